@@ -1,0 +1,1 @@
+"""The training core: pictures in, a LoRA out; nothing of the web, database or broker."""
