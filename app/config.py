@@ -1,0 +1,89 @@
+"""Settings, read once from flags, the environment (`BRUSHWORK_…`) and `.env`."""
+
+from __future__ import annotations
+
+import ipaddress
+from pathlib import Path
+from typing import Literal
+
+from platformdirs import user_data_path
+from pydantic import Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+DEFAULT_PORT = 8188
+
+
+class Settings(BaseSettings):
+    """What this process was told; nothing configured means: everything on this machine."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="BRUSHWORK_", env_file=".env", extra="ignore", frozen=True
+    )
+
+    host: str = Field("127.0.0.1", description="Address the web server binds.")
+    port: int = Field(
+        DEFAULT_PORT, ge=0, le=65535, description="Port of the web server; 0 takes a free one."
+    )
+    data_dir: Path = Field(
+        default_factory=lambda: user_data_path("brushwork", appauthor=False),
+        description="Folder for the database, pictures, adapters and logs.",
+    )
+    database_url: str | None = Field(
+        None, description="SQLAlchemy URL; unset: SQLite in the data folder."
+    )
+    broker_url: str | None = Field(
+        None, description="Redis or Valkey URL; unset: a private Valkey started by `serve`."
+    )
+    storage_url: str | None = Field(
+        None, description="s3://, gs:// or az:// bucket; unset: a folder in the data folder."
+    )
+    password: SecretStr | None = Field(
+        None, description="Password asked from everybody; required to bind beyond this machine."
+    )
+    allowed_hosts: str = Field(
+        "localhost,127.0.0.1,[::1]",
+        description="Host names the web server answers to, separated by commas.",
+    )
+    open_browser: bool = Field(True, description="Open a browser when started on a terminal.")
+    device: str = Field("auto", description="Device of workers: auto, cpu, cuda, cuda:1, mps.")
+    threads: int = Field(
+        0, ge=0, description="CPU threads of one training or render process; 0 chooses."
+    )
+    log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
+        "INFO", description="How much the processes write to their logs."
+    )
+    lease_seconds: float = Field(
+        20.0, gt=1, description="A worker silent for so long loses its job to another."
+    )
+    model_folders: str = Field(
+        "",
+        description="Folders from which base models may be added, separated by commas; "
+        "unset: any folder of this machine when bound to loopback, none otherwise.",
+    )
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """URL of the registry's database."""
+        if self.database_url:
+            return self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
+        return f"sqlite:///{self.data_dir / 'brushwork.db'}"
+
+    @property
+    def is_loopback(self) -> bool:
+        """True when only this machine can reach the web server."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def allowed_host_list(self) -> list[str]:
+        """Host names for the host check, without blanks."""
+        return [name.strip() for name in self.allowed_hosts.split(",") if name.strip()]
+
+    @property
+    def model_folder_list(self) -> list[Path]:
+        """Folders from which base models may be added."""
+        return [Path(part.strip()) for part in self.model_folders.split(",") if part.strip()]
