@@ -1,0 +1,1 @@
+"""Adapter file formats: read, write, convert, check; tensors and headers only."""

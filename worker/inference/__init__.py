@@ -1,0 +1,1 @@
+"""The inference core: a resident pipeline with the adapters in its weights."""
