@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 from dataclasses import dataclass
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -44,12 +44,13 @@ def transition(
     old: JobStatus,
     new: JobStatus,
     token: str | None = None,
+    expired_before: datetime | None = None,
     **values: Any,
 ) -> bool:
     """Move a job by compare-and-set; False when somebody else moved it first.
 
-    `token`: the move is made only while this owner holds the job. Other values are columns set
-    in the same statement.
+    `token`: the move is made only while this owner holds the job; `expired_before`: only if its
+    lease ended before that time. Other values are columns set in the same statement.
     """
     if not can_move(old, new):
         raise ValueError(f"A job cannot go from {old} to {new}.")
@@ -60,6 +61,8 @@ def transition(
     statement = sa.update(job).where(col(job.id) == job_id, col(job.status) == old)
     if token is not None:
         statement = statement.where(col(job.owner_token) == token)
+    if expired_before is not None:
+        statement = statement.where(col(job.lease_until) < expired_before)
     moved = session.connection().execute(statement.values(status=new, **values)).rowcount == 1
     if moved:
         record(session, job, job_id, new, was=old, **_plain(values))
@@ -229,7 +232,13 @@ def reap(session: Session, job: type[Job]) -> int:
         else:
             values = {"new": JobStatus.QUEUED}
         reaped += transition(
-            session, job, row.key, old=JobStatus.RUNNING, token=row.owner_token, **values
+            session,
+            job,
+            row.key,
+            old=JobStatus.RUNNING,
+            token=row.owner_token,
+            expired_before=now,
+            **values,
         )
     return reaped
 

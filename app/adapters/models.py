@@ -1,0 +1,107 @@
+"""Adapters with immutable versions, movable aliases and tags."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from app.db import utcnow
+
+
+class Adapter(SQLModel, table=True):
+    """A named adapter; what it is lies in its versions."""
+
+    __tablename__ = "adapter"
+
+    id: int | None = Field(default=None, primary_key=True)
+    slug: str = Field(max_length=140, unique=True)
+    name: str = Field(max_length=120, index=True)
+    trigger_words: list[str] = Field(default_factory=list, sa_type=sa.JSON)
+    notes: str = Field(default="", sa_type=sa.Text)
+    starred: bool = False
+    base_family: str = Field(max_length=16, index=True)
+    cover_sha256: str | None = Field(default=None, max_length=64)
+    created_at: datetime = Field(default_factory=utcnow)
+    updated_at: datetime = Field(default_factory=utcnow, index=True)
+    deleted_at: datetime | None = None
+
+    @property
+    def key(self) -> int:
+        """The id of a row that was stored."""
+        assert self.id is not None
+        return self.id
+
+    @property
+    def family_label(self) -> str:
+        """What people call the family of its base."""
+        return {"sd1": "SD", "sd2": "SD 2", "sdxl": "SDXL"}.get(self.base_family, "unknown")
+
+
+class AdapterVersion(SQLModel, table=True):
+    """One trained or imported set of weights, with where it came from; never changed."""
+
+    __tablename__ = "adapter_version"
+    __table_args__ = (sa.UniqueConstraint("adapter_id", "version"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    adapter_id: int = Field(foreign_key="adapter.id", index=True)
+    version: int
+    sha256: str = Field(max_length=64, description="Blob of the canonical fp32 file.")
+    size_bytes: int = Field(sa_type=sa.BigInteger)
+    run_id: int | None = None
+    dataset_version_id: int | None = Field(default=None, foreign_key="dataset_version.id")
+    base_model_id: int | None = Field(default=None, foreign_key="base_model.id", index=True)
+    rank: int
+    alpha: float
+    steps: int | None = None
+    trigger_words: list[str] = Field(default_factory=list, sa_type=sa.JSON)
+    trainable_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
+    base_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
+    peak_memory_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
+    training_seconds: float | None = None
+    config: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
+    details: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
+    created_at: datetime = Field(default_factory=utcnow)
+
+    @property
+    def key(self) -> int:
+        """The id of a row that was stored."""
+        assert self.id is not None
+        return self.id
+
+
+class AdapterAlias(SQLModel, table=True):
+    """A movable name for one version, such as `latest`."""
+
+    __tablename__ = "adapter_alias"
+
+    adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
+    alias: str = Field(max_length=40, primary_key=True)
+    version_id: int = Field(foreign_key="adapter_version.id")
+
+
+class AdapterTag(SQLModel, table=True):
+    """A word people sort adapters by."""
+
+    __tablename__ = "adapter_tag"
+
+    adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
+    tag: str = Field(max_length=40, primary_key=True, index=True)
+
+
+class AdapterFile(SQLModel, table=True):
+    """A download that was written from the canonical form and read back."""
+
+    __tablename__ = "adapter_file"
+    __table_args__ = (sa.UniqueConstraint("version_id", "format", "dtype"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    version_id: int = Field(foreign_key="adapter_version.id", index=True)
+    format: str = Field(max_length=16)
+    dtype: str = Field(max_length=8)
+    sha256: str = Field(max_length=64)
+    size_bytes: int = Field(sa_type=sa.BigInteger)
+    created_at: datetime = Field(default_factory=utcnow)

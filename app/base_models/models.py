@@ -1,0 +1,71 @@
+"""Base models and how fast this machine trains on them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from app.db import utcnow
+
+
+class BaseModelStatus(StrEnum):
+    """Whether a base model can be used."""
+
+    CHECKING = "checking"
+    READY = "ready"
+    FAILED = "failed"
+
+
+class BaseModel(SQLModel, table=True):
+    """A diffusers folder or single file that adapters are trained on."""
+
+    __tablename__ = "base_model"
+    __table_args__ = (
+        sa.CheckConstraint("status IN ('checking', 'ready', 'failed')", name="status"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    slug: str = Field(max_length=140, unique=True)
+    name: str = Field(max_length=120)
+    source: str = Field(unique=True, description="Path, or `starter` for the embedded one.")
+    status: str = Field(default=BaseModelStatus.CHECKING, max_length=16)
+    error: str | None = None
+    family: str | None = Field(default=None, max_length=16)
+    prediction_type: str | None = Field(default=None, max_length=16)
+    resolution: int | None = Field(default=None, description="Native side length in pixels.")
+    cross_attention_dim: int | None = None
+    parameters: dict[str, int] = Field(default_factory=dict, sa_type=sa.JSON)
+    size_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
+    fingerprint: str | None = Field(default=None, max_length=64)
+    created_at: datetime = Field(default_factory=utcnow)
+
+    @property
+    def key(self) -> int:
+        """The id of a row that was stored."""
+        assert self.id is not None
+        return self.id
+
+    @property
+    def family_label(self) -> str:
+        """What people call the family."""
+        return {"sd1": "SD", "sd2": "SD 2", "sdxl": "SDXL"}.get(self.family or "", "unknown")
+
+
+class BaseSpeed(SQLModel, table=True):
+    """What one training step costs on one device: measured when a worker warms up, then by runs."""
+
+    __tablename__ = "base_speed"
+    __table_args__ = (sa.UniqueConstraint("base_model_id", "batch_size", "resolution", "rank"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    base_model_id: int = Field(foreign_key="base_model.id", index=True)
+    batch_size: int
+    resolution: int
+    rank: int
+    seconds_per_step: float
+    trainable_parameters: int
+    adapter_bytes: int = Field(description="Size of the fp16 adapter file.")
+    measured_at: datetime = Field(default_factory=utcnow)

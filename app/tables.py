@@ -1,0 +1,33 @@
+"""Every table of the registry, imported in one place so that the metadata is complete."""
+
+from app.adapters.models import Adapter, AdapterAlias, AdapterFile, AdapterTag, AdapterVersion
+from app.base_models.models import BaseModel, BaseSpeed
+from app.datasets.models import CaptionRevision, Dataset, DatasetVersion, Image
+from app.jobs.models import Event, IoJob
+from app.playground.models import Render, RenderImage
+from app.runs.models import Checkpoint, MetricChunk, Run, Sample
+
+JOB_TABLES = (Run, Render, IoJob)
+
+__all__ = [
+    "JOB_TABLES",
+    "Adapter",
+    "AdapterAlias",
+    "AdapterFile",
+    "AdapterTag",
+    "AdapterVersion",
+    "BaseModel",
+    "BaseSpeed",
+    "CaptionRevision",
+    "Checkpoint",
+    "Dataset",
+    "DatasetVersion",
+    "Event",
+    "Image",
+    "IoJob",
+    "MetricChunk",
+    "Render",
+    "RenderImage",
+    "Run",
+    "Sample",
+]
