@@ -131,9 +131,12 @@ def renew(session: Session, job: type[Job], claim: Claim, *, lease_seconds: floa
 
 
 def update_owned(session: Session, job: type[Job], claim: Claim, **values: Any) -> None:
-    """Write columns of a job that this claim owns; LostLease otherwise (the fence)."""
+    """Write columns of a job that this claim owns; LostLease otherwise (the fence).
+
+    Without values it only locks the row, so that other writes can be made as the owner.
+    """
     if not values:
-        return require_owner(session, job, claim)
+        values = {"owner_token": claim.token}
     statement = (
         sa.update(job)
         .where(
@@ -145,11 +148,6 @@ def update_owned(session: Session, job: type[Job], claim: Claim, **values: Any) 
     )
     if session.connection().execute(statement).rowcount != 1:
         raise LostLease(f"{job.__tablename__} {claim.job_id} belongs to another worker now.")
-
-
-def require_owner(session: Session, job: type[Job], claim: Claim) -> None:
-    """Take part in a write only as the owner: locks the row, LostLease when it is not ours."""
-    update_owned(session, job, claim, owner_token=claim.token)
 
 
 def finish(
@@ -214,7 +212,10 @@ def request_cancel(session: Session, job: type[JobT], row: JobT) -> JobStatus:
 
 
 def reap(session: Session, job: type[Job]) -> int:
-    """Take back every job whose lease ran out; gives how many. Safe to run anywhere, any number of times."""
+    """Take back every job whose lease ran out; gives how many.
+
+    Safe to run anywhere and at the same time: each expiry is handled once.
+    """
     now = database_now(session)
     expired = session.exec(
         select(job).where(col(job.status) == JobStatus.RUNNING, col(job.lease_until) < now)

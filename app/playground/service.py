@@ -1,0 +1,217 @@
+"""What can be done with renders: ask for pictures, find them again."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from pydantic import ValidationError
+from sqlmodel import Session, col, select
+
+from app.adapters import service as adapters
+from app.base_models import service as base_models
+from app.base_models.models import BaseModel
+from app.errors import InvalidInput, NotFound
+from app.jobs import service as jobs
+from app.jobs.states import JobStatus
+from app.playground.models import Render, RenderImage
+from app.runs.service import field_reasons
+from worker.inference.config import MAX_WEIGHT, RenderConfig
+
+MAX_ADAPTERS = 8
+MAX_RANDOM_SEED = 2**32 - 1
+RENDERS_A_PAGE = 24
+
+
+@dataclass(frozen=True)
+class Stacked:
+    """One adapter of a render with its weights."""
+
+    adapter_id: int
+    weight: float = 1.0
+    text_encoder_weight: float | None = None
+    version: int | None = None
+
+
+@dataclass(frozen=True)
+class RenderRequest:
+    """What a person asked for; None takes the base's own size and a random seed."""
+
+    prompt: str
+    negative_prompt: str = ""
+    seed: int | None = None
+    steps: int = 20
+    guidance: float | None = None
+    width: int | None = None
+    height: int | None = None
+    count: int = 1
+    base_model: str | int | None = None
+    adapters: Sequence[Stacked] = field(default_factory=tuple)
+    twin: bool = False
+
+
+def default_guidance(base: BaseModel) -> float:
+    """The guidance small bases draw best with is lower than that of large ones."""
+    return 3.5 if (base.resolution or 512) <= 128 else 7.0
+
+
+def create_render(session: Session, request: RenderRequest) -> Render:
+    """Queue a render, with its twin without adapters when that is wanted and differs."""
+    fields: dict[str, str] = {}
+    stack = _resolve_stack(session, request.adapters, fields)
+    base = None
+    try:
+        base = _base_for(session, request, stack)
+        base_models.require_ready(base)
+    except InvalidInput as error:
+        fields |= error.fields
+    config = None
+    if base is not None:
+        config = _checked(request, base, fields)
+    if fields or base is None or config is None:
+        raise InvalidInput(" ".join(dict.fromkeys(fields.values())), fields=fields)
+    render = _row(base, config, stack)
+    if request.twin and any(entry["weight"] or entry["text_encoder_weight"] for entry in stack):
+        render.twin_id = jobs.enqueue(session, _row(base, config, [])).key
+    return jobs.enqueue(session, render)
+
+
+def _resolve_stack(
+    session: Session, stack: Sequence[Stacked], fields: dict[str, str]
+) -> list[dict[str, Any]]:
+    if len(stack) > MAX_ADAPTERS:
+        fields["adapters"] = f"At most {MAX_ADAPTERS} adapters can be combined."
+        return []
+    resolved = []
+    for entry in stack:
+        weights = (entry.weight, entry.text_encoder_weight or 0.0)
+        if not all(-MAX_WEIGHT <= weight <= MAX_WEIGHT for weight in weights):
+            fields["adapters"] = f"A weight lies between {-MAX_WEIGHT:g} and {MAX_WEIGHT:g}."
+            continue
+        try:
+            adapter = adapters.get_adapter(session, entry.adapter_id)
+            version = adapters.get_version(session, adapter, entry.version)
+        except NotFound as error:
+            fields["adapters"] = error.detail
+            continue
+        resolved.append(
+            {
+                "adapter_id": adapter.key,
+                "version_id": version.key,
+                "version": version.version,
+                "sha256": version.sha256,
+                "name": adapter.name,
+                "slug": adapter.slug,
+                "base_model_id": version.base_model_id,
+                "weight": entry.weight,
+                "text_encoder_weight": (
+                    entry.weight if entry.text_encoder_weight is None else entry.text_encoder_weight
+                ),
+            }
+        )
+    return resolved
+
+
+def _base_for(
+    session: Session, request: RenderRequest, stack: Sequence[dict[str, Any]]
+) -> BaseModel:
+    """The base asked for, else the one the first adapter was trained on, else the embedded one."""
+    if request.base_model is None:
+        for entry in stack:
+            if entry["base_model_id"] is not None:
+                return base_models.get_base_model(session, entry["base_model_id"])
+    return base_models.find_base_model(session, request.base_model)
+
+
+def _checked(
+    request: RenderRequest, base: BaseModel, fields: dict[str, str]
+) -> RenderConfig | None:
+    seed = request.seed if request.seed is not None else secrets.randbelow(MAX_RANDOM_SEED)
+    guidance = request.guidance if request.guidance is not None else default_guidance(base)
+    side = base.resolution or 512
+    try:
+        return RenderConfig(
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt,
+            seed=seed,
+            steps=request.steps,
+            guidance=guidance,
+            width=request.width or side,
+            height=request.height or side,
+            count=request.count,
+        )
+    except ValidationError as error:
+        fields |= field_reasons(error)
+        return None
+
+
+def _row(base: BaseModel, config: RenderConfig, stack: list[dict[str, Any]]) -> Render:
+    values = config.model_dump()
+    return Render(
+        base_model_id=base.key, adapters=stack, cache_key=_cache_key(base, values, stack), **values
+    )
+
+
+def _cache_key(base: BaseModel, values: dict[str, Any], stack: Sequence[dict[str, Any]]) -> str:
+    """Equal requests have equal keys; adapters count by the hash of their weights."""
+    used = [
+        (entry["sha256"], entry["weight"], entry["text_encoder_weight"])
+        for entry in stack
+        if entry["weight"] or entry["text_encoder_weight"]
+    ]
+    content = json.dumps([base.key, base.fingerprint, values, sorted(used)], sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
+def get_render(session: Session, render_id: int) -> Render:
+    """The render with this id."""
+    render = session.get(Render, render_id)
+    if render is None:
+        raise NotFound("There is no such render.")
+    return render
+
+
+def render_images(session: Session, render_id: int) -> list[RenderImage]:
+    """The pictures of a render, in order."""
+    query = select(RenderImage).where(RenderImage.render_id == render_id)
+    return list(session.exec(query.order_by(col(RenderImage.index))))
+
+
+def cancel_render(session: Session, render_id: int) -> Render:
+    """Cancel a render; asking twice is no mistake."""
+    render = get_render(session, render_id)
+    jobs.request_cancel(session, Render, render)
+    session.refresh(render)
+    return render
+
+
+def recent_renders(session: Session, *, limit: int = RENDERS_A_PAGE) -> list[Render]:
+    """The newest finished renders that are not only somebody's twin, newest first."""
+    twins = select(Render.twin_id).where(col(Render.twin_id).is_not(None))
+    query = (
+        select(Render)
+        .where(Render.status == JobStatus.SUCCEEDED, col(Render.id).not_in(twins))
+        .order_by(col(Render.id).desc())
+        .limit(limit)
+    )
+    return list(session.exec(query))
+
+
+def adapter_renders(session: Session, adapter_id: int, *, limit: int = 12) -> list[Render]:
+    """The newest finished renders that use this adapter."""
+    return [
+        render
+        for render in recent_renders(session, limit=200)
+        if any(entry["adapter_id"] == adapter_id for entry in render.adapters)
+    ][:limit]
+
+
+def first_images(session: Session, renders: Sequence[Render]) -> dict[int, RenderImage]:
+    """The first picture of each of these renders, by the render's id."""
+    keys = [render.key for render in renders]
+    query = select(RenderImage).where(col(RenderImage.render_id).in_(keys), RenderImage.index == 0)
+    return {image.render_id: image for image in session.exec(query)}

@@ -1,0 +1,32 @@
+"""Short addresses made from names, unique within a table."""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+
+from sqlmodel import Session, SQLModel, col, select
+
+MAX_SLUG = 80
+
+
+def slugify(name: str, *, fallback: str = "untitled") -> str:
+    """The name in `a-z0-9-`, safe as an address and as a file stem."""
+    ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
+    slug = re.sub(r"[^a-z0-9]+", "-", ascii_name.lower()).strip("-")
+    return slug[:MAX_SLUG].strip("-") or fallback
+
+
+def unique_slug(session: Session, table: type[SQLModel], name: str, *, fallback: str) -> str:
+    """A slug no row of `table` has yet; deleted rows keep theirs."""
+    slug = slugify(name, fallback=fallback)
+    column = col(table.slug)  # type: ignore[attr-defined]
+    taken = set(
+        session.exec(select(column).where((column == slug) | column.startswith(f"{slug}-"))).all()
+    )
+    if slug not in taken:
+        return slug
+    number = 2
+    while f"{slug}-{number}" in taken:
+        number += 1
+    return f"{slug}-{number}"
