@@ -1,4 +1,4 @@
-"""Wake-up hints for workers. A hint may be lost or doubled: the rows are the jobs, not the messages."""
+"""Wake-up hints for workers: they may be lost or doubled, as the rows are the jobs."""
 
 from __future__ import annotations
 
@@ -86,12 +86,14 @@ class Hints:
     Several hints for one queue that were not yet sent become one.
     """
 
-    def __init__(self, broker_url: str) -> None:
+    def __init__(self, broker_url: str | None) -> None:
+        """`broker_url` None: nothing is sent, and workers find their jobs by looking."""
         self._celery = Celery("brushwork-hints", set_as_current=False)
-        self._celery.conf.update(celery_settings(broker_url))
+        self._closed = broker_url is None
+        if broker_url is not None:
+            self._celery.conf.update(celery_settings(broker_url))
         self._pending: set[str] = set()
         self._changed = threading.Condition()
-        self._closed = False
         self._sending = False
         self._thread: threading.Thread | None = None
 

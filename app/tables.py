@@ -4,6 +4,7 @@ from app.adapters.models import Adapter, AdapterAlias, AdapterFile, AdapterTag, 
 from app.base_models.models import BaseModel, BaseSpeed
 from app.datasets.models import CaptionRevision, Dataset, DatasetVersion, Image
 from app.jobs.models import Event, IoJob
+from app.jobs.presence import WorkerPresence
 from app.playground.models import Render, RenderImage
 from app.runs.models import Checkpoint, MetricChunk, Run, Sample
 
@@ -30,4 +31,5 @@ __all__ = [
     "RenderImage",
     "Run",
     "Sample",
+    "WorkerPresence",
 ]
