@@ -1,0 +1,1 @@
+"""What runs in worker processes: claim a row, do the work, write what came of it."""

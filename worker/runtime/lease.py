@@ -1,0 +1,72 @@
+"""Holds a job while it is worked on, and notices when it is not ours any more."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from types import TracebackType
+
+import sqlalchemy as sa
+
+from app.db import Database
+from app.jobs import service as jobs
+from app.jobs.models import Job
+from app.jobs.service import Claim, LostLease
+
+RENEWALS_PER_LEASE = 4
+
+log = logging.getLogger(__name__)
+
+
+class Lease:
+    """Renews a claim from a thread for as long as the `with` block lasts.
+
+    `lost` is set once another worker owns the job. While the database cannot be reached the lease
+    is neither renewed nor given up: when it is back, either the row is still ours or it is not.
+    """
+
+    def __init__(
+        self, database: Database, table: type[Job], claim: Claim, *, seconds: float
+    ) -> None:
+        self.claim = claim
+        self.lost = threading.Event()
+        self._database = database
+        self._table = table
+        self._seconds = seconds
+        self._ended = threading.Event()
+        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+
+    def __enter__(self) -> Lease:
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._ended.set()
+        self._thread.join()
+
+    def check(self) -> None:
+        """Raise LostLease when the job is known not to be ours."""
+        if self.lost.is_set():
+            raise LostLease(f"{self._table.__tablename__} {self.claim.job_id} was taken over.")
+
+    def release(self) -> None:
+        """Stop renewing: the owner is about to finish the job."""
+        self._ended.set()
+
+    def _renew(self) -> None:
+        while not self._ended.wait(self._seconds / RENEWALS_PER_LEASE):
+            try:
+                with self._database.write() as session:
+                    jobs.renew(session, self._table, self.claim, lease_seconds=self._seconds)
+            except LostLease:
+                if not self._ended.is_set():
+                    log.warning("Lost %s %s.", self._table.__tablename__, self.claim.job_id)
+                    self.lost.set()
+                return
+            except sa.exc.SQLAlchemyError as error:
+                log.warning("The lease could not be renewed just now: %s", error)
