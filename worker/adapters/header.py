@@ -160,12 +160,16 @@ def _entry(name: str, value: object) -> TensorEntry:
     damaged = HeaderError(f"The file's header is damaged: the entry {name[:80]!r} is not a tensor.")
     if not isinstance(value, dict):
         raise damaged
-    dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
-    if not (isinstance(dtype, str) and _sizes(shape) and _sizes(offsets) and len(offsets) == 2):
+    dtype, shape, offsets = (
+        value.get("dtype"),
+        _sizes(value.get("shape")),
+        _sizes(value.get("data_offsets")),
+    )
+    if not isinstance(dtype, str) or shape is None or offsets is None or len(offsets) != 2:
         raise damaged
     if dtype not in DTYPE_BYTES:
         raise HeaderError(f"The tensor {name[:80]!r} has the unknown number type {dtype[:20]!r}.")
-    entry = TensorEntry(dtype, tuple(shape), offsets[0], offsets[1])
+    entry = TensorEntry(dtype, shape, offsets[0], offsets[1])
     if entry.end - entry.start != prod(shape) * DTYPE_BYTES[dtype]:
         raise HeaderError(
             f"The file is damaged: the tensor {name[:80]!r} has another size than its shape says."
@@ -173,10 +177,11 @@ def _entry(name: str, value: object) -> TensorEntry:
     return entry
 
 
-def _sizes(value: object) -> bool:
-    return isinstance(value, list) and all(
-        isinstance(size, int) and not isinstance(size, bool) and size >= 0 for size in value
-    )
+def _sizes(value: object) -> tuple[int, ...] | None:
+    """`value` when it is a list of whole numbers from 0 up, else None."""
+    if not isinstance(value, list) or not all(type(size) is int and size >= 0 for size in value):
+        return None
+    return tuple(value)
 
 
 def _check_layout(tensors: Mapping[str, TensorEntry], data_bytes: int) -> None:

@@ -1,0 +1,1 @@
+"""Base models: known by their shapes, loaded from a folder or a single file."""
