@@ -1,4 +1,4 @@
-"""Errors that a person can act on; each knows its HTTP status. `main.py` turns them into answers."""
+"""Errors that a person can act on; each knows its HTTP status, `main.py` makes answers of them."""
 
 from __future__ import annotations
 

@@ -15,7 +15,6 @@ from app.db import utcnow
 from app.errors import InvalidInput, NotFound
 from app.jobs.models import IoJob
 from app.jobs.service import enqueue_io
-from app.jobs.states import JobStatus
 from app.runs.models import Run, Sample
 
 ADAPTERS_A_PAGE = 24
@@ -129,7 +128,7 @@ def _trigger_text() -> ColumnElement[str]:
 
 
 def summarize(session: Session, adapters: Sequence[Adapter]) -> list[AdapterSummary]:
-    """The newest version, tags and covers of these adapters, in a few queries whatever their number."""
+    """The newest version, tags and covers of these adapters, in a few queries."""
     keys = [adapter.key for adapter in adapters]
     latest: dict[int, AdapterVersion] = {}
     counts: dict[int, int] = {}
@@ -308,19 +307,24 @@ def find_file(
     return session.exec(query).first()
 
 
+def newest_order(
+    session: Session, version_id: int, file_format: DownloadFormat, dtype: DownloadDtype
+) -> IoJob | None:
+    """The newest io job that writes or wrote this download; None when nobody asked yet."""
+    orders = select(IoJob).where(IoJob.kind == "export_adapter", IoJob.subject_id == version_id)
+    for job in session.exec(orders.order_by(col(IoJob.id).desc())):
+        if job.args == {"format": file_format, "dtype": dtype}:
+            return job
+    return None
+
+
 def order_file(
     session: Session, version_id: int, file_format: DownloadFormat, dtype: DownloadDtype
 ) -> IoJob:
     """The waiting or running io job that writes a download; made when there is none."""
-    for job in session.exec(
-        select(IoJob).where(
-            IoJob.kind == "export_adapter",
-            IoJob.subject_id == version_id,
-            col(IoJob.status).in_((JobStatus.QUEUED, JobStatus.RUNNING)),
-        )
-    ):
-        if job.args == {"format": file_format, "dtype": dtype}:
-            return job
+    job = newest_order(session, version_id, file_format, dtype)
+    if job is not None and job.state.is_active:
+        return job
     return enqueue_io(
         session, "export_adapter", subject_id=version_id, format=file_format, dtype=dtype
     )

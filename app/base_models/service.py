@@ -8,6 +8,7 @@ from pathlib import Path
 from sqlmodel import Session, col, select
 
 from app.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
+from app.config import Settings
 from app.errors import Conflict, InvalidInput, NotFound, NotReady
 from app.jobs.service import enqueue_io
 from app.slugs import unique_slug
@@ -19,6 +20,13 @@ EMBEDDED = "starter"
 def location(base: BaseModel) -> Path:
     """Where the files of a base model lie on this machine."""
     return starter.PATH if base.source == EMBEDDED else Path(base.source)
+
+
+def allowed_folders(settings: Settings) -> list[Path] | None:
+    """Where base models may be added from; None: anywhere, when only this machine can ask."""
+    if settings.model_folder_list or not settings.is_loopback:
+        return settings.model_folder_list
+    return None
 
 
 def ensure_embedded(session: Session) -> BaseModel:

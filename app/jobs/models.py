@@ -16,7 +16,7 @@ DEFAULT_MAX_ATTEMPTS = 3
 
 
 class Job(SQLModel):
-    """Columns shared by runs, renders and io jobs. The row is the job; messages only wake workers."""
+    """Columns of runs, renders and io jobs: the row is the job, messages only wake workers."""
 
     queue: ClassVar[str]
 

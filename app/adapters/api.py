@@ -1,0 +1,226 @@
+"""REST: adapters and their files."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime
+from typing import Annotated, TypeVar
+
+import anyio.to_thread
+from fastapi import APIRouter, File, Query, Request, Response, UploadFile
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from sqlmodel import Session
+
+from app.adapters import imports, service
+from app.adapters.models import Adapter, AdapterFile, AdapterVersion
+from app.adapters.service import AdapterSummary, DownloadDtype, DownloadFormat
+from app.errors import InvalidInput, NotReady
+from app.jobs.models import IoJob
+from app.jobs.states import JobStatus
+from app.media import blob_response
+from app.state import MAX_ID, AppState, Id, State
+
+router = APIRouter(tags=["adapters"])
+
+FILE_PATIENCE_SECONDS = 60.0
+POLL_SECONDS = 0.1
+MEDIA_TYPES = {DownloadFormat.BUNDLE: "application/zip"}
+FileT = TypeVar("FileT")
+
+Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=120)]
+
+
+class AdapterOut(BaseModel):
+    """An adapter with its newest version."""
+
+    id: int
+    slug: str
+    name: str
+    base_family: str
+    trigger_words: list[str]
+    tags: list[str]
+    notes: str
+    starred: bool
+    version: int
+    versions: int
+    sha256: str
+    rank: int
+    alpha: float
+    size_bytes: int
+    steps: int | None
+    run_id: int | None
+    base_model_id: int | None
+    trainable_parameters: int | None
+    base_parameters: int | None
+    peak_memory_bytes: int | None
+    training_seconds: float | None
+    cover_url: str | None
+    created_at: datetime
+
+
+class AdapterPatch(BaseModel):
+    """What may change of an adapter; absent fields stay."""
+
+    model_config = ConfigDict(extra="forbid")
+    name: Annotated[Line, Field(min_length=1)] | None = None
+    notes: Annotated[str, Field(max_length=20_000)] | None = None
+    starred: bool | None = None
+    trigger_words: Annotated[list[Line], Field(max_length=20)] | None = None
+    tags: Annotated[list[Line], Field(max_length=50)] | None = None
+
+
+def adapter_out(row: AdapterSummary) -> AdapterOut:
+    """An adapter as the API shows it."""
+    adapter, version = row.adapter, row.version
+    return AdapterOut(
+        **adapter.model_dump(
+            include={"id", "slug", "name", "base_family", "trigger_words", "notes", "starred"}
+        ),
+        **version.model_dump(
+            include=set(AdapterOut.model_fields)
+            & set(AdapterVersion.model_fields) - {"id", "trigger_words", "created_at"}
+        ),
+        tags=row.tags,
+        versions=row.version_count,
+        cover_url=f"/media/{row.covers[0]}" if row.covers else None,
+        created_at=adapter.created_at,
+    )
+
+
+@router.get("/adapters")
+def index(
+    state: State,
+    response: Response,
+    q: Annotated[str, Query(max_length=200)] = "",
+    base: Annotated[str, Query(max_length=16)] = "",
+    tag: Annotated[str, Query(max_length=40)] = "",
+    starred: bool = False,
+    sort: service.Sort = service.Sort.NEWEST,
+    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+) -> list[AdapterOut]:
+    """Adapters, a page of 24; the header `X-Total-Count` says how many there are in all."""
+    wanted = service.Filter(q=q, base=base, tag=tag, starred=starred, sort=sort, page=page)
+    with state.database.read() as session:
+        found = service.list_adapters(session, wanted)
+    response.headers["x-total-count"] = str(found.total)
+    return [adapter_out(row) for row in found.items]
+
+
+@router.post("/adapters/import", status_code=201)
+async def import_file(file: Annotated[UploadFile, File()], state: State) -> AdapterOut:
+    """Add a LoRA file made elsewhere; 422 says why it cannot be used."""
+    job = await anyio.to_thread.run_sync(imports.receive, state, file)
+    done = await _patiently(lambda: _ended_import(state, job.key))
+    if done is None:
+        raise NotReady("The file was received and is still being checked; look at the adapters.")
+    if done.state is not JobStatus.SUCCEEDED:
+        sentence = done.error or "This file cannot be used."
+        raise InvalidInput(sentence, fields={"file": sentence})
+    with state.database.read() as session:
+        adapter = service.get_adapter(session, int(done.result["adapter_id"]))
+        return adapter_out(service.summary(session, adapter))
+
+
+def _ended_import(state: AppState, job_id: int) -> IoJob | None:
+    with state.database.read() as session:
+        job = session.get_one(IoJob, job_id)
+        return None if job.state.is_active else job
+
+
+@router.get("/adapters/{adapter_id}")
+def show(adapter_id: Id, state: State) -> AdapterOut:
+    """One adapter."""
+    with state.database.read() as session:
+        adapter = service.get_adapter(session, adapter_id)
+        return adapter_out(service.summary(session, adapter))
+
+
+@router.patch("/adapters/{adapter_id}")
+def change(adapter_id: Id, body: AdapterPatch, state: State) -> AdapterOut:
+    """Change name, notes, star, trigger words or tags; versions never change."""
+    with state.database.write() as session:
+        adapter = service.change_adapter(
+            session, adapter_id, service.AdapterChange(**body.model_dump())
+        )
+        return adapter_out(service.summary(session, adapter))
+
+
+@router.delete("/adapters/{adapter_id}", status_code=204)
+def delete(adapter_id: Id, state: State) -> None:
+    """Put an adapter away."""
+    with state.database.write() as session:
+        service.delete_adapter(session, adapter_id)
+
+
+@router.post("/adapters/{adapter_id}/restore")
+def restore(adapter_id: Id, state: State) -> AdapterOut:
+    """Bring a deleted adapter back."""
+    with state.database.write() as session:
+        adapter = service.restore_adapter(session, adapter_id)
+        return adapter_out(service.summary(session, adapter))
+
+
+@router.get("/adapters/{adapter_id}/download", response_class=Response)
+async def download(
+    adapter_id: Id,
+    request: Request,
+    state: State,
+    file_format: Annotated[DownloadFormat, Query(alias="format")] = DownloadFormat.KOHYA,
+    dtype: DownloadDtype = DownloadDtype.FP16,
+    version: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+) -> Response:
+    """The adapter's file, written from the registry's own form and read back before it is given.
+
+    A combination nobody asked for yet is written first, which takes a moment.
+    """
+    adapter, row = await anyio.to_thread.run_sync(_find, state, adapter_id, version)
+    found = await _patiently(lambda: _written_file(state, row.key, file_format, dtype))
+    if found is None:
+        raise NotReady("This file is still being written. Ask for it again in a moment.")
+    return await anyio.to_thread.run_sync(
+        lambda: blob_response(
+            state,
+            request,
+            found.sha256,
+            media_type=MEDIA_TYPES.get(file_format, "application/octet-stream"),
+            filename=service.file_name(adapter, row, file_format, dtype),
+        )
+    )
+
+
+def _find(state: AppState, adapter_id: int, version: int | None) -> tuple[Adapter, AdapterVersion]:
+    with state.database.read() as session:
+        adapter = service.get_adapter(session, adapter_id)
+        return adapter, service.get_version(session, adapter, version)
+
+
+def _written_file(
+    state: AppState, version_id: int, file_format: DownloadFormat, dtype: DownloadDtype
+) -> AdapterFile | None:
+    with state.database.read() as session:
+        found = service.find_file(session, version_id, file_format, dtype)
+        if found is not None or _is_being_written(session, version_id, file_format, dtype):
+            return found
+    with state.database.write() as session:
+        service.order_file(session, version_id, file_format, dtype)
+    return None
+
+
+def _is_being_written(
+    session: Session, version_id: int, file_format: DownloadFormat, dtype: DownloadDtype
+) -> bool:
+    job = service.newest_order(session, version_id, file_format, dtype)
+    if job is not None and job.state is JobStatus.FAILED:
+        raise InvalidInput(f"This file could not be written: {job.error}")
+    return job is not None and job.state.is_active
+
+
+async def _patiently(look: Callable[[], FileT | None]) -> FileT | None:
+    """What `look` finds, asked again for a while; None when it took too long."""
+    until = time.monotonic() + FILE_PATIENCE_SECONDS
+    while True:
+        found = await anyio.to_thread.run_sync(look)
+        if found is not None or time.monotonic() > until:
+            return found
+        await anyio.sleep(POLL_SECONDS)

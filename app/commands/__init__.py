@@ -1,0 +1,1 @@
+"""What `brushwork COMMAND` does, one module per command, loaded only when it is called."""

@@ -1,0 +1,1 @@
+"""Starts broker, migrations, web and workers on one machine, and ends them together."""

@@ -1,0 +1,143 @@
+"""Datasets in the registry, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import pytest
+from sqlmodel import select
+
+from app.datasets import service
+from app.datasets.service import NewImage
+from app.db import Database
+from app.errors import Conflict, InvalidInput, NotFound
+from app.runs import service as runs
+from app.tables import CaptionRevision, Run
+
+
+def picture(number: int, caption: str | None = None) -> NewImage:
+    digest = f"{number:064x}"
+    return NewImage(
+        filename=f"{number}.png",
+        sha256=digest,
+        clean_sha256=digest,
+        thumbnail_sha256=digest,
+        width=64 + number,
+        height=64,
+        size_bytes=100,
+        caption=caption,
+    )
+
+
+def filled(database: Database, *captions: str | None) -> int:
+    with database.write() as session:
+        dataset = service.create_dataset(session, "Chalk Board!", trigger_word="chalk")
+        service.add_images(
+            session, dataset.key, [picture(n, caption) for n, caption in enumerate(captions)]
+        )
+    return dataset.key
+
+
+def test_names_give_addresses_that_never_collide(database: Database) -> None:
+    with database.write() as session:
+        slugs = [
+            service.create_dataset(session, name).slug
+            for name in ("Öl & Kreide", "Ol Kreide", "!?")
+        ]
+    assert slugs == ["ol-kreide", "ol-kreide-2", "dataset"]
+
+
+def test_the_same_picture_twice_is_one_picture(database: Database) -> None:
+    key = filled(database, "a fox")
+    with database.write() as session:
+        added = service.add_images(session, key, [picture(0, "another text"), picture(1)])
+    assert [row.duplicate for row in added] == [True, False]
+    assert added[0].image.caption == "a fox"
+    with database.read() as session:
+        assert len(service.list_images(session, key)) == 2
+
+
+def test_a_deleted_picture_comes_back_when_it_is_sent_again(database: Database) -> None:
+    key = filled(database, "a fox")
+    with database.write() as session:
+        image = service.list_images(session, key)[0]
+        service.delete_image(session, image.key)
+        assert service.list_images(session, key) == []
+        added = service.add_images(session, key, [picture(0)])
+    assert (added[0].duplicate, added[0].image.caption) == (False, "a fox")
+
+
+def test_a_summary_counts_pictures_captions_and_the_smallest_side(database: Database) -> None:
+    filled(database, "a fox", None, "an owl")
+    with database.read() as session:
+        (row,) = service.list_datasets(session)
+    assert (row.image_count, row.captioned_count, row.smallest_side) == (3, 2, 64)
+    assert [image.filename for image in row.collage] == ["0.png", "1.png", "2.png"]
+
+
+def test_every_caption_that_was_written_is_kept(database: Database) -> None:
+    key = filled(database, "a fox")
+    with database.write() as session:
+        image = service.list_images(session, key)[0]
+        service.caption_image(session, image.key, "a red fox")
+        service.caption_image(session, image.key, "a red fox")
+        history = session.exec(select(CaptionRevision.caption)).all()
+    assert history == ["a fox", "a red fox"]
+
+
+def test_two_writers_of_one_caption_do_not_overwrite_each_other(database: Database) -> None:
+    key = filled(database, "a fox")
+    with database.write() as session:
+        image = service.list_images(session, key)[0]
+        service.caption_image(session, image.key, "first", seen_version=1)
+    with pytest.raises(Conflict) as refusal, database.write() as session:
+        service.caption_image(session, image.key, "second", seen_version=1)
+    assert refusal.value.fields == {"caption": "first", "caption_version": "2"}
+
+
+def test_a_caption_of_ten_thousand_characters_is_refused_and_the_old_one_stays(
+    database: Database,
+) -> None:
+    key = filled(database, "a fox")
+    with database.read() as session:
+        image = service.list_images(session, key)[0]
+    with (
+        pytest.raises(InvalidInput, match="10,000 characters; at most 2,000"),
+        database.write() as s,
+    ):
+        service.caption_image(s, image.key, "x" * 10_000)
+    with database.read() as session:
+        assert service.get_image(session, image.key).caption == "a fox"
+
+
+def test_a_version_is_pinned_once_and_an_edit_makes_another(database: Database) -> None:
+    key = filled(database, "a fox")
+    with database.write() as session:
+        dataset = service.get_dataset(session, key)
+        first, again = (service.pin_version(session, dataset).key for _ in range(2))
+        service.caption_image(session, service.list_images(session, key)[0].key, "an owl")
+        other = service.pin_version(session, dataset)
+    assert first == again != other.key
+    assert other.items[0]["caption"] == "an owl"
+
+
+def test_a_dataset_a_waiting_run_uses_is_not_deleted(database: Database, ready_base: None) -> None:
+    key = filled(database, "a fox")
+    with database.write() as session:
+        run = runs.create_run(session, runs.RunRequest(dataset_id=key))
+    with pytest.raises(Conflict, match="uses this dataset"), database.write() as session:
+        service.delete_dataset(session, key)
+    with database.write() as session:
+        runs.cancel_run(session, run.key)
+        service.delete_dataset(session, key)
+    with database.write() as session, pytest.raises(NotFound):
+        service.get_dataset(session, key)
+    with database.read() as session:
+        assert session.get_one(Run, run.key).dataset_version_id
+
+
+def test_captions_that_come_later_find_their_pictures(database: Database) -> None:
+    key = filled(database, None, "an owl")
+    with database.write() as session:
+        found = service.caption_by_stem(session, key, {"0": "a fox", "1": "no", "9": "nobody"})
+        captions = [image.caption for image in service.list_images(session, key)]
+    assert set(found) == {"0", "1"}
+    assert captions == ["a fox", "an owl"]

@@ -1,0 +1,132 @@
+"""Fixtures of the whole suite: a registry on both databases, an app with its client."""
+
+from __future__ import annotations
+
+import os
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+import pytest
+import sqlalchemy as sa
+
+from app import migrate
+from app.base_models.models import BaseModel, BaseModelStatus
+from app.base_models.service import ensure_embedded
+from app.config import Settings
+from app.db import Database, make_engine
+from worker import starter
+from worker.bases.inspect import inspect_base
+
+POSTGRES = os.environ.get(
+    "BRUSHWORK_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres"
+)
+REDIS = os.environ.get("BRUSHWORK_TEST_REDIS", "redis://127.0.0.1:6379/9")
+IN_CI = os.environ.get("CI") == "true"
+
+
+def skip_unless_ci(reason: str) -> None:
+    """Skip with the reason shown; in CI what a test needs must be there, so it fails."""
+    if IN_CI:
+        pytest.fail(reason)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The URL of an empty database of this test session on the PostgreSQL of this machine."""
+    name = f"brushwork_test_{uuid.uuid4().hex[:12]}"
+    try:
+        server = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=3)
+    except psycopg.OperationalError as error:
+        skip_unless_ci(f"no PostgreSQL at {POSTGRES}: {error}")
+    with server:
+        server.execute(f"CREATE DATABASE {name}")
+        yield f"{POSTGRES.rsplit('/', 1)[0]}/{name}"
+        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def migrated_postgres(postgres_url: str) -> Iterator[sa.Engine]:
+    """An engine on a migrated PostgreSQL database."""
+    engine = make_engine(Settings(database_url=postgres_url).sqlalchemy_url)
+    migrate.upgrade(engine)
+    yield engine
+    engine.dispose()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A migrated SQLite file that tests copy."""
+    path = tmp_path_factory.mktemp("template") / "brushwork.db"
+    engine = make_engine(f"sqlite:///{path}")
+    migrate.upgrade(engine)
+    with engine.connect() as connection:
+        connection.exec_driver_sql("COMMIT")
+        connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
+        connection.exec_driver_sql("BEGIN")
+    engine.dispose()
+    return path
+
+
+@pytest.fixture
+def sqlite_database(tmp_path: Path, sqlite_template: Path) -> Iterator[Database]:
+    """An empty registry on SQLite."""
+    path = tmp_path / "brushwork.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    database = Database(make_engine(f"sqlite:///{path}"))
+    yield database
+    database.dispose()
+
+
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database(request: pytest.FixtureRequest) -> Iterator[Database]:
+    """An empty registry, once on SQLite and once on PostgreSQL."""
+    if request.param == "sqlite":
+        yield request.getfixturevalue("sqlite_database")
+        return
+    engine: sa.Engine = request.getfixturevalue("migrated_postgres")
+    with engine.begin() as connection:
+        names = ", ".join(
+            name for name in sa.inspect(connection).get_table_names() if name != "alembic_version"
+        )
+        connection.exec_driver_sql(f"TRUNCATE {names} RESTART IDENTITY CASCADE")
+    yield Database(engine)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, sqlite_template: Path) -> Settings:
+    """Settings of an app with an empty registry, without a broker."""
+    data_dir = tmp_path / "data"
+    data_dir.mkdir()
+    (data_dir / "brushwork.db").write_bytes(sqlite_template.read_bytes())
+    return Settings(
+        _env_file=None,
+        data_dir=data_dir,
+        broker_url=f"filesystem://{data_dir}/broker",
+        allowed_hosts="testserver,localhost,127.0.0.1",
+    )
+
+
+@pytest.fixture
+def ready_base(database: Database) -> None:
+    """The embedded base model, registered and looked at."""
+    make_base_ready(database)
+
+
+def make_base_ready(database: Database) -> BaseModel:
+    """Register the embedded base and write down what an io worker would find."""
+    info = inspect_base(starter.PATH)
+    with database.write() as session:
+        base = ensure_embedded(session)
+        base.status = BaseModelStatus.READY
+        base.family = info.family
+        base.prediction_type = info.prediction_type
+        base.resolution = info.resolution
+        base.cross_attention_dim = info.cross_attention_dim
+        base.parameters = info.parameters
+        base.size_bytes = info.size_bytes
+        base.fingerprint = info.fingerprint
+        session.add(base)
+    return base
