@@ -72,11 +72,8 @@ def transition(
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    return {
-        key: value
-        for key, value in values.items()
-        if key in ("attempt", "error_code", "error") and value is not None
-    }
+    """What is worth keeping in the event: the reason of a failure."""
+    return {key: values[key] for key in ("error_code", "error") if values.get(key) is not None}
 
 
 def enqueue(session: Session, job: JobT) -> JobT:

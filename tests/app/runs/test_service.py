@@ -1,0 +1,209 @@
+"""Runs as people start, watch and stop them, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import struct
+from datetime import timedelta
+from typing import Any
+
+import pytest
+
+from app.base_models import service as base_models
+from app.datasets import service as datasets
+from app.datasets.service import NewImage
+from app.db import HINTS, Database, utcnow
+from app.errors import Conflict, InvalidInput, NotReady
+from app.jobs import service as jobs
+from app.jobs.states import JobStatus
+from app.runs import service
+from app.runs.service import RunRequest
+from app.tables import BaseSpeed, MetricChunk, Run
+from worker.training.config import TrainConfig
+from worker.training.presets import Preset
+
+LEASE = 10.0
+
+
+def dataset(database: Database, *, pictures: int = 1, trigger: str | None = "chalk") -> int:
+    with database.write() as session:
+        row = datasets.create_dataset(session, "Chalk", trigger_word=trigger)
+        datasets.add_images(
+            session,
+            row.key,
+            [
+                NewImage(f"{n}.png", f"{n:064x}", f"{n:064x}", f"{n:064x}", 64, 64, 9, "a fox")
+                for n in range(pictures)
+            ],
+        )
+    return row.key
+
+
+def start(database: Database, **wishes: Any) -> Run:
+    key = wishes.pop("dataset_id", None) or dataset(database)
+    with database.write() as session:
+        return service.create_run(session, RunRequest(dataset_id=key, **wishes))
+
+
+def refusal(database: Database, **wishes: Any) -> dict[str, str]:
+    with pytest.raises(InvalidInput) as refused:
+        start(database, **wishes)
+    return refused.value.fields
+
+
+def test_a_run_pins_the_dataset_and_the_whole_config(database: Database, ready_base: None) -> None:
+    run = start(database, preset=Preset.QUICK, config={"rank": 4})
+    config = TrainConfig.model_validate(run.config)
+    assert (run.status, run.name, run.total_steps) == ("queued", "Chalk", config.steps)
+    assert config.rank == 4
+    assert "chalk" in config.sample_prompts[0]
+
+
+def test_a_queued_run_wakes_the_train_workers_once_it_is_committed(
+    sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    sent: list[str] = []
+    monkeypatch.setattr(sqlite_database, "_send_hint", sent.append)
+    with sqlite_database.write() as session:
+        jobs.enqueue_io(session, "nothing")
+        assert session.info[HINTS] == {"io"}
+        assert sent == []
+    assert sent == ["io"]
+
+
+def test_an_empty_dataset_cannot_be_trained(database: Database, ready_base: None) -> None:
+    fields = refusal(database, dataset_id=dataset(database, pictures=0))
+    assert fields == {"dataset_id": "“Chalk” has no pictures yet. Add some, then train."}
+
+
+def test_every_wrong_field_is_named_at_once(database: Database, ready_base: None) -> None:
+    fields = refusal(
+        database,
+        name="x" * 200,
+        config={"rank": 0, "steps": "many", "colour": 1, "learning_rate": 1e-3},
+    )
+    assert set(fields) == {"name", "rank", "steps", "colour"}
+    assert fields["colour"] == "There is no setting of this name."
+
+
+def test_a_base_that_is_not_there_is_named_with_those_that_are(
+    database: Database, ready_base: None
+) -> None:
+    fields = refusal(database, base_model="sd-9")
+    assert fields == {"base_model": "There is no base model “sd-9”. Known: starter."}
+
+
+def test_a_base_whose_files_are_gone_is_refused(
+    database: Database, ready_base: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
+) -> None:
+    monkeypatch.setattr(base_models, "location", lambda base: tmp_path / "gone")
+    assert "are gone" in refusal(database)["base_model"]
+
+
+def test_a_base_that_is_being_looked_at_asks_for_patience(database: Database) -> None:
+    with pytest.raises(NotReady, match="being looked at"):
+        start(database)
+
+
+def test_the_estimate_scales_the_nearest_measurement(database: Database, ready_base: None) -> None:
+    config = TrainConfig(steps=100, batch_size=8, rank=16, sample_prompts=[], sample_every=0)
+    with database.write() as session:
+        base = base_models.find_base_model(session, "starter")
+        assert service.estimate(session, base, config).seconds is None
+        speed = {"resolution": 64, "seconds_per_step": 0.1, "adapter_bytes": 1_000}
+        for batch, rank in ((4, 8), (1, 1)):
+            session.add(
+                BaseSpeed(
+                    base_model_id=base.key,
+                    batch_size=batch,
+                    rank=rank,
+                    trainable_parameters=500,
+                    **speed,
+                )
+            )
+        found = service.estimate(session, base, config)
+    assert found.seconds == pytest.approx(100 * 0.2 + service.START_UP_SECONDS)
+    assert (found.trainable_parameters, found.adapter_bytes) == (1_000, 2_000)
+
+
+def test_cancel_ends_a_waiting_run_at_once_and_twice_is_no_mistake(
+    database: Database, ready_base: None
+) -> None:
+    run = start(database)
+    for _ in range(2):
+        with database.write() as session:
+            assert service.cancel_run(session, run.key).status == "canceled"
+
+
+def test_cancel_only_asks_a_run_that_trains(database: Database, ready_base: None) -> None:
+    run = start(database)
+    with database.write() as session:
+        claimed = jobs.claim_next(session, Run, lease_seconds=LEASE)
+    assert claimed is not None
+    with database.write() as session:
+        canceled = service.cancel_run(session, run.key)
+    assert (canceled.status, canceled.cancel_requested) == ("running", True)
+    with database.write() as session:
+        jobs.finish(session, Run, claimed[1], JobStatus.SUCCEEDED)
+    with pytest.raises(Conflict, match="already ended"), database.write() as session:
+        service.cancel_run(session, run.key)
+
+
+def test_only_a_run_that_trains_can_stop_and_keep(database: Database, ready_base: None) -> None:
+    run = start(database)
+    with pytest.raises(Conflict, match="This run is queued"), database.write() as session:
+        service.ask_of_run(session, run.key, "stop")
+    with database.write() as session:
+        jobs.claim_next(session, Run, lease_seconds=LEASE)
+        assert service.ask_of_run(session, run.key, "stop").stop_requested
+
+
+def test_runs_wait_for_those_before_them(database: Database, ready_base: None) -> None:
+    first = start(database)
+    second, third = (start(database, dataset_id=first.dataset_id) for _ in range(2))
+    with database.write() as session:
+        jobs.claim_next(session, Run, lease_seconds=LEASE)
+        order = [service.runs_ahead(session, row) for row in (second, third)]
+        active = [row.key for row in service.active_runs(session)]
+    assert order == [1, 2]
+    assert active == [first.key, second.key, third.key]
+
+
+def test_metrics_come_after_a_step_and_a_gap_is_null(database: Database, ready_base: None) -> None:
+    run = start(database)
+    with database.write() as session:
+        for first, values in ((1, [0.5, 0.25]), (3, [float("nan"), 0.125])):
+            session.add(
+                MetricChunk(
+                    run_id=run.key,
+                    key="loss",
+                    first_step=first,
+                    count=2,
+                    minimum=0,
+                    maximum=1,
+                    mean=0.5,
+                    data=struct.pack("<2f", *values),
+                )
+            )
+    with database.read() as session:
+        found = service.run_metrics(session, run.key, after=1)
+        nothing = service.run_metrics(session, run.key, after=4)
+    assert found == {
+        "last_step": 4,
+        "series": {"loss": {"steps": [2, 3, 4], "values": [0.25, None, 0.125]}},
+    }
+    assert nothing == {"last_step": 4, "series": {}}
+
+
+def test_a_silent_worker_loses_its_run(database: Database, ready_base: None) -> None:
+    run = start(database)
+    with database.write() as session:
+        claimed = jobs.claim_next(session, Run, lease_seconds=LEASE)
+        assert claimed is not None
+        assert jobs.reap(session, Run) == 0
+        jobs.update_owned(session, Run, claimed[1], lease_until=utcnow() - timedelta(minutes=1))
+        assert jobs.reap(session, Run) == 1
+        with pytest.raises(jobs.LostLease):
+            jobs.renew(session, Run, claimed[1], lease_seconds=LEASE)
+    with database.read() as session:
+        again = service.get_run(session, run.key)
+    assert (again.status, again.attempt, again.owner_token) == ("queued", 1, None)
