@@ -128,12 +128,9 @@ def renew(session: Session, job: type[Job], claim: Claim, *, lease_seconds: floa
 
 
 def update_owned(session: Session, job: type[Job], claim: Claim, **values: Any) -> None:
-    """Write columns of a job that this claim owns; LostLease otherwise (the fence).
-
-    Without values it only locks the row, so that other writes can be made as the owner.
-    """
+    """Write columns of a job that this claim owns; LostLease otherwise (the fence)."""
     if not values:
-        values = {"owner_token": claim.token}
+        raise ValueError("Nothing to write; `require_owner` only checks.")
     statement = (
         sa.update(job)
         .where(
@@ -145,6 +142,11 @@ def update_owned(session: Session, job: type[Job], claim: Claim, **values: Any) 
     )
     if session.connection().execute(statement).rowcount != 1:
         raise LostLease(f"{job.__tablename__} {claim.job_id} belongs to another worker now.")
+
+
+def require_owner(session: Session, job: type[Job], claim: Claim) -> None:
+    """Take part in a write only as the owner: locks the row, LostLease when it is not ours."""
+    update_owned(session, job, claim, owner_token=claim.token)
 
 
 def finish(
