@@ -1,0 +1,39 @@
+"""`brushwork web`: the web server alone, for machines where workers run elsewhere."""
+
+from __future__ import annotations
+
+import socket
+from argparse import Namespace
+
+import uvicorn
+
+from app.config import Settings
+from app.main import create_app
+from app.supervisor.address import AddressError, check_exposure, listen, url_of
+
+SHUTDOWN_SECONDS = 5
+
+
+def run(arguments: Namespace, settings: Settings) -> int:
+    """Serve pages and API until SIGTERM; 2 when the address cannot be had."""
+    try:
+        check_exposure(settings)
+        server = inherited(arguments.fd) or listen(settings.host, settings.port, explicit=True)
+    except AddressError as error:
+        print(error, flush=True)
+        return 2
+    config = uvicorn.Config(
+        create_app(settings),
+        log_level=settings.log_level.lower(),
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
+    )
+    print(f"Listening at {url_of(settings.host, server)}", flush=True)
+    uvicorn.Server(config).run(sockets=[server])
+    return 0
+
+
+def inherited(descriptor: int | None) -> socket.socket | None:
+    """The listening socket a supervisor handed over; its family is read from the kernel."""
+    return None if descriptor is None else socket.socket(fileno=descriptor)

