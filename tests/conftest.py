@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import io
 import os
 import uuid
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
 import pytest
 import sqlalchemy as sa
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from PIL import Image
 
 from app import migrate
 from app.base_models.models import BaseModel, BaseModelStatus
 from app.base_models.service import ensure_embedded
 from app.config import Settings
 from app.db import Database, make_engine
+from app.main import create_app
+from app.state import AppState
 from worker import starter
 from worker.bases.inspect import inspect_base
 
@@ -130,3 +136,43 @@ def make_base_ready(database: Database) -> BaseModel:
         base.fingerprint = info.fingerprint
         session.add(base)
     return base
+
+
+@pytest.fixture
+def app(settings: Settings) -> Iterator[FastAPI]:
+    """The web app on an empty registry in which the embedded base is ready."""
+    application = create_app(settings)
+    make_base_ready(application.state.brushwork.database)
+    yield application
+    state = application.state.brushwork
+    state.decoder.close()
+    state.hints.close()
+    state.database.dispose()
+
+
+@pytest.fixture
+def client(app: FastAPI) -> TestClient:
+    """A client that answers as the server would: errors are answers, not exceptions."""
+    return TestClient(app, raise_server_exceptions=False)
+
+
+@pytest.fixture
+def state(app: FastAPI) -> AppState:
+    """The state behind `client`."""
+    state: AppState = app.state.brushwork
+    return state
+
+
+@pytest.fixture
+def png() -> Callable[..., bytes]:
+    """A function that makes a small PNG; other numbers, other pictures."""
+    return make_png
+
+
+def make_png(number: int = 0, size: tuple[int, int] = (80, 64)) -> bytes:
+    """A PNG whose colours follow from `number`."""
+    picture = Image.new("RGB", size, ((number * 37) % 256, (number * 91) % 256, 120))
+    picture.putpixel((number % size[0], 0), (255, 255, 255))
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    return content.getvalue()

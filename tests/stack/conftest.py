@@ -1,0 +1,111 @@
+"""The real stack, as `make run` starts it, on a free port and in a folder of its own."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+ROOT = Path(__file__).parents[2]
+READY = re.compile(r"^Brushwork is ready at (http://\S+)$", re.MULTILINE)
+START_SECONDS = 60.0
+END_SECONDS = 40.0
+
+
+@dataclass
+class Stack:
+    """A running `brushwork serve`."""
+
+    process: subprocess.Popen[str]
+    data_dir: Path
+    url: str = ""
+    output: list[str] = field(default_factory=list)
+
+    def client(self) -> httpx.Client:
+        """A client of its REST API."""
+        return httpx.Client(base_url=self.url, timeout=90)
+
+    def logs(self) -> str:
+        """What its processes wrote, for a test that failed."""
+        files = sorted((self.data_dir / "logs").glob("*.log"))
+        tails = [f"== {file.name}\n{file.read_text(errors='replace')[-4000:]}" for file in files]
+        return "\n".join([*self.output, *tails])
+
+
+def start_stack(data_dir: Path, **environment: str) -> Stack:
+    """Start everything and wait until the page answers."""
+    command = [sys.executable, "-m", "app", "serve", "--port", "0", "--no-browser"]
+    clean = {key: value for key, value in os.environ.items() if not key.startswith("BRUSHWORK_")}
+    process = subprocess.Popen(
+        [*command, "--data-dir", str(data_dir)],
+        cwd=ROOT,
+        env=clean | environment,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+    stack = Stack(process, data_dir)
+    threading.Thread(target=_read, args=(stack,), daemon=True).start()
+    until = time.monotonic() + START_SECONDS
+    while time.monotonic() < until and process.poll() is None:
+        found = READY.search("\n".join(stack.output))
+        if found:
+            stack.url = found.group(1)
+            return stack
+        time.sleep(0.05)
+    stop_stack(stack)
+    pytest.fail(f"the stack did not start:\n{stack.logs()}")
+
+
+def _read(stack: Stack) -> None:
+    assert stack.process.stdout is not None
+    with stack.process.stdout as lines:
+        stack.output.extend(line.rstrip("\n") for line in lines)
+
+
+def stop_stack(stack: Stack) -> int:
+    """End it as Ctrl-C does; its exit code."""
+    if stack.process.poll() is None:
+        stack.process.send_signal(signal.SIGINT)
+    try:
+        return stack.process.wait(END_SECONDS)
+    except subprocess.TimeoutExpired:
+        stack.process.kill()
+        raise
+
+
+@pytest.fixture(scope="module")
+def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
+    """One running stack for the tests of a module."""
+    running = start_stack(tmp_path_factory.mktemp("stack"))
+    yield running
+    assert stop_stack(running) == 0, running.logs()
+
+
+@pytest.fixture
+def api(stack: Stack) -> Iterator[httpx.Client]:
+    """A client of the stack's REST API."""
+    with stack.client() as client:
+        yield client
+
+
+def poll(client: httpx.Client, place: str, *, seconds: float) -> dict[str, Any]:
+    """The job at `place` once it has ended."""
+    until = time.monotonic() + seconds
+    while True:
+        job: dict[str, Any] = client.get(f"/api/v1{place}").raise_for_status().json()
+        if job["status"] in ("succeeded", "failed", "canceled") or time.monotonic() > until:
+            return job
+        time.sleep(0.2)

@@ -1,0 +1,153 @@
+"""The main job in a real browser on the real stack: drop, caption, train, watch, try, download."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+from pathlib import Path
+
+import httpx
+import pytest
+from playwright.sync_api import Browser, Page, expect
+
+from tests.stack.conftest import Stack, poll
+from worker import starter
+
+pytestmark = [pytest.mark.stack, pytest.mark.browser]
+
+TRAINING_SECONDS = 240.0
+DRAWING_MILLISECONDS = 60_000
+PICTURES = 6
+
+
+@pytest.fixture
+def page(browser: Browser, stack: Stack) -> Page:
+    context = browser.new_context(base_url=stack.url, accept_downloads=True)
+    page = context.new_page()
+    page.set_default_timeout(20_000)
+    return page
+
+
+def example_files() -> list[Path]:
+    pictures = sorted(
+        file for file in starter.EXAMPLE.iterdir() if file.suffix in (".png", ".webp")
+    )
+    return pictures[:PICTURES]
+
+
+def test_a_person_trains_a_style_tries_it_and_takes_it_home(
+    page: Page, api: httpx.Client, tmp_path: Path
+) -> None:
+    # Drop pictures into a new dataset.
+    page.goto("/datasets")
+    page.get_by_label("Name").first.fill("My chalk")
+    page.get_by_label("Trigger word").first.fill("chalkboard")
+    page.get_by_role("button", name=re.compile("create|new dataset", re.I)).last.click()
+    page.wait_for_url("**/datasets/my-chalk*")
+    broken = tmp_path / "broken.png"
+    broken.write_bytes(b"this is no picture")
+    page.locator("input[type=file]").first.set_input_files([*example_files(), broken])
+    expect(page.locator("[data-tile]")).to_have_count(PICTURES, timeout=30_000)
+    expect(page.get_by_text("broken.png").first).to_be_visible()
+
+    # A caption saves itself.
+    caption = page.locator("[data-tile] textarea").first
+    caption.fill("fox, chalkboard style")
+    expect(page.locator("[data-tile]").first).to_contain_text("Saved")
+    page.reload()
+    expect(page.locator("[data-tile] textarea").first).to_have_value("fox, chalkboard style")
+
+    # Start a short training; everything but its length is the preset's.
+    page.get_by_role("link", name="Train this style").click()
+    page.wait_for_url("**/train/new*")
+    page.get_by_text("Quick").first.click()
+    page.locator("summary", has_text="Advanced").click()
+    page.get_by_label("Steps", exact=True).fill("30")
+    page.get_by_role("button", name="Start training").click()
+    page.wait_for_url(re.compile(r"/runs/\d+"))
+    run_page = page.url
+    run_id = int(run_page.rsplit("/", 1)[1])
+    expect(page.get_by_text(re.compile(r"Step \d+ of 30")).first).to_be_visible(timeout=60_000)
+
+    # Watch it end; a second tab sees the same.
+    run = poll(api, f"/runs/{run_id}", seconds=TRAINING_SECONDS)
+    assert run["status"] == "succeeded", run
+    expect(page.get_by_role("link", name=re.compile("try it", re.I)).first).to_be_visible(
+        timeout=20_000
+    )
+    second = page.context.new_page()
+    second.goto(run_page)
+    expect(second.get_by_text("30").first).to_be_visible()
+    second.close()
+    samples = api.get(f"/api/v1/runs/{run_id}/samples").json()
+    assert {row["step"] for row in samples} >= {0, 30}
+    expect(page.locator("img[src^='/media/']").first).to_be_visible()
+
+    # Try it with a weight, beside the same seed without it.
+    page.get_by_role("link", name=re.compile("try it", re.I)).first.click()
+    page.wait_for_url("**/play*")
+    page.get_by_label("Prompt", exact=True).fill("castle, chalkboard style")
+    page.get_by_role("button", name=re.compile("^draw", re.I)).click()
+    expect(page.locator("[data-result] img")).to_have_count(2, timeout=DRAWING_MILLISECONDS)
+
+    # Take the file home.
+    page.goto("/adapters")
+    page.get_by_role("link", name="My chalk").first.click()
+    page.wait_for_url("**/adapters/my-chalk*")
+    with page.expect_download() as download:
+        page.get_by_role("link", name="Download", exact=True).first.click()
+    file = tmp_path / download.value.suggested_filename
+    download.value.save_as(file)
+    assert file.name == "my-chalk-v1.safetensors"
+    content = file.read_bytes()
+    header = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])
+    assert any(key.startswith("lora_unet_") for key in header)
+    assert any(key.startswith("lora_te_") for key in header)
+    assert header["__metadata__"]["ss_output_name"] == "my-chalk"
+
+
+def test_weights_change_the_picture_and_zero_is_the_base(api: httpx.Client) -> None:
+    adapter = api.get("/api/v1/adapters").json()[0]
+    pictures = {}
+    for weight in (0.0, 1.0, None):
+        stack = [] if weight is None else [{"id": adapter["id"], "weight": weight}]
+        created = api.post(
+            "/api/v1/renders", json={"prompt": "castle", "seed": 3, "adapters": stack}
+        ).json()
+        render = poll(api, f"/renders/{created['id']}", seconds=60)
+        assert render["status"] == "succeeded", render
+        pictures[weight] = render["images"][0]["url"]
+    assert pictures[0.0] == pictures[None]
+    assert pictures[1.0] != pictures[None]
+
+
+@pytest.mark.parametrize("dtype", ["bf16", "fp32"])
+@pytest.mark.parametrize("file_format", ["kohya", "peft", "bundle"])
+def test_every_download_is_written_when_it_is_asked_for(
+    api: httpx.Client, file_format: str, dtype: str
+) -> None:
+    adapter = api.get("/api/v1/adapters").json()[0]
+    answer = api.get(
+        f"/api/v1/adapters/{adapter['id']}/download?format={file_format}&dtype={dtype}"
+    )
+    assert answer.status_code == 200, answer.text
+    assert len(answer.content) > 10_000
+    assert answer.content[:2] == (b"PK" if file_format == "bundle" else answer.content[:2])
+
+
+def test_a_downloaded_file_that_is_imported_again_is_the_same_adapter(api: httpx.Client) -> None:
+    adapter = api.get("/api/v1/adapters").json()[0]
+    content = api.get(f"/api/v1/adapters/{adapter['id']}/download?dtype=fp32").content
+    answer = api.post("/api/v1/adapters/import", files={"file": ("copy.safetensors", content)})
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["id"] == adapter["id"]
+
+
+def test_an_import_of_broken_tensors_says_why(api: httpx.Client) -> None:
+    answer = api.post(
+        "/api/v1/adapters/import",
+        files={"file": ("bad.safetensors", struct.pack("<Q", 200) + b"{" + b" " * 40)},
+    )
+    assert answer.status_code == 422
+    assert answer.json()["detail"]
