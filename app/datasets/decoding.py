@@ -1,0 +1,270 @@
+"""The process that decodes one uploaded picture after the other under resource limits.
+
+It is started by its path (`images.ImageDecoder`), imports the standard library and Pillow only, and
+speaks JSON lines: a request `{"source", "clean", "thumbnail"}` (paths) in, a result out. What a
+hostile file may do to a decoder happens here: a crash, an endless loop or 100 GB of memory ends
+this process and costs that one file. It ends by itself when its standard input closes.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import io
+import json
+import os
+import signal
+import sys
+import warnings
+from pathlib import Path
+from typing import Any
+
+from PIL import Image, ImageCms, ImageOps, UnidentifiedImageError
+
+FORMATS = ("JPEG", "PNG", "WEBP")
+MAX_PIXELS = 50_000_000
+MIN_SIDE = 8  # pixels: one cell of the latents
+MAX_ELONGATION = 16  # long side / short side
+THUMBNAIL = 512  # pixels, longest side
+PIXEL_ART = 256  # pixels: thumbnails up to here are lossless, colour smears show when enlarged
+PNG_LEVEL = 3  # files as small as level 6, in two fifths of its time (measured)
+
+MEMORY_LIMIT = 2 << 30  # bytes of address space; a 50-megapixel RGBA picture with ICC takes 1.1 GB
+CPU_LIMIT = 60  # seconds a picture
+OUTPUT_LIMIT = 1 << 30  # bytes of one written file
+
+ANIMATED = (
+    "This is an animated picture. Save the frame you want as a single PNG, JPEG or WebP picture."
+)
+CUT_OFF = "The picture is cut off: the file ends too early. Upload it again from the original."
+DAMAGED = "The picture is damaged and cannot be decoded. Open it in an editor and save it anew."
+TOO_MUCH_MEMORY = "Decoding this picture takes too much memory. Save it anew as PNG or JPEG."
+ACCEPTED = "only JPEG, PNG and WebP pictures can be used"
+
+
+class Refused(Exception):
+    """The picture is not taken; the message says why to the person who sent it."""
+
+
+def decode(source: Path, clean: Path, thumbnail: Path) -> dict[str, Any]:
+    """Write the normalised picture and its thumbnail; give size, format and what was changed."""
+    refuse_other_contents(source)
+    with _open(source) as image:
+        check_size(*image.size)
+        if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
+            raise Refused(ANIMATED)  # (an MPO is a JPEG with previews behind it: first one taken)
+        file_format = "JPEG" if image.format == "MPO" else str(image.format)
+        picture, notes = normalize(image)
+    picture.save(clean, "PNG", compress_level=PNG_LEVEL)
+    width, height = picture.size
+    picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=3)
+    lossless = max(picture.size) <= PIXEL_ART
+    picture.save(thumbnail, "WEBP", quality=82, method=3, lossless=lossless)
+    return {"width": width, "height": height, "format": file_format, "note": " ".join(notes)}
+
+
+def refuse_other_contents(source: Path) -> None:
+    """Refuse by name what is sent as a picture by mistake; pass what may be one."""
+    with source.open("rb") as file:
+        head = file.read(1024)
+        size = file.seek(0, os.SEEK_END)
+    if size == 0:
+        raise Refused("The file is empty (0 bytes).")
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        # libwebp reserves memory for every pixel as it opens: the size must be known before
+        check_size(*webp_size(head))
+    kind = other_kind(head)
+    if kind is not None:
+        raise Refused(f"This is {kind}; {ACCEPTED}.")
+
+
+def other_kind(head: bytes) -> str | None:
+    """What a file that starts so is, when it is something well known we do not take."""
+    for magic, kind in (
+        (b"GIF8", "a GIF"),
+        (b"BM", "a BMP picture"),
+        (b"II*\0", "a TIFF picture"),
+        (b"MM\0*", "a TIFF picture"),
+        (b"8BPS", "a Photoshop file"),
+        (b"%PDF", "a PDF document"),
+        (b"%!PS", "a PostScript document"),
+        (b"PK\3\4", "a zip archive; give it a name that ends in .zip and it is unpacked"),
+        (b"\xff\x0a", "a JPEG XL picture"),
+        (b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
+    ):
+        if head.startswith(magic):
+            return kind
+    if head[4:8] == b"ftyp":
+        brand = head[8:12].lower()
+        if brand.startswith(b"av"):
+            return "an AVIF picture"
+        return "a HEIC picture" if brand[:2] in (b"he", b"mi") else "a video"
+    text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
+    if text.startswith(b"<"):
+        if b"<svg" in text:
+            return "an SVG drawing"
+        return "a web page (HTML)" if b"<html" in text or b"<!doctype html" in text else "XML text"
+    return None
+
+
+def webp_size(head: bytes) -> tuple[int, int]:
+    """Width and height from the first chunk of a WebP file (RFC 9649, sections 2.5 to 2.7)."""
+    chunk, data = head[12:16], head[20:30]
+    if len(data) < 10:
+        raise Refused(CUT_OFF)
+    if chunk == b"VP8X":
+        return 1 + int.from_bytes(data[4:7], "little"), 1 + int.from_bytes(data[7:10], "little")
+    if chunk == b"VP8L":
+        bits = int.from_bytes(data[1:5], "little")
+        return 1 + (bits & 0x3FFF), 1 + (bits >> 14 & 0x3FFF)
+    if chunk == b"VP8 ":
+        sides = int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
+        return sides[0] & 0x3FFF, sides[1] & 0x3FFF
+    raise Refused(DAMAGED)
+
+
+def check_size(width: int, height: int) -> None:
+    """Refuse too many pixels, too few, and strips that no training can crop."""
+    if width * height > MAX_PIXELS:
+        raise Refused(
+            f"This picture has {width:,} × {height:,} pixels; at most "
+            f"{MAX_PIXELS // 1_000_000} megapixels can be used. Make it smaller first."
+        )
+    if min(width, height) < MIN_SIDE:
+        raise Refused(
+            f"This picture has {width:,} × {height:,} pixels; it needs at least "
+            f"{MIN_SIDE} × {MIN_SIDE}."
+        )
+    if max(width, height) > MAX_ELONGATION * min(width, height):
+        raise Refused(
+            f"This picture of {width:,} × {height:,} pixels is a strip: one side is more than "
+            f"{MAX_ELONGATION} times the other. Crop it first."
+        )
+
+
+def _open(source: Path) -> Image.Image:
+    try:
+        return Image.open(source, formats=FORMATS)
+    except UnidentifiedImageError:
+        raise Refused(f"This is not a picture; {ACCEPTED}.") from None
+
+
+def normalize(image: Image.Image) -> tuple[Image.Image, list[str]]:
+    """The picture as upright 8-bit sRGB without alpha or metadata, and what was changed."""
+    notes = []
+    image.load()
+    profile = image.info.get("icc_profile")
+    upright = _upright(image)
+    if upright is not image:
+        notes.append("Turned upright.")
+    image = upright
+    if image.mode == "CMYK":
+        notes.append("Converted from CMYK; colours may differ a little from print.")
+    alpha = None
+    if image.mode.startswith("I") or image.mode == "F":
+        image = _eight_bits(image)
+        notes.append("Reduced from 16 to 8 bits a channel.")
+    elif image.has_transparency_data:
+        image = image.convert("RGBA")
+        alpha = image.getchannel("A")
+        image = image.convert("RGB")
+    elif image.mode not in ("L", "RGB", "CMYK"):
+        image = image.convert("RGB")
+    image = _to_srgb(image, profile)
+    if alpha is not None and alpha.getextrema()[0] != 255:
+        notes.append("Transparent parts were filled with white.")
+        image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
+    image.info.clear()  # no EXIF, GPS, comments or profiles in what we keep
+    return image, notes
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    """The picture turned as its EXIF says; the same object where there is nothing to turn."""
+    try:
+        if image.getexif().get(0x0112, 1) == 1:
+            return image
+        return ImageOps.exif_transpose(image)
+    except Exception:  # EXIF is written by anything; a broken one says nothing of the pixels
+        return image
+
+
+def _eight_bits(image: Image.Image) -> Image.Image:
+    """16-bit grey scaled to 8 bits; Pillow's own convert() would clip it to white."""
+    if image.mode == "F":
+        image = image.convert("I")
+    return image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
+
+
+def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
+    """RGB pixels in sRGB; a profile that is broken or of another colour space is passed over."""
+    spaces = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
+    if profile:
+        with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
+            own = ImageCms.ImageCmsProfile(io.BytesIO(profile))
+            known = "sRGB" in ImageCms.getProfileDescription(own)
+            if not known and own.profile.xcolor_space == spaces[image.mode]:
+                srgb = ImageCms.createProfile("sRGB")
+                converted = ImageCms.profileToProfile(image, own, srgb, outputMode="RGB")
+                if converted is not None:
+                    return converted
+    return image if image.mode == "RGB" else image.convert("RGB")
+
+
+def answer(request: dict[str, str]) -> dict[str, Any]:
+    """The result of `decode`, or `{"refused": sentence}`, or `{"full": true}`; never an error."""
+    try:
+        return decode(Path(request["source"]), Path(request["clean"]), Path(request["thumbnail"]))
+    except Refused as refusal:
+        return {"refused": str(refusal)}
+    except MemoryError:
+        return {"refused": TOO_MUCH_MEMORY}
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            return {"full": True}
+        return {"refused": CUT_OFF if "truncated" in str(error) else DAMAGED}
+    except Exception:  # decoders raise anything: SyntaxError, struct.error, ValueError …
+        return {"refused": DAMAGED}
+
+
+def limit_process() -> None:
+    """Cap memory, written files and open files, where the system can."""
+    # opening reads headers only; JPEG's own bound lets check_size name the size it refuses
+    Image.MAX_IMAGE_PIXELS = 65_535**2
+    warnings.simplefilter("ignore")
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; we see its pipe close
+    if sys.platform == "win32":
+        return
+    import resource
+
+    for kind, most in (
+        (resource.RLIMIT_AS, MEMORY_LIMIT),
+        (resource.RLIMIT_FSIZE, OUTPUT_LIMIT),
+        (resource.RLIMIT_CORE, 0),
+    ):
+        with contextlib.suppress(ValueError, OSError):  # macOS refuses some
+            resource.setrlimit(kind, (most, most))
+
+
+def grant_cpu() -> None:
+    """Give the next picture its CPU seconds; going over them ends the process."""
+    if sys.platform == "win32":
+        return
+    import resource
+
+    used = resource.getrusage(resource.RUSAGE_SELF)
+    spent = int(used.ru_utime + used.ru_stime)
+    _, hard = resource.getrlimit(resource.RLIMIT_CPU)
+    with contextlib.suppress(ValueError, OSError):
+        resource.setrlimit(resource.RLIMIT_CPU, (spent + CPU_LIMIT, hard))
+
+
+def main() -> None:
+    """Answer requests until the parent closes the pipe."""
+    limit_process()
+    for line in sys.stdin:
+        grant_cpu()
+        print(json.dumps(answer(json.loads(line))), flush=True)  # noqa: T201 - the protocol
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,20 @@
+"""A decoder for the whole room (its processes start once), and a store in a folder."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.datasets.images import ImageDecoder
+from app.storage import LocalBlobStore
+
+
+@pytest.fixture(scope="session")
+def decoder() -> Iterator[ImageDecoder]:
+    with ImageDecoder() as decoder:
+        yield decoder
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> LocalBlobStore:
+    return LocalBlobStore(tmp_path / "blobs")
