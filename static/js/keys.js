@@ -1,0 +1,39 @@
+// Elements with `data-shortcut` are clicked, or focused when they are fields, by their keys:
+// "?", "/", "g d" (one after the other) or "Ctrl+Enter" (works while typing, too).
+(() => {
+  const OFF = "single-keys-off";
+  const SEQUENCE_MS = 1000;
+  let first = "";
+  let firstAt = 0;
+
+  const isField = (element) => element?.matches?.("input, textarea, select, [contenteditable]");
+  const isOff = () => localStorage.getItem(OFF) === "1";
+
+  function use(shortcut) {
+    for (const element of document.querySelectorAll("[data-shortcut]")) {
+      if (element.dataset.shortcut !== shortcut || element.disabled) continue;
+      if (isField(element)) element.focus();
+      else element.click();
+      return true;
+    }
+    return false;
+  }
+
+  document.addEventListener("keydown", (event) => {
+    if (event.isComposing || event.defaultPrevented) return;
+    if (event.ctrlKey || event.metaKey) {
+      if (event.key === "Enter" && use("Ctrl+Enter")) event.preventDefault();
+      return;
+    }
+    if (event.altKey || event.key === "Shift" || isField(event.target) || isOff()) return;
+    const follows = Date.now() - firstAt < SEQUENCE_MS ? `${first} ${event.key}` : "";
+    [first, firstAt] = [event.key, Date.now()];
+    if ((follows && use(follows)) || use(event.key)) event.preventDefault();
+  });
+
+  const choice = document.querySelector("[data-single-keys]");
+  if (choice) {
+    choice.checked = !isOff();
+    choice.addEventListener("change", () => localStorage.setItem(OFF, choice.checked ? "0" : "1"));
+  }
+})();

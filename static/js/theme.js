@@ -1,0 +1,18 @@
+// Changes the theme at once; the cookie is set by the server, as without this script.
+(() => {
+  const form = document.querySelector("[data-theme-form]");
+  form?.addEventListener("submit", async (event) => {
+    const button = event.submitter;
+    if (!button) return;
+    event.preventDefault();
+    document.documentElement.dataset.theme = button.value;
+    for (const other of form.querySelectorAll("button")) {
+      other.setAttribute("aria-pressed", String(other === button));
+    }
+    const shown = document.querySelector('[popovertarget="theme-menu"] use');
+    shown?.setAttribute("href", button.querySelector("use").getAttribute("href"));
+    form.hidePopover();
+    const body = new URLSearchParams({ theme: button.value, back: "/" });
+    await fetch(form.action, { method: "POST", body, redirect: "manual" });
+  });
+})();

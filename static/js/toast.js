@@ -1,0 +1,38 @@
+// Short messages at the bottom: `toast("Saved")`, errors of htmx requests, and a close button.
+(() => {
+  const toasts = document.getElementById("toasts");
+
+  function toast(text) {
+    const box = document.createElement("div");
+    box.className = "toast";
+    const words = document.createElement("p");
+    words.textContent = text;
+    const close = document.createElement("button");
+    close.type = "button";
+    close.dataset.closeToast = "";
+    close.textContent = "Close";
+    box.append(words, close);
+    toasts.append(box);
+    return box;
+  }
+
+  document.addEventListener("click", (event) => {
+    event.target.closest?.("[data-close-toast]")?.closest(".toast")?.remove();
+  });
+  document.addEventListener("htmx:responseError", (event) => {
+    const answer = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
+    const words = answer.querySelector(".notice p")?.textContent.trim();
+    toast(words || "That did not work. Try again in a moment.");
+  });
+  document.addEventListener("htmx:sendError", (event) => {
+    // a fragment that polls asks again by itself; only what a person did is worth a message
+    if (event.detail.requestConfig.verb !== "get") toast("Brushwork cannot be reached. Nothing was changed.");
+  });
+  // a message that came with the address is shown once: a reload does not bring it back
+  const address = new URL(location.href);
+  if (address.searchParams.has("deleted")) {
+    address.searchParams.delete("deleted");
+    history.replaceState(history.state, "", address);
+  }
+  window.brushwork = Object.assign(window.brushwork ?? {}, { toast });
+})();
