@@ -22,7 +22,6 @@ celery.conf.update(celery_settings(settings.broker_url or "redis://127.0.0.1:637
 def open_rooms(instance: Any, **_: Any) -> None:
     """Start working at once, whether or not the broker answers; a pool child starts by itself."""
     queues = list(instance.app.amqp.queues.consume_from)
-    process.queues_of_this_worker = queues
     if "prefork" not in str(instance.pool_cls):
         process.start(settings, queues)
 

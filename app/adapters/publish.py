@@ -1,0 +1,161 @@
+"""A set of weights becomes a version of an adapter, with its downloads and the alias `latest`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlmodel import Session, col, func, select
+
+from app.adapters.models import Adapter, AdapterAlias, AdapterFile, AdapterVersion
+from app.db import utcnow
+from app.runs.models import Run
+from app.slugs import unique_slug
+
+LATEST = "latest"
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A download that was written and read back, and whose blob is stored."""
+
+    format: str
+    dtype: str
+    sha256: str
+    size_bytes: int
+
+
+@dataclass(frozen=True)
+class NewVersion:
+    """What is known of a set of weights whose canonical file is stored."""
+
+    name: str
+    base_family: str
+    sha256: str
+    size_bytes: int
+    rank: int
+    alpha: float
+    trigger_words: Sequence[str] = ()
+    base_model_id: int | None = None
+    dataset_version_id: int | None = None
+    run_id: int | None = None
+    steps: int | None = None
+    trainable_parameters: int | None = None
+    base_parameters: int | None = None
+    peak_memory_bytes: int | None = None
+    training_seconds: float | None = None
+    cover_sha256: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    files: Sequence[NewFile] = ()
+
+
+def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None) -> AdapterVersion:
+    """Store a version of this adapter, or of a new one, and point `latest` to it.
+
+    The blobs must be stored before. A name that was taken in this very moment raises
+    IntegrityError: the caller tries its transaction again.
+    """
+    adapter = _adapter(session, new, adapter_id)
+    version = AdapterVersion(
+        adapter_id=adapter.key,
+        version=_next_number(session, adapter.key),
+        sha256=new.sha256,
+        size_bytes=new.size_bytes,
+        run_id=new.run_id,
+        dataset_version_id=new.dataset_version_id,
+        base_model_id=new.base_model_id,
+        rank=new.rank,
+        alpha=new.alpha,
+        steps=new.steps,
+        trigger_words=list(new.trigger_words),
+        trainable_parameters=new.trainable_parameters,
+        base_parameters=new.base_parameters,
+        peak_memory_bytes=new.peak_memory_bytes,
+        training_seconds=new.training_seconds,
+        config=new.config,
+        details=new.details,
+    )
+    session.add(version)
+    session.flush()
+    for file in new.files:
+        add_file(session, version.key, file)
+    _point_latest(session, version)
+    return version
+
+
+def add_file(session: Session, version_id: int, file: NewFile) -> AdapterFile:
+    """Store a download of a version; one that was written twice is kept once."""
+    row = session.exec(
+        select(AdapterFile).where(
+            AdapterFile.version_id == version_id,
+            AdapterFile.format == file.format,
+            AdapterFile.dtype == file.dtype,
+        )
+    ).first()
+    if row is None:
+        row = AdapterFile(
+            version_id=version_id, format=file.format, dtype=file.dtype, sha256="", size_bytes=0
+        )
+    row.sha256, row.size_bytes = file.sha256, file.size_bytes
+    session.add(row)
+    return row
+
+
+def find_equal(session: Session, *, canonical: str, uploaded: str) -> AdapterVersion | None:
+    """The version with these weights, or one that was downloaded as this very file."""
+    same = select(AdapterVersion).join(Adapter).where(col(Adapter.deleted_at).is_(None))
+    version = session.exec(same.where(AdapterVersion.sha256 == canonical)).first()
+    if version is None:
+        downloads = select(AdapterFile.version_id).where(AdapterFile.sha256 == uploaded)
+        version = session.exec(same.where(col(AdapterVersion.id).in_(downloads))).first()
+    return version
+
+
+def future_slug(session: Session, name: str, adapter_id: int | None = None) -> str:
+    """The address a new adapter of this name would get now; that of an old one stays."""
+    adapter = session.get(Adapter, adapter_id) if adapter_id else None
+    return adapter.slug if adapter else unique_slug(session, Adapter, name, fallback="adapter")
+
+
+def adapter_of_parent(session: Session, run: Run) -> int | None:
+    """The adapter that a run continues; None when it makes a new one."""
+    parent = session.get(Run, run.parent_id) if run.parent_id else None
+    if parent is None or parent.adapter_version_id is None:
+        return None
+    version = session.get(AdapterVersion, parent.adapter_version_id)
+    adapter = session.get(Adapter, version.adapter_id) if version else None
+    return adapter.key if adapter is not None and adapter.deleted_at is None else None
+
+
+def _adapter(session: Session, new: NewVersion, adapter_id: int | None) -> Adapter:
+    if adapter_id is None:
+        adapter = Adapter(
+            slug=unique_slug(session, Adapter, new.name, fallback="adapter"),
+            name=new.name,
+            trigger_words=list(new.trigger_words),
+            base_family=new.base_family,
+            cover_sha256=new.cover_sha256,
+        )
+    else:
+        locked = select(Adapter).where(Adapter.id == adapter_id).with_for_update()
+        adapter = session.exec(locked).one()
+        adapter.updated_at = utcnow()
+        adapter.cover_sha256 = new.cover_sha256 or adapter.cover_sha256
+    session.add(adapter)
+    session.flush()
+    return adapter
+
+
+def _next_number(session: Session, adapter_id: int) -> int:
+    query = select(func.max(AdapterVersion.version)).where(AdapterVersion.adapter_id == adapter_id)
+    return (session.exec(query).one() or 0) + 1
+
+
+def _point_latest(session: Session, version: AdapterVersion) -> None:
+    alias = session.get(AdapterAlias, (version.adapter_id, LATEST))
+    if alias is None:
+        alias = AdapterAlias(adapter_id=version.adapter_id, alias=LATEST, version_id=version.key)
+    alias.version_id = version.key
+    session.add(alias)

@@ -1,0 +1,60 @@
+"""Where the work is done: devices and threads."""
+
+from __future__ import annotations
+
+import os
+import platform
+import sys
+from pathlib import Path
+
+MANY_THREADS = 4
+
+
+def usable_cores() -> int:
+    """The processor cores this process may use."""
+    if sys.platform == "linux":
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def threads(setting: int) -> int:
+    """The CPU threads of one training or render process; a setting of 0 takes every core."""
+    return setting or usable_cores()
+
+
+def choose_device(setting: str) -> str:
+    """The torch device for a setting; `auto` is CUDA, else Apple's GPU, else the CPU."""
+    import torch
+
+    if setting != "auto":
+        return setting
+    if torch.cuda.is_available():
+        return "cuda"
+    if torch.backends.mps.is_available():
+        return "mps"
+    return "cpu"
+
+
+def describe_device(device: str) -> str:
+    """A device in words, such as `NVIDIA H100` or `CPU, 2 threads`."""
+    import torch
+
+    if device.startswith("cuda"):
+        return str(torch.cuda.get_device_name(torch.device(device)))
+    if device == "mps":
+        return f"Apple GPU ({platform.machine()})"
+    return f"CPU, {torch.get_num_threads()} threads"
+
+
+def child_environment(thread_count: int) -> dict[str, str]:
+    """The environment of a process that imports torch: its threads, and nothing fetched unasked."""
+    root = str(Path(__file__).parents[2])
+    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
+    return os.environ | {
+        "OMP_NUM_THREADS": str(thread_count),
+        "MKL_NUM_THREADS": str(thread_count),
+        "HF_HUB_OFFLINE": "1",
+        "TRANSFORMERS_OFFLINE": "1",
+        "TOKENIZERS_PARALLELISM": "false",
+        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+    }

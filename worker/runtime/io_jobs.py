@@ -1,0 +1,258 @@
+"""The io worker: looks at base models, writes downloads, takes in LoRA files."""
+
+from __future__ import annotations
+
+import tempfile
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from app.adapters.models import Adapter, AdapterVersion
+from app.adapters.publish import NewFile, NewVersion, add_file, find_equal, publish
+from app.adapters.service import DownloadFormat
+from app.base_models import service as base_models
+from app.base_models.inspection import Found, write_found, write_unusable
+from app.base_models.models import BaseModel, BaseModelStatus
+from app.config import Settings
+from app.db import Database
+from app.errors import AppError
+from app.jobs import service as jobs
+from app.jobs.models import IoJob
+from app.jobs.states import JobStatus
+from app.storage import BlobStore, StorageUnavailable
+from worker.bases.family import BaseModelError
+from worker.bases.inspect import inspect_base
+from worker.runtime.lease import Lease
+from worker.runtime.messages import Export, ExportFile
+
+if TYPE_CHECKING:
+    from worker.adapters.canonical import Adapter as Weights
+
+PUBLISH_TRIES = 5
+NAME_LENGTH = 120
+UNFIT = (
+    "This adapter fits none of the base models here: {reason} Add the base model it was made "
+    "for, then import it again."
+)
+
+
+class RefusedError(Exception):
+    """The job cannot be done; the sentence says why."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+class IoWork:
+    """The work of the `io` room."""
+
+    table = IoJob
+    device = "CPU"
+
+    def __init__(self, settings: Settings, database: Database, store: BlobStore) -> None:
+        self._settings = settings
+        self._database = database
+        self._store = store
+        self._kinds: dict[str, Callable[[IoJob, Lease, Path], None]] = {
+            "inspect_base": self._inspect_base,
+            "export_adapter": self._export_adapter,
+            "import_adapter": self._import_adapter,
+        }
+
+    def prepare(self) -> None:
+        """Nothing to warm up: torch is imported by the first job that needs it."""
+
+    def close(self) -> None:
+        """Nothing is held."""
+
+    def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
+        """Do a job; it takes seconds, so a worker that ends finishes it first."""
+        work = self._kinds.get(job.kind)
+        try:
+            if work is None:
+                raise RefusedError("unknown_kind", f"There is no job of the kind “{job.kind}”.")
+            with tempfile.TemporaryDirectory(prefix="brushwork-io-") as scratch:
+                work(job, lease, Path(scratch))
+        except RefusedError as error:
+            self._fail(lease, error.code, str(error))
+        except StorageUnavailable as error:
+            with self._database.write() as session:
+                jobs.give_up_or_retry(
+                    session, IoJob, lease.claim, code="storage", error=error.detail
+                )
+        except AppError as error:
+            self._fail(lease, error.code, error.detail)
+
+    def _inspect_base(self, job: IoJob, lease: Lease, scratch: Path) -> None:
+        assert job.subject_id is not None
+        with self._database.read() as session:
+            base = base_models.get_base_model(session, job.subject_id)
+        try:
+            info = inspect_base(base_models.location(base))
+        except BaseModelError as error:
+            sentence = str(error)
+            with self._database.write() as session:
+                self._finish(session, lease, JobStatus.FAILED, error=sentence, code="base_model")
+                write_unusable(session, base.key, sentence)
+            return
+        found = Found(
+            family=str(info.family),
+            prediction_type=str(info.prediction_type),
+            resolution=info.resolution,
+            cross_attention_dim=info.cross_attention_dim,
+            parameters=dict(info.parameters),
+            size_bytes=info.size_bytes,
+            fingerprint=info.fingerprint,
+        )
+        with self._database.write() as session:
+            self._finish(session, lease, JobStatus.SUCCEEDED)
+            write_found(session, base.key, found)
+
+    def _export_adapter(self, job: IoJob, lease: Lease, scratch: Path) -> None:
+        from worker.runtime.exporting import write_downloads
+
+        assert job.subject_id is not None
+        with self._database.read() as session:
+            version = session.get_one(AdapterVersion, job.subject_id)
+            facts = self._facts(session, version, scratch)
+        ending = "zip" if job.args["format"] == DownloadFormat.BUNDLE else "safetensors"
+        file = ExportFile(job.args["format"], job.args["dtype"], scratch / f"adapter.{ending}")
+        canonical = self._store.local_path(version.sha256, scratch)
+        write_downloads(canonical, Export([file], facts))
+        blob = self._store.put_file(file.path)
+        with self._database.write() as session:
+            self._finish(session, lease, JobStatus.SUCCEEDED, result={"sha256": blob.sha256})
+            add_file(
+                session,
+                version.key,
+                NewFile(file.format, file.dtype, blob.sha256, blob.size),
+            )
+
+    def _facts(self, session: Session, version: AdapterVersion, scratch: Path) -> dict[str, Any]:
+        adapter = session.get_one(Adapter, version.adapter_id)
+        base = session.get(BaseModel, version.base_model_id) if version.base_model_id else None
+        cover = adapter.cover_sha256
+        cover_path = None
+        if cover and self._store.exists(cover):
+            cover_path = str(self._store.local_path(cover, scratch))
+        return {
+            "title": adapter.name,
+            "slug": adapter.slug,
+            "trigger_words": list(version.trigger_words or adapter.trigger_words),
+            "family": adapter.base_family,
+            "resolution": (version.config.get("resolution") or (base and base.resolution) or 512),
+            "base_name": base.name if base else "",
+            "created": version.created_at.isoformat(),
+            "cover": cover_path,
+            "rank": version.rank,
+            "alpha": version.alpha,
+            "description": adapter.notes,
+            "config": version.config,
+        }
+
+    def _import_adapter(self, job: IoJob, lease: Lease, scratch: Path) -> None:
+        from worker.adapters import canonical
+        from worker.adapters.canonical import Adapter as Weights
+        from worker.adapters.canonical import AdapterError
+        from worker.adapters.export import read_any
+
+        uploaded = str(job.args["sha256"])
+        named = scratch / "upload.safetensors"
+        source = self._store.local_path(uploaded, scratch)
+        try:
+            named.symlink_to(source)
+        except OSError:
+            named = source
+        try:
+            read = read_any(named)
+            path = scratch / "canonical.safetensors"
+            # without metadata, so that the same tensors have the same hash whoever wrote them
+            canonical.save(Weights(read.modules), path)
+        except AdapterError as error:
+            raise RefusedError("adapter", str(error)) from error
+        base = self._fitting_base(read)
+        blob = self._store.put_file(path)
+        name = _name_of(read, str(job.args.get("filename") or "Imported"))
+        ranks = sorted(module.rank for module in read.modules)
+        middle = ranks[len(ranks) // 2]
+        new = NewVersion(
+            name=name,
+            base_family=base.family or "sd1",
+            sha256=blob.sha256,
+            size_bytes=blob.size,
+            rank=middle,
+            alpha=next(module.alpha for module in read.modules if module.rank == middle),
+            trigger_words=_trigger_words(read),
+            base_model_id=base.key,
+            trainable_parameters=read.parameters,
+            details={"imported": job.args.get("filename"), "modules": len(read.modules)},
+        )
+        self._publish(lease, new, uploaded)
+
+    def _publish(self, lease: Lease, new: NewVersion, uploaded: str) -> None:
+        for attempt in range(PUBLISH_TRIES):
+            try:
+                with self._database.write() as session:
+                    jobs.require_owner(session, IoJob, lease.claim)
+                    version = find_equal(session, canonical=new.sha256, uploaded=uploaded)
+                    duplicate = version is not None
+                    if version is None:
+                        version = publish(session, new)
+                    result = {"adapter_id": version.adapter_id, "duplicate": duplicate}
+                    self._finish(session, lease, JobStatus.SUCCEEDED, result=result)
+                return
+            except sa.exc.IntegrityError:  # somebody took the name in this moment
+                if attempt == PUBLISH_TRIES - 1:
+                    raise
+
+    def _fitting_base(self, weights: Weights) -> BaseModel:
+        """The oldest base of which every changed layer exists with the same shape."""
+        from worker.adapters.compatible import compatible
+        from worker.bases.shapes import adaptable_shapes
+
+        reason = "no base model is ready."
+        with self._database.read() as session:
+            ready = select(BaseModel).where(BaseModel.status == BaseModelStatus.READY)
+            bases = list(session.exec(ready.order_by(col(BaseModel.id))))
+        for base in bases:
+            try:
+                shapes = adaptable_shapes(base_models.location(base))
+            except BaseModelError:
+                continue
+            misfit = compatible(weights, shapes, base_name=f"“{base.name}”")
+            if misfit is None:
+                return base
+            reason = misfit
+        raise RefusedError("adapter", UNFIT.format(reason=reason))
+
+    def _fail(self, lease: Lease, code: str, sentence: str) -> None:
+        with self._database.write() as session:
+            self._finish(session, lease, JobStatus.FAILED, error=sentence, code=code)
+
+    def _finish(
+        self,
+        session: Session,
+        lease: Lease,
+        status: JobStatus,
+        *,
+        error: str | None = None,
+        code: str | None = None,
+        **values: Any,
+    ) -> None:
+        jobs.finish(session, IoJob, lease.claim, status, error=error, error_code=code, **values)
+
+
+def _name_of(weights: Weights, filename: str) -> str:
+    title = weights.metadata.get("modelspec.title") or weights.metadata.get("ss_output_name")
+    name = title or Path(filename).stem
+    return " ".join(name.split())[:NAME_LENGTH] or "Imported"
+
+
+def _trigger_words(weights: Weights) -> list[str]:
+    phrase = weights.metadata.get("modelspec.trigger_phrase", "")
+    return [word.strip()[:60] for word in phrase.split(",") if word.strip()][:10]

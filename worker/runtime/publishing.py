@@ -1,0 +1,180 @@
+"""A finished training becomes a version of an adapter while its run succeeds: both or none."""
+
+from __future__ import annotations
+
+import hashlib
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sqlmodel import Session
+
+from app.adapters.publish import NewFile, NewVersion, adapter_of_parent, future_slug, publish
+from app.base_models.models import BaseSpeed
+from app.base_models.speeds import record_speed
+from app.jobs import service as jobs
+from app.jobs.states import JobStatus
+from app.runs import progress
+from app.runs.models import Run
+from worker.adapters.header import read_header
+from worker.runtime.lease import Lease
+from worker.runtime.messages import Export, Exported, ExportFile, Trained
+from worker.runtime.reporting import Reporter
+from worker.training.config import TrainConfig
+
+if TYPE_CHECKING:
+    from worker.runtime.attempt import Subject
+    from worker.runtime.training import Training
+
+DOWNLOADS = (("kohya", "fp16"), ("peft", "fp16"))
+
+
+class Publication:
+    """What is published of one run, and how."""
+
+    def __init__(
+        self,
+        training: Training,
+        run: Run,
+        lease: Lease,
+        reporter: Reporter,
+        subject: Subject,
+        trained: Trained,
+    ) -> None:
+        self._training = training
+        self._run = run
+        self._lease = lease
+        self._reporter = reporter
+        self._subject = subject
+        self._trained = trained
+        self._config = TrainConfig.model_validate(run.config)
+        assert trained.path is not None
+        self._canonical: Path = trained.path
+
+    def export_order(self) -> Export:
+        """The downloads the trainer shall write beside the canonical file."""
+        run, base = self._run, self._subject.base
+        with self._training.database.read() as session:
+            slug = future_slug(session, run.name, adapter_of_parent(session, run))
+            cover = progress.last_sample(session, run.key)
+        scratch = self._canonical.parent
+        cover_path = None
+        if cover is not None:
+            cover_path = str(self._training.store.local_path(cover.sha256, scratch))
+        facts = {
+            "title": run.name,
+            "slug": slug,
+            "trigger_words": self._trigger_words,
+            "family": base.family,
+            "resolution": self._config.resolution or base.resolution,
+            "base_name": base.name,
+            "created": datetime.now(UTC).isoformat(),
+            "cover": cover_path,
+            "rank": self._config.rank,
+            "alpha": self._config.alpha,
+            "description": "",
+            "config": run.config,
+        }
+        files = [
+            ExportFile(form, dtype, scratch / f"{form}-{dtype}.safetensors")
+            for form, dtype in DOWNLOADS
+        ]
+        return Export(files, facts)
+
+    def publish(self, exported: Exported) -> None:
+        """Store the files, then write adapter, version, downloads and the end of the run."""
+        store = self._training.store
+        self._reporter.persist(lambda session: jobs.require_owner(session, Run, self._lease.claim))
+        canonical = store.put_file(self._canonical)
+        files = []
+        for file in exported.files:
+            blob = store.put_file(file.path)
+            files.append(NewFile(file.format, file.dtype, blob.sha256, blob.size))
+        kohya = next(file.path for file in exported.files if file.format == "kohya")
+        details = {
+            "outcome": self._trained.outcome,
+            "images": self._subject.version.image_count,
+            "dataset": self._subject.dataset.name,
+            "base": self._subject.base.name,
+            "tensor_sha256": tensor_hash(kohya),
+            "notices": self._reporter.notices,
+        }
+        self._reporter.persist(
+            lambda session: self._write(session, canonical.sha256, canonical.size, files, details)
+        )
+        self._lease.release()
+
+    def _write(
+        self,
+        session: Session,
+        sha256: str,
+        size_bytes: int,
+        files: list[NewFile],
+        details: dict[str, Any],
+    ) -> None:
+        run, base, trained = self._run, self._subject.base, self._trained
+        self._reporter.write_pending(session)  # also locks the row: nobody else publishes this run
+        cover = progress.last_sample(session, run.key)
+        new = NewVersion(
+            name=run.name,
+            base_family=base.family or "sd1",
+            sha256=sha256,
+            size_bytes=size_bytes,
+            rank=self._config.rank,
+            alpha=self._config.alpha,
+            trigger_words=self._trigger_words,
+            base_model_id=base.key,
+            dataset_version_id=run.dataset_version_id,
+            run_id=run.key,
+            steps=trained.steps,
+            trainable_parameters=trained.trainable_parameters,
+            base_parameters=trained.base_parameters,
+            peak_memory_bytes=trained.peak_memory_bytes,
+            training_seconds=self._reporter.training_seconds,
+            cover_sha256=cover.sha256 if cover else None,
+            config=dict(run.config),
+            details=details,
+            files=files,
+        )
+        version = publish(session, new, adapter_id=adapter_of_parent(session, run))
+        self._record_speed(session, files)
+        jobs.finish(
+            session,
+            Run,
+            self._lease.claim,
+            JobStatus.SUCCEEDED,
+            adapter_version_id=version.key,
+            phase=None,
+        )
+
+    def _record_speed(self, session: Session, files: list[NewFile]) -> None:
+        seconds = self._reporter.seconds_per_step
+        resolution = self._config.resolution or self._subject.base.resolution
+        if seconds is None or resolution is None:
+            return
+        record_speed(
+            session,
+            BaseSpeed(
+                base_model_id=self._subject.base.key,
+                batch_size=self._config.batch_size,
+                resolution=resolution,
+                rank=self._config.rank,
+                seconds_per_step=seconds,
+                trainable_parameters=self._trained.trainable_parameters,
+                adapter_bytes=files[0].size_bytes,
+            ),
+        )
+
+    @property
+    def _trigger_words(self) -> list[str]:
+        return [self._run.trigger_word] if self._run.trigger_word else []
+
+
+def tensor_hash(path: Path) -> str:
+    """SHA-256 of the bytes after the header: what other programs know a LoRA file by."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(read_header(path).data_offset)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

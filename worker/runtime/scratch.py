@@ -1,0 +1,108 @@
+"""Folders a training works in: pictures in, checkpoints and samples out, nothing left behind."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import logging
+import shutil
+import tarfile
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.errors import AppError
+from app.runs.models import Checkpoint
+from app.storage import Blob, BlobStore, verify
+
+CHECKPOINTS = "checkpoints"
+SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp"}
+
+log = logging.getLogger(__name__)
+
+
+@contextlib.contextmanager
+def attempt_folder(data_dir: Path, run_id: int, token: str) -> Iterator[Path]:
+    """A fresh folder for one attempt, removed at its end.
+
+    Each attempt has its own, so that a frozen trainer that wakes up can touch nobody's files; what
+    the next attempt needs comes from the blob store.
+    """
+    folder = work_folder(data_dir) / f"run-{run_id}-{token[:8]}"
+    folder.mkdir(parents=True)
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def work_folder(data_dir: Path) -> Path:
+    """Where attempts have their folders."""
+    return data_dir / "work"
+
+
+def sweep(data_dir: Path, tokens: Sequence[str]) -> None:
+    """Remove folders of attempts that no owner in `tokens` holds: their worker was killed."""
+    owned = {token[:8] for token in tokens}
+    for folder in work_folder(data_dir).glob("run-*-*"):
+        if folder.name.rpartition("-")[2] not in owned:
+            shutil.rmtree(folder, ignore_errors=True)
+
+
+def lay_out_pictures(
+    store: BlobStore, items: Sequence[Mapping[str, Any]], folder: Path, scratch: Path
+) -> None:
+    """Write the pictures of a dataset version and their captions as `metadata.jsonl`."""
+    folder.mkdir(parents=True)
+    scratch.mkdir(parents=True, exist_ok=True)
+    lines = []
+    for number, item in enumerate(items):
+        blob = store.local_path(item["clean_sha256"], scratch)
+        name = f"{number:05d}{_suffix(blob)}"
+        _link_or_copy(blob, folder / name)
+        lines.append(json.dumps({"file_name": name, "text": item["caption"]}, ensure_ascii=False))
+    (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
+
+
+def _suffix(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(4)
+    for magic, suffix in SUFFIXES.items():
+        if start.startswith(magic):
+            return suffix
+    return ".png"  # whoever opens it will say what is wrong
+
+
+def _link_or_copy(source: Path, target: Path) -> None:
+    try:
+        target.hardlink_to(source)
+    except OSError:  # another file system, or one without links
+        shutil.copyfile(source, target)
+
+
+def pack_checkpoint(store: BlobStore, folder: Path, *, run_id: int) -> Blob:
+    """Store a checkpoint folder as a tar; the run's id in it keeps equal runs from sharing one."""
+    with tempfile.TemporaryDirectory(dir=folder.parent.parent) as temporary:
+        path = Path(temporary) / "checkpoint.tar"
+        headers = {"BRUSHWORK.run": str(run_id)}
+        with tarfile.open(path, "w", format=tarfile.PAX_FORMAT, pax_headers=headers) as tar:
+            tar.add(folder, arcname=folder.name)
+        return store.put_file(path)
+
+
+def restore_checkpoint(store: BlobStore, rows: Sequence[Checkpoint], out: Path) -> int:
+    """Unpack the newest checkpoint that is undamaged into `out`; gives its step, 0 for none."""
+    target = out / CHECKPOINTS
+    target.mkdir(parents=True, exist_ok=True)
+    for row in rows:
+        try:
+            verify(store, row.sha256)
+            with store.open(row.sha256) as blob, tarfile.open(fileobj=blob, mode="r:") as tar:
+                tar.extractall(target, filter="data")
+            return row.step
+        except (AppError, OSError, tarfile.TarError) as error:
+            log.warning("The checkpoint of step %s cannot be used: %s", row.step, error)
+            shutil.rmtree(target)
+            target.mkdir()
+    return 0

@@ -1,0 +1,159 @@
+"""The train worker: one run at a time, each in a trainer process that is supervised from here."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import col, select
+
+from app.base_models import service as base_models
+from app.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
+from app.base_models.speeds import record_speed
+from app.config import Settings
+from app.db import Database
+from app.jobs.states import JobStatus
+from app.runs.models import Run
+from app.storage import BlobStore
+from worker import starter
+from worker.bases.inspect import BaseModelError, inspect_base
+from worker.runtime import device, scratch
+from worker.runtime.attempt import Attempt, Patience
+from worker.runtime.lease import Lease
+from worker.runtime.messages import Calibrate, Calibrated
+from worker.runtime.spare import Spare, TrainerProcess
+from worker.training.presets import Preset, preset_config
+
+USUAL_IMAGES = 24
+MAX_CALIBRATED_PARAMETERS = 300_000_000  # on a CPU, a step of a larger base takes minutes
+REGISTRATION_SECONDS = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class Training:
+    """The work of the `train` room."""
+
+    table = Run
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        store: BlobStore,
+        *,
+        patience: Patience | None = None,
+    ) -> None:
+        self.settings = settings
+        self.database = database
+        self.store = store
+        self.patience = patience or Patience()
+        self._threads = device.threads(settings.threads)
+        self.spare = Spare(self._start_trainer)
+
+    @property
+    def device(self) -> str:
+        """Where the work is done, in words; empty while unknown."""
+        return self.spare.described_device
+
+    def prepare(self) -> None:
+        """Warm a trainer with the base used last, and measure this machine once."""
+        with self.database.read() as session:
+            running = select(Run.owner_token).where(Run.status == JobStatus.RUNNING)
+            tokens = [token for token in session.exec(running) if token]
+            newest = select(Run.base_model_id).order_by(col(Run.id).desc()).limit(1)
+            used = session.get(BaseModel, session.exec(newest).first() or 0)
+            model = base_models.location(used) if used is not None else starter.PATH
+            base = (
+                used
+                or session.exec(
+                    select(BaseModel).where(BaseModel.source == base_models.EMBEDDED)
+                ).first()
+            )
+            measured = (
+                base is not None
+                and session.exec(
+                    select(BaseSpeed.id).where(BaseSpeed.base_model_id == base.id).limit(1)
+                ).first()
+            )
+        scratch.sweep(self.settings.data_dir, tokens)
+        process = self.spare.warm(model)
+        if not measured:
+            self._calibrate(process, model)
+
+    def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
+        """Train a run to its end, or give it back."""
+        attempt = Attempt(self, job, lease, stopping)
+        try:
+            attempt.supervise()
+        finally:
+            if not stopping.is_set():
+                self.warm_next(attempt.model)
+
+    def warm_next(self, model: Path | None) -> None:
+        """Have a spare ready for the next run, with the base that was just used."""
+        self.spare.warm(model or starter.PATH)
+
+    @property
+    def can_warm_early(self) -> bool:
+        """Whether the next spare may start while a run trains: imports take cores from it."""
+        return device.usable_cores() > device.MANY_THREADS
+
+    def close(self) -> None:
+        """End the spare."""
+        self.spare.close()
+
+    def _start_trainer(self) -> TrainerProcess:
+        return TrainerProcess(
+            logs=self.settings.data_dir / "logs",
+            device=self.settings.device,
+            threads=self._threads,
+            on_calibrated=self._note_speed,
+        )
+
+    def _calibrate(self, process: TrainerProcess, model: Path) -> None:
+        try:
+            info = inspect_base(model)
+        except BaseModelError:
+            return
+        if sum(info.parameters.values()) > MAX_CALIBRATED_PARAMETERS:
+            return
+        measured = set()
+        for preset in Preset:
+            config = preset_config(preset, resolution=info.resolution, images=USUAL_IMAGES)
+            if config.batch_size not in measured:
+                measured.add(config.batch_size)
+                process.send(Calibrate(config, info.resolution))
+
+    def _note_speed(self, found: Calibrated) -> None:
+        """Write a measurement, from a thread: the base may still have to be registered."""
+        threading.Thread(target=self._write_speed, args=(found,), daemon=True).start()
+
+    def _write_speed(self, found: Calibrated) -> None:
+        deadline = time.monotonic() + REGISTRATION_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                with self.database.write() as session:
+                    ready = select(BaseModel).where(BaseModel.status == BaseModelStatus.READY)
+                    for base in session.exec(ready):
+                        if base_models.location(base) == found.model:
+                            record_speed(
+                                session,
+                                BaseSpeed(
+                                    base_model_id=base.key,
+                                    batch_size=found.batch_size,
+                                    resolution=found.resolution,
+                                    rank=found.rank,
+                                    seconds_per_step=found.seconds_per_step,
+                                    trainable_parameters=found.trainable_parameters,
+                                    adapter_bytes=found.adapter_bytes,
+                                ),
+                            )
+                            return
+            except sa.exc.SQLAlchemyError as error:
+                log.warning("The measured speed was not written yet: %s", error)
+            time.sleep(1.0)
