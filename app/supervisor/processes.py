@@ -20,6 +20,7 @@ ROOT = Path(__file__).parents[2]
 GUARD = Path(__file__).with_name("guard.py")
 LOG_BYTES = 5_000_000
 LOG_BACKUPS = 3
+LAST_LINES_SECONDS = 2.0
 WARNING_LINE = re.compile(
     r"\b(WARNING|ERROR|CRITICAL)\b|\[(warning|error|critical)\s*\]"
     r'|"level": ?"(warning|error|critical)"|\b\w+(Error|Warning): '
@@ -130,10 +131,14 @@ class Process:
 
     def _watch(self) -> None:
         assert self._guard.stdout is not None
-        self._write_log(self._guard.stdout)
+        log = threading.Thread(target=self._write_log, args=(self._guard.stdout,), daemon=True)
+        log.start()
         code = self._guard.wait()
         if code < 0:  # the guard itself was killed: nobody else would end its group
             self._kill_orphans()
+        # A trainer that outlives its worker for a moment holds the pipe open; do not wait for it.
+        log.join(LAST_LINES_SECONDS)
+        self.kill()
         self._pid_file.unlink(missing_ok=True)
         self._on_end(self)
 

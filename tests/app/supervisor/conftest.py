@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -39,8 +38,3 @@ def read_pid(file: Path) -> int:
     """The process id that a program wrote into `file`, once it is there."""
     wait_until(lambda: file.exists() and file.read_text().endswith("\n"))
     return int(file.read_text())
-
-
-def open_descriptors() -> int:
-    """How many files this process holds open."""
-    return len(os.listdir("/proc/self/fd"))

@@ -24,8 +24,8 @@ def guards() -> Iterator[list[Guard]]:
     started: list[Guard] = []
     yield started
     for one in started:
-        one.kill()
-        one.communicate()
+        with one:  # closes the life line and waits
+            pass
 
 
 def start(guards: list[Guard], *command: str, options: tuple[str, ...] = ()) -> Guard:
@@ -42,7 +42,6 @@ def start(guards: list[Guard], *command: str, options: tuple[str, ...] = ()) -> 
 def close_life_line(guard: Guard) -> None:
     assert guard.stdin is not None
     guard.stdin.close()
-    guard.stdin = None
 
 
 def test_it_forwards_output(guards: list[Guard]) -> None:
