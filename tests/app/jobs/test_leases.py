@@ -1,0 +1,285 @@
+"""Claims, leases and the fence, on both databases."""
+
+from __future__ import annotations
+
+import multiprocessing
+import threading
+from collections import Counter
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from datetime import timedelta
+
+import pytest
+from sqlmodel import select
+
+from app.db import Database, make_engine, utcnow
+from app.errors import Conflict
+from app.jobs import service as jobs
+from app.jobs.models import Event, IoJob
+from app.jobs.states import JobStatus
+
+LEASE = 60.0
+
+
+def queue_jobs(database: Database, count: int, **values: object) -> list[int]:
+    with database.write() as session:
+        return [jobs.enqueue(session, IoJob(kind="test", **values)).key for _ in range(count)]
+
+
+def claim(database: Database, *, lease_seconds: float = LEASE) -> tuple[IoJob, jobs.Claim]:
+    with database.write() as session:
+        claimed = jobs.claim_next(session, IoJob, lease_seconds=lease_seconds)
+    assert claimed is not None
+    return claimed
+
+
+def row(database: Database, job_id: int) -> IoJob:
+    with database.read() as session:
+        return session.get_one(IoJob, job_id)
+
+
+def claim_all(database: Database) -> list[int]:
+    mine = []
+    while True:
+        with database.write() as session:
+            claimed = jobs.claim_next(session, IoJob, lease_seconds=LEASE)
+            waiting = jobs.has_waiting(session, IoJob)
+        if claimed is not None:
+            mine.append(claimed[0].key)
+        elif not waiting:
+            return mine
+
+
+def claim_all_in_process(url: str, found: Callable[[list[int]], None]) -> None:
+    database = Database(make_engine(url))
+    found(claim_all(database))
+    database.dispose()
+
+
+def test_threads_that_race_for_jobs_never_get_the_same(database: Database) -> None:
+    ids = queue_jobs(database, 60)
+    barrier = threading.Barrier(6)
+
+    def race(_: int) -> list[int]:
+        barrier.wait()
+        return claim_all(database)
+
+    with ThreadPoolExecutor(6) as pool:
+        claimed = [job for mine in pool.map(race, range(6)) for job in mine]
+    assert sorted(claimed) == ids
+
+
+def test_processes_that_race_for_jobs_never_get_the_same(database: Database) -> None:
+    ids = queue_jobs(database, 60)
+    url = database.engine.url.render_as_string(hide_password=False)
+    context = multiprocessing.get_context("spawn")
+    results = context.SimpleQueue()
+    racers = [
+        context.Process(target=claim_all_in_process, args=(url, results.put)) for _ in range(3)
+    ]
+    for racer in racers:
+        racer.start()
+    claimed = [job for _ in racers for job in results.get()]
+    for racer in racers:
+        racer.join()
+    assert sorted(claimed) == ids
+
+
+def test_the_best_job_goes_first(database: Database) -> None:
+    (late,) = queue_jobs(database, 1, priority=5)
+    (early,) = queue_jobs(database, 1, priority=5)
+    (urgent,) = queue_jobs(database, 1, priority=-1)
+    order = [claim(database)[0].key for _ in range(3)]
+    assert order == [urgent, late, early]
+
+
+def test_a_claim_counts_the_attempt_and_keeps_the_first_start(database: Database) -> None:
+    (job_id,) = queue_jobs(database, 1)
+    first, held = claim(database)
+    assert (first.attempt, first.status) == (1, "running")
+    with database.write() as session:
+        jobs.give_up_or_retry(session, IoJob, held, code="crash", error="It crashed.")
+    second, _ = claim(database)
+    assert second.attempt == 2
+    assert second.started_at == first.started_at
+    assert second.owner_token != first.owner_token
+    assert second.key == job_id
+
+
+def test_a_job_given_back_does_not_count_the_attempt(database: Database) -> None:
+    (job_id,) = queue_jobs(database, 1)
+    for _ in range(5):
+        _, held = claim(database)
+        with database.write() as session:
+            jobs.give_back(session, IoJob, held)
+    assert (row(database, job_id).attempt, row(database, job_id).status) == (0, "queued")
+
+
+def test_a_renewed_lease_is_not_reaped(database: Database) -> None:
+    (job_id,) = queue_jobs(database, 1)
+    _, held = claim(database, lease_seconds=-1)
+    with database.write() as session:
+        jobs.renew(session, IoJob, held, lease_seconds=LEASE)
+        assert jobs.reap(session, IoJob) == 0
+    assert row(database, job_id).status == JobStatus.RUNNING
+
+
+def test_a_job_whose_lease_ran_out_goes_back_to_the_queue(database: Database) -> None:
+    (job_id,) = queue_jobs(database, 1)
+    claim(database, lease_seconds=-1)
+    with database.write() as session:
+        assert jobs.reap(session, IoJob) == 1
+        assert jobs.reap(session, IoJob) == 0
+    reaped = row(database, job_id)
+    assert (reaped.status, reaped.owner_token, reaped.attempt) == ("queued", None, 1)
+
+
+def test_a_worker_that_lost_its_job_cannot_write(database: Database) -> None:
+    (job_id,) = queue_jobs(database, 1)
+    _, stale = claim(database, lease_seconds=-1)
+    with database.write() as session:
+        jobs.reap(session, IoJob)
+    _, owner = claim(database)
+    for attempt in (
+        lambda session: jobs.renew(session, IoJob, stale, lease_seconds=LEASE),
+        lambda session: jobs.update_owned(session, IoJob, stale, result={"by": "stale"}),
+        lambda session: jobs.require_owner(session, IoJob, stale),
+        lambda session: jobs.finish(session, IoJob, stale, JobStatus.SUCCEEDED),
+        lambda session: jobs.give_back(session, IoJob, stale),
+    ):
+        with pytest.raises(jobs.LostLease), database.write() as session:
+            attempt(session)
+    assert row(database, job_id).owner_token == owner.token
+    assert row(database, job_id).result == {}
+    with database.write() as session:
+        jobs.finish(session, IoJob, owner, JobStatus.SUCCEEDED, result={"by": "owner"})
+    assert row(database, job_id).result == {"by": "owner"}
+
+
+def test_a_job_that_kills_its_workers_is_given_up_after_three_attempts(
+    database: Database,
+) -> None:
+    (job_id,) = queue_jobs(database, 1)
+    for _ in range(3):
+        claim(database, lease_seconds=-1)
+        with database.write() as session:
+            assert jobs.reap(session, IoJob) == 1
+    failed = row(database, job_id)
+    assert (failed.status, failed.error_code, failed.attempt) == ("failed", "worker_lost", 3)
+    assert failed.error is not None
+    assert "3 times" in failed.error
+
+
+def test_many_reapers_handle_an_expiry_once(database: Database) -> None:
+    ids = queue_jobs(database, 10)
+    for _ in ids:
+        claim(database, lease_seconds=-1)
+    barrier = threading.Barrier(4)
+
+    def race(_: int) -> int:
+        barrier.wait()
+        with database.write() as session:
+            return jobs.reap(session, IoJob)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(pool.map(race, range(4))) == len(ids)
+    with database.read() as session:
+        events = session.exec(select(Event).where(Event.kind == "queued")).all()
+    requeued = Counter(event.subject_id for event in events if event.data.get("was") == "running")
+    assert requeued == Counter(ids)
+
+
+def test_a_waiting_job_is_cancelled_at_once_and_twice_is_no_mistake(database: Database) -> None:
+    (job_id,) = queue_jobs(database, 1)
+    for _ in range(2):
+        with database.write() as session:
+            found = session.get_one(IoJob, job_id)
+            assert jobs.request_cancel(session, IoJob, found) is JobStatus.CANCELED
+    assert row(database, job_id).status == JobStatus.CANCELED
+
+
+def test_a_running_job_is_asked_to_end_and_ends_so_even_when_its_worker_is_lost(
+    database: Database,
+) -> None:
+    (job_id,) = queue_jobs(database, 1)
+    claim(database, lease_seconds=-1)
+    with database.write() as session:
+        found = session.get_one(IoJob, job_id)
+        assert jobs.request_cancel(session, IoJob, found) is JobStatus.RUNNING
+    assert row(database, job_id).cancel_requested
+    with database.write() as session:
+        jobs.reap(session, IoJob)
+    assert row(database, job_id).status == JobStatus.CANCELED
+
+
+def test_a_job_that_has_ended_cannot_be_cancelled(database: Database) -> None:
+    (job_id,) = queue_jobs(database, 1)
+    _, held = claim(database)
+    with database.write() as session:
+        jobs.finish(session, IoJob, held, JobStatus.SUCCEEDED)
+    with pytest.raises(Conflict), database.write() as session:
+        jobs.request_cancel(session, IoJob, session.get_one(IoJob, job_id))
+    assert row(database, job_id).status == JobStatus.SUCCEEDED
+
+
+@pytest.mark.parametrize("turn", range(8))
+def test_a_cancel_that_races_with_the_claim_leaves_one_winner(
+    database: Database, turn: int
+) -> None:
+    (job_id,) = queue_jobs(database, 1)
+    barrier = threading.Barrier(2)
+
+    def take() -> bool:
+        barrier.wait()
+        with database.write() as session:
+            return jobs.claim_next(session, IoJob, lease_seconds=LEASE) is not None
+
+    def cancel() -> None:
+        barrier.wait()
+        with database.write() as session:
+            jobs.request_cancel(session, IoJob, session.get_one(IoJob, job_id))
+
+    with ThreadPoolExecutor(2) as pool:
+        taken, cancelled = pool.submit(take), pool.submit(cancel)
+        cancelled.result()
+    found = row(database, job_id)
+    if taken.result():
+        assert (found.status, found.cancel_requested) == ("running", True)
+    else:
+        assert found.status == JobStatus.CANCELED
+
+
+def test_hints_go_out_after_the_commit_and_once_per_queue(sqlite_database: Database) -> None:
+    sent: list[tuple[str, int]] = []
+
+    def send(queue: str) -> None:
+        with sqlite_database.read() as session:
+            sent.append((queue, len(session.exec(select(IoJob.id)).all())))
+
+    database = Database(sqlite_database.engine, send)
+    with database.write() as session:
+        jobs.enqueue(session, IoJob(kind="a"))
+        jobs.enqueue(session, IoJob(kind="b"))
+        assert sent == []
+    assert sent == [("io", 2)]
+
+
+def test_no_hint_goes_out_for_what_was_rolled_back(sqlite_database: Database) -> None:
+    sent: list[str] = []
+    database = Database(sqlite_database.engine, sent.append)
+
+    def change_of_mind() -> None:
+        with database.write() as session:
+            jobs.enqueue(session, IoJob(kind="a"))
+            raise RuntimeError
+
+    with pytest.raises(RuntimeError):
+        change_of_mind()
+    assert sent == []
+
+
+def test_leases_are_measured_by_the_clock_of_the_database(database: Database) -> None:
+    queue_jobs(database, 1)
+    job, _ = claim(database)
+    assert job.lease_until is not None
+    assert abs(job.lease_until - utcnow() - timedelta(seconds=LEASE)) < timedelta(seconds=10)
