@@ -307,6 +307,12 @@ def find_file(
     return session.exec(query).first()
 
 
+def download_bytes(session: Session, version: AdapterVersion) -> int | None:
+    """The size of the usual download, the kohya file in fp16; None before it was written."""
+    file = find_file(session, version.key, DownloadFormat.KOHYA, DownloadDtype.FP16)
+    return file.size_bytes if file else None
+
+
 def newest_order(
     session: Session, version_id: int, file_format: DownloadFormat, dtype: DownloadDtype
 ) -> IoJob | None:

@@ -8,15 +8,18 @@ from dataclasses import dataclass
 from typing import Any
 
 from pydantic import ValidationError
+from pydantic_core import ErrorDetails
 from sqlmodel import Session, col, func, select
 
 from app.base_models import service as base_models
 from app.base_models.models import BaseModel
 from app.datasets import service as datasets
-from app.datasets.models import Dataset
+from app.datasets.models import Dataset, DatasetVersion
 from app.db import database_now
 from app.errors import Conflict, InvalidInput, NotFound
 from app.jobs import service as jobs
+from app.jobs.models import Event
+from app.jobs.presence import present_workers
 from app.jobs.states import JobStatus
 from app.runs.models import Checkpoint, MetricChunk, Run, Sample
 from worker.training.config import TrainConfig
@@ -80,14 +83,33 @@ def field_reasons(error: ValidationError) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for problem in error.errors():
         field = str(problem["loc"][0]) if problem["loc"] else "config"
-        reasons.setdefault(field, _sentence(problem["type"], problem["msg"]))
+        reasons.setdefault(field, _sentence(problem))
     return reasons
 
 
-def _sentence(kind: str, message: str) -> str:
+def _sentence(problem: ErrorDetails) -> str:
+    kind, context = problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
         return "There is no setting of this name."
-    message = message.removeprefix("Value error, ").removeprefix("Input ")
+    if kind in ("int_parsing", "int_from_float", "int_type"):
+        return "This has to be a whole number."
+    if kind in ("float_parsing", "float_type", "finite_number"):
+        return "This has to be a number."
+    if kind == "string_too_long" and isinstance(problem["input"], str):
+        return (
+            f"This has {len(problem['input']):,} characters; at most {context['max_length']:,} fit."
+        )
+    if kind == "string_too_short":
+        return "This cannot be empty."
+    if kind == "too_long":
+        return f"These are {context['actual_length']}; at most {context['max_length']} are drawn."
+    if kind == "greater_than_equal":
+        return f"This has to be at least {context['ge']:,}."
+    if kind == "greater_than":
+        return f"This has to be more than {context['gt']:,}."
+    if kind in ("less_than_equal", "less_than"):
+        return f"This can be {context.get('le', context.get('lt')):,} at most."
+    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
     return message[:1].upper() + message[1:].rstrip(".") + "."
 
 
@@ -247,6 +269,22 @@ def run_checkpoints(session: Session, run_id: int) -> list[Checkpoint]:
     """The kept checkpoints of a run, newest first."""
     query = select(Checkpoint).where(Checkpoint.run_id == run_id)
     return list(session.exec(query.order_by(col(Checkpoint.step).desc())))
+
+
+def run_events(session: Session, run_id: int) -> list[Event]:
+    """What happened to a run, newest first."""
+    query = select(Event).where(Event.subject == Run.__tablename__, Event.subject_id == run_id)
+    return list(session.exec(query.order_by(col(Event.id).desc())))
+
+
+def run_image_count(session: Session, run: Run) -> int:
+    """How many pictures the run learns from: those its dataset had when it was queued."""
+    return session.get_one(DatasetVersion, run.dataset_version_id).image_count
+
+
+def has_train_worker(session: Session) -> bool:
+    """True while a worker that trains was seen a moment ago."""
+    return bool(present_workers(session, queue=Run.queue))
 
 
 def run_metrics(session: Session, run_id: int, *, after: int = 0) -> dict[str, Any]:

@@ -1,0 +1,179 @@
+"""What the page of a new run says of a run before it is started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from sqlmodel import Session
+
+from app.base_models import service as base_models
+from app.base_models.models import BaseModel, BaseModelStatus
+from app.datasets import service as datasets
+from app.datasets.service import DatasetSummary
+from app.errors import InvalidInput, NotFound
+from app.runs import service
+from app.runs.forms import TrainForm, from_text, to_texts
+from app.runs.service import Estimate
+from worker.training.config import TrainConfig
+from worker.training.presets import Preset, preset_config
+
+PRESET_WORDS = {
+    Preset.QUICK: ("Quick look", "Does it catch the style at all?"),
+    Preset.BALANCED: ("Balanced", "What most styles need."),
+    Preset.THOROUGH: ("Thorough", "Fine detail, more of the layers."),
+}
+
+
+@dataclass(frozen=True)
+class PresetCard:
+    """A preset to choose, with what it takes on this machine."""
+
+    value: str
+    title: str
+    hint: str
+    seconds: float | None
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run with these settings would be."""
+
+    config: TrainConfig
+    images: int
+    estimate: Estimate
+    base_parameters: int | None
+    base_bytes: int | None
+    runs_ahead: int
+    ahead_seconds: float | None
+    is_checking: bool
+    errors: Mapping[str, str]
+
+    @property
+    def is_measuring(self) -> bool:
+        """True while the machine has not been measured on this base yet."""
+        return self.estimate.seconds is None and not self.errors
+
+    @property
+    def seen(self) -> float | None:
+        """How often each picture is learned from; None without pictures."""
+        if not self.images:
+            return None
+        return self.config.steps * self.config.batch_size / self.images
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a new run can be made of, and what was chosen."""
+
+    datasets: list[DatasetSummary]
+    bases: list[BaseModel]
+    dataset: DatasetSummary | None
+    base: BaseModel | None
+
+
+def find_choices(session: Session, form: TrainForm) -> Choices:
+    """The datasets and bases to choose from; what is not there any more is not chosen."""
+    summaries = datasets.list_datasets(session)
+    chosen = [row for row in summaries if row.dataset.key == form.dataset_id]
+    bases = base_models.list_base_models(session)
+    base = next((row for row in bases if form.base in (row.slug, str(row.key))), None)
+    return Choices(summaries, bases, chosen[0] if chosen else None, base)
+
+
+def preset_texts(choices: Choices, preset: Preset) -> dict[str, str]:
+    """Every value of a preset for these pictures and this base, as the form shows them."""
+    return to_texts(_preset(choices, preset))
+
+
+def make_plan(session: Session, form: TrainForm, choices: Choices) -> Plan:
+    """What the run would be; wrong settings are left as the preset has them, and named."""
+    config, errors = _checked(form, choices)
+    base = choices.base
+    ahead = service.active_runs(session)
+    left = [service.eta_seconds(run) for run in ahead]
+    return Plan(
+        config=config,
+        images=choices.dataset.image_count if choices.dataset else 0,
+        estimate=(service.estimate(session, base, config) if base else Estimate(None, None, None)),
+        base_parameters=(sum(base.parameters.values()) or None) if base else None,
+        base_bytes=base.size_bytes if base else None,
+        runs_ahead=len(ahead),
+        ahead_seconds=left[0] if len(ahead) == 1 else None,
+        is_checking=base is not None and base.status == BaseModelStatus.CHECKING,
+        errors=errors,
+    )
+
+
+def preset_cards(session: Session, form: TrainForm, choices: Choices) -> list[PresetCard]:
+    """The presets with their expected time, what was changed included."""
+    cards = []
+    for preset, (title, hint) in PRESET_WORDS.items():
+        seconds = None
+        if choices.base is not None:
+            config = _preset(choices, preset)
+            seconds = service.estimate(session, choices.base, config).seconds
+        cards.append(PresetCard(preset.value, title, hint, seconds, form.preset is preset))
+    return cards
+
+
+def first_form(
+    session: Session, *, dataset: str, base: str, preset: Preset | None, from_run: int | None
+) -> TrainForm:
+    """The form as it is first shown: what the address names, an earlier run, good defaults."""
+    form = _form_of_run(session, from_run) if from_run else TrainForm()
+    summaries = datasets.list_datasets(session)
+    named = next(
+        (row for row in summaries if dataset in (row.dataset.slug, str(row.dataset.key))), None
+    )
+    if named is None and not form.dataset:
+        named = next((row for row in summaries if row.image_count), None)
+    bases = base_models.list_base_models(session)
+    first = next((row for row in bases if row.status == BaseModelStatus.READY), None)
+    form = replace(
+        form,
+        name=form.name or (named.dataset.name if named else ""),
+        dataset=str(named.dataset.key) if named else form.dataset,
+        base=base or form.base or (first or bases[0]).slug if bases else "",
+        preset=preset or form.preset,
+    )
+    return replace(form, shown=preset_texts(find_choices(session, form), form.preset))
+
+
+def _form_of_run(session: Session, run_id: int) -> TrainForm:
+    try:
+        run = service.get_run(session, run_id)
+    except NotFound:
+        return TrainForm()
+    return TrainForm(
+        name=run.name,
+        dataset=str(run.dataset_id),
+        base=base_models.get_base_model(session, run.base_model_id).slug,
+        preset=Preset(run.preset) if run.preset in set(Preset) else Preset.BALANCED,
+        values=to_texts(TrainConfig.model_validate(run.config)),
+    )
+
+
+def _preset(choices: Choices, preset: Preset) -> TrainConfig:
+    summary, base = choices.dataset, choices.base
+    return preset_config(
+        preset,
+        resolution=(base.resolution if base else None) or 512,
+        images=summary.image_count if summary else 0,
+        trigger_word=summary.dataset.trigger_word if summary else None,
+    )
+
+
+def _checked(form: TrainForm, choices: Choices) -> tuple[TrainConfig, dict[str, str]]:
+    preset = _preset(choices, form.preset)
+    changed = {name: from_text(name, text) for name, text in form.changed.items()}
+    values = preset.model_dump(mode="json")
+    try:
+        return service.check_config(values | changed), {}
+    except InvalidInput as error:
+        sound = {name: value for name, value in changed.items() if name not in error.fields}
+        try:
+            return service.check_config(values | sound), error.fields
+        except InvalidInput:
+            return preset, error.fields

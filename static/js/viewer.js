@@ -1,0 +1,76 @@
+// Samples large, in a dialog: left and right walk the prompts, up and down the steps, the place is
+// kept; `c` shows the base beside them in the same spot.
+(() => {
+  const viewer = document.querySelector("[data-viewer]");
+  if (!viewer) return;
+  const picture = viewer.querySelector("[data-viewer-picture]");
+  const facts = viewer.querySelector("[data-viewer-facts]");
+  const title = viewer.querySelector("[data-viewer-title]");
+  const baseButton = viewer.querySelector("[data-viewer-base]");
+  const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down" };
+  let place = null; // { step, prompt }: survives rows that come in above
+  let showsBase = false;
+
+  // the grid as it is now: it is replaced while the run goes on
+  const rows = () =>
+    [...document.querySelectorAll("[data-samples] tbody tr")].map((row) =>
+      [...row.querySelectorAll("td")].map((cell) => cell.querySelector("[data-sample]")),
+    );
+
+  function find(link) {
+    const grid = rows();
+    const row = grid.findIndex((cells) => cells.some((cell) => cell?.id === link));
+    return { grid, row, column: row < 0 ? -1 : grid[row].findIndex((cell) => cell?.id === link) };
+  }
+
+  function show(link) {
+    if (!link) return;
+    place = link.id;
+    const { grid, column } = find(place);
+    const base = showsBase ? grid.at(-1)?.[column] : null;
+    const shown = base ?? link;
+    picture.src = shown.href;
+    picture.alt = shown.querySelector("img").alt;
+    title.textContent = link.dataset.prompt;
+    const step = shown.dataset.step === "base" ? "Base without the adapter" : `Step ${shown.dataset.step}`;
+    facts.textContent = `${step} · seed ${shown.dataset.seed}`;
+    baseButton.setAttribute("aria-pressed", String(showsBase));
+    baseButton.textContent = showsBase ? "Show the sample" : "Show the base";
+  }
+
+  function go(direction) {
+    const { grid, row, column } = find(place);
+    if (row < 0) return;
+    const down = { up: -1, down: 1 }[direction] ?? 0;
+    const right = { left: -1, right: 1 }[direction] ?? 0;
+    show(grid[row + down]?.[column + right]);
+  }
+
+  function toggleBase() {
+    showsBase = !showsBase;
+    show(document.getElementById(place));
+  }
+
+  document.addEventListener("click", (event) => {
+    const link = event.target.closest?.("[data-sample]");
+    if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
+    event.preventDefault();
+    showsBase = false;
+    show(link);
+    viewer.showModal();
+  });
+  viewer.addEventListener("keydown", (event) => {
+    const direction = KEYS[event.key];
+    if (direction) go(direction);
+    else if (event.key === "c") toggleBase();
+    else return;
+    event.preventDefault();
+  });
+  viewer.addEventListener("click", (event) => {
+    if (event.target === viewer || event.target.closest("[data-viewer-close]")) viewer.close();
+    const button = event.target.closest("[data-viewer-go]");
+    if (button) go(button.dataset.viewerGo);
+    if (event.target.closest("[data-viewer-base]")) toggleBase();
+  });
+  viewer.addEventListener("close", () => document.getElementById(place)?.focus());
+})();
