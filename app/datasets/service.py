@@ -202,6 +202,12 @@ def restore_dataset(session: Session, dataset_id: int) -> Dataset:
     return dataset
 
 
+def deleted_dataset(session: Session, dataset_id: int) -> Dataset | None:
+    """The dataset if it was put away, so that this can be undone."""
+    dataset = session.get(Dataset, dataset_id)
+    return dataset if dataset is not None and dataset.deleted_at is not None else None
+
+
 def list_images(
     session: Session, dataset_id: int, *, show: str = "all", q: str = ""
 ) -> list[Image]:
@@ -322,6 +328,14 @@ def restore_image(session: Session, image_id: int) -> Image:
         raise NotFound("There is no such picture.")
     image.deleted_at = None
     session.add(image)
+    return image
+
+
+def deleted_image(session: Session, dataset_id: int, image_id: int) -> Image | None:
+    """The picture if it was taken out of this dataset, so that this can be undone."""
+    image = session.get(Image, image_id)
+    if image is None or image.dataset_id != dataset_id or image.deleted_at is None:
+        return None
     return image
 
 
