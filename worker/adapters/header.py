@@ -10,7 +10,7 @@ import json
 import os
 import struct
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
@@ -98,8 +98,11 @@ def with_metadata(serialized: bytes, metadata: Mapping[str, str]) -> tuple[bytes
 
 
 @contextmanager
-def replacing(path: Path) -> Iterator[BinaryIO]:
-    """A file to write that appears under `path` complete or not at all (fsync, then rename)."""
+def replacing(path: Path, *, check: Callable[[Path], None] = lambda _: None) -> Iterator[BinaryIO]:
+    """A file to write that appears under `path` complete or not at all (fsync, then rename).
+
+    `check` gets the finished file under its temporary name; when it raises, nothing appears.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     handle, name = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.", suffix=".part")
     temporary = Path(name)
@@ -108,6 +111,7 @@ def replacing(path: Path) -> Iterator[BinaryIO]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+        check(temporary)
         temporary.chmod(0o644)
         temporary.replace(path)
     except BaseException:

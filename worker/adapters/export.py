@@ -1,0 +1,268 @@
+"""Downloads written from the canonical adapter, each read back before anybody gets it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as serialize
+from torch import Tensor
+
+from worker.adapters.canonical import Adapter, AdapterError, LoraModule, check
+from worker.adapters.facts import (
+    ExportFacts,
+    common_rank_and_alpha,
+    kohya_metadata,
+    model_metadata,
+    preview,
+    sidecar,
+)
+from worker.adapters.header import replacing, with_metadata
+from worker.adapters.naming import TEXT_PREFIX, kohya_stem
+from worker.adapters.reading import PEFT_METADATA, read_any
+from worker.bases.family import BaseFamily
+
+__all__ = ["AdapterDtype", "AdapterFormat", "ExportError", "ExportFacts", "export", "read_any"]
+
+MAX_HEADER_BYTES = 1024 * 1024 - 1  # ComfyUI shows no metadata of longer headers
+_DISPENSABLE = ("brushwork.train_config", "modelspec.thumbnail", "modelspec.description")
+
+
+class ExportError(AdapterError):
+    """A download that could not be written faithfully."""
+
+
+class AdapterFormat(StrEnum):
+    """KOHYA: every common loader. PEFT: diffusers. BUNDLE: zip of kohya file, sidecar, preview."""
+
+    KOHYA = "kohya"
+    PEFT = "peft"
+    BUNDLE = "bundle"
+
+
+class AdapterDtype(StrEnum):
+    """The number type of the weights in a download."""
+
+    FP16 = "fp16"
+    BF16 = "bf16"
+    FP32 = "fp32"
+
+    @property
+    def torch(self) -> torch.dtype:
+        """The same for torch."""
+        return _TORCH[self]
+
+
+_TORCH = {
+    AdapterDtype.FP16: torch.float16,
+    AdapterDtype.BF16: torch.bfloat16,
+    AdapterDtype.FP32: torch.float32,
+}
+# (relative, absolute) error of rounding to nearest; fp16 has its smallest step at 2^-24
+_TOLERANCE = {
+    AdapterDtype.FP16: (2**-11, 2**-25),
+    AdapterDtype.BF16: (2**-8, 0.0),
+    AdapterDtype.FP32: (0.0, 0.0),
+}
+
+
+def export(
+    adapter: Adapter,
+    path: Path,
+    *,
+    format: AdapterFormat,
+    dtype: AdapterDtype,
+    family: BaseFamily,
+    facts: ExportFacts,
+) -> None:
+    """Write a download to `path`; the same input gives the same bytes.
+
+    The file is read back under a temporary name and compared tensor by tensor with the canonical
+    weights before it appears. Raises ExportError when it is not faithful to them.
+    """
+    check(adapter)
+    if format is AdapterFormat.PEFT:
+        header, data = _peft_file(adapter, dtype, family, facts)
+        expected = adapter
+    else:
+        expected = with_one_strength(adapter)
+        header, data = _kohya_file(expected, dtype, family, facts, alphas=expected is adapter)
+    if format is AdapterFormat.BUNDLE:
+        _write_bundle(path, header + data, facts, family, check=_faithful(expected, dtype))
+        return
+    with replacing(path, check=_faithful(expected, dtype)) as file:
+        file.write(header)
+        file.write(data)
+
+
+def with_one_strength(adapter: Adapter) -> Adapter:
+    """The adapter itself when all modules share rank and alpha; else one with every scale 1.
+
+    diffusers reads one alpha for all attention modules, so different scales are folded into the
+    weights; evenly, because fp16 would lose small numbers in one half.
+    """
+    if None not in common_rank_and_alpha(adapter):
+        return adapter
+    return replace(adapter, modules=tuple(_folded(module) for module in adapter.modules))
+
+
+def _folded(module: LoraModule) -> LoraModule:
+    root = abs(module.scale) ** 0.5
+    sign = -1.0 if module.scale < 0 else 1.0
+    return replace(
+        module, down=module.down * root, up=module.up * root * sign, alpha=float(module.rank)
+    )
+
+
+def _kohya_file(
+    adapter: Adapter,
+    dtype: AdapterDtype,
+    family: BaseFamily,
+    facts: ExportFacts,
+    *,
+    alphas: bool,
+) -> tuple[bytes, bytes]:
+    tensors: dict[str, Tensor] = {}
+    for module in adapter.modules:
+        stem = kohya_stem(module.component, module.path, family)
+        tensors[f"{stem}.lora_down.weight"] = _cast(module.down, dtype)
+        tensors[f"{stem}.lora_up.weight"] = _cast(module.up, dtype)
+        if alphas:
+            tensors[f"{stem}.alpha"] = _alpha(module.alpha, dtype)
+    return _with_hashes(serialize(tensors), kohya_metadata(adapter, facts, family), kohya=True)
+
+
+def _peft_file(
+    adapter: Adapter, dtype: AdapterDtype, family: BaseFamily, facts: ExportFacts
+) -> tuple[bytes, bytes]:
+    tensors: dict[str, Tensor] = {}
+    for module in adapter.modules:
+        tensors[f"{module.key}.lora_A.weight"] = _cast(module.down, dtype)
+        tensors[f"{module.key}.lora_B.weight"] = _cast(module.up, dtype)
+    settings: dict[str, Any] = {}
+    for component in sorted(adapter.components):
+        modules = [module for module in adapter.modules if module.component is component]
+        for name, value in _peft_settings(modules).items():
+            settings[f"{component}.{name}"] = value
+    metadata = {
+        "format": "pt",
+        PEFT_METADATA: json.dumps(settings, sort_keys=True),
+        **model_metadata(facts, family),
+    }
+    return _with_hashes(serialize(tensors), metadata, kohya=False)
+
+
+def _peft_settings(modules: list[LoraModule]) -> dict[str, Any]:
+    """The LoraConfig of one component, for diffusers' `lora_adapter_metadata`.
+
+    Paths come without `text_model.`: PEFT compares their ends, so they match with and without it.
+    """
+    paths = {module.path.removeprefix(TEXT_PREFIX): module for module in modules}
+    rank = Counter(module.rank for module in modules).most_common(1)[0][0]
+    alpha = Counter(module.alpha for module in modules).most_common(1)[0][0]
+    return {
+        "r": rank,
+        "lora_alpha": _number(alpha),
+        "target_modules": sorted(paths),
+        "rank_pattern": {p: m.rank for p, m in sorted(paths.items()) if m.rank != rank},
+        "alpha_pattern": {
+            p: _number(m.alpha) for p, m in sorted(paths.items()) if m.alpha != alpha
+        },
+        "use_rslora": False,
+        "bias": "none",
+        "lora_dropout": 0.0,
+    }
+
+
+def _with_hashes(
+    serialized: bytes, metadata: Mapping[str, str], *, kohya: bool
+) -> tuple[bytes, bytes]:
+    """(header, tensors) with the tensors' hash in the header, which stays within its budget."""
+    _, data = with_metadata(serialized, {})
+    digest = hashlib.sha256(data).hexdigest()
+    entries = dict(metadata) | {"modelspec.hash_sha256": f"0x{digest}"}
+    if kohya:
+        entries["sshs_model_hash"] = digest
+    for dispensable in ("", *_DISPENSABLE):
+        entries.pop(dispensable, None)
+        header, data = with_metadata(serialized, entries)
+        if len(header) - 8 <= MAX_HEADER_BYTES:
+            return header, data
+    raise ExportError("The adapter has more modules than a file header can name.")
+
+
+def _write_bundle(
+    path: Path,
+    weights: bytes,
+    facts: ExportFacts,
+    family: BaseFamily,
+    *,
+    check: Callable[[Path], None],
+) -> None:
+    """A zip of the kohya file, its sidecar and, with a cover, its preview."""
+    name = f"{facts.stem}.safetensors"
+    members = {name: weights, f"{facts.stem}.json": sidecar(facts, family)}
+    if facts.cover is not None:
+        members[f"{facts.stem}.png"] = preview(facts.cover)
+
+    def check_member(bundle: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=bundle.parent) as folder:
+            with zipfile.ZipFile(bundle) as archive:
+                archive.extract(name, folder)
+            check(Path(folder) / name)
+
+    when = max(facts.created.astimezone(UTC).timetuple()[:6], (1980, 1, 1, 0, 0, 0))
+    with replacing(path, check=check_member) as file, zipfile.ZipFile(file, "w") as archive:
+        for member, content in members.items():
+            entry = zipfile.ZipInfo(member, date_time=when)
+            entry.create_system, entry.external_attr = 3, 0o644 << 16
+            archive.writestr(entry, content, compress_type=zipfile.ZIP_STORED)
+
+
+def _faithful(expected: Adapter, dtype: AdapterDtype) -> Callable[[Path], None]:
+    """A check that a written file holds `expected`, within the rounding of `dtype`."""
+    relative, absolute = _TOLERANCE[dtype]
+
+    def compare(path: Path) -> None:
+        found = {module.key: module for module in read_any(path).modules}
+        if found.keys() != {module.key for module in expected.modules}:
+            raise ExportError("The written file does not hold the same modules as the adapter.")
+        for module in expected.modules:
+            other = found[module.key]
+            same = other.alpha == torch.tensor(module.alpha).item() and all(
+                a.shape == b.shape and torch.allclose(a, b, rtol=relative, atol=absolute)
+                for a, b in ((other.down, module.down), (other.up, module.up))
+            )
+            if not same:
+                raise ExportError(
+                    f"{module.key} does not survive the way into {dtype.value}; "
+                    "choose fp32 for this adapter."
+                )
+
+    return compare
+
+
+def _cast(tensor: Tensor, dtype: AdapterDtype) -> Tensor:
+    return tensor.detach().to("cpu", dtype.torch).contiguous()
+
+
+def _alpha(alpha: float, dtype: AdapterDtype) -> Tensor:
+    """Alpha in the weights' number type, as loaders expect, or fp32 where that would round it."""
+    exact = torch.tensor(alpha, dtype=torch.float32)
+    rounded = exact.to(dtype.torch)
+    return rounded if rounded.float() == exact else exact
+
+
+def _number(value: float) -> float | int:
+    """A whole number without a point, as PEFT's own configs have it."""
+    return int(value) if value == int(value) else value
