@@ -111,7 +111,9 @@ def create(
 ) -> Response:
     """A new dataset, with the pictures that came along."""
     chosen = _chosen(files)
-    form = read_dataset_form(name or (name_from_file(chosen[0].filename) if chosen else ""), trigger_word)
+    form = read_dataset_form(
+        name or (name_from_file(chosen[0].filename) if chosen else ""), trigger_word
+    )
     if not form.is_valid:
         return _index(request, state, q="", deleted=None, form=form)
     with state.database.write() as session:
@@ -183,9 +185,7 @@ def change(
         return _workbench(request, state, slug, form=form, status=422)
     with state.database.write() as session:
         dataset = service.dataset_by_slug(session, slug)
-        service.change_dataset(
-            session, dataset.key, name=form.name, trigger_word=form.trigger_word
-        )
+        service.change_dataset(session, dataset.key, name=form.name, trigger_word=form.trigger_word)
     return _to(dataset)
 
 

@@ -1,14 +1,18 @@
-"""The theme, what runs where, and the page that shows every component."""
+"""The theme, what runs where and how much it keeps, and the page that shows every component."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from app import web
+from app.jobs.presence import WorkerPresence, present_workers
+from app.queue import QUEUES
+from app.state import State
 
 router = APIRouter(include_in_schema=False)
 YEAR_SECONDS = 365 * 86_400
@@ -33,11 +37,51 @@ def own_address(address: str) -> str:
 
 
 @dataclass(frozen=True)
-class Patterns:
+class QueueWorkers:
+    """What a queue is for, and the workers that take from it now."""
+
+    queue: str
+    workers: list[WorkerPresence]
+
+
+@dataclass(frozen=True)
+class SystemPage:
+    """What runs where, and how much is kept."""
+
+    queues: list[QueueWorkers]
+    file_count: int
+    used_bytes: int
+    free_bytes: int | None
+    database: str
+    version: str
+
+
+@router.get("/system")
+def system(request: Request, state: State) -> HTMLResponse:
+    """Workers, storage and version."""
+    with state.database.read() as session:
+        present = present_workers(session)
+    sizes = [blob.size for blob in state.store.list()]
+    context = SystemPage(
+        queues=[
+            QueueWorkers(queue, [worker for worker in present if worker.queue == queue])
+            for queue in QUEUES
+        ],
+        file_count=len(sizes),
+        used_bytes=sum(sizes),
+        free_bytes=state.store.free_bytes(),
+        database="SQLite" if state.database.is_sqlite else "PostgreSQL",
+        version=version("brushwork"),
+    )
+    return web.render(request, "system/system.html", context)
+
+
+@dataclass(frozen=True)
+class PatternsPage:
     """The page of all components has nothing of its own."""
 
 
 @router.get("/patterns")
 def patterns(request: Request) -> HTMLResponse:
     """Every component of the pages, for people who build them."""
-    return web.render(request, "patterns/patterns.html", Patterns())
+    return web.render(request, "patterns/patterns.html", PatternsPage())

@@ -1,0 +1,184 @@
+// Captions save themselves: a moment after typing stops, on leaving the field, and when the page is
+// left. What a person types is never replaced; another browser's text is offered beside it.
+(() => {
+  const WAIT_MS = 800;
+  const RETRY_MS = 4000;
+  const fields = new WeakMap(); // textarea -> its state
+  const live = document.querySelector("[data-caption-live]");
+
+  function stateOf(area) {
+    if (!fields.has(area)) {
+      fields.set(area, { saved: area.defaultValue.trim(), timer: 0, saving: false, again: false, stuck: false });
+    }
+    return fields.get(area);
+  }
+
+  const isDirty = (area) => fields.has(area) && area.value.trim() !== stateOf(area).saved;
+  const dirtyAreas = () => [...document.querySelectorAll("[data-caption]")].filter(isDirty);
+
+  function show(area, words, kind = "") {
+    const place = area.form.querySelector("[data-state]");
+    place.textContent = words;
+    place.className = kind;
+    return place;
+  }
+
+  function announce(area, words) {
+    live.textContent = `${area.labels[0].textContent}: ${words}`;
+  }
+
+  function typed(area) {
+    const state = stateOf(area);
+    clearTimeout(state.timer);
+    if (!isDirty(area)) return show(area, state.saved ? "Saved" : "No caption");
+    if (state.stuck) return undefined; // theirs or mine: that choice comes first
+    show(area, "Not saved yet");
+    state.timer = setTimeout(save, WAIT_MS, area);
+    return undefined;
+  }
+
+  async function save(area, { leaving = false } = {}) {
+    const state = stateOf(area);
+    clearTimeout(state.timer);
+    if (state.stuck || !isDirty(area)) return;
+    if (state.saving && !leaving) {
+      state.again = true;
+      return;
+    }
+    state.saving = true;
+    state.again = false;
+    show(area, "Saving…");
+    const version = area.form.elements.version;
+    const sent = area.value.trim();
+    let failure = "";
+    try {
+      const answer = await fetch(area.form.action, {
+        method: "POST",
+        headers: { Accept: "application/json" },
+        body: new URLSearchParams({ caption: sent, version: version.value }),
+        keepalive: leaving,
+      });
+      const body = await answer.json();
+      if (answer.ok) took(area, sent, body);
+      else if (answer.status === 409 && body.errors) offerChoice(area, body.errors);
+      else if (answer.status < 500) refuse(area, body.detail);
+      else failure = "server";
+    } catch {
+      failure = "network";
+    }
+    state.saving = false;
+    if (failure) retryLater(area);
+    else if (state.again) save(area);
+  }
+
+  function took(area, sent, body) {
+    const state = stateOf(area);
+    state.saved = body.caption.trim();
+    area.form.elements.version.value = body.version;
+    const count = document.querySelector('[data-count="uncaptioned"]');
+    if (count) count.textContent = body.uncaptioned;
+    if (area.value.trim() === sent) {
+      show(area, sent ? "Saved" : "No caption");
+      announce(area, "saved");
+    } else typed(area);
+  }
+
+  function refuse(area, reason) {
+    show(area, `Not saved: ${reason}`, "state-bad");
+    announce(area, `not saved. ${reason}`);
+  }
+
+  function retryLater(area) {
+    const place = show(area, "Not saved ", "state-bad");
+    const retry = document.createElement("button");
+    retry.type = "button";
+    retry.className = "link-button";
+    retry.textContent = "Retry";
+    retry.addEventListener("click", () => save(area));
+    place.append(retry);
+    announce(area, "not saved, trying again");
+    stateOf(area).timer = setTimeout(save, RETRY_MS, area);
+  }
+
+  function offerChoice(area, errors) {
+    const state = stateOf(area);
+    const theirs = Object.fromEntries(errors.map((error) => [error.field, error.detail]));
+    state.stuck = true;
+    show(area, "Changed elsewhere", "state-bad");
+    const box = document.createElement("div");
+    box.className = "contested";
+    box.setAttribute("role", "group");
+    box.setAttribute("aria-label", "This caption was changed elsewhere");
+    const words = document.createElement("p");
+    words.textContent = theirs.caption ? `Theirs: “${theirs.caption}”` : "Theirs: no caption";
+    const choose = (label, act) => {
+      const button = document.createElement("button");
+      button.type = "button";
+      button.className = "button";
+      button.textContent = label;
+      button.addEventListener("click", () => {
+        box.remove();
+        state.stuck = false;
+        state.saved = theirs.caption;
+        area.form.elements.version.value = theirs.caption_version;
+        act();
+        area.focus();
+      });
+      return button;
+    };
+    const buttons = document.createElement("div");
+    buttons.className = "row";
+    buttons.append(
+      choose("Keep mine", () => (isDirty(area) ? save(area) : typed(area))),
+      choose("Take theirs", () => {
+        area.value = theirs.caption;
+        typed(area);
+      }),
+    );
+    box.append(words, buttons);
+    area.after(box);
+    announce(area, "changed elsewhere. Choose between theirs and yours.");
+  }
+
+  function moveTo(area, by) {
+    const all = [...document.querySelectorAll("[data-caption]")];
+    const next = all[all.indexOf(area) + by];
+    if (!next) return false;
+    next.focus();
+    next.setSelectionRange(next.value.length, next.value.length);
+    next.closest("[data-tile]").scrollIntoView({ block: "nearest" });
+    return true;
+  }
+
+  const captionOf = (event) => (event.target.matches?.("[data-caption]") ? event.target : null);
+
+  document.addEventListener("focusin", (event) => captionOf(event) && stateOf(event.target));
+  document.addEventListener("input", (event) => captionOf(event) && typed(event.target));
+  document.addEventListener("focusout", (event) => captionOf(event) && save(event.target));
+  document.addEventListener("keydown", (event) => {
+    const area = captionOf(event);
+    if (!area || !event.ctrlKey || event.altKey) return;
+    const by = { ArrowRight: 1, ArrowLeft: -1 }[event.key];
+    if (by && moveTo(area, by)) event.preventDefault();
+  });
+  document.addEventListener("submit", (event) => {
+    if (!event.target.matches("[data-caption-form]")) return;
+    event.preventDefault();
+    save(event.target.querySelector("[data-caption]"));
+  });
+  window.addEventListener("online", () => dirtyAreas().forEach((area) => save(area)));
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) dirtyAreas().forEach((area) => save(area, { leaving: true }));
+  });
+  window.addEventListener("beforeunload", (event) => {
+    const areas = dirtyAreas();
+    if (!areas.length) return;
+    areas.forEach((area) => save(area, { leaving: true }));
+    event.preventDefault();
+  });
+  // a caption the server could not keep comes back with its text and must count as unsaved
+  for (const area of document.querySelectorAll("[data-caption][data-unsaved]")) {
+    stateOf(area).saved = area.dataset.unsaved;
+  }
+  window.brushwork = Object.assign(window.brushwork ?? {}, { isCaptionDirty: isDirty });
+})();

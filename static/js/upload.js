@@ -1,0 +1,263 @@
+// Uploads: one request per picture with its caption, three at a time, each with its progress;
+// refused files stay in the panel with their reason. drop.js brings the files.
+(() => {
+  const root = document.querySelector("[data-upload]");
+  if (!root) return;
+  const AT_ONCE = 3;
+  const RETRY_MS = [1000, 3000, 9000];
+  const KNOWN = /\.(png|jpe?g|webp|zip)$/i;
+  const TEXT = /\.(txt|caption|jsonl)$/i;
+  const find = (name) => root.querySelector(`[data-${name}]`);
+  const panel = find("upload-panel");
+  const list = find("upload-list");
+  const counts = { new: 0, again: 0, caption: 0, refused: 0, failed: 0 };
+  const waiting = [];
+  const parts = [];
+  let active = 0; // requests on their way
+  let resting = 0; // failed ones that try again in a moment
+  let address = root.dataset.uploadUrl;
+
+  // A caption travels with its picture; one whose picture is elsewhere goes last.
+  function group(files) {
+    const stem = (file) => (file.path ?? file.name).replace(/\.[^.]+$/, "").toLowerCase();
+    const isText = (file) => TEXT.test(file.name);
+    const texts = new Map(files.filter(isText).map((file) => [stem(file), file]));
+    const pictures = files.filter((file) => !isText(file));
+    const batches = pictures.map((file) => {
+      const text = texts.get(stem(file));
+      texts.delete(stem(file));
+      return text ? [file, text] : [file];
+    });
+    return [...batches, ...[...texts.values()].map((file) => [file])];
+  }
+
+  async function add(files) {
+    if (!files.length) return;
+    if (!address && !(await begin(files))) return;
+    panel.hidden = false;
+    find("upload-close").hidden = true;
+    for (const batch of group(files)) {
+      const part = { files: batch, name: batch[0].name, size: Math.max(1, ...batch.map((f) => f.size)), sent: 0, tries: 0 };
+      parts.push(part);
+      waiting.push(part);
+    }
+    next();
+  }
+
+  // On pages without a dataset the files begin a new one.
+  async function begin(files) {
+    if (!files.some((file) => KNOWN.test(file.name))) {
+      window.brushwork.toast(`“${files[0].name}” is not a picture. PNG, JPEG and WebP can be added.`);
+      return false;
+    }
+    const form = find("upload-form");
+    const body = { name: form?.elements.name?.value.trim() || nameFor(files) };
+    const word = form?.elements.trigger_word?.value.trim();
+    if (word) body.trigger_word = word;
+    const answer = await fetch("/api/v1/datasets", {
+      method: "POST",
+      headers: { "Content-Type": "application/json", Accept: "application/json" },
+      body: JSON.stringify(body),
+    }).catch(() => null);
+    const made = await answer?.json().catch(() => null);
+    if (!answer?.ok) {
+      window.brushwork.toast(made?.detail ?? "Brushwork cannot be reached. Nothing was added.");
+      return false;
+    }
+    find("upload-open").href = `/datasets/${made.slug}`;
+    address = `/datasets/${made.slug}/images`;
+    return true;
+  }
+
+  function nameFor(files) {
+    const folder = files[0].path?.split("/")[0];
+    const archive = files.length === 1 && /\.zip$/i.test(files[0].name) && files[0].name.slice(0, -4);
+    const name = (folder && folder !== files[0].name && folder) || archive || "New dataset";
+    return name.replace(/[_-]+/g, " ").trim().slice(0, 120) || "New dataset";
+  }
+
+  const left = () => active + resting + waiting.length;
+
+  function next() {
+    while (active < AT_ONCE && waiting.length) {
+      const isLoneText = TEXT.test(waiting[0].name);
+      if (isLoneText && (active || resting)) break; // its picture may still be on the way
+      send(waiting.shift());
+    }
+    summarize();
+    if (!left()) finished();
+  }
+
+  function send(part) {
+    active += 1;
+    part.row ??= addRow(part.name);
+    tell(part, "Uploading");
+    const form = new FormData();
+    for (const file of part.files) form.append("files", file, file.name);
+    const request = new XMLHttpRequest();
+    request.open("POST", address);
+    request.setRequestHeader("HX-Request", "true");
+    request.upload.addEventListener("progress", (event) => {
+      part.sent = event.total ? event.loaded / event.total : 0;
+      part.row.querySelector("progress").value = part.sent;
+      if (part.sent === 1) tell(part, "Checking");
+      summarize();
+    });
+    request.addEventListener("load", () => settle(part, request));
+    request.addEventListener("error", () => settle(part, null));
+    request.addEventListener("abort", () => settle(part, null));
+    request.send(form);
+  }
+
+  function settle(part, request) {
+    active -= 1;
+    const canRetry = !request || request.status === 0 || [502, 503, 504].includes(request.status);
+    if (canRetry && part.tries < RETRY_MS.length) {
+      tell(part, "No connection, trying again");
+      resting += 1;
+      setTimeout(() => {
+        resting -= 1;
+        waiting.unshift(part);
+        next();
+      }, RETRY_MS[part.tries++]);
+      next();
+      return;
+    }
+    part.sent = 1;
+    if (canRetry) fail(part);
+    else if (request.status >= 400) refuse(part, part.name, reasonOf(request));
+    else accept(part, request.responseText);
+    next();
+  }
+
+  function reasonOf(request) {
+    const type = request.getResponseHeader("Content-Type") ?? "";
+    try {
+      if (type.includes("json")) return JSON.parse(request.responseText).detail;
+    } catch {
+      return "The server refused it.";
+    }
+    const page = new DOMParser().parseFromString(request.responseText, "text/html");
+    return page.querySelector(".notice p")?.textContent.trim() || "The server refused it.";
+  }
+
+  function accept(part, html) {
+    const answer = new DOMParser().parseFromString(html, "text/html");
+    for (const tile of answer.querySelectorAll("[data-tile]")) place(tile);
+    for (const id of ["dataset-facts", "dataset-filters"]) refresh(id, answer);
+    for (const taken of answer.querySelectorAll("[data-taken]")) counts[taken.dataset.taken] += 1;
+    const refused = [...answer.querySelectorAll("[data-refused]")];
+    for (const item of refused) refuse(part, item.dataset.refused, item.textContent);
+    if (!refused.length) part.row.remove();
+  }
+
+  function place(tile) {
+    const tiles = find("tiles");
+    if (!tiles) return;
+    const shown = document.getElementById(tile.id);
+    const area = shown?.querySelector("[data-caption]");
+    if (area && (area === document.activeElement || window.brushwork.isCaptionDirty?.(area))) return;
+    if (shown) shown.replaceWith(tile);
+    else tiles.append(tile);
+    window.htmx?.process(tile);
+  }
+
+  // the figures are the server's; which filter is on is this page's
+  function refresh(id, answer) {
+    const here = document.getElementById(id);
+    const there = answer.getElementById(id);
+    if (!here || !there) return;
+    if (id === "dataset-filters") {
+      here.dataset.total = there.dataset.total;
+      for (const count of there.querySelectorAll("[data-count]")) {
+        here.querySelector(`[data-count="${count.dataset.count}"]`).textContent = count.textContent;
+      }
+    } else here.replaceWith(there);
+  }
+
+  function addRow(name) {
+    const row = document.createElement("li");
+    const words = document.createElement("span");
+    words.className = "upload-name";
+    words.textContent = name;
+    const state = document.createElement("span");
+    state.className = "hint";
+    const bar = document.createElement("progress");
+    bar.max = 1;
+    bar.value = 0;
+    bar.setAttribute("aria-label", name);
+    row.append(words, state, bar);
+    list.append(row);
+    return row;
+  }
+
+  function tell(part, words) {
+    part.row.querySelector(".hint").textContent = words;
+  }
+
+  function refuse(part, name, reason) {
+    counts.refused += 1;
+    const row = part.row.isConnected && !part.row.dataset.refused ? part.row : addRow(name);
+    row.dataset.refused = "true";
+    row.querySelector(".upload-name").textContent = name;
+    row.querySelector(".hint").textContent = reason;
+    row.querySelector("progress").remove();
+  }
+
+  function fail(part) {
+    counts.failed += 1;
+    tell(part, "Not sent: Brushwork cannot be reached. ");
+    const retry = document.createElement("button");
+    retry.type = "button";
+    retry.className = "link-button";
+    retry.textContent = "Retry";
+    retry.addEventListener("click", () => {
+      counts.failed -= 1;
+      part.tries = 0;
+      part.sent = 0;
+      waiting.push(part);
+      next();
+    });
+    part.row.querySelector(".hint").append(retry);
+  }
+
+  const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
+
+  function summarize() {
+    const size = parts.reduce((sum, part) => sum + part.size, 0);
+    find("upload-total").value = parts.reduce((sum, part) => sum + part.sent * part.size, 0) / (size || 1);
+    const words = left() ? [`Uploading, ${plural(left(), "file")} to go`] : [];
+    if (counts.new || !left()) words.push(`${plural(counts.new, "picture")} added`);
+    if (counts.again) words.push(`${plural(counts.again, "picture")} already here`);
+    if (counts.caption) words.push(`${plural(counts.caption, "caption")} read`);
+    if (counts.refused) words.push(`${counts.refused} not taken`);
+    if (counts.failed) words.push(`${counts.failed} not sent`);
+    find("upload-summary").textContent = words.join(" · ");
+  }
+
+  function finished() {
+    find("upload-total").hidden = true;
+    const isClean = !counts.refused && !counts.failed;
+    if (root.dataset.uploadNew === undefined) find("upload-close").hidden = false;
+    else if (isClean) location.assign(find("upload-open").href);
+    else find("upload-open").hidden = false;
+    if (isClean && !list.childElementCount && root.dataset.uploadNew === undefined) {
+      window.brushwork.toast(find("upload-summary").textContent);
+      close();
+    }
+  }
+
+  function close() {
+    panel.hidden = true;
+    list.replaceChildren();
+    parts.length = 0;
+    for (const name of Object.keys(counts)) counts[name] = 0;
+    find("upload-total").hidden = false;
+  }
+
+  find("upload-close").addEventListener("click", close);
+  window.addEventListener("beforeunload", (event) => {
+    if (left()) event.preventDefault();
+  });
+  window.brushwork.addFiles = add;
+})();
