@@ -1,0 +1,57 @@
+# Brushwork: `make run`, `make test`, `make demo`. Everything is installed into .venv, by pip.
+#
+#   make run PYTHON=python3.12 ARGS="--port 9000 --no-browser"
+#   make run PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"   # torch without CUDA
+
+PYTHON ?= python3
+PIP_ARGS ?=
+ARGS ?=
+BIN := .venv/bin
+INSTALLED := .venv/.installed
+
+.DEFAULT_GOAL := help
+.PHONY: help run test demo lint fmt check-python clean
+
+help:
+	@echo "make run    install, migrate, start everything, open the browser   (ARGS=\"--port 9000\")"
+	@echo "make test   install, check style and types, run every test        (ARGS=\"-k guard\")"
+	@echo "make demo   install, train the example style, write the result to demo/"
+	@echo "make lint   check style and types        make fmt   write the style"
+	@echo "make clean  remove .venv and caches; your data folder stays"
+
+run: $(INSTALLED)
+	@$(BIN)/brushwork serve $(ARGS)
+
+test: lint
+	@echo "== Tests"
+	@$(BIN)/python -m pytest $(ARGS)
+
+demo: $(INSTALLED)
+	@$(BIN)/brushwork demo $(ARGS)
+
+lint: $(INSTALLED)
+	@echo "== Style: ruff check, ruff format"
+	@$(BIN)/ruff check .
+	@$(BIN)/ruff format --check .
+	@echo "== Types: mypy --strict"
+	@$(BIN)/mypy
+
+fmt: $(INSTALLED)
+	@$(BIN)/ruff check --fix .
+	@$(BIN)/ruff format .
+
+# Installed once; again when the list of dependencies changed.
+$(INSTALLED): pyproject.toml | check-python
+	@test -x $(BIN)/python || { echo "== Making .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
+	@echo "== Installing Brushwork and what it needs into .venv (the first time: some minutes)"
+	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e '.[test]'
+	@touch $@
+
+check-python:
+	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+	  || { echo "Brushwork needs Python 3.11 or newer, and '$(PYTHON)' is not that." \
+	  "Install one, or name it: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
+
+clean:
+	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo *.egg-info
+	find app worker migrations tests -name __pycache__ -type d -prune -exec rm -rf {} +
