@@ -7,41 +7,93 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from app.config import Settings
 
 QUEUES = ("train", "render", "io")
+FORMATS = ("kohya", "peft", "bundle")
+DTYPES = ("fp16", "bf16", "fp32")
 SETTING_FLAGS = ("host", "port", "data_dir", "open_browser")
 
 
+class CommandParsers:
+    """The parser and its commands; each names the module of `app.commands` that runs it."""
+
+    def __init__(self) -> None:
+        self.parser = ArgumentParser(
+            "brushwork", description="Train, try and keep image-style LoRAs in the browser."
+        )
+        self._commands = self.parser.add_subparsers(
+            dest="command", title="commands", metavar="COMMAND", required=True
+        )
+
+    def add(self, name: str, help_text: str, *, module: str = "") -> ArgumentParser:
+        """A new command, with the flags that all have."""
+        command = self._commands.add_parser(name, help=help_text, description=help_text)
+        command.set_defaults(module=module or name)
+        command.add_argument(
+            "--data-dir", type=Path, metavar="FOLDER", help="folder for database, pictures, logs"
+        )
+        return command
+
+
 def build_parser() -> ArgumentParser:
-    """The parser of every command; `arguments.module` names the module that runs it."""
-    parser = ArgumentParser("brushwork", description="Train, try and keep image-style LoRAs.")
-    commands = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
+    """The parser of every command."""
+    commands = CommandParsers()
+    _add_processes(commands)
+    _add_work(commands)
+    _add_registry(commands)
+    return commands.parser
 
-    def command(name: str, help_text: str, *, module: str | None = None) -> ArgumentParser:
-        sub = commands.add_parser(name, help=help_text, description=help_text)
-        sub.set_defaults(module=module or name)
-        sub.add_argument("--data-dir", type=Path, metavar="FOLDER", help="folder for all data")
-        return sub
 
-    serve = command("serve", "Start everything on this machine: broker, web and workers.")
-    web = command("web", "Start the web server alone.")
-    for sub in (serve, web):
-        sub.add_argument("--host", help="address to listen on (127.0.0.1)")
-        sub.add_argument("--port", type=int, help="port to listen on (8188; 0: a free one)")
+def _add_processes(commands: CommandParsers) -> None:
+    serve = commands.add("serve", "Start everything on this machine: broker, web and workers.")
+    web = commands.add("web", "Start the web server alone.")
+    for command in (serve, web):
+        command.add_argument("--host", help="address to listen on (127.0.0.1)")
+        command.add_argument("--port", type=int, help="port to listen on (8188; 0: a free one)")
     serve.add_argument(
-        "--no-browser", dest="open_browser", action="store_const", const=False,
+        "--no-browser",
+        dest="open_browser",
+        action="store_const",
+        const=False,
         help="do not open a browser",
-    )  # fmt: skip
+    )
     web.add_argument("--fd", type=int, help="a listening socket inherited from a supervisor")
-
-    worker = command("worker", "Start one worker.")
+    worker = commands.add("worker", "Start one worker.")
     worker.add_argument("--queue", choices=QUEUES, required=True, help="what it works on")
-    command("migrate", "Bring the database up to date.")
-    return parser
+    commands.add("migrate", "Bring the database up to date.")
+    doctor = commands.add("doctor", "Show the effective settings and check what they name.")
+    doctor.add_argument("--queue", choices=QUEUES, help="only: is a worker of this queue here?")
 
 
-def settings_from(arguments: Namespace) -> Any:
+def _add_work(commands: CommandParsers) -> None:
+    train = commands.add("train", "Train an adapter from a JSON config, without any server.")
+    train.add_argument("--config", type=Path, required=True, metavar="FILE", help="the JSON config")
+    demo = commands.add("demo", "Do the whole job through the REST API, and judge the result.")
+    demo.add_argument(
+        "--out", type=Path, default=Path("demo"), metavar="FOLDER", help="where results go (demo)"
+    )
+
+
+def _add_registry(commands: CommandParsers) -> None:
+    adapters = commands.add("adapters", "List the adapters.")
+    adapters.add_argument("words", nargs="?", help="only those with these words")
+    export = commands.add("export", "Write an adapter as a file.", module="adapters")
+    export.add_argument("slug", help="which one; `brushwork adapters` lists them")
+    export.add_argument("--format", choices=FORMATS, default="kohya")
+    export.add_argument("--dtype", choices=DTYPES, default="fp16")
+    export.add_argument("--version", type=int, help="an older version")
+    export.add_argument("-o", "--output", type=Path, metavar="PATH", help="file or folder")
+    backup = commands.add("backup", "Write database and files to one archive.", module="archive")
+    backup.add_argument("archive", nargs="?", type=Path, help="(brushwork-DATE.tar)")
+    restore = commands.add("restore", "Fill an empty data folder from one.", module="archive")
+    restore.add_argument("archive", type=Path)
+
+
+def settings_from(arguments: Namespace) -> Settings:
     """The settings: flags first, then environment, `.env` and defaults."""
     from app.config import Settings
 
@@ -52,14 +104,14 @@ def settings_from(arguments: Namespace) -> Any:
 def main(argv: Sequence[str] | None = None) -> int:
     """Run one command; its exit code."""
     arguments = build_parser().parse_args(argv)
-    from pydantic import ValidationError
+    from pydantic import ValidationError  # after the parser, so that --help is quick
 
     try:
         settings = settings_from(arguments)
     except ValidationError as error:
         for problem in error.errors():
-            name = ".".join(str(part) for part in problem["loc"])
-            print(f"Setting {name}: {problem['msg']}.", file=sys.stderr)
+            name = ".".join(str(part) for part in problem["loc"]).upper()
+            print(f"BRUSHWORK_{name}: {problem['msg']}.", file=sys.stderr)
         return 2
     code: int = import_module(f"app.commands.{arguments.module}").run(arguments, settings)
     return code
