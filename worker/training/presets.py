@@ -7,7 +7,7 @@ from worker.training.config import Targets, TrainConfig
 
 SMALL_RESOLUTION = 128
 LARGE_RESOLUTION = 768
-SAMPLE_SUBJECTS = ("a cat", "a house", "a tree", "a car", "a cup of coffee")
+SAMPLE_SUBJECTS = ("castle", "rocket", "red apple", "house", "frog")
 
 
 class Preset(StrEnum):
@@ -78,4 +78,7 @@ def preset_config(
 
 
 def _with_trigger(subject: str, trigger_word: str | None) -> str:
-    return f"{subject}, {trigger_word}" if trigger_word else subject
+    if not trigger_word:
+        return subject
+    style = trigger_word if trigger_word.endswith("style") else f"{trigger_word} style"
+    return f"{subject}, {style}"

@@ -1,0 +1,75 @@
+"""Aspect buckets: pictures keep their shape instead of all being cut to squares.
+
+As in NovelAI's "Aspect Ratio Bucketing" (2022): all buckets have about the area of the trained
+square, and a batch holds pictures of one bucket only.
+"""
+
+from dataclasses import dataclass
+
+from PIL import Image
+
+MAX_ASPECT = 2.0
+
+
+@dataclass(frozen=True, slots=True, order=True)
+class Size:
+    """Width and height in pixels."""
+
+    width: int
+    height: int
+
+    @property
+    def aspect(self) -> float:
+        """Width over height."""
+        return self.width / self.height
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """How a picture gets into its bucket: scaled until it covers it, then cut in the middle."""
+
+    source: Size
+    scaled: Size
+    left: int
+    top: int
+    bucket: Size
+
+
+def bucket_step(resolution: int) -> int:
+    """The pixels between two neighbouring bucket sides: an eighth of the side, 8 to 64."""
+    return max(8, min(64, resolution // 8 // 8 * 8))
+
+
+def buckets(resolution: int) -> list[Size]:
+    """Every bucket of a trained square of `resolution` pixels, from tall to wide."""
+    step, area = bucket_step(resolution), resolution * resolution
+    found = {Size(resolution, resolution)}
+    for long in range(resolution, int(resolution * MAX_ASPECT**0.5) + step, step):
+        short = area // long // step * step
+        if short and long / short <= MAX_ASPECT:
+            found |= {Size(long, short), Size(short, long)}
+    return sorted(found, key=lambda size: size.aspect)
+
+
+def fit(source: Size, resolution: int) -> Fit:
+    """Put a picture of this size in the bucket of the nearest shape."""
+    bucket = min(buckets(resolution), key=lambda size: _distance(size.aspect, source.aspect))
+    scale = max(bucket.width / source.width, bucket.height / source.height)
+    scaled = Size(
+        max(bucket.width, round(source.width * scale)),
+        max(bucket.height, round(source.height * scale)),
+    )
+    left, top = (scaled.width - bucket.width) // 2, (scaled.height - bucket.height) // 2
+    return Fit(source, scaled, left, top, bucket)
+
+
+def apply(fitted: Fit, picture: Image.Image) -> Image.Image:
+    """Scale and cut a picture as its fit says."""
+    scaled = picture.resize((fitted.scaled.width, fitted.scaled.height), Image.Resampling.LANCZOS)
+    right, bottom = fitted.left + fitted.bucket.width, fitted.top + fitted.bucket.height
+    return scaled.crop((fitted.left, fitted.top, right, bottom))
+
+
+def _distance(one: float, other: float) -> float:
+    """How far two aspects are apart, the same for 2:1 and 1:2 (a ratio of 1 or more)."""
+    return max(one / other, other / one)

@@ -1,0 +1,232 @@
+"""Pictures as latents, encoded once and kept on disk for later runs.
+
+A file of the cache is named by what its content depends on: the picture's hash, the VAE's weights
+and the size; so it is never stale, and is simply made again when it is damaged.
+"""
+
+import hashlib
+import json
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
+from torch import Tensor
+
+from worker.training.buckets import Fit, Size, apply, fit
+from worker.training.data import TrainingImage, open_picture, picture_size
+from worker.training.files import write_atomically
+
+LAYOUT = 1
+VALUES_HASHED_PER_TENSOR = 4_096
+PIXELS_ENCODED_AT_ONCE = 1_048_576
+
+
+@dataclass(frozen=True, slots=True)
+class Latent:
+    """The VAE's view of a picture, unscaled: the mean and deviation of its posterior (c, h, w).
+
+    `std` is None for a VAE that gives plain latents (AutoencoderTiny).
+    """
+
+    mean: Tensor
+    std: Tensor | None
+
+
+@dataclass(frozen=True, slots=True)
+class EncodedBucket:
+    """All pictures of one size, ready for batches; v is 2 when mirrored latents are kept, else 1.
+
+    `mean`, `std`: (n, v, c, h, w), already multiplied with the VAE's scaling factor.
+    `time_ids`: (n, 6), SDXL's size conditioning: source, crop and target as (height, width) pairs.
+    """
+
+    size: Size
+    images: tuple[int, ...]
+    mean: Tensor
+    std: Tensor | None
+    time_ids: Tensor
+
+    def draw(self, rows: Sequence[int], generator: torch.Generator, *, flip: bool) -> Tensor:
+        """Latents (b, c, h, w) of these rows: a fresh sample of each posterior, maybe mirrored."""
+        variants = torch.randint(2, (len(rows),), generator=generator) if flip else 0
+        index = torch.tensor(rows)
+        mean = self.mean[index, variants]
+        if self.std is None:
+            return mean
+        return mean + self.std[index, variants] * torch.randn(mean.shape, generator=generator)
+
+
+def encode_images(
+    images: Sequence[TrainingImage],
+    vae: Any,
+    *,
+    resolution: int,
+    flip: bool,
+    folder: Path | None,
+    keep_going: Callable[[], None],
+) -> list[EncodedBucket]:
+    """Give every picture's latents by bucket, from the cache where it has them.
+
+    Pictures that the cache knows are not even opened, except for their header's size. `keep_going`
+    is called between pictures and may raise. Raises DatasetError for a picture that cannot be read.
+    """
+    store = LatentStore(folder, vae)
+    fits = []
+    for image in images:
+        keep_going()
+        fits.append(fit(Size(*picture_size(image)), resolution))
+    by_size: dict[Size, list[int]] = {}
+    for index, fitted in enumerate(fits):
+        by_size.setdefault(fitted.bucket, []).append(index)
+    result = []
+    for size in sorted(by_size):
+        rows = by_size[size]
+        pairs = [(images[row], fits[row]) for row in rows]
+        plain = store.latents(pairs, mirrored=False, keep_going=keep_going)
+        mirrored = store.latents(pairs, mirrored=True, keep_going=keep_going) if flip else None
+        result.append(_bucket(size, rows, [fits[row] for row in rows], plain, mirrored, vae))
+    return result
+
+
+class LatentStore:
+    """Latents of pictures under one VAE: read from the folder, or encoded and written there."""
+
+    def __init__(self, folder: Path | None, vae: Any) -> None:
+        self._vae = vae
+        self._folder = folder / f"vae-{vae_fingerprint(vae)[:16]}" if folder else None
+
+    def latents(
+        self,
+        pairs: Sequence[tuple[TrainingImage, Fit]],
+        *,
+        mirrored: bool,
+        keep_going: Callable[[], None],
+    ) -> list[Latent]:
+        """Give the latents of pictures of one bucket, in their order."""
+        found: dict[int, Latent] = {}
+        for index, (image, fitted) in enumerate(pairs):
+            keep_going()
+            latent = self._read(self._path(image, fitted, mirrored))
+            if latent is not None:
+                found[index] = latent
+        missing = [index for index in range(len(pairs)) if index not in found]
+        for chunk in _chunks(missing, pairs[0][1].bucket):
+            keep_going()
+            pixels = torch.stack([_pixels(*pairs[index], mirrored=mirrored) for index in chunk])
+            for index, latent in zip(chunk, encode(self._vae, pixels), strict=True):
+                found[index] = latent
+                self._write(self._path(*pairs[index], mirrored), latent)
+        return [found[index] for index in range(len(pairs))]
+
+    def _path(self, image: TrainingImage, fitted: Fit, mirrored: bool) -> Path | None:
+        if self._folder is None:
+            return None
+        side = "-mirrored" if mirrored else ""
+        name = f"{image.sha256}-{fitted.bucket.width}x{fitted.bucket.height}{side}-{LAYOUT}"
+        return self._folder / name[:2] / f"{name}.safetensors"
+
+    def _read(self, path: Path | None) -> Latent | None:
+        """The latent of a file; None when it is not there or damaged, so that it is made again."""
+        if path is None or not path.is_file():
+            return None
+        try:
+            tensors = load_file(path)
+            mean, std = tensors["mean"], tensors.get("std")
+        except (OSError, SafetensorError, KeyError, ValueError):
+            return None
+        return Latent(mean, std) if bool(torch.isfinite(mean).all()) else None
+
+    def _write(self, path: Path | None, latent: Latent) -> None:
+        """Keep a latent; a full disk only means that the next run encodes again."""
+        if path is None:
+            return
+        tensors = {"mean": latent.mean}
+        if latent.std is not None:
+            tensors["std"] = latent.std
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, save(tensors), durable=False)
+
+
+@torch.inference_mode()
+def encode(vae: Any, pixels: Tensor) -> list[Latent]:
+    """Latents of pictures (b, 3, height, width) in [-1, 1], one by one and on the CPU in fp32."""
+    weight = next(vae.parameters())
+    encoded = vae.encode(pixels.to(weight.device, weight.dtype))
+    if hasattr(encoded, "latent_dist"):
+        posterior = encoded.latent_dist
+        means, stds = posterior.mean.float().cpu(), posterior.std.float().cpu()
+        return [Latent(mean.clone(), std.clone()) for mean, std in zip(means, stds, strict=True)]
+    return [Latent(mean.clone(), None) for mean in encoded.latents.float().cpu()]
+
+
+def vae_fingerprint(vae: Any) -> str:
+    """A hash of the VAE's config and of values spread over all its weights; cheap at any size."""
+    config = {key: value for key, value in dict(vae.config).items() if not key.startswith("_")}
+    digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
+    for name, tensor in sorted(vae.state_dict().items()):
+        stride = max(1, tensor.numel() // VALUES_HASHED_PER_TENSOR)
+        values = tensor.detach().flatten()[::stride].float().cpu().contiguous()
+        digest.update(f"{name}{tuple(tensor.shape)}{tensor.dtype}".encode())
+        digest.update(values.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def _pixels(image: TrainingImage, fitted: Fit, *, mirrored: bool) -> Tensor:
+    """The picture in its bucket, (3, height, width) in [-1, 1]."""
+    values = np.asarray(apply(fitted, open_picture(image)), dtype=np.float32)
+    pixels = torch.from_numpy(values / 127.5 - 1.0).permute(2, 0, 1)
+    return pixels.flip(-1) if mirrored else pixels
+
+
+def _chunks(rows: Sequence[int], size: Size) -> Iterator[Sequence[int]]:
+    length = max(1, PIXELS_ENCODED_AT_ONCE // (size.width * size.height))
+    for start in range(0, len(rows), length):
+        yield rows[start : start + length]
+
+
+def _bucket(
+    size: Size,
+    rows: Sequence[int],
+    fits: Sequence[Fit],
+    plain: Sequence[Latent],
+    mirrored: Sequence[Latent] | None,
+    vae: Any,
+) -> EncodedBucket:
+    variants = [plain] if mirrored is None else [plain, mirrored]
+    factor = float(vae.config.scaling_factor)
+    shift = float(getattr(vae.config, "shift_factor", None) or 0.0)
+
+    def stacked(values: Callable[[Latent], Tensor]) -> Tensor:
+        return torch.stack(
+            [torch.stack([values(latent) for latent in side]) for side in variants], dim=1
+        )
+
+    std = None
+    if plain[0].std is not None:
+        std = stacked(lambda latent: latent.mean if latent.std is None else latent.std) * factor
+    mean = (stacked(lambda latent: latent.mean) - shift) * factor
+    return EncodedBucket(size, tuple(rows), mean, std, _time_ids(fits))
+
+
+def _time_ids(fits: Sequence[Fit]) -> Tensor:
+    return torch.tensor(
+        [
+            [
+                fitted.source.height,
+                fitted.source.width,
+                fitted.top,
+                fitted.left,
+                fitted.bucket.height,
+                fitted.bucket.width,
+            ]
+            for fitted in fits
+        ],
+        dtype=torch.float32,
+    )
