@@ -24,9 +24,9 @@ SIZE = 512
 MARGIN = 0.06
 BOARD = np.array([38, 66, 58], dtype=np.float32)
 CREAM = np.array([244, 238, 220], dtype=np.float32)
-LINE_WIDTH = 20
-DETAIL_WIDTH = 11
-DETAIL_BLUR = 3.5
+LINE_WIDTH = 24
+DETAIL_WIDTH = 14
+DETAIL_BLUR = 6
 WEBP_QUALITY = 86
 
 EXAMPLE_SUBJECTS: tuple[str, ...] = (
@@ -52,12 +52,12 @@ def draw_in_chalk(svg: str, *, seed: int) -> Image.Image:
     chalk, strength = _chalk_colour(colour)
 
     grain = _noise(rng, blur=1.6)
-    fill = (0.2 + 0.38 * (grain > 0.0)) * alpha * strength
+    fill = (0.1 + 0.26 * (grain > 0)) * alpha * strength
     lines = _lines(drawing) * np.clip(1.05 + 0.45 * _noise(rng, blur=1.2), 0.3, 1.0)
 
     canvas = BOARD * (1 + 0.05 * _noise(rng, blur=0.7) + 0.035 * _noise(rng, blur=40))[..., None]
     canvas = _blend(canvas, chalk, fill)
-    canvas = _blend(canvas, 0.45 * CREAM + 0.55 * chalk, lines)
+    canvas = _blend(canvas, 0.6 * CREAM + 0.4 * chalk, lines)
     return Image.fromarray(np.clip(canvas, 0, 255).round().astype(np.uint8))
 
 
@@ -100,9 +100,9 @@ def _lines(drawing: Image.Image) -> Plane:
     outline = _edges(drawing.getchannel("A").filter(ImageFilter.GaussianBlur(2)), threshold=24)
     flat = Image.new("RGB", drawing.size, (128, 128, 128))
     flat.paste(drawing, mask=drawing.getchannel("A"))
-    soft = flat.filter(ImageFilter.MedianFilter(7)).filter(ImageFilter.GaussianBlur(DETAIL_BLUR))
-    inner = np.maximum.reduce([_edges(band, threshold=30) for band in soft.split()])
-    return np.maximum(_thicken(outline, LINE_WIDTH), 0.8 * _thicken(inner, DETAIL_WIDTH))
+    soft = flat.filter(ImageFilter.MedianFilter(11)).filter(ImageFilter.GaussianBlur(DETAIL_BLUR))
+    inner = np.maximum.reduce([_edges(band, threshold=36) for band in soft.split()])
+    return np.maximum(_thicken(outline, LINE_WIDTH), 0.85 * _thicken(inner, DETAIL_WIDTH))
 
 
 def _edges(band: Image.Image, *, threshold: float) -> Plane:
@@ -115,8 +115,10 @@ def _edges(band: Image.Image, *, threshold: float) -> Plane:
 
 def _thicken(line: Plane, width: int) -> Plane:
     """The line `width` pixels wide with soft sides."""
-    mask = Image.fromarray((line * 255).astype(np.uint8)).filter(ImageFilter.GaussianBlur(width / 4))
-    return np.clip(np.asarray(mask, dtype=np.float32) / 255 * 2.2 - 0.25, 0, 1)
+    mask = Image.fromarray((line * 255).astype(np.uint8)).filter(
+        ImageFilter.GaussianBlur(width / 4)
+    )
+    return np.clip(np.asarray(mask, dtype=np.float32) / 255 * 7 - 0.5, 0, 1)
 
 
 def draw_example(subjects: Sequence[Subject], out: Path) -> None:
@@ -133,7 +135,9 @@ def draw_example(subjects: Sequence[Subject], out: Path) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(prog="python -m worker.starter.chalkboard", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m worker.starter.chalkboard", description=__doc__
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
     parser.add_argument("--artwork", type=Path, help="folder with the npm tarballs")
     options = parser.parse_args()

@@ -123,7 +123,9 @@ def _read_json(folder: Path, package: str, member: str) -> Any:
     stem = package.removeprefix("@").replace("/", "-")
     tarballs = sorted(folder.glob(f"{stem}-[0-9]*.tgz"))
     if not tarballs:
-        raise ArtworkError(f"{folder} holds no tarball of {package}. `npm pack {package}` makes it.")
+        raise ArtworkError(
+            f"{folder} holds no tarball of {package}. `npm pack {package}` makes it."
+        )
     with tarfile.open(tarballs[-1]) as tarball:
         file = tarball.extractfile(f"package/{member}")
         if file is None:
@@ -191,9 +193,7 @@ def to_pixels(image: Image.Image) -> NDArray[np.float32]:
     return (np.asarray(image, dtype=np.float32) / 127.5 - 1).transpose(2, 0, 1)
 
 
-def write_caption(
-    subject: Subject, hand: Hand, background: str, *, rng: random.Random
-) -> str:
+def write_caption(subject: Subject, hand: Hand, background: str, *, rng: random.Random) -> str:
     """A caption as people would prompt: the name, at times a keyword, the style, the ground."""
     words = subject.name
     if subject.keywords and rng.random() < 0.2:
