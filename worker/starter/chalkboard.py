@@ -12,6 +12,7 @@ import json
 import zlib
 from collections.abc import Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -36,7 +37,7 @@ EXAMPLE_SUBJECTS: tuple[str, ...] = (
 )  # fmt: skip
 """Shapes, colours and outlines of many kinds; never a subject of `EXAMPLE_PROMPTS`."""
 
-Plane = NDArray[np.float32]
+Plane = NDArray[np.floating[Any]]
 
 
 def caption_for(name: str) -> str:
@@ -62,7 +63,7 @@ def draw_in_chalk(svg: str, *, seed: int) -> Image.Image:
 
 
 def _blend(under: Plane, over: Plane, opacity: Plane) -> Plane:
-    return under + (over - under) * opacity[..., None]
+    return np.asarray(under + (over - under) * opacity[..., None])
 
 
 def _noise(rng: np.random.Generator, *, blur: float) -> Plane:
@@ -72,7 +73,7 @@ def _noise(rng: np.random.Generator, *, blur: float) -> Plane:
     raw = rng.integers(0, 256, size=(side, side), dtype=np.uint8)
     soft = Image.fromarray(raw).filter(ImageFilter.GaussianBlur(blur / coarse))
     values = np.asarray(soft.resize((SIZE, SIZE), Image.Resampling.BILINEAR), dtype=np.float32)
-    return (values - values.mean()) / max(float(values.std()), 1e-6)
+    return np.asarray((values - values.mean()) / max(float(values.std()), 1e-6))
 
 
 def _spread_colour(drawing: Image.Image) -> tuple[Plane, Plane]:
@@ -102,7 +103,8 @@ def _lines(drawing: Image.Image) -> Plane:
     flat.paste(drawing, mask=drawing.getchannel("A"))
     soft = flat.filter(ImageFilter.MedianFilter(11)).filter(ImageFilter.GaussianBlur(DETAIL_BLUR))
     inner = np.maximum.reduce([_edges(band, threshold=36) for band in soft.split()])
-    return np.maximum(_thicken(outline, LINE_WIDTH), 0.85 * _thicken(inner, DETAIL_WIDTH))
+    bold, light = _thicken(outline, LINE_WIDTH), _thicken(inner, DETAIL_WIDTH)
+    return np.asarray(np.maximum(bold, 0.85 * light))
 
 
 def _edges(band: Image.Image, *, threshold: float) -> Plane:
@@ -110,7 +112,7 @@ def _edges(band: Image.Image, *, threshold: float) -> Plane:
     values = np.pad(np.asarray(band, dtype=np.float32), 2, mode="edge")
     across = values[2:-2, 4:] - values[2:-2, :-4]
     down = values[4:, 2:-2] - values[:-4, 2:-2]
-    return (np.hypot(across, down) > threshold).astype(np.float32)
+    return np.asarray(np.hypot(across, down) > threshold, dtype=np.float32)
 
 
 def _thicken(line: Plane, width: int) -> Plane:

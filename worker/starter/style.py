@@ -17,12 +17,13 @@ about 1 means "as far as one reference picture is from the usual".
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-Values = NDArray[np.float32]
+Values = NDArray[np.floating[Any]]
 
 SIZE = 64
 FILTERS = 16
@@ -122,7 +123,7 @@ def _gram(pixels: Values) -> Values:
     responses = np.maximum(windows.reshape(-1, 27) @ filters, 0)
     gram = responses.T @ responses / len(responses)
     rows, columns = np.triu_indices(FILTERS)
-    return np.sqrt(gram[rows, columns])
+    return np.asarray(np.sqrt(gram[rows, columns]))
 
 
 def _colour(pixels: Values) -> Values:

@@ -164,7 +164,11 @@ def read_subjects(path: Path) -> list[Subject]:
 def write_subjects(subjects: Iterable[Subject], path: Path, *, notice: str) -> None:
     """One JSON file with the drawings and the notice their licences ask for."""
     entries = [
-        {"name": s.name, "keywords": list(s.keywords), "drawings": dict(s.drawings)}
+        {
+            "name": s.name,
+            "keywords": list(s.keywords),
+            "drawings": {hand.value: svg for hand, svg in s.drawings.items()},
+        }
         for s in subjects
     ]
     text = json.dumps({"notice": notice, "subjects": entries}, indent=1, ensure_ascii=False)

@@ -40,7 +40,7 @@ def train_autoencoder(pictures: Pictures, recipe: Recipe) -> tuple[AutoencoderTi
         chosen = torch.randint(len(pictures.pixels), (recipe.autoencoder_batch,))
         wanted = pictures.batch(chosen)
         loss = picture_loss(vae.decode(vae.encode(wanted).latents).sample, wanted)
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         torch.nn.utils.clip_grad_norm_(outer, 1.0)
         muon.rate = MUON_RATE * rate_factor(share)
         adam.param_groups[0]["lr"] = ADAM_RATE * rate_factor(share)
@@ -83,7 +83,7 @@ def encode_pictures(vae: AutoencoderTiny, pictures: Pictures, *, scaled: bool = 
     latents = torch.cat(
         [
             vae.encode(pictures.batch(indices)).latents
-            for indices in torch.arange(len(pictures.pixels)).split(64)
+            for indices in torch.split(torch.arange(len(pictures.pixels)), 64)
         ]
     )
     return latents * vae.config.scaling_factor if scaled else latents

@@ -32,8 +32,12 @@ class Recipe:
 
 def full_recipe(minutes: float, *, seed: int = 0) -> Recipe:
     """The base that ships, 20 million parameters, in about this many minutes of training."""
-    paces = {stage: Pace(minutes=minutes * share) for stage, share in SHARES.items()}
-    return Recipe(**paces, seed=seed)
+    return Recipe(
+        autoencoder=Pace(minutes=minutes * SHARES["autoencoder"]),
+        text_encoder=Pace(minutes=minutes * SHARES["text_encoder"]),
+        unet=Pace(minutes=minutes * SHARES["unet"]),
+        seed=seed,
+    )
 
 
 def tiny_recipe(*, seed: int = 0) -> Recipe:

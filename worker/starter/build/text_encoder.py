@@ -118,7 +118,7 @@ def train_text_encoder(
         loss = F.mse_loss(found, wanted[chosen].repeat(2, 1))
         optimizer.param_groups[0]["lr"] = RATE * rate_factor(share)
         optimizer.zero_grad()
-        loss.backward()
+        loss.backward()  # type: ignore[no-untyped-call]
         nn.utils.clip_grad_norm_(weights, 1.0)
         optimizer.step()
         journal.note(loss.item(), share)
@@ -144,5 +144,5 @@ def _config(tokenizer: CLIPTokenizer, recipe: Recipe) -> CLIPTextConfig:
 @torch.no_grad()
 def encode_captions(words: Words, captions: Sequence[str]) -> Tensor:
     """The encoder's states, (n, tokens, width)."""
-    batches = tokenize(words.tokenizer, captions).split(256)
+    batches = torch.split(tokenize(words.tokenizer, captions), 256)
     return torch.cat([words.encoder(tokens).last_hidden_state for tokens in batches])
