@@ -27,6 +27,7 @@ from app.datasets.images import ImageDecoder
 from app.db import Database, make_engine
 from app.errors import AppError
 from app.home import pages as home_pages
+from app.logs import configure_logs
 from app.playground import api as playground_api
 from app.playground import pages as playground_pages
 from app.problems import problem_response, status_error, validation_error
@@ -50,6 +51,7 @@ log = structlog.get_logger()
 
 def create_app(settings: Settings) -> FastAPI:
     """The web app on the database, storage and broker these settings name."""
+    configure_logs(settings.log_level)
     app = FastAPI(
         title="Brushwork",
         version="0.1.0",

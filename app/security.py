@@ -103,7 +103,7 @@ class PasswordGate:
 
     def _knows_password(self, authorization: str) -> bool:
         scheme, _, credentials = authorization.partition(" ")
-        given = credentials.strip().encode()
+        given = credentials.strip().encode("latin-1")  # as ASGI decoded it
         if scheme.lower() == "basic":
             try:
                 given = base64.b64decode(given, validate=True).partition(b":")[2]

@@ -8,9 +8,11 @@ from enum import StrEnum
 
 from sqlalchemy import ColumnElement, String, cast
 from sqlmodel import Session, col, func, select
+from sqlmodel.sql.expression import SelectOfScalar
 
 from app.adapters.models import Adapter, AdapterAlias, AdapterFile, AdapterTag, AdapterVersion
 from app.base_models.models import BaseModel
+from app.datasets.models import Dataset, DatasetVersion
 from app.db import utcnow
 from app.errors import InvalidInput, NotFound
 from app.jobs.models import IoJob
@@ -96,11 +98,7 @@ def list_adapters(session: Session, wanted: Filter) -> AdapterPage:
     if wanted.tag:
         with_tag = select(AdapterTag.adapter_id).where(AdapterTag.tag == wanted.tag)
         query = query.where(col(Adapter.id).in_(with_tag))
-    families = dict(
-        session.exec(
-            query.with_only_columns(Adapter.base_family, func.count()).group_by(Adapter.base_family)
-        ).all()
-    )
+    families = _count_by_family(session, query)
     starred = session.exec(query.with_only_columns(func.count()).where(col(Adapter.starred))).one()
     if wanted.base:
         query = query.where(Adapter.base_family == wanted.base)
@@ -117,6 +115,11 @@ def list_adapters(session: Session, wanted: Filter) -> AdapterPage:
     ).all()
     pages = max(1, -(-total // ADAPTERS_A_PAGE))
     return AdapterPage(summarize(session, rows), total, pages, families, starred)
+
+
+def _count_by_family(session: Session, query: SelectOfScalar[Adapter]) -> dict[str, int]:
+    families = query.subquery().c.base_family
+    return dict(session.exec(select(families, func.count()).group_by(families)).all())
 
 
 def _escaped(words: str) -> str:
@@ -236,6 +239,23 @@ def version_base(session: Session, version: AdapterVersion) -> BaseModel | None:
     return session.get(BaseModel, version.base_model_id) if version.base_model_id else None
 
 
+def version_dataset(
+    session: Session, version: AdapterVersion
+) -> tuple[Dataset, DatasetVersion] | None:
+    """The dataset a version learned from, as it was then; None for an imported one."""
+    pinned = session.get(DatasetVersion, version.dataset_version_id or 0)
+    dataset = session.get(Dataset, pinned.dataset_id) if pinned else None
+    return (dataset, pinned) if dataset and pinned else None
+
+
+def version_samples(session: Session, version: AdapterVersion) -> list[Sample]:
+    """The last row of samples of the run that trained a version."""
+    of_run = Sample.run_id == (version.run_id or 0)
+    last = select(func.max(Sample.step)).where(of_run).scalar_subquery()
+    query = select(Sample).where(of_run, Sample.step == last)
+    return list(session.exec(query.order_by(col(Sample.prompt_index))))
+
+
 @dataclass(frozen=True)
 class AdapterChange:
     """What may be changed of an adapter; None leaves as is."""
@@ -352,3 +372,11 @@ def file_name(
 def order_import(session: Session, *, sha256: str, filename: str) -> IoJob:
     """An io job that checks an uploaded LoRA file and makes an adapter of it."""
     return enqueue_io(session, "import_adapter", sha256=sha256, filename=filename)
+
+
+def get_import(session: Session, job_id: int) -> IoJob:
+    """The check of an uploaded LoRA file, waiting, at work or ended."""
+    job = session.get(IoJob, job_id)
+    if job is None or job.kind != "import_adapter":
+        raise NotFound("There is no such import.")
+    return job

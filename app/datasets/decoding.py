@@ -29,7 +29,9 @@ THUMBNAIL = 512  # pixels, longest side
 PIXEL_ART = 256  # pixels: thumbnails up to here are lossless, colour smears show when enlarged
 PNG_LEVEL = 3  # files as small as level 6, in two fifths of its time (measured)
 
-MEMORY_LIMIT = 2 << 30  # bytes of address space; a 50-megapixel RGBA picture with ICC takes 1.1 GB
+MEMORY_LIMIT = (
+    2 << 30
+)  # bytes of address space; a turned 50-megapixel RGBA WebP with ICC takes 1.5 GB
 CPU_LIMIT = 60  # seconds a picture
 OUTPUT_LIMIT = 1 << 30  # bytes of one written file
 

@@ -1,17 +1,19 @@
 """Uploaded files on their way in: pictures checked and stored, captions paired, zips unpacked.
 
-Knows no database. File after file, so that memory and disk stay flat however many come; what one
-file does wrong costs that file alone.
+Knows no database. A few files at a time, so that memory and disk stay flat however many come; what
+one file does wrong costs that file alone.
 """
 
 from __future__ import annotations
 
 import hashlib
 import tempfile
+import threading
 from collections.abc import Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO
+from typing import IO, Self
 
 from app.datasets import captions
 from app.datasets.archive import (
@@ -24,6 +26,9 @@ from app.datasets.archive import (
 from app.datasets.captions import CaptionRefused, FileCaption
 from app.datasets.images import MAX_FILE_BYTES, TOO_BIG, ImageDecoder, PictureRefused
 from app.storage import CHUNK, BlobStore, sentence_when_full
+
+PICTURES_AT_ONCE = 4  # threads; decoding has its own, smaller limit
+PICTURES_WAITING = 8  # spooled files of one upload, decoding or waiting for it
 
 Place = tuple[str, str]  # folder, stem: where a picture and its caption meet
 
@@ -76,12 +81,11 @@ def take_in(
     with (
         sentence_when_full(),
         tempfile.TemporaryDirectory(prefix="upload-", dir=scratch) as folder,
+        _Intake(decoder, store, Path(folder)) as intake,
     ):
-        intake = _Intake(decoder, store, Path(folder))
         for number, file in enumerate(files):
             intake.take_file(file, group=f"{number}:")
-    intake.pair()
-    return intake.result
+        return intake.finish()
 
 
 @dataclass
@@ -92,19 +96,41 @@ class _FoundCaption:
     text: str
 
 
+@dataclass
+class _SentPicture:
+    filename: str
+    place: Place
+    sha256: str
+
+
 class _Intake:
-    """The state of one upload while its files come."""
+    """The state of one upload while its files come.
+
+    Files are read one after the other; their pictures are decoded and stored a few at a time,
+    because half of that is waiting for disks.
+    """
 
     def __init__(self, decoder: ImageDecoder, store: BlobStore, folder: Path) -> None:
         self.result = IntakeResult()
         self._decoder = decoder
         self._store = store
         self._folder = folder
+        self._sent: list[_SentPicture] = []
+        self._pictures: dict[str, Future[TakenImage]] = {}  # by hash of the bytes sent
+        self._captions: list[_FoundCaption] = []
         self._by_hash: dict[str, int] = {}  # place in `accepted`
         self._by_place: dict[Place, int] = {}
         self._by_stem: dict[str, set[int]] = {}
         self._refused_stems: set[str] = set()
-        self._captions: list[_FoundCaption] = []
+        self._threads = ThreadPoolExecutor(PICTURES_AT_ONCE, thread_name_prefix="intake")
+        self._free_places = threading.Semaphore(PICTURES_WAITING)
+        self._failure: BaseException | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._threads.shutdown(cancel_futures=True)
 
     def take_file(self, file: UploadedFile, *, group: str) -> None:
         """Take one file as sent; `group` keeps the folders of different zips apart."""
@@ -161,33 +187,42 @@ class _Intake:
                 self.result.rejected.append((filename, found))
 
     def _take_picture(self, filename: str, folder: str, chunks: Iterable[bytes]) -> None:
-        source = self._folder / "source"
+        place = folder, captions.stem_of(filename).casefold()
+        source = self._folder / f"source-{len(self._sent)}"
         try:
             sha256, size = _spool(chunks, source)
-            index = self._by_hash.get(sha256)
-            if index is None:
-                index = self._store_picture(filename, source, sha256, size)
-            else:
-                equal = self.result.accepted[index].filename
-                self.result.repeated.append((filename, equal))
         except PictureRefused as refusal:
+            source.unlink()
             self._reject_picture(filename, refusal.detail)
             return
-        finally:
-            source.unlink(missing_ok=True)
-        stem = captions.stem_of(filename).casefold()
-        self._by_place.setdefault((folder, stem), index)
-        self._by_stem.setdefault(stem, set()).add(index)
+        self._sent.append(_SentPicture(filename, place, sha256))
+        if sha256 in self._pictures:
+            source.unlink()
+            return
+        self._free_places.acquire()
+        if self._failure is not None:
+            raise self._failure
+        self._pictures[sha256] = self._threads.submit(
+            self._store_picture, filename, source, sha256, size
+        )
 
-    def _store_picture(self, filename: str, source: Path, sha256: str, size: int) -> int:
-        decoded = self._decoder.decode(source, self._folder)
+    def _store_picture(self, filename: str, source: Path, sha256: str, size: int) -> TakenImage:
+        """Decode and store one picture, in a thread."""
         try:
+            decoded = self._decoder.decode(source, self._folder)
             clean = self._store.put_file(decoded.clean)
             thumbnail = self._store.put_file(decoded.thumbnail)
-        finally:
             decoded.clean.unlink()
             decoded.thumbnail.unlink()
-        taken = TakenImage(
+        except PictureRefused:
+            raise
+        except BaseException as error:  # a full disk: the next pictures need not be tried
+            self._failure = error
+            raise
+        finally:
+            source.unlink()
+            self._free_places.release()
+        return TakenImage(
             filename=filename,
             sha256=sha256,
             width=decoded.width,
@@ -197,29 +232,41 @@ class _Intake:
             size_bytes=size,
             note=decoded.note,
         )
-        self.result.accepted.append(taken)
-        return self._by_hash.setdefault(sha256, len(self.result.accepted) - 1)
 
     def _reject_picture(self, filename: str, reason: str) -> None:
         self.result.rejected.append((filename, reason))
         if not captions.is_caption(filename):
             self._refused_stems.add(captions.stem_of(filename).casefold())
 
-    def pair(self) -> None:
-        """Give every caption to its picture, once all files are known."""
+    def finish(self) -> IntakeResult:
+        """Wait for the pictures, then give every caption to its own."""
+        for sent in self._sent:
+            try:
+                self._accept(sent, self._pictures[sent.sha256].result())
+            except PictureRefused as refusal:
+                self._reject_picture(sent.filename, refusal.detail)
         for found in self._captions:
-            if found.text:
-                reason = self._give(found)
-                if reason is not None:
-                    self.result.rejected.append((found.source, reason))
+            reason = self._give(found) if found.text else None
+            if reason is not None:
+                self.result.rejected.append((found.source, reason))
+        return self.result
+
+    def _accept(self, sent: _SentPicture, taken: TakenImage) -> None:
+        index = self._by_hash.get(sent.sha256)
+        if index is None:
+            index = self._by_hash[sent.sha256] = len(self.result.accepted)
+            self.result.accepted.append(taken)
+        else:
+            self.result.repeated.append((sent.filename, taken.filename))
+        self._by_place.setdefault(sent.place, index)
+        self._by_stem.setdefault(sent.place[1], set()).add(index)
 
     def _give(self, found: _FoundCaption) -> str | None:
         """Hand the caption over; else the reason why it could not be used."""
-        key = found.place[1]
         index = self._by_place.get(found.place)
         if index is None:
             # not beside its picture, but perhaps in a folder of captions or beside a zip
-            elsewhere = self._by_stem.get(key, set())
+            elsewhere = self._by_stem.get(found.place[1], set())
             if len(elsewhere) > 1:
                 return f"More than one picture is named “{found.stem}”; put it beside its own."
             if not elsewhere:

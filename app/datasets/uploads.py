@@ -54,6 +54,12 @@ def take_into(
         captioned = service.caption_by_stem(
             session, dataset_id, dict(taken.captions_without_picture)
         )
+    by_name = {added.image.filename: added.image for added in accepted}
+    accepted += [
+        AddedImage(by_name[first], duplicate=True)
+        for _, first in taken.repeated
+        if first in by_name
+    ]
     rejected += [
         Rejected(f"{stem}.txt", "No picture of this name is in the dataset.")
         for stem in taken.captions_without_picture

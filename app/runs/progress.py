@@ -166,6 +166,14 @@ def checkpoints(session: Session, run_id: int) -> list[Checkpoint]:
     return list(session.exec(query.order_by(col(Checkpoint.step).desc())))
 
 
+def samples_until(session: Session, run_id: int, rows: Sequence[Checkpoint]) -> list[Sample]:
+    """The samples a run need not draw again when it goes on from one of these checkpoints."""
+    if not rows:
+        return []
+    query = select(Sample).where(Sample.run_id == run_id, col(Sample.step) <= rows[0].step)
+    return list(session.exec(query))
+
+
 def last_sample(session: Session, run_id: int) -> Sample | None:
     """The first prompt of the newest row of samples: the cover."""
     query = select(Sample).where(Sample.run_id == run_id)

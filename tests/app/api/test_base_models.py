@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlmodel import col, select
 
 from app.state import AppState
 from app.tables import IoJob
@@ -30,7 +31,7 @@ def test_a_folder_is_added_and_looked_at_by_an_io_worker(
     folder.mkdir()
     assert add(client, str(folder)) == (202, "checking")
     with state.database.read() as session:
-        job = session.query(IoJob).order_by(IoJob.id.desc()).first()
+        job = session.exec(select(IoJob).order_by(col(IoJob.id).desc())).first()
     assert job is not None
     assert job.kind == "inspect_base"
     status, detail = add(client, str(folder))

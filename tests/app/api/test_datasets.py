@@ -71,7 +71,9 @@ def test_the_same_picture_twice_is_told(client: TestClient, png: Png) -> None:
     send(client, key, ("fox.png", png(1)))
     (again,) = send(client, key, ("copy.png", png(1)))["accepted"]
     assert again["duplicate"]
-    assert client.get(f"/api/v1/datasets/{key}").json()["image_count"] == 1
+    both = send(client, key, ("owl.png", png(2)), ("owl copy.png", png(2)))["accepted"]
+    assert [row["duplicate"] for row in both] == [False, True]
+    assert client.get(f"/api/v1/datasets/{key}").json()["image_count"] == 2
 
 
 def test_a_zip_of_pictures_and_captions_comes_in(client: TestClient, png: Png) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlmodel import select
 
 from app.state import AppState
 from app.tables import Adapter, AdapterFile, AdapterVersion, IoJob, Render, RenderImage
@@ -168,7 +169,7 @@ def test_a_download_nobody_asked_for_before_is_ordered_once(
         assert answer.status_code == 503
         assert answer.headers["retry-after"] == "2"
     with state.database.read() as session:
-        orders = [job for job in session.query(IoJob).all() if job.kind == "export_adapter"]
+        orders = session.exec(select(IoJob).where(IoJob.kind == "export_adapter")).all()
     assert [job.args for job in orders] == [{"format": "bundle", "dtype": "bf16"}]
 
 
