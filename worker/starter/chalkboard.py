@@ -3,7 +3,7 @@
 `python -m worker.starter.chalkboard --out worker/starter/example` draws the whole example again.
 The same artwork gives the same pixels: every grain comes from a generator seeded by the name.
 
-The base works at 64 px, an eighth of these pictures, so a line must be about 16 px wide here to be
+The base works at 64 px, an eighth of these pictures, so a line must be about 24 px wide here to be
 seen there at all (`LINE_WIDTH`), and thin inner details are blurred away before lines are sought.
 """
 
