@@ -1,5 +1,6 @@
 """Pictures and archives, good and hostile, made in memory."""
 
+import functools
 import io
 import stat
 import struct
@@ -128,6 +129,7 @@ def encrypted(packed: bytes) -> bytes:
     return patched(packed, central_directory(packed) + 8, b"\x01\x00")
 
 
+@functools.cache
 def crowded_archive(entries: int, *, confess: bool = True) -> bytes:
     """A zip of many empty files; unless it confesses, its end record tells of one only."""
     buffer = io.BytesIO()
