@@ -1,0 +1,131 @@
+"""Adapters in the registry, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.adapters import service
+from app.adapters.models import Adapter, AdapterAlias, AdapterVersion
+from app.adapters.service import AdapterChange, DownloadDtype, DownloadFormat, Filter, Sort
+from app.db import Database
+from app.errors import InvalidInput, NotFound
+from app.jobs.states import JobStatus
+
+FP16 = DownloadDtype.FP16
+KOHYA = DownloadFormat.KOHYA
+
+
+def make(database: Database, name: str, *, family: str = "sd1", versions: int = 1) -> int:
+    with database.write() as session:
+        adapter = Adapter(
+            slug=name.lower().replace(" ", "-"),
+            name=name,
+            base_family=family,
+            trigger_words=[name.split()[0].lower()],
+        )
+        session.add(adapter)
+        session.flush()
+        for number in range(1, versions + 1):
+            session.add(
+                AdapterVersion(
+                    adapter_id=adapter.key,
+                    version=number,
+                    sha256=f"{number:064x}",
+                    size_bytes=1,
+                    rank=4,
+                    alpha=4,
+                )
+            )
+    return adapter.key
+
+
+def names(database: Database, **wanted: object) -> list[str]:
+    with database.read() as session:
+        page = service.list_adapters(session, Filter(**wanted))  # type: ignore[arg-type]
+    return [row.adapter.name for row in page.items]
+
+
+def test_the_list_is_newest_first_or_as_asked(database: Database) -> None:
+    for name in ("Chalk", "board", "Ink"):
+        make(database, name)
+    assert names(database) == ["Ink", "board", "Chalk"]
+    assert names(database, sort=Sort.OLDEST) == ["Chalk", "board", "Ink"]
+    assert names(database, sort=Sort.NAME) == ["board", "Chalk", "Ink"]
+
+
+def test_signs_that_mean_something_in_sql_are_only_signs(database: Database) -> None:
+    make(database, "100% ink_wash")
+    make(database, "Chalk")
+    assert names(database, q="%") == ["100% ink_wash"]
+    assert names(database, q="k_w") == ["100% ink_wash"]
+    assert names(database, q="\\") == []
+    assert names(database, q="CHALK") == ["Chalk"]
+
+
+def test_counts_of_families_do_not_change_with_the_chosen_one(database: Database) -> None:
+    make(database, "Chalk")
+    make(database, "Ink", family="sdxl")
+    with database.read() as session:
+        page = service.list_adapters(session, Filter(base="sdxl"))
+    assert ([row.adapter.name for row in page.items], page.total) == (["Ink"], 1)
+    assert page.families == {"sd1": 1, "sdxl": 1}
+
+
+def test_long_lists_come_in_pages(database: Database) -> None:
+    for number in range(service.ADAPTERS_A_PAGE + 2):
+        make(database, f"a{number}")
+    with database.read() as session:
+        second = service.list_adapters(session, Filter(page=2))
+    assert (len(second.items), second.total, second.pages) == (2, service.ADAPTERS_A_PAGE + 2, 2)
+
+
+def test_latest_can_be_moved_to_an_older_version(database: Database) -> None:
+    key = make(database, "Chalk", versions=3)
+    with database.write() as session:
+        adapter = service.get_adapter(session, key)
+        assert service.get_version(session, adapter).version == 3
+        second = service.get_version(session, adapter, 2)
+        session.add(AdapterAlias(adapter_id=key, alias="latest", version_id=second.key))
+        session.flush()
+        assert service.get_version(session, adapter).version == 2
+        with pytest.raises(NotFound, match="no version 9"):
+            service.get_version(session, adapter, 9)
+
+
+def test_tags_are_words_in_lower_case_once_each(database: Database) -> None:
+    key = make(database, "Chalk")
+    for tags in (["Green", "green ", "", "board"], ["board"]):
+        with database.write() as session:
+            adapter = service.change_adapter(session, key, AdapterChange(tags=tags))
+            shown = service.summary(session, adapter).tags
+    assert shown == ["board"]
+    with pytest.raises(InvalidInput, match="At most 20 tags"), database.write() as session:
+        service.change_adapter(session, key, AdapterChange(tags=[str(n) for n in range(21)]))
+
+
+def test_a_download_is_ordered_once_until_the_order_has_ended(database: Database) -> None:
+    make(database, "Chalk")
+    with database.write() as session:
+        first = service.order_file(session, 1, KOHYA, FP16)
+        assert service.order_file(session, 1, KOHYA, FP16).key == first.key
+        assert service.order_file(session, 1, KOHYA, DownloadDtype.FP32).key != first.key
+        first.status = JobStatus.FAILED
+        session.add(first)
+        session.flush()
+        assert service.order_file(session, 1, KOHYA, FP16).key != first.key
+
+
+@pytest.mark.parametrize(
+    ("file_format", "dtype", "name"),
+    [
+        ("kohya", "fp16", "chalk-v1.safetensors"),
+        ("peft", "fp16", "chalk-v1-peft.safetensors"),
+        ("kohya", "bf16", "chalk-v1-bf16.safetensors"),
+        ("bundle", "fp16", "chalk-v1.zip"),
+    ],
+)
+def test_no_two_downloads_have_one_name(file_format: str, dtype: str, name: str) -> None:
+    adapter = Adapter(slug="chalk", name="Chalk", base_family="sd1")
+    version = AdapterVersion(adapter_id=1, version=1, sha256="", size_bytes=1, rank=1, alpha=1)
+    found = service.file_name(adapter, version, DownloadFormat(file_format), DownloadDtype(dtype))
+    assert found == name

@@ -1,0 +1,99 @@
+"""Renders as people ask for them, on SQLite and on PostgreSQL."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from app.adapters.models import Adapter, AdapterVersion
+from app.db import Database
+from app.errors import InvalidInput
+from app.jobs import service as jobs
+from app.jobs.states import JobStatus
+from app.playground import service
+from app.playground.models import Render
+from app.playground.service import RenderRequest, Stacked
+
+
+@pytest.fixture
+def adapter(database: Database, ready_base: None) -> int:
+    with database.write() as session:
+        row = Adapter(slug="chalk", name="Chalk", base_family="sd1")
+        session.add(row)
+        session.flush()
+        for number in (1, 2):
+            session.add(
+                AdapterVersion(
+                    adapter_id=row.key,
+                    version=number,
+                    sha256=f"{number:064x}",
+                    size_bytes=1,
+                    rank=4,
+                    alpha=4,
+                    base_model_id=1,
+                )
+            )
+    return row.key
+
+
+def ask(database: Database, **wishes: Any) -> Render:
+    with database.write() as session:
+        return service.create_render(session, RenderRequest(prompt="a fox", **wishes))
+
+
+def succeed(database: Database) -> None:
+    with database.write() as session:
+        while claimed := jobs.claim_next(session, Render, lease_seconds=30):
+            jobs.finish(session, Render, claimed[1], JobStatus.SUCCEEDED)
+
+
+def test_equal_requests_have_equal_keys(database: Database, adapter: int) -> None:
+    stack = [Stacked(adapter, 0.5)]
+    first, second = (ask(database, seed=1, adapters=stack).cache_key for _ in range(2))
+    assert first == second
+    for other in (
+        {"seed": 2, "adapters": stack},
+        {"seed": 1, "adapters": [Stacked(adapter, 0.6)]},
+        {"seed": 1, "adapters": [Stacked(adapter, 0.5, text_encoder_weight=0)]},
+        {"seed": 1, "adapters": [Stacked(adapter, 0.5, version=1)]},
+        {"seed": 1, "adapters": stack, "guidance": 2.0},
+    ):
+        assert ask(database, **other).cache_key != first
+
+
+def test_no_seed_means_another_picture_each_time(database: Database, ready_base: None) -> None:
+    assert ask(database).seed != ask(database).seed
+
+
+def test_a_stack_without_weight_needs_no_twin(database: Database, adapter: int) -> None:
+    assert ask(database, adapters=[Stacked(adapter, 0.0)], twin=True).twin_id is None
+    assert ask(database, adapters=[Stacked(adapter, 0.1)], twin=True).twin_id is not None
+    assert ask(database, adapters=[Stacked(adapter, 0.0, 0.5)], twin=True).twin_id is not None
+
+
+def test_recent_renders_leave_out_those_that_are_only_a_twin(
+    database: Database, adapter: int
+) -> None:
+    render = ask(database, adapters=[Stacked(adapter, 1.0)], twin=True)
+    alone = ask(database)
+    succeed(database)
+    with database.read() as session:
+        recent = [row.key for row in service.recent_renders(session)]
+        of_adapter = [row.key for row in service.adapter_renders(session, adapter)]
+    assert recent == [alone.key, render.key]
+    assert of_adapter == [render.key]
+
+
+def test_all_that_is_wrong_is_named_at_once(database: Database, adapter: int) -> None:
+    with pytest.raises(InvalidInput) as refused:
+        ask(database, steps=0, base_model="none", adapters=[Stacked(99)])
+    assert set(refused.value.fields) == {"adapters", "base_model"}
+    with pytest.raises(InvalidInput) as refused:
+        ask(database, steps=0, guidance=-1.0)
+    assert set(refused.value.fields) == {"steps", "guidance"}
+
+
+def test_a_weight_that_is_no_number_is_refused(database: Database, adapter: int) -> None:
+    with pytest.raises(InvalidInput, match="A weight lies between -10 and 10"):
+        ask(database, adapters=[Stacked(adapter, float("nan"))])
