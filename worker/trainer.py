@@ -164,11 +164,11 @@ class Trainer:
         return self._base
 
     def _calibrate(self, order: Calibrate) -> None:
-        from worker.training.calibrate import calibrate
-
         if self._base is None or self._model is None:
             return
         try:
+            from worker.training.calibrate import calibrate
+
             found = calibrate(self._base, order.config, device=self._device)
         except Exception:  # an estimate is missing then, nothing else
             traceback.print_exc()

@@ -160,7 +160,9 @@ class Attempt:
             )
             with self._database.read() as session:
                 rows = progress.checkpoints(session, self._run.key)
+                samples = progress.samples_until(session, self._run.key, rows)
             resumed = scratch.restore_checkpoint(store, rows, folder / "out")
+            scratch.restore_samples(store, samples, folder / "out", folder / "blobs")
             self._reporter.set(phase="preparing", step=resumed, device=trainer.device or None)
             self._reporter.flush(now=True)
             trainer.send(

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.adapters.models import Adapter, AdapterVersion
+from app.adapters.models import Adapter, AdapterTag, AdapterVersion
 from app.adapters.publish import NewFile, NewVersion, add_file, find_equal, publish
 from app.adapters.service import DownloadFormat
 from app.base_models import service as base_models
@@ -27,7 +27,7 @@ from app.storage import BlobStore, StorageUnavailable
 from worker.bases.family import BaseModelError
 from worker.bases.inspect import inspect_base
 from worker.runtime.lease import Lease
-from worker.runtime.messages import Export, ExportFile
+from worker.runtime.messages import Export, ExportFile, Facts
 
 if TYPE_CHECKING:
     from worker.adapters.canonical import Adapter as Weights
@@ -133,27 +133,28 @@ class IoWork:
                 NewFile(file.format, file.dtype, blob.sha256, blob.size),
             )
 
-    def _facts(self, session: Session, version: AdapterVersion, scratch: Path) -> dict[str, Any]:
+    def _facts(self, session: Session, version: AdapterVersion, scratch: Path) -> Facts:
         adapter = session.get_one(Adapter, version.adapter_id)
         base = session.get(BaseModel, version.base_model_id) if version.base_model_id else None
+        tags = select(AdapterTag.tag).where(AdapterTag.adapter_id == adapter.key)
         cover = adapter.cover_sha256
-        cover_path = None
-        if cover and self._store.exists(cover):
-            cover_path = str(self._store.local_path(cover, scratch))
-        return {
-            "title": adapter.name,
-            "slug": adapter.slug,
-            "trigger_words": list(version.trigger_words or adapter.trigger_words),
-            "family": adapter.base_family,
-            "resolution": (version.config.get("resolution") or (base and base.resolution) or 512),
-            "base_name": base.name if base else "",
-            "created": version.created_at.isoformat(),
-            "cover": cover_path,
-            "rank": version.rank,
-            "alpha": version.alpha,
-            "description": adapter.notes,
-            "config": version.config,
-        }
+        shown = cover is not None and self._store.exists(cover)
+        predicted = version.config.get("prediction_type") or (base and base.prediction_type)
+        return Facts(
+            title=adapter.name,
+            slug=adapter.slug,
+            family=adapter.base_family,
+            base_name=base.name if base else "",
+            resolution=version.config.get("resolution") or (base and base.resolution) or 512,
+            created=version.created_at.isoformat(),
+            prediction_type=str(predicted or "epsilon"),
+            trigger_words=list(adapter.trigger_words),
+            description=adapter.notes,
+            tags=sorted(session.exec(tags)),
+            images=version.details.get("images"),
+            cover=self._store.local_path(cover, scratch) if cover and shown else None,
+            config=version.config,
+        )
 
     def _import_adapter(self, job: IoJob, lease: Lease, scratch: Path) -> None:
         from worker.adapters import canonical
@@ -213,7 +214,7 @@ class IoWork:
     def _fitting_base(self, weights: Weights) -> BaseModel:
         """The oldest base of which every changed layer exists with the same shape."""
         from worker.adapters.compatible import compatible
-        from worker.bases.shapes import adaptable_shapes
+        from worker.runtime.shapes import adaptable_shapes
 
         reason = "no base model is ready."
         with self._database.read() as session:

@@ -66,12 +66,31 @@ class ExportFile:
     path: Path
 
 
+@dataclass(frozen=True, kw_only=True)
+class Facts:
+    """What a download says of its adapter; `created` in ISO 8601."""
+
+    title: str
+    slug: str
+    family: str
+    base_name: str
+    resolution: int
+    created: str
+    prediction_type: str
+    trigger_words: list[str]
+    description: str = ""
+    tags: list[str] = field(default_factory=list)
+    images: int | None = None
+    cover: Path | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+
+
 @dataclass(frozen=True)
 class Export:
     """To the trainer: write these downloads of what it trained, with these facts in them."""
 
     files: list[ExportFile]
-    facts: dict[str, Any]
+    facts: Facts
 
 
 @dataclass(frozen=True)

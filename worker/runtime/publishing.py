@@ -18,7 +18,7 @@ from app.runs import progress
 from app.runs.models import Run
 from worker.adapters.header import read_header
 from worker.runtime.lease import Lease
-from worker.runtime.messages import Export, Exported, ExportFile, Trained
+from worker.runtime.messages import Export, Exported, ExportFile, Facts, Trained
 from worker.runtime.reporting import Reporter
 from worker.training.config import TrainConfig
 
@@ -26,6 +26,7 @@ if TYPE_CHECKING:
     from worker.runtime.attempt import Subject
     from worker.runtime.training import Training
 
+FALLBACK_FAMILY = "sd1"
 DOWNLOADS = (("kohya", "fp16"), ("peft", "fp16"))
 
 
@@ -58,23 +59,20 @@ class Publication:
             slug = future_slug(session, run.name, adapter_of_parent(session, run))
             cover = progress.last_sample(session, run.key)
         scratch = self._canonical.parent
-        cover_path = None
-        if cover is not None:
-            cover_path = str(self._training.store.local_path(cover.sha256, scratch))
-        facts = {
-            "title": run.name,
-            "slug": slug,
-            "trigger_words": self._trigger_words,
-            "family": base.family,
-            "resolution": self._config.resolution or base.resolution,
-            "base_name": base.name,
-            "created": datetime.now(UTC).isoformat(),
-            "cover": cover_path,
-            "rank": self._config.rank,
-            "alpha": self._config.alpha,
-            "description": "",
-            "config": run.config,
-        }
+        store = self._training.store
+        facts = Facts(
+            title=run.name,
+            slug=slug,
+            family=base.family or FALLBACK_FAMILY,
+            base_name=base.name,
+            resolution=self._config.resolution or base.resolution or 512,
+            created=datetime.now(UTC).isoformat(),
+            prediction_type=str(self._config.prediction_type or base.prediction_type or "epsilon"),
+            trigger_words=self._trigger_words,
+            images=self._subject.version.image_count,
+            cover=store.local_path(cover.sha256, scratch) if cover is not None else None,
+            config=run.config,
+        )
         files = [
             ExportFile(form, dtype, scratch / f"{form}-{dtype}.safetensors")
             for form, dtype in DOWNLOADS
@@ -117,7 +115,7 @@ class Publication:
         cover = progress.last_sample(session, run.key)
         new = NewVersion(
             name=run.name,
-            base_family=base.family or "sd1",
+            base_family=base.family or FALLBACK_FAMILY,
             sha256=sha256,
             size_bytes=size_bytes,
             rank=self._config.rank,

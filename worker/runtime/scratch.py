@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.errors import AppError
-from app.runs.models import Checkpoint
+from app.runs.models import Checkpoint, Sample
 from app.storage import Blob, BlobStore, verify
 
 CHECKPOINTS = "checkpoints"
@@ -79,6 +79,15 @@ def _link_or_copy(source: Path, target: Path) -> None:
         target.hardlink_to(source)
     except OSError:  # another file system, or one without links
         shutil.copyfile(source, target)
+
+
+def restore_samples(store: BlobStore, rows: Sequence[Sample], out: Path, scratch: Path) -> None:
+    """Put back the samples that were drawn, so that a resumed run need not draw them again."""
+    for row in rows:
+        path = out / "samples" / f"step-{row.step:06d}" / f"prompt-{row.prompt_index}.png"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with contextlib.suppress(AppError):  # one that is gone is drawn again
+            _link_or_copy(store.local_path(row.sha256, scratch), path)
 
 
 def pack_checkpoint(store: BlobStore, folder: Path, *, run_id: int) -> Blob:
