@@ -99,12 +99,12 @@ def list_adapters(session: Session, wanted: Filter) -> AdapterPage:
         with_tag = select(AdapterTag.adapter_id).where(AdapterTag.tag == wanted.tag)
         query = query.where(col(Adapter.id).in_(with_tag))
     families = _count_by_family(session, query)
-    starred = session.exec(query.with_only_columns(func.count()).where(col(Adapter.starred))).one()
+    starred = _count(session, query.where(col(Adapter.starred)))
     if wanted.base:
         query = query.where(Adapter.base_family == wanted.base)
     if wanted.starred:
         query = query.where(col(Adapter.starred))
-    total = session.exec(query.with_only_columns(func.count())).one()
+    total = _count(session, query)
     order = {
         Sort.NEWEST: (col(Adapter.updated_at).desc(), col(Adapter.id).desc()),
         Sort.OLDEST: (col(Adapter.updated_at), col(Adapter.id)),
@@ -115,6 +115,10 @@ def list_adapters(session: Session, wanted: Filter) -> AdapterPage:
     ).all()
     pages = max(1, -(-total // ADAPTERS_A_PAGE))
     return AdapterPage(summarize(session, rows), total, pages, families, starred)
+
+
+def _count(session: Session, query: SelectOfScalar[Adapter]) -> int:
+    return session.exec(select(func.count()).select_from(query.subquery())).one()
 
 
 def _count_by_family(session: Session, query: SelectOfScalar[Adapter]) -> dict[str, int]:

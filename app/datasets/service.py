@@ -269,12 +269,11 @@ def caption_by_stem(
         by_stem.setdefault(image.filename.rsplit(".", 1)[0], image)
     found = {}
     for stem, caption in captions.items():
-        image = by_stem.get(stem)
-        if image is None:
+        if stem not in by_stem:
             continue
-        if not image.caption:
-            _write_caption(session, image, caption)
-        found[stem] = image
+        found[stem] = by_stem[stem]
+        if not found[stem].caption:
+            _write_caption(session, found[stem], caption)
     return found
 
 
