@@ -32,7 +32,7 @@
     clearTimeout(state.timer);
     if (!isDirty(area)) return show(area, state.saved ? "Saved" : "No caption");
     if (state.stuck) return undefined; // theirs or mine: that choice comes first
-    show(area, "Not saved yet");
+    show(area, "Saving…");
     state.timer = setTimeout(save, WAIT_MS, area);
     return undefined;
   }

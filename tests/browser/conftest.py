@@ -1,0 +1,101 @@
+"""A running app and a real browser: `live` (address, settings, database) and `page`."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import uvicorn
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
+
+from app.config import Settings
+from app.db import Database
+from app.main import create_app
+from app.state import AppState
+
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
+FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
+WAIT_MS = 15_000
+
+
+@dataclass(frozen=True)
+class Live:
+    """An app that listens on this machine, and what it writes to."""
+
+    url: str
+    settings: Settings
+    state: AppState
+
+    @property
+    def database(self) -> Database:
+        """The registry of the running app."""
+        return self.state.database
+
+
+@pytest.fixture
+def live(settings: Settings) -> Iterator[Live]:
+    """The whole app on a free port, with an empty registry and no workers."""
+    app = create_app(settings)
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=2)
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.02)
+    assert server.started, "the app did not start"
+    yield Live(f"http://127.0.0.1:{listener.getsockname()[1]}", settings, app.state.brushwork)
+    server.should_exit = True
+    thread.join(timeout=20)
+    listener.close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Iterator[Browser]:
+    """A browser, shared by the tests of a file."""
+    if not Path(CHROMIUM).exists():
+        if os.environ.get("CI") == "true":
+            pytest.fail("no chromium on this machine")
+        pytest.skip("no chromium on this machine")
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture
+def context(chromium: Browser, live: Live) -> Iterator[BrowserContext]:
+    """A browser profile of its own; script errors and blocked content fail the test."""
+    context = chromium.new_context(
+        base_url=live.url,
+        viewport={"width": 1280, "height": 900},
+        permissions=["clipboard-read", "clipboard-write"],
+        reduced_motion="reduce",
+    )
+    context.set_default_timeout(WAIT_MS)
+    complaints: list[str] = []
+
+    def listen(message: ConsoleMessage) -> None:
+        if "Content Security Policy" in message.text:
+            complaints.append(message.text)
+
+    context.on("console", listen)
+    context.on("weberror", lambda error: complaints.append(str(error.error)))
+    yield context
+    context.close()
+    assert not complaints
+
+
+@pytest.fixture
+def page(context: BrowserContext) -> Page:
+    """A tab; addresses are relative to the app: `page.goto("/datasets")`."""
+    return context.new_page()

@@ -1,0 +1,260 @@
+"""Datasets as a person meets them: drop, choose, write captions, undo, all in a real browser."""
+
+from __future__ import annotations
+
+import base64
+import io
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from PIL import Image as Picture
+from playwright.sync_api import BrowserContext, FilePayload, Page, expect
+
+from app.datasets import service
+from app.datasets.service import NewImage
+
+pytestmark = pytest.mark.browser
+
+DROP = """
+(files) => {
+  const transfer = new DataTransfer();
+  for (const [name, type, bytes] of files) {
+    transfer.items.add(new File([Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))], name, { type }));
+  }
+  const event = (name) => new DragEvent(name, { dataTransfer: transfer, bubbles: true, cancelable: true });
+  document.body.dispatchEvent(event("dragenter"));
+  document.body.dispatchEvent(event("drop"));
+}
+"""
+
+
+def png(shade: int, size: int = 80) -> bytes:
+    buffer = io.BytesIO()
+    Picture.new("RGB", (size, size), (shade, 40, 90)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def payload(name: str, content: bytes, mime: str = "image/png") -> FilePayload:
+    return FilePayload(name=name, mimeType=mime, buffer=content)
+
+
+@pytest.fixture
+def dataset(live, tmp_path: Path) -> str:
+    """The address of a dataset with three pictures, the last without a caption."""
+    with live.database.write() as session:
+        row = service.create_dataset(session, "Boats", trigger_word="boatish")
+        service.add_images(
+            session, row.key, [stored_image(live, n, c) for n, c in ((1, "one"), (2, "two"), (3, ""))]
+        )
+    return f"/datasets/{row.slug}"
+
+
+def stored_image(live, number: int, caption: str) -> NewImage:
+    blob = live.state.store.put_bytes(png(number))
+    return NewImage(
+        filename=f"boat-{number}.png",
+        sha256=blob.sha256,
+        clean_sha256=blob.sha256,
+        thumbnail_sha256=blob.sha256,
+        width=80,
+        height=80,
+        size_bytes=blob.size,
+        caption=caption,
+    )
+
+
+def captions(live) -> list[str]:
+    with live.database.read() as session:
+        row = service.dataset_by_slug(session, "boats")
+        return [image.caption for image in service.list_images(session, row.key)]
+
+
+def choose(page: Page, files: Sequence[FilePayload]) -> None:
+    page.locator("[data-upload-input]").set_input_files(list(files))
+
+
+def test_chosen_pictures_appear_with_the_captions_beside_them(page: Page, dataset: str) -> None:
+    page.goto(dataset)
+    choose(page, [payload("new.png", png(9)), payload("new.txt", b"a new boat", "text/plain")])
+    tile = page.locator(".tile").nth(3)
+    expect(tile.get_by_role("textbox")).to_have_value("a new boat")
+    expect(page.locator("#dataset-filters")).to_contain_text("All 4")
+    expect(page.locator("#toasts")).to_contain_text("1 picture added")
+
+
+def test_a_refused_file_is_named_with_its_reason_and_the_others_are_taken(
+    page: Page, dataset: str
+) -> None:
+    page.goto(dataset)
+    choose(
+        page,
+        [
+            payload("notes.png", b"<html>not a picture</html>"),
+            payload("good.png", png(8)),
+            payload("boat-1-again.png", png(1)),
+        ],
+    )
+    panel = page.locator("[data-upload-panel]")
+    expect(panel.locator("[data-refused]")).to_contain_text("notes.png")
+    expect(panel.locator("[data-upload-summary]")).to_have_text(
+        "1 picture added · 1 picture already here · 1 not taken"
+    )
+    expect(page.locator(".tile")).to_have_count(4)
+
+
+def test_pictures_dropped_on_the_list_begin_a_dataset(page: Page, live) -> None:
+    page.goto("/datasets")
+    files = [[f"b{n}.png", "image/png", base64.b64encode(png(n)).decode()] for n in (1, 2)]
+    page.evaluate(DROP, files)
+    page.wait_for_url("**/datasets/new-dataset")
+    expect(page.locator(".tile")).to_have_count(2)
+
+
+def test_an_archive_dropped_on_the_list_names_the_dataset(page: Page, live) -> None:
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        archive.writestr("1.png", png(1))
+        archive.writestr("1.txt", "first")
+    page.goto("/datasets")
+    content = base64.b64encode(buffer.getvalue()).decode()
+    page.evaluate(DROP, [["harbour_lights.zip", "application/zip", content]])
+    page.wait_for_url("**/datasets/harbour-lights")
+    expect(page.locator("h1")).to_have_text("harbour lights")
+    expect(page.get_by_role("textbox", name="Caption of 1.png")).to_have_value("first")
+
+
+def test_a_caption_saves_itself_and_says_so(page: Page, live, dataset: str) -> None:
+    page.goto(dataset)
+    field = page.get_by_role("textbox", name="Caption of boat-3.png")
+    state = page.locator(".tile").nth(2).locator("[data-state]")
+    expect(state).to_have_text("No caption")
+    field.press_sequentially("a red boat")
+    expect(state).to_have_text("Saved")
+    expect(page.locator('[data-count="uncaptioned"]')).to_have_text("0")
+    assert captions(live) == ["one", "two", "a red boat"]
+    page.reload()
+    expect(field).to_have_value("a red boat")
+
+
+def test_a_caption_is_not_lost_when_the_server_cannot_be_reached(
+    page: Page, context: BrowserContext, live, dataset: str
+) -> None:
+    page.goto(dataset)
+    field = page.get_by_role("textbox", name="Caption of boat-3.png")
+    state = page.locator(".tile").nth(2).locator("[data-state]")
+    context.set_offline(True)
+    field.fill("typed in a tunnel")
+    expect(state.get_by_role("button", name="Retry")).to_be_visible()
+    assert captions(live)[2] == ""
+    context.set_offline(False)
+    expect(state).to_have_text("Saved")
+    assert captions(live)[2] == "typed in a tunnel"
+
+
+def test_two_browsers_on_one_caption_are_both_heard(
+    page: Page, context: BrowserContext, live, dataset: str
+) -> None:
+    other = context.new_page()
+    for tab in (page, other):
+        tab.goto(dataset)
+    name = "Caption of boat-1.png"
+    page.get_by_role("textbox", name=name).fill("from here")
+    expect(page.locator(".tile").first.locator("[data-state]")).to_have_text("Saved")
+    other.get_by_role("textbox", name=name).fill("from there")
+    tile = other.locator(".tile").first
+    expect(tile).to_contain_text("Theirs: “from here”")
+    assert captions(live)[0] == "from here"
+    tile.get_by_role("button", name="Keep mine").click()
+    expect(tile.locator("[data-state]")).to_have_text("Saved")
+    expect(other.get_by_role("textbox", name=name)).to_have_value("from there")
+    assert captions(live)[0] == "from there"
+
+
+def test_ctrl_and_arrows_go_from_caption_to_caption(page: Page, dataset: str) -> None:
+    page.goto(dataset)
+    page.get_by_role("textbox", name="Caption of boat-1.png").focus()
+    page.keyboard.press("Control+ArrowRight")
+    expect(page.get_by_role("textbox", name="Caption of boat-2.png")).to_be_focused()
+    page.keyboard.press("Control+ArrowLeft")
+    expect(page.get_by_role("textbox", name="Caption of boat-1.png")).to_be_focused()
+
+
+def test_a_deleted_picture_comes_back_by_undo(page: Page, live, dataset: str) -> None:
+    page.goto(dataset)
+    page.get_by_role("textbox", name="Caption of boat-3.png").fill("half-writ")
+    page.locator(".tile").nth(1).hover()
+    page.get_by_role("button", name="Delete boat-2.png").click()
+    expect(page.locator(".tile")).to_have_count(2)
+    expect(page.locator("#dataset-filters")).to_contain_text("All 2")
+    undo = page.get_by_role("button", name="Undo")
+    undo.click()
+    expect(page.locator(".tile")).to_have_count(3)
+    expect(page.locator("#dataset-filters")).to_contain_text("All 3")
+    expect(page.locator("#toasts .toast")).to_have_count(0)
+    expect(page.get_by_role("textbox", name="Caption of boat-3.png")).to_have_value("half-writ")
+
+
+def test_a_deleted_dataset_comes_back_by_undo(page: Page, dataset: str) -> None:
+    page.goto(dataset)
+    page.get_by_role("button", name="Delete", exact=True).click()
+    page.wait_for_url("**/datasets")
+    expect(page.locator(".card")).to_have_count(0)
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("h1")).to_have_text("Boats")
+
+
+def test_the_example_is_one_click_away(page: Page, live) -> None:
+    page.goto("/")
+    page.get_by_role("button", name="Try it with this example").click()
+    page.wait_for_url("**/datasets/chalkboard", timeout=60_000)
+    expect(page.locator(".tile")).to_have_count(24)
+    expect(page.get_by_role("textbox", name="Caption of fox.webp")).to_have_value(
+        "fox, chalkboard style"
+    )
+    expect(page.get_by_role("link", name="Train this style")).to_have_attribute(
+        "href", "/train/new?dataset=chalkboard"
+    )
+
+
+def test_everything_works_without_scripts(chromium, live, dataset: str) -> None:
+    context = chromium.new_context(base_url=live.url, java_script_enabled=False)
+    page = context.new_page()
+    page.goto(dataset)
+    page.get_by_role("textbox", name="Caption of boat-3.png").fill("by hand")
+    page.locator(".tile").nth(2).get_by_role("button", name="Save").click()
+    choose(page, [payload("plain.png", png(7)), payload("broken.png", b"nope")])
+    page.get_by_role("button", name="Upload").click()
+    expect(page.locator(".tile")).to_have_count(4)
+    expect(page.locator(".notice")).to_contain_text("broken.png")
+    assert captions(live)[2] == "by hand"
+    context.close()
+
+
+def test_the_question_mark_shows_the_shortcuts_and_the_theme_stays(page: Page, dataset: str) -> None:
+    page.goto(dataset)
+    page.keyboard.press("?")
+    expect(page.locator("#shortcuts")).to_be_visible()
+    page.keyboard.press("Escape")
+    page.keyboard.press("/")
+    expect(page.get_by_role("searchbox")).to_be_focused()
+    page.get_by_role("button", name="Theme").click()
+    page.get_by_role("button", name="Dark").click()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+    page.reload()
+    expect(page.locator("html")).to_have_attribute("data-theme", "dark")
+
+
+def test_nothing_sticks_out_at_any_width(page: Page, dataset: str) -> None:
+    for address in ("/", "/datasets", dataset, "/patterns", "/system", "/nowhere"):
+        page.goto(address)
+        for width in (360, 768, 1440):
+            page.set_viewport_size({"width": width, "height": 800})
+            where = f"{address} at {width} px"
+            assert page.evaluate("document.documentElement.scrollWidth") <= width, where
+            ends = page.eval_on_selector_all(
+                ".places a", "links => links.map(link => link.getBoundingClientRect().right)"
+            )
+            assert len(ends) == 4
+            assert max(ends) <= width, where
