@@ -62,6 +62,7 @@ def _add_processes(commands: CommandParsers) -> None:
         help="do not open a browser",
     )
     web.add_argument("--fd", type=int, help="a listening socket inherited from a supervisor")
+    web.add_argument("--after-fd", type=int, help="an inherited pipe; start when it is closed")
     worker = commands.add("worker", "Start one worker.")
     worker.add_argument("--queue", choices=QUEUES, required=True, help="what it works on")
     commands.add("migrate", "Bring the database up to date.")

@@ -31,7 +31,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
     from app.supervisor.address import AddressError, check_exposure
     from app.supervisor.broker import BrokerError
     from app.supervisor.lock import DataFolderLock
-    from app.supervisor.stack import DataFolderError, clear_after_crash, prepare_data_folder
+    from app.supervisor.stack import DataFolderError, prepare_data_folder, remove_socket_folder
     from app.supervisor.supervisor import StartError
 
     try:
@@ -41,7 +41,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
             if not lock.acquire():
                 say(already_running(settings.data_dir, lock.owner))
                 return 0
-            clear_after_crash(lock.owner())
+            remove_socket_folder(lock.owner())
             return _serve(settings, lock)
     except (AddressError, BrokerError, DataFolderError, StartError) as error:
         print(error, file=sys.stderr, flush=True)
@@ -61,7 +61,7 @@ def _serve(settings: Settings, lock: DataFolderLock) -> int:
         lock.write(Owner(os.getpid(), url))
         on_ready = partial(announce, url, settings=settings)
         code = run_stack(settings, server, lock, url=url, say=say, on_ready=on_ready)
-    lock.release()
+    lock.clear()
     return code
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import socket
 from argparse import Namespace
 
@@ -22,6 +23,8 @@ def run(arguments: Namespace, settings: Settings) -> int:
     except AddressError as error:
         print(error, flush=True)
         return 2
+    if arguments.after_fd is not None:
+        os.read(arguments.after_fd, 1)  # returns at the end of the pipe: the database is ready
     config = uvicorn.Config(
         create_app(settings),
         log_level=settings.log_level.lower(),

@@ -92,7 +92,9 @@ def server_program(server: Path, *, socket_path: Path, data: Path) -> Program:
         "--maxmemory-policy": "noeviction",
         "--daemonize": "no",
     }
-    return Program("broker", (str(server), *(part for flag in flags.items() for part in flag)))
+    command = (str(server), *(part for flag in flags.items() for part in flag))
+    # Its warnings are advice for machines that serve thousands; our own say what matters here.
+    return Program("broker", command, echoes=False)
 
 
 def answers(socket_path: Path) -> bool:

@@ -49,10 +49,9 @@ class DataFolderLock:
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, text, 0)
 
-    def release(self) -> None:
-        """Give the folder back."""
+    def clear(self) -> None:
+        """Forget who held the folder: nothing is left to clear."""
         os.ftruncate(self._descriptor, 0)
-        self.close()
 
     def close(self) -> None:
         """Close the file; a lock that is held ends."""

@@ -23,7 +23,7 @@ LOG_BACKUPS = 3
 LAST_LINES_SECONDS = 2.0
 WARNING_LINE = re.compile(
     r"\b(WARNING|ERROR|CRITICAL)\b|\[(warning|error|critical)\s*\]"
-    r'|"level": ?"(warning|error|critical)"|\b\w+(Error|Warning): '
+    r'|"level": ?"(warning|error|critical)"|\b\w+Error: '
 )
 
 
@@ -35,16 +35,18 @@ class Program:
     command: tuple[str, ...]
     environment: Mapping[str, str] = field(default_factory=dict)  # added to our own
     nice: int = 0
-    pass_fds: tuple[int, ...] = ()
+    pass_fds: tuple[int, ...] = ()  # file descriptors it inherits under the same numbers
+    echoes: bool = True  # its warnings are shown on the console, not only logged
 
 
 def python_program(
-    name: str, *arguments: str, environment: Mapping[str, str], nice: int = 0, fd: int | None = None
+    name: str,
+    *arguments: str,
+    environment: Mapping[str, str],
+    nice: int = 0,
+    pass_fds: tuple[int, ...] = (),
 ) -> Program:
-    """A program that is one of our own commands: `python -m app ARGUMENT…`.
-
-    `fd` is a file descriptor that it inherits under the same number.
-    """
+    """A program that is one of our own commands: `python -m app ARGUMENT…`."""
     # -P: whatever folder we were started in may hold an `app` of somebody else.
     path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH")) if part)
     return Program(
@@ -52,7 +54,7 @@ def python_program(
         (sys.executable, "-P", "-m", "app", *arguments),
         {**environment, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
         nice,
-        () if fd is None else (fd,),
+        pass_fds,
     )
 
 
@@ -155,7 +157,7 @@ class Process:
                 with suppress(OSError):  # a full disk must not stop the program that we log
                     log.emit(logging.makeLogRecord({"msg": line}))
                 self.last_lines = [*self.last_lines[-19:], line]
-                if WARNING_LINE.search(line):
+                if self.program.echoes and WARNING_LINE.search(line):
                     self._on_warning(self.program.name, line)
         log.close()
 

@@ -7,13 +7,12 @@ import shutil
 import socket
 import tempfile
 from collections.abc import Callable
-from contextlib import suppress
 from pathlib import Path
 
 from app.config import Settings
 from app.supervisor.broker import start_broker
 from app.supervisor.lock import DataFolderLock, Owner
-from app.supervisor.processes import Folders, python_program
+from app.supervisor.processes import Folders, Program, python_program
 from app.supervisor.supervisor import StopOrder, Supervisor
 
 QUEUES = ("train", "render", "io")
@@ -41,13 +40,26 @@ def prepare_data_folder(folder: Path) -> None:
         ) from error
 
 
-def clear_after_crash(previous: Owner | None) -> None:
-    """Remove the socket folder of a run that could not do it itself."""
-    if previous is None or not previous.socket_folder:
+def remove_socket_folder(owner: Owner | None) -> None:
+    """Remove the folder of the broker's socket, which nobody else knows after a crash."""
+    if owner is None or not owner.socket_folder:
         return
-    folder = Path(previous.socket_folder)
+    folder = Path(owner.socket_folder)
     if folder.name.startswith("brushwork-"):
         shutil.rmtree(folder, ignore_errors=True)
+
+
+def start_own_broker(
+    supervisor: Supervisor, settings: Settings, lock: DataFolderLock, *, url: str
+) -> dict[str, str]:
+    """Start the broker unless one was given; the environment of all that use it."""
+    broker = start_broker(
+        settings.broker_url, data_dir=settings.data_dir, start=supervisor.start, say=supervisor.say
+    )
+    if broker.process is not None:
+        supervisor.adopt(broker.process.program, StopOrder.BROKER, broker.process)
+    lock.write(Owner(os.getpid(), url, str(broker.folder or "")))
+    return stack_environment(settings, broker_url=broker.url)
 
 
 def stack_environment(settings: Settings, *, broker_url: str) -> dict[str, str]:
@@ -55,10 +67,31 @@ def stack_environment(settings: Settings, *, broker_url: str) -> dict[str, str]:
     return {
         "BRUSHWORK_HOST": settings.host,
         "BRUSHWORK_PORT": str(settings.port),
-        "BRUSHWORK_DATA_DIR": str(settings.data_dir),
+        "BRUSHWORK_DATA_DIR": str(settings.data_dir.absolute()),
         "BRUSHWORK_BROKER_URL": broker_url,
         "BRUSHWORK_LOG_LEVEL": settings.log_level,
     }
+
+
+def worker_program(queue: str, environment: dict[str, str]) -> Program:
+    """The worker of one queue."""
+    return python_program(
+        f"worker-{queue}",
+        *("worker", "--queue", queue),
+        environment=environment,
+        nice=NICENESS[queue],
+    )
+
+
+def web_program(server: socket.socket, migrated: int, environment: dict[str, str]) -> Program:
+    """The web server on an inherited socket, which waits until the pipe `migrated` is closed."""
+    descriptors = (server.fileno(), migrated)
+    return python_program(
+        "web",
+        *("web", "--fd", str(descriptors[0]), "--after-fd", str(descriptors[1])),
+        environment=environment,
+        pass_fds=descriptors,
+    )
 
 
 def run_stack(
@@ -77,40 +110,20 @@ def run_stack(
     """
     supervisor = Supervisor(Folders.below(settings.data_dir), say, on_ready)
     supervisor.take_signals()
-    socket_folder: Path | None = None
+    reading, writing = os.pipe()
     try:
-        broker = start_broker(
-            settings.broker_url,
-            data_dir=settings.data_dir,
-            start=supervisor.start,
-            say=say,
-        )
-        socket_folder = broker.folder
-        if broker.process is not None:
-            supervisor.adopt(broker.process.program, StopOrder.BROKER, broker.process)
-        lock.write(Owner(os.getpid(), url, str(broker.folder or "")))
-        environment = stack_environment(settings, broker_url=broker.url)
-        supervisor.run_once(python_program("migrate", "migrate", environment=environment))
-        web = python_program(
-            "web",
-            *("web", "--fd", str(server.fileno())),
-            environment=environment,
-            fd=server.fileno(),
-        )
-        supervisor.add(web, StopOrder.WEB)
-        for queue in QUEUES:
-            worker = python_program(
-                f"worker-{queue}",
-                *("worker", "--queue", queue),
-                environment=environment,
-                nice=NICENESS[queue],
-            )
-            supervisor.add(worker, StopOrder.WORKER)
-        return supervisor.run(ready_url=f"{url}/readyz")
+        # Web loads its code while the migration runs, and serves once this pipe is closed. Its
+        # reading end stays open for later starts of web, which then need not wait.
+        with os.fdopen(reading, "rb") as migrated:
+            with os.fdopen(writing, "wb"):
+                environment = start_own_broker(supervisor, settings, lock, url=url)
+                supervisor.add(web_program(server, migrated.fileno(), environment), StopOrder.WEB)
+                supervisor.run_once(python_program("migrate", "migrate", environment=environment))
+            for queue in QUEUES:
+                supervisor.add(worker_program(queue, environment), StopOrder.WORKER)
+            return supervisor.run(ready_url=f"{url}/readyz")
     except BaseException:
         supervisor.kill()
         raise
     finally:
-        if socket_folder is not None:
-            with suppress(OSError):
-                shutil.rmtree(socket_folder)
+        remove_socket_folder(lock.owner())

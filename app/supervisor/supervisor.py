@@ -25,7 +25,7 @@ FAST_FAILURE_SECONDS = 10.0  # a program that lived shorter never really started
 MAX_FAST_FAILURES = 5
 DRAIN_SECONDS = 100.0  # a worker saves a checkpoint; compose grants 120
 WEB_STOP_SECONDS = 10.0
-READY_POLL_SECONDS = 0.05
+READY_POLL_SECONDS = 0.1
 ECHO_LENGTH = 400
 
 

@@ -49,11 +49,11 @@ def test_a_killed_holder_leaves_the_folder_free_and_its_traces_readable(tmp_path
         assert lock.owner() == Owner(7, "http://127.0.0.1:8188", "/tmp/brushwork-x")
 
 
-def test_a_released_folder_names_nobody(tmp_path: Path) -> None:
-    lock = DataFolderLock(tmp_path)
-    assert lock.acquire()
-    lock.write(Owner(7))
-    lock.release()
+def test_a_folder_left_in_order_names_nobody(tmp_path: Path) -> None:
+    with DataFolderLock(tmp_path) as lock:
+        assert lock.acquire()
+        lock.write(Owner(7))
+        lock.clear()
     with DataFolderLock(tmp_path) as other:
         assert other.acquire()
         assert other.owner() is None

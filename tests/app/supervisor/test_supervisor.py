@@ -184,7 +184,7 @@ def test_readiness_is_told_once_the_page_answers(running: Running) -> None:
 
 def page_that_answers(statuses: list[int]) -> tuple[http.server.HTTPServer, list[int]]:
     class Page(http.server.BaseHTTPRequestHandler):
-        def do_GET(self) -> None:  # noqa: N802 (the base class calls it so)
+        def do_GET(self) -> None:
             self.send_response(statuses.pop(0))
             self.end_headers()
 
