@@ -78,6 +78,8 @@ def take_in(
     The same bytes twice in one upload are one picture. Blobs are stored before this returns, rows
     are the caller's. Raises StorageFullError when there is no room, and for nothing a file holds.
     """
+    if scratch is not None:
+        scratch.mkdir(parents=True, exist_ok=True)
     with (
         sentence_when_full(),
         tempfile.TemporaryDirectory(prefix="upload-", dir=scratch) as folder,

@@ -43,7 +43,6 @@ class Upload:
         self.decoder = decoder
         self.store = store
         self.scratch = scratch
-        scratch.mkdir()
 
     def __call__(self, files: Mapping[str, bytes] | Sequence[tuple[str, bytes]]) -> IntakeResult:
         pairs = files.items() if isinstance(files, Mapping) else files
@@ -55,7 +54,7 @@ class Upload:
 def upload(decoder: ImageDecoder, store: LocalBlobStore, tmp_path: Path) -> Iterator[Upload]:
     upload = Upload(decoder, store, tmp_path / "scratch")
     yield upload
-    assert list(upload.scratch.iterdir()) == []
+    assert list(upload.scratch.glob("*")) == []
 
 
 def captions(result: IntakeResult) -> dict[str, str | None]:
