@@ -127,6 +127,17 @@ def inject(
     return Lora(sites, alpha=config.alpha)
 
 
+def remove(model: nn.Module) -> None:
+    """Take every adapter out again; the layers are the ones that were there before."""
+    layers = [
+        (path, layer) for path, layer in model.named_modules() if isinstance(layer, LoraLayer)
+    ]
+    for path, layer in layers:
+        model.set_submodule(path, layer.get_base_layer())
+    if hasattr(model, "peft_config"):
+        del model.peft_config
+
+
 def unet_targets(unet: nn.Module, targets: Targets) -> list[str]:
     """Paths of the UNet's layers: of its attention, its transformers, or also its convolutions."""
 

@@ -1,7 +1,6 @@
 """How much memory a training took, and giving back what it no longer uses."""
 
 import ctypes
-import gc
 import resource
 import sys
 from functools import cache
@@ -23,7 +22,6 @@ def release_memory() -> None:
     glibc keeps freed pieces for itself; with the many tensors of a training on a CPU the process
     would grow for as long as it runs.
     """
-    gc.collect()
     trim = _malloc_trim()
     if trim is not None:
         trim(0)

@@ -65,7 +65,7 @@ class Sampler:
         negative = [self.config.sample_negative_prompt] * len(prompts)
         text = self.text([*negative, *prompts] if guided else prompts)
         time_ids = self._time_ids(len(text.hidden))
-        latents = self._noise(seeds) * scheduler.init_noise_sigma
+        latents: Tensor = self._noise(seeds) * scheduler.init_noise_sigma
         for timestep in scheduler.timesteps:
             keep_going()
             doubled = torch.cat([latents, latents]) if guided else latents

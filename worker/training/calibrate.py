@@ -1,0 +1,104 @@
+"""How long a step takes here and how much it trains, found by taking a few on made-up pictures."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import torch
+
+from worker.bases.load import LoadedBase
+from worker.training.batches import Batches
+from worker.training.buckets import Size
+from worker.training.cache import EncodedBucket
+from worker.training.config import TrainConfig
+from worker.training.learner import Learner, Model
+from worker.training.lora import remove
+from worker.training.loss import NoiseSchedule
+from worker.training.precision import cast_frozen
+from worker.training.prepare import (
+    add_adapter,
+    base_parameters,
+    choose_precision,
+    prediction_of,
+    resolution_of,
+)
+from worker.training.sample import vae_factor
+from worker.training.text import LiveText
+
+WARM_UP_STEPS = 1
+TIMED_STEPS = 2
+BYTES_PER_FP16 = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What to expect of a training on this machine."""
+
+    seconds_per_step: float
+    trainable_parameters: int
+    adapter_bytes_fp16: int
+    base_parameters: int
+
+
+def calibrate(base: LoadedBase, config: TrainConfig, *, device: str) -> Calibration:
+    """Take real steps on random latents; the base is afterwards what it was before."""
+    with _borrowed(base):
+        lora = add_adapter(base, config, device=device)
+        bucket = _made_up_bucket(base, config)
+        precision = choose_precision(base, bucket, config, config.precision, device=device)
+        for part in (base.unet, *base.text_encoders):
+            cast_frozen(part, precision)
+        schedule = NoiseSchedule.of(base.scheduler_config, device=device)
+        text = LiveText(base, device=device)
+        model = Model(base.unet, text, schedule, prediction_of(config, base), precision, device)
+        learner = Learner(model, lora, config)
+        captions = ["a made-up picture"] * len(bucket.images)
+        batches = Batches([bucket], captions, config, timesteps=len(schedule))
+        seconds = []
+        for step in range(WARM_UP_STEPS + TIMED_STEPS):
+            started = time.perf_counter()
+            learner.learn(batches.next(), step=step)
+            seconds.append(time.perf_counter() - started)
+        size = lora.size
+    return Calibration(
+        seconds_per_step=min(seconds[WARM_UP_STEPS:]),
+        trainable_parameters=size,
+        adapter_bytes_fp16=size * BYTES_PER_FP16,
+        base_parameters=base_parameters(base),
+    )
+
+
+def _made_up_bucket(base: LoadedBase, config: TrainConfig) -> EncodedBucket:
+    side = resolution_of(config, base)
+    channels, latent_side = base.unet.config.in_channels, side // vae_factor(base.vae)
+    count = config.batch_size
+    variants = 2 if config.flip else 1
+    generator = torch.Generator().manual_seed(config.seed)
+    shape = (count, variants, channels, latent_side, latent_side)
+    mean = torch.randn(shape, generator=generator)
+    time_ids = torch.tensor([[side, side, 0, 0, side, side]], dtype=torch.float32)
+    size = Size(side, side)
+    return EncodedBucket(size, tuple(range(count)), mean, None, time_ids.expand(count, -1))
+
+
+@contextmanager
+def _borrowed(base: LoadedBase) -> Iterator[None]:
+    """Give the base back as it was: without adapter, in its own number types."""
+    parts = [base.unet, *base.text_encoders]
+    weights = [
+        (parameter, parameter.data, parameter.requires_grad)
+        for part in parts
+        for parameter in part.parameters()
+    ]
+    checkpointing = base.unet.is_gradient_checkpointing
+    try:
+        yield
+    finally:
+        for part in parts:
+            remove(part)
+        for parameter, data, requires_grad in weights:
+            parameter.data = data
+            parameter.requires_grad_(requires_grad)
+        if not checkpointing:
+            base.unet.disable_gradient_checkpointing()
