@@ -22,11 +22,12 @@ class AdapterMismatchError(AdapterError):
 
 def layers(component: str, module: nn.Module) -> dict[str, nn.Module]:
     """The linear and convolution layers of a loaded component by canonical path."""
-    flattened = component != Component.UNET and not hasattr(module, "text_model")
-    prefix = TEXT_PREFIX if flattened else ""  # CLIPTextModel lost its wrapper in transformers 5.6
+    root, prefix = module, ""
+    if component != Component.UNET:  # CLIPTextModel lost its wrapper in transformers 5.6
+        root, prefix = getattr(module, "text_model", module), TEXT_PREFIX
     return {
         f"{prefix}{name}": layer
-        for name, layer in module.named_modules()
+        for name, layer in root.named_modules()
         if isinstance(layer, nn.Linear | nn.Conv2d)
     }
 

@@ -234,7 +234,12 @@ def _faithful(expected: Adapter, dtype: AdapterDtype) -> Callable[[Path], None]:
     relative, absolute = _TOLERANCE[dtype]
 
     def compare(path: Path) -> None:
-        found = {module.key: module for module in read_any(path).modules}
+        try:
+            found = {module.key: module for module in read_any(path).modules}
+        except AdapterError as error:  # mostly numbers that became infinite
+            raise ExportError(
+                f"This adapter does not survive the way into {dtype.value}; choose fp32. ({error})"
+            ) from error
         if found.keys() != {module.key for module in expected.modules}:
             raise ExportError("The written file does not hold the same modules as the adapter.")
         for module in expected.modules:

@@ -12,7 +12,7 @@ import json
 import re
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import Any
 
 from PIL import Image
@@ -64,6 +64,11 @@ class ExportFacts:
     preferred_weight: float = 1.0
 
     @property
+    def base(self) -> str:
+        """The base's name without a folder or an owner before it."""
+        return PurePath(self.base_name).name
+
+    @property
     def stem(self) -> str:
         """A file name and alias that every loader and Civitai's parser can read."""
         return re.sub(r"[^A-Za-z0-9_.-]+", "-", self.slug).strip("-.") or "adapter"
@@ -113,7 +118,7 @@ def kohya_metadata(adapter: Adapter, facts: ExportFacts, family: BaseFamily) -> 
             "ss_network_alpha": f"{alpha:g}" if alpha is not None else "Dynamic",
             "ss_network_args": _json(settings),
             "ss_output_name": facts.stem,
-            "ss_sd_model_name": Path(facts.base_name).name,
+            "ss_sd_model_name": facts.base,
             "ss_resolution": f"({facts.resolution}, {facts.resolution})",
             "ss_training_started_at": f"{facts.created.timestamp():.1f}",
             "ss_num_train_images": "" if facts.images is None else str(facts.images),
@@ -130,7 +135,7 @@ def sidecar(facts: ExportFacts, family: BaseFamily) -> bytes:
         "activation text": ", ".join(facts.trigger_words),
         "preferred weight": facts.preferred_weight,
         "negative text": "",
-        "notes": f"Made for {facts.base_name} with Brushwork.",
+        "notes": f"Made for {facts.base} with Brushwork.",
     }
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 

@@ -143,7 +143,7 @@ def _block_from_ldm(path: str) -> str:
 def _dotted(name: str) -> str:
     """`down_blocks_0_attn1_to_q` as `down_blocks.0.attn1.to_q`."""
     parts, position = [], 0
-    while position < len(name):
+    while position < len(name) or not parts:
         found = _TOKEN.match(name, position)
         if found is None or (found.end() < len(name) and name[found.end()] != "_"):
             raise AdapterError(f"The file has a module with the unknown name {name[:80]!r}.")

@@ -1,0 +1,54 @@
+"""An adapter for another base is refused with what does not fit."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import worker.starter
+from tests.worker.adapters.random_adapters import random_adapter
+from worker.adapters.compatible import (
+    AdapterMismatchError,
+    base_shapes,
+    compatible,
+    require_fit,
+)
+from worker.bases.load import load_base
+
+Shapes = dict[str, tuple[int, ...]]
+
+
+@pytest.fixture(scope="module")
+def starter() -> Shapes:
+    return base_shapes(load_base(worker.starter.PATH))
+
+
+def test_an_adapter_of_the_same_base_fits(starter: Shapes) -> None:
+    assert compatible(random_adapter(starter), starter) is None
+
+
+def test_another_text_width_is_named(starter: Shapes, sd15_folder: Path) -> None:
+    other = random_adapter(base_shapes(load_base(sd15_folder)))
+    with pytest.raises(AdapterMismatchError) as raised:
+        require_fit(other, starter, base_name="starter")
+    assert str(raised.value) == (
+        "This adapter was made for a base with cross-attention width 64; starter has 192."
+    )
+
+
+def test_a_layer_that_the_base_lacks_is_named(starter: Shapes) -> None:
+    adapter = random_adapter(starter, choose=lambda key: key.endswith("fc1"))
+    moved = replace(adapter.modules[0], path="text_model.encoder.layers.11.mlp.fc1")
+    sentence = compatible(replace(adapter, modules=(moved,)), starter, base_name="starter")
+    assert sentence is not None
+    assert "starter has no layer text_encoder.text_model.encoder.layers.11.mlp.fc1" in sentence
+
+
+def test_other_shapes_of_a_layer_are_named(starter: Shapes) -> None:
+    adapter = random_adapter(starter, choose=lambda key: key.endswith("fc1"))
+    narrow = replace(adapter.modules[0], down=adapter.modules[0].down[:, :100])
+    sentence = compatible(replace(adapter, modules=(narrow,)), starter, base_name="starter")
+    assert sentence is not None
+    assert "weights of 768 × 100, starter has 768 × 192" in sentence
