@@ -17,6 +17,7 @@ from app.base_models import service as base_models
 from app.base_models.models import BaseModel
 from app.errors import InvalidInput, NotFound
 from app.jobs import service as jobs
+from app.jobs.presence import present_workers
 from app.jobs.states import JobStatus
 from app.playground.models import Render, RenderImage
 from app.runs.service import field_reasons
@@ -187,6 +188,22 @@ def cancel_render(session: Session, render_id: int) -> Render:
     jobs.request_cancel(session, Render, render)
     session.refresh(render)
     return render
+
+
+def cancel_with_twin(session: Session, render_id: int) -> Render:
+    """Cancel a render and its twin, as far as they have not ended; asking twice is no mistake."""
+    render = get_render(session, render_id)
+    shown = [render, get_render(session, render.twin_id)] if render.twin_id else [render]
+    for row in shown:
+        if not row.state.is_final:
+            cancel_render(session, row.key)
+    session.refresh(render)
+    return render
+
+
+def has_render_worker(session: Session) -> bool:
+    """True while a worker that draws was seen a moment ago."""
+    return bool(present_workers(session, queue=Render.queue))
 
 
 def recent_renders(session: Session, *, limit: int = RENDERS_A_PAGE) -> list[Render]:

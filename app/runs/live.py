@@ -67,6 +67,7 @@ class LogLine:
 
     event: Event
     text: str
+    after: str
 
 
 @dataclass(frozen=True)
@@ -203,7 +204,7 @@ def run_view(session: Session, run_id: int) -> RunView:
         prompts=prompts,
         rows=_rows(samples, len(prompts)),
         checkpoints=service.run_checkpoints(session, run_id),
-        log=[LogLine(event, _log_text(event)) for event in service.run_events(session, run_id)],
+        log=_log(run, service.run_events(session, run_id)),
         losses=_losses(service.run_metrics(session, run_id)),
         runs_ahead=service.runs_ahead(session, run),
         worker_present=service.has_train_worker(session),
@@ -235,6 +236,16 @@ def _losses(metrics: dict[str, Any]) -> list[LossRow]:
     stride = max(1, -(-len(rows) // LOSS_ROWS))
     kept = rows[::stride]
     return kept if not rows or kept[-1] is rows[-1] else [*kept, rows[-1]]
+
+
+def _log(run: Run, events: Sequence[Event]) -> list[LogLine]:
+    """What happened, newest first, each with the time since the run was queued."""
+    lines = []
+    for event in events:
+        seconds = (event.at - run.created_at).total_seconds()
+        after = f"+ {duration(seconds)}" if seconds >= 1 else "at once"
+        lines.append(LogLine(event, _log_text(event), after))
+    return lines
 
 
 def _log_text(event: Event) -> str:

@@ -3,6 +3,7 @@
   const box = document.querySelector("[data-chart]");
   if (!box || !window.uPlot) return;
   const EVERY_MS = 2000;
+  const WHOLE_STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000];
   const tools = document.querySelector("[data-chart-tools]");
   const smoothing = tools.querySelector("[data-chart-smoothing]");
   const logScale = tools.querySelector("[data-chart-log]");
@@ -58,7 +59,7 @@
           { label: "Smoothed", stroke: accent, width: 2, points: { show: false }, value: figure },
         ],
         axes: [
-          { ...axis, ...lines, grid: { show: false }, size: 28, space: 60 },
+          { ...axis, ...lines, grid: { show: false }, size: 28, space: 60, incrs: WHOLE_STEPS },
           { ...axis, ...lines, size: 48, values: (_, ticks) => ticks.map((tick) => (tick == null ? "" : Number(tick.toPrecision(3)))) },
         ],
       },

@@ -1,0 +1,293 @@
+"""Pages of adapters: the cards, one adapter with its versions, import."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request
+from sqlmodel import Session
+from starlette.datastructures import UploadFile
+from starlette.responses import RedirectResponse, Response
+
+from app.adapters import imports, service
+from app.adapters.forms import read_change
+from app.adapters.gallery import AdapterView, adapter_view
+from app.adapters.models import Adapter
+from app.adapters.service import AdapterChange, AdapterPage, Filter, Sort
+from app.errors import AppError, InvalidInput
+from app.forms import SentForm
+from app.jobs.models import IoJob
+from app.state import MAX_ID, AppState, Id, State
+from app.web import render, render_fragment, wants_fragment
+
+router = APIRouter(include_in_schema=False)
+
+Words = Annotated[str, Query(max_length=200)]
+OptionalId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
+FAMILIES = {"sd1": "SD", "sd2": "SD 2", "sdxl": "SDXL"}
+SORTS = {Sort.NEWEST: "Newest first", Sort.OLDEST: "Oldest first", Sort.NAME: "By name"}
+
+
+@dataclass(frozen=True)
+class Import:
+    """An uploaded file on its way into the registry."""
+
+    filename: str
+    job: IoJob | None
+    adapter: Adapter | None
+    error: str | None
+
+    @property
+    def is_active(self) -> bool:
+        """True while an io worker still has to look at it."""
+        return self.error is None and self.job is not None and self.job.state.is_active
+
+    @property
+    def is_known(self) -> bool:
+        """True when the registry had this adapter already."""
+        return bool(self.job and self.job.result.get("duplicate"))
+
+
+@dataclass(frozen=True)
+class Links:
+    """Addresses of the list with another filter."""
+
+    wanted: Filter
+
+    def to(self, **changes: str) -> str:
+        """The address with these values changed; it starts again at the first page."""
+        wanted = self.wanted
+        values = {
+            "q": wanted.q,
+            "base": wanted.base,
+            "tag": wanted.tag,
+            "starred": "1" if wanted.starred else "",
+            "sort": "" if wanted.sort is Sort.NEWEST else wanted.sort.value,
+        } | changes
+        query = urlencode({key: value for key, value in values.items() if value})
+        return f"/adapters?{query}" if query else "/adapters"
+
+    @property
+    def pager(self) -> str:
+        """The address of another page, without its number."""
+        link = self.to()
+        return f"{link}{'&' if '?' in link else '?'}page="
+
+
+@dataclass(frozen=True)
+class AdaptersPage:
+    """The adapters a filter admits, as cards."""
+
+    found: AdapterPage
+    wanted: Filter
+    links: Links
+    families: list[tuple[str, str, int]]
+    sorts: list[tuple[str, str]]
+    all_count: int
+    imported: Import | None
+    deleted: int | None
+
+
+@dataclass(frozen=True)
+class AdapterShow:
+    """One adapter; `errors` when a change of it was refused, with what was typed."""
+
+    view: AdapterView
+    values: dict[str, str]
+    errors: dict[str, str]
+
+
+@dataclass(frozen=True)
+class ImportFragment:
+    """How an import goes."""
+
+    imported: Import
+
+
+@dataclass(frozen=True)
+class StarFragment:
+    """The star of an adapter."""
+
+    adapter: Adapter
+
+
+@dataclass(frozen=True)
+class SavedFragment:
+    """Whether a change was saved."""
+
+    errors: dict[str, str]
+
+
+@router.get("/adapters")
+def index(
+    request: Request,
+    state: State,
+    q: Words = "",
+    base: Words = "",
+    tag: Words = "",
+    starred: bool = False,
+    sort: Words = "",
+    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    deleted: OptionalId = None,
+    imported: OptionalId = None,
+) -> Response:
+    """The adapters, newest first unless asked otherwise."""
+    wanted = Filter(
+        q=q.strip(),
+        base=base if base in FAMILIES else "",
+        tag=tag,
+        starred=starred,
+        sort=Sort(sort) if sort in set(Sort) else Sort.NEWEST,
+        page=page,
+    )
+    with state.database.read() as session:
+        shown = _import(session, imported) if imported else None
+        context = _page(session, wanted, imported=shown, deleted=deleted)
+    return render(request, "adapters/index.html", context)
+
+
+def _page(
+    session: Session,
+    wanted: Filter,
+    *,
+    imported: Import | None = None,
+    deleted: int | None = None,
+) -> AdaptersPage:
+    found = service.list_adapters(session, wanted)
+    return AdaptersPage(
+        found=found,
+        wanted=wanted,
+        links=Links(wanted),
+        families=[
+            (family, label, found.families[family])
+            for family, label in FAMILIES.items()
+            if family in found.families
+        ],
+        sorts=[(sort.value, words) for sort, words in SORTS.items()],
+        all_count=sum(found.families.values()),
+        imported=imported,
+        deleted=deleted,
+    )
+
+
+def _import(session: Session, job_id: int) -> Import:
+    job = service.get_import(session, job_id)
+    adapter = session.get(Adapter, int(job.result.get("adapter_id", 0)))
+    error = None
+    if not job.state.is_active and adapter is None:
+        error = job.error or "This file could not be imported."
+    return Import(str(job.args.get("filename", "a file")), job, adapter, error)
+
+
+@router.post("/imports")
+def import_adapter(request: Request, state: State, sent: SentForm) -> Response:
+    """Take in a LoRA file made elsewhere; an io worker checks it."""
+    upload = sent.get("file")
+    try:
+        if not isinstance(upload, UploadFile) or not upload.filename:
+            raise InvalidInput("Choose a .safetensors file.")
+        job = imports.receive(state, upload)
+    except AppError as error:
+        filename = upload.filename if isinstance(upload, UploadFile) else None
+        return _refused(request, state, Import(filename or "No file", None, None, error.detail))
+    if wants_fragment(request):
+        imported = Import(str(job.args["filename"]), job, None, None)
+        return render_fragment("adapters/_import.html", ImportFragment(imported))
+    return RedirectResponse(f"/adapters?imported={job.key}", status_code=303)
+
+
+def _refused(request: Request, state: AppState, imported: Import) -> Response:
+    if wants_fragment(request):
+        return render_fragment("adapters/_import.html", ImportFragment(imported), status=422)
+    with state.database.read() as session:
+        context = _page(session, Filter(), imported=imported)
+    return render(request, "adapters/index.html", context, status=422)
+
+
+@router.get("/imports/{job_id}")
+def import_progress(job_id: Id, state: State) -> Response:
+    """How an import goes; asks again by itself until it ended."""
+    with state.database.read() as session:
+        imported = _import(session, job_id)
+    return render_fragment("adapters/_import.html", ImportFragment(imported))
+
+
+@router.get("/adapters/{slug}")
+def show(request: Request, slug: str, state: State, v: OptionalId = None) -> Response:
+    """One adapter, by its newest version or the one asked for."""
+    with state.database.read() as session:
+        view = adapter_view(session, slug, v)
+    return render(request, "adapters/show.html", AdapterShow(view, _values(view), {}))
+
+
+def _values(view: AdapterView) -> dict[str, str]:
+    return {
+        "name": view.adapter.name,
+        "trigger_words": ", ".join(view.adapter.trigger_words),
+        "tags": ", ".join(view.summary.tags),
+        "notes": view.adapter.notes,
+    }
+
+
+@router.post("/adapters/{slug}")
+def change(request: Request, slug: str, state: State, sent: SentForm) -> Response:
+    """Change what is said about an adapter; what is wrong comes back beside its field."""
+    errors: dict[str, str] = {}
+    try:
+        with state.database.write() as session:
+            adapter = service.adapter_by_slug(session, slug)
+            service.change_adapter(session, adapter.key, read_change(sent))
+    except InvalidInput as error:
+        errors = error.fields
+    if wants_fragment(request):
+        context = SavedFragment(errors)
+        return render_fragment("adapters/_saved.html", context, status=422 if errors else 200)
+    if not errors:
+        return RedirectResponse(f"/adapters/{slug}", status_code=303)
+    with state.database.read() as session:
+        view = adapter_view(session, slug)
+    values = _values(view) | {key: str(value) for key, value in sent.items()}
+    return render(request, "adapters/show.html", AdapterShow(view, values, errors), status=422)
+
+
+@router.post("/adapters/{slug}/star")
+def star(request: Request, slug: str, state: State, sent: SentForm) -> Response:
+    """Star an adapter, or take the star away."""
+    with state.database.write() as session:
+        adapter = service.adapter_by_slug(session, slug)
+        starred = sent.get("starred") == "1"
+        adapter = service.change_adapter(session, adapter.key, AdapterChange(starred=starred))
+    if wants_fragment(request):
+        return render_fragment("adapters/_star.html", StarFragment(adapter))
+    return RedirectResponse(f"/adapters/{slug}", status_code=303)
+
+
+@router.post("/adapters/{slug}/cover")
+def set_cover(slug: str, state: State, sent: SentForm) -> Response:
+    """Make a picture that was drawn with an adapter its cover."""
+    with state.database.write() as session:
+        view = adapter_view(session, slug)
+        sha256 = str(sent.get("sha256", ""))
+        if sha256 not in {picture.sha256 for picture in view.pictures}:
+            raise InvalidInput("Only a picture drawn with this adapter can be its cover.")
+        service.change_adapter(session, view.adapter.key, AdapterChange(cover_sha256=sha256))
+    return RedirectResponse(f"/adapters/{slug}", status_code=303)
+
+
+@router.post("/adapters/{slug}/delete")
+def delete(slug: str, state: State) -> Response:
+    """Put an adapter away; the list then offers to undo it."""
+    with state.database.write() as session:
+        adapter = service.adapter_by_slug(session, slug)
+        service.delete_adapter(session, adapter.key)
+    return RedirectResponse(f"/adapters?deleted={adapter.key}", status_code=303)
+
+
+@router.post("/adapters/{adapter_id}/restore")
+def restore(adapter_id: Id, state: State) -> Response:
+    """Bring a deleted adapter back."""
+    with state.database.write() as session:
+        adapter = service.restore_adapter(session, adapter_id)
+    return RedirectResponse(f"/adapters/{adapter.slug}", status_code=303)

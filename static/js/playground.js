@@ -1,0 +1,42 @@
+// The playground: trigger words into the prompt, another seed, with and without adapters in one.
+(() => {
+  const MAX_SEED = 2 ** 32;
+
+  function insert(word) {
+    const prompt = document.getElementById("prompt");
+    const text = prompt.value.trim();
+    if (text.toLowerCase().includes(word.toLowerCase())) return prompt.focus();
+    prompt.value = text ? `${text}, ${word}` : word;
+    prompt.focus();
+    prompt.dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  function compare(toggle) {
+    const pair = toggle.closest("section").querySelector("[data-pair]");
+    const box = pair.querySelector("[data-compare]");
+    box.hidden = !box.hidden;
+    pair.classList.toggle("comparing", !box.hidden);
+    toggle.setAttribute("aria-pressed", String(!box.hidden));
+    if (!box.hidden) box.querySelector("[data-compare-range]").focus();
+  }
+
+  document.addEventListener("click", (event) => {
+    const target = event.target.closest?.("[data-insert], [data-dice], [data-compare-toggle]");
+    if (!target) return;
+    if (target.dataset.insert) insert(target.dataset.insert);
+    else if ("dice" in target.dataset) {
+      document.querySelector("[data-seed]").value = crypto.getRandomValues(new Uint32Array(1))[0] % MAX_SEED;
+      document.getElementById("keep-seed").checked = true;
+    } else compare(target);
+  });
+
+  document.addEventListener("input", (event) => {
+    if (event.target.matches("[data-compare-range]")) {
+      event.target.parentElement.style.setProperty("--pos", `${event.target.value}%`);
+    }
+    // a seed that is typed is meant
+    if (event.target.matches("[data-seed]")) {
+      document.getElementById("keep-seed").checked = event.target.value.trim() !== "";
+    }
+  });
+})();
