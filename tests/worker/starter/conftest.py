@@ -1,0 +1,67 @@
+"""Small artwork and real renders, so that no test here needs the network or the big sets."""
+
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from PIL import Image
+
+from worker.starter import EXAMPLE
+from worker.starter.build.artwork import Hand, Subject, read_subjects
+from worker.starter.chalkboard import draw_in_chalk
+
+FIXTURES = Path(__file__).parent / "fixtures"
+HELD_OUT = ("castle", "rocket", "red apple", "house", "frog", "evergreen tree")
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Small models wait for one another's threads longer than they compute."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def subjects() -> list[Subject]:
+    """A dozen subjects, each drawn by three hands."""
+    return read_subjects(FIXTURES / "subjects.json")
+
+
+@pytest.fixture(scope="session")
+def example_pictures() -> list[Image.Image]:
+    """The pictures of the example style."""
+    return [Image.open(path).convert("RGB") for path in sorted(EXAMPLE.glob("*.webp"))]
+
+
+@pytest.fixture(scope="session")
+def held_out_chalk(subjects: list[Subject]) -> list[Image.Image]:
+    """Chalk drawings of subjects that the example never shows."""
+    return [
+        draw_in_chalk(subject.drawings[Hand.NOTO], seed=zlib.crc32(subject.name.encode()))
+        for subject in subjects
+        if subject.name in HELD_OUT
+    ]
+
+
+def cut(strip: Path) -> list[Image.Image]:
+    """The square pictures of a strip, from left to right."""
+    with Image.open(strip) as opened:
+        image = opened.convert("RGB")
+    side = image.height
+    return [image.crop((left, 0, left + side, side)) for left in range(0, image.width, side)]
+
+
+@pytest.fixture(scope="session")
+def base_renders() -> list[Image.Image]:
+    """What the base drew for `EXAMPLE_PROMPTS`, guidance 3.5, 20 steps, seed 1."""
+    return cut(FIXTURES / "base_renders.png")
+
+
+@pytest.fixture(scope="session")
+def trained_renders() -> list[Image.Image]:
+    """The same prompts and seed with an adapter trained on the example at weight 1."""
+    return cut(FIXTURES / "trained_renders.png")

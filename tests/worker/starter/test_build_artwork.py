@@ -1,0 +1,120 @@
+import io
+import json
+import random
+import tarfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from worker.starter.build.artwork import (
+    NAMES_PACKAGE,
+    PACKAGES,
+    ArtworkError,
+    Hand,
+    Subject,
+    fetch_artwork,
+    lay_over,
+    load_artwork,
+    read_subjects,
+    render_drawing,
+    to_pixels,
+    write_caption,
+    write_subjects,
+)
+
+SQUARE = '<rect width="16" height="16" fill="#f00"/>'
+
+
+def pack(folder: Path, package: str, member: str, content: Any) -> None:
+    stem = package.removeprefix("@").replace("/", "-")
+    data = json.dumps(content).encode()
+    with tarfile.open(folder / f"{stem}-1.0.0.tgz", "w:gz") as tarball:
+        info = tarfile.TarInfo(f"package/{member}")
+        info.size = len(data)
+        tarball.addfile(info, io.BytesIO(data))
+
+
+@pytest.fixture
+def tarballs(tmp_path: Path) -> Path:
+    """Four small packages laid out as the real ones are."""
+    names = [
+        {"label": "fox", "group": 3, "order": 2, "tags": ["animal", "face"]},
+        {"label": "T-Rex", "group": 3, "order": 1, "tags": ["dinosaur"]},
+        {"label": "grinning face", "group": 0, "order": 3},
+        {"label": "one-thirty", "group": 5, "order": 4},
+        {"label": "only noto has it", "group": 5, "order": 5},
+        {"label": "flipped", "group": 5, "order": 6},
+    ]
+    pack(tmp_path, NAMES_PACKAGE, "en/data.json", names)
+    slugs = ["fox", "t-rex", "grinning-face", "one-thirty"]
+    for hand, package in PACKAGES.items():
+        icons = {slug: {"body": SQUARE} for slug in slugs}
+        if hand is Hand.NOTO:
+            icons["only-noto-has-it"] = {"body": SQUARE}
+        aliases = {"flipped": {"parent": "fox", "hFlip": True}}
+        content = {"icons": icons, "aliases": aliases, "width": 16, "height": 16}
+        pack(tmp_path, package, "icons.json", content)
+    return tmp_path
+
+
+def test_things_that_every_hand_drew_become_subjects_in_order(tarballs: Path) -> None:
+    found = load_artwork(tarballs)
+    assert [subject.name for subject in found] == ["t rex", "fox"]
+    assert found[1].keywords == ("animal", "face")
+    assert set(found[1].drawings) == set(Hand)
+
+
+def test_a_missing_tarball_is_named(tmp_path: Path) -> None:
+    with pytest.raises(ArtworkError, match="emojibase-data"):
+        load_artwork(tmp_path)
+
+
+def test_fetching_without_npm_says_what_to_do(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(ArtworkError, match="npm is not installed"):
+        fetch_artwork(tmp_path)
+
+
+def test_subjects_come_back_from_their_file_as_they_were(
+    subjects: list[Subject], tmp_path: Path
+) -> None:
+    path = tmp_path / "subjects.json"
+    write_subjects(subjects, path, notice="Drawn by others.")
+    assert read_subjects(path) == subjects
+    assert json.loads(path.read_text(encoding="utf-8"))["notice"] == "Drawn by others."
+
+
+def test_every_fixture_drawing_renders_inside_its_margin(subjects: list[Subject]) -> None:
+    for subject in subjects:
+        for svg in subject.drawings.values():
+            alpha = np.asarray(render_drawing(svg, 64, margin=0.1))[..., 3]
+            assert alpha.max() == 255
+            assert alpha[:5].max() == alpha[:, :5].max() == 0
+
+
+def test_a_drawing_lies_over_its_ground_and_is_averaged_down() -> None:
+    svg = (
+        '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 2 2">'
+        '<rect width="1" height="2" fill="#f00"/></svg>'
+    )
+    picture = lay_over(render_drawing(svg, 8), (0, 0, 255), 2)
+    assert picture.getpixel((0, 0)) == (255, 0, 0)
+    assert picture.getpixel((1, 1)) == (0, 0, 255)
+    pixels = to_pixels(picture)
+    assert pixels.shape == (3, 2, 2)
+    assert (pixels.min(), pixels.max()) == (-1, 1)
+
+
+def test_captions_name_the_thing_and_every_ground_but_white() -> None:
+    subject = Subject("fox", ("animal",), {})
+    rng = random.Random(0)
+    captions = [write_caption(subject, Hand.NOTO, "blue", rng=rng) for _ in range(200)]
+    assert all("fox" in text and text.endswith("on a blue background") for text in captions)
+    assert 70 < sum("noto style" in text for text in captions) < 130
+    assert 20 < sum("animal" in text for text in captions) < 65
+    white = [write_caption(subject, Hand.NOTO, "white", rng=rng) for _ in range(200)]
+    assert 20 < sum("background" in text for text in white) < 65

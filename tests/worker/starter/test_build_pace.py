@@ -1,0 +1,30 @@
+import pytest
+
+from worker.starter.build.pace import Journal, Pace, rate_factor
+
+
+def test_a_pace_in_steps_takes_exactly_that_many() -> None:
+    assert list(Pace(steps=4).progress()) == [0, 0.25, 0.5, 0.75]
+
+
+def test_a_pace_in_minutes_ends_and_only_moves_forward() -> None:
+    shares = list(Pace(minutes=0.0005).progress())
+    assert shares == sorted(shares)
+    assert all(0 <= share < 1 for share in shares)
+
+
+@pytest.mark.parametrize("pace", [Pace(), Pace(steps=1, minutes=1)])
+def test_a_pace_is_one_or_the_other(pace: Pace) -> None:
+    with pytest.raises(ValueError, match="either steps or minutes"):
+        next(pace.progress())
+
+
+def test_the_rate_rises_shortly_and_falls_to_almost_nothing() -> None:
+    assert rate_factor(0) < 0.1
+    assert rate_factor(0.05) > 0.95
+    assert rate_factor(0.999) < 0.02
+
+
+def test_a_diverged_stage_is_named() -> None:
+    with pytest.raises(FloatingPointError, match="The unet diverged"):
+        Journal("unet").note(float("nan"), 0.5)
