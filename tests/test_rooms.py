@@ -85,7 +85,8 @@ def test_a_core_reads_no_environment(core: str) -> None:
     wrong = [
         str(path.relative_to(ROOT))
         for path in modules(f"worker/{core}")
-        if "os.environ" in path.read_text() or "getenv" in path.read_text()
+        if path.stem != "__main__"  # a program may: it is where the machine's words come in
+        and ("os.environ" in path.read_text() or "getenv" in path.read_text())
     ]
     assert wrong == []
 

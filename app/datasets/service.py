@@ -11,13 +11,13 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
+from app.datasets.captions import CaptionRefused, clean_caption
 from app.datasets.models import CaptionRevision, Dataset, DatasetVersion, Image
 from app.db import utcnow
 from app.errors import Conflict, InvalidInput, NotFound
 from app.runs.models import Run
 from app.slugs import unique_slug
 
-MAX_CAPTION = 2_000
 COLLAGE = 4
 
 
@@ -285,13 +285,10 @@ def caption_image(
     `seen_version`: the version the writer saw. When somebody else changed it since, nothing is
     written and the Conflict carries their text.
     """
-    caption = caption.strip()
-    if len(caption) > MAX_CAPTION:
-        raise InvalidInput(
-            f"This caption has {len(caption):,} characters; at most {MAX_CAPTION:,} fit. "
-            "Shorten it; encoders read the first 75 words or so.",
-            fields={"caption": f"At most {MAX_CAPTION:,} characters."},
-        )
+    try:
+        caption = clean_caption(caption)
+    except CaptionRefused as refused:
+        raise InvalidInput(str(refused), fields={"caption": str(refused)}) from None
     image = get_image(session, image_id, lock=True)
     if caption == image.caption:
         return image

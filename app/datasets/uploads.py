@@ -45,7 +45,12 @@ def take_into(
     """As `receive`, for files from anywhere."""
     with state.database.read() as session:
         service.get_dataset(session, dataset_id)
-    taken = intake.take_in(uploads, decoder=state.decoder, store=state.store)
+    taken = intake.take_in(
+        uploads,
+        decoder=state.decoder,
+        store=state.store,
+        scratch=state.settings.data_dir / "scratch",
+    )
     rejected = [Rejected(filename, reason) for filename, reason in taken.rejected]
     with state.database.write() as session:
         accepted = service.add_images(
@@ -61,7 +66,7 @@ def take_into(
         if first in by_name
     ]
     rejected += [
-        Rejected(f"{stem}.txt", "No picture of this name is in the dataset.")
+        Rejected(f"{stem} (caption)", "No picture of this name is in the dataset.")
         for stem in taken.captions_without_picture
         if stem not in captioned
     ]
