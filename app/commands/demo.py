@@ -135,6 +135,8 @@ def _whole_job(folder: Path, out: Path, watch: Stopwatch) -> bool:
     with running_stack(folder, watch) as url, Api(url) as api:
         with watch.step("upload the example"):
             dataset = _upload_example(api, starter)
+        with watch.step("wait for the base model to be looked at"):
+            _await_base(api)
         with watch.step("train the preset quick"):
             trained = _train(api, dataset)
         drawn: dict[float, list[Image.Image]] = {}
@@ -210,6 +212,15 @@ def _upload_example(api: Api, starter: Any) -> int:
         raise DemoError(f"Not every picture was taken with its caption: {answer['rejected']}")
     print(f"  {len(answer['accepted'])} pictures with captions")
     return int(dataset["id"])
+
+
+def _await_base(api: Api) -> None:
+    """Return when the embedded base is known; an io worker inspects it at the first start."""
+    deadline = time.monotonic() + START_SECONDS
+    while not any(base["status"] == "ready" for base in api.get("/api/v1/base-models").json()):
+        if time.monotonic() > deadline:
+            raise DemoError("The embedded base model was not inspected by an io worker.")
+        time.sleep(POLL_SECONDS)
 
 
 def _train(api: Api, dataset_id: int) -> dict[str, Any]:

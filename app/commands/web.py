@@ -9,7 +9,9 @@ from argparse import Namespace
 import uvicorn
 
 from app.config import Settings
+from app.db import make_engine
 from app.main import create_app
+from app.migrate import is_current
 from app.supervisor.address import AddressError, check_exposure, listen, url_of
 
 SHUTDOWN_SECONDS = 5
@@ -25,6 +27,9 @@ def run(arguments: Namespace, settings: Settings) -> int:
         return 2
     if arguments.after_fd is not None:
         os.read(arguments.after_fd, 1)  # returns at the end of the pipe: the database is ready
+    if not tables_are_current(settings):
+        print("The database has not this version's tables. Run `brushwork migrate` first.")
+        return 2
     config = uvicorn.Config(
         create_app(settings),
         log_level=settings.log_level.lower(),
@@ -40,3 +45,12 @@ def run(arguments: Namespace, settings: Settings) -> int:
 def inherited(descriptor: int | None) -> socket.socket | None:
     """The listening socket a supervisor handed over; its family is read from the kernel."""
     return None if descriptor is None else socket.socket(fileno=descriptor)
+
+
+def tables_are_current(settings: Settings) -> bool:
+    """Whether the database was migrated to what this version needs."""
+    engine = make_engine(settings.sqlalchemy_url)
+    try:
+        return is_current(engine)
+    finally:
+        engine.dispose()
