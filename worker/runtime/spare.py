@@ -10,7 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from queue import Empty, SimpleQueue
@@ -18,6 +18,7 @@ from queue import Empty, SimpleQueue
 from worker.runtime.device import child_environment
 from worker.runtime.messages import Calibrated, Message, Preload, Ready, decode, encode
 
+COMMAND = (sys.executable, "-m", "worker.trainer")
 LOG_TAIL_BYTES = 4_000
 END_SECONDS = 10.0
 
@@ -41,6 +42,7 @@ class TrainerProcess:
         device: str,
         threads: int,
         on_calibrated: Callable[[Calibrated], None],
+        command: Sequence[str] = COMMAND,
     ) -> None:
         logs.mkdir(parents=True, exist_ok=True)
         self._log = logs / f"trainer-{secrets.token_hex(4)}.log"
@@ -50,7 +52,7 @@ class TrainerProcess:
         environment = child_environment(threads) | {"BRUSHWORK_DEVICE": device}
         with self._log.open("wb") as errors:
             self._process = subprocess.Popen(
-                [sys.executable, "-m", "worker.trainer"],
+                list(command),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=errors,

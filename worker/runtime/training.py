@@ -5,6 +5,7 @@ from __future__ import annotations
 import logging
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +26,7 @@ from worker.runtime import device, scratch
 from worker.runtime.attempt import Attempt, Patience
 from worker.runtime.lease import Lease
 from worker.runtime.messages import Calibrate, Calibrated
-from worker.runtime.spare import Spare, TrainerProcess
+from worker.runtime.spare import COMMAND, Spare, TrainerProcess
 from worker.training.presets import Preset, preset_config
 
 USUAL_IMAGES = 24
@@ -47,11 +48,13 @@ class Training:
         store: BlobStore,
         *,
         patience: Patience | None = None,
+        command: Sequence[str] = COMMAND,
     ) -> None:
         self.settings = settings
         self.database = database
         self.store = store
         self.patience = patience or Patience()
+        self._command = command
         self._threads = device.threads(settings.threads)
         self.spare = Spare(self._start_trainer)
 
@@ -113,6 +116,7 @@ class Training:
             device=self.settings.device,
             threads=self._threads,
             on_calibrated=self._note_speed,
+            command=self._command,
         )
 
     def _calibrate(self, process: TrainerProcess, model: Path) -> None:
