@@ -142,7 +142,8 @@ def _block_from_ldm(path: str) -> str:
 
 def _dotted(name: str) -> str:
     """`down_blocks_0_attn1_to_q` as `down_blocks.0.attn1.to_q`."""
-    parts, position = [], 0
+    parts: list[str] = []
+    position = 0
     while position < len(name) or not parts:
         found = _TOKEN.match(name, position)
         if found is None or (found.end() < len(name) and name[found.end()] != "_"):

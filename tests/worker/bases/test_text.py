@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import shutil
 from pathlib import Path
 
 import torch
@@ -48,6 +50,18 @@ def test_tokens_beyond_the_encoders_length_are_counted() -> None:
     base = load_base(worker.starter.PATH, components=["text_encoder"])
     assert count_truncated(base, "red apple") == 0
     assert count_truncated(base, " ".join(["apple"] * 30)) == 30 + 2 - 24
+
+
+def test_a_tokenizer_of_vocabulary_and_merges_is_read(sd15_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(sd15_folder, tmp_path / "base")
+    model = json.loads((folder / "tokenizer/tokenizer.json").read_text())["model"]
+    (folder / "tokenizer/tokenizer.json").unlink()
+    (folder / "tokenizer/vocab.json").write_text(json.dumps(model["vocab"]))
+    merges = [" ".join(pair) for pair in model["merges"]]
+    (folder / "tokenizer/merges.txt").write_text("\n".join(["#version: 0.2", *merges]))
+    (tokenizer,) = load_base(folder, components=["text_encoder"]).tokenizers
+    expected = clip_tokenizer(length=77, pad="<|endoftext|>")
+    assert tokenizer("a Red  castle!").input_ids == expected("a Red  castle!").input_ids
 
 
 def test_the_shipped_vocabulary_is_clips() -> None:

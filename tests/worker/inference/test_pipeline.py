@@ -1,0 +1,236 @@
+"""The resident pipeline draws what the real pipelines draw, and the same for the same seed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLPipeline
+from numpy.typing import NDArray
+from PIL import Image
+
+import worker.starter
+from tests.worker.adapters.random_adapters import facts, random_adapter
+from worker.adapters.canonical import Adapter
+from worker.adapters.compatible import base_shapes
+from worker.adapters.export import AdapterDtype, AdapterFormat, export
+from worker.bases.family import BaseFamily
+from worker.bases.load import load_base
+from worker.inference.config import RenderConfig
+from worker.inference.pipeline import LoadedAdapter, RenderCanceled, RenderError, ResidentPipeline
+from worker.inference.sampler import ddim
+
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> ResidentPipeline:
+    return ResidentPipeline.load(worker.starter.PATH, name="starter")
+
+
+@pytest.fixture(autouse=True)
+def _base_only(pipeline: ResidentPipeline) -> None:
+    pipeline.set_adapters([])
+
+
+def config(**changes: Any) -> RenderConfig:
+    return RenderConfig(**({"prompt": "red apple", "seed": 5, "steps": STEPS} | changes))
+
+
+def pixels(image: Image.Image) -> NDArray[np.int16]:
+    return np.asarray(image).astype(np.int16)
+
+
+def picture(pipeline: ResidentPipeline, **changes: Any) -> NDArray[np.int16]:
+    return pixels(pipeline.render(config(**changes))[0].image)
+
+
+def official(pipe: Any, **changes: Any) -> NDArray[np.int16]:
+    """The same picture by diffusers' own pipeline."""
+    settings = config(**changes)
+    pipe.set_progress_bar_config(disable=True)
+    return pixels(
+        pipe(
+            settings.prompt,
+            num_inference_steps=settings.steps,
+            guidance_scale=settings.guidance,
+            width=settings.width,
+            height=settings.height,
+            generator=torch.Generator().manual_seed(settings.seed),
+        ).images[0]
+    )
+
+
+def open_official(kind: Any, folder: Path) -> Any:
+    pipe = kind.from_pretrained(folder, torch_dtype=torch.float32)
+    pipe.scheduler = DDIMScheduler.from_config(pipe.scheduler.config)
+    return pipe
+
+
+def adapter_for(pipeline: ResidentPipeline, **options: Any) -> Adapter:
+    return random_adapter(base_shapes(pipeline.base), strength=0.05, **options)
+
+
+def test_the_base_draws_what_diffusers_draws(pipeline: ResidentPipeline) -> None:
+    pipe = open_official(StableDiffusionPipeline, worker.starter.PATH)
+    assert np.abs(picture(pipeline) - official(pipe)).max() <= 1
+    wide = {"width": 96, "height": 64, "guidance": 1.0}
+    assert np.abs(picture(pipeline, **wide) - official(pipe, **wide)).max() <= 1
+
+
+@pytest.mark.parametrize("layout", ["starter", "sd15", "sdxl"])
+def test_diffusers_draws_the_same_with_our_downloads(
+    layout: str, sd15_folder: Path, sdxl_folder: Path, tmp_path: Path
+) -> None:
+    folder = {"starter": worker.starter.PATH, "sd15": sd15_folder, "sdxl": sdxl_folder}[layout]
+    family = BaseFamily.SDXL if layout == "sdxl" else BaseFamily.SD1
+    kind = StableDiffusionXLPipeline if layout == "sdxl" else StableDiffusionPipeline
+    ours, pipe = ResidentPipeline.load(folder), open_official(kind, folder)
+    adapter = adapter_for(ours)
+    plain = picture(ours, steps=2)
+    assert np.abs(plain - official(pipe, steps=2)).max() <= 1
+    ours.set_adapters([LoadedAdapter("a", adapter)])
+    changed = picture(ours, steps=2)
+    assert np.abs(changed - plain).max() > 8
+    for format in (AdapterFormat.KOHYA, AdapterFormat.PEFT):
+        file = tmp_path / f"{format}.safetensors"
+        export(adapter, file, format=format, dtype=AdapterDtype.FP32, family=family, facts=facts())
+        pipe.load_lora_weights(file, use_safetensors=True)
+        assert np.abs(changed - official(pipe, steps=2)).max() <= 1
+        pipe.unload_lora_weights()
+
+
+def test_a_seed_gives_the_same_picture_whatever_the_count(pipeline: ResidentPipeline) -> None:
+    alone = pipeline.render(config(seed=7))[0]
+    among = pipeline.render(config(seed=6, count=3))
+    assert [rendered.seed for rendered in among] == [6, 7, 8]
+    assert np.array_equal(pixels(among[1].image), pixels(alone.image))
+    assert not np.array_equal(pixels(among[0].image), pixels(among[1].image))
+
+
+def test_weights_back_at_zero_draw_the_bases_picture_to_the_bit(
+    pipeline: ResidentPipeline,
+) -> None:
+    before = picture(pipeline)
+    adapter = adapter_for(pipeline)
+    pipeline.set_adapters([LoadedAdapter("a", adapter, 1.0, 1.0)])
+    with_adapter = picture(pipeline)
+    pipeline.set_adapters([LoadedAdapter("a", adapter, 0.0, 0.0)])
+    assert np.array_equal(picture(pipeline), before)
+    assert not np.array_equal(with_adapter, before)
+    pipeline.set_adapters([LoadedAdapter("a", adapter, 1.0, 1.0)])
+    assert np.array_equal(picture(pipeline), with_adapter)
+
+
+def test_a_text_encoder_adapter_changes_the_prompt_that_was_cached(
+    pipeline: ResidentPipeline,
+) -> None:
+    before = picture(pipeline)
+    words = adapter_for(pipeline, choose=lambda key: key.startswith("text_encoder."))
+    pipeline.set_adapters([LoadedAdapter("words", words, 0.0, 3.0)])
+    changed = picture(pipeline)
+    assert not np.array_equal(changed, before)
+    pipeline.set_adapters([LoadedAdapter("words", words, 0.0, -3.0)])
+    assert not np.array_equal(picture(pipeline), changed)
+
+
+def test_the_prompt_is_encoded_once(
+    pipeline: ResidentPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[int] = []
+    encoder = pipeline.base.text_encoders[0]
+    forward = encoder.forward
+
+    def counted(*args: Any, **options: Any) -> Any:
+        calls.append(1)
+        return forward(*args, **options)
+
+    monkeypatch.setattr(encoder, "forward", counted)
+    for seed in range(3):
+        picture(pipeline, prompt="a prompt of its own", seed=seed, steps=1)
+    assert len(calls) == 1 + ("" not in {key[0] for key in pipeline._prompts})
+
+
+@pytest.mark.parametrize(("guidance", "batch"), [(0.0, 1), (1.0, 1), (1.5, 2)])
+def test_guidance_of_one_or_less_needs_no_second_pass(
+    pipeline: ResidentPipeline, guidance: float, batch: int
+) -> None:
+    sizes: list[int] = []
+    hook = pipeline.base.unet.register_forward_pre_hook(
+        lambda _, inputs: sizes.append(len(inputs[0]))
+    )
+    picture(pipeline, guidance=guidance)
+    hook.remove()
+    assert sizes == [batch] * STEPS
+
+
+def test_the_negative_prompt_counts_only_with_guidance(pipeline: ResidentPipeline) -> None:
+    assert not np.array_equal(picture(pipeline, negative_prompt="green"), picture(pipeline))
+    without = picture(pipeline, guidance=1.0)
+    assert np.array_equal(picture(pipeline, guidance=1.0, negative_prompt="green"), without)
+
+
+def stop_after(steps: int) -> tuple[list[tuple[int, int]], Callable[[int, int], bool]]:
+    seen: list[tuple[int, int]] = []
+
+    def on_step(done: int, total: int) -> bool:
+        seen.append((done, total))
+        return done < steps
+
+    return seen, on_step
+
+
+def test_a_canceled_picture_stops_between_two_steps(pipeline: ResidentPipeline) -> None:
+    before = picture(pipeline)
+    seen, on_step = stop_after(STEPS + 1)
+    with pytest.raises(RenderCanceled):
+        pipeline.render(config(count=2), on_step=on_step)
+    assert seen == [(done, 2 * STEPS) for done in range(1, STEPS + 2)]
+    assert np.array_equal(picture(pipeline), before)
+
+
+def test_words_beyond_the_encoders_length_are_told(pipeline: ResidentPipeline) -> None:
+    long = " ".join(["apple"] * 30)
+    assert pipeline.render(config(prompt=long, steps=1))[0].truncated_tokens == 8
+    negative = pipeline.render(config(negative_prompt=long, steps=1))[0]
+    assert negative.truncated_tokens == 8
+    assert pipeline.render(config(steps=1))[0].truncated_tokens == 0
+
+
+def test_sdxl_is_told_the_size_of_the_picture(sdxl_folder: Path) -> None:
+    ours = ResidentPipeline.load(sdxl_folder)
+    pipe = open_official(StableDiffusionXLPipeline, sdxl_folder)
+    wide = {"width": 96, "height": 64}
+    assert np.abs(picture(ours, **wide) - official(pipe, **wide)).max() <= 1
+
+
+def test_numbers_that_are_none_end_in_a_sentence(pipeline: ResidentPipeline) -> None:
+    bias = pipeline.base.unet.conv_out.bias
+    before = bias.clone()
+    bias.fill_(torch.nan)
+    with pytest.raises(RenderError, match="smaller adapter weights"):
+        picture(pipeline)
+    bias.copy_(before)
+
+
+def test_schedules_with_zero_terminal_snr_begin_at_the_last_timestep() -> None:
+    scheduler = ddim(
+        {"rescale_betas_zero_snr": True, "timestep_spacing": "leading", "clip_sample": True},
+        prediction_type="v_prediction",
+    )
+    scheduler.set_timesteps(4)
+    assert scheduler.timesteps[0] == 999
+    assert scheduler.alphas_cumprod[-1] < 1e-6
+    assert scheduler.config.prediction_type == "v_prediction"
+    assert not scheduler.config.clip_sample
+
+
+def test_other_samplers_configs_give_their_noise_schedule() -> None:
+    euler = {"_class_name": "EulerDiscreteScheduler", "beta_start": 0.001, "use_karras_sigmas": 1}
+    scheduler = ddim(euler, prediction_type="epsilon")
+    assert scheduler.config.beta_start == 0.001
+    assert not scheduler.config.set_alpha_to_one
