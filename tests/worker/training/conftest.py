@@ -1,0 +1,125 @@
+"""Small real bases, a few pictures, and callbacks that listen and speak."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TypeVar
+
+import pytest
+import torch
+from PIL import Image, ImageDraw
+
+from tests.worker.bases.tiny_models import save_sd15, save_sdxl
+from worker import starter
+from worker.bases.load import LoadedBase, load_base
+from worker.training.config import TrainConfig
+from worker.training.data import TrainingImage, read_folder
+from worker.training.events import Commands, Event, StepDone
+
+T = TypeVar("T")
+MakeBase = Callable[[], LoadedBase]
+
+SHAPES = {"red circle": (64, 64), "blue square": (64, 64), "wide line": (96, 56)}
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _one_thread() -> Iterator[None]:
+    """Tests share their cores; threads that wait for each other would only be slower."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def sd15(tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
+    return _copies(save_sd15(tmp_path_factory.mktemp("training-sd15")))
+
+
+@pytest.fixture(scope="session")
+def sdxl(tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
+    return _copies(save_sdxl(tmp_path_factory.mktemp("training-sdxl")))
+
+
+@pytest.fixture(scope="session")
+def starter_base() -> MakeBase:
+    return _copies(starter.PATH)
+
+
+def _copies(folder: Path) -> MakeBase:
+    """A fresh base each time: a training uses its base up."""
+    loaded = load_base(folder)
+    return lambda: copy.deepcopy(loaded)
+
+
+@pytest.fixture(scope="session")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("pictures")
+    for index, (caption, size) in enumerate(SHAPES.items()):
+        picture = Image.new("RGB", size, (20 + 60 * index, 90, 60))
+        ImageDraw.Draw(picture).ellipse((10, 10, 40 + 5 * index, 44), fill=(250, 240, 200))
+        picture.save(folder / f"{index}.png")
+        (folder / f"{index}.txt").write_text(caption)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def images(folder: Path) -> list[TrainingImage]:
+    return read_folder(folder)
+
+
+@dataclass
+class Recorder:
+    """Callbacks that keep every event and answer polls from a script.
+
+    `script` gives the commands to answer once this many steps are done; `fails_after` raises
+    right after a step, as a killed process would leave things.
+    """
+
+    script: dict[int, Commands] = field(default_factory=dict)
+    fails_after: int | None = None
+    events: list[Event] = field(default_factory=list)
+
+    def on_event(self, event: Event) -> None:
+        self.events.append(event)
+        if isinstance(event, StepDone) and event.step == self.fails_after:
+            raise ConnectionResetError("the worker is gone")
+
+    def poll(self) -> Commands:
+        return self.script.pop(self.steps, Commands())
+
+    @property
+    def steps(self) -> int:
+        return sum(isinstance(event, StepDone) for event in self.events)
+
+    def of(self, kind: type[T]) -> list[T]:
+        return [event for event in self.events if isinstance(event, kind)]
+
+
+@pytest.fixture
+def recorder() -> Recorder:
+    return Recorder()
+
+
+@pytest.fixture(scope="session")
+def short() -> TrainConfig:
+    """A few steps of everything that could make two runs differ."""
+    return TrainConfig(
+        steps=6,
+        batch_size=2,
+        resolution=64,
+        rank=2,
+        alpha=2,
+        train_text_encoder=True,
+        learning_rate=1e-2,
+        warmup_steps=2,
+        caption_dropout=0.3,
+        noise_offset=0.05,
+        ema_decay=0.9,
+        flip=True,
+        precision="fp32",
+        checkpoint_every=2,
+    )

@@ -1,0 +1,77 @@
+from collections import Counter
+
+import pytest
+import torch
+
+from worker.training.batches import Batches, BatchSampler
+from worker.training.buckets import Size
+from worker.training.cache import EncodedBucket
+from worker.training.config import TrainConfig
+
+
+def _bucket(images: tuple[int, ...], *, std: float | None = None, side: int = 2) -> EncodedBucket:
+    mean = torch.arange(len(images), dtype=torch.float32).view(-1, 1, 1, 1, 1)
+    mean = mean.expand(-1, 2, 4, side, side)
+    deviation = None if std is None else torch.full_like(mean, std)
+    return EncodedBucket(Size(16, 16), images, mean, deviation, torch.zeros(len(images), 6))
+
+
+def test_every_picture_is_seen_equally_often() -> None:
+    sampler = BatchSampler([5], batch_size=3, seed=0)
+    seen = Counter(row for _ in range(50) for row in sampler.draw().rows)
+    assert set(seen.values()) == {30}
+
+
+def test_a_bucket_is_drawn_in_proportion_to_its_pictures() -> None:
+    sampler = BatchSampler([30, 10], batch_size=1, seed=0)
+    draws = Counter(sampler.draw().bucket for _ in range(2_000))
+    assert draws[0] / 2_000 == pytest.approx(0.75, abs=0.05)
+
+
+def test_a_batch_above_the_dataset_shows_pictures_again() -> None:
+    assert Counter(BatchSampler([2], batch_size=8, seed=0).draw().rows) == {0: 4, 1: 4}
+
+
+def test_a_restored_position_goes_on_with_the_same_batches() -> None:
+    config = TrainConfig(batch_size=2, flip=True, caption_dropout=0.5, noise_offset=0.1)
+
+    def batches() -> Batches:
+        return Batches([_bucket((0, 2, 4), std=1.0), _bucket((1, 3))], "abcde", config, timesteps=9)
+
+    original, copy = batches(), batches()
+    for _ in range(5):
+        original.next()
+    copy.load(original.state())
+    for _ in range(5):
+        one, two = original.next(), copy.next()
+        assert (one.images, one.captions) == (two.images, two.captions)
+        assert torch.equal(one.latents, two.latents)
+        assert torch.equal(one.noise, two.noise)
+        assert torch.equal(one.timesteps, two.timesteps)
+
+
+def test_batches_do_not_touch_the_global_generator() -> None:
+    before = torch.get_rng_state()
+    config = TrainConfig(batch_size=2, flip=True, noise_offset=0.1)
+    Batches([_bucket((0, 1), std=1.0)], "ab", config, timesteps=9).next()
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_captions_follow_their_pictures_and_are_dropped_as_often_as_asked() -> None:
+    config = TrainConfig(batch_size=4, caption_dropout=0.25)
+    batches = Batches([_bucket((2, 0))], ["zero", "one", "two"], config, timesteps=9)
+    dropped = 0
+    for _ in range(500):
+        batch = batches.next()
+        for image, caption, latent in zip(batch.images, batch.captions, batch.latents, strict=True):
+            assert caption in ("", {0: "zero", 2: "two"}[image])
+            assert latent.mean().item() == {2: 0.0, 0: 1.0}[image]
+            dropped += not caption
+    assert dropped / 2_000 == pytest.approx(0.25, abs=0.04)
+
+
+def test_a_posterior_is_sampled_afresh_each_time() -> None:
+    bucket, generator = _bucket((0,), std=2.0, side=32), torch.Generator().manual_seed(0)
+    one, two = (bucket.draw([0], generator, flip=False) for _ in range(2))
+    assert not torch.equal(one, two)
+    assert one.std().item() == pytest.approx(2.0, rel=0.1)

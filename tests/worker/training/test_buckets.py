@@ -1,0 +1,39 @@
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from worker.training.buckets import MAX_ASPECT, Size, apply, buckets, fit
+
+
+@pytest.mark.parametrize("resolution", [32, 64, 128, 512, 768, 1024])
+def test_buckets_have_at_most_the_area_of_the_square(resolution: int) -> None:
+    for size in buckets(resolution):
+        assert size.width % 8 == size.height % 8 == 0
+        assert size.width * size.height <= resolution**2
+        assert 1 / MAX_ASPECT <= size.aspect <= MAX_ASPECT
+    assert Size(resolution, resolution) in buckets(resolution)
+
+
+def test_a_wide_picture_gets_a_wide_bucket_and_a_tall_one_a_tall() -> None:
+    wide, tall = fit(Size(1600, 900), 512).bucket, fit(Size(900, 1600), 512).bucket
+    assert wide.aspect > 1.5
+    assert (tall.width, tall.height) == (wide.height, wide.width)
+
+
+@given(st.integers(1, 5_000), st.integers(1, 5_000), st.sampled_from([32, 64, 512]))
+def test_every_picture_covers_its_bucket(width: int, height: int, resolution: int) -> None:
+    fitted = fit(Size(width, height), resolution)
+    assert fitted.left >= 0
+    assert fitted.top >= 0
+    assert fitted.scaled.width >= fitted.left + fitted.bucket.width
+    assert fitted.scaled.height >= fitted.top + fitted.bucket.height
+
+
+def test_the_middle_of_a_picture_is_kept() -> None:
+    picture = Image.new("RGB", (300, 20), "black")
+    picture.paste((255, 0, 0), (140, 0, 160, 20))
+    fitted = fit(Size(300, 20), 64)
+    cut = apply(fitted, picture)
+    assert cut.size == (fitted.bucket.width, fitted.bucket.height)
+    assert cut.getpixel((cut.width // 2, cut.height // 2)) == (255, 0, 0)

@@ -1,0 +1,117 @@
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from worker.training.data import (
+    TrainingImage,
+    check_images,
+    dataset_fingerprint,
+    open_picture,
+    picture_size,
+    read_folder,
+)
+from worker.training.errors import DatasetError
+
+
+def _picture(path: Path, size: tuple[int, int] = (8, 6)) -> Path:
+    Image.new("RGB", size, "red").save(path)
+    return path
+
+
+def test_captions_come_from_text_files_beside_the_pictures(tmp_path: Path) -> None:
+    _picture(tmp_path / "b.png")
+    _picture(tmp_path / "a.jpg")
+    (tmp_path / "b.txt").write_text("\ufeffa pear\n", encoding="utf-8")
+    images = read_folder(tmp_path)
+    assert [(image.path.name, image.caption) for image in images] == [
+        ("a.jpg", ""),
+        ("b.png", "a pear"),
+    ]
+    assert images[0].sha256 != images[1].sha256
+
+
+def test_metadata_chooses_the_pictures_and_their_captions(tmp_path: Path) -> None:
+    _picture(tmp_path / "a.png")
+    _picture(tmp_path / "not-named.png")
+    (tmp_path / "metadata.jsonl").write_text('{"file_name": "a.png", "text": "a pear"}\n\n')
+    assert [image.caption for image in read_folder(tmp_path)] == ["a pear"]
+
+
+@pytest.mark.parametrize(
+    ("line", "sentence"),
+    [
+        ("{", "Line 1 of metadata.jsonl is not JSON"),
+        ("[]", 'needs a "file_name"'),
+        (json.dumps({"file_name": "gone.png"}), "gone.png: no such picture"),
+        (json.dumps({"file_name": "a.png", "text": 5}), 'the "text" of a.png is not a text'),
+        (json.dumps({"file_name": "a.png", "text": "x" * 10_001}), "more than 10,000"),
+        (json.dumps({"file_name": "../a.png", "text": ""}), "outside of the folder"),
+    ],
+)
+def test_bad_metadata_is_told_with_its_line(tmp_path: Path, line: str, sentence: str) -> None:
+    _picture(tmp_path / "a.png")
+    (tmp_path / "metadata.jsonl").write_text(line)
+    with pytest.raises(DatasetError, match=sentence):
+        read_folder(tmp_path)
+
+
+def test_a_caption_that_is_no_text_is_told(tmp_path: Path) -> None:
+    _picture(tmp_path / "a.png")
+    (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00\xd8")
+    with pytest.raises(DatasetError, match=r"a\.txt is not a text in UTF-8"):
+        read_folder(tmp_path)
+
+
+def test_nothing_to_train_on_is_told(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no pictures"):
+        read_folder(tmp_path)
+    with pytest.raises(DatasetError, match="no folder"):
+        read_folder(tmp_path / "gone")
+    with pytest.raises(DatasetError, match="empty"):
+        check_images([])
+
+
+@pytest.mark.parametrize("content", [b"", b"<svg/>", b"\x89PNG\r\n\x1a\n", b"x" * 5_000])
+def test_what_is_no_picture_is_told_by_name(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.png"
+    path.write_bytes(content)
+    with pytest.raises(DatasetError, match=r"bad\.png is"):
+        open_picture(TrainingImage(path, "", ""))
+
+
+def test_a_cut_off_picture_is_told_by_name(tmp_path: Path) -> None:
+    path = tmp_path / "cut.jpg"
+    Image.effect_noise((64, 64), 90).save(path)
+    path.write_bytes(path.read_bytes()[:900])
+    with pytest.raises(DatasetError, match=r"cut\.jpg is damaged"):
+        open_picture(TrainingImage(path, "", ""))
+
+
+def test_a_picture_that_is_gone_is_told_by_name(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"gone\.png is no longer there"):
+        open_picture(TrainingImage(tmp_path / "gone.png", "", ""))
+
+
+def test_a_turned_photo_stands_upright(tmp_path: Path) -> None:
+    path = tmp_path / "turned.jpg"
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("RGB", (40, 20), "red").save(path, exif=exif)
+    image = TrainingImage(path, "", "")
+    assert picture_size(image) == open_picture(image).size == (20, 40)
+
+
+def test_transparency_is_laid_on_white_paper(tmp_path: Path) -> None:
+    path = tmp_path / "clear.png"
+    Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(path)
+    assert open_picture(TrainingImage(path, "", "")).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_the_fingerprint_sees_captions_and_order() -> None:
+    one, two = TrainingImage(Path("a"), "1", "x"), TrainingImage(Path("b"), "2", "y")
+    recaptioned = TrainingImage(Path("a"), "1", "z")
+    moved = TrainingImage(Path("elsewhere"), "1", "x")
+    assert len({dataset_fingerprint(d) for d in ([one, two], [two, one], [recaptioned, two])}) == 3
+    assert dataset_fingerprint([moved]) == dataset_fingerprint([one])

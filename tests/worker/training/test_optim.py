@@ -1,0 +1,50 @@
+import pytest
+import torch
+from torch import nn
+
+from worker.training.config import LrScheduler, TrainConfig
+from worker.training.optim import MovingAverage, lr_factor
+
+
+def _factors(scheduler: LrScheduler, *, steps: int = 10, warmup: int = 0) -> list[float]:
+    config = TrainConfig(steps=steps, warmup_steps=warmup, lr_scheduler=scheduler)
+    return [lr_factor(step, config) for step in range(steps)]
+
+
+def test_the_rate_rises_in_the_warm_up_and_reaches_its_full_height() -> None:
+    assert _factors(LrScheduler.CONSTANT, warmup=4)[:5] == [0.25, 0.5, 0.75, 1.0, 1.0]
+
+
+def test_a_constant_rate_stays() -> None:
+    assert set(_factors(LrScheduler.CONSTANT)) == {1.0}
+
+
+def test_a_cosine_falls_from_one_to_nearly_nothing() -> None:
+    factors = _factors(LrScheduler.COSINE, steps=100)
+    assert factors[0] == 1.0
+    assert factors[50] == pytest.approx(0.5)
+    assert 0 < factors[-1] < 0.001
+    assert factors == sorted(factors, reverse=True)
+
+
+def test_a_line_falls_evenly() -> None:
+    assert _factors(LrScheduler.LINEAR, steps=4) == [1.0, 0.75, 0.5, 0.25]
+
+
+def test_a_warm_up_longer_than_the_run_is_a_rise_to_the_end() -> None:
+    assert _factors(LrScheduler.COSINE, steps=2, warmup=50) == [0.5, 1.0]
+
+
+def test_the_average_lags_behind_and_can_stand_in() -> None:
+    parameter = nn.Parameter(torch.zeros(2))
+    average = MovingAverage({"a": parameter}, decay=0.5)
+    parameter.data = torch.ones(2)
+    for step in range(1, 40):
+        average.update(step)
+    assert torch.allclose(average.weights["a"], torch.ones(2))
+    parameter.data = torch.full((2,), 3.0)
+    average.update(100)
+    assert torch.allclose(average.weights["a"], torch.full((2,), 2.0))
+    with average.in_place():
+        assert torch.allclose(parameter, torch.full((2,), 2.0))
+    assert torch.equal(parameter.detach(), torch.full((2,), 3.0))
