@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import sys
 from argparse import Namespace
 
 import uvicorn
@@ -23,12 +24,15 @@ def run(arguments: Namespace, settings: Settings) -> int:
         check_exposure(settings)
         server = inherited(arguments.fd) or listen(settings.host, settings.port, explicit=True)
     except AddressError as error:
-        print(error, flush=True)
+        print(error, file=sys.stderr)
         return 2
     if arguments.after_fd is not None:
         os.read(arguments.after_fd, 1)  # returns at the end of the pipe: the database is ready
     if not tables_are_current(settings):
-        print("The database has not this version's tables. Run `brushwork migrate` first.")
+        print(
+            "The database has not this version's tables. Run `brushwork migrate` first.",
+            file=sys.stderr,
+        )
         return 2
     config = uvicorn.Config(
         create_app(settings),
