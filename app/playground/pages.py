@@ -89,7 +89,8 @@ class ResultFragment:
 
     result: ResultView
     earlier: list[Earlier]
-    form: PlayForm | None
+    form: PlayForm | None = None
+    is_own_page: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,6 +100,7 @@ class RenderPage:
     result: ResultView
     earlier: list[Earlier]
     address: str
+    is_own_page: bool = True
 
 
 @router.get("/play")
@@ -249,12 +251,14 @@ def show(request: Request, render_id: Id, state: State) -> Response:
 
 
 @router.get("/renders/{render_id}/live")
-def live(render_id: Id, state: State) -> Response:
+def live(render_id: Id, state: State, own: bool = False) -> Response:
     """How a picture comes along; asks again by itself until it is there."""
     with state.database.read() as session:
         result = _result(session, service.get_render(session, render_id))
         earlier = [] if result.is_active else _earlier(session)
-    return render_fragment("playground/_live.html", ResultFragment(result, earlier, None))
+    return render_fragment(
+        "playground/_live.html", ResultFragment(result, earlier, is_own_page=own)
+    )
 
 
 @router.post("/renders/{render_id}/cancel")

@@ -3,6 +3,7 @@
   const box = document.querySelector("[data-chart]");
   if (!box || !window.uPlot) return;
   const EVERY_MS = 2000;
+  const HEIGHT = 206;
   const WHOLE_STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000];
   const tools = document.querySelector("[data-chart-tools]");
   const smoothing = tools.querySelector("[data-chart-smoothing]");
@@ -49,7 +50,7 @@
     plot = new uPlot(
       {
         width: box.clientWidth,
-        height: box.clientHeight - 30,
+        height: HEIGHT,
         scales: { x: { time: false }, y: { distr: logScale.checked ? 3 : 1 } },
         cursor: { y: false, points: { size: 7 } },
         legend: { live: true },
@@ -112,7 +113,7 @@
     draw();
     keep();
   });
-  new ResizeObserver(() => plot?.setSize({ width: box.clientWidth, height: box.clientHeight - 30 })).observe(box);
+  new ResizeObserver(() => plot?.setSize({ width: box.clientWidth, height: HEIGHT })).observe(box);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   new MutationObserver(draw).observe(document.documentElement, { attributeFilter: ["data-theme"] });
   ask();

@@ -30,6 +30,14 @@
     } else compare(target);
   });
 
+  document.addEventListener("submit", (event) => {
+    // on a phone the picture is below the form
+    const narrow = matchMedia("(width < 960px)").matches;
+    if (narrow && event.target.matches("[data-play]")) {
+      document.getElementById("result").scrollIntoView({ behavior: "smooth", block: "start" });
+    }
+  });
+
   document.addEventListener("input", (event) => {
     if (event.target.matches("[data-compare-range]")) {
       event.target.parentElement.style.setProperty("--pos", `${event.target.value}%`);

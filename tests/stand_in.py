@@ -1,0 +1,250 @@
+"""A stand-in for the workers: writes rows and pictures as they would, without torch."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from datetime import timedelta
+from typing import Any
+
+from PIL import Image as Picture
+from sqlmodel import Session
+
+from app.adapters.models import Adapter
+from app.adapters.publish import NewFile, NewVersion, publish
+from app.base_models import service as base_models
+from app.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
+from app.datasets import service as datasets
+from app.datasets.models import Dataset
+from app.datasets.service import NewImage
+from app.db import utcnow
+from app.jobs import service as jobs
+from app.jobs.presence import WorkerPresence
+from app.jobs.service import Claim
+from app.jobs.states import JobStatus
+from app.playground.models import Render, RenderImage
+from app.runs import progress
+from app.runs import service as runs
+from app.runs.models import Run
+from app.runs.progress import NewSample, Points
+from app.state import AppState
+
+LEASE_SECONDS = 600.0
+TRAINABLE, BASE_PARAMETERS = 281_000, 19_300_000
+
+
+def blob(state: AppState, content: bytes) -> str:
+    """The hash of a stored blob with this content."""
+    return state.store.put_bytes(content).sha256
+
+
+def make_png(number: int) -> bytes:
+    """A picture whose colour follows from `number`."""
+    picture = Picture.new("RGB", (64, 64), ((number * 37) % 256, (number * 91) % 256, 120))
+    picture.putpixel((number % 64, number // 64 % 64), (255, 255, 255))
+    content = io.BytesIO()
+    picture.save(content, "PNG")
+    return content.getvalue()
+
+
+def ready_base(state: AppState) -> BaseModel:
+    """The embedded base as an io worker leaves it."""
+    with state.database.write() as session:
+        base = base_models.ensure_embedded(session)
+        base.status, base.family, base.resolution = BaseModelStatus.READY, "sd1", 64
+        base.parameters, base.size_bytes = {"unet": BASE_PARAMETERS}, 39_000_000
+        session.add(base)
+        session.flush()
+        return base
+
+
+def measured_base(state: AppState) -> BaseModel:
+    """The embedded base with the speed a train worker measured."""
+    base = ready_base(state)
+    with state.database.write() as session:
+        session.add(
+            BaseSpeed(
+                base_model_id=base.key,
+                batch_size=8,
+                resolution=64,
+                rank=8,
+                seconds_per_step=0.2,
+                trainable_parameters=TRAINABLE,
+                adapter_bytes=590_000,
+            )
+        )
+    return base
+
+
+def dataset(
+    state: AppState, name: str = "Chalk", *, pictures: int = 3, trigger_word: str = "chalkboard"
+) -> Dataset:
+    """A dataset with captioned pictures."""
+    with state.database.write() as session:
+        row = datasets.create_dataset(session, name, trigger_word=trigger_word)
+        images = []
+        for number in range(pictures):
+            sha256 = blob(state, make_png(number))
+            images.append(
+                NewImage(
+                    filename=f"{number}.png",
+                    sha256=sha256,
+                    clean_sha256=sha256,
+                    thumbnail_sha256=sha256,
+                    width=80,
+                    height=64,
+                    size_bytes=400,
+                    caption="a fox",
+                )
+            )
+        datasets.add_images(session, row.key, images)
+        return row
+
+
+def queued_run(state: AppState, of: Dataset, **config: Any) -> Run:
+    """A run that waits; keywords are settings that differ from the quick preset."""
+    settings = {"steps": 40, "sample_prompts": ["a castle", "a rocket"]} | config
+    request = runs.RunRequest(dataset_id=of.key, preset=runs.Preset.QUICK, config=settings)
+    with state.database.write() as session:
+        return runs.create_run(session, request)
+
+
+@dataclass
+class Training:
+    """A train worker at work on the run that waits longest."""
+
+    state: AppState
+    run_id: int = 0
+    claim: Claim = field(default_factory=lambda: Claim(0, ""))
+    step: int = 0
+
+    def __post_init__(self) -> None:
+        with self.state.database.write() as session:
+            claimed = jobs.claim_next(session, Run, lease_seconds=LEASE_SECONDS)
+            assert claimed is not None, "no run waits"
+            self.run_id, self.claim = claimed[0].key, claimed[1]
+
+    def train(self, steps: int, *, phase: str = "training") -> None:
+        """Do some steps; the loss falls."""
+        first = self.step + 1
+        self.step += steps
+        losses = [1 / (1 + number) for number in range(first, self.step + 1)]
+        values = {
+            "step": self.step,
+            "phase": phase,
+            "steps_per_second": 4.0,
+            "trainable_parameters": TRAINABLE,
+            "base_parameters": BASE_PARAMETERS,
+        }
+        with self.state.database.write() as session:
+            points = Points(first, {"loss": losses})
+            progress.write_progress(session, self.claim, values, points)
+
+    def sample(self, step: int, prompts: Sequence[str] = ("a castle", "a rocket")) -> None:
+        """Draw a row of samples."""
+        with self.state.database.write() as session:
+            for index, prompt in enumerate(prompts):
+                sha256 = blob(self.state, make_png(step * 10 + index))
+                new = NewSample(step, index, prompt, seed=index, sha256=sha256)
+                progress.add_sample(session, self.claim, new)
+
+    def checkpoint(self) -> None:
+        """Keep the state of this step."""
+        with self.state.database.write() as session:
+            progress.add_checkpoint(
+                session, self.claim, step=self.step, sha256="0" * 64, size_bytes=7_100_000, keep=2
+            )
+
+    def fail(self, code: str, error: str) -> None:
+        """End with an error."""
+        with self.state.database.write() as session:
+            jobs.finish(
+                session,
+                Run,
+                self.claim,
+                JobStatus.FAILED,
+                error_code=code,
+                error=error,
+                error_trace="Traceback: here",
+            )
+
+    def finish(self) -> Adapter:
+        """Publish the adapter and end well."""
+        with self.state.database.write() as session:
+            run = session.get_one(Run, self.run_id)
+            return _publish(self.state, session, run, self.claim)
+
+
+def _publish(state: AppState, session: Session, run: Run, claim: Claim) -> Adapter:
+    words = [run.trigger_word] if run.trigger_word else []
+    new = NewVersion(
+        name=run.name,
+        base_family="sd1",
+        sha256=blob(state, f"weights of run {run.key}".encode()),
+        size_bytes=1_124_000,
+        rank=8,
+        alpha=8.0,
+        trigger_words=words,
+        base_model_id=run.base_model_id,
+        dataset_version_id=run.dataset_version_id,
+        run_id=run.key,
+        steps=run.step,
+        trainable_parameters=TRAINABLE,
+        base_parameters=BASE_PARAMETERS,
+        peak_memory_bytes=910_000_000,
+        training_seconds=41.0,
+        config=run.config,
+        files=[NewFile("kohya", "fp16", blob(state, b"file"), 590_000)],
+    )
+    version = publish(session, new)
+    jobs.finish(
+        session,
+        Run,
+        claim,
+        JobStatus.SUCCEEDED,
+        adapter_version_id=version.key,
+        training_seconds=41.0,
+        peak_memory_bytes=910_000_000,
+    )
+    return session.get_one(Adapter, version.adapter_id)
+
+
+def adapter(state: AppState, name: str = "Chalk", *, trigger_word: str = "chalkboard") -> Adapter:
+    """An adapter trained on a dataset of the same name, with a row of samples."""
+    queued_run(state, dataset(state, name, trigger_word=trigger_word))
+    training = Training(state)
+    training.sample(0)
+    training.train(40)
+    training.sample(40)
+    return training.finish()
+
+
+def draw(state: AppState) -> list[Render]:
+    """Draw every render that waits, as a render worker would; gives them in order."""
+    drawn = []
+    with state.database.write() as session:
+        while claimed := jobs.claim_next(session, Render, lease_seconds=LEASE_SECONDS):
+            render, claim = claimed
+            sha256 = blob(state, make_png(100 + render.key))
+            image = RenderImage(render_id=render.key, index=0, seed=render.seed, sha256=sha256)
+            session.add(image)
+            values = {"progress": render.steps, "seconds": 0.8}
+            jobs.finish(session, Render, claim, JobStatus.SUCCEEDED, **values)
+            drawn.append(render)
+    return drawn
+
+
+def worker_seen(state: AppState, queue: str) -> None:
+    """The row of a worker that lives."""
+    with state.database.write() as session:
+        session.add(
+            WorkerPresence(
+                id=f"{queue}-1",
+                queue=queue,
+                host="here",
+                pid=1,
+                device="CPU",
+                seen_at=utcnow() + timedelta(seconds=1),
+            )
+        )
