@@ -75,6 +75,12 @@ class Room:
         for thread in (*self._workers, self._keeper):
             thread.start()
 
+    def wake(self) -> None:
+        """Look for work now; returns at once."""
+        with self._changed:
+            self._hints += 1
+            self._changed.notify_all()
+
     def serve_hint(self) -> None:
         """Look for work now; returns when a job was done or there is none.
 

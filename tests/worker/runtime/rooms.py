@@ -54,6 +54,7 @@ class Registry:
     base_id: int
     dataset_id: int
     version_id: int
+    rooms: list[Room]
 
     def new_run(self, name: str = "Chalk", **config: Any) -> int:
         """Queue a run; keywords change its config."""
@@ -103,9 +104,11 @@ class Registry:
         """A room at work."""
         room = Room(self.database, work, lease_seconds=self.settings.lease_seconds)
         room.start()
+        self.rooms.append(room)
         try:
             yield room
         finally:
+            self.rooms.remove(room)
             room.request_stop()
             assert room.join(PATIENCE_SECONDS)
 
@@ -118,7 +121,14 @@ def open_registry(folder: Path, template: Path) -> Registry:
     settings = Settings(
         _env_file=None, data_dir=data_dir, device="cpu", threads=1, lease_seconds=2.0
     )
-    database = Database(make_engine(settings.sqlalchemy_url))
+    rooms: list[Room] = []
+
+    def hint(queue: str) -> None:
+        for room in rooms:
+            if room.work.table.queue == queue:
+                room.wake()
+
+    database = Database(make_engine(settings.sqlalchemy_url), hint)
     store = open_store(None, data_dir)
     items = [
         {"sha256": blob, "clean_sha256": blob, "caption": caption, "width": 64, "height": 64}
@@ -136,7 +146,7 @@ def open_registry(folder: Path, template: Path) -> Registry:
             dataset_id=dataset.key, fingerprint="f" * 64, image_count=4, items=items
         )
         session.add(version)
-    return Registry(settings, database, store, base_id, dataset.key, version.key)
+    return Registry(settings, database, store, base_id, dataset.key, version.key, rooms)
 
 
 def _add_base(database: Database) -> int:

@@ -1,0 +1,155 @@
+"""What the io worker does: looks at bases, writes downloads, takes in LoRA files."""
+
+from __future__ import annotations
+
+import zipfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.adapters import service as adapters
+from app.adapters.models import Adapter, AdapterFile, AdapterVersion
+from app.adapters.service import DownloadDtype, DownloadFormat
+from app.base_models import service as base_models
+from app.base_models.models import BaseModel
+from app.jobs import service as jobs
+from app.jobs.models import IoJob
+from app.runs.models import Run
+from tests.worker.runtime.conftest import Trained
+from tests.worker.runtime.rooms import Registry
+from worker import starter
+from worker.adapters import canonical
+from worker.adapters.canonical import Adapter as Weights
+from worker.adapters.canonical import Component, LoraModule
+from worker.adapters.export import read_any
+from worker.runtime.io_jobs import IoWork
+from worker.runtime.room import Room
+
+
+@pytest.fixture
+def room(trained: Trained) -> Iterator[Room]:
+    """An io room at work on the registry with a trained run."""
+    registry = trained.registry
+    work = IoWork(registry.settings, registry.database, registry.store)
+    with registry.working(work) as opened:
+        yield opened
+
+
+def version_of(trained: Trained) -> AdapterVersion:
+    run = trained.registry.row(Run, trained.run_id)
+    version: AdapterVersion = trained.registry.row(AdapterVersion, run.adapter_version_id)
+    return version
+
+
+def bring_in(registry: Registry, path: Path, name: str = "my style.safetensors") -> IoJob:
+    blob = registry.store.put_file(path)
+    with registry.database.write() as session:
+        job = adapters.order_import(session, sha256=blob.sha256, filename=name)
+    done: IoJob = registry.until_final(IoJob, job.key)
+    return done
+
+
+def test_a_base_is_looked_at_and_can_then_be_used(trained: Trained, room: Room) -> None:
+    registry = trained.registry
+    with registry.database.write() as session:
+        base = base_models.add_base_model(session, str(starter.PATH), allowed_folders=None)
+    (job,) = registry.rows(IoJob, kind="inspect_base", subject_id=base.key)
+    assert registry.until_final(IoJob, job.key).status == "succeeded"
+    found = registry.row(BaseModel, base.key)
+    assert (found.status, found.family, found.resolution) == ("ready", "sd1", 64)
+    assert found.parameters["unet"] > 1_000_000
+    assert found.fingerprint == registry.row(BaseModel, registry.base_id).fingerprint
+
+
+def test_a_folder_that_is_no_base_fails_with_the_reason(
+    trained: Trained, room: Room, tmp_path: Path
+) -> None:
+    registry = trained.registry
+    with registry.database.write() as session:
+        base = base_models.add_base_model(session, str(tmp_path), allowed_folders=None)
+    (job,) = registry.rows(IoJob, kind="inspect_base", subject_id=base.key)
+    done = registry.until_final(IoJob, job.key)
+    found = registry.row(BaseModel, base.key)
+    assert (done.status, found.status) == ("failed", "failed")
+    assert found.error == done.error == "The base model is incomplete: it has no model_index.json."
+
+
+def test_a_bundle_is_written_when_it_is_asked_for(
+    trained: Trained, room: Room, tmp_path: Path
+) -> None:
+    registry, version = trained.registry, version_of(trained)
+    with registry.database.write() as session:
+        job = adapters.order_file(session, version.key, DownloadFormat.BUNDLE, DownloadDtype.BF16)
+    done = registry.until_final(IoJob, job.key)
+    assert (done.status, done.error) == ("succeeded", None)
+    (file,) = registry.rows(AdapterFile, version_id=version.key, format="bundle")
+    assert (file.dtype, file.sha256) == ("bf16", done.result["sha256"])
+    with zipfile.ZipFile(registry.store.local_path(file.sha256, tmp_path)) as bundle:
+        assert set(bundle.namelist()) == {
+            "chalk-board.safetensors",
+            "chalk-board.json",
+            "chalk-board.png",
+        }
+
+
+def test_our_own_download_comes_back_as_the_adapter_it_is(
+    trained: Trained, room: Room, tmp_path: Path
+) -> None:
+    registry, version = trained.registry, version_of(trained)
+    (kohya,) = registry.rows(AdapterFile, version_id=version.key, format="kohya")
+    done = bring_in(registry, registry.store.local_path(kohya.sha256, tmp_path))
+    assert (done.status, done.error) == ("succeeded", None)
+    assert done.result == {"adapter_id": version.adapter_id, "duplicate": True}
+
+
+def test_a_foreign_file_becomes_an_adapter_once(
+    trained: Trained, room: Room, tmp_path: Path
+) -> None:
+    registry, version = trained.registry, version_of(trained)
+    weights = canonical.load(registry.store.local_path(version.sha256, tmp_path))
+    other = tmp_path / "other.safetensors"
+    canonical.save(Weights(weights.modules[:4], {"made": "elsewhere"}), other)
+    done = bring_in(registry, other, "My (fine) style.safetensors")
+    assert (done.status, done.error) == ("succeeded", None)
+    adapter = registry.row(Adapter, done.result["adapter_id"])
+    assert (adapter.name, adapter.base_family) == ("My (fine) style", "sd1")
+    (imported,) = registry.rows(AdapterVersion, adapter_id=adapter.key)
+    assert (imported.rank, imported.alpha, imported.run_id) == (2, 2.0, None)
+    assert imported.base_model_id == registry.base_id
+    kept = read_any(registry.store.local_path(imported.sha256, tmp_path))
+    assert len(kept.modules) == 4
+    again = tmp_path / "again.safetensors"
+    canonical.save(Weights(weights.modules[:4], {"made": "somewhere else"}), again)
+    repeated = bring_in(registry, again)
+    assert repeated.result == {"adapter_id": adapter.key, "duplicate": True}
+
+
+def test_an_adapter_of_another_base_is_refused_with_the_reason(
+    trained: Trained, room: Room, tmp_path: Path
+) -> None:
+    layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+    module = LoraModule(Component.UNET, layer, torch.ones(2, 768), torch.ones(320, 2), 2.0)
+    path = tmp_path / "wide.safetensors"
+    canonical.save(Weights((module,)), path)
+    done = bring_in(trained.registry, path)
+    assert (done.status, done.error_code) == ("failed", "adapter")
+    assert "cross-attention width 768" in done.error
+
+
+def test_a_file_that_is_no_adapter_is_refused_with_the_reason(
+    trained: Trained, room: Room, tmp_path: Path
+) -> None:
+    path = tmp_path / "no.safetensors"
+    path.write_bytes(b"\x80\x02this is a pickle")
+    done = bring_in(trained.registry, path)
+    assert (done.status, done.error_code) == ("failed", "adapter")
+    assert "Only .safetensors files are accepted" in done.error
+
+
+def test_an_unknown_kind_of_job_fails_and_is_not_tried_again(trained: Trained, room: Room) -> None:
+    with trained.registry.database.write() as session:
+        job = jobs.enqueue_io(session, "dance")
+    done = trained.registry.until_final(IoJob, job.key)
+    assert (done.status, done.error_code, done.attempt) == ("failed", "unknown_kind", 1)
