@@ -16,8 +16,7 @@ from app.supervisor.processes import Folders, Program, python_program
 from app.supervisor.supervisor import StopOrder, Supervisor
 
 QUEUES = ("train", "render", "io")
-# Training fills every core; pages and previews come first.
-NICENESS = {"train": 5, "render": 2, "io": 3}
+WORKER_NICENESS = 3  # pages come first; a trainer is nicer still by itself
 
 
 class DataFolderError(Exception):
@@ -79,7 +78,7 @@ def worker_program(queue: str, environment: dict[str, str]) -> Program:
         f"worker-{queue}",
         *("worker", "--queue", queue),
         environment=environment,
-        nice=NICENESS[queue],
+        nice=WORKER_NICENESS,
     )
 
 
