@@ -9,9 +9,13 @@ from worker.starter.build.__main__ import Losses, build_starter
 from worker.starter.build.artwork import Subject
 from worker.starter.build.recipe import full_recipe, tiny_recipe
 
+pytestmark = pytest.mark.timeout(900)  # three trainings; a busy machine takes its time
+
 
 @pytest.fixture(scope="module")
-def built(subjects: list[Subject], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Losses]:
+def built(
+    subjects: list[Subject], tmp_path_factory: pytest.TempPathFactory, one_thread: None
+) -> tuple[Path, Losses]:
     """A toy base, trained through all three stages."""
     out = tmp_path_factory.mktemp("starter") / "base"
     return out, build_starter(subjects, tiny_recipe(), out)

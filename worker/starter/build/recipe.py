@@ -43,9 +43,9 @@ def full_recipe(minutes: float, *, seed: int = 0) -> Recipe:
 def tiny_recipe(*, seed: int = 0) -> Recipe:
     """Every stage at toy size: under a minute, and good only to see that each one learns."""
     return Recipe(
-        autoencoder=Pace(steps=60),
+        autoencoder=Pace(steps=50),
         text_encoder=Pace(steps=80),
-        unet=Pace(steps=60),
+        unet=Pace(steps=50),
         vae_width=16,
         latent_channels=4,
         vocabulary=400,
@@ -53,6 +53,7 @@ def tiny_recipe(*, seed: int = 0) -> Recipe:
         text_layers=2,
         unet_channels=(32, 64),
         text_batch=32,
+        autoencoder_batch=4,
         unet_batch=16,
         seed=seed,
     )
