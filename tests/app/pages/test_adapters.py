@@ -1,0 +1,203 @@
+"""The pages of adapters, as a browser without scripts gets them."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.adapters import service
+from app.jobs import service as jobs
+from app.jobs.models import IoJob
+from app.jobs.states import JobStatus
+from app.state import AppState
+from tests import stand_in
+
+HTML = {"accept": "text/html"}
+FRAGMENT = HTML | {"hx-request": "true"}
+
+
+def safetensors() -> bytes:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(4)
+
+
+def end_import(state: AppState, status: JobStatus, **values: object) -> int:
+    """An io worker ends the import that waits."""
+    with state.database.write() as session:
+        job, claim = jobs.claim_next(session, IoJob, lease_seconds=60) or (None, None)
+        while job is not None and job.kind != "import_adapter":
+            jobs.finish(session, IoJob, claim, JobStatus.SUCCEEDED)  # type: ignore[arg-type]
+            job, claim = jobs.claim_next(session, IoJob, lease_seconds=60) or (None, None)
+        assert job is not None
+        assert claim is not None
+        jobs.finish(session, IoJob, claim, status, **values)
+        return job.key
+
+
+def test_an_empty_registry_says_how_to_get_an_adapter(client: TestClient) -> None:
+    page = client.get("/adapters").text
+    assert "No adapters yet" in page
+    assert 'href="/train/new"' in page
+
+
+def test_cards_show_cover_base_trigger_word_and_versions(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.adapter(state, "Chalk")
+    stand_in.adapter(state, "Plain", trigger_word="")
+    page = client.get("/adapters").text
+    assert "2 of 2." in page
+    assert 'data-copy="chalkboard"' in page
+    assert "no trigger word needed" in page
+    assert "SD 2" in page  # the chip of the family with its count
+    assert page.count('class="card adapter-card"') == 2
+    assert "1 version" in page
+
+
+def test_search_and_filters_live_in_the_address(client: TestClient, state: AppState) -> None:
+    chalk = stand_in.adapter(state, "Chalk")
+    stand_in.adapter(state, "Night", trigger_word="nightboard")
+    client.post(f"/adapters/{chalk.slug}/star", data={"starred": "1"})
+    client.post("/adapters/night", data={"tags": "dark, board"})
+    assert "Night" not in client.get("/adapters?starred=1").text
+    found = client.get("/adapters?q=nightboard&sort=name").text
+    assert "1 of 1." in found
+    assert 'href="/adapters?q=nightboard&amp;base=sd1&amp;sort=name"' in found
+    assert "Chalk" not in client.get("/adapters?tag=dark").text
+    nothing = client.get("/adapters?q=%25&base=nonsense")
+    assert "Nothing fits" in nothing.text
+    assert client.get("/adapters?q=" + "x" * 500, headers=HTML).status_code == 422
+
+
+def test_the_page_of_an_adapter_tells_everything_of_its_run(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.ready_base(state)
+    adapter = stand_in.adapter(state)
+    page = client.get(f"/adapters/{adapter.slug}").text
+    for fact in (
+        'href="/datasets/chalk"',
+        "3 pictures",
+        "starter",
+        "281,000 of 19.3 M (1.5 %)",
+        "0.6 MB fp16",
+        "910 MB",
+        "41 s",
+        'href="/runs/1"',
+        "&lt;lora:chalk-v1:0.8&gt; chalkboard",
+        f"/api/v1/adapters/{adapter.key}/download?format=kohya&amp;dtype=fp16&amp;version=1",
+        f"/api/v1/adapters/{adapter.key}/download?format=peft&amp;dtype=bf16&amp;version=1",
+        'alt="a castle"',
+    ):
+        assert fact in page, fact
+    assert client.get(f"/adapters/{adapter.slug}?v=9", headers=HTML).status_code == 404
+    assert client.get("/adapters/none", headers=HTML).status_code == 404
+
+
+def test_what_is_said_of_an_adapter_can_be_changed(client: TestClient, state: AppState) -> None:
+    adapter = stand_in.adapter(state)
+    change = {
+        "name": "Chalk two",
+        "trigger_words": "a, b ,a",
+        "tags": "Old, new",
+        "notes": "x\r\ny",
+    }
+    answer = client.post(f"/adapters/{adapter.slug}", data=change, follow_redirects=False)
+    assert answer.status_code == 303
+    with state.database.read() as session:
+        row = service.get_adapter(session, adapter.key)
+        assert (row.name, row.trigger_words, row.notes) == ("Chalk two", ["a", "b"], "x\ny")
+        assert service.summary(session, row).tags == ["new", "old"]
+    saved = client.post(f"/adapters/{adapter.slug}", data={"notes": "z"}, headers=FRAGMENT)
+    assert "Saved" in saved.text
+    assert "<html" not in saved.text
+
+
+def test_a_wrong_change_comes_back_with_what_was_typed(client: TestClient, state: AppState) -> None:
+    adapter = stand_in.adapter(state)
+    change = {"name": "", "notes": "kept", "trigger_words": "y" * 61, "tags": "t" * 41}
+    answer = client.post(f"/adapters/{adapter.slug}", data=change, headers=HTML)
+    assert answer.status_code == 422
+    assert "An adapter needs a name." in answer.text
+    assert "At most 20 trigger words of at most 60 characters each." in answer.text
+    assert "kept</textarea>" in answer.text
+    late = client.post(f"/adapters/{adapter.slug}", data={"tags": "t" * 41}, headers=FRAGMENT)
+    assert late.status_code == 422
+    assert "Not saved. At most 20 tags" in late.text
+
+
+def test_a_picture_of_the_adapter_becomes_its_cover_and_no_other(
+    client: TestClient, state: AppState
+) -> None:
+    adapter = stand_in.adapter(state)
+    with state.database.read() as session:
+        version = service.get_version(session, adapter)
+        sha256 = service.version_samples(session, version)[1].sha256
+    client.post(f"/adapters/{adapter.slug}/cover", data={"sha256": sha256})
+    page = client.get("/adapters").text
+    assert page.index(sha256) == page.index("/media/") + len("/media/")
+    wrong = client.post(f"/adapters/{adapter.slug}/cover", data={"sha256": "f" * 64}, headers=HTML)
+    assert wrong.status_code == 422
+    assert "Only a picture drawn with this adapter" in wrong.text
+
+
+def test_a_star_answers_with_itself_for_scripts(client: TestClient, state: AppState) -> None:
+    adapter = stand_in.adapter(state)
+    on = client.post(f"/adapters/{adapter.slug}/star", data={"starred": "1"}, headers=FRAGMENT)
+    assert 'aria-pressed="true"' in on.text
+    off = client.post(f"/adapters/{adapter.slug}/star", data={"starred": "0"}, headers=FRAGMENT)
+    assert 'aria-pressed="false"' in off.text
+
+
+def test_a_deleted_adapter_can_be_brought_back(client: TestClient, state: AppState) -> None:
+    adapter = stand_in.adapter(state)
+    page = client.post(f"/adapters/{adapter.slug}/delete").text
+    assert f'action="/adapters/{adapter.key}/restore"' in page
+    assert client.get(f"/adapters/{adapter.slug}", headers=HTML).status_code == 404
+    assert client.post(f"/adapters/{adapter.key}/restore").status_code == 200
+    assert client.get(f"/adapters/{adapter.slug}").status_code == 200
+
+
+def test_an_import_is_followed_until_its_adapter_is_there(
+    client: TestClient, state: AppState
+) -> None:
+    adapter = stand_in.adapter(state)
+    page = client.post("/imports", files={"file": ("mine.safetensors", safetensors())}).text
+    assert "mine.safetensors" in page
+    assert 'hx-trigger="every 1s"' in page
+    key = end_import(
+        state, JobStatus.SUCCEEDED, result={"adapter_id": adapter.key, "duplicate": True}
+    )
+    done = client.get(f"/imports/{key}").text
+    assert "is already here as" in done
+    assert f'href="/adapters/{adapter.slug}"' in done
+    assert "hx-trigger" not in done
+
+
+def test_an_import_that_failed_says_why(client: TestClient, state: AppState) -> None:
+    client.post("/imports", files={"file": ("x.safetensors", safetensors())}, headers=FRAGMENT)
+    key = end_import(state, JobStatus.FAILED, error="This file holds no LoRA.")
+    assert "was not imported. This file holds no LoRA." in client.get(f"/imports/{key}").text
+    assert client.get("/imports/999", headers=HTML).status_code == 404
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.ckpt", b"\x80\x02ccollections", "is a pickle"),
+        ("a.safetensors", b"", "is empty"),
+        ("a.safetensors", b"<html><body>", "is no .safetensors file"),
+        (None, None, "Choose a .safetensors file."),
+    ],
+)
+def test_what_is_no_adapter_is_refused_with_its_reason(
+    client: TestClient, name: str | None, content: bytes | None, reason: str
+) -> None:
+    files = {"file": (name, content)} if name else {"other": ("", b"")}
+    for headers in (HTML, FRAGMENT):
+        answer = client.post("/imports", files=files, headers=headers)  # type: ignore[arg-type]
+        assert answer.status_code == 422
+        assert reason in answer.text

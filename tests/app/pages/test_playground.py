@@ -1,0 +1,221 @@
+"""The playground and single results, as a browser without scripts gets them."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.playground import service
+from app.playground.models import Render
+from app.state import AppState
+from tests import stand_in
+from tests.app.pages.test_runs import form_of
+
+HTML = {"accept": "text/html"}
+FRAGMENT = HTML | {"hx-request": "true"}
+
+
+def renders_of(state: AppState) -> list[Render]:
+    with state.database.read() as session:
+        found = []
+        for key in range(1, 20):
+            try:
+                found.append(service.get_render(session, key))
+            except service.NotFound:
+                break
+        return found
+
+
+def filled(client: TestClient, address: str = "/play") -> dict[str, str]:
+    return form_of(client.get(address).text, "play-form")
+
+
+def test_the_address_fills_the_form(client: TestClient, state: AppState) -> None:
+    stand_in.adapter(state, "Chalk")
+    stand_in.adapter(state, "Night")
+    fields = filled(
+        client,
+        "/play?adapter=chalk:0.8&adapter=night%401:-0.5&prompt=a+castle&seed=7&steps=12"
+        "&guidance=2.5&negative=blur",
+    )
+    assert fields["prompt"] == "a castle"
+    assert fields["negative"] == "blur"
+    assert (fields["seed"], fields["keep_seed"]) == ("7", "1")
+    assert (fields["steps"], fields["guidance"]) == ("12", "2.5")
+    assert (fields["adapter-0"], fields["weight-0"], fields["on-0"]) == ("chalk", "0.8", "1")
+    assert (fields["adapter-1"], fields["weight-1"]) == ("night@1", "-0.5")
+
+
+def test_a_drawing_without_scripts_leads_to_its_own_page_and_comes_with_its_twin(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.adapter(state)
+    sent = filled(client, "/play?adapter=chalk:0.8&seed=7") | {"prompt": "a castle"}
+    answer = client.post("/play", data=sent, follow_redirects=False)
+    assert answer.status_code == 303
+    twin, render = renders_of(state)
+    assert answer.headers["location"] == f"/renders/{render.key}"
+    assert (render.twin_id, render.seed, twin.seed, twin.adapters) == (twin.key, 7, 7, [])
+    assert render.adapters[0]["weight"] == 0.8
+    waiting = client.get(f"/renders/{render.key}").text
+    assert f'hx-get="/renders/{render.key}/live?own=1"' in waiting
+    stand_in.draw(state)
+    page = client.get(f"/renders/{render.key}").text
+    assert 'hx-trigger="every' not in page.partition('id="result"')[2].partition(">")[0]
+    assert "Same seed, no adapters" in page
+    assert page.count('class="picture"') == 2
+    assert "Download PNG" in page
+    assert f'data-copy="http://testserver/renders/{render.key}"' in page
+
+
+def test_a_result_can_be_used_again_to_the_last_setting(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.adapter(state)
+    address = "/play?adapter=chalk:0.8&prompt=a+castle&seed=7&steps=9&guidance=2.5&negative=blur"
+    client.post("/play", data=filled(client, address))
+    stand_in.draw(state)
+    page = client.get("/renders/2").text
+    again = page.partition('class="button main" href="')[2].partition('"')[0].replace("&amp;", "&")
+    fields = parse_qs(urlsplit(again).query)
+    assert fields["adapter"] == ["chalk@1:0.8"]
+    wanted = {"prompt": ["a castle"], "seed": ["7"], "steps": ["9"], "guidance": ["2.5"]}
+    assert {name: fields[name] for name in wanted} == wanted
+    client.post("/play", data=filled(client, again))
+    first, second = renders_of(state)[1], renders_of(state)[3]
+    assert first.cache_key == second.cache_key
+
+
+def test_scripts_get_the_result_alone_and_the_seed_that_was_drawn(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.adapter(state)
+    sent = filled(client, "/play?adapter=chalk") | {"prompt": "a castle"}
+    answer = client.post("/play", data=sent, headers=FRAGMENT)
+    render = renders_of(state)[1]
+    assert answer.status_code == 200
+    assert "<html" not in answer.text
+    assert f'value="{render.seed}"' in answer.text
+    assert f"seed={render.seed}" in answer.headers["hx-push-url"]
+    assert "Waiting for a free moment" not in answer.text  # there is no worker, and it says so
+    assert "No drawing worker is running" in answer.text
+    stand_in.draw(state)
+    done = client.get(f"/renders/{render.key}/live").text
+    assert "hx-trigger" not in done
+    assert 'id="earlier"' in done
+
+
+def test_a_seed_that_is_not_kept_changes(client: TestClient, state: AppState) -> None:
+    sent = filled(client) | {"prompt": "a castle", "seed": "7"}
+    client.post("/play", data=sent)
+    client.post("/play", data=sent | {"keep_seed": "1"})
+    free, kept = renders_of(state)
+    assert kept.seed == 7
+    assert free.seed != 7
+
+
+def test_everything_that_is_wrong_is_named_beside_its_field_and_stays(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.adapter(state, "Chalk")
+    stand_in.adapter(state, "Night")
+    sent = filled(client, "/play?adapter=chalk:abc&adapter=night:99") | {
+        "prompt": "p" * 5_000,
+        "steps": "many",
+        "guidance": "",
+        "seed": "-3",
+        "keep_seed": "1",
+        "width": "33",
+    }
+    answer = client.post("/play", data=sent)
+    page = answer.text
+    assert answer.status_code == 422
+    assert renders_of(state) == []
+    kept = form_of(page, "play-form")
+    assert (kept["weight-0"], kept["steps"], kept["seed"]) == ("abc", "many", "-3")
+    assert kept["prompt"] == "p" * 5_000
+    for place, reason in (
+        ("weight-0", "This has to be a number."),
+        ("weight-1", "A weight lies between −10 and 10."),
+        ("prompt", "This has 5,000 characters; at most 2,000 fit."),
+        ("steps", "This has to be a whole number."),
+        ("seed", "This has to be at least 0."),
+    ):
+        error = page.partition(f'id="{place}-error"')[2].partition("</p>")[0]
+        assert reason in error, (place, error)
+    fragment = client.post("/play", data=sent, headers=FRAGMENT)
+    assert fragment.status_code == 422
+    assert fragment.headers["hx-retarget"] == "#play-form"
+
+
+@pytest.mark.parametrize("weight", ["nan", "inf", "1e999", "", "--1"])
+def test_a_weight_that_is_no_number_is_refused(
+    client: TestClient, state: AppState, weight: str
+) -> None:
+    stand_in.adapter(state)
+    sent = filled(client, "/play?adapter=chalk:1") | {"prompt": "x", "weight-0": weight}
+    answer = client.post("/play", data=sent)
+    assert answer.status_code == 422
+    assert "This has to be a number." in answer.text
+
+
+def test_an_empty_prompt_and_a_deleted_adapter_are_named(
+    client: TestClient, state: AppState
+) -> None:
+    adapter = stand_in.adapter(state)
+    sent = filled(client, "/play?adapter=chalk:1")
+    assert "This cannot be empty." in client.post("/play", data=sent).text
+    client.post(f"/adapters/{adapter.slug}/delete")
+    answer = client.post("/play", data=sent | {"prompt": "x"})
+    assert answer.status_code == 422
+    assert "There is no such adapter; it may have been deleted." in answer.text
+    assert client.get("/play?adapter=chalk:1").status_code == 200
+
+
+def test_an_adapter_that_is_switched_off_does_not_draw(client: TestClient, state: AppState) -> None:
+    stand_in.adapter(state)
+    sent = filled(client, "/play?adapter=chalk:1") | {"prompt": "x"}
+    del sent["on-0"]
+    client.post("/play", data=sent)
+    (render,) = renders_of(state)
+    assert render.adapters == []
+
+
+def test_the_stack_changes_without_scripts_and_keeps_what_was_typed(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.adapter(state, "Chalk")
+    stand_in.adapter(state, "Night")
+    sent = filled(client, "/play?adapter=chalk:0.3") | {"prompt": "half a thought", "add": "night"}
+    added = client.post("/play/stack", data=sent)
+    fields = form_of(added.text, "play-form")
+    assert (fields["adapter-0"], fields["weight-0"]) == ("chalk", "0.3")
+    assert (fields["adapter-1"], fields["weight-1"]) == ("night", "1")
+    assert fields["prompt"] == "half a thought"
+    removed = client.post("/play/stack", data=fields | {"remove": "0"}, headers=FRAGMENT)
+    assert 'name="adapter-0" value="night"' in removed.text
+    assert "adapter-1" not in removed.text
+    assert "+ chalkboard" in removed.text
+
+
+def test_cancel_ends_the_picture_and_its_twin_and_twice_is_no_mistake(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.adapter(state)
+    client.post("/play", data=filled(client, "/play?adapter=chalk:1") | {"prompt": "x"})
+    for headers in (HTML, FRAGMENT, HTML):
+        assert client.post("/renders/2/cancel", headers=headers).status_code == 200
+    assert [render.status for render in renders_of(state)] == ["canceled", "canceled"]
+    assert "Canceled" in client.get("/renders/2").text
+
+
+def test_a_render_that_is_not_there_says_so(client: TestClient) -> None:
+    assert client.get("/renders/7", headers=HTML).status_code == 404
+    assert client.post("/renders/7/cancel", headers=HTML).status_code == 404
+
+
+def test_strange_addresses_are_no_server_error(client: TestClient) -> None:
+    for query in ("adapter=", "adapter=:", "adapter=x@999999999999:1", "seed=abc", "steps="):
+        assert client.get(f"/play?{query}").status_code == 200
