@@ -226,10 +226,9 @@ class ErrorPage:
 
 def error_page(request: Request, error: AppError) -> Response:
     """The error as a page, or as a small notice for a script that asked for a part of one."""
-    titles = {404: "There is nothing here", 500: "Something went wrong on our side"}
     context = ErrorPage(
         status=error.status,
-        title=titles.get(error.status, error.title),
+        title=error.title,
         detail=error.detail,
         retry=request.method == "GET" and error.status >= 500,
     )

@@ -67,7 +67,6 @@ class Uploaded:
     summary: DatasetSummary
     outcome: uploads.UploadOutcome
     show: str
-    q: str
 
 
 @dataclass(frozen=True)
@@ -78,7 +77,6 @@ class OneImage:
     summary: DatasetSummary
     image: Image
     show: str
-    q: str
 
 
 @router.get("/datasets")
@@ -221,7 +219,7 @@ def _take(request: Request, state: State, dataset: Dataset, files: list[UploadFi
     if web.wants_fragment(request):
         with state.database.read() as session:
             summary = service.summary(session, dataset)
-        context = Uploaded(dataset, summary, outcome, show="all", q="")
+        context = Uploaded(dataset, summary, outcome, show="all")
         return web.render_fragment("datasets/_uploaded.html", context)
     if not outcome.rejected:
         return _to(dataset)
@@ -270,7 +268,7 @@ def delete_image(request: Request, state: State, slug: str, image_id: Id) -> Res
         session.flush()
         summary = service.summary(session, dataset)
     if web.wants_fragment(request):
-        context = OneImage(dataset, summary, image, show="all", q="")
+        context = OneImage(dataset, summary, image, show="all")
         return web.render_fragment("datasets/_image_deleted.html", context)
     return _to(dataset, f"?deleted={image_id}")
 
@@ -287,7 +285,7 @@ def restore_image(request: Request, state: State, slug: str, image_id: Id) -> Re
         dataset, image = _image_of(session, slug, image_id)
         summary = service.summary(session, dataset)
     if web.wants_fragment(request):
-        context = OneImage(dataset, summary, image, show="all", q="")
+        context = OneImage(dataset, summary, image, show="all")
         return web.render_fragment("datasets/_image_restored.html", context)
     return _to(dataset, f"#image-{image_id}")
 

@@ -62,8 +62,11 @@
     addFiles([...input.files]);
   });
   for (const link of document.querySelectorAll("[data-open]")) {
-    link.addEventListener("click", () => {
-      document.querySelector(link.dataset.open).open = true;
+    link.addEventListener("click", (event) => {
+      event.preventDefault();
+      const details = document.querySelector(link.dataset.open);
+      details.open = true;
+      details.querySelector("input").focus();
     });
   }
 })();

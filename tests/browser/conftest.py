@@ -13,11 +13,11 @@ from pathlib import Path
 
 import pytest
 import uvicorn
+from fastapi import FastAPI
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, sync_playwright
 
 from app.config import Settings
 from app.db import Database
-from app.main import create_app
 from app.state import AppState
 
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or "/usr/bin/chromium"
@@ -40,9 +40,8 @@ class Live:
 
 
 @pytest.fixture
-def live(settings: Settings) -> Iterator[Live]:
-    """The whole app on a free port, with an empty registry and no workers."""
-    app = create_app(settings)
+def live(app: FastAPI, settings: Settings) -> Iterator[Live]:
+    """The whole app on a free port, with an empty registry in which the base is ready, no workers."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     server = uvicorn.Server(

@@ -20,12 +20,14 @@ pytestmark = pytest.mark.browser
 DROP = """
 (files) => {
   const transfer = new DataTransfer();
-  for (const [name, type, bytes] of files) {
-    transfer.items.add(new File([Uint8Array.from(atob(bytes), (c) => c.charCodeAt(0))], name, { type }));
+  for (const [name, type, content] of files) {
+    const bytes = Uint8Array.from(atob(content), (letter) => letter.charCodeAt(0));
+    transfer.items.add(new File([bytes], name, { type }));
   }
-  const event = (name) => new DragEvent(name, { dataTransfer: transfer, bubbles: true, cancelable: true });
-  document.body.dispatchEvent(event("dragenter"));
-  document.body.dispatchEvent(event("drop"));
+  const options = { dataTransfer: transfer, bubbles: true, cancelable: true };
+  for (const name of ["dragenter", "drop"]) {
+    document.body.dispatchEvent(new DragEvent(name, options));
+  }
 }
 """
 
@@ -46,7 +48,9 @@ def dataset(live, tmp_path: Path) -> str:
     with live.database.write() as session:
         row = service.create_dataset(session, "Boats", trigger_word="boatish")
         service.add_images(
-            session, row.key, [stored_image(live, n, c) for n, c in ((1, "one"), (2, "two"), (3, ""))]
+            session,
+            row.key,
+            [stored_image(live, n, c) for n, c in ((1, "one"), (2, "two"), (3, ""))],
         )
     return f"/datasets/{row.slug}"
 
@@ -232,7 +236,9 @@ def test_everything_works_without_scripts(chromium, live, dataset: str) -> None:
     context.close()
 
 
-def test_the_question_mark_shows_the_shortcuts_and_the_theme_stays(page: Page, dataset: str) -> None:
+def test_the_question_mark_shows_the_shortcuts_and_the_theme_stays(
+    page: Page, dataset: str
+) -> None:
     page.goto(dataset)
     page.keyboard.press("?")
     expect(page.locator("#shortcuts")).to_be_visible()
