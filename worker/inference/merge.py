@@ -92,12 +92,18 @@ class MergedWeights:
             weight.copy_(original)
             self._recipes.pop(key, None)
             return
-        total = original.flatten(1).float()
+        exact = weight.dtype is torch.float32 and weight.is_contiguous()
+        start = original.flatten(1).float()
+        total = weight.data.view(start.shape) if exact else torch.empty_like(start)
         for loaded, module in parts:
             if (factor := loaded.weight(module.component) * module.scale) != 0:
                 up, down = self._factors_of(loaded, module, weight.device)
-                total = torch.addmm(total, up, down, alpha=factor)
-        weight.copy_(total.view(weight.shape))
+                torch.addmm(start, up, down, alpha=factor, out=total)
+                start = total
+        if start is not total:  # every alpha is 0
+            total.copy_(start)
+        if not exact:
+            weight.copy_(total.view(weight.shape))
         self._recipes[key] = recipe
 
     def _factors_of(

@@ -19,7 +19,6 @@ from worker.adapters.canonical import Adapter
 from worker.adapters.compatible import base_shapes
 from worker.adapters.export import AdapterDtype, AdapterFormat, export
 from worker.bases.family import BaseFamily
-from worker.bases.load import load_base
 from worker.inference.config import RenderConfig
 from worker.inference.pipeline import LoadedAdapter, RenderCanceled, RenderError, ResidentPipeline
 from worker.inference.sampler import ddim
