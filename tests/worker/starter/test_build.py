@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
+from safetensors.torch import load_file
 
 from worker.starter.build.__main__ import Losses, build_starter
 from worker.starter.build.artwork import Subject
@@ -49,8 +50,11 @@ def test_the_built_folder_loads_and_draws_like_any_base(built: tuple[Path, Losse
 def test_the_built_folder_is_half_precision_and_says_how_it_was_trained(
     built: tuple[Path, Losses],
 ) -> None:
-    pipeline = StableDiffusionPipeline.from_pretrained(built[0], dtype="auto")
-    assert pipeline.unet.dtype == torch.float16
+    weights = list(built[0].rglob("*.safetensors"))
+    assert len(weights) == 3
+    for path in weights:
+        assert {tensor.dtype for tensor in load_file(path).values()} == {torch.float16}
+    pipeline = StableDiffusionPipeline.from_pretrained(built[0], dtype=torch.float32)
     assert pipeline.scheduler.config.prediction_type == "v_prediction"
     assert pipeline.scheduler.config.rescale_betas_zero_snr
     assert pipeline.scheduler.config.timestep_spacing == "trailing"
