@@ -27,6 +27,7 @@ DRAIN_SECONDS = 100.0  # a worker saves a checkpoint; compose grants 120
 WEB_STOP_SECONDS = 10.0
 READY_POLL_SECONDS = 0.1
 ECHO_LENGTH = 400
+SAME_PRESS_SECONDS = 0.7  # wrappers such as `timeout` pass one signal on twice
 
 
 class StopOrder(IntEnum):
@@ -95,6 +96,7 @@ class Supervisor:
     services: list[Service] = field(default_factory=list)
     _events: SimpleQueue[Event] = field(default_factory=SimpleQueue)
     _stopping: bool = False
+    _stop_began: float = 0.0
 
     def start(self, program: Program) -> Process:
         """A program that is started once and watched by the caller."""
@@ -151,7 +153,7 @@ class Supervisor:
 
         A second signal kills what is left.
         """
-        self._stopping = True
+        self._stopping, self._stop_began = True, time.monotonic()
         if any(service.running for service in self.services):
             self.say("Stopping: running trainings save a checkpoint. Ctrl-C again ends at once.")
         clean = True
@@ -256,7 +258,8 @@ class Supervisor:
                 event = self._events.get(timeout=max(0.0, deadline - time.monotonic()))
             except Empty:
                 return False
-            if isinstance(event, Signalled):
+            pressed_again = time.monotonic() > self._stop_began + SAME_PRESS_SECONDS
+            if isinstance(event, Signalled) and pressed_again:
                 return False
         return True
 

@@ -141,7 +141,20 @@ def test_an_interrupt_ends_web_and_workers_and_the_broker_last(
     assert running.said[-1] == "Stopped."
 
 
-def test_a_second_interrupt_kills(running: Running, tmp_path: Path) -> None:
+def test_one_press_that_arrives_twice_still_drains(running: Running, tmp_path: Path) -> None:
+    text = f"trap 'sleep 0.2; exit 0' TERM; echo $$ > {tmp_path}/pid; while :; do sleep 0.02; done"
+    running.supervisor.add(script("worker-train", text), StopOrder.WORKER)
+    read_pid(tmp_path / "pid")
+    running.begin()
+    running.interrupt()
+    running.interrupt()
+    assert running.end() == 0
+
+
+def test_a_second_interrupt_kills(
+    running: Running, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "SAME_PRESS_SECONDS", 0.0)
     text = f"trap '' TERM; echo $$ > {tmp_path}/pid; while :; do sleep 1; done"
     running.supervisor.add(script("worker-train", text), StopOrder.WORKER)
     pid = read_pid(tmp_path / "pid")
