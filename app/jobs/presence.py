@@ -42,8 +42,8 @@ class Presence:
         with database.write() as session:
             now = database_now(session)
             seen = sa.update(WorkerPresence).where(col(WorkerPresence.id) == self.id)
-            values = {"seen_at": now, "device": device[:80]}
-            if session.connection().execute(seen.values(**values)).rowcount:
+            device = device[:80]
+            if session.connection().execute(seen.values(seen_at=now, device=device)).rowcount:
                 return
             old = sa.delete(WorkerPresence).where(col(WorkerPresence.seen_at) < now - FORGOTTEN)
             session.connection().execute(old)
@@ -53,8 +53,9 @@ class Presence:
                     queue=self._queue,
                     host=socket.gethostname()[:255],
                     pid=os.getpid(),
+                    device=device,
                     started_at=now,
-                    **values,
+                    seen_at=now,
                 )
             )
 

@@ -33,7 +33,7 @@ class Claim:
 
 def record(session: Session, job: type[Job], job_id: int, kind: str, **data: Any) -> None:
     """Append an event of this job."""
-    session.add(Event(subject=job.__tablename__, subject_id=job_id, kind=kind, data=data))
+    session.add(Event(subject=str(job.__tablename__), subject_id=job_id, kind=kind, data=data))
 
 
 def transition(

@@ -103,8 +103,8 @@ def append_points(
 
 def forget_after(session: Session, run_id: int, step: int) -> None:
     """Take back the metrics after a step: a resumed run writes them again."""
-    after = (MetricChunk.run_id == run_id) & (col(MetricChunk.first_step) > step)
-    session.connection().execute(sa.delete(MetricChunk).where(after))
+    chunks = sa.delete(MetricChunk).where(col(MetricChunk.run_id) == run_id)
+    session.connection().execute(chunks.where(col(MetricChunk.first_step) > step))
     for chunk in session.exec(
         select(MetricChunk).where(
             MetricChunk.run_id == run_id,

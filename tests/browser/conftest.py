@@ -41,7 +41,7 @@ class Live:
 
 @pytest.fixture
 def live(app: FastAPI, settings: Settings) -> Iterator[Live]:
-    """The whole app on a free port, with an empty registry in which the base is ready, no workers."""
+    """The whole app on a free port, without workers; its registry knows only the ready base."""
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     server = uvicorn.Server(

@@ -18,13 +18,13 @@ from app.base_models import service as base_models
 from app.base_models.models import BaseModel
 from app.datasets.models import Dataset, DatasetVersion
 from app.db import Database
-from app.errors import AppError, NotReady
+from app.errors import AppError, NotReady, StorageFullError
 from app.jobs import service as jobs
 from app.jobs.states import JobStatus
 from app.runs import progress
 from app.runs.models import Run
 from app.runs.progress import Wishes
-from app.storage import StorageFullError, StorageUnavailable
+from app.storage import StorageUnavailable
 from worker.runtime import scratch
 from worker.runtime.lease import Lease
 from worker.runtime.messages import (

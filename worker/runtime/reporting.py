@@ -117,8 +117,8 @@ class Reporter:
             points = Points(self._first_step, values)
             if not self._resumed:
                 progress.forget_after(session, self._run.key, self._first_step - 1)
-        values = {**self._values, "training_seconds": self.training_seconds}
-        progress.write_progress(session, self._lease.claim, values, points)
+        columns = {**self._values, "training_seconds": self.training_seconds}
+        progress.write_progress(session, self._lease.claim, columns, points)
 
     def forget_pending(self) -> None:
         """What was pending is committed."""

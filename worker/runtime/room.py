@@ -6,6 +6,7 @@ import logging
 import threading
 import traceback
 from datetime import datetime
+from functools import partial
 from typing import Any, Protocol
 
 import sqlalchemy as sa
@@ -30,7 +31,9 @@ log = logging.getLogger(__name__)
 class Work(Protocol):
     """What a room does with a row it claimed."""
 
-    table: type[Job]
+    @property
+    def table(self) -> type[Job]:
+        """Whose rows they are."""
 
     def prepare(self) -> None:
         """Warm up; called once in a working thread before the first claim."""
@@ -132,14 +135,14 @@ class Room:
                     with self._changed:
                         self._busy -= 1
                         self._changed.notify_all()
-                        seen = self._seen
-                        self._changed.wait_for(
-                            lambda seen=seen: self._hints > seen or self.stopping.is_set(),
-                            IDLE_SECONDS,
-                        )
+                        woken = partial(self._is_woken, since=self._seen)
+                        self._changed.wait_for(woken, IDLE_SECONDS)
         finally:
             if number == 0:
                 self.work.close()
+
+    def _is_woken(self, *, since: int) -> bool:
+        return self._hints > since or self.stopping.is_set()
 
     def _prepare(self) -> None:
         try:

@@ -159,11 +159,16 @@ def encode(vae: Any, pixels: Tensor) -> list[Latent]:
     """Latents of pictures (b, 3, height, width) in [-1, 1], one by one and on the CPU in fp32."""
     weight = next(vae.parameters())
     encoded = vae.encode(pixels.to(weight.device, weight.dtype))
-    if hasattr(encoded, "latent_dist"):
-        posterior = encoded.latent_dist
-        means, stds = posterior.mean.float().cpu(), posterior.std.float().cpu()
-        return [Latent(mean.clone(), std.clone()) for mean, std in zip(means, stds, strict=True)]
-    return [Latent(mean.clone(), None) for mean in encoded.latents.float().cpu()]
+    if not hasattr(encoded, "latent_dist"):
+        return [Latent(mean, None) for mean in _apart(encoded.latents)]
+    posterior = encoded.latent_dist
+    pairs = zip(_apart(posterior.mean), _apart(posterior.std), strict=True)
+    return [Latent(mean, std) for mean, std in pairs]
+
+
+def _apart(tensor: Tensor) -> list[Tensor]:
+    """Each picture's part in fp32, in memory of its own."""
+    return [part.float().cpu().clone(memory_format=torch.contiguous_format) for part in tensor]
 
 
 def vae_fingerprint(vae: Any) -> str:

@@ -8,6 +8,7 @@ hash of both and the training they belong to. The folder gets its name when all 
 import hashlib
 import io
 import json
+import pickle
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -94,8 +95,7 @@ class CheckpointFolder:
             try:
                 manifest = _checked_manifest(folder)
                 self._check_identity(manifest["identity"])
-                state = torch.load(folder / STATE, map_location="cpu", weights_only=True)
-                return Restored(manifest["step"], state)
+                return Restored(manifest["step"], _load_state(folder / STATE))
             except _DamagedError as error:
                 on_damaged(f"The checkpoint {folder.name} is damaged ({error}) and was left out.")
         return None
@@ -142,6 +142,14 @@ def _checked_manifest(folder: Path) -> dict[str, Any]:
     if not complete or files != found:
         raise _DamagedError("its files are not those that were saved")
     return manifest  # type: ignore[no-any-return]
+
+
+def _load_state(path: Path) -> dict[str, Any]:
+    """The tensors and plain values of a state; nothing in the file is run."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise _DamagedError("its state cannot be read") from error
 
 
 def _hashes(folder: Path) -> dict[str, str]:

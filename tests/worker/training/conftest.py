@@ -15,7 +15,7 @@ from PIL import Image, ImageDraw
 from tests.worker.bases.tiny_models import save_sd15, save_sdxl
 from worker import starter
 from worker.bases.load import LoadedBase, load_base
-from worker.training.config import TrainConfig
+from worker.training.config import Precision, TrainConfig
 from worker.training.data import TrainingImage, read_folder
 from worker.training.events import Commands, Event, StepDone
 
@@ -120,6 +120,6 @@ def short() -> TrainConfig:
         noise_offset=0.05,
         ema_decay=0.9,
         flip=True,
-        precision="fp32",
+        precision=Precision.FP32,
         checkpoint_every=2,
     )

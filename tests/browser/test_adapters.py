@@ -1,0 +1,88 @@
+"""Adapters as a person meets them: find, import, change, undo, in a real browser."""
+
+from __future__ import annotations
+
+import json
+import re
+import struct
+
+import pytest
+from playwright.sync_api import FilePayload, Page, expect
+
+from app.adapters import service
+from tests import stand_in
+from tests.app.pages.test_adapters import end_import
+from tests.browser.conftest import Live
+
+pytestmark = pytest.mark.browser
+
+
+def lora() -> bytes:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(4)
+
+
+def test_searching_narrows_the_cards_and_stays_in_the_address(live: Live, page: Page) -> None:
+    stand_in.adapter(live.state, "Chalk")
+    stand_in.adapter(live.state, "Night", trigger_word="nightboard")
+    page.goto("/adapters")
+    expect(page.locator(".adapter-card")).to_have_count(2)
+    page.keyboard.press("/")
+    page.keyboard.type("nightb")
+    expect(page.locator(".adapter-card")).to_have_count(1)
+    expect(page).to_have_url(re.compile("q=nightb"))
+    expect(page.locator("#adapter-count")).to_contain_text("1 of 1")
+    page.reload()
+    expect(page.get_by_role("searchbox")).to_have_value("nightb")
+    expect(page.get_by_role("link", name="Night")).to_be_visible()
+
+
+def test_a_trigger_word_is_copied_and_a_star_set_without_leaving_the_list(
+    live: Live, page: Page
+) -> None:
+    stand_in.adapter(live.state)
+    page.goto("/adapters")
+    page.get_by_role("button", name="chalkboard").click()
+    expect(page.get_by_text("Copied")).to_be_visible()
+    assert page.evaluate("navigator.clipboard.readText()") == "chalkboard"
+    page.get_by_role("button", name="Star Chalk").click()
+    expect(page.get_by_role("button", name="Star Chalk")).to_have_attribute("aria-pressed", "true")
+    expect(page).to_have_url(re.compile("/adapters$"))
+
+
+def test_dropped_files_are_imported_and_each_refusal_is_named(live: Live, page: Page) -> None:
+    adapter = stand_in.adapter(live.state)
+    page.goto("/adapters")
+    page.locator("#import-file").set_input_files(
+        [
+            FilePayload(name="good.safetensors", mimeType="", buffer=lora()),
+            FilePayload(name="bad.ckpt", mimeType="", buffer=b"\x80\x02c"),
+        ]
+    )
+    imports = page.locator("#imports")
+    expect(imports).to_contain_text("bad.ckpt was not imported.")
+    expect(imports).to_contain_text("good.safetensors was received and is being checked…")
+    end_import(live.state, "succeeded", result={"adapter_id": adapter.key})  # type: ignore[arg-type]
+    imports.get_by_role("link", name="Chalk").click()
+    expect(page).to_have_url(re.compile("/adapters/chalk$"))
+
+
+def test_notes_save_themselves_and_say_so(live: Live, page: Page) -> None:
+    adapter = stand_in.adapter(live.state)
+    page.goto("/adapters/chalk")
+    page.get_by_label("Notes").fill("Best at 0.8.")
+    expect(page.locator("#about-state")).to_have_text("Saved")
+    with live.database.read() as session:
+        assert service.get_adapter(session, adapter.key).notes == "Best at 0.8."
+    page.get_by_label("Name").fill("")
+    page.get_by_label("Notes").focus()
+    expect(page.locator("#about-state")).to_contain_text("Not saved. An adapter needs a name.")
+
+
+def test_a_deleted_adapter_comes_back_with_undo(live: Live, page: Page) -> None:
+    stand_in.adapter(live.state)
+    page.goto("/adapters/chalk")
+    page.get_by_role("button", name="Delete").click()
+    expect(page.get_by_text("The adapter was deleted.")).to_be_visible()
+    page.get_by_role("button", name="Undo").click()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Chalk")

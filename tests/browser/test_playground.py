@@ -1,0 +1,132 @@
+"""The playground as a person meets it: weights, seeds, with and without, in a real browser."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from playwright.sync_api import BrowserContext, Page, expect
+
+from app.playground import service
+from tests import stand_in
+from tests.browser.conftest import Live
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_picture_is_drawn_beside_its_twin_and_has_its_own_address(live: Live, page: Page) -> None:
+    stand_in.adapter(live.state)
+    page.goto("/play?adapter=chalk:0.75")
+    page.get_by_label("Prompt", exact=True).fill("a castle")
+    page.get_by_role("button", name="+ chalkboard").click()
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a castle, chalkboard")
+    page.keyboard.press("Control+Enter")
+    result = page.locator("#result")
+    expect(result).to_contain_text("No drawing worker is running")
+    expect(page).to_have_url(re.compile(r"/play\?adapter=chalk%3A0\.75&prompt=a\+castle"))
+    stand_in.draw(live.state)
+    expect(result.locator(".picture img")).to_have_count(2)
+    expect(result).to_contain_text("Same seed, no adapters")
+    expect(page.locator("#earlier img")).to_have_count(1)
+    result.get_by_role("button", name="Compare").click()
+    expect(page.get_by_label("Show with or without adapters")).to_be_visible()
+    result.get_by_role("link", name="Its own page").click()
+    expect(page).to_have_url(re.compile(r"/renders/\d+$"))
+    expect(page.get_by_role("heading", level=1)).to_have_text("a castle, chalkboard")
+
+
+def test_slider_and_number_hold_one_weight(live: Live, page: Page) -> None:
+    stand_in.adapter(live.state)
+    page.goto("/play?adapter=chalk:0.75")
+    slider = page.get_by_label("Weight of Chalk, slider")
+    number = page.get_by_label("Weight of Chalk", exact=True)
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    expect(number).to_have_value("0.8")
+    number.focus()
+    page.keyboard.press("ArrowUp")
+    expect(number).to_have_value("0.81")
+    number.fill("-0,5")
+    expect(slider).to_have_value("-0.5")
+    number.fill("7.5")
+    expect(slider).to_have_value("2")
+    expect(number).to_have_value("7.5")
+    page.get_by_role("button", name="Back to 1").click()
+    expect(slider).to_have_value("1")
+    expect(number).to_have_value("1")
+
+
+def test_a_seed_is_kept_only_while_it_is_locked(live: Live, page: Page) -> None:
+    page.goto("/play")
+    page.get_by_label("Prompt", exact=True).fill("a castle")
+    page.get_by_label("Seed", exact=True).fill("7")
+    lock = page.get_by_role("checkbox", name="Keep this seed")
+    expect(lock).to_be_checked()
+    page.keyboard.press("Control+Enter")
+    expect(page.locator("#result")).to_contain_text("No adapters")
+    lock.uncheck(force=True)
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_label("Seed", exact=True)).not_to_have_value("7")
+    with live.database.read() as session:
+        seeds = [service.get_render(session, key).seed for key in (1, 2)]
+    assert seeds[0] == 7
+    expect(page.get_by_label("Seed", exact=True)).to_have_value(str(seeds[1]))
+    page.get_by_role("button", name="Another seed").click()
+    expect(lock).to_be_checked()
+
+
+def test_what_is_wrong_is_said_beside_its_field_and_mended_in_place(live: Live, page: Page) -> None:
+    stand_in.adapter(live.state)
+    page.goto("/play?adapter=chalk:1")
+    page.get_by_label("Prompt", exact=True).fill("p" * 5_000)
+    weight = page.get_by_label("Weight of Chalk", exact=True)
+    weight.fill("abc")
+    page.get_by_role("button", name=re.compile("Draw")).last.click()
+    expect(weight).to_have_accessible_description("This has to be a number.")
+    expect(weight).to_have_value("abc")
+    prompt = page.get_by_label("Prompt", exact=True)
+    expect(prompt).to_have_accessible_description(re.compile("at most 2,000 fit"))
+    expect(prompt).to_have_value("p" * 5_000)
+    prompt.fill("a castle")
+    weight.fill("0.5")
+    page.get_by_role("button", name=re.compile("Draw")).last.click()
+    expect(page.locator("#result")).to_contain_text("Chalk 0.50")
+
+
+def test_the_stack_grows_and_shrinks_without_losing_the_prompt(live: Live, page: Page) -> None:
+    stand_in.adapter(live.state, "Chalk")
+    stand_in.adapter(live.state, "Night", trigger_word="nightboard")
+    page.goto("/play")
+    page.get_by_label("Prompt", exact=True).fill("half a thought")
+    add = page.get_by_label("Add an adapter")
+    add.select_option(label="Chalk · SD")
+    expect(page.get_by_role("button", name="+ chalkboard")).to_be_visible()
+    page.get_by_label("Weight of Chalk", exact=True).fill("0.3")
+    add.select_option(label="Night · SD")
+    expect(page.get_by_label("Weight of Night", exact=True)).to_have_value("1")
+    expect(page.get_by_label("Weight of Chalk", exact=True)).to_have_value("0.3")
+    page.get_by_role("button", name="Remove Chalk").click()
+    expect(page.get_by_label("Weight of Chalk", exact=True)).to_have_count(0)
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("half a thought")
+    expect(page).to_have_url(re.compile("adapter=night"))
+
+
+def test_a_picture_on_its_way_can_be_canceled(live: Live, page: Page) -> None:
+    page.goto("/play?prompt=a+castle")
+    page.keyboard.press("Control+Enter")
+    page.get_by_role("button", name="Cancel").click()
+    expect(page.locator("#result")).to_contain_text("Canceled")
+    expect(page.locator("#result")).not_to_have_attribute("hx-trigger", re.compile(".*"))
+
+
+def test_the_playground_draws_without_scripts(context: BrowserContext, live: Live) -> None:
+    stand_in.adapter(live.state)
+    bare = context.browser.new_context(base_url=live.url, java_script_enabled=False)  # type: ignore[union-attr]
+    page = bare.new_page()
+    page.goto("/play?adapter=chalk:0.75&prompt=a+castle")
+    page.get_by_role("button", name=re.compile("Draw")).last.click()
+    expect(page).to_have_url(re.compile(r"/renders/\d+$"))
+    stand_in.draw(live.state)
+    page.reload()
+    expect(page.locator("#result .picture img")).to_have_count(2)
+    bare.close()

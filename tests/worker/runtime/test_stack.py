@@ -1,0 +1,243 @@
+"""Real Celery workers on a real Valkey: killed, frozen, drained, without their broker."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from app.adapters.models import AdapterVersion
+from app.db import Database
+from app.jobs.models import Event, IoJob
+from app.jobs.presence import WorkerPresence
+from app.jobs.service import enqueue_io
+from app.playground import service as playground
+from app.playground.models import Render
+from app.playground.service import RenderRequest
+from app.queue import Hints
+from app.runs.models import Checkpoint, Run
+from app.supervisor.broker import answers, servers
+from tests.conftest import skip_unless_ci
+from tests.worker.runtime.conftest import Trained
+from tests.worker.runtime.rooms import Registry, wait_for
+
+pytestmark = pytest.mark.stack
+ROOT = Path(__file__).parents[3]
+
+
+class Stack:
+    """Workers and their broker, as processes of this test."""
+
+    def __init__(self, registry: Registry, folder: Path) -> None:
+        self.registry = registry
+        self.socket = folder / "broker.sock"
+        self.url = f"redis+socket://{self.socket}"
+        self.hints = Hints(self.url)
+        self.database = Database(registry.database.engine, self.hints.send)
+        self.workers: list[subprocess.Popen[bytes]] = []
+        self._broker: subprocess.Popen[bytes] | None = None
+
+    def start_broker(self) -> None:
+        server = next(servers(), None)
+        if server is None:
+            skip_unless_ci("no Valkey or Redis on this machine")
+        flags = ["--port", "0", "--unixsocket", str(self.socket), "--save", ""]
+        self._broker = subprocess.Popen(
+            [str(server), *flags], stdout=subprocess.DEVNULL, cwd=self.socket.parent
+        )
+        wait_for(lambda: answers(self.socket))
+
+    def kill_broker(self) -> None:
+        assert self._broker is not None
+        self._broker.kill()
+        self._broker.wait()
+
+    def start_worker(self, queue: str) -> subprocess.Popen[bytes]:
+        """A worker of this queue, up and known to the registry."""
+        before = {row.id for row in self.registry.rows(WorkerPresence)}
+        settings = self.registry.settings
+        log = settings.data_dir / f"worker-{queue}-{len(self.workers)}.log"
+        environment = os.environ | {
+            "BRUSHWORK_DATA_DIR": str(settings.data_dir),
+            "BRUSHWORK_BROKER_URL": self.url,
+            "BRUSHWORK_LEASE_SECONDS": str(settings.lease_seconds),
+            "BRUSHWORK_DEVICE": "cpu",
+            "BRUSHWORK_THREADS": "1",
+        }
+        with log.open("wb") as output:
+            worker = subprocess.Popen(
+                [sys.executable, "-m", "worker.launch", queue],
+                cwd=ROOT,
+                env=environment,
+                stdout=output,
+                stderr=output,
+            )
+        self.workers.append(worker)
+        wait_for(lambda: {row.id for row in self.registry.rows(WorkerPresence)} - before)
+        return worker
+
+    def owner(self, workers: list[subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
+        """The worker of these that has a trainer with a run's folder open: the one that trains."""
+        busy = [worker for worker in workers if trainers(worker) and is_training(worker)]
+        assert len(busy) == 1
+        return busy[0]
+
+    def close(self) -> None:
+        for worker in self.workers:
+            if worker.poll() is None:
+                worker.send_signal(signal.SIGCONT)
+                worker.kill()
+            worker.wait()
+        self.hints.close()
+        self.kill_broker()
+
+
+def trainers(worker: subprocess.Popen[bytes]) -> list[int]:
+    """The trainer processes that a worker has."""
+    path = Path(f"/proc/{worker.pid}/task")
+    found: list[int] = []
+    for children in path.glob("*/children"):
+        found += [int(pid) for pid in children.read_text().split()]
+    return found
+
+
+def is_training(worker: subprocess.Popen[bytes]) -> bool:
+    """True when a trainer of this worker has lowered its priority, as it does for a run."""
+    return any(os.getpriority(os.PRIO_PROCESS, pid) > own_priority() for pid in trainers(worker))
+
+
+def own_priority() -> int:
+    return os.getpriority(os.PRIO_PROCESS, 0)
+
+
+def is_gone(pid: int) -> bool:
+    try:
+        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+    except (FileNotFoundError, ProcessLookupError):
+        return True
+
+
+@pytest.fixture(scope="module")
+def stack(trained: Trained) -> Iterator[Stack]:
+    """A broker, and two train workers whose trainers warm up."""
+    if sys.platform != "linux":
+        pytest.skip("looks into /proc")
+    with tempfile.TemporaryDirectory(prefix="bw-") as folder:
+        opened = Stack(trained.registry, Path(folder))
+        opened.start_broker()
+        try:
+            yield opened
+        finally:
+            opened.close()
+
+
+def weights_of(registry: Registry, run_id: int) -> str:
+    run = registry.row(Run, run_id)
+    assert (run.status, run.error) == ("succeeded", None)
+    version: AdapterVersion = registry.row(AdapterVersion, run.adapter_version_id)
+    return version.sha256
+
+
+def owners(registry: Registry, run_id: int) -> list[str]:
+    """What happened to a run, in order."""
+    events = registry.rows(Event, subject="run", subject_id=run_id)
+    return [event.kind for event in events]
+
+
+def test_killed_frozen_and_drained_workers_lose_nothing(stack: Stack, trained: Trained) -> None:
+    registry = stack.registry
+    workers = [stack.start_worker("train"), stack.start_worker("train")]
+    expected = weights_of(registry, trained.run_id)
+
+    killed_in = begin(stack)
+    victim = stack.owner(workers)
+    orphans = trainers(victim)
+    victim.kill()
+    wait_for(lambda: all(is_gone(pid) for pid in orphans), seconds=10)
+    assert registry.until_final(Run, killed_in).attempt == 2
+    assert weights_of(registry, killed_in) == expected
+
+    workers = [worker for worker in workers if worker is not victim]
+    workers.append(stack.start_worker("train"))
+    frozen_in = begin(stack)
+    frozen = stack.owner(workers)
+    stopped = trainers(frozen)
+    for pid in (frozen.pid, *stopped):
+        os.kill(pid, signal.SIGSTOP)
+    assert registry.until_final(Run, frozen_in).attempt == 2
+    before = len(registry.rows(Checkpoint, run_id=frozen_in))
+    for pid in (frozen.pid, *stopped):
+        os.kill(pid, signal.SIGCONT)
+    wait_for(lambda: all(is_gone(pid) for pid in stopped))
+    assert weights_of(registry, frozen_in) == expected
+    assert len(registry.rows(Checkpoint, run_id=frozen_in)) == before
+    assert owners(registry, frozen_in).count("succeeded") == 1
+    assert len(registry.rows(AdapterVersion, run_id=frozen_in)) == 1
+
+    drained = begin(stack)
+    for worker in workers:
+        worker.terminate()
+    for worker in workers:
+        assert worker.wait(60) == 0
+        assert registry.rows(WorkerPresence, pid=worker.pid) == []
+    run = registry.row(Run, drained)
+    assert run.status in ("queued", "succeeded")
+    if run.status == "queued":
+        assert run.attempt == 0
+        registry.cancel(Run, drained)
+
+
+def begin(stack: Stack) -> int:
+    """A run that trains and has a checkpoint."""
+    registry = stack.registry
+    run_id = registry.new_run()
+    for _ in range(3):  # duplicates must not matter
+        stack.hints.send("train")
+    wait_for(lambda: registry.rows(Checkpoint, run_id=run_id))
+    return run_id
+
+
+def test_a_hint_wakes_a_render_worker_and_a_lost_one_does_no_harm(stack: Stack) -> None:
+    registry = stack.registry
+    worker = stack.start_worker("render")
+    first = new_render(stack.database, "a kite")
+    assert registry.until_final(Render, first).status == "succeeded"
+    stack.kill_broker()
+    second = new_render(stack.database, "a drum")
+    assert registry.until_final(Render, second).status == "succeeded"
+    stack.start_broker()
+    third = new_render(stack.database, "a boot")
+    assert registry.until_final(Render, third).status == "succeeded"
+    (child,) = [pid for pid in trainers(worker) if b"spawn" in cmdline(pid)]
+    os.kill(child, signal.SIGKILL)
+    fourth = new_render(stack.database, "a bell")
+    assert registry.until_final(Render, fourth).status == "succeeded"
+    worker.terminate()
+    assert worker.wait(60) == 0
+
+
+def cmdline(pid: int) -> bytes:
+    return Path(f"/proc/{pid}/cmdline").read_bytes()
+
+
+def new_render(database: Database, prompt: str) -> int:
+    with database.write() as session:
+        return playground.create_render(session, RenderRequest(prompt=prompt, seed=1, steps=2)).key
+
+
+def test_an_io_worker_does_jobs_side_by_side(stack: Stack) -> None:
+    registry = stack.registry
+    worker = stack.start_worker("io")
+    with stack.database.write() as session:
+        keys = [
+            enqueue_io(session, "inspect_base", subject_id=registry.base_id).key for _ in range(4)
+        ]
+    assert [registry.until_final(IoJob, key).status for key in keys] == ["succeeded"] * 4
+    worker.terminate()
+    assert worker.wait(60) == 0

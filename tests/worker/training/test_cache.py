@@ -1,0 +1,136 @@
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.worker.training.conftest import MakeBase
+from worker.training import cache as cache_module
+from worker.training.cache import EncodedBucket, encode_images, vae_fingerprint
+from worker.training.data import TrainingImage
+from worker.training.errors import DatasetError
+
+
+def _encode(
+    images: Sequence[TrainingImage], vae: Any, folder: Path | None = None, *, flip: bool = False
+) -> list[EncodedBucket]:
+    return encode_images(
+        images, vae, resolution=64, flip=flip, folder=folder, keep_going=lambda: None
+    )
+
+
+@pytest.fixture
+def encoder_calls(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The number of pictures of each call of the VAE's encoder."""
+    calls: list[int] = []
+    original = cache_module.encode
+
+    def counted(vae: Any, pixels: torch.Tensor) -> Any:
+        calls.append(len(pixels))
+        return original(vae, pixels)
+
+    monkeypatch.setattr(cache_module, "encode", counted)
+    return calls
+
+
+def test_pictures_of_one_shape_share_a_bucket(
+    images: list[TrainingImage], starter_base: MakeBase
+) -> None:
+    buckets = _encode(images, starter_base().vae)
+    assert sorted(sorted(bucket.images) for bucket in buckets) == [[0, 1], [2]]
+    for bucket in buckets:
+        shape = (len(bucket.images), 1, 16, bucket.size.height // 8, bucket.size.width // 8)
+        assert bucket.mean.shape == shape
+
+
+def test_latents_are_those_of_the_vae_in_its_own_scale(
+    images: list[TrainingImage], starter_base: MakeBase
+) -> None:
+    vae = starter_base().vae
+    square = next(bucket for bucket in _encode(images, vae) if len(bucket.images) == 2)
+    with torch.no_grad():
+        decoded = vae.decode(square.mean[:, 0] / vae.config.scaling_factor).sample
+    corner = decoded[0, :, :4, :4].mean(dim=(1, 2))
+    expected = torch.tensor([20, 90, 60]) / 127.5 - 1
+    assert (corner - expected).abs().max() < 0.15
+
+
+def test_a_plain_autoencoder_has_no_deviation_and_a_variational_one_has(
+    images: list[TrainingImage], starter_base: MakeBase, sd15: MakeBase
+) -> None:
+    assert all(bucket.std is None for bucket in _encode(images, starter_base().vae))
+    for bucket in _encode(images, sd15().vae):
+        assert bucket.std is not None
+        assert bucket.std.shape == bucket.mean.shape
+        assert bool((bucket.std > 0).all())
+
+
+def test_a_second_run_needs_no_encoder(
+    images: list[TrainingImage], sd15: MakeBase, tmp_path: Path, encoder_calls: list[int]
+) -> None:
+    first = _encode(images, sd15().vae, tmp_path)
+    assert sum(encoder_calls) == 3
+    second = _encode(images, sd15().vae, tmp_path)
+    assert sum(encoder_calls) == 3
+    for one, two in zip(first, second, strict=True):
+        assert torch.equal(one.mean, two.mean)
+        assert one.std is not None
+        assert two.std is not None
+        assert torch.equal(one.std, two.std)
+
+
+def test_only_new_pictures_are_encoded(
+    images: list[TrainingImage], sd15: MakeBase, tmp_path: Path, encoder_calls: list[int]
+) -> None:
+    _encode(images[:1], sd15().vae, tmp_path)
+    _encode(images, sd15().vae, tmp_path)
+    assert sum(encoder_calls) == 3
+
+
+def test_a_damaged_file_is_encoded_again(
+    images: list[TrainingImage], sd15: MakeBase, tmp_path: Path, encoder_calls: list[int]
+) -> None:
+    first = _encode(images, sd15().vae, tmp_path)
+    files = sorted(tmp_path.rglob("*.safetensors"))
+    files[0].write_bytes(files[0].read_bytes()[:40])
+    files[1].write_bytes(b"")
+    again = _encode(images, sd15().vae, tmp_path)
+    assert sum(encoder_calls) == 5
+    assert all(torch.equal(a.mean, b.mean) for a, b in zip(first, again, strict=True))
+
+
+def test_another_vae_has_its_own_cache(sd15: MakeBase) -> None:
+    vae = sd15().vae
+    before = vae_fingerprint(vae)
+    assert vae_fingerprint(sd15().vae) == before
+    with torch.no_grad():
+        vae.encoder.conv_in.weight.mul_(1.01)
+    assert vae_fingerprint(vae) != before
+
+
+def test_mirrored_latents_are_of_the_mirrored_picture(
+    images: list[TrainingImage], starter_base: MakeBase
+) -> None:
+    vae = starter_base().vae
+    (bucket,) = _encode(images[:1], vae, flip=True)
+    with torch.no_grad():
+        plain, mirrored = vae.decode(bucket.mean[0] / vae.config.scaling_factor).sample
+    assert (plain.flip(-1) - mirrored).abs().mean() < (plain - mirrored).abs().mean() / 3
+
+
+def test_size_conditioning_tells_source_and_crop(
+    images: list[TrainingImage], sdxl: MakeBase
+) -> None:
+    wide = next(bucket for bucket in _encode(images, sdxl().vae) if bucket.images == (2,))
+    height, width, top, left, *target = wide.time_ids[0].tolist()
+    assert (height, width) == (56, 96)
+    assert target == [wide.size.height, wide.size.width]
+    assert (top, left) >= (0, 0)
+
+
+def test_a_damaged_picture_is_told_by_name(starter_base: MakeBase, tmp_path: Path) -> None:
+    path = tmp_path / "bad.png"
+    path.write_bytes(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(DatasetError, match=r"bad\.png"):
+        _encode([TrainingImage(path, "0" * 64, "")], starter_base().vae)

@@ -1,0 +1,34 @@
+import pytest
+import torch
+
+from tests.worker.training.conftest import MakeBase
+from worker.training.calibrate import calibrate
+from worker.training.config import Precision, TrainConfig
+
+
+@pytest.mark.parametrize("precision", ["fp32", "bf16"])
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_a_calibration_leaves_the_base_as_it_was(
+    family: str, precision: str, request: pytest.FixtureRequest
+) -> None:
+    base = request.getfixturevalue(family)()
+    parts = (base.unet, *base.text_encoders)
+    before = [{name: value.clone() for name, value in p.state_dict().items()} for p in parts]
+    config = TrainConfig.model_validate(
+        {"precision": precision, "train_text_encoder": True, "batch_size": 2, "rank": 4}
+    )
+    found = calibrate(base, config, device="cpu")
+    assert found.seconds_per_step > 0
+    for part, old in zip(parts, before, strict=True):
+        new = part.state_dict()
+        assert new.keys() == old.keys()
+        assert all(torch.equal(new[name], old[name]) for name in old)
+        assert all(new[name].dtype is old[name].dtype for name in old)
+
+
+def test_a_calibration_counts_what_would_be_trained(starter_base: MakeBase) -> None:
+    config = TrainConfig(rank=8, train_text_encoder=True, batch_size=1, precision=Precision.FP32)
+    found = calibrate(starter_base(), config, device="cpu")
+    assert found.trainable_parameters == 183_808
+    assert found.adapter_bytes_fp16 == 2 * 183_808
+    assert found.base_parameters == 19_875_728

@@ -1,0 +1,131 @@
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from worker.adapters import canonical
+from worker.adapters.canonical import Adapter, Component, LoraModule
+from worker.training import checkpoint as checkpoint_module
+from worker.training.checkpoint import CheckpointFolder
+from worker.training.errors import CheckpointError
+
+IDENTITY = {"rank": 2, "pictures": "abc"}
+
+
+def _adapter(value: float = 1.0) -> Adapter:
+    module = LoraModule(
+        Component.UNET, "a.to_q", torch.full((2, 4), value), torch.full((4, 2), value), 2.0
+    )
+    return Adapter((module,))
+
+
+def _folder(
+    root: Path, *, keep: int = 3, identity: dict[str, object] | None = None
+) -> CheckpointFolder:
+    return CheckpointFolder(root, identity=identity or IDENTITY, keep=keep)
+
+
+def _fail(text: str) -> None:
+    raise AssertionError(text)
+
+
+def test_the_newest_state_comes_back(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    state = {"tensor": torch.arange(3.0), "rows": [[1, 2], []], "none": None, "text": "bf16"}
+    folder.save(5, {"old": True}, _adapter())
+    saved = folder.save(1_000_000, state, _adapter(7))
+    assert saved.size_bytes == sum(file.stat().st_size for file in saved.path.iterdir())
+    restored = _folder(tmp_path).restore(on_damaged=_fail)
+    assert restored is not None
+    assert restored.step == 1_000_000
+    assert torch.equal(restored.state.pop("tensor"), torch.arange(3.0))
+    assert restored.state == {"rows": [[1, 2], []], "none": None, "text": "bf16"}
+    assert canonical.load(saved.path / "adapter.safetensors").modules[0].up[0, 0] == 7
+
+
+def test_no_checkpoint_is_no_error(tmp_path: Path) -> None:
+    assert _folder(tmp_path / "none").restore(on_damaged=_fail) is None
+
+
+def test_only_the_newest_are_kept(tmp_path: Path) -> None:
+    folder = _folder(tmp_path, keep=2)
+    for step in (9, 10, 11):
+        folder.save(step, {}, _adapter())
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000010", "step-000011"]
+
+
+@pytest.mark.parametrize("name", ["state.pt", "adapter.safetensors", "manifest.json"])
+@pytest.mark.parametrize("damage", ["cut", "gone", "flipped"])
+def test_a_damaged_checkpoint_gives_way_to_an_older_one(
+    tmp_path: Path, name: str, damage: str
+) -> None:
+    folder = _folder(tmp_path)
+    folder.save(1, {}, _adapter())
+    file = folder.save(2, {}, _adapter()).path / name
+    content = file.read_bytes()
+    if damage == "gone":
+        file.unlink()
+    elif damage == "cut":
+        file.write_bytes(content[:-9])
+    else:
+        file.write_bytes(content[:5] + bytes([content[5] ^ 255]) + content[6:])
+    told: list[str] = []
+    restored = folder.restore(on_damaged=told.append)
+    assert restored is not None
+    assert restored.step == 1
+    assert "step-000002 is damaged" in told[0]
+
+
+def test_a_damaged_checkpoint_is_replaced_when_its_step_comes_again(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    (folder.save(2, {}, _adapter()).path / "state.pt").write_bytes(b"")
+    folder.save(2, {"fresh": True}, _adapter())
+    restored = folder.restore(on_damaged=_fail)
+    assert restored is not None
+    assert restored.state == {"fresh": True}
+
+
+def test_a_save_that_fails_leaves_the_last_one(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = _folder(tmp_path)
+    folder.save(1, {}, _adapter())
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(checkpoint_module.canonical, "save", full)
+    with pytest.raises(OSError, match="No space"):
+        folder.save(2, {}, _adapter())
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
+
+
+def test_what_a_killed_save_left_is_neither_read_nor_kept(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    folder.save(1, {}, _adapter())
+    (tmp_path / ".unfinished-x").mkdir()
+    (tmp_path / ".unfinished-x" / "state.pt").write_bytes(b"half")
+    restored = folder.restore(on_damaged=_fail)
+    assert restored is not None
+    folder.delete_unfinished()
+    assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
+
+
+def test_another_trainings_checkpoints_are_refused_by_what_differs(tmp_path: Path) -> None:
+    _folder(tmp_path).save(1, {}, _adapter())
+    other = _folder(tmp_path, identity=IDENTITY | {"rank": 4})
+    with pytest.raises(CheckpointError, match="another training: rank differ"):
+        other.restore(on_damaged=_fail)
+
+
+def test_a_state_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
+    folder = _folder(tmp_path)
+    path = folder.save(1, {}, _adapter()).path
+    torch.save({"evil": Path("x")}, path / "state.pt")
+    manifest = json.loads((path / "manifest.json").read_text())
+    manifest["files"] = checkpoint_module._hashes(path)
+    (path / "manifest.json").write_text(json.dumps(manifest))
+    told: list[str] = []
+    assert folder.restore(on_damaged=told.append) is None
+    assert "damaged" in told[0]

@@ -1,0 +1,155 @@
+from collections.abc import Callable
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from tests.worker.training.conftest import MakeBase
+from worker.training.batches import Batch
+from worker.training.config import Precision, PredictionType, TrainConfig
+from worker.training.learner import Learner, Model, NonFiniteError
+from worker.training.lora import Lora
+from worker.training.loss import NoiseSchedule
+from worker.training.precision import cast_frozen
+from worker.training.prepare import add_adapter
+from worker.training.text import LiveText
+
+Setup = Callable[..., tuple[Learner, Lora, Batch]]
+
+
+@pytest.fixture
+def setup(sd15: MakeBase) -> Setup:
+    def make(
+        precision: Precision = Precision.FP32, **changes: object
+    ) -> tuple[Learner, Lora, Batch]:
+        settings = {"rank": 2, "train_text_encoder": True, "learning_rate": 1e-2} | changes
+        config = TrainConfig.model_validate(settings)
+        base = sd15()
+        lora = add_adapter(base, config, device="cpu")
+        for part in (base.unet, *base.text_encoders):
+            cast_frozen(part, precision)
+        schedule = NoiseSchedule.of(base.scheduler_config, device="cpu")
+        prediction = config.prediction_type or PredictionType.EPSILON
+        text = LiveText(base, device="cpu")
+        model = Model(base.unet, text, schedule, prediction, precision, "cpu")
+        generator = torch.Generator().manual_seed(0)
+        latents, noise = torch.randn(2, 2, 4, 8, 8, generator=generator)
+        batch = Batch(
+            (0, 1), ("a pear", ""), latents, noise, torch.tensor([100, 900]), torch.zeros(2, 6)
+        )
+        return Learner(model, lora, config), lora, batch
+
+    return make
+
+
+def _copies(lora: Lora) -> list[Tensor]:
+    return [parameter.detach().clone() for parameter in lora.parameters()]
+
+
+@pytest.mark.parametrize("prediction", list(PredictionType))
+@pytest.mark.parametrize("gamma", [None, 5.0])
+def test_steps_on_one_batch_lower_its_loss(
+    setup: Setup, prediction: PredictionType, gamma: float | None
+) -> None:
+    learner, _, batch = setup(prediction_type=prediction, snr_gamma=gamma)
+    losses = [learner.learn(batch, step=step).loss for step in range(8)]
+    assert losses[-1] < losses[0] * 0.97
+
+
+def test_the_two_predictions_have_different_targets(setup: Setup) -> None:
+    losses = {
+        setup(prediction_type=prediction, snr_gamma=None)[0].loss(setup()[2]).item()
+        for prediction in PredictionType
+    }
+    assert len(losses) == 2
+
+
+@pytest.mark.parametrize("precision", [Precision.BF16, Precision.FP16])
+def test_short_arithmetic_stays_near_fp32_and_trains_fp32_matrices(
+    setup: Setup, precision: Precision
+) -> None:
+    exact = setup()[0].loss(setup()[2]).item()
+    learner, lora, batch = setup(precision)
+    assert learner.loss(batch).item() == pytest.approx(exact, rel=0.05)
+    before = _copies(lora)
+    for step in range(3):
+        learner.learn(batch, step=step)
+    assert all(parameter.dtype is torch.float32 for parameter in lora.parameters())
+    changed = [not torch.equal(a, b) for a, b in zip(before, lora.parameters(), strict=True)]
+    assert sum(changed) > len(changed) / 2
+
+
+def test_a_loss_that_is_not_finite_never_reaches_the_weights(setup: Setup) -> None:
+    learner, lora, batch = setup()
+    learner.learn(batch, step=0)
+    before = _copies(lora)
+    batch.latents[0, 0, 0, 0] = float("nan")
+    with pytest.raises(NonFiniteError):
+        learner.learn(batch, step=1)
+    batch.latents[0, 0, 0, 0] = 0.0
+    assert all(torch.equal(a, b) for a, b in zip(before, lora.parameters(), strict=True))
+    learner.learn(batch, step=1)
+    assert all(bool(torch.isfinite(parameter).all()) for parameter in lora.parameters())
+
+
+def test_a_gradient_that_is_not_finite_never_reaches_the_weights(setup: Setup) -> None:
+    learner, lora, batch = setup()
+    learner.learn(batch, step=0)
+    before = _copies(lora)
+    handle = lora.sites[0].down.register_hook(lambda grad: grad * float("inf"))
+    with pytest.raises(NonFiniteError):
+        learner.learn(batch, step=1)
+    handle.remove()
+    assert all(torch.equal(a, b) for a, b in zip(before, lora.parameters(), strict=True))
+
+
+def test_clipping_clips(setup: Setup, monkeypatch: pytest.MonkeyPatch) -> None:
+    limit = 1e-4
+    learner, lora, batch = setup(max_grad_norm=limit)
+    norms: list[float] = []
+
+    def watch(*_: object) -> None:
+        grads = [p.grad for p in lora.parameters() if p.grad is not None]
+        norms.append(nn.utils.get_total_norm(grads).item())
+
+    learner._optimizer.register_step_pre_hook(watch)
+    learned = learner.learn(batch, step=0)
+    assert learned.gradient_norm > 10 * limit
+    assert norms == [pytest.approx(limit, rel=0.02)]
+
+
+def test_the_text_encoder_has_a_rate_of_its_own(setup: Setup) -> None:
+    learner, lora, batch = setup(text_encoder_learning_rate=1e-12, weight_decay=0)
+    unet, text = lora.parameters(text=False), lora.parameters(text=True)
+    before = [parameter.detach().clone() for parameter in (*unet, *text)]
+    learner.learn(batch, step=0)
+    moved = [
+        (parameter - old).abs().max().item()
+        for parameter, old in zip((*unet, *text), before, strict=True)
+    ]
+    assert max(moved[: len(unet)]) > 1e-3
+    assert max(moved[len(unet) :]) < 1e-9
+
+
+def test_checkpointing_changes_no_gradient(setup: Setup) -> None:
+    plain, lora, batch = setup()
+    saving, other, _ = setup(gradient_checkpointing=True)
+    plain.loss(batch).backward()
+    saving.loss(batch).backward()
+    for one, two in zip(lora.parameters(), other.parameters(), strict=True):
+        torch.testing.assert_close(one.grad, two.grad)
+
+
+def test_a_restored_learner_goes_on_bit_for_bit(setup: Setup) -> None:
+    original, lora, batch = setup(ema_decay=0.9)
+    for step in range(3):
+        original.learn(batch, step=step)
+    copy, other, _ = setup(ema_decay=0.9)
+    copy.load(original.state())
+    for learner in (original, copy):
+        learner.learn(batch, step=3)
+    assert all(
+        torch.equal(a, b) for a, b in zip(lora.parameters(), other.parameters(), strict=True)
+    )
+    for name, value in original.weights().items():
+        assert torch.equal(value, copy.weights()[name])

@@ -1,0 +1,348 @@
+import shutil
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.worker.training.conftest import MakeBase, Recorder
+from worker import starter
+from worker.adapters import canonical
+from worker.training.config import LrScheduler, TrainConfig
+from worker.training.data import TrainingImage, read_folder
+from worker.training.errors import (
+    CheckpointError,
+    DatasetError,
+    DivergedError,
+    OutOfMemoryError,
+    StorageError,
+)
+from worker.training.events import (
+    BaseFacts,
+    CheckpointSaved,
+    Commands,
+    Control,
+    Notice,
+    SampleSaved,
+    StepDone,
+)
+from worker.training.loop import Outcome, TrainedAdapter, train
+
+SAMPLED = {"sample_prompts": ["castle", "frog"], "sample_steps": 2, "sample_every": 3}
+
+
+def _train(
+    config: TrainConfig,
+    images: Sequence[TrainingImage],
+    make_base: MakeBase,
+    out: Path,
+    recorder: Recorder | None = None,
+) -> TrainedAdapter:
+    return train(config, images, recorder or Recorder(), base=make_base(), out=out, cache=None)
+
+
+def _adapter_bytes(trained: TrainedAdapter) -> bytes:
+    assert trained.path is not None
+    return trained.path.read_bytes()
+
+
+@pytest.fixture(scope="module")
+def uninterrupted(
+    short: TrainConfig,
+    images: list[TrainingImage],
+    sd15: MakeBase,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> bytes:
+    """The adapter file of the short config without a break."""
+    return _adapter_bytes(_train(short, images, sd15, tmp_path_factory.mktemp("whole")))
+
+
+def test_a_run_gives_an_adapter_and_tells_of_each_step(
+    short: TrainConfig,
+    images: list[TrainingImage],
+    sd15: MakeBase,
+    tmp_path: Path,
+    recorder: Recorder,
+) -> None:
+    trained = _train(short, images, sd15, tmp_path, recorder)
+    assert trained.outcome is Outcome.FINISHED
+    assert trained.steps == 6
+    assert trained.path == tmp_path / "adapter.safetensors"
+    adapter = canonical.load(trained.path)
+    assert adapter.parameters == trained.trainable_parameters
+    assert TrainConfig.model_validate_json(adapter.metadata["train_config"]) == short
+    assert any(module.up.abs().sum() > 0 for module in adapter.modules)
+    steps = recorder.of(StepDone)
+    assert [event.step for event in steps] == [1, 2, 3, 4, 5, 6]
+    assert steps[0].learning_rate == pytest.approx(0.5e-2)
+    assert [event.step for event in recorder.of(CheckpointSaved)] == [2, 4, 6]
+    (facts,) = recorder.of(BaseFacts)
+    assert facts.trainable_parameters == trained.trainable_parameters
+    assert trained.base_parameters == facts.base_parameters > facts.trainable_parameters
+    assert trained.peak_memory_bytes > 2**20
+
+
+@pytest.mark.parametrize("family", ["sdxl", "starter_base"])
+def test_other_families_train_too(
+    family: str,
+    short: TrainConfig,
+    images: list[TrainingImage],
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    config = short.model_copy(update={"steps": 2} | SAMPLED)
+    make_base = request.getfixturevalue(family)
+    trained = _train(config, images, make_base, tmp_path)
+    assert trained.path is not None
+    components = {component.value for component in canonical.load(trained.path).components}
+    encoders = {"sdxl": {"text_encoder", "text_encoder_2"}, "starter_base": {"text_encoder"}}
+    assert components == {"unet"} | encoders[family]
+    assert len(list(tmp_path.rglob("*.png"))) == 4
+
+
+def test_a_run_told_to_save_and_exit_goes_on_bit_for_bit(
+    short: TrainConfig,
+    images: list[TrainingImage],
+    sd15: MakeBase,
+    tmp_path: Path,
+    uninterrupted: bytes,
+) -> None:
+    told = Recorder(script={3: Commands(Control.SAVE_AND_EXIT)})
+    interrupted = _train(short, images, sd15, tmp_path, told)
+    assert (interrupted.outcome, interrupted.steps) == (Outcome.INTERRUPTED, 3)
+    assert interrupted.path is None
+    again = Recorder()
+    assert _adapter_bytes(_train(short, images, sd15, tmp_path, again)) == uninterrupted
+    assert [event.step for event in again.of(StepDone)] == [4, 5, 6]
+
+
+def test_a_run_that_was_killed_goes_on_bit_for_bit(
+    short: TrainConfig,
+    images: list[TrainingImage],
+    sd15: MakeBase,
+    tmp_path: Path,
+    uninterrupted: bytes,
+) -> None:
+    """It dies in step 5; the newest checkpoint is damaged too, so it goes on from the second."""
+    with pytest.raises(ConnectionResetError):
+        _train(short, images, sd15, tmp_path, Recorder(fails_after=5))
+    newest = tmp_path / "checkpoints" / "step-000004" / "state.pt"
+    newest.write_bytes(newest.read_bytes()[:-100])
+    again = Recorder()
+    assert _adapter_bytes(_train(short, images, sd15, tmp_path, again)) == uninterrupted
+    assert [event.step for event in again.of(StepDone)] == [3, 4, 5, 6]
+    assert "step-000004 is damaged" in again.of(Notice)[0].text
+
+
+def test_samples_and_checkpoints_change_nothing(
+    short: TrainConfig,
+    images: list[TrainingImage],
+    sd15: MakeBase,
+    tmp_path: Path,
+    uninterrupted: bytes,
+) -> None:
+    """The adapter of a run that draws and saves all the time differs in its metadata only."""
+    busy = short.model_copy(update=SAMPLED | {"checkpoint_every": 1, "sample_every": 1})
+    asked = Recorder(script={2: Commands(sample_now=True, save_now=True)})
+    trained = _train(busy, images, sd15, tmp_path / "busy", asked)
+    assert trained.path is not None
+    plain = tmp_path / "plain.safetensors"
+    plain.write_bytes(uninterrupted)
+    pairs = zip(canonical.load(trained.path).modules, canonical.load(plain).modules, strict=True)
+    for one, two in pairs:
+        assert torch.equal(one.down, two.down)
+        assert torch.equal(one.up, two.up)
+
+
+def test_the_bases_own_row_comes_after_the_first_step_and_shows_no_adapter(
+    short: TrainConfig,
+    images: list[TrainingImage],
+    starter_base: MakeBase,
+    tmp_path: Path,
+    recorder: Recorder,
+) -> None:
+    config = short.model_copy(update=SAMPLED | {"steps": 4, "learning_rate": 0.05})
+    _train(config, images, starter_base, tmp_path / "one", recorder)
+    order = [
+        (type(event), event.step)
+        for event in recorder.events
+        if isinstance(event, StepDone | SampleSaved)
+    ]
+    assert order[:3] == [(StepDone, 1), (SampleSaved, 0), (SampleSaved, 0)]
+    assert sorted({step for kind, step in order if kind is SampleSaved}) == [0, 3, 4]
+    other = config.model_copy(update={"learning_rate": 1e-6})
+    _train(other, images, starter_base, tmp_path / "two")
+
+    def picture(run: str, step: int) -> bytes:
+        return (tmp_path / run / "samples" / f"step-{step:06d}" / "prompt-1.png").read_bytes()
+
+    assert picture("one", 0) == picture("two", 0)
+    assert picture("one", 4) != picture("two", 4)
+
+
+def test_a_row_that_was_cut_off_is_drawn_when_the_run_goes_on(
+    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+) -> None:
+    config = short.model_copy(update=SAMPLED | {"sample_every": 2})
+    _train(config, images, sd15, tmp_path, Recorder(script={4: Commands(Control.SAVE_AND_EXIT)}))
+    row = tmp_path / "samples" / "step-000004"
+    assert not (row / "prompt-1.png").exists()
+    _train(config, images, sd15, tmp_path)
+    assert (row / "prompt-1.png").exists()
+
+
+def test_a_cancel_ends_the_run_within_a_step_and_keeps_nothing(
+    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+) -> None:
+    recorder = Recorder(script={3: Commands(Control.CANCEL)})
+    trained = _train(short, images, sd15, tmp_path, recorder)
+    assert (trained.outcome, trained.steps, trained.path) == (Outcome.CANCELED, 3, None)
+    assert not (tmp_path / "adapter.safetensors").exists()
+
+
+def test_a_cancel_is_heard_before_the_first_step(
+    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+) -> None:
+    recorder = Recorder(script={0: Commands(Control.CANCEL)})
+    trained = _train(short, images, sd15, tmp_path, recorder)
+    assert (trained.outcome, trained.steps) == (Outcome.CANCELED, 0)
+
+
+def test_a_stop_keeps_the_adapter_as_it_is(
+    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+) -> None:
+    recorder = Recorder(script={3: Commands(Control.STOP_AND_KEEP)})
+    trained = _train(short, images, sd15, tmp_path, recorder)
+    assert (trained.outcome, trained.steps) == (Outcome.STOPPED, 3)
+    assert trained.path is not None
+    assert canonical.load(trained.path).metadata["steps"] == "3"
+
+
+def test_wishes_are_granted_between_steps(
+    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+) -> None:
+    config = short.model_copy(update=SAMPLED | {"sample_every": 0, "checkpoint_every": 0})
+    recorder = Recorder(script={3: Commands(sample_now=True, save_now=True)})
+    _train(config, images, sd15, tmp_path, recorder)
+    # the base's row is being drawn when the poll after step 1 comes, hence not there
+    assert 3 in {event.step for event in recorder.of(SampleSaved)}
+    assert [event.step for event in recorder.of(CheckpointSaved)] == [3, 6]
+
+
+def test_a_loss_that_is_not_finite_ends_the_run_with_its_pictures_named(
+    short: TrainConfig,
+    images: list[TrainingImage],
+    sd15: MakeBase,
+    tmp_path: Path,
+) -> None:
+    base = sd15()
+
+    class Poison(Recorder):
+        def on_event(self, event: object) -> None:
+            super().on_event(event)  # type: ignore[arg-type]
+            if isinstance(event, StepDone) and event.step == 3:
+                base.unet.conv_out.bias.data.fill_(float("inf"))
+
+    with pytest.raises(DivergedError, match=r"diverged in step 4: .*[012]\.png.* step 3 is kept"):
+        train(short, images, Poison(), base=base, out=tmp_path, cache=None)
+    kept = tmp_path / "checkpoints" / "step-000003" / "adapter.safetensors"
+    assert canonical.load(kept).parameters > 0
+
+
+def test_text_that_does_not_train_is_encoded_once(
+    short: TrainConfig,
+    images: list[TrainingImage],
+    sd15: MakeBase,
+    tmp_path: Path,
+) -> None:
+    base = sd15()
+    config = short.model_copy(update=SAMPLED | {"train_text_encoder": False})
+    trained = train(config, images, Recorder(), base=base, out=tmp_path, cache=None)
+    assert base.text_encoders == []
+    assert base.vae.encoder is None
+    assert trained.path is not None
+    assert {c.value for c in canonical.load(trained.path).components} == {"unet"}
+
+
+@pytest.mark.parametrize("count", [1, 2])
+def test_a_batch_may_be_larger_than_the_dataset(
+    count: int, short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+) -> None:
+    config = short.model_copy(update={"batch_size": 3, "steps": 2, "flip": False})
+    assert _train(config, images[:count], sd15, tmp_path).steps == 2
+
+
+def test_an_empty_dataset_is_refused(short: TrainConfig, sd15: MakeBase, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="empty"):
+        _train(short, [], sd15, tmp_path)
+
+
+def test_a_finished_run_started_again_gives_the_same_adapter(
+    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+) -> None:
+    first = _adapter_bytes(_train(short, images, sd15, tmp_path))
+    recorder = Recorder()
+    assert _adapter_bytes(_train(short, images, sd15, tmp_path, recorder)) == first
+    assert recorder.of(StepDone) == []
+
+
+def test_a_folder_of_another_training_is_refused(
+    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+) -> None:
+    _train(short.model_copy(update={"steps": 2}), images, sd15, tmp_path)
+    with pytest.raises(CheckpointError, match="another training: steps differ"):
+        _train(short, images, sd15, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("raised", "expected", "sentence"),
+    [
+        (torch.OutOfMemoryError("CUDA out of memory"), OutOfMemoryError, "batch size below 2"),
+        (MemoryError(), OutOfMemoryError, "Save memory"),
+        (OSError(28, "No space left on device"), StorageError, "disk is full"),
+        (RuntimeError("a bug"), RuntimeError, "a bug"),
+    ],
+)
+def test_the_machines_own_failures_become_sentences(
+    raised: Exception,
+    expected: type[Exception],
+    sentence: str,
+    short: TrainConfig,
+    images: list[TrainingImage],
+    sd15: MakeBase,
+    tmp_path: Path,
+) -> None:
+    base = sd15()
+
+    def fail(*_: object) -> None:
+        raise raised
+
+    base.unet.conv_out.register_forward_hook(fail)
+    with pytest.raises(expected, match=sentence):
+        train(short, images, Recorder(), base=base, out=tmp_path, cache=None)
+
+
+def test_the_example_is_learned(starter_base: MakeBase, tmp_path: Path, recorder: Recorder) -> None:
+    """Twenty-five steps on the chalkboard pictures take a good part of the loss away."""
+    config = TrainConfig(
+        steps=25,
+        batch_size=4,
+        train_text_encoder=True,
+        learning_rate=3e-3,
+        lr_scheduler=LrScheduler.CONSTANT,
+        snr_gamma=None,
+    )
+    _train(config, read_folder(starter.EXAMPLE), starter_base, tmp_path, recorder)
+    losses = [event.loss for event in recorder.of(StepDone)]
+    assert sum(losses[-6:]) < 0.75 * sum(losses[:6])
+
+
+def test_no_damage_is_done_by_leftovers_of_a_killed_save(
+    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+) -> None:
+    config = short.model_copy(update={"steps": 1})
+    leftover = tmp_path / "checkpoints" / ".unfinished-abc"
+    leftover.mkdir(parents=True)
+    shutil.copy(images[0].path, leftover / "state.pt")
+    _train(config, images, sd15, tmp_path)
+    assert not leftover.exists()

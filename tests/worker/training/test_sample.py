@@ -1,0 +1,104 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from tests.worker.training.conftest import MakeBase
+from worker.bases.load import LoadedBase
+from worker.training.config import TrainConfig
+from worker.training.prepare import prediction_of
+from worker.training.sample import Sample, Sampler
+from worker.training.text import LiveText
+
+PROMPTS = ["castle", "frog"]
+
+
+def _sampler(base: LoadedBase, **changes: object) -> Sampler:
+    settings = {
+        "sample_prompts": PROMPTS,
+        "sample_steps": 3,
+        "sample_guidance": 3.0,
+        "sample_seed": 7,
+        "resolution": 64,
+    }
+    config = TrainConfig.model_validate(settings | changes)
+    return Sampler(
+        unet=base.unet,
+        vae=base.vae,
+        text=LiveText(base, device="cpu"),
+        config=config,
+        scheduler_config=base.scheduler_config,
+        prediction=prediction_of(config, base),
+        resolution=64,
+        device="cpu",
+    )
+
+
+def _draw(sampler: Sampler) -> list[Sample]:
+    return list(sampler.draw(lambda: None))
+
+
+def _difference(one: Image.Image, two: Image.Image) -> float:
+    return float(np.abs(np.asarray(one, float) - np.asarray(two, float)).mean())
+
+
+@pytest.mark.parametrize("family", ["sd15", "sdxl", "starter_base"])
+def test_every_prompt_gets_a_picture_with_its_own_seed(
+    family: str, request: pytest.FixtureRequest
+) -> None:
+    samples = _draw(_sampler(request.getfixturevalue(family)()))
+    assert [(s.prompt_index, s.prompt, s.seed) for s in samples] == [
+        (0, "castle", 7),
+        (1, "frog", 8),
+    ]
+    assert all(sample.picture.size == (64, 64) for sample in samples)
+
+
+def test_a_picture_is_the_same_in_any_company(starter_base: MakeBase) -> None:
+    base = starter_base()
+    together = _draw(_sampler(base))
+    alone = _draw(_sampler(base, sample_prompts=["frog"], sample_seed=8))
+    assert _difference(together[1].picture, alone[0].picture) < 0.1
+    assert _difference(together[0].picture, together[1].picture) > 10
+
+
+def test_drawing_leaves_the_global_generator_alone(starter_base: MakeBase) -> None:
+    before = torch.get_rng_state()
+    _draw(_sampler(starter_base()))
+    assert torch.equal(before, torch.get_rng_state())
+
+
+def test_the_base_draws_what_the_prompt_names(starter_base: MakeBase) -> None:
+    """A red apple is redder than a frog is: the schedule, the guidance and the VAE all fit."""
+    prompts = ["red apple", "frog"]
+    apple, frog = _draw(
+        _sampler(starter_base(), sample_prompts=prompts, sample_steps=12, sample_guidance=3.5)
+    )
+
+    def redness(sample: Sample) -> float:
+        middle = np.asarray(sample.picture, float)[20:44, 20:44].mean(axis=(0, 1))
+        return float(middle[0] - middle[1])
+
+    assert redness(apple) > 50
+    assert redness(frog) < 0
+
+
+def test_the_negative_prompt_and_guidance_have_an_effect(starter_base: MakeBase) -> None:
+    base = starter_base()
+    plain = _draw(_sampler(base))[0].picture
+    assert _difference(plain, _draw(_sampler(base, sample_guidance=1.0))[0].picture) > 1
+    assert _difference(plain, _draw(_sampler(base, sample_negative_prompt="castle"))[0].picture) > 1
+
+
+def test_drawing_can_be_stopped_at_any_step(starter_base: MakeBase) -> None:
+    looks = 0
+
+    def keep_going() -> None:
+        nonlocal looks
+        looks += 1
+        if looks == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        list(_sampler(starter_base()).draw(keep_going))
+    assert looks == 2
