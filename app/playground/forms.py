@@ -80,9 +80,9 @@ class PlayForm:
         return f"/play?{urlencode(pairs)}" if pairs else "/play"
 
     def with_stack(self, change: Mapping[str, str]) -> PlayForm:
-        """The form with an adapter added (`add`) or taken away (`remove`, by its place)."""
+        """The form with an adapter added (`add`) or taken away (`drop`, by its place)."""
         rows = list(self.stack)
-        place = change.get("remove", "")
+        place = change.get("drop", "")
         if place.isascii() and place.isdigit() and int(place) < len(rows):
             del rows[int(place)]
         elif change.get("add"):

@@ -10,6 +10,7 @@ import pytest
 from playwright.sync_api import FilePayload, Page, expect
 
 from app.adapters import service
+from app.jobs.states import JobStatus
 from tests import stand_in
 from tests.app.pages.test_adapters import end_import
 from tests.browser.conftest import Live
@@ -62,7 +63,7 @@ def test_dropped_files_are_imported_and_each_refusal_is_named(live: Live, page: 
     imports = page.locator("#imports")
     expect(imports).to_contain_text("bad.ckpt was not imported.")
     expect(imports).to_contain_text("good.safetensors was received and is being checked…")
-    end_import(live.state, "succeeded", result={"adapter_id": adapter.key})  # type: ignore[arg-type]
+    end_import(live.state, JobStatus.SUCCEEDED, result={"adapter_id": adapter.key})
     imports.get_by_role("link", name="Chalk").click()
     expect(page).to_have_url(re.compile("/adapters/chalk$"))
 

@@ -22,8 +22,8 @@ PICTURES = 6
 
 
 @pytest.fixture
-def page(browser: Browser, stack: Stack) -> Page:
-    context = browser.new_context(base_url=stack.url, accept_downloads=True)
+def page(chromium: Browser, stack: Stack) -> Page:
+    context = chromium.new_context(base_url=stack.url, accept_downloads=True)
     page = context.new_page()
     page.set_default_timeout(20_000)
     return page

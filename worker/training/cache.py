@@ -116,7 +116,7 @@ class LatentStore:
             if latent is not None:
                 found[index] = latent
         missing = [index for index in range(len(pairs)) if index not in found]
-        for chunk in _chunks(missing, pairs[0][1].bucket):
+        for chunk in _chunks(missing, pairs[0][1].bucket, device=self._vae.device):
             keep_going()
             pixels = torch.stack([_pixels(*pairs[index], mirrored=mirrored) for index in chunk])
             for index, latent in zip(chunk, encode(self._vae, pixels), strict=True):
@@ -190,8 +190,15 @@ def _pixels(image: TrainingImage, fitted: Fit, *, mirrored: bool) -> Tensor:
     return pixels.flip(-1) if mirrored else pixels
 
 
-def _chunks(rows: Sequence[int], size: Size) -> Iterator[Sequence[int]]:
+def _chunks(rows: Sequence[int], size: Size, *, device: torch.device) -> Iterator[Sequence[int]]:
+    """Pictures to encode together.
+
+    One by one on a CPU: there the last bits of a latent depend on the size of its batch, and a run
+    that goes on elsewhere, with another part of the cache, must find the very same latents.
+    """
     length = max(1, PIXELS_ENCODED_AT_ONCE // (size.width * size.height))
+    if device.type == "cpu":
+        length = 1
     for start in range(0, len(rows), length):
         yield rows[start : start + length]
 

@@ -1,5 +1,6 @@
 """One step: a batch in, a slightly better adapter out, or an adapter that was not touched."""
 
+import copy
 import math
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -129,7 +130,7 @@ class Learner:
         """Go back to a state."""
         for name, parameter in self._lora.named_parameters().items():
             parameter.copy_(state["parameters"][name])
-        self._optimizer.load_state_dict(state["optimizer"])
+        self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # it keeps the tensors
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(state["scaler"])
         if self._average is not None:

@@ -194,7 +194,7 @@ def test_the_stack_changes_without_scripts_and_keeps_what_was_typed(
     assert (fields["adapter-0"], fields["weight-0"]) == ("chalk", "0.3")
     assert (fields["adapter-1"], fields["weight-1"]) == ("night", "1")
     assert fields["prompt"] == "half a thought"
-    removed = client.post("/play/stack", data=fields | {"remove": "0"}, headers=FRAGMENT)
+    removed = client.post("/play/stack", data=fields | {"drop": "0"}, headers=FRAGMENT)
     assert 'name="adapter-0" value="night"' in removed.text
     assert "adapter-1" not in removed.text
     assert "+ chalkboard" in removed.text

@@ -16,6 +16,16 @@ from jinja2 import meta, nodes
 from app.web import ROOT, TEMPLATES, environment
 
 FRAME = {"shell"}
+FORM_METHODS = {
+    "action",
+    "attributes",
+    "children",
+    "closest",
+    "matches",
+    "method",
+    "remove",
+    "submit",
+}
 
 
 def pages() -> Iterator[tuple[str, type]]:
@@ -140,6 +150,13 @@ def test_what_a_template_names_is_there(template: str) -> None:
     sprite = next((ROOT / "static" / "vendor").glob("lucide-static-*/sprite.svg")).read_text()
     for name in re.findall(r"icon\(\"([a-z0-9-]+)\"", source):
         assert f'<symbol id="{name}"' in sprite, name
+
+
+@pytest.mark.parametrize("template", ALL_TEMPLATES)
+def test_no_control_hides_what_a_form_can_do(template: str) -> None:
+    """A control called `remove` is what `form.remove` gives: htmx could not swap that form."""
+    named = set(re.findall(r"name=\"([a-z_]+)\"", (TEMPLATES / template).read_text()))
+    assert not named & FORM_METHODS
 
 
 def test_a_name_nobody_gave_is_an_error() -> None:

@@ -72,11 +72,9 @@ def test_a_run_becomes_an_adapter_with_downloads(trained: Trained, tmp_path: Pat
     assert samples[0].sha256 != samples[1].sha256
     assert adapter.cover_sha256 == samples[1].sha256
     weights = canonical.load(registry.store.local_path(version.sha256, tmp_path))
-    files = {file.format: file for file in registry.rows(AdapterFile, version_id=version.key)}
-    assert {(file.format, file.dtype) for file in files.values()} == {
-        ("kohya", "fp16"),
-        ("peft", "fp16"),
-    }
+    rows = registry.rows(AdapterFile, version_id=version.key)  # other tests ask for bf16
+    files = {file.format: file for file in rows if file.dtype == "fp16"}
+    assert set(files) == {"kohya", "peft"}
     for file in files.values():
         copy = read_any(registry.store.local_path(file.sha256, tmp_path))
         assert {m.key for m in copy.modules} == {m.key for m in weights.modules}

@@ -15,8 +15,8 @@ from worker.training.__main__ import FAILED, INTERRUPTED
 CONFIG = {"steps": 3, "batch_size": 1, "rank": 2, "alpha": 2, "precision": "fp32"}
 
 
-def _job(folder: Path, data: Path, **changes: Any) -> Path:
-    job = {"model": str(starter.PATH), "data": str(data), "out": str(folder / "out")}
+def _job(folder: Path, pictures: Path, **changes: Any) -> Path:
+    job = {"model": str(starter.PATH), "data": str(pictures), "out": str(folder / "out")}
     path = folder / "job.json"
     path.write_text(json.dumps(job | {"config": CONFIG} | changes))
     return path
@@ -66,7 +66,7 @@ def test_a_finished_job_leaves_an_adapter(tmp_path: Path, folder: Path) -> None:
         ({"config": CONFIG | {"stepz": 3}}, "config.stepz: Extra inputs are not permitted"),
         ({"config": CONFIG | {"resolution": 65}}, "config.resolution: "),
         ({"data": "/nowhere"}, "There is no folder /nowhere."),
-        ({"model": "/nowhere"}, "/nowhere"),
+        ({"model": "/nowhere"}, "There is no base model at 'nowhere'."),
     ],
 )
 def test_a_job_that_cannot_be_done_says_why_in_one_line(
