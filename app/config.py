@@ -47,7 +47,10 @@ class Settings(BaseSettings):
     open_browser: bool = Field(True, description="Open a browser when started on a terminal.")
     device: str = Field("auto", description="Device of workers: auto, cpu, cuda, cuda:1, mps.")
     threads: int = Field(
-        0, ge=0, description="CPU threads of one training or render process; 0 chooses."
+        0,
+        ge=0,
+        description="The most CPU threads one training or render process may use; 0: every core. "
+        "A small base is run on fewer when that is faster.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="How much the processes write to their logs."

@@ -200,6 +200,7 @@ def process_name(process: psutil.Process) -> str:
         ("--queue render", "render worker"),
         ("--queue io", "io worker"),
         ("multiprocessing", "render worker"),
+        ("billiard", "render worker"),
         ("app.datasets", "picture decoder"),
     ):
         if sign in line:

@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 READ_BYTES = 65_536
 ALIVE_SECONDS = 2.0
 ORPHANED = 75
+USUAL_BATCH = 4
 CPU_NICENESS = 10  # a preview drawn meanwhile on the same cores goes first
 
 
@@ -124,11 +125,12 @@ class PipeCallbacks:
 class Trainer:
     """Does what the worker orders, one order after another."""
 
-    def __init__(self, outbox: Outbox, inbox: Inbox) -> None:
+    def __init__(self, outbox: Outbox, inbox: Inbox, *, threads: int) -> None:
         from worker.runtime.device import choose_device
 
         self._outbox = outbox
         self._inbox = inbox
+        self._threads = threads
         self._device = choose_device(os.environ.get("BRUSHWORK_DEVICE", "auto"))
         self._model: Path | None = None
         self._base: LoadedBase | None = None
@@ -157,10 +159,13 @@ class Trainer:
 
     def _load(self, model: Path) -> LoadedBase:
         from worker.bases.load import load_base
+        from worker.bases.threads import use_fastest_threads
 
         if self._base is None or self._model != model:
             self._base = None  # never two of them in memory
             self._base, self._model = load_base(model), model
+            if self._device == "cpu":
+                use_fastest_threads(self._base, batch_size=USUAL_BATCH, at_most=self._threads)
         return self._base
 
     def _calibrate(self, order: Calibrate) -> None:
@@ -199,6 +204,7 @@ class Trainer:
             out=order.out,
             cache=order.cache,
             device=self._device,
+            arithmetic=order.arithmetic,
         )
         self._outbox.send(
             Trained(
@@ -245,24 +251,22 @@ def failure(error: Exception) -> Failed:
     return Failed("trainer_error", sentence[:500], trace, expected=False)
 
 
-def _import_everything(thread_count: int) -> None:
+def _import_everything() -> None:
     import diffusers  # noqa: F401 - imported now so that no run waits for it
     import peft  # noqa: F401
-    import torch
+    import torch  # noqa: F401
 
     import worker.adapters.export
     import worker.bases.load
     import worker.training.loop  # noqa: F401
-
-    torch.set_num_threads(thread_count)
 
 
 def main() -> None:
     """Serve one worker; never returns."""
     outbox, inbox = Outbox(), Inbox()
     try:
-        _import_everything(int(os.environ.get("OMP_NUM_THREADS", "1")))
-        Trainer(outbox, inbox).work()
+        _import_everything()
+        Trainer(outbox, inbox, threads=int(os.environ.get("OMP_NUM_THREADS", "1"))).work()
     except Exception as error:
         traceback.print_exc()
         outbox.send(failure(error))

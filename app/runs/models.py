@@ -33,6 +33,11 @@ class Run(Job, table=True):
     total_steps: int
     loss: float | None = Field(default=None, description="Smoothed training loss.")
     steps_per_second: float | None = None
+    arithmetic: dict[str, Any] = Field(
+        default_factory=dict,
+        sa_type=sa.JSON,
+        description="Precision and threads of the first attempt; the others keep to them.",
+    )
     device: str | None = Field(default=None, max_length=80)
     trainable_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
     base_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)

@@ -41,7 +41,7 @@ from worker.runtime.publishing import Publication
 from worker.runtime.reporting import Reporter
 from worker.runtime.spare import Ended, TrainerProcess
 from worker.training.config import TrainConfig
-from worker.training.events import Control
+from worker.training.events import Arithmetic, Control
 
 if TYPE_CHECKING:
     from worker.runtime.training import Training
@@ -172,6 +172,7 @@ class Attempt:
                     out=folder / "out",
                     cache=data_dir / "cache" / "latents",
                     config=TrainConfig.model_validate(self._run.config),
+                    arithmetic=Arithmetic(**known) if (known := self._run.arithmetic) else None,
                 )
             )
             if self._training.can_warm_early:

@@ -18,7 +18,7 @@ def usable_cores() -> int:
 
 
 def threads(setting: int) -> int:
-    """The CPU threads of one training or render process; a setting of 0 takes every core."""
+    """The most CPU threads of one training or render process; a setting of 0: every core."""
     return setting or usable_cores()
 
 
@@ -43,7 +43,8 @@ def describe_device(device: str) -> str:
         return str(torch.cuda.get_device_name(torch.device(device)))
     if device == "mps":
         return f"Apple GPU ({platform.machine()})"
-    return f"CPU, {torch.get_num_threads()} threads"
+    threads = torch.get_num_threads()
+    return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
 def child_environment(thread_count: int) -> dict[str, str]:

@@ -12,6 +12,7 @@ from pydantic import TypeAdapter
 
 from worker.training.config import TrainConfig
 from worker.training.events import (
+    Arithmetic,
     BaseFacts,
     CheckpointSaved,
     Control,
@@ -46,6 +47,7 @@ class Train:
     out: Path
     cache: Path
     config: TrainConfig
+    arithmetic: Arithmetic | None = None
 
 
 @dataclass(frozen=True)
@@ -162,6 +164,7 @@ Message = (
     | Failed
     | PhaseStarted
     | BaseFacts
+    | Arithmetic
     | StepDone
     | SampleSaved
     | CheckpointSaved

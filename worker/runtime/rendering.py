@@ -39,6 +39,7 @@ if TYPE_CHECKING:
 
 KEPT_PIPELINES = 1
 KEPT_ADAPTERS = 16
+WITH_GUIDANCE = 2  # a picture with its prompt and without: the batch of a usual render
 REPORT_SECONDS = 0.15
 STUCK_SECONDS = 300.0
 WATCH_SECONDS = 5.0
@@ -63,7 +64,7 @@ class Rendering:
         self._store = store
         self._pipelines: OrderedDict[tuple[int, str | None], ResidentPipeline] = OrderedDict()
         self._adapters: OrderedDict[str, Adapter] = OrderedDict()
-        self._device = ""
+        self._device = "cpu"
         self._described = ""
 
     @property
@@ -73,11 +74,7 @@ class Rendering:
 
     def prepare(self) -> None:
         """Import torch, load the embedded base and draw once, so that the first render is quick."""
-        import torch
-
-        torch.set_num_threads(device.threads(self._settings.threads))
         self._device = device.choose_device(self._settings.device)
-        self._described = device.describe_device(self._device)
         with self._database.read() as session:
             base = session.exec(
                 select(BaseModel).where(BaseModel.source == base_models.EMBEDDED)
@@ -203,9 +200,15 @@ class Rendering:
         return self._pipelines[key]
 
     def _load(self, path: Path, name: str) -> ResidentPipeline:
+        from worker.bases.threads import use_fastest_threads
         from worker.inference.pipeline import ResidentPipeline
 
-        return ResidentPipeline.load(path, self._device or "cpu", name=f"“{name}”")
+        pipeline = ResidentPipeline.load(path, self._device, name=f"“{name}”")
+        if self._device == "cpu":
+            at_most = device.threads(self._settings.threads)
+            use_fastest_threads(pipeline.base, batch_size=WITH_GUIDANCE, at_most=at_most)
+        self._described = device.describe_device(self._device)
+        return pipeline
 
     def _stack(self, render: Render) -> list[LoadedAdapter]:
         from worker.inference.pipeline import LoadedAdapter

@@ -8,6 +8,7 @@ import math
 import statistics
 import time
 from collections.abc import Callable
+from dataclasses import asdict
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
@@ -21,6 +22,7 @@ from worker.runtime.lease import Lease
 from worker.runtime.scratch import pack_checkpoint
 from worker.training.config import TrainConfig
 from worker.training.events import (
+    Arithmetic,
     BaseFacts,
     CheckpointSaved,
     Event,
@@ -91,6 +93,8 @@ class Reporter:
                 trainable_parameters=event.trainable_parameters,
                 base_parameters=event.base_parameters,
             )
+        elif isinstance(event, Arithmetic):
+            self.set(arithmetic=asdict(event))
         elif isinstance(event, Notice):
             self.notices.append(event.text)
 

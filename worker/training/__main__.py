@@ -93,6 +93,7 @@ def _train(job: TrainJob, console: Console) -> int:
 
     from worker.bases.family import BaseModelError
     from worker.bases.load import load_base
+    from worker.bases.threads import use_fastest_threads
     from worker.training.data import read_folder
     from worker.training.errors import TrainingError
     from worker.training.loop import Outcome, train
@@ -101,6 +102,10 @@ def _train(job: TrainJob, console: Console) -> int:
     try:
         images = read_folder(job.data)
         base = load_base(job.model)
+        if device == "cpu":
+            use_fastest_threads(
+                base, batch_size=job.config.batch_size, at_most=torch.get_num_threads()
+            )
         trained = train(
             job.config, images, console, base=base, out=job.out, cache=job.cache, device=device
         )

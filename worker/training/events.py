@@ -32,6 +32,17 @@ class BaseFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Arithmetic:
+    """How this training computes, known before the first step: on a CPU both decide the last bits.
+
+    A run that goes on elsewhere is given it, so that it ends in the very same numbers.
+    """
+
+    precision: str
+    threads: int
+
+
+@dataclass(frozen=True, slots=True)
 class StepDone:
     """One step changed the adapter. `steps_per_second` looks over the last steps only."""
 
@@ -69,7 +80,7 @@ class Notice:
     text: str
 
 
-Event = PhaseStarted | BaseFacts | StepDone | SampleSaved | CheckpointSaved | Notice
+Event = PhaseStarted | BaseFacts | Arithmetic | StepDone | SampleSaved | CheckpointSaved | Notice
 
 
 class Control(StrEnum):

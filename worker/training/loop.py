@@ -6,7 +6,7 @@ import time
 from collections import deque
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -22,6 +22,7 @@ from worker.training.config import Precision, TrainConfig
 from worker.training.data import TrainingImage, check_images, dataset_fingerprint
 from worker.training.errors import DivergedError, OutOfMemoryError, StorageError
 from worker.training.events import (
+    Arithmetic,
     BaseFacts,
     Callbacks,
     CheckpointSaved,
@@ -88,11 +89,14 @@ def train(
     out: Path,
     cache: Path | None,
     device: str = "cpu",
+    arithmetic: Arithmetic | None = None,
 ) -> TrainedAdapter:
     """Train an adapter for `base` on captioned pictures and write it to `out`.
 
     Goes on from the newest checkpoint in `out`, if there is one; on a CPU the adapter is then
-    bit-equal to that of a run without a break. The base is used up. Raises TrainingError.
+    bit-equal to that of a run without a break. `arithmetic` is what an earlier attempt without a
+    checkpoint told; else it is chosen here, with the threads torch has. The base is used up.
+    Raises TrainingError.
     """
     started = time.monotonic()
     check_images(images)
@@ -100,7 +104,7 @@ def train(
         out.mkdir(parents=True, exist_ok=True)
         training = Training(config, images, callbacks, out=out, device=device)
         try:
-            training.prepare(base, cache)
+            training.prepare(base, cache, arithmetic)
             training.run()
             outcome = Outcome.FINISHED
         except Told as told:
@@ -140,7 +144,7 @@ class Training:
         self._saved_step: int | None = None
         self._durations: deque[float] = deque(maxlen=STEPS_IN_SPEED)
 
-    def prepare(self, base: LoadedBase, cache: Path | None) -> None:
+    def prepare(self, base: LoadedBase, cache: Path | None, arithmetic: Arithmetic | None) -> None:
         """Encode, put the adapter in, and go back to the newest checkpoint."""
         config = self._config
         self._tell(PhaseStarted(Phase.PREPARING))
@@ -150,15 +154,20 @@ class Training:
         )
         self._checkpoints.delete_unfinished()
         restored = self._checkpoints.restore(on_damaged=lambda text: self._tell(Notice(text)))
+        if restored:
+            arithmetic = Arithmetic(**restored.state["arithmetic"])
+        if arithmetic:
+            torch.set_num_threads(arithmetic.threads)
         self._tell(PhaseStarted(Phase.ENCODING))
         buckets = encode_pictures(
             base, self._images, config, cache=cache, keep_going=self._inbox.look
         )
         captions = [image.caption for image in self._images]
-        precision = Precision(restored.state["precision"]) if restored else config.precision
+        precision = Precision(arithmetic.precision) if arithmetic else config.precision
         parts = prepare(base, buckets, captions, config, device=self._device, precision=precision)
         self._lora, self._learner, self._batches = parts.lora, parts.learner, parts.batches
         self._sampler, self._precision = parts.sampler, parts.precision
+        self._arithmetic = Arithmetic(parts.precision.value, torch.get_num_threads())
         self.trainable_parameters = parts.lora.size
         self._metadata = _metadata(config, base)
         if restored:
@@ -166,6 +175,7 @@ class Training:
             self._batches.load(restored.state["batches"])
             self.step = self._saved_step = restored.step
         release_memory()
+        self._tell(self._arithmetic)
         self._tell(BaseFacts(self.trainable_parameters, base_parameters(base)))
 
     def run(self) -> None:
@@ -222,7 +232,7 @@ class Training:
         if self.step == self._saved_step or self.step == 0:
             return
         state = {
-            "precision": self._precision.value,
+            "arithmetic": asdict(self._arithmetic),
             "learner": self._learner.state(),
             "batches": self._batches.state(),
         }

@@ -57,7 +57,8 @@ def test_a_run_becomes_an_adapter_with_downloads(trained: Trained, tmp_path: Pat
     run = registry.row(Run, trained.run_id)
     assert (run.status, run.error, run.error_trace) == ("succeeded", None, None)
     assert (run.step, run.attempt, run.phase, run.owner_token) == (8, 1, None, None)
-    assert run.device == "CPU, 1 threads"
+    assert run.device == "CPU, 1 thread"
+    assert run.arithmetic == {"precision": "fp32", "threads": 1}
     assert run.trainable_parameters > 0
     assert run.base_parameters > 1_000_000
     assert run.training_seconds > 0

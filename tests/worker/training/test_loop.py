@@ -8,7 +8,7 @@ import torch
 from tests.worker.training.conftest import MakeBase, Recorder
 from worker import starter
 from worker.adapters import canonical
-from worker.training.config import LrScheduler, TrainConfig
+from worker.training.config import LrScheduler, Precision, TrainConfig
 from worker.training.data import TrainingImage, read_folder
 from worker.training.errors import (
     CheckpointError,
@@ -18,6 +18,7 @@ from worker.training.errors import (
     StorageError,
 )
 from worker.training.events import (
+    Arithmetic,
     BaseFacts,
     CheckpointSaved,
     Commands,
@@ -55,6 +56,19 @@ def uninterrupted(
 ) -> bytes:
     """The adapter file of the short config without a break."""
     return _adapter_bytes(_train(short, images, sd15, tmp_path_factory.mktemp("whole")))
+
+
+def test_a_later_attempt_computes_as_the_first_one_did(
+    short: TrainConfig,
+    images: list[TrainingImage],
+    sd15: MakeBase,
+    tmp_path: Path,
+    recorder: Recorder,
+) -> None:
+    config = short.model_copy(update={"precision": Precision.AUTO, "steps": 1})
+    first = Arithmetic(precision="bf16", threads=1)
+    train(config, images, recorder, base=sd15(), out=tmp_path, cache=None, arithmetic=first)
+    assert recorder.of(Arithmetic) == [first]
 
 
 def test_a_run_gives_an_adapter_and_tells_of_each_step(

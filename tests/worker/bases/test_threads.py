@@ -1,0 +1,69 @@
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.worker.bases.tiny_models import save_sd15, save_sdxl
+from worker.bases import threads
+from worker.bases.load import load_base
+
+
+@pytest.fixture(autouse=True)
+def _same_threads_afterwards() -> Iterator[None]:
+    before = torch.get_num_threads()
+    yield
+    torch.set_num_threads(before)
+
+
+def pretend(monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float]) -> list[int]:
+    """Make forward passes take these seconds; gives the thread counts that were tried."""
+    tried: list[int] = []
+
+    def measured(_base: object, _batch: int, *, threads: int) -> float:
+        tried.append(threads)
+        return seconds[threads]
+
+    monkeypatch.setattr(threads, "_seconds", measured)
+    return tried
+
+
+@pytest.mark.parametrize(
+    ("seconds", "at_most", "expected", "tried"),
+    [
+        ({1: 1.0, 2: 1.9}, 2, 1, [1, 2]),
+        ({1: 1.0, 2: 0.6}, 2, 2, [1, 2]),
+        ({1: 1.0, 2: 0.6, 4: 0.5, 6: 0.51}, 6, 4, [1, 2, 4, 6]),
+        ({1: 1.0, 2: 0.99}, 16, 1, [1, 2]),
+        ({}, 1, 1, []),
+    ],
+)
+def test_threads_are_added_for_as_long_as_they_help(
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    seconds: dict[int, float],
+    at_most: int,
+    expected: int,
+    tried: list[int],
+) -> None:
+    base = load_base(save_sd15(tmp_path / "base"))
+    seen = pretend(monkeypatch, seconds)
+    assert threads.use_fastest_threads(base, batch_size=2, at_most=at_most) == expected
+    assert torch.get_num_threads() == expected
+    assert seen == tried
+
+
+def test_a_large_base_takes_every_thread_unmeasured(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    base = load_base(save_sd15(tmp_path / "base"))
+    base.info.parameters["unet"] = 860_000_000
+    seen = pretend(monkeypatch, {})
+    assert threads.use_fastest_threads(base, batch_size=2, at_most=2) == 2
+    assert not seen
+
+
+@pytest.mark.parametrize("save", [save_sd15, save_sdxl])
+def test_both_families_can_be_measured(save: Callable[[Path], Path], tmp_path: Path) -> None:
+    base = load_base(save(tmp_path / "base"))
+    assert threads.use_fastest_threads(base, batch_size=2, at_most=2) in (1, 2)
