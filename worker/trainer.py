@@ -156,6 +156,22 @@ class Trainer:
         except BaseModelError as error:  # the run that needs it will say so
             sys.stderr.write(f"{order.model} was not loaded: {error}\n")
         self._outbox.send(Ready(describe_device(self._device)))
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Take a step nobody sees: the first of a process costs half a second more than others."""
+        from worker.bases.threads import is_small
+        from worker.training.calibrate import calibrate
+        from worker.training.presets import Preset, preset_config
+
+        base = self._base
+        if base is None or self._device != "cpu" or not is_small(base):
+            return  # a GPU's memory belongs to runs, and a step of a large base takes too long
+        config = preset_config(Preset.QUICK, resolution=base.info.resolution, images=1)
+        try:
+            calibrate(base, config, device=self._device, timed_steps=1)
+        except Exception:  # the run will find out and say why
+            traceback.print_exc()
 
     def _load(self, model: Path) -> LoadedBase:
         from worker.bases.load import load_base

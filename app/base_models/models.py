@@ -49,6 +49,11 @@ class BaseModel(SQLModel, table=True):
         return self.id
 
     @property
+    def tunable_parameters(self) -> int | None:
+        """What full fine-tuning would change: UNet and text encoders; None while unknown."""
+        return sum(count for part, count in self.parameters.items() if part != "vae") or None
+
+    @property
     def family_label(self) -> str:
         """What people call the family."""
         return {"sd1": "SD", "sd2": "SD 2", "sdxl": "SDXL"}.get(self.family or "", "unknown")

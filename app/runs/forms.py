@@ -65,8 +65,12 @@ class ConfigField:
     def bounds(self) -> str:
         """What may be entered, in words; empty when there is no bound."""
         if self.minimum and self.maximum:
-            return f"{self.minimum} to {self.maximum}"
+            return f"{_grouped(self.minimum)} to {_grouped(self.maximum)}"
         return ""
+
+
+def _grouped(number: str) -> str:
+    return f"{int(number):,}" if number.isdigit() else number
 
 
 @dataclass(frozen=True)

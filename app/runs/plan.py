@@ -97,7 +97,7 @@ def make_plan(session: Session, form: TrainForm, choices: Choices) -> Plan:
         config=config,
         images=choices.dataset.image_count if choices.dataset else 0,
         estimate=(service.estimate(session, base, config) if base else Estimate(None, None, None)),
-        base_parameters=(sum(base.parameters.values()) or None) if base else None,
+        base_parameters=base.tunable_parameters if base else None,
         base_bytes=base.size_bytes if base else None,
         runs_ahead=len(ahead),
         ahead_seconds=left[0] if len(ahead) == 1 else None,

@@ -16,7 +16,7 @@ from worker.bases.family import BaseFamily
 from worker.bases.inspect import vae_factor
 from worker.bases.load import LoadedBase
 
-LARGE_PARAMETERS = 150_000_000  # of a UNet: more threads always pay, and measuring takes seconds
+SMALL_PARAMETERS = 150_000_000  # of a UNet; above it a forward pass on a CPU takes seconds
 WORTHWHILE = 0.95
 PROBES = 3
 TIME_IDS = 6
@@ -27,10 +27,15 @@ def use_fastest_threads(base: LoadedBase, *, batch_size: int, at_most: int) -> i
 
     Times a forward pass with 1, 2, 4 … up to `at_most` threads and stops when more do not help.
     """
-    if at_most > 1 and base.info.parameters.get("unet", 0) < LARGE_PARAMETERS:
+    if at_most > 1 and is_small(base):
         at_most = _fastest(base, batch_size, at_most)
     torch.set_num_threads(at_most)
     return at_most
+
+
+def is_small(base: LoadedBase) -> bool:
+    """Whether this base can be tried out on a CPU in a moment; a large one wants every thread."""
+    return base.info.parameters.get("unet", 0) < SMALL_PARAMETERS
 
 
 def _fastest(base: LoadedBase, batch_size: int, at_most: int) -> int:

@@ -146,6 +146,8 @@ class Reporter:
     def _step(self, event: StepDone) -> None:
         if not self._losses:
             self._first_step = event.step
+            if not self._resumed:
+                self._flushed = 0.0  # people see at once that the run began
             if not self._resumed and self._run.attempt > 1:
                 self.set(resumed_at_step=event.step - 1)
         self._losses.append(event.loss)

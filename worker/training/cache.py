@@ -6,7 +6,9 @@ and the size; so it is never stale, and is simply made again when it is damaged.
 
 import hashlib
 import json
+from collections import deque
 from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -25,6 +27,7 @@ from worker.training.files import write_atomically
 LAYOUT = 1
 VALUES_HASHED_PER_TENSOR = 4_096
 PIXELS_ENCODED_AT_ONCE = 1_048_576
+PICTURES_AHEAD = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,10 +119,11 @@ class LatentStore:
             if latent is not None:
                 found[index] = latent
         missing = [index for index in range(len(pairs)) if index not in found]
+        pixels = _ahead(lambda index: _pixels(*pairs[index], mirrored=mirrored), missing)
         for chunk in _chunks(missing, pairs[0][1].bucket, device=self._vae.device):
             keep_going()
-            pixels = torch.stack([_pixels(*pairs[index], mirrored=mirrored) for index in chunk])
-            for index, latent in zip(chunk, encode(self._vae, pixels), strict=True):
+            batch = torch.stack([next(pixels) for _ in chunk])
+            for index, latent in zip(chunk, encode(self._vae, batch), strict=True):
                 found[index] = latent
                 self._write(self._path(*pairs[index], mirrored), latent)
         return [found[index] for index in range(len(pairs))]
@@ -188,6 +192,18 @@ def _pixels(image: TrainingImage, fitted: Fit, *, mirrored: bool) -> Tensor:
     values = np.asarray(apply(fitted, open_picture(image)), dtype=np.float32)
     pixels = torch.from_numpy(values / 127.5 - 1.0).permute(2, 0, 1)
     return pixels.flip(-1) if mirrored else pixels
+
+
+def _ahead(make: Callable[[int], Tensor], rows: Sequence[int]) -> Iterator[Tensor]:
+    """`make` of each row in turn, made on another thread while the caller encodes."""
+    with ThreadPoolExecutor(1, thread_name_prefix="pictures") as thread:
+        coming: deque[Future[Tensor]] = deque()
+        for row in rows:
+            coming.append(thread.submit(make, row))
+            if len(coming) > PICTURES_AHEAD:
+                yield coming.popleft().result()
+        while coming:
+            yield coming.popleft().result()
 
 
 def _chunks(rows: Sequence[int], size: Size, *, device: torch.device) -> Iterator[Sequence[int]]:

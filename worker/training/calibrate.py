@@ -41,7 +41,9 @@ class Calibration:
     base_parameters: int
 
 
-def calibrate(base: LoadedBase, config: TrainConfig, *, device: str) -> Calibration:
+def calibrate(
+    base: LoadedBase, config: TrainConfig, *, device: str, timed_steps: int = TIMED_STEPS
+) -> Calibration:
     """Take real steps on random latents; the base is afterwards what it was before."""
     with _borrowed(base):
         lora = add_adapter(base, config, device=device)
@@ -56,7 +58,7 @@ def calibrate(base: LoadedBase, config: TrainConfig, *, device: str) -> Calibrat
         captions = ["a made-up picture"] * len(bucket.images)
         batches = Batches([bucket], captions, config, timesteps=len(schedule))
         seconds = []
-        for step in range(WARM_UP_STEPS + TIMED_STEPS):
+        for step in range(WARM_UP_STEPS + timed_steps):
             started = time.perf_counter()
             learner.learn(batches.next(), step=step)
             seconds.append(time.perf_counter() - started)
