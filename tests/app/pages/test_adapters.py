@@ -41,6 +41,7 @@ def test_an_empty_registry_says_how_to_get_an_adapter(client: TestClient) -> Non
     page = client.get("/adapters").text
     assert "No adapters yet" in page
     assert 'href="/train/new"' in page
+    assert page.count('class="button main"') == 1
 
 
 def test_cards_show_cover_base_trigger_word_and_versions(

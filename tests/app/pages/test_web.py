@@ -105,6 +105,7 @@ def test_an_address_without_anything_is_a_page_with_a_way_back(
     assert answer.status_code in (404, 422)
     assert answer.headers["content-type"].startswith("text/html")
     assert 'href="/"' in answer.text
+    assert answer.text.count("deleted") <= 1
 
 
 def test_programs_get_problems_and_people_get_pages(client: TestClient) -> None:
