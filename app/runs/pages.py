@@ -31,7 +31,7 @@ from app.runs.live import RunView, run_view
 from app.runs.models import Run
 from app.runs.plan import Choices, Plan, PresetCard
 from app.state import Id, State
-from app.web import render, render_fragment
+from app.web import RunningStrip, render, render_fragment, running_strip
 from worker.training.config import TrainConfig
 
 router = APIRouter(include_in_schema=False)
@@ -92,11 +92,18 @@ class RunsPage:
 
 @dataclass(frozen=True)
 class RunPage:
-    """One run; `changed` names the parts that are sent again."""
+    """One run; a token for each part of its page tells whether it changed."""
 
     view: RunView
     tokens: dict[str, str]
+
+
+@dataclass(frozen=True)
+class LiveRun(RunPage):
+    """The parts of a run's page that are sent again, and the strip in the bar, to say the same."""
+
     changed: frozenset[str]
+    running: RunningStrip | None
 
 
 class Wish(StrEnum):
@@ -228,8 +235,7 @@ def run(request: Request, run_id: Id, state: State) -> Response:
     """One run: its progress, samples, loss and what became of it."""
     with state.database.read() as session:
         view = run_view(session, run_id)
-    tokens = view.parts()
-    return render(request, "runs/show.html", RunPage(view, tokens, frozenset(tokens)))
+    return render(request, "runs/show.html", RunPage(view, view.parts()))
 
 
 @router.get("/runs/{run_id}/live")
@@ -240,7 +246,8 @@ def live_run(request: Request, run_id: Id, state: State) -> Response:
     tokens = view.parts()
     seen = request.query_params
     changed = frozenset(part for part, token in tokens.items() if seen.get(part) != token)
-    return render_fragment("runs/_live.html", RunPage(view, tokens, changed))
+    context = LiveRun(view, tokens, changed, running_strip(request))
+    return render_fragment("runs/_live.html", context)
 
 
 @router.post("/runs/{run_id}/cancel")

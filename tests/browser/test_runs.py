@@ -103,11 +103,35 @@ def test_canceling_asks_first_because_nothing_is_kept(live: Live, page: Page) ->
     stand_in.Training(live.state).train(10)
     page.goto(f"/runs/{run.key}")
     page.get_by_role("button", name="Cancel", exact=True).click()
-    expect(page.get_by_text("what was learned in 10 steps is lost")).to_be_visible()
+    expect(page.get_by_text("what it learned so far is lost")).to_be_visible()
     page.get_by_role("button", name="Cancel this run").click()
     expect(page.locator("#run-head")).to_contain_text("Canceling…")
     with live.database.read() as session:
         assert service.get_run(session, run.key).cancel_requested
+
+
+def test_canceling_a_run_that_waits_leaves_no_promise_on_its_page(live: Live, page: Page) -> None:
+    run = stand_in.queued_run(live.state, stand_in.dataset(live.state))
+    page.goto(f"/runs/{run.key}")
+    expect(page.locator("#run-samples")).to_contain_text("The first row comes")
+    page.get_by_role("button", name="Cancel", exact=True).click()
+    expect(page.locator("#run-samples")).to_contain_text("No samples were drawn.")
+    expect(page.locator("#run-log")).to_contain_text("Canceled")
+    expect(page.locator("#running")).to_be_empty()
+
+
+def test_the_bar_of_a_phone_keeps_its_buttons_while_one_trains_and_one_waits(
+    live: Live, page: Page
+) -> None:
+    dataset = stand_in.dataset(live.state)
+    stand_in.queued_run(live.state, dataset)
+    stand_in.queued_run(live.state, dataset)
+    stand_in.Training(live.state).train(10)
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto("/runs")
+    expect(page.locator("#running")).to_contain_text("1 waiting")
+    for name in ("Theme", "Keyboard shortcuts"):
+        expect(page.get_by_role("button", name=name)).to_be_in_viewport(ratio=1)
 
 
 def test_samples_are_walked_with_the_arrow_keys_while_new_rows_come_in(

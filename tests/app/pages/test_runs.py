@@ -8,6 +8,7 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
+from app.datasets import service as datasets
 from app.runs import service
 from app.runs.models import Run
 from app.state import AppState
@@ -125,6 +126,23 @@ def test_an_empty_dataset_and_a_missing_base_are_named(client: TestClient, state
     assert "“Chalk” has no pictures yet. Add some, then train." in answer.text
 
 
+def test_pictures_without_caption_and_datasets_without_pictures_are_told_before_the_start(
+    client: TestClient, state: AppState
+) -> None:
+    full = stand_in.dataset(state, pictures=3)
+    assert "no caption" not in client.get(f"/train/new?dataset={full.slug}").text
+    with state.database.write() as session:
+        image = datasets.list_images(session, full.key)[0]
+        datasets.caption_image(session, image.key, "")
+    page = client.get(f"/train/new?dataset={full.slug}").text
+    assert "1 of 3 pictures has no caption." in page
+    assert f'href="/datasets/{full.slug}?show=uncaptioned"' in page
+    empty = stand_in.dataset(state, name="Bare", pictures=0)
+    page = client.get(f"/train/new?dataset={empty.slug}").text
+    assert "first: “Bare” has none yet." in page
+    assert f'<a href="/datasets/{empty.slug}">Add pictures</a>' in page
+
+
 def test_a_form_that_lost_its_dataset_says_so(client: TestClient, state: AppState) -> None:
     stand_in.dataset(state)
     sent = form_of(client.get("/train/new").text) | {"dataset_id": "999"}
@@ -227,7 +245,8 @@ def test_the_live_part_sends_only_what_changed_and_ends_with_the_run(
     address = html.unescape(re.search(r'hx-get="(/runs/\d+/live\?[^"]+)"', page)[1])  # type: ignore[index]
     quiet = client.get(address).text
     assert 'id="run-progress"' in quiet
-    assert "hx-swap-oob" not in quiet
+    assert re.findall(r'id="([^"]+)"[^>]*hx-swap-oob', quiet) == ["running"]
+    assert "1 training · 25 %" in quiet  # the bar says what the page says
     training.sample(0)
     news = client.get(address).text
     assert 'id="run-samples" aria-labelledby="samples-title" hx-swap-oob="true"' in news
@@ -235,7 +254,8 @@ def test_the_live_part_sends_only_what_changed_and_ends_with_the_run(
     training.finish()
     last = client.get(address).text
     assert "<title>Chalk · Brushwork</title>" in last
-    assert 'hx-trigger="every' not in last
+    assert f'hx-get="/runs/{run.key}' not in last
+    assert "1 training" not in last
     assert "Try it" in last
 
 
@@ -257,6 +277,18 @@ def test_a_failed_run_says_what_to_do(client: TestClient, state: AppState) -> No
     assert "lower learning rate" in page
     assert "Traceback: here" in page
     assert f'href="/train/new?from={run.key}"' in page
+
+
+def test_a_run_that_ended_before_its_first_step_promises_no_loss(
+    client: TestClient, state: AppState
+) -> None:
+    run = stand_in.queued_run(state, stand_in.dataset(state))
+    for _ in range(2):
+        client.post(f"/runs/{run.key}/cancel")
+    page = client.get(f"/runs/{run.key}").text
+    assert "No loss was measured." in page
+    assert "data-chart=" not in page
+    assert page.count("<span>Canceled</span>") == 1
 
 
 def test_wishes_reach_a_run_that_trains_and_are_refused_after(
