@@ -7,7 +7,7 @@ from argparse import ArgumentParser, Namespace
 from collections.abc import Sequence
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from app.config import Settings
@@ -18,6 +18,25 @@ DTYPES = ("fp16", "bf16", "fp32")
 SETTING_FLAGS = ("host", "port", "data_dir", "open_browser")
 
 
+class CommandParser(ArgumentParser):
+    """A command's parser; one that `forwards` leaves all its words, `--help` too, to its program.
+
+    They are then in `words`.
+    """
+
+    def __init__(self, *, forwards: bool = False, **settings: Any) -> None:
+        super().__init__(**settings, add_help=not forwards)
+        self._forwards = forwards
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """The namespace and what was not understood."""
+        if not self._forwards:
+            return super().parse_known_args(args, namespace)
+        namespace = namespace or Namespace(**self._defaults)
+        namespace.words = list(args)
+        return namespace, []
+
+
 class CommandParsers:
     """The parser and its commands; each names the module of `app.commands` that runs it."""
 
@@ -26,7 +45,11 @@ class CommandParsers:
             "brushwork", description="Train, try and keep image-style LoRAs in the browser."
         )
         self._commands = self.parser.add_subparsers(
-            dest="command", title="commands", metavar="COMMAND", required=True
+            dest="command",
+            title="commands",
+            metavar="COMMAND",
+            required=True,
+            parser_class=CommandParser,
         )
 
     def add(self, name: str, help_text: str, *, module: str = "") -> ArgumentParser:
@@ -37,6 +60,11 @@ class CommandParsers:
             "--data-dir", type=Path, metavar="FOLDER", help="folder for database, pictures, logs"
         )
         return command
+
+    def forward(self, name: str, help_text: str) -> None:
+        """A command whose words are another program's."""
+        command = self._commands.add_parser(name, help=help_text, forwards=True)
+        command.set_defaults(module=name)
 
 
 def build_parser() -> ArgumentParser:
@@ -71,8 +99,7 @@ def _add_processes(commands: CommandParsers) -> None:
 
 
 def _add_work(commands: CommandParsers) -> None:
-    train = commands.add("train", "Train an adapter from a JSON config, without any server.")
-    train.add_argument("--config", type=Path, required=True, metavar="FILE", help="the JSON config")
+    commands.forward("train", "Train an adapter from a folder of pictures, without any server.")
     demo = commands.add("demo", "Do the whole job through the REST API, and judge the result.")
     demo.add_argument(
         "--out", type=Path, default=Path("demo"), metavar="FOLDER", help="where results go (demo)"

@@ -13,7 +13,7 @@ import pytest
 
 from app.__main__ import QUEUES, build_parser, main, settings_from
 from app.adapters import service as adapters
-from app.commands import demo, doctor, migrate
+from app.commands import demo, doctor, migrate, train
 from app.commands.serve import has_desktop
 from app.config import Settings
 from app.db import Database, make_engine
@@ -96,6 +96,22 @@ def test_the_supervisor_loads_neither_web_nor_database_nor_torch() -> None:
         [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
     )
     assert done.stdout == "set()\n"
+
+
+def test_train_leaves_its_words_to_the_training_core() -> None:
+    words = ["--model", "base", "--steps", "3", "--help"]
+    arguments = build_parser().parse_args(["train", *words])
+    assert (arguments.module, arguments.words) == ("train", words)
+    command = train.command(words, Settings(device="cuda:1", threads=4))
+    assert command[1:3] == ["-m", "worker.training"]
+    assert command[3:] == ["--device", "cuda:1", "--threads", "4", *words]
+
+
+def test_train_explains_itself_under_its_own_name() -> None:
+    done = brushwork("train", "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: brushwork train --model")
+    assert "--learning-rate" in done.stdout
 
 
 # -- serve refuses ----------------------------------------------------------------------------

@@ -1,135 +1,198 @@
-"""`python -m worker.training config.json`: a training with no web, database or broker."""
+"""`brushwork train`, or `python -m worker.training`: a training with no web, database or broker."""
 
-import argparse
 import os
-import signal
+import shutil
 import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
-from types import FrameType
+from typing import TYPE_CHECKING
 
-from pydantic import ValidationError
+from worker import starter
+from worker.training.cli import STARTER, Order, OrderError, read_order
+from worker.training.config import TrainConfig
+from worker.training.console import Console, duration, share, size
 
-from worker.training.config import TrainJob
-from worker.training.events import (
-    BaseFacts,
-    CheckpointSaved,
-    Commands,
-    Control,
-    Event,
-    Notice,
-    StepDone,
-)
+if TYPE_CHECKING:
+    from worker.bases.family import BaseInfo
+    from worker.training.data import TrainingImage
+    from worker.training.loop import TrainedAdapter
 
 INTERRUPTED = 75  # EX_TEMPFAIL: saved, start it again to go on
 FAILED = 1
 
 
-class Console:
-    """Prints a training's progress; SIGTERM and Ctrl-C make it save and leave."""
-
-    def __init__(self) -> None:
-        self._control = Control.CONTINUE
-        self._live = sys.stdout.isatty()
-        for number in (signal.SIGTERM, signal.SIGINT):
-            signal.signal(number, self._leave)
-
-    def on_event(self, event: Event) -> None:
-        """Print a line, or renew the last one on a terminal."""
-        if isinstance(event, StepDone):
-            self._print_step(event)
-        elif isinstance(event, BaseFacts):
-            share = event.trainable_parameters / event.base_parameters
-            print(
-                f"Training {event.trainable_parameters:,} of {event.base_parameters:,} "
-                f"parameters ({share:.2%})."
-            )
-        elif isinstance(event, CheckpointSaved):
-            self._print(f"Checkpoint {event.path} ({event.size_bytes / 1e6:.1f} MB)")
-        elif isinstance(event, Notice):
-            self._print(event.text)
-
-    def poll(self) -> Commands:
-        """What a signal asked for."""
-        return Commands(self._control)
-
-    def _leave(self, _number: int, _frame: FrameType | None) -> None:
-        self._control = Control.SAVE_AND_EXIT
-
-    def _print_step(self, event: StepDone) -> None:
-        left = (event.total - event.step) / event.steps_per_second
-        line = (
-            f"step {event.step}/{event.total}  loss {event.loss:.4f}  "
-            f"{event.steps_per_second:.2f} steps/s  {left:.0f} s left"
-        )
-        if self._live:
-            end = "\n" if event.step == event.total else ""
-            print(f"\r\x1b[K{line}", end=end, flush=True)
-        elif event.step in (1, event.total) or event.step % 10 == 0:
-            print(line, flush=True)
-
-    def _print(self, line: str) -> None:
-        print(f"\r\x1b[K{line}" if self._live else line, flush=True)
-
-
-def main(arguments: list[str]) -> int:
-    """Train what the file says: 0 done, 75 interrupted and saved, 1 failed with a sentence."""
-    parser = argparse.ArgumentParser(prog="python -m worker.training", description=__doc__)
-    parser.add_argument("job", type=Path, help="JSON: model, data, out, cache, config")
+def main(words: Sequence[str]) -> int:
+    """Train what the words say: 0 done, 75 interrupted and saved, 1 failed with a sentence."""
     try:
-        job = TrainJob.model_validate_json(parser.parse_args(arguments).job.read_bytes())
-    except OSError as error:
-        return _failed(f"The job cannot be read: {error}.")
-    except ValidationError as error:
-        return _failed("; ".join(_reasons(error)))
-    console = Console()
-    return _train(job, console)
+        order = read_order(words)
+    except OrderError as error:
+        return _failed(error)
+    console = Console(sys.stdout, columns=shutil.get_terminal_size().columns)
+    console.listen()
+    return _train(order, console)
 
 
-def _train(job: TrainJob, console: Console) -> int:
+def _train(order: Order, console: Console) -> int:
     # waiting threads must not spin: on shared cores that costs ten times the work itself.
     # Read when torch loads its threads, hence before the import.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
-    import torch
-
+    from worker.adapters.canonical import AdapterError
     from worker.bases.family import BaseModelError
-    from worker.bases.load import load_base
-    from worker.bases.threads import use_fastest_threads
-    from worker.training.data import read_folder
     from worker.training.errors import TrainingError
-    from worker.training.loop import Outcome, train
+    from worker.training.loop import Outcome
 
-    device = "cuda" if torch.cuda.is_available() else "cpu"
     try:
-        images = read_folder(job.data)
-        base = load_base(job.model)
-        if device == "cpu":
-            use_fastest_threads(
-                base, batch_size=job.config.batch_size, at_most=torch.get_num_threads()
-            )
-        trained = train(
-            job.config, images, console, base=base, out=job.out, cache=job.cache, device=device
-        )
-    except (TrainingError, BaseModelError) as error:
-        return _failed(str(error))
+        images = _read_images(order)
+        trained, base, config = _run(order, images, console)
+        if trained.outcome is Outcome.INTERRUPTED:
+            console.end_line()
+            print(_interrupted(trained.steps))
+            return INTERRUPTED
+        assert trained.path is not None  # it was not canceled
+        _write_download(trained.path, _learned(images), order, config, base, console)
+        console.end_line()
+        _print_result(trained.path, trained, console)
+    except (OrderError, TrainingError, BaseModelError, AdapterError) as error:
+        console.end_line()
+        return _failed(error)
     except OSError as error:
         return _failed(f"A file could not be read or written: {error}.")
-    if trained.outcome is Outcome.INTERRUPTED:
-        print(f"Interrupted after step {trained.steps}; start it again to go on.")
-        return INTERRUPTED
-    peak = trained.peak_memory_bytes / 2**20
-    print(f"{trained.path} ({trained.steps} steps, {trained.seconds:.0f} s, {peak:.0f} MiB)")
     return 0
 
 
-def _reasons(error: ValidationError) -> list[str]:
-    return [
-        f"{'.'.join(str(part) for part in reason['loc']) or 'job'}: {reason['msg']}"
-        for reason in error.errors()
-    ]
+def _read_images(order: Order) -> "list[TrainingImage]":
+    """The pictures of the style, then those of the regularisation set."""
+    from worker.training.data import read_folder
+
+    images = read_folder(order.data)
+    if order.regularisation:
+        others = read_folder(order.regularisation)
+        images += [replace(image, is_regularisation=True) for image in others]
+    return images
 
 
-def _failed(sentence: str) -> int:
-    print(sentence, file=sys.stderr)
+def _learned(images: "Sequence[TrainingImage]") -> int:
+    return sum(not image.is_regularisation for image in images)
+
+
+def _run(
+    order: Order, images: "list[TrainingImage]", console: Console
+) -> "tuple[TrainedAdapter, BaseInfo, TrainConfig]":
+    import torch
+
+    from worker.bases.load import load_base
+    from worker.bases.threads import use_fastest_threads
+    from worker.training.loop import train
+
+    device = _device(order.device)
+    if order.threads:
+        torch.set_num_threads(order.threads)
+    base = load_base(order.model)
+    config = order.config(resolution=base.info.resolution, images=_learned(images))
+    if device == "cpu":
+        use_fastest_threads(base, batch_size=config.batch_size, at_most=torch.get_num_threads())
+    info = base.info
+    trained = train(
+        config, images, console, base=base, out=order.out, cache=order.cache, device=device
+    )
+    return trained, info, config
+
+
+def _device(wanted: str) -> str:
+    """The torch device; `auto` is CUDA, else Apple's GPU, else the CPU."""
+    import torch
+
+    from worker.training.errors import UnsupportedError
+
+    found = {
+        "cuda": torch.cuda.is_available(),
+        "mps": torch.backends.mps.is_available(),
+        "cpu": True,
+    }
+    if wanted == "auto":
+        return next(name for name, is_here in found.items() if is_here)
+    kind, _, index = wanted.partition(":")
+    if not found[kind] or (index and int(index) >= torch.cuda.device_count()):
+        raise UnsupportedError(f"torch finds no device {wanted} here; --device cpu always works.")
+    return wanted
+
+
+def _write_download(
+    path: Path,
+    images: int,
+    order: Order,
+    config: TrainConfig,
+    base: "BaseInfo",
+    console: Console,
+) -> None:
+    """Put the file for other programs in the place of the canonical one; it is read back."""
+    from worker.adapters import canonical
+    from worker.adapters.export import (
+        AdapterDtype,
+        AdapterFormat,
+        ExportError,
+        ExportFacts,
+        export,
+    )
+
+    adapter = canonical.load(path)
+    facts = ExportFacts(
+        title=order.name,
+        slug=order.name,
+        base_name=_base_name(order.model),
+        resolution=config.resolution or base.resolution,
+        created=datetime.now(UTC),
+        trigger_words=(order.trigger_word,) if order.trigger_word else (),
+        prediction_type=config.prediction_type or base.prediction_type,
+        images=images,
+        cover=_newest_sample(order.out),
+        train_config=config.model_dump_json(),
+    )
+    kohya, family = AdapterFormat.KOHYA, base.family
+    try:
+        dtype = AdapterDtype(order.dtype)
+        export(adapter, path, format=kohya, dtype=dtype, family=family, facts=facts)
+    except ExportError:
+        if order.dtype == AdapterDtype.FP32:
+            raise
+        fp32 = AdapterDtype.FP32
+        export(adapter, path, format=kohya, dtype=fp32, family=family, facts=facts)
+        console.print(f"The adapter does not survive {order.dtype}; it was written as fp32.")
+
+
+def _newest_sample(out: Path) -> Path | None:
+    """A picture drawn with the adapter, of the last row there is; step 0 shows the bare base."""
+    rows = sorted(folder for folder in (out / "samples").glob("step-*") if int(folder.name[5:]))
+    return next(iter(sorted(rows[-1].glob("*.png"))), None) if rows else None
+
+
+def _base_name(model: Path) -> str:
+    if model == starter.PATH or model.resolve() == starter.PATH.resolve():
+        return STARTER
+    return model.stem if model.is_file() else model.resolve().name
+
+
+def _print_result(path: Path, trained: "TrainedAdapter", console: Console) -> None:
+    print(f"{path} ({size(path.stat().st_size)})")
+    if console.facts:
+        print(f"Trained {share(console.facts)}.")
+    peak = trained.peak_memory_bytes / 2**20
+    print(
+        f"{trained.steps} steps, {duration(trained.seconds)} in all, "
+        f"{peak:,.0f} MiB of memory at most."
+    )
+
+
+def _interrupted(steps: int) -> str:
+    if not steps:
+        return "Interrupted before the first step; start it again with the same command."
+    return f"Interrupted after step {steps} and saved; start it again to go on from there."
+
+
+def _failed(reason: object) -> int:
+    print(reason, file=sys.stderr)
     return FAILED
 
 

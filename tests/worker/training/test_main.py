@@ -1,3 +1,7 @@
+"""`brushwork train` as people run it: real processes on the embedded base."""
+
+from __future__ import annotations
+
 import json
 import os
 import signal
@@ -7,24 +11,23 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from safetensors import safe_open
 
 from worker import starter
-from worker.adapters import canonical
-from worker.training.__main__ import FAILED, INTERRUPTED
+from worker.adapters.reading import read_any
+from worker.training.__main__ import FAILED, INTERRUPTED, main
+from worker.training.console import Console
 
-CONFIG = {"steps": 3, "batch_size": 1, "rank": 2, "alpha": 2, "precision": "fp32"}
-
-
-def _job(folder: Path, pictures: Path, **changes: Any) -> Path:
-    job = {"model": str(starter.PATH), "data": str(pictures), "out": str(folder / "out")}
-    path = folder / "job.json"
-    path.write_text(json.dumps(job | {"config": CONFIG} | changes))
-    return path
+COMMAND = (
+    "--resolution 64 --batch 4 --steps 40 --rank 8 --lr 1e-3 --seed 0 "
+    "--targets attention --no-text-encoder"
+)
+CONFIG = {"steps": 50, "batch_size": 1, "rank": 2, "alpha": 2, "precision": "fp32"}
 
 
-def _start(job: Path) -> subprocess.Popen[str]:
+def start(module: str, *words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "worker.training", str(job)],
+        [sys.executable, "-m", module, *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -32,49 +35,89 @@ def _start(job: Path) -> subprocess.Popen[str]:
     )
 
 
-def test_a_job_from_a_file_trains_and_can_be_interrupted_and_resumed(
-    tmp_path: Path, folder: Path
-) -> None:
-    long = _job(tmp_path, folder, config=CONFIG | {"steps": 2_000})
-    process = _start(long)
-    assert process.stdout is not None
-    seen = []
-    for line in process.stdout:
-        seen.append(line)
-        if line.startswith("step 1/2000"):
-            process.send_signal(signal.SIGTERM)
+def header_of(path: Path) -> tuple[list[str], dict[str, str]]:
+    with safe_open(path, "pt") as file:
+        return list(file.keys()), file.metadata()
+
+
+def test_the_command_trains_and_goes_on_after_an_interruption(tmp_path: Path, folder: Path) -> None:
+    out = tmp_path / "out"
+    places = ["--model", str(starter.PATH), "--data", str(folder), "--out", str(out)]
+    words = ["train", *places, *COMMAND.split()]
+    first = start("app", *words)
+    assert first.stdout is not None
+    for line in first.stdout:
+        if line.startswith("step 1/40"):
+            first.send_signal(signal.SIGTERM)
             break
-    rest, errors = process.communicate(timeout=120)
-    assert process.returncode == INTERRUPTED, errors
+    rest, errors = first.communicate(timeout=120)
+    assert first.returncode == INTERRUPTED, errors
     assert "start it again to go on" in rest
-    assert any("parameters (" in line for line in seen)
-    (checkpoint,) = (tmp_path / "out" / "checkpoints").iterdir()
-    assert int(checkpoint.name.removeprefix("step-")) >= 1
+    assert not (out / "adapter.safetensors").exists()
+
+    second = start("app", *words)
+    output, errors = second.communicate(timeout=120)
+    assert second.returncode == 0, errors
+    assert "step 1/40" not in output
+    assert "step 40/40" in output
+    path = out / "adapter.safetensors"
+    adapter = read_any(path)
+    last = output.splitlines()[-3:]
+    assert last[0] == f"{path} ({path.stat().st_size / 1e6:.1f} MB)"
+    assert last[1].startswith(f"Trained {adapter.parameters:,} of 19,")
+    assert last[2].startswith("40 steps, ")
+    assert last[2].endswith(" MiB of memory at most.")
+    names, metadata = header_of(path)
+    assert all(name.startswith("lora_unet_") for name in names)
+    assert any(name.endswith(".lora_down.weight") for name in names)
+    assert metadata["ss_network_dim"] == "8"
+    assert metadata["ss_output_name"] == metadata["modelspec.title"] == folder.name
+    assert (metadata["ss_sd_model_name"], metadata["ss_resolution"]) == ("starter", "(64, 64)")
 
 
-def test_a_finished_job_leaves_an_adapter(tmp_path: Path, folder: Path) -> None:
-    process = _start(_job(tmp_path, folder))
+def test_a_job_from_a_file_trains_and_flags_win_over_it(tmp_path: Path, folder: Path) -> None:
+    out = tmp_path / "out"
+    job = tmp_path / "job.json"
+    places = {"model": str(starter.PATH), "data": str(folder), "out": str(out)}
+    job.write_text(json.dumps(places | {"config": CONFIG}))
+    words = ["--steps", "2", "--name", "Deep ink", "--trigger-word", "ink", "--dtype", "fp32"]
+    samples = ["--sample-prompt", "a fox", "--sample-steps", "1", "--regularisation", str(folder)]
+    process = start("worker.training", str(job), *words, *samples)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    assert "step 3/3" in output
-    assert canonical.load(tmp_path / "out" / "adapter.safetensors").metadata["steps"] == "3"
+    assert "step 2/2" in output
+    assert f"Sample {out}/samples/step-000002/prompt-0.png (a fox)" in output
+    _, metadata = header_of(out / "adapter.safetensors")
+    assert (metadata["modelspec.title"], metadata["ss_output_name"]) == ("Deep ink", "Deep-ink")
+    assert metadata["modelspec.trigger_phrase"] == "ink"
+    assert metadata["ss_num_train_images"] == "3"
+    assert metadata["modelspec.thumbnail"].startswith("data:image/jpeg")
+    trained: dict[str, Any] = json.loads(metadata["brushwork.train_config"])
+    assert (trained["steps"], trained["rank"], trained["precision"]) == (2, 2, "fp32")
+    assert "a fox" not in json.dumps(metadata)
 
 
 @pytest.mark.parametrize(
-    ("changes", "sentence"),
+    ("words", "sentence"),
     [
-        ({"config": CONFIG | {"stepz": 3}}, "config.stepz: Extra inputs are not permitted"),
-        ({"config": CONFIG | {"resolution": 65}}, "config.resolution: "),
-        ({"data": "/nowhere"}, "There is no folder /nowhere."),
-        ({"model": "/nowhere"}, "There is no base model at 'nowhere'."),
+        (["--data", "/nowhere"], "There is no folder /nowhere."),
+        (["--model", "/nowhere"], "There is no base model at 'nowhere'."),
+        (["--regularisation", "/nothing"], "There is no folder /nothing."),
+        (["--config", "/nowhere.json"], "/nowhere.json cannot be read: No such file"),
+        (["--device", "cuda:99"], "torch finds no device cuda:99 here"),
     ],
 )
-def test_a_job_that_cannot_be_done_says_why_in_one_line(
-    tmp_path: Path, folder: Path, changes: dict[str, Any], sentence: str
+def test_an_order_that_cannot_be_carried_out_says_why_in_one_line(
+    words: list[str],
+    sentence: str,
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
 ) -> None:
-    process = _start(_job(tmp_path, folder, **changes))
-    _, errors = process.communicate(timeout=120)
-    assert process.returncode == FAILED
-    assert sentence in errors
-    assert "Traceback" not in errors
-    assert len(errors.strip().splitlines()) == 1
+    monkeypatch.setattr(Console, "listen", lambda _console: None)  # pytest keeps its own Ctrl-C
+    places = ["--model", "starter", "--data", str(folder), "--out", str(tmp_path / "out")]
+    assert main([*places, *words]) == FAILED
+    shown = capsys.readouterr().err
+    assert sentence in shown
+    assert len(shown.strip().splitlines()) == 1

@@ -1,0 +1,234 @@
+"""The flags of `brushwork train`, read in this process."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from worker import starter
+from worker.training.cli import (
+    ALIASES,
+    DTYPES,
+    Order,
+    OrderError,
+    Setting,
+    build_parser,
+    read_order,
+    settings,
+)
+from worker.training.config import Group, LossWeighting, TrainConfig
+from worker.training.presets import Preset, preset_config
+
+PLACES = ["--model", "base", "--data", "pictures", "--out", "results"]
+
+
+def order(*words: str) -> Order:
+    return read_order([*PLACES, *words])
+
+
+def config(*words: str) -> TrainConfig:
+    return order(*words).config(resolution=512, images=20)
+
+
+def as_words(setting: Setting, value: Any) -> list[str]:
+    """The flag that gives this value."""
+    if isinstance(value, bool):
+        return [setting.flag if value else setting.flag.replace("--", "--no-", 1)]
+    if isinstance(value, list):
+        return [setting.flag, *value]
+    return [setting.flag, "none" if value is None else str(value)]
+
+
+def as_file(folder: Path, content: object) -> str:
+    path = folder / "settings.json"
+    path.write_text(json.dumps(content))
+    return str(path)
+
+
+@pytest.fixture
+def help_text(monkeypatch: pytest.MonkeyPatch) -> str:
+    monkeypatch.setenv("COLUMNS", "100000")
+    return build_parser().format_help()
+
+
+def test_every_field_has_a_flag_that_gives_it() -> None:
+    assert [setting.name for setting in settings()] == list(TrainConfig.model_fields)
+    defaults = TrainConfig().model_dump()
+    for setting in settings():
+        assert setting.flag == f"--{setting.name.replace('_', '-')}"
+        given = order(*as_words(setting, defaults[setting.name])).flag_values
+        assert given == {setting.name: defaults[setting.name]}
+
+
+def test_all_flags_together_give_the_config() -> None:
+    wanted = preset_config(Preset.THOROUGH, resolution=64, images=20)
+    values = wanted.model_dump()
+    words = [word for setting in settings() for word in as_words(setting, values[setting.name])]
+    assert config(*words) == wanted
+
+
+def test_the_help_tells_title_hint_bounds_and_default_of_every_field(help_text: str) -> None:
+    for setting in settings():
+        field = TrainConfig.model_fields[setting.name]
+        line = next(line for line in help_text.splitlines() if f". {setting.hint} (" in line)
+        assert f"{field.title}. " in line
+        assert "default: " in line
+        assert setting.choices or setting.kind == "boolean" or setting.requirement in line
+    for words in ("default: 1000)", "a whole number from 1 to 256; default: 8)", "default: off)"):
+        assert words in help_text
+
+
+def test_the_help_is_grouped_as_the_form_is(help_text: str) -> None:
+    headings = [line.removesuffix(":") for line in help_text.splitlines() if line.endswith(":")]
+    assert headings[-len(Group) :] == [group.value for group in Group]
+    adapter = help_text.partition("\nadapter:\n")[2].partition("\nlearning:\n")[0]
+    assert "--rank N" in adapter
+    assert "--lr" not in adapter
+
+
+def test_flags_are_read_without_torch() -> None:
+    program = (
+        "import sys, worker.training.__main__; from worker.training.cli import build_parser\n"
+        "build_parser().format_help(); print({'torch', 'PIL', 'numpy'} & set(sys.modules))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout == "set()\n", done.stderr
+
+
+def test_short_names_stand_for_long_ones() -> None:
+    given = config("--batch", "4", "--lr", "1e-3", "--no-text-encoder", "--sample-prompt", "fox")
+    assert (given.batch_size, given.learning_rate, given.train_text_encoder) == (4, 1e-3, False)
+    assert config("--text-encoder").train_text_encoder
+    assert ALIASES.keys() <= TrainConfig.model_fields.keys()
+
+
+def test_none_is_nothing_where_nothing_is_possible() -> None:
+    assert config("--resolution", "none").resolution is None
+    assert config("--prediction-type", "None").prediction_type is None
+    assert config("--loss-weighting", "none").loss_weighting is LossWeighting.NONE
+
+
+def test_prompts_are_given_at_once_or_one_by_one() -> None:
+    once = config("--sample-prompts", "a fox", "a house --d 7")
+    assert once.sample_prompts == ["a fox", "a house --d 7"]
+    assert config("--sample-prompt", "a fox", "--sample-prompt", "a house --d 7") == once
+
+
+def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) -> None:
+    file = as_file(tmp_path, {"steps": 7, "rank": 3, "sample_prompts": ["fox"]})
+    words = ("--preset", "quick", "--config", file, "--rank", "2", "--trigger-word", "ink")
+    given = order(*words).config(resolution=64, images=20)
+    assert (given.steps, given.rank, given.sample_prompts) == (7, 2, ["fox"])
+    preset = preset_config(Preset.QUICK, resolution=64, images=20)
+    assert (given.batch_size, given.learning_rate) == (preset.batch_size, preset.learning_rate)
+    prompts = order("--preset", "quick", "--trigger-word", "ink").config(resolution=64, images=20)
+    assert prompts.sample_prompts[0] == "castle, ink style"
+
+
+def test_nothing_told_is_the_default() -> None:
+    given = order()
+    assert given.config(resolution=64, images=20) == TrainConfig()
+    assert (given.name, given.device, given.dtype, given.cache) == (
+        "pictures",
+        "auto",
+        "fp16",
+        None,
+    )
+
+
+def test_the_embedded_base_has_a_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    assert order("--model", "starter").model == starter.PATH
+    (tmp_path / "starter").mkdir()
+    assert order("--model", "starter").model == Path("starter")
+
+
+def test_a_job_stands_for_flags_and_flags_win(tmp_path: Path) -> None:
+    job = {"model": "a", "data": "b", "out": "c", "cache": "d", "config": {"steps": 9, "rank": 2}}
+    given = read_order([as_file(tmp_path, job), "--out", "e", "--steps", "3"])
+    places = (given.model, given.data, given.out, given.cache)
+    assert places == (Path("a"), Path("b"), Path("e"), Path("d"))
+    assert given.config(resolution=64, images=20) == TrainConfig(steps=3, rank=2)
+
+
+def test_the_command_of_the_readme_is_understood() -> None:
+    readme = (Path(__file__).parents[3] / "README.md").read_text()
+    command = readme.partition("python -m app train ")[2].partition("```")[0]
+    given = read_order(shlex.split(command.replace("\\\n", "")))
+    assert (given.model, given.out) == (starter.PATH, Path("results"))
+    assert given.config(resolution=64, images=24).steps == 60
+
+
+def test_number_types_are_those_of_the_downloads() -> None:
+    from worker.adapters.export import AdapterDtype
+
+    assert set(AdapterDtype) == set(DTYPES)
+
+
+@pytest.mark.parametrize(
+    ("words", "sentence"),
+    [
+        (["--rank", "0"], "--rank: has to be a whole number from 1 to 256, not '0'"),
+        (["--steps", "ten"], "--steps: has to be a whole number from 1 to 100,000, not 'ten'"),
+        (["--lr", "0"], "--learning-rate/--lr: has to be a number above 0, at most 1, not '0'"),
+        (["--ema-decay", "1"], "--ema-decay: has to be a number from 0, below 1, or none"),
+        (["--resolution", "65"], "2,048, a multiple of 8, or none, not '65'"),
+        (["--targets", "x"], "--targets: has to be one of attention, linear, all, not 'x'"),
+        (["--blocks", "left"], "not 'left'. Which blocks of the UNet: all, or names"),
+        (["--sample-prompts", *"123456789"], "(--sample-prompts) has to be texts, at most 8"),
+        (["--rang", "3"], "unrecognized arguments: --rang"),
+        (["--preset", "best"], "invalid choice: 'best'"),
+        (["--device", "gpu"], "--device: has to be auto, cpu, cuda, cuda:1 or mps"),
+        (["--threads", "-1"], "--threads"),
+    ],
+)
+def test_a_wrong_flag_is_named_with_its_bounds(
+    words: list[str], sentence: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as left:
+        order(*words)
+    assert left.value.code == 2
+    shown = capsys.readouterr().err
+    assert sentence in shown
+    assert shown.startswith("usage: brushwork train --model")
+
+
+def test_places_that_are_missing_are_named(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(SystemExit) as left:
+        read_order(["--data", "pictures"])
+    assert left.value.code == 2
+    assert "required: --model, --out" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        ({"stepz": 3}, "settings.json: There is no setting 'stepz'; steps is meant?"),
+        ({"rank": 0}, "rank (--rank) has to be a whole number from 1 to 256, not 0."),
+        ({"loss": "l1"}, "loss (--loss) has to be one of mse, huber, not 'l1'."),
+        ({"flip": "perhaps"}, "flip (--flip) has to be true or false, not 'perhaps'."),
+        ([1], "has to hold an object"),
+    ],
+)
+def test_a_wrong_setting_in_a_file_is_named_with_its_flag_and_bounds(
+    content: object, sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(OrderError) as refused:
+        order("--config", as_file(tmp_path, content), "--rank", "4")
+    assert sentence in str(refused.value)
+
+
+def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
+    with pytest.raises(OrderError, match=r"nothing\.json cannot be read: No such file"):
+        order("--config", str(tmp_path / "nothing.json"))
+    (tmp_path / "broken.json").write_text("{")
+    with pytest.raises(OrderError, match=r"broken\.json is not JSON"):
+        read_order([str(tmp_path / "broken.json")])
+    with pytest.raises(OrderError, match="There is no setting 'modle'; model is"):
+        read_order([as_file(tmp_path, {"modle": "x"}), *PLACES])
