@@ -100,6 +100,8 @@ def model_metadata(facts: ExportFacts, family: BaseFamily) -> dict[str, str]:
 def kohya_metadata(adapter: Adapter, facts: ExportFacts, family: BaseFamily) -> dict[str, str]:
     """All entries of a kohya-named file but its hashes."""
     rank, alpha = common_rank_and_alpha(adapter)
+    dim = str(rank) if rank is not None else "Dynamic"
+    strength = f"{alpha:g}" if alpha is not None else "Dynamic"
     entries = model_metadata(facts, family)
     if family is BaseFamily.SDXL:
         entries["modelspec.implementation"] = _SDXL_NAMES
@@ -107,15 +109,15 @@ def kohya_metadata(adapter: Adapter, facts: ExportFacts, family: BaseFamily) -> 
         module.component is Component.UNET and module.down.dim() == 4 and module.down.shape[-1] > 1
         for module in adapter.modules
     )
-    settings = {"conv_dim": str(rank), "conv_alpha": f"{alpha:g}"} if convolutions else {}
+    settings = {"conv_dim": dim, "conv_alpha": strength} if convolutions else {}
     tags = dict.fromkeys(facts.trigger_words, facts.images or 1)
     return entries | _written(
         {
             "ss_base_model_version": _KOHYA_VERSION[family],
             "ss_v2": str(family is BaseFamily.SD2),
             "ss_network_module": "networks.lora",
-            "ss_network_dim": str(rank) if rank is not None else "Dynamic",
-            "ss_network_alpha": f"{alpha:g}" if alpha is not None else "Dynamic",
+            "ss_network_dim": dim,
+            "ss_network_alpha": strength,
             "ss_network_args": _json(settings),
             "ss_output_name": facts.stem,
             "ss_sd_model_name": facts.base,

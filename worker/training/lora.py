@@ -1,7 +1,4 @@
-"""Low-rank matrices beside the base's layers: put in, switched off, read out.
-
-LoRA: Hu et al. 2021, arXiv 2106.09685: y = W x + alpha / rank * up (down x).
-"""
+"""Low-rank matrices beside the base's layers: put in, switched off, weakened, read out."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -10,70 +7,90 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from peft import LoraConfig, inject_adapter_in_model
-from peft.tuners.lora import LoraLayer
+from peft import inject_adapter_in_model
+from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from worker.adapters.canonical import Adapter, Component, LoraModule
-from worker.training.config import Targets, TrainConfig
-
-NAME = "default"
-TEXT_PREFIX = "text_model."
-UNET_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
-UNET_CONVOLUTIONS = (
-    ".conv1",
-    ".conv2",
-    ".conv_shortcut",
-    ".time_emb_proj",
-    ".downsamplers.0.conv",
-    ".upsamplers.0.conv",
+from worker.adapters.canonical import MAX_FILE_BYTES, MAX_RANK, Adapter, Component, LoraModule
+from worker.bases.family import BaseFamily
+from worker.training.config import AdapterKind, TrainConfig
+from worker.training.errors import UnsupportedError
+from worker.training.kinds import (
+    NAME,
+    TITLES,
+    as_lora,
+    balanced,
+    factors_of,
+    peft_config,
+    start,
 )
-TEXT_ATTENTION = ("q_proj", "k_proj", "v_proj", "out_proj")
-TEXT_FEED_FORWARD = ("fc1", "fc2")
+from worker.training.targets import text_targets, unet_targets
+
+TEXT_PREFIX = "text_model."
+FP32_BYTES = 4
 
 
 @dataclass(frozen=True, slots=True)
 class LoraSite:
-    """One layer of the base that has an adapter: its component, canonical path and peft layer."""
+    """One layer of the base that has an adapter: its component, canonical path and peft layer.
+
+    It works at `alpha` / `rank`; rsLoRA is in `alpha` already.
+    """
 
     component: Component
     path: str
-    layer: LoraLayer
+    layer: BaseTunerLayer
+    rank: int
+    alpha: float
 
     @property
-    def down(self) -> nn.Parameter:
-        """(rank, in) or (rank, in, kh, kw)."""
-        return self.layer.lora_A[NAME].weight  # type: ignore[no-any-return]
+    def factors(self) -> dict[str, nn.Parameter]:
+        """The trained matrices, under the names and of the shapes of their kind."""
+        return factors_of(self.layer)
 
     @property
-    def up(self) -> nn.Parameter:
-        """(out, rank) or (out, rank, 1, 1)."""
-        return self.layer.lora_B[NAME].weight  # type: ignore[no-any-return]
+    def key(self) -> str:
+        """`<component>.<path>`, unique in an adapter."""
+        return f"{self.component}.{self.path}"
+
+    def module(self, factors: Mapping[str, Tensor]) -> LoraModule:
+        """The LoRA that changes the weight exactly as these matrices do."""
+        down, up = as_lora(factors)
+        if "down" not in factors:
+            down, up = balanced(down, up)
+        rank, shape = down.shape[0], self.layer.get_base_layer().weight.shape
+        down = down.reshape(rank, *shape[1:])
+        up = up.reshape(shape[0], rank, *(1 for _ in shape[2:]))
+        return LoraModule(self.component, self.path, down, up, self.alpha * (rank / self.rank))
 
 
 class Lora:
     """The adapter in training: its sites in a fixed order, and its parameters by name."""
 
-    def __init__(self, sites: list[LoraSite], *, alpha: float) -> None:
+    def __init__(self, sites: list[LoraSite]) -> None:
         self.sites = sites
-        self.alpha = alpha
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
-        """Every trained matrix under `<component>.<path>.down|up`."""
-        named: dict[str, nn.Parameter] = {}
-        for site in self.sites:
-            named[f"{site.component}.{site.path}.down"] = site.down
-            named[f"{site.component}.{site.path}.up"] = site.up
-        return named
+        """Every trained matrix under `<component>.<path>.<factor>`: down and up for a LoRA."""
+        return {
+            f"{site.key}.{name}": factor
+            for site in self.sites
+            for name, factor in site.factors.items()
+        }
 
-    def parameters(self, *, text: bool | None = None) -> list[nn.Parameter]:
-        """The trained matrices: all, or only those of the text encoders (True) or UNet (False)."""
-        chosen = [
-            site
+    def parameters(self, *, text: bool | None = None, up: bool | None = None) -> list[nn.Parameter]:
+        """The trained matrices: all, or some.
+
+        `text`: only those of the text encoders (True) or of the UNet (False). `up`: only a LoRA's
+        up matrices (True) or all others (False); the other kinds have no up matrices.
+        """
+        return [
+            factor
             for site in self.sites
             if text is None or text is (site.component is not Component.UNET)
+            for name, factor in site.factors.items()
+            if up is None or up is (name == "up")
         ]
-        return [parameter for site in chosen for parameter in (site.down, site.up)]
 
     @property
     def size(self) -> int:
@@ -91,6 +108,19 @@ class Lora:
             for site in self.sites:
                 site.layer.enable_adapters(True)
 
+    @contextmanager
+    def scaled(self, weight: float) -> Iterator[None]:
+        """The adapter `weight` times as strong, for as long as the context lasts."""
+        layers: list[Any] = [site.layer for site in self.sites]
+        usual = [layer.scaling[NAME] for layer in layers]
+        for layer, strength in zip(layers, usual, strict=True):
+            layer.scaling[NAME] = strength * weight
+        try:
+            yield
+        finally:
+            for layer, strength in zip(layers, usual, strict=True):
+                layer.scaling[NAME] = strength
+
     def extract(
         self, weights: Mapping[str, Tensor] | None = None, metadata: Mapping[str, str] | None = None
     ) -> Adapter:
@@ -98,66 +128,52 @@ class Lora:
         source = weights if weights is not None else self.named_parameters()
         modules = []
         for site in self.sites:
-            key = f"{site.component}.{site.path}"
-            down, up = (
-                source[f"{key}.{half}"].detach().to("cpu", torch.float32, copy=True)
-                for half in ("down", "up")
-            )
-            modules.append(LoraModule(site.component, site.path, down, up, self.alpha))
+            factors = {
+                name: source[f"{site.key}.{name}"].detach().to("cpu", torch.float32, copy=True)
+                for name in site.factors
+            }
+            modules.append(site.module(factors))
         return Adapter(modules=tuple(modules), metadata=dict(metadata or {}))
 
 
 def inject(
-    unet: nn.Module, text_encoders: list[Any], config: TrainConfig, *, generator: torch.Generator
+    unet: nn.Module,
+    text_encoders: list[Any],
+    config: TrainConfig,
+    *,
+    generator: torch.Generator,
+    family: BaseFamily,
 ) -> Lora:
     """Put fresh matrices beside the layers that the config targets; all else stays frozen.
 
-    Down starts random, from the generator alone; up starts at zero, so the adapter starts as
-    nothing. The matrices are fp32 whatever the base is.
+    They start from the generator alone, and so that the adapter starts as nothing; they are fp32
+    whatever the base is. Raises UnsupportedError when this base cannot have such an adapter, or
+    the registry could not keep it.
     """
-    sites = _inject_component(unet, Component.UNET, unet_targets(unet, config.targets), config)
+    targets = unet_targets(unet, config.targets, config.blocks, family=family)
+    sites = _inject_component(unet, Component.UNET, targets, config)
     if config.train_text_encoder:
         names = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
         for component, encoder in zip(names, text_encoders, strict=False):
             targets = text_targets(encoder, config.targets)
             sites += _inject_component(encoder, component, targets, config)
+    _check_can_be_kept(sites, config.kind)
     for site in sites:
-        site.down.data = _initial_down(site.down, generator)
-        site.up.data = torch.zeros_like(site.up, dtype=torch.float32)
-    return Lora(sites, alpha=config.alpha)
+        for name, factor in site.factors.items():
+            values = start(config.kind, name, factor.shape, generator)
+            factor.data = values.to(factor.device)
+    return Lora(sites)
 
 
 def remove(model: nn.Module) -> None:
     """Take every adapter out again; the layers are the ones that were there before."""
     layers = [
-        (path, layer) for path, layer in model.named_modules() if isinstance(layer, LoraLayer)
+        (path, layer) for path, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)
     ]
     for path, layer in layers:
         model.set_submodule(path, layer.get_base_layer())
     if hasattr(model, "peft_config"):
         del model.peft_config
-
-
-def unet_targets(unet: nn.Module, targets: Targets) -> list[str]:
-    """Paths of the UNet's layers: of its attention, its transformers, or also its convolutions."""
-
-    def wanted(path: str) -> bool:
-        if ".attentions." in path:
-            return targets is not Targets.ATTENTION or path.endswith(UNET_ATTENTION)
-        return targets is Targets.ALL and path.endswith(UNET_CONVOLUTIONS)
-
-    return [path for path, layer in unet.named_modules() if _is_layer(layer) and wanted(path)]
-
-
-def text_targets(encoder: nn.Module, targets: Targets) -> list[str]:
-    """Paths of a text encoder's layers: of its attention, or also its feed-forward halves."""
-    attention_only = targets is Targets.ATTENTION
-    leaves = TEXT_ATTENTION if attention_only else (*TEXT_ATTENTION, *TEXT_FEED_FORWARD)
-    return [
-        path
-        for path, layer in encoder.named_modules()
-        if _is_layer(layer) and path.endswith(leaves)
-    ]
 
 
 def canonical_path(component: Component, path: str) -> str:
@@ -167,25 +183,69 @@ def canonical_path(component: Component, path: str) -> str:
     return TEXT_PREFIX + path
 
 
+def rank_and_alpha(component: Component, config: TrainConfig) -> tuple[int, float]:
+    """The one rank and alpha of a component; it works at alpha / rank.
+
+    rsLoRA (arXiv 2312.03732) works at alpha / sqrt(rank). Its root goes into alpha here, so that
+    peft, and every reader of the file, comes to the same strength without knowing of it.
+    """
+
+    def stabilized(alpha: float, rank: int) -> float:
+        return alpha * math.sqrt(rank) if config.rank_stabilized else alpha
+
+    rank, alpha = config.rank, stabilized(config.alpha, config.rank)
+    if component is Component.UNET:
+        return rank, alpha
+    text_rank = config.text_encoder_rank or rank
+    if config.text_encoder_alpha is not None:
+        return text_rank, stabilized(config.text_encoder_alpha, text_rank)
+    return text_rank, alpha * text_rank / rank
+
+
 def _inject_component(
     model: nn.Module, component: Component, targets: list[str], config: TrainConfig
 ) -> list[LoraSite]:
+    rank, alpha = rank_and_alpha(component, config)
+    _check_rank(model, targets, rank)
     model.requires_grad_(False)
-    lora = LoraConfig(r=config.rank, lora_alpha=config.alpha, target_modules=targets)
-    inject_adapter_in_model(lora, model, adapter_name=NAME)
+    peft = peft_config(config.kind, rank=rank, alpha=alpha, target_modules=targets)
+    inject_adapter_in_model(peft, model, adapter_name=NAME)
     return [
-        LoraSite(component, canonical_path(component, path), layer)
+        LoraSite(component, canonical_path(component, path), layer, rank, alpha)
         for path, layer in model.named_modules()
-        if isinstance(layer, LoraLayer)
+        if isinstance(layer, BaseTunerLayer)
     ]
 
 
-def _initial_down(down: Tensor, generator: torch.Generator) -> Tensor:
-    """Uniform in ±1/sqrt(fan in), as peft and kohya start it (kaiming with a = sqrt 5)."""
-    bound = 1 / math.sqrt(down[0].numel())
-    values = torch.rand(down.shape, generator=generator) * (2 * bound) - bound
-    return values.to(down.device)
+def _check_rank(model: nn.Module, targets: list[str], rank: int) -> None:
+    """Refuse a rank that is above that of every weight, where the last matrices add nothing.
+
+    A rank above the narrower layers' is let through: all of peft, kohya and the readers do so,
+    the few useless directions cost little, and a base's widest layers may well want it.
+    """
+    weights = [model.get_parameter(f"{path}.weight") for path in targets]
+    widest = max(min(weight.flatten(1).shape) for weight in weights)
+    if rank > widest:
+        raise UnsupportedError(
+            f"A rank of {rank} is more than this base can use: its widest layers have {widest}. "
+            f"Choose {widest} or less."
+        )
 
 
-def _is_layer(layer: nn.Module) -> bool:
-    return isinstance(layer, nn.Linear | nn.Conv2d)
+def _check_can_be_kept(sites: list[LoraSite], kind: AdapterKind) -> None:
+    """Refuse, before a step is taken, what would be too large to be read back from its file."""
+    size = 0
+    for site in sites:
+        # on the meta device: the shapes of the very conversion, without a number
+        down, up = as_lora({name: factor.to("meta") for name, factor in site.factors.items()})
+        if down.shape[0] > MAX_RANK:
+            raise UnsupportedError(
+                f"A {TITLES[kind]} of rank {site.rank} is kept as the LoRA that does the same, "
+                f"here of rank {down.shape[0]}; {MAX_RANK} is the most. Choose a lower rank."
+            )
+        size += (down.numel() + up.numel()) * FP32_BYTES
+    if size > MAX_FILE_BYTES:
+        raise UnsupportedError(
+            f"The file of this {TITLES[kind]} would have {size / 1024**3:.1f} GiB; "
+            f"{MAX_FILE_BYTES // 1024**3} are the most. Choose a lower rank or fewer layers."
+        )
