@@ -18,7 +18,7 @@ COPY migrations ./migrations
 COPY static ./static
 COPY templates ./templates
 # editable: templates, static files and migrations lie beside the packages
-RUN pip install -e .
+RUN pip install -e '.[eightbit]'
 
 FROM python:${PYTHON}-slim
 RUN useradd --create-home --uid 10001 brushwork \

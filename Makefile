@@ -8,6 +8,7 @@ PIP_ARGS ?=
 ARGS ?=
 BIN := .venv/bin
 INSTALLED := .venv/.installed
+INSTALLED_TEST := .venv/.installed-test
 
 .DEFAULT_GOAL := help
 .PHONY: help run test demo lint fmt check-python clean
@@ -29,14 +30,14 @@ test: lint
 demo: $(INSTALLED)
 	@$(BIN)/brushwork demo $(ARGS)
 
-lint: $(INSTALLED)
+lint: $(INSTALLED_TEST)
 	@echo "== Style: ruff check, ruff format"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@echo "== Types: mypy --strict"
 	@$(BIN)/mypy
 
-fmt: $(INSTALLED)
+fmt: $(INSTALLED_TEST)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
@@ -44,6 +45,11 @@ fmt: $(INSTALLED)
 $(INSTALLED): pyproject.toml | check-python
 	@test -x $(BIN)/python || { echo "== Making .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
 	@echo "== Installing Brushwork and what it needs into .venv (the first time: some minutes)"
+	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e .
+	@touch $@
+
+$(INSTALLED_TEST): pyproject.toml $(INSTALLED)
+	@echo "== Installing what the checks and tests need beside it"
 	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e '.[test]'
 	@touch $@
 

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 
+import sqlalchemy as sa
 import structlog
 from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
@@ -25,7 +26,7 @@ from app.datasets import api as datasets_api
 from app.datasets import pages as datasets_pages
 from app.datasets.images import ImageDecoder
 from app.db import Database, make_engine
-from app.errors import AppError
+from app.errors import AppError, InvalidInput
 from app.home import pages as home_pages
 from app.logs import configure_logs
 from app.playground import api as playground_api
@@ -129,6 +130,11 @@ def _add_error_answers(app: FastAPI) -> None:
     @app.exception_handler(HTTPException)
     def on_http_error(request: Request, error: HTTPException) -> Response:
         return answer(request, status_error(error.status_code, error.detail))
+
+    @app.exception_handler(sa.exc.DataError)
+    def on_unstorable(request: Request, error: sa.exc.DataError) -> Response:
+        log.info("unstorable", path=request.url.path, exc_info=error)
+        return answer(request, InvalidInput("This holds characters that cannot be stored."))
 
     @app.exception_handler(Exception)
     def on_unexpected(request: Request, error: Exception) -> Response:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
@@ -55,8 +56,45 @@ def validation_error(error: RequestValidationError) -> AppError:
     """A sentence for each part of a request that has the wrong form."""
     fields: dict[str, str] = {}
     for problem in error.errors():
-        place = [str(part) for part in problem["loc"] if part not in ("body", "query", "path")]
-        message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
-        fields.setdefault(".".join(place) or "body", message[:1].upper() + message[1:] + ".")
+        if problem["loc"][:1] == ("path",):
+            return status_error(404)  # an address with what is no id leads nowhere
+        if problem["type"] == "json_invalid":
+            fields["body"] = "This is not valid JSON."
+            continue
+        place = [str(part) for part in problem["loc"] if part not in ("body", "query")]
+        fields.setdefault(".".join(place) or "body", reason(problem))
     detail = " ".join(f"{field}: {reason}" for field, reason in fields.items())
     return InvalidInput(detail[:2000], fields=fields)
+
+
+def reason(problem: Mapping[str, Any]) -> str:
+    """What is wrong with a value that pydantic refused, as a sentence for people."""
+    kind, context = problem["type"], problem.get("ctx", {})
+    if kind == "extra_forbidden":
+        return "There is no setting of this name."
+    if kind in ("int_parsing", "int_from_float", "int_type"):
+        return "This has to be a whole number."
+    if kind in ("float_parsing", "float_type", "finite_number"):
+        return "This has to be a number."
+    if kind in ("bool_parsing", "bool_type"):
+        return "This has to be true or false."
+    if kind == "string_type":
+        return "This has to be a text."
+    if kind == "missing":
+        return "This is missing."
+    if kind == "string_too_long" and isinstance(problem["input"], str):
+        return (
+            f"This has {len(problem['input']):,} characters; at most {context['max_length']:,} fit."
+        )
+    if kind == "string_too_short":
+        return "This cannot be empty."
+    if kind == "too_long":
+        return f"These are {context['actual_length']}; at most {context['max_length']} are drawn."
+    if kind == "greater_than_equal":
+        return f"This has to be at least {context['ge']:,}."
+    if kind == "greater_than":
+        return f"This has to be more than {context['gt']:,}."
+    if kind in ("less_than_equal", "less_than"):
+        return f"This can be {context.get('le', context.get('lt')):,} at most."
+    message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
+    return message[:1].upper() + message[1:].rstrip(".") + "."

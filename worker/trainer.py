@@ -221,6 +221,7 @@ class Trainer:
             cache=order.cache,
             device=self._device,
             arithmetic=order.arithmetic,
+            continues=order.continues,
         )
         self._outbox.send(
             Trained(

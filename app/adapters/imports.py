@@ -21,11 +21,12 @@ def receive(state: AppState, upload: UploadFile) -> IoJob:
     upload.file.seek(0)
     if not head:
         raise _refused(f"“{filename}” is empty.")
-    if head.startswith(PICKLES):
-        raise _refused(
-            f"“{filename}” is a pickle: opening one can run code. Save it as .safetensors first."
-        )
-    if head[8:9] != b"{":
+    if head[8:9] != b"{":  # after the length of the header, whose first byte can be anything
+        if head.startswith(PICKLES):
+            raise _refused(
+                f"“{filename}” is a pickle: opening one can run code. "
+                "Save it as .safetensors first."
+            )
         raise _refused(f"“{filename}” is no .safetensors file.")
     if (upload.size or 0) > MAX_ADAPTER_BYTES:
         raise TooLarge(f"“{filename}” is larger than 2 GB, which no adapter is.")

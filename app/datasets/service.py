@@ -98,6 +98,19 @@ def list_datasets(session: Session, *, q: str = "") -> list[DatasetSummary]:
     return summarize(session, session.exec(query).all())
 
 
+def names_trigger(session: Session, dataset: Dataset) -> bool:
+    """Whether any caption says the trigger word; True where there is none, or no caption at all."""
+    if not dataset.trigger_word:
+        return True
+    captioned = select(Image.id).where(
+        Image.dataset_id == dataset.key, col(Image.deleted_at).is_(None), Image.caption != ""
+    )
+    if session.exec(captioned.limit(1)).first() is None:
+        return True
+    naming = captioned.where(col(Image.caption).icontains(dataset.trigger_word, autoescape=True))
+    return session.exec(naming.limit(1)).first() is not None
+
+
 def summarize(session: Session, datasets: Sequence[Dataset]) -> list[DatasetSummary]:
     """The figures of these datasets, in two queries whatever their number."""
     keys = [dataset.key for dataset in datasets]

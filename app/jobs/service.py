@@ -19,6 +19,9 @@ JobT = TypeVar("JobT", bound=Job)
 GAVE_UP = "The worker stopped {attempts} times while it worked on this, so it was given up."
 
 
+ENDED = {JobStatus.SUCCEEDED: "finished", JobStatus.FAILED: "failed"}
+
+
 class LostLease(Exception):
     """This worker no longer owns the job; it must stop and write nothing more."""
 
@@ -72,8 +75,9 @@ def transition(
 
 
 def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """What is worth keeping in the event: the reason of a failure."""
-    return {key: values[key] for key in ("error_code", "error") if values.get(key) is not None}
+    """What is worth keeping in the event: the number of the attempt, the reason of a failure."""
+    kept = ("attempt", "error_code", "error")
+    return {key: values[key] for key in kept if isinstance(values.get(key), int | str)}
 
 
 def enqueue(session: Session, job: JobT) -> JobT:
@@ -90,15 +94,16 @@ def claim_next(
 ) -> tuple[JobT, Claim] | None:
     """The best waiting job, now owned by the caller; None when there is nothing to do."""
     waiting = (
-        select(job.id)
+        select(job.id, job.attempt)
         .where(col(job.status) == JobStatus.QUEUED, col(job.cancel_requested).is_(False))
         .order_by(col(job.priority), col(job.created_at), col(job.id))
         .limit(1)
         .with_for_update(skip_locked=True)  # SQLite ignores it: the writer holds the file's lock
     )
-    job_id = session.exec(waiting).first()
-    if job_id is None:
+    found = session.exec(waiting).first()
+    if found is None or found[0] is None:
         return None
+    job_id, attempts = found
     now = database_now(session)
     claim = Claim(job_id, secrets.token_hex(16))
     owned = transition(
@@ -109,7 +114,7 @@ def claim_next(
         new=JobStatus.RUNNING,
         owner_token=claim.token,
         lease_until=now + timedelta(seconds=lease_seconds),
-        attempt=job.attempt + 1,
+        attempt=attempts + 1,
         started_at=sa.func.coalesce(job.started_at, now),
     )
     if not owned:
@@ -193,7 +198,7 @@ def request_cancel(session: Session, job: type[JobT], row: JobT) -> JobStatus:
     if row.state.is_final:
         if row.state is JobStatus.CANCELED:
             return JobStatus.CANCELED  # asking twice is no mistake
-        raise Conflict(f"This has already ended ({row.status}); there is nothing left to cancel.")
+        raise Conflict(f"This has {ENDED[row.state]} already; there is nothing left to cancel.")
     for waiting in (JobStatus.QUEUED, JobStatus.PAUSED):
         if transition(
             session, job, row.key, old=waiting, new=JobStatus.CANCELED, cancel_requested=True

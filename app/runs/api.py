@@ -18,6 +18,14 @@ from worker.training.presets import Preset
 router = APIRouter(tags=["runs"])
 
 
+class ContinuesIn(BaseModel):
+    """A checkpoint of an earlier run; without a step, its newest."""
+
+    model_config = ConfigDict(extra="forbid")
+    run_id: int = Field(ge=1, le=MAX_ID)
+    step: int | None = Field(None, ge=0)
+
+
 class RunIn(BaseModel):
     """A training to start; `config` holds only what should differ from the preset."""
 
@@ -27,6 +35,9 @@ class RunIn(BaseModel):
     preset: Preset = Preset.BALANCED
     name: str | None = Field(None, max_length=1_000)
     config: dict[str, Any] = Field(default_factory=dict)
+    continues: ContinuesIn | None = Field(
+        None, description="A checkpoint to go on from; `steps` then counts from its beginning."
+    )
 
 
 class RunCreated(BaseModel):
@@ -34,6 +45,7 @@ class RunCreated(BaseModel):
 
     id: int
     status: str
+    warnings: list[str] = Field(default_factory=list, description="What may not be as meant.")
 
 
 class RunOut(BaseModel):
@@ -61,6 +73,7 @@ class RunOut(BaseModel):
     training_seconds: float
     attempt: int
     resumed_at_step: int | None
+    parent_id: int | None
     cancel_requested: bool
     created_at: datetime
     started_at: datetime | None
@@ -123,10 +136,14 @@ def create(body: RunIn, state: State) -> RunCreated:
         preset=body.preset,
         name=body.name,
         config=body.config,
+        continues=(
+            service.Start(body.continues.run_id, body.continues.step) if body.continues else None
+        ),
     )
     with state.database.write() as session:
         run = service.create_run(session, request)
-    return RunCreated(id=run.key, status=run.status)
+        warnings = service.run_warnings(session, run)
+    return RunCreated(id=run.key, status=run.status, warnings=warnings)
 
 
 @router.get("/runs")

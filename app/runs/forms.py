@@ -12,7 +12,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 
 from pydantic.fields import FieldInfo
 
-from app.runs.service import RunRequest
+from app.runs.service import RunRequest, Start
 from app.state import MAX_ID
 from worker.training.config import Group, TrainConfig
 from worker.training.presets import Preset
@@ -23,12 +23,29 @@ GROUP_TITLES = {
     Group.ADAPTER: "Adapter",
     Group.LEARNING: "Learning",
     Group.LOSS: "Loss",
+    Group.NOISE: "Noise",
+    Group.CAPTIONS: "Captions",
     Group.PICTURES: "Pictures",
     Group.SPEED: "Speed and memory",
     Group.CHECKPOINTS: "Checkpoints",
     Group.SAMPLES: "Samples",
 }
-ENUM_LABELS = {"adamw": "AdamW", "fp32": "fp32", "bf16": "bf16", "fp16": "fp16"}
+ENUM_LABELS = {
+    "lora": "LoRA",
+    "loha": "LoHa",
+    "lokr": "LoKr",
+    "adamw": "AdamW",
+    "adamw_8bit": "AdamW, 8-bit",
+    "adamw_schedule_free": "AdamW, schedule-free",
+    "cosine_restarts": "Cosine with restarts",
+    "v_prediction": "v",
+    "mse": "Squared error",
+    "huber": "Pseudo-Huber",
+    "min_snr": "Min-SNR",
+    "fp32": "fp32",
+    "bf16": "bf16",
+    "fp16": "fp16",
+}
 
 Kind = Literal["integer", "number", "text", "choice", "switch", "lines"]
 
@@ -91,6 +108,8 @@ class TrainForm:
     preset: Preset = Preset.BALANCED
     values: Mapping[str, str] = field(default_factory=dict)
     shown: Mapping[str, str] = field(default_factory=dict)
+    continue_run: str = ""
+    continue_step: str = ""
 
     @property
     def changed(self) -> dict[str, str]:
@@ -114,7 +133,16 @@ class TrainForm:
             preset=self.preset,
             name=self.name,
             config={name: from_text(name, text) for name, text in self.changed.items()},
+            continues=self.start,
         )
+
+    @property
+    def start(self) -> Start | None:
+        """The checkpoint to go on from, if there is one."""
+        run_id, step = as_id(self.continue_run), self.continue_step
+        if run_id is None or not (step.isascii() and step.isdigit()):
+            return None
+        return Start(run_id, int(step[:10]))
 
 
 def as_id(text: str) -> int | None:
@@ -142,6 +170,8 @@ def read_form(sent: Mapping[str, Any]) -> TrainForm:
         preset=as_preset(texts.get("preset", "")),
         values=values,
         shown=shown,
+        continue_run=texts.get("continue_run", ""),
+        continue_step=texts.get("continue_step", ""),
     )
 
 

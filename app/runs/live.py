@@ -15,7 +15,8 @@ from app.base_models.models import BaseModel
 from app.jobs.models import Event
 from app.jobs.states import JobStatus
 from app.runs import service
-from app.runs.models import Checkpoint, Run, Sample
+from app.runs.models import WARNING, Checkpoint, Run, Sample
+from app.runs.progress import HELD_OUT
 from app.wording import about, duration, plural
 
 SMOOTHING = 0.95
@@ -34,6 +35,7 @@ ADVICE = {
     "dataset": "Look at the pictures and captions of the dataset, then train again.",
     "worker_lost": "The machine may have run out of memory. Train again with a smaller batch.",
     "storage": "Make room on the disk, then train again.",
+    "dead": "Train again with a higher learning rate or more steps.",
     "unsupported": "Choose another precision or base model, then train again.",
 }
 DEFAULT_ADVICE = "Train again; if it fails the same way, the trace below says where."
@@ -62,6 +64,16 @@ class LossRow:
 
 
 @dataclass(frozen=True)
+class HeldOutRow:
+    """How well held-out pictures were predicted at a step, with the interval of 95 %."""
+
+    step: int
+    loss: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True)
 class LogLine:
     """Something that happened, in words."""
 
@@ -84,6 +96,7 @@ class RunView:
     checkpoints: list[Checkpoint]
     log: list[LogLine]
     losses: list[LossRow]
+    held_out: list[HeldOutRow]
     runs_ahead: int
     worker_present: bool
     elapsed: float | None
@@ -157,6 +170,25 @@ class RunView:
         return ADVICE.get(self.run.error_code or "", DEFAULT_ADVICE)
 
     @property
+    def warnings(self) -> list[str]:
+        """What a person has to know of this run, oldest first."""
+        return [line.text for line in reversed(self.log) if line.event.kind == WARNING]
+
+    @property
+    def held_out_sentence(self) -> str:
+        """How the held-out loss moved; empty without held-out pictures."""
+        if not self.held_out:
+            return ""
+        first, last = self.held_out[0], self.held_out[-1]
+        best = min(self.held_out, key=lambda row: row.loss)
+        if first is last:
+            return f"Held-out loss {last.loss:.3f} at step {last.step:,}."
+        return (
+            f"Held-out loss {first.loss:.3f} at step {first.step:,}, {last.loss:.3f} at step "
+            f"{last.step:,}; lowest {best.loss:.3f} at step {best.step:,}."
+        )
+
+    @property
     def loss_sentence(self) -> str:
         """How the smoothed loss moved, in one sentence."""
         if not self.losses:
@@ -184,7 +216,9 @@ class RunView:
             "side": f"{run.status}.{run.trainable_parameters}.{len(self.checkpoints)}."
             f"{max((row.step for row in self.checkpoints), default=0)}.{run.peak_memory_bytes}",
             "log": f"{len(self.log)}",
-            "loss": f"{run.status}.{self.losses[-1].step if self.losses else 0}",
+            "loss": f"{run.status}.{self.losses[-1].step if self.losses else 0}"
+            f".{len(self.held_out)}",
+            "warnings": f"{len(self.warnings)}",
             "announce": self.announcement.replace(" ", ""),
         }
 
@@ -194,6 +228,7 @@ def run_view(session: Session, run_id: int) -> RunView:
     run = service.get_run(session, run_id)
     version = session.get(AdapterVersion, run.adapter_version_id or 0)
     samples = service.run_samples(session, run_id)
+    metrics = service.run_metrics(session, run_id)
     prompts = [str(prompt) for prompt in run.config.get("sample_prompts", [])]
     return RunView(
         run=run,
@@ -205,7 +240,8 @@ def run_view(session: Session, run_id: int) -> RunView:
         rows=_rows(samples, len(prompts)),
         checkpoints=service.run_checkpoints(session, run_id),
         log=_log(run, service.run_events(session, run_id)),
-        losses=_losses(service.run_metrics(session, run_id)),
+        losses=_losses(metrics),
+        held_out=_held_out(metrics),
         runs_ahead=service.runs_ahead(session, run),
         worker_present=service.has_train_worker(session),
         elapsed=service.queue_seconds(session, run),
@@ -236,6 +272,18 @@ def _losses(metrics: dict[str, Any]) -> list[LossRow]:
     stride = max(1, -(-len(rows) // LOSS_ROWS))
     kept = rows[::stride]
     return kept if not rows or kept[-1] is rows[-1] else [*kept, rows[-1]]
+
+
+def _held_out(metrics: dict[str, Any]) -> list[HeldOutRow]:
+    series = metrics["series"]
+    if not all(key in series for key in HELD_OUT):
+        return []
+    columns = [series[key]["values"] for key in HELD_OUT]
+    return [
+        HeldOutRow(step, *values)
+        for step, *values in zip(series[HELD_OUT[0]]["steps"], *columns, strict=True)
+        if None not in values
+    ]
 
 
 def _log(run: Run, events: Sequence[Event]) -> list[LogLine]:

@@ -11,6 +11,8 @@ from sqlmodel import Field, SQLModel
 from app.db import utcnow
 from app.jobs.models import STATUS_CHECK, Job
 
+NOTICE, WARNING = "notice", "warning"  # kinds of events that hold a sentence as `text`
+
 
 class Run(Job, table=True):
     """One training of an adapter on a pinned dataset version."""

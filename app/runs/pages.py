@@ -30,7 +30,7 @@ from app.runs.forms import (
 from app.runs.live import RunView, run_view
 from app.runs.models import Run
 from app.runs.plan import Choices, Plan, PresetCard
-from app.state import Id, State
+from app.state import MAX_ID, Id, State
 from app.web import RunningStrip, render, render_fragment, running_strip
 from worker.training.config import TrainConfig
 
@@ -122,6 +122,7 @@ def new_run(
     preset: Text = "",
     base: Text = "",
     from_run: Annotated[str, Query(alias="from", max_length=20)] = "",
+    checkpoint: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,
 ) -> Response:
     """The form of a new run, filled from the address or from an earlier run."""
     with state.database.read() as session:
@@ -131,6 +132,7 @@ def new_run(
             base=base,
             preset=as_preset(preset) if preset else None,
             from_run=as_id(from_run),
+            checkpoint=checkpoint,
         )
         context = _new_run_page(session, form)
     return render(request, "runs/new.html", context)
@@ -173,7 +175,7 @@ def _new_run_page(
     with_fields: bool = False,
 ) -> NewRunPage:
     choices = plans.find_choices(session, form)
-    default = plans.preset_texts(choices, form.preset)
+    default = plans.default_texts(choices, form)
     values = default | form.changed
     plan = plans.make_plan(session, form, choices)
     errors = dict(plan.errors) | (error.fields if error else {})

@@ -16,7 +16,7 @@ from app.runs import service
 from app.runs.forms import TrainForm, from_text, to_texts
 from app.runs.service import Estimate
 from worker.training.config import TrainConfig
-from worker.training.presets import Preset, preset_config
+from worker.training.presets import Preset, for_optimizer, preset_config
 
 PRESET_WORDS = {
     Preset.QUICK: ("Quick look", "Does it catch the style at all?"),
@@ -48,6 +48,7 @@ class Plan:
     runs_ahead: int
     ahead_seconds: float | None
     is_checking: bool
+    names_trigger: bool
     errors: Mapping[str, str]
 
     @property
@@ -82,9 +83,13 @@ def find_choices(session: Session, form: TrainForm) -> Choices:
     return Choices(summaries, bases, chosen[0] if chosen else None, base)
 
 
-def preset_texts(choices: Choices, preset: Preset) -> dict[str, str]:
-    """Every value of a preset for these pictures and this base, as the form shows them."""
-    return to_texts(_preset(choices, preset))
+def default_texts(choices: Choices, form: TrainForm) -> dict[str, str]:
+    """Every value of the preset for these pictures, this base and the chosen optimizer, as text.
+
+    The optimizer itself stays the preset's: it is the choice that the others follow.
+    """
+    own = to_texts(_preset(choices, form.preset))
+    return to_texts(_default(choices, form)) | {"optimizer": own["optimizer"]}
 
 
 def make_plan(session: Session, form: TrainForm, choices: Choices) -> Plan:
@@ -101,6 +106,9 @@ def make_plan(session: Session, form: TrainForm, choices: Choices) -> Plan:
         base_bytes=base.size_bytes if base else None,
         runs_ahead=len(ahead),
         ahead_seconds=left[0] if len(ahead) == 1 else None,
+        names_trigger=(
+            datasets.names_trigger(session, choices.dataset.dataset) if choices.dataset else True
+        ),
         is_checking=base is not None and base.status == BaseModelStatus.CHECKING,
         errors=errors,
     )
@@ -119,10 +127,27 @@ def preset_cards(session: Session, form: TrainForm, choices: Choices) -> list[Pr
 
 
 def first_form(
-    session: Session, *, dataset: str, base: str, preset: Preset | None, from_run: int | None
+    session: Session,
+    *,
+    dataset: str,
+    base: str,
+    preset: Preset | None,
+    from_run: int | None,
+    checkpoint: int | None = None,
 ) -> TrainForm:
-    """The form as it is first shown: what the address names, an earlier run, good defaults."""
+    """The form as it is first shown: what the address names, an earlier run, good defaults.
+
+    With a `checkpoint` of that run it is to go on from there, for as long again.
+    """
     form = _form_of_run(session, from_run) if from_run else TrainForm()
+    if from_run and form.values and checkpoint is not None:
+        steps = str(checkpoint + int(form.values["steps"]))
+        form = replace(
+            form,
+            values={**form.values, "steps": steps},
+            continue_run=str(from_run),
+            continue_step=str(checkpoint),
+        )
     summaries = datasets.list_datasets(session)
     named = next(
         (row for row in summaries if dataset in (row.dataset.slug, str(row.dataset.key))), None
@@ -138,7 +163,7 @@ def first_form(
         base=base or form.base or (first or bases[0]).slug if bases else "",
         preset=preset or form.preset,
     )
-    return replace(form, shown=preset_texts(find_choices(session, form), form.preset))
+    return replace(form, shown=default_texts(find_choices(session, form), form))
 
 
 def _form_of_run(session: Session, run_id: int) -> TrainForm:
@@ -165,8 +190,12 @@ def _preset(choices: Choices, preset: Preset) -> TrainConfig:
     )
 
 
+def _default(choices: Choices, form: TrainForm) -> TrainConfig:
+    return for_optimizer(_preset(choices, form.preset), form.values.get("optimizer"))
+
+
 def _checked(form: TrainForm, choices: Choices) -> tuple[TrainConfig, dict[str, str]]:
-    preset = _preset(choices, form.preset)
+    preset = _default(choices, form)
     changed = {name: from_text(name, text) for name, text in form.changed.items()}
     values = preset.model_dump(mode="json")
     try:

@@ -16,6 +16,7 @@ from app.jobs.service import Claim
 from app.runs.models import Checkpoint, MetricChunk, Run, Sample
 
 CHUNK_POINTS = 200
+HELD_OUT = ("held_out", "held_out_low", "held_out_high")
 
 
 @dataclass(frozen=True)
@@ -115,6 +116,21 @@ def forget_after(session: Session, run_id: int, step: int) -> None:
         session.add(chunk)
 
 
+def add_held_out(
+    session: Session, claim: Claim, step: int, *, loss: float, low: float, high: float
+) -> None:
+    """Note the held-out loss of a step with its interval; one asked again takes the old's place."""
+    jobs.require_owner(session, Run, claim)
+    for key, value in zip(HELD_OUT, (loss, low, high), strict=True):
+        points = sa.delete(MetricChunk).where(
+            col(MetricChunk.run_id) == claim.job_id,
+            col(MetricChunk.key) == key,
+            col(MetricChunk.first_step) >= step,
+        )
+        session.connection().execute(points)
+        append_points(session, claim.job_id, key, step, [value])
+
+
 def add_sample(session: Session, claim: Claim, new: NewSample) -> None:
     """Show a sample; one drawn again after a resume takes the place of the first."""
     jobs.require_owner(session, Run, claim)
@@ -157,7 +173,10 @@ def add_checkpoint(
     for old in sorted(rows)[:-keep]:
         unused.append(rows[old].sha256)
         session.delete(rows[old])
-    return unused
+    session.flush()
+    # a run that continues this one names the same blob
+    named = session.exec(select(Checkpoint.sha256).where(col(Checkpoint.sha256).in_(unused)))
+    return sorted(set(unused) - set(named))
 
 
 def checkpoints(session: Session, run_id: int) -> list[Checkpoint]:

@@ -4,11 +4,10 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from pydantic import ValidationError
-from pydantic_core import ErrorDetails
 from sqlmodel import Session, col, func, select
 
 from app.base_models import service as base_models
@@ -21,11 +20,33 @@ from app.jobs import service as jobs
 from app.jobs.models import Event
 from app.jobs.presence import present_workers
 from app.jobs.states import JobStatus
-from app.runs.models import Checkpoint, MetricChunk, Run, Sample
+from app.problems import reason
+from app.runs.models import NOTICE, Checkpoint, MetricChunk, Run, Sample
+from app.runs.progress import HELD_OUT
 from worker.training.config import TrainConfig
-from worker.training.presets import Preset, preset_config
+from worker.training.presets import Preset, for_optimizer, preset_config
 
 MAX_NAME = 120
+STANDS = {
+    JobStatus.QUEUED: "is waiting",
+    JobStatus.PAUSED: "is paused",
+    JobStatus.SUCCEEDED: "has finished",
+    JobStatus.FAILED: "has failed",
+    JobStatus.CANCELED: "was canceled",
+}
+SHAPE_OF_ADAPTER = (
+    "kind",
+    "rank",
+    "alpha",
+    "rank_stabilized",
+    "targets",
+    "blocks",
+    "train_text_encoder",
+    "text_encoder_rank",
+    "text_encoder_alpha",
+    "optimizer",
+    "lora_plus_ratio",
+)
 MAX_POINTS = 5_000
 RUNS_A_PAGE = 30
 SAMPLE_STEP_COST = 0.5  # one denoising step of one sample picture, in parts of a training step
@@ -41,6 +62,15 @@ class RunRequest:
     preset: Preset = Preset.BALANCED
     name: str | None = None
     config: Mapping[str, Any] | None = None
+    continues: Start | None = None
+
+
+@dataclass(frozen=True)
+class Start:
+    """The checkpoint of an earlier run that a run goes on from; without a step, its newest."""
+
+    run_id: int
+    step: int | None = None
 
 
 @dataclass(frozen=True)
@@ -65,7 +95,9 @@ def plan_config(
         images=image_count,
         trigger_word=dataset.trigger_word,
     )
-    return check_config(preset.model_dump(mode="json") | dict(request.config or {}))
+    changes = dict(request.config or {})
+    default = for_optimizer(preset, changes.get("optimizer"))
+    return check_config(default.model_dump(mode="json") | changes)
 
 
 def check_config(values: Mapping[str, Any]) -> TrainConfig:
@@ -83,39 +115,16 @@ def field_reasons(error: ValidationError) -> dict[str, str]:
     reasons: dict[str, str] = {}
     for problem in error.errors():
         field = str(problem["loc"][0]) if problem["loc"] else "config"
-        reasons.setdefault(field, _sentence(problem))
+        reasons.setdefault(field, reason(problem))
     return reasons
 
 
-def _sentence(problem: ErrorDetails) -> str:
-    kind, context = problem["type"], problem.get("ctx", {})
-    if kind == "extra_forbidden":
-        return "There is no setting of this name."
-    if kind in ("int_parsing", "int_from_float", "int_type"):
-        return "This has to be a whole number."
-    if kind in ("float_parsing", "float_type", "finite_number"):
-        return "This has to be a number."
-    if kind == "string_too_long" and isinstance(problem["input"], str):
-        return (
-            f"This has {len(problem['input']):,} characters; at most {context['max_length']:,} fit."
-        )
-    if kind == "string_too_short":
-        return "This cannot be empty."
-    if kind == "too_long":
-        return f"These are {context['actual_length']}; at most {context['max_length']} are drawn."
-    if kind == "greater_than_equal":
-        return f"This has to be at least {context['ge']:,}."
-    if kind == "greater_than":
-        return f"This has to be more than {context['gt']:,}."
-    if kind in ("less_than_equal", "less_than"):
-        return f"This can be {context.get('le', context.get('lt')):,} at most."
-    message = problem["msg"].removeprefix("Value error, ").removeprefix("Input ")
-    return message[:1].upper() + message[1:].rstrip(".") + "."
-
-
 def create_run(session: Session, request: RunRequest) -> Run:
-    """Pin the dataset as it is now and queue a training on it."""
+    """Pin the dataset as it is now and queue a training on it, maybe from an earlier checkpoint."""
     fields: dict[str, str] = {}
+    parent, checkpoint = _start(session, request.continues)
+    if parent is not None:
+        request = replace(request, base_model=parent.base_model_id)
     dataset, base = _subjects(session, request, fields)
     name = (request.name or (dataset.name if dataset else "")).strip()
     if len(name) > MAX_NAME:
@@ -128,6 +137,8 @@ def create_run(session: Session, request: RunRequest) -> Run:
     config = None
     try:
         config = plan_config(request, dataset=dataset, image_count=version.image_count, base=base)
+        if parent is not None and checkpoint is not None:
+            fields |= _unlike(config, parent, checkpoint)
     except InvalidInput as error:
         fields |= error.fields
     if fields or config is None:
@@ -141,8 +152,58 @@ def create_run(session: Session, request: RunRequest) -> Run:
         trigger_word=dataset.trigger_word,
         config=config.model_dump(mode="json"),
         total_steps=config.steps,
+        parent_id=parent.key if parent else None,
     )
-    return jobs.enqueue(session, run)
+    jobs.enqueue(session, run)
+    if parent is not None and checkpoint is not None:
+        start = Checkpoint(
+            run_id=run.key,
+            step=checkpoint.step,
+            sha256=checkpoint.sha256,
+            size_bytes=checkpoint.size_bytes,
+        )
+        session.add(start)
+        run.step = checkpoint.step
+        text = f"Goes on from step {checkpoint.step:,} of “{parent.name}” (run {parent.key})."
+        jobs.record(session, Run, run.key, NOTICE, text=text)
+    return run
+
+
+def run_warnings(session: Session, run: Run) -> list[str]:
+    """What may not be as it was meant, a sentence each."""
+    dataset = datasets.get_dataset(session, run.dataset_id)
+    if datasets.names_trigger(session, dataset):
+        return []
+    return [f"No caption says the trigger word “{dataset.trigger_word}”, so it will mean nothing."]
+
+
+def _start(session: Session, start: Start | None) -> tuple[Run | None, Checkpoint | None]:
+    """The run and checkpoint to go on from. Raises NotFound, or InvalidInput when it is gone."""
+    if start is None:
+        return None, None
+    parent = get_run(session, start.run_id)
+    kept = run_checkpoints(session, parent.key)
+    for checkpoint in kept:
+        if start.step in (None, checkpoint.step):
+            return parent, checkpoint
+    steps = ", ".join(f"{row.step:,}" for row in kept) or "none"
+    sentence = f"This checkpoint is not kept any more; of this run there are: {steps}."
+    raise InvalidInput(sentence, fields={"continues": sentence})
+
+
+def _unlike(config: TrainConfig, parent: Run, checkpoint: Checkpoint) -> dict[str, str]:
+    """What of a config does not fit the checkpoint it should go on from, by field."""
+    was = TrainConfig.model_validate(parent.config)
+    fields = {
+        name: f"The checkpoint was made with {getattr(was, name)}; this cannot change now."
+        for name in SHAPE_OF_ADAPTER
+        if getattr(config, name) != getattr(was, name)
+    }
+    if config.steps <= checkpoint.step:
+        fields["steps"] = (
+            f"This counts from the very beginning, so it has to be more than {checkpoint.step:,}."
+        )
+    return fields
 
 
 def _subjects(
@@ -252,7 +313,7 @@ def ask_of_run(session: Session, run_id: int, wish: str) -> Run:
     """Ask a training for something at its next step: `stop`, `sample` or `save`."""
     run = get_run(session, run_id)
     if run.state is not JobStatus.RUNNING:
-        raise Conflict(f"This run is {run.status}; only a run that trains can do that.")
+        raise Conflict(f"This run {STANDS[run.state]}; only a run that trains can do that.")
     setattr(run, f"{wish}_requested", True)
     session.add(run)
     jobs.record(session, Run, run_id, f"{wish}_requested")
@@ -290,14 +351,13 @@ def has_train_worker(session: Session) -> bool:
 def run_metrics(session: Session, run_id: int, *, after: int = 0) -> dict[str, Any]:
     """Points after a step: {"last_step", "series": {key: {"steps": […], "values": […]}}}.
 
-    At most `MAX_POINTS` of each key; ask again with `after=last_step` for the rest.
+    At most `MAX_POINTS` of each key; ask again with `after=last_step` for the rest. What was held
+    out is always given whole: there are few points, and each comes later than the loss of its step.
     """
+    is_new = col(MetricChunk.first_step) + col(MetricChunk.count) > after + 1
     chunks = session.exec(
         select(MetricChunk)
-        .where(
-            MetricChunk.run_id == run_id,
-            col(MetricChunk.first_step) + col(MetricChunk.count) > after + 1,
-        )
+        .where(MetricChunk.run_id == run_id, is_new | col(MetricChunk.key).in_(HELD_OUT))
         .order_by(col(MetricChunk.first_step))
     ).all()
     series: dict[str, dict[str, list[Any]]] = {}
@@ -305,12 +365,16 @@ def run_metrics(session: Session, run_id: int, *, after: int = 0) -> dict[str, A
         points = series.setdefault(chunk.key, {"steps": [], "values": []})
         values = struct.unpack(f"<{chunk.count}f", chunk.data)
         for step, value in enumerate(values, start=chunk.first_step):
-            if step > after and len(points["steps"]) < MAX_POINTS:
+            is_wanted = step > after or chunk.key in HELD_OUT
+            if is_wanted and len(points["steps"]) < MAX_POINTS:
                 points["steps"].append(step)
                 points["values"].append(value if value == value else None)  # JSON has no NaN
-    last = min(
-        (points["steps"][-1] for points in series.values() if points["steps"]), default=after
-    )
+    told = [
+        points["steps"][-1]
+        for key, points in series.items()
+        if points["steps"] and key not in HELD_OUT
+    ]
+    last = min(told, default=after)
     return {"last_step": last, "series": series}
 
 

@@ -12,6 +12,7 @@
   const raw = [];
   let last = 0;
   let plot = null;
+  let heldOut = new Map(); // step → [loss, low, high] of pictures that are not trained on
 
   const settings = JSON.parse(localStorage.getItem("chart") ?? "{}");
   smoothing.value = settings.smoothing ?? 0.95;
@@ -38,6 +39,31 @@
     });
   }
 
+  // One column of steps for both: held-out loss is asked at step 0 and at checkpoints only
+  function columns() {
+    if (!heldOut.size) return [steps, raw, smoothed()];
+    const bold = smoothed();
+    const at = new Map(steps.map((step, index) => [step, index]));
+    const all = [...new Set([...steps, ...heldOut.keys()])].sort((a, b) => a - b);
+    const pick = (values) => all.map((step) => (at.has(step) ? values[at.get(step)] : null));
+    const held = [0, 1, 2].map((place) => all.map((step) => heldOut.get(step)?.[place] ?? null));
+    return [all, pick(raw), pick(bold), ...held];
+  }
+
+  function heldOutSeries() {
+    if (!heldOut.size) return {};
+    const stroke = colour("--good");
+    const edge = { stroke, width: 0, points: { show: false }, spanGaps: true, value: figure };
+    return {
+      series: [
+        { label: "Held out", stroke, width: 2, dash: [6, 4], points: { show: true, size: 6 }, spanGaps: true, value: figure },
+        { ...edge, label: "from" },
+        { ...edge, label: "to" },
+      ],
+      bands: [{ series: [5, 4], fill: colour("--good-soft") }],
+    };
+  }
+
   const figure = (_, value) => (value == null ? "–" : value.toPrecision(3));
 
   function draw() {
@@ -47,6 +73,7 @@
     const axis = { stroke: colour("--ink-2"), font: `12px ${getComputedStyle(document.body).fontFamily}` };
     const lines = { grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
     const accent = colour("--accent");
+    const held = heldOutSeries();
     plot = new uPlot(
       {
         width: box.clientWidth,
@@ -58,13 +85,15 @@
           { label: "Step", value: (_, value) => (value == null ? "–" : String(value)) },
           { label: "Loss", stroke: colour("--line-strong"), alpha: 0.55, width: 1, points: { show: false }, value: figure },
           { label: "Smoothed", stroke: accent, width: 2, points: { show: false }, value: figure },
+          ...(held.series ?? []),
         ],
+        bands: held.bands ?? [],
         axes: [
           { ...axis, ...lines, grid: { show: false }, size: 28, space: 60, incrs: WHOLE_STEPS },
           { ...axis, ...lines, size: 48, values: (_, ticks) => ticks.map((tick) => (tick == null ? "" : Number(tick.toPrecision(3)))) },
         ],
       },
-      [steps, raw, smoothed()],
+      columns(),
       box,
     );
   }
@@ -79,6 +108,11 @@
     return loss.steps.length > 0;
   }
 
+  function addHeldOut(series) {
+    const [loss, low, high] = ["held_out", "held_out_low", "held_out_high"].map((key) => series[key]);
+    heldOut = new Map((loss?.steps ?? []).map((step, at) => [step, [loss, low, high].map((one) => one.values[at])]));
+  }
+
   const isActive = () => document.querySelector(box.dataset.chartState)?.dataset.active === "true";
 
   async function ask() {
@@ -88,9 +122,12 @@
         const response = await fetch(`${box.dataset.chart}?after=${last}`);
         if (response.ok) {
           const metrics = await response.json();
-          if (add(metrics.series)) {
+          const hadHeldOut = heldOut.size;
+          const isNew = add(metrics.series);
+          addHeldOut(metrics.series);
+          if (isNew || heldOut.size !== hadHeldOut) {
             last = Math.max(last, steps.at(-1) ?? 0);
-            if (plot) plot.setData([steps, raw, smoothed()]);
+            if (plot && Boolean(heldOut.size) === Boolean(hadHeldOut)) plot.setData(columns());
             else draw();
           }
           tools.hidden = steps.length < 2;
@@ -106,7 +143,7 @@
     localStorage.setItem("chart", JSON.stringify({ smoothing: smoothing.value, log: logScale.checked }));
   }
   smoothing.addEventListener("input", () => {
-    plot?.setData([steps, raw, smoothed()]);
+    plot?.setData(columns());
     keep();
   });
   logScale.addEventListener("change", () => {

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -21,12 +22,13 @@ class PromptEmbeddings:
 
 
 def encode_prompts(
-    base: LoadedBase, prompts: Sequence[str], *, device: torch.device | str
+    base: LoadedBase, prompts: Sequence[str], *, device: torch.device | str, clip_skip: int = 1
 ) -> PromptEmbeddings:
     """The embeddings of `prompts` as the family's UNet was trained to read them.
 
     SD 1 and 2 read the last state after its norm (SD 2's encoder is stored without its last
-    layer); SDXL reads the states before the last layer of both encoders side by side, and the
+    layer), or with a `clip_skip` above 1 the state so many layers from the end, after the same
+    norm; SDXL reads the states before the last layer of both encoders side by side, and the
     second encoder's pooled text. Gradients flow when the encoders' parameters ask for them.
     """
     states, pooled = [], None
@@ -36,9 +38,17 @@ def encode_prompts(
             output = encoder(ids, output_hidden_states=True)
             states.append(output.hidden_states[-2])
             pooled = getattr(output, "text_embeds", None)
+        elif clip_skip > 1:
+            output = encoder(ids, output_hidden_states=True)
+            states.append(_final_norm(encoder)(output.hidden_states[-clip_skip]))
         else:
             states.append(encoder(ids).last_hidden_state)
     return PromptEmbeddings(torch.cat(states, dim=-1), pooled)
+
+
+def _final_norm(encoder: Any) -> Any:
+    """The norm after the last layer; transformers 5 has the layers right in the model."""
+    return getattr(encoder, "text_model", encoder).final_layer_norm
 
 
 def count_truncated(base: LoadedBase, prompt: str) -> int:

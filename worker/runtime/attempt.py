@@ -22,7 +22,7 @@ from app.errors import AppError, NotReady, StorageFullError
 from app.jobs import service as jobs
 from app.jobs.states import JobStatus
 from app.runs import progress
-from app.runs.models import Run
+from app.runs.models import WARNING, Run
 from app.runs.progress import Wishes
 from app.storage import StorageUnavailable
 from worker.runtime import scratch
@@ -42,6 +42,7 @@ from worker.runtime.reporting import Reporter
 from worker.runtime.spare import Ended, TrainerProcess
 from worker.training.config import TrainConfig
 from worker.training.events import Arithmetic, Control
+from worker.training.fallback import step_down
 
 if TYPE_CHECKING:
     from worker.runtime.training import Training
@@ -57,8 +58,8 @@ CRASHED = (
 )
 STALLED = "The training did nothing for {minutes:.0f} minutes, so it was ended."
 NO_MEMORY = (
-    "There was not enough memory for this training, even with “Save memory”. Choose a smaller "
-    "batch, resolution or rank."
+    "There was not enough memory for this training, even with a batch of one picture and “Save "
+    "memory” on. Choose a smaller resolution or rank, or another base model."
 )
 
 
@@ -172,6 +173,7 @@ class Attempt:
                     out=folder / "out",
                     cache=data_dir / "cache" / "latents",
                     config=TrainConfig.model_validate(self._run.config),
+                    continues=self._run.parent_id is not None,
                     arithmetic=Arithmetic(**known) if (known := self._run.arithmetic) else None,
                 )
             )
@@ -299,22 +301,26 @@ class Attempt:
         return True
 
     def _out_of_memory(self, failed: Failed) -> None:
-        """One more try with recomputed activations; the same again would only fail again."""
-        config = dict(self._run.config)
-        if config.get("gradient_checkpointing"):
+        """Once more with one thing given up; the same again would only fail again.
+
+        It does not count as an attempt: the steps down are few, and each is another training.
+        """
+        found = step_down(TrainConfig.model_validate(self._run.config))
+        if found is None:
             self._fail(failed.code, NO_MEMORY, failed.trace)
             return
+        config, sentence = found
+        claim = self._lease.claim
 
         def write(session: Any) -> None:
-            jobs.record(session, Run, self._run.key, "memory_saved")
+            text = f"There was not enough memory, so the run starts again. {sentence}"
+            jobs.record(session, Run, self._run.key, WARNING, text=text)
             for row in progress.checkpoints(session, self._run.key):
                 session.delete(row)  # they belong to the training as it was configured before
             jobs.update_owned(
-                session, Run, self._lease.claim, config=config | {"gradient_checkpointing": True}
+                session, Run, claim, config=config.model_dump(mode="json"), arithmetic={}
             )
-            jobs.give_up_or_retry(
-                session, Run, self._lease.claim, code=failed.code, error=NO_MEMORY
-            )
+            jobs.give_back(session, Run, claim)
 
         self._end(write)
 

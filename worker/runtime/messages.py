@@ -16,8 +16,10 @@ from worker.training.events import (
     BaseFacts,
     CheckpointSaved,
     Control,
+    HeldOut,
     Notice,
     PhaseStarted,
+    RolledBack,
     SampleSaved,
     StepDone,
 )
@@ -47,6 +49,7 @@ class Train:
     out: Path
     cache: Path
     config: TrainConfig
+    continues: bool = False
     arithmetic: Arithmetic | None = None
 
 
@@ -166,6 +169,8 @@ Message = (
     | BaseFacts
     | Arithmetic
     | StepDone
+    | HeldOut
+    | RolledBack
     | SampleSaved
     | CheckpointSaved
     | Notice

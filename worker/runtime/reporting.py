@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 
 from app.db import Database
+from app.jobs import service as jobs
 from app.runs import progress
-from app.runs.models import Run
+from app.runs.models import NOTICE, WARNING, Run
 from app.runs.progress import NewSample, Points
 from app.storage import BlobStore
 from worker.runtime.lease import Lease
@@ -26,8 +27,10 @@ from worker.training.events import (
     BaseFacts,
     CheckpointSaved,
     Event,
+    HeldOut,
     Notice,
     PhaseStarted,
+    RolledBack,
     SampleSaved,
     StepDone,
 )
@@ -95,8 +98,12 @@ class Reporter:
             )
         elif isinstance(event, Arithmetic):
             self.set(arithmetic=asdict(event))
+        elif isinstance(event, HeldOut):
+            self._held_out(event)
+        elif isinstance(event, RolledBack):
+            self._roll_back(event)
         elif isinstance(event, Notice):
-            self.notices.append(event.text)
+            self._notice(event)
 
     def flush(self, *, now: bool = False) -> None:
         """Write progress when it is time for it."""
@@ -163,6 +170,35 @@ class Reporter:
             loss=self._smoothed,
             steps_per_second=event.steps_per_second or None,
         )
+
+    def _held_out(self, event: HeldOut) -> None:
+        claim = self._lease.claim
+        self.persist(
+            lambda session: progress.add_held_out(
+                session, claim, event.step, loss=event.loss, low=event.low, high=event.high
+            )
+        )
+
+    def _roll_back(self, event: RolledBack) -> None:
+        """What came after that step is forgotten, written or not."""
+        self._losses, self._rates, self._smoothed = [], [], None
+        self.set(step=event.step)
+
+        def forget(session: Any) -> None:
+            progress.write_progress(session, self._lease.claim, {"step": event.step})
+            progress.forget_after(session, self._run.key, event.step)
+
+        self.persist(forget)
+
+    def _notice(self, event: Notice) -> None:
+        self.notices.append(event.text)
+
+        def write(session: Any) -> None:
+            jobs.require_owner(session, Run, self._lease.claim)
+            kind = WARNING if event.is_warning else NOTICE
+            jobs.record(session, Run, self._run.key, kind, text=event.text)
+
+        self.persist(write)
 
     def _sample(self, event: SampleSaved) -> None:
         self.persist(lambda session: progress.read_wishes(session, self._lease.claim))

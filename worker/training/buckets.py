@@ -5,6 +5,7 @@ square, and a batch holds pictures of one bucket only.
 """
 
 from dataclasses import dataclass
+from functools import cache
 
 from PIL import Image
 
@@ -40,6 +41,7 @@ def bucket_step(resolution: int) -> int:
     return max(8, min(64, resolution // 8 // 8 * 8))
 
 
+@cache
 def buckets(resolution: int) -> list[Size]:
     """Every bucket of a trained square of `resolution` pixels, from tall to wide."""
     step, area = bucket_step(resolution), resolution * resolution
@@ -51,9 +53,10 @@ def buckets(resolution: int) -> list[Size]:
     return sorted(found, key=lambda size: size.aspect)
 
 
-def fit(source: Size, resolution: int) -> Fit:
-    """Put a picture of this size in the bucket of the nearest shape."""
-    bucket = min(buckets(resolution), key=lambda size: _distance(size.aspect, source.aspect))
+def fit(source: Size, resolution: int, *, squares: bool = False) -> Fit:
+    """Put a picture of this size in the bucket of the nearest shape, or in the square one."""
+    choice = [Size(resolution, resolution)] if squares else buckets(resolution)
+    bucket = min(choice, key=lambda size: _distance(size.aspect, source.aspect))
     scale = max(bucket.width / source.width, bucket.height / source.height)
     scaled = Size(
         max(bucket.width, round(source.width * scale)),

@@ -10,21 +10,22 @@ from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from safetensors import SafetensorError
 from safetensors.torch import load_file, save
 from torch import Tensor
 
 from worker.training.buckets import Fit, Size, apply, fit
-from worker.training.data import TrainingImage, open_picture, picture_size
+from worker.training.data import TrainingImage, open_with_opacity, picture_size
 from worker.training.files import write_atomically
 
-LAYOUT = 1
+LAYOUT = 2
 VALUES_HASHED_PER_TENSOR = 4_096
 PIXELS_ENCODED_AT_ONCE = 1_048_576
 PICTURES_AHEAD = 8
@@ -34,11 +35,13 @@ PICTURES_AHEAD = 8
 class Latent:
     """The VAE's view of a picture, unscaled: the mean and deviation of its posterior (c, h, w).
 
-    `std` is None for a VAE that gives plain latents (AutoencoderTiny).
+    `std` is None for a VAE that gives plain latents (AutoencoderTiny); `opacity` (1, h, w), 0 to 1,
+    is None for a picture that is opaque all over.
     """
 
     mean: Tensor
     std: Tensor | None
+    opacity: Tensor | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,6 +50,7 @@ class EncodedBucket:
 
     `mean`, `std`: (n, v, c, h, w), already multiplied with the VAE's scaling factor.
     `time_ids`: (n, 6), SDXL's size conditioning: source, crop and target as (height, width) pairs.
+    `opacity`: (n, v, 1, h, w), 0 to 1; None when every picture is opaque all over.
     """
 
     size: Size
@@ -54,15 +58,25 @@ class EncodedBucket:
     mean: Tensor
     std: Tensor | None
     time_ids: Tensor
+    opacity: Tensor | None = None
 
     def draw(self, rows: Sequence[int], generator: torch.Generator, *, flip: bool) -> Tensor:
         """Latents (b, c, h, w) of these rows: a fresh sample of each posterior, maybe mirrored."""
+        latents, _ = self.draw_with_opacity(rows, generator, flip=flip)
+        return latents
+
+    def draw_with_opacity(
+        self, rows: Sequence[int], generator: torch.Generator, *, flip: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        """As `draw`, and how opaque the pictures are (b, 1, h, w), mirrored alike."""
         variants = torch.randint(2, (len(rows),), generator=generator) if flip else 0
         index = torch.tensor(rows)
         mean = self.mean[index, variants]
+        opacity = None if self.opacity is None else self.opacity[index, variants]
         if self.std is None:
-            return mean
-        return mean + self.std[index, variants] * torch.randn(mean.shape, generator=generator)
+            return mean, opacity
+        chance = torch.randn(mean.shape, generator=generator)
+        return mean + self.std[index, variants] * chance, opacity
 
 
 def encode_images(
@@ -72,18 +86,21 @@ def encode_images(
     resolution: int,
     flip: bool,
     folder: Path | None,
+    squares: bool = False,
     keep_going: Callable[[], None],
 ) -> list[EncodedBucket]:
     """Give every picture's latents by bucket, from the cache where it has them.
 
-    Pictures that the cache knows are not even opened, except for their header's size. `keep_going`
-    is called between pictures and may raise. Raises DatasetError for a picture that cannot be read.
+    Pictures that the cache knows are not even opened, except for their header's size. `squares`
+    cuts all of them to squares. Of pictures that are never mirrored both variants are the plain
+    one. `keep_going` is called between pictures and may raise. Raises DatasetError for a picture
+    that cannot be read.
     """
     store = LatentStore(folder, vae)
     fits = []
     for image in images:
         keep_going()
-        fits.append(fit(Size(*picture_size(image)), resolution))
+        fits.append(fit(Size(*picture_size(image)), resolution, squares=squares))
     by_size: dict[Size, list[int]] = {}
     for index, fitted in enumerate(fits):
         by_size.setdefault(fitted.bucket, []).append(index)
@@ -92,9 +109,25 @@ def encode_images(
         rows = by_size[size]
         pairs = [(images[row], fits[row]) for row in rows]
         plain = store.latents(pairs, mirrored=False, keep_going=keep_going)
-        mirrored = store.latents(pairs, mirrored=True, keep_going=keep_going) if flip else None
+        mirrored = _mirrored(store, pairs, plain, keep_going) if flip else None
         result.append(_bucket(size, rows, [fits[row] for row in rows], plain, mirrored, vae))
     return result
+
+
+def _mirrored(
+    store: "LatentStore",
+    pairs: Sequence[tuple[TrainingImage, Fit]],
+    plain: Sequence[Latent],
+    keep_going: Callable[[], None],
+) -> list[Latent]:
+    """The mirrored latents of pictures that may be mirrored, the plain ones of the others."""
+    rows = [row for row, (image, _) in enumerate(pairs) if not image.never_flip]
+    chosen = [pairs[row] for row in rows]
+    latents = list(plain)
+    made = store.latents(chosen, mirrored=True, keep_going=keep_going) if chosen else []
+    for row, latent in zip(rows, made, strict=True):
+        latents[row] = latent
+    return latents
 
 
 class LatentStore:
@@ -122,8 +155,12 @@ class LatentStore:
         pixels = _ahead(lambda index: _pixels(*pairs[index], mirrored=mirrored), missing)
         for chunk in _chunks(missing, pairs[0][1].bucket, device=self._vae.device):
             keep_going()
-            batch = torch.stack([next(pixels) for _ in chunk])
-            for index, latent in zip(chunk, encode(self._vae, batch), strict=True):
+            batch = [next(pixels) for _ in chunk]
+            encoded = encode(self._vae, torch.stack([seen.rgb for seen in batch]))
+            for index, seen, latent in zip(chunk, batch, encoded, strict=True):
+                if seen.opacity is not None:
+                    opacity = _shrunk(seen.opacity, latent.mean.shape[-2:])
+                    latent = replace(latent, opacity=opacity)
                 found[index] = latent
                 self._write(self._path(*pairs[index], mirrored), latent)
         return [found[index] for index in range(len(pairs))]
@@ -141,18 +178,17 @@ class LatentStore:
             return None
         try:
             tensors = load_file(path)
-            mean, std = tensors["mean"], tensors.get("std")
+            latent = Latent(tensors["mean"], tensors.get("std"), tensors.get("opacity"))
         except (OSError, SafetensorError, KeyError, ValueError):
             return None
-        return Latent(mean, std) if bool(torch.isfinite(mean).all()) else None
+        return latent if bool(torch.isfinite(latent.mean).all()) else None
 
     def _write(self, path: Path | None, latent: Latent) -> None:
         """Keep a latent; a full disk only means that the next run encodes again."""
         if path is None:
             return
-        tensors = {"mean": latent.mean}
-        if latent.std is not None:
-            tensors["std"] = latent.std
+        parts = {"mean": latent.mean, "std": latent.std, "opacity": latent.opacity}
+        tensors = {name: tensor for name, tensor in parts.items() if tensor is not None}
         with suppress(OSError):
             path.parent.mkdir(parents=True, exist_ok=True)
             write_atomically(path, save(tensors), durable=False)
@@ -187,17 +223,36 @@ def vae_fingerprint(vae: Any) -> str:
     return digest.hexdigest()
 
 
-def _pixels(image: TrainingImage, fitted: Fit, *, mirrored: bool) -> Tensor:
-    """The picture in its bucket, (3, height, width) in [-1, 1]."""
-    values = np.asarray(apply(fitted, open_picture(image)), dtype=np.float32)
-    pixels = torch.from_numpy(values / 127.5 - 1.0).permute(2, 0, 1)
-    return pixels.flip(-1) if mirrored else pixels
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """A picture in its bucket: (3, height, width) in [-1, 1]; opacity (1, height, width) if any."""
+
+    rgb: Tensor
+    opacity: Tensor | None
 
 
-def _ahead(make: Callable[[int], Tensor], rows: Sequence[int]) -> Iterator[Tensor]:
+def _pixels(image: TrainingImage, fitted: Fit, *, mirrored: bool) -> _Seen:
+    picture, opacity = open_with_opacity(image)
+    values = np.asarray(apply(fitted, picture), dtype=np.float32)
+    rgb = torch.from_numpy(values / 127.5 - 1.0).permute(2, 0, 1)
+    alpha = None
+    if opacity is not None:
+        levels = np.asarray(apply(fitted, opacity), dtype=np.float32)
+        alpha = torch.from_numpy(levels / 255.0)[None]
+    if mirrored:
+        return _Seen(rgb.flip(-1), None if alpha is None else alpha.flip(-1))
+    return _Seen(rgb, alpha)
+
+
+def _shrunk(opacity: Tensor, size: torch.Size) -> Tensor:
+    """Opacity (1, height, width) at the size of latents, by area."""
+    return F.interpolate(opacity[None], tuple(size), mode="area")[0]
+
+
+def _ahead(make: Callable[[int], _Seen], rows: Sequence[int]) -> Iterator[_Seen]:
     """`make` of each row in turn, made on another thread while the caller encodes."""
     with ThreadPoolExecutor(1, thread_name_prefix="pictures") as thread:
-        coming: deque[Future[Tensor]] = deque()
+        coming: deque[Future[_Seen]] = deque()
         for row in rows:
             coming.append(thread.submit(make, row))
             if len(coming) > PICTURES_AHEAD:
@@ -240,7 +295,17 @@ def _bucket(
     if plain[0].std is not None:
         std = stacked(lambda latent: latent.mean if latent.std is None else latent.std) * factor
     mean = (stacked(lambda latent: latent.mean) - shift) * factor
-    return EncodedBucket(size, tuple(rows), mean, std, _time_ids(fits))
+    opacity = None
+    if any(latent.opacity is not None for latent in plain):
+        opacity = stacked(_opacity)
+    return EncodedBucket(size, tuple(rows), mean, std, _time_ids(fits), opacity)
+
+
+def _opacity(latent: Latent) -> Tensor:
+    """(1, h, w) of any latent."""
+    if latent.opacity is not None:
+        return latent.opacity
+    return torch.ones(1, *latent.mean.shape[-2:])
 
 
 def _time_ids(fits: Sequence[Fit]) -> Tensor:

@@ -4,6 +4,7 @@ import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from pathlib import Path
 
 import torch
 
@@ -12,6 +13,7 @@ from worker.training.batches import Batches
 from worker.training.buckets import Size
 from worker.training.cache import EncodedBucket
 from worker.training.config import TrainConfig
+from worker.training.data import TrainingImage
 from worker.training.learner import Learner, Model
 from worker.training.lora import remove
 from worker.training.loss import NoiseSchedule
@@ -22,6 +24,7 @@ from worker.training.prepare import (
     choose_precision,
     prediction_of,
     resolution_of,
+    schedule_of,
 )
 from worker.training.sample import vae_factor
 from worker.training.text import LiveText
@@ -51,16 +54,16 @@ def calibrate(
         precision = choose_precision(base, bucket, config, config.precision, device=device)
         for part in (base.unet, *base.text_encoders):
             cast_frozen(part, precision)
-        schedule = NoiseSchedule.of(base.scheduler_config, device=device)
+        schedule = NoiseSchedule.of(schedule_of(config, base), device=device)
         text = LiveText(base, device=device)
         model = Model(base.unet, text, schedule, prediction_of(config, base), precision, device)
         learner = Learner(model, lora, config)
-        captions = ["a made-up picture"] * len(bucket.images)
-        batches = Batches([bucket], captions, config, timesteps=len(schedule))
+        images = [TrainingImage(Path("made-up"), "", "a made-up picture")] * len(bucket.images)
+        batches = Batches([bucket], images, config, timesteps=len(schedule))
         seconds = []
         for step in range(WARM_UP_STEPS + timed_steps):
             started = time.perf_counter()
-            learner.learn(batches.next(), step=step)
+            learner.learn([batches.next()], step=step)
             seconds.append(time.perf_counter() - started)
         size = lora.size
     return Calibration(

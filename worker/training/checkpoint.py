@@ -12,7 +12,7 @@ import pickle
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -41,10 +41,11 @@ class Checkpoint:
 
 @dataclass(frozen=True, slots=True)
 class Restored:
-    """What a checkpoint held."""
+    """What a checkpoint held, and the identity of the training it was of."""
 
     step: int
     state: dict[str, Any]
+    identity: Mapping[str, Any] = field(default_factory=dict)
 
 
 class _DamagedError(Exception):
@@ -54,11 +55,15 @@ class _DamagedError(Exception):
 class CheckpointFolder:
     """The checkpoints of one training, told from others by its identity.
 
-    `identity` is what a state only makes sense with (config, pictures, base), as JSON values.
+    `identity` is what a state only makes sense with (config, pictures, base), as JSON values. One
+    that `adopts` takes the state of any training, to go on from it as another.
     """
 
-    def __init__(self, root: Path, *, identity: Mapping[str, Any], keep: int) -> None:
+    def __init__(
+        self, root: Path, *, identity: Mapping[str, Any], keep: int, adopts: bool = False
+    ) -> None:
         self._root = root
+        self._adopts = adopts
         self._identity = json.loads(json.dumps(identity))
         self._keep = keep
 
@@ -94,8 +99,10 @@ class CheckpointFolder:
         for folder in reversed(self._folders()):
             try:
                 manifest = _checked_manifest(folder)
-                self._check_identity(manifest["identity"])
-                return Restored(manifest["step"], _load_state(folder / STATE))
+                identity = manifest["identity"]
+                if not self._adopts:
+                    self._check_identity(identity)
+                return Restored(manifest["step"], _load_state(folder / STATE), identity)
             except _DamagedError as error:
                 on_damaged(f"The checkpoint {folder.name} is damaged ({error}) and was left out.")
         return None

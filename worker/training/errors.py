@@ -19,6 +19,12 @@ class DivergedError(TrainingError):
     code = "diverged"
 
 
+class DeadAdapterError(TrainingError):
+    """The training ended with an adapter that changes nothing."""
+
+    code = "dead"
+
+
 class OutOfMemoryError(TrainingError):
     """The machine or its GPU has not enough memory for this config."""
 

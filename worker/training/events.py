@@ -74,13 +74,41 @@ class CheckpointSaved:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldOut:
+    """How well held-out pictures are predicted, with the interval of 95 %; step 0 is the base."""
+
+    step: int
+    loss: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class RolledBack:
+    """The training went back to what it was after `step` and goes on from there."""
+
+    step: int
+
+
+@dataclass(frozen=True, slots=True)
 class Notice:
-    """Something a person should know that stops nothing, as one sentence."""
+    """Something a person should know that stops nothing; a warning is to be shown loudly."""
 
     text: str
+    is_warning: bool = False
 
 
-Event = PhaseStarted | BaseFacts | Arithmetic | StepDone | SampleSaved | CheckpointSaved | Notice
+Event = (
+    PhaseStarted
+    | BaseFacts
+    | Arithmetic
+    | StepDone
+    | HeldOut
+    | RolledBack
+    | SampleSaved
+    | CheckpointSaved
+    | Notice
+)
 
 
 class Control(StrEnum):

@@ -1,50 +1,50 @@
 """The training, from pictures to an adapter, to be read from top to bottom."""
 
-import errno
-import io
+import copy
 import time
 from collections import deque
-from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager
+from collections.abc import Mapping, Sequence
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
 import torch
-from PIL import Image
 
 from worker.adapters import canonical
 from worker.adapters.canonical import Adapter
 from worker.bases.load import LoadedBase
-from worker.training.checkpoint import CheckpointFolder
+from worker.training.checkpoint import CheckpointFolder, Restored
 from worker.training.config import Precision, TrainConfig
 from worker.training.data import TrainingImage, check_images, dataset_fingerprint
-from worker.training.errors import DivergedError, OutOfMemoryError, StorageError
+from worker.training.errors import CheckpointError, DeadAdapterError, DivergedError
 from worker.training.events import (
     Arithmetic,
     BaseFacts,
     Callbacks,
     CheckpointSaved,
     Control,
+    HeldOut,
     Notice,
     Phase,
     PhaseStarted,
-    SampleSaved,
+    RolledBack,
     StepDone,
 )
-from worker.training.files import write_atomically
+from worker.training.failures import failures_named
 from worker.training.inbox import Inbox, Told
 from worker.training.learner import NonFiniteError
 from worker.training.memory import peak_memory_bytes, release_memory
 from worker.training.precision import autocast
 from worker.training.prepare import base_parameters, encode_pictures, prepare
+from worker.training.rows import SampleRows
 
 ADAPTER = "adapter.safetensors"
 STEPS_BETWEEN_RELEASES = 50
 STEPS_IN_SPEED = 20
+SLOWER = 0.5  # of the learning rate, after a loss that was no number
 WITHOUT_INFLUENCE = frozenset({"checkpoint_every", "keep_checkpoints"})
-FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 class Outcome(StrEnum):
@@ -90,21 +90,24 @@ def train(
     cache: Path | None,
     device: str = "cpu",
     arithmetic: Arithmetic | None = None,
+    continues: bool = False,
 ) -> TrainedAdapter:
     """Train an adapter for `base` on captioned pictures and write it to `out`.
 
     Goes on from the newest checkpoint in `out`, if there is one; on a CPU the adapter is then
     bit-equal to that of a run without a break. `arithmetic` is what an earlier attempt without a
-    checkpoint told; else it is chosen here, with the threads torch has. The base is used up.
-    Raises TrainingError.
+    checkpoint told; else it is chosen here, with the threads torch has. A training that
+    `continues` may find the checkpoint of another one of the same adapter, and goes on from it
+    with its own config and pictures, to its own number of steps. The base is used up. Raises
+    TrainingError.
     """
     started = time.monotonic()
     check_images(images)
-    with _failures_named(config):
+    with failures_named(config):
         out.mkdir(parents=True, exist_ok=True)
         training = Training(config, images, callbacks, out=out, device=device)
         try:
-            training.prepare(base, cache, arithmetic)
+            training.prepare(base, cache, arithmetic, continues=continues)
             training.run()
             outcome = Outcome.FINISHED
         except Told as told:
@@ -143,14 +146,26 @@ class Training:
         self._device = device
         self._saved_step: int | None = None
         self._durations: deque[float] = deque(maxlen=STEPS_IN_SPEED)
+        self._slower = 1.0
+        self._rows = SampleRows(out / "samples", count=len(config.sample_prompts))
 
-    def prepare(self, base: LoadedBase, cache: Path | None, arithmetic: Arithmetic | None) -> None:
+    def prepare(
+        self,
+        base: LoadedBase,
+        cache: Path | None,
+        arithmetic: Arithmetic | None,
+        *,
+        continues: bool,
+    ) -> None:
         """Encode, put the adapter in, and go back to the newest checkpoint."""
         config = self._config
         self._tell(PhaseStarted(Phase.PREPARING))
         identity = _identity(config, self._images, base)
         self._checkpoints = CheckpointFolder(
-            self._out / "checkpoints", identity=identity, keep=config.keep_checkpoints
+            self._out / "checkpoints",
+            identity=identity,
+            keep=config.keep_checkpoints,
+            adopts=continues,
         )
         self._checkpoints.delete_unfinished()
         restored = self._checkpoints.restore(on_damaged=lambda text: self._tell(Notice(text)))
@@ -159,21 +174,21 @@ class Training:
         if arithmetic:
             torch.set_num_threads(arithmetic.threads)
         self._tell(PhaseStarted(Phase.ENCODING))
-        buckets = encode_pictures(
+        encoded = encode_pictures(
             base, self._images, config, cache=cache, keep_going=self._inbox.look
         )
-        captions = [image.caption for image in self._images]
+        self._trained_on = encoded.images
         precision = Precision(arithmetic.precision) if arithmetic else config.precision
-        parts = prepare(base, buckets, captions, config, device=self._device, precision=precision)
+        parts = prepare(base, encoded, config, device=self._device, precision=precision)
         self._lora, self._learner, self._batches = parts.lora, parts.learner, parts.batches
+        self._questions = parts.questions
         self._sampler, self._precision = parts.sampler, parts.precision
         self._arithmetic = Arithmetic(parts.precision.value, torch.get_num_threads())
         self.trainable_parameters = parts.lora.size
         self._metadata = _metadata(config, base)
         if restored:
-            self._learner.load(restored.state["learner"])
-            self._batches.load(restored.state["batches"])
-            self.step = self._saved_step = restored.step
+            self._go_back(restored, same_pictures=_same_pictures(restored.identity, identity))
+        self._good = Restored(self.step, copy.deepcopy(self._state()))
         release_memory()
         self._tell(self._arithmetic)
         self._tell(BaseFacts(self.trainable_parameters, base_parameters(base)))
@@ -186,12 +201,16 @@ class Training:
         while self.step < config.steps:
             self._inbox.look()
             self._answer_requests()
-            self._take_step()
-            if config.checkpoint_every and self.step % config.checkpoint_every == 0:
+            if not self._take_step():
+                continue
+            if self._is_due(config.checkpoint_every):
+                self._ask_held_out()
                 self._save_checkpoint()
             self._draw_due_rows()
             if self.step % STEPS_BETWEEN_RELEASES == 0:
                 release_memory()
+        if not self._is_due(config.checkpoint_every):
+            self._ask_held_out()
         self._save_checkpoint()
 
     def end(self, outcome: Outcome) -> Path | None:
@@ -203,23 +222,95 @@ class Training:
             return None
         self._tell(PhaseStarted(Phase.SAVING))
         path = self._out / ADAPTER
-        canonical.save(self._adapter(), path)
+        adapter = self._adapter()
+        self._check_alive(adapter)
+        canonical.save(adapter, path)
         return path
 
-    def _take_step(self) -> None:
+    def _take_step(self) -> bool:
+        """Learn from the next batches; False when it went back instead."""
         started = time.perf_counter()
-        batch = self._batches.next()
+        batches = [self._batches.next() for _ in range(self._config.gradient_accumulation)]
         try:
-            learned = self._learner.learn(batch, step=self.step)
+            learned = self._learner.learn(batches, step=self.step, slower=self._slower)
         except NonFiniteError as error:
-            self._save_checkpoint()
-            raise DivergedError(self._diverged_sentence(batch.images)) from error
+            self._roll_back(error)
+            return False
         self.step += 1
         self._durations.append(time.perf_counter() - started)
         speed = len(self._durations) / sum(self._durations)
         self._tell(
             StepDone(self.step, self._config.steps, learned.loss, learned.learning_rate, speed)
         )
+        if self.step == 1 and self._questions:
+            with self._lora.switched_off():
+                self._tell_held_out(0)
+        return True
+
+    def _roll_back(self, error: NonFiniteError) -> None:
+        """Go back to the last good state and try once more, slower; the second time it is over."""
+        names = sorted({self._trained_on[index].path.name for index in error.images})
+        where = f"in step {self.step + 1} (pictures: {', '.join(names)})"
+        if self._slower < 1:
+            self._save_checkpoint()
+            raise DivergedError(
+                f"The training diverged {where}: loss or gradient was not a finite number, at the "
+                f"lowered learning rate too. The adapter of step {self.step} is kept. Look at "
+                "these pictures, or try a lower learning rate."
+            ) from error
+        self._go_back(self._good)
+        self._slower = SLOWER
+        self._rows.forget_after(self.step)
+        self._tell(RolledBack(self.step))
+        self._tell(
+            Notice(
+                f"The loss was not a finite number {where}. The training went back to step "
+                f"{self.step} and goes on with {SLOWER:.0%} of the learning rate.",
+                is_warning=True,
+            )
+        )
+
+    def _go_back(self, restored: Restored, *, same_pictures: bool = True) -> None:
+        """Be what the training was when this was saved; on other pictures, begin with those."""
+        try:
+            self._learner.load(restored.state["learner"])
+        except (KeyError, ValueError, RuntimeError) as error:
+            raise CheckpointError(
+                "The checkpoint is of another adapter or optimizer: only a training with the same "
+                "kind, rank, layers and optimizer can go on from it."
+            ) from error
+        if same_pictures:
+            self._batches.load(restored.state["batches"])
+        self._slower = restored.state["slower"]
+        self.step = self._saved_step = restored.step
+
+    def _ask_held_out(self) -> None:
+        """Tell how well held-out pictures are predicted by now."""
+        if self._questions:
+            with self._learner.averaged():
+                self._tell_held_out(self.step)
+
+    def _tell_held_out(self, step: int) -> None:
+        assert self._questions is not None
+        found = self._learner.held_out_loss(self._questions)
+        self._tell(HeldOut(step, found.mean, found.low, found.high))
+
+    def _check_alive(self, adapter: Adapter) -> None:
+        """An adapter that changes nothing is an error, one that shows in no sample a warning."""
+        if not any(bool(module.delta().any()) for module in adapter.modules):
+            raise DeadAdapterError(
+                f"The adapter is dead: after {self.step} steps it changes nothing at all. "
+                "Take a higher learning rate or more steps."
+            )
+        if self._rows.are_equal(0, self.step):
+            text = (
+                f"The adapter seems dead: every sample of step {self.step} is the same picture as "
+                "the base's. Take a higher learning rate or more steps."
+            )
+            self._tell(Notice(text, is_warning=True))
+
+    def _is_due(self, every: int) -> bool:
+        return every > 0 and self.step % every == 0
 
     def _answer_requests(self) -> None:
         if self._inbox.take_save_request() and self.step:
@@ -231,26 +322,31 @@ class Training:
         """Save the state of this step, once."""
         if self.step == self._saved_step or self.step == 0:
             return
-        state = {
+        state = self._state()
+        saved = self._checkpoints.save(self.step, state, self._adapter())
+        self._saved_step = self.step
+        self._good = Restored(self.step, copy.deepcopy(state))
+        self._tell(CheckpointSaved(saved.step, saved.path, saved.size_bytes))
+
+    def _state(self) -> dict[str, Any]:
+        """All that the next step depends on."""
+        return {
             "arithmetic": asdict(self._arithmetic),
             "learner": self._learner.state(),
             "batches": self._batches.state(),
+            "slower": self._slower,
         }
-        saved = self._checkpoints.save(self.step, state, self._adapter())
-        self._saved_step = self.step
-        self._tell(CheckpointSaved(saved.step, saved.path, saved.size_bytes))
 
     def _draw_due_rows(self) -> None:
         """Draw the rows of samples that should be there by now; a resumed run catches up.
 
         The base's own row waits for the first step, so that a person sees the run begin.
         """
-        every, total = self._config.sample_every, self._config.steps
-        if self.step and not self._row_is_complete(0):
+        if self.step and not self._rows.is_complete(0):
             with self._lora.switched_off():
                 self._draw_row(0)
-        due = self.step == total or (every > 0 and self.step % every == 0)
-        if self.step and due and not self._row_is_complete(self.step):
+        due = self.step == self._config.steps or self._is_due(self._config.sample_every)
+        if self.step and due and not self._rows.is_complete(self.step):
             self._draw_row(self.step)
 
     def _draw_row(self, step: int) -> None:
@@ -262,30 +358,12 @@ class Training:
             if step:
                 stack.enter_context(self._learner.averaged())
             for sample in self._sampler.draw(self._inbox.look):
-                path = self._sample_path(step, sample.prompt_index)
-                _save_picture(sample.picture, path)
-                index, prompt, seed = sample.prompt_index, sample.prompt, sample.seed
-                self._tell(SampleSaved(step, index, prompt, seed, path))
+                self._tell(self._rows.save(step, sample))
         self._tell(PhaseStarted(Phase.TRAINING))
-
-    def _row_is_complete(self, step: int) -> bool:
-        prompts = range(len(self._config.sample_prompts))
-        return all(self._sample_path(step, index).is_file() for index in prompts)
-
-    def _sample_path(self, step: int, prompt_index: int) -> Path:
-        return self._out / "samples" / f"step-{step:06d}" / f"prompt-{prompt_index}.png"
 
     def _adapter(self) -> Adapter:
         metadata = self._metadata | {"steps": str(self.step)}
         return self._lora.extract(self._learner.weights(), metadata)
-
-    def _diverged_sentence(self, images: Sequence[int]) -> str:
-        names = ", ".join(sorted({self._images[index].path.name for index in images}))
-        return (
-            f"The training diverged in step {self.step + 1}: loss or gradient was not a finite "
-            f"number (pictures: {names}). The adapter of step {self.step} is kept. "
-            "Try a lower learning rate."
-        )
 
 
 def _identity(
@@ -298,6 +376,12 @@ def _identity(
     return settings | {"pictures": pictures, "base_model": base.info.fingerprint}
 
 
+def _same_pictures(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """Whether batches mean the same in both trainings."""
+    names = ("pictures", "batch_size", "validation_share", "seed", "aspect_buckets", "resolution")
+    return all(one.get(name) == other.get(name) for name in names)
+
+
 def _metadata(config: TrainConfig, base: LoadedBase) -> dict[str, str]:
     """What the adapter's file says of its making; the config is enough to make it again."""
     return {
@@ -305,45 +389,3 @@ def _metadata(config: TrainConfig, base: LoadedBase) -> dict[str, str]:
         "base_fingerprint": base.info.fingerprint,
         "base_family": base.info.family.value,
     }
-
-
-def _save_picture(picture: Image.Image, path: Path) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
-    content = io.BytesIO()
-    picture.save(content, format="PNG")
-    write_atomically(path, content.getvalue(), durable=False)
-
-
-@contextmanager
-def _failures_named(config: TrainConfig) -> Iterator[None]:
-    """Turn the machine's own words for full memory and full disks into sentences."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
-            raise
-        raise OutOfMemoryError(_memory_advice(config)) from error
-    except OSError as error:
-        if error.errno not in FULL_DISK:
-            raise
-        message = "The disk is full. Free some space and start the training again."
-        raise StorageError(message) from error
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    words = str(error).lower()
-    return (
-        isinstance(error, MemoryError | torch.OutOfMemoryError)
-        or "can't allocate memory" in words
-        or "not enough memory" in words
-    )
-
-
-def _memory_advice(config: TrainConfig) -> str:
-    advice = []
-    if not config.gradient_checkpointing:
-        advice.append('switch on "Save memory"')
-    if config.batch_size > 1:
-        advice.append(f"take a batch size below {config.batch_size}")
-    advice.append("take a lower resolution")
-    return f"There is not enough memory for this training: {' or '.join(advice)}."

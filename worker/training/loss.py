@@ -9,10 +9,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from diffusers import DDPMScheduler
 from torch import Tensor
 
-from worker.training.config import PredictionType
+from worker.training.config import Loss, LossWeighting, PredictionType, TrainConfig
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,13 +62,48 @@ def stratified_timesteps(count: int, total: int, generator: torch.Generator) -> 
     return (position * total / count).long().clamp(max=total - 1)
 
 
-def offset_noise(shape: torch.Size, generator: torch.Generator, *, offset: float) -> Tensor:
-    """Normal noise, with a random shift of each channel (crosslabs.org, "Diffusion With Offset
-    Noise", 2023) that lets a base learn the mean brightness."""
+def draw_noise(shape: torch.Size, generator: torch.Generator, config: TrainConfig) -> Tensor:
+    """Normal noise (b, c, h, w), with what the config adds to it.
+
+    Noise offset: a random shift of each channel (crosslabs.org, "Diffusion With Offset Noise",
+    2023), so that the mean brightness can be learned.
+    """
     noise = torch.randn(shape, generator=generator)
-    if offset:
-        noise = noise + offset * torch.randn((*shape[:2], 1, 1), generator=generator)
+    if config.multires_noise_discount is not None:
+        noise = multires_noise(noise, generator, discount=config.multires_noise_discount)
+    if config.noise_offset:
+        shift = torch.randn((*shape[:2], 1, 1), generator=generator)
+        noise = noise + config.noise_offset * shift
     return noise
+
+
+def multires_noise(noise: Tensor, generator: torch.Generator, *, discount: float) -> Tensor:
+    """Noise (b, c, h, w) with ever coarser layers added, each weaker by `discount`, at variance 1.
+
+    Whitaker 2023, "Multi-Resolution Noise for Diffusion Model Training" (wandb.ai): each layer is
+    2 to 4 times as coarse as the last and stretched over the picture.
+    """
+    total, (height, width) = noise.clone(), noise.shape[-2:]
+    coarse_height, coarse_width, weight = float(height), float(width), 1.0
+    while min(coarse_height, coarse_width) > 1:
+        factor = 2 + 2 * float(torch.rand((), generator=generator))
+        coarse_height, coarse_width = coarse_height / factor, coarse_width / factor
+        weight *= discount
+        size = (max(1, int(coarse_height)), max(1, int(coarse_width)))
+        layer = torch.randn((*noise.shape[:2], *size), generator=generator)
+        total += weight * F.interpolate(
+            layer, (height, width), mode="bilinear", align_corners=False
+        )
+    return total / total.std()
+
+
+def level_weights(snr: Tensor, config: TrainConfig, prediction: PredictionType) -> Tensor | None:
+    """How much each noise level of a batch counts (b,); None when all count alike."""
+    if config.loss_weighting is LossWeighting.MIN_SNR:
+        return min_snr_weights(snr, config.snr_gamma, prediction)
+    if config.loss_weighting is LossWeighting.DEBIASED:
+        return debiased_weights(snr, prediction)
+    return None
 
 
 def min_snr_weights(snr: Tensor, gamma: float, prediction: PredictionType) -> Tensor:
@@ -78,11 +114,40 @@ def min_snr_weights(snr: Tensor, gamma: float, prediction: PredictionType) -> Te
     return snr.clamp(max=gamma) / (snr + 1)
 
 
-def denoising_loss(
-    predicted: Tensor,
-    target: Tensor,
-    weights: Tensor | None = None,
-) -> Tensor:
-    """The weighted mean squared error over a batch, in fp32."""
-    errors = (predicted.float() - target.float()).square().mean(dim=(1, 2, 3))
-    return errors.mean() if weights is None else (errors * weights).mean()
+def debiased_weights(snr: Tensor, prediction: PredictionType) -> Tensor:
+    """1 / sqrt(SNR) for epsilon (Yu et al. 2023, arXiv 2310.08442), and the same loss for v, (b,).
+
+    An error of v is an error of epsilon times sqrt((SNR + 1) / SNR), so v's weight is
+    sqrt(SNR) / (SNR + 1). Near SNR 0, where epsilon's grows without end, it stays at 100.
+    """
+    if prediction is PredictionType.EPSILON:
+        return snr.clamp(min=1e-4).rsqrt()
+    return snr.sqrt() / (snr + 1)
+
+
+def errors_of(predicted: Tensor, target: Tensor, config: TrainConfig) -> Tensor:
+    """How far each number is off, in fp32, of the shape of both."""
+    difference = predicted.float() - target.float()
+    if config.loss is Loss.HUBER:
+        return pseudo_huber(difference, config.huber_delta)
+    return difference.square()
+
+
+def pseudo_huber(difference: Tensor, delta: float) -> Tensor:
+    """2 d (sqrt(x² + d²) - d): x² near nothing, 2 d |x| far away, as sd-scripts scales it
+    (Khrapov et al. 2024, arXiv 2403.16728)."""
+    squared = difference.square()
+    return (
+        2 * delta * squared / ((squared + delta**2).sqrt() + delta)
+    )  # no small difference of roots
+
+
+def averaged(errors: Tensor, weights: Tensor | None, mask: Tensor | None) -> Tensor:
+    """The loss of a batch: errors (b, c, h, w), weights (b,), mask (b, 1, h, w) in 0 to 1.
+
+    A picture counts by the part of it that the mask lets through.
+    """
+    if mask is not None:
+        errors = errors * mask
+    each = errors.mean(dim=(1, 2, 3))
+    return each.mean() if weights is None else (each * weights).mean()

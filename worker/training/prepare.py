@@ -3,22 +3,41 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
+from worker.bases.family import BaseFamily
 from worker.bases.load import LoadedBase
 from worker.training.batches import Batches
 from worker.training.cache import EncodedBucket, encode_images
 from worker.training.config import Precision, PredictionType, TrainConfig
 from worker.training.data import TrainingImage
+from worker.training.errors import UnsupportedError
+from worker.training.held_out import Questions, split
 from worker.training.learner import Learner, Model
 from worker.training.lora import Lora, inject
 from worker.training.loss import NoiseSchedule
 from worker.training.precision import cast_frozen, convolution_probe, resolve_precision
 from worker.training.sample import Sampler, embeddings_needed
-from worker.training.text import FrozenText, LiveText, Text
+from worker.training.text import FrozenText, LiveText, RememberedText, Text
 
 LORA_SEED_SHIFT = 0x10_4A
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """The pictures of a run that are trained on, and those held out, in their buckets."""
+
+    images: Sequence[TrainingImage]
+    buckets: Sequence[EncodedBucket]
+    held_out: Sequence[TrainingImage]
+    held_out_buckets: Sequence[EncodedBucket]
+
+    @property
+    def captions(self) -> list[str]:
+        """Of all pictures."""
+        return [image.caption for image in (*self.images, *self.held_out)]
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +47,7 @@ class Prepared:
     lora: Lora
     learner: Learner
     batches: Batches
+    questions: Questions | None
     sampler: Sampler
     precision: Precision
 
@@ -39,58 +59,115 @@ def encode_pictures(
     *,
     cache: Path | None,
     keep_going: Callable[[], None],
-) -> list[EncodedBucket]:
+) -> Encoded:
     """Give the latents of all pictures, then drop the VAE's encoder for good."""
-    buckets = encode_images(
-        images,
-        base.vae,
-        resolution=resolution_of(config, base),
-        flip=config.flip,
-        folder=cache,
-        keep_going=keep_going,
+    trained, held_out = split(images, config.validation_share, seed=config.seed)
+
+    def encoded(chosen: Sequence[TrainingImage], *, flip: bool) -> list[EncodedBucket]:
+        return encode_images(
+            chosen,
+            base.vae,
+            resolution=resolution_of(config, base),
+            flip=flip,
+            folder=cache,
+            squares=not config.aspect_buckets,
+            keep_going=keep_going,
+        )
+
+    result = Encoded(
+        trained,
+        encoded(trained, flip=config.flip),
+        held_out,
+        encoded(held_out, flip=False),
     )
     base.vae.encoder = None
     if hasattr(base.vae, "quant_conv"):
         base.vae.quant_conv = None
-    return buckets
+    return result
 
 
 def prepare(
     base: LoadedBase,
-    buckets: Sequence[EncodedBucket],
-    captions: Sequence[str],
+    encoded: Encoded,
     config: TrainConfig,
     *,
     device: str,
     precision: Precision,
 ) -> Prepared:
-    """Put the adapter into the base and everything else around it; consumes the base."""
+    """Put the adapter into the base and everything else around it; consumes the base.
+
+    Raises UnsupportedError when this base or device cannot do what the config asks.
+    """
+    check_supported(config, base, device=device)
     prediction = prediction_of(config, base)
     lora = add_adapter(base, config, device=device)
-    text = _text(base, captions, config, device=device)
-    precision = choose_precision(base, buckets[0], config, precision, device=device)
-    for model in (base.unet, *base.text_encoders):
-        cast_frozen(model, precision)
-    schedule = NoiseSchedule.of(base.scheduler_config, device=device)
+    text = _text(base, encoded.captions, config, device=device)
+    precision = choose_precision(base, encoded.buckets[0], config, precision, device=device)
+    for part in (base.unet, *base.text_encoders):
+        cast_frozen(part, precision)
+    if config.compile:
+        base.unet.compile_repeated_blocks(fullgraph=False)
+    noise = schedule_of(config, base)
+    schedule = NoiseSchedule.of(noise, device=device)
     model = Model(base.unet, text, schedule, prediction, precision, device)
     sampler = Sampler(
         unet=base.unet,
         vae=base.vae,
         text=text,
+        scaled=lora.scaled,
         config=config,
-        scheduler_config=base.scheduler_config,
+        scheduler_config=noise,
         prediction=prediction,
         resolution=resolution_of(config, base),
         device=device,
     )
-    batches = Batches(buckets, captions, config, timesteps=len(schedule))
-    return Prepared(lora, Learner(model, lora, config), batches, sampler, precision)
+    steps = len(schedule)
+    questions = None
+    if encoded.held_out:
+        questions = Questions(
+            encoded.held_out_buckets,
+            encoded.held_out,
+            timesteps=steps,
+            batch_size=config.batch_size,
+            seed=config.seed,
+        )
+    batches = Batches(encoded.buckets, encoded.images, config, timesteps=steps)
+    learner = Learner(model, lora, config)
+    return Prepared(lora, learner, batches, questions, sampler, precision)
+
+
+def check_supported(config: TrainConfig, base: LoadedBase, *, device: str) -> None:
+    """Raise UnsupportedError for what this base or device cannot do."""
+    if config.compile and not device.startswith("cuda"):
+        raise UnsupportedError(
+            "Only for an NVIDIA GPU can a UNet be compiled: switch “Compile” off."
+        )
+    if config.clip_skip > 1 and base.info.family is BaseFamily.SDXL:
+        raise UnsupportedError(
+            "SDXL always reads the layer before the last of its text encoders: set CLIP skip to 1."
+        )
+    layers = min(
+        (encoder.config.num_hidden_layers for encoder in base.text_encoders),
+        default=config.clip_skip,
+    )
+    if config.clip_skip > layers:
+        raise UnsupportedError(
+            f"The text encoder of this base has {layers} layers; CLIP skip is {config.clip_skip}."
+        )
+
+
+def schedule_of(config: TrainConfig, base: LoadedBase) -> dict[str, Any]:
+    """The base's noise schedule, ended in pure noise where the config asks for it."""
+    forced = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
+    return dict(base.scheduler_config) | (forced if config.zero_terminal_snr else {})
 
 
 def add_adapter(base: LoadedBase, config: TrainConfig, *, device: str) -> Lora:
     """Put a fresh adapter into the base's UNet and, if it trains, its text encoders."""
     generator = torch.Generator().manual_seed(config.seed ^ LORA_SEED_SHIFT)
-    lora = inject(base.unet, base.text_encoders, config, generator=generator)
+    lora = inject(
+        base.unet, base.text_encoders, config, generator=generator, family=base.info.family
+    )
     for model in (base.unet, *base.text_encoders):
         model.to(device)
     if config.gradient_checkpointing:
@@ -128,8 +205,12 @@ def base_parameters(base: LoadedBase) -> int:
 
 
 def _text(base: LoadedBase, captions: Sequence[str], config: TrainConfig, *, device: str) -> Text:
+    skip = config.clip_skip
     if config.train_text_encoder:
-        return LiveText(base, device=device)
-    known = FrozenText(base, ["", *captions, *embeddings_needed(config)], device=device)
+        return LiveText(base, device=device, clip_skip=skip)
+    if config.shuffle_tags:
+        return RememberedText(base, device=device, clip_skip=skip)
+    needed = ["", *captions, *embeddings_needed(config)]
+    known = FrozenText(base, needed, device=device, clip_skip=skip)
     base.text_encoders.clear()
     return known

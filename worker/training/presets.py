@@ -2,8 +2,9 @@
 
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
-from worker.training.config import Targets, TrainConfig
+from worker.training.config import LossWeighting, LrScheduler, Optimizer, Targets, TrainConfig
 
 SMALL_RESOLUTION = 128
 LARGE_RESOLUTION = 768
@@ -68,13 +69,33 @@ def preset_config(
         train_text_encoder=small,
         learning_rate=recipe.learning_rate,
         warmup_steps=min(steps // 20, 100),
-        snr_gamma=None if small else 5.0,
+        loss_weighting=LossWeighting.NONE if small else LossWeighting.MIN_SNR,
         gradient_checkpointing=resolution >= LARGE_RESOLUTION,
         checkpoint_every=max(50, steps // 8),
         sample_every=-(-steps // (3 if preset is Preset.QUICK else 6)),
         sample_prompts=[_with_trigger(subject, trigger_word) for subject in SAMPLE_SUBJECTS],
         sample_guidance=3.5 if small else 7.0,
     )
+
+
+def for_optimizer(config: TrainConfig, optimizer: object) -> TrainConfig:
+    """The config with what goes with this optimizer, where that differs from AdamW's.
+
+    Prodigy takes its learning rate as a factor of the one it finds; schedule-free AdamW comes
+    without schedule and average. What is no optimizer changes nothing.
+    """
+    if optimizer not in set(Optimizer):
+        return config
+    changes: dict[str, Any] = {"optimizer": Optimizer(str(optimizer))}
+    if optimizer == Optimizer.PRODIGY:
+        changes |= {
+            "learning_rate": 1.0,
+            "text_encoder_learning_rate": None,
+            "lora_plus_ratio": None,
+        }
+    if optimizer == Optimizer.ADAMW_SCHEDULE_FREE:
+        changes |= {"lr_scheduler": LrScheduler.CONSTANT, "ema_decay": None}
+    return config.model_copy(update=changes)
 
 
 def _with_trigger(subject: str, trigger_word: str | None) -> str:

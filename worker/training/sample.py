@@ -5,6 +5,7 @@ DDIM (Song et al. 2021, arXiv 2010.02502) with classifier-free guidance (Ho & Sa
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +16,7 @@ from torch import Tensor
 
 from worker.training.config import MAX_SEED, PredictionType, TrainConfig
 from worker.training.denoise import predict
+from worker.training.prompts import parse
 from worker.training.text import Text
 
 PIXELS_AT_ONCE = 8 * 128 * 128
@@ -22,7 +24,7 @@ PIXELS_AT_ONCE = 8 * 128 * 128
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """One finished picture and how to draw it again."""
+    """One finished picture and how to draw it again; `prompt` is the line as it was written."""
 
     prompt_index: int
     prompt: str
@@ -31,12 +33,60 @@ class Sample:
 
 
 @dataclass(frozen=True, slots=True)
+class Manner:
+    """How pictures are drawn that can be drawn together; sides in pixels."""
+
+    width: int
+    height: int
+    steps: int
+    guidance: float
+    weight: float
+
+
+@dataclass(frozen=True, slots=True)
+class Wanted:
+    """One picture to draw: which prompt it belongs to, what is said of it, and how."""
+
+    prompt_index: int
+    text: str
+    negative: str
+    seed: int
+    manner: Manner
+
+
+def wanted(config: TrainConfig, resolution: int) -> list[Wanted]:
+    """The config's sample prompts, with what they leave open as the config says."""
+    pictures = []
+    for index, line in enumerate(config.sample_prompts):
+        prompt = parse(line)
+        seed = prompt.seed
+        if seed is None:
+            seed = (config.sample_seed + index) % (MAX_SEED + 1)
+        negative = prompt.negative
+        if negative is None:
+            negative = config.sample_negative_prompt
+        manner = Manner(
+            width=prompt.width or resolution,
+            height=prompt.height or resolution,
+            steps=prompt.steps or config.sample_steps,
+            guidance=config.sample_guidance if prompt.guidance is None else prompt.guidance,
+            weight=prompt.weight,
+        )
+        pictures.append(Wanted(index, prompt.text, negative, seed, manner))
+    return pictures
+
+
+@dataclass(frozen=True, slots=True)
 class Sampler:
-    """Draws the config's sample prompts with whatever the UNet has learned so far."""
+    """Draws the config's sample prompts with whatever the UNet has learned so far.
+
+    `scaled(weight)` is the adapter at another strength, for as long as the context lasts.
+    """
 
     unet: Any
     vae: Any
     text: Text
+    scaled: Callable[[float], AbstractContextManager[None]]
     config: TrainConfig
     scheduler_config: Mapping[str, Any]
     prediction: PredictionType
@@ -46,59 +96,69 @@ class Sampler:
     @torch.no_grad()
     def draw(self, keep_going: Callable[[], None]) -> Iterator[Sample]:
         """Give the pictures as they are done; `keep_going` is called in every step, may raise."""
-        prompts = self.config.sample_prompts
-        at_once = max(1, PIXELS_AT_ONCE // self.resolution**2)
-        for start in range(0, len(prompts), at_once):
-            chosen = range(start, min(start + at_once, len(prompts)))
-            seeds = [(self.config.sample_seed + index) % (MAX_SEED + 1) for index in chosen]
-            latents = self._denoise([prompts[index] for index in chosen], seeds, keep_going)
-            keep_going()
-            for index, seed, picture in zip(chosen, seeds, self._decode(latents), strict=True):
-                yield Sample(index, prompts[index], seed, picture)
+        groups: dict[Manner, list[Wanted]] = {}
+        for picture in wanted(self.config, self.resolution):
+            groups.setdefault(picture.manner, []).append(picture)
+        for manner, group in groups.items():
+            at_once = max(1, PIXELS_AT_ONCE // (manner.width * manner.height))
+            for start in range(0, len(group), at_once):
+                yield from self._draw(manner, group[start : start + at_once], keep_going)
+
+    def _draw(
+        self, manner: Manner, group: Sequence[Wanted], keep_going: Callable[[], None]
+    ) -> Iterator[Sample]:
+        if manner.weight == 1:
+            latents = self._denoise(manner, group, keep_going)
+        else:
+            with self.scaled(manner.weight):
+                latents = self._denoise(manner, group, keep_going)
+        keep_going()
+        for one, picture in zip(group, self._decode(latents), strict=True):
+            line = self.config.sample_prompts[one.prompt_index]
+            yield Sample(one.prompt_index, line, one.seed, picture)
 
     def _denoise(
-        self, prompts: Sequence[str], seeds: Sequence[int], keep_going: Callable[[], None]
+        self, manner: Manner, group: Sequence[Wanted], keep_going: Callable[[], None]
     ) -> Tensor:
         """Finished latents (n, c, h, w)."""
-        scheduler = self._scheduler()
-        guided = self.config.sample_guidance > 1
-        negative = [self.config.sample_negative_prompt] * len(prompts)
-        text = self.text([*negative, *prompts] if guided else prompts)
-        time_ids = self._time_ids(len(text.hidden))
-        latents: Tensor = self._noise(seeds) * scheduler.init_noise_sigma
+        scheduler = self._scheduler(manner.steps)
+        guided = manner.guidance > 1
+        prompts, negatives = [one.text for one in group], [one.negative for one in group]
+        text = self.text([*negatives, *prompts] if guided else prompts)
+        time_ids = self._time_ids(manner, len(text.hidden))
+        latents: Tensor = self._noise(manner, group) * scheduler.init_noise_sigma
         for timestep in scheduler.timesteps:
             keep_going()
             doubled = torch.cat([latents, latents]) if guided else latents
             predicted = predict(self.unet, doubled, timestep.to(self.device), text, time_ids)
             if guided:
                 without, with_prompt = predicted.chunk(2)
-                predicted = without + self.config.sample_guidance * (with_prompt - without)
+                predicted = without + manner.guidance * (with_prompt - without)
             latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
         return latents
 
-    def _scheduler(self) -> Any:
+    def _scheduler(self, steps: int) -> Any:
         """DDIM on the base's own schedule; v-prediction has to begin at the very last timestep
         (Lin et al. 2023, arXiv 2305.08891), hence the trailing spacing."""
         settings = dict(self.scheduler_config) | {"prediction_type": self.prediction.value}
         if self.prediction is PredictionType.V_PREDICTION:
             settings["timestep_spacing"] = "trailing"
         scheduler = DDIMScheduler.from_config(settings, clip_sample=False, thresholding=False)
-        scheduler.set_timesteps(self.config.sample_steps)
+        scheduler.set_timesteps(steps)
         return scheduler
 
-    def _noise(self, seeds: Sequence[int]) -> Tensor:
+    def _noise(self, manner: Manner, group: Sequence[Wanted]) -> Tensor:
         """(n, c, h, w), each picture's from its own seed, so that it is the same in any company."""
         factor = vae_factor(self.vae)
-        side = self.resolution // factor
-        shape = (self.unet.config.in_channels, side, side)
+        shape = (self.unet.config.in_channels, manner.height // factor, manner.width // factor)
         noise = [
-            torch.randn(shape, generator=torch.Generator().manual_seed(seed)) for seed in seeds
+            torch.randn(shape, generator=torch.Generator().manual_seed(one.seed)) for one in group
         ]
         return torch.stack(noise).to(self.device)
 
-    def _time_ids(self, count: int) -> Tensor:
-        side = float(self.resolution)
-        row = torch.tensor([side, side, 0.0, 0.0, side, side], device=self.device)
+    def _time_ids(self, manner: Manner, count: int) -> Tensor:
+        sides = [manner.height, manner.width]
+        row = torch.tensor([*sides, 0.0, 0.0, *sides], device=self.device)
         return row.expand(count, -1)
 
     def _decode(self, latents: Tensor) -> Iterator[Image.Image]:
@@ -123,4 +183,4 @@ def vae_factor(vae: Any) -> int:
 
 def embeddings_needed(config: TrainConfig) -> list[str]:
     """Every text that the samples will ask for."""
-    return [config.sample_negative_prompt, *config.sample_prompts] if config.sample_prompts else []
+    return [text for one in wanted(config, 0) for text in (one.negative, one.text)]

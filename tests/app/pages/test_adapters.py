@@ -189,6 +189,7 @@ def test_an_import_that_failed_says_why(client: TestClient, state: AppState) -> 
     ("name", "content", "reason"),
     [
         ("a.ckpt", b"\x80\x02ccollections", "is a pickle"),
+        ("a.ckpt", b"PK\x03\x04archive/data", "is a pickle"),
         ("a.safetensors", b"", "is empty"),
         ("a.safetensors", b"<html><body>", "is no .safetensors file"),
         (None, None, "Choose a .safetensors file."),

@@ -309,7 +309,7 @@ def test_wishes_reach_a_run_that_trains_and_are_refused_after(
     late = client.post(f"/runs/{run.key}/stop", headers=HTML)
     assert late.status_code == 409
     assert "only a run that trains can do that" in late.text
-    assert client.post(f"/runs/{run.key}/no-such-wish", headers=HTML).status_code == 422
+    assert client.post(f"/runs/{run.key}/no-such-wish", headers=HTML).status_code == 404
 
 
 def test_cancel_twice_is_no_mistake(client: TestClient, state: AppState) -> None:

@@ -1,12 +1,17 @@
 from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from worker.training.batches import Batches, BatchSampler
+from worker.training.batches import Batches, BatchSampler, Pool, pools
 from worker.training.buckets import Size
 from worker.training.cache import EncodedBucket
 from worker.training.config import TrainConfig
+from worker.training.data import TrainingImage
 
 
 def _bucket(images: tuple[int, ...], *, std: float | None = None, side: int = 2) -> EncodedBucket:
@@ -16,27 +21,37 @@ def _bucket(images: tuple[int, ...], *, std: float | None = None, side: int = 2)
     return EncodedBucket(Size(16, 16), images, mean, deviation, torch.zeros(len(images), 6))
 
 
+def _pool(count: int, bucket: int = 0) -> Pool:
+    return Pool(bucket, tuple(range(count)), count)
+
+
+def _images(captions: Sequence[str], **rules: Any) -> list[TrainingImage]:
+    return [TrainingImage(Path(caption), "", caption, **rules) for caption in captions]
+
+
 def test_every_picture_is_seen_equally_often() -> None:
-    sampler = BatchSampler([5], batch_size=3, seed=0)
+    sampler = BatchSampler([_pool(5)], batch_size=3, seed=0)
     seen = Counter(row for _ in range(50) for row in sampler.draw().rows)
     assert set(seen.values()) == {30}
 
 
 def test_a_bucket_is_drawn_in_proportion_to_its_pictures() -> None:
-    sampler = BatchSampler([30, 10], batch_size=1, seed=0)
+    sampler = BatchSampler([_pool(30), _pool(10, 1)], batch_size=1, seed=0)
     draws = Counter(sampler.draw().bucket for _ in range(2_000))
     assert draws[0] / 2_000 == pytest.approx(0.75, abs=0.05)
 
 
 def test_a_batch_above_the_dataset_shows_pictures_again() -> None:
-    assert Counter(BatchSampler([2], batch_size=8, seed=0).draw().rows) == {0: 4, 1: 4}
+    assert Counter(BatchSampler([_pool(2)], batch_size=8, seed=0).draw().rows) == {0: 4, 1: 4}
 
 
 def test_a_restored_position_goes_on_with_the_same_batches() -> None:
     config = TrainConfig(batch_size=2, flip=True, caption_dropout=0.5, noise_offset=0.1)
 
     def batches() -> Batches:
-        return Batches([_bucket((0, 2, 4), std=1.0), _bucket((1, 3))], "abcde", config, timesteps=9)
+        return Batches(
+            [_bucket((0, 2, 4), std=1.0), _bucket((1, 3))], _images("abcde"), config, timesteps=9
+        )
 
     original, copy = batches(), batches()
     for _ in range(5):
@@ -53,13 +68,13 @@ def test_a_restored_position_goes_on_with_the_same_batches() -> None:
 def test_batches_do_not_touch_the_global_generator() -> None:
     before = torch.get_rng_state()
     config = TrainConfig(batch_size=2, flip=True, noise_offset=0.1)
-    Batches([_bucket((0, 1), std=1.0)], "ab", config, timesteps=9).next()
+    Batches([_bucket((0, 1), std=1.0)], _images("ab"), config, timesteps=9).next()
     assert torch.equal(before, torch.get_rng_state())
 
 
 def test_captions_follow_their_pictures_and_are_dropped_as_often_as_asked() -> None:
     config = TrainConfig(batch_size=4, caption_dropout=0.25)
-    batches = Batches([_bucket((2, 0))], ["zero", "one", "two"], config, timesteps=9)
+    batches = Batches([_bucket((2, 0))], _images(["zero", "one", "two"]), config, timesteps=9)
     dropped = 0
     for _ in range(500):
         batch = batches.next()
@@ -75,3 +90,47 @@ def test_a_posterior_is_sampled_afresh_each_time() -> None:
     one, two = (bucket.draw([0], generator, flip=False) for _ in range(2))
     assert not torch.equal(one, two)
     assert one.std().item() == pytest.approx(2.0, rel=0.1)
+
+
+def test_a_picture_that_repeats_is_seen_so_much_more_often() -> None:
+    images = [*_images("a", repeats=3), *_images("b")]
+    batches = Batches([_bucket((0, 1))], images, TrainConfig(batch_size=2), timesteps=9)
+    seen = Counter(image for _ in range(200) for image in batches.next().images)
+    assert seen == {0: 300, 1: 100}
+
+
+def test_regularisation_gets_half_of_the_batches_whatever_its_number() -> None:
+    images = [*_images("ab"), *_images("vwxyz", is_regularisation=True)]
+    buckets = [_bucket((0, 2, 3, 4)), _bucket((1, 5, 6))]
+    assert [(pool.bucket, pool.rows) for pool in pools(buckets, images)] == [
+        (0, (0,)),
+        (1, (0,)),
+        (0, (1, 2, 3)),
+        (1, (1, 2)),
+    ]
+    config = TrainConfig(batch_size=2, regularisation_weight=0.25)
+    batches = Batches(buckets, images, config, timesteps=9)
+    kinds: Counter[bool] = Counter()
+    for _ in range(1_000):
+        batch = batches.next()
+        (kind,) = {images[image].is_regularisation for image in batch.images}
+        kinds[kind] += 1
+        if kind:
+            assert batch.weights is not None
+            assert batch.weights.tolist() == [0.25, 0.25]
+        else:
+            assert batch.weights is None
+    assert kinds[True] / 1_000 == pytest.approx(0.5, abs=0.05)
+
+
+def test_a_mask_lets_through_what_is_opaque_and_a_part_of_the_rest() -> None:
+    bucket = _bucket((0,))
+    opacity = torch.zeros(1, 2, 1, 2, 2)
+    opacity[..., 0] = 1
+    bucket = replace(bucket, opacity=opacity)
+    config = TrainConfig(batch_size=1, masked_loss=True, unmasked_weight=0.1)
+    mask = Batches([bucket], _images("a"), config, timesteps=9).next().mask
+    assert mask is not None
+    torch.testing.assert_close(mask[0, 0], torch.tensor([[1.0, 0.1], [1.0, 0.1]]))
+    without = Batches([bucket], _images("a"), TrainConfig(batch_size=1), timesteps=9).next()
+    assert without.mask is None

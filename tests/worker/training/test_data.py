@@ -42,10 +42,12 @@ def test_metadata_chooses_the_pictures_and_their_captions(tmp_path: Path) -> Non
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
-        ("{", "Line 1 of metadata.jsonl is not JSON"),
-        ("[]", 'needs a "file_name"'),
+        ("{", "Line 1 of metadata.jsonl is not a JSON object"),
+        ("[]", "Line 1 of metadata.jsonl is not a JSON object"),
+        ("{}", "Line 1 of metadata.jsonl: file_name: Field required"),
+        (json.dumps({"file_name": "a.png", "repeats": 0}), "repeats: .* equal to 1"),
         (json.dumps({"file_name": "gone.png"}), "gone.png: no such picture"),
-        (json.dumps({"file_name": "a.png", "text": 5}), 'the "text" of a.png is not a text'),
+        (json.dumps({"file_name": "a.png", "text": 5}), "text: Input should be a valid string"),
         (json.dumps({"file_name": "a.png", "text": "x" * 10_001}), "more than 10,000"),
         (json.dumps({"file_name": "../a.png", "text": ""}), "outside of the folder"),
     ],

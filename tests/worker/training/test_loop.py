@@ -1,3 +1,4 @@
+import re
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,11 +9,12 @@ import torch
 from tests.worker.training.conftest import MakeBase, Recorder
 from worker import starter
 from worker.adapters import canonical
-from worker.training.config import LrScheduler, Precision, TrainConfig
+from worker.training.config import LossWeighting, LrScheduler, Precision, TrainConfig
 from worker.training.data import TrainingImage, read_folder
 from worker.training.errors import (
     CheckpointError,
     DatasetError,
+    DeadAdapterError,
     DivergedError,
     OutOfMemoryError,
     StorageError,
@@ -23,7 +25,9 @@ from worker.training.events import (
     CheckpointSaved,
     Commands,
     Control,
+    HeldOut,
     Notice,
+    RolledBack,
     SampleSaved,
     StepDone,
 )
@@ -257,10 +261,90 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_pictures_named(
             if isinstance(event, StepDone) and event.step == 3:
                 base.unet.conv_out.bias.data.fill_(float("inf"))
 
-    with pytest.raises(DivergedError, match=r"diverged in step 4: .*[012]\.png.* step 3 is kept"):
-        train(short, images, Poison(), base=base, out=tmp_path, cache=None)
-    kept = tmp_path / "checkpoints" / "step-000003" / "adapter.safetensors"
+    poison = Poison()
+    with pytest.raises(DivergedError, match=r"diverged in step 3 .*[012]\.png.* step 2 is kept"):
+        train(short, images, poison, base=base, out=tmp_path, cache=None)
+    assert [event.step for event in poison.of(RolledBack)] == [2]
+    (notice,) = poison.of(Notice)
+    assert notice.is_warning
+    assert re.search(r"in step 4 \(pictures: .*[012]\.png", notice.text)
+    kept = tmp_path / "checkpoints" / "step-000002" / "adapter.safetensors"
     assert canonical.load(kept).parameters > 0
+
+
+def test_a_run_that_stumbled_once_goes_on_slower_from_its_last_good_state(
+    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+) -> None:
+    class Stumble(Recorder):
+        """Spoils one step after the third, and mends the base when it was noticed."""
+
+        def on_event(self, event: object) -> None:
+            super().on_event(event)  # type: ignore[arg-type]
+            if isinstance(event, StepDone) and event.step == 3 and not self.of(RolledBack):
+                self.bias = base.unet.conv_out.bias.data.clone()
+                base.unet.conv_out.bias.data.fill_(float("nan"))
+            if isinstance(event, RolledBack):
+                base.unet.conv_out.bias.data = self.bias
+
+    base, stumble = sd15(), Stumble()
+    config = short.model_copy(update=SAMPLED | {"lr_scheduler": LrScheduler.CONSTANT})
+    trained = train(config, images, stumble, base=base, out=tmp_path / "a", cache=None)
+    assert trained.outcome is Outcome.FINISHED
+    steps = stumble.of(StepDone)
+    assert [event.step for event in steps] == [1, 2, 3, 3, 4, 5, 6]
+    assert steps[3].learning_rate == pytest.approx(steps[2].learning_rate / 2)
+    rows = [event.step for event in stumble.of(SampleSaved)]
+    assert rows.count(3) == 4  # the row of step 3 was drawn again
+
+    base, killed = sd15(), Stumble(fails_after=5)
+    with pytest.raises(ConnectionResetError):
+        train(config, images, killed, base=base, out=tmp_path / "b", cache=None)
+    again = _train(config, images, sd15, tmp_path / "b")
+    assert _adapter_bytes(again) == _adapter_bytes(trained)
+
+
+def test_an_adapter_that_changes_nothing_is_called_dead(
+    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+) -> None:
+    config = short.model_copy(update={"learning_rate": 1e-44, "weight_decay": 0.0, "steps": 2})
+    with pytest.raises(DeadAdapterError, match="after 2 steps it changes nothing at all"):
+        _train(config, images, sd15, tmp_path)
+    assert not (tmp_path / "adapter.safetensors").exists()
+
+
+def test_an_adapter_that_no_sample_shows_is_a_loud_warning(
+    short: TrainConfig,
+    images: list[TrainingImage],
+    sd15: MakeBase,
+    tmp_path: Path,
+    recorder: Recorder,
+) -> None:
+    config = short.model_copy(update=SAMPLED | {"learning_rate": 1e-20})
+    assert _train(config, images, sd15, tmp_path, recorder).path is not None
+    (notice,) = recorder.of(Notice)
+    assert notice.is_warning
+    assert "seems dead" in notice.text
+
+
+def test_held_out_pictures_are_asked_at_every_checkpoint_and_never_trained_on(
+    short: TrainConfig,
+    images: list[TrainingImage],
+    sd15: MakeBase,
+    tmp_path: Path,
+    recorder: Recorder,
+) -> None:
+    config = short.model_copy(update={"validation_share": 0.3, "ema_decay": None})
+    trained = _train(config, images, sd15, tmp_path / "a", recorder)
+    asked = recorder.of(HeldOut)
+    assert [event.step for event in asked] == [0, 2, 4, 6]
+    assert len({event.loss for event in asked}) == 4
+    assert all(event.low <= event.loss <= event.high for event in asked)
+    without = config.model_copy(update={"checkpoint_every": 0})
+    assert _adapter_bytes(_train(without, images, sd15, tmp_path / "b")) != b""
+    killed = Recorder(fails_after=3)
+    with pytest.raises(ConnectionResetError):
+        _train(config, images, sd15, tmp_path / "c", killed)
+    assert _adapter_bytes(_train(config, images, sd15, tmp_path / "c")) == _adapter_bytes(trained)
 
 
 def test_text_that_does_not_train_is_encoded_once(
@@ -344,7 +428,7 @@ def test_the_example_is_learned(starter_base: MakeBase, tmp_path: Path, recorder
         train_text_encoder=True,
         learning_rate=3e-3,
         lr_scheduler=LrScheduler.CONSTANT,
-        snr_gamma=None,
+        loss_weighting=LossWeighting.NONE,
     )
     _train(config, read_folder(starter.EXAMPLE), starter_base, tmp_path, recorder)
     losses = [event.loss for event in recorder.of(StepDone)]

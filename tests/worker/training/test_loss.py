@@ -2,14 +2,19 @@ import math
 
 import pytest
 import torch
+import torch.nn.functional as F
 from diffusers import DDPMScheduler
 
-from worker.training.config import PredictionType
+from worker.training.config import Loss, LossWeighting, PredictionType, TrainConfig
 from worker.training.loss import (
     NoiseSchedule,
-    denoising_loss,
+    averaged,
+    debiased_weights,
+    draw_noise,
+    errors_of,
+    level_weights,
     min_snr_weights,
-    offset_noise,
+    pseudo_huber,
     stratified_timesteps,
 )
 
@@ -82,15 +87,71 @@ def test_timesteps_are_uniform_in_the_long_run() -> None:
 def test_the_noise_offset_shifts_whole_channels() -> None:
     generator = torch.Generator().manual_seed(0)
     shape = torch.Size([64, 4, 16, 16])
-    plain = offset_noise(shape, generator, offset=0.0).mean(dim=(2, 3)).std().item()
-    shifted = offset_noise(shape, generator, offset=0.5).mean(dim=(2, 3)).std().item()
+    plain = draw_noise(shape, generator, TrainConfig()).mean(dim=(2, 3)).std().item()
+    offset = TrainConfig(noise_offset=0.5)
+    shifted = draw_noise(shape, generator, offset).mean(dim=(2, 3)).std().item()
     assert plain == pytest.approx(1 / 16, rel=0.2)
     assert shifted == pytest.approx(math.hypot(0.5, 1 / 16), rel=0.2)
 
 
+def test_multi_resolution_noise_is_coarser_at_the_same_variance() -> None:
+    generator = torch.Generator().manual_seed(0)
+    shape = torch.Size([32, 4, 32, 32])
+    plain = draw_noise(shape, generator, TrainConfig())
+    coarse = draw_noise(shape, generator, TrainConfig(multires_noise_discount=0.5))
+    assert coarse.std().item() == pytest.approx(1, rel=1e-3)
+    blocks = [F.avg_pool2d(noise, 8).std().item() for noise in (plain, coarse)]
+    assert blocks[1] > 2 * blocks[0]
+    assert (plain[..., 1:] * plain[..., :-1]).mean().abs() < 0.02
+    assert (coarse[..., 1:] * coarse[..., :-1]).mean() > 0.1
+
+
+@pytest.mark.parametrize("snr", [0.01, 1.0, 5.0, 400.0])
+def test_debiased_weights_follow_the_formula(snr: float) -> None:
+    value = torch.tensor([snr])
+    epsilon = debiased_weights(value, PredictionType.EPSILON).item()
+    velocity = debiased_weights(value, PredictionType.V_PREDICTION).item()
+    assert epsilon == pytest.approx(1 / math.sqrt(snr))
+    assert velocity * (snr + 1) == pytest.approx(epsilon * snr)  # the same error of the picture
+
+
+def test_debiased_weights_stay_finite_in_pure_noise() -> None:
+    for prediction in PredictionType:
+        assert torch.isfinite(debiased_weights(torch.zeros(1), prediction)).all()
+
+
+@pytest.mark.parametrize("delta", [0.1, 1.0])
+def test_pseudo_huber_is_square_near_nothing_and_linear_far_away(delta: float) -> None:
+    near, far = torch.tensor([1e-3 * delta]), torch.tensor([1e3 * delta])
+    assert pseudo_huber(near, delta).item() == pytest.approx(near.item() ** 2, rel=2e-2)
+    expected = 2 * delta * (far.item() - delta)
+    assert pseudo_huber(far, delta).item() == pytest.approx(expected, rel=1e-3)
+
+
 def test_weights_count_pictures_not_pixels() -> None:
     predicted = torch.stack([torch.zeros(1, 2, 2), torch.ones(1, 2, 2)])
-    target = torch.ones(2, 1, 2, 2)
-    weighted = denoising_loss(predicted, target, torch.tensor([0.5, 1.0]))
-    assert weighted.item() == pytest.approx(0.25)
-    assert denoising_loss(predicted, target).item() == pytest.approx(0.5)
+    errors = errors_of(predicted, torch.ones(2, 1, 2, 2), TrainConfig())
+    assert averaged(errors, torch.tensor([0.5, 1.0]), None).item() == pytest.approx(0.25)
+    assert averaged(errors, None, None).item() == pytest.approx(0.5)
+
+
+def test_a_mask_counts_places() -> None:
+    errors = torch.ones(1, 3, 2, 2)
+    mask = torch.tensor([[[[1.0, 0.0], [0.5, 0.0]]]])
+    assert averaged(errors, None, mask).item() == pytest.approx(0.375)
+
+
+def test_the_config_chooses_loss_and_weighting() -> None:
+    zero, two, snr = torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), 2.0), torch.tensor([4.0])
+    huber = TrainConfig(loss=Loss.HUBER, huber_delta=0.5)
+    assert errors_of(two, zero, TrainConfig()).item() == 4
+    assert errors_of(two, zero, huber).item() == pytest.approx(pseudo_huber(two, 0.5).item())
+    weights = {
+        weighting: level_weights(
+            snr, TrainConfig(loss_weighting=weighting, snr_gamma=1.0), PredictionType.EPSILON
+        )
+        for weighting in LossWeighting
+    }
+    assert weights[LossWeighting.NONE] is None
+    assert weights[LossWeighting.MIN_SNR] == pytest.approx(0.25)
+    assert weights[LossWeighting.DEBIASED] == pytest.approx(0.5)

@@ -1,9 +1,10 @@
 import pytest
 import torch
+from schedulefree import AdamWScheduleFree
 from torch import nn
 
 from worker.training.config import LrScheduler, TrainConfig
-from worker.training.optim import MovingAverage, lr_factor
+from worker.training.optim import MovingAverage, lr_factor, schedule_free_averages, swapped
 
 
 def _factors(scheduler: LrScheduler, *, steps: int = 10, warmup: int = 0) -> list[float]:
@@ -45,6 +46,29 @@ def test_the_average_lags_behind_and_can_stand_in() -> None:
     parameter.data = torch.full((2,), 3.0)
     average.update(100)
     assert torch.allclose(average.weights["a"], torch.full((2,), 2.0))
-    with average.in_place():
+    with swapped({"a": parameter}, average.weights):
         assert torch.allclose(parameter, torch.full((2,), 2.0))
     assert torch.equal(parameter.detach(), torch.full((2,), 3.0))
+
+
+def test_restarts_fall_to_nothing_again_and_again() -> None:
+    config = TrainConfig(
+        steps=9, warmup_steps=0, lr_scheduler=LrScheduler.COSINE_RESTARTS, lr_cycles=3
+    )
+    factors = [lr_factor(step, config) for step in range(9)]
+    assert factors == pytest.approx([1.0, 0.75, 0.25] * 3)
+
+
+def test_schedule_free_averages_are_what_its_own_eval_makes() -> None:
+    parameter = nn.Parameter(torch.tensor([1.0, -2.0]))
+    optimizer = AdamWScheduleFree([parameter], lr=0.1)
+    optimizer.train()
+    for _ in range(4):
+        parameter.grad = parameter.detach() * 2
+        optimizer.step()
+    trained = parameter.detach().clone()
+    aside = schedule_free_averages(optimizer, {"a": parameter})["a"]
+    assert torch.equal(parameter.detach(), trained)
+    optimizer.eval()
+    torch.testing.assert_close(aside, parameter.detach())
+    assert not torch.allclose(aside, trained)

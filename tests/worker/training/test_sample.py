@@ -1,3 +1,5 @@
+from contextlib import nullcontext
+
 import numpy as np
 import pytest
 import torch
@@ -26,6 +28,7 @@ def _sampler(base: LoadedBase, **changes: object) -> Sampler:
         unet=base.unet,
         vae=base.vae,
         text=LiveText(base, device="cpu"),
+        scaled=lambda _: nullcontext(),
         config=config,
         scheduler_config=base.scheduler_config,
         prediction=prediction_of(config, base),

@@ -1,0 +1,174 @@
+"""Every option trains a few real steps on both layouts, and survives a kill bit for bit."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image
+
+from tests.worker.training.conftest import MakeBase, Recorder
+from worker.adapters import canonical
+from worker.training.config import TrainConfig
+from worker.training.data import TrainingImage, read_folder
+from worker.training.errors import UnsupportedError
+from worker.training.events import StepDone
+from worker.training.loop import train
+
+OPTIONS: dict[str, dict[str, Any]] = {
+    "AdamW in 8 bit with LoRA+": {"optimizer": "adamw_8bit", "lora_plus_ratio": 8},
+    "schedule-free AdamW": {"optimizer": "adamw_schedule_free", "lr_scheduler": "constant"},
+    "Prodigy": {"optimizer": "prodigy", "learning_rate": 1.0},
+    "Adafactor with restarts": {
+        "optimizer": "adafactor",
+        "lr_scheduler": "cosine_restarts",
+        "lr_cycles": 2,
+        "warmup_steps": 1,
+    },
+    "LoHa, rank-stabilised, linear": {"kind": "loha", "rank_stabilized": True, "targets": "linear"},
+    "LoKr on all layers": {"kind": "lokr", "targets": "all"},
+    "chosen blocks": {"blocks": "mid, up.1"},
+    "text encoder with a rank, a rate and an end of its own": {
+        "train_text_encoder": True,
+        "text_encoder_rank": 3,
+        "text_encoder_alpha": 1.5,
+        "text_encoder_learning_rate": 1e-3,
+        "text_encoder_steps": 2,
+    },
+    "every change of loss and noise": {
+        "loss": "huber",
+        "loss_weighting": "debiased",
+        "multires_noise_discount": 0.3,
+        "noise_offset": 0.05,
+        "zero_terminal_snr": True,
+        "prediction_type": "v_prediction",
+    },
+    "min-SNR on epsilon": {"loss_weighting": "min_snr", "prediction_type": "epsilon"},
+    "captions dropped and shuffled": {
+        "caption_dropout": 0.5,
+        "shuffle_tags": True,
+        "keep_tags": 1,
+    },
+    "squares, mirrored, masked, regularised": {
+        "aspect_buckets": False,
+        "flip": True,
+        "masked_loss": True,
+        "unmasked_weight": 0.1,
+        "regularisation_weight": 0.5,
+    },
+    "held out, averaged": {"validation_share": 0.4, "ema_decay": 0.9},
+    "accumulated, recomputed, unclipped": {
+        "gradient_accumulation": 2,
+        "gradient_checkpointing": True,
+        "max_grad_norm": 0,
+    },
+    "bf16": {"precision": "bf16"},
+    "fp16": {"precision": "fp16"},
+}
+STEPS = 3
+
+
+@pytest.fixture(scope="module")
+def pictures(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[TrainingImage]:
+    """Three pictures of a style, one see-through and one that regularises."""
+    images = read_folder(folder)
+    path = tmp_path_factory.mktemp("more") / "clear.png"
+    clear = Image.new("RGBA", (64, 64), (200, 80, 40, 255))
+    clear.paste((0, 0, 0, 0), (0, 0, 32, 64))
+    clear.save(path)
+    more = TrainingImage(path, "c" * 64, "half, a window, clear", repeats=2, never_flip=True)
+    return [*images[:2], more, replace(images[2], is_regularisation=True)]
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_trains_sd_and_survives_a_kill_bit_for_bit(
+    option: str, pictures: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+) -> None:
+    config = _config(OPTIONS[option])
+    whole = _trained(config, pictures, sd15, tmp_path / "a")
+    killed = Recorder(fails_after=2)
+    with pytest.raises(ConnectionResetError):
+        train(config, pictures, killed, base=sd15(), out=tmp_path / "b", cache=None)
+    again = _trained(config, pictures, sd15, tmp_path / "b", steps=[2, 3])
+    assert again.read_bytes() == whole.read_bytes()
+
+
+@pytest.mark.parametrize("option", OPTIONS)
+def test_an_option_trains_sdxl(
+    option: str, pictures: list[TrainingImage], sdxl: MakeBase, tmp_path: Path
+) -> None:
+    changes = OPTIONS[option] | {"steps": 2, "batch_size": 1, "checkpoint_every": 0}
+    _trained(_config(changes), pictures, sdxl, tmp_path, steps=[1, 2])
+
+
+def _trained(
+    config: TrainConfig,
+    pictures: list[TrainingImage],
+    make_base: MakeBase,
+    out: Path,
+    steps: Sequence[int] = (1, 2, 3),
+) -> Path:
+    """The adapter of a run, after a look at it: it changes something and knows its config."""
+    recorder = Recorder()
+    trained = train(config, pictures, recorder, base=make_base(), out=out, cache=None)
+    assert trained.path is not None
+    assert [event.step for event in recorder.of(StepDone)] == list(steps)
+    adapter = canonical.load(trained.path)
+    assert any(bool(module.delta().any()) for module in adapter.modules)
+    assert TrainConfig.model_validate_json(adapter.metadata["train_config"]) == config
+    return trained.path
+
+
+@pytest.mark.parametrize("blocks", ["style", "content"])
+def test_b_lora_trains_one_block_of_sdxl(
+    blocks: str, pictures: list[TrainingImage], sdxl: MakeBase, tmp_path: Path
+) -> None:
+    config = _config({"blocks": blocks, "steps": 1})
+    trained = train(config, pictures, Recorder(), base=sdxl(), out=tmp_path, cache=None)
+    assert trained.path is not None
+    place = {"style": "up_blocks.0.attentions.1.", "content": "up_blocks.0.attentions.0."}[blocks]
+    assert all(m.path.startswith(place) for m in canonical.load(trained.path).modules)
+
+
+def test_clip_skip_reads_another_layer_of_sd_and_is_refused_for_sdxl(
+    pictures: list[TrainingImage], sd15: MakeBase, sdxl: MakeBase, tmp_path: Path
+) -> None:
+    losses = []
+    for skip in (1, 2):
+        recorder = Recorder()
+        config = _config({"clip_skip": skip, "steps": 1})
+        train(config, pictures, recorder, base=sd15(), out=tmp_path / str(skip), cache=None)
+        losses.append(recorder.of(StepDone)[0].loss)
+    assert losses[0] != losses[1]
+    with pytest.raises(UnsupportedError, match="set CLIP skip to 1"):
+        train(
+            _config({"clip_skip": 2}),
+            pictures,
+            Recorder(),
+            base=sdxl(),
+            out=tmp_path / "xl",
+            cache=None,
+        )
+
+
+def test_compile_is_refused_where_there_is_no_gpu(
+    pictures: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+) -> None:
+    config = _config({"compile": True})
+    with pytest.raises(UnsupportedError, match="switch “Compile” off"):
+        train(config, pictures, Recorder(), base=sd15(), out=tmp_path, cache=None)
+
+
+def _config(changes: Mapping[str, Any]) -> TrainConfig:
+    usual = {
+        "steps": STEPS,
+        "batch_size": 2,
+        "resolution": 32,
+        "rank": 2,
+        "alpha": 2,
+        "learning_rate": 1e-2,
+        "precision": "fp32",
+        "checkpoint_every": 1,
+    }
+    return TrainConfig.model_validate(usual | dict(changes))

@@ -1,0 +1,69 @@
+"""Sample prompts: what to draw, and after it how, in the notation of sd-scripts."""
+
+import re
+from dataclasses import dataclass, replace
+from typing import Any
+
+FLAG = re.compile(r"(?:^|\s)--([a-z]+)(?:\s+|$)")
+SIDE_STEP = 8
+LIMITS: dict[str, tuple[float, float]] = {
+    "d": (0, 2**32 - 1),
+    "w": (32, 2_048),
+    "h": (32, 2_048),
+    "l": (0, 30),
+    "s": (1, 150),
+    "a": (-10, 10),
+}
+FIELDS = {"d": "seed", "w": "width", "h": "height", "l": "guidance", "s": "steps", "a": "weight"}
+WHOLE = frozenset("dwhs")
+
+
+class PromptError(ValueError):
+    """A prompt whose flags cannot be read; the message is a sentence for people."""
+
+
+@dataclass(frozen=True, slots=True)
+class SamplePrompt:
+    """A prompt and what it says of its drawing; None where the config decides."""
+
+    text: str
+    negative: str | None = None
+    seed: int | None = None
+    width: int | None = None
+    height: int | None = None
+    guidance: float | None = None
+    steps: int | None = None
+    weight: float = 1.0
+
+
+def parse(line: str) -> SamplePrompt:
+    """The prompt of a line like `castle, ink --d 7 --w 96 --a 0.8`. Raises PromptError.
+
+    --d seed, --w width and --h height in pixels, --l guidance, --s steps, --n negative prompt,
+    --a weight of the adapter (0: the base alone).
+    """
+    text, *parts = FLAG.split(line)
+    prompt = SamplePrompt(text.strip())
+    if not prompt.text:
+        raise PromptError("A sample prompt has to say what to draw before its flags.")
+    for flag, value in zip(parts[::2], parts[1::2], strict=True):
+        prompt = replace(prompt, **_field(flag, value.strip()))
+    return prompt
+
+
+def _field(flag: str, value: str) -> dict[str, Any]:
+    if flag == "n":
+        return {"negative": value}
+    if flag not in FIELDS:
+        known = ", ".join(f"--{name}" for name in [*FIELDS, "n"])
+        raise PromptError(f"A sample prompt knows no flag --{flag}; there are {known}.")
+    low, high = LIMITS[flag]
+    try:
+        number = int(value) if flag in WHOLE else float(value)
+    except ValueError:
+        number = high + 1
+    if not low <= number <= high:
+        raise PromptError(f"--{flag} of a sample prompt is a number from {low:,} to {high:,}.")
+    if flag in "wh" and number % SIDE_STEP:
+        raise PromptError(f"--{flag} of a sample prompt is a multiple of {SIDE_STEP}.")
+    return {FIELDS[flag]: number}
