@@ -158,9 +158,8 @@ class TrainConfig(BaseModel):
     kind: AdapterKind = Field(
         AdapterKind.LORA,
         title="Kind",
-        description="LoRA is read by every program. LoHa and LoKr hold more in as few "
-        "numbers; their downloads are written as the LoRA that does exactly the "
-        "same.",
+        description="LoRA suits most. LoHa and LoKr form the change from other products of small "
+        "matrices; their files hold the LoRA that does exactly the same, which is larger.",
         json_schema_extra=_in(Group.ADAPTER),
     )
     rank: int = Field(

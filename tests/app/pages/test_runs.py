@@ -9,8 +9,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.datasets import service as datasets
-from app.runs import service
-from app.runs.models import Run
+from app.jobs import service as jobs
+from app.runs import progress, service
+from app.runs.models import WARNING, Checkpoint, Run
 from app.state import AppState
 from tests import stand_in
 
@@ -324,3 +325,62 @@ def test_a_run_that_is_not_there_has_a_page_that_says_so(client: TestClient, add
     answer = client.get(address, headers=HTML)
     assert answer.status_code in (404, 422)
     assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_another_optimizer_brings_its_own_defaults_and_is_kept(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.dataset(state, pictures=24)
+    fields = form_of(client.get("/train/new?preset=quick").text)
+    chosen = client.post("/train/new/plan?part=fields", data=fields | {"optimizer": "prodigy"}).text
+    rate = re.search(r'<input[^>]* id="learning_rate"[^>]*>', chosen)
+    assert rate is not None
+    assert attribute(rate[0], "value") == "1"
+    assert "1 changed" in chosen
+    answer = client.post(
+        "/train/new", data=fields | {"optimizer": "prodigy"}, follow_redirects=False
+    )
+    assert answer.status_code == 303
+    config = runs_of(state)[0].config
+    assert (config["optimizer"], config["learning_rate"]) == ("prodigy", 1.0)
+
+
+def test_a_run_goes_on_from_a_checkpoint_that_is_kept(client: TestClient, state: AppState) -> None:
+    run = stand_in.queued_run(state, stand_in.dataset(state))
+    training = stand_in.Training(state)
+    training.train(3)
+    training.finish()
+    with state.database.write() as session:
+        session.add(Checkpoint(run_id=run.key, step=3, sha256="c" * 64, size_bytes=10))
+    page = client.get(f"/runs/{run.key}").text
+    place = f"/train/new?from={run.key}&amp;checkpoint=3"
+    assert place in page
+    form = client.get(html.unescape(place)).text
+    assert "This goes on from step 3" in form
+    fields = form_of(form)
+    assert fields["steps"] == str(3 + run.total_steps)
+    short = client.post("/train/new", data=fields | {"steps": "3", "rank": "5"}, headers=HTML)
+    assert short.status_code == 422
+    assert "it has to be more than 3" in short.text
+    assert "this cannot change now" in short.text
+    assert client.post("/train/new", data=fields, follow_redirects=False).status_code == 303
+    again = runs_of(state)[0]
+    assert (again.parent_id, again.step) == (run.key, 3)
+
+
+def test_warnings_are_shown_loudly_and_held_out_loss_as_figures(
+    client: TestClient, state: AppState
+) -> None:
+    run = stand_in.queued_run(state, stand_in.dataset(state))
+    training = stand_in.Training(state)
+    training.train(3)
+    with state.database.write() as session:
+        for step, loss in ((0, 0.9), (3, 0.5)):
+            progress.add_held_out(
+                session, training.claim, step, loss=loss, low=loss - 0.1, high=loss + 0.1
+            )
+        jobs.record(session, Run, run.key, WARNING, text="It went back to step 1.")
+    page = client.get(f"/runs/{run.key}").text
+    assert page.index('class="notice warn"') < page.index("It went back to step 1.")
+    assert "Held-out loss 0.900 at step 0, 0.500 at step 3; lowest 0.500 at step 3." in page
+    assert "0.4000 to 0.6000" in page

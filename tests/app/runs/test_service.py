@@ -15,9 +15,10 @@ from app.db import HINTS, Database, utcnow
 from app.errors import Conflict, InvalidInput, NotReady
 from app.jobs import service as jobs
 from app.jobs.states import JobStatus
-from app.runs import service
-from app.runs.service import RunRequest
-from app.tables import BaseSpeed, MetricChunk, Run
+from app.runs import progress, service
+from app.runs.service import RunRequest, Start
+from app.tables import BaseSpeed, Checkpoint, MetricChunk, Run
+from tests.conftest import make_base_ready
 from worker.training.config import TrainConfig
 from worker.training.presets import Preset
 
@@ -144,7 +145,7 @@ def test_cancel_only_asks_a_run_that_trains(database: Database, ready_base: None
     assert (canceled.status, canceled.cancel_requested) == ("running", True)
     with database.write() as session:
         jobs.finish(session, Run, claimed[1], JobStatus.SUCCEEDED)
-    with pytest.raises(Conflict, match="has .* already"), database.write() as session:
+    with pytest.raises(Conflict, match=r"has .* already"), database.write() as session:
         service.cancel_run(session, run.key)
 
 
@@ -207,3 +208,90 @@ def test_a_silent_worker_loses_its_run(database: Database, ready_base: None) -> 
     with database.read() as session:
         again = service.get_run(session, run.key)
     assert (again.status, again.attempt, again.owner_token) == ("queued", 1, None)
+
+
+def trained_run(database: Database, *, step: int = 40, **config: Any) -> Run:
+    """A run that has ended and left a checkpoint."""
+    run = start(database, config={"steps": step, **config})
+    with database.write() as session:
+        session.add(Checkpoint(run_id=run.key, step=step, sha256="a" * 64, size_bytes=9))
+    return run
+
+
+def test_a_run_goes_on_from_the_checkpoint_of_another(database: Database, ready_base: None) -> None:
+    parent = trained_run(database)
+    run = start(
+        database,
+        dataset_id=parent.dataset_id,
+        config={"steps": 100},
+        continues=Start(parent.key),
+    )
+    assert (run.parent_id, run.step, run.total_steps) == (parent.key, 40, 100)
+    with database.read() as session:
+        (checkpoint,) = service.run_checkpoints(session, run.key)
+        assert (checkpoint.step, checkpoint.sha256) == (40, "a" * 64)
+        (said,) = (e for e in service.run_events(session, run.key) if e.kind == "notice")
+    assert said.data["text"] == f"Goes on from step 40 of “Chalk” (run {parent.key})."
+
+
+def test_a_run_cannot_go_on_as_something_else_or_backwards(
+    database: Database, ready_base: None
+) -> None:
+    parent = trained_run(database)
+    fields = refusal(
+        database,
+        dataset_id=parent.dataset_id,
+        config={"steps": 40, "rank": 3, "optimizer": "adafactor"},
+        continues=Start(parent.key, 40),
+    )
+    assert set(fields) == {"steps", "rank", "optimizer"}
+    assert "more than 40" in fields["steps"]
+    gone = refusal(database, dataset_id=parent.dataset_id, continues=Start(parent.key, 7))
+    assert gone == {"continues": "This checkpoint is not kept any more; of this run there are: 40."}
+
+
+def test_a_blob_that_another_run_goes_on_from_is_not_given_away(
+    database: Database, ready_base: None
+) -> None:
+    parent = trained_run(database)
+    start(database, dataset_id=parent.dataset_id, config={"steps": 90}, continues=Start(parent.key))
+    with database.write() as session:
+        row, claim = jobs.claim_next(session, Run, lease_seconds=LEASE) or (None, None)
+        assert claim is not None
+        assert row is not None
+        unused = progress.add_checkpoint(
+            session, claim, step=41, sha256="b" * 64, size_bytes=9, keep=1
+        )
+    assert row.key == parent.key
+    assert unused == []
+
+
+@pytest.mark.parametrize(
+    ("optimizer", "expected"),
+    [
+        ("prodigy", {"learning_rate": 1.0}),
+        ("adamw_schedule_free", {"lr_scheduler": "constant"}),
+        ("adafactor", {}),
+    ],
+)
+def test_defaults_follow_the_optimizer_but_not_over_what_was_asked(
+    sqlite_database: Database, optimizer: str, expected: dict[str, Any]
+) -> None:
+    make_base_ready(sqlite_database)
+    usual = start(sqlite_database).config
+    followed = start(sqlite_database, config={"optimizer": optimizer}).config
+    assert followed == usual | expected | {"optimizer": optimizer}
+    asked = start(sqlite_database, config={"optimizer": optimizer, "learning_rate": 0.3}).config
+    assert asked["learning_rate"] == 0.3
+
+
+def test_a_trigger_word_that_no_caption_says_is_told(
+    sqlite_database: Database,
+) -> None:
+    make_base_ready(sqlite_database)
+    silent = start(sqlite_database, dataset_id=dataset(sqlite_database, trigger="zork"))
+    said = start(sqlite_database, dataset_id=dataset(sqlite_database, trigger="FOX"))
+    with sqlite_database.read() as session:
+        (warning,) = service.run_warnings(session, silent)
+        assert service.run_warnings(session, said) == []
+    assert "“zork”" in warning

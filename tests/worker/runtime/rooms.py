@@ -22,7 +22,7 @@ from app.datasets.models import Dataset, DatasetVersion
 from app.db import Database, make_engine
 from app.jobs import service as jobs
 from app.jobs.models import IoJob, Job
-from app.runs.models import Run
+from app.runs.models import Checkpoint, Run
 from app.storage import BlobStore, open_store
 from worker import starter
 from worker.bases.inspect import inspect_base
@@ -56,8 +56,15 @@ class Registry:
     version_id: int
     rooms: list[Room]
 
-    def new_run(self, name: str = "Chalk", **config: Any) -> int:
-        """Queue a run; keywords change its config."""
+    def new_run(
+        self,
+        name: str = "Chalk",
+        *,
+        parent: int | None = None,
+        start: Checkpoint | None = None,
+        **config: Any,
+    ) -> int:
+        """Queue a run, maybe one that goes on from a checkpoint; keywords change its config."""
         merged = CONFIG | config
         with self.database.write() as session:
             run = Run(
@@ -68,8 +75,13 @@ class Registry:
                 trigger_word="chalk",
                 config=merged,
                 total_steps=merged["steps"],
+                parent_id=parent,
             )
-            return jobs.enqueue(session, run).key
+            key = jobs.enqueue(session, run).key
+            if start is not None:
+                values = start.model_dump(include={"step", "sha256", "size_bytes"})
+                session.add(Checkpoint(run_id=key, **values))
+            return key
 
     def row(self, table: type[Any], key: int) -> Any:
         """The row as it is now."""

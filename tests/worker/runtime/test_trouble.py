@@ -1,0 +1,114 @@
+"""Runs in trouble and runs that go on: full memory, rolled back, held out, continued."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import pytest
+
+from app.adapters.models import AdapterVersion
+from app.jobs.models import Event
+from app.runs.models import Checkpoint, Run
+from app.runs.service import run_metrics
+from tests.worker.runtime.rooms import CONFIG, Registry
+from worker.runtime.messages import Failed, encode
+from worker.training.config import TrainConfig
+from worker.training.events import Event as Told
+from worker.training.events import HeldOut, Notice, RolledBack, StepDone
+
+
+def trainer_that_tells(events: Sequence[Told | Failed]) -> tuple[str, ...]:
+    """The command of a process that answers its order with these messages and ends."""
+    lines = b"".join(encode(event) for event in events)
+    program = (
+        "import os\n"
+        "from worker.runtime.messages import Train, decode\n"
+        "rest = b''\n"
+        "while True:\n"
+        "    *lines, rest = (rest + os.read(0, 65536)).split(b'\\n')\n"
+        "    if any(isinstance(decode(line), Train) for line in lines):\n"
+        f"        os.write(1, {lines!r})\n"
+        "        break\n"
+    )
+    return (sys.executable, "-c", program)
+
+
+def told(registry: Registry, run_id: int, kind: str) -> list[str]:
+    events = registry.rows(Event, subject="run", subject_id=run_id, kind=kind)
+    return [event.data["text"] for event in events]
+
+
+def test_full_memory_is_answered_with_one_named_step_down_at_a_time(registry: Registry) -> None:
+    full = trainer_that_tells([Failed("out_of_memory", "No memory.", "trace", expected=True)])
+    run_id = registry.new_run(batch_size=4)
+    with registry.working(registry.training(command=full)):
+        run = registry.until_final(Run, run_id)
+    assert (run.status, run.error_code, run.attempt) == ("failed", "out_of_memory", 1)
+    assert "Choose a smaller resolution or rank" in run.error
+    config = TrainConfig.model_validate(run.config)
+    assert config.gradient_checkpointing
+    assert (config.batch_size, config.gradient_accumulation) == (1, 4)
+    steps = told(registry, run_id, "warning")
+    assert all(text.startswith("There was not enough memory") for text in steps)
+    assert "“Save memory” was switched on" in steps[0]
+    assert "The batch is 2 now, with 2 batches per step." in steps[1]
+    assert "The batch is 1 now, with 4 batches per step." in steps[2]
+
+
+def test_what_was_rolled_back_is_forgotten_and_said(registry: Registry) -> None:
+    def step(number: int, loss: float) -> StepDone:
+        return StepDone(number, 8, loss, 1e-3, 1.0)
+
+    story = [
+        step(1, 0.5),
+        HeldOut(0, 0.9, 0.8, 1.0),
+        step(2, 0.4),
+        step(3, 9.0),
+        HeldOut(3, 0.7, 0.6, 0.8),
+        RolledBack(1),
+        Notice("It went back.", is_warning=True),
+        Notice("By the way."),
+        step(2, 0.3),
+        HeldOut(2, 0.5, 0.4, 0.6),
+        Failed("diverged", "It diverged.", "trace", expected=True),
+    ]
+    run_id = registry.new_run()
+    with registry.working(registry.training(command=trainer_that_tells(story))):
+        run = registry.until_final(Run, run_id)
+    assert (run.status, run.error_code, run.step) == ("failed", "diverged", 2)
+    with registry.database.read() as session:
+        series = run_metrics(session, run_id)["series"]
+    assert series["loss"]["steps"] == [1, 2]
+    assert series["loss"]["values"] == [0.5, pytest.approx(0.3)]
+    assert series["held_out"]["steps"] == [0, 2]
+    assert series["held_out_high"]["values"] == pytest.approx([1.0, 0.6])
+    assert told(registry, run_id, "warning") == ["It went back."]
+    assert told(registry, run_id, "notice") == ["By the way."]
+
+
+def test_a_run_that_continues_another_ends_as_one_long_run(registry: Registry) -> None:
+    constant = {"lr_scheduler": "constant", "validation_share": 0.25}
+    with registry.working(registry.training()):
+        whole = registry.until_final(Run, registry.new_run("Whole", **constant))
+        short = registry.until_final(Run, registry.new_run("Half", steps=4, **constant))
+        start = registry.rows(Checkpoint, run_id=short.key)[-1]
+        assert start.step == 4
+        longer = registry.new_run("Longer", parent=short.key, start=start, **constant)
+        longer = registry.until_final(Run, longer)
+    assert (longer.status, longer.error, longer.step) == ("succeeded", None, CONFIG["steps"])
+    hashes = {
+        registry.row(AdapterVersion, run.adapter_version_id).details["tensor_sha256"]
+        for run in (whole, longer)
+    }
+    assert len(hashes) == 1
+    with registry.database.read() as session:
+        before = run_metrics(session, whole.key)["series"]
+        after = run_metrics(session, longer.key)["series"]
+    assert after["loss"]["steps"] == [5, 6, 7, 8]
+    assert after["loss"]["values"] == before["loss"]["values"][4:]
+    assert before["held_out"]["steps"] == [0, 2, 4, 6, 8]
+    assert after["held_out"]["values"] == before["held_out"]["values"][3:]
+    # the blob both runs name lives as long as one of them names it
+    kept = registry.rows(Checkpoint, run_id=short.key)
+    assert all(registry.store.exists(row.sha256) for row in kept)
