@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import Annotated, Self
 
 from fastapi import APIRouter, File, UploadFile
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.datasets import service, uploads
 from app.datasets.models import NAME_LENGTH, TRIGGER_LENGTH, Dataset, Image
@@ -59,6 +59,8 @@ class ImageOut(BaseModel):
     size_bytes: int
     caption: str
     caption_version: int
+    repeats: int
+    never_flip: bool
     note: str | None
     url: str
     thumbnail_url: str
@@ -84,12 +86,23 @@ class UploadOut(BaseModel):
     rejected: list[RejectedOut]
 
 
-class CaptionIn(BaseModel):
-    """A new caption; with `caption_version` it is refused when somebody else wrote since."""
+class ImagePatch(BaseModel):
+    """What to change of a picture.
+
+    With `caption_version` a caption is refused when somebody else wrote since.
+    """
 
     model_config = ConfigDict(extra="forbid")
-    caption: str = Field(max_length=100_000)
+    caption: str | None = Field(None, max_length=100_000)
     caption_version: int | None = None
+    repeats: int | None = Field(None, description="How often a round shows it, 1 to 100.")
+    never_flip: bool | None = Field(None, description="Not mirrored, whatever a run says.")
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.caption is None and self.repeats is None and self.never_flip is None:
+            raise ValueError("say a caption, repeats or never_flip")
+        return self
 
 
 def dataset_out(dataset: Dataset, image_count: int) -> DatasetOut:
@@ -199,12 +212,16 @@ def show_image(image_id: Id, state: State) -> ImageOut:
 
 
 @router.patch("/images/{image_id}")
-def caption(image_id: Id, body: CaptionIn, state: State) -> ImageOut:
-    """Change a caption; the old one is kept in its history."""
+def change_image(image_id: Id, body: ImagePatch, state: State) -> ImageOut:
+    """Change a caption, whose old one is kept in its history, or how runs show the picture."""
     with state.database.write() as session:
-        image = service.caption_image(
-            session, image_id, body.caption, seen_version=body.caption_version
+        image = service.change_image(
+            session, image_id, repeats=body.repeats, never_flip=body.never_flip
         )
+        if body.caption is not None:
+            image = service.caption_image(
+                session, image_id, body.caption, seen_version=body.caption_version
+            )
     return image_out(image)
 
 

@@ -59,10 +59,19 @@ def decode(source: Path, clean: Path, thumbnail: Path) -> dict[str, Any]:
         picture, notes = normalize(image)
     picture.save(clean, "PNG", compress_level=PNG_LEVEL)
     width, height = picture.size
+    picture = on_white(picture)
     picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=3)
     lossless = max(picture.size) <= PIXEL_ART
     picture.save(thumbnail, "WEBP", quality=82, method=3, lossless=lossless)
     return {"width": width, "height": height, "format": file_format, "note": " ".join(notes)}
+
+
+def on_white(picture: Image.Image) -> Image.Image:
+    """The picture as it is seen where it is transparent: on white paper, as trainings see it."""
+    if picture.mode != "RGBA":
+        return picture
+    paper = Image.new("RGBA", picture.size, "white")
+    return Image.alpha_composite(paper, picture).convert("RGB")
 
 
 def refuse_other_contents(source: Path) -> None:
@@ -152,7 +161,10 @@ def _open(source: Path) -> Image.Image:
 
 
 def normalize(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """The picture as upright 8-bit sRGB without alpha or metadata, and what was changed."""
+    """The picture as upright 8-bit sRGB without metadata, and what was changed.
+
+    Its alpha stays where it says something: a training can leave out what is transparent.
+    """
     notes = []
     image.load()
     profile = image.info.get("icc_profile")
@@ -174,8 +186,8 @@ def normalize(image: Image.Image) -> tuple[Image.Image, list[str]]:
         image = image.convert("RGB")
     image = _to_srgb(image, profile)
     if alpha is not None and alpha.getextrema()[0] != 255:
-        notes.append("Transparent parts were filled with white.")
-        image = Image.composite(image, Image.new("RGB", image.size, "white"), alpha)
+        notes.append("Transparent parts are trained as white, or not at all if you choose so.")
+        image.putalpha(alpha)
     image.info.clear()  # no EXIF, GPS, comments or profiles in what we keep
     return image, notes
 

@@ -51,6 +51,8 @@ class Image(SQLModel, table=True):
     note: str | None = Field(default=None, description="What was changed on the way in.")
     caption: str = Field(default="", sa_type=sa.Text)
     caption_version: int = 0
+    repeats: int = Field(default=1, description="How often a round shows it.")
+    never_flip: bool = Field(default=False, description="Not mirrored, whatever a run says.")
     created_at: datetime = Field(default_factory=utcnow)
     deleted_at: datetime | None = None
 
@@ -86,7 +88,8 @@ class DatasetVersion(SQLModel, table=True):
     image_count: int
     items: list[dict[str, Any]] = Field(
         sa_type=sa.JSON,
-        description="Of each picture: sha256, clean_sha256, caption, width, height.",
+        description="Of each picture: sha256, clean_sha256, caption, width, height; repeats and "
+        "never_flip where they are not the usual.",
     )
     created_at: datetime = Field(default_factory=utcnow)
 

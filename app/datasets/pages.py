@@ -259,6 +259,30 @@ def caption(
     )
 
 
+@router.post("/datasets/{slug}/images/{image_id}/rules")
+def change_rules(
+    request: Request,
+    state: State,
+    slug: str,
+    image_id: Id,
+    repeats: Annotated[str, Form()] = "",
+    never_flip: Annotated[str, Form()] = "",
+) -> Response:
+    """Save how runs show a picture."""
+    number = int(repeats) if repeats.isascii() and repeats.isdigit() else 0
+    with state.database.write() as session:
+        dataset, image = _image_of(session, slug, image_id)
+        image = service.change_image(
+            session, image.key, repeats=number, never_flip=bool(never_flip)
+        )
+        session.flush()
+        summary = service.summary(session, dataset)
+    if web.wants_fragment(request):
+        context = OneImage(dataset, summary, image, show="all")
+        return web.render_fragment("datasets/_rules.html", context)
+    return _to(dataset, f"#image-{image_id}")
+
+
 @router.post("/datasets/{slug}/images/{image_id}/delete")
 def delete_image(request: Request, state: State, slug: str, image_id: Id) -> Response:
     """Take a picture out of its dataset; a message then offers to undo it."""

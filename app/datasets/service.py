@@ -19,6 +19,7 @@ from app.runs.models import Run
 from app.slugs import unique_slug
 
 COLLAGE = 4
+MAX_REPEATS = 100
 
 
 @dataclass(frozen=True)
@@ -315,6 +316,20 @@ def caption_image(
     return image
 
 
+def change_image(
+    session: Session, image_id: int, *, repeats: int | None = None, never_flip: bool | None = None
+) -> Image:
+    """Change how runs show a picture; None leaves things as they are."""
+    if repeats is not None and not 1 <= repeats <= MAX_REPEATS:
+        sentence = f"A picture is shown 1 to {MAX_REPEATS} times in a round."
+        raise InvalidInput(sentence, fields={"repeats": sentence})
+    image = get_image(session, image_id, lock=True)
+    image.repeats = image.repeats if repeats is None else repeats
+    image.never_flip = image.never_flip if never_flip is None else never_flip
+    session.add(image)
+    return image
+
+
 def _write_caption(session: Session, image: Image, caption: str) -> None:
     image.caption = caption
     image.caption_version += 1
@@ -357,6 +372,8 @@ def pin_version(session: Session, dataset: Dataset) -> DatasetVersion:
             "caption": image.caption,
             "width": image.width,
             "height": image.height,
+            **({"repeats": image.repeats} if image.repeats != 1 else {}),
+            **({"never_flip": True} if image.never_flip else {}),
         }
         for image in list_images(session, dataset.key)
     ]

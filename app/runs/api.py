@@ -35,6 +35,9 @@ class RunIn(BaseModel):
     preset: Preset = Preset.BALANCED
     name: str | None = Field(None, max_length=1_000)
     config: dict[str, Any] = Field(default_factory=dict)
+    regularisation_dataset_id: int | None = Field(
+        None, ge=1, le=MAX_ID, description="Pictures that keep the base from forgetting."
+    )
     continues: ContinuesIn | None = Field(
         None, description="A checkpoint to go on from; `steps` then counts from its beginning."
     )
@@ -136,6 +139,7 @@ def create(body: RunIn, state: State) -> RunCreated:
         preset=body.preset,
         name=body.name,
         config=body.config,
+        regularisation_dataset_id=body.regularisation_dataset_id,
         continues=(
             service.Start(body.continues.run_id, body.continues.step) if body.continues else None
         ),

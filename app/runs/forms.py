@@ -108,6 +108,7 @@ class TrainForm:
     preset: Preset = Preset.BALANCED
     values: Mapping[str, str] = field(default_factory=dict)
     shown: Mapping[str, str] = field(default_factory=dict)
+    regularisation: str = ""
     continue_run: str = ""
     continue_step: str = ""
 
@@ -134,6 +135,7 @@ class TrainForm:
             name=self.name,
             config={name: from_text(name, text) for name, text in self.changed.items()},
             continues=self.start,
+            regularisation_dataset_id=as_id(self.regularisation),
         )
 
     @property
@@ -170,6 +172,7 @@ def read_form(sent: Mapping[str, Any]) -> TrainForm:
         preset=as_preset(texts.get("preset", "")),
         values=values,
         shown=shown,
+        regularisation=texts.get("regularisation_dataset_id", ""),
         continue_run=texts.get("continue_run", ""),
         continue_step=texts.get("continue_step", ""),
     )

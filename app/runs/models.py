@@ -28,6 +28,11 @@ class Run(Job, table=True):
     preset: str | None = Field(default=None, max_length=20)
     trigger_word: str | None = Field(default=None, max_length=60)
     config: dict[str, Any] = Field(sa_type=sa.JSON, description="A worker.training TrainConfig.")
+    regularisation_version_id: int | None = Field(
+        default=None,
+        foreign_key="dataset_version.id",
+        description="Pictures that keep the base from forgetting what is not the style.",
+    )
     parent_id: int | None = Field(default=None, foreign_key="run.id")
 
     phase: str | None = Field(default=None, max_length=40)

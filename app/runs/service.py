@@ -63,6 +63,7 @@ class RunRequest:
     name: str | None = None
     config: Mapping[str, Any] | None = None
     continues: Start | None = None
+    regularisation_dataset_id: int | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +135,7 @@ def create_run(session: Session, request: RunRequest) -> Run:
     version = datasets.pin_version(session, dataset)
     if version.image_count == 0:
         fields["dataset_id"] = f"“{dataset.name}” has no pictures yet. Add some, then train."
+    beside = _regularisation(session, request, fields)
     config = None
     try:
         config = plan_config(request, dataset=dataset, image_count=version.image_count, base=base)
@@ -153,6 +155,7 @@ def create_run(session: Session, request: RunRequest) -> Run:
         config=config.model_dump(mode="json"),
         total_steps=config.steps,
         parent_id=parent.key if parent else None,
+        regularisation_version_id=beside.key if beside else None,
     )
     jobs.enqueue(session, run)
     if parent is not None and checkpoint is not None:
@@ -175,6 +178,26 @@ def run_warnings(session: Session, run: Run) -> list[str]:
     if datasets.names_trigger(session, dataset):
         return []
     return [f"No caption says the trigger word “{dataset.trigger_word}”, so it will mean nothing."]
+
+
+def _regularisation(
+    session: Session, request: RunRequest, fields: dict[str, str]
+) -> DatasetVersion | None:
+    """The pinned pictures that regularise the run, if any are asked for."""
+    key, name = request.regularisation_dataset_id, "regularisation_dataset_id"
+    if key is None:
+        return None
+    if key == request.dataset_id:
+        fields[name] = "These are the pictures of the style itself. Choose another dataset."
+        return None
+    try:
+        version = datasets.pin_version(session, datasets.get_dataset(session, key, lock=True))
+    except NotFound:
+        fields[name] = "There is no such dataset; it may have been deleted. Choose another."
+        return None
+    if version.image_count == 0:
+        fields[name] = "This dataset has no pictures yet. Add some, or choose another."
+    return version
 
 
 def _start(session: Session, start: Start | None) -> tuple[Run | None, Checkpoint | None]:

@@ -79,6 +79,7 @@ class Subject:
     base: BaseModel
     dataset: Dataset
     version: DatasetVersion
+    regularisation: DatasetVersion | None
     slug: str
 
 
@@ -145,6 +146,7 @@ class Attempt:
                 base,
                 session.get_one(Dataset, self._run.dataset_id),
                 session.get_one(DatasetVersion, self._run.dataset_version_id),
+                session.get(DatasetVersion, self._run.regularisation_version_id or 0),
                 future_slug(session, self._run.name),
             )
 
@@ -156,8 +158,13 @@ class Attempt:
         trainer = self._training.spare.take(self.model)
         try:
             store = self._training.store
+            beside = subject.regularisation
             scratch.lay_out_pictures(
-                store, subject.version.items, folder / "data", folder / "blobs"
+                store,
+                subject.version.items,
+                folder / "data",
+                folder / "blobs",
+                regularisation=beside.items if beside else (),
             )
             with self._database.read() as session:
                 rows = progress.checkpoints(session, self._run.key)

@@ -51,17 +51,26 @@ def sweep(data_dir: Path, tokens: Sequence[str]) -> None:
 
 
 def lay_out_pictures(
-    store: BlobStore, items: Sequence[Mapping[str, Any]], folder: Path, scratch: Path
+    store: BlobStore,
+    items: Sequence[Mapping[str, Any]],
+    folder: Path,
+    scratch: Path,
+    *,
+    regularisation: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write the pictures of a dataset version and their captions as `metadata.jsonl`."""
+    """Write the pictures of dataset versions, and what is said of them as `metadata.jsonl`."""
     folder.mkdir(parents=True)
     scratch.mkdir(parents=True, exist_ok=True)
     lines = []
-    for number, item in enumerate(items):
+    for number, item in enumerate([*items, *regularisation]):
         blob = store.local_path(item["clean_sha256"], scratch)
         name = f"{number:05d}{_suffix(blob)}"
         _link_or_copy(blob, folder / name)
-        lines.append(json.dumps({"file_name": name, "text": item["caption"]}, ensure_ascii=False))
+        line = {"file_name": name, "text": item["caption"]}
+        line |= {rule: item[rule] for rule in ("repeats", "never_flip") if rule in item}
+        if number >= len(items):
+            line["regularisation"] = True
+        lines.append(json.dumps(line, ensure_ascii=False))
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

@@ -150,3 +150,18 @@ def test_a_dataset_can_be_renamed_and_lose_its_trigger_word(client: TestClient) 
 @pytest.mark.parametrize("key", ["0", "-1", "abc", "99999999999999999999", "1e3", "%00"])
 def test_ids_no_row_can_have_are_refused(client: TestClient, key: str) -> None:
     assert client.get(f"/api/v1/datasets/{key}").status_code in (404, 422)
+
+
+def test_a_picture_can_be_shown_more_often_and_never_mirrored(
+    client: TestClient, png: Callable[..., bytes]
+) -> None:
+    key = client.post("/api/v1/datasets", json={"name": "Ink"}).json()["id"]
+    files = [("files", ("a.png", png(1), "image/png"))]
+    (image,) = client.post(f"/api/v1/datasets/{key}/images", files=files).json()["accepted"]
+    place = f"/api/v1/images/{image['id']}"
+    assert (image["repeats"], image["never_flip"]) == (1, False)
+    changed = client.patch(place, json={"repeats": 4, "never_flip": True}).json()
+    assert (changed["repeats"], changed["never_flip"], changed["caption"]) == (4, True, "")
+    assert client.patch(place, json={"caption": "a fox"}).json()["repeats"] == 4
+    for wrong in ({"repeats": 0}, {"repeats": "often"}, {}):
+        assert client.patch(place, json=wrong).status_code == 422

@@ -10,6 +10,7 @@ import pytest
 from PIL import Image
 
 from app.datasets import decoding, images
+from app.datasets.decoding import on_white
 from app.datasets.images import DecodedImage, ImageDecoder, PictureRefused
 from app.errors import StorageFullError
 from tests.app.datasets.corpus import (
@@ -42,9 +43,11 @@ def decode(decoder: ImageDecoder, tmp_path: Path) -> Decode:
 
 
 def middle(path: Path) -> tuple[int, ...]:
+    """The colour of the middle as a training sees it: on white."""
     with Image.open(path) as image:
-        assert image.mode == "RGB"
-        pixel = image.getpixel((image.width // 2, image.height // 2))
+        assert image.mode in ("RGB", "RGBA")
+        seen = on_white(image)
+        pixel = seen.getpixel((seen.width // 2, seen.height // 2))
     assert isinstance(pixel, tuple)
     return pixel
 
@@ -206,7 +209,10 @@ def test_transparent_parts_become_white_with_a_note(decode: Decode) -> None:
     assert middle(decode(encode(image)).clean) == (255, 255, 255)
     decoded = decode(encode(half, "WEBP", lossless=True))
     assert middle(decoded.clean) == (127, 127, 127)
-    assert decoded.note == "Transparent parts were filled with white."
+    assert decoded.note == "Transparent parts are trained as white, or not at all if you choose so."
+    with Image.open(decoded.clean) as clean, Image.open(decoded.thumbnail) as thumbnail:
+        assert clean.getchannel("A").getextrema() == (128, 128)
+        assert thumbnail.mode == "RGB"
 
 
 def test_a_transparent_palette_entry_becomes_white(decode: Decode) -> None:

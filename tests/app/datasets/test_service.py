@@ -141,3 +141,31 @@ def test_captions_that_come_later_find_their_pictures(database: Database) -> Non
         captions = [image.caption for image in service.list_images(session, key)]
     assert set(found) == {"0", "1"}
     assert captions == ["a fox", "an owl"]
+
+
+def test_how_a_picture_is_shown_is_pinned_with_its_version(database: Database) -> None:
+    with database.write() as session:
+        dataset = service.create_dataset(session, "Ink")
+        new = [NewImage(f"{n}.png", n * 64, "c" * 64, "t" * 64, 8, 8, 1) for n in "ab"]
+        first, second = (row.image for row in service.add_images(session, dataset.key, new))
+        usual = service.pin_version(session, dataset)
+        service.change_image(session, first.key, repeats=3)
+        service.change_image(session, second.key, never_flip=True)
+        session.flush()
+        changed = service.pin_version(session, dataset)
+    assert usual.fingerprint != changed.fingerprint
+    assert [(i.get("repeats"), i.get("never_flip")) for i in usual.items] == [(None, None)] * 2
+    assert {(i.get("repeats"), i.get("never_flip")) for i in changed.items} == {
+        (3, None),
+        (None, True),
+    }
+
+
+@pytest.mark.parametrize("repeats", [0, 101])
+def test_a_picture_is_shown_a_hundred_times_at_most(database: Database, repeats: int) -> None:
+    with database.write() as session:
+        dataset = service.create_dataset(session, "Ink")
+        new = [NewImage("a.png", "a" * 64, "c" * 64, "t" * 64, 8, 8, 1)]
+        (row,) = service.add_images(session, dataset.key, new)
+        with pytest.raises(InvalidInput, match="1 to 100 times"):
+            service.change_image(session, row.image.key, repeats=repeats)

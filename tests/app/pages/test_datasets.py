@@ -12,6 +12,7 @@ from app.datasets import service
 from app.datasets.forms import name_from_file, read_dataset_form
 from app.datasets.models import Dataset, Image
 from app.state import AppState
+from tests import stand_in
 
 HTML = {"accept": "text/html"}
 PART = {"hx-request": "true"}
@@ -286,3 +287,23 @@ def test_an_empty_dataset_says_what_to_do(client: TestClient) -> None:
     assert 'data-total="0"' in page.text
     assert "Drop, paste or choose pictures." in page.text
     assert "15 to 30 pictures" in page.text
+
+
+def images_of(state: AppState, dataset: Dataset) -> list[Image]:
+    with state.database.read() as session:
+        return service.list_images(session, dataset.key)
+
+
+def test_how_often_a_picture_is_shown_is_saved_from_its_tile(
+    client: TestClient, state: AppState
+) -> None:
+    dataset = stand_in.dataset(state, pictures=1)
+    (image,) = images_of(state, dataset)
+    place = f"/datasets/{dataset.slug}/images/{image.key}/rules"
+    sent = {"repeats": "3", "never_flip": "1"}
+    fragment = client.post(place, data=sent, headers={"hx-request": "true"})
+    assert "Shown 3 times as often, never mirrored" in fragment.text
+    assert "Shown 3 times as often" in client.get(f"/datasets/{dataset.slug}").text
+    assert client.post(place, data={"repeats": "x"}, headers=HTML).status_code == 422
+    (image,) = images_of(state, dataset)
+    assert (image.repeats, image.never_flip) == (3, True)

@@ -384,3 +384,19 @@ def test_warnings_are_shown_loudly_and_held_out_loss_as_figures(
     assert page.index('class="notice warn"') < page.index("It went back to step 1.")
     assert "Held-out loss 0.900 at step 0, 0.500 at step 3; lowest 0.500 at step 3." in page
     assert "0.4000 to 0.6000" in page
+
+
+def test_another_dataset_can_regularise_a_run(client: TestClient, state: AppState) -> None:
+    style = stand_in.dataset(state)
+    other = stand_in.dataset(state, "Photos")
+    page = client.get(f"/train/new?dataset={style.slug}").text
+    fields = form_of(page)
+    assert fields["regularisation_dataset_id"] == ""
+    chosen = fields | {"regularisation_dataset_id": str(other.key)}
+    assert client.post("/train/new", data=chosen, follow_redirects=False).status_code == 303
+    (run,) = runs_of(state)
+    assert run.regularisation_version_id not in (None, run.dataset_version_id)
+    same = fields | {"regularisation_dataset_id": str(style.key)}
+    wrong = client.post("/train/new", data=same, headers=HTML)
+    assert wrong.status_code == 422
+    assert "Choose another dataset." in wrong.text

@@ -4,16 +4,20 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
+from pathlib import Path
 
 import pytest
 
 from app.adapters.models import AdapterVersion
+from app.datasets.models import DatasetVersion
 from app.jobs.models import Event
 from app.runs.models import Checkpoint, Run
 from app.runs.service import run_metrics
 from tests.worker.runtime.rooms import CONFIG, Registry
 from worker.runtime.messages import Failed, encode
+from worker.runtime.scratch import lay_out_pictures
 from worker.training.config import TrainConfig
+from worker.training.data import read_folder
 from worker.training.events import Event as Told
 from worker.training.events import HeldOut, Notice, RolledBack, StepDone
 
@@ -112,3 +116,23 @@ def test_a_run_that_continues_another_ends_as_one_long_run(registry: Registry) -
     # the blob both runs name lives as long as one of them names it
     kept = registry.rows(Checkpoint, run_id=short.key)
     assert all(registry.store.exists(row.sha256) for row in kept)
+
+
+def test_pictures_are_laid_out_with_what_is_said_of_them(
+    registry: Registry, tmp_path: Path
+) -> None:
+    items = registry.row(DatasetVersion, registry.version_id).items
+    often = items[0] | {"repeats": 3, "never_flip": True}
+    lay_out_pictures(
+        registry.store,
+        [often, items[1]],
+        tmp_path / "laid" / "out",
+        tmp_path / "laid" / "blobs",
+        regularisation=[items[2]],
+    )
+    images = read_folder(tmp_path / "laid" / "out")
+    assert [(i.repeats, i.never_flip, i.is_regularisation) for i in images] == [
+        (3, True, False),
+        (1, False, False),
+        (1, False, True),
+    ]
