@@ -14,6 +14,7 @@ ROOT = Path(__file__).parents[1]
 HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate"}
 APP_MAY_IMPORT = {
     "worker.training.config",
+    "worker.training.buckets",  # plain geometry: the form shows the very crop a training makes
     "worker.training.presets",
     "worker.inference.config",
     "worker.starter",  # where the embedded base and its example lie; constants only

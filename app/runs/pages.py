@@ -11,11 +11,13 @@ from fastapi import APIRouter, Query, Request
 from sqlmodel import Session
 from starlette.responses import RedirectResponse, Response
 
+from app.datasets import service as datasets
 from app.errors import AppError
 from app.forms import SentForm
 from app.jobs.states import JobStatus
 from app.runs import plan as plans
 from app.runs import service
+from app.runs.crops import Crops, crops_of
 from app.runs.forms import (
     PROMPTS,
     ConfigField,
@@ -106,6 +108,13 @@ class LiveRun(RunPage):
     running: RunningStrip | None
 
 
+@dataclass(frozen=True)
+class CropsShown:
+    """The crops of a dataset."""
+
+    crops: Crops
+
+
 class Wish(StrEnum):
     """What a person can ask of a run that trains."""
 
@@ -152,6 +161,19 @@ def start_run(request: Request, state: State, sent: SentForm) -> Response:
             context = _new_run_page(session, form, error)
         return render(request, "runs/new.html", context, status=422)
     return RedirectResponse(f"/runs/{run.key}", status_code=303)
+
+
+@router.post("/train/new/crops")
+def show_crops(state: State, sent: SentForm) -> Response:
+    """How the chosen pictures would be cut at the chosen size."""
+    form = read_form(sent)
+    with state.database.read() as session:
+        choices = plans.find_choices(session, form)
+        config = plans.make_plan(session, form, choices).config
+        resolution = config.resolution or (choices.base.resolution if choices.base else None)
+        images = datasets.list_images(session, form.dataset_id or 0)
+    found = crops_of(images, resolution or 512, squares=not config.aspect_buckets)
+    return render_fragment("runs/_crops.html", CropsShown(found))
 
 
 @router.post("/train/new/plan")

@@ -6,8 +6,10 @@ square, and a batch holds pictures of one bucket only.
 
 from dataclasses import dataclass
 from functools import cache
+from typing import TYPE_CHECKING
 
-from PIL import Image
+if TYPE_CHECKING:
+    from PIL import Image
 
 MAX_ASPECT = 2.0
 
@@ -66,8 +68,10 @@ def fit(source: Size, resolution: int, *, squares: bool = False) -> Fit:
     return Fit(source, scaled, left, top, bucket)
 
 
-def apply(fitted: Fit, picture: Image.Image) -> Image.Image:
+def apply(fitted: Fit, picture: "Image.Image") -> "Image.Image":
     """Scale and cut a picture as its fit says."""
+    from PIL import Image  # the web front end takes only the geometry from here
+
     scaled = picture.resize((fitted.scaled.width, fitted.scaled.height), Image.Resampling.LANCZOS)
     right, bottom = fitted.left + fitted.bucket.width, fitted.top + fitted.bucket.height
     return scaled.crop((fitted.left, fitted.top, right, bottom))

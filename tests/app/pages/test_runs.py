@@ -400,3 +400,18 @@ def test_another_dataset_can_regularise_a_run(client: TestClient, state: AppStat
     wrong = client.post("/train/new", data=same, headers=HTML)
     assert wrong.status_code == 422
     assert "Choose another dataset." in wrong.text
+
+
+def test_the_crop_of_each_picture_is_shown_before_the_training(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.dataset(state, pictures=3)
+    fields = form_of(client.get("/train/new").text)
+    shown = client.post("/train/new/crops", data=fields).text
+    assert "3 pictures at" in shown
+    assert shown.count("<svg") == 3
+    squares = client.post("/train/new/crops", data=fields | {"aspect_buckets": ""}).text
+    assert "3 pictures at 64 × 64" in squares
+    assert "80 % kept" in squares
+    nothing = client.post("/train/new/crops", data={}).text
+    assert "There are no pictures yet." in nothing
