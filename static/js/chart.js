@@ -60,7 +60,7 @@
         { ...edge, label: "from" },
         { ...edge, label: "to" },
       ],
-      bands: [{ series: [5, 4], fill: colour("--good-soft") }],
+      bands: [{ series: [5, 4], fill: stroke.replace("rgb(", "rgba(").replace(")", ", 0.14)") }],
     };
   }
 

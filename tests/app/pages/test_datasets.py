@@ -302,7 +302,7 @@ def test_how_often_a_picture_is_shown_is_saved_from_its_tile(
     place = f"/datasets/{dataset.slug}/images/{image.key}/rules"
     sent = {"repeats": "3", "never_flip": "1"}
     fragment = client.post(place, data=sent, headers={"hx-request": "true"})
-    assert "Shown 3 times as often, never mirrored" in fragment.text
+    assert "Shown 3 times as often, never mirrored</summary>" in fragment.text
     assert "Shown 3 times as often" in client.get(f"/datasets/{dataset.slug}").text
     assert client.post(place, data={"repeats": "x"}, headers=HTML).status_code == 422
     (image,) = images_of(state, dataset)
