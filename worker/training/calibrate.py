@@ -17,7 +17,6 @@ from worker.training.data import TrainingImage
 from worker.training.learner import Learner, Model
 from worker.training.lora import remove
 from worker.training.loss import NoiseSchedule
-from worker.training.precision import cast_frozen
 from worker.training.prepare import (
     add_adapter,
     base_parameters,
@@ -25,6 +24,7 @@ from worker.training.prepare import (
     prediction_of,
     resolution_of,
     schedule_of,
+    settle,
 )
 from worker.training.sample import vae_factor
 from worker.training.text import LiveText
@@ -52,8 +52,7 @@ def calibrate(
         lora = add_adapter(base, config, device=device)
         bucket = _made_up_bucket(base, config)
         precision = choose_precision(base, bucket, config, config.precision, device=device)
-        for part in (base.unet, *base.text_encoders):
-            cast_frozen(part, precision)
+        settle(base, precision, device=device)
         schedule = NoiseSchedule.of(schedule_of(config, base), device=device)
         text = LiveText(base, device=device)
         model = Model(base.unet, text, schedule, prediction_of(config, base), precision, device)
@@ -97,9 +96,11 @@ def _borrowed(base: LoadedBase) -> Iterator[None]:
         for parameter in part.parameters()
     ]
     checkpointing = base.unet.is_gradient_checkpointing
+    processors = dict(base.unet.attn_processors)
     try:
         yield
     finally:
+        base.unet.set_attn_processor(processors)
         for part in parts:
             remove(part)
         for parameter, data, requires_grad in weights:

@@ -3,11 +3,11 @@
 import hashlib
 import json
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from worker.training.errors import DatasetError
@@ -19,6 +19,15 @@ MAX_CAPTION_LENGTH = 10_000
 MAX_REPEATS = 1_000
 FORMATS = ("PNG", "JPEG", "WEBP")
 SIDEWAYS = frozenset({5, 6, 7, 8})
+TURNS = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 PAPER = (255, 255, 255)
 OPAQUE = 255
 
@@ -85,8 +94,9 @@ def open_picture(image: TrainingImage) -> Image.Image:
 def open_with_opacity(image: TrainingImage) -> tuple[Image.Image, Image.Image | None]:
     """Give the picture as `open_picture` does, and how opaque it is (L), None when it all is."""
     with _opened(image) as opened:
+        turn = TURNS.get(_orientation(opened))
         opened.load()
-        upright = ImageOps.exif_transpose(opened)
+        upright = opened.transpose(turn) if turn is not None else opened
         opacity = None
         if upright.has_transparency_data:
             alpha = upright.convert("RGBA").getchannel("A")
@@ -98,8 +108,20 @@ def open_with_opacity(image: TrainingImage) -> tuple[Image.Image, Image.Image | 
 def picture_size(image: TrainingImage) -> tuple[int, int]:
     """Give the upright width and height from the file's header alone. Raises DatasetError."""
     with _opened(image) as opened:
-        turned = opened.getexif().get(ExifTags.Base.Orientation) in SIDEWAYS
+        turned = _orientation(opened) in SIDEWAYS
         return (opened.height, opened.width) if turned else opened.size
+
+
+def _orientation(opened: Image.Image) -> int:
+    """The EXIF orientation as the header gives it.
+
+    `getexif()` would look behind a PNG's pixels too, and so decode the whole picture to find that
+    there is nothing: three quarters of the start of a run on 2,000 encoded pictures.
+    """
+    exif = Image.Exif()
+    with suppress(Exception):  # EXIF is written by anything; a broken one says nothing
+        exif.load(opened.info.get("exif") or b"")
+    return int(exif.get(ExifTags.Base.Orientation, 1))
 
 
 @contextmanager

@@ -179,7 +179,9 @@ class Training:
         )
         self._trained_on = encoded.images
         precision = Precision(arithmetic.precision) if arithmetic else config.precision
-        parts = prepare(base, encoded, config, device=self._device, precision=precision)
+        parts = prepare(
+            base, encoded, config, device=self._device, precision=precision, cache=cache
+        )
         self._lora, self._learner, self._batches = parts.lora, parts.learner, parts.batches
         self._questions = parts.questions
         self._sampler, self._precision = parts.sampler, parts.precision

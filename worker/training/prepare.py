@@ -9,6 +9,7 @@ import torch
 
 from worker.bases.family import BaseFamily
 from worker.bases.load import LoadedBase
+from worker.training.attention import speed_up
 from worker.training.batches import Batches
 from worker.training.cache import EncodedBucket, encode_images
 from worker.training.config import Precision, PredictionType, TrainConfig
@@ -93,6 +94,7 @@ def prepare(
     *,
     device: str,
     precision: Precision,
+    cache: Path | None = None,
 ) -> Prepared:
     """Put the adapter into the base and everything else around it; consumes the base.
 
@@ -101,10 +103,9 @@ def prepare(
     check_supported(config, base, device=device)
     prediction = prediction_of(config, base)
     lora = add_adapter(base, config, device=device)
-    text = _text(base, encoded.captions, config, device=device)
+    text = _text(base, encoded.captions, config, device=device, cache=cache)
     precision = choose_precision(base, encoded.buckets[0], config, precision, device=device)
-    for part in (base.unet, *base.text_encoders):
-        cast_frozen(part, precision)
+    settle(base, precision, device=device)
     if config.compile:
         base.unet.compile_repeated_blocks(fullgraph=False)
     noise = schedule_of(config, base)
@@ -134,6 +135,14 @@ def prepare(
     batches = Batches(encoded.buckets, encoded.images, config, timesteps=steps)
     learner = Learner(model, lora, config)
     return Prepared(lora, learner, batches, questions, sampler, precision)
+
+
+def settle(base: LoadedBase, precision: Precision, *, device: str) -> None:
+    """Bring the parts of a base into the form that steps are taken in."""
+    for part in (base.unet, *base.text_encoders):
+        cast_frozen(part, precision)
+    if device.startswith("cpu"):
+        speed_up(base.unet)
 
 
 def check_supported(config: TrainConfig, base: LoadedBase, *, device: str) -> None:
@@ -204,13 +213,20 @@ def base_parameters(base: LoadedBase) -> int:
     return sum(count for name, count in base.info.parameters.items() if name != "vae")
 
 
-def _text(base: LoadedBase, captions: Sequence[str], config: TrainConfig, *, device: str) -> Text:
+def _text(
+    base: LoadedBase,
+    captions: Sequence[str],
+    config: TrainConfig,
+    *,
+    device: str,
+    cache: Path | None,
+) -> Text:
     skip = config.clip_skip
     if config.train_text_encoder:
         return LiveText(base, device=device, clip_skip=skip)
     if config.shuffle_tags:
         return RememberedText(base, device=device, clip_skip=skip)
     needed = ["", *captions, *embeddings_needed(config)]
-    known = FrozenText(base, needed, device=device, clip_skip=skip)
+    known = FrozenText(base, needed, device=device, clip_skip=skip, folder=cache)
     base.text_encoders.clear()
     return known

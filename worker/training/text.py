@@ -1,15 +1,22 @@
 """Captions as the UNet sees them: encoded once when no text encoder trains, else in every step."""
 
+import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from pathlib import Path
 from typing import Protocol
 
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save
 
 from worker.bases.load import LoadedBase
 from worker.bases.text import PromptEmbeddings, encode_prompts
+from worker.training.files import write_atomically
 
 PROMPTS_ENCODED_AT_ONCE = 32
+TEXT_LAYOUT = 1
 PROMPTS_REMEMBERED = 256
 
 
@@ -36,27 +43,80 @@ class LiveText:
 
 
 class FrozenText:
-    """Knows every caption of a run by heart; the encoders are not needed after it is made."""
+    """Knows every caption of a run by heart; the encoders are not needed after it is made.
+
+    With a folder it knows those of earlier runs on the same base too.
+    """
 
     def __init__(
-        self, base: LoadedBase, captions: Iterable[str], *, device: str, clip_skip: int = 1
+        self,
+        base: LoadedBase,
+        captions: Iterable[str],
+        *,
+        device: str,
+        clip_skip: int = 1,
+        folder: Path | None = None,
     ) -> None:
         different = list(dict.fromkeys(captions))
         self._rows = {caption: row for row, caption in enumerate(different)}
-        chunks = []
+        shelf = _Shelf(folder, base, clip_skip)
+        known = {caption: found for caption in different if (found := shelf.read(caption))}
+        missing = [caption for caption in different if caption not in known]
+        # one by one on a CPU, where the last bits depend on how many are encoded together
+        at_once = 1 if device == "cpu" else PROMPTS_ENCODED_AT_ONCE
         with torch.no_grad():
-            for start in range(0, len(different), PROMPTS_ENCODED_AT_ONCE):
-                chunk = different[start : start + PROMPTS_ENCODED_AT_ONCE]
-                chunks.append(_encoded(base, chunk, device, clip_skip))
-        pooled = [chunk.pooled for chunk in chunks if chunk.pooled is not None]
-        self._known = PromptEmbeddings(
-            hidden=torch.cat([chunk.hidden for chunk in chunks]),
-            pooled=torch.cat(pooled) if pooled else None,
-        )
+            for start in range(0, len(missing), at_once):
+                chunk = missing[start : start + at_once]
+                encoded = _encoded(base, chunk, device, clip_skip)
+                for row, caption in enumerate(chunk):
+                    known[caption] = _chosen(encoded, [row])
+                    shelf.write(caption, known[caption])
+        self._known = _joined([known[caption] for caption in different], device)
 
     def __call__(self, captions: Sequence[str]) -> PromptEmbeddings:
         """Look the captions up."""
         return _chosen(self._known, [self._rows[caption] for caption in captions])
+
+
+class _Shelf:
+    """Encoded captions on disk, named by all that they depend on; none without a folder."""
+
+    def __init__(self, folder: Path | None, base: LoadedBase, clip_skip: int) -> None:
+        mark = f"text-{base.info.fingerprint[:16]}-{clip_skip}-{TEXT_LAYOUT}"
+        self._folder = None if folder is None else folder / mark
+
+    def read(self, caption: str) -> PromptEmbeddings | None:
+        """The states of a caption (1, tokens, dim); None when not there or damaged."""
+        path = self._path(caption)
+        if path is None or not path.is_file():
+            return None
+        try:
+            tensors = load_file(path)
+            found = PromptEmbeddings(tensors["hidden"], tensors.get("pooled"))
+        except (OSError, SafetensorError, KeyError, ValueError):
+            return None
+        return found if bool(torch.isfinite(found.hidden).all()) else None
+
+    def write(self, caption: str, states: PromptEmbeddings) -> None:
+        """Keep them; a full disk only means that the next run encodes again."""
+        path = self._path(caption)
+        if path is None:
+            return
+        parts = {"hidden": states.hidden, "pooled": states.pooled}
+        tensors = {
+            name: part.detach().cpu().contiguous()
+            for name, part in parts.items()
+            if part is not None
+        }
+        with suppress(OSError):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            write_atomically(path, save(tensors), durable=False)
+
+    def _path(self, caption: str) -> Path | None:
+        if self._folder is None:
+            return None
+        name = hashlib.sha256(caption.encode()).hexdigest()
+        return self._folder / name[:2] / f"{name}.safetensors"
 
 
 class RememberedText:
@@ -72,12 +132,7 @@ class RememberedText:
     @torch.no_grad()
     def __call__(self, captions: Sequence[str]) -> PromptEmbeddings:
         """Each caption's states, encoded alone: the last bits depend on nothing else."""
-        found = [self._one(caption) for caption in captions]
-        pooled = [one.pooled for one in found if one.pooled is not None]
-        return PromptEmbeddings(
-            hidden=torch.cat([one.hidden for one in found]),
-            pooled=torch.cat(pooled) if pooled else None,
-        )
+        return _joined([self._one(caption) for caption in captions], self._device)
 
     def _one(self, caption: str) -> PromptEmbeddings:
         if caption not in self._known:
@@ -99,6 +154,15 @@ def _encoded(
     said = torch.tensor([bool(caption) for caption in captions], device=device)
     pooled = None if encoded.pooled is None else encoded.pooled * said[:, None]
     return PromptEmbeddings(hidden=encoded.hidden * said[:, None, None], pooled=pooled)
+
+
+def _joined(found: Sequence[PromptEmbeddings], device: str) -> PromptEmbeddings:
+    """The states of several captions as one batch, on the device."""
+    pooled = [one.pooled for one in found if one.pooled is not None]
+    return PromptEmbeddings(
+        hidden=torch.cat([one.hidden for one in found]).to(device),
+        pooled=torch.cat(pooled).to(device) if pooled else None,
+    )
 
 
 def _chosen(embeddings: PromptEmbeddings, rows: list[int]) -> PromptEmbeddings:

@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from PIL import Image
+from PIL import Image, ImageOps
 
 from worker.training.data import (
     TrainingImage,
@@ -117,3 +117,27 @@ def test_the_fingerprint_sees_captions_and_order() -> None:
     moved = TrainingImage(Path("elsewhere"), "1", "x")
     assert len({dataset_fingerprint(d) for d in ([one, two], [two, one], [recaptioned, two])}) == 3
     assert dataset_fingerprint([moved]) == dataset_fingerprint([one])
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+@pytest.mark.parametrize("suffix", ["jpg", "png", "webp"])
+def test_a_turned_picture_is_upright_and_its_size_is_known_from_the_header(
+    tmp_path: Path, suffix: str, orientation: int
+) -> None:
+    path, exif = tmp_path / f"a.{suffix}", Image.Exif()
+    exif[0x0112] = orientation
+    picture = Image.new("RGB", (40, 20), "red")
+    picture.paste("blue", (0, 0, 10, 10))
+    picture.save(path, exif=exif, **({"lossless": True} if suffix == "webp" else {}))
+    image = TrainingImage(path, "0" * 64, "")
+    with Image.open(path) as opened:
+        expected = ImageOps.exif_transpose(opened).convert("RGB")
+    assert picture_size(image) == expected.size
+    assert open_picture(image).tobytes() == expected.tobytes()
+
+
+def test_the_size_of_a_png_is_known_without_decoding_it(tmp_path: Path) -> None:
+    path = tmp_path / "cut.png"
+    Image.new("RGB", (300, 200), "red").save(path)
+    path.write_bytes(path.read_bytes()[:60])
+    assert picture_size(TrainingImage(path, "0" * 64, "")) == (300, 200)
