@@ -55,8 +55,9 @@ def test_a_person_trains_a_style_tries_it_and_takes_it_home(
     caption = page.locator("[data-tile] textarea").first
     caption.fill("fox, chalkboard style")
     expect(page.locator("[data-tile]").first).to_contain_text("Saved")
+    place = caption.get_attribute("id")  # files come in side by side: another may be first later
     page.reload()
-    expect(page.locator("[data-tile] textarea").first).to_have_value("fox, chalkboard style")
+    expect(page.locator(f"#{place}")).to_have_value("fox, chalkboard style")
 
     # Start a short training; everything but its length is the preset's.
     page.get_by_role("link", name="Train this style").click()

@@ -43,6 +43,7 @@ from worker.training.rows import SampleRows
 ADAPTER = "adapter.safetensors"
 STEPS_BETWEEN_RELEASES = 50
 STEPS_IN_SPEED = 20
+CAPTION_SHOWN = 40  # characters
 SLOWER = 0.5  # of the learning rate, after a loss that was no number
 WITHOUT_INFLUENCE = frozenset({"checkpoint_every", "keep_checkpoints"})
 
@@ -251,7 +252,7 @@ class Training:
 
     def _roll_back(self, error: NonFiniteError) -> None:
         """Go back to the last good state and try once more, slower; the second time it is over."""
-        names = sorted({self._trained_on[index].path.name for index in error.images})
+        names = sorted(_named(self._trained_on[index]) for index in error.images)
         where = f"in step {self.step + 1} (pictures: {', '.join(names)})"
         if self._slower < 1:
             self._save_checkpoint()
@@ -366,6 +367,13 @@ class Training:
     def _adapter(self) -> Adapter:
         metadata = self._metadata | {"steps": str(self.step)}
         return self._lora.extract(self._learner.weights(), metadata)
+
+
+def _named(image: TrainingImage) -> str:
+    """A picture as a person knows it: by its file, and in the registry by its caption."""
+    return (
+        f"{image.path.name} “{image.caption[:CAPTION_SHOWN]}”" if image.caption else image.path.name
+    )
 
 
 def _identity(
