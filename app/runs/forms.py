@@ -127,13 +127,17 @@ class TrainForm:
         return as_id(self.dataset)
 
     def request(self) -> RunRequest:
-        """What to ask of the service; a wrong value stays as it is, the service names it."""
+        """What to ask of the service; a wrong value stays as it is, the service names it.
+
+        A run that goes on from another one does not begin with the preset, so all is said.
+        """
+        said = self.values if self.start else self.changed
         return RunRequest(
             dataset_id=self.dataset_id or 0,
             base_model=self.base or None,
             preset=self.preset,
             name=self.name,
-            config={name: from_text(name, text) for name, text in self.changed.items()},
+            config={name: from_text(name, text) for name, text in said.items()},
             continues=self.start,
             regularisation_dataset_id=as_id(self.regularisation),
         )

@@ -21,6 +21,7 @@ from app.wording import about, duration, plural
 
 SMOOTHING = 0.95
 LOSS_ROWS = 20
+FULL_TUNING_BYTES_PER_PARAMETER = 16
 ANNOUNCE_EVERY = 10  # percent between two sentences for screen readers
 
 PHASES = {
@@ -168,6 +169,13 @@ class RunView:
     def advice(self) -> str:
         """What to do after a failure."""
         return ADVICE.get(self.run.error_code or "", DEFAULT_ADVICE)
+
+    @property
+    def full_tuning_bytes(self) -> int | None:
+        """What full fine-tuning of this base keeps in memory beside activations: weights,
+        gradients and AdamW's two states, each in fp32; None while the base is not measured."""
+        parameters = self.run.base_parameters
+        return FULL_TUNING_BYTES_PER_PARAMETER * parameters if parameters else None
 
     @property
     def warnings(self) -> list[str]:

@@ -84,9 +84,14 @@ class Estimate:
 
 
 def plan_config(
-    request: RunRequest, *, dataset: Dataset, image_count: int, base: BaseModel
+    request: RunRequest,
+    *,
+    dataset: Dataset,
+    image_count: int,
+    base: BaseModel,
+    parent: Run | None = None,
 ) -> TrainConfig:
-    """The whole config of a run: the preset with what was changed.
+    """The whole config of a run: the preset, or that of its parent, with what was changed.
 
     InvalidInput names every field that is wrong.
     """
@@ -97,7 +102,8 @@ def plan_config(
         trigger_word=dataset.trigger_word,
     )
     changes = dict(request.config or {})
-    default = for_optimizer(preset, changes.get("optimizer"))
+    usual = preset if parent is None else TrainConfig.model_validate(parent.config)
+    default = for_optimizer(usual, changes.get("optimizer"))
     return check_config(default.model_dump(mode="json") | changes)
 
 
@@ -138,7 +144,9 @@ def create_run(session: Session, request: RunRequest) -> Run:
     beside = _regularisation(session, request, fields)
     config = None
     try:
-        config = plan_config(request, dataset=dataset, image_count=version.image_count, base=base)
+        config = plan_config(
+            request, dataset=dataset, image_count=version.image_count, base=base, parent=parent
+        )
         if parent is not None and checkpoint is not None:
             fields |= _unlike(config, parent, checkpoint)
     except InvalidInput as error:

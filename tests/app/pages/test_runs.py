@@ -13,6 +13,7 @@ from app.jobs import service as jobs
 from app.runs import progress, service
 from app.runs.models import WARNING, Checkpoint, Run
 from app.state import AppState
+from app.wording import size_text
 from tests import stand_in
 
 HTML = {"accept": "text/html"}
@@ -415,3 +416,14 @@ def test_the_crop_of_each_picture_is_shown_before_the_training(
     assert "80 % kept" in squares
     nothing = client.post("/train/new/crops", data={}).text
     assert "There are no pictures yet." in nothing
+
+
+def test_a_run_says_what_full_fine_tuning_would_keep_in_memory(
+    client: TestClient, state: AppState
+) -> None:
+    run = stand_in.queued_run(state, stand_in.dataset(state))
+    assert "Full fine-tuning" not in client.get(f"/runs/{run.key}").text
+    stand_in.Training(state).train(3)
+    page = client.get(f"/runs/{run.key}").text
+    needed = size_text(16 * stand_in.BASE_PARAMETERS)
+    assert f"Full fine-tuning of this base would keep {needed} of weights, gradients" in page

@@ -219,7 +219,7 @@ def trained_run(database: Database, *, step: int = 40, **config: Any) -> Run:
 
 
 def test_a_run_goes_on_from_the_checkpoint_of_another(database: Database, ready_base: None) -> None:
-    parent = trained_run(database)
+    parent = trained_run(database, rank=3, learning_rate=0.1)
     run = start(
         database,
         dataset_id=parent.dataset_id,
@@ -227,6 +227,7 @@ def test_a_run_goes_on_from_the_checkpoint_of_another(database: Database, ready_
         continues=Start(parent.key),
     )
     assert (run.parent_id, run.step, run.total_steps) == (parent.key, 40, 100)
+    assert run.config == parent.config | {"steps": 100}
     with database.read() as session:
         (checkpoint,) = service.run_checkpoints(session, run.key)
         assert (checkpoint.step, checkpoint.sha256) == (40, "a" * 64)
