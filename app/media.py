@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Annotated, BinaryIO
+from typing import Annotated
 from urllib.parse import quote
 
 from fastapi import APIRouter, Path, Request
@@ -11,7 +11,7 @@ from starlette.responses import Response, StreamingResponse
 
 from app.errors import NotFound
 from app.state import AppState, State
-from app.storage import BlobNotFound
+from app.storage import BlobNotFound, BlobStore
 
 router = APIRouter(include_in_schema=False)
 
@@ -66,9 +66,7 @@ def blob_response(
     if request.headers.get("if-none-match") == headers["etag"]:
         return Response(status_code=304, headers=headers)
     headers["content-length"] = str(state.store.stat(sha256).size)
-    return StreamingResponse(
-        _chunks(state.store.open(sha256)), media_type=media_type, headers=headers
-    )
+    return StreamingResponse(_chunks(state.store, sha256), media_type=media_type, headers=headers)
 
 
 def content_disposition(filename: str) -> str:
@@ -78,7 +76,8 @@ def content_disposition(filename: str) -> str:
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename)}"
 
 
-def _chunks(blob: BinaryIO) -> Iterator[bytes]:
-    with blob:
+def _chunks(store: BlobStore, sha256: str) -> Iterator[bytes]:
+    """The blob piece by piece; opened only when somebody reads, so that one who left costs none."""
+    with store.open(sha256) as blob:
         while chunk := blob.read(CHUNK):
             yield chunk

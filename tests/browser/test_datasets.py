@@ -257,6 +257,7 @@ def test_nothing_sticks_out_at_any_width(page: Page, dataset: str) -> None:
         page.goto(address)
         for width in (360, 768, 1440):
             page.set_viewport_size({"width": width, "height": 800})
+            page.evaluate("new Promise(drawn => requestAnimationFrame(() => setTimeout(drawn)))")
             where = f"{address} at {width} px"
             assert page.evaluate("document.documentElement.scrollWidth") <= width, where
             ends = page.eval_on_selector_all(
