@@ -154,7 +154,7 @@ class Batches:
         draw = self._sampler.draw()
         bucket, count = self._buckets[draw.bucket], len(draw.rows)
         config, chances = self._config, self._chances
-        latents, opacity = bucket.draw_with_opacity(draw.rows, chances, flip=config.flip)
+        latents, opacity = bucket.draw(draw.rows, chances, flip=config.flip)
         noise = draw_noise(latents.shape, chances, config)
         timesteps = stratified_timesteps(count, self._timesteps, chances)
         images = tuple(bucket.images[row] for row in draw.rows)

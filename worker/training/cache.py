@@ -9,7 +9,6 @@ import json
 from collections import deque
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -17,13 +16,11 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 from torch import Tensor
 
 from worker.training.buckets import Fit, Size, apply, fit
 from worker.training.data import TrainingImage, open_with_opacity, picture_size
-from worker.training.files import write_atomically
+from worker.training.kept import keep, read_kept
 
 LAYOUT = 2
 VALUES_HASHED_PER_TENSOR = 4_096
@@ -60,15 +57,13 @@ class EncodedBucket:
     time_ids: Tensor
     opacity: Tensor | None = None
 
-    def draw(self, rows: Sequence[int], generator: torch.Generator, *, flip: bool) -> Tensor:
-        """Latents (b, c, h, w) of these rows: a fresh sample of each posterior, maybe mirrored."""
-        latents, _ = self.draw_with_opacity(rows, generator, flip=flip)
-        return latents
-
-    def draw_with_opacity(
+    def draw(
         self, rows: Sequence[int], generator: torch.Generator, *, flip: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """As `draw`, and how opaque the pictures are (b, 1, h, w), mirrored alike."""
+        """Latents (b, c, h, w) of these rows, and how opaque their pictures are (b, 1, h, w).
+
+        A fresh sample of each posterior, maybe mirrored.
+        """
         variants = torch.randint(2, (len(rows),), generator=generator) if flip else 0
         index = torch.tensor(rows)
         mean = self.mean[index, variants]
@@ -174,24 +169,13 @@ class LatentStore:
 
     def _read(self, path: Path | None) -> Latent | None:
         """The latent of a file; None when it is not there or damaged, so that it is made again."""
-        if path is None or not path.is_file():
+        tensors = read_kept(path, needed="mean")
+        if tensors is None:
             return None
-        try:
-            tensors = load_file(path)
-            latent = Latent(tensors["mean"], tensors.get("std"), tensors.get("opacity"))
-        except (OSError, SafetensorError, KeyError, ValueError):
-            return None
-        return latent if bool(torch.isfinite(latent.mean).all()) else None
+        return Latent(tensors["mean"], tensors.get("std"), tensors.get("opacity"))
 
     def _write(self, path: Path | None, latent: Latent) -> None:
-        """Keep a latent; a full disk only means that the next run encodes again."""
-        if path is None:
-            return
-        parts = {"mean": latent.mean, "std": latent.std, "opacity": latent.opacity}
-        tensors = {name: tensor for name, tensor in parts.items() if tensor is not None}
-        with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, save(tensors), durable=False)
+        keep(path, {"mean": latent.mean, "std": latent.std, "opacity": latent.opacity})
 
 
 @torch.inference_mode()

@@ -3,17 +3,14 @@
 import hashlib
 from collections import OrderedDict
 from collections.abc import Iterable, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import Protocol
 
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
 
 from worker.bases.load import LoadedBase
 from worker.bases.text import PromptEmbeddings, encode_prompts
-from worker.training.files import write_atomically
+from worker.training.kept import keep, read_kept
 
 PROMPTS_ENCODED_AT_ONCE = 32
 TEXT_LAYOUT = 1
@@ -87,30 +84,14 @@ class _Shelf:
 
     def read(self, caption: str) -> PromptEmbeddings | None:
         """The states of a caption (1, tokens, dim); None when not there or damaged."""
-        path = self._path(caption)
-        if path is None or not path.is_file():
-            return None
-        try:
-            tensors = load_file(path)
-            found = PromptEmbeddings(tensors["hidden"], tensors.get("pooled"))
-        except (OSError, SafetensorError, KeyError, ValueError):
-            return None
-        return found if bool(torch.isfinite(found.hidden).all()) else None
+        tensors = read_kept(self._path(caption), needed="hidden")
+        return (
+            None if tensors is None else PromptEmbeddings(tensors["hidden"], tensors.get("pooled"))
+        )
 
     def write(self, caption: str, states: PromptEmbeddings) -> None:
-        """Keep them; a full disk only means that the next run encodes again."""
-        path = self._path(caption)
-        if path is None:
-            return
-        parts = {"hidden": states.hidden, "pooled": states.pooled}
-        tensors = {
-            name: part.detach().cpu().contiguous()
-            for name, part in parts.items()
-            if part is not None
-        }
-        with suppress(OSError):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            write_atomically(path, save(tensors), durable=False)
+        """Keep them for later runs."""
+        keep(self._path(caption), {"hidden": states.hidden, "pooled": states.pooled})
 
     def _path(self, caption: str) -> Path | None:
         if self._folder is None:
