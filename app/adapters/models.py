@@ -21,6 +21,7 @@ class Adapter(SQLModel, table=True):
     name: str = Field(max_length=120, index=True)
     trigger_words: list[str] = Field(default_factory=list, sa_type=sa.JSON)
     notes: str = Field(default="", sa_type=sa.Text)
+    licence: str = Field(default="", max_length=80, description="As people write it: CC-BY-4.0.")
     starred: bool = False
     base_family: str = Field(max_length=16, index=True)
     cover_sha256: str | None = Field(default=None, max_length=64)
@@ -51,6 +52,12 @@ class AdapterVersion(SQLModel, table=True):
     version: int
     sha256: str = Field(max_length=64, description="Blob of the canonical fp32 file.")
     size_bytes: int = Field(sa_type=sa.BigInteger)
+    tensor_sha256: str | None = Field(
+        default=None,
+        max_length=64,
+        index=True,
+        description="Of the canonical tensors alone: equal weights are equal, whatever the file.",
+    )
     run_id: int | None = None
     dataset_version_id: int | None = Field(default=None, foreign_key="dataset_version.id")
     base_model_id: int | None = Field(default=None, foreign_key="base_model.id", index=True)
@@ -64,6 +71,9 @@ class AdapterVersion(SQLModel, table=True):
     training_seconds: float | None = None
     config: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
     details: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
+    code_version: str | None = Field(
+        default=None, max_length=80, description="Of the program that trained or imported it."
+    )
     created_at: datetime = Field(default_factory=utcnow)
 
     @property

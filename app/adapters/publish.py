@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlmodel import Session, col, func, select
 
+from app.adapters.code_version import code_version
 from app.adapters.models import Adapter, AdapterAlias, AdapterFile, AdapterVersion
 from app.db import utcnow
 from app.runs.models import Run
@@ -49,6 +50,8 @@ class NewVersion:
     config: dict[str, Any] = field(default_factory=dict)
     details: dict[str, Any] = field(default_factory=dict)
     files: Sequence[NewFile] = ()
+    tensor_sha256: str | None = None
+    licence: str = ""
 
 
 def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None) -> AdapterVersion:
@@ -76,6 +79,8 @@ def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None)
         training_seconds=new.training_seconds,
         config=new.config,
         details=new.details,
+        tensor_sha256=new.tensor_sha256,
+        code_version=code_version(),
     )
     session.add(version)
     session.flush()
@@ -137,6 +142,7 @@ def _adapter(session: Session, new: NewVersion, adapter_id: int | None) -> Adapt
             trigger_words=list(new.trigger_words),
             base_family=new.base_family,
             cover_sha256=new.cover_sha256,
+            licence=new.licence,
         )
     else:
         locked = select(Adapter).where(Adapter.id == adapter_id).with_for_update()
