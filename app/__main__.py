@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace
-from collections.abc import Sequence
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from app.commands.adapter_files import TOOLS, tool_parser
 
 if TYPE_CHECKING:
     from app.config import Settings
@@ -21,15 +23,20 @@ SETTING_FLAGS = ("host", "port", "data_dir", "open_browser")
 class CommandParser(ArgumentParser):
     """A command's parser; one that `forwards` leaves all its words, `--help` too, to its program.
 
-    They are then in `words`.
+    They are then in `words`. One with `tools` hands its words to the tool that the first one names.
     """
 
-    def __init__(self, *, forwards: bool = False, **settings: Any) -> None:
+    def __init__(
+        self, *, forwards: bool = False, tools: Mapping[str, str] | None = None, **settings: Any
+    ) -> None:
         super().__init__(**settings, add_help=not forwards)
         self._forwards = forwards
+        self._tools = tools or {}
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
         """The namespace and what was not understood."""
+        if args and args[0] in self._tools:
+            return tool_parser(args[0], ArgumentParser).parse_known_args(args[1:], namespace)
         if not self._forwards:
             return super().parse_known_args(args, namespace)
         namespace = namespace or Namespace(**self._defaults)
@@ -52,9 +59,13 @@ class CommandParsers:
             parser_class=CommandParser,
         )
 
-    def add(self, name: str, help_text: str, *, module: str = "") -> ArgumentParser:
+    def add(
+        self, name: str, help_text: str, *, module: str = "", **settings: Any
+    ) -> ArgumentParser:
         """A new command, with the flags that all have."""
-        command = self._commands.add_parser(name, help=help_text, description=help_text)
+        command: ArgumentParser = self._commands.add_parser(
+            name, help=help_text, description=help_text, **settings
+        )
         command.set_defaults(module=module or name)
         command.add_argument(
             "--data-dir", type=Path, metavar="FOLDER", help="folder for database, pictures, logs"
@@ -107,7 +118,14 @@ def _add_work(commands: CommandParsers) -> None:
 
 
 def _add_registry(commands: CommandParsers) -> None:
-    adapters = commands.add("adapters", "List the adapters.")
+    adapters = commands.add(
+        "adapters",
+        "List the adapters, or work on LoRA files.",
+        tools=TOOLS,
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog="tools for files, which need no registry (`brushwork adapters TOOL --help`):\n"
+        + "\n".join(f"  {name:<10} {help_text}" for name, help_text in TOOLS.items()),
+    )
     adapters.add_argument("words", nargs="?", help="only those with these words")
     export = commands.add("export", "Write an adapter as a file.", module="adapters")
     export.add_argument("slug", help="which one; `brushwork adapters` lists them")

@@ -1,0 +1,47 @@
+"""`brushwork adapters TOOL …`: work on LoRA files alone, without registry, broker or server.
+
+Each tool is a module of this folder with `add_arguments(parser)` and `run(arguments, settings)`,
+which gives the exit code. A tool is imported when it is asked for, and imports torch when it runs.
+"""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace
+from importlib import import_module
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from app.config import Settings
+
+TOOLS = {
+    "convert": "Write a LoRA file in another naming or number type.",
+}
+
+
+def tool_parser(name: str, parser_class: type[ArgumentParser]) -> ArgumentParser:
+    """The parser of a tool's own words."""
+    parser = parser_class(prog=f"brushwork adapters {name}", description=TOOLS[name])
+    _module(name).add_arguments(parser)
+    parser.set_defaults(module="adapter_files", tool=name)
+    return parser
+
+
+def run(arguments: Namespace, settings: Settings) -> int:
+    """Run one tool; 1 with a sentence when the file does not allow it."""
+    from worker.adapters.canonical import AdapterError
+    from worker.bases.family import BaseModelError
+
+    try:
+        code: int = _module(arguments.tool).run(arguments, settings)
+    except (AdapterError, BaseModelError) as error:
+        print(error, file=sys.stderr)
+        return 1
+    except OSError as error:
+        print(f"{error.filename or 'The file'}: {error.strerror}.", file=sys.stderr)
+        return 1
+    return code
+
+
+def _module(name: str) -> Any:
+    return import_module(f"{__name__}.{name}")

@@ -1,0 +1,42 @@
+"""`brushwork adapters convert IN OUT`: a LoRA file in another naming or number type."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from app.config import Settings
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The files, and what is written."""
+    parser.add_argument("source", type=Path, metavar="IN", help="any LoRA .safetensors file")
+    parser.add_argument("target", type=Path, metavar="OUT", help="the file to write")
+    parser.add_argument(
+        "--format",
+        choices=("kohya", "peft"),
+        default="kohya",
+        help="kohya: every common program reads it; peft: diffusers (kohya)",
+    )
+    parser.add_argument(
+        "--dtype", choices=("fp16", "bf16", "fp32"), default="fp16", help="number type (fp16)"
+    )
+
+
+def run(arguments: Namespace, settings: Settings) -> int:
+    """Write the file and print what was written, with every note on what is not exact."""
+    from worker.adapters.converting import convert
+    from worker.adapters.export import AdapterDtype, AdapterFormat
+
+    notes = convert(
+        arguments.source,
+        arguments.target,
+        format=AdapterFormat(arguments.format),
+        dtype=AdapterDtype(arguments.dtype),
+    )
+    print(f"Wrote {arguments.target} ({arguments.format}, {arguments.dtype}).")
+    for note in notes:
+        print(f"Note: {note}")
+    return 0
