@@ -1,4 +1,4 @@
-"""The kinds of adapter: their matrices, how those start, and the LoRA that does the same.
+"""The kinds of adapter: their matrices, and how those start.
 
 W (out, in) is a layer's weight, a convolution's kernel flattened into `in`; s is alpha / rank:
 
@@ -8,7 +8,7 @@ W (out, in) is a layer's weight, a convolution's kernel flattened into `in`; s i
 """
 
 import math
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 
 import torch
 from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftConfig
@@ -16,7 +16,10 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
+from worker.adapters.algebra import as_lora, balanced
 from worker.training.config import AdapterKind
+
+__all__ = ["NAME", "TITLES", "as_lora", "balanced", "factors_of", "peft_config", "start"]
 
 NAME = "default"
 TITLES = {AdapterKind.LORA: "LoRA", AdapterKind.LOHA: "LoHa", AdapterKind.LOKR: "LoKr"}
@@ -64,58 +67,6 @@ def factors_of(layer: BaseTunerLayer) -> dict[str, nn.Parameter]:
 def start(kind: AdapterKind, factor: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
     """The first values of a matrix, fp32; in each layer one matrix is zero, so that dW is."""
     return _STARTS[kind][factor](shape, generator)
-
-
-def as_lora(factors: Mapping[str, Tensor]) -> tuple[Tensor, Tensor]:
-    """(down (R, in), up (out, R)) with up @ down = dW at strength 1: exact, not an approximation.
-
-    R is the least that the form allows: rank for LoRA; rank² for LoHa; min(l, m) times rank for
-    LoKr; never more than out or in.
-    """
-    match factors:
-        case {"down": down, "up": up}:
-            return down.flatten(1), up.flatten(1)
-        case {"w1_a": w1_a, "w1_b": w1_b, "w2_a": w2_a, "w2_b": w2_b}:
-            return _hadamard(w1_a, w1_b, w2_a, w2_b)
-        case {"w1": w1, "w2_a": w2_a, "w2_b": w2_b}:
-            second = _least(w2_b, w2_a)
-        case {"w1": w1, "w2": w2}:
-            second = _whole(w2.flatten(1))
-    first = _whole(w1)
-    # (a b) kron (c d) = (a kron c) (b kron d)
-    return torch.kron(first[0], second[0]), torch.kron(first[1], second[1])
-
-
-def balanced(down: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-    """The same product with the halves of each direction equally large, for fp16's sake.
-
-    A product of small factors may lie below fp16's least number, 6e-8, in one half while the
-    other has room. Only powers of two are moved, so that no digit changes.
-    """
-    ratio = up.abs().amax(0) / down.abs().amax(1)
-    shift = (torch.log2(ratio) / 2).round()
-    shift = torch.where(shift.isfinite(), shift, 0.0)
-    return torch.ldexp(down, shift[:, None]), torch.ldexp(up, -shift)
-
-
-def _hadamard(w1_a: Tensor, w1_b: Tensor, w2_a: Tensor, w2_b: Tensor) -> tuple[Tensor, Tensor]:
-    """(sum_r a_r b_r) * (sum_s c_s d_s) = sum_rs (a_r * c_s) (b_r * d_s), a Khatri-Rao product."""
-    if w1_a.shape[1] * w2_a.shape[1] > min(w1_a.shape[0], w1_b.shape[1]):
-        return _whole((w1_a @ w1_b) * (w2_a @ w2_b))
-    down = (w1_b[:, None] * w2_b[None]).flatten(0, 1)
-    up = (w1_a[:, :, None] * w2_a[:, None]).flatten(1)
-    return down, up
-
-
-def _least(down: Tensor, up: Tensor) -> tuple[Tensor, Tensor]:
-    """The pair itself, or its product beside an identity if that has the lower rank."""
-    return _whole(up @ down) if down.shape[0] > min(up.shape[0], down.shape[1]) else (down, up)
-
-
-def _whole(weight: Tensor) -> tuple[Tensor, Tensor]:
-    """A full matrix (out, in) as a pair: itself beside the smaller identity."""
-    identity = torch.eye(min(weight.shape), dtype=weight.dtype, device=weight.device)
-    return (weight, identity) if weight.shape[0] <= weight.shape[1] else (identity, weight)
 
 
 def _uniform(shape: torch.Size, generator: torch.Generator) -> Tensor:
