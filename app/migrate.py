@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import sqlalchemy as sa
@@ -10,6 +12,8 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
+
+from app.adapters import search
 
 MIGRATIONS = Path(__file__).parents[1] / "migrations"
 MIGRATION_LOCK = 0x6272757368  # one PostgreSQL advisory lock for all who migrate
@@ -44,13 +48,35 @@ def is_current(engine: Engine) -> bool:
 
 def upgrade(engine: Engine) -> None:
     """Migrate to the newest revision; one at a time, whoever calls."""
-    with engine.connect() as connection:
+    with engine.connect() as connection, _loose_references(connection):
         if engine.dialect.name == "postgresql":
             connection.execute(
                 sa.text("SELECT pg_advisory_xact_lock(:key)"), {"key": MIGRATION_LOCK}
             )
         command.upgrade(alembic_config(connection), "head")
+        search.index_missing(connection)
         connection.commit()
+
+
+@contextmanager
+def _loose_references(connection: sa.Connection) -> Iterator[None]:
+    """SQLite changes a table by making it again, which rows that refer to it must not prevent.
+
+    They are checked at the end instead. The switch only works outside of a transaction.
+    """
+    if connection.dialect.name != "sqlite":
+        yield
+        return
+    driver = connection.connection.driver_connection
+    assert driver is not None
+    driver.execute("PRAGMA foreign_keys=OFF")
+    try:
+        yield
+        broken = driver.execute("PRAGMA foreign_key_check").fetchall()
+        if broken:
+            raise RuntimeError(f"After the migration, rows refer to others that are gone: {broken}")
+    finally:
+        driver.execute("PRAGMA foreign_keys=ON")
 
 
 def make_revision(engine: Engine, message: str) -> None:

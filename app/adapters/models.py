@@ -10,23 +10,44 @@ from sqlmodel import Field, SQLModel
 
 from app.db import utcnow
 
+LIVE = sa.text("deleted_at IS NULL")
+# by code points on every database, whatever language the server sorts by
+SORT_NAME = sa.String(240).with_variant(sa.String(240, collation="C"), "postgresql")
+
 
 class Adapter(SQLModel, table=True):
     """A named adapter; what it is lies in its versions."""
 
     __tablename__ = "adapter"
+    __table_args__ = tuple(
+        sa.Index(
+            "_".join(("ix_adapter_live", *first, order)),
+            *first,
+            order,
+            "id",
+            sqlite_where=LIVE,
+            postgresql_where=LIVE,
+        )
+        for first in ((), ("base_family",), ("starred",))
+        for order in ("updated_at", "sort_name")
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     slug: str = Field(max_length=140, unique=True)
-    name: str = Field(max_length=120, index=True)
+    name: str = Field(max_length=120)
+    sort_name: str = Field(
+        default="",
+        sa_type=SORT_NAME,
+        description="The name folded, as the order by name goes; written by `search`.",
+    )
     trigger_words: list[str] = Field(default_factory=list, sa_type=sa.JSON)
     notes: str = Field(default="", sa_type=sa.Text)
     licence: str = Field(default="", max_length=80, description="As people write it: CC-BY-4.0.")
     starred: bool = False
-    base_family: str = Field(max_length=16, index=True)
+    base_family: str = Field(max_length=16)
     cover_sha256: str | None = Field(default=None, max_length=64)
     created_at: datetime = Field(default_factory=utcnow)
-    updated_at: datetime = Field(default_factory=utcnow, index=True)
+    updated_at: datetime = Field(default_factory=utcnow)
     deleted_at: datetime | None = None
 
     @property
@@ -100,6 +121,18 @@ class AdapterTag(SQLModel, table=True):
 
     adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
     tag: str = Field(max_length=40, primary_key=True, index=True)
+
+
+class AdapterSearch(SQLModel, table=True):
+    """What an adapter is found by, folded; only `search` reads and writes it.
+
+    The index for it is on SQLite the FTS5 table `adapter_fts`, on PostgreSQL a column `grams`.
+    """
+
+    __tablename__ = "adapter_search"
+
+    adapter_id: int = Field(foreign_key="adapter.id", ondelete="CASCADE", primary_key=True)
+    text: str = Field(sa_type=sa.Text)
 
 
 class AdapterFile(SQLModel, table=True):

@@ -23,6 +23,7 @@ class Render(Job, table=True):
     seed: int = Field(sa_type=sa.BigInteger)
     steps: int
     guidance: float
+    clip_skip: int = Field(default=1, description="Layer of the text encoder, from the last.")
     width: int
     height: int
     count: int = 1
@@ -33,7 +34,10 @@ class Render(Job, table=True):
     )
     cache_key: str = Field(max_length=64, index=True, description="Equal requests, equal keys.")
     twin_id: int | None = Field(
-        default=None, foreign_key="render.id", description="The same seed without adapters."
+        default=None,
+        foreign_key="render.id",
+        index=True,
+        description="The same seed without adapters.",
     )
     progress: int = Field(default=0, description="Denoising steps done.")
     seconds: float | None = None
@@ -51,4 +55,13 @@ class RenderImage(SQLModel, table=True):
     render_id: int = Field(foreign_key="render.id", index=True)
     index: int
     seed: int = Field(sa_type=sa.BigInteger)
-    sha256: str = Field(max_length=64, description="Blob of the PNG.")
+    sha256: str = Field(max_length=64, index=True, description="Blob of the PNG.")
+
+
+class RenderAdapter(SQLModel, table=True):
+    """That a render used an adapter: what the page of the adapter finds its pictures by."""
+
+    __tablename__ = "render_adapter"
+
+    adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
+    render_id: int = Field(foreign_key="render.id", primary_key=True, index=True)

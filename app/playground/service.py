@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from pydantic import ValidationError
+from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from app.adapters import service as adapters
@@ -19,7 +20,7 @@ from app.errors import InvalidInput, NotFound
 from app.jobs import service as jobs
 from app.jobs.presence import present_workers
 from app.jobs.states import JobStatus
-from app.playground.models import Render, RenderImage
+from app.playground.models import Render, RenderAdapter, RenderImage
 from app.runs.service import field_reasons
 from worker.inference.config import MAX_WEIGHT, RenderConfig
 
@@ -78,7 +79,11 @@ def create_render(session: Session, request: RenderRequest) -> Render:
     render = _row(base, config, stack)
     if request.twin and any(entry["weight"] or entry["text_encoder_weight"] for entry in stack):
         render.twin_id = jobs.enqueue(session, _row(base, config, [])).key
-    return jobs.enqueue(session, render)
+    jobs.enqueue(session, render)
+    for adapter_id in {entry["adapter_id"] for entry in stack}:
+        session.add(RenderAdapter(adapter_id=adapter_id, render_id=render.key))
+    session.flush()
+    return render
 
 
 def _resolve_stack(
@@ -208,23 +213,41 @@ def has_render_worker(session: Session) -> bool:
 
 def recent_renders(session: Session, *, limit: int = RENDERS_A_PAGE) -> list[Render]:
     """The newest finished renders that are not only somebody's twin, newest first."""
-    twins = select(Render.twin_id).where(col(Render.twin_id).is_not(None))
+    of_twin = aliased(Render)
+    is_twin = select(1).where(col(of_twin.twin_id) == col(Render.id)).exists()
     query = (
         select(Render)
-        .where(Render.status == JobStatus.SUCCEEDED, col(Render.id).not_in(twins))
+        .where(Render.status == JobStatus.SUCCEEDED, ~is_twin)
         .order_by(col(Render.id).desc())
         .limit(limit)
     )
     return list(session.exec(query))
 
 
-def adapter_renders(session: Session, adapter_id: int, *, limit: int = 12) -> list[Render]:
-    """The newest finished renders that use this adapter."""
-    return [
-        render
-        for render in recent_renders(session, limit=200)
-        if any(entry["adapter_id"] == adapter_id for entry in render.adapters)
-    ][:limit]
+def adapter_renders(
+    session: Session, adapter_id: int, *, limit: int = 12, before: int | None = None
+) -> list[Render]:
+    """The newest finished renders that use this adapter, or those older than render `before`."""
+    query = (
+        select(Render)
+        .join(RenderAdapter, col(RenderAdapter.render_id) == col(Render.id))
+        .where(RenderAdapter.adapter_id == adapter_id, Render.status == JobStatus.SUCCEEDED)
+        .order_by(col(RenderAdapter.render_id).desc())
+        .limit(limit)
+    )
+    if before is not None:
+        query = query.where(RenderAdapter.render_id < before)
+    return list(session.exec(query))
+
+
+def is_picture_of(session: Session, adapter_id: int, sha256: str) -> bool:
+    """True for a picture that was drawn with this adapter in the playground."""
+    query = (
+        select(RenderImage.id)
+        .join(RenderAdapter, col(RenderAdapter.render_id) == RenderImage.render_id)
+        .where(RenderImage.sha256 == sha256, RenderAdapter.adapter_id == adapter_id)
+    )
+    return session.exec(query.limit(1)).first() is not None
 
 
 def first_images(session: Session, renders: Sequence[Render]) -> dict[int, RenderImage]:

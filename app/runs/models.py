@@ -34,6 +34,11 @@ class Run(Job, table=True):
         description="Pictures that keep the base from forgetting what is not the style.",
     )
     parent_id: int | None = Field(default=None, foreign_key="run.id")
+    adapter_id: int | None = Field(
+        default=None,
+        foreign_key="adapter.id",
+        description="What is learned becomes a version of this adapter; None: of a new one.",
+    )
 
     phase: str | None = Field(default=None, max_length=40)
     step: int = 0

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
+import pytest
 import sqlalchemy as sa
 from alembic import command
 from sqlmodel import SQLModel
 
 import app.tables  # noqa: F401  (fills the metadata)
 from app import migrate
+from app.adapters import search
+from app.adapters.models import Adapter, AdapterVersion
+from app.config import Settings
 from app.db import Database, make_engine
 
 
@@ -28,3 +34,51 @@ def test_every_migration_can_be_undone(tmp_path: Path) -> None:
     migrate.upgrade(engine)
     assert set(SQLModel.metadata.tables) <= set(sa.inspect(engine).get_table_names())
     engine.dispose()
+
+
+OLD_ROWS = (
+    "INSERT INTO adapter (slug, name, trigger_words, notes, starred, base_family, created_at, "
+    "updated_at) VALUES ('agais', 'Ägäis', '[\"blue\"]', 'Of the sea', false, 'sd1', "
+    "'2026-01-01', '2026-01-01')",
+    "INSERT INTO adapter_version (adapter_id, version, sha256, size_bytes, rank, alpha, "
+    "trigger_words, config, details, created_at) "
+    "VALUES (1, 1, 'x', 1, 1, 1, '[]', '{}', '{}', '2026-01-01')",
+)
+
+
+def test_rows_of_the_first_release_are_kept_and_found(postgres: str, tmp_path: Path) -> None:
+    for url in (f"sqlite:///{tmp_path}/brushwork.db", postgres):
+        engine = make_engine(url)
+        with engine.connect() as connection:
+            command.upgrade(migrate.alembic_config(connection), "0001")
+            connection.commit()
+        with engine.begin() as connection:
+            for row in OLD_ROWS:
+                connection.exec_driver_sql(row)
+        migrate.upgrade(engine)
+        database = Database(engine)
+        with database.read() as session:
+            assert search.candidates(session, search.needles("agais SEA"), most=9) == [1]
+            assert session.get_one(Adapter, 1).sort_name == "agais"
+            assert session.get_one(AdapterVersion, 1).adapter_id == 1
+            if database.is_sqlite:  # switched on again after the migration
+                on = session.connection().exec_driver_sql("PRAGMA foreign_keys").scalar()
+                assert on == 1
+        database.dispose()
+
+
+@pytest.fixture
+def postgres(postgres_url: str) -> Iterator[str]:
+    """An empty database of a role that may do nothing but own it."""
+    name = f"brushwork_plain_{uuid.uuid4().hex[:8]}"
+    server = sa.make_url(Settings(database_url=postgres_url).sqlalchemy_url)
+    admin = sa.create_engine(server, isolation_level="AUTOCOMMIT")
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"CREATE ROLE {name} LOGIN NOSUPERUSER PASSWORD 'x'")
+        connection.exec_driver_sql(f"CREATE DATABASE {name} OWNER {name}")
+    own = server.set(database=name, username=name, password="x")
+    yield own.render_as_string(hide_password=False)
+    with admin.connect() as connection:
+        connection.exec_driver_sql(f"DROP DATABASE {name} WITH (FORCE)")
+        connection.exec_driver_sql(f"DROP ROLE {name}")
+    admin.dispose()

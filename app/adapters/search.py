@@ -1,0 +1,215 @@
+"""Finding adapters by parts of words, on SQLite and on PostgreSQL, at any size of the registry.
+
+Each adapter has one text in `adapter_search`: name, address, trigger words, tags, bases and notes,
+folded (case, accents) and with two spaces before each word. A word of three letters or more is
+found anywhere in it, a shorter one at the beginning of words, where the spaces make three signs of
+it. So every search is one for trigrams, and both databases have an index for these: SQLite an FTS5
+table with the trigram tokenizer, kept in step by triggers; PostgreSQL a GIN index on an array of
+hashed trigrams. Neither needs an extension, or rights beyond those for tables.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+import zlib
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement, Connection, event
+from sqlalchemy.orm import UOWTransaction
+from sqlmodel import Session, col
+
+from app.adapters.models import Adapter, AdapterTag, AdapterVersion
+from app.base_models.models import BaseModel
+
+MAX_WORDS = 12
+MAX_TEXT = 30_000  # signs of one adapter's text; notes may have 20,000
+MAX_SORT_NAME = 240
+BATCH = 500
+GRAM = 3
+PHRASE = re.compile(r'"([^"]*)"|(\S+)')
+# Scripts without spaces between words: each sign is a word, so that one or two are found anywhere.
+UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af])")
+FTS = sa.table("adapter_fts", sa.column("rowid", sa.Integer), sa.column("adapter_fts", sa.Text))
+TEXTS = sa.table(
+    "adapter_search",
+    sa.column("adapter_id", sa.Integer),
+    sa.column("text", sa.Text),
+    sa.column("grams", sa.ARRAY(sa.Integer)),  # only on PostgreSQL
+)
+
+
+def fold(text: str) -> str:
+    """The text without case, accents, control and direction signs, each run of spaces as one."""
+    signs = unicodedata.normalize("NFKD", text.casefold())
+    kept = (sign for sign in signs if unicodedata.category(sign) not in ("Mn", "Cf", "Cs"))
+    joined = "".join(" " if unicodedata.category(sign) == "Cc" else sign for sign in kept)
+    return " ".join(unicodedata.normalize("NFKC", joined).casefold().split())
+
+
+def sort_name(name: str) -> str:
+    """What the order by name goes by, the same on every database."""
+    return fold(name)[:MAX_SORT_NAME]
+
+
+def spaced(text: str) -> str:
+    """The folded text with two spaces before each word."""
+    words = UNSPACED.sub(r" \1 ", fold(text)).split()
+    return "".join(f"  {word}" for word in words)
+
+
+def needles(query: str) -> list[str]:
+    """What has to occur in a text that this search finds, each at least three signs long.
+
+    Words may come in any order; those in "quotation marks" one after the other.
+    """
+    found = []
+    for phrase, word in PHRASE.findall(query)[:MAX_WORDS]:
+        needle = spaced(phrase or word)
+        if len(needle.strip()) >= GRAM:
+            found.append(needle.strip())
+        elif needle:
+            found.append(needle[-GRAM:])
+    return list(dict.fromkeys(found))
+
+
+def grams(text: str) -> list[int]:
+    """The trigrams of a text as signed 32-bit numbers, each once."""
+    parts = {text[start : start + GRAM] for start in range(len(text) - GRAM + 1)}
+    return sorted({zlib.crc32(part.encode()) - 2**31 for part in parts})
+
+
+def candidates(session: Session, wanted: Sequence[str], *, most: int) -> list[int] | None:
+    """The ids of the adapters with all these needles; None when there are more than `most`."""
+    if session.get_bind().dialect.name == "sqlite":
+        words = " AND ".join('"{}"'.format(needle.replace('"', '""')) for needle in wanted)
+        query = sa.select(FTS.c.rowid).where(FTS.c.adapter_fts.op("MATCH")(words))
+    else:
+        parts = sorted({part for needle in wanted for part in grams(needle)})
+        query = sa.select(TEXTS.c.adapter_id).where(
+            TEXTS.c.grams.op("@>")(sa.cast(parts, sa.ARRAY(sa.Integer))), contains(wanted)
+        )
+    found = session.connection().execute(query.limit(most + 1)).scalars().all()
+    return None if len(found) > most else list(found)
+
+
+def contains(wanted: Iterable[str]) -> ColumnElement[bool]:
+    """True for a row of `adapter_search` whose text has all these needles."""
+    return sa.and_(
+        sa.true(), *(TEXTS.c.text.contains(needle, autoescape=True) for needle in wanted)
+    )
+
+
+def matches(wanted: Iterable[str]) -> ColumnElement[bool]:
+    """True for an adapter with all these needles: for walks along an index of adapters."""
+    return (
+        sa.select(sa.literal(1))
+        .select_from(TEXTS)
+        .where(TEXTS.c.adapter_id == col(Adapter.id), contains(wanted))
+        .exists()
+    )
+
+
+def index(connection: Connection, adapter_ids: Iterable[int]) -> None:
+    """Write the texts of these adapters anew, as far as they changed; deleted ones have none."""
+    keys = sorted(set(adapter_ids))
+    for start in range(0, len(keys), BATCH):
+        _index_batch(connection, keys[start : start + BATCH])
+
+
+def index_missing(connection: Connection) -> None:
+    """Write the texts of adapters that have none, as after a migration."""
+    known = sa.select(TEXTS.c.adapter_id)
+    missing = sa.select(col(Adapter.id)).where(
+        col(Adapter.deleted_at).is_(None), col(Adapter.id).not_in(known)
+    )
+    keys = [key for key in connection.execute(missing).scalars() if key is not None]
+    index(connection, keys)
+    if keys:
+        names = sa.select(col(Adapter.id), col(Adapter.name)).where(col(Adapter.sort_name) == "")
+        values = [{"key": key, "sort": sort_name(name)} for key, name in connection.execute(names)]
+        if values:
+            table: Any = Adapter.__table__  # type: ignore[attr-defined]
+            change = sa.update(table).where(table.c.id == sa.bindparam("key"))
+            connection.execute(change.values(sort_name=sa.bindparam("sort")), values)
+
+
+def _index_batch(connection: Connection, keys: Sequence[int]) -> None:
+    here = TEXTS.c.adapter_id.in_(keys)
+    query = sa.select(TEXTS.c.adapter_id, TEXTS.c.text).where(here)
+    old = {row.adapter_id: row.text for row in connection.execute(query)}
+    new = texts(connection, keys)
+    changed = [key for key, text in old.items() if new.get(key) != text]
+    if changed:
+        connection.execute(sa.delete(TEXTS).where(TEXTS.c.adapter_id.in_(changed)))
+    rows = [{"adapter_id": key, "text": text} for key, text in new.items() if old.get(key) != text]
+    if rows:
+        insert_texts(connection, rows)
+
+
+def insert_texts(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
+    """Store texts, `adapter_id` and `text` of each, with what the database's index needs."""
+    if connection.dialect.name != "sqlite":
+        rows = [row | {"grams": grams(row["text"])} for row in rows]
+    connection.execute(sa.insert(TEXTS), rows)
+
+
+def texts(connection: Connection, keys: Sequence[int]) -> dict[int, str]:
+    """The texts of these adapters by id, without deleted ones."""
+    adapters = connection.execute(
+        sa.select(
+            col(Adapter.id),
+            col(Adapter.name),
+            col(Adapter.slug),
+            col(Adapter.notes),
+            col(Adapter.trigger_words),
+            col(Adapter.base_family),
+        ).where(col(Adapter.id).in_(keys), col(Adapter.deleted_at).is_(None))
+    ).all()
+    more: dict[int, list[str]] = {}
+    tags = sa.select(col(AdapterTag.adapter_id), col(AdapterTag.tag)).where(
+        col(AdapterTag.adapter_id).in_(keys)
+    )
+    bases = (
+        sa.select(col(AdapterVersion.adapter_id), col(BaseModel.name))
+        .join(BaseModel, col(BaseModel.id) == col(AdapterVersion.base_model_id))
+        .where(col(AdapterVersion.adapter_id).in_(keys))
+        .distinct()
+    )
+    for query in (tags, bases):
+        for key, words in sorted(connection.execute(query).all()):
+            more.setdefault(key, []).append(words)
+    return {
+        row.id: text_of(
+            [row.name, row.slug, *row.trigger_words, *more.get(row.id, []), row.base_family],
+            row.notes,
+        )
+        for row in adapters
+    }
+
+
+def text_of(words: Iterable[str], notes: str) -> str:
+    """The text of an adapter with these words and notes, each on a line that no phrase leaves."""
+    return "\n".join(spaced(part) for part in [*words, notes] if part)[:MAX_TEXT]
+
+
+@event.listens_for(Session, "before_flush")
+def _name_for_sorting(session: Session, _context: UOWTransaction, _instances: Any) -> None:
+    for row in (*session.new, *session.dirty):
+        if isinstance(row, Adapter):
+            row.sort_name = sort_name(row.name)
+
+
+@event.listens_for(Session, "after_flush")
+def _index_changes(session: Session, _context: UOWTransaction) -> None:
+    """Whoever writes an adapter, a tag or a version keeps the texts in step, in one transaction."""
+    keys: set[int] = set()
+    for row in (*session.new, *session.dirty, *session.deleted):
+        if isinstance(row, Adapter) and row.id is not None:
+            keys.add(row.id)
+        elif isinstance(row, AdapterTag | AdapterVersion):
+            keys.add(row.adapter_id)
+    if keys:
+        index(session.connection(), keys)
