@@ -34,7 +34,7 @@ class FolderSource:
         expected = set(module.state_dict())
 
         def rename(name: str) -> str | None:
-            return next((new for new in _readings(name) if new in expected), None)
+            return next((new for new in readings(name) if new in expected), None)
 
         return read_tensors(component_files(self.path, component), dtype, rename=rename)
 
@@ -53,7 +53,7 @@ class FolderSource:
         return read_config(self.path, "scheduler/scheduler_config.json")
 
 
-def _readings(name: str) -> list[str]:
+def readings(name: str) -> list[str]:
     """The names a stored tensor may have in a module of today.
 
     transformers dropped `text_model.` from CLIPTextModel in 5.6; diffusers renamed the

@@ -40,7 +40,7 @@ class SingleFileSource:
 
     def weights(self, component: str, dtype: torch.dtype, module: nn.Module) -> StateDict:
         """The weights under the names that `module` uses."""
-        prefix = self._prefix(component)
+        prefix = self.prefix(component)
         tensors = read_tensors(
             [self.path], dtype, rename=lambda name: name if name.startswith(prefix) else None
         )
@@ -58,7 +58,8 @@ class SingleFileSource:
         """The noise schedule."""
         return single_file.scheduler_config(self.shapes, self.info.prediction_type)
 
-    def _prefix(self, component: str) -> str:
+    def prefix(self, component: str) -> str:
+        """What the names of a component's tensors begin with."""
         known = single_file.ENCODER_PREFIXES.get(component, ())
         found = [p for p in known if any(name.startswith(p) for name in self.shapes)]
         return found[0] if found else single_file.PREFIXES[component]
