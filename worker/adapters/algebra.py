@@ -33,6 +33,11 @@ def as_lora(factors: Mapping[str, Tensor]) -> Pair:
             return down.flatten(1), up.flatten(1)
         case {"w1_a": w1_a, "w1_b": w1_b, "w2_a": w2_a, "w2_b": w2_b}:
             return _hadamard(w1_a, w1_b, w2_a, w2_b)
+    return kronecker(factors)
+
+
+def kronecker(factors: Mapping[str, Tensor]) -> Pair:
+    """The exact LoRA of a LoKr, whichever of its factors are whole."""
     first, second = kronecker_pairs(factors)
     # (a b) kron (c d) = (a kron c) (b kron d)
     return torch.kron(first[0], second[0]), torch.kron(first[1], second[1])
@@ -94,7 +99,7 @@ def tucker(core: Tensor, a: Tensor, b: Tensor) -> Pair:
 
     The result is (out, r) and (r, in * kh * kw), whose product is the flattened kernel.
     """
-    return a.T, torch.einsum("ijkl,jn->inkl", core, b).flatten(1)
+    return a.T.contiguous(), torch.einsum("ijkl,jn->inkl", core, b).flatten(1).contiguous()
 
 
 def balanced(down: Tensor, up: Tensor) -> Pair:
@@ -131,7 +136,7 @@ def _hadamard(w1_a: Tensor, w1_b: Tensor, w2_a: Tensor, w2_b: Tensor) -> Pair:
 
 def _factor(factors: Mapping[str, Tensor], name: str) -> Pair:
     if name in factors:
-        return _whole(factors[name].flatten(1))
+        return _whole(factors[name].flatten(1).contiguous())
     return _least(factors[f"{name}_b"], factors[f"{name}_a"])
 
 
@@ -150,7 +155,7 @@ def _range(change: Tensor, width: int) -> Tensor:
     """An orthonormal basis (out, width) of nearly all that `change` maps to."""
     generator = torch.Generator().manual_seed(0)
     start = torch.randn(change.shape[1], width, generator=generator)
-    basis = torch.linalg.qr(change @ start.to(change))[0]
+    basis: Tensor = torch.linalg.qr(change @ start.to(change))[0]
     for _ in range(POWER_ITERATIONS):
         back = torch.linalg.qr(change.T @ basis)[0]
         basis = torch.linalg.qr(change @ back)[0]

@@ -13,7 +13,7 @@ from enum import StrEnum
 from pathlib import Path
 
 import torch
-from safetensors import safe_open
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import save as serialize
 from torch import Tensor
 
@@ -155,14 +155,12 @@ def read_tensors(path: Path) -> tuple[Header, dict[str, Tensor]]:
     """The header and tensors of an adapter file, after every limit has been checked."""
     try:
         header = read_header(path)
-        _check_limits(path, header)
+        check_limits(path, header)
         with safe_open(path, framework="pt", device="cpu") as file:
             return header, {name: file.get_tensor(name) for name in header.tensors}
     except HeaderError as error:
         raise AdapterError(str(error)) from error
-    except AdapterError:
-        raise
-    except Exception as error:  # the library's own class is not public in every release
+    except (SafetensorError, OSError) as error:
         raise AdapterError("The file is damaged: its tensors cannot be read.") from error
 
 
@@ -193,17 +191,31 @@ def _check_module(module: LoraModule) -> None:
         raise AdapterError(f"The weights of {module.key} are not all finite numbers.")
 
 
-def _check_limits(path: Path, header: Header) -> None:
+def check_limits(path: Path, header: Header) -> None:
+    """Raise AdapterError when a file is larger, or odder, than any adapter: nothing is read yet."""
     if path.stat().st_size > MAX_FILE_BYTES:
         raise AdapterError(f"The file is larger than {MAX_FILE_BYTES // 1024**3} GiB.")
     if len(header.tensors) > MAX_TENSORS:
-        raise AdapterError(f"The file holds {len(header.tensors)} tensors; {MAX_TENSORS} are read.")
+        raise AdapterError(
+            f"The file holds {len(header.tensors):,} tensors; at most {MAX_TENSORS:,} are read."
+        )
     for name, entry in header.tensors.items():
         allowed = ALPHA_DTYPES if name.endswith("alpha") else WEIGHT_DTYPES
         if entry.dtype not in allowed:
-            raise AdapterError(f"The tensor {name[:80]!r} has the number type {entry.dtype}.")
+            raise AdapterError(
+                f"The tensor {name[:80]!r} has the number type {entry.dtype}; F16, BF16 and F32 "
+                "are read."
+            )
         if len(entry.shape) > 4 or any(not 0 < size <= MAX_DIMENSION for size in entry.shape):
-            raise AdapterError(f"The tensor {name[:80]!r} has the odd shape {entry.shape}.")
+            raise AdapterError(
+                f"The tensor {name[:80]!r} has the odd shape {_short(entry.shape)}; up to 4 "
+                f"dimensions of 1 to {MAX_DIMENSION:,} are read."
+            )
+
+
+def _short(shape: tuple[int, ...]) -> str:
+    listed = ", ".join(f"{size:.3g}" if size >= 10**9 else str(size) for size in shape[:6])
+    return f"({listed}{', …' if len(shape) > 6 else ''})"
 
 
 def _plain(tensor: Tensor) -> Tensor:

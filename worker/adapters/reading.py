@@ -1,147 +1,274 @@
-"""Adapters read from the namings in common use: canonical, kohya, and PEFT or diffusers."""
+"""Any adapter file in the registry's own form, with notes on everything that is not exact.
+
+A file is planned from its header (`plan.py`), then read module by module: plain LoRAs as they are,
+LoHa and LoKr as the LoRA with the same product where its rank is bearable, everything else as the
+best LoRA of a bounded rank, whose error is measured.
+"""
 
 from __future__ import annotations
 
-import json
+import math
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from worker.adapters.canonical import (
-    Adapter,
-    AdapterError,
-    Component,
-    LoraModule,
-    assemble,
-    check,
-    read_tensors,
-)
-from worker.adapters.naming import from_kohya_stem, with_text
+from worker.adapters import algebra
+from worker.adapters.canonical import Adapter, AdapterError, LoraModule, check
+from worker.adapters.dora import decomposed
+from worker.adapters.families import family_shapes
+from worker.adapters.forms import Kind
+from worker.adapters.keys import Leaf
+from worker.adapters.notes import file_notes, loss_note
+from worker.adapters.peft_settings import PEFT_METADATA
+from worker.adapters.plan import Extra, Plan, PlannedModule, converted_rank, is_plain, plan
+from worker.bases.family import BaseFamily
 
-PEFT_METADATA = "lora_adapter_metadata"
-MAX_JSON_CHARACTERS = 1_000_000
-_KOHYA_LEAVES = {"lora_down.weight": "down", "lora_up.weight": "up", "alpha": "alpha"}
-_CANONICAL_LEAVES = {"down": "down", "up": "up", "alpha": "alpha"}
-_PEFT_LEAVES = {
-    "lora_A.weight": "down",
-    "lora_B.weight": "up",
-    "lora.down.weight": "down",
-    "lora.up.weight": "up",
-    "lora_linear_layer.down.weight": "down",
-    "lora_linear_layer.up.weight": "up",
-}
-Stem = tuple[Component, str]
+__all__ = ["PEFT_METADATA", "BaseWeights", "Reading", "families_of", "read", "read_any"]
+
+BaseWeights = Callable[[str], Tensor | None]
+"""The base's weight of a module by its key, fp32; None when the base has no such layer."""
+
+MAX_DROPPED_SHARE = 0.1  # of the whole change, in Frobenius norm: more left out is another adapter
+
+
+@dataclass(frozen=True)
+class Reading:
+    """An adapter, what was planned for its file, and sentences on what changed on the way."""
+
+    adapter: Adapter
+    plan: Plan
+    notes: tuple[str, ...] = ()
+
+
+@dataclass
+class _Loss:
+    """Squared Frobenius norms: of the whole change, and of what was left out of it."""
+
+    total: float = 0.0
+    lost: float = 0.0
+    cut: int = 0
+    worst: tuple[float, str] = (0.0, "")
+    dropped: dict[Extra, float] = field(default_factory=dict)
+
+    def add(self, key: str, total: float, lost: float, *, was_cut: bool) -> None:
+        self.total += total
+        self.lost += lost
+        if was_cut:
+            self.cut += 1
+            self.worst = max(self.worst, (_share(lost, total), key))
 
 
 def read_any(path: Path) -> Adapter:
-    """The validated adapter in a canonical, kohya-named or PEFT-named safetensors file.
+    """The validated adapter in a safetensors file of any naming and kind that is known.
 
-    Raises AdapterError with a sentence for anything else, naming the first key it cannot read.
+    Raises AdapterError with a sentence for anything else. `read` also gives the notes.
     """
-    header, tensors = read_tensors(path)
-    names = list(tensors)
-    if any(name.startswith("lora_") for name in names):
-        modules = _modules(tensors, _KOHYA_LEAVES, from_kohya_stem, alphas={})
-    elif any(name.endswith((".down", ".up")) for name in names):
-        modules = _modules(tensors, _CANONICAL_LEAVES, _split_component, alphas={})
-    else:
-        peft = {_modern(name): tensor for name, tensor in tensors.items()}
-        ranks = {name: int(tensor.shape[0]) for name, tensor in peft.items() if tensor.dim()}
-        alphas = _peft_alphas(ranks, header.metadata)
-        modules = _modules(peft, _PEFT_LEAVES, _split_component, alphas=alphas)
-    adapter = Adapter(modules=modules, metadata=header.metadata)
-    check(adapter)
-    return adapter
+    return read(path).adapter
 
 
-def _modules(
-    tensors: Mapping[str, Tensor],
-    leaves: Mapping[str, str],
-    parse: Callable[[str], Stem],
+def read(
+    path: Path,
     *,
-    alphas: Mapping[Stem, float],
-) -> tuple[LoraModule, ...]:
-    """The modules of all tensors, in the order of their canonical keys."""
-    grouped: dict[Stem, dict[str, Tensor]] = {}
-    for name, tensor in tensors.items():
-        leaf = next((leaf for leaf in leaves if name.endswith(f".{leaf}")), None)
-        if leaf is None:
-            raise AdapterError(
-                f"The file has the tensor {name[:80]!r}, which is not a part of a plain LoRA."
-            )
-        stem = parse(name.removesuffix(f".{leaf}"))
-        group = grouped.setdefault(stem, {})
-        if leaves[leaf] in group:
-            raise AdapterError(f"The file names the module {stem[0]}.{stem[1]} twice.")
-        group[leaves[leaf]] = tensor
-    return tuple(
-        assemble(
-            *stem,
-            down=group.get("down"),
-            up=group.get("up"),
-            alpha=group.get("alpha", alphas.get(stem)),
-        )
-        for stem, group in sorted(grouped.items())
-    )
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+    weights: BaseWeights | None = None,
+) -> Reading:
+    """The adapter at `path` in the canonical form, and how exact that is.
 
-
-def _split_component(stem: str) -> Stem:
-    component, _, path = stem.partition(".")
-    if component not in set(Component) or not path:
-        raise AdapterError(f"The file has a module with the unknown name {stem[:80]!r}.")
-    kind = Component(component)
-    return kind, path if kind is Component.UNET else with_text(path)
-
-
-def _modern(name: str) -> str:
-    """A name of old diffusers (`attn1.processor.to_out_lora.down`) as it is called today."""
-    for projection in ("to_q", "to_k", "to_v", "to_out"):
-        old = f".processor.{projection}_lora."
-        if old in name:
-            new = "to_out.0" if projection == "to_out" else projection
-            return name.replace(old, f".{new}.lora.")
-    return name
-
-
-def _peft_alphas(ranks: Mapping[str, int], metadata: Mapping[str, str]) -> dict[Stem, float]:
-    """The alpha of every PEFT module that diffusers' `lora_adapter_metadata` tells; none without.
-
-    PEFT keeps alpha in a config, not in tensors: alpha / rank, or alpha / sqrt(rank) with rsLoRA.
+    `shapes` are those of the base it is meant for (else those of a family that it fits);
+    `weights` are needed by a DoRA only. Raises AdapterError with a sentence.
     """
-    config = _peft_config(metadata.get(PEFT_METADATA, ""))
-    alphas: dict[Stem, float] = {}
-    for name, rank in ranks.items():
-        stem_name = name.removesuffix(".lora_A.weight")
-        component, _, path = stem_name.partition(".")
-        alpha = config.get(f"{component}.lora_alpha")
-        if stem_name == name or not isinstance(alpha, int | float):
-            continue
-        pattern = config.get(f"{component}.alpha_pattern")
-        if isinstance(pattern, dict):
-            alpha = _by_pattern(pattern, path, alpha)
-        if config.get(f"{component}.use_rslora") is True:
-            alpha = alpha * rank**0.5
-        alphas[_split_component(stem_name)] = float(alpha)
-    return alphas
+    found = plan(path)
+    families = families_of(found)
+    if shapes is None and families:
+        shapes = family_shapes(families[0])
+    if shapes is not None:
+        found = found.on(shapes)
+    return convert(found, weights)
 
 
-def _by_pattern(pattern: Mapping[str, Any], path: str, default: float) -> float:
-    """The alpha of the entry that ends `path` (as PEFT matches), else the default."""
-    for suffix, value in pattern.items():
-        if (path == suffix or path.endswith(f".{suffix}")) and isinstance(value, int | float):
-            return float(value)
-    return default
+def families_of(found: Plan) -> list[BaseFamily]:
+    """The families in which every module of the file exists with its shape."""
+    return [family for family in BaseFamily if found.fits(family_shapes(family))]
 
 
-def _peft_config(text: str) -> dict[str, Any]:
-    if not text:
-        return {}
-    if len(text) > MAX_JSON_CHARACTERS:
-        raise AdapterError("The file's adapter settings are too long to be read.")
+def convert(found: Plan, weights: BaseWeights | None = None) -> Reading:
+    """The planned file's adapter. A module is read, converted and let go before the next."""
+    bound = converted_rank(found.modules)
+    loss = _Loss()
+    with _open(found.path) as file:
+        tensors = _Tensors(file)
+        modules = tuple(_module(m, tensors, bound, loss, weights) for m in found.modules)
+        for extra, names in found.extras.items():
+            loss.dropped[extra] = sum(algebra.squared_norm(tensors.read(n)) for n in names)
+    adapter = Adapter(modules=modules, metadata=found.metadata)
+    check(adapter)
+    notes = [*file_notes(found, adapter), *_loss_notes(found, adapter, loss)]
+    return Reading(adapter, found, tuple(notes))
+
+
+def _open(path: Path) -> Any:
     try:
-        config = json.loads(text)
-    except (ValueError, RecursionError) as error:
-        raise AdapterError("The file's adapter settings are damaged.") from error
-    return config if isinstance(config, dict) else {}
+        return safe_open(path, framework="pt", device="cpu")
+    except (SafetensorError, OSError) as error:
+        raise AdapterError("The file is damaged: its tensors cannot be read.") from error
+
+
+class _Tensors:
+    """Reads single tensors of an open file, in fp32, and refuses numbers that are none."""
+
+    def __init__(self, file: Any) -> None:
+        self._file = file
+
+    def read(self, name: str) -> Tensor:
+        tensor: Tensor = self._file.get_tensor(name)
+        if not bool(torch.isfinite(tensor).all()):
+            raise AdapterError(
+                f"The weights of {name[:120]!r} are not all finite numbers: the file was damaged, "
+                "or its training diverged."
+            )
+        return tensor.float()
+
+    def of(self, module: PlannedModule) -> dict[Leaf, Tensor]:
+        """All tensors of a module but its alpha."""
+        return {leaf: self.read(n) for leaf, n in module.names.items() if leaf is not Leaf.ALPHA}
+
+    def alpha(self, module: PlannedModule) -> float:
+        """Alpha as a number; the rank where it is missing or 0, as every loader has it."""
+        rank = float(module.form.rank_of_scale)
+        if not module.form.has_scale:
+            return rank
+        if Leaf.ALPHA in module.names:
+            return float(self.read(module.names[Leaf.ALPHA])) or rank
+        return module.config_alpha or rank
+
+
+def _module(
+    module: PlannedModule,
+    tensors: _Tensors,
+    bound: int,
+    loss: _Loss,
+    weights: BaseWeights | None,
+) -> LoraModule:
+    parts, alpha = tensors.of(module), tensors.alpha(module)
+    if is_plain(module):
+        down, up = _shaped(module, *_plain_pair(parts))
+        made = LoraModule(module.component, module.path, down, up, alpha)
+        total = algebra.squared_norm_of_product(down, up) * made.scale**2
+        loss.add(module.key, total, 0.0, was_cut=False)
+        return made
+    factors, scale = _factors(module, parts), alpha / module.form.rank_of_scale
+    if module.is_dora:
+        change = decomposed(module, parts, _dense(module, factors) * scale, weights)
+        down, up, lost = algebra.within_rank(change, bound)
+        total, scale = algebra.squared_norm(change), 1.0
+    elif module.exact_rank <= bound:
+        down, up = _exact(module, factors)
+        lost, total = 0.0, algebra.squared_norm_of_product(down, up)
+    elif module.form.kind is Kind.LOKR:
+        down, up, lost = algebra.kron_within(*algebra.kronecker_pairs(factors), bound)
+        total = algebra.squared_norm_of_product(down, up) + lost
+    else:
+        change = _dense(module, factors)
+        down, up, lost = algebra.within_rank(change, bound)
+        total = algebra.squared_norm(change)
+    loss.add(module.key, total * scale**2, lost * scale**2, was_cut=module.exact_rank > bound)
+    down, up = _shaped(module, *algebra.balanced(down, up))
+    return LoraModule(module.component, module.path, down, up, scale * down.shape[0])
+
+
+def _plain_pair(parts: Mapping[Leaf, Tensor]) -> algebra.Pair:
+    down, up = parts[Leaf.DOWN], parts[Leaf.UP]
+    if Leaf.MID in parts:
+        down = algebra.fold_mid(down, parts[Leaf.MID])
+    return down, up
+
+
+def _shaped(module: PlannedModule, down: Tensor, up: Tensor) -> algebra.Pair:
+    """The halves as the base's layer has them: (R, in) and (out, R), or with kernels."""
+    out, *given = module.weight_shape
+    rank = up.shape[1]
+    kernel = [1] * (len(given) - 1)
+    return down.reshape(rank, *given).contiguous(), up.reshape(out, rank, *kernel).contiguous()
+
+
+_NAMES = {
+    Leaf.W1: "w1", Leaf.W1_A: "w1_a", Leaf.W1_B: "w1_b",
+    Leaf.W2: "w2", Leaf.W2_A: "w2_a", Leaf.W2_B: "w2_b",
+    Leaf.H1_A: "w1_a", Leaf.H1_B: "w1_b", Leaf.H2_A: "w2_a", Leaf.H2_B: "w2_b",
+}  # fmt: skip
+_CORES = (
+    (Leaf.HT1, Leaf.H1_A, Leaf.H1_B),
+    (Leaf.HT2, Leaf.H2_A, Leaf.H2_B),
+    (Leaf.T2, Leaf.W2_A, Leaf.W2_B),
+)
+
+
+def _factors(module: PlannedModule, parts: dict[Leaf, Tensor]) -> dict[str, Tensor]:
+    """The factors by the names that `algebra` knows, cores of Tucker's form multiplied in."""
+    parts = dict(parts)
+    if module.form.kind is Kind.LORA:
+        down, up = _plain_pair(parts)
+        return {"down": down, "up": up}
+    for core, a, b in _CORES:
+        if core in parts:
+            parts[a], parts[b] = algebra.tucker(parts.pop(core), parts[a], parts[b])
+    if Leaf.DIFF in parts:
+        return {"diff": parts[Leaf.DIFF].flatten(1)}
+    return {_NAMES[leaf]: tensor for leaf, tensor in parts.items() if leaf in _NAMES}
+
+
+def _exact(module: PlannedModule, factors: Mapping[str, Tensor]) -> algebra.Pair:
+    if module.form.kind is Kind.DIFF:
+        down, up, _ = algebra.within_rank(factors["diff"], module.exact_rank)
+        return down, up
+    is_lokr = module.form.kind is Kind.LOKR
+    return algebra.kronecker(factors) if is_lokr else algebra.as_lora(factors)
+
+
+def _dense(module: PlannedModule, factors: Mapping[str, Tensor]) -> Tensor:
+    """The whole change (out, in) before its scale."""
+    match module.form.kind:
+        case Kind.DIFF:
+            return factors["diff"]
+        case Kind.LOHA:
+            first = factors["w1_a"] @ factors["w1_b"]
+            return first * (factors["w2_a"] @ factors["w2_b"])
+    down, up = _exact(module, factors)
+    return up @ down
+
+
+def _share(lost: float, total: float) -> float:
+    """The relative Frobenius norm of what was lost; 0 where nothing was there."""
+    return math.sqrt(lost / total) if total > 0 else 0.0
+
+
+def _loss_notes(found: Plan, adapter: Adapter, loss: _Loss) -> list[str]:
+    notes = []
+    if loss.cut:
+        pairs = zip(adapter.modules, found.modules, strict=True)
+        rank = max(module.rank for module, planned in pairs if not is_plain(planned))
+        error = _share(loss.lost, loss.total)
+        notes.append(loss_note(loss.cut, rank, error, loss.worst))
+    whole = loss.total + sum(loss.dropped.values())
+    for extra, squared in loss.dropped.items():
+        share, names = _share(squared, whole), found.extras[extra]
+        if share > MAX_DROPPED_SHARE:
+            raise AdapterError(
+                f"The file changes {len(names)} {extra} of the base, {share:.0%} of its whole "
+                "change, and a LoRA cannot hold them. Merge it into a copy of its base instead."
+            )
+        notes.append(
+            f"{len(names)} {extra} that the file changes were left out, as a LoRA has no place "
+            f"for them: {share:.2%} of its whole change (Frobenius norm)."
+        )
+    return notes
+
+
+def with_metadata(reading: Reading, metadata: Mapping[str, str]) -> Adapter:
+    """The adapter with other metadata."""
+    return replace(reading.adapter, metadata=dict(metadata))

@@ -262,5 +262,5 @@ def test_all_namings_are_read_alike(adapter: Adapter, tmp_path: Path) -> None:
 
 def test_a_naming_that_is_no_plain_lora_is_reported(tmp_path: Path) -> None:
     save_file({"lora_unet_mid_block_resnets_0_conv1.hada_w1_a": torch.ones(2, 2)}, tmp_path / "a")
-    with pytest.raises(AdapterError, match="not a part of a plain LoRA"):
+    with pytest.raises(AdapterError, match="half of it is missing"):
         read_any(tmp_path / "a")

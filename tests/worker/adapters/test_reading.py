@@ -92,7 +92,7 @@ def test_both_prefixes_of_the_first_encoder_are_read(prefix: str, tmp_path: Path
 @pytest.mark.parametrize(
     ("tensors", "sentence"),
     [
-        ({"unet.x.hada_w1_a": DOWN}, "not a part of a plain LoRA"),
+        ({"unet.x.weight": DOWN}, "unknown name: 'unet.x.weight'"),
         ({"lora_unet_mid_block_attentions_0_proj_in.lora_down.weight": DOWN}, "half of"),
         ({"lora_unet_mid_block_attentions_0_proj_in.alpha": torch.tensor(1.0)}, "half of"),
         ({"vae.x.lora_A.weight": DOWN, "vae.x.lora_B.weight": UP}, "unknown name"),
