@@ -16,6 +16,10 @@ if TYPE_CHECKING:
 
 TOOLS = {
     "convert": "Write a LoRA file in another naming or number type.",
+    "merge": "Make one LoRA file of several, each with its weight.",
+    "resize": "Make a LoRA file smaller; shows how much of it is kept.",
+    "fuse": "Write LoRA files into a base model: a diffusers folder or a single file.",
+    "extract": "Write the difference of two base models as a LoRA file.",
 }
 
 
