@@ -36,6 +36,7 @@ class RenderIn(BaseModel):
     seed: int | None = Field(None, description="Absent: a random one.")
     steps: int = 20
     guidance: float | None = Field(None, description="Absent: what suits the base.")
+    clip_skip: int | None = Field(None, description="Absent: as the adapters were trained.")
     width: int | None = None
     height: int | None = None
     count: int = 1
@@ -72,6 +73,7 @@ class RenderOut(BaseModel):
     negative_prompt: str
     seed: int
     guidance: float
+    clip_skip: int
     width: int
     height: int
     seconds: float | None

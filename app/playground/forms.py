@@ -57,6 +57,7 @@ class PlayForm:
     keep_seed: bool = False
     steps: str = "20"
     guidance: str = ""
+    clip_skip: str = ""
     width: str = ""
     height: str = ""
     base: str = ""
@@ -72,6 +73,7 @@ class PlayForm:
             "seed": self.seed,
             "steps": "" if self.steps == "20" else self.steps,
             "guidance": self.guidance,
+            "clip_skip": self.clip_skip,
             "width": self.width,
             "height": self.height,
             "base": self.base,
@@ -117,6 +119,7 @@ class PlayForm:
             seed=_typed(self.seed) if self.keep_seed else None,
             steps=cast(int, _typed(self.steps) or ""),
             guidance=_typed(self.guidance.replace(",", ".")),
+            clip_skip=_typed(self.clip_skip),
             width=_typed(self.width),
             height=_typed(self.height),
             base_model=self.base or None,
@@ -169,7 +172,7 @@ def read_address(query: Iterable[tuple[str, str]]) -> PlayForm:
 
 
 def _named(texts: Mapping[str, str]) -> dict[str, Any]:
-    names = ("prompt", "negative", "seed", "guidance", "width", "height", "base")
+    names = ("prompt", "negative", "seed", "guidance", "clip_skip", "width", "height", "base")
     return {name: texts.get(name, "") for name in names} | {"steps": texts.get("steps", "20")}
 
 
@@ -189,6 +192,7 @@ def form_of_render(render: Render, base_slug: str) -> PlayForm:
         keep_seed=True,
         steps=str(render.steps),
         guidance=f"{render.guidance:g}",
+        clip_skip=str(render.clip_skip),
         width=str(render.width),
         height=str(render.height),
         base=base_slug,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -22,7 +22,7 @@ from app.jobs.presence import present_workers
 from app.jobs.states import JobStatus
 from app.playground.models import Render, RenderAdapter, RenderImage
 from app.runs.service import field_reasons
-from worker.inference.config import MAX_WEIGHT, RenderConfig
+from worker.inference.config import MAX_CLIP_SKIP, MAX_WEIGHT, RenderConfig
 
 MAX_ADAPTERS = 8
 MAX_RANDOM_SEED = 2**32 - 1
@@ -41,13 +41,17 @@ class Stacked:
 
 @dataclass(frozen=True)
 class RenderRequest:
-    """What a person asked for; None takes the base's own size and a random seed."""
+    """What a person asked for; None takes the base's own size and a random seed.
+
+    Without a `clip_skip` the text is read as it was when the adapters were trained.
+    """
 
     prompt: str
     negative_prompt: str = ""
     seed: int | None = None
     steps: int = 20
     guidance: float | None = None
+    clip_skip: int | None = None
     width: int | None = None
     height: int | None = None
     count: int = 1
@@ -73,7 +77,13 @@ def create_render(session: Session, request: RenderRequest) -> Render:
         fields |= error.fields
     config = None
     if base is not None:
-        config = _checked(request, base, fields)
+        skip = _trained_skip(stack) if request.clip_skip is None else request.clip_skip
+        config = _checked(request, base, fields, clip_skip=skip)
+        if base.family == "sdxl" and config is not None and config.clip_skip > 1:
+            fields["clip_skip"] = (
+                "SDXL always reads the layer before the last of its text encoders: leave CLIP "
+                "skip empty."
+            )
     if fields or base is None or config is None:
         raise InvalidInput(" ".join(dict.fromkeys(fields.values())), fields=fields)
     render = _row(base, config, stack)
@@ -113,6 +123,7 @@ def _resolve_stack(
                 "name": adapter.name,
                 "slug": adapter.slug,
                 "base_model_id": version.base_model_id,
+                "clip_skip": trained_skip(version.config),
                 "weight": entry.weight,
                 "text_encoder_weight": (
                     entry.weight if entry.text_encoder_weight is None else entry.text_encoder_weight
@@ -120,6 +131,20 @@ def _resolve_stack(
             }
         )
     return resolved
+
+
+def trained_skip(config: Mapping[str, Any]) -> int:
+    """The CLIP skip in the config of a training; 1 when it says nothing that could be one."""
+    skip = config.get("clip_skip")
+    return skip if type(skip) is int and 1 <= skip <= MAX_CLIP_SKIP else 1
+
+
+def _trained_skip(stack: Sequence[dict[str, Any]]) -> int:
+    """What the adapters were trained with, the highest when they differ; weights do not matter.
+
+    Otherwise a slider at zero would change more than the adapter does.
+    """
+    return max((entry["clip_skip"] for entry in stack), default=1)
 
 
 def _base_for(
@@ -134,7 +159,7 @@ def _base_for(
 
 
 def _checked(
-    request: RenderRequest, base: BaseModel, fields: dict[str, str]
+    request: RenderRequest, base: BaseModel, fields: dict[str, str], *, clip_skip: int
 ) -> RenderConfig | None:
     seed = request.seed if request.seed is not None else secrets.randbelow(MAX_RANDOM_SEED)
     guidance = request.guidance if request.guidance is not None else default_guidance(base)
@@ -146,6 +171,7 @@ def _checked(
             seed=seed,
             steps=request.steps,
             guidance=guidance,
+            clip_skip=clip_skip,
             width=request.width or side,
             height=request.height or side,
             count=request.count,

@@ -9,6 +9,7 @@ from pydantic import BaseModel, Field
 MIN_WEIGHT, MAX_WEIGHT = -10.0, 10.0
 MAX_PROMPT_CHARACTERS = 2_000
 MAX_COUNT = 8
+MAX_CLIP_SKIP = 4
 MAX_SEED = 2**32 - 1
 MIN_SIDE, MAX_SIDE, SIDE_STEP = 32, 2_048, 8
 
@@ -52,6 +53,14 @@ class RenderConfig(BaseModel, extra="forbid", frozen=True):
         allow_inf_nan=False,
         title="Guidance",
         description="How strictly the picture follows the prompt. At 1 or less it is switched off.",
+    )
+    clip_skip: int = Field(
+        default=1,
+        ge=1,
+        le=MAX_CLIP_SKIP,
+        title="CLIP skip",
+        description="Which layer of the text encoder is read, counted from the last. An adapter "
+        "draws as it was trained to only with the CLIP skip of its training.",
     )
     width: Side | None = Field(
         default=None,

@@ -22,7 +22,7 @@ from worker.inference.sampler import Conditioning, RenderCanceled, ddim, denoise
 __all__ = ["LoadedAdapter", "RenderCanceled", "RenderError", "Rendered", "ResidentPipeline"]
 
 CACHED_PROMPTS = 64  # 0.3 MiB each for SDXL in fp16
-PromptKey = tuple[str, tuple[tuple[Recipe, ...], ...]]
+PromptKey = tuple[str, int, tuple[tuple[Recipe, ...], ...]]
 
 
 class RenderError(Exception):
@@ -83,6 +83,7 @@ class ResidentPipeline:
         RenderCanceled. Raises RenderError.
         """
         width, height = self._size(config)
+        self._check_clip_skip(config.clip_skip)
         total = config.steps * config.count
         try:
             with torch.inference_mode():
@@ -155,28 +156,38 @@ class ResidentPipeline:
             )
         return width, height
 
+    def _check_clip_skip(self, clip_skip: int) -> None:
+        layers = min(encoder.config.num_hidden_layers for encoder in self.base.text_encoders)
+        if clip_skip > layers:
+            raise RenderError(
+                f"The text encoder of this base has {layers} layers; CLIP skip is {clip_skip}."
+            )
+
     def _conditioning(self, config: RenderConfig, width: int, height: int) -> Conditioning:
-        negative = self._negative(config.negative_prompt) if config.guidance > 1 else None
+        skip = config.clip_skip
+        negative = self._negative(config.negative_prompt, skip) if config.guidance > 1 else None
         time_ids = None
         if self.base.info.family is BaseFamily.SDXL:
             # original size, crop and target size: an uncropped picture of just this size
             sizes = [height, width, 0, 0, height, width]
             time_ids = torch.tensor([sizes], dtype=torch.float32, device=self.device)
-        return Conditioning(self._encode(config.prompt), negative, config.guidance, time_ids)
+        return Conditioning(self._encode(config.prompt, skip), negative, config.guidance, time_ids)
 
-    def _negative(self, prompt: str) -> PromptEmbeddings:
-        encoded = self._encode(prompt)
+    def _negative(self, prompt: str, clip_skip: int) -> PromptEmbeddings:
+        encoded = self._encode(prompt, clip_skip)
         if prompt.strip() or not self.base.info.zero_empty_negative:
             return encoded
         pooled = None if encoded.pooled is None else torch.zeros_like(encoded.pooled)
         return PromptEmbeddings(torch.zeros_like(encoded.hidden), pooled)
 
-    def _encode(self, prompt: str) -> PromptEmbeddings:
+    def _encode(self, prompt: str, clip_skip: int) -> PromptEmbeddings:
         """The embeddings of a prompt under the text-encoder weights of now, from a small cache."""
         changes = [self._merged.recipes(name) for name in ("text_encoder", "text_encoder_2")]
-        key = (prompt, tuple(changes))
+        key = (prompt, clip_skip, tuple(changes))
         if key not in self._prompts:
-            self._prompts[key] = encode_prompts(self.base, [prompt], device=self.device)
+            self._prompts[key] = encode_prompts(
+                self.base, [prompt], device=self.device, clip_skip=clip_skip
+            )
             if len(self._prompts) > CACHED_PROMPTS:
                 self._prompts.popitem(last=False)
         self._prompts.move_to_end(key)

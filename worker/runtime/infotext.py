@@ -50,6 +50,7 @@ class Drawn:
     height: int
     model: str
     model_hash: str | None
+    clip_skip: int = 1
     adapters: Sequence[UsedAdapter] = ()
 
 
@@ -69,6 +70,8 @@ def parameters(drawn: Drawn) -> str:
     if drawn.model_hash:
         pairs["Model hash"] = drawn.model_hash[:MODEL_HASH_DIGITS]
     pairs["Model"] = drawn.model
+    if drawn.clip_skip > 1:
+        pairs["Clip skip"] = drawn.clip_skip
     hashes = [
         f"{adapter.name}: {adapter.tensor_hash[:HASH_DIGITS]}"
         for adapter in drawn.adapters

@@ -160,9 +160,12 @@ class Rendering:
         with self._database.read() as session:
             results.is_wanted(session, lease.claim)
             used = [_used(session.get(AdapterVersion, e["version_id"]), e) for e in _active(render)]
-        request = render.model_dump(
-            include={"prompt", "negative_prompt", "steps", "guidance", "width", "height"}
-        ) | {"base": base.name, "fingerprint": base.fingerprint, "adapters": _active(render)}
+        settings = {"prompt", "negative_prompt", "steps", "guidance", "clip_skip"}
+        request = render.model_dump(include=settings | {"width", "height"}) | {
+            "base": base.name,
+            "fingerprint": base.fingerprint,
+            "adapters": _active(render),
+        }
         images = []
         for picture in drawn:
             info = Drawn(
@@ -175,6 +178,7 @@ class Rendering:
                 height=render.height,
                 model=base.name,
                 model_hash=base.fingerprint,
+                clip_skip=render.clip_skip,
                 adapters=used,
             )
             data = png(picture.image, info, request | {"seed": picture.seed})
@@ -299,6 +303,7 @@ def _config(render: Render) -> RenderConfig:
         seed=render.seed,
         steps=render.steps,
         guidance=render.guidance,
+        clip_skip=render.clip_skip,
         width=render.width,
         height=render.height,
         count=render.count,

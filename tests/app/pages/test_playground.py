@@ -75,6 +75,7 @@ def test_a_result_can_be_used_again_to_the_last_setting(
 ) -> None:
     stand_in.adapter(state)
     address = "/play?adapter=chalk:0.8&prompt=a+castle&seed=7&steps=9&guidance=2.5&negative=blur"
+    address += "&clip_skip=2"
     client.post("/play", data=filled(client, address))
     stand_in.draw(state)
     page = client.get("/renders/2").text
@@ -82,6 +83,7 @@ def test_a_result_can_be_used_again_to_the_last_setting(
     fields = parse_qs(urlsplit(again).query)
     assert fields["adapter"] == ["chalk@1:0.8"]
     wanted = {"prompt": ["a castle"], "seed": ["7"], "steps": ["9"], "guidance": ["2.5"]}
+    wanted["clip_skip"] = ["2"]
     assert {name: fields[name] for name in wanted} == wanted
     client.post("/play", data=filled(client, again))
     first, second = renders_of(state)[1], renders_of(state)[3]

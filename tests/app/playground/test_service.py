@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlmodel import select
 
 from app.adapters.models import Adapter, AdapterVersion
+from app.base_models.models import BaseModel
 from app.db import Database
 from app.errors import InvalidInput
 from app.jobs import service as jobs
@@ -46,6 +48,36 @@ def succeed(database: Database) -> None:
     with database.write() as session:
         while claimed := jobs.claim_next(session, Render, lease_seconds=30):
             jobs.finish(session, Render, claimed[1], JobStatus.SUCCEEDED)
+
+
+def test_text_is_read_as_the_adapters_were_trained(database: Database, adapter: int) -> None:
+    with database.write() as session:
+        second = session.exec(select(AdapterVersion).where(AdapterVersion.version == 2)).one()
+        second.config = {"clip_skip": 2}
+        session.add(second)
+    assert ask(database).clip_skip == 1
+    assert ask(database, adapters=[Stacked(adapter, version=1)]).clip_skip == 1
+    drawn = ask(database, adapters=[Stacked(adapter, 0.0, version=2)], twin=True, seed=1)
+    assert drawn.clip_skip == 2
+    with_twin = ask(database, adapters=[Stacked(adapter, version=2)], twin=True, seed=1)
+    with database.read() as session:
+        assert session.get_one(Render, with_twin.twin_id).clip_skip == 2
+    told = ask(database, adapters=[Stacked(adapter, version=2)], clip_skip=1)
+    assert told.clip_skip == 1
+    assert told.cache_key != ask(database, adapters=[Stacked(adapter, version=2)]).cache_key
+
+
+@pytest.mark.parametrize("kept", [None, True, "2", 0, 99, 2.0])
+def test_a_config_from_elsewhere_cannot_break_the_reading(kept: object) -> None:
+    assert service.trained_skip({"clip_skip": kept}) == 1
+
+
+def test_sdxl_has_its_own_clip_skip(database: Database, ready_base: None) -> None:
+    with database.write() as session:
+        session.get_one(BaseModel, 1).family = "sdxl"
+    with pytest.raises(InvalidInput, match="leave CLIP skip empty"):
+        ask(database, clip_skip=2)
+    assert ask(database, clip_skip=1).clip_skip == 1
 
 
 def test_equal_requests_have_equal_keys(database: Database, adapter: int) -> None:

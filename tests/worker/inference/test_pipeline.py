@@ -81,6 +81,20 @@ def test_the_base_draws_what_diffusers_draws(pipeline: ResidentPipeline) -> None
     assert np.abs(picture(pipeline, **wide) - official(pipe, **wide)).max() <= 1
 
 
+def test_clip_skip_reads_the_text_without_its_last_layers(pipeline: ResidentPipeline) -> None:
+    pipe = open_official(StableDiffusionPipeline, worker.starter.PATH)
+    encoder = getattr(pipe.text_encoder, "text_model", pipe.text_encoder).encoder
+    encoder.layers = encoder.layers[:-1]
+    drawn = picture(pipeline, clip_skip=2)
+    assert np.abs(drawn - official(pipe)).max() <= 1
+    assert np.abs(drawn - picture(pipeline)).max() > 10
+
+
+def test_more_layers_than_there_are_cannot_be_skipped(pipeline: ResidentPipeline) -> None:
+    with pytest.raises(RenderError, match="has 3 layers; CLIP skip is 4"):
+        picture(pipeline, clip_skip=4)
+
+
 @pytest.mark.parametrize("layout", ["starter", "sd15", "sdxl"])
 def test_diffusers_draws_the_same_with_our_downloads(
     layout: str, sd15_folder: Path, sdxl_folder: Path, tmp_path: Path

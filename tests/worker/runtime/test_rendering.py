@@ -99,6 +99,19 @@ def test_a_render_gives_pictures_that_say_how_they_were_drawn(trained: Trained, 
     assert json.loads(second.info["brushwork"])["seed"] == 8
 
 
+def test_a_picture_says_which_layer_of_the_text_it_was_drawn_from(
+    trained: Trained, room: Room
+) -> None:
+    registry = trained.registry
+    usual, earlier = (
+        registry.until_final(Render, ask(registry, clip_skip=skip)) for skip in (1, 2)
+    )
+    (first,), (second,) = pictures(registry, usual.key), pictures(registry, earlier.key)
+    assert first.tobytes() != second.tobytes()
+    assert ", Clip skip: 2, " in second.info["parameters"]
+    assert "Clip skip" not in first.info["parameters"]
+
+
 def test_an_equal_request_is_answered_from_what_was_drawn(trained: Trained, room: Room) -> None:
     registry = trained.registry
     first = registry.until_final(Render, ask(registry, prompt="a house", seed=1))
