@@ -16,6 +16,7 @@ from worker.training.console import Console, duration, share, size
 
 if TYPE_CHECKING:
     from worker.bases.family import BaseInfo
+    from worker.bases.load import LoadedBase
     from worker.training.data import TrainingImage
     from worker.training.loop import TrainedAdapter
 
@@ -84,20 +85,78 @@ def _run(
 
     from worker.bases.load import load_base
     from worker.bases.threads import use_fastest_threads
-    from worker.training.loop import train
+    from worker.training.fallback import remembered
 
     device = _device(order.device)
     if order.threads:
         torch.set_num_threads(order.threads)
     base = load_base(order.model)
-    config = order.config(resolution=base.info.resolution, images=_learned(images))
+    asked = order.config(resolution=base.info.resolution, images=_learned(images))
+    config = remembered(order.out, asked)
     if device == "cpu":
         use_fastest_threads(base, batch_size=config.batch_size, at_most=torch.get_num_threads())
-    info = base.info
-    trained = train(
-        config, images, console, base=base, out=order.out, cache=order.cache, device=device
-    )
+    info, trained = base.info, _try(order, images, console, config, base, device)
+    while trained is None:
+        del base  # never two of them in memory
+        config = _less_memory(order.out, asked, config, device, console)
+        base = load_base(order.model)
+        trained = _try(order, images, console, config, base, device, again=True)
     return trained, info, config
+
+
+def _try(
+    order: Order,
+    images: "list[TrainingImage]",
+    console: Console,
+    config: TrainConfig,
+    base: "LoadedBase",
+    device: str,
+    *,
+    again: bool = False,
+) -> "TrainedAdapter | None":
+    """What the training came to; None when the memory was not enough and less may do.
+
+    `again`: it goes on from a checkpoint of the config that did not fit, if there is one.
+    """
+    from worker.training.errors import OutOfMemoryError
+    from worker.training.fallback import step_down
+    from worker.training.loop import train
+
+    try:
+        return train(
+            config,
+            images,
+            console,
+            base=base,
+            out=order.out,
+            cache=order.cache,
+            device=device,
+            continues=again,
+        )
+    except OutOfMemoryError:
+        if step_down(config) is None:
+            raise
+        return None  # not dealt with here: the exception holds on to what was in memory
+
+
+def _less_memory(
+    out: Path, asked: TrainConfig, config: TrainConfig, device: str, console: Console
+) -> TrainConfig:
+    """The next config down, said and kept, so that the same command goes on with it later."""
+    import torch
+
+    from worker.training.fallback import remember, step_down
+    from worker.training.memory import release_memory
+
+    found = step_down(config)
+    assert found is not None
+    config, sentence = found
+    console.print(f"Warning: There was not enough memory, so the training starts again. {sentence}")
+    remember(out, asked=asked, used=config)
+    release_memory()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    return config
 
 
 def _device(wanted: str) -> str:

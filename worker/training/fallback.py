@@ -1,10 +1,14 @@
 """What to give up, one step at a time, when a training does not fit in memory."""
 
+import json
 from importlib.util import find_spec
+from pathlib import Path
 
 from worker.training.config import Optimizer, TrainConfig
+from worker.training.files import write_atomically
 
 MAX_ACCUMULATION = 64
+KEPT = "less-memory.json"
 
 
 def step_down(config: TrainConfig) -> tuple[TrainConfig, str] | None:
@@ -22,6 +26,30 @@ def step_down(config: TrainConfig) -> tuple[TrainConfig, str] | None:
         changed = config.model_copy(update={"optimizer": Optimizer.ADAMW_8BIT})
         return changed, "The optimizer keeps its states in 8 bit."
     return None
+
+
+def remember(out: Path, *, asked: TrainConfig, used: TrainConfig) -> None:
+    """Keep in a training's folder that it was asked for one config and came to fit with another."""
+    content = json.dumps({"asked": _plain(asked), "used": _plain(used)}, indent=1)
+    write_atomically(out / KEPT, content.encode())
+
+
+def remembered(out: Path, asked: TrainConfig) -> TrainConfig:
+    """The config that an earlier start of the same training in this folder came to fit with.
+
+    It is `asked` itself when there was none, or nothing that can be read.
+    """
+    try:
+        kept = json.loads((out / KEPT).read_text(encoding="utf-8"))
+        if kept["asked"] == _plain(asked):
+            return TrainConfig.model_validate(kept["used"])
+    except (OSError, ValueError, KeyError, TypeError):
+        pass
+    return asked
+
+
+def _plain(config: TrainConfig) -> dict[str, object]:
+    return config.model_dump(mode="json")
 
 
 def _halved(config: TrainConfig) -> tuple[TrainConfig, str]:

@@ -11,12 +11,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import torch
 from safetensors import safe_open
 
 from worker import starter
 from worker.adapters.reading import read_any
 from worker.training.__main__ import FAILED, INTERRUPTED, main
 from worker.training.console import Console
+from worker.training.learner import Learner
 
 COMMAND = (
     "--resolution 64 --batch 4 --steps 40 --rank 8 --lr 1e-3 --seed 0 "
@@ -95,6 +97,38 @@ def test_a_job_from_a_file_trains_and_flags_win_over_it(tmp_path: Path, folder: 
     trained: dict[str, Any] = json.loads(metadata["brushwork.train_config"])
     assert (trained["steps"], trained["rank"], trained["precision"]) == (2, 2, "fp32")
     assert "a fox" not in json.dumps(metadata)
+
+
+def test_full_memory_is_answered_by_asking_for_less_and_remembered(
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(Console, "listen", lambda _console: None)
+    learn, sizes = Learner.learn, []
+
+    def learn_in_little_memory(self: Learner, batches: Any, **options: Any) -> Any:
+        sizes.append(len(batches[0].images))
+        if sizes[-1] > 2:
+            raise torch.OutOfMemoryError("not enough")
+        return learn(self, batches, **options)
+
+    monkeypatch.setattr(Learner, "learn", learn_in_little_memory)
+    out = tmp_path / "out"
+    places = ["--model", "starter", "--data", str(folder), "--out", str(out)]
+    words = [*places, *COMMAND.split(), "--steps", "2"]
+    assert main(words) == 0
+    shown = capsys.readouterr().out
+    assert "“Save memory” was switched on" in shown
+    assert "The batch is 2 now, with 2 batches per step." in shown
+    assert sizes == [4, 4, 2, 2]
+    config = json.loads(header_of(out / "adapter.safetensors")[1]["brushwork.train_config"])
+    assert (config["batch_size"], config["gradient_accumulation"]) == (2, 2)
+
+    sizes.clear()
+    assert main([*words, "--name", "again"]) == 0
+    assert "not enough memory" not in capsys.readouterr().out
 
 
 @pytest.mark.parametrize(
