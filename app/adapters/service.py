@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
+from typing import Any
 
 from sqlalchemy import ColumnElement, String, cast
 from sqlmodel import Session, col, func, select
@@ -12,6 +13,7 @@ from sqlmodel.sql.expression import SelectOfScalar
 
 from app.adapters.models import Adapter, AdapterAlias, AdapterFile, AdapterTag, AdapterVersion
 from app.base_models.models import BaseModel
+from app.base_models.service import get_base_model
 from app.datasets.models import Dataset, DatasetVersion
 from app.db import utcnow
 from app.errors import InvalidInput, NotFound
@@ -373,9 +375,28 @@ def file_name(
     return f"{'-'.join(parts)}.{ending}"
 
 
-def order_import(session: Session, *, sha256: str, filename: str) -> IoJob:
-    """An io job that checks an uploaded LoRA file and makes an adapter of it."""
-    return enqueue_io(session, "import_adapter", sha256=sha256, filename=filename)
+def order_import(
+    session: Session,
+    *,
+    sha256: str,
+    filename: str,
+    adapter_id: int | None = None,
+    base_model_id: int | None = None,
+    sidecars: Sequence[Mapping[str, str]] = (),
+) -> IoJob:
+    """An io job that checks an uploaded LoRA file and makes an adapter of it.
+
+    With `adapter_id` it becomes the next version of that adapter, with `base_model_id` it has to
+    fit that base; both have to exist. `sidecars` are stored files by `name` and `sha256`.
+    """
+    order: dict[str, Any] = {"sha256": sha256, "filename": filename}
+    if adapter_id is not None:
+        order["adapter_id"] = get_adapter(session, adapter_id).key
+    if base_model_id is not None:
+        order["base_model_id"] = get_base_model(session, base_model_id).key
+    if sidecars:
+        order["sidecars"] = [dict(sidecar) for sidecar in sidecars]
+    return enqueue_io(session, "import_adapter", **order)
 
 
 def get_import(session: Session, job_id: int) -> IoJob:

@@ -2,18 +2,38 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Protocol
 
 from torch import nn
 
-from worker.adapters.canonical import Adapter, AdapterError, Component, LoraModule
+from worker.adapters.canonical import AdapterError, Component
 
 if TYPE_CHECKING:
     from worker.bases.load import LoadedBase
 
 BaseShapes = Mapping[str, tuple[int, ...]]
 TEXT_PREFIX = "text_model."
+
+
+class Changed(Protocol):
+    """A module of an adapter, read or only planned: which weight it changes."""
+
+    @property
+    def key(self) -> str:
+        """`<component>.<path>`."""
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """The shape of the base's weight."""
+
+
+class Changes(Protocol):
+    """An adapter, read or only planned."""
+
+    @property
+    def modules(self) -> Sequence[Changed]:
+        """All modules."""
 
 
 class AdapterMismatchError(AdapterError):
@@ -41,12 +61,12 @@ def base_shapes(base: LoadedBase) -> dict[str, tuple[int, ...]]:
     }
 
 
-def misfits(adapter: Adapter, shapes: BaseShapes) -> list[LoraModule]:
+def misfits(adapter: Changes, shapes: BaseShapes) -> list[Changed]:
     """The modules that the base does not have, or has with another shape."""
     return [module for module in adapter.modules if shapes.get(module.key) != module.weight_shape]
 
 
-def compatible(adapter: Adapter, shapes: BaseShapes, *, base_name: str = "this base") -> str | None:
+def compatible(adapter: Changes, shapes: BaseShapes, *, base_name: str = "this base") -> str | None:
     """None when the adapter fits the base; otherwise the sentence that says what does not fit."""
     if not (wrong := misfits(adapter, shapes)):
         return None
@@ -54,8 +74,8 @@ def compatible(adapter: Adapter, shapes: BaseShapes, *, base_name: str = "this b
     has = cross_attention_width(shapes)
     if made_for is not None and has is not None and made_for != has:
         return (
-            f"This adapter was made for a base with cross-attention width {made_for}; "
-            f"{base_name} has {has}."
+            f"This adapter was made for {_family(made_for)} with cross-attention width {made_for}; "
+            f"{base_name} has {has}. Choose a base with {made_for}, or an adapter made for {has}."
         )
     first = wrong[0]
     share = f"{len(wrong)} of its {len(adapter.modules)} modules do not fit"
@@ -70,7 +90,7 @@ def compatible(adapter: Adapter, shapes: BaseShapes, *, base_name: str = "this b
     )
 
 
-def require_fit(adapter: Adapter, shapes: BaseShapes, *, base_name: str = "this base") -> None:
+def require_fit(adapter: Changes, shapes: BaseShapes, *, base_name: str = "this base") -> None:
     """Raise AdapterMismatchError unless every module of the adapter fits the base."""
     if sentence := compatible(adapter, shapes, base_name=base_name):
         raise AdapterMismatchError(sentence)
@@ -82,6 +102,12 @@ def cross_attention_width(shapes: BaseShapes) -> int | None:
         if key.startswith("unet.") and key.endswith(("attn2.to_k", "attn2.to_v")):
             return shape[1]
     return None
+
+
+def _family(width: int) -> str:
+    """What people call the bases whose text states are this wide."""
+    known = {768: "an SD 1.x base", 1024: "an SD 2.x base", 2048: "an SDXL base"}
+    return known.get(width, "a base")
 
 
 def _by(shape: tuple[int, ...]) -> str:

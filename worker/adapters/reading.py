@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +28,15 @@ from worker.adapters.peft_settings import PEFT_METADATA
 from worker.adapters.plan import Extra, Plan, PlannedModule, converted_rank, is_plain, plan
 from worker.bases.family import BaseFamily
 
-__all__ = ["PEFT_METADATA", "BaseWeights", "Reading", "families_of", "read", "read_any"]
+__all__ = [
+    "PEFT_METADATA",
+    "BaseWeights",
+    "Reading",
+    "families_of",
+    "read",
+    "read_any",
+    "told_family",
+]
 
 BaseWeights = Callable[[str], Tensor | None]
 """The base's weight of a module by its key, fp32; None when the base has no such layer."""
@@ -94,6 +102,19 @@ def read(
 def families_of(found: Plan) -> list[BaseFamily]:
     """The families in which every module of the file exists with its shape."""
     return [family for family in BaseFamily if found.fits(family_shapes(family))]
+
+
+def told_family(metadata: Mapping[str, str]) -> BaseFamily | None:
+    """The family that a file's metadata names; its shapes are what counts, where they can tell."""
+    version = metadata.get("ss_base_model_version", "").lower()
+    architecture = metadata.get("modelspec.architecture", "").lower()
+    if "xl" in version or "stable-diffusion-xl" in architecture:
+        return BaseFamily.SDXL
+    if metadata.get("ss_v2") == "True" or "stable-diffusion-v2" in architecture:
+        return BaseFamily.SD2
+    if version or "stable-diffusion-v1" in architecture:
+        return BaseFamily.SD1
+    return None
 
 
 def convert(found: Plan, weights: BaseWeights | None = None) -> Reading:
@@ -267,8 +288,3 @@ def _loss_notes(found: Plan, adapter: Adapter, loss: _Loss) -> list[str]:
             f"for them: {share:.2%} of its whole change (Frobenius norm)."
         )
     return notes
-
-
-def with_metadata(reading: Reading, metadata: Mapping[str, str]) -> Adapter:
-    """The adapter with other metadata."""
-    return replace(reading.adapter, metadata=dict(metadata))

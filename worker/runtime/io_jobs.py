@@ -6,17 +6,16 @@ import tempfile
 import threading
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-import sqlalchemy as sa
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
 from app.adapters.models import Adapter, AdapterTag, AdapterVersion
-from app.adapters.publish import NewFile, NewVersion, add_file, find_equal, publish
+from app.adapters.publish import NewFile, add_file
 from app.adapters.service import DownloadFormat
 from app.base_models import service as base_models
 from app.base_models.inspection import Found, write_found, write_unusable
-from app.base_models.models import BaseModel, BaseModelStatus
+from app.base_models.models import BaseModel
 from app.config import Settings
 from app.db import Database
 from app.errors import AppError
@@ -26,26 +25,9 @@ from app.jobs.states import JobStatus
 from app.storage import BlobStore, StorageUnavailable
 from worker.bases.family import BaseModelError
 from worker.bases.inspect import inspect_base
+from worker.runtime.importing import Importing, RefusedError
 from worker.runtime.lease import Lease
 from worker.runtime.messages import Export, ExportFile, Facts
-
-if TYPE_CHECKING:
-    from worker.adapters.canonical import Adapter as Weights
-
-PUBLISH_TRIES = 5
-NAME_LENGTH = 120
-UNFIT = (
-    "This adapter fits none of the base models here: {reason} Add the base model it was made "
-    "for, then import it again."
-)
-
-
-class RefusedError(Exception):
-    """The job cannot be done; the sentence says why."""
-
-    def __init__(self, code: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
 
 
 class IoWork:
@@ -61,7 +43,7 @@ class IoWork:
         self._kinds: dict[str, Callable[[IoJob, Lease, Path], None]] = {
             "inspect_base": self._inspect_base,
             "export_adapter": self._export_adapter,
-            "import_adapter": self._import_adapter,
+            "import_adapter": Importing(database, store).run,
         }
 
     def prepare(self) -> None:
@@ -156,81 +138,6 @@ class IoWork:
             config=version.config,
         )
 
-    def _import_adapter(self, job: IoJob, lease: Lease, scratch: Path) -> None:
-        from worker.adapters import canonical
-        from worker.adapters.canonical import Adapter as Weights
-        from worker.adapters.canonical import AdapterError
-        from worker.adapters.export import read_any
-
-        uploaded = str(job.args["sha256"])
-        named = scratch / "upload.safetensors"
-        source = self._store.local_path(uploaded, scratch)
-        try:
-            named.symlink_to(source)
-        except OSError:
-            named = source
-        try:
-            read = read_any(named)
-            path = scratch / "canonical.safetensors"
-            # without metadata, so that the same tensors have the same hash whoever wrote them
-            canonical.save(Weights(read.modules), path)
-        except AdapterError as error:
-            raise RefusedError("adapter", str(error)) from error
-        base = self._fitting_base(read)
-        blob = self._store.put_file(path)
-        name = _name_of(read, str(job.args.get("filename") or "Imported"))
-        ranks = sorted(module.rank for module in read.modules)
-        middle = ranks[len(ranks) // 2]
-        new = NewVersion(
-            name=name,
-            base_family=base.family or "sd1",
-            sha256=blob.sha256,
-            size_bytes=blob.size,
-            rank=middle,
-            alpha=next(module.alpha for module in read.modules if module.rank == middle),
-            trigger_words=_trigger_words(read),
-            base_model_id=base.key,
-            trainable_parameters=read.parameters,
-            details={"imported": job.args.get("filename"), "modules": len(read.modules)},
-        )
-        self._publish(lease, new, uploaded)
-
-    def _publish(self, lease: Lease, new: NewVersion, uploaded: str) -> None:
-        for attempt in range(PUBLISH_TRIES):
-            try:
-                with self._database.write() as session:
-                    jobs.require_owner(session, IoJob, lease.claim)
-                    version = find_equal(session, canonical=new.sha256, uploaded=uploaded)
-                    duplicate = version is not None
-                    if version is None:
-                        version = publish(session, new)
-                    result = {"adapter_id": version.adapter_id, "duplicate": duplicate}
-                    self._finish(session, lease, JobStatus.SUCCEEDED, result=result)
-                return
-            except sa.exc.IntegrityError:  # somebody took the name in this moment
-                if attempt == PUBLISH_TRIES - 1:
-                    raise
-
-    def _fitting_base(self, weights: Weights) -> BaseModel:
-        """The oldest base of which every changed layer exists with the same shape."""
-        from worker.adapters.compatible import compatible
-        from worker.runtime.shapes import adaptable_shapes
-
-        reason = "no base model is ready."
-        with self._database.read() as session:
-            ready = select(BaseModel).where(BaseModel.status == BaseModelStatus.READY)
-            bases = list(session.exec(ready.order_by(col(BaseModel.id))))
-        for base in bases:
-            try:
-                shapes = adaptable_shapes(base_models.location(base))
-            except BaseModelError:
-                continue
-            misfit = compatible(weights, shapes, base_name=f"“{base.name}”")
-            if misfit is None:
-                return base
-            reason = misfit
-        raise RefusedError("adapter", UNFIT.format(reason=reason))
-
     def _fail(self, lease: Lease, code: str, sentence: str) -> None:
         with self._database.write() as session:
             self._finish(session, lease, JobStatus.FAILED, error=sentence, code=code)
@@ -246,14 +153,3 @@ class IoWork:
         **values: Any,
     ) -> None:
         jobs.finish(session, IoJob, lease.claim, status, error=error, error_code=code, **values)
-
-
-def _name_of(weights: Weights, filename: str) -> str:
-    title = weights.metadata.get("modelspec.title") or weights.metadata.get("ss_output_name")
-    name = title or Path(filename).stem
-    return " ".join(name.split())[:NAME_LENGTH] or "Imported"
-
-
-def _trigger_words(weights: Weights) -> list[str]:
-    phrase = weights.metadata.get("modelspec.trigger_phrase", "")
-    return [word.strip()[:60] for word in phrase.split(",") if word.strip()][:10]

@@ -15,6 +15,8 @@ from worker.adapters.compatible import (
     compatible,
     require_fit,
 )
+from worker.adapters.families import family_shapes
+from worker.bases.family import BaseFamily
 from worker.bases.load import load_base
 
 Shapes = dict[str, tuple[int, ...]]
@@ -34,8 +36,22 @@ def test_another_text_width_is_named(starter: Shapes, sd15_folder: Path) -> None
     with pytest.raises(AdapterMismatchError) as raised:
         require_fit(other, starter, base_name="starter")
     assert str(raised.value) == (
-        "This adapter was made for a base with cross-attention width 64; starter has 192."
+        "This adapter was made for a base with cross-attention width 64; starter has 192. "
+        "Choose a base with 64, or an adapter made for 192."
     )
+
+
+def test_an_sdxl_adapter_is_called_so(starter: Shapes) -> None:
+    wide = {
+        f"unet.{block}.transformer_blocks.0.attn2.to_k": (640, 2048)
+        for block in ("down_blocks.1.attentions.0", "up_blocks.1.attentions.0")
+    }
+    sentence = compatible(
+        random_adapter(wide), family_shapes(BaseFamily.SD1), base_name="“my SD 1.5”"
+    )
+    assert sentence is not None
+    assert "was made for an SDXL base" in sentence
+    assert "“my SD 1.5” has 768" in sentence
 
 
 def test_a_layer_that_the_base_lacks_is_named(starter: Shapes) -> None:

@@ -130,12 +130,13 @@ def test_an_adapter_of_another_base_is_refused_with_the_reason(
     trained: Trained, room: Room, tmp_path: Path
 ) -> None:
     layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
-    module = LoraModule(Component.UNET, layer, torch.ones(2, 768), torch.ones(320, 2), 2.0)
+    module = LoraModule(Component.UNET, layer, torch.ones(2, 999), torch.ones(320, 2), 2.0)
     path = tmp_path / "wide.safetensors"
     canonical.save(Weights((module,)), path)
     done = bring_in(trained.registry, path)
     assert (done.status, done.error_code) == ("failed", "adapter")
-    assert "cross-attention width 768" in done.error
+    assert "cross-attention width 999" in done.error
+    assert "Accepted are adapters for SD 1.x, SD 2.x, SDXL" in done.error
 
 
 def test_a_file_that_is_no_adapter_is_refused_with_the_reason(

@@ -1,0 +1,267 @@
+"""A LoRA file made elsewhere becomes a version of an adapter: read, checked, converted, stored."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from app.adapters import service as adapters
+from app.adapters.known import same_tensors
+from app.adapters.models import Adapter
+from app.adapters.publish import NewVersion, find_equal, publish
+from app.adapters.service import AdapterChange
+from app.base_models import service as base_models
+from app.base_models.models import BaseModel, BaseModelStatus
+from app.datasets.images import ImageDecoder, PictureRefused
+from app.db import Database
+from app.jobs import service as jobs
+from app.jobs.models import IoJob
+from app.jobs.states import JobStatus
+from app.storage import BlobStore
+from worker.adapters.about import About, Sidecar, about
+from worker.bases.family import BaseModelError
+from worker.runtime.lease import Lease
+
+if TYPE_CHECKING:
+    from worker.adapters.plan import Plan
+    from worker.adapters.reading import Reading
+
+PUBLISH_TRIES = 5
+MAX_FILENAME = 200
+FITS_NOTHING = (
+    "This adapter fits no base that is known here: {reason} Accepted are adapters for SD 1.x, "
+    "SD 2.x, SDXL and for the base models you have added."
+)
+NO_BASE = (
+    "None of the base models here is of this family ({family}); add one to draw with this adapter."
+)
+
+
+class RefusedError(Exception):
+    """The job cannot be done; the sentence says why."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
+
+
+@dataclass(frozen=True)
+class Place:
+    """What an adapter is for: a base of the registry or, without one, a family by its shapes."""
+
+    family: str
+    shapes: Mapping[str, tuple[int, ...]]
+    base: BaseModel | None
+
+
+class Importing:
+    """Takes in one file after the other for the io worker."""
+
+    def __init__(self, database: Database, store: BlobStore) -> None:
+        self._database = database
+        self._store = store
+
+    def run(self, job: IoJob, lease: Lease, scratch: Path) -> None:
+        """Make an adapter of the job's file, or find the one that it is."""
+        from worker.adapters.canonical import AdapterError
+
+        try:
+            self._take_in(job, lease, scratch)
+        except AdapterError as error:
+            raise RefusedError("adapter", str(error)) from error
+
+    def _take_in(self, job: IoJob, lease: Lease, scratch: Path) -> None:
+        from worker.adapters import canonical
+        from worker.adapters.plan import plan
+        from worker.adapters.reading import convert
+        from worker.runtime.publishing import tensor_hash
+
+        uploaded = str(job.args["sha256"])
+        found = plan(self._store.local_path(uploaded, scratch))
+        hash_of_file = tensor_hash(found.path)
+        if self._is_known(lease, hash_of_file, uploaded):
+            return
+        place = self._place(found, job.args.get("base_model_id"))
+        reading = convert(found.on(place.shapes), self._weights(found, place))
+        path = scratch / "canonical.safetensors"
+        # without metadata, so that the same tensors have the same hash whoever wrote them
+        canonical.save(canonical.Adapter(reading.adapter.modules), path)
+        blob = self._store.put_file(path)
+        told = about(found.metadata, self._sidecars(job, scratch), str(job.args.get("filename")))
+        notes = list(reading.notes)
+        if place.base is None:
+            notes.append(NO_BASE.format(family=_label(place.family)))
+        cover, refusal = self._cover(told, scratch)
+        notes += [refusal] if refusal else []
+        rank, alpha = _middle(reading)
+        new = NewVersion(
+            name=told.name,
+            base_family=place.family,
+            sha256=blob.sha256,
+            size_bytes=blob.size,
+            tensor_sha256=tensor_hash(path),
+            rank=rank,
+            alpha=alpha,
+            trigger_words=told.trigger_words,
+            licence=told.licence,
+            base_model_id=place.base.key if place.base else None,
+            trainable_parameters=reading.adapter.parameters,
+            cover_sha256=cover,
+            details={
+                "imported": str(job.args.get("filename") or "")[:MAX_FILENAME],
+                "modules": len(reading.adapter.modules),
+                "kinds": dict(found.kinds),
+                "namings": sorted(str(naming) for naming in found.namings),
+                "tensor_sha256": hash_of_file,
+                "import_notes": notes,
+            },
+        )
+        self._publish(job, lease, new, told)
+
+    def _is_known(self, lease: Lease, hash_of_file: str, uploaded: str) -> bool:
+        """Whether a version has these tensors; the job then ends with it."""
+        with self._database.write() as session:
+            known = same_tensors(session, hash_of_file)
+            known = known or find_equal(session, canonical=uploaded, uploaded=uploaded)
+            if known is None:
+                return False
+            jobs.require_owner(session, IoJob, lease.claim)
+            result = {"adapter_id": known.adapter_id, "duplicate": True}
+            jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
+        return True
+
+    def _place(self, found: Plan, wanted: Any) -> Place:
+        """The base that was asked for or the oldest that fits; else a family that fits."""
+        from worker.adapters.compatible import compatible
+        from worker.adapters.families import family_shapes
+        from worker.adapters.reading import families_of
+        from worker.bases.family import BaseFamily
+
+        misfits = []
+        for base, shapes in self._bases(wanted):
+            placed = found.on(shapes)
+            misfit = compatible(placed, shapes, base_name=f"“{base.name}”")
+            if misfit is None:
+                return Place(base.family or "sd1", shapes, base)
+            misfits.append(
+                (sum(shapes.get(m.key) != m.weight_shape for m in placed.modules), misfit)
+            )
+        if wanted is not None:
+            raise RefusedError(
+                "adapter", misfits[0][1] if misfits else "This base model cannot be used yet."
+            )
+        if families := families_of(found):
+            family = _told_family(found.metadata, families)
+            return Place(family, family_shapes(family), None)
+        for family in BaseFamily:
+            shapes = family_shapes(family)
+            placed = found.on(shapes)
+            misfit = compatible(placed, shapes, base_name=_label(family)) or ""
+            misfits.append(
+                (sum(shapes.get(m.key) != m.weight_shape for m in placed.modules), misfit)
+            )
+        raise RefusedError("adapter", FITS_NOTHING.format(reason=min(misfits)[1]))
+
+    def _bases(self, wanted: Any) -> list[tuple[BaseModel, dict[str, tuple[int, ...]]]]:
+        from worker.runtime.shapes import adaptable_shapes
+
+        with self._database.read() as session:
+            ready = select(BaseModel).where(BaseModel.status == BaseModelStatus.READY)
+            if wanted is not None:
+                ready = ready.where(BaseModel.id == int(wanted))
+            bases = list(session.exec(ready.order_by(col(BaseModel.id))))
+        found = []
+        for base in bases:
+            try:
+                found.append((base, adaptable_shapes(base_models.location(base))))
+            except BaseModelError:
+                continue
+        return found
+
+    def _weights(self, found: Plan, place: Place) -> Any:
+        """The base's weights, where a module cannot be read without them."""
+        from worker.adapters.base_weights import base_weights
+
+        if place.base is None or not any(module.is_dora for module in found.modules):
+            return None
+        try:
+            return base_weights(base_models.location(place.base))
+        except BaseModelError as error:
+            raise RefusedError("adapter", str(error)) from error
+
+    def _sidecars(self, job: IoJob, scratch: Path) -> list[Sidecar]:
+        sidecars = []
+        for number, sent in enumerate(job.args.get("sidecars") or []):
+            path = scratch / f"sidecar-{number}"
+            with self._store.open(str(sent["sha256"])) as source, path.open("wb") as copy:
+                shutil.copyfileobj(source, copy)
+            sidecars.append(Sidecar(str(sent["name"]), path))
+        return sidecars
+
+    def _cover(self, told: About, scratch: Path) -> tuple[str | None, str | None]:
+        """(blob of the picture that came along, None), or (None, why it was left out)."""
+        if told.picture is None:
+            return None, None
+        source = scratch / "picture"
+        source.write_bytes(told.picture)
+        try:
+            with ImageDecoder(processes=1) as decoder:
+                picture = decoder.decode(source, scratch)
+        except PictureRefused as error:
+            return None, f"The picture that came with the file was left out. {error.detail}"
+        return self._store.put_file(picture.thumbnail).sha256, None
+
+    def _publish(self, job: IoJob, lease: Lease, new: NewVersion, told: About) -> None:
+        for attempt in range(PUBLISH_TRIES):
+            try:
+                with self._database.write() as session:
+                    jobs.require_owner(session, IoJob, lease.claim)
+                    version = find_equal(session, canonical=new.sha256, uploaded=new.sha256)
+                    duplicate = version is not None
+                    if version is None:
+                        version = publish(session, new, adapter_id=job.args.get("adapter_id"))
+                        _describe(session, version.adapter_id, told)
+                    result = {"adapter_id": version.adapter_id, "duplicate": duplicate}
+                    jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
+                return
+            except sa.exc.IntegrityError:  # somebody took the name in this moment
+                if attempt == PUBLISH_TRIES - 1:
+                    raise
+
+
+def _describe(session: Session, adapter_id: int, told: About) -> None:
+    """Add what the file says of itself where nobody has said anything yet."""
+    adapter = session.get_one(Adapter, adapter_id)
+    tags = adapters.summary(session, adapter).tags
+    change = AdapterChange(
+        notes=told.description if told.description and not adapter.notes else None,
+        tags=list(told.tags) if told.tags and not tags else None,
+    )
+    adapters.change_adapter(session, adapter_id, change)
+
+
+def _middle(reading: Reading) -> tuple[int, float]:
+    """(rank, alpha) of the module in the middle, by rank."""
+    modules = sorted(reading.adapter.modules, key=lambda module: module.rank)
+    middle = modules[len(modules) // 2]
+    return middle.rank, middle.alpha
+
+
+def _told_family(metadata: Mapping[str, str], families: list[Any]) -> Any:
+    """The family the header names, of those that fit; a file of an encoder alone fits two."""
+    from worker.adapters.reading import told_family
+
+    told = told_family(metadata)
+    return told if told in families else families[0]
+
+
+def _label(family: Any) -> str:
+    from worker.adapters.families import LABELS
+
+    return LABELS[family]
