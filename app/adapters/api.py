@@ -8,11 +8,11 @@ from datetime import datetime
 from typing import Annotated, TypeVar
 
 import anyio.to_thread
-from fastapi import APIRouter, File, Query, Request, Response, UploadFile
+from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from sqlmodel import Session
 
-from app.adapters import imports, service
+from app.adapters import gallery, imports, service, versions_api
 from app.adapters.models import Adapter, AdapterFile, AdapterVersion
 from app.adapters.service import AdapterSummary, DownloadDtype, DownloadFormat
 from app.errors import InvalidInput, NotReady
@@ -22,12 +22,15 @@ from app.media import blob_response
 from app.state import MAX_ID, AppState, Id, State
 
 router = APIRouter(tags=["adapters"])
+router.include_router(versions_api.router)
 
 FILE_PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.1
 MEDIA_TYPES = {DownloadFormat.BUNDLE: "application/zip"}
 FileT = TypeVar("FileT")
 
+Tag = Annotated[str, StringConstraints(max_length=40)]
+Version = Annotated[str | None, Query(max_length=60, description="A number or an alias.")]
 Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=120)]
 
 
@@ -41,6 +44,7 @@ class AdapterOut(BaseModel):
     trigger_words: list[str]
     tags: list[str]
     notes: str
+    licence: str
     starred: bool
     version: int
     versions: int
@@ -65,6 +69,8 @@ class AdapterPatch(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: Annotated[Line, Field(min_length=1)] | None = None
     notes: Annotated[str, Field(max_length=20_000)] | None = None
+    licence: Annotated[str, Field(max_length=80)] | None = None
+    cover_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     starred: bool | None = None
     trigger_words: Annotated[list[Line], Field(max_length=20)] | None = None
     tags: Annotated[list[Line], Field(max_length=50)] | None = None
@@ -75,7 +81,10 @@ def adapter_out(row: AdapterSummary) -> AdapterOut:
     adapter, version = row.adapter, row.version
     return AdapterOut(
         **adapter.model_dump(
-            include={"id", "slug", "name", "base_family", "trigger_words", "notes", "starred"}
+            include={
+                *("id", "slug", "name", "base_family", "trigger_words", "notes", "licence"),
+                "starred",
+            }
         ),
         **version.model_dump(
             include=set(AdapterOut.model_fields)
@@ -90,27 +99,60 @@ def adapter_out(row: AdapterSummary) -> AdapterOut:
 
 @router.get("/adapters")
 def index(
+    request: Request,
     state: State,
     response: Response,
     q: Annotated[str, Query(max_length=200)] = "",
     base: Annotated[str, Query(max_length=16)] = "",
-    tag: Annotated[str, Query(max_length=40)] = "",
+    tag: Annotated[list[Tag], Query(max_length=10)] = [],  # noqa: B006  (FastAPI copies it)
     starred: bool = False,
     sort: service.Sort = service.Sort.NEWEST,
     page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    after: Annotated[str, Query(max_length=2_000)] = "",
+    before: Annotated[str, Query(max_length=2_000)] = "",
 ) -> list[AdapterOut]:
-    """Adapters, a page of 24; the header `X-Total-Count` says how many there are in all."""
-    wanted = service.Filter(q=q, base=base, tag=tag, starred=starred, sort=sort, page=page)
+    """Adapters, a page of 24. The header `Link` has the addresses of the next and previous page.
+
+    They go by cursors, which cost the same on every page and show nothing twice; `page` counts from
+    the start. `X-Total-Count` says how many there are in all; where counting them would take long
+    it is the least there are, and `X-Total-Count-More` is `true`. `tag` may be given several times.
+    """
+    wanted = service.Filter(q, base, tuple(tag), starred, sort, page, after, before)
     with state.database.read() as session:
         found = service.list_adapters(session, wanted)
     response.headers["x-total-count"] = str(found.total)
+    if found.more:
+        response.headers["x-total-count-more"] = "true"
+    links = {"next": ("after", found.next), "prev": ("before", found.previous)}
+    parts = [
+        f'<{_page_address(request, name, cursor)}>; rel="{relation}"'
+        for relation, (name, cursor) in links.items()
+        if cursor
+    ]
+    if parts:
+        response.headers["link"] = ", ".join(parts)
     return [adapter_out(row) for row in found.items]
 
 
+def _page_address(request: Request, name: str, cursor: str) -> str:
+    kept = request.url.remove_query_params(["page", "after", "before"])
+    whole = kept.include_query_params(**{name: cursor})
+    return f"{whole.path}?{whole.query}"
+
+
 @router.post("/adapters/import", status_code=201)
-async def import_file(file: Annotated[UploadFile, File()], state: State) -> AdapterOut:
-    """Add a LoRA file made elsewhere; 422 says why it cannot be used."""
-    job = await anyio.to_thread.run_sync(imports.receive, state, file)
+async def import_file(
+    file: Annotated[UploadFile, File()],
+    state: State,
+    adapter_id: Annotated[int | None, Form(ge=1, le=MAX_ID)] = None,
+) -> AdapterOut:
+    """Add a LoRA file made elsewhere; 422 says why it cannot be used.
+
+    With `adapter_id` it becomes the next version of that adapter.
+    """
+    job = await anyio.to_thread.run_sync(
+        lambda: imports.receive(state, file, adapter_id=adapter_id)
+    )
     done = await _patiently(lambda: _ended_import(state, job.key))
     if done is None:
         raise NotReady("The file was received and is still being checked; look at the adapters.")
@@ -138,8 +180,10 @@ def show(adapter_id: Id, state: State) -> AdapterOut:
 
 @router.patch("/adapters/{adapter_id}")
 def change(adapter_id: Id, body: AdapterPatch, state: State) -> AdapterOut:
-    """Change name, notes, star, trigger words or tags; versions never change."""
+    """Change name, notes, licence, star, cover, trigger words or tags; versions never change."""
     with state.database.write() as session:
+        if body.cover_sha256 is not None:
+            gallery.require_picture(session, adapter_id, body.cover_sha256)
         adapter = service.change_adapter(
             session, adapter_id, service.AdapterChange(**body.model_dump())
         )
@@ -168,9 +212,11 @@ async def download(
     state: State,
     file_format: Annotated[DownloadFormat, Query(alias="format")] = DownloadFormat.KOHYA,
     dtype: DownloadDtype = DownloadDtype.FP16,
-    version: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+    version: Version = None,
 ) -> Response:
     """The adapter's file, written from the registry's own form and read back before it is given.
+
+    `version` is a number or an alias such as `best`; absent: the one that `latest` names.
 
     A combination nobody asked for yet is written first, which takes a moment.
     """
@@ -189,7 +235,7 @@ async def download(
     )
 
 
-def _find(state: AppState, adapter_id: int, version: int | None) -> tuple[Adapter, AdapterVersion]:
+def _find(state: AppState, adapter_id: int, version: str | None) -> tuple[Adapter, AdapterVersion]:
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
         return adapter, service.get_version(session, adapter, version)

@@ -10,8 +10,20 @@ from app.errors import InvalidInput
 
 MAX_NAME = 120
 MAX_NOTES = 20_000
+MAX_LICENCE = 80
 MAX_TRIGGERS = 20
 MAX_TRIGGER = 60
+LICENCES = (
+    "CC0-1.0",
+    "CC-BY-4.0",
+    "CC-BY-SA-4.0",
+    "CC-BY-NC-4.0",
+    "CC-BY-NC-SA-4.0",
+    "CreativeML-OpenRAIL-M",
+    "Apache-2.0",
+    "MIT",
+    "All rights reserved",
+)
 
 
 def read_change(sent: Mapping[str, Any]) -> AdapterChange:
@@ -26,6 +38,12 @@ def read_change(sent: Mapping[str, Any]) -> AdapterChange:
     notes = texts.get("notes")
     if notes and len(notes) > MAX_NOTES:
         fields["notes"] = f"These notes have {len(notes):,} characters; at most {MAX_NOTES:,} fit."
+    licence = texts.get("licence")
+    if licence and len(licence) > MAX_LICENCE:
+        fields["licence"] = (
+            f"This has {len(licence)} characters; at most {MAX_LICENCE} fit. Give the name of the "
+            "licence, its text belongs into the notes."
+        )
     triggers = split_words(texts["trigger_words"]) if "trigger_words" in texts else None
     if triggers and (len(triggers) > MAX_TRIGGERS or max(map(len, triggers)) > MAX_TRIGGER):
         fields["trigger_words"] = (
@@ -36,6 +54,7 @@ def read_change(sent: Mapping[str, Any]) -> AdapterChange:
     return AdapterChange(
         name=name,
         notes=notes,
+        licence=licence,
         trigger_words=triggers,
         tags=split_words(texts["tags"]) if "tags" in texts else None,
     )

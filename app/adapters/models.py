@@ -10,6 +10,7 @@ from sqlmodel import Field, SQLModel
 
 from app.db import utcnow
 
+LATEST = "latest"  # the alias of the version that is used when none is named
 LIVE = sa.text("deleted_at IS NULL")
 # by code points on every database, whatever language the server sorts by
 SORT_NAME = sa.String(240).with_variant(sa.String(240, collation="C"), "postgresql")

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
 from typing import Annotated
 from urllib.parse import urlencode
 
@@ -11,9 +13,10 @@ from sqlmodel import Session
 from starlette.datastructures import UploadFile
 from starlette.responses import RedirectResponse, Response
 
-from app.adapters import imports, service
-from app.adapters.forms import read_change
-from app.adapters.gallery import AdapterView, adapter_view
+from app.adapters import aliases, imports, service, version_pages
+from app.adapters.forms import LICENCES, read_change
+from app.adapters.gallery import AdapterView, adapter_view, require_picture
+from app.adapters.listing import COUNT_END
 from app.adapters.models import Adapter
 from app.adapters.service import AdapterChange, AdapterPage, Filter, Sort
 from app.errors import AppError, InvalidInput
@@ -23,11 +26,20 @@ from app.state import MAX_ID, AppState, Id, State
 from app.web import render, render_fragment, wants_fragment
 
 router = APIRouter(include_in_schema=False)
+router.include_router(version_pages.router)
 
 Words = Annotated[str, Query(max_length=200)]
+Cursor = Annotated[str, Query(max_length=2_000)]
+Tags = Annotated[list[Annotated[str, Query(max_length=40)]], Query(max_length=10)]
 OptionalId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 FAMILIES = {"sd1": "SD", "sd2": "SD 2", "sdxl": "SDXL"}
-SORTS = {Sort.NEWEST: "Newest first", Sort.OLDEST: "Oldest first", Sort.NAME: "By name"}
+SORTS = {
+    Sort.NEWEST: "Newest first",
+    Sort.OLDEST: "Oldest first",
+    Sort.NAME: "Name, A to Z",
+    Sort.NAME_DOWN: "Name, Z to A",
+}
+SUGGESTED_TAGS = 8
 
 
 @dataclass(frozen=True)
@@ -62,30 +74,43 @@ class Links:
         values = {
             "q": wanted.q,
             "base": wanted.base,
-            "tag": wanted.tag,
             "starred": "1" if wanted.starred else "",
             "sort": "" if wanted.sort is Sort.NEWEST else wanted.sort.value,
         } | changes
-        query = urlencode({key: value for key, value in values.items() if value})
-        return f"/adapters?{query}" if query else "/adapters"
+        return _address([*values.items(), *(("tag", tag) for tag in wanted.tags)])
+
+    def with_tag(self, tag: str) -> str:
+        """The address with one more tag."""
+        return Links(replace(self.wanted, tags=(*self.wanted.tags, tag))).to()
+
+    def without_tag(self, tag: str) -> str:
+        """The address with one tag less."""
+        return Links(replace(self.wanted, tags=tuple(t for t in self.wanted.tags if t != tag))).to()
 
     @property
-    def pager(self) -> str:
-        """The address of another page, without its number."""
-        link = self.to()
-        return f"{link}{'&' if '?' in link else '?'}page="
+    def cleared(self) -> str:
+        """The address without any filter; the order stays."""
+        return Links(Filter(sort=self.wanted.sort)).to()
+
+
+def _address(pairs: list[tuple[str, str]]) -> str:
+    query = urlencode([(name, value) for name, value in pairs if value])
+    return f"/adapters?{query}" if query else "/adapters"
 
 
 @dataclass(frozen=True)
 class AdaptersPage:
-    """The adapters a filter admits, as cards."""
+    """The adapters a filter admits, as cards; counts are words, empty where they are not known."""
 
     found: AdapterPage
     wanted: Filter
     links: Links
-    families: list[tuple[str, str, int]]
+    families: list[tuple[str, str, str]]
     sorts: list[tuple[str, str]]
-    all_count: int
+    starred_count: str
+    all_count: str
+    tags: list[str]
+    is_filtered: bool
     imported: Import | None
     deleted: int | None
 
@@ -97,6 +122,7 @@ class AdapterShow:
     view: AdapterView
     values: dict[str, str]
     errors: dict[str, str]
+    licences: tuple[str, ...] = LICENCES
 
 
 @dataclass(frozen=True)
@@ -126,10 +152,12 @@ def index(
     state: State,
     q: Words = "",
     base: Words = "",
-    tag: Words = "",
+    tag: Tags = [],  # noqa: B006  (FastAPI copies it)
     starred: bool = False,
     sort: Words = "",
     page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    after: Cursor = "",
+    before: Cursor = "",
     deleted: OptionalId = None,
     imported: OptionalId = None,
 ) -> Response:
@@ -137,10 +165,12 @@ def index(
     wanted = Filter(
         q=q.strip(),
         base=base if base in FAMILIES else "",
-        tag=tag,
+        tags=tuple(dict.fromkeys(word for word in tag if word)),
         starred=starred,
         sort=Sort(sort) if sort in set(Sort) else Sort.NEWEST,
         page=page,
+        after=after,
+        before=before,
     )
     with state.database.read() as session:
         shown = _import(session, imported) if imported else None
@@ -156,20 +186,37 @@ def _page(
     deleted: int | None = None,
 ) -> AdaptersPage:
     found = service.list_adapters(session, wanted)
+    tags = Counter(tag for item in found.items for tag in item.tags if tag not in wanted.tags)
     return AdaptersPage(
         found=found,
         wanted=wanted,
         links=Links(wanted),
         families=[
-            (family, label, found.families[family])
+            (family, label, _count_words(found.families[family]))
             for family, label in FAMILIES.items()
             if family in found.families
         ],
         sorts=[(sort.value, words) for sort, words in SORTS.items()],
-        all_count=sum(found.families.values()),
+        starred_count=_count_words(found.starred),
+        all_count=_sum_words(found.families.values()),
+        tags=[tag for tag, _ in tags.most_common(SUGGESTED_TAGS)],
+        is_filtered=bool(wanted.q or wanted.base or wanted.tags or wanted.starred),
         imported=imported,
         deleted=deleted,
     )
+
+
+def _count_words(number: int | None) -> str:
+    """The count, `10,000+` where counting stopped, nothing where it is not known."""
+    if number is None:
+        return ""
+    return f"{COUNT_END:,}+" if number > COUNT_END else f"{number:,}"
+
+
+def _sum_words(numbers: Iterable[int | None]) -> str:
+    known = [number for number in numbers if number is not None]
+    stopped = any(number > COUNT_END for number in known)
+    return _count_words(COUNT_END + 1 if stopped else sum(known)) if known else ""
 
 
 def _import(session: Session, job_id: int) -> Import:
@@ -188,7 +235,8 @@ def import_adapter(request: Request, state: State, sent: SentForm) -> Response:
     try:
         if not isinstance(upload, UploadFile) or not upload.filename:
             raise InvalidInput("Choose a .safetensors file.")
-        job = imports.receive(state, upload)
+        of = str(sent.get("adapter", ""))
+        job = imports.receive(state, upload, adapter_id=_adapter_id(state, of) if of else None)
     except AppError as error:
         filename = upload.filename if isinstance(upload, UploadFile) else None
         return _refused(request, state, Import(filename or "No file", None, None, error.detail))
@@ -196,6 +244,11 @@ def import_adapter(request: Request, state: State, sent: SentForm) -> Response:
         imported = Import(str(job.args["filename"]), job, None, None)
         return render_fragment("adapters/_import.html", ImportFragment(imported))
     return RedirectResponse(f"/adapters?imported={job.key}", status_code=303)
+
+
+def _adapter_id(state: AppState, slug: str) -> int:
+    with state.database.read() as session:
+        return service.adapter_by_slug(session, slug).key
 
 
 def _refused(request: Request, state: AppState, imported: Import) -> Response:
@@ -215,10 +268,17 @@ def import_progress(job_id: Id, state: State) -> Response:
 
 
 @router.get("/adapters/{slug}")
-def show(request: Request, slug: str, state: State, v: OptionalId = None) -> Response:
-    """One adapter, by its newest version or the one asked for."""
+def show(
+    request: Request,
+    slug: str,
+    state: State,
+    v: Annotated[str | None, Query(max_length=60)] = None,
+    versions: Annotated[str, Query(max_length=10)] = "",
+    before: OptionalId = None,
+) -> Response:
+    """One adapter, by the version in use or the one asked for, by its number or an alias."""
     with state.database.read() as session:
-        view = adapter_view(session, slug, v)
+        view = adapter_view(session, slug, v or None, all_versions=versions == "all", before=before)
     return render(request, "adapters/show.html", AdapterShow(view, _values(view), {}))
 
 
@@ -227,6 +287,7 @@ def _values(view: AdapterView) -> dict[str, str]:
         "name": view.adapter.name,
         "trigger_words": ", ".join(view.adapter.trigger_words),
         "tags": ", ".join(view.summary.tags),
+        "licence": view.adapter.licence,
         "notes": view.adapter.notes,
     }
 
@@ -268,12 +329,29 @@ def star(request: Request, slug: str, state: State, sent: SentForm) -> Response:
 def set_cover(slug: str, state: State, sent: SentForm) -> Response:
     """Make a picture that was drawn with an adapter its cover."""
     with state.database.write() as session:
-        view = adapter_view(session, slug)
+        adapter = service.adapter_by_slug(session, slug)
         sha256 = str(sent.get("sha256", ""))
-        if sha256 not in {picture.sha256 for picture in view.pictures}:
-            raise InvalidInput("Only a picture drawn with this adapter can be its cover.")
-        service.change_adapter(session, view.adapter.key, AdapterChange(cover_sha256=sha256))
+        require_picture(session, adapter.key, sha256)
+        service.change_adapter(session, adapter.key, AdapterChange(cover_sha256=sha256))
     return RedirectResponse(f"/adapters/{slug}", status_code=303)
+
+
+@router.post("/adapters/{slug}/aliases")
+def set_alias(request: Request, slug: str, state: State, sent: SentForm) -> Response:
+    """Give a version an alias, or move one to it; what is wrong comes back beside the field."""
+    shown = str(sent.get("version", ""))
+    try:
+        with state.database.write() as session:
+            adapter = service.adapter_by_slug(session, slug)
+            version = service.get_version(session, adapter, shown or None)
+            aliases.set_alias(session, version, str(sent.get("alias", "")))
+    except InvalidInput as error:
+        with state.database.read() as session:
+            view = adapter_view(session, slug, shown or None)
+        values = _values(view) | {"alias": str(sent.get("alias", ""))[:200]}
+        context = AdapterShow(view, values, error.fields)
+        return render(request, "adapters/show.html", context, status=422)
+    return RedirectResponse(f"/adapters/{slug}?v={version.version}#versions", status_code=303)
 
 
 @router.post("/adapters/{slug}/delete")

@@ -6,15 +6,17 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, func, select
 
+from app.adapters import aliases
 from app.adapters.code_version import code_version
-from app.adapters.models import Adapter, AdapterAlias, AdapterFile, AdapterVersion
+from app.adapters.models import LATEST, Adapter, AdapterFile, AdapterVersion
 from app.db import utcnow
 from app.runs.models import Run
 from app.slugs import unique_slug
 
-LATEST = "latest"
+NAME_TRIES = 4
 
 
 @dataclass(frozen=True)
@@ -57,8 +59,8 @@ class NewVersion:
 def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None) -> AdapterVersion:
     """Store a version of this adapter, or of a new one, and point `latest` to it.
 
-    The blobs must be stored before. A name that was taken in this very moment raises
-    IntegrityError: the caller tries its transaction again.
+    The blobs must be stored before. Whoever publishes to one adapter at the same time comes one
+    after the other; a deleted adapter is left alone, and a new one made.
     """
     adapter = _adapter(session, new, adapter_id)
     version = AdapterVersion(
@@ -86,7 +88,7 @@ def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None)
     session.flush()
     for file in new.files:
         add_file(session, version.key, file)
-    _point_latest(session, version)
+    aliases.point(session, version, LATEST)
     return version
 
 
@@ -125,30 +127,49 @@ def future_slug(session: Session, name: str, adapter_id: int | None = None) -> s
 
 
 def adapter_of_parent(session: Session, run: Run) -> int | None:
-    """The adapter that a run continues; None when it makes a new one."""
-    parent = session.get(Run, run.parent_id) if run.parent_id else None
-    if parent is None or parent.adapter_version_id is None:
-        return None
-    version = session.get(AdapterVersion, parent.adapter_version_id)
-    adapter = session.get(Adapter, version.adapter_id) if version else None
-    return adapter.key if adapter is not None and adapter.deleted_at is None else None
+    """The adapter that a run continues or shall make a version of; None when it makes a new one."""
+    seen: Run | None = run
+    while seen is not None:
+        wanted = seen.adapter_id
+        if wanted is None and seen is not run and seen.adapter_version_id is not None:
+            version = session.get(AdapterVersion, seen.adapter_version_id)
+            wanted = version.adapter_id if version else None
+        if wanted is not None:
+            adapter = session.get(Adapter, wanted)
+            return wanted if adapter is not None and adapter.deleted_at is None else None
+        seen = session.get(Run, seen.parent_id) if seen.parent_id else None
+    return None
 
 
 def _adapter(session: Session, new: NewVersion, adapter_id: int | None) -> Adapter:
-    if adapter_id is None:
-        adapter = Adapter(
-            slug=unique_slug(session, Adapter, new.name, fallback="adapter"),
-            name=new.name,
-            trigger_words=list(new.trigger_words),
-            base_family=new.base_family,
-            cover_sha256=new.cover_sha256,
-            licence=new.licence,
-        )
-    else:
+    if adapter_id is not None:
         locked = select(Adapter).where(Adapter.id == adapter_id).with_for_update()
-        adapter = session.exec(locked).one()
-        adapter.updated_at = utcnow()
-        adapter.cover_sha256 = new.cover_sha256 or adapter.cover_sha256
+        adapter = session.exec(locked.execution_options(populate_existing=True)).one()
+        if adapter.deleted_at is None:
+            adapter.updated_at = utcnow()
+            adapter.cover_sha256 = new.cover_sha256 or adapter.cover_sha256
+            session.add(adapter)
+            session.flush()
+            return adapter
+    for attempt in range(NAME_TRIES):
+        try:
+            with session.begin_nested():
+                return _new_adapter(session, new)
+        except IntegrityError:  # somebody took the address in this moment: the next one is free
+            if attempt == NAME_TRIES - 1:
+                raise
+    raise AssertionError
+
+
+def _new_adapter(session: Session, new: NewVersion) -> Adapter:
+    adapter = Adapter(
+        slug=unique_slug(session, Adapter, new.name, fallback="adapter"),
+        name=new.name,
+        trigger_words=list(new.trigger_words),
+        base_family=new.base_family,
+        cover_sha256=new.cover_sha256,
+        licence=new.licence,
+    )
     session.add(adapter)
     session.flush()
     return adapter
@@ -157,11 +178,3 @@ def _adapter(session: Session, new: NewVersion, adapter_id: int | None) -> Adapt
 def _next_number(session: Session, adapter_id: int) -> int:
     query = select(func.max(AdapterVersion.version)).where(AdapterVersion.adapter_id == adapter_id)
     return (session.exec(query).one() or 0) + 1
-
-
-def _point_latest(session: Session, version: AdapterVersion) -> None:
-    alias = session.get(AdapterAlias, (version.adapter_id, LATEST))
-    if alias is None:
-        alias = AdapterAlias(adapter_id=version.adapter_id, alias=LATEST, version_id=version.key)
-    alias.version_id = version.key
-    session.add(alias)

@@ -30,8 +30,11 @@ MAX_SORT_NAME = 240
 BATCH = 500
 GRAM = 3
 PHRASE = re.compile(r'"([^"]*)"|(\S+)')
-# Scripts without spaces between words: each sign is a word, so that one or two are found anywhere.
-UNSPACED = re.compile(r"([\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af])")
+# Signs that are words of their own, so that one or two are found anywhere: all but letters and
+# digits, and those of scripts without spaces.
+ALONE = re.compile(
+    r"([^\w\s]|_|[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af])"
+)
 FTS = sa.table("adapter_fts", sa.column("rowid", sa.Integer), sa.column("adapter_fts", sa.Text))
 TEXTS = sa.table(
     "adapter_search",
@@ -56,7 +59,7 @@ def sort_name(name: str) -> str:
 
 def spaced(text: str) -> str:
     """The folded text with two spaces before each word."""
-    words = UNSPACED.sub(r" \1 ", fold(text)).split()
+    words = ALONE.sub(r" \1 ", fold(text)).split()
     return "".join(f"  {word}" for word in words)
 
 

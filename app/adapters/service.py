@@ -2,16 +2,31 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
 
-from sqlalchemy import ColumnElement, String, cast
 from sqlmodel import Session, col, func, select
-from sqlmodel.sql.expression import SelectOfScalar
 
-from app.adapters.models import Adapter, AdapterAlias, AdapterFile, AdapterTag, AdapterVersion
+from app.adapters.aliases import ALIAS, NUMBER
+from app.adapters.cards import AdapterSummary as AdapterSummary
+from app.adapters.cards import last_samples
+from app.adapters.cards import summarize as summarize
+from app.adapters.listing import ADAPTERS_A_PAGE as ADAPTERS_A_PAGE
+from app.adapters.listing import AdapterPage as AdapterPage
+from app.adapters.listing import Filter as Filter
+from app.adapters.listing import Sort as Sort
+from app.adapters.listing import list_adapters as list_adapters
+from app.adapters.models import (
+    LATEST,
+    Adapter,
+    AdapterAlias,
+    AdapterFile,
+    AdapterTag,
+    AdapterVersion,
+)
 from app.base_models.models import BaseModel
 from app.base_models.service import get_base_model
 from app.datasets.models import Dataset, DatasetVersion
@@ -21,7 +36,6 @@ from app.jobs.models import IoJob
 from app.jobs.service import enqueue_io
 from app.runs.models import Run, Sample
 
-ADAPTERS_A_PAGE = 24
 MAX_TAGS = 20
 MAX_TAG_LENGTH = 40
 
@@ -40,158 +54,6 @@ class DownloadDtype(StrEnum):
     FP16 = "fp16"
     BF16 = "bf16"
     FP32 = "fp32"
-
-
-class Sort(StrEnum):
-    """Orders of the list of adapters."""
-
-    NEWEST = "newest"
-    OLDEST = "oldest"
-    NAME = "name"
-
-
-@dataclass(frozen=True)
-class Filter:
-    """What the list of adapters should show; all of it lives in the address."""
-
-    q: str = ""
-    base: str = ""
-    tag: str = ""
-    starred: bool = False
-    sort: Sort = Sort.NEWEST
-    page: int = 1
-
-
-@dataclass(frozen=True)
-class AdapterSummary:
-    """An adapter as a card or an API answer shows it."""
-
-    adapter: Adapter
-    version: AdapterVersion
-    version_count: int
-    tags: list[str]
-    covers: list[str]
-
-
-@dataclass(frozen=True)
-class AdapterPage:
-    """One page of the list, with how many there are in all and of each base family."""
-
-    items: list[AdapterSummary]
-    total: int
-    pages: int
-    families: dict[str, int]
-    starred: int
-
-
-def list_adapters(session: Session, wanted: Filter) -> AdapterPage:
-    """The adapters this filter admits."""
-    query = select(Adapter).where(col(Adapter.deleted_at).is_(None))
-    if wanted.q:
-        words = f"%{_escaped(wanted.q)}%"
-        tagged = select(AdapterTag.adapter_id).where(col(AdapterTag.tag).ilike(words, escape="\\"))
-        query = query.where(
-            col(Adapter.name).ilike(words, escape="\\")
-            | col(Adapter.notes).ilike(words, escape="\\")
-            | col(Adapter.slug).ilike(words, escape="\\")
-            | _trigger_text().ilike(words, escape="\\")
-            | col(Adapter.id).in_(tagged)
-        )
-    if wanted.tag:
-        with_tag = select(AdapterTag.adapter_id).where(AdapterTag.tag == wanted.tag)
-        query = query.where(col(Adapter.id).in_(with_tag))
-    families = _count_by_family(session, query)
-    starred = _count(session, query.where(col(Adapter.starred)))
-    if wanted.base:
-        query = query.where(Adapter.base_family == wanted.base)
-    if wanted.starred:
-        query = query.where(col(Adapter.starred))
-    total = _count(session, query)
-    order = {
-        Sort.NEWEST: (col(Adapter.updated_at).desc(), col(Adapter.id).desc()),
-        Sort.OLDEST: (col(Adapter.updated_at), col(Adapter.id)),
-        Sort.NAME: (func.lower(col(Adapter.name)), col(Adapter.id)),
-    }[wanted.sort]
-    rows = session.exec(
-        query.order_by(*order).offset((wanted.page - 1) * ADAPTERS_A_PAGE).limit(ADAPTERS_A_PAGE)
-    ).all()
-    pages = max(1, -(-total // ADAPTERS_A_PAGE))
-    return AdapterPage(summarize(session, rows), total, pages, families, starred)
-
-
-def _count(session: Session, query: SelectOfScalar[Adapter]) -> int:
-    return session.exec(select(func.count()).select_from(query.subquery())).one()
-
-
-def _count_by_family(session: Session, query: SelectOfScalar[Adapter]) -> dict[str, int]:
-    families = query.subquery().c.base_family
-    return dict(session.exec(select(families, func.count()).group_by(families)).all())
-
-
-def _escaped(words: str) -> str:
-    return words.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
-
-
-def _trigger_text() -> ColumnElement[str]:
-    return cast(col(Adapter.trigger_words), String)
-
-
-def summarize(session: Session, adapters: Sequence[Adapter]) -> list[AdapterSummary]:
-    """The newest version, tags and covers of these adapters, in a few queries."""
-    keys = [adapter.key for adapter in adapters]
-    latest: dict[int, AdapterVersion] = {}
-    counts: dict[int, int] = {}
-    for version in session.exec(
-        select(AdapterVersion)
-        .where(col(AdapterVersion.adapter_id).in_(keys))
-        .order_by(col(AdapterVersion.version))
-    ):
-        latest[version.adapter_id] = version
-        counts[version.adapter_id] = counts.get(version.adapter_id, 0) + 1
-    tags: dict[int, list[str]] = {}
-    for row in session.exec(
-        select(AdapterTag).where(col(AdapterTag.adapter_id).in_(keys)).order_by(AdapterTag.tag)
-    ):
-        tags.setdefault(row.adapter_id, []).append(row.tag)
-    covers = _covers(session, adapters, latest)
-    return [
-        AdapterSummary(
-            adapter,
-            latest[adapter.key],
-            counts[adapter.key],
-            tags.get(adapter.key, []),
-            covers.get(adapter.key, []),
-        )
-        for adapter in adapters
-        if adapter.key in latest
-    ]
-
-
-def _covers(
-    session: Session, adapters: Sequence[Adapter], latest: Mapping[int, AdapterVersion]
-) -> dict[int, list[str]]:
-    runs = {version.run_id: key for key, version in latest.items() if version.run_id}
-    last_step = dict(
-        session.exec(
-            select(Sample.run_id, func.max(Sample.step))
-            .where(col(Sample.run_id).in_(runs))
-            .group_by(col(Sample.run_id))
-        ).all()
-    )
-    covers: dict[int, list[str]] = {
-        adapter.key: [adapter.cover_sha256] for adapter in adapters if adapter.cover_sha256
-    }
-    for sample in session.exec(
-        select(Sample)
-        .where(col(Sample.run_id).in_(runs))
-        .where(col(Sample.step).in_(set(last_step.values())))
-        .order_by(col(Sample.prompt_index))
-    ):
-        if sample.step == last_step[sample.run_id]:
-            shown = covers.setdefault(runs[sample.run_id], [])
-            if sample.sha256 not in shown:
-                shown.append(sample.sha256)
-    return covers
 
 
 def get_adapter(session: Session, adapter_id: int) -> Adapter:
@@ -216,28 +78,59 @@ def summary(session: Session, adapter: Adapter) -> AdapterSummary:
     return summarize(session, [adapter])[0]
 
 
-def list_versions(session: Session, adapter_id: int) -> list[AdapterVersion]:
-    """All versions of an adapter, newest first."""
+def list_versions(
+    session: Session, adapter_id: int, *, limit: int | None = None, before: int | None = None
+) -> list[AdapterVersion]:
+    """The versions of an adapter, newest first: all, or `limit` of those below number `before`."""
     query = select(AdapterVersion).where(AdapterVersion.adapter_id == adapter_id)
-    return list(session.exec(query.order_by(col(AdapterVersion.version).desc())))
+    if before is not None:
+        query = query.where(AdapterVersion.version < before)
+    return list(session.exec(query.order_by(col(AdapterVersion.version).desc()).limit(limit)))
 
 
-def get_version(session: Session, adapter: Adapter, version: int | None = None) -> AdapterVersion:
-    """One version of an adapter by its number; None: the one `latest` names, else the newest."""
-    versions = list_versions(session, adapter.key)
-    if version is None:
-        alias = session.get(AdapterAlias, (adapter.key, "latest"))
-        wanted = [row for row in versions if alias is not None and row.id == alias.version_id]
-        return (wanted or versions)[0]
-    for row in versions:
-        if row.version == version:
-            return row
-    raise NotFound(f"“{adapter.name}” has no version {version}.")
+def count_versions(session: Session, adapter_id: int) -> int:
+    """How many versions an adapter has."""
+    query = select(func.count()).select_from(AdapterVersion)
+    return session.exec(query.where(AdapterVersion.adapter_id == adapter_id)).one()
+
+
+def get_version(
+    session: Session, adapter: Adapter, version: int | str | None = None
+) -> AdapterVersion:
+    """One version of an adapter, by its number or an alias; None: the one that `latest` names."""
+    of_adapter = select(AdapterVersion).where(AdapterVersion.adapter_id == adapter.key)
+    name = LATEST if version is None else str(version).strip().lower()
+    row = None
+    if number := NUMBER.fullmatch(name):
+        row = session.exec(of_adapter.where(AdapterVersion.version == int(number[1]))).first()
+    elif ALIAS.fullmatch(name):
+        alias = session.get(AdapterAlias, (adapter.key, name))
+        row = session.get(AdapterVersion, alias.version_id) if alias else None
+        if row is None and name == LATEST:
+            row = session.exec(of_adapter.order_by(col(AdapterVersion.version).desc())).first()
+    if row is not None:
+        return row
+    if number:
+        raise NotFound(f"“{adapter.name}” has no version {int(number[1])}.")
+    raise NotFound(
+        f"“{adapter.name}” has no version “{name[:40]}”. Give a number or one of its aliases."
+    )
 
 
 def version_run(session: Session, version: AdapterVersion) -> Run | None:
     """The run that trained a version; None for an imported one."""
     return session.get(Run, version.run_id) if version.run_id else None
+
+
+def require_run(adapter: Adapter, version: AdapterVersion) -> int:
+    """The id of the run that trained a version; InvalidInput for an imported one."""
+    if version.run_id is None:
+        sentence = (
+            f"Version {version.version} of “{adapter.name}” was not trained here, so nothing is "
+            "known that could be trained once more."
+        )
+        raise InvalidInput(sentence)
+    return version.run_id
 
 
 def version_base(session: Session, version: AdapterVersion) -> BaseModel | None:
@@ -256,10 +149,7 @@ def version_dataset(
 
 def version_samples(session: Session, version: AdapterVersion) -> list[Sample]:
     """The last row of samples of the run that trained a version."""
-    of_run = Sample.run_id == (version.run_id or 0)
-    last = select(func.max(Sample.step)).where(of_run).scalar_subquery()
-    query = select(Sample).where(of_run, Sample.step == last)
-    return list(session.exec(query.order_by(col(Sample.prompt_index))))
+    return last_samples(session, [version.run_id] if version.run_id else [])
 
 
 @dataclass(frozen=True)
@@ -268,6 +158,7 @@ class AdapterChange:
 
     name: str | None = None
     notes: str | None = None
+    licence: str | None = None
     starred: bool | None = None
     trigger_words: list[str] | None = None
     tags: list[str] | None = None
@@ -277,10 +168,10 @@ class AdapterChange:
 def change_adapter(session: Session, adapter_id: int, change: AdapterChange) -> Adapter:
     """Change what people say about an adapter; its versions never change."""
     adapter = get_adapter(session, adapter_id)
-    for field in ("name", "notes", "starred", "trigger_words", "cover_sha256"):
+    for field in ("name", "notes", "licence", "starred", "trigger_words", "cover_sha256"):
         value = getattr(change, field)
         if value is not None:
-            setattr(adapter, field, value)
+            setattr(adapter, field, _printable(value))
     if change.tags is not None:
         _set_tags(session, adapter.key, change.tags)
     session.add(adapter)
@@ -288,8 +179,17 @@ def change_adapter(session: Session, adapter_id: int, change: AdapterChange) -> 
     return adapter
 
 
+def _printable(value: Any) -> Any:
+    """The text, or each of a list, without control signs, which no database or page can hold."""
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    return "".join(c for c in value if c in "\n\t" or unicodedata.category(c) != "Cc")
+
+
 def _set_tags(session: Session, adapter_id: int, tags: Sequence[str]) -> None:
-    wanted = {tag.strip().lower() for tag in tags if tag.strip()}
+    wanted = {tag for tag in (_printable(tag).strip().lower() for tag in tags) if tag}
     if len(wanted) > MAX_TAGS or any(len(tag) > MAX_TAG_LENGTH for tag in wanted):
         sentence = f"At most {MAX_TAGS} tags of at most {MAX_TAG_LENGTH} characters each."
         raise InvalidInput(sentence, fields={"tags": sentence})
@@ -331,6 +231,11 @@ def find_file(
         AdapterFile.dtype == dtype,
     )
     return session.exec(query).first()
+
+
+def version_files(session: Session, version_id: int) -> list[AdapterFile]:
+    """The downloads of a version that were written so far."""
+    return list(session.exec(select(AdapterFile).where(AdapterFile.version_id == version_id)))
 
 
 def download_bytes(session: Session, version: AdapterVersion) -> int | None:

@@ -52,11 +52,11 @@ def adapter_lines(database: Database, *, words: str) -> list[str]:
     """One line for each adapter, newest first; a sentence when there is none."""
     lines: list[str] = []
     with database.read() as session:
-        page, pages = 1, 1
-        while page <= pages:
-            found = service.list_adapters(session, Filter(q=words, page=page))
+        after: str | None = ""
+        while after is not None:
+            found = service.list_adapters(session, Filter(q=words, after=after))
             lines += [_line(row) for row in found.items]
-            page, pages = page + 1, found.pages
+            after = found.next
     return lines or ["There is no such adapter." if words else "There are no adapters yet."]
 
 

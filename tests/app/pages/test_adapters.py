@@ -50,7 +50,7 @@ def test_cards_show_cover_base_trigger_word_and_versions(
     stand_in.adapter(state, "Chalk")
     stand_in.adapter(state, "Plain", trigger_word="")
     page = client.get("/adapters").text
-    assert "2 of 2." in page
+    assert "2 adapters." in page
     assert 'data-copy="chalkboard"' in page
     assert "no trigger word needed" in page
     assert "SD 2" in page  # the chip of the family with its count
@@ -65,7 +65,7 @@ def test_search_and_filters_live_in_the_address(client: TestClient, state: AppSt
     client.post("/adapters/night", data={"tags": "dark, board"})
     assert "Night" not in client.get("/adapters?starred=1").text
     found = client.get("/adapters?q=nightboard&sort=name").text
-    assert "1 of 1." in found
+    assert "1 adapter found." in found
     assert 'href="/adapters?q=nightboard&amp;base=sd1&amp;sort=name"' in found
     assert "Chalk" not in client.get("/adapters?tag=dark").text
     nothing = client.get("/adapters?q=%25&base=nonsense")
