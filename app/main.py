@@ -18,6 +18,7 @@ from starlette.staticfiles import StaticFiles
 from app import health, media
 from app.adapters import api as adapters_api
 from app.adapters import pages as adapters_pages
+from app.adapters import tools_api, tools_pages
 from app.base_models import api as base_models_api
 from app.base_models import pages as base_models_pages
 from app.base_models import service as base_models
@@ -98,7 +99,8 @@ def _routers() -> Iterator[APIRouter]:
     yield health.router
     yield media.router
     api = APIRouter(prefix=API_PREFIX)
-    for domain in (datasets_api, base_models_api, runs_api, adapters_api, playground_api):
+    apis = (datasets_api, base_models_api, runs_api, adapters_api, tools_api, playground_api)
+    for domain in apis:
         api.include_router(domain.router)
     yield api
     for pages in (
@@ -107,6 +109,7 @@ def _routers() -> Iterator[APIRouter]:
         base_models_pages,
         runs_pages,
         adapters_pages,
+        tools_pages,
         playground_pages,
         system_pages,
     ):

@@ -28,6 +28,7 @@ from worker.bases.inspect import inspect_base
 from worker.runtime.importing import Importing, RefusedError
 from worker.runtime.lease import Lease
 from worker.runtime.messages import Export, ExportFile, Facts
+from worker.runtime.tool_jobs import ToolWork
 
 
 class IoWork:
@@ -45,6 +46,7 @@ class IoWork:
             "export_adapter": self._export_adapter,
             "import_adapter": Importing(database, store).run,
         }
+        self._tools = ToolWork(settings, database, store)
 
     def prepare(self) -> None:
         """Nothing to warm up: torch is imported by the first job that needs it."""
@@ -53,13 +55,20 @@ class IoWork:
         """Nothing is held."""
 
     def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
-        """Do a job; it takes seconds, so a worker that ends finishes it first."""
+        """Do a job; it takes seconds, so a worker that ends finishes it first.
+
+        What the tools do can take long: a worker that ends gives it back.
+        """
         work = self._kinds.get(job.kind)
+        long_work = self._tools.kinds.get(job.kind)
         try:
-            if work is None:
-                raise RefusedError("unknown_kind", f"There is no job of the kind “{job.kind}”.")
             with tempfile.TemporaryDirectory(prefix="brushwork-io-") as scratch:
-                work(job, lease, Path(scratch))
+                if long_work is not None:
+                    long_work(job, lease, Path(scratch), stopping)
+                elif work is not None:
+                    work(job, lease, Path(scratch))
+                else:
+                    raise RefusedError("unknown_kind", f"There is no job of the kind “{job.kind}”.")
         except RefusedError as error:
             self._fail(lease, error.code, str(error))
         except StorageUnavailable as error:

@@ -1,0 +1,325 @@
+"""Merge, resize, fuse and extract as io jobs: from the order to what the registry holds then."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+import torch
+
+from app.adapters import service, tools
+from app.adapters.models import Adapter, AdapterVersion
+from app.adapters.publish import NewVersion, publish
+from app.adapters.tools import (
+    ExtractOrder,
+    FusedDtype,
+    FuseOrder,
+    Keep,
+    Layout,
+    MergeOrder,
+    Method,
+    Part,
+    ResizeOrder,
+)
+from app.base_models import service as base_models
+from app.base_models.models import BaseModel
+from app.jobs.models import IoJob
+from tests.worker.adapters.random_adapters import random_adapter
+from tests.worker.bases.tiny_models import save_sd15
+from tests.worker.runtime.rooms import Registry, wait_for
+from worker import starter
+from worker.adapters import canonical
+from worker.adapters.tools.checkpoint import Checkpoint
+from worker.bases.load import load_base
+from worker.inference.merge import LoadedAdapter, MergedWeights
+from worker.runtime import tool_jobs
+from worker.runtime.io_jobs import IoWork
+from worker.runtime.room import Room
+
+
+@pytest.fixture
+def room(registry: Registry) -> Iterator[Room]:
+    """An io room at work on an empty registry."""
+    with registry.working(work_of(registry)) as opened:
+        yield opened
+
+
+def work_of(registry: Registry) -> IoWork:
+    return IoWork(registry.settings, registry.database, registry.store)
+
+
+def add(registry: Registry, folder: Path, name: str, seed: int, *, rank: int = 3) -> Adapter:
+    """An adapter of the registry for `starter`, with its name as trigger word."""
+    with Checkpoint(starter.PATH) as base:
+        shapes = dict(sorted(base.target_shapes.items())[::7])
+    path = folder / f"{name}.safetensors"
+    canonical.save(random_adapter(shapes, seed=seed, rank=rank), path)
+    blob = registry.store.put_file(path)
+    new = NewVersion(
+        name=name,
+        base_family="sd1",
+        sha256=blob.sha256,
+        size_bytes=blob.size,
+        rank=rank,
+        alpha=8.0,
+        trigger_words=["shared", name.lower()],
+        base_model_id=registry.base_id,
+        config={"steps": 5},
+    )
+    with registry.database.write() as session:
+        return session.get_one(Adapter, publish(session, new).adapter_id)
+
+
+def weights(registry: Registry, result: dict[str, object], folder: Path) -> canonical.Adapter:
+    with registry.database.read() as session:
+        adapter = service.get_adapter(session, int(str(result["adapter_id"])))
+        version = service.get_version(session, adapter, int(str(result["version"])))
+    return canonical.load(registry.store.local_path(version.sha256, folder))
+
+
+def newest(registry: Registry, adapter: Adapter) -> AdapterVersion:
+    return registry.rows(AdapterVersion, adapter_id=adapter.key)[-1]  # type: ignore[no-any-return]
+
+
+def done(registry: Registry, job: IoJob) -> IoJob:
+    ended: IoJob = registry.until_final(IoJob, job.key)
+    return ended
+
+
+def test_a_merge_becomes_an_adapter_that_says_of_what_it_was_made(
+    registry: Registry, room: Room, tmp_path: Path
+) -> None:
+    ink, chalk = add(registry, tmp_path, "Ink", 1), add(registry, tmp_path, "Chalk", 2, rank=2)
+    order = MergeOrder("Both", [Part(ink.key, 0.8), Part(chalk.key, -0.5, 0.25)])
+    with registry.database.write() as session:
+        job = tools.order_merge(session, order)
+    ended = done(registry, job)
+    assert (ended.status, ended.error) == ("succeeded", None)
+    result = ended.result
+    assert (result["slug"], result["version"], result["rank_max"]) == ("both", 1, 5)
+    assert (result["energy_min"], result["relative_error"]) == (1.0, 0.0)
+    merged: Adapter = registry.row(Adapter, result["adapter_id"])
+    assert (merged.name, merged.base_family) == ("Both", "sd1")
+    assert merged.trigger_words == ["shared", "ink", "chalk"]
+    version = newest(registry, merged)
+    assert (version.rank, version.alpha, version.base_model_id) == (5, 5.0, registry.base_id)
+    made = version.details["made"]
+    assert (made["tool"], made["method"]) == ("merge", "linear")
+    assert [
+        (p["name"], p["version"], p["weight"], p["text_encoder_weight"]) for p in made["parts"]
+    ] == [
+        ("Ink", 1, 0.8, None),
+        ("Chalk", 1, -0.5, 0.25),
+    ]
+    first, second = (
+        {m.key: m for m in weights(registry, {"adapter_id": a.key, "version": 1}, tmp_path).modules}
+        for a in (ink, chalk)
+    )
+    for module in weights(registry, result, tmp_path).modules:
+        factor = -0.5 if module.component == "unet" else 0.25
+        expected = 0.8 * first[module.key].delta() + factor * second[module.key].delta()
+        assert torch.allclose(module.delta(), expected, atol=1e-6)
+
+
+def test_a_resize_becomes_a_version_with_the_energy_it_kept(
+    registry: Registry, room: Room, tmp_path: Path
+) -> None:
+    ink = add(registry, tmp_path, "Ink", 1, rank=4)
+    with registry.database.write() as session:
+        job = tools.order_resize(session, ink.key, ResizeOrder(rank=2))
+    ended = done(registry, job)
+    assert (ended.status, ended.error) == ("succeeded", None)
+    version = newest(registry, ink)
+    assert (version.version, version.rank, version.config) == (2, 2, {"steps": 5})
+    made = version.details["made"]
+    assert (made["tool"], made["version"], made["rank_before"]) == ("resize", 1, 4)
+    assert 0.4 < made["energy_min"] <= made["energy_mean"] < 1
+    assert ended.result["energy_min"] == made["energy_min"]
+    assert {m.rank for m in weights(registry, ended.result, tmp_path).modules} == {2}
+
+
+def test_a_fused_base_is_registered_and_has_the_weights_of_both(
+    registry: Registry, room: Room, tmp_path: Path
+) -> None:
+    ink = add(registry, tmp_path, "Ink", 1)
+    order = FuseOrder("Inked", [Part(ink.key, 0.7)], dtype=FusedDtype.FP32)
+    with registry.database.write() as session:
+        job = tools.order_fuse(session, order)
+    ended = done(registry, job)
+    assert (ended.status, ended.error) == ("succeeded", None)
+    row: BaseModel = wait_for(lambda: ready(registry, ended.result["base_model_id"]))
+    assert (row.name, row.family) == ("Inked", "sd1")
+    assert Path(row.source).parent == registry.settings.data_dir / "fused"
+    assert [path.name for path in Path(row.source).parent.iterdir()] == [Path(row.source).name]
+    adapter = weights(registry, {"adapter_id": ink.key, "version": 1}, tmp_path)
+    expected = load_base(starter.PATH)
+    MergedWeights(expected.adaptable()).apply([LoadedAdapter("ink", adapter, 0.7, 0.7)])
+    found = load_base(Path(row.source))
+    for name, module in found.adaptable().items():
+        other = expected.adaptable()[name].state_dict()
+        for key, tensor in module.state_dict().items():
+            assert torch.allclose(tensor, other[key], atol=1e-7)
+    with registry.database.write() as session:
+        extract = tools.order_extract(
+            session, ExtractOrder("Back", registry.base_id, row.key, rank=3)
+        )
+    back = done(registry, extract)
+    assert (back.status, back.error) == ("succeeded", None)
+    changes = {m.key: m.delta() for m in weights(registry, back.result, tmp_path).modules}
+    assert changes.keys() == {m.key for m in adapter.modules}
+    for module in adapter.modules:
+        assert torch.allclose(changes[module.key], 0.7 * module.delta(), atol=1e-5)
+    assert (
+        newest(registry, registry.row(Adapter, back.result["adapter_id"])).details["made"]["tuned"]
+        == "Inked"
+    )
+
+
+def ready(registry: Registry, base_id: int) -> BaseModel | None:
+    row: BaseModel = registry.row(BaseModel, base_id)
+    return row if row.status == "ready" else None
+
+
+def test_a_single_file_is_kept_for_download(registry: Registry, room: Room, tmp_path: Path) -> None:
+    with registry.database.write() as session:
+        base = base_models.add_base_model(
+            session, str(save_sd15(tmp_path / "tiny")), allowed_folders=None
+        )
+    wait_for(lambda: ready(registry, base.key))
+    with Checkpoint(tmp_path / "tiny") as opened:
+        shapes = dict(sorted(opened.target_shapes.items())[::50])
+    canonical.save(random_adapter(shapes), tmp_path / "few.safetensors")
+    blob = registry.store.put_file(tmp_path / "few.safetensors")
+    new = NewVersion("Few", "sd1", blob.sha256, blob.size, 4, 8.0, base_model_id=base.key)
+    with registry.database.write() as session:
+        adapter_id = publish(session, new).adapter_id
+        order = FuseOrder("My base!", [Part(adapter_id)], layout=Layout.SINGLE, keep=Keep.DOWNLOAD)
+        job = tools.order_fuse(session, order)
+    ended = done(registry, job)
+    assert (ended.status, ended.error) == ("succeeded", None)
+    with registry.database.read() as session:
+        sha256, filename = tools.fused_file(session, job.key)
+    assert filename == "my-base.safetensors"
+    named = tmp_path / filename
+    named.write_bytes(registry.store.local_path(sha256, tmp_path).read_bytes())
+    assert load_base(named, components=["unet"]).info.layout == "single_file"
+
+
+def test_an_adapter_for_another_base_of_the_family_is_refused_in_the_job(
+    registry: Registry, room: Room, tmp_path: Path
+) -> None:
+    ink = add(registry, tmp_path, "Ink", 1)
+    shapes = {"unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k": (320, 768)}
+    canonical.save(random_adapter(shapes), tmp_path / "real.safetensors")
+    blob = registry.store.put_file(tmp_path / "real.safetensors")
+    with registry.database.write() as session:
+        new = NewVersion("Real", "sd1", blob.sha256, blob.size, 4, 8.0)
+        real = publish(session, new).adapter_id
+        merge = tools.order_merge(session, MergeOrder("No", [Part(ink.key), Part(real)]))
+        fuse = tools.order_fuse(session, FuseOrder("No", [Part(real)], base="starter"))
+    assert "“Ink” and “Real” are for different base models" in str(done(registry, merge).error)
+    assert "cross-attention width 768; “starter” has" in str(done(registry, fuse).error)
+    assert not any((registry.settings.data_dir / "fused").glob("*"))
+
+
+def test_an_adapter_that_was_deleted_while_it_waited_is_told(
+    registry: Registry, tmp_path: Path
+) -> None:
+    ink, chalk = add(registry, tmp_path, "Ink", 1), add(registry, tmp_path, "Chalk", 2)
+    with registry.database.write() as session:
+        job = tools.order_merge(session, MergeOrder("Both", [Part(ink.key), Part(chalk.key)]))
+        service.delete_adapter(session, chalk.key)
+    with registry.working(work_of(registry)):
+        ended = done(registry, job)
+    assert (ended.status, ended.attempt) == ("failed", 1)
+    assert ended.error == "“Chalk” was deleted while this waited. Restore it, then try again."
+
+
+def test_a_cancel_while_it_fuses_leaves_no_half_base(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ink = add(registry, tmp_path, "Ink", 1)
+    begun, go_on = threading.Event(), threading.Event()
+    told = tool_jobs.Pulse.__call__
+
+    def slowly(pulse: tool_jobs.Pulse, at: int, total: int) -> None:
+        told(pulse, at, total)
+        if at == 50:
+            begun.set()
+            assert go_on.wait(60)
+            pulse._looked = 0.0
+
+    monkeypatch.setattr(tool_jobs.Pulse, "__call__", slowly)
+    with registry.database.write() as session:
+        job = tools.order_fuse(session, FuseOrder("Inked", [Part(ink.key)]))
+    with registry.working(work_of(registry)):
+        assert begun.wait(60)
+        half = list((registry.settings.data_dir / "fused").iterdir())
+        assert [path.name.startswith(".inked-") for path in half] == [True]
+        registry.cancel(IoJob, job.key)
+        go_on.set()
+        ended = done(registry, job)
+    assert (ended.status, ended.result) == ("canceled", {})
+    assert list((registry.settings.data_dir / "fused").iterdir()) == []
+    assert len(registry.rows(BaseModel)) == 1
+
+
+def test_a_worker_that_ends_gives_its_work_back(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ink, chalk = add(registry, tmp_path, "Ink", 1), add(registry, tmp_path, "Chalk", 2)
+    with registry.database.write() as session:
+        job = tools.order_merge(session, MergeOrder("Both", [Part(ink.key), Part(chalk.key)]))
+    begun, go_on = threading.Event(), threading.Event()
+    told = tool_jobs.Pulse.__call__
+
+    def slowly(pulse: tool_jobs.Pulse, at: int, total: int) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        told(pulse, at, total)
+
+    monkeypatch.setattr(tool_jobs.Pulse, "__call__", slowly)
+    with registry.working(work_of(registry)) as room:
+        assert begun.wait(60)
+        room.request_stop()
+        go_on.set()
+    row: IoJob = registry.row(IoJob, job.key)
+    assert (row.status, row.attempt) == ("queued", 0)
+    monkeypatch.undo()
+    with registry.working(work_of(registry)):
+        assert done(registry, job).status == "succeeded"
+
+
+def test_what_a_killed_worker_left_is_taken_away_by_the_next(
+    registry: Registry, tmp_path: Path
+) -> None:
+    ink = add(registry, tmp_path, "Ink", 1)
+    with registry.database.write() as session:
+        job = tools.order_fuse(session, FuseOrder("Inked", [Part(ink.key)]))
+    folder = registry.settings.data_dir / "fused"
+    (folder / f"inked-{job.key}").mkdir(parents=True)
+    (folder / f"inked-{job.key}" / "whole but never told").write_bytes(b"x")
+    (folder / f".inked-{job.key}.1f.part").mkdir()
+    with registry.working(work_of(registry)):
+        assert done(registry, job).status == "succeeded"
+    assert [path.name for path in folder.iterdir()] == [f"inked-{job.key}"]
+    assert not (folder / f"inked-{job.key}" / "whole but never told").exists()
+
+
+def test_a_method_with_a_rank_tells_its_error(
+    registry: Registry, room: Room, tmp_path: Path
+) -> None:
+    ink, chalk = add(registry, tmp_path, "Ink", 1), add(registry, tmp_path, "Chalk", 2)
+    parts = [Part(ink.key), Part(chalk.key)]
+    with registry.database.write() as session:
+        orders = [
+            tools.order_merge(session, MergeOrder(str(method), parts, method, rank=2))
+            for method in (Method.SVD, Method.TIES, Method.DARE)
+        ]
+    for order in orders:
+        ended = done(registry, order)
+        assert (ended.status, ended.error) == ("succeeded", None)
+        assert 0 < ended.result["relative_error"] < 1
+        assert ended.result["rank_max"] == 2

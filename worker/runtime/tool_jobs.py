@@ -1,0 +1,321 @@
+"""io jobs of the tools: adapters merged, resized, fused into a base, extracted from one."""
+
+from __future__ import annotations
+
+import shutil
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.adapters.models import Adapter, AdapterVersion
+from app.adapters.publish import NewVersion, publish
+from app.adapters.tools import EXTRACT, FUSE, MAX_TRIGGERS, MERGE, RESIZE, Keep
+from app.base_models import service as base_models
+from app.base_models.models import BaseModel
+from app.config import Settings
+from app.db import Database
+from app.errors import AppError
+from app.jobs import service as jobs
+from app.jobs.models import IoJob
+from app.jobs.states import JobStatus
+from app.slugs import slugify
+from app.storage import BlobStore
+from worker.runtime.lease import Lease
+
+if TYPE_CHECKING:
+    from worker.adapters.canonical import Adapter as Weights
+    from worker.adapters.tools.lowrank import Report
+    from worker.adapters.tools.stack import Weighted
+
+Work = Callable[[IoJob, Lease, Path, threading.Event], None]
+LOOK_SECONDS = 0.5
+FUSED_FOLDER = "fused"  # in the data folder: base models made here
+GONE = "“{name}” was deleted while this waited. Restore it, then try again."
+
+
+class Canceled(Exception):
+    """Somebody asked for the end of the job."""
+
+
+class Drained(Exception):
+    """The worker ends; the job goes back to the queue."""
+
+
+class Pulse:
+    """Called between modules: writes how far the work is, and stops it when it shall end.
+
+    Raises Canceled, Drained or LostLease.
+    """
+
+    def __init__(self, database: Database, lease: Lease, stopping: threading.Event) -> None:
+        self._database = database
+        self._lease = lease
+        self._stopping = stopping
+        self._looked = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tell that `done` of `total` parts are done."""
+        self._lease.check()
+        if self._stopping.is_set():
+            raise Drained
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        claim = self._lease.claim
+        with self._database.write() as session:
+            jobs.update_owned(session, IoJob, claim, result={"done": done, "total": total})
+            row = session.get_one(IoJob, claim.job_id, populate_existing=True)
+            canceled = row.cancel_requested
+        if canceled:
+            raise Canceled
+
+
+class ToolWork:
+    """The kinds of io jobs that make adapters of adapters, or bases of them."""
+
+    def __init__(self, settings: Settings, database: Database, store: BlobStore) -> None:
+        self._settings = settings
+        self._database = database
+        self._store = store
+        self.kinds: dict[str, Work] = {
+            kind: self._guarded(work)
+            for kind, work in {
+                MERGE: self._merge,
+                RESIZE: self._resize,
+                FUSE: self._fuse,
+                EXTRACT: self._extract,
+            }.items()
+        }
+
+    def _guarded(self, work: Callable[[IoJob, Lease, Path, Pulse], None]) -> Work:
+        """The work with every end it can have beside success."""
+
+        def run(job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
+            from worker.adapters.canonical import AdapterError
+            from worker.bases.family import BaseModelError
+
+            try:
+                work(job, lease, scratch, Pulse(self._database, lease, stopping))
+            except Canceled:
+                self._end(lease, JobStatus.CANCELED, result={})
+            except Drained:
+                with self._database.write() as session:
+                    jobs.give_back(session, IoJob, lease.claim)
+            except AdapterError as error:
+                self._end(lease, JobStatus.FAILED, error=str(error), error_code="adapter")
+            except BaseModelError as error:
+                self._end(lease, JobStatus.FAILED, error=str(error), error_code="base_model")
+
+        return run
+
+    def _end(self, lease: Lease, status: JobStatus, **values: Any) -> None:
+        with self._database.write() as session:
+            jobs.finish(session, IoJob, lease.claim, status, **values)
+
+    def _merge(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
+        from worker.adapters.tools.combine import MergeMethod, MergeOptions, merge
+
+        args = job.args
+        options = MergeOptions(
+            MergeMethod(args["method"]), args["rank"], args["density"], args["seed"]
+        )
+        made = merge(self._stack(args["parts"], scratch), options, on_module=pulse)
+        told = {"tool": "merge", **{k: args[k] for k in ("method", "density", "seed")}}
+        with self._database.read() as session:
+            versions = [session.get_one(AdapterVersion, p["version_id"]) for p in args["parts"]]
+            sources = [session.get_one(Adapter, version.adapter_id) for version in versions]
+        words = dict.fromkeys(word for source in sources for word in source.trigger_words)
+        self._publish(
+            lease,
+            scratch,
+            made.adapter,
+            made.report,
+            name=args["name"],
+            base_family=sources[0].base_family,
+            base_model_id=next((v.base_model_id for v in versions if v.base_model_id), None),
+            trigger_words=list(words)[:MAX_TRIGGERS],
+            details={"made": told | {"parts": args["parts"]}},
+        )
+
+    def _resize(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
+        from worker.adapters.tools.resize import ResizeOptions, resize
+
+        assert job.subject_id is not None
+        options = ResizeOptions(job.args["rank"], job.args["energy"], job.args["dynamic"])
+        with self._database.read() as session:
+            version = session.get_one(AdapterVersion, job.subject_id)
+            adapter = session.get_one(Adapter, version.adapter_id)
+        made = resize(self._weights(adapter.name, version.key, scratch), options, on_module=pulse)
+        told = {"tool": "resize", "version": version.version, "rank_before": version.rank}
+        self._publish(
+            lease,
+            scratch,
+            made.adapter,
+            made.report,
+            adapter_id=adapter.key,
+            name=adapter.name,
+            base_family=adapter.base_family,
+            base_model_id=version.base_model_id,
+            dataset_version_id=version.dataset_version_id,
+            trigger_words=list(version.trigger_words),
+            config=dict(version.config),
+            details={"made": told | dict(job.args)},
+        )
+
+    def _extract(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
+        from worker.adapters.tools.extract import extract
+
+        assert job.subject_id is not None
+        base, tuned = self._base(job.subject_id), self._base(job.args["tuned_id"])
+        found = extract(
+            base_models.location(base),
+            base_models.location(tuned),
+            job.args["rank"],
+            on_layer=pulse,
+        )
+        told = {
+            "tool": "extract",
+            "base": base.name,
+            "tuned": tuned.name,
+            "tuned_fingerprint": tuned.fingerprint,
+            "unchanged": found.unchanged,
+            "beyond": found.beyond,
+        }
+        self._publish(
+            lease,
+            scratch,
+            found.adapter,
+            found.report,
+            name=job.args["name"],
+            base_family=base.family or "sd1",
+            base_model_id=base.key,
+            details={"made": told},
+        )
+
+    def _fuse(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
+        from worker.adapters.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse
+
+        assert job.subject_id is not None
+        args, base = job.args, self._base(job.subject_id)
+        options = FuseOptions(FuseLayout(args["layout"]), FuseDtype(args["dtype"]))
+        ending = ".safetensors" if options.layout is FuseLayout.SINGLE else ""
+        stem = slugify(args["name"], fallback="fused")
+        is_base = args["keep"] == Keep.BASE_MODEL
+        folder = self._settings.data_dir / FUSED_FOLDER if is_base else scratch
+        out = folder / f"{stem}-{job.key}{ending}"
+        _remove(out)  # an earlier attempt that was killed just before its last word
+        stack = self._stack(args["parts"], scratch)
+        try:
+            made = fuse(
+                base_models.location(base),
+                stack,
+                out,
+                options,
+                base_name=f"“{base.name}”",
+                on_tensor=pulse,
+            )
+            figures: dict[str, Any] = {"layers": made.layers, "size_bytes": made.size_bytes}
+            if is_base:
+                self._register(lease, args["name"], out, figures)
+            else:
+                blob = self._store.put_file(out)
+                figures |= {"sha256": blob.sha256, "filename": f"{stem}{ending}"}
+                self._end(lease, JobStatus.SUCCEEDED, result=figures)
+        except BaseException:
+            _remove(out)
+            raise
+
+    def _register(self, lease: Lease, name: str, out: Path, figures: dict[str, Any]) -> None:
+        with self._database.write() as session:
+            jobs.require_owner(session, IoJob, lease.claim)
+            base = base_models.add_base_model(session, str(out), allowed_folders=None)
+            base.name = name
+            session.add(base)
+            session.flush()
+            result = figures | {"base_model_id": base.key, "slug": base.slug, "name": name}
+            jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
+
+    def _publish(
+        self,
+        lease: Lease,
+        scratch: Path,
+        weights: Weights,
+        report: Report,
+        *,
+        details: dict[str, Any],
+        adapter_id: int | None = None,
+        **values: Any,
+    ) -> None:
+        """Store the canonical file, then the version and the end of the job in one transaction."""
+        from worker.adapters import canonical
+        from worker.adapters.canonical import Adapter as Weights
+
+        path = scratch / "canonical.safetensors"
+        canonical.save(Weights(weights.modules), path)
+        blob = self._store.put_file(path)
+        summary = report.summary()
+        details["made"] |= summary
+        new = NewVersion(
+            sha256=blob.sha256,
+            size_bytes=blob.size,
+            rank=summary["rank_max"],
+            alpha=float(summary["rank_max"]),
+            trainable_parameters=weights.parameters,
+            details=details | {"modules": summary["modules"]},
+            **values,
+        )
+        with self._database.write() as session:
+            jobs.require_owner(session, IoJob, lease.claim)
+            version = publish(session, new, adapter_id=adapter_id)
+            adapter = session.get_one(Adapter, version.adapter_id)
+            result = summary | {
+                "adapter_id": adapter.key,
+                "slug": adapter.slug,
+                "name": adapter.name,
+                "version": version.version,
+            }
+            jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
+
+    def _stack(self, parts: Sequence[dict[str, Any]], scratch: Path) -> list[Weighted]:
+        from worker.adapters.tools.stack import Weighted
+
+        return [
+            Weighted(
+                part["name"],
+                self._weights(part["name"], part["version_id"], scratch),
+                part["weight"],
+                part["text_encoder_weight"],
+            )
+            for part in parts
+        ]
+
+    def _weights(self, name: str, version_id: int, scratch: Path) -> Weights:
+        from worker.adapters import canonical
+        from worker.adapters.tools.stack import ToolError
+
+        with self._database.read() as session:
+            version = session.get(AdapterVersion, version_id)
+            adapter = session.get(Adapter, version.adapter_id) if version else None
+        if version is None or adapter is None or adapter.deleted_at is not None:
+            raise ToolError(GONE.format(name=name))
+        return canonical.load(self._store.local_path(version.sha256, scratch))
+
+    def _base(self, base_id: int) -> BaseModel:
+        from worker.bases.family import BaseModelError
+
+        with self._database.read() as session:
+            try:
+                base = base_models.get_base_model(session, base_id)
+                base_models.require_ready(base)
+            except AppError as error:
+                raise BaseModelError(error.detail) from error
+        return base
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        path.unlink(missing_ok=True)
