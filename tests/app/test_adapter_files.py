@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import struct
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import load_file, save_file
 
 from app.__main__ import build_parser, main
 from app.commands.adapter_files import TOOLS
@@ -69,3 +72,67 @@ def test_a_file_that_cannot_be_read_is_a_sentence_and_a_code(
     assert main(["adapters", "convert", str(bad), str(tmp_path / "out")]) == 1
     assert "pickle" in capsys.readouterr().err
     assert main(["adapters", "convert", str(tmp_path / "none"), str(tmp_path / "out")]) == 1
+
+
+def inspected(path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> str:
+    assert main(["adapters", "inspect", str(path), *flags]) == 0
+    return capsys.readouterr().out
+
+
+def test_inspect_tells_base_rank_norms_and_hashes(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    key = QUERY.replace("to_q", "to_k").replace("attn1", "attn2").replace(".", "_")
+    stems = {f"lora_unet_{key}": 768, f"lora_unet_{key}".replace("to_k", "to_v"): 768}
+    tensors = {}
+    for number, (stem, width) in enumerate(stems.items()):
+        tensors[f"{stem}.lora_down.weight"] = torch.randn(4, width)
+        tensors[f"{stem}.lora_up.weight"] = torch.randn(1280, 4) * (1 - number)
+        tensors[f"{stem}.alpha"] = torch.tensor(2.0)
+    path = tmp_path / "x.safetensors"
+    save_file(tensors, path, {"ss_output_name": "Ink", "sshs_model_hash": "0" * 64})
+    content = path.read_bytes()
+    (length,) = struct.unpack("<Q", content[:8])
+    found = json.loads(inspected(path, capsys, "--json"))
+    sha256, after = (hashlib.sha256(part).hexdigest() for part in (content, content[8 + length :]))
+    assert found["bases"] == ["SD 1.x"]
+    assert found["ranks"] == {"4": 2}
+    assert found["alphas"] == {"2.0": 2}
+    assert found["strengths"] == {"0.5": 2}
+    assert found["targets"] == {"attention": 2}
+    assert found["hashes"] == {
+        "sha256": sha256,
+        "autov2": sha256[:10],
+        "tensors": after,
+        "autov3": after[:12],
+    }
+    (block,) = found["blocks"]
+    change = (
+        tensors[f"lora_unet_{key}.lora_up.weight"] @ tensors[f"lora_unet_{key}.lora_down.weight"]
+    )
+    assert block["norm"] == pytest.approx(float(change.norm()) / 2, rel=1e-4)
+    assert (block["name"], block["modules"]) == ("unet.mid_block", 2)
+    assert found["dead"] == [f"unet.{QUERY}".replace("attn1.to_q", "attn2.to_v")]
+    assert any("sshs_model_hash is not that" in note for note in found["notes"])
+    text = inspected(path, capsys)
+    assert "base        SD 1.x" in text
+    assert "dead layers, which change nothing: unet.mid_block" in text
+
+
+def test_inspect_tells_what_it_can_of_a_dora(
+    lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    tensors = load_file(lora) | {f"unet.{QUERY}.lora_magnitude_vector": torch.ones(1280)}
+    save_file(tensors, tmp_path / "dora")
+    text = inspected(tmp_path / "dora", capsys)
+    assert "DoRA (LoRA) in all 1 modules, named as PEFT" in text
+    assert "Note: This is a DoRA" in text
+
+
+def test_hostile_metadata_cannot_move_the_cursor(
+    lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    save_file(load_file(lora), tmp_path / "x", {"a\x1b[2J": "\x1b]0;owned\x07" + "y" * 5_000_000})
+    text = inspected(tmp_path / "x", capsys)
+    assert "\x1b" not in text
+    assert len(text) < 5_000

@@ -138,20 +138,16 @@ class Importing:
 
     def _place(self, found: Plan, wanted: Any) -> Place:
         """The base that was asked for or the oldest that fits; else a family that fits."""
-        from worker.adapters.compatible import compatible
         from worker.adapters.families import family_shapes
         from worker.adapters.reading import families_of
         from worker.bases.family import BaseFamily
 
         misfits = []
         for base, shapes in self._bases(wanted):
-            placed = found.on(shapes)
-            misfit = compatible(placed, shapes, base_name=f"“{base.name}”")
-            if misfit is None:
+            misfit = _misfit(found, shapes, f"“{base.name}”")
+            if not misfit[0]:
                 return Place(base.family or "sd1", shapes, base)
-            misfits.append(
-                (sum(shapes.get(m.key) != m.weight_shape for m in placed.modules), misfit)
-            )
+            misfits.append(misfit)
         if wanted is not None:
             raise RefusedError(
                 "adapter", misfits[0][1] if misfits else "This base model cannot be used yet."
@@ -160,12 +156,7 @@ class Importing:
             family = _told_family(found.metadata, families)
             return Place(family, family_shapes(family), None)
         for family in BaseFamily:
-            shapes = family_shapes(family)
-            placed = found.on(shapes)
-            misfit = compatible(placed, shapes, base_name=_label(family)) or ""
-            misfits.append(
-                (sum(shapes.get(m.key) != m.weight_shape for m in placed.modules), misfit)
-            )
+            misfits.append(_misfit(found, family_shapes(family), _label(family)))
         raise RefusedError("adapter", FITS_NOTHING.format(reason=min(misfits)[1]))
 
     def _bases(self, wanted: Any) -> list[tuple[BaseModel, dict[str, tuple[int, ...]]]]:
@@ -186,10 +177,10 @@ class Importing:
 
     def _weights(self, found: Plan, place: Place) -> Any:
         """The base's weights, where a module cannot be read without them."""
-        from worker.adapters.base_weights import base_weights
-
         if place.base is None or not any(module.is_dora for module in found.modules):
             return None
+        from worker.adapters.base_weights import base_weights
+
         try:
             return base_weights(base_models.location(place.base))
         except BaseModelError as error:
@@ -244,6 +235,14 @@ def _describe(session: Session, adapter_id: int, told: About) -> None:
         tags=list(told.tags) if told.tags and not tags else None,
     )
     adapters.change_adapter(session, adapter_id, change)
+
+
+def _misfit(found: Plan, shapes: Mapping[str, tuple[int, ...]], base_name: str) -> tuple[int, str]:
+    """(how many modules do not fit a base, the sentence on it)."""
+    from worker.adapters.compatible import compatible, misfits
+
+    placed = found.on(shapes)
+    return len(misfits(placed, shapes)), compatible(placed, shapes, base_name=base_name) or ""
 
 
 def _middle(reading: Reading) -> tuple[int, float]:

@@ -9,12 +9,14 @@ from __future__ import annotations
 import sys
 from argparse import ArgumentParser, Namespace
 from importlib import import_module
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from app.config import Settings
 
 TOOLS = {
+    "inspect": "Show what a LoRA file is: base, ranks, strength by block, dead layers, hashes.",
     "convert": "Write a LoRA file in another naming or number type.",
     "merge": "Make one LoRA file of several, each with its weight.",
     "resize": "Make a LoRA file smaller; shows how much of it is kept.",
@@ -45,6 +47,15 @@ def run(arguments: Namespace, settings: Settings) -> int:
         print(f"{error.filename or 'The file'}: {error.strerror}.", file=sys.stderr)
         return 1
     return code
+
+
+def weights_of(base: Path | None) -> Any:
+    """What gives the weights of the base that a flag names; None without one."""
+    if base is None:
+        return None
+    from worker.adapters.base_weights import base_weights  # diffusers and transformers: seconds
+
+    return base_weights(base)
 
 
 def _module(name: str) -> Any:

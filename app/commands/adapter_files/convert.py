@@ -6,6 +6,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.commands.adapter_files import weights_of
+
 if TYPE_CHECKING:
     from app.config import Settings
 
@@ -23,6 +25,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--dtype", choices=("fp16", "bf16", "fp32"), default="fp16", help="number type (fp16)"
     )
+    parser.add_argument(
+        "--base",
+        type=Path,
+        metavar="PATH",
+        help="the base model of a DoRA: a diffusers folder or a .safetensors file",
+    )
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
@@ -35,6 +43,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
         arguments.target,
         format=AdapterFormat(arguments.format),
         dtype=AdapterDtype(arguments.dtype),
+        weights=weights_of(arguments.base),
     )
     print(f"Wrote {arguments.target} ({arguments.format}, {arguments.dtype}).")
     for note in notes:
