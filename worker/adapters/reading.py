@@ -41,6 +41,9 @@ __all__ = [
 BaseWeights = Callable[[str], Tensor | None]
 """The base's weight of a module by its key, fp32; None when the base has no such layer."""
 
+MAX_WEIGHT = 1e5  # the largest number of fp16 is 65,504
+MAX_NORM = 1e15  # of the change of a layer: sums of so large numbers stay finite in fp32
+OVERFLOWS = "The weights of {key} are absurdly large when multiplied out: its training diverged."
 MAX_DROPPED_SHARE = 0.1  # of the whole change, in Frobenius norm: more left out is another adapter
 
 
@@ -64,6 +67,8 @@ class _Loss:
     dropped: dict[Extra, float] = field(default_factory=dict)
 
     def add(self, key: str, total: float, lost: float, *, was_cut: bool) -> None:
+        if not total < MAX_NORM**2:
+            raise AdapterError(OVERFLOWS.format(key=key))
         self.total += total
         self.lost += lost
         if was_cut:
@@ -152,6 +157,11 @@ class _Tensors:
                 f"The weights of {name[:120]!r} are not all finite numbers: the file was damaged, "
                 "or its training diverged."
             )
+        if float(tensor.abs().max()) > MAX_WEIGHT:
+            raise AdapterError(
+                f"The weights of {name[:120]!r} go up to {float(tensor.abs().max()):.1e}; up to "
+                f"{MAX_WEIGHT:,.0f} are read. The file was damaged, or its training diverged."
+            )
         return tensor.float()
 
     def of(self, module: PlannedModule) -> dict[Leaf, Tensor]:
@@ -195,6 +205,8 @@ def _module(
         total = algebra.squared_norm_of_product(down, up) + lost
     else:
         change = _dense(module, factors)
+        if not bool(torch.isfinite(change).all()):
+            raise AdapterError(OVERFLOWS.format(key=module.key))
         down, up, lost = algebra.within_rank(change, bound)
         total = algebra.squared_norm(change)
     loss.add(module.key, total * scale**2, lost * scale**2, was_cut=module.exact_rank > bound)
