@@ -179,8 +179,9 @@ class Trainer:
 
         if self._base is None or self._model != model:
             self._base = None  # never two of them in memory
-            self._base, self._model = load_base(model), model
-            if self._device == "cpu":
+            on_cpu = self._device == "cpu"  # a GPU's training casts the UNet before moving it
+            self._base, self._model = load_base(model, unet_as_stored=not on_cpu), model
+            if on_cpu:
                 use_fastest_threads(self._base, batch_size=USUAL_BATCH, at_most=self._threads)
         return self._base
 

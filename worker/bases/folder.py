@@ -29,7 +29,7 @@ class FolderSource:
             return str((config.get("architectures") or ["CLIPTextModel"])[0]), config
         return str(config.get("_class_name", "")), config
 
-    def weights(self, component: str, dtype: torch.dtype, module: nn.Module) -> StateDict:
+    def weights(self, component: str, dtype: torch.dtype | None, module: nn.Module) -> StateDict:
         """The weights under the names that `module` uses."""
         expected = set(module.state_dict())
 

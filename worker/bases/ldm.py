@@ -38,7 +38,7 @@ class SingleFileSource:
         kind = "CLIPTextModel" if component == "text_encoder" else "CLIPTextModelWithProjection"
         return kind, single_file.text_config(self.parts[component], family)
 
-    def weights(self, component: str, dtype: torch.dtype, module: nn.Module) -> StateDict:
+    def weights(self, component: str, dtype: torch.dtype | None, module: nn.Module) -> StateDict:
         """The weights under the names that `module` uses."""
         prefix = self.prefix(component)
         tensors = read_tensors(

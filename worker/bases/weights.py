@@ -22,9 +22,12 @@ _TRANSFORMERS = {kind.__name__: kind for kind in (CLIPTextModel, CLIPTextModelWi
 
 
 def read_tensors(
-    files: Iterable[Path], dtype: torch.dtype, *, rename: Callable[[str], str | None]
+    files: Iterable[Path], dtype: torch.dtype | None, *, rename: Callable[[str], str | None]
 ) -> StateDict:
-    """The tensors of `files` as copies in `dtype`, under new names; None leaves a tensor out."""
+    """The tensors of `files` as copies in `dtype`, under new names; None leaves a tensor out.
+
+    Without a dtype they stay as they are stored.
+    """
     tensors: StateDict = {}
     for file in files:
         with safe_open(file, framework="pt", device="cpu") as content:

@@ -90,7 +90,8 @@ def _run(
     device = _device(order.device)
     if order.threads:
         torch.set_num_threads(order.threads)
-    base = load_base(order.model)
+    stored = device != "cpu"  # half of the memory until the training casts the UNet
+    base = load_base(order.model, unet_as_stored=stored)
     asked = order.config(resolution=base.info.resolution, images=_learned(images))
     config = remembered(order.out, asked)
     if device == "cpu":
@@ -99,7 +100,7 @@ def _run(
     while trained is None:
         del base  # never two of them in memory
         config = _less_memory(order.out, asked, config, device, console)
-        base = load_base(order.model)
+        base = load_base(order.model, unet_as_stored=stored)
         trained = _try(order, images, console, config, base, device, again=True)
     return trained, info, config
 

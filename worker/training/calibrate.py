@@ -49,7 +49,7 @@ def calibrate(
 ) -> Calibration:
     """Take real steps on random latents; the base is afterwards what it was before."""
     with _borrowed(base):
-        lora = add_adapter(base, config, device=device)
+        lora = add_adapter(base, config)
         bucket = _made_up_bucket(base, config)
         precision = choose_precision(base, bucket, config, config.precision, device=device)
         settle(base, precision, device=device)

@@ -63,6 +63,14 @@ def test_half_precision_weights_load_as_the_type_asked_for() -> None:
     assert half.vae.dtype is torch.float32  # overflows in fp16 for SDXL
 
 
+def test_a_unet_can_stay_as_it_is_stored() -> None:
+    stored = load_base(worker.starter.PATH, unet_as_stored=True)
+    assert stored.unet.dtype is torch.float16
+    assert stored.text_encoders[0].dtype is torch.float32
+    stored.unet.float()
+    assert same_weights(stored.unet, load_base(worker.starter.PATH).unet)
+
+
 def test_only_the_parts_asked_for_are_loaded() -> None:
     base = load_base(worker.starter.PATH, components=["vae"])
     assert base.vae is not None

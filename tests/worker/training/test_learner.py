@@ -27,7 +27,7 @@ def setup(sd15: MakeBase) -> Setup:
         settings = {"rank": 2, "train_text_encoder": True, "learning_rate": 1e-2} | changes
         config = TrainConfig.model_validate(settings)
         base = sd15()
-        lora = add_adapter(base, config, device="cpu")
+        lora = add_adapter(base, config)
         for part in (base.unet, *base.text_encoders):
             cast_frozen(part, precision)
         schedule = NoiseSchedule.of(base.scheduler_config, device="cpu")

@@ -9,6 +9,7 @@ import torch
 from tests.worker.training.conftest import MakeBase, Recorder
 from worker import starter
 from worker.adapters import canonical
+from worker.bases.load import load_base
 from worker.training.config import LossWeighting, LrScheduler, Precision, TrainConfig
 from worker.training.data import TrainingImage, read_folder
 from worker.training.errors import (
@@ -116,6 +117,24 @@ def test_other_families_train_too(
     encoders = {"sdxl": {"text_encoder", "text_encoder_2"}, "starter_base": {"text_encoder"}}
     assert components == {"unet"} | encoders[family]
     assert len(list(tmp_path.rglob("*.png"))) == 4
+
+
+def test_a_unet_that_is_kept_as_stored_until_it_trains_gives_the_same_adapter(
+    short: TrainConfig, images: list[TrainingImage], tmp_path: Path
+) -> None:
+    config = short.model_copy(update={"resolution": 64, "steps": 2, "precision": Precision.FP32})
+    kept = [
+        train(
+            config,
+            images,
+            Recorder(),
+            base=load_base(starter.PATH, unet_as_stored=as_stored),
+            out=tmp_path / str(as_stored),
+            cache=None,
+        )
+        for as_stored in (False, True)
+    ]
+    assert _adapter_bytes(kept[0]) == _adapter_bytes(kept[1])
 
 
 def test_a_run_told_to_save_and_exit_goes_on_bit_for_bit(
