@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from platformdirs import user_data_path
-from pydantic import Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_PORT = 8188
@@ -17,7 +17,11 @@ class Settings(BaseSettings):
     """What this process was told; nothing configured means: everything on this machine."""
 
     model_config = SettingsConfigDict(
-        env_prefix="BRUSHWORK_", env_file=".env", extra="ignore", frozen=True
+        env_prefix="BRUSHWORK_",
+        env_file=".env",
+        extra="ignore",
+        frozen=True,
+        populate_by_name=True,
     )
 
     host: str = Field("127.0.0.1", description="Address the web server binds.")
@@ -63,6 +67,22 @@ class Settings(BaseSettings):
         description="Folders from which base models may be added, separated by commas; "
         "unset: any folder of this machine when bound to loopback, none otherwise.",
     )
+    hub: Literal["auto", "on", "off"] = Field(
+        "auto",
+        description="Whether base models and adapters may be fetched from the Hugging Face Hub and "
+        "published there when somebody asks for it; auto: when bound to loopback.",
+    )
+    hub_token: SecretStr | None = Field(
+        None,
+        validation_alias=AliasChoices("BRUSHWORK_HUB_TOKEN", "HF_TOKEN"),
+        description="Access token for the Hub; unset: `HF_TOKEN`, then the login of this machine. "
+        "Only private and gated models and publishing need one.",
+    )
+    hub_endpoint: str = Field(
+        "https://huggingface.co",
+        validation_alias=AliasChoices("BRUSHWORK_HUB_ENDPOINT", "HF_ENDPOINT"),
+        description="Address of the Hub or of a mirror; unset: `HF_ENDPOINT`.",
+    )
 
     @property
     def sqlalchemy_url(self) -> str:
@@ -85,6 +105,11 @@ class Settings(BaseSettings):
     def allowed_host_list(self) -> list[str]:
         """Host names for the host check, without blanks."""
         return [name.strip() for name in self.allowed_hosts.split(",") if name.strip()]
+
+    @property
+    def hub_models(self) -> Path:
+        """Where base models from the Hub are kept."""
+        return self.data_dir / "models"
 
     @property
     def model_folder_list(self) -> list[Path]:

@@ -19,7 +19,7 @@ APP_MAY_IMPORT = {
     "worker.inference.config",
     "worker.starter",  # where the embedded base and its example lie; constants only
 }
-CORES = ("training", "inference", "adapters", "bases")
+CORES = ("training", "inference", "adapters", "bases", "hub")
 # The command line drives the cores and the processes; it imports them when a command runs.
 COMMANDS = {"app/commands", "app/__main__.py"}
 

@@ -14,6 +14,7 @@ from app.db import utcnow
 class BaseModelStatus(StrEnum):
     """Whether a base model can be used."""
 
+    DOWNLOADING = "downloading"
     CHECKING = "checking"
     READY = "ready"
     FAILED = "failed"
@@ -24,13 +25,21 @@ class BaseModel(SQLModel, table=True):
 
     __tablename__ = "base_model"
     __table_args__ = (
-        sa.CheckConstraint("status IN ('checking', 'ready', 'failed')", name="status"),
+        sa.CheckConstraint(
+            "status IN ('downloading', 'checking', 'ready', 'failed')", name="status"
+        ),
     )
 
     id: int | None = Field(default=None, primary_key=True)
     slug: str = Field(max_length=140, unique=True)
     name: str = Field(max_length=120)
-    source: str = Field(unique=True, description="Path, or `starter` for the embedded one.")
+    source: str = Field(
+        unique=True, description="Path, `starter` for the embedded one, or hf://owner/name."
+    )
+    local_path: str | None = Field(default=None, description="Where a download from the Hub lies.")
+    revision: str | None = Field(
+        default=None, max_length=64, description="The commit of a download from the Hub."
+    )
     status: str = Field(default=BaseModelStatus.CHECKING, max_length=16)
     error: str | None = None
     family: str | None = Field(default=None, max_length=16)

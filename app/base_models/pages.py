@@ -1,4 +1,4 @@
-"""The page of base models: what there is, and a form to add one by its path."""
+"""The page of base models: what there is, and a form to add one by its path or from the Hub."""
 
 from __future__ import annotations
 
@@ -7,26 +7,34 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from app.base_models import service
-from app.base_models.models import BaseModel, BaseModelStatus
-from app.errors import AppError, Conflict, InvalidInput
+from app.base_models import downloads, service
+from app.base_models.models import BaseModelStatus
+from app.errors import AppError
 from app.forms import SentForm
-from app.state import AppState, State
+from app.hub import is_allowed
+from app.state import AppState, Id, State
 from app.web import render
 
 router = APIRouter(include_in_schema=False)
 
 EMBEDDED = service.EMBEDDED
+PRECISIONS = (
+    ("fp16", "Half precision, half the download"),
+    ("fp32", "Full precision where there is one"),
+)
 
 
 @dataclass(frozen=True)
 class BaseModelsPage:
     """All base models, and the form for another one."""
 
-    bases: list[BaseModel]
+    bases: list[downloads.Shown]
     embedded: str
     is_checking: bool
     can_add: bool
+    hub: bool
+    precisions: tuple[tuple[str, str], ...]
+    precision: str
     source: str
     error: str
 
@@ -39,27 +47,60 @@ def index(request: Request, state: State) -> Response:
 
 @router.post("/base-models")
 def add(request: Request, state: State, sent: SentForm) -> Response:
-    """Add a base model by its path; a path that cannot be used comes back with the reason."""
+    """Add a base model by path or name; what cannot be used comes back with the reason."""
     source = str(sent.get("source", "")).strip()
+    precision = str(sent.get("precision", ""))
+    asked = precision if precision in dict(PRECISIONS) else None
     try:
         with state.database.write() as session:
-            service.add_base_model(
-                session, source, allowed_folders=service.allowed_folders(state.settings)
-            )
-    except (InvalidInput, Conflict) as error:
-        context = _page(state, source=source, error=error)
+            downloads.add(session, source, state.settings, precision=asked)
+    except AppError as error:
+        context = _page(state, source=source, precision=precision, error=error)
         return render(request, "base_models/index.html", context, status=error.status)
     return RedirectResponse("/base-models", status_code=303)
 
 
-def _page(state: AppState, *, source: str = "", error: AppError | None = None) -> BaseModelsPage:
+@router.post("/base-models/{base_id}/cancel")
+def cancel(base_id: Id, state: State) -> Response:
+    """Stop a download."""
+    with state.database.write() as session:
+        downloads.cancel(session, base_id)
+    return RedirectResponse("/base-models", status_code=303)
+
+
+@router.post("/base-models/{base_id}/remove")
+def remove(request: Request, base_id: Id, state: State) -> Response:
+    """Take a base model out of the list, with what was downloaded of it."""
+    try:
+        with state.database.write() as session:
+            folder = downloads.remove(session, base_id, state.settings)
+    except AppError as error:
+        context = _page(state, error=error)
+        return render(request, "base_models/index.html", context, status=error.status)
+    if folder is not None:
+        downloads.clear(folder)
+    return RedirectResponse("/base-models", status_code=303)
+
+
+def _page(
+    state: AppState,
+    *,
+    source: str = "",
+    precision: str = PRECISIONS[0][0],
+    error: AppError | None = None,
+) -> BaseModelsPage:
     with state.database.read() as session:
-        bases = service.list_base_models(session)
+        bases = downloads.shown(session, service.list_base_models(session))
+    moving = (BaseModelStatus.CHECKING, BaseModelStatus.DOWNLOADING)
+    hub = is_allowed(state.settings)
     return BaseModelsPage(
         bases=bases,
         embedded=EMBEDDED,
-        is_checking=any(base.status == BaseModelStatus.CHECKING for base in bases),
-        can_add=service.allowed_folders(state.settings) != [],
+        is_checking=any(row.status in moving for row in bases),
+        can_add=hub or service.allowed_folders(state.settings) != [],
+        hub=hub,
+        precisions=PRECISIONS,
+        precision=precision,
         source=source,
         error=error.detail if error else "",
     )

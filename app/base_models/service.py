@@ -19,7 +19,7 @@ EMBEDDED = "starter"
 
 def location(base: BaseModel) -> Path:
     """Where the files of a base model lie on this machine."""
-    return starter.PATH if base.source == EMBEDDED else Path(base.source)
+    return starter.PATH if base.source == EMBEDDED else Path(base.local_path or base.source)
 
 
 def allowed_folders(settings: Settings) -> list[Path] | None:
@@ -70,11 +70,14 @@ def _register(session: Session, *, source: str, name: str) -> BaseModel:
 
 def _checked_path(source: str, allowed_folders: Sequence[Path] | None) -> Path:
     if "\0" in source or not source.strip():
-        raise _bad_source("Give the path of a diffusers folder or a .safetensors file.")
+        raise _bad_source(
+            "Give the path of a diffusers folder or a .safetensors file, or owner/name on the Hub."
+        )
     path = Path(source.strip()).expanduser()
     if not path.is_absolute():
         raise _bad_source(
-            "Give the whole path of a diffusers folder or .safetensors file, from the root."
+            "Give the whole path of a diffusers folder or .safetensors file, from the root, or the "
+            "name of a model on the Hub, as owner/name."
         )
     path = path.resolve()
     if allowed_folders is not None and not any(
@@ -132,6 +135,12 @@ def require_ready(base: BaseModel) -> None:
         sentence = f"The base model “{base.name}” cannot be used: {base.error}"
     elif base.status == BaseModelStatus.CHECKING:
         raise NotReady(f"The base model “{base.name}” is still being looked at; try again soon.")
+    elif base.status == BaseModelStatus.DOWNLOADING:
+        raise NotReady(
+            f"The base model “{base.name}” is being downloaded; the base models show how far it is."
+        )
+    elif base.local_path and not location(base).exists():
+        sentence = f"The files of “{base.name}” are gone. Download it again among the base models."
     elif not location(base).exists():
         sentence = f"The files of “{base.name}” are gone from {base.source}. Put them back."
     else:

@@ -5,17 +5,100 @@ from __future__ import annotations
 import os
 import sys
 from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from app.config import Settings
+from app.hub import HubSource, read_source
+
+if TYPE_CHECKING:
+    from worker.hub.models import Wanted
+
+MODEL, DOWNLOAD = "--model", "--download"
+TOLD_EVERY = 5  # percent
+NOT_HERE = (
+    "“{name}” is not on this machine. Add --download to fetch it from the Hugging Face Hub into "
+    "{folder}, or give --model a diffusers folder or a .safetensors file."
+)
+OFF = "The Hub may not be asked here: BRUSHWORK_HUB is off."
+
+
+class NoModel(Exception):
+    """The base model cannot be used; the message is a sentence for people."""
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
     """Become the training core's own command; its flags, exit code and signals are ours."""
-    sys.stdout.flush()
-    os.execv(sys.executable, command(arguments.words, settings))
+    try:
+        words = with_model_here(arguments.words, settings)
+        sys.stdout.flush()
+        os.execv(sys.executable, command(words, settings))
+    except NoModel as error:
+        print(error, file=sys.stderr)
+        return 2
 
 
 def command(words: list[str], settings: Settings) -> list[str]:
     """The core's command line; what a person wrote comes last, and so wins over the settings."""
     ours = ["--device", settings.device, "--threads", str(settings.threads)]
     return [sys.executable, "-m", "worker.training", *ours, *words]
+
+
+def with_model_here(words: list[str], settings: Settings) -> list[str]:
+    """The words with a path in the place of a name on the Hub, downloaded only if they say so."""
+    place = next(
+        (at for at, word in enumerate(words) if word == MODEL or word.startswith(f"{MODEL}=")), None
+    )
+    rest = [word for word in words if word != DOWNLOAD]
+    if place is None:
+        return rest
+    joined = words[place] != MODEL
+    value = words[place].partition("=")[2] if joined else "".join(words[place + 1 : place + 2])
+    source = None if Path(value).exists() else read_source(value)
+    if source is None:
+        return rest
+    path = _path_of(source, settings, may_download=DOWNLOAD in words)
+    replaced = [*words[:place], f"{MODEL}={path}", *words[place + (1 if joined else 2) :]]
+    return [word for word in replaced if word != DOWNLOAD]
+
+
+def _path_of(source: HubSource, settings: Settings, *, may_download: bool) -> Path:
+    from worker.hub.models import Wanted, find
+
+    wanted = Wanted(source.repo, source.revision, source.file)
+    home = settings.hub_models / source.folder
+    found = find(wanted, home)
+    if found is not None:
+        return found.path
+    if not may_download:
+        raise NoModel(NOT_HERE.format(name=source, folder=settings.hub_models))
+    if settings.hub == "off":
+        raise NoModel(OFF)
+    return _download(wanted, home, settings)
+
+
+def _download(wanted: Wanted, home: Path, settings: Settings) -> Path:
+    from worker.hub.errors import Access, explained
+    from worker.hub.models import download
+
+    token = settings.hub_token.get_secret_value() if settings.hub_token else None
+    access = Access(settings.hub_endpoint.rstrip("/"), token)
+    told = -TOLD_EVERY
+
+    def tell(_file: str, done: int, total: int) -> None:
+        nonlocal told
+        percent = 100 * done // total if total else 100
+        if percent >= told + TOLD_EVERY:
+            told = percent
+            print(
+                f"{wanted.repo}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB ({percent} %)",
+                file=sys.stderr,
+            )
+
+    try:
+        return download(wanted, home, access, tell=tell).path
+    except Exception as error:
+        found = explained(error, wanted.repo, access)
+        if found is None:
+            raise
+        raise NoModel(str(found)) from error

@@ -6,13 +6,15 @@ from datetime import datetime
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
-from sqlmodel import Field, SQLModel
+from sqlalchemy.orm import aliased
+from sqlmodel import Field, SQLModel, col
 
 from app.db import utcnow
 from app.jobs.states import JobStatus
 
 STATUS_CHECK = "status IN ({})".format(", ".join(f"'{status}'" for status in JobStatus))
 DEFAULT_MAX_ATTEMPTS = 3
+DOWNLOAD_BASE = "download_base"  # io jobs of this kind can take hours
 
 
 class Job(SQLModel):
@@ -34,6 +36,11 @@ class Job(SQLModel):
     error_code: str | None = Field(default=None, max_length=40)
     error: str | None = Field(default=None, description="One sentence for people.")
     error_trace: str | None = None
+
+    @classmethod
+    def claimable(cls) -> sa.ColumnElement[bool]:
+        """What must hold of a waiting row so that a worker may take it, beside its turn."""
+        return sa.true()
 
     @property
     def key(self) -> int:
@@ -72,3 +79,12 @@ class IoJob(Job, table=True):
     subject_id: int | None = None
     args: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
     result: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
+
+    @classmethod
+    def claimable(cls) -> sa.ColumnElement[bool]:
+        """Downloads go one after the other, so that other work always finds a free thread."""
+        other = aliased(cls)
+        at_work = sa.exists().where(
+            col(other.status) == JobStatus.RUNNING, col(other.kind) == DOWNLOAD_BASE
+        )
+        return sa.or_(col(cls.kind) != DOWNLOAD_BASE, sa.not_(at_work))

@@ -95,7 +95,11 @@ def claim_next(
     """The best waiting job, now owned by the caller; None when there is nothing to do."""
     waiting = (
         select(job.id, job.attempt)
-        .where(col(job.status) == JobStatus.QUEUED, col(job.cancel_requested).is_(False))
+        .where(
+            col(job.status) == JobStatus.QUEUED,
+            col(job.cancel_requested).is_(False),
+            job.claimable(),
+        )
         .order_by(col(job.priority), col(job.created_at), col(job.id))
         .limit(1)
         .with_for_update(skip_locked=True)  # SQLite ignores it: the writer holds the file's lock
@@ -250,7 +254,7 @@ def reap(session: Session, job: type[Job]) -> int:
 
 def has_waiting(session: Session, job: type[Job]) -> bool:
     """True when a job of this kind waits for a worker."""
-    waiting = select(job.id).where(col(job.status) == JobStatus.QUEUED).limit(1)
+    waiting = select(job.id).where(col(job.status) == JobStatus.QUEUED, job.claimable()).limit(1)
     return session.exec(waiting).first() is not None
 
 

@@ -25,6 +25,7 @@ from app.jobs.states import JobStatus
 from app.storage import BlobStore, StorageUnavailable
 from worker.bases.family import BaseModelError
 from worker.bases.inspect import inspect_base
+from worker.runtime.hub_jobs import HubWork
 from worker.runtime.importing import Importing, RefusedError
 from worker.runtime.lease import Lease
 from worker.runtime.messages import Export, ExportFile, Facts
@@ -46,6 +47,8 @@ class IoWork:
             "export_adapter": self._export_adapter,
             "import_adapter": Importing(database, store).run,
         }
+
+        self._hub = HubWork(settings, database, store)
         self._tools = ToolWork(settings, database, store)
 
     def prepare(self) -> None:
@@ -57,10 +60,10 @@ class IoWork:
     def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
         """Do a job; it takes seconds, so a worker that ends finishes it first.
 
-        What the tools do can take long: a worker that ends gives it back.
+        What goes to the Hub and what the tools do can take long: a worker that ends gives it back.
         """
         work = self._kinds.get(job.kind)
-        long_work = self._tools.kinds.get(job.kind)
+        long_work = (self._hub.kinds | self._tools.kinds).get(job.kind)
         try:
             with tempfile.TemporaryDirectory(prefix="brushwork-io-") as scratch:
                 if long_work is not None:

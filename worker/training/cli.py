@@ -294,8 +294,12 @@ def _add_places(parser: ArgumentParser) -> None:
     places = parser.add_argument_group("places")
     places.add_argument(
         "--model", type=Path, metavar="FOLDER|FILE",
-        help="the base: a diffusers folder, a .safetensors file, or the word starter for the "
-        "embedded one",
+        help="the base: a diffusers folder, a .safetensors file, the word starter for the embedded "
+        "one, or owner/name of a model on the Hugging Face Hub that is on this machine",
+    )  # fmt: skip
+    places.add_argument(
+        "--download", action="store_true",
+        help="fetch --model from the Hub first when it is not on this machine",
     )  # fmt: skip
     places.add_argument(
         "--data", type=Path, metavar="FOLDER",

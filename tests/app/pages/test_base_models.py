@@ -5,8 +5,12 @@ from __future__ import annotations
 from pathlib import Path
 
 from fastapi.testclient import TestClient
+from sqlmodel import select
 
 from app.base_models.models import BaseModel, BaseModelStatus
+from app.db import utcnow
+from app.jobs.models import IoJob
+from app.jobs.states import JobStatus
 from app.state import AppState
 
 
@@ -53,3 +57,45 @@ def test_a_base_that_failed_says_why(client: TestClient, state: AppState) -> Non
     page = client.get("/base-models").text
     assert "Failed" in page
     assert "This folder holds no UNet." in page
+
+
+def test_a_download_from_the_hub_is_followed_stopped_and_tried_again(
+    client: TestClient, state: AppState
+) -> None:
+    page = client.post("/base-models", data={"source": "acme/tiny", "precision": "fp32"}).text
+    assert "Downloading" in page
+    assert "Waiting for its turn" in page
+    assert 'hx-trigger="every 2s"' in page
+    with state.database.write() as session:
+        job = session.exec(select(IoJob).where(IoJob.kind == "download_base")).one()
+        base_id = job.subject_id
+        assert job.args["precision"] == "fp32"
+        job.started_at = utcnow()
+        job.result = {"bytes_done": 1_500_000, "bytes_total": 6_000_000, "file": "vae/x"}
+        session.add(job)
+    page = client.get("/base-models").text
+    assert 'max="6000000" value="1500000"' in page
+    assert "1.5 MB of 6.0 MB (25 %), vae/x" in page
+    page = client.post(f"/base-models/{base_id}/cancel").text
+    assert "The download was stopped at 1.5 MB of 6.0 MB." in page
+    assert "Download again" in page
+    client.post("/base-models", data={"source": "acme/tiny"})
+    with state.database.read() as session:
+        jobs = session.exec(select(IoJob).where(IoJob.kind == "download_base")).all()
+    assert [job.args["precision"] for job in jobs] == ["fp32", "fp32"]
+    client.post(f"/base-models/{base_id}/cancel")
+    assert "acme/tiny" not in client.post(f"/base-models/{base_id}/remove").text
+
+
+def test_a_download_whose_worker_was_lost_too_often_says_so(
+    client: TestClient, state: AppState
+) -> None:
+    client.post("/base-models", data={"source": "acme/tiny"})
+    with state.database.write() as session:
+        job = session.exec(select(IoJob).where(IoJob.kind == "download_base")).one()
+        job.status, job.error = JobStatus.FAILED, "The worker stopped 20 times."
+        session.add(job)
+    page = client.get("/base-models").text
+    assert "The worker stopped 20 times." in page
+    assert "Downloading" not in page
+    assert client.post("/base-models", data={"source": "acme/tiny"}).status_code == 200

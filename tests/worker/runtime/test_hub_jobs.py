@@ -1,0 +1,211 @@
+"""The io worker and the Hub: the real process, the real client, a stand-in of the Hub."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+
+from app.base_models import downloads
+from app.base_models.downloads import Shown
+from app.base_models.models import BaseModel
+from app.jobs.models import IoJob
+from app.jobs.service import enqueue_io
+from app.jobs.states import JobStatus
+from tests.hub_stand_in import Hub, open_hub
+from tests.worker.runtime.rooms import Registry, wait_for
+from worker import starter
+from worker.hub.orders import Order
+from worker.runtime.io_jobs import IoWork
+
+REPO = "acme/tiny"
+UNET = "unet/diffusion_pytorch_model.safetensors"
+MIDDLE = 16 * 2**20  # the client writes in pieces of 10 MiB; the UNet has 33
+
+
+@pytest.fixture(autouse=True)
+def _no_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No login and no cache of this machine reaches the Hub process."""
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # as in every worker
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A Hub that has the embedded base model."""
+    with open_hub() as opened:
+        opened.add_folder(REPO, starter.PATH)
+        yield opened
+
+
+@pytest.fixture
+def outward(registry: Registry, hub: Hub) -> Registry:
+    """A registry whose Hub is the stand-in."""
+    settings = registry.settings.model_copy(update={"hub_endpoint": hub.url})
+    return replace(registry, settings=settings)
+
+
+def add(registry: Registry, source: str = REPO) -> int:
+    with registry.database.write() as session:
+        return downloads.add(session, source, registry.settings).key
+
+
+def shown(registry: Registry, base_id: int) -> Shown:
+    with registry.database.read() as session:
+        return downloads.shown(session, [session.get_one(BaseModel, base_id)])[0]
+
+
+def until(registry: Registry, base_id: int, status: str) -> Shown:
+    def reached() -> Shown | None:
+        row = shown(registry, base_id)
+        assert row.status in ("downloading", "checking", status), row.error
+        return row if row.status == status else None
+
+    found: Shown = wait_for(reached)
+    return found
+
+
+def io_work(registry: Registry) -> IoWork:
+    return IoWork(registry.settings, registry.database, registry.store)
+
+
+def held(registry: Registry, base_id: int) -> Shown:
+    """The download once it stands in the middle of the UNet."""
+
+    def in_the_middle() -> Shown | None:
+        row = shown(registry, base_id)
+        return row if row.download and row.download.done > 10 * 2**20 else None
+
+    found: Shown = wait_for(in_the_middle)
+    return found
+
+
+def test_a_base_is_downloaded_looked_at_and_ready(outward: Registry, hub: Hub) -> None:
+    base_id = add(outward)
+    with outward.working(io_work(outward)):
+        until(outward, base_id, "ready")
+    base = outward.row(BaseModel, base_id)
+    commit = hub.repos[REPO].commit
+    assert (base.name, base.family, base.resolution) == ("tiny", "sd1", 64)
+    assert (base.prediction_type, base.revision) == ("v_prediction", commit)
+    assert base.local_path == str(outward.settings.data_dir / "models" / "acme--tiny" / commit)
+    assert base.fingerprint == outward.row(BaseModel, outward.base_id).fingerprint
+    (job,) = outward.rows(IoJob, kind="download_base")
+    assert job.attempt == 1
+
+
+def test_a_download_that_is_stopped_keeps_what_came_and_goes_on_later(
+    outward: Registry, hub: Hub
+) -> None:
+    hub.hold_after[UNET] = MIDDLE
+    base_id = add(outward)
+    with outward.working(io_work(outward)):
+        row = held(outward, base_id)
+        assert row.download is not None
+        assert (row.download.file, row.download.total) == (UNET, _starter_bytes())
+        with outward.database.write() as session:
+            downloads.cancel(session, base_id)
+        stopped = wait_for(lambda: (found := shown(outward, base_id)).status == "failed" and found)
+        assert "was stopped at" in stopped.error
+        (job,) = outward.rows(IoJob, kind="download_base")
+        assert job.status == JobStatus.CANCELED
+        hub.go.set()
+        hub.asked.clear()
+        assert add(outward) == base_id
+        until(outward, base_id, "ready")
+    assert [bool(asked.range) for asked in hub.gets(UNET)] == [True]
+
+
+def _starter_bytes() -> int:
+    return sum(path.stat().st_size for path in starter.PATH.rglob("*") if path.is_file())
+
+
+def test_a_worker_that_ends_gives_the_download_back_and_the_next_one_goes_on(
+    outward: Registry, hub: Hub
+) -> None:
+    hub.hold_after[UNET] = MIDDLE
+    base_id = add(outward)
+    with outward.working(io_work(outward)):
+        held(outward, base_id)
+    (job,) = outward.rows(IoJob, kind="download_base")
+    assert (job.status, job.attempt) == (JobStatus.QUEUED, 0)
+    hub.go.set()
+    hub.asked.clear()
+    with outward.working(io_work(outward)):
+        until(outward, base_id, "ready")
+    (asked,) = hub.gets(UNET)
+    assert asked.range is not None
+    assert int(asked.range.removeprefix("bytes=")[:-1]) >= 10 * 2**20
+
+
+def test_the_hub_process_ends_with_the_worker_that_started_it(hub: Hub, tmp_path: Path) -> None:
+    hub.hold_after[UNET] = MIDDLE
+    values = {"repo": REPO, "revision": None, "file": None, "precision": "fp16"}
+    order = Order("download_base", hub.url, None, values | {"folder": str(tmp_path / "models")})
+    program = (
+        "import sys, time; from worker.hub.orders import Order; "
+        "from worker.runtime.hub_process import HubProcess; "
+        "process = HubProcess(Order.read(sys.argv[1])).__enter__(); "
+        "print(process._process.pid, flush=True); time.sleep(60)"
+    )
+    worker = subprocess.Popen(
+        [sys.executable, "-c", program, order.line()], stdout=subprocess.PIPE, text=True
+    )
+    assert worker.stdout is not None
+    child = psutil.Process(int(worker.stdout.readline()))
+    wait_for(lambda: any((tmp_path / "models").rglob("*.part")))
+    os.kill(worker.pid, signal.SIGKILL)
+    worker.wait()
+    worker.stdout.close()
+    psutil.wait_procs([child], timeout=30)
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+
+
+def test_what_the_hub_has_not_or_forbids_is_said_of_the_base(outward: Registry, hub: Hub) -> None:
+    hub.add("acme/closed", {"model.safetensors": b"x" * 99}, gated=True)
+    hub.add("acme/text", {"model.safetensors": b"x" * 99})
+    with outward.working(io_work(outward)):
+        for source, reason in (
+            ("acme/nothing", "There is no “acme/nothing”"),
+            ("acme/closed", "is gated"),
+            ("acme/text", "model.safetensors"),  # it came, and is no safetensors file
+        ):
+            base_id = add(outward, source)
+            assert reason in str(until(outward, base_id, "failed").error)
+    codes = {job.error_code for job in outward.rows(IoJob, status="failed")}
+    assert codes == {"hub_not_found", "hub_gated", "base_model"}
+
+
+def test_a_worker_told_to_stay_at_home_asks_nobody(outward: Registry, hub: Hub) -> None:
+    base_id = add(outward)
+    settings = outward.settings.model_copy(update={"hub": "off"})
+    with outward.working(IoWork(settings, outward.database, outward.store)):
+        assert "BRUSHWORK_HUB is off" in str(until(outward, base_id, "failed").error)
+    assert hub.asked == []
+
+
+def test_downloads_go_one_after_the_other_and_leave_room_for_other_work(
+    outward: Registry, hub: Hub
+) -> None:
+    hub.hold_after[UNET] = MIDDLE
+    hub.add_folder("acme/second", starter.PATH)
+    first, second = add(outward), add(outward, "acme/second")
+    with outward.database.write() as session:
+        other = enqueue_io(session, "no such kind").key
+    with outward.working(io_work(outward)), outward.working(io_work(outward)):
+        held(outward, first)
+        outward.until_final(IoJob, other)  # another thread is free for it
+        row = shown(outward, second)
+        assert row.download is not None
+        assert row.download.is_waiting
+        hub.go.set()
+        until(outward, second, "ready")
+        until(outward, first, "ready")
