@@ -1,9 +1,10 @@
-"""Downloads written from the canonical adapter, each read back before anybody gets it."""
+"""Downloads written from the canonical adapter, each proved before anybody gets it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
+import math
 import tempfile
 import zipfile
 from collections import Counter
@@ -29,13 +30,22 @@ from worker.adapters.facts import (
 )
 from worker.adapters.header import replacing, with_metadata
 from worker.adapters.naming import TEXT_PREFIX, kohya_stem
+from worker.adapters.proof.check import prove_file
+from worker.adapters.proof.result import Proof
 from worker.adapters.reading import PEFT_METADATA, read_any
 from worker.bases.family import BaseFamily
 
 __all__ = ["AdapterDtype", "AdapterFormat", "ExportError", "ExportFacts", "export", "read_any"]
 
 MAX_HEADER_BYTES = 1024 * 1024 - 1  # ComfyUI shows no metadata of longer headers
-_DISPENSABLE = ("brushwork.train_config", "modelspec.thumbnail", "modelspec.description")
+LEGACY_HASH_START, LEGACY_HASH_BYTES = 0x100000, 0x10000
+DISPENSABLE = (
+    "brushwork.train_config",
+    "modelspec.thumbnail",
+    "ss_tag_frequency",
+    "modelspec.description",
+)
+"""What a header that grew too long loses first."""
 
 
 class ExportError(AdapterError):
@@ -68,12 +78,8 @@ _TORCH = {
     AdapterDtype.BF16: torch.bfloat16,
     AdapterDtype.FP32: torch.float32,
 }
-# (relative, absolute) error of rounding to nearest; fp16 has its smallest step at 2^-24
-_TOLERANCE = {
-    AdapterDtype.FP16: (2**-11, 2**-25),
-    AdapterDtype.BF16: (2**-8, 0.0),
-    AdapterDtype.FP32: (0.0, 0.0),
-}
+_FP16_ERROR = 2**-11  # of rounding to nearest, while numbers are above 2^-14
+FP16_MAX = 65_504.0
 
 
 def export(
@@ -84,25 +90,38 @@ def export(
     dtype: AdapterDtype,
     family: BaseFamily,
     facts: ExportFacts,
-) -> None:
-    """Write a download to `path`; the same input gives the same bytes.
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Proof:
+    """Write a download to `path` and give the proof that it is right; same input, same bytes.
 
-    The file is read back under a temporary name and compared tensor by tensor with the canonical
-    weights before it appears. Raises ExportError when it is not faithful to them.
+    The file is read back under a temporary name, compared module by module with the canonical
+    weights and put to the rule of every program before it appears. `shapes` are those of the
+    base's layers, when they are known. Raises ExportError when the proof fails.
     """
     check(adapter)
+    written = adapter if format is AdapterFormat.PEFT else with_one_strength(adapter)
+    if dtype is AdapterDtype.FP16:
+        written = replace(written, modules=tuple(_kept_in_fp16(m) for m in written.modules))
     if format is AdapterFormat.PEFT:
-        header, data = _peft_file(adapter, dtype, family, facts)
-        expected = adapter
+        header, data = _peft_file(written, dtype, family, facts)
     else:
-        expected = with_one_strength(adapter)
-        header, data = _kohya_file(expected, dtype, family, facts, alphas=expected is adapter)
+        alphas = None not in common_rank_and_alpha(adapter)
+        header, data = _kohya_file(written, dtype, family, facts, alphas=alphas)
+    proofs: list[Proof] = []
+
+    def prove(file: Path) -> None:
+        proof = prove_file(file, adapter, format=format, dtype=dtype, family=family, shapes=shapes)
+        if not proof.passed:
+            raise ExportError(proof.failures[0])
+        proofs.append(proof)
+
     if format is AdapterFormat.BUNDLE:
-        _write_bundle(path, header + data, facts, family, check=_faithful(expected, dtype))
-        return
-    with replacing(path, check=_faithful(expected, dtype)) as file:
-        file.write(header)
-        file.write(data)
+        _write_bundle(path, header + data, facts, family, check=prove)
+    else:
+        with replacing(path, check=prove) as file:
+            file.write(header)
+            file.write(data)
+    return proofs[0]
 
 
 def with_one_strength(adapter: Adapter) -> Adapter:
@@ -187,18 +206,33 @@ def _peft_settings(modules: list[LoraModule]) -> dict[str, Any]:
 def _with_hashes(
     serialized: bytes, metadata: Mapping[str, str], *, kohya: bool
 ) -> tuple[bytes, bytes]:
-    """(header, tensors) with the tensors' hash in the header, which stays within its budget."""
-    _, data = with_metadata(serialized, {})
-    digest = hashlib.sha256(data).hexdigest()
-    entries = dict(metadata) | {"modelspec.hash_sha256": f"0x{digest}"}
-    if kohya:
-        entries["sshs_model_hash"] = digest
-    for dispensable in ("", *_DISPENSABLE):
+    """(header, tensors) with the tensors' hashes in the header, which stays within its budget."""
+    entries = dict(metadata)
+    for dispensable in ("", *DISPENSABLE):
         entries.pop(dispensable, None)
-        header, data = with_metadata(serialized, entries)
+        hashed = entries | _hashes(serialized, entries, kohya=kohya)
+        header, data = with_metadata(serialized, hashed)
         if len(header) - 8 <= MAX_HEADER_BYTES:
             return header, data
     raise ExportError("The adapter has more modules than a file header can name.")
+
+
+def _hashes(serialized: bytes, metadata: Mapping[str, str], *, kohya: bool) -> dict[str, str]:
+    """The hashes by which other programs know a file, as kohya and ModelSpec 1.0.1 define them.
+
+    kohya's older one is taken of a file whose header has no entries but `ss_*`, over 64 KiB from
+    1 MiB on (kohya-ss/sd-scripts `library/train_util.py` precalculate_safetensors_hashes).
+    """
+    older = {key: value for key, value in metadata.items() if key.startswith("ss_")}
+    header, data = with_metadata(serialized, older)
+    digest = hashlib.sha256(data).hexdigest()
+    hashes = {"modelspec.hash_sha256": f"0x{digest}"}
+    if kohya:
+        start = max(0, LEGACY_HASH_START - len(header))
+        piece = data[start : max(0, LEGACY_HASH_START + LEGACY_HASH_BYTES - len(header))]
+        hashes["sshs_model_hash"] = digest
+        hashes["sshs_legacy_hash"] = hashlib.sha256(piece).hexdigest()[:8]
+    return hashes
 
 
 def _write_bundle(
@@ -229,32 +263,24 @@ def _write_bundle(
             archive.writestr(entry, content, compress_type=zipfile.ZIP_STORED)
 
 
-def _faithful(expected: Adapter, dtype: AdapterDtype) -> Callable[[Path], None]:
-    """A check that a written file holds `expected`, within the rounding of `dtype`."""
-    relative, absolute = _TOLERANCE[dtype]
+def _kept_in_fp16(module: LoraModule) -> LoraModule:
+    """The module with its halves brought to one size, where fp16 would lose small numbers.
 
-    def compare(path: Path) -> None:
-        try:
-            found = {module.key: module for module in read_any(path).modules}
-        except AdapterError as error:  # mostly numbers that became infinite
-            raise ExportError(
-                f"This adapter does not survive the way into {dtype.value}; choose fp32. ({error})"
-            ) from error
-        if found.keys() != {module.key for module in expected.modules}:
-            raise ExportError("The written file does not hold the same modules as the adapter.")
-        for module in expected.modules:
-            other = found[module.key]
-            same = other.alpha == torch.tensor(module.alpha).item() and all(
-                a.shape == b.shape and torch.allclose(a, b, rtol=relative, atol=absolute)
-                for a, b in ((other.down, module.down), (other.up, module.up))
-            )
-            if not same:
-                raise ExportError(
-                    f"{module.key} does not survive the way into {dtype.value}; "
-                    "choose fp32 for this adapter."
-                )
+    The factor is a power of two, so the product stays the very same. Numbers too large for fp16
+    are left alone: such an adapter has gone wrong, and who gets it shall know.
+    """
+    if _rounds_well(module.down) and _rounds_well(module.up):
+        return module
+    largest_down, largest_up = float(module.down.abs().max()), float(module.up.abs().max())
+    if min(largest_down, largest_up) == 0 or max(largest_down, largest_up) > FP16_MAX:
+        return module
+    factor = 2.0 ** round(math.log2(largest_up / largest_down) / 2)
+    return replace(module, down=module.down * factor, up=module.up / factor)
 
-    return compare
+
+def _rounds_well(half: Tensor) -> bool:
+    lost = (half.to(torch.float16).float() - half).norm()
+    return bool(lost <= _FP16_ERROR * half.norm())
 
 
 def _cast(tensor: Tensor, dtype: AdapterDtype) -> Tensor:

@@ -10,7 +10,8 @@ import base64
 import io
 import json
 import re
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path, PurePath
 from typing import Any
@@ -22,6 +23,8 @@ from worker.bases.family import BaseFamily
 
 THUMBNAIL_SIDE = 256
 MAX_TEXT_CHARACTERS = 10_000
+MAX_TAGS = 2_000
+MAX_TAG_CHARACTERS = 200
 MAX_COVER_SIDE = 8_192
 PRIVATE_SETTINGS = ("sample_prompts", "sample_negative_prompt")
 
@@ -32,9 +35,10 @@ _KOHYA_VERSION = {
 }
 _ARCHITECTURE = {
     BaseFamily.SD1: "stable-diffusion-v1/lora",
-    BaseFamily.SD2: "stable-diffusion-v2-768-v/lora",
+    BaseFamily.SD2: "stable-diffusion-v2-512/lora",
     BaseFamily.SDXL: "stable-diffusion-xl-v1-base/lora",
 }
+_ARCHITECTURE_V = "stable-diffusion-v2-768-v/lora"  # SD 2 has an id of its own for v-prediction
 _SIDECAR_VERSION = {BaseFamily.SD1: "SD1", BaseFamily.SD2: "SD2", BaseFamily.SDXL: "SDXL"}
 _SDXL_NAMES = "https://github.com/Stability-AI/generative-models"  # whose names the keys have
 
@@ -44,7 +48,8 @@ class ExportFacts:
     """What the registry knows of an adapter; `created` is aware, `resolution` in pixels.
 
     `train_config` is the run's TrainConfig as JSON; `images` how many pictures it saw; `cover` a
-    picture that shows the adapter.
+    picture that shows the adapter. `tag_counts`, how often a tag stood in the captions, is training
+    data: it is given only when the user wants it in the file.
     """
 
     title: str
@@ -62,6 +67,7 @@ class ExportFacts:
     cover: Path | None = None
     train_config: str | None = None
     preferred_weight: float = 1.0
+    tag_counts: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def base(self) -> str:
@@ -78,7 +84,7 @@ def model_metadata(facts: ExportFacts, family: BaseFamily) -> dict[str, str]:
     """The `modelspec.*` entries of a file in kohya naming or, for SDXL too, in diffusers'."""
     entries = {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": _ARCHITECTURE[family],
+        "modelspec.architecture": _architecture(facts, family),
         "modelspec.implementation": "diffusers",
         "modelspec.title": facts.title,
         "modelspec.resolution": f"{facts.resolution}x{facts.resolution}",
@@ -97,6 +103,12 @@ def model_metadata(facts: ExportFacts, family: BaseFamily) -> dict[str, str]:
     return _written(entries)
 
 
+def _architecture(facts: ExportFacts, family: BaseFamily) -> str:
+    if family is BaseFamily.SD2 and facts.prediction_type == "v_prediction":
+        return _ARCHITECTURE_V
+    return _ARCHITECTURE[family]
+
+
 def kohya_metadata(adapter: Adapter, facts: ExportFacts, family: BaseFamily) -> dict[str, str]:
     """All entries of a kohya-named file but its hashes."""
     rank, alpha = common_rank_and_alpha(adapter)
@@ -110,7 +122,7 @@ def kohya_metadata(adapter: Adapter, facts: ExportFacts, family: BaseFamily) -> 
         for module in adapter.modules
     )
     settings = {"conv_dim": dim, "conv_alpha": strength} if convolutions else {}
-    tags = dict.fromkeys(facts.trigger_words, facts.images or 1)
+    tags = dict.fromkeys(facts.trigger_words, facts.images or 1) | _most_frequent(facts)
     return entries | _written(
         {
             "ss_base_model_version": _KOHYA_VERSION[family],
@@ -127,6 +139,11 @@ def kohya_metadata(adapter: Adapter, facts: ExportFacts, family: BaseFamily) -> 
             "ss_tag_frequency": _json({facts.stem: tags}) if tags else "",
         }
     )
+
+
+def _most_frequent(facts: ExportFacts) -> dict[str, int]:
+    often = sorted(facts.tag_counts.items(), key=lambda entry: (-entry[1], entry[0]))
+    return {tag[:MAX_TAG_CHARACTERS]: count for tag, count in often[:MAX_TAGS]}
 
 
 def sidecar(facts: ExportFacts, family: BaseFamily) -> bytes:
@@ -190,7 +207,9 @@ def open_cover(cover: Path) -> Image.Image:
 def _written(entries: dict[str, str]) -> dict[str, str]:
     """The entries that say something, none longer than a header can bear."""
     return {
-        key: value if key.endswith((".thumbnail", ".train_config")) else value[:MAX_TEXT_CHARACTERS]
+        key: value
+        if key.endswith((".thumbnail", ".train_config", "_tag_frequency"))
+        else value[:MAX_TEXT_CHARACTERS]
         for key, value in entries.items()
         if value
     }

@@ -18,6 +18,7 @@ from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from safetensors.torch import save as serialize
 
 import worker.starter
 from tests.worker.adapters.random_adapters import facts, random_adapter
@@ -30,6 +31,7 @@ from worker.adapters.export import (
     export,
     read_any,
 )
+from worker.adapters.proof.result import Proof
 from worker.bases.family import BaseFamily
 from worker.bases.load import load_base
 
@@ -58,6 +60,11 @@ def write(adapter: Adapter, path: Path, **changes: Any) -> Path:
     }
     export(adapter, path, **(settings | changes))
     return path
+
+
+def write_proved(adapter: Adapter, path: Path, *, format: AdapterFormat) -> Proof:
+    dtype, family = AdapterDtype.FP16, BaseFamily.SD1
+    return export(adapter, path, format=format, dtype=dtype, family=family, facts=facts())
 
 
 def metadata_of(path: Path) -> dict[str, str]:
@@ -158,6 +165,66 @@ def test_hashes_are_those_of_the_bytes_after_the_header(adapter: Adapter, tmp_pa
     digest = hashlib.sha256(content[8 + length :]).hexdigest()
     assert metadata_of(path)["sshs_model_hash"] == digest
     assert metadata_of(path)["modelspec.hash_sha256"] == f"0x{digest}"
+
+
+def test_kohyas_hashes_are_those_of_its_own_recipe(adapter: Adapter, tmp_path: Path) -> None:
+    path = write(adapter, tmp_path / "a", dtype=AdapterDtype.FP32)
+    assert path.stat().st_size > 0x110000  # so that the older hash is of something
+    found = metadata_of(path)
+    older = {key: value for key, value in found.items() if key.startswith("ss_")}
+    again = serialize(load_file(path), older)  # as sd-scripts serialises before it hashes
+    legacy = hashlib.sha256(again[0x100000:0x110000]).hexdigest()[:8]
+    assert found["sshs_legacy_hash"] == legacy
+    (length,) = struct.unpack("<Q", again[:8])
+    assert found["sshs_model_hash"] == hashlib.sha256(again[8 + length :]).hexdigest()
+    assert "sshs_model_hash" not in metadata_of(
+        write(adapter, tmp_path / "p", format=AdapterFormat.PEFT)
+    )
+
+
+def test_numbers_too_small_for_half_precision_are_shared_by_both_halves(
+    adapter: Adapter, tmp_path: Path
+) -> None:
+    faint = tuple(replace(m, up=m.up * 1e-5, down=m.down * 8) for m in adapter.modules)
+    young = replace(adapter, modules=faint)  # as after a few steps: up begins at zero
+    for format in (AdapterFormat.KOHYA, AdapterFormat.PEFT):
+        proof = write_proved(young, tmp_path / format, format=format)
+        assert proof.read_back.worst_error < 5e-4
+    plain = faint[0].up.half().float() @ faint[0].down.half().float()
+    wanted = faint[0].up @ faint[0].down
+    assert (plain - wanted).norm() / wanted.norm() > 2e-3
+
+
+def test_tags_of_the_captions_are_written_only_when_they_are_given(
+    adapter: Adapter, tmp_path: Path
+) -> None:
+    counts = {"chalkboard": 24, "red apple": 3, **{f"tag {n}": 1 for n in range(3_000)}}
+    open_path = write(adapter, tmp_path / "open", facts=facts(tag_counts=counts))
+    written = json.loads(metadata_of(open_path)["ss_tag_frequency"])
+    assert list(written) == ["my-chalk-final"]  # the adapter's name, never a folder's
+    assert written["my-chalk-final"]["red apple"] == 3
+    assert len(written["my-chalk-final"]) == 2_001
+    closed = metadata_of(write(adapter, tmp_path / "closed"))
+    assert set(json.loads(closed["ss_tag_frequency"])["my-chalk-final"]) == {
+        "chalkboard",
+        "board style",
+    }
+
+
+@pytest.mark.parametrize(
+    ("prediction", "architecture"),
+    [
+        ("epsilon", "stable-diffusion-v2-512/lora"),
+        ("v_prediction", "stable-diffusion-v2-768-v/lora"),
+    ],
+)
+def test_sd2_files_say_what_the_base_predicts(
+    adapter: Adapter, prediction: str, architecture: str, tmp_path: Path
+) -> None:
+    told = facts(prediction_type=prediction)
+    found = metadata_of(write(adapter, tmp_path / "a", family=BaseFamily.SD2, facts=told))
+    assert found["modelspec.architecture"] == architecture
+    assert (found["ss_v2"], found["ss_base_model_version"]) == ("True", "sd_v2")
 
 
 def test_nothing_private_is_written(adapter: Adapter, cover: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from worker.adapters.proof.diffusers_rule import SETTINGS
 from worker.adapters.proof.layout import FAMILY_WORDS, Layout
 from worker.adapters.proof.loaders import DIFFUSERS, LOADERS, Loader
 from worker.adapters.proof.result import LoaderResult, Proof, ReadBack, Verdict
-from worker.adapters.proof.strength import Likeness, likeness
+from worker.adapters.proof.strength import Likeness, few_threads, likeness
 from worker.adapters.reading import read_any
 from worker.bases.family import BaseFamily
 
@@ -86,14 +86,15 @@ def prove_file(
 
     A damaged file is a failure too; AdapterError is never raised.
     """
-    try:
-        content = FileContent.read(path)
-        found = {module.key: module for module in read_any(path).modules}
-    except AdapterError as error:  # mostly numbers that became infinite
-        return _unreadable(adapter, format, dtype, family, error)
-    subject = Subject(content, adapter, format, dtype, family, shapes or {})
-    read_back, failures = _read_back(subject, found)
-    loaders = [judge(loader, subject) for loader in LOADERS]
+    with few_threads(adapter.parameters):
+        try:
+            content = FileContent.read(path)
+            found = {module.key: module for module in read_any(path).modules}
+        except AdapterError as error:  # mostly numbers that became infinite
+            return _unreadable(adapter, format, dtype, family, error)
+        subject = Subject(content, adapter, format, dtype, family, shapes or {})
+        read_back, failures = _read_back(subject, found)
+        loaders = [judge(loader, subject) for loader in LOADERS]
     failures += [
         f"{result.title}: {result.sentence}"
         for result in loaders
@@ -143,7 +144,7 @@ def judge(loader: Loader, subject: Subject) -> LoaderResult:
         title=loader.title,
         verdict=verdict,
         sentence=_sentence(verdict, reading, counts, subject),
-        needed=needed and not reading.inherent,
+        needed=needed and (subject.format in NEEDED or not reading.inherent),
         used=len(reading.used),
         tensors=len(subject.content.tensors),
         right=right,
@@ -170,7 +171,7 @@ class _Counts:
 def _verdict(loader: Loader, reading: Reading, counts: _Counts, subject: Subject) -> Verdict:
     foreign = loader is not DIFFUSERS and not subject.layout.is_common
     if reading.refused:
-        return Verdict.FOREIGN if foreign and not reading.used else Verdict.UNREAD
+        return Verdict.FOREIGN if foreign else Verdict.UNREAD
     if counts.wrong or reading.seen_as not in ("", FAMILY_WORDS[subject.family]):
         return Verdict.WRONG
     if counts.missed:

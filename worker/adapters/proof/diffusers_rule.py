@@ -46,9 +46,10 @@ def reaches(_key: str, _layout: Layout, _wanted: Collection[str]) -> bool:
 def _kohya(content: FileContent, layout: Layout) -> Reading:
     stems = content.stems
     stability = {s for s in stems if s.startswith(tuple(f"lora_unet_{p}" for p in _STABILITY))}
-    if stability and layout.family is not BaseFamily.SDXL:
+    named = any(s.startswith(tuple(f"lora_unet_{p}" for p in _DIFFUSERS)) for s in stems)
+    if layout.family is not BaseFamily.SDXL and stability and not named:
         return Reading(refused="It turns the block names of SDXL only for an SDXL pipeline.")
-    if any(s.startswith(tuple(f"lora_unet_{p}" for p in _DIFFUSERS)) for s in stems):
+    if layout.family is not BaseFamily.SDXL or named:
         stems = [stem for stem in stems if stem not in stability]  # dropped without a word
     by_stem = _stems(layout)
     reading = Reading()
@@ -57,6 +58,9 @@ def _kohya(content: FileContent, layout: Layout) -> Reading:
         if stem in by_stem and down in content.tensors and up in content.tensors:
             reading.patches[by_stem[stem]] = Patch(down, up, 1.0)
             reading.used |= {down, up} | ({stem + ALPHA} & content.tensors.keys())
+    _lose_attention(reading)
+    if reading.refused:
+        return reading
     alphas = {
         key: float(content.tensors[_stem(patch) + ALPHA])
         for key, patch in reading.patches.items()
@@ -73,6 +77,25 @@ def _kohya(content: FileContent, layout: Layout) -> Reading:
                 rank = int(content.tensors[patch.down].shape[0])
                 reading.patches[key] = Patch(patch.down, patch.up, own / rank)
     return reading
+
+
+def _lose_attention(reading: Reading) -> None:
+    """Take away an encoder's attention when no `out_proj` is there to tell its naming by.
+
+    Without any MLP either, the whole file is refused.
+    """
+    for component in ("text_encoder.", "text_encoder_2."):
+        mine = {key for key in reading.patches if key.startswith(component)}
+        attention = {key for key in mine if ".self_attn." in key}
+        if not attention or any(key.endswith("out_proj") for key in attention):
+            continue
+        reading.inherent = True
+        if attention == mine:
+            reading.refused = "It refuses an encoder without any out_proj layer."
+            return
+        for key in attention:
+            patch = reading.patches.pop(key)
+            reading.used -= {patch.down, patch.up, _stem(patch) + ALPHA}
 
 
 def _has_own_alpha(key: str) -> bool:
@@ -94,7 +117,10 @@ def _stems(layout: Layout) -> dict[str, str]:
     prefixes = {"text_encoder": ("lora_te_", "lora_te1_"), "text_encoder_2": ("lora_te2_",)}
     for component, accepted in prefixes.items():
         for key, path in layout.paths(component):
-            stems |= {prefix + path.replace(".", "_"): key for prefix in accepted}
+            flat = path.replace(".", "_")
+            stems |= {prefix + flat: key for prefix in accepted}
+            if component == "text_encoder":  # its modules have no `text_model.` any more
+                stems |= {prefix + flat.removeprefix("text_model_"): key for prefix in accepted}
     return stems
 
 
@@ -103,6 +129,10 @@ def _stem(patch: Patch) -> str:
 
 
 def _own(content: FileContent, layout: Layout) -> Reading:
+    if component := _without_attention(content):
+        return Reading(
+            refused=f"It reads no {component} in which only other layers than attention changed."
+        )
     reading = Reading()
     settings = _settings(content.metadata)
     for key in layout.shapes:
@@ -114,6 +144,15 @@ def _own(content: FileContent, layout: Layout) -> Reading:
                     reading.patches[key] = Patch(down, up, _scale(key, rank, settings))
                     reading.used |= {down, up}
     return reading
+
+
+def _without_attention(content: FileContent) -> str:
+    """The encoder whose naming it cannot infer: peft's names, and none of attention's layers."""
+    for component in ("text_encoder", "text_encoder_2"):
+        mine = [name for name in content.tensors if name.startswith(f"{component}.")]
+        if mine and not any("lora_linear_layer" in n or "self_attn" in n for n in mine):
+            return component
+    return ""
 
 
 def _own_names(key: str) -> Iterable[str]:

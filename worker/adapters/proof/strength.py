@@ -6,10 +6,15 @@ rank × rank, in fp64.
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import torch
 from torch import Tensor
+
+ONE_THREAD_PARAMETERS = 10_000_000
+"""Adapters up to this size are compared on one thread: many small products wait for each other."""
 
 
 @dataclass(frozen=True)
@@ -48,3 +53,15 @@ def _matrices(pair: tuple[Tensor, Tensor]) -> tuple[Tensor, Tensor]:
 def _product(one: tuple[Tensor, Tensor], other: tuple[Tensor, Tensor]) -> float:
     (down, up), (other_down, other_up) = one, other
     return float(((up.T @ other_up) * (down @ other_down.T)).sum())
+
+
+@contextmanager
+def few_threads(parameters: int) -> Iterator[None]:
+    """Threads that suit the comparison of an adapter with so many numbers."""
+    before = torch.get_num_threads()
+    if parameters <= ONE_THREAD_PARAMETERS:
+        torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

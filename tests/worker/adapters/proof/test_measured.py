@@ -73,6 +73,7 @@ def test_diffusers_own_conversion_to_kohya_comes_out_at_half_strength_without_th
     for name in ("comfyui", "kohya", "a1111"):
         assert cell(found[name]) == UTIL, name
         assert found[name].strength == pytest.approx(0.5, abs=1e-3)
+    assert cell(found["diffusers"])[:3] == (0, 176, 0)
     assert cell(found["forge"]) == (0, 0, 176, 528)
     assert found["forge"].verdict == "unread"
     assert found["cpp"].used == 384

@@ -24,6 +24,7 @@ from worker.adapters.proof.strength import likeness
 from worker.bases.family import BaseFamily
 
 SD1, SD2, SDXL = BaseFamily.SD1, BaseFamily.SD2, BaseFamily.SDXL
+MIDDLE = ("lora_unet_mid_block_attentions_0_", "lora_unet_middle_block_1_")
 LAYER = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
 
 
@@ -132,7 +133,9 @@ def test_sdxl_with_both_namings_is_refused_or_loses_a_half() -> None:
 def test_diffusers_refuses_what_it_cannot_place() -> None:
     adapter = thin_adapter(SD1, attention)
     content = file_of(adapter)
-    ldm = renamed(content, "lora_unet_mid_block_attentions_0_", "lora_unet_middle_block_1_")
+    ldm = renamed(content, *MIDDLE)
+    assert results(ldm, adapter, SD1)["diffusers"].missed == 8  # the middle block, without a word
+    ldm = without(ldm, lambda name: "down_blocks" in name or "up_blocks" in name)
     assert "only for an SDXL pipeline" in results(ldm, adapter, SD1)["diffusers"].sentence
     both = FileContent(content.tensors, {"lora_adapter_metadata": "{}"})
     assert "in one file" in results(both, adapter, SD1)["diffusers"].sentence

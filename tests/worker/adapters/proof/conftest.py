@@ -1,0 +1,34 @@
+"""Small pipelines' parts with the real names of layers, and one thread for small products."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+import torch
+from transformers import CLIPTextModel, CLIPTextModelWithProjection
+
+from tests.worker.bases.tiny_models import sd15_unet, sdxl_unet, text_config
+
+
+@pytest.fixture(autouse=True, scope="session")
+def one_thread() -> Iterator[None]:
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="session")
+def sd15_parts() -> dict[str, Any]:
+    return {"unet": sd15_unet(), "text_encoder": CLIPTextModel(text_config())}
+
+
+@pytest.fixture(scope="session")
+def sdxl_parts() -> dict[str, Any]:
+    return {
+        "unet": sdxl_unet(),
+        "text_encoder": CLIPTextModel(text_config()),
+        "text_encoder_2": CLIPTextModelWithProjection(text_config(hidden_act="gelu")),
+    }
