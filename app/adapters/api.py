@@ -60,7 +60,14 @@ class AdapterOut(BaseModel):
     peak_memory_bytes: int | None
     training_seconds: float | None
     cover_url: str | None
+    import_notes: list[str]
     created_at: datetime
+
+
+class ImportedOut(AdapterOut):
+    """The adapter that a file became; `duplicate` when it was here already."""
+
+    duplicate: bool
 
 
 class AdapterPatch(BaseModel):
@@ -93,6 +100,7 @@ def adapter_out(row: AdapterSummary) -> AdapterOut:
         tags=row.tags,
         versions=row.version_count,
         cover_url=f"/media/{row.covers[0]}" if row.covers else None,
+        import_notes=list(version.details.get("import_notes", [])),
         created_at=adapter.created_at,
     )
 
@@ -144,14 +152,21 @@ def _page_address(request: Request, name: str, cursor: str) -> str:
 async def import_file(
     file: Annotated[UploadFile, File()],
     state: State,
+    sidecar: Annotated[list[UploadFile], File()] = [],  # noqa: B006  (FastAPI copies it)
     adapter_id: Annotated[int | None, Form(ge=1, le=MAX_ID)] = None,
-) -> AdapterOut:
+    base_model_id: Annotated[int | None, Form(ge=1, le=MAX_ID)] = None,
+) -> ImportedOut:
     """Add a LoRA file made elsewhere; 422 says why it cannot be used.
 
-    With `adapter_id` it becomes the next version of that adapter.
+    `import_notes` tells what was read in another way than it was written, with the measured error.
+    `sidecar` files (`.json`, `.civitai.info`, a picture) say more of it. With `adapter_id` it
+    becomes the next version of that adapter; with `base_model_id` it has to fit that base. The
+    same tensors are one adapter: then `duplicate` is true and the answer is the one that was here.
     """
     job = await anyio.to_thread.run_sync(
-        lambda: imports.receive(state, file, adapter_id=adapter_id)
+        lambda: imports.receive(
+            state, file, adapter_id=adapter_id, base_model_id=base_model_id, sidecars=sidecar
+        )
     )
     done = await _patiently(lambda: _ended_import(state, job.key))
     if done is None:
@@ -161,7 +176,8 @@ async def import_file(
         raise InvalidInput(sentence, fields={"file": sentence})
     with state.database.read() as session:
         adapter = service.get_adapter(session, int(done.result["adapter_id"]))
-        return adapter_out(service.summary(session, adapter))
+        shown = adapter_out(service.summary(session, adapter)).model_dump()
+    return ImportedOut(**shown, duplicate=bool(done.result.get("duplicate")))
 
 
 def _ended_import(state: AppState, job_id: int) -> IoJob | None:

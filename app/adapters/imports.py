@@ -68,8 +68,12 @@ def receive(
         )
 
 
-def receive_all(state: AppState, uploads: Sequence[UploadFile]) -> list[Received]:
+def receive_all(
+    state: AppState, uploads: Sequence[UploadFile], *, adapter_id: int | None = None
+) -> list[Received]:
     """What became of each file of a drop; sidecars go with the weights whose name they share."""
+    if not uploads:
+        raise InvalidInput("Choose a .safetensors file.")
     if len(uploads) > MAX_FILES:
         raise InvalidInput(f"At most {MAX_FILES} files can be sent at once.")
     beside = [upload for upload in uploads if _ending(name_of(upload))]
@@ -79,7 +83,7 @@ def receive_all(state: AppState, uploads: Sequence[UploadFile]) -> list[Received
         own = [sidecar for sidecar in beside if _belongs(sidecar, upload)]
         used |= {id(sidecar) for sidecar in own}
         try:
-            job = receive(state, upload, sidecars=own)
+            job = receive(state, upload, adapter_id=adapter_id, sidecars=own)
         except AppError as error:
             received.append(Received(name_of(upload), error=error.detail))
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, replace
 from typing import Annotated
 from urllib.parse import urlencode
@@ -13,9 +13,10 @@ from sqlmodel import Session
 from starlette.datastructures import UploadFile
 from starlette.responses import RedirectResponse, Response
 
-from app.adapters import aliases, imports, service, version_pages
+from app.adapters import aliases, service, version_pages
 from app.adapters.forms import LICENCES, read_change
 from app.adapters.gallery import AdapterView, adapter_view, require_picture
+from app.adapters.imports import Received, receive_all
 from app.adapters.listing import COUNT_END
 from app.adapters.models import Adapter
 from app.adapters.service import AdapterChange, AdapterPage, Filter, Sort
@@ -32,6 +33,7 @@ Words = Annotated[str, Query(max_length=200)]
 Cursor = Annotated[str, Query(max_length=2_000)]
 Tags = Annotated[list[Annotated[str, Query(max_length=40)]], Query(max_length=10)]
 OptionalId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
+ImportedIds = Annotated[list[Annotated[int, Query(ge=1, le=MAX_ID)]], Query(max_length=100)]
 FAMILIES = {"sd1": "SD", "sd2": "SD 2", "sdxl": "SDXL"}
 SORTS = {
     Sort.NEWEST: "Newest first",
@@ -60,6 +62,11 @@ class Import:
     def is_known(self) -> bool:
         """True when the registry had this adapter already."""
         return bool(self.job and self.job.result.get("duplicate"))
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on what was read in another way than it was written."""
+        return list(self.job.result.get("notes", [])) if self.job else []
 
 
 @dataclass(frozen=True)
@@ -111,7 +118,7 @@ class AdaptersPage:
     all_count: str
     tags: list[str]
     is_filtered: bool
-    imported: Import | None
+    imports: list[Import]
     deleted: int | None
 
 
@@ -126,10 +133,10 @@ class AdapterShow:
 
 
 @dataclass(frozen=True)
-class ImportFragment:
-    """How an import goes."""
+class ImportsFragment:
+    """How imports go."""
 
-    imported: Import
+    imports: list[Import]
 
 
 @dataclass(frozen=True)
@@ -159,7 +166,7 @@ def index(
     after: Cursor = "",
     before: Cursor = "",
     deleted: OptionalId = None,
-    imported: OptionalId = None,
+    imported: ImportedIds = [],  # noqa: B006  (FastAPI copies it)
 ) -> Response:
     """The adapters, newest first unless asked otherwise."""
     wanted = Filter(
@@ -173,8 +180,8 @@ def index(
         before=before,
     )
     with state.database.read() as session:
-        shown = _import(session, imported) if imported else None
-        context = _page(session, wanted, imported=shown, deleted=deleted)
+        shown = [_import(session, job_id) for job_id in imported]
+        context = _page(session, wanted, imports=shown, deleted=deleted)
     return render(request, "adapters/index.html", context)
 
 
@@ -182,7 +189,7 @@ def _page(
     session: Session,
     wanted: Filter,
     *,
-    imported: Import | None = None,
+    imports: Sequence[Import] = (),
     deleted: int | None = None,
 ) -> AdaptersPage:
     found = service.list_adapters(session, wanted)
@@ -201,7 +208,7 @@ def _page(
         all_count=_sum_words(found.families.values()),
         tags=[tag for tag, _ in tags.most_common(SUGGESTED_TAGS)],
         is_filtered=bool(wanted.q or wanted.base or wanted.tags or wanted.starred),
-        imported=imported,
+        imports=list(imports),
         deleted=deleted,
     )
 
@@ -229,21 +236,34 @@ def _import(session: Session, job_id: int) -> Import:
 
 
 @router.post("/imports")
-def import_adapter(request: Request, state: State, sent: SentForm) -> Response:
-    """Take in a LoRA file made elsewhere; an io worker checks it."""
-    upload = sent.get("file")
+def import_adapters(request: Request, state: State, sent: SentForm) -> Response:
+    """Take in LoRA files made elsewhere, each with the files beside it; an io worker checks them.
+
+    A file that is refused says why, and keeps no other from coming in.
+    """
+    uploads = [file for file in sent.getlist("file") if isinstance(file, UploadFile)]
+    of = str(sent.get("adapter", ""))
     try:
-        if not isinstance(upload, UploadFile) or not upload.filename:
-            raise InvalidInput("Choose a .safetensors file.")
-        of = str(sent.get("adapter", ""))
-        job = imports.receive(state, upload, adapter_id=_adapter_id(state, of) if of else None)
+        received = receive_all(
+            state,
+            [file for file in uploads if file.filename],
+            adapter_id=_adapter_id(state, of) if of else None,
+        )
     except AppError as error:
-        filename = upload.filename if isinstance(upload, UploadFile) else None
-        return _refused(request, state, Import(filename or "No file", None, None, error.detail))
+        filename = next((file.filename for file in uploads if file.filename), None)
+        received = [Received(filename or "No file", error=error.detail)]
+    shown = [Import(one.filename, one.job, None, one.error) for one in received]
+    refused = [one for one in received if one.error]
+    status = 422 if len(refused) == len(received) else 200
     if wants_fragment(request):
-        imported = Import(str(job.args["filename"]), job, None, None)
-        return render_fragment("adapters/_import.html", ImportFragment(imported))
-    return RedirectResponse(f"/adapters?imported={job.key}", status_code=303)
+        context = ImportsFragment(shown)
+        return render_fragment("adapters/_imports.html", context, status=status)
+    if not refused:
+        keys = urlencode([("imported", one.job.key) for one in received if one.job])
+        return RedirectResponse(f"/adapters?{keys}", status_code=303)
+    with state.database.read() as session:
+        page = _page(session, Filter(), imports=shown)
+    return render(request, "adapters/index.html", page, status=status)
 
 
 def _adapter_id(state: AppState, slug: str) -> int:
@@ -251,20 +271,12 @@ def _adapter_id(state: AppState, slug: str) -> int:
         return service.adapter_by_slug(session, slug).key
 
 
-def _refused(request: Request, state: AppState, imported: Import) -> Response:
-    if wants_fragment(request):
-        return render_fragment("adapters/_import.html", ImportFragment(imported), status=422)
-    with state.database.read() as session:
-        context = _page(session, Filter(), imported=imported)
-    return render(request, "adapters/index.html", context, status=422)
-
-
 @router.get("/imports/{job_id}")
 def import_progress(job_id: Id, state: State) -> Response:
     """How an import goes; asks again by itself until it ended."""
     with state.database.read() as session:
         imported = _import(session, job_id)
-    return render_fragment("adapters/_import.html", ImportFragment(imported))
+    return render_fragment("adapters/_imports.html", ImportsFragment([imported]))
 
 
 @router.get("/adapters/{slug}")

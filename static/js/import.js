@@ -1,38 +1,53 @@
-// Adapters are imported by choosing or dropping .safetensors files anywhere on the page.
+// Adapters are imported by choosing or dropping .safetensors files anywhere on the page; what lies
+// beside one under the same name (.json, .civitai.info, a picture) is sent along with it.
 (() => {
   const form = document.querySelector("[data-import]");
   const list = document.getElementById("imports");
   if (!form || !list) return;
   const input = form.querySelector("input[type=file]");
   form.querySelector("[data-import-submit]").hidden = true;
+  const besides = /(\.preview)?\.(png|jpe?g|webp)$|\.civitai\.info$|\.json$/i;
   let depth = 0;
 
-  async function send(file) {
+  async function send(files) {
+    const name = files[0].name;
     const line = document.createElement("div");
     line.className = "notice";
-    line.textContent = `${file.name} is being sent…`;
+    line.textContent = `${name} is being sent…`;
     list.append(line);
     const body = new FormData();
-    body.append("file", file);
+    for (const file of files) body.append("file", file);
     try {
       const headers = { "HX-Request": "true", Accept: "text/html" };
       const response = await fetch(form.action, { method: "POST", body, headers });
       const answer = document.createElement("template");
       answer.innerHTML = await response.text();
-      const notice = answer.content.firstElementChild;
-      line.replaceWith(notice);
-      htmx.process(notice);
+      const notices = [...answer.content.children];
+      line.replaceWith(...notices);
+      notices.forEach((notice) => htmx.process(notice));
     } catch {
       line.classList.add("bad");
-      line.textContent = `${file.name} was not sent: Brushwork cannot be reached. Drop it again.`;
+      line.textContent = `${name} was not sent: Brushwork cannot be reached. Drop it again.`;
     }
+  }
+
+  function sendAll(chosen) {
+    const files = [...chosen];
+    const stem = (file) => file.name.replace(besides, "").replace(/\.safetensors$/i, "");
+    const groups = files.filter((file) => !besides.test(file.name)).map((file) => [file]);
+    for (const file of files.filter((file) => besides.test(file.name))) {
+      const own = groups.filter((group) => stem(group[0]) === stem(file));
+      own.forEach((group) => group.push(file));
+      if (own.length === 0) groups.push([file]);
+    }
+    groups.forEach(send);
   }
 
   const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
   const show = (on) => document.body.classList.toggle("dropping", on);
 
   input.addEventListener("change", () => {
-    for (const file of input.files) send(file);
+    sendAll(input.files);
     form.reset();
   });
   addEventListener("dragenter", (event) => carriesFiles(event) && show(++depth > 0));
@@ -43,6 +58,6 @@
     event.preventDefault();
     depth = 0;
     show(false);
-    for (const file of event.dataTransfer.files) send(file);
+    sendAll(event.dataTransfer.files);
   });
 })();

@@ -218,7 +218,11 @@ class Importing:
                     if version is None:
                         version = publish(session, new, adapter_id=job.args.get("adapter_id"))
                         _describe(session, version.adapter_id, told)
-                    result = {"adapter_id": version.adapter_id, "duplicate": duplicate}
+                    result = {
+                        "adapter_id": version.adapter_id,
+                        "duplicate": duplicate,
+                        "notes": [] if duplicate else new.details["import_notes"],
+                    }
                     jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
                 return
             except sa.exc.IntegrityError:  # somebody took the name in this moment

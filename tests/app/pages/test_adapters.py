@@ -7,6 +7,7 @@ import struct
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlmodel import select
 
 from app.adapters import service
 from app.jobs import service as jobs
@@ -183,6 +184,77 @@ def test_an_import_that_failed_says_why(client: TestClient, state: AppState) -> 
     key = end_import(state, JobStatus.FAILED, error="This file holds no LoRA.")
     assert "was not imported. This file holds no LoRA." in client.get(f"/imports/{key}").text
     assert client.get("/imports/999", headers=HTML).status_code == 404
+
+
+def test_several_files_are_taken_in_one_by_one_with_what_lies_beside_them(
+    client: TestClient, state: AppState
+) -> None:
+    sent = [
+        ("file", ("one.safetensors", safetensors())),
+        ("file", ("one.civitai.info", b"{}")),
+        ("file", ("one.preview.png", b"\x89PNG")),
+        ("file", ("two.safetensors", b"PK\x03\x04archive")),
+        ("file", ("../../three.safetensors", safetensors() + b"x")),
+        ("file", ("lonely.json", b"{}")),
+    ]
+    answer = client.post("/imports", files=sent, headers=FRAGMENT)
+    assert answer.status_code == 200
+    assert "<strong>one.safetensors</strong> was received" in answer.text
+    assert "<strong>three.safetensors</strong> was received" in answer.text
+    assert "<strong>two.safetensors</strong> was not imported. “two.safetensors” is a pickle" in (
+        answer.text
+    )
+    assert "<strong>lonely.json</strong> was not imported. There is no .safetensors" in answer.text
+    with state.database.read() as session:
+        orders = session.exec(select(IoJob).where(IoJob.kind == "import_adapter")).all()
+    assert [order.args["filename"] for order in orders] == ["one.safetensors", "three.safetensors"]
+    beside = orders[0].args["sidecars"]
+    assert [sidecar["name"] for sidecar in beside] == ["one.civitai.info", "one.preview.png"]
+    assert "sidecars" not in orders[1].args
+
+
+def test_without_scripts_every_import_is_shown(client: TestClient, state: AppState) -> None:
+    sent = [("file", (f"{name}.safetensors", safetensors())) for name in ("one", "two")]
+    answer = client.post("/imports", files=sent)
+    assert answer.url.query == b"imported=1&imported=2" or answer.url.query.count(b"imported=") == 2
+    assert "one.safetensors" in answer.text
+    assert "two.safetensors" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (struct.pack("<Q", 200 * 2**20) + b'{"a"', "is cut off or damaged"),
+        (safetensors()[:20], "is cut off or damaged"),
+        (struct.pack("<Q", 9 * 2**20) + b'{"' + bytes(10 * 2**20), "at most 8 MiB"),
+    ],
+)
+def test_lying_and_cut_files_are_refused_before_they_are_stored(
+    client: TestClient, state: AppState, content: bytes, sentence: str
+) -> None:
+    answer = client.post("/imports", files={"file": ("a.safetensors", content)}, headers=FRAGMENT)
+    assert answer.status_code == 422
+    assert sentence in answer.text
+    with state.database.read() as session:
+        assert session.exec(select(IoJob).where(IoJob.kind == "import_adapter")).all() == []
+
+
+def test_what_was_not_exact_is_told_on_the_page(client: TestClient, state: AppState) -> None:
+    adapter = stand_in.adapter(state)
+    with state.database.write() as session:
+        version = service.get_version(session, adapter)
+        version.details = {
+            "imported": "<b>x</b>.safetensors",
+            "kinds": {"LoHa": 3},
+            "namings": ["kohya"],
+            "import_notes": ["3 LoHa modules became LoRAs of rank 16."],
+        }
+        session.add(version)
+    page = client.get(f"/adapters/{adapter.slug}").text
+    assert "&lt;b&gt;x&lt;/b&gt;.safetensors, 3 modules of LoHa, named as kohya." in page
+    assert "<li>3 LoHa modules became LoRAs of rank 16.</li>" in page
+    answer = client.get(f"/api/v1/adapters/{adapter.key}").json()
+    assert answer["import_notes"] == ["3 LoHa modules became LoRAs of rank 16."]
 
 
 @pytest.mark.parametrize(
