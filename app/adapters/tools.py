@@ -22,6 +22,7 @@ from app.errors import InvalidInput, NotFound
 from app.jobs import service as jobs
 from app.jobs.models import IoJob
 from app.jobs.service import enqueue_io
+from app.jobs.states import JobStatus
 
 MERGE, RESIZE, FUSE, EXTRACT = KINDS = (
     "merge_adapters",
@@ -34,6 +35,7 @@ MAX_ADAPTERS = 16
 MAX_RANK = 1_024
 MAX_NAME = 120
 MAX_TRIGGERS = 20
+MAX_LICENCE = 80
 SUGGESTED = 100
 
 
@@ -232,6 +234,23 @@ def suggested(session: Session, adapter: Adapter) -> list[Adapter]:
         col(Adapter.deleted_at).is_(None),
     )
     return list(session.exec(same.order_by(col(Adapter.updated_at).desc()).limit(SUGGESTED)))
+
+
+def active_jobs(session: Session, adapter: Adapter) -> list[IoJob]:
+    """The tools' work on this adapter that waits or is being done, the oldest first."""
+    waiting = select(IoJob).where(
+        col(IoJob.status).in_([status for status in JobStatus if status.is_active]),
+        col(IoJob.kind).in_(KINDS),
+    )
+    versions = set(
+        session.exec(select(AdapterVersion.id).where(AdapterVersion.adapter_id == adapter.key))
+    )
+    return [
+        job
+        for job in session.exec(waiting.order_by(col(IoJob.id)))
+        if (job.kind == RESIZE and job.subject_id in versions)
+        or any(part["adapter_id"] == adapter.key for part in job.args.get("parts", ()))
+    ]
 
 
 def get_job(session: Session, job_id: int) -> IoJob:

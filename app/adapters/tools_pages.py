@@ -46,6 +46,8 @@ DEFAULTS = {
     "seed": "0",
     **{f"other-{row}": "" for row in ROWS},
     **{f"weight-{row}": "1" for row in ROWS},
+    "text-weight": "",
+    **{f"text-weight-{row}": "" for row in ROWS},
     "merge-name": "",
     "resize-rank": "",
     "energy": "",
@@ -94,6 +96,7 @@ class ToolForms:
     others: list[Adapter]
     bases: list[BaseModel]
     fitting: list[BaseModel]
+    active: list[ToolJob]
     values: dict[str, str]
     errors: dict[str, str]
     rows: tuple[int, ...] = ROWS
@@ -208,7 +211,8 @@ def _refused(
 
 
 def _merge_order(session: Session, adapter: Adapter, typed: Mapping[str, str]) -> IoJob:
-    parts = [Part(adapter.key, _number(typed, "weight"), version=_whole(typed, "version"))]
+    weights = _number(typed, "weight"), _optional(typed, "text-weight")
+    parts = [Part(adapter.key, *weights, version=_whole(typed, "version"))]
     for row in ROWS:
         if reference := typed.get(f"other-{row}", ""):
             slug, _, version = reference.partition("@")
@@ -218,7 +222,8 @@ def _merge_order(session: Session, adapter: Adapter, typed: Mapping[str, str]) -
                 sentence = f"There is no adapter “{slug[:80]}”."
                 raise InvalidInput(sentence, fields={f"other-{row}": sentence}) from error
             number = int(version) if version.isdecimal() and len(version) < 10 else None
-            parts.append(Part(other.key, _number(typed, f"weight-{row}"), version=number))
+            weights = _number(typed, f"weight-{row}"), _optional(typed, f"text-weight-{row}")
+            parts.append(Part(other.key, *weights, version=number))
     method = _choice(Method, typed, "method")
     order = tools.MergeOrder(
         name=typed.get("merge-name", ""),
@@ -290,6 +295,7 @@ def _forms(
         others=tools.suggested(session, adapter),
         bases=ready,
         fitting=[base for base in ready if base.family == adapter.base_family],
+        active=[_tool(job) for job in tools.active_jobs(session, adapter)],
         values=values | dict(typed or {}),
         errors=errors or {},
     )
@@ -306,6 +312,11 @@ def _number(typed: Mapping[str, str], name: str) -> float:
     except ValueError:
         sentence = f"“{text[:40]}” is not a number."
         raise InvalidInput(sentence, fields={name: sentence}) from None
+
+
+def _optional(typed: Mapping[str, str], name: str) -> float | None:
+    """The number that was typed; None when the field was left empty."""
+    return _number(typed, name) if typed.get(name) else None
 
 
 def _whole(typed: Mapping[str, str], name: str) -> int | None:

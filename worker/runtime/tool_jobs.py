@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 from app.adapters.models import Adapter, AdapterVersion
 from app.adapters.publish import NewVersion, publish
-from app.adapters.tools import EXTRACT, FUSE, MAX_TRIGGERS, MERGE, RESIZE, Keep
+from app.adapters.tools import EXTRACT, FUSE, MAX_LICENCE, MAX_TRIGGERS, MERGE, RESIZE, Keep
 from app.base_models import service as base_models
 from app.base_models.models import BaseModel
 from app.config import Settings
@@ -136,6 +136,7 @@ class ToolWork:
             base_family=sources[0].base_family,
             base_model_id=next((v.base_model_id for v in versions if v.base_model_id), None),
             trigger_words=list(words)[:MAX_TRIGGERS],
+            licence=_licence(sources),
             details={"made": told | {"parts": args["parts"]}},
         )
 
@@ -251,6 +252,7 @@ class ToolWork:
         """Store the canonical file, then the version and the end of the job in one transaction."""
         from worker.adapters import canonical
         from worker.adapters.canonical import Adapter as Weights
+        from worker.runtime.publishing import tensor_hash
 
         path = scratch / "canonical.safetensors"
         canonical.save(Weights(weights.modules), path)
@@ -260,6 +262,7 @@ class ToolWork:
         new = NewVersion(
             sha256=blob.sha256,
             size_bytes=blob.size,
+            tensor_sha256=tensor_hash(path),
             rank=summary["rank_max"],
             alpha=float(summary["rank_max"]),
             trainable_parameters=weights.parameters,
@@ -312,6 +315,11 @@ class ToolWork:
             except AppError as error:
                 raise BaseModelError(error.detail) from error
         return base
+
+
+def _licence(sources: Sequence[Adapter]) -> str:
+    """The licences that bind what was made of these adapters: those of all, each once."""
+    return " and ".join(dict.fromkeys(s.licence for s in sources if s.licence))[:MAX_LICENCE]
 
 
 def _remove(path: Path) -> None:

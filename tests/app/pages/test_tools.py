@@ -23,6 +23,7 @@ MERGE = {
     "weight": "0.8",
     "other-1": "chalk",
     "weight-1": "-0,5",
+    "text-weight-1": "0.25",
     "method": "svd",
     "rank": "8",
     "density": "0.5",
@@ -81,8 +82,11 @@ def test_a_merge_is_ordered_without_scripts(client: TestClient, state: AppState)
     )
     assert (job.args["method"], job.args["rank"]) == ("svd", 8)
     assert [part["weight"] for part in job.args["parts"]] == [0.8, -0.5]
+    assert [part["text_encoder_weight"] for part in job.args["parts"]] == [None, 0.25]
     page = client.get(answer.headers["location"], headers=HTML).text
-    assert "waits for a worker" in page
+    assert page.count("waits for a worker") == 1
+    again = client.get("/adapters/chalk/tools", headers=FRAGMENT).text
+    assert f'hx-get="/tool-jobs/{job.key}"' in again
 
 
 def test_the_fragment_of_work_stops_asking_once_it_has_ended(

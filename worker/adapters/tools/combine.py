@@ -133,20 +133,20 @@ def _merged(layer: Layer, options: MergeOptions, rank: int) -> tuple[LoraModule,
         up, down = layer.factors()
         module = lora(layer.component, layer.path, up, down, layer.shape)
         return module, Kept(layer.key, module.rank, 1.0, 1.0)
-    spectrum = _spectrum(layer, options)
+    spectrum = _spectrum(layer, options, rank)
     up, down = spectrum.factors(rank)
     module = lora(layer.component, layer.path, up, down, layer.shape)
     return module, Kept(layer.key, rank, spectrum.kept(rank), spectrum.energy)
 
 
-def _spectrum(layer: Layer, options: MergeOptions) -> Spectrum:
+def _spectrum(layer: Layer, options: MergeOptions, rank: int) -> Spectrum:
     if options.method is MergeMethod.SVD:
         return of_product(*layer.factors())
     changes = [part.delta() for part in layer.parts]
     if options.method is MergeMethod.TIES:
-        return of_matrix(ties(changes, options.density))
+        return of_matrix(ties(changes, options.density), directions=rank)
     seeds = [dare_seed(options.seed, part.index, layer.key) for part in layer.parts]
-    return of_matrix(dare(changes, options.density, seeds))
+    return of_matrix(dare(changes, options.density, seeds), directions=rank)
 
 
 def _rank(options: MergeOptions, layers: Sequence[Layer]) -> int:

@@ -63,7 +63,7 @@ def _extract(before: Checkpoint, after: Checkpoint, rank: int, on_layer: Progres
         change = _change(before, after, before.targets[key])
         if change is not None:
             component, _, path = key.partition(".")
-            spectrum = of_matrix(change.flatten(1))
+            spectrum = of_matrix(change.flatten(1), directions=rank)
             up, down = spectrum.factors(rank)
             modules.append(lora(Component(component), path, up, down, shapes[key]))
             kept.append(Kept(key, rank, spectrum.kept(rank), spectrum.energy))

@@ -14,6 +14,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from enum import StrEnum
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -34,6 +35,7 @@ from worker.bases.family import BaseFamily, BaseModelError
 from worker.bases.inspect import DEFAULT_SIDE
 
 Progress = Callable[[int, int], None]
+PROVENANCE = "brushwork.json"  # in a folder; a single file has it in its header
 STALE_METADATA = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")
 _ARCHITECTURE = {
     BaseFamily.SD1: "stable-diffusion-v1",
@@ -142,6 +144,8 @@ class _Fusing:
                     for file, items in plan.items():
                         write(folder / file, items, metadata={"format": "pt"}, on_item=on_item)
                     folders.write_rest(self._base, folder)
+                    told = json.dumps(self._told(), ensure_ascii=False, indent=2)
+                    (folder / PROVENANCE).write_text(told + "\n", encoding="utf-8")
         return Fused(size, len(self._layers))
 
     def _folder_items(self) -> dict[str, list[Item]]:
@@ -239,6 +243,15 @@ class _Fusing:
             return stored
         return _TORCH[self._options.dtype]
 
+    def _told(self) -> dict[str, Any]:
+        """What was fused into what."""
+        adapters = [
+            {"name": one.name, "weight": one.weight, "text_encoder_weight": one.text_encoder_weight}
+            for one in self._stack
+        ]
+        info = self._base.info
+        return {"base": info.path.stem, "fingerprint": info.fingerprint, "adapters": adapters}
+
     def _metadata(self) -> dict[str, str]:
         """What a single file says of itself: the base's own words and what was fused into it."""
         info = self._base.info
@@ -246,10 +259,6 @@ class _Fusing:
         known: Mapping[str, str] = {}
         if info.layout == "single_file":
             known = self._base.headers[info.path].metadata
-        told = [
-            {"name": one.name, "weight": one.weight, "text_encoder_weight": one.text_encoder_weight}
-            for one in self._stack
-        ]
         ours = {
             "modelspec.sai_model_spec": "1.0.1",
             "modelspec.architecture": _ARCHITECTURE[info.family],
@@ -267,7 +276,7 @@ class _Fusing:
             **ours,
             **kept,
             "modelspec.merged_from": merged_from,
-            "brushwork.fused": json.dumps(told, ensure_ascii=False),
+            "brushwork.fused": json.dumps(self._told(), ensure_ascii=False),
         }
 
 

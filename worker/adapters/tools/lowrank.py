@@ -23,7 +23,8 @@ NOTHING = 1e-12  # of the largest singular value; what is smaller is rounding of
 class Spectrum:
     """A matrix (out, in) as `left` (out, k) · diag(`values`) · `right` (k, in), in float64.
 
-    `values` fall; `energy` is the squared Frobenius norm of the whole matrix.
+    `values` fall; `energy` is the squared Frobenius norm of the whole matrix. There may be more
+    values than directions: then only the first ones were asked for.
     """
 
     left: Tensor
@@ -57,7 +58,7 @@ class Spectrum:
 
         Both halves get the root of each value, so that neither is small in fp16.
         """
-        count = min(rank, self.rank)
+        count = min(rank, self.rank, len(self.right))
         roots = self.values[:count].sqrt()
         up = torch.zeros(self.left.shape[0], rank)
         down = torch.zeros(rank, self.right.shape[1])
@@ -77,10 +78,11 @@ def of_product(up: Tensor, down: Tensor) -> Spectrum:
     return Spectrum(left @ inner, values, outer @ right.T, float(values.square().sum()))
 
 
-def of_matrix(matrix: Tensor) -> Spectrum:
+def of_matrix(matrix: Tensor, *, directions: int | None = None) -> Spectrum:
     """The spectrum of a full matrix (out, in), by the eigenvectors of its smaller Gram matrix.
 
-    In float64, where squaring the values costs nothing that fp32 weights could show.
+    In float64, where squaring the values costs nothing that fp32 weights could show. `directions`:
+    how many are needed; the values are all there in any case.
     """
     exact = matrix.double()
     wide = exact.shape[0] <= exact.shape[1]
@@ -88,9 +90,9 @@ def of_matrix(matrix: Tensor) -> Spectrum:
         exact = exact.T
     squares, vectors = torch.linalg.eigh(exact @ exact.T)
     values = squares.clamp(min=0).flip(0).sqrt()
-    left = vectors.flip(1)
+    left = vectors.flip(1)[:, :directions]
     floor = max(float(values[0]) * NOTHING, torch.finfo(torch.float64).tiny)
-    right = (left.T @ exact) / values.clamp(min=floor)[:, None]
+    right = (left.T @ exact) / values[:directions].clamp(min=floor)[:, None]
     energy = float(exact.square().sum())
     if wide:
         return Spectrum(left, values, right, energy)
