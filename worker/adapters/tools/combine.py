@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Callable, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from enum import StrEnum
 
@@ -11,7 +12,15 @@ import torch
 from torch import Tensor
 
 from worker.adapters.canonical import MAX_RANK, Adapter, LoraModule
-from worker.adapters.tools.lowrank import Kept, Report, Spectrum, lora, of_matrix, of_product
+from worker.adapters.tools.lowrank import (
+    Kept,
+    Report,
+    Spectrum,
+    lora,
+    of_matrix,
+    of_product,
+    one_thread,
+)
 from worker.adapters.tools.stack import MAX_ADAPTERS, Layer, ToolError, Weighted, layers_of
 
 Progress = Callable[[int, int], None]
@@ -67,8 +76,10 @@ def merge(
         _check_concatenated(layers)
     rank = _rank(options, layers)
     modules, kept = [], []
+    is_thin = options.method in (MergeMethod.LINEAR, MergeMethod.SVD)
     for done, layer in enumerate(layers, start=1):
-        module, how = _merged(layer, options, rank)
+        with one_thread() if is_thin else nullcontext():
+            module, how = _merged(layer, options, rank)
         modules.append(module)
         kept.append(how)
         on_module(done, len(layers))

@@ -29,6 +29,7 @@ from worker.adapters.tools.ldm_names import (
     LdmTensor,
     ldm_names,
 )
+from worker.adapters.tools.lowrank import one_thread
 from worker.adapters.tools.stack import Layer, ToolError, Weighted, layers_of
 from worker.adapters.tools.stream import DTYPES, Item, check_room, sentence_when_full, write
 from worker.bases.family import BaseFamily, BaseModelError
@@ -285,7 +286,8 @@ def _with_change(tensor: Tensor, layer: Layer) -> Tensor:
     total = tensor.float().flatten(1)
     for part in layer.parts:
         up, down = part.module.up.flatten(1).float(), part.module.down.flatten(1).float()
-        total = torch.addmm(total, up, down, alpha=part.weight * part.module.scale)
+        with one_thread():
+            total = torch.addmm(total, up, down, alpha=part.weight * part.module.scale)
     return total.reshape(tensor.shape)
 
 

@@ -6,7 +6,8 @@ is nearest in the Frobenius norm. The energy kept is the share of the squared si
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -65,6 +66,21 @@ class Spectrum:
         up[:, :count] = (self.left[:, :count] * roots).float()
         down[:count] = (roots[:, None] * self.right[:count]).float()
         return up, down
+
+
+@contextmanager
+def one_thread() -> Iterator[None]:
+    """Thin factors are fastest on one thread: waking others takes longer than the work itself.
+
+    Measured on 2 busy cores, a spectrum of (1280, 64) @ (64, 1280): 6 ms on one thread, 476 ms on
+    two.
+    """
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(threads)
 
 
 def of_product(up: Tensor, down: Tensor) -> Spectrum:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from worker.adapters.canonical import Adapter
 from worker.adapters.tools.combine import Made, Progress, check_rank
-from worker.adapters.tools.lowrank import Kept, Report, lora, of_product
+from worker.adapters.tools.lowrank import Kept, Report, lora, of_product, one_thread
 from worker.adapters.tools.stack import ToolError, Weighted, layers_of
 
 
@@ -43,7 +43,8 @@ def resize(
     layers = layers_of([Weighted("the adapter", adapter)])
     spectra = []
     for done, layer in enumerate(layers, start=1):
-        spectra.append(of_product(*layer.factors()))
+        with one_thread():
+            spectra.append(of_product(*layer.factors()))
         on_module(done, len(layers))
     wanted = [
         options.rank if options.rank is not None else spectrum.rank_for(options.energy or 1.0)
