@@ -3,7 +3,8 @@
 A page is asked for by a cursor, the place of a row in the order, so that the thousandth costs what
 the first does and nothing is shown twice when something new came. Two ways lead to the rows:
 
-narrow  at most `NARROW` rows have the words and tags: all are fetched, counted and sorted here
+narrow  at most `NARROW` rows have the words and marks of the filters (`search`): all are fetched,
+        counted and sorted here
 broad   otherwise an index in the wanted order is walked until a page is full; counts stop early
 """
 
@@ -30,7 +31,7 @@ from app.state import MAX_ID
 
 ADAPTERS_A_PAGE = 24
 FAMILIES = ("sd1", "sd2", "sdxl")
-NARROW = 1_000
+NARROW = 500
 COUNT_END = 10_000  # counts of a whole registry go no further
 MAX_CURSOR = 2_000
 Key = tuple[Any, int]  # where a row stands in the order: the value sorted by, then the id
@@ -111,12 +112,21 @@ def list_adapters(session: Session, wanted: Filter) -> AdapterPage:
     tags = tuple(tag.strip().lower() for tag in wanted.tags if tag.strip())
     wanted = replace(wanted, tags=tags)
     start = _start(wanted)
-    hints = needles + [needle for tag in tags for needle in search.needles(f'"{tag}"')]
     if (wanted.q.strip() and not needles) or any("\0" in tag for tag in tags):
         return AdapterPage([], 0, False, {}, 0, None, None)
-    ids = search.candidates(session, hints, most=NARROW) if hints else None
+    first = [*needles, *map(search.tag_mark, tags)]
+    ids = search.candidates(session, first, most=NARROW) if first else None
     if ids is not None:
         return _narrow(session, wanted, ids, start)
+    second = [search.family_mark(wanted.base)] if wanted.base else []
+    second += [search.STAR_MARK] if wanted.starred else []
+    ids = search.candidates(session, [*first, *second], most=NARROW) if second else None
+    if ids is not None:
+        page = _narrow(session, wanted, ids, start)
+        families, starred = _counts(session)
+        if first:
+            return replace(page, families=dict.fromkeys(families), starred=None)
+        return replace(page, families=families, starred=starred)
     return _broad(session, wanted, needles, start)
 
 

@@ -6,6 +6,9 @@ found anywhere in it, a shorter one at the beginning of words, where the spaces 
 it. So every search is one for trigrams, and both databases have an index for these: SQLite an FTS5
 table with the trigram tokenizer, kept in step by triggers; PostgreSQL a GIN index on an array of
 hashed trigrams. Neither needs an extension, or rights beyond those for tables.
+
+Before the words stand the marks of the filters (tag, family, star), so that the index also knows
+what many filters at once have in common.
 """
 
 from __future__ import annotations
@@ -27,6 +30,8 @@ from app.base_models.models import BaseModel
 MAX_WORDS = 12
 MAX_TEXT = 30_000  # signs of one adapter's text; notes may have 20,000
 MAX_SORT_NAME = 240
+MARK = "\1"  # around what only filters look for; no text has it, `fold` takes it out
+END = f"\n{MARK}2"  # which way of writing texts this is: those of another one are written anew
 BATCH = 500
 GRAM = 3
 PHRASE = re.compile(r'"([^"]*)"|(\S+)')
@@ -78,6 +83,19 @@ def needles(query: str) -> list[str]:
     return list(dict.fromkeys(found))
 
 
+def tag_mark(tag: str) -> str:
+    """The needle of a tag as it is stored."""
+    return f"{MARK}t{tag}{MARK}"
+
+
+def family_mark(family: str) -> str:
+    """The needle of a family of bases."""
+    return f"{MARK}b{family}{MARK}"
+
+
+STAR_MARK = f"{MARK}*{MARK}"
+
+
 def grams(text: str) -> list[int]:
     """The trigrams of a text as signed 32-bit numbers, each once."""
     parts = {text[start : start + GRAM] for start in range(len(text) - GRAM + 1)}
@@ -123,8 +141,8 @@ def index(connection: Connection, adapter_ids: Iterable[int]) -> None:
 
 
 def index_missing(connection: Connection) -> None:
-    """Write the texts of adapters that have none, as after a migration."""
-    known = sa.select(TEXTS.c.adapter_id)
+    """Write the texts of adapters that have none, or an older one, as after a migration."""
+    known = sa.select(TEXTS.c.adapter_id).where(TEXTS.c.text.endswith(END))
     missing = sa.select(col(Adapter.id)).where(
         col(Adapter.deleted_at).is_(None), col(Adapter.id).not_in(known)
     )
@@ -169,33 +187,49 @@ def texts(connection: Connection, keys: Sequence[int]) -> dict[int, str]:
             col(Adapter.notes),
             col(Adapter.trigger_words),
             col(Adapter.base_family),
+            col(Adapter.starred),
         ).where(col(Adapter.id).in_(keys), col(Adapter.deleted_at).is_(None))
     ).all()
-    more: dict[int, list[str]] = {}
-    tags = sa.select(col(AdapterTag.adapter_id), col(AdapterTag.tag)).where(
-        col(AdapterTag.adapter_id).in_(keys)
+    tags = _words_of(
+        connection,
+        sa.select(col(AdapterTag.adapter_id), col(AdapterTag.tag)).where(
+            col(AdapterTag.adapter_id).in_(keys)
+        ),
     )
-    bases = (
+    bases = _words_of(
+        connection,
         sa.select(col(AdapterVersion.adapter_id), col(BaseModel.name))
         .join(BaseModel, col(BaseModel.id) == col(AdapterVersion.base_model_id))
         .where(col(AdapterVersion.adapter_id).in_(keys))
-        .distinct()
+        .distinct(),
     )
-    for query in (tags, bases):
-        for key, words in sorted(connection.execute(query).all()):
-            more.setdefault(key, []).append(words)
     return {
         row.id: text_of(
-            [row.name, row.slug, *row.trigger_words, *more.get(row.id, []), row.base_family],
-            row.notes,
+            [row.name, row.slug, *row.trigger_words, *bases.get(row.id, [])],
+            tags=tags.get(row.id, []),
+            family=row.base_family,
+            starred=row.starred,
+            notes=row.notes,
         )
         for row in adapters
     }
 
 
-def text_of(words: Iterable[str], notes: str) -> str:
+def _words_of(connection: Connection, query: Any) -> dict[int, list[str]]:
+    found: dict[int, list[str]] = {}
+    for key, words in connection.execute(query):
+        found.setdefault(key, []).append(words)
+    return found
+
+
+def text_of(
+    words: Iterable[str], *, tags: Iterable[str], family: str, starred: bool, notes: str
+) -> str:
     """The text of an adapter with these words and notes, each on a line that no phrase leaves."""
-    return "\n".join(spaced(part) for part in [*words, notes] if part)[:MAX_TEXT]
+    tags = sorted(tags)
+    marks = [family_mark(family), *map(tag_mark, tags), *([STAR_MARK] if starred else [])]
+    parts = [spaced(part) for part in [*words, *tags, family, notes] if part]
+    return "\n".join(["".join(marks), *parts])[:MAX_TEXT] + END
 
 
 @event.listens_for(Session, "before_flush")

@@ -1,0 +1,260 @@
+"""How fast the registry's pages are when it is full: `python -m bench.registry`.
+
+Fills a fresh database through the migrations and asks the real app for pages, one after the other,
+in this process (httpx over ASGI: routing, services, SQL and templates, but no socket). Printed is
+the 95th percentile of each kind, the median in brackets, in milliseconds of wall time; each address
+counts with the least of three asks, as other work may share the machine:
+
+list     a page of the list in every order, the first and those the links lead to
+search   words, parts of words, two words, as they are typed, common and rare, and none
+filter   family, tags, stars, with and without words and another order
+detail   the page of an adapter, also of those with most pictures
+
+Each kind is asked as the page and as the API (`… API`). SQLite lies in a temporary folder and is
+never analysed, as in the app; PostgreSQL is vacuumed and analysed once, as its autovacuum does.
+"""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import logging
+import os
+import platform
+import random
+import statistics
+import tempfile
+import time
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlencode
+
+import httpx
+import psycopg
+import sqlalchemy as sa
+
+from app import migrate
+from app.config import Settings
+from app.db import make_engine
+from app.main import create_app
+from bench.registry_rows import Made, commonly, fill
+
+POSTGRES = os.environ.get(
+    "BRUSHWORK_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres"
+)
+SIZES = (1_000, 10_000, 100_000)
+RENDERS = 100_000
+REQUESTS = 100
+WARM_UP = 5
+ASKS = 3
+SORTS = ("newest", "oldest", "name", "name-down")
+KINDS = ("list", "search", "filter", "detail")
+Addresses = Callable[[random.Random, Made], Iterator[str]]
+Times = dict[str, list[float]]
+
+
+def percentile(values: Sequence[float], share: float) -> float:
+    """The least value that this share of them does not exceed."""
+    ordered = sorted(values)
+    return ordered[min(len(ordered) - 1, max(0, -(-int(share * 1000) * len(ordered) // 1000) - 1))]
+
+
+def query(**values: str | Sequence[str]) -> str:
+    """The part of an address after `?`, without what is empty."""
+    return urlencode({key: value for key, value in values.items() if value}, doseq=True)
+
+
+def searched(dice: random.Random, made: Made) -> str:
+    """What somebody types into the search box."""
+    word, other = commonly(dice, made.words), commonly(dice, made.words)
+    rare = dice.choice(made.words)
+    start = dice.randrange(max(1, len(rare) - 3))
+    return dice.choice(
+        (word, rare, word[: dice.randrange(1, 5)], rare[start : start + 3], f"{word} {other}",
+         f"{word[:4]} {rare}", f'"{word} {other}"', f"{rare}qx", f"{commonly(dice, made.tags)}")
+    )  # fmt: skip
+
+
+def searches(dice: random.Random, made: Made) -> Iterator[str]:
+    """Addresses of searches, without an end."""
+    while True:
+        yield f"/adapters?{query(q=searched(dice, made))}"
+
+
+def filters(dice: random.Random, made: Made) -> Iterator[str]:
+    """Addresses with filters, without an end."""
+    while True:
+        tags = [commonly(dice, made.tags) for _ in range(dice.choice((0, 1, 1, 2)))]
+        words = searched(dice, made) if dice.random() < 0.3 else ""
+        base, starred = dice.choice(("", "sd1", "sdxl", "sd2")), dice.choice(("", "", "1"))
+        order = dice.choice(SORTS)
+        yield f"/adapters?{query(q=words, base=base, tag=tags, starred=starred, sort=order)}"
+
+
+def details(dice: random.Random, made: Made) -> Iterator[str]:
+    """Pages of adapters, without an end; half of them of those with most pictures."""
+    while True:
+        few = dice.random() < 0.5
+        yield f"/adapters/{dice.choice(made.slugs[:20] if few else made.slugs)}"
+
+
+class Visitor:
+    """Asks the app for pages and notes how long each took."""
+
+    def __init__(self, client: httpx.AsyncClient) -> None:
+        self._client = client
+        self.times: Times = {}
+
+    async def ask(self, kind: str, address: str) -> httpx.Response:
+        """The answer, which has to be one."""
+        spent = []
+        for _ in range(ASKS):
+            begun = time.perf_counter()
+            answer = await self._client.get(address)
+            spent.append(time.perf_counter() - begun)
+            if answer.status_code != 200:
+                raise RuntimeError(f"{address}: {answer.status_code} {answer.text[:300]}")
+        self.times.setdefault(kind, []).append(1_000 * min(spent))
+        return answer
+
+    async def walk(self, dice: random.Random, prefix: str, kind: str, requests: int) -> None:
+        """Lists in every order: the first page, and where its links lead."""
+        address = ""
+        for number in range(requests):
+            if number % 8 == 0 or not address:
+                address = f"{prefix}/adapters?sort={dice.choice(SORTS)}"
+            answer = await self.ask(kind, address)
+            address = next_page(answer)
+
+
+def next_page(answer: httpx.Response) -> str:
+    """The address of the page after this one; empty after the last."""
+    if "link" in answer.headers:
+        return str(answer.links.get("next", {}).get("url", ""))
+    _, found, rest = answer.text.partition('rel="next" href="')
+    return rest.partition('"')[0].replace("&amp;", "&") if found else ""
+
+
+async def visit(app: Any, made: Made, requests: int) -> Times:
+    """The times of every kind, page and API."""
+    dice = random.Random(1)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
+    transport = httpx.ASGITransport(app=app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+        visitor = Visitor(client)
+        await visitor.walk(dice, "", "list", requests)
+        await visitor.walk(dice, "/api/v1", "list API", requests)
+        for kind, addresses in (("search", searches), ("filter", filters), ("detail", details)):
+            for address, _ in zip(addresses(dice, made), range(requests), strict=False):
+                await visitor.ask(kind, address)
+                if kind == "detail":
+                    number = address.rpartition("-")[2]
+                    await visitor.ask("detail API", f"/api/v1/adapters/{number}")
+                else:
+                    await visitor.ask(f"{kind} API", f"/api/v1{address}")
+    return {kind: times[WARM_UP:] or times for kind, times in visitor.times.items()}
+
+
+def measure(url: str, folder: Path, *, adapters: int, renders: int, requests: int) -> Times:
+    """Migrate, fill and ask; the database is fresh."""
+    settings = Settings(
+        _env_file=None,
+        data_dir=folder,
+        database_url=url,
+        broker_url=f"filesystem://{folder}/broker",
+        allowed_hosts="localhost",
+    )
+    engine = make_engine(settings.sqlalchemy_url)
+    migrate.upgrade(engine)
+    begun = time.perf_counter()
+    made = fill(engine, adapters=adapters, renders=renders)
+    print(f"  filled in {time.perf_counter() - begun:.0f} s", end="", flush=True)
+    if engine.dialect.name == "postgresql":
+        with engine.connect().execution_options(isolation_level="AUTOCOMMIT") as connection:
+            connection.execute(sa.text("VACUUM ANALYZE"))
+    engine.dispose()
+    app = create_app(settings)
+    try:
+        return asyncio.run(visit(app, made, requests))
+    finally:
+        state = app.state.brushwork
+        state.decoder.close()
+        state.hints.close()
+        state.database.dispose()
+
+
+@contextmanager
+def fresh_database(kind: str, folder: Path) -> Iterator[str]:
+    """The URL of an empty database, which is gone afterwards."""
+    if kind == "sqlite":
+        yield f"sqlite:///{folder}/brushwork.db"
+        return
+    name = f"brushwork_bench_{uuid.uuid4().hex[:12]}"
+    with psycopg.connect(POSTGRES, autocommit=True) as server:
+        server.execute(f"CREATE DATABASE {name}")
+        try:
+            yield f"{POSTGRES.rsplit('/', 1)[0]}/{name}"
+        finally:
+            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Measure every size on every database and print a table for each."""
+    options = read_options(arguments)
+    print(f"{platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}")
+    for kind in options.databases:
+        results: dict[int, Times] = {}
+        for size in options.sizes:
+            with tempfile.TemporaryDirectory(prefix="brushwork-bench-") as name:
+                print(
+                    f"{kind}, {size:,} adapters, {options.renders:,} renders:", end="", flush=True
+                )
+                begun = time.perf_counter()
+                with fresh_database(kind, Path(name)) as url:
+                    results[size] = measure(
+                        url,
+                        Path(name),
+                        adapters=size,
+                        renders=options.renders,
+                        requests=options.requests,
+                    )
+                print(f", measured, {time.perf_counter() - begun:.0f} s in all", flush=True)
+        print("\n".join(table(kind, results)), flush=True)
+
+
+def table(kind: str, results: Mapping[int, Times]) -> list[str]:
+    """A table in Markdown: a row for each kind of page, a column for each size."""
+    sizes = list(results)
+    lines = [
+        f"\n| {kind}: p95 (median), ms | " + " | ".join(f"{size:,}" for size in sizes) + " |",
+        "|---|" + "---|" * len(sizes),
+    ]
+    for page in (name for kind in KINDS for name in (kind, f"{kind} API")):
+        cells = [
+            f"{percentile(results[size][page], 0.95):.0f} "
+            f"({statistics.median(results[size][page]):.0f})"
+            for size in sizes
+        ]
+        lines.append(f"| {page} | " + " | ".join(cells) + " |")
+    return [*lines, ""]
+
+
+def read_options(arguments: Sequence[str] | None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(
+        prog="python -m bench.registry", description=__doc__.partition("\n")[0]
+    )
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES), metavar="ADAPTERS")
+    parser.add_argument("--renders", type=int, default=RENDERS)
+    parser.add_argument("--requests", type=int, default=REQUESTS, help="of each kind")
+    parser.add_argument(
+        "--databases", nargs="+", choices=["sqlite", "postgresql"], default=["sqlite", "postgresql"]
+    )
+    return parser.parse_args(arguments)
+
+
+if __name__ == "__main__":
+    main()
