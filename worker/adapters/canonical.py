@@ -14,10 +14,9 @@ from pathlib import Path
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save as serialize
 from torch import Tensor
 
-from worker.adapters.header import Header, HeaderError, read_header, replacing, with_metadata
+from worker.adapters.header import Header, HeaderError, fp32_header, read_header, replacing
 
 MAX_TENSORS = 10_000
 MAX_DIMENSION = 65_536
@@ -104,13 +103,14 @@ def save(adapter: Adapter, path: Path) -> None:
     check(adapter)
     tensors: dict[str, Tensor] = {}
     for module in adapter.modules:
-        tensors[f"{module.key}.down"] = _plain(module.down)
-        tensors[f"{module.key}.up"] = _plain(module.up)
+        tensors[f"{module.key}.down"] = module.down
+        tensors[f"{module.key}.up"] = module.up
         tensors[f"{module.key}.alpha"] = torch.tensor(module.alpha, dtype=torch.float32)
-    header, data = with_metadata(serialize(tensors), adapter.metadata)
+    ordered = dict(sorted(tensors.items()))
     with replacing(path) as file:
-        file.write(header)
-        file.write(data)
+        file.write(fp32_header({n: tuple(t.shape) for n, t in ordered.items()}, adapter.metadata))
+        for tensor in ordered.values():  # one at a time: a gigabyte is not held twice
+            file.write(_plain(tensor).numpy().tobytes())
 
 
 def load(path: Path) -> Adapter:

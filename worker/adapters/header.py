@@ -91,10 +91,25 @@ def with_metadata(serialized: bytes, metadata: Mapping[str, str]) -> tuple[bytes
     (length,) = struct.unpack("<Q", serialized[:8])
     content: dict[str, Any] = json.loads(serialized[8 : 8 + length])
     content.pop("__metadata__", None)
+    return _header_bytes(content, metadata), serialized[8 + length :]
+
+
+def fp32_header(shapes: Mapping[str, tuple[int, ...]], metadata: Mapping[str, str]) -> bytes:
+    """The header of fp32 tensors that follow one another in the order of `shapes`."""
+    content: dict[str, Any] = {}
+    position = 0
+    for name, shape in shapes.items():
+        end = position + prod(shape) * DTYPE_BYTES["F32"]
+        content[name] = {"dtype": "F32", "shape": list(shape), "data_offsets": [position, end]}
+        position = end
+    return _header_bytes(content, metadata)
+
+
+def _header_bytes(content: Mapping[str, Any], metadata: Mapping[str, str]) -> bytes:
     ordered = {"__metadata__": dict(sorted(metadata.items())), **dict(sorted(content.items()))}
     raw = json.dumps(ordered, separators=(",", ":"), ensure_ascii=False).encode()
     raw += b" " * (-len(raw) % 8)  # tensors stay aligned
-    return struct.pack("<Q", len(raw)) + raw, serialized[8 + length :]
+    return struct.pack("<Q", len(raw)) + raw
 
 
 @contextmanager

@@ -41,8 +41,8 @@ __all__ = [
 BaseWeights = Callable[[str], Tensor | None]
 """The base's weight of a module by its key, fp32; None when the base has no such layer."""
 
-MAX_WEIGHT = 1e5  # the largest number of fp16 is 65,504
-MAX_NORM = 1e15  # of the change of a layer: sums of so large numbers stay finite in fp32
+MAX_WEIGHT = 1e9  # products of so large numbers stay finite in fp32, mostly; MAX_NORM sees the rest
+MAX_NORM = 1e15  # Frobenius, of the change of one layer
 OVERFLOWS = "The weights of {key} are absurdly large when multiplied out: its training diverged."
 MAX_DROPPED_SHARE = 0.1  # of the whole change, in Frobenius norm: more left out is another adapter
 

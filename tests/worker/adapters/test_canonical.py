@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import save as save_bytes
 from safetensors.torch import save_file
 
 from worker.adapters.canonical import Adapter, AdapterError, Component, LoraModule, load, save
+from worker.adapters.header import with_metadata
 
 DOWN = "unet.mid_block.attentions.0.proj_in.down"
 
@@ -58,6 +61,17 @@ def test_the_same_adapter_gives_the_same_bytes(tmp_path: Path) -> None:
     save(Adapter(adapter.modules, dict(reversed(metadata.items()))), tmp_path / "two")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
     assert (tmp_path / "one").read_bytes()[8:10] == b'{"'  # A1111 reads no other beginning
+
+
+def test_the_bytes_are_those_that_the_library_would_write(tmp_path: Path) -> None:
+    second = module(path="mid_block.attentions.0.proj_out", down=torch.randn(3, 8, 1, 1))
+    adapter = Adapter((module(), replace(second, up=torch.randn(6, 3, 1, 1))), {"ä": "ö"})
+    save(adapter, tmp_path / "a")
+    tensors = {}
+    for m in adapter.modules:
+        tensors |= {f"{m.key}.down": m.down, f"{m.key}.up": m.up}
+        tensors[f"{m.key}.alpha"] = torch.tensor(m.alpha)
+    assert (tmp_path / "a").read_bytes() == b"".join(with_metadata(save_bytes(tensors), {"ä": "ö"}))
 
 
 def test_a_failed_save_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
