@@ -21,7 +21,7 @@ from app.jobs import service as jobs
 from app.jobs.models import IoJob
 from app.jobs.states import JobStatus
 from app.slugs import slugify
-from app.storage import BlobStore
+from app.storage import BlobStore, sentence_when_full
 from worker.runtime.lease import Lease
 
 if TYPE_CHECKING:
@@ -97,7 +97,8 @@ class ToolWork:
             from worker.bases.family import BaseModelError
 
             try:
-                work(job, lease, scratch, Pulse(self._database, lease, stopping))
+                with sentence_when_full():
+                    work(job, lease, scratch, Pulse(self._database, lease, stopping))
             except Canceled:
                 self._end(lease, JobStatus.CANCELED, result={})
             except Drained:
@@ -203,9 +204,8 @@ class ToolWork:
         options = FuseOptions(FuseLayout(args["layout"]), FuseDtype(args["dtype"]))
         ending = ".safetensors" if options.layout is FuseLayout.SINGLE else ""
         stem = slugify(args["name"], fallback="fused")
-        is_base = args["keep"] == Keep.BASE_MODEL
-        folder = self._settings.data_dir / FUSED_FOLDER if is_base else scratch
-        out = folder / f"{stem}-{job.key}{ending}"
+        # not in scratch, which may lie in memory: a base takes gigabytes
+        out = self._settings.data_dir / FUSED_FOLDER / f"{stem}-{job.key}{ending}"
         _remove(out)  # an earlier attempt that was killed just before its last word
         stack = self._stack(args["parts"], scratch)
         try:
@@ -218,12 +218,13 @@ class ToolWork:
                 on_tensor=pulse,
             )
             figures: dict[str, Any] = {"layers": made.layers, "size_bytes": made.size_bytes}
-            if is_base:
+            if args["keep"] == Keep.BASE_MODEL:
                 self._register(lease, args["name"], out, figures)
-            else:
-                blob = self._store.put_file(out)
-                figures |= {"sha256": blob.sha256, "filename": f"{stem}{ending}"}
-                self._end(lease, JobStatus.SUCCEEDED, result=figures)
+                return
+            blob = self._store.put_file(out)
+            figures |= {"sha256": blob.sha256, "filename": f"{stem}{ending}"}
+            self._end(lease, JobStatus.SUCCEEDED, result=figures)
+            _remove(out)
         except BaseException:
             _remove(out)
             raise

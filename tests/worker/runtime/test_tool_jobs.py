@@ -202,6 +202,7 @@ def test_a_single_file_is_kept_for_download(registry: Registry, room: Room, tmp_
     with registry.database.read() as session:
         sha256, filename = tools.fused_file(session, job.key)
     assert filename == "my-base.safetensors"
+    assert list((registry.settings.data_dir / "fused").iterdir()) == []
     named = tmp_path / filename
     named.write_bytes(registry.store.local_path(sha256, tmp_path).read_bytes())
     assert load_base(named, components=["unet"]).info.layout == "single_file"
@@ -235,6 +236,23 @@ def test_an_adapter_that_was_deleted_while_it_waited_is_told(
         ended = done(registry, job)
     assert (ended.status, ended.attempt) == ("failed", 1)
     assert ended.error == "“Chalk” was deleted while this waited. Restore it, then try again."
+
+
+def test_a_disk_that_is_full_is_told_and_not_tried_again(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ink = add(registry, tmp_path, "Ink", 1)
+    with registry.database.write() as session:
+        job = tools.order_resize(session, ink.key, ResizeOrder(rank=1))
+
+    def full(*_: object) -> None:
+        raise OSError(28, "No space left on device")
+
+    monkeypatch.setattr(canonical, "save", full)
+    with registry.working(work_of(registry)):
+        ended = done(registry, job)
+    assert (ended.status, ended.attempt) == ("failed", 1)
+    assert "The disk is full" in str(ended.error)
 
 
 def test_a_cancel_while_it_fuses_leaves_no_half_base(

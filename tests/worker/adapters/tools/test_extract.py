@@ -11,13 +11,11 @@ from safetensors.torch import load_file, save_file
 
 import worker.starter
 from tests.worker.adapters.random_adapters import random_adapter
-from tests.worker.bases.tiny_models import save_sd15, save_sdxl
 from worker.adapters.canonical import Adapter
-from worker.adapters.compatible import base_shapes
+from worker.adapters.tools.checkpoint import Checkpoint
 from worker.adapters.tools.extract import extract
 from worker.adapters.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse
 from worker.adapters.tools.stack import ToolError, Weighted
-from worker.bases.load import load_base
 
 STARTER = worker.starter.PATH
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -26,7 +24,8 @@ UNET = "unet/diffusion_pytorch_model.safetensors"
 @pytest.fixture(scope="module")
 def adapter() -> Adapter:
     """Every third layer that a run may train, so that others stay as they are."""
-    whole = random_adapter(base_shapes(load_base(STARTER)), rank=3, alpha=6.0)
+    with Checkpoint(STARTER) as base:
+        whole = random_adapter(base.target_shapes, rank=3, alpha=6.0)
     return Adapter(whole.modules[::3])
 
 
@@ -62,12 +61,12 @@ def test_a_lower_rank_tells_its_true_error(adapter: Adapter, tuned: Path) -> Non
     assert 0.2 < found.report.relative_error < 0.9
 
 
-def test_a_single_file_and_a_folder_can_be_compared(tmp_path: Path) -> None:
-    base = save_sdxl(tmp_path / "base")
-    few = Adapter(random_adapter(base_shapes(load_base(base)), rank=2).modules[::40])
+def test_a_single_file_and_a_folder_can_be_compared(sd15: Path, tmp_path: Path) -> None:
+    with Checkpoint(sd15) as base:
+        few = Adapter(random_adapter(base.target_shapes, rank=2).modules[::20])
     out = tmp_path / "tuned.safetensors"
-    fuse(base, [Weighted("few", few)], out, FuseOptions(FuseLayout.SINGLE, FuseDtype.FP32))
-    found = extract(base, out, 2)
+    fuse(sd15, [Weighted("few", few)], out, FuseOptions(FuseLayout.SINGLE, FuseDtype.FP32))
+    found = extract(sd15, out, 2)
     assert [module.key for module in found.adapter.modules] == [m.key for m in few.modules]
     for before, after in zip(few.modules, found.adapter.modules, strict=True):
         assert torch.allclose(before.delta(), after.delta(), atol=1e-5)
@@ -104,8 +103,7 @@ def test_an_impossible_rank_is_refused(rank: int, tuned: Path) -> None:
         extract(STARTER, tuned, rank)
 
 
-def test_other_architectures_are_refused_by_what_differs(tmp_path: Path) -> None:
-    sd15, sdxl = save_sd15(tmp_path / "sd15"), save_sdxl(tmp_path / "sdxl")
+def test_other_architectures_are_refused_by_what_differs(sd15: Path, sdxl: Path) -> None:
     with pytest.raises(ToolError, match=r"is an SD 1\.x model and the tuned one an SDXL model"):
         extract(sd15, sdxl, 4)
     with pytest.raises(ToolError, match=r"not of one architecture: .* layers differ"):

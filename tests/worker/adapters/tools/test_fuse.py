@@ -21,8 +21,6 @@ from tests.worker.bases.tiny_models import (
     autoencoder,
     clip_to_ldm,
     clip_to_open_clip,
-    save_sd15,
-    save_sdxl,
     save_single,
     sd2_unet,
     text_config,
@@ -44,11 +42,6 @@ SINGLE32 = FuseOptions(FuseLayout.SINGLE, FuseDtype.FP32)
 
 
 @pytest.fixture(scope="module")
-def sd15(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_sd15(tmp_path_factory.mktemp("fuse-sd15"))
-
-
-@pytest.fixture(scope="module")
 def sd15_file(tmp_path_factory: pytest.TempPathFactory, sd15: Path) -> Path:
     base = load_base(sd15)
     return save_single(
@@ -58,11 +51,6 @@ def sd15_file(tmp_path_factory: pytest.TempPathFactory, sd15: Path) -> Path:
         encoders={"cond_stage_model.transformer.": clip_to_ldm(base.text_encoders[0])},
         metadata={"modelspec.resolution": "64x64", "modelspec.hash_sha256": "0x00", "note": "kept"},
     )
-
-
-@pytest.fixture(scope="module")
-def sdxl(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return save_sdxl(tmp_path_factory.mktemp("fuse-sdxl"))
 
 
 def state(base: LoadedBase) -> dict[str, Tensor]:
