@@ -23,7 +23,9 @@ class StackedIn(BaseModel):
     id: Annotated[int, Field(ge=1, le=MAX_ID)]
     weight: AdapterWeight = 1.0
     text_encoder_weight: AdapterWeight | None = None
-    version: int | None = Field(None, ge=1, le=MAX_ID)
+    version: int | Annotated[str, Field(max_length=60)] | None = Field(
+        None, description="A number or an alias; absent: the one that `latest` names."
+    )
 
 
 class RenderIn(BaseModel):

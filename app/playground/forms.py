@@ -12,11 +12,11 @@ from urllib.parse import urlencode
 from sqlmodel import Session
 
 from app.adapters import service as adapters
+from app.adapters.aliases import ALIAS, NUMBER
 from app.adapters.models import Adapter
 from app.errors import InvalidInput, NotFound
 from app.playground.models import Render
 from app.playground.service import RenderRequest, Stacked
-from app.state import MAX_ID
 
 USUAL_WEIGHT = "1"
 NOT_A_NUMBER = "This has to be a number."
@@ -29,12 +29,12 @@ class StackRow:
 
     slug: str
     weight: str = USUAL_WEIGHT
-    version: int | None = None
+    version: int | str | None = None
     is_on: bool = True
 
     @property
     def reference(self) -> str:
-        """How an address names it: `slug` or `slug@2`."""
+        """How an address names it: `slug`, `slug@2` or `slug@best`."""
         return f"{self.slug}@{self.version}" if self.version else self.slug
 
     @property
@@ -177,10 +177,11 @@ def _named(texts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def read_reference(text: str) -> StackRow:
-    """The row that `slug` or `slug@2` names."""
-    slug, _, number = text.partition("@")
-    version = int(number) if number.isascii() and number.isdigit() and len(number) < 10 else None
-    return StackRow(slug, version=version if version and version <= MAX_ID else None)
+    """The row that `slug`, `slug@2` or `slug@best` names; what can be neither is left out."""
+    slug, _, name = text.partition("@")
+    if number := NUMBER.fullmatch(name):
+        return StackRow(slug, version=int(number[1]) or None)
+    return StackRow(slug, version=name if ALIAS.fullmatch(name) else None)
 
 
 def form_of_render(render: Render, base_slug: str) -> PlayForm:

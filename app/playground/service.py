@@ -36,7 +36,7 @@ class Stacked:
     adapter_id: int
     weight: float = 1.0
     text_encoder_weight: float | None = None
-    version: int | None = None
+    version: int | str | None = None  # a number or an alias; None: the one that `latest` names
 
 
 @dataclass(frozen=True)

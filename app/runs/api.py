@@ -38,6 +38,9 @@ class RunIn(BaseModel):
     regularisation_dataset_id: int | None = Field(
         None, ge=1, le=MAX_ID, description="Pictures that keep the base from forgetting."
     )
+    adapter_id: int | None = Field(
+        None, ge=1, le=MAX_ID, description="It becomes the next version of this adapter."
+    )
     continues: ContinuesIn | None = Field(
         None, description="A checkpoint to go on from; `steps` then counts from its beginning."
     )
@@ -140,6 +143,7 @@ def create(body: RunIn, state: State) -> RunCreated:
         name=body.name,
         config=body.config,
         regularisation_dataset_id=body.regularisation_dataset_id,
+        adapter_id=body.adapter_id,
         continues=(
             service.Start(body.continues.run_id, body.continues.step) if body.continues else None
         ),

@@ -10,6 +10,7 @@ from typing import Any
 from pydantic import ValidationError
 from sqlmodel import Session, col, func, select
 
+from app.adapters import service as adapters
 from app.base_models import service as base_models
 from app.base_models.models import BaseModel
 from app.datasets import service as datasets
@@ -64,6 +65,7 @@ class RunRequest:
     config: Mapping[str, Any] | None = None
     continues: Start | None = None
     regularisation_dataset_id: int | None = None
+    adapter_id: int | None = None  # whose next version it makes; None: that of a new adapter
 
 
 @dataclass(frozen=True)
@@ -142,6 +144,7 @@ def create_run(session: Session, request: RunRequest) -> Run:
     if version.image_count == 0:
         fields["dataset_id"] = f"“{dataset.name}” has no pictures yet. Add some, then train."
     beside = _regularisation(session, request, fields)
+    _require_adapter(session, request, base, fields)
     config = None
     try:
         config = plan_config(
@@ -164,6 +167,7 @@ def create_run(session: Session, request: RunRequest) -> Run:
         total_steps=config.steps,
         parent_id=parent.key if parent else None,
         regularisation_version_id=beside.key if beside else None,
+        adapter_id=request.adapter_id,
     )
     jobs.enqueue(session, run)
     if parent is not None and checkpoint is not None:
@@ -186,6 +190,24 @@ def run_warnings(session: Session, run: Run) -> list[str]:
     if datasets.names_trigger(session, dataset):
         return []
     return [f"No caption says the trigger word “{dataset.trigger_word}”, so it will mean nothing."]
+
+
+def _require_adapter(
+    session: Session, request: RunRequest, base: BaseModel, fields: dict[str, str]
+) -> None:
+    """Name what is wrong with the adapter that the run shall make the next version of."""
+    if request.adapter_id is None:
+        return
+    try:
+        adapter = adapters.get_adapter(session, request.adapter_id)
+    except NotFound as error:
+        fields["adapter_id"] = error.detail
+        return
+    if base.family is not None and base.family != adapter.base_family:
+        fields["adapter_id"] = (
+            f"“{adapter.name}” is for {adapter.family_label} and “{base.name}” is another family. "
+            "Leave this out to make a new adapter."
+        )
 
 
 def _regularisation(
