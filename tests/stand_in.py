@@ -195,7 +195,7 @@ def _publish(state: AppState, session: Session, run: Run, claim: Claim) -> Adapt
         peak_memory_bytes=910_000_000,
         training_seconds=41.0,
         config=run.config,
-        files=[NewFile("kohya", "fp16", blob(state, b"file"), 590_000)],
+        files=[NewFile("kohya", "fp16", blob(state, b"file"), 590_000, proof={"passed": True})],
     )
     version = publish(session, new)
     jobs.finish(

@@ -244,8 +244,7 @@ class Trainer:
         order = self._inbox.next()
         if not isinstance(order, Export):
             raise TypeError(f"Expected an Export, not {order!r}.")
-        write_downloads(canonical, order)
-        self._outbox.send(Exported(order.files))
+        self._outbox.send(Exported(write_downloads(canonical, order)))
 
 
 def failure(error: Exception) -> Failed:

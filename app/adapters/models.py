@@ -137,15 +137,21 @@ class AdapterSearch(SQLModel, table=True):
 
 
 class AdapterFile(SQLModel, table=True):
-    """A download that was written from the canonical form and read back."""
+    """A download that was written from the canonical form and proved.
+
+    `proof` is what every program makes of it; a file without one came before there were proofs and
+    is written anew. `with_tags`: the tags of the captions are in it, because somebody wished so.
+    """
 
     __tablename__ = "adapter_file"
-    __table_args__ = (sa.UniqueConstraint("version_id", "format", "dtype"),)
+    __table_args__ = (sa.UniqueConstraint("version_id", "format", "dtype", "with_tags"),)
 
     id: int | None = Field(default=None, primary_key=True)
     version_id: int = Field(foreign_key="adapter_version.id", index=True)
     format: str = Field(max_length=16)
     dtype: str = Field(max_length=8)
+    with_tags: bool = False
     sha256: str = Field(max_length=64)
+    proof: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
     size_bytes: int = Field(sa_type=sa.BigInteger)
     created_at: datetime = Field(default_factory=utcnow)

@@ -21,12 +21,14 @@ NAME_TRIES = 4
 
 @dataclass(frozen=True)
 class NewFile:
-    """A download that was written and read back, and whose blob is stored."""
+    """A download that was written and proved, and whose blob is stored."""
 
     format: str
     dtype: str
     sha256: str
     size_bytes: int
+    proof: dict[str, Any] = field(default_factory=dict)
+    with_tags: bool = False
 
 
 @dataclass(frozen=True)
@@ -99,13 +101,19 @@ def add_file(session: Session, version_id: int, file: NewFile) -> AdapterFile:
             AdapterFile.version_id == version_id,
             AdapterFile.format == file.format,
             AdapterFile.dtype == file.dtype,
+            AdapterFile.with_tags == file.with_tags,
         )
     ).first()
     if row is None:
         row = AdapterFile(
-            version_id=version_id, format=file.format, dtype=file.dtype, sha256="", size_bytes=0
+            version_id=version_id,
+            format=file.format,
+            dtype=file.dtype,
+            with_tags=file.with_tags,
+            sha256="",
+            size_bytes=0,
         )
-    row.sha256, row.size_bytes = file.sha256, file.size_bytes
+    row.sha256, row.size_bytes, row.proof = file.sha256, file.size_bytes, file.proof
     session.add(row)
     return row
 

@@ -222,15 +222,22 @@ def restore_adapter(session: Session, adapter_id: int) -> Adapter:
 
 
 def find_file(
-    session: Session, version_id: int, file_format: DownloadFormat, dtype: DownloadDtype
+    session: Session,
+    version_id: int,
+    file_format: DownloadFormat,
+    dtype: DownloadDtype,
+    *,
+    with_tags: bool = False,
 ) -> AdapterFile | None:
-    """The written and checked download, when it exists already."""
+    """The written and proved download, when it exists already."""
     query = select(AdapterFile).where(
         AdapterFile.version_id == version_id,
         AdapterFile.format == file_format,
         AdapterFile.dtype == dtype,
+        AdapterFile.with_tags == with_tags,
     )
-    return session.exec(query).first()
+    found = session.exec(query).first()
+    return found if found is not None and found.proof else None
 
 
 def version_files(session: Session, version_id: int) -> list[AdapterFile]:
@@ -245,26 +252,44 @@ def download_bytes(session: Session, version: AdapterVersion) -> int | None:
 
 
 def newest_order(
-    session: Session, version_id: int, file_format: DownloadFormat, dtype: DownloadDtype
+    session: Session,
+    version_id: int,
+    file_format: DownloadFormat,
+    dtype: DownloadDtype,
+    *,
+    with_tags: bool = False,
 ) -> IoJob | None:
     """The newest io job that writes or wrote this download; None when nobody asked yet."""
+    wanted = _order_args(file_format, dtype, with_tags=with_tags)
     orders = select(IoJob).where(IoJob.kind == "export_adapter", IoJob.subject_id == version_id)
     for job in session.exec(orders.order_by(col(IoJob.id).desc())):
-        if job.args == {"format": file_format, "dtype": dtype}:
+        if job.args == wanted:
             return job
     return None
 
 
 def order_file(
-    session: Session, version_id: int, file_format: DownloadFormat, dtype: DownloadDtype
+    session: Session,
+    version_id: int,
+    file_format: DownloadFormat,
+    dtype: DownloadDtype,
+    *,
+    with_tags: bool = False,
 ) -> IoJob:
     """The waiting or running io job that writes a download; made when there is none."""
-    job = newest_order(session, version_id, file_format, dtype)
+    job = newest_order(session, version_id, file_format, dtype, with_tags=with_tags)
     if job is not None and job.state.is_active:
         return job
-    return enqueue_io(
-        session, "export_adapter", subject_id=version_id, format=file_format, dtype=dtype
-    )
+    args = _order_args(file_format, dtype, with_tags=with_tags)
+    return enqueue_io(session, "export_adapter", subject_id=version_id, **args)
+
+
+def _order_args(
+    file_format: DownloadFormat, dtype: DownloadDtype, *, with_tags: bool
+) -> dict[str, Any]:
+    """What an order of a download says; `with_tags` only where it is wished."""
+    args: dict[str, Any] = {"format": file_format, "dtype": dtype}
+    return args | {"with_tags": True} if with_tags else args
 
 
 def file_name(

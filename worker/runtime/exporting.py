@@ -3,31 +3,69 @@
 from __future__ import annotations
 
 import json
+import tempfile
+import zipfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
 from worker.adapters import canonical
+from worker.adapters.canonical import Adapter, AdapterError
 from worker.adapters.export import AdapterDtype, AdapterFormat, ExportFacts, export
 from worker.bases.family import BaseFamily
-from worker.runtime.messages import Export, Facts
+from worker.runtime.messages import Export, ExportFile, Facts
+from worker.runtime.proving import Prover
 
 
-def write_downloads(path: Path, order: Export) -> None:
-    """Write every file of the order from the canonical adapter at `path`; each is read back.
+def write_downloads(path: Path, order: Export) -> list[ExportFile]:
+    """Write and prove every file of the order from the canonical adapter at `path`.
 
-    Raises AdapterError when a file would not be faithful.
+    A file whose proof fails is not there afterwards; its `problem` is a sentence for people.
+    Raises AdapterError when the canonical file is damaged.
     """
     adapter = canonical.load(path)
-    facts = _export_facts(order.facts)
+    family = BaseFamily(order.facts.family)
+    prover = Prover(order.base, family, tuple(order.facts.trigger_words))
+    written = []
     for file in order.files:
-        export(
-            adapter,
-            file.path,
-            format=AdapterFormat(file.format),
-            dtype=AdapterDtype(file.dtype),
-            family=BaseFamily(order.facts.family),
-            facts=facts,
-        )
+        try:
+            proof = _write(adapter, file, order.facts, prover)
+            written.append(replace(file, proof=proof))
+        except AdapterError as error:
+            file.path.unlink(missing_ok=True)
+            written.append(replace(file, problem=str(error)))
+    return written
+
+
+def _write(adapter: Adapter, file: ExportFile, facts: Facts, prover: Prover) -> dict[str, object]:
+    proof = export(
+        adapter,
+        file.path,
+        format=AdapterFormat(file.format),
+        dtype=AdapterDtype(file.dtype),
+        family=BaseFamily(facts.family),
+        facts=_export_facts(facts),
+        shapes=prover.shapes,
+    )
+    with _weights_file(file) as weights:
+        proof = prover.prove(weights, adapter, proof)
+    if not proof.passed:
+        raise AdapterError(proof.failures[0])
+    return proof.as_json()
+
+
+@contextmanager
+def _weights_file(file: ExportFile) -> Iterator[Path]:
+    """The safetensors file of a download: itself, or the one in a bundle."""
+    if file.format != AdapterFormat.BUNDLE:
+        yield file.path
+        return
+    folder = tempfile.TemporaryDirectory(dir=file.path.parent)
+    with folder as place, zipfile.ZipFile(file.path) as bundle:
+        name = next(n for n in bundle.namelist() if n.endswith(".safetensors"))
+        yield Path(bundle.extract(name, place))
 
 
 def _export_facts(facts: Facts) -> ExportFacts:
@@ -39,9 +77,11 @@ def _export_facts(facts: Facts) -> ExportFacts:
         created=datetime.fromisoformat(facts.created),
         trigger_words=tuple(facts.trigger_words),
         description=facts.description,
+        license=facts.licence,
         tags=tuple(facts.tags),
         prediction_type=facts.prediction_type,
         images=facts.images,
         cover=facts.cover,
         train_config=json.dumps(facts.config) if facts.config else None,
+        tag_counts=facts.tag_counts,
     )

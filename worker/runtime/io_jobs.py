@@ -8,14 +8,10 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from sqlmodel import Session, select
+from sqlmodel import Session
 
-from app.adapters.models import Adapter, AdapterTag, AdapterVersion
-from app.adapters.publish import NewFile, add_file
-from app.adapters.service import DownloadFormat
 from app.base_models import service as base_models
 from app.base_models.inspection import Found, write_found, write_unusable
-from app.base_models.models import BaseModel
 from app.config import Settings
 from app.db import Database
 from app.errors import AppError
@@ -25,10 +21,10 @@ from app.jobs.states import JobStatus
 from app.storage import BlobStore, StorageUnavailable
 from worker.bases.family import BaseModelError
 from worker.bases.inspect import inspect_base
+from worker.runtime.export_jobs import Exporting
 from worker.runtime.hub_jobs import HubWork
 from worker.runtime.importing import Importing, RefusedError
 from worker.runtime.lease import Lease
-from worker.runtime.messages import Export, ExportFile, Facts
 from worker.runtime.tool_jobs import ToolWork
 
 
@@ -42,9 +38,10 @@ class IoWork:
         self._settings = settings
         self._database = database
         self._store = store
+        exporting = Exporting(database, store)
         self._kinds: dict[str, Callable[[IoJob, Lease, Path], None]] = {
             "inspect_base": self._inspect_base,
-            "export_adapter": self._export_adapter,
+            "export_adapter": exporting.run,
             "import_adapter": Importing(database, store).run,
         }
 
@@ -106,49 +103,6 @@ class IoWork:
         with self._database.write() as session:
             self._finish(session, lease, JobStatus.SUCCEEDED)
             write_found(session, base.key, found)
-
-    def _export_adapter(self, job: IoJob, lease: Lease, scratch: Path) -> None:
-        from worker.runtime.exporting import write_downloads
-
-        assert job.subject_id is not None
-        with self._database.read() as session:
-            version = session.get_one(AdapterVersion, job.subject_id)
-            facts = self._facts(session, version, scratch)
-        ending = "zip" if job.args["format"] == DownloadFormat.BUNDLE else "safetensors"
-        file = ExportFile(job.args["format"], job.args["dtype"], scratch / f"adapter.{ending}")
-        canonical = self._store.local_path(version.sha256, scratch)
-        write_downloads(canonical, Export([file], facts))
-        blob = self._store.put_file(file.path)
-        with self._database.write() as session:
-            self._finish(session, lease, JobStatus.SUCCEEDED, result={"sha256": blob.sha256})
-            add_file(
-                session,
-                version.key,
-                NewFile(file.format, file.dtype, blob.sha256, blob.size),
-            )
-
-    def _facts(self, session: Session, version: AdapterVersion, scratch: Path) -> Facts:
-        adapter = session.get_one(Adapter, version.adapter_id)
-        base = session.get(BaseModel, version.base_model_id) if version.base_model_id else None
-        tags = select(AdapterTag.tag).where(AdapterTag.adapter_id == adapter.key)
-        cover = adapter.cover_sha256
-        shown = cover is not None and self._store.exists(cover)
-        predicted = version.config.get("prediction_type") or (base and base.prediction_type)
-        return Facts(
-            title=adapter.name,
-            slug=adapter.slug,
-            family=adapter.base_family,
-            base_name=base.name if base else "",
-            resolution=version.config.get("resolution") or (base and base.resolution) or 512,
-            created=version.created_at.isoformat(),
-            prediction_type=str(predicted or "epsilon"),
-            trigger_words=list(adapter.trigger_words),
-            description=adapter.notes,
-            tags=sorted(session.exec(tags)),
-            images=version.details.get("images"),
-            cover=self._store.local_path(cover, scratch) if cover and shown else None,
-            config=version.config,
-        )
 
     def _fail(self, lease: Lease, code: str, sentence: str) -> None:
         with self._database.write() as session:

@@ -64,11 +64,16 @@ class Wish:
 
 @dataclass(frozen=True)
 class ExportFile:
-    """A download to write beside the canonical file."""
+    """A download to write beside the canonical file; `proof` once it was written and proved.
+
+    `problem` says why there is no such file.
+    """
 
     format: str
     dtype: str
     path: Path
+    proof: dict[str, Any] = field(default_factory=dict)
+    problem: str = ""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,14 +93,20 @@ class Facts:
     images: int | None = None
     cover: Path | None = None
     config: dict[str, Any] = field(default_factory=dict)
+    licence: str = ""
+    tag_counts: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Export:
-    """To the trainer: write these downloads of what it trained, with these facts in them."""
+    """To the trainer: write these downloads of what it trained, with these facts in them.
+
+    `base` is where the base model lies that they are proved on.
+    """
 
     files: list[ExportFile]
     facts: Facts
+    base: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -138,7 +149,7 @@ class Trained:
 
 @dataclass(frozen=True)
 class Exported:
-    """From the trainer: the downloads are on disk and were read back."""
+    """From the trainer: the downloads are on disk and proved, but for those with a problem."""
 
     files: list[ExportFile] = field(default_factory=list)
 

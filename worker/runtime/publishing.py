@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 from sqlmodel import Session
 
 from app.adapters.publish import NewFile, NewVersion, adapter_of_parent, future_slug, publish
+from app.adapters.service import list_versions
+from app.base_models import service as base_models
 from app.base_models.models import BaseSpeed
 from app.base_models.speeds import record_speed
 from app.jobs import service as jobs
@@ -17,6 +19,7 @@ from app.jobs.states import JobStatus
 from app.runs import progress
 from app.runs.models import Run
 from worker.adapters.header import read_header
+from worker.runtime.export_jobs import file_slug
 from worker.runtime.lease import Lease
 from worker.runtime.messages import Export, Exported, ExportFile, Facts, Trained
 from worker.runtime.reporting import Reporter
@@ -51,18 +54,21 @@ class Publication:
         self._config = TrainConfig.model_validate(run.config)
         assert trained.path is not None
         self._canonical: Path = trained.path
+        self._tensors: str | None = None
 
     def export_order(self) -> Export:
         """The downloads the trainer shall write beside the canonical file."""
         run, base = self._run, self._subject.base
         with self._training.database.read() as session:
-            slug = future_slug(session, run.name, adapter_of_parent(session, run))
+            parent = adapter_of_parent(session, run)
+            slug = future_slug(session, run.name, parent)
+            number = 1 + len(list_versions(session, parent)) if parent is not None else 1
             cover = progress.last_sample(session, run.key)
         scratch = self._canonical.parent
         store = self._training.store
         facts = Facts(
             title=run.name,
-            slug=slug,
+            slug=file_slug(slug, number),
             family=base.family or FALLBACK_FAMILY,
             base_name=base.name,
             resolution=self._config.resolution or base.resolution or 512,
@@ -77,24 +83,31 @@ class Publication:
             ExportFile(form, dtype, scratch / f"{form}-{dtype}.safetensors")
             for form, dtype in DOWNLOADS
         ]
-        return Export(files, facts)
+        return Export(files, facts, base_models.location(base))
 
     def publish(self, exported: Exported) -> None:
         """Store the files, then write adapter, version, downloads and the end of the run."""
         store = self._training.store
         self._reporter.persist(lambda session: jobs.require_owner(session, Run, self._lease.claim))
         canonical = store.put_file(self._canonical)
-        files = []
+        self._tensors = tensor_hash(self._canonical)
+        files: list[NewFile] = []
+        kohya: list[Path] = []
         for file in exported.files:
+            if file.problem:  # the adapter is kept; who asks for this file is told why not
+                self._reporter.notices.append(
+                    f"The {file.format} file in {file.dtype} is not offered: {file.problem}"
+                )
+                continue
             blob = store.put_file(file.path)
-            files.append(NewFile(file.format, file.dtype, blob.sha256, blob.size))
-        kohya = next(file.path for file in exported.files if file.format == "kohya")
+            kohya += [file.path] if file.format == "kohya" else []
+            files.append(NewFile(file.format, file.dtype, blob.sha256, blob.size, proof=file.proof))
         details = {
             "outcome": self._trained.outcome,
             "images": self._subject.version.image_count,
             "dataset": self._subject.dataset.name,
             "base": self._subject.base.name,
-            "tensor_sha256": tensor_hash(kohya),
+            "tensor_sha256": tensor_hash(kohya[0]) if kohya else None,
             "notices": self._reporter.notices,
         }
         self._reporter.persist(
@@ -133,6 +146,7 @@ class Publication:
             config=dict(run.config),
             details=details,
             files=files,
+            tensor_sha256=self._tensors,
         )
         version = publish(session, new, adapter_id=adapter_of_parent(session, run))
         self._record_speed(session, files)
@@ -148,7 +162,7 @@ class Publication:
     def _record_speed(self, session: Session, files: list[NewFile]) -> None:
         seconds = self._reporter.seconds_per_step
         resolution = self._config.resolution or self._subject.base.resolution
-        if seconds is None or resolution is None:
+        if seconds is None or resolution is None or not files:
             return
         record_speed(
             session,

@@ -148,7 +148,12 @@ def test_a_download_has_a_safe_name_and_an_etag(
     with state.database.write() as session:
         session.add(
             AdapterFile(
-                version_id=1, format="kohya", dtype="fp16", sha256=blob.sha256, size_bytes=7
+                version_id=1,
+                format="kohya",
+                dtype="fp16",
+                sha256=blob.sha256,
+                size_bytes=7,
+                proof={"passed": True},
             )
         )
     answer = client.get(f"/api/v1/adapters/{adapter}/download")

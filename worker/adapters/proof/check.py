@@ -201,7 +201,7 @@ def _sentence(verdict: Verdict, reading: Reading, counts: _Counts, subject: Subj
         right = reading.seen_as == FAMILY_WORDS[subject.family]
         words.append(f"{'seen as' if right else 'mistaken for'} {reading.seen_as}")
     if verdict is Verdict.FOREIGN:
-        words.append(f"though it opens no base of text width {subject.layout.text_width}")
+        words.append(f"but it cannot open this base (text width {subject.layout.text_width})")
     return ", ".join(words)
 
 

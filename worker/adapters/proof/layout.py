@@ -72,12 +72,14 @@ class Layout:
     @property
     def text_width(self) -> int | None:
         """How wide the text states are that the UNet reads, when a layer tells it."""
-        encoder = "text_encoder.text_model.encoder.layers.0.self_attn."  # SD's only one
+        encoders: dict[str, int] = {}
         for key, shape in self.shapes.items():
-            reads_text = key.startswith("unet.") and key.endswith(("attn2.to_k", "attn2.to_v"))
-            if reads_text or (key.startswith(encoder) and self.family is not BaseFamily.SDXL):
+            if key.startswith("unet.") and key.endswith(("attn2.to_k", "attn2.to_v")):
                 return shape[1]
-        return None
+            if not key.startswith("unet.") and key.endswith("q_proj"):
+                encoders[key.partition(".")[0]] = shape[1]
+        whole = len(encoders) == (2 if self.family is BaseFamily.SDXL else 1)
+        return sum(encoders.values()) if whole else None  # SDXL's encoders side by side
 
     @property
     def is_common(self) -> bool:

@@ -1,0 +1,185 @@
+"""A download is loaded by the installed diffusers, and drawn with, before it is stored."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from app.adapters import service as adapters
+from app.adapters.models import AdapterFile, AdapterVersion
+from app.adapters.service import DownloadDtype, DownloadFormat
+from app.jobs.models import IoJob
+from app.runs.models import Run
+from tests.worker.adapters.random_adapters import random_adapter
+from tests.worker.bases.tiny_models import save_sd15
+from tests.worker.runtime.conftest import Trained
+from worker import starter
+from worker.adapters import canonical
+from worker.adapters.canonical import Adapter
+from worker.adapters.families import family_shapes
+from worker.adapters.proof.strength import few_threads
+from worker.bases.family import BaseFamily
+from worker.runtime import proving
+from worker.runtime.exporting import write_downloads
+from worker.runtime.io_jobs import IoWork
+from worker.runtime.messages import Export, ExportFile, Facts
+from worker.runtime.proving import Prover
+
+SD1 = BaseFamily.SD1
+
+
+def facts(family: str = "sd1") -> Facts:
+    return Facts(
+        title="Chalk",
+        slug="chalk",
+        family=family,
+        base_name="starter",
+        resolution=64,
+        created="2026-03-04T05:06:07+00:00",
+        prediction_type="v_prediction",
+        trigger_words=["chalkboard style"],
+    )
+
+
+def write(
+    adapter: Adapter, folder: Path, *forms: str, base: Path | None, family: str = "sd1"
+) -> list[ExportFile]:
+    canonical.save(adapter, folder / "canonical.safetensors")
+    files = [ExportFile(form, "fp16", folder / f"{form}.safetensors") for form in forms]
+    order = Export(files, facts(family), base)
+    return write_downloads(folder / "canonical.safetensors", order)
+
+
+@pytest.fixture(scope="module")
+def adapter() -> Adapter:
+    shapes = Prover(starter.PATH, SD1, ()).shapes
+    return random_adapter(shapes, rank=2, strength=0.02)
+
+
+def test_a_small_base_is_loaded_patched_and_drawn_with(adapter: Adapter, tmp_path: Path) -> None:
+    kohya, peft = write(adapter, tmp_path, "kohya", "peft", base=starter.PATH)
+    for file in (kohya, peft):
+        assert file.problem == ""
+        loaded, drawn = file.proof["loaded"], file.proof["drawn"]
+        assert (loaded["modules"], loaded["weights"]) == (133, True)
+        assert 1e-5 < loaded["worst_error"] < 2e-3
+        assert drawn["prompt"] == "castle, chalkboard style"
+        assert drawn["difference"] <= 3
+        assert drawn["effect"] > 50  # the picture is not the base's
+        assert file.proof["passed"]
+    by_name = {result["name"]: result for result in peft.proof["loaders"]}
+    assert (by_name["a1111"]["verdict"], by_name["a1111"]["needed"]) == ("unread", False)
+    assert by_name["diffusers"]["verdict"] == "right"
+
+
+def test_a_large_base_is_checked_by_its_shapes(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(proving, "MOMENT_BYTES", 0)
+    folder = save_sd15(tmp_path / "base")
+    shapes = Prover(folder, SD1, ()).shapes
+    (file,) = write(random_adapter(shapes, rank=2), tmp_path, "kohya", base=folder)
+    assert file.problem == ""
+    assert (file.proof["loaded"]["weights"], file.proof["drawn"]) == (False, None)
+    assert file.proof["loaded"]["worst_error"] < 2e-3
+
+
+@pytest.mark.parametrize("family", list(BaseFamily))
+def test_without_its_base_the_familys_published_layers_stand_in(
+    family: BaseFamily, tmp_path: Path
+) -> None:
+    prover = Prover(None, family, ())
+    assert dict(prover.shapes).items() >= dict(family_shapes(family)).items()
+    chosen = ("attn2.to_k", "1.self_attn.q_proj", "1.self_attn.out_proj")
+    adapter = random_adapter(family_shapes(family), rank=1, choose=lambda key: key.endswith(chosen))
+    gone = tmp_path / "no-such-base"
+    (file,) = write(adapter, tmp_path, "kohya", base=gone, family=family.value)
+    assert file.problem == ""
+    assert file.proof["loaded"]["modules"] == len(adapter.modules)
+
+
+def test_what_diffusers_gets_wrong_is_not_offered(
+    adapter: Adapter, tmp_path: Path, monkeypatch: Any
+) -> None:
+    double = tuple(replace(m, alpha=2 * m.alpha) for m in adapter.modules)
+    measured = proving.measure
+    monkeypatch.setattr(  # as if diffusers read every alpha as half of what it is
+        proving, "measure", lambda a, *rest, **more: measured(Adapter(double), *rest, **more)
+    )
+    (file,) = write(adapter, tmp_path, "kohya", base=starter.PATH)
+    assert "diffusers 0.42" in file.problem
+    assert "0.5 off; 0.002 is accepted" in file.problem
+    assert not file.path.exists()
+
+
+def test_a_picture_that_comes_out_otherwise_is_a_fault(adapter: Adapter, tmp_path: Path) -> None:
+    prover = Prover(starter.PATH, SD1, ())
+    (file,) = write(adapter, tmp_path, "kohya", base=starter.PATH)
+    other = random_adapter(prover.shapes, rank=2, strength=0.02, seed=1)
+    with few_threads(other.parameters):
+        prover._draw_own(other)
+        fault = prover._compare(Prover(starter.PATH, SD1, ())._draw(), "fp16")
+    assert fault is not None
+    assert fault.difference > fault.limit
+    assert "levels off" in proving._faults(proving.Loaded(**file.proof["loaded"]), fault, 1)[0]
+
+
+def version_of(trained: Trained) -> AdapterVersion:
+    run = trained.registry.row(Run, trained.run_id)
+    version: AdapterVersion = trained.registry.row(AdapterVersion, run.adapter_version_id)
+    return version
+
+
+def test_the_downloads_of_a_training_are_proved_before_they_are_there(trained: Trained) -> None:
+    files = trained.registry.rows(AdapterFile, version_id=version_of(trained).key, dtype="fp16")
+    assert {file.format for file in files} >= {"kohya", "peft"}
+    for file in files:
+        assert file.proof["passed"]
+        assert file.proof["drawn"]["difference"] <= 3
+        assert file.proof["read_back"]["tensors"] > 0
+
+
+def test_numbers_that_do_not_fit_fail_the_order_with_advice(
+    trained: Trained, tmp_path: Path
+) -> None:
+    registry, version = trained.registry, version_of(trained)
+    weights = canonical.load(registry.store.local_path(version.sha256, tmp_path))
+    first = replace(weights.modules[0], up=torch.full_like(weights.modules[0].up, 1e6))
+    canonical.save(Adapter((first, *weights.modules[1:])), tmp_path / "huge")
+    blob = registry.store.put_file(tmp_path / "huge")
+    with registry.database.write() as session:
+        row = AdapterVersion(**version.model_dump(exclude={"id", "version", "sha256"}))
+        row.version, row.sha256 = 77, blob.sha256
+        session.add(row)
+        session.flush()
+        key = row.key
+        job = adapters.order_file(session, key, DownloadFormat.KOHYA, DownloadDtype.FP16)
+    with registry.working(IoWork(registry.settings, registry.database, registry.store)):
+        done = registry.until_final(IoJob, job.key)
+    assert (done.status, done.error_code) == ("failed", "proof")
+    assert "choose fp32" in done.error
+    assert registry.rows(AdapterFile, version_id=key) == []
+
+
+def test_tags_of_the_captions_are_in_a_file_only_when_wished(
+    trained: Trained, tmp_path: Path
+) -> None:
+    registry, version = trained.registry, version_of(trained)
+    with registry.database.write() as session:
+        job = adapters.order_file(
+            session, version.key, DownloadFormat.KOHYA, DownloadDtype.BF16, with_tags=True
+        )
+        plain = adapters.order_file(session, version.key, DownloadFormat.KOHYA, DownloadDtype.BF16)
+    assert job.key != plain.key
+    with registry.working(IoWork(registry.settings, registry.database, registry.store)):
+        for order in (job, plain):
+            assert registry.until_final(IoJob, order.key).status == "succeeded"
+    from safetensors import safe_open
+
+    counts = {}
+    for row in registry.rows(AdapterFile, version_id=version.key, dtype="bf16", format="kohya"):
+        with safe_open(registry.store.local_path(row.sha256, tmp_path), framework="pt") as file:
+            counts[row.with_tags] = file.metadata().get("ss_tag_frequency", "")
+    assert len(counts[True]) > len(counts[False])
