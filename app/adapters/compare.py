@@ -64,13 +64,15 @@ def compare(
     second = service.get_version(session, adapter, b)
     first = service.get_version(session, adapter, a) if a is not None else _before(session, second)
     data, notes = _data(session, first, second)
+    settings = _settings(first, second, notes)
+    told = {row.name for row in settings}
     return Comparison(
         adapter=adapter,
         a=first,
         b=second,
-        settings=_settings(first, second, notes),
+        settings=settings,
         data=data,
-        file=_file(session, first, second),
+        file=[row for row in _file(session, first, second) if row.name not in told],
         notes=notes,
     )
 
