@@ -18,7 +18,7 @@ from starlette.staticfiles import StaticFiles
 from app import health, media
 from app.adapters import api as adapters_api
 from app.adapters import pages as adapters_pages
-from app.adapters import tools_api, tools_pages
+from app.adapters import proof_api, tools_api, tools_pages
 from app.base_models import api as base_models_api
 from app.base_models import pages as base_models_pages
 from app.base_models import service as base_models
@@ -99,7 +99,15 @@ def _routers() -> Iterator[APIRouter]:
     yield health.router
     yield media.router
     api = APIRouter(prefix=API_PREFIX)
-    apis = (datasets_api, base_models_api, runs_api, adapters_api, tools_api, playground_api)
+    apis = (
+        datasets_api,
+        base_models_api,
+        runs_api,
+        adapters_api,
+        proof_api,
+        tools_api,
+        playground_api,
+    )
     for domain in apis:
         api.include_router(domain.router)
     yield api

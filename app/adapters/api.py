@@ -5,12 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import datetime
+from functools import partial
 from typing import Annotated, TypeVar
 
 import anyio.to_thread
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
-from sqlmodel import Session
 
 from app.adapters import gallery, imports, service, versions_api
 from app.adapters.models import Adapter, AdapterFile, AdapterVersion
@@ -229,50 +229,73 @@ async def download(
     file_format: Annotated[DownloadFormat, Query(alias="format")] = DownloadFormat.KOHYA,
     dtype: DownloadDtype = DownloadDtype.FP16,
     version: Version = None,
+    with_tags: bool = False,
 ) -> Response:
-    """The adapter's file, written from the registry's own form and read back before it is given.
+    """The adapter's file, written from the registry's own form and proved before it is given.
 
     `version` is a number or an alias such as `best`; absent: the one that `latest` names.
 
-    A combination nobody asked for yet is written first, which takes a moment.
+    `with_tags` also writes how often each tag stood in the captions: whoever has the file can read
+    it. A combination nobody asked for yet is written first, which takes a moment.
     """
-    adapter, row = await anyio.to_thread.run_sync(_find, state, adapter_id, version)
-    found = await _patiently(lambda: _written_file(state, row.key, file_format, dtype))
-    if found is None:
-        raise NotReady("This file is still being written. Ask for it again in a moment.")
+    adapter, row = await anyio.to_thread.run_sync(find_version, state, adapter_id, version)
+    found = await proved_file(state, row.key, file_format, dtype, with_tags=with_tags)
     return await anyio.to_thread.run_sync(
         lambda: blob_response(
             state,
             request,
             found.sha256,
             media_type=MEDIA_TYPES.get(file_format, "application/octet-stream"),
-            filename=service.file_name(adapter, row, file_format, dtype),
+            filename=service.file_name(adapter, row, file_format, dtype, with_tags=with_tags),
         )
     )
 
 
-def _find(state: AppState, adapter_id: int, version: str | None) -> tuple[Adapter, AdapterVersion]:
+def find_version(
+    state: AppState, adapter_id: int, version: str | None
+) -> tuple[Adapter, AdapterVersion]:
+    """An adapter and one of its versions, by number or alias."""
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
         return adapter, service.get_version(session, adapter, version)
 
 
+async def proved_file(
+    state: AppState,
+    version_id: int,
+    file_format: DownloadFormat,
+    dtype: DownloadDtype,
+    *,
+    with_tags: bool = False,
+) -> AdapterFile:
+    """The written and proved download, waited for; NotReady or the reason why there is none."""
+    look = partial(_written_file, state, version_id, file_format, dtype, with_tags=with_tags)
+    found = await _patiently(look)
+    if found is None:
+        raise NotReady("This file is still being written. Ask for it again in a moment.")
+    return found
+
+
 def _written_file(
-    state: AppState, version_id: int, file_format: DownloadFormat, dtype: DownloadDtype
+    state: AppState,
+    version_id: int,
+    file_format: DownloadFormat,
+    dtype: DownloadDtype,
+    *,
+    with_tags: bool,
 ) -> AdapterFile | None:
     with state.database.read() as session:
-        found = service.find_file(session, version_id, file_format, dtype)
-        if found is not None or _is_being_written(session, version_id, file_format, dtype):
+        wanted = (session, version_id, file_format, dtype)
+        found = service.find_file(*wanted, with_tags=with_tags)
+        order = service.newest_order(*wanted, with_tags=with_tags)
+        if found is not None or _is_being_written(order):
             return found
     with state.database.write() as session:
-        service.order_file(session, version_id, file_format, dtype)
+        service.order_file(session, version_id, file_format, dtype, with_tags=with_tags)
     return None
 
 
-def _is_being_written(
-    session: Session, version_id: int, file_format: DownloadFormat, dtype: DownloadDtype
-) -> bool:
-    job = service.newest_order(session, version_id, file_format, dtype)
+def _is_being_written(job: IoJob | None) -> bool:
     if job is not None and job.state is JobStatus.FAILED:
         raise InvalidInput(f"This file could not be written: {job.error}")
     return job is not None and job.state.is_active

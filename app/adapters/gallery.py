@@ -8,6 +8,7 @@ from sqlmodel import Session, col, select
 
 from app.adapters import aliases, service
 from app.adapters.models import LATEST, Adapter, AdapterVersion
+from app.adapters.proofs import FileProof, file_proofs
 from app.adapters.service import AdapterSummary, DownloadDtype, DownloadFormat
 from app.base_models.models import BaseModel
 from app.datasets.models import Dataset, DatasetVersion
@@ -89,6 +90,7 @@ class AdapterView:
     gallery: Pictures
     downloads: list[Download]
     snippets: list[Snippet]
+    proofs: list[FileProof]
 
     @property
     def main_download(self) -> Download:
@@ -155,6 +157,7 @@ def adapter_view(
         gallery=gallery,
         downloads=_downloads(session, adapter, version),
         snippets=_snippets(adapter, version, gallery.shown),
+        proofs=file_proofs(session, version),
     )
 
 
@@ -233,6 +236,7 @@ def _downloads(session: Session, adapter: Adapter, version: AdapterVersion) -> l
     written = {
         (file.format, file.dtype): file.size_bytes
         for file in service.version_files(session, version.key)
+        if not file.with_tags
     }
     return [
         Download(

@@ -293,7 +293,12 @@ def _order_args(
 
 
 def file_name(
-    adapter: Adapter, version: AdapterVersion, file_format: DownloadFormat, dtype: DownloadDtype
+    adapter: Adapter,
+    version: AdapterVersion,
+    file_format: DownloadFormat,
+    dtype: DownloadDtype,
+    *,
+    with_tags: bool = False,
 ) -> str:
     """A safe name for a download: `slug-v2.safetensors`, told apart where formats would collide."""
     parts = [adapter.slug, f"v{version.version}"]
@@ -301,6 +306,8 @@ def file_name(
         parts.append("peft")
     if dtype is not DownloadDtype.FP16:
         parts.append(dtype)
+    if with_tags:
+        parts.append("tags")
     ending = "zip" if file_format is DownloadFormat.BUNDLE else "safetensors"
     return f"{'-'.join(parts)}.{ending}"
 

@@ -1,0 +1,152 @@
+"""The proof of a file is kept with it, told over REST and shown program by program."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlmodel import select
+
+from app.adapters.models import AdapterFile, AdapterVersion
+from app.jobs import service as jobs
+from app.jobs.models import IoJob
+from app.jobs.states import JobStatus
+from app.state import AppState
+from tests import stand_in
+
+BACK = {
+    "tensors": 528,
+    "modules": 176,
+    "worst_error": 3e-4,
+    "worst_module": "unet.x",
+    "limit": 2e-3,
+}
+LOADED = {"diffusers": "0.42.1", "modules": 176, "worst_error": 3e-4, "worst_module": "unet.x"}
+DRAWN = {"prompt": "castle", "seed": 0, "difference": 1, "effect": 191, "limit": 8}
+
+
+def result(title: str, verdict: str, sentence: str, *, needed: bool = True) -> dict[str, Any]:
+    counts = dict.fromkeys(("wrong", "missed", "beyond"), 0)
+    return counts | {
+        "name": title.lower(),
+        "title": title,
+        "verdict": verdict,
+        "sentence": sentence,
+        "needed": needed,
+        "used": 528,
+        "tensors": 528,
+        "modules": 176,
+        "right": 176,
+        "strength": 1.0,
+        "worst_error": 3e-4,
+        "worst_module": "unet.x",
+        "seen_as": "SD 1.5",
+    }
+
+
+RIGHT = "528 of 528 tensors, alpha right, seen as SD 1.5"
+PROOF = {
+    "passed": True,
+    "read_back": BACK,
+    "loaded": LOADED | {"weights": True},
+    "drawn": DRAWN,
+    "loaders": [
+        result("A1111", "right", RIGHT),
+        result("Forge", "unread", "It reads none of the 352 tensors.", needed=False),
+        result("InvokeAI", "foreign", "It knows no base for this file: text width 192."),
+    ],
+}
+
+
+@pytest.fixture
+def adapter(state: AppState) -> int:
+    """An adapter whose kohya file was proved and whose PEFT file is older than proofs."""
+    key = stand_in.adapter(state, "Chalk").key
+    with state.database.write() as session:
+        version = session.exec(select(AdapterVersion)).one()
+        (kohya,) = session.exec(select(AdapterFile)).all()
+        kohya.proof = PROOF
+        peft = {"version_id": version.key, "format": "peft", "dtype": "fp16"}
+        session.add(AdapterFile(**peft, sha256=kohya.sha256, size_bytes=7))
+        session.add(kohya)
+    return key
+
+
+def test_the_proof_of_a_download_is_told_over_rest(client: TestClient, adapter: int) -> None:
+    answer = client.get(f"/api/v1/adapters/{adapter}/proof")
+    assert answer.status_code == 200
+    told = answer.json()
+    assert (told["format"], told["dtype"], told["version"], told["passed"]) == (
+        "kohya",
+        "fp16",
+        1,
+        True,
+    )
+    assert told["loaders"][0]["sentence"] == RIGHT
+    assert (told["read_back"], told["drawn"]) == (BACK, DRAWN)
+    assert client.get("/api/v1/adapters/99/proof").status_code == 404
+    assert client.get(f"/api/v1/adapters/{adapter}/proof?format=ckpt").status_code == 422
+
+
+def test_a_file_older_than_proofs_is_written_anew(
+    client: TestClient, adapter: int, state: AppState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.adapters.api.FILE_PATIENCE_SECONDS", 0.0)
+    for path in ("download", "proof"):
+        answer = client.get(f"/api/v1/adapters/{adapter}/{path}?format=peft")
+        assert answer.status_code == 503
+    with state.database.read() as session:
+        orders = session.exec(select(IoJob).where(IoJob.kind == "export_adapter")).all()
+    assert [job.args for job in orders] == [{"format": "peft", "dtype": "fp16"}]
+
+
+def test_a_file_that_fails_is_refused_with_its_sentence(
+    client: TestClient, adapter: int, state: AppState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.adapters.api.FILE_PATIENCE_SECONDS", 0.0)
+    place = f"/api/v1/adapters/{adapter}"
+    client.get(f"{place}/download?format=bundle")
+    sentence = "unet.x does not survive the way into fp16; choose fp32 for this adapter."
+    with state.database.write() as session:
+        found = jobs.claim_next(session, IoJob, lease_seconds=60)
+        while found is not None and found[0].kind != "export_adapter":
+            found = jobs.claim_next(session, IoJob, lease_seconds=60)
+        assert found is not None
+        failed = {"error": sentence, "error_code": "proof"}
+        jobs.finish(session, IoJob, found[1], JobStatus.FAILED, **failed)
+    for path in ("download", "proof"):
+        answer = client.get(f"{place}/{path}?format=bundle")
+        assert answer.status_code == 422
+        assert sentence in answer.json()["detail"]
+
+
+def test_a_file_with_the_captions_tags_is_another_file(
+    client: TestClient, adapter: int, state: AppState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.adapters.api.FILE_PATIENCE_SECONDS", 0.0)
+    place = f"/api/v1/adapters/{adapter}/download"
+    assert client.get(place).status_code == 200
+    assert client.get(f"{place}?with_tags=true").status_code == 503
+    with state.database.write() as session:
+        (plain,) = session.exec(select(AdapterFile).where(AdapterFile.format == "kohya")).all()
+        row = plain.model_dump(exclude={"id", "with_tags"})
+        session.add(AdapterFile(**row, with_tags=True))
+    answer = client.get(f"{place}?with_tags=true")
+    assert 'filename="chalk-v1-tags.safetensors"' in answer.headers["content-disposition"]
+
+
+def test_the_page_says_program_by_program_what_the_file_means_there(
+    client: TestClient, adapter: int
+) -> None:
+    page = client.get("/adapters/chalk", headers={"accept": "text/html"}).text
+    assert "In other programs" in page
+    assert RIGHT in page
+    for words in ("Right", "Not read", "Names right", "This file is not made for it."):
+        assert words in page
+    assert "Read back: 528 tensors of 176 layers, each layer within 0.03 %" in page
+    assert "Loaded by diffusers 0.42.1 into the base&#39;s own weights" in page
+    assert "at most 1 of 255 levels" in page
+    assert page.count('class="proof"') == 2  # the proved file, and what sharing more would tell
+    assert "whoever has the file can read what your pictures show" in page
+    assert "with_tags=true" in page
