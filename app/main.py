@@ -17,8 +17,8 @@ from starlette.staticfiles import StaticFiles
 
 from app import health, media
 from app.adapters import api as adapters_api
+from app.adapters import hub_api, hub_pages, proof_api, tools_api, tools_pages
 from app.adapters import pages as adapters_pages
-from app.adapters import proof_api, tools_api, tools_pages
 from app.base_models import api as base_models_api
 from app.base_models import pages as base_models_pages
 from app.base_models import service as base_models
@@ -104,6 +104,7 @@ def _routers() -> Iterator[APIRouter]:
         base_models_api,
         runs_api,
         adapters_api,
+        hub_api,
         proof_api,
         tools_api,
         playground_api,
@@ -117,6 +118,7 @@ def _routers() -> Iterator[APIRouter]:
         base_models_pages,
         runs_pages,
         adapters_pages,
+        hub_pages,
         tools_pages,
         playground_pages,
         system_pages,

@@ -145,7 +145,7 @@ class _Handler(BaseHTTPRequestHandler):
             Asked(self.command, unquote(split.path), self.headers.get("range"), self.token)
         )
         self.query = parse_qs(split.query)
-        self.body = self.rfile.read(int(self.headers.get("content-length") or 0))
+        self.body = self._read_body()
         try:
             for method, pattern, answer in ROUTES:
                 found = re.fullmatch(pattern, split.path)
@@ -155,6 +155,16 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(404, "EntryNotFound", f"no such place: {self.command} {split.path}")
         except Refused as refused:
             self._json({"error": refused.message}, refused.status, refused=refused)
+
+    def _read_body(self) -> bytes:
+        if self.headers.get("transfer-encoding") != "chunked":
+            return self.rfile.read(int(self.headers.get("content-length") or 0))
+        body = b""
+        while size := int(self.rfile.readline(), 16):
+            body += self.rfile.read(size)
+            self.rfile.readline()
+        self.rfile.readline()
+        return body
 
     def _json(self, content: Any, status: int = 200, *, refused: Refused | None = None) -> None:
         body = json.dumps(content).encode()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from worker.hub import adapters, models
+from worker.hub.card import CardFacts
 from worker.hub.errors import Access, explained
 from worker.hub.orders import DONE, FAILED, PROGRESS, Answer, Order
 
@@ -70,9 +71,21 @@ def _fetch_adapter(values: Values, access: Access) -> Values:
     return adapters.fetch_adapter(_wanted(values), Path(values["folder"]), access, tell=_tell)
 
 
+def _publish_adapter(values: Values, access: Access) -> Values:
+    return adapters.publish(
+        values["repo"],
+        {path: Path(source) for path, source in values["files"].items()},
+        CardFacts(**values["facts"]),
+        access,
+        private=values["private"],
+        update=values["update"],
+    )
+
+
 WORK: dict[str, Callable[[Values, Access], Values]] = {
     "download_base": _download_base,
     "fetch_adapter": _fetch_adapter,
+    "publish_adapter": _publish_adapter,
 }
 
 if __name__ == "__main__":

@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
+from huggingface_hub.errors import HfHubHTTPError
+from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
+
+from worker.hub.card import CardFacts, card
 from worker.hub.errors import Access, HubError
 from worker.hub.models import Wanted
-from worker.hub.repository import look_up
-from worker.hub.selection import adapter_file
+from worker.hub.repository import RemoteFile, Repository, look_up
+from worker.hub.selection import ADAPTER_NAMES, adapter_file
 from worker.hub.transfer import fetch
 
 MAX_ADAPTER_BYTES = 2 * 2**30
+MAX_PICTURE_BYTES = 16 * 2**20
 MAX_CARD_TEXT = 200
+PICTURES = (".png", ".jpg", ".jpeg", ".webp")
+PUBLISHED_PICTURES = "images/"
+OWN = (".gitattributes",)  # what a repository that was just made has
 
 
 def fetch_adapter(
@@ -23,16 +32,84 @@ def fetch_adapter(
     *,
     tell: Callable[[str, int, int], None] = lambda _path, _done, _total: None,
 ) -> dict[str, Any]:
-    """Fetch one LoRA file: its `path`, `commit`, and what the model card says of it."""
+    """Fetch one LoRA file, and a picture when there is one: where they are, and what is said of it.
+
+    `name` is one for people: of the file, or of the repository when the file's is by convention.
+    """
     repository = look_up(wanted.repo, wanted.revision, access)
     file = adapter_file(repository, wanted.file)
     if file.size > MAX_ADAPTER_BYTES:
         raise HubError("hub_unusable", f"{file.path} is larger than 2 GB, which no adapter is.")
-    fetch(repository, [file], folder, access, lambda path, done: tell(path, done, file.size))
+    picture = _picture(repository)
+    files = [file, *([picture] if picture else [])]
+    total = sum(row.size for row in files)
+    fetch(repository, files, folder, access, lambda path, done: tell(path, done, total))
     said = {key: repository.card.get(key) for key in ("license", "instance_prompt")}
     return {
         "path": str(folder / file.path),
-        "file": file.path,
+        "picture": str(folder / picture.path) if picture else None,
+        "name": repository.name.rpartition("/")[2] + ".safetensors"
+        if file.name in ADAPTER_NAMES
+        else file.name,
         "commit": repository.commit,
         "card": {key: text[:MAX_CARD_TEXT] for key, text in said.items() if isinstance(text, str)},
     }
+
+
+def _picture(repository: Repository) -> RemoteFile | None:
+    pictures = [
+        file
+        for _, file in sorted(repository.files.items())
+        if file.name.lower().endswith(PICTURES) and 0 < file.size <= MAX_PICTURE_BYTES
+    ]
+    return pictures[0] if pictures else None
+
+
+def publish(
+    repo: str,
+    files: Mapping[str, Path],
+    facts: CardFacts,
+    access: Access,
+    *,
+    private: bool = True,
+    update: bool = False,
+) -> dict[str, str]:
+    """Put files and a model card made of the facts into a repository of the Hub, in one commit.
+
+    `repo` without an owner is one of whoever the token belongs to. A repository that exists is
+    refused unless `update` allows it or it is empty. Gives its `repo`, `url` and `commit`.
+    """
+    disable_progress_bars()
+    api = HfApi(endpoint=access.endpoint, token=access.token)
+    if "/" not in repo:
+        repo = f"{api.whoami()['name']}/{repo}"
+    _make(api, repo, access, private=private, update=update)
+    text = card(facts, repo)
+    before = {row.rfilename for row in api.model_info(repo).siblings or []}
+    gone = [path for path in before if path.startswith(PUBLISHED_PICTURES) and path not in files]
+    done = api.create_commit(
+        repo,
+        operations=[
+            *(CommitOperationAdd(path, str(source)) for path, source in files.items()),
+            CommitOperationAdd("README.md", text.encode()),
+            *(CommitOperationDelete(path) for path in gone),
+        ],
+        commit_message=f"{facts.name}, version {facts.version}, by Brushwork",
+    )
+    return {"repo": repo, "url": f"{access.endpoint}/{repo}", "commit": done.oid}
+
+
+def _make(api: HfApi, repo: str, access: Access, *, private: bool, update: bool) -> None:
+    try:
+        api.create_repo(repo, private=private)
+    except HfHubHTTPError as error:
+        if error.response.status_code != 409:
+            raise
+        files = {row.rfilename for row in api.model_info(repo).siblings or []}
+        if update or files <= set(OWN):  # ours, or made by an attempt whose worker was lost
+            return
+        raise HubError(
+            "hub_taken",
+            f"There is a “{repo}” at {access.endpoint} already, and it was not published from "
+            "here. Choose another name.",
+        ) from error

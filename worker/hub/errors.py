@@ -76,6 +76,8 @@ def explained(error: BaseException, repo: str, access: Access) -> HubError | Non
         return HubError(
             "hub_unreachable", "The connection broke before a file was whole. Try again to go on."
         )
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:  # of an upload's thread
+        return explained(error.__cause__, repo, access)
     return None
 
 
@@ -91,7 +93,7 @@ def _answered(error: HfHubHTTPError, repo: str, access: Access) -> HubError:
         return HubError("hub_not_found", f"“{repo}” has no such branch, tag or commit.")
     if isinstance(error, EntryNotFoundError):
         return HubError("hub_not_found", f"“{repo}” has no such file.")
-    if status == 401 and "invalid" in _said(error).lower():
+    if status == 401 and access.token and "invalid" in _said(error).lower():
         return HubError("hub_token", f"The Hub does not know the token: {access.token_advice}.")
     if isinstance(error, RepositoryNotFoundError):
         private = "" if access.token else f" If it is private, {access.token_advice}."

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import threading
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +10,9 @@ from typing import Any
 
 from sqlmodel import Session
 
+from app.adapters import hub
+from app.adapters.models import Adapter, AdapterVersion
+from app.adapters.publish import NewFile
 from app.base_models import downloads
 from app.base_models.inspection import write_unusable
 from app.config import Settings
@@ -22,17 +26,31 @@ from worker.runtime.hub_process import Broken, BrokenOff, HubFailed, carry_out, 
 from worker.runtime.lease import Lease
 
 Work = Callable[[IoJob, Lease, Path, threading.Event], None]
+WriteFile = Callable[[int, str, str, Path], NewFile]
+"""(version, format, number type, folder for scratch) -> a download that is stored and checked."""
+
+DTYPE = "fp16"
+PEFT_NAME = "pytorch_lora_weights.safetensors"
+PICTURE_SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp"}
+FROM_HUB = "From {repo} on the Hugging Face Hub, commit {commit}.{licence}"
 OFF = "The Hub may not be asked from this worker: BRUSHWORK_HUB is off."
 
 
 class HubWork:
     """The kinds of io jobs that may go out."""
 
-    def __init__(self, settings: Settings, database: Database, store: BlobStore) -> None:
+    def __init__(
+        self, settings: Settings, database: Database, store: BlobStore, write_file: WriteFile
+    ) -> None:
         self._settings = settings
         self._database = database
         self._store = store
-        self.kinds: dict[str, Work] = {DOWNLOAD_BASE: self._download_base}
+        self._write_file = write_file
+        self.kinds: dict[str, Work] = {
+            DOWNLOAD_BASE: self._download_base,
+            hub.FETCH: self._fetch_adapter,
+            hub.PUBLISH: self._publish_adapter,
+        }
 
     def _download_base(
         self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event
@@ -57,6 +75,91 @@ class HubWork:
                 downloads.write_downloaded(
                     session, base_id, str(answer.path), answer.values["commit"]
                 )
+
+    def _fetch_adapter(
+        self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event
+    ) -> None:
+        """Bring a LoRA file here; its import is then a job like that of any other."""
+        try:
+            answer = self._ask("fetch_adapter", job, lease, stopping, folder=str(scratch))
+        except (HubFailed, BrokenOff) as error:
+            self._end_badly(lease, error)
+            return
+        blob = self._store.put_file(answer.path)
+        sidecars = self._sidecars(str(job.args["repo"]), answer, scratch)
+        with self._database.write() as session:
+            jobs.require_owner(session, IoJob, lease.claim)
+            import_id = hub.write_fetched(
+                session, sha256=blob.sha256, filename=answer.values["name"], sidecars=sidecars
+            )
+            self._end(session, lease, JobStatus.SUCCEEDED, result={"import_id": import_id})
+
+    def _sidecars(self, repo: str, answer: Answer, scratch: Path) -> list[dict[str, str]]:
+        """What the repository says of the file, in the form in which files beside it would."""
+        stem = str(answer.values["name"]).removesuffix(".safetensors")
+        said = answer.values["card"]
+        licence = f" Its licence: {said['license']}." if "license" in said else ""
+        path = scratch / "card.json"
+        content = {
+            "activation text": said.get("instance_prompt", ""),
+            "description": FROM_HUB.format(
+                repo=repo, commit=answer.values["commit"][:12], licence=licence
+            ),
+        }
+        path.write_text(json.dumps(content), encoding="utf-8")
+        found = [{"name": f"{stem}.json", "sha256": self._store.put_file(path).sha256}]
+        if answer.values["picture"]:
+            picture = Path(answer.values["picture"])
+            name = f"{stem}{picture.suffix.lower()}"
+            found.append({"name": name, "sha256": self._store.put_file(picture).sha256})
+        return found
+
+    def _publish_adapter(
+        self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event
+    ) -> None:
+        version_id = job.subject_id
+        assert version_id is not None
+        with self._database.read() as session:
+            version = session.get_one(AdapterVersion, version_id)
+            adapter = session.get_one(Adapter, version.adapter_id)
+            facts = hub.card_facts(session, adapter, version, job.args)
+        files = self._files(version_id, facts, job.args["pictures"], scratch)
+        paths = {name: str(path) for name, path in files.items()}
+        try:
+            answer = self._ask("publish_adapter", job, lease, stopping, files=paths, facts=facts)
+        except (HubFailed, BrokenOff) as error:
+            self._end_badly(lease, error)
+            return
+        with self._database.write() as session:
+            self._end(session, lease, JobStatus.SUCCEEDED, result=answer.values)
+
+    def _files(
+        self,
+        version_id: int,
+        facts: dict[str, Any],
+        pictures: list[dict[str, str]],
+        scratch: Path,
+    ) -> dict[str, Path]:
+        """What is published beside the model card; its pictures are noted in the facts."""
+        files = {}
+        for form, name in (("kohya", str(facts["kohya_file"])), ("peft", PEFT_NAME)):
+            folder = scratch / form
+            folder.mkdir()
+            file = self._write_file(version_id, form, DTYPE, folder)
+            files[name] = self._store.local_path(file.sha256, folder)
+        for number, picture in enumerate(pictures):
+            source = self._store.local_path(picture["sha256"], scratch)
+            name = f"images/{number}{_suffix(source)}"
+            files[name] = source
+            facts["pictures"].append([name, picture["prompt"]])
+        return files
+
+    def _end_badly(self, lease: Lease, error: HubFailed | BrokenOff) -> None:
+        with self._database.write() as session:
+            if isinstance(error, BrokenOff):
+                self._break_off(session, lease, error)
+            else:
+                self._end(session, lease, JobStatus.FAILED, error=error)
 
     def _ask(
         self, what: str, job: IoJob, lease: Lease, stopping: threading.Event, **values: Any
@@ -94,3 +197,9 @@ class HubWork:
         if error is not None:
             values |= {"error": str(error), "error_code": error.code}
         jobs.finish(session, IoJob, lease.claim, status, **values)
+
+
+def _suffix(path: Path) -> str:
+    with path.open("rb") as file:
+        start = file.read(4)
+    return next((end for magic, end in PICTURE_SUFFIXES.items() if start.startswith(magic)), ".png")

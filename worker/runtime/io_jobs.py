@@ -45,7 +45,7 @@ class IoWork:
             "import_adapter": Importing(database, store).run,
         }
 
-        self._hub = HubWork(settings, database, store)
+        self._hub = HubWork(settings, database, store, exporting.download)
         self._tools = ToolWork(settings, database, store)
 
     def prepare(self) -> None:

@@ -1,0 +1,197 @@
+"""Adapters on the Hub: fetched, and published with a card, by the Hub's own client."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import yaml
+
+from tests.hub_stand_in import READ, WRITE, Hub
+from worker.hub.adapters import fetch_adapter, publish
+from worker.hub.card import PEFT_FILE, CardFacts, card
+from worker.hub.errors import Access, HubError, explained
+from worker.hub.models import Wanted
+
+# the client's own upload is written in httpx2's older way
+pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
+
+FACTS = CardFacts(
+    name="Chalk board",
+    version=2,
+    family="sd1",
+    kohya_file="chalk-board.safetensors",
+    base_model="acme/tiny",
+    notes="Drawn in *chalk*.",
+    licence="CC-BY-4.0",
+    trigger_words=["chalk style"],
+    tags=["chalk"],
+    rank=8,
+    alpha=4.0,
+    steps=600,
+    images=24,
+    trained=123_456,
+    resolution=64,
+    prediction_type="v_prediction",
+    pictures=[("images/0.png", 'a fox: "red"\n---\nchalk')],
+)
+
+
+def front_matter(text: str) -> dict[str, object]:
+    _, matter, _ = text.split("---\n", 2)
+    found: dict[str, object] = yaml.safe_load(matter)
+    return found
+
+
+def test_the_card_tells_the_facts_and_how_to_use_it() -> None:
+    text = card(FACTS, "ada/chalk")
+    assert front_matter(text) == {
+        "library_name": "diffusers",
+        "pipeline_tag": "text-to-image",
+        "tags": [
+            "text-to-image",
+            "lora",
+            "diffusers",
+            "template:diffusion-lora",
+            "stable-diffusion",
+            "chalk",
+        ],
+        "base_model": "acme/tiny",
+        "base_model_relation": "adapter",
+        "instance_prompt": "chalk style",
+        "license": "cc-by-4.0",
+        "widget": [{"text": 'a fox: "red" --- chalk', "output": {"url": "images/0.png"}}],
+    }
+    for words in (
+        "# Chalk board\n\nDrawn in *chalk*.\n\n<Gallery />",
+        "Write `chalk style` in the prompt.",
+        "| Base | acme/tiny (Stable Diffusion 1.x) |",
+        "| Rank, alpha | 8, 4 |",
+        "| Pictures it learned from | 24 |",
+        "| Prediction | v |",
+        "from_pretrained('acme/tiny')",
+        "load_lora_weights('ada/chalk', weight_name='pytorch_lora_weights.safetensors'",
+        "`<lora:chalk-board:0.8>`",
+    ):
+        assert words in text
+
+
+def test_the_lines_to_use_it_are_python() -> None:
+    for facts in (FACTS, CardFacts("x'\"", 1, "sdxl", "x.safetensors")):
+        lines = card(facts, "ada/chalk").split("```python\n")[1].split("```")[0]
+        compile(lines, "card", "exec")
+
+
+def test_a_card_of_little_says_little() -> None:
+    text = card(CardFacts("Ink | <b>\n# x", 1, "sdxl", "ink.safetensors", licence="My own"), "a/b")
+    matter = front_matter(text)
+    assert (matter["license"], matter["license_name"]) == ("other", "My own")
+    assert "base_model" not in matter
+    assert "# Ink | <b> # x\n" in text
+    assert "None is needed." in text
+    assert "<Gallery" not in text
+
+
+@pytest.fixture
+def files(tmp_path: Path) -> dict[str, Path]:
+    """What is published beside the card."""
+    content = {
+        "chalk-board.safetensors": b"kohya" * 99,
+        PEFT_FILE: b"peft" * 99,
+        "images/0.png": b"\x89PNG...",
+    }
+    found = {}
+    for number, (name, text) in enumerate(content.items()):
+        found[name] = tmp_path / str(number)
+        found[name].write_bytes(text)
+    return found
+
+
+def test_an_adapter_is_published_privately_and_can_be_fetched_again(
+    hub: Hub, files: dict[str, Path], tmp_path: Path
+) -> None:
+    hub.tokens["good"] = WRITE
+    access = Access(hub.url, "good")
+    done = publish("chalk", files, FACTS, access)
+    repo = hub.repos["ada/chalk"]
+    assert done == {"repo": "ada/chalk", "url": f"{hub.url}/ada/chalk", "commit": repo.commit}
+    assert repo.private
+    assert {name: path.read_bytes() for name, path in files.items()} == {
+        name: content for name, content in repo.files.items() if name != "README.md"
+    }
+    assert repo.files["README.md"].decode() == card(FACTS, "ada/chalk")
+    uploads = [row for row in hub.asked if row.method == "PUT"]
+    assert len(uploads) == 3
+    assert {row.token for row in uploads} == {None}  # where large files lie, no token belongs
+    found = fetch_adapter(Wanted("ada/chalk"), tmp_path / "back", access)
+    assert Path(found["path"]).read_bytes() == b"peft" * 99
+    assert Path(found["picture"]).read_bytes() == b"\x89PNG..."
+    assert found["name"] == "chalk.safetensors"
+    assert found["card"] == {"license": "cc-by-4.0", "instance_prompt": "chalk style"}
+
+
+def test_a_name_that_is_taken_is_refused_unless_it_is_ours(
+    hub: Hub, files: dict[str, Path]
+) -> None:
+    hub.tokens["good"] = WRITE
+    access = Access(hub.url, "good")
+    repo = hub.add("ada/chalk", {"other.safetensors": b"x", "images/7.png": b"old"})
+    with pytest.raises(HubError, match=r"There is a “ada/chalk” at .* already"):
+        publish("ada/chalk", files, FACTS, access)
+    assert set(repo.files) == {"other.safetensors", "images/7.png"}
+    publish("ada/chalk", files, FACTS, access, update=True)
+    assert {"other.safetensors", PEFT_FILE, "images/0.png"} <= set(repo.files)
+    assert "images/7.png" not in repo.files
+    hub.add("ada/lost", {".gitattributes": b"x"})  # made by an attempt whose worker was lost
+    publish("ada/lost", files, FACTS, access)
+    assert PEFT_FILE in hub.repos["ada/lost"].files
+
+
+def test_publishing_without_the_right_to_it_is_told(hub: Hub, files: dict[str, Path]) -> None:
+    hub.tokens |= {"reader": READ, "good": WRITE}
+
+    def ask(repo: str, token: str | None) -> str:
+        access = Access(hub.url, token)
+        with pytest.raises(Exception) as caught:
+            publish(repo, files, FACTS, access)
+        return str(explained(caught.value, repo, access))
+
+    assert "BRUSHWORK_HUB_TOKEN" in ask("chalk", None)
+    assert "BRUSHWORK_HUB_TOKEN" in ask("ada/chalk", None)
+    assert "does not know the token" in ask("ada/chalk", "wrong")
+    assert "This token has no right to write" in ask("ada/chalk", "reader")
+    assert "rights to create a model under acme" in ask("acme/chalk", "good")
+    assert hub.repos == {}
+
+
+def test_an_adapter_is_chosen_by_name_by_convention_or_because_it_is_alone(
+    hub: Hub, access: Access, tmp_path: Path
+) -> None:
+    repo = hub.add("acme/ink", {"ink-1.safetensors": b"1" * 9, "ink-2.safetensors": b"2" * 9})
+    with pytest.raises(HubError, match=r"several files: ink-1\.safetensors, ink-2\.safetensors"):
+        fetch_adapter(Wanted("acme/ink"), tmp_path / "a", access)
+    found = fetch_adapter(Wanted("acme/ink", None, "ink-2.safetensors"), tmp_path / "b", access)
+    assert (found["name"], found["commit"], found["picture"]) == (
+        "ink-2.safetensors",
+        repo.commit,
+        None,
+    )
+    repo.files[PEFT_FILE] = b"3" * 9
+    found = fetch_adapter(Wanted("acme/ink"), tmp_path / "c", access)
+    assert (Path(found["path"]).read_bytes(), found["name"]) == (b"3" * 9, "ink.safetensors")
+    for files, reason in (
+        ({"model_index.json": b"{}"}, "is a base model, not an adapter"),
+        ({"ink.pt": b"x"}, "only PyTorch pickles"),
+        ({"README.md": b"x"}, "nothing that could be an adapter"),
+    ):
+        hub.add("acme/odd", files)
+        with pytest.raises(HubError, match=reason):
+            fetch_adapter(Wanted("acme/odd"), tmp_path / "d", access)
+
+
+def test_facts_leave_out_what_is_not_known() -> None:
+    text = card(replace(FACTS, steps=None, images=None, prediction_type="epsilon"), "a/b")
+    assert "Training steps" not in text
+    assert "Pictures it learned from" not in text
+    assert "| Prediction |" not in text

@@ -1,0 +1,205 @@
+"""Adapters go to the Hub and come from it through the io worker; a stand-in is the Hub."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from pydantic import SecretStr
+
+from app.adapters import hub as on_hub
+from app.adapters.hub import Fetching, Publishing
+from app.adapters.models import Adapter, AdapterFile, AdapterVersion
+from app.adapters.publish import NewVersion, publish
+from app.jobs.models import IoJob
+from tests.hub_stand_in import READ, WRITE, Hub, open_hub
+from tests.worker.runtime.rooms import Registry, picture, wait_for
+from worker import starter
+from worker.adapters import canonical
+from worker.adapters.canonical import Adapter as Weights
+from worker.adapters.canonical import Component, LoraModule
+from worker.adapters.export import read_any
+from worker.runtime.io_jobs import IoWork
+from worker.runtime.shapes import adaptable_shapes
+
+QUERY = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
+
+
+@pytest.fixture(autouse=True)
+def _no_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No login and no cache of this machine reaches the Hub process."""
+    monkeypatch.delenv("HF_TOKEN", raising=False)
+    monkeypatch.setenv("HF_HOME", str(tmp_path / "hf"))
+    monkeypatch.setenv("HF_HUB_OFFLINE", "1")  # as in every worker
+
+
+@pytest.fixture
+def hub() -> Iterator[Hub]:
+    """A Hub where a token may write."""
+    with open_hub() as opened:
+        opened.tokens |= {"good": WRITE, "reader": READ}
+        yield opened
+
+
+@pytest.fixture
+def outward(registry: Registry, hub: Hub) -> Iterator[Registry]:
+    """A registry with a token for the Hub, and an io room at work on it."""
+    token = SecretStr("good")
+    settings = registry.settings.model_copy(update={"hub_endpoint": hub.url, "hub_token": token})
+    changed = replace(registry, settings=settings)
+    with changed.working(IoWork(settings, registry.database, registry.store)):
+        yield changed
+
+
+def weights(seed: int = 0) -> Weights:
+    out, width = adaptable_shapes(starter.PATH)[QUERY]
+    random = torch.Generator().manual_seed(seed)
+    down = torch.randn(4, width, generator=random)
+    up = torch.randn(out, 4, generator=random)
+    path = QUERY.removeprefix("unet.")
+    return Weights((LoraModule(Component.UNET, path, down, up, 2.0),))
+
+
+def add_adapter(registry: Registry, folder: Path) -> int:
+    canonical.save(weights(), folder / "canonical.safetensors")
+    blob = registry.store.put_file(folder / "canonical.safetensors")
+    new = NewVersion(
+        name="Chalk board",
+        base_family="sd1",
+        sha256=blob.sha256,
+        size_bytes=blob.size,
+        rank=4,
+        alpha=2.0,
+        trigger_words=["chalk"],
+        licence="cc-by-4.0",
+        base_model_id=registry.base_id,
+        steps=600,
+        config={"resolution": 64},
+        details={"images": 24},
+    )
+    with registry.database.write() as session:
+        return publish(session, new).adapter_id
+
+
+def order(registry: Registry, adapter_id: int, repo: str = "chalk", **wanted: str) -> int:
+    with registry.database.write() as session:
+        adapter = session.get_one(Adapter, adapter_id)
+        publishing = Publishing(repo, **wanted)  # type: ignore[arg-type]
+        return on_hub.order_publication(session, adapter, publishing, registry.settings).key
+
+
+def fetched(registry: Registry, source: str) -> Fetching:
+    with registry.database.write() as session:
+        key = on_hub.order_fetch(session, source, registry.settings).key
+
+    def ended() -> Fetching | None:
+        with registry.database.read() as session:
+            found = on_hub.get_fetching(session, key)
+        return found if found.status in ("succeeded", "failed") else None
+
+    found: Fetching = wait_for(ended)
+    return found
+
+
+def test_a_version_is_published_with_its_files_and_card(
+    outward: Registry, hub: Hub, tmp_path: Path
+) -> None:
+    adapter_id = add_adapter(outward, tmp_path)
+    done = outward.until_final(IoJob, order(outward, adapter_id, base_model="acme/tiny"))
+    assert (done.status, done.error) == ("succeeded", None)
+    repo = hub.repos["ada/chalk"]
+    assert done.result == {
+        "repo": "ada/chalk",
+        "url": f"{hub.url}/ada/chalk",
+        "commit": repo.commit,
+    }
+    assert repo.private
+    assert set(repo.files) == {
+        "README.md",
+        "chalk-board.safetensors",
+        "pytorch_lora_weights.safetensors",
+    }
+    for name in ("chalk-board.safetensors", "pytorch_lora_weights.safetensors"):
+        (tmp_path / name).write_bytes(repo.files[name])
+        (module,) = read_any(tmp_path / name).modules
+        assert (module.rank, module.alpha) == (4, 2.0)
+    text = repo.files["README.md"].decode()
+    matter = yaml.safe_load(text.split("---\n")[1])
+    assert (matter["base_model"], matter["license"]) == ("acme/tiny", "cc-by-4.0")
+    assert matter["instance_prompt"] == "chalk"
+    assert "| Pictures it learned from | 24 |" in text
+    assert "| Training steps | 600 |" in text
+    files = outward.rows(AdapterFile)
+    assert {(file.format, file.dtype) for file in files} == {("kohya", "fp16"), ("peft", "fp16")}
+    outward.until_final(IoJob, order(outward, adapter_id))  # again: into the same repository
+    (_, second) = outward.rows(IoJob, kind="publish_adapter")
+    assert (second.status, second.args["repo"], second.args["update"]) == (
+        "succeeded",
+        "ada/chalk",
+        True,
+    )
+
+
+def test_what_was_published_comes_back_as_the_adapter_it_is(
+    outward: Registry, hub: Hub, tmp_path: Path
+) -> None:
+    adapter_id = add_adapter(outward, tmp_path)
+    outward.until_final(IoJob, order(outward, adapter_id))
+    for source in ("ada/chalk", f"{hub.url}/ada/chalk".replace(hub.url, "https://huggingface.co")):
+        found = fetched(outward, source)
+        assert (found.status, found.error) == ("succeeded", None)
+        assert found.adapter_id == adapter_id
+
+
+def test_an_adapter_comes_with_what_its_card_says(
+    outward: Registry, hub: Hub, tmp_path: Path
+) -> None:
+    from safetensors.torch import save_file
+
+    (module,) = weights(seed=1).modules
+    stem = "lora_unet_" + module.path.replace(".", "_")
+    tensors = {
+        f"{stem}.lora_down.weight": module.down,
+        f"{stem}.lora_up.weight": module.up,
+        f"{stem}.alpha": torch.tensor(2.0),
+    }
+    save_file(tensors, tmp_path / "lora")
+    card = "---\nlicense: mit\ninstance_prompt: ink wash\n---\n# Ink\n"
+    repo = hub.add(
+        "acme/ink-wash",
+        {
+            "pytorch_lora_weights.safetensors": (tmp_path / "lora").read_bytes(),
+            "README.md": card.encode(),
+            "images/fox.png": picture(1),
+        },
+    )
+    found = fetched(outward, "acme/ink-wash")
+    assert (found.status, found.error) == ("succeeded", None)
+    adapter = outward.row(Adapter, found.adapter_id or 0)
+    assert (adapter.name, adapter.trigger_words) == ("ink-wash", ["ink wash"])
+    assert adapter.notes == (
+        f"From acme/ink-wash on the Hugging Face Hub, commit {repo.commit[:12]}. Its licence: mit."
+    )
+    assert adapter.cover_sha256
+    (version,) = outward.rows(AdapterVersion, adapter_id=adapter.key)
+    assert version.rank == 4
+
+
+def test_what_cannot_be_done_is_said(outward: Registry, hub: Hub, tmp_path: Path) -> None:
+    hub.add("ada/taken", {"x.safetensors": b"x"})
+    adapter_id = add_adapter(outward, tmp_path)
+    done = outward.until_final(IoJob, order(outward, adapter_id, "taken"))
+    assert (done.status, done.error_code) == ("failed", "hub_taken")
+    assert "Choose another name" in done.error
+    hub.tokens["good"] = READ
+    done = outward.until_final(IoJob, order(outward, adapter_id, "ada/chalk"))
+    assert (done.status, done.error_code) == ("failed", "hub_denied")
+    assert "has no right to write" in done.error
+    assert "There is no “acme/nothing”" in str(fetched(outward, "acme/nothing").error)
+    hub.add("acme/text", {"lora.safetensors": json.dumps({"no": "lora"}).encode() * 9})
+    assert "safetensors file" in str(fetched(outward, "acme/text").error)
