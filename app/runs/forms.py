@@ -111,6 +111,7 @@ class TrainForm:
     regularisation: str = ""
     continue_run: str = ""
     continue_step: str = ""
+    adapter: str = ""
 
     @property
     def changed(self) -> dict[str, str]:
@@ -140,6 +141,7 @@ class TrainForm:
             config={name: from_text(name, text) for name, text in said.items()},
             continues=self.start,
             regularisation_dataset_id=as_id(self.regularisation),
+            adapter_id=as_id(self.adapter),
         )
 
     @property
@@ -179,6 +181,7 @@ def read_form(sent: Mapping[str, Any]) -> TrainForm:
         regularisation=texts.get("regularisation_dataset_id", ""),
         continue_run=texts.get("continue_run", ""),
         continue_step=texts.get("continue_step", ""),
+        adapter=texts.get("adapter_id", ""),
     )
 
 

@@ -11,8 +11,10 @@ from fastapi import APIRouter, Query, Request
 from sqlmodel import Session
 from starlette.responses import RedirectResponse, Response
 
+from app.adapters import service as adapters
+from app.adapters.models import Adapter
 from app.datasets import service as datasets
-from app.errors import AppError
+from app.errors import AppError, NotFound
 from app.forms import SentForm
 from app.jobs.states import JobStatus
 from app.runs import plan as plans
@@ -75,6 +77,7 @@ class NewRunPage:
     summary: str
     with_fields: bool
     advanced_open: bool
+    into: Adapter | None
 
 
 @dataclass(frozen=True)
@@ -132,6 +135,7 @@ def new_run(
     base: Text = "",
     from_run: Annotated[str, Query(alias="from", max_length=20)] = "",
     checkpoint: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,
+    adapter: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
 ) -> Response:
     """The form of a new run, filled from the address or from an earlier run."""
     with state.database.read() as session:
@@ -142,6 +146,7 @@ def new_run(
             preset=as_preset(preset) if preset else None,
             from_run=as_id(from_run),
             checkpoint=checkpoint,
+            adapter=adapter,
         )
         context = _new_run_page(session, form)
     return render(request, "runs/new.html", context)
@@ -216,7 +221,17 @@ def _new_run_page(
         summary=error.detail if error else "",
         with_fields=with_fields,
         advanced_open=bool(error and set(errors) & set(default) - {PROMPTS}),
+        into=_adapter_of(session, form),
     )
+
+
+def _adapter_of(session: Session, form: TrainForm) -> Adapter | None:
+    """The adapter that gets a new version; None when a new one is made."""
+    adapter_id = as_id(form.adapter)
+    try:
+        return adapters.get_adapter(session, adapter_id) if adapter_id else None
+    except NotFound:
+        return None
 
 
 def _label(name: str) -> str:

@@ -134,10 +134,12 @@ def first_form(
     preset: Preset | None,
     from_run: int | None,
     checkpoint: int | None = None,
+    adapter: int | None = None,
 ) -> TrainForm:
     """The form as it is first shown: what the address names, an earlier run, good defaults.
 
-    With a `checkpoint` of that run it is to go on from there, for as long again.
+    With a `checkpoint` of that run it is to go on from there, for as long again. What it learns
+    becomes the next version of `adapter`.
     """
     form = _form_of_run(session, from_run) if from_run else TrainForm()
     if from_run and form.values and checkpoint is not None:
@@ -162,6 +164,7 @@ def first_form(
         dataset=str(named.dataset.key) if named else form.dataset,
         base=base or form.base or (first or bases[0]).slug if bases else "",
         preset=preset or form.preset,
+        adapter=str(adapter or ""),
     )
     return replace(form, shown=default_texts(find_choices(session, form), form))
 

@@ -10,9 +10,11 @@ from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from app.adapters import service
+from app.adapters.publish import NewVersion, publish
 from app.jobs import service as jobs
 from app.jobs.models import IoJob
 from app.jobs.states import JobStatus
+from app.runs.models import Run
 from app.state import AppState
 from tests import stand_in
 
@@ -275,3 +277,77 @@ def test_what_is_no_adapter_is_refused_with_its_reason(
         answer = client.post("/imports", files=files, headers=headers)  # type: ignore[arg-type]
         assert answer.status_code == 422
         assert reason in answer.text
+
+
+def test_aliases_are_given_moved_and_taken_away_on_the_page(
+    client: TestClient, state: AppState
+) -> None:
+    adapter = stand_in.adapter(state)
+    address = f"/adapters/{adapter.slug}"
+    sent = client.post(
+        f"{address}/aliases", data={"alias": "Best", "version": "1"}, follow_redirects=False
+    )
+    assert sent.headers["location"] == f"{address}?v=1#versions"
+    page = client.get(f"{address}?v=best").text
+    assert "Take the alias best away from version 1" in page
+    assert "Make it “best”" not in page
+    assert client.get(f"{address}?v=worst", headers=HTML).status_code == 404
+    wrong = client.post(f"{address}/aliases", data={"alias": "<b>7", "version": "1"}, headers=HTML)
+    assert wrong.status_code == 422
+    assert 'value="&lt;b&gt;7"' in wrong.text
+    assert "begins with a letter or digit" in wrong.text
+    gone = client.post(f"{address}/aliases/remove", data={"alias": "best", "v": "1"})
+    assert "Take the alias" not in gone.text
+    again = client.post(f"{address}/aliases/remove", data={"alias": "best"}, headers=HTML)
+    assert again.status_code == 404
+
+
+def test_active_filters_can_each_be_taken_away(client: TestClient, state: AppState) -> None:
+    adapter = stand_in.adapter(state)
+    client.post(f"/adapters/{adapter.slug}", data={"tags": "dark, <i>"})
+    page = client.get("/adapters?q=chalk&tag=dark&base=sd1&sort=name").text
+    for removed in (
+        "/adapters?base=sd1&amp;sort=name&amp;tag=dark",
+        "/adapters?q=chalk&amp;sort=name&amp;tag=dark",
+        "/adapters?q=chalk&amp;base=sd1&amp;sort=name",
+        "/adapters?sort=name",
+    ):
+        assert f'href="{removed}"' in page, removed
+    assert "tag=dark&amp;tag=%3Ci%3E" in page  # another tag to add
+    assert "<i>" not in page
+
+
+def test_long_lists_of_versions_are_shortened_but_not_those_with_a_name(
+    client: TestClient, state: AppState
+) -> None:
+    adapter = stand_in.adapter(state)
+    for rank in range(12):
+        new = NewVersion(
+            name="", base_family="sd1", sha256="0" * 64, size_bytes=1, rank=rank + 1, alpha=1
+        )
+        with state.database.write() as session:
+            publish(session, new, adapter_id=adapter.key)
+    client.post(f"/adapters/{adapter.slug}/aliases", data={"alias": "first", "version": "1"})
+    page = client.get(f"/adapters/{adapter.slug}").text
+    assert 'href="/adapters/chalk?v=1"' in page
+    assert 'href="/adapters/chalk?v=2"' not in page
+    assert "Show all 13 versions" in page
+    assert 'href="/adapters/chalk?v=2"' in client.get("/adapters/chalk?versions=all").text
+
+
+def test_a_new_run_can_be_the_next_version_of_an_adapter(
+    client: TestClient, state: AppState
+) -> None:
+    adapter = stand_in.adapter(state)
+    page = client.get(f"/train/new?from=1&adapter={adapter.key}").text
+    assert "This becomes the next version of" in page
+    assert f'name="adapter_id" value="{adapter.key}"' in page
+    form = {"dataset_id": "1", "base_model": "starter", "adapter_id": str(adapter.key)}
+    sent = client.post("/train/new", data=form | {"name": "More"}, follow_redirects=False)
+    assert sent.status_code == 303
+    with state.database.read() as session:
+        run = session.get_one(Run, int(sent.headers["location"].rpartition("/")[2]))
+        assert run.adapter_id == adapter.key
+    gone = client.post("/train/new", data=form | {"adapter_id": "99"}, headers=HTML)
+    assert gone.status_code == 422
+    assert "There is no such adapter" in gone.text
