@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
 TOOLS = {
     "inspect": "Show what a LoRA file is: base, ranks, strength by block, dead layers, hashes.",
+    "check": "Tell what seven programs make of a LoRA file.",
     "convert": "Write a LoRA file in another naming or number type.",
     "merge": "Make one LoRA file of several, each with its weight.",
     "resize": "Make a LoRA file smaller; shows how much of it is kept.",
