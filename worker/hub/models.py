@@ -16,6 +16,7 @@ from typing import Any
 
 from huggingface_hub import snapshot_download
 from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
+from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
 from worker.hub.errors import Access, HubError
 from worker.hub.repository import RemoteFile, Repository, look_up
@@ -23,6 +24,7 @@ from worker.hub.selection import INDEX, Precision, folder_files, single_file
 from worker.hub.transfer import Tell, fetch
 
 MAIN = "main"
+LOCK = ".lock"
 
 
 @dataclass(frozen=True)
@@ -53,13 +55,15 @@ def download(
     """Fetch a base model into its repository's folder; `tell(file, bytes here, bytes in all)`."""
     repository = look_up(wanted.repo, wanted.revision, access)
     folder = home / repository.commit
-    files = _needed(repository, wanted, folder, access, precision)
-    total = sum(file.size for file in files)
-    tell("", 0, total)
-    progress: Tell = lambda path, done: tell(path, done, total)  # noqa: E731
-    fetch(repository, files, folder, access, progress)
-    entry = files[0].path if wanted.file or INDEX not in repository.files else ""
-    _write_receipt(folder, wanted, repository.commit, entry)
+    home.mkdir(parents=True, exist_ok=True)
+    with WeakFileLock(home / LOCK):  # another process may be fetching the very same: wait for it
+        files = _needed(repository, wanted, folder, access, precision)
+        total = sum(file.size for file in files)
+        tell("", 0, total)
+        progress: Tell = lambda path, done: tell(path, done, total)  # noqa: E731
+        fetch(repository, files, folder, access, progress)
+        entry = files[0].path if wanted.file or INDEX not in repository.files else ""
+        _write_receipt(folder, wanted, repository.commit, entry)
     return Downloaded(folder / entry if entry else folder, repository.commit)
 
 
