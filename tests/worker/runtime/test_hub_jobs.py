@@ -22,7 +22,6 @@ from app.jobs.states import JobStatus
 from tests.hub_stand_in import Hub, open_hub
 from tests.worker.runtime.rooms import Registry, wait_for
 from worker import starter
-from worker.hub.orders import Order
 from worker.runtime.io_jobs import IoWork
 
 REPO = "acme/tiny"
@@ -146,27 +145,40 @@ def test_a_worker_that_ends_gives_the_download_back_and_the_next_one_goes_on(
     assert int(asked.range.removeprefix("bytes=")[:-1]) >= 10 * 2**20
 
 
-def test_the_hub_process_ends_with_the_worker_that_started_it(hub: Hub, tmp_path: Path) -> None:
+WORKER = (
+    "import time; from app.config import Settings; from worker.runtime import process; "
+    "process.start(Settings(), ['io']); time.sleep(120)"
+)
+
+
+def test_a_killed_worker_leaves_no_process_and_the_next_one_goes_on(
+    outward: Registry, hub: Hub, tmp_path: Path
+) -> None:
     hub.hold_after[UNET] = MIDDLE
-    values = {"repo": REPO, "revision": None, "file": None, "precision": "fp16"}
-    order = Order("download_base", hub.url, None, values | {"folder": str(tmp_path / "models")})
-    program = (
-        "import sys, time; from worker.hub.orders import Order; "
-        "from worker.runtime.hub_process import HubProcess; "
-        "process = HubProcess(Order.read(sys.argv[1])).__enter__(); "
-        "print(process._process.pid, flush=True); time.sleep(60)"
-    )
-    worker = subprocess.Popen(
-        [sys.executable, "-c", program, order.line()], stdout=subprocess.PIPE, text=True
-    )
-    assert worker.stdout is not None
-    child = psutil.Process(int(worker.stdout.readline()))
-    wait_for(lambda: any((tmp_path / "models").rglob("*.part")))
-    os.kill(worker.pid, signal.SIGKILL)
-    worker.wait()
-    worker.stdout.close()
-    psutil.wait_procs([child], timeout=30)
-    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    base_id = add(outward)
+    environment = {
+        "BRUSHWORK_DATA_DIR": str(outward.settings.data_dir),
+        "BRUSHWORK_BROKER_URL": f"filesystem://{tmp_path}/broker",
+        "BRUSHWORK_LEASE_SECONDS": "2",
+        "BRUSHWORK_HUB_ENDPOINT": hub.url,
+    }
+    worker = subprocess.Popen([sys.executable, "-c", WORKER], env=os.environ | environment)
+    try:
+        held(outward, base_id)
+        children = psutil.Process(worker.pid).children(recursive=True)
+        assert any("worker.hub" in child.cmdline() for child in children)
+    finally:
+        os.kill(worker.pid, signal.SIGKILL)
+        worker.wait()
+    _, left = psutil.wait_procs(children, timeout=30)
+    assert [child for child in left if child.status() != psutil.STATUS_ZOMBIE] == []
+    hub.go.set()
+    hub.asked.clear()
+    with outward.working(io_work(outward)):
+        until(outward, base_id, "ready")
+    (job,) = outward.rows(IoJob, kind="download_base")
+    assert job.attempt == 2  # its lease ran out first
+    assert [bool(asked.range) for asked in hub.gets(UNET)] == [True]
 
 
 def test_what_the_hub_has_not_or_forbids_is_said_of_the_base(outward: Registry, hub: Hub) -> None:
