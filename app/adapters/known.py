@@ -12,11 +12,11 @@ def same_tensors(session: Session, tensor_sha256: str) -> AdapterVersion | None:
 
     The hash is that of a file's bytes after its header, which other programs know a LoRA by.
     """
-    told = col(AdapterVersion.details)["tensor_sha256"].as_string()
+    told = col(AdapterVersion.file_tensor_sha256) == tensor_sha256
     query = (
         select(AdapterVersion)
         .join(Adapter)
-        .where(col(Adapter.deleted_at).is_(None), told == tensor_sha256)
+        .where(col(Adapter.deleted_at).is_(None), told)
         .order_by(col(AdapterVersion.id))
     )
     return session.exec(query).first()

@@ -72,13 +72,19 @@ class AdapterVersion(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     adapter_id: int = Field(foreign_key="adapter.id", index=True)
     version: int
-    sha256: str = Field(max_length=64, description="Blob of the canonical fp32 file.")
+    sha256: str = Field(max_length=64, index=True, description="Blob of the canonical fp32 file.")
     size_bytes: int = Field(sa_type=sa.BigInteger)
     tensor_sha256: str | None = Field(
         default=None,
         max_length=64,
         index=True,
         description="Of the canonical tensors alone: equal weights are equal, whatever the file.",
+    )
+    file_tensor_sha256: str | None = Field(
+        default=None,
+        max_length=64,
+        index=True,
+        description="Of the tensors in the file that came, or that most programs are given.",
     )
     run_id: int | None = None
     dataset_version_id: int | None = Field(default=None, foreign_key="dataset_version.id")
@@ -151,7 +157,7 @@ class AdapterFile(SQLModel, table=True):
     format: str = Field(max_length=16)
     dtype: str = Field(max_length=8)
     with_tags: bool = False
-    sha256: str = Field(max_length=64)
+    sha256: str = Field(max_length=64, index=True)
     proof: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
     size_bytes: int = Field(sa_type=sa.BigInteger)
     created_at: datetime = Field(default_factory=utcnow)

@@ -6,12 +6,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, func, select
 
 from app.adapters import aliases
 from app.adapters.code_version import code_version
 from app.adapters.models import LATEST, Adapter, AdapterFile, AdapterVersion
+from app.base_models.models import BaseModel
 from app.db import utcnow
 from app.runs.models import Run
 from app.slugs import unique_slug
@@ -82,8 +84,9 @@ def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None)
         peak_memory_bytes=new.peak_memory_bytes,
         training_seconds=new.training_seconds,
         config=new.config,
-        details=new.details,
+        details=_base_facts(session, new) | new.details,
         tensor_sha256=new.tensor_sha256,
+        file_tensor_sha256=new.details.get("tensor_sha256"),
         code_version=code_version(),
     )
     session.add(version)
@@ -92,6 +95,12 @@ def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None)
         add_file(session, version.key, file)
     aliases.point(session, version, LATEST)
     return version
+
+
+def _base_facts(session: Session, new: NewVersion) -> dict[str, Any]:
+    """What the base was at this moment: its files may be others later."""
+    base = session.get(BaseModel, new.base_model_id) if new.base_model_id else None
+    return {"base_fingerprint": base.fingerprint} if base and base.fingerprint else {}
 
 
 def add_file(session: Session, version_id: int, file: NewFile) -> AdapterFile:
@@ -118,14 +127,27 @@ def add_file(session: Session, version_id: int, file: NewFile) -> AdapterFile:
     return row
 
 
-def find_equal(session: Session, *, canonical: str, uploaded: str) -> AdapterVersion | None:
-    """The version with these weights, or one that was downloaded as this very file."""
+def find_equal(
+    session: Session, *, canonical: str, uploaded: str, tensors: str | None = None
+) -> AdapterVersion | None:
+    """The version with these weights, or one that was downloaded as this very file.
+
+    On PostgreSQL, who asks for the same `tensors` at the same time waits for the first to end: two
+    imports of one file at once are one adapter. SQLite has one writer anyway.
+    """
+    if tensors is not None and session.get_bind().dialect.name == "postgresql":
+        key = int.from_bytes(bytes.fromhex(tensors)[:8], "big", signed=True)
+        session.connection().execute(sa.select(func.pg_advisory_xact_lock(key)))
     same = select(AdapterVersion).join(Adapter).where(col(Adapter.deleted_at).is_(None))
-    version = session.exec(same.where(AdapterVersion.sha256 == canonical)).first()
-    if version is None:
-        downloads = select(AdapterFile.version_id).where(AdapterFile.sha256 == uploaded)
-        version = session.exec(same.where(col(AdapterVersion.id).in_(downloads))).first()
-    return version
+    downloads = select(AdapterFile.version_id).where(AdapterFile.sha256 == uploaded)
+    ways = [col(AdapterVersion.sha256) == canonical, col(AdapterVersion.id).in_(downloads)]
+    if tensors is not None:
+        ways.insert(0, col(AdapterVersion.tensor_sha256) == tensors)
+    for way in ways:
+        version = session.exec(same.where(way).order_by(col(AdapterVersion.id))).first()
+        if version is not None:
+            return version
+    return None
 
 
 def future_slug(session: Session, name: str, adapter_id: int | None = None) -> str:

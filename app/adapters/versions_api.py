@@ -32,6 +32,7 @@ class VersionOut(BaseModel):
     aliases: list[str]
     sha256: str
     tensor_sha256: str | None
+    file_tensor_sha256: str | None
     size_bytes: int
     rank: int
     alpha: float

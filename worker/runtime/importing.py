@@ -88,6 +88,7 @@ class Importing:
         if self._is_known(lease, hash_of_file, uploaded):
             return
         place = self._place(found, job.args.get("base_model_id"))
+        self._require_family(job.args.get("adapter_id"), place.family)
         reading = convert(found.on(place.shapes), self._weights(found, place))
         path = scratch / "canonical.safetensors"
         # without metadata, so that the same tensors have the same hash whoever wrote them
@@ -208,12 +209,30 @@ class Importing:
             return None, f"The picture that came with the file was left out. {error.detail}"
         return self._store.put_file(picture.thumbnail).sha256, None
 
+    def _require_family(self, adapter_id: int | None, family: str) -> None:
+        """Refuse a file that shall become a version of an adapter for other bases."""
+        if adapter_id is None:
+            return
+        with self._database.read() as session:
+            adapter = session.get_one(Adapter, adapter_id)
+        if adapter.base_family != family:
+            raise RefusedError(
+                "adapter",
+                f"This file is for {_label(family)}, and “{adapter.name}” is for "
+                f"{adapter.family_label}. Import it as an adapter of its own.",
+            )
+
     def _publish(self, job: IoJob, lease: Lease, new: NewVersion, told: About) -> None:
         for attempt in range(PUBLISH_TRIES):
             try:
                 with self._database.write() as session:
                     jobs.require_owner(session, IoJob, lease.claim)
-                    version = find_equal(session, canonical=new.sha256, uploaded=new.sha256)
+                    version = find_equal(
+                        session,
+                        canonical=new.sha256,
+                        uploaded=new.sha256,
+                        tensors=new.tensor_sha256,
+                    )
                     duplicate = version is not None
                     if version is None:
                         version = publish(session, new, adapter_id=job.args.get("adapter_id"))

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from sqlmodel import select
 
 from app.adapters import aliases, service
 from app.adapters.models import Adapter, AdapterVersion
-from app.adapters.publish import NewVersion, publish
+from app.adapters.publish import NewVersion, find_equal, publish
 from app.db import Database
 from app.errors import InvalidInput, NotFound
 
@@ -181,3 +182,15 @@ def test_a_deleted_adapter_gets_no_version_but_nothing_is_lost(database: Databas
         version = publish(session, new(rank=8), adapter_id=key)
         assert version.adapter_id != key
         assert session.get_one(AdapterVersion, version.key).version == 1
+
+
+def test_the_same_tensors_published_at_once_are_one_adapter(database: Database) -> None:
+    def take_in() -> None:
+        with database.write() as session:
+            tensors = "ab" * 32
+            if find_equal(session, canonical="1", uploaded="2", tensors=tensors) is None:
+                publish(session, replace(new(), tensor_sha256=tensors))
+
+    at_once(take_in, take_in, take_in)
+    with database.read() as session:
+        assert len(session.exec(select(AdapterVersion)).all()) == 1
