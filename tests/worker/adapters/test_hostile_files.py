@@ -131,6 +131,25 @@ def test_weights_whose_product_overflows_are_refused(tmp_path: Path) -> None:
         read(tmp_path / "y")
 
 
+def test_what_would_be_too_large_in_full_precision_is_refused_unread(tmp_path: Path) -> None:
+    header, end = {}, 0
+    for number in range(10):  # 1.2 GB in fp16, 2.5 GB in fp32; sparse, so nothing is written
+        stem = f"lora_unet_down_blocks_0_attentions_0_transformer_blocks_{number}_ff_net_0_proj"
+        for leaf, shape in (("lora_down", [1024, 60_000]), ("lora_up", [1_000, 1024])):
+            size = 2 * shape[0] * shape[1]
+            header[f"{stem}.{leaf}.weight"] = entry(shape, end, end + size) | {"dtype": "F16"}
+            end += size
+    raw = json.dumps(header).encode()
+    path = tmp_path / "large"
+    with path.open("wb") as file:
+        file.write(struct.pack("<Q", len(raw)) + raw)
+        file.truncate(8 + len(raw) + end)
+    before = peak()
+    with pytest.raises(AdapterError, match=r"takes 2\.3 GiB in full precision; at most 2 GiB"):
+        read(path)
+    assert peak() - before < MEMORY
+
+
 def test_planning_reads_nothing_but_the_header(tmp_path: Path) -> None:
     path = tmp_path / "sparse"
     rank, width = 64, 65_536

@@ -24,6 +24,7 @@ from worker.adapters import canonical
 from worker.adapters.canonical import Adapter as Weights
 from worker.adapters.canonical import Component, LoraModule
 from worker.adapters.export import read_any
+from worker.adapters.header import with_metadata
 from worker.runtime.io_jobs import IoWork
 from worker.runtime.room import Room
 
@@ -100,6 +101,19 @@ def test_our_own_download_comes_back_as_the_adapter_it_is(
     registry, version = trained.registry, version_of(trained)
     (kohya,) = registry.rows(AdapterFile, version_id=version.key, format="kohya")
     done = bring_in(registry, registry.store.local_path(kohya.sha256, tmp_path))
+    assert (done.status, done.error) == ("succeeded", None)
+    assert done.result == {"adapter_id": version.adapter_id, "duplicate": True}
+
+
+def test_our_own_download_with_another_header_is_still_that_adapter(
+    trained: Trained, room: Room, tmp_path: Path
+) -> None:
+    registry, version = trained.registry, version_of(trained)
+    (kohya,) = registry.rows(AdapterFile, version_id=version.key, format="kohya")
+    content = registry.store.local_path(kohya.sha256, tmp_path).read_bytes()
+    changed = tmp_path / "changed.safetensors"
+    changed.write_bytes(b"".join(with_metadata(content, {"ss_output_name": "someone-elses"})))
+    done = bring_in(registry, changed)
     assert (done.status, done.error) == ("succeeded", None)
     assert done.result == {"adapter_id": version.adapter_id, "duplicate": True}
 
