@@ -69,6 +69,7 @@ def measured_base(state: AppState) -> BaseModel:
                 batch_size=8,
                 resolution=64,
                 rank=8,
+                layers="lora attention in all text",
                 seconds_per_step=0.2,
                 trainable_parameters=TRAINABLE,
                 adapter_bytes=590_000,

@@ -201,6 +201,7 @@ class Trainer:
                 batch_size=order.config.batch_size,
                 resolution=order.resolution,
                 rank=order.config.rank,
+                layers=order.layers,
                 seconds_per_step=found.seconds_per_step,
                 trainable_parameters=found.trainable_parameters,
                 adapter_bytes=found.adapter_bytes_fp16,

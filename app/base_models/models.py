@@ -72,13 +72,16 @@ class BaseSpeed(SQLModel, table=True):
     """What one training step costs on one device: measured when a worker warms up, then by runs."""
 
     __tablename__ = "base_speed"
-    __table_args__ = (sa.UniqueConstraint("base_model_id", "batch_size", "resolution", "rank"),)
+    __table_args__ = (
+        sa.UniqueConstraint("base_model_id", "batch_size", "resolution", "rank", "layers"),
+    )
 
     id: int | None = Field(default=None, primary_key=True)
     base_model_id: int = Field(foreign_key="base_model.id", index=True)
     batch_size: int
     resolution: int
     rank: int
+    layers: str = Field(default="", max_length=255, description="What was trained, in few words.")
     seconds_per_step: float
     trainable_parameters: int
     adapter_bytes: int = Field(description="Size of the fp16 adapter file.")

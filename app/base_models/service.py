@@ -8,11 +8,13 @@ from pathlib import Path
 from sqlmodel import Session, col, select
 
 from app.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
+from app.base_models.speeds import trained_layers
 from app.config import Settings
 from app.errors import Conflict, InvalidInput, NotFound, NotReady
 from app.jobs.service import enqueue_io
 from app.slugs import unique_slug
 from worker import starter
+from worker.training.config import TrainConfig
 
 EMBEDDED = "starter"
 
@@ -149,9 +151,13 @@ def require_ready(base: BaseModel) -> None:
 
 
 def nearest_speed(
-    session: Session, base: BaseModel, *, batch_size: int, resolution: int, rank: int
+    session: Session, base: BaseModel, config: TrainConfig, *, resolution: int
 ) -> BaseSpeed | None:
-    """The measurement on this base that is most like the run asked for; None before any."""
+    """The measurement on this base that is most like the run asked for; None before any.
+
+    One of the same layers comes first: only that knows how much is trained.
+    """
+    layers = trained_layers(config)
     speeds = session.exec(
         select(BaseSpeed).where(
             BaseSpeed.base_model_id == base.key, BaseSpeed.resolution == resolution
@@ -159,6 +165,10 @@ def nearest_speed(
     ).all()
     return min(
         speeds,
-        key=lambda speed: (abs(speed.batch_size - batch_size), abs(speed.rank - rank)),
+        key=lambda speed: (
+            speed.layers != layers,
+            abs(speed.batch_size - config.batch_size),
+            abs(speed.rank - config.rank),
+        ),
         default=None,
     )

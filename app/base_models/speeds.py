@@ -6,6 +6,16 @@ from sqlmodel import Session, select
 
 from app.base_models.models import BaseSpeed
 from app.db import utcnow
+from worker.training.config import TrainConfig
+
+
+def trained_layers(config: TrainConfig) -> str:
+    """What a training changes, in few words: two that say the same train as much at one rank."""
+    words = [config.kind, config.targets, f"in {config.blocks}"]
+    if config.train_text_encoder:
+        rank = config.text_encoder_rank
+        words.append(f"text at {rank}" if rank else "text")
+    return " ".join(words)
 
 
 def record_speed(session: Session, measured: BaseSpeed) -> BaseSpeed:
@@ -16,6 +26,7 @@ def record_speed(session: Session, measured: BaseSpeed) -> BaseSpeed:
             BaseSpeed.batch_size == measured.batch_size,
             BaseSpeed.resolution == measured.resolution,
             BaseSpeed.rank == measured.rank,
+            BaseSpeed.layers == measured.layers,
         )
     ).first()
     if row is None:

@@ -13,6 +13,7 @@ from sqlmodel import Session, col, func, select
 from app.adapters import service as adapters
 from app.base_models import service as base_models
 from app.base_models.models import BaseModel
+from app.base_models.speeds import trained_layers
 from app.datasets import service as datasets
 from app.datasets.models import Dataset, DatasetVersion
 from app.db import database_now
@@ -24,7 +25,7 @@ from app.jobs.states import JobStatus
 from app.problems import reason
 from app.runs.models import NOTICE, Checkpoint, MetricChunk, Run, Sample
 from app.runs.progress import HELD_OUT
-from worker.training.config import TrainConfig
+from worker.training.config import AdapterKind, TrainConfig
 from worker.training.presets import Preset, for_optimizer, preset_config
 
 MAX_NAME = 120
@@ -276,11 +277,13 @@ def _subjects(
 
 
 def estimate(session: Session, base: BaseModel, config: TrainConfig) -> Estimate:
-    """Time, parameters and file size of a run with this config, from the nearest measurement."""
+    """Time, parameters and file size of a run with this config, from the nearest measurement.
+
+    What is trained is known from a measurement of the same layers alone, and what a LoHa or LoKr
+    takes as a file from one of the same rank.
+    """
     resolution = config.resolution or base.resolution or 512
-    speed = base_models.nearest_speed(
-        session, base, batch_size=config.batch_size, resolution=resolution, rank=config.rank
-    )
+    speed = base_models.nearest_speed(session, base, config, resolution=resolution)
     if speed is None:
         return Estimate(None, None, None)
     step = speed.seconds_per_step * config.batch_size / speed.batch_size
@@ -288,10 +291,12 @@ def estimate(session: Session, base: BaseModel, config: TrainConfig) -> Estimate
     drawn = rows * len(config.sample_prompts) * config.sample_steps
     sampling = drawn * SAMPLE_STEP_COST * step / config.batch_size
     share = config.rank / speed.rank
+    knows_layers = speed.layers == trained_layers(config)
+    knows_file = knows_layers and (config.kind is AdapterKind.LORA or share == 1)
     return Estimate(
         seconds=START_UP_SECONDS + config.steps * step + sampling,
-        trainable_parameters=round(speed.trainable_parameters * share),
-        adapter_bytes=round(speed.adapter_bytes * share),
+        trainable_parameters=round(speed.trainable_parameters * share) if knows_layers else None,
+        adapter_bytes=round(speed.adapter_bytes * share) if knows_file else None,
     )
 
 

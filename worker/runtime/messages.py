@@ -38,6 +38,7 @@ class Calibrate:
 
     config: TrainConfig
     resolution: int
+    layers: str
 
 
 @dataclass(frozen=True)
@@ -129,6 +130,7 @@ class Calibrated:
     batch_size: int
     resolution: int
     rank: int
+    layers: str
     seconds_per_step: float
     trainable_parameters: int
     adapter_bytes: int

@@ -13,7 +13,7 @@ from app.adapters.publish import NewFile, NewVersion, adapter_of_parent, future_
 from app.adapters.service import list_versions
 from app.base_models import service as base_models
 from app.base_models.models import BaseSpeed
-from app.base_models.speeds import record_speed
+from app.base_models.speeds import record_speed, trained_layers
 from app.jobs import service as jobs
 from app.jobs.states import JobStatus
 from app.runs import progress
@@ -171,6 +171,7 @@ class Publication:
                 batch_size=self._config.batch_size,
                 resolution=resolution,
                 rank=self._config.rank,
+                layers=trained_layers(self._config),
                 seconds_per_step=seconds,
                 trainable_parameters=self._trained.trainable_parameters,
                 adapter_bytes=files[0].size_bytes,

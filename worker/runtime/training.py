@@ -14,7 +14,7 @@ from sqlmodel import col, select
 
 from app.base_models import service as base_models
 from app.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
-from app.base_models.speeds import record_speed
+from app.base_models.speeds import record_speed, trained_layers
 from app.config import Settings
 from app.db import Database
 from app.jobs.states import JobStatus
@@ -129,9 +129,10 @@ class Training:
         measured = set()
         for preset in Preset:
             config = preset_config(preset, resolution=info.resolution, images=USUAL_IMAGES)
-            if config.batch_size not in measured:
-                measured.add(config.batch_size)
-                process.send(Calibrate(config, info.resolution))
+            unlike = (config.batch_size, trained_layers(config))
+            if unlike not in measured:
+                measured.add(unlike)
+                process.send(Calibrate(config, info.resolution, trained_layers(config)))
 
     def _note_speed(self, found: Calibrated) -> None:
         """Write a measurement, from a thread: the base may still have to be registered."""
@@ -152,6 +153,7 @@ class Training:
                                     batch_size=found.batch_size,
                                     resolution=found.resolution,
                                     rank=found.rank,
+                                    layers=found.layers,
                                     seconds_per_step=found.seconds_per_step,
                                     trainable_parameters=found.trainable_parameters,
                                     adapter_bytes=found.adapter_bytes,

@@ -9,6 +9,7 @@ from typing import Any
 import pytest
 
 from app.base_models import service as base_models
+from app.base_models.speeds import record_speed, trained_layers
 from app.datasets import service as datasets
 from app.datasets.service import NewImage
 from app.db import HINTS, Database, utcnow
@@ -111,6 +112,7 @@ def test_the_estimate_scales_the_nearest_measurement(database: Database, ready_b
         base = base_models.find_base_model(session, "starter")
         assert service.estimate(session, base, config).seconds is None
         speed = {"resolution": 64, "seconds_per_step": 0.1, "adapter_bytes": 1_000}
+        speed["layers"] = trained_layers(config)
         for batch, rank in ((4, 8), (1, 1)):
             session.add(
                 BaseSpeed(
@@ -124,6 +126,45 @@ def test_the_estimate_scales_the_nearest_measurement(database: Database, ready_b
         found = service.estimate(session, base, config)
     assert found.seconds == pytest.approx(100 * 0.2 + service.START_UP_SECONDS)
     assert (found.trainable_parameters, found.adapter_bytes) == (1_000, 2_000)
+
+
+@pytest.mark.parametrize(
+    ("measured", "asked", "known"),
+    [
+        ({}, {"targets": "linear"}, (None, None)),
+        ({}, {"kind": "loha"}, (None, None)),
+        ({}, {"blocks": "mid"}, (None, None)),
+        ({}, {"train_text_encoder": True}, (None, None)),
+        ({"targets": "linear"}, {"targets": "linear", "rank": 16}, (1_000, 2_000)),
+        ({"kind": "loha"}, {"kind": "loha"}, (500, 1_000)),
+        ({"kind": "loha"}, {"kind": "loha", "rank": 16}, (1_000, None)),
+    ],
+)
+def test_how_much_is_trained_is_known_from_the_same_layers_only(
+    database: Database,
+    ready_base: None,
+    measured: dict[str, Any],
+    asked: dict[str, Any],
+    known: tuple[int | None, int | None],
+) -> None:
+    usual = {"batch_size": 4, "rank": 8, "train_text_encoder": False}
+    with database.write() as session:
+        base = base_models.find_base_model(session, "starter")
+        for layers, trained in (("something else", 7), ("", 500)):
+            row = BaseSpeed(
+                base_model_id=base.key,
+                batch_size=4,
+                resolution=64,
+                rank=8,
+                layers=layers or trained_layers(TrainConfig(**(usual | measured))),
+                seconds_per_step=0.1,
+                trainable_parameters=trained,
+                adapter_bytes=2 * trained,
+            )
+            record_speed(session, row)
+        found = service.estimate(session, base, TrainConfig(**(usual | asked)))
+    assert found.seconds is not None
+    assert (found.trainable_parameters, found.adapter_bytes) == known
 
 
 def test_cancel_ends_a_waiting_run_at_once_and_twice_is_no_mistake(

@@ -105,6 +105,7 @@ def test_the_newest_checkpoints_and_every_point_of_the_chart_are_kept(trained: T
 def test_a_run_measures_how_fast_this_machine_trains(trained: Trained) -> None:
     speeds = trained.registry.rows(BaseSpeed, batch_size=CONFIG["batch_size"], rank=CONFIG["rank"])
     assert [speed.resolution for speed in speeds] == [64]
+    assert speeds[0].layers == "lora attention in all"
     assert speeds[0].seconds_per_step > 0
 
 
