@@ -3,7 +3,7 @@
 Fills a fresh database through the migrations and asks the real app for pages, one after the other,
 in this process (httpx over ASGI: routing, services, SQL and templates, but no socket). Printed is
 the 95th percentile of each kind, the median in brackets, in milliseconds of wall time; each address
-counts with the least of three asks, as other work may share the machine:
+counts with the least of five asks, as other work may share the machine:
 
 list     a page of the list in every order, the first and those the links lead to
 search   words, parts of words, two words, as they are typed, common and rare, and none
@@ -49,7 +49,7 @@ SIZES = (1_000, 10_000, 100_000)
 RENDERS = 100_000
 REQUESTS = 100
 WARM_UP = 5
-ASKS = 3
+ASKS = 5
 SORTS = ("newest", "oldest", "name", "name-down")
 KINDS = ("list", "search", "filter", "detail")
 Addresses = Callable[[random.Random, Made], Iterator[str]]

@@ -178,6 +178,9 @@ def test_an_import_can_be_the_next_version(at_work: Registry, tmp_path: Path) ->
     done = send(at_work, lora((1280, 768), seed=2), tmp_path, adapter_id=one.key)
     adapter, version = made(at_work, done)
     assert (adapter.key, version.version) == (one.key, 2)
+    other = send(at_work, lora((1280, 2048), seed=3), tmp_path, adapter_id=one.key)
+    assert other.status == "failed"
+    assert "Import it as an adapter of its own." in str(other.error)
 
 
 def test_the_header_tells_name_trigger_licence_and_picture(
