@@ -31,9 +31,9 @@ def file_notes(found: Plan, adapter: Adapter) -> list[str]:
 def loss_note(modules: int, rank: int, error: float, worst: tuple[float, str]) -> str:
     """How much was lost by cutting modules to a rank; errors are relative Frobenius norms."""
     return (
-        f"{_count(modules, 'module')} became LoRAs of rank {rank}, the most that fits: "
-        f"{_percent(error)} of the file's whole change is lost (relative Frobenius error), in the "
-        f"worst module, {worst[1]}, {_percent(worst[0])}."
+        f"{counted(modules, 'module')} became LoRAs of rank {rank}, the most that fits: "
+        f"{percent(error)} of the file's whole change is lost (relative Frobenius error), in the "
+        f"worst module, {worst[1]}, {percent(worst[0])}."
     )
 
 
@@ -46,13 +46,13 @@ def _kinds(found: Plan, adapter: Adapter) -> list[str]:
             ranks[str(planned.form.kind)].append(module.rank)
     for kind, found_ranks in sorted(ranks.items()):
         notes.append(
-            f"{_count(len(found_ranks), f'{kind} module')} became LoRAs of rank "
+            f"{counted(len(found_ranks), f'{kind} module')} became LoRAs of rank "
             f"{_span(found_ranks)} with the same product: exact but for rounding in fp32."
         )
     mids = sum(Leaf.MID in module.names for module in found.modules)
     if mids:
         notes.append(
-            f"The kernels that {_count(mids, 'LoCon module')} kept in a third matrix were "
+            f"The kernels that {counted(mids, 'LoCon module')} kept in a third matrix were "
             "multiplied into the first: exact but for rounding in fp32."
         )
     if any(module.is_dora for module in found.modules):
@@ -96,7 +96,7 @@ def _encoders(adapter: Adapter) -> list[str]:
         partly = [layer for layer, names in layers.items() if 0 < len(names & _FUSED) < 4]
         if partly and component is Component.TEXT_ENCODER_2:
             notes.append(
-                f"A1111 ignores the attention of {_count(len(partly), 'layer')} of {name}: it "
+                f"A1111 ignores the attention of {counted(len(partly), 'layer')} of {name}: it "
                 "wants q, k, v and out together, and the file has only a part of them."
             )
         kinds = Counter(frozenset(names) for names in layers.values())
@@ -117,7 +117,7 @@ def _embeddings(found: Plan) -> list[str]:
     words = sorted({name.removeprefix(EMBEDDINGS).split(".")[0] for name in found.embeddings})
     listed = ", ".join(f"“{word[:40]}”" for word in words[:5])
     return [
-        f"{_count(len(words), 'textual inversion')} in the file ({listed}"
+        f"{counted(len(words), 'textual inversion')} in the file ({listed}"
         f"{' …' if len(words) > 5 else ''}) was left out: an adapter here holds weights only."
     ]
 
@@ -127,11 +127,14 @@ def _span(numbers: Sequence[int]) -> str:
     return str(low) if low == high else f"{low} to {high}"
 
 
-def _count(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"
+def counted(number: int, thing: str) -> str:
+    """`1 module`, `528 modules`, `2 biases`."""
+    ending = "es" if thing.endswith("s") else "s"
+    return f"{number:,} {thing}{'' if number == 1 else ending}"
 
 
-def _percent(share: float) -> str:
+def percent(share: float) -> str:
+    """A share in per cent, two digits."""
     return f"{100 * share:.2g} %"
 
 

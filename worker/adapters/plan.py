@@ -40,8 +40,8 @@ READABLE = (
 class Extra(StrEnum):
     """What a file may change beside the weights of linear layers and convolutions."""
 
-    BIASES = "biases"
-    NORMS = "norms"
+    BIASES = "bias"
+    NORMS = "norm"
 
 
 @dataclass(frozen=True)

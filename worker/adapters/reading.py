@@ -24,7 +24,7 @@ from worker.adapters.dora import decomposed
 from worker.adapters.families import family_shapes
 from worker.adapters.forms import Kind
 from worker.adapters.keys import Leaf
-from worker.adapters.notes import file_notes, loss_note
+from worker.adapters.notes import counted, file_notes, loss_note, percent
 from worker.adapters.peft_settings import PEFT_METADATA
 from worker.adapters.plan import Extra, Plan, PlannedModule, converted_rank, is_plain, plan
 from worker.bases.family import BaseFamily
@@ -309,11 +309,12 @@ def _loss_notes(found: Plan, adapter: Adapter, loss: _Loss) -> list[str]:
         share, names = _share(squared, whole), found.extras[extra]
         if share > MAX_DROPPED_SHARE:
             raise AdapterError(
-                f"The file changes {len(names)} {extra} of the base, {share:.0%} of its whole "
-                "change, and a LoRA cannot hold them. Merge it into a copy of its base instead."
+                f"The file changes {counted(len(names), extra)} of the base, {percent(share)} of "
+                "its whole change, and a LoRA cannot hold them. Accepted are files in which they "
+                "are at most a tenth of it."
             )
         notes.append(
-            f"{len(names)} {extra} that the file changes were left out, as a LoRA has no place "
-            f"for them: {share:.2%} of its whole change (Frobenius norm)."
+            f"Changes of {counted(len(names), extra)} were left out, as a LoRA has no place for "
+            f"them: {percent(share)} of the file's whole change (Frobenius norm)."
         )
     return notes

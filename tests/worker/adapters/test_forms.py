@@ -245,9 +245,9 @@ def test_small_changes_of_biases_and_norms_are_left_out_and_told(tmp_path: Path)
     found = reading(tmp_path, tensors)
     whole = sum(float(t.double().square().sum()) for n, t in tensors.items() if n[-5:] == "_norm")
     share = 100 * (whole / (float(change(found).square().sum()) + whole + 64e-4)) ** 0.5
-    (biases,) = [note for note in found.notes if note.startswith("1 biases")]
-    (norms,) = [note for note in found.notes if note.startswith("2 norms")]
-    assert f"{share:.2f}%" in norms
+    (biases,) = [note for note in found.notes if note.startswith("Changes of 1 bias ")]
+    (norms,) = [note for note in found.notes if note.startswith("Changes of 2 norms ")]
+    assert f"{share:.2g} %" in norms
     assert "left out" in biases
 
 
