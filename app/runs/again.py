@@ -12,7 +12,7 @@ from app.datasets.models import Dataset, DatasetVersion
 from app.errors import InvalidInput
 from app.jobs import service as jobs
 from app.runs import service
-from app.runs.models import NOTICE, Run
+from app.runs.models import NOTICE, WARNING, Run
 from app.wording import plural
 
 
@@ -82,8 +82,10 @@ def train_again(
     )
     jobs.enqueue(session, run)
     sentences = _differences(session, old, version)
-    for text in (f"Run {old.key} once more, with its settings.", *sentences):
-        jobs.record(session, Run, run.key, NOTICE, text=text)
+    first = f"Run {old.key} once more, with its settings."
+    jobs.record(session, Run, run.key, NOTICE, text=first)
+    for text in sentences:
+        jobs.record(session, Run, run.key, WARNING, text=text)
     return run, sentences
 
 

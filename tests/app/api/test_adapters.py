@@ -249,6 +249,7 @@ def test_a_version_is_trained_again_on_the_pictures_it_had(
         f"/adapters/{adapter.slug}/again", data={"version": "1"}, follow_redirects=False
     )
     assert page.headers["location"].startswith("/runs/")
+    assert "changed since: 1 caption changed." in client.get(page.headers["location"]).text
 
 
 def test_an_imported_version_cannot_be_trained_again(client: TestClient, state: AppState) -> None:
