@@ -16,7 +16,7 @@ ORDER = tuple(FORMATS)
 WORDS = {
     "right": ("good", "Right"),
     "limited": ("good", "Right, as far as it can"),
-    "foreign": ("", "Names right"),
+    "foreign": ("good", "Names right"),
     "partly": ("warn", "Read in part"),
     "wrong": ("warn", "Wrong strength"),
     "unread": ("warn", "Not read"),
@@ -36,13 +36,17 @@ class ProofLine:
 
 @dataclass(frozen=True)
 class FileProof:
-    """The proof of one file: what was checked of it here, then the programs."""
+    """The proof of one file: what was checked of it here, then the programs.
+
+    `foreign`: only this program and diffusers can open its base, as with the embedded one.
+    """
 
     title: str
     dtype: str
     with_tags: bool
     checks: list[str]
     lines: list[ProofLine]
+    foreign: bool
 
     @property
     def good(self) -> int:
@@ -59,17 +63,21 @@ def file_proofs(session: Session, version: AdapterVersion) -> list[FileProof]:
 
 def _file_proof(file: AdapterFile) -> FileProof:
     proof = file.proof
+    results: list[dict[str, Any]] = proof.get("loaders", [])
     return FileProof(
         title=FORMATS.get(file.format, file.format),
         dtype=file.dtype,
         with_tags=file.with_tags,
         checks=list(_checks(proof)),
-        lines=[_line(result) for result in proof.get("loaders", [])],
+        lines=[_line(result) for result in results],
+        foreign=any(result["verdict"] == "foreign" for result in results),
     )
 
 
 def _line(result: Mapping[str, Any]) -> ProofLine:
     look, word = WORDS[result["verdict"]]
+    if result["verdict"] == "foreign" and not result["right"]:
+        look, word = "", "Not for this base"
     return ProofLine(result["title"], look, word, result["sentence"], result["needed"])
 
 

@@ -151,6 +151,8 @@ def _whole_job(folder: Path, out: Path, watch: Stopwatch) -> bool:
     _contact_sheet(starter, drawn, trained, out / "contact-sheet.png")
     for file in files:
         print(f"  {file}  {file.stat().st_size / 1e6:.2f} MB")
+        for line in _proof_lines(file.with_suffix(".proof.json")):
+            print(f"    {line}")
     return _judge(starter, drawn)
 
 
@@ -266,11 +268,23 @@ def _draw(api: Api, prompts: Sequence[str], adapter_id: int, weight: float) -> l
 
 
 def _download(api: Api, adapter_id: int, file_format: str, out: Path) -> Path:
-    """The adapter's file in this format."""
-    answer = api.get(f"/api/v1/adapters/{adapter_id}/download", format=file_format, dtype="fp16")
+    """The adapter's file in this format, with its proof beside it."""
+    place, wanted = f"/api/v1/adapters/{adapter_id}", {"format": file_format, "dtype": "fp16"}
     path = out / f"chalkboard-{file_format}.safetensors"
-    path.write_bytes(answer.content)
+    path.write_bytes(api.get(f"{place}/download", **wanted).content)
+    proof = api.get(f"{place}/proof", **wanted).json()
+    path.with_suffix(".proof.json").write_text(json.dumps(proof, indent=2) + "\n")
     return path
+
+
+def _proof_lines(path: Path) -> Iterator[str]:
+    """What each program that a file is made for makes of it."""
+    proof = json.loads(path.read_text())
+    for loader in proof["loaders"]:
+        if loader["needed"]:
+            yield f"{loader['title']:<21}{loader['sentence']}"
+    if (drawn := proof["drawn"]) is not None:
+        yield f"drawn by diffusers: at most {drawn['difference']} of 255 levels from our picture"
 
 
 def _contact_sheet(

@@ -26,7 +26,9 @@ LOADED = {"diffusers": "0.42.1", "modules": 176, "worst_error": 3e-4, "worst_mod
 DRAWN = {"prompt": "castle", "seed": 0, "difference": 1, "effect": 191, "limit": 8}
 
 
-def result(title: str, verdict: str, sentence: str, *, needed: bool = True) -> dict[str, Any]:
+def result(
+    title: str, verdict: str, sentence: str, *, needed: bool = True, right: int = 176
+) -> dict[str, Any]:
     counts = dict.fromkeys(("wrong", "missed", "beyond"), 0)
     return counts | {
         "name": title.lower(),
@@ -37,7 +39,7 @@ def result(title: str, verdict: str, sentence: str, *, needed: bool = True) -> d
         "used": 528,
         "tensors": 528,
         "modules": 176,
-        "right": 176,
+        "right": right,
         "strength": 1.0,
         "worst_error": 3e-4,
         "worst_module": "unet.x",
@@ -54,7 +56,7 @@ PROOF = {
     "loaders": [
         result("A1111", "right", RIGHT),
         result("Forge", "unread", "It reads none of the 352 tensors.", needed=False),
-        result("InvokeAI", "foreign", "It knows no base for this file: text width 192."),
+        result("InvokeAI", "foreign", "It knows no base for this file: text width 192.", right=0),
     ],
 }
 
@@ -142,8 +144,10 @@ def test_the_page_says_program_by_program_what_the_file_means_there(
     page = client.get("/adapters/chalk", headers={"accept": "text/html"}).text
     assert "In other programs" in page
     assert RIGHT in page
-    for words in ("Right", "Not read", "Names right", "This file is not made for it."):
+    for words in ("Right", "Not read", "Not for this base", "This file is not made for it."):
         assert words in page
+    assert "right in 1 of 3 programs" in page
+    assert "Only Brushwork and diffusers open this base" in page
     assert "Read back: 528 tensors of 176 layers, each layer within 0.03 %" in page
     assert "Loaded by diffusers 0.42.1 into the base&#39;s own weights" in page
     assert "at most 1 of 255 levels" in page

@@ -200,8 +200,6 @@ def _sentence(verdict: Verdict, reading: Reading, counts: _Counts, subject: Subj
     if reading.seen_as:
         right = reading.seen_as == FAMILY_WORDS[subject.family]
         words.append(f"{'seen as' if right else 'mistaken for'} {reading.seen_as}")
-    if verdict is Verdict.FOREIGN:
-        words.append(f"but it cannot open this base (text width {subject.layout.text_width})")
     return ", ".join(words)
 
 

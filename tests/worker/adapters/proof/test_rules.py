@@ -115,7 +115,8 @@ def test_a_base_that_other_programs_cannot_open_is_told_apart_from_a_bad_file() 
     adapter = Adapter((module(LAYER, size=192),))
     found = results(file_of(adapter), adapter, SD1)
     assert {name for name, result in found.items() if result.verdict != "foreign"} == {"diffusers"}
-    assert "cannot open this base (text width 192)" in found["comfyui"].sentence
+    assert found["comfyui"].sentence == "3 of 3 tensors, alpha right"
+    assert "knows no base for this file: text width 192" in found["invokeai"].sentence
     bad = results(renamed(file_of(adapter), "attn2", "attn3"), adapter, SD1)
     assert bad["comfyui"].verdict == "unread"
 
