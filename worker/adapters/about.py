@@ -25,7 +25,6 @@ MAX_LICENCE = 80
 
 JSON_ENDINGS = (".civitai.info", ".json")
 PICTURE_ENDINGS = (".preview.png", ".png", ".jpg", ".jpeg", ".webp")
-SIDECAR_ENDINGS = JSON_ENDINGS + PICTURE_ENDINGS
 
 _MARKUP = re.compile(r"<[^<>]{0,2000}>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
@@ -80,11 +79,6 @@ def about(metadata: Mapping[str, str], sidecars: Sequence[Sidecar], filename: st
         tags=_tags([*_split(metadata.get("modelspec.tags")), *_texts(model.get("tags"))]),
         picture=_picture(metadata, _beside(sidecars, PICTURE_ENDINGS)),
     )
-
-
-def is_sidecar(name: str) -> bool:
-    """Whether a file of this name may lie beside weights and say something of them."""
-    return name.lower().endswith(SIDECAR_ENDINGS)
 
 
 def _beside(sidecars: Sequence[Sidecar], endings: tuple[str, ...]) -> list[Sidecar]:

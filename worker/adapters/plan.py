@@ -6,7 +6,7 @@ Everything that can be wrong with names, shapes and sizes is found here, at the 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import prod
@@ -275,10 +275,3 @@ def _refuse_unknown(names: Sequence[str]) -> None:
 
 def _count(number: int, thing: str) -> str:
     return f"{number:,} {thing}{'' if number == 1 else 's'}"
-
-
-def misfit_keys(found: Plan, shapes: Mapping[str, Shape]) -> Iterator[str]:
-    """The keys of modules that a base does not have, or has with another shape."""
-    for module in found.on(shapes).modules:
-        if shapes.get(module.key) != module.weight_shape:
-            yield module.key
