@@ -35,7 +35,7 @@ def test_searching_narrows_the_cards_and_stays_in_the_address(live: Live, page: 
     expect(page.locator("#adapter-count")).to_contain_text("1 adapter found")
     page.reload()
     expect(page.get_by_role("searchbox")).to_have_value("nightb")
-    expect(page.get_by_role("link", name="Night")).to_be_visible()
+    expect(page.get_by_role("link", name="Night", exact=True)).to_be_visible()
 
 
 def test_a_trigger_word_is_copied_and_a_star_set_without_leaving_the_list(
@@ -75,7 +75,7 @@ def test_notes_save_themselves_and_say_so(live: Live, page: Page) -> None:
     expect(page.locator("#about-state")).to_have_text("Saved")
     with live.database.read() as session:
         assert service.get_adapter(session, adapter.key).notes == "Best at 0.8."
-    page.get_by_label("Name").fill("")
+    page.get_by_label("Name", exact=True).fill("")
     page.get_by_label("Notes").focus()
     expect(page.locator("#about-state")).to_contain_text("Not saved. An adapter needs a name.")
 
