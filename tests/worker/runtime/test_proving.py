@@ -17,6 +17,7 @@ from app.runs.models import Run
 from tests.worker.adapters.random_adapters import random_adapter
 from tests.worker.bases.tiny_models import save_sd15
 from tests.worker.runtime.conftest import Trained
+from tests.worker.runtime.rooms import Registry
 from worker import starter
 from worker.adapters import canonical
 from worker.adapters.canonical import Adapter
@@ -132,6 +133,13 @@ def version_of(trained: Trained) -> AdapterVersion:
     return version
 
 
+def forget(registry: Registry, *rows: Any) -> None:
+    """Take rows away again: the registry is shared by the tests of this room."""
+    with registry.database.write() as session:
+        for row in rows:
+            session.delete(session.merge(row))
+
+
 def test_the_downloads_of_a_training_are_proved_before_they_are_there(trained: Trained) -> None:
     files = trained.registry.rows(AdapterFile, version_id=version_of(trained).key, dtype="fp16")
     assert {file.format for file in files} >= {"kohya", "peft"}
@@ -161,6 +169,7 @@ def test_numbers_that_do_not_fit_fail_the_order_with_advice(
     assert (done.status, done.error_code) == ("failed", "proof")
     assert "choose fp32" in done.error
     assert registry.rows(AdapterFile, version_id=key) == []
+    forget(registry, registry.row(AdapterVersion, key))
 
 
 def test_tags_of_the_captions_are_in_a_file_only_when_wished(
@@ -179,7 +188,9 @@ def test_tags_of_the_captions_are_in_a_file_only_when_wished(
     from safetensors import safe_open
 
     counts = {}
-    for row in registry.rows(AdapterFile, version_id=version.key, dtype="bf16", format="kohya"):
+    rows = registry.rows(AdapterFile, version_id=version.key, dtype="bf16", format="kohya")
+    for row in rows:
         with safe_open(registry.store.local_path(row.sha256, tmp_path), framework="pt") as file:
             counts[row.with_tags] = file.metadata().get("ss_tag_frequency", "")
     assert len(counts[True]) > len(counts[False])
+    forget(registry, *rows)

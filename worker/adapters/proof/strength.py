@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-ONE_THREAD_PARAMETERS = 10_000_000
+ONE_THREAD_PARAMETERS = 200_000_000
 """Adapters up to this size are compared on one thread: many small products wait for each other."""
 
 
