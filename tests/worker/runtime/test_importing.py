@@ -15,6 +15,7 @@ from PIL import Image
 from safetensors.torch import save_file
 from torch import Tensor
 
+from app.__main__ import main
 from app.adapters import service as adapters
 from app.adapters.models import Adapter, AdapterVersion
 from app.jobs.models import IoJob
@@ -242,3 +243,26 @@ def test_metadata_of_a_hostile_file_stays_text_and_short(at_work: Registry, tmp_
     assert adapter.trigger_words == ["x" * 60]
     assert adapter.cover_sha256 is None
     assert any("The picture that came with the file was left out." in n for n in notes_of(version))
+
+
+def test_files_of_this_machine_are_imported_from_the_command_line(
+    at_work: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "loras"
+    folder.mkdir()
+    shape = adaptable_shapes(starter.PATH)[QUERY]
+    save_file(lora(shape), folder / "wet-ink.safetensors")
+    (folder / "wet-ink.json").write_text(json.dumps({"activation text": "wetink"}))
+    save_file(lora(shape), folder / "wet-ink2.safetensors")
+    (folder / "zz.safetensors").write_bytes(b"")
+    data = ["--data-dir", str(at_work.settings.data_dir)]
+    assert main(["import", str(folder), "/nowhere/a.safetensors", *data]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == [
+        "wet-ink.safetensors: wet-ink",
+        "wet-ink2.safetensors: wet-ink (these weights are here already)",
+    ]
+    assert "There is no file /nowhere/a.safetensors." in shown.err
+    assert "“zz.safetensors” is empty." in shown.err
+    (adapter,) = at_work.rows(Adapter, slug="wet-ink")
+    assert adapter.trigger_words == ["wetink"]
