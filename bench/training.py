@@ -147,10 +147,10 @@ def main(arguments: Sequence[str] | None = None) -> None:
             PARTS[part](options, Path(folder))
 
 
-def heading() -> str:
+def heading(module: str = "bench.training") -> str:
     """The machine, the versions, the day and the command that these figures belong to."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "peft"))
-    command = shlex.join(["python", "-m", "bench.training", *sys.argv[1:]])
+    command = shlex.join(["python", "-m", module, *sys.argv[1:]])
     return "\n".join(
         [
             f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {processor()}, {os.cpu_count()} cores "

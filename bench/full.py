@@ -1,0 +1,231 @@
+"""One training of the embedded base in a process of its own: a LoRA, or everything.
+
+Started by `bench.lora_vs_full`, which hands over a task as JSON and reads one line of JSON back.
+Full fine-tuning is the same loop, batches, loss and optimizer with every weight of the UNet and the
+text encoder in the place of the adapter's matrices.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the worker does
+
+import torch
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from worker import starter
+from worker.bases.load import LoadedBase, load_base
+from worker.starter.style import style_distance
+from worker.training.batches import Batches
+from worker.training.config import Precision, TrainConfig
+from worker.training.data import open_picture, read_folder
+from worker.training.held_out import Questions
+from worker.training.learner import Learner, Model
+from worker.training.lora import Lora
+from worker.training.loss import NoiseSchedule
+from worker.training.memory import peak_memory_bytes, release_memory
+from worker.training.prepare import (
+    Encoded,
+    add_adapter,
+    base_parameters,
+    encode_pictures,
+    prediction_of,
+    resolution_of,
+    schedule_of,
+    settle,
+)
+from worker.training.presets import Preset, preset_config
+from worker.training.sample import Sampler
+from worker.training.text import LiveText
+
+DRAWN = 24  # held-out subjects that are drawn; the loss is asked of all
+STEPS_BETWEEN_RELEASES = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """What to train on a style's pictures, and for how many steps; 0 of them leave the base alone.
+
+    `rank` 0: every weight; `options`: more of TrainConfig.
+    """
+
+    style: str
+    trained: str
+    held_out: str
+    rank: int
+    learning_rate: float
+    steps: int
+    seed: int = 0
+    options: tuple[tuple[str, Any], ...] = ()
+    pictures: str = ""  # a folder for what is drawn at the end
+
+    @property
+    def key(self) -> str:
+        """The same for two tasks that would come to the same."""
+        named = dict(self.options)
+        more = "".join(f" {name}={named[name]}" for name in sorted(named))
+        return (
+            f"{self.style} rank={self.rank} lr={self.learning_rate:g} "
+            f"steps={self.steps} seed={self.seed}{more}"
+        )
+
+    def config(self) -> TrainConfig:
+        """The preset for this base with what the task says; `alpha` is the rank."""
+        preset = preset_config(
+            Preset.QUICK, resolution=64, images=24, trigger_word=f"{self.style} style"
+        )
+        told = {
+            "steps": max(1, self.steps),
+            "warmup_steps": self.steps // 20,
+            "rank": self.rank or preset.rank,
+            "alpha": float(self.rank or preset.rank),
+            "learning_rate": self.learning_rate,
+            "precision": Precision.FP32,
+            "seed": self.seed,
+        }
+        return TrainConfig.model_validate(preset.model_dump() | told | dict(self.options))
+
+
+class Everything(Lora):
+    """All weights of a base in the place of an adapter."""
+
+    def __init__(self, base: LoadedBase) -> None:
+        super().__init__([])
+        parts = {"unet": base.unet, "text_encoder": base.text_encoders[0]}
+        self._text: list[nn.Parameter] = []
+        self._unet: list[nn.Parameter] = []
+        self._named: dict[str, nn.Parameter] = {}
+        for part, module in parts.items():
+            module.requires_grad_(True)
+            for name, parameter in module.named_parameters():
+                self._named[f"{part}.{name}"] = parameter
+                (self._unet if part == "unet" else self._text).append(parameter)
+
+    def named_parameters(self) -> dict[str, nn.Parameter]:
+        """Every weight by its path."""
+        return self._named
+
+    def parameters(self, *, text: bool | None = None, up: bool | None = None) -> list[nn.Parameter]:
+        """All weights, or the text encoder's or the UNet's alone; none of them is an `up`."""
+        if up:
+            return []
+        if text is None:
+            return [*self._unet, *self._text]
+        return self._text if text else self._unet
+
+    @contextmanager
+    def scaled(self, weight: float) -> Iterator[None]:
+        """What was learned cannot be weakened here: it lies in the weights themselves."""
+        if weight != 1:
+            raise ValueError("weights trained in full have no strength")
+        yield
+
+
+def train_one(task: Task) -> dict[str, Any]:
+    """Train as the task says and measure what came of it on subjects that were never shown."""
+    torch.manual_seed(task.seed)
+    config, base = task.config(), load_base(starter.PATH)
+    encoded = _encoded(base, task, config)
+    trainee = Everything(base) if task.rank == 0 else add_adapter(base, config)
+    if task.rank:
+        settle(base, Precision.FP32, device="cpu")
+    learner, batches, questions, sampler = _parts(base, encoded, config, trainee)
+    started, cpu = time.perf_counter(), time.process_time()
+    for step in range(task.steps):
+        learner.learn([batches.next()], step=step)
+        if step % STEPS_BETWEEN_RELEASES == 0:
+            release_memory()
+    seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
+    peak = peak_memory_bytes("cpu")
+    after = learner.held_out_loss(questions)
+    drawn = _drawn(sampler)
+    if task.pictures:
+        for place, picture in enumerate(drawn):
+            picture.save(Path(task.pictures) / f"{place:02}.png")
+    references = [open_picture(image) for image in encoded.held_out[:DRAWN]]
+    return {
+        "trained": trainee.size,
+        "of": base_parameters(base),
+        "file_bytes": len(save(_halves(trainee.named_parameters()))),
+        "peak_bytes": peak,
+        "seconds": seconds,
+        "cpu_seconds": cpu_seconds,
+        "loss": after.mean,
+        "distance": style_distance(drawn, references),
+    }
+
+
+def _encoded(base: LoadedBase, task: Task, config: TrainConfig) -> Encoded:
+    """The latents of both folders; the held-out pictures are never among the trained."""
+
+    def one(folder: str) -> Encoded:
+        images = read_folder(Path(folder))
+        return encode_pictures(fresh, images, config, cache=None, keep_going=lambda: None)
+
+    fresh = load_base(starter.PATH)
+    trained = one(task.trained)
+    fresh = load_base(starter.PATH)
+    held_out = one(task.held_out)
+    return Encoded(trained.images, trained.buckets, held_out.images, held_out.buckets)
+
+
+def _parts(
+    base: LoadedBase, encoded: Encoded, config: TrainConfig, trainee: Lora
+) -> tuple[Learner, Batches, Questions, Sampler]:
+    noise = schedule_of(config, base)
+    schedule, prediction = NoiseSchedule.of(noise, device="cpu"), prediction_of(config, base)
+    text = LiveText(base, device="cpu")
+    learner = Learner(
+        Model(base.unet, text, schedule, prediction, Precision.FP32, "cpu"), trainee, config
+    )
+    batches = Batches(encoded.buckets, encoded.images, config, timesteps=len(schedule))
+    questions = Questions(
+        encoded.held_out_buckets,
+        encoded.held_out,
+        timesteps=len(schedule),
+        batch_size=config.batch_size,
+        seed=0,
+    )
+    prompts = [image.caption for image in encoded.held_out[:DRAWN]]
+    sampler = Sampler(
+        unet=base.unet,
+        vae=base.vae,
+        text=text,
+        scaled=trainee.scaled,
+        config=config.model_copy(update={"sample_prompts": prompts}),
+        scheduler_config=noise,
+        prediction=prediction,
+        resolution=resolution_of(config, base),
+        device="cpu",
+    )
+    return learner, batches, questions, sampler
+
+
+def _drawn(sampler: Sampler) -> list[Any]:
+    return [sample.picture for sample in sampler.draw(lambda: None)]
+
+
+def _halves(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
+    return {name: value.detach().half().contiguous() for name, value in parameters.items()}
+
+
+def main() -> None:
+    """Read a task, train, tell."""
+    words = json.loads(sys.argv[1])
+    torch.set_num_threads(words.pop("threads"))
+    words["options"] = tuple(tuple(pair) for pair in words.get("options", ()))
+    print(json.dumps(train_one(Task(**words))), flush=True)
+
+
+if __name__ == "__main__":
+    main()

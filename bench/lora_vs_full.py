@@ -1,0 +1,182 @@
+"""How near a LoRA comes to full fine-tuning of the same base: `python -m bench.lora_vs_full`.
+
+On the embedded base and three styles that it never saw (bench/styles.py): 24 captioned pictures to
+train on, 60 other subjects in the same style held out. Every rank and every weight of the base are
+trained by the same loop for as many steps on the same batches, each in a process of its own.
+
+Full fine-tuning gets the best of its learning rates on each style, by held-out loss at the end. A
+LoRA gets the best of its rates at rank 8, which the other ranks then use too.
+
+held-out loss   the squared error on the held-out subjects, at the same noise and noise levels
+gain            how far the loss fell below the base's, as a share of how far full fine-tuning's did
+style distance  between drawings of held-out subjects and their true pictures (worker/starter/style)
+
+The artwork comes from npm; `--artwork` names a folder that has the tarballs already. With `--out`
+every result is kept as it comes, and what is there is not trained again.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+from bench.full import Task
+from bench.styles import STYLES, draw_style
+from bench.training import ROOT, heading
+from worker.starter.build.artwork import load_artwork
+
+RANKS = (2, 4, 8, 16, 32)
+TUNED_RANK = 8
+FULL_RATES = (2.5e-5, 5e-5, 1e-4, 2e-4)
+LORA_RATES = (5e-4, 1e-3, 2e-3)
+STEPS = 250
+MIB = 2**20
+COLUMNS = (
+    *("trained", "parameters", "share", "file", "peak memory", "CPU", "rate"),
+    *("held-out loss", "gain", "style distance"),
+)
+Result = Mapping[str, Any]
+
+
+@dataclass
+class Bench:
+    """Trains each task once and keeps what came of it."""
+
+    folder: Path
+    threads: int
+    known: dict[str, dict[str, Any]] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self._file.is_file():
+            for line in self._file.read_text(encoding="utf-8").splitlines():
+                row = json.loads(line)
+                self.known[row.pop("task")] = row
+
+    def result(self, task: Task) -> Result:
+        """What the task came to, from an earlier run if there was one."""
+        if task.key not in self.known:
+            print(f"  {task.key}", file=sys.stderr, flush=True)
+            self.known[task.key] = self._train(task)
+            with self._file.open("a", encoding="utf-8") as file:
+                file.write(json.dumps({"task": task.key, **self.known[task.key]}) + "\n")
+        return self.known[task.key]
+
+    def best(self, tasks: Sequence[Task]) -> Task:
+        """The task whose held-out loss ended lowest."""
+        return min(tasks, key=lambda task: float(self.result(task)["loss"]))
+
+    @property
+    def _file(self) -> Path:
+        return self.folder / "results.jsonl"
+
+    def _train(self, task: Task) -> dict[str, Any]:
+        words = json.dumps(asdict(task) | {"threads": self.threads})
+        done = subprocess.run(
+            [sys.executable, "-m", "bench.full", words],
+            cwd=ROOT,
+            check=False,
+            capture_output=True,
+            text=True,
+        )
+        if done.returncode:
+            print(done.stderr, file=sys.stderr)
+            raise SystemExit(f"“{task.key}” ended with exit status {done.returncode}.")
+        return json.loads(done.stdout.splitlines()[-1])  # type: ignore[no-any-return]
+
+
+def main(arguments: Sequence[str] | None = None) -> None:
+    """Train everything that was asked for and print a table for each style."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--style", action="append", choices=STYLES, help="only this (repeatable)")
+    parser.add_argument("--rank", action="append", type=int, help="only this (repeatable)")
+    parser.add_argument("--steps", type=int, default=STEPS, help=f"default: {STEPS}")
+    parser.add_argument("--full-rate", action="append", type=float, help="instead of the usual")
+    parser.add_argument("--lora-rate", action="append", type=float, help="instead of the usual")
+    parser.add_argument("--threads", type=int, default=1, help="default: 1")
+    parser.add_argument("--artwork", type=Path, help="folder with the npm tarballs")
+    parser.add_argument("--out", type=Path, help="folder that keeps pictures and results")
+    options = parser.parse_args(arguments)
+    print(heading("bench.lora_vs_full"))
+    with tempfile.TemporaryDirectory(prefix="brushwork-bench-") as scratch:
+        folder = options.out or Path(scratch)
+        folder.mkdir(parents=True, exist_ok=True)
+        subjects = load_artwork(options.artwork)
+        bench = Bench(folder, options.threads)
+        for style in options.style or STYLES:
+            trained, held_out = draw_style(style, subjects, folder)
+            plan = Plan(style, str(trained), str(held_out), options.steps)
+            for line in table(bench, plan, options):
+                print(line, flush=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """A style's pictures and how long they are trained on."""
+
+    style: str
+    trained: str
+    held_out: str
+    steps: int
+
+    def task(self, rank: int, rate: float, *, steps: int | None = None) -> Task:
+        """Rank 0 trains every weight; 0 steps leave the base alone."""
+        return Task(
+            style=self.style,
+            trained=self.trained,
+            held_out=self.held_out,
+            rank=rank,
+            learning_rate=rate,
+            steps=self.steps if steps is None else steps,
+        )
+
+
+def table(bench: Bench, plan: Plan, options: argparse.Namespace) -> Iterator[str]:
+    """The lines of one style's table, in Markdown."""
+    full_rates = options.full_rate or FULL_RATES
+    lora_rates = options.lora_rate or LORA_RATES
+    before = bench.result(plan.task(0, full_rates[0], steps=0))
+    full = bench.best([plan.task(0, rate) for rate in full_rates])
+    lora = bench.best([plan.task(TUNED_RANK, rate) for rate in lora_rates])
+    yield f"\n**{plan.style}**, {plan.steps} steps of 8 pictures\n"
+    yield "| " + " | ".join(COLUMNS) + " |"
+    yield "|" + "---|" * len(COLUMNS)
+    loss, distance = f"{before['loss']:.4f}", f"{before['distance']:.2f}"
+    yield "| " + " | ".join(["nothing", *["–"] * 6, loss, "0 %", distance]) + " |"
+    chosen = [plan.task(rank, lora.learning_rate) for rank in options.rank or RANKS]
+    for task in (*chosen, full):
+        yield row(task, bench.result(task), before, bench.result(full))
+
+
+def row(task: Task, result: Result, before: Result, full: Result) -> str:
+    """One line: what was trained, what it took, what it came to."""
+    cells = [
+        f"rank {task.rank}" if task.rank else "everything",
+        f"{result['trained']:,}",
+        f"{result['trained'] / result['of']:.2%}",
+        f"{result['file_bytes'] / MIB:.2f} MiB",
+        f"{result['peak_bytes'] / MIB:.0f} MiB",
+        f"{result['cpu_seconds']:.0f} s",
+        f"{task.learning_rate:g}",
+        f"{result['loss']:.4f}",
+        f"{gain(result, before, full):.1%}",
+        f"{result['distance']:.2f}",
+    ]
+    return "| " + " | ".join(cells) + " |"
+
+
+def gain(result: Result, before: Result, full: Result) -> float:
+    """The share of full fine-tuning's fall in held-out loss; 1 is as far as full fine-tuning."""
+    return float((before["loss"] - result["loss"]) / (before["loss"] - full["loss"]))
+
+
+if __name__ == "__main__":
+    main()
