@@ -5,7 +5,7 @@ train on, 60 other subjects in the same style held out. Every rank and every wei
 trained by the same loop for as many steps on the same batches, each in a process of its own.
 
 Full fine-tuning gets the best of its learning rates on each style, by held-out loss at the end. A
-LoRA gets the best of its rates at rank 8, which the other ranks then use too.
+LoRA gets the best of its rates at rank 8 (or at the only `--rank`), which the others then use too.
 
 held-out loss   the squared error on the held-out subjects, at the same noise and noise levels
 gain            how far the loss fell below the base's, as a share of how far full fine-tuning's did
@@ -31,6 +31,7 @@ from bench.full import Task
 from bench.styles import STYLES, draw_style
 from bench.training import ROOT, heading
 from worker.starter.build.artwork import load_artwork
+from worker.training.config import Targets
 
 RANKS = (2, 4, 8, 16, 32)
 TUNED_RANK = 8
@@ -98,6 +99,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--style", action="append", choices=STYLES, help="only this (repeatable)")
     parser.add_argument("--rank", action="append", type=int, help="only this (repeatable)")
+    parser.add_argument("--targets", choices=Targets, default=Targets.ATTENTION, help="a LoRA's")
     parser.add_argument("--steps", type=int, default=STEPS, help=f"default: {STEPS}")
     parser.add_argument("--full-rate", action="append", type=float, help="instead of the usual")
     parser.add_argument("--lora-rate", action="append", type=float, help="instead of the usual")
@@ -113,7 +115,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench = Bench(folder, options.threads)
         for style in options.style or STYLES:
             trained, held_out = draw_style(style, subjects, folder)
-            plan = Plan(style, str(trained), str(held_out), options.steps)
+            plan = Plan(style, str(trained), str(held_out), options.steps, options.targets)
             for line in table(bench, plan, options):
                 print(line, flush=True)
 
@@ -126,6 +128,11 @@ class Plan:
     trained: str
     held_out: str
     steps: int
+    targets: str = Targets.ATTENTION
+
+    @property
+    def _is_usual(self) -> bool:
+        return self.targets == Targets.ATTENTION
 
     def task(self, rank: int, rate: float, *, steps: int | None = None) -> Task:
         """Rank 0 trains every weight; 0 steps leave the base alone."""
@@ -136,7 +143,13 @@ class Plan:
             rank=rank,
             learning_rate=rate,
             steps=self.steps if steps is None else steps,
+            options=(("targets", self.targets),) if rank and not self._is_usual else (),
         )
+
+
+def tuned_rank(ranks: Sequence[int] | None) -> int:
+    """The rank at which a LoRA's learning rate is chosen."""
+    return ranks[0] if ranks and len(ranks) == 1 else TUNED_RANK
 
 
 def table(bench: Bench, plan: Plan, options: argparse.Namespace) -> Iterator[str]:
@@ -145,8 +158,8 @@ def table(bench: Bench, plan: Plan, options: argparse.Namespace) -> Iterator[str
     lora_rates = options.lora_rate or LORA_RATES
     before = bench.result(plan.task(0, full_rates[0], steps=0))
     full = bench.best([plan.task(0, rate) for rate in full_rates])
-    lora = bench.best([plan.task(TUNED_RANK, rate) for rate in lora_rates])
-    yield f"\n**{plan.style}**, {plan.steps} steps of 8 pictures\n"
+    lora = bench.best([plan.task(tuned_rank(options.rank), rate) for rate in lora_rates])
+    yield f"\n**{plan.style}**, {plan.steps} steps of 8 pictures, LoRA in {plan.targets}\n"
     yield "| " + " | ".join(COLUMNS) + " |"
     yield "|" + "---|" * len(COLUMNS)
     loss, distance = f"{before['loss']:.4f}", f"{before['distance']:.2f}"

@@ -96,3 +96,10 @@ def test_a_task_that_fails_ends_the_bench_with_its_reason(
     with pytest.raises(SystemExit, match="exit status 1"):
         Bench(tmp_path, 1).result(task)
     assert "There is no folder" in capsys.readouterr().err
+
+
+def test_a_rate_is_chosen_at_the_only_rank_and_other_layers_are_another_task() -> None:
+    assert (lora_vs_full.tuned_rank(None), lora_vs_full.tuned_rank([4])) == (8, 4)
+    usual, linear = Plan("neon", "", "", 1), Plan("neon", "", "", 1, "linear")
+    assert usual.task(4, 1e-3).key != linear.task(4, 1e-3).key
+    assert usual.task(0, 1e-3).key == linear.task(0, 1e-3).key
