@@ -68,7 +68,7 @@ def _file_proof(file: AdapterFile) -> FileProof:
         title=FORMATS.get(file.format, file.format),
         dtype=file.dtype,
         with_tags=file.with_tags,
-        checks=list(_checks(proof)),
+        checks=checks_of(proof),
         lines=[_line(result) for result in results],
         foreign=any(result["verdict"] == "foreign" for result in results),
     )
@@ -81,7 +81,8 @@ def _line(result: Mapping[str, Any]) -> ProofLine:
     return ProofLine(result["title"], look, word, result["sentence"], result["needed"])
 
 
-def _checks(proof: Mapping[str, Any]) -> list[str]:
+def checks_of(proof: Mapping[str, Any]) -> list[str]:
+    """What was done with a file here, as sentences."""
     checks = []
     if back := proof.get("read_back"):
         checks.append(
@@ -94,6 +95,8 @@ def _checks(proof: Mapping[str, Any]) -> list[str]:
             f"Loaded by diffusers {loaded['diffusers']} {where}: {loaded['modules']} layers, each "
             f"within {_share(loaded['worst_error'])}."
         )
+    if reason := proof.get("not_loaded"):
+        checks.append(f"Not loaded by diffusers, only held to its rule: {reason}")
     if drawn := proof.get("drawn"):
         checks.append(
             f"Drawn with diffusers' copy of it (“{drawn['prompt']}”, seed {drawn['seed']}): at "

@@ -59,6 +59,11 @@ def _clip(width: int, count: int) -> dict[str, int]:
     return {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": count}
 
 
+NO_LAYERS = (
+    "Its base is not at hand, and it does not fit the published layers of its family. Bring the "
+    "base back to have the file loaded."
+)
+
 # the parts of the families as published, for adapters whose own base is not at hand
 _PUBLISHED: dict[BaseFamily, dict[str, tuple[str, dict[str, Any]]]] = {
     BaseFamily.SD1: {
@@ -111,8 +116,10 @@ class Prover:
     def prove(self, path: Path, adapter: Adapter, proof: Proof) -> Proof:
         """The proof with what diffusers made of the file, and with what it got wrong."""
         asked = next(result for result in proof.loaders if result.name == DIFFUSERS.name)
-        if not asked.needed or misfits(adapter, self.shapes):
-            return proof  # its rule says why, or there is no base to load it into
+        if not asked.needed:
+            return proof  # its rule says why
+        if misfits(adapter, self.shapes):
+            return replace(proof, not_loaded=NO_LAYERS)
         failures = list(proof.failures)
         drawn = None
         try:

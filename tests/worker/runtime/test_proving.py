@@ -11,6 +11,7 @@ import torch
 
 from app.adapters import service as adapters
 from app.adapters.models import AdapterFile, AdapterVersion
+from app.adapters.proofs import checks_of
 from app.adapters.service import DownloadDtype, DownloadFormat
 from app.jobs.models import IoJob
 from app.runs.models import Run
@@ -99,6 +100,17 @@ def test_without_its_base_the_familys_published_layers_stand_in(
     (file,) = write(adapter, tmp_path, "kohya", base=gone, family=family.value)
     assert file.problem == ""
     assert file.proof["loaded"]["modules"] == len(adapter.modules)
+
+
+def test_a_file_that_no_layers_are_known_for_says_that_it_was_not_loaded(
+    adapter: Adapter, tmp_path: Path
+) -> None:
+    (kohya,) = write(adapter, tmp_path, "kohya", base=tmp_path / "gone")
+    assert kohya.problem == ""
+    assert kohya.proof["loaded"] is None
+    assert "Bring the base back" in kohya.proof["not_loaded"]
+    said = checks_of(kohya.proof)
+    assert any(line.startswith("Not loaded by diffusers, only held to its rule") for line in said)
 
 
 def test_what_diffusers_gets_wrong_is_not_offered(

@@ -98,7 +98,10 @@ class Drawn:
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """All that was found about a file; `failures` are sentences, and empty when it may go out."""
+    """All that was found about a file; `failures` are sentences, and empty when it may go out.
+
+    `not_loaded` says why diffusers was not asked to load a file that it has to read.
+    """
 
     format: str
     dtype: str
@@ -107,6 +110,7 @@ class Proof:
     loaders: list[LoaderResult]
     loaded: Loaded | None = None
     drawn: Drawn | None = None
+    not_loaded: str = ""
     failures: list[str] = field(default_factory=list)
 
     @property
