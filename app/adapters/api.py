@@ -235,8 +235,9 @@ async def download(
 
     `version` is a number or an alias such as `best`; absent: the one that `latest` names.
 
-    `with_tags` also writes how often each tag stood in the captions: whoever has the file can read
-    it. A combination nobody asked for yet is written first, which takes a moment.
+    `with_tags` also writes the adapter's notes and tags, and how often each tag stood in the
+    captions: whoever has the file can read them. A combination nobody asked for yet is written
+    first, which takes a moment.
     """
     adapter, row = await anyio.to_thread.run_sync(find_version, state, adapter_id, version)
     found = await proved_file(state, row.key, file_format, dtype, with_tags=with_tags)

@@ -146,7 +146,8 @@ class AdapterFile(SQLModel, table=True):
     """A download that was written from the canonical form and proved.
 
     `proof` is what every program makes of it; a file without one came before there were proofs and
-    is written anew. `with_tags`: the tags of the captions are in it, because somebody wished so.
+    is written anew. `with_tags`: notes, tags and the tags of the captions are in it, because
+    somebody wished so.
     """
 
     __tablename__ = "adapter_file"

@@ -9,12 +9,12 @@ from pathlib import Path
 import pytest
 import sqlalchemy as sa
 from alembic import command
-from sqlmodel import SQLModel
+from sqlmodel import SQLModel, select
 
 import app.tables  # noqa: F401  (fills the metadata)
 from app import migrate
 from app.adapters import search
-from app.adapters.models import Adapter, AdapterVersion
+from app.adapters.models import Adapter, AdapterFile, AdapterVersion
 from app.config import Settings
 from app.db import Database, make_engine
 
@@ -64,6 +64,39 @@ def test_rows_of_the_first_release_are_kept_and_found(postgres: str, tmp_path: P
             if database.is_sqlite:  # switched on again after the migration
                 on = session.connection().exec_driver_sql("PRAGMA foreign_keys").scalar()
                 assert on == 1
+        database.dispose()
+
+
+WRITTEN = (
+    "INSERT INTO adapter_file (version_id, format, dtype, with_tags, sha256, size_bytes, proof, "
+    "created_at) VALUES (1, 'kohya', 'fp16', {}, 'x', 1, '{{\"passed\": true}}', '2026-01-01')"
+)
+
+
+def test_files_that_may_tell_notes_are_written_anew(postgres: str, tmp_path: Path) -> None:
+    for url in (f"sqlite:///{tmp_path}/brushwork.db", postgres):
+        engine = make_engine(url)
+        with engine.connect() as connection:
+            command.upgrade(migrate.alembic_config(connection), "0001")
+            connection.commit()
+        with engine.begin() as connection:
+            for row in OLD_ROWS:
+                connection.exec_driver_sql(row)
+        migrate.upgrade(engine)
+        with engine.connect() as connection:
+            command.downgrade(migrate.alembic_config(connection), "0011")
+            connection.commit()
+        with engine.begin() as connection:
+            for with_tags in ("false", "true"):
+                connection.exec_driver_sql(WRITTEN.format(with_tags))
+        migrate.upgrade(engine)
+        database = Database(engine)
+        with database.read() as session:
+            files = session.exec(select(AdapterFile)).all()
+            assert {file.with_tags: file.proof for file in files} == {
+                False: {},
+                True: {"passed": True},
+            }
         database.dispose()
 
 

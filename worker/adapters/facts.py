@@ -48,8 +48,9 @@ class ExportFacts:
     """What the registry knows of an adapter; `created` is aware, `resolution` in pixels.
 
     `train_config` is the run's TrainConfig as JSON; `images` how many pictures it saw; `cover` a
-    picture that shows the adapter. `tag_counts`, how often a tag stood in the captions, is training
-    data: it is given only when the user wants it in the file.
+    picture that shows the adapter. `description` and `tags`, a person's own words in the registry,
+    and `tag_counts`, how often a tag stood in the captions, are given only when the user wants them
+    in the file.
     """
 
     title: str

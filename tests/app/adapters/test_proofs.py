@@ -152,5 +152,5 @@ def test_the_page_says_program_by_program_what_the_file_means_there(
     assert "Loaded by diffusers 0.42.1 into the base&#39;s own weights" in page
     assert "at most 1 of 255 levels" in page
     assert page.count('class="proof"') == 2  # the proved file, and what sharing more would tell
-    assert "whoever has the file can read what your pictures show" in page
+    assert "whoever has the file can read what you wrote and what your pictures show" in page
     assert "with_tags=true" in page

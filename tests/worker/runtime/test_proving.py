@@ -12,7 +12,7 @@ import torch
 from app.adapters import service as adapters
 from app.adapters.models import AdapterFile, AdapterVersion
 from app.adapters.proofs import checks_of
-from app.adapters.service import DownloadDtype, DownloadFormat
+from app.adapters.service import AdapterChange, DownloadDtype, DownloadFormat
 from app.jobs.models import IoJob
 from app.runs.models import Run
 from tests.worker.adapters.random_adapters import random_adapter
@@ -22,11 +22,13 @@ from tests.worker.runtime.rooms import Registry
 from worker import starter
 from worker.adapters import canonical
 from worker.adapters.canonical import Adapter
+from worker.adapters.facts import sidecar
 from worker.adapters.families import family_shapes
 from worker.adapters.proof.strength import few_threads
 from worker.bases.family import BaseFamily
 from worker.runtime import proving
-from worker.runtime.exporting import write_downloads
+from worker.runtime.export_jobs import Exporting
+from worker.runtime.exporting import _export_facts, write_downloads
 from worker.runtime.io_jobs import IoWork
 from worker.runtime.messages import Export, ExportFile, Facts
 from worker.runtime.proving import Prover
@@ -184,11 +186,11 @@ def test_numbers_that_do_not_fit_fail_the_order_with_advice(
     forget(registry, registry.row(AdapterVersion, key))
 
 
-def test_tags_of_the_captions_are_in_a_file_only_when_wished(
-    trained: Trained, tmp_path: Path
-) -> None:
+def test_notes_and_tags_are_in_a_file_only_when_wished(trained: Trained, tmp_path: Path) -> None:
     registry, version = trained.registry, version_of(trained)
+    private = AdapterChange(notes="For the wedding of Ada.", tags=["ada", "wedding"])
     with registry.database.write() as session:
+        adapters.change_adapter(session, version.adapter_id, private)
         job = adapters.order_file(
             session, version.key, DownloadFormat.KOHYA, DownloadDtype.BF16, with_tags=True
         )
@@ -199,10 +201,33 @@ def test_tags_of_the_captions_are_in_a_file_only_when_wished(
             assert registry.until_final(IoJob, order.key).status == "succeeded"
     from safetensors import safe_open
 
-    counts = {}
+    said: dict[bool, dict[str, str]] = {}
     rows = registry.rows(AdapterFile, version_id=version.key, dtype="bf16", format="kohya")
     for row in rows:
         with safe_open(registry.store.local_path(row.sha256, tmp_path), framework="pt") as file:
-            counts[row.with_tags] = file.metadata().get("ss_tag_frequency", "")
-    assert len(counts[True]) > len(counts[False])
+            said[row.with_tags] = file.metadata()
+    assert len(said[True]["ss_tag_frequency"]) > len(said[False].get("ss_tag_frequency", ""))
+    assert said[True]["modelspec.description"] == "For the wedding of Ada."
+    assert said[True]["modelspec.tags"] == "ada, wedding"
+    assert not [key for key, text in said[False].items() if "wedding" in text]
+    with registry.database.write() as session:
+        adapters.change_adapter(session, version.adapter_id, AdapterChange(notes="", tags=[]))
     forget(registry, *rows)
+
+
+def test_the_sidecar_in_a_bundle_keeps_the_notes_to_itself(
+    trained: Trained, tmp_path: Path
+) -> None:
+    registry, version = trained.registry, version_of(trained)
+    with registry.database.write() as session:
+        adapters.change_adapter(session, version.adapter_id, AdapterChange(notes="Only mine."))
+        session.flush()
+        row = session.get_one(AdapterVersion, version.key)
+        facts = Exporting(registry.database, registry.store)._facts(
+            session, row, tmp_path, with_tags=False
+        )
+    said = sidecar(_export_facts(facts), SD1).decode()
+    assert '"description": ""' in said
+    assert "Only mine" not in said
+    with registry.database.write() as session:
+        adapters.change_adapter(session, version.adapter_id, AdapterChange(notes=""))
