@@ -62,8 +62,15 @@ class Publication:
 
     @property
     def private(self) -> bool:
-        """Whether the repository was asked to be private."""
-        return bool(self.job.args["private"])
+        """Whether the repository is private; before that is known, whether it was asked to be."""
+        seen = self.seen_private
+        return bool(self.job.args["private"]) if seen is None else seen
+
+    @property
+    def seen_private(self) -> bool | None:
+        """Whether the Hub said that it is private; None before it was asked."""
+        seen = self.job.result.get("private")
+        return seen if isinstance(seen, bool) else None
 
 
 @dataclass(frozen=True)

@@ -50,7 +50,10 @@ class PublicationIn(BaseModel):
 
 
 class PublicationOut(BaseModel):
-    """A publication, on its way or ended; `url` once it is on the Hub."""
+    """A publication, on its way or ended; `url` once it is on the Hub.
+
+    `private` is what was asked for until it is there, then what the Hub says of the repository.
+    """
 
     id: int
     version: int

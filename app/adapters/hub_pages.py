@@ -110,7 +110,7 @@ def _hub_page(
     published = hub.publications(session, adapter)
     pictures = hub.pictures(session, adapter, version)
     usual = {picture.sha256 for picture in pictures[: hub.USUAL_PICTURES]}
-    earlier = next((row.repo for row in published if row.url), adapter.slug)
+    earlier = next((row for row in published if row.url), None)
     return HubPage(
         adapter=adapter,
         version=version,
@@ -121,10 +121,10 @@ def _hub_page(
         pictures=pictures,
         chosen=set(wanted.pictures or ()) if wanted else usual,
         values={
-            "repo": wanted.repo if wanted else earlier,
+            "repo": wanted.repo if wanted else earlier.repo if earlier else adapter.slug,
             "base_model": wanted.base_model if wanted else hub.base_on_hub(session, version),
         },
-        private=wanted.private if wanted else True,
+        private=wanted.private if wanted else earlier.private if earlier else True,
         errors=_errors(error),
     )
 

@@ -23,6 +23,10 @@ MAX_CARD_TEXT = 200
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 PUBLISHED_PICTURES = "images/"
 OWN = (".gitattributes",)  # what a repository that was just made has
+PUBLIC = (
+    "“{repo}” is public, and this was to be private, so nothing was uploaded. Make it private at "
+    "{endpoint}/{repo}/settings, choose another name, or publish it without “Private”."
+)
 
 
 def fetch_adapter(
@@ -73,11 +77,12 @@ def publish(
     *,
     private: bool = True,
     update: bool = False,
-) -> dict[str, str]:
+) -> dict[str, Any]:
     """Put files and a model card made of the facts into a repository of the Hub, in one commit.
 
     `repo` without an owner is one of whoever the token belongs to. A repository that exists is
-    refused unless `update` allows it or it is empty. Gives its `repo`, `url` and `commit`.
+    refused unless `update` allows it or it is empty, and nothing is uploaded to a public one when
+    `private` is asked for. Gives its `repo`, `url`, `commit`, and whether it is `private` in truth.
     """
     disable_progress_bars()
     api = HfApi(endpoint=access.endpoint, token=access.token)
@@ -85,7 +90,10 @@ def publish(
         repo = f"{api.whoami()['name']}/{repo}"
     _make(api, repo, access, private=private, update=update)
     text = card(facts, repo)
-    before = {row.rfilename for row in api.model_info(repo).siblings or []}
+    there = api.model_info(repo)  # who asks for a private one is not given what exists unseen
+    if private and not there.private:
+        raise HubError("hub_public", PUBLIC.format(repo=repo, endpoint=access.endpoint))
+    before = {row.rfilename for row in there.siblings or []}
     gone = [path for path in before if path.startswith(PUBLISHED_PICTURES) and path not in files]
     done = api.create_commit(
         repo,
@@ -96,7 +104,12 @@ def publish(
         ],
         commit_message=f"{facts.name}, version {facts.version}, by Brushwork",
     )
-    return {"repo": repo, "url": f"{access.endpoint}/{repo}", "commit": done.oid}
+    return {
+        "repo": repo,
+        "url": f"{access.endpoint}/{repo}",
+        "commit": done.oid,
+        "private": bool(there.private),
+    }
 
 
 def _make(api: HfApi, repo: str, access: Access, *, private: bool, update: bool) -> None:

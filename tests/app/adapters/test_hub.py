@@ -57,11 +57,16 @@ def test_a_publication_is_ordered_followed_and_found_again(
     assert job.args["base_model"] == "acme/tiny"
     twice = client.post(address, json={"repo": "ink"})
     assert (twice.status_code, "already" in twice.json()["detail"]) == (409, True)
+    page = client.get(f"/adapters/{adapter.slug}/hub", headers=FRAGMENT).text
+    assert "asked to be private" in page
     url = "https://hub.example/ada/ink"
-    end(state, job, JobStatus.SUCCEEDED, result={"repo": "ada/ink", "url": url})
+    end(state, job, JobStatus.SUCCEEDED, result={"repo": "ada/ink", "url": url, "private": False})
     (row,) = client.get(address).json()
     assert (row["status"], row["repo"], row["url"]) == ("succeeded", "ada/ink", url)
+    assert row["private"] is False  # as the Hub says
     page = client.get(f"/adapters/{adapter.slug}/hub", headers=FRAGMENT).text
+    assert "version 1, public" in page
+    assert "checked" not in page.partition('id="hub-private"')[2].partition(">")[0]
     assert f'href="{url}"' in page
     assert 'value="ada/ink"' in page
     client.post(address, json={"repo": "ink"})

@@ -115,7 +115,12 @@ def test_an_adapter_is_published_privately_and_can_be_fetched_again(
     access = Access(hub.url, "good")
     done = publish("chalk", files, FACTS, access)
     repo = hub.repos["ada/chalk"]
-    assert done == {"repo": "ada/chalk", "url": f"{hub.url}/ada/chalk", "commit": repo.commit}
+    assert done == {
+        "repo": "ada/chalk",
+        "url": f"{hub.url}/ada/chalk",
+        "commit": repo.commit,
+        "private": True,
+    }
     assert repo.private
     assert {name: path.read_bytes() for name, path in files.items()} == {
         name: content for name, content in repo.files.items() if name != "README.md"
@@ -140,12 +145,32 @@ def test_a_name_that_is_taken_is_refused_unless_it_is_ours(
     with pytest.raises(HubError, match=r"There is a “ada/chalk” at .* already"):
         publish("ada/chalk", files, FACTS, access)
     assert set(repo.files) == {"other.safetensors", "images/7.png"}
-    publish("ada/chalk", files, FACTS, access, update=True)
+    publish("ada/chalk", files, FACTS, access, update=True, private=False)
     assert {"other.safetensors", PEFT_FILE, "images/0.png"} <= set(repo.files)
     assert "images/7.png" not in repo.files
-    hub.add("ada/lost", {".gitattributes": b"x"})  # made by an attempt whose worker was lost
+    hub.add(
+        "ada/lost", {".gitattributes": b"x"}, private=True
+    )  # made by an attempt whose worker was lost
     publish("ada/lost", files, FACTS, access)
     assert PEFT_FILE in hub.repos["ada/lost"].files
+
+
+@pytest.mark.parametrize("update", [True, False])
+def test_what_was_to_be_private_is_not_uploaded_to_a_public_repository(
+    hub: Hub, files: dict[str, Path], update: bool
+) -> None:
+    hub.tokens["good"] = WRITE
+    access = Access(hub.url, "good")
+    repo = hub.add("ada/chalk", {".gitattributes": b"x"})
+    with pytest.raises(HubError, match=r"is public, and this was to be private") as caught:
+        publish("ada/chalk", files, FACTS, access, update=update)
+    assert caught.value.code == "hub_public"
+    assert f"{hub.url}/ada/chalk/settings" in str(caught.value)
+    assert set(repo.files) == {".gitattributes"}
+    assert hub.uploaded == {}
+    assert not publish("ada/chalk", files, FACTS, access, update=update, private=False)["private"]
+    repo.private = True  # its owner hid it: what is told is what it is, not what was asked for
+    assert publish("ada/chalk", files, FACTS, access, update=True, private=False)["private"]
 
 
 def test_publishing_without_the_right_to_it_is_told(hub: Hub, files: dict[str, Path]) -> None:

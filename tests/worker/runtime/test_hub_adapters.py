@@ -117,6 +117,7 @@ def test_a_version_is_published_with_its_files_and_card(
         "repo": "ada/chalk",
         "url": f"{hub.url}/ada/chalk",
         "commit": repo.commit,
+        "private": True,
     }
     assert repo.private
     assert set(repo.files) == {
