@@ -11,6 +11,8 @@ from typing import Any
 from PIL import Image as Picture
 from sqlmodel import Session
 
+from app.adapters import service
+from app.adapters.file_facts import file_facts
 from app.adapters.models import Adapter
 from app.adapters.publish import NewFile, NewVersion, publish
 from app.base_models import service as base_models
@@ -199,6 +201,9 @@ def _publish(state: AppState, session: Session, run: Run, claim: Claim) -> Adapt
         files=[NewFile("kohya", "fp16", blob(state, b"file"), 590_000, proof={"passed": True})],
     )
     version = publish(session, new)
+    for file in service.version_files(session, version.key):
+        file.facts_sha256 = file_facts(session, version).sha256
+        session.add(file)
     jobs.finish(
         session,
         Run,

@@ -159,6 +159,9 @@ class AdapterFile(SQLModel, table=True):
     dtype: str = Field(max_length=8)
     with_tags: bool = False
     sha256: str = Field(max_length=64, index=True)
+    facts_sha256: str | None = Field(
+        default=None, max_length=64, description="Of the FileFacts in it; null: nobody kept them."
+    )
     proof: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
     size_bytes: int = Field(sa_type=sa.BigInteger)
     created_at: datetime = Field(default_factory=utcnow)

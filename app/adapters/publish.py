@@ -31,6 +31,7 @@ class NewFile:
     size_bytes: int
     proof: dict[str, Any] = field(default_factory=dict)
     with_tags: bool = False
+    facts_sha256: str | None = None
 
 
 @dataclass(frozen=True)
@@ -123,6 +124,7 @@ def add_file(session: Session, version_id: int, file: NewFile) -> AdapterFile:
             size_bytes=0,
         )
     row.sha256, row.size_bytes, row.proof = file.sha256, file.size_bytes, file.proof
+    row.facts_sha256 = file.facts_sha256
     session.add(row)
     return row
 

@@ -14,6 +14,7 @@ from app.adapters.aliases import ALIAS, NUMBER
 from app.adapters.cards import AdapterSummary as AdapterSummary
 from app.adapters.cards import last_samples
 from app.adapters.cards import summarize as summarize
+from app.adapters.file_facts import file_facts
 from app.adapters.listing import ADAPTERS_A_PAGE as ADAPTERS_A_PAGE
 from app.adapters.listing import AdapterPage as AdapterPage
 from app.adapters.listing import Filter as Filter
@@ -229,7 +230,7 @@ def find_file(
     *,
     with_tags: bool = False,
 ) -> AdapterFile | None:
-    """The written and proved download, when it exists already."""
+    """The written and proved download, when it exists already and says what is true now."""
     query = select(AdapterFile).where(
         AdapterFile.version_id == version_id,
         AdapterFile.format == file_format,
@@ -237,7 +238,11 @@ def find_file(
         AdapterFile.with_tags == with_tags,
     )
     found = session.exec(query).first()
-    return found if found is not None and found.proof else None
+    if found is None or not found.proof:
+        return None
+    version = session.get_one(AdapterVersion, version_id)
+    facts = file_facts(session, version, with_tags=with_tags)
+    return found if found.facts_sha256 == facts.sha256 else None
 
 
 def version_files(session: Session, version_id: int) -> list[AdapterFile]:
@@ -247,8 +252,10 @@ def version_files(session: Session, version_id: int) -> list[AdapterFile]:
 
 def download_bytes(session: Session, version: AdapterVersion) -> int | None:
     """The size of the usual download, the kohya file in fp16; None before it was written."""
-    file = find_file(session, version.key, DownloadFormat.KOHYA, DownloadDtype.FP16)
-    return file.size_bytes if file else None
+    usual = (DownloadFormat.KOHYA, DownloadDtype.FP16, False)
+    files = version_files(session, version.key)
+    sizes = {(file.format, file.dtype, file.with_tags): file.size_bytes for file in files}
+    return sizes.get(usual)
 
 
 def newest_order(

@@ -72,7 +72,10 @@ class IoJob(Job, table=True):
     """Work for the io worker: exports, imports, looking at a new base model."""
 
     __tablename__ = "io_job"
-    __table_args__ = (sa.CheckConstraint(STATUS_CHECK, name="status"),)
+    __table_args__ = (
+        sa.CheckConstraint(STATUS_CHECK, name="status"),
+        sa.Index("ix_io_job_kind_subject_id", "kind", "subject_id"),
+    )
     queue: ClassVar[str] = "io"
 
     kind: str = Field(max_length=40, index=True)

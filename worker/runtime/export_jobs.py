@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections import Counter
 from pathlib import Path
 
-from sqlmodel import Session, select
+from sqlmodel import Session
 
-from app.adapters.models import Adapter, AdapterTag, AdapterVersion
+from app.adapters.file_facts import FileFacts, file_facts
+from app.adapters.models import Adapter, AdapterVersion
 from app.adapters.publish import NewFile, add_file
 from app.adapters.service import DownloadDtype, DownloadFormat, find_file
 from app.base_models import service as base_models
@@ -46,7 +47,14 @@ class Exporting:
         with self._database.read() as session:
             found = find_file(session, version_id, DownloadFormat(form), DownloadDtype(dtype))
         if found is not None:
-            return NewFile(form, dtype, found.sha256, found.size_bytes, proof=found.proof)
+            return NewFile(
+                form,
+                dtype,
+                found.sha256,
+                found.size_bytes,
+                proof=found.proof,
+                facts_sha256=found.facts_sha256,
+            )
         file = self._write(version_id, form, dtype, scratch, with_tags=False)
         with self._database.write() as session:
             add_file(session, version_id, file)
@@ -60,7 +68,8 @@ class Exporting:
 
         with self._database.read() as session:
             version = session.get_one(AdapterVersion, version_id)
-            facts = self._facts(session, version, scratch, with_tags=with_tags)
+            said = file_facts(session, version, with_tags=with_tags)
+            facts = self._facts(session, version, said, scratch, with_tags=with_tags)
             base = _base(session, version)
         ending = "zip" if form == DownloadFormat.BUNDLE else "safetensors"
         file = ExportFile(form, dtype, scratch / f"download-{form}-{dtype}.{ending}")
@@ -74,40 +83,44 @@ class Exporting:
             raise RefusedError("proof", written.problem)
         blob = self._store.put_file(written.path)
         return NewFile(
-            form, dtype, blob.sha256, blob.size, proof=written.proof, with_tags=with_tags
+            form,
+            dtype,
+            blob.sha256,
+            blob.size,
+            proof=written.proof,
+            with_tags=with_tags,
+            facts_sha256=said.sha256,
         )
 
     def _facts(
-        self, session: Session, version: AdapterVersion, scratch: Path, *, with_tags: bool
+        self,
+        session: Session,
+        version: AdapterVersion,
+        said: FileFacts,
+        scratch: Path,
+        *,
+        with_tags: bool,
     ) -> Facts:
-        adapter = session.get_one(Adapter, version.adapter_id)
-        base = _base(session, version)
-        tags = select(AdapterTag.tag).where(AdapterTag.adapter_id == adapter.key)
-        cover = adapter.cover_sha256
+        cover = said.cover_sha256
         shown = cover is not None and self._store.exists(cover)
-        predicted = version.config.get("prediction_type") or (base and base.prediction_type)
         return Facts(
-            title=adapter.name,
-            slug=file_slug(adapter.slug, version.version),
-            family=adapter.base_family,
-            base_name=base.name if base else "",
-            resolution=version.config.get("resolution") or (base and base.resolution) or 512,
+            title=said.title,
+            slug=said.slug,
+            family=session.get_one(Adapter, version.adapter_id).base_family,
+            base_name=said.base_name,
+            resolution=said.resolution,
             created=version.created_at.isoformat(),
-            prediction_type=str(predicted or "epsilon"),
-            trigger_words=list(adapter.trigger_words),
-            description=adapter.notes if with_tags else "",
-            licence=adapter.licence,
-            tags=sorted(session.exec(tags)) if with_tags else [],
+            prediction_type=said.prediction_type,
+            trigger_words=list(said.trigger_words),
+            description=said.notes,
+            licence=said.licence,
+            author=str(version.details.get("author") or ""),
+            tags=list(said.tags),
             images=version.details.get("images"),
             cover=self._store.local_path(cover, scratch) if cover and shown else None,
             config=version.config,
             tag_counts=caption_tags(session, version) if with_tags else {},
         )
-
-
-def file_slug(slug: str, version: int) -> str:
-    """The name inside a file, by which web UIs know it: each version has its own."""
-    return slug if version == 1 else f"{slug}-v{version}"
 
 
 def caption_tags(session: Session, version: AdapterVersion) -> dict[str, int]:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import hashlib
+from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sqlmodel import Session
 
+from app.adapters.file_facts import USUAL_RESOLUTION, FileFacts, file_slug
+from app.adapters.models import Adapter
 from app.adapters.publish import NewFile, NewVersion, adapter_of_parent, future_slug, publish
 from app.adapters.service import list_versions
 from app.base_models import service as base_models
@@ -19,7 +22,6 @@ from app.jobs.states import JobStatus
 from app.runs import progress
 from app.runs.models import Run
 from worker.adapters.header import read_header
-from worker.runtime.export_jobs import file_slug
 from worker.runtime.lease import Lease
 from worker.runtime.messages import Export, Exported, ExportFile, Facts, Trained
 from worker.runtime.reporting import Reporter
@@ -55,28 +57,28 @@ class Publication:
         assert trained.path is not None
         self._canonical: Path = trained.path
         self._tensors: str | None = None
+        self._said: FileFacts | None = None
 
     def export_order(self) -> Export:
         """The downloads the trainer shall write beside the canonical file."""
         run, base = self._run, self._subject.base
         with self._training.database.read() as session:
-            parent = adapter_of_parent(session, run)
-            slug = future_slug(session, run.name, parent)
-            number = 1 + len(list_versions(session, parent)) if parent is not None else 1
-            cover = progress.last_sample(session, run.key)
+            said = self._said = self._file_facts(session)
         scratch = self._canonical.parent
-        store = self._training.store
+        cover = said.cover_sha256
+        shown = cover is not None and self._training.store.exists(cover)
         facts = Facts(
-            title=run.name,
-            slug=file_slug(slug, number),
+            title=said.title,
+            slug=said.slug,
             family=base.family or FALLBACK_FAMILY,
-            base_name=base.name,
-            resolution=self._config.resolution or base.resolution or 512,
+            base_name=said.base_name,
+            resolution=said.resolution,
             created=datetime.now(UTC).isoformat(),
-            prediction_type=str(self._config.prediction_type or base.prediction_type or "epsilon"),
-            trigger_words=self._trigger_words,
+            prediction_type=said.prediction_type,
+            trigger_words=list(said.trigger_words),
+            licence=said.licence,
             images=self._subject.version.image_count,
-            cover=store.local_path(cover.sha256, scratch) if cover is not None else None,
+            cover=self._training.store.local_path(cover, scratch) if cover and shown else None,
             config=run.config,
         )
         files = [
@@ -84,6 +86,27 @@ class Publication:
             for form, dtype in DOWNLOADS
         ]
         return Export(files, facts, base_models.location(base))
+
+    def _file_facts(self, session: Session) -> FileFacts:
+        """What `file_facts` will say of the version that is published in a moment."""
+        run, base = self._run, self._subject.base
+        parent = adapter_of_parent(session, run)
+        adapter = session.get_one(Adapter, parent) if parent is not None else None
+        sample = progress.last_sample(session, run.key)
+        slug = future_slug(session, run.name, parent)
+        number = 1 + len(list_versions(session, parent)) if parent is not None else 1
+        cover = sample.sha256 if sample else adapter.cover_sha256 if adapter else None
+        predicted = self._config.prediction_type or base.prediction_type
+        return FileFacts(
+            title=adapter.name if adapter else run.name,
+            slug=file_slug(slug, number),
+            base_name=base.name,
+            resolution=self._config.resolution or base.resolution or USUAL_RESOLUTION,
+            prediction_type=str(predicted or "epsilon"),
+            trigger_words=tuple(adapter.trigger_words if adapter else self._trigger_words),
+            licence=adapter.licence if adapter else "",
+            cover_sha256=cover,
+        )
 
     def publish(self, exported: Exported) -> None:
         """Store the files, then write adapter, version, downloads and the end of the run."""
@@ -93,6 +116,7 @@ class Publication:
         self._tensors = tensor_hash(self._canonical)
         files: list[NewFile] = []
         kohya: list[Path] = []
+        said = self._said.sha256 if self._said else None
         for file in exported.files:
             if file.problem:  # the adapter is kept; who asks for this file is told why not
                 self._reporter.notices.append(
@@ -101,7 +125,8 @@ class Publication:
                 continue
             blob = store.put_file(file.path)
             kohya += [file.path] if file.format == "kohya" else []
-            files.append(NewFile(file.format, file.dtype, blob.sha256, blob.size, proof=file.proof))
+            new = NewFile(file.format, file.dtype, blob.sha256, blob.size, file.proof)
+            files.append(replace(new, facts_sha256=said))
         details = {
             "outcome": self._trained.outcome,
             "images": self._subject.version.image_count,

@@ -2,10 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+from typing import Any
+
 import pytest
 
 from app.adapters import service
+from app.adapters.file_facts import file_facts
 from app.adapters.models import Adapter, AdapterAlias, AdapterVersion
+from app.adapters.publish import NewFile, add_file
 from app.adapters.service import AdapterChange, DownloadDtype, DownloadFormat, Filter, Sort
 from app.db import Database
 from app.errors import InvalidInput, NotFound
@@ -113,6 +118,41 @@ def test_a_download_is_ordered_once_until_the_order_has_ended(database: Database
         session.add(first)
         session.flush()
         assert service.order_file(session, 1, KOHYA, FP16).key != first.key
+
+
+@pytest.mark.parametrize(
+    ("change", "in_every_file"),
+    [
+        (AdapterChange(name="Slate"), True),
+        (AdapterChange(licence="CC0-1.0"), True),
+        (AdapterChange(trigger_words=["slate"]), True),
+        (AdapterChange(cover_sha256="c" * 64), True),
+        (AdapterChange(notes="Of a wedding."), False),
+        (AdapterChange(tags=["wedding"]), False),
+        (AdapterChange(starred=True), None),
+    ],
+)
+def test_a_file_that_says_what_is_no_longer_true_is_written_anew(
+    database: Database, change: AdapterChange, in_every_file: bool | None
+) -> None:
+    key = make(database, "Chalk")
+    kohya: dict[str, Any] = {"version_id": 1, "file_format": KOHYA, "dtype": FP16}
+    for with_tags in (False, True):
+        wanted = kohya | {"with_tags": with_tags}
+        with database.write() as session:
+            said = file_facts(session, session.get_one(AdapterVersion, 1), with_tags=with_tags)
+            file = NewFile("kohya", "fp16", "a" * 64, 7, {"passed": True}, with_tags)
+            add_file(session, 1, file)
+            assert service.find_file(session, **wanted) is None  # nobody kept what it says
+            first = add_file(session, 1, replace(file, facts_sha256=said.sha256))
+            assert service.find_file(session, **wanted) is first
+    with database.write() as session:
+        service.change_adapter(session, key, change)
+    for with_tags, told in ((False, in_every_file), (True, in_every_file is not None)):
+        wanted = kohya | {"with_tags": with_tags}
+        with database.read() as session:
+            assert (service.find_file(session, **wanted) is None) == bool(told)
+            assert service.download_bytes(session, session.get_one(AdapterVersion, 1)) == 7
 
 
 @pytest.mark.parametrize(

@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
+from app.adapters.file_facts import file_facts
 from app.state import AppState
 from app.tables import Adapter, AdapterFile, AdapterVersion, IoJob, Render, RenderImage
 
@@ -154,6 +155,7 @@ def test_a_download_has_a_safe_name_and_an_etag(
                 sha256=blob.sha256,
                 size_bytes=7,
                 proof={"passed": True},
+                facts_sha256=file_facts(session, session.get_one(AdapterVersion, 1)).sha256,
             )
         )
     answer = client.get(f"/api/v1/adapters/{adapter}/download")

@@ -8,10 +8,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from safetensors import safe_open
 
 from app.adapters import service as adapters
 from app.adapters.models import Adapter, AdapterFile, AdapterVersion
-from app.adapters.service import DownloadDtype, DownloadFormat
+from app.adapters.service import AdapterChange, DownloadDtype, DownloadFormat
 from app.base_models import service as base_models
 from app.base_models.models import BaseModel
 from app.jobs import service as jobs
@@ -25,6 +26,7 @@ from worker.adapters.canonical import Adapter as Weights
 from worker.adapters.canonical import Component, LoraModule
 from worker.adapters.export import read_any
 from worker.adapters.header import with_metadata
+from worker.runtime.export_jobs import Exporting
 from worker.runtime.io_jobs import IoWork
 from worker.runtime.room import Room
 
@@ -93,6 +95,30 @@ def test_a_bundle_is_written_when_it_is_asked_for(
             "chalk-board.json",
             "chalk-board.png",
         }
+
+
+def test_a_licence_set_after_the_training_is_in_the_next_download_and_on_the_hub(
+    trained: Trained, tmp_path: Path
+) -> None:
+    registry, version = trained.registry, version_of(trained)
+    kohya = (version.key, DownloadFormat.KOHYA, DownloadDtype.FP16)
+    exporting = Exporting(registry.database, registry.store)
+    with registry.database.read() as session:
+        first = adapters.find_file(session, *kohya)
+    assert first is not None  # what the trainer wrote is what the registry says
+    for licence in ("CC-BY-4.0", ""):
+        with registry.database.write() as session:
+            change = AdapterChange(licence=licence)
+            adapters.change_adapter(session, version.adapter_id, change)
+            assert adapters.find_file(session, *kohya) is None
+        new = exporting.download(version.key, "kohya", "fp16", tmp_path)
+        with safe_open(registry.store.local_path(new.sha256, tmp_path), framework="pt") as file:
+            assert file.metadata().get("modelspec.license", "") == licence
+        with registry.database.read() as session:
+            row = adapters.find_file(session, *kohya)
+        assert row is not None
+        assert (row.id, row.sha256) == (first.id, new.sha256)
+    assert exporting.download(version.key, "kohya", "fp16", tmp_path) == new
 
 
 def test_our_own_download_comes_back_as_the_adapter_it_is(
