@@ -22,6 +22,7 @@ MAX_NAME, MAX_WORD, MAX_WORDS = 120, 60, 20
 MAX_TAG, MAX_TAGS = 40, 20
 MAX_DESCRIPTION = 10_000
 MAX_LICENCE = 80
+MAX_AUTHOR = 120
 
 JSON_ENDINGS = (".civitai.info", ".json")
 PICTURE_ENDINGS = (".preview.png", ".png", ".jpg", ".jpeg", ".webp")
@@ -38,6 +39,7 @@ class About:
     name: str = ""
     trigger_words: tuple[str, ...] = ()
     licence: str = ""
+    author: str = ""
     description: str = ""
     tags: tuple[str, ...] = ()
     picture: bytes | None = None
@@ -71,7 +73,9 @@ def about(metadata: Mapping[str, str], sidecars: Sequence[Sidecar], filename: st
             _split(metadata.get("modelspec.trigger_phrase")),
             _class_tokens(metadata.get("ss_datasets", "")),
         ),
-        licence=_line(metadata.get("modelspec.license"), MAX_LICENCE),
+        licence=_line(notes.get("license"), MAX_LICENCE)
+        or _line(metadata.get("modelspec.license"), MAX_LICENCE),
+        author=_line(metadata.get("modelspec.author"), MAX_AUTHOR),
         description=_text(shop.get("description"))
         or _text(notes.get("description"))
         or _text(notes.get("notes"))

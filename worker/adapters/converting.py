@@ -81,7 +81,7 @@ def facts_of(adapter: Adapter, stem: str, family: BaseFamily) -> ExportFacts:
         created=datetime.now(UTC),
         trigger_words=told.trigger_words,
         description=told.description,
-        author=adapter.metadata.get("modelspec.author", "")[:MAX_NAME],
+        author=told.author,
         license=told.licence,
         tags=told.tags,
     )

@@ -20,6 +20,7 @@ from worker.hub.transfer import fetch
 MAX_ADAPTER_BYTES = 2 * 2**30
 MAX_PICTURE_BYTES = 16 * 2**20
 MAX_CARD_TEXT = 200
+CARD_FACTS = ("license", "license_name", "instance_prompt")
 PICTURES = (".png", ".jpg", ".jpeg", ".webp")
 PUBLISHED_PICTURES = "images/"
 OWN = (".gitattributes",)  # what a repository that was just made has
@@ -48,7 +49,7 @@ def fetch_adapter(
     files = [file, *([picture] if picture else [])]
     total = sum(row.size for row in files)
     fetch(repository, files, folder, access, lambda path, done: tell(path, done, total))
-    said = {key: repository.card.get(key) for key in ("license", "instance_prompt")}
+    said = {key: repository.card.get(key) for key in CARD_FACTS}
     return {
         "path": str(folder / file.path),
         "picture": str(folder / picture.path) if picture else None,

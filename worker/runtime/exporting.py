@@ -77,6 +77,7 @@ def _export_facts(facts: Facts) -> ExportFacts:
         created=datetime.fromisoformat(facts.created),
         trigger_words=tuple(facts.trigger_words),
         description=facts.description,
+        author=facts.author,
         license=facts.licence,
         tags=tuple(facts.tags),
         prediction_type=facts.prediction_type,

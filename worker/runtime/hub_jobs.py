@@ -98,12 +98,15 @@ class HubWork:
         """What the repository says of the file, in the form in which files beside it would."""
         stem = str(answer.values["name"]).removesuffix(".safetensors")
         said = answer.values["card"]
-        licence = f" Its licence: {said['license']}." if "license" in said else ""
+        licence = _licence(said)
         path = scratch / "card.json"
         content = {
             "activation text": said.get("instance_prompt", ""),
+            "license": licence,
             "description": FROM_HUB.format(
-                repo=repo, commit=answer.values["commit"][:12], licence=licence
+                repo=repo,
+                commit=answer.values["commit"][:12],
+                licence=f" Its licence: {licence}." if licence else "",
             ),
         }
         path.write_text(json.dumps(content), encoding="utf-8")
@@ -197,6 +200,12 @@ class HubWork:
         if error is not None:
             values |= {"error": str(error), "error_code": error.code}
         jobs.finish(session, IoJob, lease.claim, status, **values)
+
+
+def _licence(card: dict[str, str]) -> str:
+    """The licence of a model card; for `other`, the name that the card gives it."""
+    licence = card.get("license", "")
+    return card.get("license_name", licence) if licence == "other" else licence
 
 
 def _suffix(path: Path) -> str:

@@ -121,7 +121,8 @@ class Importing:
                 "namings": sorted(str(naming) for naming in found.namings),
                 "tensor_sha256": hash_of_file,
                 "import_notes": notes,
-            },
+            }
+            | ({"author": told.author} if told.author else {}),
         )
         self._publish(job, lease, new, told)
 

@@ -95,6 +95,7 @@ class Facts:
     cover: Path | None = None
     config: dict[str, Any] = field(default_factory=dict)
     licence: str = ""
+    author: str = ""
     tag_counts: dict[str, int] = field(default_factory=dict)
 
 

@@ -163,7 +163,8 @@ class ToolWork:
             dataset_version_id=version.dataset_version_id,
             trigger_words=list(version.trigger_words),
             config=dict(version.config),
-            details={"made": told | dict(job.args)},
+            details={"made": told | dict(job.args)}
+            | {key: text for key, text in version.details.items() if key == "author"},
         )
 
     def _extract(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:

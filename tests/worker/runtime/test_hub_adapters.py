@@ -24,6 +24,7 @@ from worker.adapters import canonical
 from worker.adapters.canonical import Adapter as Weights
 from worker.adapters.canonical import Component, LoraModule
 from worker.adapters.export import read_any
+from worker.runtime.hub_jobs import _licence
 from worker.runtime.io_jobs import IoWork
 from worker.runtime.shapes import adaptable_shapes
 
@@ -186,9 +187,23 @@ def test_an_adapter_comes_with_what_its_card_says(
     assert adapter.notes == (
         f"From acme/ink-wash on the Hugging Face Hub, commit {repo.commit[:12]}. Its licence: mit."
     )
+    assert adapter.licence == "mit"
     assert adapter.cover_sha256
     (version,) = outward.rows(AdapterVersion, adapter_id=adapter.key)
     assert version.rank == 4
+
+
+@pytest.mark.parametrize(
+    ("card", "licence"),
+    [
+        ({"license": "cc-by-4.0", "license_name": "no"}, "cc-by-4.0"),
+        ({"license": "other", "license_name": "My own"}, "My own"),
+        ({"license": "other"}, "other"),
+        ({}, ""),
+    ],
+)
+def test_the_licence_of_a_card_is_its_own_name(card: dict[str, str], licence: str) -> None:
+    assert _licence(card) == licence
 
 
 def test_what_cannot_be_done_is_said(outward: Registry, hub: Hub, tmp_path: Path) -> None:

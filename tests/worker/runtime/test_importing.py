@@ -12,12 +12,14 @@ from typing import Any
 import pytest
 import torch
 from PIL import Image
+from safetensors import safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
 from app.__main__ import main
 from app.adapters import service as adapters
 from app.adapters.models import Adapter, AdapterVersion
+from app.adapters.service import DownloadDtype, DownloadFormat
 from app.jobs.models import IoJob
 from tests.worker.runtime.rooms import Registry
 from worker import starter
@@ -192,18 +194,26 @@ def test_the_header_tells_name_trigger_licence_and_picture(
         "modelspec.title": "Ink\nwash",
         "modelspec.trigger_phrase": "ink wash, sumi",
         "modelspec.license": "CC-BY-4.0",
+        "modelspec.author": "Ann <b>Ink</b>",
         "modelspec.description": "<p>Soft &amp; wet</p>",
         "modelspec.tags": "Ink, painting",
         "modelspec.thumbnail": thumbnail,
     }
-    adapter, _ = made(at_work, send(at_work, lora((1280, 768)), tmp_path, metadata))
+    adapter, version = made(at_work, send(at_work, lora((1280, 768)), tmp_path, metadata))
     assert (adapter.name, adapter.licence) == ("Ink wash", "CC-BY-4.0")
+    assert version.details["author"] == "Ann Ink"
     assert adapter.trigger_words == ["ink wash", "sumi"]
     assert adapter.notes == "Soft & wet"
     with at_work.database.read() as session:
         assert adapters.summary(session, adapter).tags == ["ink", "painting"]
     with at_work.store.open(adapter.cover_sha256) as cover:
         assert Image.open(cover).size == (64, 64)
+    with at_work.database.write() as session:
+        job = adapters.order_file(session, version.key, DownloadFormat.KOHYA, DownloadDtype.FP16)
+    done = at_work.until_final(IoJob, job.key)
+    with safe_open(at_work.store.local_path(done.result["sha256"], tmp_path), "pt") as file:
+        said = file.metadata()
+    assert (said["modelspec.author"], said["modelspec.license"]) == ("Ann Ink", "CC-BY-4.0")
 
 
 def test_files_beside_it_tell_more_than_the_header(at_work: Registry, tmp_path: Path) -> None:
