@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
-from functools import partial
 from typing import Annotated, TypeVar
 
 import anyio.to_thread
@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.adapters import gallery, imports, service, versions_api
 from app.adapters.models import Adapter, AdapterFile, AdapterVersion
+from app.adapters.refusals import is_refused
 from app.adapters.service import AdapterSummary, DownloadDtype, DownloadFormat
 from app.errors import InvalidInput, NotReady
 from app.jobs.models import IoJob
@@ -270,36 +271,43 @@ async def proved_file(
     with_tags: bool = False,
 ) -> AdapterFile:
     """The written and proved download, waited for; NotReady or the reason why there is none."""
-    look = partial(_written_file, state, version_id, file_format, dtype, with_tags=with_tags)
-    found = await _patiently(look)
+    wanted = _WantedFile(state, version_id, file_format, dtype, with_tags=with_tags)
+    found = await _patiently(wanted.look)
     if found is None:
         raise NotReady("This file is still being written. Ask for it again in a moment.")
     return found
 
 
-def _written_file(
-    state: AppState,
-    version_id: int,
-    file_format: DownloadFormat,
-    dtype: DownloadDtype,
-    *,
-    with_tags: bool,
-) -> AdapterFile | None:
-    with state.database.read() as session:
-        wanted = (session, version_id, file_format, dtype)
-        found = service.find_file(*wanted, with_tags=with_tags)
-        order = service.newest_order(*wanted, with_tags=with_tags)
-        if found is not None or _is_being_written(order):
-            return found
-    with state.database.write() as session:
-        service.order_file(session, version_id, file_format, dtype, with_tags=with_tags)
-    return None
+@dataclass
+class _WantedFile:
+    """A download that a request waits for; it is ordered once more when an order failed before."""
 
+    state: AppState
+    version_id: int
+    file_format: DownloadFormat
+    dtype: DownloadDtype
+    with_tags: bool = field(kw_only=True)
+    waits: bool = False  # for an order that was at work or made in this request
 
-def _is_being_written(job: IoJob | None) -> bool:
-    if job is not None and job.state is JobStatus.FAILED:
-        raise InvalidInput(f"This file could not be written: {job.error}")
-    return job is not None and job.state.is_active
+    def look(self) -> AdapterFile | None:
+        """The file when it is there; else somebody writes it, or the reason why nobody can."""
+        kind = (self.version_id, self.file_format, self.dtype)
+        with self.state.database.read() as session:
+            found = service.find_file(session, *kind, with_tags=self.with_tags)
+            if found is not None:
+                return found
+            order = service.newest_order(session, *kind, with_tags=self.with_tags)
+            if order is not None and order.state is JobStatus.FAILED:
+                sentence = f"This file could not be written: {order.error}"
+                if is_refused(session, order):
+                    raise InvalidInput(sentence)
+                if self.waits:
+                    raise NotReady(f"{sentence} Ask for it again, and it is tried once more.")
+        self.waits = True
+        if order is None or not order.state.is_active:
+            with self.state.database.write() as session:
+                service.order_file(session, *kind, with_tags=self.with_tags)
+        return None
 
 
 async def _patiently(look: Callable[[], FileT | None]) -> FileT | None:

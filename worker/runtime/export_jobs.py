@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sqlmodel import Session
 
+from app.adapters.code_version import code_version
 from app.adapters.file_facts import FileFacts, file_facts
 from app.adapters.models import Adapter, AdapterVersion
 from app.adapters.publish import NewFile, add_file
@@ -24,6 +25,14 @@ from worker.runtime.lease import Lease
 from worker.runtime.messages import Export, ExportFile, Facts
 
 
+class UnfitError(RefusedError):
+    """The file itself cannot be right, so long as the code and what it says stay as they are."""
+
+    def __init__(self, code: str, sentence: str, facts_sha256: str) -> None:
+        super().__init__(code, sentence)
+        self.facts_sha256 = facts_sha256
+
+
 class Exporting:
     """Writes a download that somebody asked for."""
 
@@ -36,7 +45,13 @@ class Exporting:
         assert job.subject_id is not None
         form, dtype = job.args["format"], job.args["dtype"]
         with_tags = bool(job.args.get("with_tags"))
-        file = self._write(job.subject_id, form, dtype, scratch, with_tags=with_tags)
+        try:
+            file = self._write(job.subject_id, form, dtype, scratch, with_tags=with_tags)
+        except UnfitError as error:  # `refusals` reads it
+            why = {"code_version": code_version(), "facts_sha256": error.facts_sha256}
+            with self._database.write() as session:
+                jobs.update_owned(session, IoJob, lease.claim, result=why)
+            raise
         with self._database.write() as session:
             result = {"sha256": file.sha256}
             jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
@@ -78,9 +93,9 @@ class Exporting:
         try:
             (written,) = write_downloads(canonical, Export([file], facts, where))
         except AdapterError as error:
-            raise RefusedError("adapter", str(error)) from error
+            raise UnfitError("adapter", str(error), said.sha256) from error
         if written.problem:
-            raise RefusedError("proof", written.problem)
+            raise UnfitError("proof", written.problem, said.sha256)
         blob = self._store.put_file(written.path)
         return NewFile(
             form,

@@ -8,7 +8,12 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
+from app.adapters.api import _WantedFile
+from app.adapters.code_version import code_version
+from app.adapters.file_facts import file_facts
 from app.adapters.models import AdapterFile, AdapterVersion
+from app.adapters.service import DownloadDtype, DownloadFormat
+from app.errors import NotReady
 from app.jobs import service as jobs
 from app.jobs.models import IoJob
 from app.jobs.states import JobStatus
@@ -75,6 +80,28 @@ def adapter(state: AppState) -> int:
     return key
 
 
+TOO_LARGE = "unet.x does not survive the way into fp16; choose fp32 for this adapter."
+
+
+def orders(state: AppState) -> list[IoJob]:
+    with state.database.read() as session:
+        return list(session.exec(select(IoJob).where(IoJob.kind == "export_adapter")))
+
+
+def fail(state: AppState, code: str, sentence: str, **result: str) -> None:
+    """An io worker fails with the download that waits; `facts_sha256`: any."""
+    with state.database.write() as session:
+        found = jobs.claim_next(session, IoJob, lease_seconds=60)
+        while found is not None and found[0].kind != "export_adapter":
+            found = jobs.claim_next(session, IoJob, lease_seconds=60)
+        assert found is not None
+        facts = file_facts(session, session.get_one(AdapterVersion, found[0].subject_id))
+        if "facts_sha256" in result:
+            result["facts_sha256"] = facts.sha256
+        failed = {"error": sentence, "error_code": code, "result": result}
+        jobs.finish(session, IoJob, found[1], JobStatus.FAILED, **failed)
+
+
 def test_the_proof_of_a_download_is_told_over_rest(client: TestClient, adapter: int) -> None:
     answer = client.get(f"/api/v1/adapters/{adapter}/proof")
     assert answer.status_code == 200
@@ -109,18 +136,47 @@ def test_a_file_that_fails_is_refused_with_its_sentence(
     monkeypatch.setattr("app.adapters.api.FILE_PATIENCE_SECONDS", 0.0)
     place = f"/api/v1/adapters/{adapter}"
     client.get(f"{place}/download?format=bundle")
-    sentence = "unet.x does not survive the way into fp16; choose fp32 for this adapter."
-    with state.database.write() as session:
-        found = jobs.claim_next(session, IoJob, lease_seconds=60)
-        while found is not None and found[0].kind != "export_adapter":
-            found = jobs.claim_next(session, IoJob, lease_seconds=60)
-        assert found is not None
-        failed = {"error": sentence, "error_code": "proof"}
-        jobs.finish(session, IoJob, found[1], JobStatus.FAILED, **failed)
+    fail(state, "proof", TOO_LARGE, code_version=code_version(), facts_sha256="as now")
     for path in ("download", "proof"):
         answer = client.get(f"{place}/{path}?format=bundle")
         assert answer.status_code == 422
-        assert sentence in answer.json()["detail"]
+        assert TOO_LARGE in answer.json()["detail"]
+    assert len(orders(state)) == 1
+    client.patch(place, json={"licence": "CC0-1.0"})  # the file would say something else now
+    assert client.get(f"{place}/download?format=bundle").status_code == 503
+    assert len(orders(state)) == 2
+
+
+@pytest.mark.parametrize(
+    ("code", "result"),
+    [
+        ("storage_full", {}),
+        ("worker_lost", {}),
+        ("proof", {}),
+        ("proof", {"code_version": "0.0.1", "facts_sha256": "as now"}),
+    ],
+)
+def test_a_failure_that_may_have_passed_is_tried_once_by_each_who_asks(
+    client: TestClient,
+    adapter: int,
+    state: AppState,
+    monkeypatch: pytest.MonkeyPatch,
+    code: str,
+    result: dict[str, str],
+) -> None:
+    monkeypatch.setattr("app.adapters.api.FILE_PATIENCE_SECONDS", 0.0)
+    place = f"/api/v1/adapters/{adapter}/download?format=bundle"
+    client.get(place)
+    fail(state, code, "It did not work.", **result)
+    answer = client.get(place)
+    assert (answer.status_code, len(orders(state))) == (503, 2)
+    assert "still being written" in answer.json()["detail"]
+    wanted = _WantedFile(state, 1, DownloadFormat.BUNDLE, DownloadDtype.FP16, with_tags=False)
+    assert wanted.look() is None
+    fail(state, code, "It did not work.", **result)
+    with pytest.raises(NotReady, match=r"could not be written: It did not work\."):
+        wanted.look()
+    assert len(orders(state)) == 2
 
 
 def test_a_file_with_the_captions_tags_is_another_file(

@@ -12,6 +12,7 @@ import torch
 from app.adapters import service as adapters
 from app.adapters.models import AdapterFile, AdapterVersion
 from app.adapters.proofs import checks_of
+from app.adapters.refusals import refusals
 from app.adapters.service import AdapterChange, DownloadDtype, DownloadFormat
 from app.jobs.models import IoJob
 from app.runs.models import Run
@@ -182,6 +183,8 @@ def test_numbers_that_do_not_fit_fail_the_order_with_advice(
         done = registry.until_final(IoJob, job.key)
     assert (done.status, done.error_code) == ("failed", "proof")
     assert "choose fp32" in done.error
+    with registry.database.read() as session:
+        assert refusals(session, key) == {("kohya", "fp16"): done.error}
     assert registry.rows(AdapterFile, version_id=key) == []
     forget(registry, registry.row(AdapterVersion, key))
 
