@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any
@@ -25,6 +26,7 @@ from app.web import render, render_fragment, wants_fragment
 router = APIRouter(include_in_schema=False)
 
 OptionalId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
+WHOLE = re.compile(r"-?\d{1,8}", re.ASCII)
 ROWS = (1, 2, 3)
 METHODS = [
     ("linear", "Add up exactly (the ranks add up, too)"),
@@ -215,13 +217,16 @@ def _merge_order(session: Session, adapter: Adapter, typed: Mapping[str, str]) -
     parts = [Part(adapter.key, *weights, version=_whole(typed, "version"))]
     for row in ROWS:
         if reference := typed.get(f"other-{row}", ""):
-            slug, _, version = reference.partition("@")
+            slug, _, name = reference.partition("@")
             try:
                 other = service.adapter_by_slug(session, slug.strip())
             except NotFound as error:
                 sentence = f"There is no adapter “{slug[:80]}”."
                 raise InvalidInput(sentence, fields={f"other-{row}": sentence}) from error
-            number = int(version) if version.isdecimal() and len(version) < 10 else None
+            try:
+                number = service.get_version(session, other, name or None).version
+            except NotFound as error:
+                raise InvalidInput(error.detail, fields={f"other-{row}": error.detail}) from error
             weights = _number(typed, f"weight-{row}"), _optional(typed, f"text-weight-{row}")
             parts.append(Part(other.key, *weights, version=number))
     method = _choice(Method, typed, "method")
@@ -324,7 +329,7 @@ def _whole(typed: Mapping[str, str], name: str) -> int | None:
     text = typed.get(name, "")
     if not text:
         return None
-    if not (text.isascii() and text.lstrip("-").isdecimal()) or len(text) > 9:
+    if not WHOLE.fullmatch(text):
         sentence = f"“{text[:40]}” is not a whole number."
         raise InvalidInput(sentence, fields={name: sentence})
     return int(text)
