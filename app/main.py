@@ -17,7 +17,7 @@ from starlette.staticfiles import StaticFiles
 
 from app import health, media
 from app.adapters import api as adapters_api
-from app.adapters import hub_api, hub_pages, proof_api, tools_api, tools_pages
+from app.adapters import hub_api, hub_pages, originals_api, proof_api, tools_api, tools_pages
 from app.adapters import pages as adapters_pages
 from app.base_models import api as base_models_api
 from app.base_models import pages as base_models_pages
@@ -88,7 +88,7 @@ def make_state(settings: Settings) -> AppState:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: AppState = app.state.brushwork
     with state.database.write() as session:
-        base_models.ensure_embedded(session)
+        base_models.look_at_embedded(session)
     yield
     state.decoder.close()
     state.hints.close()
@@ -104,6 +104,7 @@ def _routers() -> Iterator[APIRouter]:
         base_models_api,
         runs_api,
         adapters_api,
+        originals_api,
         hub_api,
         proof_api,
         tools_api,

@@ -17,6 +17,8 @@ APP_MAY_IMPORT = {
     "worker.training.buckets",  # plain geometry: the form shows the very crop a training makes
     "worker.training.presets",
     "worker.inference.config",
+    "worker.bases.family",  # what an inspection tells; constants and dataclasses
+    "worker.bases.inspect",  # reads configs and headers, in milliseconds and without torch
     "worker.starter",  # where the embedded base and its example lie; constants only
 }
 CORES = ("training", "inference", "adapters", "bases", "hub")

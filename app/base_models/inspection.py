@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from sqlmodel import Session
 
 from app.base_models.models import BaseModel, BaseModelStatus
+from worker.bases.family import BaseInfo
 
 
 @dataclass(frozen=True)
@@ -20,6 +21,19 @@ class Found:
     parameters: dict[str, int]
     size_bytes: int
     fingerprint: str
+
+    @classmethod
+    def of(cls, info: BaseInfo) -> Found:
+        """What an inspection told."""
+        return cls(
+            family=str(info.family),
+            prediction_type=str(info.prediction_type),
+            resolution=info.resolution,
+            cross_attention_dim=info.cross_attention_dim,
+            parameters=dict(info.parameters),
+            size_bytes=info.size_bytes,
+            fingerprint=info.fingerprint,
+        )
 
 
 def write_found(session: Session, base_id: int, found: Found) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 from sqlmodel import Session, col, select
 
+from app.base_models.inspection import Found, write_found
 from app.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
 from app.base_models.speeds import trained_layers
 from app.config import Settings
@@ -14,6 +15,7 @@ from app.errors import Conflict, InvalidInput, NotFound, NotReady
 from app.jobs.service import enqueue_io
 from app.slugs import unique_slug
 from worker import starter
+from worker.bases.inspect import inspect_base
 from worker.training.config import TrainConfig
 
 EMBEDDED = "starter"
@@ -37,6 +39,16 @@ def ensure_embedded(session: Session) -> BaseModel:
     if base is None:
         base = _register(session, source=EMBEDDED, name=EMBEDDED)
     return base
+
+
+def look_at_embedded(session: Session) -> None:
+    """Make the embedded base usable at once: its configs and headers are read in milliseconds.
+
+    The first thing a newcomer does is to train on it, maybe before an io worker is up.
+    """
+    base = ensure_embedded(session)
+    if base.status == BaseModelStatus.CHECKING:
+        write_found(session, base.key, Found.of(inspect_base(starter.PATH)))
 
 
 def add_base_model(

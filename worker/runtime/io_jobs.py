@@ -91,18 +91,9 @@ class IoWork:
                 self._finish(session, lease, JobStatus.FAILED, error=sentence, code="base_model")
                 write_unusable(session, base.key, sentence)
             return
-        found = Found(
-            family=str(info.family),
-            prediction_type=str(info.prediction_type),
-            resolution=info.resolution,
-            cross_attention_dim=info.cross_attention_dim,
-            parameters=dict(info.parameters),
-            size_bytes=info.size_bytes,
-            fingerprint=info.fingerprint,
-        )
         with self._database.write() as session:
             self._finish(session, lease, JobStatus.SUCCEEDED)
-            write_found(session, base.key, found)
+            write_found(session, base.key, Found.of(info))
 
     def _fail(self, lease: Lease, code: str, sentence: str) -> None:
         with self._database.write() as session:

@@ -46,8 +46,9 @@ def test_an_unknown_address_is_a_problem(client: TestClient) -> None:
     assert answer.headers["content-type"] == "application/problem+json"
 
 
-def test_starting_registers_the_embedded_base_once(settings: Settings) -> None:
+def test_starting_registers_the_embedded_base_once_and_ready_to_use(settings: Settings) -> None:
     for _ in range(2):
         with TestClient(create_app(settings)) as client:
             bases = client.get("/api/v1/base-models").json()
-    assert [(base["slug"], base["status"]) for base in bases] == [("starter", "checking")]
+    assert [(base["slug"], base["status"]) for base in bases] == [("starter", "ready")]
+    assert bases[0]["family"] == "sd1"

@@ -169,15 +169,7 @@ def _add_base(database: Database) -> int:
         write_found(
             session,
             base.key,
-            Found(
-                family=str(info.family),
-                prediction_type=str(info.prediction_type),
-                resolution=info.resolution,
-                cross_attention_dim=info.cross_attention_dim,
-                parameters=dict(info.parameters),
-                size_bytes=info.size_bytes,
-                fingerprint=info.fingerprint,
-            ),
+            Found.of(info),
         )
         for job in session.exec(select(IoJob)):
             session.delete(job)
