@@ -56,6 +56,13 @@ class Reading:
     plan: Plan
     notes: tuple[str, ...] = ()
 
+    @property
+    def is_converted(self) -> bool:
+        """Whether something in the file cannot be got back from the adapter as it was written."""
+        found = self.plan
+        as_written = (is_plain(m) and Leaf.MID not in m.names for m in found.modules)
+        return bool(found.extras or found.embeddings) or not all(as_written)
+
 
 @dataclass
 class _Loss:

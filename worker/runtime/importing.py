@@ -121,6 +121,8 @@ class Importing:
                 "namings": sorted(str(naming) for naming in found.namings),
                 "tensor_sha256": hash_of_file,
                 "import_notes": notes,
+                "source_sha256": uploaded,
+                "converted": reading.is_converted,
             }
             | ({"author": told.author} if told.author else {}),
         )

@@ -127,6 +127,9 @@ def test_a_loha_for_the_starter_is_stored_as_a_lora_and_said_so(
     _, version = made(at_work, send(at_work, sent, tmp_path))
     assert version.details["kinds"] == {"LoHa": 1}
     assert "1 LoHa module became LoRAs of rank 4" in notes_of(version)[0]
+    assert version.details["converted"]
+    source = at_work.store.local_path(version.details["source_sha256"], tmp_path)
+    assert source.read_bytes() == (tmp_path / "sent").read_bytes()
     stored = load(at_work.store.local_path(version.sha256, tmp_path))
     assert compatible(stored, adaptable_shapes(starter.PATH)) is None
     first = factors["hada_w1_a"] @ factors["hada_w1_b"]
@@ -202,6 +205,7 @@ def test_the_header_tells_name_trigger_licence_and_picture(
     adapter, version = made(at_work, send(at_work, lora((1280, 768)), tmp_path, metadata))
     assert (adapter.name, adapter.licence) == ("Ink wash", "CC-BY-4.0")
     assert version.details["author"] == "Ann Ink"
+    assert version.details["converted"] is False
     assert adapter.trigger_words == ["ink wash", "sumi"]
     assert adapter.notes == "Soft & wet"
     with at_work.database.read() as session:
