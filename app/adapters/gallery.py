@@ -9,6 +9,7 @@ from sqlmodel import Session, col, select
 from app.adapters import aliases, service
 from app.adapters.models import LATEST, Adapter, AdapterVersion
 from app.adapters.proofs import FileProof, file_proofs
+from app.adapters.refusals import refusals
 from app.adapters.service import AdapterSummary, DownloadDtype, DownloadFormat
 from app.base_models.models import BaseModel
 from app.datasets.models import Dataset, DatasetVersion
@@ -39,7 +40,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Download:
-    """A file that can be had, with its size once it was written."""
+    """A file that can be had, with its size once it was written; `refusal`: why it cannot."""
 
     format: str
     title: str
@@ -47,6 +48,7 @@ class Download:
     dtype: str
     href: str
     size_bytes: int | None
+    refusal: str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,6 +100,17 @@ class AdapterView:
         return self.downloads[0]
 
     @property
+    def offered(self) -> Download | None:
+        """The file most programs read in the first dtype in which it can be had."""
+        kohya = [file for file in self.downloads if file.format == self.main_download.format]
+        return next((file for file in kohya if not file.refusal), None)
+
+    @property
+    def refused(self) -> list[Download]:
+        """The files that cannot be had."""
+        return [file for file in self.downloads if file.refusal]
+
+    @property
     def pictures(self) -> list[Picture]:
         """The first pictures."""
         return self.gallery.shown
@@ -142,6 +155,8 @@ def adapter_view(
     summary = service.summary(session, adapter)
     names = aliases.alias_numbers(session, adapter.key)
     gallery = more_pictures(session, summary, version, before=before)
+    downloads = _downloads(session, adapter, version)
+    refused = {(file.title, file.dtype) for file in downloads if file.refusal}
     return AdapterView(
         adapter=adapter,
         summary=summary,
@@ -155,9 +170,13 @@ def adapter_view(
         dataset=found[0] if found else None,
         pinned=found[1] if found else None,
         gallery=gallery,
-        downloads=_downloads(session, adapter, version),
+        downloads=downloads,
         snippets=_snippets(adapter, version, gallery.shown),
-        proofs=file_proofs(session, version),
+        proofs=[
+            proof
+            for proof in file_proofs(session, version)
+            if proof.with_tags or (proof.title, proof.dtype) not in refused
+        ],
     )
 
 
@@ -238,6 +257,7 @@ def _downloads(session: Session, adapter: Adapter, version: AdapterVersion) -> l
         for file in service.version_files(session, version.key)
         if not file.with_tags
     }
+    refused = refusals(session, version.key)
     return [
         Download(
             format=file_format,
@@ -247,6 +267,7 @@ def _downloads(session: Session, adapter: Adapter, version: AdapterVersion) -> l
             href=f"/api/v1/adapters/{adapter.key}/download"
             f"?format={file_format}&dtype={dtype}&version={version.version}",
             size_bytes=written.get((file_format, dtype)),
+            refusal=refused.get((file_format, dtype)),
         )
         for file_format, (title, used_by) in FORMAT_WORDS.items()
         for dtype in DownloadDtype

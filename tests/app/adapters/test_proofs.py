@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
+from app.adapters import service
 from app.adapters.api import _WantedFile
 from app.adapters.code_version import code_version
 from app.adapters.file_facts import file_facts
@@ -210,3 +211,25 @@ def test_the_page_says_program_by_program_what_the_file_means_there(
     assert page.count('class="proof"') == 2  # the proved file, and what sharing more would tell
     assert "whoever has the file can read what you wrote and what your pictures show" in page
     assert "with_tags=true" in page
+
+
+def test_a_file_that_cannot_be_right_is_not_offered_but_told_with_its_sentence(
+    client: TestClient, state: AppState
+) -> None:
+    key = stand_in.adapter(state, "Chalk").key
+    lasting = {"code_version": code_version(), "facts_sha256": "as now"}
+    with state.database.write() as session:
+        for dtype in (DownloadDtype.FP16, DownloadDtype.BF16):
+            service.order_file(session, 1, DownloadFormat.KOHYA, dtype)
+    fail(state, "proof", TOO_LARGE, **lasting)
+    fail(state, "storage_full", "The disk is full.")
+    page = client.get("/adapters/chalk", headers={"accept": "text/html"}).text
+    place = f"/api/v1/adapters/{key}/download?format=kohya&amp;dtype"
+    assert f'href="{place}=fp16&amp;version=1"' not in page
+    assert page.count(f'href="{place}=bf16&amp;version=1"') == 2  # in the menu, and the button
+    assert "Download in bf16" in page
+    assert f"Not in fp16: {TOO_LARGE}" in page
+    assert "In other programs" in page
+    assert f"<strong>kohya, fp16</strong> is not offered: {TOO_LARGE}" in page
+    assert "right in" not in page  # the older proof of that file is not told beside it
+    assert "The disk is full." not in page
