@@ -4,16 +4,28 @@ from __future__ import annotations
 
 
 class AppError(Exception):
-    """Base of all errors meant for people: `detail` is a whole sentence."""
+    """Base of all errors meant for people: `detail` is a whole sentence.
+
+    `location` is where to look next, `about` what else a program can use of the answer.
+    """
 
     status = 400
     title = "This did not work"
     code = "error"
 
-    def __init__(self, detail: str, *, fields: dict[str, str] | None = None) -> None:
+    def __init__(
+        self,
+        detail: str,
+        *,
+        fields: dict[str, str] | None = None,
+        location: str | None = None,
+        about: dict[str, int | str] | None = None,
+    ) -> None:
         super().__init__(detail)
         self.detail = detail
         self.fields = fields or {}
+        self.location = location
+        self.about = about or {}
 
 
 class InvalidInput(AppError):

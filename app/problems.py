@@ -35,7 +35,10 @@ def problem_response(error: AppError) -> ProblemResponse:
         body["errors"] = [
             {"field": field, "detail": reason} for field, reason in error.fields.items()
         ]
-    headers = {"retry-after": "2"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else None
+    headers = {"retry-after": "2"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    if error.location:
+        headers["location"] = error.location
+    body = error.about | body
     return ProblemResponse(body, status_code=error.status, headers=headers)
 
 

@@ -71,6 +71,17 @@ class ImportedOut(AdapterOut):
     duplicate: bool
 
 
+class ImportOut(BaseModel):
+    """A file on its way to an adapter; `error` is a sentence when it cannot be used."""
+
+    id: int
+    status: JobStatus
+    adapter_id: int | None
+    duplicate: bool
+    notes: list[str]
+    error: str | None
+
+
 class AdapterPatch(BaseModel):
     """What may change of an adapter; absent fields stay."""
 
@@ -163,6 +174,7 @@ async def import_file(
     `sidecar` files (`.json`, `.civitai.info`, a picture) say more of it. With `adapter_id` it
     becomes the next version of that adapter; with `base_model_id` it has to fit that base. The
     same tensors are one adapter: then `duplicate` is true and the answer is the one that was here.
+    When the check takes long, a 503 has `import_id` and the `Location` that tells how it ends.
     """
     job = await anyio.to_thread.run_sync(
         lambda: imports.receive(
@@ -171,7 +183,9 @@ async def import_file(
     )
     done = await _patiently(lambda: _ended_import(state, job.key))
     if done is None:
-        raise NotReady("The file was received and is still being checked; look at the adapters.")
+        place = f"/api/v1/adapters/imports/{job.key}"
+        sentence = f"The file was received and is still being checked. GET {place} tells the end."
+        raise NotReady(sentence, location=place, about={"import_id": job.key})
     if done.state is not JobStatus.SUCCEEDED:
         sentence = done.error or "This file cannot be used."
         raise InvalidInput(sentence, fields={"file": sentence})
@@ -179,6 +193,21 @@ async def import_file(
         adapter = service.get_adapter(session, int(done.result["adapter_id"]))
         shown = adapter_out(service.summary(session, adapter)).model_dump()
     return ImportedOut(**shown, duplicate=bool(done.result.get("duplicate")))
+
+
+@router.get("/adapters/imports/{job_id}")
+def show_import(job_id: Id, state: State) -> ImportOut:
+    """The check of a file that was sent: still at work, or what came of it."""
+    with state.database.read() as session:
+        job = service.get_import(session, job_id)
+    return ImportOut(
+        id=job.key,
+        status=job.state,
+        adapter_id=job.result.get("adapter_id"),
+        duplicate=bool(job.result.get("duplicate")),
+        notes=list(job.result.get("notes", [])),
+        error=job.error,
+    )
 
 
 def _ended_import(state: AppState, job_id: int) -> IoJob | None:

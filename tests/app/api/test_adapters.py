@@ -11,14 +11,16 @@ from sqlmodel import select
 from app.adapters import listing, service
 from app.adapters.models import Adapter
 from app.adapters.publish import NewFile, NewVersion, adapter_of_parent, publish
+from app.adapters.service import DownloadDtype, DownloadFormat
 from app.datasets import service as datasets
 from app.jobs.models import IoJob
+from app.jobs.states import JobStatus
 from app.playground.models import Render
 from app.runs import service as runs
 from app.runs.models import Run
 from app.state import AppState
 from tests import stand_in
-from tests.app.pages.test_adapters import safetensors
+from tests.app.pages.test_adapters import end_import, safetensors
 
 API = "/api/v1/adapters"
 
@@ -288,6 +290,37 @@ def test_an_import_is_ordered_as_the_next_version(
         assert job.args["adapter_id"] == adapter.key
     missing = client.post("/api/v1/adapters/import", files=file, data={"adapter_id": "99"})
     assert missing.status_code == 404
+
+
+def test_an_import_that_takes_long_is_asked_for_by_its_id(
+    client: TestClient, state: AppState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.adapters.api.FILE_PATIENCE_SECONDS", 0.0)
+    places = []
+    for _ in range(2):
+        sent = client.post(f"{API}/import", files={"file": ("mine.safetensors", safetensors())})
+        assert sent.status_code == 503
+        place = sent.headers["location"]
+        assert place == f"{API}/imports/{sent.json()['import_id']}"
+        assert place in sent.json()["detail"]
+        assert sent.json()["type"] == "urn:brushwork:problem:not_ready"
+        places.append(place)
+        waiting = client.get(place).json()
+        assert (waiting["status"], waiting["adapter_id"]) == ("queued", None)
+    told = {"adapter_id": 7, "duplicate": False, "notes": ["A bias was left out."]}
+    first = end_import(state, JobStatus.SUCCEEDED, result=told)
+    second = end_import(state, JobStatus.FAILED, error="This file holds no LoRA.")
+    assert client.get(places[0]).json() == told | {
+        "id": first, "status": "succeeded", "error": None,
+    }  # fmt: skip
+    assert client.get(places[1]).json() == {
+        "id": second, "status": "failed", "adapter_id": None, "duplicate": False, "notes": [],
+        "error": "This file holds no LoRA.",
+    }  # fmt: skip
+    assert client.get(f"{API}/imports/99").status_code == 404
+    with state.database.write() as session:
+        other = service.order_file(session, 1, DownloadFormat.KOHYA, DownloadDtype.FP16)
+    assert client.get(f"{API}/imports/{other.key}").status_code == 404
 
 
 def test_a_cover_is_set_over_rest_too(client: TestClient, state: AppState) -> None:
