@@ -45,6 +45,10 @@ BaseWeights = Callable[[str], Tensor | None]
 MAX_WEIGHT = 1e9  # products of so large numbers stay finite in fp32, mostly; MAX_NORM sees the rest
 MAX_NORM = 1e15  # Frobenius, of the change of one layer
 OVERFLOWS = "The weights of {key} are absurdly large when multiplied out: its training diverged."
+ZERO_ALPHA = (
+    "Alpha is 0 in {modules} and was read as the rank (strength 1), as kohya does; to most other "
+    "programs the file as it came changes nothing there."
+)
 MAX_DROPPED_SHARE = 0.1  # of the whole change, in Frobenius norm: more left out is another adapter
 
 
@@ -141,7 +145,10 @@ def convert(found: Plan, weights: BaseWeights | None = None) -> Reading:
             loss.dropped[extra] = sum(algebra.squared_norm(tensors.read(n)) for n in names)
     adapter = Adapter(modules=modules, metadata=found.metadata)
     check(adapter)
-    notes = [*file_notes(found, adapter), *_loss_notes(found, adapter, loss)]
+    notes = file_notes(found, adapter)
+    if tensors.zero_alphas:
+        notes.append(ZERO_ALPHA.format(modules=counted(tensors.zero_alphas, "module")))
+    notes += _loss_notes(found, adapter, loss)
     return Reading(adapter, found, tuple(notes))
 
 
@@ -173,6 +180,7 @@ class _Tensors:
 
     def __init__(self, file: Any) -> None:
         self._file = file
+        self.zero_alphas = 0
 
     def read(self, name: str) -> Tensor:
         tensor: Tensor = self._file.get_tensor(name)
@@ -193,13 +201,19 @@ class _Tensors:
         return {leaf: self.read(n) for leaf, n in module.names.items() if leaf is not Leaf.ALPHA}
 
     def alpha(self, module: PlannedModule) -> float:
-        """Alpha as a number; the rank where it is missing or 0, as every loader has it."""
+        """Alpha as a number; the rank where it is missing, as every loader has it.
+
+        An alpha of 0 is counted and means the rank too: so kohya's programs read it.
+        To most others it is a strength of 0.
+        """
         rank = float(module.form.rank_of_scale)
         if not module.form.has_scale:
             return rank
+        told = module.config_alpha
         if Leaf.ALPHA in module.names:
-            return float(self.read(module.names[Leaf.ALPHA])) or rank
-        return module.config_alpha or rank
+            told = float(self.read(module.names[Leaf.ALPHA]))
+        self.zero_alphas += told == 0
+        return told or rank
 
 
 def _module(

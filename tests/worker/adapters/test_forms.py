@@ -143,6 +143,7 @@ def test_a_kernel_in_a_third_matrix_is_folded_without_a_higher_rank(tmp_path: Pa
     expected = tucker(mid, up.flatten(1).T, down.flatten(1)) * 0.5
     found = reading(tmp_path, tensors)
     assert found.adapter.modules[0].rank == 5
+    assert found.is_converted
     assert error(change(found, CONV_KEY), expected) < EXACT
 
 

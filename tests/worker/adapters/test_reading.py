@@ -12,6 +12,7 @@ from torch import Tensor
 
 from worker.adapters.canonical import AdapterError, Component, LoraModule
 from worker.adapters.export import read_any
+from worker.adapters.reading import read as read_file
 
 QUERY = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 OUT = "mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0"
@@ -87,6 +88,26 @@ def test_both_prefixes_of_the_first_encoder_are_read(prefix: str, tmp_path: Path
         "text_model.encoder.layers.0.mlp.fc1",
         2.0,
     )
+
+
+@pytest.mark.parametrize("alpha", [0.0, 2.0, None])
+def test_an_alpha_of_0_is_the_rank_and_said_so(alpha: float | None, tmp_path: Path) -> None:
+    stem = "lora_te_text_model_encoder_layers_0_mlp_fc1"
+    tensors = {f"{stem}.lora_down.weight": DOWN, f"{stem}.lora_up.weight": UP}
+    if alpha is not None:
+        tensors[f"{stem}.alpha"] = torch.tensor(alpha)
+    save_file(tensors, tmp_path / "a.safetensors")
+    found = read_file(tmp_path / "a.safetensors")
+    assert found.adapter.modules[0].alpha == (alpha or 4.0)
+    assert [note for note in found.notes if "Alpha is 0" in note] == (
+        [
+            "Alpha is 0 in 1 module and was read as the rank (strength 1), as kohya does; to most "
+            "other programs the file as it came changes nothing there."
+        ]
+        if alpha == 0
+        else []
+    )
+    assert not found.is_converted
 
 
 @pytest.mark.parametrize(
