@@ -47,7 +47,7 @@ def _write(adapter: Adapter, file: ExportFile, facts: Facts, prover: Prover) -> 
         dtype=AdapterDtype(file.dtype),
         family=BaseFamily(facts.family),
         facts=_export_facts(facts),
-        shapes=prover.shapes,
+        shapes=prover.shapes_for(adapter),
     )
     with _weights_file(file) as weights:
         proof = prover.prove(weights, adapter, proof)

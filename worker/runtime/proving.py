@@ -113,6 +113,10 @@ class Prover:
             for path, layer in layers(component, part).items()
         }
 
+    def shapes_for(self, adapter: Adapter) -> Mapping[str, tuple[int, ...]]:
+        """The base's shapes; none when they are another base's, whose own is not at hand."""
+        return {} if misfits(adapter, self.shapes) else self.shapes
+
     def prove(self, path: Path, adapter: Adapter, proof: Proof) -> Proof:
         """The proof with what diffusers made of the file, and with what it got wrong."""
         asked = next(result for result in proof.loaders if result.name == DIFFUSERS.name)
