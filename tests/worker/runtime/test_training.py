@@ -9,9 +9,12 @@ import threading
 from pathlib import Path
 
 import pytest
+from safetensors import safe_open
 from sqlmodel import select
 
 from app.adapters.models import Adapter, AdapterAlias, AdapterFile, AdapterVersion
+from app.adapters.publish import NewVersion, publish
+from app.adapters.service import DownloadDtype, DownloadFormat, find_file
 from app.base_models.models import BaseSpeed
 from app.jobs.models import Event
 from app.runs.models import Checkpoint, Run, Sample
@@ -81,6 +84,31 @@ def test_a_run_becomes_an_adapter_with_downloads(trained: Trained, tmp_path: Pat
         assert {m.key for m in copy.modules} == {m.key for m in weights.modules}
     kohya = registry.store.local_path(files["kohya"].sha256, tmp_path)
     assert version.details["tensor_sha256"] == tensor_hash(kohya)
+
+
+def test_the_next_version_says_at_once_what_is_said_of_its_adapter(
+    registry: Registry, tmp_path: Path
+) -> None:
+    with registry.database.write() as session:
+        new = NewVersion(
+            name="Slate", base_family="sd1", sha256="0" * 64, size_bytes=1, rank=1, alpha=1,
+            trigger_words=["slate"], licence="CC-BY-4.0",
+        )  # fmt: skip
+        key = publish(session, new).adapter_id
+    run_id = registry.new_run(name="Another", steps=1, sample_prompts=[], sample_every=0)
+    with registry.database.write() as session:
+        session.get_one(Run, run_id).adapter_id = key
+    with registry.working(registry.training()):
+        run = registry.until_final(Run, run_id)
+    with registry.database.read() as session:
+        version = session.get_one(AdapterVersion, run.adapter_version_id)
+        assert (version.adapter_id, version.version) == (key, 2)
+        file = find_file(session, version.key, DownloadFormat.KOHYA, DownloadDtype.FP16)
+    assert file is not None
+    with safe_open(registry.store.local_path(file.sha256, tmp_path), framework="pt") as opened:
+        said = opened.metadata()
+    assert (said["modelspec.title"], said["ss_output_name"]) == ("Slate", "slate-v2")
+    assert (said["modelspec.license"], said["modelspec.trigger_phrase"]) == ("CC-BY-4.0", "slate")
 
 
 def _aliases(registry: Registry) -> list[AdapterAlias]:
