@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import zipfile
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,13 +25,11 @@ from tests.worker.runtime.rooms import Registry
 from worker import starter
 from worker.adapters import canonical
 from worker.adapters.canonical import Adapter
-from worker.adapters.facts import sidecar
 from worker.adapters.families import family_shapes
 from worker.adapters.proof.strength import few_threads
 from worker.bases.family import BaseFamily
 from worker.runtime import proving
-from worker.runtime.export_jobs import Exporting
-from worker.runtime.exporting import _export_facts, write_downloads
+from worker.runtime.exporting import write_downloads
 from worker.runtime.io_jobs import IoWork
 from worker.runtime.messages import Export, ExportFile, Facts
 from worker.runtime.proving import Prover
@@ -224,13 +224,16 @@ def test_the_sidecar_in_a_bundle_keeps_the_notes_to_itself(
     registry, version = trained.registry, version_of(trained)
     with registry.database.write() as session:
         adapters.change_adapter(session, version.adapter_id, AdapterChange(notes="Only mine."))
-        session.flush()
-        row = session.get_one(AdapterVersion, version.key)
-        facts = Exporting(registry.database, registry.store)._facts(
-            session, row, tmp_path, with_tags=False
-        )
-    said = sidecar(_export_facts(facts), SD1).decode()
-    assert '"description": ""' in said
-    assert "Only mine" not in said
+        wanted = (session, version.key, DownloadFormat.BUNDLE, DownloadDtype.FP16)
+        job = adapters.order_file(*wanted)
+    with registry.working(IoWork(registry.settings, registry.database, registry.store)):
+        done = registry.until_final(IoJob, job.key)
+    with zipfile.ZipFile(registry.store.local_path(done.result["sha256"], tmp_path)) as bundle:
+        (name,) = (name for name in bundle.namelist() if name.endswith(".json"))
+        said = json.loads(bundle.read(name))
+        everything = b"".join(bundle.read(name) for name in bundle.namelist())
+    assert said["description"] == ""
+    assert b"Only mine." not in everything
     with registry.database.write() as session:
         adapters.change_adapter(session, version.adapter_id, AdapterChange(notes=""))
+    forget(registry, *registry.rows(AdapterFile, version_id=version.key, format="bundle"))
