@@ -99,7 +99,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--style", action="append", choices=STYLES, help="only this (repeatable)")
     parser.add_argument("--rank", action="append", type=int, help="only this (repeatable)")
-    parser.add_argument("--targets", choices=Targets, default=Targets.ATTENTION, help="a LoRA's")
+    parser.add_argument(
+        "--targets", choices=list(Targets), default=Targets.ATTENTION, help="a LoRA's"
+    )
     parser.add_argument("--steps", type=int, default=STEPS, help=f"default: {STEPS}")
     parser.add_argument("--full-rate", action="append", type=float, help="instead of the usual")
     parser.add_argument("--lora-rate", action="append", type=float, help="instead of the usual")
