@@ -97,7 +97,11 @@ def _fetch_one(
     tell: Callable[[int], None],
 ) -> None:
     part = target.with_name(target.name + PART)
-    if not (_take_from_cache(repository, file, part) and _is_right(part, file)):
+    cached = _take_from_cache(repository, file, part)
+    if cached and not _is_right(part, file):
+        part.unlink()  # damaged there: fetched whole, and never written to, as it may be a link
+        cached = False
+    if not cached:
         _go_on(repository, file, part, access, tell)
     if not _is_right(part, file):
         part.unlink()

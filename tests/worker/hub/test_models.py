@@ -355,3 +355,19 @@ def test_what_another_program_downloaded_is_taken_from_the_hubs_own_cache(
     here = download(Wanted(REPO), tmp_path, access)
     assert (here.path / UNET).read_bytes() == repo.files[UNET]
     assert hub.gets(".safetensors") == []
+
+
+def test_a_damaged_file_in_the_hubs_own_cache_is_fetched_instead(
+    hub: Hub, access: Access, tmp_path: Path
+) -> None:
+    from huggingface_hub import snapshot_download
+
+    repo = hub.add(REPO, folder())
+    cached = Path(snapshot_download(REPO, endpoint=hub.url, ignore_patterns=["*.ckpt", "*.bin"]))
+    damaged = bytes(255 - byte for byte in repo.files[UNET])
+    (cached / UNET).resolve().write_bytes(damaged)
+    hub.asked.clear()
+    here = download(Wanted(REPO), tmp_path, access)
+    assert (here.path / UNET).read_bytes() == repo.files[UNET]
+    assert [row.path for row in hub.gets(".safetensors")] == [f"/cdn/{REPO}/{UNET}"]
+    assert (cached / UNET).read_bytes() == damaged  # another program's file is not written to
