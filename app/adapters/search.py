@@ -158,6 +158,7 @@ def index_missing(connection: Connection) -> None:
 
 
 def _index_batch(connection: Connection, keys: Sequence[int]) -> None:
+    _lock(connection, keys)
     here = TEXTS.c.adapter_id.in_(keys)
     query = sa.select(TEXTS.c.adapter_id, TEXTS.c.text).where(here)
     old = {row.adapter_id: row.text for row in connection.execute(query)}
@@ -168,6 +169,17 @@ def _index_batch(connection: Connection, keys: Sequence[int]) -> None:
     rows = [{"adapter_id": key, "text": text} for key, text in new.items() if old.get(key) != text]
     if rows:
         insert_texts(connection, rows)
+
+
+def _lock(connection: Connection, keys: Sequence[int]) -> None:
+    """Let who writes texts of one adapter at the same time come one after the other.
+
+    Who waited reads what the other wrote: on PostgreSQL each statement sees what is committed when
+    it begins. SQLite has one writer anyway.
+    """
+    if connection.dialect.name != "sqlite":
+        rows = sa.select(col(Adapter.id)).where(col(Adapter.id).in_(keys)).order_by(col(Adapter.id))
+        connection.execute(rows.with_for_update(key_share=True)).all()
 
 
 def insert_texts(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:

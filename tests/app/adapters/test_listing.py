@@ -5,6 +5,9 @@ from __future__ import annotations
 import base64
 import json
 import random
+import threading
+import time
+from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime, timedelta
 
 import pytest
@@ -319,3 +322,39 @@ def explain(session: Session, wanted: Filter) -> str:
     words = "EXPLAIN QUERY PLAN" if connection.dialect.name == "sqlite" else "EXPLAIN"
     rows = connection.exec_driver_sql(f"{words} {compiled}")
     return "\n".join(str(row[-1]) for row in rows)
+
+
+def test_who_edits_one_adapter_at_the_same_time_waits_and_both_edits_are_found(
+    migrated_postgres: sa.Engine,
+) -> None:
+    database = Database(migrated_postgres)
+    (key,) = make(database, "Edited by two")
+    process = sa.select(sa.func.pg_backend_pid())
+    started, pids = threading.Event(), []
+
+    def star() -> None:
+        with database.write() as session:
+            pids.append(session.connection().execute(process).scalar_one())
+            started.set()
+            service.change_adapter(session, key, AdapterChange(starred=True))
+
+    with ThreadPoolExecutor(1) as pool:
+        with database.write() as session:
+            session.add(AdapterTag(adapter_id=key, tag="dusty"))
+            session.flush()
+            other = pool.submit(star)
+            assert started.wait(10)
+            until_blocked(database, pids[0], other)
+        other.result(10)
+    assert names(database, q="edited two", tags=("dusty",), starred=True) == ["Edited by two"]
+
+
+def until_blocked(database: Database, pid: int, work: Future[None]) -> None:
+    """Return when this backend waits for a lock; fail when its work ends without having waited."""
+    waits = sa.text("SELECT cardinality(pg_blocking_pids(:pid)) > 0").bindparams(pid=pid)
+    while not work.done():
+        with database.read() as session:
+            if session.connection().execute(waits).scalar_one():
+                return
+        time.sleep(0.01)
+    pytest.fail(f"It did not wait: {work.exception()}")
