@@ -85,7 +85,7 @@ class Importing:
         uploaded = str(job.args["sha256"])
         found = plan(self._store.local_path(uploaded, scratch))
         hash_of_file = tensor_hash(found.path)
-        if self._is_known(lease, hash_of_file, uploaded):
+        if self._is_known(lease, None if _tells_alpha_apart(found) else hash_of_file, uploaded):
             return
         place = self._place(found, job.args.get("base_model_id"))
         self._require_family(job.args.get("adapter_id"), place.family)
@@ -128,10 +128,10 @@ class Importing:
         )
         self._publish(job, lease, new, told)
 
-    def _is_known(self, lease: Lease, hash_of_file: str, uploaded: str) -> bool:
-        """Whether a version has these tensors; the job then ends with it."""
+    def _is_known(self, lease: Lease, hash_of_file: str | None, uploaded: str) -> bool:
+        """Whether a version is this file or has these tensors; the job then ends with it."""
         with self._database.write() as session:
-            known = same_tensors(session, hash_of_file)
+            known = same_tensors(session, hash_of_file) if hash_of_file else None
             known = known or find_equal(session, canonical=uploaded, uploaded=uploaded)
             if known is None:
                 return False
@@ -250,6 +250,16 @@ class Importing:
             except sa.exc.IntegrityError:  # somebody took the name in this moment
                 if attempt == PUBLISH_TRIES - 1:
                     raise
+
+
+def _tells_alpha_apart(found: Plan) -> bool:
+    """Whether a LoRA's alpha is no tensor: equal tensors are then no sign of an equal strength.
+
+    PEFT's lies in the header, where a copy may have lost it; only the canonical form tells.
+    """
+    from worker.adapters.keys import Leaf
+
+    return any(Leaf.DOWN in m.names and Leaf.ALPHA not in m.names for m in found.modules)
 
 
 def _describe(session: Session, adapter_id: int, told: About) -> None:

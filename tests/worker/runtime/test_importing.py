@@ -173,6 +173,25 @@ def test_the_same_tensors_under_another_name_are_the_adapter_that_is_here(
     assert again.result == {"adapter_id": adapter.key, "duplicate": True}
 
 
+@pytest.mark.parametrize("is_first_bare", [True, False])
+def test_equal_tensors_of_another_strength_are_another_adapter(
+    is_first_bare: bool, at_work: Registry, tmp_path: Path
+) -> None:
+    tensors = {
+        f"{QUERY}.lora_A.weight": lora((1280, 768))[f"{STEM}.lora_down.weight"],
+        f"{QUERY}.lora_B.weight": lora((1280, 768))[f"{STEM}.lora_up.weight"],
+    }
+    told = {"lora_adapter_metadata": json.dumps({"unet.r": 4, "unet.lora_alpha": 8.0})}
+    copies: list[dict[str, str] | None] = [None, told] if is_first_bare else [told, None]
+    found = [made(at_work, send(at_work, tensors, tmp_path, copy)) for copy in copies]
+    alphas = [version.alpha for _, version in found]
+    assert alphas == ([4, 8] if is_first_bare else [8, 4])
+    assert found[0][0].key != found[1][0].key
+    for copy, (adapter, _) in zip(copies, found, strict=True):  # again, under another header
+        done = send(at_work, tensors, tmp_path, (copy or {}) | {"modelspec.title": "Again"})
+        assert (done.result["adapter_id"], done.result["duplicate"]) == (adapter.key, True)
+
+
 def test_two_files_of_one_name_are_two_adapters(at_work: Registry, tmp_path: Path) -> None:
     one, _ = made(at_work, send(at_work, lora((1280, 768), seed=1), tmp_path))
     two, _ = made(at_work, send(at_work, lora((1280, 768), seed=2), tmp_path))
