@@ -6,9 +6,9 @@ import os
 import sys
 from collections.abc import Sequence
 
+from app.jobs.models import IO_THREADS
 from app.queue import QUEUES
 from worker.runtime.device import child_environment, threads
-from worker.runtime.process import IO_THREADS
 
 
 def celery_arguments(queues: Sequence[str], *, log_level: str = "INFO") -> list[str]:

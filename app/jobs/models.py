@@ -7,14 +7,26 @@ from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
-from sqlmodel import Field, SQLModel, col
+from sqlmodel import Field, Session, SQLModel, col
 
 from app.db import utcnow
 from app.jobs.states import JobStatus
 
 STATUS_CHECK = "status IN ({})".format(", ".join(f"'{status}'" for status in JobStatus))
 DEFAULT_MAX_ATTEMPTS = 3
-DOWNLOAD_BASE = "download_base"  # io jobs of this kind can take hours
+DOWNLOAD_BASE = "download_base"
+LONG_KINDS = (  # io jobs that can take minutes or hours, so that a worker that ends gives them back
+    DOWNLOAD_BASE,
+    "fetch_hub_adapter",
+    "publish_adapter",
+    "merge_adapters",
+    "resize_adapter",
+    "fuse_adapter",
+    "extract_adapter",
+)
+IO_THREADS = 3  # of an io worker: a download of a base, another long job, and short ones
+MAX_LONG = IO_THREADS - 1
+CLAIM_LOCK = 0x62727573  # the key of PostgreSQL's advisory lock on claims of io jobs
 
 
 class Job(SQLModel):
@@ -41,6 +53,10 @@ class Job(SQLModel):
     def claimable(cls) -> sa.ColumnElement[bool]:
         """What must hold of a waiting row so that a worker may take it, beside its turn."""
         return sa.true()
+
+    @classmethod
+    def lock_claims(cls, session: Session) -> None:
+        """Keep others from claiming until this transaction ends, where `claimable` counts rows."""
 
     @property
     def key(self) -> int:
@@ -85,9 +101,21 @@ class IoJob(Job, table=True):
 
     @classmethod
     def claimable(cls) -> sa.ColumnElement[bool]:
-        """Downloads go one after the other, so that other work always finds a free thread."""
+        """Long jobs leave a thread to the short ones; downloads of bases go one after the other."""
         other = aliased(cls)
-        at_work = sa.exists().where(
-            col(other.status) == JobStatus.RUNNING, col(other.kind) == DOWNLOAD_BASE
+        running = col(other.status) == JobStatus.RUNNING
+        at_work = sa.exists().where(running, col(other.kind) == DOWNLOAD_BASE)
+        long_ones = sa.select(sa.func.count()).where(running, col(other.kind).in_(LONG_KINDS))
+        return sa.and_(
+            sa.or_(col(cls.kind) != DOWNLOAD_BASE, sa.not_(at_work)),
+            sa.or_(
+                col(cls.kind).not_in(LONG_KINDS),
+                long_ones.select_from(other).scalar_subquery() < MAX_LONG,
+            ),
         )
-        return sa.or_(col(cls.kind) != DOWNLOAD_BASE, sa.not_(at_work))
+
+    @classmethod
+    def lock_claims(cls, session: Session) -> None:
+        """Two who count at once would both begin; SQLite has one writer anyway."""
+        if session.get_bind().dialect.name == "postgresql":
+            session.connection().execute(sa.select(sa.func.pg_advisory_xact_lock(CLAIM_LOCK)))

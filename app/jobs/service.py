@@ -104,6 +104,7 @@ def claim_next(
         .limit(1)
         .with_for_update(skip_locked=True)  # SQLite ignores it: the writer holds the file's lock
     )
+    job.lock_claims(session)
     found = session.exec(waiting).first()
     if found is None or found[0] is None:
         return None

@@ -48,6 +48,11 @@ class IoWork:
         self._hub = HubWork(settings, database, store, exporting.download)
         self._tools = ToolWork(settings, database, store)
 
+    @property
+    def long_kinds(self) -> frozenset[str]:
+        """The kinds of jobs that can take long."""
+        return frozenset(self._hub.kinds | self._tools.kinds)
+
     def prepare(self) -> None:
         """Nothing to warm up: torch is imported by the first job that needs it."""
 

@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from app import tables  # noqa: F401 - every table is known before the first query
 from app.config import Settings
 from app.db import Database, make_engine
+from app.jobs.models import IO_THREADS
 from app.queue import Hints
 from app.storage import BlobStore, open_store
 from worker.runtime.io_jobs import IoWork
@@ -15,7 +16,6 @@ from worker.runtime.rendering import Rendering
 from worker.runtime.room import Room, Work
 from worker.runtime.training import Training
 
-IO_THREADS = 2
 STOP_SECONDS = 60.0
 
 log = logging.getLogger(__name__)

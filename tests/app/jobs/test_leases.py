@@ -15,7 +15,7 @@ from sqlmodel import select
 from app.db import Database, make_engine, utcnow
 from app.errors import Conflict
 from app.jobs import service as jobs
-from app.jobs.models import Event, IoJob
+from app.jobs.models import DOWNLOAD_BASE, IO_THREADS, LONG_KINDS, Event, IoJob
 from app.jobs.states import JobStatus
 
 LEASE = 60.0
@@ -83,6 +83,31 @@ def test_processes_that_race_for_jobs_never_get_the_same(database: Database) -> 
     for racer in racers:
         racer.join()
     assert sorted(claimed) == ids
+
+
+def test_long_jobs_that_race_leave_a_thread_to_the_short_ones(database: Database) -> None:
+    with database.write() as session:
+        for kind in (*LONG_KINDS, *LONG_KINDS):
+            jobs.enqueue_io(session, kind)
+    barrier = threading.Barrier(6)
+
+    def race(_: int) -> tuple[IoJob, jobs.Claim] | None:
+        barrier.wait()
+        with database.write() as session:
+            return jobs.claim_next(session, IoJob, lease_seconds=LEASE)
+
+    with ThreadPoolExecutor(6) as pool:
+        begun = [claimed for claimed in pool.map(race, range(6)) if claimed is not None]
+    assert len(begun) == IO_THREADS - 1
+    assert [job.kind for job, _ in begun].count(DOWNLOAD_BASE) == 1
+    with database.write() as session:
+        assert not jobs.has_waiting(session, IoJob)
+        short = jobs.enqueue_io(session, "export_adapter").key
+    assert claim(database)[0].key == short
+    done = next(mine for job, mine in begun if job.kind != DOWNLOAD_BASE)
+    with database.write() as session:
+        jobs.finish(session, IoJob, done, JobStatus.SUCCEEDED)
+    assert claim(database)[0].kind in set(LONG_KINDS) - {DOWNLOAD_BASE}
 
 
 def test_the_best_job_goes_first(database: Database) -> None:

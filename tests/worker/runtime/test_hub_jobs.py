@@ -16,7 +16,7 @@ import pytest
 from app.base_models import downloads
 from app.base_models.downloads import Shown
 from app.base_models.models import BaseModel
-from app.jobs.models import IoJob
+from app.jobs.models import LONG_KINDS, IoJob
 from app.jobs.service import enqueue_io
 from app.jobs.states import JobStatus
 from tests.hub_stand_in import Hub, open_hub
@@ -202,6 +202,10 @@ def test_a_worker_told_to_stay_at_home_asks_nobody(outward: Registry, hub: Hub) 
     with outward.working(IoWork(settings, outward.database, outward.store)):
         assert "BRUSHWORK_HUB is off" in str(until(outward, base_id, "failed").error)
     assert hub.asked == []
+
+
+def test_all_work_that_can_be_given_back_counts_as_long(registry: Registry) -> None:
+    assert io_work(registry).long_kinds == set(LONG_KINDS)
 
 
 def test_downloads_go_one_after_the_other_and_leave_room_for_other_work(
