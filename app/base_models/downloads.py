@@ -25,6 +25,7 @@ from app.slugs import unique_slug
 from app.wording import size_text
 
 PRECISIONS = ("fp16", "fp32")
+FUSED_FOLDER = "fused"  # in the data folder: base models made here
 MAX_ATTEMPTS = 20  # a download goes on where it was, so a worker that stops costs it little
 STOPPED = "The download was stopped{at}. What has arrived is kept: download it again to go on."
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import shutil
 import threading
 import time
@@ -13,6 +14,7 @@ from app.adapters.models import Adapter, AdapterVersion
 from app.adapters.publish import NewVersion, publish
 from app.adapters.tools import EXTRACT, FUSE, MAX_LICENCE, MAX_TRIGGERS, MERGE, RESIZE, Keep
 from app.base_models import service as base_models
+from app.base_models.downloads import FUSED_FOLDER
 from app.base_models.models import BaseModel
 from app.config import Settings
 from app.db import Database
@@ -31,7 +33,7 @@ if TYPE_CHECKING:
 
 Work = Callable[[IoJob, Lease, Path, threading.Event], None]
 LOOK_SECONDS = 0.5
-FUSED_FOLDER = "fused"  # in the data folder: base models made here
+TOKEN_CHARS = 8  # of a claim's token, in the name of what is made under it
 GONE = "“{name}” was deleted while this waited. Restore it, then try again."
 
 
@@ -205,9 +207,11 @@ class ToolWork:
         options = FuseOptions(FuseLayout(args["layout"]), FuseDtype(args["dtype"]))
         ending = ".safetensors" if options.layout is FuseLayout.SINGLE else ""
         stem = slugify(args["name"], fallback="fused")
-        # not in scratch, which may lie in memory: a base takes gigabytes
-        out = self._settings.data_dir / FUSED_FOLDER / f"{stem}-{job.key}{ending}"
-        _remove(out)  # an earlier attempt that was killed just before its last word
+        # Not in scratch, which may lie in memory: a base takes gigabytes. Named by the claim, so
+        # that a worker that lost the job never touches what the next one made.
+        token = lease.claim.token[:TOKEN_CHARS]
+        out = self._settings.data_dir / FUSED_FOLDER / f"{stem}-{job.key}-{token}{ending}"
+        self._sweep(lease, out.parent, f"{stem}-{job.key}-")
         stack = self._stack(args["parts"], scratch)
         try:
             made = fuse(
@@ -229,6 +233,21 @@ class ToolWork:
         except BaseException:
             _remove(out)
             raise
+
+    def _sweep(self, lease: Lease, folder: Path, start: str) -> None:
+        """Take away what earlier claims of this job left; raises LostLease, with nothing taken.
+
+        What was there before the job is seen to be ours is of an earlier claim and unregistered.
+        """
+        ours = re.compile(
+            rf"\.?{re.escape(start)}\w{{{TOKEN_CHARS}}}(\.safetensors)?(\.\w+\.part)?"
+        )
+        found = folder.iterdir() if folder.is_dir() else ()
+        left = [path for path in found if ours.fullmatch(path.name)]
+        with self._database.write() as session:
+            jobs.require_owner(session, IoJob, lease.claim)
+        for path in left:
+            _remove(path)
 
     def _register(self, lease: Lease, name: str, out: Path, figures: dict[str, Any]) -> None:
         with self._database.write() as session:

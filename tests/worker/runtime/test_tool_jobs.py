@@ -26,6 +26,7 @@ from app.adapters.tools import (
 from app.base_models import service as base_models
 from app.base_models.models import BaseModel
 from app.jobs.models import IoJob
+from app.jobs.service import Claim, LostLease
 from tests.worker.adapters.random_adapters import random_adapter
 from tests.worker.bases.tiny_models import save_sd15
 from tests.worker.runtime.rooms import Registry, wait_for
@@ -36,7 +37,9 @@ from worker.bases.load import load_base
 from worker.inference.merge import LoadedAdapter, MergedWeights
 from worker.runtime import tool_jobs
 from worker.runtime.io_jobs import IoWork
+from worker.runtime.lease import Lease
 from worker.runtime.room import Room
+from worker.runtime.tool_jobs import ToolWork
 
 
 @pytest.fixture
@@ -317,13 +320,61 @@ def test_what_a_killed_worker_left_is_taken_away_by_the_next(
     with registry.database.write() as session:
         job = tools.order_fuse(session, FuseOrder("Inked", [Part(ink.key)]))
     folder = registry.settings.data_dir / "fused"
-    (folder / f"inked-{job.key}").mkdir(parents=True)
-    (folder / f"inked-{job.key}" / "whole but never told").write_bytes(b"x")
-    (folder / f".inked-{job.key}.1f.part").mkdir()
+    left = [
+        folder / f"inked-{job.key}-0123abcd",
+        folder / f".inked-{job.key}-0123abcd.1f2e3d4c.part",
+    ]
+    others = [folder / f"inked-{job.key}0-0123abcd", folder / f"inked-{job.key}-9-0123abcd"]
+    for path in (*left, *others):
+        path.mkdir(parents=True)
+        (path / "whole but never told").write_bytes(b"x")
     with registry.working(work_of(registry)):
-        assert done(registry, job).status == "succeeded"
-    assert [path.name for path in folder.iterdir()] == [f"inked-{job.key}"]
-    assert not (folder / f"inked-{job.key}" / "whole but never told").exists()
+        ended = done(registry, job)
+    assert (ended.status, ended.error) == ("succeeded", None)
+    made = Path(registry.row(BaseModel, ended.result["base_model_id"]).source)
+    assert {path.name for path in folder.iterdir()} == {path.name for path in (made, *others)}
+
+
+def test_a_worker_that_wakes_up_after_it_lost_a_fuse_leaves_the_base_of_the_next_one(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ink = add(registry, tmp_path, "Ink", 1)
+    with registry.database.write() as session:
+        job = tools.order_fuse(session, FuseOrder("Inked", [Part(ink.key)]))
+    work = ToolWork(registry.settings, registry.database, registry.store).kinds[tools.FUSE]
+    leases = [
+        Lease(registry.database, IoJob, Claim(job.key, letter * 32), seconds=60) for letter in "ab"
+    ]
+
+    def run(lease: Lease) -> None:
+        with registry.database.write() as session:
+            row = session.get_one(IoJob, job.key)
+            row.status, row.owner_token = "running", lease.claim.token
+            session.add(row)
+        scratch = tmp_path / lease.claim.token
+        scratch.mkdir()
+        work(registry.row(IoJob, job.key), lease, scratch, threading.Event())
+
+    told = tool_jobs.Pulse.__call__
+
+    def stalled_in_the_middle(pulse: tool_jobs.Pulse, at: int, total: int) -> None:
+        if at == 50 and pulse._lease is leases[0]:
+            run(leases[1])
+            leases[0].lost.set()
+        told(pulse, at, total)
+
+    monkeypatch.setattr(tool_jobs.Pulse, "__call__", stalled_in_the_middle)
+    with pytest.raises(LostLease):
+        run(leases[0])
+    (made,) = (registry.settings.data_dir / "fused").iterdir()
+    row: IoJob = registry.row(IoJob, job.key)
+    assert row.status == "succeeded"
+    base: BaseModel = registry.row(BaseModel, row.result["base_model_id"])
+    assert (base.source, made.name) == (str(made), f"inked-{job.key}-bbbbbbbb")
+    assert load_base(made, components=["unet"]).info.family == "sd1"
+    with pytest.raises(LostLease):  # and one that wakes up before it began takes nothing away
+        work(row, leases[0], tmp_path, threading.Event())
+    assert made.is_dir()
 
 
 def test_a_method_with_a_rank_tells_its_error(
