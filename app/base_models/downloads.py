@@ -70,6 +70,11 @@ def is_from_hub(base: BaseModel) -> bool:
     return base.source.startswith(SCHEME)
 
 
+def is_fused(source: str, data_dir: Path) -> bool:
+    """True for a base model that was made here, by fusing."""
+    return Path(source).parent == (data_dir / FUSED_FOLDER).resolve()
+
+
 def add(
     session: Session, source: str, settings: Settings, *, precision: str | None = None
 ) -> BaseModel:
@@ -194,9 +199,9 @@ def _set(session: Session, base_id: int, status: BaseModelStatus, error: str | N
 
 
 def remove(session: Session, base_id: int, settings: Settings) -> Path | None:
-    """Take a base model out of the list; gives the folder to `clear` once this is committed.
+    """Take a base model out of the list; gives the place to `clear` once this is committed.
 
-    Only what nothing was made with can go, and only files that came from the Hub.
+    Only what nothing was made with can go, and only files from the Hub or fused here.
     """
     base = service.get_base_model(session, base_id)
     if base.source == service.EMBEDDED:
@@ -211,6 +216,8 @@ def remove(session: Session, base_id: int, settings: Settings) -> Path | None:
         sa.delete(BaseSpeed).where(col(BaseSpeed.base_model_id) == base_id)
     )
     session.delete(base)
+    if is_fused(base.source, settings.data_dir):
+        return Path(base.source)
     source = read_source(base.source) if is_from_hub(base) else None
     if source is None or _shares_its_folder(session, source, base_id):
         return None
@@ -225,6 +232,9 @@ def _shares_its_folder(session: Session, source: HubSource, base_id: int) -> boo
     )
 
 
-def clear(folder: Path) -> None:
-    """Delete the downloads of a removed base model."""
-    shutil.rmtree(folder, ignore_errors=True)
+def clear(place: Path) -> None:
+    """Delete the files of a removed base model."""
+    if place.is_dir():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)

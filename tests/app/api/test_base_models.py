@@ -114,6 +114,22 @@ def test_a_base_that_was_used_or_is_built_in_stays(client: TestClient) -> None:
     assert "built in" in answer.json()["detail"]
 
 
+def test_the_files_of_a_removed_base_go_only_when_they_were_fused_here(
+    client: TestClient, tmp_path: Path, state: AppState
+) -> None:
+    fused = state.settings.data_dir / "fused"
+    places = [fused / "inked-1-0123abcd", fused / "inked-2-0123abcd.safetensors", tmp_path / "own"]
+    for place in places:
+        file = place if place.suffix else place / "model_index.json"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_bytes(b"{}")
+        answer = client.post("/api/v1/base-models", json={"source": str(place)})
+        assert answer.status_code == 202
+        assert client.delete(f"/api/v1/base-models/{answer.json()['id']}").status_code == 204
+    assert [place.exists() for place in places] == [False, False, True]
+    assert fused.is_dir()
+
+
 @pytest.mark.parametrize(
     ("hub", "host", "password", "expected"),
     [
