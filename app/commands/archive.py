@@ -16,6 +16,7 @@ from typing import Any, cast
 
 import sqlalchemy as sa
 
+from app.base_models.downloads import FUSED_FOLDER, is_fused
 from app.config import Settings
 from app.storage import LocalBlobStore
 
@@ -34,8 +35,8 @@ def run(arguments: Namespace, settings: Settings) -> int:
             path = backup(settings, arguments.archive or Path(archive_name(datetime.now(UTC))))
             print(f"{path} ({path.stat().st_size / 1e6:,.1f} MB)")
         else:
-            blobs = restore(settings, arguments.archive)
-            print(f"{settings.data_dir} has the database and {blobs} files. Start with `serve`.")
+            files = restore(settings, arguments.archive)
+            print(f"{settings.data_dir} has the database and {files} files. Start with `serve`.")
     except (ArchiveError, OSError, tarfile.TarError, sqlite3.Error) as error:
         print(f"Nothing was changed: {error}", file=sys.stderr)
         return 1
@@ -63,6 +64,7 @@ def backup(settings: Settings, archive: Path) -> Path:
     """The archive with database and files; Brushwork may go on running meanwhile.
 
     First the database, then the files: a blob is always there before the row that names it.
+    Base models from the Hub are left out, those fused here are not.
     """
     source = require_embedded(settings)
     if not source.exists():
@@ -74,10 +76,14 @@ def backup(settings: Settings, archive: Path) -> Path:
         copy = Path(folder) / DATABASE
         with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(copy)) as new:
             old.backup(new)
+            fused = _detach_fused(new, settings.data_dir)
         try:
             with tarfile.open(unfinished, "w") as tar:
                 tar.add(copy, DATABASE)
                 _add_blobs(tar, settings.data_dir)
+                for name in fused:
+                    path = f"{FUSED_FOLDER}/{name}"
+                    tar.add(settings.data_dir / path, path)
         except BaseException:
             unfinished.unlink(missing_ok=True)
             raise
@@ -89,6 +95,30 @@ def _add_blobs(tar: tarfile.TarFile, data_dir: Path) -> None:
     for blob in store.list():
         path = store.local_path(blob.sha256, data_dir)
         tar.add(path, str(path.relative_to(data_dir)))
+
+
+def _detach_fused(database: sqlite3.Connection, data_dir: Path) -> list[str]:
+    """Name the base models fused here relative to the data folder; gives those with files."""
+    sources = [row[0] for row in database.execute("SELECT source FROM base_model")]
+    fused = [Path(source) for source in sources if is_fused(source, data_dir)]
+    _rename(database, {str(path): f"{FUSED_FOLDER}/{path.name}" for path in fused})
+    return [path.name for path in fused if path.exists()]
+
+
+def _attach_fused(database: sqlite3.Connection, data_dir: Path) -> None:
+    """Point the base models that were fused to where their files come to lie."""
+    sources = [row[0] for row in database.execute("SELECT source FROM base_model")]
+    home = (data_dir / FUSED_FOLDER).resolve()
+    fused = [source for source in sources if source.startswith(f"{FUSED_FOLDER}/")]
+    _rename(database, {source: str(home / Path(source).name) for source in fused})
+
+
+def _rename(database: sqlite3.Connection, sources: dict[str, str]) -> None:
+    with database:
+        database.executemany(
+            "UPDATE base_model SET source = ? WHERE source = ?",
+            [(new, old) for old, new in sources.items()],
+        )
 
 
 def restore(settings: Settings, archive: Path) -> int:
@@ -104,18 +134,20 @@ def restore(settings: Settings, archive: Path) -> int:
     try:
         with tarfile.open(archive, "r") as tar:
             tar.extractall(staging, filter="data")
-        blobs = _check(staging)
+        files = _check(staging)
+        with closing(sqlite3.connect(staging / DATABASE)) as database:
+            _attach_fused(database, data_dir)
         for part in staging.iterdir():
             part.rename(data_dir / part.name)
     finally:
         shutil.rmtree(staging, ignore_errors=True)
-    return blobs
+    return files
 
 
 def _check(folder: Path) -> int:
-    """How many blobs there are; ArchiveError when anything is damaged or foreign."""
+    """How many files there are; ArchiveError when anything is damaged or foreign."""
     parts = {path.name for path in folder.iterdir()}
-    if DATABASE not in parts or parts - {DATABASE, BLOBS}:
+    if DATABASE not in parts or parts - {DATABASE, BLOBS, FUSED_FOLDER}:
         raise ArchiveError("this is no archive of Brushwork.")
     with closing(sqlite3.connect(folder / DATABASE)) as database:
         if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
@@ -126,4 +158,5 @@ def _check(folder: Path) -> int:
             found = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
         if found != path.name:
             raise ArchiveError(f"the file {path.name[:12]}… in the archive is damaged.")
-    return len(blobs)
+    fused = [path for path in (folder / FUSED_FOLDER).rglob("*") if path.is_file()]
+    return len(blobs) + len(fused)

@@ -13,6 +13,7 @@ import pytest
 
 from app.__main__ import QUEUES, build_parser, main, settings_from
 from app.adapters import service as adapters
+from app.base_models import service as base_models
 from app.commands import demo, doctor, migrate, train
 from app.commands.serve import has_desktop
 from app.config import Settings
@@ -294,6 +295,35 @@ def test_a_backup_brings_database_and_files_back(data_dir: Path, tmp_path: Path)
     with store.open(blob.sha256) as file:
         assert file.read() == b"a picture"
     assert "is up to date" in migrate.migrate(Settings(data_dir=other))
+
+
+def test_a_backup_brings_fused_bases_back_under_the_place_they_have_then(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    own, fused = tmp_path / "own", data_dir / "fused"
+    folder, single = fused / "inked-1-0123abcd", fused / "inked-2-0123abcd.safetensors"
+    for path in (own, folder / "unet", fused / ".inked-3-0123abcd.1f2e3d4c.part"):
+        path.mkdir(parents=True)
+    (folder / "unet" / "weights").write_bytes(b"of the folder")
+    single.write_bytes(b"of the file")
+    database = Database(make_engine(Settings(data_dir=data_dir).sqlalchemy_url))
+    with database.write() as session:
+        for path in (own, folder, single):
+            base_models.add_base_model(session, str(path), allowed_folders=None)
+    archive, other = tmp_path / "copy.tar", tmp_path / "other"
+    assert main(["backup", str(archive), "--data-dir", str(data_dir)]) == 0
+    assert main(["restore", str(archive), "--data-dir", str(other)]) == 0
+    restored = Database(make_engine(Settings(data_dir=other).sqlalchemy_url))
+    with restored.read() as session:
+        rows = base_models.list_base_models(session)
+        places = [base_models.location(row) for row in rows]
+    assert places == [own, *(other / "fused" / path.name for path in (folder, single))]
+    assert (places[1] / "unet" / "weights").read_bytes() == b"of the folder"
+    assert places[2].read_bytes() == b"of the file"
+    assert len(list((other / "fused").iterdir())) == 2
+    with database.read() as session:  # what was backed up is as it was
+        rows = base_models.list_base_models(session)
+    assert [row.source for row in rows] == [str(path) for path in (own, folder, single)]
 
 
 def test_restoring_over_something_is_refused(
