@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -89,7 +89,7 @@ def publish(
     api = HfApi(endpoint=access.endpoint, token=access.token)
     if "/" not in repo:
         repo = f"{api.whoami()['name']}/{repo}"
-    _make(api, repo, access, private=private, update=update)
+    _make(api, repo, access, private=private, update=update, ours=files)
     text = card(facts, repo)
     there = api.model_info(repo)  # who asks for a private one is not given what exists unseen
     if private and not there.private:
@@ -113,14 +113,22 @@ def publish(
     }
 
 
-def _make(api: HfApi, repo: str, access: Access, *, private: bool, update: bool) -> None:
+def _make(
+    api: HfApi, repo: str, access: Access, *, private: bool, update: bool, ours: Collection[str]
+) -> None:
+    """Create the repository; one that is there already has to be ours.
+
+    It is when it was published to before, or when an attempt whose worker was lost made it: then it
+    is empty, or as a commit is whole or not at all, it holds all `ours` and nothing else.
+    """
     try:
         api.create_repo(repo, private=private)
     except HfHubHTTPError as error:
         if error.response.status_code != 409:
             raise
         files = {row.rfilename for row in api.model_info(repo).siblings or []}
-        if update or files <= set(OWN):  # ours, or made by an attempt whose worker was lost
+        empty, complete = files <= set(OWN), files - set(OWN) == {"README.md", *ours}
+        if update or empty or complete:
             return
         raise HubError(
             "hub_taken",

@@ -17,6 +17,7 @@ from app.base_models import downloads
 from app.base_models.inspection import write_unusable
 from app.config import Settings
 from app.db import Database
+from app.errors import Conflict
 from app.jobs import service as jobs
 from app.jobs.models import DOWNLOAD_BASE, IoJob
 from app.jobs.states import JobStatus
@@ -29,6 +30,9 @@ Work = Callable[[IoJob, Lease, Path, threading.Event], None]
 WriteFile = Callable[[int, str, str, Path], NewFile]
 """(version, format, number type, folder for scratch) -> a download that is stored and checked."""
 
+GONE = (
+    "“{name}” was deleted while this waited, so it was not published. Restore it, then try again."
+)
 DTYPE = "fp16"
 PEFT_NAME = "pytorch_lora_weights.safetensors"
 PICTURE_SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp"}
@@ -125,6 +129,8 @@ class HubWork:
         with self._database.read() as session:
             version = session.get_one(AdapterVersion, version_id)
             adapter = session.get_one(Adapter, version.adapter_id)
+            if adapter.deleted_at is not None:
+                raise Conflict(GONE.format(name=adapter.name))
             facts = hub.card_facts(session, adapter, version, job.args)
         files = self._files(version_id, facts, job.args["pictures"], scratch)
         paths = {name: str(path) for name, path in files.items()}

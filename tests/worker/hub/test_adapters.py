@@ -153,6 +153,10 @@ def test_a_name_that_is_taken_is_refused_unless_it_is_ours(
     )  # made by an attempt whose worker was lost
     publish("ada/lost", files, FACTS, access)
     assert PEFT_FILE in hub.repos["ada/lost"].files
+    publish("ada/lost", files, FACTS, access)  # that attempt got to the end, but nobody heard of it
+    del hub.repos["ada/lost"].files[PEFT_FILE]
+    with pytest.raises(HubError, match="Choose another name"):
+        publish("ada/lost", files, FACTS, access)
 
 
 @pytest.mark.parametrize("update", [True, False])

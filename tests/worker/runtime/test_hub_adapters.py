@@ -16,6 +16,7 @@ from app.adapters import hub as on_hub
 from app.adapters.hub import Fetching, Publishing
 from app.adapters.models import Adapter, AdapterFile, AdapterVersion
 from app.adapters.publish import NewVersion, publish
+from app.db import utcnow
 from app.jobs.models import IoJob
 from tests.hub_stand_in import READ, WRITE, Hub, open_hub
 from tests.worker.runtime.rooms import Registry, picture, wait_for
@@ -219,3 +220,10 @@ def test_what_cannot_be_done_is_said(outward: Registry, hub: Hub, tmp_path: Path
     assert "There is no “acme/nothing”" in str(fetched(outward, "acme/nothing").error)
     hub.add("acme/text", {"lora.safetensors": json.dumps({"no": "lora"}).encode() * 9})
     assert "safetensors file" in str(fetched(outward, "acme/text").error)
+    with outward.database.write() as session:
+        adapter = session.get_one(Adapter, adapter_id)
+        publishing = Publishing("ada/gone")
+        key = on_hub.order_publication(session, adapter, publishing, outward.settings).key
+        adapter.deleted_at = utcnow()
+    assert "was deleted while this waited" in outward.until_final(IoJob, key).error
+    assert "ada/gone" not in hub.repos
