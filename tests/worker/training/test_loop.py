@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from tests.worker.training.conftest import MakeBase, Recorder
 from worker import starter
@@ -387,6 +388,44 @@ def test_a_batch_may_be_larger_than_the_dataset(
 ) -> None:
     config = short.model_copy(update={"batch_size": 3, "steps": 2, "flip": False})
     assert _train(config, images[:count], sd15, tmp_path).steps == 2
+
+
+@pytest.mark.parametrize(
+    "sizes",
+    [[(96, 96)], [(1_600, 64), (64, 1_600), (700, 90), (90, 700), (333, 332)]],
+    ids=["one picture", "all of different extreme shapes"],
+)
+def test_odd_datasets_train(
+    sizes: list[tuple[int, int]], short: TrainConfig, sd15: MakeBase, tmp_path: Path
+) -> None:
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for number, size in enumerate(sizes):
+        Image.new("RGB", size, (200, 40 * number, 60)).save(folder / f"{number}.png")
+        (folder / f"{number}.txt").write_text(f"thing {number}")
+    recorder = Recorder()
+    config = short.model_copy(update={"steps": 4, "batch_size": 3})
+    trained = _train(config, read_folder(folder), sd15, tmp_path / "out", recorder)
+    assert trained.outcome is Outcome.FINISHED
+    losses = [event.loss for event in recorder.of(StepDone)]
+    assert len(losses) == 4
+    assert all(0 < loss < 10 for loss in losses)
+
+
+def test_a_base_that_is_removed_while_it_trains_costs_nothing(
+    short: TrainConfig, images: list[TrainingImage], tmp_path: Path
+) -> None:
+    kept = []
+    for remove in (False, True):
+        folder = shutil.copytree(starter.PATH, tmp_path / f"base-{remove}")
+        base = load_base(folder)
+        if remove:
+            shutil.rmtree(folder)
+        fixed = {"resolution": 64, "steps": 2, "precision": Precision.FP32}
+        config = short.model_copy(update=fixed)
+        out = tmp_path / f"out-{remove}"
+        kept.append(train(config, images, Recorder(), base=base, out=out, cache=None))
+    assert _adapter_bytes(kept[0]) == _adapter_bytes(kept[1])
 
 
 def test_an_empty_dataset_is_refused(short: TrainConfig, sd15: MakeBase, tmp_path: Path) -> None:
