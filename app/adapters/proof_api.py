@@ -45,7 +45,8 @@ class ProofOut(BaseModel):
     """The proof of one download.
 
     `read_back`: by this program's own reader; `loaded`: by the installed diffusers; `drawn`: a
-    picture of the same seed, where the base is small enough for that.
+    picture of the same seed, where the base is small enough for that. `not_loaded` and `not_drawn`
+    say why a file was not.
     """
 
     adapter_id: int
@@ -59,6 +60,8 @@ class ProofOut(BaseModel):
     read_back: dict[str, Any]
     loaded: dict[str, Any] | None
     drawn: dict[str, Any] | None
+    not_loaded: str
+    not_drawn: str
 
 
 @router.get("/adapters/{adapter_id}/proof")
@@ -88,4 +91,6 @@ async def proof(
         read_back=found.get("read_back", {}),
         loaded=found.get("loaded"),
         drawn=found.get("drawn"),
+        not_loaded=found.get("not_loaded", ""),
+        not_drawn=found.get("not_drawn", ""),
     )

@@ -103,6 +103,8 @@ def checks_of(proof: Mapping[str, Any]) -> list[str]:
             f"most {drawn['difference']} of 255 levels from our own picture, which the adapter "
             f"itself moves by up to {drawn['effect']}."
         )
+    if reason := proof.get("not_drawn"):
+        checks.append(f"No picture was compared: {reason}")
     return checks
 
 

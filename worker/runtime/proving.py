@@ -63,6 +63,14 @@ NO_LAYERS = (
     "Its base is not at hand, and it does not fit the published layers of its family. Bring the "
     "base back to have the file loaded."
 )
+NOT_DRAWN = (
+    "at full strength the numbers of this adapter run away on its base, with any program. Draw "
+    "with a lower weight."
+)
+RUNS_AWAY = (
+    "diffusers' copy of the file draws no picture: its numbers run away, and those of the adapter "
+    "itself do not. Choose fp32 for this adapter."
+)
 
 # the parts of the families as published, for adapters whose own base is not at hand
 _PUBLISHED: dict[BaseFamily, dict[str, tuple[str, dict[str, Any]]]] = {
@@ -125,7 +133,7 @@ class Prover:
         if misfits(adapter, self.shapes):
             return replace(proof, not_loaded=NO_LAYERS)
         failures = list(proof.failures)
-        drawn = None
+        drawn, not_drawn = None, ""
         try:
             with few_threads(adapter.parameters):
                 self._draw_own(adapter)
@@ -135,11 +143,12 @@ class Prover:
                         moved = measure(adapter, self._parts, weights=True)
                         loaded = max(loaded, moved, key=lambda found: found.worst_error)
                         loaded = replace(loaded, weights=True)
-                        drawn = self._compare(self._draw(), proof.dtype)
+                        drawn, not_drawn, fault = self._compare(self._draw(), proof.dtype)
+                        failures += fault
         except DiffusersRefusal as error:
             return replace(proof, failures=[*failures, f"diffusers does not load it: {error}"])
         failures += _faults(loaded, drawn, proof.read_back.limit)
-        return replace(proof, loaded=loaded, drawn=drawn, failures=failures)
+        return replace(proof, loaded=loaded, drawn=drawn, not_drawn=not_drawn, failures=failures)
 
     @cached_property
     def _small(self) -> LoadedBase | None:
@@ -195,17 +204,23 @@ class Prover:
             return None
         return np.asarray(drawn.image, dtype=np.int16)
 
-    def _compare(self, picture: np.ndarray[Any, Any] | None, dtype: str) -> Drawn | None:
-        if picture is None or len(self._pictures) < 2:
-            return None
+    def _compare(
+        self, picture: np.ndarray[Any, Any] | None, dtype: str
+    ) -> tuple[Drawn | None, str, list[str]]:
+        """(the comparison, why there is none, what is wrong with the file)."""
+        if len(self._pictures) < 2:  # the adapter's own numbers run away, whoever loads it
+            return None, NOT_DRAWN, []
+        if picture is None:
+            return None, "", [RUNS_AWAY]
         own, plain = self._pictures["own"], self._pictures["plain"]
-        return Drawn(
+        drawn = Drawn(
             prompt=self._prompt,
             seed=SEED,
             difference=int(abs(picture - own).max()),
             effect=int(abs(plain - own).max()),
             limit=DIFFERENCE_LIMITS[dtype],
         )
+        return drawn, "", []
 
 
 def _faults(loaded: Loaded, drawn: Drawn | None, limit: float) -> list[str]:

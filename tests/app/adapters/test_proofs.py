@@ -115,6 +115,7 @@ def test_the_proof_of_a_download_is_told_over_rest(client: TestClient, adapter: 
     )
     assert told["loaders"][0]["sentence"] == RIGHT
     assert (told["read_back"], told["drawn"]) == (BACK, DRAWN)
+    assert (told["not_loaded"], told["not_drawn"]) == ("", "")
     assert client.get("/api/v1/adapters/99/proof").status_code == 404
     assert client.get(f"/api/v1/adapters/{adapter}/proof?format=ckpt").status_code == 422
 

@@ -136,10 +136,33 @@ def test_a_picture_that_comes_out_otherwise_is_a_fault(adapter: Adapter, tmp_pat
     other = random_adapter(prover.shapes, rank=2, strength=0.02, seed=1)
     with few_threads(other.parameters):
         prover._draw_own(other)
-        fault = prover._compare(Prover(starter.PATH, SD1, ())._draw(), "fp16")
-    assert fault is not None
-    assert fault.difference > fault.limit
-    assert "levels off" in proving._faults(proving.Loaded(**file.proof["loaded"]), fault, 1)[0]
+        found, _, _ = prover._compare(Prover(starter.PATH, SD1, ())._draw(), "fp16")
+    assert found is not None
+    assert found.difference > found.limit
+    assert "levels off" in proving._faults(proving.Loaded(**file.proof["loaded"]), found, 1)[0]
+
+
+def test_an_adapter_whose_own_numbers_run_away_is_offered_and_says_so(tmp_path: Path) -> None:
+    wild = random_adapter(Prover(starter.PATH, SD1, ()).shapes, rank=1, strength=100)
+    (file,) = write(wild, tmp_path, "kohya", base=starter.PATH)
+    assert file.problem == ""
+    assert file.proof["drawn"] is None
+    assert any(line.startswith("No picture was compared") for line in checks_of(file.proof))
+
+
+def test_a_file_that_draws_nothing_where_the_adapter_does_is_not_offered(
+    adapter: Adapter, tmp_path: Path, monkeypatch: Any
+) -> None:
+    draw, own = Prover._draw, [2]
+
+    def only_own(prover: Prover, *pipeline: Any) -> Any:
+        own[0] -= 1
+        return draw(prover, *pipeline) if own[0] >= 0 else None
+
+    monkeypatch.setattr(Prover, "_draw", only_own)  # as if the file's numbers ran away
+    (file,) = write(adapter, tmp_path, "kohya", base=starter.PATH)
+    assert "draws no picture" in file.problem
+    assert not file.path.exists()
 
 
 def version_of(trained: Trained) -> AdapterVersion:

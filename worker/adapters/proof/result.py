@@ -100,7 +100,8 @@ class Drawn:
 class Proof:
     """All that was found about a file; `failures` are sentences, and empty when it may go out.
 
-    `not_loaded` says why diffusers was not asked to load a file that it has to read.
+    `not_loaded` says why diffusers was not asked to load a file that it has to read, `not_drawn`
+    why no picture could be compared on a base small enough to draw one.
     """
 
     format: str
@@ -111,6 +112,7 @@ class Proof:
     loaded: Loaded | None = None
     drawn: Drawn | None = None
     not_loaded: str = ""
+    not_drawn: str = ""
     failures: list[str] = field(default_factory=list)
 
     @property
