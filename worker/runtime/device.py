@@ -8,6 +8,16 @@ import sys
 from pathlib import Path
 
 MANY_THREADS = 4
+SECRETS = (
+    "BRUSHWORK_PASSWORD",
+    "BRUSHWORK_DATABASE_URL",
+    "BRUSHWORK_BROKER_URL",
+    "BRUSHWORK_STORAGE_URL",
+    "BRUSHWORK_HUB_TOKEN",
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+)
+"""What a process that only computes, or that is told its one token, has no need to know."""
 
 
 def usable_cores() -> int:
@@ -48,10 +58,14 @@ def describe_device(device: str) -> str:
 
 
 def child_environment(thread_count: int) -> dict[str, str]:
-    """The environment of a process that imports torch: its threads, and nothing fetched unasked."""
+    """The environment of a process that imports torch: its threads, and nothing fetched unasked.
+
+    It has none of the secrets that its parent was started with.
+    """
     root = str(Path(__file__).parents[2])
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
-    return os.environ | {
+    known = {name: value for name, value in os.environ.items() if name not in SECRETS}
+    return known | {
         "OMP_NUM_THREADS": str(thread_count),
         "MKL_NUM_THREADS": str(thread_count),
         "HF_HUB_OFFLINE": "1",
