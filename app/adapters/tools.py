@@ -277,6 +277,18 @@ def fused_file(session: Session, job_id: int) -> tuple[str, str]:
     return str(job.result["sha256"]), str(job.result["filename"])
 
 
+def check_weight(value: float, name: str, *, field: str = "weight") -> None:
+    """Refuse a weight that is no number or too large, with a sentence for this field."""
+    if not math.isfinite(value):
+        raise _wrong(field, f"The weight of “{name}” is not a number.")
+    if abs(value) > MAX_WEIGHT:
+        raise _wrong(
+            field,
+            f"The weight of “{name}” is {value:g}; weights from {-MAX_WEIGHT:g} to "
+            f"{MAX_WEIGHT:g} are accepted.",
+        )
+
+
 def _parts(session: Session, parts: Sequence[Part]) -> list[tuple[AdapterVersion, Adapter, Part]]:
     if len(parts) > MAX_ADAPTERS:
         raise _wrong("adapters", f"At most {MAX_ADAPTERS} adapters; this is {len(parts)}.")
@@ -286,7 +298,7 @@ def _parts(session: Session, parts: Sequence[Part]) -> list[tuple[AdapterVersion
         version = service.get_version(session, adapter, part.version)
         for value in (part.weight, part.text_encoder_weight):
             if value is not None:
-                _check_weight(value, adapter.name)
+                check_weight(value, adapter.name)
         if version.key in found:
             raise _wrong(
                 "adapters",
@@ -330,17 +342,6 @@ def _check_family(adapters: Sequence[Adapter]) -> None:
                 f"“{first.name}” is for {first.family_label} and “{other.name}” for "
                 f"{other.family_label} base models; only adapters for the same kind can be merged.",
             )
-
-
-def _check_weight(value: float, name: str) -> None:
-    if not math.isfinite(value):
-        raise _wrong("weight", f"The weight of “{name}” is not a number.")
-    if abs(value) > MAX_WEIGHT:
-        raise _wrong(
-            "weight",
-            f"The weight of “{name}” is {value:g}; weights from {-MAX_WEIGHT:g} to "
-            f"{MAX_WEIGHT:g} are accepted.",
-        )
 
 
 def _check_rank(rank: int | None) -> None:

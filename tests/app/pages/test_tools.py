@@ -29,6 +29,17 @@ MERGE = {
     "density": "0.5",
     "seed": "0",
 }
+FUSE = {
+    "version": "1",
+    "fuse-name": "Inked",
+    "weight": "0.7",
+    "text-weight": "0",
+    "other-3": "chalk",
+    "weight-3": "-0.5",
+    "base": "starter",
+    "dtype": "bf16",
+    "output": "base_model diffusers",
+}
 
 
 @pytest.fixture(autouse=True)
@@ -126,16 +137,8 @@ def test_a_failure_is_told_and_a_cancel_too(client: TestClient, state: AppState)
     assert "Canceled. Nothing was made." in canceled
 
 
-def test_a_fuse_is_ordered(client: TestClient, state: AppState) -> None:
-    form = {
-        "fuse-name": "Inked",
-        "fuse-weight": "0.7",
-        "base": "starter",
-        "dtype": "bf16",
-        "output": "base_model diffusers",
-        "version": "1",
-    }
-    client.post("/adapters/ink/tools/fuse", data=form, headers=FRAGMENT)
+def test_a_fuse_with_another_adapter_is_ordered(client: TestClient, state: AppState) -> None:
+    client.post("/adapters/ink/tools/fuse", data=FUSE, headers=FRAGMENT)
     job = newest(state)
     assert (job.kind, job.args["dtype"], job.args["layout"]) == (
         "fuse_adapter",
@@ -143,6 +146,57 @@ def test_a_fuse_is_ordered(client: TestClient, state: AppState) -> None:
         "diffusers",
     )
     assert job.args["keep"] == "base_model"
+    parts = [
+        (part["slug"], part["version"], part["weight"], part["text_encoder_weight"])
+        for part in job.args["parts"]
+    ]
+    assert parts == [("ink", 1, 0.7, 0.0), ("chalk", 1, -0.5, None)]
+    alone = FUSE | {"other-3": ""}
+    client.post("/adapters/ink/tools/fuse", data=alone, headers=FRAGMENT)
+    assert [part["slug"] for part in newest(state).args["parts"]] == ["ink"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"other-3": "nobody"}, "other-3"),
+        ({"weight-3": "11"}, "weight-3"),
+        ({"text-weight-3": "x"}, "text-weight-3"),
+        ({"text-weight": "-99"}, "text-weight"),
+        ({"weight": "0", "text-weight": "", "weight-3": "0"}, "weight"),
+        ({"other-1": "chalk"}, "other-1"),
+    ],
+)
+@pytest.mark.parametrize("headers", [HTML, FRAGMENT], ids=["page", "script"])
+def test_what_is_wrong_with_a_fuse_is_said_at_its_field_and_all_that_was_typed_stays(
+    client: TestClient, headers: dict[str, str], changes: dict[str, str], field: str
+) -> None:
+    typed = FUSE | changes
+    answer = client.post("/adapters/ink/tools/fuse", data=typed, headers=headers)
+    assert answer.status_code == 422
+    form = answer.text.partition('<details class="tool" id="tool-fuse"')[2].partition("</details>")[
+        0
+    ]
+    assert form.startswith(' name="tool" open>')
+    assert f'id="tool-fuse-{field}-error"' in form
+    assert form.count('aria-invalid="true"') == 1
+    for name, value in typed.items():
+        assert f'name="{name}"' in form
+        assert f'value="{value}"' in form
+    merge = answer.text.partition('id="tool-merge"')[2].partition("</details>")[0]
+    assert 'value="chalk"' not in merge  # its fields have the same names, but were not sent
+    assert answer.headers.get("hx-retarget") == ("#tool-fuse" if headers is FRAGMENT else None)
+
+
+def test_a_form_that_was_mended_is_no_longer_marked(client: TestClient) -> None:
+    refused = client.post(
+        "/adapters/ink/tools/fuse", data=FUSE | {"weight": "much"}, headers=FRAGMENT
+    )
+    assert "Nothing was ordered." in refused.text
+    ordered = client.post("/adapters/ink/tools/fuse", data=FUSE, headers=FRAGMENT)
+    assert 'id="tool-fuse" name="tool" open hx-swap-oob="true"' in ordered.text
+    assert "Nothing was ordered." not in ordered.text
+    assert 'value="0.7"' in ordered.text
 
 
 @pytest.mark.parametrize(
