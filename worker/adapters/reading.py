@@ -134,16 +134,27 @@ def told_family(metadata: Mapping[str, str]) -> BaseFamily | None:
     return None
 
 
-def convert(found: Plan, weights: BaseWeights | None = None) -> Reading:
-    """The planned file's adapter. A module is read, converted and let go before the next."""
+def convert(
+    found: Plan,
+    weights: BaseWeights | None = None,
+    *,
+    on_module: Callable[[int, int], None] = lambda done, total: None,
+) -> Reading:
+    """The planned file's adapter. A module is read, converted and let go before the next.
+
+    `on_module(done, total)` is called before each and may raise to stop.
+    """
     bound = converted_rank(found.modules)
     loss = _Loss()
     with _threads(found, bound), _open(found.path) as file:
         tensors = _Tensors(file)
-        modules = tuple(_module(m, tensors, bound, loss, weights) for m in found.modules)
+        modules = []
+        for done, module in enumerate(found.modules):
+            on_module(done, len(found.modules))
+            modules.append(_module(module, tensors, bound, loss, weights))
         for extra, names in found.extras.items():
             loss.dropped[extra] = sum(algebra.squared_norm(tensors.read(n)) for n in names)
-    adapter = Adapter(modules=modules, metadata=found.metadata)
+    adapter = Adapter(modules=tuple(modules), metadata=found.metadata)
     check(adapter)
     notes = file_notes(found, adapter)
     if tensors.zero_alphas:

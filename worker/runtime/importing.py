@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -27,6 +28,7 @@ from app.storage import BlobStore
 from worker.adapters.about import About, Sidecar, about
 from worker.bases.family import BaseModelError
 from worker.runtime.lease import Lease
+from worker.runtime.pulse import Canceled, Drained, Pulse
 
 if TYPE_CHECKING:
     from worker.adapters.plan import Plan
@@ -67,16 +69,25 @@ class Importing:
         self._database = database
         self._store = store
 
-    def run(self, job: IoJob, lease: Lease, scratch: Path) -> None:
-        """Make an adapter of the job's file, or find the one that it is."""
+    def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
+        """Make an adapter of the job's file, or find the one that it is.
+
+        Singular values of whole layers can take minutes: a worker that ends gives the job back.
+        """
         from worker.adapters.canonical import AdapterError
 
         try:
-            self._take_in(job, lease, scratch)
+            self._take_in(job, lease, scratch, Pulse(self._database, lease, stopping))
+        except Drained:
+            with self._database.write() as session:
+                jobs.give_back(session, IoJob, lease.claim)
+        except Canceled:
+            with self._database.write() as session:
+                jobs.finish(session, IoJob, lease.claim, JobStatus.CANCELED)
         except AdapterError as error:
             raise RefusedError("adapter", str(error)) from error
 
-    def _take_in(self, job: IoJob, lease: Lease, scratch: Path) -> None:
+    def _take_in(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
         from worker.adapters import canonical
         from worker.adapters.plan import plan
         from worker.adapters.reading import convert
@@ -89,7 +100,8 @@ class Importing:
             return
         place = self._place(found, job.args.get("base_model_id"))
         self._require_family(job.args.get("adapter_id"), place.family)
-        reading = convert(found.on(place.shapes), self._weights(found, place))
+        weights = self._weights(found, place)
+        reading = convert(found.on(place.shapes), weights, on_module=pulse)
         path = scratch / "canonical.safetensors"
         # without metadata, so that the same tensors have the same hash whoever wrote them
         canonical.save(canonical.Adapter(reading.adapter.modules), path)

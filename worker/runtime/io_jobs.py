@@ -42,9 +42,8 @@ class IoWork:
         self._kinds: dict[str, Callable[[IoJob, Lease, Path], None]] = {
             "inspect_base": self._inspect_base,
             "export_adapter": exporting.run,
-            "import_adapter": Importing(database, store).run,
         }
-
+        self._stoppable = {"import_adapter": Importing(database, store).run}
         self._hub = HubWork(settings, database, store, exporting.download)
         self._tools = ToolWork(settings, database, store)
 
@@ -60,12 +59,12 @@ class IoWork:
         """Nothing is held."""
 
     def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
-        """Do a job; it takes seconds, so a worker that ends finishes it first.
+        """Do a job; most take seconds, so a worker that ends finishes them first.
 
-        What goes to the Hub and what the tools do can take long: a worker that ends gives it back.
+        Imports, what goes to the Hub and what the tools do can take long: they are given back.
         """
         work = self._kinds.get(job.kind)
-        long_work = (self._hub.kinds | self._tools.kinds).get(job.kind)
+        long_work = (self._stoppable | self._hub.kinds | self._tools.kinds).get(job.kind)
         try:
             with tempfile.TemporaryDirectory(prefix="brushwork-io-") as scratch:
                 if long_work is not None:

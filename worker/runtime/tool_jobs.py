@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 import shutil
 import threading
-import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from app.jobs.states import JobStatus
 from app.slugs import slugify
 from app.storage import BlobStore, sentence_when_full
 from worker.runtime.lease import Lease
+from worker.runtime.pulse import Canceled, Drained, Pulse
 
 if TYPE_CHECKING:
     from worker.adapters.canonical import Adapter as Weights
@@ -32,46 +32,8 @@ if TYPE_CHECKING:
     from worker.adapters.tools.stack import Weighted
 
 Work = Callable[[IoJob, Lease, Path, threading.Event], None]
-LOOK_SECONDS = 0.5
 TOKEN_CHARS = 8  # of a claim's token, in the name of what is made under it
 GONE = "“{name}” was deleted while this waited. Restore it, then try again."
-
-
-class Canceled(Exception):
-    """Somebody asked for the end of the job."""
-
-
-class Drained(Exception):
-    """The worker ends; the job goes back to the queue."""
-
-
-class Pulse:
-    """Called between modules: writes how far the work is, and stops it when it shall end.
-
-    Raises Canceled, Drained or LostLease.
-    """
-
-    def __init__(self, database: Database, lease: Lease, stopping: threading.Event) -> None:
-        self._database = database
-        self._lease = lease
-        self._stopping = stopping
-        self._looked = 0.0
-
-    def __call__(self, done: int, total: int) -> None:
-        """Tell that `done` of `total` parts are done."""
-        self._lease.check()
-        if self._stopping.is_set():
-            raise Drained
-        if time.monotonic() - self._looked < LOOK_SECONDS:
-            return
-        self._looked = time.monotonic()
-        claim = self._lease.claim
-        with self._database.write() as session:
-            jobs.update_owned(session, IoJob, claim, result={"done": done, "total": total})
-            row = session.get_one(IoJob, claim.job_id, populate_existing=True)
-            canceled = row.cancel_requested
-        if canceled:
-            raise Canceled
 
 
 class ToolWork:

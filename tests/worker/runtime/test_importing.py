@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import io
 import json
+import threading
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -27,6 +28,7 @@ from worker.adapters.base_weights import base_weights
 from worker.adapters.canonical import load
 from worker.adapters.compatible import compatible
 from worker.runtime.io_jobs import IoWork
+from worker.runtime.pulse import Pulse
 from worker.runtime.shapes import adaptable_shapes
 
 QUERY = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
@@ -36,8 +38,12 @@ STEM = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
 @pytest.fixture
 def at_work(registry: Registry) -> Iterator[Registry]:
     """A registry with the starter and an io room at work on it."""
-    with registry.working(IoWork(registry.settings, registry.database, registry.store)):
+    with registry.working(work_of(registry)):
         yield registry
+
+
+def work_of(registry: Registry) -> IoWork:
+    return IoWork(registry.settings, registry.database, registry.store)
 
 
 def lora(shape: tuple[int, ...], stem: str = STEM, seed: int = 0) -> dict[str, Tensor]:
@@ -104,6 +110,41 @@ def test_a_family_is_seen_from_shapes_where_no_base_of_it_is_here(
 def notes_of(version: AdapterVersion) -> list[str]:
     notes: list[str] = version.details["import_notes"]
     return notes
+
+
+@pytest.mark.parametrize(("wish", "status"), [("stop", "queued"), ("cancel", "canceled")])
+def test_an_import_ends_between_two_layers(
+    wish: str, status: str, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    told = Pulse.__call__
+
+    def slowly(pulse: Pulse, at: int, total: int) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        told(pulse, at, total)
+
+    monkeypatch.setattr(Pulse, "__call__", slowly)
+    save_file(lora((1280, 768)), tmp_path / "sent")
+    blob = registry.store.put_file(tmp_path / "sent")
+    with registry.database.write() as session:
+        job = adapters.order_import(session, sha256=blob.sha256, filename="ink.safetensors")
+    with registry.working(work_of(registry)) as room:
+        assert begun.wait(60)
+        if wish == "stop":
+            room.request_stop()
+            go_on.set()
+        else:
+            registry.cancel(IoJob, job.key)
+            go_on.set()
+            registry.until_final(IoJob, job.key)
+    row: IoJob = registry.row(IoJob, job.key)
+    assert (row.status, row.attempt > 0) == (status, wish == "cancel")
+    assert registry.rows(Adapter) == []
+    if wish == "stop":
+        monkeypatch.undo()
+        with registry.working(work_of(registry)):
+            made(registry, registry.until_final(IoJob, job.key))
 
 
 def test_an_sdxl_file_for_another_base_says_so(at_work: Registry, tmp_path: Path) -> None:

@@ -35,9 +35,9 @@ from worker.adapters import canonical
 from worker.adapters.tools.checkpoint import Checkpoint
 from worker.bases.load import load_base
 from worker.inference.merge import LoadedAdapter, MergedWeights
-from worker.runtime import tool_jobs
 from worker.runtime.io_jobs import IoWork
 from worker.runtime.lease import Lease
+from worker.runtime.pulse import Pulse
 from worker.runtime.room import Room
 from worker.runtime.tool_jobs import ToolWork
 
@@ -263,16 +263,16 @@ def test_a_cancel_while_it_fuses_leaves_no_half_base(
 ) -> None:
     ink = add(registry, tmp_path, "Ink", 1)
     begun, go_on = threading.Event(), threading.Event()
-    told = tool_jobs.Pulse.__call__
+    told = Pulse.__call__
 
-    def slowly(pulse: tool_jobs.Pulse, at: int, total: int) -> None:
+    def slowly(pulse: Pulse, at: int, total: int) -> None:
         told(pulse, at, total)
         if at == 50:
             begun.set()
             assert go_on.wait(60)
             pulse._looked = 0.0
 
-    monkeypatch.setattr(tool_jobs.Pulse, "__call__", slowly)
+    monkeypatch.setattr(Pulse, "__call__", slowly)
     with registry.database.write() as session:
         job = tools.order_fuse(session, FuseOrder("Inked", [Part(ink.key)]))
     with registry.working(work_of(registry)):
@@ -294,14 +294,14 @@ def test_a_worker_that_ends_gives_its_work_back(
     with registry.database.write() as session:
         job = tools.order_merge(session, MergeOrder("Both", [Part(ink.key), Part(chalk.key)]))
     begun, go_on = threading.Event(), threading.Event()
-    told = tool_jobs.Pulse.__call__
+    told = Pulse.__call__
 
-    def slowly(pulse: tool_jobs.Pulse, at: int, total: int) -> None:
+    def slowly(pulse: Pulse, at: int, total: int) -> None:
         begun.set()
         assert go_on.wait(60)
         told(pulse, at, total)
 
-    monkeypatch.setattr(tool_jobs.Pulse, "__call__", slowly)
+    monkeypatch.setattr(Pulse, "__call__", slowly)
     with registry.working(work_of(registry)) as room:
         assert begun.wait(60)
         room.request_stop()
@@ -355,15 +355,15 @@ def test_a_worker_that_wakes_up_after_it_lost_a_fuse_leaves_the_base_of_the_next
         scratch.mkdir()
         work(registry.row(IoJob, job.key), lease, scratch, threading.Event())
 
-    told = tool_jobs.Pulse.__call__
+    told = Pulse.__call__
 
-    def stalled_in_the_middle(pulse: tool_jobs.Pulse, at: int, total: int) -> None:
+    def stalled_in_the_middle(pulse: Pulse, at: int, total: int) -> None:
         if at == 50 and pulse._lease is leases[0]:
             run(leases[1])
             leases[0].lost.set()
         told(pulse, at, total)
 
-    monkeypatch.setattr(tool_jobs.Pulse, "__call__", stalled_in_the_middle)
+    monkeypatch.setattr(Pulse, "__call__", stalled_in_the_middle)
     with pytest.raises(LostLease):
         run(leases[0])
     (made,) = (registry.settings.data_dir / "fused").iterdir()

@@ -1,0 +1,50 @@
+"""Between the parts of a long io job: how far it is, and whether it shall end."""
+
+from __future__ import annotations
+
+import threading
+import time
+
+from app.db import Database
+from app.jobs import service as jobs
+from app.jobs.models import IoJob
+from worker.runtime.lease import Lease
+
+LOOK_SECONDS = 0.5
+
+
+class Canceled(Exception):
+    """Somebody asked for the end of the job."""
+
+
+class Drained(Exception):
+    """The worker ends; the job goes back to the queue."""
+
+
+class Pulse:
+    """Called between modules: writes how far the work is, and stops it when it shall end.
+
+    Raises Canceled, Drained or LostLease.
+    """
+
+    def __init__(self, database: Database, lease: Lease, stopping: threading.Event) -> None:
+        self._database = database
+        self._lease = lease
+        self._stopping = stopping
+        self._looked = 0.0
+
+    def __call__(self, done: int, total: int) -> None:
+        """Tell that `done` of `total` parts are done."""
+        self._lease.check()
+        if self._stopping.is_set():
+            raise Drained
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        claim = self._lease.claim
+        with self._database.write() as session:
+            jobs.update_owned(session, IoJob, claim, result={"done": done, "total": total})
+            row = session.get_one(IoJob, claim.job_id, populate_existing=True)
+            canceled = row.cancel_requested
+        if canceled:
+            raise Canceled
