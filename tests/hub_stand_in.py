@@ -1,8 +1,9 @@
 """A stand-in for the Hugging Face Hub: a real HTTP server that answers its client as the Hub does.
 
 It knows what huggingface_hub 2.4 calls: model info, tree, resolve (a redirect to a second host for
-files in large-file storage, with ranges), whoami, create, preupload, LFS batch, PUT and commit.
-What is committed to it can be downloaded from it. It can break a line in the middle of a file.
+files in large-file storage, with ranges), whoami, create, delete, preupload, LFS batch, PUT,
+commit. What is committed to it can be downloaded from it. It can break a line in the middle of a
+file, or hold an answer back.
 """
 
 from __future__ import annotations
@@ -69,6 +70,10 @@ class Hub:
     damage: set[str] = field(default_factory=set)
     trouble: int = 0  # so many answers of the file server are 503
     hold_after: dict[str, int] = field(default_factory=dict)  # sends so much, then waits for `go`
+    holds: set[str] = field(
+        default_factory=set
+    )  # requests with one in their path wait, or for `go`
+    keeps: bool = False  # no token may delete
     go: threading.Event = field(default_factory=threading.Event)
 
     def add_folder(self, name: str, folder: Path, **options: Any) -> Repo:
@@ -135,7 +140,7 @@ class _Handler(BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         self._serve()
 
-    do_HEAD = do_POST = do_PUT = do_GET  # noqa: N815
+    do_HEAD = do_POST = do_PUT = do_DELETE = do_GET  # noqa: N815
 
     def _serve(self) -> None:
         split = urlsplit(self.path)
@@ -146,6 +151,9 @@ class _Handler(BaseHTTPRequestHandler):
         )
         self.query = parse_qs(split.query)
         self.body = self._read_body()
+        while any(part in split.path for part in list(self.state.holds)):
+            if self.state.go.wait(0.05):
+                break
         try:
             for method, pattern, answer in ROUTES:
                 found = re.fullmatch(pattern, split.path)
@@ -311,6 +319,17 @@ class _Handler(BaseHTTPRequestHandler):
         self.state.add(name, {}, private=wanted.get("visibility") == "private")
         self._json({"url": self._at(name), "name": name, "id": "1"})
 
+    def delete(self) -> None:
+        """`DELETE /api/repos/delete`."""
+        self._require_write()
+        wanted = json.loads(self.body)
+        name = f"{wanted.get('organization') or self.state.user}/{wanted['name']}"
+        self._repo(name)
+        if self.state.keeps:
+            raise Refused(403, "", "This token may not delete")
+        del self.state.repos[name]
+        self._json({})
+
     def _at(self, name: str) -> str:
         return f"{self.state.url}/{name}"
 
@@ -385,6 +404,7 @@ ROUTES: list[tuple[str, str, Callable[..., None]]] = [
     ("GET HEAD", rf"/cdn/{NAME}/(.+)", _Handler.cdn),
     ("GET", "/api/whoami-v2", _Handler.whoami),
     ("POST", "/api/repos/create", _Handler.create),
+    ("DELETE", "/api/repos/delete", _Handler.delete),
     ("POST", "/api/validate-yaml", _Handler.validate),
     ("POST", rf"/api/models/{NAME}/preupload/([^/]+)", _Handler.preupload),
     ("POST", rf"/{NAME}\.git/info/lfs/objects/batch", _Handler.batch),

@@ -15,6 +15,7 @@ from app.base_models.models import BaseModel
 from app.config import Settings
 from app.errors import Conflict, InvalidInput, NotFound
 from app.hub import PART, SCHEME, HubSource, read_source, require_allowed
+from app.jobs import service as jobs
 from app.jobs.models import IoJob
 from app.jobs.service import enqueue_io
 from app.jobs.states import JobStatus
@@ -75,7 +76,10 @@ class Publication:
 
 @dataclass(frozen=True)
 class Fetching:
-    """An adapter on its way from the Hub; then its import, then the adapter."""
+    """An adapter on its way from the Hub; then its import, then the adapter.
+
+    `is_ending`: somebody canceled it, and its worker has still to notice.
+    """
 
     job: IoJob
     source: str
@@ -84,6 +88,7 @@ class Fetching:
     status: JobStatus = JobStatus.QUEUED
     error: str | None = None
     progress: dict[str, Any] = field(default_factory=dict)
+    is_ending: bool = False
 
 
 def order_fetch(session: Session, text: str, settings: Settings) -> IoJob:
@@ -108,7 +113,14 @@ def get_fetching(session: Session, job_id: int) -> Fetching:
         raise NotFound("There is no such import.")
     source = str(HubSource(job.args["repo"], job.args["revision"], job.args["file"]))
     if job.state is not JobStatus.SUCCEEDED:
-        return Fetching(job, source, status=job.state, error=job.error, progress=job.result)
+        return Fetching(
+            job,
+            source,
+            status=job.state,
+            error=job.error,
+            progress=job.result,
+            is_ending=job.cancel_requested,
+        )
     checked = service.get_import(session, int(job.result["import_id"]))
     return Fetching(
         job,
@@ -117,7 +129,17 @@ def get_fetching(session: Session, job_id: int) -> Fetching:
         adapter_id=checked.result.get("adapter_id"),
         status=JobStatus.RUNNING if checked.state.is_active else checked.state,
         error=checked.error,
+        is_ending=checked.cancel_requested,
     )
+
+
+def cancel_fetch(session: Session, job_id: int) -> Fetching:
+    """Ask for the end of an import from the Hub, or of its check; Conflict when it has ended."""
+    found = get_fetching(session, job_id)
+    job = found.job if found.import_id is None else service.get_import(session, found.import_id)
+    jobs.request_cancel(session, IoJob, job)
+    session.refresh(job)
+    return get_fetching(session, job_id)
 
 
 def write_fetched(
@@ -218,11 +240,21 @@ def card_facts(
 def publications(session: Session, adapter: Adapter) -> list[Publication]:
     """All publications of an adapter, the newest first."""
     versions = {row.key: row.version for row in service.list_versions(session, adapter.key)}
-    jobs = select(IoJob).where(IoJob.kind == PUBLISH, col(IoJob.subject_id).in_(versions))
+    ours = select(IoJob).where(IoJob.kind == PUBLISH, col(IoJob.subject_id).in_(versions))
     return [
         Publication(job, versions[job.subject_id or 0])
-        for job in session.exec(jobs.order_by(col(IoJob.id).desc()))
+        for job in session.exec(ours.order_by(col(IoJob.id).desc()))
     ]
+
+
+def cancel_publication(session: Session, adapter: Adapter, job_id: int) -> Publication:
+    """Ask for the end of a publication of this adapter; Conflict when it has ended."""
+    row = next((row for row in publications(session, adapter) if row.job.key == job_id), None)
+    if row is None:
+        raise NotFound("There is no such publication.")
+    jobs.request_cancel(session, IoJob, row.job)
+    session.refresh(row.job)
+    return row
 
 
 def _invalid(name: str, sentence: str) -> InvalidInput:

@@ -105,6 +105,13 @@ def show_import(job_id: Id, state: State) -> FetchOut:
         return _fetch_out(hub.get_fetching(session, job_id))
 
 
+@router.post("/hub-imports/{job_id}/cancel")
+def cancel_import(job_id: Id, state: State) -> FetchOut:
+    """End an import from the Hub, or its check; nothing of it is kept."""
+    with state.database.write() as session:
+        return _fetch_out(hub.cancel_fetch(session, job_id))
+
+
 @router.post("/adapters/{adapter_id}/publications", status_code=202)
 def publish(adapter_id: Id, body: PublicationIn, state: State) -> PublicationOut:
     """Publish a version of an adapter on the Hugging Face Hub, with a model card."""
@@ -122,3 +129,11 @@ def publications(adapter_id: Id, state: State) -> list[PublicationOut]:
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
         return [_publication_out(row) for row in hub.publications(session, adapter)]
+
+
+@router.post("/adapters/{adapter_id}/publications/{job_id}/cancel")
+def cancel_publication(adapter_id: Id, job_id: Id, state: State) -> PublicationOut:
+    """End a publication: all of it is on the Hub, or nothing; what it made there is deleted."""
+    with state.database.write() as session:
+        adapter = service.get_adapter(session, adapter_id)
+        return _publication_out(hub.cancel_publication(session, adapter, job_id))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Annotated
 
@@ -13,7 +14,7 @@ from app.adapters import hub, service
 from app.adapters.gallery import Picture
 from app.adapters.hub import Fetching, Publication, Publishing
 from app.adapters.models import Adapter, AdapterVersion
-from app.errors import AppError, InvalidInput
+from app.errors import AppError, Conflict, InvalidInput
 from app.forms import SentForm
 from app.hub import is_allowed
 from app.state import MAX_ID, AppState, Id, State
@@ -74,6 +75,18 @@ def publish(
             hub.order_publication(session, adapter, wanted, state.settings)
     except AppError as error:
         return _hub_answer(request, state, slug, v, refused=(wanted, error))
+    if wants_fragment(request):
+        return _hub_answer(request, state, slug, v)
+    return RedirectResponse(f"/adapters/{slug}/hub{f'?v={v}' if v else ''}", status_code=303)
+
+
+@router.post("/adapters/{slug}/hub/{job_id}/cancel")
+def cancel_publication(
+    request: Request, slug: str, job_id: Id, state: State, v: OptionalId = None
+) -> Response:
+    """End a publication; one that has ended meanwhile is shown as it is."""
+    with suppress(Conflict), state.database.write() as session:
+        hub.cancel_publication(session, service.adapter_by_slug(session, slug), job_id)
     if wants_fragment(request):
         return _hub_answer(request, state, slug, v)
     return RedirectResponse(f"/adapters/{slug}/hub{f'?v={v}' if v else ''}", status_code=303)
@@ -156,6 +169,16 @@ def import_progress(request: Request, job_id: Id, state: State) -> Response:
     with state.database.read() as session:
         fetching = hub.get_fetching(session, job_id)
     return _fetch_answer(request, fetching, fetching.source)
+
+
+@router.post("/hub-imports/{job_id}/cancel")
+def cancel_import(request: Request, job_id: Id, state: State) -> Response:
+    """End an import from the Hub; one that has ended meanwhile is shown as it is."""
+    with suppress(Conflict), state.database.write() as session:
+        hub.cancel_fetch(session, job_id)
+    if wants_fragment(request):
+        return import_progress(request, job_id, state)
+    return RedirectResponse(f"/hub-imports/{job_id}", status_code=303)
 
 
 def _fetch_answer(

@@ -1,6 +1,7 @@
 """`python -m worker.hub`: carries out the order on its standard input, answers on its output.
 
-It ends when its input is closed: the worker that started it is gone, and another one may go on.
+It ends when its input is closed: the worker that started it is gone, and another one may go on. The
+line `cancel` makes it undo what it has begun, then end; what is done already stays.
 """
 
 from __future__ import annotations
@@ -9,22 +10,31 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
 from worker.hub import adapters, models
 from worker.hub.card import CardFacts
 from worker.hub.errors import Access, explained
-from worker.hub.orders import DONE, FAILED, PROGRESS, Answer, Order
+from worker.hub.orders import CANCEL, DONE, FAILED, LEFT, PROGRESS, Answer, Order
+from worker.hub.undoing import Undoing
 
 Values = dict[str, Any]
+NOT_UNDONE = (
+    "Nothing was published, but the empty repository that was made for it could not be deleted. "
+    "{reason}"
+)
+undoing = Undoing()
 
 
 def main() -> int:
     """Carry out the order; 0 when it was done."""
-    order = Order.read(sys.stdin.readline())
-    threading.Thread(target=_end_with_input, daemon=True).start()
+    # not by sys.stdin: it would read ahead, and its lock be held at the interpreter's end
+    lines = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115  # for as long as we live
+    order = Order.read(lines.readline().decode())
     access = Access(order.endpoint, order.token)
+    threading.Thread(target=_end_with_input, args=(lines, order, access), daemon=True).start()
     try:
         _say(DONE, WORK[order.what](order.values, access))
     except Exception as error:
@@ -36,10 +46,21 @@ def main() -> int:
     return 0
 
 
-def _end_with_input() -> None:
-    while os.read(0, 1024):  # not by sys.stdin, whose lock would be held at the interpreter's end
-        pass
+def _end_with_input(lines: RawIOBase, order: Order, access: Access) -> None:
+    while line := lines.readline():
+        if line.decode().strip() == CANCEL and _cancel(order, access):
+            break
     os._exit(3)
+
+
+def _cancel(order: Order, access: Access) -> bool:
+    """Undo what was begun; False when all is done, and only remains to be told."""
+    try:
+        return undoing.cancel()
+    except Exception as error:
+        reason = explained(error, str(order.values.get("repo", "")), access) or error
+        _say(FAILED, {"code": LEFT, "error": NOT_UNDONE.format(reason=reason)})
+        return True
 
 
 def _say(kind: str, values: Values) -> None:
@@ -79,6 +100,7 @@ def _publish_adapter(values: Values, access: Access) -> Values:
         access,
         private=values["private"],
         update=values["update"],
+        undoing=undoing,
     )
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Collection, Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from worker.hub.models import Wanted
 from worker.hub.repository import RemoteFile, Repository, look_up
 from worker.hub.selection import ADAPTER_NAMES, adapter_file
 from worker.hub.transfer import fetch
+from worker.hub.undoing import Undoing
 
 MAX_ADAPTER_BYTES = 2 * 2**30
 MAX_PICTURE_BYTES = 16 * 2**20
@@ -78,33 +80,43 @@ def publish(
     *,
     private: bool = True,
     update: bool = False,
+    undoing: Undoing | None = None,
 ) -> dict[str, Any]:
     """Put files and a model card made of the facts into a repository of the Hub, in one commit.
 
     `repo` without an owner is one of whoever the token belongs to. A repository that exists is
     refused unless `update` allows it or it is empty, and nothing is uploaded to a public one when
     `private` is asked for. Gives its `repo`, `url`, `commit`, and whether it is `private` in truth.
+
+    By `undoing` it can be canceled until the commit: a repository made for it is then deleted.
     """
     disable_progress_bars()
+    undoing = undoing or Undoing()
     api = HfApi(endpoint=access.endpoint, token=access.token)
     if "/" not in repo:
         repo = f"{api.whoami()['name']}/{repo}"
-    _make(api, repo, access, private=private, update=update, ours=files)
+    with undoing.whole():
+        if _make(api, repo, access, private=private, update=update, ours=files):
+            undoing.undo = partial(api.delete_repo, repo, missing_ok=True)
     text = card(facts, repo)
     there = api.model_info(repo)  # who asks for a private one is not given what exists unseen
     if private and not there.private:
         raise HubError("hub_public", PUBLIC.format(repo=repo, endpoint=access.endpoint))
     before = {row.rfilename for row in there.siblings or []}
     gone = [path for path in before if path.startswith(PUBLISHED_PICTURES) and path not in files]
-    done = api.create_commit(
-        repo,
-        operations=[
-            *(CommitOperationAdd(path, str(source)) for path, source in files.items()),
-            CommitOperationAdd("README.md", text.encode()),
-            *(CommitOperationDelete(path) for path in gone),
-        ],
-        commit_message=f"{facts.name}, version {facts.version}, by Brushwork",
-    )
+    added = [CommitOperationAdd(path, str(source)) for path, source in files.items()]
+    api.preupload_lfs_files(repo, added, free_memory=False)  # seen by nobody before the commit
+    with undoing.whole():
+        done = api.create_commit(
+            repo,
+            operations=[
+                *added,
+                CommitOperationAdd("README.md", text.encode()),
+                *(CommitOperationDelete(path) for path in gone),
+            ],
+            commit_message=f"{facts.name}, version {facts.version}, by Brushwork",
+        )
+        undoing.is_done = True
     return {
         "repo": repo,
         "url": f"{access.endpoint}/{repo}",
@@ -115,8 +127,8 @@ def publish(
 
 def _make(
     api: HfApi, repo: str, access: Access, *, private: bool, update: bool, ours: Collection[str]
-) -> None:
-    """Create the repository; one that is there already has to be ours.
+) -> bool:
+    """Create the repository, True when it was not there; one that is has to be ours.
 
     It is when it was published to before, or when an attempt whose worker was lost made it: then it
     is empty, or as a commit is whole or not at all, it holds all `ours` and nothing else.
@@ -129,9 +141,10 @@ def _make(
         files = {row.rfilename for row in api.model_info(repo).siblings or []}
         empty, complete = files <= set(OWN), files - set(OWN) == {"README.md", *ours}
         if update or empty or complete:
-            return
+            return False
         raise HubError(
             "hub_taken",
             f"There is a “{repo}” at {access.endpoint} already, and it was not published from "
             "here. Choose another name.",
         ) from error
+    return True

@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import Any
 
 PROGRESS, DONE, FAILED = "progress", "done", "failed"
+CANCEL = "cancel"  # a line after the order: what was begun is undone
+LEFT = "hub_left"  # the code of a failure to undo it
 
 
 @dataclass(frozen=True)

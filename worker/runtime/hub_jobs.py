@@ -22,7 +22,7 @@ from app.jobs import service as jobs
 from app.jobs.models import DOWNLOAD_BASE, IoJob
 from app.jobs.states import JobStatus
 from app.storage import BlobStore
-from worker.hub.orders import Answer
+from worker.hub.orders import LEFT, Answer
 from worker.runtime.hub_process import Broken, BrokenOff, HubFailed, carry_out, order
 from worker.runtime.lease import Lease
 
@@ -190,7 +190,8 @@ class HubWork:
 
     def _break_off(self, session: Session, lease: Lease, broken: BrokenOff) -> None:
         if broken.why is Broken.CANCELED:
-            self._end(session, lease, JobStatus.CANCELED)
+            left = HubFailed(LEFT, broken.left) if broken.left else None
+            self._end(session, lease, JobStatus.CANCELED, error=left)
         else:
             jobs.give_back(session, IoJob, lease.claim)
 

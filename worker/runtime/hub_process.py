@@ -20,12 +20,14 @@ from app.config import Settings
 from app.db import Database
 from app.jobs.models import IoJob
 from app.jobs.service import LostLease
-from worker.hub.orders import DONE, FAILED, Answer, Order
+from worker.hub.orders import CANCEL, DONE, FAILED, LEFT, Answer, Order
 from worker.runtime.device import child_environment
 from worker.runtime.lease import Lease
 
 LOOK_SECONDS = 0.5  # how often the row is asked for a wish to cancel, and progress written
 END_SECONDS = 5.0
+UNDO_SECONDS = 20.0  # for the Hub to take a commit that was sent, or to delete what was made
+UNSURE = "The Hub did not answer in time: look there whether something was left."
 
 
 class Broken(StrEnum):
@@ -36,11 +38,12 @@ class Broken(StrEnum):
 
 
 class BrokenOff(Exception):
-    """The order was broken off from here; `why` says by whom."""
+    """The order was broken off from here; `why` says by whom, `left` what could not be undone."""
 
-    def __init__(self, why: Broken) -> None:
+    def __init__(self, why: Broken, left: str | None = None) -> None:
         super().__init__(why)
         self.why = why
+        self.left = left
 
 
 class HubFailed(Exception):
@@ -82,13 +85,15 @@ def carry_out(
             if time.monotonic() - looked < LOOK_SECONDS:
                 continue
             looked = time.monotonic()
-            _require_wanted(database, lease, stopping)
+            if _is_canceled(database, lease, stopping):
+                return process.cancel()
             if told is not None:
                 on_progress(told)
                 told = None
 
 
-def _require_wanted(database: Database, lease: Lease, stopping: threading.Event) -> None:
+def _is_canceled(database: Database, lease: Lease, stopping: threading.Event) -> bool:
+    """True when somebody asked for the end of the job; raises when it is not for us to go on."""
     lease.check()
     if stopping.is_set():
         raise BrokenOff(Broken.STOPPED)
@@ -96,8 +101,7 @@ def _require_wanted(database: Database, lease: Lease, stopping: threading.Event)
         row = session.get(IoJob, lease.claim.job_id)
     if row is None or row.owner_token != lease.claim.token:
         raise LostLease(f"io_job {lease.claim.job_id} belongs to another worker now.")
-    if row.cancel_requested:
-        raise BrokenOff(Broken.CANCELED)
+    return row.cancel_requested
 
 
 class HubProcess:
@@ -117,10 +121,7 @@ class HubProcess:
         )
         self._reader = threading.Thread(target=self._read, name="hub-answers", daemon=True)
         self._reader.start()
-        assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # its end is noticed by who waits for an answer
-            self._process.stdin.write(self._ordered.line())
-            self._process.stdin.flush()
+        self._tell(self._ordered.line())
         return self
 
     def __exit__(
@@ -140,6 +141,27 @@ class HubProcess:
             if pipe is not None:
                 with suppress(BrokenPipeError):
                     pipe.close()
+
+    def cancel(self) -> Answer:
+        """Let it undo what it has begun: raises BrokenOff; its answer when all was done already."""
+        self._tell(f"{CANCEL}\n")
+        end = time.monotonic() + UNDO_SECONDS
+        left = None
+        try:
+            while answer := self._answers.get(timeout=max(0.0, end - time.monotonic())):
+                if answer.kind == DONE:
+                    return answer
+                if answer.kind == FAILED and answer.values["code"] == LEFT:
+                    left = answer.values["error"]
+        except queue.Empty:
+            left = UNSURE
+        raise BrokenOff(Broken.CANCELED, left)
+
+    def _tell(self, line: str) -> None:
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):  # its end is noticed by who waits for an answer
+            self._process.stdin.write(line)
+            self._process.stdin.flush()
 
     def next_answer(self) -> Answer | None:
         """What it says next; None when it says nothing for a moment."""

@@ -6,6 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
+from app.adapters.hub import write_fetched
 from app.adapters.models import Adapter
 from app.adapters.publish import NewVersion, publish
 from app.jobs.models import IoJob
@@ -144,3 +145,70 @@ def test_an_import_is_asked_for_on_the_page_of_adapters(
     page = client.post("/hub-imports", data={"source": "acme/ink"})
     assert page.url.path == f"/hub-imports/{newest(state).key}"
     assert "acme/ink" in page.text
+
+
+def test_a_publication_is_canceled_over_rest_and_on_the_page(
+    client: TestClient, state: AppState, adapter: Adapter
+) -> None:
+    address = f"/api/v1/adapters/{adapter.key}/publications"
+    waiting = client.post(address, json={"repo": "ink"}).json()["id"]
+    answer = client.post(f"{address}/{waiting}/cancel")
+    assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
+    assert client.post(f"{address}/{waiting}/cancel").status_code == 200  # twice is no mistake
+    assert client.post(f"{address}/999/cancel").status_code == 404
+
+    client.post(address, json={"repo": "ink"})  # nothing stands in its way
+    job = newest(state)
+    end(state, job, JobStatus.RUNNING)
+    place = f"/adapters/{adapter.slug}/hub"
+    page = client.get(f"{place}?v=1", headers=FRAGMENT).text
+    assert f'action="{place}/{job.key}/cancel?v=1"' in page
+    page = client.post(f"{place}/{job.key}/cancel?v=1", headers=FRAGMENT).text
+    assert "Canceling…" in page
+    assert 'hx-trigger="every 2s"' in page
+    assert newest(state).cancel_requested
+    end(state, job, JobStatus.CANCELED)
+    page = client.get(place).text
+    assert page.count("Canceled") == 2
+    assert "Canceling" not in page
+    assert "<form" in page  # it can be published anew
+    end(state, job, JobStatus.SUCCEEDED)
+    assert client.post(f"{address}/{job.key}/cancel").status_code == 409
+    too_late = client.post(f"{place}/{job.key}/cancel")
+    assert (too_late.url.path, "Finished" in too_late.text) == (place, True)
+
+
+def test_an_import_is_canceled_while_it_is_fetched_and_while_it_is_checked(
+    client: TestClient, state: AppState
+) -> None:
+    client.post("/hub-imports", data={"source": "acme/ink"})
+    job = newest(state)
+    address = f"/hub-imports/{job.key}"
+    assert f'action="{address}/cancel"' in client.get(address).text
+    end(state, job, JobStatus.RUNNING)
+    page = client.post(f"{address}/cancel", headers=FRAGMENT).text
+    assert "Canceling…" in page
+    end(state, job, JobStatus.CANCELED)
+    assert "Canceled. <strong>acme/ink</strong>" in client.get(address).text
+
+    fetched = client.post("/api/v1/hub-imports", json={"source": "acme/ink"}).json()["id"]
+    with state.database.write() as session:
+        import_id = write_fetched(session, sha256="a" * 64, filename="ink.safetensors", sidecars=[])
+    with state.database.read() as session:
+        job = session.get_one(IoJob, fetched)
+    end(state, job, JobStatus.SUCCEEDED, result={"import_id": import_id})
+    page = client.get(f"/hub-imports/{fetched}", headers=FRAGMENT).text
+    assert "is being checked" in page
+    assert f'hx-get="/hub-imports/{fetched}"' in page
+    answer = client.post(f"/api/v1/hub-imports/{fetched}/cancel")
+    assert (answer.status_code, answer.json()["status"]) == (200, "canceled")
+    assert (
+        "Canceled. <strong>acme/ink</strong>" in client.post(f"/hub-imports/{fetched}/cancel").text
+    )
+    shown = client.get(f"/imports/{import_id}", headers=FRAGMENT).text
+    assert "Canceled. <strong>ink.safetensors</strong> was not imported." in shown
+    with state.database.read() as session:
+        job = session.get_one(IoJob, import_id)
+    end(state, job, JobStatus.SUCCEEDED, result={"adapter_id": 1})
+    assert client.post(f"/api/v1/hub-imports/{fetched}/cancel").status_code == 409
+    assert client.post("/api/v1/hub-imports/999/cancel").status_code == 404

@@ -95,6 +95,12 @@ def order(registry: Registry, adapter_id: int, repo: str = "chalk", **wanted: st
         return on_hub.order_publication(session, adapter, publishing, registry.settings).key
 
 
+def cancel(registry: Registry, adapter_id: int, key: int) -> None:
+    with registry.database.write() as session:
+        adapter = session.get_one(Adapter, adapter_id)
+        assert on_hub.cancel_publication(session, adapter, key).job.cancel_requested
+
+
 def fetched(registry: Registry, source: str) -> Fetching:
     with registry.database.write() as session:
         key = on_hub.order_fetch(session, source, registry.settings).key
@@ -102,7 +108,7 @@ def fetched(registry: Registry, source: str) -> Fetching:
     def ended() -> Fetching | None:
         with registry.database.read() as session:
             found = on_hub.get_fetching(session, key)
-        return found if found.status in ("succeeded", "failed") else None
+        return None if found.status.is_active else found
 
     found: Fetching = wait_for(ended)
     return found
@@ -227,3 +233,85 @@ def test_what_cannot_be_done_is_said(outward: Registry, hub: Hub, tmp_path: Path
         adapter.deleted_at = utcnow()
     assert "was deleted while this waited" in outward.until_final(IoJob, key).error
     assert "ada/gone" not in hub.repos
+
+
+@pytest.mark.parametrize("step", ["repos/create", "/lfs/"], ids=["being made", "uploading"])
+def test_a_publication_that_is_canceled_leaves_nothing_on_the_hub(
+    outward: Registry, hub: Hub, tmp_path: Path, step: str
+) -> None:
+    adapter_id = add_adapter(outward, tmp_path)
+    hub.holds |= {step, "/lfs/"}
+    key = order(outward, adapter_id)
+    wait_for(lambda: any(step in asked.path for asked in hub.asked))
+    cancel(outward, adapter_id, key)
+    hub.holds.discard("repos/create")  # the Hub makes it after all: only then can it be deleted
+    done = outward.until_final(IoJob, key)
+    assert (done.status, done.error) == ("canceled", None)
+    assert hub.repos == {}
+    hub.go.set()
+    done = outward.until_final(IoJob, order(outward, adapter_id))
+    assert (done.status, set(hub.repos)) == ("succeeded", {"ada/chalk"})
+
+
+def test_a_cancel_that_comes_too_late_says_that_it_is_published(
+    outward: Registry, hub: Hub, tmp_path: Path
+) -> None:
+    adapter_id = add_adapter(outward, tmp_path)
+    hub.holds.add("/commit/")
+    key = order(outward, adapter_id)
+    wait_for(lambda: any("/commit/" in asked.path for asked in hub.asked))
+    cancel(outward, adapter_id, key)
+    hub.go.set()
+    done = outward.until_final(IoJob, key)
+    assert (done.status, done.result["repo"]) == ("succeeded", "ada/chalk")
+    assert "README.md" in hub.repos["ada/chalk"].files
+
+
+def test_a_canceled_next_version_leaves_the_repository_as_it_was(
+    outward: Registry, hub: Hub, tmp_path: Path
+) -> None:
+    adapter_id = add_adapter(outward, tmp_path)
+    outward.until_final(IoJob, order(outward, adapter_id))
+    before = dict(hub.repos["ada/chalk"].files)
+    with outward.database.write() as session:
+        session.get_one(Adapter, adapter_id).licence = "mit"
+    hub.uploaded.clear()
+    hub.asked.clear()
+    hub.holds.add("/lfs/")
+    key = order(outward, adapter_id)
+    wait_for(lambda: any("/lfs/" in asked.path for asked in hub.asked))
+    cancel(outward, adapter_id, key)
+    assert outward.until_final(IoJob, key).status == "canceled"
+    assert hub.repos["ada/chalk"].files == before
+
+
+def test_what_could_not_be_deleted_is_told(outward: Registry, hub: Hub, tmp_path: Path) -> None:
+    adapter_id = add_adapter(outward, tmp_path)
+    hub.keeps = True
+    hub.holds.add("/lfs/")
+    key = order(outward, adapter_id)
+    wait_for(lambda: any("/lfs/" in asked.path for asked in hub.asked))
+    cancel(outward, adapter_id, key)
+    done = outward.until_final(IoJob, key)
+    assert (done.status, done.error_code) == ("canceled", "hub_left")
+    assert "the empty repository that was made for it could not be deleted" in done.error
+    assert hub.repos["ada/chalk"].files == {}
+
+
+def test_an_import_that_is_canceled_leaves_no_adapter_and_no_file(
+    outward: Registry, hub: Hub
+) -> None:
+    name = "pytorch_lora_weights.safetensors"
+    hub.add("acme/ink", {name: b"x" * 16 * 2**20})
+    hub.hold_after[name] = 2**20
+    blobs = set(outward.settings.data_dir.glob("blobs/**/*"))
+    with outward.database.write() as session:
+        key = on_hub.order_fetch(session, "acme/ink", outward.settings).key
+    wait_for(lambda: hub.gets(name))
+    with outward.database.write() as session:
+        assert on_hub.cancel_fetch(session, key).is_ending
+    done = outward.until_final(IoJob, key)
+    assert (done.status, done.error) == ("canceled", None)
+    assert outward.rows(Adapter) == []
+    assert outward.rows(IoJob, kind="import_adapter") == []
+    assert set(outward.settings.data_dir.glob("blobs/**/*")) == blobs
