@@ -8,6 +8,7 @@ import unicodedata
 from sqlmodel import Session, SQLModel, col, select
 
 MAX_SLUG = 80
+RESERVED = frozenset({"deleted"})  # addresses of pages, beside those of rows
 
 
 def slugify(name: str, *, fallback: str = "untitled") -> str:
@@ -18,10 +19,10 @@ def slugify(name: str, *, fallback: str = "untitled") -> str:
 
 
 def unique_slug(session: Session, table: type[SQLModel], name: str, *, fallback: str) -> str:
-    """A slug no row of `table` has yet; deleted rows keep theirs."""
+    """A slug that no row of `table` has yet and no page needs; deleted rows keep theirs."""
     slug = slugify(name, fallback=fallback)
     column = col(table.slug)  # type: ignore[attr-defined]
-    taken = set(
+    taken = RESERVED | set(
         session.exec(select(column).where((column == slug) | column.startswith(f"{slug}-"))).all()
     )
     if slug not in taken:

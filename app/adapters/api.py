@@ -12,7 +12,7 @@ import anyio.to_thread
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from app.adapters import gallery, imports, service, versions_api
+from app.adapters import deleted_api, gallery, imports, service, versions_api
 from app.adapters.models import Adapter, AdapterFile, AdapterVersion
 from app.adapters.refusals import is_refused
 from app.adapters.service import AdapterSummary, DownloadDtype, DownloadFormat
@@ -24,6 +24,7 @@ from app.state import MAX_ID, AppState, Id, State
 
 router = APIRouter(tags=["adapters"])
 router.include_router(versions_api.router)
+router.include_router(deleted_api.router)
 
 FILE_PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.1
@@ -238,7 +239,7 @@ def change(adapter_id: Id, body: AdapterPatch, state: State) -> AdapterOut:
 
 @router.delete("/adapters/{adapter_id}", status_code=204)
 def delete(adapter_id: Id, state: State) -> None:
-    """Put an adapter away."""
+    """Put an adapter away; it can be restored, or deleted for good."""
     with state.database.write() as session:
         service.delete_adapter(session, adapter_id)
 

@@ -77,7 +77,7 @@ class VersionLine:
 
 @dataclass(frozen=True)
 class AdapterView:
-    """An adapter with one of its versions."""
+    """An adapter with one of its versions; `here`: those it was made of that can be linked to."""
 
     adapter: Adapter
     summary: AdapterSummary
@@ -93,6 +93,7 @@ class AdapterView:
     downloads: list[Download]
     snippets: list[Snippet]
     proofs: list[FileProof]
+    here: set[int]
 
     @property
     def main_download(self) -> Download:
@@ -177,7 +178,13 @@ def adapter_view(
             for proof in file_proofs(session, version)
             if proof.with_tags or (proof.title, proof.dtype) not in refused
         ],
+        here=service.still_here(session, _made_of(version)),
     )
+
+
+def _made_of(version: AdapterVersion) -> list[int]:
+    parts = version.details.get("made", {}).get("parts", [])
+    return [part.get("adapter_id", 0) for part in parts]
 
 
 def _lines(

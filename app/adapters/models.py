@@ -12,6 +12,10 @@ from app.db import utcnow
 
 LATEST = "latest"  # the alias of the version that is used when none is named
 LIVE = sa.text("deleted_at IS NULL")
+DELETED = sa.text("deleted_at IS NOT NULL")
+# SQLite gives the id of a row that is gone to the next one, and renders, jobs and notes of what was
+# made of what still name the old one
+NEVER_TWICE = {"sqlite_autoincrement": True}
 # by code points on every database, whatever language the server sorts by
 SORT_NAME = sa.String(240).with_variant(sa.String(240, collation="C"), "postgresql")
 
@@ -20,17 +24,27 @@ class Adapter(SQLModel, table=True):
     """A named adapter; what it is lies in its versions."""
 
     __tablename__ = "adapter"
-    __table_args__ = tuple(
+    __table_args__ = (
+        *(
+            sa.Index(
+                "_".join(("ix_adapter_live", *first, order)),
+                *first,
+                order,
+                "id",
+                sqlite_where=LIVE,
+                postgresql_where=LIVE,
+            )
+            for first in ((), ("base_family",), ("starred",))
+            for order in ("updated_at", "sort_name")
+        ),
         sa.Index(
-            "_".join(("ix_adapter_live", *first, order)),
-            *first,
-            order,
+            "ix_adapter_deleted",
+            "deleted_at",
             "id",
-            sqlite_where=LIVE,
-            postgresql_where=LIVE,
-        )
-        for first in ((), ("base_family",), ("starred",))
-        for order in ("updated_at", "sort_name")
+            sqlite_where=DELETED,
+            postgresql_where=DELETED,
+        ),
+        NEVER_TWICE,
     )
 
     id: int | None = Field(default=None, primary_key=True)
@@ -67,7 +81,7 @@ class AdapterVersion(SQLModel, table=True):
     """One trained or imported set of weights, with where it came from; never changed."""
 
     __tablename__ = "adapter_version"
-    __table_args__ = (sa.UniqueConstraint("adapter_id", "version"),)
+    __table_args__ = (sa.UniqueConstraint("adapter_id", "version"), NEVER_TWICE)
 
     id: int | None = Field(default=None, primary_key=True)
     adapter_id: int = Field(foreign_key="adapter.id", index=True)

@@ -13,7 +13,8 @@ from sqlmodel import Session
 from starlette.datastructures import UploadFile
 from starlette.responses import RedirectResponse, Response
 
-from app.adapters import aliases, service, version_pages
+from app.adapters import aliases, deleted_pages, service, version_pages
+from app.adapters.deleted import has_deleted
 from app.adapters.forms import LICENCES, read_change
 from app.adapters.gallery import AdapterView, adapter_view, require_picture
 from app.adapters.imports import Received, receive_all
@@ -23,11 +24,13 @@ from app.adapters.service import AdapterChange, AdapterPage, Filter, Sort
 from app.errors import AppError, InvalidInput
 from app.forms import SentForm
 from app.jobs.models import IoJob
+from app.jobs.states import JobStatus
 from app.state import MAX_ID, AppState, Id, State
 from app.web import render, render_fragment, wants_fragment
 
 router = APIRouter(include_in_schema=False)
 router.include_router(version_pages.router)
+router.include_router(deleted_pages.router)
 
 Words = Annotated[str, Query(max_length=200)]
 Cursor = Annotated[str, Query(max_length=2_000)]
@@ -42,6 +45,7 @@ SORTS = {
     Sort.NAME_DOWN: "Name, Z to A",
 }
 SUGGESTED_TAGS = 8
+GONE = "It was imported; the adapter was deleted for good since."
 
 
 @dataclass(frozen=True)
@@ -120,6 +124,7 @@ class AdaptersPage:
     is_filtered: bool
     imports: list[Import]
     deleted: int | None
+    has_deleted: bool
 
 
 @dataclass(frozen=True)
@@ -210,6 +215,7 @@ def _page(
         is_filtered=bool(wanted.q or wanted.base or wanted.tags or wanted.starred),
         imports=list(imports),
         deleted=deleted,
+        has_deleted=has_deleted(session),
     )
 
 
@@ -231,7 +237,8 @@ def _import(session: Session, job_id: int) -> Import:
     adapter = session.get(Adapter, int(job.result.get("adapter_id", 0)))
     error = None
     if not job.state.is_active and adapter is None:
-        error = job.error or "This file could not be imported."
+        is_gone = job.state is JobStatus.SUCCEEDED
+        error = job.error or (GONE if is_gone else "This file could not be imported.")
     return Import(str(job.args.get("filename", "a file")), job, adapter, error)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -72,6 +72,13 @@ def adapter_by_slug(session: Session, slug: str) -> Adapter:
     if adapter is None:
         raise NotFound("There is no such adapter; it may have been deleted.")
     return adapter
+
+
+def still_here(session: Session, adapter_ids: Iterable[int]) -> set[int]:
+    """Those of these adapters that can be seen: neither deleted nor deleted for good."""
+    query = select(Adapter.id).where(col(Adapter.deleted_at).is_(None))
+    found = session.exec(query.where(col(Adapter.id).in_(set(adapter_ids))))
+    return {key for key in found if key is not None}
 
 
 def summary(session: Session, adapter: Adapter) -> AdapterSummary:
@@ -205,7 +212,7 @@ def _set_tags(session: Session, adapter_id: int, tags: Sequence[str]) -> None:
 
 
 def delete_adapter(session: Session, adapter_id: int) -> Adapter:
-    """Put an adapter away; its files stay until the trash is cleared."""
+    """Put an adapter away; everything of it stays until it is deleted for good."""
     adapter = get_adapter(session, adapter_id)
     adapter.deleted_at = utcnow()
     session.add(adapter)
@@ -214,9 +221,9 @@ def delete_adapter(session: Session, adapter_id: int) -> Adapter:
 
 def restore_adapter(session: Session, adapter_id: int) -> Adapter:
     """Undo `delete_adapter`."""
-    adapter = session.get(Adapter, adapter_id)
+    adapter = session.get(Adapter, adapter_id, with_for_update=True)
     if adapter is None:
-        raise NotFound("There is no such adapter.")
+        raise NotFound("There is no such adapter; it may have been deleted for good.")
     adapter.deleted_at = None
     session.add(adapter)
     return adapter

@@ -45,7 +45,7 @@ class Earlier:
 
 @dataclass(frozen=True)
 class ResultView:
-    """A render with its twin, finished or on its way."""
+    """A render with its twin, finished or on its way; `here`: adapters that can be linked to."""
 
     render: Render
     image: RenderImage | None
@@ -54,6 +54,7 @@ class ResultView:
     base: BaseModel
     again: str
     worker_present: bool
+    here: set[int]
 
     @property
     def is_active(self) -> bool:
@@ -237,6 +238,7 @@ def _result(session: Session, render: Render) -> ResultView:
         base=base,
         again=form_of_render(render, base.slug).link,
         worker_present=service.has_render_worker(session),
+        here=adapters.still_here(session, [entry["adapter_id"] for entry in render.adapters]),
     )
 
 

@@ -100,6 +100,22 @@ def test_files_that_may_tell_notes_are_written_anew(postgres: str, tmp_path: Pat
         database.dispose()
 
 
+def test_an_adapter_at_the_address_of_a_page_moves(postgres: str, tmp_path: Path) -> None:
+    for url in (f"sqlite:///{tmp_path}/brushwork.db", postgres):
+        engine = make_engine(url)
+        with engine.connect() as connection:
+            command.upgrade(migrate.alembic_config(connection), "0001")
+            connection.commit()
+        with engine.begin() as connection:
+            for row in OLD_ROWS:
+                connection.exec_driver_sql(row.replace("'agais'", "'deleted'"))
+        migrate.upgrade(engine)
+        database = Database(engine)
+        with database.read() as session:
+            assert session.get_one(Adapter, 1).slug == "deleted-adapter-1"
+        database.dispose()
+
+
 @pytest.fixture
 def postgres(postgres_url: str) -> Iterator[str]:
     """An empty database of a role that may do nothing but own it."""

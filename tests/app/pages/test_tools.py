@@ -230,7 +230,9 @@ def test_what_is_wrong_comes_back_with_what_was_typed(
 
 
 def test_a_merged_adapter_says_of_what_it_was_made(client: TestClient, state: AppState) -> None:
-    part = {"slug": "ink", "name": "Ink", "version": 1, "weight": 0.8, "text_encoder_weight": None}
+    ink = stand_in.adapter(state, "Ink")
+    part = {"adapter_id": ink.key, "slug": "ink", "name": "Ink", "version": 1, "weight": 0.8}
+    part |= {"text_encoder_weight": None}
     made = {
         "tool": "merge",
         "method": "ties",
