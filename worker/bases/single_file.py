@@ -35,6 +35,7 @@ ENCODER_PREFIXES = {
 LAYERS_PER_BLOCK = 2  # of every SD 1.x, SD 2.x and SDXL UNet
 HEAD_WIDTH = 64  # SD 2, SDXL and all CLIP text models
 SD1_HEADS = 8
+SD2_TEXT_LAYERS = 23  # as diffusers keeps it; OpenCLIP's ViT-H has 24
 SCALING_FACTOR = {BaseFamily.SD1: 0.18215, BaseFamily.SD2: 0.18215, BaseFamily.SDXL: 0.13025}
 
 Parts = Mapping[str, Shapes]
@@ -181,8 +182,10 @@ def text_config(encoder: Shapes, family: BaseFamily) -> dict[str, Any]:
         layers = _depth(encoder, "transformer.resblocks.")
         middle = _shape(encoder, "transformer.resblocks.0.mlp.c_fc.weight")[0]
         length = _shape(encoder, "positional_embedding")[0]
-        # SD 2 reads the state before the last layer, so diffusers leaves that layer out
-        layers -= 1 if family is BaseFamily.SD2 else 0
+        # SD 2 reads the state before the last layer, so diffusers leaves that layer out; files that
+        # were made of a diffusers folder have lost it already
+        if family is BaseFamily.SD2 and layers != SD2_TEXT_LAYERS:
+            layers -= 1
     else:
         encoder = {name.removeprefix("text_model."): shape for name, shape in encoder.items()}
         words = _shape(encoder, "embeddings.token_embedding.weight")

@@ -25,6 +25,7 @@ from tests.worker.bases.tiny_models import (
 from worker.bases.family import BaseFamily, BaseModelError
 from worker.bases.inspect import inspect_base
 from worker.bases.load import load_base
+from worker.bases.single_file import text_config as text_config_of
 
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:
@@ -169,6 +170,17 @@ def test_a_single_sd2_file_leaves_the_last_encoder_layer_out(tmp_path: Path) -> 
     assert (base.info.prediction_type, base.info.resolution) == ("v_prediction", 768)
     assert same_weights(base.unet, unet)
     assert same_weights(base.text_encoders[0], encoder)
+
+
+@pytest.mark.parametrize("layers", [23, 24])
+def test_an_sd2_file_made_of_a_folder_has_lost_the_last_layer_already(layers: int) -> None:
+    shapes: dict[str, tuple[int, ...]] = {
+        "token_embedding.weight": (49408, 1024),
+        "positional_embedding": (77, 1024),
+    }
+    for layer in range(layers):
+        shapes[f"transformer.resblocks.{layer}.mlp.c_fc.weight"] = (4096, 1024)
+    assert text_config_of(shapes, BaseFamily.SD2)["num_hidden_layers"] == 23
 
 
 def test_missing_weights_are_named(sd15_folder: Path, tmp_path: Path) -> None:

@@ -51,11 +51,6 @@ def require_single_file(base: Checkpoint) -> None:
             f"This base has an autoencoder of the kind {kind}, which single files of Stable "
             "Diffusion cannot hold. Choose a diffusers folder."
         )
-    if base.info.family is BaseFamily.SD2:
-        raise ToolError(
-            "A single file of SD 2 has one more text layer than a diffusers folder keeps. Choose "
-            "a diffusers folder."
-        )
 
 
 def _copy(source: Path, folder: Path) -> None:

@@ -7,11 +7,12 @@ so the memory it takes is that of the largest weight.
 from __future__ import annotations
 
 import json
+import re
 import secrets
 import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Any
@@ -36,6 +37,7 @@ from worker.bases.family import BaseFamily, BaseModelError
 from worker.bases.inspect import DEFAULT_SIDE
 
 Progress = Callable[[int, int], None]
+OPEN_CLIP_LAYER = re.compile(r"(\.transformer\.resblocks\.)(\d+)(\.)")
 PROVENANCE = "brushwork.json"  # in a folder; a single file has it in its header
 STALE_METADATA = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")
 _ARCHITECTURE = {
@@ -216,7 +218,7 @@ class _Fusing:
             rows, *rest = base.tensors[three[0]].shape
             dtype = self._dtype(self._stored_dtype(three[0]))
             items.append(Item(fused_name, dtype, (3 * rows, *rest), self._side_by_side(three)))
-        return items
+        return items + (_unread_layer(items) if family is BaseFamily.SD2 else [])
 
     def _side_by_side(self, names: Sequence[Name]) -> Callable[[], Tensor]:
         return lambda: torch.cat([self._fused(name) for name in names])
@@ -289,6 +291,20 @@ def _with_change(tensor: Tensor, layer: Layer) -> Tensor:
         with one_thread():
             total = torch.addmm(total, up, down, alpha=part.weight * part.module.scale)
     return total.reshape(tensor.shape)
+
+
+def _unread_layer(items: Sequence[Item]) -> list[Item]:
+    """A copy of OpenCLIP's last layer as one more: SD 2 reads the state before the last layer.
+
+    Folders leave that layer out; programs that open single files expect it, whatever is in it.
+    """
+    found = [(item, OPEN_CLIP_LAYER.search(item.name)) for item in items]
+    last = max(int(at[2]) for _, at in found if at)
+    return [
+        replace(item, name=OPEN_CLIP_LAYER.sub(rf"\g<1>{last + 1}\g<3>", item.name))
+        for item, at in found
+        if at and int(at[2]) == last
+    ]
 
 
 def _placed_shape(place: LdmTensor, shape: tuple[int, ...]) -> tuple[int, ...]:
