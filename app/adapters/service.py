@@ -174,8 +174,13 @@ class AdapterChange:
 
 
 def change_adapter(session: Session, adapter_id: int, change: AdapterChange) -> Adapter:
-    """Change what people say about an adapter; its versions never change."""
+    """Change what people say about an adapter; its versions never change.
+
+    The usual download of its newest version is written anew at once when it says so, too: whoever
+    asks for it next need not wait for that.
+    """
     adapter = get_adapter(session, adapter_id)
+    usual = _usual_download(session, adapter)
     for field in ("name", "notes", "licence", "starred", "trigger_words", "cover_sha256"):
         value = getattr(change, field)
         if value is not None:
@@ -184,7 +189,17 @@ def change_adapter(session: Session, adapter_id: int, change: AdapterChange) -> 
         _set_tags(session, adapter.key, change.tags)
     session.add(adapter)
     session.flush()
+    if usual is not None and _usual_download(session, adapter) is None:
+        order_file(session, usual.version_id, DownloadFormat.KOHYA, DownloadDtype.FP16)
     return adapter
+
+
+def _usual_download(session: Session, adapter: Adapter) -> AdapterFile | None:
+    """The download most people take, of the newest version, if it is there and says what is so."""
+    versions = list_versions(session, adapter.key, limit=1)
+    if not versions:
+        return None
+    return find_file(session, versions[0].key, DownloadFormat.KOHYA, DownloadDtype.FP16)
 
 
 def _printable(value: Any) -> Any:

@@ -148,6 +148,10 @@ def test_a_file_that_says_what_is_no_longer_true_is_written_anew(
             assert service.find_file(session, **wanted) is first
     with database.write() as session:
         service.change_adapter(session, key, change)
+        order = service.newest_order(session, 1, KOHYA, FP16)
+        assert (order is not None) == bool(in_every_file)  # the one most people take, at once
+        service.change_adapter(session, key, change)
+        assert service.newest_order(session, 1, KOHYA, FP16) is order
     for with_tags, told in ((False, in_every_file), (True, in_every_file is not None)):
         wanted = kohya | {"with_tags": with_tags}
         with database.read() as session:
