@@ -8,7 +8,7 @@ from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 from sqlmodel import Session
 
-from app.base_models import downloads, models, service
+from app.base_models import downloads, models, removal, service
 from app.state import Id, State
 
 router = APIRouter(tags=["base models"])
@@ -42,7 +42,8 @@ class DownloadOut(BaseModel):
 class BaseModelOut(BaseModel):
     """A base model; `error` says why one with the status `failed` cannot be used.
 
-    `status` is downloading, checking, ready or failed; `revision` is the commit of a download.
+    `status` is downloading, checking, ready, failed or removed; `revision` is the commit of a
+    download.
     """
 
     id: int
@@ -114,8 +115,12 @@ def cancel(base_id: Id, state: State) -> BaseModelOut:
 
 @router.delete("/base-models/{base_id}", status_code=204)
 def remove(base_id: Id, state: State) -> None:
-    """Take a base model that nothing was made with out of the list, with its downloaded files."""
+    """Take a base model that nothing is running on out of the list.
+
+    Its files go when they were downloaded or fused here, not those of a path. What was made with
+    it stays, and then so does its id, with the status `removed`; adding it again brings it back.
+    """
     with state.database.write() as session:
-        folder = downloads.remove(session, base_id, state.settings)
-    if folder is not None:
-        downloads.clear(folder)
+        place = removal.remove(session, base_id, state.settings)
+    if place is not None:
+        removal.clear(place)

@@ -1,26 +1,21 @@
-"""Base models from the Hugging Face Hub: ordered, followed, stopped, tried again, put away."""
+"""Base models from the Hugging Face Hub: ordered, followed, stopped, tried again."""
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.adapters.models import AdapterVersion
 from app.base_models import service
-from app.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
+from app.base_models.models import BaseModel, BaseModelStatus
 from app.config import Settings
 from app.errors import Conflict, InvalidInput
 from app.hub import SCHEME, HubSource, read_source, require_allowed
 from app.jobs import service as jobs
 from app.jobs.models import DOWNLOAD_BASE, IoJob
-from app.playground.models import Render
-from app.runs.models import Run
 from app.slugs import unique_slug
 from app.wording import size_text
 
@@ -105,7 +100,7 @@ def add_from_hub(
             source=source.uri,
             slug=unique_slug(session, BaseModel, source.name, fallback="base"),
         )
-    elif shown(session, [base])[0].status != BaseModelStatus.FAILED and not _is_gone(base):
+    elif shown(session, [base])[0].status not in service.ADDABLE and not _is_gone(base):
         raise Conflict(f"“{base.name}” is already this base model.")
     base.status, base.error = BaseModelStatus.DOWNLOADING, None
     session.add(base)
@@ -164,7 +159,7 @@ def _shown(base: BaseModel, job: IoJob | None) -> Shown:
 def cancel(session: Session, base_id: int) -> BaseModel:
     """Stop a download, soon; what has arrived is kept."""
     base = service.get_base_model(session, base_id)
-    job = _active_job(session, base)
+    job = active_job(session, base)
     if job is None:
         raise Conflict(f"“{base.name}” is not being downloaded.")
     if not jobs.request_cancel(session, IoJob, job).is_active:
@@ -172,7 +167,8 @@ def cancel(session: Session, base_id: int) -> BaseModel:
     return base
 
 
-def _active_job(session: Session, base: BaseModel) -> IoJob | None:
+def active_job(session: Session, base: BaseModel) -> IoJob | None:
+    """The download that waits or is at work."""
     found: list[IoJob] = [job for job in session.exec(_jobs([base.key])) if job.state.is_active]
     return found[-1] if found else None
 
@@ -196,45 +192,3 @@ def _set(session: Session, base_id: int, status: BaseModelStatus, error: str | N
     base = session.get_one(BaseModel, base_id)
     base.status, base.error = status, error
     session.add(base)
-
-
-def remove(session: Session, base_id: int, settings: Settings) -> Path | None:
-    """Take a base model out of the list; gives the place to `clear` once this is committed.
-
-    Only what nothing was made with can go, and only files from the Hub or fused here.
-    """
-    base = service.get_base_model(session, base_id)
-    if base.source == service.EMBEDDED:
-        raise Conflict(f"“{base.name}” is built in and always here.")
-    if _active_job(session, base) is not None:
-        raise Conflict(f"“{base.name}” is being downloaded. Stop that first.")
-    for table, what in ((Run, "runs"), (AdapterVersion, "adapters"), (Render, "pictures")):
-        used = select(table.id).where(col(table.base_model_id) == base_id).limit(1)
-        if session.exec(used).first() is not None:
-            raise Conflict(f"“{base.name}” is what {what} here were made with, so it stays.")
-    session.connection().execute(
-        sa.delete(BaseSpeed).where(col(BaseSpeed.base_model_id) == base_id)
-    )
-    session.delete(base)
-    if is_fused(base.source, settings.data_dir):
-        return Path(base.source)
-    source = read_source(base.source) if is_from_hub(base) else None
-    if source is None or _shares_its_folder(session, source, base_id):
-        return None
-    return settings.hub_models / source.folder
-
-
-def _shares_its_folder(session: Session, source: HubSource, base_id: int) -> bool:
-    others = select(BaseModel.source).where(col(BaseModel.id) != base_id)
-    return any(
-        other.startswith(SCHEME) and (read_source(other) or source).repo == source.repo
-        for other in session.exec(others)
-    )
-
-
-def clear(place: Path) -> None:
-    """Delete the files of a removed base model."""
-    if place.is_dir():
-        shutil.rmtree(place, ignore_errors=True)
-    else:
-        place.unlink(missing_ok=True)

@@ -37,8 +37,10 @@ class Found:
 
 
 def write_found(session: Session, base_id: int, found: Found) -> None:
-    """The base model can be used."""
+    """The base model can be used, unless it was removed meanwhile."""
     base = session.get_one(BaseModel, base_id)
+    if base.status == BaseModelStatus.REMOVED:
+        return
     base.family = found.family
     base.prediction_type = found.prediction_type
     base.resolution = found.resolution
@@ -51,7 +53,9 @@ def write_found(session: Session, base_id: int, found: Found) -> None:
 
 
 def write_unusable(session: Session, base_id: int, sentence: str) -> None:
-    """The base model cannot be used, and why."""
+    """The base model cannot be used, and why; one that was removed meanwhile stays so."""
     base = session.get_one(BaseModel, base_id)
+    if base.status == BaseModelStatus.REMOVED:
+        return
     base.status, base.error = BaseModelStatus.FAILED, sentence
     session.add(base)

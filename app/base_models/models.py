@@ -18,6 +18,7 @@ class BaseModelStatus(StrEnum):
     CHECKING = "checking"
     READY = "ready"
     FAILED = "failed"
+    REMOVED = "removed"
 
 
 class BaseModel(SQLModel, table=True):
@@ -26,7 +27,7 @@ class BaseModel(SQLModel, table=True):
     __tablename__ = "base_model"
     __table_args__ = (
         sa.CheckConstraint(
-            "status IN ('downloading', 'checking', 'ready', 'failed')", name="status"
+            "status IN ('downloading', 'checking', 'ready', 'failed', 'removed')", name="status"
         ),
     )
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from app.base_models import downloads, service
+from app.base_models import downloads, removal, service
 from app.base_models.models import BaseModelStatus
 from app.errors import AppError
 from app.forms import SentForm
@@ -26,9 +26,13 @@ PRECISIONS = (
 
 @dataclass(frozen=True)
 class BaseModelsPage:
-    """All base models, and the form for another one."""
+    """All base models, what removing them would mean, and the form for another one.
+
+    `refused`: why one was not removed.
+    """
 
     bases: list[downloads.Shown]
+    removals: dict[int, removal.Removal]
     embedded: str
     is_checking: bool
     can_add: bool
@@ -37,6 +41,7 @@ class BaseModelsPage:
     precision: str
     source: str
     error: str
+    refused: str
 
 
 @router.get("/base-models")
@@ -70,15 +75,15 @@ def cancel(base_id: Id, state: State) -> Response:
 
 @router.post("/base-models/{base_id}/remove")
 def remove(request: Request, base_id: Id, state: State) -> Response:
-    """Take a base model out of the list, with what was downloaded of it."""
+    """Take a base model out of the list, with what was downloaded of it or fused here."""
     try:
         with state.database.write() as session:
-            folder = downloads.remove(session, base_id, state.settings)
+            place = removal.remove(session, base_id, state.settings)
     except AppError as error:
-        context = _page(state, error=error)
+        context = _page(state, refused=error.detail)
         return render(request, "base_models/index.html", context, status=error.status)
-    if folder is not None:
-        downloads.clear(folder)
+    if place is not None:
+        removal.clear(place)
     return RedirectResponse("/base-models", status_code=303)
 
 
@@ -88,13 +93,17 @@ def _page(
     source: str = "",
     precision: str = PRECISIONS[0][0],
     error: AppError | None = None,
+    refused: str = "",
 ) -> BaseModelsPage:
     with state.database.read() as session:
-        bases = downloads.shown(session, service.list_base_models(session))
+        here = service.list_base_models(session)
+        bases = downloads.shown(session, here)
+        removals = removal.outlook(session, here, state.settings)
     moving = (BaseModelStatus.CHECKING, BaseModelStatus.DOWNLOADING)
     hub = is_allowed(state.settings)
     return BaseModelsPage(
         bases=bases,
+        removals=removals,
         embedded=EMBEDDED,
         is_checking=any(row.status in moving for row in bases),
         can_add=hub or service.allowed_folders(state.settings) != [],
@@ -103,4 +112,5 @@ def _page(
         precision=precision,
         source=source,
         error=error.detail if error else "",
+        refused=refused,
     )

@@ -19,6 +19,7 @@ from worker.bases.inspect import inspect_base
 from worker.training.config import TrainConfig
 
 EMBEDDED = "starter"
+ADDABLE = (BaseModelStatus.FAILED, BaseModelStatus.REMOVED)  # what can be added once more
 
 
 def location(base: BaseModel) -> Path:
@@ -61,7 +62,7 @@ def add_base_model(
     path = _checked_path(source, allowed_folders)
     existing = session.exec(select(BaseModel).where(BaseModel.source == str(path))).first()
     if existing is not None:
-        if existing.status != BaseModelStatus.FAILED:
+        if existing.status not in ADDABLE:
             raise Conflict(f"“{existing.name}” is already this base model.")
         existing.status, existing.error = BaseModelStatus.CHECKING, None
         session.add(existing)
@@ -115,8 +116,9 @@ def _bad_source(sentence: str) -> InvalidInput:
 
 
 def list_base_models(session: Session) -> list[BaseModel]:
-    """All base models, the oldest first."""
-    return list(session.exec(select(BaseModel).order_by(col(BaseModel.id))))
+    """All base models but those that were removed, the oldest first."""
+    here = select(BaseModel).where(BaseModel.status != BaseModelStatus.REMOVED)
+    return list(session.exec(here.order_by(col(BaseModel.id))))
 
 
 def get_base_model(session: Session, base_id: int) -> BaseModel:
@@ -153,6 +155,8 @@ def require_ready(base: BaseModel) -> None:
         raise NotReady(
             f"The base model “{base.name}” is being downloaded; the base models show how far it is."
         )
+    elif base.status == BaseModelStatus.REMOVED:
+        sentence = f"“{base.name}” was removed from the base models. Add it again to use it."
     elif base.local_path and not location(base).exists():
         sentence = f"The files of “{base.name}” are gone. Download it again among the base models."
     elif not location(base).exists():

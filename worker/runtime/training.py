@@ -68,7 +68,13 @@ class Training:
         with self.database.read() as session:
             running = select(Run.owner_token).where(Run.status == JobStatus.RUNNING)
             tokens = [token for token in session.exec(running) if token]
-            newest = select(Run.base_model_id).order_by(col(Run.id).desc()).limit(1)
+            here = col(Run.base_model_id) == col(BaseModel.id)
+            ready = (
+                select(Run.base_model_id)
+                .join(BaseModel, here)
+                .where(BaseModel.status == BaseModelStatus.READY)
+            )
+            newest = ready.order_by(col(Run.id).desc()).limit(1)
             used = session.get(BaseModel, session.exec(newest).first() or 0)
             model = base_models.location(used) if used is not None else starter.PATH
             base = (

@@ -8,10 +8,15 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
+from app.adapters.publish import NewVersion, publish
+from app.base_models.inspection import write_unusable
+from app.base_models.models import BaseModel, BaseModelStatus
 from app.config import Settings
 from app.main import create_app
+from app.runs.models import Run
 from app.state import AppState
 from app.tables import IoJob
+from tests import stand_in
 
 
 def add(client: TestClient, source: str) -> tuple[int, str]:
@@ -128,6 +133,89 @@ def test_the_files_of_a_removed_base_go_only_when_they_were_fused_here(
         assert client.delete(f"/api/v1/base-models/{answer.json()['id']}").status_code == 204
     assert [place.exists() for place in places] == [False, False, True]
     assert fused.is_dir()
+
+
+def used_base(state: AppState, source: str) -> BaseModel:
+    """A base model that can be used, and an adapter of it."""
+    with state.database.write() as session:
+        row = BaseModel(
+            slug="mine", name="mine", source=source, status=BaseModelStatus.READY, family="sd1"
+        )
+        session.add(row)
+        session.flush()
+        publish(session, NewVersion("Ink", "sd1", "a" * 64, 5, 8, 8.0, base_model_id=row.key))
+        return row
+
+
+def slugs(client: TestClient) -> list[str]:
+    return [base["slug"] for base in client.get("/api/v1/base-models").json()]
+
+
+def test_what_was_made_with_a_removed_base_stays_and_meets_it_again(
+    client: TestClient, tmp_path: Path, state: AppState
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    base = used_base(state, str(folder))
+    address = f"/api/v1/base-models/{base.key}"
+    for _ in range(2):  # asking twice is no mistake
+        assert client.delete(address).status_code == 204
+    assert slugs(client) == ["starter"]
+    assert client.get(address).json()["status"] == "removed"
+    assert folder.is_dir()
+    with state.database.write() as session:  # a look at it that had begun comes too late
+        write_unusable(session, base.key, "It is gone.")
+    assert client.get(address).json()["status"] == "removed"
+    (adapter,) = client.get("/api/v1/adapters").json()
+    assert client.get("/adapters/ink").status_code == 200
+    order = {"prompt": "x", "adapters": [{"id": adapter["id"]}]}
+    refused = client.post("/api/v1/renders", json=order)
+    assert refused.status_code == 422
+    assert "“mine” was removed from the base models. Add it again" in refused.text
+    again = client.post("/api/v1/base-models", json={"source": str(folder)}).json()
+    assert (again["id"], again["status"]) == (base.key, "checking")
+    assert slugs(client) == ["starter", "mine"]
+
+
+def test_the_files_of_a_used_base_from_the_hub_go_with_it(
+    client: TestClient, state: AppState
+) -> None:
+    base = used_base(state, "hf://acme/tiny")
+    other = client.post("/api/v1/base-models", json={"source": "acme/tiny@v2"}).json()["id"]
+    client.post(f"/api/v1/base-models/{other}/cancel")
+    file = state.settings.hub_models / "acme--tiny" / "abc" / "model_index.json"
+    file.parent.mkdir(parents=True)
+    file.write_bytes(b"{}")
+    assert client.delete(f"/api/v1/base-models/{other}").status_code == 204
+    assert file.exists()  # both are of one repository
+    assert client.delete(f"/api/v1/base-models/{base.key}").status_code == 204
+    assert not file.exists()
+    assert add(client, "acme/tiny") == (202, "downloading")
+    assert slugs(client) == ["starter", "mine"]
+
+
+def test_a_base_that_work_needs_stays_until_that_has_ended(
+    client: TestClient, tmp_path: Path, state: AppState
+) -> None:
+    folder = tmp_path / "mine"
+    folder.mkdir()
+    base = used_base(state, str(folder))
+    address = f"/api/v1/base-models/{base.key}"
+    order = {"prompt": "x", "base_model": "mine"}
+    render = client.post("/api/v1/renders", json=order).json()["id"]
+    fuse = client.post("/api/v1/adapters/1/fuse", json={"name": "Inked"}).json()["id"]
+    refused = client.delete(address)
+    assert refused.status_code == 409
+    assert "is needed by pictures and tools that wait or are at work" in refused.json()["detail"]
+    client.post(f"/api/v1/renders/{render}/cancel")
+    assert "is needed by tools that" in client.delete(address).json()["detail"]
+    client.post(f"/api/v1/tool-jobs/{fuse}/cancel")
+    run = stand_in.queued_run(state, stand_in.dataset(state))
+    with state.database.write() as session:
+        session.get_one(Run, run.key).base_model_id = base.key
+    assert "is needed by runs that" in client.delete(address).json()["detail"]
+    client.post(f"/api/v1/runs/{run.key}/cancel")
+    assert client.delete(address).status_code == 204
 
 
 @pytest.mark.parametrize(

@@ -7,6 +7,7 @@ from pathlib import Path
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
+from app.adapters.publish import NewVersion, publish
 from app.base_models.models import BaseModel, BaseModelStatus
 from app.db import utcnow
 from app.jobs.models import IoJob
@@ -99,3 +100,41 @@ def test_a_download_whose_worker_was_lost_too_often_says_so(
     assert "The worker stopped 20 times." in page
     assert "Downloading" not in page
     assert client.post("/base-models", data={"source": "acme/tiny"}).status_code == 200
+
+
+def test_removing_asks_first_and_says_what_is_lost_and_what_stays(
+    client: TestClient, state: AppState
+) -> None:
+    fused = state.settings.data_dir.resolve() / "fused" / "inked"
+    sources = {"own": "/models/own", "tiny": "hf://acme/tiny", "inked": str(fused)}
+    with state.database.write() as session:
+        for name, source in sources.items():
+            row = BaseModel(slug=name, name=name, source=source, status=BaseModelStatus.READY)
+            row.size_bytes = 2_000_000_000
+            session.add(row)
+            session.flush()
+            if name == "own":
+                new = NewVersion("Ink", "sd1", "a" * 64, 5, 8, 8.0, base_model_id=row.key)
+                publish(session, new)
+    page = client.get("/base-models").text
+    asked = dict(zip(("own", "tiny", "inked"), page.split('class="menu confirm"')[1:], strict=True))
+    assert "its files stay where they are" in asked["own"]
+    assert "What was made with it stays: 1 adapter." in asked["own"]
+    assert "2.0 GB, are deleted here; it can be downloaded again" in asked["tiny"]
+    assert "What was made with it" not in asked["tiny"]
+    assert "are deleted for good: it was fused here" in asked["inked"]
+    for base_id in (2, 3, 4):
+        page = client.post(f"/base-models/{base_id}/remove").text
+    assert page.count("/remove") == 0
+    assert client.get("/adapters/ink").status_code == 200
+
+
+def test_what_is_built_in_or_needed_is_not_removed(client: TestClient, state: AppState) -> None:
+    assert "/base-models/1/remove" not in client.get("/base-models").text
+    answer = client.post("/base-models/1/remove")
+    assert answer.status_code == 409
+    notice = answer.text.partition('<div class="notice bad" role="alert">')[2].partition("</div>")[
+        0
+    ]
+    assert "built in and always here" in notice
+    assert 'id="source-error"' not in answer.text
