@@ -135,6 +135,8 @@ def _add_registry(commands: CommandParsers) -> None:
     export.add_argument("-o", "--output", type=Path, metavar="PATH", help="file or folder")
     bring_in = commands.add("import", "Import LoRA files.", module="imports")
     bring_in.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders")
+    sweep = commands.add("sweep", "Take away the files that nobody refers to any more.")
+    sweep.add_argument("--dry-run", action="store_true", help="only tell how much would go")
     backup = commands.add("backup", "Write database and files to one archive.", module="archive")
     backup.add_argument("archive", nargs="?", type=Path, help="(brushwork-DATE.tar)")
     restore = commands.add("restore", "Fill an empty data folder from one.", module="archive")

@@ -15,6 +15,8 @@ from sqlmodel import Session, SQLModel
 
 SQLITE_BUSY_MILLISECONDS = 30_000
 HINTS = "hints"
+# in the `info` of a column: the blobs it names are another table's, which this does not keep
+MENTIONS = "mentions"
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",

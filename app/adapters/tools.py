@@ -18,11 +18,12 @@ from app.adapters import service
 from app.adapters.models import Adapter, AdapterVersion
 from app.base_models import service as base_models
 from app.base_models.models import BaseModel
-from app.errors import InvalidInput, NotFound
+from app.errors import AppError, InvalidInput, NotFound
 from app.jobs import service as jobs
-from app.jobs.models import IoJob
+from app.jobs.models import JOB_FILES_KEPT, IoJob
 from app.jobs.service import enqueue_io
 from app.jobs.states import JobStatus
+from app.storage import BlobStore
 
 MERGE, RESIZE, FUSE, EXTRACT = KINDS = (
     "merge_adapters",
@@ -269,12 +270,24 @@ def cancel(session: Session, job_id: int) -> IoJob:
     return job
 
 
-def fused_file(session: Session, job_id: int) -> tuple[str, str]:
-    """(hash, file name) of a fused base that is kept for download."""
+class FileSwept(AppError):
+    """A file for download was kept as long as was said."""
+
+    status = 410
+    title = "No longer kept"
+    code = "file_swept"
+
+
+def fused_file(session: Session, store: BlobStore, job_id: int) -> tuple[str, str]:
+    """(hash, file name) of a fused base that is kept for download; FileSwept when it was."""
     job = get_job(session, job_id)
     if "sha256" not in job.result:
         raise NotFound("This work has no file to download.")
-    return str(job.result["sha256"]), str(job.result["filename"])
+    sha256, name = str(job.result["sha256"]), str(job.result["filename"])
+    if not store.exists(sha256):
+        kept = f"was kept for {JOB_FILES_KEPT.days} days and is gone"
+        raise FileSwept(f"The file {name} {kept}. Fuse it again to download it.")
+    return sha256, name
 
 
 def check_weight(value: float, name: str, *, field: str = "weight") -> None:

@@ -183,7 +183,7 @@ def cancel(job_id: Id, state: State) -> ToolJobOut:
 
 @router.get("/tool-jobs/{job_id}/file", response_class=Response)
 async def file(job_id: Id, request: Request, state: State) -> Response:
-    """A fused base that was kept for download."""
+    """A fused base that was kept for download, for 7 days: then it answers 410."""
     sha256, filename = await anyio.to_thread.run_sync(_find_file, state, job_id)
     return await anyio.to_thread.run_sync(
         lambda: blob_response(
@@ -194,4 +194,4 @@ async def file(job_id: Id, request: Request, state: State) -> Response:
 
 def _find_file(state: AppState, job_id: int) -> tuple[str, str]:
     with state.database.read() as session:
-        return tools.fused_file(session, job_id)
+        return tools.fused_file(session, state.store, job_id)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import shutil
 import sqlite3
@@ -18,7 +19,7 @@ import sqlalchemy as sa
 
 from app.base_models.downloads import FUSED_FOLDER, is_fused
 from app.config import Settings
-from app.storage import LocalBlobStore
+from app.storage import BlobNotFound, LocalBlobStore
 
 DATABASE = "brushwork.db"
 BLOBS = "blobs"
@@ -93,8 +94,10 @@ def backup(settings: Settings, archive: Path) -> Path:
 def _add_blobs(tar: tarfile.TarFile, data_dir: Path) -> None:
     store = LocalBlobStore(data_dir / BLOBS)
     for blob in store.list():
-        path = store.local_path(blob.sha256, data_dir)
-        tar.add(path, str(path.relative_to(data_dir)))
+        # one that is swept in this moment is one that nobody refers to
+        with contextlib.suppress(BlobNotFound, FileNotFoundError):
+            path = store.local_path(blob.sha256, data_dir)
+            tar.add(path, str(path.relative_to(data_dir)))
 
 
 def _detach_fused(database: sqlite3.Connection, data_dir: Path) -> list[str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from datetime import datetime
+from datetime import datetime, timedelta
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
@@ -15,6 +15,8 @@ from app.jobs.states import JobStatus
 STATUS_CHECK = "status IN ({})".format(", ".join(f"'{status}'" for status in JobStatus))
 DEFAULT_MAX_ATTEMPTS = 3
 DOWNLOAD_BASE = "download_base"
+SWEEP = "sweep"
+JOB_FILES_KEPT = timedelta(days=7)  # what only an io job refers to, after its end
 LONG_KINDS = (  # io jobs that can take minutes or hours, so that a worker that ends gives them back
     DOWNLOAD_BASE,
     "fetch_hub_adapter",
@@ -23,6 +25,7 @@ LONG_KINDS = (  # io jobs that can take minutes or hours, so that a worker that 
     "resize_adapter",
     "fuse_adapter",
     "extract_adapter",
+    SWEEP,
 )
 IO_THREADS = 3  # of an io worker: a download of a base, another long job, and short ones
 MAX_LONG = IO_THREADS - 1

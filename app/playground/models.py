@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
+from app.db import MENTIONS
 from app.jobs.models import STATUS_CHECK, Job
 
 
@@ -30,6 +31,7 @@ class Render(Job, table=True):
     adapters: list[dict[str, Any]] = Field(
         default_factory=list,
         sa_type=sa.JSON,
+        sa_column_kwargs={"info": {MENTIONS: True}},  # the weights are their version's
         description="Of each: adapter_id, version_id, name, slug, weight, text_encoder_weight.",
     )
     cache_key: str = Field(max_length=64, index=True, description="Equal requests, equal keys.")

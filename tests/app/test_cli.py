@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -324,6 +325,30 @@ def test_a_backup_brings_fused_bases_back_under_the_place_they_have_then(
     with database.read() as session:  # what was backed up is as it was
         rows = base_models.list_base_models(session)
     assert [row.source for row in rows] == [str(path) for path in (own, folder, single)]
+
+
+def test_files_nobody_refers_to_are_swept(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (picture,) = (data_dir / "blobs").glob("??/??/*")
+    assert main(["sweep", "--data-dir", str(data_dir)]) == 0
+    assert "Nothing to sweep" in capsys.readouterr().out
+    os.utime(picture, (0, 0))
+    assert main(["sweep", "--dry-run", "--data-dir", str(data_dir)]) == 0
+    assert capsys.readouterr().out == "1 file, 0.0 MB, would go.\n"
+    assert picture.exists()
+    assert main(["sweep", "--data-dir", str(data_dir)]) == 0
+    assert capsys.readouterr().out == "1 file, 0.0 MB, went.\n"
+    assert not picture.exists()
+
+
+def test_files_of_another_version_are_not_swept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = LocalBlobStore(tmp_path / "blobs").put_bytes(b"a picture")
+    assert main(["sweep", "--data-dir", str(tmp_path)]) == 1
+    assert "Run `brushwork migrate`" in capsys.readouterr().err
+    assert LocalBlobStore(tmp_path / "blobs").exists(picture.sha256)
 
 
 def test_restoring_over_something_is_refused(

@@ -25,6 +25,7 @@ from worker.runtime.export_jobs import Exporting
 from worker.runtime.hub_jobs import HubWork
 from worker.runtime.importing import Importing, RefusedError
 from worker.runtime.lease import Lease
+from worker.runtime.sweep_jobs import Sweeping
 from worker.runtime.tool_jobs import ToolWork
 
 
@@ -46,25 +47,31 @@ class IoWork:
         self._stoppable = {"import_adapter": Importing(database, store).run}
         self._hub = HubWork(settings, database, store, exporting.download)
         self._tools = ToolWork(settings, database, store)
+        self._sweeping = Sweeping(database, store)
 
     @property
     def long_kinds(self) -> frozenset[str]:
         """The kinds of jobs that can take long."""
-        return frozenset(self._hub.kinds | self._tools.kinds)
+        return frozenset(self._hub.kinds | self._tools.kinds | self._sweeping.kinds)
 
     def prepare(self) -> None:
-        """Nothing to warm up: torch is imported by the first job that needs it."""
+        """Have sweeps ordered; nothing to warm up: the first job that needs torch imports it."""
+        self._sweeping.open()
 
     def close(self) -> None:
-        """Nothing is held."""
+        """Have no more sweeps ordered."""
+        self._sweeping.close()
 
     def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
         """Do a job; most take seconds, so a worker that ends finishes them first.
 
-        Imports, what goes to the Hub and what the tools do can take long: they are given back.
+        Imports, sweeps, what goes to the Hub and what the tools do can take long: they are given
+        back.
         """
         work = self._kinds.get(job.kind)
-        long_work = (self._stoppable | self._hub.kinds | self._tools.kinds).get(job.kind)
+        long_work = (
+            self._stoppable | self._hub.kinds | self._tools.kinds | self._sweeping.kinds
+        ).get(job.kind)
         try:
             with tempfile.TemporaryDirectory(prefix="brushwork-io-") as scratch:
                 if long_work is not None:

@@ -243,5 +243,10 @@ def test_a_fused_file_can_be_downloaded(
     file = client.get(told["download_url"])
     assert file.content == b"weights"
     assert 'filename="inked.safetensors"' in file.headers["content-disposition"]
+    assert "It is kept for 7 days." in client.get(f"/tool-jobs/{job}").text
+    state.store.delete(result["sha256"])  # as a sweep does
+    gone = client.get(told["download_url"])
+    assert gone.status_code == 410
+    assert "was kept for 7 days and is gone. Fuse it again" in gone.json()["detail"]
     with state.database.read() as session:
         assert session.get_one(Adapter, 1).name == "Ink"

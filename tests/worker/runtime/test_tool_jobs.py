@@ -203,7 +203,7 @@ def test_a_single_file_is_kept_for_download(registry: Registry, room: Room, tmp_
     ended = done(registry, job)
     assert (ended.status, ended.error) == ("succeeded", None)
     with registry.database.read() as session:
-        sha256, filename = tools.fused_file(session, job.key)
+        sha256, filename = tools.fused_file(session, registry.store, job.key)
     assert filename == "my-base.safetensors"
     assert list((registry.settings.data_dir / "fused").iterdir()) == []
     named = tmp_path / filename

@@ -1,0 +1,74 @@
+"""An io worker has a sweep ordered once a day, and carries it out."""
+
+from __future__ import annotations
+
+import os
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+from app.jobs.models import SWEEP, IoJob
+from app.jobs.service import claim_next, enqueue_io
+from app.sweeping import order_if_due
+from tests.worker.runtime.rooms import Registry, wait_for
+from worker.runtime import sweep_jobs
+from worker.runtime.io_jobs import IoWork
+from worker.runtime.lease import Lease
+
+
+def lose(registry: Registry) -> str:
+    """A blob of yesterday that nobody refers to."""
+    sha256 = registry.store.put_bytes(b"lost").sha256
+    yesterday = time.time() - 90_000
+    os.utime(registry.store.local_path(sha256, Path()), (yesterday, yesterday))
+    return sha256
+
+
+def io_work(registry: Registry) -> IoWork:
+    return IoWork(registry.settings, registry.database, registry.store)
+
+
+def test_a_worker_sweeps_soon_after_its_start(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_jobs, "FIRST_LOOK_SECONDS", 0.01)
+    sha256, before = lose(registry), len(list(registry.store.list()))
+    with registry.working(io_work(registry)) as room:
+        (job,) = wait_for(lambda: registry.rows(IoJob, kind=SWEEP))
+        room.wake()
+        done = registry.until_final(IoJob, job.key)
+    assert (done.status, done.result) == ("succeeded", {"files": 1, "size_bytes": 4})
+    assert not registry.store.exists(sha256)
+    assert len(list(registry.store.list())) == before - 1  # the pictures of the dataset stay
+    assert len(registry.rows(IoJob, kind=SWEEP)) == 1
+
+
+def test_other_work_goes_first_and_one_that_ends_gives_it_back(registry: Registry) -> None:
+    sha256 = lose(registry)
+    assert order_if_due(registry.database) is not None
+    stopping = threading.Event()
+    stopping.set()
+    with registry.database.write() as session:
+        enqueue_io(session, "unheard_of")
+    for kind in ("unheard_of", SWEEP):
+        with registry.database.write() as session:
+            job, claim = claim_next(session, IoJob, lease_seconds=5) or pytest.fail("no job")
+        assert job.kind == kind
+        with Lease(registry.database, IoJob, claim, seconds=5) as lease:
+            io_work(registry).run(job, lease, stopping)
+    (row,) = registry.rows(IoJob, kind=SWEEP)
+    assert (row.status, row.attempt) == ("queued", 0)
+    assert registry.store.exists(sha256)
+
+
+def test_a_clock_that_was_stopped_orders_nothing(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweep_jobs, "FIRST_LOOK_SECONDS", 0.2)
+    work = io_work(registry)
+    work.prepare()
+    work.close()
+    time.sleep(0.4)
+    assert registry.rows(IoJob, kind=SWEEP) == []

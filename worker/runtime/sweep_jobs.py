@@ -1,0 +1,69 @@
+"""Sweeping, in an io worker: a clock that orders a sweep once a day, and the work itself.
+
+Every io worker has the clock; the row of the job sees to it that one of them sweeps.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from app.db import Database
+from app.jobs import service as jobs
+from app.jobs.models import SWEEP, IoJob
+from app.jobs.states import JobStatus
+from app.storage import BlobStore
+from app.sweeping import order_if_due, sweep
+from worker.runtime.lease import Lease
+from worker.runtime.pulse import Canceled, Drained, Pulse
+
+FIRST_LOOK_SECONDS = 60.0  # a worker that starts has better things to do
+LOOK_SECONDS = 3_600.0
+
+log = logging.getLogger(__name__)
+
+
+class Sweeping:
+    """Orders sweeps while it is open, and carries them out."""
+
+    def __init__(self, database: Database, store: BlobStore) -> None:
+        self._database = database
+        self._store = store
+        self._closed = threading.Event()
+        self.kinds = {SWEEP: self._run}
+
+    def open(self) -> None:
+        """Start the clock."""
+        threading.Thread(target=self._look, name="sweep-clock", daemon=True).start()
+
+    def close(self) -> None:
+        """Stop the clock."""
+        self._closed.set()
+
+    def _look(self) -> None:
+        wait = FIRST_LOOK_SECONDS
+        while not self._closed.wait(wait):
+            wait = LOOK_SECONDS
+            try:
+                order_if_due(self._database)
+            except sa.exc.SQLAlchemyError as error:
+                log.warning("The database cannot be reached just now: %s", error)
+
+    def _run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
+        pulse = Pulse(self._database, lease, stopping)
+        try:
+            swept = sweep(self._database, self._store, pulse=lambda: pulse(0, 1))
+        except Drained:
+            with self._database.write() as session:
+                jobs.give_back(session, IoJob, lease.claim)
+            return
+        except Canceled:
+            with self._database.write() as session:
+                jobs.finish(session, IoJob, lease.claim, JobStatus.CANCELED, result={})
+            return
+        result = {"files": swept.files, "size_bytes": swept.size_bytes}
+        with self._database.write() as session:
+            jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
