@@ -49,7 +49,7 @@ class StackRow:
 
 @dataclass(frozen=True)
 class PlayForm:
-    """Everything the playground asks for, as text."""
+    """Everything the playground asks for, as text; `find` looks for adapters to add."""
 
     prompt: str = ""
     negative: str = ""
@@ -61,6 +61,7 @@ class PlayForm:
     width: str = ""
     height: str = ""
     base: str = ""
+    find: str = ""
     stack: Sequence[StackRow] = field(default_factory=tuple)
 
     @property
@@ -77,6 +78,7 @@ class PlayForm:
             "width": self.width,
             "height": self.height,
             "base": self.base,
+            "find": self.find,
         }
         pairs += [(name, text) for name, text in named.items() if text]
         return f"/play?{urlencode(pairs)}" if pairs else "/play"
@@ -91,6 +93,7 @@ class PlayForm:
             row = read_reference(change["add"])
             if row.slug not in {known.slug for known in rows}:
                 rows.append(row)
+            return replace(self, stack=tuple(rows), find="")
         return replace(self, stack=tuple(rows))
 
     def request(self, session: Session) -> RenderRequest:
@@ -173,7 +176,8 @@ def read_address(query: Iterable[tuple[str, str]]) -> PlayForm:
 
 def _named(texts: Mapping[str, str]) -> dict[str, Any]:
     names = ("prompt", "negative", "seed", "guidance", "clip_skip", "width", "height", "base")
-    return {name: texts.get(name, "") for name in names} | {"steps": texts.get("steps", "20")}
+    found = {name: texts.get(name, "") for name in (*names, "find")}
+    return found | {"steps": texts.get("steps", "20")}
 
 
 def read_reference(text: str) -> StackRow:

@@ -10,8 +10,6 @@ from sqlmodel import Session
 from starlette.responses import RedirectResponse, Response
 
 from app.adapters import service as adapters
-from app.adapters.models import Adapter
-from app.adapters.service import Filter
 from app.base_models import service as base_models
 from app.base_models.models import BaseModel
 from app.errors import AppError, InvalidInput
@@ -26,6 +24,7 @@ from app.playground.forms import (
     read_form,
 )
 from app.playground.models import Render, RenderImage
+from app.playground.offer import Offer, is_exact, make_offer
 from app.state import Id, State
 from app.web import render as render_page
 from app.web import render_fragment, wants_fragment
@@ -74,7 +73,7 @@ class PlayPage:
 
     form: PlayForm
     stack: list[StackView]
-    others: list[Adapter]
+    offer: Offer
     bases: list[BaseModel]
     default_base: BaseModel
     default_guidance: float
@@ -82,6 +81,13 @@ class PlayPage:
     summary: str
     result: ResultView | None
     earlier: list[Earlier]
+
+
+@dataclass(frozen=True)
+class OfferFragment:
+    """The adapters that a search offers."""
+
+    offer: Offer
 
 
 @dataclass(frozen=True)
@@ -160,9 +166,16 @@ def _refused(request: Request, state: State, form: PlayForm, error: AppError) ->
 
 @router.post("/play/stack")
 def change_stack(request: Request, state: State, sent: SentForm) -> Response:
-    """Add an adapter to the stack or take one away; nothing else that was typed changes."""
+    """Add an adapter to the stack or take one away; nothing else that was typed changes.
+
+    Without scripts it also looks for the words in `find`, or adds what they name exactly.
+    """
     texts = {name: str(value) for name, value in sent.multi_items()}
-    form = read_form(sent.multi_items()).with_stack(texts)
+    form = read_form(sent.multi_items())
+    if form.find and not (texts.get("add") or "drop" in texts):
+        with state.database.read() as session:
+            texts["add"] = form.find if is_exact(session, form.find) else ""
+    form = form.with_stack(texts)
     if not wants_fragment(request):
         return RedirectResponse(form.link, status_code=303)
     with state.database.read() as session:
@@ -172,16 +185,23 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
     return response
 
 
+@router.post("/play/stack/find")
+def find(state: State, sent: SentForm) -> Response:
+    """The adapters to choose from for what was typed."""
+    form = read_form(sent.multi_items())
+    with state.database.read() as session:
+        offer = make_offer(session, form.find, used=[row.slug for row in form.stack])
+    return render_fragment("playground/_found.html", OfferFragment(offer))
+
+
 def _page(session: Session, form: PlayForm, error: AppError | None = None) -> PlayPage:
     errors = error.fields if error else {}
     stack = [_row(session, form, index, errors) for index in range(len(form.stack))]
-    used = {row.row.slug for row in stack}
     default = _default_base(session, form, stack)
-    others = adapters.list_adapters(session, Filter()).items
     return PlayPage(
         form=form,
         stack=stack,
-        others=[item.adapter for item in others if item.adapter.slug not in used],
+        offer=make_offer(session, form.find, used=[row.row.slug for row in stack]),
         bases=base_models.list_base_models(session),
         default_base=default,
         default_guidance=service.default_guidance(default),

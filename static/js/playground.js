@@ -30,6 +30,13 @@
     } else compare(target);
   });
 
+  document.addEventListener("keydown", (event) => {
+    // Enter looks for adapters at once; it does not draw
+    if (event.key !== "Enter" || !event.target.matches?.("[data-find]")) return;
+    event.preventDefault();
+    htmx.trigger(event.target, "find");
+  });
+
   document.addEventListener("submit", (event) => {
     // on a phone the picture is below the form
     const narrow = matchMedia("(width < 960px)").matches;

@@ -7,6 +7,7 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from fastapi.testclient import TestClient
 
+from app.adapters.publish import NewVersion, publish
 from app.playground import service
 from app.playground.models import Render
 from app.state import AppState
@@ -200,6 +201,64 @@ def test_the_stack_changes_without_scripts_and_keeps_what_was_typed(
     assert 'name="adapter-0" value="night"' in removed.text
     assert "adapter-1" not in removed.text
     assert "+ chalkboard" in removed.text
+
+
+@pytest.fixture
+def many(state: AppState) -> None:
+    """More adapters than a page shows; “Moss” and “Fern” are the oldest."""
+    with state.database.write() as session:
+        for name in ("Moss", "Fern", *(f"Style {number}" for number in range(25))):
+            words = ["mossy green"] if name == "Moss" else []
+            new = NewVersion(name, "sd1", "a" * 64, 5, 8, 8.0, trigger_words=words)
+            publish(session, new)
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize("words", ["moss", "GREEN", "mos"])
+def test_any_adapter_is_found_by_its_name_or_trigger_word(client: TestClient, words: str) -> None:
+    page = client.get("/play").text
+    assert 'value="style-24"' in page
+    assert 'value="moss"' not in page
+    assert "These are the 24 newest; find any other." in page
+    sent = form_of(page, "play-form") | {"find": words}
+    found = client.post("/play/stack/find", data=sent, headers=FRAGMENT).text
+    assert "<html" not in found
+    assert found.count("<option") == 2
+    assert '<option value="moss">Moss · SD</option>' in found
+    assert 'id="add-told" role="status" hx-swap-oob="innerHTML">1 adapter found.' in found
+    stack = client.post("/play/stack", data=sent | {"add": "moss"}, headers=FRAGMENT).text
+    assert 'name="adapter-0" value="moss"' in stack
+    assert 'name="find" value=""' in stack
+    used = client.post("/play/stack/find", data=sent | {"adapter-0": "moss"}, headers=FRAGMENT)
+    assert "What was found is in use already." in used.text
+
+
+@pytest.mark.usefixtures("many")
+def test_adapters_are_found_without_scripts_too(client: TestClient) -> None:
+    sent = filled(client, "/play?adapter=style-1:0.3") | {"prompt": "half a thought"}
+    page = client.post("/play/stack", data=sent | {"find": "fer"})
+    fields = form_of(page.text, "play-form")
+    assert (fields["find"], fields["prompt"], fields["adapter-0"]) == (
+        "fer",
+        "half a thought",
+        "style-1",
+    )
+    assert '<option value="fern">' in page.text
+    exact = client.post("/play/stack", data=sent | {"find": "fern@1"})
+    fields = form_of(exact.text, "play-form")
+    assert (fields["adapter-1"], fields["find"]) == ("fern@1", "")
+    dropped = client.post("/play/stack", data=sent | {"find": "fern", "drop": "0"})
+    assert "adapter-0" not in form_of(dropped.text, "play-form")
+    none = client.post("/play/stack", data=sent | {"find": "<b>"})
+    assert "Nothing here has “&lt;b&gt;” in its name" in none.text
+
+
+def test_few_adapters_need_no_search(client: TestClient, state: AppState) -> None:
+    assert "Train a style" in client.get("/play").text
+    stand_in.adapter(state)
+    page = client.get("/play").text
+    assert 'name="find"' not in page
+    assert '<option value="chalk">' in page
 
 
 def test_cancel_ends_the_picture_and_its_twin_and_twice_is_no_mistake(
