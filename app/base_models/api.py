@@ -43,7 +43,7 @@ class BaseModelOut(BaseModel):
     """A base model; `error` says why one with the status `failed` cannot be used.
 
     `status` is downloading, checking, ready, failed or removed; `revision` is the commit of a
-    download.
+    download; `parameters` counts all of it, the VAE too, which no training changes.
     """
 
     id: int

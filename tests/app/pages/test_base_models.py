@@ -19,6 +19,8 @@ def test_the_embedded_base_is_listed_with_its_facts(client: TestClient) -> None:
     page = client.get("/base-models").text
     assert "built in" in page
     assert "64 px" in page
+    assert "without VAE" in page
+    assert '<td class="number">19.9 M</td>' in page  # as the pages of runs count
     assert "hx-trigger" not in page.partition('id="bases"')[2].partition(">")[0]
 
 
