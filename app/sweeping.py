@@ -7,23 +7,26 @@ week after its end: the file of a refused upload or of a fused base for download
 Nothing that is stored meanwhile is taken. A blob is stored first and referred to then, so the blobs
 are listed before the references are read; and storing the same bytes again renews a blob, which is
 looked at once more in the moment before it goes.
+
+What is older than the database is left alone. It cannot have been stored by this registry: it is
+another's, or the database was lost or is not the one that was meant.
 """
 
 from __future__ import annotations
 
 import contextlib
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import sqlalchemy as sa
 from sqlmodel import Session, SQLModel, col, select
 
 import app.tables  # noqa: F401  (fills the metadata)
 from app.db import MENTIONS, Database, database_now, utcnow
-from app.jobs.models import JOB_FILES_KEPT, SWEEP, IoJob
+from app.jobs.models import JOB_FILES_KEPT, SWEEP, Event, IoJob
 from app.jobs.service import enqueue
 from app.jobs.states import JobStatus
 from app.storage import BlobNotFound, BlobStore
@@ -33,6 +36,7 @@ EVERY = timedelta(hours=24)
 LAST = 100  # priority: after all that somebody waits for
 ROWS_AT_ONCE = 1_000
 SWEEP_LOCK = 0x62727377  # the key of PostgreSQL's advisory lock on orders of sweeps
+ItemT = TypeVar("ItemT")
 HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
@@ -57,13 +61,17 @@ def sweep(
     `pulse` is called all the time and may raise to break off: what went is gone, the rest stays.
     """
     now = now or utcnow()
-    left = _old_blobs(store, now - YOUNG, pulse)
+    began = _began(database)
+    left = {
+        blob.sha256: blob.size
+        for blob in _beating(store.list(), pulse)
+        if began is not None and began <= blob.modified < now - YOUNG
+    }
     if left:
         for sha256 in _references(database, now - JOB_FILES_KEPT, pulse):
             left.pop(sha256, None)
     files = size_bytes = 0
-    for sha256, size in left.items():
-        pulse()
+    for sha256, size in _beating(left.items(), pulse):
         if _is_older(store, sha256, now - YOUNG):
             if not dry_run:
                 store.delete(sha256)
@@ -71,14 +79,17 @@ def sweep(
     return Swept(files, size_bytes)
 
 
-def _old_blobs(store: BlobStore, before: datetime, pulse: Callable[[], None]) -> dict[str, int]:
-    """The size of each blob that was last stored before this time."""
-    found = {}
-    for blob in store.list():
+def _began(database: Database) -> datetime | None:
+    """When the first thing happened in this registry; None before that."""
+    with database.read() as session:
+        return session.exec(select(Event.at).order_by(col(Event.id)).limit(1)).first()
+
+
+def _beating(items: Iterable[ItemT], pulse: Callable[[], None]) -> Iterator[ItemT]:
+    """The items, with a call of `pulse` for each."""
+    for item in items:
         pulse()
-        if blob.modified < before:
-            found[blob.sha256] = blob.size
-    return found
+        yield item
 
 
 def _is_older(store: BlobStore, sha256: str, before: datetime) -> bool:
@@ -104,8 +115,8 @@ def _references(
                 ended = col(IoJob.finished_at)
                 query = query.where(ended.is_(None) | (ended >= jobs_since))
             options = {"yield_per": ROWS_AT_ONCE}
-            for row in session.connection().execute(query, execution_options=options):
-                pulse()
+            rows = session.connection().execute(query, execution_options=options)
+            for row in _beating(rows, pulse):
                 for value in filter(None, row):
                     yield from HASH.findall(value)
 

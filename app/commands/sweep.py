@@ -35,6 +35,9 @@ def run(arguments: Namespace, settings: Settings) -> int:
 def sentence(swept: Swept, *, dry_run: bool) -> str:
     """What went or would go, in words."""
     if not swept.files:
-        return "Nothing to sweep: every file is referred to, or is not a day old yet."
+        return (
+            "Nothing to sweep: every file is referred to, is not a day old yet, or is older than "
+            "the database, so that it may be another's."
+        )
     freed = f"{plural(swept.files, 'file')}, {swept.size_bytes / 1e6:,.1f} MB"
     return f"{freed}, would go." if dry_run else f"{freed}, went."

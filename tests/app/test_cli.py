@@ -8,6 +8,8 @@ import socket
 import subprocess
 import sys
 import tarfile
+from collections.abc import Iterator
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
@@ -18,9 +20,10 @@ from app.base_models import service as base_models
 from app.commands import demo, doctor, migrate, train
 from app.commands.serve import has_desktop
 from app.config import Settings
-from app.db import Database, make_engine
+from app.db import Database, make_engine, utcnow
+from app.jobs.models import Event
 from app.queue import QUEUES as REAL_QUEUES
-from app.storage import LocalBlobStore
+from app.storage import BlobStat, LocalBlobStore
 
 ROOT = Path(__file__).parents[2]
 
@@ -327,13 +330,37 @@ def test_a_backup_brings_fused_bases_back_under_the_place_they_have_then(
     assert [row.source for row in rows] == [str(path) for path in (own, folder, single)]
 
 
+def test_a_file_that_is_swept_during_a_backup_does_not_end_it(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = LocalBlobStore.list
+
+    def list_and_lose(store: LocalBlobStore) -> Iterator[BlobStat]:
+        lost = store.put_bytes(b"lost")
+        for blob in [*listed(store)]:
+            store.delete(lost.sha256)
+            yield blob
+
+    monkeypatch.setattr(LocalBlobStore, "list", list_and_lose)
+    archive = tmp_path / "copy.tar"
+    assert main(["backup", str(archive), "--data-dir", str(data_dir)]) == 0
+    with tarfile.open(archive) as tar:
+        assert len([name for name in tar.getnames() if name.startswith("blobs/")]) == 1
+
+
 def test_files_nobody_refers_to_are_swept(
     data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (picture,) = (data_dir / "blobs").glob("??/??/*")
     assert main(["sweep", "--data-dir", str(data_dir)]) == 0
     assert "Nothing to sweep" in capsys.readouterr().out
-    os.utime(picture, (0, 0))
+    registry = Database(make_engine(Settings(data_dir=data_dir).sqlalchemy_url))
+    with registry.write() as session:
+        day = utcnow() - timedelta(days=3)
+        session.add(Event(at=day, subject="io_job", subject_id=1, kind="queued"))
+    registry.dispose()
+    moment = (day + timedelta(days=1)).timestamp()
+    os.utime(picture, (moment, moment))
     assert main(["sweep", "--dry-run", "--data-dir", str(data_dir)]) == 0
     assert capsys.readouterr().out == "1 file, 0.0 MB, would go.\n"
     assert picture.exists()

@@ -64,15 +64,23 @@ class Kept:
 
 @pytest.fixture(params=["folder", "bucket"])
 def kept(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Kept:
-    """An empty registry."""
+    """A registry that is empty but for its first event."""
+    _begin(database)
     url = "memory://" if request.param == "bucket" else None
     return Kept(database, open_store(url, tmp_path / "data"))
 
 
 @pytest.fixture
 def folder(sqlite_database: Database, tmp_path: Path) -> Kept:
-    """An empty registry with files in a folder, where they can be made older."""
+    """The same with files in a folder, where they can be made older."""
+    _begin(sqlite_database)
     return Kept(sqlite_database, LocalBlobStore(tmp_path / "blobs"))
+
+
+def _begin(database: Database, *, days_ago: int = 30) -> None:
+    with database.write() as session:
+        at = utcnow() - timedelta(days=days_ago)
+        session.add(Event(at=at, subject="io_job", subject_id=1, kind="queued"))
 
 
 def age(kept: Kept, sha256: str, *, hours: float = 25) -> None:
@@ -237,6 +245,18 @@ def test_what_is_referred_to_after_the_listing_stays(folder: Kept) -> None:
     assert folder.left() == {sha256}
 
 
+def test_what_is_older_than_the_database_stays(database: Database, tmp_path: Path) -> None:
+    """An empty database that took the place of a lost one must not cost the files."""
+    kept = Kept(database, LocalBlobStore(tmp_path / "blobs"))
+    old, new = kept.blob("of the lost one"), kept.blob("of this one")
+    age(kept, old, hours=50)
+    age(kept, new, hours=30)
+    assert kept.sweep() == Swept(0, 0)
+    _begin(database, days_ago=2)
+    assert kept.sweep().files == 1
+    assert kept.left() == {old}
+
+
 def test_a_sweep_can_be_broken_off(folder: Kept) -> None:
     for number in range(3):
         age(folder, folder.blob(str(number)))
@@ -244,8 +264,10 @@ def test_a_sweep_can_be_broken_off(folder: Kept) -> None:
     def end() -> None:
         raise KeyboardInterrupt
 
-    with pytest.raises(KeyboardInterrupt):  # three beats list, the fifth is before the second
-        sweep(folder.database, folder.store, pulse=at(5, end))
+    with pytest.raises(
+        KeyboardInterrupt
+    ):  # three list, one reads a row, the sixth is before the second goes
+        sweep(folder.database, folder.store, pulse=at(6, end))
     assert len(folder.left()) == 2
     with folder.database.write() as session:  # nothing is locked
         enqueue_io(session, "x")

@@ -5,11 +5,14 @@ from __future__ import annotations
 import os
 import threading
 import time
+from datetime import timedelta
 from pathlib import Path
 
 import pytest
+from sqlmodel import col, select
 
-from app.jobs.models import SWEEP, IoJob
+from app.db import utcnow
+from app.jobs.models import SWEEP, Event, IoJob
 from app.jobs.service import claim_next, enqueue_io
 from app.sweeping import order_if_due
 from tests.worker.runtime.rooms import Registry, wait_for
@@ -19,7 +22,12 @@ from worker.runtime.lease import Lease
 
 
 def lose(registry: Registry) -> str:
-    """A blob of yesterday that nobody refers to."""
+    """A blob of yesterday that nobody refers to, in a registry that is older."""
+    with registry.database.write() as session:
+        first = session.exec(select(Event).order_by(col(Event.id))).first()
+        assert first is not None
+        first.at = utcnow() - timedelta(days=9)
+        session.add(first)
     sha256 = registry.store.put_bytes(b"lost").sha256
     yesterday = time.time() - 90_000
     os.utime(registry.store.local_path(sha256, Path()), (yesterday, yesterday))
