@@ -7,6 +7,7 @@ import re
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
+from app.adapters.publish import NewVersion, publish
 from app.playground import service
 from tests import stand_in
 from tests.browser.conftest import Live
@@ -33,6 +34,23 @@ def test_a_picture_is_drawn_beside_its_twin_and_has_its_own_address(live: Live, 
     result.get_by_role("link", name="Its own page").click()
     expect(page).to_have_url(re.compile(r"/renders/\d+$"))
     expect(page.get_by_role("heading", level=1)).to_have_text("a castle, chalkboard")
+
+
+def test_an_adapter_is_found_and_added_and_enter_does_not_draw(live: Live, page: Page) -> None:
+    with live.database.write() as session:
+        for name in ("Moss", *(f"Style {number}" for number in range(25))):
+            publish(session, NewVersion(name, "sd1", "a" * 64, 5, 8, 8.0))
+    page.goto("/play")
+    search = page.get_by_label("Find adapters to add")
+    search.press_sequentially("mos")
+    expect(page.locator("#add-told")).to_have_text("1 adapter found.")
+    search.press("Enter")
+    page.get_by_label("Add an adapter").select_option("moss")
+    expect(page.get_by_role("link", name="Moss")).to_be_visible()
+    expect(search).to_have_value("")
+    expect(page).to_have_url(re.compile(r"/play\?adapter=moss%3A1$"))
+    with live.database.read() as session:
+        assert service.recent_renders(session) == []
 
 
 def test_slider_and_number_hold_one_weight(live: Live, page: Page) -> None:
