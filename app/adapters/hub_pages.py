@@ -123,7 +123,11 @@ def _hub_page(
     published = hub.publications(session, adapter)
     pictures = hub.pictures(session, adapter, version)
     usual = {picture.sha256 for picture in pictures[: hub.USUAL_PICTURES]}
-    earlier = next((row for row in published if row.url), None)
+    # of those that failed or were canceled, what was typed last
+    earlier = next((row for row in published if row.url), next(iter(published), None))
+    own_base = hub.base_on_hub(session, version)
+    if not own_base and earlier:
+        own_base = earlier.job.args["base_model"]
     return HubPage(
         adapter=adapter,
         version=version,
@@ -135,7 +139,7 @@ def _hub_page(
         chosen=set(wanted.pictures or ()) if wanted else usual,
         values={
             "repo": wanted.repo if wanted else earlier.repo if earlier else adapter.slug,
-            "base_model": wanted.base_model if wanted else hub.base_on_hub(session, version),
+            "base_model": wanted.base_model if wanted else own_base,
         },
         private=wanted.private if wanted else earlier.private if earlier else True,
         errors=_errors(error),

@@ -182,8 +182,10 @@ def _refused(request: Request, slug: str, state: AppState, sent: Sent) -> Respon
     if not wants_fragment(request):
         return render(request, "adapters/tools.html", ToolsPage(context, None), status=422)
     response = render_fragment("adapters/_tool_refused.html", ToolRefused(context), status=422)
+    # the content alone: a new <details> would be closed at once, as its open twin is still there
     response.headers["HX-Retarget"] = f"#tool-{sent.tool}"
-    response.headers["HX-Reswap"] = "outerHTML"
+    response.headers["HX-Reselect"] = f"#tool-{sent.tool} > *"
+    response.headers["HX-Reswap"] = "innerHTML"
     return response
 
 

@@ -194,7 +194,7 @@ def test_a_form_that_was_mended_is_no_longer_marked(client: TestClient) -> None:
     )
     assert "Nothing was ordered." in refused.text
     ordered = client.post("/adapters/ink/tools/fuse", data=FUSE, headers=FRAGMENT)
-    assert 'id="tool-fuse" name="tool" open hx-swap-oob="true"' in ordered.text
+    assert 'id="tool-fuse" name="tool" open hx-swap-oob="innerHTML"' in ordered.text
     assert "Nothing was ordered." not in ordered.text
     assert 'value="0.7"' in ordered.text
 

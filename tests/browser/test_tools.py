@@ -1,0 +1,61 @@
+"""The tools and base models as a person meets them, in a real browser."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+from sqlmodel import select
+
+from app.base_models.models import BaseModel, BaseModelStatus
+from app.jobs.models import IoJob
+from tests import stand_in
+from tests.browser.conftest import Live
+
+pytestmark = pytest.mark.browser
+
+
+def test_a_refused_fuse_stays_open_and_is_mended_where_it_is_wrong(live: Live, page: Page) -> None:
+    stand_in.adapter(live.state, "Chalk")
+    stand_in.adapter(live.state, "Night")
+    page.goto("/adapters/chalk/tools")
+    page.get_by_text("Fuse into a base model").click()
+    form = page.locator("#tool-fuse")
+    form.get_by_label("Another adapter").first.fill("nobody")
+    form.get_by_label("In the text encoder").first.fill("0.25")
+    form.get_by_role("button", name="Fuse").click()
+    expect(page.locator("#tool-fuse-other-1-error")).to_be_visible()
+    expect(form.get_by_label("In the text encoder").first).to_have_value("0.25")
+    form.get_by_label("Another adapter").first.fill("night")
+    form.get_by_role("button", name="Fuse").click()
+    expect(page.locator("#tool-answer")).to_contain_text("waits for a worker")
+    expect(page.locator("#tool-fuse-other-1-error")).to_have_count(0)
+    expect(form.get_by_label("Another adapter").first).to_have_value("night")
+    with live.database.read() as session:
+        job = session.exec(select(IoJob).where(IoJob.kind == "fuse_adapter")).one()
+    assert [part["slug"] for part in job.args["parts"]] == ["chalk", "night"]
+
+
+def test_a_base_model_is_removed_after_a_question(live: Live, page: Page) -> None:
+    row = BaseModel(slug="own", name="own", source="/models/own", status=BaseModelStatus.READY)
+    with live.database.write() as session:
+        session.add(row)
+    page.goto("/base-models")
+    page.get_by_role("button", name="Remove own").click()
+    question = page.locator("[popover]", has_text="Remove “own”?")
+    expect(question).to_contain_text("its files stay where they are")
+    question.get_by_role("button", name="Keep it").click()
+    expect(question).to_be_hidden()
+    page.get_by_role("button", name="Remove own").click()
+    question.get_by_role("button", name="Remove", exact=True).click()
+    expect(page.locator("#bases tbody tr")).to_have_count(1)
+
+
+def test_an_import_from_the_hub_is_canceled_where_it_was_asked_for(live: Live, page: Page) -> None:
+    page.goto("/adapters")
+    page.get_by_text("From the Hub…").click()
+    page.get_by_label("Adapter on the Hugging Face Hub").fill("acme/ink")
+    page.get_by_role("button", name="Import", exact=True).click()
+    answer = page.locator("#hub-imports")
+    expect(answer).to_contain_text("acme/ink is being fetched")
+    answer.get_by_role("button", name="Cancel").click()
+    expect(answer).to_contain_text("Canceled. acme/ink was not imported.")
