@@ -157,7 +157,8 @@ def test_a_publication_is_canceled_over_rest_and_on_the_page(
     assert client.post(f"{address}/{waiting}/cancel").status_code == 200  # twice is no mistake
     assert client.post(f"{address}/999/cancel").status_code == 404
 
-    client.post(address, json={"repo": "ink"})  # nothing stands in its way
+    typed = {"repo": "ada/ink-2", "base_model": "acme/tiny"}
+    client.post(address, json=typed)  # nothing stands in its way
     job = newest(state)
     end(state, job, JobStatus.RUNNING)
     place = f"/adapters/{adapter.slug}/hub"
@@ -171,7 +172,8 @@ def test_a_publication_is_canceled_over_rest_and_on_the_page(
     page = client.get(place).text
     assert page.count("Canceled") == 2
     assert "Canceling" not in page
-    assert "<form" in page  # it can be published anew
+    for text in typed.values():  # it can be published anew
+        assert f'value="{text}"' in page
     end(state, job, JobStatus.SUCCEEDED)
     assert client.post(f"{address}/{job.key}/cancel").status_code == 409
     too_late = client.post(f"{place}/{job.key}/cancel")
