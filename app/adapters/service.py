@@ -59,18 +59,22 @@ class DownloadDtype(StrEnum):
 
 def get_adapter(session: Session, adapter_id: int) -> Adapter:
     """The adapter, unless it was deleted."""
-    adapter = session.get(Adapter, adapter_id)
-    if adapter is None or adapter.deleted_at is not None:
-        raise NotFound("There is no such adapter; it may have been deleted.")
-    return adapter
+    return _not_deleted(session.get(Adapter, adapter_id))
 
 
 def adapter_by_slug(session: Session, slug: str) -> Adapter:
     """The adapter with this address, unless it was deleted."""
-    query = select(Adapter).where(Adapter.slug == slug, col(Adapter.deleted_at).is_(None))
-    adapter = session.exec(query).first()
+    return _not_deleted(session.exec(select(Adapter).where(Adapter.slug == slug)).first())
+
+
+def _not_deleted(adapter: Adapter | None) -> Adapter:
     if adapter is None:
         raise NotFound("There is no such adapter; it may have been deleted.")
+    if adapter.deleted_at is not None:
+        raise NotFound(
+            f"“{adapter.name}” was deleted. Restore it among the deleted adapters "
+            "(/adapters/deleted) to see it again."
+        )
     return adapter
 
 

@@ -173,7 +173,7 @@ def test_an_empty_prompt_and_a_deleted_adapter_are_named(
     client.post(f"/adapters/{adapter.slug}/delete")
     answer = client.post("/play", data=sent | {"prompt": "x"})
     assert answer.status_code == 422
-    assert "There is no such adapter; it may have been deleted." in answer.text
+    assert "was deleted. Restore it among the deleted adapters" in answer.text
     assert client.get("/play?adapter=chalk:1").status_code == 200
 
 
