@@ -91,6 +91,7 @@ class Learner:
         *values, norm_value = torch.stack([*losses, norm]).tolist()
         if not self._is_sound(values, norm_value):
             self._optimizer.zero_grad()
+            self._scaler.update()  # else it refuses to unscale the gradients of the next try
             raise NonFiniteError(_suspects(batches, values))
         self._scaler.step(self._optimizer)  # in fp16 it leaves out a step that overflowed
         self._scaler.update()

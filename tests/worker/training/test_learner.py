@@ -81,8 +81,11 @@ def test_short_arithmetic_stays_near_fp32_and_trains_fp32_matrices(
     assert sum(changed) > len(changed) / 2
 
 
-def test_a_loss_that_is_not_finite_never_reaches_the_weights(setup: Setup) -> None:
-    learner, lora, batch = setup()
+@pytest.mark.parametrize("precision", [Precision.FP32, Precision.FP16])
+def test_a_loss_that_is_not_finite_never_reaches_the_weights(
+    setup: Setup, precision: Precision
+) -> None:
+    learner, lora, batch = setup(precision)
     learner.learn([batch], step=0)
     before = _copies(lora)
     batch.latents[0, 0, 0, 0] = float("nan")
