@@ -42,7 +42,8 @@ class LiveText:
 class FrozenText:
     """Knows every caption of a run by heart; the encoders are not needed after it is made.
 
-    With a folder it knows those of earlier runs on the same base too.
+    With a folder it knows those of earlier runs on the same base too. All wait in host memory, and
+    only a batch's go to the device: 5,000 captions of an SDXL take 3 GB.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class FrozenText:
         folder: Path | None = None,
     ) -> None:
         different = list(dict.fromkeys(captions))
+        self._device = device
         self._rows = {caption: row for row, caption in enumerate(different)}
         shelf = _Shelf(folder, base, clip_skip)
         known = {caption: found for caption in different if (found := shelf.read(caption))}
@@ -64,15 +66,16 @@ class FrozenText:
         with torch.no_grad():
             for start in range(0, len(missing), at_once):
                 chunk = missing[start : start + at_once]
-                encoded = _encoded(base, chunk, device, clip_skip)
+                encoded = _moved(_encoded(base, chunk, device, clip_skip), "cpu")
                 for row, caption in enumerate(chunk):
                     known[caption] = _chosen(encoded, [row])
                     shelf.write(caption, known[caption])
-        self._known = _joined([known[caption] for caption in different], device)
+        self._known = _joined([known[caption] for caption in different], "cpu")
 
     def __call__(self, captions: Sequence[str]) -> PromptEmbeddings:
         """Look the captions up."""
-        return _chosen(self._known, [self._rows[caption] for caption in captions])
+        found = _chosen(self._known, [self._rows[caption] for caption in captions])
+        return _moved(found, self._device)
 
 
 class _Shelf:
@@ -144,6 +147,11 @@ def _joined(found: Sequence[PromptEmbeddings], device: str) -> PromptEmbeddings:
         hidden=torch.cat([one.hidden for one in found]).to(device),
         pooled=torch.cat(pooled).to(device) if pooled else None,
     )
+
+
+def _moved(embeddings: PromptEmbeddings, device: str) -> PromptEmbeddings:
+    pooled = None if embeddings.pooled is None else embeddings.pooled.to(device)
+    return PromptEmbeddings(hidden=embeddings.hidden.to(device), pooled=pooled)
 
 
 def _chosen(embeddings: PromptEmbeddings, rows: list[int]) -> PromptEmbeddings:
