@@ -176,7 +176,12 @@ class Training:
             torch.set_num_threads(arithmetic.threads)
         self._tell(PhaseStarted(Phase.ENCODING))
         encoded = encode_pictures(
-            base, self._images, config, cache=cache, keep_going=self._inbox.look
+            base,
+            self._images,
+            config,
+            cache=cache,
+            keep_going=self._inbox.look,
+            device=self._device,
         )
         self._trained_on = encoded.images
         precision = Precision(arithmetic.precision) if arithmetic else config.precision

@@ -60,8 +60,13 @@ def encode_pictures(
     *,
     cache: Path | None,
     keep_going: Callable[[], None],
+    device: str = "cpu",
 ) -> Encoded:
-    """Give the latents of all pictures, then drop the VAE's encoder for good."""
+    """Give the latents of all pictures, then drop the VAE's encoder for good.
+
+    The VAE stays on the device: its decoder will draw the samples there.
+    """
+    base.vae.to(device)
     trained, held_out = split(images, config.validation_share, seed=config.seed)
 
     def encoded(chosen: Sequence[TrainingImage], *, flip: bool) -> list[EncodedBucket]:

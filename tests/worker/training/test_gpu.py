@@ -1,0 +1,60 @@
+"""What only goes wrong where a GPU and the host have memory of their own."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from tests.worker.training.conftest import MakeBase, Recorder
+from worker.training.config import TrainConfig
+from worker.training.data import TrainingImage
+from worker.training.events import SampleSaved
+from worker.training.loop import train
+from worker.training.prepare import encode_pictures
+from worker.training.text import FrozenText
+
+needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU here")
+
+
+def test_pictures_are_encoded_and_samples_decoded_on_the_device(
+    short: TrainConfig,
+    images: list[TrainingImage],
+    sd15: MakeBase,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base, moved = sd15(), list[str]()
+    monkeypatch.setattr(base.vae, "to", moved.append)
+    encode_pictures(base, images, short, cache=None, keep_going=lambda: None, device="cuda")
+    assert moved == ["cuda"]
+
+
+def test_captions_wait_in_host_memory_and_go_to_the_device_by_the_batch(sd15: MakeBase) -> None:
+    text = FrozenText(sd15(), ["a pear", "a castle", ""], device="cpu")
+    assert text._known.hidden.device.type == "cpu"
+    text._device = "meta"
+    given = text(["a castle", "a castle"]).hidden
+    assert given.device.type == "meta"
+    assert len(given) == 2
+
+
+@needs_gpu
+def test_a_run_on_a_gpu_uses_what_an_earlier_one_encoded(
+    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+) -> None:
+    changes = {"train_text_encoder": False, "sample_prompts": ["castle"], "sample_steps": 2}
+    config = short.model_copy(update=changes)
+    another = [replace(images[0], caption="another caption"), *images[1:]]
+    for out, pictures in (("first", images), ("second", another)):
+        recorder = Recorder()
+        trained = train(
+            config,
+            pictures,
+            recorder,
+            base=sd15(),
+            out=tmp_path / out,
+            cache=tmp_path / "cache",
+            device="cuda",
+        )
+        assert trained.path is not None
+        assert len(recorder.of(SampleSaved)) == 2
