@@ -27,6 +27,8 @@ from worker.training.optim import (
 from worker.training.precision import autocast
 from worker.training.text import Text
 
+OWN = ("base_lr", "weight_decay")  # of a group of parameters; the rest is the optimizer's state
+
 
 class NonFiniteError(Exception):
     """The loss or the gradient of these pictures is no number to learn from."""
@@ -150,10 +152,13 @@ class Learner:
 
     @torch.no_grad()
     def load(self, state: dict[str, Any]) -> None:
-        """Go back to a state."""
+        """Go back to a state, maybe of another training; rates and decay stay this config's."""
         for name, parameter in self._lora.named_parameters().items():
             parameter.copy_(state["parameters"][name])
+        own = [{name: group[name] for name in OWN} for group in self._optimizer.param_groups]
         self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # it keeps the tensors
+        for group, values in zip(self._optimizer.param_groups, own, strict=True):
+            group |= values
         if self._scaler.is_enabled():
             self._scaler.load_state_dict(state["scaler"])
         if self._average is not None:

@@ -1,0 +1,58 @@
+"""A training that goes on from the checkpoint of another one, with a config of its own."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.worker.training.conftest import MakeBase, Recorder
+from worker.training.config import TrainConfig
+from worker.training.data import TrainingImage
+from worker.training.events import StepDone
+from worker.training.loop import train
+
+PARENT_STEPS = 2
+
+
+def _config(**changes: object) -> TrainConfig:
+    usual = {
+        "steps": PARENT_STEPS + 2,
+        "batch_size": 2,
+        "resolution": 32,
+        "rank": 2,
+        "alpha": 2,
+        "learning_rate": 1e-2,
+        "lr_scheduler": "constant",
+        "precision": "fp32",
+    }
+    return TrainConfig.model_validate(usual | changes)
+
+
+@pytest.fixture(scope="module")
+def parent(
+    images: list[TrainingImage], sd15: MakeBase, tmp_path_factory: pytest.TempPathFactory
+) -> Path:
+    """The folder of a training in bf16 that has ended."""
+    out = tmp_path_factory.mktemp("parent")
+    config = _config(steps=PARENT_STEPS, precision="bf16")
+    train(config, images, Recorder(), base=sd15(), out=out, cache=None)
+    return out
+
+
+@pytest.fixture
+def out(parent: Path, tmp_path: Path) -> Path:
+    return shutil.copytree(parent, tmp_path / "out")
+
+
+def _go_on(
+    config: TrainConfig, images: list[TrainingImage], make_base: MakeBase, out: Path
+) -> Recorder:
+    recorder = Recorder()
+    train(config, images, recorder, base=make_base(), out=out, cache=None, continues=True)
+    assert [event.step for event in recorder.of(StepDone)] == [3, 4]
+    return recorder
+
+
+def test_it_learns_at_its_own_rates(images: list[TrainingImage], sd15: MakeBase, out: Path) -> None:
+    recorder = _go_on(_config(learning_rate=1e-3), images, sd15, out)
+    assert [event.learning_rate for event in recorder.of(StepDone)] == [1e-3, 1e-3]
