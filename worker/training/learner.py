@@ -159,7 +159,7 @@ class Learner:
         self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # it keeps the tensors
         for group, values in zip(self._optimizer.param_groups, own, strict=True):
             group |= values
-        if self._scaler.is_enabled():
+        if self._scaler.is_enabled() and state["scaler"]:  # empty where it was not fp16
             self._scaler.load_state_dict(state["scaler"])
         if self._average is not None:
             self._average.load(state["average"] or state["parameters"])

@@ -184,7 +184,9 @@ class Training:
             device=self._device,
         )
         self._trained_on = encoded.images
-        precision = Precision(arithmetic.precision) if arithmetic else config.precision
+        precision = config.precision
+        if arithmetic and precision is Precision.AUTO:
+            precision = Precision(arithmetic.precision)
         parts = prepare(
             base, encoded, config, device=self._device, precision=precision, cache=cache
         )

@@ -8,7 +8,7 @@ import pytest
 from tests.worker.training.conftest import MakeBase, Recorder
 from worker.training.config import TrainConfig
 from worker.training.data import TrainingImage
-from worker.training.events import StepDone
+from worker.training.events import Arithmetic, StepDone
 from worker.training.loop import train
 
 PARENT_STEPS = 2
@@ -56,3 +56,18 @@ def _go_on(
 def test_it_learns_at_its_own_rates(images: list[TrainingImage], sd15: MakeBase, out: Path) -> None:
     recorder = _go_on(_config(learning_rate=1e-3), images, sd15, out)
     assert [event.learning_rate for event in recorder.of(StepDone)] == [1e-3, 1e-3]
+
+
+@pytest.mark.parametrize("precision", ["fp32", "fp16"])
+def test_it_computes_as_its_own_config_says(
+    precision: str, images: list[TrainingImage], sd15: MakeBase, out: Path
+) -> None:
+    recorder = _go_on(_config(precision=precision), images, sd15, out)
+    assert [event.precision for event in recorder.of(Arithmetic)] == [precision]
+
+
+def test_it_computes_as_before_where_its_config_does_not_say(
+    images: list[TrainingImage], sd15: MakeBase, out: Path
+) -> None:
+    recorder = _go_on(_config(precision="auto"), images, sd15, out)
+    assert [event.precision for event in recorder.of(Arithmetic)] == ["bf16"]
