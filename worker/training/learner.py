@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.training.batches import Batch
-from worker.training.config import Precision, PredictionType, TrainConfig
+from worker.training.config import Optimizer, Precision, PredictionType, TrainConfig
 from worker.training.denoise import predict
 from worker.training.held_out import HeldOutLoss, Questions, summarise
 from worker.training.lora import Lora
@@ -146,6 +146,7 @@ class Learner:
         return {
             "parameters": {name: value.detach().cpu() for name, value in parameters.items()},
             "optimizer": self._optimizer.state_dict(),
+            "optimizer_of": self._config.optimizer.value,
             "scaler": self._scaler.state_dict(),
             "average": None if self._average is None else self._average.weights,
         }
@@ -155,14 +156,24 @@ class Learner:
         """Go back to a state, maybe of another training; rates and decay stay this config's."""
         for name, parameter in self._lora.named_parameters().items():
             parameter.copy_(state["parameters"][name])
-        own = [{name: group[name] for name in OWN} for group in self._optimizer.param_groups]
-        self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # it keeps the tensors
-        for group, values in zip(self._optimizer.param_groups, own, strict=True):
-            group |= values
+        self._load_optimizer(state)
         if self._scaler.is_enabled() and state["scaler"]:  # empty where it was not fp16
             self._scaler.load_state_dict(state["scaler"])
         if self._average is not None:
             self._average.load(state["average"] or state["parameters"])
+
+    def _load_optimizer(self, state: dict[str, Any]) -> None:
+        """Take up its state; AdamW's means nothing to AdamW in 8 bit, which begins anew."""
+        mine = self._config.optimizer
+        of = Optimizer(state.get("optimizer_of", mine))
+        if (of, mine) == (Optimizer.ADAMW, Optimizer.ADAMW_8BIT):
+            return
+        if of is not mine:
+            raise ValueError(f"This state is of {of}.")
+        own = [{name: group[name] for name in OWN} for group in self._optimizer.param_groups]
+        self._optimizer.load_state_dict(copy.deepcopy(state["optimizer"]))  # it keeps the tensors
+        for group, values in zip(self._optimizer.param_groups, own, strict=True):
+            group |= values
 
     def _answer(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """What the UNet predicts for a batch, and what it should have: (b, c, h, w), fp32."""

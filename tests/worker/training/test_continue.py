@@ -8,6 +8,7 @@ import pytest
 from tests.worker.training.conftest import MakeBase, Recorder
 from worker.training.config import TrainConfig
 from worker.training.data import TrainingImage
+from worker.training.errors import CheckpointError
 from worker.training.events import Arithmetic, StepDone
 from worker.training.loop import train
 
@@ -71,3 +72,17 @@ def test_it_computes_as_before_where_its_config_does_not_say(
 ) -> None:
     recorder = _go_on(_config(precision="auto"), images, sd15, out)
     assert [event.precision for event in recorder.of(Arithmetic)] == ["bf16"]
+
+
+def test_adamw_goes_on_in_8_bit_where_the_memory_was_not_enough(
+    images: list[TrainingImage], sd15: MakeBase, out: Path
+) -> None:
+    _go_on(_config(optimizer="adamw_8bit"), images, sd15, out)
+
+
+@pytest.mark.parametrize("changes", [{"optimizer": "prodigy"}, {"rank": 4}, {"kind": "loha"}])
+def test_another_adapter_or_optimizer_is_refused(
+    changes: dict[str, object], images: list[TrainingImage], sd15: MakeBase, out: Path
+) -> None:
+    with pytest.raises(CheckpointError, match="same kind, rank, layers and optimizer"):
+        _go_on(_config(**changes), images, sd15, out)
