@@ -96,7 +96,8 @@ def _run(
     config = remembered(order.out, asked)
     if device == "cpu":
         use_fastest_threads(base, batch_size=config.batch_size, at_most=torch.get_num_threads())
-    info, trained = base.info, _try(order, images, console, config, base, device)
+    info = base.info
+    trained = _try(order, images, console, config, base, device, again=config != asked)
     while trained is None:
         del base  # never two of them in memory
         config = _less_memory(order.out, asked, config, device, console)

@@ -131,6 +131,32 @@ def test_full_memory_is_answered_by_asking_for_less_and_remembered(
     assert "not enough memory" not in capsys.readouterr().out
 
 
+def test_a_run_killed_after_it_fell_back_goes_on_from_a_checkpoint_before(
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(Console, "listen", lambda _console: None)
+    learn, fails = Learner.learn, True
+
+    def learn_two_steps_then_die(self: Learner, batches: Any, *, step: int, **options: Any) -> Any:
+        if step == 2 and fails:
+            if len(batches[0].images) == 4 and not self._config.gradient_checkpointing:
+                raise torch.OutOfMemoryError("not enough")
+            raise ConnectionResetError("killed")
+        return learn(self, batches, step=step, **options)
+
+    monkeypatch.setattr(Learner, "learn", learn_two_steps_then_die)
+    places = ["--model", "starter", "--data", str(folder), "--out", str(tmp_path / "out")]
+    words = [*places, *COMMAND.split(), "--steps", "3", "--checkpoint-every", "2"]
+    assert main(words) == 1
+    assert "“Save memory” was switched on" in capsys.readouterr().out
+    fails = False
+    assert main(words) == 0, capsys.readouterr().err
+    assert "step 3/3" in capsys.readouterr().out
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
