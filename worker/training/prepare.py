@@ -166,6 +166,13 @@ def check_supported(config: TrainConfig, base: LoadedBase, *, device: str) -> No
         raise UnsupportedError(
             "SDXL always reads the layer before the last of its text encoders: set CLIP skip to 1."
         )
+    ends_in_noise = schedule_of(config, base).get("rescale_betas_zero_snr", False)
+    if ends_in_noise and prediction_of(config, base) is PredictionType.EPSILON:
+        raise UnsupportedError(
+            "Zero terminal SNR is only for a base that predicts v: of pure noise, what it was made "
+            "of cannot be told by predicting the noise. Switch “Zero terminal SNR” off, or set "
+            "“Prediction” to v if this base was trained like that."
+        )
     layers = min(
         (encoder.config.num_hidden_layers for encoder in base.text_encoders),
         default=config.clip_skip,

@@ -152,6 +152,16 @@ def test_clip_skip_reads_another_layer_of_sd_and_is_refused_for_sdxl(
         )
 
 
+def test_zero_terminal_snr_is_refused_where_noise_is_predicted(
+    pictures: list[TrainingImage], sd15: MakeBase, starter_base: MakeBase, tmp_path: Path
+) -> None:
+    asked = _config({"zero_terminal_snr": True, "prediction_type": "epsilon"})
+    told = _config({"prediction_type": "epsilon"})  # the base says of itself that it ends so
+    for config, make_base in ((asked, sd15), (told, starter_base)):
+        with pytest.raises(UnsupportedError, match="only for a base that predicts v"):
+            train(config, pictures, Recorder(), base=make_base(), out=tmp_path, cache=None)
+
+
 def test_compile_is_refused_where_there_is_no_gpu(
     pictures: list[TrainingImage], sd15: MakeBase, tmp_path: Path
 ) -> None:
