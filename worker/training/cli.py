@@ -24,7 +24,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from worker import starter
 from worker.training.config import Group, TrainConfig, TrainJob
-from worker.training.presets import Preset, preset_config
+from worker.training.presets import Preset, for_optimizer, preset_config
 
 ALIASES = {
     "batch_size": "--batch",
@@ -170,7 +170,7 @@ class Order:
     """All that a person told: where things are, what to train, and what the file says of itself.
 
     `file_values` and `flag_values` are fields of TrainConfig; what is in neither comes from the
-    preset, or without one from TrainConfig's own defaults.
+    preset, or without one from TrainConfig's own defaults, as the optimizer wants them.
     """
 
     model: Path
@@ -192,14 +192,15 @@ class Order:
 
         Raises OrderError when the preset does not go together with the rest.
         """
-        values: dict[str, Any] = {}
+        usual = TrainConfig()
         if self.preset:
-            preset = preset_config(
+            usual = preset_config(
                 self.preset, resolution=resolution, images=images, trigger_word=self.trigger_word
             )
-            values = preset.model_dump()
+        told = {**self.file_values, **self.flag_values}
+        values = for_optimizer(usual, told.get("optimizer")).model_dump()
         try:
-            return TrainConfig.model_validate(values | {**self.file_values, **self.flag_values})
+            return TrainConfig.model_validate(values | told)
         except ValidationError as error:
             raise OrderError(" ".join(_sentences(error, None))) from None
 

@@ -22,7 +22,7 @@ from worker.training.cli import (
     read_order,
     settings,
 )
-from worker.training.config import Group, LossWeighting, TrainConfig
+from worker.training.config import Group, LossWeighting, LrScheduler, TrainConfig
 from worker.training.presets import Preset, preset_config
 
 PLACES = ["--model", "base", "--data", "pictures", "--out", "results"]
@@ -129,6 +129,14 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) ->
     assert (given.batch_size, given.learning_rate) == (preset.batch_size, preset.learning_rate)
     prompts = order("--preset", "quick", "--trigger-word", "ink").config(resolution=64, images=20)
     assert prompts.sample_prompts[0] == "castle, ink style"
+
+
+@pytest.mark.parametrize("preset", [[], ["--preset", "balanced"]])
+def test_what_is_not_told_follows_the_optimizer(preset: list[str], tmp_path: Path) -> None:
+    assert config(*preset, "--optimizer", "prodigy").learning_rate == 1.0
+    assert config(*preset, "--optimizer", "prodigy", "--lr", "0.5").learning_rate == 0.5
+    file = as_file(tmp_path, {"optimizer": "adamw_schedule_free"})
+    assert config(*preset, "--config", file).lr_scheduler is LrScheduler.CONSTANT
 
 
 def test_nothing_told_is_the_default() -> None:
