@@ -385,6 +385,9 @@ def _sentences(error: ValidationError, source: Path | None) -> list[str]:
             close = get_close_matches(name, [*known, *PLACES], n=1)
             meant = f"; {close[0]} is meant?" if close else "."
             sentences[name] = f"{where}There is no setting {name!r}{meant}"
+        elif name in known and problem["type"] == "value_error":  # it does not go with another
+            reason = problem["ctx"]["error"]
+            sentences[name] = f"{where}{name} ({known[name].flag}): {reason}"
         elif name in known:
             value = problem["input"]
             sentences[name] = f"{where}{name} ({known[name].flag}) {known[name].refusal(value)}"
