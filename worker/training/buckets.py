@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_ASPECT = 2.0
+MAX_SCALED_PIXELS = 2**25  # 100 MB; beyond, only the part that is kept is scaled
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -36,6 +37,15 @@ class Fit:
     left: int
     top: int
     bucket: Size
+
+    @property
+    def kept(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of what is not cut away, in the picture's own pixels."""
+        across = self.source.width / self.scaled.width
+        down = self.source.height / self.scaled.height
+        right = min(float(self.source.width), (self.left + self.bucket.width) * across)
+        bottom = min(float(self.source.height), (self.top + self.bucket.height) * down)
+        return (self.left * across, self.top * down, right, bottom)
 
 
 def bucket_step(resolution: int) -> int:
@@ -72,6 +82,10 @@ def apply(fitted: Fit, picture: "Image.Image") -> "Image.Image":
     """Scale and cut a picture as its fit says."""
     from PIL import Image  # the web front end takes only the geometry from here
 
+    if fitted.scaled.width * fitted.scaled.height > MAX_SCALED_PIXELS:
+        return picture.resize(
+            (fitted.bucket.width, fitted.bucket.height), Image.Resampling.LANCZOS, fitted.kept
+        )
     scaled = picture.resize((fitted.scaled.width, fitted.scaled.height), Image.Resampling.LANCZOS)
     right, bottom = fitted.left + fitted.bucket.width, fitted.top + fitted.bucket.height
     return scaled.crop((fitted.left, fitted.top, right, bottom))

@@ -1,8 +1,10 @@
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from worker.training import buckets as buckets_module
 from worker.training.buckets import MAX_ASPECT, Size, apply, buckets, fit
 
 
@@ -37,3 +39,23 @@ def test_the_middle_of_a_picture_is_kept() -> None:
     cut = apply(fitted, picture)
     assert cut.size == (fitted.bucket.width, fitted.bucket.height)
     assert cut.getpixel((cut.width // 2, cut.height // 2)) == (255, 0, 0)
+
+
+@pytest.mark.parametrize("size", [(400_000, 3), (3, 400_000)])
+def test_a_picture_like_a_thread_needs_little_memory(size: tuple[int, int]) -> None:
+    fitted = fit(Size(*size), 512)
+    assert fitted.scaled.width * fitted.scaled.height > 10**10
+    cut = apply(fitted, Image.new("RGB", size, "green"))
+    assert cut.size == (fitted.bucket.width, fitted.bucket.height)
+
+
+@pytest.mark.parametrize("size", [(333, 21), (21, 333), (97, 97)])
+def test_scaling_only_what_is_kept_gives_the_same_picture(
+    size: tuple[int, int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    noise = np.random.default_rng(0).integers(90, 160, (size[1], size[0], 3), dtype=np.uint8)
+    picture, fitted = Image.fromarray(noise), fit(Size(*size), 64)
+    whole = np.asarray(apply(fitted, picture), dtype=int)
+    monkeypatch.setattr(buckets_module, "MAX_SCALED_PIXELS", 0)
+    kept = np.asarray(apply(fitted, picture), dtype=int)
+    assert np.abs(kept - whole).max() <= 2  # of 255: rounded between the two passes
