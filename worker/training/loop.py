@@ -263,10 +263,11 @@ class Training:
         where = f"in step {self.step + 1} (pictures: {', '.join(names)})"
         if self._slower < 1:
             self._save_checkpoint()
+            kept = f" The adapter of step {self.step} is kept." if self.step else ""
             raise DivergedError(
                 f"The training diverged {where}: loss or gradient was not a finite number, at the "
-                f"lowered learning rate too. The adapter of step {self.step} is kept. Look at "
-                "these pictures, or try a lower learning rate."
+                f"lowered learning rate too.{kept} Look at these pictures, or try a lower "
+                "learning rate."
             ) from error
         self._go_back(self._good)
         self._slower = SLOWER

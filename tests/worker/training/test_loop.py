@@ -292,6 +292,15 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_pictures_named(
     assert canonical.load(kept).parameters > 0
 
 
+def test_a_run_whose_first_step_diverges_does_not_speak_of_an_adapter(
+    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+) -> None:
+    base = sd15()
+    base.unet.conv_out.bias.data.fill_(float("nan"))
+    with pytest.raises(DivergedError, match=r"too\. Look at these pictures"):
+        train(short, images, Recorder(), base=base, out=tmp_path, cache=None)
+
+
 def test_a_run_that_stumbled_once_goes_on_slower_from_its_last_good_state(
     short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
 ) -> None:
