@@ -46,6 +46,7 @@ def _train(order: Order, console: Console) -> int:
 
     try:
         images = _read_images(order)
+        _warn_of_trigger_word(order.trigger_word, images, console)
         trained, base, config = _run(order, images, console)
         if trained.outcome is Outcome.INTERRUPTED:
             console.end_line()
@@ -72,6 +73,16 @@ def _read_images(order: Order) -> "list[TrainingImage]":
         others = read_folder(order.regularisation)
         images += [replace(image, is_regularisation=True) for image in others]
     return images
+
+
+def _warn_of_trigger_word(
+    word: str | None, images: "Sequence[TrainingImage]", console: Console
+) -> None:
+    captions = [image.caption.casefold() for image in images if not image.is_regularisation]
+    if word and not any(word.casefold() in caption for caption in captions):
+        console.print(
+            f"Warning: No caption says the trigger word “{word}”, so it will mean nothing."
+        )
 
 
 def _learned(images: "Sequence[TrainingImage]") -> int:

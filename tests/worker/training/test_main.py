@@ -87,6 +87,7 @@ def test_a_job_from_a_file_trains_and_flags_win_over_it(tmp_path: Path, folder: 
     process = start("worker.training", str(job), *words, *samples)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
+    assert output.startswith("Warning: No caption says the trigger word “ink”")
     assert "step 2/2" in output
     assert f"Sample {out}/samples/step-000002/prompt-0.png (a fox)" in output
     _, metadata = header_of(out / "adapter.safetensors")
