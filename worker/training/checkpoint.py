@@ -86,7 +86,7 @@ class CheckpointFolder:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
         sync_folder(self._root)
-        self._delete_old()
+        self._delete_all_but(final)
         size = sum(file.stat().st_size for file in final.iterdir())
         return Checkpoint(step, final, size)
 
@@ -120,9 +120,14 @@ class CheckpointFolder:
         names = (path for path in self._root.iterdir() if path.name.startswith(PREFIX))
         return sorted(names, key=lambda path: (len(path.name), path.name))
 
-    def _delete_old(self) -> None:
-        for folder in self._folders()[: -self._keep]:
-            shutil.rmtree(folder, ignore_errors=True)
+    def _delete_all_but(self, newest: Path) -> None:
+        """Keep this one and the few before it; those of later steps are damaged, or undone."""
+        folders = self._folders()
+        end = folders.index(newest) + 1
+        kept = folders[:end][-self._keep :]
+        for folder in folders:
+            if folder not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
 
     def _check_identity(self, found: Mapping[str, Any]) -> None:
         if found == self._identity:

@@ -86,6 +86,17 @@ def test_a_damaged_checkpoint_is_replaced_when_its_step_comes_again(tmp_path: Pa
     assert restored.state == {"fresh": True}
 
 
+def test_a_damaged_checkpoint_of_a_later_step_takes_no_place_of_a_sound_one(
+    tmp_path: Path,
+) -> None:
+    folder = _folder(tmp_path, keep=1)
+    (folder.save(4, {}, _adapter()).path / "state.pt").write_bytes(b"")
+    folder.save(3, {"sound": True}, _adapter())
+    restored = folder.restore(on_damaged=_fail)
+    assert restored is not None
+    assert restored.state == {"sound": True}
+
+
 def test_a_save_that_fails_leaves_the_last_one(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
