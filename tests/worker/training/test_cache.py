@@ -4,6 +4,7 @@ from typing import Any
 
 import pytest
 import torch
+from safetensors.torch import load_file, save_file
 
 from tests.worker.training.conftest import MakeBase
 from worker.training import cache as cache_module
@@ -98,6 +99,21 @@ def test_a_damaged_file_is_encoded_again(
     again = _encode(images, sd15().vae, tmp_path)
     assert sum(encoder_calls) == 5
     assert all(torch.equal(a.mean, b.mean) for a, b in zip(first, again, strict=True))
+
+
+def test_a_file_whose_numbers_are_not_those_written_is_encoded_again(
+    images: list[TrainingImage], sd15: MakeBase, tmp_path: Path, encoder_calls: list[int]
+) -> None:
+    first = _encode(images[:1], sd15().vae, tmp_path)
+    (file,) = tmp_path.rglob("*.safetensors")
+    content = file.read_bytes()
+    file.write_bytes(content[:-400] + bytes(400))  # as a power cut leaves it
+    again = _encode(images[:1], sd15().vae, tmp_path)
+    assert sum(encoder_calls) == 2
+    assert torch.equal(first[0].mean, again[0].mean)
+    save_file(load_file(file), file)  # without a checksum, as they were written once
+    _encode(images[:1], sd15().vae, tmp_path)
+    assert sum(encoder_calls) == 2
 
 
 def test_another_vae_has_its_own_cache(sd15: MakeBase) -> None:
