@@ -9,6 +9,8 @@ import torch
 from worker.training.config import TrainConfig
 from worker.training.errors import OutOfMemoryError, StorageError
 
+# of a CPU; of CUDA and MPS outside torch's own OutOfMemoryError; of cuBLAS and cuDNN
+SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "_alloc_failed")
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -30,10 +32,8 @@ def failures_named(config: TrainConfig) -> Iterator[None]:
 
 def _is_out_of_memory(error: BaseException) -> bool:
     words = str(error).lower()
-    return (
-        isinstance(error, MemoryError | torch.OutOfMemoryError)
-        or "can't allocate memory" in words
-        or "not enough memory" in words
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        sign in words for sign in SIGNS
     )
 
 
