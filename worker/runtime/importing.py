@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select
 
 from app.adapters import service as adapters
 from app.adapters.known import same_tensors
-from app.adapters.models import Adapter
+from app.adapters.models import Adapter, AdapterVersion
 from app.adapters.publish import NewVersion, find_equal, publish
 from app.adapters.service import AdapterChange
 from app.base_models import service as base_models
@@ -43,6 +43,7 @@ FITS_NOTHING = (
 NO_BASE = (
     "None of the base models here is of this family ({family}); add one to draw with this adapter."
 )
+ON_ITS_OWN = "Import it as an adapter of its own."
 
 
 class RefusedError(Exception):
@@ -99,7 +100,8 @@ class Importing:
         if self._is_known(lease, None if _tells_alpha_apart(found) else hash_of_file, uploaded):
             return
         place = self._place(found, job.args.get("base_model_id"))
-        self._require_family(job.args.get("adapter_id"), place.family)
+        if (adapter_id := job.args.get("adapter_id")) is not None:
+            place = self._beside(int(adapter_id), found, place)
         weights = self._weights(found, place)
         reading = convert(found.on(place.shapes), weights, on_module=pulse)
         path = scratch / "canonical.safetensors"
@@ -224,18 +226,38 @@ class Importing:
             return None, f"The picture that came with the file was left out. {error.detail}"
         return self._store.put_file(picture.thumbnail).sha256, None
 
-    def _require_family(self, adapter_id: int | None, family: str) -> None:
-        """Refuse a file that shall become a version of an adapter for other bases."""
-        if adapter_id is None:
-            return
+    def _beside(self, adapter_id: int, found: Plan, place: Place) -> Place:
+        """The place of a file that shall be the next version of an adapter; refuses any other.
+
+        A family alone tells too little: the starter has other shapes than any other SD 1.x.
+        """
         with self._database.read() as session:
             adapter = session.get_one(Adapter, adapter_id)
-        if adapter.base_family != family:
+            newest = adapters.get_version(session, adapter)
+        if adapter.base_family != place.family:
             raise RefusedError(
                 "adapter",
-                f"This file is for {_label(family)}, and “{adapter.name}” is for "
-                f"{adapter.family_label}. Import it as an adapter of its own.",
+                f"This file is for {_label(place.family)}, and “{adapter.name}” is for "
+                f"{adapter.family_label}. {ON_ITS_OWN}",
             )
+        own = self._place_of(newest, adapter.base_family)
+        if own is None:
+            return place
+        name = f"“{own.base.name}”" if own.base else _label(own.family)
+        misfit, sentence = _misfit(found, own.shapes, name)
+        if misfit:
+            raise RefusedError("adapter", f"{sentence} {ON_ITS_OWN}")
+        return own if own.base else place
+
+    def _place_of(self, version: AdapterVersion, family: str) -> Place | None:
+        """What a version is for; None where its base is not here any more."""
+        from worker.adapters.families import family_shapes
+        from worker.bases.family import BaseFamily
+
+        if version.base_model_id is None:
+            return Place(family, family_shapes(BaseFamily(family)), None)
+        bases = self._bases(version.base_model_id)
+        return Place(family, bases[0][1], bases[0][0]) if bases else None
 
     def _publish(self, job: IoJob, lease: Lease, new: NewVersion, told: About) -> None:
         for attempt in range(PUBLISH_TRIES):

@@ -249,6 +249,21 @@ def test_an_import_can_be_the_next_version(at_work: Registry, tmp_path: Path) ->
     assert "Import it as an adapter of its own." in str(other.error)
 
 
+def test_a_version_fits_what_the_adapter_is_for_not_only_its_family(
+    at_work: Registry, tmp_path: Path
+) -> None:
+    starters, first = made(at_work, send(at_work, lora(shape_of(), seed=1), tmp_path))
+    assert first.base_model_id is not None
+    foreign = send(at_work, lora((1280, 768), seed=2), tmp_path, adapter_id=starters.key)
+    assert foreign.status == "failed"
+    assert "Import it as an adapter of its own." in str(foreign.error)
+    fitting = send(at_work, lora(shape_of(), seed=3), tmp_path, adapter_id=starters.key)
+    assert made(at_work, fitting)[1].base_model_id == first.base_model_id
+    sd15, _ = made(at_work, send(at_work, lora((1280, 768), seed=4), tmp_path))
+    other_way = send(at_work, lora(shape_of(), seed=5), tmp_path, adapter_id=sd15.key)
+    assert other_way.status == "failed"
+
+
 def test_the_header_tells_name_trigger_licence_and_picture(
     at_work: Registry, tmp_path: Path
 ) -> None:
