@@ -108,8 +108,6 @@ def prepare(
     check_supported(config, base, device=device)
     prediction = prediction_of(config, base)
     lora = add_adapter(base, config)
-    for encoder in base.text_encoders:
-        encoder.to(device)
     text = _text(base, encoded.captions, config, device=device, cache=cache)
     precision = choose_precision(base, encoded.buckets[0], config, precision, device=device)
     settle(base, precision, device=device)
@@ -237,6 +235,8 @@ def _text(
     device: str,
     cache: Path | None,
 ) -> Text:
+    for encoder in base.text_encoders:  # here: the last would outlive the loop in `prepare`
+        encoder.to(device)
     skip = config.clip_skip
     if config.train_text_encoder:
         return LiveText(base, device=device, clip_skip=skip)

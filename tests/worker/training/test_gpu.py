@@ -1,12 +1,15 @@
 """What only goes wrong where a GPU and the host have memory of their own."""
 
+import weakref
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
 from tests.worker.training.conftest import MakeBase, Recorder
+from worker.training import prepare as prepare_module
 from worker.training.config import TrainConfig
 from worker.training.data import TrainingImage
 from worker.training.events import SampleSaved
@@ -36,6 +39,27 @@ def test_captions_wait_in_host_memory_and_go_to_the_device_by_the_batch(sd15: Ma
     given = text(["a castle", "a castle"]).hidden
     assert given.device.type == "meta"
     assert len(given) == 2
+
+
+def test_no_text_encoder_is_left_when_the_unet_comes_to_the_device(
+    short: TrainConfig,
+    images: list[TrainingImage],
+    sdxl: MakeBase,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base, left = sdxl(), list[bool]()
+    encoders = [weakref.ref(encoder) for encoder in base.text_encoders]
+    settle = prepare_module.settle
+
+    def watched(*parts: Any, **options: Any) -> None:
+        left.extend(encoder() is not None for encoder in encoders)
+        settle(*parts, **options)
+
+    monkeypatch.setattr(prepare_module, "settle", watched)
+    config = short.model_copy(update={"train_text_encoder": False, "steps": 1})
+    train(config, images, Recorder(), base=base, out=tmp_path, cache=None)
+    assert left == [False, False]
 
 
 @needs_gpu
