@@ -8,6 +8,7 @@ from worker.training.config import LossWeighting, LrScheduler, Optimizer, Target
 
 SMALL_RESOLUTION = 128
 LARGE_RESOLUTION = 768
+MAX_STEPS = 20_000
 SAMPLE_SUBJECTS = ("castle", "rocket", "red apple", "house", "frog")
 
 
@@ -59,9 +60,9 @@ def preset_config(
     small = resolution <= SMALL_RESOLUTION
     recipes = _SMALL if small else _LARGE if resolution >= LARGE_RESOLUTION else _MEDIUM
     recipe = recipes[preset]
-    steps = max(recipe.steps, 5 * images // recipe.batch_size)
+    steps = min(MAX_STEPS, max(recipe.steps, 5 * images // recipe.batch_size))
     return TrainConfig(
-        steps=min(steps, 20_000),
+        steps=steps,
         batch_size=recipe.batch_size,
         rank=recipe.rank,
         alpha=float(recipe.rank),

@@ -31,6 +31,13 @@ def test_a_large_dataset_is_still_seen_a_few_times() -> None:
     assert config.steps * config.batch_size >= 5 * 2_000
 
 
+@pytest.mark.parametrize("images", [5_000, 40_000, 1_000_000])
+def test_checkpoints_and_samples_come_on_the_way_however_large_a_dataset(images: int) -> None:
+    for preset in Preset:
+        config = preset_config(preset, resolution=1024, images=images)
+        assert max(config.checkpoint_every, config.sample_every) < config.steps <= 20_000
+
+
 def test_sample_prompts_use_the_trigger_word() -> None:
     def prompts(trigger_word: str | None) -> list[str]:
         config = preset_config(Preset.QUICK, resolution=64, images=24, trigger_word=trigger_word)
