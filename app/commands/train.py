@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import sys
 from argparse import Namespace
@@ -46,20 +47,36 @@ def command(words: list[str], settings: Settings) -> list[str]:
 
 def with_model_here(words: list[str], settings: Settings) -> list[str]:
     """The words with a path in the place of a name on the Hub, downloaded only if they say so."""
-    place = next(
-        (at for at, word in enumerate(words) if word == MODEL or word.startswith(f"{MODEL}=")), None
-    )
     rest = [word for word in words if word != DOWNLOAD]
-    if place is None:
-        return rest
-    joined = words[place] != MODEL
-    value = words[place].partition("=")[2] if joined else "".join(words[place + 1 : place + 2])
+    place = next(
+        (at for at, word in enumerate(rest) if word == MODEL or word.startswith(f"{MODEL}=")),
+        len(rest),
+    )
+    count = 0
+    if place == len(rest):
+        value = _model_of_job(rest)
+    elif rest[place] == MODEL:
+        value, count = "".join(rest[place + 1 : place + 2]), 2
+    else:
+        value, count = rest[place].partition("=")[2], 1
     source = None if Path(value).exists() else read_source(value)
     if source is None:
         return rest
     path = _path_of(source, settings, may_download=DOWNLOAD in words)
-    replaced = [*words[:place], f"{MODEL}={path}", *words[place + (1 if joined else 2) :]]
-    return [word for word in replaced if word != DOWNLOAD]
+    return [*rest[:place], f"{MODEL}={path}", *rest[place + count :]]
+
+
+def _model_of_job(words: list[str]) -> str:
+    """The base that a JOB.json among the words names; empty when there is none to be read."""
+    for before, word in zip(["", *words], words, strict=False):
+        if word.endswith(".json") and before != "--config":
+            try:
+                job = json.loads(Path(word).read_bytes())
+            except (OSError, ValueError):  # the core will say what is wrong with it
+                return ""
+            model = job.get("model") if isinstance(job, dict) else None
+            return model if isinstance(model, str) else ""
+    return ""
 
 
 def _path_of(source: HubSource, settings: Settings, *, may_download: bool) -> Path:

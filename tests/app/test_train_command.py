@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from argparse import Namespace
 from collections.abc import Iterator
 from pathlib import Path
@@ -58,6 +59,26 @@ def test_nothing_is_downloaded_unasked(
         "1",
     ]
     assert hub.asked == []
+
+
+def test_a_job_may_name_a_model_of_the_hub_too(
+    hub: Hub, settings: Settings, tmp_path: Path
+) -> None:
+    job = tmp_path / "job.json"
+    job.write_text(json.dumps({"model": REPO, "data": "pictures", "out": "results"}))
+    with pytest.raises(NoModel, match="is not on this machine"):
+        with_model_here(["--lr", "1", str(job)], settings)
+    given = with_model_here(["--download", str(job)], settings)
+    path = settings.hub_models / "acme--mix" / hub.repos[REPO].commit / "mix.safetensors"
+    assert given == [str(job), f"--model={path}"]
+    assert with_model_here([str(job), "--model", "starter"], settings) == [
+        str(job),
+        "--model",
+        "starter",
+    ]
+    for content in ("{", "[]", '{"model": 3}'):
+        job.write_text(content)
+        assert with_model_here([str(job)], settings) == [str(job)]
 
 
 def test_what_the_hub_refuses_ends_the_command_with_a_sentence(
