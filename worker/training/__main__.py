@@ -97,6 +97,7 @@ def _run(
     from worker.bases.load import load_base
     from worker.bases.threads import use_fastest_threads
     from worker.training.fallback import remembered
+    from worker.training.start import lay_start
 
     device = _device(order.device)
     if order.threads:
@@ -107,8 +108,11 @@ def _run(
     config = remembered(order.out, asked)
     if device == "cpu":
         use_fastest_threads(base, batch_size=config.batch_size, at_most=torch.get_num_threads())
-    info = base.info
-    trained = _try(order, images, console, config, base, device, again=config != asked)
+    info, start = base.info, order.continue_from
+    if start:
+        lay_start(start, order.out, steps=config.steps, base=info.fingerprint)
+    again = config != asked or start is not None
+    trained = _try(order, images, console, config, base, device, again=again)
     while trained is None:
         del base  # never two of them in memory
         config = _less_memory(order.out, asked, config, device, console)
@@ -129,7 +133,7 @@ def _try(
 ) -> "TrainedAdapter | None":
     """What the training came to; None when the memory was not enough and less may do.
 
-    `again`: it goes on from a checkpoint of the config that did not fit, if there is one.
+    `again`: it goes on from a checkpoint of another config, of the one that did not fit say.
     """
     from worker.training.errors import OutOfMemoryError
     from worker.training.fallback import step_down

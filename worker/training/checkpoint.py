@@ -96,7 +96,7 @@ class CheckpointFolder:
         A damaged checkpoint is told of and passed over. Raises CheckpointError when one belongs to
         another training.
         """
-        for folder in reversed(self._folders()):
+        for folder in reversed(checkpoints_in(self._root)):
             try:
                 manifest = _checked_manifest(folder)
                 identity = manifest["identity"]
@@ -113,16 +113,9 @@ class CheckpointFolder:
             for folder in self._root.glob(f"{UNFINISHED}*"):
                 shutil.rmtree(folder, ignore_errors=True)
 
-    def _folders(self) -> list[Path]:
-        """Finished checkpoints, oldest first."""
-        if not self._root.is_dir():
-            return []
-        names = (path for path in self._root.iterdir() if path.name.startswith(PREFIX))
-        return sorted(names, key=lambda path: (len(path.name), path.name))
-
     def _delete_all_but(self, newest: Path) -> None:
         """Keep this one and the few before it; those of later steps are damaged, or undone."""
-        folders = self._folders()
+        folders = checkpoints_in(self._root)
         end = folders.index(newest) + 1
         kept = folders[:end][-self._keep :]
         for folder in folders:
@@ -141,6 +134,22 @@ class CheckpointFolder:
             f"{self._root} holds checkpoints of another training: {', '.join(names)} differ. "
             "Choose an empty folder, or the settings of that training."
         )
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself. Raises CheckpointError when it is damaged, or none."""
+    try:
+        return _checked_manifest(folder)
+    except _DamagedError as error:
+        raise CheckpointError(f"{folder} is no checkpoint to go on from: {error}.") from error
+
+
+def checkpoints_in(root: Path) -> list[Path]:
+    """The finished checkpoints of a folder, oldest first."""
+    if not root.is_dir():
+        return []
+    names = (path for path in root.iterdir() if path.name.startswith(PREFIX))
+    return sorted(names, key=lambda path: (len(path.name), path.name))
 
 
 def _checked_manifest(folder: Path) -> dict[str, Any]:

@@ -178,6 +178,7 @@ class Order:
     out: Path
     cache: Path | None
     regularisation: Path | None
+    continue_from: Path | None
     preset: Preset | None
     file_values: Mapping[str, Any]
     flag_values: Mapping[str, Any]
@@ -276,6 +277,7 @@ def read_order(words: Sequence[str]) -> Order:
         out=where.out,
         cache=where.cache,
         regularisation=told["regularisation"],
+        continue_from=told["continue_from"],
         preset=Preset(told["preset"]) if told["preset"] else None,
         file_values=file_values,
         flag_values=flags,
@@ -311,6 +313,11 @@ def _add_places(parser: ArgumentParser) -> None:
         help="pictures that show what the style is not, captioned in the same way",
     )  # fmt: skip
     places.add_argument("--out", type=Path, metavar="FOLDER", help="where everything is written")
+    places.add_argument(
+        "--continue-from", type=Path, metavar="FOLDER",
+        help="a checkpoint (step-…), or the --out of another training for its newest: go on from "
+        "there with these settings, to --steps counted from the very beginning",
+    )  # fmt: skip
     places.add_argument(
         "--cache", type=Path, metavar="FOLDER", help="encoded pictures, kept for other runs"
     )

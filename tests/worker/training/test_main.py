@@ -158,6 +158,43 @@ def test_a_run_killed_after_it_fell_back_goes_on_from_a_checkpoint_before(
     assert "step 3/3" in capsys.readouterr().out
 
 
+def test_a_training_goes_on_from_a_checkpoint_to_a_new_length(
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(Console, "listen", lambda _console: None)
+    first, second = tmp_path / "first", tmp_path / "second"
+    usual = ["--model", "starter", "--data", str(folder), *COMMAND.split()]
+    assert main([*usual, "--out", str(first), "--steps", "2", "--checkpoint-every", "1"]) == 0
+    capsys.readouterr()
+
+    words = [
+        *usual,
+        "--out",
+        str(second),
+        "--continue-from",
+        str(first / "checkpoints/step-000001"),
+    ]
+    assert main([*words, "--steps", "1"]) == 1
+    assert "is of step 1 already" in capsys.readouterr().err
+    for _ in range(2):  # the same command again finds it done
+        assert main([*words, "--steps", "3"]) == 0
+        shown = capsys.readouterr().out
+        assert "step 1/3" not in shown
+    assert len(list((second / "checkpoints").iterdir())) == 2
+
+    same = [*usual, "--out", str(first), "--continue-from", str(first), "--steps", "3"]
+    assert main(same) == 0
+    shown = capsys.readouterr().out
+    assert "step 2/3" not in shown
+    assert "step 3/3" in shown
+    empty = [*usual, "--out", str(tmp_path / "third"), "--continue-from", str(tmp_path)]
+    assert main(empty) == 1
+    assert "is no checkpoint to go on from: its manifest cannot be read" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
