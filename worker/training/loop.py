@@ -198,6 +198,8 @@ class Training:
         self._metadata = _metadata(config, base)
         if restored:
             self._go_back(restored, same_pictures=_same_pictures(restored.identity, identity))
+            if restored.identity.get("learning_rate") != config.learning_rate:
+                self._slower = 1.0  # another rate was chosen since the old one was halved
         self._good = Restored(self.step, copy.deepcopy(self._state()))
         release_memory()
         self._tell(self._arithmetic)

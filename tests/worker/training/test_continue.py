@@ -1,5 +1,6 @@
 """A training that goes on from the checkpoint of another one, with a config of its own."""
 
+import math
 import shutil
 from pathlib import Path
 
@@ -9,7 +10,7 @@ from tests.worker.training.conftest import MakeBase, Recorder
 from worker.training.config import TrainConfig
 from worker.training.data import TrainingImage
 from worker.training.errors import CheckpointError
-from worker.training.events import Arithmetic, StepDone
+from worker.training.events import Arithmetic, Event, RolledBack, StepDone
 from worker.training.loop import train
 
 PARENT_STEPS = 2
@@ -57,6 +58,29 @@ def _go_on(
 def test_it_learns_at_its_own_rates(images: list[TrainingImage], sd15: MakeBase, out: Path) -> None:
     recorder = _go_on(_config(learning_rate=1e-3), images, sd15, out)
     assert [event.learning_rate for event in recorder.of(StepDone)] == [1e-3, 1e-3]
+
+
+@pytest.mark.parametrize(("rate", "learned_at"), [(1e-2, 0.5e-2), (3e-3, 3e-3)])
+def test_it_is_slower_only_at_the_rate_that_was_too_high(
+    rate: float, learned_at: float, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+) -> None:
+    base = sd15()
+    bias = base.unet.conv_out.bias.data.clone()
+
+    class Stumble(Recorder):
+        """Spoils the second step, and mends the base when it was noticed."""
+
+        def on_event(self, event: Event) -> None:
+            super().on_event(event)
+            if isinstance(event, RolledBack):
+                base.unet.conv_out.bias.data = bias
+            elif isinstance(event, StepDone) and not self.of(RolledBack):
+                base.unet.conv_out.bias.data = bias * math.nan
+
+    stumbled = _config(steps=PARENT_STEPS)
+    train(stumbled, images, Stumble(), base=base, out=tmp_path, cache=None)
+    recorder = _go_on(_config(learning_rate=rate), images, sd15, tmp_path)
+    assert [event.learning_rate for event in recorder.of(StepDone)] == [learned_at] * 2
 
 
 @pytest.mark.parametrize("precision", ["fp32", "fp16"])
