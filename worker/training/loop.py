@@ -37,7 +37,7 @@ from worker.training.inbox import Inbox, Told
 from worker.training.learner import NonFiniteError
 from worker.training.memory import peak_memory_bytes, release_memory
 from worker.training.precision import autocast
-from worker.training.prepare import base_parameters, encode_pictures, prepare
+from worker.training.prepare import base_parameters, check_supported, encode_pictures, prepare
 from worker.training.rows import SampleRows
 
 ADAPTER = "adapter.safetensors"
@@ -161,6 +161,7 @@ class Training:
         """Encode, put the adapter in, and go back to the newest checkpoint."""
         config = self._config
         self._tell(PhaseStarted(Phase.PREPARING))
+        check_supported(config, base, device=self._device)
         identity = _identity(config, self._images, base)
         self._checkpoints = CheckpointFolder(
             self._out / "checkpoints",

@@ -150,19 +150,35 @@ def inject(
     whatever the base is. Raises UnsupportedError when this base cannot have such an adapter, or
     the registry could not keep it.
     """
-    targets = unet_targets(unet, config.targets, config.blocks, family=family)
-    sites = _inject_component(unet, Component.UNET, targets, config)
-    if config.train_text_encoder:
-        names = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
-        for component, encoder in zip(names, text_encoders, strict=False):
-            targets = text_targets(encoder, config.targets)
-            sites += _inject_component(encoder, component, targets, config)
+    sites = []
+    for component, model, targets in layers_of(unet, text_encoders, config, family=family):
+        sites += _inject_component(model, component, targets, config)
     _check_can_be_kept(sites, config.kind)
     for site in sites:
         for name, factor in site.factors.items():
             values = start(config.kind, name, factor.shape, generator)
             factor.data = values.to(factor.device)
     return Lora(sites)
+
+
+def layers_of(
+    unet: nn.Module, text_encoders: list[Any], config: TrainConfig, *, family: BaseFamily
+) -> list[tuple[Component, nn.Module, list[str]]]:
+    """Each part of the base that trains, and the paths of its layers that the config targets.
+
+    Raises UnsupportedError when this base has no such layers, or none as wide as the rank.
+    """
+    targets = unet_targets(unet, config.targets, config.blocks, family=family)
+    parts: list[tuple[Component, nn.Module, list[str]]] = [(Component.UNET, unet, targets)]
+    if config.train_text_encoder:
+        names = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
+        parts += [
+            (component, encoder, text_targets(encoder, config.targets))
+            for component, encoder in zip(names, text_encoders, strict=False)
+        ]
+    for component, model, targets in parts:
+        _check_rank(model, targets, rank_and_alpha(component, config)[0])
+    return parts
 
 
 def remove(model: nn.Module) -> None:
@@ -206,7 +222,6 @@ def _inject_component(
     model: nn.Module, component: Component, targets: list[str], config: TrainConfig
 ) -> list[LoraSite]:
     rank, alpha = rank_and_alpha(component, config)
-    _check_rank(model, targets, rank)
     model.requires_grad_(False)
     peft = peft_config(config.kind, rank=rank, alpha=alpha, target_modules=targets)
     inject_adapter_in_model(peft, model, adapter_name=NAME)

@@ -17,7 +17,7 @@ from worker.training.data import TrainingImage
 from worker.training.errors import UnsupportedError
 from worker.training.held_out import Questions, split
 from worker.training.learner import Learner, Model
-from worker.training.lora import Lora, inject
+from worker.training.lora import Lora, inject, layers_of
 from worker.training.loss import NoiseSchedule
 from worker.training.precision import cast_frozen, convolution_probe, resolve_precision
 from worker.training.sample import Sampler, embeddings_needed
@@ -103,9 +103,8 @@ def prepare(
 ) -> Prepared:
     """Put the adapter into the base and everything else around it; consumes the base.
 
-    Raises UnsupportedError when this base or device cannot do what the config asks.
+    Raises UnsupportedError when what would be trained could not be kept.
     """
-    check_supported(config, base, device=device)
     prediction = prediction_of(config, base)
     lora = add_adapter(base, config)
     text = _text(base, encoded.captions, config, device=device, cache=cache)
@@ -155,7 +154,8 @@ def settle(base: LoadedBase, precision: Precision, *, device: str) -> None:
 
 
 def check_supported(config: TrainConfig, base: LoadedBase, *, device: str) -> None:
-    """Raise UnsupportedError for what this base or device cannot do."""
+    """Raise UnsupportedError for what this base or device cannot do; no picture is needed."""
+    layers_of(base.unet, base.text_encoders, config, family=base.info.family)
     if config.compile and not device.startswith("cuda"):
         raise UnsupportedError(
             "Only for an NVIDIA GPU can a UNet be compiled: switch “Compile” off."

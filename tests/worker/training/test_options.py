@@ -13,7 +13,7 @@ from worker.adapters import canonical
 from worker.training.config import TrainConfig
 from worker.training.data import TrainingImage, read_folder
 from worker.training.errors import UnsupportedError
-from worker.training.events import StepDone
+from worker.training.events import Phase, PhaseStarted, StepDone
 from worker.training.loop import train
 
 OPTIONS: dict[str, dict[str, Any]] = {
@@ -160,6 +160,25 @@ def test_zero_terminal_snr_is_refused_where_noise_is_predicted(
     for config, make_base in ((asked, sd15), (told, starter_base)):
         with pytest.raises(UnsupportedError, match="only for a base that predicts v"):
             train(config, pictures, Recorder(), base=make_base(), out=tmp_path, cache=None)
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"clip_skip": 2},
+        {"rank": 250},
+        {"train_text_encoder": True, "text_encoder_rank": 250},
+        {"blocks": "up.2.1"},
+        {"compile": True},
+    ],
+)
+def test_what_a_base_cannot_do_is_refused_before_a_picture_is_encoded(
+    changes: dict[str, object], pictures: list[TrainingImage], sdxl: MakeBase, tmp_path: Path
+) -> None:
+    recorder = Recorder()
+    with pytest.raises(UnsupportedError):
+        train(_config(changes), pictures, recorder, base=sdxl(), out=tmp_path, cache=None)
+    assert recorder.events == [PhaseStarted(Phase.PREPARING)]
 
 
 def test_compile_is_refused_where_there_is_no_gpu(
