@@ -69,9 +69,41 @@ def test_a_file_that_cannot_be_read_is_a_sentence_and_a_code(
 ) -> None:
     bad = tmp_path / "bad.safetensors"
     bad.write_bytes(b"PK\x03\x04" + bytes(20))
-    assert main(["adapters", "convert", str(bad), str(tmp_path / "out")]) == 1
+    assert main(["adapters", "convert", str(bad), str(tmp_path / "out.safetensors")]) == 1
     assert "pickle" in capsys.readouterr().err
-    assert main(["adapters", "convert", str(tmp_path / "none"), str(tmp_path / "out")]) == 1
+    none, out = str(tmp_path / "none"), str(tmp_path / "out.safetensors")
+    assert main(["adapters", "convert", none, out]) == 1
+
+
+def test_a_file_that_is_read_is_never_written_over(
+    lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before = lora.read_bytes()
+    other = tmp_path / "other.safetensors"
+    other.write_bytes(before)
+    odd_way = str(tmp_path / "." / ".." / tmp_path.name / lora.name)
+    assert main(["adapters", "convert", str(lora), odd_way]) == 1
+    assert main(["adapters", "resize", str(lora), str(lora), "--rank", "2"]) == 1
+    assert main(["adapters", "merge", str(other), str(lora), "--out", str(lora)]) == 1
+    assert capsys.readouterr().err.count("Choose another name.") == 3
+    assert lora.read_bytes() == before
+
+
+def test_a_lora_file_is_not_named_like_a_pickle(
+    lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "style.pt"
+    assert main(["adapters", "convert", str(lora), str(out)]) == 1
+    assert "ends in .safetensors" in capsys.readouterr().err
+    assert not out.exists()
+
+
+def test_the_base_of_a_file_may_be_the_starter(
+    lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = str(tmp_path / "out.safetensors")
+    assert main(["adapters", "convert", str(lora), out, "--base", "starter"]) == 0
+    assert "Wrote" in capsys.readouterr().out
 
 
 def inspected(path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> str:

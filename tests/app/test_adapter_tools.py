@@ -112,7 +112,7 @@ def test_what_cannot_be_merged_is_a_sentence(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     named = [word.format(ink=files[0], chalk=files[1]) for word in words]
-    assert main(["adapters", "merge", *named, "--out", str(tmp_path / "out")]) == 1
+    assert main(["adapters", "merge", *named, "--out", str(tmp_path / "out.safetensors")]) == 1
     assert sentence in capsys.readouterr().err
     assert list(tmp_path.iterdir()) == []
 

@@ -50,13 +50,35 @@ def run(arguments: Namespace, settings: Settings) -> int:
     return code
 
 
-def weights_of(base: Path | None) -> Any:
+def base_path(word: str) -> Path:
+    """Where the base model that a flag names lies: a path, or `starter`."""
+    from worker import starter
+
+    return starter.PATH if word == "starter" else Path(word)
+
+
+def weights_of(base: str | None) -> Any:
     """What gives the weights of the base that a flag names; None without one."""
     if base is None:
         return None
     from worker.adapters.base_weights import base_weights  # diffusers and transformers: seconds
 
-    return base_weights(base)
+    return base_weights(base_path(base))
+
+
+def require_target(target: Path, *sources: Path) -> None:
+    """Raise AdapterError for a file that must not be written: a source, or not by its name."""
+    from worker.adapters.canonical import AdapterError
+
+    if target.suffix.lower() != ".safetensors":
+        raise AdapterError(
+            f"{target} was not written: a LoRA file has a name that ends in .safetensors."
+        )
+    if target.resolve() in {source.resolve() for source in sources}:
+        raise AdapterError(
+            f"{target} was not written: it would take the place of the file that is read. "
+            "Choose another name."
+        )
 
 
 def _module(name: str) -> Any:

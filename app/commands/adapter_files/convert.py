@@ -6,7 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from app.commands.adapter_files import weights_of
+from app.commands.adapter_files import require_target, weights_of
 
 if TYPE_CHECKING:
     from app.config import Settings
@@ -27,9 +27,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--base",
-        type=Path,
-        metavar="PATH",
-        help="the base model of a DoRA: a diffusers folder or a .safetensors file",
+        metavar="BASE",
+        help="the base model of a DoRA: diffusers folder, .safetensors, or starter",
     )
 
 
@@ -38,6 +37,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
     from worker.adapters.converting import convert
     from worker.adapters.export import AdapterDtype, AdapterFormat
 
+    require_target(arguments.target, arguments.source)
     notes = convert(
         arguments.source,
         arguments.target,

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.commands.adapter_files import base_path, require_target
 from app.commands.adapter_files.stacks import add_output, write_adapter
 
 if TYPE_CHECKING:
@@ -28,13 +29,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, settings: Settings) -> int:
     """Write the adapter and say how near it comes."""
-    from worker import starter
     from worker.adapters.tools.extract import extract
 
-    base, tuned = (
-        starter.PATH if place == "starter" else Path(place)
-        for place in (arguments.base, arguments.tuned)
-    )
+    require_target(arguments.out)
+    base, tuned = base_path(arguments.base), base_path(arguments.tuned)
     found = extract(base, tuned, arguments.rank)
     error = f"relative error {found.report.relative_error:.2%}"
     description = (

@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.commands.adapter_files import base_path
 from app.commands.adapter_files.stacks import WEIGHTED, listed, read_stack, weighted_file
 
 if TYPE_CHECKING:
@@ -38,11 +39,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, settings: Settings) -> int:
     """Write the fused base and say where."""
-    from worker import starter
     from worker.adapters.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse
     from worker.adapters.tools.stream import gigabytes
 
-    base = starter.PATH if arguments.base == "starter" else Path(arguments.base)
+    base = base_path(arguments.base)
     single = arguments.out.suffix == ".safetensors"
     layout = FuseLayout.SINGLE if single else FuseLayout.DIFFUSERS
     stack = read_stack(arguments.adapter)

@@ -27,9 +27,8 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--json", action="store_true", help="all of it, as one JSON object")
     parser.add_argument(
         "--base",
-        type=Path,
-        metavar="PATH",
-        help="the base model of a DoRA: a diffusers folder or a .safetensors file",
+        metavar="BASE",
+        help="the base model of a DoRA: diffusers folder, .safetensors, or starter",
     )
 
 

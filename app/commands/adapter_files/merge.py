@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.commands.adapter_files import require_target
 from app.commands.adapter_files.stacks import (
     WEIGHTED,
     add_output,
@@ -45,6 +46,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
     method = MergeMethod(arguments.method)
     options = MergeOptions(method, arguments.rank, arguments.density, arguments.seed)
     check_options(options)
+    require_target(arguments.out, *(one.path for one in arguments.adapters))
     stack = read_stack(arguments.adapters)
     made = merge(stack, options)
     description = f"Merged ({method}) from {listed(stack)}."

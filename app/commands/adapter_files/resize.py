@@ -6,6 +6,7 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.commands.adapter_files import require_target
 from app.commands.adapter_files.stacks import add_output, ranks, write_adapter
 
 if TYPE_CHECKING:
@@ -34,6 +35,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
 
     options = ResizeOptions(arguments.rank, arguments.energy, arguments.dynamic)
     check_options(options)
+    require_target(arguments.out, arguments.source)
     adapter = read_any(arguments.source)
     made = resize(adapter, options)
     kept = f"energy kept {made.report.least:.2%} at least, {made.report.mean:.2%} in the mean"
