@@ -20,6 +20,9 @@ Pair = tuple[Tensor, Tensor]
 
 OVERSAMPLING = 16  # directions a randomised SVD looks at beyond those it keeps
 POWER_ITERATIONS = 4
+ROUNDING = (
+    5e-6  # share of a change in fp32 that is noise of its arithmetic; fp16's is 60 times that
+)
 
 
 def as_lora(factors: Mapping[str, Tensor]) -> Pair:
@@ -67,8 +70,9 @@ def kron_within(first: Pair, second: Pair, rank: int) -> tuple[Tensor, Tensor, f
 
 
 def within_rank(change: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
-    """(down, up, lost) of the best LoRA of `rank` for a whole change (out, in).
+    """(down, up, lost) of the best LoRA of at most `rank` for a whole change (out, in).
 
+    A change of lower rank, but for rounding, gets a LoRA of that rank: the rest would be noise.
     `lost` is the squared Frobenius norm of the difference, measured on the result. Large matrices
     get a randomised SVD with power iterations and a fixed seed (Halko, Martinsson and Tropp 2011,
     arXiv 0909.4061, algorithm 4.4); the same change gives the same LoRA.
@@ -81,9 +85,17 @@ def within_rank(change: Tensor, rank: int) -> tuple[Tensor, Tensor, float]:
         basis = _range(change, wide)
         inner, s, v = torch.linalg.svd(basis.T @ change, full_matrices=False)
         u = basis @ inner
+    rank = min(rank, _least_rank(s))
     roots = s[:rank].clamp(min=0).sqrt()
     down, up = v[:rank] * roots[:, None], u[:, :rank] * roots
     return down, up, squared_norm(change - up @ down)
+
+
+def _least_rank(values: Tensor) -> int:
+    """How many of the falling singular values are more than rounding together; at least 1."""
+    squares = values.double().square()
+    beyond = squares.flip(0).cumsum(0).flip(0)  # of a value and all below it
+    return max(1, int((beyond > ROUNDING**2 * squares.sum()).sum()))
 
 
 def fold_mid(down: Tensor, mid: Tensor) -> Tensor:

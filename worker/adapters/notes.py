@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 
 from worker.adapters.canonical import Adapter, Component
 from worker.adapters.forms import Kind
@@ -17,10 +17,13 @@ ENCODERS = {
 _FUSED = {"q_proj", "k_proj", "v_proj", "out_proj"}  # one layer in open_clip, which A1111 uses
 
 
-def file_notes(found: Plan, adapter: Adapter) -> list[str]:
-    """What was read in another way than it was written, and what other programs trip over."""
+def file_notes(found: Plan, adapter: Adapter, cut: Collection[str] = ()) -> list[str]:
+    """What was read in another way than it was written, and what other programs trip over.
+
+    `cut` are the keys of the modules that lost something, of which another note tells.
+    """
     return [
-        *_kinds(found, adapter),
+        *_kinds(found, adapter, cut),
         *_alphas(found),
         *_ranks(adapter),
         *_encoders(adapter),
@@ -37,11 +40,11 @@ def loss_note(modules: int, rank: int, error: float, worst: tuple[float, str]) -
     )
 
 
-def _kinds(found: Plan, adapter: Adapter) -> list[str]:
+def _kinds(found: Plan, adapter: Adapter, cut: Collection[str]) -> list[str]:
     notes = []
     ranks: dict[str, list[int]] = defaultdict(list)
     for planned, module in zip(found.modules, adapter.modules, strict=True):
-        exact = not planned.is_dora and module.rank >= planned.exact_rank
+        exact = not planned.is_dora and planned.key not in cut
         if exact and planned.form.kind is not Kind.LORA:
             ranks[str(planned.form.kind)].append(module.rank)
     for kind, found_ranks in sorted(ranks.items()):

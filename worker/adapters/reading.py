@@ -49,6 +49,7 @@ ZERO_ALPHA = (
     "Alpha is 0 in {modules} and was read as the rank (strength 1), as kohya does; to most other "
     "programs the file as it came changes nothing there."
 )
+NOTHING = "All changes in the file are 0: it does nothing at any weight."
 MAX_DROPPED_SHARE = 0.1  # of the whole change, in Frobenius norm: more left out is another adapter
 
 
@@ -74,7 +75,7 @@ class _Loss:
 
     total: float = 0.0
     lost: float = 0.0
-    cut: int = 0
+    cut: set[str] = field(default_factory=set)
     worst: tuple[float, str] = (0.0, "")
     dropped: dict[Extra, float] = field(default_factory=dict)
 
@@ -84,7 +85,7 @@ class _Loss:
         self.total += total
         self.lost += lost
         if was_cut:
-            self.cut += 1
+            self.cut.add(key)
             self.worst = max(self.worst, (_share(lost, total), key))
 
 
@@ -156,7 +157,9 @@ def convert(
             loss.dropped[extra] = sum(algebra.squared_norm(tensors.read(n)) for n in names)
     adapter = Adapter(modules=tuple(modules), metadata=found.metadata)
     check(adapter)
-    notes = file_notes(found, adapter)
+    notes = file_notes(found, adapter, loss.cut)
+    if loss.total == 0:
+        notes.append(NOTHING)
     if tensors.zero_alphas:
         notes.append(ZERO_ALPHA.format(modules=counted(tensors.zero_alphas, "module")))
     notes += _loss_notes(found, adapter, loss)
@@ -258,7 +261,8 @@ def _module(
             raise AdapterError(OVERFLOWS.format(key=module.key))
         down, up, lost = algebra.within_rank(change, bound)
         total = algebra.squared_norm(change)
-    loss.add(module.key, total * scale**2, lost * scale**2, was_cut=module.exact_rank > bound)
+    was_cut = module.exact_rank > bound and down.shape[0] >= bound
+    loss.add(module.key, total * scale**2, lost * scale**2, was_cut=was_cut)
     down, up = _shaped(module, *algebra.balanced(down, up))
     return LoraModule(module.component, module.path, down, up, scale * down.shape[0])
 
@@ -332,10 +336,9 @@ def _share(lost: float, total: float) -> float:
 def _loss_notes(found: Plan, adapter: Adapter, loss: _Loss) -> list[str]:
     notes = []
     if loss.cut:
-        pairs = zip(adapter.modules, found.modules, strict=True)
-        rank = max(module.rank for module, planned in pairs if not is_plain(planned))
+        rank = max(module.rank for module in adapter.modules if module.key in loss.cut)
         error = _share(loss.lost, loss.total)
-        notes.append(loss_note(loss.cut, rank, error, loss.worst))
+        notes.append(loss_note(len(loss.cut), rank, error, loss.worst))
     whole = loss.total + sum(loss.dropped.values())
     for extra, squared in loss.dropped.items():
         share, names = _share(squared, whole), found.extras[extra]

@@ -187,7 +187,16 @@ def test_a_large_change_is_cut_hardly_worse_than_the_best(tmp_path: Path) -> Non
 
 def test_a_full_difference_of_low_rank_loses_nothing(tmp_path: Path) -> None:
     tensors = {f"{LINEAR}.diff": torch.randn(320, 20) @ torch.randn(20, 320)}
-    assert error(change(reading(tmp_path, tensors)), tensors[f"{LINEAR}.diff"].double()) < 1e-5
+    found = reading(tmp_path, tensors)
+    assert error(change(found), tensors[f"{LINEAR}.diff"].double()) < 1e-5
+    assert found.adapter.modules[0].rank == 20
+    assert any("1 full difference module became LoRAs of rank 20" in note for note in found.notes)
+
+
+def test_a_file_that_changes_nothing_says_so(tmp_path: Path) -> None:
+    found = reading(tmp_path, {f"{LINEAR}.diff": torch.zeros(320, 320)})
+    assert found.adapter.modules[0].rank == 1
+    assert "All changes in the file are 0: it does nothing at any weight." in found.notes
 
 
 def dora(tensors: dict[str, Tensor], base: Tensor, path: Path, key: str = KEY) -> Tensor:
