@@ -167,7 +167,7 @@ class Batches:
             timesteps,
             bucket.time_ids[list(draw.rows)],
             weights=self._weights(images),
-            mask=self._mask(opacity),
+            mask=mask_of(opacity, config),
         )
 
     def state(self) -> dict[str, Any]:
@@ -187,9 +187,10 @@ class Batches:
             return None
         return torch.tensor([beside if kind else 1.0 for kind in kinds])
 
-    def _mask(self, opacity: Tensor | None) -> Tensor | None:
-        """(b, 1, h, w): 1 where a picture is opaque, the unmasked weight where it is not at all."""
-        if not self._config.masked_loss or opacity is None:
-            return None
-        least = self._config.unmasked_weight
-        return least + (1 - least) * opacity
+
+def mask_of(opacity: Tensor | None, config: TrainConfig) -> Tensor | None:
+    """(b, 1, h, w): 1 where a picture is opaque, the unmasked weight where it is not at all."""
+    if not config.masked_loss or opacity is None:
+        return None
+    least = config.unmasked_weight
+    return least + (1 - least) * opacity

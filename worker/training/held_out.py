@@ -9,8 +9,9 @@ from dataclasses import dataclass
 
 import torch
 
-from worker.training.batches import Batch
+from worker.training.batches import Batch, mask_of
 from worker.training.cache import EncodedBucket
+from worker.training.config import TrainConfig
 from worker.training.data import TrainingImage
 from worker.training.errors import DatasetError
 
@@ -55,7 +56,10 @@ def split(
 
 
 class Questions:
-    """Every held-out picture at `LEVELS` noise levels, in batches that fit like a step's."""
+    """Every held-out picture at `LEVELS` noise levels, in batches that fit like a step's.
+
+    What a config masks when training is masked here too: the adapter was not taught about it.
+    """
 
     def __init__(
         self,
@@ -65,12 +69,14 @@ class Questions:
         timesteps: int,
         batch_size: int,
         seed: int,
+        masked_as: TrainConfig | None = None,
     ) -> None:
         self._buckets = buckets
         self._images = images
         self._timesteps = timesteps
         self._batch_size = batch_size
         self._seed = seed ^ SEED_SHIFT
+        self._masked_as = masked_as
 
     def batches(self) -> Iterator[Batch]:
         """The same ones each time."""
@@ -78,6 +84,9 @@ class Questions:
         levels = (torch.arange(LEVELS) * 2 + 1) * self._timesteps // (2 * LEVELS)
         for bucket in self._buckets:
             for row, image in enumerate(bucket.images):
+                mask = None
+                if bucket.opacity is not None and self._masked_as is not None:
+                    mask = mask_of(bucket.opacity[row, 0], self._masked_as)
                 noise = torch.randn((LEVELS, *bucket.mean.shape[2:]), generator=generator)
                 for start in range(0, LEVELS, self._batch_size):
                     part = slice(start, min(LEVELS, start + self._batch_size))
@@ -89,6 +98,7 @@ class Questions:
                         noise=noise[part],
                         timesteps=levels[part],
                         time_ids=bucket.time_ids[row].expand(count, -1),
+                        mask=None if mask is None else mask.expand(count, -1, -1, -1),
                     )
 
 

@@ -121,8 +121,10 @@ class Learner:
         errors: list[tuple[int, float]] = []
         for batch in questions.batches():
             predicted, target = self._answer(batch)
-            squared = (predicted - target).square().mean(dim=(1, 2, 3))
-            errors += zip(batch.images, squared.tolist(), strict=True)
+            squared = (predicted - target).square()
+            if batch.mask is not None:
+                squared = squared * batch.mask.to(squared.device)
+            errors += zip(batch.images, squared.mean(dim=(1, 2, 3)).tolist(), strict=True)
         return summarise(errors)
 
     @contextmanager

@@ -135,6 +135,7 @@ def prepare(
             timesteps=steps,
             batch_size=config.batch_size,
             seed=config.seed,
+            masked_as=config,
         )
     batches = Batches(encoded.buckets, encoded.images, config, timesteps=steps)
     learner = Learner(model, lora, config)

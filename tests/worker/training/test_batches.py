@@ -12,6 +12,7 @@ from worker.training.buckets import Size
 from worker.training.cache import EncodedBucket
 from worker.training.config import TrainConfig
 from worker.training.data import TrainingImage
+from worker.training.held_out import Questions
 
 
 def _bucket(images: tuple[int, ...], *, std: float | None = None, side: int = 2) -> EncodedBucket:
@@ -134,3 +135,21 @@ def test_a_mask_lets_through_what_is_opaque_and_a_part_of_the_rest() -> None:
     torch.testing.assert_close(mask[0, 0], torch.tensor([[1.0, 0.1], [1.0, 0.1]]))
     without = Batches([bucket], _images("a"), TrainConfig(batch_size=1), timesteps=9).next()
     assert without.mask is None
+
+
+def test_held_out_pictures_are_masked_as_trained_ones_are() -> None:
+    bucket = replace(_bucket((0,)), opacity=torch.zeros(1, 2, 1, 2, 2))
+    config = TrainConfig(masked_loss=True, unmasked_weight=0.25)
+
+    def masks(masked_as: TrainConfig) -> list[torch.Tensor | None]:
+        questions = Questions(
+            [bucket], _images("a"), timesteps=1000, batch_size=5, seed=0, masked_as=masked_as
+        )
+        return [batch.mask for batch in questions.batches()]
+
+    first, second = masks(config)
+    assert first is not None
+    assert second is not None
+    assert torch.equal(first, torch.full((5, 1, 2, 2), 0.25))
+    assert len(second) == 3
+    assert masks(TrainConfig()) == [None, None]

@@ -200,6 +200,20 @@ def test_what_is_masked_and_what_counts_nothing_is_not_learned(setup: Setup) -> 
     assert math.isfinite(learner.loss(seen).item())
 
 
+def test_held_out_loss_does_not_look_at_what_is_masked(setup: Setup) -> None:
+    learner, _, batch = setup()
+    half = torch.zeros(2, 1, 8, 8)
+    half[..., :4] = 1
+
+    class Asked:
+        def __init__(self, *batches: Batch) -> None:
+            self.batches = lambda: iter(batches)
+
+    whole = learner.held_out_loss(Asked(batch)).mean  # type: ignore[arg-type]
+    masked = learner.held_out_loss(Asked(replace(batch, mask=half))).mean  # type: ignore[arg-type]
+    assert 0.2 * whole < masked < 0.8 * whole
+
+
 def test_the_pictures_of_the_bad_batch_are_named(setup: Setup) -> None:
     learner, _, batch = setup()
     good, bad = _rows(batch, [0]), _rows(batch, [1])
