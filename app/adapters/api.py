@@ -16,6 +16,7 @@ from app.adapters import deleted_api, gallery, imports, service, versions_api
 from app.adapters.models import Adapter, AdapterFile, AdapterVersion
 from app.adapters.refusals import is_refused
 from app.adapters.service import AdapterSummary, DownloadDtype, DownloadFormat
+from app.adapters.tools_api import progress_of
 from app.errors import InvalidInput, NotReady
 from app.jobs.models import IoJob
 from app.jobs.states import JobStatus
@@ -73,11 +74,16 @@ class ImportedOut(AdapterOut):
 
 
 class ImportOut(BaseModel):
-    """A file on its way to an adapter; `error` is a sentence when it cannot be used."""
+    """A file on its way to an adapter, `progress` from 0 to 1.
+
+    `version` is the number that it got, or has; `error` is a sentence when it cannot be used.
+    """
 
     id: int
     status: JobStatus
+    progress: float
     adapter_id: int | None
+    version: int | None
     duplicate: bool
     notes: list[str]
     error: str | None
@@ -200,11 +206,23 @@ async def import_file(
 def show_import(job_id: Id, state: State) -> ImportOut:
     """The check of a file that was sent: still at work, or what came of it."""
     with state.database.read() as session:
-        job = service.get_import(session, job_id)
+        return _import_out(service.get_import(session, job_id))
+
+
+@router.post("/adapters/imports/{job_id}/cancel")
+def cancel_import(job_id: Id, state: State) -> ImportOut:
+    """End the check of a file that was sent; 409 when it has ended."""
+    with state.database.write() as session:
+        return _import_out(service.cancel_import(session, job_id))
+
+
+def _import_out(job: IoJob) -> ImportOut:
     return ImportOut(
         id=job.key,
         status=job.state,
+        progress=1.0 if job.state is JobStatus.SUCCEEDED else progress_of(job),
         adapter_id=job.result.get("adapter_id"),
+        version=job.result.get("version"),
         duplicate=bool(job.result.get("duplicate")),
         notes=list(job.result.get("notes", [])),
         error=job.error,

@@ -13,24 +13,24 @@ from sqlmodel import Session
 from starlette.datastructures import UploadFile
 from starlette.responses import RedirectResponse, Response
 
-from app.adapters import aliases, deleted_pages, service, version_pages
+from app.adapters import aliases, deleted_pages, import_pages, service, version_pages
 from app.adapters.deleted import has_deleted
 from app.adapters.forms import LICENCES, read_change
 from app.adapters.gallery import AdapterView, adapter_view, require_picture
+from app.adapters.import_pages import Import, ImportsFragment, shown_import
 from app.adapters.imports import Received, receive_all
 from app.adapters.listing import COUNT_END
 from app.adapters.models import Adapter
 from app.adapters.service import AdapterChange, AdapterPage, Filter, Sort
 from app.errors import AppError, InvalidInput
 from app.forms import SentForm
-from app.jobs.models import IoJob
-from app.jobs.states import JobStatus
 from app.state import MAX_ID, AppState, Id, State
 from app.web import render, render_fragment, wants_fragment
 
 router = APIRouter(include_in_schema=False)
 router.include_router(version_pages.router)
 router.include_router(deleted_pages.router)
+router.include_router(import_pages.router)
 
 Words = Annotated[str, Query(max_length=200)]
 Cursor = Annotated[str, Query(max_length=2_000)]
@@ -45,32 +45,6 @@ SORTS = {
     Sort.NAME_DOWN: "Name, Z to A",
 }
 SUGGESTED_TAGS = 8
-GONE = "It was imported; the adapter was deleted for good since."
-
-
-@dataclass(frozen=True)
-class Import:
-    """An uploaded file on its way into the registry."""
-
-    filename: str
-    job: IoJob | None
-    adapter: Adapter | None
-    error: str | None
-
-    @property
-    def is_active(self) -> bool:
-        """True while an io worker still has to look at it."""
-        return self.error is None and self.job is not None and self.job.state.is_active
-
-    @property
-    def is_known(self) -> bool:
-        """True when the registry had this adapter already."""
-        return bool(self.job and self.job.result.get("duplicate"))
-
-    @property
-    def notes(self) -> list[str]:
-        """Sentences on what was read in another way than it was written."""
-        return list(self.job.result.get("notes", [])) if self.job else []
 
 
 @dataclass(frozen=True)
@@ -138,13 +112,6 @@ class AdapterShow:
 
 
 @dataclass(frozen=True)
-class ImportsFragment:
-    """How imports go."""
-
-    imports: list[Import]
-
-
-@dataclass(frozen=True)
 class StarFragment:
     """The star of an adapter."""
 
@@ -185,7 +152,7 @@ def index(
         before=before,
     )
     with state.database.read() as session:
-        shown = [_import(session, job_id) for job_id in imported]
+        shown = [shown_import(session, job_id) for job_id in imported]
         context = _page(session, wanted, imports=shown, deleted=deleted)
     return render(request, "adapters/index.html", context)
 
@@ -232,16 +199,6 @@ def _sum_words(numbers: Iterable[int | None]) -> str:
     return _count_words(COUNT_END + 1 if stopped else sum(known)) if known else ""
 
 
-def _import(session: Session, job_id: int) -> Import:
-    job = service.get_import(session, job_id)
-    adapter = session.get(Adapter, int(job.result.get("adapter_id", 0)))
-    error = None
-    if not job.state.is_active and adapter is None:
-        is_gone = job.state is JobStatus.SUCCEEDED
-        error = job.error or (GONE if is_gone else "This file could not be imported.")
-    return Import(str(job.args.get("filename", "a file")), job, adapter, error)
-
-
 @router.post("/imports")
 def import_adapters(request: Request, state: State, sent: SentForm) -> Response:
     """Take in LoRA files made elsewhere, each with the files beside it; an io worker checks them.
@@ -276,14 +233,6 @@ def import_adapters(request: Request, state: State, sent: SentForm) -> Response:
 def _adapter_id(state: AppState, slug: str) -> int:
     with state.database.read() as session:
         return service.adapter_by_slug(session, slug).key
-
-
-@router.get("/imports/{job_id}")
-def import_progress(job_id: Id, state: State) -> Response:
-    """How an import goes; asks again by itself until it ended."""
-    with state.database.read() as session:
-        imported = _import(session, job_id)
-    return render_fragment("adapters/_imports.html", ImportsFragment([imported]))
 
 
 @router.get("/adapters/{slug}")

@@ -34,7 +34,7 @@ from app.datasets.models import Dataset, DatasetVersion
 from app.db import utcnow
 from app.errors import InvalidInput, NotFound
 from app.jobs.models import IoJob
-from app.jobs.service import enqueue_io
+from app.jobs.service import enqueue_io, request_cancel
 from app.runs.models import Run, Sample
 
 MAX_TAGS = 20
@@ -374,4 +374,12 @@ def get_import(session: Session, job_id: int) -> IoJob:
     job = session.get(IoJob, job_id)
     if job is None or job.kind != "import_adapter":
         raise NotFound("There is no such import.")
+    return job
+
+
+def cancel_import(session: Session, job_id: int) -> IoJob:
+    """Ask for the end of the check of an uploaded LoRA file; Conflict when it has ended."""
+    job = get_import(session, job_id)
+    request_cancel(session, IoJob, job)
+    session.refresh(job)
     return job

@@ -150,7 +150,11 @@ class Importing:
             if known is None:
                 return False
             jobs.require_owner(session, IoJob, lease.claim)
-            result = {"adapter_id": known.adapter_id, "duplicate": True}
+            result = {
+                "adapter_id": known.adapter_id,
+                "version": known.version,
+                "duplicate": True,
+            }
             jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
         return True
 
@@ -276,6 +280,7 @@ class Importing:
                         _describe(session, version.adapter_id, told)
                     result = {
                         "adapter_id": version.adapter_id,
+                        "version": version.version,
                         "duplicate": duplicate,
                         "notes": [] if duplicate else new.details["import_notes"],
                     }

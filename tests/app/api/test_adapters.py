@@ -307,20 +307,29 @@ def test_an_import_that_takes_long_is_asked_for_by_its_id(
         places.append(place)
         waiting = client.get(place).json()
         assert (waiting["status"], waiting["adapter_id"]) == ("queued", None)
-    told = {"adapter_id": 7, "duplicate": False, "notes": ["A bias was left out."]}
+    told = {"adapter_id": 7, "version": 1, "duplicate": False, "notes": ["A bias was left out."]}
     first = end_import(state, JobStatus.SUCCEEDED, result=told)
     second = end_import(state, JobStatus.FAILED, error="This file holds no LoRA.")
     assert client.get(places[0]).json() == told | {
-        "id": first, "status": "succeeded", "error": None,
+        "id": first, "status": "succeeded", "progress": 1.0, "error": None,
     }  # fmt: skip
     assert client.get(places[1]).json() == {
-        "id": second, "status": "failed", "adapter_id": None, "duplicate": False, "notes": [],
-        "error": "This file holds no LoRA.",
+        "id": second, "status": "failed", "progress": 0.0, "adapter_id": None, "version": None,
+        "duplicate": False, "notes": [], "error": "This file holds no LoRA.",
     }  # fmt: skip
     assert client.get(f"{API}/imports/99").status_code == 404
     with state.database.write() as session:
         other = service.order_file(session, 1, DownloadFormat.KOHYA, DownloadDtype.FP16)
     assert client.get(f"{API}/imports/{other.key}").status_code == 404
+
+
+def test_an_import_can_be_canceled(client: TestClient, state: AppState) -> None:
+    client.post("/imports", files={"file": ("mine.safetensors", safetensors())})
+    with state.database.read() as session:
+        key = session.exec(select(IoJob).where(IoJob.kind == "import_adapter")).one().key
+    canceled = client.post(f"{API}/imports/{key}/cancel")
+    assert (canceled.status_code, canceled.json()["status"]) == (200, "canceled")
+    assert client.post(f"{API}/imports/99/cancel").status_code == 404
 
 
 def test_a_cover_is_set_over_rest_too(client: TestClient, state: AppState) -> None:

@@ -187,6 +187,33 @@ def test_an_import_is_followed_until_its_adapter_is_there(
     assert "hx-trigger" not in done
 
 
+def test_an_import_shows_how_far_it_is_and_can_be_canceled(
+    client: TestClient, state: AppState
+) -> None:
+    client.post("/imports", files={"file": ("big.safetensors", safetensors())})
+    with state.database.write() as session:
+        job = session.exec(select(IoJob).where(IoJob.kind == "import_adapter")).one()
+        job.status, job.result = JobStatus.RUNNING, {"done": 44, "total": 200}
+        key = job.key
+    shown = client.get(f"/imports/{key}").text
+    assert "is being checked… 22 %" in shown
+    assert f'hx-post="/imports/{key}/cancel"' in shown
+    ending = client.post(f"/imports/{key}/cancel", headers=FRAGMENT).text
+    assert "Canceling…" in ending
+    assert 'hx-trigger="every 1s"' in ending
+    with state.database.write() as session:
+        session.get_one(IoJob, key).status = JobStatus.CANCELED
+    assert "Canceled." in client.post(f"/imports/{key}/cancel").text  # without JavaScript
+
+
+def test_an_import_that_became_a_version_names_it(client: TestClient, state: AppState) -> None:
+    adapter = stand_in.adapter(state)
+    client.post("/imports", files={"file": ("two.safetensors", safetensors())})
+    key = end_import(state, JobStatus.SUCCEEDED, result={"adapter_id": adapter.key, "version": 2})
+    done = client.get(f"/imports/{key}").text
+    assert f'href="/adapters/{adapter.slug}?v=2">{adapter.name}, version 2</a>' in done
+
+
 def test_an_import_that_failed_says_why(client: TestClient, state: AppState) -> None:
     client.post("/imports", files={"file": ("x.safetensors", safetensors())}, headers=FRAGMENT)
     key = end_import(state, JobStatus.FAILED, error="This file holds no LoRA.")
