@@ -66,8 +66,12 @@ def validation_error(error: RequestValidationError) -> AppError:
             continue
         place = [str(part) for part in problem["loc"] if part not in ("body", "query")]
         fields.setdefault(".".join(place) or "body", reason(problem))
-    detail = " ".join(f"{field}: {reason}" for field, reason in fields.items())
-    return InvalidInput(detail[:2000], fields=fields)
+    return InvalidInput(named_reasons(fields), fields=fields)
+
+
+def named_reasons(fields: Mapping[str, str]) -> str:
+    """All that is wrong as one text, each sentence behind the name of its field."""
+    return " ".join(f"{field}: {reason}" for field, reason in fields.items())[:2000]
 
 
 def reason(problem: Mapping[str, Any]) -> str:
@@ -83,6 +87,8 @@ def reason(problem: Mapping[str, Any]) -> str:
         return "This has to be true or false."
     if kind == "string_type":
         return "This has to be a text."
+    if kind == "value_error" and "UploadFile" in str(problem["msg"]):
+        return "This has to be a file, not a text."
     if kind == "missing":
         return "This is missing."
     if kind == "string_too_long" and isinstance(problem["input"], str):

@@ -21,6 +21,7 @@ from app.jobs import service as jobs
 from app.jobs.presence import present_workers
 from app.jobs.states import JobStatus
 from app.playground.models import Render, RenderAdapter, RenderImage
+from app.problems import named_reasons
 from app.runs.service import field_reasons
 from worker.inference.config import MAX_CLIP_SKIP, MAX_WEIGHT, RenderConfig
 
@@ -85,7 +86,7 @@ def create_render(session: Session, request: RenderRequest) -> Render:
                 "skip empty."
             )
     if fields or base is None or config is None:
-        raise InvalidInput(" ".join(dict.fromkeys(fields.values())), fields=fields)
+        raise InvalidInput(named_reasons(fields), fields=fields)
     render = _row(base, config, stack)
     if request.twin and any(entry["weight"] or entry["text_encoder_weight"] for entry in stack):
         render.twin_id = jobs.enqueue(session, _row(base, config, [])).key
@@ -172,8 +173,8 @@ def _checked(
             steps=request.steps,
             guidance=guidance,
             clip_skip=clip_skip,
-            width=request.width or side,
-            height=request.height or side,
+            width=side if request.width is None else request.width,
+            height=side if request.height is None else request.height,
             count=request.count,
         )
     except ValidationError as error:

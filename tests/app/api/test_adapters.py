@@ -323,6 +323,12 @@ def test_an_import_that_takes_long_is_asked_for_by_its_id(
     assert client.get(f"{API}/imports/{other.key}").status_code == 404
 
 
+def test_a_text_in_place_of_a_file_says_so(client: TestClient) -> None:
+    sent = client.post(f"{API}/import", data={"file": "style.safetensors"})
+    assert sent.status_code == 422
+    assert sent.json()["detail"] == "file: This has to be a file, not a text."
+
+
 def test_an_import_can_be_canceled(client: TestClient, state: AppState) -> None:
     client.post("/imports", files={"file": ("mine.safetensors", safetensors())})
     with state.database.read() as session:

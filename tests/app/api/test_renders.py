@@ -84,6 +84,8 @@ def test_an_adapter_at_weight_zero_is_the_same_picture_as_none(
         ({"base_model": "sd-9"}, "base_model"),
         ({"adapters": [{"id": 1, "weight": "abc"}]}, "adapters.0.weight"),
         ({"adapters": [{"id": 1, "weight": 99}]}, "adapters.0.weight"),
+        ({"width": 0}, "width"),
+        ({"height": 9_999}, "height"),
         ({"adapters": [{"id": 999}]}, "adapters"),
         ({"adapters": [{"id": 1}] * 9}, "adapters"),
     ],
@@ -94,6 +96,7 @@ def test_a_wrong_render_names_its_field(
     answer = draw(client, **body)
     assert answer.status_code == 422
     assert field in [error["field"] for error in answer.json()["errors"]]
+    assert f"{field}: " in answer.json()["detail"]
 
 
 def test_numbers_that_are_none_are_refused(client: TestClient, adapter: int) -> None:
