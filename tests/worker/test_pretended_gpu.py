@@ -1,0 +1,109 @@
+"""Everything a GPU is used for, on a pretended one: no tensor is left behind on the host."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from tests.worker.adapters.random_adapters import random_adapter
+from tests.worker.pretended_gpu import WrongDeviceError, pretended_gpu
+from tests.worker.training.conftest import (  # noqa: F401  (fixtures)
+    MakeBase,
+    Recorder,
+    folder,
+    images,
+    sd15,
+    sdxl,
+    short,
+)
+from worker import starter
+from worker.adapters.compatible import layers
+from worker.inference.config import RenderConfig
+from worker.inference.pipeline import LoadedAdapter, ResidentPipeline
+from worker.training.calibrate import calibrate
+from worker.training.config import TrainConfig
+from worker.training.data import TrainingImage
+from worker.training.events import HeldOut, SampleSaved
+from worker.training.loop import train
+
+ONCE = {"sample_prompts": ["castle"], "sample_steps": 1, "steps": 1, "validation_share": 0.34}
+
+
+def test_what_was_moved_does_not_meet_what_was_not() -> None:
+    with pretended_gpu():
+        there, here = torch.ones(3, device="cuda"), torch.ones(3)
+        assert [(there + 1).device.type, there.cpu().device.type] == ["cuda", "cpu"]
+        assert here.to(there).device.type == there.half().device.type == "cuda"
+        layer = torch.nn.Linear(3, 2).to("cuda")
+        layer(there).sum().backward()
+        assert layer.weight.grad is not None
+        assert layer.weight.grad.device.type == "cuda"
+        for wrong in (lambda: there + here, lambda: layer(here), there.numpy):
+            with pytest.raises(WrongDeviceError):
+                wrong()
+
+
+@pytest.mark.parametrize(
+    ("base", "options"),
+    [
+        ("sd15", {"precision": "bf16", "gradient_checkpointing": True}),
+        ("sdxl", {"train_text_encoder": False, "optimizer": "prodigy", "ema_decay": None}),
+    ],
+)
+def test_a_training_and_one_that_goes_on_from_it(
+    base: str,
+    options: dict[str, Any],
+    short: TrainConfig,  # noqa: F811
+    images: list[TrainingImage],  # noqa: F811
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    make: MakeBase = request.getfixturevalue(base)
+    config = TrainConfig.model_validate(short.model_dump() | ONCE | options)
+    for steps in (1, 2):
+        heard = Recorder()
+        with pretended_gpu():
+            trained = train(
+                config.model_copy(update={"steps": steps}),
+                images,
+                heard,
+                base=make(),
+                out=tmp_path / "out",
+                cache=tmp_path / "cache",
+                device="cuda",
+                continues=True,
+            )
+        assert trained.path is not None
+        assert (heard.steps, trained.steps) == (1, steps)
+        assert heard.of(SampleSaved)
+        assert heard.of(HeldOut)
+
+
+def test_a_few_steps_to_find_how_long_one_takes(
+    sd15: MakeBase,  # noqa: F811
+    short: TrainConfig,  # noqa: F811
+) -> None:
+    with pretended_gpu():
+        found = calibrate(sd15(), short, device="cuda", timed_steps=1)
+    assert found.seconds_per_step > 0
+
+
+def test_a_picture_with_an_adapter_and_one_without() -> None:
+    config = RenderConfig(prompt="a castle", negative_prompt="blue", steps=1, width=64, height=64)
+    with pretended_gpu():
+        pipeline = ResidentPipeline.load(starter.PATH, "cuda")
+        assert pipeline.base.unet.dtype is torch.float16
+        shapes = {
+            f"{component}.{path}": tuple(layer.weight.shape)  # type: ignore[arg-type]
+            for component, part in pipeline.base.adaptable().items()
+            for path, layer in layers(component, part).items()
+        }
+        (plain,) = pipeline.render(config)
+        pipeline.set_adapters([LoadedAdapter("ink", random_adapter(shapes, rank=1, strength=0.05))])
+        (styled,) = pipeline.render(config)
+        pipeline.set_adapters([])
+        (again,) = pipeline.render(config)
+    assert plain.image.tobytes() == again.image.tobytes() != styled.image.tobytes()
