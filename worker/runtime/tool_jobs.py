@@ -34,6 +34,10 @@ if TYPE_CHECKING:
 Work = Callable[[IoJob, Lease, Path, threading.Event], None]
 TOKEN_CHARS = 8  # of a claim's token, in the name of what is made under it
 GONE = "“{name}” was deleted while this waited. Restore it, then try again."
+NOT_SMALLER = (
+    "Nothing would become smaller: version {version} of “{name}” has no higher rank than that needs. "
+    "Choose a lower rank, or a smaller share."
+)
 
 
 class ToolWork:
@@ -107,13 +111,17 @@ class ToolWork:
 
     def _resize(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
         from worker.adapters.tools.resize import ResizeOptions, resize
+        from worker.adapters.tools.stack import ToolError
 
         assert job.subject_id is not None
         options = ResizeOptions(job.args["rank"], job.args["energy"], job.args["dynamic"])
         with self._database.read() as session:
             version = session.get_one(AdapterVersion, job.subject_id)
             adapter = session.get_one(Adapter, version.adapter_id)
-        made = resize(self._weights(adapter.name, version.key, scratch), options, on_module=pulse)
+        before = self._weights(adapter.name, version.key, scratch)
+        made = resize(before, options, on_module=pulse)
+        if made.adapter.parameters >= before.parameters:
+            raise ToolError(NOT_SMALLER.format(name=adapter.name, version=version.version))
         told = {"tool": "resize", "version": version.version, "rank_before": version.rank}
         self._publish(
             lease,

@@ -143,6 +143,19 @@ def test_a_resize_becomes_a_version_with_the_energy_it_kept(
     assert {m.rank for m in weights(registry, ended.result, tmp_path).modules} == {2}
 
 
+def test_a_resize_that_makes_nothing_smaller_makes_no_version(
+    registry: Registry, room: Room, tmp_path: Path
+) -> None:
+    ink = add(registry, tmp_path, "Ink", 1, rank=4)
+    for order in (ResizeOrder(rank=4), ResizeOrder(energy=1.0)):
+        with registry.database.write() as session:
+            job = tools.order_resize(session, ink.key, order)
+        ended = done(registry, job)
+        assert ended.status == "failed"
+        assert str(ended.error).startswith("Nothing would become smaller")
+    assert newest(registry, ink).version == 1
+
+
 def test_a_fused_base_is_registered_and_has_the_weights_of_both(
     registry: Registry, room: Room, tmp_path: Path
 ) -> None:
