@@ -135,8 +135,7 @@ def restore(settings: Settings, archive: Path) -> int:
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".restore-", dir=data_dir))
     try:
-        with tarfile.open(archive, "r") as tar:
-            tar.extractall(staging, filter="data")
+        _unpack(archive, staging)
         files = _check(staging)
         with closing(sqlite3.connect(staging / DATABASE)) as database:
             _attach_fused(database, data_dir)
@@ -145,6 +144,16 @@ def restore(settings: Settings, archive: Path) -> int:
     finally:
         shutil.rmtree(staging, ignore_errors=True)
     return files
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    try:
+        with tarfile.open(archive, "r") as tar:
+            tar.extractall(folder, filter="data")
+    except tarfile.ReadError as error:
+        raise ArchiveError(
+            f"{archive} is no archive of Brushwork, or its end is missing. Copy it here again."
+        ) from error
 
 
 def _check(folder: Path) -> int:

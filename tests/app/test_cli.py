@@ -398,6 +398,18 @@ def test_a_damaged_archive_leaves_the_folder_empty(
     assert list(other.iterdir()) == []
 
 
+def test_half_an_archive_and_what_is_none_are_told_apart_from_nothing(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive, other = tmp_path / "copy.tar", tmp_path / "other"
+    main(["backup", str(archive), "--data-dir", str(data_dir)])
+    for content in (archive.read_bytes()[:5_000], b"not a tar at all"):
+        archive.write_bytes(content)
+        assert main(["restore", str(archive), "--data-dir", str(other)]) == 1
+        assert "is no archive of Brushwork, or its end is missing" in capsys.readouterr().err
+        assert list(other.iterdir()) == []
+
+
 @pytest.mark.parametrize("member", ["../outside", "/outside", "else.txt"])
 def test_a_foreign_archive_is_refused(
     member: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
