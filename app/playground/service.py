@@ -6,7 +6,7 @@ import hashlib
 import json
 import secrets
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,6 +20,7 @@ from app.errors import InvalidInput, NotFound
 from app.jobs import service as jobs
 from app.jobs.presence import present_workers
 from app.jobs.states import JobStatus
+from app.playground.lora_tags import take_tags
 from app.playground.models import Render, RenderAdapter, RenderImage
 from app.problems import named_reasons
 from app.runs.service import field_reasons
@@ -69,6 +70,10 @@ def default_guidance(base: BaseModel) -> float:
 def create_render(session: Session, request: RenderRequest) -> Render:
     """Queue a render, with its twin without adapters when that is wanted and differs."""
     fields: dict[str, str] = {}
+    try:
+        request = _with_named(session, request)
+    except InvalidInput as error:
+        fields |= error.fields
     stack = _resolve_stack(session, request.adapters, fields)
     base = None
     try:
@@ -95,6 +100,15 @@ def create_render(session: Session, request: RenderRequest) -> Render:
         session.add(RenderAdapter(adapter_id=adapter_id, render_id=render.key))
     session.flush()
     return render
+
+
+def _with_named(session: Session, request: RenderRequest) -> RenderRequest:
+    """The request with what its prompt names in the stack, and no longer in the prompt."""
+    prompt, named = take_tags(session, request.prompt)
+    more = [
+        Stacked(one.adapter_id, one.weight, one.text_encoder_weight, one.version) for one in named
+    ]
+    return replace(request, prompt=prompt, adapters=[*request.adapters, *more])
 
 
 def _resolve_stack(

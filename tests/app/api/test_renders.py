@@ -203,3 +203,47 @@ def test_an_import_of_something_else_says_so(
     answer = client.post("/api/v1/adapters/import", files={"file": ("style.safetensors", content)})
     assert answer.status_code == 422
     assert reason in answer.json()["detail"]
+
+
+@pytest.mark.parametrize(
+    ("tag", "weights"),
+    [
+        ("<lora:chalk>", (1.0, 1.0)),
+        ("<lora:chalk:0.8>", (0.8, 0.8)),
+        ("<lora:chalk-v1:-0.5>", (-0.5, -0.5)),
+        ("<LoRA:chalk-v1-bf16:0.25:0.75>", (0.75, 0.25)),
+        ("<lora:chalk:te=0.25:unet=0.75>", (0.75, 0.25)),
+        ("<lora:chalk:unet=0.75>", (0.75, 1.0)),
+    ],
+)
+def test_a_prompt_names_adapters_as_a1111_does(
+    client: TestClient, adapter: int, state: AppState, tag: str, weights: tuple[float, float]
+) -> None:
+    created = draw(client, prompt=f"a castle {tag}, chalk")
+    assert created.status_code == 202
+    with state.database.read() as session:
+        render = session.get_one(Render, created.json()["id"])
+    assert render.prompt == "a castle, chalk"
+    (used,) = render.adapters
+    assert (used["adapter_id"], used["version"]) == (adapter, 1)
+    assert (used["weight"], used["text_encoder_weight"]) == weights
+
+
+@pytest.mark.parametrize(
+    ("tag", "sentence"),
+    [
+        ("<lora:nobody:0.8>", "There is no such adapter"),
+        ("<lora:chalk:strong>", "a weight that is no number"),
+        ("<lora:chalk:nan>", "a weight that is no number"),
+        ("<lora:chalk:1:1:1>", "more than two weights"),
+        ("<lora:chalk-v9:1>", "has no version 9"),
+        ("<lora:chalk:99>", "A weight lies between"),
+        ("<lora:>", "There is no such adapter"),
+    ],
+)
+def test_a_tag_that_names_nothing_is_refused(
+    client: TestClient, adapter: int, tag: str, sentence: str
+) -> None:
+    answer = draw(client, prompt=f"a castle {tag}")
+    assert answer.status_code == 422
+    assert sentence in answer.json()["detail"]
