@@ -35,8 +35,8 @@ Work = Callable[[IoJob, Lease, Path, threading.Event], None]
 TOKEN_CHARS = 8  # of a claim's token, in the name of what is made under it
 GONE = "“{name}” was deleted while this waited. Restore it, then try again."
 NOT_SMALLER = (
-    "Nothing would become smaller: version {version} of “{name}” has no higher rank than that needs. "
-    "Choose a lower rank, or a smaller share."
+    "Nothing would become smaller: version {version} of “{name}” has no higher rank than that "
+    "needs. Choose a lower rank, or a smaller share."
 )
 
 
