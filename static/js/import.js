@@ -1,5 +1,6 @@
 // Adapters are imported by choosing or dropping .safetensors files anywhere on the page; what lies
-// beside one under the same name (.json, .civitai.info, a picture) is sent along with it.
+// beside one under the same name (.json, .civitai.info, a picture) is sent along with it. The cards
+// below are asked for anew when a file has come in.
 (() => {
   const form = document.querySelector("[data-import]");
   const list = document.getElementById("imports");
@@ -42,6 +43,15 @@
     }
     groups.forEach(send);
   }
+
+  list.addEventListener("htmx:afterSettle", () => {
+    const done = list.querySelectorAll(".notice.good").length;
+    const more = done > Number(list.dataset.done || 0);
+    list.dataset.done = done;
+    if (!more || !document.getElementById("results")) return;
+    const parts = { select: "#results", selectOOB: "#adapter-count,#adapter-chips" };
+    htmx.ajax("GET", location.href, { target: "#results", swap: "outerHTML", ...parts });
+  });
 
   const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
   const show = (on) => document.body.classList.toggle("dropping", on);

@@ -52,7 +52,7 @@ def test_a_trigger_word_is_copied_and_a_star_set_without_leaving_the_list(
 
 
 def test_dropped_files_are_imported_and_each_refusal_is_named(live: Live, page: Page) -> None:
-    adapter = stand_in.adapter(live.state)
+    stand_in.adapter(live.state, "Ink", trigger_word="ink")
     page.goto("/adapters")
     page.locator("#import-file").set_input_files(
         [
@@ -62,8 +62,12 @@ def test_dropped_files_are_imported_and_each_refusal_is_named(live: Live, page: 
     )
     imports = page.locator("#imports")
     expect(imports).to_contain_text("bad.ckpt was not imported.")
-    expect(imports).to_contain_text("good.safetensors was received and is being checked…")
+    expect(imports).to_contain_text("good.safetensors was received and waits to be checked…")
+    adapter = stand_in.adapter(live.state)
+    expect(page.locator("#results")).not_to_contain_text("Chalk")
     end_import(live.state, JobStatus.SUCCEEDED, result={"adapter_id": adapter.key})
+    expect(page.locator("#results")).to_contain_text("Chalk")  # without a reload
+    expect(page.locator("#adapter-count")).to_contain_text("2 adapters.")
     imports.get_by_role("link", name="Chalk").click()
     expect(page).to_have_url(re.compile("/adapters/chalk$"))
 
