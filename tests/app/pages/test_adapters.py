@@ -198,6 +198,7 @@ def test_an_import_shows_how_far_it_is_and_can_be_canceled(
     shown = client.get(f"/imports/{key}").text
     assert "is being checked… 22 %" in shown
     assert f'hx-post="/imports/{key}/cancel"' in shown
+    assert f'<noscript><a class="button quiet" href="/adapters?imported={key}">' in shown
     ending = client.post(f"/imports/{key}/cancel", headers=FRAGMENT).text
     assert "Canceling…" in ending
     assert 'hx-trigger="every 1s"' in ending
