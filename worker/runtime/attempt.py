@@ -61,6 +61,10 @@ NO_MEMORY = (
     "There was not enough memory for this training, even with a batch of one picture and “Save "
     "memory” on. Choose a smaller resolution or rank, or another base model."
 )
+NO_START = (
+    "The checkpoint that this run goes on from is damaged or gone, so nothing was trained. Go on "
+    "from another one, or train anew."
+)
 
 
 @dataclass(frozen=True)
@@ -170,6 +174,8 @@ class Attempt:
                 rows = progress.checkpoints(session, self._run.key)
                 samples = progress.samples_until(session, self._run.key, rows)
             resumed = scratch.restore_checkpoint(store, rows, folder / "out")
+            if self._run.parent_id is not None and not resumed:
+                raise Unusable("checkpoint", NO_START)
             scratch.restore_samples(store, samples, folder / "out", folder / "blobs")
             self._reporter.set(phase="preparing", step=resumed, device=trainer.device or None)
             self._reporter.flush(now=True)
@@ -180,7 +186,8 @@ class Attempt:
                     out=folder / "out",
                     cache=data_dir / "cache" / "latents",
                     config=TrainConfig.model_validate(self._run.config),
-                    continues=self._run.parent_id is not None,
+                    # all are of this run or what it goes on from, maybe with more memory
+                    continues=bool(rows),
                     arithmetic=Arithmetic(**known) if (known := self._run.arithmetic) else None,
                 )
             )
@@ -320,10 +327,10 @@ class Attempt:
         claim = self._lease.claim
 
         def write(session: Any) -> None:
-            text = f"There was not enough memory, so the run starts again. {sentence}"
+            rows = progress.checkpoints(session, self._run.key)
+            where = f" from step {rows[0].step:,}" if rows else ""
+            text = f"There was not enough memory, so the run starts again{where}. {sentence}"
             jobs.record(session, Run, self._run.key, WARNING, text=text)
-            for row in progress.checkpoints(session, self._run.key):
-                session.delete(row)  # they belong to the training as it was configured before
             jobs.update_owned(
                 session, Run, claim, config=config.model_dump(mode="json"), arithmetic={}
             )

@@ -60,6 +60,36 @@ def test_full_memory_is_answered_with_one_named_step_down_at_a_time(registry: Re
     assert "The batch is 1 now, with 4 batches per step." in steps[2]
 
 
+def test_a_run_that_needs_less_memory_goes_on_from_its_checkpoint(registry: Registry) -> None:
+    with registry.working(registry.training()):
+        half = registry.until_final(Run, registry.new_run("Half", steps=4, batch_size=4))
+    start = registry.rows(Checkpoint, run_id=half.key)[-1]
+    full = trainer_that_tells([Failed("out_of_memory", "No memory.", "trace", expected=True)])
+    run_id = registry.new_run(batch_size=4, start=start)
+    with registry.working(registry.training(command=full)):
+        run = registry.until_final(Run, run_id)
+    assert "so the run starts again from step 4." in told(registry, run_id, "warning")[0]
+    less = {name: run.config[name] for name in ("batch_size", "gradient_accumulation")}
+    assert [row.step for row in registry.rows(Checkpoint, run_id=run_id)] == [4]
+    assert less == {"batch_size": 1, "gradient_accumulation": 4}
+    with registry.working(registry.training()):
+        run_id = registry.new_run(start=start, gradient_checkpointing=True, **less)
+        run = registry.until_final(Run, run_id)
+    assert (run.status, run.error, run.step) == ("succeeded", None, CONFIG["steps"])
+    with registry.database.read() as session:
+        assert run_metrics(session, run_id)["series"]["loss"]["steps"] == [5, 6, 7, 8]
+
+
+def test_a_run_whose_start_is_gone_says_so_and_trains_nothing(registry: Registry) -> None:
+    with registry.working(registry.training()):
+        half = registry.until_final(Run, registry.new_run("Half", steps=2))
+        start = registry.rows(Checkpoint, run_id=half.key)[-1]
+        registry.store.delete(start.sha256)
+        run = registry.until_final(Run, registry.new_run(parent=half.key, start=start))
+    assert (run.status, run.error_code, run.step) == ("failed", "checkpoint", 0)
+    assert "Go on from another one" in run.error
+
+
 def test_what_was_rolled_back_is_forgotten_and_said(registry: Registry) -> None:
     def step(number: int, loss: float) -> StepDone:
         return StepDone(number, 8, loss, 1e-3, 1.0)
