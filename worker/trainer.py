@@ -191,7 +191,8 @@ class Trainer:
         try:
             from worker.training.calibrate import calibrate
 
-            found = calibrate(self._base, order.config, device=self._device)
+            one_batch = order.config.model_copy(update={"gradient_accumulation": 1})
+            found = calibrate(self._base, one_batch, device=self._device)
         except Exception:  # an estimate is missing then, nothing else
             traceback.print_exc()
             return
@@ -202,7 +203,7 @@ class Trainer:
                 resolution=order.resolution,
                 rank=order.config.rank,
                 layers=order.layers,
-                seconds_per_step=found.seconds_per_step,
+                seconds_per_step=found.seconds_per_step / one_batch.step_cost,
                 trainable_parameters=found.trainable_parameters,
                 adapter_bytes=found.adapter_bytes_fp16,
             )

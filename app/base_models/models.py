@@ -70,7 +70,10 @@ class BaseModel(SQLModel, table=True):
 
 
 class BaseSpeed(SQLModel, table=True):
-    """What one training step costs on one device: measured when a worker warms up, then by runs."""
+    """What one training step costs on one device: measured when a worker warms up, then by runs.
+
+    `seconds_per_step` is of one batch that keeps all activations (`TrainConfig.step_cost` 1).
+    """
 
     __tablename__ = "base_speed"
     __table_args__ = (

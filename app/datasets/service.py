@@ -100,15 +100,15 @@ def list_datasets(session: Session, *, q: str = "") -> list[DatasetSummary]:
 
 
 def names_trigger(session: Session, dataset: Dataset) -> bool:
-    """Whether any caption says the trigger word; True where there is none, or no caption at all."""
+    """Whether any caption says the trigger word; True where there is none, or no picture yet."""
     if not dataset.trigger_word:
         return True
-    captioned = select(Image.id).where(
-        Image.dataset_id == dataset.key, col(Image.deleted_at).is_(None), Image.caption != ""
+    pictures = select(Image.id).where(
+        Image.dataset_id == dataset.key, col(Image.deleted_at).is_(None)
     )
-    if session.exec(captioned.limit(1)).first() is None:
+    if session.exec(pictures.limit(1)).first() is None:
         return True
-    naming = captioned.where(col(Image.caption).icontains(dataset.trigger_word, autoescape=True))
+    naming = pictures.where(col(Image.caption).icontains(dataset.trigger_word, autoescape=True))
     return session.exec(naming.limit(1)).first() is not None
 
 

@@ -61,7 +61,7 @@ class Plan:
         """How often each picture is learned from; None without pictures."""
         if not self.images:
             return None
-        return self.config.steps * self.config.batch_size / self.images
+        return self.config.steps * self.config.pictures_per_step / self.images
 
 
 @dataclass(frozen=True)

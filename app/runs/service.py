@@ -248,16 +248,29 @@ def _start(session: Session, start: Start | None) -> tuple[Run | None, Checkpoin
 def _unlike(config: TrainConfig, parent: Run, checkpoint: Checkpoint) -> dict[str, str]:
     """What of a config does not fit the checkpoint it should go on from, by field."""
     was = TrainConfig.model_validate(parent.config)
+    before, now = _shape(was), _shape(config)
     fields = {
         name: f"The checkpoint was made with {getattr(was, name)}; this cannot change now."
         for name in SHAPE_OF_ADAPTER
-        if getattr(config, name) != getattr(was, name)
+        if before[name] != now[name] and getattr(was, name) != getattr(config, name)
     }
     if config.steps <= checkpoint.step:
         fields["steps"] = (
             f"This counts from the very beginning, so it has to be more than {checkpoint.step:,}."
         )
     return fields
+
+
+def _shape(config: TrainConfig) -> dict[str, Any]:
+    """What makes an adapter's matrices, with what a config leaves open as it is meant."""
+    shape = {name: getattr(config, name) for name in SHAPE_OF_ADAPTER}
+    text_rank = config.text_encoder_rank or config.rank
+    text_alpha = config.text_encoder_alpha or config.alpha / config.rank * text_rank
+    blocks = frozenset(block.strip() for block in config.blocks.split(","))
+    shape |= {"text_encoder_rank": text_rank, "text_encoder_alpha": text_alpha, "blocks": blocks}
+    if not config.train_text_encoder:
+        shape |= {"text_encoder_rank": None, "text_encoder_alpha": None}
+    return shape
 
 
 def _subjects(
@@ -286,15 +299,15 @@ def estimate(session: Session, base: BaseModel, config: TrainConfig) -> Estimate
     speed = base_models.nearest_speed(session, base, config, resolution=resolution)
     if speed is None:
         return Estimate(None, None, None)
-    step = speed.seconds_per_step * config.batch_size / speed.batch_size
+    batch = speed.seconds_per_step * config.batch_size / speed.batch_size
     rows = 2 + (config.steps - 1) // config.sample_every if config.sample_every else 2
     drawn = rows * len(config.sample_prompts) * config.sample_steps
-    sampling = drawn * SAMPLE_STEP_COST * step / config.batch_size
+    sampling = drawn * SAMPLE_STEP_COST * batch / config.batch_size
     share = config.rank / speed.rank
     knows_layers = speed.layers == trained_layers(config)
     knows_file = knows_layers and (config.kind is AdapterKind.LORA or share == 1)
     return Estimate(
-        seconds=START_UP_SECONDS + config.steps * step + sampling,
+        seconds=START_UP_SECONDS + config.steps * batch * config.step_cost + sampling,
         trainable_parameters=round(speed.trainable_parameters * share) if knows_layers else None,
         adapter_bytes=round(speed.adapter_bytes * share) if knows_file else None,
     )

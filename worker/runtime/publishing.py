@@ -197,7 +197,7 @@ class Publication:
                 resolution=resolution,
                 rank=self._config.rank,
                 layers=trained_layers(self._config),
-                seconds_per_step=seconds,
+                seconds_per_step=seconds / self._config.step_cost,
                 trainable_parameters=self._trained.trainable_parameters,
                 adapter_bytes=files[0].size_bytes,
             ),

@@ -21,6 +21,7 @@ from worker.training.prompts import parse
 MAX_SAMPLE_PROMPTS = 8
 MAX_PROMPT_LENGTH = 1_000
 MAX_SEED = 2**32 - 1
+CHECKPOINTING = 1.5  # times as long: each layer is computed once more before its gradients
 BLOCK = r"(down\.[0-3]|mid|up\.[0-3])(\.[0-3])?"
 BLOCKS_PATTERN = rf"^(all|style|content|{BLOCK}( *, *{BLOCK})*)$"
 
@@ -560,6 +561,16 @@ class TrainConfig(BaseModel):
         "so on; the rows of a run differ only in the adapter.",
         json_schema_extra=_in(Group.SAMPLES),
     )
+
+    @property
+    def pictures_per_step(self) -> int:
+        """How many pictures one step learns from."""
+        return self.batch_size * self.gradient_accumulation
+
+    @property
+    def step_cost(self) -> float:
+        """What a step takes, in those of one batch that keeps all activations."""
+        return self.gradient_accumulation * (CHECKPOINTING if self.gradient_checkpointing else 1.0)
 
     @field_validator("sample_prompts")
     @classmethod

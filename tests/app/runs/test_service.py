@@ -124,7 +124,10 @@ def test_the_estimate_scales_the_nearest_measurement(database: Database, ready_b
                 )
             )
         found = service.estimate(session, base, config)
+        costly = {"gradient_accumulation": 4, "gradient_checkpointing": True}
+        longer = service.estimate(session, base, config.model_copy(update=costly))
     assert found.seconds == pytest.approx(100 * 0.2 + service.START_UP_SECONDS)
+    assert longer.seconds == pytest.approx(100 * 0.2 * 4 * 1.5 + service.START_UP_SECONDS)
     assert (found.trainable_parameters, found.adapter_bytes) == (1_000, 2_000)
 
 
@@ -290,6 +293,26 @@ def test_a_run_cannot_go_on_as_something_else_or_backwards(
     assert "more than 40" in fields["steps"]
     gone = refusal(database, dataset_id=parent.dataset_id, continues=Start(parent.key, 7))
     assert gone == {"continues": "This checkpoint is not kept any more; of this run there are: 40."}
+
+
+def test_what_only_reads_otherwise_fits_the_checkpoint(
+    database: Database, ready_base: None
+) -> None:
+    text = {"train_text_encoder": True}
+    parent = trained_run(database, rank=4, alpha=2, blocks="mid, up.1", **text)
+    said = {"blocks": "up.1,mid", "text_encoder_rank": 4, "text_encoder_alpha": 2}
+    run = start(
+        database,
+        dataset_id=parent.dataset_id,
+        config={"steps": 90} | said,
+        continues=Start(parent.key),
+    )
+    assert run.parent_id == parent.key
+    other = {"steps": 90, "text_encoder_alpha": 4}
+    fields = refusal(
+        database, dataset_id=parent.dataset_id, config=other, continues=Start(parent.key)
+    )
+    assert set(fields) == {"text_encoder_alpha"}
 
 
 def test_a_blob_that_another_run_goes_on_from_is_not_given_away(
