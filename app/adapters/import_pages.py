@@ -46,6 +46,12 @@ class Import:
         return bool(self.job and self.job.result.get("duplicate"))
 
     @property
+    def is_elsewhere(self) -> bool:
+        """True when it should have become a version of another adapter than the one that has it."""
+        wanted = self.job.args.get("adapter_id") if self.job else None
+        return self.adapter is not None and wanted not in (None, self.adapter.key)
+
+    @property
     def version(self) -> int | None:
         """The number of the version it became or is, where that says more than the name."""
         number = int(self.job.result.get("version", 1)) if self.job else 1
