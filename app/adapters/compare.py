@@ -45,6 +45,11 @@ class Comparison:
     notes: list[str]
 
     @property
+    def knows_settings(self) -> bool:
+        """Whether the settings of both are known; an imported file tells none."""
+        return bool(self.a.config and self.b.config)
+
+    @property
     def same_weights(self) -> bool | None:
         """Whether both have the very same tensors; None when that is not known."""
         if self.a.sha256 == self.b.sha256:

@@ -215,6 +215,32 @@ def test_an_import_that_became_a_version_names_it(client: TestClient, state: App
     assert f'href="/adapters/{adapter.slug}?v=2">{adapter.name}, version 2</a>' in done
 
 
+def test_settings_that_are_not_known_are_not_called_equal(
+    client: TestClient, state: AppState
+) -> None:
+    adapter = stand_in.adapter(state)
+    new = NewVersion(
+        name="x", base_family="sd1", sha256="e" * 64, size_bytes=10, rank=4, alpha=4,
+        details={"imported": "two.safetensors"},
+    )  # fmt: skip
+    with state.database.write() as session:
+        publish(session, new, adapter_id=adapter.key)
+    page = client.get(f"/adapters/{adapter.slug}/compare?a=1&b=2").text
+    assert "They cannot be compared: not both are known." in page
+    assert "known are equal" not in page
+
+
+def test_a_file_that_another_adapter_has_makes_no_version_and_says_so(
+    client: TestClient, state: AppState
+) -> None:
+    has_it, wanted = stand_in.adapter(state, "Ink"), stand_in.adapter(state)
+    files = {"file": ("two.safetensors", safetensors())}
+    client.post("/imports", files=files, data={"adapter": wanted.slug})
+    result = {"adapter_id": has_it.key, "version": 1, "duplicate": True}
+    key = end_import(state, JobStatus.SUCCEEDED, result=result)
+    assert "Ink</a>, so no version was made of it." in client.get(f"/imports/{key}").text
+
+
 def test_an_import_that_failed_says_why(client: TestClient, state: AppState) -> None:
     client.post("/imports", files={"file": ("x.safetensors", safetensors())}, headers=FRAGMENT)
     key = end_import(state, JobStatus.FAILED, error="This file holds no LoRA.")
