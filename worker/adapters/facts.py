@@ -47,6 +47,8 @@ _SDXL_NAMES = "https://github.com/Stability-AI/generative-models"  # whose names
 class ExportFacts:
     """What the registry knows of an adapter; `created` is aware, `resolution` in pixels.
 
+    `training_seconds`: how long it was trained until `created`; None for one that came from
+    elsewhere.
     `train_config` is the run's TrainConfig as JSON; `images` how many pictures it saw; `cover` a
     picture that shows the adapter. `description` and `tags`, a person's own words in the registry,
     and `tag_counts`, how often a tag stood in the captions, are given only when the user wants them
@@ -58,6 +60,7 @@ class ExportFacts:
     base_name: str
     resolution: int
     created: datetime
+    training_seconds: float | None = None
     trigger_words: tuple[str, ...] = ()
     description: str = ""
     author: str = ""
@@ -135,11 +138,22 @@ def kohya_metadata(adapter: Adapter, facts: ExportFacts, family: BaseFamily) -> 
             "ss_output_name": facts.stem,
             "ss_sd_model_name": facts.base,
             "ss_resolution": f"({facts.resolution}, {facts.resolution})",
-            "ss_training_started_at": f"{facts.created.timestamp():.1f}",
+            **_times(facts),
             "ss_num_train_images": "" if facts.images is None else str(facts.images),
             "ss_tag_frequency": _json({facts.stem: tags}) if tags else "",
         }
     )
+
+
+def _times(facts: ExportFacts) -> dict[str, str]:
+    """When the training began and ended, as unix times; nothing where nobody knows."""
+    if facts.training_seconds is None:
+        return {}
+    end = facts.created.timestamp()
+    return {
+        "ss_training_started_at": f"{end - facts.training_seconds:.1f}",
+        "ss_training_finished_at": f"{end:.1f}",
+    }
 
 
 def _most_frequent(facts: ExportFacts) -> dict[str, int]:

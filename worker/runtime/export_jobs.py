@@ -127,6 +127,7 @@ class Exporting:
             created=version.created_at.isoformat(),
             prediction_type=said.prediction_type,
             trigger_words=list(said.trigger_words),
+            training_seconds=version.training_seconds,
             description=said.notes,
             licence=said.licence,
             author=str(version.details.get("author") or ""),

@@ -75,6 +75,7 @@ def _export_facts(facts: Facts) -> ExportFacts:
         base_name=facts.base_name,
         resolution=facts.resolution,
         created=datetime.fromisoformat(facts.created),
+        training_seconds=facts.training_seconds,
         trigger_words=tuple(facts.trigger_words),
         description=facts.description,
         author=facts.author,

@@ -89,6 +89,7 @@ class Facts:
     created: str
     prediction_type: str
     trigger_words: list[str]
+    training_seconds: float | None = None
     description: str = ""
     tags: list[str] = field(default_factory=list)
     images: int | None = None

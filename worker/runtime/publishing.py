@@ -76,6 +76,7 @@ class Publication:
             created=datetime.now(UTC).isoformat(),
             prediction_type=said.prediction_type,
             trigger_words=list(said.trigger_words),
+            training_seconds=self._reporter.training_seconds,
             licence=said.licence,
             images=self._subject.version.image_count,
             cover=self._training.store.local_path(cover, scratch) if cover and shown else None,

@@ -53,7 +53,7 @@ def _train(order: Order, console: Console) -> int:
             print(_interrupted(trained.steps))
             return INTERRUPTED
         assert trained.path is not None  # it was not canceled
-        _write_download(trained.path, _learned(images), order, config, base, console)
+        _write_download(trained, _learned(images), order, config, base, console)
         console.end_line()
         _print_result(trained.path, trained, console)
     except (OrderError, TrainingError, BaseModelError, AdapterError) as error:
@@ -196,7 +196,7 @@ def _device(wanted: str) -> str:
 
 
 def _write_download(
-    path: Path,
+    trained: "TrainedAdapter",
     images: int,
     order: Order,
     config: TrainConfig,
@@ -213,6 +213,8 @@ def _write_download(
         export,
     )
 
+    path = trained.path
+    assert path is not None
     adapter = canonical.load(path)
     facts = ExportFacts(
         title=order.name,
@@ -220,6 +222,7 @@ def _write_download(
         base_name=_base_name(order.model),
         resolution=config.resolution or base.resolution,
         created=datetime.now(UTC),
+        training_seconds=trained.seconds,
         trigger_words=(order.trigger_word,) if order.trigger_word else (),
         prediction_type=config.prediction_type or base.prediction_type,
         images=images,

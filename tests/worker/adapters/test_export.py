@@ -106,6 +106,18 @@ def test_the_same_input_gives_the_same_bytes(
     assert one.read_bytes() == two.read_bytes()
 
 
+def test_a_file_says_when_its_training_began_and_ended_if_that_is_known(
+    adapter: Adapter, tmp_path: Path
+) -> None:
+    known, unknown = facts(training_seconds=90.0), facts()
+    told = metadata_of(write(adapter, tmp_path / "trained", facts=known))
+    end = known.created.timestamp()
+    assert float(told["ss_training_started_at"]) == end - 90
+    assert float(told["ss_training_finished_at"]) == end
+    told = metadata_of(write(adapter, tmp_path / "imported", facts=unknown))
+    assert not [key for key in told if key.startswith("ss_training")]
+
+
 def test_kohya_names_and_alphas_are_those_that_every_loader_reads(
     adapter: Adapter, tmp_path: Path
 ) -> None:

@@ -75,6 +75,8 @@ def test_the_command_trains_and_goes_on_after_an_interruption(tmp_path: Path, fo
     assert metadata["ss_network_dim"] == "8"
     assert metadata["ss_output_name"] == metadata["modelspec.title"] == folder.name
     assert (metadata["ss_sd_model_name"], metadata["ss_resolution"]) == ("starter", "(64, 64)")
+    began, ended = (float(metadata[f"ss_training_{word}_at"]) for word in ("started", "finished"))
+    assert 1 < ended - began < 240
 
 
 def test_a_job_from_a_file_trains_and_flags_win_over_it(tmp_path: Path, folder: Path) -> None:
