@@ -97,9 +97,11 @@ class Importing:
         uploaded = str(job.args["sha256"])
         found = plan(self._store.local_path(uploaded, scratch))
         hash_of_file = tensor_hash(found.path)
+        wanted = job.args.get("base_model_id")  # has to fit, whether the file is known or not
+        named = self._place(found, wanted) if wanted is not None else None
         if self._is_known(lease, None if _tells_alpha_apart(found) else hash_of_file, uploaded):
             return
-        place = self._place(found, job.args.get("base_model_id"))
+        place = named or self._place(found, None)
         if (adapter_id := job.args.get("adapter_id")) is not None:
             place = self._beside(int(adapter_id), found, place)
         weights = self._weights(found, place)

@@ -21,6 +21,7 @@ from app.__main__ import main
 from app.adapters import service as adapters
 from app.adapters.models import Adapter, AdapterVersion
 from app.adapters.service import DownloadDtype, DownloadFormat
+from app.base_models.models import BaseModel
 from app.jobs.models import IoJob
 from tests.worker.runtime.rooms import Registry
 from worker import starter
@@ -248,6 +249,17 @@ def test_an_import_can_be_the_next_version(at_work: Registry, tmp_path: Path) ->
     other = send(at_work, lora((1280, 2048), seed=3), tmp_path, adapter_id=one.key)
     assert other.status == "failed"
     assert "Import it as an adapter of its own." in str(other.error)
+
+
+def test_a_known_file_has_to_fit_the_base_that_is_named_too(
+    at_work: Registry, tmp_path: Path
+) -> None:
+    adapter, _ = made(at_work, send(at_work, lora((1280, 768)), tmp_path))
+    assert adapter.base_family == "sd1"
+    starter_id = at_work.rows(BaseModel)[0].key
+    again = send(at_work, lora((1280, 768)), tmp_path, base_model_id=starter_id)
+    assert again.status == "failed"
+    assert "cross-attention width 768" in str(again.error)
 
 
 def test_a_version_fits_what_the_adapter_is_for_not_only_its_family(
