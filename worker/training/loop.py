@@ -18,7 +18,12 @@ from worker.bases.load import LoadedBase
 from worker.training.checkpoint import CheckpointFolder, Restored
 from worker.training.config import Precision, TrainConfig
 from worker.training.data import TrainingImage, check_images, dataset_fingerprint
-from worker.training.errors import CheckpointError, DeadAdapterError, DivergedError
+from worker.training.errors import (
+    CheckpointError,
+    DeadAdapterError,
+    DivergedError,
+    OutOfMemoryError,
+)
 from worker.training.events import (
     Arithmetic,
     BaseFacts,
@@ -45,6 +50,10 @@ STEPS_BETWEEN_RELEASES = 50
 STEPS_IN_SPEED = 20
 CAPTION_SHOWN = 40  # characters
 SLOWER = 0.5  # of the learning rate, after a loss that was no number
+NO_SAMPLES = (
+    "There was not enough memory to draw a sample, so the training goes on without samples. Ask "
+    "for smaller ones (--w and --h in a prompt) to see some."
+)
 WITHOUT_INFLUENCE = frozenset({"checkpoint_every", "keep_checkpoints"})
 
 
@@ -148,6 +157,7 @@ class Training:
         self._saved_step: int | None = None
         self._durations: deque[float] = deque(maxlen=STEPS_IN_SPEED)
         self._slower = 1.0
+        self._can_draw = True
         self._rows = SampleRows(out / "samples", count=len(config.sample_prompts))
 
     def prepare(
@@ -364,16 +374,24 @@ class Training:
             self._draw_row(self.step)
 
     def _draw_row(self, step: int) -> None:
-        if not self._config.sample_prompts:
+        if not self._config.sample_prompts or not self._can_draw:
             return
         self._tell(PhaseStarted(Phase.SAMPLING))
+        try:
+            with failures_named(self._config):
+                self._draw(step)
+        except OutOfMemoryError:  # a picture needs more than a step, and counts for less
+            self._can_draw = False
+            self._tell(Notice(NO_SAMPLES, is_warning=True))
+        self._tell(PhaseStarted(Phase.TRAINING))
+
+    def _draw(self, step: int) -> None:
         with ExitStack() as stack:
             stack.enter_context(autocast(self._precision, device=self._device))
             if step:
                 stack.enter_context(self._learner.averaged())
             for sample in self._sampler.draw(self._inbox.look):
                 self._tell(self._rows.save(step, sample))
-        self._tell(PhaseStarted(Phase.TRAINING))
 
     def _adapter(self) -> Adapter:
         metadata = self._metadata | {"steps": str(self.step)}

@@ -494,6 +494,28 @@ def test_the_machines_own_failures_become_sentences(
         train(short, images, Recorder(), base=base, out=tmp_path, cache=None)
 
 
+def test_a_sample_that_does_not_fit_in_memory_does_not_end_the_training(
+    short: TrainConfig,
+    images: list[TrainingImage],
+    sd15: MakeBase,
+    tmp_path: Path,
+    recorder: Recorder,
+) -> None:
+    base = sd15()
+
+    def fail(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory")
+
+    base.vae.decoder.register_forward_hook(fail)
+    config = short.model_copy(update={"sample_prompts": ["a pear"], "sample_steps": 1})
+    trained = train(config, images, recorder, base=base, out=tmp_path, cache=None)
+    assert (trained.steps, trained.outcome) == (short.steps, "finished")
+    (notice,) = recorder.of(Notice)
+    assert notice.is_warning
+    assert "goes on without samples" in notice.text
+    assert not recorder.of(SampleSaved)
+
+
 def test_the_example_is_learned(starter_base: MakeBase, tmp_path: Path, recorder: Recorder) -> None:
     """Twenty-five steps on the chalkboard pictures take a good part of the loss away."""
     config = TrainConfig(
