@@ -22,7 +22,7 @@ from app.jobs import service as jobs
 from app.jobs.models import Event
 from app.jobs.presence import present_workers
 from app.jobs.states import JobStatus
-from app.problems import reason
+from app.problems import named_reasons, reason
 from app.runs.models import NOTICE, Checkpoint, MetricChunk, Run, Sample
 from app.runs.progress import HELD_OUT
 from worker.training.config import AdapterKind, TrainConfig
@@ -140,7 +140,7 @@ def create_run(session: Session, request: RunRequest) -> Run:
     if len(name) > MAX_NAME:
         fields["name"] = f"This name has {len(name)} characters; at most {MAX_NAME} fit."
     if dataset is None or base is None:
-        raise InvalidInput(" ".join(fields.values()), fields=fields)
+        raise InvalidInput(named_reasons(fields), fields=fields)
     version = datasets.pin_version(session, dataset)
     if version.image_count == 0:
         fields["dataset_id"] = f"“{dataset.name}” has no pictures yet. Add some, then train."
@@ -156,7 +156,7 @@ def create_run(session: Session, request: RunRequest) -> Run:
     except InvalidInput as error:
         fields |= error.fields
     if fields or config is None:
-        raise InvalidInput(" ".join(fields.values()), fields=fields)
+        raise InvalidInput(named_reasons(fields), fields=fields)
     run = Run(
         name=name,
         dataset_id=dataset.key,

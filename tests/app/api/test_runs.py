@@ -57,6 +57,7 @@ def test_a_wrong_run_names_its_field(
     answer = client.post("/api/v1/runs", json={"dataset_id": dataset_id} | body)
     assert answer.status_code == 422
     assert field in [error["field"] for error in answer.json()["errors"]]
+    assert f"{field}: " in answer.json()["detail"]
     assert client.get("/api/v1/runs").json() == []
 
 
