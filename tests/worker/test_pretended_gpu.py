@@ -82,13 +82,20 @@ def test_a_training_and_one_that_goes_on_from_it(
         assert heard.of(HeldOut)
 
 
-def test_a_few_steps_to_find_how_long_one_takes(
+def test_a_training_after_a_few_steps_to_find_how_long_one_takes(
     sd15: MakeBase,  # noqa: F811
     short: TrainConfig,  # noqa: F811
+    images: list[TrainingImage],  # noqa: F811
+    tmp_path: Path,
 ) -> None:
-    with pretended_gpu():
-        found = calibrate(sd15(), short, device="cuda", timed_steps=1)
+    base, config = sd15(), short.model_copy(update={"steps": 1})
+    with pretended_gpu():  # as the warm spare does
+        found = calibrate(base, config, device="cuda", timed_steps=1)
+        trained = train(
+            config, images, Recorder(), base=base, out=tmp_path, cache=None, device="cuda"
+        )
     assert found.seconds_per_step > 0
+    assert trained.steps == 1
 
 
 def test_a_picture_with_an_adapter_and_one_without() -> None:
