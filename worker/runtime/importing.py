@@ -28,7 +28,7 @@ from app.storage import BlobStore
 from worker.adapters.about import About, Sidecar, about
 from worker.bases.family import BaseModelError
 from worker.runtime.lease import Lease
-from worker.runtime.pulse import Canceled, Drained, Pulse
+from worker.runtime.pulse import Canceled, Drained, Pulse, require_wanted
 
 if TYPE_CHECKING:
     from worker.adapters.plan import Plan
@@ -269,7 +269,7 @@ class Importing:
         for attempt in range(PUBLISH_TRIES):
             try:
                 with self._database.write() as session:
-                    jobs.require_owner(session, IoJob, lease.claim)
+                    require_wanted(session, lease)
                     version = find_equal(
                         session,
                         canonical=new.sha256,

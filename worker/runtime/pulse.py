@@ -5,6 +5,8 @@ from __future__ import annotations
 import threading
 import time
 
+from sqlmodel import Session
+
 from app.db import Database
 from app.jobs import service as jobs
 from app.jobs.models import IoJob
@@ -19,6 +21,16 @@ class Canceled(Exception):
 
 class Drained(Exception):
     """The worker ends; the job goes back to the queue."""
+
+
+def require_wanted(session: Session, lease: Lease) -> None:
+    """Take part in a write only as the owner of a job that nobody asked to end meanwhile.
+
+    Locks the row, so whoever asks later is told that it has ended. Raises Canceled or LostLease.
+    """
+    jobs.require_owner(session, IoJob, lease.claim)
+    if session.get_one(IoJob, lease.claim.job_id, populate_existing=True).cancel_requested:
+        raise Canceled
 
 
 class Pulse:

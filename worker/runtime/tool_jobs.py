@@ -24,7 +24,7 @@ from app.jobs.states import JobStatus
 from app.slugs import slugify
 from app.storage import BlobStore, sentence_when_full
 from worker.runtime.lease import Lease
-from worker.runtime.pulse import Canceled, Drained, Pulse
+from worker.runtime.pulse import Canceled, Drained, Pulse, require_wanted
 
 if TYPE_CHECKING:
     from worker.adapters.canonical import Adapter as Weights
@@ -198,7 +198,9 @@ class ToolWork:
                 return
             blob = self._store.put_file(out)
             figures |= {"sha256": blob.sha256, "filename": f"{stem}{ending}"}
-            self._end(lease, JobStatus.SUCCEEDED, result=figures)
+            with self._database.write() as session:
+                require_wanted(session, lease)
+                jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=figures)
             _remove(out)
         except BaseException:
             _remove(out)
@@ -221,7 +223,7 @@ class ToolWork:
 
     def _register(self, lease: Lease, name: str, out: Path, figures: dict[str, Any]) -> None:
         with self._database.write() as session:
-            jobs.require_owner(session, IoJob, lease.claim)
+            require_wanted(session, lease)
             base = base_models.add_base_model(session, str(out), allowed_folders=None)
             base.name = name
             session.add(base)
@@ -261,7 +263,7 @@ class ToolWork:
             **values,
         )
         with self._database.write() as session:
-            jobs.require_owner(session, IoJob, lease.claim)
+            require_wanted(session, lease)
             version = publish(session, new, adapter_id=adapter_id)
             adapter = session.get_one(Adapter, version.adapter_id)
             result = summary | {

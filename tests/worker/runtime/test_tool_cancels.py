@@ -1,0 +1,88 @@
+"""Work of the tools that somebody asks to end: nothing of it is left, however late that comes."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.adapters import tools
+from app.adapters.models import AdapterVersion
+from app.adapters.tools import FuseOrder, MergeOrder, Part, ResizeOrder
+from app.base_models.models import BaseModel
+from app.jobs.models import IoJob
+from app.storage import Blob
+from tests.worker.runtime.rooms import Registry
+from tests.worker.runtime.test_tool_jobs import add, done, work_of
+from worker.runtime.pulse import Pulse
+from worker.runtime.tool_jobs import ToolWork
+
+
+def test_a_cancel_while_it_fuses_leaves_no_half_base(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ink = add(registry, tmp_path, "Ink", 1)
+    begun, go_on = threading.Event(), threading.Event()
+    told = Pulse.__call__
+
+    def slowly(pulse: Pulse, at: int, total: int) -> None:
+        told(pulse, at, total)
+        if at == 50:
+            begun.set()
+            assert go_on.wait(60)
+            pulse._looked = 0.0
+
+    monkeypatch.setattr(Pulse, "__call__", slowly)
+    with registry.database.write() as session:
+        job = tools.order_fuse(session, FuseOrder("Inked", [Part(ink.key)]))
+    with registry.working(work_of(registry)):
+        assert begun.wait(60)
+        half = list((registry.settings.data_dir / "fused").iterdir())
+        assert [path.name.startswith(".inked-") for path in half] == [True]
+        registry.cancel(IoJob, job.key)
+        go_on.set()
+        ended = done(registry, job)
+    assert (ended.status, ended.result) == ("canceled", {})
+    assert list((registry.settings.data_dir / "fused").iterdir()) == []
+    assert len(registry.rows(BaseModel)) == 1
+
+
+@pytest.mark.parametrize("kind", ["merge", "resize", "base_model", "download"])
+def test_a_cancel_that_comes_when_all_is_done_still_leaves_nothing(
+    kind: str, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job = ordered(kind, registry, tmp_path)
+    keep, register = registry.store.put_file, ToolWork._register
+
+    def cancel_then_keep(path: Path) -> Blob:
+        registry.cancel(IoJob, job.key)  # the last module is done, the end not written yet
+        return keep(path) if path.is_file() else registry.store.put_bytes(b"a folder")
+
+    def cancel_then_register(*args: Any) -> None:
+        registry.cancel(IoJob, job.key)
+        register(*args)
+
+    monkeypatch.setattr(registry.store, "put_file", cancel_then_keep)
+    monkeypatch.setattr(ToolWork, "_register", cancel_then_register)
+    with registry.working(work_of(registry)):
+        ended = done(registry, job)
+    assert (ended.status, ended.result, ended.error) == ("canceled", {}, None)
+    assert len(registry.rows(AdapterVersion)) == 2
+    assert len(registry.rows(BaseModel)) == 1
+    assert not any((registry.settings.data_dir / "fused").glob("*"))
+
+
+def ordered(kind: str, registry: Registry, folder: Path) -> IoJob:
+    """Work of a tool that waits, on two adapters."""
+    ink, chalk = add(registry, folder, "Ink", 1), add(registry, folder, "Chalk", 2)
+    with registry.database.write() as session:
+        if kind == "merge":
+            order = MergeOrder("Both", [Part(ink.key), Part(chalk.key)])
+            return tools.order_merge(session, order)
+        if kind == "resize":
+            return tools.order_resize(session, ink.key, ResizeOrder(rank=1))
+        job = tools.order_fuse(session, FuseOrder("Inked", [Part(ink.key)]))
+        job.args = job.args | {"keep": kind}
+        return job
