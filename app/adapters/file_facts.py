@@ -61,5 +61,5 @@ def file_facts(session: Session, version: AdapterVersion, *, with_tags: bool = F
 
 
 def file_slug(slug: str, version: int) -> str:
-    """The name inside a file, by which web UIs know it: each version has its own."""
-    return slug if version == 1 else f"{slug}-v{version}"
+    """The name inside a file, by which web UIs know it: that of the usual download."""
+    return f"{slug}-v{version}"

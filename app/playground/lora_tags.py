@@ -17,7 +17,7 @@ from app.adapters.models import Adapter
 from app.errors import InvalidInput, NotFound
 
 TAG = re.compile(r"\s*<lora:([^<>]*)>", re.IGNORECASE)
-FILE = re.compile(r"(?P<slug>.+)-v(?P<version>[0-9]{1,9})(-peft)?(-(fp16|bf16|fp32))?")
+FILE = re.compile(r"(?P<slug>.+)-v(?P<version>[0-9]{1,9})(-peft)?(-(fp16|bf16|fp32))?(-tags)?")
 
 
 @dataclass(frozen=True)

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlmodel import select
 
+from app.adapters.file_facts import file_slug
 from app.adapters.models import AdapterVersion
 from app.base_models import service as base_models
 from app.base_models.models import BaseModel
@@ -313,7 +314,7 @@ def _config(render: Render) -> RenderConfig:
 def _used(version: AdapterVersion | None, entry: dict[str, Any]) -> UsedAdapter:
     details = version.details if version is not None else {}
     return UsedAdapter(
-        name=entry["slug"],
+        name=file_slug(entry["slug"], entry["version"]),
         weight=entry["weight"],
         text_encoder_weight=entry["text_encoder_weight"],
         tensor_hash=details.get("tensor_sha256"),

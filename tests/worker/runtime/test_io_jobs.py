@@ -10,6 +10,7 @@ import pytest
 import torch
 from safetensors import safe_open
 
+from app.adapters import gallery
 from app.adapters import service as adapters
 from app.adapters.models import Adapter, AdapterFile, AdapterVersion
 from app.adapters.service import AdapterChange, DownloadDtype, DownloadFormat
@@ -91,10 +92,32 @@ def test_a_bundle_is_written_when_it_is_asked_for(
     assert (file.dtype, file.sha256) == ("bf16", done.result["sha256"])
     with zipfile.ZipFile(registry.store.local_path(file.sha256, tmp_path)) as bundle:
         assert set(bundle.namelist()) == {
-            "chalk-board.safetensors",
-            "chalk-board.json",
-            "chalk-board.png",
+            "chalk-board-v1.safetensors",
+            "chalk-board-v1.json",
+            "chalk-board-v1.png",
         }
+
+
+def test_the_prompt_tag_on_the_page_names_every_file_of_a_version(
+    trained: Trained, room: Room, tmp_path: Path
+) -> None:
+    registry, version = trained.registry, version_of(trained)
+    with registry.database.write() as session:
+        adapter = adapters.get_adapter(session, version.adapter_id)
+        view = gallery.adapter_view(session, adapter.slug, version.version)
+        job = adapters.order_file(session, version.key, DownloadFormat.BUNDLE, DownloadDtype.FP16)
+    registry.until_final(IoJob, job.key)
+    (tag,) = (snippet.text for snippet in view.snippets if "A1111" in snippet.title)
+    name = tag.removeprefix("<lora:").partition(":")[0]
+    file_name = adapters.file_name(adapter, version, DownloadFormat.KOHYA, DownloadDtype.FP16)
+    assert f"{name}.safetensors" == file_name
+    files = {row.format: row for row in registry.rows(AdapterFile, version_id=version.key)}
+    with zipfile.ZipFile(registry.store.local_path(files["bundle"].sha256, tmp_path)) as bundle:
+        inside = bundle.extract(file_name, tmp_path / "bundle")
+    single = registry.store.local_path(files["kohya"].sha256, tmp_path)
+    for path in (single, inside):
+        with safe_open(path, framework="pt") as file:
+            assert file.metadata()["ss_output_name"] == name
 
 
 def test_a_licence_set_after_the_training_is_in_the_next_download_and_on_the_hub(
@@ -128,7 +151,7 @@ def test_our_own_download_comes_back_as_the_adapter_it_is(
     (kohya,) = registry.rows(AdapterFile, version_id=version.key, format="kohya")
     done = bring_in(registry, registry.store.local_path(kohya.sha256, tmp_path))
     assert (done.status, done.error) == ("succeeded", None)
-    assert done.result == {"adapter_id": version.adapter_id, "duplicate": True}
+    assert done.result == {"adapter_id": version.adapter_id, "version": 1, "duplicate": True}
 
 
 def test_our_own_download_with_another_header_is_still_that_adapter(
@@ -141,7 +164,7 @@ def test_our_own_download_with_another_header_is_still_that_adapter(
     changed.write_bytes(b"".join(with_metadata(content, {"ss_output_name": "someone-elses"})))
     done = bring_in(registry, changed)
     assert (done.status, done.error) == ("succeeded", None)
-    assert done.result == {"adapter_id": version.adapter_id, "duplicate": True}
+    assert done.result == {"adapter_id": version.adapter_id, "version": 1, "duplicate": True}
 
 
 def test_a_foreign_file_becomes_an_adapter_once(
@@ -163,7 +186,7 @@ def test_a_foreign_file_becomes_an_adapter_once(
     again = tmp_path / "again.safetensors"
     canonical.save(Weights(weights.modules[:4], {"made": "somewhere else"}), again)
     repeated = bring_in(registry, again)
-    assert repeated.result == {"adapter_id": adapter.key, "duplicate": True}
+    assert repeated.result == {"adapter_id": adapter.key, "version": 1, "duplicate": True}
 
 
 def test_an_adapter_of_another_base_is_refused_with_the_reason(

@@ -91,10 +91,10 @@ def test_a_render_gives_pictures_that_say_how_they_were_drawn(trained: Trained, 
     assert first.size == (64, 64)
     assert first.tobytes() != second.tobytes()
     prompt, negative, facts = first.info["parameters"].split("\n")
-    assert prompt == "a red apple <lora:chalk-board:0.5>"
+    assert prompt == "a red apple <lora:chalk-board-v1:0.5>"
     assert negative == "Negative prompt: blurry"
     assert "Steps: 3, Sampler: DDIM, CFG scale: 3.0, Seed: 7, Size: 64x64, Model hash: " in facts
-    assert 'Lora hashes: "chalk-board: ' in facts
+    assert 'Lora hashes: "chalk-board-v1: ' in facts
     assert "Seed: 8," in second.info["parameters"]
     assert json.loads(second.info["brushwork"])["seed"] == 8
 
