@@ -74,12 +74,12 @@ class Keep(StrEnum):
 
 @dataclass(frozen=True)
 class Part:
-    """An adapter and its weights; no version means the newest."""
+    """An adapter and its weights; `version` is a number or an alias, None what `latest` names."""
 
     adapter_id: int
     weight: float = 1.0
     text_encoder_weight: float | None = None
-    version: int | None = None
+    version: int | str | None = None
 
 
 @dataclass(frozen=True)
@@ -98,7 +98,7 @@ class MergeOrder:
 class ResizeOrder:
     """The new rank, or the share of the energy that every module keeps."""
 
-    version: int | None = None
+    version: int | str | None = None
     rank: int | None = None
     energy: float | None = None
     dynamic: bool = False

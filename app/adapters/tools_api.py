@@ -19,6 +19,10 @@ router = APIRouter(tags=["tools"])
 RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
 Reference = RowId | Annotated[str, StringConstraints(max_length=1_000)]
+Version = Annotated[
+    RowId | Annotated[str, StringConstraints(min_length=1, max_length=60)] | None,
+    Field(description="A number or an alias such as `best`; absent: what `latest` names."),
+]
 PROGRESS = ("done", "total")
 
 
@@ -27,7 +31,7 @@ class PartIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     id: RowId
-    version: RowId | None = None
+    version: Version = None
     weight: float = 1.0
     text_encoder_weight: float | None = None
 
@@ -52,7 +56,7 @@ class ResizeIn(BaseModel):
     """A rank, or the share of the energy that every module keeps at least: one of the two."""
 
     model_config = ConfigDict(extra="forbid")
-    version: RowId | None = None
+    version: Version = None
     rank: int | None = None
     energy: float | None = None
     dynamic: Annotated[bool, Field(description="With energy: a rank for each module.")] = False
@@ -66,7 +70,7 @@ class FuseIn(BaseModel):
     base_model: Annotated[
         Reference | None, Field(description="Id or slug; the adapter's own base unless given.")
     ] = None
-    version: RowId | None = None
+    version: Version = None
     weight: float = 1.0
     text_encoder_weight: float | None = None
     others: Annotated[list[PartIn], Field(max_length=100)] = []

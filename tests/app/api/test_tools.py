@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 from fastapi.testclient import TestClient
 
+from app.adapters import aliases, service
 from app.adapters.models import Adapter
 from app.adapters.publish import NewVersion, publish
 from app.base_models.models import BaseModel, BaseModelStatus
@@ -150,6 +151,33 @@ def test_families_do_not_mix(client: TestClient, state: AppState, two: tuple[int
     assert "“Large” is for SDXL base models; “starter” is SD." in answer.json()["detail"]
     answer = client.post("/api/v1/adapters/3/fuse", json={"name": "x"})
     assert "Choose the base model" in answer.json()["detail"]
+
+
+def test_a_version_is_named_by_an_alias_too(
+    client: TestClient, state: AppState, two: tuple[int, int]
+) -> None:
+    with state.database.write() as session:
+        adapter = session.get_one(Adapter, 1)
+        aliases.set_alias(session, service.get_version(session, adapter), "best")
+        new = NewVersion("Ink", "sd1", "d" * 64, 10, 8, 8.0, base_model_id=1)
+        publish(session, new, adapter_id=1)
+    bodies: dict[str, dict[str, Any]] = {
+        "merge": {"name": "x", "adapters": [{"id": 1, "version": "best"}, {"id": 2}]},
+        "1/fuse": {"name": "x", "version": "best"},
+        "2/fuse": {"name": "x", "others": [{"id": 1, "version": "v1"}]},
+        "1/resize": {"version": "Best", "rank": 2},
+    }
+    for path, body in bodies.items():
+        answer = client.post(f"/api/v1/adapters/{path}", json=body)
+        assert answer.status_code == 202, answer.text
+        with state.database.read() as session:
+            job = session.get_one(IoJob, answer.json()["id"])
+        parts = [part for part in job.args.get("parts", ()) if part["adapter_id"] == 1]
+        assert [part["version"] for part in parts] == [1] * len(parts)
+        assert parts or job.subject_id == 1
+    for wrong, status in (("worst", 404), (9, 404), ("", 422), (0, 422), ("x" * 61, 422)):
+        answer = client.post("/api/v1/adapters/1/resize", json={"version": wrong, "rank": 2})
+        assert answer.status_code == status, wrong
 
 
 def test_a_deleted_adapter_is_not_found(client: TestClient, two: tuple[int, int]) -> None:
