@@ -14,8 +14,9 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
-from app.adapters import service
-from app.adapters.models import Adapter, AdapterVersion
+from app.adapters import fitting, service
+from app.adapters.fitting import Made
+from app.adapters.models import LATEST, Adapter, AdapterAlias, AdapterVersion
 from app.base_models import service as base_models
 from app.base_models.models import BaseModel
 from app.errors import AppError, InvalidInput, NotFound
@@ -131,7 +132,7 @@ def order_merge(session: Session, order: MergeOrder) -> IoJob:
     found = _parts(session, order.parts)
     if len(found) < 2:
         raise _wrong("adapters", "Choose at least two adapters to merge.")
-    _check_family([adapter for _, adapter, _ in found])
+    _check_same(session, [(adapter, version) for version, adapter, _ in found])
     if order.method is not Method.LINEAR:
         _check_rank(order.rank)
     _check_share("density", "The density", order.density)
@@ -180,13 +181,7 @@ def order_fuse(session: Session, order: FuseOrder) -> IoJob:
     if reference is None:
         raise _wrong("base_model", "Choose the base model: the adapter's own is not known here.")
     base = _ready(session, reference, "base_model")
-    for _, adapter, _ in found:
-        if base.family != adapter.base_family:
-            raise _wrong(
-                "base_model",
-                f"“{adapter.name}” is for {adapter.family_label} base models; “{base.name}” is "
-                f"{base.family_label}.",
-            )
+    _check_fit(session, [(adapter, version) for version, adapter, _ in found], base)
     if order.keep is Keep.DOWNLOAD and order.layout is not Layout.SINGLE:
         raise _wrong(
             "keep",
@@ -227,14 +222,24 @@ def order_extract(session: Session, order: ExtractOrder) -> IoJob:
     )
 
 
-def suggested(session: Session, adapter: Adapter) -> list[Adapter]:
-    """Adapters this one could be merged with, the newest first; not all when there are many."""
-    same = select(Adapter).where(
-        Adapter.base_family == adapter.base_family,
-        Adapter.id != adapter.key,
-        col(Adapter.deleted_at).is_(None),
+def suggested(session: Session, adapter: Adapter, version: AdapterVersion) -> list[Adapter]:
+    """Adapters this version could be merged with, the newest first; not all when there are many."""
+    (kind,) = fitting.kinds(session, [(adapter, version)])
+    own_latest = (col(AdapterAlias.adapter_id) == col(Adapter.id)) & (
+        col(AdapterAlias.alias) == LATEST
     )
-    return list(session.exec(same.order_by(col(Adapter.updated_at).desc()).limit(SUGGESTED)))
+    beside = (
+        select(Adapter)
+        .outerjoin(AdapterAlias, own_latest)
+        .outerjoin(AdapterVersion, col(AdapterVersion.id) == AdapterAlias.version_id)
+        .where(
+            Adapter.base_family == adapter.base_family,
+            Adapter.id != adapter.key,
+            col(Adapter.deleted_at).is_(None),
+            fitting.is_made_for(session, kind),
+        )
+    )
+    return list(session.exec(beside.order_by(col(Adapter.updated_at).desc()).limit(SUGGESTED)))
 
 
 def active_jobs(session: Session, adapter: Adapter) -> list[IoJob]:
@@ -346,15 +351,17 @@ def _ready(session: Session, reference: str | int | None, field: str) -> BaseMod
     return base
 
 
-def _check_family(adapters: Sequence[Adapter]) -> None:
-    first = adapters[0]
-    for other in adapters[1:]:
-        if other.base_family != first.base_family:
-            raise _wrong(
-                "adapters",
-                f"“{first.name}” is for {first.family_label} and “{other.name}” for "
-                f"{other.family_label} base models; only adapters for the same kind can be merged.",
-            )
+def _check_same(session: Session, made: Sequence[Made]) -> None:
+    if sentence := fitting.stranger(made, fitting.kinds(session, made)):
+        raise _wrong("adapters", sentence)
+
+
+def _check_fit(session: Session, made: Sequence[Made], base: BaseModel) -> None:
+    bases = base_models.list_base_models(session)
+    kinds = fitting.kinds(session, made, known=bases)
+    for (adapter, _), kind in zip(made, kinds, strict=True):
+        if sentence := fitting.misfit(adapter, kind, base, bases):
+            raise _wrong("base_model", sentence)
 
 
 def _check_rank(rank: int | None) -> None:

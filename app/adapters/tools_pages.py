@@ -11,7 +11,7 @@ from fastapi import APIRouter, Query, Request
 from sqlmodel import Session
 from starlette.responses import RedirectResponse, Response
 
-from app.adapters import service, tool_forms, tools
+from app.adapters import fitting, service, tool_forms, tools
 from app.adapters.models import Adapter, AdapterVersion
 from app.adapters.tool_forms import DEFAULTS, DTYPES, LAYOUTS, METHODS, ROWS, Typed
 from app.adapters.tools_api import progress_of
@@ -79,7 +79,7 @@ class ToolJob:
 
 @dataclass(frozen=True)
 class ToolForms:
-    """What the forms offer: other adapters of the family, bases, and what was typed.
+    """What the forms offer: other adapters and bases that fit, all bases, and what was typed.
 
     `values` and `errors` are by tool; `sent` names the form that was sent, which stays open.
     """
@@ -200,6 +200,7 @@ def _forms(session: Session, slug: str, number: int | None, sent: Sent | None = 
     version = service.get_version(session, adapter, number)
     every = base_models.list_base_models(session)
     ready = [base for base in every if base.status == BaseModelStatus.READY]
+    (kind,) = fitting.kinds(session, [(adapter, version)], known=every)
     own = next((base.slug for base in ready if base.key == version.base_model_id), "")
     values = DEFAULTS | {
         "base": own,
@@ -211,9 +212,9 @@ def _forms(session: Session, slug: str, number: int | None, sent: Sent | None = 
     return ToolForms(
         adapter=adapter,
         version=version,
-        others=tools.suggested(session, adapter),
+        others=tools.suggested(session, adapter, version),
         bases=ready,
-        fitting=[base for base in ready if base.family == adapter.base_family],
+        fitting=fitting.fitting(kind, ready),
         active=[_tool(job) for job in tools.active_jobs(session, adapter)],
         values={
             tool: values | (dict(sent.typed) if sent and sent.tool is tool else {}) for tool in Tool

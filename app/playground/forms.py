@@ -13,7 +13,6 @@ from sqlmodel import Session
 
 from app.adapters import service as adapters
 from app.adapters.aliases import ALIAS, NUMBER
-from app.adapters.models import Adapter
 from app.errors import InvalidInput, NotFound
 from app.playground.models import Render
 from app.playground.service import RenderRequest, Stacked
@@ -206,14 +205,3 @@ def form_of_render(render: Render, base_slug: str) -> PlayForm:
             for entry in render.adapters
         ),
     )
-
-
-@dataclass(frozen=True)
-class StackView:
-    """A row of the stack with the adapter it names; None when there is none."""
-
-    row: StackRow
-    adapter: Adapter | None
-    cover: str | None
-    version: int | None
-    error: str

@@ -7,7 +7,9 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
+from app.adapters import fitting
 from app.adapters import service as adapters
+from app.adapters.fitting import Kind
 from app.adapters.models import Adapter
 from app.adapters.service import AdapterPage, Filter
 from app.errors import NotFound
@@ -18,33 +20,72 @@ MAX_WORDS = 200
 
 
 @dataclass(frozen=True)
+class Other:
+    """An adapter that cannot be used with the base, and what it was made for."""
+
+    adapter: Adapter
+    made_for: str
+
+
+@dataclass(frozen=True)
 class Offer:
-    """Adapters to choose from; `is_part` when there are others, `told` says what is shown."""
+    """Adapters to choose from; `is_part` when there are others, `told` says what is shown.
+
+    `others` were found too, and do not fit the base.
+    """
 
     words: str
     adapters: list[Adapter]
+    others: list[Other]
     is_part: bool
     told: str
 
 
-def make_offer(session: Session, words: str, *, used: Collection[str]) -> Offer:
-    """What these words find, without words the newest; but for those that are used already."""
+def make_offer(
+    session: Session, words: str, *, used: Collection[str], wanted: Kind | None = None
+) -> Offer:
+    """What these words find, without words the newest; but for those that are used already.
+
+    `wanted` is the base that they have to fit.
+    """
     words = words.strip()[:MAX_WORDS]
     page = adapters.list_adapters(session, Filter(q=words))
-    shown = [item.adapter for item in page.items if item.adapter.slug not in used]
     is_part = bool(words) or len(page.items) < page.total
-    return Offer(words, shown, is_part, _told(words, page, shown) if is_part else "")
+    fits, others = _sorted(session, page, wanted)
+    if wanted and wanted.family and is_part and not (words or fits):
+        page = adapters.list_adapters(session, Filter(base=wanted.family))
+        fits, others = _sorted(session, page, wanted)
+    shown = [adapter for adapter in fits if adapter.slug not in used]
+    others = [other for other in others if other.adapter.slug not in used]
+    told = _told(words, page, shown, others) if is_part else ""
+    return Offer(words, shown, others, is_part, told)
 
 
-def _told(words: str, page: AdapterPage, shown: list[Adapter]) -> str:
+def _sorted(
+    session: Session, page: AdapterPage, wanted: Kind | None
+) -> tuple[list[Adapter], list[Other]]:
+    """Those of a page that fit, and those that do not."""
+    if wanted is None:
+        return [item.adapter for item in page.items], []
+    kinds = fitting.kinds(session, [(item.adapter, item.version) for item in page.items])
+    pairs = list(zip(page.items, kinds, strict=True))
+    return (
+        [item.adapter for item, kind in pairs if kind.fits(wanted)],
+        [Other(item.adapter, kind.name) for item, kind in pairs if not kind.fits(wanted)],
+    )
+
+
+def _told(words: str, page: AdapterPage, shown: list[Adapter], others: list[Other]) -> str:
     if not page.items:
         return f"Nothing here has “{words}” in its name, trigger words, tags or notes."
-    if not shown:
+    if not shown and not others:
         return "What was found is in use already."
     if len(page.items) < page.total:
         newest = f"These are the {len(page.items)} newest"
         return f"{newest}; more letters find fewer." if words else f"{newest}; find any other."
-    return f"{plural(len(shown), 'adapter')} found."
+    if not others:
+        return f"{plural(len(shown), 'adapter')} found."
+    return f"{plural(len(shown), 'adapter')} found that fit the base, {len(others)} for another."
 
 
 def is_exact(session: Session, words: str) -> bool:

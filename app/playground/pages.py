@@ -18,13 +18,13 @@ from app.playground import service
 from app.playground.forms import (
     PartlyWrong,
     PlayForm,
-    StackView,
     form_of_render,
     read_address,
     read_form,
 )
 from app.playground.models import Render, RenderImage
 from app.playground.offer import Offer, is_exact, make_offer
+from app.playground.stack import StackView, look_up
 from app.state import Id, State
 from app.web import render as render_page
 from app.web import render_fragment, wants_fragment
@@ -76,6 +76,7 @@ class PlayPage:
     offer: Offer
     bases: list[BaseModel]
     default_base: BaseModel
+    base_told: str
     default_guidance: float
     errors: dict[str, str]
     summary: str
@@ -166,13 +167,13 @@ def _refused(request: Request, state: State, form: PlayForm, error: AppError) ->
 
 @router.post("/play/stack")
 def change_stack(request: Request, state: State, sent: SentForm) -> Response:
-    """Add an adapter to the stack or take one away; nothing else that was typed changes.
+    """Add an adapter, take one away, or see whether they fit another base; all else stays typed.
 
     Without scripts it also looks for the words in `find`, or adds what they name exactly.
     """
     texts = {name: str(value) for name, value in sent.multi_items()}
     form = read_form(sent.multi_items())
-    if form.find and not (texts.get("add") or "drop" in texts):
+    if form.find and not (wants_fragment(request) or texts.get("add") or "drop" in texts):
         with state.database.read() as session:
             texts["add"] = form.find if is_exact(session, form.find) else ""
     form = form.with_stack(texts)
@@ -190,53 +191,30 @@ def find(state: State, sent: SentForm) -> Response:
     """The adapters to choose from for what was typed."""
     form = read_form(sent.multi_items())
     with state.database.read() as session:
-        offer = make_offer(session, form.find, used=[row.slug for row in form.stack])
+        used, wanted = [row.slug for row in form.stack], look_up(session, form).wanted
+        offer = make_offer(session, form.find, used=used, wanted=wanted)
     return render_fragment("playground/_found.html", OfferFragment(offer))
 
 
 def _page(session: Session, form: PlayForm, error: AppError | None = None) -> PlayPage:
-    errors = error.fields if error else {}
-    stack = [_row(session, form, index, errors) for index in range(len(form.stack))]
-    default = _default_base(session, form, stack)
+    errors = dict(error.fields) if error else {}
+    stack = look_up(session, form, errors)
+    if errors.get("adapters") == stack.misfits:
+        errors["adapters"] = ""  # each stands in its row already
+    used = [row.row.slug for row in stack.rows]
     return PlayPage(
         form=form,
-        stack=stack,
-        offer=make_offer(session, form.find, used=[row.row.slug for row in stack]),
-        bases=base_models.list_base_models(session),
-        default_base=default,
-        default_guidance=service.default_guidance(default),
+        stack=stack.rows,
+        offer=make_offer(session, form.find, used=used, wanted=stack.wanted),
+        bases=stack.bases,
+        default_base=stack.base,
+        base_told=stack.told,
+        default_guidance=service.default_guidance(stack.base),
         errors=errors,
         summary=error.detail if error else "",
         result=None,
         earlier=_earlier(session),
     )
-
-
-def _row(session: Session, form: PlayForm, index: int, errors: dict[str, str]) -> StackView:
-    row = form.stack[index]
-    error = errors.get(f"weight-{index}", "")
-    try:
-        adapter = adapters.adapter_by_slug(session, row.slug)
-        version = adapters.get_version(session, adapter, row.version).version
-    except AppError as missing:
-        return StackView(row, None, None, None, error or missing.detail)
-    covers = adapters.summary(session, adapter).covers
-    return StackView(row, adapter, covers[0] if covers else None, version, error)
-
-
-def _default_base(session: Session, form: PlayForm, stack: list[StackView]) -> BaseModel:
-    """The base that is drawn with when the form names none."""
-    bases = base_models.list_base_models(session)
-    for base in bases:
-        if form.base and form.base == base.slug:
-            return base
-    for row in stack:
-        if row.adapter is not None:
-            version = adapters.get_version(session, row.adapter, row.row.version)
-            own = adapters.version_base(session, version)
-            if own is not None:
-                return own
-    return bases[0]
 
 
 def _earlier(session: Session) -> list[Earlier]:

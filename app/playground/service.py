@@ -13,7 +13,9 @@ from pydantic import ValidationError
 from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
+from app.adapters import fitting
 from app.adapters import service as adapters
+from app.adapters.fitting import Made
 from app.base_models import service as base_models
 from app.base_models.models import BaseModel
 from app.errors import InvalidInput, NotFound
@@ -74,11 +76,12 @@ def create_render(session: Session, request: RenderRequest) -> Render:
         request = _with_named(session, request)
     except InvalidInput as error:
         fields |= error.fields
-    stack = _resolve_stack(session, request.adapters, fields)
+    stack, made = _resolve_stack(session, request.adapters, fields)
     base = None
     try:
-        base = _base_for(session, request, stack)
+        base = _base_for(session, request, made)
         base_models.require_ready(base)
+        _check_fit(session, base, made)
     except InvalidInput as error:
         fields |= error.fields
     config = None
@@ -113,11 +116,13 @@ def _with_named(session: Session, request: RenderRequest) -> RenderRequest:
 
 def _resolve_stack(
     session: Session, stack: Sequence[Stacked], fields: dict[str, str]
-) -> list[dict[str, Any]]:
+) -> tuple[list[dict[str, Any]], list[Made]]:
+    """What a render keeps of each adapter, and their rows; what is wrong is added to `fields`."""
     if len(stack) > MAX_ADAPTERS:
         fields["adapters"] = f"At most {MAX_ADAPTERS} adapters can be combined."
-        return []
-    resolved = []
+        return [], []
+    resolved: list[dict[str, Any]] = []
+    made: list[Made] = []
     for entry in stack:
         weights = (entry.weight, entry.text_encoder_weight or 0.0)
         if not all(-MAX_WEIGHT <= weight <= MAX_WEIGHT for weight in weights):
@@ -129,6 +134,7 @@ def _resolve_stack(
         except NotFound as error:
             fields["adapters"] = error.detail
             continue
+        made.append((adapter, version))
         resolved.append(
             {
                 "adapter_id": adapter.key,
@@ -145,7 +151,7 @@ def _resolve_stack(
                 ),
             }
         )
-    return resolved
+    return resolved, made
 
 
 def trained_skip(config: Mapping[str, Any]) -> int:
@@ -162,15 +168,36 @@ def _trained_skip(stack: Sequence[dict[str, Any]]) -> int:
     return max((entry["clip_skip"] for entry in stack), default=1)
 
 
-def _base_for(
-    session: Session, request: RenderRequest, stack: Sequence[dict[str, Any]]
-) -> BaseModel:
-    """The base asked for, else the one the first adapter was trained on, else the embedded one."""
-    if request.base_model is None:
-        for entry in stack:
-            if entry["base_model_id"] is not None:
-                return base_models.get_base_model(session, entry["base_model_id"])
-    return base_models.find_base_model(session, request.base_model)
+def _base_for(session: Session, request: RenderRequest, made: Sequence[Made]) -> BaseModel:
+    """The base asked for, else the one the adapters are for, else the embedded one."""
+    own = usual_base(session, made) if request.base_model is None else None
+    return own or base_models.find_base_model(session, request.base_model)
+
+
+def usual_base(session: Session, made: Sequence[Made]) -> BaseModel | None:
+    """The base that the first adapter whose own is known was trained on.
+
+    When that is not known of any, the oldest that the first fits; None when there is none.
+    """
+    for _, version in made:
+        if version.base_model_id is not None:
+            return base_models.get_base_model(session, version.base_model_id)
+    if made:
+        (kind,) = fitting.kinds(session, made[:1])
+        return next(iter(fitting.fitting(kind, base_models.list_base_models(session))), None)
+    return None
+
+
+def _check_fit(session: Session, base: BaseModel, made: Sequence[Made]) -> None:
+    """InvalidInput names every adapter that cannot be drawn with the base, and what it fits."""
+    bases = base_models.list_base_models(session) if made else []
+    kinds = fitting.kinds(session, made, known=bases)
+    found = (
+        fitting.misfit(adapter, kind, base, bases)
+        for (adapter, _), kind in zip(made, kinds, strict=True)
+    )
+    if sentence := " ".join(dict.fromkeys(filter(None, found))):
+        raise InvalidInput(sentence, fields={"adapters": sentence})
 
 
 def _checked(

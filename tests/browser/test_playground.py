@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from app.adapters.publish import NewVersion, publish
+from app.base_models.models import BaseModel
 from app.playground import service
 from tests import stand_in
 from tests.browser.conftest import Live
@@ -51,6 +52,35 @@ def test_an_adapter_is_found_and_added_and_enter_does_not_draw(live: Live, page:
     expect(page).to_have_url(re.compile(r"/play\?adapter=moss%3A1$"))
     with live.database.read() as session:
         assert service.recent_renders(session) == []
+
+
+def test_another_base_marks_at_once_what_does_not_fit(live: Live, page: Page) -> None:
+    stand_in.adapter(live.state)
+    base = BaseModel(slug="sd15", name="SD 1.5", source=str(live.settings.data_dir))
+    base.status, base.family, base.parameters = "ready", "sd1", {"unet": 859_520_964}
+    with live.database.write() as session:
+        session.add(base)
+        publish(session, NewVersion("Real", "sd1", "a" * 64, 5, 8, 8.0))
+    page.goto("/play?adapter=chalk:0.75")
+    page.get_by_label("Prompt", exact=True).fill("half a thought")
+    choices = page.get_by_label("Add an adapter")
+    expect(choices.get_by_role("option", name="Real · for SD 1.x")).to_be_disabled()
+    page.get_by_text("Size, CLIP skip and base model").click()
+    page.get_by_label("Base model").focus()
+    page.get_by_label("Base model").select_option("sd15")
+    expect(page.locator("#fit-0")).to_contain_text("does not fit “SD 1.5”. It fits “starter”.")
+    expect(page.locator("#base-told")).to_have_text("1 adapter above does not fit.")
+    expect(choices.get_by_role("option", name="Real")).to_be_enabled()
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("half a thought")
+    expect(page.get_by_label("Base model")).to_be_focused()
+    page.get_by_label("Base model").select_option("starter")
+    expect(page.locator("#fit-0")).to_have_count(0)
+    expect(page.locator("#base-told")).to_be_hidden()
+    page.get_by_label("Base model").select_option("sd15")
+    expect(page.locator("#fit-0")).to_be_visible()
+    page.get_by_role("button", name="Draw").click()
+    expect(page.get_by_role("alert")).to_contain_text("What to change is marked below.")
+    expect(page.locator("#fit-0")).to_be_visible()
 
 
 def test_slider_and_number_hold_one_weight(live: Live, page: Page) -> None:

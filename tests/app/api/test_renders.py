@@ -9,6 +9,8 @@ from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from app.adapters.file_facts import file_facts
+from app.adapters.publish import NewVersion, publish
+from app.base_models.models import BaseModel
 from app.state import AppState
 from app.tables import Adapter, AdapterFile, AdapterVersion, IoJob, Render, RenderImage
 
@@ -97,6 +99,33 @@ def test_a_wrong_render_names_its_field(
     assert answer.status_code == 422
     assert field in [error["field"] for error in answer.json()["errors"]]
     assert f"{field}: " in answer.json()["detail"]
+
+
+def test_an_adapter_for_another_base_is_refused_with_those_it_fits(
+    client: TestClient, adapter: int, state: AppState
+) -> None:
+    with state.database.write() as session:
+        new = NewVersion("Real", "sd1", "c" * 64, 10, 8, 8.0)  # imported: its base is not known
+        real = publish(session, new).adapter_id
+    answer = draw(client, adapters=[{"id": real}], base_model="starter")
+    assert answer.status_code == 422
+    sentence = (
+        "“Real” was made for SD 1.x and does not fit “starter”. No base model here fits it; add "
+        "one among the base models."
+    )
+    assert answer.json()["errors"] == [{"field": "adapters", "detail": sentence}]
+    with state.database.write() as session:
+        row = BaseModel(slug="sd15", name="SD 1.5", source=str(state.settings.data_dir))
+        row.status, row.family, row.parameters = "ready", "sd1", {"unet": 859_535_364}
+        session.add(row)
+    answer = draw(client, adapters=[{"id": real}, {"id": adapter}], base_model="starter")
+    assert "It fits “SD 1.5”." in answer.json()["detail"]
+    answer = draw(client, prompt="a fox <lora:chalk:1>", base_model="sd15")
+    assert "“Chalk” was made for “starter” and does not fit “SD 1.5”. It fits" in answer.text
+    assert draw(client, adapters=[{"id": real}]).status_code == 202  # on the base that it fits
+    with state.database.read() as session:
+        (render,) = session.exec(select(Render)).all()
+        assert session.get_one(BaseModel, render.base_model_id).slug == "sd15"
 
 
 def test_numbers_that_are_none_are_refused(client: TestClient, adapter: int) -> None:
@@ -212,6 +241,7 @@ def test_an_import_of_something_else_says_so(
         ("<lora:chalk:0.8>", (0.8, 0.8)),
         ("<lora:chalk-v1:-0.5>", (-0.5, -0.5)),
         ("<LoRA:chalk-v1-bf16:0.25:0.75>", (0.75, 0.25)),
+        ("<lora:chalk-v1-tags:0.8>", (0.8, 0.8)),
         ("<lora:chalk:te=0.25:unet=0.75>", (0.75, 0.25)),
         ("<lora:chalk:unet=0.75>", (0.75, 1.0)),
     ],

@@ -7,10 +7,12 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlmodel import col, select
 
 from app.adapters import aliases, service
 from app.adapters.models import Adapter
 from app.adapters.publish import NewVersion, publish
+from app.adapters.tools import KINDS
 from app.base_models.models import BaseModel, BaseModelStatus
 from app.jobs import service as jobs
 from app.jobs.models import IoJob
@@ -144,13 +146,31 @@ def test_families_do_not_mix(client: TestClient, state: AppState, two: tuple[int
     answer = client.post("/api/v1/adapters/merge", json=body)
     assert (answer.status_code, answer.json()["detail"]) == (
         422,
-        "“Ink” is for SD and “Large” for SDXL base models; only adapters for the same kind can be "
-        "merged.",
+        "“Ink” was made for “starter” and “Large” for SDXL; only adapters for the same kind of "
+        "base model can be merged.",
     )
     answer = client.post("/api/v1/adapters/3/fuse", json={"name": "x", "base_model": "starter"})
-    assert "“Large” is for SDXL base models; “starter” is SD." in answer.json()["detail"]
+    assert "“Large” was made for SDXL and does not fit “starter”." in answer.json()["detail"]
     answer = client.post("/api/v1/adapters/3/fuse", json={"name": "x"})
     assert "Choose the base model" in answer.json()["detail"]
+
+
+def test_what_was_made_for_bases_of_two_sizes_is_refused_at_once(
+    client: TestClient, state: AppState, two: tuple[int, int]
+) -> None:
+    real = add(state, "Real")
+    body = {"name": "Both", "adapters": [{"id": 1}, {"id": real}]}
+    problem = client.post("/api/v1/adapters/merge", json=body).json()
+    assert problem["errors"][0]["field"] == "adapters"
+    assert "“Ink” was made for “starter” and “Real” for SD 1.x;" in problem["detail"]
+    for sent in (
+        client.post(f"/api/v1/adapters/{real}/fuse", json={"name": "x", "base_model": "starter"}),
+        client.post("/api/v1/adapters/1/fuse", json={"name": "x", "others": [{"id": real}]}),
+    ):
+        assert (sent.status_code, sent.json()["errors"][0]["field"]) == (422, "base_model")
+        assert "“Real” was made for SD 1.x and does not fit “starter”." in sent.json()["detail"]
+    with state.database.read() as session:
+        assert session.exec(select(IoJob).where(col(IoJob.kind).in_(KINDS))).all() == []
 
 
 def test_a_version_is_named_by_an_alias_too(

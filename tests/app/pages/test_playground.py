@@ -8,6 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.adapters.publish import NewVersion, publish
+from app.base_models.models import BaseModel
 from app.playground import service
 from app.playground.models import Render
 from app.state import AppState
@@ -209,7 +210,7 @@ def many(state: AppState) -> None:
     with state.database.write() as session:
         for name in ("Moss", "Fern", *(f"Style {number}" for number in range(25))):
             words = ["mossy green"] if name == "Moss" else []
-            new = NewVersion(name, "sd1", "a" * 64, 5, 8, 8.0, trigger_words=words)
+            new = NewVersion(name, "sd1", "a" * 64, 5, 8, 8.0, trigger_words=words, base_model_id=1)
             publish(session, new)
 
 
@@ -280,3 +281,85 @@ def test_a_render_that_is_not_there_says_so(client: TestClient) -> None:
 def test_strange_addresses_are_no_server_error(client: TestClient) -> None:
     for query in ("adapter=", "adapter=:", "adapter=x@999999999999:1", "seed=abc", "steps="):
         assert client.get(f"/play?{query}").status_code == 200
+
+
+@pytest.fixture
+def real(state: AppState) -> None:
+    """“Real”, imported for SD 1.x, beside “Chalk” of the embedded base."""
+    stand_in.adapter(state, "Chalk")
+    with state.database.write() as session:
+        publish(session, NewVersion("Real", "sd1", "a" * 64, 5, 8, 8.0))
+
+
+def add_sd15(state: AppState) -> None:
+    with state.database.write() as session:
+        base = BaseModel(slug="sd15", name="SD 1.5", source=str(state.settings.data_dir))
+        base.status, base.family, base.parameters = "ready", "sd1", {"unet": 859_520_964}
+        session.add(base)
+
+
+@pytest.mark.usefixtures("real")
+def test_what_does_not_fit_the_base_cannot_be_added(client: TestClient, state: AppState) -> None:
+    page = client.get("/play").text
+    assert '<option value="real">' in page  # no base is chosen: it follows the adapter
+    assert '<option value="chalk">' in page
+    for address in ("/play?base=starter", "/play?adapter=chalk:1"):
+        page = client.get(address).text
+        assert "<option disabled>Real · for SD 1.x</option>" in page
+        assert '<option value="real">' not in page
+    sent = form_of(page, "play-form") | {"find": "real"}
+    found = client.post("/play/stack/find", data=sent, headers=FRAGMENT).text
+    assert "<option disabled>Real · for SD 1.x</option>" in found
+    assert "0 adapters found that fit the base, 1 for another." in found
+    add_sd15(state)
+    page = client.get("/play?base=sd15").text
+    assert "<option disabled>Chalk · for “starter”</option>" in page
+    assert '<option value="real">' in page
+
+
+@pytest.mark.usefixtures("real")
+def test_another_base_marks_what_does_not_fit_at_once(client: TestClient, state: AppState) -> None:
+    add_sd15(state)
+    sentence = "“Chalk” was made for “starter” and does not fit “SD 1.5”. It fits “starter”."
+    sent = filled(client, "/play?adapter=chalk:0.3") | {"prompt": "x"}
+    marked = client.post(
+        "/play/stack", data=sent | {"base": "sd15", "find": "real"}, headers=FRAGMENT
+    )
+    assert marked.headers["hx-replace-url"].startswith("/play?adapter=chalk%3A0.3")
+    assert f"{sentence}</p>" in marked.text
+    assert "adapter-1" not in marked.text  # a name that stands in the search is not added by it
+    told = marked.text.partition('id="base-told"')[2].partition("</p>")[0]
+    assert "1 adapter above does not fit." in told
+    back = client.post("/play/stack", data=sent | {"base": "starter"}, headers=FRAGMENT)
+    assert "does not fit" not in back.text
+    for headers in (HTML, FRAGMENT):
+        refused = client.post("/play", data=sent | {"base": "sd15"}, headers=headers)
+        assert refused.status_code == 422
+        assert refused.text.count(sentence) == 1
+        assert "What to change is marked below." in refused.text
+    assert renders_of(state) == []
+    off = {name: text for name, text in sent.items() if name != "on-0"}
+    assert client.post("/play", data=off | {"base": "sd15"}).status_code == 200
+
+
+@pytest.mark.usefixtures("real")
+def test_an_imported_adapter_is_drawn_with_a_base_it_fits(
+    client: TestClient, state: AppState
+) -> None:
+    alone = client.get("/play?adapter=real:1").text
+    assert "No base model here fits it; add one among the base models." in alone
+    add_sd15(state)
+    client.post("/play", data=filled(client, "/play?adapter=real:1") | {"prompt": "x"})
+    assert {render.base_model_id for render in renders_of(state)} == {2}
+
+
+def test_when_none_of_the_newest_fits_those_of_the_family_are_offered(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.adapter(state, "Chalk")
+    with state.database.write() as session:
+        for number in range(25):
+            publish(session, NewVersion(f"Large {number}", "sdxl", "a" * 64, 5, 8, 8.0))
+    page = client.get("/play?base=starter").text
+    assert '<option value="chalk">' in page
+    assert 'name="find"' in page

@@ -82,6 +82,23 @@ def test_the_page_of_an_adapter_leads_to_the_tools(client: TestClient) -> None:
     assert "there is only one here" in forms  # to extract takes two bases
 
 
+def test_only_what_fits_is_offered(client: TestClient, state: AppState) -> None:
+    with state.database.write() as session:
+        publish(session, NewVersion("Real", "sd1", "c" * 64, 5, 8, 8.0))
+        publish(session, NewVersion("Moss", "sd1", "d" * 64, 5, 8, 8.0))
+    own = client.get("/adapters/ink/tools", headers=FRAGMENT).text
+    assert '<option value="chalk">' in own
+    assert '<option value="real">' not in own
+    real = client.get("/adapters/real/tools", headers=FRAGMENT).text
+    assert '<option value="moss">' in real
+    assert '<option value="chalk">' not in real
+    assert "No base model here fits this adapter." in real
+    refused = client.post(
+        "/adapters/ink/tools/merge", data=MERGE | {"other-1": "real"}, headers=FRAGMENT
+    )
+    assert "“Ink” was made for “starter” and “Real” for SD 1.x" in refused.text
+
+
 def test_a_merge_is_ordered_without_scripts(client: TestClient, state: AppState) -> None:
     answer = client.post(
         "/adapters/ink/tools/merge", data=MERGE, headers=HTML, follow_redirects=False
