@@ -8,14 +8,18 @@ from typing import Any
 
 import pytest
 
-from app.adapters import tools
+from app.adapters import service, tools
 from app.adapters.models import AdapterVersion
 from app.adapters.tools import FuseOrder, MergeOrder, Part, ResizeOrder
 from app.base_models.models import BaseModel
 from app.jobs.models import IoJob
 from app.storage import Blob
+from tests.worker.adapters.random_adapters import random_adapter
 from tests.worker.runtime.rooms import Registry
 from tests.worker.runtime.test_tool_jobs import add, done, work_of
+from worker import starter
+from worker.adapters import canonical
+from worker.adapters.tools.checkpoint import Checkpoint
 from worker.runtime.pulse import Pulse
 from worker.runtime.tool_jobs import ToolWork
 
@@ -86,3 +90,30 @@ def ordered(kind: str, registry: Registry, folder: Path) -> IoJob:
         job = tools.order_fuse(session, FuseOrder("Inked", [Part(ink.key)]))
         job.args = job.args | {"keep": kind}
         return job
+
+
+def test_a_cancel_that_comes_when_an_import_is_read_leaves_no_adapter(
+    registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given = registry.store.put_file(sent_file(tmp_path))
+    with registry.database.write() as session:
+        job = service.order_import(session, sha256=given.sha256, filename="moss.safetensors")
+    keep = registry.store.put_file
+
+    def cancel_then_keep(path: Path) -> Blob:
+        registry.cancel(IoJob, job.key)
+        return keep(path)
+
+    monkeypatch.setattr(registry.store, "put_file", cancel_then_keep)
+    with registry.working(work_of(registry)):
+        ended = done(registry, job)
+    assert (ended.status, ended.error) == ("canceled", None)
+    assert registry.rows(AdapterVersion) == []
+
+
+def sent_file(folder: Path) -> Path:
+    """A LoRA for `starter` that the registry does not know."""
+    with Checkpoint(starter.PATH) as base:
+        shapes = dict(sorted(base.target_shapes.items())[::20])
+    canonical.save(random_adapter(shapes), folder / "moss.safetensors")
+    return folder / "moss.safetensors"
