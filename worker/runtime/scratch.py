@@ -42,10 +42,19 @@ def work_folder(data_dir: Path) -> Path:
     return data_dir / "work"
 
 
-def sweep(data_dir: Path, tokens: Sequence[str]) -> None:
-    """Remove folders of attempts that no owner in `tokens` holds: their worker was killed."""
+def attempt_folders(data_dir: Path) -> list[Path]:
+    """The folders of all attempts that are there now."""
+    return list(work_folder(data_dir).glob("run-*-*"))
+
+
+def sweep(folders: Sequence[Path], tokens: Sequence[str]) -> None:
+    """Remove those folders of attempts that no owner in `tokens` holds: their worker was killed.
+
+    The folders have to be listed before the tokens are read: a run is owned before it has a folder,
+    so one that another worker begins meanwhile is either not listed or known by its token.
+    """
     owned = {token[:8] for token in tokens}
-    for folder in work_folder(data_dir).glob("run-*-*"):
+    for folder in folders:
         if folder.name.rpartition("-")[2] not in owned:
             shutil.rmtree(folder, ignore_errors=True)
 

@@ -65,6 +65,7 @@ class Training:
 
     def prepare(self) -> None:
         """Warm a trainer with the base used last, and measure this machine once."""
+        left = scratch.attempt_folders(self.settings.data_dir)
         with self.database.read() as session:
             running = select(Run.owner_token).where(Run.status == JobStatus.RUNNING)
             tokens = [token for token in session.exec(running) if token]
@@ -89,7 +90,7 @@ class Training:
                     select(BaseSpeed.id).where(BaseSpeed.base_model_id == base.id).limit(1)
                 ).first()
             )
-        scratch.sweep(self.settings.data_dir, tokens)
+        scratch.sweep(left, tokens)
         process = self.spare.warm(model)
         if not measured:
             self._calibrate(process, model)

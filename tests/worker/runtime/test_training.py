@@ -6,6 +6,7 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,7 @@ from tests.worker.runtime.conftest import Trained
 from tests.worker.runtime.rooms import CONFIG, Registry, wait_for
 from worker.adapters import canonical
 from worker.adapters.export import read_any
+from worker.runtime import scratch
 from worker.runtime.attempt import Patience
 from worker.runtime.publishing import tensor_hash
 from worker.runtime.spare import TrainerProcess
@@ -139,6 +141,27 @@ def test_a_run_measures_how_fast_this_machine_trains(trained: Trained) -> None:
 
 def test_nothing_of_a_run_is_left_in_the_work_folder(trained: Trained) -> None:
     assert list((trained.registry.settings.data_dir / "work").iterdir()) == []
+
+
+def test_a_worker_that_starts_leaves_the_folder_of_a_run_that_begins_just_then(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = registry.settings.data_dir / "work"
+    left, begun = work / "run-1-00000000", work / "run-2-11111111"
+    left.mkdir(parents=True)
+    sweep = scratch.sweep
+
+    def in_a_bad_moment(folders: Sequence[Path], tokens: Sequence[str]) -> None:
+        begun.mkdir()  # another worker owns a run since the tokens were read
+        sweep(folders, tokens)
+
+    monkeypatch.setattr(scratch, "sweep", in_a_bad_moment)
+    training = registry.training()
+    try:
+        training.prepare()
+        assert (left.exists(), begun.exists()) == (False, True)
+    finally:
+        training.close()
 
 
 def test_a_killed_trainer_is_replaced_and_the_adapter_is_bit_equal(trained: Trained) -> None:
