@@ -105,7 +105,7 @@ def test_a_person_trains_a_style_tries_it_and_takes_it_home(
     header = json.loads(content[8 : 8 + struct.unpack("<Q", content[:8])[0]])
     assert any(key.startswith("lora_unet_") for key in header)
     assert any(key.startswith("lora_te_") for key in header)
-    assert header["__metadata__"]["ss_output_name"] == "my-chalk"
+    assert header["__metadata__"]["ss_output_name"] == file.stem
 
 
 def test_weights_change_the_picture_and_zero_is_the_base(api: httpx.Client) -> None:
