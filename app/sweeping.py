@@ -28,7 +28,7 @@ import app.tables  # noqa: F401  (fills the metadata)
 from app.db import MENTIONS, Database, database_now, utcnow
 from app.jobs.models import JOB_FILES_KEPT, SWEEP, Event, IoJob
 from app.jobs.service import enqueue
-from app.jobs.states import JobStatus
+from app.jobs.states import ACTIVE
 from app.storage import BlobNotFound, BlobStore
 
 YOUNG = timedelta(hours=24)  # a blob is stored first; the row that refers to it comes within this
@@ -133,7 +133,7 @@ def _columns(table: sa.Table) -> tuple[list[Any], list[Any]]:
 def is_due(session: Session) -> bool:
     """True when no sweep waits, is at work or ended within a day."""
     ended = col(IoJob.finished_at) >= database_now(session) - EVERY
-    active = col(IoJob.status).in_([status for status in JobStatus if status.is_active])
+    active = col(IoJob.status).in_(ACTIVE)
     recent = select(IoJob.id).where(IoJob.kind == SWEEP, ended | active)
     return session.exec(recent.limit(1)).first() is None
 

@@ -26,13 +26,12 @@ from app.adapters.models import (
 )
 from app.errors import Conflict, NotFound
 from app.jobs.models import IoJob
-from app.jobs.states import JobStatus
+from app.jobs.states import UNENDED
 from app.playground.models import Render, RenderAdapter
 from app.runs.models import Run
 from app.wording import plural
 
 DELETED_A_PAGE = 24
-UNENDED = tuple(status for status in JobStatus if not status.is_final)
 OF_A_VERSION = ("export_adapter", tools.RESIZE, PUBLISH)  # kinds whose subject is a version
 
 

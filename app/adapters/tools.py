@@ -23,7 +23,7 @@ from app.errors import AppError, InvalidInput, NotFound
 from app.jobs import service as jobs
 from app.jobs.models import JOB_FILES_KEPT, IoJob
 from app.jobs.service import enqueue_io
-from app.jobs.states import JobStatus
+from app.jobs.states import ACTIVE
 from app.storage import BlobStore
 
 MERGE, RESIZE, FUSE, EXTRACT = KINDS = (
@@ -245,7 +245,7 @@ def suggested(session: Session, adapter: Adapter, version: AdapterVersion) -> li
 def active_jobs(session: Session, adapter: Adapter) -> list[IoJob]:
     """The tools' work on this adapter that waits or is being done, the oldest first."""
     waiting = select(IoJob).where(
-        col(IoJob.status).in_([status for status in JobStatus if status.is_active]),
+        col(IoJob.status).in_(ACTIVE),
         col(IoJob.kind).in_(KINDS),
     )
     versions = set(

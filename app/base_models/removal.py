@@ -20,11 +20,9 @@ from app.config import Settings
 from app.errors import Conflict
 from app.hub import SCHEME, HubSource, read_source
 from app.jobs.models import IoJob
-from app.jobs.states import JobStatus
+from app.jobs.states import UNENDED
 from app.playground.models import Render
 from app.runs.models import Run
-
-AT_WORK = [status for status in JobStatus if not status.is_final]
 
 
 class Fate(StrEnum):
@@ -131,7 +129,7 @@ def _require_idle(session: Session, base: BaseModel) -> None:
         raise Conflict(f"“{base.name}” is built in and always here.")
     if downloads.active_job(session, base) is not None:
         raise Conflict(f"“{base.name}” is being downloaded. Stop that first.")
-    jobs = select(IoJob).where(col(IoJob.kind).in_((FUSE, EXTRACT)), col(IoJob.status).in_(AT_WORK))
+    jobs = select(IoJob).where(col(IoJob.kind).in_((FUSE, EXTRACT)), col(IoJob.status).in_(UNENDED))
     needed = {
         "runs": _is_at_work(session, Run, base.key),
         "pictures": _is_at_work(session, Render, base.key),
@@ -148,7 +146,7 @@ def _require_idle(session: Session, base: BaseModel) -> None:
 
 def _is_at_work(session: Session, table: type[Run] | type[Render], base_id: int) -> bool:
     mine = select(table.id).where(
-        col(table.base_model_id) == base_id, col(table.status).in_(AT_WORK)
+        col(table.base_model_id) == base_id, col(table.status).in_(UNENDED)
     )
     return session.exec(mine.limit(1)).first() is not None
 

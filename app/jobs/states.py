@@ -38,6 +38,10 @@ ALLOWED_MOVES: dict[JobStatus, frozenset[JobStatus]] = {
 }
 
 
+ACTIVE = tuple(status for status in JobStatus if status.is_active)
+UNENDED = tuple(status for status in JobStatus if not status.is_final)
+
+
 def can_move(old: JobStatus, new: JobStatus) -> bool:
     """True when a job may go from `old` to `new`."""
     return new in ALLOWED_MOVES[old]

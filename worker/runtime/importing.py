@@ -28,7 +28,7 @@ from app.storage import BlobStore
 from worker.adapters.about import About, Sidecar, about
 from worker.bases.family import BaseModelError
 from worker.runtime.lease import Lease
-from worker.runtime.pulse import Canceled, Drained, Pulse, require_wanted
+from worker.runtime.pulse import Pulse, require_wanted, steered
 
 if TYPE_CHECKING:
     from worker.adapters.plan import Plan
@@ -78,13 +78,8 @@ class Importing:
         from worker.adapters.canonical import AdapterError
 
         try:
-            self._take_in(job, lease, scratch, Pulse(self._database, lease, stopping))
-        except Drained:
-            with self._database.write() as session:
-                jobs.give_back(session, IoJob, lease.claim)
-        except Canceled:
-            with self._database.write() as session:
-                jobs.finish(session, IoJob, lease.claim, JobStatus.CANCELED)
+            with steered(self._database, lease, stopping) as pulse:
+                self._take_in(job, lease, scratch, pulse)
         except AdapterError as error:
             raise RefusedError("adapter", str(error)) from error
 

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
 
 from sqlmodel import Session
 
 from app.db import Database
 from app.jobs import service as jobs
 from app.jobs.models import IoJob
+from app.jobs.states import JobStatus
 from worker.runtime.lease import Lease
 
 LOOK_SECONDS = 0.5
@@ -60,3 +64,21 @@ class Pulse:
             canceled = row.cancel_requested
         if canceled:
             raise Canceled
+
+
+@contextmanager
+def steered(
+    database: Database, lease: Lease, stopping: threading.Event, **canceled: Any
+) -> Iterator[Pulse]:
+    """The pulse of a job, which is given back or canceled when its pulse says so.
+
+    `canceled`: columns of a row that somebody asked to end.
+    """
+    try:
+        yield Pulse(database, lease, stopping)
+    except Drained:
+        with database.write() as session:
+            jobs.give_back(session, IoJob, lease.claim)
+    except Canceled:
+        with database.write() as session:
+            jobs.finish(session, IoJob, lease.claim, JobStatus.CANCELED, **canceled)

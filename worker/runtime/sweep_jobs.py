@@ -18,7 +18,7 @@ from app.jobs.states import JobStatus
 from app.storage import BlobStore
 from app.sweeping import order_if_due, sweep
 from worker.runtime.lease import Lease
-from worker.runtime.pulse import Canceled, Drained, Pulse
+from worker.runtime.pulse import steered
 
 FIRST_LOOK_SECONDS = 60.0  # a worker that starts has better things to do
 LOOK_SECONDS = 3_600.0
@@ -53,17 +53,8 @@ class Sweeping:
                 log.warning("The database cannot be reached just now: %s", error)
 
     def _run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
-        pulse = Pulse(self._database, lease, stopping)
-        try:
+        with steered(self._database, lease, stopping, result={}) as pulse:
             swept = sweep(self._database, self._store, pulse=lambda: pulse(0, 1))
-        except Drained:
+            result = {"files": swept.files, "size_bytes": swept.size_bytes}
             with self._database.write() as session:
-                jobs.give_back(session, IoJob, lease.claim)
-            return
-        except Canceled:
-            with self._database.write() as session:
-                jobs.finish(session, IoJob, lease.claim, JobStatus.CANCELED, result={})
-            return
-        result = {"files": swept.files, "size_bytes": swept.size_bytes}
-        with self._database.write() as session:
-            jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
+                jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)

@@ -24,7 +24,7 @@ from app.jobs.states import JobStatus
 from app.slugs import slugify
 from app.storage import BlobStore, sentence_when_full
 from worker.runtime.lease import Lease
-from worker.runtime.pulse import Canceled, Drained, Pulse, require_wanted
+from worker.runtime.pulse import Pulse, require_wanted, steered
 
 if TYPE_CHECKING:
     from worker.adapters.canonical import Adapter as Weights
@@ -65,13 +65,11 @@ class ToolWork:
             from worker.bases.family import BaseModelError
 
             try:
-                with sentence_when_full():
-                    work(job, lease, scratch, Pulse(self._database, lease, stopping))
-            except Canceled:
-                self._end(lease, JobStatus.CANCELED, result={})
-            except Drained:
-                with self._database.write() as session:
-                    jobs.give_back(session, IoJob, lease.claim)
+                with (
+                    steered(self._database, lease, stopping, result={}) as pulse,
+                    sentence_when_full(),
+                ):
+                    work(job, lease, scratch, pulse)
             except AdapterError as error:
                 self._end(lease, JobStatus.FAILED, error=str(error), error_code="adapter")
             except BaseModelError as error:
