@@ -138,7 +138,6 @@ def cancel_fetch(session: Session, job_id: int) -> Fetching:
     found = get_fetching(session, job_id)
     job = found.job if found.import_id is None else service.get_import(session, found.import_id)
     jobs.request_cancel(session, IoJob, job)
-    session.refresh(job)
     return get_fetching(session, job_id)
 
 
@@ -253,7 +252,6 @@ def cancel_publication(session: Session, adapter: Adapter, job_id: int) -> Publi
     if row is None:
         raise NotFound("There is no such publication.")
     jobs.request_cancel(session, IoJob, row.job)
-    session.refresh(row.job)
     return row
 
 

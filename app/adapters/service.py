@@ -381,5 +381,4 @@ def cancel_import(session: Session, job_id: int) -> IoJob:
     """Ask for the end of the check of an uploaded LoRA file; Conflict when it has ended."""
     job = get_import(session, job_id)
     request_cancel(session, IoJob, job)
-    session.refresh(job)
     return job

@@ -271,7 +271,6 @@ def cancel(session: Session, job_id: int) -> IoJob:
     """Ask for the end of a tool's job; Conflict when it has ended."""
     job = get_job(session, job_id)
     jobs.request_cancel(session, IoJob, job)
-    session.refresh(job)
     return job
 
 

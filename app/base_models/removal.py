@@ -159,7 +159,7 @@ def _is_used(session: Session, base_id: int) -> bool:
 
 
 def clear(place: Path) -> None:
-    """Delete the files of a removed base model."""
+    """Delete the files of a base model that was removed, or that was not made to its end."""
     if place.is_dir():
         shutil.rmtree(place, ignore_errors=True)
     else:

@@ -199,7 +199,10 @@ def give_up_or_retry(
 
 
 def request_cancel(session: Session, job: type[JobT], row: JobT) -> JobStatus:
-    """Ask for the end of a job: at once when it waits, else as soon as its worker looks."""
+    """Ask for the end of a job: at once when it waits, else as soon as its worker looks.
+
+    The row is then what it has become.
+    """
     if row.state.is_final:
         if row.state is JobStatus.CANCELED:
             return JobStatus.CANCELED  # asking twice is no mistake
@@ -208,6 +211,7 @@ def request_cancel(session: Session, job: type[JobT], row: JobT) -> JobStatus:
         if transition(
             session, job, row.key, old=waiting, new=JobStatus.CANCELED, cancel_requested=True
         ):
+            session.refresh(row)
             return JobStatus.CANCELED
     flagged = (
         sa.update(job)
@@ -216,6 +220,7 @@ def request_cancel(session: Session, job: type[JobT], row: JobT) -> JobStatus:
     )
     if session.connection().execute(flagged).rowcount == 1:
         record(session, job, row.key, "cancel_requested")
+        session.refresh(row)
         return JobStatus.RUNNING
     raise Conflict("This ended just now; there is nothing left to cancel.")
 

@@ -259,7 +259,6 @@ def cancel_render(session: Session, render_id: int) -> Render:
     """Cancel a render; asking twice is no mistake."""
     render = get_render(session, render_id)
     jobs.request_cancel(session, Render, render)
-    session.refresh(render)
     return render
 
 

@@ -376,7 +376,6 @@ def cancel_run(session: Session, run_id: int) -> Run:
     """Cancel a run; asking twice is no mistake, asking after its end is a Conflict."""
     run = get_run(session, run_id)
     jobs.request_cancel(session, Run, run)
-    session.refresh(run)
     return run
 
 

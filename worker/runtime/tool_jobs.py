@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -15,6 +14,7 @@ from app.adapters.tools import EXTRACT, FUSE, MAX_LICENCE, MAX_TRIGGERS, MERGE, 
 from app.base_models import service as base_models
 from app.base_models.downloads import FUSED_FOLDER
 from app.base_models.models import BaseModel
+from app.base_models.removal import clear
 from app.config import Settings
 from app.db import Database
 from app.errors import AppError
@@ -199,9 +199,9 @@ class ToolWork:
             with self._database.write() as session:
                 require_wanted(session, lease)
                 jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=figures)
-            _remove(out)
+            clear(out)
         except BaseException:
-            _remove(out)
+            clear(out)
             raise
 
     def _sweep(self, lease: Lease, folder: Path, start: str) -> None:
@@ -217,7 +217,7 @@ class ToolWork:
         with self._database.write() as session:
             jobs.require_owner(session, IoJob, lease.claim)
         for path in left:
-            _remove(path)
+            clear(path)
 
     def _register(self, lease: Lease, name: str, out: Path, figures: dict[str, Any]) -> None:
         with self._database.write() as session:
@@ -311,10 +311,3 @@ class ToolWork:
 def _licence(sources: Sequence[Adapter]) -> str:
     """The licences that bind what was made of these adapters: those of all, each once."""
     return " and ".join(dict.fromkeys(s.licence for s in sources if s.licence))[:MAX_LICENCE]
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        path.unlink(missing_ok=True)
