@@ -16,11 +16,11 @@ from PIL import Image
 from torch import nn
 from transformers import CLIPTextConfig, CLIPTextModel
 
-from worker import starter
-from worker.bases.family import BaseFamily, BaseInfo
-from worker.bases.load import LoadedBase, load_base
-from worker.bases.tokenizer import clip_tokenizer
-from worker.training.data import TrainingImage, read_folder
+from worker.core import starter
+from worker.core.bases.family import BaseFamily, BaseInfo
+from worker.core.bases.load import LoadedBase, load_base
+from worker.core.bases.tokenizer import clip_tokenizer
+from worker.core.training.data.images import TrainingImage, read_folder
 
 SCHEDULE = {
     "num_train_timesteps": 1_000,

@@ -25,22 +25,15 @@ from torch import Tensor
 
 from bench.bases import BASES, many, pictures
 from bench.plain import PlainConfig, PlainTrainer
-from worker.adapters import canonical
-from worker.bases.load import LoadedBase
-from worker.bases.text import encode_prompts
-from worker.training.buckets import Size, apply, fit
-from worker.training.cache import encode
-from worker.training.config import LossWeighting, LrScheduler, Precision, TrainConfig
-from worker.training.data import TrainingImage, open_picture
-from worker.training.events import (
-    Arithmetic,
-    Commands,
-    Event,
-    Phase,
-    PhaseStarted,
-    StepDone,
-)
-from worker.training.loop import train
+from worker.core.bases.load import LoadedBase
+from worker.core.bases.text import encode_prompts
+from worker.core.lora_files import canonical
+from worker.core.training.config import LossWeighting, LrScheduler, Precision, TrainConfig
+from worker.core.training.data.buckets import Size, apply, fit
+from worker.core.training.data.images import TrainingImage, open_picture
+from worker.core.training.data.latent_cache import encode
+from worker.core.training.events import Arithmetic, Commands, Event, Phase, PhaseStarted, StepDone
+from worker.core.training.loop import train
 
 HELD_OUT = 6
 LOOKS = 8  # noise levels at which each held-out picture is asked
@@ -271,7 +264,7 @@ def _plain(task: Task, images: Sequence[TrainingImage]) -> Summary:
 @torch.no_grad()
 def held_out_loss(base: LoadedBase, unet: Any, images: Sequence[TrainingImage]) -> float:
     """The mean squared error on pictures nobody trained on, same noise for everybody."""
-    from worker.training.loss import NoiseSchedule
+    from worker.core.training.loss import NoiseSchedule
 
     schedule = NoiseSchedule.of(base.scheduler_config, device="cpu")
     latents = torch.stack([_latent(base, image) for image in images])

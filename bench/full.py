@@ -23,18 +23,19 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from worker import starter
-from worker.bases.load import LoadedBase, load_base
-from worker.starter.style import style_distance
-from worker.training.batches import Batches
-from worker.training.config import Precision, TrainConfig
-from worker.training.data import open_picture, read_folder
-from worker.training.held_out import Questions
-from worker.training.learner import Learner, Model
-from worker.training.lora import Lora
-from worker.training.loss import NoiseSchedule
-from worker.training.memory import peak_memory_bytes, release_memory
-from worker.training.prepare import (
+from worker.core import starter
+from worker.core.bases.load import LoadedBase, load_base
+from worker.core.starter.style import style_distance
+from worker.core.training.adapter.lora import Lora
+from worker.core.training.config import Precision, TrainConfig
+from worker.core.training.data.batches import Batches
+from worker.core.training.data.held_out import Questions
+from worker.core.training.data.images import open_picture, read_folder
+from worker.core.training.data.text import LiveText
+from worker.core.training.learner import Learner, Model
+from worker.core.training.loss import NoiseSchedule
+from worker.core.training.memory import peak_memory_bytes, release_memory
+from worker.core.training.prepare import (
     Encoded,
     add_adapter,
     base_parameters,
@@ -44,9 +45,8 @@ from worker.training.prepare import (
     schedule_of,
     settle,
 )
-from worker.training.presets import Preset, preset_config
-from worker.training.sample import Sampler
-from worker.training.text import LiveText
+from worker.core.training.presets import Preset, preset_config
+from worker.core.training.sample import Sampler
 
 DRAWN = 24  # held-out subjects that are drawn; the loss is asked of all
 STEPS_BETWEEN_RELEASES = 50

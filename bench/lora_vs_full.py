@@ -9,7 +9,7 @@ LoRA gets the best of its rates at rank 8 (or at the only `--rank`), which the o
 
 held-out loss   the squared error on the held-out subjects, at the same noise and noise levels
 gain            how far the loss fell below the base's, as a share of how far full fine-tuning's did
-style distance  between drawings of held-out subjects and their true pictures (worker/starter/style)
+style distance  between generated images of held-out subjects and the true ones (see starter/style)
 
 The artwork comes from npm; `--artwork` names a folder that has the tarballs already. With `--out`
 every result is kept as it comes, and what is there is not trained again.
@@ -30,8 +30,8 @@ from typing import Any
 from bench.full import Task
 from bench.styles import STYLES, draw_style
 from bench.training import ROOT, heading
-from worker.starter.build.artwork import load_artwork
-from worker.training.config import Targets
+from worker.core.starter.build.artwork import load_artwork
+from worker.core.training.config import Targets
 
 RANKS = (2, 4, 8, 16, 32)
 TUNED_RANK = 8

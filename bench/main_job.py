@@ -20,8 +20,8 @@ from typing import Any
 
 import psutil
 
-from app.commands.demo import Api, Stopwatch, running_stack
-from worker import starter
+from app.cli.demo import Api, Stopwatch, running_stack
+from worker.core import starter
 
 PAGES = (
     "/",
@@ -191,7 +191,7 @@ def process_name(process: psutil.Process) -> str:
     if "guard" in line:
         return "guards"
     for sign, name in (
-        ("worker.trainer", "trainer (warm spare)"),
+        ("worker.runtime.trainer", "trainer (warm spare)"),
         ("valkey", "broker"),
         ("redis-server", "broker"),
         ("-m app serve", "supervisor"),
@@ -201,7 +201,7 @@ def process_name(process: psutil.Process) -> str:
         ("--queue io", "io worker"),
         ("multiprocessing", "render worker"),
         ("billiard", "render worker"),
-        ("app.datasets", "picture decoder"),
+        ("app.registry.datasets", "picture decoder"),
     ):
         if sign in line:
             return name
@@ -216,7 +216,7 @@ def killed(
     half = calm["total_steps"] * 0.6
     wait_for(lambda: api.get(place).json()["step"] >= half)
     step = api.get(place).json()["step"]
-    target = "worker.trainer" if victim == "trainer" else "--queue train"
+    target = "worker.runtime.trainer" if victim == "trainer" else "--queue train"
     processes = [p for p in stack_processes(url) if target in " ".join(p.cmdline())]
     busiest = max(processes, key=lambda process: sum(process.cpu_times()[:2]))
     busiest.kill()

@@ -24,8 +24,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import DataLoader, Dataset
 
-from worker.bases.load import LoadedBase
-from worker.training.data import TrainingImage
+from worker.core.bases.load import LoadedBase
+from worker.core.training.data.images import TrainingImage
 
 TARGETS = ["to_k", "to_q", "to_v", "to_out.0"]
 

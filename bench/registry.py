@@ -36,10 +36,10 @@ import httpx
 import psycopg
 import sqlalchemy as sa
 
-from app import migrate
-from app.config import Settings
-from app.db import make_engine
-from app.main import create_app
+from app.registry import migrate
+from app.registry.config import Settings
+from app.registry.db import make_engine
+from app.web.main import create_app
 from bench.registry_rows import Made, commonly, fill
 
 POSTGRES = os.environ.get(

@@ -20,14 +20,14 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import SQLModel
 
-from app.adapters import search
-from app.adapters.models import LATEST, Adapter, AdapterAlias, AdapterTag, AdapterVersion
-from app.base_models.models import BaseModel
-from app.datasets.models import Dataset, DatasetVersion
-from app.jobs.states import JobStatus
-from app.playground.models import Render, RenderAdapter, RenderImage
-from app.runs.models import Run, Sample
-from worker.training.config import TrainConfig
+from app.registry.adapters.library import search
+from app.registry.adapters.models import LATEST, Adapter, AdapterAlias, AdapterTag, AdapterVersion
+from app.registry.base_models.models import BaseModel
+from app.registry.datasets.models import Dataset, DatasetVersion
+from app.registry.jobs.states import JobStatus
+from app.registry.renders.models import Render, RenderAdapter, RenderImage
+from app.registry.runs.models import Run, Sample
+from worker.core.training.config import TrainConfig
 
 START = datetime(2026, 1, 1, tzinfo=UTC)
 SYLLABLES = re.findall(

@@ -18,8 +18,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from worker.starter.build.artwork import Hand, Subject, render_drawing
-from worker.starter.chalkboard import EXAMPLE_SUBJECTS, draw_in_chalk
+from worker.core.starter.build.artwork import Hand, Subject, render_drawing
+from worker.core.starter.chalkboard import EXAMPLE_SUBJECTS, draw_in_chalk
 
 SIZE = 512
 MARGIN = 0.06

@@ -1,4 +1,4 @@
-"""Alembic's entry: migrates the database whose connection `app.migrate` hands over."""
+"""Alembic's entry: migrates the database whose connection `app.registry.migrate` hands over."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from alembic import context
 from sqlmodel import SQLModel
 from sqlmodel.sql.sqltypes import AutoString, UTCDateTime
 
-import app.tables  # noqa: F401  (fills the metadata)
+import app.registry.tables  # noqa: F401  (fills the metadata)
 
 
 def render_item(kind: str, item: Any, _context: Any) -> str | Literal[False]:

@@ -17,15 +17,15 @@ from fastapi.testclient import TestClient
 from PIL import Image
 from playwright.sync_api import Browser, sync_playwright
 
-from app import migrate
-from app.base_models.models import BaseModel, BaseModelStatus
-from app.base_models.service import ensure_embedded
-from app.config import Settings
-from app.db import Database, make_engine
-from app.main import create_app
-from app.state import AppState
-from worker import starter
-from worker.bases.inspect import inspect_base
+from app.registry import migrate
+from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.base_models.service import ensure_embedded
+from app.registry.config import Settings
+from app.registry.db import Database, make_engine
+from app.registry.state import AppState
+from app.web.main import create_app
+from worker.core import starter
+from worker.core.bases.inspect import inspect_base
 
 POSTGRES = os.environ.get(
     "BRUSHWORK_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres"

@@ -11,26 +11,26 @@ from typing import Any
 from PIL import Image as Picture
 from sqlmodel import Session
 
-from app.adapters import service
-from app.adapters.file_facts import file_facts
-from app.adapters.models import Adapter
-from app.adapters.publish import NewFile, NewVersion, publish
-from app.base_models import service as base_models
-from app.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
-from app.datasets import service as datasets
-from app.datasets.models import Dataset
-from app.datasets.service import NewImage
-from app.db import utcnow
-from app.jobs import service as jobs
-from app.jobs.presence import WorkerPresence
-from app.jobs.service import Claim
-from app.jobs.states import JobStatus
-from app.playground.models import Render, RenderImage
-from app.runs import progress
-from app.runs import service as runs
-from app.runs.models import Run
-from app.runs.progress import NewSample, Points
-from app.state import AppState
+from app.registry.adapters import service
+from app.registry.adapters.downloads.file_facts import file_facts
+from app.registry.adapters.models import Adapter
+from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
+from app.registry.base_models import service as base_models
+from app.registry.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
+from app.registry.datasets import service as datasets
+from app.registry.datasets.models import Dataset
+from app.registry.datasets.service import NewImage
+from app.registry.db import utcnow
+from app.registry.jobs import service as jobs
+from app.registry.jobs.presence import WorkerPresence
+from app.registry.jobs.service import Claim
+from app.registry.jobs.states import JobStatus
+from app.registry.renders.models import Render, RenderImage
+from app.registry.runs import progress
+from app.registry.runs import service as runs
+from app.registry.runs.models import Run
+from app.registry.runs.progress import NewSample, Points
+from app.registry.state import AppState
 
 LEASE_SECONDS = 600.0
 TRAINABLE, BASE_PARAMETERS = 281_000, 19_300_000

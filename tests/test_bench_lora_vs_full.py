@@ -15,7 +15,7 @@ from bench import lora_vs_full
 from bench.full import Task, train_one
 from bench.lora_vs_full import Bench, Plan
 from bench.styles import SIZE, STYLES
-from worker import starter
+from worker.core import starter
 
 SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128">'

@@ -12,10 +12,10 @@ import yaml
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from app.__main__ import build_parser, settings_from
-from app.commands.migrate import migrate
-from app.config import DEFAULT_PORT, Settings
-from app.main import create_app
+from app.cli.main import build_parser, settings_from
+from app.cli.migrate import migrate
+from app.registry.config import DEFAULT_PORT, Settings
+from app.web.main import create_app
 
 ROOT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -47,7 +47,7 @@ def test_every_part_of_the_design_has_a_service() -> None:
 @pytest.mark.parametrize("name", OURS)
 def test_the_command_is_one_the_program_knows(name: str) -> None:
     arguments = build_parser().parse_args(OURS[name]["command"])
-    assert (ROOT / "app" / "commands" / f"{arguments.module}.py").exists()
+    assert (ROOT / "app" / "cli" / f"{arguments.module}.py").exists()
 
 
 @pytest.mark.parametrize("name", OURS)

@@ -7,7 +7,7 @@ import os
 import socket
 from ipaddress import ip_address
 
-from app.config import Settings
+from app.registry.config import Settings
 
 PORTS_TO_TRY = 50
 BACKLOG = 2048

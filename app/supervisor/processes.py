@@ -16,7 +16,8 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO
 
-ROOT = Path(__file__).parents[2]
+from app.registry.paths import ROOT
+
 GUARD = Path(__file__).with_name("guard.py")
 LOG_BYTES = 5_000_000
 LOG_BACKUPS = 3

@@ -9,7 +9,7 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from app.config import Settings
+from app.registry.config import Settings
 from app.supervisor.broker import start_broker
 from app.supervisor.lock import DataFolderLock, Owner
 from app.supervisor.processes import Folders, Program, python_program

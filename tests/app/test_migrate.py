@@ -11,12 +11,12 @@ import sqlalchemy as sa
 from alembic import command
 from sqlmodel import SQLModel, select
 
-import app.tables  # noqa: F401  (fills the metadata)
-from app import migrate
-from app.adapters import search
-from app.adapters.models import Adapter, AdapterFile, AdapterVersion
-from app.config import Settings
-from app.db import Database, make_engine
+import app.registry.tables  # noqa: F401  (fills the metadata)
+from app.registry import migrate
+from app.registry.adapters.library import search
+from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
+from app.registry.config import Settings
+from app.registry.db import Database, make_engine
 
 
 def test_the_tables_are_those_of_the_code(database: Database) -> None:

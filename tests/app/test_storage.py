@@ -9,15 +9,15 @@ from pathlib import Path
 
 import pytest
 
-from app.errors import StorageFullError, TooLarge
-from app.object_storage import ObjectBlobStore
-from app.storage import (
+from app.registry.errors import StorageFullError, TooLarge
+from app.registry.storage import open_store
+from app.registry.storage.bucket import ObjectBlobStore
+from app.registry.storage.folder import LocalBlobStore
+from app.registry.storage.store import (
     BlobDamaged,
     BlobNotFound,
     BlobStore,
-    LocalBlobStore,
     StorageUnavailable,
-    open_store,
     verify,
 )
 

@@ -13,9 +13,9 @@ import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
 
-from app.config import Settings
-from app.db import Database
-from app.state import AppState
+from app.registry.config import Settings
+from app.registry.db import Database
+from app.registry.state import AppState
 
 WAIT_MS = 15_000
 

@@ -9,10 +9,10 @@ import struct
 import pytest
 from playwright.sync_api import FilePayload, Page, expect
 
-from app.adapters import service
-from app.jobs.states import JobStatus
+from app.registry.adapters import service
+from app.registry.jobs.states import JobStatus
 from tests import stand_in
-from tests.app.pages.test_adapters import end_import
+from tests.app.adapters.test_pages import end_import
 from tests.browser.conftest import Live
 
 pytestmark = pytest.mark.browser

@@ -12,8 +12,8 @@ import pytest
 from PIL import Image as Picture
 from playwright.sync_api import BrowserContext, FilePayload, Page, expect
 
-from app.datasets import service
-from app.datasets.service import NewImage
+from app.registry.datasets import service
+from app.registry.datasets.service import NewImage
 
 pytestmark = pytest.mark.browser
 

@@ -7,9 +7,9 @@ import re
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
-from app.adapters.publish import NewVersion, publish
-from app.base_models.models import BaseModel
-from app.playground import service
+from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.base_models.models import BaseModel
+from app.registry.renders import service
 from tests import stand_in
 from tests.browser.conftest import Live
 

@@ -7,7 +7,7 @@ import re
 import pytest
 from playwright.sync_api import Page, expect
 
-from app.runs import service
+from app.registry.runs import service
 from tests import stand_in
 from tests.browser.conftest import Live
 

@@ -6,8 +6,8 @@ import pytest
 from playwright.sync_api import Page, expect
 from sqlmodel import select
 
-from app.base_models.models import BaseModel, BaseModelStatus
-from app.jobs.models import IoJob
+from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.jobs.models import IoJob
 from tests import stand_in
 from tests.browser.conftest import Live
 

@@ -12,7 +12,7 @@ import pytest
 from playwright.sync_api import Browser, Page, expect
 
 from tests.stack.conftest import Stack, poll
-from worker import starter
+from worker.core import starter
 
 pytestmark = [pytest.mark.stack, pytest.mark.browser]
 

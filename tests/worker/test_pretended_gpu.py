@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import torch
 
-from tests.worker.adapters.random_adapters import random_adapter
+from tests.worker.lora_files.random_adapters import random_adapter
 from tests.worker.pretended_gpu import WrongDeviceError, pretended_gpu
 from tests.worker.training.conftest import (  # noqa: F401  (fixtures)
     MakeBase,
@@ -19,15 +19,15 @@ from tests.worker.training.conftest import (  # noqa: F401  (fixtures)
     sdxl,
     short,
 )
-from worker import starter
-from worker.adapters.compatible import layers
-from worker.inference.config import RenderConfig
-from worker.inference.pipeline import LoadedAdapter, ResidentPipeline
-from worker.training.calibrate import calibrate
-from worker.training.config import TrainConfig
-from worker.training.data import TrainingImage
-from worker.training.events import HeldOut, SampleSaved
-from worker.training.loop import train
+from worker.core import starter
+from worker.core.inference.config import RenderConfig
+from worker.core.inference.pipeline import LoadedAdapter, ResidentPipeline
+from worker.core.lora_files.compatible import layers
+from worker.core.training.calibrate import calibrate
+from worker.core.training.config import TrainConfig
+from worker.core.training.data.images import TrainingImage
+from worker.core.training.events import HeldOut, SampleSaved
+from worker.core.training.loop import train
 
 ONCE = {"sample_prompts": ["castle"], "sample_steps": 1, "steps": 1, "validation_share": 0.34}
 

@@ -9,22 +9,25 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 
-from app.adapters.publish import future_slug
-from app.base_models import service as base_models
-from app.base_models.models import BaseModel
-from app.datasets.models import Dataset, DatasetVersion
-from app.db import Database
-from app.errors import AppError, NotReady, StorageFullError
-from app.jobs import service as jobs
-from app.jobs.states import JobStatus
-from app.runs import progress
-from app.runs.models import WARNING, Run
-from app.runs.progress import Wishes
-from app.storage import StorageUnavailable
+from app.registry.adapters.versions.create_version import future_slug
+from app.registry.base_models import service as base_models
+from app.registry.base_models.models import BaseModel
+from app.registry.datasets.models import Dataset, DatasetVersion
+from app.registry.db import Database
+from app.registry.errors import AppError, NotReady, StorageFullError
+from app.registry.jobs import service as jobs
+from app.registry.jobs.states import JobStatus
+from app.registry.runs import progress
+from app.registry.runs.models import WARNING, Run
+from app.registry.runs.progress import Wishes
+from app.registry.storage.store import BlobStore, StorageUnavailable
+from worker.core.training.config import TrainConfig
+from worker.core.training.events import Arithmetic, Control
+from worker.core.training.fallback import step_down
 from worker.runtime import scratch
 from worker.runtime.lease import Lease
 from worker.runtime.messages import (
@@ -37,19 +40,14 @@ from worker.runtime.messages import (
     Trained,
     Wish,
 )
-from worker.runtime.publishing import Publication
-from worker.runtime.reporting import Reporter
-from worker.runtime.spare import Ended, TrainerProcess
-from worker.training.config import TrainConfig
-from worker.training.events import Arithmetic, Control
-from worker.training.fallback import step_down
-
-if TYPE_CHECKING:
-    from worker.runtime.training import Training
+from worker.runtime.report import Reporter
+from worker.runtime.run_inputs import RunInputs
+from worker.runtime.save_result import TrainingResult
+from worker.runtime.trainer_process import Ended, TrainerProcess, WarmTrainer
 
 POLL_SECONDS = 0.1
 LOOK_SECONDS = 0.3
-PASSING = frozenset({"trainer_error"})  # failures that another attempt may not meet
+RETRYABLE_CODES = frozenset({"trainer_error"})  # failures that another attempt may not meet
 log = logging.getLogger(__name__)
 
 CRASHED = (
@@ -77,14 +75,14 @@ class Patience:
 
 
 @dataclass(frozen=True)
-class Subject:
-    """What a run is trained from."""
+class TrainingHost:
+    """What every attempt on this worker shares."""
 
-    base: BaseModel
-    dataset: Dataset
-    version: DatasetVersion
-    regularisation: DatasetVersion | None
-    slug: str
+    data_dir: Path
+    database: Database
+    store: BlobStore
+    trainers: WarmTrainer
+    patience: Patience
 
 
 class Unusable(Exception):
@@ -99,33 +97,38 @@ class Attempt:
     """Supervises the trainer process of one claimed run."""
 
     def __init__(
-        self, training: Training, run: Run, lease: Lease, stopping: threading.Event
+        self,
+        host: TrainingHost,
+        run: Run,
+        lease: Lease,
+        stopping: threading.Event,
     ) -> None:
-        self._training = training
-        self._database: Database = training.database
+        self._data_dir = host.data_dir
+        self._database = host.database
+        self._store = host.store
+        self._trainers = host.trainers
+        self._patience = host.patience
         self._run = run
         self._lease = lease
         self._stopping = stopping
-        self._patience: Patience = training.patience
-        self._reporter = Reporter(self._database, training.store, run, lease)
+        self._reporter = Reporter(self._database, self._store, run, lease)
         self._control = Control.CONTINUE
         self._deadline: float | None = None
         self._heard = time.monotonic()
         self._looked = 0.0
-        self._publication: Publication | None = None
+        self._result: TrainingResult | None = None
         self.model: Path | None = None
 
     def supervise(self) -> None:
         """Train until the run has moved on. Raises LostLease when it is not ours any more."""
-        data_dir = self._training.settings.data_dir
         token = self._lease.claim.token
         try:
-            subject = self._subject()
+            inputs = self._inputs()
             with (
-                scratch.attempt_folder(data_dir, self._run.key, token) as folder,
-                self._trainer(folder, subject) as trainer,
+                scratch.attempt_folder(self._data_dir, self._run.key, token) as folder,
+                self._trainer(folder, inputs) as trainer,
             ):
-                while not self._step(trainer, subject):
+                while not self._step(trainer, inputs):
                     pass
         except Unusable as error:
             self._fail(error.code, str(error))
@@ -136,7 +139,7 @@ class Attempt:
         except AppError as error:
             self._fail(error.code, error.detail)
 
-    def _subject(self) -> Subject:
+    def _inputs(self) -> RunInputs:
         with self._database.read() as session:
             base = session.get_one(BaseModel, self._run.base_model_id)
             try:
@@ -146,7 +149,7 @@ class Attempt:
             except AppError as error:
                 raise Unusable("base_model", error.detail) from error
             self.model = base_models.location(base)
-            return Subject(
+            return RunInputs(
                 base,
                 session.get_one(Dataset, self._run.dataset_id),
                 session.get_one(DatasetVersion, self._run.dataset_version_id),
@@ -155,17 +158,16 @@ class Attempt:
             )
 
     @contextmanager
-    def _trainer(self, folder: Path, subject: Subject) -> Iterator[TrainerProcess]:
+    def _trainer(self, folder: Path, inputs: RunInputs) -> Iterator[TrainerProcess]:
         """A trainer at work on this run; killed at the end, whatever happened."""
-        data_dir = self._training.settings.data_dir
         assert self.model is not None
-        trainer = self._training.spare.take(self.model)
+        trainer = self._trainers.take(self.model)
         try:
-            store = self._training.store
-            beside = subject.regularisation
+            store = self._store
+            beside = inputs.regularisation
             scratch.lay_out_pictures(
                 store,
-                subject.version.items,
+                inputs.version.items,
                 folder / "data",
                 folder / "blobs",
                 regularisation=beside.items if beside else (),
@@ -184,41 +186,40 @@ class Attempt:
                     model=self.model,
                     data=folder / "data",
                     out=folder / "out",
-                    cache=data_dir / "cache" / "latents",
+                    cache=self._data_dir / "cache" / "latents",
                     config=TrainConfig.model_validate(self._run.config),
                     # all are of this run or what it goes on from, maybe with more memory
                     continues=bool(rows),
                     arithmetic=Arithmetic(**known) if (known := self._run.arithmetic) else None,
                 )
             )
-            if self._training.can_warm_early:
-                self._training.warm_next(self.model)
+            self._trainers.warm_beside(self.model)
             yield trainer
         finally:
             trainer.kill()
 
-    def _step(self, trainer: TrainerProcess, subject: Subject) -> bool:
+    def _step(self, trainer: TrainerProcess, inputs: RunInputs) -> bool:
         """Take one message or look around; True when the run has moved on."""
         message = trainer.receive(POLL_SECONDS)
         if isinstance(message, Ended):
             return self._ended(trainer, message)
         if message is not None:
             self._heard = time.monotonic()
-            if self._take(trainer, subject, message):
+            if self._take(trainer, inputs, message):
                 return True
         if time.monotonic() - self._looked > LOOK_SECONDS:
             self._looked = time.monotonic()
             return self._look_around(trainer)
         return False
 
-    def _take(self, trainer: TrainerProcess, subject: Subject, message: Message) -> bool:
+    def _take(self, trainer: TrainerProcess, inputs: RunInputs, message: Message) -> bool:
         if isinstance(message, Ready):
             self._reporter.set(device=message.device)
         elif isinstance(message, Trained):
-            return self._trained(trainer, subject, message)
+            return self._trained(trainer, inputs, message)
         elif isinstance(message, Exported):
-            assert self._publication is not None
-            self._publication.publish(message)
+            assert self._result is not None
+            self._result.publish(message)
             trainer.finish()
             return True
         elif isinstance(message, Failed):
@@ -228,7 +229,7 @@ class Attempt:
             self._reporter.flush()
         return False
 
-    def _trained(self, trainer: TrainerProcess, subject: Subject, message: Trained) -> bool:
+    def _trained(self, trainer: TrainerProcess, inputs: RunInputs, message: Trained) -> bool:
         self._reporter.set(
             step=message.steps,
             trainable_parameters=message.trainable_parameters,
@@ -245,10 +246,10 @@ class Attempt:
         self._deadline = None  # cancelled too late: it stays succeeded
         self._control = Control.CONTINUE
         self._reporter.set(phase="saving")
-        self._publication = Publication(
-            self._training, self._run, self._lease, self._reporter, subject, message
+        self._result = TrainingResult(
+            self._database, self._store, self._run, self._lease, self._reporter, inputs, message
         )
-        trainer.send(self._publication.export_order())
+        trainer.send(self._result.export_order())
         return False
 
     def _look_around(self, trainer: TrainerProcess) -> bool:
@@ -277,7 +278,7 @@ class Attempt:
                 wishes = progress.read_wishes(session, self._lease.claim)
         except sa.exc.OperationalError:
             wishes = Wishes(cancel=False, stop=False, sample=False, save=False)
-        if self._publication is not None:
+        if self._result is not None:
             return
         if wishes.cancel:
             self._steer(trainer, Control.CANCEL, patience=self._patience.cancel)

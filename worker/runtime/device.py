@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 import platform
 import sys
-from pathlib import Path
+
+from app.registry.paths import ROOT
 
 MANY_THREADS = 4
 SECRETS = (
@@ -62,7 +63,7 @@ def child_environment(thread_count: int) -> dict[str, str]:
 
     It has none of the secrets that its parent was started with.
     """
-    root = str(Path(__file__).parents[2])
+    root = str(ROOT)
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     known = {name: value for name, value in os.environ.items() if name not in SECRETS}
     return known | {

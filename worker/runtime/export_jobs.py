@@ -7,20 +7,20 @@ from pathlib import Path
 
 from sqlmodel import Session
 
-from app.adapters.code_version import code_version
-from app.adapters.file_facts import FileFacts, file_facts
-from app.adapters.models import Adapter, AdapterVersion
-from app.adapters.publish import NewFile, add_file
-from app.adapters.service import DownloadDtype, DownloadFormat, find_file
-from app.base_models import service as base_models
-from app.base_models.models import BaseModel
-from app.datasets.models import DatasetVersion
-from app.db import Database
-from app.jobs import service as jobs
-from app.jobs.models import IoJob
-from app.jobs.states import JobStatus
-from app.storage import BlobStore
-from worker.runtime.importing import RefusedError
+from app.registry.adapters.downloads.file_facts import FileFacts, file_facts
+from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.adapters.service import DownloadDtype, DownloadFormat, find_file
+from app.registry.adapters.versions.create_version import NewFile, add_file
+from app.registry.base_models import service as base_models
+from app.registry.base_models.models import BaseModel
+from app.registry.code_version import code_version
+from app.registry.datasets.models import DatasetVersion
+from app.registry.db import Database
+from app.registry.jobs import service as jobs
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.states import JobStatus
+from app.registry.storage.store import BlobStore
+from worker.runtime.import_jobs import RefusedError
 from worker.runtime.lease import Lease
 from worker.runtime.messages import Export, ExportFile, Facts
 
@@ -78,8 +78,8 @@ class Exporting:
     def _write(
         self, version_id: int, form: str, dtype: str, scratch: Path, *, with_tags: bool
     ) -> NewFile:
-        from worker.adapters.canonical import AdapterError
-        from worker.runtime.exporting import write_downloads
+        from worker.core.lora_files.canonical import AdapterError
+        from worker.runtime.write_downloads import write_downloads
 
         with self._database.read() as session:
             version = session.get_one(AdapterVersion, version_id)

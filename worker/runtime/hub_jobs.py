@@ -10,19 +10,19 @@ from typing import Any
 
 from sqlmodel import Session
 
-from app.adapters import hub
-from app.adapters.models import Adapter, AdapterVersion
-from app.adapters.publish import NewFile
-from app.base_models import downloads
-from app.base_models.inspection import write_unusable
-from app.config import Settings
-from app.db import Database
-from app.errors import Conflict
-from app.jobs import service as jobs
-from app.jobs.models import DOWNLOAD_BASE, IoJob
-from app.jobs.states import JobStatus
-from app.storage import BlobStore
-from worker.hub.orders import LEFT, Answer
+from app.registry.adapters import hub
+from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.adapters.versions.create_version import NewFile
+from app.registry.base_models import downloads
+from app.registry.base_models.inspection import write_unusable
+from app.registry.config import Settings
+from app.registry.db import Database
+from app.registry.errors import Conflict
+from app.registry.jobs import service as jobs
+from app.registry.jobs.models import DOWNLOAD_BASE, IoJob
+from app.registry.jobs.states import JobStatus
+from app.registry.storage.store import BlobStore
+from worker.core.hub.orders import LEFT, Answer
 from worker.runtime.hub_process import Broken, BrokenOff, HubFailed, carry_out, order
 from worker.runtime.lease import Lease
 

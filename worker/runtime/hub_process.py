@@ -16,11 +16,11 @@ from enum import StrEnum
 from types import TracebackType
 from typing import Any
 
-from app.config import Settings
-from app.db import Database
-from app.jobs.models import IoJob
-from app.jobs.service import LostLease
-from worker.hub.orders import CANCEL, DONE, FAILED, LEFT, Answer, Order
+from app.registry.config import Settings
+from app.registry.db import Database
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.service import LostLease
+from worker.core.hub.orders import CANCEL, DONE, FAILED, LEFT, Answer, Order
 from worker.runtime.device import child_environment
 from worker.runtime.lease import Lease
 
@@ -113,7 +113,7 @@ class HubProcess:
 
     def __enter__(self) -> HubProcess:
         self._process = subprocess.Popen(
-            [sys.executable, "-P", "-m", "worker.hub"],
+            [sys.executable, "-P", "-m", "worker.core.hub"],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,

@@ -10,20 +10,20 @@ from typing import Any
 
 from sqlmodel import Session
 
-from app.base_models import service as base_models
-from app.base_models.inspection import Found, write_found, write_unusable
-from app.config import Settings
-from app.db import Database
-from app.errors import AppError
-from app.jobs import service as jobs
-from app.jobs.models import IoJob
-from app.jobs.states import JobStatus
-from app.storage import BlobStore, StorageUnavailable
-from worker.bases.family import BaseModelError
-from worker.bases.inspect import inspect_base
+from app.registry.base_models import service as base_models
+from app.registry.base_models.inspection import Found, write_found, write_unusable
+from app.registry.config import Settings
+from app.registry.db import Database
+from app.registry.errors import AppError
+from app.registry.jobs import service as jobs
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.states import JobStatus
+from app.registry.storage.store import BlobStore, StorageUnavailable
+from worker.core.bases.family import BaseModelError
+from worker.core.bases.inspect import inspect_base
 from worker.runtime.export_jobs import Exporting
 from worker.runtime.hub_jobs import HubWork
-from worker.runtime.importing import Importing, RefusedError
+from worker.runtime.import_jobs import Importing, RefusedError
 from worker.runtime.lease import Lease
 from worker.runtime.sweep_jobs import Sweeping
 from worker.runtime.tool_jobs import ToolWork

@@ -8,10 +8,10 @@ from types import TracebackType
 
 import sqlalchemy as sa
 
-from app.db import Database
-from app.jobs import service as jobs
-from app.jobs.models import Job
-from app.jobs.service import Claim, LostLease
+from app.registry.db import Database
+from app.registry.jobs import service as jobs
+from app.registry.jobs.models import Job
+from app.registry.jobs.service import Claim, LostLease
 
 RENEWALS_PER_LEASE = 4
 

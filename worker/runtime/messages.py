@@ -10,8 +10,8 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
-from worker.training.config import TrainConfig
-from worker.training.events import (
+from worker.core.training.config import TrainConfig
+from worker.core.training.events import (
     Arithmetic,
     BaseFacts,
     CheckpointSaved,

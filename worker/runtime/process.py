@@ -5,16 +5,17 @@ from __future__ import annotations
 import logging
 from collections.abc import Sequence
 
-from app import tables  # noqa: F401 - every table is known before the first query
-from app.config import Settings
-from app.db import Database, make_engine
-from app.jobs.models import IO_THREADS
-from app.queue import Hints
-from app.storage import BlobStore, open_store
+from app.registry import tables  # noqa: F401 - every table is known before the first query
+from app.registry.config import Settings
+from app.registry.db import Database, make_engine
+from app.registry.jobs.models import IO_THREADS
+from app.registry.storage import open_store
+from app.registry.storage.store import BlobStore
+from app.registry.wakeups import Hints
 from worker.runtime.io_jobs import IoWork
-from worker.runtime.rendering import Rendering
-from worker.runtime.room import Room, Work
-from worker.runtime.training import Training
+from worker.runtime.job_loop import Room, Work
+from worker.runtime.render_jobs import Rendering
+from worker.runtime.train_jobs import Training
 
 STOP_SECONDS = 60.0
 

@@ -12,9 +12,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from app.errors import AppError
-from app.runs.models import Checkpoint, Sample
-from app.storage import Blob, BlobStore, verify
+from app.registry.errors import AppError
+from app.registry.runs.models import Checkpoint, Sample
+from app.registry.storage.store import Blob, BlobStore, verify
 
 CHECKPOINTS = "checkpoints"
 SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp"}

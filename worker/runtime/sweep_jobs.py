@@ -11,14 +11,14 @@ from pathlib import Path
 
 import sqlalchemy as sa
 
-from app.db import Database
-from app.jobs import service as jobs
-from app.jobs.models import SWEEP, IoJob
-from app.jobs.states import JobStatus
-from app.storage import BlobStore
-from app.sweeping import order_if_due, sweep
+from app.registry.db import Database
+from app.registry.jobs import service as jobs
+from app.registry.jobs.models import SWEEP, IoJob
+from app.registry.jobs.states import JobStatus
+from app.registry.storage.store import BlobStore
+from app.registry.sweep import order_if_due, sweep
+from worker.runtime.job_progress import steered
 from worker.runtime.lease import Lease
-from worker.runtime.pulse import steered
 
 FIRST_LOOK_SECONDS = 60.0  # a worker that starts has better things to do
 LOOK_SECONDS = 3_600.0

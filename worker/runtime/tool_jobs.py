@@ -8,28 +8,36 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.adapters.models import Adapter, AdapterVersion
-from app.adapters.publish import NewVersion, publish
-from app.adapters.tools import EXTRACT, FUSE, MAX_LICENCE, MAX_TRIGGERS, MERGE, RESIZE, Keep
-from app.base_models import service as base_models
-from app.base_models.downloads import FUSED_FOLDER
-from app.base_models.models import BaseModel
-from app.base_models.removal import clear
-from app.config import Settings
-from app.db import Database
-from app.errors import AppError
-from app.jobs import service as jobs
-from app.jobs.models import IoJob
-from app.jobs.states import JobStatus
-from app.slugs import slugify
-from app.storage import BlobStore, sentence_when_full
+from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.adapters.tools import (
+    EXTRACT,
+    FUSE,
+    MAX_LICENCE,
+    MAX_TRIGGERS,
+    MERGE,
+    RESIZE,
+    Keep,
+)
+from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.base_models import service as base_models
+from app.registry.base_models.downloads import FUSED_FOLDER
+from app.registry.base_models.models import BaseModel
+from app.registry.base_models.removal import clear
+from app.registry.config import Settings
+from app.registry.db import Database
+from app.registry.errors import AppError
+from app.registry.jobs import service as jobs
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.states import JobStatus
+from app.registry.slugs import slugify
+from app.registry.storage.store import BlobStore, sentence_when_full
+from worker.runtime.job_progress import Pulse, require_wanted, steered
 from worker.runtime.lease import Lease
-from worker.runtime.pulse import Pulse, require_wanted, steered
 
 if TYPE_CHECKING:
-    from worker.adapters.canonical import Adapter as Weights
-    from worker.adapters.tools.lowrank import Report
-    from worker.adapters.tools.stack import Weighted
+    from worker.core.lora_files.canonical import Adapter as Weights
+    from worker.core.lora_files.tools.lowrank import Report
+    from worker.core.lora_files.tools.stack import Weighted
 
 Work = Callable[[IoJob, Lease, Path, threading.Event], None]
 TOKEN_CHARS = 8  # of a claim's token, in the name of what is made under it
@@ -61,8 +69,8 @@ class ToolWork:
         """The work with every end it can have beside success."""
 
         def run(job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
-            from worker.adapters.canonical import AdapterError
-            from worker.bases.family import BaseModelError
+            from worker.core.bases.family import BaseModelError
+            from worker.core.lora_files.canonical import AdapterError
 
             try:
                 with (
@@ -82,7 +90,7 @@ class ToolWork:
             jobs.finish(session, IoJob, lease.claim, status, **values)
 
     def _merge(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
-        from worker.adapters.tools.combine import MergeMethod, MergeOptions, merge
+        from worker.core.lora_files.tools.combine import MergeMethod, MergeOptions, merge
 
         args = job.args
         options = MergeOptions(
@@ -108,8 +116,8 @@ class ToolWork:
         )
 
     def _resize(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
-        from worker.adapters.tools.resize import ResizeOptions, resize
-        from worker.adapters.tools.stack import ToolError
+        from worker.core.lora_files.tools.resize import ResizeOptions, resize
+        from worker.core.lora_files.tools.stack import ToolError
 
         assert job.subject_id is not None
         options = ResizeOptions(job.args["rank"], job.args["energy"], job.args["dynamic"])
@@ -138,7 +146,7 @@ class ToolWork:
         )
 
     def _extract(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
-        from worker.adapters.tools.extract import extract
+        from worker.core.lora_files.tools.extract import extract
 
         assert job.subject_id is not None
         base, tuned = self._base(job.subject_id), self._base(job.args["tuned_id"])
@@ -168,7 +176,7 @@ class ToolWork:
         )
 
     def _fuse(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
-        from worker.adapters.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse
+        from worker.core.lora_files.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse
 
         assert job.subject_id is not None
         args, base = job.args, self._base(job.subject_id)
@@ -241,9 +249,9 @@ class ToolWork:
         **values: Any,
     ) -> None:
         """Store the canonical file, then the version and the end of the job in one transaction."""
-        from worker.adapters import canonical
-        from worker.adapters.canonical import Adapter as Weights
-        from worker.runtime.publishing import tensor_hash
+        from worker.core.lora_files import canonical
+        from worker.core.lora_files.canonical import Adapter as Weights
+        from worker.runtime.save_result import tensor_hash
 
         path = scratch / "canonical.safetensors"
         canonical.save(Weights(weights.modules), path)
@@ -273,7 +281,7 @@ class ToolWork:
             jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
 
     def _stack(self, parts: Sequence[dict[str, Any]], scratch: Path) -> list[Weighted]:
-        from worker.adapters.tools.stack import Weighted
+        from worker.core.lora_files.tools.stack import Weighted
 
         return [
             Weighted(
@@ -286,8 +294,8 @@ class ToolWork:
         ]
 
     def _weights(self, name: str, version_id: int, scratch: Path) -> Weights:
-        from worker.adapters import canonical
-        from worker.adapters.tools.stack import ToolError
+        from worker.core.lora_files import canonical
+        from worker.core.lora_files.tools.stack import ToolError
 
         with self._database.read() as session:
             version = session.get(AdapterVersion, version_id)
@@ -297,7 +305,7 @@ class ToolWork:
         return canonical.load(self._store.local_path(version.sha256, scratch))
 
     def _base(self, base_id: int) -> BaseModel:
-        from worker.bases.family import BaseModelError
+        from worker.core.bases.family import BaseModelError
 
         with self._database.read() as session:
             try:

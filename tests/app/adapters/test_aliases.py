@@ -9,11 +9,12 @@ from dataclasses import replace
 import pytest
 from sqlmodel import select
 
-from app.adapters import aliases, service
-from app.adapters.models import Adapter, AdapterVersion
-from app.adapters.publish import NewVersion, find_equal, publish
-from app.db import Database
-from app.errors import InvalidInput, NotFound
+from app.registry.adapters import service
+from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.adapters.versions import aliases
+from app.registry.adapters.versions.create_version import NewVersion, find_equal, publish
+from app.registry.db import Database
+from app.registry.errors import InvalidInput, NotFound
 
 
 def new(name: str = "Chalk", rank: int = 4) -> NewVersion:

@@ -8,21 +8,29 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import Session, SQLModel, select
 
-from app.adapters import aliases, deleted, search, service
-from app.adapters.models import Adapter, AdapterAlias, AdapterSearch, AdapterTag, AdapterVersion
-from app.adapters.publish import NewFile, NewVersion, publish
-from app.adapters.service import AdapterChange, DownloadDtype, DownloadFormat
-from app.adapters.tools import MERGE, RESIZE
-from app.base_models.service import ensure_embedded
-from app.datasets import service as datasets
-from app.datasets.models import DatasetVersion
-from app.db import Database
-from app.errors import Conflict, NotFound
-from app.jobs.models import IoJob
-from app.jobs.service import enqueue_io
-from app.jobs.states import JobStatus
-from app.playground.models import Render, RenderAdapter
-from app.runs.models import Run
+from app.registry.adapters import deleted, service
+from app.registry.adapters.library import search
+from app.registry.adapters.models import (
+    Adapter,
+    AdapterAlias,
+    AdapterSearch,
+    AdapterTag,
+    AdapterVersion,
+)
+from app.registry.adapters.service import AdapterChange, DownloadDtype, DownloadFormat
+from app.registry.adapters.tools import MERGE, RESIZE
+from app.registry.adapters.versions import aliases
+from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
+from app.registry.base_models.service import ensure_embedded
+from app.registry.datasets import service as datasets
+from app.registry.datasets.models import DatasetVersion
+from app.registry.db import Database
+from app.registry.errors import Conflict, NotFound
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.service import enqueue_io
+from app.registry.jobs.states import JobStatus
+from app.registry.renders.models import Render, RenderAdapter
+from app.registry.runs.models import Run
 
 
 def make(database: Database, name: str = "Chalk", *, versions: int = 1) -> int:

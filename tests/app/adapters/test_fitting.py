@@ -6,12 +6,12 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import Session
 
-from app.adapters import fitting, service, tools
-from app.adapters.fitting import Kind
-from app.adapters.models import Adapter, AdapterAlias
-from app.adapters.publish import NewVersion, publish
-from app.base_models.models import BaseModel
-from app.db import Database
+from app.registry.adapters import fitting, service, tools
+from app.registry.adapters.fitting import Kind
+from app.registry.adapters.models import Adapter, AdapterAlias
+from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.base_models.models import BaseModel
+from app.registry.db import Database
 
 SMALL, LARGE = 17_000_000, 859_520_964
 

@@ -6,12 +6,12 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
-from app.adapters.hub import write_fetched
-from app.adapters.models import Adapter
-from app.adapters.publish import NewVersion, publish
-from app.jobs.models import IoJob
-from app.jobs.states import JobStatus
-from app.state import AppState
+from app.registry.adapters.hub import write_fetched
+from app.registry.adapters.models import Adapter
+from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.states import JobStatus
+from app.registry.state import AppState
 from tests.conftest import make_png
 
 FRAGMENT = {"HX-Request": "true"}

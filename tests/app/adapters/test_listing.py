@@ -14,12 +14,13 @@ import pytest
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.adapters import listing, search, service
-from app.adapters.listing import Filter, Sort, list_adapters
-from app.adapters.models import Adapter, AdapterTag, AdapterVersion
-from app.adapters.service import AdapterChange
-from app.db import Database
-from app.errors import InvalidInput
+from app.registry.adapters import service
+from app.registry.adapters.library import listing, search
+from app.registry.adapters.library.listing import Filter, Sort, list_adapters
+from app.registry.adapters.models import Adapter, AdapterTag, AdapterVersion
+from app.registry.adapters.service import AdapterChange
+from app.registry.db import Database
+from app.registry.errors import InvalidInput
 from tests.conftest import make_base_ready
 
 START = datetime(2026, 1, 1, tzinfo=UTC)

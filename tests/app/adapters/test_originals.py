@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from fastapi.testclient import TestClient
 
-from app.adapters.models import Adapter
-from app.adapters.publish import NewVersion, publish
-from app.state import AppState
+from app.registry.adapters.models import Adapter
+from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.state import AppState
 
 SENT = b"\x02\0\0\0\0\0\0\0{}as it came"
 

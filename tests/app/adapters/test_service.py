@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 
-from app.adapters import service
-from app.adapters.file_facts import file_facts
-from app.adapters.models import Adapter, AdapterAlias, AdapterVersion
-from app.adapters.publish import NewFile, add_file
-from app.adapters.service import AdapterChange, DownloadDtype, DownloadFormat, Filter, Sort
-from app.db import Database
-from app.errors import InvalidInput, NotFound
-from app.jobs.states import JobStatus
+from app.registry.adapters import service
+from app.registry.adapters.downloads.file_facts import file_facts
+from app.registry.adapters.models import Adapter, AdapterAlias, AdapterVersion
+from app.registry.adapters.service import AdapterChange, DownloadDtype, DownloadFormat, Filter, Sort
+from app.registry.adapters.versions.create_version import NewFile, add_file
+from app.registry.db import Database
+from app.registry.errors import InvalidInput, NotFound
+from app.registry.jobs.states import JobStatus
 
 FP16 = DownloadDtype.FP16
 KOHYA = DownloadFormat.KOHYA

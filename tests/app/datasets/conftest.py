@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from app.datasets.images import ImageDecoder
-from app.storage import LocalBlobStore
+from app.registry.datasets.images import ImageDecoder
+from app.registry.storage.folder import LocalBlobStore
 
 
 @pytest.fixture(scope="session")

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 
 import pytest
 
-from app.datasets import archive as archives
-from app.datasets.archive import Archive, ArchiveRefused, MemberRefused
+from app.registry.datasets import archive as archives
+from app.registry.datasets.archive import Archive, ArchiveRefused, MemberRefused
 from tests.app.datasets.corpus import (
     archive,
     central_directory,

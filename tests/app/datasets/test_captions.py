@@ -2,7 +2,7 @@ import json
 
 import pytest
 
-from app.datasets.captions import (
+from app.registry.datasets.captions import (
     CaptionRefused,
     FileCaption,
     clean_caption,

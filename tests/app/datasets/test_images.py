@@ -9,10 +9,10 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from app.datasets import decoding, images
-from app.datasets.decoding import on_white
-from app.datasets.images import DecodedImage, ImageDecoder, PictureRefused
-from app.errors import StorageFullError
+from app.registry.datasets import decoding, images
+from app.registry.datasets.decoding import on_white
+from app.registry.datasets.images import DecodedImage, ImageDecoder, PictureRefused
+from app.registry.errors import StorageFullError
 from tests.app.datasets.corpus import (
     HTML,
     SVG,

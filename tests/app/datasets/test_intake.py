@@ -13,10 +13,11 @@ from typing import IO
 import pytest
 from PIL import Image
 
-from app.datasets.images import ImageDecoder
-from app.datasets.intake import IntakeResult, UploadedFile, take_in
-from app.errors import StorageFullError
-from app.storage import LocalBlobStore
+from app.registry.datasets.images import ImageDecoder
+from app.registry.datasets.intake import IntakeResult, take_in
+from app.registry.errors import StorageFullError
+from app.registry.storage.folder import LocalBlobStore
+from app.registry.uploads import UploadedFile
 from tests.app.datasets.corpus import (
     HTML,
     SVG,

@@ -5,12 +5,12 @@ from __future__ import annotations
 import pytest
 from sqlmodel import select
 
-from app.datasets import service
-from app.datasets.service import NewImage
-from app.db import Database
-from app.errors import Conflict, InvalidInput, NotFound
-from app.runs import service as runs
-from app.tables import CaptionRevision, Run
+from app.registry.datasets import service
+from app.registry.datasets.service import NewImage
+from app.registry.db import Database
+from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.runs import service as runs
+from app.registry.tables import CaptionRevision, Run
 
 
 def picture(number: int, caption: str | None = None) -> NewImage:

@@ -12,11 +12,11 @@ from datetime import timedelta
 import pytest
 from sqlmodel import select
 
-from app.db import Database, make_engine, utcnow
-from app.errors import Conflict
-from app.jobs import service as jobs
-from app.jobs.models import DOWNLOAD_BASE, IO_THREADS, LONG_KINDS, Event, IoJob
-from app.jobs.states import JobStatus
+from app.registry.db import Database, make_engine, utcnow
+from app.registry.errors import Conflict
+from app.registry.jobs import service as jobs
+from app.registry.jobs.models import DOWNLOAD_BASE, IO_THREADS, LONG_KINDS, Event, IoJob
+from app.registry.jobs.states import JobStatus
 
 LEASE = 60.0
 

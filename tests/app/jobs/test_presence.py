@@ -6,8 +6,8 @@ from datetime import timedelta
 
 import sqlalchemy as sa
 
-from app.db import Database
-from app.jobs.presence import Presence, WorkerPresence, present_workers
+from app.registry.db import Database
+from app.registry.jobs.presence import Presence, WorkerPresence, present_workers
 
 
 def test_a_worker_is_seen_until_it_leaves(database: Database) -> None:

@@ -10,10 +10,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from sqlmodel import select
 
-from app.db import Database
-from app.jobs import service as jobs
-from app.jobs.models import Event, IoJob
-from app.jobs.states import ALLOWED_MOVES, JobStatus, can_move
+from app.registry.db import Database
+from app.registry.jobs import service as jobs
+from app.registry.jobs.models import Event, IoJob
+from app.registry.jobs.states import ALLOWED_MOVES, JobStatus, can_move
 
 PAIRS = list(itertools.product(JobStatus, JobStatus))
 EXPECTED = {

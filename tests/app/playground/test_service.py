@@ -7,15 +7,15 @@ from typing import Any
 import pytest
 from sqlmodel import select
 
-from app.adapters.models import Adapter, AdapterVersion
-from app.base_models.models import BaseModel
-from app.db import Database
-from app.errors import InvalidInput
-from app.jobs import service as jobs
-from app.jobs.states import JobStatus
-from app.playground import service
-from app.playground.models import Render
-from app.playground.service import RenderRequest, Stacked
+from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.base_models.models import BaseModel
+from app.registry.db import Database
+from app.registry.errors import InvalidInput
+from app.registry.jobs import service as jobs
+from app.registry.jobs.states import JobStatus
+from app.registry.renders import service
+from app.registry.renders.models import Render
+from app.registry.renders.service import RenderRequest, Stacked
 
 
 @pytest.fixture

@@ -8,20 +8,20 @@ from typing import Any
 
 import pytest
 
-from app.base_models import service as base_models
-from app.base_models.speeds import record_speed, trained_layers
-from app.datasets import service as datasets
-from app.datasets.service import NewImage
-from app.db import HINTS, Database, utcnow
-from app.errors import Conflict, InvalidInput, NotReady
-from app.jobs import service as jobs
-from app.jobs.states import JobStatus
-from app.runs import progress, service
-from app.runs.service import RunRequest, Start
-from app.tables import BaseSpeed, Checkpoint, MetricChunk, Run
+from app.registry.base_models import service as base_models
+from app.registry.base_models.speeds import record_speed, trained_layers
+from app.registry.datasets import service as datasets
+from app.registry.datasets.service import NewImage
+from app.registry.db import HINTS, Database, utcnow
+from app.registry.errors import Conflict, InvalidInput, NotReady
+from app.registry.jobs import service as jobs
+from app.registry.jobs.states import JobStatus
+from app.registry.runs import progress, service
+from app.registry.runs.service import RunRequest, Start
+from app.registry.tables import BaseSpeed, Checkpoint, MetricChunk, Run
 from tests.conftest import make_base_ready
-from worker.training.config import TrainConfig
-from worker.training.presets import Preset
+from worker.core.training.config import TrainConfig
+from worker.core.training.presets import Preset
 
 LEASE = 10.0
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 from pydantic import SecretStr
 
-from app.config import Settings
+from app.registry.config import Settings
 from app.supervisor.address import (
     AddressError,
     check_exposure,

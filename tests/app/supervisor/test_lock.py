@@ -7,8 +7,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+from app.registry.paths import ROOT
 from app.supervisor.lock import DataFolderLock, Owner
-from app.supervisor.processes import ROOT
 
 HOLD = """
 import sys, time

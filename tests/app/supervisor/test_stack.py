@@ -15,9 +15,9 @@ from pathlib import Path
 
 import pytest
 
+from app.registry.paths import ROOT
 from app.supervisor.guard import descendants
 from app.supervisor.lock import LOCK_NAME
-from app.supervisor.processes import ROOT
 
 from .conftest import alive, wait_until
 
@@ -145,7 +145,7 @@ def test_a_killed_supervisor_leaves_nothing_and_the_next_start_is_clean(
     serves.append(serve := Serve(data_dir))
     serve.url()
     # also what workers started themselves, in process groups of their own
-    wait_until(lambda: serve.has_process("worker.trainer"), START_SECONDS)
+    wait_until(lambda: serve.has_process("worker.runtime.trainer"), START_SECONDS)
     pids = serve.processes()
     sockets = Path(json.loads((data_dir / LOCK_NAME).read_text())["socket_folder"])
     assert (sockets / "broker.sock").exists()

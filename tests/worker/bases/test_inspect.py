@@ -12,8 +12,8 @@ import pytest
 import torch
 from safetensors.torch import load_file, save_file
 
-import worker.starter
-from worker.bases.inspect import BaseFamily, BaseModelError, inspect_base
+import worker.core.starter
+from worker.core.bases.inspect import BaseFamily, BaseModelError, inspect_base
 
 
 @pytest.fixture
@@ -22,7 +22,7 @@ def sd15(sd15_folder: Path, tmp_path: Path) -> Path:
 
 
 def test_the_embedded_base_is_described_like_any_other() -> None:
-    info = inspect_base(worker.starter.PATH)
+    info = inspect_base(worker.core.starter.PATH)
     assert info.family is BaseFamily.SD1
     assert (info.layout, info.prediction_type) == ("diffusers", "v_prediction")
     assert (info.resolution, info.cross_attention_dim) == (64, 192)
@@ -40,8 +40,8 @@ def test_two_encoders_and_size_conditioning_mean_sdxl(sdxl_folder: Path) -> None
 
 def test_inspecting_needs_no_torch() -> None:
     code = (
-        "import sys, worker.starter; from worker.bases.inspect import inspect_base;"
-        "inspect_base(worker.starter.PATH); assert 'torch' not in sys.modules"
+        "import sys, worker.core.starter; from worker.core.bases.inspect import inspect_base;"
+        "inspect_base(worker.core.starter.PATH); assert 'torch' not in sys.modules"
     )
     subprocess.run([sys.executable, "-c", code], check=True)
 

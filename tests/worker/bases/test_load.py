@@ -13,7 +13,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 from transformers import CLIPTextModel
 
-import worker.starter
+import worker.core.starter
 from tests.worker.bases.tiny_models import (
     autoencoder,
     clip_to_ldm,
@@ -22,10 +22,10 @@ from tests.worker.bases.tiny_models import (
     sd2_unet,
     text_config,
 )
-from worker.bases.family import BaseFamily, BaseModelError
-from worker.bases.inspect import inspect_base
-from worker.bases.load import load_base
-from worker.bases.single_file import text_config as text_config_of
+from worker.core.bases.family import BaseFamily, BaseModelError
+from worker.core.bases.inspect import inspect_base
+from worker.core.bases.load import load_base
+from worker.core.bases.single_file import text_config as text_config_of
 
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:
@@ -56,24 +56,24 @@ def test_a_folder_loads_with_the_weights_that_diffusers_reads(sd15_folder: Path)
 
 
 def test_half_precision_weights_load_as_the_type_asked_for() -> None:
-    base = load_base(worker.starter.PATH)
+    base = load_base(worker.core.starter.PATH)
     assert base.unet.dtype is torch.float32
-    half = load_base(worker.starter.PATH, dtype=torch.bfloat16)
+    half = load_base(worker.core.starter.PATH, dtype=torch.bfloat16)
     assert half.unet.dtype is torch.bfloat16
     assert half.text_encoders[0].dtype is torch.bfloat16
     assert half.vae.dtype is torch.float32  # overflows in fp16 for SDXL
 
 
 def test_a_unet_can_stay_as_it_is_stored() -> None:
-    stored = load_base(worker.starter.PATH, unet_as_stored=True)
+    stored = load_base(worker.core.starter.PATH, unet_as_stored=True)
     assert stored.unet.dtype is torch.float16
     assert stored.text_encoders[0].dtype is torch.float32
     stored.unet.float()
-    assert same_weights(stored.unet, load_base(worker.starter.PATH).unet)
+    assert same_weights(stored.unet, load_base(worker.core.starter.PATH).unet)
 
 
 def test_only_the_parts_asked_for_are_loaded() -> None:
-    base = load_base(worker.starter.PATH, components=["vae"])
+    base = load_base(worker.core.starter.PATH, components=["vae"])
     assert base.vae is not None
     assert base.unet is None
     assert base.text_encoders == []

@@ -9,17 +9,17 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
-import worker.starter
-from worker.bases.load import load_base
-from worker.bases.text import count_truncated, encode_prompts
-from worker.bases.tokenizer import clip_tokenizer
+import worker.core.starter
+from worker.core.bases.load import load_base
+from worker.core.bases.text import count_truncated, encode_prompts
+from worker.core.bases.tokenizer import clip_tokenizer
 
 
 def test_sd_prompts_are_what_the_pipeline_encodes() -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(
-        worker.starter.PATH, torch_dtype=torch.float32
+        worker.core.starter.PATH, torch_dtype=torch.float32
     )
-    base = load_base(worker.starter.PATH)
+    base = load_base(worker.core.starter.PATH)
     with torch.no_grad():
         expected, _ = pipeline.encode_prompt("red apple", "cpu", 1, False)
         found = encode_prompts(base, ["castle", "red apple"], device="cpu")
@@ -40,14 +40,14 @@ def test_sdxl_prompts_are_what_the_pipeline_encodes(sdxl_folder: Path) -> None:
 
 
 def test_gradients_reach_a_text_encoder_that_trains() -> None:
-    base = load_base(worker.starter.PATH, components=["text_encoder"])
+    base = load_base(worker.core.starter.PATH, components=["text_encoder"])
     base.text_encoders[0].requires_grad_(True)
     encode_prompts(base, ["red apple"], device="cpu").hidden.sum().backward()
     assert base.text_encoders[0].encoder.layers[0].mlp.fc1.weight.grad.abs().sum() > 0
 
 
 def test_tokens_beyond_the_encoders_length_are_counted() -> None:
-    base = load_base(worker.starter.PATH, components=["text_encoder"])
+    base = load_base(worker.core.starter.PATH, components=["text_encoder"])
     assert count_truncated(base, "red apple") == 0
     assert count_truncated(base, " ".join(["apple"] * 30)) == 30 + 2 - 24
 

@@ -5,8 +5,8 @@ import pytest
 import torch
 
 from tests.worker.bases.tiny_models import save_sd15, save_sdxl
-from worker.bases import threads
-from worker.bases.load import load_base
+from worker.core.bases import threads
+from worker.core.bases.load import load_base
 
 
 @pytest.fixture(autouse=True)

@@ -12,7 +12,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
-from worker.bases.tokenizer import clip_tokenizer
+from worker.core.bases.tokenizer import clip_tokenizer
 
 WIDTH = 64
 SCHEDULER = {

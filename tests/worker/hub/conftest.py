@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 from huggingface_hub import constants
 
-from tests.hub_stand_in import Hub, open_hub
-from worker.hub.errors import Access
+from tests.fake_hub import Hub, open_hub
+from worker.core.hub.errors import Access
 
 
 @pytest.fixture(autouse=True)

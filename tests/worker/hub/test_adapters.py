@@ -8,11 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from tests.hub_stand_in import READ, WRITE, Hub
-from worker.hub.adapters import fetch_adapter, publish
-from worker.hub.card import PEFT_FILE, CardFacts, card
-from worker.hub.errors import Access, HubError, explained
-from worker.hub.models import Wanted
+from tests.fake_hub import READ, WRITE, Hub
+from worker.core.hub.adapters import fetch_adapter, publish
+from worker.core.hub.card import PEFT_FILE, CardFacts, card
+from worker.core.hub.errors import Access, HubError, explained
+from worker.core.hub.models import Wanted
 
 # the client's own upload is written in httpx2's older way
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")

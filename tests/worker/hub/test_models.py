@@ -16,10 +16,10 @@ from typing import Any
 import pytest
 from huggingface_hub import constants
 
-from tests.hub_stand_in import READ, Hub
-from worker.hub import transfer
-from worker.hub.errors import Access, HubError, explained
-from worker.hub.models import Wanted, download, find
+from tests.fake_hub import READ, Hub
+from worker.core.hub import transfer
+from worker.core.hub.errors import Access, HubError, explained
+from worker.core.hub.models import Wanted, download, find
 
 REPO = "acme/tiny-diffusion"
 UNET = "unet/diffusion_pytorch_model.fp16.safetensors"

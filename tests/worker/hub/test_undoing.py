@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 
-from worker.hub.undoing import Undoing
+from worker.core.hub.undoing import Undoing
 
 SECONDS = 10.0
 

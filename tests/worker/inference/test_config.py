@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 from pydantic import TypeAdapter, ValidationError
 
-from worker.inference.config import AdapterWeight, RenderConfig
+from worker.core.inference.config import AdapterWeight, RenderConfig
 
 
 def test_defaults_draw_one_picture_of_the_bases_own_size() -> None:
@@ -45,5 +45,5 @@ def test_adapter_weights_have_bounds(weight: float) -> None:
 
 
 def test_the_config_imports_without_torch() -> None:
-    code = "import sys, worker.inference.config; assert 'torch' not in sys.modules"
+    code = "import sys, worker.core.inference.config; assert 'torch' not in sys.modules"
     subprocess.run([sys.executable, "-c", code], check=True)

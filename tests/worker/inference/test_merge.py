@@ -8,11 +8,11 @@ import pytest
 import torch
 from torch import Tensor
 
-import worker.starter
-from tests.worker.adapters.random_adapters import random_adapter
-from worker.adapters.compatible import AdapterMismatchError, base_shapes
-from worker.bases.load import LoadedBase, load_base
-from worker.inference.merge import LoadedAdapter, MergedWeights
+import worker.core.starter
+from tests.worker.lora_files.random_adapters import random_adapter
+from worker.core.bases.load import LoadedBase, load_base
+from worker.core.inference.merge import LoadedAdapter, MergedWeights
+from worker.core.lora_files.compatible import AdapterMismatchError, base_shapes
 
 CONV = "down_blocks.0.resnets.0.conv1"
 LINEAR = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -20,7 +20,7 @@ LINEAR = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
 
 @pytest.fixture(scope="module")
 def base() -> LoadedBase:
-    return load_base(worker.starter.PATH)
+    return load_base(worker.core.starter.PATH)
 
 
 @pytest.fixture
@@ -87,7 +87,7 @@ def test_a_thousand_changes_and_back_to_zero_are_bit_equal_to_the_base(
 
 
 def test_half_precision_bases_come_back_bit_equal_too() -> None:
-    base = load_base(worker.starter.PATH, dtype=torch.float16, components=["unet"])
+    base = load_base(worker.core.starter.PATH, dtype=torch.float16, components=["unet"])
     merged = MergedWeights(base.adaptable())
     before = snapshot(base)
     loaded = adapter_of(base, 1)

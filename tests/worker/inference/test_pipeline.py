@@ -13,22 +13,27 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline, StableDiffusionXLP
 from numpy.typing import NDArray
 from PIL import Image
 
-import worker.starter
-from tests.worker.adapters.random_adapters import facts, random_adapter
-from worker.adapters.canonical import Adapter
-from worker.adapters.compatible import base_shapes
-from worker.adapters.export import AdapterDtype, AdapterFormat, export
-from worker.bases.family import BaseFamily
-from worker.inference.config import RenderConfig
-from worker.inference.pipeline import LoadedAdapter, RenderCanceled, RenderError, ResidentPipeline
-from worker.inference.sampler import ddim
+import worker.core.starter
+from tests.worker.lora_files.random_adapters import facts, random_adapter
+from worker.core.bases.family import BaseFamily
+from worker.core.inference.config import RenderConfig
+from worker.core.inference.pipeline import (
+    LoadedAdapter,
+    RenderCanceled,
+    RenderError,
+    ResidentPipeline,
+)
+from worker.core.inference.sampler import ddim
+from worker.core.lora_files.canonical import Adapter
+from worker.core.lora_files.compatible import base_shapes
+from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export
 
 STEPS = 3
 
 
 @pytest.fixture(scope="module")
 def pipeline() -> ResidentPipeline:
-    return ResidentPipeline.load(worker.starter.PATH, name="starter")
+    return ResidentPipeline.load(worker.core.starter.PATH, name="starter")
 
 
 @pytest.fixture(autouse=True)
@@ -75,14 +80,14 @@ def adapter_for(pipeline: ResidentPipeline, **options: Any) -> Adapter:
 
 
 def test_the_base_draws_what_diffusers_draws(pipeline: ResidentPipeline) -> None:
-    pipe = open_official(StableDiffusionPipeline, worker.starter.PATH)
+    pipe = open_official(StableDiffusionPipeline, worker.core.starter.PATH)
     assert np.abs(picture(pipeline) - official(pipe)).max() <= 1
     wide = {"width": 96, "height": 64, "guidance": 1.0}
     assert np.abs(picture(pipeline, **wide) - official(pipe, **wide)).max() <= 1
 
 
 def test_clip_skip_reads_the_text_without_its_last_layers(pipeline: ResidentPipeline) -> None:
-    pipe = open_official(StableDiffusionPipeline, worker.starter.PATH)
+    pipe = open_official(StableDiffusionPipeline, worker.core.starter.PATH)
     encoder = getattr(pipe.text_encoder, "text_model", pipe.text_encoder).encoder
     encoder.layers = encoder.layers[:-1]
     drawn = picture(pipeline, clip_skip=2)
@@ -99,7 +104,7 @@ def test_more_layers_than_there_are_cannot_be_skipped(pipeline: ResidentPipeline
 def test_diffusers_draws_the_same_with_our_downloads(
     layout: str, sd15_folder: Path, sdxl_folder: Path, tmp_path: Path
 ) -> None:
-    folder = {"starter": worker.starter.PATH, "sd15": sd15_folder, "sdxl": sdxl_folder}[layout]
+    folder = {"starter": worker.core.starter.PATH, "sd15": sd15_folder, "sdxl": sdxl_folder}[layout]
     family = BaseFamily.SDXL if layout == "sdxl" else BaseFamily.SD1
     kind = StableDiffusionXLPipeline if layout == "sdxl" else StableDiffusionPipeline
     ours, pipe = ResidentPipeline.load(folder), open_official(kind, folder)

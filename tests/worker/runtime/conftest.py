@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from app.runs.models import Run
-from tests.worker.runtime.rooms import Registry, open_registry
+from app.registry.runs.models import Run
+from tests.worker.runtime.job_loops import Registry, open_registry
 
 
 @pytest.fixture

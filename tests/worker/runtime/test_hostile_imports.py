@@ -11,14 +11,14 @@ import torch
 from fastapi.testclient import TestClient
 from safetensors.torch import save
 
-from app.adapters.models import AdapterVersion
-from app.jobs.models import IoJob
-from app.main import create_app
-from tests.worker.adapters.corpus import corpus, mutated
-from tests.worker.runtime.rooms import Registry
-from worker import starter
+from app.registry.adapters.models import AdapterVersion
+from app.registry.jobs.models import IoJob
+from app.web.main import create_app
+from tests.worker.lora_files.corpus import corpus, mutated
+from tests.worker.runtime.job_loops import Registry
+from worker.core import starter
+from worker.core.lora_files.adaptable_shapes import adaptable_shapes
 from worker.runtime.io_jobs import IoWork
-from worker.runtime.shapes import adaptable_shapes
 
 FRAGMENT = {"accept": "text/html", "hx-request": "true"}
 QUERY = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"

@@ -12,22 +12,22 @@ import torch
 import yaml
 from pydantic import SecretStr
 
-from app.adapters import hub as on_hub
-from app.adapters.hub import Fetching, Publishing
-from app.adapters.models import Adapter, AdapterFile, AdapterVersion
-from app.adapters.publish import NewVersion, publish
-from app.db import utcnow
-from app.jobs.models import IoJob
-from tests.hub_stand_in import READ, WRITE, Hub, open_hub
-from tests.worker.runtime.rooms import Registry, picture, wait_for
-from worker import starter
-from worker.adapters import canonical
-from worker.adapters.canonical import Adapter as Weights
-from worker.adapters.canonical import Component, LoraModule
-from worker.adapters.export import read_any
+from app.registry.adapters import hub as on_hub
+from app.registry.adapters.hub import Fetching, Publishing
+from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
+from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.db import utcnow
+from app.registry.jobs.models import IoJob
+from tests.fake_hub import READ, WRITE, Hub, open_hub
+from tests.worker.runtime.job_loops import Registry, picture, wait_for
+from worker.core import starter
+from worker.core.lora_files import canonical
+from worker.core.lora_files.adaptable_shapes import adaptable_shapes
+from worker.core.lora_files.canonical import Adapter as Weights
+from worker.core.lora_files.canonical import Component, LoraModule
+from worker.core.lora_files.export import read_any
 from worker.runtime.hub_jobs import _licence
 from worker.runtime.io_jobs import IoWork
-from worker.runtime.shapes import adaptable_shapes
 
 QUERY = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
 

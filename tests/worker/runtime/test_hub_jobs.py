@@ -13,15 +13,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from app.base_models import downloads
-from app.base_models.downloads import Shown
-from app.base_models.models import BaseModel
-from app.jobs.models import LONG_KINDS, IoJob
-from app.jobs.service import enqueue_io
-from app.jobs.states import JobStatus
-from tests.hub_stand_in import Hub, open_hub
-from tests.worker.runtime.rooms import Registry, wait_for
-from worker import starter
+from app.registry.base_models import downloads
+from app.registry.base_models.downloads import Shown
+from app.registry.base_models.models import BaseModel
+from app.registry.jobs.models import LONG_KINDS, IoJob
+from app.registry.jobs.service import enqueue_io
+from app.registry.jobs.states import JobStatus
+from tests.fake_hub import Hub, open_hub
+from tests.worker.runtime.job_loops import Registry, wait_for
+from worker.core import starter
 from worker.runtime.io_jobs import IoWork
 
 REPO = "acme/tiny"
@@ -146,7 +146,7 @@ def test_a_worker_that_ends_gives_the_download_back_and_the_next_one_goes_on(
 
 
 WORKER = (
-    "import time; from app.config import Settings; from worker.runtime import process; "
+    "import time; from app.registry.config import Settings; from worker.runtime import process; "
     "process.start(Settings(), ['io']); time.sleep(120)"
 )
 
@@ -166,7 +166,7 @@ def test_a_killed_worker_leaves_no_process_and_the_next_one_goes_on(
     try:
         held(outward, base_id)
         children = psutil.Process(worker.pid).children(recursive=True)
-        assert any("worker.hub" in child.cmdline() for child in children)
+        assert any("worker.core.hub" in child.cmdline() for child in children)
     finally:
         os.kill(worker.pid, signal.SIGKILL)
         worker.wait()

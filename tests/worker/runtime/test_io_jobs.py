@@ -10,26 +10,26 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from app.adapters import gallery
-from app.adapters import service as adapters
-from app.adapters.models import Adapter, AdapterFile, AdapterVersion
-from app.adapters.service import AdapterChange, DownloadDtype, DownloadFormat
-from app.base_models import service as base_models
-from app.base_models.models import BaseModel
-from app.jobs import service as jobs
-from app.jobs.models import IoJob
-from app.runs.models import Run
+from app.registry.adapters import service as adapters
+from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
+from app.registry.adapters.service import AdapterChange, DownloadDtype, DownloadFormat
+from app.registry.base_models import service as base_models
+from app.registry.base_models.models import BaseModel
+from app.registry.jobs import service as jobs
+from app.registry.jobs.models import IoJob
+from app.registry.runs.models import Run
+from app.web.adapters import page_view
 from tests.worker.runtime.conftest import Trained
-from tests.worker.runtime.rooms import Registry
-from worker import starter
-from worker.adapters import canonical
-from worker.adapters.canonical import Adapter as Weights
-from worker.adapters.canonical import Component, LoraModule
-from worker.adapters.export import read_any
-from worker.adapters.header import with_metadata
+from tests.worker.runtime.job_loops import Registry
+from worker.core import starter
+from worker.core.lora_files import canonical
+from worker.core.lora_files.canonical import Adapter as Weights
+from worker.core.lora_files.canonical import Component, LoraModule
+from worker.core.lora_files.export import read_any
+from worker.core.lora_files.header import with_metadata
 from worker.runtime.export_jobs import Exporting
 from worker.runtime.io_jobs import IoWork
-from worker.runtime.room import Room
+from worker.runtime.job_loop import Room
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_the_prompt_tag_on_the_page_names_every_file_of_a_version(
     registry, version = trained.registry, version_of(trained)
     with registry.database.write() as session:
         adapter = adapters.get_adapter(session, version.adapter_id)
-        view = gallery.adapter_view(session, adapter.slug, version.version)
+        view = page_view.adapter_view(session, adapter.slug, version.version)
         job = adapters.order_file(session, version.key, DownloadFormat.BUNDLE, DownloadDtype.FP16)
     registry.until_final(IoJob, job.key)
     (tag,) = (snippet.text for snippet in view.snippets if "A1111" in snippet.title)

@@ -12,20 +12,20 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.models import AdapterVersion
-from app.db import Database
-from app.jobs.models import Event, IoJob
-from app.jobs.presence import WorkerPresence
-from app.jobs.service import enqueue_io
-from app.playground import service as playground
-from app.playground.models import Render
-from app.playground.service import RenderRequest
-from app.queue import Hints
-from app.runs.models import Checkpoint, Run
+from app.registry.adapters.models import AdapterVersion
+from app.registry.db import Database
+from app.registry.jobs.models import Event, IoJob
+from app.registry.jobs.presence import WorkerPresence
+from app.registry.jobs.service import enqueue_io
+from app.registry.renders import service as playground
+from app.registry.renders.models import Render
+from app.registry.renders.service import RenderRequest
+from app.registry.runs.models import Checkpoint, Run
+from app.registry.wakeups import Hints
 from app.supervisor.broker import answers, servers
 from tests.conftest import skip_unless_ci
 from tests.worker.runtime.conftest import Trained
-from tests.worker.runtime.rooms import Registry, wait_for
+from tests.worker.runtime.job_loops import Registry, wait_for
 
 pytestmark = pytest.mark.stack
 ROOT = Path(__file__).parents[3]
@@ -72,7 +72,7 @@ class Stack:
         }
         with log.open("wb") as output:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "worker.launch", queue],
+                [sys.executable, "-m", "worker.runtime.launch", queue],
                 cwd=ROOT,
                 env=environment,
                 stdout=output,

@@ -11,11 +11,11 @@ from pathlib import Path
 import pytest
 from sqlmodel import col, select
 
-from app.db import utcnow
-from app.jobs.models import SWEEP, Event, IoJob
-from app.jobs.service import claim_next, enqueue_io
-from app.sweeping import order_if_due
-from tests.worker.runtime.rooms import Registry, wait_for
+from app.registry.db import utcnow
+from app.registry.jobs.models import SWEEP, Event, IoJob
+from app.registry.jobs.service import claim_next, enqueue_io
+from app.registry.sweep import order_if_due
+from tests.worker.runtime.job_loops import Registry, wait_for
 from worker.runtime import sweep_jobs
 from worker.runtime.io_jobs import IoWork
 from worker.runtime.lease import Lease

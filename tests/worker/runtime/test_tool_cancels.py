@@ -8,19 +8,19 @@ from typing import Any
 
 import pytest
 
-from app.adapters import service, tools
-from app.adapters.models import AdapterVersion
-from app.adapters.tools import FuseOrder, MergeOrder, Part, ResizeOrder
-from app.base_models.models import BaseModel
-from app.jobs.models import IoJob
-from app.storage import Blob
-from tests.worker.adapters.random_adapters import random_adapter
-from tests.worker.runtime.rooms import Registry
+from app.registry.adapters import service, tools
+from app.registry.adapters.models import AdapterVersion
+from app.registry.adapters.tools import FuseOrder, MergeOrder, Part, ResizeOrder
+from app.registry.base_models.models import BaseModel
+from app.registry.jobs.models import IoJob
+from app.registry.storage.store import Blob
+from tests.worker.lora_files.random_adapters import random_adapter
+from tests.worker.runtime.job_loops import Registry
 from tests.worker.runtime.test_tool_jobs import add, done, work_of
-from worker import starter
-from worker.adapters import canonical
-from worker.adapters.tools.checkpoint import Checkpoint
-from worker.runtime.pulse import Pulse
+from worker.core import starter
+from worker.core.lora_files import canonical
+from worker.core.lora_files.tools.checkpoint import Checkpoint
+from worker.runtime.job_progress import Pulse
 from worker.runtime.tool_jobs import ToolWork
 
 

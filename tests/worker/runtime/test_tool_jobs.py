@@ -9,10 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from app.adapters import service, tools
-from app.adapters.models import Adapter, AdapterVersion
-from app.adapters.publish import NewVersion, publish
-from app.adapters.tools import (
+from app.registry.adapters import service, tools
+from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.adapters.tools import (
     ExtractOrder,
     FusedDtype,
     FuseOrder,
@@ -23,22 +22,23 @@ from app.adapters.tools import (
     Part,
     ResizeOrder,
 )
-from app.base_models import service as base_models
-from app.base_models.models import BaseModel
-from app.jobs.models import IoJob
-from app.jobs.service import Claim, LostLease
-from tests.worker.adapters.random_adapters import random_adapter
+from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.base_models import service as base_models
+from app.registry.base_models.models import BaseModel
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.service import Claim, LostLease
 from tests.worker.bases.tiny_models import save_sd15
-from tests.worker.runtime.rooms import Registry, wait_for
-from worker import starter
-from worker.adapters import canonical
-from worker.adapters.tools.checkpoint import Checkpoint
-from worker.bases.load import load_base
-from worker.inference.merge import LoadedAdapter, MergedWeights
+from tests.worker.lora_files.random_adapters import random_adapter
+from tests.worker.runtime.job_loops import Registry, wait_for
+from worker.core import starter
+from worker.core.bases.load import load_base
+from worker.core.inference.merge import LoadedAdapter, MergedWeights
+from worker.core.lora_files import canonical
+from worker.core.lora_files.tools.checkpoint import Checkpoint
 from worker.runtime.io_jobs import IoWork
+from worker.runtime.job_loop import Room
+from worker.runtime.job_progress import Pulse
 from worker.runtime.lease import Lease
-from worker.runtime.pulse import Pulse
-from worker.runtime.room import Room
 from worker.runtime.tool_jobs import ToolWork
 
 

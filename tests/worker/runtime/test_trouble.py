@@ -8,18 +8,18 @@ from pathlib import Path
 
 import pytest
 
-from app.adapters.models import AdapterVersion
-from app.datasets.models import DatasetVersion
-from app.jobs.models import Event
-from app.runs.models import Checkpoint, Run
-from app.runs.service import run_metrics
-from tests.worker.runtime.rooms import CONFIG, Registry
+from app.registry.adapters.models import AdapterVersion
+from app.registry.datasets.models import DatasetVersion
+from app.registry.jobs.models import Event
+from app.registry.runs.models import Checkpoint, Run
+from app.registry.runs.service import run_metrics
+from tests.worker.runtime.job_loops import CONFIG, Registry
+from worker.core.training.config import TrainConfig
+from worker.core.training.data.images import read_folder
+from worker.core.training.events import Event as Told
+from worker.core.training.events import HeldOut, Notice, RolledBack, StepDone
 from worker.runtime.messages import Failed, encode
 from worker.runtime.scratch import lay_out_pictures
-from worker.training.config import TrainConfig
-from worker.training.data import read_folder
-from worker.training.events import Event as Told
-from worker.training.events import HeldOut, Notice, RolledBack, StepDone
 
 
 def trainer_that_tells(events: Sequence[Told | Failed]) -> tuple[str, ...]:

@@ -8,9 +8,9 @@ import pytest
 import torch
 from PIL import Image
 
-from worker.starter import EXAMPLE
-from worker.starter.build.artwork import Hand, Subject, read_subjects
-from worker.starter.chalkboard import draw_in_chalk
+from worker.core.starter import EXAMPLE
+from worker.core.starter.build.artwork import Hand, Subject, read_subjects
+from worker.core.starter.chalkboard import draw_in_chalk
 
 FIXTURES = Path(__file__).parent / "fixtures"
 HELD_OUT = ("castle", "rocket", "red apple", "house", "frog", "evergreen tree")

@@ -6,9 +6,9 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
-from worker.starter.build.__main__ import Losses, build_starter
-from worker.starter.build.artwork import Subject
-from worker.starter.build.recipe import full_recipe, tiny_recipe
+from worker.core.starter.build.__main__ import Losses, build_starter
+from worker.core.starter.build.artwork import Subject
+from worker.core.starter.build.recipe import full_recipe, tiny_recipe
 
 pytestmark = pytest.mark.timeout(900)  # three trainings; a busy machine takes its time
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from worker.starter.build.artwork import (
+from worker.core.starter.build.artwork import (
     NAMES_PACKAGE,
     PACKAGES,
     ArtworkError,

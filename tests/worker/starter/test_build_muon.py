@@ -1,7 +1,7 @@
 import pytest
 import torch
 
-from worker.starter.build.muon import Muon, orthogonalise
+from worker.core.starter.build.muon import Muon, orthogonalise
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (4, 20), (20, 4)])

@@ -1,6 +1,6 @@
 import pytest
 
-from worker.starter.build.pace import Journal, Pace, rate_factor
+from worker.core.starter.build.pace import Journal, Pace, rate_factor
 
 
 def test_a_pace_in_steps_takes_exactly_that_many() -> None:

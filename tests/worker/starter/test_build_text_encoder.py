@@ -3,9 +3,9 @@ from dataclasses import replace
 import pytest
 from transformers import CLIPTokenizer
 
-from worker.starter.build.artwork import Subject
-from worker.starter.build.recipe import tiny_recipe
-from worker.starter.build.text_encoder import tokenize, train_tokenizer
+from worker.core.starter.build.artwork import Subject
+from worker.core.starter.build.recipe import tiny_recipe
+from worker.core.starter.build.text_encoder import tokenize, train_tokenizer
 
 
 @pytest.fixture(scope="module")

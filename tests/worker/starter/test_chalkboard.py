@@ -5,9 +5,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from worker.starter import EXAMPLE, chalkboard
-from worker.starter.build.artwork import Hand, Subject
-from worker.starter.chalkboard import caption_for, draw_example, draw_in_chalk
+from worker.core.starter import EXAMPLE, chalkboard
+from worker.core.starter.build.artwork import Hand, Subject
+from worker.core.starter.chalkboard import caption_for, draw_example, draw_in_chalk
 
 
 def as_array(image: Image.Image) -> np.ndarray:

@@ -1,7 +1,7 @@
 import pytest
 from PIL import Image
 
-from worker.starter.sheet import CELL, contact_sheet
+from worker.core.starter.sheet import CELL, contact_sheet
 
 RED, BLUE = (200, 20, 20), (20, 20, 200)
 

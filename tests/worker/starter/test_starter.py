@@ -8,8 +8,8 @@ from diffusers import StableDiffusionPipeline
 from PIL import Image
 from transformers import CLIPTokenizer
 
-from worker.starter import EXAMPLE, EXAMPLE_PROMPTS, EXAMPLE_TRIGGER, PATH
-from worker.starter.style import style_distance
+from worker.core.starter import EXAMPLE, EXAMPLE_PROMPTS, EXAMPLE_TRIGGER, PATH
+from worker.core.starter.style import style_distance
 
 MIB = 1 << 20
 
@@ -21,7 +21,7 @@ def captions() -> dict[str, str]:
 
 def test_naming_the_base_and_its_example_loads_no_torch() -> None:
     code = (
-        "import sys, worker.starter, worker.starter.style, worker.starter.sheet;"
+        "import sys, worker.core.starter, worker.core.starter.style, worker.core.starter.sheet;"
         "sys.exit('torch' in sys.modules)"
     )
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0

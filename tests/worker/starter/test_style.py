@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from PIL import Image, ImageOps
 
-from worker.starter.style import StyleError, looks_like_style, style_distance
+from worker.core.starter.style import StyleError, looks_like_style, style_distance
 
 Pictures = Sequence[Image.Image]
 BOARD = (38, 66, 58)

@@ -2,11 +2,11 @@
 
 import torch
 
-from worker.bases.load import LoadedBase
-from worker.training.config import TrainConfig
-from worker.training.denoise import predict
-from worker.training.lora import Lora, inject
-from worker.training.text import LiveText
+from worker.core.bases.load import LoadedBase
+from worker.core.training.adapter.lora import Lora, inject
+from worker.core.training.config import TrainConfig
+from worker.core.training.data.text import LiveText
+from worker.core.training.denoise import predict
 
 
 def fresh_adapter(base: LoadedBase, **changes: object) -> Lora:

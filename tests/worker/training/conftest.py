@@ -13,11 +13,11 @@ import torch
 from PIL import Image, ImageDraw
 
 from tests.worker.bases.tiny_models import save_sd15, save_sdxl
-from worker import starter
-from worker.bases.load import LoadedBase, load_base
-from worker.training.config import Precision, TrainConfig
-from worker.training.data import TrainingImage, read_folder
-from worker.training.events import Commands, Event, StepDone
+from worker.core import starter
+from worker.core.bases.load import LoadedBase, load_base
+from worker.core.training.config import Precision, TrainConfig
+from worker.core.training.data.images import TrainingImage, read_folder
+from worker.core.training.events import Commands, Event, StepDone
 
 T = TypeVar("T")
 MakeBase = Callable[[], LoadedBase]

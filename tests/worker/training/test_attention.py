@@ -9,9 +9,9 @@ import torch
 from torch import Tensor
 
 from tests.worker.training.conftest import MakeBase
-from worker.training.attention import TrainedAttention, speed_up
-from worker.training.config import AdapterKind, Targets, TrainConfig
-from worker.training.lora import Lora, inject
+from worker.core.training.adapter.lora import Lora, inject
+from worker.core.training.attention import TrainedAttention, speed_up
+from worker.core.training.config import AdapterKind, Targets, TrainConfig
 
 
 def prepared(make: MakeBase, **changes: Any) -> tuple[Any, Lora]:

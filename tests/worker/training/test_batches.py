@@ -7,12 +7,12 @@ from typing import Any
 import pytest
 import torch
 
-from worker.training.batches import Batches, BatchSampler, Pool, pools
-from worker.training.buckets import Size
-from worker.training.cache import EncodedBucket
-from worker.training.config import TrainConfig
-from worker.training.data import TrainingImage
-from worker.training.held_out import Questions
+from worker.core.training.config import TrainConfig
+from worker.core.training.data.batches import Batches, BatchSampler, Pool, pools
+from worker.core.training.data.buckets import Size
+from worker.core.training.data.held_out import Questions
+from worker.core.training.data.images import TrainingImage
+from worker.core.training.data.latent_cache import EncodedBucket
 
 
 def _bucket(images: tuple[int, ...], *, std: float | None = None, side: int = 2) -> EncodedBucket:

@@ -4,8 +4,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from worker.training import buckets as buckets_module
-from worker.training.buckets import MAX_ASPECT, Size, apply, buckets, fit
+from worker.core.training.data import buckets as buckets_module
+from worker.core.training.data.buckets import MAX_ASPECT, Size, apply, buckets, fit
 
 
 @pytest.mark.parametrize("resolution", [32, 64, 128, 512, 768, 1024])

@@ -7,10 +7,10 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from tests.worker.training.conftest import MakeBase
-from worker.training import cache as cache_module
-from worker.training.cache import EncodedBucket, encode_images, vae_fingerprint
-from worker.training.data import TrainingImage
-from worker.training.errors import DatasetError
+from worker.core.training.data import latent_cache as cache_module
+from worker.core.training.data.images import TrainingImage
+from worker.core.training.data.latent_cache import EncodedBucket, encode_images, vae_fingerprint
+from worker.core.training.errors import DatasetError
 
 
 def _encode(

@@ -2,8 +2,8 @@ import pytest
 import torch
 
 from tests.worker.training.conftest import MakeBase
-from worker.training.calibrate import calibrate
-from worker.training.config import Precision, TrainConfig
+from worker.core.training.calibrate import calibrate
+from worker.core.training.config import Precision, TrainConfig
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])

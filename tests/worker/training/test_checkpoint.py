@@ -4,11 +4,11 @@ from pathlib import Path
 import pytest
 import torch
 
-from worker.adapters import canonical
-from worker.adapters.canonical import Adapter, Component, LoraModule
-from worker.training import checkpoint as checkpoint_module
-from worker.training.checkpoint import CheckpointFolder
-from worker.training.errors import CheckpointError
+from worker.core.lora_files import canonical
+from worker.core.lora_files.canonical import Adapter, Component, LoraModule
+from worker.core.training import checkpoint as checkpoint_module
+from worker.core.training.checkpoint import CheckpointFolder
+from worker.core.training.errors import CheckpointError
 
 IDENTITY = {"rank": 2, "pictures": "abc"}
 

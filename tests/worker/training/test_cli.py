@@ -11,8 +11,8 @@ from typing import Any
 
 import pytest
 
-from worker import starter
-from worker.training.cli import (
+from worker.core import starter
+from worker.core.training.command_line.flags import (
     ALIASES,
     DTYPES,
     Order,
@@ -22,8 +22,8 @@ from worker.training.cli import (
     read_order,
     settings,
 )
-from worker.training.config import Group, LossWeighting, LrScheduler, TrainConfig
-from worker.training.presets import Preset, preset_config
+from worker.core.training.config import Group, LossWeighting, LrScheduler, TrainConfig
+from worker.core.training.presets import Preset, preset_config
 
 PLACES = ["--model", "base", "--data", "pictures", "--out", "results"]
 
@@ -94,7 +94,8 @@ def test_the_help_is_grouped_as_the_form_is(help_text: str) -> None:
 
 def test_flags_are_read_without_torch() -> None:
     program = (
-        "import sys, worker.training.__main__; from worker.training.cli import build_parser\n"
+        "import sys, worker.core.training.__main__\n"
+        "from worker.core.training.command_line.flags import build_parser\n"
         "build_parser().format_help(); print({'torch', 'PIL', 'numpy'} & set(sys.modules))"
     )
     done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
@@ -174,7 +175,7 @@ def test_the_command_of_the_readme_is_understood() -> None:
 
 
 def test_number_types_are_those_of_the_downloads() -> None:
-    from worker.adapters.export import AdapterDtype
+    from worker.core.lora_files.export import AdapterDtype
 
     assert set(AdapterDtype) == set(DTYPES)
 

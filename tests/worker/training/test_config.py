@@ -1,7 +1,7 @@
 import pytest
 from pydantic import ValidationError
 
-from worker.training.config import MAX_SAMPLE_PROMPTS, Group, TrainConfig, TrainJob
+from worker.core.training.config import MAX_SAMPLE_PROMPTS, Group, TrainConfig, TrainJob
 
 
 def test_every_field_can_be_shown_in_a_form() -> None:

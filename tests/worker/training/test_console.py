@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.training import console as module
-from worker.training.console import BAR, STOPPED, Console, bar, duration, size
-from worker.training.events import (
+from worker.core.training.command_line import console as module
+from worker.core.training.command_line.console import BAR, STOPPED, Console, bar, duration, size
+from worker.core.training.events import (
     BaseFacts,
     CheckpointSaved,
     Control,

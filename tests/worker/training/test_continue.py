@@ -7,11 +7,11 @@ from pathlib import Path
 import pytest
 
 from tests.worker.training.conftest import MakeBase, Recorder
-from worker.training.config import TrainConfig
-from worker.training.data import TrainingImage
-from worker.training.errors import CheckpointError
-from worker.training.events import Arithmetic, Event, RolledBack, StepDone
-from worker.training.loop import train
+from worker.core.training.config import TrainConfig
+from worker.core.training.data.images import TrainingImage
+from worker.core.training.errors import CheckpointError
+from worker.core.training.events import Arithmetic, Event, RolledBack, StepDone
+from worker.core.training.loop import train
 
 PARENT_STEPS = 2
 

@@ -4,7 +4,7 @@ from pathlib import Path
 import pytest
 from PIL import Image, ImageOps
 
-from worker.training.data import (
+from worker.core.training.data.images import (
     TrainingImage,
     check_images,
     dataset_fingerprint,
@@ -12,7 +12,7 @@ from worker.training.data import (
     picture_size,
     read_folder,
 )
-from worker.training.errors import DatasetError
+from worker.core.training.errors import DatasetError
 
 
 def _picture(path: Path, size: tuple[int, int] = (8, 6)) -> Path:

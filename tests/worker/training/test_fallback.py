@@ -2,9 +2,9 @@ from pathlib import Path
 
 import pytest
 
-from worker.training import fallback
-from worker.training.config import Optimizer, TrainConfig
-from worker.training.fallback import KEPT, remember, remembered, step_down
+from worker.core.training import fallback
+from worker.core.training.config import Optimizer, TrainConfig
+from worker.core.training.fallback import KEPT, remember, remembered, step_down
 
 
 def test_each_step_down_gives_up_one_thing_until_nothing_is_left(

@@ -9,13 +9,13 @@ import pytest
 import torch
 
 from tests.worker.training.conftest import MakeBase, Recorder
-from worker.training import prepare as prepare_module
-from worker.training.config import TrainConfig
-from worker.training.data import TrainingImage
-from worker.training.events import SampleSaved
-from worker.training.loop import train
-from worker.training.prepare import encode_pictures
-from worker.training.text import FrozenText
+from worker.core.training import prepare as prepare_module
+from worker.core.training.config import TrainConfig
+from worker.core.training.data.images import TrainingImage
+from worker.core.training.data.text import FrozenText
+from worker.core.training.events import SampleSaved
+from worker.core.training.loop import train
+from worker.core.training.prepare import encode_pictures
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU here")
 

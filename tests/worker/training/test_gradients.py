@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 from tests.worker.training.adapters import fresh_adapter, scramble
 from tests.worker.training.conftest import MakeBase
-from worker.bases.load import LoadedBase
-from worker.training.config import AdapterKind
-from worker.training.lora import Lora, LoraSite
+from worker.core.bases.load import LoadedBase
+from worker.core.training.adapter.lora import Lora, LoraSite
+from worker.core.training.config import AdapterKind
 
 LAYERS = {
     "attention": "unet.*.attn2.to_v",

@@ -7,14 +7,14 @@ import torch
 from torch import Tensor, nn
 
 from tests.worker.training.conftest import MakeBase
-from worker.training.batches import Batch
-from worker.training.config import LossWeighting, Precision, PredictionType, TrainConfig
-from worker.training.learner import Learner, Model, NonFiniteError
-from worker.training.lora import Lora
-from worker.training.loss import NoiseSchedule
-from worker.training.precision import cast_frozen
-from worker.training.prepare import add_adapter
-from worker.training.text import LiveText
+from worker.core.training.adapter.lora import Lora
+from worker.core.training.config import LossWeighting, Precision, PredictionType, TrainConfig
+from worker.core.training.data.batches import Batch
+from worker.core.training.data.text import LiveText
+from worker.core.training.learner import Learner, Model, NonFiniteError
+from worker.core.training.loss import NoiseSchedule
+from worker.core.training.precision import cast_frozen
+from worker.core.training.prepare import add_adapter
 
 Setup = Callable[..., tuple[Learner, Lora, Batch]]
 

@@ -8,12 +8,12 @@ import torch
 from PIL import Image
 
 from tests.worker.training.conftest import MakeBase, Recorder
-from worker import starter
-from worker.adapters import canonical
-from worker.bases.load import load_base
-from worker.training.config import LossWeighting, LrScheduler, Precision, TrainConfig
-from worker.training.data import TrainingImage, read_folder
-from worker.training.errors import (
+from worker.core import starter
+from worker.core.bases.load import load_base
+from worker.core.lora_files import canonical
+from worker.core.training.config import LossWeighting, LrScheduler, Precision, TrainConfig
+from worker.core.training.data.images import TrainingImage, read_folder
+from worker.core.training.errors import (
     CheckpointError,
     DatasetError,
     DeadAdapterError,
@@ -21,7 +21,7 @@ from worker.training.errors import (
     OutOfMemoryError,
     StorageError,
 )
-from worker.training.events import (
+from worker.core.training.events import (
     Arithmetic,
     BaseFacts,
     CheckpointSaved,
@@ -33,7 +33,7 @@ from worker.training.events import (
     SampleSaved,
     StepDone,
 )
-from worker.training.loop import Outcome, TrainedAdapter, train
+from worker.core.training.loop import Outcome, TrainedAdapter, train
 
 SAMPLED = {"sample_prompts": ["castle", "frog"], "sample_steps": 2, "sample_every": 3}
 

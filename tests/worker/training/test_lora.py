@@ -6,12 +6,12 @@ from torch import nn
 
 from tests.worker.training.adapters import fresh_adapter, look, scramble
 from tests.worker.training.conftest import MakeBase
-from worker.adapters.canonical import Component
-from worker.bases.text import encode_prompts
-from worker.training.config import AdapterKind, Precision, Targets
-from worker.training.errors import UnsupportedError
-from worker.training.lora import remove
-from worker.training.precision import autocast, cast_frozen
+from worker.core.bases.text import encode_prompts
+from worker.core.lora_files.canonical import Component
+from worker.core.training.adapter.lora import remove
+from worker.core.training.config import AdapterKind, Precision, Targets
+from worker.core.training.errors import UnsupportedError
+from worker.core.training.precision import autocast, cast_frozen
 
 KINDS = list(AdapterKind)
 

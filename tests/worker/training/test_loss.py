@@ -5,8 +5,8 @@ import torch
 import torch.nn.functional as F
 from diffusers import DDPMScheduler
 
-from worker.training.config import Loss, LossWeighting, PredictionType, TrainConfig
-from worker.training.loss import (
+from worker.core.training.config import Loss, LossWeighting, PredictionType, TrainConfig
+from worker.core.training.loss import (
     NoiseSchedule,
     averaged,
     debiased_weights,

@@ -14,11 +14,11 @@ import pytest
 import torch
 from safetensors import safe_open
 
-from worker import starter
-from worker.adapters.reading import read_any
-from worker.training.__main__ import FAILED, INTERRUPTED, main
-from worker.training.console import Console
-from worker.training.learner import Learner
+from worker.core import starter
+from worker.core.lora_files.reading import read_any
+from worker.core.training.__main__ import FAILED, INTERRUPTED, main
+from worker.core.training.command_line.console import Console
+from worker.core.training.learner import Learner
 
 COMMAND = (
     "--resolution 64 --batch 4 --steps 40 --rank 8 --lr 1e-3 --seed 0 "
@@ -86,7 +86,7 @@ def test_a_job_from_a_file_trains_and_flags_win_over_it(tmp_path: Path, folder: 
     job.write_text(json.dumps(places | {"config": CONFIG}))
     words = ["--steps", "2", "--name", "Deep ink", "--trigger-word", "ink", "--dtype", "fp32"]
     samples = ["--sample-prompt", "a fox", "--sample-steps", "1", "--regularisation", str(folder)]
-    process = start("worker.training", str(job), *words, *samples)
+    process = start("worker.core.training", str(job), *words, *samples)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
     assert output.startswith("Warning: No caption says the trigger word “ink”")

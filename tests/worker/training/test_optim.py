@@ -3,8 +3,8 @@ import torch
 from schedulefree import AdamWScheduleFree
 from torch import nn
 
-from worker.training.config import LrScheduler, TrainConfig
-from worker.training.optim import MovingAverage, lr_factor, schedule_free_averages, swapped
+from worker.core.training.config import LrScheduler, TrainConfig
+from worker.core.training.optim import MovingAverage, lr_factor, schedule_free_averages, swapped
 
 
 def _factors(scheduler: LrScheduler, *, steps: int = 10, warmup: int = 0) -> list[float]:

@@ -9,12 +9,12 @@ import pytest
 from PIL import Image
 
 from tests.worker.training.conftest import MakeBase, Recorder
-from worker.adapters import canonical
-from worker.training.config import TrainConfig
-from worker.training.data import TrainingImage, read_folder
-from worker.training.errors import UnsupportedError
-from worker.training.events import Phase, PhaseStarted, StepDone
-from worker.training.loop import train
+from worker.core.lora_files import canonical
+from worker.core.training.config import TrainConfig
+from worker.core.training.data.images import TrainingImage, read_folder
+from worker.core.training.errors import UnsupportedError
+from worker.core.training.events import Phase, PhaseStarted, StepDone
+from worker.core.training.loop import train
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "AdamW in 8 bit with LoRA+": {"optimizer": "adamw_8bit", "lora_plus_ratio": 8},

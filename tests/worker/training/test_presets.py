@@ -1,6 +1,6 @@
 import pytest
 
-from worker.training.presets import Preset, preset_config
+from worker.core.training.presets import Preset, preset_config
 
 
 @pytest.mark.parametrize("preset", list(Preset))

@@ -6,11 +6,11 @@ import torch
 from PIL import Image
 
 from tests.worker.training.conftest import MakeBase
-from worker.bases.load import LoadedBase
-from worker.training.config import TrainConfig
-from worker.training.prepare import prediction_of
-from worker.training.sample import Sample, Sampler
-from worker.training.text import LiveText
+from worker.core.bases.load import LoadedBase
+from worker.core.training.config import TrainConfig
+from worker.core.training.data.text import LiveText
+from worker.core.training.prepare import prediction_of
+from worker.core.training.sample import Sample, Sampler
 
 PROMPTS = ["castle", "frog"]
 

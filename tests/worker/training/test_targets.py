@@ -4,12 +4,12 @@ import pytest
 
 from tests.worker.training.adapters import fresh_adapter
 from tests.worker.training.conftest import MakeBase
-from worker.adapters.canonical import Component
-from worker.bases.family import BaseFamily
-from worker.bases.load import LoadedBase
-from worker.training.config import AdapterKind, Targets
-from worker.training.errors import UnsupportedError
-from worker.training.targets import blocks_of, text_targets, unet_targets
+from worker.core.bases.family import BaseFamily
+from worker.core.bases.load import LoadedBase
+from worker.core.lora_files.canonical import Component
+from worker.core.training.adapter.targets import blocks_of, text_targets, unet_targets
+from worker.core.training.config import AdapterKind, Targets
+from worker.core.training.errors import UnsupportedError
 
 
 def _chosen(base: LoadedBase, blocks: str, targets: Targets = Targets.ALL) -> set[str]:

@@ -7,8 +7,8 @@ import pytest
 import torch
 
 from tests.worker.training.conftest import MakeBase
-from worker.training import text as text_module
-from worker.training.text import FrozenText, LiveText, RememberedText
+from worker.core.training.data import text as text_module
+from worker.core.training.data.text import FrozenText, LiveText, RememberedText
 
 CAPTIONS = ["a pear, ink", "", "a castle"]
 

@@ -1,0 +1,46 @@
+"""`brushwork adapters extract --base A --tuned B --rank N OUT`: what B learned, as a LoRA file."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.cli.adapter_files import base_path, require_target
+from app.cli.adapter_files.stacks import add_output, write_adapter
+
+if TYPE_CHECKING:
+    from app.registry.config import Settings
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The two checkpoints, the rank and the file."""
+    for name, help_text in (("--base", "the base model"), ("--tuned", "what was made of it")):
+        parser.add_argument(
+            name,
+            required=True,
+            metavar="BASE",
+            help=f"{help_text}: diffusers folder, .safetensors, or starter",
+        )
+    parser.add_argument("--rank", type=int, required=True, help="of every changed layer")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the file to write")
+    add_output(parser)
+
+
+def run(arguments: Namespace, settings: Settings) -> int:
+    """Write the adapter and say how near it comes."""
+    from worker.core.lora_files.tools.extract import extract
+
+    require_target(arguments.out)
+    base, tuned = base_path(arguments.base), base_path(arguments.tuned)
+    found = extract(base, tuned, arguments.rank)
+    error = f"relative error {found.report.relative_error:.2%}"
+    description = (
+        f"The difference of {tuned.stem} and {base.stem} at rank {arguments.rank}: {error}."
+    )
+    write_adapter(found.adapter, [], arguments, description=description)
+    changed = len(found.adapter.modules)
+    print(f"Wrote {arguments.out}: {changed} layers, {found.unchanged} unchanged, {error}.")
+    if found.beyond:
+        print(f"Note: {found.beyond} norms, biases or embeddings differ too; no LoRA holds them.")
+    return 0

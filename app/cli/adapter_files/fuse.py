@@ -1,0 +1,55 @@
+"""`brushwork adapters fuse --base X --adapter A:0.8 OUT`: LoRA files written into a base model."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.cli.adapter_files import base_path
+from app.cli.adapter_files.stacks import WEIGHTED, listed, read_stack, weighted_file
+
+if TYPE_CHECKING:
+    from app.registry.config import Settings
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The base, the adapters, and what comes out."""
+    parser.add_argument(
+        "--base", required=True, metavar="BASE", help="diffusers folder, .safetensors, or starter"
+    )
+    parser.add_argument(
+        "--adapter",
+        action="append",
+        required=True,
+        type=weighted_file,
+        metavar=WEIGHTED,
+        help="may be given several times",
+    )
+    parser.add_argument(
+        "out", type=Path, metavar="OUT", help="a folder; a single file when it ends in .safetensors"
+    )
+    parser.add_argument(
+        "--dtype",
+        choices=("keep", "fp16", "bf16", "fp32"),
+        default="fp16",
+        help="number type of all weights (fp16)",
+    )
+
+
+def run(arguments: Namespace, settings: Settings) -> int:
+    """Write the fused base and say where."""
+    from worker.core.lora_files.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse
+    from worker.core.lora_files.tools.stream import gigabytes
+
+    base = base_path(arguments.base)
+    single = arguments.out.suffix == ".safetensors"
+    layout = FuseLayout.SINGLE if single else FuseLayout.DIFFUSERS
+    stack = read_stack(arguments.adapter)
+    options = FuseOptions(layout, FuseDtype(arguments.dtype))
+    made = fuse(base, stack, arguments.out, options, base_name=f"“{arguments.base}”")
+    print(
+        f"Wrote {arguments.out}: {arguments.base} with {listed(stack)}; {made.layers} layers "
+        f"changed, {gigabytes(made.size_bytes)}."
+    )
+    return 0

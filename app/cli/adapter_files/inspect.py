@@ -1,0 +1,109 @@
+"""`brushwork adapters inspect FILE`: what a LoRA file is, for people or as JSON."""
+
+from __future__ import annotations
+
+import json
+from argparse import ArgumentParser, Namespace
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.cli.adapter_files import weights_of
+
+if TYPE_CHECKING:
+    from app.registry.config import Settings
+    from worker.core.lora_files.inspecting import Inspection
+
+SHOWN = 12  # dead layers that are named
+VALUE = 100  # characters of a metadata value that are shown
+BAR = 24
+UNKNOWN_BASE = "by its shapes none of SD 1.x, SD 2.x, SDXL"
+
+
+def add_arguments(parser: ArgumentParser) -> None:
+    """The file, and how to show it."""
+    parser.add_argument("file", type=Path, metavar="FILE", help="any LoRA .safetensors file")
+    parser.add_argument("--json", action="store_true", help="all of it, as one JSON object")
+    parser.add_argument(
+        "--base",
+        metavar="BASE",
+        help="the base model of a DoRA: diffusers folder, .safetensors, or starter",
+    )
+
+
+def run(arguments: Namespace, settings: Settings) -> int:
+    """Print what the file is."""
+    from worker.core.lora_files.inspecting import inspect
+
+    weights = weights_of(arguments.base)
+    found = inspect(arguments.file, weights)
+    if arguments.json:
+        print(json.dumps(as_json(found), indent=2, ensure_ascii=False, allow_nan=False))
+    else:
+        for line in lines(found, arguments.file.name):
+            print(line)
+    return 0
+
+
+def as_json(found: Inspection) -> dict[str, Any]:
+    """All that was found, without the picture's bytes."""
+    content = asdict(found)
+    content["told"]["picture"] = found.told.picture is not None
+    return content
+
+
+def lines(found: Inspection, name: str) -> Iterator[str]:
+    """The same for people, line by line."""
+    yield f"{name}: {found.size_bytes / 2**20:.1f} MiB, {found.parameters:,} parameters"
+    yield f"base        {' or '.join(found.bases) or UNKNOWN_BASE}"
+    yield f"kind        {_counts(found.kinds)}, named as {' and '.join(found.namings)}"
+    yield f"changes     {_counts(found.components)}"
+    yield f"targets     {_counts(found.targets)}"
+    yield f"rank        {_counts(found.ranks)}"
+    yield f"alpha       {_counts(found.alphas) or 'not known'}"
+    yield f"strength    {_counts(found.strengths) or 'not known'}"
+    told = found.told
+    yield f"name        {told.name}"
+    yield f"trigger     {', '.join(told.trigger_words) or '-'}"
+    yield f"sha256      {found.hashes.sha256}  (AutoV2 {found.hashes.autov2})"
+    yield f"tensors     {found.hashes.tensors}  (AutoV3 {found.hashes.autov3})"
+    yield from _blocks(found)
+    if found.dead:
+        more = f" and {len(found.dead) - SHOWN} more" if len(found.dead) > SHOWN else ""
+        yield f"dead layers, which change nothing: {', '.join(found.dead[:SHOWN])}{more}"
+    elif found.blocks:
+        yield "dead layers: none"
+    yield "metadata" if found.metadata else "metadata: none"
+    for key, value in sorted(found.metadata.items()):
+        shown = "".join(char if char.isprintable() else " " for char in value[:VALUE])
+        yield f"  {_plain(key)}: {shown}{' …' if len(value) > VALUE else ''}"
+    for note in (*found.notes, *([found.unreadable] if found.unreadable else [])):
+        yield f"Note: {note}"
+
+
+def _blocks(found: Inspection) -> Iterator[str]:
+    if not found.blocks:
+        return
+    yield "strength of the change by block (Frobenius norm at weight 1)"
+    width = max(len(block.name) for block in found.blocks)
+    most = max(block.norm for block in found.blocks) or 1.0
+    for block in found.blocks:
+        bar = "#" * round(BAR * block.norm / most)
+        yield f"  {block.name:<{width}} {block.modules:>4} modules {block.norm:>10.4g} {bar}"
+
+
+def _counts(counted: Mapping[Any, int]) -> str:
+    """`8 (528), 16 (4)`; the number alone when there is only one."""
+    if len(counted) == 1:
+        ((value, count),) = counted.items()
+        return f"{_number(value)} in all {count} modules"
+    return ", ".join(f"{_number(value)} ({count})" for value, count in counted.items())
+
+
+def _number(value: object) -> str:
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+def _plain(text: str) -> str:
+    return "".join(char if char.isprintable() else " " for char in text[:VALUE])

@@ -1,0 +1,111 @@
+"""Words such as `ink.safetensors:0.8`: adapters with their weights, and how results are written."""
+
+from __future__ import annotations
+
+from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from worker.core.lora_files.canonical import Adapter
+    from worker.core.lora_files.tools.lowrank import Report
+    from worker.core.lora_files.tools.stack import Weighted
+
+WEIGHTED = "FILE[:WEIGHT[:TEXT_WEIGHT]]"
+
+
+@dataclass(frozen=True)
+class Named:
+    """A file and its weights, as they were typed."""
+
+    path: Path
+    weight: float = 1.0
+    text_encoder_weight: float | None = None
+
+
+def weighted_file(word: str) -> Named:
+    """The file and weights in a word; colons in the path itself are no harm."""
+    weights: list[float] = []
+    rest = word
+    while len(weights) < 2:
+        head, colon, tail = rest.rpartition(":")
+        try:
+            value = float(tail)
+        except ValueError:
+            break
+        if not colon:
+            break
+        rest = head
+        weights.insert(0, value)
+    if not rest:
+        raise ArgumentTypeError(f"{word!r} names no file; write {WEIGHTED}")
+    return Named(Path(rest), *weights)
+
+
+def add_output(parser: ArgumentParser) -> None:
+    """How a new adapter file is written."""
+    parser.add_argument("--format", choices=("kohya", "peft"), default="kohya", help="(kohya)")
+    parser.add_argument(
+        "--dtype", choices=("fp16", "bf16", "fp32"), default="fp16", help="number type (fp16)"
+    )
+
+
+def read_stack(named: Sequence[Named]) -> list[Weighted]:
+    """The adapters of these files. Raises AdapterError for one that is named twice."""
+    from worker.core.lora_files.reading import read_any
+    from worker.core.lora_files.tools.stack import ToolError, Weighted, check_weight
+
+    seen: set[Path] = set()
+    for one in named:
+        for weight in (one.weight, one.text_encoder_weight):
+            if weight is not None:
+                check_weight(weight, one.path.name)
+        if (place := one.path.resolve()) in seen:
+            raise ToolError(
+                f"{one.path.name} is named twice. Name it once, with the sum of both weights."
+            )
+        seen.add(place)
+    return [
+        Weighted(one.path.stem, read_any(one.path), one.weight, one.text_encoder_weight)
+        for one in named
+    ]
+
+
+def write_adapter(
+    adapter: Adapter, sources: Sequence[Adapter], arguments: Namespace, *, description: str
+) -> None:
+    """Write the file that the arguments ask for; its trigger words are those of all sources."""
+    from worker.core.lora_files.converting import facts_of, family_of
+    from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export
+
+    out: Path = arguments.out
+    family = family_of(sources[0] if sources else adapter)
+    told = [facts_of(source, out.stem, family) for source in sources or [adapter]]
+    words = dict.fromkeys(word for facts in told for word in facts.trigger_words)
+    facts = replace(told[0], title=out.stem, trigger_words=tuple(words), description=description)
+    export(
+        adapter,
+        out,
+        format=AdapterFormat(arguments.format),
+        dtype=AdapterDtype(arguments.dtype),
+        family=family,
+        facts=facts,
+    )
+
+
+def ranks(report: Report) -> str:
+    """`rank 8`, or `ranks 2 to 8`."""
+    found = report.summary()
+    low, high = found["rank_min"], found["rank_max"]
+    return f"rank {low}" if low == high else f"ranks {low} to {high}"
+
+
+def listed(stack: Sequence[Weighted]) -> str:
+    """`ink × 0.8, chalk × -0.5`."""
+    return ", ".join(
+        f"{one.name} × {one.weight:g}"
+        + (f" (text {one.text_encoder_weight:g})" if one.text_encoder_weight is not None else "")
+        for one in stack
+    )

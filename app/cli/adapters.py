@@ -1,0 +1,111 @@
+"""`brushwork adapters` and `brushwork export`: what the registry holds, and files of it."""
+
+from __future__ import annotations
+
+import shutil
+import sys
+import time
+from argparse import Namespace
+from pathlib import Path
+
+from app.registry.adapters import service
+from app.registry.adapters.models import AdapterFile
+from app.registry.adapters.service import AdapterSummary, DownloadDtype, DownloadFormat, Filter
+from app.registry.config import Settings
+from app.registry.db import Database, make_engine
+from app.registry.errors import AppError
+from app.registry.jobs.states import JobStatus
+from app.registry.storage import open_store
+from app.registry.wakeups import Hints
+
+WRITE_SECONDS = 60.0
+POLL_SECONDS = 0.2
+
+
+class ExportError(Exception):
+    """The file could not be written; the message says why."""
+
+
+def run(arguments: Namespace, settings: Settings) -> int:
+    """List adapters, or write one as a file; 1 with a sentence when that cannot be done."""
+    hints = Hints(settings.broker_url)
+    database = Database(make_engine(settings.sqlalchemy_url), send_hint=hints.send)
+    try:
+        if arguments.command == "adapters":
+            for line in adapter_lines(database, words=arguments.words or ""):
+                print(line)
+            return 0
+        print(export(arguments, settings, database))
+    except AppError as error:
+        print(error.detail, file=sys.stderr)
+        return 1
+    except ExportError as error:
+        print(error, file=sys.stderr)
+        return 1
+    finally:
+        hints.close()
+        database.dispose()
+    return 0
+
+
+def adapter_lines(database: Database, *, words: str) -> list[str]:
+    """One line for each adapter, newest first; a sentence when there is none."""
+    lines: list[str] = []
+    with database.read() as session:
+        after: str | None = ""
+        while after is not None:
+            found = service.list_adapters(session, Filter(q=words, after=after))
+            lines += [_line(row) for row in found.items]
+            after = found.next
+    return lines or ["There is no such adapter." if words else "There are no adapters yet."]
+
+
+def _line(row: AdapterSummary) -> str:
+    trigger = ", ".join(row.adapter.trigger_words) or "-"
+    return (
+        f"{row.adapter.slug:<32} v{row.version.version:<3} {row.adapter.base_family:<5} "
+        f"rank {row.version.rank:<4} {trigger:<24} {row.adapter.name}"
+    )
+
+
+def export(arguments: Namespace, settings: Settings, database: Database) -> Path:
+    """The path of the adapter's file, written where the arguments say."""
+    file_format, dtype = DownloadFormat(arguments.format), DownloadDtype(arguments.dtype)
+    with database.read() as session:
+        adapter = service.adapter_by_slug(session, arguments.slug)
+        version = service.get_version(session, adapter, arguments.version)
+        name = service.file_name(adapter, version, file_format, dtype)
+    file = _written(database, version.key, file_format, dtype)
+    target = arguments.output or Path(name)
+    if target.is_dir():
+        target = target / name
+    unfinished = target.with_name(f"{target.name}.part")
+    store = open_store(settings.storage_url, settings.data_dir)
+    with store.open(file.sha256) as source, unfinished.open("wb") as out:
+        shutil.copyfileobj(source, out)
+    return unfinished.replace(target)
+
+
+def _written(
+    database: Database, version_id: int, file_format: DownloadFormat, dtype: DownloadDtype
+) -> AdapterFile:
+    """The finished file; an io worker writes it when nobody asked for it before."""
+    with database.read() as session:
+        file = service.find_file(session, version_id, file_format, dtype)
+    if file is not None:
+        return file
+    with database.write() as session:
+        order = service.order_file(session, version_id, file_format, dtype)
+    deadline = time.monotonic() + WRITE_SECONDS
+    while time.monotonic() < deadline:
+        with database.read() as session:
+            file = service.find_file(session, version_id, file_format, dtype)
+            job = service.newest_order(session, version_id, file_format, dtype)
+        if file is not None:
+            return file
+        if job is not None and job.id == order.id and job.state is JobStatus.FAILED:
+            raise ExportError(f"The file could not be written: {job.error}")
+        time.sleep(POLL_SECONDS)
+    raise ExportError(
+        "No io worker wrote the file. Start Brushwork (`brushwork serve`), then ask again."
+    )

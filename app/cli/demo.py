@@ -1,0 +1,315 @@
+"""`brushwork demo`: the whole job on the real stack, through the REST API alone, with a verdict.
+
+Starts `brushwork serve` on a free port and a temporary data folder, uploads the bundled example,
+trains it, draws five prompts at three weights, downloads the adapter, and measures whether what
+was drawn is in the style.
+"""
+
+from __future__ import annotations
+
+import io
+import json
+import os
+import re
+import subprocess
+import sys
+import tempfile
+import time
+from argparse import Namespace
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from importlib import import_module
+from pathlib import Path
+from typing import Any
+
+import httpx
+from PIL import Image
+
+from app.registry.config import Settings
+from app.registry.paths import ROOT
+
+READY = re.compile(r"^Brushwork is ready at (http://\S+)$")
+WEIGHTS = (0.0, 0.5, 1.0)
+SEED = 7
+START_SECONDS = 60
+TRAIN_SECONDS = 900
+RENDER_SECONDS = 120
+STOP_SECONDS = 120
+POLL_SECONDS = 0.2
+FORMATS = ("kohya", "peft")
+
+
+class DemoError(Exception):
+    """A step failed; the message says which and why."""
+
+
+class Stopwatch:
+    """How long each step took, in order."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Measure and announce one step."""
+        print(f"· {name} …", flush=True)
+        began = time.monotonic()
+        yield
+        self.seconds[name] = time.monotonic() - began
+
+    def table(self) -> str:
+        """The steps with their seconds, and the sum."""
+        rows = {**self.seconds, "altogether": sum(self.seconds.values())}
+        return "\n".join(f"  {name:<44} {value:7.1f} s" for name, value in rows.items())
+
+
+class Api:
+    """The REST API of a running Brushwork; what it refuses becomes a DemoError."""
+
+    def __init__(self, url: str) -> None:
+        self._client = httpx.Client(base_url=url, timeout=120)
+
+    def __enter__(self) -> Api:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._client.close()
+
+    def get(self, path: str, **query: str) -> httpx.Response:
+        """The answer to GET."""
+        return self._checked(self._client.get(path, params=query))
+
+    def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
+        """The JSON answer to POST with a JSON body."""
+        answer: dict[str, Any] = self._checked(self._client.post(path, json=body)).json()
+        return answer
+
+    def upload(self, path: str, files: Sequence[Path]) -> dict[str, Any]:
+        """The JSON answer to POST with files."""
+        parts = [("files", (file.name, file.read_bytes())) for file in files]
+        answer: dict[str, Any] = self._checked(self._client.post(path, files=parts)).json()
+        return answer
+
+    def wait(
+        self, path: str, *, seconds: float, progress: Callable[[dict[str, Any]], None] | None = None
+    ) -> dict[str, Any]:
+        """The job at `path` once it succeeded."""
+        deadline = time.monotonic() + seconds
+        while time.monotonic() < deadline:
+            job: dict[str, Any] = self.get(path).json()
+            if job["status"] == "succeeded":
+                return job
+            if job["status"] in ("failed", "canceled"):
+                raise DemoError(f"{path} {job['status']}: {job['error']}")
+            if progress:
+                progress(job)
+            time.sleep(POLL_SECONDS)
+        raise DemoError(f"{path} was not done after {seconds:.0f} s.")
+
+    def _checked(self, answer: httpx.Response) -> httpx.Response:
+        if answer.is_error:
+            request = answer.request
+            raise DemoError(
+                f"{request.method} {request.url.path}: {answer.status_code} {answer.text}"
+            )
+        return answer
+
+
+def run(arguments: Namespace, settings: Settings) -> int:
+    """Do the whole job; 0 when every step worked and the pictures are in the style."""
+    out: Path = arguments.out
+    out.mkdir(parents=True, exist_ok=True)
+    watch = Stopwatch()
+    try:
+        with tempfile.TemporaryDirectory(prefix="brushwork-demo-") as folder:
+            passed = _whole_job(Path(folder), out, watch)
+    except (DemoError, httpx.HTTPError) as error:
+        print(f"\nThe demo failed: {error}", file=sys.stderr)
+        return 1
+    print(f"\nWhat took how long\n{watch.table()}\n\nResults are in {out.absolute()}")
+    return 0 if passed else 1
+
+
+def _whole_job(folder: Path, out: Path, watch: Stopwatch) -> bool:
+    starter = import_module("worker.core.starter")
+    with running_stack(folder, watch) as url, Api(url) as api:
+        with watch.step("upload the example"):
+            dataset = _upload_example(api, starter)
+        with watch.step("wait for the base model to be looked at"):
+            _await_base(api)
+        with watch.step("train the preset quick"):
+            trained = _train(api, dataset)
+        drawn: dict[float, list[Image.Image]] = {}
+        for weight in WEIGHTS:
+            with watch.step(f"draw {len(starter.EXAMPLE_PROMPTS)} prompts at weight {weight}"):
+                drawn[weight] = _draw(api, starter.EXAMPLE_PROMPTS, trained["adapter_id"], weight)
+        with watch.step("download the adapter"):
+            files = [_download(api, trained["adapter_id"], name, out) for name in FORMATS]
+    for weight, images in drawn.items():
+        for number, image in enumerate(images, start=1):
+            image.save(out / f"weight-{weight}-{number}.png")
+    _contact_sheet(starter, drawn, trained, out / "contact-sheet.png")
+    for file in files:
+        print(f"  {file}  {file.stat().st_size / 1e6:.2f} MB")
+        for line in _proof_lines(file.with_suffix(".proof.json")):
+            print(f"    {line}")
+    return _judge(starter, drawn)
+
+
+@contextmanager
+def running_stack(data_dir: Path, watch: Stopwatch) -> Iterator[str]:
+    """The address of the real stack on this data folder; it is ended in order afterwards."""
+    serve = [sys.executable, "-m", "app", "serve", "--port", "0", "--no-browser"]
+    # nothing from the surroundings: the demo must not touch a real database or bucket
+    kept = {k: v for k, v in os.environ.items() if not k.startswith("BRUSHWORK_")}
+    process = subprocess.Popen(
+        [*serve, "--data-dir", str(data_dir / "data")],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        stdin=subprocess.DEVNULL,
+        text=True,
+        env={
+            **kept,
+            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")])),
+        },
+        cwd=data_dir,  # no `.env` of the caller either
+    )
+    try:
+        with watch.step("start broker, web and workers"):
+            url = _address(process)
+        yield url
+        with watch.step("stop everything"):
+            process.terminate()
+            process.communicate(timeout=STOP_SECONDS)
+    finally:
+        process.kill()
+        process.communicate()
+    if process.returncode:
+        raise DemoError(f"`brushwork serve` ended with exit code {process.returncode}.")
+
+
+def _address(process: subprocess.Popen[str]) -> str:
+    assert process.stdout is not None
+    said = []
+    for line in process.stdout:
+        found = READY.match(line.strip())
+        if found:
+            return found[1]
+        said.append(line)
+    raise DemoError("`brushwork serve` did not start:\n" + "".join(said))
+
+
+def _upload_example(api: Api, starter: Any) -> int:
+    """The id of a dataset with the bundled pictures and their captions."""
+    dataset = api.post(
+        "/api/v1/datasets", {"name": "Chalkboard", "trigger_word": starter.EXAMPLE_TRIGGER}
+    )
+    metadata = starter.EXAMPLE / "metadata.jsonl"
+    with tempfile.TemporaryDirectory() as folder:
+        files = []
+        for row in map(json.loads, metadata.read_text().splitlines()):
+            picture = starter.EXAMPLE / row["file_name"]
+            caption = Path(folder) / f"{picture.stem}.txt"
+            caption.write_text(row["text"])
+            files += [picture, caption]
+        answer = api.upload(f"/api/v1/datasets/{dataset['id']}/images", files)
+    if answer["rejected"] or not all(image["caption"] for image in answer["accepted"]):
+        raise DemoError(f"Not every picture was taken with its caption: {answer['rejected']}")
+    print(f"  {len(answer['accepted'])} pictures with captions")
+    return int(dataset["id"])
+
+
+def _await_base(api: Api) -> None:
+    """Return when the embedded base is known; an io worker inspects it at the first start."""
+    deadline = time.monotonic() + START_SECONDS
+    while not any(base["status"] == "ready" for base in api.get("/api/v1/base-models").json()):
+        if time.monotonic() > deadline:
+            raise DemoError("The embedded base model was not inspected by an io worker.")
+        time.sleep(POLL_SECONDS)
+
+
+def _train(api: Api, dataset_id: int) -> dict[str, Any]:
+    """The finished run."""
+    body = {"dataset_id": dataset_id, "preset": "quick", "name": "Chalkboard"}
+    accepted = time.monotonic()
+    run_id = api.post("/api/v1/runs", body)["id"]
+    first_step: list[float] = []
+
+    def note_first_step(job: dict[str, Any]) -> None:
+        if job["step"] and not first_step:
+            first_step.append(time.monotonic() - accepted)
+
+    trained = api.wait(f"/api/v1/runs/{run_id}", seconds=TRAIN_SECONDS, progress=note_first_step)
+    began = f", the first {first_step[0]:.1f} s after it was accepted" if first_step else ""
+    share = trained["trainable_parameters"] / trained["base_parameters"]
+    print(
+        f"  {trained['step']} steps{began}; loss {trained['loss']:.3f}; "
+        f"{trained['trainable_parameters']:,} parameters trained ({share:.1%} of the base)"
+    )
+    return trained
+
+
+def _draw(api: Api, prompts: Sequence[str], adapter_id: int, weight: float) -> list[Image.Image]:
+    """One picture of each prompt, with the same seeds at every weight."""
+    renders = [
+        api.post(
+            "/api/v1/renders",
+            {
+                "prompt": prompt,
+                "seed": SEED + number,
+                "adapters": [{"id": adapter_id, "weight": weight}],
+            },
+        )
+        for number, prompt in enumerate(prompts)
+    ]
+    images = []
+    for render in renders:
+        done = api.wait(f"/api/v1/renders/{render['id']}", seconds=RENDER_SECONDS)
+        data = api.get(done["images"][0]["url"]).content
+        images.append(Image.open(io.BytesIO(data)).convert("RGB"))
+    return images
+
+
+def _download(api: Api, adapter_id: int, file_format: str, out: Path) -> Path:
+    """The adapter's file in this format, with its proof beside it."""
+    place, wanted = f"/api/v1/adapters/{adapter_id}", {"format": file_format, "dtype": "fp16"}
+    path = out / f"chalkboard-{file_format}.safetensors"
+    path.write_bytes(api.get(f"{place}/download", **wanted).content)
+    proof = api.get(f"{place}/proof", **wanted).json()
+    path.with_suffix(".proof.json").write_text(json.dumps(proof, indent=2) + "\n")
+    return path
+
+
+def _proof_lines(path: Path) -> Iterator[str]:
+    """What each program that a file is made for makes of it."""
+    proof = json.loads(path.read_text())
+    for loader in proof["loaders"]:
+        if loader["needed"]:
+            yield f"{loader['title']:<21}{loader['sentence']}"
+    if (drawn := proof["drawn"]) is not None:
+        yield f"drawn by diffusers: at most {drawn['difference']} of 255 levels from our picture"
+
+
+def _contact_sheet(
+    starter: Any, drawn: Mapping[float, list[Image.Image]], trained: dict[str, Any], path: Path
+) -> None:
+    sheet = import_module("worker.core.starter.sheet").contact_sheet(
+        [f"weight {weight}" for weight in drawn],
+        list(starter.EXAMPLE_PROMPTS),
+        list(drawn.values()),
+        title=f"Chalkboard: {trained['step']} steps on {len(_references(starter))} pictures",
+    )
+    sheet.save(path)
+
+
+def _references(starter: Any) -> list[Image.Image]:
+    rows = (starter.EXAMPLE / "metadata.jsonl").read_text().splitlines()
+    return [Image.open(starter.EXAMPLE / json.loads(row)["file_name"]) for row in rows]
+
+
+def _judge(starter: Any, drawn: Mapping[float, list[Image.Image]]) -> bool:
+    """Whether the pictures at full weight are in the style of the example, measured."""
+    style = import_module("worker.core.starter.style")
+    verdict = style.looks_like_style(drawn[0.0], drawn[1.0], _references(starter))
+    print(f"\nVerdict: {verdict}")
+    return bool(verdict.passed)

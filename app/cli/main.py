@@ -1,0 +1,167 @@
+"""The `brushwork` command: reads flags and settings, then runs one module of `app.cli`."""
+
+from __future__ import annotations
+
+import sys
+from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from app.cli.adapter_files import TOOLS, tool_parser
+
+if TYPE_CHECKING:
+    from app.registry.config import Settings
+
+QUEUES = ("train", "render", "io")
+FORMATS = ("kohya", "peft", "bundle")
+DTYPES = ("fp16", "bf16", "fp32")
+SETTING_FLAGS = ("host", "port", "data_dir", "open_browser")
+
+
+class CommandParser(ArgumentParser):
+    """A command's parser; one that `forwards` leaves all its words, `--help` too, to its program.
+
+    They are then in `words`. One with `tools` hands its words to the tool that the first one names.
+    """
+
+    def __init__(
+        self, *, forwards: bool = False, tools: Mapping[str, str] | None = None, **settings: Any
+    ) -> None:
+        super().__init__(**settings, add_help=not forwards)
+        self._forwards = forwards
+        self._tools = tools or {}
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """The namespace and what was not understood."""
+        if args and args[0] in self._tools:
+            return tool_parser(args[0], ArgumentParser).parse_known_args(args[1:], namespace)
+        if not self._forwards:
+            return super().parse_known_args(args, namespace)
+        namespace = namespace or Namespace(**self._defaults)
+        namespace.words = list(args)
+        return namespace, []
+
+
+class CommandParsers:
+    """The parser and its commands; each names the module of `app.cli` that runs it."""
+
+    def __init__(self) -> None:
+        self.parser = ArgumentParser(
+            "brushwork", description="Train, try and keep image-style LoRAs in the browser."
+        )
+        self._commands = self.parser.add_subparsers(
+            dest="command",
+            title="commands",
+            metavar="COMMAND",
+            required=True,
+            parser_class=CommandParser,
+        )
+
+    def add(
+        self, name: str, help_text: str, *, module: str = "", **settings: Any
+    ) -> ArgumentParser:
+        """A new command, with the flags that all have."""
+        command: ArgumentParser = self._commands.add_parser(
+            name, help=help_text, description=help_text, **settings
+        )
+        command.set_defaults(module=module or name)
+        command.add_argument(
+            "--data-dir", type=Path, metavar="FOLDER", help="folder for database, pictures, logs"
+        )
+        return command
+
+    def forward(self, name: str, help_text: str) -> None:
+        """A command whose words are another program's."""
+        command = self._commands.add_parser(name, help=help_text, forwards=True)
+        command.set_defaults(module=name)
+
+
+def build_parser() -> ArgumentParser:
+    """The parser of every command."""
+    commands = CommandParsers()
+    _add_processes(commands)
+    _add_work(commands)
+    _add_registry(commands)
+    return commands.parser
+
+
+def _add_processes(commands: CommandParsers) -> None:
+    serve = commands.add("serve", "Start everything on this machine: broker, web and workers.")
+    web = commands.add("web", "Start the web server alone.")
+    for command in (serve, web):
+        command.add_argument("--host", help="address to listen on (127.0.0.1)")
+        command.add_argument("--port", type=int, help="port to listen on (8188; 0: a free one)")
+    serve.add_argument(
+        "--no-browser",
+        dest="open_browser",
+        action="store_const",
+        const=False,
+        help="do not open a browser",
+    )
+    web.add_argument("--fd", type=int, help="a listening socket inherited from a supervisor")
+    web.add_argument("--after-fd", type=int, help="an inherited pipe; start when it is closed")
+    worker = commands.add("worker", "Start one worker.")
+    worker.add_argument("--queue", choices=QUEUES, required=True, help="what it works on")
+    commands.add("migrate", "Bring the database up to date.")
+    doctor = commands.add("doctor", "Show the effective settings and check what they name.")
+    doctor.add_argument("--queue", choices=QUEUES, help="only: is a worker of this queue here?")
+
+
+def _add_work(commands: CommandParsers) -> None:
+    commands.forward("train", "Train an adapter from a folder of pictures, without any server.")
+    demo = commands.add("demo", "Do the whole job through the REST API, and judge the result.")
+    demo.add_argument(
+        "--out", type=Path, default=Path("demo"), metavar="FOLDER", help="where results go (demo)"
+    )
+
+
+def _add_registry(commands: CommandParsers) -> None:
+    adapters = commands.add(
+        "adapters",
+        "List the adapters, or work on LoRA files.",
+        tools=TOOLS,
+        formatter_class=RawDescriptionHelpFormatter,
+        epilog="tools for files, which need no registry (`brushwork adapters TOOL --help`):\n"
+        + "\n".join(f"  {name:<10} {help_text}" for name, help_text in TOOLS.items()),
+    )
+    adapters.add_argument("words", nargs="?", help="only those with these words")
+    export = commands.add("export", "Write an adapter as a file.", module="adapters")
+    export.add_argument("slug", help="which one; `brushwork adapters` lists them")
+    export.add_argument("--format", choices=FORMATS, default="kohya")
+    export.add_argument("--dtype", choices=DTYPES, default="fp16")
+    export.add_argument("--version", type=int, help="an older version")
+    export.add_argument("-o", "--output", type=Path, metavar="PATH", help="file or folder")
+    bring_in = commands.add("import", "Import LoRA files.", module="imports")
+    bring_in.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders")
+    sweep = commands.add("sweep", "Take away the files that nobody refers to any more.")
+    sweep.add_argument("--dry-run", action="store_true", help="only tell how much would go")
+    backup = commands.add("backup", "Write database and files to one archive.", module="archive")
+    backup.add_argument("archive", nargs="?", type=Path, help="(brushwork-DATE.tar)")
+    restore = commands.add("restore", "Fill an empty data folder from one.", module="archive")
+    restore.add_argument("archive", type=Path)
+
+
+def settings_from(arguments: Namespace) -> Settings:
+    """The settings: flags first, then environment, `.env` and defaults."""
+    from app.registry.config import Settings
+
+    flags = {name: getattr(arguments, name, None) for name in SETTING_FLAGS}
+    return Settings(**{name: value for name, value in flags.items() if value is not None})
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run one command; its exit code."""
+    arguments = build_parser().parse_args(argv)
+    from pydantic import ValidationError  # after the parser, so that --help is quick
+
+    try:
+        settings = settings_from(arguments)
+    except ValidationError as error:
+        for problem in error.errors():
+            name = ".".join(str(part) for part in problem["loc"]).upper()
+            print(f"BRUSHWORK_{name}: {problem['msg']}.", file=sys.stderr)
+        return 2
+    code: int = import_module(f"app.cli.{arguments.module}").run(arguments, settings)
+    return code

@@ -1,0 +1,59 @@
+"""`brushwork migrate`: brings the database up to date, with a copy of SQLite files before."""
+
+from __future__ import annotations
+
+import sqlite3
+from argparse import Namespace
+from contextlib import closing
+from pathlib import Path
+
+import sqlalchemy as sa
+
+from app.registry.config import Settings
+from app.registry.db import make_engine
+from app.registry.migrate import current_revision, head_revision, upgrade
+
+KEPT_COPIES = 3
+
+
+def run(arguments: Namespace, settings: Settings) -> int:
+    """Migrate the database that the settings name; 0 when it is current afterwards."""
+    print(migrate(settings), flush=True)
+    return 0
+
+
+def migrate(settings: Settings) -> str:
+    """Bring the database to this version's tables; what was done, as a sentence."""
+    engine = make_engine(settings.sqlalchemy_url)
+    try:
+        before, head = current_revision(engine), head_revision()
+        if before == head:
+            return f"The database is up to date (revision {head})."
+        copy = copy_before_upgrade(settings, before)
+        upgrade(engine)
+    finally:
+        engine.dispose()
+    kept = f" A copy of the old one is {copy}." if copy else ""
+    return f"The database went from revision {before or 'none'} to {head}.{kept}"
+
+
+def copy_before_upgrade(settings: Settings, revision: str | None) -> Path | None:
+    """A copy of a SQLite database that holds something; SQLite cannot roll a migration back."""
+    url = sa.make_url(settings.sqlalchemy_url)
+    if revision is None or url.get_backend_name() != "sqlite" or not url.database:
+        return None
+    source = Path(url.database)
+    copy = source.with_name(f"{source.name}.before-{revision}")
+    unfinished = copy.with_name(f"{copy.name}.part")
+    unfinished.unlink(missing_ok=True)
+    with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(unfinished)) as new:
+        old.backup(new)
+    if not copy.exists():  # an upgrade that was killed half-way must not replace the good copy
+        unfinished.rename(copy)
+    unfinished.unlink(missing_ok=True)
+    copies = sorted(
+        source.parent.glob(f"{source.name}.before-*"), key=lambda file: file.stat().st_mtime
+    )
+    for outdated in copies[:-KEPT_COPIES]:
+        outdated.unlink()
+    return copy

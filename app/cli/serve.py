@@ -1,0 +1,96 @@
+"""`brushwork serve`: everything on this machine, under one supervisor."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import webbrowser
+from argparse import Namespace
+from collections.abc import Callable, Mapping
+from functools import partial
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.registry.config import Settings
+
+if TYPE_CHECKING:
+    from app.supervisor.lock import DataFolderLock, Owner
+
+LOCK_SETTLE_SECONDS = 2.0  # between taking the lock and writing the address into it
+
+say: Callable[[str], None] = partial(print, flush=True)
+
+
+def run(arguments: Namespace, settings: Settings) -> int:
+    """Serve until somebody stops it; 0 also when Brushwork already runs on this data folder."""
+    if os.name != "posix":
+        say("Brushwork runs on Linux and macOS. On Windows, start it inside WSL 2 or with Docker.")
+        return 2
+    # After the check: the supervisor needs process groups and file locks.
+    from app.supervisor.address import AddressError, check_exposure
+    from app.supervisor.broker import BrokerError
+    from app.supervisor.lock import DataFolderLock
+    from app.supervisor.stack import DataFolderError, prepare_data_folder, remove_socket_folder
+    from app.supervisor.supervisor import StartError
+
+    try:
+        check_exposure(settings)
+        prepare_data_folder(settings.data_dir)
+        with DataFolderLock(settings.data_dir) as lock:
+            if not lock.acquire():
+                say(already_running(settings.data_dir, lock.owner))
+                return 0
+            remove_socket_folder(lock.owner())
+            return _serve(settings, lock)
+    except (AddressError, BrokerError, DataFolderError, StartError) as error:
+        print(error, file=sys.stderr, flush=True)
+        return 2
+
+
+def _serve(settings: Settings, lock: DataFolderLock) -> int:
+    from app.supervisor.address import listen, url_of
+    from app.supervisor.lock import Owner
+    from app.supervisor.stack import run_stack
+
+    explicit = "port" in settings.model_fields_set
+    with listen(settings.host, settings.port, explicit=explicit) as server:
+        url = url_of(settings.host, server)
+        if settings.port and server.getsockname()[1] != settings.port:
+            say(f"Port {settings.port} is taken, so Brushwork uses {server.getsockname()[1]}.")
+        lock.write(Owner(os.getpid(), url))
+        on_ready = partial(announce, url, settings=settings)
+        code = run_stack(settings, server, lock, url=url, say=say, on_ready=on_ready)
+    lock.clear()
+    return code
+
+
+def already_running(data_dir: Path, owner: Callable[[], Owner | None]) -> str:
+    """Where the Brushwork runs that holds the data folder."""
+    deadline = time.monotonic() + LOCK_SETTLE_SECONDS
+    while (found := owner()) is None or not found.url:
+        if time.monotonic() > deadline:
+            return f"Brushwork already runs on the data folder {data_dir}."
+        time.sleep(0.05)
+    return (
+        f"Brushwork already runs at {found.url} (process {found.pid}, data folder {data_dir}). "
+        "Use another --data-dir for a second one."
+    )
+
+
+def announce(url: str, *, settings: Settings) -> None:
+    """Say where the page is, and open it for a person who sits at this machine."""
+    frame = "─" * (len(url) + 27)
+    say(f"\n{frame}\nBrushwork is ready at {url}\n{frame}")
+    say(f"Data: {settings.data_dir}   Stop: Ctrl-C\n")
+    if settings.open_browser and has_desktop(os.environ, is_terminal=sys.stdout.isatty()):
+        webbrowser.open(url)
+
+
+def has_desktop(environment: Mapping[str, str], *, is_terminal: bool) -> bool:
+    """True when a browser opened here would be seen: a terminal, not over SSH, not in CI."""
+    remote = any(name in environment for name in ("SSH_CONNECTION", "SSH_TTY", "CI"))
+    display = sys.platform == "darwin" or any(
+        name in environment for name in ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME")
+    )
+    return is_terminal and display and not remote

@@ -1,0 +1,121 @@
+"""`brushwork train`: an adapter from a folder of pictures, with no server, database or broker."""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+from argparse import Namespace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from app.registry.config import Settings
+from app.registry.hub_source import HubSource, read_source
+
+if TYPE_CHECKING:
+    from worker.core.hub.models import Wanted
+
+MODEL, DOWNLOAD = "--model", "--download"
+TOLD_EVERY = 5  # percent
+NOT_HERE = (
+    "“{name}” is not on this machine. Add --download to fetch it from the Hugging Face Hub into "
+    "{folder}, or give --model a diffusers folder or a .safetensors file."
+)
+OFF = "The Hub may not be asked here: BRUSHWORK_HUB is off."
+
+
+class NoModel(Exception):
+    """The base model cannot be used; the message is a sentence for people."""
+
+
+def run(arguments: Namespace, settings: Settings) -> int:
+    """Become the training core's own command; its flags, exit code and signals are ours."""
+    try:
+        words = with_model_here(arguments.words, settings)
+        sys.stdout.flush()
+        os.execv(sys.executable, command(words, settings))
+    except NoModel as error:
+        print(error, file=sys.stderr)
+        return 2
+
+
+def command(words: list[str], settings: Settings) -> list[str]:
+    """The core's command line; what a person wrote comes last, and so wins over the settings."""
+    ours = ["--device", settings.device, "--threads", str(settings.threads)]
+    return [sys.executable, "-m", "worker.core.training", *ours, *words]
+
+
+def with_model_here(words: list[str], settings: Settings) -> list[str]:
+    """The words with a path in the place of a name on the Hub, downloaded only if they say so."""
+    rest = [word for word in words if word != DOWNLOAD]
+    place = next(
+        (at for at, word in enumerate(rest) if word == MODEL or word.startswith(f"{MODEL}=")),
+        len(rest),
+    )
+    count = 0
+    if place == len(rest):
+        value = _model_of_job(rest)
+    elif rest[place] == MODEL:
+        value, count = "".join(rest[place + 1 : place + 2]), 2
+    else:
+        value, count = rest[place].partition("=")[2], 1
+    source = None if Path(value).exists() else read_source(value)
+    if source is None:
+        return rest
+    path = _path_of(source, settings, may_download=DOWNLOAD in words)
+    return [*rest[:place], f"{MODEL}={path}", *rest[place + count :]]
+
+
+def _model_of_job(words: list[str]) -> str:
+    """The base that a JOB.json among the words names; empty when there is none to be read."""
+    for before, word in zip(["", *words], words, strict=False):
+        if word.endswith(".json") and before != "--config":
+            try:
+                job = json.loads(Path(word).read_bytes())
+            except (OSError, ValueError):  # the core will say what is wrong with it
+                return ""
+            model = job.get("model") if isinstance(job, dict) else None
+            return model if isinstance(model, str) else ""
+    return ""
+
+
+def _path_of(source: HubSource, settings: Settings, *, may_download: bool) -> Path:
+    from worker.core.hub.models import Wanted, find
+
+    wanted = Wanted(source.repo, source.revision, source.file)
+    home = settings.hub_models / source.folder
+    found = find(wanted, home)
+    if found is not None:
+        return found.path
+    if not may_download:
+        raise NoModel(NOT_HERE.format(name=source, folder=settings.hub_models))
+    if settings.hub == "off":
+        raise NoModel(OFF)
+    return _download(wanted, home, settings)
+
+
+def _download(wanted: Wanted, home: Path, settings: Settings) -> Path:
+    from worker.core.hub.errors import Access, explained
+    from worker.core.hub.models import download
+
+    token = settings.hub_token.get_secret_value() if settings.hub_token else None
+    access = Access(settings.hub_endpoint.rstrip("/"), token)
+    told = -TOLD_EVERY
+
+    def tell(_file: str, done: int, total: int) -> None:
+        nonlocal told
+        percent = 100 * done // total if total else 100
+        if percent >= told + TOLD_EVERY:
+            told = percent
+            print(
+                f"{wanted.repo}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB ({percent} %)",
+                file=sys.stderr,
+            )
+
+    try:
+        return download(wanted, home, access, tell=tell).path
+    except Exception as error:
+        found = explained(error, wanted.repo, access)
+        if found is None:
+            raise
+        raise NoModel(str(found)) from error

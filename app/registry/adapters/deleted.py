@@ -1,0 +1,149 @@
+"""Deleted adapters: found again, brought back, or deleted for good.
+
+Deleting puts an adapter away and keeps everything. Deleting for good takes the rows; the files go
+with the next sweep, as far as nothing else refers to them. What was made with the adapter stays:
+renders and merged adapters remember its name themselves, a run forgets the version it made.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Session, SQLModel, col, func, select
+
+from app.registry.adapters import tools
+from app.registry.adapters.hub import PUBLISH
+from app.registry.adapters.library.cards import summarize
+from app.registry.adapters.models import (
+    Adapter,
+    AdapterAlias,
+    AdapterFile,
+    AdapterSearch,
+    AdapterTag,
+    AdapterVersion,
+)
+from app.registry.errors import Conflict, NotFound
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.states import UNENDED
+from app.registry.renders.models import Render, RenderAdapter
+from app.registry.runs.models import Run
+from app.registry.wording import plural
+
+DELETED_A_PAGE = 24
+OF_A_VERSION = ("export_adapter", tools.RESIZE, PUBLISH)  # kinds whose subject is a version
+
+
+@dataclass(frozen=True)
+class DeletedAdapter:
+    """An adapter that was put away; `cover` is a picture of it."""
+
+    adapter: Adapter
+    version_count: int
+    cover: str | None
+
+
+@dataclass(frozen=True)
+class DeletedPage:
+    """A page of deleted adapters, and how many there are."""
+
+    items: list[DeletedAdapter]
+    total: int
+
+    @property
+    def pages(self) -> int:
+        """How many pages there are."""
+        return max(1, -(-self.total // DELETED_A_PAGE))
+
+
+def has_deleted(session: Session) -> bool:
+    """True while an adapter could be restored."""
+    return session.exec(select(Adapter.id).where(_is_deleted()).limit(1)).first() is not None
+
+
+def list_deleted(session: Session, *, page: int = 1) -> DeletedPage:
+    """Deleted adapters, the one deleted last first."""
+    newest = (col(Adapter.deleted_at).desc(), col(Adapter.id).desc())
+    query = select(Adapter).where(_is_deleted()).order_by(*newest)
+    start = (page - 1) * DELETED_A_PAGE
+    adapters = session.exec(query.offset(start).limit(DELETED_A_PAGE)).all()
+    known = {row.adapter.key: row for row in summarize(session, adapters)}
+    items = []
+    for adapter in adapters:
+        row = known.get(adapter.key)
+        cover = row.covers[0] if row and row.covers else None
+        items.append(DeletedAdapter(adapter, row.version_count if row else 0, cover))
+    total = session.exec(select(func.count()).select_from(Adapter).where(_is_deleted())).one()
+    return DeletedPage(items, total)
+
+
+def delete_forever(session: Session, adapter_id: int) -> None:
+    """Take a deleted adapter away with its versions; its files go with the next sweep.
+
+    Conflict unless it was deleted before, and while work that was ordered still needs it.
+    """
+    adapter = session.get(Adapter, adapter_id, with_for_update=True)
+    if adapter is None:
+        raise NotFound("There is no such adapter; it may have been deleted for good already.")
+    if adapter.deleted_at is None:
+        raise Conflict(f"“{adapter.name}” is not deleted. Delete it first, then for good.")
+    of_adapter = select(AdapterVersion.id).where(AdapterVersion.adapter_id == adapter_id)
+    versions = [key for key in session.exec(of_adapter) if key is not None]
+    if users := _users(session, adapter_id, versions):
+        raise Conflict(
+            f"“{adapter.name}” is still needed by {users}. Wait until that has ended, or cancel "
+            "it, then delete the adapter for good."
+        )
+    _forget(session, adapter_id, versions)
+
+
+def _users(session: Session, adapter_id: int, versions: list[int]) -> str:
+    """The work that still needs this adapter, in words; empty when there is none."""
+    runs = select(func.count()).select_from(Run)
+    renders = select(func.count()).select_from(Render).join(RenderAdapter)
+    numbers = {
+        "training": session.exec(
+            runs.where(col(Run.status).in_(UNENDED), Run.adapter_id == adapter_id)
+        ).one(),
+        "picture": session.exec(
+            renders.where(col(Render.status).in_(UNENDED), RenderAdapter.adapter_id == adapter_id)
+        ).one(),
+        "job": sum(
+            _needs(job, adapter_id, versions)
+            for job in session.exec(select(IoJob).where(col(IoJob.status).in_(UNENDED)))
+        ),
+    }
+    return ", ".join(plural(number, word) for word, number in numbers.items() if number)
+
+
+def _needs(job: IoJob, adapter_id: int, versions: list[int]) -> bool:
+    if job.kind in OF_A_VERSION and job.subject_id in versions:
+        return True
+    parts = [part.get("adapter_id") for part in job.args.get("parts", ())]
+    return adapter_id in (job.args.get("adapter_id"), *parts)
+
+
+def _forget(session: Session, adapter_id: int, versions: list[int]) -> None:
+    """Take every row of the adapter, and every reference to one, away."""
+    of_version = col(Run.adapter_version_id).in_(versions)
+    _execute(session, sa.update(Run).where(of_version).values(adapter_version_id=None))
+    of_adapter = col(Run.adapter_id) == adapter_id
+    _execute(session, sa.update(Run).where(of_adapter).values(adapter_id=None))
+    _delete(session, AdapterFile, col(AdapterFile.version_id).in_(versions))
+    for table in (AdapterAlias, AdapterTag, AdapterSearch, RenderAdapter, AdapterVersion):
+        _delete(session, table, col(table.adapter_id) == adapter_id)
+    _delete(session, Adapter, col(Adapter.id) == adapter_id)
+    session.expire_all()
+
+
+def _delete(session: Session, table: type[SQLModel], where: sa.ColumnElement[bool]) -> None:
+    _execute(session, sa.delete(table).where(where))
+
+
+def _execute(session: Session, statement: Any) -> None:
+    session.connection().execute(statement)
+
+
+def _is_deleted() -> sa.ColumnElement[bool]:
+    return col(Adapter.deleted_at).is_not(None)

@@ -1,0 +1,112 @@
+"""The proofs of an adapter's files in words: program by program, file by file."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlmodel import Session
+
+from app.registry.adapters import service
+from app.registry.adapters.models import AdapterFile, AdapterVersion
+
+FORMATS = {"kohya": "kohya", "peft": "diffusers / PEFT", "bundle": "Bundle"}
+ORDER = tuple(FORMATS)
+WORDS = {
+    "right": ("good", "Right"),
+    "limited": ("good", "Right, as far as it can"),
+    "foreign": ("good", "Names right"),
+    "partly": ("warn", "Read in part"),
+    "wrong": ("warn", "Wrong strength"),
+    "unread": ("warn", "Not read"),
+}
+
+
+@dataclass(frozen=True)
+class ProofLine:
+    """What one program makes of a file; `look` is a chip's class, `word` says the same."""
+
+    title: str
+    look: str
+    word: str
+    sentence: str
+    needed: bool
+
+
+@dataclass(frozen=True)
+class FileProof:
+    """The proof of one file: what was checked of it here, then the programs.
+
+    `foreign`: only this program and diffusers can open its base, as with the embedded one.
+    """
+
+    title: str
+    dtype: str
+    with_tags: bool
+    checks: list[str]
+    lines: list[ProofLine]
+    foreign: bool
+
+    @property
+    def good(self) -> int:
+        """How many programs read the file as it was trained."""
+        return sum(line.look == "good" for line in self.lines)
+
+
+def file_proofs(session: Session, version: AdapterVersion) -> list[FileProof]:
+    """The proofs of the files that were written of a version so far; the main download first."""
+    files = [file for file in service.version_files(session, version.key) if file.proof]
+    files.sort(key=lambda file: (ORDER.index(file.format), file.dtype != "fp16", file.dtype))
+    return [_file_proof(file) for file in files]
+
+
+def _file_proof(file: AdapterFile) -> FileProof:
+    proof = file.proof
+    results: list[dict[str, Any]] = proof.get("loaders", [])
+    return FileProof(
+        title=FORMATS.get(file.format, file.format),
+        dtype=file.dtype,
+        with_tags=file.with_tags,
+        checks=checks_of(proof),
+        lines=[_line(result) for result in results],
+        foreign=any(result["verdict"] == "foreign" for result in results),
+    )
+
+
+def _line(result: Mapping[str, Any]) -> ProofLine:
+    look, word = WORDS[result["verdict"]]
+    if result["verdict"] == "foreign" and not result["right"]:
+        look, word = "", "Not for this base"
+    return ProofLine(result["title"], look, word, result["sentence"], result["needed"])
+
+
+def checks_of(proof: Mapping[str, Any]) -> list[str]:
+    """What was done with a file here, as sentences."""
+    checks = []
+    if back := proof.get("read_back"):
+        checks.append(
+            f"Read back: {back['tensors']} tensors of {back['modules']} layers, each layer within "
+            f"{_share(back['worst_error'])} of what was trained."
+        )
+    if loaded := proof.get("loaded"):
+        where = "into the base's own weights" if loaded["weights"] else "into the base's layers"
+        checks.append(
+            f"Loaded by diffusers {loaded['diffusers']} {where}: {loaded['modules']} layers, each "
+            f"within {_share(loaded['worst_error'])}."
+        )
+    if reason := proof.get("not_loaded"):
+        checks.append(f"Not loaded by diffusers, only held to its rule: {reason}")
+    if drawn := proof.get("drawn"):
+        checks.append(
+            f"Drawn with diffusers' copy of it (“{drawn['prompt']}”, seed {drawn['seed']}): at "
+            f"most {drawn['difference']} of 255 levels from our own picture, which the adapter "
+            f"itself moves by up to {drawn['effect']}."
+        )
+    if reason := proof.get("not_drawn"):
+        checks.append(f"No picture was compared: {reason}")
+    return checks
+
+
+def _share(error: float) -> str:
+    return "0.001 %" if error < 1e-5 else f"{100 * error:.2g} %"

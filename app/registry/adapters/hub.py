@@ -1,0 +1,260 @@
+"""Adapters from the Hugging Face Hub and to it: what is ordered here, io workers carry out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.registry.adapters import service
+from app.registry.adapters.images import Picture, more_pictures
+from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.base_models.models import BaseModel
+from app.registry.config import Settings
+from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.hub_source import PART, SCHEME, HubSource, read_source, require_allowed
+from app.registry.jobs import service as jobs
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.service import enqueue_io
+from app.registry.jobs.states import JobStatus
+
+FETCH = "fetch_hub_adapter"
+PUBLISH = "publish_adapter"
+REPO = re.compile(rf"(?:{PART}/)?{PART}")
+MAX_REPO = 96
+MAX_PICTURES = 8
+USUAL_PICTURES = 4
+USUAL_WEIGHT = 0.8
+KOHYA_FILE = "{slug}.safetensors"
+
+
+@dataclass(frozen=True)
+class Publishing:
+    """What a person wants published; `pictures` are blobs of pictures drawn with the adapter.
+
+    `repo` without an owner is one of whoever the token belongs to; `pictures` None: the first few.
+    """
+
+    repo: str
+    private: bool = True
+    version: int | None = None
+    base_model: str = ""
+    pictures: Sequence[str] | None = None
+
+
+@dataclass(frozen=True)
+class Publication:
+    """A publication, on its way or ended; `url` once it is on the Hub."""
+
+    job: IoJob
+    version: int
+
+    @property
+    def repo(self) -> str:
+        """Where it goes: with its owner once that is known."""
+        return str(self.job.result.get("repo") or self.job.args["repo"])
+
+    @property
+    def url(self) -> str | None:
+        """The page of the repository on the Hub."""
+        return self.job.result.get("url")
+
+    @property
+    def private(self) -> bool:
+        """Whether the repository is private; before that is known, whether it was asked to be."""
+        seen = self.seen_private
+        return bool(self.job.args["private"]) if seen is None else seen
+
+    @property
+    def seen_private(self) -> bool | None:
+        """Whether the Hub said that it is private; None before it was asked."""
+        seen = self.job.result.get("private")
+        return seen if isinstance(seen, bool) else None
+
+
+@dataclass(frozen=True)
+class Fetching:
+    """An adapter on its way from the Hub; then its import, then the adapter.
+
+    `is_ending`: somebody canceled it, and its worker has still to notice.
+    """
+
+    job: IoJob
+    source: str
+    import_id: int | None = None
+    adapter_id: int | None = None
+    status: JobStatus = JobStatus.QUEUED
+    error: str | None = None
+    progress: dict[str, Any] = field(default_factory=dict)
+    is_ending: bool = False
+
+
+def order_fetch(session: Session, text: str, settings: Settings) -> IoJob:
+    """Order the import of an adapter that is on the Hub."""
+    require_allowed(settings)
+    source = read_source(text)
+    if source is None:
+        raise _invalid(
+            "source",
+            "Give the name of an adapter on the Hub as owner/name, with @revision and "
+            "/file.safetensors behind it if need be, or the address of its page.",
+        )
+    if source.file is not None and not source.file.endswith(".safetensors"):
+        raise _invalid("source", f"Only .safetensors files are read, and {source.file} is none.")
+    return enqueue_io(session, FETCH, repo=source.repo, revision=source.revision, file=source.file)
+
+
+def get_fetching(session: Session, job_id: int) -> Fetching:
+    """How the import of an adapter from the Hub goes."""
+    job = session.get(IoJob, job_id)
+    if job is None or job.kind != FETCH:
+        raise NotFound("There is no such import.")
+    source = str(HubSource(job.args["repo"], job.args["revision"], job.args["file"]))
+    if job.state is not JobStatus.SUCCEEDED:
+        return Fetching(
+            job,
+            source,
+            status=job.state,
+            error=job.error,
+            progress=job.result,
+            is_ending=job.cancel_requested,
+        )
+    checked = service.get_import(session, int(job.result["import_id"]))
+    return Fetching(
+        job,
+        source,
+        import_id=checked.key,
+        adapter_id=checked.result.get("adapter_id"),
+        status=JobStatus.RUNNING if checked.state.is_active else checked.state,
+        error=checked.error,
+        is_ending=checked.cancel_requested,
+    )
+
+
+def cancel_fetch(session: Session, job_id: int) -> Fetching:
+    """Ask for the end of an import from the Hub, or of its check; Conflict when it has ended."""
+    found = get_fetching(session, job_id)
+    job = found.job if found.import_id is None else service.get_import(session, found.import_id)
+    jobs.request_cancel(session, IoJob, job)
+    return get_fetching(session, job_id)
+
+
+def write_fetched(
+    session: Session, *, sha256: str, filename: str, sidecars: Sequence[dict[str, str]]
+) -> int:
+    """The file is here: its check is ordered as for any other; gives that job's id."""
+    return service.order_import(session, sha256=sha256, filename=filename, sidecars=sidecars).key
+
+
+def order_publication(
+    session: Session, adapter: Adapter, wanted: Publishing, settings: Settings
+) -> IoJob:
+    """Order the publication of a version of an adapter."""
+    require_allowed(settings)
+    repo, base_model = wanted.repo.strip().removeprefix(SCHEME), wanted.base_model.strip()
+    if not REPO.fullmatch(repo) or "--" in repo or ".." in repo or len(repo) > MAX_REPO:
+        raise _invalid(
+            "repo",
+            "Give a name for the repository, as name or owner/name: letters, digits, dots, "
+            f"dashes and underscores, at most {MAX_REPO} in all.",
+        )
+    if base_model and (named := read_source(base_model)) is None:
+        raise _invalid("base_model", "Give the base model's name on the Hub, as owner/name.")
+    version = service.get_version(session, adapter, wanted.version)
+    earlier = publications(session, adapter)
+    if any(row.job.state.is_active for row in earlier):
+        raise Conflict(f"“{adapter.name}” is being published already; wait until that has ended.")
+    ours = [row.repo for row in earlier if row.url]
+    known = next((row for row in ours if repo in (row, row.partition("/")[2])), None)
+    return enqueue_io(
+        session,
+        PUBLISH,
+        subject_id=version.key,
+        repo=known or repo,
+        update=known is not None,
+        private=wanted.private,
+        base_model=named.repo if base_model and named else base_on_hub(session, version),
+        pictures=_chosen(session, adapter, version, wanted.pictures),
+    )
+
+
+def _chosen(
+    session: Session, adapter: Adapter, version: AdapterVersion, wanted: Sequence[str] | None
+) -> list[dict[str, str]]:
+    """The pictures that are published, with the prompts they were drawn from."""
+    drawn = {picture.sha256: picture for picture in pictures(session, adapter, version)}
+    if wanted is None:
+        wanted = list(drawn)[:USUAL_PICTURES]
+    if len(wanted) > MAX_PICTURES:
+        raise _invalid("pictures", f"At most {MAX_PICTURES} pictures can be published.")
+    if any(sha256 not in drawn for sha256 in wanted):
+        raise _invalid("pictures", "Only pictures drawn with this adapter can be published.")
+    return [{"sha256": sha256, "prompt": drawn[sha256].title} for sha256 in wanted]
+
+
+def pictures(session: Session, adapter: Adapter, version: AdapterVersion) -> list[Picture]:
+    """The pictures of an adapter that may be published, the cover first."""
+    found = more_pictures(session, service.summary(session, adapter), version)
+    return sorted(found.shown, key=lambda picture: not picture.is_cover)
+
+
+def base_on_hub(session: Session, version: AdapterVersion) -> str:
+    """The name on the Hub of the base a version was made for; empty when it has none there."""
+    base = session.get(BaseModel, version.base_model_id) if version.base_model_id else None
+    source = read_source(base.source) if base and base.source.startswith(SCHEME) else None
+    return source.repo if source else ""
+
+
+def card_facts(
+    session: Session, adapter: Adapter, version: AdapterVersion, wanted: Mapping[str, Any]
+) -> dict[str, Any]:
+    """What a model card tells of a version, JSON only; of the dataset only how large it was."""
+    base = session.get(BaseModel, version.base_model_id) if version.base_model_id else None
+    return {
+        "name": adapter.name,
+        "version": version.version,
+        "family": adapter.base_family,
+        "kohya_file": KOHYA_FILE.format(slug=adapter.slug),
+        "base_model": wanted["base_model"],
+        "base_name": base.name if base else "",
+        "notes": adapter.notes,
+        "licence": adapter.licence,
+        "trigger_words": list(adapter.trigger_words),
+        "tags": service.summary(session, adapter).tags,
+        "rank": version.rank,
+        "alpha": version.alpha,
+        "resolution": version.config.get("resolution") or (base.resolution if base else None),
+        "prediction_type": version.config.get("prediction_type")
+        or (base.prediction_type if base else None),
+        "steps": version.steps,
+        "images": version.details.get("images"),
+        "trained": version.trainable_parameters,
+        "weight": USUAL_WEIGHT,
+        "pictures": [],
+    }
+
+
+def publications(session: Session, adapter: Adapter) -> list[Publication]:
+    """All publications of an adapter, the newest first."""
+    versions = {row.key: row.version for row in service.list_versions(session, adapter.key)}
+    ours = select(IoJob).where(IoJob.kind == PUBLISH, col(IoJob.subject_id).in_(versions))
+    return [
+        Publication(job, versions[job.subject_id or 0])
+        for job in session.exec(ours.order_by(col(IoJob.id).desc()))
+    ]
+
+
+def cancel_publication(session: Session, adapter: Adapter, job_id: int) -> Publication:
+    """Ask for the end of a publication of this adapter; Conflict when it has ended."""
+    row = next((row for row in publications(session, adapter) if row.job.key == job_id), None)
+    if row is None:
+        raise NotFound("There is no such publication.")
+    jobs.request_cancel(session, IoJob, row.job)
+    return row
+
+
+def _invalid(name: str, sentence: str) -> InvalidInput:
+    return InvalidInput(sentence, fields={name: sentence})

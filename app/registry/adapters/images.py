@@ -1,0 +1,86 @@
+"""The images of an adapter: samples of its training, and what the playground made with it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, select
+
+from app.registry.adapters import service
+from app.registry.adapters.models import AdapterVersion
+from app.registry.adapters.service import AdapterSummary
+from app.registry.errors import InvalidInput
+from app.registry.renders import service as playground
+from app.registry.runs.models import Sample
+
+PICTURES = 12
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture drawn with the adapter."""
+
+    sha256: str
+    title: str
+    href: str
+    is_cover: bool
+
+
+@dataclass(frozen=True)
+class Pictures:
+    """Some pictures of an adapter; `older` is where those before them begin."""
+
+    shown: list[Picture]
+    older: int | None
+
+
+def more_pictures(
+    session: Session,
+    summary: AdapterSummary,
+    version: AdapterVersion,
+    *,
+    before: int | None = None,
+) -> Pictures:
+    """The samples of the last step, then what was drawn in the playground, each once.
+
+    With `before`, the id of a render, only what was drawn before that.
+    """
+    found = []
+    if before is None:
+        found = [
+            (sample.sha256, sample.prompt, f"/media/{sample.sha256}")
+            for sample in service.version_samples(session, version)
+        ]
+    renders = playground.adapter_renders(
+        session, summary.adapter.key, limit=PICTURES + 1, before=before
+    )
+    has_older, renders = len(renders) > PICTURES, renders[:PICTURES]
+    images = playground.first_images(session, renders)
+    found += [
+        (images[render.key].sha256, render.prompt, f"/renders/{render.key}")
+        for render in renders
+        if render.key in images
+    ]
+    cover = summary.covers[:1]
+    unique = {sha256: (sha256, title, href) for sha256, title, href in reversed(found)}
+    return Pictures(
+        shown=[
+            Picture(sha256, title, href, is_cover=[sha256] == cover)
+            for sha256, title, href in reversed(unique.values())
+        ],
+        older=renders[-1].key if has_older else None,
+    )
+
+
+def require_picture(session: Session, adapter_id: int, sha256: str) -> None:
+    """InvalidInput unless this picture is a sample of the adapter or was drawn with it."""
+    sampled = (
+        select(Sample.id)
+        .join(AdapterVersion, col(AdapterVersion.run_id) == col(Sample.run_id))
+        .where(AdapterVersion.adapter_id == adapter_id, Sample.sha256 == sha256)
+    )
+    if session.exec(sampled.limit(1)).first() is not None:
+        return
+    if not playground.is_picture_of(session, adapter_id, sha256):
+        sentence = "Only a picture drawn with this adapter can be its cover."
+        raise InvalidInput(sentence, fields={"cover_sha256": sentence})

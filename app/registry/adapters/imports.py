@@ -1,0 +1,169 @@
+"""Uploaded LoRA files on their way into the registry: stored, then checked by an io worker.
+
+Here only what can be seen at the beginning of a file is judged, so that most mistakes are answered
+at once. Beside the weights may come files that say something of them: `<stem>.json`,
+`<stem>.civitai.info` and a picture.
+"""
+
+from __future__ import annotations
+
+import os
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from app.registry.adapters import service
+from app.registry.errors import AppError, InvalidInput, TooLarge
+from app.registry.jobs.models import IoJob
+from app.registry.state import AppState
+from app.registry.uploads import UploadedFile
+
+MAX_ADAPTER_BYTES = 2 * 2**30
+MAX_HEADER_BYTES = 8 * 2**20
+MAX_SIDECAR_BYTES = {".json": 2**20, ".civitai.info": 2**20}
+MAX_PICTURE_BYTES = 16 * 2**20
+MAX_SIDECARS = 8  # of one file of weights
+MAX_FILES = 100  # of one drop
+CHUNK = 2**20
+PICKLES = (b"PK", b"\x80")
+PICTURES = (".preview.png", ".png", ".preview.jpg", ".jpg", ".jpeg", ".preview.webp", ".webp")
+ENDINGS = (".civitai.info", ".json", *PICTURES)
+ACCEPTED = "Only .safetensors files of LoRAs are accepted."
+
+
+@dataclass(frozen=True)
+class Received:
+    """A file of a drop: the job that checks it, or why it was refused."""
+
+    filename: str
+    job: IoJob | None = None
+    error: str | None = None
+
+
+def receive(
+    state: AppState,
+    upload: UploadedFile,
+    *,
+    adapter_id: int | None = None,
+    base_model_id: int | None = None,
+    sidecars: Sequence[UploadedFile] = (),
+) -> IoJob:
+    """Store an uploaded file and order its check; refuses what is plainly no safetensors file.
+
+    With `adapter_id` it shall become the next version of that adapter, with `base_model_id` it has
+    to fit that base.
+    """
+    filename = name_of(upload)
+    _refuse_other_contents(upload, filename)
+    sha256 = _store(state, upload, MAX_ADAPTER_BYTES)
+    beside = [_store_sidecar(state, sidecar) for sidecar in sidecars[:MAX_SIDECARS]]
+    with state.database.write() as session:
+        return service.order_import(
+            session,
+            sha256=sha256,
+            filename=filename,
+            adapter_id=adapter_id,
+            base_model_id=base_model_id,
+            sidecars=[sidecar for sidecar in beside if sidecar],
+        )
+
+
+def receive_all(
+    state: AppState, uploads: Sequence[UploadedFile], *, adapter_id: int | None = None
+) -> list[Received]:
+    """What became of each file of a drop; sidecars go with the weights whose name they share."""
+    if not uploads:
+        raise InvalidInput("Choose a .safetensors file.")
+    if len(uploads) > MAX_FILES:
+        raise InvalidInput(f"At most {MAX_FILES} files can be sent at once.")
+    beside = [upload for upload in uploads if _ending(name_of(upload))]
+    received = []
+    used: set[int] = set()
+    for upload in (upload for upload in uploads if upload not in beside):
+        own = [sidecar for sidecar in beside if _belongs(sidecar, upload)]
+        used |= {id(sidecar) for sidecar in own}
+        try:
+            job = receive(state, upload, adapter_id=adapter_id, sidecars=own)
+        except AppError as error:
+            received.append(Received(name_of(upload), error=error.detail))
+        else:
+            received.append(Received(name_of(upload), job))
+    for sidecar in (sidecar for sidecar in beside if id(sidecar) not in used):
+        received.append(
+            Received(
+                name_of(sidecar),
+                error="There is no .safetensors file of the same name in this drop, so it says "
+                "nothing of any adapter.",
+            )
+        )
+    return received
+
+
+def name_of(upload: UploadedFile) -> str:
+    """The file's own name, without folders, for people to read."""
+    name = upload.filename.replace("\\", "/").rpartition("/")[2]
+    return "".join(char for char in name if char.isprintable())[:200] or "unnamed"
+
+
+def _ending(filename: str) -> str | None:
+    return next((end for end in ENDINGS if filename.lower().endswith(end)), None)
+
+
+def _belongs(sidecar: UploadedFile, weights: UploadedFile) -> bool:
+    name = name_of(sidecar)
+    stem = name[: -len(_ending(name) or "")]
+    return stem in (name_of(weights), name_of(weights).rpartition(".")[0])
+
+
+def _store_sidecar(state: AppState, upload: UploadedFile) -> Mapping[str, str] | None:
+    """Where a sidecar was stored; None for one that is too large to be of any worth."""
+    name = name_of(upload)
+    limit = MAX_SIDECAR_BYTES.get(_ending(name) or "", MAX_PICTURE_BYTES)
+    if not _ending(name) or _size(upload) > limit:
+        return None
+    return {"name": name, "sha256": _store(state, upload, limit)}
+
+
+def _store(state: AppState, upload: UploadedFile, limit: int) -> str:
+    with upload.open() as content, state.store.writer(limit=limit) as writer:
+        while chunk := content.read(CHUNK):
+            writer.write(chunk)
+        return writer.commit().sha256
+
+
+def _size(upload: UploadedFile) -> int:
+    with upload.open() as content:
+        return content.seek(0, os.SEEK_END)
+
+
+def _refuse_other_contents(upload: UploadedFile, filename: str) -> None:
+    """Raise for what cannot be a safetensors file, by its first bytes and its size."""
+    with upload.open() as content:
+        head = content.read(10)
+    size = _size(upload)
+    if not head:
+        raise _refused(f"“{filename}” is empty. {ACCEPTED}")
+    if head[8:9] != b"{":  # after the length of the header, whose first byte can be anything
+        if head.startswith(PICKLES):
+            raise _refused(
+                f"“{filename}” is a pickle (.pt, .ckpt, .bin) or a zip archive: opening one can "
+                f"run code. Save it as .safetensors first. {ACCEPTED}"
+            )
+        raise _refused(f"“{filename}” is no .safetensors file, whatever its name. {ACCEPTED}")
+    (header,) = struct.unpack("<Q", head[:8])
+    if header > size - 8:
+        raise _refused(
+            f"“{filename}” is cut off or damaged: its header alone is longer than the file. "
+            "Download it again, then send it once more."
+        )
+    if header > MAX_HEADER_BYTES:
+        raise _refused(
+            f"The header of “{filename}” takes {header / 2**20:,.0f} MiB; at most "
+            f"{MAX_HEADER_BYTES // 2**20} MiB are accepted, which is more than any LoRA needs."
+        )
+    if size > MAX_ADAPTER_BYTES:
+        raise TooLarge(f"“{filename}” is larger than 2 GB, which no adapter is.")
+
+
+def _refused(sentence: str) -> InvalidInput:
+    return InvalidInput(sentence, fields={"file": sentence})

@@ -1,0 +1,181 @@
+"""Adapters with immutable versions, movable aliases and tags."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from app.registry.db import utcnow
+
+LATEST = "latest"  # the alias of the version that is used when none is named
+LIVE = sa.text("deleted_at IS NULL")
+DELETED = sa.text("deleted_at IS NOT NULL")
+# SQLite gives the id of a row that is gone to the next one, and renders, jobs and notes of what was
+# made of what still name the old one
+NEVER_TWICE = {"sqlite_autoincrement": True}
+# by code points on every database, whatever language the server sorts by
+SORT_NAME = sa.String(240).with_variant(sa.String(240, collation="C"), "postgresql")
+
+
+class Adapter(SQLModel, table=True):
+    """A named adapter; what it is lies in its versions."""
+
+    __tablename__ = "adapter"
+    __table_args__ = (
+        *(
+            sa.Index(
+                "_".join(("ix_adapter_live", *first, order)),
+                *first,
+                order,
+                "id",
+                sqlite_where=LIVE,
+                postgresql_where=LIVE,
+            )
+            for first in ((), ("base_family",), ("starred",))
+            for order in ("updated_at", "sort_name")
+        ),
+        sa.Index(
+            "ix_adapter_deleted",
+            "deleted_at",
+            "id",
+            sqlite_where=DELETED,
+            postgresql_where=DELETED,
+        ),
+        NEVER_TWICE,
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    slug: str = Field(max_length=140, unique=True)
+    name: str = Field(max_length=120)
+    sort_name: str = Field(
+        default="",
+        sa_type=SORT_NAME,
+        description="The name folded, as the order by name goes; written by `search`.",
+    )
+    trigger_words: list[str] = Field(default_factory=list, sa_type=sa.JSON)
+    notes: str = Field(default="", sa_type=sa.Text)
+    licence: str = Field(default="", max_length=80, description="As people write it: CC-BY-4.0.")
+    starred: bool = False
+    base_family: str = Field(max_length=16)
+    cover_sha256: str | None = Field(default=None, max_length=64)
+    created_at: datetime = Field(default_factory=utcnow)
+    updated_at: datetime = Field(default_factory=utcnow)
+    deleted_at: datetime | None = None
+
+    @property
+    def key(self) -> int:
+        """The id of a row that was stored."""
+        assert self.id is not None
+        return self.id
+
+    @property
+    def family_label(self) -> str:
+        """What people call the family of its base."""
+        return {"sd1": "SD", "sd2": "SD 2", "sdxl": "SDXL"}.get(self.base_family, "unknown")
+
+
+class AdapterVersion(SQLModel, table=True):
+    """One trained or imported set of weights, with where it came from; never changed."""
+
+    __tablename__ = "adapter_version"
+    __table_args__ = (sa.UniqueConstraint("adapter_id", "version"), NEVER_TWICE)
+
+    id: int | None = Field(default=None, primary_key=True)
+    adapter_id: int = Field(foreign_key="adapter.id", index=True)
+    version: int
+    sha256: str = Field(max_length=64, index=True, description="Blob of the canonical fp32 file.")
+    size_bytes: int = Field(sa_type=sa.BigInteger)
+    tensor_sha256: str | None = Field(
+        default=None,
+        max_length=64,
+        index=True,
+        description="Of the canonical tensors alone: equal weights are equal, whatever the file.",
+    )
+    file_tensor_sha256: str | None = Field(
+        default=None,
+        max_length=64,
+        index=True,
+        description="Of the tensors in the file that came, or that most programs are given.",
+    )
+    run_id: int | None = None
+    dataset_version_id: int | None = Field(default=None, foreign_key="dataset_version.id")
+    base_model_id: int | None = Field(default=None, foreign_key="base_model.id", index=True)
+    rank: int
+    alpha: float
+    steps: int | None = None
+    trigger_words: list[str] = Field(default_factory=list, sa_type=sa.JSON)
+    trainable_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
+    base_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
+    peak_memory_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
+    training_seconds: float | None = None
+    config: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
+    details: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
+    code_version: str | None = Field(
+        default=None, max_length=80, description="Of the program that trained or imported it."
+    )
+    created_at: datetime = Field(default_factory=utcnow)
+
+    @property
+    def key(self) -> int:
+        """The id of a row that was stored."""
+        assert self.id is not None
+        return self.id
+
+
+class AdapterAlias(SQLModel, table=True):
+    """A movable name for one version, such as `latest`."""
+
+    __tablename__ = "adapter_alias"
+
+    adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
+    alias: str = Field(max_length=40, primary_key=True)
+    version_id: int = Field(foreign_key="adapter_version.id")
+
+
+class AdapterTag(SQLModel, table=True):
+    """A word people sort adapters by."""
+
+    __tablename__ = "adapter_tag"
+
+    adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
+    tag: str = Field(max_length=40, primary_key=True, index=True)
+
+
+class AdapterSearch(SQLModel, table=True):
+    """What an adapter is found by, folded; only `search` reads and writes it.
+
+    The index for it is on SQLite the FTS5 table `adapter_fts`, on PostgreSQL a column `grams`.
+    """
+
+    __tablename__ = "adapter_search"
+
+    adapter_id: int = Field(foreign_key="adapter.id", ondelete="CASCADE", primary_key=True)
+    text: str = Field(sa_type=sa.Text)
+
+
+class AdapterFile(SQLModel, table=True):
+    """A download that was written from the canonical form and proved.
+
+    `proof` is what every program makes of it; a file without one came before there were proofs and
+    is written anew. `with_tags`: notes, tags and the tags of the captions are in it, because
+    somebody wished so.
+    """
+
+    __tablename__ = "adapter_file"
+    __table_args__ = (sa.UniqueConstraint("version_id", "format", "dtype", "with_tags"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    version_id: int = Field(foreign_key="adapter_version.id", index=True)
+    format: str = Field(max_length=16)
+    dtype: str = Field(max_length=8)
+    with_tags: bool = False
+    sha256: str = Field(max_length=64, index=True)
+    facts_sha256: str | None = Field(
+        default=None, max_length=64, description="Of the FileFacts in it; null: nobody kept them."
+    )
+    proof: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
+    size_bytes: int = Field(sa_type=sa.BigInteger)
+    created_at: datetime = Field(default_factory=utcnow)

@@ -1,0 +1,404 @@
+"""What can be done with adapters: find, read, change, download, import, put away."""
+
+from __future__ import annotations
+
+import unicodedata
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlmodel import Session, col, func, select
+
+from app.registry.adapters.downloads.file_facts import file_facts
+from app.registry.adapters.library.cards import AdapterSummary as AdapterSummary
+from app.registry.adapters.library.cards import last_samples
+from app.registry.adapters.library.cards import summarize as summarize
+from app.registry.adapters.library.listing import ADAPTERS_A_PAGE as ADAPTERS_A_PAGE
+from app.registry.adapters.library.listing import AdapterPage as AdapterPage
+from app.registry.adapters.library.listing import Filter as Filter
+from app.registry.adapters.library.listing import Sort as Sort
+from app.registry.adapters.library.listing import list_adapters as list_adapters
+from app.registry.adapters.models import (
+    LATEST,
+    Adapter,
+    AdapterAlias,
+    AdapterFile,
+    AdapterTag,
+    AdapterVersion,
+)
+from app.registry.adapters.versions.aliases import ALIAS, NUMBER
+from app.registry.base_models.models import BaseModel
+from app.registry.base_models.service import get_base_model
+from app.registry.datasets.models import Dataset, DatasetVersion
+from app.registry.db import utcnow
+from app.registry.errors import InvalidInput, NotFound
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.service import enqueue_io, request_cancel
+from app.registry.runs.models import Run, Sample
+
+MAX_TAGS = 20
+MAX_TAG_LENGTH = 40
+
+
+class DownloadFormat(StrEnum):
+    """The files an adapter can be downloaded as."""
+
+    KOHYA = "kohya"
+    PEFT = "peft"
+    BUNDLE = "bundle"
+
+
+class DownloadDtype(StrEnum):
+    """The number format of the tensors in a download."""
+
+    FP16 = "fp16"
+    BF16 = "bf16"
+    FP32 = "fp32"
+
+
+def get_adapter(session: Session, adapter_id: int) -> Adapter:
+    """The adapter, unless it was deleted."""
+    return _not_deleted(session.get(Adapter, adapter_id))
+
+
+def adapter_by_slug(session: Session, slug: str) -> Adapter:
+    """The adapter with this address, unless it was deleted."""
+    return _not_deleted(session.exec(select(Adapter).where(Adapter.slug == slug)).first())
+
+
+def _not_deleted(adapter: Adapter | None) -> Adapter:
+    if adapter is None:
+        raise NotFound("There is no such adapter; it may have been deleted.")
+    if adapter.deleted_at is not None:
+        raise NotFound(
+            f"“{adapter.name}” was deleted. Restore it among the deleted adapters "
+            "(/adapters/deleted) to see it again."
+        )
+    return adapter
+
+
+def still_here(session: Session, adapter_ids: Iterable[int]) -> set[int]:
+    """Those of these adapters that can be seen: neither deleted nor deleted for good."""
+    query = select(Adapter.id).where(col(Adapter.deleted_at).is_(None))
+    found = session.exec(query.where(col(Adapter.id).in_(set(adapter_ids))))
+    return {key for key in found if key is not None}
+
+
+def summary(session: Session, adapter: Adapter) -> AdapterSummary:
+    """The card of one adapter."""
+    return summarize(session, [adapter])[0]
+
+
+def list_versions(
+    session: Session, adapter_id: int, *, limit: int | None = None, before: int | None = None
+) -> list[AdapterVersion]:
+    """The versions of an adapter, newest first: all, or `limit` of those below number `before`."""
+    query = select(AdapterVersion).where(AdapterVersion.adapter_id == adapter_id)
+    if before is not None:
+        query = query.where(AdapterVersion.version < before)
+    return list(session.exec(query.order_by(col(AdapterVersion.version).desc()).limit(limit)))
+
+
+def versions_by_number(
+    session: Session, adapter_id: int, numbers: Iterable[int]
+) -> list[AdapterVersion]:
+    """The versions of an adapter with these numbers, in no particular order."""
+    query = select(AdapterVersion).where(AdapterVersion.adapter_id == adapter_id)
+    return list(session.exec(query.where(col(AdapterVersion.version).in_(set(numbers)))))
+
+
+def count_versions(session: Session, adapter_id: int) -> int:
+    """How many versions an adapter has."""
+    query = select(func.count()).select_from(AdapterVersion)
+    return session.exec(query.where(AdapterVersion.adapter_id == adapter_id)).one()
+
+
+def get_version(
+    session: Session, adapter: Adapter, version: int | str | None = None
+) -> AdapterVersion:
+    """One version of an adapter, by its number or an alias; None: the one that `latest` names."""
+    of_adapter = select(AdapterVersion).where(AdapterVersion.adapter_id == adapter.key)
+    name = LATEST if version is None else str(version).strip().lower()
+    row = None
+    if number := NUMBER.fullmatch(name):
+        row = session.exec(of_adapter.where(AdapterVersion.version == int(number[1]))).first()
+    elif ALIAS.fullmatch(name):
+        alias = session.get(AdapterAlias, (adapter.key, name))
+        row = session.get(AdapterVersion, alias.version_id) if alias else None
+        if row is None and name == LATEST:
+            row = session.exec(of_adapter.order_by(col(AdapterVersion.version).desc())).first()
+    if row is not None:
+        return row
+    if number:
+        raise NotFound(f"“{adapter.name}” has no version {int(number[1])}.")
+    raise NotFound(
+        f"“{adapter.name}” has no version “{name[:40]}”. Give a number or one of its aliases."
+    )
+
+
+def imported_adapter(session: Session, job: IoJob) -> Adapter | None:
+    """The adapter that came of an import; None while there is none, or when it is gone."""
+    return session.get(Adapter, int(job.result.get("adapter_id", 0)))
+
+
+def trained_version(session: Session, run: Run) -> tuple[Adapter, AdapterVersion] | None:
+    """The adapter and version that a run made; None before its end, or when they are gone."""
+    version = session.get(AdapterVersion, run.adapter_version_id or 0)
+    adapter = session.get(Adapter, version.adapter_id) if version else None
+    return (adapter, version) if adapter and version else None
+
+
+def version_run(session: Session, version: AdapterVersion) -> Run | None:
+    """The run that trained a version; None for an imported one."""
+    return session.get(Run, version.run_id) if version.run_id else None
+
+
+def require_run(adapter: Adapter, version: AdapterVersion) -> int:
+    """The id of the run that trained a version; InvalidInput for an imported one."""
+    if version.run_id is None:
+        sentence = (
+            f"Version {version.version} of “{adapter.name}” was not trained here, so nothing is "
+            "known that could be trained once more."
+        )
+        raise InvalidInput(sentence)
+    return version.run_id
+
+
+def version_base(session: Session, version: AdapterVersion) -> BaseModel | None:
+    """The base a version was trained on, when it is known."""
+    return session.get(BaseModel, version.base_model_id) if version.base_model_id else None
+
+
+def version_dataset(
+    session: Session, version: AdapterVersion
+) -> tuple[Dataset, DatasetVersion] | None:
+    """The dataset a version learned from, as it was then; None for an imported one."""
+    pinned = session.get(DatasetVersion, version.dataset_version_id or 0)
+    dataset = session.get(Dataset, pinned.dataset_id) if pinned else None
+    return (dataset, pinned) if dataset and pinned else None
+
+
+def version_samples(session: Session, version: AdapterVersion) -> list[Sample]:
+    """The last row of samples of the run that trained a version."""
+    return last_samples(session, [version.run_id] if version.run_id else [])
+
+
+@dataclass(frozen=True)
+class AdapterChange:
+    """What may be changed of an adapter; None leaves as is."""
+
+    name: str | None = None
+    notes: str | None = None
+    licence: str | None = None
+    starred: bool | None = None
+    trigger_words: list[str] | None = None
+    tags: list[str] | None = None
+    cover_sha256: str | None = None
+
+
+def change_adapter(session: Session, adapter_id: int, change: AdapterChange) -> Adapter:
+    """Change what people say about an adapter; its versions never change.
+
+    The usual download of its newest version is written anew at once when it says so, too: whoever
+    asks for it next need not wait for that.
+    """
+    adapter = get_adapter(session, adapter_id)
+    usual = _usual_download(session, adapter)
+    for field in ("name", "notes", "licence", "starred", "trigger_words", "cover_sha256"):
+        value = getattr(change, field)
+        if value is not None:
+            setattr(adapter, field, _printable(value))
+    if change.tags is not None:
+        _set_tags(session, adapter.key, change.tags)
+    session.add(adapter)
+    session.flush()
+    if usual is not None and _usual_download(session, adapter) is None:
+        order_file(session, usual.version_id, DownloadFormat.KOHYA, DownloadDtype.FP16)
+    return adapter
+
+
+def _usual_download(session: Session, adapter: Adapter) -> AdapterFile | None:
+    """The download most people take, of the newest version, if it is there and says what is so."""
+    versions = list_versions(session, adapter.key, limit=1)
+    if not versions:
+        return None
+    return find_file(session, versions[0].key, DownloadFormat.KOHYA, DownloadDtype.FP16)
+
+
+def _printable(value: Any) -> Any:
+    """The text, or each of a list, without control signs, which no database or page can hold."""
+    if isinstance(value, list):
+        return [_printable(item) for item in value]
+    if not isinstance(value, str):
+        return value
+    return "".join(c for c in value if c in "\n\t" or unicodedata.category(c) != "Cc")
+
+
+def _set_tags(session: Session, adapter_id: int, tags: Sequence[str]) -> None:
+    wanted = {tag for tag in (_printable(tag).strip().lower() for tag in tags) if tag}
+    if len(wanted) > MAX_TAGS or any(len(tag) > MAX_TAG_LENGTH for tag in wanted):
+        sentence = f"At most {MAX_TAGS} tags of at most {MAX_TAG_LENGTH} characters each."
+        raise InvalidInput(sentence, fields={"tags": sentence})
+    present = {
+        row.tag: row
+        for row in session.exec(select(AdapterTag).where(AdapterTag.adapter_id == adapter_id))
+    }
+    for tag in wanted - present.keys():
+        session.add(AdapterTag(adapter_id=adapter_id, tag=tag))
+    for tag in present.keys() - wanted:
+        session.delete(present[tag])
+
+
+def delete_adapter(session: Session, adapter_id: int) -> Adapter:
+    """Put an adapter away; everything of it stays until it is deleted for good."""
+    adapter = get_adapter(session, adapter_id)
+    adapter.deleted_at = utcnow()
+    session.add(adapter)
+    return adapter
+
+
+def restore_adapter(session: Session, adapter_id: int) -> Adapter:
+    """Undo `delete_adapter`."""
+    adapter = session.get(Adapter, adapter_id, with_for_update=True)
+    if adapter is None:
+        raise NotFound("There is no such adapter; it may have been deleted for good.")
+    adapter.deleted_at = None
+    session.add(adapter)
+    return adapter
+
+
+def find_file(
+    session: Session,
+    version_id: int,
+    file_format: DownloadFormat,
+    dtype: DownloadDtype,
+    *,
+    with_tags: bool = False,
+) -> AdapterFile | None:
+    """The written and proved download, when it exists already and says what is true now."""
+    query = select(AdapterFile).where(
+        AdapterFile.version_id == version_id,
+        AdapterFile.format == file_format,
+        AdapterFile.dtype == dtype,
+        AdapterFile.with_tags == with_tags,
+    )
+    found = session.exec(query).first()
+    if found is None or not found.proof:
+        return None
+    version = session.get_one(AdapterVersion, version_id)
+    facts = file_facts(session, version, with_tags=with_tags)
+    return found if found.facts_sha256 == facts.sha256 else None
+
+
+def version_files(session: Session, version_id: int) -> list[AdapterFile]:
+    """The downloads of a version that were written so far."""
+    return list(session.exec(select(AdapterFile).where(AdapterFile.version_id == version_id)))
+
+
+def download_bytes(session: Session, version: AdapterVersion) -> int | None:
+    """The size of the usual download, the kohya file in fp16; None before it was written."""
+    usual = (DownloadFormat.KOHYA, DownloadDtype.FP16, False)
+    files = version_files(session, version.key)
+    sizes = {(file.format, file.dtype, file.with_tags): file.size_bytes for file in files}
+    return sizes.get(usual)
+
+
+def newest_order(
+    session: Session,
+    version_id: int,
+    file_format: DownloadFormat,
+    dtype: DownloadDtype,
+    *,
+    with_tags: bool = False,
+) -> IoJob | None:
+    """The newest io job that writes or wrote this download; None when nobody asked yet."""
+    wanted = _order_args(file_format, dtype, with_tags=with_tags)
+    orders = select(IoJob).where(IoJob.kind == "export_adapter", IoJob.subject_id == version_id)
+    for job in session.exec(orders.order_by(col(IoJob.id).desc())):
+        if job.args == wanted:
+            return job
+    return None
+
+
+def order_file(
+    session: Session,
+    version_id: int,
+    file_format: DownloadFormat,
+    dtype: DownloadDtype,
+    *,
+    with_tags: bool = False,
+) -> IoJob:
+    """The waiting or running io job that writes a download; made when there is none."""
+    job = newest_order(session, version_id, file_format, dtype, with_tags=with_tags)
+    if job is not None and job.state.is_active:
+        return job
+    args = _order_args(file_format, dtype, with_tags=with_tags)
+    return enqueue_io(session, "export_adapter", subject_id=version_id, **args)
+
+
+def _order_args(
+    file_format: DownloadFormat, dtype: DownloadDtype, *, with_tags: bool
+) -> dict[str, Any]:
+    """What an order of a download says; `with_tags` only where it is wished."""
+    args: dict[str, Any] = {"format": file_format, "dtype": dtype}
+    return args | {"with_tags": True} if with_tags else args
+
+
+def file_name(
+    adapter: Adapter,
+    version: AdapterVersion,
+    file_format: DownloadFormat,
+    dtype: DownloadDtype,
+    *,
+    with_tags: bool = False,
+) -> str:
+    """A safe name for a download: `slug-v2.safetensors`, told apart where formats would collide."""
+    parts = [adapter.slug, f"v{version.version}"]
+    if file_format is DownloadFormat.PEFT:
+        parts.append("peft")
+    if dtype is not DownloadDtype.FP16:
+        parts.append(dtype)
+    if with_tags:
+        parts.append("tags")
+    ending = "zip" if file_format is DownloadFormat.BUNDLE else "safetensors"
+    return f"{'-'.join(parts)}.{ending}"
+
+
+def order_import(
+    session: Session,
+    *,
+    sha256: str,
+    filename: str,
+    adapter_id: int | None = None,
+    base_model_id: int | None = None,
+    sidecars: Sequence[Mapping[str, str]] = (),
+) -> IoJob:
+    """An io job that checks an uploaded LoRA file and makes an adapter of it.
+
+    With `adapter_id` it becomes the next version of that adapter, with `base_model_id` it has to
+    fit that base; both have to exist. `sidecars` are stored files by `name` and `sha256`.
+    """
+    order: dict[str, Any] = {"sha256": sha256, "filename": filename}
+    if adapter_id is not None:
+        order["adapter_id"] = get_adapter(session, adapter_id).key
+    if base_model_id is not None:
+        order["base_model_id"] = get_base_model(session, base_model_id).key
+    if sidecars:
+        order["sidecars"] = [dict(sidecar) for sidecar in sidecars]
+    return enqueue_io(session, "import_adapter", **order)
+
+
+def get_import(session: Session, job_id: int) -> IoJob:
+    """The check of an uploaded LoRA file, waiting, at work or ended."""
+    job = session.get(IoJob, job_id)
+    if job is None or job.kind != "import_adapter":
+        raise NotFound("There is no such import.")
+    return job
+
+
+def cancel_import(session: Session, job_id: int) -> IoJob:
+    """Ask for the end of the check of an uploaded LoRA file; Conflict when it has ended."""
+    job = get_import(session, job_id)
+    request_cancel(session, IoJob, job)
+    return job

@@ -1,0 +1,388 @@
+"""Orders for the tools: merge, resize, fuse, extract. An io worker carries them out.
+
+What can be told from the registry is refused here, at once; what only the weights can tell, in the
+job, with the same kind of sentence.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.registry.adapters import fitting, service
+from app.registry.adapters.fitting import Made
+from app.registry.adapters.models import LATEST, Adapter, AdapterAlias, AdapterVersion
+from app.registry.base_models import service as base_models
+from app.registry.base_models.models import BaseModel
+from app.registry.errors import AppError, InvalidInput, NotFound
+from app.registry.jobs import service as jobs
+from app.registry.jobs.models import JOB_FILES_KEPT, IoJob
+from app.registry.jobs.service import enqueue_io
+from app.registry.jobs.states import ACTIVE
+from app.registry.storage.store import BlobStore
+
+MERGE, RESIZE, FUSE, EXTRACT = KINDS = (
+    "merge_adapters",
+    "resize_adapter",
+    "fuse_adapter",
+    "extract_adapter",
+)
+MAX_WEIGHT = 10.0
+MAX_ADAPTERS = 16
+MAX_RANK = 1_024
+MAX_NAME = 120
+MAX_TRIGGERS = 20
+MAX_LICENCE = 80
+SUGGESTED = 100
+
+
+class Method(StrEnum):
+    """How adapters are made into one."""
+
+    LINEAR = "linear"
+    SVD = "svd"
+    TIES = "ties"
+    DARE = "dare"
+
+
+class Layout(StrEnum):
+    """What a fused base is written as."""
+
+    DIFFUSERS = "diffusers"
+    SINGLE = "single"
+
+
+class FusedDtype(StrEnum):
+    """The number type of a fused base."""
+
+    KEEP = "keep"
+    FP16 = "fp16"
+    BF16 = "bf16"
+    FP32 = "fp32"
+
+
+class Keep(StrEnum):
+    """What becomes of a fused base: another base model here, or a file to download."""
+
+    BASE_MODEL = "base_model"
+    DOWNLOAD = "download"
+
+
+@dataclass(frozen=True)
+class Part:
+    """An adapter and its weights; `version` is a number or an alias, None what `latest` names."""
+
+    adapter_id: int
+    weight: float = 1.0
+    text_encoder_weight: float | None = None
+    version: int | str | None = None
+
+
+@dataclass(frozen=True)
+class MergeOrder:
+    """Which adapters are made into one, and how."""
+
+    name: str
+    parts: Sequence[Part]
+    method: Method = Method.LINEAR
+    rank: int | None = None
+    density: float = 0.5
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class ResizeOrder:
+    """The new rank, or the share of the energy that every module keeps."""
+
+    version: int | str | None = None
+    rank: int | None = None
+    energy: float | None = None
+    dynamic: bool = False
+
+
+@dataclass(frozen=True)
+class FuseOrder:
+    """What is fused into which base, and what comes out."""
+
+    name: str
+    parts: Sequence[Part]
+    base: str | int | None = None
+    layout: Layout = Layout.DIFFUSERS
+    dtype: FusedDtype = FusedDtype.FP16
+    keep: Keep = Keep.BASE_MODEL
+
+
+@dataclass(frozen=True)
+class ExtractOrder:
+    """Two base models whose difference becomes an adapter."""
+
+    name: str
+    base: str | int
+    tuned: str | int
+    rank: int = 16
+
+
+def order_merge(session: Session, order: MergeOrder) -> IoJob:
+    """A job that makes a new adapter of several. InvalidInput names what is wrong."""
+    found = _parts(session, order.parts)
+    if len(found) < 2:
+        raise _wrong("adapters", "Choose at least two adapters to merge.")
+    _check_same(session, [(adapter, version) for version, adapter, _ in found])
+    if order.method is not Method.LINEAR:
+        _check_rank(order.rank)
+    _check_share("density", "The density", order.density)
+    return enqueue_io(
+        session,
+        MERGE,
+        name=_name(order.name),
+        parts=[_part(*each) for each in found],
+        method=order.method,
+        rank=None if order.method is Method.LINEAR else order.rank,
+        density=order.density,
+        seed=order.seed,
+    )
+
+
+def order_resize(session: Session, adapter_id: int, order: ResizeOrder) -> IoJob:
+    """A job that makes a smaller version of an adapter. InvalidInput names what is wrong."""
+    adapter = service.get_adapter(session, adapter_id)
+    version = service.get_version(session, adapter, order.version)
+    if (order.rank is None) == (order.energy is None):
+        raise _wrong("rank", "Choose a rank or a share of the energy to keep, one of the two.")
+    if order.rank is not None:
+        _check_rank(order.rank)
+        if order.dynamic:
+            raise _wrong("dynamic", "Ranks of their own need a share of the energy, not a rank.")
+    if order.energy is not None:
+        _check_share("energy", "The energy to keep", order.energy)
+    return enqueue_io(
+        session,
+        RESIZE,
+        subject_id=version.key,
+        rank=order.rank,
+        energy=order.energy,
+        dynamic=order.dynamic,
+    )
+
+
+def order_fuse(session: Session, order: FuseOrder) -> IoJob:
+    """A job that writes adapters into a base. InvalidInput names what is wrong."""
+    found = _parts(session, order.parts)
+    if not found:
+        raise _wrong("adapters", "Choose at least one adapter to fuse.")
+    if all(_is_off(part) for _, _, part in found):
+        raise _wrong("weight", "All weights are 0, so the base would stay as it is.")
+    reference = order.base if order.base is not None else found[0][0].base_model_id
+    if reference is None:
+        raise _wrong("base_model", "Choose the base model: the adapter's own is not known here.")
+    base = _ready(session, reference, "base_model")
+    _check_fit(session, [(adapter, version) for version, adapter, _ in found], base)
+    if order.keep is Keep.DOWNLOAD and order.layout is not Layout.SINGLE:
+        raise _wrong(
+            "keep",
+            "A folder cannot be downloaded: choose a single file, or keep it here as a base.",
+        )
+    return enqueue_io(
+        session,
+        FUSE,
+        subject_id=base.key,
+        name=_name(order.name),
+        parts=[_part(*each) for each in found],
+        layout=order.layout,
+        dtype=order.dtype,
+        keep=order.keep,
+    )
+
+
+def order_extract(session: Session, order: ExtractOrder) -> IoJob:
+    """A job that makes an adapter of what two bases differ by. InvalidInput names what is wrong."""
+    base = _ready(session, order.base, "base")
+    tuned = _ready(session, order.tuned, "tuned")
+    if base.key == tuned.key:
+        raise _wrong("tuned", "These are the same base model, so nothing differs.")
+    if base.family != tuned.family:
+        raise _wrong(
+            "tuned",
+            f"“{base.name}” is {base.family_label} and “{tuned.name}” is {tuned.family_label}; "
+            "only checkpoints of one architecture differ by an adapter.",
+        )
+    _check_rank(order.rank)
+    return enqueue_io(
+        session,
+        EXTRACT,
+        subject_id=base.key,
+        tuned_id=tuned.key,
+        rank=order.rank,
+        name=_name(order.name),
+    )
+
+
+def suggested(session: Session, adapter: Adapter, version: AdapterVersion) -> list[Adapter]:
+    """Adapters this version could be merged with, the newest first; not all when there are many."""
+    (kind,) = fitting.kinds(session, [(adapter, version)])
+    own_latest = (col(AdapterAlias.adapter_id) == col(Adapter.id)) & (
+        col(AdapterAlias.alias) == LATEST
+    )
+    beside = (
+        select(Adapter)
+        .outerjoin(AdapterAlias, own_latest)
+        .outerjoin(AdapterVersion, col(AdapterVersion.id) == AdapterAlias.version_id)
+        .where(
+            Adapter.base_family == adapter.base_family,
+            Adapter.id != adapter.key,
+            col(Adapter.deleted_at).is_(None),
+            fitting.is_made_for(session, kind),
+        )
+    )
+    return list(session.exec(beside.order_by(col(Adapter.updated_at).desc()).limit(SUGGESTED)))
+
+
+def active_jobs(session: Session, adapter: Adapter) -> list[IoJob]:
+    """The tools' work on this adapter that waits or is being done, the oldest first."""
+    waiting = select(IoJob).where(
+        col(IoJob.status).in_(ACTIVE),
+        col(IoJob.kind).in_(KINDS),
+    )
+    versions = set(
+        session.exec(select(AdapterVersion.id).where(AdapterVersion.adapter_id == adapter.key))
+    )
+    return [
+        job
+        for job in session.exec(waiting.order_by(col(IoJob.id)))
+        if (job.kind == RESIZE and job.subject_id in versions)
+        or any(part["adapter_id"] == adapter.key for part in job.args.get("parts", ()))
+    ]
+
+
+def get_job(session: Session, job_id: int) -> IoJob:
+    """A tool's job, waiting, at work or ended."""
+    job = session.get(IoJob, job_id)
+    if job is None or job.kind not in KINDS:
+        raise NotFound("There is no such work of a tool.")
+    return job
+
+
+def cancel(session: Session, job_id: int) -> IoJob:
+    """Ask for the end of a tool's job; Conflict when it has ended."""
+    job = get_job(session, job_id)
+    jobs.request_cancel(session, IoJob, job)
+    return job
+
+
+class FileSwept(AppError):
+    """A file for download was kept as long as was said."""
+
+    status = 410
+    title = "No longer kept"
+    code = "file_swept"
+
+
+def fused_file(session: Session, store: BlobStore, job_id: int) -> tuple[str, str]:
+    """(hash, file name) of a fused base that is kept for download; FileSwept when it was."""
+    job = get_job(session, job_id)
+    if "sha256" not in job.result:
+        raise NotFound("This work has no file to download.")
+    sha256, name = str(job.result["sha256"]), str(job.result["filename"])
+    if not store.exists(sha256):
+        kept = f"was kept for {JOB_FILES_KEPT.days} days and is gone"
+        raise FileSwept(f"The file {name} {kept}. Fuse it again to download it.")
+    return sha256, name
+
+
+def check_weight(value: float, name: str, *, field: str = "weight") -> None:
+    """Refuse a weight that is no number or too large, with a sentence for this field."""
+    if not math.isfinite(value):
+        raise _wrong(field, f"The weight of “{name}” is not a number.")
+    if abs(value) > MAX_WEIGHT:
+        raise _wrong(
+            field,
+            f"The weight of “{name}” is {value:g}; weights from {-MAX_WEIGHT:g} to "
+            f"{MAX_WEIGHT:g} are accepted.",
+        )
+
+
+def _parts(session: Session, parts: Sequence[Part]) -> list[tuple[AdapterVersion, Adapter, Part]]:
+    if len(parts) > MAX_ADAPTERS:
+        raise _wrong("adapters", f"At most {MAX_ADAPTERS} adapters; this is {len(parts)}.")
+    found: dict[int, tuple[AdapterVersion, Adapter, Part]] = {}
+    for part in parts:
+        adapter = service.get_adapter(session, part.adapter_id)
+        version = service.get_version(session, adapter, part.version)
+        for value in (part.weight, part.text_encoder_weight):
+            if value is not None:
+                check_weight(value, adapter.name)
+        if version.key in found:
+            raise _wrong(
+                "adapters",
+                f"“{adapter.name}” is named twice. Name it once, with the sum of both weights.",
+            )
+        found[version.key] = (version, adapter, part)
+    return list(found.values())
+
+
+def _part(version: AdapterVersion, adapter: Adapter, part: Part) -> dict[str, Any]:
+    return {
+        "adapter_id": adapter.key,
+        "version_id": version.key,
+        "version": version.version,
+        "slug": adapter.slug,
+        "name": adapter.name,
+        "weight": part.weight,
+        "text_encoder_weight": part.text_encoder_weight,
+    }
+
+
+def _is_off(part: Part) -> bool:
+    return part.weight == 0 and not part.text_encoder_weight
+
+
+def _ready(session: Session, reference: str | int | None, field: str) -> BaseModel:
+    try:
+        base = base_models.find_base_model(session, reference)
+        base_models.require_ready(base)
+    except InvalidInput as error:
+        raise _wrong(field, error.detail) from error
+    return base
+
+
+def _check_same(session: Session, made: Sequence[Made]) -> None:
+    if sentence := fitting.stranger(made, fitting.kinds(session, made)):
+        raise _wrong("adapters", sentence)
+
+
+def _check_fit(session: Session, made: Sequence[Made], base: BaseModel) -> None:
+    bases = base_models.list_base_models(session)
+    kinds = fitting.kinds(session, made, known=bases)
+    for (adapter, _), kind in zip(made, kinds, strict=True):
+        if sentence := fitting.misfit(adapter, kind, base, bases):
+            raise _wrong("base_model", sentence)
+
+
+def _check_rank(rank: int | None) -> None:
+    if rank is None:
+        raise _wrong("rank", "Choose the rank of the result.")
+    if not 1 <= rank <= MAX_RANK:
+        raise _wrong("rank", f"The rank is {rank}; ranks from 1 to {MAX_RANK:,} are accepted.")
+
+
+def _check_share(field: str, what: str, value: float) -> None:
+    if not 0 < value <= 1:
+        raise _wrong(field, f"{what} is {value:g}; it is a share above 0 and up to 1.")
+
+
+def _name(name: str) -> str:
+    words = " ".join(name.split())
+    if not words:
+        raise _wrong("name", "The result needs a name.")
+    if len(words) > MAX_NAME:
+        raise _wrong("name", f"This name has {len(words)} characters; at most {MAX_NAME} fit.")
+    return words
+
+
+def _wrong(field: str, sentence: str) -> InvalidInput:
+    return InvalidInput(sentence, fields={field: sentence})

@@ -1,0 +1,104 @@
+"""Aliases: movable names of versions, `latest` and those people give, such as `best`.
+
+`latest` names the version that is used when none is asked for. Every new version takes it; whoever
+moves it back to an older one has that until the next version comes. It cannot be taken away.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col, func, select
+
+from app.registry.adapters.models import LATEST, AdapterAlias, AdapterVersion
+from app.registry.errors import InvalidInput, NotFound
+
+MAX_ALIAS = 40
+MAX_ALIASES = 50
+ALIAS = re.compile(rf"[a-z0-9][a-z0-9._-]{{0,{MAX_ALIAS - 1}}}")
+NUMBER = re.compile(r"v?([0-9]{1,9})")
+
+
+def read_alias(text: str) -> str:
+    """The alias as it is stored; InvalidInput says what one may look like."""
+    alias = text.strip().lower()
+    sentence = None
+    if not ALIAS.fullmatch(alias):
+        sentence = (
+            f"An alias has up to {MAX_ALIAS} letters a to z, digits, dots, dashes and underscores, "
+            "and begins with a letter or digit."
+        )
+    elif NUMBER.fullmatch(alias):
+        sentence = f"“{alias}” is read as the number of a version. Use a word, such as “best”."
+    if sentence:
+        raise InvalidInput(sentence, fields={"alias": sentence})
+    return alias
+
+
+def set_alias(session: Session, version: AdapterVersion, alias: str) -> str:
+    """Let an alias name this version, from now on and instead of any other; gives it as stored.
+
+    One statement that inserts or moves: of two who do this at once, the later one wins.
+    """
+    alias = read_alias(alias)
+    query = select(AdapterAlias.alias).where(AdapterAlias.adapter_id == version.adapter_id)
+    names = set(session.exec(query))
+    if alias not in names and len(names) >= MAX_ALIASES:
+        sentence = f"An adapter has at most {MAX_ALIASES} aliases. Take one away first."
+        raise InvalidInput(sentence, fields={"alias": sentence})
+    point(session, version, alias)
+    return alias
+
+
+def point(session: Session, version: AdapterVersion, alias: str) -> None:
+    """Insert or move an alias that was checked."""
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    insert = sqlite.insert if is_sqlite else postgresql.insert
+    values = {"adapter_id": version.adapter_id, "alias": alias, "version_id": version.key}
+    order = insert(AdapterAlias).values(**values)
+    session.flush()
+    session.connection().execute(
+        order.on_conflict_do_update(
+            index_elements=["adapter_id", "alias"], set_={"version_id": version.key}
+        )
+    )
+    known = session.identity_map.get(
+        session.identity_key(AdapterAlias, (version.adapter_id, alias))
+    )
+    if known is not None:
+        session.expire(known)
+
+
+def delete_alias(session: Session, adapter_id: int, alias: str) -> None:
+    """Take an alias away; its version stays. `latest` can only be moved."""
+    alias = alias.strip().lower()
+    if alias == LATEST:
+        sentence = "“latest” always names a version. Move it to another one instead."
+        raise InvalidInput(sentence, fields={"alias": sentence})
+    row = session.get(AdapterAlias, (adapter_id, alias)) if ALIAS.fullmatch(alias) else None
+    if row is None:
+        raise NotFound("There is no such alias; it may have been taken away already.")
+    session.delete(row)
+
+
+def alias_numbers(session: Session, adapter_id: int) -> dict[str, int]:
+    """The number of the version that each alias of an adapter names, in the order of the words."""
+    query = (
+        select(AdapterAlias.alias, AdapterVersion.version)
+        .join(AdapterVersion, col(AdapterVersion.id) == col(AdapterAlias.version_id))
+        .where(AdapterAlias.adapter_id == adapter_id)
+        .order_by(col(AdapterAlias.alias))
+    )
+    found = dict(session.exec(query).all())
+    if LATEST not in found:
+        newest = select(func.max(AdapterVersion.version))
+        number = session.exec(newest.where(AdapterVersion.adapter_id == adapter_id)).one()
+        found |= {LATEST: number} if number is not None else {}
+    return found
+
+
+def by_number(aliases: dict[str, int], number: int) -> Sequence[str]:
+    """The aliases of one version, `latest` first."""
+    return sorted((a for a, n in aliases.items() if n == number), key=lambda a: (a != LATEST, a))

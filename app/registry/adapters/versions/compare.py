@@ -1,0 +1,218 @@
+"""How two versions of an adapter differ: settings, data and files; what is equal is left out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.registry.adapters import service
+from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
+from app.registry.datasets.models import DatasetVersion
+from app.registry.runs.rerun import captions_of, picture_changes
+from app.registry.wording import count_text, duration, size_text
+from worker.core.training.config import TrainConfig
+from worker.core.words import ENUM_LABELS
+
+NOT_KNOWN = "not known"
+FORMATS = {"kohya": "kohya file", "peft": "diffusers file", "bundle": "Bundle"}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """One thing that is not the same in both; `a` and `b` are the values, then in words."""
+
+    name: str
+    label: str
+    a: Any
+    b: Any
+    a_words: str
+    b_words: str
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Two versions of an adapter side by side."""
+
+    adapter: Adapter
+    a: AdapterVersion
+    b: AdapterVersion
+    settings: list[Difference]
+    data: list[Difference]
+    file: list[Difference]
+    notes: list[str]
+
+    @property
+    def knows_settings(self) -> bool:
+        """Whether the settings of both are known; an imported file tells none."""
+        return bool(self.a.config and self.b.config)
+
+    @property
+    def same_weights(self) -> bool | None:
+        """Whether both have the very same tensors; None when that is not known."""
+        if self.a.sha256 == self.b.sha256:
+            return True
+        if self.a.tensor_sha256 and self.b.tensor_sha256:
+            return self.a.tensor_sha256 == self.b.tensor_sha256
+        return None
+
+
+def compare(
+    session: Session, adapter: Adapter, a: int | str | None, b: int | str | None
+) -> Comparison:
+    """The differences of two versions, by numbers or aliases; NotFound when there is no such one.
+
+    Without a second it is the one that `latest` names, without a first the one before the second.
+    """
+    second = service.get_version(session, adapter, b)
+    first = service.get_version(session, adapter, a) if a is not None else _before(session, second)
+    data, notes = _data(session, first, second)
+    settings = _settings(first, second, notes)
+    told = {row.name for row in settings}
+    return Comparison(
+        adapter=adapter,
+        a=first,
+        b=second,
+        settings=settings,
+        data=data,
+        file=[row for row in _file(session, first, second) if row.name not in told],
+        notes=notes,
+    )
+
+
+def _before(session: Session, version: AdapterVersion) -> AdapterVersion:
+    earlier = service.list_versions(session, version.adapter_id, limit=1, before=version.version)
+    return earlier[0] if earlier else version
+
+
+def _settings(a: AdapterVersion, b: AdapterVersion, notes: list[str]) -> list[Difference]:
+    for version in (a, b):
+        if not version.config:
+            notes.append(
+                f"The settings of version {version.version} are not known: it was imported."
+            )
+    if not (a.config and b.config):
+        return []
+    usual = TrainConfig.model_fields
+    names = [*usual, *sorted((a.config.keys() | b.config.keys()) - usual.keys())]
+    found = []
+    for name in names:
+        field = usual.get(name)
+        # a setting that came with a later release was at its default before
+        default = field.get_default(call_default_factory=True) if field else None
+        one, two = a.config.get(name, default), b.config.get(name, default)
+        if one != two:
+            label = (field.title if field else None) or name.replace("_", " ").capitalize()
+            found.append(Difference(name, label, one, two, setting_words(one), setting_words(two)))
+    return found
+
+
+def setting_words(value: object) -> str:
+    """A setting as a person would write it."""
+    if value is None or value in ("", [], {}):
+        return "not set"
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if isinstance(value, float):
+        return f"{value:g}"
+    if isinstance(value, int):
+        return f"{value:,}"
+    if isinstance(value, Mapping):
+        return "\n".join(f"{key}: {setting_words(item)}" for key, item in value.items())
+    if isinstance(value, Iterable) and not isinstance(value, str):
+        return "\n".join(setting_words(item) for item in value)
+    return ENUM_LABELS.get(str(value), str(value))
+
+
+def _data(
+    session: Session, a: AdapterVersion, b: AdapterVersion
+) -> tuple[list[Difference], list[str]]:
+    """Differences of what was learned from and on, with sentences about the pictures."""
+    sides = [_data_facts(session, version) for version in (a, b)]
+    pinned = [session.get(DatasetVersion, row.dataset_version_id or 0) for row in (a, b)]
+    notes = []
+    one, two = pinned
+    if one and two and one.id != two.id and one.dataset_id == two.dataset_id:
+        changes = picture_changes(captions_of(one), captions_of(two))
+        if changes:
+            notes.append(f"From version {a.version} to {b.version}: {changes}.")
+    return _differing(*sides), notes
+
+
+def _data_facts(session: Session, version: AdapterVersion) -> dict[str, tuple[str, Any, str]]:
+    found = service.version_dataset(session, version)
+    base = service.version_base(session, version)
+    name = found[0].name if found else None
+    count = found[1].image_count if found else None
+    pinned = found[1].fingerprint if found else None
+    mark = version.details.get("base_fingerprint") or (base.fingerprint if base else None)
+    return {
+        "dataset": ("Dataset", name, name or NOT_KNOWN),
+        "pictures": ("Pictures", count, count_text(count)),
+        "dataset_version": ("Dataset as it was", pinned, _short(pinned)),
+        "base_model": ("Base", base.name if base else None, base.name if base else NOT_KNOWN),
+        "base_sha256": ("Base’s hash", mark, _short(mark)),
+        "trigger_words": (
+            "Trigger words",
+            version.trigger_words,
+            ", ".join(version.trigger_words) or "none",
+        ),
+    }
+
+
+def _file(session: Session, a: AdapterVersion, b: AdapterVersion) -> list[Difference]:
+    keys = [a.key, b.key]
+    rows = session.exec(select(AdapterFile).where(col(AdapterFile.version_id).in_(keys))).all()
+    return _differing(*(_file_facts(version, rows) for version in (a, b)))
+
+
+def _file_facts(
+    version: AdapterVersion, files: Iterable[AdapterFile]
+) -> dict[str, tuple[str, Any, str]]:
+    seconds, memory = version.training_seconds, version.peak_memory_bytes
+    facts: dict[str, tuple[str, Any, str]] = {
+        "rank": ("Rank", version.rank, str(version.rank)),
+        "alpha": ("Alpha", version.alpha, f"{version.alpha:g}"),
+        "steps": ("Steps", version.steps, count_text(version.steps)),
+        "trainable_parameters": (
+            "Trained parameters",
+            version.trainable_parameters,
+            count_text(version.trainable_parameters),
+        ),
+        "size_bytes": ("Size in fp32", version.size_bytes, size_text(version.size_bytes)),
+        "sha256": ("SHA-256", version.sha256, _short(version.sha256)),
+        "tensor_sha256": (
+            "SHA-256 of the tensors",
+            version.tensor_sha256,
+            _short(version.tensor_sha256),
+        ),
+        "training_seconds": ("Time", seconds, duration(seconds)),
+        "peak_memory_bytes": ("Peak memory", memory, size_text(memory)),
+        "code_version": ("Code", version.code_version, version.code_version or NOT_KNOWN),
+    }
+    for file in sorted(files, key=lambda row: (row.format, row.dtype)):
+        if file.version_id == version.id:
+            label = f"{FORMATS.get(file.format, file.format)}, {file.dtype}"
+            words = f"{size_text(file.size_bytes)}, {_short(file.sha256)}"
+            facts[f"{file.format}_{file.dtype}"] = (label, file.sha256, words)
+    return facts
+
+
+def _differing(
+    a: Mapping[str, tuple[str, Any, str]], b: Mapping[str, tuple[str, Any, str]]
+) -> list[Difference]:
+    found = []
+    for name in dict.fromkeys([*a, *b]):
+        label = (a.get(name) or b[name])[0]
+        (_, one, one_words), (_, two, two_words) = (
+            side.get(name, (label, None, "not written yet")) for side in (a, b)
+        )
+        if one != two:
+            found.append(Difference(name, label, one, two, one_words, two_words))
+    return found
+
+
+def _short(sha256: str | None) -> str:
+    return f"{sha256[:12]}…" if sha256 else NOT_KNOWN

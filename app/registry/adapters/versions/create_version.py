@@ -1,0 +1,212 @@
+"""A set of weights becomes a version of an adapter, with its downloads and the alias `latest`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, func, select
+
+from app.registry.adapters.models import LATEST, Adapter, AdapterFile, AdapterVersion
+from app.registry.adapters.versions import aliases
+from app.registry.base_models.models import BaseModel
+from app.registry.code_version import code_version
+from app.registry.db import utcnow
+from app.registry.runs.models import Run
+from app.registry.slugs import unique_slug
+
+NAME_TRIES = 4
+
+
+@dataclass(frozen=True)
+class NewFile:
+    """A download that was written and proved, and whose blob is stored."""
+
+    format: str
+    dtype: str
+    sha256: str
+    size_bytes: int
+    proof: dict[str, Any] = field(default_factory=dict)
+    with_tags: bool = False
+    facts_sha256: str | None = None
+
+
+@dataclass(frozen=True)
+class NewVersion:
+    """What is known of a set of weights whose canonical file is stored."""
+
+    name: str
+    base_family: str
+    sha256: str
+    size_bytes: int
+    rank: int
+    alpha: float
+    trigger_words: Sequence[str] = ()
+    base_model_id: int | None = None
+    dataset_version_id: int | None = None
+    run_id: int | None = None
+    steps: int | None = None
+    trainable_parameters: int | None = None
+    base_parameters: int | None = None
+    peak_memory_bytes: int | None = None
+    training_seconds: float | None = None
+    cover_sha256: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    details: dict[str, Any] = field(default_factory=dict)
+    files: Sequence[NewFile] = ()
+    tensor_sha256: str | None = None
+    licence: str = ""
+
+
+def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None) -> AdapterVersion:
+    """Store a version of this adapter, or of a new one, and point `latest` to it.
+
+    The blobs must be stored before. Whoever publishes to one adapter at the same time comes one
+    after the other; a deleted adapter is left alone, and a new one made.
+    """
+    adapter = _adapter(session, new, adapter_id)
+    version = AdapterVersion(
+        adapter_id=adapter.key,
+        version=_next_number(session, adapter.key),
+        sha256=new.sha256,
+        size_bytes=new.size_bytes,
+        run_id=new.run_id,
+        dataset_version_id=new.dataset_version_id,
+        base_model_id=new.base_model_id,
+        rank=new.rank,
+        alpha=new.alpha,
+        steps=new.steps,
+        trigger_words=list(new.trigger_words),
+        trainable_parameters=new.trainable_parameters,
+        base_parameters=new.base_parameters,
+        peak_memory_bytes=new.peak_memory_bytes,
+        training_seconds=new.training_seconds,
+        config=new.config,
+        details=_base_facts(session, new) | new.details,
+        tensor_sha256=new.tensor_sha256,
+        file_tensor_sha256=new.details.get("tensor_sha256"),
+        code_version=code_version(),
+    )
+    session.add(version)
+    session.flush()
+    for file in new.files:
+        add_file(session, version.key, file)
+    aliases.point(session, version, LATEST)
+    return version
+
+
+def _base_facts(session: Session, new: NewVersion) -> dict[str, Any]:
+    """What the base was at this moment: its files may be others later."""
+    base = session.get(BaseModel, new.base_model_id) if new.base_model_id else None
+    return {"base_fingerprint": base.fingerprint} if base and base.fingerprint else {}
+
+
+def add_file(session: Session, version_id: int, file: NewFile) -> AdapterFile:
+    """Store a download of a version; one that was written twice is kept once."""
+    row = session.exec(
+        select(AdapterFile).where(
+            AdapterFile.version_id == version_id,
+            AdapterFile.format == file.format,
+            AdapterFile.dtype == file.dtype,
+            AdapterFile.with_tags == file.with_tags,
+        )
+    ).first()
+    if row is None:
+        row = AdapterFile(
+            version_id=version_id,
+            format=file.format,
+            dtype=file.dtype,
+            with_tags=file.with_tags,
+            sha256="",
+            size_bytes=0,
+        )
+    row.sha256, row.size_bytes, row.proof = file.sha256, file.size_bytes, file.proof
+    row.facts_sha256 = file.facts_sha256
+    session.add(row)
+    return row
+
+
+def find_equal(
+    session: Session, *, canonical: str, uploaded: str, tensors: str | None = None
+) -> AdapterVersion | None:
+    """The version with these weights, or one that was downloaded as this very file.
+
+    On PostgreSQL, who asks for the same `tensors` at the same time waits for the first to end: two
+    imports of one file at once are one adapter. SQLite has one writer anyway.
+    """
+    if tensors is not None and session.get_bind().dialect.name == "postgresql":
+        key = int.from_bytes(bytes.fromhex(tensors)[:8], "big", signed=True)
+        session.connection().execute(sa.select(func.pg_advisory_xact_lock(key)))
+    same = select(AdapterVersion).join(Adapter).where(col(Adapter.deleted_at).is_(None))
+    downloads = select(AdapterFile.version_id).where(AdapterFile.sha256 == uploaded)
+    ways = [col(AdapterVersion.sha256) == canonical, col(AdapterVersion.id).in_(downloads)]
+    if tensors is not None:
+        ways.insert(0, col(AdapterVersion.tensor_sha256) == tensors)
+    for way in ways:
+        version = session.exec(same.where(way).order_by(col(AdapterVersion.id))).first()
+        if version is not None:
+            return version
+    return None
+
+
+def future_slug(session: Session, name: str, adapter_id: int | None = None) -> str:
+    """The address a new adapter of this name would get now; that of an old one stays."""
+    adapter = session.get(Adapter, adapter_id) if adapter_id else None
+    return adapter.slug if adapter else unique_slug(session, Adapter, name, fallback="adapter")
+
+
+def adapter_of_parent(session: Session, run: Run) -> int | None:
+    """The adapter that a run continues or shall make a version of; None when it makes a new one."""
+    seen: Run | None = run
+    while seen is not None:
+        wanted = seen.adapter_id
+        if wanted is None and seen is not run and seen.adapter_version_id is not None:
+            version = session.get(AdapterVersion, seen.adapter_version_id)
+            wanted = version.adapter_id if version else None
+        if wanted is not None:
+            adapter = session.get(Adapter, wanted)
+            return wanted if adapter is not None and adapter.deleted_at is None else None
+        seen = session.get(Run, seen.parent_id) if seen.parent_id else None
+    return None
+
+
+def _adapter(session: Session, new: NewVersion, adapter_id: int | None) -> Adapter:
+    if adapter_id is not None:
+        locked = select(Adapter).where(Adapter.id == adapter_id).with_for_update()
+        adapter = session.exec(locked.execution_options(populate_existing=True)).one()
+        if adapter.deleted_at is None:
+            adapter.updated_at = utcnow()
+            adapter.cover_sha256 = new.cover_sha256 or adapter.cover_sha256
+            session.add(adapter)
+            session.flush()
+            return adapter
+    for attempt in range(NAME_TRIES):
+        try:
+            with session.begin_nested():
+                return _new_adapter(session, new)
+        except IntegrityError:  # somebody took the address in this moment: the next one is free
+            if attempt == NAME_TRIES - 1:
+                raise
+    raise AssertionError
+
+
+def _new_adapter(session: Session, new: NewVersion) -> Adapter:
+    adapter = Adapter(
+        slug=unique_slug(session, Adapter, new.name, fallback="adapter"),
+        name=new.name,
+        trigger_words=list(new.trigger_words),
+        base_family=new.base_family,
+        cover_sha256=new.cover_sha256,
+        licence=new.licence,
+    )
+    session.add(adapter)
+    session.flush()
+    return adapter
+
+
+def _next_number(session: Session, adapter_id: int) -> int:
+    query = select(func.max(AdapterVersion.version)).where(AdapterVersion.adapter_id == adapter_id)
+    return (session.exec(query).one() or 0) + 1

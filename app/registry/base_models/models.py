@@ -1,0 +1,92 @@
+"""Base models and how fast this machine trains on them."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from app.registry.db import utcnow
+
+
+class BaseModelStatus(StrEnum):
+    """Whether a base model can be used."""
+
+    DOWNLOADING = "downloading"
+    CHECKING = "checking"
+    READY = "ready"
+    FAILED = "failed"
+    REMOVED = "removed"
+
+
+class BaseModel(SQLModel, table=True):
+    """A diffusers folder or single file that adapters are trained on."""
+
+    __tablename__ = "base_model"
+    __table_args__ = (
+        sa.CheckConstraint(
+            "status IN ('downloading', 'checking', 'ready', 'failed', 'removed')", name="status"
+        ),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    slug: str = Field(max_length=140, unique=True)
+    name: str = Field(max_length=120)
+    source: str = Field(
+        unique=True, description="Path, `starter` for the embedded one, or hf://owner/name."
+    )
+    local_path: str | None = Field(default=None, description="Where a download from the Hub lies.")
+    revision: str | None = Field(
+        default=None, max_length=64, description="The commit of a download from the Hub."
+    )
+    status: str = Field(default=BaseModelStatus.CHECKING, max_length=16)
+    error: str | None = None
+    family: str | None = Field(default=None, max_length=16)
+    prediction_type: str | None = Field(default=None, max_length=16)
+    resolution: int | None = Field(default=None, description="Native side length in pixels.")
+    cross_attention_dim: int | None = None
+    parameters: dict[str, int] = Field(default_factory=dict, sa_type=sa.JSON)
+    size_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
+    fingerprint: str | None = Field(default=None, max_length=64)
+    created_at: datetime = Field(default_factory=utcnow)
+
+    @property
+    def key(self) -> int:
+        """The id of a row that was stored."""
+        assert self.id is not None
+        return self.id
+
+    @property
+    def tunable_parameters(self) -> int | None:
+        """What full fine-tuning would change: UNet and text encoders; None while unknown."""
+        return sum(count for part, count in self.parameters.items() if part != "vae") or None
+
+    @property
+    def family_label(self) -> str:
+        """What people call the family."""
+        return {"sd1": "SD", "sd2": "SD 2", "sdxl": "SDXL"}.get(self.family or "", "unknown")
+
+
+class BaseSpeed(SQLModel, table=True):
+    """What one training step costs on one device: measured when a worker warms up, then by runs.
+
+    `seconds_per_step` is of one batch that keeps all activations (`TrainConfig.step_cost` 1).
+    """
+
+    __tablename__ = "base_speed"
+    __table_args__ = (
+        sa.UniqueConstraint("base_model_id", "batch_size", "resolution", "rank", "layers"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    base_model_id: int = Field(foreign_key="base_model.id", index=True)
+    batch_size: int
+    resolution: int
+    rank: int
+    layers: str = Field(default="", max_length=255, description="What was trained, in few words.")
+    seconds_per_step: float
+    trainable_parameters: int
+    adapter_bytes: int = Field(description="Size of the fp16 adapter file.")
+    measured_at: datetime = Field(default_factory=utcnow)

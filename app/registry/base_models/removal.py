@@ -1,0 +1,166 @@
+"""Base models taken out of the list: what goes with them, what stays, what stands in the way."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.adapters.tools import EXTRACT, FUSE
+from app.registry.base_models import downloads, service
+from app.registry.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
+from app.registry.config import Settings
+from app.registry.errors import Conflict
+from app.registry.hub_source import SCHEME, HubSource, read_source
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.states import UNENDED
+from app.registry.renders.models import Render
+from app.registry.runs.models import Run
+
+
+class Fate(StrEnum):
+    """What becomes of the files of a base model that is removed."""
+
+    STAY = "stay"
+    SHARED = "shared"
+    DELETED = "deleted"
+    FETCHABLE = "fetchable"
+
+
+@dataclass(frozen=True)
+class Removal:
+    """What it would mean to remove a base model; what was made with it stays."""
+
+    fate: Fate
+    adapters: int
+    runs: int
+    pictures: int
+
+
+def outlook(session: Session, bases: Sequence[BaseModel], settings: Settings) -> dict[int, Removal]:
+    """For each base model that can be removed, by its id, what that would mean."""
+    of_version = (
+        sa.select(col(AdapterVersion.base_model_id), sa.func.count(sa.distinct(col(Adapter.id))))
+        .join(Adapter, col(Adapter.id) == col(AdapterVersion.adapter_id))
+        .where(col(Adapter.deleted_at).is_(None))
+    )
+    adapters = _counts(session, of_version, col(AdapterVersion.base_model_id))
+    runs, pictures = (
+        _counts(session, sa.select(base_id, sa.func.count()), base_id)
+        for base_id in (col(Run.base_model_id), col(Render.base_model_id))
+    )
+    return {
+        base.key: Removal(
+            fate=_fate(session, base, settings),
+            adapters=adapters.get(base.key, 0),
+            runs=runs.get(base.key, 0),
+            pictures=pictures.get(base.key, 0),
+        )
+        for base in bases
+        if base.source != service.EMBEDDED and base.status != BaseModelStatus.DOWNLOADING
+    }
+
+
+def _counts(session: Session, query: Any, base_id: Any) -> dict[int, int]:
+    rows = session.connection().execute(query.group_by(base_id))
+    return {row[0]: row[1] for row in rows}
+
+
+def _fate(session: Session, base: BaseModel, settings: Settings) -> Fate:
+    if downloads.is_fused(base.source, settings.data_dir):
+        return Fate.DELETED
+    source = read_source(base.source) if downloads.is_from_hub(base) else None
+    if source is None:
+        return Fate.STAY
+    return Fate.SHARED if _shares_its_folder(session, source, base.key) else Fate.FETCHABLE
+
+
+def _shares_its_folder(session: Session, source: HubSource, base_id: int) -> bool:
+    others = select(BaseModel.source).where(
+        col(BaseModel.id) != base_id, BaseModel.status != BaseModelStatus.REMOVED
+    )
+    return any(
+        other.startswith(SCHEME) and (read_source(other) or source).repo == source.repo
+        for other in session.exec(others)
+    )
+
+
+def remove(session: Session, base_id: int, settings: Settings) -> Path | None:
+    """Take a base model out of the list; gives the place to `clear` once this is committed.
+
+    Only files from the Hub or fused here go. A base that something was made with is still known by
+    its name, and is the same again when it is added again.
+    """
+    base = service.get_base_model(session, base_id)
+    if base.status == BaseModelStatus.REMOVED:
+        return None  # asking twice is no mistake
+    _require_idle(session, base)
+    place = _place(session, base, settings)
+    session.connection().execute(
+        sa.delete(BaseSpeed).where(col(BaseSpeed.base_model_id) == base_id)
+    )
+    if _is_used(session, base_id):
+        base.status, base.error = BaseModelStatus.REMOVED, None
+        session.add(base)
+    else:
+        session.delete(base)
+    return place
+
+
+def _place(session: Session, base: BaseModel, settings: Settings) -> Path | None:
+    """Where the files lie that go with it."""
+    fate = _fate(session, base, settings)
+    if fate is Fate.DELETED:
+        return Path(base.source)
+    source = read_source(base.source)
+    return settings.hub_models / source.folder if fate is Fate.FETCHABLE and source else None
+
+
+def _require_idle(session: Session, base: BaseModel) -> None:
+    """Refuse what is built in, and what work that is not done yet needs."""
+    if base.source == service.EMBEDDED:
+        raise Conflict(f"“{base.name}” is built in and always here.")
+    if downloads.active_job(session, base) is not None:
+        raise Conflict(f"“{base.name}” is being downloaded. Stop that first.")
+    jobs = select(IoJob).where(col(IoJob.kind).in_((FUSE, EXTRACT)), col(IoJob.status).in_(UNENDED))
+    needed = {
+        "runs": _is_at_work(session, Run, base.key),
+        "pictures": _is_at_work(session, Render, base.key),
+        "tools": any(
+            base.key in (job.subject_id, job.args.get("tuned_id")) for job in session.exec(jobs)
+        ),
+    }
+    if waiting := [what for what, is_needed in needed.items() if is_needed]:
+        raise Conflict(
+            f"“{base.name}” is needed by {' and '.join(waiting)} that wait or are at work. Wait "
+            "until they have ended, or cancel them."
+        )
+
+
+def _is_at_work(session: Session, table: type[Run] | type[Render], base_id: int) -> bool:
+    mine = select(table.id).where(
+        col(table.base_model_id) == base_id, col(table.status).in_(UNENDED)
+    )
+    return session.exec(mine.limit(1)).first() is not None
+
+
+def _is_used(session: Session, base_id: int) -> bool:
+    return any(
+        session.exec(select(table.id).where(col(table.base_model_id) == base_id).limit(1)).first()
+        for table in (Run, AdapterVersion, Render)
+    )
+
+
+def clear(place: Path) -> None:
+    """Delete the files of a base model that was removed, or that was not made to its end."""
+    if place.is_dir():
+        shutil.rmtree(place, ignore_errors=True)
+    else:
+        place.unlink(missing_ok=True)

@@ -1,0 +1,39 @@
+"""What a training step costs on this machine, as workers measured it."""
+
+from __future__ import annotations
+
+from sqlmodel import Session, select
+
+from app.registry.base_models.models import BaseSpeed
+from app.registry.db import utcnow
+from worker.core.training.config import TrainConfig
+
+
+def trained_layers(config: TrainConfig) -> str:
+    """What a training changes, in few words: two that say the same train as much at one rank."""
+    words = [config.kind, config.targets, f"in {config.blocks}"]
+    if config.train_text_encoder:
+        rank = config.text_encoder_rank
+        words.append(f"text at {rank}" if rank else "text")
+    return " ".join(words)
+
+
+def record_speed(session: Session, measured: BaseSpeed) -> BaseSpeed:
+    """Store a measurement; a newer one of the same kind takes the place of the old."""
+    row = session.exec(
+        select(BaseSpeed).where(
+            BaseSpeed.base_model_id == measured.base_model_id,
+            BaseSpeed.batch_size == measured.batch_size,
+            BaseSpeed.resolution == measured.resolution,
+            BaseSpeed.rank == measured.rank,
+            BaseSpeed.layers == measured.layers,
+        )
+    ).first()
+    if row is None:
+        row = measured
+    row.seconds_per_step = measured.seconds_per_step
+    row.trainable_parameters = measured.trainable_parameters
+    row.adapter_bytes = measured.adapter_bytes
+    row.measured_at = utcnow()
+    session.add(row)
+    return row

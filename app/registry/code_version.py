@@ -1,0 +1,37 @@
+"""Which code this is: the version of the program and, in a checkout, the commit."""
+
+from __future__ import annotations
+
+import subprocess
+from functools import cache
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+
+from app.registry.paths import ROOT
+
+GIT_SECONDS = 5.0
+
+
+@cache
+def code_version() -> str:
+    """`0.1.0`, or in a checkout `0.1.0+g1a2b3c4`, with `.dirty` when files differ from the commit.
+
+    Asked once in the life of a process: what a process runs is what it loaded.
+    """
+    try:
+        released = version("brushwork")
+    except PackageNotFoundError:
+        released = "unknown"
+    commit = _commit(ROOT)
+    return f"{released}+{commit}" if commit else released
+
+
+def _commit(root: Path) -> str | None:
+    if not (root / ".git").exists():
+        return None
+    words = ["git", "-C", str(root), "describe", "--always", "--dirty=.dirty", "--exclude=*"]
+    try:
+        answer = subprocess.run(words, capture_output=True, timeout=GIT_SECONDS, check=True)
+    except (OSError, subprocess.SubprocessError):
+        return None  # no git here, or a checkout of somebody else
+    return f"g{answer.stdout.decode().strip()}"[:60]

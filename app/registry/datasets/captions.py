@@ -1,0 +1,178 @@
+"""Captions that come with pictures: read from files, cleaned, and paired by name.
+
+Three customs are understood: `a.txt` or `a.caption` beside `a.png`, and a `metadata.jsonl` with one
+`{"file_name": "a.png", "text": "…"}` a line (the layout of Hugging Face image folders).
+"""
+
+from __future__ import annotations
+
+import codecs
+import json
+import unicodedata
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+from typing import Any
+
+from app.registry.errors import InvalidInput
+from app.registry.storage.store import megabytes
+
+MAX_CHARACTERS = 2_000
+MAX_TEXT_BYTES = 1 << 20  # of a caption file
+MAX_METADATA_BYTES = 16 << 20  # of a metadata.jsonl
+MAX_FILENAME = 200
+CAPTION_SUFFIXES = (".txt", ".caption")
+METADATA_NAME = "metadata.jsonl"
+PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
+# they reorder what stands around them: "gnp.exe" shown as "exe.png"
+BIDI_CONTROLS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+
+
+class CaptionRefused(InvalidInput):
+    """This caption cannot be used; the sentence says why."""
+
+    code = "caption_refused"
+
+
+@dataclass(frozen=True)
+class FileCaption:
+    """A caption as a file gave it: for the picture of this name (with or without suffix)."""
+
+    name: str  # as shown to people
+    text: str
+    folder: str = ""  # inside a metadata.jsonl: the part before the name
+
+
+def clean_caption(text: str) -> str:
+    """One line of NFC text without control characters; CaptionRefused when it is too long."""
+    kept = "".join(
+        " " if character.isspace() else character
+        for character in unicodedata.normalize("NFC", text)
+        if character.isspace() or unicodedata.category(character) not in ("Cc", "Cs")
+    )
+    line = " ".join(kept.replace("\ufeff", "").split())
+    if len(line) > MAX_CHARACTERS:
+        raise CaptionRefused(
+            f"The caption has {len(line):,} characters; at most {MAX_CHARACTERS:,} fit. "
+            "Shorten it; text encoders read about the first 75 words."
+        )
+    return line
+
+
+def decode_text(data: bytes) -> str:
+    """The text of a file: UTF-8 or UTF-16 by its mark, else UTF-8, else Windows' Latin.
+
+    Raises CaptionRefused for what is no text.
+    """
+    if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        try:
+            return data.decode("utf-16")
+        except UnicodeDecodeError:
+            raise CaptionRefused("The file is not text; save it as UTF-8.") from None
+    if data.count(0) > 0:
+        return _unmarked_utf16(data)
+    try:
+        return data.decode("utf-8-sig")
+    except UnicodeDecodeError:
+        pass
+    try:
+        return data.decode("cp1252")
+    except UnicodeDecodeError:
+        return data.decode("latin-1")
+
+
+def _unmarked_utf16(data: bytes) -> str:
+    """UTF-16 without a mark shows in zeros at every second byte; other zeros are no text."""
+    for encoding, zeros, others in (
+        ("utf-16-le", data[1::2], data[0::2]),
+        ("utf-16-be", data[0::2], data[1::2]),
+    ):
+        if len(data) % 2 == 0 and zeros.count(0) > len(zeros) // 2 and others.count(0) == 0:
+            return data.decode(encoding, errors="replace")
+    raise CaptionRefused("The file is not text; save it as UTF-8.")
+
+
+def is_caption(filename: str) -> bool:
+    """Whether a file of this name holds the caption of one picture."""
+    return filename.lower().endswith(CAPTION_SUFFIXES)
+
+
+def is_metadata(filename: str) -> bool:
+    """Whether a file of this name holds the captions of many pictures."""
+    return filename.lower() == METADATA_NAME
+
+
+def read_caption(data: bytes) -> str:
+    """The caption in a `.txt` or `.caption` file; CaptionRefused says why not."""
+    if len(data) > MAX_TEXT_BYTES:
+        raise CaptionRefused(
+            f"The file is larger than {megabytes(MAX_TEXT_BYTES)}, which is no caption."
+        )
+    return clean_caption(decode_text(data))
+
+
+def read_metadata(data: bytes) -> Iterator[FileCaption | str]:
+    """The captions in a `metadata.jsonl`; for each line that gives none, a sentence instead."""
+    if len(data) > MAX_METADATA_BYTES:
+        yield f"The file is larger than {megabytes(MAX_METADATA_BYTES)}; split it."
+        return
+    try:
+        lines = decode_text(data).splitlines()
+    except CaptionRefused as refusal:
+        yield refusal.detail
+        return
+    for number, line in enumerate(lines, start=1):
+        if not line.strip():
+            continue
+        try:
+            yield _metadata_line(line)
+        except CaptionRefused as refusal:
+            yield f"Line {number}: {refusal.detail}"
+
+
+def _metadata_line(line: str) -> FileCaption:
+    try:
+        entry: Any = json.loads(line)
+    except (ValueError, RecursionError):
+        raise CaptionRefused("This is not JSON.") from None
+    if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str):
+        raise CaptionRefused('It has no "file_name".')
+    text = entry.get("text", entry.get("caption"))
+    if not isinstance(text, str):
+        raise CaptionRefused('It has no "text".')
+    path = entry["file_name"].replace("\\", "/")
+    return FileCaption(clean_filename(path), clean_caption(text), folder_of(path))
+
+
+def clean_filename(name: str) -> str:
+    """A name to show, never a path: last part, NFC, no controls, at most 200 characters."""
+    last = name.replace("\\", "/").rsplit("/", 1)[-1]
+    kept = "".join(
+        character
+        for character in unicodedata.normalize("NFC", last)
+        if unicodedata.category(character) not in ("Cc", "Cs") and character not in BIDI_CONTROLS
+    ).strip()
+    if not kept.strip("."):
+        return "unnamed"
+    stem, dot, suffix = kept.rpartition(".")
+    if len(kept) > MAX_FILENAME and dot and len(suffix) <= 10:
+        return stem[: MAX_FILENAME - len(suffix) - 1] + dot + suffix
+    return kept[:MAX_FILENAME]
+
+
+def folder_of(path: str) -> str:
+    """The folder part of a name in an archive, to pair by; it is text and never opened."""
+    parts = PurePosixPath(path.replace("\\", "/")).parts[:-1]
+    return "/".join(part for part in parts if part not in (".", "..", "/"))
+
+
+def stem_of(filename: str) -> str:
+    """The name without its last suffix: what a picture and its caption file share."""
+    stem, dot, _ = filename.rpartition(".")
+    return stem if dot and stem else filename
+
+
+def pairing_stem(filename: str) -> str:
+    """The stem that finds a caption's picture: "a" for `a.txt`, and for `a.png.txt` too."""
+    stem = stem_of(filename)
+    return stem_of(stem) if stem.lower().endswith(PICTURE_SUFFIXES) else stem

@@ -1,0 +1,208 @@
+"""Uploaded pictures, verified and normalised in limited processes.
+
+Of each picture three things are known afterwards: the hash of the uploaded file (its identity: the
+same file twice is one picture), a **clean** picture (upright 8-bit sRGB PNG at full size, without
+alpha, EXIF, GPS or anything behind the pixels), and a WebP thumbnail. Training, downloads and pages
+read the clean picture; the uploaded bytes are not kept, so what a file hides is never served,
+and every later reader meets one well-behaved format.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import subprocess
+import sys
+import threading
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Self
+
+from app.registry.datasets import decoding
+from app.registry.errors import InvalidInput, StorageFullError
+from app.registry.storage.store import megabytes
+
+MAX_FILE_BYTES = 50 << 20
+TIMEOUT = 120.0  # seconds of wall time a picture, beside the CPU limit of the process
+PROCESSES = 2
+PROGRAM = Path(decoding.__file__)
+RENEW_AFTER = 1_000  # pictures; what a decoder leaks is bounded
+
+CRASHED = (
+    "This picture stopped the decoder, so it was refused. Open it in an editor, save it anew as "
+    "PNG, and upload that."
+)
+TOO_SLOW = (
+    "Decoding this picture took too long, so it was refused. Open it in an editor, save it anew "
+    "as PNG, and upload that."
+)
+TOO_BIG = f"The file is larger than {megabytes(MAX_FILE_BYTES)}, the most a picture may have."
+# what the child needs to start; nothing it could give away: no passwords, no keys of buckets
+ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP")
+
+
+class PictureRefused(InvalidInput):
+    """This file is no picture we take; the sentence says why."""
+
+    code = "picture_refused"
+
+
+@dataclass(frozen=True)
+class DecodedImage:
+    """A checked picture: size in pixels of the clean PNG, and the two files that were written."""
+
+    width: int
+    height: int
+    format: str  # of the uploaded file: JPEG, PNG or WEBP
+    clean: Path
+    thumbnail: Path
+    note: str | None  # what was changed on the way, for people
+
+
+class ImageDecoder:
+    """Decodes pictures in a few processes that are started when first needed; thread-safe.
+
+    A picture that crashes its process, or takes more memory or time than allowed, is refused, and
+    the next one meets a new process. Call `close()` (or use `with`) when done.
+    """
+
+    def __init__(self, *, processes: int = PROCESSES, timeout: float = TIMEOUT) -> None:
+        self._timeout = timeout
+        self._free_slots = threading.BoundedSemaphore(processes)
+        self._idle: list[_DecoderProcess] = []
+        self._lock = threading.Lock()
+        self._closed = False
+
+    def decode(self, source: Path, folder: Path) -> DecodedImage:
+        """Check the picture and write its clean PNG and WebP thumbnail into `folder`.
+
+        Raises PictureRefused with the reason, StorageFullError when the disk is full. The caller
+        removes the two files.
+        """
+        if source.stat().st_size > MAX_FILE_BYTES:
+            raise PictureRefused(TOO_BIG)
+        name = uuid.uuid4().hex
+        clean, thumbnail = folder / f"{name}.png", folder / f"{name}.webp"
+        request = {"source": str(source), "clean": str(clean), "thumbnail": str(thumbnail)}
+        try:
+            with self._free_slots:
+                answer = self._ask(request)
+            if answer.get("full"):
+                raise StorageFullError(
+                    "The disk is full, so this picture was not stored. "
+                    "Free some space, then try again."
+                )
+            if "refused" in answer:
+                raise PictureRefused(answer["refused"])
+        except BaseException:
+            clean.unlink(missing_ok=True)
+            thumbnail.unlink(missing_ok=True)
+            raise
+        return DecodedImage(
+            width=answer["width"],
+            height=answer["height"],
+            format=answer["format"],
+            clean=clean,
+            thumbnail=thumbnail,
+            note=answer["note"] or None,
+        )
+
+    def close(self) -> None:
+        """End the processes; pictures being decoded are finished first."""
+        with self._lock:
+            self._closed = True
+            idle, self._idle = self._idle, []
+        for process in idle:
+            process.end()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def _ask(self, request: dict[str, str]) -> dict[str, Any]:
+        process = self._take()
+        was_used = process.answered > 0
+        try:
+            answer = process.ask(request, timeout=self._timeout)
+            if answer is None and was_used and not process.timed_out:
+                # it may have died of an earlier picture, or been killed while it waited
+                process.end()
+                process = _DecoderProcess()
+                answer = process.ask(request, timeout=self._timeout)
+        except BaseException:
+            process.end()
+            raise
+        if answer is None:
+            process.end()
+            raise PictureRefused(TOO_SLOW if process.timed_out else CRASHED)
+        self._give_back(process)
+        return answer
+
+    def _take(self) -> _DecoderProcess:
+        with self._lock:
+            if self._closed:
+                raise RuntimeError("This decoder was closed.")
+            if self._idle:
+                return self._idle.pop()
+        return _DecoderProcess()
+
+    def _give_back(self, process: _DecoderProcess) -> None:
+        with self._lock:
+            if not self._closed and process.answered < RENEW_AFTER:
+                self._idle.append(process)
+                return
+        process.end()
+
+
+class _DecoderProcess:
+    """One running `decoding.py`; used by one thread at a time."""
+
+    def __init__(self) -> None:
+        self.answered = 0
+        self.timed_out = False
+        # by its path and safe (-P): neither our packages nor this folder are imported there
+        self._process = subprocess.Popen(
+            [sys.executable, "-P", str(PROGRAM)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            env={key: os.environ[key] for key in ENVIRONMENT if key in os.environ},
+            encoding="utf-8",
+        )
+
+    def ask(self, request: dict[str, str], *, timeout: float) -> dict[str, Any] | None:
+        """The answer; None when the process died over it, or was ended at the time-out."""
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        timer = threading.Timer(timeout, self._overrun)
+        timer.start()
+        try:
+            self._process.stdin.write(json.dumps(request) + "\n")
+            self._process.stdin.flush()
+            line = self._process.stdout.readline()
+        except BrokenPipeError:
+            return None
+        finally:
+            timer.cancel()
+        if not line.endswith("\n"):
+            return None
+        self.answered += 1
+        answer: dict[str, Any] = json.loads(line)
+        return answer
+
+    def _overrun(self) -> None:
+        self.timed_out = True
+        self._process.kill()
+
+    def end(self) -> None:
+        """Kill and reap; it holds nothing that needs a gentle end."""
+        self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout):
+            assert pipe is not None
+            with contextlib.suppress(BrokenPipeError):  # half a request may be in the buffer
+                pipe.close()
+        self._process.wait()

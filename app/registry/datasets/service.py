@@ -1,0 +1,400 @@
+"""What can be done with datasets, their pictures and captions."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, func, select
+
+from app.registry.datasets.captions import CaptionRefused, clean_caption
+from app.registry.datasets.models import CaptionRevision, Dataset, DatasetVersion, Image
+from app.registry.db import utcnow
+from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.runs.models import Run
+from app.registry.slugs import unique_slug
+
+COLLAGE = 4
+MAX_REPEATS = 100
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """A picture that passed the checks, ready to become a row."""
+
+    filename: str
+    sha256: str
+    clean_sha256: str
+    thumbnail_sha256: str
+    width: int
+    height: int
+    size_bytes: int
+    caption: str | None = None
+    note: str | None = None
+
+
+@dataclass(frozen=True)
+class AddedImage:
+    """The row of an uploaded picture; `duplicate` when the dataset had it already."""
+
+    image: Image
+    duplicate: bool
+
+
+@dataclass(frozen=True)
+class DatasetSummary:
+    """A dataset as a card shows it."""
+
+    dataset: Dataset
+    image_count: int
+    captioned_count: int
+    smallest_side: int | None
+    collage: list[Image]
+    run_count: int
+
+
+def create_dataset(session: Session, name: str, *, trigger_word: str | None = None) -> Dataset:
+    """Store a new, empty dataset."""
+    slug = unique_slug(session, Dataset, name, fallback="dataset")
+    dataset = Dataset(name=name, slug=slug, trigger_word=trigger_word or None)
+    session.add(dataset)
+    session.flush()
+    return dataset
+
+
+def get_dataset(session: Session, dataset_id: int, *, lock: bool = False) -> Dataset:
+    """The dataset, unless it was deleted."""
+    query = select(Dataset).where(Dataset.id == dataset_id, col(Dataset.deleted_at).is_(None))
+    dataset = session.exec(query.with_for_update() if lock else query).first()
+    if dataset is None:
+        raise NotFound("There is no such dataset; it may have been deleted.")
+    return dataset
+
+
+def dataset_by_slug(session: Session, slug: str) -> Dataset:
+    """The dataset with this address, unless it was deleted."""
+    query = select(Dataset).where(Dataset.slug == slug, col(Dataset.deleted_at).is_(None))
+    dataset = session.exec(query).first()
+    if dataset is None:
+        raise NotFound("There is no such dataset; it may have been deleted.")
+    return dataset
+
+
+def list_datasets(session: Session, *, q: str = "") -> list[DatasetSummary]:
+    """All datasets, newest first, as cards show them."""
+    query = (
+        select(Dataset)
+        .where(col(Dataset.deleted_at).is_(None))
+        .order_by(col(Dataset.created_at).desc(), col(Dataset.id).desc())
+    )
+    if q:
+        query = query.where(
+            col(Dataset.name).icontains(q, autoescape=True)
+            | col(Dataset.trigger_word).icontains(q, autoescape=True)
+        )
+    return summarize(session, session.exec(query).all())
+
+
+def names_trigger(session: Session, dataset: Dataset) -> bool:
+    """Whether any caption says the trigger word; True where there is none, or no picture yet."""
+    if not dataset.trigger_word:
+        return True
+    pictures = select(Image.id).where(
+        Image.dataset_id == dataset.key, col(Image.deleted_at).is_(None)
+    )
+    if session.exec(pictures.limit(1)).first() is None:
+        return True
+    naming = pictures.where(col(Image.caption).icontains(dataset.trigger_word, autoescape=True))
+    return session.exec(naming.limit(1)).first() is not None
+
+
+def summarize(session: Session, datasets: Sequence[Dataset]) -> list[DatasetSummary]:
+    """The figures of these datasets, in two queries whatever their number."""
+    keys = [dataset.key for dataset in datasets]
+    counted = session.exec(
+        select(
+            Image.dataset_id,
+            func.count(),
+            func.sum(sa.case((col(Image.caption) != "", 1), else_=0)),
+            # least() is called min() on SQLite
+            func.min(
+                sa.case(
+                    (col(Image.width) < col(Image.height), col(Image.width)),
+                    else_=col(Image.height),
+                )
+            ),
+        )
+        .where(col(Image.dataset_id).in_(keys), col(Image.deleted_at).is_(None))
+        .group_by(col(Image.dataset_id))
+    ).all()
+    figures = {row[0]: row[1:] for row in counted}
+    runs = dict(
+        session.exec(
+            select(Run.dataset_id, func.count())
+            .where(col(Run.dataset_id).in_(keys))
+            .group_by(col(Run.dataset_id))
+        ).all()
+    )
+    collages = _collages(session, keys)
+    return [
+        DatasetSummary(
+            dataset,
+            *figures.get(dataset.key, (0, 0, None)),
+            collage=collages.get(dataset.key, []),
+            run_count=runs.get(dataset.key, 0),
+        )
+        for dataset in datasets
+    ]
+
+
+def _collages(session: Session, keys: list[int]) -> dict[int, list[Image]]:
+    place = func.row_number().over(partition_by=col(Image.dataset_id), order_by=col(Image.id))
+    ranked = (
+        select(col(Image.id).label("id"), place.label("place"))
+        .where(col(Image.dataset_id).in_(keys), col(Image.deleted_at).is_(None))
+        .subquery()
+    )
+    first = select(ranked.c.id).where(ranked.c.place <= COLLAGE)
+    collages: dict[int, list[Image]] = {}
+    for image in session.exec(
+        select(Image).where(col(Image.id).in_(first)).order_by(col(Image.id))
+    ):
+        collages.setdefault(image.dataset_id, []).append(image)
+    return collages
+
+
+def summary(session: Session, dataset: Dataset) -> DatasetSummary:
+    """The figures of one dataset."""
+    return summarize(session, [dataset])[0]
+
+
+def change_dataset(
+    session: Session, dataset_id: int, *, name: str | None = None, trigger_word: str | None = None
+) -> Dataset:
+    """Rename a dataset or give it another trigger word ("" takes it away); None leaves as is."""
+    dataset = get_dataset(session, dataset_id, lock=True)
+    if name is not None:
+        dataset.name = name
+    if trigger_word is not None:
+        dataset.trigger_word = trigger_word or None
+    session.add(dataset)
+    return dataset
+
+
+def delete_dataset(session: Session, dataset_id: int) -> Dataset:
+    """Put a dataset away, unless a run that waits or trains uses it.
+
+    Finished runs keep the version they were trained on.
+    """
+    dataset = get_dataset(session, dataset_id, lock=True)
+    running = session.exec(
+        select(Run.name).where(
+            Run.dataset_id == dataset_id, col(Run.status).in_(("queued", "running", "paused"))
+        )
+    ).first()
+    if running is not None:
+        raise Conflict(
+            f"The run “{running}” uses this dataset. Wait until it ends or cancel it, "
+            "then delete the dataset."
+        )
+    dataset.deleted_at = utcnow()
+    session.add(dataset)
+    return dataset
+
+
+def restore_dataset(session: Session, dataset_id: int) -> Dataset:
+    """Undo `delete_dataset`."""
+    dataset = session.get(Dataset, dataset_id)
+    if dataset is None:
+        raise NotFound("There is no such dataset.")
+    dataset.deleted_at = None
+    session.add(dataset)
+    return dataset
+
+
+def deleted_dataset(session: Session, dataset_id: int) -> Dataset | None:
+    """The dataset if it was put away, so that this can be undone."""
+    dataset = session.get(Dataset, dataset_id)
+    return dataset if dataset is not None and dataset.deleted_at is not None else None
+
+
+def list_images(
+    session: Session, dataset_id: int, *, show: str = "all", q: str = ""
+) -> list[Image]:
+    """The pictures of a dataset in the order they came; `show="uncaptioned"` only those without."""
+    query = select(Image).where(Image.dataset_id == dataset_id, col(Image.deleted_at).is_(None))
+    if show == "uncaptioned":
+        query = query.where(Image.caption == "")
+    if q:
+        query = query.where(
+            col(Image.caption).icontains(q, autoescape=True)
+            | col(Image.filename).icontains(q, autoescape=True)
+        )
+    return list(session.exec(query.order_by(col(Image.id))))
+
+
+def get_image(session: Session, image_id: int, *, lock: bool = False) -> Image:
+    """The picture, unless it was deleted."""
+    query = select(Image).where(Image.id == image_id, col(Image.deleted_at).is_(None))
+    image = session.exec(query.with_for_update() if lock else query).first()
+    if image is None:
+        raise NotFound("There is no such picture; it may have been deleted.")
+    return image
+
+
+def add_images(session: Session, dataset_id: int, images: Iterable[NewImage]) -> list[AddedImage]:
+    """Store checked pictures; one already there keeps its caption, a deleted one returns."""
+    get_dataset(session, dataset_id, lock=True)
+    return [_add_image(session, dataset_id, new) for new in images]
+
+
+def _add_image(session: Session, dataset_id: int, new: NewImage) -> AddedImage:
+    existing = session.exec(
+        select(Image).where(Image.dataset_id == dataset_id, Image.sha256 == new.sha256)
+    ).first()
+    if existing is not None:
+        was_deleted = existing.deleted_at is not None
+        existing.deleted_at = None
+        if new.caption and not existing.caption:
+            _write_caption(session, existing, new.caption)
+        session.add(existing)
+        return AddedImage(existing, duplicate=not was_deleted)
+    image = Image(
+        dataset_id=dataset_id,
+        **{key: value for key, value in vars(new).items() if key != "caption"},
+    )
+    session.add(image)
+    session.flush()
+    if new.caption:
+        _write_caption(session, image, new.caption)
+    return AddedImage(image, duplicate=False)
+
+
+def caption_by_stem(
+    session: Session, dataset_id: int, captions: dict[str, str]
+) -> dict[str, Image]:
+    """Give captions that came without their picture to the uncaptioned pictures of that name."""
+    by_stem: dict[str, Image] = {}
+    for image in list_images(session, dataset_id):
+        by_stem.setdefault(image.filename.rsplit(".", 1)[0], image)
+    found = {}
+    for stem, caption in captions.items():
+        if stem not in by_stem:
+            continue
+        found[stem] = by_stem[stem]
+        if not found[stem].caption:
+            _write_caption(session, found[stem], caption)
+    return found
+
+
+def caption_image(
+    session: Session, image_id: int, caption: str, *, seen_version: int | None = None
+) -> Image:
+    """Change a caption and keep the old one.
+
+    `seen_version`: the version the writer saw. When somebody else changed it since, nothing is
+    written and the Conflict carries their text.
+    """
+    try:
+        caption = clean_caption(caption)
+    except CaptionRefused as refused:
+        raise InvalidInput(str(refused), fields={"caption": str(refused)}) from None
+    image = get_image(session, image_id, lock=True)
+    if caption == image.caption:
+        return image
+    if seen_version is not None and seen_version != image.caption_version:
+        raise Conflict(
+            f"This caption was changed elsewhere to “{image.caption}”. Yours was not saved; "
+            "save again to replace theirs.",
+            fields={"caption": image.caption, "caption_version": str(image.caption_version)},
+        )
+    _write_caption(session, image, caption)
+    return image
+
+
+def change_image(
+    session: Session, image_id: int, *, repeats: int | None = None, never_flip: bool | None = None
+) -> Image:
+    """Change how runs show a picture; None leaves things as they are."""
+    if repeats is not None and not 1 <= repeats <= MAX_REPEATS:
+        sentence = f"A picture is shown 1 to {MAX_REPEATS} times in a round."
+        raise InvalidInput(sentence, fields={"repeats": sentence})
+    image = get_image(session, image_id, lock=True)
+    image.repeats = image.repeats if repeats is None else repeats
+    image.never_flip = image.never_flip if never_flip is None else never_flip
+    return _stored(session, image)
+
+
+def _stored(session: Session, image: Image) -> Image:
+    """The image once later queries of this session see its change."""
+    session.add(image)
+    session.flush()
+    return image
+
+
+def _write_caption(session: Session, image: Image, caption: str) -> None:
+    image.caption = caption
+    image.caption_version += 1
+    session.add(image)
+    session.add(CaptionRevision(image_id=image.key, version=image.caption_version, caption=caption))
+
+
+def delete_image(session: Session, image_id: int) -> Image:
+    """Take a picture out of its dataset; versions that runs were trained on keep it."""
+    image = get_image(session, image_id, lock=True)
+    image.deleted_at = utcnow()
+    return _stored(session, image)
+
+
+def restore_image(session: Session, image_id: int) -> Image:
+    """Undo `delete_image`."""
+    image = session.get(Image, image_id)
+    if image is None:
+        raise NotFound("There is no such picture.")
+    image.deleted_at = None
+    return _stored(session, image)
+
+
+def deleted_image(session: Session, dataset_id: int, image_id: int) -> Image | None:
+    """The picture if it was taken out of this dataset, so that this can be undone."""
+    image = session.get(Image, image_id)
+    if image is None or image.dataset_id != dataset_id or image.deleted_at is None:
+        return None
+    return image
+
+
+def pin_version(session: Session, dataset: Dataset) -> DatasetVersion:
+    """The immutable version with the pictures and captions of now; equal content, one row."""
+    items: list[dict[str, Any]] = [
+        {
+            "sha256": image.sha256,
+            "clean_sha256": image.clean_sha256,
+            "caption": image.caption,
+            "width": image.width,
+            "height": image.height,
+            **({"repeats": image.repeats} if image.repeats != 1 else {}),
+            **({"never_flip": True} if image.never_flip else {}),
+        }
+        for image in list_images(session, dataset.key)
+    ]
+    content = json.dumps(items, sort_keys=True, ensure_ascii=False).encode()
+    fingerprint = hashlib.sha256(content).hexdigest()
+    version = session.exec(
+        select(DatasetVersion).where(
+            DatasetVersion.dataset_id == dataset.key, DatasetVersion.fingerprint == fingerprint
+        )
+    ).first()
+    if version is None:
+        version = DatasetVersion(
+            dataset_id=dataset.key,
+            fingerprint=fingerprint,
+            image_count=len(items),
+            items=items,
+        )
+        session.add(version)
+        session.flush()
+    return version

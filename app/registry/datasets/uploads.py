@@ -1,0 +1,75 @@
+"""An upload on its way into a dataset: checked, stored as blobs, then written as rows."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.registry.datasets import intake, service
+from app.registry.datasets.models import Image
+from app.registry.datasets.service import AddedImage, NewImage
+from app.registry.state import AppState
+from app.registry.uploads import UploadedFile
+
+
+@dataclass(frozen=True)
+class Rejected:
+    """A file that was not taken, and why."""
+
+    filename: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class UploadOutcome:
+    """What became of every file of an upload."""
+
+    accepted: list[AddedImage]
+    rejected: list[Rejected]
+    captioned: list[Image]
+
+
+def receive(state: AppState, dataset_id: int, uploads: Sequence[UploadedFile]) -> UploadOutcome:
+    """Take images, captions and archives into a dataset; names every file it refuses."""
+    with state.database.read() as session:
+        service.get_dataset(session, dataset_id)
+    taken = intake.take_in(
+        uploads,
+        decoder=state.decoder,
+        store=state.store,
+        scratch=state.settings.data_dir / "scratch",
+    )
+    rejected = [Rejected(filename, reason) for filename, reason in taken.rejected]
+    with state.database.write() as session:
+        accepted = service.add_images(
+            session, dataset_id, [_new_image(image) for image in taken.accepted]
+        )
+        captioned = service.caption_by_stem(
+            session, dataset_id, dict(taken.captions_without_picture)
+        )
+    by_name = {added.image.filename: added.image for added in accepted}
+    accepted += [
+        AddedImage(by_name[first], duplicate=True)
+        for _, first in taken.repeated
+        if first in by_name
+    ]
+    rejected += [
+        Rejected(f"{stem} (caption)", "No picture of this name is in the dataset.")
+        for stem in taken.captions_without_picture
+        if stem not in captioned
+    ]
+    return UploadOutcome(accepted, rejected, list(captioned.values()))
+
+
+def _new_image(taken: intake.TakenImage) -> NewImage:
+    return NewImage(
+        filename=taken.filename,
+        sha256=taken.sha256,
+        clean_sha256=taken.blob_sha256,
+        thumbnail_sha256=taken.thumbnail_sha256,
+        width=taken.width,
+        height=taken.height,
+        size_bytes=taken.size_bytes,
+        caption=taken.caption,
+        note=taken.note,
+    )

@@ -1,0 +1,124 @@
+"""What every job row has: state, order, lease, wishes; and the append-only list of events."""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlalchemy.orm import aliased
+from sqlmodel import Field, Session, SQLModel, col
+
+from app.registry.db import utcnow
+from app.registry.jobs.states import JobStatus
+
+STATUS_CHECK = "status IN ({})".format(", ".join(f"'{status}'" for status in JobStatus))
+DEFAULT_MAX_ATTEMPTS = 3
+DOWNLOAD_BASE = "download_base"
+SWEEP = "sweep"
+JOB_FILES_KEPT = timedelta(days=7)  # what only an io job refers to, after its end
+LONG_KINDS = (  # io jobs that can take minutes or hours, so that a worker that ends gives them back
+    DOWNLOAD_BASE,
+    "fetch_hub_adapter",
+    "publish_adapter",
+    "merge_adapters",
+    "resize_adapter",
+    "fuse_adapter",
+    "extract_adapter",
+    SWEEP,
+)
+IO_THREADS = 3  # of an io worker: a download of a base, another long job, and short ones
+MAX_LONG = IO_THREADS - 1
+CLAIM_LOCK = 0x62727573  # the key of PostgreSQL's advisory lock on claims of io jobs
+
+
+class Job(SQLModel):
+    """Columns of runs, renders and io jobs: the row is the job, messages only wake workers."""
+
+    queue: ClassVar[str]
+
+    id: int | None = Field(default=None, primary_key=True)
+    status: str = Field(default=JobStatus.QUEUED, max_length=16, index=True)
+    priority: int = Field(default=0, description="Lower goes first.")
+    created_at: datetime = Field(default_factory=utcnow)
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    attempt: int = 0
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS
+    owner_token: str | None = Field(default=None, max_length=64)
+    lease_until: datetime | None = None
+    cancel_requested: bool = False
+    error_code: str | None = Field(default=None, max_length=40)
+    error: str | None = Field(default=None, description="One sentence for people.")
+    error_trace: str | None = None
+
+    @classmethod
+    def claimable(cls) -> sa.ColumnElement[bool]:
+        """What must hold of a waiting row so that a worker may take it, beside its turn."""
+        return sa.true()
+
+    @classmethod
+    def lock_claims(cls, session: Session) -> None:
+        """Keep others from claiming until this transaction ends, where `claimable` counts rows."""
+
+    @property
+    def key(self) -> int:
+        """The id of a row that was stored."""
+        assert self.id is not None
+        return self.id
+
+    @property
+    def state(self) -> JobStatus:
+        """The status as its enum."""
+        return JobStatus(self.status)
+
+
+class Event(SQLModel, table=True):
+    """Something that happened to a row; never changed, never deleted."""
+
+    __tablename__ = "event"
+    __table_args__ = (sa.Index("ix_event_subject", "subject", "subject_id"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    at: datetime = Field(default_factory=utcnow)
+    subject: str = Field(max_length=40)
+    subject_id: int
+    kind: str = Field(max_length=40)
+    data: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
+
+
+class IoJob(Job, table=True):
+    """Work for the io worker: exports, imports, looking at a new base model."""
+
+    __tablename__ = "io_job"
+    __table_args__ = (
+        sa.CheckConstraint(STATUS_CHECK, name="status"),
+        sa.Index("ix_io_job_kind_subject_id", "kind", "subject_id"),
+    )
+    queue: ClassVar[str] = "io"
+
+    kind: str = Field(max_length=40, index=True)
+    subject_id: int | None = None
+    args: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
+    result: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
+
+    @classmethod
+    def claimable(cls) -> sa.ColumnElement[bool]:
+        """Long jobs leave a thread to the short ones; downloads of bases go one after the other."""
+        other = aliased(cls)
+        running = col(other.status) == JobStatus.RUNNING
+        at_work = sa.exists().where(running, col(other.kind) == DOWNLOAD_BASE)
+        long_ones = sa.select(sa.func.count()).where(running, col(other.kind).in_(LONG_KINDS))
+        return sa.and_(
+            sa.or_(col(cls.kind) != DOWNLOAD_BASE, sa.not_(at_work)),
+            sa.or_(
+                col(cls.kind).not_in(LONG_KINDS),
+                long_ones.select_from(other).scalar_subquery() < MAX_LONG,
+            ),
+        )
+
+    @classmethod
+    def lock_claims(cls, session: Session) -> None:
+        """Two who count at once would both begin; SQLite has one writer anyway."""
+        if session.get_bind().dialect.name == "postgresql":
+            session.connection().execute(sa.select(sa.func.pg_advisory_xact_lock(CLAIM_LOCK)))

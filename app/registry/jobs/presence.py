@@ -1,0 +1,75 @@
+"""Which workers there are: each writes its row every few seconds and takes it away at its end."""
+
+from __future__ import annotations
+
+import os
+import secrets
+import socket
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlmodel import Field, Session, SQLModel, col, select
+
+from app.registry.db import Database, database_now, utcnow
+
+SILENT_SECONDS = 20.0
+FORGOTTEN = timedelta(days=1)
+
+
+class WorkerPresence(SQLModel, table=True):
+    """A worker process of one queue, seen a moment ago or gone."""
+
+    __tablename__ = "worker"
+
+    id: str = Field(max_length=32, primary_key=True)
+    queue: str = Field(max_length=16, index=True)
+    host: str = Field(max_length=255)
+    pid: int
+    device: str = Field(default="", max_length=80, description="In words; empty while unknown.")
+    started_at: datetime = Field(default_factory=utcnow)
+    seen_at: datetime = Field(default_factory=utcnow)
+
+
+class Presence:
+    """The row of this process."""
+
+    def __init__(self, queue: str) -> None:
+        self.id = secrets.token_hex(8)
+        self._queue = queue
+
+    def announce(self, database: Database, *, device: str) -> None:
+        """Write that this worker lives; forget workers that fell silent long ago."""
+        with database.write() as session:
+            now = database_now(session)
+            seen = sa.update(WorkerPresence).where(col(WorkerPresence.id) == self.id)
+            device = device[:80]
+            if session.connection().execute(seen.values(seen_at=now, device=device)).rowcount:
+                return
+            old = sa.delete(WorkerPresence).where(col(WorkerPresence.seen_at) < now - FORGOTTEN)
+            session.connection().execute(old)
+            session.add(
+                WorkerPresence(
+                    id=self.id,
+                    queue=self._queue,
+                    host=socket.gethostname()[:255],
+                    pid=os.getpid(),
+                    device=device,
+                    started_at=now,
+                    seen_at=now,
+                )
+            )
+
+    def leave(self, database: Database) -> None:
+        """Take the row away: the worker ends by its own will."""
+        with database.write() as session:
+            gone = sa.delete(WorkerPresence).where(col(WorkerPresence.id) == self.id)
+            session.connection().execute(gone)
+
+
+def present_workers(session: Session, *, queue: str | None = None) -> list[WorkerPresence]:
+    """Workers that were seen within the last seconds, of one queue or all, oldest first."""
+    since = database_now(session) - timedelta(seconds=SILENT_SECONDS)
+    query = select(WorkerPresence).where(col(WorkerPresence.seen_at) >= since)
+    if queue is not None:
+        query = query.where(WorkerPresence.queue == queue)
+    return list(session.exec(query.order_by(col(WorkerPresence.started_at))))

@@ -1,0 +1,73 @@
+"""Adapters named inside a prompt, as A1111 and the pages here write them: `<lora:ink-v2:0.8>`.
+
+`<lora:name>`, `<lora:name:weight>` and `<lora:name:text_encoder_weight:weight>`, each weight also
+with `te=` or `unet=` before it; the name is an adapter's, or that of a file downloaded here.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from dataclasses import dataclass
+
+from sqlmodel import Session
+
+from app.registry.adapters import service as adapters
+from app.registry.adapters.models import Adapter
+from app.registry.errors import InvalidInput, NotFound
+
+TAG = re.compile(r"\s*<lora:([^<>]*)>", re.IGNORECASE)
+FILE = re.compile(r"(?P<slug>.+)-v(?P<version>[0-9]{1,9})(-peft)?(-(fp16|bf16|fp32))?(-tags)?")
+
+
+@dataclass(frozen=True)
+class Named:
+    """An adapter that a prompt names, with its weights."""
+
+    adapter_id: int
+    version: int | None
+    weight: float
+    text_encoder_weight: float
+
+
+def take_tags(session: Session, prompt: str) -> tuple[str, list[Named]]:
+    """The prompt without its tags, and what they name; InvalidInput for one that names nothing."""
+    named = [_read(session, tag) for tag in TAG.findall(prompt)]
+    return (TAG.sub("", prompt).strip() if named else prompt), named
+
+
+def _read(session: Session, tag: str) -> Named:
+    name, *words = (word.strip() for word in tag.split(":"))
+    adapter, version = _find(session, name, tag)
+    weights = {"te": 1.0, "unet": math.nan}
+    for place, word in zip(("te", "unet"), words, strict=False):
+        key, equals, value = word.rpartition("=")
+        try:
+            number = float(value)
+        except ValueError:
+            number = math.inf
+        if not math.isfinite(number) or (equals and key not in weights):
+            raise _wrong(f"“<lora:{tag}>” has a weight that is no number: write <lora:{name}:0.8>.")
+        weights[key or place] = number
+    if len(words) > 2:
+        raise _wrong(f"“<lora:{tag}>” has more than two weights: write <lora:{name}:0.8>.")
+    if math.isnan(weights["unet"]):  # one weight is that of both, as in A1111
+        weights["unet"] = weights["te"]
+    return Named(adapter.key, version, weights["unet"], weights["te"])
+
+
+def _find(session: Session, name: str, tag: str) -> tuple[Adapter, int | None]:
+    try:
+        return adapters.adapter_by_slug(session, name), None
+    except NotFound as error:
+        missing = error
+    if file := FILE.fullmatch(name):
+        try:
+            return adapters.adapter_by_slug(session, file["slug"]), int(file["version"])
+        except NotFound as error:
+            missing = error
+    raise _wrong(f"“<lora:{tag}>” in the prompt: {missing.detail}")
+
+
+def _wrong(sentence: str) -> InvalidInput:
+    return InvalidInput(sentence, fields={"prompt": sentence})

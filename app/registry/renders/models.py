@@ -1,0 +1,69 @@
+"""Renders: pictures drawn with any number of adapters, kept and linkable."""
+
+from __future__ import annotations
+
+from typing import Any, ClassVar
+
+import sqlalchemy as sa
+from sqlmodel import Field, SQLModel
+
+from app.registry.db import MENTIONS
+from app.registry.jobs.models import STATUS_CHECK, Job
+
+
+class Render(Job, table=True):
+    """A request for pictures, and what became of it."""
+
+    __tablename__ = "render"
+    __table_args__ = (sa.CheckConstraint(STATUS_CHECK, name="status"),)
+    queue: ClassVar[str] = "render"
+
+    base_model_id: int = Field(foreign_key="base_model.id", index=True)
+    prompt: str = Field(sa_type=sa.Text)
+    negative_prompt: str = Field(default="", sa_type=sa.Text)
+    seed: int = Field(sa_type=sa.BigInteger)
+    steps: int
+    guidance: float
+    clip_skip: int = Field(default=1, description="Layer of the text encoder, from the last.")
+    width: int
+    height: int
+    count: int = 1
+    adapters: list[dict[str, Any]] = Field(
+        default_factory=list,
+        sa_type=sa.JSON,
+        sa_column_kwargs={"info": {MENTIONS: True}},  # the weights are their version's
+        description="Of each: adapter_id, version_id, name, slug, weight, text_encoder_weight.",
+    )
+    cache_key: str = Field(max_length=64, index=True, description="Equal requests, equal keys.")
+    twin_id: int | None = Field(
+        default=None,
+        foreign_key="render.id",
+        index=True,
+        description="The same seed without adapters.",
+    )
+    progress: int = Field(default=0, description="Denoising steps done.")
+    seconds: float | None = None
+    from_cache: bool = False
+    note: str | None = Field(default=None, description="What the person should know.")
+
+
+class RenderImage(SQLModel, table=True):
+    """One picture of a render."""
+
+    __tablename__ = "render_image"
+    __table_args__ = (sa.UniqueConstraint("render_id", "index"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    render_id: int = Field(foreign_key="render.id", index=True)
+    index: int
+    seed: int = Field(sa_type=sa.BigInteger)
+    sha256: str = Field(max_length=64, index=True, description="Blob of the PNG.")
+
+
+class RenderAdapter(SQLModel, table=True):
+    """That a render used an adapter: what the page of the adapter finds its pictures by."""
+
+    __tablename__ = "render_adapter"
+
+    adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
+    render_id: int = Field(foreign_key="render.id", primary_key=True, index=True)

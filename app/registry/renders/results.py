@@ -1,0 +1,85 @@
+"""What the render worker writes: progress, pictures, and copies of pictures drawn before."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.registry.jobs import service as jobs
+from app.registry.jobs.service import Claim, LostLease
+from app.registry.jobs.states import JobStatus
+from app.registry.renders.models import Render, RenderImage
+
+
+@dataclass(frozen=True)
+class NewImage:
+    """A picture whose blob is stored."""
+
+    seed: int
+    sha256: str
+
+
+def write_step(session: Session, claim: Claim, done: int) -> bool:
+    """Note a denoising step; False when the person no longer wants the pictures."""
+    jobs.update_owned(session, Render, claim, progress=done)
+    query = select(Render.cancel_requested).where(Render.id == claim.job_id)
+    return not session.exec(query).one()
+
+
+def is_wanted(session: Session, claim: Claim) -> bool:
+    """False when the render was cancelled; LostLease when it is another worker's."""
+    query = select(Render.cancel_requested).where(
+        Render.id == claim.job_id, Render.owner_token == claim.token
+    )
+    cancelled = session.exec(query).first()
+    if cancelled is None:
+        raise LostLease(f"render {claim.job_id} belongs to another worker now.")
+    return not cancelled
+
+
+def find_drawn(session: Session, render: Render) -> list[NewImage]:
+    """The pictures of an equal request that was drawn before; empty when there is none."""
+    same = (
+        select(Render.id)
+        .where(Render.cache_key == render.cache_key, Render.status == JobStatus.SUCCEEDED)
+        .order_by(col(Render.id).desc())
+        .limit(1)
+    )
+    drawn = session.exec(same).first()
+    if drawn is None:
+        return []
+    images = select(RenderImage).where(RenderImage.render_id == drawn)
+    return [
+        NewImage(image.seed, image.sha256)
+        for image in session.exec(images.order_by(col(RenderImage.index)))
+    ]
+
+
+def finish_render(
+    session: Session,
+    claim: Claim,
+    images: Sequence[NewImage],
+    *,
+    seconds: float,
+    from_cache: bool = False,
+    note: str | None = None,
+    **values: Any,
+) -> None:
+    """The pictures and the end of a render, in one transaction."""
+    jobs.finish(
+        session,
+        Render,
+        claim,
+        JobStatus.SUCCEEDED,
+        seconds=seconds,
+        from_cache=from_cache,
+        note=note,
+        **values,
+    )
+    for index, image in enumerate(images):
+        session.add(
+            RenderImage(render_id=claim.job_id, index=index, seed=image.seed, sha256=image.sha256)
+        )

@@ -1,0 +1,63 @@
+"""How a training will cut the pictures of a dataset, shown before it starts."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from app.registry.datasets.models import Image
+from worker.core.training.data.buckets import Size, fit
+
+SHOWN = 60
+
+
+@dataclass(frozen=True)
+class Crop:
+    """A picture and the part of it that is kept, in its own pixels."""
+
+    image: Image
+    left: float
+    top: float
+    width: float
+    height: float
+    bucket: Size
+
+    @property
+    def kept(self) -> float:
+        """The share of the picture that is trained on, 0 to 1."""
+        return self.width * self.height / (self.image.width * self.image.height)
+
+
+@dataclass(frozen=True)
+class Crops:
+    """The crops of a dataset: those that lose most first, and how many go into which size."""
+
+    shown: list[Crop]
+    total: int
+    buckets: list[tuple[Size, int]]
+
+
+def crop_of(image: Image, resolution: int, *, squares: bool) -> Crop:
+    """The very crop the training makes: scaled until it covers its bucket, cut in the middle."""
+    fitted = fit(Size(image.width, image.height), resolution, squares=squares)
+    across, down = image.width / fitted.scaled.width, image.height / fitted.scaled.height
+    return Crop(
+        image=image,
+        left=fitted.left * across,
+        top=fitted.top * down,
+        width=fitted.bucket.width * across,
+        height=fitted.bucket.height * down,
+        bucket=fitted.bucket,
+    )
+
+
+def crops_of(images: Iterable[Image], resolution: int, *, squares: bool) -> Crops:
+    """All crops of a dataset at a trained side of `resolution` pixels."""
+    crops = [crop_of(image, resolution, squares=squares) for image in images]
+    counted = Counter(crop.bucket for crop in crops)
+    return Crops(
+        shown=sorted(crops, key=lambda crop: crop.kept)[:SHOWN],
+        total=len(crops),
+        buckets=sorted(counted.items(), key=lambda pair: -pair[1]),
+    )

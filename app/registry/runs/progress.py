@@ -1,0 +1,212 @@
+"""What the train worker writes of a run; every write is fenced by the claim."""
+
+from __future__ import annotations
+
+import math
+import struct
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from app.registry.jobs import service as jobs
+from app.registry.jobs.service import Claim
+from app.registry.runs.models import Checkpoint, MetricChunk, Run, Sample
+
+CHUNK_POINTS = 200
+HELD_OUT = ("held_out", "held_out_low", "held_out_high")
+
+
+@dataclass(frozen=True)
+class Points:
+    """Values of each metric at consecutive steps that begin with `first_step`."""
+
+    first_step: int
+    values: Mapping[str, Sequence[float]]
+
+
+@dataclass(frozen=True)
+class NewSample:
+    """A picture drawn at a step, whose blob is stored."""
+
+    step: int
+    prompt_index: int
+    prompt: str
+    seed: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Wishes:
+    """What people asked of a running training."""
+
+    cancel: bool
+    stop: bool
+    sample: bool
+    save: bool
+
+
+def read_wishes(session: Session, claim: Claim) -> Wishes:
+    """The flags of a run we own; LostLease when we do not."""
+    row = session.exec(
+        select(
+            Run.cancel_requested, Run.stop_requested, Run.sample_requested, Run.save_requested
+        ).where(Run.id == claim.job_id, Run.owner_token == claim.token)
+    ).first()
+    if row is None:
+        raise jobs.LostLease(f"run {claim.job_id} belongs to another worker now.")
+    return Wishes(*row)
+
+
+def write_progress(
+    session: Session, claim: Claim, values: Mapping[str, Any], points: Points | None = None
+) -> None:
+    """Set columns of the run and append metric points."""
+    jobs.update_owned(session, Run, claim, **values)
+    if points is not None:
+        for key, numbers in points.values.items():
+            append_points(session, claim.job_id, key, points.first_step, numbers)
+
+
+def append_points(
+    session: Session, run_id: int, key: str, first_step: int, values: Sequence[float]
+) -> None:
+    """Add values to the newest chunk of a metric while it has room, then to new ones."""
+    newest = session.exec(
+        select(MetricChunk)
+        .where(MetricChunk.run_id == run_id, MetricChunk.key == key)
+        .order_by(col(MetricChunk.first_step).desc())
+        .limit(1)
+    ).first()
+    rest = list(values)
+    if newest is not None and newest.first_step + newest.count == first_step:
+        room = CHUNK_POINTS - newest.count
+        if room > 0:
+            _fill(newest, [*_unpack(newest), *rest[:room]])
+            session.add(newest)
+            first_step, rest = first_step + min(room, len(rest)), rest[room:]
+    for start in range(0, len(rest), CHUNK_POINTS):
+        chunk = MetricChunk(
+            run_id=run_id,
+            key=key,
+            first_step=first_step + start,
+            count=0,
+            minimum=0.0,
+            maximum=0.0,
+            mean=0.0,
+            data=b"",
+        )
+        _fill(chunk, rest[start : start + CHUNK_POINTS])
+        session.add(chunk)
+
+
+def forget_after(session: Session, run_id: int, step: int) -> None:
+    """Take back the metrics after a step: a resumed run writes them again."""
+    chunks = sa.delete(MetricChunk).where(col(MetricChunk.run_id) == run_id)
+    session.connection().execute(chunks.where(col(MetricChunk.first_step) > step))
+    for chunk in session.exec(
+        select(MetricChunk).where(
+            MetricChunk.run_id == run_id,
+            col(MetricChunk.first_step) + col(MetricChunk.count) > step + 1,
+        )
+    ):
+        _fill(chunk, _unpack(chunk)[: step + 1 - chunk.first_step])
+        session.add(chunk)
+
+
+def add_held_out(
+    session: Session, claim: Claim, step: int, *, loss: float, low: float, high: float
+) -> None:
+    """Note the held-out loss of a step with its interval; one asked again takes the old's place."""
+    jobs.require_owner(session, Run, claim)
+    for key, value in zip(HELD_OUT, (loss, low, high), strict=True):
+        points = sa.delete(MetricChunk).where(
+            col(MetricChunk.run_id) == claim.job_id,
+            col(MetricChunk.key) == key,
+            col(MetricChunk.first_step) >= step,
+        )
+        session.connection().execute(points)
+        append_points(session, claim.job_id, key, step, [value])
+
+
+def add_sample(session: Session, claim: Claim, new: NewSample) -> None:
+    """Show a sample; one drawn again after a resume takes the place of the first."""
+    jobs.require_owner(session, Run, claim)
+    row = session.exec(
+        select(Sample).where(
+            Sample.run_id == claim.job_id,
+            Sample.step == new.step,
+            Sample.prompt_index == new.prompt_index,
+        )
+    ).first()
+    if row is None:
+        row = Sample(
+            run_id=claim.job_id,
+            step=new.step,
+            prompt_index=new.prompt_index,
+            prompt=new.prompt,
+            seed=new.seed,
+            sha256=new.sha256,
+        )
+    row.prompt, row.seed, row.sha256 = new.prompt, new.seed, new.sha256
+    session.add(row)
+
+
+def add_checkpoint(
+    session: Session, claim: Claim, *, step: int, sha256: str, size_bytes: int, keep: int
+) -> list[str]:
+    """Store a checkpoint and let go of all but the newest `keep`; gives blobs to delete now."""
+    jobs.require_owner(session, Run, claim)
+    rows = {row.step: row for row in checkpoints(session, claim.job_id)}
+    unused = []
+    row = rows.get(step)
+    if row is None:
+        row = rows[step] = Checkpoint(
+            run_id=claim.job_id, step=step, sha256=sha256, size_bytes=size_bytes
+        )
+    elif row.sha256 != sha256:
+        unused.append(row.sha256)
+        row.sha256, row.size_bytes = sha256, size_bytes
+    session.add(row)
+    for old in sorted(rows)[:-keep]:
+        unused.append(rows[old].sha256)
+        session.delete(rows[old])
+    session.flush()
+    # a run that continues this one names the same blob
+    named = session.exec(select(Checkpoint.sha256).where(col(Checkpoint.sha256).in_(unused)))
+    return sorted(set(unused) - set(named))
+
+
+def checkpoints(session: Session, run_id: int) -> list[Checkpoint]:
+    """The stored checkpoints of a run, newest first."""
+    query = select(Checkpoint).where(Checkpoint.run_id == run_id)
+    return list(session.exec(query.order_by(col(Checkpoint.step).desc())))
+
+
+def samples_until(session: Session, run_id: int, rows: Sequence[Checkpoint]) -> list[Sample]:
+    """The samples a run need not draw again when it goes on from one of these checkpoints."""
+    if not rows:
+        return []
+    query = select(Sample).where(Sample.run_id == run_id, col(Sample.step) <= rows[0].step)
+    return list(session.exec(query))
+
+
+def last_sample(session: Session, run_id: int) -> Sample | None:
+    """The first prompt of the newest row of samples: the cover."""
+    query = select(Sample).where(Sample.run_id == run_id)
+    order = (col(Sample.step).desc(), col(Sample.prompt_index))
+    return session.exec(query.order_by(*order).limit(1)).first()
+
+
+def _unpack(chunk: MetricChunk) -> list[float]:
+    return list(struct.unpack(f"<{chunk.count}f", chunk.data))
+
+
+def _fill(chunk: MetricChunk, values: Sequence[float]) -> None:
+    finite = [value for value in values if math.isfinite(value)] or [0.0]
+    chunk.count = len(values)
+    chunk.minimum, chunk.maximum = min(finite), max(finite)
+    chunk.mean = sum(finite) / len(finite)
+    chunk.data = struct.pack(f"<{len(values)}f", *values)

@@ -1,0 +1,456 @@
+"""What people can do with runs: start, watch, stop, cancel. Workers write through `progress`."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+from sqlmodel import Session, col, func, select
+
+from app.registry.adapters import service as adapters
+from app.registry.base_models import service as base_models
+from app.registry.base_models.models import BaseModel
+from app.registry.base_models.speeds import trained_layers
+from app.registry.datasets import service as datasets
+from app.registry.datasets.models import Dataset, DatasetVersion
+from app.registry.db import database_now
+from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.jobs import service as jobs
+from app.registry.jobs.models import Event
+from app.registry.jobs.presence import present_workers
+from app.registry.jobs.states import JobStatus
+from app.registry.runs.models import NOTICE, Checkpoint, MetricChunk, Run, Sample
+from app.registry.runs.progress import HELD_OUT
+from app.registry.validation import named_reasons, reason
+from worker.core.training.config import AdapterKind, TrainConfig
+from worker.core.training.presets import Preset, for_optimizer, preset_config
+
+MAX_NAME = 120
+STANDS = {
+    JobStatus.QUEUED: "is waiting",
+    JobStatus.PAUSED: "is paused",
+    JobStatus.SUCCEEDED: "has finished",
+    JobStatus.FAILED: "has failed",
+    JobStatus.CANCELED: "was canceled",
+}
+SHAPE_OF_ADAPTER = (
+    "kind",
+    "rank",
+    "alpha",
+    "rank_stabilized",
+    "targets",
+    "blocks",
+    "train_text_encoder",
+    "text_encoder_rank",
+    "text_encoder_alpha",
+    "optimizer",
+    "lora_plus_ratio",
+)
+MAX_POINTS = 5_000
+RUNS_A_PAGE = 30
+SAMPLE_STEP_COST = 0.5  # one denoising step of one sample picture, in parts of a training step
+START_UP_SECONDS = 3.0
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """What a person asked for; `config` holds only what differs from the preset."""
+
+    dataset_id: int
+    base_model: str | int | None = None
+    preset: Preset = Preset.BALANCED
+    name: str | None = None
+    config: Mapping[str, Any] | None = None
+    continues: Start | None = None
+    regularisation_dataset_id: int | None = None
+    adapter_id: int | None = None  # whose next version it makes; None: that of a new adapter
+
+
+@dataclass(frozen=True)
+class Start:
+    """The checkpoint of an earlier run that a run goes on from; without a step, its newest."""
+
+    run_id: int
+    step: int | None = None
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """What a run will take on this machine, from measurements; None before there is any."""
+
+    seconds: float | None
+    trainable_parameters: int | None
+    adapter_bytes: int | None
+
+
+def plan_config(
+    request: RunRequest,
+    *,
+    dataset: Dataset,
+    image_count: int,
+    base: BaseModel,
+    parent: Run | None = None,
+) -> TrainConfig:
+    """The whole config of a run: the preset, or that of its parent, with what was changed.
+
+    InvalidInput names every field that is wrong.
+    """
+    preset = preset_config(
+        request.preset,
+        resolution=base.resolution or 512,
+        images=image_count,
+        trigger_word=dataset.trigger_word,
+    )
+    changes = dict(request.config or {})
+    usual = preset if parent is None else TrainConfig.model_validate(parent.config)
+    default = for_optimizer(usual, changes.get("optimizer"))
+    return check_config(default.model_dump(mode="json") | changes)
+
+
+def check_config(values: Mapping[str, Any]) -> TrainConfig:
+    """The config with these values; InvalidInput with a reason for each field that is wrong."""
+    try:
+        return TrainConfig.model_validate(dict(values))
+    except ValidationError as error:
+        raise InvalidInput(
+            "Some settings of this run cannot be used.", fields=field_reasons(error)
+        ) from None
+
+
+def field_reasons(error: ValidationError) -> dict[str, str]:
+    """A sentence for each field pydantic refused, by the field's name."""
+    reasons: dict[str, str] = {}
+    for problem in error.errors():
+        field = str(problem["loc"][0]) if problem["loc"] else "config"
+        reasons.setdefault(field, reason(problem))
+    return reasons
+
+
+def create_run(session: Session, request: RunRequest) -> Run:
+    """Pin the dataset as it is now and queue a training on it, maybe from an earlier checkpoint."""
+    fields: dict[str, str] = {}
+    parent, checkpoint = _start(session, request.continues)
+    if parent is not None:
+        request = replace(request, base_model=parent.base_model_id)
+    dataset, base = _subjects(session, request, fields)
+    name = (request.name or (dataset.name if dataset else "")).strip()
+    if len(name) > MAX_NAME:
+        fields["name"] = f"This name has {len(name)} characters; at most {MAX_NAME} fit."
+    if dataset is None or base is None:
+        raise InvalidInput(named_reasons(fields), fields=fields)
+    version = datasets.pin_version(session, dataset)
+    if version.image_count == 0:
+        fields["dataset_id"] = f"“{dataset.name}” has no pictures yet. Add some, then train."
+    beside = _regularisation(session, request, fields)
+    _require_adapter(session, request, base, fields)
+    config = None
+    try:
+        config = plan_config(
+            request, dataset=dataset, image_count=version.image_count, base=base, parent=parent
+        )
+        if parent is not None and checkpoint is not None:
+            fields |= _unlike(config, parent, checkpoint)
+    except InvalidInput as error:
+        fields |= error.fields
+    if fields or config is None:
+        raise InvalidInput(named_reasons(fields), fields=fields)
+    run = Run(
+        name=name,
+        dataset_id=dataset.key,
+        dataset_version_id=version.key,
+        base_model_id=base.key,
+        preset=request.preset,
+        trigger_word=dataset.trigger_word,
+        config=config.model_dump(mode="json"),
+        total_steps=config.steps,
+        parent_id=parent.key if parent else None,
+        regularisation_version_id=beside.key if beside else None,
+        adapter_id=request.adapter_id,
+    )
+    jobs.enqueue(session, run)
+    if parent is not None and checkpoint is not None:
+        start = Checkpoint(
+            run_id=run.key,
+            step=checkpoint.step,
+            sha256=checkpoint.sha256,
+            size_bytes=checkpoint.size_bytes,
+        )
+        session.add(start)
+        run.step = checkpoint.step
+        text = f"Goes on from step {checkpoint.step:,} of “{parent.name}” (run {parent.key})."
+        jobs.record(session, Run, run.key, NOTICE, text=text)
+    return run
+
+
+def run_warnings(session: Session, run: Run) -> list[str]:
+    """What may not be as it was meant, a sentence each."""
+    dataset = datasets.get_dataset(session, run.dataset_id)
+    if datasets.names_trigger(session, dataset):
+        return []
+    return [f"No caption says the trigger word “{dataset.trigger_word}”, so it will mean nothing."]
+
+
+def _require_adapter(
+    session: Session, request: RunRequest, base: BaseModel, fields: dict[str, str]
+) -> None:
+    """Name what is wrong with the adapter that the run shall make the next version of."""
+    if request.adapter_id is None:
+        return
+    try:
+        adapter = adapters.get_adapter(session, request.adapter_id)
+    except NotFound as error:
+        fields["adapter_id"] = error.detail
+        return
+    if base.family is not None and base.family != adapter.base_family:
+        fields["adapter_id"] = (
+            f"“{adapter.name}” is for {adapter.family_label} and “{base.name}” is another family. "
+            "Leave this out to make a new adapter."
+        )
+
+
+def _regularisation(
+    session: Session, request: RunRequest, fields: dict[str, str]
+) -> DatasetVersion | None:
+    """The pinned pictures that regularise the run, if any are asked for."""
+    key, name = request.regularisation_dataset_id, "regularisation_dataset_id"
+    if key is None:
+        return None
+    if key == request.dataset_id:
+        fields[name] = "These are the pictures of the style itself. Choose another dataset."
+        return None
+    try:
+        version = datasets.pin_version(session, datasets.get_dataset(session, key, lock=True))
+    except NotFound:
+        fields[name] = "There is no such dataset; it may have been deleted. Choose another."
+        return None
+    if version.image_count == 0:
+        fields[name] = "This dataset has no pictures yet. Add some, or choose another."
+    return version
+
+
+def _start(session: Session, start: Start | None) -> tuple[Run | None, Checkpoint | None]:
+    """The run and checkpoint to go on from. Raises NotFound, or InvalidInput when it is gone."""
+    if start is None:
+        return None, None
+    parent = get_run(session, start.run_id)
+    kept = run_checkpoints(session, parent.key)
+    for checkpoint in kept:
+        if start.step in (None, checkpoint.step):
+            return parent, checkpoint
+    steps = ", ".join(f"{row.step:,}" for row in kept) or "none"
+    sentence = f"This checkpoint is not kept any more; of this run there are: {steps}."
+    raise InvalidInput(sentence, fields={"continues": sentence})
+
+
+def _unlike(config: TrainConfig, parent: Run, checkpoint: Checkpoint) -> dict[str, str]:
+    """What of a config does not fit the checkpoint it should go on from, by field."""
+    was = TrainConfig.model_validate(parent.config)
+    before, now = _shape(was), _shape(config)
+    fields = {
+        name: f"The checkpoint was made with {getattr(was, name)}; this cannot change now."
+        for name in SHAPE_OF_ADAPTER
+        if before[name] != now[name] and getattr(was, name) != getattr(config, name)
+    }
+    if config.steps <= checkpoint.step:
+        fields["steps"] = (
+            f"This counts from the very beginning, so it has to be more than {checkpoint.step:,}."
+        )
+    return fields
+
+
+def _shape(config: TrainConfig) -> dict[str, Any]:
+    """What makes an adapter's matrices, with what a config leaves open as it is meant."""
+    shape = {name: getattr(config, name) for name in SHAPE_OF_ADAPTER}
+    text_rank = config.text_encoder_rank or config.rank
+    text_alpha = config.text_encoder_alpha or config.alpha / config.rank * text_rank
+    blocks = frozenset(block.strip() for block in config.blocks.split(","))
+    shape |= {"text_encoder_rank": text_rank, "text_encoder_alpha": text_alpha, "blocks": blocks}
+    if not config.train_text_encoder:
+        shape |= {"text_encoder_rank": None, "text_encoder_alpha": None}
+    return shape
+
+
+def _subjects(
+    session: Session, request: RunRequest, fields: dict[str, str]
+) -> tuple[Dataset | None, BaseModel | None]:
+    dataset = base = None
+    try:
+        dataset = datasets.get_dataset(session, request.dataset_id, lock=True)
+    except NotFound:
+        fields["dataset_id"] = "There is no such dataset; it may have been deleted. Choose another."
+    try:
+        base = base_models.find_base_model(session, request.base_model)
+        base_models.require_ready(base)
+    except InvalidInput as error:
+        fields |= error.fields
+    return dataset, base
+
+
+def estimate(session: Session, base: BaseModel, config: TrainConfig) -> Estimate:
+    """Time, parameters and file size of a run with this config, from the nearest measurement.
+
+    What is trained is known from a measurement of the same layers alone, and what a LoHa or LoKr
+    takes as a file from one of the same rank.
+    """
+    resolution = config.resolution or base.resolution or 512
+    speed = base_models.nearest_speed(session, base, config, resolution=resolution)
+    if speed is None:
+        return Estimate(None, None, None)
+    batch = speed.seconds_per_step * config.batch_size / speed.batch_size
+    rows = 2 + (config.steps - 1) // config.sample_every if config.sample_every else 2
+    drawn = rows * len(config.sample_prompts) * config.sample_steps
+    sampling = drawn * SAMPLE_STEP_COST * batch / config.batch_size
+    share = config.rank / speed.rank
+    knows_layers = speed.layers == trained_layers(config)
+    knows_file = knows_layers and (config.kind is AdapterKind.LORA or share == 1)
+    return Estimate(
+        seconds=START_UP_SECONDS + config.steps * batch * config.step_cost + sampling,
+        trainable_parameters=round(speed.trainable_parameters * share) if knows_layers else None,
+        adapter_bytes=round(speed.adapter_bytes * share) if knows_file else None,
+    )
+
+
+def get_run(session: Session, run_id: int) -> Run:
+    """The run with this id."""
+    run = session.get(Run, run_id)
+    if run is None:
+        raise NotFound("There is no such run.")
+    return run
+
+
+def list_runs(session: Session, *, status: str | None = None, page: int = 1) -> list[Run]:
+    """A page of runs, newest first."""
+    query = select(Run).order_by(col(Run.id).desc())
+    if status:
+        query = query.where(Run.status == status)
+    return list(session.exec(query.offset((page - 1) * RUNS_A_PAGE).limit(RUNS_A_PAGE)))
+
+
+def count_runs(session: Session) -> dict[str, int]:
+    """How many runs are in each state."""
+    return dict(session.exec(select(Run.status, func.count()).group_by(col(Run.status))).all())
+
+
+def active_runs(session: Session) -> list[Run]:
+    """Runs that train or wait, those that train first, then in their order."""
+    query = (
+        select(Run)
+        .where(col(Run.status).in_((JobStatus.RUNNING, JobStatus.QUEUED)))
+        .order_by(col(Run.status).desc(), col(Run.priority), col(Run.id))
+    )
+    return list(session.exec(query))
+
+
+def runs_ahead(session: Session, run: Run) -> int:
+    """How many runs come before this one while it waits."""
+    if run.status != JobStatus.QUEUED:
+        return 0
+    ahead = (
+        select(func.count())
+        .select_from(Run)
+        .where(
+            (col(Run.status) == JobStatus.RUNNING)
+            | (
+                (col(Run.status) == JobStatus.QUEUED)
+                & (
+                    (col(Run.priority) < run.priority)
+                    | ((col(Run.priority) == run.priority) & (col(Run.id) < run.key))
+                )
+            )
+        )
+    )
+    return session.exec(ahead).one()
+
+
+def eta_seconds(run: Run) -> float | None:
+    """Seconds of stepping left at the measured speed; None while unknown."""
+    if run.state is not JobStatus.RUNNING or not run.steps_per_second:
+        return None
+    return max(0, run.total_steps - run.step) / run.steps_per_second
+
+
+def cancel_run(session: Session, run_id: int) -> Run:
+    """Cancel a run; asking twice is no mistake, asking after its end is a Conflict."""
+    run = get_run(session, run_id)
+    jobs.request_cancel(session, Run, run)
+    return run
+
+
+def ask_of_run(session: Session, run_id: int, wish: str) -> Run:
+    """Ask a training for something at its next step: `stop`, `sample` or `save`."""
+    run = get_run(session, run_id)
+    if run.state is not JobStatus.RUNNING:
+        raise Conflict(f"This run {STANDS[run.state]}; only a run that trains can do that.")
+    setattr(run, f"{wish}_requested", True)
+    session.add(run)
+    jobs.record(session, Run, run_id, f"{wish}_requested")
+    return run
+
+
+def run_samples(session: Session, run_id: int) -> list[Sample]:
+    """All samples of a run, by step and prompt."""
+    query = select(Sample).where(Sample.run_id == run_id)
+    return list(session.exec(query.order_by(col(Sample.step), col(Sample.prompt_index))))
+
+
+def run_checkpoints(session: Session, run_id: int) -> list[Checkpoint]:
+    """The kept checkpoints of a run, newest first."""
+    query = select(Checkpoint).where(Checkpoint.run_id == run_id)
+    return list(session.exec(query.order_by(col(Checkpoint.step).desc())))
+
+
+def run_events(session: Session, run_id: int) -> list[Event]:
+    """What happened to a run, newest first."""
+    query = select(Event).where(Event.subject == Run.__tablename__, Event.subject_id == run_id)
+    return list(session.exec(query.order_by(col(Event.id).desc())))
+
+
+def run_image_count(session: Session, run: Run) -> int:
+    """How many pictures the run learns from: those its dataset had when it was queued."""
+    return session.get_one(DatasetVersion, run.dataset_version_id).image_count
+
+
+def has_train_worker(session: Session) -> bool:
+    """True while a worker that trains was seen a moment ago."""
+    return bool(present_workers(session, queue=Run.queue))
+
+
+def run_metrics(session: Session, run_id: int, *, after: int = 0) -> dict[str, Any]:
+    """Points after a step: {"last_step", "series": {key: {"steps": […], "values": […]}}}.
+
+    At most `MAX_POINTS` of each key; ask again with `after=last_step` for the rest. What was held
+    out is always given whole: there are few points, and each comes later than the loss of its step.
+    """
+    is_new = col(MetricChunk.first_step) + col(MetricChunk.count) > after + 1
+    chunks = session.exec(
+        select(MetricChunk)
+        .where(MetricChunk.run_id == run_id, is_new | col(MetricChunk.key).in_(HELD_OUT))
+        .order_by(col(MetricChunk.first_step))
+    ).all()
+    series: dict[str, dict[str, list[Any]]] = {}
+    for chunk in chunks:
+        points = series.setdefault(chunk.key, {"steps": [], "values": []})
+        values = struct.unpack(f"<{chunk.count}f", chunk.data)
+        for step, value in enumerate(values, start=chunk.first_step):
+            is_wanted = step > after or chunk.key in HELD_OUT
+            if is_wanted and len(points["steps"]) < MAX_POINTS:
+                points["steps"].append(step)
+                points["values"].append(value if value == value else None)  # JSON has no NaN
+    told = [
+        points["steps"][-1]
+        for key, points in series.items()
+        if points["steps"] and key not in HELD_OUT
+    ]
+    last = min(told, default=after)
+    return {"last_step": last, "series": series}
+
+
+def queue_seconds(session: Session, run: Run) -> float | None:
+    """When a running run began until now, in seconds, by the database's clock."""
+    if run.started_at is None:
+        return None
+    end = run.finished_at or database_now(session)
+    return (end - run.started_at).total_seconds()

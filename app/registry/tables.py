@@ -1,0 +1,44 @@
+"""Every table of the registry, imported in one place so that the metadata is complete."""
+
+from app.registry.adapters.models import (
+    Adapter,
+    AdapterAlias,
+    AdapterFile,
+    AdapterSearch,
+    AdapterTag,
+    AdapterVersion,
+)
+from app.registry.base_models.models import BaseModel, BaseSpeed
+from app.registry.datasets.models import CaptionRevision, Dataset, DatasetVersion, Image
+from app.registry.jobs.models import Event, IoJob
+from app.registry.jobs.presence import WorkerPresence
+from app.registry.renders.models import Render, RenderAdapter, RenderImage
+from app.registry.runs.models import Checkpoint, MetricChunk, Run, Sample
+
+JOB_TABLES = (Run, Render, IoJob)
+
+__all__ = [
+    "JOB_TABLES",
+    "Adapter",
+    "AdapterAlias",
+    "AdapterFile",
+    "AdapterSearch",
+    "AdapterTag",
+    "AdapterVersion",
+    "BaseModel",
+    "BaseSpeed",
+    "CaptionRevision",
+    "Checkpoint",
+    "Dataset",
+    "DatasetVersion",
+    "Event",
+    "Image",
+    "IoJob",
+    "MetricChunk",
+    "Render",
+    "RenderAdapter",
+    "RenderImage",
+    "Run",
+    "Sample",
+    "WorkerPresence",
+]

@@ -1,0 +1,137 @@
+"""Wake-up hints for workers: they may be lost or doubled, as the rows are the jobs."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit
+
+from celery import Celery
+
+QUEUES = ("train", "render", "io")
+TASK_NAMES = {queue: f"worker.runtime.tasks.{queue}" for queue in QUEUES}
+VISIBILITY_SECONDS = 3600
+FOLDER_POLL_SECONDS = 0.2
+CONNECT_SECONDS = 4
+CLOSE_SECONDS = 2.0
+
+log = logging.getLogger(__name__)
+
+
+def celery_settings(broker_url: str) -> dict[str, Any]:
+    """Every Celery setting, for a Redis, Valkey (TCP or unix socket) or folder broker.
+
+    No result backend, no late acks, no prefetch: recovery is by leases on rows, and a busy worker
+    leaves hints to an idle one. `filesystem:///folder` keeps the hints in that folder.
+    """
+    settings: dict[str, Any] = {
+        "broker_url": broker_url,
+        "task_ignore_result": True,
+        "task_acks_late": False,
+        "worker_prefetch_multiplier": 1,
+        "task_publish_retry": False,
+        "task_serializer": "json",
+        "accept_content": ["json"],
+        "worker_send_task_events": False,
+        "broker_connection_retry_on_startup": True,
+        "broker_connection_max_retries": None,
+        "broker_connection_timeout": CONNECT_SECONDS,
+        "worker_pool_start_method": "spawn",
+        "worker_proc_alive_timeout": 60.0,  # a spawned child imports everything anew
+        "worker_hijack_root_logger": False,
+        "worker_cancel_long_running_tasks_on_connection_loss": False,
+        "task_routes": {name: {"queue": queue} for queue, name in TASK_NAMES.items()},
+        "task_create_missing_queues": True,
+        "imports": ["worker.runtime.tasks"],
+    }
+    if urlsplit(broker_url).scheme == "filesystem":
+        return settings | _folder_settings(Path(unquote(urlsplit(broker_url).path)))
+    return settings | _redis_settings()
+
+
+def _redis_settings() -> dict[str, Any]:
+    return {
+        "worker_disable_prefetch": True,  # other transports only warn about it
+        "broker_transport_options": {
+            "visibility_timeout": VISIBILITY_SECONDS,
+            "socket_timeout": 30,
+            "socket_connect_timeout": 5,
+            "socket_keepalive": True,
+            "health_check_interval": 25,
+            "global_keyprefix": "brushwork:",
+        },
+    }
+
+
+def _folder_settings(folder: Path) -> dict[str, Any]:
+    messages, control = folder / "messages", folder / "control"
+    for part in (messages, control):
+        part.mkdir(parents=True, exist_ok=True)
+    return {
+        "broker_url": "filesystem://",
+        "broker_transport_options": {
+            "data_folder_in": str(messages),
+            "data_folder_out": str(messages),
+            "control_folder": str(control),
+            "polling_interval": FOLDER_POLL_SECONDS,
+        },
+    }
+
+
+class Hints:
+    """Sends hints from a thread of its own: `send` never waits and never fails.
+
+    Several hints for one queue that were not yet sent become one.
+    """
+
+    def __init__(self, broker_url: str | None) -> None:
+        """`broker_url` None: nothing is sent, and workers find their jobs by looking."""
+        self._celery = Celery("brushwork-hints", set_as_current=False)
+        self._closed = broker_url is None
+        if broker_url is not None:
+            self._celery.conf.update(celery_settings(broker_url))
+        self._pending: set[str] = set()
+        self._changed = threading.Condition()
+        self._sending = False
+        self._thread: threading.Thread | None = None
+
+    def send(self, queue: str) -> None:
+        """Wake a worker of `queue`, soon, if the broker can be reached."""
+        with self._changed:
+            if self._closed:
+                return
+            self._pending.add(queue)
+            if self._thread is None:
+                self._thread = threading.Thread(target=self._run, name="hints", daemon=True)
+                self._thread.start()
+            self._changed.notify_all()
+
+    def close(self, timeout: float = CLOSE_SECONDS) -> None:
+        """Send what is pending, but wait no longer than `timeout` seconds for it."""
+        with self._changed:
+            self._changed.wait_for(lambda: not self._pending and not self._sending, timeout)
+            self._closed = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join(timeout)
+
+    def _run(self) -> None:
+        while True:
+            with self._changed:
+                self._sending = False
+                self._changed.notify_all()
+                self._changed.wait_for(lambda: self._pending or self._closed)
+                if self._closed:
+                    break
+                queue = self._pending.pop()
+                self._sending = True
+            self._publish(queue)
+        self._celery.close()
+
+    def _publish(self, queue: str) -> None:
+        try:
+            self._celery.send_task(TASK_NAMES[queue], queue=queue, retry=False, expires=3600)
+        except Exception as error:  # whatever the transport raises: an idle worker looks by itself
+            log.warning("No hint was sent to %s workers: %s", queue, error)

@@ -1,0 +1,45 @@
+"""REST: the file that a version was imported from, as it came."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter, Request, Response
+
+from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.errors import NotFound
+from app.registry.state import AppState
+from app.web.adapters.api import Version, find_version
+from app.web.media import blob_response
+from app.web.state import Id, State
+
+router = APIRouter(tags=["adapters"])
+
+
+@router.get("/adapters/{adapter_id}/original", response_class=Response)
+def original(adapter_id: Id, request: Request, state: State, version: Version = None) -> Response:
+    """The imported file byte by byte, whatever was made of it here; 404 when there is none.
+
+    `version` is a number or an alias such as `best`; absent: the one that `latest` names.
+    """
+    adapter, row = find_version(state, adapter_id, version)
+    return blob_response(
+        state,
+        request,
+        _source(state, adapter, row),
+        media_type="application/octet-stream",
+        filename=f"{adapter.slug}-v{row.version}-original.safetensors",
+    )
+
+
+def _source(state: AppState, adapter: Adapter, version: AdapterVersion) -> str:
+    sha256 = version.details.get("source_sha256")
+    if not isinstance(sha256, str):
+        raise NotFound(
+            f"Version {version.version} of “{adapter.name}” has no original file: it was made "
+            "here, or imported before originals were kept. Use its download."
+        )
+    if not state.store.exists(sha256):
+        raise NotFound(
+            f"The original file of version {version.version} of “{adapter.name}” is no longer in "
+            "the store. Use its download."
+        )
+    return sha256

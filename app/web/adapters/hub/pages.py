@@ -1,0 +1,196 @@
+"""Pages: an adapter's publications on the Hugging Face Hub, and imports from it."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from app.registry.adapters import hub, service
+from app.registry.adapters.hub import Fetching, Publication, Publishing
+from app.registry.adapters.images import Picture
+from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.db import MAX_ID, Session
+from app.registry.errors import AppError, Conflict, InvalidInput
+from app.registry.hub_source import is_allowed
+from app.registry.state import AppState
+from app.web.forms import SentForm
+from app.web.state import Id, State
+from app.web.templates import render, render_fragment, wants_fragment
+
+router = APIRouter(include_in_schema=False)
+
+OptionalId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
+
+
+@dataclass(frozen=True)
+class HubPage:
+    """Where an adapter was published, and the form to publish it."""
+
+    adapter: Adapter
+    version: AdapterVersion
+    published: list[Publication]
+    allowed: bool
+    has_token: bool
+    is_active: bool
+    pictures: list[Picture]
+    chosen: set[str]
+    values: dict[str, str]
+    private: bool
+    errors: dict[str, str]
+
+
+@dataclass(frozen=True)
+class FetchPage:
+    """How an import from the Hub goes; `fetching` None: it was refused."""
+
+    fetching: Fetching | None
+    source: str
+    error: str
+
+
+@router.get("/adapters/{slug}/hub")
+def show(request: Request, slug: str, state: State, v: OptionalId = None) -> Response:
+    """Where an adapter was published, and a form; a part of its page, or a page."""
+    return _hub_answer(request, state, slug, v)
+
+
+@router.post("/adapters/{slug}/hub")
+def publish(
+    request: Request, slug: str, state: State, sent: SentForm, v: OptionalId = None
+) -> Response:
+    """Publish a version; what cannot be done comes back beside its field."""
+    wanted = Publishing(
+        repo=str(sent.get("repo", "")),
+        private=sent.get("private") == "true",
+        version=v,
+        base_model=str(sent.get("base_model", "")),
+        pictures=[str(value) for value in sent.getlist("picture")],
+    )
+    try:
+        with state.database.write() as session:
+            adapter = service.adapter_by_slug(session, slug)
+            hub.order_publication(session, adapter, wanted, state.settings)
+    except AppError as error:
+        return _hub_answer(request, state, slug, v, refused=(wanted, error))
+    if wants_fragment(request):
+        return _hub_answer(request, state, slug, v)
+    return RedirectResponse(f"/adapters/{slug}/hub{f'?v={v}' if v else ''}", status_code=303)
+
+
+@router.post("/adapters/{slug}/hub/{job_id}/cancel")
+def cancel_publication(
+    request: Request, slug: str, job_id: Id, state: State, v: OptionalId = None
+) -> Response:
+    """End a publication; one that has ended meanwhile is shown as it is."""
+    with suppress(Conflict), state.database.write() as session:
+        hub.cancel_publication(session, service.adapter_by_slug(session, slug), job_id)
+    if wants_fragment(request):
+        return _hub_answer(request, state, slug, v)
+    return RedirectResponse(f"/adapters/{slug}/hub{f'?v={v}' if v else ''}", status_code=303)
+
+
+def _hub_answer(
+    request: Request,
+    state: AppState,
+    slug: str,
+    number: int | None,
+    *,
+    refused: tuple[Publishing, AppError] | None = None,
+) -> Response:
+    wanted, error = refused or (None, None)
+    with state.database.read() as session:
+        context = _hub_page(session, state, slug, number, wanted=wanted, error=error)
+    status = error.status if error else 200
+    if wants_fragment(request):
+        return render_fragment("adapters/_hub_form.html", context, status=status)
+    return render(request, "adapters/hub.html", context, status=status)
+
+
+def _hub_page(
+    session: Session,
+    state: AppState,
+    slug: str,
+    number: int | None,
+    *,
+    wanted: Publishing | None = None,
+    error: AppError | None = None,
+) -> HubPage:
+    adapter = service.adapter_by_slug(session, slug)
+    version = service.get_version(session, adapter, number)
+    published = hub.publications(session, adapter)
+    pictures = hub.pictures(session, adapter, version)
+    usual = {picture.sha256 for picture in pictures[: hub.USUAL_PICTURES]}
+    # of those that failed or were canceled, what was typed last
+    earlier = next((row for row in published if row.url), next(iter(published), None))
+    own_base = hub.base_on_hub(session, version)
+    if not own_base and earlier:
+        own_base = earlier.job.args["base_model"]
+    return HubPage(
+        adapter=adapter,
+        version=version,
+        published=published,
+        allowed=is_allowed(state.settings),
+        has_token=state.settings.hub_token is not None,
+        is_active=any(row.job.state.is_active for row in published),
+        pictures=pictures,
+        chosen=set(wanted.pictures or ()) if wanted else usual,
+        values={
+            "repo": wanted.repo if wanted else earlier.repo if earlier else adapter.slug,
+            "base_model": wanted.base_model if wanted else own_base,
+        },
+        private=wanted.private if wanted else earlier.private if earlier else True,
+        errors=_errors(error),
+    )
+
+
+def _errors(error: AppError | None) -> dict[str, str]:
+    if error is None:
+        return {}
+    return dict(error.fields) if isinstance(error, InvalidInput) else {"repo": error.detail}
+
+
+@router.post("/hub-imports")
+def order_import(request: Request, state: State, sent: SentForm) -> Response:
+    """Import an adapter from the Hub."""
+    source = str(sent.get("source", "")).strip()
+    try:
+        with state.database.write() as session:
+            job = hub.order_fetch(session, source, state.settings)
+            fetching = hub.get_fetching(session, job.key)
+    except AppError as error:
+        return _fetch_answer(request, None, source, error)
+    if wants_fragment(request):
+        return _fetch_answer(request, fetching, source)
+    return RedirectResponse(f"/hub-imports/{job.key}", status_code=303)
+
+
+@router.get("/hub-imports/{job_id}")
+def import_progress(request: Request, job_id: Id, state: State) -> Response:
+    """How an import from the Hub goes; asks again by itself until the file is here."""
+    with state.database.read() as session:
+        fetching = hub.get_fetching(session, job_id)
+    return _fetch_answer(request, fetching, fetching.source)
+
+
+@router.post("/hub-imports/{job_id}/cancel")
+def cancel_import(request: Request, job_id: Id, state: State) -> Response:
+    """End an import from the Hub; one that has ended meanwhile is shown as it is."""
+    with suppress(Conflict), state.database.write() as session:
+        hub.cancel_fetch(session, job_id)
+    if wants_fragment(request):
+        return import_progress(request, job_id, state)
+    return RedirectResponse(f"/hub-imports/{job_id}", status_code=303)
+
+
+def _fetch_answer(
+    request: Request, fetching: Fetching | None, source: str, error: AppError | None = None
+) -> Response:
+    context = FetchPage(fetching, source, error.detail if error else "")
+    status = error.status if error else 200
+    if wants_fragment(request):
+        return render_fragment("adapters/_hub_import.html", context, status=status)
+    return render(request, "adapters/hub_import.html", context, status=status)

@@ -1,0 +1,99 @@
+"""Pages: how the check of a sent LoRA file goes, what came of it, and how to end it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from app.registry.adapters import service
+from app.registry.adapters.models import Adapter
+from app.registry.db import Session
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.states import JobStatus
+from app.web.adapters.tools.api import progress_of
+from app.web.state import Id, State
+from app.web.templates import render_fragment, wants_fragment
+
+router = APIRouter(include_in_schema=False)
+
+GONE = "It was imported; the adapter was deleted for good since."
+
+
+@dataclass(frozen=True)
+class Import:
+    """An uploaded file on its way into the registry."""
+
+    filename: str
+    job: IoJob | None
+    adapter: Adapter | None
+    error: str | None
+
+    @property
+    def is_active(self) -> bool:
+        """True while an io worker still has to look at it."""
+        return self.error is None and self.job is not None and self.job.state.is_active
+
+    @property
+    def percent(self) -> int:
+        """How much of its layers were looked at; 0 while it waits."""
+        return round(100 * progress_of(self.job)) if self.job else 0
+
+    @property
+    def is_known(self) -> bool:
+        """True when the registry had this adapter already."""
+        return bool(self.job and self.job.result.get("duplicate"))
+
+    @property
+    def is_elsewhere(self) -> bool:
+        """True when it should have become a version of another adapter than the one that has it."""
+        wanted = self.job.args.get("adapter_id") if self.job else None
+        return self.adapter is not None and wanted not in (None, self.adapter.key)
+
+    @property
+    def version(self) -> int | None:
+        """The number of the version it became or is, where that says more than the name."""
+        number = int(self.job.result.get("version", 1)) if self.job else 1
+        return number if number > 1 else None
+
+    @property
+    def notes(self) -> list[str]:
+        """Sentences on what was read in another way than it was written."""
+        return list(self.job.result.get("notes", [])) if self.job else []
+
+
+@dataclass(frozen=True)
+class ImportsFragment:
+    """How imports go."""
+
+    imports: list[Import]
+
+
+def shown_import(session: Session, job_id: int) -> Import:
+    """An import as the pages show it. Raises NotFound."""
+    job = service.get_import(session, job_id)
+    adapter = service.imported_adapter(session, job)
+    error = None
+    if not job.state.is_active and adapter is None:
+        is_gone = job.state is JobStatus.SUCCEEDED
+        error = job.error or (GONE if is_gone else "This file could not be imported.")
+    return Import(str(job.args.get("filename", "a file")), job, adapter, error)
+
+
+@router.get("/imports/{job_id}")
+def import_progress(job_id: Id, state: State) -> Response:
+    """How an import goes; asks again by itself until it ended."""
+    with state.database.read() as session:
+        imported = shown_import(session, job_id)
+    return render_fragment("adapters/_imports.html", ImportsFragment([imported]))
+
+
+@router.post("/imports/{job_id}/cancel")
+def cancel_import(request: Request, job_id: Id, state: State) -> Response:
+    """Ask for the end of an import that takes too long."""
+    with state.database.write() as session:
+        service.cancel_import(session, job_id)
+    if not wants_fragment(request):
+        return RedirectResponse(f"/adapters?imported={job_id}", status_code=303)
+    return import_progress(job_id, state)

@@ -1,0 +1,346 @@
+"""Pages of adapters: the cards, one adapter with its versions, import."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request
+from starlette.datastructures import UploadFile
+from starlette.responses import RedirectResponse, Response
+
+from app.registry.adapters import service
+from app.registry.adapters.deleted import has_deleted
+from app.registry.adapters.images import require_picture
+from app.registry.adapters.imports import Received, receive_all
+from app.registry.adapters.library.listing import COUNT_END
+from app.registry.adapters.models import Adapter
+from app.registry.adapters.service import AdapterChange, AdapterPage, Filter, Sort
+from app.registry.adapters.versions import aliases
+from app.registry.db import MAX_ID, Session
+from app.registry.errors import AppError, InvalidInput
+from app.registry.state import AppState
+from app.web.adapters.deleted import pages as deleted_pages
+from app.web.adapters.forms import LICENCES, read_change
+from app.web.adapters.imports import pages as import_pages
+from app.web.adapters.imports.pages import Import, ImportsFragment, shown_import
+from app.web.adapters.page_view import AdapterView, adapter_view
+from app.web.adapters.versions import pages as version_pages
+from app.web.forms import SentForm
+from app.web.state import Id, State
+from app.web.templates import render, render_fragment, wants_fragment
+from app.web.uploads import uploaded
+
+router = APIRouter(include_in_schema=False)
+router.include_router(version_pages.router)
+router.include_router(deleted_pages.router)
+router.include_router(import_pages.router)
+
+Words = Annotated[str, Query(max_length=200)]
+Cursor = Annotated[str, Query(max_length=2_000)]
+Tags = Annotated[list[Annotated[str, Query(max_length=40)]], Query(max_length=10)]
+OptionalId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
+ImportedIds = Annotated[list[Annotated[int, Query(ge=1, le=MAX_ID)]], Query(max_length=100)]
+FAMILIES = {"sd1": "SD", "sd2": "SD 2", "sdxl": "SDXL"}
+SORTS = {
+    Sort.NEWEST: "Newest first",
+    Sort.OLDEST: "Oldest first",
+    Sort.NAME: "Name, A to Z",
+    Sort.NAME_DOWN: "Name, Z to A",
+}
+SUGGESTED_TAGS = 8
+
+
+@dataclass(frozen=True)
+class Links:
+    """Addresses of the list with another filter."""
+
+    wanted: Filter
+
+    def to(self, **changes: str) -> str:
+        """The address with these values changed; it starts again at the first page."""
+        wanted = self.wanted
+        values = {
+            "q": wanted.q,
+            "base": wanted.base,
+            "starred": "1" if wanted.starred else "",
+            "sort": "" if wanted.sort is Sort.NEWEST else wanted.sort.value,
+        } | changes
+        return _address([*values.items(), *(("tag", tag) for tag in wanted.tags)])
+
+    def with_tag(self, tag: str) -> str:
+        """The address with one more tag."""
+        return Links(replace(self.wanted, tags=(*self.wanted.tags, tag))).to()
+
+    def without_tag(self, tag: str) -> str:
+        """The address with one tag less."""
+        return Links(replace(self.wanted, tags=tuple(t for t in self.wanted.tags if t != tag))).to()
+
+    @property
+    def cleared(self) -> str:
+        """The address without any filter; the order stays."""
+        return Links(Filter(sort=self.wanted.sort)).to()
+
+
+def _address(pairs: list[tuple[str, str]]) -> str:
+    query = urlencode([(name, value) for name, value in pairs if value])
+    return f"/adapters?{query}" if query else "/adapters"
+
+
+@dataclass(frozen=True)
+class AdaptersPage:
+    """The adapters a filter admits, as cards; counts are words, empty where they are not known."""
+
+    found: AdapterPage
+    wanted: Filter
+    links: Links
+    families: list[tuple[str, str, str]]
+    sorts: list[tuple[str, str]]
+    starred_count: str
+    all_count: str
+    tags: list[str]
+    is_filtered: bool
+    imports: list[Import]
+    deleted: int | None
+    has_deleted: bool
+
+
+@dataclass(frozen=True)
+class AdapterShow:
+    """One adapter; `errors` when a change of it was refused, with what was typed."""
+
+    view: AdapterView
+    values: dict[str, str]
+    errors: dict[str, str]
+    licences: tuple[str, ...] = LICENCES
+
+
+@dataclass(frozen=True)
+class StarFragment:
+    """The star of an adapter."""
+
+    adapter: Adapter
+
+
+@dataclass(frozen=True)
+class SavedFragment:
+    """Whether a change was saved."""
+
+    errors: dict[str, str]
+
+
+@router.get("/adapters")
+def index(
+    request: Request,
+    state: State,
+    q: Words = "",
+    base: Words = "",
+    tag: Tags = [],  # noqa: B006  (FastAPI copies it)
+    starred: bool = False,
+    sort: Words = "",
+    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    after: Cursor = "",
+    before: Cursor = "",
+    deleted: OptionalId = None,
+    imported: ImportedIds = [],  # noqa: B006  (FastAPI copies it)
+) -> Response:
+    """The adapters, newest first unless asked otherwise."""
+    wanted = Filter(
+        q=q.strip(),
+        base=base if base in FAMILIES else "",
+        tags=tuple(dict.fromkeys(word for word in tag if word)),
+        starred=starred,
+        sort=Sort(sort) if sort in set(Sort) else Sort.NEWEST,
+        page=page,
+        after=after,
+        before=before,
+    )
+    with state.database.read() as session:
+        shown = [shown_import(session, job_id) for job_id in imported]
+        context = _page(session, wanted, imports=shown, deleted=deleted)
+    return render(request, "adapters/index.html", context)
+
+
+def _page(
+    session: Session,
+    wanted: Filter,
+    *,
+    imports: Sequence[Import] = (),
+    deleted: int | None = None,
+) -> AdaptersPage:
+    found = service.list_adapters(session, wanted)
+    tags = Counter(tag for item in found.items for tag in item.tags if tag not in wanted.tags)
+    return AdaptersPage(
+        found=found,
+        wanted=wanted,
+        links=Links(wanted),
+        families=[
+            (family, label, _count_words(found.families[family]))
+            for family, label in FAMILIES.items()
+            if family in found.families
+        ],
+        sorts=[(sort.value, words) for sort, words in SORTS.items()],
+        starred_count=_count_words(found.starred),
+        all_count=_sum_words(found.families.values()),
+        tags=[tag for tag, _ in tags.most_common(SUGGESTED_TAGS)],
+        is_filtered=bool(wanted.q or wanted.base or wanted.tags or wanted.starred),
+        imports=list(imports),
+        deleted=deleted,
+        has_deleted=has_deleted(session),
+    )
+
+
+def _count_words(number: int | None) -> str:
+    """The count, `10,000+` where counting stopped, nothing where it is not known."""
+    if number is None:
+        return ""
+    return f"{COUNT_END:,}+" if number > COUNT_END else f"{number:,}"
+
+
+def _sum_words(numbers: Iterable[int | None]) -> str:
+    known = [number for number in numbers if number is not None]
+    stopped = any(number > COUNT_END for number in known)
+    return _count_words(COUNT_END + 1 if stopped else sum(known)) if known else ""
+
+
+@router.post("/imports")
+def import_adapters(request: Request, state: State, sent: SentForm) -> Response:
+    """Take in LoRA files made elsewhere, each with the files beside it; an io worker checks them.
+
+    A file that is refused says why, and keeps no other from coming in.
+    """
+    uploads = [file for file in sent.getlist("file") if isinstance(file, UploadFile)]
+    of = str(sent.get("adapter", ""))
+    try:
+        received = receive_all(
+            state,
+            [uploaded(file) for file in uploads if file.filename],
+            adapter_id=_adapter_id(state, of) if of else None,
+        )
+    except AppError as error:
+        filename = next((file.filename for file in uploads if file.filename), None)
+        received = [Received(filename or "No file", error=error.detail)]
+    shown = [Import(one.filename, one.job, None, one.error) for one in received]
+    refused = [one for one in received if one.error]
+    status = 422 if len(refused) == len(received) else 200
+    if wants_fragment(request):
+        context = ImportsFragment(shown)
+        return render_fragment("adapters/_imports.html", context, status=status)
+    if not refused:
+        keys = urlencode([("imported", one.job.key) for one in received if one.job])
+        return RedirectResponse(f"/adapters?{keys}", status_code=303)
+    with state.database.read() as session:
+        page = _page(session, Filter(), imports=shown)
+    return render(request, "adapters/index.html", page, status=status)
+
+
+def _adapter_id(state: AppState, slug: str) -> int:
+    with state.database.read() as session:
+        return service.adapter_by_slug(session, slug).key
+
+
+@router.get("/adapters/{slug}")
+def show(
+    request: Request,
+    slug: str,
+    state: State,
+    v: Annotated[str | None, Query(max_length=60)] = None,
+    versions: Annotated[str, Query(max_length=10)] = "",
+    before: OptionalId = None,
+) -> Response:
+    """One adapter, by the version in use or the one asked for, by its number or an alias."""
+    with state.database.read() as session:
+        view = adapter_view(session, slug, v or None, all_versions=versions == "all", before=before)
+    return render(request, "adapters/show.html", AdapterShow(view, _values(view), {}))
+
+
+def _values(view: AdapterView) -> dict[str, str]:
+    return {
+        "name": view.adapter.name,
+        "trigger_words": ", ".join(view.adapter.trigger_words),
+        "tags": ", ".join(view.summary.tags),
+        "licence": view.adapter.licence,
+        "notes": view.adapter.notes,
+    }
+
+
+@router.post("/adapters/{slug}")
+def change(request: Request, slug: str, state: State, sent: SentForm) -> Response:
+    """Change what is said about an adapter; what is wrong comes back beside its field."""
+    errors: dict[str, str] = {}
+    try:
+        with state.database.write() as session:
+            adapter = service.adapter_by_slug(session, slug)
+            service.change_adapter(session, adapter.key, read_change(sent))
+    except InvalidInput as error:
+        errors = error.fields
+    if wants_fragment(request):
+        context = SavedFragment(errors)
+        return render_fragment("adapters/_saved.html", context, status=422 if errors else 200)
+    if not errors:
+        return RedirectResponse(f"/adapters/{slug}", status_code=303)
+    with state.database.read() as session:
+        view = adapter_view(session, slug)
+    values = _values(view) | {key: str(value) for key, value in sent.items()}
+    return render(request, "adapters/show.html", AdapterShow(view, values, errors), status=422)
+
+
+@router.post("/adapters/{slug}/star")
+def star(request: Request, slug: str, state: State, sent: SentForm) -> Response:
+    """Star an adapter, or take the star away."""
+    with state.database.write() as session:
+        adapter = service.adapter_by_slug(session, slug)
+        starred = sent.get("starred") == "1"
+        adapter = service.change_adapter(session, adapter.key, AdapterChange(starred=starred))
+    if wants_fragment(request):
+        return render_fragment("adapters/_star.html", StarFragment(adapter))
+    return RedirectResponse(f"/adapters/{slug}", status_code=303)
+
+
+@router.post("/adapters/{slug}/cover")
+def set_cover(slug: str, state: State, sent: SentForm) -> Response:
+    """Make a picture that was drawn with an adapter its cover."""
+    with state.database.write() as session:
+        adapter = service.adapter_by_slug(session, slug)
+        sha256 = str(sent.get("sha256", ""))
+        require_picture(session, adapter.key, sha256)
+        service.change_adapter(session, adapter.key, AdapterChange(cover_sha256=sha256))
+    return RedirectResponse(f"/adapters/{slug}", status_code=303)
+
+
+@router.post("/adapters/{slug}/aliases")
+def set_alias(request: Request, slug: str, state: State, sent: SentForm) -> Response:
+    """Give a version an alias, or move one to it; what is wrong comes back beside the field."""
+    shown = str(sent.get("version", ""))
+    try:
+        with state.database.write() as session:
+            adapter = service.adapter_by_slug(session, slug)
+            version = service.get_version(session, adapter, shown or None)
+            aliases.set_alias(session, version, str(sent.get("alias", "")))
+    except InvalidInput as error:
+        with state.database.read() as session:
+            view = adapter_view(session, slug, shown or None)
+        values = _values(view) | {"alias": str(sent.get("alias", ""))[:200]}
+        context = AdapterShow(view, values, error.fields)
+        return render(request, "adapters/show.html", context, status=422)
+    return RedirectResponse(f"/adapters/{slug}?v={version.version}#versions", status_code=303)
+
+
+@router.post("/adapters/{slug}/delete")
+def delete(slug: str, state: State) -> Response:
+    """Put an adapter away; the list then offers to undo it."""
+    with state.database.write() as session:
+        adapter = service.adapter_by_slug(session, slug)
+        service.delete_adapter(session, adapter.key)
+    return RedirectResponse(f"/adapters?deleted={adapter.key}", status_code=303)
+
+
+@router.post("/adapters/{adapter_id}/restore")
+def restore(adapter_id: Id, state: State) -> Response:
+    """Bring a deleted adapter back."""
+    with state.database.write() as session:
+        adapter = service.restore_adapter(session, adapter_id)
+    return RedirectResponse(f"/adapters/{adapter.slug}", status_code=303)

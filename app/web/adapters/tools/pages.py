@@ -1,0 +1,230 @@
+"""The tools on the page of an adapter: forms, and how their work goes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from app.registry.adapters import fitting, service, tools
+from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.base_models import service as base_models
+from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.db import MAX_ID, Session
+from app.registry.errors import InvalidInput, NotFound
+from app.registry.jobs.models import IoJob
+from app.registry.state import AppState
+from app.web.adapters.tools import forms as tool_forms
+from app.web.adapters.tools.api import progress_of
+from app.web.adapters.tools.forms import DEFAULTS, DTYPES, LAYOUTS, METHODS, ROWS, Typed
+from app.web.forms import SentForm
+from app.web.state import Id, State
+from app.web.templates import render, render_fragment, wants_fragment
+
+router = APIRouter(include_in_schema=False)
+
+OptionalId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
+
+
+class Tool(StrEnum):
+    """The tools that have a form."""
+
+    MERGE = "merge"
+    RESIZE = "resize"
+    FUSE = "fuse"
+    EXTRACT = "extract"
+
+
+ORDERS = {
+    Tool.MERGE: tool_forms.merge_order,
+    Tool.RESIZE: tool_forms.resize_order,
+    Tool.FUSE: tool_forms.fuse_order,
+    Tool.EXTRACT: tool_forms.extract_order,
+}
+
+
+@dataclass(frozen=True)
+class Sent:
+    """A form that was sent, and what is wrong with it."""
+
+    tool: Tool
+    typed: Typed
+    errors: Mapping[str, str]
+
+
+@dataclass(frozen=True)
+class ToolJob:
+    """How the work of a tool goes, in words."""
+
+    job: IoJob
+    percent: int
+
+    @property
+    def is_active(self) -> bool:
+        """True while it waits or is at work."""
+        return self.job.state.is_active
+
+    @property
+    def what(self) -> str:
+        """What it does."""
+        return {
+            tools.MERGE: "Merging",
+            tools.RESIZE: "Resizing",
+            tools.FUSE: "Fusing",
+            tools.EXTRACT: "Extracting",
+        }[self.job.kind]
+
+
+@dataclass(frozen=True)
+class ToolForms:
+    """What the forms offer: other adapters and bases that fit, all bases, and what was typed.
+
+    `values` and `errors` are by tool; `sent` names the form that was sent, which stays open.
+    """
+
+    adapter: Adapter
+    version: AdapterVersion
+    others: list[Adapter]
+    bases: list[BaseModel]
+    fitting: list[BaseModel]
+    active: list[ToolJob]
+    values: Mapping[Tool, Mapping[str, str]]
+    errors: Mapping[Tool, Mapping[str, str]]
+    sent: Tool | None
+    rows: tuple[int, ...] = ROWS
+    methods: tuple[tuple[str, str], ...] = tuple(METHODS)
+    layouts: tuple[tuple[str, str], ...] = tuple(LAYOUTS)
+    dtypes: tuple[tuple[str, str], ...] = tuple(DTYPES)
+
+
+@dataclass(frozen=True)
+class ToolsPage:
+    """The forms as a page of their own, with the work that was ordered last."""
+
+    forms: ToolForms
+    tool: ToolJob | None
+
+
+@dataclass(frozen=True)
+class ToolFragment:
+    """How the work of a tool goes; it asks again by itself until that has ended."""
+
+    tool: ToolJob
+
+
+@dataclass(frozen=True)
+class ToolOrdered:
+    """How the work goes that was just ordered, and its form, no longer marked."""
+
+    tool: ToolJob
+    forms: ToolForms
+
+
+@dataclass(frozen=True)
+class ToolRefused:
+    """The form that was refused, with what was typed and why nothing was ordered."""
+
+    forms: ToolForms
+
+
+@router.get("/adapters/{slug}/tools")
+def forms(
+    request: Request, slug: str, state: State, v: OptionalId = None, job: OptionalId = None
+) -> Response:
+    """The tools of an adapter: a part of its page, or a page of its own."""
+    with state.database.read() as session:
+        context = _forms(session, slug, v)
+        tool = _tool(tools.get_job(session, job)) if job else None
+    if wants_fragment(request):
+        return render_fragment("adapters/_tool_forms.html", context)
+    return render(request, "adapters/tools.html", ToolsPage(context, tool))
+
+
+@router.post("/adapters/{slug}/tools/{tool}")
+def order(request: Request, slug: str, tool: Tool, state: State, sent: SentForm) -> Response:
+    """Order what a form asks for; answer how the work goes, or what is wrong with the form."""
+    typed = {key: str(value).strip() for key, value in sent.items()}
+    try:
+        with state.database.write() as session:
+            adapter = service.adapter_by_slug(session, slug)
+            job = _tool(ORDERS[tool](session, adapter, typed))
+            context = _forms(session, slug, _version(typed), Sent(tool, typed, {}))
+    except (InvalidInput, NotFound) as error:
+        return _refused(request, slug, state, Sent(tool, typed, error.fields or {"": error.detail}))
+    if wants_fragment(request):
+        return render_fragment("adapters/_tool_ordered.html", ToolOrdered(job, context))
+    return RedirectResponse(f"/adapters/{slug}/tools?job={job.job.key}", status_code=303)
+
+
+@router.get("/tool-jobs/{job_id}")
+def progress(job_id: Id, state: State) -> Response:
+    """How the work goes."""
+    with state.database.read() as session:
+        tool = _tool(tools.get_job(session, job_id))
+    return render_fragment("adapters/_tool_job.html", ToolFragment(tool))
+
+
+@router.post("/tool-jobs/{job_id}/cancel")
+def cancel(request: Request, job_id: Id, state: State) -> Response:
+    """End the work; nothing half done is left."""
+    with state.database.write() as session:
+        tool = _tool(tools.cancel(session, job_id))
+    if wants_fragment(request):
+        return render_fragment("adapters/_tool_job.html", ToolFragment(tool))
+    return RedirectResponse(request.headers.get("referer", "/adapters"), status_code=303)
+
+
+def _refused(request: Request, slug: str, state: AppState, sent: Sent) -> Response:
+    with state.database.read() as session:
+        context = _forms(session, slug, _version(sent.typed), sent)
+    if not wants_fragment(request):
+        return render(request, "adapters/tools.html", ToolsPage(context, None), status=422)
+    response = render_fragment("adapters/_tool_refused.html", ToolRefused(context), status=422)
+    # the content alone: a new <details> would be closed at once, as its open twin is still there
+    response.headers["HX-Retarget"] = f"#tool-{sent.tool}"
+    response.headers["HX-Reselect"] = f"#tool-{sent.tool} > *"
+    response.headers["HX-Reswap"] = "innerHTML"
+    return response
+
+
+def _version(typed: Typed) -> int | None:
+    """The version that a form is about; None for the newest."""
+    text = typed.get("version", "")
+    return int(text) if tool_forms.WHOLE.fullmatch(text) else None
+
+
+def _forms(session: Session, slug: str, number: int | None, sent: Sent | None = None) -> ToolForms:
+    adapter = service.adapter_by_slug(session, slug)
+    version = service.get_version(session, adapter, number)
+    every = base_models.list_base_models(session)
+    ready = [base for base in every if base.status == BaseModelStatus.READY]
+    (kind,) = fitting.kinds(session, [(adapter, version)], known=every)
+    own = next((base.slug for base in ready if base.key == version.base_model_id), "")
+    values = DEFAULTS | {
+        "base": own,
+        "from": own,
+        "merge-name": f"{adapter.name} merged"[: tools.MAX_NAME],
+        "fuse-name": f"{adapter.name} fused"[: tools.MAX_NAME],
+        "version": str(version.version),
+    }
+    return ToolForms(
+        adapter=adapter,
+        version=version,
+        others=tools.suggested(session, adapter, version),
+        bases=ready,
+        fitting=fitting.fitting(kind, ready),
+        active=[_tool(job) for job in tools.active_jobs(session, adapter)],
+        values={
+            tool: values | (dict(sent.typed) if sent and sent.tool is tool else {}) for tool in Tool
+        },
+        errors={tool: sent.errors if sent and sent.tool is tool else {} for tool in Tool},
+        sent=sent.tool if sent else None,
+    )
+
+
+def _tool(job: IoJob) -> ToolJob:
+    return ToolJob(job, round(100 * progress_of(job)))

@@ -1,0 +1,93 @@
+"""Pages of the versions of an adapter: aliases, more pictures, what differs, training once more."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from app.registry.adapters import service
+from app.registry.adapters.images import Pictures, more_pictures
+from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.adapters.versions import aliases
+from app.registry.adapters.versions.compare import Comparison, compare
+from app.registry.db import MAX_ID
+from app.registry.runs.rerun import train_again
+from app.web.forms import SentForm
+from app.web.state import State
+from app.web.templates import render, render_fragment
+
+router = APIRouter(include_in_schema=False)
+
+Reference = Annotated[str | None, Query(max_length=60)]
+CHOICES = 200
+
+
+@dataclass(frozen=True)
+class ComparePage:
+    """Two versions of an adapter side by side, and the others to choose from."""
+
+    found: Comparison
+    versions: list[AdapterVersion]
+
+
+@dataclass(frozen=True)
+class PicturesFragment:
+    """Older pictures of an adapter, and where still older ones are."""
+
+    adapter: Adapter
+    gallery: Pictures
+
+
+@router.get("/adapters/{slug}/pictures")
+def pictures(slug: str, state: State, before: Annotated[int, Query(ge=1, le=MAX_ID)]) -> Response:
+    """The pictures drawn before this render, to be added to those that are shown."""
+    with state.database.read() as session:
+        adapter = service.adapter_by_slug(session, slug)
+        version = service.get_version(session, adapter)
+        summary = service.summary(session, adapter)
+        found = more_pictures(session, summary, version, before=before)
+    return render_fragment("adapters/_pictures.html", PicturesFragment(adapter, found))
+
+
+@router.get("/adapters/{slug}/compare")
+def compare_versions(
+    request: Request, slug: str, state: State, a: Reference = None, b: Reference = None
+) -> Response:
+    """How two versions differ; without any named, the one in use and the one before it."""
+    with state.database.read() as session:
+        adapter = service.adapter_by_slug(session, slug)
+        found = compare(session, adapter, a or None, b or None)
+        versions = service.list_versions(session, adapter.key, limit=CHOICES)
+    shown = {row.version for row in versions}
+    for row in (found.a, found.b):
+        if row.version not in shown:
+            versions.append(row)
+    return render(request, "adapters/compare.html", ComparePage(found, versions))
+
+
+@router.post("/adapters/{slug}/aliases/remove")
+def remove_alias(slug: str, state: State, sent: SentForm) -> Response:
+    """Take an alias away; its version stays."""
+    with state.database.write() as session:
+        adapter = service.adapter_by_slug(session, slug)
+        aliases.delete_alias(session, adapter.key, str(sent.get("alias", "")))
+    return _back(slug, str(sent.get("v", "")))
+
+
+@router.post("/adapters/{slug}/again")
+def again(slug: str, state: State, sent: SentForm) -> Response:
+    """Train a version once more; the page of the run says what differs from the first time."""
+    with state.database.write() as session:
+        adapter = service.adapter_by_slug(session, slug)
+        version = service.get_version(session, adapter, str(sent.get("version", "")) or None)
+        run_id = service.require_run(adapter, version)
+        run, _ = train_again(session, run_id, adapter_id=adapter.key)
+    return RedirectResponse(f"/runs/{run.key}", status_code=303)
+
+
+def _back(slug: str, shown: str) -> Response:
+    query = f"?v={shown}" if shown.isascii() and shown.isdigit() else ""
+    return RedirectResponse(f"/adapters/{slug}{query}#versions", status_code=303)

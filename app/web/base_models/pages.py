@@ -1,0 +1,117 @@
+"""The page of base models: what there is, and a form to add one by its path or from the Hub."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from app.registry.base_models import downloads, removal, service
+from app.registry.base_models.models import BaseModelStatus
+from app.registry.errors import AppError
+from app.registry.hub_source import is_allowed
+from app.registry.state import AppState
+from app.web.forms import SentForm
+from app.web.state import Id, State
+from app.web.templates import render
+
+router = APIRouter(include_in_schema=False)
+
+EMBEDDED = service.EMBEDDED
+PRECISIONS = (
+    ("fp16", "Half precision, half the download"),
+    ("fp32", "Full precision where there is one"),
+)
+
+
+@dataclass(frozen=True)
+class BaseModelsPage:
+    """All base models, what removing them would mean, and the form for another one.
+
+    `refused`: why one was not removed.
+    """
+
+    bases: list[downloads.Shown]
+    removals: dict[int, removal.Removal]
+    embedded: str
+    is_checking: bool
+    can_add: bool
+    hub: bool
+    precisions: tuple[tuple[str, str], ...]
+    precision: str
+    source: str
+    error: str
+    refused: str
+
+
+@router.get("/base-models")
+def index(request: Request, state: State) -> Response:
+    """All base models."""
+    return render(request, "base_models/index.html", _page(state))
+
+
+@router.post("/base-models")
+def add(request: Request, state: State, sent: SentForm) -> Response:
+    """Add a base model by path or name; what cannot be used comes back with the reason."""
+    source = str(sent.get("source", "")).strip()
+    precision = str(sent.get("precision", ""))
+    asked = precision if precision in dict(PRECISIONS) else None
+    try:
+        with state.database.write() as session:
+            downloads.add(session, source, state.settings, precision=asked)
+    except AppError as error:
+        context = _page(state, source=source, precision=precision, error=error)
+        return render(request, "base_models/index.html", context, status=error.status)
+    return RedirectResponse("/base-models", status_code=303)
+
+
+@router.post("/base-models/{base_id}/cancel")
+def cancel(base_id: Id, state: State) -> Response:
+    """Stop a download."""
+    with state.database.write() as session:
+        downloads.cancel(session, base_id)
+    return RedirectResponse("/base-models", status_code=303)
+
+
+@router.post("/base-models/{base_id}/remove")
+def remove(request: Request, base_id: Id, state: State) -> Response:
+    """Take a base model out of the list, with what was downloaded of it or fused here."""
+    try:
+        with state.database.write() as session:
+            place = removal.remove(session, base_id, state.settings)
+    except AppError as error:
+        context = _page(state, refused=error.detail)
+        return render(request, "base_models/index.html", context, status=error.status)
+    if place is not None:
+        removal.clear(place)
+    return RedirectResponse("/base-models", status_code=303)
+
+
+def _page(
+    state: AppState,
+    *,
+    source: str = "",
+    precision: str = PRECISIONS[0][0],
+    error: AppError | None = None,
+    refused: str = "",
+) -> BaseModelsPage:
+    with state.database.read() as session:
+        here = service.list_base_models(session)
+        bases = downloads.shown(session, here)
+        removals = removal.outlook(session, here, state.settings)
+    moving = (BaseModelStatus.CHECKING, BaseModelStatus.DOWNLOADING)
+    hub = is_allowed(state.settings)
+    return BaseModelsPage(
+        bases=bases,
+        removals=removals,
+        embedded=EMBEDDED,
+        is_checking=any(row.status in moving for row in bases),
+        can_add=hub or service.allowed_folders(state.settings) != [],
+        hub=hub,
+        precisions=PRECISIONS,
+        precision=precision,
+        source=source,
+        error=error.detail if error else "",
+        refused=refused,
+    )

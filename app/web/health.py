@@ -1,0 +1,72 @@
+"""Is it alive, is it ready, how is it doing: for probes and Prometheus."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from fastapi import APIRouter, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+from prometheus_client.core import GaugeMetricFamily
+from prometheus_client.registry import Collector
+
+from app.registry import health, migrate
+from app.registry.db import Database
+from app.registry.errors import NotReady
+from app.registry.tables import Adapter, Dataset
+from app.web.state import State
+
+router = APIRouter(tags=["health"])
+
+
+@router.get("/healthz")
+def healthz() -> dict[str, str]:
+    """This process answers."""
+    return {"status": "ok"}
+
+
+@router.get("/readyz")
+def readyz(state: State) -> dict[str, str]:
+    """Database and storage can be used. The broker is not asked: it only speeds things up."""
+    try:
+        current = migrate.is_current(state.database.engine)
+    except Exception as error:
+        raise NotReady("The database cannot be reached.") from error
+    if not current:
+        raise NotReady("The database needs `brushwork migrate`.")
+    state.store.check()
+    return {"status": "ready", "database": "ok", "storage": "ok"}
+
+
+@router.get("/metrics", response_class=Response)
+def metrics(state: State) -> Response:
+    """Figures for Prometheus."""
+    registry = CollectorRegistry()
+    registry.register(RegistryCollector(state.database))
+    return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
+
+
+class RegistryCollector(Collector):
+    """Counts read from the registry at each scrape, so that every web process says the same."""
+
+    def __init__(self, database: Database) -> None:
+        self.database = database
+
+    def describe(self) -> list[Any]:
+        """Nothing: what is collected is known only at a scrape."""
+        return []
+
+    def collect(self) -> list[GaugeMetricFamily]:
+        """Jobs by queue and status; datasets and adapters."""
+        jobs = GaugeMetricFamily(
+            "brushwork_jobs", "Jobs in the registry", labels=["queue", "status"]
+        )
+        with self.database.read() as session:
+            for queue, status, count in health.count_jobs(session):
+                jobs.add_metric([queue, status], count)
+            datasets = health.count_kept(session, Dataset)
+            adapters = health.count_kept(session, Adapter)
+        return [
+            jobs,
+            GaugeMetricFamily("brushwork_datasets", "Datasets not deleted", value=datasets),
+            GaugeMetricFamily("brushwork_adapters", "Adapters not deleted", value=adapters),
+        ]

@@ -1,0 +1,109 @@
+"""The first page: three steps for a new person, else where they were; and the strip in the bar."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from fastapi.responses import FileResponse, HTMLResponse, RedirectResponse
+
+from app.registry.adapters import service as adapters
+from app.registry.adapters.service import AdapterSummary
+from app.registry.datasets import service as datasets
+from app.registry.datasets import uploads
+from app.registry.datasets.service import DatasetSummary
+from app.registry.errors import NotFound
+from app.registry.runs import service as runs
+from app.registry.runs.models import Run
+from app.registry.uploads import UploadedFile
+from app.web import templates
+from app.web.state import State
+from worker.core.starter import EXAMPLE, EXAMPLE_TRIGGER
+
+router = APIRouter(include_in_schema=False)
+
+EXAMPLE_NAME = "Chalkboard"
+SHOWN_EXAMPLES = ("fox", "sailboat", "cactus", "teapot", "butterfly", "pineapple")
+SHOWN_ADAPTERS = 4
+SHOWN_DATASETS = 4
+EXAMPLE_CACHE = "public, max-age=86400"
+
+
+@dataclass(frozen=True)
+class HomePage:
+    """Where a person was; or, with nothing there yet, how to begin."""
+
+    is_new: bool
+    examples: tuple[str, ...]
+    runs: list[Run]
+    adapters: list[AdapterSummary]
+    datasets: list[DatasetSummary]
+
+
+@dataclass(frozen=True)
+class ActiveRuns:
+    """The runs that train or wait."""
+
+    runs: list[Run]
+
+
+@dataclass(frozen=True)
+class Running:
+    """The strip in the bar."""
+
+    running: templates.RunningStrip | None
+
+
+@router.get("/")
+def home(request: Request, state: State) -> HTMLResponse:
+    """The first page."""
+    with state.database.read() as session:
+        active = runs.active_runs(session)
+        newest = adapters.list_adapters(session, adapters.Filter()).items[:SHOWN_ADAPTERS]
+        sets = datasets.list_datasets(session)[:SHOWN_DATASETS]
+    is_new = not (active or newest or sets)
+    context = HomePage(is_new, SHOWN_EXAMPLES, active, newest, sets)
+    return templates.render(request, "home/home.html", context)
+
+
+@router.get("/home/runs")
+def active_runs(state: State) -> HTMLResponse:
+    """The runs on the first page, asked for again while one is active."""
+    with state.database.read() as session:
+        active = runs.active_runs(session)
+    return templates.render_fragment("home/_runs.html", ActiveRuns(active))
+
+
+@router.get("/running")
+def running(request: Request) -> HTMLResponse:
+    """The strip in the bar, asked for again and again."""
+    return templates.render_fragment("_running.html", Running(templates.running_strip(request)))
+
+
+@router.post("/example")
+def add_example(state: State) -> RedirectResponse:
+    """The example style as a dataset, through the same door as any upload; once, not twice."""
+    with state.database.write() as session:
+        known = datasets.list_datasets(session, q=EXAMPLE_NAME)
+        found = next((row for row in known if row.dataset.name == EXAMPLE_NAME), None)
+        dataset = (
+            found.dataset
+            if found
+            else datasets.create_dataset(session, EXAMPLE_NAME, trigger_word=EXAMPLE_TRIGGER)
+        )
+    if found is None or not found.image_count:
+        files = [path for path in sorted(EXAMPLE.iterdir()) if path.suffix in (".webp", ".jsonl")]
+        uploads.receive(
+            state, dataset.key, [UploadedFile(filename=path.name, content=path) for path in files]
+        )
+    return RedirectResponse(f"/datasets/{dataset.slug}", status_code=303)
+
+
+@router.get("/example/{name}.webp")
+def example_picture(name: str) -> FileResponse:
+    """A picture of the example style, to be seen before it is a dataset."""
+    path = EXAMPLE / f"{name}.webp"
+    if not re.fullmatch(r"[a-z0-9-]{1,60}", name) or not path.is_file():
+        raise NotFound("There is no such picture.")
+    return FileResponse(path, media_type="image/webp", headers={"cache-control": EXAMPLE_CACHE})

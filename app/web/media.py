@@ -1,0 +1,84 @@
+"""Blobs over HTTP: pictures by hash, files with a name; never what a browser would run."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Annotated
+from urllib.parse import quote
+
+from fastapi import APIRouter, Path, Request
+from starlette.responses import Response, StreamingResponse
+
+from app.registry.errors import NotFound
+from app.registry.state import AppState
+from app.registry.storage.store import BlobNotFound, BlobStore
+from app.web.state import State
+
+router = APIRouter(include_in_schema=False)
+
+Sha256 = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
+CHUNK = 2**18
+CONTENT_POLICY = "sandbox; default-src 'none'"
+FOREVER = "private, max-age=31536000, immutable"
+SIGNATURES = (
+    (b"\x89PNG\r\n\x1a\n", "image/png"),
+    (b"\xff\xd8\xff", "image/jpeg"),
+)
+
+
+@router.get("/media/{sha256}")
+def media(sha256: Sha256, request: Request, state: State) -> Response:
+    """A picture; other blobs are not served here."""
+    etag = f'"{sha256}"'
+    if request.headers.get("if-none-match") == etag:
+        return Response(status_code=304, headers={"etag": etag, "cache-control": FOREVER})
+    try:
+        with state.store.open(sha256) as blob:
+            media_type = picture_type(blob.read(16))
+    except BlobNotFound:
+        media_type = None
+    if media_type is None:
+        raise NotFound("There is no such picture.")
+    return blob_response(state, request, sha256, media_type=media_type)
+
+
+def picture_type(head: bytes) -> str | None:
+    """The type of a picture by its first bytes; None for anything else."""
+    for signature, media_type in SIGNATURES:
+        if head.startswith(signature):
+            return media_type
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "image/webp"
+    return None
+
+
+def blob_response(
+    state: AppState, request: Request, sha256: str, *, media_type: str, filename: str | None = None
+) -> Response:
+    """A blob as an answer: immutable, sandboxed; as a download when it gets a file name."""
+    headers = {
+        "etag": f'"{sha256}"',
+        "cache-control": FOREVER,
+        "content-security-policy": CONTENT_POLICY,
+    }
+    if filename is not None:
+        headers["content-disposition"] = content_disposition(filename)
+        headers["cache-control"] = "private, no-cache"
+    if request.headers.get("if-none-match") == headers["etag"]:
+        return Response(status_code=304, headers=headers)
+    headers["content-length"] = str(state.store.stat(sha256).size)
+    return StreamingResponse(_chunks(state.store, sha256), media_type=media_type, headers=headers)
+
+
+def content_disposition(filename: str) -> str:
+    """The header that names a download (RFC 6266)."""
+    plain = "".join(char if char.isascii() and char.isprintable() else "_" for char in filename)
+    plain = plain.replace('"', "_").replace("\\", "_")
+    return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename)}"
+
+
+def _chunks(store: BlobStore, sha256: str) -> Iterator[bytes]:
+    """The blob piece by piece; opened only when somebody reads, so that one who left costs none."""
+    with store.open(sha256) as blob:
+        while chunk := blob.read(CHUNK):
+            yield chunk

@@ -1,0 +1,96 @@
+"""Which adapters the playground offers to add: the newest, or those that a search finds."""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from app.registry.adapters import fitting
+from app.registry.adapters import service as adapters
+from app.registry.adapters.fitting import Kind
+from app.registry.adapters.models import Adapter
+from app.registry.adapters.service import AdapterPage, Filter
+from app.registry.db import Session
+from app.registry.errors import NotFound
+from app.registry.wording import plural
+from app.web.playground.forms import read_reference
+
+MAX_WORDS = 200
+
+
+@dataclass(frozen=True)
+class Other:
+    """An adapter that cannot be used with the base, and what it was made for."""
+
+    adapter: Adapter
+    made_for: str
+
+
+@dataclass(frozen=True)
+class Offer:
+    """Adapters to choose from; `is_part` when there are others, `told` says what is shown.
+
+    `others` were found too, and do not fit the base.
+    """
+
+    words: str
+    adapters: list[Adapter]
+    others: list[Other]
+    is_part: bool
+    told: str
+
+
+def make_offer(
+    session: Session, words: str, *, used: Collection[str], wanted: Kind | None = None
+) -> Offer:
+    """What these words find, without words the newest; but for those that are used already.
+
+    `wanted` is the base that they have to fit.
+    """
+    words = words.strip()[:MAX_WORDS]
+    page = adapters.list_adapters(session, Filter(q=words))
+    is_part = bool(words) or len(page.items) < page.total
+    fits, others = _sorted(session, page, wanted)
+    if wanted and wanted.family and is_part and not (words or fits):
+        page = adapters.list_adapters(session, Filter(base=wanted.family))
+        fits, others = _sorted(session, page, wanted)
+    shown = [adapter for adapter in fits if adapter.slug not in used]
+    others = [other for other in others if other.adapter.slug not in used]
+    told = _told(words, page, shown, others) if is_part else ""
+    return Offer(words, shown, others, is_part, told)
+
+
+def _sorted(
+    session: Session, page: AdapterPage, wanted: Kind | None
+) -> tuple[list[Adapter], list[Other]]:
+    """Those of a page that fit, and those that do not."""
+    if wanted is None:
+        return [item.adapter for item in page.items], []
+    kinds = fitting.kinds(session, [(item.adapter, item.version) for item in page.items])
+    pairs = list(zip(page.items, kinds, strict=True))
+    return (
+        [item.adapter for item, kind in pairs if kind.fits(wanted)],
+        [Other(item.adapter, kind.name) for item, kind in pairs if not kind.fits(wanted)],
+    )
+
+
+def _told(words: str, page: AdapterPage, shown: list[Adapter], others: list[Other]) -> str:
+    if not page.items:
+        return f"Nothing here has “{words}” in its name, trigger words, tags or notes."
+    if not shown and not others:
+        return "What was found is in use already."
+    if len(page.items) < page.total:
+        newest = f"These are the {len(page.items)} newest"
+        return f"{newest}; more letters find fewer." if words else f"{newest}; find any other."
+    if not others:
+        return f"{plural(len(shown), 'adapter')} found."
+    return f"{plural(len(shown), 'adapter')} found that fit the base, {len(others)} for another."
+
+
+def is_exact(session: Session, words: str) -> bool:
+    """True when the words are the address of an adapter, maybe with a version: `ink@best`."""
+    try:
+        adapters.adapter_by_slug(session, read_reference(words).slug)
+    except NotFound:
+        return False
+    return True

@@ -1,0 +1,127 @@
+"""REST: renders."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.registry.db import MAX_ID, Session
+from app.registry.renders import service
+from app.registry.renders.models import Render
+from app.web.state import Id, State
+from worker.core.inference.config import AdapterWeight
+
+router = APIRouter(tags=["renders"])
+
+
+class StackedIn(BaseModel):
+    """One adapter with its weights; the text encoder's is the UNet's unless given."""
+
+    model_config = ConfigDict(extra="forbid")
+    id: Annotated[int, Field(ge=1, le=MAX_ID)]
+    weight: AdapterWeight = 1.0
+    text_encoder_weight: AdapterWeight | None = None
+    version: int | Annotated[str, Field(max_length=60)] | None = Field(
+        None, description="A number or an alias; absent: the one that `latest` names."
+    )
+
+
+class RenderIn(BaseModel):
+    """Pictures to draw. Bounds are those of the form; a wrong value is a 422 with its field."""
+
+    model_config = ConfigDict(extra="forbid")
+    prompt: str
+    negative_prompt: str = ""
+    base_model: str | int | None = Field(None, description="Absent: the first adapter's own base.")
+    seed: int | None = Field(None, description="Absent: a random one.")
+    steps: int = 20
+    guidance: float | None = Field(None, description="Absent: what suits the base.")
+    clip_skip: int | None = Field(None, description="Absent: as the adapters were trained.")
+    width: int | None = None
+    height: int | None = None
+    count: int = 1
+    adapters: list[StackedIn] = Field(default_factory=list)
+    twin: bool = Field(False, description="Also draw the same seed without adapters.")
+
+
+class RenderCreated(BaseModel):
+    """The render that was queued."""
+
+    id: int
+    status: str
+    twin_id: int | None
+
+
+class RenderImageOut(BaseModel):
+    """One picture."""
+
+    url: str
+    seed: int
+
+
+class RenderOut(BaseModel):
+    """A render."""
+
+    id: int
+    status: str
+    progress: int
+    steps: int
+    images: list[RenderImageOut]
+    error: str | None
+    note: str | None
+    prompt: str
+    negative_prompt: str
+    seed: int
+    guidance: float
+    clip_skip: int
+    width: int
+    height: int
+    seconds: float | None
+    from_cache: bool
+    twin_id: int | None
+
+
+def render_out(session: Session, render: Render) -> RenderOut:
+    """A render as the API shows it."""
+    return RenderOut(
+        **render.model_dump(include=set(RenderOut.model_fields) - {"images"}),
+        images=[
+            RenderImageOut(url=f"/media/{image.sha256}", seed=image.seed)
+            for image in service.render_images(session, render.key)
+        ],
+    )
+
+
+@router.post("/renders", status_code=202)
+def create(body: RenderIn, state: State) -> RenderCreated:
+    """Queue pictures; 422 names every field that is wrong."""
+    stack = [
+        service.Stacked(
+            adapter_id=entry.id,
+            weight=entry.weight,
+            text_encoder_weight=entry.text_encoder_weight,
+            version=entry.version,
+        )
+        for entry in body.adapters
+    ]
+    values = body.model_dump(exclude={"adapters"})
+    request = service.RenderRequest(**values, adapters=stack)
+    with state.database.write() as session:
+        render = service.create_render(session, request)
+    return RenderCreated(id=render.key, status=render.status, twin_id=render.twin_id)
+
+
+@router.get("/renders/{render_id}")
+def show(render_id: Id, state: State) -> RenderOut:
+    """One render, with its pictures once it succeeded."""
+    with state.database.read() as session:
+        return render_out(session, service.get_render(session, render_id))
+
+
+@router.post("/renders/{render_id}/cancel", status_code=202)
+def cancel(render_id: Id, state: State) -> RenderOut:
+    """Cancel a render. Twice is no mistake."""
+    with state.database.write() as session:
+        return render_out(session, service.cancel_render(session, render_id))

@@ -1,0 +1,206 @@
+"""The form of the playground: read from an address or a form, kept as text, checked, linked to."""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, cast
+from urllib.parse import urlencode
+
+from app.registry.adapters import service as adapters
+from app.registry.adapters.versions.aliases import ALIAS, NUMBER
+from app.registry.db import Session
+from app.registry.errors import InvalidInput, NotFound
+from app.registry.renders.models import Render
+from app.registry.renders.service import RenderRequest, Stacked
+
+USUAL_WEIGHT = "1"
+NOT_A_NUMBER = "This has to be a number."
+ROW = re.compile(r"adapter-(\d{1,3})")
+
+
+@dataclass(frozen=True)
+class StackRow:
+    """One adapter of the stack as a person set it; the weight stays as it was typed."""
+
+    slug: str
+    weight: str = USUAL_WEIGHT
+    version: int | str | None = None
+    is_on: bool = True
+
+    @property
+    def reference(self) -> str:
+        """How an address names it: `slug`, `slug@2` or `slug@best`."""
+        return f"{self.slug}@{self.version}" if self.version else self.slug
+
+    @property
+    def number(self) -> float | None:
+        """The weight; None when what was typed is no number."""
+        try:
+            number = float(self.weight.replace(",", "."))
+        except ValueError:
+            return None
+        return number if math.isfinite(number) else None
+
+
+@dataclass(frozen=True)
+class PlayForm:
+    """Everything the playground asks for, as text; `find` looks for adapters to add."""
+
+    prompt: str = ""
+    negative: str = ""
+    seed: str = ""
+    keep_seed: bool = False
+    steps: str = "20"
+    guidance: str = ""
+    clip_skip: str = ""
+    width: str = ""
+    height: str = ""
+    base: str = ""
+    find: str = ""
+    stack: Sequence[StackRow] = field(default_factory=tuple)
+
+    @property
+    def link(self) -> str:
+        """The address of the playground filled like this."""
+        pairs = [("adapter", f"{row.reference}:{row.weight}") for row in self.stack if row.is_on]
+        named = {
+            "prompt": self.prompt,
+            "negative": self.negative,
+            "seed": self.seed,
+            "steps": "" if self.steps == "20" else self.steps,
+            "guidance": self.guidance,
+            "clip_skip": self.clip_skip,
+            "width": self.width,
+            "height": self.height,
+            "base": self.base,
+            "find": self.find,
+        }
+        pairs += [(name, text) for name, text in named.items() if text]
+        return f"/play?{urlencode(pairs)}" if pairs else "/play"
+
+    def with_stack(self, change: Mapping[str, str]) -> PlayForm:
+        """The form with an adapter added (`add`) or taken away (`drop`, by its place)."""
+        rows = list(self.stack)
+        place = change.get("drop", "")
+        if place.isascii() and place.isdigit() and int(place) < len(rows):
+            del rows[int(place)]
+        elif change.get("add"):
+            row = read_reference(change["add"])
+            if row.slug not in {known.slug for known in rows}:
+                rows.append(row)
+            return replace(self, stack=tuple(rows), find="")
+        return replace(self, stack=tuple(rows))
+
+    def request(self, session: Session) -> RenderRequest:
+        """What to ask of the service; InvalidInput for weights that are no numbers.
+
+        Other wrong values stay as they were typed: the service names them.
+        """
+        fields: dict[str, str] = {}
+        stack = []
+        for index, row in enumerate(self.stack):
+            if row.number is None:
+                fields[f"weight-{index}"] = NOT_A_NUMBER
+            elif abs(row.number) > 10:
+                fields[f"weight-{index}"] = "A weight lies between −10 and 10."
+            if not row.is_on or f"weight-{index}" in fields:
+                continue
+            try:
+                adapter = adapters.adapter_by_slug(session, row.slug)
+            except NotFound as error:
+                fields["adapters"] = error.detail
+                continue
+            stack.append(Stacked(adapter.key, row.number or 0.0, version=row.version))
+        request = RenderRequest(
+            prompt=self.prompt,
+            negative_prompt=self.negative,
+            seed=_typed(self.seed) if self.keep_seed else None,
+            steps=cast(int, _typed(self.steps) or ""),
+            guidance=_typed(self.guidance.replace(",", ".")),
+            clip_skip=_typed(self.clip_skip),
+            width=_typed(self.width),
+            height=_typed(self.height),
+            base_model=self.base or None,
+            adapters=stack,
+            twin=True,
+        )
+        if fields:
+            raise PartlyWrong(request, fields)
+        return request
+
+
+class PartlyWrong(InvalidInput):
+    """Weights are wrong; `request` holds the rest, so that all of it can be checked at once."""
+
+    def __init__(self, request: RenderRequest, fields: dict[str, str]) -> None:
+        super().__init__(" ".join(fields.values()), fields=fields)
+        self.request = request
+
+
+def _typed(text: str) -> Any:
+    return text or None
+
+
+def read_form(sent: Iterable[tuple[str, Any]]) -> PlayForm:
+    """The form as it was sent."""
+    texts = {name: str(value).replace("\r\n", "\n").strip() for name, value in sent}
+    places = sorted(int(found[1]) for name in texts if (found := ROW.fullmatch(name)))
+    rows = []
+    for place in places:
+        row = read_reference(texts[f"adapter-{place}"])
+        weight = texts.get(f"weight-{place}", USUAL_WEIGHT)
+        rows.append(replace(row, weight=weight, is_on=texts.get(f"on-{place}") == "1"))
+    return PlayForm(
+        stack=tuple(rows),
+        keep_seed=texts.get("keep_seed") == "1" and bool(texts.get("seed")),
+        **_named(texts),
+    )
+
+
+def read_address(query: Iterable[tuple[str, str]]) -> PlayForm:
+    """The form as an address fills it; a seed that is named is kept."""
+    pairs = list(query)
+    texts = dict(pairs)
+    rows = []
+    for name, value in pairs:
+        if name == "adapter":
+            reference, _, weight = value.partition(":")
+            rows.append(replace(read_reference(reference), weight=weight or USUAL_WEIGHT))
+    return PlayForm(stack=tuple(rows), keep_seed=bool(texts.get("seed")), **_named(texts))
+
+
+def _named(texts: Mapping[str, str]) -> dict[str, Any]:
+    names = ("prompt", "negative", "seed", "guidance", "clip_skip", "width", "height", "base")
+    found = {name: texts.get(name, "") for name in (*names, "find")}
+    return found | {"steps": texts.get("steps", "20")}
+
+
+def read_reference(text: str) -> StackRow:
+    """The row that `slug`, `slug@2` or `slug@best` names; what can be neither is left out."""
+    slug, _, name = text.partition("@")
+    if number := NUMBER.fullmatch(name):
+        return StackRow(slug, version=int(number[1]) or None)
+    return StackRow(slug, version=name if ALIAS.fullmatch(name) else None)
+
+
+def form_of_render(render: Render, base_slug: str) -> PlayForm:
+    """The form that draws this render again."""
+    return PlayForm(
+        prompt=render.prompt,
+        negative=render.negative_prompt,
+        seed=str(render.seed),
+        keep_seed=True,
+        steps=str(render.steps),
+        guidance=f"{render.guidance:g}",
+        clip_skip=str(render.clip_skip),
+        width=str(render.width),
+        height=str(render.height),
+        base=base_slug,
+        stack=tuple(
+            StackRow(entry["slug"], f"{entry['weight']:g}", entry["version"])
+            for entry in render.adapters
+        ),
+    )

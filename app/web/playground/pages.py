@@ -1,0 +1,265 @@
+"""Pages of the playground: ask for a picture, see it beside its twin, find it again."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from urllib.parse import urlsplit
+
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from app.registry.adapters import service as adapters
+from app.registry.base_models import service as base_models
+from app.registry.base_models.models import BaseModel
+from app.registry.db import Session
+from app.registry.errors import AppError, InvalidInput
+from app.registry.renders import service
+from app.registry.renders.models import Render, RenderImage
+from app.web.forms import SentForm
+from app.web.playground.adapter_picker import Offer, is_exact, make_offer
+from app.web.playground.forms import PartlyWrong, PlayForm, form_of_render, read_address, read_form
+from app.web.playground.stack import StackView, look_up
+from app.web.state import Id, State
+from app.web.templates import render as render_page
+from app.web.templates import render_fragment, wants_fragment
+
+router = APIRouter(include_in_schema=False)
+
+STRIP = 12
+
+
+@dataclass(frozen=True)
+class Earlier:
+    """An earlier result, small."""
+
+    render: Render
+    image: RenderImage
+
+
+@dataclass(frozen=True)
+class ResultView:
+    """A render with its twin, finished or on its way; `here`: adapters that can be linked to."""
+
+    render: Render
+    image: RenderImage | None
+    twin: Render | None
+    twin_image: RenderImage | None
+    base: BaseModel
+    again: str
+    worker_present: bool
+    here: set[int]
+
+    @property
+    def is_active(self) -> bool:
+        """True while a picture is still to come."""
+        return self.render.state.is_active or bool(self.twin and self.twin.state.is_active)
+
+    @property
+    def title(self) -> str:
+        """The adapters and their weights, in a few words."""
+        used = [f"{entry['name']} {entry['weight']:.2f}" for entry in self.render.adapters]
+        return ", ".join(used) or "No adapters"
+
+
+@dataclass(frozen=True)
+class PlayPage:
+    """The playground."""
+
+    form: PlayForm
+    stack: list[StackView]
+    offer: Offer
+    bases: list[BaseModel]
+    default_base: BaseModel
+    base_told: str
+    default_guidance: float
+    errors: dict[str, str]
+    summary: str
+    result: ResultView | None
+    earlier: list[Earlier]
+
+
+@dataclass(frozen=True)
+class OfferFragment:
+    """The adapters that a search offers."""
+
+    offer: Offer
+
+
+@dataclass(frozen=True)
+class ResultFragment:
+    """A result on its way, with the strip of earlier ones once it is there."""
+
+    result: ResultView
+    earlier: list[Earlier]
+    form: PlayForm | None = None
+    is_own_page: bool = False
+
+
+@dataclass(frozen=True)
+class RenderPage:
+    """One result at its own address."""
+
+    result: ResultView
+    earlier: list[Earlier]
+    address: str
+    is_own_page: bool = True
+
+
+@router.get("/play")
+def play(request: Request, state: State) -> Response:
+    """The playground, filled from the address."""
+    form = read_address(request.query_params.multi_items())
+    with state.database.read() as session:
+        context = _page(session, form)
+    return render_page(request, "playground/play.html", context)
+
+
+@router.post("/play")
+def draw(request: Request, state: State, sent: SentForm) -> Response:
+    """Queue a picture and its twin; what is wrong comes back beside its field."""
+    form = read_form(sent.multi_items())
+    try:
+        with state.database.write() as session:
+            render = _create(session, form)
+    except AppError as error:
+        return _refused(request, state, form, error)
+    if not wants_fragment(request):
+        return RedirectResponse(f"/renders/{render.key}", status_code=303)
+    form = replace(form, seed=str(render.seed))
+    with state.database.read() as session:
+        context = ResultFragment(_result(session, render), [], form)
+    response = render_fragment("playground/_drawn.html", context)
+    response.headers["HX-Push-Url"] = form.link
+    return response
+
+
+def _create(session: Session, form: PlayForm) -> Render:
+    """The queued render; InvalidInput names everything that is wrong, weights included."""
+    try:
+        request, wrong = form.request(session), {}
+    except PartlyWrong as error:
+        request, wrong = error.request, error.fields
+    try:
+        render = service.create_render(session, request)
+    except InvalidInput as error:
+        wrong = error.fields | wrong
+    if wrong:
+        raise InvalidInput(" ".join(dict.fromkeys(wrong.values())), fields=wrong)
+    return render
+
+
+def _refused(request: Request, state: State, form: PlayForm, error: AppError) -> Response:
+    with state.database.read() as session:
+        context = _page(session, form, error)
+    if not wants_fragment(request):
+        return render_page(request, "playground/play.html", context, status=422)
+    response = render_fragment("playground/_form.html", context, status=422)
+    response.headers["HX-Retarget"] = "#play-form"
+    response.headers["HX-Reswap"] = "outerHTML"
+    return response
+
+
+@router.post("/play/stack")
+def change_stack(request: Request, state: State, sent: SentForm) -> Response:
+    """Add an adapter, take one away, or see whether they fit another base; all else stays typed.
+
+    Without scripts it also looks for the words in `find`, or adds what they name exactly.
+    """
+    texts = {name: str(value) for name, value in sent.multi_items()}
+    form = read_form(sent.multi_items())
+    if form.find and not (wants_fragment(request) or texts.get("add") or "drop" in texts):
+        with state.database.read() as session:
+            texts["add"] = form.find if is_exact(session, form.find) else ""
+    form = form.with_stack(texts)
+    if not wants_fragment(request):
+        return RedirectResponse(form.link, status_code=303)
+    with state.database.read() as session:
+        context = _page(session, form)
+    response = render_fragment("playground/_stack_changed.html", context)
+    response.headers["HX-Replace-Url"] = form.link
+    return response
+
+
+@router.post("/play/stack/find")
+def find(state: State, sent: SentForm) -> Response:
+    """The adapters to choose from for what was typed."""
+    form = read_form(sent.multi_items())
+    with state.database.read() as session:
+        used, wanted = [row.slug for row in form.stack], look_up(session, form).wanted
+        offer = make_offer(session, form.find, used=used, wanted=wanted)
+    return render_fragment("playground/_found.html", OfferFragment(offer))
+
+
+def _page(session: Session, form: PlayForm, error: AppError | None = None) -> PlayPage:
+    errors = dict(error.fields) if error else {}
+    stack = look_up(session, form, errors)
+    if errors.get("adapters") == stack.misfits:
+        errors["adapters"] = ""  # each stands in its row already
+    used = [row.row.slug for row in stack.rows]
+    return PlayPage(
+        form=form,
+        stack=stack.rows,
+        offer=make_offer(session, form.find, used=used, wanted=stack.wanted),
+        bases=stack.bases,
+        default_base=stack.base,
+        base_told=stack.told,
+        default_guidance=service.default_guidance(stack.base),
+        errors=errors,
+        summary=error.detail if error else "",
+        result=None,
+        earlier=_earlier(session),
+    )
+
+
+def _earlier(session: Session) -> list[Earlier]:
+    renders = service.recent_renders(session, limit=STRIP)
+    images = service.first_images(session, renders)
+    return [Earlier(render, images[render.key]) for render in renders if render.key in images]
+
+
+def _result(session: Session, render: Render) -> ResultView:
+    twin = service.get_render(session, render.twin_id) if render.twin_id else None
+    shown = [render, twin] if twin else [render]
+    images = service.first_images(session, shown)
+    base = base_models.get_base_model(session, render.base_model_id)
+    return ResultView(
+        render=render,
+        image=images.get(render.key),
+        twin=twin,
+        twin_image=images.get(twin.key) if twin else None,
+        base=base,
+        again=form_of_render(render, base.slug).link,
+        worker_present=service.has_render_worker(session),
+        here=adapters.still_here(session, [entry["adapter_id"] for entry in render.adapters]),
+    )
+
+
+@router.get("/renders/{render_id}")
+def show(request: Request, render_id: Id, state: State) -> Response:
+    """One result: the picture, its twin and everything it was drawn with."""
+    with state.database.read() as session:
+        result = _result(session, service.get_render(session, render_id))
+        earlier = _earlier(session)
+    address = f"{urlsplit(str(request.url))._replace(query='').geturl()}"
+    return render_page(request, "playground/render.html", RenderPage(result, earlier, address))
+
+
+@router.get("/renders/{render_id}/live")
+def live(render_id: Id, state: State, own: bool = False) -> Response:
+    """How a picture comes along; asks again by itself until it is there."""
+    with state.database.read() as session:
+        result = _result(session, service.get_render(session, render_id))
+        earlier = [] if result.is_active else _earlier(session)
+    return render_fragment(
+        "playground/_live.html", ResultFragment(result, earlier, is_own_page=own)
+    )
+
+
+@router.post("/renders/{render_id}/cancel")
+def cancel(request: Request, render_id: Id, state: State) -> Response:
+    """Cancel a picture and its twin; one that is there already stays."""
+    with state.database.write() as session:
+        service.cancel_with_twin(session, render_id)
+    if wants_fragment(request):
+        return live(render_id, state)
+    return RedirectResponse(f"/renders/{render_id}", status_code=303)

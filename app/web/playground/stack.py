@@ -1,0 +1,105 @@
+"""The stacked adapters as the page shows them: found, and held against the base drawn with."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from app.registry.adapters import fitting
+from app.registry.adapters import service as adapters
+from app.registry.adapters.fitting import Kind, Made
+from app.registry.adapters.models import Adapter
+from app.registry.base_models import service as base_models
+from app.registry.base_models.models import BaseModel
+from app.registry.db import Session
+from app.registry.errors import AppError
+from app.registry.renders import service
+from app.registry.wording import plural
+from app.web.playground.forms import PlayForm, StackRow
+
+
+@dataclass(frozen=True)
+class StackView:
+    """A row of the stack with the adapter it names; None when there is none.
+
+    `misfit` says why it cannot be drawn with the base; empty when it can.
+    """
+
+    row: StackRow
+    adapter: Adapter | None
+    cover: str | None
+    version: int | None
+    error: str
+    misfit: str = ""
+
+
+@dataclass(frozen=True)
+class Stack:
+    """The rows, all bases, the one that is drawn with, and what one more adapter has to fit."""
+
+    rows: list[StackView]
+    bases: list[BaseModel]
+    base: BaseModel
+    wanted: Kind | None
+
+    @property
+    def misfits(self) -> str:
+        """The sentences on all that is switched on and does not fit the base."""
+        return " ".join(row.misfit for row in self.rows if row.misfit and row.row.is_on)
+
+    @property
+    def told(self) -> str:
+        """How many do not fit, for whoever has just chosen another base."""
+        count = sum(bool(row.misfit) for row in self.rows)
+        if not count:
+            return ""
+        return f"{plural(count, 'adapter')} above {'does' if count == 1 else 'do'} not fit."
+
+
+def look_up(session: Session, form: PlayForm, errors: Mapping[str, str] | None = None) -> Stack:
+    """The stack of a form; `errors` are those of its fields."""
+    found = [_find(session, row) for row in form.stack]
+    bases = base_models.list_base_models(session)
+    base = next((base for base in bases if form.base and form.base == base.slug), None)
+    used = _used(form.stack, found)
+    wanted = fitting.kind_of_base(base) if base else None
+    if base is None:
+        base = service.usual_base(session, used) or bases[0]
+        wanted = fitting.kind_of_base(base) if used else None
+    made = [pair for pair in found if not isinstance(pair, str)]
+    covers = {each.adapter.key: each.covers for each in _summaries(session, made)}
+    kinds = iter(fitting.kinds(session, made, known=bases))
+    rows = []
+    for index, (row, pair) in enumerate(zip(form.stack, found, strict=True)):
+        error = (errors or {}).get(f"weight-{index}", "")
+        if isinstance(pair, str):
+            rows.append(StackView(row, None, None, None, error or pair))
+            continue
+        adapter, version = pair
+        misfit = fitting.misfit(adapter, next(kinds), base, bases)
+        cover = next(iter(covers.get(adapter.key, [])), None)
+        rows.append(StackView(row, adapter, cover, version.version, error, misfit))
+    return Stack(rows, bases, base, wanted)
+
+
+def _find(session: Session, row: StackRow) -> Made | str:
+    """The adapter and version that a row names, or the sentence that there is none."""
+    try:
+        adapter = adapters.adapter_by_slug(session, row.slug)
+        return adapter, adapters.get_version(session, adapter, row.version)
+    except AppError as missing:
+        return missing.detail
+
+
+def _used(rows: Sequence[StackRow], found: Sequence[Made | str]) -> list[Made]:
+    """What is drawn with, else what is switched off: the base follows it."""
+    on = [
+        pair
+        for row, pair in zip(rows, found, strict=True)
+        if row.is_on and not isinstance(pair, str)
+    ]
+    return on or [pair for pair in found if not isinstance(pair, str)]
+
+
+def _summaries(session: Session, made: Sequence[Made]) -> list[adapters.AdapterSummary]:
+    return adapters.summarize(session, [adapter for adapter, _ in made]) if made else []

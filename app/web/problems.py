@@ -1,0 +1,69 @@
+"""Errors as RFC 9457 `application/problem+json`, with a `detail` a person can act on."""
+
+from __future__ import annotations
+
+from http import HTTPStatus
+from typing import Any
+
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+
+from app.registry.errors import AppError, InvalidInput
+from app.registry.validation import named_reasons, reason
+
+MEDIA_TYPE = "application/problem+json"
+UNEXPECTED = (
+    "Something went wrong on our side; nothing you sent was changed. The log names the reason."
+)
+
+
+class ProblemResponse(JSONResponse):
+    """A JSON answer of the type `application/problem+json`."""
+
+    media_type = MEDIA_TYPE
+
+
+def problem_response(error: AppError) -> ProblemResponse:
+    """The answer for an error that is meant for people."""
+    body: dict[str, Any] = {
+        "type": f"urn:brushwork:problem:{error.code}",
+        "title": error.title,
+        "status": error.status,
+        "detail": error.detail,
+    }
+    if error.fields:
+        body["errors"] = [
+            {"field": field, "detail": reason} for field, reason in error.fields.items()
+        ]
+    headers = {"retry-after": "2"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    if error.location:
+        headers["location"] = error.location
+    body = error.about | body
+    return ProblemResponse(body, status_code=error.status, headers=headers)
+
+
+def status_error(status: int, detail: str | None = None) -> AppError:
+    """An error with the plain HTTP meaning of `status`."""
+    phrase = HTTPStatus(status).phrase
+    sentences = {
+        404: "There is nothing at this address.",
+        405: "This address does not take that method.",
+        500: UNEXPECTED,
+    }
+    error = AppError(sentences.get(status) or detail or phrase)
+    error.status, error.title, error.code = status, phrase, phrase.lower().replace(" ", "_")
+    return error
+
+
+def validation_error(error: RequestValidationError) -> AppError:
+    """A sentence for each part of a request that has the wrong form."""
+    fields: dict[str, str] = {}
+    for problem in error.errors():
+        if problem["loc"][:1] == ("path",):
+            return status_error(404)  # an address with what is no id leads nowhere
+        if problem["type"] == "json_invalid":
+            fields["body"] = "This is not valid JSON."
+            continue
+        place = [str(part) for part in problem["loc"] if part not in ("body", "query")]
+        fields.setdefault(".".join(place) or "body", reason(problem))
+    return InvalidInput(named_reasons(fields), fields=fields)

@@ -1,0 +1,296 @@
+"""The form of a new run, made from `TrainConfig`: its fields, what was changed, what is wrong."""
+
+from __future__ import annotations
+
+import json
+import types
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from decimal import Decimal
+from enum import StrEnum
+from typing import Any, Literal, Union, get_args, get_origin
+
+from pydantic.fields import FieldInfo
+
+from app.registry.db import MAX_ID
+from app.registry.runs.service import RunRequest, Start
+from worker.core.training.config import Group, TrainConfig
+from worker.core.training.presets import Preset
+from worker.core.words import ENUM_LABELS
+
+PROMPTS = "sample_prompts"
+GROUP_TITLES = {
+    Group.LENGTH: "Length",
+    Group.ADAPTER: "Adapter",
+    Group.LEARNING: "Learning",
+    Group.LOSS: "Loss",
+    Group.NOISE: "Noise",
+    Group.CAPTIONS: "Captions",
+    Group.PICTURES: "Pictures",
+    Group.SPEED: "Speed and memory",
+    Group.CHECKPOINTS: "Checkpoints",
+    Group.SAMPLES: "Samples",
+}
+
+Kind = Literal["integer", "number", "text", "choice", "switch", "lines"]
+
+
+@dataclass(frozen=True)
+class ConfigField:
+    """One setting as the form shows it; all values as text."""
+
+    name: str
+    title: str
+    hint: str
+    kind: Kind
+    value: str
+    default: str
+    error: str = ""
+    minimum: str = ""
+    maximum: str = ""
+    choices: tuple[tuple[str, str], ...] = ()
+    is_optional: bool = False
+
+    @property
+    def changed(self) -> bool:
+        """True when the value differs from the preset's."""
+        return self.value != self.default
+
+    @property
+    def default_label(self) -> str:
+        """The preset's value in words."""
+        if self.kind == "switch":
+            return "on" if self.default else "off"
+        return dict(self.choices).get(self.default) or self.default or "empty"
+
+    @property
+    def bounds(self) -> str:
+        """What may be entered, in words; empty when there is no bound."""
+        if self.minimum and self.maximum:
+            return f"{_grouped(self.minimum)} to {_grouped(self.maximum)}"
+        return ""
+
+
+def _grouped(number: str) -> str:
+    return f"{int(number):,}" if number.isdigit() else number
+
+
+@dataclass(frozen=True)
+class ConfigGroup:
+    """A section of the advanced settings."""
+
+    title: str
+    fields: list[ConfigField]
+
+
+@dataclass(frozen=True)
+class TrainForm:
+    """What a person entered, as text; `shown` is the preset they saw while they did."""
+
+    name: str = ""
+    dataset: str = ""
+    base: str = ""
+    preset: Preset = Preset.BALANCED
+    values: Mapping[str, str] = field(default_factory=dict)
+    shown: Mapping[str, str] = field(default_factory=dict)
+    regularisation: str = ""
+    continue_run: str = ""
+    continue_step: str = ""
+    adapter: str = ""
+
+    @property
+    def changed(self) -> dict[str, str]:
+        """The settings that differ from the preset that was shown, as text."""
+        return {
+            name: text
+            for name, text in self.values.items()
+            if name in TrainConfig.model_fields and text != self.shown.get(name, text)
+        }
+
+    @property
+    def dataset_id(self) -> int | None:
+        """The id of the dataset; None when none was chosen."""
+        return as_id(self.dataset)
+
+    def request(self) -> RunRequest:
+        """What to ask of the service; a wrong value stays as it is, the service names it.
+
+        A run that goes on from another one does not begin with the preset, so all is said.
+        """
+        said = self.values if self.start else self.changed
+        return RunRequest(
+            dataset_id=self.dataset_id or 0,
+            base_model=self.base or None,
+            preset=self.preset,
+            name=self.name,
+            config={name: from_text(name, text) for name, text in said.items()},
+            continues=self.start,
+            regularisation_dataset_id=as_id(self.regularisation),
+            adapter_id=as_id(self.adapter),
+        )
+
+    @property
+    def start(self) -> Start | None:
+        """The checkpoint to go on from, if there is one."""
+        run_id, step = as_id(self.continue_run), self.continue_step
+        if run_id is None or not (step.isascii() and step.isdigit()):
+            return None
+        return Start(run_id, int(step[:10]))
+
+
+def as_id(text: str) -> int | None:
+    """The id this text names; None when it cannot be one."""
+    if not (text.isascii() and text.isdigit()) or len(text) > 10:
+        return None
+    number = int(text)
+    return number if 1 <= number <= MAX_ID else None
+
+
+def as_preset(text: str) -> Preset:
+    """The preset of this name; anything else is the balanced one."""
+    return Preset(text) if text in set(Preset) else Preset.BALANCED
+
+
+def read_form(sent: Mapping[str, Any]) -> TrainForm:
+    """The form as it was sent; a switch that is absent is off."""
+    texts = {name: str(value).replace("\r\n", "\n").strip() for name, value in sent.items()}
+    shown = _read_shown(texts.get("shown", ""))
+    values = {name: texts.get(name, "") for name in shown}
+    return TrainForm(
+        name=texts.get("name", ""),
+        dataset=texts.get("dataset_id", ""),
+        base=texts.get("base_model", ""),
+        preset=as_preset(texts.get("preset", "")),
+        values=values,
+        shown=shown,
+        regularisation=texts.get("regularisation_dataset_id", ""),
+        continue_run=texts.get("continue_run", ""),
+        continue_step=texts.get("continue_step", ""),
+        adapter=texts.get("adapter_id", ""),
+    )
+
+
+def _read_shown(text: str) -> dict[str, str]:
+    try:
+        shown = json.loads(text)
+    except ValueError:
+        return {}
+    if not isinstance(shown, dict):
+        return {}
+    return {name: str(value) for name, value in shown.items() if name in TrainConfig.model_fields}
+
+
+def to_texts(config: TrainConfig) -> dict[str, str]:
+    """Every value of a config as the form shows it."""
+    return {name: to_text(value) for name, value in config.model_dump(mode="json").items()}
+
+
+def to_text(value: Any) -> str:
+    """A value as a person would type it: no exponents, `on` for a switch, a line for a prompt."""
+    if value is None or value is False:
+        return ""
+    if value is True:
+        return "on"
+    if isinstance(value, list):
+        return "\n".join(value)
+    if isinstance(value, float):
+        plain = format(Decimal(repr(value)), "f")
+        return plain.removesuffix(".0")
+    return str(value)
+
+
+def from_text(name: str, text: str) -> Any:
+    """The value that a text of the form stands for; pydantic checks the rest."""
+    info = TrainConfig.model_fields[name]
+    kind, is_optional = _kind(info.annotation)
+    if kind == "switch":
+        return text == "on"
+    if kind == "lines":
+        return [line.strip() for line in text.splitlines() if line.strip()]
+    if not text and is_optional:
+        return None
+    return text
+
+
+def config_groups(
+    default: Mapping[str, str], values: Mapping[str, str], errors: Mapping[str, str]
+) -> list[ConfigGroup]:
+    """All settings but the sample prompts, in the order and groups of `TrainConfig`."""
+    groups: dict[Group, list[ConfigField]] = {group: [] for group in Group}
+    for name, info in TrainConfig.model_fields.items():
+        extra = info.json_schema_extra
+        if name == PROMPTS or not isinstance(extra, dict):
+            continue
+        groups[Group(str(extra["group"]))].append(
+            config_field(name, default=default, values=values, errors=errors)
+        )
+    return [ConfigGroup(GROUP_TITLES[group], fields) for group, fields in groups.items() if fields]
+
+
+def config_field(
+    name: str,
+    *,
+    default: Mapping[str, str],
+    values: Mapping[str, str],
+    errors: Mapping[str, str],
+) -> ConfigField:
+    """One setting of the form."""
+    info = TrainConfig.model_fields[name]
+    kind, is_optional = _kind(info.annotation)
+    minimum, maximum = _bounds(info)
+    return ConfigField(
+        name=name,
+        title=info.title or name,
+        hint=info.description or "",
+        kind=kind,
+        value=values.get(name, default[name]),
+        default=default[name],
+        error=errors.get(name, ""),
+        minimum=minimum,
+        maximum=maximum,
+        choices=_choices(info.annotation, is_optional=is_optional),
+        is_optional=is_optional,
+    )
+
+
+def _kind(annotation: Any) -> tuple[Kind, bool]:
+    inner, is_optional = _inner(annotation)
+    if inner is bool:
+        return "switch", is_optional
+    if inner is int:
+        return "integer", is_optional
+    if inner is float:
+        return "number", is_optional
+    if isinstance(inner, type) and issubclass(inner, StrEnum):
+        return "choice", is_optional
+    return ("lines" if get_origin(inner) is list else "text"), is_optional
+
+
+def _inner(annotation: Any) -> tuple[Any, bool]:
+    if get_origin(annotation) in (Union, types.UnionType):
+        inner = [part for part in get_args(annotation) if part is not type(None)]
+        return inner[0], True
+    return annotation, False
+
+
+def _choices(annotation: Any, *, is_optional: bool) -> tuple[tuple[str, str], ...]:
+    inner, _ = _inner(annotation)
+    if not (isinstance(inner, type) and issubclass(inner, StrEnum)):
+        return ()
+    words = tuple(
+        (item.value, ENUM_LABELS.get(item.value) or item.value.replace("_", " ").capitalize())
+        for item in inner
+    )
+    return ((("", "As the base says"),) if is_optional else ()) + words
+
+
+def _bounds(info: FieldInfo) -> tuple[str, str]:
+    minimum = maximum = ""
+    for bound in info.metadata:
+        for name in ("ge", "gt"):
+            if getattr(bound, name, None) is not None:
+                minimum = to_text(getattr(bound, name))
+        for name in ("le", "lt"):
+            if getattr(bound, name, None) is not None:
+                maximum = to_text(getattr(bound, name))
+    return minimum, maximum

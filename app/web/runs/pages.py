@@ -1,0 +1,305 @@
+"""The pages of runs: start one, see all, watch one."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from app.registry.adapters import service as adapters
+from app.registry.adapters.models import Adapter
+from app.registry.datasets import service as datasets
+from app.registry.db import MAX_ID, Session
+from app.registry.errors import AppError, NotFound
+from app.registry.jobs.states import JobStatus
+from app.registry.runs import service
+from app.registry.runs.crops import Crops, crops_of
+from app.registry.runs.models import Run
+from app.web.forms import SentForm
+from app.web.runs import plan as plans
+from app.web.runs.forms import (
+    PROMPTS,
+    ConfigField,
+    ConfigGroup,
+    TrainForm,
+    as_id,
+    as_preset,
+    config_field,
+    config_groups,
+    read_form,
+)
+from app.web.runs.plan import Choices, Plan, PresetCard
+from app.web.runs.run_view import RunView, run_view
+from app.web.state import Id, State
+from app.web.templates import RunningStrip, render, render_fragment, running_strip
+from worker.core.training.config import TrainConfig
+
+router = APIRouter(include_in_schema=False)
+
+STATUS_WORDS: dict[str, str] = {
+    JobStatus.RUNNING: "Training",
+    JobStatus.QUEUED: "Waiting",
+    JobStatus.PAUSED: "Paused",
+    JobStatus.SUCCEEDED: "Finished",
+    JobStatus.FAILED: "Failed",
+    JobStatus.CANCELED: "Canceled",
+}
+Text = Annotated[str, Query(max_length=300)]
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A field that is wrong, for the list on top of the form."""
+
+    anchor: str
+    label: str
+    reason: str
+
+
+@dataclass(frozen=True)
+class NewRunPage:
+    """The form of a new run."""
+
+    form: TrainForm
+    choices: Choices
+    cards: list[PresetCard]
+    plan: Plan
+    groups: list[ConfigGroup]
+    prompts: ConfigField
+    changed_count: int
+    shown: str
+    errors: dict[str, str]
+    problems: list[Problem]
+    summary: str
+    with_fields: bool
+    advanced_open: bool
+    into: Adapter | None
+
+
+@dataclass(frozen=True)
+class RunsPage:
+    """The list of runs."""
+
+    runs: list[Run]
+    status: str
+    counts: dict[str, int]
+    words: dict[str, str]
+    durations: dict[int, float | None]
+    total: int
+    page: int
+    pages: int
+    is_live: bool
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """One run; a token for each part of its page tells whether it changed."""
+
+    view: RunView
+    tokens: dict[str, str]
+
+
+@dataclass(frozen=True)
+class LiveRun(RunPage):
+    """The parts of a run's page that are sent again, and the strip in the bar, to say the same."""
+
+    changed: frozenset[str]
+    running: RunningStrip | None
+
+
+@dataclass(frozen=True)
+class CropsShown:
+    """The crops of a dataset."""
+
+    crops: Crops
+
+
+class Wish(StrEnum):
+    """What a person can ask of a run that trains."""
+
+    STOP = "stop"
+    SAMPLE = "sample"
+    SAVE = "save"
+
+
+@router.get("/train/new")
+def new_run(
+    request: Request,
+    state: State,
+    dataset: Text = "",
+    preset: Text = "",
+    base: Text = "",
+    from_run: Annotated[str, Query(alias="from", max_length=20)] = "",
+    checkpoint: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,
+    adapter: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+) -> Response:
+    """The form of a new run, filled from the address or from an earlier run."""
+    with state.database.read() as session:
+        form = plans.first_form(
+            session,
+            dataset=dataset,
+            base=base,
+            preset=as_preset(preset) if preset else None,
+            from_run=as_id(from_run),
+            checkpoint=checkpoint,
+            adapter=adapter,
+        )
+        context = _new_run_page(session, form)
+    return render(request, "runs/new.html", context)
+
+
+@router.post("/train/new")
+def start_run(request: Request, state: State, sent: SentForm) -> Response:
+    """Queue the run; what is wrong comes back beside its field, with everything that was typed."""
+    form = read_form(sent)
+    try:
+        with state.database.write() as session:
+            run = service.create_run(session, form.request())
+    except AppError as error:
+        if not error.fields and error.status not in (422, 503):
+            raise
+        with state.database.read() as session:
+            context = _new_run_page(session, form, error)
+        return render(request, "runs/new.html", context, status=422)
+    return RedirectResponse(f"/runs/{run.key}", status_code=303)
+
+
+@router.post("/train/new/crops")
+def show_crops(state: State, sent: SentForm) -> Response:
+    """How the chosen pictures would be cut at the chosen size."""
+    form = read_form(sent)
+    with state.database.read() as session:
+        choices = plans.find_choices(session, form)
+        config = plans.make_plan(session, form, choices).config
+        resolution = config.resolution or (choices.base.resolution if choices.base else None)
+        images = datasets.list_images(session, form.dataset_id or 0)
+    found = crops_of(images, resolution or 512, squares=not config.aspect_buckets)
+    return render_fragment("runs/_crops.html", CropsShown(found))
+
+
+@router.post("/train/new/plan")
+def plan_run(
+    request: Request,
+    state: State,
+    sent: SentForm,
+    part: Annotated[str, Query(max_length=10)] = "",
+) -> Response:
+    """What the run would take, again; with `part=fields` the settings of another preset too."""
+    with state.database.read() as session:
+        context = _new_run_page(session, read_form(sent), with_fields=part == "fields")
+    return render_fragment("runs/_plan.html", context)
+
+
+def _new_run_page(
+    session: Session,
+    form: TrainForm,
+    error: AppError | None = None,
+    *,
+    with_fields: bool = False,
+) -> NewRunPage:
+    choices = plans.find_choices(session, form)
+    default = plans.default_texts(choices, form)
+    values = default | form.changed
+    plan = plans.make_plan(session, form, choices)
+    errors = dict(plan.errors) | (error.fields if error else {})
+    changed = sum(1 for name, text in values.items() if name != PROMPTS and text != default[name])
+    return NewRunPage(
+        form=form,
+        choices=choices,
+        cards=plans.preset_cards(session, form, choices),
+        plan=plan,
+        groups=config_groups(default, values, errors),
+        prompts=config_field(PROMPTS, default=default, values=values, errors=errors),
+        changed_count=changed,
+        shown=json.dumps(default),
+        errors=errors if error else {},
+        problems=[Problem(name, _label(name), reason) for name, reason in errors.items()],
+        summary=error.detail if error else "",
+        with_fields=with_fields,
+        advanced_open=bool(error and set(errors) & set(default) - {PROMPTS}),
+        into=_adapter_of(session, form),
+    )
+
+
+def _adapter_of(session: Session, form: TrainForm) -> Adapter | None:
+    """The adapter that gets a new version; None when a new one is made."""
+    adapter_id = as_id(form.adapter)
+    try:
+        return adapters.get_adapter(session, adapter_id) if adapter_id else None
+    except NotFound:
+        return None
+
+
+def _label(name: str) -> str:
+    info = TrainConfig.model_fields.get(name)
+    if info is not None and info.title:
+        return info.title
+    return {"dataset_id": "Dataset", "base_model": "Base model"}.get(name, name.capitalize())
+
+
+@router.get("/runs")
+def runs(
+    request: Request,
+    state: State,
+    status: Text = "",
+    page: Annotated[int, Query(ge=1, le=10_000)] = 1,
+) -> Response:
+    """All runs, newest first."""
+    wanted = status if status in set(JobStatus) else ""
+    with state.database.read() as session:
+        counts = service.count_runs(session)
+        found = service.list_runs(session, status=wanted or None, page=page)
+        durations = {run.key: service.queue_seconds(session, run) for run in found}
+    shown = counts.get(wanted, 0) if wanted else sum(counts.values())
+    context = RunsPage(
+        runs=found,
+        status=wanted,
+        counts={name: counts[name] for name in STATUS_WORDS if counts.get(name)},
+        words=STATUS_WORDS,
+        durations=durations,
+        total=sum(counts.values()),
+        page=page,
+        pages=max(1, -(-shown // service.RUNS_A_PAGE)),
+        is_live=any(JobStatus(name).is_active for name, number in counts.items() if number),
+    )
+    return render(request, "runs/index.html", context)
+
+
+@router.get("/runs/{run_id}")
+def run(request: Request, run_id: Id, state: State) -> Response:
+    """One run: its progress, samples, loss and what became of it."""
+    with state.database.read() as session:
+        view = run_view(session, run_id)
+    return render(request, "runs/show.html", RunPage(view, view.parts()))
+
+
+@router.get("/runs/{run_id}/live")
+def live_run(request: Request, run_id: Id, state: State) -> Response:
+    """The progress of a run, with those parts of its page that changed since the last look."""
+    with state.database.read() as session:
+        view = run_view(session, run_id)
+    tokens = view.parts()
+    seen = request.query_params
+    changed = frozenset(part for part, token in tokens.items() if seen.get(part) != token)
+    context = LiveRun(view, tokens, changed, running_strip(request))
+    return render_fragment("runs/_live.html", context)
+
+
+@router.post("/runs/{run_id}/cancel")
+def cancel_run(run_id: Id, state: State) -> Response:
+    """Cancel a run; the page then shows how it ends."""
+    with state.database.write() as session:
+        service.cancel_run(session, run_id)
+    return RedirectResponse(f"/runs/{run_id}", status_code=303)
+
+
+@router.post("/runs/{run_id}/{wish}")
+def ask_run(run_id: Id, wish: Wish, state: State) -> Response:
+    """Ask a training for something at its next step."""
+    with state.database.write() as session:
+        service.ask_of_run(session, run_id, wish)
+    return RedirectResponse(f"/runs/{run_id}", status_code=303)

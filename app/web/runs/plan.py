@@ -1,0 +1,210 @@
+"""What the page of a new run says of a run before it is started."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+from app.registry.base_models import service as base_models
+from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.datasets import service as datasets
+from app.registry.datasets.service import DatasetSummary
+from app.registry.db import Session
+from app.registry.errors import InvalidInput, NotFound
+from app.registry.runs import service
+from app.registry.runs.service import Estimate
+from app.web.runs.forms import TrainForm, from_text, to_texts
+from worker.core.training.config import TrainConfig
+from worker.core.training.presets import Preset, for_optimizer, preset_config
+
+PRESET_WORDS = {
+    Preset.QUICK: ("Quick look", "Does it catch the style at all?"),
+    Preset.BALANCED: ("Balanced", "What most styles need."),
+    Preset.THOROUGH: ("Thorough", "Fine detail, more of the layers."),
+}
+
+
+@dataclass(frozen=True)
+class PresetCard:
+    """A preset to choose, with what it takes on this machine."""
+
+    value: str
+    title: str
+    hint: str
+    seconds: float | None
+    chosen: bool
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run with these settings would be."""
+
+    config: TrainConfig
+    images: int
+    estimate: Estimate
+    base_parameters: int | None
+    base_bytes: int | None
+    runs_ahead: int
+    ahead_seconds: float | None
+    is_checking: bool
+    names_trigger: bool
+    errors: Mapping[str, str]
+
+    @property
+    def is_measuring(self) -> bool:
+        """True while the machine has not been measured on this base yet."""
+        return self.estimate.seconds is None and not self.errors
+
+    @property
+    def seen(self) -> float | None:
+        """How often each picture is learned from; None without pictures."""
+        if not self.images:
+            return None
+        return self.config.steps * self.config.pictures_per_step / self.images
+
+
+@dataclass(frozen=True)
+class Choices:
+    """What a new run can be made of, and what was chosen."""
+
+    datasets: list[DatasetSummary]
+    bases: list[BaseModel]
+    dataset: DatasetSummary | None
+    base: BaseModel | None
+
+
+def find_choices(session: Session, form: TrainForm) -> Choices:
+    """The datasets and bases to choose from; what is not there any more is not chosen."""
+    summaries = datasets.list_datasets(session)
+    chosen = [row for row in summaries if row.dataset.key == form.dataset_id]
+    bases = base_models.list_base_models(session)
+    base = next((row for row in bases if form.base in (row.slug, str(row.key))), None)
+    return Choices(summaries, bases, chosen[0] if chosen else None, base)
+
+
+def default_texts(choices: Choices, form: TrainForm) -> dict[str, str]:
+    """Every value of the preset for these pictures, this base and the chosen optimizer, as text.
+
+    The optimizer itself stays the preset's: it is the choice that the others follow.
+    """
+    own = to_texts(_preset(choices, form.preset))
+    return to_texts(_default(choices, form)) | {"optimizer": own["optimizer"]}
+
+
+def make_plan(session: Session, form: TrainForm, choices: Choices) -> Plan:
+    """What the run would be; wrong settings are left as the preset has them, and named."""
+    config, errors = _checked(form, choices)
+    base = choices.base
+    ahead = service.active_runs(session)
+    left = [service.eta_seconds(run) for run in ahead]
+    return Plan(
+        config=config,
+        images=choices.dataset.image_count if choices.dataset else 0,
+        estimate=(service.estimate(session, base, config) if base else Estimate(None, None, None)),
+        base_parameters=base.tunable_parameters if base else None,
+        base_bytes=base.size_bytes if base else None,
+        runs_ahead=len(ahead),
+        ahead_seconds=left[0] if len(ahead) == 1 else None,
+        names_trigger=(
+            datasets.names_trigger(session, choices.dataset.dataset) if choices.dataset else True
+        ),
+        is_checking=base is not None and base.status == BaseModelStatus.CHECKING,
+        errors=errors,
+    )
+
+
+def preset_cards(session: Session, form: TrainForm, choices: Choices) -> list[PresetCard]:
+    """The presets with their expected time, what was changed included."""
+    cards = []
+    for preset, (title, hint) in PRESET_WORDS.items():
+        seconds = None
+        if choices.base is not None:
+            config = _preset(choices, preset)
+            seconds = service.estimate(session, choices.base, config).seconds
+        cards.append(PresetCard(preset.value, title, hint, seconds, form.preset is preset))
+    return cards
+
+
+def first_form(
+    session: Session,
+    *,
+    dataset: str,
+    base: str,
+    preset: Preset | None,
+    from_run: int | None,
+    checkpoint: int | None = None,
+    adapter: int | None = None,
+) -> TrainForm:
+    """The form as it is first shown: what the address names, an earlier run, good defaults.
+
+    With a `checkpoint` of that run it is to go on from there, for as long again. What it learns
+    becomes the next version of `adapter`.
+    """
+    form = _form_of_run(session, from_run) if from_run else TrainForm()
+    if from_run and form.values and checkpoint is not None:
+        steps = str(checkpoint + int(form.values["steps"]))
+        form = replace(
+            form,
+            values={**form.values, "steps": steps},
+            continue_run=str(from_run),
+            continue_step=str(checkpoint),
+        )
+    summaries = datasets.list_datasets(session)
+    named = next(
+        (row for row in summaries if dataset in (row.dataset.slug, str(row.dataset.key))), None
+    )
+    if named is None and not form.dataset:
+        named = next((row for row in summaries if row.image_count), None)
+    bases = base_models.list_base_models(session)
+    first = next((row for row in bases if row.status == BaseModelStatus.READY), None)
+    form = replace(
+        form,
+        name=form.name or (named.dataset.name if named else ""),
+        dataset=str(named.dataset.key) if named else form.dataset,
+        base=base or form.base or (first or bases[0]).slug if bases else "",
+        preset=preset or form.preset,
+        adapter=str(adapter or ""),
+    )
+    return replace(form, shown=default_texts(find_choices(session, form), form))
+
+
+def _form_of_run(session: Session, run_id: int) -> TrainForm:
+    try:
+        run = service.get_run(session, run_id)
+    except NotFound:
+        return TrainForm()
+    return TrainForm(
+        name=run.name,
+        dataset=str(run.dataset_id),
+        base=base_models.get_base_model(session, run.base_model_id).slug,
+        preset=Preset(run.preset) if run.preset in set(Preset) else Preset.BALANCED,
+        values=to_texts(TrainConfig.model_validate(run.config)),
+    )
+
+
+def _preset(choices: Choices, preset: Preset) -> TrainConfig:
+    summary, base = choices.dataset, choices.base
+    return preset_config(
+        preset,
+        resolution=(base.resolution if base else None) or 512,
+        images=summary.image_count if summary else 0,
+        trigger_word=summary.dataset.trigger_word if summary else None,
+    )
+
+
+def _default(choices: Choices, form: TrainForm) -> TrainConfig:
+    return for_optimizer(_preset(choices, form.preset), form.values.get("optimizer"))
+
+
+def _checked(form: TrainForm, choices: Choices) -> tuple[TrainConfig, dict[str, str]]:
+    preset = _default(choices, form)
+    changed = {name: from_text(name, text) for name, text in form.changed.items()}
+    values = preset.model_dump(mode="json")
+    try:
+        return service.check_config(values | changed), {}
+    except InvalidInput as error:
+        sound = {name: value for name, value in changed.items() if name not in error.fields}
+        try:
+            return service.check_config(values | sound), error.fields
+        except InvalidInput:
+            return preset, error.fields

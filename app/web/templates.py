@@ -1,0 +1,235 @@
+"""Pages as HTML: templates, static files, the frame around every page, errors in human words."""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+from collections.abc import Sequence
+from enum import StrEnum
+from functools import lru_cache
+from typing import Any
+
+import jinja2
+from fastapi import Request
+from fastapi.responses import HTMLResponse
+from starlette.responses import Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from app.registry import wording
+from app.registry.errors import AppError
+from app.registry.jobs.presence import present_workers
+from app.registry.jobs.states import JobStatus
+from app.registry.paths import STATIC, TEMPLATES
+from app.registry.runs import service as runs
+from app.registry.runs.models import Run
+from app.web.shortcuts import SHORTCUTS
+from app.web.state import app_state
+
+LONG_CACHE = "public, max-age=31536000, immutable"
+THEME_COOKIE = "theme"
+MACHINE_PATHS = ("/api/", "/media/", "/static/", "/healthz", "/readyz", "/metrics")
+PLACES = {
+    "/datasets": "datasets",
+    "/train": "training",
+    "/runs": "training",
+    "/base-models": "training",
+    "/adapters": "adapters",
+    "/play": "playground",
+    "/renders": "playground",
+}
+
+
+class Theme(StrEnum):
+    """Light, dark, or as the machine has it."""
+
+    LIGHT = "light"
+    DARK = "dark"
+    SYSTEM = "system"
+
+
+@dataclasses.dataclass(frozen=True)
+class RunningStrip:
+    """What trains or waits, in the bar of every page."""
+
+    text: str
+    href: str
+    is_training: bool
+
+
+@dataclasses.dataclass(frozen=True)
+class Shell:
+    """What the frame around a page shows."""
+
+    place: str
+    path: str
+    theme: Theme
+    running: RunningStrip | None
+    device: str | None
+
+
+class StaticWithLongCache(StaticFiles):
+    """Static files; an address with the hash of its content may be kept for a year."""
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """The file, with a cache header that fits its address."""
+        response = await super().get_response(path, scope)
+        has_hash = b"v=" in scope.get("query_string", b"")
+        response.headers["cache-control"] = LONG_CACHE if has_hash else "no-cache"
+        return response
+
+
+def static(path: str) -> str:
+    """The address of a static file, with a hash of its content so that it can be kept."""
+    modified = (STATIC / path).stat().st_mtime_ns
+    return f"/static/{path}?v={_content_hash(path, modified)}"
+
+
+@lru_cache(maxsize=256)
+def _content_hash(path: str, modified: int) -> str:
+    return hashlib.sha256((STATIC / path).read_bytes()).hexdigest()[:12]
+
+
+def make_environment() -> jinja2.Environment:
+    """The Jinja environment of all pages: escaped, and strict about unknown names."""
+    environment = jinja2.Environment(
+        loader=jinja2.FileSystemLoader(TEMPLATES),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.globals |= {"static": static, "plural": wording.plural, "shortcuts": SHORTCUTS}
+    environment.filters |= {
+        "plural": wording.plural,
+        "count": wording.count_text,
+        "size": wording.size_text,
+        "duration": wording.duration,
+        "about": wording.about,
+        "ago": wording.ago,
+        "aware": wording.aware,
+        "percent": wording.percent,
+    }
+    return environment
+
+
+environment = make_environment()
+
+
+def render(request: Request, template: str, context: object, *, status: int = 200) -> HTMLResponse:
+    """A whole page: the fields of the context dataclass are its variables, `shell` its frame."""
+    return _answer(template, as_variables(context) | {"shell": make_shell(request)}, status)
+
+
+def render_fragment(template: str, context: object, *, status: int = 200) -> HTMLResponse:
+    """A part of a page, without the frame."""
+    return _answer(template, as_variables(context), status)
+
+
+def as_variables(context: object) -> dict[str, Any]:
+    """The fields of a context dataclass by name, not copied."""
+    assert dataclasses.is_dataclass(context)
+    return {field.name: getattr(context, field.name) for field in dataclasses.fields(context)}
+
+
+def _answer(template: str, variables: dict[str, Any], status: int) -> HTMLResponse:
+    body = environment.get_template(template).render(variables)
+    # pages show what is true now: Back must ask again, and no proxy may keep them
+    return HTMLResponse(body, status_code=status, headers={"cache-control": "no-store"})
+
+
+def wants_fragment(request: Request) -> bool:
+    """True when a script of ours asks for a part of a page, not a person for a page."""
+    return request.headers.get("hx-request") == "true"
+
+
+def wants_page(request: Request) -> bool:
+    """True when the answer, an error too, is to be looked at by a person."""
+    if request.url.path.startswith(MACHINE_PATHS):
+        return False
+    return wants_fragment(request) or "text/html" in request.headers.get("accept", "")
+
+
+def make_shell(request: Request) -> Shell:
+    """The frame of the page that answers this request."""
+    with app_state(request).database.read() as session:
+        running = strip_of(runs.active_runs(session))
+        workers = present_workers(session, queue="train")
+    device = next((worker.device for worker in workers if worker.device), None)
+    return dataclasses.replace(bare_shell(request), running=running, device=device)
+
+
+def bare_shell(request: Request) -> Shell:
+    """The frame without anything from the registry, for when that is what failed."""
+    path = request.url.path
+    place = next((name for prefix, name in PLACES.items() if _is_under(path, prefix)), "")
+    query = f"?{request.url.query}" if request.url.query else ""
+    return Shell(
+        place=place,
+        path=path + query if request.method == "GET" else path,
+        theme=theme_of(request),
+        running=None,
+        device=None,
+    )
+
+
+def _is_under(path: str, prefix: str) -> bool:
+    return path == prefix or path.startswith(prefix + "/")
+
+
+def theme_of(request: Request) -> Theme:
+    """The theme this browser chose."""
+    try:
+        return Theme(request.cookies.get(THEME_COOKIE, Theme.SYSTEM))
+    except ValueError:
+        return Theme.SYSTEM
+
+
+def running_strip(request: Request) -> RunningStrip | None:
+    """What trains or waits now; None when nothing does."""
+    with app_state(request).database.read() as session:
+        return strip_of(runs.active_runs(session))
+
+
+def strip_of(active: Sequence[Run]) -> RunningStrip | None:
+    """The strip for these runs, those that train first."""
+    training = [run for run in active if run.state is JobStatus.RUNNING]
+    waiting = len(active) - len(training)
+    if not active:
+        return None
+    if not training:
+        href = f"/runs/{active[0].key}" if waiting == 1 else "/runs"
+        return RunningStrip(f"{waiting} waiting", href, is_training=False)
+    text = f"{len(training)} training · {wording.percent(progress_of(training[0]))}"
+    if waiting:
+        text += f" · {waiting} waiting"
+    return RunningStrip(text, f"/runs/{training[0].key}", is_training=True)
+
+
+def progress_of(run: Run) -> float:
+    """How much of its steps a run has done, from 0 to 1."""
+    return min(1.0, run.step / run.total_steps) if run.total_steps else 0.0
+
+
+@dataclasses.dataclass(frozen=True)
+class ErrorPage:
+    """What went wrong, and the ways on."""
+
+    status: int
+    title: str
+    detail: str
+    retry: bool
+
+
+def error_page(request: Request, error: AppError) -> Response:
+    """The error as a page, or as a small notice for a script that asked for a part of one."""
+    context = ErrorPage(
+        status=error.status,
+        title=error.title,
+        detail=error.detail,
+        retry=request.method == "GET" and error.status >= 500,
+    )
+    if wants_fragment(request):
+        return render_fragment("errors/_notice.html", context, status=error.status)
+    variables = as_variables(context) | {"shell": bare_shell(request)}
+    return _answer("errors/error.html", variables, error.status)

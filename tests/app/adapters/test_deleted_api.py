@@ -1,0 +1,52 @@
+"""Deleted adapters over REST."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.registry.adapters import deleted
+from app.registry.adapters.service import DownloadDtype, DownloadFormat, order_file
+from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.state import AppState
+from tests import stand_in
+
+API = "/api/v1/adapters"
+
+
+def test_they_are_listed_in_linked_pages_and_deleted_for_good(
+    client: TestClient, state: AppState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(deleted, "DELETED_A_PAGE", 2)
+    for name in ("One", "Two", "Three"):
+        with state.database.write() as session:
+            key = publish(session, NewVersion(name, "sd1", "0" * 64, 1, 1, 1.0)).adapter_id
+        assert client.delete(f"{API}/{key}").status_code == 204
+    first = client.get(f"{API}/deleted")
+    assert first.headers["x-total-count"] == "3"
+    assert [row["name"] for row in first.json()] == ["Three", "Two"]
+    row = first.json()[0]
+    assert (row["slug"], row["base_family"], row["versions"]) == ("three", "sd1", 1)
+    assert row["deleted_at"]
+    second = client.get(first.links["next"]["url"])
+    assert [row["name"] for row in second.json()] == ["One"]
+    assert "next" not in second.links
+    assert client.get(second.links["prev"]["url"]).json() == first.json()
+    assert client.get(f"{API}/deleted?page=9").json() == []
+    assert client.delete(f"{API}/{row['id']}/forever").status_code == 204
+    assert client.get(f"{API}/deleted").headers["x-total-count"] == "2"
+    assert client.delete(f"{API}/{row['id']}/forever").status_code == 404
+    assert client.post(f"{API}/{row['id']}/restore").status_code == 404
+
+
+def test_it_is_refused_with_a_sentence_before_its_time(client: TestClient, state: AppState) -> None:
+    adapter = stand_in.adapter(state)
+    refused = client.delete(f"{API}/{adapter.key}/forever")
+    assert refused.status_code == 409
+    assert refused.json()["detail"].startswith("“Chalk” is not deleted.")
+    with state.database.write() as session:
+        order_file(session, 1, DownloadFormat.PEFT, DownloadDtype.FP16)
+    client.delete(f"{API}/{adapter.key}")
+    refused = client.delete(f"{API}/{adapter.key}/forever")
+    assert refused.status_code == 409
+    assert "still needed by 1 job." in refused.json()["detail"]

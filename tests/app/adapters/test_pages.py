@@ -1,0 +1,413 @@
+"""The pages of adapters, as a browser without scripts gets them."""
+
+from __future__ import annotations
+
+import json
+import struct
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlmodel import select
+
+from app.registry.adapters import service
+from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.jobs import service as jobs
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.states import JobStatus
+from app.registry.runs.models import Run
+from app.registry.state import AppState
+from tests import stand_in
+
+HTML = {"accept": "text/html"}
+FRAGMENT = HTML | {"hx-request": "true"}
+
+
+def safetensors() -> bytes:
+    header = json.dumps({"w": {"dtype": "F32", "shape": [1], "data_offsets": [0, 4]}}).encode()
+    return struct.pack("<Q", len(header)) + header + bytes(4)
+
+
+def end_import(state: AppState, status: JobStatus, **values: object) -> int:
+    """An io worker ends the import that waits."""
+    with state.database.write() as session:
+        job, claim = jobs.claim_next(session, IoJob, lease_seconds=60) or (None, None)
+        while job is not None and job.kind != "import_adapter":
+            jobs.finish(session, IoJob, claim, JobStatus.SUCCEEDED)  # type: ignore[arg-type]
+            job, claim = jobs.claim_next(session, IoJob, lease_seconds=60) or (None, None)
+        assert job is not None
+        assert claim is not None
+        jobs.finish(session, IoJob, claim, status, **values)
+        return job.key
+
+
+def test_an_empty_registry_says_how_to_get_an_adapter(client: TestClient) -> None:
+    page = client.get("/adapters").text
+    assert "No adapters yet" in page
+    assert 'href="/train/new"' in page
+    assert page.count('class="button main"') == 1
+
+
+def test_cards_show_cover_base_trigger_word_and_versions(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.adapter(state, "Chalk")
+    stand_in.adapter(state, "Plain", trigger_word="")
+    page = client.get("/adapters").text
+    assert "2 adapters." in page
+    assert 'data-copy="chalkboard"' in page
+    assert "no trigger word needed" in page
+    assert "SD (2)" in page  # the chip of the family with its count
+    assert page.count('class="card adapter-card"') == 2
+    assert "1 version" in page
+
+
+def test_search_and_filters_live_in_the_address(client: TestClient, state: AppState) -> None:
+    chalk = stand_in.adapter(state, "Chalk")
+    stand_in.adapter(state, "Night", trigger_word="nightboard")
+    client.post(f"/adapters/{chalk.slug}/star", data={"starred": "1"})
+    client.post("/adapters/night", data={"tags": "dark, board"})
+    assert "Night" not in client.get("/adapters?starred=1").text
+    found = client.get("/adapters?q=nightboard&sort=name").text
+    assert "1 adapter found." in found
+    assert 'href="/adapters?q=nightboard&amp;base=sd1&amp;sort=name"' in found
+    assert "Chalk" not in client.get("/adapters?tag=dark").text
+    nothing = client.get("/adapters?q=%25&base=nonsense")
+    assert "Nothing fits" in nothing.text
+    assert client.get("/adapters?q=" + "x" * 500, headers=HTML).status_code == 422
+
+
+def test_the_page_of_an_adapter_tells_everything_of_its_run(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.ready_base(state)
+    adapter = stand_in.adapter(state)
+    page = client.get(f"/adapters/{adapter.slug}").text
+    for fact in (
+        'href="/datasets/chalk"',
+        "3 pictures",
+        "starter",
+        "281,000 of 19.3 M (1.5 %)",
+        "0.6 MB fp16",
+        "910 MB",
+        "41 s",
+        'href="/runs/1"',
+        "&lt;lora:chalk-v1:0.8&gt; chalkboard",
+        f"/api/v1/adapters/{adapter.key}/download?format=kohya&amp;dtype=fp16&amp;version=1",
+        f"/api/v1/adapters/{adapter.key}/download?format=peft&amp;dtype=bf16&amp;version=1",
+        'alt="a castle"',
+    ):
+        assert fact in page, fact
+    assert client.get(f"/adapters/{adapter.slug}?v=9", headers=HTML).status_code == 404
+    assert client.get("/adapters/none", headers=HTML).status_code == 404
+
+
+def test_what_is_said_of_an_adapter_can_be_changed(client: TestClient, state: AppState) -> None:
+    adapter = stand_in.adapter(state)
+    change = {
+        "name": "Chalk two",
+        "trigger_words": "a, b ,a",
+        "tags": "Old, new",
+        "notes": "x\r\ny",
+    }
+    answer = client.post(f"/adapters/{adapter.slug}", data=change, follow_redirects=False)
+    assert answer.status_code == 303
+    with state.database.read() as session:
+        row = service.get_adapter(session, adapter.key)
+        assert (row.name, row.trigger_words, row.notes) == ("Chalk two", ["a", "b"], "x\ny")
+        assert service.summary(session, row).tags == ["new", "old"]
+    saved = client.post(f"/adapters/{adapter.slug}", data={"notes": "z"}, headers=FRAGMENT)
+    assert "Saved" in saved.text
+    assert "<html" not in saved.text
+
+
+def test_a_wrong_change_comes_back_with_what_was_typed(client: TestClient, state: AppState) -> None:
+    adapter = stand_in.adapter(state)
+    change = {"name": "", "notes": "kept", "trigger_words": "y" * 61, "tags": "t" * 41}
+    answer = client.post(f"/adapters/{adapter.slug}", data=change, headers=HTML)
+    assert answer.status_code == 422
+    assert "An adapter needs a name." in answer.text
+    assert "At most 20 trigger words of at most 60 characters each." in answer.text
+    assert "kept</textarea>" in answer.text
+    late = client.post(f"/adapters/{adapter.slug}", data={"tags": "t" * 41}, headers=FRAGMENT)
+    assert late.status_code == 422
+    assert "Not saved. At most 20 tags" in late.text
+
+
+def test_a_picture_of_the_adapter_becomes_its_cover_and_no_other(
+    client: TestClient, state: AppState
+) -> None:
+    adapter = stand_in.adapter(state)
+    with state.database.read() as session:
+        version = service.get_version(session, adapter)
+        sha256 = service.version_samples(session, version)[1].sha256
+    client.post(f"/adapters/{adapter.slug}/cover", data={"sha256": sha256})
+    page = client.get("/adapters").text
+    assert page.index(sha256) == page.index("/media/") + len("/media/")
+    wrong = client.post(f"/adapters/{adapter.slug}/cover", data={"sha256": "f" * 64}, headers=HTML)
+    assert wrong.status_code == 422
+    assert "Only a picture drawn with this adapter" in wrong.text
+
+
+def test_a_star_answers_with_itself_for_scripts(client: TestClient, state: AppState) -> None:
+    adapter = stand_in.adapter(state)
+    on = client.post(f"/adapters/{adapter.slug}/star", data={"starred": "1"}, headers=FRAGMENT)
+    assert 'aria-pressed="true"' in on.text
+    off = client.post(f"/adapters/{adapter.slug}/star", data={"starred": "0"}, headers=FRAGMENT)
+    assert 'aria-pressed="false"' in off.text
+
+
+def test_a_deleted_adapter_can_be_brought_back(client: TestClient, state: AppState) -> None:
+    adapter = stand_in.adapter(state)
+    page = client.post(f"/adapters/{adapter.slug}/delete").text
+    assert f'action="/adapters/{adapter.key}/restore"' in page
+    gone = client.get(f"/adapters/{adapter.slug}", headers=HTML)
+    assert gone.status_code == 404
+    assert "Restore it among the deleted adapters" in gone.text
+    run = client.get("/runs/1").text  # which trained it
+    assert 'href="/adapters/deleted">Its adapter was deleted' in run
+    assert f'href="/adapters/{adapter.slug}' not in run
+    assert client.post(f"/adapters/{adapter.key}/restore").status_code == 200
+    assert f'href="/adapters/{adapter.slug}?v=1"' in client.get("/runs/1").text
+    assert client.get(f"/adapters/{adapter.slug}").status_code == 200
+
+
+def test_an_import_is_followed_until_its_adapter_is_there(
+    client: TestClient, state: AppState
+) -> None:
+    adapter = stand_in.adapter(state)
+    page = client.post("/imports", files={"file": ("mine.safetensors", safetensors())}).text
+    assert "mine.safetensors" in page
+    assert 'hx-trigger="every 1s"' in page
+    key = end_import(
+        state, JobStatus.SUCCEEDED, result={"adapter_id": adapter.key, "duplicate": True}
+    )
+    done = client.get(f"/imports/{key}").text
+    assert "is already here as" in done
+    assert f'href="/adapters/{adapter.slug}"' in done
+    assert "hx-trigger" not in done
+
+
+def test_an_import_shows_how_far_it_is_and_can_be_canceled(
+    client: TestClient, state: AppState
+) -> None:
+    client.post("/imports", files={"file": ("big.safetensors", safetensors())})
+    with state.database.write() as session:
+        job = session.exec(select(IoJob).where(IoJob.kind == "import_adapter")).one()
+        job.status, job.result = JobStatus.RUNNING, {"done": 44, "total": 200}
+        key = job.key
+    shown = client.get(f"/imports/{key}").text
+    assert "is being checked… 22 %" in shown
+    assert f'hx-post="/imports/{key}/cancel"' in shown
+    assert f'<noscript><a class="button quiet" href="/adapters?imported={key}">' in shown
+    ending = client.post(f"/imports/{key}/cancel", headers=FRAGMENT).text
+    assert "Canceling…" in ending
+    assert 'hx-trigger="every 1s"' in ending
+    with state.database.write() as session:
+        session.get_one(IoJob, key).status = JobStatus.CANCELED
+    assert "Canceled." in client.post(f"/imports/{key}/cancel").text  # without JavaScript
+
+
+def test_an_import_that_became_a_version_names_it(client: TestClient, state: AppState) -> None:
+    adapter = stand_in.adapter(state)
+    client.post("/imports", files={"file": ("two.safetensors", safetensors())})
+    key = end_import(state, JobStatus.SUCCEEDED, result={"adapter_id": adapter.key, "version": 2})
+    done = client.get(f"/imports/{key}").text
+    assert f'href="/adapters/{adapter.slug}?v=2">{adapter.name}, version 2</a>' in done
+
+
+def test_settings_that_are_not_known_are_not_called_equal(
+    client: TestClient, state: AppState
+) -> None:
+    adapter = stand_in.adapter(state)
+    new = NewVersion(
+        name="x", base_family="sd1", sha256="e" * 64, size_bytes=10, rank=4, alpha=4,
+        details={"imported": "two.safetensors"},
+    )  # fmt: skip
+    with state.database.write() as session:
+        publish(session, new, adapter_id=adapter.key)
+    page = client.get(f"/adapters/{adapter.slug}/compare?a=1&b=2").text
+    assert "They cannot be compared: not both are known." in page
+    assert "known are equal" not in page
+
+
+def test_a_file_that_another_adapter_has_makes_no_version_and_says_so(
+    client: TestClient, state: AppState
+) -> None:
+    has_it, wanted = stand_in.adapter(state, "Ink"), stand_in.adapter(state)
+    files = {"file": ("two.safetensors", safetensors())}
+    client.post("/imports", files=files, data={"adapter": wanted.slug})
+    result = {"adapter_id": has_it.key, "version": 1, "duplicate": True}
+    key = end_import(state, JobStatus.SUCCEEDED, result=result)
+    assert "Ink</a>, so no version was made of it." in client.get(f"/imports/{key}").text
+
+
+def test_an_import_that_failed_says_why(client: TestClient, state: AppState) -> None:
+    client.post("/imports", files={"file": ("x.safetensors", safetensors())}, headers=FRAGMENT)
+    key = end_import(state, JobStatus.FAILED, error="This file holds no LoRA.")
+    assert "was not imported. This file holds no LoRA." in client.get(f"/imports/{key}").text
+    assert client.get("/imports/999", headers=HTML).status_code == 404
+
+
+def test_several_files_are_taken_in_one_by_one_with_what_lies_beside_them(
+    client: TestClient, state: AppState
+) -> None:
+    sent = [
+        ("file", ("one.safetensors", safetensors())),
+        ("file", ("one.civitai.info", b"{}")),
+        ("file", ("one.preview.png", b"\x89PNG")),
+        ("file", ("two.safetensors", b"PK\x03\x04archive")),
+        ("file", ("../../three.safetensors", safetensors() + b"x")),
+        ("file", ("lonely.json", b"{}")),
+    ]
+    answer = client.post("/imports", files=sent, headers=FRAGMENT)
+    assert answer.status_code == 200
+    assert "<strong>one.safetensors</strong> was received" in answer.text
+    assert "<strong>three.safetensors</strong> was received" in answer.text
+    assert "<strong>two.safetensors</strong> was not imported. “two.safetensors” is a pickle" in (
+        answer.text
+    )
+    assert "<strong>lonely.json</strong> was not imported. There is no .safetensors" in answer.text
+    with state.database.read() as session:
+        orders = session.exec(select(IoJob).where(IoJob.kind == "import_adapter")).all()
+    assert [order.args["filename"] for order in orders] == ["one.safetensors", "three.safetensors"]
+    beside = orders[0].args["sidecars"]
+    assert [sidecar["name"] for sidecar in beside] == ["one.civitai.info", "one.preview.png"]
+    assert "sidecars" not in orders[1].args
+
+
+def test_without_scripts_every_import_is_shown(client: TestClient, state: AppState) -> None:
+    sent = [("file", (f"{name}.safetensors", safetensors())) for name in ("one", "two")]
+    answer = client.post("/imports", files=sent)
+    assert answer.url.query == b"imported=1&imported=2" or answer.url.query.count(b"imported=") == 2
+    assert "one.safetensors" in answer.text
+    assert "two.safetensors" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("content", "sentence"),
+    [
+        (struct.pack("<Q", 200 * 2**20) + b'{"a"', "is cut off or damaged"),
+        (safetensors()[:20], "is cut off or damaged"),
+        (struct.pack("<Q", 9 * 2**20) + b'{"' + bytes(10 * 2**20), "at most 8 MiB"),
+    ],
+)
+def test_lying_and_cut_files_are_refused_before_they_are_stored(
+    client: TestClient, state: AppState, content: bytes, sentence: str
+) -> None:
+    answer = client.post("/imports", files={"file": ("a.safetensors", content)}, headers=FRAGMENT)
+    assert answer.status_code == 422
+    assert sentence in answer.text
+    with state.database.read() as session:
+        assert session.exec(select(IoJob).where(IoJob.kind == "import_adapter")).all() == []
+
+
+def test_what_was_not_exact_is_told_on_the_page(client: TestClient, state: AppState) -> None:
+    adapter = stand_in.adapter(state)
+    with state.database.write() as session:
+        version = service.get_version(session, adapter)
+        version.details = {
+            "imported": "<b>x</b>.safetensors",
+            "kinds": {"LoHa": 3},
+            "namings": ["kohya"],
+            "import_notes": ["3 LoHa modules became LoRAs of rank 16."],
+        }
+        session.add(version)
+    page = client.get(f"/adapters/{adapter.slug}").text
+    assert "&lt;b&gt;x&lt;/b&gt;.safetensors, 3 modules of LoHa, named as kohya." in page
+    assert "<li>3 LoHa modules became LoRAs of rank 16.</li>" in page
+    answer = client.get(f"/api/v1/adapters/{adapter.key}").json()
+    assert answer["import_notes"] == ["3 LoHa modules became LoRAs of rank 16."]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "reason"),
+    [
+        ("a.ckpt", b"\x80\x02ccollections", "is a pickle"),
+        ("a.ckpt", b"PK\x03\x04archive/data", "is a pickle"),
+        ("a.safetensors", b"", "is empty"),
+        ("a.safetensors", b"<html><body>", "is no .safetensors file"),
+        (None, None, "Choose a .safetensors file."),
+    ],
+)
+def test_what_is_no_adapter_is_refused_with_its_reason(
+    client: TestClient, name: str | None, content: bytes | None, reason: str
+) -> None:
+    files = {"file": (name, content)} if name else {"other": ("", b"")}
+    for headers in (HTML, FRAGMENT):
+        answer = client.post("/imports", files=files, headers=headers)  # type: ignore[arg-type]
+        assert answer.status_code == 422
+        assert reason in answer.text
+
+
+def test_aliases_are_given_moved_and_taken_away_on_the_page(
+    client: TestClient, state: AppState
+) -> None:
+    adapter = stand_in.adapter(state)
+    address = f"/adapters/{adapter.slug}"
+    sent = client.post(
+        f"{address}/aliases", data={"alias": "Best", "version": "1"}, follow_redirects=False
+    )
+    assert sent.headers["location"] == f"{address}?v=1#versions"
+    page = client.get(f"{address}?v=best").text
+    assert "Take the alias best away from version 1" in page
+    assert "Make it “best”" not in page
+    assert client.get(f"{address}?v=worst", headers=HTML).status_code == 404
+    wrong = client.post(f"{address}/aliases", data={"alias": "<b>7", "version": "1"}, headers=HTML)
+    assert wrong.status_code == 422
+    assert 'value="&lt;b&gt;7"' in wrong.text
+    assert "begins with a letter or digit" in wrong.text
+    gone = client.post(f"{address}/aliases/remove", data={"alias": "best", "v": "1"})
+    assert "Take the alias" not in gone.text
+    again = client.post(f"{address}/aliases/remove", data={"alias": "best"}, headers=HTML)
+    assert again.status_code == 404
+
+
+def test_active_filters_can_each_be_taken_away(client: TestClient, state: AppState) -> None:
+    adapter = stand_in.adapter(state)
+    client.post(f"/adapters/{adapter.slug}", data={"tags": "dark, <i>"})
+    page = client.get("/adapters?q=chalk&tag=dark&base=sd1&sort=name").text
+    for removed in (
+        "/adapters?base=sd1&amp;sort=name&amp;tag=dark",
+        "/adapters?q=chalk&amp;sort=name&amp;tag=dark",
+        "/adapters?q=chalk&amp;base=sd1&amp;sort=name",
+        "/adapters?sort=name",
+    ):
+        assert f'href="{removed}"' in page, removed
+    assert "tag=dark&amp;tag=%3Ci%3E" in page  # another tag to add
+    assert "<i>" not in page
+
+
+def test_long_lists_of_versions_are_shortened_but_not_those_with_a_name(
+    client: TestClient, state: AppState
+) -> None:
+    adapter = stand_in.adapter(state)
+    for rank in range(12):
+        new = NewVersion(
+            name="", base_family="sd1", sha256="0" * 64, size_bytes=1, rank=rank + 1, alpha=1
+        )
+        with state.database.write() as session:
+            publish(session, new, adapter_id=adapter.key)
+    client.post(f"/adapters/{adapter.slug}/aliases", data={"alias": "first", "version": "1"})
+    page = client.get(f"/adapters/{adapter.slug}").text
+    assert 'href="/adapters/chalk?v=1"' in page
+    assert 'href="/adapters/chalk?v=2"' not in page
+    assert "Show all 13 versions" in page
+    assert 'href="/adapters/chalk?v=2"' in client.get("/adapters/chalk?versions=all").text
+
+
+def test_a_new_run_can_be_the_next_version_of_an_adapter(
+    client: TestClient, state: AppState
+) -> None:
+    adapter = stand_in.adapter(state)
+    page = client.get(f"/train/new?from=1&adapter={adapter.key}").text
+    assert "This becomes the next version of" in page
+    assert f'name="adapter_id" value="{adapter.key}"' in page
+    form = {"dataset_id": "1", "base_model": "starter", "adapter_id": str(adapter.key)}
+    sent = client.post("/train/new", data=form | {"name": "More"}, follow_redirects=False)
+    assert sent.status_code == 303
+    with state.database.read() as session:
+        run = session.get_one(Run, int(sent.headers["location"].rpartition("/")[2]))
+        assert run.adapter_id == adapter.key
+    gone = client.post("/train/new", data=form | {"adapter_id": "99"}, headers=HTML)
+    assert gone.status_code == 422
+    assert "There is no such adapter" in gone.text

@@ -1,0 +1,290 @@
+"""The tools on the page of an adapter, as a browser with and without scripts gets them."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlmodel import col, select
+
+from app.registry.adapters.models import AdapterVersion
+from app.registry.adapters.tools import KINDS
+from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.jobs import service as jobs
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.states import JobStatus
+from app.registry.state import AppState
+from tests import stand_in
+
+HTML = {"accept": "text/html"}
+FRAGMENT = HTML | {"hx-request": "true"}
+MERGE = {
+    "version": "1",
+    "merge-name": "Both",
+    "weight": "0.8",
+    "other-1": "chalk",
+    "weight-1": "-0,5",
+    "text-weight-1": "0.25",
+    "method": "svd",
+    "rank": "8",
+    "density": "0.5",
+    "seed": "0",
+}
+FUSE = {
+    "version": "1",
+    "fuse-name": "Inked",
+    "weight": "0.7",
+    "text-weight": "0",
+    "other-3": "chalk",
+    "weight-3": "-0.5",
+    "base": "starter",
+    "dtype": "bf16",
+    "output": "base_model diffusers",
+}
+
+
+@pytest.fixture(autouse=True)
+def adapters(state: AppState) -> None:
+    base = stand_in.ready_base(state)
+    for name in ("Ink", "Chalk"):
+        sha256 = stand_in.blob(state, name.encode())
+        with state.database.write() as session:
+            publish(session, NewVersion(name, "sd1", sha256, 5, 8, 8.0, base_model_id=base.key))
+
+
+def newest(state: AppState) -> IoJob:
+    """The work of a tool that was ordered last."""
+    with state.database.read() as session:
+        ordered = select(IoJob).where(col(IoJob.kind).in_(KINDS))
+        return session.exec(ordered.order_by(col(IoJob.id).desc())).first()  # type: ignore[return-value]
+
+
+def end(state: AppState, status: JobStatus, **values: object) -> IoJob:
+    with state.database.write() as session:
+        claimed = jobs.claim_next(session, IoJob, lease_seconds=60)
+        while claimed is not None and claimed[0].kind == "inspect_base":
+            jobs.finish(session, IoJob, claimed[1], JobStatus.SUCCEEDED)
+            claimed = jobs.claim_next(session, IoJob, lease_seconds=60)
+        assert claimed is not None
+        jobs.finish(session, IoJob, claimed[1], status, **values)
+        return claimed[0]
+
+
+def test_the_page_of_an_adapter_leads_to_the_tools(client: TestClient) -> None:
+    page = client.get("/adapters/ink", headers=HTML).text
+    assert 'hx-get="/adapters/ink/tools?v=1"' in page
+    assert '<a href="/adapters/ink/tools?v=1">' in page
+    forms = client.get("/adapters/ink/tools?v=1", headers=FRAGMENT).text
+    assert "<html" not in forms
+    assert '<option value="chalk">Chalk</option>' in forms
+    assert '<option value="ink">' not in forms
+    for tool in ("merge", "resize", "fuse"):
+        assert f'action="/adapters/ink/tools/{tool}"' in forms
+    assert "there is only one here" in forms  # to extract takes two bases
+
+
+def test_only_what_fits_is_offered(client: TestClient, state: AppState) -> None:
+    with state.database.write() as session:
+        publish(session, NewVersion("Real", "sd1", "c" * 64, 5, 8, 8.0))
+        publish(session, NewVersion("Moss", "sd1", "d" * 64, 5, 8, 8.0))
+    own = client.get("/adapters/ink/tools", headers=FRAGMENT).text
+    assert '<option value="chalk">' in own
+    assert '<option value="real">' not in own
+    real = client.get("/adapters/real/tools", headers=FRAGMENT).text
+    assert '<option value="moss">' in real
+    assert '<option value="chalk">' not in real
+    assert "No base model here fits this adapter." in real
+    refused = client.post(
+        "/adapters/ink/tools/merge", data=MERGE | {"other-1": "real"}, headers=FRAGMENT
+    )
+    assert "“Ink” was made for “starter” and “Real” for SD 1.x" in refused.text
+
+
+def test_a_merge_is_ordered_without_scripts(client: TestClient, state: AppState) -> None:
+    answer = client.post(
+        "/adapters/ink/tools/merge", data=MERGE, headers=HTML, follow_redirects=False
+    )
+    job = newest(state)
+    assert (answer.status_code, answer.headers["location"]) == (
+        303,
+        f"/adapters/ink/tools?job={job.key}",
+    )
+    assert (job.args["method"], job.args["rank"]) == ("svd", 8)
+    assert [part["weight"] for part in job.args["parts"]] == [0.8, -0.5]
+    assert [part["text_encoder_weight"] for part in job.args["parts"]] == [None, 0.25]
+    page = client.get(answer.headers["location"], headers=HTML).text
+    assert page.count("waits for a worker") == 1
+    again = client.get("/adapters/chalk/tools", headers=FRAGMENT).text
+    assert f'hx-get="/tool-jobs/{job.key}"' in again
+
+
+def test_the_fragment_of_work_stops_asking_once_it_has_ended(
+    client: TestClient, state: AppState
+) -> None:
+    waiting = client.post("/adapters/ink/tools/merge", data=MERGE, headers=FRAGMENT)
+    job = newest(state).key
+    assert f'hx-get="/tool-jobs/{job}" hx-trigger="every 1s"' in waiting.text
+    result = {
+        "adapter_id": 3,
+        "slug": "both",
+        "version": 1,
+        "name": "<Both>",
+        "rank_min": 8,
+        "rank_max": 8,
+        "energy_min": 0.912,
+        "energy_mean": 0.95,
+        "relative_error": 0.25,
+    }
+    end(state, JobStatus.SUCCEEDED, result=result)
+    done = client.get(f"/tool-jobs/{job}", headers=FRAGMENT).text
+    assert "hx-trigger" not in done
+    assert '<a href="/adapters/both?v=1">&lt;Both&gt;, version 1</a>' in done
+    assert "91.2 % at least; relative error 25.0 %" in done
+
+
+def test_a_failure_is_told_and_a_cancel_too(client: TestClient, state: AppState) -> None:
+    client.post("/adapters/ink/tools/resize", data={"resize-rank": "4"}, headers=FRAGMENT)
+    job = end(state, JobStatus.FAILED, error="The disk became full.", error_code="adapter")
+    failed = client.get(f"/tool-jobs/{job.key}", headers=FRAGMENT).text
+    assert "The disk became full." in failed
+    assert "hx-trigger" not in failed
+    client.post("/adapters/ink/tools/resize", data={"energy": "95"}, headers=FRAGMENT)
+    waiting = newest(state)
+    assert waiting.args["energy"] == pytest.approx(0.95)
+    canceled = client.post(f"/tool-jobs/{waiting.key}/cancel", headers=FRAGMENT).text
+    assert "Canceled. Nothing was made." in canceled
+
+
+def test_a_fuse_with_another_adapter_is_ordered(client: TestClient, state: AppState) -> None:
+    client.post("/adapters/ink/tools/fuse", data=FUSE, headers=FRAGMENT)
+    job = newest(state)
+    assert (job.kind, job.args["dtype"], job.args["layout"]) == (
+        "fuse_adapter",
+        "bf16",
+        "diffusers",
+    )
+    assert job.args["keep"] == "base_model"
+    parts = [
+        (part["slug"], part["version"], part["weight"], part["text_encoder_weight"])
+        for part in job.args["parts"]
+    ]
+    assert parts == [("ink", 1, 0.7, 0.0), ("chalk", 1, -0.5, None)]
+    alone = FUSE | {"other-3": ""}
+    client.post("/adapters/ink/tools/fuse", data=alone, headers=FRAGMENT)
+    assert [part["slug"] for part in newest(state).args["parts"]] == ["ink"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "field"),
+    [
+        ({"other-3": "nobody"}, "other-3"),
+        ({"weight-3": "11"}, "weight-3"),
+        ({"text-weight-3": "x"}, "text-weight-3"),
+        ({"text-weight": "-99"}, "text-weight"),
+        ({"weight": "0", "text-weight": "", "weight-3": "0"}, "weight"),
+        ({"other-1": "chalk"}, "other-1"),
+    ],
+)
+@pytest.mark.parametrize("headers", [HTML, FRAGMENT], ids=["page", "script"])
+def test_what_is_wrong_with_a_fuse_is_said_at_its_field_and_all_that_was_typed_stays(
+    client: TestClient, headers: dict[str, str], changes: dict[str, str], field: str
+) -> None:
+    typed = FUSE | changes
+    answer = client.post("/adapters/ink/tools/fuse", data=typed, headers=headers)
+    assert answer.status_code == 422
+    form = answer.text.partition('<details class="tool" id="tool-fuse"')[2].partition("</details>")[
+        0
+    ]
+    assert form.startswith(' name="tool" open>')
+    assert f'id="tool-fuse-{field}-error"' in form
+    assert form.count('aria-invalid="true"') == 1
+    for name, value in typed.items():
+        assert f'name="{name}"' in form
+        assert f'value="{value}"' in form
+    merge = answer.text.partition('id="tool-merge"')[2].partition("</details>")[0]
+    assert 'value="chalk"' not in merge  # its fields have the same names, but were not sent
+    assert answer.headers.get("hx-retarget") == ("#tool-fuse" if headers is FRAGMENT else None)
+
+
+def test_a_form_that_was_mended_is_no_longer_marked(client: TestClient) -> None:
+    refused = client.post(
+        "/adapters/ink/tools/fuse", data=FUSE | {"weight": "much"}, headers=FRAGMENT
+    )
+    assert "Nothing was ordered." in refused.text
+    ordered = client.post("/adapters/ink/tools/fuse", data=FUSE, headers=FRAGMENT)
+    assert 'id="tool-fuse" name="tool" open hx-swap-oob="innerHTML"' in ordered.text
+    assert "Nothing was ordered." not in ordered.text
+    assert 'value="0.7"' in ordered.text
+
+
+@pytest.mark.parametrize(
+    ("tool", "changes", "words"),
+    [
+        ("merge", {"other-1": ""}, "Choose at least two adapters"),
+        ("merge", {"other-1": "<nobody>"}, "There is no adapter “&lt;nobody&gt;”."),
+        ("merge", {"weight-1": "much"}, "“much” is not a number."),
+        ("merge", {"weight-1": "nan"}, "The weight of “Chalk” is not a number."),
+        ("merge", {"rank": "1.5"}, "“1.5” is not a whole number."),
+        ("merge", {"rank": "--5"}, "“--5” is not a whole number."),
+        ("merge", {"other-1": "chalk@best"}, "“Chalk” has no version “best”."),
+        ("merge", {"other-1": "chalk@99"}, "“Chalk” has no version 99."),
+        ("merge", {"other-1": "ink"}, "“Ink” is named twice"),
+        ("resize", {}, "one of the two"),
+        ("fuse", {"fuse-name": "x", "output": "nonsense"}, "not one of those offered"),
+    ],
+)
+def test_what_is_wrong_comes_back_with_what_was_typed(
+    tool: str, changes: dict[str, str], words: str, client: TestClient
+) -> None:
+    data = (MERGE if tool == "merge" else {}) | changes
+    answer = client.post(f"/adapters/ink/tools/{tool}", data=data, headers=FRAGMENT)
+    assert answer.status_code == 422
+    assert words in answer.text
+    page = client.post(f"/adapters/ink/tools/{tool}", data=data, headers=HTML)
+    assert page.status_code == 422
+    assert words in page.text
+    if tool == "merge":
+        assert 'value="Both"' in page.text
+
+
+def test_a_merged_adapter_says_of_what_it_was_made(client: TestClient, state: AppState) -> None:
+    ink = stand_in.adapter(state, "Ink")
+    part = {"adapter_id": ink.key, "slug": "ink", "name": "Ink", "version": 1, "weight": 0.8}
+    part |= {"text_encoder_weight": None}
+    made = {
+        "tool": "merge",
+        "method": "ties",
+        "relative_error": 0.125,
+        "energy_min": 0.9,
+        "energy_mean": 0.95,
+        "parts": [part, part | {"name": "Chalk", "text_encoder_weight": 0.5}],
+    }
+    resized = {
+        "tool": "resize",
+        "version": 1,
+        "rank_before": 8,
+        "energy_min": 0.9,
+        "energy_mean": 0.987,
+        "relative_error": 0.1,
+    }
+    extracted = {
+        "tool": "extract",
+        "base": "starter",
+        "tuned": "mine",
+        "unchanged": 12,
+        "beyond": 1,
+        "relative_error": 0.03,
+    }
+    shown = []
+    for number, details in enumerate((made, resized, extracted)):
+        new = NewVersion(f"Made {number}", "sd1", "0" * 64, 5, 8, 8.0, details={"made": details})
+        with state.database.write() as session:
+            version: AdapterVersion = publish(session, new)
+            assert version.details["made"] == details
+        shown.append(client.get(f"/adapters/made-{number}", headers=HTML).text)
+    assert "(TIES) from" in shown[0]
+    assert '<a href="/adapters/ink?v=1">Ink</a> v1 × 0.8' in shown[0]
+    assert "(text 0.5)" in shown[0]
+    assert "Relative error 12.5 %." in shown[0]
+    assert "Made smaller from version 1, rank 8." in shown[1]
+    assert "98.7 % in the mean, 90.0 % at least" in shown[1]
+    assert "What mine learned since starter. 12 layers did not differ; 1 norm" in shown[2]

@@ -1,0 +1,142 @@
+"""The page of base models."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from fastapi.testclient import TestClient
+from sqlmodel import select
+
+from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.db import utcnow
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.states import JobStatus
+from app.registry.state import AppState
+
+
+def test_the_embedded_base_is_listed_with_its_facts(client: TestClient) -> None:
+    page = client.get("/base-models").text
+    assert "built in" in page
+    assert "64 px" in page
+    assert "without VAE" in page
+    assert '<td class="number">19.9 M</td>' in page  # as the pages of runs count
+    assert "hx-trigger" not in page.partition('id="bases"')[2].partition(">")[0]
+
+
+def test_a_base_is_added_by_its_path_and_followed_while_it_is_looked_at(
+    client: TestClient, tmp_path: Path
+) -> None:
+    folder = tmp_path / "my-base"
+    folder.mkdir()
+    page = client.post("/base-models", data={"source": str(folder)}).text
+    assert "my-base" in page
+    assert "Being checked" in page
+    assert 'hx-trigger="every 2s"' in page
+    twice = client.post("/base-models", data={"source": str(folder)})
+    assert twice.status_code == 409
+    assert "is already this base model" in twice.text
+
+
+def test_a_path_that_cannot_be_used_comes_back_with_its_reason(client: TestClient) -> None:
+    answer = client.post("/base-models", data={"source": "/nowhere/at all"})
+    assert answer.status_code == 422
+    assert 'value="/nowhere/at all"' in answer.text
+    assert "There is nothing at /nowhere/at all" in answer.text
+    assert client.post("/base-models", data={}).status_code == 422
+
+
+def test_a_base_that_failed_says_why(client: TestClient, state: AppState) -> None:
+    with state.database.write() as session:
+        session.add(
+            BaseModel(
+                slug="bad",
+                name="bad",
+                source="/models/bad",
+                status=BaseModelStatus.FAILED,
+                error="This folder holds no UNet.",
+            )
+        )
+    page = client.get("/base-models").text
+    assert "Failed" in page
+    assert "This folder holds no UNet." in page
+
+
+def test_a_download_from_the_hub_is_followed_stopped_and_tried_again(
+    client: TestClient, state: AppState
+) -> None:
+    page = client.post("/base-models", data={"source": "acme/tiny", "precision": "fp32"}).text
+    assert "Waiting for its turn" in page
+    assert 'hx-trigger="every 2s"' in page
+    with state.database.write() as session:
+        job = session.exec(select(IoJob).where(IoJob.kind == "download_base")).one()
+        base_id = job.subject_id
+        assert job.args["precision"] == "fp32"
+        job.started_at = utcnow()
+        job.result = {"bytes_done": 1_500_000, "bytes_total": 6_000_000, "file": "vae/x"}
+        session.add(job)
+    page = client.get("/base-models").text
+    assert "Downloading" in page
+    assert 'max="6000000" value="1500000"' in page
+    assert "1.5 MB of 6.0 MB (25 %), vae/x" in page
+    page = client.post(f"/base-models/{base_id}/cancel").text
+    assert "The download was stopped at 1.5 MB of 6.0 MB." in page
+    assert "Download again" in page
+    client.post("/base-models", data={"source": "acme/tiny"})
+    with state.database.read() as session:
+        jobs = session.exec(select(IoJob).where(IoJob.kind == "download_base")).all()
+    assert [job.args["precision"] for job in jobs] == ["fp32", "fp32"]
+    client.post(f"/base-models/{base_id}/cancel")
+    assert "acme/tiny" not in client.post(f"/base-models/{base_id}/remove").text
+
+
+def test_a_download_whose_worker_was_lost_too_often_says_so(
+    client: TestClient, state: AppState
+) -> None:
+    client.post("/base-models", data={"source": "acme/tiny"})
+    with state.database.write() as session:
+        job = session.exec(select(IoJob).where(IoJob.kind == "download_base")).one()
+        job.status, job.error = JobStatus.FAILED, "The worker stopped 20 times."
+        session.add(job)
+    page = client.get("/base-models").text
+    assert "The worker stopped 20 times." in page
+    assert "Downloading" not in page
+    assert client.post("/base-models", data={"source": "acme/tiny"}).status_code == 200
+
+
+def test_removing_asks_first_and_says_what_is_lost_and_what_stays(
+    client: TestClient, state: AppState
+) -> None:
+    fused = state.settings.data_dir.resolve() / "fused" / "inked"
+    sources = {"own": "/models/own", "tiny": "hf://acme/tiny", "inked": str(fused)}
+    with state.database.write() as session:
+        for name, source in sources.items():
+            row = BaseModel(slug=name, name=name, source=source, status=BaseModelStatus.READY)
+            row.size_bytes = 2_000_000_000
+            session.add(row)
+            session.flush()
+            if name == "own":
+                new = NewVersion("Ink", "sd1", "a" * 64, 5, 8, 8.0, base_model_id=row.key)
+                publish(session, new)
+    page = client.get("/base-models").text
+    asked = dict(zip(("own", "tiny", "inked"), page.split('class="menu confirm"')[1:], strict=True))
+    assert "its files stay where they are" in asked["own"]
+    assert "What was made with it stays: 1 adapter." in asked["own"]
+    assert "2.0 GB, are deleted here; it can be downloaded again" in asked["tiny"]
+    assert "What was made with it" not in asked["tiny"]
+    assert "are deleted for good: it was fused here" in asked["inked"]
+    for base_id in (2, 3, 4):
+        page = client.post(f"/base-models/{base_id}/remove").text
+    assert page.count("/remove") == 0
+    assert client.get("/adapters/ink").status_code == 200
+
+
+def test_what_is_built_in_or_needed_is_not_removed(client: TestClient, state: AppState) -> None:
+    assert "/base-models/1/remove" not in client.get("/base-models").text
+    answer = client.post("/base-models/1/remove")
+    assert answer.status_code == 409
+    notice = answer.text.partition('<div class="notice bad" role="alert">')[2].partition("</div>")[
+        0
+    ]
+    assert "built in and always here" in notice
+    assert 'id="source-error"' not in answer.text

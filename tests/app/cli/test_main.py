@@ -1,0 +1,464 @@
+"""The `brushwork` command: flags, refusals, and what each command does to a data folder."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import subprocess
+import sys
+import tarfile
+from collections.abc import Iterator
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+
+from app.cli import demo, doctor, migrate, train
+from app.cli.main import QUEUES, build_parser, main, settings_from
+from app.cli.serve import has_desktop
+from app.registry.adapters import service as adapters
+from app.registry.base_models import service as base_models
+from app.registry.config import Settings
+from app.registry.db import Database, make_engine, utcnow
+from app.registry.jobs.models import Event
+from app.registry.storage.folder import LocalBlobStore
+from app.registry.storage.store import BlobStat
+from app.registry.wakeups import QUEUES as REAL_QUEUES
+
+ROOT = Path(__file__).parents[3]
+
+
+@pytest.fixture(autouse=True)
+def _no_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """No `.env` and no variable of the machine reaches these tests."""
+    for name in Settings.model_fields:
+        monkeypatch.delenv(f"BRUSHWORK_{name.upper()}", raising=False)
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.fixture
+def data_dir(tmp_path: Path) -> Path:
+    """A migrated data folder with one blob."""
+    folder = tmp_path / "data"
+    migrate.migrate(Settings(data_dir=folder))
+    LocalBlobStore(folder / "blobs").put_bytes(b"a picture")
+    return folder
+
+
+def brushwork(*arguments: str) -> subprocess.CompletedProcess[str]:
+    """The finished command, run as a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-m", "app", *arguments],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        timeout=120,
+    )
+
+
+def test_the_readme_lists_every_command() -> None:
+    parser = build_parser()
+    known = set(parser._subparsers._group_actions[0].choices)  # type: ignore[union-attr, arg-type]
+    table = (ROOT / "README.md").read_text().partition("## Commands")[2].partition("## REST")[0]
+    named = {words.split()[0] for words in re.findall(r"`([a-z][^`]*)`", table)}
+    assert known <= named
+
+
+def test_queues_are_those_of_the_workers() -> None:
+    assert QUEUES == REAL_QUEUES
+
+
+def test_formats_are_those_of_the_downloads() -> None:
+    for file_format in adapters.DownloadFormat:
+        build_parser().parse_args(["export", "ink", "--format", file_format])
+    for dtype in adapters.DownloadDtype:
+        build_parser().parse_args(["export", "ink", "--dtype", dtype])
+
+
+def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("BRUSHWORK_PORT", "9000")
+    monkeypatch.setenv("BRUSHWORK_OPEN_BROWSER", "true")
+    arguments = build_parser().parse_args(["serve", "--port", "9001", "--no-browser"])
+    settings = settings_from(arguments)
+    assert (settings.port, settings.open_browser) == (9001, False)
+    assert settings_from(build_parser().parse_args(["serve"])).port == 9000
+
+
+def test_a_wrong_setting_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BRUSHWORK_PORT", "many")
+    assert main(["doctor"]) == 2
+    assert "BRUSHWORK_PORT: Input should be a valid integer" in capsys.readouterr().err
+
+
+def test_the_supervisor_loads_neither_web_nor_database_nor_torch() -> None:
+    program = (
+        "import sys, app.cli.serve, app.supervisor.stack, app.__main__\n"
+        "print({'torch', 'fastapi', 'sqlalchemy', 'celery', 'PIL'} & set(sys.modules))"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=ROOT, capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "set()\n"
+
+
+def test_train_leaves_its_words_to_the_training_core() -> None:
+    words = ["--model", "base", "--steps", "3", "--help"]
+    arguments = build_parser().parse_args(["train", *words])
+    assert (arguments.module, arguments.words) == ("train", words)
+    command = train.command(words, Settings(device="cuda:1", threads=4))
+    assert command[1:3] == ["-m", "worker.core.training"]
+    assert command[3:] == ["--device", "cuda:1", "--threads", "4", *words]
+
+
+def test_train_explains_itself_under_its_own_name() -> None:
+    done = brushwork("train", "--help")
+    assert done.returncode == 0
+    assert done.stdout.startswith("usage: brushwork train --model")
+    assert "--learning-rate" in done.stdout
+
+
+# -- serve refuses ----------------------------------------------------------------------------
+
+
+def test_serve_beyond_this_machine_needs_a_password(tmp_path: Path) -> None:
+    done = brushwork("serve", "--host", "0.0.0.0", "--data-dir", str(tmp_path / "data"))
+    assert done.returncode == 2
+    assert "Set BRUSHWORK_PASSWORD" in done.stderr
+    assert not (tmp_path / "data").exists()
+
+
+def test_web_alone_needs_it_too(tmp_path: Path) -> None:
+    done = brushwork("web", "--host", "0.0.0.0", "--data-dir", str(tmp_path / "data"))
+    assert done.returncode == 2
+    assert "Set BRUSHWORK_PASSWORD" in done.stderr
+
+
+def test_web_does_not_serve_a_database_of_another_version(tmp_path: Path) -> None:
+    done = brushwork("web", "--port", "0", "--data-dir", str(tmp_path / "data"))
+    assert done.returncode == 2
+    assert "Run `brushwork migrate` first" in done.stderr
+
+
+def test_a_data_folder_that_cannot_be_written_is_named() -> None:
+    done = brushwork("serve", "--data-dir", "/proc/brushwork")
+    assert done.returncode == 2
+    assert "The data folder /proc/brushwork cannot be written" in done.stderr
+    assert "BRUSHWORK_DATA_DIR" in done.stderr
+
+
+def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
+    with socket.socket() as other:
+        other.bind(("127.0.0.1", 0))
+        other.listen()
+        port = str(other.getsockname()[1])
+        done = brushwork("serve", "--port", port, "--data-dir", str(tmp_path / "data"))
+    assert done.returncode == 2
+    assert f"Port {port} on 127.0.0.1 is taken" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("environment", "is_terminal", "opened"),
+    [
+        ({"DISPLAY": ":0"}, True, True),
+        ({"DISPLAY": ":0"}, False, False),
+        ({"DISPLAY": ":0", "SSH_CONNECTION": "a b"}, True, False),
+        ({"DISPLAY": ":0", "CI": "true"}, True, False),
+        ({}, True, False),
+    ],
+)
+def test_a_browser_opens_only_where_somebody_sees_it(
+    environment: dict[str, str], is_terminal: bool, opened: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sys, "platform", "linux")
+    assert has_desktop(environment, is_terminal=is_terminal) is opened
+
+
+# -- migrate ----------------------------------------------------------------------------------
+
+
+def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path / "data")
+    assert "from revision none" in migrate.migrate(settings)
+    assert "is up to date" in migrate.migrate(settings)
+    assert not list(settings.data_dir.glob("*.before-*"))
+
+
+def test_an_older_database_is_copied_before_it_is_changed(data_dir: Path) -> None:
+    settings = Settings(data_dir=data_dir)
+    copy = migrate.copy_before_upgrade(settings, "0001")
+    assert copy == data_dir / "brushwork.db.before-0001"
+    engine = make_engine(f"sqlite:///{copy}")
+    assert migrate.current_revision(engine) == migrate.head_revision()
+    engine.dispose()
+
+
+def test_a_good_copy_survives_an_upgrade_that_was_killed_half_way(data_dir: Path) -> None:
+    good = data_dir / "brushwork.db.before-0001"
+    good.write_bytes(b"as it was before")
+    migrate.copy_before_upgrade(Settings(data_dir=data_dir), "0001")
+    assert good.read_bytes() == b"as it was before"
+
+
+def test_only_a_few_copies_are_kept(data_dir: Path) -> None:
+    for revision in range(6):
+        migrate.copy_before_upgrade(Settings(data_dir=data_dir), f"{revision:04}")
+    assert len(list(data_dir.glob("*.before-*"))) == migrate.KEPT_COPIES
+
+
+# -- doctor -----------------------------------------------------------------------------------
+
+
+def test_doctor_covers_every_secret() -> None:
+    settings = Settings(
+        password="hunter2",
+        database_url="postgresql://me:hunter2@db/brushwork",
+        storage_url="s3://bucket/x?aws_secret_access_key=hunter2&region=eu",
+    )
+    shown = "\n".join(doctor.effective_settings(settings).values())
+    assert "hunter2" not in shown
+    assert "me:•••@db" in shown
+    assert "region=eu" in shown
+
+
+def test_doctor_finds_a_sound_machine_sound(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--data-dir", str(data_dir)]) == 0
+    shown = capsys.readouterr().out
+    assert "BRUSHWORK_DATABASE_URL" in shown
+    for organ in doctor.CHECKS:
+        assert f"ok   {organ}" in shown
+
+
+def test_doctor_says_what_does_not_answer(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BRUSHWORK_BROKER_URL", "redis://:hunter2@127.0.0.1:1/0")
+    monkeypatch.setattr(doctor, "CHECKS", {"broker": doctor.check_broker})
+    assert main(["doctor", "--data-dir", str(data_dir)]) == 1
+    shown = capsys.readouterr().out
+    assert "FAIL broker" in shown
+    assert "hunter2" not in shown
+
+
+def test_doctor_asks_for_a_migration(tmp_path: Path) -> None:
+    settings = Settings(data_dir=tmp_path)
+    (tmp_path / "brushwork.db").touch()
+    finding = doctor.examine("database", doctor.check_database, settings)
+    assert not finding.fine
+    assert "Run `brushwork migrate`" in finding.sentence
+
+
+def test_doctor_misses_a_worker_that_is_not_here(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["doctor", "--queue", "train", "--data-dir", str(data_dir)]) == 1
+    assert "No train worker" in capsys.readouterr().err
+
+
+def test_doctor_finds_a_worker_that_is_here(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from app.registry.jobs.presence import Presence
+
+    database = Database(make_engine(Settings(data_dir=data_dir).sqlalchemy_url))
+    Presence("train").announce(database, device="CPU, 2 threads")
+    database.dispose()
+    assert main(["doctor", "--queue", "train", "--data-dir", str(data_dir)]) == 0
+    assert "CPU, 2 threads" in capsys.readouterr().out
+
+
+# -- adapters, export -------------------------------------------------------------------------
+
+
+def test_an_empty_registry_says_so(data_dir: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["adapters", "--data-dir", str(data_dir)]) == 0
+    assert capsys.readouterr().out == "There are no adapters yet.\n"
+
+
+def test_exporting_what_is_not_there_says_so(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["export", "ink", "--data-dir", str(data_dir)]) == 1
+    assert "There is no such adapter" in capsys.readouterr().err
+
+
+# -- backup, restore --------------------------------------------------------------------------
+
+
+def test_a_backup_brings_database_and_files_back(data_dir: Path, tmp_path: Path) -> None:
+    archive = tmp_path / "copy.tar"
+    assert main(["backup", str(archive), "--data-dir", str(data_dir)]) == 0
+    other = tmp_path / "other"
+    assert main(["restore", str(archive), "--data-dir", str(other)]) == 0
+    assert sorted(path.name for path in other.iterdir()) == ["blobs", "brushwork.db"]
+    store = LocalBlobStore(other / "blobs")
+    (blob,) = store.list()
+    with store.open(blob.sha256) as file:
+        assert file.read() == b"a picture"
+    assert "is up to date" in migrate.migrate(Settings(data_dir=other))
+
+
+def test_a_backup_brings_fused_bases_back_under_the_place_they_have_then(
+    data_dir: Path, tmp_path: Path
+) -> None:
+    own, fused = tmp_path / "own", data_dir / "fused"
+    folder, single = fused / "inked-1-0123abcd", fused / "inked-2-0123abcd.safetensors"
+    for path in (own, folder / "unet", fused / ".inked-3-0123abcd.1f2e3d4c.part"):
+        path.mkdir(parents=True)
+    (folder / "unet" / "weights").write_bytes(b"of the folder")
+    single.write_bytes(b"of the file")
+    database = Database(make_engine(Settings(data_dir=data_dir).sqlalchemy_url))
+    with database.write() as session:
+        for path in (own, folder, single):
+            base_models.add_base_model(session, str(path), allowed_folders=None)
+    archive, other = tmp_path / "copy.tar", tmp_path / "other"
+    assert main(["backup", str(archive), "--data-dir", str(data_dir)]) == 0
+    assert main(["restore", str(archive), "--data-dir", str(other)]) == 0
+    restored = Database(make_engine(Settings(data_dir=other).sqlalchemy_url))
+    with restored.read() as session:
+        rows = base_models.list_base_models(session)
+        places = [base_models.location(row) for row in rows]
+    assert places == [own, *(other / "fused" / path.name for path in (folder, single))]
+    assert (places[1] / "unet" / "weights").read_bytes() == b"of the folder"
+    assert places[2].read_bytes() == b"of the file"
+    assert len(list((other / "fused").iterdir())) == 2
+    with database.read() as session:  # what was backed up is as it was
+        rows = base_models.list_base_models(session)
+    assert [row.source for row in rows] == [str(path) for path in (own, folder, single)]
+
+
+def test_a_file_that_is_swept_during_a_backup_does_not_end_it(
+    data_dir: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    listed = LocalBlobStore.list
+
+    def list_and_lose(store: LocalBlobStore) -> Iterator[BlobStat]:
+        lost = store.put_bytes(b"lost")
+        for blob in [*listed(store)]:
+            store.delete(lost.sha256)
+            yield blob
+
+    monkeypatch.setattr(LocalBlobStore, "list", list_and_lose)
+    archive = tmp_path / "copy.tar"
+    assert main(["backup", str(archive), "--data-dir", str(data_dir)]) == 0
+    with tarfile.open(archive) as tar:
+        assert len([name for name in tar.getnames() if name.startswith("blobs/")]) == 1
+
+
+def test_files_nobody_refers_to_are_swept(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (picture,) = (data_dir / "blobs").glob("??/??/*")
+    assert main(["sweep", "--data-dir", str(data_dir)]) == 0
+    assert "Nothing to sweep" in capsys.readouterr().out
+    registry = Database(make_engine(Settings(data_dir=data_dir).sqlalchemy_url))
+    with registry.write() as session:
+        day = utcnow() - timedelta(days=3)
+        session.add(Event(at=day, subject="io_job", subject_id=1, kind="queued"))
+    registry.dispose()
+    moment = (day + timedelta(days=1)).timestamp()
+    os.utime(picture, (moment, moment))
+    assert main(["sweep", "--dry-run", "--data-dir", str(data_dir)]) == 0
+    assert capsys.readouterr().out == "1 file, 0.0 MB, would go.\n"
+    assert picture.exists()
+    assert main(["sweep", "--data-dir", str(data_dir)]) == 0
+    assert capsys.readouterr().out == "1 file, 0.0 MB, went.\n"
+    assert not picture.exists()
+
+
+def test_files_of_another_version_are_not_swept(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    picture = LocalBlobStore(tmp_path / "blobs").put_bytes(b"a picture")
+    assert main(["sweep", "--data-dir", str(tmp_path)]) == 1
+    assert "Run `brushwork migrate`" in capsys.readouterr().err
+    assert LocalBlobStore(tmp_path / "blobs").exists(picture.sha256)
+
+
+def test_restoring_over_something_is_refused(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive = tmp_path / "copy.tar"
+    main(["backup", str(archive), "--data-dir", str(data_dir)])
+    assert main(["restore", str(archive), "--data-dir", str(data_dir)]) == 1
+    assert "is not empty" in capsys.readouterr().err
+
+
+def test_a_damaged_archive_leaves_the_folder_empty(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive, other = tmp_path / "copy.tar", tmp_path / "other"
+    main(["backup", str(archive), "--data-dir", str(data_dir)])
+    archive.write_bytes(archive.read_bytes().replace(b"a picture", b"b picture"))
+    assert main(["restore", str(archive), "--data-dir", str(other)]) == 1
+    assert "is damaged" in capsys.readouterr().err
+    assert list(other.iterdir()) == []
+
+
+def test_half_an_archive_and_what_is_none_are_told_apart_from_nothing(
+    data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    archive, other = tmp_path / "copy.tar", tmp_path / "other"
+    main(["backup", str(archive), "--data-dir", str(data_dir)])
+    for content in (archive.read_bytes()[:5_000], b"not a tar at all"):
+        archive.write_bytes(content)
+        assert main(["restore", str(archive), "--data-dir", str(other)]) == 1
+        assert "is no archive of Brushwork, or its end is missing" in capsys.readouterr().err
+        assert list(other.iterdir()) == []
+
+
+@pytest.mark.parametrize("member", ["../outside", "/outside", "else.txt"])
+def test_a_foreign_archive_is_refused(
+    member: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    source, archive, other = tmp_path / "x", tmp_path / "x.tar", tmp_path / "inside" / "other"
+    source.write_text("x")
+    with tarfile.open(archive, "w") as tar:
+        info = tar.gettarinfo(str(source))
+        info.name = member
+        with source.open("rb") as file:
+            tar.addfile(info, file)
+    assert main(["restore", str(archive), "--data-dir", str(other)]) == 1
+    assert "Nothing was changed" in capsys.readouterr().err
+    assert list(other.iterdir()) == []
+    assert not (tmp_path / "inside" / "outside").exists()
+
+
+def test_a_database_on_a_server_is_backed_up_by_its_own_tools(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BRUSHWORK_DATABASE_URL", "postgresql://db/brushwork")
+    assert main(["backup"]) == 1
+    assert "pg_dump" in capsys.readouterr().err
+
+
+# -- demo -------------------------------------------------------------------------------------
+
+
+def test_the_demo_reads_the_address_from_the_ready_line() -> None:
+    found = demo.READY.match("Brushwork is ready at http://127.0.0.1:8188")
+    assert found
+    assert found[1] == "http://127.0.0.1:8188"
+    assert not demo.READY.match("[web] Brushwork is ready at http://127.0.0.1:8188")
+
+
+def test_the_demo_adds_up_its_steps() -> None:
+    watch = demo.Stopwatch()
+    watch.seconds = {"train": 40.0, "draw": 2.5}
+    assert watch.table().splitlines()[-1].split() == ["altogether", "42.5", "s"]
+
+
+def test_a_job_that_fails_fails_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:
+    import httpx
+
+    def answer(request: httpx.Request) -> httpx.Response:
+        return httpx.Response(200, json={"status": "failed", "error": "The disk is full."})
+
+    with demo.Api("http://test") as api:
+        api._client = httpx.Client(transport=httpx.MockTransport(answer), base_url="http://test")
+        with pytest.raises(demo.DemoError, match="The disk is full"):
+            api.wait("/api/v1/runs/1", seconds=1)

@@ -1,0 +1,309 @@
+"""What a person does with datasets, as plain forms and as the requests of our scripts."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from fastapi.testclient import TestClient
+from httpx import Response
+
+from app.registry.datasets import service
+from app.registry.datasets.models import Dataset, Image
+from app.registry.state import AppState
+from app.web.datasets.forms import name_from_file, read_dataset_form
+from tests import stand_in
+
+HTML = {"accept": "text/html"}
+PART = {"hx-request": "true"}
+JSON = {"accept": "application/json"}
+Png = Callable[..., bytes]
+
+
+@pytest.fixture
+def boats(client: TestClient, png: Png) -> str:
+    """The address of a dataset with two pictures, one of them captioned."""
+    files = [
+        ("files", ("one.png", png(1), "image/png")),
+        ("files", ("one.txt", b"a boat", "text/plain")),
+        ("files", ("two.png", png(2), "image/png")),
+    ]
+    answer = client.post(
+        "/datasets",
+        data={"name": "Boats", "trigger_word": "boatish"},
+        files=files,
+        follow_redirects=False,
+    )
+    assert answer.status_code == 303
+    location: str = answer.headers["location"]
+    return location
+
+
+def pictures(state: AppState, slug: str = "boats") -> list[Image]:
+    with state.database.read() as session:
+        return service.list_images(session, service.dataset_by_slug(session, slug).key)
+
+
+def row(state: AppState, slug: str = "boats") -> Dataset:
+    with state.database.read() as session:
+        return service.dataset_by_slug(session, slug)
+
+
+def test_it_creates_a_dataset_with_pictures_in_one_form(
+    client: TestClient, state: AppState, boats: str
+) -> None:
+    assert boats == "/datasets/boats"
+    assert row(state).trigger_word == "boatish"
+    assert [image.caption for image in pictures(state)] == ["a boat", ""]
+    text = client.get(boats).text
+    assert "2 pictures, smallest side 64 px." in text
+    assert 'href="/train/new?dataset=boats"' in text
+
+
+def test_it_names_a_dataset_by_its_archive_when_no_name_was_given(client: TestClient) -> None:
+    files = [("files", ("harbour_lights.zip", b"not a zip", "application/zip"))]
+    answer = client.post("/datasets", files=files, headers=HTML)
+    assert "Harbour lights" in answer.text
+    assert "harbour_lights.zip" in answer.text
+
+
+@pytest.mark.parametrize(
+    ("filename", "name"),
+    [
+        ("my-best_pictures.zip", "My best pictures"),
+        ("C:\\art\\boats.ZIP", "Boats"),
+        ("photo.png", "New dataset"),
+        (None, "New dataset"),
+    ],
+)
+def test_a_first_file_suggests_a_name(filename: str | None, name: str) -> None:
+    assert name_from_file(filename) == name
+
+
+@pytest.mark.parametrize(
+    ("name", "word", "field"),
+    [
+        ("", "", "name"),
+        ("n" * 121, "", "name"),
+        ("ok", "w" * 61, "trigger_word"),
+        ("ok", "a, b", "trigger_word"),
+    ],
+)
+def test_a_wrong_name_or_word_is_told_beside_its_field(
+    client: TestClient, name: str, word: str, field: str
+) -> None:
+    assert list(read_dataset_form(name, word).errors) == [field]
+    answer = client.post("/datasets", data={"name": name, "trigger_word": word}, headers=HTML)
+    assert answer.status_code == 422
+    assert f'id="field-{field}-error"' in answer.text
+    assert f'value="{word or name}"' in answer.text
+
+
+def test_it_renames_in_place_and_keeps_the_address(
+    client: TestClient, state: AppState, boats: str
+) -> None:
+    answer = client.post(boats, data={"name": " Old  boats ", "trigger_word": ""})
+    assert answer.status_code == 200
+    assert (row(state).name, row(state).trigger_word) == ("Old boats", None)
+    answer = client.post(boats, data={"name": "", "trigger_word": "x"}, headers=HTML)
+    assert answer.status_code == 422
+    assert "Give the dataset a name" in answer.text
+    assert row(state).name == "Old boats"
+
+
+def test_it_finds_datasets_by_name_and_says_when_there_are_none(
+    client: TestClient, boats: str
+) -> None:
+    assert "1 of 2 captioned" in client.get("/datasets?q=boat").text
+    assert "Nothing found" in client.get("/datasets?q=100%25").text
+
+
+def test_it_shows_pictures_without_caption_and_finds_words(client: TestClient, boats: str) -> None:
+    bare = client.get(f"{boats}?show=uncaptioned").text
+    assert "two.png" in bare
+    assert "one.png" not in bare
+    found = client.get(f"{boats}?q=a+boat").text
+    assert "one.png" in found
+    assert "two.png" not in found
+    assert "No caption or file name contains" in client.get(f"{boats}?q=whale").text
+    assert client.get(f"{boats}?show=rubbish").status_code == 200
+
+
+def test_each_refused_file_is_named_and_the_rest_is_taken(
+    client: TestClient, state: AppState, boats: str, png: Png
+) -> None:
+    files = [
+        ("files", ("three.png", png(3), "image/png")),
+        ("files", ("page.png", b"<html><script>x</script></html>", "image/png")),
+        ("files", ("empty.jpg", b"", "image/jpeg")),
+        ("files", ("nobody.txt", b"a caption", "text/plain")),
+    ]
+    answer = client.post(f"{boats}/images", files=files, headers=HTML)
+    assert answer.status_code == 200
+    for name in ("page.png", "empty.jpg", "nobody (caption)"):
+        assert f"<strong>{name}</strong>" in answer.text
+    assert len(pictures(state)) == 3
+    answer = client.post(f"{boats}/images", files=files[1:2], headers=HTML)
+    assert answer.status_code == 422
+
+
+def test_an_upload_by_script_gets_tiles_refusals_and_figures(
+    client: TestClient, boats: str, png: Png
+) -> None:
+    files = [
+        ("files", ("three.png", png(3), "image/png")),
+        ("files", ("again.png", png(1), "image/png")),
+        ("files", ("bad.png", b"nope", "image/png")),
+        ("files", ("two.txt", b"late words", "text/plain")),
+    ]
+    text = client.post(f"{boats}/images", files=files, headers=PART).text
+    assert "<html" not in text
+    assert 'data-taken="new"' in text
+    assert 'data-taken="again"' in text
+    assert 'data-taken="caption"' in text
+    assert 'data-refused="bad.png"' in text
+    assert 'data-total="3"' in text
+    assert "late words" in text
+
+
+def test_an_upload_of_nothing_changes_nothing(
+    client: TestClient, state: AppState, boats: str
+) -> None:
+    assert client.post(f"{boats}/images", headers=HTML).status_code == 200
+    assert len(pictures(state)) == 2
+
+
+def save(
+    client: TestClient, state: AppState, caption: str, version: int, accept: dict[str, str]
+) -> Response:
+    image = pictures(state)[0]
+    return client.post(
+        f"/datasets/boats/images/{image.id}/caption",
+        data={"caption": caption, "version": version},
+        headers=accept,
+        follow_redirects=False,
+    )
+
+
+def test_a_caption_saved_by_script_gives_its_new_version(
+    client: TestClient, state: AppState, boats: str
+) -> None:
+    version = pictures(state)[0].caption_version
+    answer = save(client, state, " a red boat ", version, JSON)
+    assert answer.json() == {"caption": "a red boat", "version": version + 1, "uncaptioned": 1}
+
+
+def test_a_caption_saved_as_a_form_goes_back_to_its_picture(
+    client: TestClient, state: AppState, boats: str
+) -> None:
+    image = pictures(state)[0]
+    answer = save(client, state, "a red boat", image.caption_version, HTML)
+    assert answer.headers["location"] == f"{boats}#image-{image.id}"
+
+
+def test_two_writers_of_one_caption_are_both_kept(
+    client: TestClient, state: AppState, boats: str
+) -> None:
+    version = pictures(state)[0].caption_version
+    assert save(client, state, "mine", version, JSON).status_code == 200
+    answer = save(client, state, "yours", version, JSON)
+    assert answer.status_code == 409
+    told = {error["field"]: error["detail"] for error in answer.json()["errors"]}
+    assert told == {"caption": "mine", "caption_version": str(version + 1)}
+    page = save(client, state, "yours", version, HTML)
+    assert page.status_code == 409
+    assert "Changed elsewhere to “mine”" in page.text
+    assert "\nyours</textarea>" in page.text
+    assert f'name="version" value="{version + 1}"' in page.text
+    assert pictures(state)[0].caption == "mine"
+
+
+def test_a_caption_that_is_too_long_is_refused_with_the_limit(
+    client: TestClient, state: AppState, boats: str
+) -> None:
+    answer = save(client, state, "x" * 10_000, 1, JSON)
+    assert answer.status_code == 422
+    assert "10,000 characters; at most 2,000" in answer.json()["detail"]
+    assert pictures(state)[0].caption == "a boat"
+
+
+@pytest.mark.parametrize("version", ["abc", "-1", "99999999999999"])
+def test_a_version_that_is_none_is_refused(
+    client: TestClient, state: AppState, boats: str, version: str
+) -> None:
+    image = pictures(state)[0]
+    answer = client.post(
+        f"{boats}/images/{image.id}/caption",
+        data={"caption": "x", "version": version},
+        headers=JSON,
+    )
+    assert answer.status_code == 422
+
+
+def test_a_picture_belongs_to_one_dataset(client: TestClient, state: AppState, boats: str) -> None:
+    client.post("/datasets", data={"name": "Other"})
+    image = pictures(state)[0]
+    for act in ("caption", "delete", "restore"):
+        assert client.post(f"/datasets/other/images/{image.id}/{act}").status_code == 404
+    assert len(pictures(state)) == 2
+
+
+def test_a_deleted_picture_is_offered_back(client: TestClient, state: AppState, boats: str) -> None:
+    image = pictures(state)[0]
+    page = client.post(f"{boats}/images/{image.id}/delete", headers=HTML)
+    assert "“one.png” deleted." in page.text
+    assert len(pictures(state)) == 1
+    client.post(f"{boats}/images/{image.id}/restore", headers=HTML)
+    assert len(pictures(state)) == 2
+    assert client.get(f"{boats}?deleted={image.id}").text.count("deleted.") == 0
+
+
+def test_a_picture_deleted_by_script_leaves_its_place_and_an_undo(
+    client: TestClient, state: AppState, boats: str
+) -> None:
+    image = pictures(state)[0]
+    text = client.post(f"{boats}/images/{image.id}/delete", headers=PART).text
+    assert f'<li id="image-{image.id}" hidden></li>' in text
+    assert 'data-total="1"' in text
+    assert "Undo" in text
+    text = client.post(f"{boats}/images/{image.id}/restore", headers=PART).text
+    assert f'<li class="tile" id="image-{image.id}"' in text
+    assert 'data-total="2"' in text
+    assert client.post(f"{boats}/images/{image.id}/restore", headers=PART).status_code == 200
+
+
+def test_a_deleted_dataset_is_offered_back(client: TestClient, state: AppState, boats: str) -> None:
+    key = row(state).key
+    page = client.post(f"{boats}/delete", headers=HTML)
+    assert "“Boats” deleted." in page.text
+    assert client.get(boats, headers=HTML).status_code == 404
+    page = client.post("/datasets/restore", data={"id": key}, headers=HTML)
+    assert page.url.path == boats
+    assert len(pictures(state)) == 2
+
+
+def test_an_empty_dataset_says_what_to_do(client: TestClient) -> None:
+    page = client.post("/datasets", data={"name": "Empty"}, headers=HTML)
+    assert 'data-total="0"' in page.text
+    assert "Drop, paste or choose pictures." in page.text
+    assert "15 to 30 pictures" in page.text
+
+
+def images_of(state: AppState, dataset: Dataset) -> list[Image]:
+    with state.database.read() as session:
+        return service.list_images(session, dataset.key)
+
+
+def test_how_often_a_picture_is_shown_is_saved_from_its_tile(
+    client: TestClient, state: AppState
+) -> None:
+    dataset = stand_in.dataset(state, pictures=1)
+    (image,) = images_of(state, dataset)
+    place = f"/datasets/{dataset.slug}/images/{image.key}/rules"
+    sent = {"repeats": "3", "never_flip": "1"}
+    fragment = client.post(place, data=sent, headers={"hx-request": "true"})
+    assert "Shown 3 times as often, never mirrored</summary>" in fragment.text
+    assert "Shown 3 times as often" in client.get(f"/datasets/{dataset.slug}").text
+    assert client.post(place, data={"repeats": "x"}, headers=HTML).status_code == 422
+    (image,) = images_of(state, dataset)
+    assert (image.repeats, image.never_flip) == (3, True)

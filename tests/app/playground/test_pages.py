@@ -1,0 +1,365 @@
+"""The playground and single results, as a browser without scripts gets them."""
+
+from __future__ import annotations
+
+from urllib.parse import parse_qs, urlsplit
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.base_models.models import BaseModel
+from app.registry.renders import service
+from app.registry.renders.models import Render
+from app.registry.state import AppState
+from tests import stand_in
+from tests.app.runs.test_pages import form_of
+
+HTML = {"accept": "text/html"}
+FRAGMENT = HTML | {"hx-request": "true"}
+
+
+def renders_of(state: AppState) -> list[Render]:
+    with state.database.read() as session:
+        found = []
+        for key in range(1, 20):
+            try:
+                found.append(service.get_render(session, key))
+            except service.NotFound:
+                break
+        return found
+
+
+def filled(client: TestClient, address: str = "/play") -> dict[str, str]:
+    return form_of(client.get(address).text, "play-form")
+
+
+def test_the_address_fills_the_form(client: TestClient, state: AppState) -> None:
+    stand_in.adapter(state, "Chalk")
+    stand_in.adapter(state, "Night")
+    fields = filled(
+        client,
+        "/play?adapter=chalk:0.8&adapter=night%401:-0.5&prompt=a+castle&seed=7&steps=12"
+        "&guidance=2.5&negative=blur",
+    )
+    assert fields["prompt"] == "a castle"
+    assert fields["negative"] == "blur"
+    assert (fields["seed"], fields["keep_seed"]) == ("7", "1")
+    assert (fields["steps"], fields["guidance"]) == ("12", "2.5")
+    assert (fields["adapter-0"], fields["weight-0"], fields["on-0"]) == ("chalk", "0.8", "1")
+    assert (fields["adapter-1"], fields["weight-1"]) == ("night@1", "-0.5")
+
+
+def test_a_drawing_without_scripts_leads_to_its_own_page_and_comes_with_its_twin(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.adapter(state)
+    sent = filled(client, "/play?adapter=chalk:0.8&seed=7") | {"prompt": "a castle"}
+    answer = client.post("/play", data=sent, follow_redirects=False)
+    assert answer.status_code == 303
+    twin, render = renders_of(state)
+    assert answer.headers["location"] == f"/renders/{render.key}"
+    assert (render.twin_id, render.seed, twin.seed, twin.adapters) == (twin.key, 7, 7, [])
+    assert render.adapters[0]["weight"] == 0.8
+    waiting = client.get(f"/renders/{render.key}").text
+    assert f'hx-get="/renders/{render.key}/live?own=1"' in waiting
+    stand_in.draw(state)
+    page = client.get(f"/renders/{render.key}").text
+    assert 'hx-trigger="every' not in page.partition('id="result"')[2].partition(">")[0]
+    assert "Same seed, no adapters" in page
+    assert page.count('class="picture"') == 2
+    assert "Download PNG" in page
+    assert f'data-copy="http://testserver/renders/{render.key}"' in page
+
+
+def test_a_result_can_be_used_again_to_the_last_setting(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.adapter(state)
+    address = "/play?adapter=chalk:0.8&prompt=a+castle&seed=7&steps=9&guidance=2.5&negative=blur"
+    address += "&clip_skip=2"
+    client.post("/play", data=filled(client, address))
+    stand_in.draw(state)
+    page = client.get("/renders/2").text
+    again = page.partition('class="button main" href="')[2].partition('"')[0].replace("&amp;", "&")
+    fields = parse_qs(urlsplit(again).query)
+    assert fields["adapter"] == ["chalk@1:0.8"]
+    wanted = {"prompt": ["a castle"], "seed": ["7"], "steps": ["9"], "guidance": ["2.5"]}
+    wanted["clip_skip"] = ["2"]
+    assert {name: fields[name] for name in wanted} == wanted
+    client.post("/play", data=filled(client, again))
+    first, second = renders_of(state)[1], renders_of(state)[3]
+    assert first.cache_key == second.cache_key
+
+
+def test_scripts_get_the_result_alone_and_the_seed_that_was_drawn(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.adapter(state)
+    sent = filled(client, "/play?adapter=chalk") | {"prompt": "a castle"}
+    answer = client.post("/play", data=sent, headers=FRAGMENT)
+    render = renders_of(state)[1]
+    assert answer.status_code == 200
+    assert "<html" not in answer.text
+    assert f'value="{render.seed}"' in answer.text
+    assert f"seed={render.seed}" in answer.headers["hx-push-url"]
+    assert "Waiting for a free moment" not in answer.text  # there is no worker, and it says so
+    assert "No drawing worker is running" in answer.text
+    stand_in.draw(state)
+    done = client.get(f"/renders/{render.key}/live").text
+    assert "hx-trigger" not in done
+    assert 'id="earlier"' in done
+
+
+def test_a_seed_that_is_not_kept_changes(client: TestClient, state: AppState) -> None:
+    sent = filled(client) | {"prompt": "a castle", "seed": "7"}
+    client.post("/play", data=sent)
+    client.post("/play", data=sent | {"keep_seed": "1"})
+    free, kept = renders_of(state)
+    assert kept.seed == 7
+    assert free.seed != 7
+
+
+def test_everything_that_is_wrong_is_named_beside_its_field_and_stays(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.adapter(state, "Chalk")
+    stand_in.adapter(state, "Night")
+    sent = filled(client, "/play?adapter=chalk:abc&adapter=night:99") | {
+        "prompt": "p" * 5_000,
+        "steps": "many",
+        "guidance": "",
+        "seed": "-3",
+        "keep_seed": "1",
+        "width": "33",
+    }
+    answer = client.post("/play", data=sent)
+    page = answer.text
+    assert answer.status_code == 422
+    assert renders_of(state) == []
+    kept = form_of(page, "play-form")
+    assert (kept["weight-0"], kept["steps"], kept["seed"]) == ("abc", "many", "-3")
+    assert kept["prompt"] == "p" * 5_000
+    for place, reason in (
+        ("weight-0", "This has to be a number."),
+        ("weight-1", "A weight lies between −10 and 10."),
+        ("prompt", "This has 5,000 characters; at most 2,000 fit."),
+        ("steps", "This has to be a whole number."),
+        ("seed", "This has to be at least 0."),
+    ):
+        error = page.partition(f'id="{place}-error"')[2].partition("</p>")[0]
+        assert reason in error, (place, error)
+    fragment = client.post("/play", data=sent, headers=FRAGMENT)
+    assert fragment.status_code == 422
+    assert fragment.headers["hx-retarget"] == "#play-form"
+
+
+@pytest.mark.parametrize("weight", ["nan", "inf", "1e999", "", "--1"])
+def test_a_weight_that_is_no_number_is_refused(
+    client: TestClient, state: AppState, weight: str
+) -> None:
+    stand_in.adapter(state)
+    sent = filled(client, "/play?adapter=chalk:1") | {"prompt": "x", "weight-0": weight}
+    answer = client.post("/play", data=sent)
+    assert answer.status_code == 422
+    assert "This has to be a number." in answer.text
+
+
+def test_an_empty_prompt_and_a_deleted_adapter_are_named(
+    client: TestClient, state: AppState
+) -> None:
+    adapter = stand_in.adapter(state)
+    sent = filled(client, "/play?adapter=chalk:1")
+    assert "This cannot be empty." in client.post("/play", data=sent).text
+    client.post(f"/adapters/{adapter.slug}/delete")
+    answer = client.post("/play", data=sent | {"prompt": "x"})
+    assert answer.status_code == 422
+    assert "was deleted. Restore it among the deleted adapters" in answer.text
+    assert client.get("/play?adapter=chalk:1").status_code == 200
+
+
+def test_an_adapter_that_is_switched_off_does_not_draw(client: TestClient, state: AppState) -> None:
+    stand_in.adapter(state)
+    sent = filled(client, "/play?adapter=chalk:1") | {"prompt": "x"}
+    del sent["on-0"]
+    client.post("/play", data=sent)
+    (render,) = renders_of(state)
+    assert render.adapters == []
+
+
+def test_the_stack_changes_without_scripts_and_keeps_what_was_typed(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.adapter(state, "Chalk")
+    stand_in.adapter(state, "Night")
+    sent = filled(client, "/play?adapter=chalk:0.3") | {"prompt": "half a thought", "add": "night"}
+    added = client.post("/play/stack", data=sent)
+    fields = form_of(added.text, "play-form")
+    assert (fields["adapter-0"], fields["weight-0"]) == ("chalk", "0.3")
+    assert (fields["adapter-1"], fields["weight-1"]) == ("night", "1")
+    assert fields["prompt"] == "half a thought"
+    removed = client.post("/play/stack", data=fields | {"drop": "0"}, headers=FRAGMENT)
+    assert 'name="adapter-0" value="night"' in removed.text
+    assert "adapter-1" not in removed.text
+    assert "+ chalkboard" in removed.text
+
+
+@pytest.fixture
+def many(state: AppState) -> None:
+    """More adapters than a page shows; “Moss” and “Fern” are the oldest."""
+    with state.database.write() as session:
+        for name in ("Moss", "Fern", *(f"Style {number}" for number in range(25))):
+            words = ["mossy green"] if name == "Moss" else []
+            new = NewVersion(name, "sd1", "a" * 64, 5, 8, 8.0, trigger_words=words, base_model_id=1)
+            publish(session, new)
+
+
+@pytest.mark.usefixtures("many")
+@pytest.mark.parametrize("words", ["moss", "GREEN", "mos"])
+def test_any_adapter_is_found_by_its_name_or_trigger_word(client: TestClient, words: str) -> None:
+    page = client.get("/play").text
+    assert 'value="style-24"' in page
+    assert 'value="moss"' not in page
+    assert "These are the 24 newest; find any other." in page
+    sent = form_of(page, "play-form") | {"find": words}
+    found = client.post("/play/stack/find", data=sent, headers=FRAGMENT).text
+    assert "<html" not in found
+    assert found.count("<option") == 2
+    assert '<option value="moss">Moss · SD</option>' in found
+    assert 'id="add-told" role="status" hx-swap-oob="innerHTML">1 adapter found.' in found
+    stack = client.post("/play/stack", data=sent | {"add": "moss"}, headers=FRAGMENT).text
+    assert 'name="adapter-0" value="moss"' in stack
+    assert 'name="find" value=""' in stack
+    used = client.post("/play/stack/find", data=sent | {"adapter-0": "moss"}, headers=FRAGMENT)
+    assert "What was found is in use already." in used.text
+
+
+@pytest.mark.usefixtures("many")
+def test_adapters_are_found_without_scripts_too(client: TestClient) -> None:
+    sent = filled(client, "/play?adapter=style-1:0.3") | {"prompt": "half a thought"}
+    page = client.post("/play/stack", data=sent | {"find": "fer"})
+    fields = form_of(page.text, "play-form")
+    assert (fields["find"], fields["prompt"], fields["adapter-0"]) == (
+        "fer",
+        "half a thought",
+        "style-1",
+    )
+    assert '<option value="fern">' in page.text
+    exact = client.post("/play/stack", data=sent | {"find": "fern@1"})
+    fields = form_of(exact.text, "play-form")
+    assert (fields["adapter-1"], fields["find"]) == ("fern@1", "")
+    dropped = client.post("/play/stack", data=sent | {"find": "fern", "drop": "0"})
+    assert "adapter-0" not in form_of(dropped.text, "play-form")
+    none = client.post("/play/stack", data=sent | {"find": "<b>"})
+    assert "Nothing here has “&lt;b&gt;” in its name" in none.text
+
+
+def test_few_adapters_need_no_search(client: TestClient, state: AppState) -> None:
+    assert "Train a style" in client.get("/play").text
+    stand_in.adapter(state)
+    page = client.get("/play").text
+    assert 'name="find"' not in page
+    assert '<option value="chalk">' in page
+
+
+def test_cancel_ends_the_picture_and_its_twin_and_twice_is_no_mistake(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.adapter(state)
+    client.post("/play", data=filled(client, "/play?adapter=chalk:1") | {"prompt": "x"})
+    for headers in (HTML, FRAGMENT, HTML):
+        assert client.post("/renders/2/cancel", headers=headers).status_code == 200
+    assert [render.status for render in renders_of(state)] == ["canceled", "canceled"]
+    assert "Canceled" in client.get("/renders/2").text
+
+
+def test_a_render_that_is_not_there_says_so(client: TestClient) -> None:
+    assert client.get("/renders/7", headers=HTML).status_code == 404
+    assert client.post("/renders/7/cancel", headers=HTML).status_code == 404
+
+
+def test_strange_addresses_are_no_server_error(client: TestClient) -> None:
+    for query in ("adapter=", "adapter=:", "adapter=x@999999999999:1", "seed=abc", "steps="):
+        assert client.get(f"/play?{query}").status_code == 200
+
+
+@pytest.fixture
+def real(state: AppState) -> None:
+    """“Real”, imported for SD 1.x, beside “Chalk” of the embedded base."""
+    stand_in.adapter(state, "Chalk")
+    with state.database.write() as session:
+        publish(session, NewVersion("Real", "sd1", "a" * 64, 5, 8, 8.0))
+
+
+def add_sd15(state: AppState) -> None:
+    with state.database.write() as session:
+        base = BaseModel(slug="sd15", name="SD 1.5", source=str(state.settings.data_dir))
+        base.status, base.family, base.parameters = "ready", "sd1", {"unet": 859_520_964}
+        session.add(base)
+
+
+@pytest.mark.usefixtures("real")
+def test_what_does_not_fit_the_base_cannot_be_added(client: TestClient, state: AppState) -> None:
+    page = client.get("/play").text
+    assert '<option value="real">' in page  # no base is chosen: it follows the adapter
+    assert '<option value="chalk">' in page
+    for address in ("/play?base=starter", "/play?adapter=chalk:1"):
+        page = client.get(address).text
+        assert "<option disabled>Real · for SD 1.x</option>" in page
+        assert '<option value="real">' not in page
+    sent = form_of(page, "play-form") | {"find": "real"}
+    found = client.post("/play/stack/find", data=sent, headers=FRAGMENT).text
+    assert "<option disabled>Real · for SD 1.x</option>" in found
+    assert "0 adapters found that fit the base, 1 for another." in found
+    add_sd15(state)
+    page = client.get("/play?base=sd15").text
+    assert "<option disabled>Chalk · for “starter”</option>" in page
+    assert '<option value="real">' in page
+
+
+@pytest.mark.usefixtures("real")
+def test_another_base_marks_what_does_not_fit_at_once(client: TestClient, state: AppState) -> None:
+    add_sd15(state)
+    sentence = "“Chalk” was made for “starter” and does not fit “SD 1.5”. It fits “starter”."
+    sent = filled(client, "/play?adapter=chalk:0.3") | {"prompt": "x"}
+    marked = client.post(
+        "/play/stack", data=sent | {"base": "sd15", "find": "real"}, headers=FRAGMENT
+    )
+    assert marked.headers["hx-replace-url"].startswith("/play?adapter=chalk%3A0.3")
+    assert f"{sentence}</p>" in marked.text
+    assert "adapter-1" not in marked.text  # a name that stands in the search is not added by it
+    told = marked.text.partition('id="base-told"')[2].partition("</p>")[0]
+    assert "1 adapter above does not fit." in told
+    back = client.post("/play/stack", data=sent | {"base": "starter"}, headers=FRAGMENT)
+    assert "does not fit" not in back.text
+    for headers in (HTML, FRAGMENT):
+        refused = client.post("/play", data=sent | {"base": "sd15"}, headers=headers)
+        assert refused.status_code == 422
+        assert refused.text.count(sentence) == 1
+        assert "What to change is marked below." in refused.text
+    assert renders_of(state) == []
+    off = {name: text for name, text in sent.items() if name != "on-0"}
+    assert client.post("/play", data=off | {"base": "sd15"}).status_code == 200
+
+
+@pytest.mark.usefixtures("real")
+def test_an_imported_adapter_is_drawn_with_a_base_it_fits(
+    client: TestClient, state: AppState
+) -> None:
+    alone = client.get("/play?adapter=real:1").text
+    assert "No base model here fits it; add one among the base models." in alone
+    add_sd15(state)
+    client.post("/play", data=filled(client, "/play?adapter=real:1") | {"prompt": "x"})
+    assert {render.base_model_id for render in renders_of(state)} == {2}
+
+
+def test_when_none_of_the_newest_fits_those_of_the_family_are_offered(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.adapter(state, "Chalk")
+    with state.database.write() as session:
+        for number in range(25):
+            publish(session, NewVersion(f"Large {number}", "sdxl", "a" * 64, 5, 8, 8.0))
+    page = client.get("/play?base=starter").text
+    assert '<option value="chalk">' in page
+    assert 'name="find"' in page

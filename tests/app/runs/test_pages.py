@@ -1,0 +1,429 @@
+"""The pages of runs, as a browser without scripts gets them."""
+
+from __future__ import annotations
+
+import html
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.registry.datasets import service as datasets
+from app.registry.jobs import service as jobs
+from app.registry.runs import progress, service
+from app.registry.runs.models import WARNING, Checkpoint, Run
+from app.registry.state import AppState
+from app.registry.wording import size_text
+from tests import stand_in
+
+HTML = {"accept": "text/html"}
+
+
+def form_of(page: str, form_id: str = "train-form") -> dict[str, str]:
+    """The fields of a form as a browser would send them back unchanged."""
+    form = page[page.index(f'id="{form_id}"') :]
+    form = form[: form.index("</form>")]
+    fields = {}
+    for tag in re.findall(r"<input[^>]*>", form):
+        name, value = attribute(tag, "name"), attribute(tag, "value")
+        kind = attribute(tag, "type")
+        if name and (kind not in ("radio", "checkbox") or " checked" in tag):
+            fields[name] = value
+    for name, content in re.findall(
+        r'<textarea[^>]* name="([^"]+)"[^>]*>\n?(.*?)</textarea>', form, re.S
+    ):
+        fields[name] = html.unescape(content)
+    for name, content in re.findall(r'<select[^>]* name="([^"]+)"[^>]*>(.*?)</select>', form, re.S):
+        chosen = re.search(r'<option value="([^"]*)"[^>]*selected', content)
+        fields[name] = html.unescape(chosen[1]) if chosen else ""
+    return fields
+
+
+def attribute(tag: str, name: str) -> str:
+    found = re.search(rf'\s{name}="([^"]*)"', tag)
+    return html.unescape(found[1]) if found else ""
+
+
+def runs_of(state: AppState) -> list[Run]:
+    with state.database.read() as session:
+        return service.list_runs(session)
+
+
+def test_without_a_dataset_the_form_leads_to_datasets(client: TestClient) -> None:
+    page = client.get("/train/new").text
+    assert "No dataset yet" in page
+    assert 'href="/datasets"' in page
+
+
+def test_the_form_sent_unchanged_trains_exactly_the_preset(
+    client: TestClient, state: AppState
+) -> None:
+    dataset = stand_in.dataset(state, pictures=24)
+    page = client.get(f"/train/new?dataset={dataset.slug}&preset=quick")
+    answer = client.post("/train/new", data=form_of(page.text), follow_redirects=False)
+    (run,) = runs_of(state)
+    assert answer.status_code == 303
+    assert answer.headers["location"] == f"/runs/{run.key}"
+    assert (run.name, run.preset, run.total_steps) == ("Chalk", "quick", 200)
+    assert run.config["train_text_encoder"] is True
+    assert run.config["sample_prompts"][0] == "castle, chalkboard style"
+
+
+def test_choosing_another_preset_without_scripts_keeps_only_what_was_changed(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.dataset(state)
+    shown = form_of(client.get("/train/new?preset=quick").text)
+    client.post("/train/new", data=shown | {"preset": "thorough", "alpha": "4"})
+    (run,) = runs_of(state)
+    assert (run.total_steps, run.config["rank"], run.config["alpha"]) == (1_200, 16, 4.0)
+
+
+def test_a_switch_that_is_off_is_off(client: TestClient, state: AppState) -> None:
+    stand_in.dataset(state)
+    shown = form_of(client.get("/train/new").text)
+    assert shown.pop("train_text_encoder") == "on"
+    client.post("/train/new", data=shown)
+    assert runs_of(state)[0].config["train_text_encoder"] is False
+
+
+def test_wrong_settings_come_back_beside_their_fields_with_what_was_typed(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.dataset(state)
+    sent = form_of(client.get("/train/new").text) | {
+        "name": "x" * 130,
+        "rank": "eight",
+        "learning_rate": "-1",
+        "sample_prompts": "a cat\n" + "y" * 1_200,
+    }
+    answer = client.post("/train/new", data=sent)
+    page = answer.text
+    assert answer.status_code == 422
+    assert form_of(page)["rank"] == "eight"
+    assert form_of(page)["name"] == "x" * 130
+    assert form_of(page)["sample_prompts"].endswith("y" * 1_200)
+    assert "This name has 130 characters; at most 120 fit." in page
+    assert re.search(r'id="rank-error"[^>]*>.*?This has to be a whole number\.</p>', page, re.S)
+    assert "This has to be more than 0." in page
+    assert "This has 1,200 characters; at most 1,000 fit." in page
+    for name in ("name", "rank", "learning_rate", "sample_prompts"):
+        assert re.search(
+            rf'id="{name}"[^>]*aria-invalid="true"|aria-invalid="true"[^>]*id="{name}"', page
+        )
+        assert f'<a href="#{name}">' in page  # the summary on top
+    assert re.search(r'<details class="panel advanced"[^>]* open', page)
+    assert runs_of(state) == []
+
+
+def test_an_empty_dataset_and_a_missing_base_are_named(client: TestClient, state: AppState) -> None:
+    empty = stand_in.dataset(state, pictures=0)
+    sent = form_of(client.get(f"/train/new?dataset={empty.slug}&base=sd-9").text)
+    answer = client.post("/train/new", data=sent)
+    assert answer.status_code == 422
+    assert "has no pictures yet. Add some, then train." in answer.text or "sd-9" in answer.text
+    sent = form_of(client.get(f"/train/new?dataset={empty.slug}").text)
+    answer = client.post("/train/new", data=sent)
+    assert answer.status_code == 422
+    assert "“Chalk” has no pictures yet. Add some, then train." in answer.text
+
+
+def test_pictures_without_caption_and_datasets_without_pictures_are_told_before_the_start(
+    client: TestClient, state: AppState
+) -> None:
+    full = stand_in.dataset(state, pictures=3)
+    assert "no caption" not in client.get(f"/train/new?dataset={full.slug}").text
+    with state.database.write() as session:
+        image = datasets.list_images(session, full.key)[0]
+        datasets.caption_image(session, image.key, "")
+    page = client.get(f"/train/new?dataset={full.slug}").text
+    assert "1 of 3 pictures has no caption." in page
+    assert f'href="/datasets/{full.slug}?show=uncaptioned"' in page
+    empty = stand_in.dataset(state, name="Bare", pictures=0)
+    page = client.get(f"/train/new?dataset={empty.slug}").text
+    assert "first: “Bare” has none yet." in page
+    assert f'<a href="/datasets/{empty.slug}">Add pictures</a>' in page
+
+
+def test_a_form_that_lost_its_dataset_says_so(client: TestClient, state: AppState) -> None:
+    stand_in.dataset(state)
+    sent = form_of(client.get("/train/new").text) | {"dataset_id": "999"}
+    answer = client.post("/train/new", data=sent)
+    assert answer.status_code == 422
+    assert "There is no such dataset" in answer.text
+
+
+def test_a_form_of_nothing_is_no_server_error(client: TestClient, state: AppState) -> None:
+    stand_in.dataset(state)
+    for body in ({}, {"shown": "{"}, {"shown": "[1]"}, {"dataset_id": "9" * 40, "preset": "x"}):
+        assert client.post("/train/new", data=body).status_code == 422
+        assert client.post("/train/new/plan?part=fields", data=body).status_code == 200
+
+
+def test_the_plan_follows_the_settings(client: TestClient, state: AppState) -> None:
+    stand_in.measured_base(state)
+    stand_in.dataset(state, pictures=24)
+    shown = form_of(client.get("/train/new").text)
+    plan = client.post("/train/new/plan", data=shown | {"steps": "300", "rank": "16"}).text
+    assert "24 × 100 ÷ 8 = 300" in plan
+    assert "562,000 of 19.3 M" in plan
+    assert "2 changed" in plan
+    assert "hx-trigger" not in plan.partition("<dl")[0]  # measured: no need to ask again
+    wrong = client.post("/train/new/plan", data=shown | {"rank": "0"}).text
+    assert "1 setting cannot be used yet" in wrong
+
+
+def test_until_the_machine_is_measured_the_plan_asks_again(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.dataset(state)
+    page = client.get("/train/new").text
+    assert "measuring this machine…" in page
+    assert re.search(r'id="this-run"[^>]*\s+hx-post="/train/new/plan"', page)
+
+
+def test_a_run_can_be_trained_again_with_its_settings(client: TestClient, state: AppState) -> None:
+    run = stand_in.queued_run(state, stand_in.dataset(state), rank=4)
+    page = client.get(f"/train/new?from={run.key}").text
+    fields = form_of(page)
+    assert (fields["rank"], fields["steps"], fields["preset"]) == ("4", "40", "quick")
+    assert "2 changed" in page  # steps and rank; prompts are counted apart
+    assert client.get("/train/new?from=999").status_code == 200
+
+
+def test_the_list_filters_by_state(client: TestClient, state: AppState) -> None:
+    assert "No runs yet" in client.get("/runs").text
+    of = stand_in.dataset(state)
+    first = stand_in.queued_run(state, of)
+    stand_in.queued_run(state, of)
+    client.post(f"/runs/{first.key}/cancel")
+    page = client.get("/runs").text
+    assert "All 2" in page
+    assert "Waiting 1" in page
+    assert "Canceled 1" in page
+    waiting = client.get("/runs?status=queued").text
+    assert f'href="/runs/{first.key}"' not in waiting
+    assert client.get("/runs?status=nonsense&page=9").status_code == 200
+
+
+def test_a_waiting_run_says_what_it_waits_for(client: TestClient, state: AppState) -> None:
+    of = stand_in.dataset(state)
+    first, second = stand_in.queued_run(state, of), stand_in.queued_run(state, of)
+    assert "no training worker is running" in client.get(f"/runs/{first.key}").text
+    assert "1 run ahead of it" in client.get(f"/runs/{second.key}").text
+    stand_in.worker_seen(state, "train")
+    assert "starts in a moment" in client.get(f"/runs/{first.key}").text
+
+
+def test_a_training_run_shows_progress_samples_loss_and_what_it_saves(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.ready_base(state)
+    run = stand_in.queued_run(state, stand_in.dataset(state))
+    training = stand_in.Training(state)
+    training.train(10)
+    training.sample(0)
+    training.train(10)
+    training.sample(20)
+    training.checkpoint()
+    page = client.get(f"/runs/{run.key}").text
+    assert "<title>50 % · Chalk · Brushwork</title>" in page
+    assert "Step 20 of 40" in page
+    assert "4.0 steps/s · about 5 s left" in page
+    assert page.index('id="sample-20-0"') < page.index('id="sample-0-0"')  # the base at the bottom
+    assert "281,000 of 19.3 M" in page
+    assert "1.5 %" in page
+    assert "7.1 MB" in page
+    assert "Smoothed loss fell from 0.500 at step 1" in page
+
+
+def test_the_live_part_sends_only_what_changed_and_ends_with_the_run(
+    client: TestClient, state: AppState
+) -> None:
+    run = stand_in.queued_run(state, stand_in.dataset(state))
+    training = stand_in.Training(state)
+    training.train(10)
+    page = client.get(f"/runs/{run.key}").text
+    address = html.unescape(re.search(r'hx-get="(/runs/\d+/live\?[^"]+)"', page)[1])  # type: ignore[index]
+    quiet = client.get(address).text
+    assert 'id="run-progress"' in quiet
+    assert re.findall(r'id="([^"]+)"[^>]*hx-swap-oob', quiet) == ["running"]
+    assert "1 training · 25 %" in quiet  # the bar says what the page says
+    training.sample(0)
+    news = client.get(address).text
+    assert 'id="run-samples" aria-labelledby="samples-title" hx-swap-oob="true"' in news
+    assert 'id="run-side"' not in news
+    training.finish()
+    last = client.get(address).text
+    assert "<title>Chalk · Brushwork</title>" in last
+    assert f'hx-get="/runs/{run.key}' not in last
+    assert "1 training" not in last
+    assert "Try it" in last
+
+
+def test_a_finished_run_leads_to_its_adapter(client: TestClient, state: AppState) -> None:
+    adapter = stand_in.adapter(state)
+    page = client.get("/runs/1").text
+    assert "Trained 40 steps" in page
+    assert f'href="/adapters/{adapter.slug}?v=1"' in page
+    assert f'href="/play?adapter={adapter.slug}:1"' in page
+
+
+def test_a_failed_run_says_what_to_do(client: TestClient, state: AppState) -> None:
+    run = stand_in.queued_run(state, stand_in.dataset(state))
+    training = stand_in.Training(state)
+    training.train(3)
+    training.fail("diverged", "The loss was no longer a number at step 4.")
+    page = client.get(f"/runs/{run.key}").text
+    assert "The loss was no longer a number at step 4." in page
+    assert "lower learning rate" in page
+    assert "Traceback: here" in page
+    assert f'href="/train/new?from={run.key}"' in page
+
+
+def test_a_run_that_ended_before_its_first_step_promises_no_loss(
+    client: TestClient, state: AppState
+) -> None:
+    run = stand_in.queued_run(state, stand_in.dataset(state))
+    for _ in range(2):
+        client.post(f"/runs/{run.key}/cancel")
+    page = client.get(f"/runs/{run.key}").text
+    assert "No loss was measured." in page
+    assert "data-chart=" not in page
+    assert page.count("<span>Canceled</span>") == 1
+
+
+def test_wishes_reach_a_run_that_trains_and_are_refused_after(
+    client: TestClient, state: AppState
+) -> None:
+    run = stand_in.queued_run(state, stand_in.dataset(state))
+    training = stand_in.Training(state)
+    training.train(3)
+    for wish in ("sample", "save", "stop"):
+        answer = client.post(f"/runs/{run.key}/{wish}", follow_redirects=False)
+        assert (answer.status_code, answer.headers["location"]) == (303, f"/runs/{run.key}")
+    row = runs_of(state)[0]
+    assert (row.sample_requested, row.save_requested, row.stop_requested) == (True, True, True)
+    page = client.get(f"/runs/{run.key}").text
+    assert "stopping; what was learned is kept" in page
+    assert "Samples were asked for" in page
+    training.finish()
+    late = client.post(f"/runs/{run.key}/stop", headers=HTML)
+    assert late.status_code == 409
+    assert "only a run that trains can do that" in late.text
+    assert client.post(f"/runs/{run.key}/no-such-wish", headers=HTML).status_code == 404
+
+
+def test_cancel_twice_is_no_mistake(client: TestClient, state: AppState) -> None:
+    run = stand_in.queued_run(state, stand_in.dataset(state))
+    for _ in range(2):
+        assert client.post(f"/runs/{run.key}/cancel").status_code == 200
+    assert "Canceled at step 0 of 40" in client.get(f"/runs/{run.key}").text
+
+
+@pytest.mark.parametrize("address", ["/runs/99", "/runs/99/live", "/runs/99999999999", "/runs/x"])
+def test_a_run_that_is_not_there_has_a_page_that_says_so(client: TestClient, address: str) -> None:
+    answer = client.get(address, headers=HTML)
+    assert answer.status_code in (404, 422)
+    assert answer.headers["content-type"].startswith("text/html")
+
+
+def test_another_optimizer_brings_its_own_defaults_and_is_kept(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.dataset(state, pictures=24)
+    fields = form_of(client.get("/train/new?preset=quick").text)
+    chosen = client.post("/train/new/plan?part=fields", data=fields | {"optimizer": "prodigy"}).text
+    rate = re.search(r'<input[^>]* id="learning_rate"[^>]*>', chosen)
+    assert rate is not None
+    assert attribute(rate[0], "value") == "1"
+    assert "1 changed" in chosen
+    answer = client.post(
+        "/train/new", data=fields | {"optimizer": "prodigy"}, follow_redirects=False
+    )
+    assert answer.status_code == 303
+    config = runs_of(state)[0].config
+    assert (config["optimizer"], config["learning_rate"]) == ("prodigy", 1.0)
+
+
+def test_a_run_goes_on_from_a_checkpoint_that_is_kept(client: TestClient, state: AppState) -> None:
+    run = stand_in.queued_run(state, stand_in.dataset(state))
+    training = stand_in.Training(state)
+    training.train(3)
+    training.finish()
+    with state.database.write() as session:
+        session.add(Checkpoint(run_id=run.key, step=3, sha256="c" * 64, size_bytes=10))
+    page = client.get(f"/runs/{run.key}").text
+    place = f"/train/new?from={run.key}&amp;checkpoint=3"
+    assert place in page
+    form = client.get(html.unescape(place)).text
+    assert "This goes on from step 3" in form
+    fields = form_of(form)
+    assert fields["steps"] == str(3 + run.total_steps)
+    short = client.post("/train/new", data=fields | {"steps": "3", "rank": "5"}, headers=HTML)
+    assert short.status_code == 422
+    assert "it has to be more than 3" in short.text
+    assert "this cannot change now" in short.text
+    assert client.post("/train/new", data=fields, follow_redirects=False).status_code == 303
+    again = runs_of(state)[0]
+    assert (again.parent_id, again.step) == (run.key, 3)
+
+
+def test_warnings_are_shown_loudly_and_held_out_loss_as_figures(
+    client: TestClient, state: AppState
+) -> None:
+    run = stand_in.queued_run(state, stand_in.dataset(state))
+    training = stand_in.Training(state)
+    training.train(3)
+    with state.database.write() as session:
+        for step, loss in ((0, 0.9), (3, 0.5)):
+            progress.add_held_out(
+                session, training.claim, step, loss=loss, low=loss - 0.1, high=loss + 0.1
+            )
+        jobs.record(session, Run, run.key, WARNING, text="It went back to step 1.")
+    page = client.get(f"/runs/{run.key}").text
+    assert page.index('class="notice warn"') < page.index("It went back to step 1.")
+    assert "Held-out loss 0.900 at step 0, 0.500 at step 3; lowest 0.500 at step 3." in page
+    assert "0.4000 to 0.6000" in page
+
+
+def test_another_dataset_can_regularise_a_run(client: TestClient, state: AppState) -> None:
+    style = stand_in.dataset(state)
+    other = stand_in.dataset(state, "Photos")
+    page = client.get(f"/train/new?dataset={style.slug}").text
+    fields = form_of(page)
+    assert fields["regularisation_dataset_id"] == ""
+    chosen = fields | {"regularisation_dataset_id": str(other.key)}
+    assert client.post("/train/new", data=chosen, follow_redirects=False).status_code == 303
+    (run,) = runs_of(state)
+    assert run.regularisation_version_id not in (None, run.dataset_version_id)
+    same = fields | {"regularisation_dataset_id": str(style.key)}
+    wrong = client.post("/train/new", data=same, headers=HTML)
+    assert wrong.status_code == 422
+    assert "Choose another dataset." in wrong.text
+
+
+def test_the_crop_of_each_picture_is_shown_before_the_training(
+    client: TestClient, state: AppState
+) -> None:
+    stand_in.dataset(state, pictures=3)
+    fields = form_of(client.get("/train/new").text)
+    shown = client.post("/train/new/crops", data=fields).text
+    assert "3 pictures at" in shown
+    assert shown.count("<svg") == 3
+    squares = client.post("/train/new/crops", data=fields | {"aspect_buckets": ""}).text
+    assert "3 pictures at 64 × 64" in squares
+    assert "80 % kept" in squares
+    nothing = client.post("/train/new/crops", data={}).text
+    assert "There are no pictures yet." in nothing
+
+
+def test_a_run_says_what_full_fine_tuning_would_keep_in_memory(
+    client: TestClient, state: AppState
+) -> None:
+    run = stand_in.queued_run(state, stand_in.dataset(state))
+    assert "Full fine-tuning" not in client.get(f"/runs/{run.key}").text
+    stand_in.Training(state).train(3)
+    page = client.get(f"/runs/{run.key}").text
+    needed = size_text(16 * stand_in.BASE_PARAMETERS)
+    assert f"Full fine-tuning of this base would keep {needed} of weights, gradients" in page

@@ -1,0 +1,360 @@
+"""Files nobody refers to go, all others stay: on both databases, in a folder and in a bucket."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+import sqlalchemy as sa
+from sqlmodel import SQLModel, select
+
+from app.cli.sweep import sentence
+from app.registry import sweep as sweeping
+from app.registry.adapters import deleted, service
+from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
+from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
+from app.registry.base_models.service import ensure_embedded
+from app.registry.datasets.models import Dataset, DatasetVersion, Image
+from app.registry.db import MENTIONS, Database, utcnow
+from app.registry.jobs.models import JOB_FILES_KEPT, SWEEP, Event, IoJob
+from app.registry.jobs.service import enqueue_io
+from app.registry.jobs.states import JobStatus
+from app.registry.renders.models import Render, RenderAdapter, RenderImage
+from app.registry.runs.models import Checkpoint, Run, Sample
+from app.registry.storage import open_store
+from app.registry.storage.folder import LocalBlobStore
+from app.registry.storage.store import BlobStore
+from app.registry.sweep import Swept, sweep
+
+TOMORROW = timedelta(hours=25)
+
+
+@dataclass(frozen=True)
+class Kept:
+    """A database and a store; what is stored in a test is a day old for its sweep."""
+
+    database: Database
+    store: BlobStore
+
+    def blob(self, words: str) -> str:
+        """The hash of a stored blob with this content."""
+        return self.store.put_bytes(words.encode()).sha256
+
+    def sweep(self, **options: Any) -> Swept:
+        """A sweep as of tomorrow."""
+        return sweep(self.database, self.store, now=utcnow() + TOMORROW, **options)
+
+    def left(self) -> set[str]:
+        """The hashes that are stored."""
+        return {blob.sha256 for blob in self.store.list()}
+
+    def add(self, *rows: SQLModel) -> None:
+        """Store rows."""
+        with self.database.write() as session:
+            for row in rows:
+                session.add(row)
+                session.flush()
+
+
+@pytest.fixture(params=["folder", "bucket"])
+def kept(request: pytest.FixtureRequest, database: Database, tmp_path: Path) -> Kept:
+    """A registry that is empty but for its first event."""
+    _begin(database)
+    url = "memory://" if request.param == "bucket" else None
+    return Kept(database, open_store(url, tmp_path / "data"))
+
+
+@pytest.fixture
+def folder(sqlite_database: Database, tmp_path: Path) -> Kept:
+    """The same with files in a folder, where they can be made older."""
+    _begin(sqlite_database)
+    return Kept(sqlite_database, LocalBlobStore(tmp_path / "blobs"))
+
+
+def _begin(database: Database, *, days_ago: int = 30) -> None:
+    with database.write() as session:
+        at = utcnow() - timedelta(days=days_ago)
+        session.add(Event(at=at, subject="io_job", subject_id=1, kind="queued"))
+
+
+def age(kept: Kept, sha256: str, *, hours: float = 25) -> None:
+    moment = (utcnow() - timedelta(hours=hours)).timestamp()
+    os.utime(kept.store.local_path(sha256, Path()), (moment, moment))
+
+
+def make_run(kept: Kept, items: list[dict[str, Any]]) -> Run:
+    with kept.database.write() as session:
+        dataset = Dataset(slug="x", name="x")
+        session.add(dataset)
+        session.flush()
+        pinned = DatasetVersion(dataset_id=dataset.key, fingerprint="x", image_count=1, items=items)
+        session.add(pinned)
+        session.flush()
+        run = Run(
+            name="x",
+            dataset_id=dataset.key,
+            dataset_version_id=pinned.key,
+            base_model_id=ensure_embedded(session).key,
+            config={},
+            total_steps=1,
+        )
+        session.add(run)
+        session.flush()
+        return run
+
+
+def make_render(kept: Kept, stack: list[dict[str, Any]], picture: str) -> None:
+    with kept.database.write() as session:
+        render = Render(
+            base_model_id=ensure_embedded(session).key,
+            prompt="x",
+            seed=1,
+            steps=1,
+            guidance=1,
+            width=64,
+            height=64,
+            adapters=stack,
+            cache_key="x",
+            status=JobStatus.SUCCEEDED,
+        )
+        session.add(render)
+        session.flush()
+        session.add(RenderImage(render_id=render.key, index=0, seed=1, sha256=picture))
+        for entry in stack:
+            session.add(RenderAdapter(adapter_id=entry["adapter_id"], render_id=render.key))
+
+
+def test_what_nobody_refers_to_goes_once_it_is_a_day_old(kept: Kept) -> None:
+    lost = {kept.blob("lost"), kept.blob("also lost")}
+    assert sweep(kept.database, kept.store) == Swept(0, 0)
+    assert kept.sweep(dry_run=True) == Swept(2, 13)
+    assert kept.left() == lost
+    assert kept.sweep() == Swept(2, 13)
+    assert kept.left() == set()
+    assert kept.sweep() == Swept(0, 0)
+
+
+def test_what_columns_and_json_refer_to_stays(kept: Kept) -> None:
+    run = make_run(kept, [{"sha256": kept.blob("a picture"), "caption": "x"}])
+    one = {"sha256": kept.blob("an image"), "clean_sha256": kept.blob("cleaned")}
+    image = Image(
+        dataset_id=run.dataset_id,
+        thumbnail_sha256=kept.blob("small"),
+        filename="x",
+        width=1,
+        height=1,
+        size_bytes=1,
+        **one,
+    )
+    sample = Sample(
+        run_id=run.key, step=1, prompt_index=0, prompt="x", seed=1, sha256=kept.blob("a sample")
+    )
+    state = Checkpoint(run_id=run.key, step=1, sha256=kept.blob("a state"), size_bytes=1)
+    told = Event(subject="x", subject_id=1, kind="x", data={"deep": [{"in": kept.blob("told")}]})
+    kept.add(image, sample, state, told)
+    new = NewVersion(
+        "Chalk",
+        "sd1",
+        kept.blob("weights"),
+        1,
+        4,
+        4.0,
+        cover_sha256=kept.blob("a cover"),
+        details={"source_sha256": kept.blob("the file that came")},
+        files=[NewFile("kohya", "fp16", kept.blob("a download"), 1)],
+    )
+    with kept.database.write() as session:
+        key = publish(session, new).adapter_id
+        service.order_import(
+            session,
+            sha256=kept.blob("an upload that waits"),
+            filename="x",
+            sidecars=[{"name": "x.json", "sha256": kept.blob("beside it")}],
+        )
+        service.delete_adapter(session, key)  # can still be restored
+    make_render(kept, [], kept.blob("a drawing"))
+    before = kept.left()
+    kept.blob("lost")
+    assert kept.sweep() == Swept(1, 4)
+    assert kept.left() == before
+    assert len(before) == 14
+
+
+@pytest.mark.parametrize("status", [JobStatus.SUCCEEDED, JobStatus.FAILED])
+def test_what_only_a_job_refers_to_stays_a_week_after_its_end(
+    kept: Kept, status: JobStatus
+) -> None:
+    ages = {"just": timedelta(), "a week": JOB_FILES_KEPT + timedelta(minutes=1)}
+    for words, ago in ages.items():
+        ended = utcnow() + TOMORROW - ago
+        args, result = {"sha256": kept.blob(words)}, {"sha256": kept.blob(f"{words}, made")}
+        job = IoJob(kind="x", status=status, finished_at=ended, args=args, result=result)
+        kept.add(job)
+    old = utcnow() - timedelta(days=30)
+    waiting = IoJob(kind="x", created_at=old, args={"sha256": kept.blob("waits")})
+    kept.add(waiting)
+    assert kept.sweep().files == 2
+    words = (b"just", b"just, made", b"waits")
+    assert kept.left() == {hashlib.sha256(content).hexdigest() for content in words}
+
+
+def test_the_weights_of_an_adapter_deleted_for_good_go_and_its_pictures_stay(kept: Kept) -> None:
+    weights, picture = kept.blob("weights"), kept.blob("a drawing")
+    file = NewFile("kohya", "fp16", kept.blob("a download"), 1)
+    with kept.database.write() as session:
+        key = publish(session, NewVersion("x", "sd1", weights, 1, 4, 4.0, files=[file])).adapter_id
+    make_render(kept, [{"adapter_id": key, "name": "x", "sha256": weights}], picture)
+    assert kept.sweep().files == 0
+    with kept.database.write() as session:
+        service.delete_adapter(session, key)
+    assert kept.sweep().files == 0
+    with kept.database.write() as session:
+        deleted.delete_forever(session, key)
+    assert kept.sweep().files == 2
+    assert kept.left() == {picture}
+
+
+def at(number: int, act: Callable[[], object]) -> Callable[[], None]:
+    """A pulse that does something at its n-th beat."""
+    beats = iter(range(1, 10_000))
+    return lambda: act() and None if next(beats) == number else None
+
+
+def test_what_is_stored_again_meanwhile_stays(folder: Kept) -> None:
+    sha256 = folder.blob("lost")
+    age(folder, sha256)
+    again = at(2, lambda: folder.blob("lost"))  # after the listing of one blob
+    assert sweep(folder.database, folder.store, pulse=again) == Swept(0, 0)
+    assert folder.left() == {sha256}
+    age(folder, sha256)
+    gone = at(2, lambda: folder.store.delete(sha256))
+    assert sweep(folder.database, folder.store, pulse=gone) == Swept(0, 0)
+
+
+def test_what_is_referred_to_after_the_listing_stays(folder: Kept) -> None:
+    sha256 = folder.blob("of an old upload")
+    age(folder, sha256)
+    refer = at(1, lambda: folder.add(IoJob(kind="x", args={"sha256": sha256})))
+    assert sweep(folder.database, folder.store, pulse=refer) == Swept(0, 0)
+    assert folder.left() == {sha256}
+
+
+def test_what_is_older_than_the_database_stays(database: Database, tmp_path: Path) -> None:
+    """An empty database that took the place of a lost one must not cost the files."""
+    kept = Kept(database, LocalBlobStore(tmp_path / "blobs"))
+    old, new = kept.blob("of the lost one"), kept.blob("of this one")
+    age(kept, old, hours=50)
+    age(kept, new, hours=30)
+    assert kept.sweep() == Swept(0, 0)
+    _begin(database, days_ago=2)
+    assert kept.sweep().files == 1
+    assert kept.left() == {old}
+
+
+def test_a_sweep_can_be_broken_off(folder: Kept) -> None:
+    for number in range(3):
+        age(folder, folder.blob(str(number)))
+
+    def end() -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(
+        KeyboardInterrupt
+    ):  # three list, one reads a row, the sixth is before the second goes
+        sweep(folder.database, folder.store, pulse=at(6, end))
+    assert len(folder.left()) == 2
+    with folder.database.write() as session:  # nothing is locked
+        enqueue_io(session, "x")
+
+
+def test_many_rows_are_read_a_thousand_at_a_time(
+    kept: Kept, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(sweeping, "ROWS_AT_ONCE", 3)
+    kept.add(*[IoJob(kind="x", args={"sha256": kept.blob(str(n))}) for n in range(10)])
+    kept.blob("lost")
+    assert kept.sweep().files == 1
+
+
+def test_every_table_is_read() -> None:
+    """All hashes and all JSON, but for what names the weights that a version refers to."""
+    found = {
+        f"{table.name}.{column.name}"
+        for table in SQLModel.metadata.sorted_tables
+        for column in table.columns
+        if MENTIONS in column.info
+    }
+    assert found == {"render.adapters"}
+    read = {
+        column
+        for table in SQLModel.metadata.sorted_tables
+        for columns in sweeping._columns(table)
+        for column in columns
+    }
+    for table, name in (
+        (AdapterVersion, "details"),
+        (AdapterFile, "sha256"),
+        (Adapter, "cover_sha256"),
+        (DatasetVersion, "items"),
+        (IoJob, "args"),
+        (IoJob, "result"),
+    ):
+        assert SQLModel.metadata.tables[str(table.__tablename__)].c[name] in read
+    json = {c for t in SQLModel.metadata.sorted_tables for c in t.columns if _is_json(c)}
+    assert json - read == {SQLModel.metadata.tables["render"].c.adapters}
+
+
+def _is_json(column: sa.Column[Any]) -> bool:
+    return isinstance(column.type, sa.JSON)
+
+
+def test_a_longer_number_is_no_hash() -> None:
+    sha256 = hashlib.sha256(b"x").hexdigest()
+    assert sweeping.HASH.findall(f'["{sha256}", "/media/{sha256}"]') == [sha256, sha256]
+    assert sweeping.HASH.findall(f'"{sha256}0"') == []
+
+
+def test_a_sweep_is_due_once_a_day(database: Database) -> None:
+    first = sweeping.order_if_due(database)
+    assert first is not None
+    assert sweeping.order_if_due(database) is None
+    for hours, is_due in ((23, False), (25, True)):
+        with database.write() as session:
+            row = session.get_one(IoJob, first.key)
+            row.status, row.finished_at = JobStatus.FAILED, utcnow() - timedelta(hours=hours)
+            session.add(row)
+        assert (sweeping.order_if_due(database) is not None) == is_due
+
+
+def test_of_workers_that_ask_at_once_one_gets_it(database: Database) -> None:
+    barrier = threading.Barrier(4)
+
+    def race(_: int) -> IoJob | None:
+        barrier.wait()
+        return sweeping.order_if_due(database)
+
+    with ThreadPoolExecutor(4) as pool:
+        assert sum(job is not None for job in pool.map(race, range(4))) == 1
+    with database.read() as session:
+        (job,) = session.exec(select(IoJob))
+    assert (job.kind, job.priority) == (SWEEP, sweeping.LAST)
+
+
+@pytest.mark.parametrize(
+    ("swept", "dry_run", "words"),
+    [
+        (Swept(2, 3_456_000), False, "2 files, 3.5 MB, went."),
+        (Swept(1, 3_456_000_000), True, "1 file, 3,456.0 MB, would go."),
+        (Swept(0, 0), True, "Nothing to sweep: "),
+    ],
+)
+def test_it_says_how_much_went(swept: Swept, dry_run: bool, words: str) -> None:
+    assert sentence(swept, dry_run=dry_run).startswith(words)

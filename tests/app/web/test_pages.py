@@ -1,0 +1,172 @@
+"""The frame around every page: places, strip, theme, static files, errors in human words."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.registry.datasets import service as datasets
+from app.registry.jobs.states import JobStatus
+from app.registry.runs.models import Run
+from app.registry.state import AppState
+from app.web import templates
+from app.web.shortcuts import SHORTCUTS
+
+HTML = {"accept": "text/html"}
+
+
+def run(status: JobStatus, step: int = 0) -> Run:
+    return Run(
+        id=7,
+        name="Boats",
+        status=status,
+        step=step,
+        total_steps=300,
+        dataset_id=1,
+        dataset_version_id=1,
+        base_model_id=1,
+        config={},
+    )
+
+
+@pytest.mark.parametrize(
+    ("address", "place"), [("/datasets", "Datasets"), ("/patterns", None), ("/", None)]
+)
+def test_the_place_one_is_at_is_marked(client: TestClient, address: str, place: str | None) -> None:
+    marked = re.findall(
+        r'aria-current="[a-z]+" data-shortcut="[^"]+">.*?</svg>(\w+)</a>', client.get(address).text
+    )
+    assert marked == ([place] if place else [])
+
+
+@pytest.mark.parametrize("address", ["/", "/datasets", "/system", "/patterns"])
+def test_a_page_is_whole(client: TestClient, address: str) -> None:
+    answer = client.get(address, headers=HTML)
+    assert answer.status_code == 200
+    assert answer.headers["cache-control"] == "no-store"
+    text = answer.text
+    assert text.lstrip().startswith("<!doctype html>")
+    assert '<html lang="en"' in text
+    assert len(re.findall(r"<h1\b", text)) == 1
+    assert '<main class="page" id="content"' in text
+    assert 'href="#content"' in text
+    assert re.search(r"<title>[^<]+ · Brushwork</title>", text)
+    identifiers = re.findall(r'\sid="([^"]+)"', text)
+    assert len(identifiers) == len(set(identifiers))
+
+
+def test_the_strip_tells_what_trains_and_what_waits() -> None:
+    training, waiting = run(JobStatus.RUNNING, step=186), run(JobStatus.QUEUED)
+    assert templates.strip_of([]) is None
+    assert templates.strip_of([training]) == templates.RunningStrip(
+        "1 training · 62 %", "/runs/7", True
+    )
+    both = templates.strip_of([training, waiting])
+    assert both is not None
+    assert both.text == "1 training · 62 % · 1 waiting"
+    assert templates.strip_of([waiting]) == templates.RunningStrip("1 waiting", "/runs/7", False)
+
+
+def test_the_strip_asks_again_even_when_nothing_trains(client: TestClient) -> None:
+    answer = client.get("/running", headers={"hx-request": "true"})
+    assert answer.status_code == 200
+    assert 'hx-trigger="every 5s"' in answer.text
+    assert "<a" not in answer.text
+
+
+def test_the_theme_is_remembered_and_written_into_the_page(client: TestClient) -> None:
+    assert 'data-theme="system"' in client.get("/").text
+    answer = client.post(
+        "/theme", data={"theme": "dark", "back": "/datasets?q=a"}, follow_redirects=False
+    )
+    assert (answer.status_code, answer.headers["location"]) == (303, "/datasets?q=a")
+    assert 'data-theme="dark"' in client.get("/").text
+
+
+def test_a_theme_there_is_not_is_refused_and_a_strange_cookie_is_no_error(
+    client: TestClient,
+) -> None:
+    assert client.post("/theme", data={"theme": "pink"}).status_code == 422
+    client.cookies.set("theme", "pink")
+    assert 'data-theme="system"' in client.get("/").text
+
+
+@pytest.mark.parametrize("back", ["https://example.org/", "//example.org", "/\\example.org", "x"])
+def test_the_theme_switch_sends_nobody_to_another_site(client: TestClient, back: str) -> None:
+    answer = client.post("/theme", data={"theme": "dark", "back": back}, follow_redirects=False)
+    assert answer.headers["location"] == "/"
+
+
+@pytest.mark.parametrize("address", ["/nowhere", "/datasets/nowhere", "/runs/99999999999999"])
+def test_an_address_without_anything_is_a_page_with_a_way_back(
+    client: TestClient, address: str
+) -> None:
+    answer = client.get(address, headers=HTML)
+    assert answer.status_code in (404, 422)
+    assert answer.headers["content-type"].startswith("text/html")
+    assert 'href="/"' in answer.text
+    assert answer.text.count("deleted") <= 1
+
+
+def test_programs_get_problems_and_people_get_pages(client: TestClient) -> None:
+    answer = client.get("/api/v1/datasets/999", headers=HTML)
+    assert answer.headers["content-type"] == "application/problem+json"
+    answer = client.get("/datasets/nowhere", headers={"accept": "application/json"})
+    assert answer.headers["content-type"] == "application/problem+json"
+
+
+def test_a_script_that_asks_for_a_part_gets_an_error_as_a_part(client: TestClient) -> None:
+    answer = client.get("/datasets/nowhere", headers={"hx-request": "true"})
+    assert answer.status_code == 404
+    assert "<html" not in answer.text
+    assert "There is no such dataset" in answer.text
+
+
+def test_what_breaks_says_so_in_words_and_the_page_still_stands(
+    client: TestClient, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def broken(*_: object, **__: object) -> None:
+        raise RuntimeError("secret detail")
+
+    monkeypatch.setattr(datasets, "list_datasets", broken)
+    answer = client.get("/datasets", headers=HTML)
+    assert answer.status_code == 500
+    assert "nothing you sent was changed" in answer.text
+    assert "Try again" in answer.text
+    assert "secret detail" not in answer.text
+
+
+def test_static_files_have_their_content_in_the_address(client: TestClient) -> None:
+    address = templates.static("css/tokens.css")
+    assert re.fullmatch(r"/static/css/tokens\.css\?v=[0-9a-f]{12}", address)
+    assert client.get(address).status_code == 200
+
+
+def test_what_people_typed_is_text_and_never_markup(client: TestClient, state: AppState) -> None:
+    with state.database.write() as session:
+        datasets.create_dataset(session, "<script>alert(1)</script>")
+    text = client.get("/datasets").text
+    assert "<script>alert" not in text
+    assert "&lt;script&gt;alert" in text
+
+
+def test_every_single_key_in_the_list_of_shortcuts_is_listened_to() -> None:
+    source = "".join(path.read_text() for path in templates.TEMPLATES.rglob("*.html"))
+    listened = set(re.findall(r'data-shortcut="([^"{]+)"', source))
+    listened |= {f"g {letter}" for letter in "dtap"}  # the places in the bar
+    for shortcut in SHORTCUTS:
+        if "Ctrl" not in shortcut.keys:
+            assert " ".join(shortcut.keys) in listened
+
+
+def test_the_dialog_shows_only_what_works_on_the_page(client: TestClient) -> None:
+    assert "Next caption" in client.get("/datasets").text
+    assert "Next caption" not in client.get("/").text
+
+
+def test_the_system_page_tells_what_is_kept_and_who_works(client: TestClient) -> None:
+    text = client.get("/system").text
+    assert "Nobody takes this work now" in text
+    assert "SQLite" in text

@@ -1,0 +1,150 @@
+"""Layers are folders. Their directions are held by import-linter; here is what it cannot see."""
+
+from __future__ import annotations
+
+import ast
+import subprocess
+import sys
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[1]
+HEAVY = {"torch", "diffusers", "transformers", "peft", "accelerate"}
+WEB_FRAMEWORKS = {"fastapi", "starlette", "uvicorn", "jinja2"}
+DATABASES = {"sqlmodel", "sqlalchemy", "alembic"}
+MAX_MODULES = 30
+SESSION_CALLS = {
+    "add",
+    "connection",
+    "delete",
+    "exec",
+    "execute",
+    "flush",
+    "get",
+    "get_one",
+    "merge",
+}
+
+
+def modules(folder: str) -> Iterator[Path]:
+    yield from sorted((ROOT / folder).rglob("*.py"))
+
+
+def module_name(path: Path) -> str:
+    return ".".join(path.relative_to(ROOT).with_suffix("").parts).removesuffix(".__init__")
+
+
+def imported(path: Path) -> Iterator[str]:
+    """Every module that a file names in an import, wherever the import stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            yield node.module
+            yield from (f"{node.module}.{alias.name}" for alias in node.names)
+
+
+def loaded_by(names: list[str]) -> set[str]:
+    """The top-level packages in `sys.modules` of a new process that imported these modules."""
+    program = (
+        f"import sys\nimport {', '.join(names)}\nprint(*{{n.split('.')[0] for n in sys.modules}})"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
+    )
+    return set(done.stdout.split())
+
+
+def test_the_import_contracts_hold() -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()"],
+        capture_output=True,
+        text=True,
+        cwd=ROOT,
+    )
+    assert done.returncode == 0, done.stdout
+
+
+def test_a_broken_contract_is_found(tmp_path: Path) -> None:
+    """The tool reads this project's contracts: an arrow against them fails."""
+    for folder in ("app", "worker"):
+        for path in modules(folder):
+            copy = tmp_path / path.relative_to(ROOT)
+            copy.parent.mkdir(parents=True, exist_ok=True)
+            copy.write_bytes(path.read_bytes())
+    (tmp_path / "pyproject.toml").write_bytes((ROOT / "pyproject.toml").read_bytes())
+    with (tmp_path / "app" / "registry" / "db.py").open("a") as file:
+        file.write("\nfrom app.web import state as _state\n")
+    done = subprocess.run(
+        [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+    )
+    assert done.returncode == 1
+    assert "app.registry is not allowed to import app.web" in done.stdout
+
+
+def test_the_registry_loads_neither_a_web_framework_nor_torch() -> None:
+    names = [module_name(path) for path in modules("app/registry")]
+    assert loaded_by(names) & (WEB_FRAMEWORKS | HEAVY) == set()
+
+
+def test_the_web_loads_no_torch() -> None:
+    names = [module_name(path) for path in modules("app/web")]
+    assert loaded_by(names) & HEAVY == set()
+
+
+def test_the_core_loads_neither_a_web_framework_nor_a_database() -> None:
+    names = [module_name(path) for path in modules("worker/core") if path.stem != "__main__"]
+    found = loaded_by([name for name in names if not name.startswith("worker.core.starter.build")])
+    assert found & (WEB_FRAMEWORKS - {"jinja2"} | DATABASES | {"app", "celery"}) == set()
+
+
+@pytest.mark.parametrize("folder", ["worker/core", "app/web"])
+def test_only_settings_and_programs_read_the_environment(folder: str) -> None:
+    wrong = [
+        str(path.relative_to(ROOT))
+        for path in modules(folder)
+        if path.stem != "__main__"  # a program may: it is where the machine's words come in
+        and any(word in path.read_text() for word in ("os.environ", "getenv"))
+    ]
+    assert wrong == []
+
+
+def test_the_web_calls_no_session() -> None:
+    wrong = [
+        f"{path.relative_to(ROOT)}:{node.lineno}"
+        for path in modules("app/web")
+        for node in ast.walk(ast.parse(path.read_text()))
+        if isinstance(node, ast.Call)
+        and isinstance(node.func, ast.Attribute)
+        and node.func.attr in SESSION_CALLS
+        and isinstance(node.func.value, ast.Name)
+        and node.func.value.id == "session"
+    ]
+    assert wrong == []
+
+
+def test_no_modules_import_each_other_in_a_circle() -> None:
+    names = {module_name(path): path for folder in ("app", "worker") for path in modules(folder)}
+    arrows = {
+        name: {found for found in imported(path) if found in names} - {name}
+        for name, path in names.items()
+    }
+    while leaves := {name for name, targets in arrows.items() if not targets}:
+        arrows = {name: targets - leaves for name, targets in arrows.items() if name not in leaves}
+    assert sorted(arrows) == []
+
+
+def test_no_folder_holds_more_than_thirty_modules() -> None:
+    count = Counter(
+        path.parent.relative_to(ROOT).as_posix()
+        for folder in ("app", "worker")
+        for path in modules(folder)
+        if path.stem != "__init__"
+    )
+    assert {folder: number for folder, number in count.items() if number > MAX_MODULES} == {}

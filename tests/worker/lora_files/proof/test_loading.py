@@ -1,0 +1,214 @@
+"""The installed diffusers loads what we write, and does with other files what its rule says."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save_file
+
+import worker.core.starter
+from tests.worker.lora_files.proof.files import (
+    attention,
+    everything,
+    mixed,
+    peft_file,
+    renamed,
+    script_file,
+    util_file,
+    without,
+)
+from tests.worker.lora_files.random_adapters import facts, random_adapter
+from worker.core.bases.family import BaseFamily
+from worker.core.bases.load import load_base
+from worker.core.bases.weights import build
+from worker.core.lora_files.canonical import Adapter
+from worker.core.lora_files.compatible import layers
+from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export
+from worker.core.lora_files.proof.content import FileContent
+from worker.core.lora_files.proof.diffusers_rule import diffusers
+from worker.core.lora_files.proof.layout import Layout
+from worker.core.lora_files.proof.loading import (
+    NAME,
+    DiffusersRefusal,
+    _lora_layers,
+    hollow,
+    loaded_by_diffusers,
+    measure,
+)
+
+SD1, SDXL = BaseFamily.SD1, BaseFamily.SDXL
+MIDDLE = ("lora_unet_mid_block_attentions_0_", "lora_unet_middle_block_1_")
+Parts = dict[str, Any]
+Make = Callable[[Adapter], FileContent]
+
+
+def shapes_of(parts: Parts) -> dict[str, tuple[int, ...]]:
+    return {
+        f"{component}.{path}": tuple(layer.weight.shape)
+        for component, module in parts.items()
+        for path, layer in layers(component, module).items()
+    }
+
+
+def encoders_named(content: FileContent) -> FileContent:
+    return renamed(content, "lora_te1_", "lora_te_text_model_")
+
+
+def with_alphas(adapter: Adapter) -> FileContent:
+    content = encoders_named(util_file(adapter))
+    for module in adapter.modules:
+        prefix = "lora_unet_" if module.component == "unet" else "lora_te_"
+        name = f"{prefix}{module.path.replace('.', '_')}.alpha"
+        content.tensors[name] = torch.tensor(module.alpha)
+    return content
+
+
+def some_alphas(adapter: Adapter) -> FileContent:
+    drop = set(sorted(with_alphas(adapter).tensors)[::3])
+    return without(with_alphas(adapter), lambda name: name in drop and name.endswith("alpha"))
+
+
+SD_FILES: dict[str, Make] = {
+    "alphas": with_alphas,
+    "alphas of many sizes": lambda adapter: with_alphas(mixed(adapter)),
+    "alphas on some modules": some_alphas,
+    "no alphas, many ranks": lambda adapter: without(
+        with_alphas(mixed(adapter)), lambda name: name.endswith(".alpha")
+    ),
+    "numbered encoder": lambda adapter: renamed(with_alphas(adapter), "lora_te_", "lora_te1_"),
+    "diffusers' own conversion": util_file,
+    "a block by SDXL's name": lambda adapter: renamed(with_alphas(adapter), *MIDDLE),
+    "an encoder without out_proj": lambda adapter: without(
+        with_alphas(adapter), lambda name: "out_proj" in name
+    ),
+    "peft": peft_file,
+    "peft of transformers 5": lambda adapter: peft_file(adapter, text_model=False),
+    "example scripts": script_file,
+}
+
+
+def actual(content: FileContent, parts: Parts, family: BaseFamily, path: Path) -> dict[str, float]:
+    """The scale of every layer that diffusers changed, by canonical key."""
+    save_file({n: t.contiguous() for n, t in content.tensors.items()}, path, dict(content.metadata))
+    with loaded_by_diffusers(path, parts, family):
+        return {key: layer.scaling[NAME] for key, layer in _lora_layers(parts)}
+
+
+@pytest.mark.parametrize("make", SD_FILES.values(), ids=SD_FILES.keys())
+def test_the_rule_says_what_diffusers_does_with_sd_files(
+    make: Make, sd15_parts: Parts, tmp_path: Path
+) -> None:
+    shapes = shapes_of(sd15_parts)
+    content = make(random_adapter(shapes, rank=2, choose=everything))
+    content = FileContent(dict(sorted(content.tensors.items())), content.metadata)
+    said = diffusers(content, Layout(SD1, shapes))
+    found = actual(content, sd15_parts, SD1, tmp_path / "a.safetensors")
+    assert {key: patch.scale for key, patch in said.patches.items()} == pytest.approx(found)
+
+
+@pytest.mark.parametrize("naming", ["one alpha", "mixed alphas", "both namings"])
+def test_the_rule_says_what_diffusers_does_with_sdxl_files(
+    naming: str, sdxl_parts: Parts, tmp_path: Path
+) -> None:
+    shapes = shapes_of(sdxl_parts)
+    adapter = random_adapter(
+        shapes, rank=2, choose=lambda key: key.endswith(("to_q", "to_out.0", "_proj", "fc1"))
+    )
+    path = tmp_path / "a.safetensors"
+    one, form = AdapterDtype.FP32, AdapterFormat.KOHYA
+    export(adapter, path, format=form, dtype=one, family=SDXL, facts=facts())
+    tensors = dict(FileContent.read(path).tensors)
+    if naming == "mixed alphas":
+        for index, name in enumerate(n for n in tensors if n.endswith(".alpha")):
+            tensors[name] = torch.tensor((1.0, 1.0, 2.0, 3.0)[index % 4])
+    content = FileContent(tensors)
+    if naming == "both namings":
+        content = renamed(content, "unet_middle_block_1_", "unet_mid_block_attentions_0_")
+    content = FileContent(dict(sorted(content.tensors.items())))
+    said = diffusers(content, Layout(SDXL, shapes))
+    found = actual(content, sdxl_parts, SDXL, path)
+    assert {key: patch.scale for key, patch in said.patches.items()} == pytest.approx(found)
+    assert (len(found) < len(adapter.modules)) is (naming == "both namings")
+
+
+def test_what_the_rule_calls_refused_is_refused(sd15_parts: Parts, tmp_path: Path) -> None:
+    shapes = shapes_of(sd15_parts)
+    adapter = random_adapter(shapes, rank=2, choose=attention)
+    good = with_alphas(adapter)
+    encoder = random_adapter(shapes, rank=2, choose=lambda key: key.endswith("fc1"))
+    for bad in (
+        peft_file(encoder),
+        without(good, lambda name: "out_proj" in name),
+        without(renamed(good, *MIDDLE), lambda name: "n_blocks" in name or "p_blocks" in name),
+        FileContent(good.tensors, {"lora_adapter_metadata": '{"unet.r": 2}'}),
+        FileContent({**good.tensors, "bundle_emb.x": torch.zeros(1)}),
+    ):
+        assert diffusers(bad, Layout(SD1, shapes)).refused
+        with pytest.raises(DiffusersRefusal):
+            actual(bad, sd15_parts, SD1, tmp_path / "a.safetensors")
+    assert not list(_lora_layers(sd15_parts))  # nothing of it stays behind
+
+
+@pytest.mark.parametrize("form", [AdapterFormat.KOHYA, AdapterFormat.PEFT])
+@pytest.mark.parametrize("kind", ["even", "uneven"])
+@pytest.mark.parametrize("family", [SD1, SDXL])
+def test_diffusers_loads_our_files_as_they_were_trained(
+    form: AdapterFormat, kind: str, family: BaseFamily, request: Any, tmp_path: Path
+) -> None:
+    parts: Parts = request.getfixturevalue("sd15_parts" if family is SD1 else "sdxl_parts")
+    adapter = random_adapter(shapes_of(parts), rank=2, choose=everything)
+    # not all of it: peft compares every layer with every pattern
+    some = [m for n, m in enumerate(adapter.modules) if n % 7 == 0 or "out_proj" in m.path]
+    adapter = replace(adapter, modules=tuple(some))
+    adapter = mixed(adapter) if kind == "uneven" else adapter
+    path = tmp_path / "a.safetensors"
+    half = AdapterDtype.FP16
+    export(adapter, path, format=form, dtype=half, family=family, facts=facts())
+    with loaded_by_diffusers(path, parts, family):
+        found = measure(adapter, parts)
+    assert found.worst_error < 2e-3
+    assert found.modules == len(adapter.modules)
+    wrong = replace(adapter, modules=tuple(replace(m, alpha=2 * m.alpha) for m in adapter.modules))
+    with loaded_by_diffusers(path, parts, family):
+        assert measure(wrong, parts).worst_error == pytest.approx(0.5, abs=1e-2)
+        fewer = replace(adapter, modules=adapter.modules[1:])
+        assert measure(fewer, parts).worst_module == adapter.modules[0].key
+
+
+def test_the_weights_of_a_real_base_move_by_the_adapter_and_back(tmp_path: Path) -> None:
+    base = load_base(worker.core.starter.PATH)
+    parts = base.adaptable()
+    adapter = random_adapter(shapes_of(parts))
+    path = tmp_path / "a.safetensors"
+    form, half = AdapterFormat.KOHYA, AdapterDtype.FP16
+    export(adapter, path, format=form, dtype=half, family=SD1, facts=facts())
+    before = {n: t.clone() for part in parts.values() for n, t in part.state_dict().items()}
+    with loaded_by_diffusers(path, parts, SD1):
+        moved = measure(adapter, parts, weights=True)
+        assert (moved.weights, moved.modules) == (True, 133)
+        assert 1e-5 < moved.worst_error < 2e-3
+    after = {n: t for part in parts.values() for n, t in part.state_dict().items()}
+    assert before.keys() == after.keys()
+    assert all(torch.equal(before[name], after[name]) for name in before)
+
+
+def test_a_base_of_full_size_is_checked_without_its_weights(tmp_path: Path) -> None:
+    wide = {"block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768}
+    unet = hollow(build("UNet2DConditionModel", {"sample_size": 64, **wide}))
+    text = hollow(build("CLIPTextModel", {"hidden_size": 768, "num_hidden_layers": 2}))
+    parts = {"unet": unet, "text_encoder": text}
+    held = sum(p.untyped_storage().nbytes() for p in unet.parameters())
+    assert held == 4 * len(list(unet.parameters()))  # 3.4 GB of shapes in one number each
+    adapter = random_adapter(
+        shapes_of(parts), rank=2, choose=lambda key: key.endswith(("attn2.to_k", "q_proj"))
+    )
+    path = tmp_path / "a.safetensors"
+    form, half = AdapterFormat.PEFT, AdapterDtype.FP16
+    export(adapter, path, format=form, dtype=half, family=SD1, facts=facts())
+    with loaded_by_diffusers(path, parts, SD1):
+        assert measure(adapter, parts).worst_error < 2e-3

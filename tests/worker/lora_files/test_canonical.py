@@ -1,0 +1,189 @@
+"""The registry's own form keeps every number; bad files end in a sentence."""
+
+from __future__ import annotations
+
+import json
+import struct
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from safetensors.torch import save as save_bytes
+from safetensors.torch import save_file
+
+from worker.core.lora_files.canonical import (
+    Adapter,
+    AdapterError,
+    Component,
+    LoraModule,
+    load,
+    save,
+)
+from worker.core.lora_files.header import with_metadata
+
+DOWN = "unet.mid_block.attentions.0.proj_in.down"
+
+
+def module(**changes: Any) -> LoraModule:
+    settings: dict[str, Any] = {
+        "component": Component.UNET,
+        "path": "mid_block.attentions.0.proj_in",
+        "down": torch.randn(4, 8, 1, 1),
+        "up": torch.randn(6, 4, 1, 1),
+        "alpha": 8.5,
+    }
+    return LoraModule(**(settings | changes))
+
+
+def written(path: Path, header: object, data: bytes = b"") -> Path:
+    raw = header if isinstance(header, bytes) else json.dumps(header).encode()
+    path.write_bytes(struct.pack("<Q", len(raw)) + raw + data)
+    return path
+
+
+def test_what_was_saved_is_loaded_bit_for_bit(tmp_path: Path) -> None:
+    text = module(
+        component=Component.TEXT_ENCODER_2,
+        path="text_model.encoder.layers.0.mlp.fc1",
+        down=torch.randn(2, 8),
+        up=torch.randn(5, 2),
+        alpha=1 / 3,
+    )
+    save(Adapter((text, module()), {"name": "ä"}), tmp_path / "a.safetensors")
+    loaded = load(tmp_path / "a.safetensors")
+    assert loaded.metadata == {"name": "ä"}
+    by_key = {found.key: found for found in loaded.modules}
+    assert torch.equal(by_key[text.key].up, text.up)
+    assert by_key[text.key].alpha == pytest.approx(1 / 3)
+    assert by_key["unet.mid_block.attentions.0.proj_in"].scale == 8.5 / 4
+    assert loaded.components == {Component.UNET, Component.TEXT_ENCODER_2}
+
+
+def test_the_same_adapter_gives_the_same_bytes(tmp_path: Path) -> None:
+    metadata = {f"key{number}": str(number) for number in range(20)}
+    adapter = Adapter((module(),), metadata)
+    save(adapter, tmp_path / "one")
+    save(Adapter(adapter.modules, dict(reversed(metadata.items()))), tmp_path / "two")
+    assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
+    assert (tmp_path / "one").read_bytes()[8:10] == b'{"'  # A1111 reads no other beginning
+
+
+def test_the_bytes_are_those_that_the_library_would_write(tmp_path: Path) -> None:
+    second = module(path="mid_block.attentions.0.proj_out", down=torch.randn(3, 8, 1, 1))
+    adapter = Adapter((module(), replace(second, up=torch.randn(6, 3, 1, 1))), {"ä": "ö"})
+    save(adapter, tmp_path / "a")
+    tensors = {}
+    for m in adapter.modules:
+        tensors |= {f"{m.key}.down": m.down, f"{m.key}.up": m.up}
+        tensors[f"{m.key}.alpha"] = torch.tensor(m.alpha)
+    assert (tmp_path / "a").read_bytes() == b"".join(with_metadata(save_bytes(tensors), {"ä": "ö"}))
+
+
+def test_a_failed_save_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
+    save(Adapter((module(),)), tmp_path / "a")
+    before = (tmp_path / "a").read_bytes()
+    with pytest.raises(AdapterError, match="finite"):
+        save(Adapter((module(up=torch.full((6, 4, 1, 1), torch.nan)),)), tmp_path / "a")
+    assert (tmp_path / "a").read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir()] == ["a"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"up": torch.randn(6, 3, 1, 1)}, "do not fit together"),
+        ({"up": torch.randn(6, 4)}, "do not fit together"),
+        ({"up": torch.randn(6, 4, 3, 3)}, "do not fit together"),
+        ({"alpha": float("inf")}, "finite"),
+    ],
+)
+def test_modules_that_make_no_sense_are_refused(
+    changes: dict[str, Any], sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(AdapterError, match=sentence):
+        save(Adapter((module(**changes),)), tmp_path / "a")
+
+
+def test_an_adapter_without_modules_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(AdapterError, match="no adapter"):
+        load(written(tmp_path / "a", {"__metadata__": {"x": "y"}}))
+
+
+def test_not_a_number_in_a_file_is_refused(tmp_path: Path) -> None:
+    tensors = {DOWN: torch.ones(2, 3), DOWN[:-4] + "up": torch.full((4, 2), torch.nan)}
+    save_file(tensors, tmp_path / "a")
+    with pytest.raises(AdapterError, match="not all finite"):
+        load(tmp_path / "a")
+
+
+def test_a_pickle_is_refused_by_content_whatever_its_name(tmp_path: Path) -> None:
+    torch.save({"a": torch.zeros(2)}, tmp_path / "zip.safetensors")
+    torch.save(
+        {"a": torch.zeros(2)}, tmp_path / "old.safetensors", _use_new_zipfile_serialization=False
+    )
+    for name in ("zip", "old"):
+        with pytest.raises(AdapterError, match="pickle"):
+            load(tmp_path / f"{name}.safetensors")
+
+
+def entry(shape: list[int], start: int, end: int, dtype: str = "F32") -> dict[str, Any]:
+    return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
+
+
+@pytest.mark.parametrize(
+    ("header", "data", "sentence"),
+    [
+        ({"a": entry([4], 0, 8)}, b"x" * 8, "another size than its shape"),
+        ({"a": entry([2], 0, 8), "b": entry([2], 4, 12)}, b"x" * 12, "overlap"),
+        ({"a": entry([2], 4, 12)}, b"x" * 12, "holes"),
+        ({"a": entry([2], 0, 8)}, b"x" * 4, "cut off"),
+        ({"a": entry([2], 0, 8)}, b"x" * 9, "more in it"),
+        ({"a": entry([2**40, 0], 0, 0)}, b"", "odd shape"),
+        ({"a": entry([2], 0, 8, "C64")}, b"x" * 8, "unknown number type"),
+        ({"a.down": entry([1], 0, 8, "I64")}, b"x" * 8, "number type I64"),
+        ({"a": entry([-2], 0, 8)}, b"x" * 8, "not a tensor"),
+        ({"a": [1]}, b"", "not a tensor"),
+        ({"__metadata__": {"a": 1}}, b"", "map of strings"),
+        (b'{"a": 1, "a": 2}', b"", "not readable"),
+        (b"{" * 200_000, b"", "not readable"),
+        ({"../../etc/x.down": entry([1, 1], 0, 4)}, b"\0" * 4, "not a Brushwork adapter"),
+        ({DOWN: entry([1, 1], 0, 4)}, b"\0" * 4, "half of .* is missing"),
+    ],
+)
+def test_lying_headers_are_refused(
+    header: object, data: bytes, sentence: str, tmp_path: Path
+) -> None:
+    with pytest.raises(AdapterError, match=sentence):
+        load(written(tmp_path / "a", header, data))
+
+
+def test_an_empty_and_a_strange_file_are_refused(tmp_path: Path) -> None:
+    (tmp_path / "empty").touch()
+    with pytest.raises(AdapterError, match="empty"):
+        load(tmp_path / "empty")
+    (tmp_path / "text").write_text("hello, I am a poem, not an adapter")
+    with pytest.raises(AdapterError, match="not a safetensors file"):
+        load(tmp_path / "text")
+
+
+def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
+    save(Adapter((module(),)), tmp_path / "whole")
+    whole = (tmp_path / "whole").read_bytes()
+    for length in (1, 8, 20, len(whole) // 2, len(whole) - 1):
+        (tmp_path / "cut").write_bytes(whole[:length])
+        with pytest.raises(AdapterError):
+            load(tmp_path / "cut")
+
+
+def test_a_huge_header_is_refused_before_it_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "huge"
+    with file.open("wb") as out:  # sparse: a header of 9 MiB that is really there
+        out.write(struct.pack("<Q", 9 * 2**20) + b"{")
+        out.truncate(10 * 2**20)
+    with pytest.raises(AdapterError, match=r"9\.0 MiB; at most 8 MiB"):
+        load(file)
+    file.write_bytes(struct.pack("<Q", 2**62) + b'{"a"')
+    with pytest.raises(AdapterError, match="longer than the file"):
+        load(file)

@@ -1,0 +1,196 @@
+"""What the tests of the worker runtime share: a registry, a tiny config, rooms at work, waiting."""
+
+from __future__ import annotations
+
+import io
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+from PIL import Image as Picture
+from PIL import ImageDraw
+from sqlmodel import SQLModel, select
+
+from app.registry.base_models.inspection import Found, write_found
+from app.registry.base_models.service import ensure_embedded
+from app.registry.config import Settings
+from app.registry.datasets.models import Dataset, DatasetVersion
+from app.registry.db import Database, make_engine
+from app.registry.jobs import service as jobs
+from app.registry.jobs.models import IoJob, Job
+from app.registry.runs.models import Checkpoint, Run
+from app.registry.storage import open_store
+from app.registry.storage.store import BlobStore
+from worker.core import starter
+from worker.core.bases.inspect import inspect_base
+from worker.runtime.job_loop import Room, Work
+from worker.runtime.train_jobs import Training
+
+PATIENCE_SECONDS = 120.0
+CONFIG: dict[str, Any] = {
+    "steps": 8,
+    "batch_size": 2,
+    "rank": 2,
+    "alpha": 2.0,
+    "learning_rate": 1e-3,
+    "checkpoint_every": 2,
+    "sample_every": 0,
+    "sample_prompts": ["a red apple"],
+    "sample_steps": 2,
+    "precision": "fp32",
+}
+
+
+@dataclass(frozen=True)
+class Registry:
+    """A registry with the embedded base and a dataset of four pictures."""
+
+    settings: Settings
+    database: Database
+    store: BlobStore
+    base_id: int
+    dataset_id: int
+    version_id: int
+    rooms: list[Room]
+
+    def new_run(
+        self,
+        name: str = "Chalk",
+        *,
+        parent: int | None = None,
+        start: Checkpoint | None = None,
+        **config: Any,
+    ) -> int:
+        """Queue a run, maybe one that goes on from a checkpoint; keywords change its config."""
+        merged = CONFIG | config
+        with self.database.write() as session:
+            run = Run(
+                name=name,
+                dataset_id=self.dataset_id,
+                dataset_version_id=self.version_id,
+                base_model_id=self.base_id,
+                trigger_word="chalk",
+                config=merged,
+                total_steps=merged["steps"],
+                parent_id=parent,
+            )
+            key = jobs.enqueue(session, run).key
+            if start is not None:
+                values = start.model_dump(include={"step", "sha256", "size_bytes"})
+                session.add(Checkpoint(run_id=key, **values))
+            return key
+
+    def row(self, table: type[Any], key: int) -> Any:
+        """The row as it is now."""
+        with self.database.read() as session:
+            return session.get_one(table, key)
+
+    def rows(self, table: type[Any], **values: Any) -> list[Any]:
+        """Every row with these values, in the order they were stored."""
+        with self.database.read() as session:
+            return list(session.exec(select(table).filter_by(**values).order_by(table.id)))
+
+    def until_final(self, table: type[Job], key: int) -> Any:
+        """The row once it has ended."""
+
+        def ended() -> SQLModel | None:
+            found: Job = self.row(table, key)
+            return found if found.state.is_final else None
+
+        return wait_for(ended)
+
+    def cancel(self, table: type[Job], key: int) -> None:
+        """Ask for the end of a job."""
+        with self.database.write() as session:
+            jobs.request_cancel(session, table, session.get_one(table, key))
+
+    def training(self, **options: Any) -> Training:
+        """The work of a train room here."""
+        return Training(self.settings, self.database, self.store, **options)
+
+    @contextmanager
+    def working(self, work: Work) -> Iterator[Room]:
+        """A room at work."""
+        room = Room(self.database, work, lease_seconds=self.settings.lease_seconds)
+        room.start()
+        self.rooms.append(room)
+        try:
+            yield room
+        finally:
+            self.rooms.remove(room)
+            room.request_stop()
+            assert room.join(PATIENCE_SECONDS)
+
+
+def open_registry(folder: Path, template: Path) -> Registry:
+    """A registry on SQLite in this folder, with a lease of two seconds."""
+    data_dir = folder / "data"
+    data_dir.mkdir()
+    (data_dir / "brushwork.db").write_bytes(template.read_bytes())
+    settings = Settings(
+        _env_file=None, data_dir=data_dir, device="cpu", threads=1, lease_seconds=2.0
+    )
+    rooms: list[Room] = []
+
+    def hint(queue: str) -> None:
+        for room in rooms:
+            if room.work.table.queue == queue:
+                room.wake()
+
+    database = Database(make_engine(settings.sqlalchemy_url), hint)
+    store = open_store(None, data_dir)
+    items = [
+        {"sha256": blob, "clean_sha256": blob, "caption": caption, "width": 64, "height": 64}
+        for blob, caption in (
+            (store.put_bytes(picture(number)).sha256, f"shape {number}, chalk style")
+            for number in range(4)
+        )
+    ]
+    base_id = _add_base(database)
+    with database.write() as session:
+        dataset = Dataset(slug="shapes", name="Shapes", trigger_word="chalk")
+        session.add(dataset)
+        session.flush()
+        version = DatasetVersion(
+            dataset_id=dataset.key, fingerprint="f" * 64, image_count=4, items=items
+        )
+        session.add(version)
+    return Registry(settings, database, store, base_id, dataset.key, version.key, rooms)
+
+
+def _add_base(database: Database) -> int:
+    info = inspect_base(starter.PATH)
+    with database.write() as session:
+        base = ensure_embedded(session)
+        session.flush()
+        write_found(
+            session,
+            base.key,
+            Found.of(info),
+        )
+        for job in session.exec(select(IoJob)):
+            session.delete(job)
+        return base.key
+
+
+def picture(number: int) -> bytes:
+    """A small PNG with a shape that tells it from the others."""
+    image = Picture.new("RGB", (64, 64), (30, 60, 50))
+    ImageDraw.Draw(image).ellipse((8, 8, 24 + 8 * number, 40), fill=(230, 40 * number, 90))
+    content = io.BytesIO()
+    image.save(content, "PNG")
+    return content.getvalue()
+
+
+def wait_for(what: Callable[[], Any], *, seconds: float = PATIENCE_SECONDS) -> Any:
+    """The first true answer of `what`; fails when none came in time."""
+    deadline = time.monotonic() + seconds
+    while time.monotonic() < deadline:
+        if answer := what():
+            return answer
+        time.sleep(0.02)
+    pytest.fail("it did not happen in time")

@@ -1,0 +1,370 @@
+"""Files from elsewhere become adapters, of any family and form, with what they say of them."""
+
+from __future__ import annotations
+
+import base64
+import io
+import json
+import threading
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+from safetensors import safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from app.cli.main import main
+from app.registry.adapters import service as adapters
+from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.adapters.service import DownloadDtype, DownloadFormat
+from app.registry.base_models.models import BaseModel
+from app.registry.jobs.models import IoJob
+from tests.worker.runtime.job_loops import Registry
+from worker.core import starter
+from worker.core.lora_files.adaptable_shapes import adaptable_shapes
+from worker.core.lora_files.base_weights import base_weights
+from worker.core.lora_files.canonical import load
+from worker.core.lora_files.compatible import compatible
+from worker.runtime.io_jobs import IoWork
+from worker.runtime.job_progress import Pulse
+
+QUERY = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
+STEM = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
+
+
+@pytest.fixture
+def at_work(registry: Registry) -> Iterator[Registry]:
+    """A registry with the starter and an io room at work on it."""
+    with registry.working(work_of(registry)):
+        yield registry
+
+
+def work_of(registry: Registry) -> IoWork:
+    return IoWork(registry.settings, registry.database, registry.store)
+
+
+def lora(shape: tuple[int, ...], stem: str = STEM, seed: int = 0) -> dict[str, Tensor]:
+    generator = torch.Generator().manual_seed(seed)
+    return {
+        f"{stem}.lora_down.weight": torch.randn(4, shape[1], generator=generator),
+        f"{stem}.lora_up.weight": torch.randn(shape[0], 4, generator=generator),
+        f"{stem}.alpha": torch.tensor(2.0),
+    }
+
+
+def send(
+    registry: Registry,
+    tensors: Mapping[str, Tensor],
+    folder: Path,
+    metadata: dict[str, str] | None = None,
+    *,
+    name: str = "style.safetensors",
+    beside: Mapping[str, bytes] | None = None,
+    **order: Any,
+) -> IoJob:
+    """The ended import of a file with these tensors."""
+    save_file(dict(tensors), folder / "sent", metadata)
+    blob = registry.store.put_file(folder / "sent")
+    sidecars = [
+        {"name": n, "sha256": registry.store.put_bytes(content).sha256}
+        for n, content in (beside or {}).items()
+    ]
+    with registry.database.write() as session:
+        job = adapters.order_import(
+            session, sha256=blob.sha256, filename=name, sidecars=sidecars, **order
+        )
+    done: IoJob = registry.until_final(IoJob, job.key)
+    return done
+
+
+def made(registry: Registry, done: IoJob) -> tuple[Adapter, AdapterVersion]:
+    assert done.error is None
+    adapter = registry.row(Adapter, done.result["adapter_id"])
+    return adapter, registry.rows(AdapterVersion, adapter_id=adapter.key)[-1]
+
+
+def shape_of(key: str = QUERY) -> tuple[int, ...]:
+    return adaptable_shapes(starter.PATH)[key]
+
+
+def picture(colour: str = "red", size: int = 64) -> bytes:
+    content = io.BytesIO()
+    Image.new("RGB", (size, size), colour).save(content, "PNG")
+    return content.getvalue()
+
+
+@pytest.mark.parametrize(
+    ("shape", "family"), [((1280, 768), "sd1"), ((1280, 1024), "sd2"), ((1280, 2048), "sdxl")]
+)
+def test_a_family_is_seen_from_shapes_where_no_base_of_it_is_here(
+    shape: tuple[int, int], family: str, at_work: Registry, tmp_path: Path
+) -> None:
+    adapter, version = made(at_work, send(at_work, lora(shape), tmp_path))
+    assert (adapter.base_family, version.base_model_id, version.rank) == (family, None, 4)
+    assert any("None of the base models here is of this family" in n for n in notes_of(version))
+
+
+def notes_of(version: AdapterVersion) -> list[str]:
+    notes: list[str] = version.details["import_notes"]
+    return notes
+
+
+@pytest.mark.parametrize(("wish", "status"), [("stop", "queued"), ("cancel", "canceled")])
+def test_an_import_ends_between_two_layers(
+    wish: str, status: str, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    begun, go_on = threading.Event(), threading.Event()
+    told = Pulse.__call__
+
+    def slowly(pulse: Pulse, at: int, total: int) -> None:
+        begun.set()
+        assert go_on.wait(60)
+        told(pulse, at, total)
+
+    monkeypatch.setattr(Pulse, "__call__", slowly)
+    save_file(lora((1280, 768)), tmp_path / "sent")
+    blob = registry.store.put_file(tmp_path / "sent")
+    with registry.database.write() as session:
+        job = adapters.order_import(session, sha256=blob.sha256, filename="ink.safetensors")
+    with registry.working(work_of(registry)) as room:
+        assert begun.wait(60)
+        if wish == "stop":
+            room.request_stop()
+            go_on.set()
+        else:
+            registry.cancel(IoJob, job.key)
+            go_on.set()
+            registry.until_final(IoJob, job.key)
+    row: IoJob = registry.row(IoJob, job.key)
+    assert (row.status, row.attempt > 0) == (status, wish == "cancel")
+    assert registry.rows(Adapter) == []
+    if wish == "stop":
+        monkeypatch.undo()
+        with registry.working(work_of(registry)):
+            made(registry, registry.until_final(IoJob, job.key))
+
+
+def test_an_sdxl_file_for_another_base_says_so(at_work: Registry, tmp_path: Path) -> None:
+    done = send(at_work, lora((1280, 2048)), tmp_path, base_model_id=at_work.base_id)
+    assert (done.status, done.error_code) == ("failed", "adapter")
+    assert "was made for an SDXL base" in done.error
+    assert "“starter” has 192" in done.error
+
+
+def test_a_loha_for_the_starter_is_stored_as_a_lora_and_said_so(
+    at_work: Registry, tmp_path: Path
+) -> None:
+    out, given = shape_of()
+    factors = {
+        "hada_w1_a": torch.randn(out, 2),
+        "hada_w1_b": torch.randn(2, given),
+        "hada_w2_a": torch.randn(out, 2),
+        "hada_w2_b": torch.randn(2, given),
+    }
+    sent = {f"{STEM}.{name}": tensor for name, tensor in factors.items()}
+    _, version = made(at_work, send(at_work, sent, tmp_path))
+    assert version.details["kinds"] == {"LoHa": 1}
+    assert "1 LoHa module became LoRAs of rank 4" in notes_of(version)[0]
+    assert version.details["converted"]
+    source = at_work.store.local_path(version.details["source_sha256"], tmp_path)
+    assert source.read_bytes() == (tmp_path / "sent").read_bytes()
+    stored = load(at_work.store.local_path(version.sha256, tmp_path))
+    assert compatible(stored, adaptable_shapes(starter.PATH)) is None
+    first = factors["hada_w1_a"] @ factors["hada_w1_b"]
+    expected = first * (factors["hada_w2_a"] @ factors["hada_w2_b"])
+    assert torch.allclose(stored.modules[0].delta(), expected, rtol=1e-4, atol=1e-4)
+
+
+def test_a_dora_for_a_base_that_is_here_becomes_the_lora_it_makes_there(
+    at_work: Registry, tmp_path: Path
+) -> None:
+    sent = lora(shape_of())
+    base = base_weights(starter.PATH)(QUERY)
+    assert base is not None
+    down, up = sent[f"{STEM}.lora_down.weight"], sent[f"{STEM}.lora_up.weight"]
+    moved = base + up @ down / 2
+    magnitude = moved.norm(dim=1, keepdim=True) * 1.1
+    _, version = made(at_work, send(at_work, sent | {f"{STEM}.dora_scale": magnitude}, tmp_path))
+    assert any("DoRA" in note for note in notes_of(version))
+    stored = load(at_work.store.local_path(version.sha256, tmp_path))
+    assert torch.allclose(stored.modules[0].delta(), moved * 1.1 - base, atol=1e-4)
+
+
+def test_a_dora_whose_base_is_not_here_is_refused(at_work: Registry, tmp_path: Path) -> None:
+    sent = lora((1280, 768)) | {f"{STEM}.dora_scale": torch.ones(1280, 1)}
+    done = send(at_work, sent, tmp_path)
+    assert done.status == "failed"
+    assert "Add that base model" in done.error
+
+
+def test_the_same_tensors_under_another_name_are_the_adapter_that_is_here(
+    at_work: Registry, tmp_path: Path
+) -> None:
+    adapter, _ = made(at_work, send(at_work, lora((1280, 768)), tmp_path))
+    done = send(at_work, lora((1280, 768)), tmp_path, {"modelspec.title": "Other"}, name="b")
+    known = {"adapter_id": adapter.key, "version": 1, "duplicate": True}
+    assert done.result == known
+    renamed = {n.replace(STEM, QUERY): t for n, t in lora((1280, 768)).items()}
+    renamed = {
+        n.replace("lora_down", "lora_A").replace("lora_up", "lora_B"): t for n, t in renamed.items()
+    }
+    again = send(at_work, renamed, tmp_path)  # other bytes, the same change
+    assert again.result == known
+
+
+@pytest.mark.parametrize("is_first_bare", [True, False])
+def test_equal_tensors_of_another_strength_are_another_adapter(
+    is_first_bare: bool, at_work: Registry, tmp_path: Path
+) -> None:
+    tensors = {
+        f"{QUERY}.lora_A.weight": lora((1280, 768))[f"{STEM}.lora_down.weight"],
+        f"{QUERY}.lora_B.weight": lora((1280, 768))[f"{STEM}.lora_up.weight"],
+    }
+    told = {"lora_adapter_metadata": json.dumps({"unet.r": 4, "unet.lora_alpha": 8.0})}
+    copies: list[dict[str, str] | None] = [None, told] if is_first_bare else [told, None]
+    found = [made(at_work, send(at_work, tensors, tmp_path, copy)) for copy in copies]
+    alphas = [version.alpha for _, version in found]
+    assert alphas == ([4, 8] if is_first_bare else [8, 4])
+    assert found[0][0].key != found[1][0].key
+    for copy, (adapter, _) in zip(copies, found, strict=True):  # again, under another header
+        done = send(at_work, tensors, tmp_path, (copy or {}) | {"modelspec.title": "Again"})
+        assert (done.result["adapter_id"], done.result["duplicate"]) == (adapter.key, True)
+
+
+def test_two_files_of_one_name_are_two_adapters(at_work: Registry, tmp_path: Path) -> None:
+    one, _ = made(at_work, send(at_work, lora((1280, 768), seed=1), tmp_path))
+    two, _ = made(at_work, send(at_work, lora((1280, 768), seed=2), tmp_path))
+    assert (one.slug, two.slug) == ("style", "style-2")
+
+
+def test_an_import_can_be_the_next_version(at_work: Registry, tmp_path: Path) -> None:
+    one, _ = made(at_work, send(at_work, lora((1280, 768), seed=1), tmp_path))
+    done = send(at_work, lora((1280, 768), seed=2), tmp_path, adapter_id=one.key)
+    adapter, version = made(at_work, done)
+    assert (adapter.key, version.version) == (one.key, 2)
+    other = send(at_work, lora((1280, 2048), seed=3), tmp_path, adapter_id=one.key)
+    assert other.status == "failed"
+    assert "Import it as an adapter of its own." in str(other.error)
+
+
+def test_a_known_file_has_to_fit_the_base_that_is_named_too(
+    at_work: Registry, tmp_path: Path
+) -> None:
+    adapter, _ = made(at_work, send(at_work, lora((1280, 768)), tmp_path))
+    assert adapter.base_family == "sd1"
+    starter_id = at_work.rows(BaseModel)[0].key
+    again = send(at_work, lora((1280, 768)), tmp_path, base_model_id=starter_id)
+    assert again.status == "failed"
+    assert "cross-attention width 768" in str(again.error)
+
+
+def test_a_version_fits_what_the_adapter_is_for_not_only_its_family(
+    at_work: Registry, tmp_path: Path
+) -> None:
+    starters, first = made(at_work, send(at_work, lora(shape_of(), seed=1), tmp_path))
+    assert first.base_model_id is not None
+    foreign = send(at_work, lora((1280, 768), seed=2), tmp_path, adapter_id=starters.key)
+    assert foreign.status == "failed"
+    assert "Import it as an adapter of its own." in str(foreign.error)
+    fitting = send(at_work, lora(shape_of(), seed=3), tmp_path, adapter_id=starters.key)
+    assert made(at_work, fitting)[1].base_model_id == first.base_model_id
+    sd15, _ = made(at_work, send(at_work, lora((1280, 768), seed=4), tmp_path))
+    other_way = send(at_work, lora(shape_of(), seed=5), tmp_path, adapter_id=sd15.key)
+    assert other_way.status == "failed"
+
+
+def test_the_header_tells_name_trigger_licence_and_picture(
+    at_work: Registry, tmp_path: Path
+) -> None:
+    thumbnail = "data:image/png;base64," + base64.b64encode(picture()).decode()
+    metadata = {
+        "modelspec.title": "Ink\nwash",
+        "modelspec.trigger_phrase": "ink wash, sumi",
+        "modelspec.license": "CC-BY-4.0",
+        "modelspec.author": "Ann <b>Ink</b>",
+        "modelspec.description": "<p>Soft &amp; wet</p>",
+        "modelspec.tags": "Ink, painting",
+        "modelspec.thumbnail": thumbnail,
+    }
+    adapter, version = made(at_work, send(at_work, lora((1280, 768)), tmp_path, metadata))
+    assert (adapter.name, adapter.licence) == ("Ink wash", "CC-BY-4.0")
+    assert version.details["author"] == "Ann Ink"
+    assert version.details["converted"] is False
+    assert adapter.trigger_words == ["ink wash", "sumi"]
+    assert adapter.notes == "Soft & wet"
+    with at_work.database.read() as session:
+        assert adapters.summary(session, adapter).tags == ["ink", "painting"]
+    with at_work.store.open(adapter.cover_sha256) as cover:
+        assert Image.open(cover).size == (64, 64)
+    with at_work.database.write() as session:
+        job = adapters.order_file(session, version.key, DownloadFormat.KOHYA, DownloadDtype.FP16)
+    done = at_work.until_final(IoJob, job.key)
+    with safe_open(at_work.store.local_path(done.result["sha256"], tmp_path), "pt") as file:
+        said = file.metadata()
+    assert (said["modelspec.author"], said["modelspec.license"]) == ("Ann Ink", "CC-BY-4.0")
+
+
+def test_files_beside_it_tell_more_than_the_header(at_work: Registry, tmp_path: Path) -> None:
+    shop = {
+        "modelId": 7,
+        "model": {"name": "Chalk by Ann", "tags": ["style"]},
+        "trainedWords": ["chalkboard, dusty"],
+        "description": "<script>alert(1)</script>On a board",
+    }
+    beside = {
+        "style.civitai.info": json.dumps(shop).encode(),
+        "style.json": json.dumps({"activation text": "other", "sd version": "SD1"}).encode(),
+        "style.preview.png": picture("blue", 32),
+    }
+    done = send(at_work, lora((1280, 768)), tmp_path, {"ss_output_name": "last"}, beside=beside)
+    adapter, _ = made(at_work, done)
+    assert adapter.name == "Chalk by Ann"
+    assert adapter.trigger_words == ["chalkboard", "dusty"]
+    assert adapter.notes == "alert(1) On a board"
+    with at_work.store.open(adapter.cover_sha256) as cover:
+        assert Image.open(cover).size == (32, 32)
+
+
+def test_metadata_of_a_hostile_file_stays_text_and_short(at_work: Registry, tmp_path: Path) -> None:
+    metadata = {
+        "modelspec.title": "<img src=x onerror=alert(1)>" + "A" * 5_000_000,
+        "modelspec.trigger_phrase": "\u202e" + "x" * 100_000 + "," * 1000,
+        "modelspec.thumbnail": "data:image/png;base64," + "!" * 1000,
+        "ss_datasets": "[" * 100_000,
+        "ssmd_cover_images": json.dumps([base64.b64encode(b"GIF89a not a picture").decode()]),
+    }
+    beside = {"style.json": b"[" * 1_000_000, "style.png": b"\x89PNG\r\n\x1a\n" + bytes(64)}
+    adapter, version = made(
+        at_work, send(at_work, lora((1280, 768)), tmp_path, metadata, beside=beside)
+    )
+    assert adapter.name == "A" * 120
+    assert adapter.trigger_words == ["x" * 60]
+    assert adapter.cover_sha256 is None
+    assert any("The picture that came with the file was left out." in n for n in notes_of(version))
+
+
+def test_files_of_this_machine_are_imported_from_the_command_line(
+    at_work: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "loras"
+    folder.mkdir()
+    shape = adaptable_shapes(starter.PATH)[QUERY]
+    save_file(lora(shape), folder / "wet-ink.safetensors")
+    (folder / "wet-ink.json").write_text(json.dumps({"activation text": "wetink"}))
+    save_file(lora(shape), folder / "wet-ink2.safetensors")
+    (folder / "zz.safetensors").write_bytes(b"")
+    data = ["--data-dir", str(at_work.settings.data_dir)]
+    assert main(["import", str(folder), "/nowhere/a.safetensors", *data]) == 1
+    shown = capsys.readouterr()
+    assert shown.out.splitlines() == [
+        "wet-ink.safetensors: wet-ink",
+        "wet-ink2.safetensors: wet-ink (these weights are here already)",
+    ]
+    assert "There is no file /nowhere/a.safetensors." in shown.err
+    assert "“zz.safetensors” is empty." in shown.err
+    (adapter,) = at_work.rows(Adapter, slug="wet-ink")
+    assert adapter.trigger_words == ["wetink"]

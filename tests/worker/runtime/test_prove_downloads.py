@@ -1,0 +1,267 @@
+"""A download is loaded by the installed diffusers, and drawn with, before it is stored."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+
+from app.registry.adapters import service as adapters
+from app.registry.adapters.downloads.failed_exports import refusals
+from app.registry.adapters.downloads.proofs import checks_of
+from app.registry.adapters.models import AdapterFile, AdapterVersion
+from app.registry.adapters.service import AdapterChange, DownloadDtype, DownloadFormat
+from app.registry.jobs.models import IoJob
+from app.registry.runs.models import Run
+from tests.worker.bases.tiny_models import save_sd15
+from tests.worker.lora_files.random_adapters import random_adapter
+from tests.worker.runtime.conftest import Trained
+from tests.worker.runtime.job_loops import Registry
+from worker.core import starter
+from worker.core.bases.family import BaseFamily
+from worker.core.lora_files import canonical
+from worker.core.lora_files.canonical import Adapter
+from worker.core.lora_files.families import family_shapes
+from worker.core.lora_files.proof.strength import few_threads
+from worker.runtime import prove_downloads
+from worker.runtime.io_jobs import IoWork
+from worker.runtime.messages import Export, ExportFile, Facts
+from worker.runtime.prove_downloads import Prover
+from worker.runtime.write_downloads import write_downloads
+
+SD1 = BaseFamily.SD1
+
+
+def facts(family: str = "sd1") -> Facts:
+    return Facts(
+        title="Chalk",
+        slug="chalk",
+        family=family,
+        base_name="starter",
+        resolution=64,
+        created="2026-03-04T05:06:07+00:00",
+        prediction_type="v_prediction",
+        trigger_words=["chalkboard style"],
+    )
+
+
+def write(
+    adapter: Adapter, folder: Path, *forms: str, base: Path | None, family: str = "sd1"
+) -> list[ExportFile]:
+    canonical.save(adapter, folder / "canonical.safetensors")
+    files = [ExportFile(form, "fp16", folder / f"{form}.safetensors") for form in forms]
+    order = Export(files, facts(family), base)
+    return write_downloads(folder / "canonical.safetensors", order)
+
+
+@pytest.fixture(scope="module")
+def adapter() -> Adapter:
+    shapes = Prover(starter.PATH, SD1, ()).shapes
+    return random_adapter(shapes, rank=2, strength=0.02)
+
+
+def test_a_small_base_is_loaded_patched_and_drawn_with(adapter: Adapter, tmp_path: Path) -> None:
+    kohya, peft = write(adapter, tmp_path, "kohya", "peft", base=starter.PATH)
+    for file in (kohya, peft):
+        assert file.problem == ""
+        loaded, drawn = file.proof["loaded"], file.proof["drawn"]
+        assert (loaded["modules"], loaded["weights"]) == (133, True)
+        assert 1e-5 < loaded["worst_error"] < 2e-3
+        assert drawn["prompt"] == "castle, chalkboard style"
+        assert drawn["difference"] <= 3
+        assert drawn["effect"] > 50  # the picture is not the base's
+        assert file.proof["passed"]
+    by_name = {result["name"]: result for result in peft.proof["loaders"]}
+    assert (by_name["a1111"]["verdict"], by_name["a1111"]["needed"]) == ("unread", False)
+    assert by_name["diffusers"]["verdict"] == "right"
+
+
+def test_a_large_base_is_checked_by_its_shapes(tmp_path: Path, monkeypatch: Any) -> None:
+    monkeypatch.setattr(prove_downloads, "MOMENT_BYTES", 0)
+    folder = save_sd15(tmp_path / "base")
+    shapes = Prover(folder, SD1, ()).shapes
+    (file,) = write(random_adapter(shapes, rank=2), tmp_path, "kohya", base=folder)
+    assert file.problem == ""
+    assert (file.proof["loaded"]["weights"], file.proof["drawn"]) == (False, None)
+    assert file.proof["loaded"]["worst_error"] < 2e-3
+
+
+@pytest.mark.parametrize("family", list(BaseFamily))
+def test_without_its_base_the_familys_published_layers_stand_in(
+    family: BaseFamily, tmp_path: Path
+) -> None:
+    prover = Prover(None, family, ())
+    assert dict(prover.shapes).items() >= dict(family_shapes(family)).items()
+    chosen = ("attn2.to_k", "1.self_attn.q_proj", "1.self_attn.out_proj")
+    adapter = random_adapter(family_shapes(family), rank=1, choose=lambda key: key.endswith(chosen))
+    gone = tmp_path / "no-such-base"
+    (file,) = write(adapter, tmp_path, "kohya", base=gone, family=family.value)
+    assert file.problem == ""
+    assert file.proof["loaded"]["modules"] == len(adapter.modules)
+
+
+def test_a_file_that_no_layers_are_known_for_says_that_it_was_not_loaded(
+    adapter: Adapter, tmp_path: Path
+) -> None:
+    (kohya,) = write(adapter, tmp_path, "kohya", base=tmp_path / "gone")
+    assert kohya.problem == ""
+    assert kohya.proof["loaded"] is None
+    assert "Bring the base back" in kohya.proof["not_loaded"]
+    said = checks_of(kohya.proof)
+    assert any(line.startswith("Not loaded by diffusers, only held to its rule") for line in said)
+
+
+def test_what_diffusers_gets_wrong_is_not_offered(
+    adapter: Adapter, tmp_path: Path, monkeypatch: Any
+) -> None:
+    double = tuple(replace(m, alpha=2 * m.alpha) for m in adapter.modules)
+    measured = prove_downloads.measure
+    monkeypatch.setattr(  # as if diffusers read every alpha as half of what it is
+        prove_downloads,
+        "measure",
+        lambda a, *rest, **more: measured(Adapter(double), *rest, **more),
+    )
+    (file,) = write(adapter, tmp_path, "kohya", base=starter.PATH)
+    assert "diffusers 0.42" in file.problem
+    assert "0.5 off; 0.002 is accepted" in file.problem
+    assert not file.path.exists()
+
+
+def test_a_picture_that_comes_out_otherwise_is_a_fault(adapter: Adapter, tmp_path: Path) -> None:
+    prover = Prover(starter.PATH, SD1, ())
+    (file,) = write(adapter, tmp_path, "kohya", base=starter.PATH)
+    other = random_adapter(prover.shapes, rank=2, strength=0.02, seed=1)
+    with few_threads(other.parameters):
+        prover._draw_own(other)
+        found, _, _ = prover._compare(Prover(starter.PATH, SD1, ())._draw(), "fp16")
+    assert found is not None
+    assert found.difference > found.limit
+    assert (
+        "levels off"
+        in prove_downloads._faults(prove_downloads.Loaded(**file.proof["loaded"]), found, 1)[0]
+    )
+
+
+def test_an_adapter_whose_own_numbers_run_away_is_offered_and_says_so(tmp_path: Path) -> None:
+    wild = random_adapter(Prover(starter.PATH, SD1, ()).shapes, rank=1, strength=100)
+    (file,) = write(wild, tmp_path, "kohya", base=starter.PATH)
+    assert file.problem == ""
+    assert file.proof["drawn"] is None
+    assert any(line.startswith("No picture was compared") for line in checks_of(file.proof))
+
+
+def test_a_file_that_draws_nothing_where_the_adapter_does_is_not_offered(
+    adapter: Adapter, tmp_path: Path, monkeypatch: Any
+) -> None:
+    draw, own = Prover._draw, [2]
+
+    def only_own(prover: Prover, *pipeline: Any) -> Any:
+        own[0] -= 1
+        return draw(prover, *pipeline) if own[0] >= 0 else None
+
+    monkeypatch.setattr(Prover, "_draw", only_own)  # as if the file's numbers ran away
+    (file,) = write(adapter, tmp_path, "kohya", base=starter.PATH)
+    assert "draws no picture" in file.problem
+    assert not file.path.exists()
+
+
+def version_of(trained: Trained) -> AdapterVersion:
+    run = trained.registry.row(Run, trained.run_id)
+    version: AdapterVersion = trained.registry.row(AdapterVersion, run.adapter_version_id)
+    return version
+
+
+def forget(registry: Registry, *rows: Any) -> None:
+    """Take rows away again: the registry is shared by the tests of this room."""
+    with registry.database.write() as session:
+        for row in rows:
+            session.delete(session.merge(row))
+
+
+def test_the_downloads_of_a_training_are_proved_before_they_are_there(trained: Trained) -> None:
+    files = trained.registry.rows(AdapterFile, version_id=version_of(trained).key, dtype="fp16")
+    assert {file.format for file in files} >= {"kohya", "peft"}
+    for file in files:
+        assert file.proof["passed"]
+        assert file.proof["drawn"]["difference"] <= 3
+        assert file.proof["read_back"]["tensors"] > 0
+
+
+def test_numbers_that_do_not_fit_fail_the_order_with_advice(
+    trained: Trained, tmp_path: Path
+) -> None:
+    registry, version = trained.registry, version_of(trained)
+    weights = canonical.load(registry.store.local_path(version.sha256, tmp_path))
+    first = replace(weights.modules[0], up=torch.full_like(weights.modules[0].up, 1e6))
+    canonical.save(Adapter((first, *weights.modules[1:])), tmp_path / "huge")
+    blob = registry.store.put_file(tmp_path / "huge")
+    with registry.database.write() as session:
+        row = AdapterVersion(**version.model_dump(exclude={"id", "version", "sha256"}))
+        row.version, row.sha256 = 77, blob.sha256
+        session.add(row)
+        session.flush()
+        key = row.key
+        job = adapters.order_file(session, key, DownloadFormat.KOHYA, DownloadDtype.FP16)
+    with registry.working(IoWork(registry.settings, registry.database, registry.store)):
+        done = registry.until_final(IoJob, job.key)
+    assert (done.status, done.error_code) == ("failed", "proof")
+    assert "choose fp32" in done.error
+    with registry.database.read() as session:
+        assert refusals(session, key) == {("kohya", "fp16"): done.error}
+    assert registry.rows(AdapterFile, version_id=key) == []
+    forget(registry, registry.row(AdapterVersion, key))
+
+
+def test_notes_and_tags_are_in_a_file_only_when_wished(trained: Trained, tmp_path: Path) -> None:
+    registry, version = trained.registry, version_of(trained)
+    private = AdapterChange(notes="For the wedding of Ada.", tags=["ada", "wedding"])
+    with registry.database.write() as session:
+        adapters.change_adapter(session, version.adapter_id, private)
+        job = adapters.order_file(
+            session, version.key, DownloadFormat.KOHYA, DownloadDtype.BF16, with_tags=True
+        )
+        plain = adapters.order_file(session, version.key, DownloadFormat.KOHYA, DownloadDtype.BF16)
+    assert job.key != plain.key
+    with registry.working(IoWork(registry.settings, registry.database, registry.store)):
+        for order in (job, plain):
+            assert registry.until_final(IoJob, order.key).status == "succeeded"
+    from safetensors import safe_open
+
+    said: dict[bool, dict[str, str]] = {}
+    rows = registry.rows(AdapterFile, version_id=version.key, dtype="bf16", format="kohya")
+    for row in rows:
+        with safe_open(registry.store.local_path(row.sha256, tmp_path), framework="pt") as file:
+            said[row.with_tags] = file.metadata()
+    assert len(said[True]["ss_tag_frequency"]) > len(said[False].get("ss_tag_frequency", ""))
+    assert said[True]["modelspec.description"] == "For the wedding of Ada."
+    assert said[True]["modelspec.tags"] == "ada, wedding"
+    assert not [key for key, text in said[False].items() if "wedding" in text]
+    with registry.database.write() as session:
+        adapters.change_adapter(session, version.adapter_id, AdapterChange(notes="", tags=[]))
+    forget(registry, *rows)
+
+
+def test_the_sidecar_in_a_bundle_keeps_the_notes_to_itself(
+    trained: Trained, tmp_path: Path
+) -> None:
+    registry, version = trained.registry, version_of(trained)
+    with registry.database.write() as session:
+        adapters.change_adapter(session, version.adapter_id, AdapterChange(notes="Only mine."))
+        wanted = (session, version.key, DownloadFormat.BUNDLE, DownloadDtype.FP16)
+        job = adapters.order_file(*wanted)
+    with registry.working(IoWork(registry.settings, registry.database, registry.store)):
+        done = registry.until_final(IoJob, job.key)
+    with zipfile.ZipFile(registry.store.local_path(done.result["sha256"], tmp_path)) as bundle:
+        (name,) = (name for name in bundle.namelist() if name.endswith(".json"))
+        said = json.loads(bundle.read(name))
+        everything = b"".join(bundle.read(name) for name in bundle.namelist())
+    assert said["description"] == ""
+    assert b"Only mine." not in everything
+    with registry.database.write() as session:
+        adapters.change_adapter(session, version.adapter_id, AdapterChange(notes=""))
+    forget(registry, *registry.rows(AdapterFile, version_id=version.key, format="bundle"))

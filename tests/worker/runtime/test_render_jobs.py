@@ -1,0 +1,258 @@
+"""Renders, drawn by a real pipeline with a trained adapter."""
+
+from __future__ import annotations
+
+import io
+import json
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from PIL import Image
+
+from app.registry.adapters.models import AdapterVersion
+from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.jobs import service as jobs
+from app.registry.jobs.service import Claim
+from app.registry.renders import service as playground
+from app.registry.renders.models import Render, RenderImage
+from app.registry.renders.service import RenderRequest, Stacked
+from app.registry.runs.models import Run
+from tests.worker.runtime.conftest import Trained
+from tests.worker.runtime.job_loops import Registry
+from worker.core.lora_files.canonical import Adapter, Component, LoraModule, save
+from worker.runtime.job_loop import Room
+from worker.runtime.lease import Lease
+from worker.runtime.render_jobs import Rendering
+
+
+@pytest.fixture(scope="module")
+def rendering(trained: Trained) -> Iterator[Rendering]:
+    """The work of a render room, warm."""
+    registry = trained.registry
+    work = Rendering(registry.settings, registry.database, registry.store)
+    work.prepare()
+    yield work
+    work.close()
+
+
+@pytest.fixture
+def room(trained: Trained, rendering: Rendering) -> Iterator[Room]:
+    """A render room at work, with the pipeline of the other tests."""
+
+    class Shared:
+        table = Render
+        device = "CPU"
+        run = staticmethod(rendering.run)
+
+        def prepare(self) -> None: ...
+
+        def close(self) -> None: ...
+
+    with trained.registry.working(Shared()) as opened:
+        yield opened
+
+
+def ask(registry: Registry, **values: Any) -> int:
+    request = RenderRequest(**({"prompt": "a red apple", "seed": 7, "steps": 3} | values))
+    with registry.database.write() as session:
+        return playground.create_render(session, request).key
+
+
+def chalk(trained: Trained, weight: float = 1.0, **weights: float) -> Stacked:
+    run = trained.registry.row(Run, trained.run_id)
+    version = trained.registry.row(AdapterVersion, run.adapter_version_id)
+    return Stacked(version.adapter_id, weight, **weights)
+
+
+def pictures(registry: Registry, render_id: int) -> list[Image.Image]:
+    images = registry.rows(RenderImage, render_id=render_id)
+    assert [image.index for image in images] == list(range(len(images)))
+    opened = []
+    for image in images:
+        with registry.store.open(image.sha256) as blob:
+            opened.append(Image.open(io.BytesIO(blob.read())))
+    return opened
+
+
+def test_a_render_gives_pictures_that_say_how_they_were_drawn(trained: Trained, room: Room) -> None:
+    registry = trained.registry
+    key = ask(
+        registry, count=2, negative_prompt="blurry", adapters=[chalk(trained, 0.5)], guidance=3.0
+    )
+    render = registry.until_final(Render, key)
+    assert (render.status, render.error, render.from_cache) == ("succeeded", None, False)
+    assert render.progress == 6
+    assert render.seconds > 0
+    first, second = pictures(registry, key)
+    assert first.size == (64, 64)
+    assert first.tobytes() != second.tobytes()
+    prompt, negative, facts = first.info["parameters"].split("\n")
+    assert prompt == "a red apple <lora:chalk-board-v1:0.5>"
+    assert negative == "Negative prompt: blurry"
+    assert "Steps: 3, Sampler: DDIM, CFG scale: 3.0, Seed: 7, Size: 64x64, Model hash: " in facts
+    assert 'Lora hashes: "chalk-board-v1: ' in facts
+    assert "Seed: 8," in second.info["parameters"]
+    assert json.loads(second.info["brushwork"])["seed"] == 8
+
+
+def test_a_picture_says_which_layer_of_the_text_it_was_drawn_from(
+    trained: Trained, room: Room
+) -> None:
+    registry = trained.registry
+    usual, earlier = (
+        registry.until_final(Render, ask(registry, clip_skip=skip)) for skip in (1, 2)
+    )
+    (first,), (second,) = pictures(registry, usual.key), pictures(registry, earlier.key)
+    assert first.tobytes() != second.tobytes()
+    assert ", Clip skip: 2, " in second.info["parameters"]
+    assert "Clip skip" not in first.info["parameters"]
+
+
+def test_an_equal_request_is_answered_from_what_was_drawn(trained: Trained, room: Room) -> None:
+    registry = trained.registry
+    first = registry.until_final(Render, ask(registry, prompt="a house", seed=1))
+    again = registry.until_final(Render, ask(registry, prompt="a house", seed=1))
+    other = registry.until_final(Render, ask(registry, prompt="a house", seed=2))
+    assert (first.from_cache, again.from_cache, other.from_cache) == (False, True, False)
+    same = [
+        [image.sha256 for image in registry.rows(RenderImage, render_id=render.key)]
+        for render in (first, again)
+    ]
+    assert same[0] == same[1] != []
+
+
+def test_a_picture_that_was_drawn_but_lost_is_drawn_again(trained: Trained, room: Room) -> None:
+    registry = trained.registry
+    first = registry.until_final(Render, ask(registry, prompt="a boat"))
+    (image,) = registry.rows(RenderImage, render_id=first.key)
+    registry.store.delete(image.sha256)
+    again = registry.until_final(Render, ask(registry, prompt="a boat"))
+    assert (again.status, again.from_cache) == ("succeeded", False)
+    assert registry.store.exists(image.sha256)
+
+
+def test_the_twin_without_adapters_is_drawn_by_the_base(trained: Trained, room: Room) -> None:
+    registry = trained.registry
+    key = ask(registry, prompt="a tree", adapters=[chalk(trained)], twin=True)
+    render = registry.until_final(Render, key)
+    twin = registry.until_final(Render, render.twin_id)
+    plain = registry.until_final(Render, ask(registry, prompt="a tree"))
+    assert (render.status, twin.status, plain.from_cache) == ("succeeded", "succeeded", True)
+    (with_style,), (without,) = pictures(registry, key), pictures(registry, twin.key)
+    assert with_style.tobytes() != without.tobytes()
+    assert "<lora:" not in without.info["parameters"]
+
+
+def test_a_weight_of_zero_gives_the_picture_of_the_base(trained: Trained, room: Room) -> None:
+    registry = trained.registry
+    plain = registry.until_final(Render, ask(registry, prompt="a fish"))
+    silent = registry.until_final(
+        Render, ask(registry, prompt="a fish", adapters=[chalk(trained, 0.0)])
+    )
+    drawn = [pictures(registry, render.key)[0].tobytes() for render in (plain, silent)]
+    assert drawn[0] == drawn[1]
+
+
+def test_an_adapter_that_does_not_fit_the_base_is_named_in_the_error(
+    trained: Trained, rendering: Rendering, tmp_path: Path
+) -> None:
+    registry = trained.registry
+    path = tmp_path / "wide.safetensors"
+    layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
+    module = LoraModule(Component.UNET, layer, torch.ones(2, 768), torch.ones(320, 2), 2.0)
+    save(Adapter((module,)), path)
+    blob = registry.store.put_file(path)
+    render, claim = claimed(registry, ask(registry, prompt="a bird", adapters=[chalk(trained)]))
+    render.adapters = [render.adapters[0] | {"sha256": blob.sha256}]
+    with Lease(registry.database, Render, claim, seconds=60) as lease:
+        rendering.run(render, lease, threading.Event())
+    render = registry.row(Render, render.key)
+    assert (render.status, render.error_code) == ("failed", "render")
+    assert "cross-attention width 768" in render.error
+    after, claim = claimed(registry, ask(registry, prompt="a bird"))
+    with Lease(registry.database, Render, claim, seconds=60) as lease:
+        rendering.run(after, lease, threading.Event())
+    assert registry.row(Render, after.key).status == "succeeded"
+
+
+def claimed(registry: Registry, key: int) -> tuple[Render, Claim]:
+    with registry.database.write() as session:
+        found = jobs.claim_next(session, Render, lease_seconds=60)
+        assert found is not None
+        assert found[0].key == key
+    return found
+
+
+def test_a_cancelled_render_ends_at_its_next_step(trained: Trained, rendering: Rendering) -> None:
+    registry = trained.registry
+    render, claim = claimed(registry, ask(registry, prompt="a long one", steps=150))
+    registry.cancel(Render, render.key)
+    with Lease(registry.database, Render, claim, seconds=60) as lease:
+        rendering.run(render, lease, threading.Event())
+    found = registry.row(Render, render.key)
+    assert found.status == "canceled"
+    assert found.progress < 150
+    assert registry.rows(RenderImage, render_id=render.key) == []
+
+
+def test_a_worker_that_ends_gives_its_render_back(trained: Trained, rendering: Rendering) -> None:
+    registry = trained.registry
+    render, claim = claimed(registry, ask(registry, prompt="another long one", steps=150))
+    stopping = threading.Event()
+    stopping.set()
+    with Lease(registry.database, Render, claim, seconds=60) as lease:
+        rendering.run(render, lease, stopping)
+    found = registry.row(Render, render.key)
+    assert (found.status, found.attempt) == ("queued", 0)
+    registry.cancel(Render, render.key)
+
+
+def test_a_worker_that_lost_its_render_writes_nothing(
+    trained: Trained, rendering: Rendering
+) -> None:
+    registry = trained.registry
+    render, claim = claimed(registry, ask(registry, prompt="taken over"))
+    with registry.database.write() as session:
+        taken = session.get_one(Render, render.key)
+        taken.owner_token = "somebody else"
+        session.add(taken)
+    with (
+        Lease(registry.database, Render, claim, seconds=60) as lease,
+        pytest.raises(jobs.LostLease),
+    ):
+        rendering.run(render, lease, threading.Event())
+    assert registry.row(Render, render.key).status == "running"
+    assert registry.rows(RenderImage, render_id=render.key) == []
+    with registry.database.write() as session:
+        jobs.finish(session, Render, Claim(render.key, "somebody else"), jobs.JobStatus.FAILED)
+
+
+def test_a_base_that_is_gone_fails_the_render_with_a_sentence(registry: Registry) -> None:
+    with registry.database.write() as session:
+        session.add(
+            BaseModel(
+                slug="gone",
+                name="Gone",
+                source=str(registry.settings.data_dir / "gone"),
+                status=BaseModelStatus.READY,
+                family="sd1",
+                resolution=64,
+            )
+        )
+    key = ask(registry)
+    (gone,) = registry.rows(BaseModel, slug="gone")
+    with registry.database.write() as session:
+        render = session.get_one(Render, key)
+        render.base_model_id = gone.key
+        session.add(render)
+    render, claim = claimed(registry, key)
+    work = Rendering(registry.settings, registry.database, registry.store)
+    with Lease(registry.database, Render, claim, seconds=60) as lease:
+        work.run(render, lease, threading.Event())
+    found = registry.row(Render, key)
+    assert (found.status, found.error_code) == ("failed", "invalid_input")
+    assert "are gone from" in found.error

@@ -1,0 +1,327 @@
+"""A run, from the queue to an adapter, in real processes."""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Sequence
+from pathlib import Path
+
+import pytest
+from safetensors import safe_open
+from sqlmodel import select
+
+from app.registry.adapters.models import Adapter, AdapterAlias, AdapterFile, AdapterVersion
+from app.registry.adapters.service import DownloadDtype, DownloadFormat, find_file
+from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.base_models.models import BaseSpeed
+from app.registry.jobs.models import Event
+from app.registry.runs.models import Checkpoint, Run, Sample
+from app.registry.runs.service import run_metrics
+from tests.worker.runtime.conftest import Trained
+from tests.worker.runtime.job_loops import CONFIG, Registry, wait_for
+from worker.core.lora_files import canonical
+from worker.core.lora_files.export import read_any
+from worker.runtime import scratch
+from worker.runtime.attempt import Patience
+from worker.runtime.save_result import tensor_hash
+from worker.runtime.train_jobs import Training
+from worker.runtime.trainer_process import TrainerProcess
+
+CRASHES = (sys.executable, "-c", "import os; os.write(2, b'out of luck'); os.abort()")
+HANGS = (sys.executable, "-c", "import time; time.sleep(600)")
+SHORT = Patience(cancel=0.3, drain=0.3, stall=0.5)
+
+
+def weights_of(registry: Registry, run_id: int) -> dict[str, bytes]:
+    run = registry.row(Run, run_id)
+    assert (run.status, run.error, run.error_trace) == ("succeeded", None, None)
+    version = registry.row(AdapterVersion, run.adapter_version_id)
+    path = registry.store.local_path(version.sha256, registry.settings.data_dir)
+    modules = canonical.load(path).modules
+    return {m.key: m.down.numpy().tobytes() + m.up.numpy().tobytes() for m in modules}
+
+
+def trainer_of(training: Training, registry: Registry) -> list[TrainerProcess]:
+    """Every trainer process the room starts, in order."""
+    started: list[TrainerProcess] = []
+    start = training.trainers._start
+
+    def remember() -> TrainerProcess:
+        started.append(start())
+        return started[-1]
+
+    training.trainers._start = remember
+    return started
+
+
+def test_a_run_becomes_an_adapter_with_downloads(trained: Trained, tmp_path: Path) -> None:
+    registry = trained.registry
+    run = registry.row(Run, trained.run_id)
+    assert (run.status, run.error, run.error_trace) == ("succeeded", None, None)
+    assert (run.step, run.attempt, run.phase, run.owner_token) == (8, 1, None, None)
+    assert run.device == "CPU, 1 thread"
+    assert run.arithmetic == {"precision": "fp32", "threads": 1}
+    assert run.trainable_parameters > 0
+    assert run.base_parameters > 1_000_000
+    assert run.training_seconds > 0
+    version = registry.row(AdapterVersion, run.adapter_version_id)
+    adapter = registry.row(Adapter, version.adapter_id)
+    (alias,) = [a for a in _aliases(registry) if a.adapter_id == adapter.key]
+    assert (adapter.slug, adapter.name, adapter.base_family) == ("chalk-board", run.name, "sd1")
+    assert (alias.alias, alias.version_id) == ("latest", version.key)
+    assert (version.run_id, version.version, version.trigger_words) == (run.key, 1, ["chalk"])
+    samples = registry.rows(Sample, run_id=run.key)
+    assert [sample.step for sample in samples] == [0, 8]
+    assert samples[0].sha256 != samples[1].sha256
+    assert adapter.cover_sha256 == samples[1].sha256
+    weights = canonical.load(registry.store.local_path(version.sha256, tmp_path))
+    rows = registry.rows(AdapterFile, version_id=version.key)  # other tests ask for bf16
+    files = {file.format: file for file in rows if file.dtype == "fp16"}
+    assert set(files) == {"kohya", "peft"}
+    for file in files.values():
+        copy = read_any(registry.store.local_path(file.sha256, tmp_path))
+        assert {m.key for m in copy.modules} == {m.key for m in weights.modules}
+    kohya = registry.store.local_path(files["kohya"].sha256, tmp_path)
+    assert version.details["tensor_sha256"] == tensor_hash(kohya)
+
+
+def test_the_next_version_says_at_once_what_is_said_of_its_adapter(
+    registry: Registry, tmp_path: Path
+) -> None:
+    with registry.database.write() as session:
+        new = NewVersion(
+            name="Slate", base_family="sd1", sha256="0" * 64, size_bytes=1, rank=1, alpha=1,
+            trigger_words=["slate"], licence="CC-BY-4.0",
+        )  # fmt: skip
+        key = publish(session, new).adapter_id
+    run_id = registry.new_run(name="Another", steps=1, sample_prompts=[], sample_every=0)
+    with registry.database.write() as session:
+        session.get_one(Run, run_id).adapter_id = key
+    with registry.working(registry.training()):
+        run = registry.until_final(Run, run_id)
+    with registry.database.read() as session:
+        version = session.get_one(AdapterVersion, run.adapter_version_id)
+        assert (version.adapter_id, version.version) == (key, 2)
+        file = find_file(session, version.key, DownloadFormat.KOHYA, DownloadDtype.FP16)
+    assert file is not None
+    with safe_open(registry.store.local_path(file.sha256, tmp_path), framework="pt") as opened:
+        said = opened.metadata()
+    assert (said["modelspec.title"], said["ss_output_name"]) == ("Slate", "slate-v2")
+    assert (said["modelspec.license"], said["modelspec.trigger_phrase"]) == ("CC-BY-4.0", "slate")
+
+
+def _aliases(registry: Registry) -> list[AdapterAlias]:
+    with registry.database.read() as session:
+        return list(session.exec(select(AdapterAlias)))
+
+
+def test_the_newest_checkpoints_and_every_point_of_the_chart_are_kept(trained: Trained) -> None:
+    registry = trained.registry
+    checkpoints = registry.rows(Checkpoint, run_id=trained.run_id)
+    assert [checkpoint.step for checkpoint in checkpoints] == [6, 8]
+    stored = {blob.sha256 for blob in registry.store.list()}
+    assert {checkpoint.sha256 for checkpoint in checkpoints} <= stored
+    with registry.database.read() as session:
+        metrics = run_metrics(session, trained.run_id)
+    assert set(metrics["series"]) == {"loss", "learning_rate"}
+    for series in metrics["series"].values():
+        assert series["steps"] == list(range(1, 9))
+        assert all(value > 0 for value in series["values"])
+
+
+def test_a_run_measures_how_fast_this_machine_trains(trained: Trained) -> None:
+    speeds = trained.registry.rows(BaseSpeed, batch_size=CONFIG["batch_size"], rank=CONFIG["rank"])
+    assert [speed.resolution for speed in speeds] == [64]
+    assert speeds[0].layers == "lora attention in all"
+    assert speeds[0].seconds_per_step > 0
+
+
+def test_nothing_of_a_run_is_left_in_the_work_folder(trained: Trained) -> None:
+    assert list((trained.registry.settings.data_dir / "work").iterdir()) == []
+
+
+def test_a_worker_that_starts_leaves_the_folder_of_a_run_that_begins_just_then(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    work = registry.settings.data_dir / "work"
+    left, begun = work / "run-1-00000000", work / "run-2-11111111"
+    left.mkdir(parents=True)
+    sweep = scratch.sweep
+
+    def in_a_bad_moment(folders: Sequence[Path], tokens: Sequence[str]) -> None:
+        begun.mkdir()  # another worker owns a run since the tokens were read
+        sweep(folders, tokens)
+
+    monkeypatch.setattr(scratch, "sweep", in_a_bad_moment)
+    training = registry.training()
+    try:
+        training.prepare()
+        assert (left.exists(), begun.exists()) == (False, True)
+    finally:
+        training.close()
+
+
+def test_a_killed_trainer_is_replaced_and_the_adapter_is_bit_equal(trained: Trained) -> None:
+    registry = trained.registry
+    training = registry.training()
+    started = trainer_of(training, registry)
+    run_id = registry.new_run()
+    with registry.working(training):
+        wait_for(lambda: registry.rows(Checkpoint, run_id=run_id))
+        os.kill(started[0].pid, signal.SIGKILL)
+        run = registry.until_final(Run, run_id)
+    assert weights_of(registry, run_id) == weights_of(registry, trained.run_id)
+    assert run.attempt == 2
+    assert run.resumed_at_step is not None
+    assert run.resumed_at_step % CONFIG["checkpoint_every"] == 0
+    with registry.database.read() as session:
+        metrics = run_metrics(session, run_id)
+        reference = run_metrics(session, trained.run_id)
+    assert metrics == reference
+    for step in (0, 8):
+        (again,) = registry.rows(Sample, run_id=run_id, step=step)
+        (first,) = registry.rows(Sample, run_id=trained.run_id, step=step)
+        assert again.sha256 == first.sha256
+
+
+def test_a_running_training_is_cancelled_and_another_drains_and_goes_on(
+    trained: Trained,
+) -> None:
+    registry = trained.registry
+    training = registry.training()
+    cancelled = registry.new_run(steps=5_000)
+    with registry.working(training) as room:
+        wait_for(lambda: registry.row(Run, cancelled).step >= 2)
+        registry.cancel(Run, cancelled)
+        registry.cancel(Run, cancelled)
+        assert registry.until_final(Run, cancelled).status == "canceled"
+        assert registry.row(Run, cancelled).adapter_version_id is None
+        drained = registry.new_run()
+        wait_for(lambda: registry.row(Run, drained).step >= 1)
+        room.request_stop()
+    run = registry.row(Run, drained)
+    if run.status == "queued":
+        assert (run.attempt, run.owner_token) == (0, None)
+        assert registry.rows(Checkpoint, run_id=drained)[-1].step == run.step
+        with registry.working(registry.training()):
+            registry.until_final(Run, drained)
+    assert weights_of(registry, drained) == weights_of(registry, trained.run_id)
+
+
+def test_a_training_asked_to_stop_keeps_what_it_has(trained: Trained) -> None:
+    registry = trained.registry
+    run_id = registry.new_run(steps=5_000, checkpoint_every=0)
+    with registry.working(registry.training()):
+        wait_for(lambda: registry.row(Run, run_id).step >= 1)
+        _set(registry, run_id, sample_requested=True, save_requested=True)
+        wait_for(lambda: registry.rows(Checkpoint, run_id=run_id))
+        wait_for(lambda: len(registry.rows(Sample, run_id=run_id)) >= 2)
+        assert not registry.row(Run, run_id).sample_requested
+        _set(registry, run_id, stop_requested=True)
+        run = registry.until_final(Run, run_id)
+    assert (run.status, run.error) == ("succeeded", None)
+    version = registry.row(AdapterVersion, run.adapter_version_id)
+    assert version.steps == run.step < 5_000
+    assert version.details["outcome"] == "stopped"
+
+
+def _set(registry: Registry, run_id: int, **values: bool) -> None:
+    with registry.database.write() as session:
+        run = session.get_one(Run, run_id)
+        for name, value in values.items():
+            setattr(run, name, value)
+        session.add(run)
+
+
+def test_a_run_that_always_crashes_its_trainer_fails_after_three_attempts(
+    registry: Registry,
+) -> None:
+    run_id = registry.new_run()
+    with registry.working(registry.training(command=CRASHES)):
+        run = registry.until_final(Run, run_id)
+    assert (run.status, run.error_code, run.attempt) == ("failed", "trainer_crashed", 3)
+    assert "exit code -6" in run.error
+    assert "out of luck" in run.error_trace
+
+
+def test_a_trainer_that_does_not_listen_is_killed_and_the_run_is_cancelled(
+    registry: Registry,
+) -> None:
+    training = registry.training(command=HANGS, patience=Patience(cancel=0.3))
+    started = trainer_of(training, registry)
+    run_id = registry.new_run()
+    with registry.working(training):
+        wait_for(lambda: registry.row(Run, run_id).phase == "preparing")
+        registry.cancel(Run, run_id)
+        assert registry.until_final(Run, run_id).status == "canceled"
+        assert not started[0].is_alive
+
+
+def test_a_training_that_does_nothing_is_ended_and_tried_again(registry: Registry) -> None:
+    run_id = registry.new_run()
+    with registry.working(registry.training(command=HANGS, patience=SHORT)):
+        run = registry.until_final(Run, run_id)
+    assert (run.status, run.error_code, run.attempt) == ("failed", "stalled", 3)
+
+
+def test_a_worker_that_ends_gives_the_run_back_even_when_its_trainer_hangs(
+    registry: Registry,
+) -> None:
+    run_id = registry.new_run()
+    with registry.working(registry.training(command=HANGS, patience=SHORT)):
+        wait_for(lambda: registry.row(Run, run_id).phase == "preparing")
+    run = registry.row(Run, run_id)
+    assert (run.status, run.attempt) in {("queued", 0), ("queued", 1)}
+
+
+def test_a_worker_that_lost_its_run_kills_the_trainer_and_writes_nothing(
+    registry: Registry,
+) -> None:
+    training = registry.training(command=HANGS)
+    started = trainer_of(training, registry)
+    run_id = registry.new_run()
+    with registry.working(training):
+        wait_for(lambda: registry.row(Run, run_id).phase == "preparing")
+        with registry.database.write() as session:
+            run = session.get_one(Run, run_id)
+            run.owner_token, run.phase = "somebody else", "theirs"
+            session.add(run)
+        wait_for(lambda: not started[0].is_alive)
+    run = registry.row(Run, run_id)
+    assert (run.status, run.owner_token, run.phase) == ("running", "somebody else", "theirs")
+
+
+def test_a_run_without_its_pictures_fails_with_a_sentence(registry: Registry) -> None:
+    run_id = registry.new_run()
+    for blob in list(registry.store.list()):
+        registry.store.delete(blob.sha256)
+    with registry.working(registry.training(command=HANGS)):
+        run = registry.until_final(Run, run_id)
+    assert (run.status, run.error_code, run.attempt) == ("failed", "blob_not_found", 1)
+    assert run.error.endswith("is missing.")
+
+
+def test_a_waiting_run_that_was_cancelled_is_never_begun(registry: Registry) -> None:
+    run_id = registry.new_run()
+    registry.cancel(Run, run_id)
+    with registry.working(registry.training(command=HANGS)) as room:
+        room.serve_hint()
+        room.serve_hint()
+    assert registry.row(Run, run_id).status == "canceled"
+    with registry.database.read() as session:
+        kinds = session.exec(select(Event.kind).where(Event.subject_id == run_id)).all()
+    assert "running" not in kinds
+
+
+@pytest.mark.parametrize("count", [4])
+def test_duplicate_hints_do_nothing(registry: Registry, count: int) -> None:
+    with registry.working(registry.training(command=HANGS)) as room:
+        hints = [threading.Thread(target=room.serve_hint) for _ in range(count)]
+        for hint in hints:
+            hint.start()
+        for hint in hints:
+            hint.join(10)
+            assert not hint.is_alive()

@@ -1,0 +1,65 @@
+"""The parts of a base that lies in a diffusers folder."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import CLIPTokenizer
+
+from worker.core.bases.family import BaseModelError
+from worker.core.bases.inspect import component_files, read_config
+from worker.core.bases.weights import StateDict, read_tensors
+
+_OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
+
+
+class FolderSource:
+    """Reads a diffusers folder; plain, fp16 and sharded weights alike."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def config(self, component: str) -> tuple[str, dict[str, Any]]:
+        """(class name, config) of a component."""
+        config = read_config(self.path, f"{component}/config.json")
+        if component.startswith("text_encoder"):
+            return str((config.get("architectures") or ["CLIPTextModel"])[0]), config
+        return str(config.get("_class_name", "")), config
+
+    def weights(self, component: str, dtype: torch.dtype | None, module: nn.Module) -> StateDict:
+        """The weights under the names that `module` uses."""
+        expected = set(module.state_dict())
+
+        def rename(name: str) -> str | None:
+            return next((new for new in readings(name) if new in expected), None)
+
+        return read_tensors(component_files(self.path, component), dtype, rename=rename)
+
+    def tokenizer(self, component: str) -> Any:
+        """The tokenizer beside a text encoder."""
+        folder = self.path / component.replace("text_encoder", "tokenizer")
+        try:
+            return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
+        except (OSError, ValueError) as error:
+            raise BaseModelError(
+                f"The base model is incomplete: its {folder.name} cannot be read."
+            ) from error
+
+    def scheduler_config(self) -> dict[str, Any]:
+        """The noise schedule."""
+        return read_config(self.path, "scheduler/scheduler_config.json")
+
+
+def readings(name: str) -> list[str]:
+    """The names a stored tensor may have in a module of today.
+
+    transformers dropped `text_model.` from CLIPTextModel in 5.6; diffusers renamed the
+    autoencoder's attention (query, key, value, proj_attn) in 0.12.
+    """
+    parts = name.split(".")
+    if len(parts) >= 2 and parts[-2] in _OLD_ATTENTION and "attentions" in parts:
+        parts[-2] = _OLD_ATTENTION[parts[-2]]
+    return [name, name.removeprefix("text_model."), f"text_model.{name}", ".".join(parts)]

@@ -1,0 +1,146 @@
+"""Adapters inside the weights: W = W0 + sum(s_i B_i A_i), always from the pristine W0.
+
+A merged layer costs what the base layer costs, whatever the number of adapters, and nothing is ever
+subtracted, so that weights back at zero are bit-equal to the base.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from worker.core.lora_files.canonical import Adapter, Component, LoraModule
+from worker.core.lora_files.compatible import layers, require_fit
+
+
+@dataclass(frozen=True, eq=False)
+class LoadedAdapter:
+    """An adapter in memory with its weights; `key` names its content (a hash or a version id)."""
+
+    key: str
+    adapter: Adapter
+    unet_weight: float = 1.0
+    text_encoder_weight: float = 1.0
+
+    def weight(self, component: Component) -> float:
+        """The weight with which the adapter changes this component."""
+        return self.unet_weight if component is Component.UNET else self.text_encoder_weight
+
+
+Recipe = tuple[tuple[str, float], ...]
+"""(adapter key, weight) of everything that is inside a layer; empty means the base."""
+
+
+class MergedWeights:
+    """The layers of a base with the adapters that are in them now."""
+
+    def __init__(self, modules: Mapping[str, nn.Module], *, base_name: str = "this base") -> None:
+        self._layers: dict[str, nn.Module] = {
+            f"{component}.{path}": layer
+            for component, module in modules.items()
+            for path, layer in layers(component, module).items()
+        }
+        self._shapes = {key: tuple(_weight(layer).shape) for key, layer in self._layers.items()}
+        self._base_name = base_name
+        self._originals: dict[str, Tensor] = {}
+        self._recipes: dict[str, Recipe] = {}
+        self._factors: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
+        self._checked: set[str] = set()
+
+    def apply(self, stack: Sequence[LoadedAdapter]) -> int:
+        """Put exactly `stack` into the weights; how many layers had to be written.
+
+        Raises AdapterMismatchError before any weight is touched when one does not fit.
+        """
+        for loaded in stack:
+            if loaded.key not in self._checked:
+                require_fit(loaded.adapter, self._shapes, base_name=self._base_name)
+        self._checked = {loaded.key for loaded in stack}
+        targets = _by_layer(stack)
+        changed = [
+            key
+            for key in self._recipes.keys() | targets.keys()
+            if _recipe(targets.get(key, [])) != self._recipes.get(key, ())
+        ]
+        with torch.no_grad():
+            for key in changed:
+                self._write(key, targets.get(key, []))
+        self._forget(stack, targets)
+        return len(changed)
+
+    def recipes(self, component: str) -> tuple[Recipe, ...]:
+        """What changes a component's layers now: a key for what was computed by them."""
+        return tuple(
+            sorted({r for key, r in self._recipes.items() if key.startswith(f"{component}.")})
+        )
+
+    @property
+    def kept_bytes(self) -> int:
+        """The memory that pristine copies of targeted weights take."""
+        return sum(tensor.numel() * tensor.element_size() for tensor in self._originals.values())
+
+    def _write(self, key: str, parts: Sequence[tuple[LoadedAdapter, LoraModule]]) -> None:
+        weight = _weight(self._layers[key])
+        recipe = _recipe(parts)
+        if key not in self._originals:
+            self._originals[key] = weight.detach().clone()
+        original = self._originals[key]
+        if not recipe:
+            weight.copy_(original)
+            self._recipes.pop(key, None)
+            return
+        exact = weight.dtype is torch.float32 and weight.is_contiguous()
+        start = original.flatten(1).float()
+        total = weight.data.view(start.shape) if exact else torch.empty_like(start)
+        for loaded, module in parts:
+            if (factor := loaded.weight(module.component) * module.scale) != 0:
+                up, down = self._factors_of(loaded, module, weight.device)
+                torch.addmm(start, up, down, alpha=factor, out=total)
+                start = total
+        if start is not total:  # every alpha is 0
+            total.copy_(start)
+        if not exact:
+            weight.copy_(total.view(weight.shape))
+        self._recipes[key] = recipe
+
+    def _factors_of(
+        self, loaded: LoadedAdapter, module: LoraModule, device: torch.device
+    ) -> tuple[Tensor, Tensor]:
+        """(up, down) as matrices on the base's device, kept while the adapter is in the stack."""
+        key = (loaded.key, module.key)
+        if key not in self._factors:
+            self._factors[key] = (
+                module.up.flatten(1).to(device, torch.float32),
+                module.down.flatten(1).to(device, torch.float32),
+            )
+        return self._factors[key]
+
+    def _forget(self, stack: Sequence[LoadedAdapter], targets: Mapping[str, object]) -> None:
+        """Free what no adapter of the stack needs: originals of untouched layers, old factors."""
+        keys = {loaded.key for loaded in stack}
+        self._factors = {key: pair for key, pair in self._factors.items() if key[0] in keys}
+        self._originals = {key: kept for key, kept in self._originals.items() if key in targets}
+
+
+def _by_layer(
+    stack: Sequence[LoadedAdapter],
+) -> dict[str, list[tuple[LoadedAdapter, LoraModule]]]:
+    targets: dict[str, list[tuple[LoadedAdapter, LoraModule]]] = {}
+    for loaded in stack:
+        for module in loaded.adapter.modules:
+            targets.setdefault(module.key, []).append((loaded, module))
+    return targets
+
+
+def _recipe(parts: Sequence[tuple[LoadedAdapter, LoraModule]]) -> Recipe:
+    weights = ((loaded.key, loaded.weight(module.component)) for loaded, module in parts)
+    return tuple((key, weight) for key, weight in weights if weight != 0)
+
+
+def _weight(layer: nn.Module) -> Tensor:
+    weight = layer.weight
+    assert isinstance(weight, Tensor)
+    return weight

@@ -1,0 +1,222 @@
+"""The one form in which the registry keeps an adapter: fp32, by component and module path.
+
+Keys are `<component>.<path>.down`, `.up` and `.alpha`. Paths are those of diffusers' modules; the
+text encoders' always begin with `text_model.`, whatever the installed transformers calls them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from pathlib import Path
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from worker.core.lora_files.header import Header, HeaderError, fp32_header, read_header, replacing
+
+MAX_TENSORS = 10_000
+MAX_DIMENSION = 65_536
+MAX_RANK = 1_024
+MAX_FILE_BYTES = 2 * 1024**3
+WEIGHT_DTYPES = frozenset({"F32", "F16", "BF16"})
+ALPHA_DTYPES = WEIGHT_DTYPES | {"F64", "I64", "I32"}
+
+
+class AdapterError(Exception):
+    """An adapter that cannot be used; the message is a sentence for people."""
+
+
+class Component(StrEnum):
+    """The part of a base model that a module belongs to."""
+
+    UNET = "unet"
+    TEXT_ENCODER = "text_encoder"
+    TEXT_ENCODER_2 = "text_encoder_2"
+
+
+@dataclass(frozen=True, eq=False)
+class LoraModule:
+    """One low-rank weight change: dW = alpha / rank * up @ down.
+
+    `down` is (rank, in) or (rank, in, kh, kw); `up` is (out, rank) or (out, rank, 1, 1); fp32.
+    """
+
+    component: Component
+    path: str
+    down: Tensor
+    up: Tensor
+    alpha: float
+
+    @property
+    def rank(self) -> int:
+        """The number of directions, read from the shape."""
+        return int(self.down.shape[0])
+
+    @property
+    def scale(self) -> float:
+        """What the product is multiplied with: alpha / rank."""
+        return self.alpha / self.rank
+
+    @property
+    def key(self) -> str:
+        """`<component>.<path>`, unique in an adapter."""
+        return f"{self.component}.{self.path}"
+
+    @property
+    def weight_shape(self) -> tuple[int, ...]:
+        """The shape of the base weight that this module changes."""
+        return (int(self.up.shape[0]), *(int(size) for size in self.down.shape[1:]))
+
+    def delta(self) -> Tensor:
+        """The weight change in fp32, of the shape of the base weight."""
+        flat = self.up.flatten(1).float() @ self.down.flatten(1).float()
+        return (flat * self.scale).reshape(self.weight_shape)
+
+
+@dataclass(frozen=True, eq=False)
+class Adapter:
+    """All modules of an adapter and its header's metadata."""
+
+    modules: tuple[LoraModule, ...]
+    metadata: Mapping[str, str] = field(default_factory=dict)
+
+    @property
+    def components(self) -> frozenset[Component]:
+        """The parts of the base that this adapter changes."""
+        return frozenset(module.component for module in self.modules)
+
+    @property
+    def parameters(self) -> int:
+        """How many numbers the adapter holds, without alphas."""
+        return sum(module.down.numel() + module.up.numel() for module in self.modules)
+
+
+def save(adapter: Adapter, path: Path) -> None:
+    """Write the canonical file; it appears complete or not at all, with the same bytes each time.
+
+    Raises AdapterError when a module is not finite or its shapes do not fit together.
+    """
+    check(adapter)
+    tensors: dict[str, Tensor] = {}
+    for module in adapter.modules:
+        tensors[f"{module.key}.down"] = module.down
+        tensors[f"{module.key}.up"] = module.up
+        tensors[f"{module.key}.alpha"] = torch.tensor(module.alpha, dtype=torch.float32)
+    ordered = dict(sorted(tensors.items()))
+    with replacing(path) as file:
+        file.write(fp32_header({n: tuple(t.shape) for n, t in ordered.items()}, adapter.metadata))
+        for tensor in ordered.values():  # one at a time: a gigabyte is not held twice
+            file.write(_plain(tensor).numpy().tobytes())
+
+
+def load(path: Path) -> Adapter:
+    """The validated adapter of a canonical file; AdapterError says what is wrong with a bad one."""
+    header, tensors = read_tensors(path)
+    modules = []
+    for stem in sorted({name.rpartition(".")[0] for name in tensors}):
+        component, _, module_path = stem.partition(".")
+        if component not in set(Component) or not module_path:
+            raise AdapterError(f"The file is not a Brushwork adapter: it has a key {stem[:80]!r}.")
+        leaves = {leaf: tensors.pop(f"{stem}.{leaf}", None) for leaf in ("down", "up", "alpha")}
+        modules.append(assemble(Component(component), module_path, **leaves))
+    if tensors:
+        raise AdapterError(
+            f"The file is not a Brushwork adapter: it has a key {min(tensors)[:80]!r}."
+        )
+    adapter = Adapter(modules=tuple(modules), metadata=header.metadata)
+    check(adapter)
+    return adapter
+
+
+def assemble(
+    component: Component,
+    path: str,
+    *,
+    down: Tensor | None,
+    up: Tensor | None,
+    alpha: Tensor | float | None,
+) -> LoraModule:
+    """One module in fp32; a missing alpha means the rank, as every loader reads it."""
+    if down is None or up is None:
+        raise AdapterError(f"The adapter is incomplete: a half of {component}.{path} is missing.")
+    if isinstance(alpha, Tensor) and alpha.numel() != 1:
+        raise AdapterError(f"The alpha of {component}.{path} is not a single number.")
+    if down.dim() not in (2, 4):
+        raise AdapterError(f"The tensors of {component}.{path} have an unknown shape.")
+    value = float(down.shape[0]) if alpha is None else float(alpha)
+    return LoraModule(Component(component), path, down.float(), up.float(), value)
+
+
+def read_tensors(path: Path) -> tuple[Header, dict[str, Tensor]]:
+    """The header and tensors of an adapter file, after every limit has been checked."""
+    try:
+        header = read_header(path)
+        check_limits(path, header)
+        with safe_open(path, framework="pt", device="cpu") as file:
+            return header, {name: file.get_tensor(name) for name in header.tensors}
+    except HeaderError as error:
+        raise AdapterError(str(error)) from error
+    except (SafetensorError, OSError) as error:
+        raise AdapterError("The file is damaged: its tensors cannot be read.") from error
+
+
+def check(adapter: Adapter) -> None:
+    """Raise AdapterError unless all shapes fit together and all numbers are finite."""
+    if not adapter.modules:
+        raise AdapterError("The file holds no adapter: there is not one LoRA module in it.")
+    seen: set[str] = set()
+    for module in adapter.modules:
+        if module.key in seen:
+            raise AdapterError(f"The module {module.key} occurs twice.")
+        seen.add(module.key)
+        _check_module(module)
+
+
+def _check_module(module: LoraModule) -> None:
+    down, up = module.down, module.up
+    fits = down.dim() in (2, 4) and up.dim() == down.dim() and up.shape[1] == down.shape[0]
+    if not fits or (up.dim() == 4 and tuple(up.shape[2:]) != (1, 1)):
+        raise AdapterError(
+            f"The shapes of {module.key} do not fit together: down {tuple(down.shape)}, "
+            f"up {tuple(up.shape)}."
+        )
+    if not 0 < module.rank <= MAX_RANK:
+        raise AdapterError(f"The rank of {module.key} is {module.rank}; 1 to {MAX_RANK} are read.")
+    finite = bool(torch.isfinite(down).all()) and bool(torch.isfinite(up).all())
+    if not finite or not math.isfinite(module.alpha):
+        raise AdapterError(f"The weights of {module.key} are not all finite numbers.")
+
+
+def check_limits(path: Path, header: Header) -> None:
+    """Raise AdapterError when a file is larger, or odder, than any adapter: nothing is read yet."""
+    if path.stat().st_size > MAX_FILE_BYTES:
+        raise AdapterError(f"The file is larger than {MAX_FILE_BYTES // 1024**3} GiB.")
+    if len(header.tensors) > MAX_TENSORS:
+        raise AdapterError(
+            f"The file holds {len(header.tensors):,} tensors; at most {MAX_TENSORS:,} are read."
+        )
+    for name, entry in header.tensors.items():
+        allowed = ALPHA_DTYPES if name.endswith("alpha") else WEIGHT_DTYPES
+        if entry.dtype not in allowed:
+            raise AdapterError(
+                f"The tensor {name[:80]!r} has the number type {entry.dtype}; F16, BF16 and F32 "
+                "are read."
+            )
+        if len(entry.shape) > 4 or any(not 0 < size <= MAX_DIMENSION for size in entry.shape):
+            raise AdapterError(
+                f"The tensor {name[:80]!r} has the odd shape {_short(entry.shape)}; up to 4 "
+                f"dimensions of 1 to {MAX_DIMENSION:,} are read."
+            )
+
+
+def _short(shape: tuple[int, ...]) -> str:
+    listed = ", ".join(f"{size:.3g}" if size >= 10**9 else str(size) for size in shape[:6])
+    return f"({listed}{', …' if len(shape) > 6 else ''})"
+
+
+def _plain(tensor: Tensor) -> Tensor:
+    return tensor.detach().to("cpu", torch.float32).contiguous()

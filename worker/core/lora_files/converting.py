@@ -1,0 +1,87 @@
+"""A LoRA file written anew in another naming or number type, without a registry."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+from worker.core.bases.family import BaseFamily
+from worker.core.lora_files.canonical import Adapter, Component
+from worker.core.lora_files.compatible import Changes, cross_attention_width, misfits
+from worker.core.lora_files.export import AdapterDtype, AdapterFormat, ExportFacts, export
+from worker.core.lora_files.families import LABELS, family_shapes
+from worker.core.lora_files.file_layout import Plan, plan
+from worker.core.lora_files.read_metadata import MAX_NAME, about
+from worker.core.lora_files.reading import BaseWeights, families_of, told_family
+from worker.core.lora_files.reading import convert as read_planned
+
+SD2_WIDTH = 1024
+RESOLUTION = {BaseFamily.SD1: 512, BaseFamily.SD2: 768, BaseFamily.SDXL: 1024}
+
+
+def convert(
+    source: Path,
+    target: Path,
+    *,
+    format: AdapterFormat,
+    dtype: AdapterDtype,
+    weights: BaseWeights | None = None,
+) -> tuple[str, ...]:
+    """Write `source` to `target` in this naming and number type; notes on what is not exact.
+
+    `weights` are those of the base, which only a DoRA needs. Raises AdapterError when the source
+    cannot be read or the result would not be faithful.
+    """
+    found = plan(source)
+    family, notes = _family(found)
+    reading = read_planned(found.on(family_shapes(family)), weights)
+    facts = facts_of(reading.adapter, target.stem, family)
+    export(reading.adapter, target, format=format, dtype=dtype, family=family, facts=facts)
+    return (*notes, *reading.notes)
+
+
+def family_of(adapter: Changes) -> BaseFamily:
+    """The family whose names the modules have in kohya files, by their shapes."""
+    for family in BaseFamily:
+        if not misfits(adapter, family_shapes(family)):
+            return family
+    keys = {module.key: module.weight_shape for module in adapter.modules}
+    width = cross_attention_width(keys) or 0
+    if width > SD2_WIDTH or any(key.startswith(Component.TEXT_ENCODER_2) for key in keys):
+        return BaseFamily.SDXL
+    return BaseFamily.SD2 if width == SD2_WIDTH else BaseFamily.SD1
+
+
+def _family(found: Plan) -> tuple[BaseFamily, list[str]]:
+    """The same, with what the header names where shapes fit several, and how sure it is."""
+    families, told = families_of(found), told_family(found.metadata)
+    if told in families or (told and not families):
+        family = told
+    else:
+        family = families[0] if families else family_of(found)
+    if len(families) > 1 and told not in families:
+        fitting = " and ".join(LABELS[other] for other in families)
+        return family, [f"The file fits {fitting}; it was written for {LABELS[family]}."]
+    if not families:
+        return family, [
+            "The file's shapes are of no base that is known by name; its modules were named as in "
+            f"{LABELS[family]}."
+        ]
+    return family, []
+
+
+def facts_of(adapter: Adapter, stem: str, family: BaseFamily) -> ExportFacts:
+    """What the file's own metadata says, for the new file's header."""
+    told = about(adapter.metadata, (), f"{stem}.safetensors")
+    return ExportFacts(
+        title=told.name,
+        slug=stem,
+        base_name=adapter.metadata.get("ss_sd_model_name", "")[:MAX_NAME],
+        resolution=RESOLUTION[family],
+        created=datetime.now(UTC),
+        trigger_words=told.trigger_words,
+        description=told.description,
+        author=told.author,
+        license=told.licence,
+        tags=told.tags,
+    )

@@ -1,0 +1,299 @@
+"""Downloads written from the canonical adapter, each proved before anybody gets it."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import math
+import tempfile
+import zipfile
+from collections import Counter
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from datetime import UTC
+from enum import StrEnum
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import save as serialize
+from torch import Tensor
+
+from worker.core.bases.family import BaseFamily
+from worker.core.lora_files.canonical import Adapter, AdapterError, LoraModule, check
+from worker.core.lora_files.header import replacing, with_metadata
+from worker.core.lora_files.naming import TEXT_PREFIX, kohya_stem
+from worker.core.lora_files.proof.check import prove_file
+from worker.core.lora_files.proof.result import Proof
+from worker.core.lora_files.reading import PEFT_METADATA, read_any
+from worker.core.lora_files.write_metadata import (
+    ExportFacts,
+    common_rank_and_alpha,
+    kohya_metadata,
+    model_metadata,
+    preview,
+    sidecar,
+)
+
+__all__ = ["AdapterDtype", "AdapterFormat", "ExportError", "ExportFacts", "export", "read_any"]
+
+MAX_HEADER_BYTES = 1024 * 1024 - 1  # ComfyUI shows no metadata of longer headers
+LEGACY_HASH_START, LEGACY_HASH_BYTES = 0x100000, 0x10000
+DISPENSABLE = (
+    "brushwork.train_config",
+    "modelspec.thumbnail",
+    "ss_tag_frequency",
+    "modelspec.description",
+)
+"""What a header that grew too long loses first."""
+
+
+class ExportError(AdapterError):
+    """A download that could not be written faithfully."""
+
+
+class AdapterFormat(StrEnum):
+    """KOHYA: every common loader. PEFT: diffusers. BUNDLE: zip of kohya file, sidecar, preview."""
+
+    KOHYA = "kohya"
+    PEFT = "peft"
+    BUNDLE = "bundle"
+
+
+class AdapterDtype(StrEnum):
+    """The number type of the weights in a download."""
+
+    FP16 = "fp16"
+    BF16 = "bf16"
+    FP32 = "fp32"
+
+    @property
+    def torch(self) -> torch.dtype:
+        """The same for torch."""
+        return _TORCH[self]
+
+
+_TORCH = {
+    AdapterDtype.FP16: torch.float16,
+    AdapterDtype.BF16: torch.bfloat16,
+    AdapterDtype.FP32: torch.float32,
+}
+_FP16_ERROR = 2**-11  # of rounding to nearest, while numbers are above 2^-14
+FP16_MAX = 65_504.0
+
+
+def export(
+    adapter: Adapter,
+    path: Path,
+    *,
+    format: AdapterFormat,
+    dtype: AdapterDtype,
+    family: BaseFamily,
+    facts: ExportFacts,
+    shapes: Mapping[str, tuple[int, ...]] | None = None,
+) -> Proof:
+    """Write a download to `path` and give the proof that it is right; same input, same bytes.
+
+    The file is read back under a temporary name, compared module by module with the canonical
+    weights and put to the rule of every program before it appears. `shapes` are those of the
+    base's layers, when they are known. Raises ExportError when the proof fails.
+    """
+    check(adapter)
+    written = adapter if format is AdapterFormat.PEFT else with_one_strength(adapter)
+    if dtype is AdapterDtype.FP16:
+        written = replace(written, modules=tuple(_kept_in_fp16(m) for m in written.modules))
+    if format is AdapterFormat.PEFT:
+        header, data = _peft_file(written, dtype, family, facts)
+    else:
+        alphas = None not in common_rank_and_alpha(adapter)
+        header, data = _kohya_file(written, dtype, family, facts, alphas=alphas)
+    proofs: list[Proof] = []
+
+    def prove(file: Path) -> None:
+        proof = prove_file(file, adapter, format=format, dtype=dtype, family=family, shapes=shapes)
+        if not proof.passed:
+            raise ExportError(proof.failures[0])
+        proofs.append(proof)
+
+    if format is AdapterFormat.BUNDLE:
+        _write_bundle(path, header + data, facts, family, check=prove)
+    else:
+        with replacing(path, check=prove) as file:
+            file.write(header)
+            file.write(data)
+    return proofs[0]
+
+
+def with_one_strength(adapter: Adapter) -> Adapter:
+    """The adapter itself when all modules share rank and alpha; else one with every scale 1.
+
+    diffusers reads one alpha for all attention modules, so different scales are folded into the
+    weights; evenly, because fp16 would lose small numbers in one half.
+    """
+    if None not in common_rank_and_alpha(adapter):
+        return adapter
+    return replace(adapter, modules=tuple(_folded(module) for module in adapter.modules))
+
+
+def _folded(module: LoraModule) -> LoraModule:
+    root = abs(module.scale) ** 0.5
+    sign = -1.0 if module.scale < 0 else 1.0
+    return replace(
+        module, down=module.down * root, up=module.up * root * sign, alpha=float(module.rank)
+    )
+
+
+def _kohya_file(
+    adapter: Adapter,
+    dtype: AdapterDtype,
+    family: BaseFamily,
+    facts: ExportFacts,
+    *,
+    alphas: bool,
+) -> tuple[bytes, bytes]:
+    tensors: dict[str, Tensor] = {}
+    for module in adapter.modules:
+        stem = kohya_stem(module.component, module.path, family)
+        tensors[f"{stem}.lora_down.weight"] = _cast(module.down, dtype)
+        tensors[f"{stem}.lora_up.weight"] = _cast(module.up, dtype)
+        if alphas:
+            tensors[f"{stem}.alpha"] = _alpha(module.alpha, dtype)
+    return _with_hashes(serialize(tensors), kohya_metadata(adapter, facts, family), kohya=True)
+
+
+def _peft_file(
+    adapter: Adapter, dtype: AdapterDtype, family: BaseFamily, facts: ExportFacts
+) -> tuple[bytes, bytes]:
+    tensors: dict[str, Tensor] = {}
+    for module in adapter.modules:
+        tensors[f"{module.key}.lora_A.weight"] = _cast(module.down, dtype)
+        tensors[f"{module.key}.lora_B.weight"] = _cast(module.up, dtype)
+    settings: dict[str, Any] = {}
+    for component in sorted(adapter.components):
+        modules = [module for module in adapter.modules if module.component is component]
+        for name, value in _peft_settings(modules).items():
+            settings[f"{component}.{name}"] = value
+    metadata = {
+        "format": "pt",
+        PEFT_METADATA: json.dumps(settings, sort_keys=True),
+        **model_metadata(facts, family),
+    }
+    return _with_hashes(serialize(tensors), metadata, kohya=False)
+
+
+def _peft_settings(modules: list[LoraModule]) -> dict[str, Any]:
+    """The LoraConfig of one component, for diffusers' `lora_adapter_metadata`.
+
+    Paths come without `text_model.`: PEFT compares their ends, so they match with and without it.
+    """
+    paths = {module.path.removeprefix(TEXT_PREFIX): module for module in modules}
+    rank = Counter(module.rank for module in modules).most_common(1)[0][0]
+    alpha = Counter(module.alpha for module in modules).most_common(1)[0][0]
+    return {
+        "r": rank,
+        "lora_alpha": _number(alpha),
+        "target_modules": sorted(paths),
+        "rank_pattern": {p: m.rank for p, m in sorted(paths.items()) if m.rank != rank},
+        "alpha_pattern": {
+            p: _number(m.alpha) for p, m in sorted(paths.items()) if m.alpha != alpha
+        },
+        "use_rslora": False,
+        "bias": "none",
+        "lora_dropout": 0.0,
+    }
+
+
+def _with_hashes(
+    serialized: bytes, metadata: Mapping[str, str], *, kohya: bool
+) -> tuple[bytes, bytes]:
+    """(header, tensors) with the tensors' hashes in the header, which stays within its budget."""
+    entries = dict(metadata)
+    for dispensable in ("", *DISPENSABLE):
+        entries.pop(dispensable, None)
+        hashed = entries | _hashes(serialized, entries, kohya=kohya)
+        header, data = with_metadata(serialized, hashed)
+        if len(header) - 8 <= MAX_HEADER_BYTES:
+            return header, data
+    raise ExportError("The adapter has more modules than a file header can name.")
+
+
+def _hashes(serialized: bytes, metadata: Mapping[str, str], *, kohya: bool) -> dict[str, str]:
+    """The hashes by which other programs know a file, as kohya and ModelSpec 1.0.1 define them.
+
+    kohya's older one is taken of a file whose header has no entries but `ss_*`, over 64 KiB from
+    1 MiB on (kohya-ss/sd-scripts `library/train_util.py` precalculate_safetensors_hashes).
+    """
+    older = {key: value for key, value in metadata.items() if key.startswith("ss_")}
+    header, data = with_metadata(serialized, older)
+    digest = hashlib.sha256(data).hexdigest()
+    hashes = {"modelspec.hash_sha256": f"0x{digest}"}
+    if kohya:
+        start = max(0, LEGACY_HASH_START - len(header))
+        piece = data[start : max(0, LEGACY_HASH_START + LEGACY_HASH_BYTES - len(header))]
+        hashes["sshs_model_hash"] = digest
+        hashes["sshs_legacy_hash"] = hashlib.sha256(piece).hexdigest()[:8]
+    return hashes
+
+
+def _write_bundle(
+    path: Path,
+    weights: bytes,
+    facts: ExportFacts,
+    family: BaseFamily,
+    *,
+    check: Callable[[Path], None],
+) -> None:
+    """A zip of the kohya file, its sidecar and, with a cover, its preview."""
+    name = f"{facts.stem}.safetensors"
+    members = {name: weights, f"{facts.stem}.json": sidecar(facts, family)}
+    if facts.cover is not None:
+        members[f"{facts.stem}.png"] = preview(facts.cover)
+
+    def check_member(bundle: Path) -> None:
+        with tempfile.TemporaryDirectory(dir=bundle.parent) as folder:
+            with zipfile.ZipFile(bundle) as archive:
+                archive.extract(name, folder)
+            check(Path(folder) / name)
+
+    when = max(facts.created.astimezone(UTC).timetuple()[:6], (1980, 1, 1, 0, 0, 0))
+    with replacing(path, check=check_member) as file, zipfile.ZipFile(file, "w") as archive:
+        for member, content in members.items():
+            entry = zipfile.ZipInfo(member, date_time=when)
+            entry.create_system, entry.external_attr = 3, 0o644 << 16
+            archive.writestr(entry, content, compress_type=zipfile.ZIP_STORED)
+
+
+def _kept_in_fp16(module: LoraModule) -> LoraModule:
+    """The module with its halves brought to one size, where fp16 would lose small numbers.
+
+    The factor is a power of two, so the product stays the very same. Numbers too large for fp16
+    are left alone: such an adapter has gone wrong, and who gets it shall know.
+    """
+    if _rounds_well(module.down) and _rounds_well(module.up):
+        return module
+    largest_down, largest_up = float(module.down.abs().max()), float(module.up.abs().max())
+    if min(largest_down, largest_up) == 0 or max(largest_down, largest_up) > FP16_MAX:
+        return module
+    factor = 2.0 ** round(math.log2(largest_up / largest_down) / 2)
+    return replace(module, down=module.down * factor, up=module.up / factor)
+
+
+def _rounds_well(half: Tensor) -> bool:
+    lost = (half.to(torch.float16).float() - half).norm()
+    return bool(lost <= _FP16_ERROR * half.norm())
+
+
+def _cast(tensor: Tensor, dtype: AdapterDtype) -> Tensor:
+    return tensor.detach().to("cpu", dtype.torch).contiguous()
+
+
+def _alpha(alpha: float, dtype: AdapterDtype) -> Tensor:
+    """Alpha in the weights' number type, as loaders expect, or fp32 where that would round it."""
+    exact = torch.tensor(alpha, dtype=torch.float32)
+    rounded = exact.to(dtype.torch)
+    return rounded if rounded.float() == exact else exact
+
+
+def _number(value: float) -> float | int:
+    """A whole number without a point, as PEFT's own configs have it."""
+    return int(value) if value == int(value) else value

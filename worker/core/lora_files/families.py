@@ -1,0 +1,141 @@
+"""Every layer of SD 1.x, SD 2.x and SDXL that adapters change, with its shape; without any model.
+
+The shapes follow from a few numbers each (the configs of runwayml/stable-diffusion-v1-5,
+stabilityai/stable-diffusion-2-1 and stabilityai/stable-diffusion-xl-base-1.0), so that a file can
+be told apart where none of these bases is at hand. A test builds the same networks with diffusers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from functools import cache
+from types import MappingProxyType
+
+from worker.core.bases.family import BaseFamily
+from worker.core.lora_files.canonical import Component
+
+Shape = tuple[int, ...]
+Layer = tuple[str, Shape]
+
+LABELS = {BaseFamily.SD1: "SD 1.x", BaseFamily.SD2: "SD 2.x", BaseFamily.SDXL: "SDXL"}
+RESNETS = 2  # of a down block; up blocks have one more
+
+
+@dataclass(frozen=True)
+class _Encoder:
+    layers: int
+    width: int
+
+
+@dataclass(frozen=True)
+class _Architecture:
+    """`depths` are the transformer layers of each down block, 0 for a block without attention."""
+
+    channels: tuple[int, ...]
+    depths: tuple[int, ...]
+    middle_depth: int
+    context: int
+    linear_projection: bool
+    encoders: tuple[_Encoder, ...]
+    size_embedding: int = 0
+
+
+_ARCHITECTURES = {
+    BaseFamily.SD1: _Architecture(
+        (320, 640, 1280, 1280), (1, 1, 1, 0), 1, 768, False, (_Encoder(12, 768),)
+    ),
+    BaseFamily.SD2: _Architecture(
+        (320, 640, 1280, 1280), (1, 1, 1, 0), 1, 1024, True, (_Encoder(23, 1024),)
+    ),
+    BaseFamily.SDXL: _Architecture(
+        (320, 640, 1280),
+        (0, 2, 10),
+        10,
+        2048,
+        True,
+        (_Encoder(12, 768), _Encoder(32, 1280)),
+        size_embedding=2816,
+    ),
+}
+
+
+@cache
+def family_shapes(family: BaseFamily) -> Mapping[str, Shape]:
+    """The weight shape of every such layer by `<component>.<path>`."""
+    architecture = _ARCHITECTURES[family]
+    shapes = {f"{Component.UNET}.{path}": shape for path, shape in _unet(architecture)}
+    names = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
+    for component, encoder in zip(names, architecture.encoders, strict=False):
+        shapes |= {f"{component}.{path}": shape for path, shape in _text(encoder)}
+    return MappingProxyType(shapes)
+
+
+def _unet(a: _Architecture) -> Iterator[Layer]:
+    first, last, blocks = a.channels[0], a.channels[-1], len(a.channels)
+    yield "conv_in", (first, 4, 3, 3)
+    yield "conv_out", (4, first, 3, 3)
+    yield "time_embedding.linear_1", (4 * first, first)
+    yield "time_embedding.linear_2", (4 * first, 4 * first)
+    if a.size_embedding:
+        yield "add_embedding.linear_1", (4 * first, a.size_embedding)
+        yield "add_embedding.linear_2", (4 * first, 4 * first)
+    skips = [first]
+    width = first
+    for block, channels in enumerate(a.channels):
+        stem = f"down_blocks.{block}"
+        for index in range(RESNETS):
+            yield from _resnet(f"{stem}.resnets.{index}", width, channels, 4 * first)
+            yield from _attention(f"{stem}.attentions.{index}", channels, a.depths[block], a)
+            width = channels
+            skips.append(width)
+        if block < blocks - 1:
+            yield f"{stem}.downsamplers.0.conv", (channels, channels, 3, 3)
+            skips.append(channels)
+    for index in range(2):
+        yield from _resnet(f"mid_block.resnets.{index}", last, last, 4 * first)
+    yield from _attention("mid_block.attentions.0", last, a.middle_depth, a)
+    width = last
+    for block, channels in enumerate(reversed(a.channels)):
+        stem = f"up_blocks.{block}"
+        for index in range(RESNETS + 1):
+            yield from _resnet(f"{stem}.resnets.{index}", width + skips.pop(), channels, 4 * first)
+            depth = a.depths[blocks - 1 - block]
+            yield from _attention(f"{stem}.attentions.{index}", channels, depth, a)
+            width = channels
+        if block < blocks - 1:
+            yield f"{stem}.upsamplers.0.conv", (channels, channels, 3, 3)
+
+
+def _resnet(stem: str, given: int, made: int, time: int) -> Iterator[Layer]:
+    yield f"{stem}.conv1", (made, given, 3, 3)
+    yield f"{stem}.conv2", (made, made, 3, 3)
+    yield f"{stem}.time_emb_proj", (made, time)
+    if given != made:
+        yield f"{stem}.conv_shortcut", (made, given, 1, 1)
+
+
+def _attention(stem: str, width: int, depth: int, a: _Architecture) -> Iterator[Layer]:
+    if not depth:
+        return
+    for name in ("proj_in", "proj_out"):
+        yield f"{stem}.{name}", (width, width) if a.linear_projection else (width, width, 1, 1)
+    for layer in range(depth):
+        block = f"{stem}.transformer_blocks.{layer}"
+        for attention, context in (("attn1", width), ("attn2", a.context)):
+            yield f"{block}.{attention}.to_q", (width, width)
+            yield f"{block}.{attention}.to_k", (width, context)
+            yield f"{block}.{attention}.to_v", (width, context)
+            yield f"{block}.{attention}.to_out.0", (width, width)
+        yield f"{block}.ff.net.0.proj", (8 * width, width)  # GEGLU: half of it is the gate
+        yield f"{block}.ff.net.2", (width, 4 * width)
+
+
+def _text(encoder: _Encoder) -> Iterator[Layer]:
+    width = encoder.width
+    for layer in range(encoder.layers):
+        stem = f"text_model.encoder.layers.{layer}"
+        for projection in ("k_proj", "v_proj", "q_proj", "out_proj"):
+            yield f"{stem}.self_attn.{projection}", (width, width)
+        yield f"{stem}.mlp.fc1", (4 * width, width)
+        yield f"{stem}.mlp.fc2", (width, 4 * width)

@@ -1,0 +1,153 @@
+"""Names of adapter modules: canonical (diffusers paths), kohya's, and SDXL's LDM block names.
+
+A kohya stem is a prefix and the module path with underscores for dots. SDXL files use the LDM
+paths of Stability-AI/generative-models, all others diffusers' own.
+"""
+
+from __future__ import annotations
+
+import re
+
+from worker.core.bases.family import BaseFamily
+from worker.core.lora_files.canonical import AdapterError, Component
+
+TEXT_PREFIX = "text_model."
+_PER_BLOCK = 3  # two resnets and a sampler (or a third resnet) in every block of SD and SDXL
+
+_RESNET_TO_LDM = {
+    "conv1": "in_layers.2",
+    "conv2": "out_layers.3",
+    "time_emb_proj": "emb_layers.1",
+    "conv_shortcut": "skip_connection",
+}
+_RESNET_FROM_LDM = {ldm: name for name, ldm in _RESNET_TO_LDM.items()}
+_TOP_TO_LDM = {
+    "conv_in": "input_blocks.0.0",
+    "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+}
+_TOP_FROM_LDM = {ldm: name for name, ldm in _TOP_TO_LDM.items()}
+
+# Names with underscores of their own; all other underscores in a kohya stem stand for dots.
+_WORDS = (
+    *("down_blocks", "up_blocks", "mid_block", "transformer_blocks", "to_q", "to_k", "to_v"),
+    *("to_out", "proj_in", "proj_out", "conv_shortcut", "time_emb_proj", "conv_in", "conv_out"),
+    *("time_embedding", "linear_1", "linear_2", "add_embedding"),
+    *("text_model", "self_attn", "q_proj", "k_proj", "v_proj", "out_proj", "final_layer_norm"),
+    *("layer_norm1", "layer_norm2", "token_embedding", "position_embedding", "text_projection"),
+    *("input_blocks", "middle_block", "output_blocks", "in_layers", "out_layers", "emb_layers"),
+    *("skip_connection", "time_embed", "label_emb"),
+)
+_TOKEN = re.compile("|".join([*sorted(_WORDS, key=len, reverse=True), "[a-z]+[0-9]?", "[0-9]+"]))
+
+
+def kohya_prefix(component: Component, family: BaseFamily) -> str:
+    """The prefix of a component's stems; SDXL numbers its encoders, SD does not."""
+    if component is Component.UNET:
+        return "lora_unet_"
+    if family is not BaseFamily.SDXL:
+        return "lora_te_"
+    return "lora_te1_" if component is Component.TEXT_ENCODER else "lora_te2_"
+
+
+def kohya_stem(component: Component, path: str, family: BaseFamily) -> str:
+    """The stem of a canonical module in a kohya file."""
+    if component is Component.UNET and family is BaseFamily.SDXL:
+        path = to_ldm(path)
+    return kohya_prefix(component, family) + path.replace(".", "_")
+
+
+def from_kohya_stem(stem: str) -> tuple[Component, str]:
+    """(component, canonical path) of a kohya stem; AdapterError for a name nobody knows."""
+    prefixes = {
+        "lora_unet_": Component.UNET,
+        "lora_te_": Component.TEXT_ENCODER,
+        "lora_te1_": Component.TEXT_ENCODER,
+        "lora_te2_": Component.TEXT_ENCODER_2,
+    }
+    for prefix, component in prefixes.items():
+        if stem.startswith(prefix):
+            path = _dotted(stem.removeprefix(prefix))
+            return component, from_ldm(path) if component is Component.UNET else with_text(path)
+    raise AdapterError(f"The file has a module with the unknown name {stem[:80]!r}.")
+
+
+def with_text(path: str) -> str:
+    """A text encoder's path with the leading `text_model.` that the canonical form has."""
+    return path if path.startswith(TEXT_PREFIX) else TEXT_PREFIX + path
+
+
+def to_ldm(path: str) -> str:
+    """The LDM path of a diffusers UNet path (SDXL's layout: samplers after attention)."""
+    try:
+        return _TOP_TO_LDM.get(path) or _block_to_ldm(path)
+    except (ValueError, IndexError) as error:
+        raise AdapterError(f"The module {path[:80]!r} has no name in SDXL files.") from error
+
+
+def _block_to_ldm(path: str) -> str:
+    parts = path.split(".")
+    if parts[0] == "mid_block":
+        index, rest = int(parts[2]), ".".join(parts[3:])
+        if parts[1] == "attentions":
+            return f"middle_block.1.{rest}"
+        return f"middle_block.{2 * index}.{_RESNET_TO_LDM.get(rest, rest)}"
+    if parts[0] not in ("down_blocks", "up_blocks") or len(parts) < 5:
+        raise ValueError(path)
+    down = parts[0] == "down_blocks"
+    block, kind, index, rest = int(parts[1]), parts[2], int(parts[3]), ".".join(parts[4:])
+    stem = "input_blocks" if down else "output_blocks"
+    first = _PER_BLOCK * block + (1 if down else 0)
+    if kind == "downsamplers":
+        return f"{stem}.{first + 2}.0.op"
+    if kind == "upsamplers":
+        return f"{stem}.{first + 2}.2.conv"
+    if kind == "attentions":
+        return f"{stem}.{first + index}.1.{rest}"
+    return f"{stem}.{first + index}.0.{_RESNET_TO_LDM.get(rest, rest)}"
+
+
+def from_ldm(path: str) -> str:
+    """The diffusers path of an LDM UNet path; other paths come back as they are."""
+    try:
+        return _TOP_FROM_LDM.get(path) or _block_from_ldm(path)
+    except (ValueError, IndexError) as error:
+        raise AdapterError(f"The file has a module with the unknown name {path[:80]!r}.") from error
+
+
+def _block_from_ldm(path: str) -> str:
+    parts = path.split(".")
+    rest = ".".join(parts[3:])
+    if parts[0] == "middle_block":
+        rest, index = ".".join(parts[2:]), int(parts[1])
+        if index == 1:
+            return f"mid_block.attentions.0.{rest}"
+        return f"mid_block.resnets.{index // 2}.{_RESNET_FROM_LDM.get(rest, rest)}"
+    if parts[0] not in ("input_blocks", "output_blocks"):
+        return path
+    down = parts[0] == "input_blocks"
+    block, index = divmod(int(parts[1]) - (1 if down else 0), _PER_BLOCK)
+    stem = f"{'down' if down else 'up'}_blocks.{block}"
+    if down and rest == "op":
+        return f"{stem}.downsamplers.0.conv"
+    if not down and rest == "conv":
+        return f"{stem}.upsamplers.0.conv"
+    if parts[2] == "1":
+        return f"{stem}.attentions.{index}.{rest}"
+    return f"{stem}.resnets.{index}.{_RESNET_FROM_LDM.get(rest, rest)}"
+
+
+def _dotted(name: str) -> str:
+    """`down_blocks_0_attn1_to_q` as `down_blocks.0.attn1.to_q`."""
+    parts: list[str] = []
+    position = 0
+    while position < len(name) or not parts:
+        found = _TOKEN.match(name, position)
+        if found is None or (found.end() < len(name) and name[found.end()] != "_"):
+            raise AdapterError(f"The file has a module with the unknown name {name[:80]!r}.")
+        parts.append(found[0])
+        position = found.end() + 1
+    return ".".join(parts)

@@ -1,0 +1,77 @@
+"""ComfyUI, and Forge, which took its key map over.
+
+Comfy-Org/ComfyUI a125cd84 (0.3.64): `comfy/lora.py` (model_lora_keys_unet, model_lora_keys_clip,
+load_lora), `comfy/weight_adapter/lora.py`. lllyasviel/stable-diffusion-webui-forge dfdcbab6:
+`packages_3rdparty/comfyui_lora_collection/lora.py`, `extensions-builtin/sd_forge_lora/networks.py`
+(the limit of 12), `network.py` (the family by the header).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+
+from worker.core.bases.family import BaseFamily
+from worker.core.lora_files.proof.content import KOHYA_PAIR, PEFT_PAIR, FileContent, Reading, lookup
+from worker.core.lora_files.proof.header_rule import seen_by_header
+from worker.core.lora_files.proof.layout import Layout
+
+MAX_FORGE_LEFT_OVER = 12
+MAX_LAYERS = 32
+ENCODER_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+_PAIRS = (
+    KOHYA_PAIR,
+    ("_lora.down.weight", "_lora.up.weight"),
+    PEFT_PAIR,
+    (".lora.down.weight", ".lora.up.weight"),
+    (".lora_linear_layer.down.weight", ".lora_linear_layer.up.weight"),
+)
+
+
+def comfyui(content: FileContent, layout: Layout) -> Reading:
+    """Looks for each layer under its LDM and its diffusers name; no base is told from the file."""
+    return lookup(content, _names(layout), pairs=_PAIRS)
+
+
+def forge(content: FileContent, layout: Layout) -> Reading:
+    """As ComfyUI, but more than twelve tensors left over make it take nothing at all."""
+    reading = lookup(content, _names(layout), pairs=_PAIRS)
+    reading.seen_as = seen_by_header(content.metadata, architecture=True)
+    left = len(content.tensors) - len(reading.used)
+    if left > MAX_FORGE_LEFT_OVER:
+        return reading.refuse(f"It takes nothing of a file with {left} tensors unknown to it.")
+    return reading
+
+
+def reaches(key: str, _layout: Layout, _wanted: Collection[str]) -> bool:
+    """The whole UNet, and attention and MLP of the text encoders."""
+    return key.startswith("unet.") or key.endswith(ENCODER_LAYERS)
+
+
+def _names(layout: Layout) -> dict[str, list[str]]:
+    names: dict[str, list[str]] = {}
+    for key, path in layout.paths("unet"):
+        names[key] = list(_unet_names(path, layout.ldm.get(key)))
+    prefixes = {"text_encoder": ["te", "te1"], "text_encoder_2": ["te2"]}
+    if layout.family is BaseFamily.SDXL:  # `te` is what SD's only encoder is called; it works too
+        prefixes["text_encoder"] = ["te1", "te"]
+    for component, short in prefixes.items():
+        for key, path in layout.paths(component):
+            if not path.endswith(ENCODER_LAYERS) or int(path.split(".")[3]) >= MAX_LAYERS:
+                continue
+            flat = path.replace(".", "_")
+            names[key] = [*(f"lora_{prefix}_{flat}" for prefix in short), f"{component}.{path}"]
+    return names
+
+
+def _unet_names(path: str, ldm: str | None) -> Iterator[str]:
+    flat = path.replace(".", "_")
+    yield f"lora_unet_{flat}"
+    yield f"lycoris_{flat}"
+    if ldm is not None:
+        yield f"lora_unet_{ldm.replace('.', '_')}"
+        yield f"diffusion_model.{ldm}"
+    # the names of diffusers' attention processors, long gone from diffusers itself
+    processed = path.replace(".to_", ".processor.to_")
+    processed = processed.removesuffix(".0") if processed.endswith(".to_out.0") else processed
+    yield processed
+    yield f"unet.{processed}"

@@ -1,0 +1,58 @@
+"""stable-diffusion.cpp, which turns every name into the one of its own weights.
+
+leejet/stable-diffusion.cpp 97d29908: `src/name_conversion.cpp` (convert_tensor_name,
+convert_sep_to_dot), `src/model/adapter/lora.hpp`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+
+from worker.core.lora_files.proof.comfy_rule import ENCODER_LAYERS
+from worker.core.lora_files.proof.content import KOHYA_PAIR, PEFT_PAIR, FileContent, Reading, lookup
+from worker.core.lora_files.proof.layout import Layout
+
+_PAIRS = (
+    KOHYA_PAIR,
+    (".lora.down.weight", ".lora.up.weight"),
+    ("_lora.down.weight", "_lora.up.weight"),
+    PEFT_PAIR,
+)
+# Underscores become points unless a word is on its list; `time_embed`, `linear_1` are not.
+_LOST = ("unet.time_embedding.", "unet.add_embedding.")
+
+
+def stable_diffusion_cpp(content: FileContent, layout: Layout) -> Reading:
+    """Both namings of blocks; `text_encoder.` is torn apart at its underscore and matches nothing.
+
+    It is told the base by the model it loads, not by the file.
+    """
+    names: dict[str, list[str]] = {}
+    for key, path in layout.paths("unet"):
+        if not _has_module(key):
+            continue
+        processed = path.replace(".to_", ".processor.to_")
+        names[key] = [
+            f"lora_unet_{path.replace('.', '_')}",
+            f"unet.{path}",
+            f"unet.{processed.removesuffix('.0') if '.to_out.' in processed else processed}",
+        ]
+        if key in layout.ldm:
+            names[key].append(f"lora_unet_{layout.ldm[key].replace('.', '_')}")
+    prefixes = {"text_encoder": ("lora_te_", "lora_te1_"), "text_encoder_2": ("lora_te2_",)}
+    for component, accepted in prefixes.items():
+        for key, path in layout.paths(component):
+            if _has_module(key):
+                names[key] = [prefix + path.replace(".", "_") for prefix in accepted]
+    return lookup(content, names, pairs=_PAIRS)
+
+
+def reaches(key: str, _layout: Layout, _wanted: Collection[str]) -> bool:
+    """The UNet but for its embeddings of time and size; attention and MLP of the encoders."""
+    return _has_module(key)
+
+
+def _has_module(key: str) -> bool:
+    if key.startswith("unet."):
+        return not key.startswith(_LOST)
+    return key.endswith(ENCODER_LAYERS)

@@ -1,0 +1,172 @@
+"""A base model's tensors by the names of its modules, read one at a time from folder or file."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+from contextlib import ExitStack
+from dataclasses import dataclass
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import torch
+from safetensors import safe_open
+from torch import Tensor
+
+from worker.core.bases.family import BaseInfo, BaseModelError
+from worker.core.bases.folder import FolderSource, readings
+from worker.core.bases.inspect import MAX_HEADER_BYTES, component_files, inspect_base
+from worker.core.bases.ldm import SingleFileSource
+from worker.core.bases.load import COMPONENTS, Source, source_of
+from worker.core.bases.weights import build
+from worker.core.lora_files.compatible import layers
+from worker.core.lora_files.header import Header, read_header
+from worker.core.lora_files.tools.ldm_names import LdmNames, LdmTensor, ldm_names
+
+Name = tuple[str, str]
+"""(component, name of the tensor in its module)."""
+
+
+@dataclass(frozen=True)
+class Stored:
+    """Where a module's tensor lies; `shape` is the module's."""
+
+    file: Path
+    place: LdmTensor
+    shape: tuple[int, ...]
+
+
+class Checkpoint:
+    """A base whose headers are read and whose weights are not; files stay open until `close`.
+
+    `tensors`: every tensor of its modules by (component, name). `targets`: the weights that
+    adapters change, by canonical key. `headers`: of every weight file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.info: BaseInfo = inspect_base(path)
+        self.source: Source = source_of(self.info)
+        self.modules: dict[str, dict[str, tuple[int, ...]]] = {}
+        self.targets: dict[str, Name] = {}
+        self.headers: dict[Path, Header] = {}
+        self.files: dict[str, list[Path]] = {}
+        self._open: dict[Path, Any] = {}
+        self._stack = ExitStack()
+        for component in COMPONENTS:
+            if component in self.info.parameters:
+                self._look_at(component)
+        if isinstance(self.source, SingleFileSource):
+            self.tensors = self._in_single_file(self.source)
+        else:
+            self.tensors = self._in_folder()
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Let go of the files."""
+        self._stack.close()
+        self._open.clear()
+
+    @property
+    def target_shapes(self) -> dict[str, tuple[int, ...]]:
+        """The shape of every weight that adapters can change, by canonical key."""
+        return {key: self.tensors[name].shape for key, name in self.targets.items()}
+
+    def read(self, name: Name) -> Tensor:
+        """A module's tensor as it is stored, in the module's shape."""
+        stored = self.tensors[name]
+        tensor = self.read_stored(stored.file, stored.place.name)
+        if stored.place.third is not None:
+            tensor = tensor.chunk(3)[stored.place.third]
+        if stored.place.transposed:
+            tensor = tensor.T
+        return tensor.reshape(stored.shape)
+
+    def read_stored(self, file: Path, name: str) -> Tensor:
+        """A tensor of a file under the file's own name."""
+        if file not in self._open:
+            opened = safe_open(file, framework="pt", device="cpu")
+            self._open[file] = self._stack.enter_context(opened)
+        tensor: Tensor = self._open[file].get_tensor(name)
+        return tensor
+
+    def _look_at(self, component: str) -> None:
+        """The module's tensors and layers, from its config alone."""
+        module = build(*self.source.config(component))
+        self.modules[component] = {n: tuple(t.shape) for n, t in module.state_dict().items()}
+        if component == "vae":
+            return
+        names = {id(layer): name for name, layer in module.named_modules()}
+        for path, layer in layers(component, module).items():
+            self.targets[f"{component}.{path}"] = (component, f"{names[id(layer)]}.weight")
+
+    def _in_folder(self) -> dict[Name, Stored]:
+        assert isinstance(self.source, FolderSource)
+        found: dict[Name, Stored] = {}
+        for component, shapes in self.modules.items():
+            self.files[component] = component_files(self.info.path, component)
+            for file in self.files[component]:
+                self.headers[file] = read_header(file, limit=MAX_HEADER_BYTES)
+                for stored in self.headers[file].tensors:
+                    if name := next((n for n in readings(stored) if n in shapes), None):
+                        found[component, name] = Stored(file, LdmTensor(stored), shapes[name])
+        self._check(found)
+        return found
+
+    def _in_single_file(self, source: SingleFileSource) -> dict[Name, Stored]:
+        path = self.info.path
+        self.headers[path] = read_header(path, limit=MAX_HEADER_BYTES)
+        names = self.names_in_file(source)
+        found = {
+            (component, name): Stored(path, names.of(component, name), shape)
+            for component, shapes in self.modules.items()
+            for name, shape in shapes.items()
+        }
+        for name, stored in found.items():  # encoders with and without `text_model.`
+            short = stored.place.name.replace(".text_model.", ".", 1)
+            known = self.headers[path].tensors
+            if stored.place.name not in known and short in known:
+                found[name] = Stored(path, LdmTensor(short), stored.shape)
+        self._check(found)
+        return found
+
+    def names_in_file(self, source: SingleFileSource) -> LdmNames:
+        """How the single file names its tensors."""
+        prefixes = {c: source.prefix(c) for c in self.modules if c.startswith("text_encoder")}
+        names = self.headers[self.info.path].tensors
+        open_clip = [c for c, p in prefixes.items() if f"{p}positional_embedding" in names]
+        return ldm_names(self.modules, open_clip=open_clip, prefixes=prefixes)
+
+    def _check(self, found: Mapping[Name, Stored]) -> None:
+        """Raise BaseModelError when a tensor is missing or has another size than its module's."""
+        for component, shapes in self.modules.items():
+            for name, shape in shapes.items():
+                stored = found.get((component, name))
+                entry = stored and self.headers[stored.file].tensors.get(stored.place.name)
+                if stored is None or entry is None:
+                    raise BaseModelError(
+                        f"The base model is incomplete: {component} has no {name}."
+                    )
+                size = torch.Size(entry.shape).numel() // (1 if stored.place.third is None else 3)
+                if size != torch.Size(shape).numel():
+                    raise BaseModelError(
+                        f"The base model's {name} in {component} has the shape {entry.shape}; "
+                        f"its config says {shape}."
+                    )
+
+    def by_stored_name(self) -> dict[tuple[Path, str], list[Name]]:
+        """The modules' tensors that lie in each tensor of the files."""
+        found: dict[tuple[Path, str], list[Name]] = defaultdict(list)
+        for name, stored in self.tensors.items():
+            found[stored.file, stored.place.name].append(name)
+        return found

@@ -1,0 +1,180 @@
+"""The names of a base's tensors in single files: LDM's UNet and VAE, HF's or OpenCLIP's encoders.
+
+The layouts are those of CompVis/stable-diffusion (`openaimodel.py`, `model.py`),
+Stability-AI/generative-models and mlfoundations/open_clip. A tensor of diffusers or transformers
+is a whole tensor of the file, or (queries, keys and values of OpenCLIP) some of its rows.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass
+
+from worker.core.bases.family import BaseFamily, BaseModelError, Shapes
+
+UNET, VAE = "model.diffusion_model.", "first_stage_model."
+ENCODERS = {
+    BaseFamily.SD1: {"text_encoder": "cond_stage_model.transformer."},
+    BaseFamily.SD2: {"text_encoder": "cond_stage_model.model."},
+    BaseFamily.SDXL: {
+        "text_encoder": "conditioner.embedders.0.transformer.",
+        "text_encoder_2": "conditioner.embedders.1.model.",
+    },
+}
+OPEN_CLIP_ENCODERS = {
+    BaseFamily.SD1: (),
+    BaseFamily.SD2: ("text_encoder",),
+    BaseFamily.SDXL: ("text_encoder_2",),
+}
+_UNET_TOP = {
+    "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
+    "conv_out": "out.2",
+    "time_embedding.linear_1": "time_embed.0",
+    "time_embedding.linear_2": "time_embed.2",
+    "add_embedding.linear_1": "label_emb.0.0",
+    "add_embedding.linear_2": "label_emb.0.2",
+}
+_RESNET = {
+    "norm1": "in_layers.0",
+    "conv1": "in_layers.2",
+    "time_emb_proj": "emb_layers.1",
+    "norm2": "out_layers.0",
+    "conv2": "out_layers.3",
+    "conv_shortcut": "skip_connection",
+}
+_VAE_ATTENTION = {
+    "group_norm": "norm",
+    "to_q": "q",
+    "to_k": "k",
+    "to_v": "v",
+    "to_out.0": "proj_out",
+}
+_OPEN_CLIP = {
+    "layer_norm1": "ln_1",
+    "layer_norm2": "ln_2",
+    "mlp.fc1": "mlp.c_fc",
+    "mlp.fc2": "mlp.c_proj",
+    "self_attn.out_proj": "attn.out_proj",
+}
+_OPEN_CLIP_TOP = {
+    "embeddings.token_embedding.weight": "token_embedding.weight",
+    "embeddings.position_embedding.weight": "positional_embedding",
+    "final_layer_norm.weight": "ln_final.weight",
+    "final_layer_norm.bias": "ln_final.bias",
+}
+_THIRDS = {"q_proj": 0, "k_proj": 1, "v_proj": 2}
+
+
+@dataclass(frozen=True)
+class LdmTensor:
+    """Where a tensor of a module lies in a single file.
+
+    `third`: which third of its rows (OpenCLIP's fused queries, keys, values), None for all;
+    `transposed`: stored as (in, out); `square`: stored as a 1 × 1 convolution.
+    """
+
+    name: str
+    third: int | None = None
+    transposed: bool = False
+    square: bool = False
+
+
+@dataclass(frozen=True)
+class LdmNames:
+    """Names for one base; made by `ldm_names`."""
+
+    first_up_has_attention: bool
+    vae_levels: int
+    open_clip: frozenset[str]
+    prefixes: Mapping[str, str]
+
+    def of(self, component: str, name: str) -> LdmTensor:
+        """The place of a module's tensor `name`; BaseModelError when the layout has none."""
+        try:
+            if component == "unet":
+                return LdmTensor(UNET + self._unet(name))
+            if component == "vae":
+                return self._vae(name)
+            return self._text(component, name)
+        except (ValueError, IndexError, KeyError) as error:
+            raise BaseModelError(
+                f"The tensor {name} of the {component} has no place in a single file; choose a "
+                "diffusers folder instead."
+            ) from error
+
+    def _unet(self, name: str) -> str:
+        path, _, leaf = name.rpartition(".")
+        if path in _UNET_TOP:
+            return f"{_UNET_TOP[path]}.{leaf}"
+        parts = path.split(".")
+        if parts[0] == "mid_block":
+            kind, index, rest = parts[1], int(parts[2]), ".".join(parts[3:])
+            if kind == "attentions":
+                return f"middle_block.1.{rest}.{leaf}"
+            return f"middle_block.{2 * index}.{_RESNET[rest]}.{leaf}"
+        side, block, kind, index = parts[0], int(parts[1]), parts[2], int(parts[3])
+        rest = ".".join(parts[4:])
+        down = {"down_blocks": True, "up_blocks": False}[side]
+        stem, first = ("input_blocks", 3 * block + 1) if down else ("output_blocks", 3 * block)
+        if kind == "downsamplers":
+            return f"{stem}.{first + 2}.0.op.{leaf}"
+        if kind == "upsamplers":
+            place = 2 if block > 0 or self.first_up_has_attention else 1
+            return f"{stem}.{first + 2}.{place}.conv.{leaf}"
+        if kind == "attentions":
+            return f"{stem}.{first + index}.1.{rest}.{leaf}"
+        return f"{stem}.{first + index}.0.{_RESNET[rest]}.{leaf}"
+
+    def _vae(self, name: str) -> LdmTensor:
+        found = re.fullmatch(r"(encoder|decoder)\.(down_blocks|up_blocks)\.(\d+)\.(.+)", name)
+        if found:
+            side, kind, number, rest = found.groups()
+            level = int(number) if kind == "down_blocks" else self.vae_levels - 1 - int(number)
+            stem = f"{VAE}{side}.{kind.removesuffix('_blocks')}.{level}"
+            parts = rest.split(".")
+            if parts[0] in ("downsamplers", "upsamplers"):
+                return LdmTensor(f"{stem}.{parts[0].removesuffix('rs')}.{'.'.join(parts[2:])}")
+            leaf = ".".join(parts[2:]).replace("conv_shortcut", "nin_shortcut")
+            return LdmTensor(f"{stem}.block.{parts[1]}.{leaf}")
+        middle = re.fullmatch(r"(encoder|decoder)\.mid_block\.(\w+)\.(\d+)\.(.+)\.(\w+)", name)
+        if middle:
+            side, kind, number, rest, leaf = middle.groups()
+            if kind == "resnets":
+                return LdmTensor(f"{VAE}{side}.mid.block_{int(number) + 1}.{rest}.{leaf}")
+            square = rest != "group_norm" and leaf == "weight"
+            return LdmTensor(f"{VAE}{side}.mid.attn_1.{_VAE_ATTENTION[rest]}.{leaf}", square=square)
+        return LdmTensor(VAE + name.replace("conv_norm_out", "norm_out"))
+
+    def _text(self, component: str, name: str) -> LdmTensor:
+        prefix = self.prefixes[component]
+        bare = name.removeprefix("text_model.")
+        if component not in self.open_clip:
+            return LdmTensor(f"{prefix}text_model.{bare}")
+        if bare == "text_projection.weight":
+            return LdmTensor(f"{prefix}text_projection", transposed=True)
+        if bare in _OPEN_CLIP_TOP:
+            return LdmTensor(prefix + _OPEN_CLIP_TOP[bare])
+        _, _, layer, *rest, leaf = bare.split(".")
+        stem, path = f"{prefix}transformer.resblocks.{int(layer)}", ".".join(rest)
+        if path in _OPEN_CLIP:
+            return LdmTensor(f"{stem}.{_OPEN_CLIP[path]}.{leaf}")
+        return LdmTensor(f"{stem}.attn.in_proj_{leaf}", third=_THIRDS[rest[-1]])
+
+
+def ldm_names(
+    modules: Mapping[str, Shapes], *, open_clip: Collection[str], prefixes: Mapping[str, str]
+) -> LdmNames:
+    """The names for a base with these tensors.
+
+    `open_clip`: the encoders named by OpenCLIP; `prefixes`: of each encoder.
+    """
+    unet, vae = modules["unet"], modules["vae"]
+    levels = [int(n.split(".")[2]) for n in vae if n.startswith("encoder.down_blocks.")]
+    return LdmNames(
+        first_up_has_attention=any(n.startswith("up_blocks.0.attentions.") for n in unet),
+        vae_levels=max(levels, default=-1) + 1,
+        open_clip=frozenset(open_clip),
+        prefixes=prefixes,
+    )

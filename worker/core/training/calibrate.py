@@ -1,0 +1,110 @@
+"""How long a step takes here and how much it trains, found by taking a few on made-up pictures."""
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+
+from worker.core.bases.load import LoadedBase
+from worker.core.training.adapter.lora import remove
+from worker.core.training.config import TrainConfig
+from worker.core.training.data.batches import Batches
+from worker.core.training.data.buckets import Size
+from worker.core.training.data.images import TrainingImage
+from worker.core.training.data.latent_cache import EncodedBucket
+from worker.core.training.data.text import LiveText
+from worker.core.training.learner import Learner, Model
+from worker.core.training.loss import NoiseSchedule
+from worker.core.training.prepare import (
+    add_adapter,
+    base_parameters,
+    choose_precision,
+    prediction_of,
+    resolution_of,
+    schedule_of,
+    settle,
+)
+from worker.core.training.sample import vae_factor
+
+WARM_UP_STEPS = 1
+TIMED_STEPS = 2
+BYTES_PER_FP16 = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration:
+    """What to expect of a training on this machine."""
+
+    seconds_per_step: float
+    trainable_parameters: int
+    adapter_bytes_fp16: int
+    base_parameters: int
+
+
+def calibrate(
+    base: LoadedBase, config: TrainConfig, *, device: str, timed_steps: int = TIMED_STEPS
+) -> Calibration:
+    """Take real steps on random latents; the base is afterwards what it was before."""
+    with _borrowed(base):
+        lora = add_adapter(base, config)
+        bucket = _made_up_bucket(base, config)
+        precision = choose_precision(base, bucket, config, config.precision, device=device)
+        settle(base, precision, device=device)
+        schedule = NoiseSchedule.of(schedule_of(config, base), device=device)
+        text = LiveText(base, device=device)
+        model = Model(base.unet, text, schedule, prediction_of(config, base), precision, device)
+        learner = Learner(model, lora, config)
+        images = [TrainingImage(Path("made-up"), "", "a made-up picture")] * len(bucket.images)
+        batches = Batches([bucket], images, config, timesteps=len(schedule))
+        seconds = []
+        for step in range(WARM_UP_STEPS + timed_steps):
+            started = time.perf_counter()
+            learner.learn([batches.next()], step=step)
+            seconds.append(time.perf_counter() - started)
+        size = lora.size
+    return Calibration(
+        seconds_per_step=min(seconds[WARM_UP_STEPS:]),
+        trainable_parameters=size,
+        adapter_bytes_fp16=size * BYTES_PER_FP16,
+        base_parameters=base_parameters(base),
+    )
+
+
+def _made_up_bucket(base: LoadedBase, config: TrainConfig) -> EncodedBucket:
+    side = resolution_of(config, base)
+    channels, latent_side = base.unet.config.in_channels, side // vae_factor(base.vae)
+    count = config.batch_size
+    variants = 2 if config.flip else 1
+    generator = torch.Generator().manual_seed(config.seed)
+    shape = (count, variants, channels, latent_side, latent_side)
+    mean = torch.randn(shape, generator=generator)
+    time_ids = torch.tensor([[side, side, 0, 0, side, side]], dtype=torch.float32)
+    size = Size(side, side)
+    return EncodedBucket(size, tuple(range(count)), mean, None, time_ids.expand(count, -1))
+
+
+@contextmanager
+def _borrowed(base: LoadedBase) -> Iterator[None]:
+    """Give the base back as it was: without adapter, in its own number types."""
+    parts = [base.unet, *base.text_encoders]
+    weights = [
+        (parameter, parameter.data, parameter.requires_grad)
+        for part in parts
+        for parameter in part.parameters()
+    ]
+    checkpointing = base.unet.is_gradient_checkpointing
+    processors = dict(base.unet.attn_processors)
+    try:
+        yield
+    finally:
+        base.unet.set_attn_processor(processors)
+        for part in parts:
+            remove(part)
+        for parameter, data, requires_grad in weights:
+            parameter.data = data
+            parameter.requires_grad_(requires_grad)
+        if not checkpointing:
+            base.unet.disable_gradient_checkpointing()

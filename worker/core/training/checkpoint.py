@@ -1,0 +1,181 @@
+"""Whole states of a training on disk, of which the newest undamaged one is found again.
+
+A checkpoint is a folder `step-000150` with `state.pt` (all that the next step depends on),
+`adapter.safetensors` (the adapter as it would be used now) and `manifest.json`, which names the
+hash of both and the training they belong to. The folder gets its name when all of it is on disk.
+"""
+
+import hashlib
+import io
+import json
+import pickle
+import shutil
+import tempfile
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from worker.core.lora_files import canonical
+from worker.core.lora_files.canonical import Adapter
+from worker.core.training.atomic_write import sync_folder, write_atomically
+from worker.core.training.errors import CheckpointError
+
+STATE = "state.pt"
+ADAPTER = "adapter.safetensors"
+MANIFEST = "manifest.json"
+PREFIX = "step-"
+UNFINISHED = ".unfinished-"
+
+
+@dataclass(frozen=True, slots=True)
+class Checkpoint:
+    """A complete folder on disk."""
+
+    step: int
+    path: Path
+    size_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Restored:
+    """What a checkpoint held, and the identity of the training it was of."""
+
+    step: int
+    state: dict[str, Any]
+    identity: Mapping[str, Any] = field(default_factory=dict)
+
+
+class _DamagedError(Exception):
+    """The files of a checkpoint are not those its manifest names."""
+
+
+class CheckpointFolder:
+    """The checkpoints of one training, told from others by its identity.
+
+    `identity` is what a state only makes sense with (config, pictures, base), as JSON values. One
+    that `adopts` takes the state of any training, to go on from it as another.
+    """
+
+    def __init__(
+        self, root: Path, *, identity: Mapping[str, Any], keep: int, adopts: bool = False
+    ) -> None:
+        self._root = root
+        self._adopts = adopts
+        self._identity = json.loads(json.dumps(identity))
+        self._keep = keep
+
+    def save(self, step: int, state: Mapping[str, Any], adapter: Adapter) -> Checkpoint:
+        """Write a checkpoint, then delete all but the newest few. May raise OSError."""
+        self._root.mkdir(parents=True, exist_ok=True)
+        final = self._root / f"{PREFIX}{step:06d}"
+        unfinished = Path(tempfile.mkdtemp(dir=self._root, prefix=UNFINISHED))
+        try:
+            buffer = io.BytesIO()
+            torch.save(dict(state), buffer)
+            write_atomically(unfinished / STATE, buffer.getvalue())
+            canonical.save(adapter, unfinished / ADAPTER)
+            manifest = {"step": step, "identity": self._identity, "files": _hashes(unfinished)}
+            write_atomically(unfinished / MANIFEST, json.dumps(manifest, indent=1).encode())
+            if final.exists():  # a damaged one, or one of a run that was rolled back
+                shutil.rmtree(final)
+            unfinished.rename(final)
+        except BaseException:
+            shutil.rmtree(unfinished, ignore_errors=True)
+            raise
+        sync_folder(self._root)
+        self._delete_all_but(final)
+        size = sum(file.stat().st_size for file in final.iterdir())
+        return Checkpoint(step, final, size)
+
+    def restore(self, *, on_damaged: Callable[[str], None]) -> Restored | None:
+        """Give the newest state that can be read; None when there is none at all.
+
+        A damaged checkpoint is told of and passed over. Raises CheckpointError when one belongs to
+        another training.
+        """
+        for folder in reversed(checkpoints_in(self._root)):
+            try:
+                manifest = _checked_manifest(folder)
+                identity = manifest["identity"]
+                if not self._adopts:
+                    self._check_identity(identity)
+                return Restored(manifest["step"], _load_state(folder / STATE), identity)
+            except _DamagedError as error:
+                on_damaged(f"The checkpoint {folder.name} is damaged ({error}) and was left out.")
+        return None
+
+    def delete_unfinished(self) -> None:
+        """Clear away what a run left that was killed while it saved."""
+        if self._root.is_dir():
+            for folder in self._root.glob(f"{UNFINISHED}*"):
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _delete_all_but(self, newest: Path) -> None:
+        """Keep this one and the few before it; those of later steps are damaged, or undone."""
+        folders = checkpoints_in(self._root)
+        end = folders.index(newest) + 1
+        kept = folders[:end][-self._keep :]
+        for folder in folders:
+            if folder not in kept:
+                shutil.rmtree(folder, ignore_errors=True)
+
+    def _check_identity(self, found: Mapping[str, Any]) -> None:
+        if found == self._identity:
+            return
+        names = sorted(
+            name
+            for name in {*found, *self._identity}
+            if found.get(name) != self._identity.get(name)
+        )
+        raise CheckpointError(
+            f"{self._root} holds checkpoints of another training: {', '.join(names)} differ. "
+            "Choose an empty folder, or the settings of that training."
+        )
+
+
+def manifest_of(folder: Path) -> dict[str, Any]:
+    """What a checkpoint says of itself. Raises CheckpointError when it is damaged, or none."""
+    try:
+        return _checked_manifest(folder)
+    except _DamagedError as error:
+        raise CheckpointError(f"{folder} is no checkpoint to go on from: {error}.") from error
+
+
+def checkpoints_in(root: Path) -> list[Path]:
+    """The finished checkpoints of a folder, oldest first."""
+    if not root.is_dir():
+        return []
+    names = (path for path in root.iterdir() if path.name.startswith(PREFIX))
+    return sorted(names, key=lambda path: (len(path.name), path.name))
+
+
+def _checked_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest, after the hashes in it were compared with the files."""
+    try:
+        manifest = json.loads((folder / MANIFEST).read_bytes())
+        files, complete = manifest["files"], {"step", "identity"} <= manifest.keys()
+        found = _hashes(folder)
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise _DamagedError("its manifest cannot be read") from error
+    if not complete or files != found:
+        raise _DamagedError("its files are not those that were saved")
+    return manifest  # type: ignore[no-any-return]
+
+
+def _load_state(path: Path) -> dict[str, Any]:
+    """The tensors and plain values of a state; nothing in the file is run."""
+    try:
+        return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
+    except (pickle.UnpicklingError, RuntimeError, EOFError) as error:
+        raise _DamagedError("its state cannot be read") from error
+
+
+def _hashes(folder: Path) -> dict[str, str]:
+    hashes = {}
+    for name in (STATE, ADAPTER):
+        with (folder / name).open("rb") as file:
+            hashes[name] = hashlib.file_digest(file, "sha256").hexdigest()
+    return hashes

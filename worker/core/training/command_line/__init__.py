@@ -1,0 +1,1 @@
+"""`brushwork train` on a terminal: its flags and its progress."""

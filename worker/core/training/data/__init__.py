@@ -1,0 +1,1 @@
+"""What a training sees: images and captions, cached as latents, in batches."""

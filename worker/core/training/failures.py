@@ -1,0 +1,47 @@
+"""The machine's own words for full memory and full disks, turned into sentences."""
+
+import errno
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+
+from worker.core.training.config import TrainConfig
+from worker.core.training.errors import OutOfMemoryError, StorageError
+
+# of a CPU; of CUDA and MPS outside torch's own OutOfMemoryError; of cuBLAS and cuDNN
+SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "_alloc_failed")
+FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
+
+
+@contextmanager
+def failures_named(config: TrainConfig) -> Iterator[None]:
+    """Raise OutOfMemoryError and StorageError in place of what torch and the system raise."""
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
+        raise OutOfMemoryError(_memory_advice(config)) from error
+    except OSError as error:
+        if error.errno not in FULL_DISK:
+            raise
+        message = "The disk is full. Free some space and start the training again."
+        raise StorageError(message) from error
+
+
+def _is_out_of_memory(error: BaseException) -> bool:
+    words = str(error).lower()
+    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
+        sign in words for sign in SIGNS
+    )
+
+
+def _memory_advice(config: TrainConfig) -> str:
+    advice = []
+    if not config.gradient_checkpointing:
+        advice.append('switch on "Save memory"')
+    if config.batch_size > 1:
+        advice.append(f"take a batch size below {config.batch_size}")
+    advice.append("take a lower resolution")
+    return f"There is not enough memory for this training: {' or '.join(advice)}."

@@ -1,0 +1,168 @@
+"""The optimizer, its learning rate, and the moving average of what it makes."""
+
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from prodigyopt import Prodigy
+from schedulefree import AdamWScheduleFree
+from torch import Tensor, nn
+from transformers.optimization import Adafactor
+
+from worker.core.training.adapter.lora import Lora
+from worker.core.training.config import LrScheduler, Optimizer, TrainConfig
+from worker.core.training.errors import UnsupportedError
+
+EMA_WARMUP = 10
+
+
+def build_optimizer(lora: Lora, config: TrainConfig) -> torch.optim.Optimizer:
+    """The config's optimizer, with a group for each learning rate.
+
+    AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101), the same with 8-bit states (Dettmers et al.
+    2022, arXiv 2110.02861), without a schedule (Defazio et al. 2024, arXiv 2405.15682), Prodigy
+    (Mishchenko & Defazio 2024, arXiv 2306.06101), Adafactor (Shazeer & Stern 2018, arXiv
+    1804.04235). Raises UnsupportedError when this machine lacks the package it needs.
+    """
+    groups, decay = _groups(lora, config), config.weight_decay
+    if config.optimizer is Optimizer.ADAMW_8BIT:
+        return _adamw_8bit(groups, decay)
+    if config.optimizer is Optimizer.ADAMW_SCHEDULE_FREE:
+        free: torch.optim.Optimizer = AdamWScheduleFree(groups, weight_decay=decay)
+        free.train()  # type: ignore[attr-defined]
+        return free
+    if config.optimizer is Optimizer.PRODIGY:
+        return Prodigy(  # type: ignore[no-any-return]
+            groups,
+            weight_decay=decay,
+            use_bias_correction=True,
+            safeguard_warmup=config.warmup_steps > 0,
+        )
+    if config.optimizer is Optimizer.ADAFACTOR:
+        return Adafactor(  # type: ignore[no-any-return]
+            groups,
+            weight_decay=decay,
+            scale_parameter=False,  # a matrix of zeros would never leave them
+            relative_step=False,
+            warmup_init=False,
+        )
+    return torch.optim.AdamW(groups, weight_decay=decay, fused=True)
+
+
+def _groups(lora: Lora, config: TrainConfig) -> list[dict[str, Any]]:
+    """A group each for UNet and text, and with LoRA+ for their up matrices (Hayou et al. 2024,
+    arXiv 2402.12354)."""
+    rates = {
+        False: config.learning_rate,
+        True: config.text_encoder_learning_rate or config.learning_rate,
+    }
+    groups = []
+    for text, rate in rates.items():
+        if config.lora_plus_ratio is None:
+            groups.append((lora.parameters(text=text), rate))
+        else:
+            groups.append((lora.parameters(text=text, up=False), rate))
+            groups.append((lora.parameters(text=text, up=True), rate * config.lora_plus_ratio))
+    return [
+        {"params": parameters, "lr": rate, "base_lr": rate}
+        for parameters, rate in groups
+        if parameters
+    ]
+
+
+def _adamw_8bit(groups: list[dict[str, Any]], decay: float) -> torch.optim.Optimizer:
+    try:
+        from bitsandbytes.optim import AdamW8bit
+    except ImportError as error:
+        raise UnsupportedError(
+            "AdamW 8-bit needs the package bitsandbytes, which is not installed here: "
+            "pip install 'brushwork[eightbit]', or choose AdamW."
+        ) from error
+    return AdamW8bit(groups, weight_decay=decay)  # type: ignore[no-any-return]
+
+
+def lr_factor(step: int, config: TrainConfig) -> float:
+    """What the rates are multiplied with in the step after `step` finished ones, 0 to 1.
+
+    A function of the step alone, so that a resumed run needs no state for it.
+    """
+    warmup = min(config.warmup_steps, config.steps)
+    if step < warmup:
+        return (step + 1) / warmup
+    progress = (step - warmup) / max(1, config.steps - warmup)
+    if config.lr_scheduler is LrScheduler.COSINE:
+        return 0.5 * (1 + math.cos(math.pi * min(1.0, progress)))
+    if config.lr_scheduler is LrScheduler.COSINE_RESTARTS:
+        within = math.fmod(progress * config.lr_cycles, 1.0) if progress < 1 else 1.0
+        return 0.5 * (1 + math.cos(math.pi * within))
+    if config.lr_scheduler is LrScheduler.LINEAR:
+        return max(0.0, 1 - progress)
+    return 1.0
+
+
+def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
+    """Give every group its own rate times the factor; returns the UNet's."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["base_lr"] * factor
+    return float(optimizer.param_groups[0]["lr"])
+
+
+class MovingAverage:
+    """An exponential moving average of the trained matrices, by name."""
+
+    def __init__(self, parameters: dict[str, nn.Parameter], *, decay: float) -> None:
+        self._parameters = parameters
+        self._decay = decay
+        self.weights = {name: value.detach().clone() for name, value in parameters.items()}
+
+    @torch.no_grad()
+    def update(self, step: int) -> None:
+        """Move towards the weights after this step; the first ones count little."""
+        decay = min(self._decay, (1 + step) / (EMA_WARMUP + step))
+        current = [self._parameters[name].detach() for name in self.weights]
+        torch._foreach_lerp_(list(self.weights.values()), current, 1 - decay)
+
+    def load(self, weights: dict[str, Tensor]) -> None:
+        """Take up the averages of a checkpoint."""
+        for name, value in self.weights.items():
+            value.copy_(weights[name])
+
+
+@contextmanager
+def swapped(parameters: Mapping[str, nn.Parameter], others: Mapping[str, Tensor]) -> Iterator[None]:
+    """Other matrices where the trained ones are, for as long as the context lasts.
+
+    The trained ones come back to the bit, so that looking at an average changes nothing.
+    """
+    trained = {name: parameters[name].data for name in others}
+    for name, other in others.items():
+        parameters[name].data = other.to(trained[name].device)
+    try:
+        yield
+    finally:
+        for name, data in trained.items():
+            parameters[name].data = data
+
+
+@torch.no_grad()
+def schedule_free_averages(
+    optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
+) -> dict[str, Tensor]:
+    """The averages x that schedule-free AdamW stands for; empty for any other optimizer.
+
+    It trains y = (1 - beta) z + beta x, so x = y + (z - y) (1 - 1 / beta). Computed aside: its own
+    `eval()` would do it in place and come back with other last bits.
+    """
+    if not isinstance(optimizer, AdamWScheduleFree):
+        return {}
+    averages = {name: parameter.detach() for name, parameter in parameters.items()}
+    names = {parameter: name for name, parameter in parameters.items()}
+    for group in optimizer.param_groups:
+        weight = 1 - 1 / group["betas"][0]
+        for parameter in group["params"]:
+            if "z" in optimizer.state[parameter]:
+                z = optimizer.state[parameter]["z"]
+                averages[names[parameter]] = torch.lerp(parameter.detach(), z, weight)
+    return averages

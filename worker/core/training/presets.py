@@ -1,0 +1,106 @@
+"""Three ready-made configs that a person can choose between without knowing what a rank is."""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from worker.core.training.config import LossWeighting, LrScheduler, Optimizer, Targets, TrainConfig
+
+SMALL_RESOLUTION = 128
+LARGE_RESOLUTION = 768
+MAX_STEPS = 20_000
+SAMPLE_SUBJECTS = ("castle", "rocket", "red apple", "house", "frog")
+
+
+class Preset(StrEnum):
+    """How long a person is willing to wait."""
+
+    QUICK = "quick"
+    BALANCED = "balanced"
+    THOROUGH = "thorough"
+
+
+@dataclass(frozen=True, slots=True)
+class _Recipe:
+    """Steps for a usual dataset, and the pace that goes with them."""
+
+    steps: int
+    batch_size: int
+    rank: int
+    learning_rate: float
+    targets: Targets = Targets.ATTENTION
+
+
+_SMALL = {
+    Preset.QUICK: _Recipe(200, 8, 8, 2e-3),
+    Preset.BALANCED: _Recipe(500, 8, 8, 1.5e-3),
+    Preset.THOROUGH: _Recipe(1_200, 8, 16, 1e-3, Targets.LINEAR),
+}
+_MEDIUM = {
+    Preset.QUICK: _Recipe(500, 2, 8, 2e-4),
+    Preset.BALANCED: _Recipe(1_200, 2, 16, 1e-4),
+    Preset.THOROUGH: _Recipe(3_000, 4, 16, 1e-4, Targets.LINEAR),
+}
+_LARGE = {
+    Preset.QUICK: _Recipe(500, 1, 8, 2e-4),
+    Preset.BALANCED: _Recipe(1_500, 1, 16, 1e-4),
+    Preset.THOROUGH: _Recipe(3_000, 2, 32, 1e-4, Targets.LINEAR),
+}
+
+
+def preset_config(
+    preset: Preset, *, resolution: int, images: int, trigger_word: str | None = None
+) -> TrainConfig:
+    """Give the config of a preset for a base of this native `resolution` (pixels).
+
+    Rates and batches follow the size the base works at, not its name: a base of 64 pixels
+    bears twenty times the learning rate of one of 512. A large dataset gets more steps, so that
+    each picture is still seen a few times.
+    """
+    small = resolution <= SMALL_RESOLUTION
+    recipes = _SMALL if small else _LARGE if resolution >= LARGE_RESOLUTION else _MEDIUM
+    recipe = recipes[preset]
+    steps = min(MAX_STEPS, max(recipe.steps, 5 * images // recipe.batch_size))
+    return TrainConfig(
+        steps=steps,
+        batch_size=recipe.batch_size,
+        rank=recipe.rank,
+        alpha=float(recipe.rank),
+        targets=recipe.targets,
+        train_text_encoder=small,
+        learning_rate=recipe.learning_rate,
+        warmup_steps=min(steps // 20, 100),
+        loss_weighting=LossWeighting.NONE if small else LossWeighting.MIN_SNR,
+        gradient_checkpointing=resolution >= LARGE_RESOLUTION,
+        checkpoint_every=max(50, steps // 8),
+        sample_every=-(-steps // (3 if preset is Preset.QUICK else 6)),
+        sample_prompts=[_with_trigger(subject, trigger_word) for subject in SAMPLE_SUBJECTS],
+        sample_guidance=3.5 if small else 7.0,
+    )
+
+
+def for_optimizer(config: TrainConfig, optimizer: object) -> TrainConfig:
+    """The config with what goes with this optimizer, where that differs from AdamW's.
+
+    Prodigy takes its learning rate as a factor of the one it finds; schedule-free AdamW comes
+    without schedule and average. What is no optimizer changes nothing.
+    """
+    if optimizer not in set(Optimizer):
+        return config
+    changes: dict[str, Any] = {"optimizer": Optimizer(str(optimizer))}
+    if optimizer == Optimizer.PRODIGY:
+        changes |= {
+            "learning_rate": 1.0,
+            "text_encoder_learning_rate": None,
+            "lora_plus_ratio": None,
+        }
+    if optimizer == Optimizer.ADAMW_SCHEDULE_FREE:
+        changes |= {"lr_scheduler": LrScheduler.CONSTANT, "ema_decay": None}
+    return config.model_copy(update=changes)
+
+
+def _with_trigger(subject: str, trigger_word: str | None) -> str:
+    if not trigger_word:
+        return subject
+    style = trigger_word if trigger_word.endswith("style") else f"{trigger_word} style"
+    return f"{subject}, {style}"

@@ -1,0 +1,45 @@
+"""Runs a Celery worker for some queues, with the pool that suits them."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Sequence
+
+from app.registry.jobs.models import IO_THREADS
+from app.registry.wakeups import QUEUES
+from worker.runtime.device import child_environment, threads
+
+
+def celery_arguments(queues: Sequence[str], *, log_level: str = "INFO") -> list[str]:
+    """The command line of `celery` for a worker of these queues.
+
+    Rendering happens in a spawned child that holds the warm pipeline; where there is no prefork
+    (Windows), or together with other queues, in a thread.
+    """
+    unknown = [queue for queue in queues if queue not in QUEUES]
+    if unknown or not queues:
+        raise ValueError(f"Choose queues from {', '.join(QUEUES)}; not {', '.join(unknown)}.")
+    in_child = list(queues) == ["render"] and sys.platform != "win32"
+    concurrency = 1 if in_child else sum(IO_THREADS if q == "io" else 1 for q in queues)
+    return [
+        "worker",
+        *("-Q", ",".join(queues)),
+        *("-P", "prefork" if in_child else "threads"),
+        *("-c", str(concurrency)),
+        *("-n", f"{'-'.join(queues)}-{os.getpid()}@%h"),
+        *("-l", log_level),
+        *("--without-gossip", "--without-mingle", "--without-heartbeat"),
+    ]
+
+
+def run(queues: Sequence[str], *, log_level: str = "INFO", thread_setting: int = 0) -> None:
+    """Work until SIGTERM, then give jobs back and return; settings come from the environment."""
+    os.environ.update(child_environment(threads(thread_setting)))  # torch reads it when imported
+    from worker.runtime.celery_app import celery
+
+    celery.worker_main(celery_arguments(queues, log_level=log_level))
+
+
+if __name__ == "__main__":
+    run(sys.argv[1:])

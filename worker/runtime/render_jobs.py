@@ -1,0 +1,321 @@
+"""The render worker: warm pipelines, one render at a time."""
+
+from __future__ import annotations
+
+import logging
+import os
+import tempfile
+import threading
+import time
+from collections import OrderedDict
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import sqlalchemy as sa
+from sqlmodel import select
+
+from app.registry.adapters.downloads.file_facts import file_slug
+from app.registry.adapters.models import AdapterVersion
+from app.registry.base_models import service as base_models
+from app.registry.base_models.models import BaseModel
+from app.registry.config import Settings
+from app.registry.db import Database
+from app.registry.errors import AppError
+from app.registry.jobs import service as jobs
+from app.registry.jobs.states import JobStatus
+from app.registry.renders import results
+from app.registry.renders.models import Render
+from app.registry.renders.results import NewImage
+from app.registry.storage.store import BlobStore, StorageUnavailable
+from worker.core import starter
+from worker.core.inference.config import RenderConfig
+from worker.core.inference.infotext import Drawn, UsedAdapter, png
+from worker.runtime import device
+from worker.runtime.lease import Lease
+
+if TYPE_CHECKING:
+    from worker.core.inference.pipeline import LoadedAdapter, Rendered, ResidentPipeline
+    from worker.core.lora_files.canonical import Adapter
+
+KEPT_PIPELINES = 1
+KEPT_ADAPTERS = 16
+WITH_GUIDANCE = 2  # a picture with its prompt and without: the batch of a usual render
+REPORT_SECONDS = 0.15
+STUCK_SECONDS = 300.0
+WATCH_SECONDS = 5.0
+STUCK = 70
+TRUNCATED = "The last {count} tokens of the prompt were too many for this base and were not read."
+
+log = logging.getLogger(__name__)
+
+
+class GaveBack(Exception):
+    """The worker is ending; the render goes back to the queue."""
+
+
+class Rendering:
+    """The work of the `render` room."""
+
+    table = Render
+
+    def __init__(self, settings: Settings, database: Database, store: BlobStore) -> None:
+        self._settings = settings
+        self._database = database
+        self._store = store
+        self._pipelines: OrderedDict[tuple[int, str | None], ResidentPipeline] = OrderedDict()
+        self._adapters: OrderedDict[str, Adapter] = OrderedDict()
+        self._device = "cpu"
+        self._described = ""
+
+    @property
+    def device(self) -> str:
+        """Where the work is done, in words; empty while unknown."""
+        return self._described
+
+    def prepare(self) -> None:
+        """Import torch, load the embedded base and draw once, so that the first render is quick."""
+        self._device = device.choose_device(self._settings.device)
+        with self._database.read() as session:
+            base = session.exec(
+                select(BaseModel).where(BaseModel.source == base_models.EMBEDDED)
+            ).first()
+        if base is None:
+            self._load(starter.PATH, base_models.EMBEDDED)
+            return
+        pipeline = self._pipeline(base)
+        pipeline.render(RenderConfig(prompt="warm", steps=1))
+
+    def close(self) -> None:
+        """Let go of the pipelines."""
+        self._pipelines.clear()
+        self._adapters.clear()
+
+    def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
+        """Draw a render, or copy what an equal one gave."""
+        render: Render = job
+        try:
+            if not self._copy(render, lease):
+                self._draw(render, lease, stopping)
+        except GaveBack:
+            with self._database.write() as session:
+                jobs.give_back(session, Render, lease.claim)
+        except StorageUnavailable as error:
+            with self._database.write() as session:
+                jobs.give_up_or_retry(
+                    session, Render, lease.claim, code="storage", error=error.detail
+                )
+        except AppError as error:
+            self._fail(lease, error.code, error.detail)
+
+    def _copy(self, render: Render, lease: Lease) -> bool:
+        with self._database.read() as session:
+            images = results.find_drawn(session, render)
+        if not images or not all(self._store.exists(image.sha256) for image in images):
+            return False
+        with self._database.write() as session:
+            results.finish_render(
+                session,
+                lease.claim,
+                images,
+                seconds=0.0,
+                from_cache=True,
+                progress=render.steps * render.count,
+            )
+        return True
+
+    def _draw(self, render: Render, lease: Lease, stopping: threading.Event) -> None:
+        from worker.core.bases.family import BaseModelError
+        from worker.core.inference.pipeline import RenderCanceled, RenderError
+        from worker.core.lora_files.canonical import AdapterError
+
+        started = time.monotonic()
+        with self._database.read() as session:
+            base = session.get_one(BaseModel, render.base_model_id)
+            base_models.require_ready(base)
+        try:
+            pipeline = self._pipeline(base)
+            pipeline.set_adapters(self._stack(render))
+            with Steps(self._database, lease, stopping) as steps:
+                drawn = pipeline.render(_config(render), on_step=steps.note)
+        except RenderCanceled:
+            if stopping.is_set():
+                raise GaveBack from None
+            lease.check()
+            with self._database.write() as session:
+                jobs.finish(session, Render, lease.claim, JobStatus.CANCELED)
+            return
+        except (AdapterError, BaseModelError, RenderError) as error:
+            self._fail(lease, "render", str(error))
+            return
+        self._store_images(render, base, drawn, lease, time.monotonic() - started)
+
+    def _store_images(
+        self,
+        render: Render,
+        base: BaseModel,
+        drawn: Sequence[Rendered],
+        lease: Lease,
+        seconds: float,
+    ) -> None:
+        with self._database.read() as session:
+            results.is_wanted(session, lease.claim)
+            used = [_used(session.get(AdapterVersion, e["version_id"]), e) for e in _active(render)]
+        settings = {"prompt", "negative_prompt", "steps", "guidance", "clip_skip"}
+        request = render.model_dump(include=settings | {"width", "height"}) | {
+            "base": base.name,
+            "fingerprint": base.fingerprint,
+            "adapters": _active(render),
+        }
+        images = []
+        for picture in drawn:
+            info = Drawn(
+                prompt=render.prompt,
+                negative_prompt=render.negative_prompt,
+                steps=render.steps,
+                guidance=render.guidance,
+                seed=picture.seed,
+                width=render.width,
+                height=render.height,
+                model=base.name,
+                model_hash=base.fingerprint,
+                clip_skip=render.clip_skip,
+                adapters=used,
+            )
+            data = png(picture.image, info, request | {"seed": picture.seed})
+            images.append(NewImage(picture.seed, self._store.put_bytes(data).sha256))
+        truncated = drawn[0].truncated_tokens
+        with self._database.write() as session:
+            results.finish_render(
+                session,
+                lease.claim,
+                images,
+                seconds=seconds,
+                note=TRUNCATED.format(count=truncated) if truncated else None,
+                progress=render.steps * render.count,
+            )
+
+    def _pipeline(self, base: BaseModel) -> ResidentPipeline:
+        key = (base.key, base.fingerprint)
+        if key not in self._pipelines:
+            while len(self._pipelines) >= KEPT_PIPELINES:
+                self._pipelines.popitem(last=False)
+            self._pipelines[key] = self._load(base_models.location(base), base.name)
+        self._pipelines.move_to_end(key)
+        return self._pipelines[key]
+
+    def _load(self, path: Path, name: str) -> ResidentPipeline:
+        from worker.core.bases.threads import use_fastest_threads
+        from worker.core.inference.pipeline import ResidentPipeline
+
+        pipeline = ResidentPipeline.load(path, self._device, name=f"“{name}”")
+        if self._device == "cpu":
+            at_most = device.threads(self._settings.threads)
+            use_fastest_threads(pipeline.base, batch_size=WITH_GUIDANCE, at_most=at_most)
+        self._described = device.describe_device(self._device)
+        return pipeline
+
+    def _stack(self, render: Render) -> list[LoadedAdapter]:
+        from worker.core.inference.pipeline import LoadedAdapter
+
+        return [
+            LoadedAdapter(
+                key=entry["sha256"],
+                adapter=self._adapter(entry["sha256"]),
+                unet_weight=entry["weight"],
+                text_encoder_weight=entry["text_encoder_weight"],
+            )
+            for entry in _active(render)
+        ]
+
+    def _adapter(self, sha256: str) -> Adapter:
+        from worker.core.lora_files import canonical
+
+        if sha256 not in self._adapters:
+            with tempfile.TemporaryDirectory() as scratch:
+                path = self._store.local_path(sha256, Path(scratch))
+                self._adapters[sha256] = canonical.load(path)
+            if len(self._adapters) > KEPT_ADAPTERS:
+                self._adapters.popitem(last=False)
+        self._adapters.move_to_end(sha256)
+        return self._adapters[sha256]
+
+    def _fail(self, lease: Lease, code: str, error: str) -> None:
+        with self._database.write() as session:
+            jobs.finish(
+                session, Render, lease.claim, JobStatus.FAILED, error_code=code, error=error
+            )
+
+
+class Steps:
+    """Writes progress of a render and asks whether it is still wanted.
+
+    A render that makes no step for minutes hangs in native code, where no thread can be stopped:
+    then the process ends, its lease runs out, and the pool starts another.
+    """
+
+    def __init__(self, database: Database, lease: Lease, stopping: threading.Event) -> None:
+        self._database = database
+        self._lease = lease
+        self._stopping = stopping
+        self._reported = 0.0
+        self._moved = time.monotonic()
+        self._ended = threading.Event()
+        self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def __enter__(self) -> Steps:
+        self._watchdog.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._ended.set()
+
+    def note(self, done: int, total: int) -> bool:
+        """Take note of a step; False when drawing should end."""
+        now = self._moved = time.monotonic()
+        if self._stopping.is_set() or self._lease.lost.is_set():
+            return False
+        if now - self._reported < REPORT_SECONDS:
+            return True
+        self._reported = now
+        try:
+            with self._database.write() as session:
+                return results.write_step(session, self._lease.claim, done)
+        except sa.exc.OperationalError as error:
+            log.warning("A step was not written: %s", error)
+            return True
+
+    def _watch(self) -> None:
+        while not self._ended.wait(WATCH_SECONDS):
+            if time.monotonic() - self._moved > STUCK_SECONDS:
+                log.critical("A render made no step for %.0f s; this worker ends.", STUCK_SECONDS)
+                os._exit(STUCK)
+
+
+def _active(render: Render) -> list[dict[str, Any]]:
+    """The adapters that change anything."""
+    return [entry for entry in render.adapters if entry["weight"] or entry["text_encoder_weight"]]
+
+
+def _config(render: Render) -> RenderConfig:
+    return RenderConfig(
+        prompt=render.prompt,
+        negative_prompt=render.negative_prompt,
+        seed=render.seed,
+        steps=render.steps,
+        guidance=render.guidance,
+        clip_skip=render.clip_skip,
+        width=render.width,
+        height=render.height,
+        count=render.count,
+    )
+
+
+def _used(version: AdapterVersion | None, entry: dict[str, Any]) -> UsedAdapter:
+    details = version.details if version is not None else {}
+    return UsedAdapter(
+        name=file_slug(entry["slug"], entry["version"]),
+        weight=entry["weight"],
+        text_encoder_weight=entry["text_encoder_weight"],
+        tensor_hash=details.get("tensor_sha256"),
+    )

@@ -1,0 +1,19 @@
+"""The rows that a run is trained from."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.registry.base_models.models import BaseModel
+from app.registry.datasets.models import Dataset, DatasetVersion
+
+
+@dataclass(frozen=True)
+class RunInputs:
+    """What a run is trained from; `slug` is the address that its adapter will get."""
+
+    base: BaseModel
+    dataset: Dataset
+    version: DatasetVersion
+    regularisation: DatasetVersion | None
+    slug: str

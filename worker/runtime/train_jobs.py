@@ -1,0 +1,170 @@
+"""The train worker: one run at a time, each in a trainer process that is supervised from here."""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import col, select
+
+from app.registry.base_models import service as base_models
+from app.registry.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
+from app.registry.base_models.speeds import record_speed, trained_layers
+from app.registry.config import Settings
+from app.registry.db import Database
+from app.registry.jobs.states import JobStatus
+from app.registry.runs.models import Run
+from app.registry.storage.store import BlobStore
+from worker.core import starter
+from worker.core.bases.inspect import BaseModelError, inspect_base
+from worker.core.training.presets import Preset, preset_config
+from worker.runtime import device, scratch
+from worker.runtime.attempt import Attempt, Patience, TrainingHost
+from worker.runtime.lease import Lease
+from worker.runtime.messages import Calibrate, Calibrated
+from worker.runtime.trainer_process import COMMAND, TrainerProcess, WarmTrainer
+
+USUAL_IMAGES = 24
+MAX_CALIBRATED_PARAMETERS = 300_000_000  # on a CPU, a step of a larger base takes minutes
+REGISTRATION_SECONDS = 60.0
+
+log = logging.getLogger(__name__)
+
+
+class Training:
+    """The work of the `train` room."""
+
+    table = Run
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        store: BlobStore,
+        *,
+        patience: Patience | None = None,
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        self.settings = settings
+        self.database = database
+        self.store = store
+        self.patience = patience or Patience()
+        self._command = command
+        self._threads = device.threads(settings.threads)
+        self.trainers = WarmTrainer(self._start_trainer)
+
+    @property
+    def device(self) -> str:
+        """Where the work is done, in words; empty while unknown."""
+        return self.trainers.described_device
+
+    def prepare(self) -> None:
+        """Warm a trainer with the base used last, and measure this machine once."""
+        left = scratch.attempt_folders(self.settings.data_dir)
+        with self.database.read() as session:
+            running = select(Run.owner_token).where(Run.status == JobStatus.RUNNING)
+            tokens = [token for token in session.exec(running) if token]
+            here = col(Run.base_model_id) == col(BaseModel.id)
+            ready = (
+                select(Run.base_model_id)
+                .join(BaseModel, here)
+                .where(BaseModel.status == BaseModelStatus.READY)
+            )
+            newest = ready.order_by(col(Run.id).desc()).limit(1)
+            used = session.get(BaseModel, session.exec(newest).first() or 0)
+            model = base_models.location(used) if used is not None else starter.PATH
+            base = (
+                used
+                or session.exec(
+                    select(BaseModel).where(BaseModel.source == base_models.EMBEDDED)
+                ).first()
+            )
+            measured = (
+                base is not None
+                and session.exec(
+                    select(BaseSpeed.id).where(BaseSpeed.base_model_id == base.id).limit(1)
+                ).first()
+            )
+        scratch.sweep(left, tokens)
+        process = self.trainers.warm(model)
+        if not measured:
+            self._calibrate(process, model)
+
+    def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
+        """Train a run to its end, or give it back."""
+        host = TrainingHost(
+            self.settings.data_dir, self.database, self.store, self.trainers, self.patience
+        )
+        attempt = Attempt(host, job, lease, stopping)
+        try:
+            attempt.supervise()
+        finally:
+            if not stopping.is_set():
+                self.warm_next(attempt.model)
+
+    def warm_next(self, model: Path | None) -> None:
+        """Have a spare ready for the next run, with the base that was just used."""
+        self.trainers.warm(model or starter.PATH)
+
+    def close(self) -> None:
+        """End the spare."""
+        self.trainers.close()
+
+    def _start_trainer(self) -> TrainerProcess:
+        return TrainerProcess(
+            logs=self.settings.data_dir / "logs",
+            device=self.settings.device,
+            threads=self._threads,
+            on_calibrated=self._note_speed,
+            command=self._command,
+        )
+
+    def _calibrate(self, process: TrainerProcess, model: Path) -> None:
+        try:
+            info = inspect_base(model)
+        except BaseModelError:
+            return
+        if sum(info.parameters.values()) > MAX_CALIBRATED_PARAMETERS:
+            return
+        measured = set()
+        for preset in Preset:
+            config = preset_config(preset, resolution=info.resolution, images=USUAL_IMAGES)
+            unlike = (config.batch_size, trained_layers(config))
+            if unlike not in measured:
+                measured.add(unlike)
+                process.send(Calibrate(config, info.resolution, trained_layers(config)))
+
+    def _note_speed(self, found: Calibrated) -> None:
+        """Write a measurement, from a thread: the base may still have to be registered."""
+        threading.Thread(target=self._write_speed, args=(found,), daemon=True).start()
+
+    def _write_speed(self, found: Calibrated) -> None:
+        deadline = time.monotonic() + REGISTRATION_SECONDS
+        while time.monotonic() < deadline:
+            try:
+                with self.database.write() as session:
+                    ready = select(BaseModel).where(BaseModel.status == BaseModelStatus.READY)
+                    for base in session.exec(ready):
+                        if base_models.location(base) == found.model:
+                            record_speed(
+                                session,
+                                BaseSpeed(
+                                    base_model_id=base.key,
+                                    batch_size=found.batch_size,
+                                    resolution=found.resolution,
+                                    rank=found.rank,
+                                    layers=found.layers,
+                                    seconds_per_step=found.seconds_per_step,
+                                    trainable_parameters=found.trainable_parameters,
+                                    adapter_bytes=found.adapter_bytes,
+                                ),
+                            )
+                            return
+            except sa.exc.SQLAlchemyError as error:
+                log.warning("The measured speed was not written yet: %s", error)
+            time.sleep(1.0)

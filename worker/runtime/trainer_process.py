@@ -1,0 +1,187 @@
+"""Trainer processes as the worker sees them, and the warm one that waits for the next run."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import subprocess
+import sys
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from queue import Empty, SimpleQueue
+
+from worker.runtime.device import MANY_THREADS, child_environment, usable_cores
+from worker.runtime.messages import Calibrated, Message, Preload, Ready, decode, encode
+
+COMMAND = (sys.executable, "-m", "worker.runtime.trainer")
+LOG_TAIL_BYTES = 4_000
+END_SECONDS = 10.0
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class Ended:
+    """The trainer process ended and has nothing more to tell."""
+
+    exit_code: int
+
+
+class TrainerProcess:
+    """A running `python -m worker.runtime.trainer` in a process group of its own."""
+
+    def __init__(
+        self,
+        *,
+        logs: Path,
+        device: str,
+        threads: int,
+        on_calibrated: Callable[[Calibrated], None],
+        command: Sequence[str] = COMMAND,
+    ) -> None:
+        logs.mkdir(parents=True, exist_ok=True)
+        self._log = logs / f"trainer-{secrets.token_hex(4)}.log"
+        self.device = ""
+        self._on_calibrated = on_calibrated
+        self._inbox: SimpleQueue[Message | None] = SimpleQueue()
+        environment = child_environment(threads) | {"BRUSHWORK_DEVICE": device}
+        with self._log.open("wb") as errors:
+            self._process = subprocess.Popen(
+                list(command),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=errors,
+                bufsize=0,
+                env=environment,
+                start_new_session=True,
+            )
+        self._reader = threading.Thread(target=self._read, name="trainer-reader", daemon=True)
+        self._reader.start()
+
+    @property
+    def pid(self) -> int:
+        """The process id, which is also that of its group."""
+        return self._process.pid
+
+    @property
+    def is_alive(self) -> bool:
+        """False once the process has ended."""
+        return self._process.poll() is None
+
+    def send(self, message: Message) -> None:
+        """Tell the trainer something; a dead one is found out by `receive`."""
+        assert self._process.stdin is not None
+        with contextlib.suppress(OSError):
+            self._process.stdin.write(encode(message))
+
+    def receive(self, timeout: float) -> Message | Ended | None:
+        """The next message; None when none came in time, Ended after the last one."""
+        try:
+            message = self._inbox.get(timeout=timeout)
+        except Empty:
+            return None
+        if message is not None:
+            return message
+        self._inbox.put(None)
+        return Ended(self._process.wait())
+
+    def log_tail(self) -> str:
+        """The end of what the process wrote to stderr."""
+        try:
+            with self._log.open("rb") as file:
+                file.seek(max(0, self._log.stat().st_size - LOG_TAIL_BYTES))
+                return file.read().decode(errors="replace")
+        except OSError:
+            return ""
+
+    def finish(self) -> None:
+        """Wait a moment for a process that has said its last word, then end it."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(END_SECONDS)
+        self.kill()
+
+    def kill(self) -> None:
+        """End the process and whatever it started, now; it cannot refuse."""
+        if self.is_alive:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                if sys.platform == "win32":
+                    self._process.kill()
+                else:
+                    os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+        self._reader.join(END_SECONDS)
+        for pipe in (self._process.stdin, self._process.stdout):
+            if pipe is not None:
+                with contextlib.suppress(OSError):
+                    pipe.close()
+        self._log.unlink(missing_ok=True)
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        with contextlib.suppress(OSError, ValueError):
+            rest = b""
+            while data := self._process.stdout.read(65_536):
+                *lines, rest = (rest + data).split(b"\n")
+                for line in lines:
+                    self._take(decode(line))
+        self._inbox.put(None)
+
+    def _take(self, message: Message) -> None:
+        if isinstance(message, Ready):
+            self.device = message.device
+        if isinstance(message, Calibrated):
+            self._on_calibrated(message)
+        else:
+            self._inbox.put(message)
+
+
+class WarmTrainer:
+    """Keeps one trainer process warm, so that a run begins in under a second."""
+
+    def __init__(self, start: Callable[[], TrainerProcess]) -> None:
+        self._start = start
+        self._process: TrainerProcess | None = None
+        self._model: Path | None = None
+        self.device = ""
+
+    def warm(self, model: Path) -> TrainerProcess:
+        """Have a process that holds this base model, now or in a few seconds."""
+        if self._process is not None and not self._process.is_alive:
+            self._process.kill()
+            self._process = None
+        if self._process is None:
+            self._process = self._start()
+            self._model = None
+        if self._model != model:
+            self._process.send(Preload(model))
+            self._model = model
+        return self._process
+
+    def take(self, model: Path) -> TrainerProcess:
+        """The process, warm or new; it is the caller's from now on."""
+        process = self.warm(model)
+        self._process = None
+        return process
+
+    def warm_beside(self, model: Path) -> None:
+        """Have the next process ready while a run trains, where there are cores for its imports."""
+        if usable_cores() > MANY_THREADS:
+            self.warm(model)
+
+    @property
+    def described_device(self) -> str:
+        """What the newest ready process said of its device."""
+        if self._process is not None and self._process.device:
+            self.device = self._process.device
+        return self.device
+
+    def close(self) -> None:
+        """End the waiting process."""
+        if self._process is not None:
+            self._process.kill()
+            self._process = None

@@ -1,1 +1,0 @@
-"""How the embedded base is made from openly licensed artwork: `python -m worker.starter.build`."""
