@@ -23,7 +23,6 @@ from worker.core.inference.pipeline import (
     RenderError,
     ResidentPipeline,
 )
-from worker.core.inference.sampler import ddim
 from worker.core.lora_files.canonical import Adapter
 from worker.core.lora_files.compatible import base_shapes
 from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export
@@ -233,22 +232,3 @@ def test_numbers_that_are_none_end_in_a_sentence(pipeline: ResidentPipeline) -> 
     with pytest.raises(RenderError, match="smaller adapter weights"):
         picture(pipeline)
     bias.copy_(before)
-
-
-def test_schedules_with_zero_terminal_snr_begin_at_the_last_timestep() -> None:
-    scheduler = ddim(
-        {"rescale_betas_zero_snr": True, "timestep_spacing": "leading", "clip_sample": True},
-        prediction_type="v_prediction",
-    )
-    scheduler.set_timesteps(4)
-    assert scheduler.timesteps[0] == 999
-    assert scheduler.alphas_cumprod[-1] < 1e-6
-    assert scheduler.config.prediction_type == "v_prediction"
-    assert not scheduler.config.clip_sample
-
-
-def test_other_samplers_configs_give_their_noise_schedule() -> None:
-    euler = {"_class_name": "EulerDiscreteScheduler", "beta_start": 0.001, "use_karras_sigmas": 1}
-    scheduler = ddim(euler, prediction_type="epsilon")
-    assert scheduler.config.beta_start == 0.001
-    assert not scheduler.config.set_alpha_to_one

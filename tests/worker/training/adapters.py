@@ -3,10 +3,10 @@
 import torch
 
 from worker.core.bases.load import LoadedBase
+from worker.core.sampling import predict
 from worker.core.training.adapter.lora import Lora, inject
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.text import LiveText
-from worker.core.training.denoise import predict
 
 
 def fresh_adapter(base: LoadedBase, **changes: object) -> Lora:

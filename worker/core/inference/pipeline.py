@@ -11,18 +11,28 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from worker.core.bases.family import BaseFamily
 from worker.core.bases.inspect import vae_factor
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.bases.text import PromptEmbeddings, count_truncated, encode_prompts
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.merge import LoadedAdapter, MergedWeights, Recipe
-from worker.core.inference.sampler import Conditioning, RenderCanceled, ddim, denoise, initial_noise
+from worker.core.sampling import (
+    Conditioning,
+    decode_latent,
+    draw_latents,
+    make_scheduler,
+    needs_negative,
+    to_image,
+)
 
 __all__ = ["LoadedAdapter", "RenderCanceled", "RenderError", "Rendered", "ResidentPipeline"]
 
 CACHED_PROMPTS = 64  # 0.3 MiB each for SDXL in fp16
 PromptKey = tuple[str, int, tuple[tuple[Recipe, ...], ...]]
+
+
+class RenderCanceled(Exception):
+    """Somebody asked to stop between two steps."""
 
 
 class RenderError(Exception):
@@ -47,7 +57,9 @@ class ResidentPipeline:
         self.base = base
         self.device = torch.device(device)
         self._merged = MergedWeights(base.adaptable(), base_name=name)
-        self._scheduler = ddim(base.scheduler_config, prediction_type=base.info.prediction_type)
+        self._scheduler = make_scheduler(
+            base.scheduler_config, prediction_type=base.info.prediction_type
+        )
         self._prompts: OrderedDict[PromptKey, PromptEmbeddings] = OrderedDict()
 
     @classmethod
@@ -87,7 +99,7 @@ class ResidentPipeline:
         total = config.steps * config.count
         try:
             with torch.inference_mode():
-                conditioning = self._conditioning(config, width, height)
+                conditioning = self._conditioning(config)
                 truncated = self._truncated(config, conditioning)
                 return [
                     Rendered(
@@ -96,9 +108,7 @@ class ResidentPipeline:
                             conditioning,
                             (width, height),
                             seed=config.seed + index,
-                            on_step=lambda done, index=index: on_step(  # type: ignore[misc]
-                                index * config.steps + done, total
-                            ),
+                            on_step=_canceling(on_step, index * config.steps, total),
                         ),
                         seed=config.seed + index,
                         truncated_tokens=truncated,
@@ -118,34 +128,31 @@ class ResidentPipeline:
         size: tuple[int, int],
         *,
         seed: int,
-        on_step: Callable[[int], bool],
+        on_step: Callable[[int], None],
     ) -> Image.Image:
-        factor = vae_factor(self.base.vae.config)
-        shape = (1, self.base.unet.config.in_channels, size[1] // factor, size[0] // factor)
-        noise = initial_noise(seed, shape).to(self.device)
-        latents = denoise(
+        latents = draw_latents(
             self.base.unet,
+            self.base.vae,
             self._scheduler,
-            noise,
             conditioning,
+            seeds=[seed],
+            width=size[0],
+            height=size[1],
             steps=config.steps,
+            device=self.device,
             on_step=on_step,
         )
-        return self._decode(latents)
+        return self._decode(latents[0])
 
-    def _decode(self, latents: Tensor) -> Image.Image:
-        """The picture of latents (1, channels, height, width)."""
-        vae = self.base.vae
-        shift = getattr(vae.config, "shift_factor", None) or 0.0
-        scaled = latents.to(vae.dtype) / vae.config.scaling_factor + shift
-        pixels = vae.decode(scaled, return_dict=False)[0][0].float()  # (3, height, width), -1 to 1
+    def _decode(self, latent: Tensor) -> Image.Image:
+        """The picture of one latent (channels, height, width)."""
+        pixels = decode_latent(self.base.vae, latent)
         if not bool(torch.isfinite(pixels).all()):
             raise RenderError(
                 "The picture came out as no valid numbers; use smaller adapter weights or "
                 "less guidance."
             )
-        levels = (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
-        return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
+        return to_image(pixels)
 
     def _size(self, config: RenderConfig) -> tuple[int, int]:
         side, factor = self.base.info.resolution, vae_factor(self.base.vae.config)
@@ -163,15 +170,10 @@ class ResidentPipeline:
                 f"The text encoder of this base has {layers} layers; CLIP skip is {clip_skip}."
             )
 
-    def _conditioning(self, config: RenderConfig, width: int, height: int) -> Conditioning:
-        skip = config.clip_skip
-        negative = self._negative(config.negative_prompt, skip) if config.guidance > 1 else None
-        time_ids = None
-        if self.base.info.family is BaseFamily.SDXL:
-            # original size, crop and target size: an uncropped picture of just this size
-            sizes = [height, width, 0, 0, height, width]
-            time_ids = torch.tensor([sizes], dtype=torch.float32, device=self.device)
-        return Conditioning(self._encode(config.prompt, skip), negative, config.guidance, time_ids)
+    def _conditioning(self, config: RenderConfig) -> Conditioning:
+        skip, guided = config.clip_skip, needs_negative(config.guidance)
+        negative = self._negative(config.negative_prompt, skip) if guided else None
+        return Conditioning(self._encode(config.prompt, skip), negative, config.guidance)
 
     def _negative(self, prompt: str, clip_skip: int) -> PromptEmbeddings:
         encoded = self._encode(prompt, clip_skip)
@@ -197,3 +199,15 @@ class ResidentPipeline:
         """How many tokens of the prompts in use the base could not read."""
         used = [config.prompt, *([config.negative_prompt] if conditioning.negative else [])]
         return max(count_truncated(self.base, prompt) for prompt in used)
+
+
+def _canceling(
+    on_step: Callable[[int, int], bool], before: int, total: int
+) -> Callable[[int], None]:
+    """Calls `on_step` with the steps of all pictures so far; raises RenderCanceled at its False."""
+
+    def note(done: int) -> None:
+        if not on_step(before + done, total):
+            raise RenderCanceled
+
+    return note

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import torch
 
+from worker.core.bases.inspect import vae_factor
 from worker.core.bases.load import LoadedBase
 from worker.core.training.adapter.lora import remove
 from worker.core.training.config import TrainConfig
@@ -27,7 +28,6 @@ from worker.core.training.prepare import (
     schedule_of,
     settle,
 )
-from worker.core.training.sample import vae_factor
 
 WARM_UP_STEPS = 1
 TIMED_STEPS = 2
@@ -75,7 +75,7 @@ def calibrate(
 
 def _made_up_bucket(base: LoadedBase, config: TrainConfig) -> EncodedBucket:
     side = resolution_of(config, base)
-    channels, latent_side = base.unet.config.in_channels, side // vae_factor(base.vae)
+    channels, latent_side = base.unet.config.in_channels, side // vae_factor(base.vae.config)
     count = config.batch_size
     variants = 2 if config.flip else 1
     generator = torch.Generator().manual_seed(config.seed)

@@ -10,12 +10,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from worker.core.sampling import predict
 from worker.core.training.adapter.lora import Lora
 from worker.core.training.config import Optimizer, Precision, PredictionType, TrainConfig
 from worker.core.training.data.batches import Batch
 from worker.core.training.data.held_out import HeldOutLoss, Questions, summarise
 from worker.core.training.data.text import Text
-from worker.core.training.denoise import predict
 from worker.core.training.loss import NoiseSchedule, averaged, errors_of, level_weights
 from worker.core.training.optim import (
     MovingAverage,

@@ -184,8 +184,8 @@ def check_supported(config: TrainConfig, base: LoadedBase, *, device: str) -> No
 
 def schedule_of(config: TrainConfig, base: LoadedBase) -> dict[str, Any]:
     """The base's noise schedule, ended in pure noise where the config asks for it."""
-    forced = {"rescale_betas_zero_snr": True, "timestep_spacing": "trailing"}
-    return dict(base.scheduler_config) | (forced if config.zero_terminal_snr else {})
+    forced = {"rescale_betas_zero_snr": True} if config.zero_terminal_snr else {}
+    return dict(base.scheduler_config) | forced
 
 
 def add_adapter(base: LoadedBase, config: TrainConfig) -> Lora:

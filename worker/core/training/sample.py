@@ -1,7 +1,6 @@
-"""Pictures drawn on the way, to watch the adapter learn.
+"""Pictures drawn on the way, to watch the adapter learn, as the playground draws them later.
 
-DDIM (Song et al. 2021, arXiv 2010.02502) with classifier-free guidance (Ho & Salimans 2022, arXiv
-2207.12598). All randomness comes from the sample seed, none from the training's generators.
+All randomness comes from the sample seed, none from the training's generators.
 """
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -10,13 +9,19 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from diffusers import DDIMScheduler
 from PIL import Image
 from torch import Tensor
 
+from worker.core.sampling import (
+    Conditioning,
+    decode_latent,
+    draw_latents,
+    make_scheduler,
+    needs_negative,
+    to_image,
+)
 from worker.core.training.config import MAX_SEED, PredictionType, TrainConfig
 from worker.core.training.data.text import Text
-from worker.core.training.denoise import predict
 from worker.core.training.prompts import parse
 
 PIXELS_AT_ONCE = 8 * 128 * 128
@@ -64,7 +69,7 @@ def wanted(config: TrainConfig, resolution: int) -> list[Wanted]:
             seed = (config.sample_seed + index) % (MAX_SEED + 1)
         negative = prompt.negative
         if negative is None:
-            negative = config.sample_negative_prompt
+            negative = config.sample_negative_prompt.strip()
         manner = Manner(
             width=prompt.width or resolution,
             height=prompt.height or resolution,
@@ -108,77 +113,37 @@ class Sampler:
         self, manner: Manner, group: Sequence[Wanted], keep_going: Callable[[], None]
     ) -> Iterator[Sample]:
         if manner.weight == 1:
-            latents = self._denoise(manner, group, keep_going)
+            latents = self._draw_latents(manner, group, keep_going)
         else:
             with self.scaled(manner.weight):
-                latents = self._denoise(manner, group, keep_going)
-        keep_going()
-        for one, picture in zip(group, self._decode(latents), strict=True):
+                latents = self._draw_latents(manner, group, keep_going)
+        for one, latent in zip(group, latents, strict=True):
             line = self.config.sample_prompts[one.prompt_index]
+            picture = to_image(decode_latent(self.vae, latent))
             yield Sample(one.prompt_index, line, one.seed, picture)
 
-    def _denoise(
+    def _draw_latents(
         self, manner: Manner, group: Sequence[Wanted], keep_going: Callable[[], None]
     ) -> Tensor:
         """Finished latents (n, c, h, w)."""
-        scheduler = self._scheduler(manner.steps)
-        guided = manner.guidance > 1
-        prompts, negatives = [one.text for one in group], [one.negative for one in group]
-        text = self.text([*negatives, *prompts] if guided else prompts)
-        time_ids = self._time_ids(manner, len(text.hidden))
-        latents: Tensor = self._noise(manner, group) * scheduler.init_noise_sigma
-        for timestep in scheduler.timesteps:
-            keep_going()
-            doubled = torch.cat([latents, latents]) if guided else latents
-            predicted = predict(self.unet, doubled, timestep.to(self.device), text, time_ids)
-            if guided:
-                without, with_prompt = predicted.chunk(2)
-                predicted = without + manner.guidance * (with_prompt - without)
-            latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
-        return latents
-
-    def _scheduler(self, steps: int) -> Any:
-        """DDIM on the base's own schedule; v-prediction has to begin at the very last timestep
-        (Lin et al. 2023, arXiv 2305.08891), hence the trailing spacing."""
-        settings = dict(self.scheduler_config) | {"prediction_type": self.prediction.value}
-        if self.prediction is PredictionType.V_PREDICTION:
-            settings["timestep_spacing"] = "trailing"
-        scheduler = DDIMScheduler.from_config(settings, clip_sample=False, thresholding=False)
-        scheduler.set_timesteps(steps)
-        return scheduler
-
-    def _noise(self, manner: Manner, group: Sequence[Wanted]) -> Tensor:
-        """(n, c, h, w), each picture's from its own seed, so that it is the same in any company."""
-        factor = vae_factor(self.vae)
-        shape = (self.unet.config.in_channels, manner.height // factor, manner.width // factor)
-        noise = [
-            torch.randn(shape, generator=torch.Generator().manual_seed(one.seed)) for one in group
-        ]
-        return torch.stack(noise).to(self.device)
-
-    def _time_ids(self, manner: Manner, count: int) -> Tensor:
-        sides = [manner.height, manner.width]
-        row = torch.tensor([*sides, 0.0, 0.0, *sides], device=self.device)
-        return row.expand(count, -1)
-
-    def _decode(self, latents: Tensor) -> Iterator[Image.Image]:
-        """Pictures one by one: the decoder needs the most memory of all."""
-        config = self.vae.config
-        shift = float(getattr(config, "shift_factor", None) or 0.0)
-        weight = next(self.vae.parameters())
-        for latent in latents:
-            scaled = latent[None] / config.scaling_factor + shift
-            with torch.autocast(weight.device.type, enabled=False):  # SDXL's overflows in fp16
-                decoded = self.vae.decode(scaled.to(weight.dtype)).sample[0].float()
-            pixels = ((decoded.clamp(-1, 1) + 1) * 127.5).round().byte()
-            yield Image.fromarray(pixels.permute(1, 2, 0).cpu().numpy())
-
-
-def vae_factor(vae: Any) -> int:
-    """How many pixels of a side become one latent."""
-    if "block_out_channels" in vae.config:
-        return int(2 ** (len(vae.config.block_out_channels) - 1))
-    return int(2 ** (len(vae.config.decoder_block_out_channels) - 1))
+        negative = None
+        if needs_negative(manner.guidance):
+            negative = self.text([one.negative for one in group])
+        prompt = self.text([one.text for one in group])
+        scheduler = make_scheduler(self.scheduler_config, prediction_type=self.prediction.value)
+        keep_going()
+        return draw_latents(
+            self.unet,
+            self.vae,
+            scheduler,
+            Conditioning(prompt, negative, manner.guidance),
+            seeds=[one.seed for one in group],
+            width=manner.width,
+            height=manner.height,
+            steps=manner.steps,
+            device=self.device,
+            on_step=lambda _: keep_going(),
+        )
 
 
 def embeddings_needed(config: TrainConfig) -> list[str]:
