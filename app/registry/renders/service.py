@@ -26,7 +26,7 @@ from app.registry.renders.lora_tags import take_tags
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
 from app.registry.runs.service import field_reasons
 from app.registry.validation import named_reasons
-from worker.core.inference.config import MAX_CLIP_SKIP, MAX_WEIGHT, RenderConfig
+from worker.core.inference.config import MAX_CLIP_SKIP, MAX_WEIGHT, SAMPLER_VERSION, RenderConfig
 
 MAX_ADAPTERS = 8
 MAX_RANDOM_SEED = 2**32 - 1
@@ -231,13 +231,17 @@ def _row(base: BaseModel, config: RenderConfig, stack: list[dict[str, Any]]) -> 
 
 
 def _cache_key(base: BaseModel, values: dict[str, Any], stack: Sequence[dict[str, Any]]) -> str:
-    """Equal requests have equal keys; adapters count by the hash of their weights."""
+    """Equal requests have equal keys; adapters count by the hash of their weights.
+
+    A sampler that draws them otherwise has other keys, so that it copies nothing of the old one.
+    """
     used = [
         (entry["sha256"], entry["weight"], entry["text_encoder_weight"])
         for entry in stack
         if entry["weight"] or entry["text_encoder_weight"]
     ]
-    content = json.dumps([base.key, base.fingerprint, values, sorted(used)], sort_keys=True)
+    facts = [SAMPLER_VERSION, base.key, base.fingerprint, values, sorted(used)]
+    content = json.dumps(facts, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 
 

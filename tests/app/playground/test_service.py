@@ -13,8 +13,8 @@ from app.registry.db import Database
 from app.registry.errors import InvalidInput
 from app.registry.jobs import service as jobs
 from app.registry.jobs.states import JobStatus
-from app.registry.renders import service
-from app.registry.renders.models import Render
+from app.registry.renders import results, service
+from app.registry.renders.models import Render, RenderImage
 from app.registry.renders.service import RenderRequest, Stacked
 
 
@@ -92,6 +92,22 @@ def test_equal_requests_have_equal_keys(database: Database, adapter: int) -> Non
         {"seed": 1, "adapters": stack, "guidance": 2.0},
     ):
         assert ask(database, **other).cache_key != first
+
+
+def test_what_another_sampler_drew_is_listed_but_not_copied(
+    database: Database, ready_base: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "SAMPLER_VERSION", service.SAMPLER_VERSION - 1)
+    old = ask(database, seed=1)
+    with database.write() as session:
+        session.add(RenderImage(render_id=old.key, index=0, seed=1, sha256="f" * 64))
+    succeed(database)
+    monkeypatch.undo()
+    new = ask(database, seed=1)
+    with database.read() as session:
+        assert [image.sha256 for image in results.find_drawn(session, old)] == ["f" * 64]
+        assert results.find_drawn(session, new) == []
+        assert [row.key for row in service.recent_renders(session)] == [old.key]
 
 
 def test_no_seed_means_another_picture_each_time(database: Database, ready_base: None) -> None:

@@ -6,6 +6,9 @@ from typing import Annotated
 
 from pydantic import BaseModel, Field
 
+SAMPLER_VERSION = 2
+"""Of worker/sampling.py: one more whenever the same request gives another picture."""
+
 MIN_WEIGHT, MAX_WEIGHT = -10.0, 10.0
 MAX_PROMPT_CHARACTERS = 2_000
 MAX_COUNT = 8
