@@ -28,7 +28,8 @@ TORCH_SECONDS = 120
 # torch stays out of this process, as out of every process of `app`
 DEVICE_PROGRAM = """
 import sys
-from worker.runtime.device import choose_device, describe_device
+from worker.core.device import choose_device
+from worker.runtime.device import describe_device
 import torch
 device = choose_device(sys.argv[1])
 torch.zeros(1, device=device)

@@ -33,19 +33,6 @@ def threads(setting: int) -> int:
     return setting or usable_cores()
 
 
-def choose_device(setting: str) -> str:
-    """The torch device for a setting; `auto` is CUDA, else Apple's GPU, else the CPU."""
-    import torch
-
-    if setting != "auto":
-        return setting
-    if torch.cuda.is_available():
-        return "cuda"
-    if torch.backends.mps.is_available():
-        return "mps"
-    return "cpu"
-
-
 def describe_device(device: str) -> str:
     """A device in words, such as `NVIDIA H100` or `CPU, 2 threads`."""
     import torch

@@ -29,6 +29,7 @@ from app.registry.renders.models import Render
 from app.registry.renders.results import NewImage
 from app.registry.storage.store import BlobStore, StorageUnavailable
 from worker.core import starter
+from worker.core.device import choose_device
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.infotext import Drawn, UsedAdapter, png
 from worker.runtime import device
@@ -75,7 +76,7 @@ class Rendering:
 
     def prepare(self) -> None:
         """Import torch, load the embedded base and draw once, so that the first render is quick."""
-        self._device = device.choose_device(self._settings.device)
+        self._device = choose_device(self._settings.device)
         with self._database.read() as session:
             base = session.exec(
                 select(BaseModel).where(BaseModel.source == base_models.EMBEDDED)

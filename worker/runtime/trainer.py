@@ -127,7 +127,7 @@ class Trainer:
     """Does what the worker orders, one order after another."""
 
     def __init__(self, outbox: Outbox, inbox: Inbox, *, threads: int) -> None:
-        from worker.runtime.device import choose_device
+        from worker.core.device import choose_device
 
         self._outbox = outbox
         self._inbox = inbox

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from worker.core import starter
+from worker.core.device import choose_device, has_device
 from worker.core.training.command_line.console import Console, duration, share, size
 from worker.core.training.command_line.flags import STARTER, Order, OrderError, read_order
 from worker.core.training.config import TrainConfig
@@ -176,23 +177,14 @@ def _less_memory(
     return config
 
 
-def _device(wanted: str) -> str:
-    """The torch device; `auto` is CUDA, else Apple's GPU, else the CPU."""
-    import torch
-
+def _device(setting: str) -> str:
+    """The torch device for the command's setting; UnsupportedError when it is not here."""
     from worker.core.training.errors import UnsupportedError
 
-    found = {
-        "cuda": torch.cuda.is_available(),
-        "mps": torch.backends.mps.is_available(),
-        "cpu": True,
-    }
-    if wanted == "auto":
-        return next(name for name, is_here in found.items() if is_here)
-    kind, _, index = wanted.partition(":")
-    if not found[kind] or (index and int(index) >= torch.cuda.device_count()):
-        raise UnsupportedError(f"torch finds no device {wanted} here; --device cpu always works.")
-    return wanted
+    chosen = choose_device(setting)
+    if not has_device(chosen):
+        raise UnsupportedError(f"torch finds no device {chosen} here; --device cpu always works.")
+    return chosen
 
 
 def _write_download(

@@ -1,0 +1,20 @@
+"""The torch device that work is done on."""
+
+from __future__ import annotations
+
+
+def choose_device(setting: str) -> str:
+    """The torch device for a setting; `auto` is CUDA, else Apple's GPU, else the CPU."""
+    if setting != "auto":
+        return setting
+    return next(name for name in ("cuda", "mps", "cpu") if has_device(name))
+
+
+def has_device(name: str) -> bool:
+    """Whether torch finds this device here: `cpu`, `mps`, `cuda` or one of several as `cuda:1`."""
+    import torch
+
+    kind, _, index = name.partition(":")
+    if kind == "cuda":
+        return torch.cuda.is_available() and int(index or 0) < torch.cuda.device_count()
+    return kind == "cpu" or (kind == "mps" and torch.backends.mps.is_available())
