@@ -52,7 +52,7 @@ log = logging.getLogger(__name__)
 
 CRASHED = (
     "The training process was killed or crashed (exit code {code}). If that goes on, the machine "
-    "may be short of memory: choose a smaller batch, or “Save memory”."
+    "may be short of memory: choose a smaller batch, or “Gradient checkpointing”."
 )
 STALLED = "The training did nothing for {minutes:.0f} minutes, so it was ended."
 NO_MEMORY = (

@@ -31,7 +31,8 @@ PHASES = {
 }
 ADVICE = {
     "diverged": "Train again with a lower learning rate; half of it is a good start.",
-    "out_of_memory": "Train again with a smaller batch, a smaller resolution or “Save memory” on.",
+    "out_of_memory": "Train again with a smaller batch size or resolution, or turn on “Gradient "
+    "checkpointing”.",
     "dataset": "Look at the pictures and captions of the dataset, then train again.",
     "worker_lost": "The machine may have run out of memory. Train again with a smaller batch.",
     "storage": "Make room on the disk, then train again.",

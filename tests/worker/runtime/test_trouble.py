@@ -55,7 +55,7 @@ def test_full_memory_is_answered_with_one_named_step_down_at_a_time(registry: Re
     assert (config.batch_size, config.gradient_accumulation) == (1, 4)
     steps = told(registry, run_id, "warning")
     assert all(text.startswith("There was not enough memory") for text in steps)
-    assert "“Save memory” was switched on" in steps[0]
+    assert "“Gradient checkpointing” was turned on" in steps[0]
     assert "The batch is 2 now, with 2 batches per step." in steps[1]
     assert "The batch is 1 now, with 4 batches per step." in steps[2]
 

@@ -189,16 +189,18 @@ def test_number_types_are_those_of_the_downloads() -> None:
         (["--ema-decay", "1"], "--ema-decay: has to be a number from 0, below 1, or none"),
         (["--resolution", "65"], "2,048, a multiple of 8, or none, not '65'"),
         (["--targets", "x"], "--targets: has to be one of attention, linear, all, not 'x'"),
-        (["--blocks", "left"], "not 'left'. Which blocks of the UNet: all, or names"),
+        (["--blocks", "left"], "not 'left'. UNet blocks to train: all, or names"),
         (["--sample-prompts", *"123456789"], "(--sample-prompts) has to be texts, at most 8"),
         (["--sample-prompt", "fox --q 3"], "(--sample-prompts): A sample prompt knows no flag --q"),
         (
             ["--optimizer", "prodigy", "--lora-plus-ratio", "4"],
-            "(--lora-plus-ratio): Prodigy finds one rate for everything: leave this empty.",
+            "(--lora-plus-ratio): Prodigy finds one learning rate for everything: leave this "
+            "empty.",
         ),
         (
             ["--optimizer", "adamw_schedule_free", "--lr-scheduler", "linear"],
-            "lr_scheduler (--lr-scheduler): Schedule-free AdamW needs none: choose constant.",
+            "lr_scheduler (--lr-scheduler): Schedule-free AdamW needs no LR scheduler: choose "
+            "constant.",
         ),
         (["--rang", "3"], "unrecognized arguments: --rang"),
         (["--preset", "best"], "invalid choice: 'best'"),

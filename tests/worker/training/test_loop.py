@@ -463,13 +463,13 @@ def test_a_folder_of_another_training_is_refused(
     ("raised", "expected", "sentence"),
     [
         (torch.OutOfMemoryError("CUDA out of memory"), OutOfMemoryError, "batch size below 2"),
-        (MemoryError(), OutOfMemoryError, "Save memory"),
-        (RuntimeError("CUDA error: out of memory"), OutOfMemoryError, "Save memory"),
-        (RuntimeError("MPS backend out of memory (…)"), OutOfMemoryError, "Save memory"),
+        (MemoryError(), OutOfMemoryError, "Gradient checkpointing"),
+        (RuntimeError("CUDA error: out of memory"), OutOfMemoryError, "Gradient checkpointing"),
+        (RuntimeError("MPS backend out of memory (…)"), OutOfMemoryError, "Gradient checkpointing"),
         (
             RuntimeError("CUDA error: CUBLAS_STATUS_ALLOC_FAILED when calling `cublasCreate`"),
             OutOfMemoryError,
-            "Save memory",
+            "Gradient checkpointing",
         ),
         (OSError(28, "No space left on device"), StorageError, "disk is full"),
         (RuntimeError("a bug"), RuntimeError, "a bug"),

@@ -123,7 +123,7 @@ def test_full_memory_is_answered_by_asking_for_less_and_remembered(
     words = [*places, *COMMAND.split(), "--steps", "2"]
     assert main(words) == 0
     shown = capsys.readouterr().out
-    assert "“Save memory” was switched on" in shown
+    assert "“Gradient checkpointing” was turned on" in shown
     assert "The batch is 2 now, with 2 batches per step." in shown
     assert sizes == [4, 4, 2, 2]
     config = json.loads(header_of(out / "adapter.safetensors")[1]["brushwork.train_config"])
@@ -154,7 +154,7 @@ def test_a_run_killed_after_it_fell_back_goes_on_from_a_checkpoint_before(
     places = ["--model", "starter", "--data", str(folder), "--out", str(tmp_path / "out")]
     words = [*places, *COMMAND.split(), "--steps", "3", "--checkpoint-every", "2"]
     assert main(words) == 1
-    assert "“Save memory” was switched on" in capsys.readouterr().out
+    assert "“Gradient checkpointing” was turned on" in capsys.readouterr().out
     fails = False
     assert main(words) == 0, capsys.readouterr().err
     assert "step 3/3" in capsys.readouterr().out

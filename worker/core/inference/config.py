@@ -1,4 +1,4 @@
-"""What a person may ask of a picture; pydantic only, so that a form and a render share it."""
+"""Settings of a render; imports only pydantic, so that forms and workers share it."""
 
 from __future__ import annotations
 
@@ -21,64 +21,64 @@ Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIDE_STEP)]
 
 
 class RenderConfig(BaseModel, extra="forbid", frozen=True):
-    """One request for pictures; picture i is drawn from seed + i, however many are asked for."""
+    """One render request; image i uses seed + i, whatever the count."""
 
     prompt: str = Field(
         min_length=1,
         max_length=MAX_PROMPT_CHARACTERS,
         title="Prompt",
-        description="What to draw. Begin with the trigger word of your adapter.",
+        description="What to generate. Begin with the trigger word of your adapter.",
     )
     negative_prompt: str = Field(
         default="",
         max_length=MAX_PROMPT_CHARACTERS,
         title="Negative prompt",
-        description="What to keep out of the picture. Has no effect at guidance 1 or less.",
+        description="What to keep out of the image. Has no effect at guidance 1 or less.",
     )
     seed: int = Field(
         default=0,
         ge=0,
         le=MAX_SEED,
         title="Seed",
-        description="The same seed and settings give the same picture.",
+        description="The same seed and settings give the same image.",
     )
     steps: int = Field(
         default=20,
         ge=1,
         le=150,
         title="Steps",
-        description="More steps take longer and draw more carefully; 20 to 30 are usual.",
+        description="Denoising steps. More steps take longer and add detail; 20 to 30 are typical.",
     )
     guidance: float = Field(
         default=4.0,
         ge=0.0,
         le=30.0,
         allow_inf_nan=False,
-        title="Guidance",
-        description="How strictly the picture follows the prompt. At 1 or less it is switched off.",
+        title="Guidance scale",
+        description="CFG scale: how closely the image follows the prompt. 1 or less: no guidance.",
     )
     clip_skip: int = Field(
         default=1,
         ge=1,
         le=MAX_CLIP_SKIP,
         title="CLIP skip",
-        description="Which layer of the text encoder is read, counted from the last. An adapter "
-        "draws as it was trained to only with the CLIP skip of its training.",
+        description="Text encoder layer that is read, counted from the last. Use the CLIP skip "
+        "that the adapter was trained with.",
     )
     width: Side | None = Field(
         default=None,
         title="Width",
-        description="In pixels, a multiple of 8. Empty: the base model's own size.",
+        description="In pixels, a multiple of 8. Empty: the base model's native size.",
     )
     height: Side | None = Field(
         default=None,
         title="Height",
-        description="In pixels, a multiple of 8. Empty: the base model's own size.",
+        description="In pixels, a multiple of 8. Empty: the base model's native size.",
     )
     count: int = Field(
         default=1,
         ge=1,
         le=MAX_COUNT,
-        title="Pictures",
-        description="How many pictures, with the seeds that follow the first.",
+        title="Images",
+        description="Number of images; each uses the next seed.",
     )

@@ -1,6 +1,6 @@
-"""What a training can be told: one model for the form, the API, the command line and the file.
+"""Settings of a training run: one model for the form, the API, the command line and the file.
 
-Imports nothing but pydantic, so that the web front end can check a form with it in a blink.
+Imports only pydantic, so that the web front end can validate a form without loading torch.
 """
 
 from enum import StrEnum
@@ -21,7 +21,7 @@ from worker.core.training.prompts import parse
 MAX_SAMPLE_PROMPTS = 8
 MAX_PROMPT_LENGTH = 1_000
 MAX_SEED = 2**32 - 1
-CHECKPOINTING = 1.5  # times as long: each layer is computed once more before its gradients
+CHECKPOINTING = 1.5  # times as long: each forward pass is computed twice
 BLOCK = r"(down\.[0-3]|mid|up\.[0-3])(\.[0-3])?"
 BLOCKS_PATTERN = rf"^(all|style|content|{BLOCK}( *, *{BLOCK})*)$"
 
@@ -42,7 +42,7 @@ class Group(StrEnum):
 
 
 class AdapterKind(StrEnum):
-    """How the change of a layer is written as a product of small matrices."""
+    """Parametrization of a layer's change as a product of small matrices."""
 
     LORA = "lora"
     LOHA = "loha"
@@ -50,7 +50,7 @@ class AdapterKind(StrEnum):
 
 
 class Targets(StrEnum):
-    """Which layers of the base get a pair of low-rank matrices."""
+    """Layers of the base model that get a pair of low-rank matrices."""
 
     ATTENTION = "attention"
     LINEAR = "linear"
@@ -58,7 +58,7 @@ class Targets(StrEnum):
 
 
 class Optimizer(StrEnum):
-    """How gradients become changes of the adapter."""
+    """Optimizer that turns gradients into updates of the adapter."""
 
     ADAMW = "adamw"
     ADAMW_8BIT = "adamw_8bit"
@@ -68,7 +68,7 @@ class Optimizer(StrEnum):
 
 
 class LrScheduler(StrEnum):
-    """How the learning rate moves from the end of the warm-up to the last step."""
+    """Learning rate schedule from the end of the warm-up to the last step."""
 
     CONSTANT = "constant"
     COSINE = "cosine"
@@ -77,7 +77,7 @@ class LrScheduler(StrEnum):
 
 
 class Precision(StrEnum):
-    """The arithmetic of the base during a step; the adapter itself is always fp32."""
+    """Number type of the base model during a step; the adapter itself is always fp32."""
 
     AUTO = "auto"
     FP32 = "fp32"
@@ -86,21 +86,21 @@ class Precision(StrEnum):
 
 
 class PredictionType(StrEnum):
-    """What the UNet was trained to predict."""
+    """Quantity that the UNet was trained to predict."""
 
     EPSILON = "epsilon"
     V_PREDICTION = "v_prediction"
 
 
 class Loss(StrEnum):
-    """How far a prediction is from its target."""
+    """Distance between a prediction and its target."""
 
     MSE = "mse"
     HUBER = "huber"
 
 
 class LossWeighting(StrEnum):
-    """How much each noise level counts."""
+    """Weight of each noise level in the loss."""
 
     NONE = "none"
     MIN_SNR = "min_snr"
@@ -117,7 +117,7 @@ def _in(group: Group) -> dict[str, Any]:
 
 
 class TrainConfig(BaseModel):
-    """Every choice of one training; unknown fields are refused."""
+    """All settings of one training run; unknown fields are rejected."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -126,8 +126,8 @@ class TrainConfig(BaseModel):
         ge=1,
         le=100_000,
         title="Steps",
-        description="How many times the adapter is changed. More learns the style deeper, "
-        "then begins to copy the pictures.",
+        description="Training steps. More steps learn the style better, then start to "
+        "memorize the images.",
         json_schema_extra=_in(Group.LENGTH),
     )
     batch_size: int = Field(
@@ -135,16 +135,16 @@ class TrainConfig(BaseModel):
         ge=1,
         le=64,
         title="Batch size",
-        description="Pictures per step. Larger batches learn more evenly and need more memory.",
+        description="Images per batch. Larger batches give smoother updates and need more memory.",
         json_schema_extra=_in(Group.LENGTH),
     )
     gradient_accumulation: int = Field(
         1,
         ge=1,
         le=64,
-        title="Batches per step",
-        description="Gradients of so many batches are added up before the adapter is changed: "
-        "a larger batch for no more memory, at so many times the time.",
+        title="Gradient accumulation steps",
+        description="Average the gradients of this many batches per update. Acts like a larger "
+        "batch without more memory, but each step takes that many times longer.",
         json_schema_extra=_in(Group.LENGTH),
     )
     seed: int = Field(
@@ -152,15 +152,15 @@ class TrainConfig(BaseModel):
         ge=0,
         le=MAX_SEED,
         title="Seed",
-        description="The same seed on the same pictures gives the same adapter.",
+        description="The same seed and images give the same adapter.",
         json_schema_extra=_in(Group.LENGTH),
     )
 
     kind: AdapterKind = Field(
         AdapterKind.LORA,
-        title="Kind",
-        description="LoRA suits most. LoHa and LoKr form the change from other products of small "
-        "matrices; their files hold the LoRA that does exactly the same, which is larger.",
+        title="Adapter type",
+        description="LoRA suits most styles. LoHa and LoKr use other matrix products; their "
+        "files store an equivalent LoRA, which is larger.",
         json_schema_extra=_in(Group.ADAPTER),
     )
     rank: int = Field(
@@ -168,8 +168,8 @@ class TrainConfig(BaseModel):
         ge=1,
         le=256,
         title="Rank",
-        description="Width of the adapter's matrices: the size of the file and how much it "
-        "can hold. 4 to 16 suits a style.",
+        description="Width of the adapter's matrices (network dim). Higher ranks can learn more "
+        "and make larger files. 4 to 16 suits most styles.",
         json_schema_extra=_in(Group.ADAPTER),
     )
     alpha: float = Field(
@@ -177,37 +177,37 @@ class TrainConfig(BaseModel):
         gt=0,
         le=1_024,
         title="Alpha",
-        description="Strength: the adapter works at alpha ÷ rank. Equal to the rank keeps 1.0.",
+        description="Scale of the adapter: alpha ÷ rank. Alpha equal to rank gives 1.0.",
         json_schema_extra=_in(Group.ADAPTER),
     )
     rank_stabilized: bool = Field(
         False,
-        title="Rank-stabilised",
-        description="Works at alpha ÷ √rank instead, so that a high rank learns as fast as a "
-        "low one (rsLoRA). The file is an ordinary one.",
+        title="Rank-stabilized LoRA",
+        description="rsLoRA: scale by alpha ÷ √rank instead, so that high ranks learn as fast as "
+        "low ones. The file works in every program.",
         json_schema_extra=_in(Group.ADAPTER),
     )
     targets: Targets = Field(
         Targets.ATTENTION,
-        title="Layers",
-        description="Attention is small and enough for most styles. Linear adds the "
-        "feed-forward layers, all adds the convolutions too.",
+        title="Target modules",
+        description="Layers that get an adapter. Attention is small and enough for most styles. "
+        "Linear adds the feed-forward layers, all also adds the convolutions.",
         json_schema_extra=_in(Group.ADAPTER),
     )
     blocks: str = Field(
         "all",
         pattern=BLOCKS_PATTERN,
         max_length=200,
-        title="Blocks",
-        description="Which blocks of the UNet: all, or names with commas between: down.0 to "
-        "down.3, mid, up.0 to up.3, one attention of a block as up.0.1. For SDXL "
-        "also style or content (B-LoRA).",
+        title="Target blocks",
+        description="UNet blocks to train: all, or names separated by commas: down.0 to down.3, "
+        "mid, up.0 to up.3, or a single attention of a block such as up.0.1. For SDXL also "
+        "style or content (B-LoRA).",
         json_schema_extra=_in(Group.ADAPTER),
     )
     train_text_encoder: bool = Field(
         False,
         title="Train the text encoder",
-        description="Lets the trigger word take on a meaning of its own. Costs some time and "
+        description="Helps the model learn the meaning of the trigger word. Needs more time and "
         "memory.",
         json_schema_extra=_in(Group.ADAPTER),
     )
@@ -216,7 +216,7 @@ class TrainConfig(BaseModel):
         ge=1,
         le=256,
         title="Text encoder rank",
-        description="Empty: the same rank.",
+        description="Empty: same as rank.",
         json_schema_extra=_in(Group.ADAPTER),
     )
     text_encoder_alpha: float | None = Field(
@@ -224,15 +224,15 @@ class TrainConfig(BaseModel):
         gt=0,
         le=1_024,
         title="Text encoder alpha",
-        description="Empty: as strong as the UNet’s, alpha ÷ rank.",
+        description="Empty: the same alpha ÷ rank as the UNet.",
         json_schema_extra=_in(Group.ADAPTER),
     )
     text_encoder_steps: int | None = Field(
         None,
         ge=1,
         le=100_000,
-        title="Text encoder stops after",
-        description="Steps after which the text encoder is left as it is. Empty: it learns to "
+        title="Text encoder training steps",
+        description="Stop training the text encoder after this many steps. Empty: train it to "
         "the end.",
         json_schema_extra=_in(Group.ADAPTER),
     )
@@ -241,17 +241,17 @@ class TrainConfig(BaseModel):
         ge=1,
         le=4,
         title="CLIP skip",
-        description="Which layer of the text encoder the UNet reads, counted from the last: 1 "
-        "for most bases, 2 for many drawn ones. SDXL has its own.",
+        description="Text encoder layer that the UNet reads, counted from the last: 1 for most "
+        "base models, 2 for many anime models. Leave it at 1 for SDXL.",
         json_schema_extra=_in(Group.ADAPTER),
     )
 
     optimizer: Optimizer = Field(
         Optimizer.ADAMW,
         title="Optimizer",
-        description="AdamW suits most. 8-bit needs less memory, Adafactor least. "
-        "Schedule-free needs no schedule. Prodigy finds its own learning rate, "
-        "over some hundred steps.",
+        description="AdamW suits most runs. AdamW 8-bit needs less memory, Adafactor the least. "
+        "Schedule-free AdamW needs no LR scheduler. Prodigy finds the learning rate itself "
+        "within a few hundred steps.",
         json_schema_extra=_in(Group.LEARNING),
     )
     learning_rate: float = Field(
@@ -259,7 +259,7 @@ class TrainConfig(BaseModel):
         gt=0,
         le=1,
         title="Learning rate",
-        description="The size of each change. Too high ruins the picture, too low learns nothing.",
+        description="Size of each update. Too high ruins the images, too low learns nothing.",
         json_schema_extra=_in(Group.LEARNING),
     )
     text_encoder_learning_rate: float | None = Field(
@@ -267,7 +267,7 @@ class TrainConfig(BaseModel):
         gt=0,
         le=1,
         title="Text encoder learning rate",
-        description="Empty: the same as the learning rate.",
+        description="Empty: same as the learning rate.",
         json_schema_extra=_in(Group.LEARNING),
     )
     lora_plus_ratio: float | None = Field(
@@ -275,8 +275,8 @@ class TrainConfig(BaseModel):
         ge=1,
         le=64,
         title="LoRA+ ratio",
-        description="How many times faster the up matrices learn than the down ones; 4 to 16 "
-        "is usual (LoRA+). Empty: alike.",
+        description="LoRA+: learning rate of the up matrices divided by that of the down "
+        "matrices. 4 to 16 is typical. Empty: the same rate for both.",
         json_schema_extra=_in(Group.LEARNING),
     )
     weight_decay: float = Field(
@@ -284,39 +284,39 @@ class TrainConfig(BaseModel):
         ge=0,
         le=1,
         title="Weight decay",
-        description="Pulls the adapter gently back to nothing.",
+        description="Gently pulls the adapter's weights toward zero.",
         json_schema_extra=_in(Group.LEARNING),
     )
     lr_scheduler: LrScheduler = Field(
         LrScheduler.COSINE,
-        title="Schedule",
-        description="How the learning rate falls: not at all, along a cosine once or again "
-        "and again, or in a line.",
+        title="LR scheduler",
+        description="Learning rate over time: constant, falling along a cosine once or with "
+        "restarts, or falling linearly.",
         json_schema_extra=_in(Group.LEARNING),
     )
     lr_cycles: int = Field(
         3,
         ge=1,
         le=100,
-        title="Restarts",
-        description="How often the schedule with restarts runs from the full learning rate "
-        "down to nothing.",
+        title="LR scheduler cycles",
+        description="Number of cycles of cosine with restarts; each falls from the full "
+        "learning rate to zero.",
         json_schema_extra=_in(Group.LEARNING),
     )
     warmup_steps: int = Field(
         0,
         ge=0,
         le=10_000,
-        title="Warm-up steps",
-        description="Steps in which the learning rate rises from nothing.",
+        title="LR warmup steps",
+        description="Steps in which the learning rate rises from zero.",
         json_schema_extra=_in(Group.LEARNING),
     )
     max_grad_norm: float = Field(
         1.0,
         ge=0,
         le=1_000,
-        title="Largest gradient",
-        description="Longer gradients are shortened to this length before a step. 0: never.",
+        title="Max grad norm",
+        description="Gradient clipping: larger gradients are scaled down to this norm. 0: off.",
         json_schema_extra=_in(Group.LEARNING),
     )
     ema_decay: float | None = Field(
@@ -324,22 +324,21 @@ class TrainConfig(BaseModel):
         ge=0,
         lt=1,
         title="EMA decay",
-        description="Keeps a moving average of the adapter and gives you that: 0.99 averages "
-        "about a hundred steps. Empty: off.",
+        description="Exponential moving average of the adapter's weights; the result is the "
+        "average. 0.99 averages about 100 steps. Empty: off.",
         json_schema_extra=_in(Group.LEARNING),
     )
 
     prediction_type: PredictionType | None = Field(
         None,
-        title="Prediction",
-        description="What the base predicts. Empty: what the base says of itself.",
+        title="Prediction type",
+        description="Epsilon or v-prediction. Empty: as the base model declares.",
         json_schema_extra=_in(Group.LOSS),
     )
     loss: Loss = Field(
         Loss.MSE,
         title="Loss",
-        description="Squared error, or pseudo-Huber, on which single odd pictures have less "
-        "influence.",
+        description="MSE, or pseudo-Huber, which gives outlier images less influence.",
         json_schema_extra=_in(Group.LOSS),
     )
     huber_delta: float = Field(
@@ -347,14 +346,14 @@ class TrainConfig(BaseModel):
         gt=0,
         le=10,
         title="Huber delta",
-        description="Errors above it count in proportion instead of squared.",
+        description="Errors above this count linearly instead of squared.",
         json_schema_extra=_in(Group.LOSS),
     )
     loss_weighting: LossWeighting = Field(
         LossWeighting.MIN_SNR,
-        title="Weighting",
-        description="Min-SNR and debiased give nearly clean steps less weight; none counts "
-        "all noise levels alike.",
+        title="Loss weighting",
+        description="Min-SNR and debiased give low noise levels less weight; none weights all "
+        "noise levels equally.",
         json_schema_extra=_in(Group.LOSS),
     )
     snr_gamma: float = Field(
@@ -362,7 +361,7 @@ class TrainConfig(BaseModel):
         gt=0,
         le=100,
         title="Min-SNR gamma",
-        description="Where min-SNR cuts the weight off; 5 is usual.",
+        description="Signal-to-noise ratio at which min-SNR caps the weight; 5 is typical.",
         json_schema_extra=_in(Group.LOSS),
     )
     noise_offset: float = Field(
@@ -370,24 +369,24 @@ class TrainConfig(BaseModel):
         ge=0,
         le=1,
         title="Noise offset",
-        description="Helps a base without zero-terminal-SNR to learn very dark and very "
-        "bright pictures; 0.05 is much.",
+        description="Helps a base model without zero terminal SNR to learn very dark and very "
+        "bright images; 0.05 is already strong.",
         json_schema_extra=_in(Group.NOISE),
     )
     multires_noise_discount: float | None = Field(
         None,
         gt=0,
         lt=1,
-        title="Multi-resolution noise",
-        description="Adds coarser noise, each coarser layer so much weaker: 0.1 to 0.3 helps "
-        "large even areas. Empty: off.",
+        title="Multi-resolution noise discount",
+        description="Adds coarser noise; each coarser level is scaled by this factor. 0.1 to "
+        "0.3 helps large even areas. Empty: off.",
         json_schema_extra=_in(Group.NOISE),
     )
     zero_terminal_snr: bool = Field(
         False,
         title="Zero terminal SNR",
-        description="Makes the last step of the schedule pure noise, for bases trained like "
-        "that. Bases that say so themselves need no setting.",
+        description="Makes the last step of the noise schedule pure noise, for base models "
+        "trained like that. Not needed if the base model declares it.",
         json_schema_extra=_in(Group.NOISE),
     )
     caption_dropout: float = Field(
@@ -395,23 +394,23 @@ class TrainConfig(BaseModel):
         ge=0,
         le=1,
         title="Caption dropout",
-        description="Share of pictures shown without their caption, so that the style does "
-        "not hang on words.",
+        description="Share of images trained without their caption, so that the style does not "
+        "depend on words.",
         json_schema_extra=_in(Group.CAPTIONS),
     )
     shuffle_tags: bool = Field(
         False,
         title="Shuffle tags",
-        description="Shows the parts of a caption between commas in another order each time.",
+        description="Shuffles the comma-separated tags of a caption each time.",
         json_schema_extra=_in(Group.CAPTIONS),
     )
     keep_tags: int = Field(
         1,
         ge=0,
         le=50,
-        title="Tags kept in front",
-        description="So many first parts of a caption stay where they are when tags are "
-        "shuffled: the trigger word, say.",
+        title="Keep tags",
+        description="Number of tags at the start of a caption that are not shuffled, such as "
+        "the trigger word.",
         json_schema_extra=_in(Group.CAPTIONS),
     )
 
@@ -421,76 +420,75 @@ class TrainConfig(BaseModel):
         le=2_048,
         multiple_of=8,
         title="Resolution",
-        description="Pixels of the side of a square of the trained size; a multiple of 8. "
-        "Empty: the base's own.",
+        description="Side in pixels of a square training image, a multiple of 8. Empty: the "
+        "base model's native resolution.",
         json_schema_extra=_in(Group.PICTURES),
     )
     aspect_buckets: bool = Field(
         True,
-        title="Keep shapes",
-        description="Pictures keep about their own shape, in batches of one shape each. Off: "
-        "all are cut to squares.",
+        title="Aspect-ratio bucketing",
+        description="Images keep roughly their aspect ratio; each batch has one shape. Off: all "
+        "images are cropped to squares.",
         json_schema_extra=_in(Group.PICTURES),
     )
     flip: bool = Field(
         False,
-        title="Mirror pictures",
-        description="Shows half of the pictures mirrored. Not for letters, nor for styles "
-        "with a side that the light comes from. Pictures marked “never mirror” "
-        "are not.",
+        title="Horizontal flip",
+        description="Mirrors half of the images. Not for text, nor for styles with light from "
+        "one side. Images marked “Never flip” are left as they are.",
         json_schema_extra=_in(Group.PICTURES),
     )
     masked_loss: bool = Field(
         False,
-        title="Learn only what is opaque",
-        description="Transparent parts of pictures are laid on white and not learned.",
+        title="Masked loss",
+        description="Uses alpha as the mask: transparent areas turn white and are not learned.",
         json_schema_extra=_in(Group.PICTURES),
     )
     unmasked_weight: float = Field(
         0.0,
         ge=0,
         le=1,
-        title="Weight of transparent parts",
-        description="How much a transparent part still counts beside an opaque one.",
+        title="Unmasked weight",
+        description="Loss weight of transparent areas, relative to opaque ones.",
         json_schema_extra=_in(Group.PICTURES),
     )
     regularisation_weight: float = Field(
         1.0,
         ge=0,
         le=10,
-        title="Weight of regularisation",
-        description="How much a picture of the regularisation set counts beside one of the style.",
+        title="Regularization loss weight",
+        description="Prior loss weight: loss weight of a regularization image, relative to others.",
         json_schema_extra=_in(Group.PICTURES),
     )
     validation_share: float = Field(
         0.0,
         ge=0,
         le=0.5,
-        title="Held out",
-        description="Share of the pictures that is not trained on, but asked at every "
-        "checkpoint how well they are predicted. 0: none.",
+        title="Validation split",
+        description="Share of the images held out from training; their loss is measured at "
+        "every checkpoint. 0: none.",
         json_schema_extra=_in(Group.PICTURES),
     )
 
     precision: Precision = Field(
         Precision.AUTO,
         title="Precision",
-        description="Auto measures which is fastest on this machine. The adapter itself is "
-        "always kept in fp32.",
+        description="Mixed precision of the base model. Auto picks the fastest on this machine. "
+        "The adapter itself is always trained in fp32.",
         json_schema_extra=_in(Group.SPEED),
     )
     gradient_checkpointing: bool = Field(
         False,
-        title="Save memory",
-        description="Computes parts of each step twice instead of storing them: about 1.5 "
-        "times slower, and much less memory.",
+        title="Gradient checkpointing",
+        description="Saves memory: activations are recomputed instead of stored. About 1.5 "
+        "times slower, with much less memory.",
         json_schema_extra=_in(Group.SPEED),
     )
     compile: bool = Field(
         False,
         title="Compile",
-        description="Translates the UNet for this GPU at the start: some minutes, then faster "
-        "steps. Not on a CPU.",
+        description="Compiles the UNet for this NVIDIA GPU (torch.compile): a few minutes at the "
+        "start, then faster steps.",
         json_schema_extra=_in(Group.SPEED),
     )
 
@@ -499,15 +497,15 @@ class TrainConfig(BaseModel):
         ge=0,
         le=100_000,
         title="Checkpoint every",
-        description="Steps between two saved states that a run can go on from. 0: none on the way.",
+        description="Steps between checkpoints; a run can continue from each. 0: none on the way.",
         json_schema_extra=_in(Group.CHECKPOINTS),
     )
     keep_checkpoints: int = Field(
         2,
         ge=1,
         le=100,
-        title="Checkpoints kept",
-        description="Older ones are deleted.",
+        title="Keep checkpoints",
+        description="Number of checkpoints to keep; older ones are deleted.",
         json_schema_extra=_in(Group.CHECKPOINTS),
     )
 
@@ -516,17 +514,16 @@ class TrainConfig(BaseModel):
         ge=0,
         le=100_000,
         title="Sample every",
-        description="Steps between two rows of sample pictures. 0: only the first and the "
-        "last row.",
+        description="Steps between two rows of samples. 0: only the first and the last row.",
         json_schema_extra=_in(Group.SAMPLES),
     )
     sample_prompts: list[PromptLine] = Field(
         default_factory=list,
         max_length=MAX_SAMPLE_PROMPTS,
         title="Sample prompts",
-        description="One prompt a line; each is drawn again and again while the adapter "
-        "learns. At its end it may say: --d seed, --w width, --h height, --l "
-        "guidance, --s steps, --n what not to show, --a weight of the adapter.",
+        description="One prompt per line, rendered at regular steps while the adapter learns. "
+        "Options at the end of a line: --d seed, --w width, --h height, --l guidance, --s steps, "
+        "--n negative prompt, --a adapter weight.",
         json_schema_extra=_in(Group.SAMPLES),
     )
     sample_negative_prompt: str = Field(
@@ -541,15 +538,15 @@ class TrainConfig(BaseModel):
         ge=1,
         le=150,
         title="Sampling steps",
-        description="Denoising steps of a sample picture.",
+        description="Denoising steps per sample.",
         json_schema_extra=_in(Group.SAMPLES),
     )
     sample_guidance: float = Field(
         7.0,
         ge=0,
         le=30,
-        title="Guidance",
-        description="How closely samples follow their prompt; 1 and below: no guidance.",
+        title="Guidance scale",
+        description="CFG scale: how closely samples follow their prompt. 1 or less: no guidance.",
         json_schema_extra=_in(Group.SAMPLES),
     )
     sample_seed: int = Field(
@@ -557,19 +554,19 @@ class TrainConfig(BaseModel):
         ge=0,
         le=MAX_SEED,
         title="Sample seed",
-        description="The first prompt is drawn from this seed, the second from the next, and "
-        "so on; the rows of a run differ only in the adapter.",
+        description="Seed of the first prompt; the second uses the next seed, and so on. Every "
+        "row uses the same seeds, so rows differ only in the adapter.",
         json_schema_extra=_in(Group.SAMPLES),
     )
 
     @property
     def pictures_per_step(self) -> int:
-        """How many pictures one step learns from."""
+        """Number of images per step: the effective batch size."""
         return self.batch_size * self.gradient_accumulation
 
     @property
     def step_cost(self) -> float:
-        """What a step takes, in those of one batch that keeps all activations."""
+        """Cost of a step, relative to a single batch without gradient checkpointing."""
         return self.gradient_accumulation * (CHECKPOINTING if self.gradient_checkpointing else 1.0)
 
     @field_validator("sample_prompts")
@@ -583,7 +580,7 @@ class TrainConfig(BaseModel):
     @classmethod
     def _one_rate(cls, value: float | None, info: ValidationInfo) -> float | None:
         if value is not None and info.data.get("optimizer") is Optimizer.PRODIGY:
-            raise ValueError("Prodigy finds one rate for everything: leave this empty.")
+            raise ValueError("Prodigy finds one learning rate for everything: leave this empty.")
         return value
 
     @field_validator("lora_plus_ratio")
@@ -598,7 +595,7 @@ class TrainConfig(BaseModel):
     def _free_of_schedules(cls, value: LrScheduler, info: ValidationInfo) -> LrScheduler:
         free = info.data.get("optimizer") is Optimizer.ADAMW_SCHEDULE_FREE
         if free and value is not LrScheduler.CONSTANT:
-            raise ValueError("Schedule-free AdamW needs none: choose constant.")
+            raise ValueError("Schedule-free AdamW needs no LR scheduler: choose constant.")
         return value
 
     @field_validator("ema_decay")
@@ -610,12 +607,12 @@ class TrainConfig(BaseModel):
 
 
 class TrainJob(BaseModel):
-    """What `python -m worker.core.training config.json` reads: where things are, and the config."""
+    """Input of `python -m worker.core.training config.json`: the paths and the config."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Path = Field(description="Folder or .safetensors file of the base model.")
-    data: Path = Field(description="Folder of pictures with metadata.jsonl or .txt captions.")
+    data: Path = Field(description="Folder of images with metadata.jsonl or .txt captions.")
     out: Path = Field(description="Folder for the adapter, the samples and the checkpoints.")
-    cache: Path | None = Field(None, description="Folder of encoded pictures, kept between runs.")
+    cache: Path | None = Field(None, description="Folder of encoded images, kept between runs.")
     config: TrainConfig = Field(default_factory=lambda: TrainConfig())

@@ -40,7 +40,7 @@ def _is_out_of_memory(error: BaseException) -> bool:
 def _memory_advice(config: TrainConfig) -> str:
     advice = []
     if not config.gradient_checkpointing:
-        advice.append('switch on "Save memory"')
+        advice.append('turn on "Gradient checkpointing"')
     if config.batch_size > 1:
         advice.append(f"take a batch size below {config.batch_size}")
     advice.append("take a lower resolution")

@@ -18,7 +18,7 @@ def step_down(config: TrainConfig) -> tuple[TrainConfig, str] | None:
     batches per step (the same pictures count in a step), optimizer states in 8 bit.
     """
     if not config.gradient_checkpointing:
-        sentence = "“Save memory” was switched on: steps take about half as long again."
+        sentence = "“Gradient checkpointing” was turned on: steps take about half as long again."
         return config.model_copy(update={"gradient_checkpointing": True}), sentence
     if config.batch_size > 1:
         return _halved(config)

@@ -1,4 +1,4 @@
-"""Three ready-made configs that a person can choose between without knowing what a rank is."""
+"""Three ready-made configs for people who do not want to tune settings."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -13,7 +13,7 @@ SAMPLE_SUBJECTS = ("castle", "rocket", "red apple", "house", "frog")
 
 
 class Preset(StrEnum):
-    """How long a person is willing to wait."""
+    """Trade-off between training time and quality."""
 
     QUICK = "quick"
     BALANCED = "balanced"
@@ -22,7 +22,7 @@ class Preset(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class _Recipe:
-    """Steps for a usual dataset, and the pace that goes with them."""
+    """Steps for a typical dataset, with a batch size, rank and learning rate that match."""
 
     steps: int
     batch_size: int
@@ -51,11 +51,11 @@ _LARGE = {
 def preset_config(
     preset: Preset, *, resolution: int, images: int, trigger_word: str | None = None
 ) -> TrainConfig:
-    """Give the config of a preset for a base of this native `resolution` (pixels).
+    """Return the config of a preset for a base model of this native `resolution` (pixels).
 
-    Rates and batches follow the size the base works at, not its name: a base of 64 pixels
-    bears twenty times the learning rate of one of 512. A large dataset gets more steps, so that
-    each picture is still seen a few times.
+    Learning rate and batch size depend on the native resolution, not on the name: a base model of
+    64 pixels takes twenty times the learning rate of one of 512. A large dataset gets more steps,
+    so that each image is still seen a few times.
     """
     small = resolution <= SMALL_RESOLUTION
     recipes = _SMALL if small else _LARGE if resolution >= LARGE_RESOLUTION else _MEDIUM
@@ -80,10 +80,10 @@ def preset_config(
 
 
 def for_optimizer(config: TrainConfig, optimizer: object) -> TrainConfig:
-    """The config with what goes with this optimizer, where that differs from AdamW's.
+    """Return the config with the settings that this optimizer needs, where they differ from AdamW.
 
-    Prodigy takes its learning rate as a factor of the one it finds; schedule-free AdamW comes
-    without schedule and average. What is no optimizer changes nothing.
+    Prodigy multiplies the learning rate it finds by the configured one; schedule-free AdamW needs
+    no LR scheduler and no EMA. Any other value leaves the config unchanged.
     """
     if optimizer not in set(Optimizer):
         return config

@@ -45,7 +45,7 @@ def split(
     count = max(1, round(share * len(own)))
     if count >= len(own):
         raise DatasetError(
-            "There are too few pictures to hold any of them out: set “Held out” to 0."
+            "There are too few pictures to hold any of them out: set “Validation split” to 0."
         )
     order = torch.randperm(len(own), generator=torch.Generator().manual_seed(seed)).tolist()
     chosen = {own[place] for place in order[:count]}
