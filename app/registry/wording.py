@@ -1,4 +1,4 @@
-"""Numbers, sizes and times as people say them; the filters of every template."""
+"""Format numbers, sizes and times as text; used as filters in every template."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ MINUTE, HOUR, DAY = 60, 3_600, 86_400
 
 
 def plural(count: int, noun: str, many: str | None = None) -> str:
-    """The count with its noun: 1 picture, 24 pictures, 1,200 pictures."""
+    """The count with its noun: 1 image, 24 images, 1,200 images."""
     return f"{count:,} {noun if count == 1 else many or noun + 's'}"
 
 
 def count_text(count: float | None) -> str:
-    """A count that stays readable when it is large: 281,000, then 19.3 M."""
+    """A readable count, shortened from a million up: 281,000, then 19.3 M."""
     if count is None:
         return "not known"
     for limit, unit in ((1e9, "G"), (1e6, "M")):
@@ -26,7 +26,7 @@ def count_text(count: float | None) -> str:
 
 
 def size_text(size: float | None) -> str:
-    """Bytes in the unit that fits: 512 B, 20 KB, 0.6 MB, 1.4 GB."""
+    """A number of bytes with a suitable unit: 512 B, 20 KB, 0.6 MB, 1.4 GB."""
     if size is None:
         return "not known"
     if size < KILO:
@@ -39,7 +39,7 @@ def size_text(size: float | None) -> str:
 
 
 def duration(seconds: float | None) -> str:
-    """A length of time: 0.8 s, 48 s, 2 min 05 s, 1 h 05 min."""
+    """An exact duration: 0.8 s, 48 s, 2 min 05 s, 1 h 05 min."""
     if seconds is None:
         return "not known"
     if seconds < 10:
@@ -53,7 +53,7 @@ def duration(seconds: float | None) -> str:
 
 
 def about(seconds: float | None) -> str:
-    """A guess at a length of time, no more exact than it is: about 40 s, about 3 min."""
+    """An estimated duration, rounded: about 40 s, about 3 min."""
     if seconds is None:
         return "not known yet"
     if seconds < MINUTE:
@@ -64,7 +64,7 @@ def about(seconds: float | None) -> str:
 
 
 def ago(moment: datetime | None) -> str:
-    """How long ago this was: just now, 2 min ago, yesterday, 5 March 2026."""
+    """Time since this moment: just now, 2 min ago, yesterday, 5 March 2026."""
     if moment is None:
         return "not yet"
     then = aware(moment)
@@ -83,12 +83,12 @@ def ago(moment: datetime | None) -> str:
 
 
 def aware(moment: datetime) -> datetime:
-    """The same moment with its zone; times without one are UTC."""
+    """The moment with a time zone; naive times are taken as UTC."""
     return moment if moment.tzinfo else moment.replace(tzinfo=UTC)
 
 
 def percent(share: float | None) -> str:
-    """A share of one in percent: 62 %, 1.5 %."""
+    """A fraction as a percentage: 62 %, 1.5 %."""
     if share is None:
         return "not known"
     value = share * 100

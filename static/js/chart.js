@@ -1,4 +1,4 @@
-// The loss of a run: raw values faint, their debiased moving average bold; asks on while it trains.
+// Loss chart of a run: faint raw values, a bold debiased moving average; polls while the run trains.
 (() => {
   const box = document.querySelector("[data-chart]");
   if (!box || !window.uPlot) return;
@@ -12,13 +12,13 @@
   const raw = [];
   let last = 0;
   let plot = null;
-  let heldOut = new Map(); // step → [loss, low, high] of pictures that are not trained on
+  let heldOut = new Map(); // step → [loss, low, high] of the validation images
 
   const settings = JSON.parse(localStorage.getItem("chart") ?? "{}");
   smoothing.value = settings.smoothing ?? 0.95;
   logScale.checked = settings.log ?? false;
 
-  function colour(name) {
+  function color(name) {
     const probe = document.createElement("i");
     probe.style.color = `var(${name})`;
     document.body.append(probe);
@@ -39,7 +39,7 @@
     });
   }
 
-  // One column of steps for both: held-out loss is asked at step 0 and at checkpoints only
+  // One column of steps for both: the validation loss exists at step 0 and at checkpoints only
   function columns() {
     if (!heldOut.size) return [steps, raw, smoothed()];
     const bold = smoothed();
@@ -52,11 +52,11 @@
 
   function heldOutSeries() {
     if (!heldOut.size) return {};
-    const stroke = colour("--good");
+    const stroke = color("--good");
     const edge = { stroke, width: 0, points: { show: false }, spanGaps: true, value: figure };
     return {
       series: [
-        { label: "Held out", stroke, width: 2, dash: [6, 4], points: { show: true, size: 6 }, spanGaps: true, value: figure },
+        { label: "Validation", stroke, width: 2, dash: [6, 4], points: { show: true, size: 6 }, spanGaps: true, value: figure },
         { ...edge, label: "from" },
         { ...edge, label: "to" },
       ],
@@ -70,9 +70,9 @@
     plot?.destroy();
     plot = null;
     if (steps.length < 2) return;
-    const axis = { stroke: colour("--ink-2"), font: `12px ${getComputedStyle(document.body).fontFamily}` };
-    const lines = { grid: { stroke: colour("--line"), width: 1 }, ticks: { show: false } };
-    const accent = colour("--accent");
+    const axis = { stroke: color("--ink-2"), font: `12px ${getComputedStyle(document.body).fontFamily}` };
+    const lines = { grid: { stroke: color("--line"), width: 1 }, ticks: { show: false } };
+    const accent = color("--accent");
     const held = heldOutSeries();
     plot = new uPlot(
       {
@@ -83,7 +83,7 @@
         legend: { live: true },
         series: [
           { label: "Step", value: (_, value) => (value == null ? "–" : String(value)) },
-          { label: "Loss", stroke: colour("--line-strong"), alpha: 0.55, width: 1, points: { show: false }, value: figure },
+          { label: "Loss", stroke: color("--line-strong"), alpha: 0.55, width: 1, points: { show: false }, value: figure },
           { label: "Smoothed", stroke: accent, width: 2, points: { show: false }, value: figure },
           ...(held.series ?? []),
         ],
@@ -134,7 +134,7 @@
         }
       }
     } catch {
-      // the server is being restarted; the next question finds it again
+      // the server is being restarted; the next request finds it again
     }
     if (wasActive) setTimeout(ask, EVERY_MS);
   }

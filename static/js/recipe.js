@@ -1,4 +1,4 @@
-// The form of a new run: marks settings that differ from the preset, keeps "Advanced" as it was.
+// The form of a new run: marks settings that differ from the preset, remembers if "Advanced" is open.
 (() => {
   const form = document.querySelector("[data-recipe]");
   if (!form) return;
@@ -11,7 +11,7 @@
   }
   form.addEventListener("input", (event) => mark(event.target));
 
-  // Back from a run brings the values back, but not their marks
+  // the Back button restores the values, but not their marks
   addEventListener("pageshow", () => form.querySelectorAll("[data-setting] [name]").forEach(mark));
 
   for (const details of form.querySelectorAll("details[data-remember]")) {
@@ -21,7 +21,7 @@
   }
 
   form.addEventListener("click", (event) => {
-    // a link of the summary of errors may point into the closed settings
+    // a link in the error summary may point into the closed settings
     const target = event.target.closest?.(".error-list a")?.hash;
     const field = target && form.querySelector(target);
     if (!field) return;

@@ -1,5 +1,5 @@
-// Samples large, in a dialog: left and right walk the prompts, up and down the steps, the place is
-// kept; `c` shows the base beside them in the same spot.
+// Shows samples large in a dialog: left and right change the prompt, up and down the step;
+// `c` switches to the base model's image in the same place.
 (() => {
   const viewer = document.querySelector("[data-viewer]");
   if (!viewer) return;
@@ -8,10 +8,10 @@
   const title = viewer.querySelector("[data-viewer-title]");
   const baseButton = viewer.querySelector("[data-viewer-base]");
   const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down" };
-  let place = null; // { step, prompt }: survives rows that come in above
+  let place = null; // id of the shown sample: stays valid when new rows are added above
   let showsBase = false;
 
-  // the grid as it is now: it is replaced while the run goes on
+  // the current grid: it is replaced while the run continues
   const rows = () =>
     [...document.querySelectorAll("[data-samples] tbody tr")].map((row) =>
       [...row.querySelectorAll("td")].map((cell) => cell.querySelector("[data-sample]")),
@@ -32,10 +32,10 @@
     picture.src = shown.href;
     picture.alt = shown.querySelector("img").alt;
     title.textContent = link.dataset.prompt;
-    const step = shown.dataset.step === "base" ? "Base without the adapter" : `Step ${shown.dataset.step}`;
+    const step = shown.dataset.step === "base" ? "Base model without the adapter" : `Step ${shown.dataset.step}`;
     facts.textContent = `${step} · seed ${shown.dataset.seed}`;
     baseButton.setAttribute("aria-pressed", String(showsBase));
-    baseButton.textContent = showsBase ? "Show the sample" : "Show the base";
+    baseButton.textContent = showsBase ? "Show the sample" : "Show the base model";
   }
 
   function go(direction) {

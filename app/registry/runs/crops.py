@@ -1,4 +1,4 @@
-"""How a training will cut the pictures of a dataset, shown before it starts."""
+"""Preview of how training will crop the images of a dataset."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ SHOWN = 60
 
 @dataclass(frozen=True)
 class Crop:
-    """A picture and the part of it that is kept, in its own pixels."""
+    """An image and the part of it that is kept, in image pixels."""
 
     image: Image
     left: float
@@ -25,13 +25,13 @@ class Crop:
 
     @property
     def kept(self) -> float:
-        """The share of the picture that is trained on, 0 to 1."""
+        """Share of the image that is trained on, 0 to 1."""
         return self.width * self.height / (self.image.width * self.image.height)
 
 
 @dataclass(frozen=True)
 class Crops:
-    """The crops of a dataset: those that lose most first, and how many go into which size."""
+    """The crops of a dataset, the strongest first, and the number of images per bucket."""
 
     shown: list[Crop]
     total: int
@@ -39,7 +39,7 @@ class Crops:
 
 
 def crop_of(image: Image, resolution: int, *, squares: bool) -> Crop:
-    """The very crop the training makes: scaled until it covers its bucket, cut in the middle."""
+    """The crop that training makes: scaled to cover its bucket, then cropped at the center."""
     fitted = fit(Size(image.width, image.height), resolution, squares=squares)
     across, down = image.width / fitted.scaled.width, image.height / fitted.scaled.height
     return Crop(
@@ -53,7 +53,7 @@ def crop_of(image: Image, resolution: int, *, squares: bool) -> Crop:
 
 
 def crops_of(images: Iterable[Image], resolution: int, *, squares: bool) -> Crops:
-    """All crops of a dataset at a trained side of `resolution` pixels."""
+    """All crops of a dataset at a training resolution of `resolution` pixels."""
     crops = [crop_of(image, resolution, squares=squares) for image in images]
     counted = Counter(crop.bucket for crop in crops)
     return Crops(

@@ -1,4 +1,4 @@
-"""A run once more: the same settings on the same pictures as they were, whatever changed since."""
+"""Rerun a training with the same settings on the same images, even if the dataset changed."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from app.registry.wording import plural
 
 @dataclass(frozen=True)
 class PictureChanges:
-    """How one state of a dataset differs from an earlier one, in pictures."""
+    """Difference between two states of a dataset, in images."""
 
     added: int
     removed: int
@@ -29,16 +29,16 @@ class PictureChanges:
         return bool(self.added or self.removed or self.recaptioned)
 
     def __str__(self) -> str:
-        """Such as “2 pictures added, 1 picture removed”."""
+        """Such as “2 images added, 1 image removed”."""
         words = (("added", self.added), ("removed", self.removed))
-        parts = [f"{plural(number, 'picture')} {word}" for word, number in words if number]
+        parts = [f"{plural(number, 'image')} {word}" for word, number in words if number]
         if self.recaptioned:
             parts.append(f"{plural(self.recaptioned, 'caption')} changed")
         return ", ".join(parts)
 
 
 def picture_changes(earlier: dict[str, str], later: dict[str, str]) -> PictureChanges:
-    """What changed between two states, each the captions by the hashes of the pictures."""
+    """Difference between two states, each given as captions by image hash."""
     both = earlier.keys() & later.keys()
     return PictureChanges(
         added=len(later.keys() - earlier.keys()),
@@ -48,18 +48,18 @@ def picture_changes(earlier: dict[str, str], later: dict[str, str]) -> PictureCh
 
 
 def captions_of(version: DatasetVersion) -> dict[str, str]:
-    """The captions of a pinned dataset by the hashes of its pictures."""
+    """The captions of a pinned dataset, by image hash."""
     return {item["sha256"]: item["caption"] for item in version.items}
 
 
 def train_again(
     session: Session, run_id: int, *, adapter_id: int | None = None
 ) -> tuple[Run, list[str]]:
-    """Queue the same training again, and say what differs from the first time, a sentence each.
+    """Queue the same training again; return the run and one sentence per difference.
 
-    What it learns becomes a version of `adapter_id`. The pictures are those the first run had, also
-    where the dataset changed or was deleted. Raises NotFound, or InvalidInput when the base is not
-    ready or the settings are none any more.
+    The result becomes a version of `adapter_id`. The images are those of the first run, even if the
+    dataset changed or was deleted since. Raises NotFound, or InvalidInput when the base model is
+    not ready or the settings are no longer valid.
     """
     old = service.get_run(session, run_id)
     base = base_models.get_base_model(session, old.base_model_id)
@@ -67,7 +67,7 @@ def train_again(
     config = service.check_config(old.config)
     version = session.get_one(DatasetVersion, old.dataset_version_id)
     if version.image_count == 0:
-        raise InvalidInput("The first run had no pictures, so there is nothing to learn from.")
+        raise InvalidInput("The first run had no images, so there is nothing to train on.")
     run = Run(
         name=old.name,
         dataset_id=old.dataset_id,
@@ -82,7 +82,7 @@ def train_again(
     )
     jobs.enqueue(session, run)
     sentences = _differences(session, old, version)
-    first = f"Run {old.key} once more, with its settings."
+    first = f"Repeats run {old.key} with the same settings."
     jobs.record(session, Run, run.key, NOTICE, text=first)
     for text in sentences:
         jobs.record(session, Run, run.key, WARNING, text=text)
@@ -90,25 +90,25 @@ def train_again(
 
 
 def _differences(session: Session, old: Run, version: DatasetVersion) -> list[str]:
-    """What will not be as it was the first time."""
+    """Sentences on what differs from the first run."""
     found = []
     dataset = session.get_one(Dataset, old.dataset_id)
-    pictures = plural(version.image_count, "picture")
+    pictures = plural(version.image_count, "image")
     if dataset.deleted_at is not None:
         found.append(
-            f"The dataset “{dataset.name}” was deleted since. This run learns from its {pictures} "
-            "as they were the first time."
+            f"The dataset “{dataset.name}” was deleted since. This run trains on its {pictures} as "
+            "they were in the first run."
         )
     else:
         now = {image.sha256: image.caption for image in datasets.list_images(session, dataset.key)}
         if changes := picture_changes(captions_of(version), now):
             found.append(
-                f"The dataset “{dataset.name}” changed since: {changes}. This run learns from the "
-                f"{pictures} as they were the first time."
+                f"The dataset “{dataset.name}” changed since: {changes}. This run trains on the "
+                f"{pictures} as they were in the first run."
             )
     if old.parent_id is not None:
         found.append(
-            f"The first time it went on from run {old.parent_id}. This run learns all of its "
+            f"The first run continued run {old.parent_id}. This run trains all of its "
             f"{old.total_steps:,} steps from the beginning."
         )
     return found

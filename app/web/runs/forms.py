@@ -1,4 +1,4 @@
-"""The form of a new run, made from `TrainConfig`: its fields, what was changed, what is wrong."""
+"""The form of a new run, generated from `TrainConfig`: fields, changed values and errors."""
 
 from __future__ import annotations
 
@@ -22,11 +22,11 @@ PROMPTS = "sample_prompts"
 GROUP_TITLES = {
     Group.LENGTH: "Length",
     Group.ADAPTER: "Adapter",
-    Group.LEARNING: "Learning",
+    Group.LEARNING: "Optimization",
     Group.LOSS: "Loss",
     Group.NOISE: "Noise",
     Group.CAPTIONS: "Captions",
-    Group.PICTURES: "Pictures",
+    Group.PICTURES: "Images",
     Group.SPEED: "Speed and memory",
     Group.CHECKPOINTS: "Checkpoints",
     Group.SAMPLES: "Samples",
@@ -37,7 +37,7 @@ Kind = Literal["integer", "number", "text", "choice", "switch", "lines"]
 
 @dataclass(frozen=True)
 class ConfigField:
-    """One setting as the form shows it; all values as text."""
+    """One setting as the form shows it; all values are text."""
 
     name: str
     title: str
@@ -65,7 +65,7 @@ class ConfigField:
 
     @property
     def bounds(self) -> str:
-        """What may be entered, in words; empty when there is no bound."""
+        """Allowed range, as text; empty when there is none."""
         if self.minimum and self.maximum:
             return f"{_grouped(self.minimum)} to {_grouped(self.maximum)}"
         return ""
@@ -85,7 +85,7 @@ class ConfigGroup:
 
 @dataclass(frozen=True)
 class TrainForm:
-    """What a person entered, as text; `shown` is the preset they saw while they did."""
+    """Entered values, as text; `shown` holds the preset values that the form showed."""
 
     name: str = ""
     dataset: str = ""
@@ -113,9 +113,9 @@ class TrainForm:
         return as_id(self.dataset)
 
     def request(self) -> RunRequest:
-        """What to ask of the service; a wrong value stays as it is, the service names it.
+        """The request for the service; invalid values are passed on, and the service names them.
 
-        A run that goes on from another one does not begin with the preset, so all is said.
+        A run that continues another one does not start from the preset, so it sends all values.
         """
         said = self.values if self.start else self.changed
         return RunRequest(
@@ -131,7 +131,7 @@ class TrainForm:
 
     @property
     def start(self) -> Start | None:
-        """The checkpoint to go on from, if there is one."""
+        """The checkpoint to continue from, if there is one."""
         run_id, step = as_id(self.continue_run), self.continue_step
         if run_id is None or not (step.isascii() and step.isdigit()):
             return None
@@ -139,7 +139,7 @@ class TrainForm:
 
 
 def as_id(text: str) -> int | None:
-    """The id this text names; None when it cannot be one."""
+    """The id in this text; None when it is not a valid id."""
     if not (text.isascii() and text.isdigit()) or len(text) > 10:
         return None
     number = int(text)
@@ -147,12 +147,12 @@ def as_id(text: str) -> int | None:
 
 
 def as_preset(text: str) -> Preset:
-    """The preset of this name; anything else is the balanced one."""
+    """The preset of this name; the balanced one for any other text."""
     return Preset(text) if text in set(Preset) else Preset.BALANCED
 
 
 def read_form(sent: Mapping[str, Any]) -> TrainForm:
-    """The form as it was sent; a switch that is absent is off."""
+    """Parse a submitted form; an absent switch is off."""
     texts = {name: str(value).replace("\r\n", "\n").strip() for name, value in sent.items()}
     shown = _read_shown(texts.get("shown", ""))
     values = {name: texts.get(name, "") for name in shown}
@@ -186,7 +186,7 @@ def to_texts(config: TrainConfig) -> dict[str, str]:
 
 
 def to_text(value: Any) -> str:
-    """A value as a person would type it: no exponents, `on` for a switch, a line for a prompt."""
+    """A value as a person would type it: no exponents, `on` for a switch, one prompt per line."""
     if value is None or value is False:
         return ""
     if value is True:
@@ -200,7 +200,7 @@ def to_text(value: Any) -> str:
 
 
 def from_text(name: str, text: str) -> Any:
-    """The value that a text of the form stands for; pydantic checks the rest."""
+    """Convert a text of the form to a value; pydantic validates it later."""
     info = TrainConfig.model_fields[name]
     kind, is_optional = _kind(info.annotation)
     if kind == "switch":
@@ -215,7 +215,7 @@ def from_text(name: str, text: str) -> Any:
 def config_groups(
     default: Mapping[str, str], values: Mapping[str, str], errors: Mapping[str, str]
 ) -> list[ConfigGroup]:
-    """All settings but the sample prompts, in the order and groups of `TrainConfig`."""
+    """All settings except the sample prompts, in the order and groups of `TrainConfig`."""
     groups: dict[Group, list[ConfigField]] = {group: [] for group in Group}
     for name, info in TrainConfig.model_fields.items():
         extra = info.json_schema_extra
@@ -281,7 +281,7 @@ def _choices(annotation: Any, *, is_optional: bool) -> tuple[tuple[str, str], ..
         (item.value, ENUM_LABELS.get(item.value) or item.value.replace("_", " ").capitalize())
         for item in inner
     )
-    return ((("", "As the base says"),) if is_optional else ()) + words
+    return ((("", "As the base model declares"),) if is_optional else ()) + words
 
 
 def _bounds(info: FieldInfo) -> tuple[str, str]:

@@ -1,4 +1,4 @@
-"""The pages of runs: start one, see all, watch one."""
+"""Pages of runs: the form of a new run, the list, one run."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ Text = Annotated[str, Query(max_length=300)]
 
 @dataclass(frozen=True)
 class Problem:
-    """A field that is wrong, for the list on top of the form."""
+    """An invalid field, for the error summary above the form."""
 
     anchor: str
     label: str
@@ -97,7 +97,7 @@ class RunsPage:
 
 @dataclass(frozen=True)
 class RunPage:
-    """One run; a token for each part of its page tells whether it changed."""
+    """One run, with a token for each part of its page that changes with the part."""
 
     view: RunView
     tokens: dict[str, str]
@@ -105,7 +105,7 @@ class RunPage:
 
 @dataclass(frozen=True)
 class LiveRun(RunPage):
-    """The parts of a run's page that are sent again, and the strip in the bar, to say the same."""
+    """The changed parts of a run's page, and the status strip of the top bar to match."""
 
     changed: frozenset[str]
     running: RunningStrip | None
@@ -119,7 +119,7 @@ class CropsShown:
 
 
 class Wish(StrEnum):
-    """What a person can ask of a run that trains."""
+    """Command that a person can send to a training run."""
 
     STOP = "stop"
     SAMPLE = "sample"
@@ -137,7 +137,7 @@ def new_run(
     checkpoint: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,
     adapter: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
 ) -> Response:
-    """The form of a new run, filled from the address or from an earlier run."""
+    """Show the form of a new run, filled from the URL or from an earlier run."""
     with state.database.read() as session:
         form = plans.first_form(
             session,
@@ -154,7 +154,7 @@ def new_run(
 
 @router.post("/train/new")
 def start_run(request: Request, state: State, sent: SentForm) -> Response:
-    """Queue the run; what is wrong comes back beside its field, with everything that was typed."""
+    """Queue the run; on errors, show the form again with each error next to its field."""
     form = read_form(sent)
     try:
         with state.database.write() as session:
@@ -170,7 +170,7 @@ def start_run(request: Request, state: State, sent: SentForm) -> Response:
 
 @router.post("/train/new/crops")
 def show_crops(state: State, sent: SentForm) -> Response:
-    """How the chosen pictures would be cut at the chosen size."""
+    """Show how the images of the chosen dataset are cropped at the chosen resolution."""
     form = read_form(sent)
     with state.database.read() as session:
         choices = plans.find_choices(session, form)
@@ -188,7 +188,7 @@ def plan_run(
     sent: SentForm,
     part: Annotated[str, Query(max_length=10)] = "",
 ) -> Response:
-    """What the run would take, again; with `part=fields` the settings of another preset too."""
+    """Update the preview of the run; with `part=fields` also the settings of another preset."""
     with state.database.read() as session:
         context = _new_run_page(session, read_form(sent), with_fields=part == "fields")
     return render_fragment("runs/_plan.html", context)
@@ -226,7 +226,7 @@ def _new_run_page(
 
 
 def _adapter_of(session: Session, form: TrainForm) -> Adapter | None:
-    """The adapter that gets a new version; None when a new one is made."""
+    """The adapter that gets a new version; None when the run makes a new adapter."""
     adapter_id = as_id(form.adapter)
     try:
         return adapters.get_adapter(session, adapter_id) if adapter_id else None
@@ -271,7 +271,7 @@ def runs(
 
 @router.get("/runs/{run_id}")
 def run(request: Request, run_id: Id, state: State) -> Response:
-    """One run: its progress, samples, loss and what became of it."""
+    """Show one run: progress, samples, loss and result."""
     with state.database.read() as session:
         view = run_view(session, run_id)
     return render(request, "runs/show.html", RunPage(view, view.parts()))
@@ -279,7 +279,7 @@ def run(request: Request, run_id: Id, state: State) -> Response:
 
 @router.get("/runs/{run_id}/live")
 def live_run(request: Request, run_id: Id, state: State) -> Response:
-    """The progress of a run, with those parts of its page that changed since the last look."""
+    """Progress of a run, with the parts of its page that changed since the last request."""
     with state.database.read() as session:
         view = run_view(session, run_id)
     tokens = view.parts()
@@ -291,7 +291,7 @@ def live_run(request: Request, run_id: Id, state: State) -> Response:
 
 @router.post("/runs/{run_id}/cancel")
 def cancel_run(run_id: Id, state: State) -> Response:
-    """Cancel a run; the page then shows how it ends."""
+    """Cancel a run and return to its page."""
     with state.database.write() as session:
         service.cancel_run(session, run_id)
     return RedirectResponse(f"/runs/{run_id}", status_code=303)
@@ -299,7 +299,7 @@ def cancel_run(run_id: Id, state: State) -> Response:
 
 @router.post("/runs/{run_id}/{wish}")
 def ask_run(run_id: Id, wish: Wish, state: State) -> Response:
-    """Ask a training for something at its next step."""
+    """Send a command to a training run; it takes effect at the next step."""
     with state.database.write() as session:
         service.ask_of_run(session, run_id, wish)
     return RedirectResponse(f"/runs/{run_id}", status_code=303)

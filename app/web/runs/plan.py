@@ -1,4 +1,4 @@
-"""What the page of a new run says of a run before it is started."""
+"""Preview of a run before it is started: settings, time and size."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ from worker.core.training.config import TrainConfig
 from worker.core.training.presets import Preset, for_optimizer, preset_config
 
 PRESET_WORDS = {
-    Preset.QUICK: ("Quick look", "Does it catch the style at all?"),
+    Preset.QUICK: ("Quick look", "A first look."),
     Preset.BALANCED: ("Balanced", "What most styles need."),
-    Preset.THOROUGH: ("Thorough", "Fine detail, more of the layers."),
+    Preset.THOROUGH: ("Thorough", "Finer detail; trains more layers."),
 }
 
 
 @dataclass(frozen=True)
 class PresetCard:
-    """A preset to choose, with what it takes on this machine."""
+    """A preset with its estimated time on this machine."""
 
     value: str
     title: str
@@ -37,7 +37,7 @@ class PresetCard:
 
 @dataclass(frozen=True)
 class Plan:
-    """What a run with these settings would be."""
+    """Preview of a run with these settings."""
 
     config: TrainConfig
     images: int
@@ -52,12 +52,12 @@ class Plan:
 
     @property
     def is_measuring(self) -> bool:
-        """True while the machine has not been measured on this base yet."""
+        """True until this machine's speed with this base model is known."""
         return self.estimate.seconds is None and not self.errors
 
     @property
     def seen(self) -> float | None:
-        """How often each picture is learned from; None without pictures."""
+        """Number of times each image is trained on; None without images."""
         if not self.images:
             return None
         return self.config.steps * self.config.pictures_per_step / self.images
@@ -65,7 +65,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Choices:
-    """What a new run can be made of, and what was chosen."""
+    """The datasets and base models to choose from, and the chosen ones."""
 
     datasets: list[DatasetSummary]
     bases: list[BaseModel]
@@ -74,7 +74,7 @@ class Choices:
 
 
 def find_choices(session: Session, form: TrainForm) -> Choices:
-    """The datasets and bases to choose from; what is not there any more is not chosen."""
+    """The datasets and base models to choose from; deleted ones are not chosen."""
     summaries = datasets.list_datasets(session)
     chosen = [row for row in summaries if row.dataset.key == form.dataset_id]
     bases = base_models.list_base_models(session)
@@ -83,16 +83,16 @@ def find_choices(session: Session, form: TrainForm) -> Choices:
 
 
 def default_texts(choices: Choices, form: TrainForm) -> dict[str, str]:
-    """Every value of the preset for these pictures, this base and the chosen optimizer, as text.
+    """Preset values for this dataset, base model and optimizer, as text.
 
-    The optimizer itself stays the preset's: it is the choice that the others follow.
+    The optimizer itself stays the preset's, because the other values depend on it.
     """
     own = to_texts(_preset(choices, form.preset))
     return to_texts(_default(choices, form)) | {"optimizer": own["optimizer"]}
 
 
 def make_plan(session: Session, form: TrainForm, choices: Choices) -> Plan:
-    """What the run would be; wrong settings are left as the preset has them, and named."""
+    """Preview of the run; invalid settings are replaced by the preset's and listed in `errors`."""
     config, errors = _checked(form, choices)
     base = choices.base
     ahead = service.active_runs(session)
@@ -114,7 +114,7 @@ def make_plan(session: Session, form: TrainForm, choices: Choices) -> Plan:
 
 
 def preset_cards(session: Session, form: TrainForm, choices: Choices) -> list[PresetCard]:
-    """The presets with their expected time, what was changed included."""
+    """The presets with their estimated time."""
     cards = []
     for preset, (title, hint) in PRESET_WORDS.items():
         seconds = None
@@ -135,10 +135,10 @@ def first_form(
     checkpoint: int | None = None,
     adapter: int | None = None,
 ) -> TrainForm:
-    """The form as it is first shown: what the address names, an earlier run, good defaults.
+    """The initial form, filled from the URL, an earlier run and the preset.
 
-    With a `checkpoint` of that run it is to go on from there, for as long again. What it learns
-    becomes the next version of `adapter`.
+    With a `checkpoint` of that run, training continues from there for the same number of steps.
+    The result becomes the next version of `adapter`.
     """
     form = _form_of_run(session, from_run) if from_run else TrainForm()
     if from_run and form.values and checkpoint is not None:

@@ -1,4 +1,4 @@
-"""What the page of a run shows, computed anew for every look at it."""
+"""Contents of the run page, computed for each request."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ from app.registry.wording import about, duration, plural
 SMOOTHING = 0.95
 LOSS_ROWS = 20
 FULL_TUNING_BYTES_PER_PARAMETER = 16
-ANNOUNCE_EVERY = 10  # percent between two sentences for screen readers
+ANNOUNCE_EVERY = 10  # percent between two announcements for screen readers
 
 PHASES = {
     "preparing": "Getting ready",
-    "encoding": "Preparing pictures",
-    "sampling": "Drawing samples",
+    "encoding": "Preparing images",
+    "sampling": "Generating samples",
     "saving": "Saving",
 }
 ADVICE = {
-    "diverged": "Train again with a lower learning rate; half of it is a good start.",
+    "diverged": "Train again with a lower learning rate; start with half of it.",
     "out_of_memory": "Train again with a smaller batch size or resolution, or turn on “Gradient "
     "checkpointing”.",
-    "dataset": "Look at the pictures and captions of the dataset, then train again.",
-    "worker_lost": "The machine may have run out of memory. Train again with a smaller batch.",
-    "storage": "Make room on the disk, then train again.",
+    "dataset": "Check the images and captions of the dataset, then train again.",
+    "worker_lost": "The machine may have run out of memory. Train again with a smaller batch size.",
+    "storage": "Free some disk space, then train again.",
     "dead": "Train again with a higher learning rate or more steps.",
     "unsupported": "Choose another precision or base model, then train again.",
 }
-DEFAULT_ADVICE = "Train again; if it fails the same way, the trace below says where."
+DEFAULT_ADVICE = "Train again. If it fails the same way, report the trace below."
 
 
 @dataclass(frozen=True)
 class SampleRow:
-    """The samples of one step, a cell for each prompt."""
+    """The samples of one step, one cell per prompt."""
 
     step: int
     cells: list[Sample | None]
 
     @property
     def label(self) -> str:
-        """What stands before the row."""
+        """Heading of the row: the step, or “base”."""
         return f"{self.step:,}" if self.step else "base"
 
 
@@ -66,7 +66,7 @@ class LossRow:
 
 @dataclass(frozen=True)
 class HeldOutRow:
-    """How well held-out pictures were predicted at a step, with the interval of 95 %."""
+    """Validation loss at a step, with its 95 % confidence interval."""
 
     step: int
     loss: float
@@ -76,7 +76,7 @@ class HeldOutRow:
 
 @dataclass(frozen=True)
 class LogLine:
-    """Something that happened, in words."""
+    """An event of the run, as text."""
 
     event: Event
     text: str
@@ -105,21 +105,21 @@ class RunView:
 
     @property
     def is_active(self) -> bool:
-        """True while the page should go on asking."""
+        """True while the page should keep polling."""
         return self.run.state.is_active
 
     @property
     def percent(self) -> int:
-        """Steps done, in percent."""
+        """Percentage of steps done."""
         return min(100, 100 * self.run.step // max(1, self.run.total_steps))
 
     @property
     def headline(self) -> str:
-        """Where the run stands, in one short sentence."""
+        """State of the run, in a few words."""
         run = self.run
         steps = f"{run.step:,} of {run.total_steps:,}"
         if run.state is JobStatus.QUEUED:
-            return "Waiting to go on" if run.step else "Waiting for a worker"
+            return "Waiting to continue" if run.step else "Waiting for a worker"
         if run.state is JobStatus.RUNNING:
             starting = not run.step and run.phase in PHASES
             return PHASES[str(run.phase)] if starting else f"Step {steps}"
@@ -131,7 +131,7 @@ class RunView:
 
     @property
     def detail(self) -> str:
-        """Speed and time left while it trains; what it waits for before, how long it took after."""
+        """Speed and time left while training; else its wait or its duration."""
         run = self.run
         if run.state is JobStatus.QUEUED:
             return self._waiting_for()
@@ -140,7 +140,7 @@ class RunView:
         if run.cancel_requested:
             return "canceling…"
         if run.stop_requested:
-            return "stopping; what was learned is kept"
+            return "stopping; the adapter will be kept"
         parts = []
         if run.step and run.phase in PHASES:
             parts.append(PHASES[run.phase].lower())
@@ -155,50 +155,50 @@ class RunView:
         if self.runs_ahead:
             return f"{plural(self.runs_ahead, 'run')} ahead of it"
         if not self.worker_present:
-            return "no training worker is running on this machine"
+            return "no training worker is running"
         return "starts in a moment"
 
     @property
     def announcement(self) -> str:
-        """What a screen reader is told, at most every ten percent."""
+        """Text for screen readers, changed at most every ten percent."""
         if not self.is_active:
             return self.headline
         return f"{self.percent // ANNOUNCE_EVERY * ANNOUNCE_EVERY} % trained"
 
     @property
     def advice(self) -> str:
-        """What to do after a failure."""
+        """Advice after a failure."""
         return ADVICE.get(self.run.error_code or "", DEFAULT_ADVICE)
 
     @property
     def full_tuning_bytes(self) -> int | None:
-        """What full fine-tuning of this base keeps in memory beside activations: weights,
-        gradients and AdamW's two states, each in fp32; None while the base is not measured."""
+        """Memory of full fine-tuning without activations: weights, gradients and AdamW's two
+        states, each in fp32; None while the base model's size is unknown."""
         parameters = self.run.base_parameters
         return FULL_TUNING_BYTES_PER_PARAMETER * parameters if parameters else None
 
     @property
     def warnings(self) -> list[str]:
-        """What a person has to know of this run, oldest first."""
+        """Warnings of the run, oldest first."""
         return [line.text for line in reversed(self.log) if line.event.kind == WARNING]
 
     @property
     def held_out_sentence(self) -> str:
-        """How the held-out loss moved; empty without held-out pictures."""
+        """Change of the validation loss, in one sentence; empty without validation images."""
         if not self.held_out:
             return ""
         first, last = self.held_out[0], self.held_out[-1]
         best = min(self.held_out, key=lambda row: row.loss)
         if first is last:
-            return f"Held-out loss {last.loss:.3f} at step {last.step:,}."
+            return f"Validation loss {last.loss:.3f} at step {last.step:,}."
         return (
-            f"Held-out loss {first.loss:.3f} at step {first.step:,}, {last.loss:.3f} at step "
+            f"Validation loss {first.loss:.3f} at step {first.step:,}, {last.loss:.3f} at step "
             f"{last.step:,}; lowest {best.loss:.3f} at step {best.step:,}."
         )
 
     @property
     def loss_sentence(self) -> str:
-        """How the smoothed loss moved, in one sentence."""
+        """Change of the smoothed loss, in one sentence."""
         if not self.losses:
             return "The loss appears after the first steps."
         first, last = self.losses[0], self.losses[-1]
@@ -211,7 +211,7 @@ class RunView:
         )
 
     def parts(self) -> dict[str, str]:
-        """A token for each part of the page; a part is sent again when its token changed."""
+        """A token for each part of the page; a part is resent when its token changes."""
         run = self.run
         wishes = (run.cancel_requested, run.stop_requested, run.sample_requested)
         shown = sum(1 for row in self.rows for cell in row.cells if cell)
@@ -232,7 +232,7 @@ class RunView:
 
 
 def run_view(session: Session, run_id: int) -> RunView:
-    """The page of a run; NotFound when there is none."""
+    """Contents of the page of a run. Raises NotFound."""
     run = service.get_run(session, run_id)
     trained = adapters.trained_version(session, run)
     samples = service.run_samples(session, run_id)
@@ -258,7 +258,7 @@ def run_view(session: Session, run_id: int) -> RunView:
 
 
 def _rows(samples: Sequence[Sample], prompt_count: int) -> list[SampleRow]:
-    """Rows for steps, the newest on top, the base at the bottom."""
+    """Sample rows, the newest step first, the base model last."""
     width = max([prompt_count, *(sample.prompt_index + 1 for sample in samples)])
     rows: dict[int, list[Sample | None]] = {}
     for sample in samples:
@@ -267,7 +267,7 @@ def _rows(samples: Sequence[Sample], prompt_count: int) -> list[SampleRow]:
 
 
 def _losses(metrics: dict[str, Any]) -> list[LossRow]:
-    """About twenty rows of the loss with its debiased moving average, the last step among them."""
+    """About twenty rows of the loss with its debiased moving average, including the last step."""
     points = metrics["series"].get("loss", {"steps": [], "values": []})
     average, weight = 0.0, 0.0
     rows = []
@@ -295,7 +295,7 @@ def _held_out(metrics: dict[str, Any]) -> list[HeldOutRow]:
 
 
 def _log(run: Run, events: Sequence[Event]) -> list[LogLine]:
-    """What happened, newest first, each with the time since the run was queued."""
+    """Events of the run, newest first, each with the time since the run was queued."""
     lines = []
     for event in events:
         seconds = (event.at - run.created_at).total_seconds()
@@ -309,11 +309,11 @@ def _log_text(event: Event) -> str:
     if event.kind == JobStatus.RUNNING and data.get("attempt", 1) > 1:
         return f"Started again (attempt {data['attempt']})"
     if event.kind == JobStatus.QUEUED and data.get("was") == JobStatus.RUNNING:
-        return "Its worker stopped; waiting for another"
+        return "The worker stopped; waiting for another one"
     if event.kind == "resumed":
         return f"Resumed at step {data.get('step', 0):,}"
     if event.kind == JobStatus.FAILED:
-        return f"Failed: {data.get('error', 'no reason was given')}"
+        return f"Failed: {data.get('error', 'no reason was recorded')}"
     for key in ("text", "sentence", "detail"):
         if key in data:
             return str(data[key])
@@ -325,8 +325,8 @@ EVENT_WORDS = {
     "running": "Started",
     "succeeded": "Finished",
     "canceled": "Canceled",
-    "cancel_requested": "Cancel was asked for",
-    "stop_requested": "Stop and keep was asked for",
-    "sample_requested": "Samples were asked for",
-    "save_requested": "A checkpoint was asked for",
+    "cancel_requested": "Cancel requested",
+    "stop_requested": "Stop and keep requested",
+    "sample_requested": "Samples requested",
+    "save_requested": "Checkpoint requested",
 }

@@ -241,8 +241,8 @@ def test_a_version_is_trained_again_on_the_pictures_it_had(
     answer = client.post(f"{API}/{adapter.key}/versions/1/again")
     assert answer.status_code == 202
     assert answer.json()["warnings"] == [
-        "The dataset “Chalk” changed since: 1 caption changed. This run learns from the 3 pictures "
-        "as they were the first time."
+        "The dataset “Chalk” changed since: 1 caption changed. This run trains on the 3 images as "
+        "they were in the first run."
     ]
     with state.database.read() as session:
         first, again = session.get_one(Run, 1), session.get_one(Run, answer.json()["id"])
@@ -250,7 +250,7 @@ def test_a_version_is_trained_again_on_the_pictures_it_had(
         assert again.dataset_version_id == first.dataset_version_id
         assert adapter_of_parent(session, again) == adapter.key
         told = [event.data["text"] for event in runs.run_events(session, again.key) if event.data]
-    assert "Run 1 once more, with its settings." in told
+    assert "Repeats run 1 with the same settings." in told
     same = client.post(f"{API}/{adapter.key}/versions/2/again")
     assert same.json()["warnings"] == []
     page = client.post(

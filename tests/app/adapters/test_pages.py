@@ -164,7 +164,7 @@ def test_a_deleted_adapter_can_be_brought_back(client: TestClient, state: AppSta
     assert gone.status_code == 404
     assert "Restore it among the deleted adapters" in gone.text
     run = client.get("/runs/1").text  # which trained it
-    assert 'href="/adapters/deleted">Its adapter was deleted' in run
+    assert 'href="/adapters/deleted">The adapter was deleted' in run
     assert f'href="/adapters/{adapter.slug}' not in run
     assert client.post(f"/adapters/{adapter.key}/restore").status_code == 200
     assert f'href="/adapters/{adapter.slug}?v=1"' in client.get("/runs/1").text

@@ -137,12 +137,12 @@ def test_pictures_without_caption_and_datasets_without_pictures_are_told_before_
         image = datasets.list_images(session, full.key)[0]
         datasets.caption_image(session, image.key, "")
     page = client.get(f"/train/new?dataset={full.slug}").text
-    assert "1 of 3 pictures has no caption." in page
+    assert "1 of 3 images has no caption." in page
     assert f'href="/datasets/{full.slug}?show=uncaptioned"' in page
     empty = stand_in.dataset(state, name="Bare", pictures=0)
     page = client.get(f"/train/new?dataset={empty.slug}").text
     assert "first: “Bare” has none yet." in page
-    assert f'<a href="/datasets/{empty.slug}">Add pictures</a>' in page
+    assert f'<a href="/datasets/{empty.slug}">Add images</a>' in page
 
 
 def test_a_form_that_lost_its_dataset_says_so(client: TestClient, state: AppState) -> None:
@@ -165,12 +165,13 @@ def test_the_plan_follows_the_settings(client: TestClient, state: AppState) -> N
     stand_in.dataset(state, pictures=24)
     shown = form_of(client.get("/train/new").text)
     plan = client.post("/train/new/plan", data=shown | {"steps": "300", "rank": "16"}).text
-    assert "24 × 100 ÷ 8 = 300" in plan
+    assert "<dt>Steps</dt><dd>300</dd>" in plan
+    assert "Each image is seen 100 times." in plan
     assert "562,000 of 19.3 M" in plan
     assert "2 changed" in plan
     assert "hx-trigger" not in plan.partition("<dl")[0]  # measured: no need to ask again
     wrong = client.post("/train/new/plan", data=shown | {"rank": "0"}).text
-    assert "1 setting cannot be used yet" in wrong
+    assert "1 setting has an error; the estimate ignores it." in wrong
 
 
 def test_until_the_machine_is_measured_the_plan_asks_again(
@@ -305,8 +306,8 @@ def test_wishes_reach_a_run_that_trains_and_are_refused_after(
     row = runs_of(state)[0]
     assert (row.sample_requested, row.save_requested, row.stop_requested) == (True, True, True)
     page = client.get(f"/runs/{run.key}").text
-    assert "stopping; what was learned is kept" in page
-    assert "Samples were asked for" in page
+    assert "stopping; the adapter will be kept" in page
+    assert "Samples requested" in page
     training.finish()
     late = client.post(f"/runs/{run.key}/stop", headers=HTML)
     assert late.status_code == 409
@@ -357,7 +358,7 @@ def test_a_run_goes_on_from_a_checkpoint_that_is_kept(client: TestClient, state:
     place = f"/train/new?from={run.key}&amp;checkpoint=3"
     assert place in page
     form = client.get(html.unescape(place)).text
-    assert "This goes on from step 3" in form
+    assert "This continues from step 3" in form
     fields = form_of(form)
     assert fields["steps"] == str(3 + run.total_steps)
     short = client.post("/train/new", data=fields | {"steps": "3", "rank": "5"}, headers=HTML)
@@ -383,7 +384,7 @@ def test_warnings_are_shown_loudly_and_held_out_loss_as_figures(
         jobs.record(session, Run, run.key, WARNING, text="It went back to step 1.")
     page = client.get(f"/runs/{run.key}").text
     assert page.index('class="notice warn"') < page.index("It went back to step 1.")
-    assert "Held-out loss 0.900 at step 0, 0.500 at step 3; lowest 0.500 at step 3." in page
+    assert "Validation loss 0.900 at step 0, 0.500 at step 3; lowest 0.500 at step 3." in page
     assert "0.4000 to 0.6000" in page
 
 
@@ -409,13 +410,13 @@ def test_the_crop_of_each_picture_is_shown_before_the_training(
     stand_in.dataset(state, pictures=3)
     fields = form_of(client.get("/train/new").text)
     shown = client.post("/train/new/crops", data=fields).text
-    assert "3 pictures at" in shown
+    assert "3 images at" in shown
     assert shown.count("<svg") == 3
     squares = client.post("/train/new/crops", data=fields | {"aspect_buckets": ""}).text
-    assert "3 pictures at 64 × 64" in squares
+    assert "3 images at 64 × 64" in squares
     assert "80 % kept" in squares
     nothing = client.post("/train/new/crops", data={}).text
-    assert "There are no pictures yet." in nothing
+    assert "No images yet." in nothing
 
 
 def test_a_run_says_what_full_fine_tuning_would_keep_in_memory(
@@ -426,4 +427,4 @@ def test_a_run_says_what_full_fine_tuning_would_keep_in_memory(
     stand_in.Training(state).train(3)
     page = client.get(f"/runs/{run.key}").text
     needed = size_text(16 * stand_in.BASE_PARAMETERS)
-    assert f"Full fine-tuning of this base would keep {needed} of weights, gradients" in page
+    assert f"Full fine-tuning of this base model would need {needed} of memory for weights" in page
