@@ -1,4 +1,4 @@
-// `data-busy` on a form: its button says that work goes on, and a second click does nothing.
+// `data-busy` on a form: its button is marked busy after a submit, and a second click does nothing.
 (() => {
   document.addEventListener("submit", (event) => {
     const form = event.target.closest("[data-busy]");
@@ -7,7 +7,7 @@
     form.dataset.sent = "true";
     event.submitter?.setAttribute("aria-busy", "true");
   });
-  // a page that comes back from the browser's memory starts anew
+  // a page restored from the back-forward cache starts fresh
   window.addEventListener("pageshow", () => {
     for (const form of document.querySelectorAll("[data-busy][data-sent]")) {
       delete form.dataset.sent;

@@ -1,5 +1,5 @@
 // Captions save themselves: a moment after typing stops, on leaving the field, and when the page is
-// left. What a person types is never replaced; another browser's text is offered beside it.
+// left. Typed text is never replaced; the text of another browser is offered next to it.
 (() => {
   const WAIT_MS = 800;
   const RETRY_MS = 4000;
@@ -176,7 +176,7 @@
     areas.forEach((area) => save(area, { leaving: true }));
     event.preventDefault();
   });
-  // a caption the server could not keep comes back with its text and must count as unsaved
+  // a caption that the server could not save is rendered with its text and counts as unsaved
   for (const area of document.querySelectorAll("[data-caption][data-unsaved]")) {
     stateOf(area).saved = area.dataset.unsaved;
   }

@@ -1,4 +1,4 @@
-// Files come by drop and paste anywhere on the page, or by choosing; upload.js sends them.
+// Collects files that are dropped, pasted or chosen on the page; upload.js sends them.
 (() => {
   const root = document.querySelector("[data-upload]");
   if (!root) return;
@@ -7,7 +7,7 @@
   const form = root.querySelector("[data-upload-form]");
   const input = root.querySelector("[data-upload-input]");
 
-  // Folders are walked; browsers give their entries a hundred at a time.
+  // Folders are walked; browsers return their entries a hundred at a time.
   async function filesOf(transfer) {
     const entries = [...transfer.items].map((item) => item.webkitGetAsEntry?.()).filter(Boolean);
     if (!entries.some((entry) => entry.isDirectory)) return [...transfer.files];
@@ -52,12 +52,12 @@
     addFiles(files);
   });
   input?.addEventListener("change", () => {
-    if (form.elements.name) return; // the form has more to fill in: Create sends it
+    if (form.elements.name) return; // the form has more fields: Create submits it
     addFiles([...input.files]);
     input.value = "";
   });
   form?.addEventListener("submit", (event) => {
-    if (!input?.files.length) return; // a new, empty dataset: the server's own way
+    if (!input?.files.length) return; // a new, empty dataset: a normal form submit
     event.preventDefault();
     addFiles([...input.files]);
   });

@@ -1,5 +1,5 @@
-// Uploads: one request per picture with its caption, three at a time, each with its progress;
-// refused files stay in the panel with their reason. drop.js brings the files.
+// Uploads: one request per image with its caption, three at a time, each with its progress;
+// rejected files stay in the panel with their reason. drop.js collects the files.
 (() => {
   const root = document.querySelector("[data-upload]");
   if (!root) return;
@@ -13,11 +13,11 @@
   const counts = { new: 0, again: 0, caption: 0, refused: 0, failed: 0 };
   const waiting = [];
   const parts = [];
-  let active = 0; // requests on their way
-  let resting = 0; // failed ones that try again in a moment
+  let active = 0; // requests in flight
+  let resting = 0; // failed requests waiting for a retry
   let address = root.dataset.uploadUrl;
 
-  // A caption travels with its picture; one whose picture is elsewhere goes last.
+  // A caption is sent with its image; captions without an image are sent last.
   function group(files) {
     const stem = (file) => (file.path ?? file.name).replace(/\.[^.]+$/, "").toLowerCase();
     const isText = (file) => TEXT.test(file.name);
@@ -44,10 +44,10 @@
     next();
   }
 
-  // On pages without a dataset the files begin a new one.
+  // On pages without a dataset, the files create a new one.
   async function begin(files) {
     if (!files.some((file) => KNOWN.test(file.name))) {
-      window.brushwork.toast(`“${files[0].name}” is not a picture. PNG, JPEG and WebP can be added.`);
+      window.brushwork.toast(`“${files[0].name}” is not an image. Add PNG, JPEG or WebP files.`);
       return false;
     }
     const form = find("upload-form");
@@ -81,7 +81,7 @@
   function next() {
     while (active < AT_ONCE && waiting.length) {
       const isLoneText = TEXT.test(waiting[0].name);
-      if (isLoneText && (active || resting)) break; // its picture may still be on the way
+      if (isLoneText && (active || resting)) break; // its image may still be uploading
       send(waiting.shift());
     }
     summarize();
@@ -135,10 +135,10 @@
     try {
       if (type.includes("json")) return JSON.parse(request.responseText).detail;
     } catch {
-      return "The server refused it.";
+      return "The server rejected it.";
     }
     const page = new DOMParser().parseFromString(request.responseText, "text/html");
-    return page.querySelector(".notice p")?.textContent.trim() || "The server refused it.";
+    return page.querySelector(".notice p")?.textContent.trim() || "The server rejected it.";
   }
 
   function accept(part, html) {
@@ -162,7 +162,7 @@
     window.htmx?.process(tile);
   }
 
-  // the figures are the server's; which filter is on is this page's
+  // the counts come from the server; the selected filter belongs to this page
   function refresh(id, answer) {
     const here = document.getElementById(id);
     const there = answer.getElementById(id);
@@ -227,10 +227,10 @@
     const size = parts.reduce((sum, part) => sum + part.size, 0);
     find("upload-total").value = parts.reduce((sum, part) => sum + part.sent * part.size, 0) / (size || 1);
     const words = left() ? [`Uploading, ${plural(left(), "file")} to go`] : [];
-    if (counts.new || !left()) words.push(`${plural(counts.new, "picture")} added`);
-    if (counts.again) words.push(`${plural(counts.again, "picture")} already here`);
+    if (counts.new || !left()) words.push(`${plural(counts.new, "image")} added`);
+    if (counts.again) words.push(`${plural(counts.again, "image")} already here`);
     if (counts.caption) words.push(`${plural(counts.caption, "caption")} read`);
-    if (counts.refused) words.push(`${counts.refused} not taken`);
+    if (counts.refused) words.push(`${counts.refused} not added`);
     if (counts.failed) words.push(`${counts.failed} not sent`);
     find("upload-summary").textContent = words.join(" · ");
   }

@@ -85,7 +85,7 @@ def test_chosen_pictures_appear_with_the_captions_beside_them(page: Page, datase
     tile = page.locator(".tile").nth(3)
     expect(tile.get_by_role("textbox")).to_have_value("a new boat")
     expect(page.locator("#dataset-filters")).to_contain_text("All 4")
-    expect(page.locator("#toasts")).to_contain_text("1 picture added")
+    expect(page.locator("#toasts")).to_contain_text("1 image added")
 
 
 def test_a_refused_file_is_named_with_its_reason_and_the_others_are_taken(
@@ -103,7 +103,7 @@ def test_a_refused_file_is_named_with_its_reason_and_the_others_are_taken(
     panel = page.locator("[data-upload-panel]")
     expect(panel.locator("[data-refused]")).to_contain_text("notes.png")
     expect(panel.locator("[data-upload-summary]")).to_have_text(
-        "1 picture added · 1 picture already here · 1 not taken"
+        "1 image added · 1 image already here · 1 not added"
     )
     expect(page.locator(".tile")).to_have_count(4)
 

@@ -1,4 +1,4 @@
-"""What a person may say about a dataset, and the sentences when it is wrong."""
+"""Parse and validate the form of a dataset."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.registry.datasets.models import NAME_LENGTH, TRIGGER_LENGTH
 
 @dataclass(frozen=True)
 class DatasetForm:
-    """Name and trigger word as they were typed, with a sentence for each that is wrong."""
+    """Name and trigger word as typed, with an error message for each invalid one."""
 
     name: str = ""
     trigger_word: str = ""
@@ -17,16 +17,16 @@ class DatasetForm:
 
     @property
     def is_valid(self) -> bool:
-        """True when both can be stored."""
+        """True when both are valid."""
         return not self.errors
 
 
 def read_dataset_form(name: str, trigger_word: str) -> DatasetForm:
-    """The form with blanks trimmed and checked."""
+    """Trim and validate the fields."""
     name, trigger_word = " ".join(name.split()), " ".join(trigger_word.split())
     errors = {}
     if not name:
-        errors["name"] = "Give the dataset a name, so that you find it again."
+        errors["name"] = "Give the dataset a name, so that you can find it again."
     elif len(name) > NAME_LENGTH:
         errors["name"] = f"This name has {len(name):,} characters; at most {NAME_LENGTH} fit."
     if len(trigger_word) > TRIGGER_LENGTH:
@@ -39,7 +39,7 @@ def read_dataset_form(name: str, trigger_word: str) -> DatasetForm:
 
 
 def name_from_file(filename: str | None) -> str:
-    """A name for a dataset that began with a file: the archive's, else a plain one."""
+    """A name for a dataset made from an upload: that of the archive, else “New dataset”."""
     stem = (filename or "").replace("\\", "/").rpartition("/")[2]
     if stem.lower().endswith(".zip"):
         stem = " ".join(stem[:-4].replace("_", " ").replace("-", " ").split())

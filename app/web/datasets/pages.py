@@ -1,4 +1,4 @@
-"""Pages of datasets: the list, and the workbench with pictures and their captions."""
+"""Pages of datasets: the list, and one dataset with its images and captions."""
 
 from __future__ import annotations
 
@@ -37,7 +37,7 @@ class DatasetsPage:
 
 @dataclass(frozen=True)
 class CaptionConflict:
-    """A caption that somebody else changed while this one was written."""
+    """A caption that was changed elsewhere during an edit."""
 
     image_id: int
     mine: str
@@ -47,7 +47,7 @@ class CaptionConflict:
 
 @dataclass(frozen=True)
 class DatasetPage:
-    """One dataset: its facts, the place to drop pictures, the pictures that are shown."""
+    """One dataset: its facts, the upload area and the visible images."""
 
     dataset: Dataset
     summary: DatasetSummary
@@ -62,7 +62,7 @@ class DatasetPage:
 
 @dataclass(frozen=True)
 class Uploaded:
-    """What became of an upload: new tiles, refusals, and the figures that changed."""
+    """Result of an upload: new tiles, rejected files and updated counts."""
 
     dataset: Dataset
     summary: DatasetSummary
@@ -72,7 +72,7 @@ class Uploaded:
 
 @dataclass(frozen=True)
 class OneImage:
-    """A picture that was deleted or came back, and the figures that changed."""
+    """An image that was deleted or restored, with the updated counts."""
 
     dataset: Dataset
     summary: DatasetSummary
@@ -82,7 +82,7 @@ class OneImage:
 
 @router.get("/datasets")
 def index(request: Request, state: State, q: Words = "", deleted: Deleted = None) -> Response:
-    """All datasets, newest first."""
+    """List all datasets, newest first."""
     return _index(request, state, q=q, deleted=deleted, form=DatasetForm())
 
 
@@ -108,7 +108,7 @@ def create(
     trigger_word: Annotated[str, Form()] = "",
     files: Annotated[list[UploadFile] | None, File()] = None,
 ) -> Response:
-    """A new dataset, with the pictures that came along."""
+    """Create a dataset from the form and its files."""
     chosen = _chosen(files)
     form = read_dataset_form(
         name or (name_from_file(chosen[0].filename) if chosen else ""), trigger_word
@@ -124,7 +124,7 @@ def create(
 
 @router.post("/datasets/restore")
 def restore(state: State, id: Annotated[int, Form(ge=1, le=MAX_ID)]) -> Response:
-    """Bring a deleted dataset back."""
+    """Restore a deleted dataset."""
     with state.database.write() as session:
         return _to(service.restore_dataset(session, id))
 
@@ -138,7 +138,7 @@ def show(
     q: Words = "",
     deleted: Deleted = None,
 ) -> Response:
-    """One dataset with its pictures."""
+    """Show one dataset with its images."""
     return _workbench(request, state, slug, show=show, q=q, deleted=deleted)
 
 
@@ -178,7 +178,7 @@ def change(
     name: Annotated[str, Form()] = "",
     trigger_word: Annotated[str, Form()] = "",
 ) -> Response:
-    """Rename a dataset or give it another trigger word."""
+    """Change the name or the trigger word of a dataset."""
     form = read_dataset_form(name, trigger_word)
     if not form.is_valid:
         return _workbench(request, state, slug, form=form, status=422)
@@ -190,7 +190,7 @@ def change(
 
 @router.post("/datasets/{slug}/delete")
 def delete(state: State, slug: str) -> Response:
-    """Put a dataset away; the list then offers to undo it."""
+    """Delete a dataset; the list then offers to undo it."""
     with state.database.write() as session:
         dataset = service.dataset_by_slug(session, slug)
         service.delete_dataset(session, dataset.key)
@@ -204,14 +204,14 @@ def upload(
     slug: str,
     files: Annotated[list[UploadFile] | None, File()] = None,
 ) -> Response:
-    """Take pictures, captions and archives into a dataset."""
+    """Add images, captions and archives to a dataset."""
     with state.database.read() as session:
         dataset = service.dataset_by_slug(session, slug)
     return _take(request, state, dataset, _chosen(files))
 
 
 def _chosen(files: list[UploadFile] | None) -> list[UploadFile]:
-    """A file field left empty sends one file without a name."""
+    """The files with a name: browsers send an unnamed file for an empty field."""
     return [file for file in files or [] if file.filename]
 
 
@@ -237,7 +237,7 @@ def caption(
     caption: Annotated[str, Form()] = "",
     version: Annotated[int | None, Form(ge=0, le=MAX_ID)] = None,
 ) -> Response:
-    """Save a caption, unless somebody else changed it since `version`."""
+    """Save a caption, unless it was changed elsewhere since `version`."""
     try:
         with state.database.write() as session:
             dataset, image = _image_of(session, slug, image_id)
@@ -269,7 +269,7 @@ def change_rules(
     repeats: Annotated[str, Form()] = "",
     never_flip: Annotated[str, Form()] = "",
 ) -> Response:
-    """Save how runs show a picture."""
+    """Save the training rules of an image: repeats and horizontal flip."""
     number = int(repeats) if repeats.isascii() and repeats.isdigit() else 0
     with state.database.write() as session:
         dataset, image = _image_of(session, slug, image_id)
@@ -285,7 +285,7 @@ def change_rules(
 
 @router.post("/datasets/{slug}/images/{image_id}/delete")
 def delete_image(request: Request, state: State, slug: str, image_id: Id) -> Response:
-    """Take a picture out of its dataset; a message then offers to undo it."""
+    """Delete an image of a dataset; a message then offers to undo it."""
     with state.database.write() as session:
         dataset, image = _image_of(session, slug, image_id)
         service.delete_image(session, image.key)
@@ -298,7 +298,7 @@ def delete_image(request: Request, state: State, slug: str, image_id: Id) -> Res
 
 @router.post("/datasets/{slug}/images/{image_id}/restore")
 def restore_image(request: Request, state: State, slug: str, image_id: Id) -> Response:
-    """Bring a deleted picture back."""
+    """Restore a deleted image."""
     with state.database.write() as session:
         dataset = service.dataset_by_slug(session, slug)
         image = service.deleted_image(session, dataset.key, image_id)
@@ -316,7 +316,7 @@ def _image_of(session: Session, slug: str, image_id: int) -> tuple[Dataset, Imag
     dataset = service.dataset_by_slug(session, slug)
     image = service.get_image(session, image_id)
     if image.dataset_id != dataset.key:
-        raise NotFound("There is no such picture in this dataset.")
+        raise NotFound("This dataset has no such image.")
     return dataset, image
 
 

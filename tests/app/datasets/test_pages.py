@@ -56,7 +56,7 @@ def test_it_creates_a_dataset_with_pictures_in_one_form(
     assert row(state).trigger_word == "boatish"
     assert [image.caption for image in pictures(state)] == ["a boat", ""]
     text = client.get(boats).text
-    assert "2 pictures, smallest side 64 px." in text
+    assert "2 images, smallest side 64 px." in text
     assert 'href="/train/new?dataset=boats"' in text
 
 
@@ -285,8 +285,8 @@ def test_a_deleted_dataset_is_offered_back(client: TestClient, state: AppState, 
 def test_an_empty_dataset_says_what_to_do(client: TestClient) -> None:
     page = client.post("/datasets", data={"name": "Empty"}, headers=HTML)
     assert 'data-total="0"' in page.text
-    assert "Drop, paste or choose pictures." in page.text
-    assert "15 to 30 pictures" in page.text
+    assert "Drop, paste or choose images." in page.text
+    assert "15 to 30 images" in page.text
 
 
 def images_of(state: AppState, dataset: Dataset) -> list[Image]:
@@ -302,8 +302,8 @@ def test_how_often_a_picture_is_shown_is_saved_from_its_tile(
     place = f"/datasets/{dataset.slug}/images/{image.key}/rules"
     sent = {"repeats": "3", "never_flip": "1"}
     fragment = client.post(place, data=sent, headers={"hx-request": "true"})
-    assert "Shown 3 times as often, never mirrored</summary>" in fragment.text
-    assert "Shown 3 times as often" in client.get(f"/datasets/{dataset.slug}").text
+    assert "3 repeats, never flipped</summary>" in fragment.text
+    assert "3 repeats" in client.get(f"/datasets/{dataset.slug}").text
     assert client.post(place, data={"repeats": "x"}, headers=HTML).status_code == 422
     (image,) = images_of(state, dataset)
     assert (image.repeats, image.never_flip) == (3, True)
