@@ -1,6 +1,6 @@
-// Adapters are imported by choosing or dropping .safetensors files anywhere on the page; what lies
-// beside one under the same name (.json, .civitai.info, a picture) is sent along with it. The cards
-// below are asked for anew when a file has come in.
+// Imports .safetensors files that are chosen or dropped anywhere on the page. Files with the same
+// name next to one (.json, .civitai.info, an image) are sent with it. The cards below are reloaded
+// after an import.
 (() => {
   const form = document.querySelector("[data-import]");
   const list = document.getElementById("imports");
@@ -14,7 +14,7 @@
     const name = files[0].name;
     const line = document.createElement("div");
     line.className = "notice";
-    line.textContent = `${name} is being sent…`;
+    line.textContent = `${name} is being uploaded…`;
     list.append(line);
     const body = new FormData();
     for (const file of files) body.append("file", file);
@@ -28,7 +28,7 @@
       notices.forEach((notice) => htmx.process(notice));
     } catch {
       line.classList.add("bad");
-      line.textContent = `${name} was not sent: Brushwork cannot be reached. Drop it again.`;
+      line.textContent = `${name} was not uploaded: Brushwork cannot be reached. Drop it again.`;
     }
   }
 

@@ -62,7 +62,7 @@ def test_dropped_files_are_imported_and_each_refusal_is_named(live: Live, page: 
     )
     imports = page.locator("#imports")
     expect(imports).to_contain_text("bad.ckpt was not imported.")
-    expect(imports).to_contain_text("good.safetensors was received and waits to be checked…")
+    expect(imports).to_contain_text("good.safetensors was uploaded and is waiting to be checked…")
     adapter = stand_in.adapter(live.state)
     expect(page.locator("#results")).not_to_contain_text("Chalk")
     end_import(live.state, JobStatus.SUCCEEDED, result={"adapter_id": adapter.key})

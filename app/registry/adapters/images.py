@@ -18,7 +18,7 @@ PICTURES = 12
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture drawn with the adapter."""
+    """An image generated with the adapter."""
 
     sha256: str
     title: str
@@ -28,7 +28,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Pictures:
-    """Some pictures of an adapter; `older` is where those before them begin."""
+    """A page of images of an adapter; `older` is the cursor of the next page."""
 
     shown: list[Picture]
     older: int | None
@@ -41,9 +41,9 @@ def more_pictures(
     *,
     before: int | None = None,
 ) -> Pictures:
-    """The samples of the last step, then what was drawn in the playground, each once.
+    """The samples of the last step, then images from the playground, without duplicates.
 
-    With `before`, the id of a render, only what was drawn before that.
+    With `before`, the id of a render, only images from earlier renders.
     """
     found = []
     if before is None:
@@ -73,7 +73,7 @@ def more_pictures(
 
 
 def require_picture(session: Session, adapter_id: int, sha256: str) -> None:
-    """InvalidInput unless this picture is a sample of the adapter or was drawn with it."""
+    """Raise InvalidInput unless the image is a sample of the adapter or a render with it."""
     sampled = (
         select(Sample.id)
         .join(AdapterVersion, col(AdapterVersion.run_id) == col(Sample.run_id))
@@ -82,5 +82,5 @@ def require_picture(session: Session, adapter_id: int, sha256: str) -> None:
     if session.exec(sampled.limit(1)).first() is not None:
         return
     if not playground.is_picture_of(session, adapter_id, sha256):
-        sentence = "Only a picture drawn with this adapter can be its cover."
+        sentence = "Only an image generated with this adapter can be its cover."
         raise InvalidInput(sentence, fields={"cover_sha256": sentence})

@@ -1,4 +1,4 @@
-"""What a person may say about an adapter, and the messages when it is wrong."""
+"""Parse and validate the form of an adapter."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ LICENCES = (
 
 
 def read_change(sent: Mapping[str, Any]) -> AdapterChange:
-    """The change a form asks for; fields it did not send stay. InvalidInput names what is wrong."""
+    """Parse a form into a change; absent fields stay unchanged. Raises InvalidInput."""
     fields: dict[str, str] = {}
     texts = {name: str(value).replace("\r\n", "\n").strip() for name, value in sent.items()}
     name = texts.get("name")
@@ -41,8 +41,8 @@ def read_change(sent: Mapping[str, Any]) -> AdapterChange:
     licence = texts.get("licence")
     if licence and len(licence) > MAX_LICENCE:
         fields["licence"] = (
-            f"This has {len(licence)} characters; at most {MAX_LICENCE} fit. Give the name of the "
-            "licence, its text belongs into the notes."
+            f"This has {len(licence)} characters; at most {MAX_LICENCE} fit. Enter the name of the "
+            "license; its text belongs in the notes."
         )
     triggers = split_words(texts["trigger_words"]) if "trigger_words" in texts else None
     if triggers and (len(triggers) > MAX_TRIGGERS or max(map(len, triggers)) > MAX_TRIGGER):
@@ -61,6 +61,6 @@ def read_change(sent: Mapping[str, Any]) -> AdapterChange:
 
 
 def split_words(text: str) -> list[str]:
-    """The words of a list with commas, each once, in their order."""
+    """The words of a comma-separated list, in order and without duplicates."""
     words = (word.strip() for word in text.replace("\n", ",").split(","))
     return list(dict.fromkeys(word for word in words if word))

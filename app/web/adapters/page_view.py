@@ -1,4 +1,4 @@
-"""What the page of an adapter shows: pictures, facts, files, and how to use it elsewhere."""
+"""Contents of the adapter page: images, facts, files and snippets for other programs."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from app.registry.runs.models import Run
 FORMAT_WORDS = {
     DownloadFormat.KOHYA: ("kohya", "ComfyUI, A1111, Forge, InvokeAI"),
     DownloadFormat.PEFT: ("diffusers / PEFT", "diffusers, peft"),
-    DownloadFormat.BUNDLE: ("Bundle", "all files with a card and the cover, as .zip"),
+    DownloadFormat.BUNDLE: ("Bundle", "all files with a model card and the cover, as .zip"),
 }
 USUAL_WEIGHT = "0.8"
 VERSIONS = 8
@@ -28,7 +28,7 @@ ALL_VERSIONS = 200
 
 @dataclass(frozen=True)
 class Download:
-    """A file that can be had, with its size once it was written; `refusal`: why it cannot."""
+    """A file to download; its size once it exists; `refusal`: why it is not available."""
 
     format: str
     title: str
@@ -41,7 +41,7 @@ class Download:
 
 @dataclass(frozen=True)
 class Snippet:
-    """A piece of text that makes another program use the adapter."""
+    """Text that makes another program use the adapter."""
 
     title: str
     text: str
@@ -57,7 +57,7 @@ class VersionLine:
 
 @dataclass(frozen=True)
 class AdapterView:
-    """An adapter with one of its versions; `here`: those it was made of that can be linked to."""
+    """An adapter with one of its versions; `here`: ids of its source adapters that still exist."""
 
     adapter: Adapter
     summary: AdapterSummary
@@ -82,33 +82,33 @@ class AdapterView:
 
     @property
     def offered(self) -> Download | None:
-        """The file most programs read in the first dtype in which it can be had."""
+        """The file most programs read, in the first available number type."""
         kohya = [file for file in self.downloads if file.format == self.main_download.format]
         return next((file for file in kohya if not file.refusal), None)
 
     @property
     def refused(self) -> list[Download]:
-        """The files that cannot be had."""
+        """The files that are not available."""
         return [file for file in self.downloads if file.refusal]
 
     @property
     def pictures(self) -> list[Picture]:
-        """The first pictures."""
+        """The images of the first page."""
         return self.gallery.shown
 
     @property
     def version_count(self) -> int:
-        """How many versions there are, shown or not."""
+        """Number of versions, including those not shown."""
         return self.summary.version_count
 
     @property
     def names(self) -> list[str]:
-        """The aliases of the version that is shown."""
+        """The aliases of the shown version."""
         return list(aliases.by_number(self.aliases, self.version.version))
 
     @property
     def is_used(self) -> bool:
-        """True when this is the version that is used when none is named."""
+        """True for the version that is used when none is given."""
         return self.aliases.get(LATEST) == self.version.version
 
     @property
@@ -128,7 +128,7 @@ def adapter_view(
     all_versions: bool = False,
     before: int | None = None,
 ) -> AdapterView:
-    """The page of an adapter; NotFound when there is no such adapter or version."""
+    """Contents of the adapter page. Raises NotFound."""
     adapter = service.adapter_by_slug(session, slug)
     version = service.get_version(session, adapter, number)
     found = service.version_dataset(session, version)
@@ -170,7 +170,7 @@ def _made_of(version: AdapterVersion) -> list[int]:
 def _lines(
     session: Session, version: AdapterVersion, names: dict[str, int], *, all_versions: bool
 ) -> list[VersionLine]:
-    """The newest versions, those that have a name, and the one that is shown."""
+    """The newest versions, those with an alias, and the shown one."""
     limit = ALL_VERSIONS if all_versions else VERSIONS
     shown = {
         row.version: row for row in service.list_versions(session, version.adapter_id, limit=limit)

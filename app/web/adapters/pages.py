@@ -1,4 +1,4 @@
-"""Pages of adapters: the cards, one adapter with its versions, import."""
+"""Pages of adapters: the list, one adapter with its versions, import."""
 
 from __future__ import annotations
 
@@ -56,12 +56,12 @@ SUGGESTED_TAGS = 8
 
 @dataclass(frozen=True)
 class Links:
-    """Addresses of the list with another filter."""
+    """URLs of the list with a changed filter."""
 
     wanted: Filter
 
     def to(self, **changes: str) -> str:
-        """The address with these values changed; it starts again at the first page."""
+        """The URL with these values changed, at the first page."""
         wanted = self.wanted
         values = {
             "q": wanted.q,
@@ -72,16 +72,16 @@ class Links:
         return _address([*values.items(), *(("tag", tag) for tag in wanted.tags)])
 
     def with_tag(self, tag: str) -> str:
-        """The address with one more tag."""
+        """The URL with this tag added."""
         return Links(replace(self.wanted, tags=(*self.wanted.tags, tag))).to()
 
     def without_tag(self, tag: str) -> str:
-        """The address with one tag less."""
+        """The URL with this tag removed."""
         return Links(replace(self.wanted, tags=tuple(t for t in self.wanted.tags if t != tag))).to()
 
     @property
     def cleared(self) -> str:
-        """The address without any filter; the order stays."""
+        """The URL without filters; the sort order stays."""
         return Links(Filter(sort=self.wanted.sort)).to()
 
 
@@ -92,7 +92,7 @@ def _address(pairs: list[tuple[str, str]]) -> str:
 
 @dataclass(frozen=True)
 class AdaptersPage:
-    """The adapters a filter admits, as cards; counts are words, empty where they are not known."""
+    """The adapters that match a filter; counts are text, empty where they are unknown."""
 
     found: AdapterPage
     wanted: Filter
@@ -110,7 +110,7 @@ class AdaptersPage:
 
 @dataclass(frozen=True)
 class AdapterShow:
-    """One adapter; `errors` when a change of it was refused, with what was typed."""
+    """One adapter; after an invalid change, `errors` and the typed `values`."""
 
     view: AdapterView
     values: dict[str, str]
@@ -127,7 +127,7 @@ class StarFragment:
 
 @dataclass(frozen=True)
 class SavedFragment:
-    """Whether a change was saved."""
+    """Result of saving a change."""
 
     errors: dict[str, str]
 
@@ -147,7 +147,7 @@ def index(
     deleted: OptionalId = None,
     imported: ImportedIds = [],  # noqa: B006  (FastAPI copies it)
 ) -> Response:
-    """The adapters, newest first unless asked otherwise."""
+    """List adapters, newest first by default."""
     wanted = Filter(
         q=q.strip(),
         base=base if base in FAMILIES else "",
@@ -194,7 +194,7 @@ def _page(
 
 
 def _count_words(number: int | None) -> str:
-    """The count, `10,000+` where counting stopped, nothing where it is not known."""
+    """The count as text: `10,000+` where counting stopped, empty where it is unknown."""
     if number is None:
         return ""
     return f"{COUNT_END:,}+" if number > COUNT_END else f"{number:,}"
@@ -208,9 +208,9 @@ def _sum_words(numbers: Iterable[int | None]) -> str:
 
 @router.post("/imports")
 def import_adapters(request: Request, state: State, sent: SentForm) -> Response:
-    """Take in LoRA files made elsewhere, each with the files beside it; an io worker checks them.
+    """Import LoRA files, each with its companion files; an io worker checks them.
 
-    A file that is refused says why, and keeps no other from coming in.
+    A rejected file shows the reason and does not affect the others.
     """
     uploads = [file for file in sent.getlist("file") if isinstance(file, UploadFile)]
     of = str(sent.get("adapter", ""))
@@ -251,7 +251,7 @@ def show(
     versions: Annotated[str, Query(max_length=10)] = "",
     before: OptionalId = None,
 ) -> Response:
-    """One adapter, by the version in use or the one asked for, by its number or an alias."""
+    """Show one adapter at its current version, or at the one given by number or alias."""
     with state.database.read() as session:
         view = adapter_view(session, slug, v or None, all_versions=versions == "all", before=before)
     return render(request, "adapters/show.html", AdapterShow(view, _values(view), {}))
@@ -269,7 +269,7 @@ def _values(view: AdapterView) -> dict[str, str]:
 
 @router.post("/adapters/{slug}")
 def change(request: Request, slug: str, state: State, sent: SentForm) -> Response:
-    """Change what is said about an adapter; what is wrong comes back beside its field."""
+    """Change the description of an adapter; errors appear next to their fields."""
     errors: dict[str, str] = {}
     try:
         with state.database.write() as session:
@@ -290,7 +290,7 @@ def change(request: Request, slug: str, state: State, sent: SentForm) -> Respons
 
 @router.post("/adapters/{slug}/star")
 def star(request: Request, slug: str, state: State, sent: SentForm) -> Response:
-    """Star an adapter, or take the star away."""
+    """Star an adapter, or remove the star."""
     with state.database.write() as session:
         adapter = service.adapter_by_slug(session, slug)
         starred = sent.get("starred") == "1"
@@ -302,7 +302,7 @@ def star(request: Request, slug: str, state: State, sent: SentForm) -> Response:
 
 @router.post("/adapters/{slug}/cover")
 def set_cover(slug: str, state: State, sent: SentForm) -> Response:
-    """Make a picture that was drawn with an adapter its cover."""
+    """Set an image generated with the adapter as its cover."""
     with state.database.write() as session:
         adapter = service.adapter_by_slug(session, slug)
         sha256 = str(sent.get("sha256", ""))
@@ -313,7 +313,7 @@ def set_cover(slug: str, state: State, sent: SentForm) -> Response:
 
 @router.post("/adapters/{slug}/aliases")
 def set_alias(request: Request, slug: str, state: State, sent: SentForm) -> Response:
-    """Give a version an alias, or move one to it; what is wrong comes back beside the field."""
+    """Set an alias of a version, moving it if needed; errors appear next to the field."""
     shown = str(sent.get("version", ""))
     try:
         with state.database.write() as session:
@@ -331,7 +331,7 @@ def set_alias(request: Request, slug: str, state: State, sent: SentForm) -> Resp
 
 @router.post("/adapters/{slug}/delete")
 def delete(slug: str, state: State) -> Response:
-    """Put an adapter away; the list then offers to undo it."""
+    """Delete an adapter; the list then offers to undo it."""
     with state.database.write() as session:
         adapter = service.adapter_by_slug(session, slug)
         service.delete_adapter(session, adapter.key)
@@ -340,7 +340,7 @@ def delete(slug: str, state: State) -> Response:
 
 @router.post("/adapters/{adapter_id}/restore")
 def restore(adapter_id: Id, state: State) -> Response:
-    """Bring a deleted adapter back."""
+    """Restore a deleted adapter."""
     with state.database.write() as session:
         adapter = service.restore_adapter(session, adapter_id)
     return RedirectResponse(f"/adapters/{adapter.slug}", status_code=303)

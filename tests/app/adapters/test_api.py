@@ -332,7 +332,7 @@ def test_an_import_that_takes_long_is_asked_for_by_its_id(
 def test_a_text_in_place_of_a_file_says_so(client: TestClient) -> None:
     sent = client.post(f"{API}/import", data={"file": "style.safetensors"})
     assert sent.status_code == 422
-    assert sent.json()["detail"] == "file: This has to be a file, not a text."
+    assert sent.json()["detail"] == "file: This must be a file, not text."
 
 
 def test_an_import_can_be_canceled(client: TestClient, state: AppState) -> None:
@@ -353,7 +353,7 @@ def test_a_cover_is_set_over_rest_too(client: TestClient, state: AppState) -> No
     assert changed.json()["cover_url"] == f"/media/{sha256}"
     wrong = client.patch(f"{API}/{adapter.key}", json={"cover_sha256": "f" * 64})
     assert wrong.status_code == 422
-    assert wrong.json()["detail"].startswith("Only a picture drawn with this adapter")
+    assert wrong.json()["detail"].startswith("Only an image generated with this adapter")
 
 
 def test_pictures_come_a_few_at_a_time(
@@ -380,4 +380,4 @@ def test_pictures_come_a_few_at_a_time(
     assert 'alt="fox 0"' not in older
     last = client.get(f"/adapters/{adapter.slug}?before={rest[1]['id']}").text
     assert 'alt="fox 0"' in last
-    assert "Older pictures" not in last
+    assert "Older images" not in last

@@ -30,7 +30,7 @@ def delete_for_good(client: TestClient, adapter: Adapter) -> None:
 def test_deleted_adapters_are_found_and_brought_back(client: TestClient, state: AppState) -> None:
     adapter = stand_in.adapter(state)
     assert "/adapters/deleted" not in client.get("/adapters").text
-    assert "Nothing here" in client.get("/adapters/deleted").text
+    assert "No deleted adapters" in client.get("/adapters/deleted").text
     client.post(f"/adapters/{adapter.slug}/delete")
     assert 'href="/adapters/deleted"' in client.get("/adapters").text
     page = client.get("/adapters/deleted").text
@@ -39,7 +39,7 @@ def test_deleted_adapters_are_found_and_brought_back(client: TestClient, state: 
     assert f'action="/adapters/{adapter.key}/restore"' in page
     back = client.post(f"/adapters/{adapter.key}/restore")
     assert (back.status_code, str(back.url.path)) == (200, "/adapters/chalk")
-    assert "Nothing here" in client.get("/adapters/deleted").text
+    assert "No deleted adapters" in client.get("/adapters/deleted").text
 
 
 def test_a_long_list_has_pages_and_a_shorter_one_its_last(
@@ -67,7 +67,7 @@ def test_deleting_for_good_asks_first_and_then_nothing_is_left(
     assert "This cannot be undone" in page
     answer = client.post(f"/adapters/{adapter.key}/forever?page=1", headers={"hx-request": "true"})
     assert 'id="deleted"' in answer.text  # what the script puts in the place of the old list
-    assert "Nothing here" in answer.text
+    assert "No deleted adapters" in answer.text
     assert client.get("/adapters").status_code == 200
     assert "/adapters/deleted" not in client.get("/adapters").text
 

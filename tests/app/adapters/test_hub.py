@@ -59,7 +59,7 @@ def test_a_publication_is_ordered_followed_and_found_again(
     twice = client.post(address, json={"repo": "ink"})
     assert (twice.status_code, "already" in twice.json()["detail"]) == (409, True)
     page = client.get(f"/adapters/{adapter.slug}/hub", headers=FRAGMENT).text
-    assert "asked to be private" in page
+    assert "requested as private" in page
     url = "https://hub.example/ada/ink"
     end(state, job, JobStatus.SUCCEEDED, result={"repo": "ada/ink", "url": url, "private": False})
     (row,) = client.get(address).json()
@@ -128,7 +128,7 @@ def test_an_import_is_ordered_and_followed_to_its_check(
     job = newest(state)
     assert job.args == {"repo": "acme/ink", "revision": "v1", "file": "x.safetensors"}
     page = client.get(f"/hub-imports/{job.key}", headers=FRAGMENT).text
-    assert "is being fetched" in page
+    assert "is being downloaded" in page
     end(state, job, JobStatus.FAILED, error="There is no such thing.")
     assert client.get(f"/api/v1/hub-imports/{job.key}").json()["error"] == "There is no such thing."
     assert "There is no such thing." in client.get(f"/hub-imports/{job.key}").text

@@ -72,7 +72,7 @@ def test_search_and_filters_live_in_the_address(client: TestClient, state: AppSt
     assert 'href="/adapters?q=nightboard&amp;base=sd1&amp;sort=name"' in found
     assert "Chalk" not in client.get("/adapters?tag=dark").text
     nothing = client.get("/adapters?q=%25&base=nonsense")
-    assert "Nothing fits" in nothing.text
+    assert "No adapter matches" in nothing.text
     assert client.get("/adapters?q=" + "x" * 500, headers=HTML).status_code == 422
 
 
@@ -84,7 +84,7 @@ def test_the_page_of_an_adapter_tells_everything_of_its_run(
     page = client.get(f"/adapters/{adapter.slug}").text
     for fact in (
         'href="/datasets/chalk"',
-        "3 pictures",
+        "3 images",
         "starter",
         "281,000 of 19.3 M (1.5 %)",
         "0.6 MB fp16",
@@ -145,7 +145,7 @@ def test_a_picture_of_the_adapter_becomes_its_cover_and_no_other(
     assert page.index(sha256) == page.index("/media/") + len("/media/")
     wrong = client.post(f"/adapters/{adapter.slug}/cover", data={"sha256": "f" * 64}, headers=HTML)
     assert wrong.status_code == 422
-    assert "Only a picture drawn with this adapter" in wrong.text
+    assert "Only an image generated with this adapter" in wrong.text
 
 
 def test_a_star_answers_with_itself_for_scripts(client: TestClient, state: AppState) -> None:
@@ -226,8 +226,8 @@ def test_settings_that_are_not_known_are_not_called_equal(
     with state.database.write() as session:
         publish(session, new, adapter_id=adapter.key)
     page = client.get(f"/adapters/{adapter.slug}/compare?a=1&b=2").text
-    assert "They cannot be compared: not both are known." in page
-    assert "known are equal" not in page
+    assert "The settings cannot be compared: they are not known for both versions." in page
+    assert "All known settings are equal" not in page
 
 
 def test_a_file_that_another_adapter_has_makes_no_version_and_says_so(
@@ -238,7 +238,7 @@ def test_a_file_that_another_adapter_has_makes_no_version_and_says_so(
     client.post("/imports", files=files, data={"adapter": wanted.slug})
     result = {"adapter_id": has_it.key, "version": 1, "duplicate": True}
     key = end_import(state, JobStatus.SUCCEEDED, result=result)
-    assert "Ink</a>, so no version was made of it." in client.get(f"/imports/{key}").text
+    assert "Ink</a>, so no new version was created." in client.get(f"/imports/{key}").text
 
 
 def test_an_import_that_failed_says_why(client: TestClient, state: AppState) -> None:
@@ -261,8 +261,8 @@ def test_several_files_are_taken_in_one_by_one_with_what_lies_beside_them(
     ]
     answer = client.post("/imports", files=sent, headers=FRAGMENT)
     assert answer.status_code == 200
-    assert "<strong>one.safetensors</strong> was received" in answer.text
-    assert "<strong>three.safetensors</strong> was received" in answer.text
+    assert "<strong>one.safetensors</strong> was uploaded" in answer.text
+    assert "<strong>three.safetensors</strong> was uploaded" in answer.text
     assert "<strong>two.safetensors</strong> was not imported. “two.safetensors” is a pickle" in (
         answer.text
     )
@@ -349,7 +349,7 @@ def test_aliases_are_given_moved_and_taken_away_on_the_page(
     )
     assert sent.headers["location"] == f"{address}?v=1#versions"
     page = client.get(f"{address}?v=best").text
-    assert "Take the alias best away from version 1" in page
+    assert "Remove the alias best from version 1" in page
     assert "Make it “best”" not in page
     assert client.get(f"{address}?v=worst", headers=HTML).status_code == 404
     wrong = client.post(f"{address}/aliases", data={"alias": "<b>7", "version": "1"}, headers=HTML)
@@ -357,7 +357,7 @@ def test_aliases_are_given_moved_and_taken_away_on_the_page(
     assert 'value="&lt;b&gt;7"' in wrong.text
     assert "begins with a letter or digit" in wrong.text
     gone = client.post(f"{address}/aliases/remove", data={"alias": "best", "v": "1"})
-    assert "Take the alias" not in gone.text
+    assert "Remove the alias" not in gone.text
     again = client.post(f"{address}/aliases/remove", data={"alias": "best"}, headers=HTML)
     assert again.status_code == 404
 

@@ -203,15 +203,15 @@ def test_the_page_says_program_by_program_what_the_file_means_there(
     page = client.get("/adapters/chalk", headers={"accept": "text/html"}).text
     assert "In other programs" in page
     assert RIGHT in page
-    for words in ("Right", "Not read", "Not for this base", "This file is not made for it."):
+    for words in ("Right", "Not read", "Not for this base", "This file is not meant for it."):
         assert words in page
-    assert "right in 1 of 3 programs" in page
-    assert "Only Brushwork and diffusers open this base" in page
+    assert "works in 1 of 3 programs" in page
+    assert "Other programs cannot load this base model" in page
     assert "Read back: 528 tensors of 176 layers, each layer within 0.03 %" in page
     assert "Loaded by diffusers 0.42.1 into the base&#39;s own weights" in page
     assert "at most 1 of 255 levels" in page
     assert page.count('class="proof"') == 2  # the proved file, and what sharing more would tell
-    assert "whoever has the file can read what you wrote and what your pictures show" in page
+    assert "Anyone with the file can read what you wrote and what your images show" in page
     assert "with_tags=true" in page
 
 
@@ -230,8 +230,8 @@ def test_a_file_that_cannot_be_right_is_not_offered_but_told_with_its_sentence(
     assert f'href="{place}=fp16&amp;version=1"' not in page
     assert page.count(f'href="{place}=bf16&amp;version=1"') == 2  # in the menu, and the button
     assert "Download in bf16" in page
-    assert f"Not in fp16: {TOO_LARGE}" in page
+    assert f"Not available in fp16: {TOO_LARGE}" in page
     assert "In other programs" in page
-    assert f"<strong>kohya, fp16</strong> is not offered: {TOO_LARGE}" in page
-    assert "right in" not in page  # the older proof of that file is not told beside it
+    assert f"<strong>kohya, fp16</strong> is not available: {TOO_LARGE}" in page
+    assert "works in" not in page  # the older proof of that file is not told beside it
     assert "The disk is full." not in page

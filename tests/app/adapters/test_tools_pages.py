@@ -79,7 +79,7 @@ def test_the_page_of_an_adapter_leads_to_the_tools(client: TestClient) -> None:
     assert '<option value="ink">' not in forms
     for tool in ("merge", "resize", "fuse"):
         assert f'action="/adapters/ink/tools/{tool}"' in forms
-    assert "there is only one here" in forms  # to extract takes two bases
+    assert "there is only one." in forms  # to extract takes two bases
 
 
 def test_only_what_fits_is_offered(client: TestClient, state: AppState) -> None:
@@ -92,7 +92,7 @@ def test_only_what_fits_is_offered(client: TestClient, state: AppState) -> None:
     real = client.get("/adapters/real/tools", headers=FRAGMENT).text
     assert '<option value="moss">' in real
     assert '<option value="chalk">' not in real
-    assert "No base model here fits this adapter." in real
+    assert "No base model fits this adapter." in real
     refused = client.post(
         "/adapters/ink/tools/merge", data=MERGE | {"other-1": "real"}, headers=FRAGMENT
     )
@@ -112,7 +112,7 @@ def test_a_merge_is_ordered_without_scripts(client: TestClient, state: AppState)
     assert [part["weight"] for part in job.args["parts"]] == [0.8, -0.5]
     assert [part["text_encoder_weight"] for part in job.args["parts"]] == [None, 0.25]
     page = client.get(answer.headers["location"], headers=HTML).text
-    assert page.count("waits for a worker") == 1
+    assert page.count("waiting for a worker") == 1
     again = client.get("/adapters/chalk/tools", headers=FRAGMENT).text
     assert f'hx-get="/tool-jobs/{job.key}"' in again
 
@@ -138,7 +138,7 @@ def test_the_fragment_of_work_stops_asking_once_it_has_ended(
     done = client.get(f"/tool-jobs/{job}", headers=FRAGMENT).text
     assert "hx-trigger" not in done
     assert '<a href="/adapters/both?v=1">&lt;Both&gt;, version 1</a>' in done
-    assert "91.2 % at least; relative error 25.0 %" in done
+    assert "91.2 % in the weakest layer; relative error 25.0 %" in done
 
 
 def test_a_failure_is_told_and_a_cancel_too(client: TestClient, state: AppState) -> None:
@@ -151,7 +151,7 @@ def test_a_failure_is_told_and_a_cancel_too(client: TestClient, state: AppState)
     waiting = newest(state)
     assert waiting.args["energy"] == pytest.approx(0.95)
     canceled = client.post(f"/tool-jobs/{waiting.key}/cancel", headers=FRAGMENT).text
-    assert "Canceled. Nothing was made." in canceled
+    assert "Canceled. Nothing was created." in canceled
 
 
 def test_a_fuse_with_another_adapter_is_ordered(client: TestClient, state: AppState) -> None:
@@ -209,10 +209,10 @@ def test_a_form_that_was_mended_is_no_longer_marked(client: TestClient) -> None:
     refused = client.post(
         "/adapters/ink/tools/fuse", data=FUSE | {"weight": "much"}, headers=FRAGMENT
     )
-    assert "Nothing was ordered." in refused.text
+    assert "Nothing was started." in refused.text
     ordered = client.post("/adapters/ink/tools/fuse", data=FUSE, headers=FRAGMENT)
     assert 'id="tool-fuse" name="tool" open hx-swap-oob="innerHTML"' in ordered.text
-    assert "Nothing was ordered." not in ordered.text
+    assert "Nothing was started." not in ordered.text
     assert 'value="0.7"' in ordered.text
 
 
@@ -229,7 +229,7 @@ def test_a_form_that_was_mended_is_no_longer_marked(client: TestClient) -> None:
         ("merge", {"other-1": "chalk@99"}, "“Chalk” has no version 99."),
         ("merge", {"other-1": "ink"}, "“Ink” is named twice"),
         ("resize", {}, "one of the two"),
-        ("fuse", {"fuse-name": "x", "output": "nonsense"}, "not one of those offered"),
+        ("fuse", {"fuse-name": "x", "output": "nonsense"}, "not one of the choices"),
     ],
 )
 def test_what_is_wrong_comes_back_with_what_was_typed(
@@ -285,6 +285,6 @@ def test_a_merged_adapter_says_of_what_it_was_made(client: TestClient, state: Ap
     assert '<a href="/adapters/ink?v=1">Ink</a> v1 × 0.8' in shown[0]
     assert "(text 0.5)" in shown[0]
     assert "Relative error 12.5 %." in shown[0]
-    assert "Made smaller from version 1, rank 8." in shown[1]
-    assert "98.7 % in the mean, 90.0 % at least" in shown[1]
-    assert "What mine learned since starter. 12 layers did not differ; 1 norm" in shown[2]
+    assert "Resized from version 1, rank 8." in shown[1]
+    assert "98.7 % of its effect on average, 90.0 % in the weakest layer" in shown[1]
+    assert "Extracted from mine, compared with starter. 12 layers are identical; 1 norm" in shown[2]

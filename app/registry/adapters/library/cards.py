@@ -1,4 +1,4 @@
-"""Adapters as cards: the version in use, tags and covers of many at once, in a few queries."""
+"""Summaries of adapters for cards: current version, tags and covers, in a few queries."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.registry.runs.models import Sample
 
 @dataclass(frozen=True)
 class AdapterSummary:
-    """An adapter as a card or an API answer shows it: `version` is the one that `latest` names."""
+    """Summary of an adapter for cards and the API; `version` is the one with alias `latest`."""
 
     adapter: Adapter
     version: AdapterVersion
@@ -24,7 +24,7 @@ class AdapterSummary:
 
 
 def summarize(session: Session, adapters: Sequence[Adapter]) -> list[AdapterSummary]:
-    """The version that `latest` names, tags and covers of these adapters, in a few queries."""
+    """The `latest` version, tags and covers of these adapters, in a few queries."""
     keys = [adapter.key for adapter in adapters]
     counts, latest = _latest(session, keys)
     tags: dict[int, list[str]] = {}
@@ -49,7 +49,7 @@ def summarize(session: Session, adapters: Sequence[Adapter]) -> list[AdapterSumm
 def _latest(
     session: Session, keys: Sequence[int]
 ) -> tuple[dict[int, int], dict[int, AdapterVersion]]:
-    """How many versions each of these adapters has, and the one `latest` names, or the newest."""
+    """Number of versions of each adapter, and its `latest` version, else its newest."""
     numbers = session.exec(
         select(AdapterVersion.adapter_id, func.count(), func.max(AdapterVersion.version))
         .where(col(AdapterVersion.adapter_id).in_(keys))
@@ -75,7 +75,7 @@ def _latest(
 def _covers(
     session: Session, adapters: Sequence[Adapter], latest: Mapping[int, AdapterVersion]
 ) -> dict[int, list[str]]:
-    """The chosen cover of each adapter, then the last samples of the run that made its version."""
+    """The chosen cover of each adapter, then the last samples of its version's run."""
     runs = {version.run_id: key for key, version in latest.items() if version.run_id}
     covers = {adapter.key: [adapter.cover_sha256] for adapter in adapters if adapter.cover_sha256}
     for sample in last_samples(session, list(runs)):
@@ -86,7 +86,7 @@ def _covers(
 
 
 def last_samples(session: Session, run_ids: Sequence[int]) -> list[Sample]:
-    """The last row of samples of each of these runs, in the order of their prompts."""
+    """The last row of samples of each run, in the order of the prompts."""
     if not run_ids:
         return []
     last = (

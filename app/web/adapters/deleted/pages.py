@@ -1,4 +1,4 @@
-"""The page of deleted adapters: each can be brought back, or deleted for good."""
+"""The page of deleted adapters: restore them, or delete them for good."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ Page = Annotated[int, Query(ge=1, le=100_000)]
 
 @dataclass(frozen=True)
 class DeletedAdaptersPage:
-    """Adapters that were deleted, the last one first."""
+    """Deleted adapters, the last deleted first."""
 
     found: DeletedPage
     page: int
@@ -28,7 +28,7 @@ class DeletedAdaptersPage:
 
 @router.get("/adapters/deleted")
 def index(request: Request, state: State, page: Page = 1) -> Response:
-    """The deleted adapters; of a list that became shorter, its last page."""
+    """List deleted adapters; a page number past the end shows the last page."""
     with state.database.read() as session:
         found = deleted.list_deleted(session, page=page)
         if page > found.pages:
@@ -39,7 +39,7 @@ def index(request: Request, state: State, page: Page = 1) -> Response:
 
 @router.post("/adapters/{adapter_id}/forever")
 def delete_forever(adapter_id: Id, state: State, page: Page = 1) -> Response:
-    """Delete a deleted adapter for good."""
+    """Permanently remove a deleted adapter."""
     with state.database.write() as session:
         deleted.delete_forever(session, adapter_id)
     address = f"/adapters/deleted?page={page}" if page > 1 else "/adapters/deleted"

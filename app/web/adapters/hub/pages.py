@@ -1,4 +1,4 @@
-"""Pages: an adapter's publications on the Hugging Face Hub, and imports from it."""
+"""Pages of an adapter's publications on the Hugging Face Hub, and of imports from it."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ OptionalId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 
 @dataclass(frozen=True)
 class HubPage:
-    """Where an adapter was published, and the form to publish it."""
+    """The publications of an adapter, and the form to publish it."""
 
     adapter: Adapter
     version: AdapterVersion
@@ -45,7 +45,7 @@ class HubPage:
 
 @dataclass(frozen=True)
 class FetchPage:
-    """How an import from the Hub goes; `fetching` None: it was refused."""
+    """The progress of an import from the Hub; `fetching` is None if it was rejected."""
 
     fetching: Fetching | None
     source: str
@@ -54,7 +54,7 @@ class FetchPage:
 
 @router.get("/adapters/{slug}/hub")
 def show(request: Request, slug: str, state: State, v: OptionalId = None) -> Response:
-    """Where an adapter was published, and a form; a part of its page, or a page."""
+    """Show the publications of an adapter and the form, as a fragment or as a page."""
     return _hub_answer(request, state, slug, v)
 
 
@@ -62,7 +62,7 @@ def show(request: Request, slug: str, state: State, v: OptionalId = None) -> Res
 def publish(
     request: Request, slug: str, state: State, sent: SentForm, v: OptionalId = None
 ) -> Response:
-    """Publish a version; what cannot be done comes back beside its field."""
+    """Publish a version; errors appear next to their fields."""
     wanted = Publishing(
         repo=str(sent.get("repo", "")),
         private=sent.get("private") == "true",
@@ -85,7 +85,7 @@ def publish(
 def cancel_publication(
     request: Request, slug: str, job_id: Id, state: State, v: OptionalId = None
 ) -> Response:
-    """End a publication; one that has ended meanwhile is shown as it is."""
+    """Cancel a publication; one that has already ended is shown unchanged."""
     with suppress(Conflict), state.database.write() as session:
         hub.cancel_publication(session, service.adapter_by_slug(session, slug), job_id)
     if wants_fragment(request):
@@ -124,7 +124,7 @@ def _hub_page(
     published = hub.publications(session, adapter)
     pictures = hub.pictures(session, adapter, version)
     usual = {picture.sha256 for picture in pictures[: hub.USUAL_PICTURES]}
-    # of those that failed or were canceled, what was typed last
+    # for failed or canceled ones, the last typed values
     earlier = next((row for row in published if row.url), next(iter(published), None))
     own_base = hub.base_on_hub(session, version)
     if not own_base and earlier:
@@ -155,7 +155,7 @@ def _errors(error: AppError | None) -> dict[str, str]:
 
 @router.post("/hub-imports")
 def order_import(request: Request, state: State, sent: SentForm) -> Response:
-    """Import an adapter from the Hub."""
+    """Start an import of an adapter from the Hub."""
     source = str(sent.get("source", "")).strip()
     try:
         with state.database.write() as session:
@@ -170,7 +170,7 @@ def order_import(request: Request, state: State, sent: SentForm) -> Response:
 
 @router.get("/hub-imports/{job_id}")
 def import_progress(request: Request, job_id: Id, state: State) -> Response:
-    """How an import from the Hub goes; asks again by itself until the file is here."""
+    """Show the progress of an import from the Hub; polls until the file is downloaded."""
     with state.database.read() as session:
         fetching = hub.get_fetching(session, job_id)
     return _fetch_answer(request, fetching, fetching.source)
@@ -178,7 +178,7 @@ def import_progress(request: Request, job_id: Id, state: State) -> Response:
 
 @router.post("/hub-imports/{job_id}/cancel")
 def cancel_import(request: Request, job_id: Id, state: State) -> Response:
-    """End an import from the Hub; one that has ended meanwhile is shown as it is."""
+    """Cancel an import from the Hub; one that has already ended is shown unchanged."""
     with suppress(Conflict), state.database.write() as session:
         hub.cancel_fetch(session, job_id)
     if wants_fragment(request):

@@ -1,4 +1,4 @@
-"""Pages: how the check of a sent LoRA file goes, what came of it, and how to end it."""
+"""Pages of imports: the progress and the result of checking an uploaded LoRA file."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from app.web.templates import render_fragment, wants_fragment
 
 router = APIRouter(include_in_schema=False)
 
-GONE = "It was imported; the adapter was deleted for good since."
+GONE = "It was imported, but the adapter was deleted for good since. Import the file again."
 
 
 @dataclass(frozen=True)
 class Import:
-    """An uploaded file on its way into the registry."""
+    """An uploaded file that is being imported."""
 
     filename: str
     job: IoJob | None
@@ -32,58 +32,58 @@ class Import:
 
     @property
     def is_active(self) -> bool:
-        """True while an io worker still has to look at it."""
+        """True until an io worker has checked it."""
         return self.error is None and self.job is not None and self.job.state.is_active
 
     @property
     def percent(self) -> int:
-        """How much of its layers were looked at; 0 while it waits."""
+        """Percentage of checked layers; 0 while it waits."""
         return round(100 * progress_of(self.job)) if self.job else 0
 
     @property
     def is_known(self) -> bool:
-        """True when the registry had this adapter already."""
+        """True if the registry already had this adapter."""
         return bool(self.job and self.job.result.get("duplicate"))
 
     @property
     def is_elsewhere(self) -> bool:
-        """True when it should have become a version of another adapter than the one that has it."""
+        """True if another adapter than the chosen one already has this version."""
         wanted = self.job.args.get("adapter_id") if self.job else None
         return self.adapter is not None and wanted not in (None, self.adapter.key)
 
     @property
     def version(self) -> int | None:
-        """The number of the version it became or is, where that says more than the name."""
+        """The version number of the result; None for version 1."""
         number = int(self.job.result.get("version", 1)) if self.job else 1
         return number if number > 1 else None
 
     @property
     def notes(self) -> list[str]:
-        """Sentences on what was read in another way than it was written."""
+        """Sentences on what was converted during the import."""
         return list(self.job.result.get("notes", [])) if self.job else []
 
 
 @dataclass(frozen=True)
 class ImportsFragment:
-    """How imports go."""
+    """Fragment with the progress of imports."""
 
     imports: list[Import]
 
 
 def shown_import(session: Session, job_id: int) -> Import:
-    """An import as the pages show it. Raises NotFound."""
+    """Look up an import for a page. Raises NotFound."""
     job = service.get_import(session, job_id)
     adapter = service.imported_adapter(session, job)
     error = None
     if not job.state.is_active and adapter is None:
         is_gone = job.state is JobStatus.SUCCEEDED
-        error = job.error or (GONE if is_gone else "This file could not be imported.")
+        error = job.error or (GONE if is_gone else "This file could not be imported. Try again.")
     return Import(str(job.args.get("filename", "a file")), job, adapter, error)
 
 
 @router.get("/imports/{job_id}")
 def import_progress(job_id: Id, state: State) -> Response:
-    """How an import goes; asks again by itself until it ended."""
+    """Show the progress of an import; polls until it has ended."""
     with state.database.read() as session:
         imported = shown_import(session, job_id)
     return render_fragment("adapters/_imports.html", ImportsFragment([imported]))
@@ -91,7 +91,7 @@ def import_progress(job_id: Id, state: State) -> Response:
 
 @router.post("/imports/{job_id}/cancel")
 def cancel_import(request: Request, job_id: Id, state: State) -> Response:
-    """Ask for the end of an import that takes too long."""
+    """Cancel an import."""
     with state.database.write() as session:
         service.cancel_import(session, job_id)
     if not wants_fragment(request):

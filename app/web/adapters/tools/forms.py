@@ -1,4 +1,4 @@
-"""What the forms of the tools send: read into orders, refused with a sentence at the field."""
+"""Parse the forms of the tools into orders; errors name the field."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ Typed = Mapping[str, str]
 WHOLE = re.compile(r"-?\d{1,8}", re.ASCII)
 ROWS = (1, 2, 3)
 METHODS = [
-    ("linear", "Add up exactly (the ranks add up, too)"),
-    ("svd", "Add up at a rank you choose (SVD)"),
-    ("ties", "TIES: only where they agree"),
-    ("dare", "DARE: a random part of each"),
+    ("linear", "Exact sum (the ranks add up)"),
+    ("svd", "SVD: sum at a rank you choose"),
+    ("ties", "TIES: only where the signs agree"),
+    ("dare", "DARE: a random share of each"),
 ]
 LAYOUTS = [
     ("base_model diffusers", "New base model here, as a diffusers folder"),
     ("base_model single", "New base model here, as a single file"),
     ("download single", "Single .safetensors file to download"),
 ]
-DTYPES = [("fp16", "fp16"), ("bf16", "bf16"), ("fp32", "fp32"), ("keep", "as the base has it")]
+DTYPES = [("fp16", "fp16"), ("bf16", "bf16"), ("fp32", "fp32"), ("keep", "same as the base model")]
 DEFAULTS = {
     "weight": "1",
     "text-weight": "",
@@ -55,7 +55,7 @@ DEFAULTS = {
 
 
 def merge_order(session: Session, adapter: Adapter, typed: Typed) -> IoJob:
-    """A merge of this adapter with those of the rows."""
+    """Order a merge of this adapter with those of the rows."""
     method = _choice(Method, typed, "method")
     order = tools.MergeOrder(
         name=typed.get("merge-name", ""),
@@ -69,7 +69,7 @@ def merge_order(session: Session, adapter: Adapter, typed: Typed) -> IoJob:
 
 
 def resize_order(session: Session, adapter: Adapter, typed: Typed) -> IoJob:
-    """A smaller version of this adapter."""
+    """Order a version of this adapter with a lower rank."""
     energy = _number(typed, "energy") / 100 if typed.get("energy") else None
     order = tools.ResizeOrder(
         version=_whole(typed, "version"),
@@ -81,7 +81,7 @@ def resize_order(session: Session, adapter: Adapter, typed: Typed) -> IoJob:
 
 
 def fuse_order(session: Session, adapter: Adapter, typed: Typed) -> IoJob:
-    """A base with this adapter, and maybe those of the rows, in its weights."""
+    """Order a base model with this adapter, and those of the rows, fused into it."""
     keep, _, layout = typed.get("output", "").partition(" ")
     order = tools.FuseOrder(
         name=typed.get("fuse-name", ""),
@@ -95,7 +95,7 @@ def fuse_order(session: Session, adapter: Adapter, typed: Typed) -> IoJob:
 
 
 def extract_order(session: Session, _adapter: Adapter, typed: Typed) -> IoJob:
-    """An adapter of what two bases differ by."""
+    """Order an adapter from the difference of two base models."""
     order = tools.ExtractOrder(
         name=typed.get("extract-name", ""),
         base=typed.get("from", ""),
@@ -106,7 +106,7 @@ def extract_order(session: Session, _adapter: Adapter, typed: Typed) -> IoJob:
 
 
 def _parts(session: Session, adapter: Adapter, typed: Typed) -> list[Part]:
-    """This adapter, then those named in the rows; an empty row is passed over."""
+    """This adapter, then those named in the rows; empty rows are skipped."""
     rows = [_part_of_row(session, typed, row) for row in ROWS if typed.get(f"other-{row}")]
     own = _part(adapter, typed, "", version=_whole(typed, "version"))
     return [own, *rows]
@@ -127,7 +127,7 @@ def _part_of_row(session: Session, typed: Typed, row: int) -> Part:
 
 
 def _part(adapter: Adapter, typed: Typed, ending: str, *, version: int | None) -> Part:
-    """The adapter with the weights of the fields that end so."""
+    """The adapter with the weights of the fields with this suffix."""
     weight = _number(typed, f"weight{ending}")
     tools.check_weight(weight, adapter.name, field=f"weight{ending}")
     text_weight = _optional(typed, f"text-weight{ending}")
@@ -163,7 +163,7 @@ def _choice(kind: Any, typed: Typed, name: str) -> Any:
     try:
         return kind(typed.get(name, ""))
     except ValueError:
-        raise _wrong(name, "This choice is not one of those offered.") from None
+        raise _wrong(name, "This is not one of the choices. Choose one from the list.") from None
 
 
 def _wrong(field: str, sentence: str) -> InvalidInput:

@@ -1,4 +1,4 @@
-"""The tools on the page of an adapter: forms, and how their work goes."""
+"""The tools on the page of an adapter: their forms and the progress of their jobs."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ORDERS = {
 
 @dataclass(frozen=True)
 class Sent:
-    """A form that was sent, and what is wrong with it."""
+    """A submitted form and its errors."""
 
     tool: Tool
     typed: Typed
@@ -58,19 +58,19 @@ class Sent:
 
 @dataclass(frozen=True)
 class ToolJob:
-    """How the work of a tool goes, in words."""
+    """A job of a tool, with its progress."""
 
     job: IoJob
     percent: int
 
     @property
     def is_active(self) -> bool:
-        """True while it waits or is at work."""
+        """True while the job is queued or running."""
         return self.job.state.is_active
 
     @property
     def what(self) -> str:
-        """What it does."""
+        """The name of the activity."""
         return {
             tools.MERGE: "Merging",
             tools.RESIZE: "Resizing",
@@ -81,7 +81,7 @@ class ToolJob:
 
 @dataclass(frozen=True)
 class ToolForms:
-    """What the forms offer: other adapters and bases that fit, all bases, and what was typed.
+    """Choices and values of the forms: compatible adapters and base models, all base models.
 
     `values` and `errors` are by tool; `sent` names the form that was sent, which stays open.
     """
@@ -103,7 +103,7 @@ class ToolForms:
 
 @dataclass(frozen=True)
 class ToolsPage:
-    """The forms as a page of their own, with the work that was ordered last."""
+    """The forms as a separate page, with the last job."""
 
     forms: ToolForms
     tool: ToolJob | None
@@ -111,14 +111,14 @@ class ToolsPage:
 
 @dataclass(frozen=True)
 class ToolFragment:
-    """How the work of a tool goes; it asks again by itself until that has ended."""
+    """The progress of a job; polls until the job has ended."""
 
     tool: ToolJob
 
 
 @dataclass(frozen=True)
 class ToolOrdered:
-    """How the work goes that was just ordered, and its form, no longer marked."""
+    """The progress of a new job, and its form without errors."""
 
     tool: ToolJob
     forms: ToolForms
@@ -126,7 +126,7 @@ class ToolOrdered:
 
 @dataclass(frozen=True)
 class ToolRefused:
-    """The form that was refused, with what was typed and why nothing was ordered."""
+    """The rejected form, with the typed values and the errors."""
 
     forms: ToolForms
 
@@ -135,7 +135,7 @@ class ToolRefused:
 def forms(
     request: Request, slug: str, state: State, v: OptionalId = None, job: OptionalId = None
 ) -> Response:
-    """The tools of an adapter: a part of its page, or a page of its own."""
+    """Show the tools of an adapter, as a fragment or as a page."""
     with state.database.read() as session:
         context = _forms(session, slug, v)
         tool = _tool(tools.get_job(session, job)) if job else None
@@ -146,7 +146,7 @@ def forms(
 
 @router.post("/adapters/{slug}/tools/{tool}")
 def order(request: Request, slug: str, tool: Tool, state: State, sent: SentForm) -> Response:
-    """Order what a form asks for; answer how the work goes, or what is wrong with the form."""
+    """Start the job of a form; answer with its progress, or with the errors of the form."""
     typed = {key: str(value).strip() for key, value in sent.items()}
     try:
         with state.database.write() as session:
@@ -162,7 +162,7 @@ def order(request: Request, slug: str, tool: Tool, state: State, sent: SentForm)
 
 @router.get("/tool-jobs/{job_id}")
 def progress(job_id: Id, state: State) -> Response:
-    """How the work goes."""
+    """Show the progress of a job."""
     with state.database.read() as session:
         tool = _tool(tools.get_job(session, job_id))
     return render_fragment("adapters/_tool_job.html", ToolFragment(tool))
@@ -170,7 +170,7 @@ def progress(job_id: Id, state: State) -> Response:
 
 @router.post("/tool-jobs/{job_id}/cancel")
 def cancel(request: Request, job_id: Id, state: State) -> Response:
-    """End the work; nothing half done is left."""
+    """Cancel a job; partial results are removed."""
     with state.database.write() as session:
         tool = _tool(tools.cancel(session, job_id))
     if wants_fragment(request):
@@ -184,7 +184,7 @@ def _refused(request: Request, slug: str, state: AppState, sent: Sent) -> Respon
     if not wants_fragment(request):
         return render(request, "adapters/tools.html", ToolsPage(context, None), status=422)
     response = render_fragment("adapters/_tool_refused.html", ToolRefused(context), status=422)
-    # the content alone: a new <details> would be closed at once, as its open twin is still there
+    # only the content: a new <details> would close at once, because its open twin still exists
     response.headers["HX-Retarget"] = f"#tool-{sent.tool}"
     response.headers["HX-Reselect"] = f"#tool-{sent.tool} > *"
     response.headers["HX-Reswap"] = "innerHTML"
@@ -192,7 +192,7 @@ def _refused(request: Request, slug: str, state: AppState, sent: Sent) -> Respon
 
 
 def _version(typed: Typed) -> int | None:
-    """The version that a form is about; None for the newest."""
+    """The version number in a form; None for the newest."""
     text = typed.get("version", "")
     return int(text) if tool_forms.WHOLE.fullmatch(text) else None
 

@@ -1,4 +1,4 @@
-"""Pages of the versions of an adapter: aliases, more pictures, what differs, training once more."""
+"""Pages of the versions of an adapter: aliases, more images, comparison, training again."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ CHOICES = 200
 
 @dataclass(frozen=True)
 class ComparePage:
-    """Two versions of an adapter side by side, and the others to choose from."""
+    """Two versions of an adapter side by side, and all versions to choose from."""
 
     found: Comparison
     versions: list[AdapterVersion]
@@ -35,7 +35,7 @@ class ComparePage:
 
 @dataclass(frozen=True)
 class PicturesFragment:
-    """Older pictures of an adapter, and where still older ones are."""
+    """Older images of an adapter, and the cursor of the next page."""
 
     adapter: Adapter
     gallery: Pictures
@@ -43,7 +43,7 @@ class PicturesFragment:
 
 @router.get("/adapters/{slug}/pictures")
 def pictures(slug: str, state: State, before: Annotated[int, Query(ge=1, le=MAX_ID)]) -> Response:
-    """The pictures drawn before this render, to be added to those that are shown."""
+    """Images generated before this render, to append to the gallery."""
     with state.database.read() as session:
         adapter = service.adapter_by_slug(session, slug)
         version = service.get_version(session, adapter)
@@ -56,7 +56,7 @@ def pictures(slug: str, state: State, before: Annotated[int, Query(ge=1, le=MAX_
 def compare_versions(
     request: Request, slug: str, state: State, a: Reference = None, b: Reference = None
 ) -> Response:
-    """How two versions differ; without any named, the one in use and the one before it."""
+    """Compare two versions; by default the current one and the one before it."""
     with state.database.read() as session:
         adapter = service.adapter_by_slug(session, slug)
         found = compare(session, adapter, a or None, b or None)
@@ -70,7 +70,7 @@ def compare_versions(
 
 @router.post("/adapters/{slug}/aliases/remove")
 def remove_alias(slug: str, state: State, sent: SentForm) -> Response:
-    """Take an alias away; its version stays."""
+    """Remove an alias; its version stays."""
     with state.database.write() as session:
         adapter = service.adapter_by_slug(session, slug)
         aliases.delete_alias(session, adapter.key, str(sent.get("alias", "")))
@@ -79,7 +79,7 @@ def remove_alias(slug: str, state: State, sent: SentForm) -> Response:
 
 @router.post("/adapters/{slug}/again")
 def again(slug: str, state: State, sent: SentForm) -> Response:
-    """Train a version once more; the page of the run says what differs from the first time."""
+    """Train a version again; the page of the run lists the differences from the first run."""
     with state.database.write() as session:
         adapter = service.adapter_by_slug(session, slug)
         version = service.get_version(session, adapter, str(sent.get("version", "")) or None)
