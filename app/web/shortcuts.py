@@ -1,4 +1,4 @@
-"""Every keyboard shortcut, once: the `?` dialog shows this table, scripts listen by `data-`."""
+"""All keyboard shortcuts, as listed in the `?` dialog; scripts bind them by `data-shortcut`."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Shortcut:
-    """Keys, what they do, and the places of the bar where they work (none: everywhere)."""
+    """Keys, what they do, and the sections of the app where they work (none: everywhere)."""
 
     keys: tuple[str, ...]
     does: str
@@ -23,6 +23,6 @@ SHORTCUTS: tuple[Shortcut, ...] = (
     Shortcut(("g", "p"), "Go to the playground"),
     Shortcut(("Ctrl", "→"), "Next caption, while writing one", frozenset({"datasets"})),
     Shortcut(("Ctrl", "←"), "Previous caption, while writing one", frozenset({"datasets"})),
-    Shortcut(("Ctrl", "V"), "Add the pictures you copied", frozenset({"datasets"})),
-    Shortcut(("Ctrl", "Enter"), "Draw", frozenset({"playground"})),
+    Shortcut(("Ctrl", "V"), "Paste copied images", frozenset({"datasets"})),
+    Shortcut(("Ctrl", "Enter"), "Generate", frozenset({"playground"})),
 )

@@ -1,4 +1,4 @@
-// The playground: trigger words into the prompt, another seed, with and without adapters in one.
+// Playground: inserts trigger words, picks random seeds, compares the images with and without adapters.
 (() => {
   const MAX_SEED = 2 ** 32;
 
@@ -31,14 +31,14 @@
   });
 
   document.addEventListener("keydown", (event) => {
-    // Enter looks for adapters at once; it does not draw
+    // Enter searches for adapters; it does not submit the form
     if (event.key !== "Enter" || !event.target.matches?.("[data-find]")) return;
     event.preventDefault();
     htmx.trigger(event.target, "find");
   });
 
   document.addEventListener("submit", (event) => {
-    // on a phone the picture is below the form
+    // on a phone the image is below the form
     const narrow = matchMedia("(width < 960px)").matches;
     if (narrow && event.target.matches("[data-play]")) {
       document.getElementById("result").scrollIntoView({ behavior: "smooth", block: "start" });
@@ -49,7 +49,7 @@
     if (event.target.matches("[data-compare-range]")) {
       event.target.parentElement.style.setProperty("--pos", `${event.target.value}%`);
     }
-    // a seed that is typed is meant
+    // a typed seed is kept for the next image
     if (event.target.matches("[data-seed]")) {
       document.getElementById("keep-seed").checked = event.target.value.trim() !== "";
     }

@@ -1,4 +1,4 @@
-// A slider and a number box that hold one weight; the box goes further than the slider.
+// Links a slider and a number box to one weight; the box has a wider range than the slider.
 (() => {
   const parts = (element) => {
     const row = element.closest("[data-weight-row]");

@@ -24,15 +24,15 @@ def test_a_picture_is_drawn_beside_its_twin_and_has_its_own_address(live: Live, 
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("a castle, chalkboard")
     page.keyboard.press("Control+Enter")
     result = page.locator("#result")
-    expect(result).to_contain_text("No drawing worker is running")
+    expect(result).to_contain_text("No render worker is running")
     expect(page).to_have_url(re.compile(r"/play\?adapter=chalk%3A0\.75&prompt=a\+castle"))
     stand_in.draw(live.state)
     expect(result.locator(".picture img")).to_have_count(2)
-    expect(result).to_contain_text("Same seed, no adapters")
+    expect(result).to_contain_text("Without your style")
     expect(page.locator("#earlier img")).to_have_count(1)
     result.get_by_role("button", name="Compare").click()
     expect(page.get_by_label("Show with or without adapters")).to_be_visible()
-    result.get_by_role("link", name="Its own page").click()
+    result.get_by_role("link", name="Open").click()
     expect(page).to_have_url(re.compile(r"/renders/\d+$"))
     expect(page.get_by_role("heading", level=1)).to_have_text("a castle, chalkboard")
 
@@ -78,8 +78,8 @@ def test_another_base_marks_at_once_what_does_not_fit(live: Live, page: Page) ->
     expect(page.locator("#base-told")).to_be_hidden()
     page.get_by_label("Base model").select_option("sd15")
     expect(page.locator("#fit-0")).to_be_visible()
-    page.get_by_role("button", name="Draw").click()
-    expect(page.get_by_role("alert")).to_contain_text("What to change is marked below.")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.get_by_role("alert")).to_contain_text("Correct the marked fields below.")
     expect(page.locator("#fit-0")).to_be_visible()
 
 
@@ -99,7 +99,7 @@ def test_slider_and_number_hold_one_weight(live: Live, page: Page) -> None:
     number.fill("7.5")
     expect(slider).to_have_value("2")
     expect(number).to_have_value("7.5")
-    page.get_by_role("button", name="Back to 1").click()
+    page.get_by_role("button", name="Reset to 1").click()
     expect(slider).to_have_value("1")
     expect(number).to_have_value("1")
 
@@ -119,7 +119,7 @@ def test_a_seed_is_kept_only_while_it_is_locked(live: Live, page: Page) -> None:
         seeds = [service.get_render(session, key).seed for key in (1, 2)]
     assert seeds[0] == 7
     expect(page.get_by_label("Seed", exact=True)).to_have_value(str(seeds[1]))
-    page.get_by_role("button", name="Another seed").click()
+    page.get_by_role("button", name="New random seed").click()
     expect(lock).to_be_checked()
 
 
@@ -129,15 +129,15 @@ def test_what_is_wrong_is_said_beside_its_field_and_mended_in_place(live: Live, 
     page.get_by_label("Prompt", exact=True).fill("p" * 5_000)
     weight = page.get_by_label("Weight of Chalk", exact=True)
     weight.fill("abc")
-    page.get_by_role("button", name=re.compile("Draw")).last.click()
-    expect(weight).to_have_accessible_description("This has to be a number.")
+    page.get_by_role("button", name=re.compile("Generate")).last.click()
+    expect(weight).to_have_accessible_description("Enter a number.")
     expect(weight).to_have_value("abc")
     prompt = page.get_by_label("Prompt", exact=True)
     expect(prompt).to_have_accessible_description(re.compile("at most 2,000 fit"))
     expect(prompt).to_have_value("p" * 5_000)
     prompt.fill("a castle")
     weight.fill("0.5")
-    page.get_by_role("button", name=re.compile("Draw")).last.click()
+    page.get_by_role("button", name=re.compile("Generate")).last.click()
     expect(page.locator("#result")).to_contain_text("Chalk 0.50")
 
 
@@ -172,7 +172,7 @@ def test_the_playground_draws_without_scripts(context: BrowserContext, live: Liv
     bare = context.browser.new_context(base_url=live.url, java_script_enabled=False)  # type: ignore[union-attr]
     page = bare.new_page()
     page.goto("/play?adapter=chalk:0.75&prompt=a+castle")
-    page.get_by_role("button", name=re.compile("Draw")).last.click()
+    page.get_by_role("button", name=re.compile("Generate")).last.click()
     expect(page).to_have_url(re.compile(r"/renders/\d+$"))
     stand_in.draw(live.state)
     page.reload()

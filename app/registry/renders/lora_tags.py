@@ -1,7 +1,7 @@
-"""Adapters named inside a prompt, as A1111 and the pages here write them: `<lora:ink-v2:0.8>`.
+"""LoRA tags in a prompt, in the syntax of A1111: `<lora:ink-v2:0.8>`.
 
-`<lora:name>`, `<lora:name:weight>` and `<lora:name:text_encoder_weight:weight>`, each weight also
-with `te=` or `unet=` before it; the name is an adapter's, or that of a file downloaded here.
+`<lora:name>`, `<lora:name:weight>` and `<lora:name:text_encoder_weight:weight>`; weights may have
+the prefix `te=` or `unet=`. The name is an adapter's slug or the name of its downloaded file.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ FILE = re.compile(r"(?P<slug>.+)-v(?P<version>[0-9]{1,9})(-peft)?(-(fp16|bf16|fp
 
 @dataclass(frozen=True)
 class Named:
-    """An adapter that a prompt names, with its weights."""
+    """An adapter from a LoRA tag, with its weights."""
 
     adapter_id: int
     version: int | None
@@ -31,7 +31,7 @@ class Named:
 
 
 def take_tags(session: Session, prompt: str) -> tuple[str, list[Named]]:
-    """The prompt without its tags, and what they name; InvalidInput for one that names nothing."""
+    """Return the prompt without its LoRA tags, and their adapters. Raises InvalidInput."""
     named = [_read(session, tag) for tag in TAG.findall(prompt)]
     return (TAG.sub("", prompt).strip() if named else prompt), named
 
@@ -47,11 +47,11 @@ def _read(session: Session, tag: str) -> Named:
         except ValueError:
             number = math.inf
         if not math.isfinite(number) or (equals and key not in weights):
-            raise _wrong(f"“<lora:{tag}>” has a weight that is no number: write <lora:{name}:0.8>.")
+            raise _wrong(f"“<lora:{tag}>” has an invalid weight: write <lora:{name}:0.8>.")
         weights[key or place] = number
     if len(words) > 2:
         raise _wrong(f"“<lora:{tag}>” has more than two weights: write <lora:{name}:0.8>.")
-    if math.isnan(weights["unet"]):  # one weight is that of both, as in A1111
+    if math.isnan(weights["unet"]):  # a single weight applies to both, as in A1111
         weights["unet"] = weights["te"]
     return Named(adapter.key, version, weights["unet"], weights["te"])
 

@@ -1,4 +1,4 @@
-"""Renders: pictures drawn with any number of adapters, kept and linkable."""
+"""Tables of renders: images generated with any number of adapters, each with its own page."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from app.registry.jobs.models import STATUS_CHECK, Job
 
 
 class Render(Job, table=True):
-    """A request for pictures, and what became of it."""
+    """A render request and its result."""
 
     __tablename__ = "render"
     __table_args__ = (sa.CheckConstraint(STATUS_CHECK, name="status"),)
@@ -31,7 +31,7 @@ class Render(Job, table=True):
     adapters: list[dict[str, Any]] = Field(
         default_factory=list,
         sa_type=sa.JSON,
-        sa_column_kwargs={"info": {MENTIONS: True}},  # the weights are their version's
+        sa_column_kwargs={"info": {MENTIONS: True}},  # the version ids refer to adapter versions
         description="Of each: adapter_id, version_id, name, slug, weight, text_encoder_weight.",
     )
     cache_key: str = Field(max_length=64, index=True, description="Equal requests, equal keys.")
@@ -44,11 +44,11 @@ class Render(Job, table=True):
     progress: int = Field(default=0, description="Denoising steps done.")
     seconds: float | None = None
     from_cache: bool = False
-    note: str | None = Field(default=None, description="What the person should know.")
+    note: str | None = Field(default=None, description="A note for the user.")
 
 
 class RenderImage(SQLModel, table=True):
-    """One picture of a render."""
+    """One image of a render."""
 
     __tablename__ = "render_image"
     __table_args__ = (sa.UniqueConstraint("render_id", "index"),)
@@ -61,7 +61,7 @@ class RenderImage(SQLModel, table=True):
 
 
 class RenderAdapter(SQLModel, table=True):
-    """That a render used an adapter: what the page of the adapter finds its pictures by."""
+    """Link between a render and an adapter; the adapter page finds its images by it."""
 
     __tablename__ = "render_adapter"
 

@@ -1,4 +1,4 @@
-"""What the render worker writes: progress, pictures, and copies of pictures drawn before."""
+"""Results written by the render worker: progress, images, and cached images."""
 
 from __future__ import annotations
 
@@ -16,21 +16,21 @@ from app.registry.renders.models import Render, RenderImage
 
 @dataclass(frozen=True)
 class NewImage:
-    """A picture whose blob is stored."""
+    """An image whose blob is stored."""
 
     seed: int
     sha256: str
 
 
 def write_step(session: Session, claim: Claim, done: int) -> bool:
-    """Note a denoising step; False when the person no longer wants the pictures."""
+    """Store the progress of a render; False when it was canceled."""
     jobs.update_owned(session, Render, claim, progress=done)
     query = select(Render.cancel_requested).where(Render.id == claim.job_id)
     return not session.exec(query).one()
 
 
 def is_wanted(session: Session, claim: Claim) -> bool:
-    """False when the render was cancelled; LostLease when it is another worker's."""
+    """False when the render was canceled. Raises LostLease when another worker owns it."""
     query = select(Render.cancel_requested).where(
         Render.id == claim.job_id, Render.owner_token == claim.token
     )
@@ -41,7 +41,7 @@ def is_wanted(session: Session, claim: Claim) -> bool:
 
 
 def find_drawn(session: Session, render: Render) -> list[NewImage]:
-    """The pictures of an equal request that was drawn before; empty when there is none."""
+    """The images of an earlier, identical request; empty when there is none."""
     same = (
         select(Render.id)
         .where(Render.cache_key == render.cache_key, Render.status == JobStatus.SUCCEEDED)
@@ -68,7 +68,7 @@ def finish_render(
     note: str | None = None,
     **values: Any,
 ) -> None:
-    """The pictures and the end of a render, in one transaction."""
+    """Store the images and finish the render, in one transaction."""
     jobs.finish(
         session,
         Render,

@@ -1,4 +1,4 @@
-"""What can be done with renders: ask for pictures, find them again."""
+"""Operations on renders: create, find, cancel."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ class Stacked:
     adapter_id: int
     weight: float = 1.0
     text_encoder_weight: float | None = None
-    version: int | str | None = None  # a number or an alias; None: the one that `latest` names
+    version: int | str | None = None  # a number or an alias; None: `latest`
 
 
 @dataclass(frozen=True)
 class RenderRequest:
-    """What a person asked for; None takes the base's own size and a random seed.
+    """A render request; None means the base model's native size and a random seed.
 
-    Without a `clip_skip` the text is read as it was when the adapters were trained.
+    `clip_skip` defaults to the value that the adapters were trained with.
     """
 
     prompt: str
@@ -65,12 +65,12 @@ class RenderRequest:
 
 
 def default_guidance(base: BaseModel) -> float:
-    """The guidance small bases draw best with is lower than that of large ones."""
+    """Default guidance scale: small base models work best with a lower one than large ones."""
     return 3.5 if (base.resolution or 512) <= 128 else 7.0
 
 
 def create_render(session: Session, request: RenderRequest) -> Render:
-    """Queue a render, with its twin without adapters when that is wanted and differs."""
+    """Queue a render, and on request its twin without adapters if that differs."""
     fields: dict[str, str] = {}
     try:
         request = _with_named(session, request)
@@ -90,8 +90,8 @@ def create_render(session: Session, request: RenderRequest) -> Render:
         config = _checked(request, base, fields, clip_skip=skip)
         if base.family == "sdxl" and config is not None and config.clip_skip > 1:
             fields["clip_skip"] = (
-                "SDXL always reads the layer before the last of its text encoders: leave CLIP "
-                "skip empty."
+                "SDXL always reads the second-to-last layer of its text encoders: leave CLIP skip "
+                "empty."
             )
     if fields or base is None or config is None:
         raise InvalidInput(named_reasons(fields), fields=fields)
@@ -106,7 +106,7 @@ def create_render(session: Session, request: RenderRequest) -> Render:
 
 
 def _with_named(session: Session, request: RenderRequest) -> RenderRequest:
-    """The request with what its prompt names in the stack, and no longer in the prompt."""
+    """The request with the LoRA tags moved from the prompt to the stack."""
     prompt, named = take_tags(session, request.prompt)
     more = [
         Stacked(one.adapter_id, one.weight, one.text_encoder_weight, one.version) for one in named
@@ -117,7 +117,7 @@ def _with_named(session: Session, request: RenderRequest) -> RenderRequest:
 def _resolve_stack(
     session: Session, stack: Sequence[Stacked], fields: dict[str, str]
 ) -> tuple[list[dict[str, Any]], list[Made]]:
-    """What a render keeps of each adapter, and their rows; what is wrong is added to `fields`."""
+    """The stored form of each adapter, and their rows; errors are added to `fields`."""
     if len(stack) > MAX_ADAPTERS:
         fields["adapters"] = f"At most {MAX_ADAPTERS} adapters can be combined."
         return [], []
@@ -126,7 +126,7 @@ def _resolve_stack(
     for entry in stack:
         weights = (entry.weight, entry.text_encoder_weight or 0.0)
         if not all(-MAX_WEIGHT <= weight <= MAX_WEIGHT for weight in weights):
-            fields["adapters"] = f"A weight lies between {-MAX_WEIGHT:g} and {MAX_WEIGHT:g}."
+            fields["adapters"] = f"Weights must be between {-MAX_WEIGHT:g} and {MAX_WEIGHT:g}."
             continue
         try:
             adapter = adapters.get_adapter(session, entry.adapter_id)
@@ -155,29 +155,29 @@ def _resolve_stack(
 
 
 def trained_skip(config: Mapping[str, Any]) -> int:
-    """The CLIP skip in the config of a training; 1 when it says nothing that could be one."""
+    """The CLIP skip of a training config; 1 when it is missing or invalid."""
     skip = config.get("clip_skip")
     return skip if type(skip) is int and 1 <= skip <= MAX_CLIP_SKIP else 1
 
 
 def _trained_skip(stack: Sequence[dict[str, Any]]) -> int:
-    """What the adapters were trained with, the highest when they differ; weights do not matter.
+    """The CLIP skip the adapters were trained with, the highest if they differ.
 
-    Otherwise a slider at zero would change more than the adapter does.
+    Weights do not matter: a weight of zero must not change the text encoding.
     """
     return max((entry["clip_skip"] for entry in stack), default=1)
 
 
 def _base_for(session: Session, request: RenderRequest, made: Sequence[Made]) -> BaseModel:
-    """The base asked for, else the one the adapters are for, else the embedded one."""
+    """The requested base model, else that of the adapters, else the built-in one."""
     own = usual_base(session, made) if request.base_model is None else None
     return own or base_models.find_base_model(session, request.base_model)
 
 
 def usual_base(session: Session, made: Sequence[Made]) -> BaseModel | None:
-    """The base that the first adapter whose own is known was trained on.
+    """The base model of the first adapter whose base model is known.
 
-    When that is not known of any, the oldest that the first fits; None when there is none.
+    If none is known, the oldest base model that fits the first adapter; else None.
     """
     for _, version in made:
         if version.base_model_id is not None:
@@ -189,7 +189,7 @@ def usual_base(session: Session, made: Sequence[Made]) -> BaseModel | None:
 
 
 def _check_fit(session: Session, base: BaseModel, made: Sequence[Made]) -> None:
-    """InvalidInput names every adapter that cannot be drawn with the base, and what it fits."""
+    """Raise InvalidInput that names every adapter that does not fit, and what it fits."""
     bases = base_models.list_base_models(session) if made else []
     kinds = fitting.kinds(session, made, known=bases)
     found = (
@@ -231,9 +231,9 @@ def _row(base: BaseModel, config: RenderConfig, stack: list[dict[str, Any]]) -> 
 
 
 def _cache_key(base: BaseModel, values: dict[str, Any], stack: Sequence[dict[str, Any]]) -> str:
-    """Equal requests have equal keys; adapters count by the hash of their weights.
+    """The cache key: identical requests have equal keys; adapters count by their hash.
 
-    A sampler that draws them otherwise has other keys, so that it copies nothing of the old one.
+    The sampler's version is part of it, so that images of an older sampler are not reused.
     """
     used = [
         (entry["sha256"], entry["weight"], entry["text_encoder_weight"])
@@ -246,7 +246,7 @@ def _cache_key(base: BaseModel, values: dict[str, Any], stack: Sequence[dict[str
 
 
 def get_render(session: Session, render_id: int) -> Render:
-    """The render with this id."""
+    """Look up a render. Raises NotFound."""
     render = session.get(Render, render_id)
     if render is None:
         raise NotFound("There is no such render.")
@@ -254,20 +254,20 @@ def get_render(session: Session, render_id: int) -> Render:
 
 
 def render_images(session: Session, render_id: int) -> list[RenderImage]:
-    """The pictures of a render, in order."""
+    """The images of a render, in order."""
     query = select(RenderImage).where(RenderImage.render_id == render_id)
     return list(session.exec(query.order_by(col(RenderImage.index))))
 
 
 def cancel_render(session: Session, render_id: int) -> Render:
-    """Cancel a render; asking twice is no mistake."""
+    """Cancel a render; idempotent."""
     render = get_render(session, render_id)
     jobs.request_cancel(session, Render, render)
     return render
 
 
 def cancel_with_twin(session: Session, render_id: int) -> Render:
-    """Cancel a render and its twin, as far as they have not ended; asking twice is no mistake."""
+    """Cancel a render and its twin unless they have ended; idempotent."""
     render = get_render(session, render_id)
     shown = [render, get_render(session, render.twin_id)] if render.twin_id else [render]
     for row in shown:
@@ -278,12 +278,12 @@ def cancel_with_twin(session: Session, render_id: int) -> Render:
 
 
 def has_render_worker(session: Session) -> bool:
-    """True while a worker that draws was seen a moment ago."""
+    """True if a render worker was seen recently."""
     return bool(present_workers(session, queue=Render.queue))
 
 
 def recent_renders(session: Session, *, limit: int = RENDERS_A_PAGE) -> list[Render]:
-    """The newest finished renders that are not only somebody's twin, newest first."""
+    """The newest finished renders without twins, newest first."""
     of_twin = aliased(Render)
     is_twin = select(1).where(col(of_twin.twin_id) == col(Render.id)).exists()
     query = (
@@ -298,7 +298,7 @@ def recent_renders(session: Session, *, limit: int = RENDERS_A_PAGE) -> list[Ren
 def adapter_renders(
     session: Session, adapter_id: int, *, limit: int = 12, before: int | None = None
 ) -> list[Render]:
-    """The newest finished renders that use this adapter, or those older than render `before`."""
+    """The newest finished renders with this adapter; with `before`, only earlier ones."""
     query = (
         select(Render)
         .join(RenderAdapter, col(RenderAdapter.render_id) == col(Render.id))
@@ -312,7 +312,7 @@ def adapter_renders(
 
 
 def is_picture_of(session: Session, adapter_id: int, sha256: str) -> bool:
-    """True for a picture that was drawn with this adapter in the playground."""
+    """True if the image was generated with this adapter in the playground."""
     query = (
         select(RenderImage.id)
         .join(RenderAdapter, col(RenderAdapter.render_id) == RenderImage.render_id)
@@ -322,7 +322,7 @@ def is_picture_of(session: Session, adapter_id: int, sha256: str) -> bool:
 
 
 def first_images(session: Session, renders: Sequence[Render]) -> dict[int, RenderImage]:
-    """The first picture of each of these renders, by the render's id."""
+    """The first image of each render, by render id."""
     keys = [render.key for render in renders]
     query = select(RenderImage).where(col(RenderImage.render_id).in_(keys), RenderImage.index == 0)
     return {image.render_id: image for image in session.exec(query)}

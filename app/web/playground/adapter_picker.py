@@ -1,4 +1,4 @@
-"""Which adapters the playground offers to add: the newest, or those that a search finds."""
+"""Adapters that the playground offers to add: the newest, or the results of a search."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ MAX_WORDS = 200
 
 @dataclass(frozen=True)
 class Other:
-    """An adapter that cannot be used with the base, and what it was made for."""
+    """An adapter that does not fit the base model, and the base model it was made for."""
 
     adapter: Adapter
     made_for: str
@@ -28,9 +28,9 @@ class Other:
 
 @dataclass(frozen=True)
 class Offer:
-    """Adapters to choose from; `is_part` when there are others, `told` says what is shown.
+    """Adapters to choose from; `is_part`: there are more; `told`: a sentence on what is shown.
 
-    `others` were found too, and do not fit the base.
+    `others` were also found, but do not fit the base model.
     """
 
     words: str
@@ -43,9 +43,9 @@ class Offer:
 def make_offer(
     session: Session, words: str, *, used: Collection[str], wanted: Kind | None = None
 ) -> Offer:
-    """What these words find, without words the newest; but for those that are used already.
+    """Search adapters, or list the newest without words; adapters in use are left out.
 
-    `wanted` is the base that they have to fit.
+    `wanted` is the kind of base model that they must fit.
     """
     words = words.strip()[:MAX_WORDS]
     page = adapters.list_adapters(session, Filter(q=words))
@@ -63,7 +63,7 @@ def make_offer(
 def _sorted(
     session: Session, page: AdapterPage, wanted: Kind | None
 ) -> tuple[list[Adapter], list[Other]]:
-    """Those of a page that fit, and those that do not."""
+    """Split a page into adapters that fit and others."""
     if wanted is None:
         return [item.adapter for item in page.items], []
     kinds = fitting.kinds(session, [(item.adapter, item.version) for item in page.items])
@@ -76,19 +76,21 @@ def _sorted(
 
 def _told(words: str, page: AdapterPage, shown: list[Adapter], others: list[Other]) -> str:
     if not page.items:
-        return f"Nothing here has “{words}” in its name, trigger words, tags or notes."
+        return f"No adapter has “{words}” in its name, trigger words, tags or notes."
     if not shown and not others:
-        return "What was found is in use already."
+        return "All results are already in use."
     if len(page.items) < page.total:
-        newest = f"These are the {len(page.items)} newest"
-        return f"{newest}; more letters find fewer." if words else f"{newest}; find any other."
+        newest = f"The {len(page.items)} newest."
+        return (
+            f"{newest} Type more to narrow the search." if words else f"{newest} Search for others."
+        )
     if not others:
         return f"{plural(len(shown), 'adapter')} found."
-    return f"{plural(len(shown), 'adapter')} found that fit the base, {len(others)} for another."
+    return f"{plural(len(shown), 'adapter')} found for this base model, {len(others)} for others."
 
 
 def is_exact(session: Session, words: str) -> bool:
-    """True when the words are the address of an adapter, maybe with a version: `ink@best`."""
+    """True if the words are a reference to an adapter, such as `ink` or `ink@best`."""
     try:
         adapters.adapter_by_slug(session, read_reference(words).slug)
     except NotFound:

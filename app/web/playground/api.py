@@ -17,33 +17,33 @@ router = APIRouter(tags=["renders"])
 
 
 class StackedIn(BaseModel):
-    """One adapter with its weights; the text encoder's is the UNet's unless given."""
+    """An adapter with its weights; the text encoder weight defaults to the UNet's."""
 
     model_config = ConfigDict(extra="forbid")
     id: Annotated[int, Field(ge=1, le=MAX_ID)]
     weight: AdapterWeight = 1.0
     text_encoder_weight: AdapterWeight | None = None
     version: int | Annotated[str, Field(max_length=60)] | None = Field(
-        None, description="A number or an alias; absent: the one that `latest` names."
+        None, description="A version number or an alias; absent: `latest`."
     )
 
 
 class RenderIn(BaseModel):
-    """Pictures to draw. Bounds are those of the form; a wrong value is a 422 with its field."""
+    """A render request, with the bounds of the form; an invalid value is a 422 naming its field."""
 
     model_config = ConfigDict(extra="forbid")
     prompt: str
     negative_prompt: str = ""
-    base_model: str | int | None = Field(None, description="Absent: the first adapter's own base.")
-    seed: int | None = Field(None, description="Absent: a random one.")
+    base_model: str | int | None = Field(None, description="Absent: that of the first adapter.")
+    seed: int | None = Field(None, description="Absent: a random seed.")
     steps: int = 20
-    guidance: float | None = Field(None, description="Absent: what suits the base.")
+    guidance: float | None = Field(None, description="Absent: the default of the base model.")
     clip_skip: int | None = Field(None, description="Absent: as the adapters were trained.")
     width: int | None = None
     height: int | None = None
     count: int = 1
     adapters: list[StackedIn] = Field(default_factory=list)
-    twin: bool = Field(False, description="Also draw the same seed without adapters.")
+    twin: bool = Field(False, description="Also render the same seed without adapters.")
 
 
 class RenderCreated(BaseModel):
@@ -55,7 +55,7 @@ class RenderCreated(BaseModel):
 
 
 class RenderImageOut(BaseModel):
-    """One picture."""
+    """One image of a render."""
 
     url: str
     seed: int
@@ -84,7 +84,7 @@ class RenderOut(BaseModel):
 
 
 def render_out(session: Session, render: Render) -> RenderOut:
-    """A render as the API shows it."""
+    """Convert a render for the API."""
     return RenderOut(
         **render.model_dump(include=set(RenderOut.model_fields) - {"images"}),
         images=[
@@ -96,7 +96,7 @@ def render_out(session: Session, render: Render) -> RenderOut:
 
 @router.post("/renders", status_code=202)
 def create(body: RenderIn, state: State) -> RenderCreated:
-    """Queue pictures; 422 names every field that is wrong."""
+    """Queue a render; a 422 names every invalid field."""
     stack = [
         service.Stacked(
             adapter_id=entry.id,
@@ -115,13 +115,13 @@ def create(body: RenderIn, state: State) -> RenderCreated:
 
 @router.get("/renders/{render_id}")
 def show(render_id: Id, state: State) -> RenderOut:
-    """One render, with its pictures once it succeeded."""
+    """Get a render, with its images once it has succeeded."""
     with state.database.read() as session:
         return render_out(session, service.get_render(session, render_id))
 
 
 @router.post("/renders/{render_id}/cancel", status_code=202)
 def cancel(render_id: Id, state: State) -> RenderOut:
-    """Cancel a render. Twice is no mistake."""
+    """Cancel a render; idempotent."""
     with state.database.write() as session:
         return render_out(session, service.cancel_render(session, render_id))

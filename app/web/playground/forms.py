@@ -1,4 +1,4 @@
-"""The form of the playground: read from an address or a form, kept as text, checked, linked to."""
+"""The form of the playground: parsed from a URL or a form, kept as text, validated."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from app.registry.renders.models import Render
 from app.registry.renders.service import RenderRequest, Stacked
 
 USUAL_WEIGHT = "1"
-NOT_A_NUMBER = "This has to be a number."
+NOT_A_NUMBER = "Enter a number."
 ROW = re.compile(r"adapter-(\d{1,3})")
 
 
 @dataclass(frozen=True)
 class StackRow:
-    """One adapter of the stack as a person set it; the weight stays as it was typed."""
+    """One adapter of the stack as entered; the weight stays as typed."""
 
     slug: str
     weight: str = USUAL_WEIGHT
@@ -32,12 +32,12 @@ class StackRow:
 
     @property
     def reference(self) -> str:
-        """How an address names it: `slug`, `slug@2` or `slug@best`."""
+        """Its reference in a URL: `slug`, `slug@2` or `slug@best`."""
         return f"{self.slug}@{self.version}" if self.version else self.slug
 
     @property
     def number(self) -> float | None:
-        """The weight; None when what was typed is no number."""
+        """The weight; None when the typed text is not a number."""
         try:
             number = float(self.weight.replace(",", "."))
         except ValueError:
@@ -47,7 +47,7 @@ class StackRow:
 
 @dataclass(frozen=True)
 class PlayForm:
-    """Everything the playground asks for, as text; `find` looks for adapters to add."""
+    """All fields of the playground, as text; `find` is the search for adapters to add."""
 
     prompt: str = ""
     negative: str = ""
@@ -64,7 +64,7 @@ class PlayForm:
 
     @property
     def link(self) -> str:
-        """The address of the playground filled like this."""
+        """The URL of the playground with these values."""
         pairs = [("adapter", f"{row.reference}:{row.weight}") for row in self.stack if row.is_on]
         named = {
             "prompt": self.prompt,
@@ -82,7 +82,7 @@ class PlayForm:
         return f"/play?{urlencode(pairs)}" if pairs else "/play"
 
     def with_stack(self, change: Mapping[str, str]) -> PlayForm:
-        """The form with an adapter added (`add`) or taken away (`drop`, by its place)."""
+        """The form with an adapter added (`add`) or removed (`drop`, by its index)."""
         rows = list(self.stack)
         place = change.get("drop", "")
         if place.isascii() and place.isdigit() and int(place) < len(rows):
@@ -95,9 +95,9 @@ class PlayForm:
         return replace(self, stack=tuple(rows))
 
     def request(self, session: Session) -> RenderRequest:
-        """What to ask of the service; InvalidInput for weights that are no numbers.
+        """The request for the service. Raises PartlyWrong for invalid weights and unknown adapters.
 
-        Other wrong values stay as they were typed: the service names them.
+        Other invalid values are passed on as typed: the service names them.
         """
         fields: dict[str, str] = {}
         stack = []
@@ -105,7 +105,7 @@ class PlayForm:
             if row.number is None:
                 fields[f"weight-{index}"] = NOT_A_NUMBER
             elif abs(row.number) > 10:
-                fields[f"weight-{index}"] = "A weight lies between −10 and 10."
+                fields[f"weight-{index}"] = "The weight must be between −10 and 10."
             if not row.is_on or f"weight-{index}" in fields:
                 continue
             try:
@@ -133,7 +133,7 @@ class PlayForm:
 
 
 class PartlyWrong(InvalidInput):
-    """Weights are wrong; `request` holds the rest, so that all of it can be checked at once."""
+    """Some weights are invalid; `request` holds the rest, so that all can be checked at once."""
 
     def __init__(self, request: RenderRequest, fields: dict[str, str]) -> None:
         super().__init__(" ".join(fields.values()), fields=fields)
@@ -145,7 +145,7 @@ def _typed(text: str) -> Any:
 
 
 def read_form(sent: Iterable[tuple[str, Any]]) -> PlayForm:
-    """The form as it was sent."""
+    """Parse a submitted form."""
     texts = {name: str(value).replace("\r\n", "\n").strip() for name, value in sent}
     places = sorted(int(found[1]) for name in texts if (found := ROW.fullmatch(name)))
     rows = []
@@ -161,7 +161,7 @@ def read_form(sent: Iterable[tuple[str, Any]]) -> PlayForm:
 
 
 def read_address(query: Iterable[tuple[str, str]]) -> PlayForm:
-    """The form as an address fills it; a seed that is named is kept."""
+    """Parse a URL query; a given seed is kept for the next image."""
     pairs = list(query)
     texts = dict(pairs)
     rows = []
@@ -179,7 +179,7 @@ def _named(texts: Mapping[str, str]) -> dict[str, Any]:
 
 
 def read_reference(text: str) -> StackRow:
-    """The row that `slug`, `slug@2` or `slug@best` names; what can be neither is left out."""
+    """Parse `slug`, `slug@2` or `slug@best` into a row; an invalid version is ignored."""
     slug, _, name = text.partition("@")
     if number := NUMBER.fullmatch(name):
         return StackRow(slug, version=int(number[1]) or None)
@@ -187,7 +187,7 @@ def read_reference(text: str) -> StackRow:
 
 
 def form_of_render(render: Render, base_slug: str) -> PlayForm:
-    """The form that draws this render again."""
+    """The form that repeats this render."""
     return PlayForm(
         prompt=render.prompt,
         negative=render.negative_prompt,

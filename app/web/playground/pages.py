@@ -1,4 +1,4 @@
-"""Pages of the playground: ask for a picture, see it beside its twin, find it again."""
+"""Pages of the playground: generate an image, compare it with its twin, find earlier ones."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ STRIP = 12
 
 @dataclass(frozen=True)
 class Earlier:
-    """An earlier result, small."""
+    """An earlier result, for the strip of thumbnails."""
 
     render: Render
     image: RenderImage
@@ -38,7 +38,7 @@ class Earlier:
 
 @dataclass(frozen=True)
 class ResultView:
-    """A render with its twin, finished or on its way; `here`: adapters that can be linked to."""
+    """A render with its twin, in any state; `here`: ids of its adapters that still exist."""
 
     render: Render
     image: RenderImage | None
@@ -51,12 +51,12 @@ class ResultView:
 
     @property
     def is_active(self) -> bool:
-        """True while a picture is still to come."""
+        """True while an image is still to come."""
         return self.render.state.is_active or bool(self.twin and self.twin.state.is_active)
 
     @property
     def title(self) -> str:
-        """The adapters and their weights, in a few words."""
+        """The adapters and their weights, as a short title."""
         used = [f"{entry['name']} {entry['weight']:.2f}" for entry in self.render.adapters]
         return ", ".join(used) or "No adapters"
 
@@ -80,14 +80,14 @@ class PlayPage:
 
 @dataclass(frozen=True)
 class OfferFragment:
-    """The adapters that a search offers."""
+    """The results of a search for adapters."""
 
     offer: Offer
 
 
 @dataclass(frozen=True)
 class ResultFragment:
-    """A result on its way, with the strip of earlier ones once it is there."""
+    """A result in progress, with the strip of earlier ones once it is finished."""
 
     result: ResultView
     earlier: list[Earlier]
@@ -97,7 +97,7 @@ class ResultFragment:
 
 @dataclass(frozen=True)
 class RenderPage:
-    """One result at its own address."""
+    """One result on its own page."""
 
     result: ResultView
     earlier: list[Earlier]
@@ -107,7 +107,7 @@ class RenderPage:
 
 @router.get("/play")
 def play(request: Request, state: State) -> Response:
-    """The playground, filled from the address."""
+    """Show the playground, filled from the URL."""
     form = read_address(request.query_params.multi_items())
     with state.database.read() as session:
         context = _page(session, form)
@@ -116,7 +116,7 @@ def play(request: Request, state: State) -> Response:
 
 @router.post("/play")
 def draw(request: Request, state: State, sent: SentForm) -> Response:
-    """Queue a picture and its twin; what is wrong comes back beside its field."""
+    """Queue an image and its twin; errors appear next to their fields."""
     form = read_form(sent.multi_items())
     try:
         with state.database.write() as session:
@@ -134,7 +134,7 @@ def draw(request: Request, state: State, sent: SentForm) -> Response:
 
 
 def _create(session: Session, form: PlayForm) -> Render:
-    """The queued render; InvalidInput names everything that is wrong, weights included."""
+    """Queue the render; InvalidInput names every invalid field, including weights."""
     try:
         request, wrong = form.request(session), {}
     except PartlyWrong as error:
@@ -161,9 +161,9 @@ def _refused(request: Request, state: State, form: PlayForm, error: AppError) ->
 
 @router.post("/play/stack")
 def change_stack(request: Request, state: State, sent: SentForm) -> Response:
-    """Add an adapter, take one away, or see whether they fit another base; all else stays typed.
+    """Add or remove an adapter, or check the stack against another base model.
 
-    Without scripts it also looks for the words in `find`, or adds what they name exactly.
+    All other fields stay as typed. Without scripts, `find` is searched, or added if it is a slug.
     """
     texts = {name: str(value) for name, value in sent.multi_items()}
     form = read_form(sent.multi_items())
@@ -182,7 +182,7 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
 
 @router.post("/play/stack/find")
 def find(state: State, sent: SentForm) -> Response:
-    """The adapters to choose from for what was typed."""
+    """Search for adapters to add."""
     form = read_form(sent.multi_items())
     with state.database.read() as session:
         used, wanted = [row.slug for row in form.stack], look_up(session, form).wanted
@@ -194,7 +194,7 @@ def _page(session: Session, form: PlayForm, error: AppError | None = None) -> Pl
     errors = dict(error.fields) if error else {}
     stack = look_up(session, form, errors)
     if errors.get("adapters") == stack.misfits:
-        errors["adapters"] = ""  # each stands in its row already
+        errors["adapters"] = ""  # each is already shown in its row
     used = [row.row.slug for row in stack.rows]
     return PlayPage(
         form=form,
@@ -236,7 +236,7 @@ def _result(session: Session, render: Render) -> ResultView:
 
 @router.get("/renders/{render_id}")
 def show(request: Request, render_id: Id, state: State) -> Response:
-    """One result: the picture, its twin and everything it was drawn with."""
+    """Show one result: the image, its twin and its settings."""
     with state.database.read() as session:
         result = _result(session, service.get_render(session, render_id))
         earlier = _earlier(session)
@@ -246,7 +246,7 @@ def show(request: Request, render_id: Id, state: State) -> Response:
 
 @router.get("/renders/{render_id}/live")
 def live(render_id: Id, state: State, own: bool = False) -> Response:
-    """How a picture comes along; asks again by itself until it is there."""
+    """Show the progress of an image; polls until it is finished."""
     with state.database.read() as session:
         result = _result(session, service.get_render(session, render_id))
         earlier = [] if result.is_active else _earlier(session)
@@ -257,7 +257,7 @@ def live(render_id: Id, state: State, own: bool = False) -> Response:
 
 @router.post("/renders/{render_id}/cancel")
 def cancel(request: Request, render_id: Id, state: State) -> Response:
-    """Cancel a picture and its twin; one that is there already stays."""
+    """Cancel an image and its twin; a finished one is kept."""
     with state.database.write() as session:
         service.cancel_with_twin(session, render_id)
     if wants_fragment(request):

@@ -1,4 +1,4 @@
-"""The stacked adapters as the page shows them: found, and held against the base drawn with."""
+"""The adapter stack of the playground: looked up, and checked against the base model."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ from app.web.playground.forms import PlayForm, StackRow
 
 @dataclass(frozen=True)
 class StackView:
-    """A row of the stack with the adapter it names; None when there is none.
+    """A row of the stack with its adapter; None when it does not exist.
 
-    `misfit` says why it cannot be drawn with the base; empty when it can.
+    `misfit` says why it does not fit the base model; empty if it fits.
     """
 
     row: StackRow
@@ -35,7 +35,7 @@ class StackView:
 
 @dataclass(frozen=True)
 class Stack:
-    """The rows, all bases, the one that is drawn with, and what one more adapter has to fit."""
+    """The rows, all base models, the one in use, and the kind that new adapters must fit."""
 
     rows: list[StackView]
     bases: list[BaseModel]
@@ -44,12 +44,12 @@ class Stack:
 
     @property
     def misfits(self) -> str:
-        """The sentences on all that is switched on and does not fit the base."""
+        """The misfit sentences of all enabled rows."""
         return " ".join(row.misfit for row in self.rows if row.misfit and row.row.is_on)
 
     @property
     def told(self) -> str:
-        """How many do not fit, for whoever has just chosen another base."""
+        """A sentence with the number of misfits, shown when another base model is chosen."""
         count = sum(bool(row.misfit) for row in self.rows)
         if not count:
             return ""
@@ -57,7 +57,7 @@ class Stack:
 
 
 def look_up(session: Session, form: PlayForm, errors: Mapping[str, str] | None = None) -> Stack:
-    """The stack of a form; `errors` are those of its fields."""
+    """Look up the stack of a form; `errors` are the errors of its fields."""
     found = [_find(session, row) for row in form.stack]
     bases = base_models.list_base_models(session)
     base = next((base for base in bases if form.base and form.base == base.slug), None)
@@ -83,7 +83,7 @@ def look_up(session: Session, form: PlayForm, errors: Mapping[str, str] | None =
 
 
 def _find(session: Session, row: StackRow) -> Made | str:
-    """The adapter and version that a row names, or the sentence that there is none."""
+    """The adapter and version of a row, or an error message."""
     try:
         adapter = adapters.adapter_by_slug(session, row.slug)
         return adapter, adapters.get_version(session, adapter, row.version)
@@ -92,7 +92,7 @@ def _find(session: Session, row: StackRow) -> Made | str:
 
 
 def _used(rows: Sequence[StackRow], found: Sequence[Made | str]) -> list[Made]:
-    """What is drawn with, else what is switched off: the base follows it."""
+    """The enabled adapters, else all: they determine the default base model."""
     on = [
         pair
         for row, pair in zip(rows, found, strict=True)

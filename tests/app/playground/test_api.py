@@ -263,11 +263,11 @@ def test_a_prompt_names_adapters_as_a1111_does(
     ("tag", "sentence"),
     [
         ("<lora:nobody:0.8>", "There is no such adapter"),
-        ("<lora:chalk:strong>", "a weight that is no number"),
-        ("<lora:chalk:nan>", "a weight that is no number"),
+        ("<lora:chalk:strong>", "an invalid weight"),
+        ("<lora:chalk:nan>", "an invalid weight"),
         ("<lora:chalk:1:1:1>", "more than two weights"),
         ("<lora:chalk-v9:1>", "has no version 9"),
-        ("<lora:chalk:99>", "A weight lies between"),
+        ("<lora:chalk:99>", "Weights must be between"),
         ("<lora:>", "There is no such adapter"),
     ],
 )

@@ -66,7 +66,7 @@ def test_a_drawing_without_scripts_leads_to_its_own_page_and_comes_with_its_twin
     stand_in.draw(state)
     page = client.get(f"/renders/{render.key}").text
     assert 'hx-trigger="every' not in page.partition('id="result"')[2].partition(">")[0]
-    assert "Same seed, no adapters" in page
+    assert "Without your style" in page
     assert page.count('class="picture"') == 2
     assert "Download PNG" in page
     assert f'data-copy="http://testserver/renders/{render.key}"' in page
@@ -103,8 +103,8 @@ def test_scripts_get_the_result_alone_and_the_seed_that_was_drawn(
     assert "<html" not in answer.text
     assert f'value="{render.seed}"' in answer.text
     assert f"seed={render.seed}" in answer.headers["hx-push-url"]
-    assert "Waiting for a free moment" not in answer.text  # there is no worker, and it says so
-    assert "No drawing worker is running" in answer.text
+    assert "In line, starts in a moment" not in answer.text  # there is no worker, and it says so
+    assert "No render worker is running" in answer.text
     stand_in.draw(state)
     done = client.get(f"/renders/{render.key}/live").text
     assert "hx-trigger" not in done
@@ -141,11 +141,11 @@ def test_everything_that_is_wrong_is_named_beside_its_field_and_stays(
     assert (kept["weight-0"], kept["steps"], kept["seed"]) == ("abc", "many", "-3")
     assert kept["prompt"] == "p" * 5_000
     for place, reason in (
-        ("weight-0", "This has to be a number."),
-        ("weight-1", "A weight lies between −10 and 10."),
+        ("weight-0", "Enter a number."),
+        ("weight-1", "The weight must be between −10 and 10."),
         ("prompt", "This has 5,000 characters; at most 2,000 fit."),
-        ("steps", "This has to be a whole number."),
-        ("seed", "This has to be at least 0."),
+        ("steps", "Enter a whole number."),
+        ("seed", "At least 0."),
     ):
         error = page.partition(f'id="{place}-error"')[2].partition("</p>")[0]
         assert reason in error, (place, error)
@@ -162,7 +162,7 @@ def test_a_weight_that_is_no_number_is_refused(
     sent = filled(client, "/play?adapter=chalk:1") | {"prompt": "x", "weight-0": weight}
     answer = client.post("/play", data=sent)
     assert answer.status_code == 422
-    assert "This has to be a number." in answer.text
+    assert "Enter a number." in answer.text
 
 
 def test_an_empty_prompt_and_a_deleted_adapter_are_named(
@@ -220,7 +220,7 @@ def test_any_adapter_is_found_by_its_name_or_trigger_word(client: TestClient, wo
     page = client.get("/play").text
     assert 'value="style-24"' in page
     assert 'value="moss"' not in page
-    assert "These are the 24 newest; find any other." in page
+    assert "The 24 newest. Search for others." in page
     sent = form_of(page, "play-form") | {"find": words}
     found = client.post("/play/stack/find", data=sent, headers=FRAGMENT).text
     assert "<html" not in found
@@ -231,7 +231,7 @@ def test_any_adapter_is_found_by_its_name_or_trigger_word(client: TestClient, wo
     assert 'name="adapter-0" value="moss"' in stack
     assert 'name="find" value=""' in stack
     used = client.post("/play/stack/find", data=sent | {"adapter-0": "moss"}, headers=FRAGMENT)
-    assert "What was found is in use already." in used.text
+    assert "All results are already in use." in used.text
 
 
 @pytest.mark.usefixtures("many")
@@ -251,7 +251,7 @@ def test_adapters_are_found_without_scripts_too(client: TestClient) -> None:
     dropped = client.post("/play/stack", data=sent | {"find": "fern", "drop": "0"})
     assert "adapter-0" not in form_of(dropped.text, "play-form")
     none = client.post("/play/stack", data=sent | {"find": "<b>"})
-    assert "Nothing here has “&lt;b&gt;” in its name" in none.text
+    assert "No adapter has “&lt;b&gt;” in its name" in none.text
 
 
 def test_few_adapters_need_no_search(client: TestClient, state: AppState) -> None:
@@ -336,7 +336,7 @@ def test_another_base_marks_what_does_not_fit_at_once(client: TestClient, state:
         refused = client.post("/play", data=sent | {"base": "sd15"}, headers=headers)
         assert refused.status_code == 422
         assert refused.text.count(sentence) == 1
-        assert "What to change is marked below." in refused.text
+        assert "Correct the marked fields below." in refused.text
     assert renders_of(state) == []
     off = {name: text for name, text in sent.items() if name != "on-0"}
     assert client.post("/play", data=off | {"base": "sd15"}).status_code == 200
