@@ -1,4 +1,4 @@
-"""What people call something on the Hugging Face Hub, and whether it may be asked."""
+"""Parse names on the Hugging Face Hub, and check whether Hub access is allowed."""
 
 from __future__ import annotations
 
@@ -17,46 +17,47 @@ WRITTEN = re.compile(
 )
 MAX_NAME = 96
 FORBIDDEN = {
-    True: "The Hub may not be asked here: BRUSHWORK_HUB is off.",
-    False: "The Hub may not be asked here, because others than this machine reach Brushwork. "
-    "Whoever runs it can allow it by BRUSHWORK_HUB=on.",
+    True: "Hugging Face access is off on this server (BRUSHWORK_HUB=off). An administrator can "
+    "enable it with BRUSHWORK_HUB=on.",
+    False: "Hugging Face access is off on this server, because other machines can reach it. An "
+    "administrator can enable it with BRUSHWORK_HUB=on.",
 }
 
 
 @dataclass(frozen=True)
 class HubSource:
-    """A repository, maybe at a revision (branch, tag or commit), maybe one file in it."""
+    """A repository, optionally with a revision (branch, tag or commit) and a file."""
 
     repo: str
     revision: str | None = None
     file: str | None = None
 
     def __str__(self) -> str:
-        """As people write it: `owner/name@revision/file`."""
+        """The usual notation: `owner/name@revision/file`."""
         revision = f"@{self.revision}" if self.revision else ""
         return f"{self.repo}{revision}{f'/{self.file}' if self.file else ''}"
 
     @property
     def uri(self) -> str:
-        """What a row keeps, so that it is never taken for a path."""
+        """The stored form, which cannot be confused with a path."""
         return f"{SCHEME}{self}"
 
     @property
     def folder(self) -> str:
-        """The name of the folder that holds what was downloaded of the repository."""
+        """Name of the folder with the downloaded files of the repository."""
         return self.repo.replace("/", "--")
 
     @property
     def name(self) -> str:
-        """A short name for what it is."""
+        """A short display name."""
         whole = self.file or self.repo
         return whole.rpartition("/")[2].removesuffix(".safetensors")
 
 
 def read_source(text: str) -> HubSource | None:
-    """What a person wrote: `owner/name@revision/file`, or an address copied from the Hub's pages.
+    """Parse `owner/name@revision/file`, or a URL copied from the Hub's pages.
 
-    None when it is no name on the Hub, as a path is not.
+    None when it is not a name on the Hub, such as a path.
     """
     text = text.strip()
     for address in ADDRESSES:
@@ -85,16 +86,16 @@ def _checked(repo: str, revision: str | None, file: str | None) -> HubSource | N
 
 
 def is_allowed(settings: Settings) -> bool:
-    """Whether people may have things fetched from the Hub, and published there.
+    """True if users may download from the Hub and publish there.
 
-    By default when only this machine can ask: then whoever asks is whoever runs it. Where others
-    reach the web server, fetching for them uses the machine's line, disk and token, so whoever runs
-    it has to say so.
+    By default only if the server is reachable from this machine alone: then every user is its
+    administrator. On other servers, downloads use the administrator's network, disk and token, so
+    the administrator has to allow it.
     """
     return settings.hub == "on" or (settings.hub == "auto" and settings.is_loopback)
 
 
 def require_allowed(settings: Settings) -> None:
-    """Refuse when the Hub may not be asked, and say who can change that."""
+    """Raise Forbidden when Hub access is off, with the setting that enables it."""
     if not is_allowed(settings):
         raise Forbidden(FORBIDDEN[settings.hub == "off"])

@@ -7,27 +7,27 @@ from typing import Any
 
 
 def named_reasons(fields: Mapping[str, str]) -> str:
-    """All that is wrong as one text, each sentence behind the name of its field."""
+    """All field errors as one text, each prefixed with its field."""
     return " ".join(f"{field}: {reason}" for field, reason in fields.items())[:2000]
 
 
 def reason(problem: Mapping[str, Any]) -> str:
-    """What is wrong with a value that pydantic refused, as a sentence for people."""
+    """A readable sentence for a pydantic error."""
     kind, context = problem["type"], problem.get("ctx", {})
     if kind == "extra_forbidden":
-        return "There is no setting of this name."
+        return "There is no setting with this name."
     if kind in ("int_parsing", "int_from_float", "int_type"):
-        return "This has to be a whole number."
+        return "Enter a whole number."
     if kind in ("float_parsing", "float_type", "finite_number"):
-        return "This has to be a number."
+        return "Enter a number."
     if kind in ("bool_parsing", "bool_type"):
-        return "This has to be true or false."
+        return "Enter true or false."
     if kind == "string_type":
-        return "This has to be a text."
+        return "This must be text."
     if kind == "value_error" and "UploadFile" in str(problem["msg"]):
-        return "This has to be a file, not a text."
+        return "This must be a file, not text."
     if kind == "missing":
-        return "This is missing."
+        return "This is required."
     if kind == "string_too_long" and isinstance(problem["input"], str):
         return (
             f"This has {len(problem['input']):,} characters; at most {context['max_length']:,} fit."
@@ -35,12 +35,13 @@ def reason(problem: Mapping[str, Any]) -> str:
     if kind == "string_too_short":
         return "This cannot be empty."
     if kind == "too_long":
-        return f"These are {context['actual_length']}; at most {context['max_length']} are drawn."
+        given, most = context["actual_length"], context["max_length"]
+        return f"Too many entries: {given} given, at most {most} allowed."
     if kind == "greater_than_equal":
-        return f"This has to be at least {context['ge']:,}."
+        return f"At least {context['ge']:,}."
     if kind == "greater_than":
-        return f"This has to be more than {context['gt']:,}."
+        return f"More than {context['gt']:,}."
     if kind in ("less_than_equal", "less_than"):
-        return f"This can be {context.get('le', context.get('lt')):,} at most."
+        return f"{context.get('le', context.get('lt')):,} at most."
     message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     return message[:1].upper() + message[1:].rstrip(".") + "."

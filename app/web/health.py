@@ -1,4 +1,4 @@
-"""Is it alive, is it ready, how is it doing: for probes and Prometheus."""
+"""Liveness, readiness and metrics, for probes and Prometheus."""
 
 from __future__ import annotations
 
@@ -20,43 +20,43 @@ router = APIRouter(tags=["health"])
 
 @router.get("/healthz")
 def healthz() -> dict[str, str]:
-    """This process answers."""
+    """Liveness: this process answers."""
     return {"status": "ok"}
 
 
 @router.get("/readyz")
 def readyz(state: State) -> dict[str, str]:
-    """Database and storage can be used. The broker is not asked: it only speeds things up."""
+    """Readiness: database and storage are usable. The broker is optional and not checked."""
     try:
         current = migrate.is_current(state.database.engine)
     except Exception as error:
-        raise NotReady("The database cannot be reached.") from error
+        raise NotReady("The database cannot be reached. Try again in a moment.") from error
     if not current:
-        raise NotReady("The database needs `brushwork migrate`.")
+        raise NotReady("The database schema is outdated: run `brushwork migrate`.")
     state.store.check()
     return {"status": "ready", "database": "ok", "storage": "ok"}
 
 
 @router.get("/metrics", response_class=Response)
 def metrics(state: State) -> Response:
-    """Figures for Prometheus."""
+    """Metrics for Prometheus."""
     registry = CollectorRegistry()
     registry.register(RegistryCollector(state.database))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
 class RegistryCollector(Collector):
-    """Counts read from the registry at each scrape, so that every web process says the same."""
+    """Counts read from the registry at each scrape, so that all web processes agree."""
 
     def __init__(self, database: Database) -> None:
         self.database = database
 
     def describe(self) -> list[Any]:
-        """Nothing: what is collected is known only at a scrape."""
+        """Empty: the metrics are known only at a scrape."""
         return []
 
     def collect(self) -> list[GaugeMetricFamily]:
-        """Jobs by queue and status; datasets and adapters."""
+        """Count jobs by queue and status, datasets and adapters."""
         jobs = GaugeMetricFamily(
             "brushwork_jobs", "Jobs in the registry", labels=["queue", "status"]
         )

@@ -1,4 +1,4 @@
-"""Errors as RFC 9457 `application/problem+json`, with a `detail` a person can act on."""
+"""Errors as RFC 9457 `application/problem+json`, with an actionable `detail`."""
 
 from __future__ import annotations
 
@@ -13,18 +13,18 @@ from app.registry.validation import named_reasons, reason
 
 MEDIA_TYPE = "application/problem+json"
 UNEXPECTED = (
-    "Something went wrong on our side; nothing you sent was changed. The log names the reason."
+    "Something went wrong on the server; nothing was changed. The server log has the details."
 )
 
 
 class ProblemResponse(JSONResponse):
-    """A JSON answer of the type `application/problem+json`."""
+    """A JSON response of type `application/problem+json`."""
 
     media_type = MEDIA_TYPE
 
 
 def problem_response(error: AppError) -> ProblemResponse:
-    """The answer for an error that is meant for people."""
+    """The response for an AppError."""
     body: dict[str, Any] = {
         "type": f"urn:brushwork:problem:{error.code}",
         "title": error.title,
@@ -43,11 +43,11 @@ def problem_response(error: AppError) -> ProblemResponse:
 
 
 def status_error(status: int, detail: str | None = None) -> AppError:
-    """An error with the plain HTTP meaning of `status`."""
+    """An AppError for an HTTP status."""
     phrase = HTTPStatus(status).phrase
     sentences = {
         404: "There is nothing at this address.",
-        405: "This address does not take that method.",
+        405: "This address does not support that method.",
         500: UNEXPECTED,
     }
     error = AppError(sentences.get(status) or detail or phrase)
@@ -56,11 +56,11 @@ def status_error(status: int, detail: str | None = None) -> AppError:
 
 
 def validation_error(error: RequestValidationError) -> AppError:
-    """A sentence for each part of a request that has the wrong form."""
+    """An AppError with a sentence for each invalid part of a request."""
     fields: dict[str, str] = {}
     for problem in error.errors():
         if problem["loc"][:1] == ("path",):
-            return status_error(404)  # an address with what is no id leads nowhere
+            return status_error(404)  # an invalid id in a URL matches nothing
         if problem["type"] == "json_invalid":
             fields["body"] = "This is not valid JSON."
             continue

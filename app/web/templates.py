@@ -1,4 +1,4 @@
-"""Pages as HTML: templates, static files, the frame around every page, errors in human words."""
+"""Render HTML pages: templates, static files, the page shell and error pages."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ PLACES = {
 
 
 class Theme(StrEnum):
-    """Light, dark, or as the machine has it."""
+    """Color theme of the pages; `system` follows the device."""
 
     LIGHT = "light"
     DARK = "dark"
@@ -50,7 +50,7 @@ class Theme(StrEnum):
 
 @dataclasses.dataclass(frozen=True)
 class RunningStrip:
-    """What trains or waits, in the bar of every page."""
+    """Status of running and queued runs, in the top bar of every page."""
 
     text: str
     href: str
@@ -59,7 +59,7 @@ class RunningStrip:
 
 @dataclasses.dataclass(frozen=True)
 class Shell:
-    """What the frame around a page shows."""
+    """Variables of the page shell."""
 
     place: str
     path: str
@@ -69,10 +69,10 @@ class Shell:
 
 
 class StaticWithLongCache(StaticFiles):
-    """Static files; an address with the hash of its content may be kept for a year."""
+    """Static files; a URL with a content hash is cached for a year."""
 
     async def get_response(self, path: str, scope: Scope) -> Response:
-        """The file, with a cache header that fits its address."""
+        """Serve the file with a cache header that matches its URL."""
         response = await super().get_response(path, scope)
         has_hash = b"v=" in scope.get("query_string", b"")
         response.headers["cache-control"] = LONG_CACHE if has_hash else "no-cache"
@@ -80,7 +80,7 @@ class StaticWithLongCache(StaticFiles):
 
 
 def static(path: str) -> str:
-    """The address of a static file, with a hash of its content so that it can be kept."""
+    """The URL of a static file, with a content hash so that it can be cached."""
     modified = (STATIC / path).stat().st_mtime_ns
     return f"/static/{path}?v={_content_hash(path, modified)}"
 
@@ -91,7 +91,7 @@ def _content_hash(path: str, modified: int) -> str:
 
 
 def make_environment() -> jinja2.Environment:
-    """The Jinja environment of all pages: escaped, and strict about unknown names."""
+    """The Jinja environment of all pages: escapes HTML and rejects unknown names."""
     environment = jinja2.Environment(
         loader=jinja2.FileSystemLoader(TEMPLATES),
         autoescape=True,
@@ -117,12 +117,12 @@ environment = make_environment()
 
 
 def render(request: Request, template: str, context: object, *, status: int = 200) -> HTMLResponse:
-    """A whole page: the fields of the context dataclass are its variables, `shell` its frame."""
+    """Render a full page; the fields of the context dataclass are its variables."""
     return _answer(template, as_variables(context) | {"shell": make_shell(request)}, status)
 
 
 def render_fragment(template: str, context: object, *, status: int = 200) -> HTMLResponse:
-    """A part of a page, without the frame."""
+    """Render a part of a page, without the shell."""
     return _answer(template, as_variables(context), status)
 
 
@@ -134,24 +134,24 @@ def as_variables(context: object) -> dict[str, Any]:
 
 def _answer(template: str, variables: dict[str, Any], status: int) -> HTMLResponse:
     body = environment.get_template(template).render(variables)
-    # pages show what is true now: Back must ask again, and no proxy may keep them
+    # pages show the current state: the Back button must reload, and no proxy may cache them
     return HTMLResponse(body, status_code=status, headers={"cache-control": "no-store"})
 
 
 def wants_fragment(request: Request) -> bool:
-    """True when a script of ours asks for a part of a page, not a person for a page."""
+    """True if htmx or a script requests a part of a page."""
     return request.headers.get("hx-request") == "true"
 
 
 def wants_page(request: Request) -> bool:
-    """True when the answer, an error too, is to be looked at by a person."""
+    """True if the answer, including an error, is shown to a person as HTML."""
     if request.url.path.startswith(MACHINE_PATHS):
         return False
     return wants_fragment(request) or "text/html" in request.headers.get("accept", "")
 
 
 def make_shell(request: Request) -> Shell:
-    """The frame of the page that answers this request."""
+    """The page shell for this request."""
     with app_state(request).database.read() as session:
         running = strip_of(runs.active_runs(session))
         workers = present_workers(session, queue="train")
@@ -160,7 +160,7 @@ def make_shell(request: Request) -> Shell:
 
 
 def bare_shell(request: Request) -> Shell:
-    """The frame without anything from the registry, for when that is what failed."""
+    """The page shell without data from the registry, for error pages."""
     path = request.url.path
     place = next((name for prefix, name in PLACES.items() if _is_under(path, prefix)), "")
     query = f"?{request.url.query}" if request.url.query else ""
@@ -178,7 +178,7 @@ def _is_under(path: str, prefix: str) -> bool:
 
 
 def theme_of(request: Request) -> Theme:
-    """The theme this browser chose."""
+    """The theme chosen in this browser."""
     try:
         return Theme(request.cookies.get(THEME_COOKIE, Theme.SYSTEM))
     except ValueError:
@@ -186,13 +186,13 @@ def theme_of(request: Request) -> Theme:
 
 
 def running_strip(request: Request) -> RunningStrip | None:
-    """What trains or waits now; None when nothing does."""
+    """The current status strip; None when no run is active."""
     with app_state(request).database.read() as session:
         return strip_of(runs.active_runs(session))
 
 
 def strip_of(active: Sequence[Run]) -> RunningStrip | None:
-    """The strip for these runs, those that train first."""
+    """The status strip for these runs, running ones first."""
     training = [run for run in active if run.state is JobStatus.RUNNING]
     waiting = len(active) - len(training)
     if not active:
@@ -207,13 +207,13 @@ def strip_of(active: Sequence[Run]) -> RunningStrip | None:
 
 
 def progress_of(run: Run) -> float:
-    """How much of its steps a run has done, from 0 to 1."""
+    """Share of the steps that a run has done, 0 to 1."""
     return min(1.0, run.step / run.total_steps) if run.total_steps else 0.0
 
 
 @dataclasses.dataclass(frozen=True)
 class ErrorPage:
-    """What went wrong, and the ways on."""
+    """An error and what the user can do next."""
 
     status: int
     title: str
@@ -222,7 +222,7 @@ class ErrorPage:
 
 
 def error_page(request: Request, error: AppError) -> Response:
-    """The error as a page, or as a small notice for a script that asked for a part of one."""
+    """Render an error as a page, or as a notice for a fragment request."""
     context = ErrorPage(
         status=error.status,
         title=error.title,

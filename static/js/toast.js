@@ -22,13 +22,13 @@
   document.addEventListener("htmx:responseError", (event) => {
     const answer = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
     const words = answer.querySelector(".notice p")?.textContent.trim();
-    toast(words || "That did not work. Try again in a moment.");
+    toast(words || "The request failed. Try again in a moment.");
   });
   document.addEventListener("htmx:sendError", (event) => {
-    // a fragment that polls asks again by itself; only what a person did is worth a message
+    // polling fragments retry by themselves; only failed actions of the user need a message
     if (event.detail.requestConfig.verb !== "get") toast("Brushwork cannot be reached. Nothing was changed.");
   });
-  // a message that came with the address is shown once: a reload does not bring it back
+  // a message from the URL is shown once: a reload does not show it again
   const address = new URL(location.href);
   if (address.searchParams.has("deleted")) {
     address.searchParams.delete("deleted");

@@ -60,7 +60,7 @@ def test_errors_come_with_a_summary_that_leads_into_the_closed_settings(
     field = page.get_by_label("Learning rate", exact=True)
     expect(field).to_be_focused()
     expect(field).to_have_value("fast")
-    expect(field).to_have_accessible_description(re.compile("This has to be a number"))
+    expect(field).to_have_accessible_description(re.compile("Enter a number"))
 
 
 def test_a_run_is_watched_from_the_queue_to_its_adapter_without_a_reload(

@@ -231,6 +231,12 @@ def test_two_versions_are_told_apart_by_what_changed(client: TestClient, adapter
         assert words_ in page
 
 
+def test_too_many_tags_are_counted_in_the_error(client: TestClient, adapter: Adapter) -> None:
+    answer = client.patch(f"{API}/{adapter.key}", json={"tags": ["ink"] * 51})
+    assert answer.status_code == 422
+    assert answer.json()["detail"] == "tags: Too many entries: 51 given, at most 50 allowed."
+
+
 def runs_rank(client: TestClient, run: int) -> int:
     return int(client.get(f"/api/v1/runs/{run}").json()["config"]["rank"])
 
