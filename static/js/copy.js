@@ -1,4 +1,4 @@
-// `data-copy="text"`: a click copies the text, the element says so, and goes back to its words.
+// `data-copy="text"`: a click copies the text; the element shows “Copied” for a moment.
 (() => {
   const SHOWN_MS = 1600;
   const busy = new WeakSet();

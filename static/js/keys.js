@@ -1,4 +1,4 @@
-// Elements with `data-shortcut` are clicked, or focused when they are fields, by their keys:
+// Keyboard shortcuts: `data-shortcut` elements are clicked, or focused if they are fields:
 // "?", "/", "g d" (one after the other) or "Ctrl+Enter" (works while typing, too).
 (() => {
   const OFF = "single-keys-off";

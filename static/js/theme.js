@@ -1,4 +1,4 @@
-// Changes the theme at once; the cookie is set by the server, as without this script.
+// Changes the theme without a reload; the server sets the cookie, as it does without this script.
 (() => {
   const form = document.querySelector("[data-theme-form]");
   form?.addEventListener("submit", async (event) => {

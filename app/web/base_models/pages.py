@@ -1,4 +1,4 @@
-"""The page of base models: what there is, and a form to add one by its path or from the Hub."""
+"""The page of base models: the list, and a form to add one by path or from the Hub."""
 
 from __future__ import annotations
 
@@ -20,16 +20,16 @@ router = APIRouter(include_in_schema=False)
 
 EMBEDDED = service.EMBEDDED
 PRECISIONS = (
-    ("fp16", "Half precision, half the download"),
-    ("fp32", "Full precision where there is one"),
+    ("fp16", "fp16: half the download size"),
+    ("fp32", "fp32: full precision if available"),
 )
 
 
 @dataclass(frozen=True)
 class BaseModelsPage:
-    """All base models, what removing them would mean, and the form for another one.
+    """All base models, the effects of removing each, and the form to add one.
 
-    `refused`: why one was not removed.
+    `refused`: why a base model was not removed.
     """
 
     bases: list[downloads.Shown]
@@ -47,13 +47,13 @@ class BaseModelsPage:
 
 @router.get("/base-models")
 def index(request: Request, state: State) -> Response:
-    """All base models."""
+    """List all base models."""
     return render(request, "base_models/index.html", _page(state))
 
 
 @router.post("/base-models")
 def add(request: Request, state: State, sent: SentForm) -> Response:
-    """Add a base model by path or name; what cannot be used comes back with the reason."""
+    """Add a base model by path or name; an unusable one is answered with the reason."""
     source = str(sent.get("source", "")).strip()
     precision = str(sent.get("precision", ""))
     asked = precision if precision in dict(PRECISIONS) else None
@@ -68,7 +68,7 @@ def add(request: Request, state: State, sent: SentForm) -> Response:
 
 @router.post("/base-models/{base_id}/cancel")
 def cancel(base_id: Id, state: State) -> Response:
-    """Stop a download."""
+    """Cancel a download."""
     with state.database.write() as session:
         downloads.cancel(session, base_id)
     return RedirectResponse("/base-models", status_code=303)
@@ -76,7 +76,7 @@ def cancel(base_id: Id, state: State) -> Response:
 
 @router.post("/base-models/{base_id}/remove")
 def remove(request: Request, base_id: Id, state: State) -> Response:
-    """Take a base model out of the list, with what was downloaded of it or fused here."""
+    """Remove a base model from the list, with its downloaded or fused files."""
     try:
         with state.database.write() as session:
             place = removal.remove(session, base_id, state.settings)

@@ -1,4 +1,4 @@
-"""The first page: three steps for a new person, else where they were; and the strip in the bar."""
+"""The home page: an introduction for new users, else recent work; and the status strip."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ EXAMPLE_CACHE = "public, max-age=86400"
 
 @dataclass(frozen=True)
 class HomePage:
-    """Where a person was; or, with nothing there yet, how to begin."""
+    """Recent runs, adapters and datasets; without any, an introduction."""
 
     is_new: bool
     examples: tuple[str, ...]
@@ -43,21 +43,21 @@ class HomePage:
 
 @dataclass(frozen=True)
 class ActiveRuns:
-    """The runs that train or wait."""
+    """The running and queued runs."""
 
     runs: list[Run]
 
 
 @dataclass(frozen=True)
 class Running:
-    """The strip in the bar."""
+    """The status strip in the top bar."""
 
     running: templates.RunningStrip | None
 
 
 @router.get("/")
 def home(request: Request, state: State) -> HTMLResponse:
-    """The first page."""
+    """Show the home page."""
     with state.database.read() as session:
         active = runs.active_runs(session)
         newest = adapters.list_adapters(session, adapters.Filter()).items[:SHOWN_ADAPTERS]
@@ -69,7 +69,7 @@ def home(request: Request, state: State) -> HTMLResponse:
 
 @router.get("/home/runs")
 def active_runs(state: State) -> HTMLResponse:
-    """The runs on the first page, asked for again while one is active."""
+    """The runs on the home page, polled while one is active."""
     with state.database.read() as session:
         active = runs.active_runs(session)
     return templates.render_fragment("home/_runs.html", ActiveRuns(active))
@@ -77,13 +77,13 @@ def active_runs(state: State) -> HTMLResponse:
 
 @router.get("/running")
 def running(request: Request) -> HTMLResponse:
-    """The strip in the bar, asked for again and again."""
+    """The status strip in the top bar, polled."""
     return templates.render_fragment("_running.html", Running(templates.running_strip(request)))
 
 
 @router.post("/example")
 def add_example(state: State) -> RedirectResponse:
-    """The example style as a dataset, through the same door as any upload; once, not twice."""
+    """Create the example dataset through the normal upload, unless it exists."""
     with state.database.write() as session:
         known = datasets.list_datasets(session, q=EXAMPLE_NAME)
         found = next((row for row in known if row.dataset.name == EXAMPLE_NAME), None)
@@ -102,8 +102,8 @@ def add_example(state: State) -> RedirectResponse:
 
 @router.get("/example/{name}.webp")
 def example_picture(name: str) -> FileResponse:
-    """A picture of the example style, to be seen before it is a dataset."""
+    """An image of the example style, for the introduction."""
     path = EXAMPLE / f"{name}.webp"
     if not re.fullmatch(r"[a-z0-9-]{1,60}", name) or not path.is_file():
-        raise NotFound("There is no such picture.")
+        raise NotFound("There is no such image.")
     return FileResponse(path, media_type="image/webp", headers={"cache-control": EXAMPLE_CACHE})

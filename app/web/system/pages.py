@@ -1,4 +1,4 @@
-"""The theme, what runs where and how much it keeps, and the page that shows every component."""
+"""The theme, the system page (workers and storage) and the page of all components."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ YEAR_SECONDS = 365 * 86_400
 def theme(
     theme: Annotated[templates.Theme, Form()], back: Annotated[str, Form()] = "/"
 ) -> RedirectResponse:
-    """Remember the theme in this browser and go back to the page."""
+    """Store the theme in a cookie and return to the page."""
     response = RedirectResponse(own_address(back), status_code=303)
     response.set_cookie(
         templates.THEME_COOKIE, theme, max_age=YEAR_SECONDS, httponly=True, samesite="lax"
@@ -31,14 +31,14 @@ def theme(
 
 
 def own_address(address: str) -> str:
-    """The address when it lies on this server, else the first page."""
+    """The address if it is on this server, else the home page."""
     is_own = address.startswith("/") and not address.startswith(("//", "/\\"))
     return address if is_own and address.isprintable() else "/"
 
 
 @dataclass(frozen=True)
 class QueueWorkers:
-    """What a queue is for, and the workers that take from it now."""
+    """A queue and the workers that serve it now."""
 
     queue: str
     workers: list[WorkerPresence]
@@ -46,7 +46,7 @@ class QueueWorkers:
 
 @dataclass(frozen=True)
 class SystemPage:
-    """What runs where, and how much is kept."""
+    """Workers and storage."""
 
     queues: list[QueueWorkers]
     file_count: int
@@ -58,7 +58,7 @@ class SystemPage:
 
 @router.get("/system")
 def system(request: Request, state: State) -> HTMLResponse:
-    """Workers, storage and version."""
+    """Show workers, storage and version."""
     with state.database.read() as session:
         present = present_workers(session)
     sizes = [blob.size for blob in state.store.list()]
@@ -78,10 +78,10 @@ def system(request: Request, state: State) -> HTMLResponse:
 
 @dataclass(frozen=True)
 class PatternsPage:
-    """The page of all components has nothing of its own."""
+    """The page of all components needs no variables."""
 
 
 @router.get("/patterns")
 def patterns(request: Request) -> HTMLResponse:
-    """Every component of the pages, for people who build them."""
+    """Show every component of the pages, for developers."""
     return templates.render(request, "patterns/patterns.html", PatternsPage())

@@ -31,7 +31,7 @@ def test_a_base_is_added_by_its_path_and_followed_while_it_is_looked_at(
     folder.mkdir()
     page = client.post("/base-models", data={"source": str(folder)}).text
     assert "my-base" in page
-    assert "Being checked" in page
+    assert "Checking" in page
     assert 'hx-trigger="every 2s"' in page
     twice = client.post("/base-models", data={"source": str(folder)})
     assert twice.status_code == 409
@@ -66,7 +66,7 @@ def test_a_download_from_the_hub_is_followed_stopped_and_tried_again(
     client: TestClient, state: AppState
 ) -> None:
     page = client.post("/base-models", data={"source": "acme/tiny", "precision": "fp32"}).text
-    assert "Waiting for its turn" in page
+    assert "In line: downloads run one at a time" in page
     assert 'hx-trigger="every 2s"' in page
     with state.database.write() as session:
         job = session.exec(select(IoJob).where(IoJob.kind == "download_base")).one()
@@ -121,10 +121,10 @@ def test_removing_asks_first_and_says_what_is_lost_and_what_stays(
     page = client.get("/base-models").text
     asked = dict(zip(("own", "tiny", "inked"), page.split('class="menu confirm"')[1:], strict=True))
     assert "its files stay where they are" in asked["own"]
-    assert "What was made with it stays: 1 adapter." in asked["own"]
-    assert "2.0 GB, are deleted here; it can be downloaded again" in asked["tiny"]
-    assert "What was made with it" not in asked["tiny"]
-    assert "are deleted for good: it was fused here" in asked["inked"]
+    assert "Everything made with it stays: 1 adapter." in asked["own"]
+    assert "2.0 GB, are deleted; it can be downloaded again" in asked["tiny"]
+    assert "Everything made with it" not in asked["tiny"]
+    assert "are deleted for good, because it was fused here" in asked["inked"]
     for base_id in (2, 3, 4):
         page = client.post(f"/base-models/{base_id}/remove").text
     assert page.count("/remove") == 0

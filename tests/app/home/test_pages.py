@@ -25,7 +25,7 @@ def example(client: TestClient) -> str:
 
 def test_a_new_person_sees_three_steps_and_an_example(client: TestClient) -> None:
     text = client.get("/").text
-    for words in ("1. Add pictures", "2. Train", "3. Try", "Try it with this example"):
+    for words in ("1. Add images", "2. Train", "3. Try", "Try it with this example"):
         assert words in text
     assert client.get("/example/fox.webp").headers["content-type"] == "image/webp"
 
