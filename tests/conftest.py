@@ -1,36 +1,40 @@
-"""Fixtures of the whole suite: a registry on both databases, an app with its client."""
+"""Fixtures of the whole suite: a registry on both databases, an app with its client.
+
+What a test needs is imported by the fixture that gives it, so that the tests of the cores run on a
+machine without a browser, PostgreSQL or the web front end, and start quickly.
+"""
 
 from __future__ import annotations
 
-import io
+import dataclasses
+import functools
 import os
 import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import psycopg
 import pytest
-import sqlalchemy as sa
-from fastapi import FastAPI
-from fastapi.testclient import TestClient
-from PIL import Image
-from playwright.sync_api import Browser, sync_playwright
 
-from app.registry import migrate
-from app.registry.base_models.models import BaseModel, BaseModelStatus
-from app.registry.base_models.service import ensure_embedded
-from app.registry.config import Settings
-from app.registry.db import Database, make_engine
-from app.registry.state import AppState
-from app.web.main import create_app
-from worker.core import starter
-from worker.core.bases.inspect import inspect_base
+from tests.pictures import make_png
+
+if TYPE_CHECKING:
+    import sqlalchemy as sa
+    from fastapi import FastAPI
+    from fastapi.testclient import TestClient
+    from playwright.sync_api import Browser
+
+    from app.registry.base_models.models import BaseModel
+    from app.registry.config import Settings
+    from app.registry.datasets.images import ImageDecoder
+    from app.registry.db import Database
+    from app.registry.state import AppState
+    from worker.core.bases.inspect import BaseInfo
 
 POSTGRES = os.environ.get(
     "BRUSHWORK_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres"
 )
-REDIS = os.environ.get("BRUSHWORK_TEST_REDIS", "redis://127.0.0.1:6379/9")
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 IN_CI = os.environ.get("CI") == "true"
@@ -46,6 +50,8 @@ def skip_unless_ci(reason: str) -> None:
 @pytest.fixture(scope="session")
 def postgres_url() -> Iterator[str]:
     """The URL of an empty database of this test session on the PostgreSQL of this machine."""
+    import psycopg
+
     name = f"brushwork_test_{uuid.uuid4().hex[:12]}"
     try:
         server = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=3)
@@ -60,6 +66,10 @@ def postgres_url() -> Iterator[str]:
 @pytest.fixture(scope="session")
 def migrated_postgres(postgres_url: str) -> Iterator[sa.Engine]:
     """An engine on a migrated PostgreSQL database."""
+    from app.registry import migrate
+    from app.registry.config import Settings
+    from app.registry.db import make_engine
+
     engine = make_engine(Settings(database_url=postgres_url).sqlalchemy_url)
     migrate.upgrade(engine)
     yield engine
@@ -69,6 +79,9 @@ def migrated_postgres(postgres_url: str) -> Iterator[sa.Engine]:
 @pytest.fixture(scope="session")
 def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A migrated SQLite file that tests copy."""
+    from app.registry import migrate
+    from app.registry.db import make_engine
+
     path = tmp_path_factory.mktemp("template") / "brushwork.db"
     engine = make_engine(f"sqlite:///{path}")
     migrate.upgrade(engine)
@@ -83,6 +96,8 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture
 def sqlite_database(tmp_path: Path, sqlite_template: Path) -> Iterator[Database]:
     """An empty registry on SQLite."""
+    from app.registry.db import Database, make_engine
+
     path = tmp_path / "brushwork.db"
     path.write_bytes(sqlite_template.read_bytes())
     database = Database(make_engine(f"sqlite:///{path}"))
@@ -96,6 +111,10 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
     if request.param == "sqlite":
         yield request.getfixturevalue("sqlite_database")
         return
+    import sqlalchemy as sa
+
+    from app.registry.db import Database
+
     engine: sa.Engine = request.getfixturevalue("migrated_postgres")
     with engine.begin() as connection:
         names = ", ".join(
@@ -108,8 +127,14 @@ def database(request: pytest.FixtureRequest) -> Iterator[Database]:
 @pytest.fixture
 def settings(tmp_path: Path, sqlite_template: Path) -> Settings:
     """Settings of an app with an empty registry, without a broker."""
-    data_dir = tmp_path / "data"
-    data_dir.mkdir()
+    return make_settings(tmp_path / "data", sqlite_template)
+
+
+def make_settings(data_dir: Path, sqlite_template: Path) -> Settings:
+    """Settings of an app whose registry is a copy of this SQLite file."""
+    from app.registry.config import Settings
+
+    data_dir.mkdir(exist_ok=True)
     (data_dir / "brushwork.db").write_bytes(sqlite_template.read_bytes())
     return Settings(
         _env_file=None,
@@ -127,7 +152,10 @@ def ready_base(database: Database) -> None:
 
 def make_base_ready(database: Database) -> BaseModel:
     """Register the embedded base and write down what an io worker would find."""
-    info = inspect_base(starter.PATH)
+    from app.registry.base_models.models import BaseModelStatus
+    from app.registry.base_models.service import ensure_embedded
+
+    info = embedded_info()
     with database.write() as session:
         base = ensure_embedded(session)
         base.status = BaseModelStatus.READY
@@ -142,14 +170,48 @@ def make_base_ready(database: Database) -> BaseModel:
     return base
 
 
-@pytest.fixture
-def app(settings: Settings) -> Iterator[FastAPI]:
-    """The web app on an empty registry in which the embedded base is ready."""
-    application = create_app(settings)
-    make_base_ready(application.state.brushwork.database)
+@functools.cache
+def embedded_info() -> BaseInfo:
+    """What an inspection of the embedded base finds."""
+    from worker.core import starter
+    from worker.core.bases.inspect import inspect_base
+
+    return inspect_base(starter.PATH)
+
+
+@pytest.fixture(scope="session")
+def decoder() -> Iterator[ImageDecoder]:
+    """The decoder of pictures that the tests share: its processes remember nothing."""
+    from app.registry.datasets.images import ImageDecoder
+
+    with ImageDecoder() as decoder:
+        yield decoder
+
+
+@pytest.fixture(scope="session")
+def routed_app(
+    tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path
+) -> Iterator[FastAPI]:
+    """The web app, made once because its routes take longest; `app` gives it a state."""
+    from app.web.main import create_app
+
+    application = create_app(make_settings(tmp_path_factory.mktemp("routes"), sqlite_template))
+    unused = application.state.brushwork
     yield application
-    state = application.state.brushwork
-    state.decoder.close()
+    unused.hints.close()
+    unused.database.dispose()
+
+
+@pytest.fixture
+def app(routed_app: FastAPI, settings: Settings, decoder: ImageDecoder) -> Iterator[FastAPI]:
+    """The web app on an empty registry in which the embedded base is ready."""
+    from app.registry.state import make_state
+
+    state = dataclasses.replace(make_state(settings), decoder=decoder)
+    make_base_ready(state.database)
+    routed_app.state.brushwork = state
+    yield routed_app
+    del routed_app.state.brushwork
     state.hints.close()
     state.database.dispose()
 
@@ -159,6 +221,8 @@ def chromium() -> Iterator[Browser]:
     """This machine's browser, shared by the tests of a file."""
     if CHROMIUM is None:
         skip_unless_ci("no chromium on this machine")
+    from playwright.sync_api import sync_playwright
+
     with sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
         yield browser
@@ -168,6 +232,8 @@ def chromium() -> Iterator[Browser]:
 @pytest.fixture
 def client(app: FastAPI) -> TestClient:
     """A client that answers as the server would: errors are answers, not exceptions."""
+    from fastapi.testclient import TestClient
+
     return TestClient(app, raise_server_exceptions=False)
 
 
@@ -182,12 +248,3 @@ def state(app: FastAPI) -> AppState:
 def png() -> Callable[..., bytes]:
     """A function that makes a small PNG; other numbers, other pictures."""
     return make_png
-
-
-def make_png(number: int = 0, size: tuple[int, int] = (80, 64)) -> bytes:
-    """A PNG whose colours follow from `number`."""
-    picture = Image.new("RGB", size, ((number * 37) % 256, (number * 91) % 256, 120))
-    picture.putpixel((number % size[0], 0), (255, 255, 255))
-    content = io.BytesIO()
-    picture.save(content, "PNG")
-    return content.getvalue()

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import io
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Any
 
-from PIL import Image as Picture
 from sqlmodel import Session
 
 from app.registry.adapters import service
@@ -31,6 +29,7 @@ from app.registry.runs import service as runs
 from app.registry.runs.models import Run
 from app.registry.runs.progress import NewSample, Points
 from app.registry.state import AppState
+from tests.pictures import make_png
 
 LEASE_SECONDS = 600.0
 TRAINABLE, BASE_PARAMETERS = 281_000, 19_300_000
@@ -39,15 +38,6 @@ TRAINABLE, BASE_PARAMETERS = 281_000, 19_300_000
 def blob(state: AppState, content: bytes) -> str:
     """The hash of a stored blob with this content."""
     return state.store.put_bytes(content).sha256
-
-
-def make_png(number: int) -> bytes:
-    """A picture whose colour follows from `number`."""
-    picture = Picture.new("RGB", (64, 64), ((number * 37) % 256, (number * 91) % 256, 120))
-    picture.putpixel((number % 64, number // 64 % 64), (255, 255, 255))
-    content = io.BytesIO()
-    picture.save(content, "PNG")
-    return content.getvalue()
 
 
 def ready_base(state: AppState) -> BaseModel:

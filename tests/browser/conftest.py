@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import socket
 import threading
 import time
@@ -11,13 +12,15 @@ from dataclasses import dataclass
 import pytest
 import uvicorn
 from fastapi import FastAPI
-from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page
+from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from app.registry.config import Settings
+from app.registry.datasets.images import ImageDecoder
 from app.registry.db import Database
 from app.registry.state import AppState
 
-WAIT_MS = 15_000
+WAIT_MS = 60_000  # the longest wait for a condition; what is there already goes on at once
+expect.set_options(timeout=WAIT_MS)
 
 
 @dataclass(frozen=True)
@@ -37,6 +40,9 @@ class Live:
 @pytest.fixture
 def live(app: FastAPI, settings: Settings) -> Iterator[Live]:
     """The whole app on a free port, without workers; its registry knows only the ready base."""
+    # the app closes its decoder when it ends, so that it cannot be the one the tests share
+    state = dataclasses.replace(app.state.brushwork, decoder=ImageDecoder())
+    app.state.brushwork = state
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
     server = uvicorn.Server(
@@ -47,10 +53,11 @@ def live(app: FastAPI, settings: Settings) -> Iterator[Live]:
     while not server.started and thread.is_alive():
         time.sleep(0.02)
     assert server.started, "the app did not start"
-    yield Live(f"http://127.0.0.1:{listener.getsockname()[1]}", settings, app.state.brushwork)
+    yield Live(f"http://127.0.0.1:{listener.getsockname()[1]}", settings, state)
     server.should_exit = True
-    thread.join(timeout=20)
+    thread.join(timeout=WAIT_MS / 1000)
     listener.close()
+    assert not thread.is_alive(), "the app did not end"
 
 
 @pytest.fixture
