@@ -1,12 +1,13 @@
-"""`brushwork adapters check` tells what programs make of any LoRA file."""
+"""`brushwork adapters check` tells what programs make of any LoRA file.
+
+The cores are imported where they are used: collecting this file loads no torch.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
 from app.cli.main import main
 
@@ -15,6 +16,9 @@ STEM = "lora_unet_down_blocks_0_attentions_0_transformer_blocks_0_attn2_to_k"
 
 @pytest.fixture
 def file(tmp_path: Path) -> Path:
+    import torch
+    from safetensors.torch import save_file
+
     tensors = {
         f"{STEM}.lora_down.weight": torch.randn(2, 768),
         f"{STEM}.lora_up.weight": torch.randn(320, 2),
@@ -44,6 +48,9 @@ def test_a_file_that_a_program_gets_wrong_ends_with_1(
 
 
 def test_what_is_no_plain_lora_is_refused(file: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
     other = load_file(file) | {f"{STEM}.dora_scale": torch.ones(320, 1)}
     save_file(other, file)
     assert check(str(file)) == 1

@@ -1,4 +1,7 @@
-"""`brushwork adapters TOOL`: files in, files out, no registry anywhere."""
+"""`brushwork adapters TOOL`: files in, files out, no registry anywhere.
+
+The cores are imported where they are used: collecting this file loads no torch.
+"""
 
 from __future__ import annotations
 
@@ -10,12 +13,9 @@ import sys
 from pathlib import Path
 
 import pytest
-import torch
-from safetensors.torch import load_file, save_file
 
 from app.cli.adapter_files import TOOLS
 from app.cli.main import build_parser, main
-from worker.core.lora_files.reading import read_any
 
 ROOT = Path(__file__).parents[3]
 QUERY = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -24,6 +24,9 @@ QUERY = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 @pytest.fixture
 def lora(tmp_path: Path) -> Path:
     """A PEFT-named file of one module."""
+    import torch
+    from safetensors.torch import save_file
+
     path = tmp_path / "in.safetensors"
     tensors = {
         f"unet.{QUERY}.lora_A.weight": torch.randn(4, 1280),
@@ -48,6 +51,10 @@ def test_words_that_name_no_tool_still_search_the_registry() -> None:
 
 
 def test_a_file_is_converted_without_a_data_folder(lora: Path, tmp_path: Path) -> None:
+    import torch
+
+    from worker.core.lora_files.reading import read_any
+
     target = tmp_path / "out.safetensors"
     command = [sys.executable, "-m", "app", "adapters", "convert", str(lora), str(target)]
     done = subprocess.run(
@@ -114,6 +121,9 @@ def inspected(path: Path, capsys: pytest.CaptureFixture[str], *flags: str) -> st
 def test_inspect_tells_base_rank_norms_and_hashes(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    import torch
+    from safetensors.torch import save_file
+
     key = QUERY.replace("to_q", "to_k").replace("attn1", "attn2").replace(".", "_")
     stems = {f"lora_unet_{key}": 768, f"lora_unet_{key}".replace("to_k", "to_v"): 768}
     tensors = {}
@@ -154,6 +164,9 @@ def test_inspect_tells_base_rank_norms_and_hashes(
 def test_inspect_tells_what_it_can_of_a_dora(
     lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    import torch
+    from safetensors.torch import load_file, save_file
+
     tensors = load_file(lora) | {f"unet.{QUERY}.lora_magnitude_vector": torch.ones(1280)}
     save_file(tensors, tmp_path / "dora")
     text = inspected(tmp_path / "dora", capsys)
@@ -164,6 +177,8 @@ def test_inspect_tells_what_it_can_of_a_dora(
 def test_hostile_metadata_cannot_move_the_cursor(
     lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from safetensors.torch import load_file, save_file
+
     save_file(load_file(lora), tmp_path / "x", {"a\x1b[2J": "\x1b]0;owned\x07" + "y" * 5_000_000})
     text = inspected(tmp_path / "x", capsys)
     assert "\x1b" not in text

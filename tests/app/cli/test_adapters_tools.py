@@ -1,28 +1,35 @@
-"""`brushwork adapters merge | resize | fuse | extract`: the whole way through files."""
+"""`brushwork adapters merge | resize | fuse | extract`: the whole way through files.
+
+The cores are imported where they are used: collecting this file loads no torch.
+"""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import pytest
-import torch
 
 import worker.core.starter
 from app.cli.adapter_files.stacks import Named, weighted_file
 from app.cli.main import main
-from tests.worker.lora_files.random_adapters import facts, random_adapter
 from worker.core.bases.family import BaseFamily
 from worker.core.bases.inspect import inspect_base
-from worker.core.lora_files.canonical import Adapter
-from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export
 from worker.core.lora_files.header import read_header
-from worker.core.lora_files.reading import read_any
-from worker.core.lora_files.tools.checkpoint import Checkpoint
+
+if TYPE_CHECKING:
+    import torch
+
+pytestmark = pytest.mark.slow  # these load the embedded base, by our cores and by diffusers
 
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two kohya files for `starter`, with a trigger word each."""
+    from tests.worker.lora_files.random_adapters import facts, random_adapter
+    from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export
+    from worker.core.lora_files.tools.checkpoint import Checkpoint
+
     folder = tmp_path_factory.mktemp("files")
     with Checkpoint(worker.core.starter.PATH) as base:
         shapes = dict(sorted(base.target_shapes.items())[::6])
@@ -39,10 +46,14 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def deltas(path: Path) -> dict[str, torch.Tensor]:
+    from worker.core.lora_files.reading import read_any
+
     return {module.key: module.delta() for module in read_any(path).modules}
 
 
 def assert_sum(found: Path, parts: list[tuple[Path, float]], *, atol: float) -> None:
+    import torch
+
     expected: dict[str, torch.Tensor] = {}
     for path, weight in parts:
         for key, delta in deltas(path).items():
@@ -71,6 +82,8 @@ def test_merge_writes_the_sum_with_the_words_of_both(
 def test_resize_says_what_it_kept(
     files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
+    from worker.core.lora_files.reading import read_any
+
     out = tmp_path / "small.safetensors"
     assert main(["adapters", "resize", str(files[1]), str(out), "--rank", "1"]) == 0
     assert "rank 1, energy kept" in capsys.readouterr().out
@@ -125,7 +138,11 @@ def test_weights_are_read_from_the_end_of_a_word() -> None:
 
 def test_diffusers_reads_a_merged_file_as_the_sum(files: tuple[Path, Path], tmp_path: Path) -> None:
     """Loaded by its own `load_lora_weights`, the merged file changes the UNet by the same sum."""
+    import torch
     from diffusers import StableDiffusionPipeline
+
+    from worker.core.lora_files.canonical import Adapter
+    from worker.core.lora_files.reading import read_any
 
     ink, chalk = files
     out = tmp_path / "both.safetensors"
