@@ -1,4 +1,4 @@
-# Brushwork: `make run`, `make test`, `make demo`. Everything is installed into .venv, by pip.
+# Brushwork: `make run`, `make check`, `make test`, `make demo`. Everything is installed into .venv, by pip.
 #
 #   make run PYTHON=python3.12 ARGS="--port 9000 --no-browser"
 #   make run PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"   # torch without CUDA
@@ -7,14 +7,19 @@ PYTHON ?= python3
 PIP_ARGS ?=
 ARGS ?=
 BIN := .venv/bin
+PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
+CHECKED := tests/app tests/worker/adapters tests/worker/bases tests/worker/hub
 INSTALLED := .venv/.installed
 INSTALLED_TEST := .venv/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help run test demo lint fmt check-python clean
+.PHONY: help run check test demo lint fmt check-python clean
+# The tests start many processes; without its bytecode kept, each would compile the app anew.
+unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make run    install, migrate, start everything, open the browser   (ARGS=\"--port 9000\")"
+	@echo "make check  install, check style and types, run the quick tests   (ARGS=\"-k guard\")"
 	@echo "make test   install, check style and types, run every test        (ARGS=\"-k guard\")"
 	@echo "make demo   install, train the example style, write the result to demo/"
 	@echo "make lint   check style and types        make fmt   write the style"
@@ -25,7 +30,11 @@ run: $(INSTALLED)
 
 test: lint
 	@echo "== Tests"
-	@$(BIN)/python -m pytest $(ARGS)
+	@$(PYTEST) $(ARGS)
+
+check: lint
+	@echo "== Quick tests"
+	@$(PYTEST) -m unit $(CHECKED) $(ARGS)
 
 demo: $(INSTALLED)
 	@$(BIN)/brushwork demo $(ARGS)

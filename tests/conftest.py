@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from tests import costs
 from tests.pictures import make_png
 
 if TYPE_CHECKING:
@@ -38,6 +39,14 @@ POSTGRES = os.environ.get(
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
 CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 IN_CI = os.environ.get("CI") == "true"
+
+
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects by markers, and xdist reads the groups
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Mark every test by what it costs; where several processes run them, the longest first."""
+    costs.add_markers(items)
+    if hasattr(config, "workerinput"):
+        costs.sort_longest_first(items)
 
 
 def skip_unless_ci(reason: str) -> None:

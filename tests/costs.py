@@ -1,0 +1,68 @@
+"""What a test costs, by the folder it lies in: its marker, its group and its place in the order.
+
+`make check` runs what is marked `unit`. `make test` runs everything on every core: a file stays in
+one process, so that its fixtures are made once, and what takes longest starts first.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+import pytest
+
+TESTS = Path(__file__).parent
+
+FOLDERS = {
+    "browser": "browser",
+    "stack": "stack",
+    "app/supervisor": "process",
+    "worker/runtime": "process",
+    "worker/inference": "slow",
+    "worker/starter": "slow",
+    "worker/training": "slow",
+    "worker/test_pretended_gpu.py": "slow",
+    "test_bench.py": "slow",
+    "test_bench_lora_vs_full.py": "slow",
+    "test_bench_registry.py": "slow",
+}
+"""The marker of every test in this folder or file; `unit` where none is named."""
+
+LONGEST_FIRST = ("stack", "process", "slow", "browser", "unit")
+
+
+def add_markers(items: Iterable[pytest.Item]) -> None:
+    """Mark each test with its cost and with the group that shares a process with it."""
+    for item in items:
+        cost = cost_of(item)
+        if item.get_closest_marker(cost) is None:
+            item.add_marker(cost)
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(group_of(item, cost)))
+
+
+def cost_of(item: pytest.Item) -> str:
+    """The marker the test or its file carries itself, else the one of its folder."""
+    for cost in LONGEST_FIRST:
+        if item.get_closest_marker(cost) is not None:
+            return cost
+    return cost_of_folder(item.path)
+
+
+def cost_of_folder(path: Path) -> str:
+    """The marker of this file's folder in `FOLDERS`, the nearest one above it."""
+    place = path.relative_to(TESTS)
+    for folder in (place, *place.parents):
+        if folder.as_posix() in FOLDERS:
+            return FOLDERS[folder.as_posix()]
+    return "unit"
+
+
+def group_of(item: pytest.Item, cost: str) -> str:
+    """One group for all real stacks, which would take each other's time; one for each file."""
+    return "stack" if cost == "stack" else item.path.relative_to(TESTS).as_posix()
+
+
+def sort_longest_first(items: list[pytest.Item]) -> None:
+    """Move what takes longest to the front; the order is kept among equals."""
+    items.sort(key=lambda item: LONGEST_FIRST.index(cost_of(item)))
