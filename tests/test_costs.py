@@ -1,0 +1,31 @@
+"""Every test is marked with one cost, by folders that are there."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.costs import FOLDERS, LONGEST_FIRST, TESTS, cost_of_folder
+
+
+def test_every_folder_that_has_a_cost_is_there() -> None:
+    assert [folder for folder in FOLDERS if not (TESTS / folder).exists()] == []
+    assert set(FOLDERS.values()) < set(LONGEST_FIRST)
+
+
+@pytest.mark.parametrize(
+    ("place", "cost"),
+    [
+        ("app/jobs/test_states.py", "unit"),
+        ("worker/training/test_loop.py", "slow"),
+        ("worker/runtime/deeper/test_it.py", "process"),
+        ("browser/test_runs.py", "browser"),
+        ("test_readme.py", "unit"),
+    ],
+)
+def test_the_nearest_folder_that_has_a_cost_counts(place: str, cost: str) -> None:
+    assert cost_of_folder(TESTS / place) == cost
+
+
+def test_each_test_carries_its_cost_and_its_group(request: pytest.FixtureRequest) -> None:
+    assert request.node.get_closest_marker("unit") is not None
+    assert request.node.get_closest_marker("xdist_group").args == ("test_costs.py",)
