@@ -332,7 +332,7 @@ class TrainConfig(BaseModel):
     prediction_type: PredictionType | None = Field(
         None,
         title="Prediction type",
-        description="Epsilon or v-prediction. Empty: as the base model declares.",
+        description="Epsilon or v-prediction; by default as the base model declares.",
         json_schema_extra=_in(Group.LOSS),
     )
     loss: Loss = Field(
