@@ -8,7 +8,7 @@ PIP_ARGS ?=
 ARGS ?=
 BIN := .venv/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadgroup --no-loadscope-reorder
-CHECKED := tests/app tests/worker/adapters tests/worker/bases tests/worker/hub
+CHECKED := tests/app tests/worker/lora_files tests/worker/bases tests/worker/hub tests/test_layers.py
 INSTALLED := .venv/.installed
 INSTALLED_TEST := .venv/.installed-test
 
@@ -43,6 +43,8 @@ lint: $(INSTALLED_TEST)
 	@echo "== Style: ruff check, ruff format"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
+	@echo "== Layers: import-linter"
+	@$(BIN)/lint-imports --no-logo
 	@echo "== Types: mypy --strict"
 	@$(BIN)/mypy
 
