@@ -37,6 +37,8 @@ from worker.core.lora_files.tools.checkpoint import Checkpoint
 from worker.core.lora_files.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse
 from worker.core.lora_files.tools.stack import ToolError, Weighted
 
+pytestmark = pytest.mark.slow  # fuses and draws with real bases
+
 FOLDER32 = FuseOptions(FuseLayout.DIFFUSERS, FuseDtype.FP32)
 SINGLE32 = FuseOptions(FuseLayout.SINGLE, FuseDtype.FP32)
 
