@@ -310,7 +310,7 @@ def test_what_does_not_fit_the_base_cannot_be_added(client: TestClient, state: A
     sent = form_of(page, "play-form") | {"find": "real"}
     found = client.post("/play/stack/find", data=sent, headers=FRAGMENT).text
     assert "<option disabled>Real · for SD 1.x</option>" in found
-    assert "0 adapters found that fit the base, 1 for another." in found
+    assert "0 adapters found for this base model, 1 for others." in found
     add_sd15(state)
     page = client.get("/play?base=sd15").text
     assert "<option disabled>Chalk · for “starter”</option>" in page

@@ -143,5 +143,5 @@ def test_all_that_is_wrong_is_named_at_once(database: Database, adapter: int) ->
 
 
 def test_a_weight_that_is_no_number_is_refused(database: Database, adapter: int) -> None:
-    with pytest.raises(InvalidInput, match="A weight lies between -10 and 10"):
+    with pytest.raises(InvalidInput, match="Weights must be between -10 and 10"):
         ask(database, adapters=[Stacked(adapter, float("nan"))])
