@@ -112,6 +112,42 @@ def save_sdxl(folder: Path) -> Path:
     return _save(folder, "StableDiffusionXLPipeline", parts, pads)
 
 
+def save_two_blocks(folder: Path, *, is_sdxl: bool = False) -> Path:
+    """An SD 1.5 or SDXL with as few operations as one can have: a UNet of two blocks."""
+    torch.manual_seed(2)
+    added = {
+        "use_linear_projection": True,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": WIDTH + 6 * 8,
+    }
+    unet = UNet2DConditionModel(
+        sample_size=8,
+        block_out_channels=(32, 32),
+        layers_per_block=1,
+        down_block_types=("CrossAttnDownBlock2D", "DownBlock2D"),
+        up_block_types=("UpBlock2D", "CrossAttnUpBlock2D"),
+        cross_attention_dim=2 * WIDTH if is_sdxl else WIDTH,
+        attention_head_dim=8,
+        **(added if is_sdxl else {}),
+    )
+    vae = AutoencoderKL(
+        block_out_channels=(32,) * 4,
+        down_block_types=("DownEncoderBlock2D",) * 4,
+        up_block_types=("UpDecoderBlock2D",) * 4,
+        layers_per_block=1,
+        latent_channels=4,
+        sample_size=64,
+    )
+    config = text_config(num_hidden_layers=2)
+    parts = {"unet": unet, "vae": vae, "text_encoder": CLIPTextModel(config)}
+    if not is_sdxl:
+        return _save(folder, "StableDiffusionPipeline", parts, {"tokenizer": "<|endoftext|>"})
+    parts["text_encoder_2"] = CLIPTextModelWithProjection(config)
+    pads = {"tokenizer": "<|endoftext|>", "tokenizer_2": "!"}
+    return _save(folder, "StableDiffusionXLPipeline", parts, pads)
+
+
 def _save(folder: Path, pipeline: str, parts: dict[str, Any], pads: dict[str, str]) -> Path:
     index: dict[str, Any] = {"_class_name": pipeline, "_diffusers_version": "0.42.1"}
     for name, part in parts.items():

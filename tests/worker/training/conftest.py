@@ -3,13 +3,12 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
 
 import pytest
-import torch
 from PIL import Image, ImageDraw
 
 from tests.worker.bases.tiny_models import save_sd15, save_sdxl
@@ -23,15 +22,6 @@ T = TypeVar("T")
 MakeBase = Callable[[], LoadedBase]
 
 SHAPES = {"red circle": (64, 64), "blue square": (64, 64), "wide line": (96, 56)}
-
-
-@pytest.fixture(scope="session", autouse=True)
-def _one_thread() -> Iterator[None]:
-    """Tests share their cores; threads that wait for each other would only be slower."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

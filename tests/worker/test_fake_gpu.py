@@ -1,4 +1,4 @@
-"""Everything a GPU is used for, on a pretended one: no tensor is left behind on the host."""
+"""Everything a GPU is used for, on a fake one: no tensor is left behind on the host."""
 
 from __future__ import annotations
 
@@ -8,18 +8,16 @@ from typing import Any
 import pytest
 import torch
 
+from tests.worker.bases.tiny_models import save_two_blocks
+from tests.worker.fake_gpu import WrongDeviceError, fake_gpu
 from tests.worker.lora_files.random_adapters import random_adapter
-from tests.worker.pretended_gpu import WrongDeviceError, pretended_gpu
 from tests.worker.training.conftest import (  # noqa: F401  (fixtures)
-    MakeBase,
     Recorder,
     folder,
     images,
-    sd15,
-    sdxl,
     short,
 )
-from worker.core import starter
+from worker.core.bases.load import load_base
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import LoadedAdapter, ResidentPipeline
 from worker.core.lora_files.compatible import layers
@@ -33,7 +31,7 @@ ONCE = {"sample_prompts": ["castle"], "sample_steps": 1, "steps": 1, "validation
 
 
 def test_what_was_moved_does_not_meet_what_was_not() -> None:
-    with pretended_gpu():
+    with fake_gpu():
         there, here = torch.ones(3, device="cuda"), torch.ones(3)
         assert [(there + 1).device.type, there.cpu().device.type] == ["cuda", "cpu"]
         assert here.to(there).device.type == there.half().device.type == "cuda"
@@ -47,31 +45,30 @@ def test_what_was_moved_does_not_meet_what_was_not() -> None:
 
 
 @pytest.mark.parametrize(
-    ("base", "options", "lengths"),
+    ("is_sdxl", "options", "lengths"),
     [
-        ("sd15", {"precision": "bf16", "gradient_checkpointing": True}, (1, 2)),
-        ("sdxl", {"train_text_encoder": False}, (1,)),
+        (False, {"precision": "bf16", "gradient_checkpointing": True}, (1, 2)),
+        (True, {"train_text_encoder": False}, (1,)),
     ],
 )
 def test_a_training_and_one_that_goes_on_from_it(
-    base: str,
+    is_sdxl: bool,
     options: dict[str, Any],
     lengths: tuple[int, ...],
     short: TrainConfig,  # noqa: F811
     images: list[TrainingImage],  # noqa: F811
     tmp_path: Path,
-    request: pytest.FixtureRequest,
 ) -> None:
-    make: MakeBase = request.getfixturevalue(base)
+    base = save_two_blocks(tmp_path / "base", is_sdxl=is_sdxl)
     config = TrainConfig.model_validate(short.model_dump() | ONCE | options)
     for steps in lengths:
         heard = Recorder()
-        with pretended_gpu():
+        with fake_gpu():
             trained = train(
                 config.model_copy(update={"steps": steps}),
                 images,
                 heard,
-                base=make(),
+                base=load_base(base),
                 out=tmp_path / "out",
                 cache=tmp_path / "cache",
                 device="cuda",
@@ -84,13 +81,15 @@ def test_a_training_and_one_that_goes_on_from_it(
 
 
 def test_a_training_after_a_few_steps_to_find_how_long_one_takes(
-    sd15: MakeBase,  # noqa: F811
     short: TrainConfig,  # noqa: F811
     images: list[TrainingImage],  # noqa: F811
     tmp_path: Path,
 ) -> None:
-    base, config = sd15(), short.model_copy(update={"steps": 1})
-    with pretended_gpu():  # as the warm spare does
+    base, config = (
+        load_base(save_two_blocks(tmp_path / "base")),
+        short.model_copy(update={"steps": 1}),
+    )
+    with fake_gpu():  # as the warm spare does
         found = calibrate(base, config, device="cuda", timed_steps=1)
         trained = train(
             config, images, Recorder(), base=base, out=tmp_path, cache=None, device="cuda"
@@ -99,10 +98,10 @@ def test_a_training_after_a_few_steps_to_find_how_long_one_takes(
     assert trained.steps == 1
 
 
-def test_a_picture_with_an_adapter_and_one_without() -> None:
+def test_a_picture_with_an_adapter_and_one_without(tmp_path: Path) -> None:
     config = RenderConfig(prompt="a castle", negative_prompt="blue", steps=1, width=64, height=64)
-    with pretended_gpu():
-        pipeline = ResidentPipeline.load(starter.PATH, "cuda")
+    with fake_gpu():
+        pipeline = ResidentPipeline.load(save_two_blocks(tmp_path / "base"), "cuda")
         assert pipeline.base.unet.dtype is torch.float16
         shapes = {
             f"{component}.{path}": tuple(layer.weight.shape)  # type: ignore[arg-type]

@@ -1,7 +1,7 @@
-"""A pretended GPU: tensors sent to "cuda" stay where they are, but must not meet those of the host.
+"""A fake GPU: tensors sent to "cuda" stay where they are, but must not meet those of the host.
 
-Nothing is faster; what is found is the code that forgets to move a tensor, which runs on every
-machine without a GPU and fails on every one with.
+It finds the code that forgets to move a tensor, which runs on every machine without a GPU and
+fails on every one with a GPU. Every operation passes through Python, so models must be small.
 """
 
 from __future__ import annotations
@@ -25,11 +25,11 @@ INDEXED = {"aten::index", "aten::index_put", "aten::index_put_", "aten::_index_p
 
 
 class WrongDeviceError(RuntimeError):
-    """Tensors of the host and of the pretended GPU met in one operation."""
+    """Tensors of the host and of the fake GPU met in one operation."""
 
 
 class _Memory:
-    """Which storages lie on the pretended GPU."""
+    """Which storages lie on the fake GPU."""
 
     def __init__(self) -> None:
         self._there: dict[int, StorageWeakRef] = {}  # a weak reference keeps its number from reuse
@@ -80,7 +80,7 @@ class _Operations(TorchDispatchMode):
 
 
 class _Calls(TorchFunctionMode):
-    """Carries out what names the pretended device: moves, new tensors, and the question where."""
+    """Carries out what names the fake device: moves, new tensors, and the question where."""
 
     def __init__(self, memory: _Memory) -> None:
         super().__init__()
@@ -141,7 +141,7 @@ def _on_host(made: Callable[..., Any]) -> Callable[..., Any]:
 
 
 @contextmanager
-def pretended_gpu() -> Iterator[None]:
+def fake_gpu() -> Iterator[None]:
     """The device "cuda" for as long as the context lasts."""
     memory = _Memory()
     with (
