@@ -11,25 +11,28 @@ import pytest
 import torch
 import yaml
 from pydantic import SecretStr
+from tests.worker.runtime.trainer_server import TrainerServer
 
 from app.registry.adapters import hub as on_hub
 from app.registry.adapters.hub import Fetching, Publishing
 from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
-from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.adapters.versions.create_version import NewFile, NewVersion, add_file, publish
 from app.registry.db import utcnow
 from app.registry.jobs.models import IoJob
 from tests.fake_hub import READ, WRITE, Hub, open_hub
-from tests.worker.runtime.job_loops import Registry, picture, wait_for
+from tests.worker.runtime.job_loops import Registry, open_registry, picture, wait_for
 from worker.core import starter
 from worker.core.lora_files import canonical
 from worker.core.lora_files.adaptable_shapes import adaptable_shapes
 from worker.core.lora_files.canonical import Adapter as Weights
 from worker.core.lora_files.canonical import Component, LoraModule
 from worker.core.lora_files.export import read_any
+from worker.runtime.export_jobs import Exporting
 from worker.runtime.hub_jobs import _licence
 from worker.runtime.io_jobs import IoWork
 
 QUERY = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
+Exported = list[tuple[NewFile, bytes]]
 
 
 @pytest.fixture(autouse=True)
@@ -65,6 +68,35 @@ def weights(seed: int = 0) -> Weights:
     up = torch.randn(out, 4, generator=random)
     path = QUERY.removeprefix("unet.")
     return Weights((LoraModule(Component.UNET, path, down, up, 2.0),))
+
+
+@pytest.fixture(scope="module")
+def exported(
+    tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path, trainers: TrainerServer
+) -> Exported:
+    """The downloads of the adapter, written and proved once."""
+    folder = tmp_path_factory.mktemp("exported")
+    registry = open_registry(folder, sqlite_template, trainers)
+    add_adapter(registry, folder)
+    (version,) = registry.rows(AdapterVersion)
+    exporting = Exporting(registry.database, registry.store)
+    files = []
+    for form in ("kohya", "peft"):
+        file = exporting.download(version.key, form, "fp16", folder)
+        files.append((file, registry.store.local_path(file.sha256, folder).read_bytes()))
+    registry.database.dispose()
+    return files
+
+
+def add_exported(registry: Registry, folder: Path, exported: Exported) -> int:
+    """The adapter with its downloads, so that its publication writes none."""
+    adapter_id = add_adapter(registry, folder)
+    (version,) = registry.rows(AdapterVersion)
+    with registry.database.write() as session:
+        for file, content in exported:
+            registry.store.put_bytes(content)
+            add_file(session, version.key, file)
+    return adapter_id
 
 
 def add_adapter(registry: Registry, folder: Path) -> int:
@@ -155,9 +187,9 @@ def test_a_version_is_published_with_its_files_and_card(
 
 
 def test_what_was_published_comes_back_as_the_adapter_it_is(
-    outward: Registry, hub: Hub, tmp_path: Path
+    outward: Registry, hub: Hub, tmp_path: Path, exported: Exported
 ) -> None:
-    adapter_id = add_adapter(outward, tmp_path)
+    adapter_id = add_exported(outward, tmp_path, exported)
     outward.until_final(IoJob, order(outward, adapter_id))
     for source in ("ada/chalk", f"{hub.url}/ada/chalk".replace(hub.url, "https://huggingface.co")):
         found = fetched(outward, source)
@@ -213,9 +245,11 @@ def test_the_licence_of_a_card_is_its_own_name(card: dict[str, str], licence: st
     assert _licence(card) == licence
 
 
-def test_what_cannot_be_done_is_said(outward: Registry, hub: Hub, tmp_path: Path) -> None:
+def test_what_cannot_be_done_is_said(
+    outward: Registry, hub: Hub, tmp_path: Path, exported: Exported
+) -> None:
     hub.add("ada/taken", {"x.safetensors": b"x"})
-    adapter_id = add_adapter(outward, tmp_path)
+    adapter_id = add_exported(outward, tmp_path, exported)
     done = outward.until_final(IoJob, order(outward, adapter_id, "taken"))
     assert (done.status, done.error_code) == ("failed", "hub_taken")
     assert "Choose another name" in done.error
@@ -237,9 +271,9 @@ def test_what_cannot_be_done_is_said(outward: Registry, hub: Hub, tmp_path: Path
 
 @pytest.mark.parametrize("step", ["repos/create", "/lfs/"], ids=["being made", "uploading"])
 def test_a_publication_that_is_canceled_leaves_nothing_on_the_hub(
-    outward: Registry, hub: Hub, tmp_path: Path, step: str
+    outward: Registry, hub: Hub, tmp_path: Path, exported: Exported, step: str
 ) -> None:
-    adapter_id = add_adapter(outward, tmp_path)
+    adapter_id = add_exported(outward, tmp_path, exported)
     hub.holds |= {step, "/lfs/"}
     key = order(outward, adapter_id)
     wait_for(lambda: any(step in asked.path for asked in hub.asked))
@@ -254,9 +288,9 @@ def test_a_publication_that_is_canceled_leaves_nothing_on_the_hub(
 
 
 def test_a_cancel_that_comes_too_late_says_that_it_is_published(
-    outward: Registry, hub: Hub, tmp_path: Path
+    outward: Registry, hub: Hub, tmp_path: Path, exported: Exported
 ) -> None:
-    adapter_id = add_adapter(outward, tmp_path)
+    adapter_id = add_exported(outward, tmp_path, exported)
     hub.holds.add("/commit/")
     key = order(outward, adapter_id)
     wait_for(lambda: any("/commit/" in asked.path for asked in hub.asked))
@@ -268,9 +302,9 @@ def test_a_cancel_that_comes_too_late_says_that_it_is_published(
 
 
 def test_a_canceled_next_version_leaves_the_repository_as_it_was(
-    outward: Registry, hub: Hub, tmp_path: Path
+    outward: Registry, hub: Hub, tmp_path: Path, exported: Exported
 ) -> None:
-    adapter_id = add_adapter(outward, tmp_path)
+    adapter_id = add_exported(outward, tmp_path, exported)
     outward.until_final(IoJob, order(outward, adapter_id))
     before = dict(hub.repos["ada/chalk"].files)
     with outward.database.write() as session:
@@ -285,8 +319,10 @@ def test_a_canceled_next_version_leaves_the_repository_as_it_was(
     assert hub.repos["ada/chalk"].files == before
 
 
-def test_what_could_not_be_deleted_is_told(outward: Registry, hub: Hub, tmp_path: Path) -> None:
-    adapter_id = add_adapter(outward, tmp_path)
+def test_what_could_not_be_deleted_is_told(
+    outward: Registry, hub: Hub, tmp_path: Path, exported: Exported
+) -> None:
+    adapter_id = add_exported(outward, tmp_path, exported)
     hub.keeps = True
     hub.holds.add("/lfs/")
     key = order(outward, adapter_id)

@@ -65,9 +65,16 @@ def adapter() -> Adapter:
     return random_adapter(shapes, rank=2, strength=0.02)
 
 
-def test_a_small_base_is_loaded_patched_and_drawn_with(adapter: Adapter, tmp_path: Path) -> None:
-    kohya, peft = write(adapter, tmp_path, "kohya", "peft", base=starter.PATH)
-    for file in (kohya, peft):
+@pytest.fixture(scope="module")
+def proved(adapter: Adapter, tmp_path_factory: pytest.TempPathFactory) -> list[ExportFile]:
+    """The adapter as a kohya and as a peft file, with their proofs."""
+    folder = tmp_path_factory.mktemp("proved")
+    return write(adapter, folder, "kohya", "peft", base=starter.PATH)
+
+
+def test_a_small_base_is_loaded_patched_and_drawn_with(proved: list[ExportFile]) -> None:
+    _, peft = proved
+    for file in proved:
         assert file.problem == ""
         loaded, drawn = file.proof["loaded"], file.proof["drawn"]
         assert (loaded["modules"], loaded["weights"]) == (133, True)
@@ -132,9 +139,9 @@ def test_what_diffusers_gets_wrong_is_not_offered(
     assert not file.path.exists()
 
 
-def test_a_picture_that_comes_out_otherwise_is_a_fault(adapter: Adapter, tmp_path: Path) -> None:
+def test_a_picture_that_comes_out_otherwise_is_a_fault(proved: list[ExportFile]) -> None:
     prover = Prover(starter.PATH, SD1, ())
-    (file,) = write(adapter, tmp_path, "kohya", base=starter.PATH)
+    file, _ = proved
     other = random_adapter(prover.shapes, rank=2, strength=0.02, seed=1)
     with few_threads(other.parameters):
         prover._draw_own(other)
