@@ -10,12 +10,22 @@ import pytest
 
 from app.registry.runs.models import Run
 from tests.worker.runtime.job_loops import Registry, open_registry
+from tests.worker.runtime.trainer_server import TrainerServer
+from worker.runtime.trainer_process import COMMAND
+
+
+@pytest.fixture(scope="session")
+def trainers() -> Iterator[TrainerServer]:
+    """Trainer processes for all tests of the session, without their imports."""
+    server = TrainerServer()
+    yield server
+    server.close()
 
 
 @pytest.fixture
-def registry(tmp_path: Path, sqlite_template: Path) -> Iterator[Registry]:
+def registry(tmp_path: Path, sqlite_template: Path, trainers: TrainerServer) -> Iterator[Registry]:
     """A registry of this test alone."""
-    opened = open_registry(tmp_path, sqlite_template)
+    opened = open_registry(tmp_path, sqlite_template, trainers)
     yield opened
     opened.database.dispose()
 
@@ -29,11 +39,14 @@ class Trained:
 
 
 @pytest.fixture(scope="session")
-def trained(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Iterator[Trained]:
-    """One real training for all tests that look at what comes of it."""
-    registry = open_registry(tmp_path_factory.mktemp("trained"), sqlite_template)
+def trained(
+    tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path, trainers: TrainerServer
+) -> Iterator[Trained]:
+    """One training for all tests that look at what comes of it, all of it as a worker does it."""
+    folder = tmp_path_factory.mktemp("trained")
+    registry = open_registry(folder, sqlite_template, trainers, is_measured=False)
     run_id = registry.new_run(name="Chalk board")
-    with registry.working(registry.training()) as room:
+    with registry.working(registry.training(command=COMMAND)) as room:
         room.serve_hint()
         registry.until_final(Run, run_id)
     yield Trained(registry, run_id)

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import io
+import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -16,6 +17,7 @@ from PIL import ImageDraw
 from sqlmodel import SQLModel, select
 
 from app.registry.base_models.inspection import Found, write_found
+from app.registry.base_models.models import BaseSpeed
 from app.registry.base_models.service import ensure_embedded
 from app.registry.config import Settings
 from app.registry.datasets.models import Dataset, DatasetVersion
@@ -25,9 +27,12 @@ from app.registry.jobs.models import IoJob, Job
 from app.registry.runs.models import Checkpoint, Run
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore
+from tests.worker.runtime.trainer_server import TrainerServer
 from worker.core import starter
 from worker.core.bases.inspect import inspect_base
+from worker.core.training.events import Event as TrainingEvent
 from worker.runtime.job_loop import Room, Work
+from worker.runtime.messages import Failed, encode
 from worker.runtime.train_jobs import Training
 
 PATIENCE_SECONDS = 120.0
@@ -56,6 +61,7 @@ class Registry:
     dataset_id: int
     version_id: int
     rooms: list[Room]
+    trainers: TrainerServer
 
     def new_run(
         self,
@@ -109,7 +115,8 @@ class Registry:
             jobs.request_cancel(session, table, session.get_one(table, key))
 
     def training(self, **options: Any) -> Training:
-        """The work of a train room here."""
+        """The work of a train room here, with forked trainers unless `command` says otherwise."""
+        options = {"command": self.trainers.command} | options
         return Training(self.settings, self.database, self.store, **options)
 
     @contextmanager
@@ -126,8 +133,13 @@ class Registry:
             assert room.join(PATIENCE_SECONDS)
 
 
-def open_registry(folder: Path, template: Path) -> Registry:
-    """A registry on SQLite in this folder, with a lease of two seconds."""
+def open_registry(
+    folder: Path, template: Path, trainers: TrainerServer, *, is_measured: bool = True
+) -> Registry:
+    """A registry on SQLite in this folder, with a lease of two seconds.
+
+    A train room calibrates nothing where `is_measured`.
+    """
     data_dir = folder / "data"
     data_dir.mkdir()
     (data_dir / "brushwork.db").write_bytes(template.read_bytes())
@@ -159,7 +171,20 @@ def open_registry(folder: Path, template: Path) -> Registry:
             dataset_id=dataset.key, fingerprint="f" * 64, image_count=4, items=items
         )
         session.add(version)
-    return Registry(settings, database, store, base_id, dataset.key, version.key, rooms)
+        if is_measured:
+            session.add(
+                BaseSpeed(
+                    base_model_id=base_id,
+                    batch_size=1,
+                    resolution=64,
+                    rank=1,
+                    layers="lora attention in all",
+                    seconds_per_step=1.0,
+                    trainable_parameters=1,
+                    adapter_bytes=1,
+                )
+            )
+    return Registry(settings, database, store, base_id, dataset.key, version.key, rooms, trainers)
 
 
 def _add_base(database: Database) -> int:
@@ -186,11 +211,26 @@ def picture(number: int) -> bytes:
     return content.getvalue()
 
 
+def scripted_trainer(messages: Sequence[TrainingEvent | Failed]) -> tuple[str, ...]:
+    """The command of a process that answers its order with these messages and ends."""
+    lines = b"".join(encode(message) for message in messages)
+    program = (
+        "import json, os\n"
+        "rest = b''\n"
+        "while True:\n"
+        "    *lines, rest = (rest + os.read(0, 65536)).split(b'\\n')\n"
+        "    if any(json.loads(line)[0] == 'Train' for line in lines):\n"
+        f"        os.write(1, {lines!r})\n"
+        "        break\n"
+    )
+    return (sys.executable, "-I", "-S", "-c", program)
+
+
 def wait_for(what: Callable[[], Any], *, seconds: float = PATIENCE_SECONDS) -> Any:
     """The first true answer of `what`; fails when none came in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if answer := what():
             return answer
-        time.sleep(0.02)
+        time.sleep(0.05)
     pytest.fail("it did not happen in time")

@@ -11,7 +11,6 @@ import pytest
 import torch
 import yaml
 from pydantic import SecretStr
-from tests.worker.runtime.trainer_server import TrainerServer
 
 from app.registry.adapters import hub as on_hub
 from app.registry.adapters.hub import Fetching, Publishing
@@ -21,6 +20,7 @@ from app.registry.db import utcnow
 from app.registry.jobs.models import IoJob
 from tests.fake_hub import READ, WRITE, Hub, open_hub
 from tests.worker.runtime.job_loops import Registry, open_registry, picture, wait_for
+from tests.worker.runtime.trainer_server import TrainerServer
 from worker.core import starter
 from worker.core.lora_files import canonical
 from worker.core.lora_files.adaptable_shapes import adaptable_shapes

@@ -30,8 +30,8 @@ from worker.runtime.save_result import tensor_hash
 from worker.runtime.train_jobs import Training
 from worker.runtime.trainer_process import TrainerProcess
 
-CRASHES = (sys.executable, "-c", "import os; os.write(2, b'out of luck'); os.abort()")
-HANGS = (sys.executable, "-c", "import time; time.sleep(600)")
+CRASHES = (sys.executable, "-I", "-S", "-c", "import os; os.write(2, b'out of luck'); os.abort()")
+HANGS = (sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)")
 SHORT = Patience(cancel=0.3, drain=0.3, stall=0.5)
 
 

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -13,38 +11,22 @@ from app.registry.datasets.models import DatasetVersion
 from app.registry.jobs.models import Event
 from app.registry.runs.models import Checkpoint, Run
 from app.registry.runs.service import run_metrics
-from tests.worker.runtime.job_loops import CONFIG, Registry
+from tests.worker.runtime.conftest import Trained
+from tests.worker.runtime.job_loops import CONFIG, Registry, scripted_trainer
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import read_folder
-from worker.core.training.events import Event as Told
 from worker.core.training.events import HeldOut, Notice, RolledBack, StepDone
-from worker.runtime.messages import Failed, encode
+from worker.runtime.messages import Failed
 from worker.runtime.scratch import lay_out_pictures
 
 
-def trainer_that_tells(events: Sequence[Told | Failed]) -> tuple[str, ...]:
-    """The command of a process that answers its order with these messages and ends."""
-    lines = b"".join(encode(event) for event in events)
-    program = (
-        "import os\n"
-        "from worker.runtime.messages import Train, decode\n"
-        "rest = b''\n"
-        "while True:\n"
-        "    *lines, rest = (rest + os.read(0, 65536)).split(b'\\n')\n"
-        "    if any(isinstance(decode(line), Train) for line in lines):\n"
-        f"        os.write(1, {lines!r})\n"
-        "        break\n"
-    )
-    return (sys.executable, "-c", program)
-
-
-def told(registry: Registry, run_id: int, kind: str) -> list[str]:
+def said(registry: Registry, run_id: int, kind: str) -> list[str]:
     events = registry.rows(Event, subject="run", subject_id=run_id, kind=kind)
     return [event.data["text"] for event in events]
 
 
 def test_full_memory_is_answered_with_one_named_step_down_at_a_time(registry: Registry) -> None:
-    full = trainer_that_tells([Failed("out_of_memory", "No memory.", "trace", expected=True)])
+    full = scripted_trainer([Failed("out_of_memory", "No memory.", "trace", expected=True)])
     run_id = registry.new_run(batch_size=4)
     with registry.working(registry.training(command=full)):
         run = registry.until_final(Run, run_id)
@@ -53,39 +35,38 @@ def test_full_memory_is_answered_with_one_named_step_down_at_a_time(registry: Re
     config = TrainConfig.model_validate(run.config)
     assert config.gradient_checkpointing
     assert (config.batch_size, config.gradient_accumulation) == (1, 4)
-    steps = told(registry, run_id, "warning")
+    steps = said(registry, run_id, "warning")
     assert all(text.startswith("There was not enough memory") for text in steps)
     assert "“Gradient checkpointing” was turned on" in steps[0]
     assert "The batch is 2 now, with 2 batches per step." in steps[1]
     assert "The batch is 1 now, with 4 batches per step." in steps[2]
 
 
-def test_a_run_that_needs_less_memory_goes_on_from_its_checkpoint(registry: Registry) -> None:
-    with registry.working(registry.training()):
-        half = registry.until_final(Run, registry.new_run("Half", steps=4, batch_size=4))
-    start = registry.rows(Checkpoint, run_id=half.key)[-1]
-    full = trainer_that_tells([Failed("out_of_memory", "No memory.", "trace", expected=True)])
+def test_a_run_that_needs_less_memory_goes_on_from_its_checkpoint(trained: Trained) -> None:
+    registry = trained.registry
+    (start,) = registry.rows(Checkpoint, run_id=trained.run_id, step=6)
+    full = scripted_trainer([Failed("out_of_memory", "No memory.", "trace", expected=True)])
     run_id = registry.new_run(batch_size=4, start=start)
     with registry.working(registry.training(command=full)):
         run = registry.until_final(Run, run_id)
-    assert "so the run starts again from step 4." in told(registry, run_id, "warning")[0]
+    assert "so the run starts again from step 6." in said(registry, run_id, "warning")[0]
     less = {name: run.config[name] for name in ("batch_size", "gradient_accumulation")}
-    assert [row.step for row in registry.rows(Checkpoint, run_id=run_id)] == [4]
+    assert [row.step for row in registry.rows(Checkpoint, run_id=run_id)] == [6]
     assert less == {"batch_size": 1, "gradient_accumulation": 4}
     with registry.working(registry.training()):
         run_id = registry.new_run(start=start, gradient_checkpointing=True, **less)
         run = registry.until_final(Run, run_id)
     assert (run.status, run.error, run.step) == ("succeeded", None, CONFIG["steps"])
     with registry.database.read() as session:
-        assert run_metrics(session, run_id)["series"]["loss"]["steps"] == [5, 6, 7, 8]
+        assert run_metrics(session, run_id)["series"]["loss"]["steps"] == [7, 8]
 
 
 def test_a_run_whose_start_is_gone_says_so_and_trains_nothing(registry: Registry) -> None:
-    with registry.working(registry.training()):
-        half = registry.until_final(Run, registry.new_run("Half", steps=2))
-        start = registry.rows(Checkpoint, run_id=half.key)[-1]
-        registry.store.delete(start.sha256)
-        run = registry.until_final(Run, registry.new_run(parent=half.key, start=start))
+    half = registry.new_run("Half")
+    registry.cancel(Run, half)
+    start = Checkpoint(run_id=half, step=2, sha256="0" * 64, size_bytes=1)
+    with registry.working(registry.training(command=scripted_trainer([]))):
+        run = registry.until_final(Run, registry.new_run(parent=half, start=start))
     assert (run.status, run.error_code, run.step) == ("failed", "checkpoint", 0)
     assert "Go on from another one" in run.error
 
@@ -108,7 +89,7 @@ def test_what_was_rolled_back_is_forgotten_and_said(registry: Registry) -> None:
         Failed("diverged", "It diverged.", "trace", expected=True),
     ]
     run_id = registry.new_run()
-    with registry.working(registry.training(command=trainer_that_tells(story))):
+    with registry.working(registry.training(command=scripted_trainer(story))):
         run = registry.until_final(Run, run_id)
     assert (run.status, run.error_code, run.step) == ("failed", "diverged", 2)
     with registry.database.read() as session:
@@ -117,8 +98,8 @@ def test_what_was_rolled_back_is_forgotten_and_said(registry: Registry) -> None:
     assert series["loss"]["values"] == [0.5, pytest.approx(0.3)]
     assert series["held_out"]["steps"] == [0, 2]
     assert series["held_out_high"]["values"] == pytest.approx([1.0, 0.6])
-    assert told(registry, run_id, "warning") == ["It went back."]
-    assert told(registry, run_id, "notice") == ["By the way."]
+    assert said(registry, run_id, "warning") == ["It went back."]
+    assert said(registry, run_id, "notice") == ["By the way."]
 
 
 def test_a_run_that_continues_another_ends_as_one_long_run(registry: Registry) -> None:
