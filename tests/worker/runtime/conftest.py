@@ -36,6 +36,7 @@ class Trained:
 
     registry: Registry
     run_id: int
+    work_folder: list[Path]  # what was in it at the end
 
 
 @pytest.fixture(scope="session")
@@ -49,5 +50,5 @@ def trained(
     with registry.working(registry.training(command=COMMAND)) as room:
         room.serve_hint()
         registry.until_final(Run, run_id)
-    yield Trained(registry, run_id)
+    yield Trained(registry, run_id, list((registry.settings.data_dir / "work").iterdir()))
     registry.database.dispose()

@@ -1,4 +1,4 @@
-"""What the tests of the worker runtime share: a registry, a tiny config, rooms at work, waiting."""
+"""Helpers for tests of the worker runtime: a registry, a short config, rooms at work, waiting."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ CONFIG: dict[str, Any] = {
 
 @dataclass(frozen=True)
 class Registry:
-    """A registry with the embedded base and a dataset of four pictures."""
+    """A registry with the embedded base and a dataset of four images."""
 
     settings: Settings
     database: Database
@@ -227,7 +227,7 @@ def scripted_trainer(messages: Sequence[TrainingEvent | Failed]) -> tuple[str, .
 
 
 def wait_for(what: Callable[[], Any], *, seconds: float = PATIENCE_SECONDS) -> Any:
-    """The first true answer of `what`; fails when none came in time."""
+    """The first true result of `what`; the test fails when none comes in time."""
     deadline = time.monotonic() + seconds
     while time.monotonic() < deadline:
         if answer := what():

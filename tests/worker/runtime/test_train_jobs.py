@@ -140,7 +140,7 @@ def test_a_run_measures_how_fast_this_machine_trains(trained: Trained) -> None:
 
 
 def test_nothing_of_a_run_is_left_in_the_work_folder(trained: Trained) -> None:
-    assert list((trained.registry.settings.data_dir / "work").iterdir()) == []
+    assert trained.work_folder == []
 
 
 def test_a_worker_that_starts_leaves_the_folder_of_a_run_that_begins_just_then(

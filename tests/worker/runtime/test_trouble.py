@@ -20,7 +20,8 @@ from worker.runtime.messages import Failed
 from worker.runtime.scratch import lay_out_pictures
 
 
-def said(registry: Registry, run_id: int, kind: str) -> list[str]:
+def event_texts(registry: Registry, run_id: int, kind: str) -> list[str]:
+    """What the run's events of this kind say, in order."""
     events = registry.rows(Event, subject="run", subject_id=run_id, kind=kind)
     return [event.data["text"] for event in events]
 
@@ -35,7 +36,7 @@ def test_full_memory_is_answered_with_one_named_step_down_at_a_time(registry: Re
     config = TrainConfig.model_validate(run.config)
     assert config.gradient_checkpointing
     assert (config.batch_size, config.gradient_accumulation) == (1, 4)
-    steps = said(registry, run_id, "warning")
+    steps = event_texts(registry, run_id, "warning")
     assert all(text.startswith("There was not enough memory") for text in steps)
     assert "“Gradient checkpointing” was turned on" in steps[0]
     assert "The batch is 2 now, with 2 batches per step." in steps[1]
@@ -49,7 +50,7 @@ def test_a_run_that_needs_less_memory_goes_on_from_its_checkpoint(trained: Train
     run_id = registry.new_run(batch_size=4, start=start)
     with registry.working(registry.training(command=full)):
         run = registry.until_final(Run, run_id)
-    assert "so the run starts again from step 6." in said(registry, run_id, "warning")[0]
+    assert "so the run starts again from step 6." in event_texts(registry, run_id, "warning")[0]
     less = {name: run.config[name] for name in ("batch_size", "gradient_accumulation")}
     assert [row.step for row in registry.rows(Checkpoint, run_id=run_id)] == [6]
     assert less == {"batch_size": 1, "gradient_accumulation": 4}
@@ -98,8 +99,8 @@ def test_what_was_rolled_back_is_forgotten_and_said(registry: Registry) -> None:
     assert series["loss"]["values"] == [0.5, pytest.approx(0.3)]
     assert series["held_out"]["steps"] == [0, 2]
     assert series["held_out_high"]["values"] == pytest.approx([1.0, 0.6])
-    assert said(registry, run_id, "warning") == ["It went back."]
-    assert said(registry, run_id, "notice") == ["By the way."]
+    assert event_texts(registry, run_id, "warning") == ["It went back."]
+    assert event_texts(registry, run_id, "notice") == ["By the way."]
 
 
 def test_a_run_that_continues_another_ends_as_one_long_run(registry: Registry) -> None:
@@ -129,9 +130,7 @@ def test_a_run_that_continues_another_ends_as_one_long_run(registry: Registry) -
     assert all(registry.store.exists(row.sha256) for row in kept)
 
 
-def test_pictures_are_laid_out_with_what_is_said_of_them(
-    registry: Registry, tmp_path: Path
-) -> None:
+def test_images_are_laid_out_with_their_settings(registry: Registry, tmp_path: Path) -> None:
     items = registry.row(DatasetVersion, registry.version_id).items
     often = items[0] | {"repeats": 3, "never_flip": True}
     lay_out_pictures(

@@ -1,8 +1,8 @@
 """Trainer processes without the six CPU seconds of their imports: forked from one that has them.
 
 A forked trainer is the real one, `worker.runtime.trainer.main`, with its own standard streams, except that
-it takes no warm-up step. `trained` in conftest.py and test_stack.py start `python -m
-worker.runtime.trainer` itself.
+the embedded base is in its memory already and that it takes no warm-up step. `trained` in
+conftest.py and test_stack.py start `python -m worker.runtime.trainer` itself.
 """
 
 from __future__ import annotations
@@ -111,11 +111,12 @@ def main() -> None:
     """Import what a trainer imports, then fork until standard input is closed."""
     import worker.runtime.write_downloads  # noqa: F401
     from worker.core import starter
-    from worker.core.bases.load import load_base
+    from worker.core.bases import load
     from worker.runtime import trainer
 
     trainer._import_everything()
-    load_base(starter.PATH)  # for what it imports
+    read, embedded = load.load_base, load.load_base(starter.PATH)
+    load.load_base = lambda path, **how: embedded if path == starter.PATH else read(path, **how)
     trainer.Trainer._warm_up = lambda _: None  # type: ignore[method-assign]
     gc.freeze()  # what all have in common stays shared
     serve(socket.socket(fileno=int(sys.argv[1])))
