@@ -29,7 +29,7 @@ def test_a_side_is_the_median_over_all_its_runs() -> None:
 
 
 def test_it_compares_both_ways(capsys: pytest.CaptureFixture[str]) -> None:
-    training.main(["--part", "starter", "--steps", "2", "--repeats", "1"])
+    training.main(["--part", "tiny", "--steps", "2", "--repeats", "1"])
     printed = capsys.readouterr().out
     assert "torch" in printed
     rows = {line.split("  ")[0]: line for line in printed.splitlines()}

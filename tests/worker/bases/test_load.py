@@ -18,6 +18,7 @@ from tests.worker.bases.tiny_models import (
     autoencoder,
     clip_to_ldm,
     clip_to_open_clip,
+    save_sdxl,
     save_single,
     sd2_unet,
     text_config,
@@ -127,8 +128,8 @@ def list_or_same(value: Any) -> Any:
     return list(value) if isinstance(value, tuple) else value
 
 
-def test_a_single_sdxl_file_loads_as_the_folder_does(sdxl_folder: Path, tmp_path: Path) -> None:
-    folder = sdxl_folder
+def test_a_single_sdxl_file_loads_as_the_folder_does(tmp_path: Path) -> None:
+    folder = save_sdxl(tmp_path / "folder", transformer_layers_per_block=(1, 2, 10))
     file = single_file_of(
         folder,
         tmp_path / "model.safetensors",

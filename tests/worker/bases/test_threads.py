@@ -1,10 +1,9 @@
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.worker.bases.tiny_models import save_sd15, save_sdxl
 from worker.core.bases import threads
 from worker.core.bases.load import load_base
 
@@ -40,13 +39,13 @@ def pretend(monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float]) -> list[
 )
 def test_threads_are_added_for_as_long_as_they_help(
     monkeypatch: pytest.MonkeyPatch,
-    tmp_path: Path,
+    sd15_folder: Path,
     seconds: dict[int, float],
     at_most: int,
     expected: int,
     tried: list[int],
 ) -> None:
-    base = load_base(save_sd15(tmp_path / "base"))
+    base = load_base(sd15_folder)
     seen = pretend(monkeypatch, seconds)
     assert threads.use_fastest_threads(base, batch_size=2, at_most=at_most) == expected
     assert torch.get_num_threads() == expected
@@ -54,16 +53,16 @@ def test_threads_are_added_for_as_long_as_they_help(
 
 
 def test_a_large_base_takes_every_thread_unmeasured(
-    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+    monkeypatch: pytest.MonkeyPatch, sd15_folder: Path
 ) -> None:
-    base = load_base(save_sd15(tmp_path / "base"))
+    base = load_base(sd15_folder)
     base.info.parameters["unet"] = 860_000_000
     seen = pretend(monkeypatch, {})
     assert threads.use_fastest_threads(base, batch_size=2, at_most=2) == 2
     assert not seen
 
 
-@pytest.mark.parametrize("save", [save_sd15, save_sdxl])
-def test_both_families_can_be_measured(save: Callable[[Path], Path], tmp_path: Path) -> None:
-    base = load_base(save(tmp_path / "base"))
+@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+def test_both_families_can_be_measured(family: str, request: pytest.FixtureRequest) -> None:
+    base = load_base(request.getfixturevalue(f"{family}_folder"))
     assert threads.use_fastest_threads(base, batch_size=2, at_most=2) in (1, 2)

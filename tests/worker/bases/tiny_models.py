@@ -25,29 +25,45 @@ SCHEDULER = {
 }
 
 
-def sd15_unet() -> UNet2DConditionModel:
-    return UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(32, 64, 64, 64),
-        cross_attention_dim=WIDTH,
-        attention_head_dim=8,
-    )
+# A step costs by the number of layers, not by their width. Where a test is not about the layout of
+# the whole UNet, it takes one that has a layer of each type in few blocks.
+SHALLOW_SD15: dict[str, Any] = {
+    "block_out_channels": (32, 64),
+    "down_block_types": ("CrossAttnDownBlock2D", "DownBlock2D"),
+    "up_block_types": ("UpBlock2D", "CrossAttnUpBlock2D"),
+    "layers_per_block": 1,
+}
+SHALLOW_SDXL: dict[str, Any] = {
+    "layers_per_block": 1,
+    "transformer_layers_per_block": (1, 1, 2),
+}
 
 
-def sdxl_unet() -> UNet2DConditionModel:
-    return UNet2DConditionModel(
-        sample_size=8,
-        block_out_channels=(32, 64, 64),
-        down_block_types=("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
-        up_block_types=("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
-        transformer_layers_per_block=(1, 2, 10),
-        attention_head_dim=(1, 1, 1),
-        use_linear_projection=True,
-        cross_attention_dim=2 * WIDTH,
-        addition_embed_type="text_time",
-        addition_time_embed_dim=8,
-        projection_class_embeddings_input_dim=WIDTH + 6 * 8,
-    )
+def sd15_unet(**changes: Any) -> UNet2DConditionModel:
+    settings = {
+        "sample_size": 8,
+        "block_out_channels": (32, 64, 64, 64),
+        "cross_attention_dim": WIDTH,
+        "attention_head_dim": 8,
+    }
+    return UNet2DConditionModel(**(settings | changes))
+
+
+def sdxl_unet(**changes: Any) -> UNet2DConditionModel:
+    settings = {
+        "sample_size": 8,
+        "block_out_channels": (32, 64, 64),
+        "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D", "CrossAttnDownBlock2D"),
+        "up_block_types": ("CrossAttnUpBlock2D", "CrossAttnUpBlock2D", "UpBlock2D"),
+        "transformer_layers_per_block": (1, 2, 3),  # 10 in the deepest blocks of the real one
+        "attention_head_dim": (1, 1, 1),
+        "use_linear_projection": True,
+        "cross_attention_dim": 2 * WIDTH,
+        "addition_embed_type": "text_time",
+        "addition_time_embed_dim": 8,
+        "projection_class_embeddings_input_dim": WIDTH + 6 * 8,
+    }
+    return UNet2DConditionModel(**(settings | changes))
 
 
 def sd2_unet() -> UNet2DConditionModel:
@@ -88,22 +104,22 @@ def text_config(**changes: Any) -> CLIPTextConfig:
     return CLIPTextConfig(**(settings | changes))
 
 
-def save_sd15(folder: Path) -> Path:
-    """An SD 1.5 in miniature as a diffusers folder."""
+def save_sd15(folder: Path, **unet: Any) -> Path:
+    """An SD 1.5 in miniature as a diffusers folder; `unet` changes the UNet's config."""
     torch.manual_seed(0)
     parts = {
-        "unet": sd15_unet(),
+        "unet": sd15_unet(**unet),
         "vae": autoencoder(),
         "text_encoder": CLIPTextModel(text_config()),
     }
     return _save(folder, "StableDiffusionPipeline", parts, {"tokenizer": "<|endoftext|>"})
 
 
-def save_sdxl(folder: Path) -> Path:
-    """An SDXL in miniature as a diffusers folder."""
+def save_sdxl(folder: Path, **unet: Any) -> Path:
+    """An SDXL in miniature as a diffusers folder; `unet` changes the UNet's config."""
     torch.manual_seed(1)
     parts = {
-        "unet": sdxl_unet(),
+        "unet": sdxl_unet(**unet),
         "vae": autoencoder(0.13025),
         "text_encoder": CLIPTextModel(text_config()),
         "text_encoder_2": CLIPTextModelWithProjection(text_config(hidden_act="gelu")),

@@ -1,11 +1,9 @@
 """Small artwork and real renders, so that no test here needs the network or the big sets."""
 
 import zlib
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
-import torch
 from PIL import Image
 
 from worker.core.starter import EXAMPLE
@@ -14,15 +12,6 @@ from worker.core.starter.chalkboard import draw_in_chalk
 
 FIXTURES = Path(__file__).parent / "fixtures"
 HELD_OUT = ("castle", "rocket", "red apple", "house", "frog", "evergreen tree")
-
-
-@pytest.fixture(scope="module")
-def one_thread() -> Iterator[None]:
-    """Small models wait for one another's threads longer than they compute."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

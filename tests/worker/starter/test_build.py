@@ -14,9 +14,7 @@ pytestmark = pytest.mark.timeout(900)  # three trainings; a busy machine takes i
 
 
 @pytest.fixture(scope="module")
-def built(
-    subjects: list[Subject], tmp_path_factory: pytest.TempPathFactory, one_thread: None
-) -> tuple[Path, Losses]:
+def built(subjects: list[Subject], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Losses]:
     """A toy base, trained through all three stages."""
     out = tmp_path_factory.mktemp("starter") / "base"
     return out, build_starter(subjects, tiny_recipe(), out)

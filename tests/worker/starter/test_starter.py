@@ -27,9 +27,7 @@ def test_naming_the_base_and_its_example_loads_no_torch() -> None:
     assert subprocess.run([sys.executable, "-c", code], check=False).returncode == 0
 
 
-def test_the_shipped_base_draws_what_it_is_asked_for(
-    base_renders: list[Image.Image], one_thread: None
-) -> None:
+def test_the_shipped_base_draws_what_it_is_asked_for(base_renders: list[Image.Image]) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(PATH, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
     drawn = pipeline(

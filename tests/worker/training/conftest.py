@@ -11,7 +11,12 @@ from typing import TypeVar
 import pytest
 from PIL import Image, ImageDraw
 
-from tests.worker.bases.tiny_models import save_sd15, save_sdxl
+from tests.worker.bases.tiny_models import (
+    SHALLOW_SD15,
+    SHALLOW_SDXL,
+    save_sd15,
+    save_sdxl,
+)
 from worker.core import starter
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.training.config import Precision, TrainConfig
@@ -25,13 +30,27 @@ SHAPES = {"red circle": (64, 64), "blue square": (64, 64), "wide line": (96, 56)
 
 
 @pytest.fixture(scope="session")
-def sd15(tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
-    return _copies(save_sd15(tmp_path_factory.mktemp("training-sd15")))
+def sd15(sd15_folder: Path) -> MakeBase:
+    """All blocks of an SD 1.5."""
+    return _copies(sd15_folder)
 
 
 @pytest.fixture(scope="session")
-def sdxl(tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
-    return _copies(save_sdxl(tmp_path_factory.mktemp("training-sdxl")))
+def sdxl(sdxl_folder: Path) -> MakeBase:
+    """All blocks of an SDXL."""
+    return _copies(sdxl_folder)
+
+
+@pytest.fixture(scope="session")
+def shallow_sd15(tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
+    """An SD 1.5 of few blocks, for what many steps are taken."""
+    return _copies(save_sd15(tmp_path_factory.mktemp("shallow-sd15"), **SHALLOW_SD15))
+
+
+@pytest.fixture(scope="session")
+def shallow_sdxl(tmp_path_factory: pytest.TempPathFactory) -> MakeBase:
+    """An SDXL of few blocks, for what many steps are taken."""
+    return _copies(save_sdxl(tmp_path_factory.mktemp("shallow-sdxl"), **SHALLOW_SDXL))
 
 
 @pytest.fixture(scope="session")
@@ -40,9 +59,10 @@ def starter_base() -> MakeBase:
 
 
 def _copies(folder: Path) -> MakeBase:
-    """A fresh base each time: a training uses its base up."""
+    """A fresh base each time: a training uses its base up, all but the tokenizers."""
     loaded = load_base(folder)
-    return lambda: copy.deepcopy(loaded)
+    shared = {id(tokenizer): tokenizer for tokenizer in loaded.tokenizers}
+    return lambda: copy.deepcopy(loaded, dict(shared))
 
 
 @pytest.fixture(scope="session")

@@ -31,7 +31,7 @@ def _by_key(adapter: Adapter) -> dict[str, LoraModule]:
 
 @pytest.mark.parametrize("targets", list(Targets))
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.parametrize("family", ["shallow_sd15", "shallow_sdxl"])
 def test_the_lora_does_what_the_layer_does(
     family: str, kind: AdapterKind, targets: Targets, request: pytest.FixtureRequest
 ) -> None:
@@ -46,9 +46,11 @@ def test_the_lora_does_what_the_layer_does(
 
 @pytest.mark.parametrize("rank", [3, 7, 20])
 @pytest.mark.parametrize("kind", [AdapterKind.LOHA, AdapterKind.LOKR])
-def test_the_rank_is_the_least_that_is_exact(kind: AdapterKind, rank: int, sd15: MakeBase) -> None:
+def test_the_rank_is_the_least_that_is_exact(
+    kind: AdapterKind, rank: int, shallow_sd15: MakeBase
+) -> None:
     """Also where the plain form would have a higher rank than the weight itself."""
-    lora = fresh_adapter(sd15(), kind=kind, rank=rank, targets="all")
+    lora = fresh_adapter(shallow_sd15(), kind=kind, rank=rank, targets="all")
     scramble(lora)
     live, ranks = _live(lora), set()
     for site, module in zip(lora.sites, lora.extract().modules, strict=True):
@@ -76,8 +78,8 @@ def test_the_rank_of_a_lokr_is_that_of_its_factors() -> None:
     torch.testing.assert_close(up @ down, torch.kron(w1, w2_a @ w2_b))
 
 
-def test_another_set_of_weights_can_be_extracted(sd15: MakeBase) -> None:
-    lora = fresh_adapter(sd15(), kind=AdapterKind.LOHA)
+def test_another_set_of_weights_can_be_extracted(shallow_sd15: MakeBase) -> None:
+    lora = fresh_adapter(shallow_sd15(), kind=AdapterKind.LOHA)
     scramble(lora)
     halved = {name: value / 2 for name, value in lora.named_parameters().items()}
     live = _live(lora)
@@ -98,7 +100,9 @@ def test_balancing_moves_powers_of_two_alone() -> None:
 @pytest.mark.parametrize(
     ("family", "format", "dtype"),
     [
-        *(("sd15", AdapterFormat.KOHYA, dtype) for dtype in AdapterDtype),
+        ("shallow_sd15", AdapterFormat.KOHYA, AdapterDtype.FP16),
+        ("shallow_sd15", AdapterFormat.KOHYA, AdapterDtype.BF16),
+        ("sd15", AdapterFormat.KOHYA, AdapterDtype.FP32),
         ("sd15", AdapterFormat.PEFT, AdapterDtype.FP32),
         ("sdxl", AdapterFormat.KOHYA, AdapterDtype.FP16),
     ],
@@ -131,9 +135,9 @@ def test_a_download_reads_back_as_the_trained_change(
         assert error < allowed, key
 
 
-def test_small_numbers_survive_fp16(sd15: MakeBase, tmp_path: Path) -> None:
+def test_small_numbers_survive_fp16(shallow_sd15: MakeBase, tmp_path: Path) -> None:
     """Unless balanced, a half of every product here is about 1e-6: 17 of fp16's least steps."""
-    base = sd15()
+    base = shallow_sd15()
     lora = fresh_adapter(base, kind=AdapterKind.LOHA)
     scramble(lora)
     for name, parameter in lora.named_parameters().items():
@@ -153,16 +157,16 @@ def test_small_numbers_survive_fp16(sd15: MakeBase, tmp_path: Path) -> None:
 
 
 def test_what_could_not_be_kept_is_refused_before_it_is_trained(
-    sd15: MakeBase, monkeypatch: pytest.MonkeyPatch
+    shallow_sd15: MakeBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lora_module, "MAX_RANK", 30)
-    assert fresh_adapter(sd15(), kind="loha", rank=5).size > 0
+    assert fresh_adapter(shallow_sd15(), kind="loha", rank=5).size > 0
     with pytest.raises(UnsupportedError, match="LoHa of rank 6 is kept as the LoRA that does"):
-        fresh_adapter(sd15(), kind="loha", rank=6)
+        fresh_adapter(shallow_sd15(), kind="loha", rank=6)
     with pytest.raises(UnsupportedError, match="A LoKr of rank 4"):
-        fresh_adapter(sd15(), kind="lokr", rank=4)
-    assert fresh_adapter(sd15(), rank=30).size > 0
+        fresh_adapter(shallow_sd15(), kind="lokr", rank=4)
+    assert fresh_adapter(shallow_sd15(), rank=30).size > 0
     monkeypatch.undo()
-    monkeypatch.setattr(lora_module, "MAX_FILE_BYTES", 1024**2)
+    monkeypatch.setattr(lora_module, "MAX_FILE_BYTES", 100_000)
     with pytest.raises(UnsupportedError, match="The file of this LoRA would have"):
-        fresh_adapter(sd15(), rank=30)
+        fresh_adapter(shallow_sd15(), rank=30)

@@ -62,15 +62,15 @@ def test_it_gives_the_numbers_of_peft_and_torch(sd15: MakeBase) -> None:
     assert distance(gradients(unet, lora), usual_gradients) < 1e-9
 
 
-def test_it_gives_the_same_bits_each_time(sd15: MakeBase) -> None:
-    unet, lora = prepared(sd15)
+def test_it_gives_the_same_bits_each_time(shallow_sd15: MakeBase) -> None:
+    unet, lora = prepared(shallow_sd15)
     speed_up(unet)
     first, second = gradients(unet, lora), gradients(unet, lora)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
-def test_an_adapter_can_be_switched_off_and_scaled(sd15: MakeBase) -> None:
-    unet, lora = prepared(sd15)
+def test_an_adapter_can_be_switched_off_and_scaled(shallow_sd15: MakeBase) -> None:
+    unet, lora = prepared(shallow_sd15)
     with lora.switched_off():
         base = answer(unet)
     with lora.scaled(0.5):
@@ -83,8 +83,8 @@ def test_an_adapter_can_be_switched_off_and_scaled(sd15: MakeBase) -> None:
 
 
 @pytest.mark.parametrize("kind", [AdapterKind.LOHA, AdapterKind.LOKR])
-def test_other_kinds_stay_as_they_are(sd15: MakeBase, kind: AdapterKind) -> None:
-    unet, _ = prepared(sd15, kind=kind)
+def test_other_kinds_stay_as_they_are(shallow_sd15: MakeBase, kind: AdapterKind) -> None:
+    unet, _ = prepared(shallow_sd15, kind=kind)
     usual = answer(unet)
     speed_up(unet)
     torch.testing.assert_close(answer(unet), usual, rtol=1e-4, atol=1e-5)

@@ -7,7 +7,7 @@ from worker.core.training.config import Precision, TrainConfig
 
 
 @pytest.mark.parametrize("precision", ["fp32", "bf16"])
-@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.parametrize("family", ["shallow_sd15", "shallow_sdxl"])
 def test_a_calibration_leaves_the_base_as_it_was(
     family: str, precision: str, request: pytest.FixtureRequest
 ) -> None:

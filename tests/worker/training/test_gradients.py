@@ -35,7 +35,9 @@ TOLERANCE = 1e-7  # found: at most 2e-9
 
 
 @pytest.mark.parametrize("kind", list(AdapterKind))
-@pytest.mark.parametrize(("family", "layers"), [("sd15", LAYERS), ("sdxl", SDXL_LAYERS)])
+@pytest.mark.parametrize(
+    ("family", "layers"), [("shallow_sd15", LAYERS), ("shallow_sdxl", SDXL_LAYERS)]
+)
 def test_gradients_are_the_slopes_of_the_loss(
     family: str, layers: dict[str, str], kind: AdapterKind, request: pytest.FixtureRequest
 ) -> None:
@@ -49,9 +51,9 @@ def test_gradients_are_the_slopes_of_the_loss(
 
 @pytest.mark.parametrize("kind", list(AdapterKind))
 def test_the_check_notices_a_gradient_that_is_a_little_wrong(
-    kind: AdapterKind, sd15: MakeBase
+    kind: AdapterKind, shallow_sd15: MakeBase
 ) -> None:
-    lora, loss = _trained_in_double(sd15(), kind)
+    lora, loss = _trained_in_double(shallow_sd15(), kind)
     matrices = list(_site(lora, LAYERS["attention"]).factors.values())
     for parameter in matrices:
         parameter.register_hook(lambda gradient: gradient * 1.0001)

@@ -57,23 +57,23 @@ def _adapter_bytes(trained: TrainedAdapter) -> bytes:
 def uninterrupted(
     short: TrainConfig,
     images: list[TrainingImage],
-    sd15: MakeBase,
+    shallow_sd15: MakeBase,
     tmp_path_factory: pytest.TempPathFactory,
 ) -> bytes:
     """The adapter file of the short config without a break."""
-    return _adapter_bytes(_train(short, images, sd15, tmp_path_factory.mktemp("whole")))
+    return _adapter_bytes(_train(short, images, shallow_sd15, tmp_path_factory.mktemp("whole")))
 
 
 def test_a_later_attempt_computes_as_the_first_one_did(
     short: TrainConfig,
     images: list[TrainingImage],
-    sd15: MakeBase,
+    shallow_sd15: MakeBase,
     tmp_path: Path,
     recorder: Recorder,
 ) -> None:
     config = short.model_copy(update={"precision": Precision.AUTO, "steps": 1})
     first = Arithmetic(precision="bf16", threads=1)
-    train(config, images, recorder, base=sd15(), out=tmp_path, cache=None, arithmetic=first)
+    train(config, images, recorder, base=shallow_sd15(), out=tmp_path, cache=None, arithmetic=first)
     assert recorder.of(Arithmetic) == [first]
 
 
@@ -141,33 +141,33 @@ def test_a_unet_that_is_kept_as_stored_until_it_trains_gives_the_same_adapter(
 def test_a_run_told_to_save_and_exit_goes_on_bit_for_bit(
     short: TrainConfig,
     images: list[TrainingImage],
-    sd15: MakeBase,
+    shallow_sd15: MakeBase,
     tmp_path: Path,
     uninterrupted: bytes,
 ) -> None:
     told = Recorder(script={3: Commands(Control.SAVE_AND_EXIT)})
-    interrupted = _train(short, images, sd15, tmp_path, told)
+    interrupted = _train(short, images, shallow_sd15, tmp_path, told)
     assert (interrupted.outcome, interrupted.steps) == (Outcome.INTERRUPTED, 3)
     assert interrupted.path is None
     again = Recorder()
-    assert _adapter_bytes(_train(short, images, sd15, tmp_path, again)) == uninterrupted
+    assert _adapter_bytes(_train(short, images, shallow_sd15, tmp_path, again)) == uninterrupted
     assert [event.step for event in again.of(StepDone)] == [4, 5, 6]
 
 
 def test_a_run_that_was_killed_goes_on_bit_for_bit(
     short: TrainConfig,
     images: list[TrainingImage],
-    sd15: MakeBase,
+    shallow_sd15: MakeBase,
     tmp_path: Path,
     uninterrupted: bytes,
 ) -> None:
     """It dies in step 5; the newest checkpoint is damaged too, so it goes on from the second."""
     with pytest.raises(ConnectionResetError):
-        _train(short, images, sd15, tmp_path, Recorder(fails_after=5))
+        _train(short, images, shallow_sd15, tmp_path, Recorder(fails_after=5))
     newest = tmp_path / "checkpoints" / "step-000004" / "state.pt"
     newest.write_bytes(newest.read_bytes()[:-100])
     again = Recorder()
-    assert _adapter_bytes(_train(short, images, sd15, tmp_path, again)) == uninterrupted
+    assert _adapter_bytes(_train(short, images, shallow_sd15, tmp_path, again)) == uninterrupted
     assert [event.step for event in again.of(StepDone)] == [3, 4, 5, 6]
     assert "step-000004 is damaged" in again.of(Notice)[0].text
 
@@ -175,14 +175,14 @@ def test_a_run_that_was_killed_goes_on_bit_for_bit(
 def test_samples_and_checkpoints_change_nothing(
     short: TrainConfig,
     images: list[TrainingImage],
-    sd15: MakeBase,
+    shallow_sd15: MakeBase,
     tmp_path: Path,
     uninterrupted: bytes,
 ) -> None:
     """The adapter of a run that draws and saves all the time differs in its metadata only."""
     busy = short.model_copy(update=SAMPLED | {"checkpoint_every": 1, "sample_every": 1})
     asked = Recorder(script={2: Commands(sample_now=True, save_now=True)})
-    trained = _train(busy, images, sd15, tmp_path / "busy", asked)
+    trained = _train(busy, images, shallow_sd15, tmp_path / "busy", asked)
     assert trained.path is not None
     plain = tmp_path / "plain.safetensors"
     plain.write_bytes(uninterrupted)
@@ -219,49 +219,55 @@ def test_the_bases_own_row_comes_after_the_first_step_and_shows_no_adapter(
 
 
 def test_a_row_that_was_cut_off_is_drawn_when_the_run_goes_on(
-    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
     config = short.model_copy(update=SAMPLED | {"sample_every": 2})
-    _train(config, images, sd15, tmp_path, Recorder(script={4: Commands(Control.SAVE_AND_EXIT)}))
+    _train(
+        config,
+        images,
+        shallow_sd15,
+        tmp_path,
+        Recorder(script={4: Commands(Control.SAVE_AND_EXIT)}),
+    )
     row = tmp_path / "samples" / "step-000004"
     assert not (row / "prompt-1.png").exists()
-    _train(config, images, sd15, tmp_path)
+    _train(config, images, shallow_sd15, tmp_path)
     assert (row / "prompt-1.png").exists()
 
 
 def test_a_cancel_ends_the_run_within_a_step_and_keeps_nothing(
-    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
     recorder = Recorder(script={3: Commands(Control.CANCEL)})
-    trained = _train(short, images, sd15, tmp_path, recorder)
+    trained = _train(short, images, shallow_sd15, tmp_path, recorder)
     assert (trained.outcome, trained.steps, trained.path) == (Outcome.CANCELED, 3, None)
     assert not (tmp_path / "adapter.safetensors").exists()
 
 
 def test_a_cancel_is_heard_before_the_first_step(
-    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
     recorder = Recorder(script={0: Commands(Control.CANCEL)})
-    trained = _train(short, images, sd15, tmp_path, recorder)
+    trained = _train(short, images, shallow_sd15, tmp_path, recorder)
     assert (trained.outcome, trained.steps) == (Outcome.CANCELED, 0)
 
 
 def test_a_stop_keeps_the_adapter_as_it_is(
-    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
     recorder = Recorder(script={3: Commands(Control.STOP_AND_KEEP)})
-    trained = _train(short, images, sd15, tmp_path, recorder)
+    trained = _train(short, images, shallow_sd15, tmp_path, recorder)
     assert (trained.outcome, trained.steps) == (Outcome.STOPPED, 3)
     assert trained.path is not None
     assert canonical.load(trained.path).metadata["steps"] == "3"
 
 
 def test_wishes_are_granted_between_steps(
-    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
     config = short.model_copy(update=SAMPLED | {"sample_every": 0, "checkpoint_every": 0})
     recorder = Recorder(script={3: Commands(sample_now=True, save_now=True)})
-    _train(config, images, sd15, tmp_path, recorder)
+    _train(config, images, shallow_sd15, tmp_path, recorder)
     # the base's row is being drawn when the poll after step 1 comes, hence not there
     assert 3 in {event.step for event in recorder.of(SampleSaved)}
     assert [event.step for event in recorder.of(CheckpointSaved)] == [3, 6]
@@ -270,10 +276,10 @@ def test_wishes_are_granted_between_steps(
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_pictures_named(
     short: TrainConfig,
     images: list[TrainingImage],
-    sd15: MakeBase,
+    shallow_sd15: MakeBase,
     tmp_path: Path,
 ) -> None:
-    base = sd15()
+    base = shallow_sd15()
 
     class Poison(Recorder):
         def on_event(self, event: object) -> None:
@@ -293,16 +299,16 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_pictures_named(
 
 
 def test_a_run_whose_first_step_diverges_does_not_speak_of_an_adapter(
-    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
-    base = sd15()
+    base = shallow_sd15()
     base.unet.conv_out.bias.data.fill_(float("nan"))
     with pytest.raises(DivergedError, match=r"too\. Look at these pictures"):
         train(short, images, Recorder(), base=base, out=tmp_path, cache=None)
 
 
 def test_a_run_that_stumbled_once_goes_on_slower_from_its_last_good_state(
-    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
     class Stumble(Recorder):
         """Spoils one step after the third, and mends the base when it was noticed."""
@@ -315,7 +321,7 @@ def test_a_run_that_stumbled_once_goes_on_slower_from_its_last_good_state(
             if isinstance(event, RolledBack):
                 base.unet.conv_out.bias.data = self.bias
 
-    base, stumble = sd15(), Stumble()
+    base, stumble = shallow_sd15(), Stumble()
     config = short.model_copy(update=SAMPLED | {"lr_scheduler": LrScheduler.CONSTANT})
     trained = train(config, images, stumble, base=base, out=tmp_path / "a", cache=None)
     assert trained.outcome is Outcome.FINISHED
@@ -325,31 +331,31 @@ def test_a_run_that_stumbled_once_goes_on_slower_from_its_last_good_state(
     rows = [event.step for event in stumble.of(SampleSaved)]
     assert rows.count(3) == 4  # the row of step 3 was drawn again
 
-    base, killed = sd15(), Stumble(fails_after=5)
+    base, killed = shallow_sd15(), Stumble(fails_after=5)
     with pytest.raises(ConnectionResetError):
         train(config, images, killed, base=base, out=tmp_path / "b", cache=None)
-    again = _train(config, images, sd15, tmp_path / "b")
+    again = _train(config, images, shallow_sd15, tmp_path / "b")
     assert _adapter_bytes(again) == _adapter_bytes(trained)
 
 
 def test_an_adapter_that_changes_nothing_is_called_dead(
-    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
     config = short.model_copy(update={"learning_rate": 1e-44, "weight_decay": 0.0, "steps": 2})
     with pytest.raises(DeadAdapterError, match="after 2 steps it changes nothing at all"):
-        _train(config, images, sd15, tmp_path)
+        _train(config, images, shallow_sd15, tmp_path)
     assert not (tmp_path / "adapter.safetensors").exists()
 
 
 def test_an_adapter_that_no_sample_shows_is_a_loud_warning(
     short: TrainConfig,
     images: list[TrainingImage],
-    sd15: MakeBase,
+    shallow_sd15: MakeBase,
     tmp_path: Path,
     recorder: Recorder,
 ) -> None:
     config = short.model_copy(update=SAMPLED | {"learning_rate": 1e-20})
-    assert _train(config, images, sd15, tmp_path, recorder).path is not None
+    assert _train(config, images, shallow_sd15, tmp_path, recorder).path is not None
     (notice,) = recorder.of(Notice)
     assert notice.is_warning
     assert "seems dead" in notice.text
@@ -358,31 +364,33 @@ def test_an_adapter_that_no_sample_shows_is_a_loud_warning(
 def test_held_out_pictures_are_asked_at_every_checkpoint_and_never_trained_on(
     short: TrainConfig,
     images: list[TrainingImage],
-    sd15: MakeBase,
+    shallow_sd15: MakeBase,
     tmp_path: Path,
     recorder: Recorder,
 ) -> None:
     config = short.model_copy(update={"validation_share": 0.3, "ema_decay": None})
-    trained = _train(config, images, sd15, tmp_path / "a", recorder)
+    trained = _train(config, images, shallow_sd15, tmp_path / "a", recorder)
     asked = recorder.of(HeldOut)
     assert [event.step for event in asked] == [0, 2, 4, 6]
     assert len({event.loss for event in asked}) == 4
     assert all(event.low <= event.loss <= event.high for event in asked)
     without = config.model_copy(update={"checkpoint_every": 0})
-    assert _adapter_bytes(_train(without, images, sd15, tmp_path / "b")) != b""
+    assert _adapter_bytes(_train(without, images, shallow_sd15, tmp_path / "b")) != b""
     killed = Recorder(fails_after=3)
     with pytest.raises(ConnectionResetError):
-        _train(config, images, sd15, tmp_path / "c", killed)
-    assert _adapter_bytes(_train(config, images, sd15, tmp_path / "c")) == _adapter_bytes(trained)
+        _train(config, images, shallow_sd15, tmp_path / "c", killed)
+    assert _adapter_bytes(_train(config, images, shallow_sd15, tmp_path / "c")) == _adapter_bytes(
+        trained
+    )
 
 
 def test_text_that_does_not_train_is_encoded_once(
     short: TrainConfig,
     images: list[TrainingImage],
-    sd15: MakeBase,
+    shallow_sd15: MakeBase,
     tmp_path: Path,
 ) -> None:
-    base = sd15()
+    base = shallow_sd15()
     config = short.model_copy(update=SAMPLED | {"train_text_encoder": False})
     trained = train(config, images, Recorder(), base=base, out=tmp_path, cache=None)
     assert base.text_encoders == []
@@ -393,10 +401,14 @@ def test_text_that_does_not_train_is_encoded_once(
 
 @pytest.mark.parametrize("count", [1, 2])
 def test_a_batch_may_be_larger_than_the_dataset(
-    count: int, short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+    count: int,
+    short: TrainConfig,
+    images: list[TrainingImage],
+    shallow_sd15: MakeBase,
+    tmp_path: Path,
 ) -> None:
     config = short.model_copy(update={"batch_size": 3, "steps": 2, "flip": False})
-    assert _train(config, images[:count], sd15, tmp_path).steps == 2
+    assert _train(config, images[:count], shallow_sd15, tmp_path).steps == 2
 
 
 @pytest.mark.parametrize(
@@ -405,7 +417,7 @@ def test_a_batch_may_be_larger_than_the_dataset(
     ids=["one picture", "all of different extreme shapes"],
 )
 def test_odd_datasets_train(
-    sizes: list[tuple[int, int]], short: TrainConfig, sd15: MakeBase, tmp_path: Path
+    sizes: list[tuple[int, int]], short: TrainConfig, shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
     folder = tmp_path / "pictures"
     folder.mkdir()
@@ -414,7 +426,7 @@ def test_odd_datasets_train(
         (folder / f"{number}.txt").write_text(f"thing {number}")
     recorder = Recorder()
     config = short.model_copy(update={"steps": 4, "batch_size": 3})
-    trained = _train(config, read_folder(folder), sd15, tmp_path / "out", recorder)
+    trained = _train(config, read_folder(folder), shallow_sd15, tmp_path / "out", recorder)
     assert trained.outcome is Outcome.FINISHED
     losses = [event.loss for event in recorder.of(StepDone)]
     assert len(losses) == 4
@@ -437,26 +449,28 @@ def test_a_base_that_is_removed_while_it_trains_costs_nothing(
     assert _adapter_bytes(kept[0]) == _adapter_bytes(kept[1])
 
 
-def test_an_empty_dataset_is_refused(short: TrainConfig, sd15: MakeBase, tmp_path: Path) -> None:
+def test_an_empty_dataset_is_refused(
+    short: TrainConfig, shallow_sd15: MakeBase, tmp_path: Path
+) -> None:
     with pytest.raises(DatasetError, match="empty"):
-        _train(short, [], sd15, tmp_path)
+        _train(short, [], shallow_sd15, tmp_path)
 
 
 def test_a_finished_run_started_again_gives_the_same_adapter(
-    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
-    first = _adapter_bytes(_train(short, images, sd15, tmp_path))
+    first = _adapter_bytes(_train(short, images, shallow_sd15, tmp_path))
     recorder = Recorder()
-    assert _adapter_bytes(_train(short, images, sd15, tmp_path, recorder)) == first
+    assert _adapter_bytes(_train(short, images, shallow_sd15, tmp_path, recorder)) == first
     assert recorder.of(StepDone) == []
 
 
 def test_a_folder_of_another_training_is_refused(
-    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
-    _train(short.model_copy(update={"steps": 2}), images, sd15, tmp_path)
+    _train(short.model_copy(update={"steps": 2}), images, shallow_sd15, tmp_path)
     with pytest.raises(CheckpointError, match="another training: steps differ"):
-        _train(short, images, sd15, tmp_path)
+        _train(short, images, shallow_sd15, tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -481,10 +495,10 @@ def test_the_machines_own_failures_become_sentences(
     sentence: str,
     short: TrainConfig,
     images: list[TrainingImage],
-    sd15: MakeBase,
+    shallow_sd15: MakeBase,
     tmp_path: Path,
 ) -> None:
-    base = sd15()
+    base = shallow_sd15()
 
     def fail(*_: object) -> None:
         raise raised
@@ -497,11 +511,11 @@ def test_the_machines_own_failures_become_sentences(
 def test_a_sample_that_does_not_fit_in_memory_does_not_end_the_training(
     short: TrainConfig,
     images: list[TrainingImage],
-    sd15: MakeBase,
+    shallow_sd15: MakeBase,
     tmp_path: Path,
     recorder: Recorder,
 ) -> None:
-    base = sd15()
+    base = shallow_sd15()
 
     def fail(*_: object) -> None:
         raise torch.OutOfMemoryError("CUDA out of memory")
@@ -532,11 +546,11 @@ def test_the_example_is_learned(starter_base: MakeBase, tmp_path: Path, recorder
 
 
 def test_no_damage_is_done_by_leftovers_of_a_killed_save(
-    short: TrainConfig, images: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
     config = short.model_copy(update={"steps": 1})
     leftover = tmp_path / "checkpoints" / ".unfinished-abc"
     leftover.mkdir(parents=True)
     shutil.copy(images[0].path, leftover / "state.pt")
-    _train(config, images, sd15, tmp_path)
+    _train(config, images, shallow_sd15, tmp_path)
     assert not leftover.exists()

@@ -25,7 +25,7 @@ def test_text_paths_begin_with_text_model_in_both_encoders(sdxl: MakeBase) -> No
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@pytest.mark.parametrize("family", ["sd15", "sdxl", "starter_base"])
+@pytest.mark.parametrize("family", ["shallow_sd15", "shallow_sdxl", "starter_base"])
 def test_a_fresh_adapter_changes_nothing(
     family: str, kind: AdapterKind, request: pytest.FixtureRequest
 ) -> None:
@@ -62,8 +62,10 @@ def test_the_extracted_matrices_are_the_whole_change(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_switched_off_is_the_base_and_on_again_trains(kind: AdapterKind, sd15: MakeBase) -> None:
-    base = sd15()
+def test_switched_off_is_the_base_and_on_again_trains(
+    kind: AdapterKind, shallow_sd15: MakeBase
+) -> None:
+    base = shallow_sd15()
     before = look(base)
     lora = fresh_adapter(base, kind=kind)
     scramble(lora)
@@ -73,8 +75,8 @@ def test_switched_off_is_the_base_and_on_again_trains(kind: AdapterKind, sd15: M
     assert all(parameter.requires_grad for parameter in lora.parameters())
 
 
-def test_only_the_adapter_is_trained(sd15: MakeBase) -> None:
-    base = sd15()
+def test_only_the_adapter_is_trained(shallow_sd15: MakeBase) -> None:
+    base = shallow_sd15()
     lora = fresh_adapter(base)
     ours = {id(parameter) for parameter in lora.parameters()}
     for model in (base.unet, *base.text_encoders):
@@ -83,11 +85,13 @@ def test_only_the_adapter_is_trained(sd15: MakeBase) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_the_start_depends_on_its_generator_alone(kind: AdapterKind, sd15: MakeBase) -> None:
+def test_the_start_depends_on_its_generator_alone(
+    kind: AdapterKind, shallow_sd15: MakeBase
+) -> None:
     torch.manual_seed(5)
-    one = fresh_adapter(sd15(), kind=kind)
+    one = fresh_adapter(shallow_sd15(), kind=kind)
     torch.manual_seed(6)
-    two = fresh_adapter(sd15(), kind=kind)
+    two = fresh_adapter(shallow_sd15(), kind=kind)
     for left, right in zip(one.parameters(), two.parameters(), strict=True):
         assert torch.equal(left, right)
         assert left.dtype is torch.float32
@@ -95,16 +99,18 @@ def test_the_start_depends_on_its_generator_alone(kind: AdapterKind, sd15: MakeB
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_matrices_are_fp32_beside_a_half_precision_base(kind: AdapterKind, sd15: MakeBase) -> None:
-    base = sd15()
+def test_matrices_are_fp32_beside_a_half_precision_base(
+    kind: AdapterKind, shallow_sd15: MakeBase
+) -> None:
+    base = shallow_sd15()
     base.unet.to(torch.bfloat16)
     lora = fresh_adapter(base, kind=kind)
     assert all(p.dtype is torch.float32 for p in lora.parameters())
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_every_matrix_learns_in_half_precision(kind: AdapterKind, sd15: MakeBase) -> None:
-    base = sd15()
+def test_every_matrix_learns_in_half_precision(kind: AdapterKind, shallow_sd15: MakeBase) -> None:
+    base = shallow_sd15()
     lora = fresh_adapter(base, kind=kind, targets="all")
     scramble(lora)
     for model in (base.unet, *base.text_encoders):
@@ -123,8 +129,10 @@ def test_every_matrix_learns_in_half_precision(kind: AdapterKind, sd15: MakeBase
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_removed_adapter_leaves_the_base_as_it_was(kind: AdapterKind, sd15: MakeBase) -> None:
-    base = sd15()
+def test_a_removed_adapter_leaves_the_base_as_it_was(
+    kind: AdapterKind, shallow_sd15: MakeBase
+) -> None:
+    base = shallow_sd15()
     before, names = look(base), [name for name, _ in base.unet.named_parameters()]
     scramble(fresh_adapter(base, targets="all", kind=kind))
     for model in (base.unet, *base.text_encoders):
@@ -134,8 +142,8 @@ def test_a_removed_adapter_leaves_the_base_as_it_was(kind: AdapterKind, sd15: Ma
     fresh_adapter(base, rank=3)
 
 
-def test_gradients_reach_the_text_encoders(sdxl: MakeBase) -> None:
-    base = sdxl()
+def test_gradients_reach_the_text_encoders(shallow_sdxl: MakeBase) -> None:
+    base = shallow_sdxl()
     lora = fresh_adapter(base)
     embeddings = encode_prompts(base, ["castle"], device="cpu")
     assert embeddings.pooled is not None
@@ -145,8 +153,8 @@ def test_gradients_reach_the_text_encoders(sdxl: MakeBase) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_scaled_is_another_strength_for_a_while(kind: AdapterKind, sd15: MakeBase) -> None:
-    lora = fresh_adapter(sd15(), kind=kind)
+def test_scaled_is_another_strength_for_a_while(kind: AdapterKind, shallow_sd15: MakeBase) -> None:
+    lora = fresh_adapter(shallow_sd15(), kind=kind)
     scramble(lora)
     layers = [site.layer for site in lora.sites]
     whole = [layer.get_delta_weight("default").detach() for layer in layers]
@@ -161,8 +169,8 @@ def test_scaled_is_another_strength_for_a_while(kind: AdapterKind, sd15: MakeBas
         assert torch.equal(layer.get_delta_weight("default"), full)
 
 
-def test_a_scale_is_taken_back_after_an_error(sd15: MakeBase) -> None:
-    lora = fresh_adapter(sd15())
+def test_a_scale_is_taken_back_after_an_error(shallow_sd15: MakeBase) -> None:
+    lora = fresh_adapter(shallow_sd15())
     with pytest.raises(KeyError), lora.scaled(0):
         raise KeyError
     assert {site.layer.scaling["default"] for site in lora.sites} == {2.0}
@@ -185,13 +193,15 @@ def test_up_matrices_are_a_loras_alone(sd15: MakeBase) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_each_component_has_its_own_rank_and_strength(kind: AdapterKind, sdxl: MakeBase) -> None:
-    lora = fresh_adapter(sdxl(), kind=kind, rank=2, alpha=4, text_encoder_rank=3)
+def test_each_component_has_its_own_rank_and_strength(
+    kind: AdapterKind, shallow_sdxl: MakeBase
+) -> None:
+    lora = fresh_adapter(shallow_sdxl(), kind=kind, rank=2, alpha=4, text_encoder_rank=3)
     for site in lora.sites:
         text = site.component is not Component.UNET
         assert site.layer.r["default"] == (3 if text else 2)
         assert site.layer.scaling["default"] == 2.0  # an empty alpha is as strong as the UNet's
-    lora = fresh_adapter(sdxl(), kind=kind, text_encoder_rank=4, text_encoder_alpha=1)
+    lora = fresh_adapter(shallow_sdxl(), kind=kind, text_encoder_rank=4, text_encoder_alpha=1)
     strengths = {(site.component, site.layer.scaling["default"]) for site in lora.sites}
     assert strengths == {
         (Component.UNET, 2.0),
@@ -200,21 +210,23 @@ def test_each_component_has_its_own_rank_and_strength(kind: AdapterKind, sdxl: M
     }
 
 
-def test_ranks_and_alphas_land_in_the_canonical_file(sd15: MakeBase) -> None:
-    lora = fresh_adapter(sd15(), rank=2, alpha=0.1, text_encoder_rank=3, text_encoder_alpha=0.7)
+def test_ranks_and_alphas_land_in_the_canonical_file(shallow_sd15: MakeBase) -> None:
+    lora = fresh_adapter(
+        shallow_sd15(), rank=2, alpha=0.1, text_encoder_rank=3, text_encoder_alpha=0.7
+    )
     seen = {(m.component, m.rank, m.alpha) for m in lora.extract().modules}
     assert seen == {(Component.UNET, 2, 0.1), (Component.TEXT_ENCODER, 3, 0.7)}
 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_rank_stabilised_is_alpha_over_the_root_of_the_rank(
-    kind: AdapterKind, sd15: MakeBase
+    kind: AdapterKind, shallow_sd15: MakeBase
 ) -> None:
-    lora = fresh_adapter(sd15(), kind=kind, rank=4, alpha=3, rank_stabilized=True)
+    lora = fresh_adapter(shallow_sd15(), kind=kind, rank=4, alpha=3, rank_stabilized=True)
     assert {site.layer.scaling["default"] for site in lora.sites} == {1.5}
     assert {module.scale for module in lora.extract().modules} == {1.5}
     lora = fresh_adapter(
-        sd15(),
+        shallow_sd15(),
         kind=kind,
         alpha=3,
         rank=4,
@@ -226,9 +238,13 @@ def test_rank_stabilised_is_alpha_over_the_root_of_the_rank(
     assert {site.layer.scaling["default"] for site in texts} == {2.0}
 
 
-def test_a_rank_above_every_layer_is_refused_and_one_above_some_is_not(sd15: MakeBase) -> None:
-    assert fresh_adapter(sd15(), rank=64).size > 0  # the first block is 32 wide, the others 64
+def test_a_rank_above_every_layer_is_refused_and_one_above_some_is_not(
+    shallow_sd15: MakeBase,
+) -> None:
+    assert (
+        fresh_adapter(shallow_sd15(), rank=64).size > 0
+    )  # the first block is 32 wide, the others 64
     with pytest.raises(UnsupportedError, match="its widest layers have 64"):
-        fresh_adapter(sd15(), rank=65)
+        fresh_adapter(shallow_sd15(), rank=65)
     with pytest.raises(UnsupportedError, match="A rank of 65"):
-        fresh_adapter(sd15(), text_encoder_rank=65)
+        fresh_adapter(shallow_sd15(), text_encoder_rank=65)

@@ -21,7 +21,7 @@ from worker.core.training.command_line.console import Console
 from worker.core.training.learner import Learner
 
 COMMAND = (
-    "--resolution 64 --batch 4 --steps 40 --rank 8 --lr 1e-3 --seed 0 "
+    "--resolution 64 --batch 4 --steps 20 --rank 8 --lr 1e-3 --seed 0 "
     "--targets attention --no-text-encoder"
 )
 CONFIG = {"steps": 50, "batch_size": 1, "rank": 2, "alpha": 2, "precision": "fp32"}
@@ -49,7 +49,7 @@ def test_the_command_trains_and_goes_on_after_an_interruption(tmp_path: Path, fo
     first = start("app", *words)
     assert first.stdout is not None
     for line in first.stdout:
-        if line.startswith("step 1/40"):
+        if line.startswith("step 1/20"):
             first.send_signal(signal.SIGTERM)
             break
     rest, errors = first.communicate(timeout=120)
@@ -60,14 +60,14 @@ def test_the_command_trains_and_goes_on_after_an_interruption(tmp_path: Path, fo
     second = start("app", *words)
     output, errors = second.communicate(timeout=120)
     assert second.returncode == 0, errors
-    assert "step 1/40" not in output
-    assert "step 40/40" in output
+    assert "step 1/20" not in output
+    assert "step 20/20" in output
     path = out / "adapter.safetensors"
     adapter = read_any(path)
     last = output.splitlines()[-3:]
     assert last[0] == f"{path} ({path.stat().st_size / 1e6:.1f} MB)"
     assert last[1].startswith(f"Trained {adapter.parameters:,} of 19,")
-    assert last[2].startswith("40 steps, ")
+    assert last[2].startswith("20 steps, ")
     assert last[2].endswith(" MiB of memory at most.")
     names, metadata = header_of(path)
     assert all(name.startswith("lora_unet_") for name in names)

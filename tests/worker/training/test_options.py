@@ -83,23 +83,23 @@ def pictures(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[Tra
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_trains_sd_and_survives_a_kill_bit_for_bit(
-    option: str, pictures: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+    option: str, pictures: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
     config = _config(OPTIONS[option])
-    whole = _trained(config, pictures, sd15, tmp_path / "a")
+    whole = _trained(config, pictures, shallow_sd15, tmp_path / "a")
     killed = Recorder(fails_after=2)
     with pytest.raises(ConnectionResetError):
-        train(config, pictures, killed, base=sd15(), out=tmp_path / "b", cache=None)
-    again = _trained(config, pictures, sd15, tmp_path / "b", steps=[2])
+        train(config, pictures, killed, base=shallow_sd15(), out=tmp_path / "b", cache=None)
+    again = _trained(config, pictures, shallow_sd15, tmp_path / "b", steps=[2])
     assert again.read_bytes() == whole.read_bytes()
 
 
 @pytest.mark.parametrize("option", OPTIONS)
 def test_an_option_trains_sdxl(
-    option: str, pictures: list[TrainingImage], sdxl: MakeBase, tmp_path: Path
+    option: str, pictures: list[TrainingImage], shallow_sdxl: MakeBase, tmp_path: Path
 ) -> None:
     changes = OPTIONS[option] | {"batch_size": 1, "checkpoint_every": 0}
-    _trained(_config(changes), pictures, sdxl, tmp_path)
+    _trained(_config(changes), pictures, shallow_sdxl, tmp_path)
 
 
 def _trained(
@@ -122,23 +122,23 @@ def _trained(
 
 @pytest.mark.parametrize("blocks", ["style", "content"])
 def test_b_lora_trains_one_block_of_sdxl(
-    blocks: str, pictures: list[TrainingImage], sdxl: MakeBase, tmp_path: Path
+    blocks: str, pictures: list[TrainingImage], shallow_sdxl: MakeBase, tmp_path: Path
 ) -> None:
     config = _config({"blocks": blocks, "steps": 1})
-    trained = train(config, pictures, Recorder(), base=sdxl(), out=tmp_path, cache=None)
+    trained = train(config, pictures, Recorder(), base=shallow_sdxl(), out=tmp_path, cache=None)
     assert trained.path is not None
     place = {"style": "up_blocks.0.attentions.1.", "content": "up_blocks.0.attentions.0."}[blocks]
     assert all(m.path.startswith(place) for m in canonical.load(trained.path).modules)
 
 
 def test_clip_skip_reads_another_layer_of_sd_and_is_refused_for_sdxl(
-    pictures: list[TrainingImage], sd15: MakeBase, sdxl: MakeBase, tmp_path: Path
+    pictures: list[TrainingImage], shallow_sd15: MakeBase, shallow_sdxl: MakeBase, tmp_path: Path
 ) -> None:
     losses = []
     for skip in (1, 2):
         recorder = Recorder()
         config = _config({"clip_skip": skip, "steps": 1})
-        train(config, pictures, recorder, base=sd15(), out=tmp_path / str(skip), cache=None)
+        train(config, pictures, recorder, base=shallow_sd15(), out=tmp_path / str(skip), cache=None)
         losses.append(recorder.of(StepDone)[0].loss)
     assert losses[0] != losses[1]
     with pytest.raises(UnsupportedError, match="set CLIP skip to 1"):
@@ -146,18 +146,18 @@ def test_clip_skip_reads_another_layer_of_sd_and_is_refused_for_sdxl(
             _config({"clip_skip": 2}),
             pictures,
             Recorder(),
-            base=sdxl(),
+            base=shallow_sdxl(),
             out=tmp_path / "xl",
             cache=None,
         )
 
 
 def test_zero_terminal_snr_is_refused_where_noise_is_predicted(
-    pictures: list[TrainingImage], sd15: MakeBase, starter_base: MakeBase, tmp_path: Path
+    pictures: list[TrainingImage], shallow_sd15: MakeBase, starter_base: MakeBase, tmp_path: Path
 ) -> None:
     asked = _config({"zero_terminal_snr": True, "prediction_type": "epsilon"})
     told = _config({"prediction_type": "epsilon"})  # the base says of itself that it ends so
-    for config, make_base in ((asked, sd15), (told, starter_base)):
+    for config, make_base in ((asked, shallow_sd15), (told, starter_base)):
         with pytest.raises(UnsupportedError, match="only for a base that predicts v"):
             train(config, pictures, Recorder(), base=make_base(), out=tmp_path, cache=None)
 
@@ -173,20 +173,23 @@ def test_zero_terminal_snr_is_refused_where_noise_is_predicted(
     ],
 )
 def test_what_a_base_cannot_do_is_refused_before_a_picture_is_encoded(
-    changes: dict[str, object], pictures: list[TrainingImage], sdxl: MakeBase, tmp_path: Path
+    changes: dict[str, object],
+    pictures: list[TrainingImage],
+    shallow_sdxl: MakeBase,
+    tmp_path: Path,
 ) -> None:
     recorder = Recorder()
     with pytest.raises(UnsupportedError):
-        train(_config(changes), pictures, recorder, base=sdxl(), out=tmp_path, cache=None)
+        train(_config(changes), pictures, recorder, base=shallow_sdxl(), out=tmp_path, cache=None)
     assert recorder.events == [PhaseStarted(Phase.PREPARING)]
 
 
 def test_compile_is_refused_where_there_is_no_gpu(
-    pictures: list[TrainingImage], sd15: MakeBase, tmp_path: Path
+    pictures: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
     config = _config({"compile": True})
     with pytest.raises(UnsupportedError, match="switch “Compile” off"):
-        train(config, pictures, Recorder(), base=sd15(), out=tmp_path, cache=None)
+        train(config, pictures, Recorder(), base=shallow_sd15(), out=tmp_path, cache=None)
 
 
 def _config(changes: Mapping[str, Any]) -> TrainConfig:

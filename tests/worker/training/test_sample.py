@@ -45,7 +45,7 @@ def _difference(one: Image.Image, two: Image.Image) -> float:
     return float(np.abs(np.asarray(one, float) - np.asarray(two, float)).mean())
 
 
-@pytest.mark.parametrize("family", ["sd15", "sdxl", "starter_base"])
+@pytest.mark.parametrize("family", ["shallow_sd15", "shallow_sdxl", "starter_base"])
 def test_every_prompt_gets_a_picture_with_its_own_seed(
     family: str, request: pytest.FixtureRequest
 ) -> None:

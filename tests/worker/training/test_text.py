@@ -27,7 +27,7 @@ def encoded(monkeypatch: pytest.MonkeyPatch) -> list[str]:
     return asked
 
 
-@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.parametrize("family", ["shallow_sd15", "shallow_sdxl"])
 def test_a_second_run_asks_no_encoder_and_reads_the_very_same_states(
     family: str, request: pytest.FixtureRequest, tmp_path: Path, encoded: list[str]
 ) -> None:
@@ -37,27 +37,27 @@ def test_a_second_run_asks_no_encoder_and_reads_the_very_same_states(
     second = FrozenText(make_base(), reversed(CAPTIONS), device="cpu", folder=tmp_path)(CAPTIONS)
     assert encoded == CAPTIONS
     assert torch.equal(first.hidden, second.hidden)
-    assert (first.pooled is None) is (family == "sd15")
+    assert (first.pooled is None) is (family == "shallow_sd15")
     if first.pooled is not None:
         assert second.pooled is not None
         assert torch.equal(first.pooled, second.pooled)
 
 
 def test_another_layer_and_damaged_files_are_encoded_again(
-    sd15: MakeBase, tmp_path: Path, encoded: list[str]
+    shallow_sd15: MakeBase, tmp_path: Path, encoded: list[str]
 ) -> None:
-    usual = FrozenText(sd15(), CAPTIONS[:1], device="cpu", folder=tmp_path)(CAPTIONS[:1])
-    other = FrozenText(sd15(), CAPTIONS[:1], device="cpu", clip_skip=2, folder=tmp_path)
+    usual = FrozenText(shallow_sd15(), CAPTIONS[:1], device="cpu", folder=tmp_path)(CAPTIONS[:1])
+    other = FrozenText(shallow_sd15(), CAPTIONS[:1], device="cpu", clip_skip=2, folder=tmp_path)
     assert not torch.equal(usual.hidden, other(CAPTIONS[:1]).hidden)
     for path in tmp_path.rglob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:30])
-    again = FrozenText(sd15(), CAPTIONS[:1], device="cpu", folder=tmp_path)(CAPTIONS[:1])
+    again = FrozenText(shallow_sd15(), CAPTIONS[:1], device="cpu", folder=tmp_path)(CAPTIONS[:1])
     assert encoded == CAPTIONS[:1] * 3
     assert torch.equal(usual.hidden, again.hidden)
 
 
-def test_all_ways_to_read_a_caption_agree(sd15: MakeBase) -> None:
-    base = sd15()
+def test_all_ways_to_read_a_caption_agree(shallow_sd15: MakeBase) -> None:
+    base = shallow_sd15()
     ways = [
         FrozenText(base, CAPTIONS, device="cpu"),
         RememberedText(base, device="cpu"),

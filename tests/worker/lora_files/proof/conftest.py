@@ -1,23 +1,13 @@
-"""Small pipelines' parts with the real names of layers, and one thread for small products."""
+"""Small pipelines' parts with the real names of layers."""
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
-import torch
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
 from tests.worker.bases.tiny_models import sd15_unet, sdxl_unet, text_config
-
-
-@pytest.fixture(autouse=True, scope="session")
-def one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture(scope="session")

@@ -61,12 +61,12 @@ def test_a_lower_rank_tells_its_true_error(adapter: Adapter, tuned: Path) -> Non
     assert 0.2 < found.report.relative_error < 0.9
 
 
-def test_a_single_file_and_a_folder_can_be_compared(sd15: Path, tmp_path: Path) -> None:
-    with Checkpoint(sd15) as base:
+def test_a_single_file_and_a_folder_can_be_compared(sd15_folder: Path, tmp_path: Path) -> None:
+    with Checkpoint(sd15_folder) as base:
         few = Adapter(random_adapter(base.target_shapes, rank=2).modules[::20])
     out = tmp_path / "tuned.safetensors"
-    fuse(sd15, [Weighted("few", few)], out, FuseOptions(FuseLayout.SINGLE, FuseDtype.FP32))
-    found = extract(sd15, out, 2)
+    fuse(sd15_folder, [Weighted("few", few)], out, FuseOptions(FuseLayout.SINGLE, FuseDtype.FP32))
+    found = extract(sd15_folder, out, 2)
     assert [module.key for module in found.adapter.modules] == [m.key for m in few.modules]
     for before, after in zip(few.modules, found.adapter.modules, strict=True):
         assert torch.allclose(before.delta(), after.delta(), atol=1e-5)
@@ -103,8 +103,10 @@ def test_an_impossible_rank_is_refused(rank: int, tuned: Path) -> None:
         extract(STARTER, tuned, rank)
 
 
-def test_other_architectures_are_refused_by_what_differs(sd15: Path, sdxl: Path) -> None:
+def test_other_architectures_are_refused_by_what_differs(
+    sd15_folder: Path, sdxl_folder: Path
+) -> None:
     with pytest.raises(ToolError, match=r"is an SD 1\.x model and the tuned one an SDXL model"):
-        extract(sd15, sdxl, 4)
+        extract(sd15_folder, sdxl_folder, 4)
     with pytest.raises(ToolError, match=r"not of one architecture: .* layers differ"):
-        extract(STARTER, sd15, 4)
+        extract(STARTER, sd15_folder, 4)

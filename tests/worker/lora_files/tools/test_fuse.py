@@ -44,8 +44,8 @@ SINGLE32 = FuseOptions(FuseLayout.SINGLE, FuseDtype.FP32)
 
 
 @pytest.fixture(scope="module")
-def sd15_file(tmp_path_factory: pytest.TempPathFactory, sd15: Path) -> Path:
-    base = load_base(sd15)
+def sd15_file(tmp_path_factory: pytest.TempPathFactory, sd15_folder: Path) -> Path:
+    base = load_base(sd15_folder)
     return save_single(
         tmp_path_factory.mktemp("fuse-file") / "tiny.safetensors",
         unet=base.unet,
@@ -93,11 +93,11 @@ def assert_same(found: dict[str, Tensor], expected: dict[str, Tensor]) -> None:
 @pytest.mark.parametrize(
     ("source", "options"),
     [
-        ("sd15", FOLDER32),
-        ("sd15", SINGLE32),
+        ("sd15_folder", FOLDER32),
+        ("sd15_folder", SINGLE32),
         ("sd15_file", FOLDER32),
         ("sd15_file", SINGLE32),
-        ("sdxl", SINGLE32),
+        ("sdxl_folder", SINGLE32),
     ],
 )
 def test_the_weights_are_those_of_base_and_adapters(
@@ -216,9 +216,9 @@ def refused(base: Path, stack: list[Weighted], out: Path, options: FuseOptions =
 
 
 def test_an_adapter_for_another_base_is_refused_before_anything_is_written(
-    sd15: Path, sdxl: Path, tmp_path: Path
+    sd15_folder: Path, sdxl_folder: Path, tmp_path: Path
 ) -> None:
-    sentence = refused(sd15, stack_for(sdxl)[:1], tmp_path / "out")
+    sentence = refused(sd15_folder, stack_for(sdxl_folder)[:1], tmp_path / "out")
     assert sentence.startswith(
         f"This adapter was made for a base with cross-attention width {2 * WIDTH}; "
         f"“tiny” has {WIDTH}."
@@ -233,23 +233,25 @@ def test_a_base_whose_autoencoder_fits_no_single_file_is_refused(tmp_path: Path)
     assert "Choose a diffusers folder." in sentence
 
 
-def test_what_is_there_already_is_not_overwritten(sd15: Path, tmp_path: Path) -> None:
+def test_what_is_there_already_is_not_overwritten(sd15_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    assert "already something at out" in refused(sd15, stack_for(sd15), tmp_path / "out")
+    assert "already something at out" in refused(
+        sd15_folder, stack_for(sd15_folder), tmp_path / "out"
+    )
 
 
 def test_too_little_room_is_told_before_anything_is_written(
-    sd15: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    sd15_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=30 * 2**20)
     monkeypatch.setattr(stream.shutil, "disk_usage", lambda _: usage)
-    sentence = refused(sd15, stack_for(sd15), tmp_path / "out")
+    sentence = refused(sd15_folder, stack_for(sd15_folder), tmp_path / "out")
     assert "only 30 MB are free" in sentence
 
 
 @pytest.mark.parametrize("options", [FOLDER32, SINGLE32])
 def test_a_disk_that_becomes_full_leaves_nothing(
-    options: FuseOptions, sd15: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    options: FuseOptions, sd15_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     real: Callable[[stream.Item], memoryview] = stream._bytes
     written: list[str] = []
@@ -261,13 +263,13 @@ def test_a_disk_that_becomes_full_leaves_nothing(
         return real(item)
 
     monkeypatch.setattr(stream, "_bytes", full)
-    sentence = refused(sd15, stack_for(sd15), tmp_path / "out", options)
+    sentence = refused(sd15_folder, stack_for(sd15_folder), tmp_path / "out", options)
     assert sentence.startswith("The disk became full")
 
 
 @pytest.mark.parametrize("options", [FOLDER32, SINGLE32])
 def test_a_stop_leaves_nothing_and_the_next_attempt_clears_up_after_a_killed_one(
-    options: FuseOptions, sd15: Path, tmp_path: Path
+    options: FuseOptions, sd15_folder: Path, tmp_path: Path
 ) -> None:
     class Stopped(Exception):
         pass
@@ -278,22 +280,22 @@ def test_a_stop_leaves_nothing_and_the_next_attempt_clears_up_after_a_killed_one
 
     out = tmp_path / "out"
     with pytest.raises(Stopped):
-        fuse(sd15, stack_for(sd15), out, options, on_tensor=stop)
+        fuse(sd15_folder, stack_for(sd15_folder), out, options, on_tensor=stop)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / ".out.12ab.part").mkdir()
     (tmp_path / ".out.12ab.part" / "half").write_bytes(b"half")
     (tmp_path / ".out.x.part").write_bytes(b"half")
     (tmp_path / ".other.x.part").write_bytes(b"not ours")
-    fuse(sd15, stack_for(sd15), out, options)
+    fuse(sd15_folder, stack_for(sd15_folder), out, options)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.x.part", "out"]
 
 
-def test_a_weight_that_leaves_fp16_is_refused(sd15: Path, tmp_path: Path) -> None:
-    key, shape = next(iter(base_shapes(load_base(sd15)).items()))
+def test_a_weight_that_leaves_fp16_is_refused(sd15_folder: Path, tmp_path: Path) -> None:
+    key, shape = next(iter(base_shapes(load_base(sd15_folder)).items()))
     component, _, path = key.partition(".")
     down = torch.full((1, *shape[1:]), 1e4)
     up = torch.full((shape[0], 1, *[1] * (len(shape) - 2)), 1e4)
     huge = Adapter((LoraModule(Component(component), path, down, up, 1.0),))
     options = FuseOptions(FuseLayout.DIFFUSERS, FuseDtype.FP16)
-    sentence = refused(sd15, [Weighted("huge", huge)], tmp_path / "out", options)
+    sentence = refused(sd15_folder, [Weighted("huge", huge)], tmp_path / "out", options)
     assert "too large for f16; choose bf16 or fp32" in sentence
