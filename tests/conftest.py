@@ -43,6 +43,7 @@ IN_CI = os.environ.get("CI") == "true"
 # Read when torch is imported, here and in processes that a test starts. The models are so small
 # that threads would spend their time waiting for one another.
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the worker does
 
 
 @pytest.hookimpl(tryfirst=True)  # before `-m` selects by markers, and xdist reads the groups

@@ -4,8 +4,14 @@ from pathlib import Path
 import pytest
 import torch
 
+from tests.worker.bases.tiny_models import (
+    SHALLOW_SD15,
+    SHALLOW_SDXL,
+    save_sd15,
+    save_sdxl,
+)
 from worker.core.bases import threads
-from worker.core.bases.load import load_base
+from worker.core.bases.load import LoadedBase, load_base
 
 
 @pytest.fixture(autouse=True)
@@ -13,6 +19,12 @@ def _same_threads_afterwards() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def base(tmp_path_factory: pytest.TempPathFactory) -> LoadedBase:
+    """An SD 1.5 that is quickly measured."""
+    return load_base(save_sd15(tmp_path_factory.mktemp("threads") / "sd15", **SHALLOW_SD15))
 
 
 def pretend(monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float]) -> list[int]:
@@ -39,13 +51,12 @@ def pretend(monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float]) -> list[
 )
 def test_threads_are_added_for_as_long_as_they_help(
     monkeypatch: pytest.MonkeyPatch,
-    sd15_folder: Path,
+    base: LoadedBase,
     seconds: dict[int, float],
     at_most: int,
     expected: int,
     tried: list[int],
 ) -> None:
-    base = load_base(sd15_folder)
     seen = pretend(monkeypatch, seconds)
     assert threads.use_fastest_threads(base, batch_size=2, at_most=at_most) == expected
     assert torch.get_num_threads() == expected
@@ -53,16 +64,15 @@ def test_threads_are_added_for_as_long_as_they_help(
 
 
 def test_a_large_base_takes_every_thread_unmeasured(
-    monkeypatch: pytest.MonkeyPatch, sd15_folder: Path
+    monkeypatch: pytest.MonkeyPatch, base: LoadedBase
 ) -> None:
-    base = load_base(sd15_folder)
-    base.info.parameters["unet"] = 860_000_000
+    monkeypatch.setitem(base.info.parameters, "unet", 860_000_000)
     seen = pretend(monkeypatch, {})
     assert threads.use_fastest_threads(base, batch_size=2, at_most=2) == 2
     assert not seen
 
 
-@pytest.mark.parametrize("family", ["sd15", "sdxl"])
-def test_both_families_can_be_measured(family: str, request: pytest.FixtureRequest) -> None:
-    base = load_base(request.getfixturevalue(f"{family}_folder"))
+def test_both_families_can_be_measured(base: LoadedBase, tmp_path: Path) -> None:
+    sdxl = load_base(save_sdxl(tmp_path / "sdxl", **SHALLOW_SDXL))
+    assert threads.use_fastest_threads(sdxl, batch_size=2, at_most=2) in (1, 2)
     assert threads.use_fastest_threads(base, batch_size=2, at_most=2) in (1, 2)

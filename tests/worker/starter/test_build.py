@@ -1,3 +1,4 @@
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +18,8 @@ pytestmark = pytest.mark.timeout(900)  # three trainings; a busy machine takes i
 def built(subjects: list[Subject], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Losses]:
     """A toy base, trained through all three stages."""
     out = tmp_path_factory.mktemp("starter") / "base"
-    return out, build_starter(subjects, tiny_recipe(), out)
+    recipe = replace(tiny_recipe(), captions=1, autoencoder_batch=2, unet_batch=8)
+    return out, build_starter(subjects, recipe, out)
 
 
 @pytest.mark.parametrize(

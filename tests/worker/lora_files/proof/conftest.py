@@ -7,12 +7,18 @@ from typing import Any
 import pytest
 from transformers import CLIPTextModel, CLIPTextModelWithProjection
 
-from tests.worker.bases.tiny_models import sd15_unet, sdxl_unet, text_config
+from tests.worker.bases.tiny_models import SHALLOW_SD15, sd15_unet, sdxl_unet, text_config
 
 
 @pytest.fixture(scope="session")
 def sd15_parts() -> dict[str, Any]:
     return {"unet": sd15_unet(), "text_encoder": CLIPTextModel(text_config())}
+
+
+@pytest.fixture(scope="session")
+def shallow_sd15_parts() -> dict[str, Any]:
+    """A layer of each type, for many files."""
+    return {"unet": sd15_unet(**SHALLOW_SD15), "text_encoder": CLIPTextModel(text_config())}
 
 
 @pytest.fixture(scope="session")

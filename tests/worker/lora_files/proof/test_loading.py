@@ -103,13 +103,13 @@ def actual(content: FileContent, parts: Parts, family: BaseFamily, path: Path) -
 
 @pytest.mark.parametrize("make", SD_FILES.values(), ids=SD_FILES.keys())
 def test_the_rule_says_what_diffusers_does_with_sd_files(
-    make: Make, sd15_parts: Parts, tmp_path: Path
+    make: Make, shallow_sd15_parts: Parts, tmp_path: Path
 ) -> None:
-    shapes = shapes_of(sd15_parts)
+    shapes = shapes_of(shallow_sd15_parts)
     content = make(random_adapter(shapes, rank=2, choose=everything))
     content = FileContent(dict(sorted(content.tensors.items())), content.metadata)
     said = diffusers(content, Layout(SD1, shapes))
-    found = actual(content, sd15_parts, SD1, tmp_path / "a.safetensors")
+    found = actual(content, shallow_sd15_parts, SD1, tmp_path / "a.safetensors")
     assert {key: patch.scale for key, patch in said.patches.items()} == pytest.approx(found)
 
 
@@ -138,8 +138,8 @@ def test_the_rule_says_what_diffusers_does_with_sdxl_files(
     assert (len(found) < len(adapter.modules)) is (naming == "both namings")
 
 
-def test_what_the_rule_calls_refused_is_refused(sd15_parts: Parts, tmp_path: Path) -> None:
-    shapes = shapes_of(sd15_parts)
+def test_what_the_rule_calls_refused_is_refused(shallow_sd15_parts: Parts, tmp_path: Path) -> None:
+    shapes = shapes_of(shallow_sd15_parts)
     adapter = random_adapter(shapes, rank=2, choose=attention)
     good = with_alphas(adapter)
     encoder = random_adapter(shapes, rank=2, choose=lambda key: key.endswith("fc1"))
@@ -152,8 +152,8 @@ def test_what_the_rule_calls_refused_is_refused(sd15_parts: Parts, tmp_path: Pat
     ):
         assert diffusers(bad, Layout(SD1, shapes)).refused
         with pytest.raises(DiffusersRefusal):
-            actual(bad, sd15_parts, SD1, tmp_path / "a.safetensors")
-    assert not list(_lora_layers(sd15_parts))  # nothing of it stays behind
+            actual(bad, shallow_sd15_parts, SD1, tmp_path / "a.safetensors")
+    assert not list(_lora_layers(shallow_sd15_parts))  # nothing of it stays behind
 
 
 @pytest.mark.parametrize("form", [AdapterFormat.KOHYA, AdapterFormat.PEFT])
