@@ -9,6 +9,7 @@ from safetensors.torch import load_file
 
 from worker.core.starter.build.__main__ import Losses, build_starter
 from worker.core.starter.build.artwork import Subject
+from worker.core.starter.build.pace import Pace
 from worker.core.starter.build.recipe import full_recipe, tiny_recipe
 
 pytestmark = pytest.mark.timeout(900)  # three trainings; a busy machine takes its time
@@ -18,7 +19,15 @@ pytestmark = pytest.mark.timeout(900)  # three trainings; a busy machine takes i
 def built(subjects: list[Subject], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Losses]:
     """A toy base, trained through all three stages."""
     out = tmp_path_factory.mktemp("starter") / "base"
-    recipe = replace(tiny_recipe(), captions=1, autoencoder_batch=2, unet_batch=8)
+    recipe = replace(
+        tiny_recipe(),
+        captions=1,
+        autoencoder=Pace(steps=30),
+        autoencoder_batch=2,
+        text_encoder=Pace(steps=40),
+        unet=Pace(steps=30),
+        unet_batch=8,
+    )
     return out, build_starter(subjects, recipe, out)
 
 
