@@ -21,7 +21,7 @@ FOLDERS = {
     "worker/inference": "slow",
     "worker/starter": "slow",
     "worker/training": "slow",
-    "worker/test_pretended_gpu.py": "slow",
+    "worker/test_fake_gpu.py": "slow",
     "test_bench.py": "slow",
     "test_bench_lora_vs_full.py": "slow",
     "test_bench_registry.py": "slow",

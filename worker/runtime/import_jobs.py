@@ -25,7 +25,7 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
-from worker.core.bases.family import BaseModelError
+from worker.core.bases.family import FALLBACK_FAMILY, BaseModelError, family_label
 from worker.core.lora_files.read_metadata import About, Sidecar, about
 from worker.runtime.job_progress import Pulse, require_wanted, steered
 from worker.runtime.lease import Lease
@@ -108,7 +108,7 @@ class Importing:
         told = about(found.metadata, self._sidecars(job, scratch), str(job.args.get("filename")))
         notes = list(reading.notes)
         if place.base is None:
-            notes.append(NO_BASE.format(family=_label(place.family)))
+            notes.append(NO_BASE.format(family=family_label(place.family)))
         cover, refusal = self._cover(told, scratch)
         notes += [refusal] if refusal else []
         rank, alpha = _middle(reading)
@@ -165,7 +165,7 @@ class Importing:
         for base, shapes in self._bases(wanted):
             misfit = _misfit(found, shapes, f"“{base.name}”")
             if not misfit[0]:
-                return Place(base.family or "sd1", shapes, base)
+                return Place(base.family or FALLBACK_FAMILY, shapes, base)
             misfits.append(misfit)
         if wanted is not None:
             raise RefusedError(
@@ -175,7 +175,7 @@ class Importing:
             family = _told_family(found.metadata, families)
             return Place(family, family_shapes(family), None)
         for family in BaseFamily:
-            misfits.append(_misfit(found, family_shapes(family), _label(family)))
+            misfits.append(_misfit(found, family_shapes(family), family.label))
         raise RefusedError("adapter", FITS_NOTHING.format(reason=min(misfits)[1]))
 
     def _bases(self, wanted: Any) -> list[tuple[BaseModel, dict[str, tuple[int, ...]]]]:
@@ -238,13 +238,13 @@ class Importing:
         if adapter.base_family != place.family:
             raise RefusedError(
                 "adapter",
-                f"This file is for {_label(place.family)}, and “{adapter.name}” is for "
+                f"This file is for {family_label(place.family)}, and “{adapter.name}” is for "
                 f"{adapter.family_label}. {ON_ITS_OWN}",
             )
         own = self._place_of(newest, adapter.base_family)
         if own is None:
             return place
-        name = f"“{own.base.name}”" if own.base else _label(own.family)
+        name = f"“{own.base.name}”" if own.base else family_label(own.family)
         misfit, sentence = _misfit(found, own.shapes, name)
         if misfit:
             raise RefusedError("adapter", f"{sentence} {ON_ITS_OWN}")
@@ -330,9 +330,3 @@ def _told_family(metadata: Mapping[str, str], families: list[Any]) -> Any:
 
     told = told_family(metadata)
     return told if told in families else families[0]
-
-
-def _label(family: Any) -> str:
-    from worker.core.lora_files.families import LABELS
-
-    return LABELS[family]

@@ -29,6 +29,7 @@ from app.registry.jobs.states import JobStatus
 from app.registry.runs import progress
 from app.registry.runs.models import Run
 from app.registry.storage.store import BlobStore
+from worker.core.bases.family import FALLBACK_FAMILY
 from worker.core.lora_files.header import read_header
 from worker.core.training.config import TrainConfig
 from worker.runtime.lease import Lease
@@ -36,7 +37,6 @@ from worker.runtime.messages import Export, Exported, ExportFile, Facts, Trained
 from worker.runtime.report import Reporter
 from worker.runtime.run_inputs import RunInputs
 
-FALLBACK_FAMILY = "sd1"
 DOWNLOADS = (("kohya", "fp16"), ("peft", "fp16"))
 
 

@@ -31,6 +31,7 @@ from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.slugs import slugify
 from app.registry.storage.store import BlobStore, sentence_when_full
+from worker.core.bases.family import FALLBACK_FAMILY
 from worker.runtime.job_progress import Pulse, require_wanted, steered
 from worker.runtime.lease import Lease
 
@@ -170,7 +171,7 @@ class ToolWork:
             found.adapter,
             found.report,
             name=job.args["name"],
-            base_family=base.family or "sd1",
+            base_family=base.family or FALLBACK_FAMILY,
             base_model_id=base.key,
             details={"made": told},
         )

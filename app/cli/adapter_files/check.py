@@ -6,6 +6,8 @@ from argparse import ArgumentParser, Namespace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.core.bases.family import BaseFamily
+
 if TYPE_CHECKING:
     from app.registry.config import Settings
 
@@ -14,13 +16,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     """The file, and the family of its base when that shall not be told from it."""
     parser.add_argument("file", type=Path, metavar="FILE", help="a LoRA .safetensors file")
     parser.add_argument(
-        "--base", choices=("sd1", "sd2", "sdxl"), help="family of the base (told from the file)"
+        "--base", choices=tuple(BaseFamily), help="family of the base (told from the file)"
     )
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
     """Print a line for each program; 1 when one that the naming is meant for gets it wrong."""
-    from worker.core.bases.family import BaseFamily
     from worker.core.lora_files.proof.foreign import check_file
 
     family = BaseFamily(arguments.base) if arguments.base else None

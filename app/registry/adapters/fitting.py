@@ -16,10 +16,8 @@ from sqlmodel import Session, col, select
 
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.base_models.models import BaseModel, BaseModelStatus
+from worker.core.bases.family import find_family
 
-LABELS = {"sd1": "SD 1.x", "sd2": "SD 2.x", "sdxl": "SDXL"}
-# parameters of the UNets as they were published: what a LoRA from elsewhere was made for
-PUBLISHED = {"sd1": 859_520_964, "sd2": 865_910_724, "sdxl": 2_567_463_684}
 TOLERANCE = 0.02  # an inpainting base has a few more in its first layer
 MOST_NAMED = 3
 
@@ -61,8 +59,16 @@ def kinds(session: Session, made: Sequence[Made], *, known: Iterable[BaseModel] 
 def _kind(adapter: Adapter, base: BaseModel | None) -> Kind:
     family = adapter.base_family
     if base is None:
-        return Kind(LABELS.get(family, "another base"), family, PUBLISHED.get(family))
+        known = find_family(family)
+        label = known.label if known else "another base"
+        return Kind(label, family, _published_parameters(family))
     return Kind(f"“{base.name}”", family, base.parameters.get("unet"))
+
+
+def _published_parameters(family: str | None) -> int | None:
+    """The parameters of the family's published UNet; None for a family not known here."""
+    known = find_family(family)
+    return known.facts.unet_parameters if known else None
 
 
 def misfit(adapter: Adapter, kind: Kind, base: BaseModel, bases: Iterable[BaseModel]) -> str:
@@ -105,7 +111,7 @@ def is_made_for(session: Session, kind: Kind) -> ColumnElement[bool]:
     bases = session.exec(select(BaseModel)).all()
     keys = [base.key for base in bases if kind_of_base(base).fits(kind)]
     own = col(AdapterVersion.base_model_id)
-    published = Kind("", kind.family, PUBLISHED.get(kind.family or ""))
+    published = Kind("", kind.family, _published_parameters(kind.family))
     if published.fits(kind):
         return sa.or_(own.is_(None), own.in_(keys))
     return own.in_(keys)

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
 from app.registry.db import utcnow
+from worker.core.bases.family import family_label
 
 LATEST = "latest"  # the alias of the version that is used when none is named
 LIVE = sa.text("deleted_at IS NULL")
@@ -74,7 +75,7 @@ class Adapter(SQLModel, table=True):
     @property
     def family_label(self) -> str:
         """What people call the family of its base."""
-        return {"sd1": "SD", "sd2": "SD 2", "sdxl": "SDXL"}.get(self.base_family, "unknown")
+        return family_label(self.base_family)
 
 
 class AdapterVersion(SQLModel, table=True):

@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
 from app.registry.db import utcnow
+from worker.core.bases.family import family_label
 
 
 class BaseModelStatus(StrEnum):
@@ -66,7 +67,7 @@ class BaseModel(SQLModel, table=True):
     @property
     def family_label(self) -> str:
         """What people call the family."""
-        return {"sd1": "SD", "sd2": "SD 2", "sdxl": "SDXL"}.get(self.family or "", "unknown")
+        return family_label(self.family)
 
 
 class BaseSpeed(SQLModel, table=True):

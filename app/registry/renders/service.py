@@ -26,6 +26,7 @@ from app.registry.renders.lora_tags import take_tags
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
 from app.registry.runs.service import field_reasons
 from app.registry.validation import named_reasons
+from worker.core.bases.family import BaseFamily
 from worker.core.inference.config import MAX_CLIP_SKIP, MAX_WEIGHT, SAMPLER_VERSION, RenderConfig
 
 MAX_ADAPTERS = 8
@@ -88,7 +89,7 @@ def create_render(session: Session, request: RenderRequest) -> Render:
     if base is not None:
         skip = _trained_skip(stack) if request.clip_skip is None else request.clip_skip
         config = _checked(request, base, fields, clip_skip=skip)
-        if base.family == "sdxl" and config is not None and config.clip_skip > 1:
+        if base.family == BaseFamily.SDXL and config is not None and config.clip_skip > 1:
             fields["clip_skip"] = (
                 "SDXL always reads the second-to-last layer of its text encoders: leave CLIP skip "
                 "empty."

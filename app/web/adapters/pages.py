@@ -33,6 +33,7 @@ from app.web.forms import SentForm
 from app.web.state import Id, State
 from app.web.templates import render, render_fragment, wants_fragment
 from app.web.uploads import uploaded
+from worker.core.bases.family import BaseFamily, find_family
 
 router = APIRouter(include_in_schema=False)
 router.include_router(version_pages.router)
@@ -44,7 +45,6 @@ Cursor = Annotated[str, Query(max_length=2_000)]
 Tags = Annotated[list[Annotated[str, Query(max_length=40)]], Query(max_length=10)]
 OptionalId = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 ImportedIds = Annotated[list[Annotated[int, Query(ge=1, le=MAX_ID)]], Query(max_length=100)]
-FAMILIES = {"sd1": "SD", "sd2": "SD 2", "sdxl": "SDXL"}
 SORTS = {
     Sort.NEWEST: "Newest first",
     Sort.OLDEST: "Oldest first",
@@ -150,7 +150,7 @@ def index(
     """List adapters, newest first by default."""
     wanted = Filter(
         q=q.strip(),
-        base=base if base in FAMILIES else "",
+        base=find_family(base) or "",
         tags=tuple(dict.fromkeys(word for word in tag if word)),
         starred=starred,
         sort=Sort(sort) if sort in set(Sort) else Sort.NEWEST,
@@ -178,8 +178,8 @@ def _page(
         wanted=wanted,
         links=Links(wanted),
         families=[
-            (family, label, _count_words(found.families[family]))
-            for family, label in FAMILIES.items()
+            (family, family.label, _count_words(found.families[family]))
+            for family in BaseFamily
             if family in found.families
         ],
         sorts=[(sort.value, words) for sort, words in SORTS.items()],

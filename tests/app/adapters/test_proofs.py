@@ -49,11 +49,11 @@ def result(
         "strength": 1.0,
         "worst_error": 3e-4,
         "worst_module": "unet.x",
-        "seen_as": "SD 1.5",
+        "seen_as": "SD 1.x",
     }
 
 
-RIGHT = "528 of 528 tensors, alpha right, seen as SD 1.5"
+RIGHT = "528 of 528 tensors, alpha right, seen as SD 1.x"
 PROOF = {
     "passed": True,
     "read_back": BACK,

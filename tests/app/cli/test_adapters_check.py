@@ -36,7 +36,7 @@ def test_a_right_file_is_right_everywhere(file: Path, capsys: pytest.CaptureFixt
     assert check(str(file)) == 0
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "3 tensors of 1 layers, for sd1"
-    assert " ".join(told[2].split()) == "A1111 right 3 of 3 tensors, alpha right, seen as SD 1.5"
+    assert " ".join(told[2].split()) == "A1111 right 3 of 3 tensors, alpha right, seen as SD 1.x"
     assert len(told) == 8
 
 
@@ -44,7 +44,7 @@ def test_a_file_that_a_program_gets_wrong_ends_with_1(
     file: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert check(str(file), "--base", "sdxl") == 1
-    assert "mistaken for SD 1.5" in capsys.readouterr().out
+    assert "mistaken for SD 1.x" in capsys.readouterr().out
 
 
 def test_what_is_no_plain_lora_is_refused(file: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -1,8 +1,8 @@
 """Trainer processes without the six CPU seconds of their imports: forked from one that has them.
 
-A forked trainer is the real one, `worker.runtime.trainer.main`, with its own standard streams, except that
-the embedded base is in its memory already and that it takes no warm-up step. `trained` in
-conftest.py and test_stack.py start `python -m worker.runtime.trainer` itself.
+A forked trainer is the real one, `worker.runtime.trainer.main`, with its own standard streams,
+except that the embedded base is in its memory already and that it takes no warm-up step. `trained`
+in conftest.py and test_stack.py start `python -m worker.runtime.trainer` itself.
 """
 
 from __future__ import annotations

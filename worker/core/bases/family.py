@@ -23,6 +23,95 @@ class BaseFamily(StrEnum):
     SD2 = "sd2"
     SDXL = "sdxl"
 
+    @property
+    def facts(self) -> FamilyFacts:
+        """Labels, sizes and the names that other programs use."""
+        return _FACTS[self]
+
+    @property
+    def label(self) -> str:
+        """The family in few words: SD 1.x."""
+        return _FACTS[self].short_label
+
+
+@dataclass(frozen=True, kw_only=True)
+class FamilyFacts:
+    """What holds of every base of a family.
+
+    `native_side` is in pixels; `text_width` is that of the states which the UNet's cross-attention
+    reads; `unet_parameters` are those of the published UNet, which a LoRA from elsewhere was made
+    for; `latent_scale` is the autoencoder's scaling factor. `kohya_version` is kohya's
+    `ss_base_model_version`, `architecture` the id of Stability-AI/ModelSpec (`architecture_v` where
+    v-prediction has another), `sidecar_version` what A1111's cards call it, `hub_tag` the Hub.
+    """
+
+    label: str
+    short_label: str
+    native_side: int
+    text_width: int
+    unet_parameters: int
+    latent_scale: float
+    kohya_version: str
+    architecture: str
+    architecture_v: str
+    sidecar_version: str
+    hub_tag: str
+
+
+_FACTS = {
+    BaseFamily.SD1: FamilyFacts(
+        label="Stable Diffusion 1.x",
+        short_label="SD 1.x",
+        native_side=512,
+        text_width=768,
+        unet_parameters=859_520_964,
+        latent_scale=0.18215,
+        kohya_version="sd_1.5",
+        architecture="stable-diffusion-v1",
+        architecture_v="stable-diffusion-v1",
+        sidecar_version="SD1",
+        hub_tag="stable-diffusion",
+    ),
+    BaseFamily.SD2: FamilyFacts(
+        label="Stable Diffusion 2.x",
+        short_label="SD 2.x",
+        native_side=768,
+        text_width=1024,
+        unet_parameters=865_910_724,
+        latent_scale=0.18215,
+        kohya_version="sd_v2",
+        architecture="stable-diffusion-v2-512",
+        architecture_v="stable-diffusion-v2-768-v",
+        sidecar_version="SD2",
+        hub_tag="stable-diffusion",
+    ),
+    BaseFamily.SDXL: FamilyFacts(
+        label="SDXL",
+        short_label="SDXL",
+        native_side=1024,
+        text_width=2048,
+        unet_parameters=2_567_463_684,
+        latent_scale=0.13025,
+        kohya_version="sdxl_base_v1-0",
+        architecture="stable-diffusion-xl-v1-base",
+        architecture_v="stable-diffusion-xl-v1-base",
+        sidecar_version="SDXL",
+        hub_tag="stable-diffusion-xl",
+    ),
+}
+FALLBACK_FAMILY = BaseFamily.SD1  # of a row from before families were stored
+
+
+def find_family(name: str | None) -> BaseFamily | None:
+    """The family of this stored name; None for one that is not known here."""
+    return BaseFamily(name) if name in set(BaseFamily) else None
+
+
+def family_label(name: str | None) -> str:
+    """The label of a stored family name; "unknown" for one that is not known here."""
+    family = find_family(name)
+    return family.label if family else "unknown"
+
 
 @dataclass(frozen=True)
 class BaseInfo:

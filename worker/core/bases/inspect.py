@@ -26,7 +26,6 @@ __all__ = ["BaseFamily", "BaseInfo", "BaseModelError", "component_files", "inspe
 MAX_HEADER_BYTES = 32 * 1024 * 1024  # whole SDXL checkpoints need about 0.3 MiB
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
 SAMPLES, SAMPLE_BYTES = 8, 65_536
-DEFAULT_SIDE = {BaseFamily.SD1: 512, BaseFamily.SD2: 768, BaseFamily.SDXL: 1024}
 _STEMS = {
     "unet": "diffusion_pytorch_model",
     "vae": "diffusion_pytorch_model",
@@ -124,7 +123,7 @@ def _inspect_file(path: Path) -> BaseInfo:
         layout="single_file",
         family=family,
         prediction_type=single_file.prediction_type(family, shapes, header.metadata),
-        resolution=single_file.resolution(header.metadata) or DEFAULT_SIDE[family],
+        resolution=single_file.resolution(header.metadata) or family.facts.native_side,
         cross_attention_dim=cross_attention_width(parts["unet"]),
         parameters={name: _count(found) for name, found in parts.items()},
         size_bytes=path.stat().st_size,
@@ -143,7 +142,7 @@ def _side(sample_size: object, family: BaseFamily) -> int:
     """The UNet's native side in latents."""
     if isinstance(sample_size, list) and sample_size:
         sample_size = max(sample_size)
-    return sample_size if isinstance(sample_size, int) else DEFAULT_SIDE[family] // 8
+    return sample_size if isinstance(sample_size, int) else family.facts.native_side // 8
 
 
 def _check_latents(unet_channels: int | None, vae_channels: int | None) -> None:

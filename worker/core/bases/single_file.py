@@ -36,7 +36,6 @@ LAYERS_PER_BLOCK = 2  # of every SD 1.x, SD 2.x and SDXL UNet
 HEAD_WIDTH = 64  # SD 2, SDXL and all CLIP text models
 SD1_HEADS = 8
 SD2_TEXT_LAYERS = 23  # as diffusers keeps it; OpenCLIP's ViT-H has 24
-SCALING_FACTOR = {BaseFamily.SD1: 0.18215, BaseFamily.SD2: 0.18215, BaseFamily.SDXL: 0.13025}
 
 Parts = Mapping[str, Shapes]
 
@@ -165,7 +164,7 @@ def vae_config(parts: Parts, family: BaseFamily, resolution: int) -> dict[str, A
         "layers_per_block": 1 + max(_index(name, "encoder.down.0.block") for name in vae),
         "down_block_types": ["DownEncoderBlock2D"] * levels,
         "up_block_types": ["UpDecoderBlock2D"] * levels,
-        "scaling_factor": SCALING_FACTOR[family],
+        "scaling_factor": family.facts.latent_scale,
         "force_upcast": True,
     }
 

@@ -11,9 +11,9 @@ from typing import Any
 
 from huggingface_hub import ModelCardData
 
+from worker.core.bases.family import find_family
+
 TAGS = ("text-to-image", "lora", "diffusers", "template:diffusion-lora")
-FAMILY_TAGS = {"sd1": "stable-diffusion", "sd2": "stable-diffusion", "sdxl": "stable-diffusion-xl"}
-FAMILIES = {"sd1": "Stable Diffusion 1.x", "sd2": "Stable Diffusion 2.x", "sdxl": "SDXL"}
 # the Hub's own words for the licences people use for adapters; any other is told as `other`
 LICENCES = (
     "apache-2.0", "mit", "openrail", "openrail++", "creativeml-openrail-m", "cc0-1.0", "cc-by-4.0",
@@ -68,12 +68,17 @@ def card(facts: CardFacts, repo: str) -> str:
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
+def _family_tags(facts: CardFacts) -> list[str]:
+    known = find_family(facts.family)
+    return [known.facts.hub_tag] if known else []
+
+
 def _front_matter(facts: CardFacts) -> str:
     licence = facts.licence.strip().lower().replace(" ", "-")
     values: dict[str, Any] = {
         "library_name": "diffusers",
         "pipeline_tag": "text-to-image",
-        "tags": list(dict.fromkeys([*TAGS, FAMILY_TAGS.get(facts.family, ""), *facts.tags])),
+        "tags": list(dict.fromkeys([*TAGS, *_family_tags(facts), *facts.tags])),
     }
     values["tags"] = [tag for tag in values["tags"] if tag]
     if facts.base_model:
@@ -101,7 +106,7 @@ def _trigger(facts: CardFacts) -> str:
 
 def _table(facts: CardFacts) -> str:
     base = facts.base_model or facts.base_name
-    family = FAMILIES.get(facts.family, facts.family)
+    family = known.facts.label if (known := find_family(facts.family)) else facts.family
     rows = [
         ("Base", f"{_line(base)} ({family})" if base else family),
         ("Rank, alpha", f"{facts.rank}, {facts.alpha:g}"),

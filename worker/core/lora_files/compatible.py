@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Protocol
 
 from torch import nn
 
+from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.canonical import AdapterError, Component
 
 if TYPE_CHECKING:
@@ -106,7 +107,7 @@ def cross_attention_width(shapes: BaseShapes) -> int | None:
 
 def _family(width: int) -> str:
     """What people call the bases whose text states are this wide."""
-    known = {768: "an SD 1.x base", 1024: "an SD 2.x base", 2048: "an SDXL base"}
+    known = {family.facts.text_width: f"an {family.label} base" for family in BaseFamily}
     return known.get(width, "a base")
 
 

@@ -9,14 +9,13 @@ from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.canonical import Adapter, Component
 from worker.core.lora_files.compatible import Changes, cross_attention_width, misfits
 from worker.core.lora_files.export import AdapterDtype, AdapterFormat, ExportFacts, export
-from worker.core.lora_files.families import LABELS, family_shapes
+from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.file_layout import Plan, plan
 from worker.core.lora_files.read_metadata import MAX_NAME, about
 from worker.core.lora_files.reading import BaseWeights, families_of, told_family
 from worker.core.lora_files.reading import convert as read_planned
 
-SD2_WIDTH = 1024
-RESOLUTION = {BaseFamily.SD1: 512, BaseFamily.SD2: 768, BaseFamily.SDXL: 1024}
+SD2_WIDTH = BaseFamily.SD2.facts.text_width
 
 
 def convert(
@@ -60,12 +59,12 @@ def _family(found: Plan) -> tuple[BaseFamily, list[str]]:
     else:
         family = families[0] if families else family_of(found)
     if len(families) > 1 and told not in families:
-        fitting = " and ".join(LABELS[other] for other in families)
-        return family, [f"The file fits {fitting}; it was written for {LABELS[family]}."]
+        fitting = " and ".join(other.label for other in families)
+        return family, [f"The file fits {fitting}; it was written for {family.label}."]
     if not families:
         return family, [
             "The file's shapes are of no base that is known by name; its modules were named as in "
-            f"{LABELS[family]}."
+            f"{family.label}."
         ]
     return family, []
 
@@ -77,7 +76,7 @@ def facts_of(adapter: Adapter, stem: str, family: BaseFamily) -> ExportFacts:
         title=told.name,
         slug=stem,
         base_name=adapter.metadata.get("ss_sd_model_name", "")[:MAX_NAME],
-        resolution=RESOLUTION[family],
+        resolution=family.facts.native_side,
         created=datetime.now(UTC),
         trigger_words=told.trigger_words,
         description=told.description,

@@ -18,7 +18,6 @@ from worker.core.lora_files.canonical import Component
 Shape = tuple[int, ...]
 Layer = tuple[str, Shape]
 
-LABELS = {BaseFamily.SD1: "SD 1.x", BaseFamily.SD2: "SD 2.x", BaseFamily.SDXL: "SDXL"}
 RESNETS = 2  # of a down block; up blocks have one more
 
 

@@ -12,7 +12,7 @@ from typing import TypeVar
 
 from worker.core.lora_files.algebra import squared_norm_of_product
 from worker.core.lora_files.canonical import AdapterError, Component, LoraModule
-from worker.core.lora_files.families import LABELS, family_shapes
+from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.file_layout import Plan, PlannedModule, plan
 from worker.core.lora_files.read_metadata import About, about
 from worker.core.lora_files.reading import BaseWeights, convert, families_of, told_family
@@ -102,7 +102,7 @@ def inspect(path: Path, weights: BaseWeights | None = None) -> Inspection:
     hashes = hashes_of(path, found.header.data_offset)
     return Inspection(
         size_bytes=path.stat().st_size,
-        bases=tuple(LABELS[family] for family in families),
+        bases=tuple(family.label for family in families),
         namings=tuple(sorted(found.namings)),
         kinds=dict(found.kinds),
         components=dict(Counter(str(module.component) for module in found.modules)),

@@ -28,18 +28,6 @@ MAX_TAG_CHARACTERS = 200
 MAX_COVER_SIDE = 8_192
 PRIVATE_SETTINGS = ("sample_prompts", "sample_negative_prompt")
 
-_KOHYA_VERSION = {
-    BaseFamily.SD1: "sd_1.5",
-    BaseFamily.SD2: "sd_v2",
-    BaseFamily.SDXL: "sdxl_base_v1-0",
-}
-_ARCHITECTURE = {
-    BaseFamily.SD1: "stable-diffusion-v1/lora",
-    BaseFamily.SD2: "stable-diffusion-v2-512/lora",
-    BaseFamily.SDXL: "stable-diffusion-xl-v1-base/lora",
-}
-_ARCHITECTURE_V = "stable-diffusion-v2-768-v/lora"  # SD 2 has an id of its own for v-prediction
-_SIDECAR_VERSION = {BaseFamily.SD1: "SD1", BaseFamily.SD2: "SD2", BaseFamily.SDXL: "SDXL"}
 _SDXL_NAMES = "https://github.com/Stability-AI/generative-models"  # whose names the keys have
 
 
@@ -108,9 +96,8 @@ def model_metadata(facts: ExportFacts, family: BaseFamily) -> dict[str, str]:
 
 
 def _architecture(facts: ExportFacts, family: BaseFamily) -> str:
-    if family is BaseFamily.SD2 and facts.prediction_type == "v_prediction":
-        return _ARCHITECTURE_V
-    return _ARCHITECTURE[family]
+    is_v = facts.prediction_type == "v_prediction"
+    return f"{family.facts.architecture_v if is_v else family.facts.architecture}/lora"
 
 
 def kohya_metadata(adapter: Adapter, facts: ExportFacts, family: BaseFamily) -> dict[str, str]:
@@ -129,7 +116,7 @@ def kohya_metadata(adapter: Adapter, facts: ExportFacts, family: BaseFamily) -> 
     tags = dict.fromkeys(facts.trigger_words, facts.images or 1) | _most_frequent(facts)
     return entries | _written(
         {
-            "ss_base_model_version": _KOHYA_VERSION[family],
+            "ss_base_model_version": family.facts.kohya_version,
             "ss_v2": str(family is BaseFamily.SD2),
             "ss_network_module": "networks.lora",
             "ss_network_dim": dim,
@@ -165,7 +152,7 @@ def sidecar(facts: ExportFacts, family: BaseFamily) -> bytes:
     """The JSON beside a file in the form that A1111, Forge and InvokeAI read."""
     content = {
         "description": facts.description,
-        "sd version": _SIDECAR_VERSION[family],
+        "sd version": family.facts.sidecar_version,
         "activation text": ", ".join(facts.trigger_words),
         "preferred weight": facts.preferred_weight,
         "negative text": "",

@@ -28,9 +28,9 @@ from app.registry.adapters.library.cards import AdapterSummary, summarize
 from app.registry.adapters.models import Adapter, AdapterTag
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput
+from worker.core.bases.family import BaseFamily
 
 ADAPTERS_A_PAGE = 24
-FAMILIES = ("sd1", "sd2", "sdxl")
 NARROW = 1_000
 COUNT_END = 10_000  # counts of a whole registry go no further
 MAX_CURSOR = 2_000
@@ -235,11 +235,11 @@ def _walk(
 def _counts(session: Session) -> tuple[dict[str, int | None], int]:
     """How many adapters each family has that has any, and how many are starred, in one query."""
     counted = [
-        *(_at_most(COUNT_END + 1, col(Adapter.base_family) == family) for family in FAMILIES),
+        *(_at_most(COUNT_END + 1, col(Adapter.base_family) == family) for family in BaseFamily),
         _at_most(COUNT_END + 1, col(Adapter.starred).is_(True)),
     ]
     *families, starred = session.connection().execute(sa.select(*counted)).one()
-    return {name: n for name, n in zip(FAMILIES, families, strict=True) if n}, starred
+    return {name: n for name, n in zip(BaseFamily, families, strict=True) if n}, starred
 
 
 def _at_most(most: int, *conditions: ColumnElement[bool]) -> ColumnElement[int]:

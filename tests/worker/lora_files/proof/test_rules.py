@@ -42,18 +42,18 @@ def file_of(adapter: Adapter, metadata: dict[str, str] | None = None) -> FileCon
     ("metadata", "a1111", "forge"),
     [
         ({}, "", ""),
-        ({"format": "pt"}, "SD 1.5", "SD 1.5"),
-        ({"ss_v2": "True", "ss_base_model_version": "sd_v2"}, "SD 2", "SD 2"),
+        ({"format": "pt"}, "SD 1.x", "SD 1.x"),
+        ({"ss_v2": "True", "ss_base_model_version": "sd_v2"}, "SD 2.x", "SD 2.x"),
         ({"ss_base_model_version": "sdxl_base_v1-0"}, "SDXL", "SDXL"),
-        ({"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}, "SD 1.5", "SDXL"),
+        ({"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}, "SD 1.x", "SDXL"),
     ],
 )
 def test_the_web_uis_believe_the_header(metadata: dict[str, str], a1111: str, forge: str) -> None:
     adapter = thin_adapter(SD1, attention)
     found = results(file_of(adapter, metadata), adapter, SD1)
     assert (found["a1111"].seen_as, found["forge"].seen_as) == (a1111, forge)
-    assert found["invokeai"].seen_as == "SD 1.5"
-    wrong = a1111 not in ("", "SD 1.5")
+    assert found["invokeai"].seen_as == "SD 1.x"
+    wrong = a1111 not in ("", "SD 1.x")
     assert (found["a1111"].verdict == "wrong") is wrong
     assert ("mistaken for" in found["a1111"].sentence) is wrong
 
@@ -61,7 +61,7 @@ def test_the_web_uis_believe_the_header(metadata: dict[str, str], a1111: str, fo
 def test_a_right_file_is_described_in_one_sentence() -> None:
     adapter = thin_adapter(SD1, attention)
     found = results(file_of(adapter, {"ss_v2": "False"}), adapter, SD1)
-    assert found["a1111"].sentence == "528 of 528 tensors, alpha right, seen as SD 1.5"
+    assert found["a1111"].sentence == "528 of 528 tensors, alpha right, seen as SD 1.x"
     assert found["comfyui"].sentence == "528 of 528 tensors, alpha right"
     assert found["a1111"].worst_error == 0
 

@@ -14,7 +14,7 @@ from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.canonical import Adapter, AdapterError, LoraModule
 from worker.core.lora_files.proof.content import ALPHA, FileContent, Patch, Reading
 from worker.core.lora_files.proof.diffusers_rule import SETTINGS
-from worker.core.lora_files.proof.layout import FAMILY_WORDS, Layout
+from worker.core.lora_files.proof.layout import Layout
 from worker.core.lora_files.proof.loaders import DIFFUSERS, LOADERS, Loader
 from worker.core.lora_files.proof.result import LoaderResult, Proof, ReadBack, Verdict
 from worker.core.lora_files.proof.strength import Likeness, few_threads, likeness
@@ -172,7 +172,7 @@ def _verdict(loader: Loader, reading: Reading, counts: _Counts, subject: Subject
     foreign = loader is not DIFFUSERS and not subject.layout.is_common
     if reading.refused:
         return Verdict.FOREIGN if foreign else Verdict.UNREAD
-    if counts.wrong or reading.seen_as not in ("", FAMILY_WORDS[subject.family]):
+    if counts.wrong or reading.seen_as not in ("", subject.family.label):
         return Verdict.WRONG
     if counts.missed:
         return Verdict.PARTLY if counts.right else Verdict.UNREAD
@@ -198,7 +198,7 @@ def _sentence(verdict: Verdict, reading: Reading, counts: _Counts, subject: Subj
     if counts.beyond:
         words.append(f"{counts.beyond} modules are of a kind it does not change")
     if reading.seen_as:
-        right = reading.seen_as == FAMILY_WORDS[subject.family]
+        right = reading.seen_as == subject.family.label
         words.append(f"{'seen as' if right else 'mistaken for'} {reading.seen_as}")
     return ", ".join(words)
 

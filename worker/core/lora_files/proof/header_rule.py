@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.proof.layout import FAMILY_WORDS
 
 _ARCHITECTURES = {
     "stable-diffusion-v1/lora": BaseFamily.SD1,
@@ -29,4 +28,4 @@ def seen_by_header(metadata: Mapping[str, str], *, architecture: bool) -> str:
         told = BaseFamily.SD2
     if told is None and metadata:
         told = BaseFamily.SD1  # any other header at all
-    return FAMILY_WORDS[told] if told is not None else ""
+    return told.label if told is not None else ""

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.proof.content import FileContent, Reading, lookup
-from worker.core.lora_files.proof.layout import FAMILY_WORDS, Layout
+from worker.core.lora_files.proof.layout import Layout
 
 _BY_WIDTH = {
     768: BaseFamily.SD1,
@@ -28,7 +28,7 @@ _DIFFUSERS = ("down_blocks_", "mid_block_", "up_blocks_")
 def invokeai(content: FileContent, layout: Layout) -> Reading:
     """SD by diffusers' names and `lora_te_`; SDXL by one of the two block namings, never both."""
     width, inherent = _token_width(content)
-    seen_as = FAMILY_WORDS[_BY_WIDTH[width]] if width in _BY_WIDTH else ""
+    seen_as = _BY_WIDTH[width].label if width in _BY_WIDTH else ""
     reading = Reading(seen_as=seen_as, inherent=inherent)
     if width not in _BY_WIDTH:
         shown = "no layer tells the text width" if width is None else f"text width {width}"

@@ -15,14 +15,12 @@ from worker.core.bases.family import BaseFamily
 
 Shape = tuple[int, ...]
 LEVELS = 4
-FAMILY_WORDS = {BaseFamily.SD1: "SD 1.5", BaseFamily.SD2: "SD 2", BaseFamily.SDXL: "SDXL"}
 # the levels going up whose blocks have attention, behind which the upsampler stands
 ATTENDED_UP_BLOCKS = {
     BaseFamily.SD1: frozenset({1, 2, 3}),
     BaseFamily.SD2: frozenset({1, 2, 3}),
     BaseFamily.SDXL: frozenset({0, 1}),
 }
-TEXT_WIDTHS = {BaseFamily.SD1: 768, BaseFamily.SD2: 1024, BaseFamily.SDXL: 2048}
 
 _INSIDE_RESNET = {
     "conv1": "in_layers.2",
@@ -84,7 +82,7 @@ class Layout:
     @property
     def is_common(self) -> bool:
         """Whether other programs can hold such a base: its text states have the family's width."""
-        return self.text_width in (None, TEXT_WIDTHS[self.family])
+        return self.text_width in (None, self.family.facts.text_width)
 
 
 def _walk(attended_up_blocks: Collection[int]) -> Iterator[tuple[str, str]]:

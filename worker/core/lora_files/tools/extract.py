@@ -8,15 +8,13 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from worker.core.bases.family import BaseFamily, BaseModelError
+from worker.core.bases.family import BaseModelError
 from worker.core.lora_files.canonical import Adapter, Component
 from worker.core.lora_files.header import HeaderError
 from worker.core.lora_files.tools.checkpoint import Checkpoint, Name
 from worker.core.lora_files.tools.combine import Progress, check_rank
 from worker.core.lora_files.tools.lowrank import Kept, Report, lora, of_matrix
 from worker.core.lora_files.tools.stack import ToolError
-
-FAMILY = {BaseFamily.SD1: "SD 1.x", BaseFamily.SD2: "SD 2.x", BaseFamily.SDXL: "SDXL"}
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,8 +97,8 @@ def _beyond(before: Checkpoint, after: Checkpoint) -> int:
 def _check_same(before: Checkpoint, after: Checkpoint) -> None:
     if before.info.family is not after.info.family:
         raise ToolError(
-            f"The base is an {FAMILY[before.info.family]} model and the tuned one an "
-            f"{FAMILY[after.info.family]} model; only checkpoints of one architecture differ by an "
+            f"The base is an {before.info.family.label} model and the tuned one an "
+            f"{after.info.family.label} model; only checkpoints of one architecture differ by an "
             "adapter."
         )
     shapes, others = before.target_shapes, after.target_shapes

@@ -21,7 +21,6 @@ import torch
 from torch import Tensor
 
 from worker.core.bases.family import BaseFamily, BaseModelError
-from worker.core.bases.inspect import DEFAULT_SIDE
 from worker.core.lora_files.compatible import require_fit
 from worker.core.lora_files.header import HeaderError
 from worker.core.lora_files.tools import folders
@@ -40,11 +39,6 @@ Progress = Callable[[int, int], None]
 OPEN_CLIP_LAYER = re.compile(r"(\.transformer\.resblocks\.)(\d+)(\.)")
 PROVENANCE = "brushwork.json"  # in a folder; a single file has it in its header
 STALE_METADATA = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")
-_ARCHITECTURE = {
-    BaseFamily.SD1: "stable-diffusion-v1",
-    BaseFamily.SD2: "stable-diffusion-v2-768-v",
-    BaseFamily.SDXL: "stable-diffusion-xl-v1-base",
-}
 
 
 class FuseLayout(StrEnum):
@@ -258,13 +252,13 @@ class _Fusing:
     def _metadata(self) -> dict[str, str]:
         """What a single file says of itself: the base's own words and what was fused into it."""
         info = self._base.info
-        side = info.resolution or DEFAULT_SIDE[info.family]
+        side = info.resolution or info.family.facts.native_side
         known: Mapping[str, str] = {}
         if info.layout == "single_file":
             known = self._base.headers[info.path].metadata
         ours = {
             "modelspec.sai_model_spec": "1.0.1",
-            "modelspec.architecture": _ARCHITECTURE[info.family],
+            "modelspec.architecture": info.family.facts.architecture_v,
             "modelspec.implementation": "https://github.com/Stability-AI/generative-models",
             "modelspec.title": info.path.stem,
             "modelspec.resolution": f"{side}x{side}",
