@@ -89,7 +89,7 @@ def test_a_person_trains_a_style_tries_it_and_takes_it_home(
     page.get_by_role("link", name=re.compile("try it", re.I)).first.click()
     page.wait_for_url("**/play*")
     page.get_by_label("Prompt", exact=True).fill("castle, chalkboard style")
-    page.get_by_role("button", name=re.compile("^draw", re.I)).click()
+    page.get_by_role("button", name=re.compile("^generate", re.I)).click()
     expect(page.locator("#result .drawn img")).to_have_count(2, timeout=DRAWING_MILLISECONDS)
 
     # Take the file home.
