@@ -225,7 +225,7 @@ def test_any_adapter_is_found_by_its_name_or_trigger_word(client: TestClient, wo
     found = client.post("/play/stack/find", data=sent, headers=FRAGMENT).text
     assert "<html" not in found
     assert found.count("<option") == 2
-    assert '<option value="moss">Moss · SD</option>' in found
+    assert '<option value="moss">Moss · SD 1.x</option>' in found
     assert 'id="add-told" role="status" hx-swap-oob="innerHTML">1 adapter found.' in found
     stack = client.post("/play/stack", data=sent | {"add": "moss"}, headers=FRAGMENT).text
     assert 'name="adapter-0" value="moss"' in stack
