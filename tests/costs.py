@@ -16,6 +16,7 @@ TESTS = Path(__file__).parent
 FOLDERS = {
     "browser": "browser",
     "stack": "stack",
+    "compat/test_old_jobs.py": "process",
     "app/supervisor": "process",
     "worker/runtime": "process",
     "worker/inference": "slow",

@@ -1,4 +1,4 @@
-"""A data folder of commit 57f004e opened by today's code, before and after its jobs ran."""
+"""A data folder of commit 57f004e, migrated and opened by today's code."""
 
 from __future__ import annotations
 
@@ -14,28 +14,20 @@ from typing import Any
 
 import pytest
 from fastapi.testclient import TestClient
-from pydantic import SecretStr
-from safetensors.torch import load_file, save_file
+from safetensors import safe_open
 from sqlmodel import select
 
 from app.registry import migrate
-from app.registry.adapters import service as adapters
-from app.registry.adapters.service import DownloadDtype, DownloadFormat
 from app.registry.config import Settings
 from app.registry.db import make_engine
-from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import claim_next
 from app.registry.state import AppState
 from app.web.main import create_app
-from tests.fake_hub import WRITE, Hub, open_hub
-from worker.core import starter
-from worker.runtime.io_jobs import IoWork
 from worker.runtime.lease import Lease
 
 ARCHIVE = Path(__file__).parent / "data-57f004e.tar.xz"
 PLACE = "/srv/brushwork"  # stands for the folder that the archive was made in
-UNET = Path("unet") / "diffusion_pytorch_model.safetensors"
-LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+CONFIG_KEY = "brushwork.train_config"
 LEASE_SECONDS = 60.0
 # Names in requests, answers, configs and files that have changed since, old: new. The old value is
 # expected under the new name; requests, configs and files may still use the old one.
@@ -66,15 +58,6 @@ class OldData:
         """Every row with these values, in the order they were stored."""
         with self.state.database.read() as session:
             return list(session.exec(select(table).filter_by(**values).order_by(table.id)))
-
-    def order_download_again(self) -> None:
-        """Queue an export of the download with tags, as if it had not been written."""
-        usual = (DownloadFormat.KOHYA, DownloadDtype.FP16)
-        with self.state.database.write() as session:
-            file = adapters.find_file(session, 1, *usual, with_tags=True)
-            assert file is not None
-            session.delete(file)
-            adapters.order_file(session, 1, *usual, with_tags=True)
 
     def run_queued(self, kind: type[Any]) -> None:
         """Run every queued job of this kind of worker in this thread."""
@@ -121,26 +104,6 @@ def own_copy(archive: Path, expected: dict[str, Any], tmp_path: Path) -> Iterato
     yield from open_copy(archive, expected, tmp_path)
 
 
-@pytest.fixture(scope="session")
-def processed(
-    archive: Path, expected: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[OldData]:
-    """The data folder after today's io worker ran its queued jobs, with a fake Hub."""
-    folder = tmp_path_factory.mktemp("processed")
-    add_base_models(folder)
-    with open_hub() as hub:
-        fill_hub(hub, archive)
-        options = {"hub_endpoint": hub.url, "hub_token": SecretStr("good")}
-        for opened in open_copy(archive, expected, folder, **options):
-            with pytest.MonkeyPatch.context() as patch:
-                patch.delenv("HF_TOKEN", raising=False)  # no login of this machine
-                patch.setenv("HF_HOME", str(folder / "hf"))
-                patch.setenv("HF_HUB_OFFLINE", "1")  # as in every worker
-                opened.order_download_again()
-                opened.run_queued(IoWork)
-            yield opened
-
-
 def open_copy(
     archive: Path, expected: dict[str, Any], folder: Path, **options: Any
 ) -> Iterator[OldData]:
@@ -172,36 +135,6 @@ def open_folder(folder: Path, expected: dict[str, Any], **options: Any) -> Itera
         yield OldData(folder, expected, app.state.brushwork, client)
 
 
-def add_base_models(folder: Path) -> None:
-    """Create the base models whose paths the registry holds: one tuned, one as shipped."""
-    (folder / "second").symlink_to(starter.PATH)
-    tuned = folder / "tuned"
-    tuned.mkdir()
-    for part in starter.PATH.iterdir():
-        if part.name != "unet":
-            (tuned / part.name).symlink_to(part)
-    (tuned / "unet").mkdir()
-    shutil.copy(starter.PATH / "unet" / "config.json", tuned / "unet")
-    tensors = load_file(starter.PATH / UNET)
-    tensors[LAYER] = tensors[LAYER] + 0.01
-    save_file(tensors, tuned / UNET)
-
-
-def fill_hub(hub: Hub, archive: Path) -> None:
-    """Add the repositories that the queued jobs read, and a token that may write."""
-    hub.tokens["good"] = WRITE
-    hub.add_folder("acme/tiny", starter.PATH)
-    card = b"---\nlicense: mit\ninstance_prompt: hrbr\n---\n# Ink\n"
-    weights = (archive / "export.safetensors").read_bytes()
-    hub.add("acme/ink", {"ink.safetensors": weights, "README.md": card})
-
-
-def jobs_of(data: OldData, kind: str) -> list[IoJob]:
-    """The jobs of a kind that were queued in the old data folder, as they are now."""
-    waited = [job["id"] for job in data.expected["queued"]["io_job"] if job["kind"] == kind]
-    return [data.row(IoJob, key) for key in waited]
-
-
 def renamed(value: Any) -> Any:
     """An answer of the old code with the names of today."""
     if isinstance(value, dict):
@@ -221,3 +154,9 @@ def assert_holds(now: Any, old: Any, where: str = "") -> None:
             assert_holds(new_entry, old_entry, f"{where}[{number}]")
     else:
         assert now == old, where
+
+
+def metadata_of(path: Path) -> dict[str, str]:
+    with safe_open(path, framework="np") as file:
+        metadata: dict[str, str] = file.metadata()
+    return metadata

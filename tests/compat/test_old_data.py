@@ -1,4 +1,4 @@
-"""The data of commit 57f004e is still read: a data folder, a config and a file.
+"""The data of commit 57f004e is still read: a data folder, a config and the metadata of a file.
 
 `make_fixture.py` says how the archive was written, and `RENAMED` which names have changed since.
 """
@@ -6,14 +6,11 @@
 from __future__ import annotations
 
 import json
-from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
 import pytest
-from safetensors import safe_open
-from safetensors.torch import load_file
 from sqlmodel import select
 
 from app.registry import migrate
@@ -23,11 +20,16 @@ from app.registry.adapters.service import DownloadDtype, DownloadFormat
 from app.registry.jobs.models import Event, IoJob
 from app.registry.runs.models import Run
 from app.registry.sweep import sweep
-from tests.compat.conftest import RENAMED, OldData, assert_holds, open_folder, renamed
+from tests.compat.conftest import (
+    CONFIG_KEY,
+    RENAMED,
+    OldData,
+    assert_holds,
+    metadata_of,
+    renamed,
+)
 from worker.core.training.config import TrainConfig
-from worker.runtime.io_jobs import IoWork
 
-CONFIG_KEY = "brushwork.train_config"
 PAGES = {
     "/": ["Harbor"],
     "/running": [],
@@ -188,46 +190,9 @@ def test_the_configs_in_the_registry_are_read(old_data: OldData) -> None:
 # the file
 
 
-def metadata_of(path: Path) -> dict[str, str]:
-    with safe_open(path, framework="pt") as file:
-        metadata: dict[str, str] = file.metadata()
-    return metadata
-
-
 def test_the_config_in_the_metadata_of_a_file_is_read(archive: Path, old_data: OldData) -> None:
     old = json.loads(metadata_of(archive / "export.safetensors")[CONFIG_KEY])
     now = TrainConfig.model_validate(old).model_dump(mode="json")
     assert_holds(now, renamed(old))
     private = {"sample_prompts", "sample_negative_prompt"}
     assert old == {k: v for k, v in old_data.expected["run"]["config"].items() if k not in private}
-
-
-def test_an_imported_file_keeps_what_the_old_code_read(
-    archive: Path, expected: dict[str, Any], tmp_path: Path
-) -> None:
-    with closing(open_folder(tmp_path, expected)) as opened:
-        data = next(opened)
-        with data.state.database.write() as session:
-            blob = data.state.store.put_file(archive / "export.safetensors")
-            name = "export.safetensors"
-            key = adapters.order_import(session, sha256=blob.sha256, filename=name).key
-        data.run_queued(IoWork)
-        job = data.row(IoJob, key)
-        assert (job.status, job.error) == ("succeeded", None)
-        now, old = data.get("/adapters/1"), dict(expected["imported"])
-        assert old.pop("cover_url")
-        assert data.client.get(now["cover_url"]).status_code == 200
-        assert_holds(now, renamed(old))
-
-
-def test_an_export_of_today_equals_the_old_one(archive: Path, processed: OldData) -> None:
-    (row,) = processed.rows(AdapterFile, version_id=1, format="kohya", with_tags=True)
-    now_path = processed.state.store.local_path(row.sha256, processed.folder)
-    old_path = archive / "export.safetensors"
-    now, old = metadata_of(now_path), metadata_of(old_path)
-    assert old == processed.expected["metadata"]
-    assert_holds(json.loads(now.pop(CONFIG_KEY)), renamed(json.loads(old.pop(CONFIG_KEY))))
-    assert_holds(now, renamed(old))
-    now_tensors, old_tensors = load_file(now_path), load_file(old_path)
-    assert now_tensors.keys() == old_tensors.keys()
-    assert all(now_tensors[name].equal(old_tensors[name]) for name in old_tensors)

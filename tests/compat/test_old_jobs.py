@@ -1,9 +1,17 @@
-"""Jobs that commit 57f004e queued are run by today's workers with the arguments it stored."""
+"""Today's workers run the jobs that commit 57f004e queued, and read the file that it exported."""
 
 from __future__ import annotations
 
+import json
+import shutil
+from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
+
+import pytest
+from pydantic import SecretStr
+from safetensors.torch import load_file, save_file
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
@@ -13,9 +21,84 @@ from app.registry.jobs.models import LONG_KINDS, IoJob
 from app.registry.renders.models import Render
 from app.registry.runs.models import Checkpoint, Run, Sample
 from app.registry.tables import JOB_TABLES
-from tests.compat.conftest import RENAMED, OldData, jobs_of
+from tests.compat.conftest import (
+    CONFIG_KEY,
+    RENAMED,
+    OldData,
+    assert_holds,
+    metadata_of,
+    open_copy,
+    open_folder,
+    renamed,
+)
+from tests.fake_hub import WRITE, Hub, open_hub
+from worker.core import starter
+from worker.runtime.io_jobs import IoWork
 from worker.runtime.render_jobs import Rendering
 from worker.runtime.train_jobs import Training
+
+UNET = Path("unet") / "diffusion_pytorch_model.safetensors"
+LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
+
+
+@pytest.fixture(scope="module")
+def processed(
+    archive: Path, expected: dict[str, Any], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[OldData]:
+    """The data folder after today's io worker ran its queued jobs, with a fake Hub."""
+    folder = tmp_path_factory.mktemp("processed")
+    add_base_models(folder)
+    with open_hub() as hub:
+        fill_hub(hub, archive)
+        options = {"hub_endpoint": hub.url, "hub_token": SecretStr("good")}
+        for opened in open_copy(archive, expected, folder, **options):
+            with pytest.MonkeyPatch.context() as patch:
+                patch.delenv("HF_TOKEN", raising=False)  # no login of this machine
+                patch.setenv("HF_HOME", str(folder / "hf"))
+                patch.setenv("HF_HUB_OFFLINE", "1")  # as in every worker
+                order_download_again(opened)
+                opened.run_queued(IoWork)
+            yield opened
+
+
+def order_download_again(data: OldData) -> None:
+    """Queue an export of the download with tags, as if it had not been written."""
+    usual = (DownloadFormat.KOHYA, DownloadDtype.FP16)
+    with data.state.database.write() as session:
+        file = adapters.find_file(session, 1, *usual, with_tags=True)
+        assert file is not None
+        session.delete(file)
+        adapters.order_file(session, 1, *usual, with_tags=True)
+
+
+def add_base_models(folder: Path) -> None:
+    """Create the base models whose paths the registry holds: one tuned, one as shipped."""
+    (folder / "second").symlink_to(starter.PATH)
+    tuned = folder / "tuned"
+    tuned.mkdir()
+    for part in starter.PATH.iterdir():
+        if part.name != "unet":
+            (tuned / part.name).symlink_to(part)
+    (tuned / "unet").mkdir()
+    shutil.copy(starter.PATH / "unet" / "config.json", tuned / "unet")
+    tensors = load_file(starter.PATH / UNET)
+    tensors[LAYER] = tensors[LAYER] + 0.01
+    save_file(tensors, tuned / UNET)
+
+
+def fill_hub(hub: Hub, archive: Path) -> None:
+    """Add the repositories that the queued jobs read, and a token that may write."""
+    hub.tokens["good"] = WRITE
+    hub.add_folder("acme/tiny", starter.PATH)
+    card = b"---\nlicense: mit\ninstance_prompt: hrbr\n---\n# Ink\n"
+    weights = (archive / "export.safetensors").read_bytes()
+    hub.add("acme/ink", {"ink.safetensors": weights, "README.md": card})
+
+
+def jobs_of(data: OldData, kind: str) -> list[IoJob]:
+    """The jobs of a kind that were queued in the old data folder, as they are now."""
+    waited = [job["id"] for job in data.expected["queued"]["io_job"] if job["kind"] == kind]
+    return [data.row(IoJob, key) for key in waited]
 
 
 def test_the_old_data_has_a_queued_job_of_every_kind(expected: dict[str, Any]) -> None:
@@ -163,3 +246,37 @@ def test_a_queued_run_resumes_from_the_old_checkpoint(own_copy: OldData) -> None
     assert [row.step for row in own_copy.rows(Sample, run_id=3)][-1] == 6
     version = own_copy.row(AdapterVersion, run.adapter_version_id)
     assert (version.adapter_id, version.version) == (1, 2)
+
+
+# the file
+
+
+def test_an_imported_file_keeps_what_the_old_code_read(
+    archive: Path, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    with closing(open_folder(tmp_path, expected)) as opened:
+        data = next(opened)
+        with data.state.database.write() as session:
+            blob = data.state.store.put_file(archive / "export.safetensors")
+            name = "export.safetensors"
+            key = adapters.order_import(session, sha256=blob.sha256, filename=name).key
+        data.run_queued(IoWork)
+        job = data.row(IoJob, key)
+        assert (job.status, job.error) == ("succeeded", None)
+        now, old = data.get("/adapters/1"), dict(expected["imported"])
+        assert old.pop("cover_url")
+        assert data.client.get(now["cover_url"]).status_code == 200
+        assert_holds(now, renamed(old))
+
+
+def test_an_export_of_today_equals_the_old_one(archive: Path, processed: OldData) -> None:
+    (row,) = processed.rows(AdapterFile, version_id=1, format="kohya", with_tags=True)
+    now_path = processed.state.store.local_path(row.sha256, processed.folder)
+    old_path = archive / "export.safetensors"
+    now, old = metadata_of(now_path), metadata_of(old_path)
+    assert old == processed.expected["metadata"]
+    assert_holds(json.loads(now.pop(CONFIG_KEY)), renamed(json.loads(old.pop(CONFIG_KEY))))
+    assert_holds(now, renamed(old))
+    now_tensors, old_tensors = load_file(now_path), load_file(old_path)
+    assert now_tensors.keys() == old_tensors.keys()
+    assert all(now_tensors[name].equal(old_tensors[name]) for name in old_tensors)
