@@ -1,0 +1,53 @@
+"""Adapters with their weights: as a person names them, and as renders and jobs store them."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from pydantic import AliasChoices, BaseModel, Field, StringConstraints
+
+from app.registry.db import MAX_ID
+from worker.core.inference.config import AdapterWeight
+
+RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
+VersionName = Annotated[str, StringConstraints(min_length=1, max_length=60)]
+VersionReference = Annotated[
+    RowId | VersionName | None,
+    Field(description="A version number or an alias such as `best`; absent: `latest`."),
+]
+ONLY_OF_RENDERS = {"sha256", "base_model_id", "clip_skip"}
+
+
+class WeightedAdapter(BaseModel, frozen=True, extra="forbid"):
+    """An adapter with its weights; the text encoder weight defaults to the UNet's."""
+
+    adapter_id: RowId = Field(validation_alias=AliasChoices("id", "adapter_id"))
+    version: VersionReference = None
+    weight: AdapterWeight = 1.0
+    text_encoder_weight: AdapterWeight | None = None
+
+    @property
+    def is_off(self) -> bool:
+        """True if both weights are zero, so that the adapter changes nothing."""
+        return self.weight == 0 and not self.text_encoder_weight
+
+
+class ResolvedAdapter(WeightedAdapter, frozen=True, extra="ignore"):
+    """An adapter whose version was looked up, as `Render.adapters` and job arguments store it."""
+
+    version: int
+    version_id: int
+    name: str
+    slug: str
+    sha256: str = ""
+    base_model_id: int | None = None
+    clip_skip: int = 1
+
+    def for_render(self) -> dict[str, Any]:
+        """The JSON that `Render.adapters` stores, with the text encoder weight filled in."""
+        text = self.weight if self.text_encoder_weight is None else self.text_encoder_weight
+        return self.model_dump() | {"text_encoder_weight": text}
+
+    def for_job(self) -> dict[str, Any]:
+        """The JSON that the `parts` of a merge or fuse job store."""
+        return self.model_dump(exclude=ONLY_OF_RENDERS)
