@@ -19,8 +19,9 @@ from tests.worker.training.conftest import (  # noqa: F401  (fixtures)
 )
 from worker.core.bases.load import load_base
 from worker.core.inference.config import RenderConfig
-from worker.core.inference.pipeline import LoadedAdapter, ResidentPipeline
+from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.lora_files.compatible import layers
+from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.training.calibrate import calibrate
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import TrainingImage

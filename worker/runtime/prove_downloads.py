@@ -21,9 +21,10 @@ from worker.core.bases.inspect import inspect_base
 from worker.core.bases.load import COMPONENTS, LoadedBase, load_base, source_of
 from worker.core.bases.weights import build
 from worker.core.inference.config import RenderConfig
-from worker.core.inference.pipeline import LoadedAdapter, RenderError, ResidentPipeline
+from worker.core.inference.pipeline import RenderError, ResidentPipeline
 from worker.core.lora_files.canonical import Adapter
 from worker.core.lora_files.compatible import layers, misfits
+from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.proof.loaders import DIFFUSERS
 from worker.core.lora_files.proof.loading import (
     DiffusersRefusal,

@@ -36,8 +36,9 @@ from worker.runtime import device
 from worker.runtime.lease import Lease
 
 if TYPE_CHECKING:
-    from worker.core.inference.pipeline import LoadedAdapter, Rendered, ResidentPipeline
+    from worker.core.inference.pipeline import Rendered, ResidentPipeline
     from worker.core.lora_files.canonical import Adapter
+    from worker.core.lora_files.loaded import LoadedAdapter
 
 KEPT_PIPELINES = 1
 KEPT_ADAPTERS = 16
@@ -217,13 +218,13 @@ class Rendering:
         return pipeline
 
     def _stack(self, render: Render) -> list[LoadedAdapter]:
-        from worker.core.inference.pipeline import LoadedAdapter
+        from worker.core.lora_files.loaded import LoadedAdapter
 
         return [
             LoadedAdapter(
-                key=entry["sha256"],
+                name=entry["sha256"],
                 adapter=self._adapter(entry["sha256"]),
-                unet_weight=entry["weight"],
+                weight=entry["weight"],
                 text_encoder_weight=entry["text_encoder_weight"],
             )
             for entry in _active(render)

@@ -37,8 +37,8 @@ from worker.runtime.lease import Lease
 
 if TYPE_CHECKING:
     from worker.core.lora_files.canonical import Adapter as Weights
+    from worker.core.lora_files.loaded import LoadedAdapter
     from worker.core.lora_files.tools.lowrank import Report
-    from worker.core.lora_files.tools.stack import Weighted
 
 Work = Callable[[IoJob, Lease, Path, threading.Event], None]
 TOKEN_CHARS = 8  # of a claim's token, in the name of what is made under it
@@ -281,11 +281,11 @@ class ToolWork:
             }
             jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
 
-    def _stack(self, parts: Sequence[dict[str, Any]], scratch: Path) -> list[Weighted]:
-        from worker.core.lora_files.tools.stack import Weighted
+    def _stack(self, parts: Sequence[dict[str, Any]], scratch: Path) -> list[LoadedAdapter]:
+        from worker.core.lora_files.loaded import LoadedAdapter
 
         return [
-            Weighted(
+            LoadedAdapter(
                 part["name"],
                 self._weights(part["name"], part["version_id"], scratch),
                 part["weight"],

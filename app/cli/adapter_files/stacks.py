@@ -10,22 +10,22 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from worker.core.lora_files.canonical import Adapter
+    from worker.core.lora_files.loaded import LoadedAdapter
     from worker.core.lora_files.tools.lowrank import Report
-    from worker.core.lora_files.tools.stack import Weighted
 
 WEIGHTED = "FILE[:WEIGHT[:TEXT_WEIGHT]]"
 
 
 @dataclass(frozen=True)
-class Named:
-    """A file and its weights, as they were typed."""
+class WeightedFile:
+    """An adapter file and its weights, as typed."""
 
     path: Path
     weight: float = 1.0
     text_encoder_weight: float | None = None
 
 
-def weighted_file(word: str) -> Named:
+def weighted_file(word: str) -> WeightedFile:
     """The file and weights in a word; colons in the path itself are no harm."""
     weights: list[float] = []
     rest = word
@@ -41,7 +41,7 @@ def weighted_file(word: str) -> Named:
         weights.insert(0, value)
     if not rest:
         raise ArgumentTypeError(f"{word!r} names no file; write {WEIGHTED}")
-    return Named(Path(rest), *weights)
+    return WeightedFile(Path(rest), *weights)
 
 
 def add_output(parser: ArgumentParser) -> None:
@@ -52,24 +52,26 @@ def add_output(parser: ArgumentParser) -> None:
     )
 
 
-def read_stack(named: Sequence[Named]) -> list[Weighted]:
+def read_stack(files: Sequence[WeightedFile]) -> list[LoadedAdapter]:
     """The adapters of these files. Raises AdapterError for one that is named twice."""
+    from worker.core.lora_files.loaded import LoadedAdapter
     from worker.core.lora_files.reading import read_any
-    from worker.core.lora_files.tools.stack import ToolError, Weighted, check_weight
+    from worker.core.lora_files.tools.stack import ToolError
+    from worker.core.lora_files.weights import weight_problem
 
     seen: set[Path] = set()
-    for one in named:
-        for weight in (one.weight, one.text_encoder_weight):
-            if weight is not None:
-                check_weight(weight, one.path.name)
+    for one in files:
+        for weight in (one.weight, one.text_encoder_weight or 0.0):
+            if problem := weight_problem(weight, one.path.name):
+                raise ToolError(problem)
         if (place := one.path.resolve()) in seen:
             raise ToolError(
                 f"{one.path.name} is named twice. Name it once, with the sum of both weights."
             )
         seen.add(place)
     return [
-        Weighted(one.path.stem, read_any(one.path), one.weight, one.text_encoder_weight)
-        for one in named
+        LoadedAdapter(one.path.stem, read_any(one.path), one.weight, one.text_encoder_weight)
+        for one in files
     ]
 
 
@@ -102,7 +104,7 @@ def ranks(report: Report) -> str:
     return f"rank {low}" if low == high else f"ranks {low} to {high}"
 
 
-def listed(stack: Sequence[Weighted]) -> str:
+def listed(stack: Sequence[LoadedAdapter]) -> str:
     """`ink × 0.8, chalk × -0.5`."""
     return ", ".join(
         f"{one.name} × {one.weight:g}"

@@ -27,7 +27,8 @@ from app.registry.renders.models import Render, RenderAdapter, RenderImage
 from app.registry.runs.service import field_reasons
 from app.registry.validation import named_reasons
 from worker.core.bases.family import BaseFamily
-from worker.core.inference.config import MAX_CLIP_SKIP, MAX_WEIGHT, SAMPLER_VERSION, RenderConfig
+from worker.core.inference.config import MAX_CLIP_SKIP, SAMPLER_VERSION, RenderConfig
+from worker.core.lora_files.weights import MAX_WEIGHT
 
 MAX_ADAPTERS = 8
 MAX_RANDOM_SEED = 2**32 - 1

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import worker.core.starter
-from app.cli.adapter_files.stacks import Named, weighted_file
+from app.cli.adapter_files.stacks import WeightedFile, weighted_file
 from app.cli.main import main
 from worker.core.bases.family import BaseFamily
 from worker.core.bases.inspect import inspect_base
@@ -131,9 +131,11 @@ def test_what_cannot_be_merged_is_a_sentence(
 
 
 def test_weights_are_read_from_the_end_of_a_word() -> None:
-    assert weighted_file("a.safetensors") == Named(Path("a.safetensors"))
-    assert weighted_file("a.safetensors:0.5") == Named(Path("a.safetensors"), 0.5)
-    assert weighted_file("C:/a.safetensors:-1:0") == Named(Path("C:/a.safetensors"), -1.0, 0.0)
+    assert weighted_file("a.safetensors") == WeightedFile(Path("a.safetensors"))
+    assert weighted_file("a.safetensors:0.5") == WeightedFile(Path("a.safetensors"), 0.5)
+    assert weighted_file("C:/a.safetensors:-1:0") == WeightedFile(
+        Path("C:/a.safetensors"), -1.0, 0.0
+    )
 
 
 def test_diffusers_reads_a_merged_file_as_the_sum(files: tuple[Path, Path], tmp_path: Path) -> None:

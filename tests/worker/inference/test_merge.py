@@ -11,8 +11,9 @@ from torch import Tensor
 import worker.core.starter
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core.bases.load import LoadedBase, load_base
-from worker.core.inference.merge import LoadedAdapter, MergedWeights
+from worker.core.inference.merge import MergedWeights
 from worker.core.lora_files.compatible import AdapterMismatchError, base_shapes
+from worker.core.lora_files.loaded import LoadedAdapter
 
 CONV = "down_blocks.0.resnets.0.conv1"
 LINEAR = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -49,8 +50,8 @@ def test_linear_and_convolution_weights_get_the_sum_of_the_changes(
     base: LoadedBase, merged: MergedWeights
 ) -> None:
     before = snapshot(base)
-    one = adapter_of(base, 1, unet_weight=0.7)
-    two = adapter_of(base, 2, unet_weight=-1.5)
+    one = adapter_of(base, 1, weight=0.7)
+    two = adapter_of(base, 2, weight=-1.5)
     merged.apply([one, two])
     for path in (CONV, LINEAR):
         changes = [
@@ -77,12 +78,12 @@ def test_a_thousand_changes_and_back_to_zero_are_bit_equal_to_the_base(
     ]
     for _ in range(1000):
         stack = [
-            LoadedAdapter(str(i), few[i], unet_weight=choice.uniform(-10, 10))
+            LoadedAdapter(str(i), few[i], weight=choice.uniform(-10, 10))
             for i in choice.sample(range(3), choice.randint(1, 3))
         ]
         merged.apply(stack)
     assert not same(base, before)
-    merged.apply([LoadedAdapter("0", few[0], unet_weight=0.0, text_encoder_weight=0.0)])
+    merged.apply([LoadedAdapter("0", few[0], weight=0.0, text_encoder_weight=0.0)])
     assert same(base, before)
 
 
@@ -104,7 +105,7 @@ def test_unet_and_text_encoder_have_weights_of_their_own(
     base: LoadedBase, merged: MergedWeights
 ) -> None:
     before = snapshot(base)
-    merged.apply([adapter_of(base, 1, unet_weight=0.0, text_encoder_weight=2.0)])
+    merged.apply([adapter_of(base, 1, weight=0.0, text_encoder_weight=2.0)])
     now = snapshot(base)
     changed = {name for name in before if not torch.equal(now[name], before[name])}
     assert changed

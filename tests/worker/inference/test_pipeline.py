@@ -18,7 +18,6 @@ from tests.worker.lora_files.random_adapters import facts, random_adapter
 from worker.core.bases.family import BaseFamily
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import (
-    LoadedAdapter,
     RenderCanceled,
     RenderError,
     ResidentPipeline,
@@ -26,6 +25,7 @@ from worker.core.inference.pipeline import (
 from worker.core.lora_files.canonical import Adapter
 from worker.core.lora_files.compatible import base_shapes
 from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export
+from worker.core.lora_files.loaded import LoadedAdapter
 
 STEPS = 3
 

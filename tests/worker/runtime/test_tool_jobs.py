@@ -32,8 +32,9 @@ from tests.worker.lora_files.random_adapters import random_adapter
 from tests.worker.runtime.job_loops import Registry, wait_for
 from worker.core import starter
 from worker.core.bases.load import load_base
-from worker.core.inference.merge import LoadedAdapter, MergedWeights
+from worker.core.inference.merge import MergedWeights
 from worker.core.lora_files import canonical
+from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools.checkpoint import Checkpoint
 from worker.runtime.io_jobs import IoWork
 from worker.runtime.job_loop import Room

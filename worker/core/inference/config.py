@@ -4,19 +4,31 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field
+
+from worker.core.lora_files.weights import MAX_WEIGHT, weight_problem
 
 SAMPLER_VERSION = 2
 """Of worker/sampling.py: one more whenever the same request gives another picture."""
 
-MIN_WEIGHT, MAX_WEIGHT = -10.0, 10.0
 MAX_PROMPT_CHARACTERS = 2_000
 MAX_COUNT = 8
 MAX_CLIP_SKIP = 4
 MAX_SEED = 2**32 - 1
 MIN_SIDE, MAX_SIDE, SIDE_STEP = 32, 2_048, 8
 
-AdapterWeight = Annotated[float, Field(ge=MIN_WEIGHT, le=MAX_WEIGHT, allow_inf_nan=False)]
+
+def _check_weight(weight: float) -> float:
+    if problem := weight_problem(weight):
+        raise ValueError(problem)
+    return weight
+
+
+AdapterWeight = Annotated[
+    float,
+    AfterValidator(_check_weight),
+    Field(json_schema_extra={"minimum": -MAX_WEIGHT, "maximum": MAX_WEIGHT}),
+]
 Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIDE_STEP)]
 
 

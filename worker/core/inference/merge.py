@@ -7,31 +7,16 @@ subtracted, so that weights back at zero are bit-equal to the base.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from worker.core.lora_files.canonical import Adapter, Component, LoraModule
+from worker.core.lora_files.canonical import LoraModule
 from worker.core.lora_files.compatible import layers, require_fit
-
-
-@dataclass(frozen=True, eq=False)
-class LoadedAdapter:
-    """An adapter in memory with its weights; `key` names its content (a hash or a version id)."""
-
-    key: str
-    adapter: Adapter
-    unet_weight: float = 1.0
-    text_encoder_weight: float = 1.0
-
-    def weight(self, component: Component) -> float:
-        """The weight with which the adapter changes this component."""
-        return self.unet_weight if component is Component.UNET else self.text_encoder_weight
-
+from worker.core.lora_files.loaded import LoadedAdapter
 
 Recipe = tuple[tuple[str, float], ...]
-"""(adapter key, weight) of everything that is inside a layer; empty means the base."""
+"""(adapter name, weight) of everything that is inside a layer; empty means the base."""
 
 
 class MergedWeights:
@@ -56,9 +41,9 @@ class MergedWeights:
         Raises AdapterMismatchError before any weight is touched when one does not fit.
         """
         for loaded in stack:
-            if loaded.key not in self._checked:
+            if loaded.name not in self._checked:
                 require_fit(loaded.adapter, self._shapes, base_name=self._base_name)
-        self._checked = {loaded.key for loaded in stack}
+        self._checked = {loaded.name for loaded in stack}
         targets = _by_layer(stack)
         changed = [
             key
@@ -96,7 +81,7 @@ class MergedWeights:
         start = original.flatten(1).float()
         total = weight.data.view(start.shape) if exact else torch.empty_like(start)
         for loaded, module in parts:
-            if (factor := loaded.weight(module.component) * module.scale) != 0:
+            if (factor := loaded.weight_in(module.component) * module.scale) != 0:
                 up, down = self._factors_of(loaded, module, weight.device)
                 torch.addmm(start, up, down, alpha=factor, out=total)
                 start = total
@@ -110,7 +95,7 @@ class MergedWeights:
         self, loaded: LoadedAdapter, module: LoraModule, device: torch.device
     ) -> tuple[Tensor, Tensor]:
         """(up, down) as matrices on the base's device, kept while the adapter is in the stack."""
-        key = (loaded.key, module.key)
+        key = (loaded.name, module.key)
         if key not in self._factors:
             self._factors[key] = (
                 module.up.flatten(1).to(device, torch.float32),
@@ -120,8 +105,8 @@ class MergedWeights:
 
     def _forget(self, stack: Sequence[LoadedAdapter], targets: Mapping[str, object]) -> None:
         """Free what no adapter of the stack needs: originals of untouched layers, old factors."""
-        keys = {loaded.key for loaded in stack}
-        self._factors = {key: pair for key, pair in self._factors.items() if key[0] in keys}
+        names = {loaded.name for loaded in stack}
+        self._factors = {key: pair for key, pair in self._factors.items() if key[0] in names}
         self._originals = {key: kept for key, kept in self._originals.items() if key in targets}
 
 
@@ -136,8 +121,8 @@ def _by_layer(
 
 
 def _recipe(parts: Sequence[tuple[LoadedAdapter, LoraModule]]) -> Recipe:
-    weights = ((loaded.key, loaded.weight(module.component)) for loaded, module in parts)
-    return tuple((key, weight) for key, weight in weights if weight != 0)
+    weights = ((loaded.name, loaded.weight_in(module.component)) for loaded, module in parts)
+    return tuple((name, weight) for name, weight in weights if weight != 0)
 
 
 def _weight(layer: nn.Module) -> Tensor:

@@ -15,7 +15,8 @@ from worker.core.bases.inspect import vae_factor
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.bases.text import PromptEmbeddings, count_truncated, encode_prompts
 from worker.core.inference.config import RenderConfig
-from worker.core.inference.merge import LoadedAdapter, MergedWeights, Recipe
+from worker.core.inference.merge import MergedWeights, Recipe
+from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.sampling import (
     Conditioning,
     decode_latent,
@@ -24,8 +25,6 @@ from worker.core.sampling import (
     needs_negative,
     to_image,
 )
-
-__all__ = ["LoadedAdapter", "RenderCanceled", "RenderError", "Rendered", "ResidentPipeline"]
 
 CACHED_PROMPTS = 64  # 0.3 MiB each for SDXL in fp16
 PromptKey = tuple[str, int, tuple[tuple[Recipe, ...], ...]]

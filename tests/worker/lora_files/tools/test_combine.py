@@ -8,8 +8,9 @@ from torch import Tensor
 
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core.lora_files.canonical import Adapter, Component, LoraModule, check
+from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools.combine import MergeMethod, MergeOptions, dare, dare_seed, merge
-from worker.core.lora_files.tools.stack import ToolError, Weighted
+from worker.core.lora_files.tools.stack import ToolError
 
 SHAPES = {
     "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k": (24, 16),
@@ -36,9 +37,9 @@ def optimal_error(matrix: Tensor, rank: int) -> float:
 def test_linear_is_exact_for_any_ranks_weights_and_missing_modules() -> None:
     one, two, three = adapter(1), adapter(2, rank=5, alpha=1.0), adapter(3, only="unet")
     stack = [
-        Weighted("one", one, 0.7),
-        Weighted("two", two, -1.5, text_encoder_weight=0.25),
-        Weighted("three", three, 2.0),
+        LoadedAdapter("one", one, 0.7),
+        LoadedAdapter("two", two, -1.5, text_encoder_weight=0.25),
+        LoadedAdapter("three", three, 2.0),
     ]
     made = merge(stack, MergeOptions())
     check(made.adapter)
@@ -55,7 +56,7 @@ def test_linear_is_exact_for_any_ranks_weights_and_missing_modules() -> None:
 
 def test_an_adapter_of_weight_zero_leaves_no_trace() -> None:
     one, two = adapter(1), adapter(2)
-    made = merge([Weighted("one", one), Weighted("two", two, 0.0)], MergeOptions())
+    made = merge([LoadedAdapter("one", one), LoadedAdapter("two", two, 0.0)], MergeOptions())
     assert {module.rank for module in made.adapter.modules} == {3}
     assert torch.allclose(made.adapter.modules[0].delta(), delta(one, KEYS[0]), atol=1e-6)
 
@@ -64,7 +65,7 @@ def test_an_adapter_of_weight_zero_leaves_no_trace() -> None:
 def test_svd_is_as_near_as_the_full_svd_says_is_possible(rank: int) -> None:
     one, two = adapter(1, rank=4), adapter(2, rank=6)
     made = merge(
-        [Weighted("one", one, 1.0), Weighted("two", two, -0.5)],
+        [LoadedAdapter("one", one, 1.0), LoadedAdapter("two", two, -0.5)],
         MergeOptions(MergeMethod.SVD, rank=rank),
     )
     lost = total = 0.0
@@ -79,7 +80,7 @@ def test_svd_is_as_near_as_the_full_svd_says_is_possible(rank: int) -> None:
 
 def test_svd_at_the_whole_rank_loses_nothing_and_asks_for_no_more() -> None:
     one, two = adapter(1), adapter(2)
-    stack = [Weighted("one", one), Weighted("two", two)]
+    stack = [LoadedAdapter("one", one), LoadedAdapter("two", two)]
     made = merge(stack, MergeOptions(MergeMethod.SVD, rank=64))
     assert {module.rank for module in made.adapter.modules} == {6}
     assert made.report.relative_error < 1e-6
@@ -109,7 +110,9 @@ def ties_by_the_paper(changes: list[list[float]], density: float) -> list[float]
 def test_ties_is_the_papers_formula_at_full_rank() -> None:
     adapters = [adapter(seed) for seed in (1, 2, 3)]
     weights = (1.0, 0.8, -0.6)
-    stack = [Weighted(str(i), a, w) for i, (a, w) in enumerate(zip(adapters, weights, strict=True))]
+    stack = [
+        LoadedAdapter(str(i), a, w) for i, (a, w) in enumerate(zip(adapters, weights, strict=True))
+    ]
     made = merge(stack, MergeOptions(MergeMethod.TIES, rank=24, density=0.3))
     for module in made.adapter.modules:
         changes = [
@@ -122,7 +125,7 @@ def test_ties_is_the_papers_formula_at_full_rank() -> None:
 
 
 def test_ties_at_a_low_rank_tells_its_true_error() -> None:
-    stack = [Weighted("one", adapter(1)), Weighted("two", adapter(2))]
+    stack = [LoadedAdapter("one", adapter(1)), LoadedAdapter("two", adapter(2))]
     whole = merge(stack, MergeOptions(MergeMethod.TIES, rank=24))
     small = merge(stack, MergeOptions(MergeMethod.TIES, rank=2))
     lost = total = 0.0
@@ -136,7 +139,7 @@ def test_ties_at_a_low_rank_tells_its_true_error() -> None:
 
 def test_dare_drops_and_rescales_entries_by_its_seed() -> None:
     adapters = [adapter(1), adapter(2)]
-    stack = [Weighted("one", adapters[0], 1.0), Weighted("two", adapters[1], -0.5)]
+    stack = [LoadedAdapter("one", adapters[0], 1.0), LoadedAdapter("two", adapters[1], -0.5)]
     options = MergeOptions(MergeMethod.DARE, rank=24, density=0.4, seed=7)
     made = merge(stack, options)
     for module in made.adapter.modules:
@@ -161,7 +164,7 @@ def test_dare_keeps_the_expected_change() -> None:
     assert float((total / 400 - change).norm() / change.norm()) < 0.1
 
 
-def refused(stack: list[Weighted], **options: object) -> str:
+def refused(stack: list[LoadedAdapter], **options: object) -> str:
     with pytest.raises(ToolError) as caught:
         merge(stack, MergeOptions(**options))  # type: ignore[arg-type]
     return str(caught.value)
@@ -169,36 +172,36 @@ def refused(stack: list[Weighted], **options: object) -> str:
 
 @pytest.mark.parametrize("weight", [float("nan"), float("inf"), 1e9, -11.0])
 def test_a_weight_that_is_no_sensible_number_is_refused(weight: float) -> None:
-    sentence = refused([Weighted("one", adapter(1)), Weighted("two", adapter(2), weight)])
+    sentence = refused([LoadedAdapter("one", adapter(1)), LoadedAdapter("two", adapter(2), weight)])
     assert sentence.startswith("The weight of “two” is")
 
 
 @pytest.mark.parametrize("rank", [0, -3, 1025, None])
 def test_an_impossible_rank_is_refused(rank: int | None) -> None:
-    stack = [Weighted("one", adapter(1)), Weighted("two", adapter(2))]
+    stack = [LoadedAdapter("one", adapter(1)), LoadedAdapter("two", adapter(2))]
     assert "rank" in refused(stack, method=MergeMethod.SVD, rank=rank)
 
 
 def test_an_impossible_density_is_refused() -> None:
-    stack = [Weighted("one", adapter(1)), Weighted("two", adapter(2))]
+    stack = [LoadedAdapter("one", adapter(1)), LoadedAdapter("two", adapter(2))]
     sentence = refused(stack, method=MergeMethod.DARE, rank=4, density=0.0)
     assert "share above 0" in sentence
 
 
 def test_all_weights_zero_are_refused() -> None:
-    stack = [Weighted("one", adapter(1), 0), Weighted("two", adapter(2), 0)]
+    stack = [LoadedAdapter("one", adapter(1), 0), LoadedAdapter("two", adapter(2), 0)]
     assert refused(stack) == "All weights are 0, so there is nothing to work with."
 
 
 def test_one_adapter_alone_is_refused() -> None:
-    assert refused([Weighted("one", adapter(1))]) == (
+    assert refused([LoadedAdapter("one", adapter(1))]) == (
         "Choose 2 to 16 adapters to merge; this is 1."
     )
 
 
 def test_adapters_for_different_bases_are_refused_by_their_widths() -> None:
     other = random_adapter({"unet.down_blocks.1.attentions.0.attn2.to_k": (24, 768)})
-    sentence = refused([Weighted("one", adapter(1)), Weighted("two", other)])
+    sentence = refused([LoadedAdapter("one", adapter(1)), LoadedAdapter("two", other)])
     assert "“one” and “two” are for different base models (cross-attention width 16 and 768)" in (
         sentence
     )
@@ -206,7 +209,7 @@ def test_adapters_for_different_bases_are_refused_by_their_widths() -> None:
 
 def test_adapters_whose_layers_differ_are_refused_by_the_layer() -> None:
     other = random_adapter({"unet.mid_block.resnets.0.conv1": (24, 32, 3, 3)})
-    sentence = refused([Weighted("one", adapter(1)), Weighted("two", other)])
+    sentence = refused([LoadedAdapter("one", adapter(1)), LoadedAdapter("two", other)])
     assert (
         "unet.mid_block.resnets.0.conv1 is 24 × 24 × 3 × 3 in one and 24 × 32 × 3 × 3" in sentence
     )
@@ -214,7 +217,7 @@ def test_adapters_whose_layers_differ_are_refused_by_the_layer() -> None:
 
 def test_ranks_that_add_up_to_too_much_point_to_svd() -> None:
     wide = LoraModule(Component.UNET, "x", torch.ones(600, 4), torch.ones(4, 600), 600.0)
-    stack = [Weighted("one", Adapter((wide,))), Weighted("two", Adapter((wide,)))]
+    stack = [LoadedAdapter("one", Adapter((wide,))), LoadedAdapter("two", Adapter((wide,)))]
     sentence = refused(stack)
     assert "add up to 1,200" in sentence
     assert "Choose the SVD method" in sentence
@@ -230,6 +233,8 @@ def test_a_stop_asked_for_between_modules_ends_the_merge() -> None:
 
     with pytest.raises(KeyboardInterrupt):
         merge(
-            [Weighted("a", adapter(1)), Weighted("b", adapter(2))], MergeOptions(), on_module=stop
+            [LoadedAdapter("a", adapter(1)), LoadedAdapter("b", adapter(2))],
+            MergeOptions(),
+            on_module=stop,
         )
     assert seen == [(1, 4)]

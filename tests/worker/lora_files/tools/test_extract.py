@@ -12,10 +12,11 @@ from safetensors.torch import load_file, save_file
 import worker.core.starter
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core.lora_files.canonical import Adapter
+from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools.checkpoint import Checkpoint
 from worker.core.lora_files.tools.extract import extract
 from worker.core.lora_files.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse
-from worker.core.lora_files.tools.stack import ToolError, Weighted
+from worker.core.lora_files.tools.stack import ToolError
 
 STARTER = worker.core.starter.PATH
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -32,7 +33,7 @@ def adapter() -> Adapter:
 @pytest.fixture(scope="module")
 def tuned(tmp_path_factory: pytest.TempPathFactory, adapter: Adapter) -> Path:
     out = tmp_path_factory.mktemp("tuned") / "tuned"
-    fuse(STARTER, [Weighted("one", adapter, 0.5)], out, FuseOptions(dtype=FuseDtype.FP32))
+    fuse(STARTER, [LoadedAdapter("one", adapter, 0.5)], out, FuseOptions(dtype=FuseDtype.FP32))
     return out
 
 
@@ -65,7 +66,12 @@ def test_a_single_file_and_a_folder_can_be_compared(sd15_folder: Path, tmp_path:
     with Checkpoint(sd15_folder) as base:
         few = Adapter(random_adapter(base.target_shapes, rank=2).modules[::20])
     out = tmp_path / "tuned.safetensors"
-    fuse(sd15_folder, [Weighted("few", few)], out, FuseOptions(FuseLayout.SINGLE, FuseDtype.FP32))
+    fuse(
+        sd15_folder,
+        [LoadedAdapter("few", few)],
+        out,
+        FuseOptions(FuseLayout.SINGLE, FuseDtype.FP32),
+    )
     found = extract(sd15_folder, out, 2)
     assert [module.key for module in found.adapter.modules] == [m.key for m in few.modules]
     for before, after in zip(few.modules, found.adapter.modules, strict=True):
@@ -75,8 +81,8 @@ def test_a_single_file_and_a_folder_can_be_compared(sd15_folder: Path, tmp_path:
 def test_what_only_rounding_changed_is_left_out(tmp_path: Path, adapter: Adapter) -> None:
     one = Adapter(adapter.modules[:1])
     wide, rounded = tmp_path / "wide", tmp_path / "rounded"
-    fuse(STARTER, [Weighted("all", adapter)], wide, FuseOptions(dtype=FuseDtype.FP32))
-    fuse(wide, [Weighted("one", one)], rounded, FuseOptions(dtype=FuseDtype.BF16))
+    fuse(STARTER, [LoadedAdapter("all", adapter)], wide, FuseOptions(dtype=FuseDtype.FP32))
+    fuse(wide, [LoadedAdapter("one", one)], rounded, FuseOptions(dtype=FuseDtype.BF16))
     found = extract(wide, rounded, 4)
     assert [module.key for module in found.adapter.modules] == [one.modules[0].key]
 

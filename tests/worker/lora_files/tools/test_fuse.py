@@ -27,15 +27,16 @@ from tests.worker.bases.tiny_models import (
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.inference.config import RenderConfig
-from worker.core.inference.merge import LoadedAdapter, MergedWeights
+from worker.core.inference.merge import MergedWeights
 from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.lora_files.canonical import Adapter, Component, LoraModule
 from worker.core.lora_files.compatible import AdapterMismatchError, base_shapes
 from worker.core.lora_files.header import read_header
+from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools import stream
 from worker.core.lora_files.tools.checkpoint import Checkpoint
 from worker.core.lora_files.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse
-from worker.core.lora_files.tools.stack import ToolError, Weighted
+from worker.core.lora_files.tools.stack import ToolError
 
 pytestmark = pytest.mark.slow  # fuses and draws with real bases
 
@@ -63,24 +64,20 @@ def state(base: LoadedBase) -> dict[str, Tensor]:
     }
 
 
-def with_adapters(path: Path, stack: list[Weighted]) -> dict[str, Tensor]:
+def with_adapters(path: Path, stack: list[LoadedAdapter]) -> dict[str, Tensor]:
     """The weights that the playground would draw with."""
     base = load_base(path)
-    loaded = [
-        LoadedAdapter(one.name, one.adapter, one.of(Component.UNET), one.of(Component.TEXT_ENCODER))
-        for one in stack
-    ]
-    MergedWeights(base.adaptable()).apply(loaded)
+    MergedWeights(base.adaptable()).apply(stack)
     return state(base)
 
 
-def stack_for(path: Path) -> list[Weighted]:
+def stack_for(path: Path) -> list[LoadedAdapter]:
     """Two adapters for every fifth layer: all kinds of layers, and others that stay."""
     with Checkpoint(path) as base:
         shapes = dict(sorted(base.target_shapes.items())[::5])
     return [
-        Weighted("one", random_adapter(shapes, seed=1), 0.8),
-        Weighted("two", random_adapter(shapes, seed=2, rank=2), -0.5, text_encoder_weight=0.3),
+        LoadedAdapter("one", random_adapter(shapes, seed=1), 0.8),
+        LoadedAdapter("two", random_adapter(shapes, seed=2, rank=2), -0.5, text_encoder_weight=0.3),
     ]
 
 
@@ -163,7 +160,7 @@ def test_the_fused_starter_draws_what_base_and_adapter_draw(tmp_path: Path) -> N
     shapes = base_shapes(load_base(base))
     adapter = random_adapter(shapes, strength=0.03)
     out = tmp_path / "fused"
-    fuse(base, [Weighted("one", adapter, 0.8)], out, FOLDER32)
+    fuse(base, [LoadedAdapter("one", adapter, 0.8)], out, FOLDER32)
     config = RenderConfig(prompt="a red apple", steps=4, seed=3)
     plain = ResidentPipeline.load(base)
     (untouched,) = plain.render(config)
@@ -198,7 +195,7 @@ def test_numbers_stay_as_they_are_stored_when_asked(tmp_path: Path) -> None:
     base, out = worker.core.starter.PATH, tmp_path / "out"
     adapter = random_adapter(base_shapes(load_base(base)), seed=4)
     few = Adapter(adapter.modules[:2])
-    fuse(base, [Weighted("few", few)], out, FuseOptions(dtype=FuseDtype.KEEP))
+    fuse(base, [LoadedAdapter("few", few)], out, FuseOptions(dtype=FuseDtype.KEEP))
     before = load_file(base / "unet/diffusion_pytorch_model.safetensors")
     after = load_file(out / "unet/diffusion_pytorch_model.safetensors")
     assert {t.dtype for t in after.values()} == {t.dtype for t in before.values()}
@@ -207,7 +204,9 @@ def test_numbers_stay_as_they_are_stored_when_asked(tmp_path: Path) -> None:
     assert {n.removesuffix(".weight") for n in changed} == changed_paths
 
 
-def refused(base: Path, stack: list[Weighted], out: Path, options: FuseOptions = FOLDER32) -> str:
+def refused(
+    base: Path, stack: list[LoadedAdapter], out: Path, options: FuseOptions = FOLDER32
+) -> str:
     before = sorted(path.name for path in out.parent.iterdir())
     with pytest.raises((ToolError, AdapterMismatchError)) as caught:
         fuse(base, stack, out, options, base_name="“tiny”")
@@ -227,7 +226,7 @@ def test_an_adapter_for_another_base_is_refused_before_anything_is_written(
 
 def test_a_base_whose_autoencoder_fits_no_single_file_is_refused(tmp_path: Path) -> None:
     base = worker.core.starter.PATH
-    stack = [Weighted("one", random_adapter(base_shapes(load_base(base))))]
+    stack = [LoadedAdapter("one", random_adapter(base_shapes(load_base(base))))]
     sentence = refused(base, stack, tmp_path / "out.safetensors", SINGLE32)
     assert "AutoencoderTiny" in sentence
     assert "Choose a diffusers folder." in sentence
@@ -297,5 +296,5 @@ def test_a_weight_that_leaves_fp16_is_refused(sd15_folder: Path, tmp_path: Path)
     up = torch.full((shape[0], 1, *[1] * (len(shape) - 2)), 1e4)
     huge = Adapter((LoraModule(Component(component), path, down, up, 1.0),))
     options = FuseOptions(FuseLayout.DIFFUSERS, FuseDtype.FP16)
-    sentence = refused(sd15_folder, [Weighted("huge", huge)], tmp_path / "out", options)
+    sentence = refused(sd15_folder, [LoadedAdapter("huge", huge)], tmp_path / "out", options)
     assert "too large for f16; choose bf16 or fp32" in sentence

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from worker.core.lora_files.canonical import MAX_RANK, Adapter, LoraModule
+from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools.lowrank import (
     Kept,
     Report,
@@ -21,7 +22,8 @@ from worker.core.lora_files.tools.lowrank import (
     of_product,
     one_thread,
 )
-from worker.core.lora_files.tools.stack import MAX_ADAPTERS, Layer, ToolError, Weighted, layers_of
+from worker.core.lora_files.tools.stack import Layer, ToolError, layers_of
+from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS
 
 Progress = Callable[[int, int], None]
 
@@ -57,7 +59,7 @@ class Made:
 
 
 def merge(
-    stack: Sequence[Weighted],
+    stack: Sequence[LoadedAdapter],
     options: MergeOptions,
     *,
     on_module: Progress = lambda done, total: None,
@@ -69,8 +71,10 @@ def merge(
     may raise to stop. Raises ToolError with a sentence.
     """
     check_options(options)
-    if not 2 <= len(stack) <= MAX_ADAPTERS:
-        raise ToolError(f"Choose 2 to {MAX_ADAPTERS} adapters to merge; this is {len(stack)}.")
+    if not 2 <= len(stack) <= MAX_MERGE_ADAPTERS:
+        raise ToolError(
+            f"Choose 2 to {MAX_MERGE_ADAPTERS} adapters to merge; this is {len(stack)}."
+        )
     layers = layers_of(stack)
     if options.method is MergeMethod.LINEAR:
         _check_concatenated(layers)

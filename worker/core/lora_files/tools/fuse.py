@@ -23,6 +23,7 @@ from torch import Tensor
 from worker.core.bases.family import BaseFamily, BaseModelError
 from worker.core.lora_files.compatible import require_fit
 from worker.core.lora_files.header import HeaderError
+from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools import folders
 from worker.core.lora_files.tools.checkpoint import Checkpoint, Name
 from worker.core.lora_files.tools.ldm_names import (
@@ -32,7 +33,7 @@ from worker.core.lora_files.tools.ldm_names import (
     ldm_names,
 )
 from worker.core.lora_files.tools.lowrank import one_thread
-from worker.core.lora_files.tools.stack import Layer, ToolError, Weighted, layers_of
+from worker.core.lora_files.tools.stack import Layer, ToolError, layers_of
 from worker.core.lora_files.tools.stream import DTYPES, Item, check_room, sentence_when_full, write
 
 Progress = Callable[[int, int], None]
@@ -82,7 +83,7 @@ class Fused:
 
 def fuse(
     base: Path,
-    stack: Sequence[Weighted],
+    stack: Sequence[LoadedAdapter],
     out: Path,
     options: FuseOptions,
     *,
@@ -108,7 +109,7 @@ class _Fusing:
     """One base on its way to another file."""
 
     def __init__(
-        self, base: Checkpoint, stack: Sequence[Weighted], options: FuseOptions, base_name: str
+        self, base: Checkpoint, stack: Sequence[LoadedAdapter], options: FuseOptions, base_name: str
     ) -> None:
         self._base = base
         self._stack = stack

@@ -5,9 +5,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from worker.core.lora_files.canonical import Adapter
+from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools.combine import Made, Progress, check_rank
 from worker.core.lora_files.tools.lowrank import Kept, Report, lora, of_product, one_thread
-from worker.core.lora_files.tools.stack import ToolError, Weighted, layers_of
+from worker.core.lora_files.tools.stack import ToolError, layers_of
 
 
 @dataclass(frozen=True)
@@ -40,7 +41,7 @@ def resize(
         raise ToolError(
             f"The adapter's rank is {largest} already; choose a rank from 1 to {largest}."
         )
-    layers = layers_of([Weighted("the adapter", adapter)])
+    layers = layers_of([LoadedAdapter("the adapter", adapter)])
     spectra = []
     for done, layer in enumerate(layers, start=1):
         with one_thread():

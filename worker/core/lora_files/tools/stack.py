@@ -9,34 +9,14 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worker.core.lora_files.canonical import Adapter, AdapterError, Component, LoraModule
+from worker.core.lora_files.canonical import AdapterError, Component, LoraModule
 from worker.core.lora_files.compatible import cross_attention_width
-
-MAX_WEIGHT = 10.0
-MAX_ADAPTERS = 16
+from worker.core.lora_files.loaded import LoadedAdapter
+from worker.core.lora_files.weights import weight_problem
 
 
 class ToolError(AdapterError):
     """What was asked of a tool cannot be done; the sentence says why, and what could."""
-
-
-@dataclass(frozen=True, eq=False)
-class Weighted:
-    """An adapter and how strongly it counts, in the UNet and in the text encoders.
-
-    `name` is what messages call it.
-    """
-
-    name: str
-    adapter: Adapter
-    weight: float = 1.0
-    text_encoder_weight: float | None = None
-
-    def of(self, component: Component) -> float:
-        """The weight in this component; the text encoders' is the UNet's unless given."""
-        if component is Component.UNET or self.text_encoder_weight is None:
-            return self.weight
-        return self.text_encoder_weight
 
 
 @dataclass(frozen=True, eq=False)
@@ -82,31 +62,20 @@ class Layer:
         return torch.cat([up for up, _ in pairs], 1), torch.cat([down for _, down in pairs], 0)
 
 
-def check_weight(value: float, name: str) -> None:
-    """Raise ToolError for a weight that is no number or beyond ±MAX_WEIGHT."""
-    if not math.isfinite(value):
-        raise ToolError(f"The weight of “{name}” is not a number.")
-    if abs(value) > MAX_WEIGHT:
-        raise ToolError(
-            f"The weight of “{name}” is {value:g}; weights from {-MAX_WEIGHT:g} to "
-            f"{MAX_WEIGHT:g} are accepted."
-        )
-
-
-def layers_of(stack: Sequence[Weighted]) -> list[Layer]:
+def layers_of(stack: Sequence[LoadedAdapter]) -> list[Layer]:
     """Every layer that the stack changes, by key; parts of weight 0 are left out.
 
     Raises ToolError when the adapters are for different bases, or nothing is left.
     """
     for one in stack:
-        for value in (one.weight, one.text_encoder_weight):
-            if value is not None:
-                check_weight(value, one.name)
+        for weight in (one.weight, one.text_encoder_weight or 0.0):
+            if problem := weight_problem(weight, one.name):
+                raise ToolError(problem)
     _check_bases(stack)
     found: dict[str, list[Part]] = {}
     for index, one in enumerate(stack):
         for module in one.adapter.modules:
-            if (weight := one.of(module.component)) != 0:
+            if (weight := one.weight_in(module.component)) != 0:
                 found.setdefault(module.key, []).append(Part(index, weight, module))
     if not found:
         raise ToolError("All weights are 0, so there is nothing to work with.")
@@ -117,7 +86,7 @@ def layers_of(stack: Sequence[Weighted]) -> list[Layer]:
     ]
 
 
-def _check_bases(stack: Sequence[Weighted]) -> None:
+def _check_bases(stack: Sequence[LoadedAdapter]) -> None:
     """Raise ToolError unless all adapters change layers of the same shapes."""
     shapes: dict[str, tuple[tuple[int, ...], str]] = {}
     widths: dict[int, str] = {}
