@@ -13,6 +13,7 @@ from app.registry.adapters import service
 from app.registry.adapters.downloads.file_facts import file_facts
 from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
+from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
 from app.registry.datasets import service as datasets
@@ -244,3 +245,18 @@ def worker_seen(state: AppState, queue: str) -> None:
                 seen_at=utcnow() + timedelta(seconds=1),
             )
         )
+
+
+def weighted(
+    adapter_id: int,
+    weight: float = 1.0,
+    text_encoder_weight: float | None = None,
+    version: int | str | None = None,
+) -> WeightedAdapter:
+    """An adapter with its weights, as a request names it."""
+    return WeightedAdapter(
+        adapter_id=adapter_id,
+        weight=weight,
+        text_encoder_weight=text_encoder_weight,
+        version=version,
+    )

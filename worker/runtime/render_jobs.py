@@ -13,10 +13,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
-from sqlmodel import select
+from sqlmodel import Session, select
 
 from app.registry.adapters.downloads.file_facts import file_slug
 from app.registry.adapters.models import AdapterVersion
+from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
 from app.registry.config import Settings
@@ -162,12 +163,12 @@ class Rendering:
     ) -> None:
         with self._database.read() as session:
             results.is_wanted(session, lease.claim)
-            used = [_used(session.get(AdapterVersion, e["version_id"]), e) for e in _active(render)]
+            used = [_used(session, adapter) for adapter in _active(render)]
         settings = {"prompt", "negative_prompt", "steps", "guidance", "clip_skip"}
         request = render.model_dump(include=settings | {"width", "height"}) | {
             "base": base.name,
             "fingerprint": base.fingerprint,
-            "adapters": _active(render),
+            "adapters": [adapter.for_render() for adapter in _active(render)],
         }
         images = []
         for picture in drawn:
@@ -221,13 +222,8 @@ class Rendering:
         from worker.core.lora_files.loaded import LoadedAdapter
 
         return [
-            LoadedAdapter(
-                name=entry["sha256"],
-                adapter=self._adapter(entry["sha256"]),
-                weight=entry["weight"],
-                text_encoder_weight=entry["text_encoder_weight"],
-            )
-            for entry in _active(render)
+            LoadedAdapter(named.sha256, self._adapter(named.sha256), *named.weights)
+            for named in _active(render)
         ]
 
     def _adapter(self, sha256: str) -> Adapter:
@@ -294,9 +290,9 @@ class Steps:
                 os._exit(STUCK)
 
 
-def _active(render: Render) -> list[dict[str, Any]]:
+def _active(render: Render) -> list[ResolvedAdapter]:
     """The adapters that change anything."""
-    return [entry for entry in render.adapters if entry["weight"] or entry["text_encoder_weight"]]
+    return [adapter for adapter in render.stack if not adapter.is_off]
 
 
 def _config(render: Render) -> RenderConfig:
@@ -313,11 +309,8 @@ def _config(render: Render) -> RenderConfig:
     )
 
 
-def _used(version: AdapterVersion | None, entry: dict[str, Any]) -> UsedAdapter:
+def _used(session: Session, adapter: ResolvedAdapter) -> UsedAdapter:
+    version = session.get(AdapterVersion, adapter.version_id)
     details = version.details if version is not None else {}
-    return UsedAdapter(
-        name=file_slug(entry["slug"], entry["version"]),
-        weight=entry["weight"],
-        text_encoder_weight=entry["text_encoder_weight"],
-        tensor_hash=details.get("tensor_sha256"),
-    )
+    name = file_slug(adapter.slug, adapter.version)
+    return UsedAdapter(name, *adapter.weights, tensor_hash=details.get("tensor_sha256"))

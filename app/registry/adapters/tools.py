@@ -6,17 +6,17 @@ job, with the same kind of sentence.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Any
 
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import fitting, service
 from app.registry.adapters.fitting import Made
 from app.registry.adapters.models import LATEST, Adapter, AdapterAlias, AdapterVersion
+from app.registry.adapters.resolve import resolve
+from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
 from app.registry.errors import AppError, InvalidInput, NotFound
@@ -25,6 +25,7 @@ from app.registry.jobs.models import JOB_FILES_KEPT, IoJob
 from app.registry.jobs.service import enqueue_io
 from app.registry.jobs.states import ACTIVE
 from app.registry.storage.store import BlobStore
+from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS
 
 MERGE, RESIZE, FUSE, EXTRACT = KINDS = (
     "merge_adapters",
@@ -32,8 +33,6 @@ MERGE, RESIZE, FUSE, EXTRACT = KINDS = (
     "fuse_adapter",
     "extract_adapter",
 )
-MAX_WEIGHT = 10.0
-MAX_ADAPTERS = 16
 MAX_RANK = 1_024
 MAX_NAME = 120
 MAX_TRIGGERS = 20
@@ -74,21 +73,11 @@ class Keep(StrEnum):
 
 
 @dataclass(frozen=True)
-class Part:
-    """An adapter and its weights; `version` is a number or an alias, None what `latest` names."""
-
-    adapter_id: int
-    weight: float = 1.0
-    text_encoder_weight: float | None = None
-    version: int | str | None = None
-
-
-@dataclass(frozen=True)
 class MergeOrder:
     """Which adapters are made into one, and how."""
 
     name: str
-    parts: Sequence[Part]
+    parts: Sequence[WeightedAdapter]
     method: Method = Method.LINEAR
     rank: int | None = None
     density: float = 0.5
@@ -110,7 +99,7 @@ class FuseOrder:
     """What is fused into which base, and what comes out."""
 
     name: str
-    parts: Sequence[Part]
+    parts: Sequence[WeightedAdapter]
     base: str | int | None = None
     layout: Layout = Layout.DIFFUSERS
     dtype: FusedDtype = FusedDtype.FP16
@@ -129,10 +118,10 @@ class ExtractOrder:
 
 def order_merge(session: Session, order: MergeOrder) -> IoJob:
     """A job that makes a new adapter of several. InvalidInput names what is wrong."""
-    found = _parts(session, order.parts)
+    found = _resolve_parts(session, order.parts)
     if len(found) < 2:
         raise _wrong("adapters", "Choose at least two adapters to merge.")
-    _check_same(session, [(adapter, version) for version, adapter, _ in found])
+    _check_same(session, [made for _, made in found])
     if order.method is not Method.LINEAR:
         _check_rank(order.rank)
     _check_share("density", "The density", order.density)
@@ -140,7 +129,7 @@ def order_merge(session: Session, order: MergeOrder) -> IoJob:
         session,
         MERGE,
         name=_name(order.name),
-        parts=[_part(*each) for each in found],
+        parts=[part.for_job() for part, _ in found],
         method=order.method,
         rank=None if order.method is Method.LINEAR else order.rank,
         density=order.density,
@@ -172,16 +161,16 @@ def order_resize(session: Session, adapter_id: int, order: ResizeOrder) -> IoJob
 
 def order_fuse(session: Session, order: FuseOrder) -> IoJob:
     """A job that writes adapters into a base. InvalidInput names what is wrong."""
-    found = _parts(session, order.parts)
+    found = _resolve_parts(session, order.parts)
     if not found:
         raise _wrong("adapters", "Choose at least one adapter to fuse.")
-    if all(_is_off(part) for _, _, part in found):
+    if all(part.is_off for part, _ in found):
         raise _wrong("weight", "All weights are 0, so the base would stay as it is.")
     reference = order.base if order.base is not None else found[0][0].base_model_id
     if reference is None:
         raise _wrong("base_model", "Choose the base model: the adapter's own is not known here.")
     base = _ready(session, reference, "base_model")
-    _check_fit(session, [(adapter, version) for version, adapter, _ in found], base)
+    _check_fit(session, [made for _, made in found], base)
     if order.keep is Keep.DOWNLOAD and order.layout is not Layout.SINGLE:
         raise _wrong(
             "keep",
@@ -192,7 +181,7 @@ def order_fuse(session: Session, order: FuseOrder) -> IoJob:
         FUSE,
         subject_id=base.key,
         name=_name(order.name),
-        parts=[_part(*each) for each in found],
+        parts=[part.for_job() for part, _ in found],
         layout=order.layout,
         dtype=order.dtype,
         keep=order.keep,
@@ -294,51 +283,21 @@ def fused_file(session: Session, store: BlobStore, job_id: int) -> tuple[str, st
     return sha256, name
 
 
-def check_weight(value: float, name: str, *, field: str = "weight") -> None:
-    """Refuse a weight that is no number or too large, with a sentence for this field."""
-    if not math.isfinite(value):
-        raise _wrong(field, f"The weight of “{name}” is not a number.")
-    if abs(value) > MAX_WEIGHT:
-        raise _wrong(
-            field,
-            f"The weight of “{name}” is {value:g}; weights from {-MAX_WEIGHT:g} to "
-            f"{MAX_WEIGHT:g} are accepted.",
-        )
-
-
-def _parts(session: Session, parts: Sequence[Part]) -> list[tuple[AdapterVersion, Adapter, Part]]:
-    if len(parts) > MAX_ADAPTERS:
-        raise _wrong("adapters", f"At most {MAX_ADAPTERS} adapters; this is {len(parts)}.")
-    found: dict[int, tuple[AdapterVersion, Adapter, Part]] = {}
+def _resolve_parts(
+    session: Session, parts: Sequence[WeightedAdapter]
+) -> list[tuple[ResolvedAdapter, Made]]:
+    if len(parts) > MAX_MERGE_ADAPTERS:
+        raise _wrong("adapters", f"At most {MAX_MERGE_ADAPTERS} adapters; this is {len(parts)}.")
+    found: dict[int, tuple[ResolvedAdapter, Made]] = {}
     for part in parts:
-        adapter = service.get_adapter(session, part.adapter_id)
-        version = service.get_version(session, adapter, part.version)
-        for value in (part.weight, part.text_encoder_weight):
-            if value is not None:
-                check_weight(value, adapter.name)
-        if version.key in found:
+        resolved, made = resolve(session, part)
+        if resolved.version_id in found:
             raise _wrong(
                 "adapters",
-                f"“{adapter.name}” is named twice. Name it once, with the sum of both weights.",
+                f"“{resolved.name}” is named twice. Name it once, with the sum of both weights.",
             )
-        found[version.key] = (version, adapter, part)
+        found[resolved.version_id] = resolved, made
     return list(found.values())
-
-
-def _part(version: AdapterVersion, adapter: Adapter, part: Part) -> dict[str, Any]:
-    return {
-        "adapter_id": adapter.key,
-        "version_id": version.key,
-        "version": version.version,
-        "slug": adapter.slug,
-        "name": adapter.name,
-        "weight": part.weight,
-        "text_encoder_weight": part.text_encoder_weight,
-    }
-
-
-def _is_off(part: Part) -> bool:
-    return part.weight == 0 and not part.text_encoder_weight
 
 
 def _ready(session: Session, reference: str | int | None, field: str) -> BaseModel:

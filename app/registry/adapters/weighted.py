@@ -27,9 +27,15 @@ class WeightedAdapter(BaseModel, frozen=True, extra="forbid"):
     text_encoder_weight: AdapterWeight | None = None
 
     @property
+    def weights(self) -> tuple[float, float]:
+        """The weights of the UNet and of the text encoders."""
+        text = self.weight if self.text_encoder_weight is None else self.text_encoder_weight
+        return self.weight, text
+
+    @property
     def is_off(self) -> bool:
         """True if both weights are zero, so that the adapter changes nothing."""
-        return self.weight == 0 and not self.text_encoder_weight
+        return not any(self.weights)
 
 
 class ResolvedAdapter(WeightedAdapter, frozen=True, extra="ignore"):
@@ -45,8 +51,7 @@ class ResolvedAdapter(WeightedAdapter, frozen=True, extra="ignore"):
 
     def for_render(self) -> dict[str, Any]:
         """The JSON that `Render.adapters` stores, with the text encoder weight filled in."""
-        text = self.weight if self.text_encoder_weight is None else self.text_encoder_weight
-        return self.model_dump() | {"text_encoder_weight": text}
+        return self.model_dump() | {"text_encoder_weight": self.weights[1]}
 
     def for_job(self) -> dict[str, Any]:
         """The JSON that the `parts` of a merge or fuse job store."""

@@ -8,35 +8,26 @@ from __future__ import annotations
 
 import math
 import re
-from dataclasses import dataclass
 
 from sqlmodel import Session
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters.models import Adapter
+from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.errors import InvalidInput, NotFound
+from worker.core.lora_files.weights import weight_problem
 
 TAG = re.compile(r"\s*<lora:([^<>]*)>", re.IGNORECASE)
 FILE = re.compile(r"(?P<slug>.+)-v(?P<version>[0-9]{1,9})(-peft)?(-(fp16|bf16|fp32))?(-tags)?")
 
 
-@dataclass(frozen=True)
-class Named:
-    """An adapter from a LoRA tag, with its weights."""
-
-    adapter_id: int
-    version: int | None
-    weight: float
-    text_encoder_weight: float
-
-
-def take_tags(session: Session, prompt: str) -> tuple[str, list[Named]]:
+def take_tags(session: Session, prompt: str) -> tuple[str, list[WeightedAdapter]]:
     """Return the prompt without its LoRA tags, and their adapters. Raises InvalidInput."""
     named = [_read(session, tag) for tag in TAG.findall(prompt)]
     return (TAG.sub("", prompt).strip() if named else prompt), named
 
 
-def _read(session: Session, tag: str) -> Named:
+def _read(session: Session, tag: str) -> WeightedAdapter:
     name, *words = (word.strip() for word in tag.split(":"))
     adapter, version = _find(session, name, tag)
     weights = {"te": 1.0, "unet": math.nan}
@@ -53,17 +44,25 @@ def _read(session: Session, tag: str) -> Named:
         raise _wrong(f"“<lora:{tag}>” has more than two weights: write <lora:{name}:0.8>.")
     if math.isnan(weights["unet"]):  # a single weight applies to both, as in A1111
         weights["unet"] = weights["te"]
-    return Named(adapter.key, version, weights["unet"], weights["te"])
+    for weight in weights.values():
+        if problem := weight_problem(weight):
+            raise _wrong(f"“<lora:{tag}>” in the prompt: {problem}")
+    return WeightedAdapter(
+        adapter_id=adapter.key,
+        version=version,
+        weight=weights["unet"],
+        text_encoder_weight=weights["te"],
+    )
 
 
-def _find(session: Session, name: str, tag: str) -> tuple[Adapter, int | None]:
+def _find(session: Session, name: str, tag: str) -> tuple[Adapter, str | None]:
     try:
         return adapters.adapter_by_slug(session, name), None
     except NotFound as error:
         missing = error
     if file := FILE.fullmatch(name):
         try:
-            return adapters.adapter_by_slug(session, file["slug"]), int(file["version"])
+            return adapters.adapter_by_slug(session, file["slug"]), file["version"]
         except NotFound as error:
             missing = error
     raise _wrong(f"“<lora:{tag}>” in the prompt: {missing.detail}")

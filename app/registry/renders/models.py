@@ -7,6 +7,7 @@ from typing import Any, ClassVar
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
+from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.db import MENTIONS
 from app.registry.jobs.models import STATUS_CHECK, Job
 
@@ -45,6 +46,11 @@ class Render(Job, table=True):
     seconds: float | None = None
     from_cache: bool = False
     note: str | None = Field(default=None, description="A note for the user.")
+
+    @property
+    def stack(self) -> list[ResolvedAdapter]:
+        """The adapters with their weights."""
+        return [ResolvedAdapter.model_validate(entry) for entry in self.adapters]
 
 
 class RenderImage(SQLModel, table=True):

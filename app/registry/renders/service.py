@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import secrets
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -14,8 +14,9 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import fitting
-from app.registry.adapters import service as adapters
 from app.registry.adapters.fitting import Made
+from app.registry.adapters.resolve import resolve
+from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
 from app.registry.errors import InvalidInput, NotFound
@@ -27,22 +28,11 @@ from app.registry.renders.models import Render, RenderAdapter, RenderImage
 from app.registry.runs.service import field_reasons
 from app.registry.validation import named_reasons
 from worker.core.bases.family import BaseFamily
-from worker.core.inference.config import MAX_CLIP_SKIP, SAMPLER_VERSION, RenderConfig
-from worker.core.lora_files.weights import MAX_WEIGHT
+from worker.core.inference.config import SAMPLER_VERSION, RenderConfig
+from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 
-MAX_ADAPTERS = 8
 MAX_RANDOM_SEED = 2**32 - 1
 RENDERS_A_PAGE = 24
-
-
-@dataclass(frozen=True)
-class Stacked:
-    """One adapter of a render with its weights."""
-
-    adapter_id: int
-    weight: float = 1.0
-    text_encoder_weight: float | None = None
-    version: int | str | None = None  # a number or an alias; None: `latest`
 
 
 @dataclass(frozen=True)
@@ -62,7 +52,7 @@ class RenderRequest:
     height: int | None = None
     count: int = 1
     base_model: str | int | None = None
-    adapters: Sequence[Stacked] = field(default_factory=tuple)
+    adapters: Sequence[WeightedAdapter] = field(default_factory=tuple)
     twin: bool = False
 
 
@@ -98,10 +88,10 @@ def create_render(session: Session, request: RenderRequest) -> Render:
     if fields or base is None or config is None:
         raise InvalidInput(named_reasons(fields), fields=fields)
     render = _row(base, config, stack)
-    if request.twin and any(entry["weight"] or entry["text_encoder_weight"] for entry in stack):
+    if request.twin and not all(used.is_off for used in stack):
         render.twin_id = jobs.enqueue(session, _row(base, config, [])).key
     jobs.enqueue(session, render)
-    for adapter_id in {entry["adapter_id"] for entry in stack}:
+    for adapter_id in {used.adapter_id for used in stack}:
         session.add(RenderAdapter(adapter_id=adapter_id, render_id=render.key))
     session.flush()
     return render
@@ -110,64 +100,31 @@ def create_render(session: Session, request: RenderRequest) -> Render:
 def _with_named(session: Session, request: RenderRequest) -> RenderRequest:
     """The request with the LoRA tags moved from the prompt to the stack."""
     prompt, named = take_tags(session, request.prompt)
-    more = [
-        Stacked(one.adapter_id, one.weight, one.text_encoder_weight, one.version) for one in named
-    ]
-    return replace(request, prompt=prompt, adapters=[*request.adapters, *more])
+    return replace(request, prompt=prompt, adapters=[*request.adapters, *named])
 
 
 def _resolve_stack(
-    session: Session, stack: Sequence[Stacked], fields: dict[str, str]
-) -> tuple[list[dict[str, Any]], list[Made]]:
+    session: Session, stack: Sequence[WeightedAdapter], fields: dict[str, str]
+) -> tuple[list[ResolvedAdapter], list[Made]]:
     """The stored form of each adapter, and their rows; errors are added to `fields`."""
-    if len(stack) > MAX_ADAPTERS:
-        fields["adapters"] = f"At most {MAX_ADAPTERS} adapters can be combined."
+    if len(stack) > MAX_RENDER_ADAPTERS:
+        fields["adapters"] = f"At most {MAX_RENDER_ADAPTERS} adapters can be combined."
         return [], []
-    resolved: list[dict[str, Any]] = []
-    made: list[Made] = []
-    for entry in stack:
-        weights = (entry.weight, entry.text_encoder_weight or 0.0)
-        if not all(-MAX_WEIGHT <= weight <= MAX_WEIGHT for weight in weights):
-            fields["adapters"] = f"Weights must be between {-MAX_WEIGHT:g} and {MAX_WEIGHT:g}."
-            continue
+    found = []
+    for named in stack:
         try:
-            adapter = adapters.get_adapter(session, entry.adapter_id)
-            version = adapters.get_version(session, adapter, entry.version)
+            found.append(resolve(session, named))
         except NotFound as error:
             fields["adapters"] = error.detail
-            continue
-        made.append((adapter, version))
-        resolved.append(
-            {
-                "adapter_id": adapter.key,
-                "version_id": version.key,
-                "version": version.version,
-                "sha256": version.sha256,
-                "name": adapter.name,
-                "slug": adapter.slug,
-                "base_model_id": version.base_model_id,
-                "clip_skip": trained_skip(version.config),
-                "weight": entry.weight,
-                "text_encoder_weight": (
-                    entry.weight if entry.text_encoder_weight is None else entry.text_encoder_weight
-                ),
-            }
-        )
-    return resolved, made
+    return [resolved for resolved, _ in found], [made for _, made in found]
 
 
-def trained_skip(config: Mapping[str, Any]) -> int:
-    """The CLIP skip of a training config; 1 when it is missing or invalid."""
-    skip = config.get("clip_skip")
-    return skip if type(skip) is int and 1 <= skip <= MAX_CLIP_SKIP else 1
-
-
-def _trained_skip(stack: Sequence[dict[str, Any]]) -> int:
+def _trained_skip(stack: Sequence[ResolvedAdapter]) -> int:
     """The CLIP skip the adapters were trained with, the highest if they differ.
 
     Weights do not matter: a weight of zero must not change the text encoding.
     """
-    return max((entry["clip_skip"] for entry in stack), default=1)
+    return max((used.clip_skip for used in stack), default=1)
 
 
 def _base_for(session: Session, request: RenderRequest, made: Sequence[Made]) -> BaseModel:
@@ -225,24 +182,23 @@ def _checked(
         return None
 
 
-def _row(base: BaseModel, config: RenderConfig, stack: list[dict[str, Any]]) -> Render:
+def _row(base: BaseModel, config: RenderConfig, stack: Sequence[ResolvedAdapter]) -> Render:
     values = config.model_dump()
     return Render(
-        base_model_id=base.key, adapters=stack, cache_key=_cache_key(base, values, stack), **values
+        base_model_id=base.key,
+        adapters=[used.for_render() for used in stack],
+        cache_key=_cache_key(base, values, stack),
+        **values,
     )
 
 
-def _cache_key(base: BaseModel, values: dict[str, Any], stack: Sequence[dict[str, Any]]) -> str:
+def _cache_key(base: BaseModel, values: dict[str, Any], stack: Sequence[ResolvedAdapter]) -> str:
     """The cache key: identical requests have equal keys; adapters count by their hash.
 
     The sampler's version is part of it, so that images of an older sampler are not reused.
     """
-    used = [
-        (entry["sha256"], entry["weight"], entry["text_encoder_weight"])
-        for entry in stack
-        if entry["weight"] or entry["text_encoder_weight"]
-    ]
-    facts = [SAMPLER_VERSION, base.key, base.fingerprint, values, sorted(used)]
+    used = sorted((entry.sha256, *entry.weights) for entry in stack if not entry.is_off)
+    facts = [SAMPLER_VERSION, base.key, base.fingerprint, values, used]
     content = json.dumps(facts, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
 

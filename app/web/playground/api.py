@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
-
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.registry.db import MAX_ID, Session
+from app.registry.adapters.weighted import WeightedAdapter
+from app.registry.db import Session
 from app.registry.renders import service
 from app.registry.renders.models import Render
 from app.web.state import Id, State
-from worker.core.inference.config import AdapterWeight
 
 router = APIRouter(tags=["renders"])
-
-
-class StackedIn(BaseModel):
-    """An adapter with its weights; the text encoder weight defaults to the UNet's."""
-
-    model_config = ConfigDict(extra="forbid")
-    id: Annotated[int, Field(ge=1, le=MAX_ID)]
-    weight: AdapterWeight = 1.0
-    text_encoder_weight: AdapterWeight | None = None
-    version: int | Annotated[str, Field(max_length=60)] | None = Field(
-        None, description="A version number or an alias; absent: `latest`."
-    )
 
 
 class RenderIn(BaseModel):
@@ -42,7 +28,7 @@ class RenderIn(BaseModel):
     width: int | None = None
     height: int | None = None
     count: int = 1
-    adapters: list[StackedIn] = Field(default_factory=list)
+    adapters: list[WeightedAdapter] = Field(default_factory=list)
     twin: bool = Field(False, description="Also render the same seed without adapters.")
 
 
@@ -97,17 +83,8 @@ def render_out(session: Session, render: Render) -> RenderOut:
 @router.post("/renders", status_code=202)
 def create(body: RenderIn, state: State) -> RenderCreated:
     """Queue a render; a 422 names every invalid field."""
-    stack = [
-        service.Stacked(
-            adapter_id=entry.id,
-            weight=entry.weight,
-            text_encoder_weight=entry.text_encoder_weight,
-            version=entry.version,
-        )
-        for entry in body.adapters
-    ]
     values = body.model_dump(exclude={"adapters"})
-    request = service.RenderRequest(**values, adapters=stack)
+    request = service.RenderRequest(**values, adapters=body.adapters)
     with state.database.write() as session:
         render = service.create_render(session, request)
     return RenderCreated(id=render.key, status=render.status, twin_id=render.twin_id)

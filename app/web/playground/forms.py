@@ -11,18 +11,21 @@ from urllib.parse import urlencode
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters.versions.aliases import ALIAS, NUMBER
+from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.db import Session
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.renders.models import Render
-from app.registry.renders.service import RenderRequest, Stacked
+from app.registry.renders.service import RenderRequest
+from worker.core.lora_files.weights import MAX_WEIGHT
 
 USUAL_WEIGHT = "1"
 NOT_A_NUMBER = "Enter a number."
+OUT_OF_RANGE = f"The weight must be between −{MAX_WEIGHT:g} and {MAX_WEIGHT:g}."
 ROW = re.compile(r"adapter-(\d{1,3})")
 
 
 @dataclass(frozen=True)
-class StackRow:
+class AdapterRow:
     """One adapter of the stack as entered; the weight stays as typed."""
 
     slug: str
@@ -44,6 +47,20 @@ class StackRow:
             return None
         return number if math.isfinite(number) else None
 
+    @property
+    def problem(self) -> str:
+        """Why the weight is invalid; empty if it is valid."""
+        if self.number is None:
+            return NOT_A_NUMBER
+        return OUT_OF_RANGE if abs(self.number) > MAX_WEIGHT else ""
+
+    def parse(self, session: Session) -> WeightedAdapter:
+        """The adapter with its weight, which must be valid. Raises NotFound."""
+        adapter = adapters.adapter_by_slug(session, self.slug)
+        return WeightedAdapter(
+            adapter_id=adapter.key, version=self.version, weight=self.number or 0.0
+        )
+
 
 @dataclass(frozen=True)
 class PlayForm:
@@ -60,7 +77,7 @@ class PlayForm:
     height: str = ""
     base: str = ""
     find: str = ""
-    stack: Sequence[StackRow] = field(default_factory=tuple)
+    stack: Sequence[AdapterRow] = field(default_factory=tuple)
 
     @property
     def link(self) -> str:
@@ -102,18 +119,13 @@ class PlayForm:
         fields: dict[str, str] = {}
         stack = []
         for index, row in enumerate(self.stack):
-            if row.number is None:
-                fields[f"weight-{index}"] = NOT_A_NUMBER
-            elif abs(row.number) > 10:
-                fields[f"weight-{index}"] = "The weight must be between −10 and 10."
-            if not row.is_on or f"weight-{index}" in fields:
-                continue
-            try:
-                adapter = adapters.adapter_by_slug(session, row.slug)
-            except NotFound as error:
-                fields["adapters"] = error.detail
-                continue
-            stack.append(Stacked(adapter.key, row.number or 0.0, version=row.version))
+            if row.problem:
+                fields[f"weight-{index}"] = row.problem
+            elif row.is_on:
+                try:
+                    stack.append(row.parse(session))
+                except NotFound as error:
+                    fields["adapters"] = error.detail
         request = RenderRequest(
             prompt=self.prompt,
             negative_prompt=self.negative,
@@ -178,12 +190,12 @@ def _named(texts: Mapping[str, str]) -> dict[str, Any]:
     return found | {"steps": texts.get("steps", "20")}
 
 
-def read_reference(text: str) -> StackRow:
+def read_reference(text: str) -> AdapterRow:
     """Parse `slug`, `slug@2` or `slug@best` into a row; an invalid version is ignored."""
     slug, _, name = text.partition("@")
     if number := NUMBER.fullmatch(name):
-        return StackRow(slug, version=int(number[1]) or None)
-    return StackRow(slug, version=name if ALIAS.fullmatch(name) else None)
+        return AdapterRow(slug, version=int(number[1]) or None)
+    return AdapterRow(slug, version=name if ALIAS.fullmatch(name) else None)
 
 
 def form_of_render(render: Render, base_slug: str) -> PlayForm:
@@ -200,7 +212,6 @@ def form_of_render(render: Render, base_slug: str) -> PlayForm:
         height=str(render.height),
         base=base_slug,
         stack=tuple(
-            StackRow(entry["slug"], f"{entry['weight']:g}", entry["version"])
-            for entry in render.adapters
+            AdapterRow(used.slug, f"{used.weight:g}", used.version) for used in render.stack
         ),
     )

@@ -57,7 +57,7 @@ class ResultView:
     @property
     def title(self) -> str:
         """The adapters and their weights, as a short title."""
-        used = [f"{entry['name']} {entry['weight']:.2f}" for entry in self.render.adapters]
+        used = [f"{used.name} {used.weight:.2f}" for used in self.render.stack]
         return ", ".join(used) or "No adapters"
 
 
@@ -230,7 +230,7 @@ def _result(session: Session, render: Render) -> ResultView:
         base=base,
         again=form_of_render(render, base.slug).link,
         worker_present=service.has_render_worker(session),
-        here=adapters.still_here(session, [entry["adapter_id"] for entry in render.adapters]),
+        here=adapters.still_here(session, [used.adapter_id for used in render.stack]),
     )
 
 

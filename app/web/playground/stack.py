@@ -15,7 +15,7 @@ from app.registry.db import Session
 from app.registry.errors import AppError
 from app.registry.renders import service
 from app.registry.wording import plural
-from app.web.playground.forms import PlayForm, StackRow
+from app.web.playground.forms import AdapterRow, PlayForm
 
 
 @dataclass(frozen=True)
@@ -25,7 +25,7 @@ class StackView:
     `misfit` says why it does not fit the base model; empty if it fits.
     """
 
-    row: StackRow
+    row: AdapterRow
     adapter: Adapter | None
     cover: str | None
     version: int | None
@@ -82,7 +82,7 @@ def look_up(session: Session, form: PlayForm, errors: Mapping[str, str] | None =
     return Stack(rows, bases, base, wanted)
 
 
-def _find(session: Session, row: StackRow) -> Made | str:
+def _find(session: Session, row: AdapterRow) -> Made | str:
     """The adapter and version of a row, or an error message."""
     try:
         adapter = adapters.adapter_by_slug(session, row.slug)
@@ -91,7 +91,7 @@ def _find(session: Session, row: StackRow) -> Made | str:
         return missing.detail
 
 
-def _used(rows: Sequence[StackRow], found: Sequence[Made | str]) -> list[Made]:
+def _used(rows: Sequence[AdapterRow], found: Sequence[Made | str]) -> list[Made]:
     """The enabled adapters, else all: they determine the default base model."""
     on = [
         pair

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 import pytest
 from pydantic import ValidationError
 
 from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
+from app.registry.renders.models import Render
 
 OF_A_RENDER = {
     "adapter_id": 1,
@@ -37,6 +39,7 @@ def test_stored_rows_are_read_and_written_as_they_were() -> None:
     assert render.for_render() == OF_A_RENDER
     assert job.for_job() == OF_A_JOB
     assert job.for_render()["text_encoder_weight"] == -0.5
+    assert Render(adapters=[OF_A_RENDER]).stack == [render]
 
 
 def test_rest_names_an_adapter_by_id() -> None:
@@ -52,9 +55,6 @@ def test_rest_names_an_adapter_by_id() -> None:
     [
         {"id": 0},
         {"id": 2**31},
-        {"weight": 11},
-        {"weight": "nan"},
-        {"text_encoder_weight": -10.5},
         {"version": 0},
         {"version": ""},
         {"version": "x" * 61},
@@ -64,6 +64,21 @@ def test_rest_names_an_adapter_by_id() -> None:
 def test_invalid_values_are_refused(wrong: dict[str, Any]) -> None:
     with pytest.raises(ValidationError):
         WeightedAdapter.model_validate({"id": 1} | wrong)
+
+
+@pytest.mark.parametrize("name", ["weight", "text_encoder_weight"])
+@pytest.mark.parametrize(
+    ("weight", "sentence"),
+    [
+        (10.5, "The weight is 10.5; weights from -10 to 10 are accepted."),
+        (-11, "The weight is -11; weights from -10 to 10 are accepted."),
+        (float("nan"), "The weight is not a number."),
+        (float("inf"), "The weight is not a number."),
+    ],
+)
+def test_a_weight_out_of_bounds_is_refused(name: str, weight: float, sentence: str) -> None:
+    with pytest.raises(ValidationError, match=re.escape(sentence)):
+        WeightedAdapter.model_validate({"id": 1, name: weight})
 
 
 @pytest.mark.parametrize(

@@ -267,7 +267,7 @@ def test_a_prompt_names_adapters_as_a1111_does(
         ("<lora:chalk:nan>", "an invalid weight"),
         ("<lora:chalk:1:1:1>", "more than two weights"),
         ("<lora:chalk-v9:1>", "has no version 9"),
-        ("<lora:chalk:99>", "Weights must be between"),
+        ("<lora:chalk:99>", "The weight is 99; weights from -10 to 10 are accepted."),
         ("<lora:>", "There is no such adapter"),
     ],
 )

@@ -14,12 +14,13 @@ import torch
 from PIL import Image
 
 from app.registry.adapters.models import AdapterVersion
+from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
 from app.registry.renders import service as playground
 from app.registry.renders.models import Render, RenderImage
-from app.registry.renders.service import RenderRequest, Stacked
+from app.registry.renders.service import RenderRequest
 from app.registry.runs.models import Run
 from tests.worker.runtime.conftest import Trained
 from tests.worker.runtime.job_loops import Registry
@@ -62,10 +63,10 @@ def ask(registry: Registry, **values: Any) -> int:
         return playground.create_render(session, request).key
 
 
-def chalk(trained: Trained, weight: float = 1.0, **weights: float) -> Stacked:
+def chalk(trained: Trained, weight: float = 1.0, **weights: float) -> WeightedAdapter:
     run = trained.registry.row(Run, trained.run_id)
     version = trained.registry.row(AdapterVersion, run.adapter_version_id)
-    return Stacked(version.adapter_id, weight, **weights)
+    return WeightedAdapter(adapter_id=version.adapter_id, weight=weight, **weights)
 
 
 def pictures(registry: Registry, render_id: int) -> list[Image.Image]:

@@ -10,10 +10,11 @@ import pytest
 
 from app.registry.adapters import service, tools
 from app.registry.adapters.models import AdapterVersion
-from app.registry.adapters.tools import FuseOrder, MergeOrder, Part, ResizeOrder
+from app.registry.adapters.tools import FuseOrder, MergeOrder, ResizeOrder
 from app.registry.base_models.models import BaseModel
 from app.registry.jobs.models import IoJob
 from app.registry.storage.store import Blob
+from tests.stand_in import weighted
 from tests.worker.lora_files.random_adapters import random_adapter
 from tests.worker.runtime.job_loops import Registry
 from tests.worker.runtime.test_tool_jobs import add, done, work_of
@@ -40,7 +41,7 @@ def test_a_cancel_while_it_fuses_leaves_no_half_base(
 
     monkeypatch.setattr(Pulse, "__call__", slowly)
     with registry.database.write() as session:
-        job = tools.order_fuse(session, FuseOrder("Inked", [Part(ink.key)]))
+        job = tools.order_fuse(session, FuseOrder("Inked", [weighted(ink.key)]))
     with registry.working(work_of(registry)):
         assert begun.wait(60)
         half = list((registry.settings.data_dir / "fused").iterdir())
@@ -83,11 +84,11 @@ def ordered(kind: str, registry: Registry, folder: Path) -> IoJob:
     ink, chalk = add(registry, folder, "Ink", 1), add(registry, folder, "Chalk", 2)
     with registry.database.write() as session:
         if kind == "merge":
-            order = MergeOrder("Both", [Part(ink.key), Part(chalk.key)])
+            order = MergeOrder("Both", [weighted(ink.key), weighted(chalk.key)])
             return tools.order_merge(session, order)
         if kind == "resize":
             return tools.order_resize(session, ink.key, ResizeOrder(rank=1))
-        job = tools.order_fuse(session, FuseOrder("Inked", [Part(ink.key)]))
+        job = tools.order_fuse(session, FuseOrder("Inked", [weighted(ink.key)]))
         job.args = job.args | {"keep": kind}
         return job
 

@@ -19,7 +19,6 @@ from app.registry.adapters.tools import (
     Layout,
     MergeOrder,
     Method,
-    Part,
     ResizeOrder,
 )
 from app.registry.adapters.versions.create_version import NewVersion, publish
@@ -27,6 +26,7 @@ from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import Claim, LostLease
+from tests.stand_in import weighted
 from tests.worker.bases.tiny_models import save_sd15
 from tests.worker.lora_files.random_adapters import random_adapter
 from tests.worker.runtime.job_loops import Registry, wait_for
@@ -96,7 +96,7 @@ def test_a_merge_becomes_an_adapter_that_says_of_what_it_was_made(
     registry: Registry, room: Room, tmp_path: Path
 ) -> None:
     ink, chalk = add(registry, tmp_path, "Ink", 1), add(registry, tmp_path, "Chalk", 2, rank=2)
-    order = MergeOrder("Both", [Part(ink.key, 0.8), Part(chalk.key, -0.5, 0.25)])
+    order = MergeOrder("Both", [weighted(ink.key, 0.8), weighted(chalk.key, -0.5, 0.25)])
     with registry.database.write() as session:
         job = tools.order_merge(session, order)
     ended = done(registry, job)
@@ -161,7 +161,7 @@ def test_a_fused_base_is_registered_and_has_the_weights_of_both(
     registry: Registry, room: Room, tmp_path: Path
 ) -> None:
     ink = add(registry, tmp_path, "Ink", 1)
-    order = FuseOrder("Inked", [Part(ink.key, 0.7)], dtype=FusedDtype.FP32)
+    order = FuseOrder("Inked", [weighted(ink.key, 0.7)], dtype=FusedDtype.FP32)
     with registry.database.write() as session:
         job = tools.order_fuse(session, order)
     ended = done(registry, job)
@@ -212,7 +212,9 @@ def test_a_single_file_is_kept_for_download(registry: Registry, room: Room, tmp_
     new = NewVersion("Few", "sd1", blob.sha256, blob.size, 4, 8.0, base_model_id=base.key)
     with registry.database.write() as session:
         adapter_id = publish(session, new).adapter_id
-        order = FuseOrder("My base!", [Part(adapter_id)], layout=Layout.SINGLE, keep=Keep.DOWNLOAD)
+        order = FuseOrder(
+            "My base!", [weighted(adapter_id)], layout=Layout.SINGLE, keep=Keep.DOWNLOAD
+        )
         job = tools.order_fuse(session, order)
     ended = done(registry, job)
     assert (ended.status, ended.error) == ("succeeded", None)
@@ -237,8 +239,8 @@ def test_an_adapter_for_another_base_of_the_family_is_refused_in_the_job(
         session.get_one(BaseModel, registry.base_id).parameters = {}
         new = NewVersion("Real", "sd1", blob.sha256, blob.size, 4, 8.0)
         real = publish(session, new).adapter_id
-        merge = tools.order_merge(session, MergeOrder("No", [Part(ink.key), Part(real)]))
-        fuse = tools.order_fuse(session, FuseOrder("No", [Part(real)], base="starter"))
+        merge = tools.order_merge(session, MergeOrder("No", [weighted(ink.key), weighted(real)]))
+        fuse = tools.order_fuse(session, FuseOrder("No", [weighted(real)], base="starter"))
     assert "“Ink” and “Real” are for different base models" in str(done(registry, merge).error)
     assert "cross-attention width 768; “starter” has" in str(done(registry, fuse).error)
     assert not any((registry.settings.data_dir / "fused").glob("*"))
@@ -249,7 +251,9 @@ def test_an_adapter_that_was_deleted_while_it_waited_is_told(
 ) -> None:
     ink, chalk = add(registry, tmp_path, "Ink", 1), add(registry, tmp_path, "Chalk", 2)
     with registry.database.write() as session:
-        job = tools.order_merge(session, MergeOrder("Both", [Part(ink.key), Part(chalk.key)]))
+        job = tools.order_merge(
+            session, MergeOrder("Both", [weighted(ink.key), weighted(chalk.key)])
+        )
         service.delete_adapter(session, chalk.key)
     with registry.working(work_of(registry)):
         ended = done(registry, job)
@@ -279,7 +283,9 @@ def test_a_worker_that_ends_gives_its_work_back(
 ) -> None:
     ink, chalk = add(registry, tmp_path, "Ink", 1), add(registry, tmp_path, "Chalk", 2)
     with registry.database.write() as session:
-        job = tools.order_merge(session, MergeOrder("Both", [Part(ink.key), Part(chalk.key)]))
+        job = tools.order_merge(
+            session, MergeOrder("Both", [weighted(ink.key), weighted(chalk.key)])
+        )
     begun, go_on = threading.Event(), threading.Event()
     told = Pulse.__call__
 
@@ -305,7 +311,7 @@ def test_what_a_killed_worker_left_is_taken_away_by_the_next(
 ) -> None:
     ink = add(registry, tmp_path, "Ink", 1)
     with registry.database.write() as session:
-        job = tools.order_fuse(session, FuseOrder("Inked", [Part(ink.key)]))
+        job = tools.order_fuse(session, FuseOrder("Inked", [weighted(ink.key)]))
     folder = registry.settings.data_dir / "fused"
     left = [
         folder / f"inked-{job.key}-0123abcd",
@@ -327,7 +333,7 @@ def test_a_worker_that_wakes_up_after_it_lost_a_fuse_leaves_the_base_of_the_next
 ) -> None:
     ink = add(registry, tmp_path, "Ink", 1)
     with registry.database.write() as session:
-        job = tools.order_fuse(session, FuseOrder("Inked", [Part(ink.key)]))
+        job = tools.order_fuse(session, FuseOrder("Inked", [weighted(ink.key)]))
     work = ToolWork(registry.settings, registry.database, registry.store).kinds[tools.FUSE]
     leases = [
         Lease(registry.database, IoJob, Claim(job.key, letter * 32), seconds=60) for letter in "ab"
@@ -368,7 +374,7 @@ def test_a_method_with_a_rank_tells_its_error(
     registry: Registry, room: Room, tmp_path: Path
 ) -> None:
     ink, chalk = add(registry, tmp_path, "Ink", 1), add(registry, tmp_path, "Chalk", 2)
-    parts = [Part(ink.key), Part(chalk.key)]
+    parts = [weighted(ink.key), weighted(chalk.key)]
     with registry.database.write() as session:
         orders = [
             tools.order_merge(session, MergeOrder(str(method), parts, method, rank=2))

@@ -9,37 +9,19 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.registry.adapters import tools
-from app.registry.adapters.tools import FusedDtype, Keep, Layout, Method, Part
-from app.registry.db import MAX_ID
+from app.registry.adapters.tools import FusedDtype, Keep, Layout, Method
+from app.registry.adapters.weighted import RowId, VersionReference, WeightedAdapter
 from app.registry.jobs.models import IoJob
 from app.registry.state import AppState
 from app.web.media import blob_response
 from app.web.state import Id, State
+from worker.core.inference.config import AdapterWeight
 
 router = APIRouter(tags=["tools"])
 
-RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
 Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
 Reference = RowId | Annotated[str, StringConstraints(max_length=1_000)]
-Version = Annotated[
-    RowId | Annotated[str, StringConstraints(min_length=1, max_length=60)] | None,
-    Field(description="A number or an alias such as `best`; absent: what `latest` names."),
-]
 PROGRESS = ("done", "total")
-
-
-class PartIn(BaseModel):
-    """An adapter and its weights, from -10 to 10; the text encoders' is the same unless given."""
-
-    model_config = ConfigDict(extra="forbid")
-    id: RowId
-    version: Version = None
-    weight: float = 1.0
-    text_encoder_weight: float | None = None
-
-    def part(self) -> Part:
-        """The same for the service."""
-        return Part(self.id, self.weight, self.text_encoder_weight, self.version)
 
 
 class MergeIn(BaseModel):
@@ -47,7 +29,7 @@ class MergeIn(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     name: Name
-    adapters: Annotated[list[PartIn], Field(max_length=100)]
+    adapters: Annotated[list[WeightedAdapter], Field(max_length=100)]
     method: Method = Method.LINEAR
     rank: int | None = None
     density: Annotated[float, Field(description="Share of each change TIES and DARE keep.")] = 0.5
@@ -58,7 +40,7 @@ class ResizeIn(BaseModel):
     """A rank, or the share of the energy that every module keeps at least: one of the two."""
 
     model_config = ConfigDict(extra="forbid")
-    version: Version = None
+    version: VersionReference = None
     rank: int | None = None
     energy: float | None = None
     dynamic: Annotated[bool, Field(description="With energy: a rank for each module.")] = False
@@ -72,10 +54,10 @@ class FuseIn(BaseModel):
     base_model: Annotated[
         Reference | None, Field(description="Id or slug; the adapter's own base unless given.")
     ] = None
-    version: Version = None
-    weight: float = 1.0
-    text_encoder_weight: float | None = None
-    others: Annotated[list[PartIn], Field(max_length=100)] = []
+    version: VersionReference = None
+    weight: AdapterWeight = 1.0
+    text_encoder_weight: AdapterWeight | None = None
+    others: Annotated[list[WeightedAdapter], Field(max_length=100)] = []
     layout: Layout = Layout.DIFFUSERS
     dtype: FusedDtype = FusedDtype.FP16
     keep: Keep = Keep.BASE_MODEL
@@ -132,7 +114,7 @@ def merge(body: MergeIn, state: State) -> ToolJobOut:
     """Make a new adapter of several; ask `/tool-jobs/{id}` how it goes."""
     order = tools.MergeOrder(
         name=body.name,
-        parts=[part.part() for part in body.adapters],
+        parts=body.adapters,
         method=body.method,
         rank=body.rank,
         density=body.density,
@@ -153,10 +135,15 @@ def resize(adapter_id: Id, body: ResizeIn, state: State) -> ToolJobOut:
 @router.post("/adapters/{adapter_id}/fuse", status_code=202)
 def fuse(adapter_id: Id, body: FuseIn, state: State) -> ToolJobOut:
     """Write an adapter, and maybe others, into a base; ask `/tool-jobs/{id}` how it goes."""
-    first = Part(adapter_id, body.weight, body.text_encoder_weight, body.version)
+    first = WeightedAdapter(
+        adapter_id=adapter_id,
+        version=body.version,
+        weight=body.weight,
+        text_encoder_weight=body.text_encoder_weight,
+    )
     order = tools.FuseOrder(
         name=body.name,
-        parts=[first, *(part.part() for part in body.others)],
+        parts=[first, *body.others],
         base=body.base_model,
         layout=body.layout,
         dtype=body.dtype,

@@ -8,10 +8,12 @@ from typing import Any
 
 from app.registry.adapters import service, tools
 from app.registry.adapters.models import Adapter
-from app.registry.adapters.tools import FusedDtype, Keep, Layout, Method, Part
+from app.registry.adapters.tools import FusedDtype, Keep, Layout, Method
+from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.db import Session
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.jobs.models import IoJob
+from worker.core.lora_files.weights import weight_problem
 
 Typed = Mapping[str, str]
 
@@ -105,14 +107,15 @@ def extract_order(session: Session, _adapter: Adapter, typed: Typed) -> IoJob:
     return tools.order_extract(session, order)
 
 
-def _parts(session: Session, adapter: Adapter, typed: Typed) -> list[Part]:
+def _parts(session: Session, adapter: Adapter, typed: Typed) -> list[WeightedAdapter]:
     """This adapter, then those named in the rows; empty rows are skipped."""
     rows = [_part_of_row(session, typed, row) for row in ROWS if typed.get(f"other-{row}")]
-    own = _part(adapter, typed, "", version=_whole(typed, "version"))
+    version = service.get_version(session, adapter, _whole(typed, "version")).version
+    own = _part(adapter, typed, "", version=version)
     return [own, *rows]
 
 
-def _part_of_row(session: Session, typed: Typed, row: int) -> Part:
+def _part_of_row(session: Session, typed: Typed, row: int) -> WeightedAdapter:
     field = f"other-{row}"
     slug, _, name = typed[field].partition("@")
     try:
@@ -126,14 +129,25 @@ def _part_of_row(session: Session, typed: Typed, row: int) -> Part:
     return _part(adapter, typed, f"-{row}", version=version)
 
 
-def _part(adapter: Adapter, typed: Typed, ending: str, *, version: int | None) -> Part:
+def _part(adapter: Adapter, typed: Typed, ending: str, *, version: int) -> WeightedAdapter:
     """The adapter with the weights of the fields with this suffix."""
-    weight = _number(typed, f"weight{ending}")
-    tools.check_weight(weight, adapter.name, field=f"weight{ending}")
-    text_weight = _optional(typed, f"text-weight{ending}")
-    if text_weight is not None:
-        tools.check_weight(text_weight, adapter.name, field=f"text-weight{ending}")
-    return Part(adapter.key, weight, text_weight, version)
+    text_weight = f"text-weight{ending}"
+    return WeightedAdapter(
+        adapter_id=adapter.key,
+        version=version,
+        weight=_weight(typed, f"weight{ending}", adapter),
+        text_encoder_weight=(
+            _weight(typed, text_weight, adapter) if typed.get(text_weight) else None
+        ),
+    )
+
+
+def _weight(typed: Typed, name: str, adapter: Adapter) -> float:
+    """The weight in a field. Raises InvalidInput for one that is not accepted."""
+    weight = _number(typed, name)
+    if problem := weight_problem(weight, adapter.name):
+        raise _wrong(name, problem)
+    return weight
 
 
 def _number(typed: Typed, name: str) -> float:
@@ -142,11 +156,6 @@ def _number(typed: Typed, name: str) -> float:
         return float(text.replace(",", "."))
     except ValueError:
         raise _wrong(name, f"“{text[:40]}” is not a number.") from None
-
-
-def _optional(typed: Typed, name: str) -> float | None:
-    """The number that was typed; None when the field was left empty."""
-    return _number(typed, name) if typed.get(name) else None
 
 
 def _whole(typed: Typed, name: str) -> int | None:
