@@ -12,6 +12,7 @@ from app.registry.adapters import imports, service
 from app.registry.adapters.imports import Received
 from app.registry.config import Settings
 from app.registry.errors import AppError
+from app.registry.jobs.kinds import ImportAdapterResult
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState, make_state
@@ -77,8 +78,9 @@ def _ended(state: AppState, row: Received) -> tuple[str, bool]:
         with state.database.read() as session:
             job = session.get_one(IoJob, row.job.key)
             if job.state is JobStatus.SUCCEEDED:
-                adapter = service.get_adapter(session, job.result["adapter_id"])
-                known = " (these weights are here already)" if job.result.get("duplicate") else ""
+                imported = job.outcome(ImportAdapterResult)
+                adapter = service.get_adapter(session, imported.adapter_id or 0)
+                known = " (these weights are here already)" if imported.duplicate else ""
                 return f"{row.filename}: {adapter.slug}{known}", True
         if job.state.is_final:
             return f"{row.filename}: {job.error or 'The import was canceled.'}", False

@@ -26,8 +26,9 @@ from sqlmodel import Session, SQLModel, col, select
 
 import app.registry.tables  # noqa: F401  (fills the metadata)
 from app.registry.db import MENTIONS, Database, database_now, utcnow
-from app.registry.jobs.models import JOB_FILES_KEPT, SWEEP, Event, IoJob
-from app.registry.jobs.service import enqueue
+from app.registry.jobs.kinds import JobKind, SweepArgs
+from app.registry.jobs.models import JOB_FILES_KEPT, Event, IoJob
+from app.registry.jobs.service import enqueue_io
 from app.registry.jobs.states import ACTIVE
 from app.registry.storage.store import BlobNotFound, BlobStore
 
@@ -134,7 +135,7 @@ def is_due(session: Session) -> bool:
     """True when no sweep waits, is at work or ended within a day."""
     ended = col(IoJob.finished_at) >= database_now(session) - EVERY
     active = col(IoJob.status).in_(ACTIVE)
-    recent = select(IoJob.id).where(IoJob.kind == SWEEP, ended | active)
+    recent = select(IoJob.id).where(IoJob.kind == JobKind.SWEEP, ended | active)
     return session.exec(recent.limit(1)).first() is None
 
 
@@ -149,4 +150,4 @@ def order_if_due(database: Database) -> IoJob | None:
             session.connection().execute(lock)
         if not is_due(session):
             return None
-        return enqueue(session, IoJob(kind=SWEEP, priority=LAST))
+        return enqueue_io(session, SweepArgs(), priority=LAST)

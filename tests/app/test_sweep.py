@@ -24,8 +24,9 @@ from app.registry.adapters.versions.create_version import NewFile, NewVersion, p
 from app.registry.base_models.service import ensure_embedded
 from app.registry.datasets.models import Dataset, DatasetVersion, Image
 from app.registry.db import MENTIONS, Database, utcnow
-from app.registry.jobs.models import JOB_FILES_KEPT, SWEEP, Event, IoJob
-from app.registry.jobs.service import enqueue_io
+from app.registry.jobs.kinds import JobKind, StoredSidecar
+from app.registry.jobs.models import JOB_FILES_KEPT, Event, IoJob
+from app.registry.jobs.service import enqueue
 from app.registry.jobs.states import JobStatus
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
 from app.registry.runs.models import Checkpoint, Run, Sample
@@ -177,7 +178,7 @@ def test_what_columns_and_json_refer_to_stays(kept: Kept) -> None:
             session,
             sha256=kept.blob("an upload that waits"),
             filename="x",
-            sidecars=[{"name": "x.json", "sha256": kept.blob("beside it")}],
+            sidecars=[StoredSidecar(name="x.json", sha256=kept.blob("beside it"))],
         )
         service.delete_adapter(session, key)  # can still be restored
     make_render(kept, [], kept.blob("a drawing"))
@@ -272,7 +273,7 @@ def test_a_sweep_can_be_broken_off(folder: Kept) -> None:
         sweep(folder.database, folder.store, pulse=at(6, end))
     assert len(folder.left()) == 2
     with folder.database.write() as session:  # nothing is locked
-        enqueue_io(session, "x")
+        enqueue(session, IoJob(kind="x"))
 
 
 def test_many_rows_are_read_a_thousand_at_a_time(
@@ -345,7 +346,7 @@ def test_of_workers_that_ask_at_once_one_gets_it(database: Database) -> None:
         assert sum(job is not None for job in pool.map(race, range(4))) == 1
     with database.read() as session:
         (job,) = session.exec(select(IoJob))
-    assert (job.kind, job.priority) == (SWEEP, sweeping.LAST)
+    assert (job.kind, job.priority) == (JobKind.SWEEP, sweeping.LAST)
 
 
 @pytest.mark.parametrize(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from collections import Counter
 from pathlib import Path
 
@@ -17,6 +18,7 @@ from app.registry.code_version import code_version
 from app.registry.datasets.models import DatasetVersion
 from app.registry.db import Database
 from app.registry.jobs import service as jobs
+from app.registry.jobs.kinds import ExportAdapterArgs, ExportAdapterResult
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
@@ -40,20 +42,24 @@ class Exporting:
         self._database = database
         self._store = store
 
-    def run(self, job: IoJob, lease: Lease, scratch: Path) -> None:
-        """Write, prove and store the file that a job asks for; RefusedError when it fails."""
+    def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
+        """Write, prove and store the file that a job asks for; RefusedError when it fails.
+
+        It takes seconds, so a worker that stops finishes it first.
+        """
         assert job.subject_id is not None
-        form, dtype = job.args["format"], job.args["dtype"]
-        with_tags = bool(job.args.get("with_tags"))
+        args = job.arguments(ExportAdapterArgs)
         try:
-            file = self._write(job.subject_id, form, dtype, scratch, with_tags=with_tags)
+            file = self._write(
+                job.subject_id, args.format, args.dtype, scratch, with_tags=args.with_tags
+            )
         except UnfitError as error:  # `refusals` reads it
-            why = {"code_version": code_version(), "facts_sha256": error.facts_sha256}
+            why = ExportAdapterResult(code_version=code_version(), facts_sha256=error.facts_sha256)
             with self._database.write() as session:
-                jobs.update_owned(session, IoJob, lease.claim, result=why)
+                jobs.update_owned(session, IoJob, lease.claim, result=why.stored())
             raise
         with self._database.write() as session:
-            result = {"sha256": file.sha256}
+            result = ExportAdapterResult(sha256=file.sha256).stored()
             jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
             add_file(session, job.subject_id, file)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,14 +19,24 @@ from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import Conflict
 from app.registry.jobs import service as jobs
-from app.registry.jobs.models import DOWNLOAD_BASE, IoJob
+from app.registry.jobs.kinds import (
+    ByteProgress,
+    DownloadBaseArgs,
+    FetchHubAdapterArgs,
+    FetchHubAdapterResult,
+    JobArgs,
+    PublishAdapterArgs,
+    PublishAdapterResult,
+    PublishedPicture,
+    StoredSidecar,
+)
+from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
 from worker.core.hub.orders import LEFT, Answer
 from worker.runtime.hub_process import Broken, BrokenOff, HubFailed, carry_out, order
 from worker.runtime.lease import Lease
 
-Work = Callable[[IoJob, Lease, Path, threading.Event], None]
 WriteFile = Callable[[int, str, str, Path], NewFile]
 """(version, format, number type, folder for scratch) -> a download that is stored and checked."""
 
@@ -50,20 +60,16 @@ class HubWork:
         self._database = database
         self._store = store
         self._write_file = write_file
-        self.kinds: dict[str, Work] = {
-            DOWNLOAD_BASE: self._download_base,
-            hub.FETCH: self._fetch_adapter,
-            hub.PUBLISH: self._publish_adapter,
-        }
 
-    def _download_base(
+    def download_base(
         self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event
     ) -> None:
-        base_id = job.subject_id
+        """Download a base model; its inspection is then a job of its own."""
+        base_id, args = job.subject_id, job.arguments(DownloadBaseArgs)
         assert base_id is not None
-        home = self._settings.hub_models / str(job.args["repo"]).replace("/", "--")
+        home = self._settings.hub_models / args.repo.replace("/", "--")
         try:
-            answer = self._ask("download_base", job, lease, stopping, folder=str(home))
+            answer = self._ask("download_base", args, lease, stopping, folder=str(home))
         except HubFailed as error:
             with self._database.write() as session:
                 self._end(session, lease, JobStatus.FAILED, error=error)
@@ -80,25 +86,27 @@ class HubWork:
                     session, base_id, str(answer.path), answer.values["commit"]
                 )
 
-    def _fetch_adapter(
+    def fetch_adapter(
         self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event
     ) -> None:
         """Bring a LoRA file here; its import is then a job like that of any other."""
+        args = job.arguments(FetchHubAdapterArgs)
         try:
-            answer = self._ask("fetch_adapter", job, lease, stopping, folder=str(scratch))
+            answer = self._ask("fetch_adapter", args, lease, stopping, folder=str(scratch))
         except (HubFailed, BrokenOff) as error:
             self._end_badly(lease, error)
             return
         blob = self._store.put_file(answer.path)
-        sidecars = self._sidecars(str(job.args["repo"]), answer, scratch)
+        sidecars = self._sidecars(args.repo, answer, scratch)
         with self._database.write() as session:
             jobs.require_owner(session, IoJob, lease.claim)
             import_id = hub.write_fetched(
                 session, sha256=blob.sha256, filename=answer.values["name"], sidecars=sidecars
             )
-            self._end(session, lease, JobStatus.SUCCEEDED, result={"import_id": import_id})
+            result = FetchHubAdapterResult(import_id=import_id).stored()
+            self._end(session, lease, JobStatus.SUCCEEDED, result=result)
 
-    def _sidecars(self, repo: str, answer: Answer, scratch: Path) -> list[dict[str, str]]:
+    def _sidecars(self, repo: str, answer: Answer, scratch: Path) -> list[StoredSidecar]:
         """What the repository says of the file, in the form in which files beside it would."""
         stem = str(answer.values["name"]).removesuffix(".safetensors")
         said = answer.values["card"]
@@ -114,39 +122,43 @@ class HubWork:
             ),
         }
         path.write_text(json.dumps(content), encoding="utf-8")
-        found = [{"name": f"{stem}.json", "sha256": self._store.put_file(path).sha256}]
+        sha256 = self._store.put_file(path).sha256
+        found = [StoredSidecar(name=f"{stem}.json", sha256=sha256)]
         if answer.values["picture"]:
             picture = Path(answer.values["picture"])
             name = f"{stem}{picture.suffix.lower()}"
-            found.append({"name": name, "sha256": self._store.put_file(picture).sha256})
+            sha256 = self._store.put_file(picture).sha256
+            found.append(StoredSidecar(name=name, sha256=sha256))
         return found
 
-    def _publish_adapter(
+    def publish_adapter(
         self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event
     ) -> None:
-        version_id = job.subject_id
+        """Publish a version of an adapter with a model card."""
+        version_id, args = job.subject_id, job.arguments(PublishAdapterArgs)
         assert version_id is not None
         with self._database.read() as session:
             version = session.get_one(AdapterVersion, version_id)
             adapter = session.get_one(Adapter, version.adapter_id)
             if adapter.deleted_at is not None:
                 raise Conflict(GONE.format(name=adapter.name))
-            facts = hub.card_facts(session, adapter, version, job.args)
-        files = self._files(version_id, facts, job.args["pictures"], scratch)
+            facts = hub.card_facts(session, adapter, version, args)
+        files = self._files(version_id, facts, args.pictures, scratch)
         paths = {name: str(path) for name, path in files.items()}
         try:
-            answer = self._ask("publish_adapter", job, lease, stopping, files=paths, facts=facts)
+            answer = self._ask("publish_adapter", args, lease, stopping, files=paths, facts=facts)
         except (HubFailed, BrokenOff) as error:
             self._end_badly(lease, error)
             return
         with self._database.write() as session:
-            self._end(session, lease, JobStatus.SUCCEEDED, result=answer.values)
+            result = PublishAdapterResult(**answer.values).stored()
+            self._end(session, lease, JobStatus.SUCCEEDED, result=result)
 
     def _files(
         self,
         version_id: int,
         facts: dict[str, Any],
-        pictures: list[dict[str, str]],
+        pictures: Sequence[PublishedPicture],
         scratch: Path,
     ) -> dict[str, Path]:
         """What is published beside the model card; its pictures are noted in the facts."""
@@ -157,10 +169,10 @@ class HubWork:
             file = self._write_file(version_id, form, DTYPE, folder)
             files[name] = self._store.local_path(file.sha256, folder)
         for number, picture in enumerate(pictures):
-            source = self._store.local_path(picture["sha256"], scratch)
+            source = self._store.local_path(picture.sha256, scratch)
             name = f"images/{number}{_suffix(source)}"
             files[name] = source
-            facts["pictures"].append([name, picture["prompt"]])
+            facts["pictures"].append([name, picture.prompt])
         return files
 
     def _end_badly(self, lease: Lease, error: HubFailed | BrokenOff) -> None:
@@ -171,17 +183,18 @@ class HubWork:
                 self._end(session, lease, JobStatus.FAILED, error=error)
 
     def _ask(
-        self, what: str, job: IoJob, lease: Lease, stopping: threading.Event, **values: Any
+        self, what: str, args: JobArgs, lease: Lease, stopping: threading.Event, **values: Any
     ) -> Answer:
         if self._settings.hub == "off":
             raise HubFailed("hub_off", OFF)
 
         def write_progress(progress: dict[str, Any]) -> None:
             with self._database.write() as session:
-                jobs.update_owned(session, IoJob, lease.claim, result=progress)
+                result = ByteProgress(**progress).stored()
+                jobs.update_owned(session, IoJob, lease.claim, result=result)
 
         return carry_out(
-            order(self._settings, what, **job.args, **values),
+            order(self._settings, what, **args.stored(), **values),
             self._database,
             lease,
             stopping,

@@ -22,6 +22,7 @@ from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.datasets.images import ImageDecoder, PictureRefused
 from app.registry.db import Database
 from app.registry.jobs import service as jobs
+from app.registry.jobs.kinds import ImportAdapterArgs, ImportAdapterResult
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
@@ -89,23 +90,24 @@ class Importing:
         from worker.core.lora_files.reading import convert
         from worker.runtime.save_result import tensor_hash
 
-        uploaded = str(job.args["sha256"])
+        args = job.arguments(ImportAdapterArgs)
+        uploaded = args.sha256
         found = plan(self._store.local_path(uploaded, scratch))
         hash_of_file = tensor_hash(found.path)
-        wanted = job.args.get("base_model_id")  # has to fit, whether the file is known or not
+        wanted = args.base_model_id  # has to fit, whether the file is known or not
         named = self._place(found, wanted) if wanted is not None else None
         if self._is_known(lease, None if _tells_alpha_apart(found) else hash_of_file, uploaded):
             return
         place = named or self._place(found, None)
-        if (adapter_id := job.args.get("adapter_id")) is not None:
-            place = self._beside(int(adapter_id), found, place)
+        if args.adapter_id is not None:
+            place = self._beside(args.adapter_id, found, place)
         weights = self._weights(found, place)
         reading = convert(found.on(place.shapes), weights, on_module=pulse)
         path = scratch / "canonical.safetensors"
         # without metadata, so that the same tensors have the same hash whoever wrote them
         canonical.save(canonical.Adapter(reading.adapter.modules), path)
         blob = self._store.put_file(path)
-        told = about(found.metadata, self._sidecars(job, scratch), str(job.args.get("filename")))
+        told = about(found.metadata, self._sidecars(args, scratch), args.filename)
         notes = list(reading.notes)
         if place.base is None:
             notes.append(NO_BASE.format(family=family_label(place.family)))
@@ -126,7 +128,7 @@ class Importing:
             trainable_parameters=reading.adapter.parameters,
             cover_sha256=cover,
             details={
-                "imported": str(job.args.get("filename") or "")[:MAX_FILENAME],
+                "imported": args.filename[:MAX_FILENAME],
                 "modules": len(reading.adapter.modules),
                 "kinds": dict(found.kinds),
                 "namings": sorted(str(naming) for naming in found.namings),
@@ -137,7 +139,7 @@ class Importing:
             }
             | ({"author": told.author} if told.author else {}),
         )
-        self._publish(job, lease, new, told)
+        self._publish(args, lease, new, told)
 
     def _is_known(self, lease: Lease, hash_of_file: str | None, uploaded: str) -> bool:
         """Whether a version is this file or has these tensors; the job then ends with it."""
@@ -147,11 +149,9 @@ class Importing:
             if known is None:
                 return False
             jobs.require_owner(session, IoJob, lease.claim)
-            result = {
-                "adapter_id": known.adapter_id,
-                "version": known.version,
-                "duplicate": True,
-            }
+            result = ImportAdapterResult(
+                adapter_id=known.adapter_id, version=known.version, duplicate=True
+            ).stored()
             jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
         return True
 
@@ -205,13 +205,13 @@ class Importing:
         except BaseModelError as error:
             raise RefusedError("adapter", str(error)) from error
 
-    def _sidecars(self, job: IoJob, scratch: Path) -> list[Sidecar]:
+    def _sidecars(self, args: ImportAdapterArgs, scratch: Path) -> list[Sidecar]:
         sidecars = []
-        for number, sent in enumerate(job.args.get("sidecars") or []):
+        for number, sent in enumerate(args.sidecars):
             path = scratch / f"sidecar-{number}"
-            with self._store.open(str(sent["sha256"])) as source, path.open("wb") as copy:
+            with self._store.open(sent.sha256) as source, path.open("wb") as copy:
                 shutil.copyfileobj(source, copy)
-            sidecars.append(Sidecar(str(sent["name"]), path))
+            sidecars.append(Sidecar(sent.name, path))
         return sidecars
 
     def _cover(self, told: About, scratch: Path) -> tuple[str | None, str | None]:
@@ -260,7 +260,7 @@ class Importing:
         bases = self._bases(version.base_model_id)
         return Place(family, bases[0][1], bases[0][0]) if bases else None
 
-    def _publish(self, job: IoJob, lease: Lease, new: NewVersion, told: About) -> None:
+    def _publish(self, args: ImportAdapterArgs, lease: Lease, new: NewVersion, told: About) -> None:
         for attempt in range(PUBLISH_TRIES):
             try:
                 with self._database.write() as session:
@@ -273,14 +273,14 @@ class Importing:
                     )
                     duplicate = version is not None
                     if version is None:
-                        version = publish(session, new, adapter_id=job.args.get("adapter_id"))
+                        version = publish(session, new, adapter_id=args.adapter_id)
                         _describe(session, version.adapter_id, told)
-                    result = {
-                        "adapter_id": version.adapter_id,
-                        "version": version.version,
-                        "duplicate": duplicate,
-                        "notes": [] if duplicate else new.details["import_notes"],
-                    }
+                    result = ImportAdapterResult(
+                        adapter_id=version.adapter_id,
+                        version=version.version,
+                        duplicate=duplicate,
+                        notes=() if duplicate else tuple(new.details["import_notes"]),
+                    ).stored()
                     jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
                 return
             except sa.exc.IntegrityError:  # somebody took the name in this moment

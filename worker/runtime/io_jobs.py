@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 import threading
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import AppError
 from app.registry.jobs import service as jobs
+from app.registry.jobs.kinds import JobKind
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore, StorageUnavailable
@@ -24,6 +25,7 @@ from worker.core.bases.inspect import inspect_base
 from worker.runtime.export_jobs import Exporting
 from worker.runtime.hub_jobs import HubWork
 from worker.runtime.import_jobs import Importing, RefusedError
+from worker.runtime.job_progress import Handler
 from worker.runtime.lease import Lease
 from worker.runtime.sweep_jobs import Sweeping
 from worker.runtime.tool_jobs import ToolWork
@@ -40,19 +42,22 @@ class IoWork:
         self._database = database
         self._store = store
         exporting = Exporting(database, store)
-        self._kinds: dict[str, Callable[[IoJob, Lease, Path], None]] = {
-            "inspect_base": self._inspect_base,
-            "export_adapter": exporting.run,
-        }
-        self._stoppable = {"import_adapter": Importing(database, store).run}
-        self._hub = HubWork(settings, database, store, exporting.download)
-        self._tools = ToolWork(settings, database, store)
+        hub = HubWork(settings, database, store, exporting.download)
+        tools = ToolWork(settings, database, store)
         self._sweeping = Sweeping(database, store)
-
-    @property
-    def long_kinds(self) -> frozenset[str]:
-        """The kinds of jobs that can take long."""
-        return frozenset(self._hub.kinds | self._tools.kinds | self._sweeping.kinds)
+        self.handlers: Mapping[str, Handler] = {
+            JobKind.INSPECT_BASE: self._inspect_base,
+            JobKind.DOWNLOAD_BASE: hub.download_base,
+            JobKind.EXPORT_ADAPTER: exporting.run,
+            JobKind.IMPORT_ADAPTER: Importing(database, store).run,
+            JobKind.FETCH_HUB_ADAPTER: hub.fetch_adapter,
+            JobKind.PUBLISH_ADAPTER: hub.publish_adapter,
+            JobKind.MERGE_ADAPTERS: tools.merge,
+            JobKind.RESIZE_ADAPTER: tools.resize,
+            JobKind.FUSE_ADAPTER: tools.fuse,
+            JobKind.EXTRACT_ADAPTER: tools.extract,
+            JobKind.SWEEP: self._sweeping.run,
+        }
 
     def prepare(self) -> None:
         """Have sweeps ordered; nothing to warm up: the first job that needs torch imports it."""
@@ -63,23 +68,16 @@ class IoWork:
         self._sweeping.close()
 
     def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
-        """Do a job; most take seconds, so a worker that ends finishes them first.
+        """Carry out a job by the handler of its kind.
 
-        Imports, sweeps, what goes to the Hub and what the tools do can take long: they are given
-        back.
+        Handlers that can take long return the job to the queue once the worker stops.
         """
-        work = self._kinds.get(job.kind)
-        long_work = (
-            self._stoppable | self._hub.kinds | self._tools.kinds | self._sweeping.kinds
-        ).get(job.kind)
+        handler = self.handlers.get(job.kind)
         try:
+            if handler is None:
+                raise RefusedError("unknown_kind", f"There is no job of the kind “{job.kind}”.")
             with tempfile.TemporaryDirectory(prefix="brushwork-io-") as scratch:
-                if long_work is not None:
-                    long_work(job, lease, Path(scratch), stopping)
-                elif work is not None:
-                    work(job, lease, Path(scratch))
-                else:
-                    raise RefusedError("unknown_kind", f"There is no job of the kind “{job.kind}”.")
+                handler(job, lease, Path(scratch), stopping)
         except RefusedError as error:
             self._fail(lease, error.code, str(error))
         except StorageUnavailable as error:
@@ -90,7 +88,9 @@ class IoWork:
         except AppError as error:
             self._fail(lease, error.code, error.detail)
 
-    def _inspect_base(self, job: IoJob, lease: Lease, scratch: Path) -> None:
+    def _inspect_base(
+        self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event
+    ) -> None:
         assert job.subject_id is not None
         with self._database.read() as session:
             base = base_models.get_base_model(session, job.subject_id)

@@ -4,19 +4,24 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from sqlmodel import Session
 
 from app.registry.db import Database
 from app.registry.jobs import service as jobs
+from app.registry.jobs.kinds import StepProgress
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from worker.runtime.lease import Lease
 
 LOOK_SECONDS = 0.5
+
+Handler = Callable[[IoJob, Lease, Path, threading.Event], None]
+"""Carries out a job: (row, lease, folder for scratch, set when the worker stops)."""
 
 
 class Canceled(Exception):
@@ -59,7 +64,8 @@ class Pulse:
         self._looked = time.monotonic()
         claim = self._lease.claim
         with self._database.write() as session:
-            jobs.update_owned(session, IoJob, claim, result={"done": done, "total": total})
+            progress = StepProgress(done=done, total=total)
+            jobs.update_owned(session, IoJob, claim, result=progress.stored())
             row = session.get_one(IoJob, claim.job_id, populate_existing=True)
             canceled = row.cancel_requested
         if canceled:

@@ -13,7 +13,8 @@ import sqlalchemy as sa
 
 from app.registry.db import Database
 from app.registry.jobs import service as jobs
-from app.registry.jobs.models import SWEEP, IoJob
+from app.registry.jobs.kinds import SweepResult
+from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
 from app.registry.sweep import order_if_due, sweep
@@ -33,7 +34,6 @@ class Sweeping:
         self._database = database
         self._store = store
         self._closed = threading.Event()
-        self.kinds = {SWEEP: self._run}
 
     def open(self) -> None:
         """Start the clock."""
@@ -52,9 +52,10 @@ class Sweeping:
             except sa.exc.SQLAlchemyError as error:
                 log.warning("The database cannot be reached just now: %s", error)
 
-    def _run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
+    def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
+        """Delete the files that nothing refers to."""
         with steered(self._database, lease, stopping, result={}) as pulse:
             swept = sweep(self._database, self._store, pulse=lambda: pulse(0, 1))
-            result = {"files": swept.files, "size_bytes": swept.size_bytes}
+            result = SweepResult(files=swept.files, size_bytes=swept.size_bytes).stored()
             with self._database.write() as session:
                 jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)

@@ -9,16 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.registry.adapters.models import Adapter, AdapterVersion
-from app.registry.adapters.tools import (
-    EXTRACT,
-    FUSE,
-    MAX_LICENCE,
-    MAX_TRIGGERS,
-    MERGE,
-    RESIZE,
-    Keep,
-)
+from app.registry.adapters.tools import MAX_LICENCE, MAX_TRIGGERS, Keep
 from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models import service as base_models
 from app.registry.base_models.downloads import FUSED_FOLDER
 from app.registry.base_models.models import BaseModel
@@ -27,12 +20,23 @@ from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import AppError
 from app.registry.jobs import service as jobs
+from app.registry.jobs.kinds import (
+    ExtractAdapterArgs,
+    ExtractAdapterResult,
+    FuseAdapterArgs,
+    FuseAdapterResult,
+    MergeAdaptersArgs,
+    MergeAdaptersResult,
+    NewVersionResult,
+    ResizeAdapterArgs,
+    ResizeAdapterResult,
+)
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.slugs import slugify
 from app.registry.storage.store import BlobStore, sentence_when_full
 from worker.core.bases.family import FALLBACK_FAMILY
-from worker.runtime.job_progress import Pulse, require_wanted, steered
+from worker.runtime.job_progress import Handler, Pulse, require_wanted, steered
 from worker.runtime.lease import Lease
 
 if TYPE_CHECKING:
@@ -40,7 +44,7 @@ if TYPE_CHECKING:
     from worker.core.lora_files.loaded import LoadedAdapter
     from worker.core.lora_files.tools.lowrank import Report
 
-Work = Callable[[IoJob, Lease, Path, threading.Event], None]
+MERGE_FACTS = {"method", "density", "seed", "parts"}  # of a merged version
 TOKEN_CHARS = 8  # of a claim's token, in the name of what is made under it
 GONE = "“{name}” was deleted while this waited. Restore it, then try again."
 NOT_SMALLER = (
@@ -56,17 +60,12 @@ class ToolWork:
         self._settings = settings
         self._database = database
         self._store = store
-        self.kinds: dict[str, Work] = {
-            kind: self._guarded(work)
-            for kind, work in {
-                MERGE: self._merge,
-                RESIZE: self._resize,
-                FUSE: self._fuse,
-                EXTRACT: self._extract,
-            }.items()
-        }
+        self.merge = self._guarded(self._merge)
+        self.resize = self._guarded(self._resize)
+        self.fuse = self._guarded(self._fuse)
+        self.extract = self._guarded(self._extract)
 
-    def _guarded(self, work: Callable[[IoJob, Lease, Path, Pulse], None]) -> Work:
+    def _guarded(self, work: Callable[[IoJob, Lease, Path, Pulse], None]) -> Handler:
         """The work with every end it can have beside success."""
 
         def run(job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
@@ -93,14 +92,12 @@ class ToolWork:
     def _merge(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
         from worker.core.lora_files.tools.combine import MergeMethod, MergeOptions, merge
 
-        args = job.args
-        options = MergeOptions(
-            MergeMethod(args["method"]), args["rank"], args["density"], args["seed"]
-        )
-        made = merge(self._stack(args["parts"], scratch), options, on_module=pulse)
-        told = {"tool": "merge", **{k: args[k] for k in ("method", "density", "seed")}}
+        args = job.arguments(MergeAdaptersArgs)
+        options = MergeOptions(MergeMethod(args.method), args.rank, args.density, args.seed)
+        made = merge(self._stack(args.parts, scratch), options, on_module=pulse)
+        told = {"tool": "merge", **args.model_dump(mode="json", include=MERGE_FACTS)}
         with self._database.read() as session:
-            versions = [session.get_one(AdapterVersion, p["version_id"]) for p in args["parts"]]
+            versions = [session.get_one(AdapterVersion, p.version_id) for p in args.parts]
             sources = [session.get_one(Adapter, version.adapter_id) for version in versions]
         words = dict.fromkeys(word for source in sources for word in source.trigger_words)
         self._publish(
@@ -108,12 +105,13 @@ class ToolWork:
             scratch,
             made.adapter,
             made.report,
-            name=args["name"],
+            MergeAdaptersResult,
+            name=args.name,
             base_family=sources[0].base_family,
             base_model_id=next((v.base_model_id for v in versions if v.base_model_id), None),
             trigger_words=list(words)[:MAX_TRIGGERS],
             licence=_licence(sources),
-            details={"made": told | {"parts": args["parts"]}},
+            details={"made": told},
         )
 
     def _resize(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
@@ -121,7 +119,8 @@ class ToolWork:
         from worker.core.lora_files.tools.stack import ToolError
 
         assert job.subject_id is not None
-        options = ResizeOptions(job.args["rank"], job.args["energy"], job.args["dynamic"])
+        args = job.arguments(ResizeAdapterArgs)
+        options = ResizeOptions(args.rank, args.energy, args.dynamic)
         with self._database.read() as session:
             version = session.get_one(AdapterVersion, job.subject_id)
             adapter = session.get_one(Adapter, version.adapter_id)
@@ -135,6 +134,7 @@ class ToolWork:
             scratch,
             made.adapter,
             made.report,
+            ResizeAdapterResult,
             adapter_id=adapter.key,
             name=adapter.name,
             base_family=adapter.base_family,
@@ -142,7 +142,7 @@ class ToolWork:
             dataset_version_id=version.dataset_version_id,
             trigger_words=list(version.trigger_words),
             config=dict(version.config),
-            details={"made": told | dict(job.args)}
+            details={"made": told | args.stored()}
             | {key: text for key, text in version.details.items() if key == "author"},
         )
 
@@ -150,11 +150,12 @@ class ToolWork:
         from worker.core.lora_files.tools.extract import extract
 
         assert job.subject_id is not None
-        base, tuned = self._base(job.subject_id), self._base(job.args["tuned_id"])
+        args = job.arguments(ExtractAdapterArgs)
+        base, tuned = self._base(job.subject_id), self._base(args.tuned_id)
         found = extract(
             base_models.location(base),
             base_models.location(tuned),
-            job.args["rank"],
+            args.rank,
             on_layer=pulse,
         )
         told = {
@@ -170,7 +171,8 @@ class ToolWork:
             scratch,
             found.adapter,
             found.report,
-            name=job.args["name"],
+            ExtractAdapterResult,
+            name=args.name,
             base_family=base.family or FALLBACK_FAMILY,
             base_model_id=base.key,
             details={"made": told},
@@ -180,16 +182,16 @@ class ToolWork:
         from worker.core.lora_files.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse
 
         assert job.subject_id is not None
-        args, base = job.args, self._base(job.subject_id)
-        options = FuseOptions(FuseLayout(args["layout"]), FuseDtype(args["dtype"]))
+        args, base = job.arguments(FuseAdapterArgs), self._base(job.subject_id)
+        options = FuseOptions(FuseLayout(args.layout), FuseDtype(args.dtype))
         ending = ".safetensors" if options.layout is FuseLayout.SINGLE else ""
-        stem = slugify(args["name"], fallback="fused")
+        stem = slugify(args.name, fallback="fused")
         # Not in scratch, which may lie in memory: a base takes gigabytes. Named by the claim, so
         # that a worker that lost the job never touches what the next one made.
         token = lease.claim.token[:TOKEN_CHARS]
         out = self._settings.data_dir / FUSED_FOLDER / f"{stem}-{job.key}-{token}{ending}"
         self._sweep(lease, out.parent, f"{stem}-{job.key}-")
-        stack = self._stack(args["parts"], scratch)
+        stack = self._stack(args.parts, scratch)
         try:
             made = fuse(
                 base_models.location(base),
@@ -199,15 +201,16 @@ class ToolWork:
                 base_name=f"“{base.name}”",
                 on_tensor=pulse,
             )
-            figures: dict[str, Any] = {"layers": made.layers, "size_bytes": made.size_bytes}
-            if args["keep"] == Keep.BASE_MODEL:
-                self._register(lease, args["name"], out, figures)
+            figures = FuseAdapterResult(layers=made.layers, size_bytes=made.size_bytes)
+            if args.keep is Keep.BASE_MODEL:
+                self._register(lease, args.name, out, figures)
                 return
             blob = self._store.put_file(out)
-            figures |= {"sha256": blob.sha256, "filename": f"{stem}{ending}"}
+            kept = {"sha256": blob.sha256, "filename": f"{stem}{ending}"}
             with self._database.write() as session:
                 require_wanted(session, lease)
-                jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=figures)
+                result = figures.model_copy(update=kept).stored()
+                jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
             clear(out)
         except BaseException:
             clear(out)
@@ -228,14 +231,15 @@ class ToolWork:
         for path in left:
             clear(path)
 
-    def _register(self, lease: Lease, name: str, out: Path, figures: dict[str, Any]) -> None:
+    def _register(self, lease: Lease, name: str, out: Path, figures: FuseAdapterResult) -> None:
         with self._database.write() as session:
             require_wanted(session, lease)
             base = base_models.add_base_model(session, str(out), allowed_folders=None)
             base.name = name
             session.add(base)
             session.flush()
-            result = figures | {"base_model_id": base.key, "slug": base.slug, "name": name}
+            known = {"base_model_id": base.key, "slug": base.slug, "name": name}
+            result = figures.model_copy(update=known).stored()
             jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
 
     def _publish(
@@ -244,6 +248,7 @@ class ToolWork:
         scratch: Path,
         weights: Weights,
         report: Report,
+        result_type: type[NewVersionResult],
         *,
         details: dict[str, Any],
         adapter_id: int | None = None,
@@ -273,23 +278,24 @@ class ToolWork:
             require_wanted(session, lease)
             version = publish(session, new, adapter_id=adapter_id)
             adapter = session.get_one(Adapter, version.adapter_id)
-            result = summary | {
-                "adapter_id": adapter.key,
-                "slug": adapter.slug,
-                "name": adapter.name,
-                "version": version.version,
-            }
+            result = result_type(
+                **summary,
+                adapter_id=adapter.key,
+                slug=adapter.slug,
+                name=adapter.name,
+                version=version.version,
+            ).stored()
             jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
 
-    def _stack(self, parts: Sequence[dict[str, Any]], scratch: Path) -> list[LoadedAdapter]:
+    def _stack(self, parts: Sequence[ResolvedAdapter], scratch: Path) -> list[LoadedAdapter]:
         from worker.core.lora_files.loaded import LoadedAdapter
 
         return [
             LoadedAdapter(
-                part["name"],
-                self._weights(part["name"], part["version_id"], scratch),
-                part["weight"],
-                part["text_encoder_weight"],
+                part.name,
+                self._weights(part.name, part.version_id, scratch),
+                part.weight,
+                part.text_encoder_weight,
             )
             for part in parts
         ]

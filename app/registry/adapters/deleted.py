@@ -14,7 +14,6 @@ import sqlalchemy as sa
 from sqlmodel import Session, SQLModel, col, func, select
 
 from app.registry.adapters import tools
-from app.registry.adapters.hub import PUBLISH
 from app.registry.adapters.library.cards import summarize
 from app.registry.adapters.models import (
     Adapter,
@@ -25,6 +24,7 @@ from app.registry.adapters.models import (
     AdapterVersion,
 )
 from app.registry.errors import Conflict, NotFound
+from app.registry.jobs.kinds import JobKind
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import UNENDED
 from app.registry.renders.models import Render, RenderAdapter
@@ -32,7 +32,11 @@ from app.registry.runs.models import Run
 from app.registry.wording import plural
 
 DELETED_A_PAGE = 24
-OF_A_VERSION = ("export_adapter", tools.RESIZE, PUBLISH)  # kinds whose subject is a version
+OF_A_VERSION = (  # kinds whose subject is a version
+    JobKind.EXPORT_ADAPTER,
+    JobKind.RESIZE_ADAPTER,
+    JobKind.PUBLISH_ADAPTER,
+)
 
 
 @dataclass(frozen=True)
@@ -120,8 +124,7 @@ def _users(session: Session, adapter_id: int, versions: list[int]) -> str:
 def _needs(job: IoJob, adapter_id: int, versions: list[int]) -> bool:
     if job.kind in OF_A_VERSION and job.subject_id in versions:
         return True
-    parts = [part.get("adapter_id") for part in job.args.get("parts", ())]
-    return adapter_id in (job.args.get("adapter_id"), *parts)
+    return adapter_id in tools.needed_adapters(job)
 
 
 def _forget(session: Session, adapter_id: int, versions: list[int]) -> None:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from sqlmodel import Session, col, select
@@ -17,12 +17,20 @@ from app.registry.config import Settings
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.hub_source import PART, SCHEME, HubSource, read_source, require_allowed
 from app.registry.jobs import service as jobs
+from app.registry.jobs.kinds import (
+    FetchHubAdapterArgs,
+    FetchHubAdapterResult,
+    ImportAdapterResult,
+    JobKind,
+    PublishAdapterArgs,
+    PublishAdapterResult,
+    PublishedPicture,
+    StoredSidecar,
+)
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import enqueue_io
 from app.registry.jobs.states import JobStatus
 
-FETCH = "fetch_hub_adapter"
-PUBLISH = "publish_adapter"
 REPO = re.compile(rf"(?:{PART}/)?{PART}")
 MAX_REPO = 96
 MAX_PICTURES = 8
@@ -55,24 +63,32 @@ class Publication:
     @property
     def repo(self) -> str:
         """Where it goes: with its owner once that is known."""
-        return str(self.job.result.get("repo") or self.job.args["repo"])
+        return self._result.repo or self.args.repo
 
     @property
     def url(self) -> str | None:
         """The page of the repository on the Hub."""
-        return self.job.result.get("url")
+        return self._result.url
 
     @property
     def private(self) -> bool:
         """Whether the repository is private; before that is known, whether it was asked to be."""
         seen = self.seen_private
-        return bool(self.job.args["private"]) if seen is None else seen
+        return self.args.private if seen is None else seen
 
     @property
     def seen_private(self) -> bool | None:
         """Whether the Hub said that it is private; None before it was asked."""
-        seen = self.job.result.get("private")
-        return seen if isinstance(seen, bool) else None
+        return self._result.private
+
+    @property
+    def args(self) -> PublishAdapterArgs:
+        """What was asked for."""
+        return self.job.arguments(PublishAdapterArgs)
+
+    @property
+    def _result(self) -> PublishAdapterResult:
+        return self.job.outcome(PublishAdapterResult)
 
 
 @dataclass(frozen=True)
@@ -84,11 +100,11 @@ class Fetching:
 
     job: IoJob
     source: str
+    progress: FetchHubAdapterResult
     import_id: int | None = None
     adapter_id: int | None = None
     status: JobStatus = JobStatus.QUEUED
     error: str | None = None
-    progress: dict[str, Any] = field(default_factory=dict)
     is_ending: bool = False
 
 
@@ -104,30 +120,33 @@ def order_fetch(session: Session, text: str, settings: Settings) -> IoJob:
         )
     if source.file is not None and not source.file.endswith(".safetensors"):
         raise _invalid("source", f"Only .safetensors files are read, and {source.file} is none.")
-    return enqueue_io(session, FETCH, repo=source.repo, revision=source.revision, file=source.file)
+    args = FetchHubAdapterArgs(repo=source.repo, revision=source.revision, file=source.file)
+    return enqueue_io(session, args)
 
 
 def get_fetching(session: Session, job_id: int) -> Fetching:
     """How the import of an adapter from the Hub goes."""
     job = session.get(IoJob, job_id)
-    if job is None or job.kind != FETCH:
+    if job is None or job.kind != JobKind.FETCH_HUB_ADAPTER:
         raise NotFound("There is no such import.")
-    source = str(HubSource(job.args["repo"], job.args["revision"], job.args["file"]))
+    args, result = job.arguments(FetchHubAdapterArgs), job.outcome(FetchHubAdapterResult)
+    source = str(HubSource(args.repo, args.revision, args.file))
     if job.state is not JobStatus.SUCCEEDED:
         return Fetching(
             job,
             source,
+            result,
             status=job.state,
             error=job.error,
-            progress=job.result,
             is_ending=job.cancel_requested,
         )
-    checked = service.get_import(session, int(job.result["import_id"]))
+    checked = service.get_import(session, result.import_id or 0)
     return Fetching(
         job,
         source,
+        result,
         import_id=checked.key,
-        adapter_id=checked.result.get("adapter_id"),
+        adapter_id=checked.outcome(ImportAdapterResult).adapter_id,
         status=JobStatus.RUNNING if checked.state.is_active else checked.state,
         error=checked.error,
         is_ending=checked.cancel_requested,
@@ -143,7 +162,7 @@ def cancel_fetch(session: Session, job_id: int) -> Fetching:
 
 
 def write_fetched(
-    session: Session, *, sha256: str, filename: str, sidecars: Sequence[dict[str, str]]
+    session: Session, *, sha256: str, filename: str, sidecars: Sequence[StoredSidecar]
 ) -> int:
     """The file is here: its check is ordered as for any other; gives that job's id."""
     return service.order_import(session, sha256=sha256, filename=filename, sidecars=sidecars).key
@@ -169,21 +188,19 @@ def order_publication(
         raise Conflict(f"“{adapter.name}” is being published already; wait until that has ended.")
     ours = [row.repo for row in earlier if row.url]
     known = next((row for row in ours if repo in (row, row.partition("/")[2])), None)
-    return enqueue_io(
-        session,
-        PUBLISH,
-        subject_id=version.key,
+    args = PublishAdapterArgs(
         repo=known or repo,
         update=known is not None,
         private=wanted.private,
         base_model=named.repo if base_model and named else base_on_hub(session, version),
         pictures=_chosen(session, adapter, version, wanted.pictures),
     )
+    return enqueue_io(session, args, subject_id=version.key)
 
 
 def _chosen(
     session: Session, adapter: Adapter, version: AdapterVersion, wanted: Sequence[str] | None
-) -> list[dict[str, str]]:
+) -> tuple[PublishedPicture, ...]:
     """The pictures that are published, with the prompts they were drawn from."""
     drawn = {picture.sha256: picture for picture in pictures(session, adapter, version)}
     if wanted is None:
@@ -192,7 +209,7 @@ def _chosen(
         raise _invalid("pictures", f"At most {MAX_PICTURES} pictures can be published.")
     if any(sha256 not in drawn for sha256 in wanted):
         raise _invalid("pictures", "Only pictures drawn with this adapter can be published.")
-    return [{"sha256": sha256, "prompt": drawn[sha256].title} for sha256 in wanted]
+    return tuple(PublishedPicture(sha256=key, prompt=drawn[key].title) for key in wanted)
 
 
 def pictures(session: Session, adapter: Adapter, version: AdapterVersion) -> list[Picture]:
@@ -209,7 +226,7 @@ def base_on_hub(session: Session, version: AdapterVersion) -> str:
 
 
 def card_facts(
-    session: Session, adapter: Adapter, version: AdapterVersion, wanted: Mapping[str, Any]
+    session: Session, adapter: Adapter, version: AdapterVersion, wanted: PublishAdapterArgs
 ) -> dict[str, Any]:
     """What a model card tells of a version, JSON only; of the dataset only how large it was."""
     base = session.get(BaseModel, version.base_model_id) if version.base_model_id else None
@@ -218,7 +235,7 @@ def card_facts(
         "version": version.version,
         "family": adapter.base_family,
         "kohya_file": KOHYA_FILE.format(slug=adapter.slug),
-        "base_model": wanted["base_model"],
+        "base_model": wanted.base_model,
         "base_name": base.name if base else "",
         "notes": adapter.notes,
         "licence": adapter.licence,
@@ -240,7 +257,9 @@ def card_facts(
 def publications(session: Session, adapter: Adapter) -> list[Publication]:
     """All publications of an adapter, the newest first."""
     versions = {row.key: row.version for row in service.list_versions(session, adapter.key)}
-    ours = select(IoJob).where(IoJob.kind == PUBLISH, col(IoJob.subject_id).in_(versions))
+    ours = select(IoJob).where(
+        IoJob.kind == JobKind.PUBLISH_ADAPTER, col(IoJob.subject_id).in_(versions)
+    )
     return [
         Publication(job, versions[job.subject_id or 0])
         for job in session.exec(ours.order_by(col(IoJob.id).desc()))

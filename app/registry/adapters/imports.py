@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.registry.adapters import service
 from app.registry.errors import AppError, InvalidInput, TooLarge
+from app.registry.jobs.kinds import StoredSidecar
 from app.registry.jobs.models import IoJob
 from app.registry.state import AppState
 from app.registry.uploads import UploadedFile
@@ -115,13 +116,13 @@ def _belongs(sidecar: UploadedFile, weights: UploadedFile) -> bool:
     return stem in (name_of(weights), name_of(weights).rpartition(".")[0])
 
 
-def _store_sidecar(state: AppState, upload: UploadedFile) -> Mapping[str, str] | None:
+def _store_sidecar(state: AppState, upload: UploadedFile) -> StoredSidecar | None:
     """Where a sidecar was stored; None for one that is too large to be of any worth."""
     name = name_of(upload)
     limit = MAX_SIDECAR_BYTES.get(_ending(name) or "", MAX_PICTURE_BYTES)
     if not _ending(name) or _size(upload) > limit:
         return None
-    return {"name": name, "sha256": _store(state, upload, limit)}
+    return StoredSidecar(name=name, sha256=_store(state, upload, limit))
 
 
 def _store(state: AppState, upload: UploadedFile, limit: int) -> str:

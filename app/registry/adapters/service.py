@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import unicodedata
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 from typing import Any
 
 from sqlmodel import Session, col, func, select
 
+from app.registry.adapters.choices import DownloadDtype as DownloadDtype
+from app.registry.adapters.choices import DownloadFormat as DownloadFormat
 from app.registry.adapters.downloads.file_facts import file_facts
 from app.registry.adapters.library.cards import AdapterSummary as AdapterSummary
 from app.registry.adapters.library.cards import last_samples
@@ -33,28 +34,19 @@ from app.registry.base_models.service import get_base_model
 from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.db import utcnow
 from app.registry.errors import InvalidInput, NotFound
+from app.registry.jobs.kinds import (
+    ExportAdapterArgs,
+    ImportAdapterArgs,
+    ImportAdapterResult,
+    JobKind,
+    StoredSidecar,
+)
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import enqueue_io, request_cancel
 from app.registry.runs.models import Run, Sample
 
 MAX_TAGS = 20
 MAX_TAG_LENGTH = 40
-
-
-class DownloadFormat(StrEnum):
-    """The files an adapter can be downloaded as."""
-
-    KOHYA = "kohya"
-    PEFT = "peft"
-    BUNDLE = "bundle"
-
-
-class DownloadDtype(StrEnum):
-    """The number format of the tensors in a download."""
-
-    FP16 = "fp16"
-    BF16 = "bf16"
-    FP32 = "fp32"
 
 
 def get_adapter(session: Session, adapter_id: int) -> Adapter:
@@ -139,7 +131,7 @@ def get_version(
 
 def imported_adapter(session: Session, job: IoJob) -> Adapter | None:
     """The adapter that came of an import; None while there is none, or when it is gone."""
-    return session.get(Adapter, int(job.result.get("adapter_id", 0)))
+    return session.get(Adapter, job.outcome(ImportAdapterResult).adapter_id or 0)
 
 
 def trained_version(session: Session, run: Run) -> tuple[Adapter, AdapterVersion] | None:
@@ -313,10 +305,12 @@ def newest_order(
     with_tags: bool = False,
 ) -> IoJob | None:
     """The newest io job that writes or wrote this download; None when nobody asked yet."""
-    wanted = _order_args(file_format, dtype, with_tags=with_tags)
-    orders = select(IoJob).where(IoJob.kind == "export_adapter", IoJob.subject_id == version_id)
+    wanted = ExportAdapterArgs(format=file_format, dtype=dtype, with_tags=with_tags)
+    orders = select(IoJob).where(
+        IoJob.kind == JobKind.EXPORT_ADAPTER, IoJob.subject_id == version_id
+    )
     for job in session.exec(orders.order_by(col(IoJob.id).desc())):
-        if job.args == wanted:
+        if job.readable_arguments() == wanted:
             return job
     return None
 
@@ -333,16 +327,8 @@ def order_file(
     job = newest_order(session, version_id, file_format, dtype, with_tags=with_tags)
     if job is not None and job.state.is_active:
         return job
-    args = _order_args(file_format, dtype, with_tags=with_tags)
-    return enqueue_io(session, "export_adapter", subject_id=version_id, **args)
-
-
-def _order_args(
-    file_format: DownloadFormat, dtype: DownloadDtype, *, with_tags: bool
-) -> dict[str, Any]:
-    """What an order of a download says; `with_tags` only where it is wished."""
-    args: dict[str, Any] = {"format": file_format, "dtype": dtype}
-    return args | {"with_tags": True} if with_tags else args
+    args = ExportAdapterArgs(format=file_format, dtype=dtype, with_tags=with_tags)
+    return enqueue_io(session, args, subject_id=version_id)
 
 
 def file_name(
@@ -372,27 +358,27 @@ def order_import(
     filename: str,
     adapter_id: int | None = None,
     base_model_id: int | None = None,
-    sidecars: Sequence[Mapping[str, str]] = (),
+    sidecars: Sequence[StoredSidecar] = (),
 ) -> IoJob:
     """An io job that checks an uploaded LoRA file and makes an adapter of it.
 
     With `adapter_id` it becomes the next version of that adapter, with `base_model_id` it has to
-    fit that base; both have to exist. `sidecars` are stored files by `name` and `sha256`.
+    fit that base; both have to exist.
     """
-    order: dict[str, Any] = {"sha256": sha256, "filename": filename}
-    if adapter_id is not None:
-        order["adapter_id"] = get_adapter(session, adapter_id).key
-    if base_model_id is not None:
-        order["base_model_id"] = get_base_model(session, base_model_id).key
-    if sidecars:
-        order["sidecars"] = [dict(sidecar) for sidecar in sidecars]
-    return enqueue_io(session, "import_adapter", **order)
+    args = ImportAdapterArgs(
+        sha256=sha256,
+        filename=filename,
+        adapter_id=None if adapter_id is None else get_adapter(session, adapter_id).key,
+        base_model_id=None if base_model_id is None else get_base_model(session, base_model_id).key,
+        sidecars=tuple(sidecars),
+    )
+    return enqueue_io(session, args)
 
 
 def get_import(session: Session, job_id: int) -> IoJob:
     """The check of an uploaded LoRA file, waiting, at work or ended."""
     job = session.get(IoJob, job_id)
-    if job is None or job.kind != "import_adapter":
+    if job is None or job.kind != JobKind.IMPORT_ADAPTER:
         raise NotFound("There is no such import.")
     return job
 

@@ -8,11 +8,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from enum import StrEnum
 
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import fitting, service
+from app.registry.adapters.choices import FusedDtype as FusedDtype
+from app.registry.adapters.choices import Keep as Keep
+from app.registry.adapters.choices import Layout as Layout
+from app.registry.adapters.choices import Method as Method
 from app.registry.adapters.fitting import Made
 from app.registry.adapters.models import LATEST, Adapter, AdapterAlias, AdapterVersion
 from app.registry.adapters.resolve import resolve
@@ -21,55 +24,33 @@ from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
 from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.jobs import service as jobs
+from app.registry.jobs.kinds import (
+    ExtractAdapterArgs,
+    FuseAdapterArgs,
+    FuseAdapterResult,
+    ImportAdapterArgs,
+    JobKind,
+    JobResult,
+    MergeAdaptersArgs,
+    ResizeAdapterArgs,
+)
 from app.registry.jobs.models import JOB_FILES_KEPT, IoJob
 from app.registry.jobs.service import enqueue_io
 from app.registry.jobs.states import ACTIVE
 from app.registry.storage.store import BlobStore
 from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS
 
-MERGE, RESIZE, FUSE, EXTRACT = KINDS = (
-    "merge_adapters",
-    "resize_adapter",
-    "fuse_adapter",
-    "extract_adapter",
+KINDS = (
+    JobKind.MERGE_ADAPTERS,
+    JobKind.RESIZE_ADAPTER,
+    JobKind.FUSE_ADAPTER,
+    JobKind.EXTRACT_ADAPTER,
 )
 MAX_RANK = 1_024
 MAX_NAME = 120
 MAX_TRIGGERS = 20
 MAX_LICENCE = 80
 SUGGESTED = 100
-
-
-class Method(StrEnum):
-    """How adapters are made into one."""
-
-    LINEAR = "linear"
-    SVD = "svd"
-    TIES = "ties"
-    DARE = "dare"
-
-
-class Layout(StrEnum):
-    """What a fused base is written as."""
-
-    DIFFUSERS = "diffusers"
-    SINGLE = "single"
-
-
-class FusedDtype(StrEnum):
-    """The number type of a fused base."""
-
-    KEEP = "keep"
-    FP16 = "fp16"
-    BF16 = "bf16"
-    FP32 = "fp32"
-
-
-class Keep(StrEnum):
-    """What becomes of a fused base: another base model here, or a file to download."""
-
-    BASE_MODEL = "base_model"
-    DOWNLOAD = "download"
 
 
 @dataclass(frozen=True)
@@ -125,16 +106,15 @@ def order_merge(session: Session, order: MergeOrder) -> IoJob:
     if order.method is not Method.LINEAR:
         _check_rank(order.rank)
     _check_share("density", "The density", order.density)
-    return enqueue_io(
-        session,
-        MERGE,
+    args = MergeAdaptersArgs(
         name=_name(order.name),
-        parts=[part.for_job() for part, _ in found],
+        parts=tuple(part for part, _ in found),
         method=order.method,
         rank=None if order.method is Method.LINEAR else order.rank,
         density=order.density,
         seed=order.seed,
     )
+    return enqueue_io(session, args)
 
 
 def order_resize(session: Session, adapter_id: int, order: ResizeOrder) -> IoJob:
@@ -149,14 +129,8 @@ def order_resize(session: Session, adapter_id: int, order: ResizeOrder) -> IoJob
             raise _wrong("dynamic", "Ranks of their own need a share of the energy, not a rank.")
     if order.energy is not None:
         _check_share("energy", "The energy to keep", order.energy)
-    return enqueue_io(
-        session,
-        RESIZE,
-        subject_id=version.key,
-        rank=order.rank,
-        energy=order.energy,
-        dynamic=order.dynamic,
-    )
+    args = ResizeAdapterArgs(rank=order.rank, energy=order.energy, dynamic=order.dynamic)
+    return enqueue_io(session, args, subject_id=version.key)
 
 
 def order_fuse(session: Session, order: FuseOrder) -> IoJob:
@@ -176,16 +150,14 @@ def order_fuse(session: Session, order: FuseOrder) -> IoJob:
             "keep",
             "A folder cannot be downloaded: choose a single file, or keep it here as a base.",
         )
-    return enqueue_io(
-        session,
-        FUSE,
-        subject_id=base.key,
+    args = FuseAdapterArgs(
         name=_name(order.name),
-        parts=[part.for_job() for part, _ in found],
+        parts=tuple(part for part, _ in found),
         layout=order.layout,
         dtype=order.dtype,
         keep=order.keep,
     )
+    return enqueue_io(session, args, subject_id=base.key)
 
 
 def order_extract(session: Session, order: ExtractOrder) -> IoJob:
@@ -201,14 +173,8 @@ def order_extract(session: Session, order: ExtractOrder) -> IoJob:
             "only checkpoints of one architecture differ by an adapter.",
         )
     _check_rank(order.rank)
-    return enqueue_io(
-        session,
-        EXTRACT,
-        subject_id=base.key,
-        tuned_id=tuned.key,
-        rank=order.rank,
-        name=_name(order.name),
-    )
+    args = ExtractAdapterArgs(tuned_id=tuned.key, rank=order.rank, name=_name(order.name))
+    return enqueue_io(session, args, subject_id=base.key)
 
 
 def suggested(session: Session, adapter: Adapter, version: AdapterVersion) -> list[Adapter]:
@@ -243,9 +209,19 @@ def active_jobs(session: Session, adapter: Adapter) -> list[IoJob]:
     return [
         job
         for job in session.exec(waiting.order_by(col(IoJob.id)))
-        if (job.kind == RESIZE and job.subject_id in versions)
-        or any(part["adapter_id"] == adapter.key for part in job.args.get("parts", ()))
+        if (job.kind == JobKind.RESIZE_ADAPTER and job.subject_id in versions)
+        or adapter.key in needed_adapters(job)
     ]
+
+
+def needed_adapters(job: IoJob) -> set[int]:
+    """The adapters that the arguments of a job name; its subject is not among them."""
+    args = job.readable_arguments()
+    if isinstance(args, MergeAdaptersArgs | FuseAdapterArgs):
+        return {part.adapter_id for part in args.parts}
+    if isinstance(args, ImportAdapterArgs) and args.adapter_id is not None:
+        return {args.adapter_id}
+    return set()
 
 
 def get_job(session: Session, job_id: int) -> IoJob:
@@ -274,9 +250,10 @@ class FileSwept(AppError):
 def fused_file(session: Session, store: BlobStore, job_id: int) -> tuple[str, str]:
     """(hash, file name) of a fused base that is kept for download; FileSwept when it was."""
     job = get_job(session, job_id)
-    if "sha256" not in job.result:
+    fused = job.outcome(JobResult)
+    if not isinstance(fused, FuseAdapterResult) or fused.sha256 is None:
         raise NotFound("This work has no file to download.")
-    sha256, name = str(job.result["sha256"]), str(job.result["filename"])
+    sha256, name = fused.sha256, fused.filename or fused.sha256
     if not store.exists(sha256):
         kept = f"was kept for {JOB_FILES_KEPT.days} days and is gone"
         raise FileSwept(f"The file {name} {kept}. Fuse it again to download it.")

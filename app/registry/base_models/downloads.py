@@ -15,7 +15,8 @@ from app.registry.config import Settings
 from app.registry.errors import Conflict, InvalidInput
 from app.registry.hub_source import SCHEME, HubSource, read_source, require_allowed
 from app.registry.jobs import service as jobs
-from app.registry.jobs.models import DOWNLOAD_BASE, IoJob
+from app.registry.jobs.kinds import DownloadBaseArgs, DownloadBaseResult, InspectBaseArgs, JobKind
+from app.registry.jobs.models import IoJob
 from app.registry.slugs import unique_slug
 from app.registry.wording import size_text
 
@@ -106,21 +107,19 @@ def add_from_hub(
     session.add(base)
     session.flush()
     if precision is None:
-        before = session.exec(_jobs([base.key])).all()
-        precision = before[-1].args["precision"] if before else PRECISIONS[0]
-    job = IoJob(
-        kind=DOWNLOAD_BASE,
-        subject_id=base.key,
-        max_attempts=MAX_ATTEMPTS,
-        args={
-            "repo": source.repo,
-            "revision": source.revision,
-            "file": source.file,
-            "precision": precision,
-        },
+        precision = _last_precision(session, base.key) or PRECISIONS[0]
+    args = DownloadBaseArgs(
+        repo=source.repo, revision=source.revision, file=source.file, precision=precision
     )
-    jobs.enqueue(session, job)
+    jobs.enqueue_io(session, args, subject_id=base.key, max_attempts=MAX_ATTEMPTS)
     return base
+
+
+def _last_precision(session: Session, base_id: int) -> str | None:
+    """The precision that was asked for last; None before the first download."""
+    before: list[IoJob] = list(session.exec(_jobs([base_id])))
+    args = before[-1].readable_arguments() if before else None
+    return args.precision if isinstance(args, DownloadBaseArgs) else None
 
 
 def _is_gone(base: BaseModel) -> bool:
@@ -135,7 +134,9 @@ def shown(session: Session, bases: Sequence[BaseModel]) -> list[Shown]:
 
 
 def _jobs(base_ids: Sequence[int]) -> Any:
-    ours = select(IoJob).where(IoJob.kind == DOWNLOAD_BASE, col(IoJob.subject_id).in_(base_ids))
+    ours = select(IoJob).where(
+        IoJob.kind == JobKind.DOWNLOAD_BASE, col(IoJob.subject_id).in_(base_ids)
+    )
     return ours.order_by(col(IoJob.id))
 
 
@@ -146,12 +147,12 @@ def _shown(base: BaseModel, job: IoJob | None) -> Shown:
     if job is None or job.state.is_final:  # given up: its worker was lost too often
         sentence = (job and job.error) or STOPPED.format(at="")
         return Shown(base, None, BaseModelStatus.FAILED, sentence)
-    result = job.result
+    progress = job.outcome(DownloadBaseResult)
     download = Download(
-        is_waiting=job.started_at is None or not result,
-        done=int(result.get("bytes_done", 0)),
-        total=result.get("bytes_total"),
-        file=str(result.get("file", "")),
+        is_waiting=job.started_at is None or progress.bytes_done is None,
+        done=progress.bytes_done or 0,
+        total=progress.bytes_total,
+        file=progress.file,
     )
     return Shown(base, download, status, None)
 
@@ -175,7 +176,8 @@ def active_job(session: Session, base: BaseModel) -> IoJob | None:
 
 def write_stopped(session: Session, base_id: int, job: IoJob) -> None:
     """A download was stopped on request."""
-    done, total = job.result.get("bytes_done"), job.result.get("bytes_total")
+    progress = job.outcome(DownloadBaseResult)
+    done, total = progress.bytes_done, progress.bytes_total
     at = f" at {size_text(done)} of {size_text(total)}" if done and total else ""
     _set(session, base_id, BaseModelStatus.FAILED, STOPPED.format(at=at))
 
@@ -185,7 +187,7 @@ def write_downloaded(session: Session, base_id: int, path: str, commit: str) -> 
     base = session.get_one(BaseModel, base_id)
     base.local_path, base.revision = path, commit
     _set(session, base_id, BaseModelStatus.CHECKING, None)
-    jobs.enqueue_io(session, "inspect_base", subject_id=base_id)
+    jobs.enqueue_io(session, InspectBaseArgs(), subject_id=base_id)
 
 
 def _set(session: Session, base_id: int, status: BaseModelStatus, error: str | None) -> None:

@@ -13,12 +13,12 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.adapters.models import Adapter, AdapterVersion
-from app.registry.adapters.tools import EXTRACT, FUSE
 from app.registry.base_models import downloads, service
 from app.registry.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
 from app.registry.config import Settings
 from app.registry.errors import Conflict
 from app.registry.hub_source import SCHEME, HubSource, read_source
+from app.registry.jobs.kinds import ExtractAdapterArgs, JobKind
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import UNENDED
 from app.registry.renders.models import Render
@@ -129,19 +129,24 @@ def _require_idle(session: Session, base: BaseModel) -> None:
         raise Conflict(f"“{base.name}” is built in and always here.")
     if downloads.active_job(session, base) is not None:
         raise Conflict(f"“{base.name}” is being downloaded. Stop that first.")
-    jobs = select(IoJob).where(col(IoJob.kind).in_((FUSE, EXTRACT)), col(IoJob.status).in_(UNENDED))
+    kinds = (JobKind.FUSE_ADAPTER, JobKind.EXTRACT_ADAPTER)
+    jobs = select(IoJob).where(col(IoJob.kind).in_(kinds), col(IoJob.status).in_(UNENDED))
     needed = {
         "runs": _is_at_work(session, Run, base.key),
         "pictures": _is_at_work(session, Render, base.key),
-        "tools": any(
-            base.key in (job.subject_id, job.args.get("tuned_id")) for job in session.exec(jobs)
-        ),
+        "tools": any(base.key in _needed_by(job) for job in session.exec(jobs)),
     }
     if waiting := [what for what, is_needed in needed.items() if is_needed]:
         raise Conflict(
             f"“{base.name}” is needed by {' and '.join(waiting)} that wait or are at work. Wait "
             "until they have ended, or cancel them."
         )
+
+
+def _needed_by(job: IoJob) -> set[int | None]:
+    """The base models that a job of a tool reads."""
+    args = job.readable_arguments()
+    return {job.subject_id} | ({args.tuned_id} if isinstance(args, ExtractAdapterArgs) else set())
 
 
 def _is_at_work(session: Session, table: type[Run] | type[Render], base_id: int) -> bool:

@@ -12,6 +12,7 @@ from app.registry.base_models.models import BaseModel, BaseModelStatus, BaseSpee
 from app.registry.base_models.speeds import trained_layers
 from app.registry.config import Settings
 from app.registry.errors import Conflict, InvalidInput, NotFound, NotReady
+from app.registry.jobs.kinds import InspectBaseArgs
 from app.registry.jobs.service import enqueue_io
 from app.registry.slugs import unique_slug
 from worker.core import starter
@@ -66,7 +67,7 @@ def add_base_model(
             raise Conflict(f"“{existing.name}” is already this base model.")
         existing.status, existing.error = BaseModelStatus.CHECKING, None
         session.add(existing)
-        enqueue_io(session, "inspect_base", subject_id=existing.key)
+        enqueue_io(session, InspectBaseArgs(), subject_id=existing.key)
         return existing
     return _register(session, source=str(path), name=path.stem if path.is_file() else path.name)
 
@@ -79,7 +80,7 @@ def _register(session: Session, *, source: str, name: str) -> BaseModel:
     )
     session.add(base)
     session.flush()
-    enqueue_io(session, "inspect_base", subject_id=base.key)
+    enqueue_io(session, InspectBaseArgs(), subject_id=base.key)
     return base
 
 

@@ -3,32 +3,31 @@
 from __future__ import annotations
 
 from datetime import datetime, timedelta
-from typing import Any, ClassVar
+from typing import Any, ClassVar, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Field, Session, SQLModel, col
 
 from app.registry.db import utcnow
+from app.registry.jobs.kinds import (
+    LONG_KINDS,
+    DamagedJob,
+    JobArgs,
+    JobKind,
+    JobResult,
+    read_arguments,
+    read_result,
+)
 from app.registry.jobs.states import JobStatus
 
 STATUS_CHECK = "status IN ({})".format(", ".join(f"'{status}'" for status in JobStatus))
 DEFAULT_MAX_ATTEMPTS = 3
-DOWNLOAD_BASE = "download_base"
-SWEEP = "sweep"
 JOB_FILES_KEPT = timedelta(days=7)  # what only an io job refers to, after its end
-LONG_KINDS = (  # io jobs that can take minutes or hours, so that a worker that ends gives them back
-    DOWNLOAD_BASE,
-    "fetch_hub_adapter",
-    "publish_adapter",
-    "merge_adapters",
-    "resize_adapter",
-    "fuse_adapter",
-    "extract_adapter",
-    SWEEP,
-)
 IO_THREADS = 3  # of an io worker: a download of a base, another long job, and short ones
 MAX_LONG = IO_THREADS - 1
+ArgsT = TypeVar("ArgsT", bound=JobArgs)
+ResultT = TypeVar("ResultT", bound=JobResult)
 CLAIM_LOCK = 0x62727573  # the key of PostgreSQL's advisory lock on claims of io jobs
 
 
@@ -102,15 +101,34 @@ class IoJob(Job, table=True):
     args: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
     result: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
 
+    def arguments(self, model: type[ArgsT]) -> ArgsT:
+        """The arguments, of the model of this job's kind or a base of it. Raises DamagedJob."""
+        found = read_arguments(self.kind, self.args)
+        assert isinstance(found, model), f"A job of the kind {self.kind} has no {model.__name__}."
+        return found
+
+    def outcome(self, model: type[ResultT]) -> ResultT:
+        """The results or the progress, like `arguments`. Raises DamagedJob."""
+        found = read_result(self.kind, self.result)
+        assert isinstance(found, model), f"A job of the kind {self.kind} has no {model.__name__}."
+        return found
+
+    def readable_arguments(self) -> JobArgs | None:
+        """The arguments; None if they are damaged or the kind is unknown."""
+        try:
+            return self.arguments(JobArgs)
+        except DamagedJob:
+            return None
+
     @classmethod
     def claimable(cls) -> sa.ColumnElement[bool]:
         """Long jobs leave a thread to the short ones; downloads of bases go one after the other."""
         other = aliased(cls)
         running = col(other.status) == JobStatus.RUNNING
-        at_work = sa.exists().where(running, col(other.kind) == DOWNLOAD_BASE)
+        at_work = sa.exists().where(running, col(other.kind) == JobKind.DOWNLOAD_BASE)
         long_ones = sa.select(sa.func.count()).where(running, col(other.kind).in_(LONG_KINDS))
         return sa.and_(
-            sa.or_(col(cls.kind) != DOWNLOAD_BASE, sa.not_(at_work)),
+            sa.or_(col(cls.kind) != JobKind.DOWNLOAD_BASE, sa.not_(at_work)),
             sa.or_(
                 col(cls.kind).not_in(LONG_KINDS),
                 long_ones.select_from(other).scalar_subquery() < MAX_LONG,

@@ -12,7 +12,8 @@ from sqlmodel import Session, col, select
 
 from app.registry.db import database_now, hint_after_commit
 from app.registry.errors import Conflict
-from app.registry.jobs.models import Event, IoJob, Job
+from app.registry.jobs.kinds import JobArgs
+from app.registry.jobs.models import DEFAULT_MAX_ATTEMPTS, Event, IoJob, Job
 from app.registry.jobs.states import JobStatus, can_move
 
 JobT = TypeVar("JobT", bound=Job)
@@ -264,6 +265,20 @@ def has_waiting(session: Session, job: type[Job]) -> bool:
     return session.exec(waiting).first() is not None
 
 
-def enqueue_io(session: Session, kind: str, *, subject_id: int | None = None, **args: Any) -> IoJob:
-    """Store a job for the io worker."""
-    return enqueue(session, IoJob(kind=kind, subject_id=subject_id, args=args))
+def enqueue_io(
+    session: Session,
+    args: JobArgs,
+    *,
+    subject_id: int | None = None,
+    priority: int = 0,
+    max_attempts: int = DEFAULT_MAX_ATTEMPTS,
+) -> IoJob:
+    """Store a job for the io worker; its kind is that of the arguments."""
+    job = IoJob(
+        kind=args.kind,
+        subject_id=subject_id,
+        args=args.stored(),
+        priority=priority,
+        max_attempts=max_attempts,
+    )
+    return enqueue(session, job)

@@ -19,6 +19,7 @@ from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
 from app.registry.adapters.service import AdapterSummary, DownloadDtype, DownloadFormat
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput, NotReady
+from app.registry.jobs.kinds import ImportAdapterResult
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState
@@ -206,10 +207,11 @@ async def import_file(
     if done.state is not JobStatus.SUCCEEDED:
         sentence = done.error or "This file cannot be used."
         raise InvalidInput(sentence, fields={"file": sentence})
+    imported = done.outcome(ImportAdapterResult)
     with state.database.read() as session:
-        adapter = service.get_adapter(session, int(done.result["adapter_id"]))
+        adapter = service.get_adapter(session, imported.adapter_id or 0)
         shown = adapter_out(service.summary(session, adapter)).model_dump()
-    return ImportedOut(**shown, duplicate=bool(done.result.get("duplicate")))
+    return ImportedOut(**shown, duplicate=imported.duplicate)
 
 
 @router.get("/adapters/imports/{job_id}")
@@ -227,14 +229,15 @@ def cancel_import(job_id: Id, state: State) -> ImportOut:
 
 
 def _import_out(job: IoJob) -> ImportOut:
+    imported = job.outcome(ImportAdapterResult)
     return ImportOut(
         id=job.key,
         status=job.state,
         progress=1.0 if job.state is JobStatus.SUCCEEDED else progress_of(job),
-        adapter_id=job.result.get("adapter_id"),
-        version=job.result.get("version"),
-        duplicate=bool(job.result.get("duplicate")),
-        notes=list(job.result.get("notes", [])),
+        adapter_id=imported.adapter_id,
+        version=imported.version,
+        duplicate=imported.duplicate,
+        notes=list(imported.notes),
         error=job.error,
     )
 

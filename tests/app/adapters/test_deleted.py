@@ -18,14 +18,15 @@ from app.registry.adapters.models import (
     AdapterVersion,
 )
 from app.registry.adapters.service import AdapterChange, DownloadDtype, DownloadFormat
-from app.registry.adapters.tools import MERGE, RESIZE
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
+from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models.service import ensure_embedded
 from app.registry.datasets import service as datasets
 from app.registry.datasets.models import DatasetVersion
 from app.registry.db import Database
 from app.registry.errors import Conflict, NotFound
+from app.registry.jobs.kinds import InspectBaseArgs, MergeAdaptersArgs, ResizeAdapterArgs
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import enqueue_io
 from app.registry.jobs.states import JobStatus
@@ -166,16 +167,19 @@ def test_only_a_deleted_adapter_can_be_deleted_for_good(database: Database) -> N
 @pytest.mark.parametrize("status", [JobStatus.QUEUED, JobStatus.PAUSED, JobStatus.RUNNING])
 def test_what_work_still_needs_is_kept(database: Database, status: JobStatus) -> None:
     key = make(database)
+    resize = ResizeAdapterArgs(rank=2, energy=None, dynamic=False)
+    part = ResolvedAdapter(adapter_id=key, version_id=1, version=1, slug="x", name="x")
+    merge = MergeAdaptersArgs(name="x", parts=(part,), method="svd", rank=2, density=0.5, seed=0)
     with database.write() as session:
         jobs: list[Run | Render | IoJob] = [
             make_run(session, adapter_id=key, status=status),
             make_render(session, key, status),
             service.order_file(session, 1, DownloadFormat.PEFT, DownloadDtype.FP16),
             service.order_import(session, sha256="a" * 64, filename="x", adapter_id=key),
-            enqueue_io(session, RESIZE, subject_id=1, rank=2),
-            enqueue_io(session, MERGE, name="x", parts=[{"adapter_id": key, "version_id": 1}]),
+            enqueue_io(session, resize, subject_id=1),
+            enqueue_io(session, merge),
         ]
-        enqueue_io(session, "inspect_base", subject_id=1)  # the base 1, not the version
+        enqueue_io(session, InspectBaseArgs(), subject_id=1)  # the base 1, not the version
         for job in jobs:
             job.status = status
             session.add(job)

@@ -16,6 +16,7 @@ from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.jobs import service as jobs
+from app.registry.jobs.kinds import InspectBaseArgs
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState
@@ -257,7 +258,7 @@ def test_two_bases_of_one_family_can_be_compared(
 
     assert (order().status_code, order().json()["tool"]) == (202, "extract")
     assert "are the same base model" in order(tuned=base.key).json()["detail"]
-    assert "“starter” is SD and “large” is SDXL" in order(tuned="large").json()["detail"]
+    assert "“starter” is SD 1.x and “large” is SDXL" in order(tuned="large").json()["detail"]
     assert "ranks from 1" in order(rank=0).json()["detail"]
 
 
@@ -276,7 +277,7 @@ def test_waiting_work_can_be_canceled_once_and_failed_work_says_why(
 
 def test_other_io_jobs_are_no_work_of_tools(client: TestClient, state: AppState) -> None:
     with state.database.write() as session:
-        job = jobs.enqueue_io(session, "inspect_base", subject_id=1)
+        job = jobs.enqueue_io(session, InspectBaseArgs(), subject_id=1)
     assert client.get(f"/api/v1/tool-jobs/{job.key}").status_code == 404
 
 

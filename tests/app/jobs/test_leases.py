@@ -15,7 +15,8 @@ from sqlmodel import select
 from app.registry.db import Database, make_engine, utcnow
 from app.registry.errors import Conflict
 from app.registry.jobs import service as jobs
-from app.registry.jobs.models import DOWNLOAD_BASE, IO_THREADS, LONG_KINDS, Event, IoJob
+from app.registry.jobs.kinds import LONG_KINDS, ExportAdapterArgs, JobKind
+from app.registry.jobs.models import IO_THREADS, Event, IoJob
 from app.registry.jobs.states import JobStatus
 
 LEASE = 60.0
@@ -88,7 +89,7 @@ def test_processes_that_race_for_jobs_never_get_the_same(database: Database) -> 
 def test_long_jobs_that_race_leave_a_thread_to_the_short_ones(database: Database) -> None:
     with database.write() as session:
         for kind in (*LONG_KINDS, *LONG_KINDS):
-            jobs.enqueue_io(session, kind)
+            jobs.enqueue(session, IoJob(kind=kind))
     barrier = threading.Barrier(6)
 
     def race(_: int) -> tuple[IoJob, jobs.Claim] | None:
@@ -99,15 +100,16 @@ def test_long_jobs_that_race_leave_a_thread_to_the_short_ones(database: Database
     with ThreadPoolExecutor(6) as pool:
         begun = [claimed for claimed in pool.map(race, range(6)) if claimed is not None]
     assert len(begun) == IO_THREADS - 1
-    assert [job.kind for job, _ in begun].count(DOWNLOAD_BASE) == 1
+    assert [job.kind for job, _ in begun].count(JobKind.DOWNLOAD_BASE) == 1
     with database.write() as session:
         assert not jobs.has_waiting(session, IoJob)
-        short = jobs.enqueue_io(session, "export_adapter").key
+        export = ExportAdapterArgs(format="kohya", dtype="fp16")
+        short = jobs.enqueue_io(session, export, subject_id=1).key
     assert claim(database)[0].key == short
-    done = next(mine for job, mine in begun if job.kind != DOWNLOAD_BASE)
+    done = next(mine for job, mine in begun if job.kind != JobKind.DOWNLOAD_BASE)
     with database.write() as session:
         jobs.finish(session, IoJob, done, JobStatus.SUCCEEDED)
-    assert claim(database)[0].kind in set(LONG_KINDS) - {DOWNLOAD_BASE}
+    assert claim(database)[0].kind in set(LONG_KINDS) - {JobKind.DOWNLOAD_BASE}
 
 
 def test_the_best_job_goes_first(database: Database) -> None:

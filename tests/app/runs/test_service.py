@@ -15,6 +15,7 @@ from app.registry.datasets.service import NewImage
 from app.registry.db import HINTS, Database, utcnow
 from app.registry.errors import Conflict, InvalidInput, NotReady
 from app.registry.jobs import service as jobs
+from app.registry.jobs.kinds import SweepArgs
 from app.registry.jobs.states import JobStatus
 from app.registry.runs import progress, service
 from app.registry.runs.service import RunRequest, Start
@@ -66,7 +67,7 @@ def test_a_queued_run_wakes_the_train_workers_once_it_is_committed(
     sent: list[str] = []
     monkeypatch.setattr(sqlite_database, "_send_hint", sent.append)
     with sqlite_database.write() as session:
-        jobs.enqueue_io(session, "nothing")
+        jobs.enqueue_io(session, SweepArgs())
         assert session.info[HINTS] == {"io"}
         assert sent == []
     assert sent == ["io"]

@@ -16,8 +16,8 @@ import pytest
 from app.registry.base_models import downloads
 from app.registry.base_models.downloads import Shown
 from app.registry.base_models.models import BaseModel
-from app.registry.jobs.models import LONG_KINDS, IoJob
-from app.registry.jobs.service import enqueue_io
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.service import enqueue
 from app.registry.jobs.states import JobStatus
 from tests.fake_hub import Hub, open_hub
 from tests.worker.runtime.job_loops import Registry, wait_for
@@ -204,10 +204,6 @@ def test_a_worker_told_to_stay_at_home_asks_nobody(outward: Registry, hub: Hub) 
     assert hub.asked == []
 
 
-def test_all_work_that_can_be_given_back_counts_as_long(registry: Registry) -> None:
-    assert io_work(registry).long_kinds == set(LONG_KINDS)
-
-
 def test_downloads_go_one_after_the_other_and_leave_room_for_other_work(
     outward: Registry, hub: Hub
 ) -> None:
@@ -215,7 +211,7 @@ def test_downloads_go_one_after_the_other_and_leave_room_for_other_work(
     hub.add_folder("acme/second", starter.PATH)
     first, second = add(outward), add(outward, "acme/second")
     with outward.database.write() as session:
-        other = enqueue_io(session, "no such kind").key
+        other = enqueue(session, IoJob(kind="no such kind")).key
     with outward.working(io_work(outward)), outward.working(io_work(outward)):
         held(outward, first)
         outward.until_final(IoJob, other)  # another thread is free for it

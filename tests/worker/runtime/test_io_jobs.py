@@ -214,6 +214,6 @@ def test_a_file_that_is_no_adapter_is_refused_with_the_reason(
 
 def test_an_unknown_kind_of_job_fails_and_is_not_tried_again(trained: Trained, room: Room) -> None:
     with trained.registry.database.write() as session:
-        job = jobs.enqueue_io(session, "dance")
+        job = jobs.enqueue(session, IoJob(kind="dance"))
     done = trained.registry.until_final(IoJob, job.key)
     assert (done.status, done.error_code, done.attempt) == ("failed", "unknown_kind", 1)

@@ -14,6 +14,7 @@ import pytest
 
 from app.registry.adapters.models import AdapterVersion
 from app.registry.db import Database
+from app.registry.jobs.kinds import InspectBaseArgs
 from app.registry.jobs.models import Event, IoJob
 from app.registry.jobs.presence import WorkerPresence
 from app.registry.jobs.service import enqueue_io
@@ -233,7 +234,8 @@ def test_an_io_worker_does_jobs_side_by_side(stack: Stack) -> None:
     worker = stack.start_worker("io")
     with stack.database.write() as session:
         keys = [
-            enqueue_io(session, "inspect_base", subject_id=registry.base_id).key for _ in range(4)
+            enqueue_io(session, InspectBaseArgs(), subject_id=registry.base_id).key
+            for _ in range(4)
         ]
     assert [registry.until_final(IoJob, key).status for key in keys] == ["succeeded"] * 4
     worker.terminate()

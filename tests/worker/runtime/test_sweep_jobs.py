@@ -12,8 +12,9 @@ import pytest
 from sqlmodel import col, select
 
 from app.registry.db import utcnow
-from app.registry.jobs.models import SWEEP, Event, IoJob
-from app.registry.jobs.service import claim_next, enqueue_io
+from app.registry.jobs.kinds import JobKind
+from app.registry.jobs.models import Event, IoJob
+from app.registry.jobs.service import claim_next, enqueue
 from app.registry.sweep import order_if_due
 from tests.worker.runtime.job_loops import Registry, wait_for
 from worker.runtime import sweep_jobs
@@ -44,13 +45,13 @@ def test_a_worker_sweeps_soon_after_its_start(
     monkeypatch.setattr(sweep_jobs, "FIRST_LOOK_SECONDS", 0.01)
     sha256, before = lose(registry), len(list(registry.store.list()))
     with registry.working(io_work(registry)) as room:
-        (job,) = wait_for(lambda: registry.rows(IoJob, kind=SWEEP))
+        (job,) = wait_for(lambda: registry.rows(IoJob, kind=JobKind.SWEEP))
         room.wake()
         done = registry.until_final(IoJob, job.key)
     assert (done.status, done.result) == ("succeeded", {"files": 1, "size_bytes": 4})
     assert not registry.store.exists(sha256)
     assert len(list(registry.store.list())) == before - 1  # the pictures of the dataset stay
-    assert len(registry.rows(IoJob, kind=SWEEP)) == 1
+    assert len(registry.rows(IoJob, kind=JobKind.SWEEP)) == 1
 
 
 def test_other_work_goes_first_and_one_that_ends_gives_it_back(registry: Registry) -> None:
@@ -59,14 +60,14 @@ def test_other_work_goes_first_and_one_that_ends_gives_it_back(registry: Registr
     stopping = threading.Event()
     stopping.set()
     with registry.database.write() as session:
-        enqueue_io(session, "unheard_of")
-    for kind in ("unheard_of", SWEEP):
+        enqueue(session, IoJob(kind="unheard_of"))
+    for kind in ("unheard_of", JobKind.SWEEP):
         with registry.database.write() as session:
             job, claim = claim_next(session, IoJob, lease_seconds=5) or pytest.fail("no job")
         assert job.kind == kind
         with Lease(registry.database, IoJob, claim, seconds=5) as lease:
             io_work(registry).run(job, lease, stopping)
-    (row,) = registry.rows(IoJob, kind=SWEEP)
+    (row,) = registry.rows(IoJob, kind=JobKind.SWEEP)
     assert (row.status, row.attempt) == ("queued", 0)
     assert registry.store.exists(sha256)
 
@@ -79,4 +80,4 @@ def test_a_clock_that_was_stopped_orders_nothing(
     work.prepare()
     work.close()
     time.sleep(0.4)
-    assert registry.rows(IoJob, kind=SWEEP) == []
+    assert registry.rows(IoJob, kind=JobKind.SWEEP) == []

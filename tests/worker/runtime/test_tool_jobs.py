@@ -334,7 +334,7 @@ def test_a_worker_that_wakes_up_after_it_lost_a_fuse_leaves_the_base_of_the_next
     ink = add(registry, tmp_path, "Ink", 1)
     with registry.database.write() as session:
         job = tools.order_fuse(session, FuseOrder("Inked", [weighted(ink.key)]))
-    work = ToolWork(registry.settings, registry.database, registry.store).kinds[tools.FUSE]
+    work = ToolWork(registry.settings, registry.database, registry.store).fuse
     leases = [
         Lease(registry.database, IoJob, Claim(job.key, letter * 32), seconds=60) for letter in "ab"
     ]

@@ -7,6 +7,7 @@ from sqlmodel import Session, col, select
 from app.registry.adapters.downloads.file_facts import file_facts
 from app.registry.adapters.models import AdapterVersion
 from app.registry.code_version import code_version
+from app.registry.jobs.kinds import ExportAdapterArgs, ExportAdapterResult, JobKind
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 
@@ -21,10 +22,11 @@ def is_refused(session: Session, order: IoJob) -> bool:
     if order.state is not JobStatus.FAILED or order.error_code not in OF_THE_FILE:
         return False
     version = session.get(AdapterVersion, order.subject_id)
-    if version is None or order.result.get("code_version") != code_version():
+    failure = order.outcome(ExportAdapterResult)
+    if version is None or failure.code_version != code_version():
         return False
-    facts = file_facts(session, version, with_tags=bool(order.args.get("with_tags")))
-    return bool(order.result.get("facts_sha256") == facts.sha256)
+    with_tags = order.arguments(ExportAdapterArgs).with_tags
+    return failure.facts_sha256 == file_facts(session, version, with_tags=with_tags).sha256
 
 
 def refusals(session: Session, version_id: int) -> dict[tuple[str, str], str]:
@@ -32,10 +34,12 @@ def refusals(session: Session, version_id: int) -> dict[tuple[str, str], str]:
 
     What counts is the newest order of each.
     """
-    orders = select(IoJob).where(IoJob.kind == "export_adapter", IoJob.subject_id == version_id)
-    newest = {
-        (job.args["format"], job.args["dtype"]): job
-        for job in session.exec(orders.order_by(col(IoJob.id)))
-        if not job.args.get("with_tags")
-    }
+    orders = select(IoJob).where(
+        IoJob.kind == JobKind.EXPORT_ADAPTER, IoJob.subject_id == version_id
+    )
+    newest: dict[tuple[str, str], IoJob] = {}
+    for job in session.exec(orders.order_by(col(IoJob.id))):
+        args = job.readable_arguments()
+        if isinstance(args, ExportAdapterArgs) and not args.with_tags:
+            newest[args.format, args.dtype] = job
     return {kind: job.error or "" for kind, job in newest.items() if is_refused(session, job)}

@@ -71,8 +71,8 @@ def _fetch_out(row: hub.Fetching) -> FetchOut:
         id=row.job.key,
         source=row.source,
         status=row.status,
-        bytes_done=row.progress.get("bytes_done"),
-        bytes_total=row.progress.get("bytes_total"),
+        bytes_done=row.progress.bytes_done,
+        bytes_total=row.progress.bytes_total,
         adapter_id=row.adapter_id,
         error=row.error,
     )

@@ -128,7 +128,7 @@ def _hub_page(
     earlier = next((row for row in published if row.url), next(iter(published), None))
     own_base = hub.base_on_hub(session, version)
     if not own_base and earlier:
-        own_base = earlier.job.args["base_model"]
+        own_base = earlier.args.base_model
     return HubPage(
         adapter=adapter,
         version=version,

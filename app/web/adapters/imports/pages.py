@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
@@ -10,6 +10,7 @@ from starlette.responses import RedirectResponse, Response
 from app.registry.adapters import service
 from app.registry.adapters.models import Adapter
 from app.registry.db import Session
+from app.registry.jobs.kinds import ImportAdapterArgs, ImportAdapterResult
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.web.adapters.tools.api import progress_of
@@ -23,12 +24,14 @@ GONE = "It was imported, but the adapter was deleted for good since. Import the 
 
 @dataclass(frozen=True)
 class Import:
-    """An uploaded file that is being imported."""
+    """An uploaded file that is being imported; `chosen` is the adapter it is a version of."""
 
     filename: str
     job: IoJob | None
     adapter: Adapter | None
     error: str | None
+    chosen: int | None = None
+    result: ImportAdapterResult = field(default_factory=ImportAdapterResult)
 
     @property
     def is_active(self) -> bool:
@@ -43,24 +46,23 @@ class Import:
     @property
     def is_known(self) -> bool:
         """True if the registry already had this adapter."""
-        return bool(self.job and self.job.result.get("duplicate"))
+        return self.result.duplicate
 
     @property
     def is_elsewhere(self) -> bool:
         """True if another adapter than the chosen one already has this version."""
-        wanted = self.job.args.get("adapter_id") if self.job else None
-        return self.adapter is not None and wanted not in (None, self.adapter.key)
+        return self.adapter is not None and self.chosen not in (None, self.adapter.key)
 
     @property
     def version(self) -> int | None:
         """The version number of the result; None for version 1."""
-        number = int(self.job.result.get("version", 1)) if self.job else 1
-        return number if number > 1 else None
+        number = self.result.version
+        return number if number is not None and number > 1 else None
 
     @property
     def notes(self) -> list[str]:
         """Sentences on what was converted during the import."""
-        return list(self.job.result.get("notes", [])) if self.job else []
+        return list(self.result.notes)
 
 
 @dataclass(frozen=True)
@@ -78,7 +80,10 @@ def shown_import(session: Session, job_id: int) -> Import:
     if not job.state.is_active and adapter is None:
         is_gone = job.state is JobStatus.SUCCEEDED
         error = job.error or (GONE if is_gone else "This file could not be imported. Try again.")
-    return Import(str(job.args.get("filename", "a file")), job, adapter, error)
+    args, result = job.readable_arguments(), job.outcome(ImportAdapterResult)
+    if not isinstance(args, ImportAdapterArgs):
+        return Import("a file", job, adapter, error, result=result)
+    return Import(args.filename, job, adapter, error, args.adapter_id, result)
 
 
 @router.get("/imports/{job_id}")

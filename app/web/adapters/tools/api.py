@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 from app.registry.adapters import tools
 from app.registry.adapters.tools import FusedDtype, Keep, Layout, Method
 from app.registry.adapters.weighted import RowId, VersionReference, WeightedAdapter
+from app.registry.jobs.kinds import FuseAdapterResult, StepProgress
 from app.registry.jobs.models import IoJob
 from app.registry.state import AppState
 from app.web.media import blob_response
@@ -21,7 +22,7 @@ router = APIRouter(tags=["tools"])
 
 Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
 Reference = RowId | Annotated[str, StringConstraints(max_length=1_000)]
-PROGRESS = ("done", "total")
+NOT_SHOWN = {"done", "total", "sha256", "filename"}
 
 
 class MergeIn(BaseModel):
@@ -91,8 +92,9 @@ class ToolJobOut(BaseModel):
 def tool_job_out(job: IoJob) -> ToolJobOut:
     """A tool's job as the API shows it."""
     done = job.status == "succeeded"
-    result = {k: v for k, v in job.result.items() if k not in (*PROGRESS, "sha256", "filename")}
-    if "sha256" in job.result:
+    outcome = job.outcome(StepProgress)
+    result = {key: value for key, value in outcome.stored().items() if key not in NOT_SHOWN}
+    if isinstance(outcome, FuseAdapterResult) and outcome.sha256 is not None:
         result["download_url"] = f"/api/v1/tool-jobs/{job.key}/file"
     return ToolJobOut(
         id=job.key,
@@ -106,7 +108,7 @@ def tool_job_out(job: IoJob) -> ToolJobOut:
 
 def progress_of(job: IoJob) -> float:
     """How much of the work is done, from 0 to 1."""
-    return float(job.result.get("done", 0) / max(1, job.result.get("total", 1)))
+    return job.outcome(StepProgress).share
 
 
 @router.post("/adapters/merge", status_code=202)

@@ -16,6 +16,7 @@ from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import InvalidInput, NotFound
+from app.registry.jobs.kinds import JobKind
 from app.registry.jobs.models import IoJob
 from app.registry.state import AppState
 from app.web.adapters.tools import forms as tool_forms
@@ -72,11 +73,11 @@ class ToolJob:
     def what(self) -> str:
         """The name of the activity."""
         return {
-            tools.MERGE: "Merging",
-            tools.RESIZE: "Resizing",
-            tools.FUSE: "Fusing",
-            tools.EXTRACT: "Extracting",
-        }[self.job.kind]
+            JobKind.MERGE_ADAPTERS: "Merging",
+            JobKind.RESIZE_ADAPTER: "Resizing",
+            JobKind.FUSE_ADAPTER: "Fusing",
+            JobKind.EXTRACT_ADAPTER: "Extracting",
+        }[JobKind(self.job.kind)]
 
 
 @dataclass(frozen=True)

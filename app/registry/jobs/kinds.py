@@ -1,0 +1,389 @@
+"""Every kind of io job with its typed arguments and results.
+
+The columns `args` and `result` of an io job are JSON; these models are the only code that knows
+their keys. Unknown keys are ignored, so that rows of older and newer versions can be read. Handlers
+are in `worker.runtime.io_jobs`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated, Any, ClassVar, TypeVar
+
+from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
+
+from app.registry.adapters.choices import (
+    DownloadDtype,
+    DownloadFormat,
+    FusedDtype,
+    Keep,
+    Layout,
+    Method,
+)
+from app.registry.adapters.weighted import ResolvedAdapter
+from app.registry.errors import AppError
+from app.registry.validation import named_reasons, reason
+
+ModelT = TypeVar("ModelT", bound=BaseModel)
+
+
+class JobKind(StrEnum):
+    """The kinds of io jobs, as stored in their rows."""
+
+    INSPECT_BASE = "inspect_base"
+    DOWNLOAD_BASE = "download_base"
+    EXPORT_ADAPTER = "export_adapter"
+    IMPORT_ADAPTER = "import_adapter"
+    FETCH_HUB_ADAPTER = "fetch_hub_adapter"
+    PUBLISH_ADAPTER = "publish_adapter"
+    MERGE_ADAPTERS = "merge_adapters"
+    RESIZE_ADAPTER = "resize_adapter"
+    FUSE_ADAPTER = "fuse_adapter"
+    EXTRACT_ADAPTER = "extract_adapter"
+    SWEEP = "sweep"
+
+
+class DamagedJob(AppError):
+    """The stored arguments or results of a job cannot be read."""
+
+    status = 500
+    title = "This job is damaged"
+    code = "damaged_job"
+
+
+class JobArgs(BaseModel):
+    """Base of the arguments of a kind of job."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    kind: ClassVar[JobKind]
+
+    def stored(self) -> dict[str, Any]:
+        """Return the JSON for the row; a field with a default is left out while it has that."""
+        written = self.model_dump(mode="json")
+        fields = type(self).model_fields
+        return {
+            name: value
+            for name, value in written.items()
+            if fields[name].is_required() or getattr(self, name) != fields[name].default
+        }
+
+
+class JobResult(BaseModel):
+    """Base of the results of a kind of job; empty until the job writes progress or ends."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    def stored(self) -> dict[str, Any]:
+        """Return the JSON for the row: the fields that were given."""
+        written = self.model_dump(mode="json")
+        return {name: value for name, value in written.items() if name in self.model_fields_set}
+
+
+class StepProgress(JobResult):
+    """Progress in steps, written while the job runs."""
+
+    done: int = 0
+    total: int = 1
+
+    @property
+    def share(self) -> float:
+        """The finished share, from 0 to 1."""
+        return self.done / max(1, self.total)
+
+
+class ByteProgress(JobResult):
+    """Progress of a transfer, written while the job runs; None before the first bytes."""
+
+    file: str = ""
+    bytes_done: int | None = None
+    bytes_total: int | None = None
+
+
+# Base models
+
+
+class InspectBaseArgs(JobArgs):
+    """No arguments: the subject is the base model."""
+
+    kind = JobKind.INSPECT_BASE
+
+
+class InspectBaseResult(JobResult):
+    """No results: they are written to the base model."""
+
+
+class DownloadBaseArgs(JobArgs):
+    """The source of the files on the Hub; the subject is the base model."""
+
+    kind = JobKind.DOWNLOAD_BASE
+    repo: str
+    revision: str | None
+    file: str | None
+    precision: str
+
+
+class DownloadBaseResult(ByteProgress):
+    """The progress; the files themselves are written to the base model."""
+
+
+# Files of adapters
+
+
+class ExportAdapterArgs(JobArgs):
+    """The download to write; the subject is the version."""
+
+    kind = JobKind.EXPORT_ADAPTER
+    format: DownloadFormat
+    dtype: DownloadDtype
+    with_tags: bool = False
+
+
+class ExportAdapterResult(JobResult):
+    """The hash of the written file; for a file that cannot be right, the code and facts it had."""
+
+    sha256: str | None = None
+    code_version: str | None = None
+    facts_sha256: str | None = None
+
+
+class StoredSidecar(BaseModel):
+    """A stored file that was sent along with a LoRA file."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    name: str
+    sha256: str
+
+
+class ImportAdapterArgs(JobArgs):
+    """The uploaded LoRA file, the adapter it becomes a version of, and the base it has to fit."""
+
+    kind = JobKind.IMPORT_ADAPTER
+    sha256: str
+    filename: str
+    adapter_id: int | None = None
+    base_model_id: int | None = None
+    sidecars: tuple[StoredSidecar, ...] = ()
+
+
+class ImportAdapterResult(StepProgress):
+    """The version of the imported file; `duplicate` if the registry already had it."""
+
+    adapter_id: int | None = None
+    version: int | None = None
+    duplicate: bool = False
+    notes: tuple[str, ...] = ()
+
+
+# The Hugging Face Hub
+
+
+class FetchHubAdapterArgs(JobArgs):
+    """The source of a LoRA file on the Hub."""
+
+    kind = JobKind.FETCH_HUB_ADAPTER
+    repo: str
+    revision: str | None
+    file: str | None
+
+
+class FetchHubAdapterResult(ByteProgress):
+    """The import job of the downloaded file."""
+
+    import_id: int | None = None
+
+
+class PublishedPicture(BaseModel):
+    """An image that is published with an adapter, with its prompt."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+    sha256: str
+    prompt: str
+
+
+class PublishAdapterArgs(JobArgs):
+    """The repository, and what is published in it; the subject is the version."""
+
+    kind = JobKind.PUBLISH_ADAPTER
+    repo: str
+    update: bool
+    private: bool
+    base_model: str
+    pictures: tuple[PublishedPicture, ...]
+
+
+class PublishAdapterResult(ByteProgress):
+    """The repository as the Hub reports it."""
+
+    repo: str | None = None
+    url: str | None = None
+    commit: str | None = None
+    private: bool | None = None
+
+
+# Tools
+
+
+Part = Annotated[ResolvedAdapter, PlainSerializer(lambda adapter: adapter.for_job())]
+"""A version of an adapter with its weights."""
+
+
+class MergeAdaptersArgs(JobArgs):
+    """The adapters to merge, and how; `rank` is None for the method that needs none."""
+
+    kind = JobKind.MERGE_ADAPTERS
+    name: str
+    parts: tuple[Part, ...]
+    method: Method
+    rank: int | None
+    density: float
+    seed: int
+
+
+class ResizeAdapterArgs(JobArgs):
+    """The new rank, or the share of the energy to keep; the subject is the version."""
+
+    kind = JobKind.RESIZE_ADAPTER
+    rank: int | None
+    energy: float | None
+    dynamic: bool
+
+
+class FuseAdapterArgs(JobArgs):
+    """The adapters to fuse, and what to write; the subject is the base model."""
+
+    kind = JobKind.FUSE_ADAPTER
+    name: str
+    parts: tuple[Part, ...]
+    layout: Layout
+    dtype: FusedDtype
+    keep: Keep
+
+
+class ExtractAdapterArgs(JobArgs):
+    """The tuned base model and the rank; the subject is the base model it was tuned from."""
+
+    kind = JobKind.EXTRACT_ADAPTER
+    tuned_id: int
+    rank: int
+    name: str
+
+
+class NewVersionResult(StepProgress):
+    """The version that a tool created, with the figures of its approximation."""
+
+    adapter_id: int | None = None
+    slug: str | None = None
+    name: str | None = None
+    version: int | None = None
+    modules: int | None = None
+    rank_min: int | None = None
+    rank_max: int | None = None
+    energy_min: float | None = None
+    energy_mean: float | None = None
+    relative_error: float | None = None
+
+
+class MergeAdaptersResult(NewVersionResult):
+    """The first version of the merged adapter."""
+
+
+class ResizeAdapterResult(NewVersionResult):
+    """The new version of the adapter."""
+
+
+class ExtractAdapterResult(NewVersionResult):
+    """The first version of the extracted adapter."""
+
+
+class FuseAdapterResult(StepProgress):
+    """The fused base: a base model, or a stored file for download."""
+
+    layers: int | None = None
+    size_bytes: int | None = None
+    base_model_id: int | None = None
+    slug: str | None = None
+    name: str | None = None
+    sha256: str | None = None
+    filename: str | None = None
+
+
+# Storage
+
+
+class SweepArgs(JobArgs):
+    """No arguments: the whole storage is swept."""
+
+    kind = JobKind.SWEEP
+
+
+class SweepResult(StepProgress):
+    """The number of deleted files and their total size."""
+
+    files: int | None = None
+    size_bytes: int | None = None
+
+
+@dataclass(frozen=True)
+class JobType:
+    """A kind of job.
+
+    `is_long`: it can take minutes or hours, so a worker that stops returns it to the queue, and one
+    thread of a worker is kept free of such jobs.
+    """
+
+    args: type[JobArgs]
+    result: type[JobResult]
+    is_long: bool = False
+
+    @property
+    def kind(self) -> JobKind:
+        """The kind, as stored in the rows."""
+        return self.args.kind
+
+
+JOB_TYPES: Mapping[str, JobType] = {
+    job_type.kind: job_type
+    for job_type in (
+        JobType(InspectBaseArgs, InspectBaseResult),
+        JobType(DownloadBaseArgs, DownloadBaseResult, is_long=True),
+        JobType(ExportAdapterArgs, ExportAdapterResult),
+        JobType(ImportAdapterArgs, ImportAdapterResult),
+        JobType(FetchHubAdapterArgs, FetchHubAdapterResult, is_long=True),
+        JobType(PublishAdapterArgs, PublishAdapterResult, is_long=True),
+        JobType(MergeAdaptersArgs, MergeAdaptersResult, is_long=True),
+        JobType(ResizeAdapterArgs, ResizeAdapterResult, is_long=True),
+        JobType(FuseAdapterArgs, FuseAdapterResult, is_long=True),
+        JobType(ExtractAdapterArgs, ExtractAdapterResult, is_long=True),
+        JobType(SweepArgs, SweepResult, is_long=True),
+    )
+}
+LONG_KINDS = tuple(kind for kind, job_type in JOB_TYPES.items() if job_type.is_long)
+
+
+def read_arguments(kind: str, args: Mapping[str, Any]) -> JobArgs:
+    """Return the arguments of a job from its row. Raises DamagedJob."""
+    return _read(_job_type(kind).args, args, "The stored arguments of this job are damaged.")
+
+
+def read_result(kind: str, result: Mapping[str, Any]) -> JobResult:
+    """Return the results of a job, or its progress, from its row. Raises DamagedJob."""
+    return _read(_job_type(kind).result, result, "The stored result of this job is damaged.")
+
+
+def _job_type(kind: str) -> JobType:
+    if kind not in JOB_TYPES:
+        raise DamagedJob(f"There is no job of the kind “{kind}”.")
+    return JOB_TYPES[kind]
+
+
+def _read(model: type[ModelT], stored: Mapping[str, Any], sentence: str) -> ModelT:
+    try:
+        return model.model_validate(stored)
+    except ValidationError as error:
+        fields = {
+            ".".join(str(part) for part in problem["loc"]): reason(problem)
+            for problem in error.errors()
+        }
+        raise DamagedJob(f"{sentence} {named_reasons(fields)}") from error
