@@ -18,7 +18,6 @@ from PIL import Image
 
 from tests.worker.bases.tiny_models import save_sd15, save_sdxl
 from tests.worker.training.adapters import scramble
-from tests.worker.training.conftest import _one_thread  # noqa: F401  (a fixture)
 from worker.core import starter
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.inference.config import RenderConfig

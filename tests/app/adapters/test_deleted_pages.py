@@ -35,7 +35,7 @@ def test_deleted_adapters_are_found_and_brought_back(client: TestClient, state: 
     assert 'href="/adapters/deleted"' in client.get("/adapters").text
     page = client.get("/adapters/deleted").text
     assert "Chalk" in page
-    assert "SD, 1 version, deleted" in page
+    assert "SD 1.x, 1 version, deleted" in page
     assert f'action="/adapters/{adapter.key}/restore"' in page
     back = client.post(f"/adapters/{adapter.key}/restore")
     assert (back.status_code, str(back.url.path)) == (200, "/adapters/chalk")
