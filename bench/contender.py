@@ -29,8 +29,8 @@ from worker.core.bases.load import LoadedBase
 from worker.core.bases.text import encode_prompts
 from worker.core.lora_files import canonical
 from worker.core.training.config import LossWeighting, LrScheduler, Precision, TrainConfig
-from worker.core.training.data.buckets import Size, apply, fit
-from worker.core.training.data.images import TrainingImage, open_picture
+from worker.core.training.data.buckets import Size, crop_to_bucket, fit
+from worker.core.training.data.images import TrainingImage, open_image
 from worker.core.training.data.latent_cache import encode
 from worker.core.training.events import Arithmetic, Commands, Event, Phase, PhaseStarted, StepDone
 from worker.core.training.loop import train
@@ -284,9 +284,9 @@ def held_out_loss(base: LoadedBase, unet: Any, images: Sequence[TrainingImage]) 
 
 
 def _latent(base: LoadedBase, image: TrainingImage) -> Tensor:
-    picture = open_picture(image)
+    picture = open_image(image)
     fitted = fit(Size(*picture.size), base.info.resolution)
-    pixels = torch.tensor(list(apply(fitted, picture).tobytes()), dtype=torch.float32)
+    pixels = torch.tensor(list(crop_to_bucket(fitted, picture).tobytes()), dtype=torch.float32)
     shape = (fitted.bucket.height, fitted.bucket.width, 3)
     pixels = (pixels.view(shape) / 127.5 - 1).permute(2, 0, 1)
     return encode(base.vae, pixels[None])[0].mean.clone() * base.vae.config.scaling_factor

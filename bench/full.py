@@ -29,21 +29,21 @@ from worker.core.starter.style import style_distance
 from worker.core.training.adapter.lora import Lora
 from worker.core.training.config import Precision, TrainConfig
 from worker.core.training.data.batches import Batches
-from worker.core.training.data.held_out import Questions
-from worker.core.training.data.images import open_picture, read_folder
-from worker.core.training.data.text import LiveText
+from worker.core.training.data.held_out import ValidationSet
+from worker.core.training.data.images import open_image, read_folder
+from worker.core.training.data.text import LiveCaptionEncoder
 from worker.core.training.learner import Learner, Model
 from worker.core.training.loss import NoiseSchedule
 from worker.core.training.memory import peak_memory_bytes, release_memory
 from worker.core.training.prepare import (
-    Encoded,
+    EncodedDataset,
     add_adapter,
     base_parameters,
-    encode_pictures,
+    cast_and_move,
+    encode_dataset,
     prediction_of,
     resolution_of,
     schedule_of,
-    settle,
 )
 from worker.core.training.presets import Preset, preset_config
 from worker.core.training.sample import Sampler
@@ -138,7 +138,7 @@ def train_one(task: Task) -> dict[str, Any]:
     encoded = _encoded(base, task, config)
     trainee = Everything(base) if task.rank == 0 else add_adapter(base, config)
     if task.rank:
-        settle(base, Precision.FP32, device="cpu")
+        cast_and_move(base, Precision.FP32, device="cpu")
     learner, batches, questions, sampler = _parts(base, encoded, config, trainee)
     started, cpu = time.perf_counter(), time.process_time()
     for step in range(task.steps):
@@ -152,7 +152,7 @@ def train_one(task: Task) -> dict[str, Any]:
     if task.pictures:
         for place, picture in enumerate(drawn):
             picture.save(Path(task.pictures) / f"{place:02}.png")
-    references = [open_picture(image) for image in encoded.held_out[:DRAWN]]
+    references = [open_image(image) for image in encoded.held_out[:DRAWN]]
     return {
         "trained": trainee.size,
         "of": base_parameters(base),
@@ -165,31 +165,31 @@ def train_one(task: Task) -> dict[str, Any]:
     }
 
 
-def _encoded(base: LoadedBase, task: Task, config: TrainConfig) -> Encoded:
+def _encoded(base: LoadedBase, task: Task, config: TrainConfig) -> EncodedDataset:
     """The latents of both folders; the held-out pictures are never among the trained."""
 
-    def one(folder: str) -> Encoded:
+    def one(folder: str) -> EncodedDataset:
         images = read_folder(Path(folder))
-        return encode_pictures(fresh, images, config, cache=None, keep_going=lambda: None)
+        return encode_dataset(fresh, images, config, cache=None, check_stop=lambda: None)
 
     fresh = load_base(starter.PATH)
     trained = one(task.trained)
     fresh = load_base(starter.PATH)
     held_out = one(task.held_out)
-    return Encoded(trained.images, trained.buckets, held_out.images, held_out.buckets)
+    return EncodedDataset(trained.images, trained.buckets, held_out.images, held_out.buckets)
 
 
 def _parts(
-    base: LoadedBase, encoded: Encoded, config: TrainConfig, trainee: Lora
-) -> tuple[Learner, Batches, Questions, Sampler]:
+    base: LoadedBase, encoded: EncodedDataset, config: TrainConfig, trainee: Lora
+) -> tuple[Learner, Batches, ValidationSet, Sampler]:
     noise = schedule_of(config, base)
     schedule, prediction = NoiseSchedule.of(noise, device="cpu"), prediction_of(config, base)
-    text = LiveText(base, device="cpu")
+    text = LiveCaptionEncoder(base, device="cpu")
     learner = Learner(
         Model(base.unet, text, schedule, prediction, Precision.FP32, "cpu"), trainee, config
     )
     batches = Batches(encoded.buckets, encoded.images, config, timesteps=len(schedule))
-    questions = Questions(
+    questions = ValidationSet(
         encoded.held_out_buckets,
         encoded.held_out,
         timesteps=len(schedule),
@@ -212,7 +212,7 @@ def _parts(
 
 
 def _drawn(sampler: Sampler) -> list[Any]:
-    return [sample.picture for sample in sampler.draw(lambda: None)]
+    return [sample.image for sample in sampler.generate(lambda: None)]
 
 
 def _halves(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:

@@ -18,7 +18,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
-from worker.core.starter.build.artwork import Hand, Subject, render_drawing
+from worker.core.starter.build.artwork import ArtworkSet, ArtworkSubject, render_drawing
 from worker.core.starter.chalkboard import EXAMPLE_SUBJECTS, draw_in_chalk
 
 SIZE = 512
@@ -69,7 +69,7 @@ STYLES: dict[str, Callable[..., Image.Image]] = {
 }
 
 
-def draw_style(style: str, subjects: Sequence[Subject], folder: Path) -> tuple[Path, Path]:
+def draw_style(style: str, subjects: Sequence[ArtworkSubject], folder: Path) -> tuple[Path, Path]:
     """(pictures to train on, pictures held out): two folders with a `metadata.jsonl` each.
 
     The training pictures show the subjects of the example style; the held-out ones show other
@@ -85,12 +85,12 @@ def draw_style(style: str, subjects: Sequence[Subject], folder: Path) -> tuple[P
     return folders
 
 
-def _draw_all(style: str, subjects: Sequence[Subject], target: Path) -> None:
+def _draw_all(style: str, subjects: Sequence[ArtworkSubject], target: Path) -> None:
     target.mkdir(parents=True, exist_ok=True)
     rows = []
     for number, subject in enumerate(subjects):
         seed = zlib.crc32(f"{style} {subject.name}".encode())
-        picture = STYLES[style](subject.drawings[Hand.NOTO], seed=seed)
+        picture = STYLES[style](subject.drawings[ArtworkSet.NOTO], seed=seed)
         picture.save(target / f"{number:02}.png")
         rows.append({"file_name": f"{number:02}.png", "text": f"{subject.name}, {style} style"})
     lines = "".join(json.dumps(row) + "\n" for row in rows)

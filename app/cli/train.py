@@ -13,7 +13,7 @@ from app.registry.config import Settings
 from app.registry.hub_source import HubSource, read_source
 
 if TYPE_CHECKING:
-    from worker.core.hub.models import Wanted
+    from worker.core.hub.models import HubReference
 
 MODEL, DOWNLOAD = "--model", "--download"
 TOLD_EVERY = 5  # percent
@@ -80,11 +80,11 @@ def _model_of_job(words: list[str]) -> str:
 
 
 def _path_of(source: HubSource, settings: Settings, *, may_download: bool) -> Path:
-    from worker.core.hub.models import Wanted, find
+    from worker.core.hub.models import HubReference, find_local_model
 
-    wanted = Wanted(source.repo, source.revision, source.file)
+    wanted = HubReference(source.repo, source.revision, source.file)
     home = settings.hub_models / source.folder
-    found = find(wanted, home)
+    found = find_local_model(wanted, home)
     if found is not None:
         return found.path
     if not may_download:
@@ -94,9 +94,9 @@ def _path_of(source: HubSource, settings: Settings, *, may_download: bool) -> Pa
     return _download(wanted, home, settings)
 
 
-def _download(wanted: Wanted, home: Path, settings: Settings) -> Path:
-    from worker.core.hub.errors import Access, explained
-    from worker.core.hub.models import download
+def _download(wanted: HubReference, home: Path, settings: Settings) -> Path:
+    from worker.core.hub.errors import Access, explain_error
+    from worker.core.hub.models import download_model
 
     token = settings.hub_token.get_secret_value() if settings.hub_token else None
     access = Access(settings.hub_endpoint.rstrip("/"), token)
@@ -113,9 +113,9 @@ def _download(wanted: Wanted, home: Path, settings: Settings) -> Path:
             )
 
     try:
-        return download(wanted, home, access, tell=tell).path
+        return download_model(wanted, home, access, on_progress=tell).path
     except Exception as error:
-        found = explained(error, wanted.repo, access)
+        found = explain_error(error, wanted.repo, access)
         if found is None:
             raise
         raise NoModel(str(found)) from error

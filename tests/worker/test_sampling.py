@@ -25,7 +25,7 @@ from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.sampling import make_scheduler
 from worker.core.training.config import TrainConfig
-from worker.core.training.data.text import LiveText
+from worker.core.training.data.text import LiveCaptionEncoder
 from worker.core.training.prepare import add_adapter, prediction_of, schedule_of
 from worker.core.training.sample import Sampler
 
@@ -130,7 +130,7 @@ def test_a_sample_is_the_playgrounds_image(name: str, folders: dict[str, Path]) 
     sampler = Sampler(
         unet=trained.unet,
         vae=trained.vae,
-        text=LiveText(trained, device="cpu", clip_skip=skip),
+        text=LiveCaptionEncoder(trained, device="cpu", clip_skip=skip),
         scaled=lora.scaled,
         config=config,
         scheduler_config=schedule_of(config, trained),
@@ -139,7 +139,7 @@ def test_a_sample_is_the_playgrounds_image(name: str, folders: dict[str, Path]) 
         device="cpu",
     )
     with timesteps_of(trained) as of_samples:
-        samples = [pixels(sample.picture) for sample in sampler.draw(lambda: None)]
+        samples = [pixels(sample.image) for sample in sampler.generate(lambda: None)]
 
     pipeline = ResidentPipeline.load(folders[name])
     pipeline.set_adapters([LoadedAdapter("trained", lora.extract())])

@@ -1,17 +1,17 @@
-"""The torch device that work is done on."""
+"""Chooses the torch device."""
 
 from __future__ import annotations
 
 
 def choose_device(setting: str) -> str:
-    """The torch device for a setting; `auto` is CUDA, else Apple's GPU, else the CPU."""
+    """The torch device for a setting; `auto` means CUDA, else Apple's GPU, else the CPU."""
     if setting != "auto":
         return setting
     return next(name for name in ("cuda", "mps", "cpu") if has_device(name))
 
 
 def has_device(name: str) -> bool:
-    """Whether torch finds this device here: `cpu`, `mps`, `cuda` or one of several as `cuda:1`."""
+    """True when torch finds this device: `cpu`, `mps`, `cuda`, or one of several as `cuda:1`."""
     import torch
 
     kind, _, index = name.partition(":")

@@ -1,6 +1,6 @@
-"""Images from noise: one sampler for the samples of a run and for the playground.
+"""Generates images from noise: one sampler for the samples of a run and for the playground.
 
-DDIM (Song et al. 2020, arXiv 2010.02502) without added noise, so that a seed alone decides an
+DDIM (Song et al. 2020, arXiv 2010.02502) without added noise, so the seed alone determines the
 image. Classifier-free guidance: Ho and Salimans 2022, arXiv 2207.12598.
 """
 
@@ -18,7 +18,7 @@ from torch import Tensor
 from worker.core.bases.inspect import vae_factor
 from worker.core.bases.text import PromptEmbeddings
 
-OWN_SETTINGS = (
+SCHEDULE_SETTINGS = (
     "num_train_timesteps",
     "beta_start",
     "beta_end",
@@ -34,7 +34,7 @@ SPACINGS = ("leading", "trailing", "linspace")
 
 @dataclass(frozen=True, eq=False)
 class Conditioning:
-    """What the UNet is told of a batch of images, a row for each; no `negative`: no guidance."""
+    """The text conditioning of a batch, one row per image; no guidance without `negative`."""
 
     prompt: PromptEmbeddings
     negative: PromptEmbeddings | None
@@ -42,13 +42,13 @@ class Conditioning:
 
 
 def make_scheduler(config: Mapping[str, Any], *, prediction_type: str) -> DDIMScheduler:
-    """DDIM on the noise schedule of a base's scheduler config, whichever sampler that names.
+    """DDIM with the noise schedule of a base's scheduler config, whichever sampler the config
+    names.
 
-    What the config leaves open is as DDIM has it by default. Latents are never clipped. A schedule
-    with zero terminal SNR has to begin at its very last timestep, hence trailing spacing (Lin et
-    al. 2023, arXiv 2305.08891).
+    Missing settings take DDIM's defaults. Latents are never clipped. A schedule with zero terminal
+    SNR must start at its last timestep, hence trailing spacing (Lin et al. 2023, arXiv 2305.08891).
     """
-    settings = {name: config[name] for name in OWN_SETTINGS if config.get(name) is not None}
+    settings = {name: config[name] for name in SCHEDULE_SETTINGS if config.get(name) is not None}
     if settings.get("timestep_spacing") not in SPACINGS:
         settings["timestep_spacing"] = "leading"
     if settings.get("rescale_betas_zero_snr"):
@@ -57,11 +57,11 @@ def make_scheduler(config: Mapping[str, Any], *, prediction_type: str) -> DDIMSc
 
 
 def needs_negative(guidance: float) -> bool:
-    """Whether images with this guidance are also drawn without their prompt."""
+    """True when this guidance needs a second, negative prediction."""
     return guidance > 1
 
 
-def draw_latents(
+def generate_latents(
     unet: Any,
     vae: Any,
     scheduler: DDIMScheduler,
@@ -74,13 +74,13 @@ def draw_latents(
     device: torch.device | str,
     on_step: Callable[[int], None],
 ) -> Tensor:
-    """The latents (n, channels, height, width) of an image for each seed; sides in pixels.
+    """The latents (n, channels, height, width), one image per seed; sides in pixels.
 
-    `on_step(done)` is called after each step and may raise, which ends the drawing.
+    `on_step(done)` is called after each step and may raise to stop the sampling.
     """
     noise = _initial_noise(unet, vae, seeds, width=width, height=height).to(device)
-    text = _both(conditioning)
-    sizes = [height, width, 0, 0, height, width]  # an uncropped image of just this size
+    text = _concat_negative(conditioning)
+    sizes = [height, width, 0, 0, height, width]  # an uncropped image of this size
     time_ids = torch.tensor([sizes], dtype=torch.float32, device=device)
     time_ids = time_ids.expand(len(text.hidden), -1)
     scheduler.set_timesteps(steps)
@@ -89,8 +89,8 @@ def draw_latents(
         batch = latents if conditioning.negative is None else torch.cat([latents, latents])
         predicted = predict(unet, batch, timestep.to(device), text, time_ids)
         if conditioning.negative is not None:
-            away, towards = predicted.chunk(2)
-            predicted = away + conditioning.guidance * (towards - away)
+            unconditional, conditional = predicted.chunk(2)
+            predicted = unconditional + conditioning.guidance * (conditional - unconditional)
         latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
         on_step(done)
     return latents
@@ -99,10 +99,10 @@ def draw_latents(
 def predict(
     unet: Any, latents: Tensor, timesteps: Tensor, text: PromptEmbeddings, time_ids: Tensor
 ) -> Tensor:
-    """What the UNet predicts for latents (b, c, h, w), fp32; the same in training and in sampling.
+    """The UNet's prediction for latents (b, c, h, w), fp32; shared by training and sampling.
 
-    `time_ids` (b, 6) says to an SDXL UNet how large an image was and where it was cut; the
-    others, whose texts have no pooled state, are not told.
+    `time_ids` (b, 6) tell an SDXL UNet the original size and crop of each image; other UNets, whose
+    text has no pooled state, do not get them.
     """
     added = None
     if text.pooled is not None:
@@ -119,27 +119,27 @@ def predict(
 
 
 def decode_latent(vae: Any, latent: Tensor) -> Tensor:
-    """The pixels (3, height, width) of one latent (channels, height, width), around -1 to 1, fp32.
+    """The pixels (3, height, width) of one latent (channels, height, width), about -1 to 1, fp32.
 
-    One image at a time: the decoder needs the most memory of all.
+    One image at a time: the decoder needs more memory than any other part.
     """
     weight = next(vae.parameters())
     shift = getattr(vae.config, "shift_factor", None) or 0.0
     scaled = latent[None].to(weight.dtype) / vae.config.scaling_factor + shift
-    with torch.autocast(weight.device.type, enabled=False):  # SDXL's overflows in fp16
+    with torch.autocast(weight.device.type, enabled=False):  # SDXL's decoder overflows in fp16
         return vae.decode(scaled, return_dict=False)[0][0].float()  # type: ignore[no-any-return]
 
 
 def to_image(pixels: Tensor) -> Image.Image:
-    """The image of pixels (3, height, width) from -1 to 1."""
+    """The image of pixels (3, height, width) in -1 to 1."""
     levels = (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
 
 
 def _initial_noise(unet: Any, vae: Any, seeds: Sequence[int], *, width: int, height: int) -> Tensor:
-    """(n, channels, height, width), each image's from its own seed: the same in any company.
+    """(n, channels, height, width); each image depends on its own seed alone.
 
-    It is made on the CPU, so that every device begins alike.
+    The noise is made on the CPU, so that all devices start with the same numbers.
     """
     factor = vae_factor(vae.config)
     shape = (unet.config.in_channels, height // factor, width // factor)
@@ -147,8 +147,8 @@ def _initial_noise(unet: Any, vae: Any, seeds: Sequence[int], *, width: int, hei
     return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
 
-def _both(conditioning: Conditioning) -> PromptEmbeddings:
-    """The negative prompts, where there are any, before the prompts."""
+def _concat_negative(conditioning: Conditioning) -> PromptEmbeddings:
+    """The negative prompts, if any, followed by the prompts."""
     prompt, negative = conditioning.prompt, conditioning.negative
     if negative is None:
         return prompt

@@ -27,7 +27,7 @@ from app.registry.runs.progress import Wishes
 from app.registry.storage.store import BlobStore, StorageUnavailable
 from worker.core.training.config import TrainConfig
 from worker.core.training.events import Arithmetic, Control
-from worker.core.training.fallback import step_down
+from worker.core.training.fallback import reduce_memory_use
 from worker.runtime import scratch
 from worker.runtime.lease import Lease
 from worker.runtime.messages import (
@@ -320,7 +320,7 @@ class Attempt:
 
         It does not count as an attempt: the steps down are few, and each is another training.
         """
-        found = step_down(TrainConfig.model_validate(self._run.config))
+        found = reduce_memory_use(TrainConfig.model_validate(self._run.config))
         if found is None:
             self._fail(failed.code, NO_MEMORY, failed.trace)
             return

@@ -33,7 +33,7 @@ from app.registry.jobs.kinds import (
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
-from worker.core.hub.orders import LEFT, Answer
+from worker.core.hub.orders import LEFT, HubReply
 from worker.runtime.hub_process import Broken, BrokenOff, HubFailed, carry_out, order
 from worker.runtime.lease import Lease
 
@@ -106,7 +106,7 @@ class HubWork:
             result = FetchHubAdapterResult(import_id=import_id).stored()
             self._end(session, lease, JobStatus.SUCCEEDED, result=result)
 
-    def _sidecars(self, repo: str, answer: Answer, scratch: Path) -> list[StoredSidecar]:
+    def _sidecars(self, repo: str, answer: HubReply, scratch: Path) -> list[StoredSidecar]:
         """What the repository says of the file, in the form in which files beside it would."""
         stem = str(answer.values["name"]).removesuffix(".safetensors")
         said = answer.values["card"]
@@ -184,7 +184,7 @@ class HubWork:
 
     def _ask(
         self, what: str, args: JobArgs, lease: Lease, stopping: threading.Event, **values: Any
-    ) -> Answer:
+    ) -> HubReply:
         if self._settings.hub == "off":
             raise HubFailed("hub_off", OFF)
 

@@ -20,7 +20,7 @@ from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import LostLease
-from worker.core.hub.orders import CANCEL, DONE, FAILED, LEFT, Answer, Order
+from worker.core.hub.orders import CANCEL, DONE, FAILED, LEFT, HubReply, HubRequest
 from worker.runtime.device import child_environment
 from worker.runtime.lease import Lease
 
@@ -54,20 +54,20 @@ class HubFailed(Exception):
         self.code = code
 
 
-def order(settings: Settings, what: str, **values: Any) -> Order:
+def order(settings: Settings, what: str, **values: Any) -> HubRequest:
     """An order in the name of whoever runs Brushwork."""
     token = settings.hub_token.get_secret_value() if settings.hub_token else None
-    return Order(what, settings.hub_endpoint.rstrip("/"), token, values)
+    return HubRequest(what, settings.hub_endpoint.rstrip("/"), token, values)
 
 
 def carry_out(
-    ordered: Order,
+    ordered: HubRequest,
     database: Database,
     lease: Lease,
     stopping: threading.Event,
     *,
     on_progress: Callable[[dict[str, Any]], None],
-) -> Answer:
+) -> HubReply:
     """What the Hub process answers in the end; raises BrokenOff, HubFailed or LostLease.
 
     `on_progress` gets the newest progress, a few times a second at most.
@@ -107,9 +107,9 @@ def _is_canceled(database: Database, lease: Lease, stopping: threading.Event) ->
 class HubProcess:
     """The process at work on an order; leaving the `with` block ends it. It logs where we do."""
 
-    def __init__(self, ordered: Order) -> None:
+    def __init__(self, ordered: HubRequest) -> None:
         self._ordered = ordered
-        self._answers: queue.Queue[Answer | None] = queue.Queue()
+        self._answers: queue.Queue[HubReply | None] = queue.Queue()
 
     def __enter__(self) -> HubProcess:
         self._process = subprocess.Popen(
@@ -142,7 +142,7 @@ class HubProcess:
                 with suppress(BrokenPipeError):
                     pipe.close()
 
-    def cancel(self) -> Answer:
+    def cancel(self) -> HubReply:
         """Let it undo what it has begun: raises BrokenOff; its answer when all was done already."""
         self._tell(f"{CANCEL}\n")
         end = time.monotonic() + UNDO_SECONDS
@@ -163,7 +163,7 @@ class HubProcess:
             self._process.stdin.write(line)
             self._process.stdin.flush()
 
-    def next_answer(self) -> Answer | None:
+    def next_answer(self) -> HubReply | None:
         """What it says next; None when it says nothing for a moment."""
         try:
             answer = self._answers.get(timeout=LOOK_SECONDS / 2)
@@ -177,13 +177,13 @@ class HubProcess:
     def _read(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
-            answer = Answer.read(line)
+            answer = HubReply.read(line)
             if answer is not None:
                 self._answers.put(answer)
         self._answers.put(None)
 
 
-def _environment(ordered: Order) -> dict[str, str]:
+def _environment(ordered: HubRequest) -> dict[str, str]:
     return child_environment(1) | {
         "HF_HUB_OFFLINE": "0",
         "TRANSFORMERS_OFFLINE": "0",

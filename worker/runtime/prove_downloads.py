@@ -18,8 +18,8 @@ from torch import nn
 
 from worker.core.bases.family import BaseFamily, BaseModelError
 from worker.core.bases.inspect import inspect_base
-from worker.core.bases.load import COMPONENTS, LoadedBase, load_base, source_of
-from worker.core.bases.weights import build
+from worker.core.bases.load import COMPONENTS, LoadedBase, load_base, make_source
+from worker.core.bases.weights import build_module
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import RenderError, ResidentPipeline
 from worker.core.lora_files.canonical import Adapter
@@ -169,7 +169,7 @@ class Prover:
         if self._small is not None:
             return dict(self._small.adaptable())
         configs = self._configs() or _PUBLISHED[self._family]
-        return {name: hollow(build(*config)) for name, config in configs.items()}
+        return {name: hollow(build_module(*config)) for name, config in configs.items()}
 
     def _configs(self) -> dict[str, tuple[str, dict[str, Any]]]:
         """(class, config) of the base's own parts; none when it cannot be read."""
@@ -177,7 +177,7 @@ class Prover:
             return {}
         try:
             info = inspect_base(self._path)
-            source = source_of(info)
+            source = make_source(info)
             names = [name for name in COMPONENTS if name != "vae" and name in info.parameters]
             return {name: source.config(name) for name in names}
         except BaseModelError:

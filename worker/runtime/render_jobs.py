@@ -32,12 +32,12 @@ from app.registry.storage.store import BlobStore, StorageUnavailable
 from worker.core import starter
 from worker.core.device import choose_device
 from worker.core.inference.config import RenderConfig
-from worker.core.inference.infotext import Drawn, UsedAdapter, png
+from worker.core.inference.infotext import ImageParameters, UsedAdapter, encode_png
 from worker.runtime import device
 from worker.runtime.lease import Lease
 
 if TYPE_CHECKING:
-    from worker.core.inference.pipeline import Rendered, ResidentPipeline
+    from worker.core.inference.pipeline import RenderedImage, ResidentPipeline
     from worker.core.lora_files.canonical import Adapter
     from worker.core.lora_files.loaded import LoadedAdapter
 
@@ -157,7 +157,7 @@ class Rendering:
         self,
         render: Render,
         base: BaseModel,
-        drawn: Sequence[Rendered],
+        drawn: Sequence[RenderedImage],
         lease: Lease,
         seconds: float,
     ) -> None:
@@ -172,7 +172,7 @@ class Rendering:
         }
         images = []
         for picture in drawn:
-            info = Drawn(
+            info = ImageParameters(
                 prompt=render.prompt,
                 negative_prompt=render.negative_prompt,
                 steps=render.steps,
@@ -185,7 +185,7 @@ class Rendering:
                 clip_skip=render.clip_skip,
                 adapters=used,
             )
-            data = png(picture.image, info, request | {"seed": picture.seed})
+            data = encode_png(picture.image, info, request | {"seed": picture.seed})
             images.append(NewImage(picture.seed, self._store.put_bytes(data).sha256))
         truncated = drawn[0].truncated_tokens
         with self._database.write() as session:

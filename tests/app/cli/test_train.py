@@ -86,7 +86,7 @@ def test_what_the_hub_refuses_ends_the_command_with_a_sentence(
 ) -> None:
     arguments = Namespace(words=["--download", "--model", "acme/nothing"])
     assert train.run(arguments, settings) == 2
-    assert "There is no “acme/nothing”" in capsys.readouterr().err
+    assert "“acme/nothing” was not found" in capsys.readouterr().err
     off = settings.model_copy(update={"hub": "off"})
     with pytest.raises(NoModel, match="BRUSHWORK_HUB is off"):
         with_model_here(["--download", "--model", "acme/nothing"], off)

@@ -87,7 +87,7 @@ def test_a_missing_part_is_named(sd15: Path) -> None:
 def test_a_file_of_something_else_is_refused(tmp_path: Path) -> None:
     file = tmp_path / "flux.safetensors"
     save_file({"double_blocks.0.img_attn.qkv.weight": torch.zeros(2, 2)}, file)
-    with pytest.raises(BaseModelError, match="not a whole base model"):
+    with pytest.raises(BaseModelError, match="Use a complete base model"):
         inspect_base(file)
 
 

@@ -203,5 +203,5 @@ def test_a_config_that_does_not_fit_the_weights_is_a_sentence(
     config = folder / "unet/config.json"
     width = '"cross_attention_dim": {}'
     config.write_text(config.read_text().replace(width.format(64), width.format(32)))
-    with pytest.raises(BaseModelError, match="its config says"):
+    with pytest.raises(BaseModelError, match="its config needs"):
         load_base(folder, components=["unet"])

@@ -35,7 +35,7 @@ def pretend(monkeypatch: pytest.MonkeyPatch, seconds: dict[int, float]) -> list[
         tried.append(threads)
         return seconds[threads]
 
-    monkeypatch.setattr(threads, "_seconds", measured)
+    monkeypatch.setattr(threads, "_time_forward", measured)
     return tried
 
 

@@ -9,10 +9,10 @@ import pytest
 import yaml
 
 from tests.fake_hub import READ, WRITE, Hub
-from worker.core.hub.adapters import fetch_adapter, publish
-from worker.core.hub.card import PEFT_FILE, CardFacts, card
-from worker.core.hub.errors import Access, HubError, explained
-from worker.core.hub.models import Wanted
+from worker.core.hub.adapters import fetch_adapter, publish_adapter
+from worker.core.hub.card import PEFT_FILE, CardFacts, make_card
+from worker.core.hub.errors import Access, HubError, explain_error
+from worker.core.hub.models import HubReference
 
 # the client's own upload is written in httpx2's older way
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
@@ -45,7 +45,7 @@ def front_matter(text: str) -> dict[str, object]:
 
 
 def test_the_card_tells_the_facts_and_how_to_use_it() -> None:
-    text = card(FACTS, "ada/chalk")
+    text = make_card(FACTS, "ada/chalk")
     assert front_matter(text) == {
         "library_name": "diffusers",
         "pipeline_tag": "text-to-image",
@@ -68,7 +68,7 @@ def test_the_card_tells_the_facts_and_how_to_use_it() -> None:
         "Write `chalk style` in the prompt.",
         "| Base | acme/tiny (Stable Diffusion 1.x) |",
         "| Rank, alpha | 8, 4 |",
-        "| Pictures it learned from | 24 |",
+        "| Training images | 24 |",
         "| Prediction | v |",
         "from_pretrained('acme/tiny')",
         "load_lora_weights('ada/chalk', weight_name='pytorch_lora_weights.safetensors'",
@@ -79,17 +79,19 @@ def test_the_card_tells_the_facts_and_how_to_use_it() -> None:
 
 def test_the_lines_to_use_it_are_python() -> None:
     for facts in (FACTS, CardFacts("x'\"", 1, "sdxl", "x.safetensors")):
-        lines = card(facts, "ada/chalk").split("```python\n")[1].split("```")[0]
+        lines = make_card(facts, "ada/chalk").split("```python\n")[1].split("```")[0]
         compile(lines, "card", "exec")
 
 
 def test_a_card_of_little_says_little() -> None:
-    text = card(CardFacts("Ink | <b>\n# x", 1, "sdxl", "ink.safetensors", licence="My own"), "a/b")
+    text = make_card(
+        CardFacts("Ink | <b>\n# x", 1, "sdxl", "ink.safetensors", licence="My own"), "a/b"
+    )
     matter = front_matter(text)
     assert (matter["license"], matter["license_name"]) == ("other", "My own")
     assert "base_model" not in matter
     assert "# Ink | <b> # x\n" in text
-    assert "None is needed." in text
+    assert "No trigger word is needed." in text
     assert "<Gallery" not in text
 
 
@@ -113,7 +115,7 @@ def test_an_adapter_is_published_privately_and_can_be_fetched_again(
 ) -> None:
     hub.tokens["good"] = WRITE
     access = Access(hub.url, "good")
-    done = publish("chalk", files, FACTS, access)
+    done = publish_adapter("chalk", files, FACTS, access)
     repo = hub.repos["ada/chalk"]
     assert done == {
         "repo": "ada/chalk",
@@ -125,11 +127,11 @@ def test_an_adapter_is_published_privately_and_can_be_fetched_again(
     assert {name: path.read_bytes() for name, path in files.items()} == {
         name: content for name, content in repo.files.items() if name != "README.md"
     }
-    assert repo.files["README.md"].decode() == card(FACTS, "ada/chalk")
+    assert repo.files["README.md"].decode() == make_card(FACTS, "ada/chalk")
     uploads = [row for row in hub.asked if row.method == "PUT"]
     assert len(uploads) == 3
     assert {row.token for row in uploads} == {None}  # where large files lie, no token belongs
-    found = fetch_adapter(Wanted("ada/chalk"), tmp_path / "back", access)
+    found = fetch_adapter(HubReference("ada/chalk"), tmp_path / "back", access)
     assert Path(found["path"]).read_bytes() == b"peft" * 99
     assert Path(found["picture"]).read_bytes() == b"\x89PNG..."
     assert found["name"] == "chalk.safetensors"
@@ -142,21 +144,23 @@ def test_a_name_that_is_taken_is_refused_unless_it_is_ours(
     hub.tokens["good"] = WRITE
     access = Access(hub.url, "good")
     repo = hub.add("ada/chalk", {"other.safetensors": b"x", "images/7.png": b"old"})
-    with pytest.raises(HubError, match=r"There is a “ada/chalk” at .* already"):
-        publish("ada/chalk", files, FACTS, access)
+    with pytest.raises(HubError, match=r"“ada/chalk” already exists at"):
+        publish_adapter("ada/chalk", files, FACTS, access)
     assert set(repo.files) == {"other.safetensors", "images/7.png"}
-    publish("ada/chalk", files, FACTS, access, update=True, private=False)
+    publish_adapter("ada/chalk", files, FACTS, access, update=True, private=False)
     assert {"other.safetensors", PEFT_FILE, "images/0.png"} <= set(repo.files)
     assert "images/7.png" not in repo.files
     hub.add(
         "ada/lost", {".gitattributes": b"x"}, private=True
     )  # made by an attempt whose worker was lost
-    publish("ada/lost", files, FACTS, access)
+    publish_adapter("ada/lost", files, FACTS, access)
     assert PEFT_FILE in hub.repos["ada/lost"].files
-    publish("ada/lost", files, FACTS, access)  # that attempt got to the end, but nobody heard of it
+    publish_adapter(
+        "ada/lost", files, FACTS, access
+    )  # that attempt got to the end, but nobody heard of it
     del hub.repos["ada/lost"].files[PEFT_FILE]
     with pytest.raises(HubError, match="Choose another name"):
-        publish("ada/lost", files, FACTS, access)
+        publish_adapter("ada/lost", files, FACTS, access)
 
 
 @pytest.mark.parametrize("update", [True, False])
@@ -166,29 +170,31 @@ def test_what_was_to_be_private_is_not_uploaded_to_a_public_repository(
     hub.tokens["good"] = WRITE
     access = Access(hub.url, "good")
     repo = hub.add("ada/chalk", {".gitattributes": b"x"})
-    with pytest.raises(HubError, match=r"is public, and this was to be private") as caught:
-        publish("ada/chalk", files, FACTS, access, update=update)
+    with pytest.raises(HubError, match=r"is public, but “Private” is on") as caught:
+        publish_adapter("ada/chalk", files, FACTS, access, update=update)
     assert caught.value.code == "hub_public"
     assert f"{hub.url}/ada/chalk/settings" in str(caught.value)
     assert set(repo.files) == {".gitattributes"}
     assert hub.uploaded == {}
-    assert not publish("ada/chalk", files, FACTS, access, update=update, private=False)["private"]
+    assert not publish_adapter("ada/chalk", files, FACTS, access, update=update, private=False)[
+        "private"
+    ]
     repo.private = True  # its owner hid it: what is told is what it is, not what was asked for
-    assert publish("ada/chalk", files, FACTS, access, update=True, private=False)["private"]
+    assert publish_adapter("ada/chalk", files, FACTS, access, update=True, private=False)["private"]
 
 
-def test_publishing_without_the_right_to_it_is_told(hub: Hub, files: dict[str, Path]) -> None:
+def test_publishing_without_permission_is_explained(hub: Hub, files: dict[str, Path]) -> None:
     hub.tokens |= {"reader": READ, "good": WRITE}
 
     def ask(repo: str, token: str | None) -> str:
         access = Access(hub.url, token)
         with pytest.raises(Exception) as caught:
-            publish(repo, files, FACTS, access)
-        return str(explained(caught.value, repo, access))
+            publish_adapter(repo, files, FACTS, access)
+        return str(explain_error(caught.value, repo, access))
 
     assert "BRUSHWORK_HUB_TOKEN" in ask("chalk", None)
     assert "BRUSHWORK_HUB_TOKEN" in ask("ada/chalk", None)
-    assert "does not know the token" in ask("ada/chalk", "wrong")
+    assert "does not accept the token" in ask("ada/chalk", "wrong")
     assert "This token has no right to write" in ask("ada/chalk", "reader")
     assert "rights to create a model under acme" in ask("acme/chalk", "good")
     assert hub.repos == {}
@@ -199,28 +205,30 @@ def test_an_adapter_is_chosen_by_name_by_convention_or_because_it_is_alone(
 ) -> None:
     repo = hub.add("acme/ink", {"ink-1.safetensors": b"1" * 9, "ink-2.safetensors": b"2" * 9})
     with pytest.raises(HubError, match=r"several files: ink-1\.safetensors, ink-2\.safetensors"):
-        fetch_adapter(Wanted("acme/ink"), tmp_path / "a", access)
-    found = fetch_adapter(Wanted("acme/ink", None, "ink-2.safetensors"), tmp_path / "b", access)
+        fetch_adapter(HubReference("acme/ink"), tmp_path / "a", access)
+    found = fetch_adapter(
+        HubReference("acme/ink", None, "ink-2.safetensors"), tmp_path / "b", access
+    )
     assert (found["name"], found["commit"], found["picture"]) == (
         "ink-2.safetensors",
         repo.commit,
         None,
     )
     repo.files[PEFT_FILE] = b"3" * 9
-    found = fetch_adapter(Wanted("acme/ink"), tmp_path / "c", access)
+    found = fetch_adapter(HubReference("acme/ink"), tmp_path / "c", access)
     assert (Path(found["path"]).read_bytes(), found["name"]) == (b"3" * 9, "ink.safetensors")
     for files, reason in (
         ({"model_index.json": b"{}"}, "is a base model, not an adapter"),
         ({"ink.pt": b"x"}, "only PyTorch pickles"),
-        ({"README.md": b"x"}, "nothing that could be an adapter"),
+        ({"README.md": b"x"}, "does not contain an adapter"),
     ):
         hub.add("acme/odd", files)
         with pytest.raises(HubError, match=reason):
-            fetch_adapter(Wanted("acme/odd"), tmp_path / "d", access)
+            fetch_adapter(HubReference("acme/odd"), tmp_path / "d", access)
 
 
 def test_facts_leave_out_what_is_not_known() -> None:
-    text = card(replace(FACTS, steps=None, images=None, prediction_type="epsilon"), "a/b")
+    text = make_card(replace(FACTS, steps=None, images=None, prediction_type="epsilon"), "a/b")
     assert "Training steps" not in text
     assert "Pictures it learned from" not in text
     assert "| Prediction |" not in text

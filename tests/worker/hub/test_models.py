@@ -18,8 +18,8 @@ from huggingface_hub import constants
 
 from tests.fake_hub import READ, Hub
 from worker.core.hub import transfer
-from worker.core.hub.errors import Access, HubError, explained
-from worker.core.hub.models import Wanted, download, find
+from worker.core.hub.errors import Access, HubError, explain_error
+from worker.core.hub.models import HubReference, download_model, find_local_model
 
 REPO = "acme/tiny-diffusion"
 UNET = "unet/diffusion_pytorch_model.fp16.safetensors"
@@ -72,7 +72,9 @@ def test_only_what_is_needed_is_fetched_in_half_precision_where_it_exists(
 ) -> None:
     repo = hub.add(REPO, folder())
     told: list[tuple[str, int, int]] = []
-    found = download(Wanted(REPO), tmp_path, access, tell=lambda *row: told.append(row))
+    found = download_model(
+        HubReference(REPO), tmp_path, access, on_progress=lambda *row: told.append(row)
+    )
     assert (found.path, found.commit) == (tmp_path / repo.commit, repo.commit)
     assert fetched(tmp_path, repo.commit) == {
         "model_index.json",
@@ -97,7 +99,7 @@ def test_full_precision_is_fetched_when_it_is_asked_for(
     hub: Hub, access: Access, tmp_path: Path
 ) -> None:
     repo = hub.add(REPO, folder())
-    download(Wanted(REPO), tmp_path, access, precision="fp32")
+    download_model(HubReference(REPO), tmp_path, access, precision="fp32")
     weights = {name for name in fetched(tmp_path, repo.commit) if name.endswith(".safetensors")}
     assert weights == {
         "text_encoder/model.safetensors",
@@ -115,17 +117,17 @@ def test_shards_come_with_their_index(hub: Hub, access: Access, tmp_path: Path) 
         "unet/diffusion_pytorch_model.safetensors.index.json",
     ]
     repo = hub.add(REPO, files | {name: name.encode() for name in shards})
-    download(Wanted(REPO), tmp_path, access)
+    download_model(HubReference(REPO), tmp_path, access)
     assert set(shards) <= fetched(tmp_path, repo.commit)
 
 
-def test_a_line_that_breaks_is_taken_up_again_where_it_broke(
+def test_a_broken_download_resumes_where_it_broke(
     hub: Hub, access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100_000)
     repo = hub.add(REPO, folder())
     hub.cuts[UNET] = 1_000_000
-    found = download(Wanted(REPO), tmp_path, access)
+    found = download_model(HubReference(REPO), tmp_path, access)
     assert (found.path / UNET).read_bytes() == repo.files[UNET]
     first, second = hub.gets(UNET)
     assert first.range is None
@@ -133,7 +135,7 @@ def test_a_line_that_breaks_is_taken_up_again_where_it_broke(
     assert 800_000 <= int(second.range.removeprefix("bytes=")[:-1]) <= 1_100_000
 
 
-def test_another_process_goes_on_from_the_partial_file(
+def test_another_process_resumes_the_partial_file(
     hub: Hub, access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(constants, "DOWNLOAD_CHUNK_SIZE", 100_000)
@@ -147,24 +149,26 @@ def test_another_process_goes_on_from_the_partial_file(
             raise Killed
 
     with pytest.raises(Killed):
-        download(Wanted(REPO), tmp_path, access, tell=die)
+        download_model(HubReference(REPO), tmp_path, access, on_progress=die)
     part = tmp_path / repo.commit / f"{UNET}.part"
     here = part.stat().st_size
     assert 900_000 < here < LARGE
-    assert find(Wanted(REPO), tmp_path) is None  # a half download is none
+    assert find_local_model(HubReference(REPO), tmp_path) is None  # a half download is none
     hub.asked.clear()
-    found = download(Wanted(REPO), tmp_path, access)
+    found = download_model(HubReference(REPO), tmp_path, access)
     assert (found.path / UNET).read_bytes() == repo.files[UNET]
     assert [row.range for row in hub.gets(UNET)] == [f"bytes={here}-"]
     assert hub.gets("vae/diffusion_pytorch_model.safetensors") == []  # was whole already
     assert not part.exists()
 
 
-def test_two_who_fetch_the_same_fetch_it_once(hub: Hub, access: Access, tmp_path: Path) -> None:
+def test_concurrent_downloads_of_one_repository_download_it_once(
+    hub: Hub, access: Access, tmp_path: Path
+) -> None:
     repo = hub.add(REPO, folder())
     hub.hold_after[UNET] = 1_000_000
     with ThreadPoolExecutor(2) as pool:
-        both = [pool.submit(download, Wanted(REPO), tmp_path, access) for _ in range(2)]
+        both = [pool.submit(download_model, HubReference(REPO), tmp_path, access) for _ in range(2)]
         infos = (row for row in hub.asked if row.path == f"/api/models/{REPO}")
         while sum(1 for _ in infos) < 2 and not all(one.done() for one in both):
             time.sleep(0.01)
@@ -180,56 +184,56 @@ def test_what_is_here_is_not_asked_for_again_and_is_found_without_a_network(
     hub: Hub, access: Access, tmp_path: Path
 ) -> None:
     repo = hub.add(REPO, folder())
-    first = download(Wanted(REPO), tmp_path, access)
+    first = download_model(HubReference(REPO), tmp_path, access)
     hub.asked.clear()
-    assert download(Wanted(REPO), tmp_path, access) == first
+    assert download_model(HubReference(REPO), tmp_path, access) == first
     assert [row for row in hub.asked if "/resolve/" in row.path] == []
     hub.asked.clear()
-    assert find(Wanted(REPO), tmp_path) == first
-    assert find(Wanted(REPO, repo.commit), tmp_path) == first
-    assert find(Wanted(REPO, "other"), tmp_path) is None
-    assert find(Wanted(REPO, None, "x.safetensors"), tmp_path) is None
+    assert find_local_model(HubReference(REPO), tmp_path) == first
+    assert find_local_model(HubReference(REPO, repo.commit), tmp_path) == first
+    assert find_local_model(HubReference(REPO, "other"), tmp_path) is None
+    assert find_local_model(HubReference(REPO, None, "x.safetensors"), tmp_path) is None
     assert hub.asked == []
 
 
 def test_a_commit_that_was_asked_for_stays_itself(hub: Hub, access: Access, tmp_path: Path) -> None:
     repo = hub.add(REPO, folder())
-    old = download(Wanted(REPO), tmp_path, access)
+    old = download_model(HubReference(REPO), tmp_path, access)
     repo.files["unet/config.json"] = b'{"new": 1}'
-    new = download(Wanted(REPO), tmp_path, access)
+    new = download_model(HubReference(REPO), tmp_path, access)
     assert new.commit != old.commit
     assert (old.path / "unet/config.json").read_bytes() == b"{}"
-    assert find(Wanted(REPO), tmp_path) == new
-    assert find(Wanted(REPO, old.commit), tmp_path) == old
+    assert find_local_model(HubReference(REPO), tmp_path) == new
+    assert find_local_model(HubReference(REPO, old.commit), tmp_path) == old
 
 
 def test_a_single_file_is_chosen_by_name_or_when_it_is_the_only_one(
     hub: Hub, access: Access, tmp_path: Path
 ) -> None:
     repo = hub.add("acme/mix", {"mix.safetensors": b"m" * 500, "mix.ckpt": b"p"})
-    found = download(Wanted("acme/mix"), tmp_path / "one", access)
+    found = download_model(HubReference("acme/mix"), tmp_path / "one", access)
     assert found.path == tmp_path / "one" / repo.commit / "mix.safetensors"
-    assert find(Wanted("acme/mix"), tmp_path / "one") == found
+    assert find_local_model(HubReference("acme/mix"), tmp_path / "one") == found
     repo.files["mix-v2.safetensors"] = b"n" * 500
     with pytest.raises(HubError, match=r"several files: mix-v2.safetensors, mix.safetensors\."):
-        download(Wanted("acme/mix"), tmp_path / "two", access)
-    wanted = Wanted("acme/mix", None, "mix-v2.safetensors")
-    assert download(wanted, tmp_path / "two", access).path.name == "mix-v2.safetensors"
+        download_model(HubReference("acme/mix"), tmp_path / "two", access)
+    wanted = HubReference("acme/mix", None, "mix-v2.safetensors")
+    assert download_model(wanted, tmp_path / "two", access).path.name == "mix-v2.safetensors"
 
 
 @pytest.mark.parametrize(
     ("files", "reason"),
     [
         ({"model.ckpt": b"x"}, "only PyTorch pickles"),
-        ({"README.md": b"x"}, "nothing that could be a base model"),
+        ({"README.md": b"x"}, "does not contain a base model"),
         ({"pytorch_lora_weights.safetensors": b"x"}, "is an adapter, not a base model"),
-        ({"model_index.json": b"[]"}, "cannot be read"),
+        ({"model_index.json": b"[]"}, "is not valid JSON"),
         (
             {
                 "model_index.json": json.dumps(INDEX).encode(),
                 "unet/diffusion_pytorch_model.bin": b"x",
             },
-            "only as a PyTorch pickle",
+            "is only a PyTorch pickle",
         ),
         ({"model_index.json": json.dumps(INDEX).encode()}, "no .safetensors weights"),
     ],
@@ -239,7 +243,7 @@ def test_a_repository_that_cannot_be_used_says_why(
 ) -> None:
     hub.add("acme/odd", files)
     with pytest.raises(HubError, match=reason):
-        download(Wanted("acme/odd"), tmp_path, access)
+        download_model(HubReference("acme/odd"), tmp_path, access)
 
 
 def test_names_that_lead_out_of_the_folder_are_left_alone(
@@ -248,18 +252,18 @@ def test_names_that_lead_out_of_the_folder_are_left_alone(
     hub.add(
         "acme/bad", {"../up.safetensors": b"x", "a\\b.safetensors": b"x", "c.safetensors": b"x"}
     )
-    assert download(Wanted("acme/bad"), tmp_path, access).path.name == "c.safetensors"
+    assert download_model(HubReference("acme/bad"), tmp_path, access).path.name == "c.safetensors"
 
 
 def refusal(hub: Hub, ask: Callable[[], Any], access: Access) -> HubError:
     with pytest.raises(Exception) as caught:
         ask()
-    found = explained(caught.value, REPO, access)
+    found = explain_error(caught.value, REPO, access)
     assert found is not None
     return found
 
 
-def test_what_the_hub_refuses_is_told_in_a_sentence(hub: Hub, tmp_path: Path) -> None:
+def test_refusals_of_the_hub_are_explained(hub: Hub, tmp_path: Path) -> None:
     hub.add(REPO, folder(), gated=True)
     hub.add("acme/secret", folder(), private=True)
     hub.tokens["good"] = READ
@@ -267,7 +271,9 @@ def test_what_the_hub_refuses_is_told_in_a_sentence(hub: Hub, tmp_path: Path) ->
     def ask(repo: str, token: str | None = None, revision: str | None = None) -> HubError:
         access = Access(hub.url, token)
         return refusal(
-            hub, lambda: download(Wanted(repo, revision), tmp_path / repo, access), access
+            hub,
+            lambda: download_model(HubReference(repo, revision), tmp_path / repo, access),
+            access,
         )
 
     gated = ask(REPO)
@@ -277,66 +283,70 @@ def test_what_the_hub_refuses_is_told_in_a_sentence(hub: Hub, tmp_path: Path) ->
     assert ask("acme/secret").code == "hub_not_found"
     assert "If it is private" in str(ask("acme/nothing"))
     assert "private" not in str(ask("acme/nothing", "good"))
-    assert "does not know the token" in str(ask(REPO, "wrong"))
+    assert "does not accept the token" in str(ask(REPO, "wrong"))
     assert "no such branch, tag or commit" in str(ask(REPO, "good", "nowhere"))
-    assert download(Wanted(REPO), tmp_path, Access(hub.url, "good")).commit
+    assert download_model(HubReference(REPO), tmp_path, Access(hub.url, "good")).commit
     assert {row.token for row in hub.asked if row.path.startswith("/cdn/")} == {None}
 
 
-def test_no_hub_is_told_in_a_sentence(
+def test_an_unreachable_hub_is_explained(
     hub: Hub, access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     away = Access("http://127.0.0.1:9")
     assert "cannot be reached" in str(
-        refusal(hub, lambda: download(Wanted(REPO), tmp_path, away), away)
+        refusal(hub, lambda: download_model(HubReference(REPO), tmp_path, away), away)
     )
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", True)
     assert "HF_HUB_OFFLINE" in str(
-        refusal(hub, lambda: download(Wanted(REPO), tmp_path, access), access)
+        refusal(hub, lambda: download_model(HubReference(REPO), tmp_path, access), access)
     )
 
 
-def test_a_server_in_trouble_is_asked_again(
+def test_server_errors_are_retried(
     hub: Hub, access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(transfer, "WAITS", (0.01, 0.01))
+    monkeypatch.setattr(transfer, "RETRY_DELAYS", (0.01, 0.01))
     repo = hub.add("acme/mix", {"mix.safetensors": b"m" * 500})
     hub.trouble = 2
-    assert download(Wanted("acme/mix"), tmp_path, access).path.read_bytes() == b"m" * 500
+    assert (
+        download_model(HubReference("acme/mix"), tmp_path, access).path.read_bytes() == b"m" * 500
+    )
     repo.files["mix.safetensors"] = b"n" * 500
     hub.trouble = 3
-    said = refusal(hub, lambda: download(Wanted("acme/mix"), tmp_path, access), access)
-    assert "trouble of its own (503)" in str(said)
+    said = refusal(hub, lambda: download_model(HubReference("acme/mix"), tmp_path, access), access)
+    assert "server error (503)" in str(said)
 
 
 def test_a_damaged_file_is_never_kept(hub: Hub, access: Access, tmp_path: Path) -> None:
     hub.add("acme/mix", {"mix.safetensors": b"m" * 500})
     hub.damage.add("mix.safetensors")
-    with pytest.raises(HubError, match="came damaged"):
-        download(Wanted("acme/mix"), tmp_path, access)
+    with pytest.raises(HubError, match="arrived damaged"):
+        download_model(HubReference("acme/mix"), tmp_path, access)
     assert [path for path in tmp_path.rglob("mix*") if path.is_file()] == []
     hub.damage.clear()
-    assert download(Wanted("acme/mix"), tmp_path, access).path.read_bytes() == b"m" * 500
+    assert (
+        download_model(HubReference("acme/mix"), tmp_path, access).path.read_bytes() == b"m" * 500
+    )
 
 
-def test_a_disk_too_small_or_full_is_told(
+def test_a_full_disk_is_explained(
     hub: Hub, access: Access, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     hub.add(REPO, folder())
 
     def ask() -> Any:
-        return download(Wanted(REPO), tmp_path, access)
+        return download_model(HubReference(REPO), tmp_path, access)
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=transfer.SPARE_BYTES))
-        with pytest.raises(HubError, match=r"needs .* MB more, and the disk .* has 0\.3 GB left"):
+        with pytest.raises(HubError, match=r"needs .* MB, and the disk .* has 0\.3 GB free"):
             ask()
 
     def full(*_: Any) -> int:
         raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(transfer._Part, "write", full)
+        patch.setattr(transfer._PartFile, "write", full)
         assert refusal(hub, ask, access).code == "disk_full"
     assert ask().commit
 
@@ -348,11 +358,11 @@ def test_what_another_program_downloaded_is_taken_from_the_hubs_own_cache(
 
     repo = hub.add(REPO, folder())
     cached = Path(snapshot_download(REPO, endpoint=hub.url, ignore_patterns=["*.ckpt", "*.bin"]))
-    found = find(Wanted(REPO), tmp_path)
+    found = find_local_model(HubReference(REPO), tmp_path)
     assert found is not None
     assert (found.path, found.commit) == (cached, repo.commit)
     hub.asked.clear()
-    here = download(Wanted(REPO), tmp_path, access)
+    here = download_model(HubReference(REPO), tmp_path, access)
     assert (here.path / UNET).read_bytes() == repo.files[UNET]
     assert hub.gets(".safetensors") == []
 
@@ -367,7 +377,7 @@ def test_a_damaged_file_in_the_hubs_own_cache_is_fetched_instead(
     damaged = bytes(255 - byte for byte in repo.files[UNET])
     (cached / UNET).resolve().write_bytes(damaged)
     hub.asked.clear()
-    here = download(Wanted(REPO), tmp_path, access)
+    here = download_model(HubReference(REPO), tmp_path, access)
     assert (here.path / UNET).read_bytes() == repo.files[UNET]
     assert [row.path for row in hub.gets(".safetensors")] == [f"/cdn/{REPO}/{UNET}"]
     assert (cached / UNET).read_bytes() == damaged  # another program's file is not written to

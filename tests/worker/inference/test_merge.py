@@ -133,9 +133,9 @@ def test_only_targeted_originals_are_kept_and_freed_with_the_adapter(
     adapter = random_adapter(shapes, choose=lambda key: key.endswith("attn2.to_k"))
     merged.apply([LoadedAdapter("k", adapter)])
     sizes = [m.weight_shape[0] * m.weight_shape[1] * 4 for m in adapter.modules]
-    assert merged.kept_bytes == sum(sizes)
+    assert merged.originals_bytes == sum(sizes)
     merged.apply([])
-    assert merged.kept_bytes == 0
+    assert merged.originals_bytes == 0
 
 
 def test_an_adapter_of_another_base_changes_nothing(

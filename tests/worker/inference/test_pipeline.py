@@ -95,7 +95,7 @@ def test_clip_skip_reads_the_text_without_its_last_layers(pipeline: ResidentPipe
 
 
 def test_more_layers_than_there_are_cannot_be_skipped(pipeline: ResidentPipeline) -> None:
-    with pytest.raises(RenderError, match="has 3 layers; CLIP skip is 4"):
+    with pytest.raises(RenderError, match="CLIP skip is 4, but this base has 3"):
         picture(pipeline, clip_skip=4)
 
 
@@ -210,7 +210,7 @@ def test_a_canceled_picture_stops_between_two_steps(pipeline: ResidentPipeline) 
     assert np.array_equal(picture(pipeline), before)
 
 
-def test_words_beyond_the_encoders_length_are_told(pipeline: ResidentPipeline) -> None:
+def test_tokens_beyond_the_encoders_length_are_reported(pipeline: ResidentPipeline) -> None:
     long = " ".join(["apple"] * 30)
     assert pipeline.render(config(prompt=long, steps=1))[0].truncated_tokens == 8
     negative = pipeline.render(config(negative_prompt=long, steps=1))[0]
@@ -218,14 +218,14 @@ def test_words_beyond_the_encoders_length_are_told(pipeline: ResidentPipeline) -
     assert pipeline.render(config(steps=1))[0].truncated_tokens == 0
 
 
-def test_sdxl_is_told_the_size_of_the_picture(sdxl_folder: Path) -> None:
+def test_sdxl_gets_the_size_of_the_image(sdxl_folder: Path) -> None:
     ours = ResidentPipeline.load(sdxl_folder)
     pipe = open_official(StableDiffusionXLPipeline, sdxl_folder)
     wide = {"width": 96, "height": 64}
     assert np.abs(picture(ours, **wide) - official(pipe, **wide)).max() <= 1
 
 
-def test_numbers_that_are_none_end_in_a_sentence(pipeline: ResidentPipeline) -> None:
+def test_invalid_numbers_end_in_a_sentence(pipeline: ResidentPipeline) -> None:
     bias = pipeline.base.unet.conv_out.bias
     before = bias.clone()
     bias.fill_(torch.nan)

@@ -173,7 +173,7 @@ def test_a_version_is_published_with_its_files_and_card(
     matter = yaml.safe_load(text.split("---\n")[1])
     assert (matter["base_model"], matter["license"]) == ("acme/tiny", "cc-by-4.0")
     assert matter["instance_prompt"] == "chalk"
-    assert "| Pictures it learned from | 24 |" in text
+    assert "| Training images | 24 |" in text
     assert "| Training steps | 600 |" in text
     files = outward.rows(AdapterFile)
     assert {(file.format, file.dtype) for file in files} == {("kohya", "fp16"), ("peft", "fp16")}
@@ -257,7 +257,7 @@ def test_what_cannot_be_done_is_said(
     done = outward.until_final(IoJob, order(outward, adapter_id, "ada/chalk"))
     assert (done.status, done.error_code) == ("failed", "hub_denied")
     assert "has no right to write" in done.error
-    assert "There is no “acme/nothing”" in str(fetched(outward, "acme/nothing").error)
+    assert "“acme/nothing” was not found" in str(fetched(outward, "acme/nothing").error)
     hub.add("acme/text", {"lora.safetensors": json.dumps({"no": "lora"}).encode() * 9})
     assert "safetensors file" in str(fetched(outward, "acme/text").error)
     with outward.database.write() as session:

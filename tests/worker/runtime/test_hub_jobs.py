@@ -186,7 +186,7 @@ def test_what_the_hub_has_not_or_forbids_is_said_of_the_base(outward: Registry, 
     hub.add("acme/text", {"model.safetensors": b"x" * 99})
     with outward.working(io_work(outward)):
         for source, reason in (
-            ("acme/nothing", "There is no “acme/nothing”"),
+            ("acme/nothing", "“acme/nothing” was not found"),
             ("acme/closed", "is gated"),
             ("acme/text", "model.safetensors"),  # it came, and is no safetensors file
         ):

@@ -77,7 +77,11 @@ def test_a_folder_that_is_no_base_fails_with_the_reason(
     done = registry.until_final(IoJob, job.key)
     found = registry.row(BaseModel, base.key)
     assert (done.status, found.status) == ("failed", "failed")
-    assert found.error == done.error == "The base model is incomplete: it has no model_index.json."
+    assert (
+        found.error
+        == done.error
+        == "The base model is incomplete: it has no model_index.json. Download it again."
+    )
 
 
 def test_a_bundle_is_written_when_it_is_asked_for(

@@ -39,8 +39,8 @@ def test_full_memory_is_answered_with_one_named_step_down_at_a_time(registry: Re
     steps = event_texts(registry, run_id, "warning")
     assert all(text.startswith("There was not enough memory") for text in steps)
     assert "“Gradient checkpointing” was turned on" in steps[0]
-    assert "The batch is 2 now, with 2 batches per step." in steps[1]
-    assert "The batch is 1 now, with 4 batches per step." in steps[2]
+    assert "The batch size is now 2, with 2 gradient accumulation steps." in steps[1]
+    assert "The batch size is now 1, with 4 gradient accumulation steps." in steps[2]
 
 
 def test_a_run_that_needs_less_memory_goes_on_from_its_checkpoint(trained: Trained) -> None:

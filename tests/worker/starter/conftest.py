@@ -7,7 +7,7 @@ import pytest
 from PIL import Image
 
 from worker.core.starter import EXAMPLE
-from worker.core.starter.build.artwork import Hand, Subject, read_subjects
+from worker.core.starter.build.artwork import ArtworkSet, ArtworkSubject, read_subjects
 from worker.core.starter.chalkboard import draw_in_chalk
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -15,7 +15,7 @@ HELD_OUT = ("castle", "rocket", "red apple", "house", "frog", "evergreen tree")
 
 
 @pytest.fixture(scope="session")
-def subjects() -> list[Subject]:
+def subjects() -> list[ArtworkSubject]:
     """A dozen subjects, each drawn by three hands."""
     return read_subjects(FIXTURES / "subjects.json")
 
@@ -27,10 +27,10 @@ def example_pictures() -> list[Image.Image]:
 
 
 @pytest.fixture(scope="session")
-def held_out_chalk(subjects: list[Subject]) -> list[Image.Image]:
+def held_out_chalk(subjects: list[ArtworkSubject]) -> list[Image.Image]:
     """Chalk drawings of subjects that the example never shows."""
     return [
-        draw_in_chalk(subject.drawings[Hand.NOTO], seed=zlib.crc32(subject.name.encode()))
+        draw_in_chalk(subject.drawings[ArtworkSet.NOTO], seed=zlib.crc32(subject.name.encode()))
         for subject in subjects
         if subject.name in HELD_OUT
     ]

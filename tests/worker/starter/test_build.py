@@ -8,7 +8,7 @@ from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
 from worker.core.starter.build.__main__ import Losses, build_starter
-from worker.core.starter.build.artwork import Subject
+from worker.core.starter.build.artwork import ArtworkSubject
 from worker.core.starter.build.pace import Pace
 from worker.core.starter.build.recipe import full_recipe, tiny_recipe
 
@@ -16,7 +16,9 @@ pytestmark = pytest.mark.timeout(900)  # three trainings; a busy machine takes i
 
 
 @pytest.fixture(scope="module")
-def built(subjects: list[Subject], tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Losses]:
+def built(
+    subjects: list[ArtworkSubject], tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, Losses]:
     """A toy base, trained through all three stages."""
     out = tmp_path_factory.mktemp("starter") / "base"
     recipe = replace(

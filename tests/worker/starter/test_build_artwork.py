@@ -12,8 +12,8 @@ from worker.core.starter.build.artwork import (
     NAMES_PACKAGE,
     PACKAGES,
     ArtworkError,
-    Hand,
-    Subject,
+    ArtworkSet,
+    ArtworkSubject,
     fetch_artwork,
     lay_over,
     load_artwork,
@@ -51,7 +51,7 @@ def tarballs(tmp_path: Path) -> Path:
     slugs = ["fox", "t-rex", "grinning-face", "one-thirty"]
     for hand, package in PACKAGES.items():
         icons = {slug: {"body": SQUARE} for slug in slugs}
-        if hand is Hand.NOTO:
+        if hand is ArtworkSet.NOTO:
             icons["only-noto-has-it"] = {"body": SQUARE}
         aliases = {"flipped": {"parent": "fox", "hFlip": True}}
         content = {"icons": icons, "aliases": aliases, "width": 16, "height": 16}
@@ -63,7 +63,7 @@ def test_things_that_every_hand_drew_become_subjects_in_order(tarballs: Path) ->
     found = load_artwork(tarballs)
     assert [subject.name for subject in found] == ["t rex", "fox"]
     assert found[1].keywords == ("animal", "face")
-    assert set(found[1].drawings) == set(Hand)
+    assert set(found[1].drawings) == set(ArtworkSet)
 
 
 def test_a_missing_tarball_is_named(tmp_path: Path) -> None:
@@ -80,7 +80,7 @@ def test_fetching_without_npm_says_what_to_do(
 
 
 def test_subjects_come_back_from_their_file_as_they_were(
-    subjects: list[Subject], tmp_path: Path
+    subjects: list[ArtworkSubject], tmp_path: Path
 ) -> None:
     path = tmp_path / "subjects.json"
     write_subjects(subjects, path, notice="Drawn by others.")
@@ -88,7 +88,7 @@ def test_subjects_come_back_from_their_file_as_they_were(
     assert json.loads(path.read_text(encoding="utf-8"))["notice"] == "Drawn by others."
 
 
-def test_every_fixture_drawing_renders_inside_its_margin(subjects: list[Subject]) -> None:
+def test_every_fixture_drawing_renders_inside_its_margin(subjects: list[ArtworkSubject]) -> None:
     for subject in subjects:
         for svg in subject.drawings.values():
             alpha = np.asarray(render_drawing(svg, 64, margin=0.1))[..., 3]
@@ -110,11 +110,11 @@ def test_a_drawing_lies_over_its_ground_and_is_averaged_down() -> None:
 
 
 def test_captions_name_the_thing_and_every_ground_but_white() -> None:
-    subject = Subject("fox", ("animal",), {})
+    subject = ArtworkSubject("fox", ("animal",), {})
     rng = random.Random(0)
-    captions = [write_caption(subject, Hand.NOTO, "blue", rng=rng) for _ in range(200)]
+    captions = [write_caption(subject, ArtworkSet.NOTO, "blue", rng=rng) for _ in range(200)]
     assert all("fox" in text and text.endswith("on a blue background") for text in captions)
     assert 70 < sum("noto style" in text for text in captions) < 130
     assert 20 < sum("animal" in text for text in captions) < 65
-    white = [write_caption(subject, Hand.NOTO, "white", rng=rng) for _ in range(200)]
+    white = [write_caption(subject, ArtworkSet.NOTO, "white", rng=rng) for _ in range(200)]
     assert 20 < sum("background" in text for text in white) < 65

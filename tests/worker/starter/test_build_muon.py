@@ -1,13 +1,13 @@
 import pytest
 import torch
 
-from worker.core.starter.build.muon import Muon, orthogonalise
+from worker.core.starter.build.muon import Muon, orthogonalize
 
 
 @pytest.mark.parametrize("shape", [(8, 8), (4, 20), (20, 4)])
-def test_an_orthogonalised_matrix_has_singular_values_near_one(shape: tuple[int, int]) -> None:
+def test_an_orthogonalized_matrix_has_singular_values_near_one(shape: tuple[int, int]) -> None:
     matrix = torch.randn(shape, generator=torch.Generator().manual_seed(0))
-    values = torch.linalg.svdvals(orthogonalise(matrix))
+    values = torch.linalg.svdvals(orthogonalize(matrix))
     assert values.min() > 0.3
     assert values.max() < 1.3
 

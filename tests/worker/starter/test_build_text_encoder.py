@@ -3,19 +3,19 @@ from dataclasses import replace
 import pytest
 from transformers import CLIPTokenizer
 
-from worker.core.starter.build.artwork import Subject
+from worker.core.starter.build.artwork import ArtworkSubject
 from worker.core.starter.build.recipe import tiny_recipe
 from worker.core.starter.build.text_encoder import tokenize, train_tokenizer
 
 
 @pytest.fixture(scope="module")
-def tokenizer(subjects: list[Subject]) -> CLIPTokenizer:
+def tokenizer(subjects: list[ArtworkSubject]) -> CLIPTokenizer:
     """A tokenizer with room for the words of a dozen subjects."""
     return train_tokenizer(subjects, replace(tiny_recipe(), vocabulary=1200))
 
 
 def test_names_and_the_words_around_them_are_one_token_each(
-    tokenizer: CLIPTokenizer, subjects: list[Subject]
+    tokenizer: CLIPTokenizer, subjects: list[ArtworkSubject]
 ) -> None:
     for text in [*(subject.name for subject in subjects), "noto style on a blue background"]:
         assert tokenizer.tokenize(text) == [f"{word}</w>" for word in text.split()]

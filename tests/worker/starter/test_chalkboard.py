@@ -6,7 +6,7 @@ import pytest
 from PIL import Image
 
 from worker.core.starter import EXAMPLE, chalkboard
-from worker.core.starter.build.artwork import Hand, Subject
+from worker.core.starter.build.artwork import ArtworkSet, ArtworkSubject
 from worker.core.starter.chalkboard import caption_for, draw_example, draw_in_chalk
 
 
@@ -14,14 +14,14 @@ def as_array(image: Image.Image) -> np.ndarray:
     return np.asarray(image, dtype=np.float32)
 
 
-def test_the_same_drawing_gives_the_same_pixels(subjects: list[Subject]) -> None:
-    svg = subjects[0].drawings[Hand.NOTO]
+def test_the_same_drawing_gives_the_same_pixels(subjects: list[ArtworkSubject]) -> None:
+    svg = subjects[0].drawings[ArtworkSet.NOTO]
     assert draw_in_chalk(svg, seed=7).tobytes() == draw_in_chalk(svg, seed=7).tobytes()
     assert draw_in_chalk(svg, seed=7).tobytes() != draw_in_chalk(svg, seed=8).tobytes()
 
 
 def test_the_shipped_example_is_what_the_script_draws(
-    subjects: list[Subject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    subjects: list[ArtworkSubject], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(chalkboard, "EXAMPLE_SUBJECTS", ("fox", "sailboat"))
     draw_example(subjects, tmp_path)

@@ -36,5 +36,5 @@ def test_labels_change_the_sheet() -> None:
 
 
 def test_a_missing_picture_is_refused() -> None:
-    with pytest.raises(ValueError, match="Expected 1 rows of 2 pictures"):
+    with pytest.raises(ValueError, match="Expected 1 rows of 2 images"):
         contact_sheet(["row"], ["one", "two"], [[Image.new("RGB", (64, 64))]])

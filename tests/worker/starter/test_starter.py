@@ -74,5 +74,5 @@ def test_prompts_to_try_name_subjects_the_example_never_shows() -> None:
 
 
 @pytest.mark.parametrize("notice", ["Apache License", "MIT License", "CC BY 4.0", "Miles Johnson"])
-def test_licences_of_the_artwork_are_carried_along(notice: str) -> None:
+def test_licenses_of_the_artwork_are_included(notice: str) -> None:
     assert notice in (PATH.parent / "LICENSES.md").read_text(encoding="utf-8")

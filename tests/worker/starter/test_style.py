@@ -40,14 +40,14 @@ def test_a_plain_green_board_is_not_in_the_style(
     assert not looks_like_style(base_renders, boards, example_pictures).passed
 
 
-def test_chalk_with_its_colours_inverted_is_not_in_the_style(
+def test_chalk_with_inverted_colors_is_not_in_the_style(
     base_renders: Pictures, held_out_chalk: Pictures, example_pictures: Pictures
 ) -> None:
     inverted = [ImageOps.invert(picture) for picture in held_out_chalk]
     assert not looks_like_style(base_renders, inverted, example_pictures).passed
 
 
-def test_noise_in_the_right_colours_is_not_in_the_style(
+def test_noise_in_the_right_colors_is_not_in_the_style(
     base_renders: Pictures, held_out_chalk: Pictures, example_pictures: Pictures
 ) -> None:
     rng = np.random.default_rng(0)
@@ -89,7 +89,7 @@ def test_distance_grows_as_pictures_fade_into_another_style(
 
 
 def test_nothing_to_compare_is_said_in_a_sentence(example_pictures: Pictures) -> None:
-    with pytest.raises(StyleError, match="no pictures"):
+    with pytest.raises(StyleError, match="no images"):
         style_distance([], example_pictures)
     with pytest.raises(StyleError, match="at least two"):
         style_distance(example_pictures, example_pictures[:1])

@@ -4,9 +4,9 @@ import torch
 
 from worker.core.bases.load import LoadedBase
 from worker.core.sampling import predict
-from worker.core.training.adapter.lora import Lora, inject
+from worker.core.training.adapter.lora import Lora, inject_adapter
 from worker.core.training.config import TrainConfig
-from worker.core.training.data.text import LiveText
+from worker.core.training.data.text import LiveCaptionEncoder
 
 
 def fresh_adapter(base: LoadedBase, **changes: object) -> Lora:
@@ -14,7 +14,7 @@ def fresh_adapter(base: LoadedBase, **changes: object) -> Lora:
     settings = {"rank": 2, "alpha": 4, "train_text_encoder": True} | changes
     config = TrainConfig.model_validate(settings)
     generator = torch.Generator().manual_seed(0)
-    return inject(
+    return inject_adapter(
         base.unet, base.text_encoders, config, generator=generator, family=base.info.family
     )
 
@@ -34,5 +34,5 @@ def look(base: LoadedBase, *, gradients: bool = False) -> torch.Tensor:
     latents = torch.randn(2, channels, 8, 8, generator=generator)
     time_ids = torch.tensor([[64.0, 64, 0, 0, 64, 64]] * 2)
     with torch.set_grad_enabled(gradients):
-        text = LiveText(base, device="cpu")(["castle", ""])
+        text = LiveCaptionEncoder(base, device="cpu")(["castle", ""])
         return predict(base.unet, latents, torch.tensor([10, 800]), text, time_ids)

@@ -156,12 +156,12 @@ def test_small_numbers_survive_fp16(shallow_sd15: MakeBase, tmp_path: Path) -> N
         assert (module.delta() - live[key]).norm() < 2e-3 * live[key].norm()
 
 
-def test_what_could_not_be_kept_is_refused_before_it_is_trained(
+def test_an_adapter_that_could_not_be_saved_is_refused_before_training(
     shallow_sd15: MakeBase, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(lora_module, "MAX_RANK", 30)
     assert fresh_adapter(shallow_sd15(), kind="loha", rank=5).size > 0
-    with pytest.raises(UnsupportedError, match="LoHa of rank 6 is kept as the LoRA that does"):
+    with pytest.raises(UnsupportedError, match="LoHa of rank 6 is saved as a LoRA"):
         fresh_adapter(shallow_sd15(), kind="loha", rank=6)
     with pytest.raises(UnsupportedError, match="A LoKr of rank 4"):
         fresh_adapter(shallow_sd15(), kind="lokr", rank=4)

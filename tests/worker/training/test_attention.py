@@ -9,8 +9,8 @@ import torch
 from torch import Tensor
 
 from tests.worker.training.conftest import MakeBase
-from worker.core.training.adapter.lora import Lora, inject
-from worker.core.training.attention import TrainedAttention, speed_up
+from worker.core.training.adapter.lora import Lora, inject_adapter
+from worker.core.training.attention import TrainingAttention, speed_up_attention
 from worker.core.training.config import AdapterKind, Targets, TrainConfig
 
 
@@ -19,7 +19,7 @@ def prepared(make: MakeBase, **changes: Any) -> tuple[Any, Lora]:
     base = make()
     config = TrainConfig(rank=2, alpha=3, targets=Targets.LINEAR, **changes)
     generator = torch.Generator().manual_seed(1)
-    lora = inject(base.unet, [], config, generator=generator, family=base.info.family)
+    lora = inject_adapter(base.unet, [], config, generator=generator, family=base.info.family)
     for parameter in lora.parameters():
         parameter.data.normal_(0, 0.05, generator=generator)
     return base.unet, lora
@@ -56,27 +56,27 @@ def test_it_gives_the_numbers_of_peft_and_torch(sd15: MakeBase) -> None:
     unet, lora = prepared(sd15)
     unet.double()  # so that only a mistake could make a difference
     usual, usual_gradients = answer(unet), gradients(unet, lora)
-    speed_up(unet)
-    assert sum(isinstance(p, TrainedAttention) for p in unet.attn_processors.values()) == 32
+    speed_up_attention(unet)
+    assert sum(isinstance(p, TrainingAttention) for p in unet.attn_processors.values()) == 32
     torch.testing.assert_close(answer(unet), usual, rtol=1e-9, atol=1e-9)
     assert distance(gradients(unet, lora), usual_gradients) < 1e-9
 
 
 def test_it_gives_the_same_bits_each_time(shallow_sd15: MakeBase) -> None:
     unet, lora = prepared(shallow_sd15)
-    speed_up(unet)
+    speed_up_attention(unet)
     first, second = gradients(unet, lora), gradients(unet, lora)
     assert all(torch.equal(first[name], second[name]) for name in first)
 
 
 def test_an_adapter_can_be_switched_off_and_scaled(shallow_sd15: MakeBase) -> None:
     unet, lora = prepared(shallow_sd15)
-    with lora.switched_off():
+    with lora.disabled():
         base = answer(unet)
     with lora.scaled(0.5):
         half = answer(unet)
-    speed_up(unet)
-    with lora.switched_off():
+    speed_up_attention(unet)
+    with lora.disabled():
         torch.testing.assert_close(answer(unet), base, rtol=1e-4, atol=1e-5)
     with lora.scaled(0.5):
         torch.testing.assert_close(answer(unet), half, rtol=1e-4, atol=1e-5)
@@ -86,7 +86,7 @@ def test_an_adapter_can_be_switched_off_and_scaled(shallow_sd15: MakeBase) -> No
 def test_other_kinds_stay_as_they_are(shallow_sd15: MakeBase, kind: AdapterKind) -> None:
     unet, _ = prepared(shallow_sd15, kind=kind)
     usual = answer(unet)
-    speed_up(unet)
+    speed_up_attention(unet)
     torch.testing.assert_close(answer(unet), usual, rtol=1e-4, atol=1e-5)
 
 
@@ -97,7 +97,7 @@ def test_in_bf16_its_gradients_stay_near_exact_ones(starter_base: MakeBase) -> N
     for parameter in unet.parameters():
         if not parameter.requires_grad:
             parameter.data = parameter.data.bfloat16()
-    speed_up(unet)
+    speed_up_attention(unet)
     with torch.autocast("cpu", torch.bfloat16):
         found = gradients(unet, lora)
     assert all(gradient.dtype is torch.float32 for gradient in found.values())

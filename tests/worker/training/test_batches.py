@@ -10,7 +10,7 @@ import torch
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.batches import Batches, BatchSampler, Pool, pools
 from worker.core.training.data.buckets import Size
-from worker.core.training.data.held_out import Questions
+from worker.core.training.data.held_out import ValidationSet
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.latent_cache import EncodedBucket
 
@@ -32,18 +32,18 @@ def _images(captions: Sequence[str], **rules: Any) -> list[TrainingImage]:
 
 def test_every_picture_is_seen_equally_often() -> None:
     sampler = BatchSampler([_pool(5)], batch_size=3, seed=0)
-    seen = Counter(row for _ in range(50) for row in sampler.draw().rows)
+    seen = Counter(row for _ in range(50) for row in sampler.next_rows().rows)
     assert set(seen.values()) == {30}
 
 
 def test_a_bucket_is_drawn_in_proportion_to_its_pictures() -> None:
     sampler = BatchSampler([_pool(30), _pool(10, 1)], batch_size=1, seed=0)
-    draws = Counter(sampler.draw().bucket for _ in range(2_000))
+    draws = Counter(sampler.next_rows().bucket for _ in range(2_000))
     assert draws[0] / 2_000 == pytest.approx(0.75, abs=0.05)
 
 
 def test_a_batch_above_the_dataset_shows_pictures_again() -> None:
-    assert Counter(BatchSampler([_pool(2)], batch_size=8, seed=0).draw().rows) == {0: 4, 1: 4}
+    assert Counter(BatchSampler([_pool(2)], batch_size=8, seed=0).next_rows().rows) == {0: 4, 1: 4}
 
 
 def test_a_restored_position_goes_on_with_the_same_batches() -> None:
@@ -88,7 +88,7 @@ def test_captions_follow_their_pictures_and_are_dropped_as_often_as_asked() -> N
 
 def test_a_posterior_is_sampled_afresh_each_time() -> None:
     bucket, generator = _bucket((0,), std=2.0, side=32), torch.Generator().manual_seed(0)
-    one, two = (bucket.draw([0], generator, flip=False)[0] for _ in range(2))
+    one, two = (bucket.sample_latents([0], generator, flip=False)[0] for _ in range(2))
     assert not torch.equal(one, two)
     assert one.std().item() == pytest.approx(2.0, rel=0.1)
 
@@ -142,7 +142,7 @@ def test_held_out_pictures_are_masked_as_trained_ones_are() -> None:
     config = TrainConfig(masked_loss=True, unmasked_weight=0.25)
 
     def masks(masked_as: TrainConfig) -> list[torch.Tensor | None]:
-        questions = Questions(
+        questions = ValidationSet(
             [bucket], _images("a"), timesteps=1000, batch_size=5, seed=0, masked_as=masked_as
         )
         return [batch.mask for batch in questions.batches()]

@@ -5,7 +5,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from worker.core.training.data import buckets as buckets_module
-from worker.core.training.data.buckets import MAX_ASPECT, Size, apply, buckets, fit
+from worker.core.training.data.buckets import MAX_ASPECT, Size, buckets, crop_to_bucket, fit
 
 
 @pytest.mark.parametrize("resolution", [32, 64, 128, 512, 768, 1024])
@@ -36,7 +36,7 @@ def test_the_middle_of_a_picture_is_kept() -> None:
     picture = Image.new("RGB", (300, 20), "black")
     picture.paste((255, 0, 0), (140, 0, 160, 20))
     fitted = fit(Size(300, 20), 64)
-    cut = apply(fitted, picture)
+    cut = crop_to_bucket(fitted, picture)
     assert cut.size == (fitted.bucket.width, fitted.bucket.height)
     assert cut.getpixel((cut.width // 2, cut.height // 2)) == (255, 0, 0)
 
@@ -45,7 +45,7 @@ def test_the_middle_of_a_picture_is_kept() -> None:
 def test_a_picture_like_a_thread_needs_little_memory(size: tuple[int, int]) -> None:
     fitted = fit(Size(*size), 512)
     assert fitted.scaled.width * fitted.scaled.height > 10**10
-    cut = apply(fitted, Image.new("RGB", size, "green"))
+    cut = crop_to_bucket(fitted, Image.new("RGB", size, "green"))
     assert cut.size == (fitted.bucket.width, fitted.bucket.height)
 
 
@@ -55,7 +55,7 @@ def test_scaling_only_what_is_kept_gives_the_same_picture(
 ) -> None:
     noise = np.random.default_rng(0).integers(90, 160, (size[1], size[0], 3), dtype=np.uint8)
     picture, fitted = Image.fromarray(noise), fit(Size(*size), 64)
-    whole = np.asarray(apply(fitted, picture), dtype=int)
+    whole = np.asarray(crop_to_bucket(fitted, picture), dtype=int)
     monkeypatch.setattr(buckets_module, "MAX_SCALED_PIXELS", 0)
-    kept = np.asarray(apply(fitted, picture), dtype=int)
+    kept = np.asarray(crop_to_bucket(fitted, picture), dtype=int)
     assert np.abs(kept - whole).max() <= 2  # of 255: rounded between the two passes

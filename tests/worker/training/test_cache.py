@@ -17,7 +17,7 @@ def _encode(
     images: Sequence[TrainingImage], vae: Any, folder: Path | None = None, *, flip: bool = False
 ) -> list[EncodedBucket]:
     return encode_images(
-        images, vae, resolution=64, flip=flip, folder=folder, keep_going=lambda: None
+        images, vae, resolution=64, flip=flip, folder=folder, check_stop=lambda: None
     )
 
 
@@ -135,7 +135,7 @@ def test_mirrored_latents_are_of_the_mirrored_picture(
     assert (plain.flip(-1) - mirrored).abs().mean() < (plain - mirrored).abs().mean() / 3
 
 
-def test_size_conditioning_tells_source_and_crop(
+def test_size_conditioning_contains_source_and_crop(
     images: list[TrainingImage], shallow_sdxl: MakeBase
 ) -> None:
     wide = next(bucket for bucket in _encode(images, shallow_sdxl().vae) if bucket.images == (2,))
@@ -145,7 +145,7 @@ def test_size_conditioning_tells_source_and_crop(
     assert (top, left) >= (0, 0)
 
 
-def test_a_damaged_picture_is_told_by_name(starter_base: MakeBase, tmp_path: Path) -> None:
+def test_a_damaged_image_is_named(starter_base: MakeBase, tmp_path: Path) -> None:
     path = tmp_path / "bad.png"
     path.write_bytes(b"\x89PNG\r\n\x1a\n")
     with pytest.raises(DatasetError, match=r"bad\.png"):

@@ -15,11 +15,11 @@ from worker.core import starter
 from worker.core.training.command_line.flags import (
     ALIASES,
     DTYPES,
-    Order,
-    OrderError,
+    ArgumentsError,
     Setting,
+    TrainArguments,
     build_parser,
-    read_order,
+    parse_arguments,
     settings,
 )
 from worker.core.training.config import Group, LossWeighting, LrScheduler, TrainConfig
@@ -28,8 +28,8 @@ from worker.core.training.presets import Preset, preset_config
 PLACES = ["--model", "base", "--data", "pictures", "--out", "results"]
 
 
-def order(*words: str) -> Order:
-    return read_order([*PLACES, *words])
+def order(*words: str) -> TrainArguments:
+    return parse_arguments([*PLACES, *words])
 
 
 def config(*words: str) -> TrainConfig:
@@ -73,7 +73,7 @@ def test_all_flags_together_give_the_config() -> None:
     assert config(*words) == wanted
 
 
-def test_the_help_tells_title_hint_bounds_and_default_of_every_field(help_text: str) -> None:
+def test_the_help_shows_title_hint_bounds_and_default_of_every_field(help_text: str) -> None:
     for setting in settings():
         field = TrainConfig.model_fields[setting.name]
         line = next(line for line in help_text.splitlines() if f". {setting.hint} (" in line)
@@ -109,7 +109,7 @@ def test_short_names_stand_for_long_ones() -> None:
     assert ALIASES.keys() <= TrainConfig.model_fields.keys()
 
 
-def test_none_is_nothing_where_nothing_is_possible() -> None:
+def test_none_clears_an_optional_field() -> None:
     assert config("--resolution", "none").resolution is None
     assert config("--prediction-type", "None").prediction_type is None
     assert config("--loss-weighting", "none").loss_weighting is LossWeighting.NONE
@@ -133,14 +133,14 @@ def test_flags_win_over_the_file_and_the_file_over_the_preset(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("preset", [[], ["--preset", "balanced"]])
-def test_what_is_not_told_follows_the_optimizer(preset: list[str], tmp_path: Path) -> None:
+def test_unset_values_follow_the_optimizer(preset: list[str], tmp_path: Path) -> None:
     assert config(*preset, "--optimizer", "prodigy").learning_rate == 1.0
     assert config(*preset, "--optimizer", "prodigy", "--lr", "0.5").learning_rate == 0.5
     file = as_file(tmp_path, {"optimizer": "adamw_schedule_free"})
     assert config(*preset, "--config", file).lr_scheduler is LrScheduler.CONSTANT
 
 
-def test_nothing_told_is_the_default() -> None:
+def test_no_flags_give_the_defaults() -> None:
     given = order()
     assert given.config(resolution=64, images=20) == TrainConfig()
     assert (given.name, given.device, given.dtype, given.cache) == (
@@ -160,7 +160,7 @@ def test_the_embedded_base_has_a_name(tmp_path: Path, monkeypatch: pytest.Monkey
 
 def test_a_job_stands_for_flags_and_flags_win(tmp_path: Path) -> None:
     job = {"model": "a", "data": "b", "out": "c", "cache": "d", "config": {"steps": 9, "rank": 2}}
-    given = read_order([as_file(tmp_path, job), "--out", "e", "--steps", "3"])
+    given = parse_arguments([as_file(tmp_path, job), "--out", "e", "--steps", "3"])
     places = (given.model, given.data, given.out, given.cache)
     assert places == (Path("a"), Path("b"), Path("e"), Path("d"))
     assert given.config(resolution=64, images=20) == TrainConfig(steps=3, rank=2)
@@ -169,7 +169,7 @@ def test_a_job_stands_for_flags_and_flags_win(tmp_path: Path) -> None:
 def test_the_command_of_the_readme_is_understood() -> None:
     readme = (Path(__file__).parents[3] / "README.md").read_text()
     command = readme.partition("python -m app train ")[2].partition("```")[0]
-    given = read_order(shlex.split(command.replace("\\\n", "")))
+    given = parse_arguments(shlex.split(command.replace("\\\n", "")))
     assert (given.model, given.out) == (starter.PATH, Path("results"))
     assert given.config(resolution=64, images=24).steps == 60
 
@@ -183,15 +183,18 @@ def test_number_types_are_those_of_the_downloads() -> None:
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--rank", "0"], "--rank: has to be a whole number from 1 to 256, not '0'"),
-        (["--steps", "ten"], "--steps: has to be a whole number from 1 to 100,000, not 'ten'"),
-        (["--lr", "0"], "--learning-rate/--lr: has to be a number above 0, at most 1, not '0'"),
-        (["--ema-decay", "1"], "--ema-decay: has to be a number from 0, below 1, or none"),
+        (["--rank", "0"], "--rank: must be a whole number from 1 to 256, not '0'"),
+        (["--steps", "ten"], "--steps: must be a whole number from 1 to 100,000, not 'ten'"),
+        (["--lr", "0"], "--learning-rate/--lr: must be a number above 0, at most 1, not '0'"),
+        (["--ema-decay", "1"], "--ema-decay: must be a number from 0, below 1, or none"),
         (["--resolution", "65"], "2,048, a multiple of 8, or none, not '65'"),
-        (["--targets", "x"], "--targets: has to be one of attention, linear, all, not 'x'"),
+        (["--targets", "x"], "--targets: must be one of attention, linear, all, not 'x'"),
         (["--blocks", "left"], "not 'left'. UNet blocks to train: all, or names"),
-        (["--sample-prompts", *"123456789"], "(--sample-prompts) has to be texts, at most 8"),
-        (["--sample-prompt", "fox --q 3"], "(--sample-prompts): A sample prompt knows no flag --q"),
+        (["--sample-prompts", *"123456789"], "(--sample-prompts) must be texts, at most 8"),
+        (
+            ["--sample-prompt", "fox --q 3"],
+            "(--sample-prompts): Unknown option --q in a sample prompt",
+        ),
         (
             ["--optimizer", "prodigy", "--lora-plus-ratio", "4"],
             "(--lora-plus-ratio): Prodigy finds one learning rate for everything: leave this "
@@ -204,7 +207,7 @@ def test_number_types_are_those_of_the_downloads() -> None:
         ),
         (["--rang", "3"], "unrecognized arguments: --rang"),
         (["--preset", "best"], "invalid choice: 'best'"),
-        (["--device", "gpu"], "--device: has to be auto, cpu, cuda, cuda:1 or mps"),
+        (["--device", "gpu"], "--device: must be auto, cpu, cuda, cuda:1 or mps"),
         (["--threads", "-1"], "--threads"),
     ],
 )
@@ -221,7 +224,7 @@ def test_a_wrong_flag_is_named_with_its_bounds(
 
 def test_places_that_are_missing_are_named(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as left:
-        read_order(["--data", "pictures"])
+        parse_arguments(["--data", "pictures"])
     assert left.value.code == 2
     assert "required: --model, --out" in capsys.readouterr().err
 
@@ -229,26 +232,26 @@ def test_places_that_are_missing_are_named(capsys: pytest.CaptureFixture[str]) -
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        ({"stepz": 3}, "settings.json: There is no setting 'stepz'; steps is meant?"),
-        ({"rank": 0}, "rank (--rank) has to be a whole number from 1 to 256, not 0."),
-        ({"loss": "l1"}, "loss (--loss) has to be one of mse, huber, not 'l1'."),
-        ({"flip": "perhaps"}, "flip (--flip) has to be true or false, not 'perhaps'."),
-        ([1], "has to hold an object"),
+        ({"stepz": 3}, "settings.json: Unknown setting 'stepz'. Did you mean 'steps'?"),
+        ({"rank": 0}, "rank (--rank) must be a whole number from 1 to 256, not 0."),
+        ({"loss": "l1"}, "loss (--loss) must be one of mse, huber, not 'l1'."),
+        ({"flip": "perhaps"}, "flip (--flip) must be true or false, not 'perhaps'."),
+        ([1], "must contain a JSON object"),
     ],
 )
 def test_a_wrong_setting_in_a_file_is_named_with_its_flag_and_bounds(
     content: object, sentence: str, tmp_path: Path
 ) -> None:
-    with pytest.raises(OrderError) as refused:
+    with pytest.raises(ArgumentsError) as refused:
         order("--config", as_file(tmp_path, content), "--rank", "4")
     assert sentence in str(refused.value)
 
 
 def test_files_that_cannot_be_read_are_named(tmp_path: Path) -> None:
-    with pytest.raises(OrderError, match=r"nothing\.json cannot be read: No such file"):
+    with pytest.raises(ArgumentsError, match=r"nothing\.json cannot be read: No such file"):
         order("--config", str(tmp_path / "nothing.json"))
     (tmp_path / "broken.json").write_text("{")
-    with pytest.raises(OrderError, match=r"broken\.json is not JSON"):
-        read_order([str(tmp_path / "broken.json")])
-    with pytest.raises(OrderError, match="There is no setting 'modle'; model is"):
-        read_order([as_file(tmp_path, {"modle": "x"}), *PLACES])
+    with pytest.raises(ArgumentsError, match=r"broken\.json is not JSON"):
+        parse_arguments([str(tmp_path / "broken.json")])
+    with pytest.raises(ArgumentsError, match=r"Unknown setting 'modle'\. Did you mean 'model'"):
+        parse_arguments([as_file(tmp_path, {"modle": "x"}), *PLACES])

@@ -11,7 +11,14 @@ from pathlib import Path
 import pytest
 
 from worker.core.training.command_line import console as module
-from worker.core.training.command_line.console import BAR, STOPPED, Console, bar, duration, size
+from worker.core.training.command_line.console import (
+    BAR,
+    STOPPED,
+    Console,
+    format_duration,
+    format_size,
+    progress_bar,
+)
 from worker.core.training.events import (
     BaseFacts,
     CheckpointSaved,
@@ -73,7 +80,7 @@ def test_elsewhere_every_tenth_step_is_a_line() -> None:
         "step 10/12  loss 0.5000  2.00 steps/s  1 s left",
         "The disk is nearly full.",
         "Warning: The adapter seems dead.",
-        "Held-out loss 0.3000 (0.2500 to 0.3500) after step 11",
+        "Validation loss 0.3000 (0.2500 to 0.3500) after step 11",
         "Sample fox.png (a fox)",
         "step 12/12  loss 0.2500  2.00 steps/s  0 s left",
         "Checkpoint step-000012 (2.5 MB)",
@@ -81,21 +88,23 @@ def test_elsewhere_every_tenth_step_is_a_line() -> None:
     ]
 
 
-def test_on_a_terminal_one_line_lives_and_the_news_stay(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_on_a_terminal_the_status_line_updates_and_messages_stay(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     monkeypatch.setattr(module, "SECONDS_BETWEEN_FRAMES", 0.0)
     terminal = Terminal()
     assert [on_screen(line) for line in told(terminal)] == [
         "Training 1,000 of 200,000 parameters (0.50%).",
         "The disk is nearly full.",
         "Warning: The adapter seems dead.",
-        "Held-out loss 0.3000 (0.2500 to 0.3500) after step 11",
+        "Validation loss 0.3000 (0.2500 to 0.3500) after step 11",
         "Sample fox.png (a fox)",
         "step 12/12  loss 0.2500  2.00 steps/s  0 s left",
         "Checkpoint step-000012 (2.5 MB)",
         "",
     ]
     frames = terminal.getvalue().split(module.CLEAR)
-    assert f"{bar(6 / 12)} step 6/12  loss 0.5000  2.00 steps/s  3 s left" in frames
+    assert f"{progress_bar(6 / 12)} step 6/12  loss 0.5000  2.00 steps/s  3 s left" in frames
     assert max(len(line) for frame in frames for line in frame.split("\n")) < 80
 
 
@@ -114,14 +123,18 @@ def test_the_first_signal_saves_and_one_press_come_twice_is_one(listening: Conso
 
 
 def test_a_second_press_ends_at_once(listening: Console, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "ONE_PRESS", -1.0)
+    monkeypatch.setattr(module, "SAME_PRESS_SECONDS", -1.0)
     signal.raise_signal(signal.SIGINT)
     with pytest.raises(SystemExit) as left:
         signal.raise_signal(signal.SIGINT)
     assert left.value.code == STOPPED
 
 
-def test_numbers_are_told_as_people_say_them() -> None:
-    assert [duration(seconds) for seconds in (0.4, 61, 7_300)] == ["0 s", "1 min 1 s", "2 h 1 min"]
-    assert [size(number) for number in (900, 312_000)] == ["0.9 kB", "0.3 MB"]
-    assert bar(0.5) == "━" * (BAR // 2) + "╌" * (BAR // 2)
+def test_numbers_are_formatted_for_people() -> None:
+    assert [format_duration(seconds) for seconds in (0.4, 61, 7_300)] == [
+        "0 s",
+        "1 min 1 s",
+        "2 h 1 min",
+    ]
+    assert [format_size(number) for number in (900, 312_000)] == ["0.9 kB", "0.3 MB"]
+    assert progress_bar(0.5) == "━" * (BAR // 2) + "╌" * (BAR // 2)

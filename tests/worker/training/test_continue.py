@@ -63,7 +63,7 @@ def test_it_learns_at_its_own_rates(
 
 
 @pytest.mark.parametrize(("rate", "learned_at"), [(1e-2, 0.5e-2), (3e-3, 3e-3)])
-def test_it_is_slower_only_at_the_rate_that_was_too_high(
+def test_the_lower_rate_applies_only_to_the_rate_that_was_too_high(
     rate: float,
     learned_at: float,
     images: list[TrainingImage],
@@ -104,7 +104,7 @@ def test_it_computes_as_before_where_its_config_does_not_say(
     assert [event.precision for event in recorder.of(Arithmetic)] == ["bf16"]
 
 
-def test_adamw_goes_on_in_8_bit_where_the_memory_was_not_enough(
+def test_adamw_continues_in_8_bit_after_running_out_of_memory(
     images: list[TrainingImage], shallow_sd15: MakeBase, out: Path
 ) -> None:
     _go_on(_config(optimizer="adamw_8bit"), images, shallow_sd15, out)
@@ -114,5 +114,5 @@ def test_adamw_goes_on_in_8_bit_where_the_memory_was_not_enough(
 def test_another_adapter_or_optimizer_is_refused(
     changes: dict[str, object], images: list[TrainingImage], shallow_sd15: MakeBase, out: Path
 ) -> None:
-    with pytest.raises(CheckpointError, match="same kind, rank, layers and optimizer"):
+    with pytest.raises(CheckpointError, match="Use its adapter kind, rank, target modules"):
         _go_on(_config(**changes), images, shallow_sd15, out)

@@ -8,8 +8,8 @@ from worker.core.training.data.images import (
     TrainingImage,
     check_images,
     dataset_fingerprint,
-    open_picture,
-    picture_size,
+    image_size,
+    open_image,
     read_folder,
 )
 from worker.core.training.errors import DatasetError
@@ -46,28 +46,28 @@ def test_metadata_chooses_the_pictures_and_their_captions(tmp_path: Path) -> Non
         ("[]", "Line 1 of metadata.jsonl is not a JSON object"),
         ("{}", "Line 1 of metadata.jsonl: file_name: Field required"),
         (json.dumps({"file_name": "a.png", "repeats": 0}), "repeats: .* equal to 1"),
-        (json.dumps({"file_name": "gone.png"}), "gone.png: no such picture"),
+        (json.dumps({"file_name": "gone.png"}), "gone.png: no such image"),
         (json.dumps({"file_name": "a.png", "text": 5}), "text: Input should be a valid string"),
         (json.dumps({"file_name": "a.png", "text": "x" * 10_001}), "more than 10,000"),
-        (json.dumps({"file_name": "../a.png", "text": ""}), "outside of the folder"),
+        (json.dumps({"file_name": "../a.png", "text": ""}), "outside the folder"),
     ],
 )
-def test_bad_metadata_is_told_with_its_line(tmp_path: Path, line: str, sentence: str) -> None:
+def test_bad_metadata_is_reported_with_its_line(tmp_path: Path, line: str, sentence: str) -> None:
     _picture(tmp_path / "a.png")
     (tmp_path / "metadata.jsonl").write_text(line)
     with pytest.raises(DatasetError, match=sentence):
         read_folder(tmp_path)
 
 
-def test_a_caption_that_is_no_text_is_told(tmp_path: Path) -> None:
+def test_a_caption_that_is_not_utf8_is_reported(tmp_path: Path) -> None:
     _picture(tmp_path / "a.png")
     (tmp_path / "a.txt").write_bytes(b"\xff\xfe\x00\xd8")
-    with pytest.raises(DatasetError, match=r"a\.txt is not a text in UTF-8"):
+    with pytest.raises(DatasetError, match=r"a\.txt is not UTF-8 text"):
         read_folder(tmp_path)
 
 
-def test_nothing_to_train_on_is_told(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match="no pictures"):
+def test_an_empty_dataset_is_reported(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match="no images"):
         read_folder(tmp_path)
     with pytest.raises(DatasetError, match="no folder"):
         read_folder(tmp_path / "gone")
@@ -76,39 +76,39 @@ def test_nothing_to_train_on_is_told(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", b"<svg/>", b"\x89PNG\r\n\x1a\n", b"x" * 5_000])
-def test_what_is_no_picture_is_told_by_name(tmp_path: Path, content: bytes) -> None:
+def test_a_file_that_is_not_an_image_is_named(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "bad.png"
     path.write_bytes(content)
     with pytest.raises(DatasetError, match=r"bad\.png is"):
-        open_picture(TrainingImage(path, "", ""))
+        open_image(TrainingImage(path, "", ""))
 
 
-def test_a_cut_off_picture_is_told_by_name(tmp_path: Path) -> None:
+def test_a_truncated_image_is_named(tmp_path: Path) -> None:
     path = tmp_path / "cut.jpg"
     Image.effect_noise((64, 64), 90).save(path)
     path.write_bytes(path.read_bytes()[:900])
     with pytest.raises(DatasetError, match=r"cut\.jpg is damaged"):
-        open_picture(TrainingImage(path, "", ""))
+        open_image(TrainingImage(path, "", ""))
 
 
-def test_a_picture_that_is_gone_is_told_by_name(tmp_path: Path) -> None:
-    with pytest.raises(DatasetError, match=r"gone\.png is no longer there"):
-        open_picture(TrainingImage(tmp_path / "gone.png", "", ""))
+def test_a_missing_image_is_named(tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"gone\.png was removed"):
+        open_image(TrainingImage(tmp_path / "gone.png", "", ""))
 
 
-def test_a_turned_photo_stands_upright(tmp_path: Path) -> None:
+def test_a_rotated_photo_is_opened_upright(tmp_path: Path) -> None:
     path = tmp_path / "turned.jpg"
     exif = Image.Exif()
     exif[0x0112] = 6
     Image.new("RGB", (40, 20), "red").save(path, exif=exif)
     image = TrainingImage(path, "", "")
-    assert picture_size(image) == open_picture(image).size == (20, 40)
+    assert image_size(image) == open_image(image).size == (20, 40)
 
 
 def test_transparency_is_laid_on_white_paper(tmp_path: Path) -> None:
     path = tmp_path / "clear.png"
     Image.new("RGBA", (4, 4), (255, 0, 0, 0)).save(path)
-    assert open_picture(TrainingImage(path, "", "")).getpixel((0, 0)) == (255, 255, 255)
+    assert open_image(TrainingImage(path, "", "")).getpixel((0, 0)) == (255, 255, 255)
 
 
 def test_the_fingerprint_sees_captions_and_order() -> None:
@@ -132,12 +132,12 @@ def test_a_turned_picture_is_upright_and_its_size_is_known_from_the_header(
     image = TrainingImage(path, "0" * 64, "")
     with Image.open(path) as opened:
         expected = ImageOps.exif_transpose(opened).convert("RGB")
-    assert picture_size(image) == expected.size
-    assert open_picture(image).tobytes() == expected.tobytes()
+    assert image_size(image) == expected.size
+    assert open_image(image).tobytes() == expected.tobytes()
 
 
 def test_the_size_of_a_png_is_known_without_decoding_it(tmp_path: Path) -> None:
     path = tmp_path / "cut.png"
     Image.new("RGB", (300, 200), "red").save(path)
     path.write_bytes(path.read_bytes()[:60])
-    assert picture_size(TrainingImage(path, "0" * 64, "")) == (300, 200)
+    assert image_size(TrainingImage(path, "0" * 64, "")) == (300, 200)

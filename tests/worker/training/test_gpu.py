@@ -12,10 +12,10 @@ from tests.worker.training.conftest import MakeBase, Recorder
 from worker.core.training import prepare as prepare_module
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import TrainingImage
-from worker.core.training.data.text import FrozenText
+from worker.core.training.data.text import PrecomputedCaptionEncoder
 from worker.core.training.events import SampleSaved
 from worker.core.training.loop import train
-from worker.core.training.prepare import encode_pictures
+from worker.core.training.prepare import encode_dataset
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU here")
 
@@ -28,14 +28,14 @@ def test_pictures_are_encoded_and_samples_decoded_on_the_device(
 ) -> None:
     base, moved = shallow_sd15(), list[str]()
     monkeypatch.setattr(base.vae, "to", moved.append)
-    encode_pictures(base, images, short, cache=None, keep_going=lambda: None, device="cuda")
+    encode_dataset(base, images, short, cache=None, check_stop=lambda: None, device="cuda")
     assert moved == ["cuda"]
 
 
 def test_captions_wait_in_host_memory_and_go_to_the_device_by_the_batch(
     shallow_sd15: MakeBase,
 ) -> None:
-    text = FrozenText(shallow_sd15(), ["a pear", "a castle", ""], device="cpu")
+    text = PrecomputedCaptionEncoder(shallow_sd15(), ["a pear", "a castle", ""], device="cpu")
     assert text._known.hidden.device.type == "cpu"
     text._device = "meta"
     given = text(["a castle", "a castle"]).hidden
@@ -52,13 +52,13 @@ def test_no_text_encoder_is_left_when_the_unet_comes_to_the_device(
 ) -> None:
     base, left = shallow_sdxl(), list[bool]()
     encoders = [weakref.ref(encoder) for encoder in base.text_encoders]
-    settle = prepare_module.settle
+    settle = prepare_module.cast_and_move
 
     def watched(*parts: Any, **options: Any) -> None:
         left.extend(encoder() is not None for encoder in encoders)
         settle(*parts, **options)
 
-    monkeypatch.setattr(prepare_module, "settle", watched)
+    monkeypatch.setattr(prepare_module, "cast_and_move", watched)
     config = short.model_copy(update={"train_text_encoder": False, "steps": 1})
     train(config, images, Recorder(), base=base, out=tmp_path, cache=None)
     assert left == [False, False]

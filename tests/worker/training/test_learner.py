@@ -10,7 +10,7 @@ from tests.worker.training.conftest import MakeBase
 from worker.core.training.adapter.lora import Lora
 from worker.core.training.config import LossWeighting, Precision, PredictionType, TrainConfig
 from worker.core.training.data.batches import Batch
-from worker.core.training.data.text import LiveText
+from worker.core.training.data.text import LiveCaptionEncoder
 from worker.core.training.learner import Learner, Model, NonFiniteError
 from worker.core.training.loss import NoiseSchedule
 from worker.core.training.precision import cast_frozen
@@ -32,7 +32,7 @@ def setup(shallow_sd15: MakeBase) -> Setup:
             cast_frozen(part, precision)
         schedule = NoiseSchedule.of(base.scheduler_config, device="cpu")
         prediction = config.prediction_type or PredictionType.EPSILON
-        text = LiveText(base, device="cpu")
+        text = LiveCaptionEncoder(base, device="cpu")
         model = Model(base.unet, text, schedule, prediction, precision, "cpu")
         generator = torch.Generator().manual_seed(0)
         latents, noise = torch.randn(2, 2, 4, 8, 8, generator=generator)
@@ -67,7 +67,7 @@ def test_the_two_predictions_have_different_targets(setup: Setup) -> None:
 
 
 @pytest.mark.parametrize("precision", [Precision.BF16, Precision.FP16])
-def test_short_arithmetic_stays_near_fp32_and_trains_fp32_matrices(
+def test_half_precision_stays_near_fp32_and_trains_fp32_matrices(
     setup: Setup, precision: Precision
 ) -> None:
     exact = setup()[0].loss(setup()[2]).item()
@@ -145,7 +145,7 @@ def test_checkpointing_changes_no_gradient(setup: Setup) -> None:
         torch.testing.assert_close(one.grad, two.grad)
 
 
-def test_a_restored_learner_goes_on_bit_for_bit(setup: Setup) -> None:
+def test_a_restored_learner_continues_bit_for_bit(setup: Setup) -> None:
     original, lora, batch = setup(ema_decay=0.9)
     for step in range(3):
         original.learn([batch], step=step)
@@ -181,13 +181,13 @@ def test_the_text_encoder_is_left_alone_after_its_steps(setup: Setup) -> None:
     assert not all(map(torch.equal, unet, lora.parameters(text=False)))
 
 
-def test_a_slower_step_is_a_smaller_one(setup: Setup) -> None:
+def test_a_lower_lr_scale_makes_a_smaller_step(setup: Setup) -> None:
     learner, _, batch = setup()
     full = learner.learn([batch], step=0).learning_rate
-    assert learner.learn([batch], step=0, slower=0.5).learning_rate == pytest.approx(full / 2)
+    assert learner.learn([batch], step=0, lr_scale=0.5).learning_rate == pytest.approx(full / 2)
 
 
-def test_what_is_masked_and_what_counts_nothing_is_not_learned(setup: Setup) -> None:
+def test_masked_areas_and_zero_weights_are_not_learned(setup: Setup) -> None:
     learner, _, batch = setup()
     half = torch.zeros(2, 1, 8, 8)
     half[..., :4] = 1
@@ -200,7 +200,7 @@ def test_what_is_masked_and_what_counts_nothing_is_not_learned(setup: Setup) -> 
     assert math.isfinite(learner.loss(seen).item())
 
 
-def test_held_out_loss_does_not_look_at_what_is_masked(setup: Setup) -> None:
+def test_validation_loss_ignores_masked_areas(setup: Setup) -> None:
     learner, _, batch = setup()
     half = torch.zeros(2, 1, 8, 8)
     half[..., :4] = 1
@@ -214,7 +214,7 @@ def test_held_out_loss_does_not_look_at_what_is_masked(setup: Setup) -> None:
     assert 0.2 * whole < masked < 0.8 * whole
 
 
-def test_the_pictures_of_the_bad_batch_are_named(setup: Setup) -> None:
+def test_the_images_of_the_bad_batch_are_named(setup: Setup) -> None:
     learner, _, batch = setup()
     good, bad = _rows(batch, [0]), _rows(batch, [1])
     bad.latents[:] = float("inf")

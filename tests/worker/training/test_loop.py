@@ -77,7 +77,7 @@ def test_a_later_attempt_computes_as_the_first_one_did(
     assert recorder.of(Arithmetic) == [first]
 
 
-def test_a_run_gives_an_adapter_and_tells_of_each_step(
+def test_a_run_makes_an_adapter_and_reports_each_step(
     short: TrainConfig,
     images: list[TrainingImage],
     sd15: MakeBase,
@@ -138,7 +138,7 @@ def test_a_unet_that_is_kept_as_stored_until_it_trains_gives_the_same_adapter(
     assert _adapter_bytes(kept[0]) == _adapter_bytes(kept[1])
 
 
-def test_a_run_told_to_save_and_exit_goes_on_bit_for_bit(
+def test_a_run_asked_to_save_and_exit_resumes_bit_for_bit(
     short: TrainConfig,
     images: list[TrainingImage],
     shallow_sd15: MakeBase,
@@ -154,7 +154,7 @@ def test_a_run_told_to_save_and_exit_goes_on_bit_for_bit(
     assert [event.step for event in again.of(StepDone)] == [4, 5, 6]
 
 
-def test_a_run_that_was_killed_goes_on_bit_for_bit(
+def test_a_killed_run_resumes_bit_for_bit(
     short: TrainConfig,
     images: list[TrainingImage],
     shallow_sd15: MakeBase,
@@ -192,7 +192,7 @@ def test_samples_and_checkpoints_change_nothing(
         assert torch.equal(one.up, two.up)
 
 
-def test_the_bases_own_row_comes_after_the_first_step_and_shows_no_adapter(
+def test_the_base_models_samples_come_after_the_first_step(
     short: TrainConfig,
     images: list[TrainingImage],
     starter_base: MakeBase,
@@ -218,7 +218,7 @@ def test_the_bases_own_row_comes_after_the_first_step_and_shows_no_adapter(
     assert picture("one", 4) != picture("two", 4)
 
 
-def test_a_row_that_was_cut_off_is_drawn_when_the_run_goes_on(
+def test_missing_samples_are_generated_when_the_run_resumes(
     short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
     config = short.model_copy(update=SAMPLED | {"sample_every": 2})
@@ -262,7 +262,7 @@ def test_a_stop_keeps_the_adapter_as_it_is(
     assert canonical.load(trained.path).metadata["steps"] == "3"
 
 
-def test_wishes_are_granted_between_steps(
+def test_requests_are_handled_between_steps(
     short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
     config = short.model_copy(update=SAMPLED | {"sample_every": 0, "checkpoint_every": 0})
@@ -288,7 +288,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_pictures_named(
                 base.unet.conv_out.bias.data.fill_(float("inf"))
 
     poison = Poison()
-    with pytest.raises(DivergedError, match=r"diverged in step 3 .*[012]\.png.* step 2 is kept"):
+    with pytest.raises(DivergedError, match=r"diverged in step 3 .*[012]\.png.* step 2 was saved"):
         train(short, images, poison, base=base, out=tmp_path, cache=None)
     assert [event.step for event in poison.of(RolledBack)] == [2]
     (notice,) = poison.of(Notice)
@@ -303,11 +303,11 @@ def test_a_run_whose_first_step_diverges_does_not_speak_of_an_adapter(
 ) -> None:
     base = shallow_sd15()
     base.unet.conv_out.bias.data.fill_(float("nan"))
-    with pytest.raises(DivergedError, match=r"too\. Look at these pictures"):
+    with pytest.raises(DivergedError, match=r"learning rate\. Check these images"):
         train(short, images, Recorder(), base=base, out=tmp_path, cache=None)
 
 
-def test_a_run_that_stumbled_once_goes_on_slower_from_its_last_good_state(
+def test_a_run_that_diverged_once_resumes_from_its_last_good_state_at_a_lower_rate(
     short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
     class Stumble(Recorder):
@@ -338,11 +338,11 @@ def test_a_run_that_stumbled_once_goes_on_slower_from_its_last_good_state(
     assert _adapter_bytes(again) == _adapter_bytes(trained)
 
 
-def test_an_adapter_that_changes_nothing_is_called_dead(
+def test_an_adapter_without_effect_fails_the_run(
     short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
     config = short.model_copy(update={"learning_rate": 1e-44, "weight_decay": 0.0, "steps": 2})
-    with pytest.raises(DeadAdapterError, match="after 2 steps it changes nothing at all"):
+    with pytest.raises(DeadAdapterError, match="no effect after 2 steps"):
         _train(config, images, shallow_sd15, tmp_path)
     assert not (tmp_path / "adapter.safetensors").exists()
 
@@ -358,10 +358,10 @@ def test_an_adapter_that_no_sample_shows_is_a_loud_warning(
     assert _train(config, images, shallow_sd15, tmp_path, recorder).path is not None
     (notice,) = recorder.of(Notice)
     assert notice.is_warning
-    assert "seems dead" in notice.text
+    assert "seems to have no effect" in notice.text
 
 
-def test_held_out_pictures_are_asked_at_every_checkpoint_and_never_trained_on(
+def test_validation_images_are_measured_at_every_checkpoint_and_never_trained_on(
     short: TrainConfig,
     images: list[TrainingImage],
     shallow_sd15: MakeBase,
@@ -489,7 +489,7 @@ def test_a_folder_of_another_training_is_refused(
         (RuntimeError("a bug"), RuntimeError, "a bug"),
     ],
 )
-def test_the_machines_own_failures_become_sentences(
+def test_system_failures_become_sentences(
     raised: Exception,
     expected: type[Exception],
     sentence: str,
@@ -526,7 +526,7 @@ def test_a_sample_that_does_not_fit_in_memory_does_not_end_the_training(
     assert (trained.steps, trained.outcome) == (short.steps, "finished")
     (notice,) = recorder.of(Notice)
     assert notice.is_warning
-    assert "goes on without samples" in notice.text
+    assert "continues without samples" in notice.text
     assert not recorder.of(SampleSaved)
 
 

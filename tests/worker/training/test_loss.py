@@ -8,13 +8,13 @@ from diffusers import DDPMScheduler
 from worker.core.training.config import Loss, LossWeighting, PredictionType, TrainConfig
 from worker.core.training.loss import (
     NoiseSchedule,
-    averaged,
     debiased_weights,
-    draw_noise,
-    errors_of,
+    elementwise_error,
     level_weights,
+    mean_loss,
     min_snr_weights,
     pseudo_huber,
+    sample_noise,
     stratified_timesteps,
 )
 
@@ -30,14 +30,14 @@ def schedule() -> NoiseSchedule:
 def test_noising_and_velocity_are_those_of_the_papers(schedule: NoiseSchedule) -> None:
     x, noise, t = torch.randn(3, 4, 2, 2), torch.randn(3, 4, 2, 2), torch.tensor([0, 400, 999])
     theirs = DDPMScheduler.from_config(LINEAR)
-    torch.testing.assert_close(schedule.noised(x, noise, t), theirs.add_noise(x, noise, t))
+    torch.testing.assert_close(schedule.add_noise(x, noise, t), theirs.add_noise(x, noise, t))
     torch.testing.assert_close(schedule.velocity(x, noise, t), theirs.get_velocity(x, noise, t))
 
 
 def test_velocity_and_noised_give_the_picture_back(schedule: NoiseSchedule) -> None:
     x, noise, t = torch.randn(2, 4, 2, 2), torch.randn(2, 4, 2, 2), torch.tensor([10, 700])
     alpha = schedule.alpha(t)
-    x_t, v = schedule.noised(x, noise, t), schedule.velocity(x, noise, t)
+    x_t, v = schedule.add_noise(x, noise, t), schedule.velocity(x, noise, t)
     torch.testing.assert_close(alpha.sqrt() * x_t - (1 - alpha).sqrt() * v, x)
 
 
@@ -46,7 +46,7 @@ def test_a_zero_snr_schedule_ends_in_pure_noise() -> None:
     last = torch.tensor([len(schedule) - 1])
     noise = torch.randn(1, 4, 2, 2)
     assert schedule.snr(last).item() == pytest.approx(0, abs=1e-6)
-    torch.testing.assert_close(schedule.noised(torch.ones(1, 4, 2, 2), noise, last), noise)
+    torch.testing.assert_close(schedule.add_noise(torch.ones(1, 4, 2, 2), noise, last), noise)
 
 
 @pytest.mark.parametrize("snr", [0.0, 0.01, 1.0, 5.0, 400.0])
@@ -87,9 +87,9 @@ def test_timesteps_are_uniform_in_the_long_run() -> None:
 def test_the_noise_offset_shifts_whole_channels() -> None:
     generator = torch.Generator().manual_seed(0)
     shape = torch.Size([64, 4, 16, 16])
-    plain = draw_noise(shape, generator, TrainConfig()).mean(dim=(2, 3)).std().item()
+    plain = sample_noise(shape, generator, TrainConfig()).mean(dim=(2, 3)).std().item()
     offset = TrainConfig(noise_offset=0.5)
-    shifted = draw_noise(shape, generator, offset).mean(dim=(2, 3)).std().item()
+    shifted = sample_noise(shape, generator, offset).mean(dim=(2, 3)).std().item()
     assert plain == pytest.approx(1 / 16, rel=0.2)
     assert shifted == pytest.approx(math.hypot(0.5, 1 / 16), rel=0.2)
 
@@ -97,8 +97,8 @@ def test_the_noise_offset_shifts_whole_channels() -> None:
 def test_multi_resolution_noise_is_coarser_at_the_same_variance() -> None:
     generator = torch.Generator().manual_seed(0)
     shape = torch.Size([32, 4, 32, 32])
-    plain = draw_noise(shape, generator, TrainConfig())
-    coarse = draw_noise(shape, generator, TrainConfig(multires_noise_discount=0.5))
+    plain = sample_noise(shape, generator, TrainConfig())
+    coarse = sample_noise(shape, generator, TrainConfig(multires_noise_discount=0.5))
     assert coarse.std().item() == pytest.approx(1, rel=1e-3)
     blocks = [F.avg_pool2d(noise, 8).std().item() for noise in (plain, coarse)]
     assert blocks[1] > 2 * blocks[0]
@@ -130,22 +130,24 @@ def test_pseudo_huber_is_square_near_nothing_and_linear_far_away(delta: float) -
 
 def test_weights_count_pictures_not_pixels() -> None:
     predicted = torch.stack([torch.zeros(1, 2, 2), torch.ones(1, 2, 2)])
-    errors = errors_of(predicted, torch.ones(2, 1, 2, 2), TrainConfig())
-    assert averaged(errors, torch.tensor([0.5, 1.0]), None).item() == pytest.approx(0.25)
-    assert averaged(errors, None, None).item() == pytest.approx(0.5)
+    errors = elementwise_error(predicted, torch.ones(2, 1, 2, 2), TrainConfig())
+    assert mean_loss(errors, torch.tensor([0.5, 1.0]), None).item() == pytest.approx(0.25)
+    assert mean_loss(errors, None, None).item() == pytest.approx(0.5)
 
 
 def test_a_mask_counts_places() -> None:
     errors = torch.ones(1, 3, 2, 2)
     mask = torch.tensor([[[[1.0, 0.0], [0.5, 0.0]]]])
-    assert averaged(errors, None, mask).item() == pytest.approx(0.375)
+    assert mean_loss(errors, None, mask).item() == pytest.approx(0.375)
 
 
 def test_the_config_chooses_loss_and_weighting() -> None:
     zero, two, snr = torch.zeros(1, 1, 1, 1), torch.full((1, 1, 1, 1), 2.0), torch.tensor([4.0])
     huber = TrainConfig(loss=Loss.HUBER, huber_delta=0.5)
-    assert errors_of(two, zero, TrainConfig()).item() == 4
-    assert errors_of(two, zero, huber).item() == pytest.approx(pseudo_huber(two, 0.5).item())
+    assert elementwise_error(two, zero, TrainConfig()).item() == 4
+    assert elementwise_error(two, zero, huber).item() == pytest.approx(
+        pseudo_huber(two, 0.5).item()
+    )
     weights = {
         weighting: level_weights(
             snr, TrainConfig(loss_weighting=weighting, snr_gamma=1.0), PredictionType.EPSILON

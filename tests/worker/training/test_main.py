@@ -42,7 +42,7 @@ def header_of(path: Path) -> tuple[list[str], dict[str, str]]:
         return list(file.keys()), file.metadata()
 
 
-def test_the_command_trains_and_goes_on_after_an_interruption(tmp_path: Path, folder: Path) -> None:
+def test_the_command_trains_and_resumes_after_an_interruption(tmp_path: Path, folder: Path) -> None:
     out = tmp_path / "out"
     places = ["--model", str(starter.PATH), "--data", str(folder), "--out", str(out)]
     words = ["train", *places, *COMMAND.split()]
@@ -54,7 +54,7 @@ def test_the_command_trains_and_goes_on_after_an_interruption(tmp_path: Path, fo
             break
     rest, errors = first.communicate(timeout=120)
     assert first.returncode == INTERRUPTED, errors
-    assert "start it again to go on" in rest
+    assert "Run the same command to continue" in rest
     assert not (out / "adapter.safetensors").exists()
 
     second = start("app", *words)
@@ -89,7 +89,7 @@ def test_a_job_from_a_file_trains_and_flags_win_over_it(tmp_path: Path, folder: 
     process = start("worker.core.training", str(job), *words, *samples)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
-    assert output.startswith("Warning: No caption says the trigger word “ink”")
+    assert output.startswith("Warning: No caption contains the trigger word “ink”")
     assert "step 2/2" in output
     assert f"Sample {out}/samples/step-000002/prompt-0.png (a fox)" in output
     _, metadata = header_of(out / "adapter.safetensors")
@@ -102,7 +102,7 @@ def test_a_job_from_a_file_trains_and_flags_win_over_it(tmp_path: Path, folder: 
     assert "a fox" not in json.dumps(metadata)
 
 
-def test_full_memory_is_answered_by_asking_for_less_and_remembered(
+def test_full_memory_falls_back_to_a_smaller_config_and_saves_it(
     tmp_path: Path,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -124,17 +124,17 @@ def test_full_memory_is_answered_by_asking_for_less_and_remembered(
     assert main(words) == 0
     shown = capsys.readouterr().out
     assert "“Gradient checkpointing” was turned on" in shown
-    assert "The batch is 2 now, with 2 batches per step." in shown
+    assert "The batch size is now 2, with 2 gradient accumulation steps." in shown
     assert sizes == [4, 4, 2, 2]
     config = json.loads(header_of(out / "adapter.safetensors")[1]["brushwork.train_config"])
     assert (config["batch_size"], config["gradient_accumulation"]) == (2, 2)
 
     sizes.clear()
     assert main([*words, "--name", "again"]) == 0
-    assert "not enough memory" not in capsys.readouterr().out
+    assert "Out of memory" not in capsys.readouterr().out
 
 
-def test_a_run_killed_after_it_fell_back_goes_on_from_a_checkpoint_before(
+def test_a_run_killed_after_a_fallback_resumes_from_an_earlier_checkpoint(
     tmp_path: Path,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -160,7 +160,7 @@ def test_a_run_killed_after_it_fell_back_goes_on_from_a_checkpoint_before(
     assert "step 3/3" in capsys.readouterr().out
 
 
-def test_a_training_goes_on_from_a_checkpoint_to_a_new_length(
+def test_a_training_continues_from_a_checkpoint_to_a_new_length(
     tmp_path: Path,
     folder: Path,
     monkeypatch: pytest.MonkeyPatch,
@@ -180,7 +180,7 @@ def test_a_training_goes_on_from_a_checkpoint_to_a_new_length(
         str(first / "checkpoints/step-000001"),
     ]
     assert main([*words, "--steps", "1"]) == 1
-    assert "is of step 1 already" in capsys.readouterr().err
+    assert "is at step 1. Steps are counted" in capsys.readouterr().err
     for _ in range(2):  # the same command again finds it done
         assert main([*words, "--steps", "3"]) == 0
         shown = capsys.readouterr().out
@@ -194,20 +194,20 @@ def test_a_training_goes_on_from_a_checkpoint_to_a_new_length(
     assert "step 3/3" in shown
     empty = [*usual, "--out", str(tmp_path / "third"), "--continue-from", str(tmp_path)]
     assert main(empty) == 1
-    assert "is no checkpoint to go on from: its manifest cannot be read" in capsys.readouterr().err
+    assert ": its manifest cannot be read. Choose another checkpoint" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["--data", "/nowhere"], "There is no folder /nowhere."),
-        (["--model", "/nowhere"], "There is no base model at 'nowhere'."),
-        (["--regularisation", "/nothing"], "There is no folder /nothing."),
+        (["--data", "/nowhere"], "There is no folder /nowhere. Check the path."),
+        (["--model", "/nowhere"], "There is no base model at 'nowhere'. Check the path."),
+        (["--regularisation", "/nothing"], "There is no folder /nothing. Check the path."),
         (["--config", "/nowhere.json"], "/nowhere.json cannot be read: No such file"),
-        (["--device", "cuda:99"], "torch finds no device cuda:99 here"),
+        (["--device", "cuda:99"], "torch does not find the device cuda:99"),
     ],
 )
-def test_an_order_that_cannot_be_carried_out_says_why_in_one_line(
+def test_unusable_arguments_are_explained_in_one_line(
     words: list[str],
     sentence: str,
     tmp_path: Path,

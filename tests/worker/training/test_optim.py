@@ -4,7 +4,12 @@ from schedulefree import AdamWScheduleFree
 from torch import nn
 
 from worker.core.training.config import LrScheduler, TrainConfig
-from worker.core.training.optim import MovingAverage, lr_factor, schedule_free_averages, swapped
+from worker.core.training.optim import (
+    MovingAverage,
+    lr_factor,
+    schedule_free_averages,
+    swap_weights,
+)
 
 
 def _factors(scheduler: LrScheduler, *, steps: int = 10, warmup: int = 0) -> list[float]:
@@ -46,7 +51,7 @@ def test_the_average_lags_behind_and_can_stand_in() -> None:
     parameter.data = torch.full((2,), 3.0)
     average.update(100)
     assert torch.allclose(average.weights["a"], torch.full((2,), 2.0))
-    with swapped({"a": parameter}, average.weights):
+    with swap_weights({"a": parameter}, average.weights):
         assert torch.allclose(parameter, torch.full((2,), 2.0))
     assert torch.equal(parameter.detach(), torch.full((2,), 3.0))
 

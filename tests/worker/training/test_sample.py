@@ -8,9 +8,9 @@ from PIL import Image
 from tests.worker.training.conftest import MakeBase
 from worker.core.bases.load import LoadedBase
 from worker.core.training.config import TrainConfig
-from worker.core.training.data.text import LiveText
+from worker.core.training.data.text import LiveCaptionEncoder
 from worker.core.training.prepare import prediction_of
-from worker.core.training.sample import Sample, Sampler
+from worker.core.training.sample import SampleImage, Sampler
 
 PROMPTS = ["castle", "frog"]
 
@@ -27,7 +27,7 @@ def _sampler(base: LoadedBase, **changes: object) -> Sampler:
     return Sampler(
         unet=base.unet,
         vae=base.vae,
-        text=LiveText(base, device="cpu"),
+        text=LiveCaptionEncoder(base, device="cpu"),
         scaled=lambda _: nullcontext(),
         config=config,
         scheduler_config=base.scheduler_config,
@@ -37,8 +37,8 @@ def _sampler(base: LoadedBase, **changes: object) -> Sampler:
     )
 
 
-def _draw(sampler: Sampler) -> list[Sample]:
-    return list(sampler.draw(lambda: None))
+def _draw(sampler: Sampler) -> list[SampleImage]:
+    return list(sampler.generate(lambda: None))
 
 
 def _difference(one: Image.Image, two: Image.Image) -> float:
@@ -54,15 +54,15 @@ def test_every_prompt_gets_a_picture_with_its_own_seed(
         (0, "castle", 7),
         (1, "frog", 8),
     ]
-    assert all(sample.picture.size == (64, 64) for sample in samples)
+    assert all(sample.image.size == (64, 64) for sample in samples)
 
 
 def test_a_picture_is_the_same_in_any_company(starter_base: MakeBase) -> None:
     base = starter_base()
     together = _draw(_sampler(base))
     alone = _draw(_sampler(base, sample_prompts=["frog"], sample_seed=8))
-    assert _difference(together[1].picture, alone[0].picture) < 0.1
-    assert _difference(together[0].picture, together[1].picture) > 10
+    assert _difference(together[1].image, alone[0].image) < 0.1
+    assert _difference(together[0].image, together[1].image) > 10
 
 
 def test_drawing_leaves_the_global_generator_alone(starter_base: MakeBase) -> None:
@@ -78,8 +78,8 @@ def test_the_base_draws_what_the_prompt_names(starter_base: MakeBase) -> None:
         _sampler(starter_base(), sample_prompts=prompts, sample_steps=12, sample_guidance=3.5)
     )
 
-    def redness(sample: Sample) -> float:
-        middle = np.asarray(sample.picture, float)[20:44, 20:44].mean(axis=(0, 1))
+    def redness(sample: SampleImage) -> float:
+        middle = np.asarray(sample.image, float)[20:44, 20:44].mean(axis=(0, 1))
         return float(middle[0] - middle[1])
 
     assert redness(apple) > 50
@@ -88,20 +88,20 @@ def test_the_base_draws_what_the_prompt_names(starter_base: MakeBase) -> None:
 
 def test_the_negative_prompt_and_guidance_have_an_effect(starter_base: MakeBase) -> None:
     base = starter_base()
-    plain = _draw(_sampler(base))[0].picture
-    assert _difference(plain, _draw(_sampler(base, sample_guidance=1.0))[0].picture) > 1
-    assert _difference(plain, _draw(_sampler(base, sample_negative_prompt="castle"))[0].picture) > 1
+    plain = _draw(_sampler(base))[0].image
+    assert _difference(plain, _draw(_sampler(base, sample_guidance=1.0))[0].image) > 1
+    assert _difference(plain, _draw(_sampler(base, sample_negative_prompt="castle"))[0].image) > 1
 
 
 def test_drawing_can_be_stopped_at_any_step(starter_base: MakeBase) -> None:
     looks = 0
 
-    def keep_going() -> None:
+    def check_stop() -> None:
         nonlocal looks
         looks += 1
         if looks == 2:
             raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        list(_sampler(starter_base()).draw(keep_going))
+        list(_sampler(starter_base()).generate(check_stop))
     assert looks == 2

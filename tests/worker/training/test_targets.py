@@ -97,9 +97,11 @@ def test_b_lora_is_for_sdxl_alone(blocks: str, sd15: MakeBase) -> None:
 
 
 def test_a_block_that_is_not_there_is_refused_with_those_that_are(sdxl: MakeBase) -> None:
-    with pytest.raises(UnsupportedError, match=r"no block down\.3; it has down\.0, down\.1, "):
+    with pytest.raises(
+        UnsupportedError, match=r"no UNet block down\.3\. Choose from down\.0, down\.1, "
+    ):
         fresh_adapter(sdxl(), blocks="mid, down.3")
-    with pytest.raises(UnsupportedError, match=r"no block up\.2\.0"):
+    with pytest.raises(UnsupportedError, match=r"no UNet block up\.2\.0"):
         fresh_adapter(sdxl(), blocks="up.2.0")
 
 
@@ -107,7 +109,7 @@ def test_a_block_without_a_layer_is_refused_with_those_that_have_some(sdxl: Make
     with pytest.raises(UnsupportedError) as raised:
         fresh_adapter(sdxl(), blocks="down.0, down.1")
     assert str(raised.value).startswith(
-        "The block down.0 has no layer of the kind “attention”; these blocks have: down.1, "
+        "The block down.0 has no layers for the target modules “attention”. Choose from down.1, "
     )
-    assert " down.0," not in str(raised.value).partition(";")[2]
+    assert " down.0," not in str(raised.value).partition("Choose")[2]
     assert fresh_adapter(sdxl(), blocks="down.0", targets="all").sites

@@ -8,7 +8,11 @@ import torch
 
 from tests.worker.training.conftest import MakeBase
 from worker.core.training.data import text as text_module
-from worker.core.training.data.text import FrozenText, LiveText, RememberedText
+from worker.core.training.data.text import (
+    LiveCaptionEncoder,
+    LruCaptionEncoder,
+    PrecomputedCaptionEncoder,
+)
 
 CAPTIONS = ["a pear, ink", "", "a castle"]
 
@@ -32,9 +36,13 @@ def test_a_second_run_asks_no_encoder_and_reads_the_very_same_states(
     family: str, request: pytest.FixtureRequest, tmp_path: Path, encoded: list[str]
 ) -> None:
     make_base: MakeBase = request.getfixturevalue(family)
-    first = FrozenText(make_base(), CAPTIONS, device="cpu", folder=tmp_path)(CAPTIONS)
+    first = PrecomputedCaptionEncoder(make_base(), CAPTIONS, device="cpu", folder=tmp_path)(
+        CAPTIONS
+    )
     assert encoded == CAPTIONS
-    second = FrozenText(make_base(), reversed(CAPTIONS), device="cpu", folder=tmp_path)(CAPTIONS)
+    second = PrecomputedCaptionEncoder(
+        make_base(), reversed(CAPTIONS), device="cpu", folder=tmp_path
+    )(CAPTIONS)
     assert encoded == CAPTIONS
     assert torch.equal(first.hidden, second.hidden)
     assert (first.pooled is None) is (family == "shallow_sd15")
@@ -46,12 +54,18 @@ def test_a_second_run_asks_no_encoder_and_reads_the_very_same_states(
 def test_another_layer_and_damaged_files_are_encoded_again(
     shallow_sd15: MakeBase, tmp_path: Path, encoded: list[str]
 ) -> None:
-    usual = FrozenText(shallow_sd15(), CAPTIONS[:1], device="cpu", folder=tmp_path)(CAPTIONS[:1])
-    other = FrozenText(shallow_sd15(), CAPTIONS[:1], device="cpu", clip_skip=2, folder=tmp_path)
+    usual = PrecomputedCaptionEncoder(shallow_sd15(), CAPTIONS[:1], device="cpu", folder=tmp_path)(
+        CAPTIONS[:1]
+    )
+    other = PrecomputedCaptionEncoder(
+        shallow_sd15(), CAPTIONS[:1], device="cpu", clip_skip=2, folder=tmp_path
+    )
     assert not torch.equal(usual.hidden, other(CAPTIONS[:1]).hidden)
     for path in tmp_path.rglob("*.safetensors"):
         path.write_bytes(path.read_bytes()[:30])
-    again = FrozenText(shallow_sd15(), CAPTIONS[:1], device="cpu", folder=tmp_path)(CAPTIONS[:1])
+    again = PrecomputedCaptionEncoder(shallow_sd15(), CAPTIONS[:1], device="cpu", folder=tmp_path)(
+        CAPTIONS[:1]
+    )
     assert encoded == CAPTIONS[:1] * 3
     assert torch.equal(usual.hidden, again.hidden)
 
@@ -59,9 +73,9 @@ def test_another_layer_and_damaged_files_are_encoded_again(
 def test_all_ways_to_read_a_caption_agree(shallow_sd15: MakeBase) -> None:
     base = shallow_sd15()
     ways = [
-        FrozenText(base, CAPTIONS, device="cpu"),
-        RememberedText(base, device="cpu"),
-        LiveText(base, device="cpu"),
+        PrecomputedCaptionEncoder(base, CAPTIONS, device="cpu"),
+        LruCaptionEncoder(base, device="cpu"),
+        LiveCaptionEncoder(base, device="cpu"),
     ]
     with torch.no_grad():
         states = [way([CAPTIONS[2], CAPTIONS[0]]).hidden for way in ways]

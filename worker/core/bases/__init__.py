@@ -1,1 +1,1 @@
-"""Base models: known by their shapes, loaded from a folder or a single file."""
+"""Base models: recognized by their tensor shapes, loaded from a folder or a single file."""

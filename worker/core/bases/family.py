@@ -1,4 +1,4 @@
-"""The words in which a base model is described, and the error of one that cannot be used."""
+"""The description of a base model, and the error for one that cannot be used."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class BaseModelError(Exception):
 
 
 class BaseFamily(StrEnum):
-    """The architecture of a base, known by its shapes."""
+    """The architecture of a base model, recognized by its shapes."""
 
     SD1 = "sd1"
     SD2 = "sd2"
@@ -115,11 +115,11 @@ def family_label(name: str | None) -> str:
 
 @dataclass(frozen=True)
 class BaseInfo:
-    """What is known of a base model without loading it.
+    """The facts about a base model that are known without loading it.
 
-    `resolution` is the native side in pixels; `parameters` counts numbers by component;
-    `fingerprint` is a SHA-256 over headers, sizes and samples of the weights;
-    `zero_empty_negative` says that an empty negative prompt means zeros (SDXL), not a text.
+    `resolution` is the native side in pixels; `parameters` counts parameters by component;
+    `fingerprint` is a SHA-256 over headers, sizes and samples of the weights; `zero_empty_negative`
+    means that an empty negative prompt is encoded as zeros (SDXL) instead of as text.
     """
 
     path: Path
@@ -137,22 +137,22 @@ class BaseInfo:
 def family_of(
     *, cross_attention_dim: int, two_encoders: bool, size_conditioned: bool
 ) -> BaseFamily:
-    """The family by its shapes: two encoders mean SDXL, text states 1024 wide mean SD 2."""
+    """The family, decided by shapes: two encoders mean SDXL, text states 1024 wide mean SD 2."""
     if two_encoders and size_conditioned:
         return BaseFamily.SDXL
     if two_encoders or size_conditioned:
         raise BaseModelError(
-            "This is a refiner or another special model; Brushwork needs a whole SD 1.x, SD 2.x "
-            "or SDXL base model."
+            "This is a refiner or another special model. Use a complete SD 1.x, SD 2.x or SDXL "
+            "base model."
         )
     return BaseFamily.SD2 if cross_attention_dim == 1024 else BaseFamily.SD1
 
 
 def cross_attention_width(unet: Shapes) -> int:
-    """How wide the text states are that the UNet's cross-attention reads."""
+    """The width of the text states that the UNet's cross-attention reads."""
     for name, shape in unet.items():
         if name.endswith("attn2.to_k.weight") and len(shape) == 2:
             return shape[1]
     raise BaseModelError(
-        "The model's UNet has no cross-attention, so it is not an SD 1.x, SD 2.x or SDXL model."
+        "The UNet has no cross-attention. Use an SD 1.x, SD 2.x or SDXL base model."
     )

@@ -1,4 +1,4 @@
-"""The parts of a base that lies in a diffusers folder."""
+"""The components of a base model in a diffusers folder."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": 
 
 
 class FolderSource:
-    """Reads a diffusers folder; plain, fp16 and sharded weights alike."""
+    """Reads a diffusers folder with plain, fp16 or sharded weights."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -30,31 +30,31 @@ class FolderSource:
         return str(config.get("_class_name", "")), config
 
     def weights(self, component: str, dtype: torch.dtype | None, module: nn.Module) -> StateDict:
-        """The weights under the names that `module` uses."""
+        """The weights under the parameter names of `module`."""
         expected = set(module.state_dict())
 
         def rename(name: str) -> str | None:
-            return next((new for new in readings(name) if new in expected), None)
+            return next((new for new in possible_names(name) if new in expected), None)
 
         return read_tensors(component_files(self.path, component), dtype, rename=rename)
 
     def tokenizer(self, component: str) -> Any:
-        """The tokenizer beside a text encoder."""
+        """The tokenizer of a text encoder."""
         folder = self.path / component.replace("text_encoder", "tokenizer")
         try:
             return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
         except (OSError, ValueError) as error:
             raise BaseModelError(
-                f"The base model is incomplete: its {folder.name} cannot be read."
+                f"The base model's {folder.name} cannot be read. Download the model again."
             ) from error
 
     def scheduler_config(self) -> dict[str, Any]:
-        """The noise schedule."""
+        """The scheduler's config."""
         return read_config(self.path, "scheduler/scheduler_config.json")
 
 
-def readings(name: str) -> list[str]:
-    """The names a stored tensor may have in a module of today.
+def possible_names(name: str) -> list[str]:
+    """The names that a stored tensor may have in current modules.
 
     transformers dropped `text_model.` from CLIPTextModel in 5.6; diffusers renamed the
     autoencoder's attention (query, key, value, proj_attn) in 0.12.

@@ -1,4 +1,4 @@
-"""What a base model is, read from its JSON configs and safetensors headers only; no torch."""
+"""Inspects a base model by its JSON configs and safetensors headers only, without torch."""
 
 from __future__ import annotations
 
@@ -35,16 +35,17 @@ _STEMS = {
 
 
 def inspect_base(path: Path) -> BaseInfo:
-    """What the folder or single file at `path` is; BaseModelError says why it cannot be used."""
+    """The facts about the folder or file at `path`; BaseModelError says why it cannot be used."""
     if path.is_dir():
         return _inspect_folder(path)
     if path.is_file():
         return _inspect_file(path)
-    raise BaseModelError(f"There is no base model at {path.name!r}.")
+    raise BaseModelError(f"There is no base model at {path.name!r}. Check the path.")
 
 
 def component_files(folder: Path, component: str) -> list[Path]:
-    """The safetensors files of one component, plain before fp16 before any other variant."""
+    """The safetensors files of one component; plain weights win over fp16, fp16 over other
+    variants."""
     where, stem = folder / component, _STEMS[component]
     for variant in ("", ".fp16", ".*"):
         for pattern in (f"{stem}{variant}.safetensors", f"{stem}{variant}-*-of-*.safetensors"):
@@ -52,10 +53,12 @@ def component_files(folder: Path, component: str) -> list[Path]:
                 return found
     if any(where.glob("*.bin")) or any(where.glob("*.ckpt")):
         raise BaseModelError(
-            f"The {component} comes only as a PyTorch pickle, which can run code when it is "
-            "opened; Brushwork reads .safetensors files."
+            f"The {component} is only a PyTorch pickle, which can run code when it is opened. Use "
+            "a model with .safetensors files."
         )
-    raise BaseModelError(f"The base model is incomplete: it has no weights in {component}/.")
+    raise BaseModelError(
+        f"The base model is incomplete: {component}/ has no weights. Download it again."
+    )
 
 
 def read_config(folder: Path, name: str) -> dict[str, Any]:
@@ -63,20 +66,28 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
     file = folder / name
     try:
         if file.stat().st_size > MAX_CONFIG_BYTES:
-            raise BaseModelError(f"The base model's {name} is too large to be a config.")
+            raise BaseModelError(
+                f"The base model's {name} is too large for a config file. Download it again."
+            )
         content = json.loads(file.read_bytes())
     except FileNotFoundError as error:
-        raise BaseModelError(f"The base model is incomplete: it has no {name}.") from error
+        raise BaseModelError(
+            f"The base model is incomplete: it has no {name}. Download it again."
+        ) from error
     except (OSError, ValueError, RecursionError) as error:
-        raise BaseModelError(f"The base model's {name} cannot be read.") from error
+        raise BaseModelError(
+            f"The base model's {name} cannot be read. Download it again."
+        ) from error
     if not isinstance(content, dict):
-        raise BaseModelError(f"The base model's {name} is not a JSON object.")
+        raise BaseModelError(f"The base model's {name} is not a JSON object. Download it again.")
     return content
 
 
 def read_shapes(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
     """The shape of every tensor in `files`, by name."""
-    return {name: entry.shape for file in files for name, entry in _header(file).tensors.items()}
+    return {
+        name: entry.shape for file in files for name, entry in _read_header(file).tensors.items()
+    }
 
 
 def _inspect_folder(folder: Path) -> BaseInfo:
@@ -102,9 +113,10 @@ def _inspect_folder(folder: Path) -> BaseInfo:
         layout="diffusers",
         family=family,
         prediction_type=_prediction_type(scheduler.get("prediction_type", "epsilon")),
-        resolution=_side(unet_config.get("sample_size"), family) * vae_factor(vae_config),
+        resolution=_native_latent_side(unet_config.get("sample_size"), family)
+        * vae_factor(vae_config),
         cross_attention_dim=width,
-        parameters={name: _count(found) for name, found in shapes.items()},
+        parameters={name: _count_parameters(found) for name, found in shapes.items()},
         size_bytes=sum(file.stat().st_size for file in every),
         fingerprint=_fingerprint(folder, [*every, *configs]),
         zero_empty_negative=family is BaseFamily.SDXL
@@ -113,9 +125,9 @@ def _inspect_folder(folder: Path) -> BaseInfo:
 
 
 def _inspect_file(path: Path) -> BaseInfo:
-    header = _header(path)
+    header = _read_header(path)
     shapes = {name: entry.shape for name, entry in header.tensors.items()}
-    parts = single_file.split(shapes)
+    parts = single_file.split_components(shapes)
     family = single_file.family(parts)
     _check_latents(*single_file.latent_channels(parts))
     return BaseInfo(
@@ -125,7 +137,7 @@ def _inspect_file(path: Path) -> BaseInfo:
         prediction_type=single_file.prediction_type(family, shapes, header.metadata),
         resolution=single_file.resolution(header.metadata) or family.facts.native_side,
         cross_attention_dim=cross_attention_width(parts["unet"]),
-        parameters={name: _count(found) for name, found in parts.items()},
+        parameters={name: _count_parameters(found) for name, found in parts.items()},
         size_bytes=path.stat().st_size,
         fingerprint=_fingerprint(path.parent, [path]),
         zero_empty_negative=family is BaseFamily.SDXL,
@@ -133,12 +145,12 @@ def _inspect_file(path: Path) -> BaseInfo:
 
 
 def vae_factor(vae_config: dict[str, Any]) -> int:
-    """How many pixels a latent stands for along a side; 8 for every common autoencoder."""
+    """The pixels per latent along a side; 8 for every common autoencoder."""
     blocks = vae_config.get("block_out_channels") or vae_config.get("encoder_block_out_channels")
     return int(2 ** (len(blocks) - 1)) if blocks else 8
 
 
-def _side(sample_size: object, family: BaseFamily) -> int:
+def _native_latent_side(sample_size: object, family: BaseFamily) -> int:
     """The UNet's native side in latents."""
     if isinstance(sample_size, list) and sample_size:
         sample_size = max(sample_size)
@@ -148,8 +160,8 @@ def _side(sample_size: object, family: BaseFamily) -> int:
 def _check_latents(unet_channels: int | None, vae_channels: int | None) -> None:
     if unet_channels is None or vae_channels is None or unet_channels != vae_channels:
         raise BaseModelError(
-            f"The UNet takes {unet_channels} channels and the autoencoder gives {vae_channels}: "
-            "this is an inpainting or another special model, which Brushwork does not train."
+            f"The UNet has {unet_channels} input channels, the autoencoder {vae_channels}: this is "
+            "an inpainting or another special model. Use a text-to-image base model."
         )
 
 
@@ -158,14 +170,14 @@ def _prediction_type(value: object) -> PredictionType:
         return "epsilon"
     if value == "v_prediction":
         return "v_prediction"
-    raise BaseModelError(f"The model predicts {value!r}; Brushwork knows epsilon and v_prediction.")
+    raise BaseModelError(f"The model predicts {value!r}. Use one with epsilon or v_prediction.")
 
 
-def _count(shapes: Shapes) -> int:
+def _count_parameters(shapes: Shapes) -> int:
     return sum(prod(shape) for name, shape in shapes.items() if not name.endswith("position_ids"))
 
 
-def _header(file: Path) -> Header:
+def _read_header(file: Path) -> Header:
     try:
         return read_header(file, limit=MAX_HEADER_BYTES)
     except HeaderError as error:
@@ -173,7 +185,7 @@ def _header(file: Path) -> Header:
 
 
 def _fingerprint(root: Path, files: Iterable[Path]) -> str:
-    """SHA-256 over sizes, beginnings and evenly spread samples: cheap, and unlike for finetunes."""
+    """A SHA-256 over sizes and evenly spaced samples: cheap, and different for finetunes."""
     digest = hashlib.sha256()
     for file in sorted(files):
         size = file.stat().st_size

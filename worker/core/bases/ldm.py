@@ -1,4 +1,4 @@
-"""The parts of a base that lies in a single safetensors file in the LDM layout."""
+"""The components of a base model in a single safetensors file with the LDM layout."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from worker.core.bases.weights import StateDict, read_tensors
 
 
 class SingleFileSource:
-    """Reads a single file; the configs are told from its shapes, so nothing is downloaded."""
+    """Reads a single file; configs are derived from tensor shapes, so nothing is downloaded."""
 
     def __init__(self, path: Path, info: BaseInfo) -> None:
         self.path, self.info = path, info
         self.shapes = read_shapes([path])
-        self.parts = single_file.split(self.shapes)
+        self.parts = single_file.split_components(self.shapes)
 
     def config(self, component: str) -> tuple[str, dict[str, Any]]:
         """(class name, config) of a component."""
@@ -39,12 +39,12 @@ class SingleFileSource:
         return kind, single_file.text_config(self.parts[component], family)
 
     def weights(self, component: str, dtype: torch.dtype | None, module: nn.Module) -> StateDict:
-        """The weights under the names that `module` uses."""
+        """The weights under the parameter names of `module`."""
         prefix = self.prefix(component)
         tensors = read_tensors(
             [self.path], dtype, rename=lambda name: name if name.startswith(prefix) else None
         )
-        return convert(component, prefix, tensors, module)
+        return convert_names(component, prefix, tensors, module)
 
     def tokenizer(self, component: str) -> Any:
         """CLIP's tokenizer; OpenCLIP's encoders were trained with `!` (token 0) as padding."""
@@ -55,24 +55,24 @@ class SingleFileSource:
         )
 
     def scheduler_config(self) -> dict[str, Any]:
-        """The noise schedule."""
+        """The scheduler's config."""
         return single_file.scheduler_config(self.shapes, self.info.prediction_type)
 
     def prefix(self, component: str) -> str:
-        """What the names of a component's tensors begin with."""
+        """The prefix of a component's tensor names."""
         known = single_file.ENCODER_PREFIXES.get(component, ())
         found = [p for p in known if any(name.startswith(p) for name in self.shapes)]
         return found[0] if found else single_file.PREFIXES[component]
 
 
-def convert(component: str, prefix: str, tensors: StateDict, module: nn.Module) -> StateDict:
-    """LDM-named tensors of one component under the names that `module` uses."""
+def convert_names(component: str, prefix: str, tensors: StateDict, module: nn.Module) -> StateDict:
+    """The tensors of one component, renamed from LDM names to those of `module`."""
     if component == "unet":
-        return _plain(convert_ldm_unet_checkpoint(tensors, dict(module.config)))  # type: ignore[arg-type]
+        return _keep_tensors(convert_ldm_unet_checkpoint(tensors, dict(module.config)))  # type: ignore[arg-type]
     if component == "vae":
-        return _plain(convert_ldm_vae_checkpoint(tensors, dict(module.config)))  # type: ignore[arg-type]
+        return _keep_tensors(convert_ldm_vae_checkpoint(tensors, dict(module.config)))  # type: ignore[arg-type]
     if f"{prefix}positional_embedding" in tensors:
-        tensors = _plain(convert_open_clip_checkpoint(module, tensors, prefix=prefix))
+        tensors = _keep_tensors(convert_open_clip_checkpoint(module, tensors, prefix=prefix))
     else:
         tensors = {name.removeprefix(prefix): tensor for name, tensor in tensors.items()}
     bare = {name.removeprefix("text_model."): tensor for name, tensor in tensors.items()}
@@ -80,5 +80,5 @@ def convert(component: str, prefix: str, tensors: StateDict, module: nn.Module) 
     return {name: bare[n] for name in expected if (n := name.removeprefix("text_model.")) in bare}
 
 
-def _plain(converted: dict[str, Any]) -> StateDict:
+def _keep_tensors(converted: dict[str, Any]) -> StateDict:
     return {name: tensor for name, tensor in converted.items() if isinstance(tensor, torch.Tensor)}

@@ -1,4 +1,4 @@
-"""A base model in memory, from a diffusers folder or a single file; nothing is downloaded."""
+"""Loads a base model from a diffusers folder or a single file; downloads nothing."""
 
 from __future__ import annotations
 
@@ -14,17 +14,16 @@ from worker.core.bases.family import BaseInfo
 from worker.core.bases.folder import FolderSource
 from worker.core.bases.inspect import inspect_base
 from worker.core.bases.ldm import SingleFileSource
-from worker.core.bases.weights import StateDict, build, fill
+from worker.core.bases.weights import StateDict, build_module, fill_weights
 
 COMPONENTS = ("unet", "vae", "text_encoder", "text_encoder_2")
 
 
 @dataclass
 class LoadedBase:
-    """A base model's parts, in evaluation mode and without gradients.
+    """The components of a base model, in evaluation mode and without gradients.
 
-    Parts that were not asked for are None or missing from the lists. `scheduler_config` is the
-    base's own.
+    Components that were not requested are None or missing from the lists.
     """
 
     info: BaseInfo
@@ -35,26 +34,26 @@ class LoadedBase:
     scheduler_config: dict[str, Any] = field(default_factory=dict)
 
     def adaptable(self) -> dict[str, nn.Module]:
-        """The loaded UNet and text encoders by component name: what adapters may change."""
+        """The loaded UNet and text encoders by component name: what adapters can change."""
         names = ("text_encoder", "text_encoder_2")
         found = {"unet": self.unet, **dict(zip(names, self.text_encoders, strict=False))}
         return {name: module for name, module in found.items() if module is not None}
 
 
 class Source(Protocol):
-    """Where the parts of a base come from."""
+    """A reader of a base model's components."""
 
     def config(self, component: str) -> tuple[str, dict[str, Any]]:
         """(class name, config) of a component."""
 
     def weights(self, component: str, dtype: torch.dtype | None, module: nn.Module) -> StateDict:
-        """The weights under the names that `module` uses."""
+        """The weights under the parameter names of `module`."""
 
     def tokenizer(self, component: str) -> Any:
         """The tokenizer of a text encoder."""
 
     def scheduler_config(self) -> dict[str, Any]:
-        """The noise schedule."""
+        """The scheduler's config."""
 
 
 def load_base(
@@ -65,21 +64,20 @@ def load_base(
     components: Collection[str] | None = None,
     unet_as_stored: bool = False,
 ) -> LoadedBase:
-    """The base at `path` with its weights as `dtype`, whatever they are on disk.
+    """The base model at `path` with its weights in `dtype`, whatever the type on disk.
 
-    The autoencoder always stays fp32: SDXL's overflows in fp16. `unet_as_stored` leaves the UNet
-    in the number type of its file, which for SDXL in fp16 saves 5 GB until it is cast.
-    `components` names the parts to load (of COMPONENTS; None means all). Raises BaseModelError
-    with a sentence.
+    The autoencoder stays fp32: SDXL's overflows in fp16. `unet_as_stored` keeps the UNet in the
+    number type of its file, which for SDXL in fp16 saves 5 GB until it is cast. `components` names
+    the components to load (of COMPONENTS; None means all). Raises BaseModelError.
     """
     info = inspect_base(path)
     wanted = set(COMPONENTS if components is None else components) & info.parameters.keys()
-    source = source_of(info)
+    source = make_source(info)
     base = LoadedBase(info=info, scheduler_config=source.scheduler_config())
     for name in (name for name in COMPONENTS if name in wanted):
-        module = build(*source.config(name))
+        module = build_module(*source.config(name))
         kinds = {"vae": torch.float32, "unet": None if unet_as_stored else dtype}
-        fill(module, source.weights(name, kinds.get(name, dtype), module), name)
+        fill_weights(module, source.weights(name, kinds.get(name, dtype), module), name)
         module.to(device)
         if name.startswith("text_encoder"):
             base.text_encoders.append(module)
@@ -89,8 +87,8 @@ def load_base(
     return base
 
 
-def source_of(info: BaseInfo) -> Source:
-    """What reads the parts of an inspected base."""
+def make_source(info: BaseInfo) -> Source:
+    """The reader for an inspected base model."""
     if info.layout == "diffusers":
         return FolderSource(info.path)
     return SingleFileSource(info.path, info)

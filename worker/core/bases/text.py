@@ -1,4 +1,4 @@
-"""Prompts as the states that a base's UNet reads."""
+"""Encodes prompts into the text states that a UNet reads."""
 
 from __future__ import annotations
 
@@ -24,16 +24,16 @@ class PromptEmbeddings:
 def encode_prompts(
     base: LoadedBase, prompts: Sequence[str], *, device: torch.device | str, clip_skip: int = 1
 ) -> PromptEmbeddings:
-    """The embeddings of `prompts` as the family's UNet was trained to read them.
+    """The embeddings of `prompts` in the form that the family's UNet was trained with.
 
-    SD 1 and 2 read the last state after its norm (SD 2's encoder is stored without its last
-    layer), or with a `clip_skip` above 1 the state so many layers from the end, after the same
-    norm; SDXL reads the states before the last layer of both encoders side by side, and the
-    second encoder's pooled text. Gradients flow when the encoders' parameters ask for them.
+    SD 1 and 2 use the last hidden state after the final norm (SD 2's encoder is stored without its
+    last layer), or with `clip_skip` n > 1 the n-th last state after the same norm. SDXL
+    concatenates the states before the last layer of both encoders and adds the second encoder's
+    pooled text. Gradients flow when the encoders' parameters require them.
     """
     states, pooled = [], None
     for tokenizer, encoder in zip(base.tokenizers, base.text_encoders, strict=True):
-        ids = _token_ids(tokenizer, prompts, length=_length(encoder)).to(device)
+        ids = _token_ids(tokenizer, prompts, length=_max_tokens(encoder)).to(device)
         if base.info.family is BaseFamily.SDXL:
             output = encoder(ids, output_hidden_states=True)
             states.append(output.hidden_states[-2])
@@ -47,21 +47,21 @@ def encode_prompts(
 
 
 def _final_norm(encoder: Any) -> Any:
-    """The norm after the last layer; transformers 5 has the layers right in the model."""
+    """The final norm; in transformers 5 it is an attribute of the model itself."""
     return getattr(encoder, "text_model", encoder).final_layer_norm
 
 
 def count_truncated(base: LoadedBase, prompt: str) -> int:
-    """How many tokens at the end of `prompt` the base cannot read; 0 when all fit."""
+    """The number of tokens at the end of `prompt` that the base cannot read; 0 when all fit."""
     excess = 0
     for tokenizer, encoder in zip(base.tokenizers, base.text_encoders, strict=True):
         length = len(tokenizer(prompt, verbose=False).input_ids)
-        excess = max(excess, length - _length(encoder))
+        excess = max(excess, length - _max_tokens(encoder))
     return excess
 
 
-def _length(encoder: object) -> int:
-    """How many tokens an encoder reads, with its start and end tokens: 77 for CLIP."""
+def _max_tokens(encoder: object) -> int:
+    """The maximum number of tokens, with start and end tokens: 77 for CLIP."""
     return int(encoder.config.max_position_embeddings)  # type: ignore[attr-defined]
 
 

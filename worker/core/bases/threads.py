@@ -1,8 +1,7 @@
-"""How many CPU threads run a base fastest; for a small one that is rarely all of them.
+"""Chooses the fastest number of CPU threads; for a small base that is rarely all of them.
 
-The operations of a small base take tens of microseconds, which is what it takes to wake a waiting
-core. Measured on 2 cores with `starter`: a training step of batch 8 takes 181 ms on one thread and
-347 ms on two.
+An operation of a small base takes tens of microseconds, as long as waking a waiting core. Measured
+on 2 cores with `starter`: a training step of batch 8 takes 181 ms on one thread and 347 ms on two.
 """
 
 from __future__ import annotations
@@ -16,39 +15,39 @@ from worker.core.bases.family import BaseFamily
 from worker.core.bases.inspect import vae_factor
 from worker.core.bases.load import LoadedBase
 
-SMALL_PARAMETERS = 150_000_000  # of a UNet; above it a forward pass on a CPU takes seconds
-WORTHWHILE = 0.95
+SMALL_PARAMETERS = 150_000_000  # UNet parameters; above it a forward pass on a CPU takes seconds
+MAX_TIME_RATIO = 0.95
 PROBES = 3
 TIME_IDS = 6
 
 
 def use_fastest_threads(base: LoadedBase, *, batch_size: int, at_most: int) -> int:
-    """Let torch use as many threads as run this base's UNet fastest; gives how many.
+    """Set torch to the number of threads that runs this base's UNet fastest; returns the number.
 
     Times a forward pass with 1, 2, 4 … up to `at_most` threads and stops when more do not help.
     """
     if at_most > 1 and is_small(base):
-        at_most = _fastest(base, batch_size, at_most)
+        at_most = _find_fastest(base, batch_size, at_most)
     torch.set_num_threads(at_most)
     return at_most
 
 
 def is_small(base: LoadedBase) -> bool:
-    """Whether this base can be tried out on a CPU in a moment; a large one wants every thread."""
+    """True when a forward pass on a CPU is quick; a large base always uses all threads."""
     return base.info.parameters.get("unet", 0) < SMALL_PARAMETERS
 
 
-def _fastest(base: LoadedBase, batch_size: int, at_most: int) -> int:
-    best, shortest = 1, _seconds(base, batch_size, threads=1)
-    for threads in _doubling(at_most):
-        seconds = _seconds(base, batch_size, threads=threads)
-        if seconds > WORTHWHILE * shortest:
+def _find_fastest(base: LoadedBase, batch_size: int, at_most: int) -> int:
+    best, shortest = 1, _time_forward(base, batch_size, threads=1)
+    for threads in _thread_counts(at_most):
+        seconds = _time_forward(base, batch_size, threads=threads)
+        if seconds > MAX_TIME_RATIO * shortest:
             break
         best, shortest = threads, seconds
     return best
 
 
-def _doubling(at_most: int) -> Iterator[int]:
+def _thread_counts(at_most: int) -> Iterator[int]:
     threads = 2
     while threads < at_most:
         yield threads
@@ -56,11 +55,11 @@ def _doubling(at_most: int) -> Iterator[int]:
     yield at_most
 
 
-def _seconds(base: LoadedBase, batch_size: int, *, threads: int) -> float:
-    """The shortest of a few forward passes, after one to warm up."""
+def _time_forward(base: LoadedBase, batch_size: int, *, threads: int) -> float:
+    """The shortest of a few forward passes after a warm-up."""
     torch.set_num_threads(threads)
     shortest = float("inf")
-    inputs = _inputs(base, batch_size)
+    inputs = _make_inputs(base, batch_size)
     with torch.inference_mode():
         for probe in range(1 + PROBES):
             started = time.perf_counter()
@@ -70,8 +69,8 @@ def _seconds(base: LoadedBase, batch_size: int, *, threads: int) -> float:
     return shortest
 
 
-def _inputs(base: LoadedBase, batch_size: int) -> dict[str, object]:
-    """Random latents at the base's own size, with all that its UNet asks for beside them."""
+def _make_inputs(base: LoadedBase, batch_size: int) -> dict[str, object]:
+    """Random latents at the base's native size, with the other inputs of its UNet."""
     config, dtype = base.unet.config, base.unet.dtype
     side = base.info.resolution // vae_factor(base.vae.config)
     tokens = base.text_encoders[0].config.max_position_embeddings

@@ -1,4 +1,4 @@
-"""Modules built from a config without their random start, then filled from safetensors files."""
+"""Builds modules without initializing weights, and fills them from safetensors files."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ _TRANSFORMERS = {kind.__name__: kind for kind in (CLIPTextModel, CLIPTextModelWi
 def read_tensors(
     files: Iterable[Path], dtype: torch.dtype | None, *, rename: Callable[[str], str | None]
 ) -> StateDict:
-    """The tensors of `files` as copies in `dtype`, under new names; None leaves a tensor out.
+    """Copies of the tensors of `files` in `dtype` under new names; `rename` drops a tensor by None.
 
-    Without a dtype they stay as they are stored.
+    Without a dtype they keep their stored type.
     """
     tensors: StateDict = {}
     for file in files:
@@ -37,8 +37,8 @@ def read_tensors(
     return tensors
 
 
-def build(kind: str, config: dict[str, Any]) -> nn.Module:
-    """A module of the class `kind` without memory for its weights (on torch's meta device)."""
+def build_module(kind: str, config: dict[str, Any]) -> nn.Module:
+    """A module of class `kind` whose weights have no memory yet (on torch's meta device)."""
     try:
         with torch.device("meta"):
             if kind in _TRANSFORMERS:
@@ -46,24 +46,29 @@ def build(kind: str, config: dict[str, Any]) -> nn.Module:
             if kind in _DIFFUSERS:
                 return _DIFFUSERS[kind].from_config(config)  # type: ignore[no-any-return]
     except (TypeError, ValueError, KeyError, AssertionError) as error:
-        raise BaseModelError(f"The base model's {kind} has a config that does not work.") from error
-    raise BaseModelError(f"The base model has a part of the unknown kind {kind[:60]!r}.")
+        raise BaseModelError(
+            f"The config of the base model's {kind} is invalid. Use another model."
+        ) from error
+    raise BaseModelError(f"The component class {kind[:60]!r} is not supported. Use another model.")
 
 
-def fill(module: nn.Module, weights: StateDict, component: str) -> None:
-    """Give `module` its weights; BaseModelError when some are missing or have other shapes."""
+def fill_weights(module: nn.Module, weights: StateDict, component: str) -> None:
+    """Load the weights into `module`; BaseModelError when some are missing or have other shapes."""
     expected = module.state_dict()
     for name, tensor in expected.items():
         if name not in weights:
-            raise BaseModelError(f"The base model is incomplete: {component} has no {name}.")
+            raise BaseModelError(
+                f"The base model is incomplete: {component} has no {name}. Use another."
+            )
         if weights[name].shape != tensor.shape:
             raise BaseModelError(
-                f"The base model's {name} in {component} has the shape "
-                f"{tuple(weights[name].shape)}; its config says {tuple(tensor.shape)}."
+                f"{name} in the base model's {component} has the shape "
+                f"{tuple(weights[name].shape)}, but its config needs {tuple(tensor.shape)}. Use "
+                "another model."
             )
     module.load_state_dict({name: weights[name] for name in expected}, assign=True)
     for name, buffer in list(module.named_buffers()):
-        if buffer.is_meta:  # position_ids of CLIP, the only buffer that is never stored
+        if buffer.is_meta:  # CLIP's position_ids, the only buffer that is never stored
             owner, _, leaf = name.rpartition(".")
             positions = torch.arange(buffer.shape[-1]).expand(buffer.shape)
             module.get_submodule(owner).register_buffer(leaf, positions, persistent=False)

@@ -1,5 +1,5 @@
-"""The Hugging Face Hub: look a repository up, fetch what is needed, publish; no web, no database.
+"""The Hugging Face Hub: look up a repository, download files, publish; no web, no database.
 
-Runs as a separate process (`python -m worker.core.hub`), the only one of a worker that uses the
+Runs as a separate process (`python -m worker.core.hub`), the only process of a worker that uses the
 network.
 """

@@ -1,7 +1,8 @@
-"""`python -m worker.core.hub`: carries out the order on its standard input, answers on its output.
+"""`python -m worker.core.hub`: reads a request from standard input, writes replies to standard
+output.
 
-It ends when its input is closed: the worker that started it is gone, and another one may go on. The
-line `cancel` makes it undo what it has begun, then end; what is done already stays.
+The process exits when its input is closed: then its worker is gone, and another worker may retry.
+The line `cancel` makes it undo what it has begun and exit; completed work stays.
 """
 
 from __future__ import annotations
@@ -16,95 +17,97 @@ from typing import Any
 
 from worker.core.hub import adapters, models
 from worker.core.hub.card import CardFacts
-from worker.core.hub.errors import Access, explained
-from worker.core.hub.orders import CANCEL, DONE, FAILED, LEFT, PROGRESS, Answer, Order
-from worker.core.hub.undoing import Undoing
+from worker.core.hub.errors import Access, explain_error
+from worker.core.hub.orders import CANCEL, DONE, FAILED, LEFT, PROGRESS, HubReply, HubRequest
+from worker.core.hub.undoing import CancelGuard
 
 Values = dict[str, Any]
 NOT_UNDONE = (
-    "Nothing was published, but the empty repository that was made for it could not be deleted. "
-    "{reason}"
+    "Nothing was published, but the new, empty repository could not be deleted. Delete it on the "
+    "Hub. {reason}"
 )
-undoing = Undoing()
+guard = CancelGuard()
 
 
 def main() -> int:
-    """Carry out the order; 0 when it was done."""
-    # not by sys.stdin: it would read ahead, and its lock be held at the interpreter's end
+    """Handle one request; 0 on success."""
+    # not sys.stdin: it reads ahead, and its lock would be held at interpreter exit
     lines = open(0, "rb", buffering=0, closefd=False)  # noqa: SIM115  # for as long as we live
-    order = Order.read(lines.readline().decode())
+    order = HubRequest.read(lines.readline().decode())
     access = Access(order.endpoint, order.token)
     threading.Thread(target=_end_with_input, args=(lines, order, access), daemon=True).start()
     try:
-        _say(DONE, WORK[order.what](order.values, access))
+        _send_reply(DONE, HANDLERS[order.what](order.values, access))
     except Exception as error:
-        found = explained(error, str(order.values.get("repo", "")), access)
+        found = explain_error(error, str(order.values.get("repo", "")), access)
         if found is None:
             raise
-        _say(FAILED, {"code": found.code, "error": str(found)})
+        _send_reply(FAILED, {"code": found.code, "error": str(found)})
         return 1
     return 0
 
 
-def _end_with_input(lines: RawIOBase, order: Order, access: Access) -> None:
+def _end_with_input(lines: RawIOBase, order: HubRequest, access: Access) -> None:
     while line := lines.readline():
         if line.decode().strip() == CANCEL and _cancel(order, access):
             break
     os._exit(3)
 
 
-def _cancel(order: Order, access: Access) -> bool:
-    """Undo what was begun; False when all is done, and only remains to be told."""
+def _cancel(order: HubRequest, access: Access) -> bool:
+    """Undo what was begun; False when the work is complete and only the reply is missing."""
     try:
-        return undoing.cancel()
+        return guard.cancel()
     except Exception as error:
-        reason = explained(error, str(order.values.get("repo", "")), access) or error
-        _say(FAILED, {"code": LEFT, "error": NOT_UNDONE.format(reason=reason)})
+        reason = explain_error(error, str(order.values.get("repo", "")), access) or error
+        _send_reply(FAILED, {"code": LEFT, "error": NOT_UNDONE.format(reason=reason)})
         return True
 
 
-def _say(kind: str, values: Values) -> None:
-    sys.stdout.write(Answer(kind, values).line())
+def _send_reply(kind: str, values: Values) -> None:
+    sys.stdout.write(HubReply(kind, values).line())
     sys.stdout.flush()
 
 
-def _tell(file: str, done: int, total: int) -> None:
-    """Say how far it is; the client hands over some megabytes at a time, so not too often."""
-    _say(PROGRESS, {"file": file, "bytes_done": done, "bytes_total": total})
+def _report_progress(file: str, done: int, total: int) -> None:
+    """Report progress; the client calls this every few megabytes, so not too often."""
+    _send_reply(PROGRESS, {"file": file, "bytes_done": done, "bytes_total": total})
 
 
-def _wanted(values: Values) -> models.Wanted:
-    return models.Wanted(values["repo"], values["revision"], values["file"])
+def _reference(values: Values) -> models.HubReference:
+    return models.HubReference(values["repo"], values["revision"], values["file"])
 
 
 def _download_base(values: Values, access: Access) -> Values:
-    found = models.download(
-        _wanted(values),
+    found = models.download_model(
+        _reference(values),
         Path(values["folder"]),
         access,
         precision=values["precision"],
-        tell=_tell,
+        on_progress=_report_progress,
     )
     return {"path": str(found.path), "commit": found.commit}
 
 
 def _fetch_adapter(values: Values, access: Access) -> Values:
-    return adapters.fetch_adapter(_wanted(values), Path(values["folder"]), access, tell=_tell)
+    return adapters.fetch_adapter(
+        _reference(values), Path(values["folder"]), access, on_progress=_report_progress
+    )
 
 
 def _publish_adapter(values: Values, access: Access) -> Values:
-    return adapters.publish(
+    return adapters.publish_adapter(
         values["repo"],
         {path: Path(source) for path, source in values["files"].items()},
         CardFacts(**values["facts"]),
         access,
         private=values["private"],
         update=values["update"],
-        undoing=undoing,
+        guard=guard,
     )
 
 
-WORK: dict[str, Callable[[Values, Access], Values]] = {
+HANDLERS: dict[str, Callable[[Values, Access], Values]] = {
     "download_base": _download_base,
     "fetch_adapter": _fetch_adapter,
     "publish_adapter": _publish_adapter,

@@ -1,4 +1,4 @@
-"""What can go wrong with the Hub, each as a sentence a person can act on."""
+"""Errors of the Hub, each with a sentence that says what to do."""
 
 from __future__ import annotations
 
@@ -20,11 +20,11 @@ from huggingface_hub.errors import (
 )
 
 TOKEN_ADVICE = "set BRUSHWORK_HUB_TOKEN to an access token made at {endpoint}/settings/tokens"
-MAX_SAID = 200
+MAX_MESSAGE = 200
 
 
 class HubError(Exception):
-    """Something that the Hub, the line or the disk does not give; the message is for people."""
+    """A request to the Hub that failed; the message is a sentence for people."""
 
     def __init__(self, code: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -33,92 +33,103 @@ class HubError(Exception):
 
 @dataclass(frozen=True)
 class Access:
-    """Where the Hub is and who asks; without a token it is nobody in particular."""
+    """The Hub's address and the access token; without a token, access is anonymous."""
 
     endpoint: str
     token: str | None = None
 
     @property
     def token_advice(self) -> str:
-        """How to get and give a token, as a part of a sentence."""
+        """How to create and set a token, as part of a sentence."""
         return TOKEN_ADVICE.format(endpoint=self.endpoint)
 
 
-def explained(error: BaseException, repo: str, access: Access) -> HubError | None:
-    """The error in words, None when it is none of the Hub's; `repo` is what was asked for."""
+def explain_error(error: BaseException, repo: str, access: Access) -> HubError | None:
+    """The error as a HubError, None when it is not from the Hub; `repo` is the requested
+    repository."""
     if isinstance(error, HubError):
         return error
     if isinstance(error, OfflineModeIsEnabled):
-        return HubError(
-            "hub_offline", "HF_HUB_OFFLINE forbids to ask the Hub. Unset it, or use a local file."
-        )
+        return HubError("hub_offline", "HF_HUB_OFFLINE is set. Unset it, or use a local file.")
     if isinstance(error, HFValidationError):
-        return HubError("hub_name", f"“{repo}” is no name of a repository: owner/name is expected.")
+        return HubError("hub_name", f"“{repo}” is not a repository name. Write owner/name.")
     if isinstance(error, LocalTokenNotFoundError):
-        return HubError("hub_token", f"The Hub asks who you are: {access.token_advice}.")
+        return HubError("hub_token", f"The Hub needs a token: {access.token_advice}.")
     if isinstance(error, HfHubHTTPError):
-        return _answered(error, repo, access)
+        return _explain_response(error, repo, access)
     if isinstance(error, EntryNotFoundError):
-        return HubError("hub_not_found", f"“{repo}” has no such file.")
+        return HubError("hub_not_found", f"“{repo}” has no such file. Check the name.")
     if isinstance(error, httpx2.TransportError):
         return HubError(
             "hub_unreachable",
-            f"The Hub at {access.endpoint} cannot be reached. Check the connection, then try "
-            "again; what has arrived is kept.",
+            f"The Hub at {access.endpoint} cannot be reached. Check the connection and try again; "
+            "the download continues where it stopped.",
         )
     if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
         return HubError(
             "disk_full",
-            "The disk of the data folder is full. Make room, then try again; what has arrived "
-            "is kept.",
+            "The disk of the data folder is full. Free some space and try again; the download "
+            "continues where it stopped.",
         )
     if isinstance(error, OSError) and str(error).startswith("Consistency check failed"):
         return HubError(
-            "hub_unreachable", "The connection broke before a file was whole. Try again to go on."
+            "hub_unreachable",
+            "The connection broke before a file was complete. Try again to continue.",
         )
-    if isinstance(error, RuntimeError) and error.__cause__ is not None:  # of an upload's thread
-        return explained(error.__cause__, repo, access)
+    if isinstance(error, RuntimeError) and error.__cause__ is not None:  # from an upload thread
+        return explain_error(error.__cause__, repo, access)
     return None
 
 
-def _answered(error: HfHubHTTPError, repo: str, access: Access) -> HubError:
+def _explain_response(error: HfHubHTTPError, repo: str, access: Access) -> HubError:
     status = error.response.status_code
     if isinstance(error, GatedRepoError):
         ask = f"Ask for access at {access.endpoint}/{repo}"
         then = "" if access.token else f" and {access.token_advice}"
-        return HubError("hub_gated", f"“{repo}” is gated: its owner admits people. {ask}{then}.")
+        return HubError("hub_gated", f"“{repo}” is gated: its owner grants access. {ask}{then}.")
     if isinstance(error, DisabledRepoError):
-        return HubError("hub_disabled", f"The Hub has closed “{repo}”.")
+        return HubError(
+            "hub_disabled", f"The Hub has disabled “{repo}”. Choose another repository."
+        )
     if isinstance(error, RevisionNotFoundError):
-        return HubError("hub_not_found", f"“{repo}” has no such branch, tag or commit.")
+        return HubError(
+            "hub_not_found", f"“{repo}” has no such branch, tag or commit. Check the name."
+        )
     if isinstance(error, EntryNotFoundError):
-        return HubError("hub_not_found", f"“{repo}” has no such file.")
-    if status == 401 and access.token and "invalid" in _said(error).lower():
-        return HubError("hub_token", f"The Hub does not know the token: {access.token_advice}.")
+        return HubError("hub_not_found", f"“{repo}” has no such file. Check the name.")
+    if status == 401 and access.token and "invalid" in _response_message(error).lower():
+        return HubError("hub_token", f"The Hub does not accept the token: {access.token_advice}.")
     if isinstance(error, RepositoryNotFoundError):
         private = "" if access.token else f" If it is private, {access.token_advice}."
-        return HubError("hub_not_found", f"There is no “{repo}” at {access.endpoint}.{private}")
+        return HubError(
+            "hub_not_found",
+            f"“{repo}” was not found at {access.endpoint}. Check the name.{private}",
+        )
     if status == 401:
-        return HubError("hub_token", f"The Hub asks who you are: {access.token_advice}.")
+        return HubError("hub_token", f"The Hub needs a token: {access.token_advice}.")
     if status == 403:
         return HubError(
             "hub_denied",
-            f"The token may not do this with “{repo}”: it needs the right to it. The Hub says: "
-            f"{_said(error)}",
+            f"The token lacks permission for “{repo}”: use one that has it. The Hub says: "
+            f"{_response_message(error)}",
         )
     if status == 429:
-        return HubError("hub_busy", "The Hub takes no more requests for now. Try again later.")
+        return HubError("hub_busy", "The Hub limits the number of requests. Try again later.")
     if status >= 500:
-        return HubError("hub_failed", f"The Hub has trouble of its own ({status}). Try again soon.")
-    return HubError("hub_refused", f"The Hub refused this ({status}): {_said(error)}")
+        return HubError(
+            "hub_failed", f"The Hub reports a server error ({status}). Try again later."
+        )
+    return HubError(
+        "hub_refused", f"The Hub refused the request ({status}): {_response_message(error)}"
+    )
 
 
-def _said(error: HfHubHTTPError) -> str:
-    """The Hub's own words, in one line."""
-    said = error.response.headers.get("x-error-message") or error.server_message or ""
-    if not said:
+def _response_message(error: HfHubHTTPError) -> str:
+    """The Hub's message in one line."""
+    message = error.response.headers.get("x-error-message") or error.server_message or ""
+    if not message:
         try:
-            said = str(json.loads(error.response.text).get("error", ""))
+            message = str(json.loads(error.response.text).get("error", ""))
         except (ValueError, AttributeError, httpx2.StreamError):
-            said = ""
-    return (" ".join(said.split()) or "nothing more")[:MAX_SAID]
+            message = ""
+    return (" ".join(message.split()) or "no reason given")[:MAX_MESSAGE]

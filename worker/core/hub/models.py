@@ -1,7 +1,7 @@
-"""Base models from the Hub in the data folder: downloaded once, found again without a network.
+"""Base models from the Hub: downloaded once into the data folder, then found without a network.
 
-A repository has a folder of its own; `COMMIT/` in it holds the files under their own names, so that
-any program can use it, and `COMMIT-….json` beside it says that a download is whole.
+Each repository has a folder. `COMMIT/` in it holds the files under their original names, so that
+any program can use it; `COMMIT-….json` next to it marks a complete download.
 """
 
 from __future__ import annotations
@@ -19,17 +19,17 @@ from huggingface_hub.errors import HFValidationError, LocalEntryNotFoundError
 from huggingface_hub.utils import WeakFileLock  # type: ignore[attr-defined]
 
 from worker.core.hub.errors import Access, HubError
-from worker.core.hub.repository import RemoteFile, Repository, look_up
-from worker.core.hub.selection import INDEX, Precision, folder_files, single_file
-from worker.core.hub.transfer import Tell, fetch
+from worker.core.hub.repository import RemoteFile, Repository, fetch_repository
+from worker.core.hub.selection import INDEX, Precision, select_folder_files, select_single_file
+from worker.core.hub.transfer import OnProgress, fetch_files
 
 MAIN = "main"
 LOCK = ".lock"
 
 
 @dataclass(frozen=True)
-class Wanted:
-    """A base model as a person names it: a repository, maybe its revision, maybe one file."""
+class HubReference:
+    """A model on the Hub as a person names it: repository, optional revision, optional file."""
 
     repo: str
     revision: str | None = None
@@ -37,89 +37,102 @@ class Wanted:
 
 
 @dataclass(frozen=True)
-class Downloaded:
-    """A base model that lies here: its folder or file, and the commit it is of."""
+class LocalModel:
+    """A base model on this machine: its folder or file, and its commit."""
 
     path: Path
     commit: str
 
 
-def download(
-    wanted: Wanted,
+def download_model(
+    reference: HubReference,
     home: Path,
     access: Access,
     *,
     precision: Precision = "fp16",
-    tell: Callable[[str, int, int], None] = lambda _path, _done, _total: None,
-) -> Downloaded:
-    """Fetch a base model into its repository's folder; `tell(file, bytes here, bytes in all)`."""
-    repository = look_up(wanted.repo, wanted.revision, access)
+    on_progress: Callable[[str, int, int], None] = lambda _path, _done, _total: None,
+) -> LocalModel:
+    """Download a base model; `on_progress(file, bytes so far, bytes in total)`."""
+    repository = fetch_repository(reference.repo, reference.revision, access)
     folder = home / repository.commit
     home.mkdir(parents=True, exist_ok=True)
-    with WeakFileLock(home / LOCK):  # another process may be fetching the very same: wait for it
-        files = _needed(repository, wanted, folder, access, precision)
+    with WeakFileLock(home / LOCK):  # wait while another process downloads the same repository
+        files = _select_files(repository, reference, folder, access, precision)
         total = sum(file.size for file in files)
-        tell("", 0, total)
-        progress: Tell = lambda path, done: tell(path, done, total)  # noqa: E731
-        fetch(repository, files, folder, access, progress)
-        entry = files[0].path if wanted.file or INDEX not in repository.files else ""
-        _write_receipt(folder, wanted, repository.commit, entry)
-    return Downloaded(folder / entry if entry else folder, repository.commit)
+        on_progress("", 0, total)
+        progress: OnProgress = lambda path, done: on_progress(path, done, total)  # noqa: E731
+        fetch_files(repository, files, folder, access, progress)
+        entry = files[0].path if reference.file or INDEX not in repository.files else ""
+        _write_receipt(folder, reference, repository.commit, entry)
+    return LocalModel(folder / entry if entry else folder, repository.commit)
 
 
-def _needed(
-    repository: Repository, wanted: Wanted, folder: Path, access: Access, precision: Precision
+def _select_files(
+    repository: Repository,
+    reference: HubReference,
+    folder: Path,
+    access: Access,
+    precision: Precision,
 ) -> list[RemoteFile]:
-    if wanted.file is not None or INDEX not in repository.files:
-        return [single_file(repository, wanted.file)]
-    fetch(repository, [repository.files[INDEX]], folder, access)
+    if reference.file is not None or INDEX not in repository.files:
+        return [select_single_file(repository, reference.file)]
+    fetch_files(repository, [repository.files[INDEX]], folder, access)
     try:
         index = json.loads((folder / INDEX).read_bytes())
     except ValueError:
         index = None
     if not isinstance(index, dict):
-        raise HubError("hub_unusable", f"The {INDEX} of “{repository.name}” cannot be read.")
-    return folder_files(repository, index, precision)
+        raise HubError(
+            "hub_unusable",
+            f"The {INDEX} of “{repository.name}” is not valid JSON. Choose another model.",
+        )
+    return select_folder_files(repository, index, precision)
 
 
-def find(wanted: Wanted, home: Path) -> Downloaded | None:
-    """A base model that was downloaded before, by us or into the Hub's own cache; asks nobody."""
-    for receipt in sorted(home.glob("*.json"), key=_age):
+def find_local_model(reference: HubReference, home: Path) -> LocalModel | None:
+    """A base model downloaded earlier, by us or into the Hub's own cache; uses no network."""
+    for receipt in sorted(home.glob("*.json"), key=_newest_first):
         found = _read_receipt(receipt)
-        if found is None or found["file"] != wanted.file:
+        if found is None or found["file"] != reference.file:
             continue
-        if wanted.revision in (None, *found["revisions"]) or found["commit"] == wanted.revision:
+        if (
+            reference.revision in (None, *found["revisions"])
+            or found["commit"] == reference.revision
+        ):
             folder = receipt.parent / found["commit"]
             path = folder / found["entry"] if found["entry"] else folder
             if path.exists():
-                return Downloaded(path, found["commit"])
-    return _find_in_cache(wanted)
+                return LocalModel(path, found["commit"])
+    return _find_in_hub_cache(reference)
 
 
-def _find_in_cache(wanted: Wanted) -> Downloaded | None:
-    entry = wanted.file or INDEX
+def _find_in_hub_cache(reference: HubReference) -> LocalModel | None:
+    entry = reference.file or INDEX
     try:
         found = snapshot_download(
-            wanted.repo, revision=wanted.revision, allow_patterns=[entry], local_files_only=True
+            reference.repo,
+            revision=reference.revision,
+            allow_patterns=[entry],
+            local_files_only=True,
         )
     except (LocalEntryNotFoundError, HFValidationError, FileNotFoundError):
         return None
     snapshot = Path(found)
     if not (snapshot / entry).is_file():
         return None
-    return Downloaded(snapshot / wanted.file if wanted.file else snapshot, snapshot.name)
+    return LocalModel(snapshot / reference.file if reference.file else snapshot, snapshot.name)
 
 
-def _age(path: Path) -> float:
+def _newest_first(path: Path) -> float:
     return -path.stat().st_mtime
 
 
-def _write_receipt(folder: Path, wanted: Wanted, commit: str, entry: str) -> None:
-    mark = hashlib.sha256((wanted.file or "").encode()).hexdigest()[:8]
+def _write_receipt(folder: Path, reference: HubReference, commit: str, entry: str) -> None:
+    mark = hashlib.sha256((reference.file or "").encode()).hexdigest()[:8]
     path = folder.with_name(f"{commit}-{mark}.json")
     before = _read_receipt(path) or {"revisions": []}
-    revisions = sorted({*before["revisions"], wanted.revision or MAIN})
-    content = {"file": wanted.file, "commit": commit, "entry": entry, "revisions": revisions}
+    revisions = sorted({*before["revisions"], reference.revision or MAIN})
+    content = {"file": reference.file, "commit": commit, "entry": entry, "revisions": revisions}
     temporary = path.with_suffix(f".{os.getpid()}.tmp")
     temporary.write_text(json.dumps(content))
     temporary.replace(path)

@@ -1,4 +1,4 @@
-"""What the Hub process is told and what it answers, one JSON object a line; plain, no client."""
+"""Requests to the Hub process and its replies, one JSON object a line; needs no Hub client."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pathlib import Path
 from typing import Any
 
 PROGRESS, DONE, FAILED = "progress", "done", "failed"
-CANCEL = "cancel"  # a line after the order: what was begun is undone
-LEFT = "hub_left"  # the code of a failure to undo it
+CANCEL = "cancel"  # sent after the request: undo what was begun
+LEFT = "hub_left"  # error code: undoing failed
 
 
 @dataclass(frozen=True)
-class Order:
-    """A piece of work: `what` names it, `values` are its own, JSON only."""
+class HubRequest:
+    """A request: `what` names the work, `values` are its JSON arguments."""
 
     what: str
     endpoint: str
@@ -22,29 +22,29 @@ class Order:
     values: dict[str, Any] = field(default_factory=dict)
 
     def line(self) -> str:
-        """The order as it goes to the process."""
+        """The request as a line of input."""
         return json.dumps(asdict(self)) + "\n"
 
     @classmethod
-    def read(cls, line: str) -> Order:
-        """The order a line holds."""
+    def read(cls, line: str) -> HubRequest:
+        """The request in a line."""
         return cls(**json.loads(line))
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What the process says: progress on its way, then one that is `done` or `failed`."""
+class HubReply:
+    """A reply: any number of `progress`, then one `done` or `failed`."""
 
     kind: str
     values: dict[str, Any]
 
     def line(self) -> str:
-        """The answer as it comes from the process."""
+        """The reply as a line of output."""
         return json.dumps({"kind": self.kind} | self.values) + "\n"
 
     @classmethod
-    def read(cls, line: str) -> Answer | None:
-        """The answer a line holds; None when the line is none of ours."""
+    def read(cls, line: str) -> HubReply | None:
+        """The reply in a line; None when the line is not a reply."""
         try:
             content = json.loads(line)
             return cls(content.pop("kind"), content)
@@ -53,5 +53,5 @@ class Answer:
 
     @property
     def path(self) -> Path:
-        """Where what was fetched lies."""
+        """Path of the downloaded file or folder."""
         return Path(self.values["path"])

@@ -1,4 +1,4 @@
-"""A repository of the Hub at one commit: which files it has, how large, with which hashes."""
+"""A repository of the Hub at one commit: its files with sizes and hashes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,13 @@ from huggingface_hub import HfApi
 
 from worker.core.hub.errors import Access, HubError
 
-LOOK_SECONDS = 20.0
+TIMEOUT_SECONDS = 20.0
 MAX_FILES = 20_000
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file of a repository; `sha256` is known of those in large-file storage."""
+    """A file of a repository; `sha256` is known only for files in large-file storage."""
 
     path: str
     size: int
@@ -24,7 +24,7 @@ class RemoteFile:
 
     @property
     def name(self) -> str:
-        """Its last part."""
+        """The file name without folders."""
         return PurePosixPath(self.path).name
 
 
@@ -38,23 +38,26 @@ class Repository:
     card: dict[str, Any]
 
 
-def look_up(name: str, revision: str | None, access: Access) -> Repository:
-    """The repository as the Hub shows it now, pinned to its commit."""
+def fetch_repository(name: str, revision: str | None, access: Access) -> Repository:
+    """The repository at its current commit."""
     api = HfApi(endpoint=access.endpoint, token=access.token)
-    info = api.model_info(name, revision=revision, files_metadata=True, timeout=LOOK_SECONDS)
+    info = api.model_info(name, revision=revision, files_metadata=True, timeout=TIMEOUT_SECONDS)
     siblings = info.siblings or []
     if len(siblings) > MAX_FILES:
-        raise HubError("hub_unusable", f"“{name}” has {len(siblings)} files; that is no model.")
+        raise HubError(
+            "hub_unusable",
+            f"“{name}” has {len(siblings)} files, so it is not a model. Choose another.",
+        )
     files = {
         row.rfilename: RemoteFile(row.rfilename, row.size or 0, row.lfs.sha256 if row.lfs else None)
         for row in siblings
-        if is_plain(row.rfilename)
+        if is_safe_path(row.rfilename)
     }
     card = dict(vars(info.card_data)) if info.card_data else {}
     return Repository(info.id, str(info.sha), files, card)
 
 
-def is_plain(path: str) -> bool:
-    """True for a relative path that stays below its folder, on every system."""
+def is_safe_path(path: str) -> bool:
+    """True for a relative path that stays inside its folder on every system."""
     parts = path.split("/")
     return not any(part in ("", ".", "..") or {"\\", ":", "\0"} & set(part) for part in parts)

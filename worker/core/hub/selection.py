@@ -1,9 +1,9 @@
-"""Which files of a repository are needed; pure, nothing is fetched.
+"""Which files of a repository to download; pure functions without network.
 
-Of a diffusers folder: the components that its model_index.json names and Brushwork uses, weights as
-safetensors only and in one variant. Half-precision files (`fp16`) are preferred: they are half the
-download, a base stays frozen and is computed in half precision on a GPU anyway, and what fp16 loses
-of a weight (11 bits of it are kept) is far below what a training changes.
+From a diffusers folder: the components that model_index.json names and Brushwork uses, with weights
+as safetensors in one variant. fp16 files are preferred: they halve the download, a frozen base is
+computed in half precision on a GPU anyway, and fp16 rounding (11 significant bits) is far smaller
+than what training changes.
 """
 
 from __future__ import annotations
@@ -25,16 +25,17 @@ WEIGHTS = {
     "text_encoder_2": "model",
 }
 CONFIGS = ("scheduler", "tokenizer", "tokenizer_2")
-CONFIG_BYTES = 8 * 2**20  # a tokenizer's tables have about 2 MB
+CONFIG_BYTES = 8 * 2**20  # tokenizer tables take about 2 MB
 ADAPTER_NAMES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 SHOWN_CHOICES = 8
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")
 
 
-def folder_files(
+def select_folder_files(
     repository: Repository, index: Mapping[str, Any], precision: Precision
 ) -> list[RemoteFile]:
-    """What a diffusers folder needs, small files first; HubError when it cannot be used."""
+    """The files of a diffusers folder to download, small ones first; HubError when it cannot be
+    used."""
     files = repository.files
     wanted = [files[INDEX]]
     for component in (*CONFIGS, *WEIGHTS):
@@ -43,12 +44,12 @@ def folder_files(
         inside = [file for path, file in files.items() if path.startswith(f"{component}/")]
         wanted += [file for file in inside if _is_config(file)]
         if component in WEIGHTS:
-            wanted += _weights(repository.name, component, inside, precision)
+            wanted += _select_weights(repository.name, component, inside, precision)
     return sorted(wanted, key=lambda file: (file.size, file.path))
 
 
 def is_named(index: Mapping[str, Any], component: str) -> bool:
-    """True when a model_index.json says that the pipeline has this component."""
+    """True when model_index.json says that the pipeline has this component."""
     named = index.get(component)
     return isinstance(named, list) and bool(named) and named[0] is not None
 
@@ -60,10 +61,10 @@ def _is_config(file: RemoteFile) -> bool:
     )
 
 
-def _weights(
+def _select_weights(
     name: str, component: str, inside: Iterable[RemoteFile], precision: Precision
 ) -> list[RemoteFile]:
-    """The weights of one component in one variant, whole or in shards with their index."""
+    """The weights of one component in one variant: one file, or shards with their index."""
     inside = list(inside)
     stem = re.escape(WEIGHTS[component])
     variants = ("fp16", "") if precision == "fp16" else ("", "fp16")
@@ -83,51 +84,54 @@ def _weights(
     if any(file.name.endswith(PICKLES) for file in inside):
         raise HubError(
             "hub_unusable",
-            f"“{name}” has its {component} only as a PyTorch pickle, which can run code when it is "
-            "opened. Choose a model whose files are .safetensors.",
+            f"The {component} of “{name}” is only a PyTorch pickle, which can run code when it is "
+            "opened. Choose a model with .safetensors files.",
         )
     raise HubError(
-        "hub_unusable", f"“{name}” is incomplete: its {component} has no .safetensors weights."
+        "hub_unusable",
+        f"“{name}” is incomplete: its {component} has no .safetensors weights. Choose another.",
     )
 
 
-def single_file(repository: Repository, wanted: str | None) -> RemoteFile:
-    """The `.safetensors` file that was named, or the only one at the root."""
+def select_single_file(repository: Repository, wanted: str | None) -> RemoteFile:
+    """The named `.safetensors` file, or the only one in the root folder."""
     if wanted is not None:
-        return _named(repository, wanted)
+        return _find_file(repository, wanted)
     if any(path.rpartition("/")[2] in ADAPTER_NAMES for path in repository.files):
         raise HubError(
             "hub_unusable",
-            f"“{repository.name}” is an adapter, not a base model: import it among the adapters.",
+            f"“{repository.name}” is an adapter, not a base model. Import it under Adapters.",
         )
-    return _only(repository, lambda path: "/" not in path, "a base model")
+    return _find_only_file(repository, lambda path: "/" not in path, "a base model")
 
 
-def adapter_file(repository: Repository, wanted: str | None) -> RemoteFile:
-    """The LoRA file that was named, the one with a name by convention, or the only one."""
+def select_adapter_file(repository: Repository, wanted: str | None) -> RemoteFile:
+    """The named LoRA file, the one with a conventional name, or the only one."""
     if wanted is not None:
-        return _named(repository, wanted)
+        return _find_file(repository, wanted)
     if INDEX in repository.files:
         raise HubError(
             "hub_unusable",
-            f"“{repository.name}” is a base model, not an adapter: add it among the base models.",
+            f"“{repository.name}” is a base model, not an adapter. Add it under Base models.",
         )
     for name in ADAPTER_NAMES:
         if name in repository.files:
             return repository.files[name]
-    return _only(repository, lambda _path: True, "an adapter")
+    return _find_only_file(repository, lambda _path: True, "an adapter")
 
 
-def _named(repository: Repository, wanted: str) -> RemoteFile:
+def _find_file(repository: Repository, wanted: str) -> RemoteFile:
     if not wanted.endswith(".safetensors"):
-        raise HubError("hub_unusable", f"Only .safetensors files are read, and {wanted} is none.")
+        raise HubError("hub_unusable", f"{wanted} is not a .safetensors file. Name one that is.")
     found = repository.files.get(wanted)
     if found is None:
-        raise HubError("hub_not_found", f"“{repository.name}” has no file {wanted}.")
+        raise HubError(
+            "hub_not_found", f"“{repository.name}” has no file {wanted}. Check the name."
+        )
     return found
 
 
-def _only(repository: Repository, admits: Callable[[str], bool], what: str) -> RemoteFile:
+def _find_only_file(repository: Repository, admits: Callable[[str], bool], what: str) -> RemoteFile:
     name = repository.name
     found = [
         file
@@ -141,12 +145,12 @@ def _only(repository: Repository, admits: Callable[[str], bool], what: str) -> R
         more = f" and {len(found) - SHOWN_CHOICES} more" if len(found) > SHOWN_CHOICES else ""
         raise HubError(
             "hub_choice",
-            f"“{name}” has several files: {choices}{more}. Say which: {name}/{found[0].path}",
+            f"“{name}” has several files: {choices}{more}. Choose one: {name}/{found[0].path}",
         )
     if any(path.endswith(PICKLES) for path in repository.files):
         raise HubError(
             "hub_unusable",
             f"“{name}” has only PyTorch pickles, which can run code when they are opened. "
-            "Brushwork reads .safetensors files.",
+            "Choose a repository with .safetensors files.",
         )
-    raise HubError("hub_unusable", f"“{name}” holds nothing that could be {what}.")
+    raise HubError("hub_unusable", f"“{name}” does not contain {what}. Choose another repository.")

@@ -1,7 +1,7 @@
-"""Files from the Hub to a folder: what was cut off goes on where it stopped, in any later process.
+"""Resumable downloads: a partial file is continued, also by a later process.
 
-The client's own download keeps nothing of a file when its process dies, so the partial file is ours
-(`NAME.part`), and the client's request goes on from its end by a Range header.
+The Hub client keeps nothing of a file when its process dies, so the partial file is ours
+(`NAME.part`), and the client's request continues from its end with a Range header.
 """
 
 from __future__ import annotations
@@ -29,92 +29,93 @@ from worker.core.hub.errors import Access, HubError
 from worker.core.hub.repository import RemoteFile, Repository
 
 PART = ".part"
-SPARE_BYTES = 256 * 2**20  # left free on the disk: the database and the logs need some
+SPARE_BYTES = 256 * 2**20  # kept free on the disk for the database and the logs
 CHUNK = 2**20
-WAITS = (1.0, 4.0, 10.0)  # seconds before a server in trouble is asked again
+RETRY_DELAYS = (1.0, 4.0, 10.0)  # seconds before each retry after a server error
 
-Tell = Callable[[str, int], None]  # the file at work, and the bytes of all files that are here
+# (file being downloaded, bytes of all files so far)
+OnProgress = Callable[[str, int], None]
 
 
-def fetch(
+def fetch_files(
     repository: Repository,
     files: Sequence[RemoteFile],
     folder: Path,
     access: Access,
-    tell: Tell = lambda _path, _done: None,
+    on_progress: OnProgress = lambda _path, _done: None,
 ) -> None:
-    """All these files in `folder`; those that are there are not asked for again."""
+    """Download all these files into `folder`; files already there are skipped."""
     disable_progress_bars()
-    _require_room(files, folder)
+    _require_disk_space(files, folder)
     done = 0
     for file in files:
         target = folder / file.path
-        if not _is_whole(target, file):
+        if not _is_complete(target, file):
             target.parent.mkdir(parents=True, exist_ok=True)
-            _fetch_one(repository, file, target, access, partial(_tell_sum, tell, file.path, done))
+            _fetch_file(
+                repository, file, target, access, partial(_report_sum, on_progress, file.path, done)
+            )
         done += file.size
-        tell(file.path, done)
+        on_progress(file.path, done)
 
 
-def _tell_sum(tell: Tell, path: str, before: int, have: int) -> None:
-    tell(path, before + have)
+def _report_sum(on_progress: OnProgress, path: str, before: int, have: int) -> None:
+    on_progress(path, before + have)
 
 
-def _is_whole(target: Path, file: RemoteFile) -> bool:
-    """A file has its name only once it was compared with its hash."""
+def _is_complete(target: Path, file: RemoteFile) -> bool:
+    """Files get their final name only after their hash was checked."""
     return target.is_file() and target.stat().st_size == file.size
 
 
-def _require_room(files: Sequence[RemoteFile], folder: Path) -> None:
+def _require_disk_space(files: Sequence[RemoteFile], folder: Path) -> None:
     folder.mkdir(parents=True, exist_ok=True)
     missing = sum(
-        file.size - _size(folder / f"{file.path}{PART}")
+        file.size - _file_size(folder / f"{file.path}{PART}")
         for file in files
-        if not _is_whole(folder / file.path, file)
+        if not _is_complete(folder / file.path, file)
     )
     free = shutil.disk_usage(folder).free
     if missing and missing + SPARE_BYTES > free:
         raise HubError(
             "disk_full",
-            f"This needs {_gigabytes(missing)} more, and the disk of the data folder has "
-            f"{_gigabytes(free)} left. Make room, then try again.",
+            f"The download needs {_format_size(missing)}, and the disk of the data folder has "
+            f"{_format_size(free)} free. Free some space and try again.",
         )
 
 
-def _gigabytes(size: int) -> str:
+def _format_size(size: int) -> str:
     return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
-def _size(path: Path) -> int:
+def _file_size(path: Path) -> int:
     return path.stat().st_size if path.is_file() else 0
 
 
-def _fetch_one(
+def _fetch_file(
     repository: Repository,
     file: RemoteFile,
     target: Path,
     access: Access,
-    tell: Callable[[int], None],
+    on_progress: Callable[[int], None],
 ) -> None:
     part = target.with_name(target.name + PART)
     cached = _take_from_cache(repository, file, part)
-    if cached and not _is_right(part, file):
-        part.unlink()  # damaged there: fetched whole, and never written to, as it may be a link
+    if cached and not _matches_hash(part, file):
+        part.unlink()  # damaged in the cache; never written to, as it may be a hard link
         cached = False
     if not cached:
-        _go_on(repository, file, part, access, tell)
-    if not _is_right(part, file):
+        _resume_download(repository, file, part, access, on_progress)
+    if not _matches_hash(part, file):
         part.unlink()
-        raise HubError(
-            "hub_damaged", f"{file.path} came damaged and was thrown away. Try again to load it."
-        )
+        raise HubError("hub_damaged", f"{file.path} arrived damaged and was deleted. Try again.")
     part.replace(target)
 
 
 def _take_from_cache(repository: Repository, file: RemoteFile, part: Path) -> bool:
-    """Take a file that another program has left in the Hub's own cache on this machine."""
+    """Use a file that another program left in the Hub cache on this machine."""
     found = try_to_load_from_cache(repository.name, file.path, revision=repository.commit)
-    if not isinstance(found, str) or _size(Path(found)) != file.size:
+    if not isinstance(found, str) or _file_size(Path(found)) != file.size:
         return False
     part.unlink(missing_ok=True)
     try:
@@ -124,23 +125,23 @@ def _take_from_cache(repository: Repository, file: RemoteFile, part: Path) -> bo
     return True
 
 
-def _go_on(
+def _resume_download(
     repository: Repository,
     file: RemoteFile,
     part: Path,
     access: Access,
-    tell: Callable[[int], None],
+    on_progress: Callable[[int], None],
 ) -> None:
-    """Fetch what is missing of a partial file; a server in trouble is asked again a few times."""
+    """Download the rest of a partial file; server errors are retried a few times."""
     url = hf_hub_url(
         repository.name, file.path, revision=repository.commit, endpoint=access.endpoint
     )
     headers = build_hf_headers(token=access.token)
-    headers["Accept-Encoding"] = "identity"  # a range of a compressed body would be of no use
-    if _size(part) > file.size:
+    headers["Accept-Encoding"] = "identity"  # ranges of a compressed body are useless
+    if _file_size(part) > file.size:
         part.unlink()
-    for wait in (*WAITS, None):
-        with part.open("ab") as raw, contextlib.closing(_Part(raw, tell)) as counted:
+    for wait in (*RETRY_DELAYS, None):
+        with part.open("ab") as raw, contextlib.closing(_PartFile(raw, on_progress)) as counted:
             try:
                 http_get(
                     url,
@@ -151,26 +152,26 @@ def _go_on(
                 )
                 return
             except (HfHubHTTPError, httpx2.TransportError) as error:
-                if wait is None or not _is_passing(error):
+                if wait is None or not _is_transient(error):
                     raise
         time.sleep(wait)
 
 
-def _is_passing(error: Exception) -> bool:
+def _is_transient(error: Exception) -> bool:
     return not isinstance(error, HfHubHTTPError) or error.response.status_code >= 500
 
 
-class _Part:
-    """A partial file that tells its size as it grows."""
+class _PartFile:
+    """A partial file that reports its size as it grows."""
 
-    def __init__(self, raw: BinaryIO, tell: Callable[[int], None]) -> None:
+    def __init__(self, raw: BinaryIO, on_progress: Callable[[int], None]) -> None:
         self._raw = raw
-        self._tell = tell
+        self._on_progress = on_progress
 
     def write(self, chunk: bytes) -> int:
         written = self._raw.write(chunk)
-        self._raw.flush()  # what has arrived is kept whatever happens to this process
-        self._tell(self._raw.tell())
+        self._raw.flush()  # received bytes survive the end of this process
+        self._on_progress(self._raw.tell())
         return written
 
     def __getattr__(self, name: str) -> Any:
@@ -180,8 +181,8 @@ class _Part:
         os.fsync(self._raw.fileno())
 
 
-def _is_right(part: Path, file: RemoteFile) -> bool:
-    if _size(part) != file.size:
+def _matches_hash(part: Path, file: RemoteFile) -> bool:
+    if _file_size(part) != file.size:
         return False
     if file.sha256 is None:
         return True

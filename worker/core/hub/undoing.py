@@ -1,4 +1,4 @@
-"""What an order has begun on the Hub, undone when somebody cancels it before it is done."""
+"""Undoes what a request began on the Hub when it is canceled before it is complete."""
 
 from __future__ import annotations
 
@@ -7,10 +7,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 
-class Undoing:
-    """Keeps a cancel and the steps that must not be torn apart: each waits for the other.
+class CancelGuard:
+    """A lock between a cancel and steps that must not be interrupted: each waits for the other.
 
-    `undo` takes back what was begun so far; `is_done` says that there is nothing left to cancel.
+    `undo` reverts what was begun so far; `is_done` means that nothing is left to cancel.
     """
 
     def __init__(self) -> None:
@@ -19,14 +19,14 @@ class Undoing:
         self.is_done = False
 
     @contextmanager
-    def whole(self) -> Iterator[None]:
-        """A step that is made to its end, even when somebody cancels meanwhile."""
+    def step(self) -> Iterator[None]:
+        """A step that completes even when a cancel arrives meanwhile."""
         with self._lock:
             yield
 
     def cancel(self) -> bool:
-        """Undo what was begun; no step is begun after that. False when all is done already."""
-        self._lock.acquire()  # for good: what waits to begin a step never does
+        """Undo what was begun and allow no further step. False when all work is complete."""
+        self._lock.acquire()  # never released: a step that waits for it must not begin
         if self.is_done:
             self._lock.release()
             return False

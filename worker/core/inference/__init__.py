@@ -1,1 +1,1 @@
-"""The inference core: a resident pipeline with the adapters in its weights."""
+"""The inference core: a resident pipeline with adapters merged into its weights."""

@@ -1,7 +1,7 @@
-"""The text inside a PNG that says how it was drawn, in the form other programs read.
+"""The generation parameters inside a PNG, in the format that other programs read.
 
-The chunk `parameters` follows AUTOMATIC1111's `modules/processing.py` `create_infotext`; the chunk
-`brushwork` holds the same and more as JSON.
+The chunk `parameters` follows `create_infotext` in AUTOMATIC1111's `modules/processing.py`; the
+chunk `brushwork` holds the whole request as JSON.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ NEEDS_QUOTES = frozenset(',:"\n')
 
 @dataclass(frozen=True)
 class UsedAdapter:
-    """An adapter in a picture; `tensor_hash` is what other programs know the file by."""
+    """An adapter used for an image; other programs identify its file by `tensor_hash`."""
 
     name: str
     weight: float
@@ -38,8 +38,8 @@ class UsedAdapter:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """How one picture was drawn."""
+class ImageParameters:
+    """The generation parameters of one image."""
 
     prompt: str
     negative_prompt: str
@@ -54,46 +54,50 @@ class Drawn:
     adapters: Sequence[UsedAdapter] = ()
 
 
-def parameters(drawn: Drawn) -> str:
-    """The infotext of a picture."""
-    prompt = " ".join([drawn.prompt, *(adapter.tag for adapter in drawn.adapters)])
+def make_infotext(image_parameters: ImageParameters) -> str:
+    """The infotext of an image."""
+    prompt = " ".join(
+        [image_parameters.prompt, *(adapter.tag for adapter in image_parameters.adapters)]
+    )
     lines = [prompt]
-    if drawn.negative_prompt:
-        lines.append(f"Negative prompt: {drawn.negative_prompt}")
+    if image_parameters.negative_prompt:
+        lines.append(f"Negative prompt: {image_parameters.negative_prompt}")
     pairs: dict[str, Any] = {
-        "Steps": drawn.steps,
+        "Steps": image_parameters.steps,
         "Sampler": "DDIM",
-        "CFG scale": drawn.guidance,
-        "Seed": drawn.seed,
-        "Size": f"{drawn.width}x{drawn.height}",
+        "CFG scale": image_parameters.guidance,
+        "Seed": image_parameters.seed,
+        "Size": f"{image_parameters.width}x{image_parameters.height}",
     }
-    if drawn.model_hash:
-        pairs["Model hash"] = drawn.model_hash[:MODEL_HASH_DIGITS]
-    pairs["Model"] = drawn.model
-    if drawn.clip_skip > 1:
-        pairs["Clip skip"] = drawn.clip_skip
+    if image_parameters.model_hash:
+        pairs["Model hash"] = image_parameters.model_hash[:MODEL_HASH_DIGITS]
+    pairs["Model"] = image_parameters.model
+    if image_parameters.clip_skip > 1:
+        pairs["Clip skip"] = image_parameters.clip_skip
     hashes = [
         f"{adapter.name}: {adapter.tensor_hash[:HASH_DIGITS]}"
-        for adapter in drawn.adapters
+        for adapter in image_parameters.adapters
         if adapter.tensor_hash
     ]
     if hashes:
         pairs["Lora hashes"] = ", ".join(hashes)
     pairs["Version"] = "Brushwork"
-    lines.append(", ".join(f"{key}: {_quoted(value)}" for key, value in pairs.items()))
+    lines.append(", ".join(f"{key}: {_quote_value(value)}" for key, value in pairs.items()))
     return "\n".join(lines)
 
 
-def png(image: Image.Image, drawn: Drawn, request: Mapping[str, Any]) -> bytes:
-    """The picture as a PNG with its infotext and, for Brushwork itself, the request as JSON."""
+def encode_png(
+    image: Image.Image, image_parameters: ImageParameters, request: Mapping[str, Any]
+) -> bytes:
+    """The image as a PNG with its infotext and the request as JSON for Brushwork."""
     info = PngInfo()
-    info.add_text("parameters", parameters(drawn))
+    info.add_text("parameters", make_infotext(image_parameters))
     info.add_text("brushwork", json.dumps(dict(request), ensure_ascii=False, sort_keys=True))
     buffer = io.BytesIO()
     image.save(buffer, "PNG", pnginfo=info)
     return buffer.getvalue()
 
 
-def _quoted(value: Any) -> str:
+def _quote_value(value: Any) -> str:
     text = str(value)
     return json.dumps(text, ensure_ascii=False) if NEEDS_QUOTES & set(text) else text

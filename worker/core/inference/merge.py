@@ -1,7 +1,7 @@
-"""Adapters inside the weights: W = W0 + sum(s_i B_i A_i), always from the pristine W0.
+"""Adapters merged into the weights: W = W0 + sum(s_i B_i A_i), always from the original W0.
 
-A merged layer costs what the base layer costs, whatever the number of adapters, and nothing is ever
-subtracted, so that weights back at zero are bit-equal to the base.
+A merged layer costs as much as the base layer, whatever the number of adapters. Nothing is ever
+subtracted, so at weight zero the layers are bit-equal to the base.
 """
 
 from __future__ import annotations
@@ -16,11 +16,11 @@ from worker.core.lora_files.compatible import layers, require_fit
 from worker.core.lora_files.loaded import LoadedAdapter
 
 Recipe = tuple[tuple[str, float], ...]
-"""(adapter name, weight) of everything that is inside a layer; empty means the base."""
+"""(adapter name, weight) of every adapter merged into a layer; empty for the base."""
 
 
 class MergedWeights:
-    """The layers of a base with the adapters that are in them now."""
+    """The layers of a base with the currently merged adapters."""
 
     def __init__(self, modules: Mapping[str, nn.Module], *, base_name: str = "this base") -> None:
         self._layers: dict[str, nn.Module] = {
@@ -36,15 +36,15 @@ class MergedWeights:
         self._checked: set[str] = set()
 
     def apply(self, stack: Sequence[LoadedAdapter]) -> int:
-        """Put exactly `stack` into the weights; how many layers had to be written.
+        """Merge exactly `stack` into the weights; returns the number of layers written.
 
-        Raises AdapterMismatchError before any weight is touched when one does not fit.
+        Raises AdapterMismatchError before any weight is changed when an adapter does not fit.
         """
         for loaded in stack:
             if loaded.name not in self._checked:
                 require_fit(loaded.adapter, self._shapes, base_name=self._base_name)
         self._checked = {loaded.name for loaded in stack}
-        targets = _by_layer(stack)
+        targets = _group_by_layer(stack)
         changed = [
             key
             for key in self._recipes.keys() | targets.keys()
@@ -52,22 +52,22 @@ class MergedWeights:
         ]
         with torch.no_grad():
             for key in changed:
-                self._write(key, targets.get(key, []))
-        self._forget(stack, targets)
+                self._write_layer(key, targets.get(key, []))
+        self._free_unused(stack, targets)
         return len(changed)
 
     def recipes(self, component: str) -> tuple[Recipe, ...]:
-        """What changes a component's layers now: a key for what was computed by them."""
+        """The recipes of a component's layers now: a cache key for what they computed."""
         return tuple(
             sorted({r for key, r in self._recipes.items() if key.startswith(f"{component}.")})
         )
 
     @property
-    def kept_bytes(self) -> int:
-        """The memory that pristine copies of targeted weights take."""
+    def originals_bytes(self) -> int:
+        """The memory of the original weights that are kept, in bytes."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self._originals.values())
 
-    def _write(self, key: str, parts: Sequence[tuple[LoadedAdapter, LoraModule]]) -> None:
+    def _write_layer(self, key: str, parts: Sequence[tuple[LoadedAdapter, LoraModule]]) -> None:
         weight = _weight(self._layers[key])
         recipe = _recipe(parts)
         if key not in self._originals:
@@ -94,7 +94,7 @@ class MergedWeights:
     def _factors_of(
         self, loaded: LoadedAdapter, module: LoraModule, device: torch.device
     ) -> tuple[Tensor, Tensor]:
-        """(up, down) as matrices on the base's device, kept while the adapter is in the stack."""
+        """(up, down) as matrices on the base's device, cached while the adapter is in the stack."""
         key = (loaded.name, module.key)
         if key not in self._factors:
             self._factors[key] = (
@@ -103,14 +103,14 @@ class MergedWeights:
             )
         return self._factors[key]
 
-    def _forget(self, stack: Sequence[LoadedAdapter], targets: Mapping[str, object]) -> None:
-        """Free what no adapter of the stack needs: originals of untouched layers, old factors."""
+    def _free_unused(self, stack: Sequence[LoadedAdapter], targets: Mapping[str, object]) -> None:
+        """Free the originals of unchanged layers and the factors of removed adapters."""
         names = {loaded.name for loaded in stack}
         self._factors = {key: pair for key, pair in self._factors.items() if key[0] in names}
         self._originals = {key: kept for key, kept in self._originals.items() if key in targets}
 
 
-def _by_layer(
+def _group_by_layer(
     stack: Sequence[LoadedAdapter],
 ) -> dict[str, list[tuple[LoadedAdapter, LoraModule]]]:
     targets: dict[str, list[tuple[LoadedAdapter, LoraModule]]] = {}

@@ -1,4 +1,4 @@
-"""A base model that stays in memory, with adapters in its weights, and draws pictures."""
+"""A base model that stays in memory with adapters in its weights and generates images."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.sampling import (
     Conditioning,
     decode_latent,
-    draw_latents,
+    generate_latents,
     make_scheduler,
     needs_negative,
     to_image,
@@ -31,16 +31,16 @@ PromptKey = tuple[str, int, tuple[tuple[Recipe, ...], ...]]
 
 
 class RenderCanceled(Exception):
-    """Somebody asked to stop between two steps."""
+    """The render was canceled between two steps."""
 
 
 class RenderError(Exception):
-    """A picture that cannot be drawn; the message is a sentence for people."""
+    """An image that cannot be generated; the message is a sentence for people."""
 
 
 @dataclass(frozen=True, eq=False)
-class Rendered:
-    """One picture; `truncated_tokens` at the end of the prompts were too many for the base."""
+class RenderedImage:
+    """One image; `truncated_tokens` tokens at the end of the prompts did not fit."""
 
     image: Image.Image
     seed: int
@@ -48,7 +48,7 @@ class Rendered:
 
 
 class ResidentPipeline:
-    """One loaded base; adapters come and go in its weights without loading it again."""
+    """A loaded base model; adapters change in its weights without reloading it."""
 
     def __init__(
         self, base: LoadedBase, *, device: torch.device | str = "cpu", name: str = "this base"
@@ -70,44 +70,44 @@ class ResidentPipeline:
         dtype: torch.dtype | None = None,
         name: str = "this base",
     ) -> ResidentPipeline:
-        """The base at `path`, resident on `device`: fp16 on a CUDA device unless said, else fp32.
+        """The base at `path` on `device`; by default fp16 on CUDA, else fp32.
 
-        `name` is what messages call the base. Raises BaseModelError.
+        Messages call the base `name`. Raises BaseModelError.
         """
         if dtype is None:
             dtype = torch.float16 if torch.device(device).type == "cuda" else torch.float32
         return cls(load_base(path, dtype=dtype, device=device), device=device, name=name)
 
     def set_adapters(self, stack: Sequence[LoadedAdapter]) -> int:
-        """Put exactly these adapters into the weights; how many layers were written.
+        """Merge exactly these adapters into the weights; returns the number of layers written.
 
-        Their changes add up. Raises AdapterMismatchError, with all weights as they were.
+        Their changes add up. Raises AdapterMismatchError without changing any weight.
         """
         return self._merged.apply(stack)
 
     def render(
         self, config: RenderConfig, *, on_step: Callable[[int, int], bool] = lambda _, __: True
-    ) -> list[Rendered]:
-        """The pictures asked for; picture i is drawn from seed + i, alone, whatever the count.
+    ) -> list[RenderedImage]:
+        """The images of the config; image i is generated from seed + i, alone, whatever the count.
 
-        `on_step(done, total)` is asked after every step of every picture; False raises
-        RenderCanceled. Raises RenderError.
+        `on_step(done, total)` is called after every step of every image; when it returns False,
+        RenderCanceled is raised. Raises RenderError.
         """
-        width, height = self._size(config)
+        width, height = self._image_size(config)
         self._check_clip_skip(config.clip_skip)
         total = config.steps * config.count
         try:
             with torch.inference_mode():
-                conditioning = self._conditioning(config)
-                truncated = self._truncated(config, conditioning)
+                conditioning = self._make_conditioning(config)
+                truncated = self._count_truncated(config, conditioning)
                 return [
-                    Rendered(
-                        image=self._draw(
+                    RenderedImage(
+                        image=self._generate(
                             config,
                             conditioning,
                             (width, height),
                             seed=config.seed + index,
-                            on_step=_canceling(on_step, index * config.steps, total),
+                            on_step=_cancel_on_false(on_step, index * config.steps, total),
                         ),
                         seed=config.seed + index,
                         truncated_tokens=truncated,
@@ -116,11 +116,11 @@ class ResidentPipeline:
                 ]
         except torch.OutOfMemoryError as error:
             raise RenderError(
-                f"A picture of {width} × {height} does not fit in the device's memory; "
-                "choose a smaller one."
+                f"An image of {width} × {height} does not fit in the device's memory. "
+                "Choose a smaller size."
             ) from error
 
-    def _draw(
+    def _generate(
         self,
         config: RenderConfig,
         conditioning: Conditioning,
@@ -129,7 +129,7 @@ class ResidentPipeline:
         seed: int,
         on_step: Callable[[int], None],
     ) -> Image.Image:
-        latents = draw_latents(
+        latents = generate_latents(
             self.base.unet,
             self.base.vae,
             self._scheduler,
@@ -141,24 +141,24 @@ class ResidentPipeline:
             device=self.device,
             on_step=on_step,
         )
-        return self._decode(latents[0])
+        return self._decode_image(latents[0])
 
-    def _decode(self, latent: Tensor) -> Image.Image:
-        """The picture of one latent (channels, height, width)."""
+    def _decode_image(self, latent: Tensor) -> Image.Image:
+        """The image of one latent (channels, height, width)."""
         pixels = decode_latent(self.base.vae, latent)
         if not bool(torch.isfinite(pixels).all()):
             raise RenderError(
-                "The picture came out as no valid numbers; use smaller adapter weights or "
-                "less guidance."
+                "The image contains invalid numbers (NaN). Use smaller adapter weights or less "
+                "guidance."
             )
         return to_image(pixels)
 
-    def _size(self, config: RenderConfig) -> tuple[int, int]:
+    def _image_size(self, config: RenderConfig) -> tuple[int, int]:
         side, factor = self.base.info.resolution, vae_factor(self.base.vae.config)
         width, height = config.width or side, config.height or side
         if width % factor or height % factor:
             raise RenderError(
-                f"This base draws sides that are multiples of {factor}; {width} × {height} is not."
+                f"The size {width} × {height} is not possible: use multiples of {factor}."
             )
         return width, height
 
@@ -166,23 +166,23 @@ class ResidentPipeline:
         layers = min(encoder.config.num_hidden_layers for encoder in self.base.text_encoders)
         if clip_skip > layers:
             raise RenderError(
-                f"The text encoder of this base has {layers} layers; CLIP skip is {clip_skip}."
+                f"CLIP skip is {clip_skip}, but this base has {layers} text layers: lower it."
             )
 
-    def _conditioning(self, config: RenderConfig) -> Conditioning:
+    def _make_conditioning(self, config: RenderConfig) -> Conditioning:
         skip, guided = config.clip_skip, needs_negative(config.guidance)
-        negative = self._negative(config.negative_prompt, skip) if guided else None
-        return Conditioning(self._encode(config.prompt, skip), negative, config.guidance)
+        negative = self._encode_negative(config.negative_prompt, skip) if guided else None
+        return Conditioning(self._encode_prompt(config.prompt, skip), negative, config.guidance)
 
-    def _negative(self, prompt: str, clip_skip: int) -> PromptEmbeddings:
-        encoded = self._encode(prompt, clip_skip)
+    def _encode_negative(self, prompt: str, clip_skip: int) -> PromptEmbeddings:
+        encoded = self._encode_prompt(prompt, clip_skip)
         if prompt.strip() or not self.base.info.zero_empty_negative:
             return encoded
         pooled = None if encoded.pooled is None else torch.zeros_like(encoded.pooled)
         return PromptEmbeddings(torch.zeros_like(encoded.hidden), pooled)
 
-    def _encode(self, prompt: str, clip_skip: int) -> PromptEmbeddings:
-        """The embeddings of a prompt under the text-encoder weights of now, from a small cache."""
+    def _encode_prompt(self, prompt: str, clip_skip: int) -> PromptEmbeddings:
+        """The embeddings of a prompt with the current text-encoder weights, from a small cache."""
         changes = [self._merged.recipes(name) for name in ("text_encoder", "text_encoder_2")]
         key = (prompt, clip_skip, tuple(changes))
         if key not in self._prompts:
@@ -194,16 +194,16 @@ class ResidentPipeline:
         self._prompts.move_to_end(key)
         return self._prompts[key]
 
-    def _truncated(self, config: RenderConfig, conditioning: Conditioning) -> int:
-        """How many tokens of the prompts in use the base could not read."""
+    def _count_truncated(self, config: RenderConfig, conditioning: Conditioning) -> int:
+        """The number of tokens that did not fit, of the prompts in use."""
         used = [config.prompt, *([config.negative_prompt] if conditioning.negative else [])]
         return max(count_truncated(self.base, prompt) for prompt in used)
 
 
-def _canceling(
+def _cancel_on_false(
     on_step: Callable[[int, int], bool], before: int, total: int
 ) -> Callable[[int], None]:
-    """Calls `on_step` with the steps of all pictures so far; raises RenderCanceled at its False."""
+    """A step callback that counts over all images and raises RenderCanceled on False."""
 
     def note(done: int) -> None:
         if not on_step(before + done, total):

@@ -7,20 +7,20 @@ from pathlib import Path
 import torch
 
 from worker.core.bases.inspect import inspect_base
-from worker.core.bases.load import COMPONENTS, source_of
-from worker.core.bases.weights import build
+from worker.core.bases.load import COMPONENTS, make_source
+from worker.core.bases.weights import build_module
 from worker.core.lora_files.compatible import layers
 
 
 def adaptable_shapes(path: Path) -> dict[str, tuple[int, ...]]:
     """The weight shape of every such layer, by `<component>.<path>`. Raises BaseModelError."""
     info = inspect_base(path)
-    source = source_of(info)
+    source = make_source(info)
     shapes: dict[str, tuple[int, ...]] = {}
     for component in COMPONENTS:
         if component == "vae" or component not in info.parameters:
             continue
-        module = build(*source.config(component))  # without memory for its weights
+        module = build_module(*source.config(component))  # without memory for its weights
         for layer_path, layer in layers(component, module).items():
             weight = layer.weight
             assert isinstance(weight, torch.Tensor)

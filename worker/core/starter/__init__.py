@@ -1,8 +1,7 @@
-"""The embedded base model and its example style: where they lie, and what to draw with them.
+"""The embedded base model and its example style: their paths and prompts to try.
 
-Nothing here loads a model. `starter` is a diffusers folder like any other base; only this room
-knows how it was made (`worker.core.starter.build`) and how its example was drawn
-(`worker.core.starter.chalkboard`).
+Importing this module loads no model. `starter` is a diffusers folder like any other base;
+`worker.core.starter.build` made it, and `worker.core.starter.chalkboard` drew its example.
 """
 
 from pathlib import Path
@@ -11,10 +10,10 @@ PATH: Path = Path(__file__).parent / "weights"
 """The diffusers folder of the base: 64 x 64 px, v-prediction, fp16."""
 
 EXAMPLE: Path = Path(__file__).parent / "example"
-"""The example style: captioned pictures of 512 px and a `metadata.jsonl`."""
+"""The example style: captioned images of 512 px and a `metadata.jsonl`."""
 
 EXAMPLE_TRIGGER: str = "chalkboard"
-"""The word that calls the example style in a prompt."""
+"""The trigger word of the example style."""
 
 EXAMPLE_PROMPTS: tuple[str, ...] = (
     "castle, chalkboard style",
@@ -23,4 +22,4 @@ EXAMPLE_PROMPTS: tuple[str, ...] = (
     "house, chalkboard style",
     "frog, chalkboard style",
 )
-"""Prompts that name subjects the base draws well and the example never shows."""
+"""Prompts whose subjects the base knows well and the example does not contain."""

@@ -1,10 +1,10 @@
-"""The example style: Noto's drawings redrawn in coloured chalk on a green board.
+"""The example style: Noto's drawings redrawn in colored chalk on a green board.
 
-`python -m worker.core.starter.chalkboard --out worker/core/starter/example` makes the example.
-The same artwork gives the same pixels: every grain comes from a generator seeded by the name.
+`python -m worker.core.starter.chalkboard --out worker/core/starter/example` makes the example. The
+same artwork gives the same pixels: all grain comes from a generator seeded with the name.
 
-The base works at 64 px, an eighth of these pictures, so a line must be about 24 px wide here to be
-seen there at all (`LINE_WIDTH`), and thin inner details are blurred away before lines are sought.
+The base works at 64 px, an eighth of these images. A line must be about 24 px wide here
+(`LINE_WIDTH`) to be visible there, and thin inner details are blurred before lines are detected.
 """
 
 import argparse
@@ -19,7 +19,12 @@ from numpy.typing import NDArray
 from PIL import Image, ImageFilter
 
 from worker.core.starter import EXAMPLE_TRIGGER
-from worker.core.starter.build.artwork import Hand, Subject, load_artwork, render_drawing
+from worker.core.starter.build.artwork import (
+    ArtworkSet,
+    ArtworkSubject,
+    load_artwork,
+    render_drawing,
+)
 
 SIZE = 512
 MARGIN = 0.06
@@ -35,13 +40,13 @@ EXAMPLE_SUBJECTS: tuple[str, ...] = (
     "penguin", "cherries", "watermelon", "carrot", "tulip", "sunflower", "lemon", "pineapple",
     "duck", "cupcake", "panda", "bear", "automobile", "butterfly", "ice cream", "teapot",
 )  # fmt: skip
-"""Shapes, colours and outlines of many kinds; never a subject of `EXAMPLE_PROMPTS`."""
+"""Various shapes, colors and outlines; never a subject of `EXAMPLE_PROMPTS`."""
 
 Plane = NDArray[np.floating[Any]]
 
 
 def caption_for(name: str) -> str:
-    """The caption of one picture: the base's own word for the thing, then the style."""
+    """The caption of one image: the base's word for the subject, then the style."""
     return f"{name}, {EXAMPLE_TRIGGER} style"
 
 
@@ -49,8 +54,8 @@ def draw_in_chalk(svg: str, *, seed: int) -> Image.Image:
     """The SVG drawing in chalk on a board, RGB, 512 px square."""
     rng = np.random.default_rng(seed)
     drawing = render_drawing(svg, SIZE, margin=MARGIN)
-    colour, alpha = _spread_colour(drawing)
-    chalk, strength = _chalk_colour(colour)
+    color, alpha = _spread_color(drawing)
+    chalk, strength = _chalk_color(color)
 
     grain = _noise(rng, blur=1.6)
     fill = (0.1 + 0.26 * (grain > 0)) * alpha * strength
@@ -76,8 +81,8 @@ def _noise(rng: np.random.Generator, *, blur: float) -> Plane:
     return np.asarray((values - values.mean()) / max(float(values.std()), 1e-6))
 
 
-def _spread_colour(drawing: Image.Image) -> tuple[Plane, Plane]:
-    """The drawing's own colours carried a little past its outline, and its alpha in [0, 1]."""
+def _spread_color(drawing: Image.Image) -> tuple[Plane, Plane]:
+    """The drawing's colors extended slightly past its outline, and its alpha in [0, 1]."""
     pixels = np.asarray(drawing, dtype=np.float32)
     alpha = pixels[..., 3] / 255
     premultiplied = Image.fromarray((pixels[..., :3] * alpha[..., None]).astype(np.uint8))
@@ -87,17 +92,17 @@ def _spread_colour(drawing: Image.Image) -> tuple[Plane, Plane]:
     return np.clip(soft / np.maximum(cover, 0.02), 0, 255), alpha
 
 
-def _chalk_colour(colour: Plane) -> tuple[Plane, Plane]:
-    """The stick of chalk for each pixel, and how hard it is pressed: black stays bare board."""
-    brightest, darkest = colour.max(axis=-1), colour.min(axis=-1)
+def _chalk_color(color: Plane) -> tuple[Plane, Plane]:
+    """The chalk color of each pixel, and its pressure: black stays bare board."""
+    brightest, darkest = color.max(axis=-1), color.min(axis=-1)
     vivid = np.clip((brightest - darkest) / 110, 0, 1)[..., None]
-    pure = colour / np.maximum(brightest, 40)[..., None] * 245
+    pure = color / np.maximum(brightest, 40)[..., None] * 245
     chalk = CREAM + (pure - CREAM) * 0.8 * vivid
     return chalk, np.clip((brightest - 50) / 130, 0, 1)
 
 
 def _lines(drawing: Image.Image) -> Plane:
-    """Where chalk lines run, in [0, 1]: the outline boldly, inner borders more lightly."""
+    """The chalk lines in [0, 1]: the outline bold, inner borders lighter."""
     outline = _edges(drawing.getchannel("A").filter(ImageFilter.GaussianBlur(2)), threshold=24)
     flat = Image.new("RGB", drawing.size, (128, 128, 128))
     flat.paste(drawing, mask=drawing.getchannel("A"))
@@ -116,22 +121,24 @@ def _edges(band: Image.Image, *, threshold: float) -> Plane:
 
 
 def _thicken(line: Plane, width: int) -> Plane:
-    """The line `width` pixels wide with soft sides."""
+    """The line at `width` pixels with soft edges."""
     mask = Image.fromarray((line * 255).astype(np.uint8)).filter(
         ImageFilter.GaussianBlur(width / 4)
     )
     return np.clip(np.asarray(mask, dtype=np.float32) / 255 * 7 - 0.5, 0, 1)
 
 
-def draw_example(subjects: Sequence[Subject], out: Path) -> None:
-    """The example dataset in `out`: a WebP for each subject, and `metadata.jsonl`."""
+def draw_example(subjects: Sequence[ArtworkSubject], out: Path) -> None:
+    """Write the example dataset to `out`: a WebP per subject, and `metadata.jsonl`."""
     out.mkdir(parents=True, exist_ok=True)
     by_name = {subject.name: subject for subject in subjects}
     lines = []
     for name in EXAMPLE_SUBJECTS:
-        picture = draw_in_chalk(by_name[name].drawings[Hand.NOTO], seed=zlib.crc32(name.encode()))
+        image = draw_in_chalk(
+            by_name[name].drawings[ArtworkSet.NOTO], seed=zlib.crc32(name.encode())
+        )
         file_name = f"{name.replace(' ', '-')}.webp"
-        picture.save(out / file_name, quality=WEBP_QUALITY, method=6)
+        image.save(out / file_name, quality=WEBP_QUALITY, method=6)
         lines.append(json.dumps({"file_name": file_name, "text": caption_for(name)}))
     (out / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
@@ -140,7 +147,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         prog="python -m worker.core.starter.chalkboard", description=__doc__
     )
-    parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument("--out", type=Path, required=True, help="folder for the images")
     parser.add_argument("--artwork", type=Path, help="folder with the npm tarballs")
     options = parser.parse_args()
     draw_example(load_artwork(options.artwork), options.out)

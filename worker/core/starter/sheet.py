@@ -1,4 +1,4 @@
-"""A labelled contact sheet: the same prompts in columns, what changed from row to row."""
+"""A labeled contact sheet: one row per variant, one column per prompt."""
 
 from collections.abc import Sequence
 from textwrap import wrap
@@ -21,12 +21,12 @@ def contact_sheet(
     *,
     title: str = "",
 ) -> Image.Image:
-    """One RGB picture with `images[row][column]` under the labels of `columns`.
+    """An RGB image with `images[row][column]` under the labels of `columns`.
 
-    Small pictures are enlarged without smoothing: their pixels are what the model drew.
+    Small images are enlarged without smoothing, to show the exact pixels of the model.
     """
     if len(images) != len(rows) or any(len(row) != len(columns) for row in images):
-        raise ValueError(f"Expected {len(rows)} rows of {len(columns)} pictures.")
+        raise ValueError(f"Expected {len(rows)} rows of {len(columns)} images.")
     font, bold = ImageFont.load_default(14), ImageFont.load_default(20)
     labels = [wrap(column, width=20, max_lines=3, placeholder="…") for column in columns]
     head = PAD + (40 if title else 0)
@@ -48,7 +48,7 @@ def contact_sheet(
 
 
 def _cell(image: Image.Image) -> Image.Image:
-    """The picture as a square cell, enlarged pixel by pixel or reduced smoothly."""
+    """The image as a square cell, enlarged pixel by pixel or reduced smoothly."""
     small = max(image.size) < CELL
     resampling = Image.Resampling.NEAREST if small else Image.Resampling.LANCZOS
     return image.convert("RGB").resize((CELL, CELL), resampling)

@@ -1,18 +1,17 @@
-"""How near pictures come to a style, measured from pixels alone.
+"""How close images are to a style, measured from pixels alone.
 
 Used to check that an adapter does what it was trained for. Subjects differ between renders and
-references, so nothing is compared picture by picture: each set is described by statistics that
-do not know what is drawn, and the two descriptions are compared. Four groups count the same:
+references, so images are not compared one by one: each set is described by statistics that are
+independent of the subject, and the two descriptions are compared. Four groups count equally:
 
 - texture: Gram matrices of fixed random filters (Ustyuzhaninov et al., 2016, "Texture synthesis
-  using shallow convolutional networks with random filters", arXiv:1606.00021)
-- colour: quantiles of each channel, and how vivid the colours are
-- ground: the colour of the margin, and how flat it is
-- line: how strong edges are, and how much of the picture is a bright or a dark ridge
+using shallow convolutional networks with random filters", arXiv:1606.00021) - color: quantiles of
+each channel, and how vivid the colors are - ground: the color of the margin, and how flat it is -
+line: how strong edges are, and how much of the image is a bright or a dark ridge
 
-Gram matrices alone are blind to a style near the base's own; the other groups see outlines.
-Each statistic is measured in units of its spread among the references, so that a distance of
-about 1 means "as far as one reference picture is from the usual".
+Gram matrices alone cannot tell a style from one close to the base's; the other groups detect
+outlines. Each statistic is measured in units of its spread among the references, so a distance of
+about 1 means “as far as one reference image is from the mean”.
 """
 
 from collections.abc import Sequence
@@ -29,26 +28,26 @@ SIZE = 64
 FILTERS = 16
 FILTER_SEED = 20_240_601
 MARGIN = 3
-"""Pixels at the border taken as ground; subjects rarely reach them."""
+"""Pixels at the border counted as ground; subjects rarely reach them."""
 
 SPREAD_FLOOR = 0.04
-"""Least spread in colour units of [0, 1]: a shade nobody can see must not count as far."""
+"""Minimum spread in color units of [0, 1]: an invisible shade must not count as far."""
 
 GROUP_CEILING = 12.0
-"""No group counts for more than this, so that one odd statistic cannot decide alone."""
+"""Maximum of each group, so that one odd statistic cannot decide alone."""
 
 MAX_DISTANCE = 2.0
 MAX_RATIO = 0.45
-"""Both bounds were set by measurement; `README.md` beside this file has the table."""
+"""Both limits were set by measurement; the table is in `README.md` next to this file."""
 
 
 class StyleError(Exception):
-    """There is nothing to compare; the sentence says what is missing."""
+    """The sets cannot be compared; the message says what is missing."""
 
 
 @dataclass(frozen=True)
 class StyleVerdict:
-    """How far pictures were from a style without the adapter and with it."""
+    """The distance of images from a style without the adapter and with it."""
 
     distance_before: float
     distance_after: float
@@ -68,7 +67,8 @@ def looks_like_style(
     after: Sequence[Image.Image],
     references: Sequence[Image.Image],
 ) -> StyleVerdict:
-    """Whether `after` is near the style of `references`, and much nearer than `before`."""
+    """A verdict that passes when `after` is close to the style of `references`, and much closer
+    than `before`."""
     distance_before = style_distance(before, references)
     distance_after = style_distance(after, references)
     ratio = distance_after / max(distance_before, 1e-6)
@@ -76,34 +76,34 @@ def looks_like_style(
     return StyleVerdict(distance_before, distance_after, ratio, passed)
 
 
-def style_distance(pictures: Sequence[Image.Image], references: Sequence[Image.Image]) -> float:
-    """The distance between two sets of pictures as styles, 0 for the same set.
+def style_distance(images: Sequence[Image.Image], references: Sequence[Image.Image]) -> float:
+    """The distance between two sets of images as styles, 0 for identical sets.
 
-    Raises `StyleError` for an empty set, or for one reference alone: it has no spread.
+    Raises `StyleError` for an empty set, or for a single reference, which has no spread.
     """
-    if not pictures:
-        raise StyleError("There are no pictures to compare with the style.")
+    if not images:
+        raise StyleError("There are no images to compare with the style. Give at least one.")
     if len(references) < 2:
-        raise StyleError("A style is measured against at least two reference pictures.")
-    described = [_describe(picture) for picture in pictures]
-    wanted = [_describe(picture) for picture in references]
+        raise StyleError("A style needs at least two reference images.")
+    measured = [_describe(image) for image in images]
+    expected = [_describe(image) for image in references]
     gaps = []
-    for group in wanted[0]:
-        target = np.stack([description[group] for description in wanted])
-        found = np.stack([description[group] for description in described]).mean(axis=0)
+    for group in expected[0]:
+        target = np.stack([description[group] for description in expected])
+        mean = np.stack([description[group] for description in measured]).mean(axis=0)
         spread = np.maximum(target.std(axis=0), SPREAD_FLOOR)
-        gap = float(np.sqrt(np.mean(((found - target.mean(axis=0)) / spread) ** 2)))
+        gap = float(np.sqrt(np.mean(((mean - target.mean(axis=0)) / spread) ** 2)))
         gaps.append(min(gap, GROUP_CEILING))
     return float(np.mean(gaps))
 
 
-def _describe(picture: Image.Image) -> dict[str, Values]:
-    """The statistics of one picture, each group a vector; colours in [0, 1]."""
-    small = picture.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BOX)
+def _describe(image: Image.Image) -> dict[str, Values]:
+    """The statistics of one image, one vector per group; colors in [0, 1]."""
+    small = image.convert("RGB").resize((SIZE, SIZE), Image.Resampling.BOX)
     pixels = np.asarray(small, dtype=np.float32) / 255
     return {
         "texture": _texture(pixels),
-        "colour": _colour(pixels),
+        "color": _color(pixels),
         "ground": _ground(pixels),
         "line": _line(pixels),
     }
@@ -116,7 +116,7 @@ def _texture(pixels: Values) -> Values:
 
 
 def _gram(pixels: Values) -> Values:
-    """Mean products of rectified filter responses; 3 x 3 filters over the centred colours."""
+    """Mean products of rectified filter responses; 3 x 3 filters over the centered colors."""
     rng = np.random.default_rng(FILTER_SEED)
     filters = rng.standard_normal((27, FILTERS)).astype(np.float32) / np.sqrt(27)
     windows = np.lib.stride_tricks.sliding_window_view(pixels - 0.5, (3, 3), axis=(0, 1))
@@ -126,7 +126,7 @@ def _gram(pixels: Values) -> Values:
     return np.asarray(np.sqrt(gram[rows, columns]))
 
 
-def _colour(pixels: Values) -> Values:
+def _color(pixels: Values) -> Values:
     """Seven quantiles of each channel, then mean and spread of vividness (max minus min)."""
     quantiles = np.quantile(pixels, [0.05, 0.2, 0.35, 0.5, 0.65, 0.8, 0.95], axis=(0, 1))
     vivid = pixels.max(axis=-1) - pixels.min(axis=-1)
@@ -134,7 +134,7 @@ def _colour(pixels: Values) -> Values:
 
 
 def _ground(pixels: Values) -> Values:
-    """The margin's median colour and its deviation, channel by channel."""
+    """The margin's median color and its deviation, channel by channel."""
     inside = np.zeros(pixels.shape[:2], dtype=bool)
     inside[MARGIN:-MARGIN, MARGIN:-MARGIN] = True
     margin = pixels[~inside]
@@ -145,11 +145,11 @@ def _line(pixels: Values) -> Values:
     """Edge strength (mean, three quantiles), then bright and dark ridges (mean, 90th, 97th)."""
     light = pixels @ np.array([0.299, 0.587, 0.114], dtype=np.float32)
     edges = np.hypot(*np.gradient(light))
-    # A line two pixels wide stands out against the mean of its surroundings seven pixels wide.
+    # A line two pixels wide stands out against the mean of a window seven pixels wide.
     windows = np.lib.stride_tricks.sliding_window_view(np.pad(light, 3, mode="edge"), (7, 7))
     ridge = light - windows.mean(axis=(2, 3))
     statistics = [edges.mean(), *np.quantile(edges, [0.5, 0.75, 0.95])]
     for side in (np.maximum(ridge, 0), np.maximum(-ridge, 0)):
         statistics += [side.mean(), *np.quantile(side, [0.9, 0.97])]
-    # Lines are a small part of a picture; doubled, their spread floor is half a colour step.
+    # Lines are a small part of an image; doubling halves the effect of their spread floor.
     return 2 * np.array(statistics, dtype=np.float32)

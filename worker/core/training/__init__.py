@@ -1,1 +1,1 @@
-"""The training core: pictures in, a LoRA out; nothing of the web, database or broker."""
+"""The training core: images in, a LoRA out; without web, database or broker."""

@@ -11,8 +11,18 @@ from typing import TYPE_CHECKING
 
 from worker.core import starter
 from worker.core.device import choose_device, has_device
-from worker.core.training.command_line.console import Console, duration, share, size
-from worker.core.training.command_line.flags import STARTER, Order, OrderError, read_order
+from worker.core.training.command_line.console import (
+    Console,
+    format_duration,
+    format_share,
+    format_size,
+)
+from worker.core.training.command_line.flags import (
+    STARTER,
+    ArgumentsError,
+    TrainArguments,
+    parse_arguments,
+)
 from worker.core.training.config import TrainConfig
 
 if TYPE_CHECKING:
@@ -21,24 +31,24 @@ if TYPE_CHECKING:
     from worker.core.training.data.images import TrainingImage
     from worker.core.training.loop import TrainedAdapter
 
-INTERRUPTED = 75  # EX_TEMPFAIL: saved, start it again to go on
+INTERRUPTED = 75  # EX_TEMPFAIL: saved; the same command continues
 FAILED = 1
 
 
 def main(words: Sequence[str]) -> int:
-    """Train what the words say: 0 done, 75 interrupted and saved, 1 failed with a sentence."""
+    """Train as the command line says; 0 done, 75 interrupted and saved, 1 failed."""
     try:
-        order = read_order(words)
-    except OrderError as error:
-        return _failed(error)
+        arguments = parse_arguments(words)
+    except ArgumentsError as error:
+        return _print_failure(error)
     console = Console(sys.stdout, columns=shutil.get_terminal_size().columns)
     console.listen()
-    return _train(order, console)
+    return _train(arguments, console)
 
 
-def _train(order: Order, console: Console) -> int:
-    # waiting threads must not spin: on shared cores that costs ten times the work itself.
-    # Read when torch loads its threads, hence before the import.
+def _train(arguments: TrainArguments, console: Console) -> int:
+    # waiting threads must not spin: on shared cores that costs ten times the work itself. torch
+    # reads this when it loads its threads, hence it is set before the import.
     os.environ.setdefault("OMP_WAIT_POLICY", "passive")
     from worker.core.bases.family import BaseModelError
     from worker.core.lora_files.canonical import AdapterError
@@ -46,98 +56,100 @@ def _train(order: Order, console: Console) -> int:
     from worker.core.training.loop import Outcome
 
     try:
-        images = _read_images(order)
-        _warn_of_trigger_word(order.trigger_word, images, console)
-        trained, base, config = _run(order, images, console)
+        images = _read_images(arguments)
+        _warn_of_missing_trigger_word(arguments.trigger_word, images, console)
+        trained, base, config = _run(arguments, images, console)
         if trained.outcome is Outcome.INTERRUPTED:
             console.end_line()
-            print(_interrupted(trained.steps))
+            print(_interrupted_message(trained.steps))
             return INTERRUPTED
-        assert trained.path is not None  # it was not canceled
-        _write_download(trained, _learned(images), order, config, base, console)
+        assert trained.path is not None  # not canceled
+        _write_download(trained, _count_style_images(images), arguments, config, base, console)
         console.end_line()
         _print_result(trained.path, trained, console)
-    except (OrderError, TrainingError, BaseModelError, AdapterError) as error:
+    except (ArgumentsError, TrainingError, BaseModelError, AdapterError) as error:
         console.end_line()
-        return _failed(error)
+        return _print_failure(error)
     except OSError as error:
-        return _failed(f"A file could not be read or written: {error}.")
+        return _print_failure(f"A file could not be read or written: {error}.")
     return 0
 
 
-def _read_images(order: Order) -> "list[TrainingImage]":
-    """The pictures of the style, then those of the regularisation set."""
+def _read_images(arguments: TrainArguments) -> "list[TrainingImage]":
+    """The images of the style, followed by the regularization images."""
     from worker.core.training.data.images import read_folder
 
-    images = read_folder(order.data)
-    if order.regularisation:
-        others = read_folder(order.regularisation)
+    images = read_folder(arguments.data)
+    if arguments.regularisation:
+        others = read_folder(arguments.regularisation)
         images += [replace(image, is_regularisation=True) for image in others]
     return images
 
 
-def _warn_of_trigger_word(
+def _warn_of_missing_trigger_word(
     word: str | None, images: "Sequence[TrainingImage]", console: Console
 ) -> None:
     captions = [image.caption.casefold() for image in images if not image.is_regularisation]
     if word and not any(word.casefold() in caption for caption in captions):
         console.print(
-            f"Warning: No caption says the trigger word “{word}”, so it will mean nothing."
+            f"Warning: No caption contains the trigger word “{word}”, so it will have no effect."
         )
 
 
-def _learned(images: "Sequence[TrainingImage]") -> int:
+def _count_style_images(images: "Sequence[TrainingImage]") -> int:
     return sum(not image.is_regularisation for image in images)
 
 
 def _run(
-    order: Order, images: "list[TrainingImage]", console: Console
+    arguments: TrainArguments, images: "list[TrainingImage]", console: Console
 ) -> "tuple[TrainedAdapter, BaseInfo, TrainConfig]":
     import torch
 
     from worker.core.bases.load import load_base
     from worker.core.bases.threads import use_fastest_threads
-    from worker.core.training.fallback import remembered
-    from worker.core.training.resume_from import lay_start
+    from worker.core.training.fallback import load_fallback
+    from worker.core.training.resume_from import copy_start_checkpoint
 
-    device = _device(order.device)
-    if order.threads:
-        torch.set_num_threads(order.threads)
-    stored = device != "cpu"  # half of the memory until the training casts the UNet
-    base = load_base(order.model, unet_as_stored=stored)
-    asked = order.config(resolution=base.info.resolution, images=_learned(images))
-    config = remembered(order.out, asked)
+    device = _find_device(arguments.device)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    stored = device != "cpu"  # half the memory until the training casts the UNet
+    base = load_base(arguments.model, unet_as_stored=stored)
+    requested = arguments.config(
+        resolution=base.info.resolution, images=_count_style_images(images)
+    )
+    config = load_fallback(arguments.out, requested)
     if device == "cpu":
         use_fastest_threads(base, batch_size=config.batch_size, at_most=torch.get_num_threads())
-    info, start = base.info, order.continue_from
+    info, start = base.info, arguments.continue_from
     if start:
-        lay_start(start, order.out, steps=config.steps, base=info.fingerprint)
-    again = config != asked or start is not None
-    trained = _try(order, images, console, config, base, device, again=again)
+        copy_start_checkpoint(start, arguments.out, steps=config.steps, base=info.fingerprint)
+    continues = config != requested or start is not None
+    trained = _try_config(arguments, images, console, config, base, device, continues=continues)
     while trained is None:
-        del base  # never two of them in memory
-        config = _less_memory(order.out, asked, config, device, console)
-        base = load_base(order.model, unet_as_stored=stored)
-        trained = _try(order, images, console, config, base, device, again=True)
+        del base  # never two in memory
+        config = _less_memory(arguments.out, requested, config, device, console)
+        base = load_base(arguments.model, unet_as_stored=stored)
+        trained = _try_config(arguments, images, console, config, base, device, continues=True)
     return trained, info, config
 
 
-def _try(
-    order: Order,
+def _try_config(
+    arguments: TrainArguments,
     images: "list[TrainingImage]",
     console: Console,
     config: TrainConfig,
     base: "LoadedBase",
     device: str,
     *,
-    again: bool = False,
+    continues: bool = False,
 ) -> "TrainedAdapter | None":
-    """What the training came to; None when the memory was not enough and less may do.
+    """The result of the training; None when memory was too small and a smaller config may fit.
 
-    `again`: it goes on from a checkpoint of another config, of the one that did not fit say.
+    `continues`: the checkpoint may be of another config, such as the one that did not fit.
     """
     from worker.core.training.errors import OutOfMemoryError
-    from worker.core.training.fallback import step_down
+    from worker.core.training.fallback import reduce_memory_use
     from worker.core.training.loop import train
 
     try:
@@ -146,56 +158,56 @@ def _try(
             images,
             console,
             base=base,
-            out=order.out,
-            cache=order.cache,
+            out=arguments.out,
+            cache=arguments.cache,
             device=device,
-            continues=again,
+            continues=continues,
         )
     except OutOfMemoryError:
-        if step_down(config) is None:
+        if reduce_memory_use(config) is None:
             raise
-        return None  # not dealt with here: the exception holds on to what was in memory
+        return None  # not handled here: the exception keeps objects in memory
 
 
 def _less_memory(
-    out: Path, asked: TrainConfig, config: TrainConfig, device: str, console: Console
+    out: Path, requested: TrainConfig, config: TrainConfig, device: str, console: Console
 ) -> TrainConfig:
-    """The next config down, said and kept, so that the same command goes on with it later."""
+    """The next smaller config, printed and saved so that the same command continues with it."""
     import torch
 
-    from worker.core.training.fallback import remember, step_down
+    from worker.core.training.fallback import reduce_memory_use, save_fallback
     from worker.core.training.memory import release_memory
 
-    found = step_down(config)
+    found = reduce_memory_use(config)
     assert found is not None
     config, sentence = found
-    console.print(f"Warning: There was not enough memory, so the training starts again. {sentence}")
-    remember(out, asked=asked, used=config)
+    console.print(f"Warning: Out of memory; the training restarts with less. {sentence}")
+    save_fallback(out, requested=requested, used=config)
     release_memory()
     if device.startswith("cuda"):
         torch.cuda.empty_cache()
     return config
 
 
-def _device(setting: str) -> str:
-    """The torch device for the command's setting; UnsupportedError when it is not here."""
+def _find_device(setting: str) -> str:
+    """The torch device for the setting; UnsupportedError when this machine lacks it."""
     from worker.core.training.errors import UnsupportedError
 
     chosen = choose_device(setting)
     if not has_device(chosen):
-        raise UnsupportedError(f"torch finds no device {chosen} here; --device cpu always works.")
+        raise UnsupportedError(f"torch does not find the device {chosen}. Use --device cpu.")
     return chosen
 
 
 def _write_download(
     trained: "TrainedAdapter",
     images: int,
-    order: Order,
+    arguments: TrainArguments,
     config: TrainConfig,
     base: "BaseInfo",
     console: Console,
 ) -> None:
-    """Put the file for other programs in the place of the canonical one; it is read back."""
+    """Replace the canonical file by the file for other programs, which is read back."""
     from worker.core.lora_files import canonical
     from worker.core.lora_files.export import (
         AdapterDtype,
@@ -209,32 +221,34 @@ def _write_download(
     assert path is not None
     adapter = canonical.load(path)
     facts = ExportFacts(
-        title=order.name,
-        slug=order.name,
-        base_name=_base_name(order.model),
+        title=arguments.name,
+        slug=arguments.name,
+        base_name=_base_name(arguments.model),
         resolution=config.resolution or base.resolution,
         created=datetime.now(UTC),
         training_seconds=trained.seconds,
-        trigger_words=(order.trigger_word,) if order.trigger_word else (),
+        trigger_words=(arguments.trigger_word,) if arguments.trigger_word else (),
         prediction_type=config.prediction_type or base.prediction_type,
         images=images,
-        cover=_newest_sample(order.out),
+        cover=_newest_sample(arguments.out),
         train_config=config.model_dump_json(),
     )
     kohya, family = AdapterFormat.KOHYA, base.family
     try:
-        dtype = AdapterDtype(order.dtype)
+        dtype = AdapterDtype(arguments.dtype)
         export(adapter, path, format=kohya, dtype=dtype, family=family, facts=facts)
     except ExportError:
-        if order.dtype == AdapterDtype.FP32:
+        if arguments.dtype == AdapterDtype.FP32:
             raise
         fp32 = AdapterDtype.FP32
         export(adapter, path, format=kohya, dtype=fp32, family=family, facts=facts)
-        console.print(f"The adapter does not survive {order.dtype}; it was written as fp32.")
+        console.print(
+            f"The adapter loses too much in {arguments.dtype}, so it was written as fp32."
+        )
 
 
 def _newest_sample(out: Path) -> Path | None:
-    """A picture drawn with the adapter, of the last row there is; step 0 shows the bare base."""
+    """A sample of the newest step with the adapter; step 0 shows the base alone."""
     rows = sorted(folder for folder in (out / "samples").glob("step-*") if int(folder.name[5:]))
     return next(iter(sorted(rows[-1].glob("*.png"))), None) if rows else None
 
@@ -246,23 +260,23 @@ def _base_name(model: Path) -> str:
 
 
 def _print_result(path: Path, trained: "TrainedAdapter", console: Console) -> None:
-    print(f"{path} ({size(path.stat().st_size)})")
+    print(f"{path} ({format_size(path.stat().st_size)})")
     if console.facts:
-        print(f"Trained {share(console.facts)}.")
+        print(f"Trained {format_share(console.facts)}.")
     peak = trained.peak_memory_bytes / 2**20
     print(
-        f"{trained.steps} steps, {duration(trained.seconds)} in all, "
-        f"{peak:,.0f} MiB of memory at most."
+        f"{trained.steps} steps, {format_duration(trained.seconds)} in total, "
+        f"peak memory {peak:,.0f} MiB."
     )
 
 
-def _interrupted(steps: int) -> str:
+def _interrupted_message(steps: int) -> str:
     if not steps:
-        return "Interrupted before the first step; start it again with the same command."
-    return f"Interrupted after step {steps} and saved; start it again to go on from there."
+        return "Interrupted before the first step. Run the same command to start again."
+    return f"Interrupted after step {steps} and saved. Run the same command to continue."
 
 
-def _failed(reason: object) -> int:
+def _print_failure(reason: object) -> int:
     print(reason, file=sys.stderr)
     return FAILED
 

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all."""
+"""Atomic file writes."""
 
 import os
 import tempfile
@@ -6,9 +6,9 @@ from pathlib import Path
 
 
 def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> None:
-    """Put the content on disk under `path`: written under a temporary name, then renamed.
+    """Write `content` to `path`: under a temporary name first, then renamed.
 
-    `durable` waits for the disk; leave it out for what can be made again.
+    `durable` waits for the disk; turn it off for content that can be made again.
     """
     handle, temporary = tempfile.mkstemp(dir=path.parent, prefix=f".{path.name}.")
     try:
@@ -26,7 +26,7 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
 
 
 def sync_folder(folder: Path) -> None:
-    """Make renames within a folder last through a power cut, where the system can do that."""
+    """Make renames in a folder survive a power cut, where the system supports it."""
     try:
         handle = os.open(folder, os.O_RDONLY)
     except OSError:  # Windows cannot open folders

@@ -1,9 +1,9 @@
-"""A UNet's attention as training on a CPU wants it: fewer small operations, softmax in fp32.
+"""Faster UNet attention for training on a CPU: fewer small operations, softmax in fp32.
 
-Measured on one thread of an AMD EPYC (Zen 4), rank 8 in attention, beside peft's layers and
-torch's own attention: a step in bf16 takes 0.8 to 0.9 times as long, one in fp32 as long as before.
-torch's bf16 attention takes 1.9 to 6.9 times as long backwards as its fp32 one at small bases'
-sizes. Gradients are as near to those of fp32 as before, no nearer: 1 to 2 % off in the median.
+Measured on one thread of an AMD EPYC (Zen 4), rank 8 in attention, against peft's layers and
+torch's attention: a step in bf16 takes 0.8 to 0.9 times as long, one in fp32 the same. The backward
+pass of torch's bf16 attention takes 1.9 to 6.9 times as long as in fp32 at the sizes of small
+bases. Gradients are as close to those of fp32 as before: 1 to 2 % off in the median.
 """
 
 from collections.abc import Sequence
@@ -15,17 +15,17 @@ from peft.tuners.lora import Linear as LoraLinear
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from worker.core.training.adapter.kinds import NAME
+from worker.core.training.adapter.kinds import ADAPTER_NAME
 
 
-def speed_up(unet: nn.Module) -> None:
-    """Let every attention of the UNet work in this way that can; the others stay as they are."""
+def speed_up_attention(unet: nn.Module) -> None:
+    """Replace the UNet's attention processors where possible; the others stay."""
     for attention in unet.modules():
-        if isinstance(attention, Attention) and _is_plain(attention):
-            attention.set_processor(TrainedAttention())
+        if isinstance(attention, Attention) and _is_standard_attention(attention):
+            attention.set_processor(TrainingAttention())
 
 
-class TrainedAttention:
+class TrainingAttention:
     """softmax(q k^T / sqrt d) v of inputs (b, tokens, dim), with q, k and v projected together."""
 
     def __call__(
@@ -36,7 +36,7 @@ class TrainedAttention:
         attention_mask: Tensor | None = None,
         temb: Tensor | None = None,
     ) -> Tensor:
-        """What the attention block gives for its input, or for the text it is told of."""
+        """The attention output for the hidden states, or for the given text states."""
         if attention_mask is not None or hidden_states.dim() != 3:
             usual = AttnProcessor2_0()
             return usual(attn, hidden_states, encoder_hidden_states, attention_mask, temb)  # type: ignore[no-any-return]
@@ -51,7 +51,7 @@ class TrainedAttention:
 
 
 def attend(query: Tensor, key: Tensor, value: Tensor, *, heads: int) -> Tensor:
-    """Attention of (b, tokens, dim) in fp32 or better, given back in the inputs' type."""
+    """Attention of (b, tokens, dim) in fp32 or better, returned in the inputs' type."""
     dtype = torch.promote_types(query.dtype, torch.float32)
 
     def by_head(part: Tensor) -> Tensor:
@@ -63,23 +63,28 @@ def attend(query: Tensor, key: Tensor, value: Tensor, *, heads: int) -> Tensor:
 
 
 def project(layers: Sequence[Any], x: Tensor) -> Sequence[Tensor]:
-    """The same input (b, tokens, in) through several linear layers, adapters included."""
-    if not all(_is_simple(layer) for layer in layers):
+    """One input (b, tokens, in) through several linear layers, adapters included."""
+    if not all(_is_basic_lora(layer) for layer in layers):
         return [layer(x) for layer in layers]
     matrices: list[Tensor | None] = []
     for layer in layers:
         base = layer.get_base_layer()
-        matrices += [base.weight, base.bias, layer.lora_A[NAME].weight, layer.lora_B[NAME].weight]
-    scales = tuple(layer.scaling[NAME] for layer in layers)
+        matrices += [
+            base.weight,
+            base.bias,
+            layer.lora_A[ADAPTER_NAME].weight,
+            layer.lora_B[ADAPTER_NAME].weight,
+        ]
+    scales = tuple(layer.scaling[ADAPTER_NAME] for layer in layers)
     return Projections.apply(scales, x, *matrices)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class Projections(torch.autograd.Function):
-    """y_i = x W_i^T + b_i + s_i (x A_i^T) B_i^T for each layer i, of one input.
+    """y_i = x W_i^T + b_i + s_i (x A_i^T) B_i^T for each layer i, with one input x.
 
-    The down matrices are stacked, so that their product is one, and every sum is made where it
-    lies; peft takes nine operations over all tokens where this takes three. W and b are frozen
-    and may be bf16: then so is the arithmetic, while A, B and their gradients are fp32.
+    The down matrices are stacked into one product, and sums are made in place; peft needs nine
+    operations over all tokens where this needs three. W and b are frozen and may be bf16: then the
+    arithmetic is bf16 too, while A, B and their gradients are fp32.
     """
 
     @staticmethod
@@ -139,22 +144,22 @@ class Projections(torch.autograd.Function):
         return None, dx, *by_layer
 
 
-def _is_simple(layer: Any) -> bool:
-    """Whether this is peft's own LoRA of a linear layer, in use and without extras."""
+def _is_basic_lora(layer: Any) -> bool:
+    """True for peft's own LoRA of a linear layer, active and without extras."""
     return (
         type(layer) is LoraLinear
         and type(layer.get_base_layer()) is nn.Linear
-        and layer.active_adapters == [NAME]
+        and layer.active_adapters == [ADAPTER_NAME]
         and not layer.disable_adapters
         and not layer.merged
-        and not layer.use_dora.get(NAME)
-        and isinstance(layer.lora_dropout[NAME], nn.Identity)
-        and layer.lora_B[NAME].bias is None
+        and not layer.use_dora.get(ADAPTER_NAME)
+        and isinstance(layer.lora_dropout[ADAPTER_NAME], nn.Identity)
+        and layer.lora_B[ADAPTER_NAME].bias is None
     )
 
 
-def _is_plain(attention: Any) -> bool:
-    """Whether this is attention and nothing else, as in the UNets of SD 1, SD 2 and SDXL."""
+def _is_standard_attention(attention: Any) -> bool:
+    """True for plain attention, as in the UNets of SD 1, SD 2 and SDXL."""
     extras = ("spatial_norm", "group_norm", "norm_cross", "norm_q", "norm_k", "added_kv_proj_dim")
     return (
         all(not getattr(attention, extra, None) for extra in extras)

@@ -1,4 +1,4 @@
-"""How long a step takes here and how much it trains, found by taking a few on made-up pictures."""
+"""Measures the time of a step and counts parameters, by taking a few steps on random images."""
 
 import time
 from collections.abc import Iterator
@@ -10,23 +10,23 @@ import torch
 
 from worker.core.bases.inspect import vae_factor
 from worker.core.bases.load import LoadedBase
-from worker.core.training.adapter.lora import remove
+from worker.core.training.adapter.lora import remove_adapters
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.batches import Batches
 from worker.core.training.data.buckets import Size
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.latent_cache import EncodedBucket
-from worker.core.training.data.text import LiveText
+from worker.core.training.data.text import LiveCaptionEncoder
 from worker.core.training.learner import Learner, Model
 from worker.core.training.loss import NoiseSchedule
 from worker.core.training.prepare import (
     add_adapter,
     base_parameters,
+    cast_and_move,
     choose_precision,
     prediction_of,
     resolution_of,
     schedule_of,
-    settle,
 )
 
 WARM_UP_STEPS = 1
@@ -36,7 +36,7 @@ BYTES_PER_FP16 = 2
 
 @dataclass(frozen=True, slots=True)
 class Calibration:
-    """What to expect of a training on this machine."""
+    """The expected cost of a training on this machine."""
 
     seconds_per_step: float
     trainable_parameters: int
@@ -47,17 +47,17 @@ class Calibration:
 def calibrate(
     base: LoadedBase, config: TrainConfig, *, device: str, timed_steps: int = TIMED_STEPS
 ) -> Calibration:
-    """Take real steps on random latents; the base is afterwards what it was before."""
-    with _borrowed(base):
+    """Take real steps on random latents; the base is restored afterwards."""
+    with _restore_afterwards(base):
         lora = add_adapter(base, config)
-        bucket = _made_up_bucket(base, config)
+        bucket = _random_bucket(base, config)
         precision = choose_precision(base, bucket, config, config.precision, device=device)
-        settle(base, precision, device=device)
+        cast_and_move(base, precision, device=device)
         schedule = NoiseSchedule.of(schedule_of(config, base), device=device)
-        text = LiveText(base, device=device)
+        text = LiveCaptionEncoder(base, device=device)
         model = Model(base.unet, text, schedule, prediction_of(config, base), precision, device)
         learner = Learner(model, lora, config)
-        images = [TrainingImage(Path("made-up"), "", "a made-up picture")] * len(bucket.images)
+        images = [TrainingImage(Path("random"), "", "a random image")] * len(bucket.images)
         batches = Batches([bucket], images, config, timesteps=len(schedule))
         seconds = []
         for step in range(WARM_UP_STEPS + timed_steps):
@@ -73,7 +73,7 @@ def calibrate(
     )
 
 
-def _made_up_bucket(base: LoadedBase, config: TrainConfig) -> EncodedBucket:
+def _random_bucket(base: LoadedBase, config: TrainConfig) -> EncodedBucket:
     side = resolution_of(config, base)
     channels, latent_side = base.unet.config.in_channels, side // vae_factor(base.vae.config)
     count = config.batch_size
@@ -87,8 +87,8 @@ def _made_up_bucket(base: LoadedBase, config: TrainConfig) -> EncodedBucket:
 
 
 @contextmanager
-def _borrowed(base: LoadedBase) -> Iterator[None]:
-    """Give the base back as it was: without adapter, in its own number types."""
+def _restore_afterwards(base: LoadedBase) -> Iterator[None]:
+    """Restore the base on exit: without adapter, in its own number types."""
     parts = [base.unet, *base.text_encoders]
     weights = [
         (parameter, parameter.data, parameter.requires_grad)
@@ -102,7 +102,7 @@ def _borrowed(base: LoadedBase) -> Iterator[None]:
     finally:
         base.unet.set_attn_processor(processors)
         for part in parts:
-            remove(part)
+            remove_adapters(part)
         for parameter, data, requires_grad in weights:
             parameter.data = data
             parameter.requires_grad_(requires_grad)

@@ -1,8 +1,8 @@
-"""Whole states of a training on disk, of which the newest undamaged one is found again.
+"""Saves training states to disk and restores the newest undamaged one.
 
-A checkpoint is a folder `step-000150` with `state.pt` (all that the next step depends on),
-`adapter.safetensors` (the adapter as it would be used now) and `manifest.json`, which names the
-hash of both and the training they belong to. The folder gets its name when all of it is on disk.
+A checkpoint is a folder `step-000150` with `state.pt` (everything the next step depends on),
+`adapter.safetensors` (the adapter at this step) and `manifest.json`, which holds the hashes of both
+and the identity of the training. The folder gets its name when it is complete on disk.
 """
 
 import hashlib
@@ -31,8 +31,8 @@ UNFINISHED = ".unfinished-"
 
 
 @dataclass(frozen=True, slots=True)
-class Checkpoint:
-    """A complete folder on disk."""
+class SavedCheckpoint:
+    """A complete checkpoint folder on disk."""
 
     step: int
     path: Path
@@ -40,8 +40,8 @@ class Checkpoint:
 
 
 @dataclass(frozen=True, slots=True)
-class Restored:
-    """What a checkpoint held, and the identity of the training it was of."""
+class RestoredState:
+    """The state in a checkpoint, and the identity of its training."""
 
     step: int
     state: dict[str, Any]
@@ -49,14 +49,14 @@ class Restored:
 
 
 class _DamagedError(Exception):
-    """The files of a checkpoint are not those its manifest names."""
+    """The files of a checkpoint differ from its manifest."""
 
 
 class CheckpointFolder:
-    """The checkpoints of one training, told from others by its identity.
+    """The checkpoints of one training, recognized by its identity.
 
-    `identity` is what a state only makes sense with (config, pictures, base), as JSON values. One
-    that `adopts` takes the state of any training, to go on from it as another.
+    `identity` is what a state depends on (config, images, base), as JSON values. With `adopts`,
+    checkpoints of any training are accepted, to continue from.
     """
 
     def __init__(
@@ -67,7 +67,7 @@ class CheckpointFolder:
         self._identity = json.loads(json.dumps(identity))
         self._keep = keep
 
-    def save(self, step: int, state: Mapping[str, Any], adapter: Adapter) -> Checkpoint:
+    def save(self, step: int, state: Mapping[str, Any], adapter: Adapter) -> SavedCheckpoint:
         """Write a checkpoint, then delete all but the newest few. May raise OSError."""
         self._root.mkdir(parents=True, exist_ok=True)
         final = self._root / f"{PREFIX}{step:06d}"
@@ -79,7 +79,7 @@ class CheckpointFolder:
             canonical.save(adapter, unfinished / ADAPTER)
             manifest = {"step": step, "identity": self._identity, "files": _hashes(unfinished)}
             write_atomically(unfinished / MANIFEST, json.dumps(manifest, indent=1).encode())
-            if final.exists():  # a damaged one, or one of a run that was rolled back
+            if final.exists():  # damaged, or of a run that was rolled back
                 shutil.rmtree(final)
             unfinished.rename(final)
         except BaseException:
@@ -88,33 +88,33 @@ class CheckpointFolder:
         sync_folder(self._root)
         self._delete_all_but(final)
         size = sum(file.stat().st_size for file in final.iterdir())
-        return Checkpoint(step, final, size)
+        return SavedCheckpoint(step, final, size)
 
-    def restore(self, *, on_damaged: Callable[[str], None]) -> Restored | None:
-        """Give the newest state that can be read; None when there is none at all.
+    def restore(self, *, on_damaged: Callable[[str], None]) -> RestoredState | None:
+        """The newest readable state; None when there is none.
 
-        A damaged checkpoint is told of and passed over. Raises CheckpointError when one belongs to
+        Damaged checkpoints are reported and skipped. Raises CheckpointError when one belongs to
         another training.
         """
         for folder in reversed(checkpoints_in(self._root)):
             try:
-                manifest = _checked_manifest(folder)
+                manifest = _read_checked_manifest(folder)
                 identity = manifest["identity"]
                 if not self._adopts:
                     self._check_identity(identity)
-                return Restored(manifest["step"], _load_state(folder / STATE), identity)
+                return RestoredState(manifest["step"], _load_state(folder / STATE), identity)
             except _DamagedError as error:
-                on_damaged(f"The checkpoint {folder.name} is damaged ({error}) and was left out.")
+                on_damaged(f"The checkpoint {folder.name} is damaged ({error}) and was skipped.")
         return None
 
     def delete_unfinished(self) -> None:
-        """Clear away what a run left that was killed while it saved."""
+        """Delete what was left by a run that was killed while saving."""
         if self._root.is_dir():
             for folder in self._root.glob(f"{UNFINISHED}*"):
                 shutil.rmtree(folder, ignore_errors=True)
 
     def _delete_all_but(self, newest: Path) -> None:
-        """Keep this one and the few before it; those of later steps are damaged, or undone."""
+        """Keep this checkpoint and the few before it; later ones are damaged or undone."""
         folders = checkpoints_in(self._root)
         end = folders.index(newest) + 1
         kept = folders[:end][-self._keep :]
@@ -131,29 +131,31 @@ class CheckpointFolder:
             if found.get(name) != self._identity.get(name)
         )
         raise CheckpointError(
-            f"{self._root} holds checkpoints of another training: {', '.join(names)} differ. "
-            "Choose an empty folder, or the settings of that training."
+            f"{self._root} has checkpoints of another training: {', '.join(names)} differ. "
+            "Choose an empty folder, or use the settings of that training."
         )
 
 
-def manifest_of(folder: Path) -> dict[str, Any]:
-    """What a checkpoint says of itself. Raises CheckpointError when it is damaged, or none."""
+def read_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest of a checkpoint. Raises CheckpointError when it is missing or damaged."""
     try:
-        return _checked_manifest(folder)
+        return _read_checked_manifest(folder)
     except _DamagedError as error:
-        raise CheckpointError(f"{folder} is no checkpoint to go on from: {error}.") from error
+        raise CheckpointError(
+            f"Cannot continue from {folder}: {error}. Choose another checkpoint."
+        ) from error
 
 
 def checkpoints_in(root: Path) -> list[Path]:
-    """The finished checkpoints of a folder, oldest first."""
+    """The complete checkpoints in a folder, oldest first."""
     if not root.is_dir():
         return []
     names = (path for path in root.iterdir() if path.name.startswith(PREFIX))
     return sorted(names, key=lambda path: (len(path.name), path.name))
 
 
-def _checked_manifest(folder: Path) -> dict[str, Any]:
-    """The manifest, after the hashes in it were compared with the files."""
+def _read_checked_manifest(folder: Path) -> dict[str, Any]:
+    """The manifest, after its hashes were compared with the files."""
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         files, complete = manifest["files"], {"step", "identity"} <= manifest.keys()
@@ -161,12 +163,12 @@ def _checked_manifest(folder: Path) -> dict[str, Any]:
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _DamagedError("its manifest cannot be read") from error
     if not complete or files != found:
-        raise _DamagedError("its files are not those that were saved")
+        raise _DamagedError("its files differ from those that were saved")
     return manifest  # type: ignore[no-any-return]
 
 
 def _load_state(path: Path) -> dict[str, Any]:
-    """The tensors and plain values of a state; nothing in the file is run."""
+    """The tensors and plain values of a state; no code in the file is executed."""
     try:
         return torch.load(path, map_location="cpu", weights_only=True)  # type: ignore[no-any-return]
     except (pickle.UnpicklingError, RuntimeError, EOFError) as error:

@@ -16,7 +16,7 @@ from pydantic import (
     field_validator,
 )
 
-from worker.core.training.prompts import parse
+from worker.core.training.prompts import parse_prompt
 
 MAX_SAMPLE_PROMPTS = 8
 MAX_PROMPT_LENGTH = 1_000
@@ -573,7 +573,7 @@ class TrainConfig(BaseModel):
     @classmethod
     def _readable(cls, value: list[str]) -> list[str]:
         for line in value:
-            parse(line)
+            parse_prompt(line)
         return value
 
     @field_validator("text_encoder_learning_rate", "lora_plus_ratio")

@@ -1,38 +1,38 @@
-"""Why a training could not go on: one class for each thing a person can do about it."""
+"""The reasons why a training fails, one class for each thing a person can do about it."""
 
 
 class TrainingError(Exception):
-    """A training that failed; the message is a sentence for people, `code` is for programs."""
+    """The training failed; the message is a sentence for people, `code` is for programs."""
 
     code = "training_failed"
 
 
 class DatasetError(TrainingError):
-    """The pictures or captions cannot be trained on."""
+    """The images or captions cannot be trained on."""
 
     code = "dataset"
 
 
 class DivergedError(TrainingError):
-    """The loss or a gradient was not a finite number; the adapter was not touched by it."""
+    """The loss or a gradient was NaN or infinite; the adapter was not changed by it."""
 
     code = "diverged"
 
 
 class DeadAdapterError(TrainingError):
-    """The training ended with an adapter that changes nothing."""
+    """The adapter has no effect."""
 
     code = "dead"
 
 
 class OutOfMemoryError(TrainingError):
-    """The machine or its GPU has not enough memory for this config."""
+    """The machine or its GPU has too little memory for this config."""
 
     code = "out_of_memory"
 
 
 class CheckpointError(TrainingError):
-    """The folder holds checkpoints of another training, or none that can be read."""
+    """The folder has checkpoints of another training, or no readable one."""
 
     code = "checkpoint"
 
@@ -44,6 +44,6 @@ class StorageError(TrainingError):
 
 
 class UnsupportedError(TrainingError):
-    """This base, device or machine cannot do what the config asks."""
+    """This base model, device or machine does not support the config."""
 
     code = "unsupported"

@@ -1,4 +1,4 @@
-"""What a training tells while it runs, and what it may be told."""
+"""The events of a running training, and the commands it accepts."""
 
 from dataclasses import dataclass
 from enum import StrEnum
@@ -7,7 +7,7 @@ from typing import Protocol
 
 
 class Phase(StrEnum):
-    """What the training is busy with."""
+    """The current activity of the training."""
 
     PREPARING = "preparing"
     ENCODING = "encoding"
@@ -18,14 +18,14 @@ class Phase(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class PhaseStarted:
-    """The training turned to something else."""
+    """The training entered a phase."""
 
     phase: Phase
 
 
 @dataclass(frozen=True, slots=True)
 class BaseFacts:
-    """How much is trained of how much, known before the first step."""
+    """The number of trained and of all parameters, known before the first step."""
 
     trainable_parameters: int
     base_parameters: int
@@ -33,9 +33,9 @@ class BaseFacts:
 
 @dataclass(frozen=True, slots=True)
 class Arithmetic:
-    """How this training computes, known before the first step: on a CPU both decide the last bits.
+    """The arithmetic of a training, known before the first step; on a CPU it affects the last bits.
 
-    A run that goes on elsewhere is given it, so that it ends in the very same numbers.
+    A run that continues elsewhere gets the same values, so that it ends with the same numbers.
     """
 
     precision: str
@@ -44,7 +44,7 @@ class Arithmetic:
 
 @dataclass(frozen=True, slots=True)
 class StepDone:
-    """One step changed the adapter. `steps_per_second` looks over the last steps only."""
+    """A step updated the adapter. `steps_per_second` covers the last few steps."""
 
     step: int
     total: int
@@ -55,7 +55,7 @@ class StepDone:
 
 @dataclass(frozen=True, slots=True)
 class SampleSaved:
-    """A sample picture is on disk; step 0 is the base without the adapter."""
+    """A sample image was saved; step 0 shows the base without the adapter."""
 
     step: int
     prompt_index: int
@@ -66,7 +66,7 @@ class SampleSaved:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSaved:
-    """A complete checkpoint folder is on disk, and a run can go on from it."""
+    """A complete checkpoint folder was saved; a run can continue from it."""
 
     step: int
     path: Path
@@ -75,7 +75,7 @@ class CheckpointSaved:
 
 @dataclass(frozen=True, slots=True)
 class HeldOut:
-    """How well held-out pictures are predicted, with the interval of 95 %; step 0 is the base."""
+    """The validation loss with its 95 % confidence interval; step 0 is the base model."""
 
     step: int
     loss: float
@@ -85,14 +85,14 @@ class HeldOut:
 
 @dataclass(frozen=True, slots=True)
 class RolledBack:
-    """The training went back to what it was after `step` and goes on from there."""
+    """The training went back to its state after `step` and continues from there."""
 
     step: int
 
 
 @dataclass(frozen=True, slots=True)
 class Notice:
-    """Something a person should know that stops nothing; a warning is to be shown loudly."""
+    """A message that stops nothing; a warning should be shown prominently."""
 
     text: str
     is_warning: bool = False
@@ -112,7 +112,7 @@ Event = (
 
 
 class Control(StrEnum):
-    """What the training should do next."""
+    """The next action of the training."""
 
     CONTINUE = "continue"
     CANCEL = "cancel"
@@ -122,7 +122,7 @@ class Control(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Commands:
-    """One answer of `poll`; `sample_now` and `save_now` are true once for each request."""
+    """The result of a poll; `sample_now` and `save_now` are true once per request."""
 
     control: Control = Control.CONTINUE
     sample_now: bool = False
@@ -130,21 +130,21 @@ class Commands:
 
 
 class Callbacks(Protocol):
-    """How a training talks with whoever started it; both are called from the training's thread."""
+    """The link between a training and its caller; called from the training's thread."""
 
     def on_event(self, event: Event) -> None:
-        """Take note of an event; an exception here ends the training."""
+        """Handle an event; an exception here ends the training."""
 
     def poll(self) -> Commands:
-        """Give what was asked since the last call; called before each step and within sampling."""
+        """The requests since the last call; called before each step and while sampling."""
 
 
-class Silent:
-    """Callbacks that hear nothing and ask for nothing."""
+class NoCallbacks:
+    """Callbacks that ignore events and request nothing."""
 
     def on_event(self, event: Event) -> None:
         """Ignore the event."""
 
     def poll(self) -> Commands:
-        """Always go on."""
+        """Always continue."""
         return Commands()

@@ -1,4 +1,4 @@
-"""The machine's own words for full memory and full disks, turned into sentences."""
+"""Translates full memory and full disks into errors with sentences for people."""
 
 import errno
 from collections.abc import Iterator
@@ -9,14 +9,19 @@ import torch
 from worker.core.training.config import TrainConfig
 from worker.core.training.errors import OutOfMemoryError, StorageError
 
-# of a CPU; of CUDA and MPS outside torch's own OutOfMemoryError; of cuBLAS and cuDNN
-SIGNS = ("can't allocate memory", "not enough memory", "out of memory", "_alloc_failed")
+# messages of a CPU; of CUDA and MPS outside torch's own OutOfMemoryError; of cuBLAS and cuDNN
+OUT_OF_MEMORY_SIGNS = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "_alloc_failed",
+)
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @contextmanager
-def failures_named(config: TrainConfig) -> Iterator[None]:
-    """Raise OutOfMemoryError and StorageError in place of what torch and the system raise."""
+def translate_failures(config: TrainConfig) -> Iterator[None]:
+    """Raise OutOfMemoryError and StorageError in place of the errors of torch and the system."""
     try:
         yield
     except (MemoryError, RuntimeError) as error:
@@ -33,15 +38,15 @@ def failures_named(config: TrainConfig) -> Iterator[None]:
 def _is_out_of_memory(error: BaseException) -> bool:
     words = str(error).lower()
     return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        sign in words for sign in SIGNS
+        sign in words for sign in OUT_OF_MEMORY_SIGNS
     )
 
 
 def _memory_advice(config: TrainConfig) -> str:
     advice = []
     if not config.gradient_checkpointing:
-        advice.append('turn on "Gradient checkpointing"')
+        advice.append("turn on “Gradient checkpointing”")
     if config.batch_size > 1:
-        advice.append(f"take a batch size below {config.batch_size}")
-    advice.append("take a lower resolution")
-    return f"There is not enough memory for this training: {' or '.join(advice)}."
+        advice.append(f"use a batch size below {config.batch_size}")
+    advice.append("use a lower resolution")
+    return f"Out of memory. To train with less, {' or '.join(advice)}."

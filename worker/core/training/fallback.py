@@ -1,4 +1,4 @@
-"""What to give up, one step at a time, when a training does not fit in memory."""
+"""Reduces a config step by step when a training does not fit in memory."""
 
 import json
 from importlib.util import find_spec
@@ -8,53 +8,53 @@ from worker.core.training.atomic_write import write_atomically
 from worker.core.training.config import Optimizer, TrainConfig
 
 MAX_ACCUMULATION = 64
-KEPT = "less-memory.json"
+FALLBACK_FILE = "less-memory.json"
 
 
-def step_down(config: TrainConfig) -> tuple[TrainConfig, str] | None:
-    """A config that needs less memory, and the sentence that says how; None when none is left.
+def reduce_memory_use(config: TrainConfig) -> tuple[TrainConfig, str] | None:
+    """A config that needs less memory, with a sentence about the change; None when there is none.
 
-    In this order: activations computed twice instead of stored, half of the batch at twice the
-    batches per step (the same pictures count in a step), optimizer states in 8 bit.
+    In this order: gradient checkpointing, half the batch size with twice the gradient accumulation
+    (a step uses the same number of images), 8-bit optimizer states.
     """
     if not config.gradient_checkpointing:
-        sentence = "“Gradient checkpointing” was turned on: steps take about half as long again."
+        sentence = "“Gradient checkpointing” was turned on: steps take about 50 % longer."
         return config.model_copy(update={"gradient_checkpointing": True}), sentence
     if config.batch_size > 1:
-        return _halved(config)
+        return _halve_batch(config)
     if config.optimizer is Optimizer.ADAMW and find_spec("bitsandbytes"):
         changed = config.model_copy(update={"optimizer": Optimizer.ADAMW_8BIT})
-        return changed, "The optimizer keeps its states in 8 bit."
+        return changed, "The optimizer now uses 8-bit states."
     return None
 
 
-def remember(out: Path, *, asked: TrainConfig, used: TrainConfig) -> None:
-    """Keep in a training's folder that it was asked for one config and came to fit with another."""
-    content = json.dumps({"asked": _plain(asked), "used": _plain(used)}, indent=1)
-    write_atomically(out / KEPT, content.encode())
+def save_fallback(out: Path, *, requested: TrainConfig, used: TrainConfig) -> None:
+    """Save in the training's folder which config was requested and which one fitted."""
+    content = json.dumps({"asked": _as_json(requested), "used": _as_json(used)}, indent=1)
+    write_atomically(out / FALLBACK_FILE, content.encode())
 
 
-def remembered(out: Path, asked: TrainConfig) -> TrainConfig:
-    """The config that an earlier start of the same training in this folder came to fit with.
+def load_fallback(out: Path, requested: TrainConfig) -> TrainConfig:
+    """The config that fitted at an earlier start of the same training in this folder.
 
-    It is `asked` itself when there was none, or nothing that can be read.
+    It is `requested` itself when there was none, or none that can be read.
     """
     try:
-        kept = json.loads((out / KEPT).read_text(encoding="utf-8"))
-        if kept["asked"] == _plain(asked):
+        kept = json.loads((out / FALLBACK_FILE).read_text(encoding="utf-8"))
+        if kept["asked"] == _as_json(requested):
             return TrainConfig.model_validate(kept["used"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
-    return asked
+    return requested
 
 
-def _plain(config: TrainConfig) -> dict[str, object]:
+def _as_json(config: TrainConfig) -> dict[str, object]:
     return config.model_dump(mode="json")
 
 
-def _halved(config: TrainConfig) -> tuple[TrainConfig, str]:
-    pictures = config.batch_size * config.gradient_accumulation
+def _halve_batch(config: TrainConfig) -> tuple[TrainConfig, str]:
+    images_per_step = config.batch_size * config.gradient_accumulation
     batch = config.batch_size // 2
-    batches = min(MAX_ACCUMULATION, -(-pictures // batch))
+    batches = min(MAX_ACCUMULATION, -(-images_per_step // batch))
     changed = config.model_copy(update={"batch_size": batch, "gradient_accumulation": batches})
-    return changed, f"The batch is {batch} now, with {batches} batches per step."
+    return changed, f"The batch size is now {batch}, with {batches} gradient accumulation steps."

@@ -1,4 +1,4 @@
-"""The training, from pictures to an adapter, to be read from top to bottom."""
+"""The training loop, from images to an adapter; reads from top to bottom."""
 
 import copy
 import time
@@ -15,8 +15,8 @@ import torch
 from worker.core.bases.load import LoadedBase
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import Adapter
-from worker.core.training.checkpoint import CheckpointFolder, Restored
-from worker.core.training.commands import Inbox, Told
+from worker.core.training.checkpoint import CheckpointFolder, RestoredState
+from worker.core.training.commands import PendingRequests, StopRequested
 from worker.core.training.config import Precision, TrainConfig
 from worker.core.training.data.images import TrainingImage, check_images, dataset_fingerprint
 from worker.core.training.errors import (
@@ -38,23 +38,23 @@ from worker.core.training.events import (
     RolledBack,
     StepDone,
 )
-from worker.core.training.failures import failures_named
+from worker.core.training.failures import translate_failures
 from worker.core.training.learner import NonFiniteError
 from worker.core.training.memory import peak_memory_bytes, release_memory
 from worker.core.training.precision import autocast
-from worker.core.training.prepare import base_parameters, check_supported, encode_pictures, prepare
-from worker.core.training.sample_store import SampleRows
+from worker.core.training.prepare import base_parameters, check_supported, encode_dataset, prepare
+from worker.core.training.sample_store import SampleStore
 
 ADAPTER = "adapter.safetensors"
 STEPS_BETWEEN_RELEASES = 50
 STEPS_IN_SPEED = 20
 CAPTION_SHOWN = 40  # characters
-SLOWER = 0.5  # of the learning rate, after a loss that was no number
-NO_SAMPLES = (
-    "There was not enough memory to draw a sample, so the training goes on without samples. Ask "
-    "for smaller ones (--w and --h in a prompt) to see some."
+NAN_RETRY_LR_FACTOR = 0.5  # after a NaN or infinite loss
+SAMPLES_OUT_OF_MEMORY = (
+    "Out of memory while generating a sample, so the training continues without samples. Use "
+    "smaller ones (--w and --h in a prompt)."
 )
-WITHOUT_INFLUENCE = frozenset({"checkpoint_every", "keep_checkpoints"})
+NOT_IN_IDENTITY = frozenset({"checkpoint_every", "keep_checkpoints"})
 
 
 class Outcome(StrEnum):
@@ -75,10 +75,10 @@ OUTCOMES = {
 
 @dataclass(frozen=True, slots=True)
 class TrainedAdapter:
-    """What a training came to.
+    """The result of a training.
 
-    `path` is the adapter in the registry's own form, or None when none was kept: after a cancel,
-    a stop before the first step, or an interruption (which can be resumed from its checkpoint).
+    `path` is the canonical adapter file, or None when there is none: after a cancel, a stop before
+    the first step, or an interruption (which can be resumed from its checkpoint).
     """
 
     path: Path | None
@@ -102,26 +102,25 @@ def train(
     arithmetic: Arithmetic | None = None,
     continues: bool = False,
 ) -> TrainedAdapter:
-    """Train an adapter for `base` on captioned pictures and write it to `out`.
+    """Train an adapter for `base` on captioned images and write it to `out`.
 
-    Goes on from the newest checkpoint in `out`, if there is one; on a CPU the adapter is then
-    bit-equal to that of a run without a break. `arithmetic` is what an earlier attempt without a
-    checkpoint told; else it is chosen here, with the threads torch has. A training that
-    `continues` may find the checkpoint of another one of the same adapter, and goes on from it
-    with its own config and pictures, to its own number of steps. The base is used up. Raises
-    TrainingError.
+    Continues from the newest checkpoint in `out`, if there is one; on a CPU the adapter is then
+    bit-equal to that of an uninterrupted run. `arithmetic` is what an earlier attempt without a
+    checkpoint reported; else it is chosen here, with torch's current threads. With `continues`, the
+    checkpoint may be of another training of the same kind of adapter, which continues with this
+    config and these images up to this number of steps. Consumes the base. Raises TrainingError.
     """
     started = time.monotonic()
     check_images(images)
-    with failures_named(config):
+    with translate_failures(config):
         out.mkdir(parents=True, exist_ok=True)
-        training = Training(config, images, callbacks, out=out, device=device)
+        training = TrainingLoop(config, images, callbacks, out=out, device=device)
         try:
             training.prepare(base, cache, arithmetic, continues=continues)
             training.run()
             outcome = Outcome.FINISHED
-        except Told as told:
-            outcome = OUTCOMES[told.control]
+        except StopRequested as request:
+            outcome = OUTCOMES[request.control]
         path = training.end(outcome)
     return TrainedAdapter(
         path=path,
@@ -134,8 +133,8 @@ def train(
     )
 
 
-class Training:
-    """One run: prepared once, then step after step until it is done or told to end."""
+class TrainingLoop:
+    """One run: prepared once, then step after step until it is done or asked to end."""
 
     def __init__(
         self,
@@ -150,15 +149,15 @@ class Training:
         self.trainable_parameters = 0
         self._config = config
         self._images = images
-        self._tell = callbacks.on_event
-        self._inbox = Inbox(callbacks)
+        self._emit = callbacks.on_event
+        self._requests = PendingRequests(callbacks)
         self._out = out
         self._device = device
         self._saved_step: int | None = None
         self._durations: deque[float] = deque(maxlen=STEPS_IN_SPEED)
-        self._slower = 1.0
-        self._can_draw = True
-        self._rows = SampleRows(out / "samples", count=len(config.sample_prompts))
+        self._lr_scale = 1.0
+        self._can_sample = True
+        self._samples = SampleStore(out / "samples", count=len(config.sample_prompts))
 
     def prepare(
         self,
@@ -168,9 +167,9 @@ class Training:
         *,
         continues: bool,
     ) -> None:
-        """Encode, put the adapter in, and go back to the newest checkpoint."""
+        """Encode the images, inject the adapter, and restore the newest checkpoint."""
         config = self._config
-        self._tell(PhaseStarted(Phase.PREPARING))
+        self._emit(PhaseStarted(Phase.PREPARING))
         check_supported(config, base, device=self._device)
         identity = _identity(config, self._images, base)
         self._checkpoints = CheckpointFolder(
@@ -180,18 +179,18 @@ class Training:
             adopts=continues,
         )
         self._checkpoints.delete_unfinished()
-        restored = self._checkpoints.restore(on_damaged=lambda text: self._tell(Notice(text)))
+        restored = self._checkpoints.restore(on_damaged=lambda text: self._emit(Notice(text)))
         if restored:
             arithmetic = Arithmetic(**restored.state["arithmetic"])
         if arithmetic:
             torch.set_num_threads(arithmetic.threads)
-        self._tell(PhaseStarted(Phase.ENCODING))
-        encoded = encode_pictures(
+        self._emit(PhaseStarted(Phase.ENCODING))
+        encoded = encode_dataset(
             base,
             self._images,
             config,
             cache=cache,
-            keep_going=self._inbox.look,
+            check_stop=self._requests.poll,
             device=self._device,
         )
         self._trained_on = encoded.images
@@ -202,145 +201,147 @@ class Training:
             base, encoded, config, device=self._device, precision=precision, cache=cache
         )
         self._lora, self._learner, self._batches = parts.lora, parts.learner, parts.batches
-        self._questions = parts.questions
+        self._validation = parts.validation
         self._sampler, self._precision = parts.sampler, parts.precision
         self._arithmetic = Arithmetic(parts.precision.value, torch.get_num_threads())
         self.trainable_parameters = parts.lora.size
         self._metadata = _metadata(config, base)
         if restored:
-            self._go_back(restored, same_pictures=_same_pictures(restored.identity, identity))
+            self._restore_state(
+                restored, same_batches=_has_same_batches(restored.identity, identity)
+            )
             if restored.identity.get("learning_rate") != config.learning_rate:
-                self._slower = 1.0  # another rate was chosen since the old one was halved
-        self._good = Restored(self.step, copy.deepcopy(self._state()))
+                self._lr_scale = 1.0  # the rate was changed since the old one was halved
+        self._last_good = RestoredState(self.step, copy.deepcopy(self._state()))
         release_memory()
-        self._tell(self._arithmetic)
-        self._tell(BaseFacts(self.trainable_parameters, base_parameters(base)))
+        self._emit(self._arithmetic)
+        self._emit(BaseFacts(self.trainable_parameters, base_parameters(base)))
 
     def run(self) -> None:
-        """Learn until the last step; raises Told when told to end before."""
+        """Train until the last step; raises StopRequested when asked to end before."""
         config = self._config
-        self._tell(PhaseStarted(Phase.TRAINING))
-        self._draw_due_rows()
+        self._emit(PhaseStarted(Phase.TRAINING))
+        self._generate_due_samples()
         while self.step < config.steps:
-            self._inbox.look()
-            self._answer_requests()
+            self._requests.poll()
+            self._handle_requests()
             if not self._take_step():
                 continue
             if self._is_due(config.checkpoint_every):
-                self._ask_held_out()
+                self._validate()
                 self._save_checkpoint()
-            self._draw_due_rows()
+            self._generate_due_samples()
             if self.step % STEPS_BETWEEN_RELEASES == 0:
                 release_memory()
         if not self._is_due(config.checkpoint_every):
-            self._ask_held_out()
+            self._validate()
         self._save_checkpoint()
 
     def end(self, outcome: Outcome) -> Path | None:
-        """Write what is to be kept: the adapter, a checkpoint to go on from, or nothing."""
+        """Save the result: the adapter, a checkpoint to continue from, or nothing."""
         if self.step == 0 or outcome is Outcome.CANCELED:
             return None
         if outcome is Outcome.INTERRUPTED:
             self._save_checkpoint()
             return None
-        self._tell(PhaseStarted(Phase.SAVING))
+        self._emit(PhaseStarted(Phase.SAVING))
         path = self._out / ADAPTER
         adapter = self._adapter()
-        self._check_alive(adapter)
+        self._check_effect(adapter)
         canonical.save(adapter, path)
         return path
 
     def _take_step(self) -> bool:
-        """Learn from the next batches; False when it went back instead."""
+        """Train on the next batches; False when the training rolled back instead."""
         started = time.perf_counter()
         batches = [self._batches.next() for _ in range(self._config.gradient_accumulation)]
         try:
-            learned = self._learner.learn(batches, step=self.step, slower=self._slower)
+            learned = self._learner.learn(batches, step=self.step, lr_scale=self._lr_scale)
         except NonFiniteError as error:
             self._roll_back(error)
             return False
         self.step += 1
         self._durations.append(time.perf_counter() - started)
         speed = len(self._durations) / sum(self._durations)
-        self._tell(
+        self._emit(
             StepDone(self.step, self._config.steps, learned.loss, learned.learning_rate, speed)
         )
-        if self.step == 1 and self._questions:
-            with self._lora.switched_off():
-                self._tell_held_out(0)
+        if self.step == 1 and self._validation:
+            with self._lora.disabled():
+                self._emit_validation_loss(0)
         return True
 
     def _roll_back(self, error: NonFiniteError) -> None:
-        """Go back to the last good state and try once more, slower; the second time it is over."""
-        names = sorted(_named(self._trained_on[index]) for index in error.images)
-        where = f"in step {self.step + 1} (pictures: {', '.join(names)})"
-        if self._slower < 1:
+        """Roll back to the last good state at a lower rate; the second time raise DivergedError."""
+        names = sorted(_image_label(self._trained_on[index]) for index in error.images)
+        where = f"in step {self.step + 1} (images: {', '.join(names)})"
+        if self._lr_scale < 1:
             self._save_checkpoint()
-            kept = f" The adapter of step {self.step} is kept." if self.step else ""
+            saved = f" The checkpoint of step {self.step} was saved." if self.step else ""
             raise DivergedError(
-                f"The training diverged {where}: loss or gradient was not a finite number, at the "
-                f"lowered learning rate too.{kept} Look at these pictures, or try a lower "
-                "learning rate."
+                f"The training diverged {where}: the loss or gradient was NaN or infinite, even at "
+                f"the lowered learning rate.{saved} Check these images, or use a lower learning "
+                "rate."
             ) from error
-        self._go_back(self._good)
-        self._slower = SLOWER
-        self._rows.forget_after(self.step)
-        self._tell(RolledBack(self.step))
-        self._tell(
+        self._restore_state(self._last_good)
+        self._lr_scale = NAN_RETRY_LR_FACTOR
+        self._samples.delete_after(self.step)
+        self._emit(RolledBack(self.step))
+        self._emit(
             Notice(
-                f"The loss was not a finite number {where}. The training went back to step "
-                f"{self.step} and goes on with {SLOWER:.0%} of the learning rate.",
+                f"The loss was NaN or infinite {where}. The training went back to step {self.step} "
+                f"and continues with {NAN_RETRY_LR_FACTOR:.0%} of the learning rate.",
                 is_warning=True,
             )
         )
 
-    def _go_back(self, restored: Restored, *, same_pictures: bool = True) -> None:
-        """Be what the training was when this was saved; on other pictures, begin with those."""
+    def _restore_state(self, restored: RestoredState, *, same_batches: bool = True) -> None:
+        """Load a saved state; with other batches, start these from the beginning."""
         try:
             self._learner.load(restored.state["learner"])
         except (KeyError, ValueError, RuntimeError) as error:
             raise CheckpointError(
-                "The checkpoint is of another adapter or optimizer: only a training with the same "
-                "kind, rank, layers and optimizer can go on from it."
+                "The checkpoint has another adapter or optimizer. Use its adapter kind, rank, "
+                "target modules and optimizer."
             ) from error
-        if same_pictures:
+        if same_batches:
             self._batches.load(restored.state["batches"])
-        self._slower = restored.state["slower"]
+        self._lr_scale = restored.state["slower"]
         self.step = self._saved_step = restored.step
 
-    def _ask_held_out(self) -> None:
-        """Tell how well held-out pictures are predicted by now."""
-        if self._questions:
+    def _validate(self) -> None:
+        """Report the validation loss of the current adapter."""
+        if self._validation:
             with self._learner.averaged():
-                self._tell_held_out(self.step)
+                self._emit_validation_loss(self.step)
 
-    def _tell_held_out(self, step: int) -> None:
-        assert self._questions is not None
-        found = self._learner.held_out_loss(self._questions)
-        self._tell(HeldOut(step, found.mean, found.low, found.high))
+    def _emit_validation_loss(self, step: int) -> None:
+        assert self._validation is not None
+        loss = self._learner.held_out_loss(self._validation)
+        self._emit(HeldOut(step, loss.mean, loss.low, loss.high))
 
-    def _check_alive(self, adapter: Adapter) -> None:
-        """An adapter that changes nothing is an error, one that shows in no sample a warning."""
+    def _check_effect(self, adapter: Adapter) -> None:
+        """Raise an error for an adapter without effect, warn about one that shows in no sample."""
         if not any(bool(module.delta().any()) for module in adapter.modules):
             raise DeadAdapterError(
-                f"The adapter is dead: after {self.step} steps it changes nothing at all. "
-                "Take a higher learning rate or more steps."
+                f"The adapter has no effect after {self.step} steps. Use a higher learning rate or "
+                "more steps."
             )
-        if self._rows.are_equal(0, self.step):
+        if self._samples.are_equal(0, self.step):
             text = (
-                f"The adapter seems dead: every sample of step {self.step} is the same picture as "
-                "the base's. Take a higher learning rate or more steps."
+                f"The adapter seems to have no effect: every sample of step {self.step} equals the "
+                "base model's. Use a higher learning rate or more steps."
             )
-            self._tell(Notice(text, is_warning=True))
+            self._emit(Notice(text, is_warning=True))
 
     def _is_due(self, every: int) -> bool:
         return every > 0 and self.step % every == 0
 
-    def _answer_requests(self) -> None:
-        if self._inbox.take_save_request() and self.step:
+    def _handle_requests(self) -> None:
+        if self._requests.take_save_request() and self.step:
             self._save_checkpoint()
-        if self._inbox.take_sample_request() and self.step:
-            self._draw_row(self.step)
+        if self._requests.take_sample_request() and self.step:
+            self._save_samples(self.step)
 
     def _save_checkpoint(self) -> None:
         """Save the state of this step, once."""
@@ -349,57 +350,57 @@ class Training:
         state = self._state()
         saved = self._checkpoints.save(self.step, state, self._adapter())
         self._saved_step = self.step
-        self._good = Restored(self.step, copy.deepcopy(state))
-        self._tell(CheckpointSaved(saved.step, saved.path, saved.size_bytes))
+        self._last_good = RestoredState(self.step, copy.deepcopy(state))
+        self._emit(CheckpointSaved(saved.step, saved.path, saved.size_bytes))
 
     def _state(self) -> dict[str, Any]:
-        """All that the next step depends on."""
+        """Everything that the next step depends on."""
         return {
             "arithmetic": asdict(self._arithmetic),
             "learner": self._learner.state(),
             "batches": self._batches.state(),
-            "slower": self._slower,
+            "slower": self._lr_scale,
         }
 
-    def _draw_due_rows(self) -> None:
-        """Draw the rows of samples that should be there by now; a resumed run catches up.
+    def _generate_due_samples(self) -> None:
+        """Generate the samples that are due; a resumed run catches up.
 
-        The base's own row waits for the first step, so that a person sees the run begin.
+        The base model's samples wait for the first step, so that a person sees progress early.
         """
-        if self.step and not self._rows.is_complete(0):
-            with self._lora.switched_off():
-                self._draw_row(0)
+        if self.step and not self._samples.is_complete(0):
+            with self._lora.disabled():
+                self._save_samples(0)
         due = self.step == self._config.steps or self._is_due(self._config.sample_every)
-        if self.step and due and not self._rows.is_complete(self.step):
-            self._draw_row(self.step)
+        if self.step and due and not self._samples.is_complete(self.step):
+            self._save_samples(self.step)
 
-    def _draw_row(self, step: int) -> None:
-        if not self._config.sample_prompts or not self._can_draw:
+    def _save_samples(self, step: int) -> None:
+        if not self._config.sample_prompts or not self._can_sample:
             return
-        self._tell(PhaseStarted(Phase.SAMPLING))
+        self._emit(PhaseStarted(Phase.SAMPLING))
         try:
-            with failures_named(self._config):
-                self._draw(step)
-        except OutOfMemoryError:  # a picture needs more than a step, and counts for less
-            self._can_draw = False
-            self._tell(Notice(NO_SAMPLES, is_warning=True))
-        self._tell(PhaseStarted(Phase.TRAINING))
+            with translate_failures(self._config):
+                self._generate(step)
+        except OutOfMemoryError:  # a sample needs more memory than a step, and matters less
+            self._can_sample = False
+            self._emit(Notice(SAMPLES_OUT_OF_MEMORY, is_warning=True))
+        self._emit(PhaseStarted(Phase.TRAINING))
 
-    def _draw(self, step: int) -> None:
+    def _generate(self, step: int) -> None:
         with ExitStack() as stack:
             stack.enter_context(autocast(self._precision, device=self._device))
             if step:
                 stack.enter_context(self._learner.averaged())
-            for sample in self._sampler.draw(self._inbox.look):
-                self._tell(self._rows.save(step, sample))
+            for sample in self._sampler.generate(self._requests.poll):
+                self._emit(self._samples.save(step, sample))
 
     def _adapter(self) -> Adapter:
         metadata = self._metadata | {"steps": str(self.step)}
         return self._lora.extract(self._learner.weights(), metadata)
 
 
-def _named(image: TrainingImage) -> str:
-    """A picture as a person knows it: by its file, and in the registry by its caption."""
+def _image_label(image: TrainingImage) -> str:
+    """The label of an image: its file name and, if any, its caption."""
     return (
         f"{image.path.name} “{image.caption[:CAPTION_SHOWN]}”" if image.caption else image.path.name
     )
@@ -408,21 +409,21 @@ def _named(image: TrainingImage) -> str:
 def _identity(
     config: TrainConfig, images: Sequence[TrainingImage], base: LoadedBase
 ) -> dict[str, Any]:
-    """What a checkpoint belongs to: all that has an influence on the numbers."""
-    fields = config.model_dump(mode="json", exclude=set(WITHOUT_INFLUENCE))
+    """The identity of a training: everything that influences its numbers."""
+    fields = config.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY))
     settings = {name: value for name, value in fields.items() if not name.startswith("sample_")}
-    pictures = dataset_fingerprint(images)
-    return settings | {"pictures": pictures, "base_model": base.info.fingerprint}
+    fingerprint = dataset_fingerprint(images)
+    return settings | {"pictures": fingerprint, "base_model": base.info.fingerprint}
 
 
-def _same_pictures(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """Whether batches mean the same in both trainings."""
+def _has_same_batches(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """True when batches are the same in both trainings."""
     names = ("pictures", "batch_size", "validation_share", "seed", "aspect_buckets", "resolution")
     return all(one.get(name) == other.get(name) for name in names)
 
 
 def _metadata(config: TrainConfig, base: LoadedBase) -> dict[str, str]:
-    """What the adapter's file says of its making; the config is enough to make it again."""
+    """The metadata of the adapter file; its config is enough to train it again."""
     return {
         "train_config": config.model_dump_json(),
         "base_fingerprint": base.info.fingerprint,

@@ -1,4 +1,4 @@
-"""What the UNet should have predicted, and how much each noise level counts.
+"""The UNet's target, the noise schedule, and the weight of each noise level.
 
 x_t = sqrt(a) x_0 + sqrt(1 - a) e, where a is the cumulative alpha of timestep t
 (Ho et al. 2020, arXiv 2006.11239). Latents are (b, c, h, w), timesteps (b,).
@@ -18,14 +18,14 @@ from worker.core.training.config import Loss, LossWeighting, PredictionType, Tra
 
 @dataclass(frozen=True, slots=True)
 class NoiseSchedule:
-    """The cumulative alphas of a base, (timesteps,) in fp32."""
+    """The cumulative alphas of a base model, (timesteps,) in fp32."""
 
     alphas: Tensor
 
     @classmethod
     def of(cls, scheduler_config: Mapping[str, Any], *, device: str) -> "NoiseSchedule":
-        """Read it from the base's own scheduler, zero-terminal-SNR rescaling included
-        (Lin et al. 2023, arXiv 2305.08891)."""
+        """The schedule of the base's scheduler config, zero-terminal-SNR rescaling included (Lin et
+        al. 2023, arXiv 2305.08891)."""
         scheduler = DDPMScheduler.from_config(dict(scheduler_config))
         return cls(scheduler.alphas_cumprod.to(device, torch.float32))
 
@@ -37,12 +37,12 @@ class NoiseSchedule:
         return self.alphas[timesteps].view(-1, 1, 1, 1)
 
     def snr(self, timesteps: Tensor) -> Tensor:
-        """Signal to noise, a / (1 - a), (b,); zero at the end of a rescaled schedule."""
+        """Signal-to-noise ratio a / (1 - a), (b,); zero at the end of a rescaled schedule."""
         alpha = self.alphas[timesteps]
         return alpha / (1 - alpha)
 
-    def noised(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
-        """x_t of these latents."""
+    def add_noise(self, latents: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+        """x_t: the latents with noise added."""
         alpha = self.alpha(timesteps)
         return alpha.sqrt() * latents + (1 - alpha).sqrt() * noise
 
@@ -62,8 +62,8 @@ def stratified_timesteps(count: int, total: int, generator: torch.Generator) -> 
     return (position * total / count).long().clamp(max=total - 1)
 
 
-def draw_noise(shape: torch.Size, generator: torch.Generator, config: TrainConfig) -> Tensor:
-    """Normal noise (b, c, h, w), with what the config adds to it.
+def sample_noise(shape: torch.Size, generator: torch.Generator, config: TrainConfig) -> Tensor:
+    """Normal noise (b, c, h, w), with the noise options of the config.
 
     Noise offset: a random shift of each channel (crosslabs.org, "Diffusion With Offset Noise",
     2023), so that the mean brightness can be learned.
@@ -80,8 +80,8 @@ def draw_noise(shape: torch.Size, generator: torch.Generator, config: TrainConfi
 def multires_noise(noise: Tensor, generator: torch.Generator, *, discount: float) -> Tensor:
     """Noise (b, c, h, w) with ever coarser layers added, each weaker by `discount`, at variance 1.
 
-    Whitaker 2023, "Multi-Resolution Noise for Diffusion Model Training" (wandb.ai): each layer is
-    2 to 4 times as coarse as the last and stretched over the picture.
+    Whitaker 2023, "Multi-Resolution Noise for Diffusion Model Training" (wandb.ai): each layer is 2
+    to 4 times as coarse as the last and stretched over the image.
     """
     total, (height, width) = noise.clone(), noise.shape[-2:]
     coarse_height, coarse_width, weight = float(height), float(width), 1.0
@@ -98,7 +98,7 @@ def multires_noise(noise: Tensor, generator: torch.Generator, *, discount: float
 
 
 def level_weights(snr: Tensor, config: TrainConfig, prediction: PredictionType) -> Tensor | None:
-    """How much each noise level of a batch counts (b,); None when all count alike."""
+    """The weight of each sample by its noise level (b,); None when all weights are 1."""
     if config.loss_weighting is LossWeighting.MIN_SNR:
         return min_snr_weights(snr, config.snr_gamma, prediction)
     if config.loss_weighting is LossWeighting.DEBIASED:
@@ -125,8 +125,8 @@ def debiased_weights(snr: Tensor, prediction: PredictionType) -> Tensor:
     return snr.sqrt() / (snr + 1)
 
 
-def errors_of(predicted: Tensor, target: Tensor, config: TrainConfig) -> Tensor:
-    """How far each number is off, in fp32, of the shape of both."""
+def elementwise_error(predicted: Tensor, target: Tensor, config: TrainConfig) -> Tensor:
+    """The error of each element in fp32, in the shape of both inputs."""
     difference = predicted.float() - target.float()
     if config.loss is Loss.HUBER:
         return pseudo_huber(difference, config.huber_delta)
@@ -139,13 +139,13 @@ def pseudo_huber(difference: Tensor, delta: float) -> Tensor:
     squared = difference.square()
     return (
         2 * delta * squared / ((squared + delta**2).sqrt() + delta)
-    )  # no small difference of roots
+    )  # avoids a small difference of roots
 
 
-def averaged(errors: Tensor, weights: Tensor | None, mask: Tensor | None) -> Tensor:
+def mean_loss(errors: Tensor, weights: Tensor | None, mask: Tensor | None) -> Tensor:
     """The loss of a batch: errors (b, c, h, w), weights (b,), mask (b, 1, h, w) in 0 to 1.
 
-    A picture counts by the part of it that the mask lets through.
+    An image counts in proportion to its unmasked area.
     """
     if mask is not None:
         errors = errors * mask

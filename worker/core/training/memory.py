@@ -1,4 +1,4 @@
-"""How much memory a training took, and giving back what it no longer uses."""
+"""Measures the memory of a training, and returns unused memory to the system."""
 
 import ctypes
 import resource
@@ -9,7 +9,7 @@ import torch
 
 
 def peak_memory_bytes(device: str) -> int:
-    """The most memory in use at once: the GPU's for a GPU run, else of the whole process."""
+    """The peak memory in bytes: the GPU's for a GPU run, else the process's."""
     if device.startswith("cuda"):
         return int(torch.cuda.max_memory_allocated(device))
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
@@ -17,10 +17,10 @@ def peak_memory_bytes(device: str) -> int:
 
 
 def release_memory() -> None:
-    """Hand memory that was freed back to the system.
+    """Return freed memory to the system.
 
-    glibc keeps freed pieces for itself; with the many tensors of a training on a CPU the process
-    would grow for as long as it runs.
+    glibc keeps freed pieces; with the many tensors of a CPU training the process would grow as long
+    as it runs.
     """
     trim = _malloc_trim()
     if trim is not None:
@@ -29,7 +29,7 @@ def release_memory() -> None:
 
 @cache
 def _malloc_trim() -> "ctypes._NamedFuncPointer | None":
-    """glibc's own function; None on other systems."""
+    """glibc's malloc_trim; None on other systems."""
     if not sys.platform.startswith("linux"):
         return None
     return getattr(ctypes.CDLL(None), "malloc_trim", None)

@@ -1,4 +1,4 @@
-"""The optimizer, its learning rate, and the moving average of what it makes."""
+"""The optimizer, its learning rate, and the moving average of the weights."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -19,14 +19,14 @@ EMA_WARMUP = 10
 
 
 def build_optimizer(lora: Lora, config: TrainConfig) -> torch.optim.Optimizer:
-    """The config's optimizer, with a group for each learning rate.
+    """The config's optimizer, with a parameter group for each learning rate.
 
     AdamW (Loshchilov & Hutter 2019, arXiv 1711.05101), the same with 8-bit states (Dettmers et al.
     2022, arXiv 2110.02861), without a schedule (Defazio et al. 2024, arXiv 2405.15682), Prodigy
     (Mishchenko & Defazio 2024, arXiv 2306.06101), Adafactor (Shazeer & Stern 2018, arXiv
     1804.04235). Raises UnsupportedError when this machine lacks the package it needs.
     """
-    groups, decay = _groups(lora, config), config.weight_decay
+    groups, decay = _parameter_groups(lora, config), config.weight_decay
     if config.optimizer is Optimizer.ADAMW_8BIT:
         return _adamw_8bit(groups, decay)
     if config.optimizer is Optimizer.ADAMW_SCHEDULE_FREE:
@@ -44,16 +44,16 @@ def build_optimizer(lora: Lora, config: TrainConfig) -> torch.optim.Optimizer:
         return Adafactor(  # type: ignore[no-any-return]
             groups,
             weight_decay=decay,
-            scale_parameter=False,  # a matrix of zeros would never leave them
+            scale_parameter=False,  # a zero matrix would stay zero
             relative_step=False,
             warmup_init=False,
         )
     return torch.optim.AdamW(groups, weight_decay=decay, fused=True)
 
 
-def _groups(lora: Lora, config: TrainConfig) -> list[dict[str, Any]]:
-    """A group each for UNet and text, and with LoRA+ for their up matrices (Hayou et al. 2024,
-    arXiv 2402.12354)."""
+def _parameter_groups(lora: Lora, config: TrainConfig) -> list[dict[str, Any]]:
+    """One group for the UNet and one for text, with LoRA+ also for their up matrices (Hayou et al.
+    2024, arXiv 2402.12354)."""
     rates = {
         False: config.learning_rate,
         True: config.text_encoder_learning_rate or config.learning_rate,
@@ -77,16 +77,16 @@ def _adamw_8bit(groups: list[dict[str, Any]], decay: float) -> torch.optim.Optim
         from bitsandbytes.optim import AdamW8bit
     except ImportError as error:
         raise UnsupportedError(
-            "AdamW 8-bit needs the package bitsandbytes, which is not installed here: "
+            "AdamW 8-bit needs the package bitsandbytes. Install it with "
             "pip install 'brushwork[eightbit]', or choose AdamW."
         ) from error
     return AdamW8bit(groups, weight_decay=decay)  # type: ignore[no-any-return]
 
 
 def lr_factor(step: int, config: TrainConfig) -> float:
-    """What the rates are multiplied with in the step after `step` finished ones, 0 to 1.
+    """The factor of the rates, 0 to 1, in the step after `step` finished ones.
 
-    A function of the step alone, so that a resumed run needs no state for it.
+    It depends on the step alone, so a resumed run needs no state for it.
     """
     warmup = min(config.warmup_steps, config.steps)
     if step < warmup:
@@ -103,7 +103,7 @@ def lr_factor(step: int, config: TrainConfig) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
-    """Give every group its own rate times the factor; returns the UNet's."""
+    """Set every group to its base rate times the factor; returns the UNet's rate."""
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
     return float(optimizer.param_groups[0]["lr"])
@@ -119,22 +119,24 @@ class MovingAverage:
 
     @torch.no_grad()
     def update(self, step: int) -> None:
-        """Move towards the weights after this step; the first ones count little."""
+        """Update the average with the weights after this step; the first ones count little."""
         decay = min(self._decay, (1 + step) / (EMA_WARMUP + step))
         current = [self._parameters[name].detach() for name in self.weights]
         torch._foreach_lerp_(list(self.weights.values()), current, 1 - decay)
 
     def load(self, weights: dict[str, Tensor]) -> None:
-        """Take up the averages of a checkpoint."""
+        """Load the averages of a checkpoint."""
         for name, value in self.weights.items():
             value.copy_(weights[name])
 
 
 @contextmanager
-def swapped(parameters: Mapping[str, nn.Parameter], others: Mapping[str, Tensor]) -> Iterator[None]:
-    """Other matrices where the trained ones are, for as long as the context lasts.
+def swap_weights(
+    parameters: Mapping[str, nn.Parameter], others: Mapping[str, Tensor]
+) -> Iterator[None]:
+    """Replace the trained matrices by others while the context lasts.
 
-    The trained ones come back to the bit, so that looking at an average changes nothing.
+    The trained ones are restored bit for bit, so that using an average changes nothing.
     """
     trained = {name: parameters[name].data for name in others}
     for name, other in others.items():
@@ -150,10 +152,10 @@ def swapped(parameters: Mapping[str, nn.Parameter], others: Mapping[str, Tensor]
 def schedule_free_averages(
     optimizer: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
 ) -> dict[str, Tensor]:
-    """The averages x that schedule-free AdamW stands for; empty for any other optimizer.
+    """The averages x of schedule-free AdamW; empty for any other optimizer.
 
-    It trains y = (1 - beta) z + beta x, so x = y + (z - y) (1 - 1 / beta). Computed aside: its own
-    `eval()` would do it in place and come back with other last bits.
+    It trains y = (1 - beta) z + beta x, so x = y + (z - y) (1 - 1 / beta). Computed separately: its
+    own `eval()` works in place and changes the last bits.
     """
     if not isinstance(optimizer, AdamWScheduleFree):
         return {}

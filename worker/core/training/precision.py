@@ -1,4 +1,4 @@
-"""Which arithmetic a base is run in, and the context that does so."""
+"""Chooses the precision of a base model, and provides its autocast context."""
 
 import time
 from collections.abc import Callable
@@ -14,16 +14,16 @@ DTYPES = {
     Precision.BF16: torch.bfloat16,
     Precision.FP16: torch.float16,
 }
-WORTHWHILE = 1.25
+MIN_SPEEDUP = 1.25
 PROBES = 3
 
 
 def resolve_precision(precision: Precision, *, device: str, probe: Callable[[], None]) -> Precision:
-    """Give what `auto` means here; anything else is taken as it is.
+    """The precision that `auto` means here; any other value is returned unchanged.
 
-    A GPU gets bf16 if it knows it, else fp16. On a CPU it depends on the cores: bf16 is faster
-    where they multiply it themselves and slower where they do not, and small batches gain less, so
-    `probe`, some work typical of the run, is timed in both, and bf16 has to be clearly faster.
+    A GPU gets bf16 if it supports it, else fp16. On a CPU it depends on the cores: bf16 is faster
+    only with hardware support, and small batches gain less. So `probe`, a typical piece of work, is
+    timed in both, and bf16 is chosen when it is clearly faster.
     """
     if precision is not Precision.AUTO:
         return precision
@@ -31,29 +31,30 @@ def resolve_precision(precision: Precision, *, device: str, probe: Callable[[], 
         return Precision.BF16 if torch.cuda.is_bf16_supported() else Precision.FP16
     if not device.startswith("cpu"):
         return Precision.FP32
-    plain, short = _seconds(probe, Precision.FP32), _seconds(probe, Precision.BF16)
-    return Precision.BF16 if plain > WORTHWHILE * short else Precision.FP32
+    plain, short = _time_probe(probe, Precision.FP32), _time_probe(probe, Precision.BF16)
+    return Precision.BF16 if plain > MIN_SPEEDUP * short else Precision.FP32
 
 
 def autocast(precision: Precision, *, device: str) -> AbstractContextManager[None]:
-    """The context in which forward passes run; fp32 changes nothing."""
+    """The context for forward passes; fp32 changes nothing."""
     return torch.autocast(
         torch.device(device).type,
         DTYPES[precision],
         enabled=precision is not Precision.FP32,
-        cache_enabled=False,  # frozen weights have the right type; adapters change each step
+        cache_enabled=False,  # frozen weights are cast already; adapters change each step
     )
 
 
 def cast_frozen(model: nn.Module, precision: Precision) -> None:
-    """Keep a base's own weights in the type they are multiplied in; adapters stay fp32."""
+    """Cast the frozen weights to the precision; adapters stay fp32."""
     for parameter in model.parameters():
         if not parameter.requires_grad:
             parameter.data = parameter.data.to(DTYPES[precision])
 
 
 def convolution_probe(latents: torch.Size, channels: int) -> Callable[[], None]:
-    """A UNet's most usual work: a 3 x 3 convolution at its widest size, there and back."""
+    """The most common work of a UNet: a 3 x 3 convolution at its largest size, forward and
+    backward."""
     x = torch.zeros(latents[0], channels, *latents[2:], requires_grad=True)
     weight = torch.zeros(channels, channels, 3, 3)
 
@@ -65,8 +66,8 @@ def convolution_probe(latents: torch.Size, channels: int) -> Callable[[], None]:
     return probe
 
 
-def _seconds(probe: Callable[[], None], precision: Precision) -> float:
-    """The shortest of a few runs, after one to warm up."""
+def _time_probe(probe: Callable[[], None], precision: Precision) -> float:
+    """The shortest of a few runs after a warm-up."""
     best = float("inf")
     with autocast(precision, device="cpu"):
         probe()

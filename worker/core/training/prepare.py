@@ -1,4 +1,4 @@
-"""All that happens between a loaded base and the first step."""
+"""Prepares a training: everything between a loaded base and the first step."""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -9,26 +9,31 @@ import torch
 
 from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import LoadedBase
-from worker.core.training.adapter.lora import Lora, inject, layers_of
-from worker.core.training.attention import speed_up
+from worker.core.training.adapter.lora import Lora, inject_adapter, target_layers
+from worker.core.training.attention import speed_up_attention
 from worker.core.training.config import Precision, PredictionType, TrainConfig
 from worker.core.training.data.batches import Batches
-from worker.core.training.data.held_out import Questions, split
+from worker.core.training.data.held_out import ValidationSet, split
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.latent_cache import EncodedBucket, encode_images
-from worker.core.training.data.text import FrozenText, LiveText, RememberedText, Text
+from worker.core.training.data.text import (
+    CaptionEncoder,
+    LiveCaptionEncoder,
+    LruCaptionEncoder,
+    PrecomputedCaptionEncoder,
+)
 from worker.core.training.errors import UnsupportedError
 from worker.core.training.learner import Learner, Model
 from worker.core.training.loss import NoiseSchedule
 from worker.core.training.precision import cast_frozen, convolution_probe, resolve_precision
-from worker.core.training.sample import Sampler, embeddings_needed
+from worker.core.training.sample import Sampler, sample_texts
 
 LORA_SEED_SHIFT = 0x10_4A
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
-    """The pictures of a run that are trained on, and those held out, in their buckets."""
+class EncodedDataset:
+    """The encoded images of a run by bucket: the training set and the validation set."""
 
     images: Sequence[TrainingImage]
     buckets: Sequence[EncodedBucket]
@@ -37,34 +42,34 @@ class Encoded:
 
     @property
     def captions(self) -> list[str]:
-        """Of all pictures."""
+        """The captions of all images."""
         return [image.caption for image in (*self.images, *self.held_out)]
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
-    """The parts of a training, ready for its first step."""
+class PreparedTraining:
+    """The parts of a training, ready for the first step."""
 
     lora: Lora
     learner: Learner
     batches: Batches
-    questions: Questions | None
+    validation: ValidationSet | None
     sampler: Sampler
     precision: Precision
 
 
-def encode_pictures(
+def encode_dataset(
     base: LoadedBase,
     images: Sequence[TrainingImage],
     config: TrainConfig,
     *,
     cache: Path | None,
-    keep_going: Callable[[], None],
+    check_stop: Callable[[], None],
     device: str = "cpu",
-) -> Encoded:
-    """Give the latents of all pictures, then drop the VAE's encoder for good.
+) -> EncodedDataset:
+    """Encode all images, then drop the VAE's encoder.
 
-    The VAE stays on the device: its decoder will draw the samples there.
+    The VAE stays on the device: its decoder is needed for samples.
     """
     base.vae.to(device)
     trained, held_out = split(images, config.validation_share, seed=config.seed)
@@ -77,10 +82,10 @@ def encode_pictures(
             flip=flip,
             folder=cache,
             squares=not config.aspect_buckets,
-            keep_going=keep_going,
+            check_stop=check_stop,
         )
 
-    result = Encoded(
+    result = EncodedDataset(
         trained,
         encoded(trained, flip=config.flip),
         held_out,
@@ -94,22 +99,22 @@ def encode_pictures(
 
 def prepare(
     base: LoadedBase,
-    encoded: Encoded,
+    encoded: EncodedDataset,
     config: TrainConfig,
     *,
     device: str,
     precision: Precision,
     cache: Path | None = None,
-) -> Prepared:
-    """Put the adapter into the base and everything else around it; consumes the base.
+) -> PreparedTraining:
+    """Inject the adapter into the base and build everything else; consumes the base.
 
-    Raises UnsupportedError when what would be trained could not be kept.
+    Raises UnsupportedError when the adapter could not be saved.
     """
     prediction = prediction_of(config, base)
     lora = add_adapter(base, config)
-    text = _text(base, encoded.captions, config, device=device, cache=cache)
+    text = _make_caption_encoder(base, encoded.captions, config, device=device, cache=cache)
     precision = choose_precision(base, encoded.buckets[0], config, precision, device=device)
-    settle(base, precision, device=device)
+    cast_and_move(base, precision, device=device)
     if config.compile:
         base.unet.compile_repeated_blocks(fullgraph=False)
     noise = schedule_of(config, base)
@@ -127,9 +132,9 @@ def prepare(
         device=device,
     )
     steps = len(schedule)
-    questions = None
+    validation = None
     if encoded.held_out:
-        questions = Questions(
+        validation = ValidationSet(
             encoded.held_out_buckets,
             encoded.held_out,
             timesteps=steps,
@@ -139,38 +144,36 @@ def prepare(
         )
     batches = Batches(encoded.buckets, encoded.images, config, timesteps=steps)
     learner = Learner(model, lora, config)
-    return Prepared(lora, learner, batches, questions, sampler, precision)
+    return PreparedTraining(lora, learner, batches, validation, sampler, precision)
 
 
-def settle(base: LoadedBase, precision: Precision, *, device: str) -> None:
-    """Bring the parts of a base into the form that steps are taken in, on the device.
+def cast_and_move(base: LoadedBase, precision: Precision, *, device: str) -> None:
+    """Cast the frozen parts of a base and move them to the device.
 
-    They are cast before they are moved: an SDXL UNet takes 10 GB in fp32 and half in bf16.
+    Cast before moving: an SDXL UNet takes 10 GB in fp32 and half in bf16.
     """
     for part in (base.unet, *base.text_encoders):
         cast_frozen(part, precision)
         part.to(device)
     if device.startswith("cpu"):
-        speed_up(base.unet)
+        speed_up_attention(base.unet)
 
 
 def check_supported(config: TrainConfig, base: LoadedBase, *, device: str) -> None:
-    """Raise UnsupportedError for what this base or device cannot do; no picture is needed."""
-    layers_of(base.unet, base.text_encoders, config, family=base.info.family)
+    """Raise UnsupportedError for what this base or device cannot do; needs no images."""
+    target_layers(base.unet, base.text_encoders, config, family=base.info.family)
     if config.compile and not device.startswith("cuda"):
-        raise UnsupportedError(
-            "Only for an NVIDIA GPU can a UNet be compiled: switch “Compile” off."
-        )
+        raise UnsupportedError("“Compile” needs an NVIDIA GPU. Turn it off.")
     if config.clip_skip > 1 and base.info.family is BaseFamily.SDXL:
         raise UnsupportedError(
-            "SDXL always reads the layer before the last of its text encoders: set CLIP skip to 1."
+            "SDXL always uses the second-last layer of its text encoders. Set CLIP skip to 1."
         )
     ends_in_noise = schedule_of(config, base).get("rescale_betas_zero_snr", False)
     if ends_in_noise and prediction_of(config, base) is PredictionType.EPSILON:
         raise UnsupportedError(
-            "Zero terminal SNR is only for a base that predicts v: of pure noise, what it was made "
-            "of cannot be told by predicting the noise. Switch “Zero terminal SNR” off, or set "
-            "“Prediction” to v if this base was trained like that."
+            "Zero terminal SNR needs a v-prediction base model: with epsilon prediction nothing "
+            "can be learned from pure noise. Turn “Zero terminal SNR” off, or set “Prediction "
+            "type” to v if this base was trained with it."
         )
     layers = min(
         (encoder.config.num_hidden_layers for encoder in base.text_encoders),
@@ -178,20 +181,20 @@ def check_supported(config: TrainConfig, base: LoadedBase, *, device: str) -> No
     )
     if config.clip_skip > layers:
         raise UnsupportedError(
-            f"The text encoder of this base has {layers} layers; CLIP skip is {config.clip_skip}."
+            f"CLIP skip is {config.clip_skip}, but this base has {layers} text layers: lower it."
         )
 
 
 def schedule_of(config: TrainConfig, base: LoadedBase) -> dict[str, Any]:
-    """The base's noise schedule, ended in pure noise where the config asks for it."""
+    """The base's noise schedule, with zero terminal SNR where the config asks for it."""
     forced = {"rescale_betas_zero_snr": True} if config.zero_terminal_snr else {}
     return dict(base.scheduler_config) | forced
 
 
 def add_adapter(base: LoadedBase, config: TrainConfig) -> Lora:
-    """Put a fresh adapter into the base's UNet and, if it trains, its text encoders, in fp32."""
+    """Inject a fresh fp32 adapter into the UNet and, if configured, the text encoders."""
     generator = torch.Generator().manual_seed(config.seed ^ LORA_SEED_SHIFT)
-    lora = inject(
+    lora = inject_adapter(
         base.unet, base.text_encoders, config, generator=generator, family=base.info.family
     )
     if config.gradient_checkpointing:
@@ -207,43 +210,45 @@ def choose_precision(
     *,
     device: str,
 ) -> Precision:
-    """Resolve `auto` with a convolution of the UNet's own width and the batch's own size."""
+    """Resolve `auto` by timing a convolution of the UNet's width at the batch's size."""
     shape = torch.Size([config.batch_size, *bucket.mean.shape[2:]])
     probe = convolution_probe(shape, base.unet.config.block_out_channels[0])
     return resolve_precision(precision, device=device, probe=probe)
 
 
 def resolution_of(config: TrainConfig, base: LoadedBase) -> int:
-    """The trained side in pixels: the config's, else the base's own."""
+    """The training resolution in pixels: the config's, else the base's."""
     return config.resolution or base.info.resolution
 
 
 def prediction_of(config: TrainConfig, base: LoadedBase) -> PredictionType:
-    """What the UNet predicts: as the config says, else as the base does."""
+    """The prediction type: the config's, else the base's."""
     return config.prediction_type or PredictionType(base.info.prediction_type)
 
 
 def base_parameters(base: LoadedBase) -> int:
-    """How many numbers full fine-tuning would change: the UNet's and the text encoders'."""
+    """The number of parameters that full fine-tuning would train: UNet and text encoders."""
     return sum(count for name, count in base.info.parameters.items() if name != "vae")
 
 
-def _text(
+def _make_caption_encoder(
     base: LoadedBase,
     captions: Sequence[str],
     config: TrainConfig,
     *,
     device: str,
     cache: Path | None,
-) -> Text:
-    for encoder in base.text_encoders:  # here: the last would outlive the loop in `prepare`
+) -> CaptionEncoder:
+    for encoder in (
+        base.text_encoders
+    ):  # not in `prepare`: the loop variable would keep the last encoder alive
         encoder.to(device)
     skip = config.clip_skip
     if config.train_text_encoder:
-        return LiveText(base, device=device, clip_skip=skip)
+        return LiveCaptionEncoder(base, device=device, clip_skip=skip)
     if config.shuffle_tags:
-        return RememberedText(base, device=device, clip_skip=skip)
-    needed = ["", *captions, *embeddings_needed(config)]
-    known = FrozenText(base, needed, device=device, clip_skip=skip, folder=cache)
+        return LruCaptionEncoder(base, device=device, clip_skip=skip)
+    needed = ["", *captions, *sample_texts(config)]
+    known = PrecomputedCaptionEncoder(base, needed, device=device, clip_skip=skip, folder=cache)
     base.text_encoders.clear()
     return known

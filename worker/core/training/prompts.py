@@ -1,4 +1,4 @@
-"""Sample prompts: what to draw, and after it how, in the notation of sd-scripts."""
+"""Parses sample prompts with options in the notation of sd-scripts."""
 
 import re
 from dataclasses import dataclass, replace
@@ -15,16 +15,16 @@ LIMITS: dict[str, tuple[float, float]] = {
     "a": (-10, 10),
 }
 FIELDS = {"d": "seed", "w": "width", "h": "height", "l": "guidance", "s": "steps", "a": "weight"}
-WHOLE = frozenset("dwhs")
+INTEGER_FLAGS = frozenset("dwhs")
 
 
 class PromptError(ValueError):
-    """A prompt whose flags cannot be read; the message is a sentence for people."""
+    """The options of a prompt cannot be read; the message is a sentence for people."""
 
 
 @dataclass(frozen=True, slots=True)
 class SamplePrompt:
-    """A prompt and what it says of its drawing; None where the config decides."""
+    """A prompt and its options; None where the config decides."""
 
     text: str
     negative: str | None = None
@@ -36,8 +36,8 @@ class SamplePrompt:
     weight: float = 1.0
 
 
-def parse(line: str) -> SamplePrompt:
-    """The prompt of a line like `castle, ink --d 7 --w 96 --a 0.8`. Raises PromptError.
+def parse_prompt(line: str) -> SamplePrompt:
+    """The prompt in a line like `castle, ink --d 7 --w 96 --a 0.8`. Raises PromptError.
 
     --d seed, --w width and --h height in pixels, --l guidance, --s steps, --n negative prompt,
     --a weight of the adapter (0: the base alone).
@@ -45,25 +45,25 @@ def parse(line: str) -> SamplePrompt:
     text, *parts = FLAG.split(line)
     prompt = SamplePrompt(text.strip())
     if not prompt.text:
-        raise PromptError("A sample prompt has to say what to draw before its flags.")
+        raise PromptError("A sample prompt needs a text before its options.")
     for flag, value in zip(parts[::2], parts[1::2], strict=True):
-        prompt = replace(prompt, **_field(flag, value.strip()))
+        prompt = replace(prompt, **_parse_flag(flag, value.strip()))
     return prompt
 
 
-def _field(flag: str, value: str) -> dict[str, Any]:
+def _parse_flag(flag: str, value: str) -> dict[str, Any]:
     if flag == "n":
         return {"negative": value}
     if flag not in FIELDS:
         known = ", ".join(f"--{name}" for name in [*FIELDS, "n"])
-        raise PromptError(f"A sample prompt knows no flag --{flag}; there are {known}.")
+        raise PromptError(f"Unknown option --{flag} in a sample prompt. Use {known}.")
     low, high = LIMITS[flag]
     try:
-        number = int(value) if flag in WHOLE else float(value)
+        number = int(value) if flag in INTEGER_FLAGS else float(value)
     except ValueError:
         number = high + 1
     if not low <= number <= high:
-        raise PromptError(f"--{flag} of a sample prompt is a number from {low:,} to {high:,}.")
+        raise PromptError(f"--{flag} of a sample prompt must be a number from {low:,} to {high:,}.")
     if flag in "wh" and number % SIDE_STEP:
-        raise PromptError(f"--{flag} of a sample prompt is a multiple of {SIDE_STEP}.")
+        raise PromptError(f"--{flag} of a sample prompt must be a multiple of {SIDE_STEP}.")
     return {FIELDS[flag]: number}

@@ -1,4 +1,4 @@
-"""Pictures drawn on the way, to watch the adapter learn, as the playground draws them later.
+"""Generates samples during training, with the same sampler as the playground.
 
 All randomness comes from the sample seed, none from the training's generators.
 """
@@ -15,31 +15,31 @@ from torch import Tensor
 from worker.core.sampling import (
     Conditioning,
     decode_latent,
-    draw_latents,
+    generate_latents,
     make_scheduler,
     needs_negative,
     to_image,
 )
 from worker.core.training.config import MAX_SEED, PredictionType, TrainConfig
-from worker.core.training.data.text import Text
-from worker.core.training.prompts import parse
+from worker.core.training.data.text import CaptionEncoder
+from worker.core.training.prompts import parse_prompt
 
 PIXELS_AT_ONCE = 8 * 128 * 128
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
-    """One finished picture and how to draw it again; `prompt` is the line as it was written."""
+class SampleImage:
+    """One sample image; `prompt` is the line as it was written."""
 
     prompt_index: int
     prompt: str
     seed: int
-    picture: Image.Image
+    image: Image.Image
 
 
 @dataclass(frozen=True, slots=True)
-class Manner:
-    """How pictures are drawn that can be drawn together; sides in pixels."""
+class SampleSettings:
+    """The settings that images of one batch share; sides in pixels."""
 
     width: int
     height: int
@@ -49,48 +49,48 @@ class Manner:
 
 
 @dataclass(frozen=True, slots=True)
-class Wanted:
-    """One picture to draw: which prompt it belongs to, what is said of it, and how."""
+class SampleRequest:
+    """One image to generate: the index of its prompt, its texts, seed and settings."""
 
     prompt_index: int
     text: str
     negative: str
     seed: int
-    manner: Manner
+    settings: SampleSettings
 
 
-def wanted(config: TrainConfig, resolution: int) -> list[Wanted]:
-    """The config's sample prompts, with what they leave open as the config says."""
-    pictures = []
+def sample_requests(config: TrainConfig, resolution: int) -> list[SampleRequest]:
+    """The config's sample prompts with all open options filled in."""
+    requests = []
     for index, line in enumerate(config.sample_prompts):
-        prompt = parse(line)
+        prompt = parse_prompt(line)
         seed = prompt.seed
         if seed is None:
             seed = (config.sample_seed + index) % (MAX_SEED + 1)
         negative = prompt.negative
         if negative is None:
             negative = config.sample_negative_prompt.strip()
-        manner = Manner(
+        settings = SampleSettings(
             width=prompt.width or resolution,
             height=prompt.height or resolution,
             steps=prompt.steps or config.sample_steps,
             guidance=config.sample_guidance if prompt.guidance is None else prompt.guidance,
             weight=prompt.weight,
         )
-        pictures.append(Wanted(index, prompt.text, negative, seed, manner))
-    return pictures
+        requests.append(SampleRequest(index, prompt.text, negative, seed, settings))
+    return requests
 
 
 @dataclass(frozen=True, slots=True)
 class Sampler:
-    """Draws the config's sample prompts with whatever the UNet has learned so far.
+    """Generates the config's sample prompts with the current adapter.
 
-    `scaled(weight)` is the adapter at another strength, for as long as the context lasts.
+    `scaled(weight)` sets the adapter's strength while the context lasts.
     """
 
     unet: Any
     vae: Any
-    text: Text
+    text: CaptionEncoder
     scaled: Callable[[float], AbstractContextManager[None]]
     config: TrainConfig
     scheduler_config: Mapping[str, Any]
@@ -99,53 +99,60 @@ class Sampler:
     device: str
 
     @torch.no_grad()
-    def draw(self, keep_going: Callable[[], None]) -> Iterator[Sample]:
-        """Give the pictures as they are done; `keep_going` is called in every step, may raise."""
-        groups: dict[Manner, list[Wanted]] = {}
-        for picture in wanted(self.config, self.resolution):
-            groups.setdefault(picture.manner, []).append(picture)
-        for manner, group in groups.items():
-            at_once = max(1, PIXELS_AT_ONCE // (manner.width * manner.height))
+    def generate(self, check_stop: Callable[[], None]) -> Iterator[SampleImage]:
+        """Yield the images as they are finished; `check_stop` is called in every step and may
+        raise."""
+        groups: dict[SampleSettings, list[SampleRequest]] = {}
+        for request in sample_requests(self.config, self.resolution):
+            groups.setdefault(request.settings, []).append(request)
+        for settings, group in groups.items():
+            at_once = max(1, PIXELS_AT_ONCE // (settings.width * settings.height))
             for start in range(0, len(group), at_once):
-                yield from self._draw(manner, group[start : start + at_once], keep_going)
+                yield from self._generate(settings, group[start : start + at_once], check_stop)
 
-    def _draw(
-        self, manner: Manner, group: Sequence[Wanted], keep_going: Callable[[], None]
-    ) -> Iterator[Sample]:
-        if manner.weight == 1:
-            latents = self._draw_latents(manner, group, keep_going)
+    def _generate(
+        self,
+        settings: SampleSettings,
+        group: Sequence[SampleRequest],
+        check_stop: Callable[[], None],
+    ) -> Iterator[SampleImage]:
+        if settings.weight == 1:
+            latents = self._generate_latents(settings, group, check_stop)
         else:
-            with self.scaled(manner.weight):
-                latents = self._draw_latents(manner, group, keep_going)
+            with self.scaled(settings.weight):
+                latents = self._generate_latents(settings, group, check_stop)
         for one, latent in zip(group, latents, strict=True):
             line = self.config.sample_prompts[one.prompt_index]
-            picture = to_image(decode_latent(self.vae, latent))
-            yield Sample(one.prompt_index, line, one.seed, picture)
+            image = to_image(decode_latent(self.vae, latent))
+            yield SampleImage(one.prompt_index, line, one.seed, image)
 
-    def _draw_latents(
-        self, manner: Manner, group: Sequence[Wanted], keep_going: Callable[[], None]
+    def _generate_latents(
+        self,
+        settings: SampleSettings,
+        group: Sequence[SampleRequest],
+        check_stop: Callable[[], None],
     ) -> Tensor:
-        """Finished latents (n, c, h, w)."""
+        """The generated latents (n, c, h, w)."""
         negative = None
-        if needs_negative(manner.guidance):
+        if needs_negative(settings.guidance):
             negative = self.text([one.negative for one in group])
         prompt = self.text([one.text for one in group])
         scheduler = make_scheduler(self.scheduler_config, prediction_type=self.prediction.value)
-        keep_going()
-        return draw_latents(
+        check_stop()
+        return generate_latents(
             self.unet,
             self.vae,
             scheduler,
-            Conditioning(prompt, negative, manner.guidance),
+            Conditioning(prompt, negative, settings.guidance),
             seeds=[one.seed for one in group],
-            width=manner.width,
-            height=manner.height,
-            steps=manner.steps,
+            width=settings.width,
+            height=settings.height,
+            steps=settings.steps,
             device=self.device,
-            on_step=lambda _: keep_going(),
+            on_step=lambda _: check_stop(),
         )
 
 
-def embeddings_needed(config: TrainConfig) -> list[str]:
-    """Every text that the samples will ask for."""
-    return [text for one in wanted(config, 0) for text in (one.negative, one.text)]
+def sample_texts(config: TrainConfig) -> list[str]:
+    """Every text that the samples need."""
+    return [text for one in sample_requests(config, 0) for text in (one.negative, one.text)]

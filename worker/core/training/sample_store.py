@@ -1,4 +1,4 @@
-"""The samples of a run on disk: a folder for each step, a picture for each prompt."""
+"""Stores the samples of a run: a folder per step, an image per prompt."""
 
 import io
 import shutil
@@ -8,46 +8,46 @@ from PIL import Image
 
 from worker.core.training.atomic_write import write_atomically
 from worker.core.training.events import SampleSaved
-from worker.core.training.sample import Sample
+from worker.core.training.sample import SampleImage
 
 PREFIX = "step-"
 
 
-class SampleRows:
-    """The rows of samples below a folder, each of `count` prompts."""
+class SampleStore:
+    """The samples in a folder, each step with `count` prompts."""
 
     def __init__(self, folder: Path, *, count: int) -> None:
         self._folder = folder
         self._count = count
 
-    def save(self, step: int, sample: Sample) -> SampleSaved:
-        """Write one picture; it appears whole or not at all."""
+    def save(self, step: int, sample: SampleImage) -> SampleSaved:
+        """Write one image atomically."""
         path = self._path(step, sample.prompt_index)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
-        sample.picture.save(content, format="PNG")
+        sample.image.save(content, format="PNG")
         write_atomically(path, content.getvalue(), durable=False)
         return SampleSaved(step, sample.prompt_index, sample.prompt, sample.seed, path)
 
     def is_complete(self, step: int) -> bool:
-        """Whether every prompt was drawn at this step."""
-        return len(self._row(step)) == self._count
+        """True when every prompt has an image at this step."""
+        return len(self._sample_paths(step)) == self._count
 
     def are_equal(self, step: int, other: int) -> bool:
-        """Whether two complete rows show the very same pictures, all of them."""
-        rows = self._row(step), self._row(other)
+        """True when two complete steps have exactly the same images."""
+        rows = self._sample_paths(step), self._sample_paths(other)
         if not self._count or any(len(row) != self._count for row in rows):
             return False
-        return all(map(_same_picture, *rows))
+        return all(map(_has_equal_pixels, *rows))
 
-    def forget_after(self, step: int) -> None:
-        """Delete the rows of later steps."""
+    def delete_after(self, step: int) -> None:
+        """Delete the samples of later steps."""
         for row in self._folder.glob(f"{PREFIX}*"):
             if int(row.name.removeprefix(PREFIX)) > step:
                 shutil.rmtree(row)
 
-    def _row(self, step: int) -> list[Path]:
-        """The samples of a step that are there, by prompt."""
+    def _sample_paths(self, step: int) -> list[Path]:
+        """The existing samples of a step, by prompt."""
         paths = [self._path(step, index) for index in range(self._count)]
         return [path for path in paths if path.is_file()]
 
@@ -55,6 +55,6 @@ class SampleRows:
         return self._folder / f"{PREFIX}{step:06d}" / f"prompt-{prompt_index}.png"
 
 
-def _same_picture(one: Path, other: Path) -> bool:
+def _has_equal_pixels(one: Path, other: Path) -> bool:
     with Image.open(one) as first, Image.open(other) as second:
         return first.size == second.size and first.tobytes() == second.tobytes()

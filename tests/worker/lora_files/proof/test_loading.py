@@ -25,7 +25,7 @@ from tests.worker.lora_files.proof.files import (
 from tests.worker.lora_files.random_adapters import facts, random_adapter
 from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import load_base
-from worker.core.bases.weights import build
+from worker.core.bases.weights import build_module
 from worker.core.lora_files.canonical import Adapter
 from worker.core.lora_files.compatible import layers
 from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export
@@ -201,8 +201,8 @@ def test_the_weights_of_a_real_base_move_by_the_adapter_and_back(tmp_path: Path)
 
 def test_a_base_of_full_size_is_checked_without_its_weights(tmp_path: Path) -> None:
     wide = {"block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768}
-    unet = hollow(build("UNet2DConditionModel", {"sample_size": 64, **wide}))
-    text = hollow(build("CLIPTextModel", {"hidden_size": 768, "num_hidden_layers": 2}))
+    unet = hollow(build_module("UNet2DConditionModel", {"sample_size": 64, **wide}))
+    text = hollow(build_module("CLIPTextModel", {"hidden_size": 768, "num_hidden_layers": 2}))
     parts = {"unet": unet, "text_encoder": text}
     held = sum(p.untyped_storage().nbytes() for p in unet.parameters())
     assert held == 4 * len(list(unet.parameters()))  # 3.4 GB of shapes in one number each

@@ -15,11 +15,11 @@ from safetensors import safe_open
 from torch import Tensor
 
 from worker.core.bases.family import BaseInfo, BaseModelError
-from worker.core.bases.folder import FolderSource, readings
+from worker.core.bases.folder import FolderSource, possible_names
 from worker.core.bases.inspect import MAX_HEADER_BYTES, component_files, inspect_base
 from worker.core.bases.ldm import SingleFileSource
-from worker.core.bases.load import COMPONENTS, Source, source_of
-from worker.core.bases.weights import build
+from worker.core.bases.load import COMPONENTS, Source, make_source
+from worker.core.bases.weights import build_module
 from worker.core.lora_files.compatible import layers
 from worker.core.lora_files.header import Header, read_header
 from worker.core.lora_files.tools.ldm_names import LdmNames, LdmTensor, ldm_names
@@ -46,7 +46,7 @@ class Checkpoint:
 
     def __init__(self, path: Path) -> None:
         self.info: BaseInfo = inspect_base(path)
-        self.source: Source = source_of(self.info)
+        self.source: Source = make_source(self.info)
         self.modules: dict[str, dict[str, tuple[int, ...]]] = {}
         self.targets: dict[str, Name] = {}
         self.headers: dict[Path, Header] = {}
@@ -102,7 +102,7 @@ class Checkpoint:
 
     def _look_at(self, component: str) -> None:
         """The module's tensors and layers, from its config alone."""
-        module = build(*self.source.config(component))
+        module = build_module(*self.source.config(component))
         self.modules[component] = {n: tuple(t.shape) for n, t in module.state_dict().items()}
         if component == "vae":
             return
@@ -118,7 +118,7 @@ class Checkpoint:
             for file in self.files[component]:
                 self.headers[file] = read_header(file, limit=MAX_HEADER_BYTES)
                 for stored in self.headers[file].tensors:
-                    if name := next((n for n in readings(stored) if n in shapes), None):
+                    if name := next((n for n in possible_names(stored) if n in shapes), None):
                         found[component, name] = Stored(file, LdmTensor(stored), shapes[name])
         self._check(found)
         return found

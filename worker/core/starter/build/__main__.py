@@ -9,9 +9,9 @@ from pathlib import Path
 import torch
 from diffusers import StableDiffusionPipeline
 
-from worker.core.starter.build.artwork import Subject, load_artwork, read_subjects
-from worker.core.starter.build.autoencoder import encode_pictures, train_autoencoder
-from worker.core.starter.build.pictures import paint_pictures
+from worker.core.starter.build.artwork import ArtworkSubject, load_artwork, read_subjects
+from worker.core.starter.build.autoencoder import encode_latents, train_autoencoder
+from worker.core.starter.build.pictures import render_training_set
 from worker.core.starter.build.recipe import Recipe, full_recipe, tiny_recipe
 from worker.core.starter.build.text_encoder import train_text_encoder
 from worker.core.starter.build.unet import make_scheduler, train_unet
@@ -19,21 +19,21 @@ from worker.core.starter.build.unet import make_scheduler, train_unet
 
 @dataclass(frozen=True)
 class Losses:
-    """The loss of every step, stage by stage."""
+    """The loss of every step, by stage."""
 
     autoencoder: list[float]
     text_encoder: list[float]
     unet: list[float]
 
 
-def build_starter(subjects: Sequence[Subject], recipe: Recipe, out: Path) -> Losses:
-    """A diffusers folder at `out`, in fp16, that draws the subjects by name."""
-    pictures = paint_pictures(subjects, captions=recipe.captions, seed=recipe.seed)
-    print(f"{len(subjects)} subjects, {len(pictures.pixels)} pictures", flush=True)
-    vae, autoencoder_losses = train_autoencoder(pictures, recipe)
-    latents = encode_pictures(vae, pictures)
-    words = train_text_encoder(subjects, pictures, latents, recipe)
-    unet, unet_losses = train_unet(latents, pictures, words, recipe)
+def build_starter(subjects: Sequence[ArtworkSubject], recipe: Recipe, out: Path) -> Losses:
+    """Write a diffusers folder in fp16 to `out` whose model generates the subjects by name."""
+    dataset = render_training_set(subjects, captions=recipe.captions, seed=recipe.seed)
+    print(f"{len(subjects)} subjects, {len(dataset.pixels)} images", flush=True)
+    vae, autoencoder_losses = train_autoencoder(dataset, recipe)
+    latents = encode_latents(vae, dataset)
+    words = train_text_encoder(subjects, dataset, latents, recipe)
+    unet, unet_losses = train_unet(latents, dataset, words, recipe)
     pipeline = StableDiffusionPipeline(
         vae=vae,
         text_encoder=words.encoder,
@@ -55,11 +55,11 @@ def main(arguments: Sequence[str] | None = None) -> None:
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the finished base")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, default=75.0, help="training time in all (75)")
-    length.add_argument("--tiny", action="store_true", help="a toy, in about a minute")
+    length.add_argument("--minutes", type=float, default=75.0, help="total training time (75)")
+    length.add_argument("--tiny", action="store_true", help="a tiny model, in about a minute")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--artwork", type=Path, help="folder with the four npm tarballs")
-    source.add_argument("--subjects", type=Path, help="JSON file of subjects, as the tests use")
+    source.add_argument("--subjects", type=Path, help="JSON file of subjects, as in the tests")
     parser.add_argument("--seed", type=int, default=0)
     options = parser.parse_args(arguments)
     given = options.subjects

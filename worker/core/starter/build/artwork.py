@@ -1,7 +1,7 @@
-"""Openly licensed emoji artwork as named subjects, drawn by several hands, with captions.
+"""Openly licensed emoji artwork as named subjects with captions, each drawn in several styles.
 
-Unicode gives every emoji one short name and the sets keep to it, so one subject comes in up to
-three styles. That is what lets a small model learn what a thing is apart from how it is drawn.
+Unicode gives every emoji one short name, and the artwork sets keep to it, so a subject comes in up
+to three styles. From that a small model learns what a thing is, apart from how it is drawn.
 """
 
 import io
@@ -24,21 +24,21 @@ from PIL import Image
 
 
 class ArtworkError(Exception):
-    """The artwork cannot be had or read; the sentence says what to do."""
+    """The artwork cannot be downloaded or read; the message says what to do."""
 
 
-class Hand(StrEnum):
-    """Who drew it; the value is the word that stands for this style in captions."""
+class ArtworkSet(StrEnum):
+    """A set of artwork; the value is the word for its style in captions."""
 
     NOTO = "noto"
     TWEMOJI = "twemoji"
     FLUENT = "fluent"
 
 
-PACKAGES: Mapping[Hand, str] = {
-    Hand.NOTO: "@iconify-json/noto",
-    Hand.TWEMOJI: "@iconify-json/twemoji",
-    Hand.FLUENT: "@iconify-json/fluent-emoji-flat",
+PACKAGES: Mapping[ArtworkSet, str] = {
+    ArtworkSet.NOTO: "@iconify-json/noto",
+    ArtworkSet.TWEMOJI: "@iconify-json/twemoji",
+    ArtworkSet.FLUENT: "@iconify-json/fluent-emoji-flat",
 }
 NAMES_PACKAGE = "emojibase-data"
 GROUPS: Mapping[int, str] = {
@@ -47,10 +47,10 @@ GROUPS: Mapping[int, str] = {
     5: "travel-places",
     6: "activities",
 }
-"""Groups of `emojibase-data` that hold things, not faces, signs or flags."""
+"""Groups of `emojibase-data` with objects, without faces, signs or flags."""
 
 SKIPPED_NAME = re.compile(r"skin tone|flag|keycap|clock|thirty|family|letter|[^\x00-\x7f]")
-"""Near-copies of one drawing and drawings made of letters teach a small model little."""
+"""Near-duplicates and drawings made of letters teach a small model little."""
 
 BACKGROUNDS: Mapping[str, tuple[int, int, int]] = {
     "white": (255, 255, 255),
@@ -68,16 +68,16 @@ BACKGROUNDS: Mapping[str, tuple[int, int, int]] = {
 
 
 @dataclass(frozen=True)
-class Subject:
-    """A thing with a name, a few keywords, and one SVG document for each hand that drew it."""
+class ArtworkSubject:
+    """A named subject with a few keywords, and one SVG document per artwork set."""
 
     name: str
     keywords: tuple[str, ...]
-    drawings: Mapping[Hand, str]
+    drawings: Mapping[ArtworkSet, str]
 
 
 def fetch_artwork(folder: Path) -> None:
-    """The four packages as tarballs in `folder`, through `npm pack` (11 MB from the registry)."""
+    """Download the four packages as tarballs into `folder` with `npm pack` (11 MB)."""
     folder.mkdir(parents=True, exist_ok=True)
     packages = [*PACKAGES.values(), NAMES_PACKAGE]
     try:
@@ -86,18 +86,20 @@ def fetch_artwork(folder: Path) -> None:
         )
     except FileNotFoundError as error:
         raise ArtworkError(
-            "npm is not installed. Install it, or fetch the tarballs of "
-            f"{', '.join(packages)} elsewhere and name their folder with --artwork."
+            "npm is not installed. Install it, or download the tarballs of "
+            f"{', '.join(packages)} and pass their folder with --artwork."
         ) from error
     except subprocess.CalledProcessError as error:
         reason = error.stderr.decode(errors="replace").strip()
-        raise ArtworkError(f"npm could not fetch the artwork: {reason}") from error
+        raise ArtworkError(
+            f"npm could not download the artwork. Check the connection: {reason}"
+        ) from error
 
 
-def load_artwork(folder: Path | None = None) -> list[Subject]:
-    """Every subject that all three hands drew, in Unicode's order.
+def load_artwork(folder: Path | None = None) -> list[ArtworkSubject]:
+    """Every subject that all three sets contain, in Unicode's order.
 
-    `folder` holds the tarballs as `npm pack` names them; without it they are fetched.
+    `folder` holds the tarballs as `npm pack` names them; without it they are downloaded.
     """
     if folder is None:
         with tempfile.TemporaryDirectory() as fetched:
@@ -115,7 +117,7 @@ def load_artwork(folder: Path | None = None) -> list[Subject]:
         if len(drawings) == len(PACKAGES):
             words = re.sub(r"[^a-z0-9 ]+", " ", name)
             keywords = tuple(tag for tag in entry.get("tags", []) if tag.isascii())
-            subjects.append(Subject(" ".join(words.split()), keywords, drawings))
+            subjects.append(ArtworkSubject(" ".join(words.split()), keywords, drawings))
     return subjects
 
 
@@ -123,22 +125,20 @@ def _read_json(folder: Path, package: str, member: str) -> Any:
     stem = package.removeprefix("@").replace("/", "-")
     tarballs = sorted(folder.glob(f"{stem}-[0-9]*.tgz"))
     if not tarballs:
-        raise ArtworkError(
-            f"{folder} holds no tarball of {package}. `npm pack {package}` makes it."
-        )
+        raise ArtworkError(f"{folder} has no tarball of {package}. Run `npm pack {package}` there.")
     with tarfile.open(tarballs[-1]) as tarball:
         file = tarball.extractfile(f"package/{member}")
         if file is None:
-            raise ArtworkError(f"{tarballs[-1].name} holds no {member}.")
+            raise ArtworkError(f"{tarballs[-1].name} does not contain {member}. Download it again.")
         return json.load(file)
 
 
 def _svg(icons: Mapping[str, Any], slug: str) -> str | None:
-    """The whole SVG document of one icon, or None when the set lacks it."""
+    """The SVG document of one icon, or None when the set lacks it."""
     icon = icons["icons"].get(slug)
     if icon is None:
         parent = icons.get("aliases", {}).get(slug)
-        # A flipped alias is another picture than its parent; leave it out.
+        # A flipped alias shows another image than its parent, so it is left out.
         icon = icons["icons"].get(parent["parent"]) if parent and len(parent) == 1 else None
     if icon is None:
         return None
@@ -149,20 +149,20 @@ def _svg(icons: Mapping[str, Any], slug: str) -> str | None:
     )
 
 
-def read_subjects(path: Path) -> list[Subject]:
-    """Subjects from one JSON file as `write_subjects` makes it."""
+def read_subjects(path: Path) -> list[ArtworkSubject]:
+    """Subjects from a JSON file written by `write_subjects`."""
     return [
-        Subject(
+        ArtworkSubject(
             entry["name"],
             tuple(entry["keywords"]),
-            {Hand(hand): svg for hand, svg in entry["drawings"].items()},
+            {ArtworkSet(hand): svg for hand, svg in entry["drawings"].items()},
         )
         for entry in json.loads(path.read_text(encoding="utf-8"))["subjects"]
     ]
 
 
-def write_subjects(subjects: Iterable[Subject], path: Path, *, notice: str) -> None:
-    """One JSON file with the drawings and the notice their licences ask for."""
+def write_subjects(subjects: Iterable[ArtworkSubject], path: Path, *, notice: str) -> None:
+    """Write a JSON file with the drawings and the notice that their licenses require."""
     entries = [
         {
             "name": s.name,
@@ -176,7 +176,7 @@ def write_subjects(subjects: Iterable[Subject], path: Path, *, notice: str) -> N
 
 
 def render_drawing(svg: str, size: int, *, margin: float = 0.0) -> Image.Image:
-    """The drawing as RGBA, `size` pixels square, with `margin` of the side left free all round."""
+    """The drawing as RGBA, `size` pixels square, with `margin` (share of a side) all around."""
     inner = max(1, round(size * (1 - 2 * margin)))
     png = resvg_py.svg_to_bytes(svg_string=svg, width=inner, height=inner, skip_system_fonts=True)
     drawing = Image.open(io.BytesIO(bytes(png))).convert("RGBA")
@@ -186,19 +186,21 @@ def render_drawing(svg: str, size: int, *, margin: float = 0.0) -> Image.Image:
 
 
 def lay_over(drawing: Image.Image, background: tuple[int, int, int], size: int) -> Image.Image:
-    """The RGBA drawing over a plain colour, area-averaged to `size` pixels square, RGB."""
+    """The RGBA drawing on a plain color, area-averaged to `size` pixels square, RGB."""
     board = Image.new("RGBA", drawing.size, (*background, 255))
     board.alpha_composite(drawing)
     return board.convert("RGB").resize((size, size), Image.Resampling.BOX)
 
 
 def to_pixels(image: Image.Image) -> NDArray[np.float32]:
-    """The picture as (3, height, width) in [-1, 1]."""
+    """The image as (3, height, width) in [-1, 1]."""
     return (np.asarray(image, dtype=np.float32) / 127.5 - 1).transpose(2, 0, 1)
 
 
-def write_caption(subject: Subject, hand: Hand, background: str, *, rng: random.Random) -> str:
-    """A caption as people would prompt: the name, at times a keyword, the style, the ground."""
+def write_caption(
+    subject: ArtworkSubject, hand: ArtworkSet, background: str, *, rng: random.Random
+) -> str:
+    """A caption like a prompt: the name, sometimes a keyword, the style, the background."""
     words = subject.name
     if subject.keywords and rng.random() < 0.2:
         words = f"{rng.choice(subject.keywords)} {words}"

@@ -1,8 +1,8 @@
-"""Muon: momentum whose matrices are made orthogonal before each step.
+"""Muon: an optimizer with momentum whose matrices are made orthogonal before each step.
 
 Jordan et al., 2024, "Muon: an optimizer for hidden layers in neural networks",
 https://kellerjordan.github.io/posts/muon/. On the autoencoder it needs about half of Adam's steps.
-`torch.optim.Muon` takes matrices only; here convolutions count as matrices of (out, in * k * k).
+`torch.optim.Muon` takes matrices only; here a convolution is a matrix of (out, in * k * k).
 """
 
 from collections.abc import Iterable
@@ -14,8 +14,8 @@ from torch.nn import Parameter
 COEFFICIENTS = (3.4445, -4.7750, 2.0315)
 
 
-def orthogonalise(matrix: Tensor, *, steps: int = 5) -> Tensor:
-    """The nearest half-orthogonal matrix, roughly, by Newton-Schulz iteration."""
+def orthogonalize(matrix: Tensor, *, steps: int = 5) -> Tensor:
+    """An approximation of the nearest half-orthogonal matrix, by Newton-Schulz iteration."""
     a, b, c = COEFFICIENTS
     wide: Tensor = matrix if matrix.shape[0] <= matrix.shape[1] else matrix.T
     wide = wide / (wide.norm() + 1e-7)
@@ -26,7 +26,7 @@ def orthogonalise(matrix: Tensor, *, steps: int = 5) -> Tensor:
 
 
 class Muon:
-    """Steps for weights of two or more dimensions; `rate` may be changed between steps."""
+    """An optimizer for weights of two or more dimensions; `rate` may be changed between steps."""
 
     def __init__(
         self, weights: Iterable[Parameter], *, rate: float, momentum: float = 0.95
@@ -37,13 +37,13 @@ class Muon:
 
     @torch.no_grad()
     def step(self) -> None:
-        """Move every weight that has a gradient, then drop the gradients."""
+        """Update every weight that has a gradient, then clear the gradients."""
         for weight, moving in zip(self.weights, self._moving, strict=True):
             if weight.grad is None:
                 continue
             moving.lerp_(weight.grad, 1 - self.momentum)
             ahead = weight.grad.lerp(moving, self.momentum)  # Nesterov
-            flat = orthogonalise(ahead.flatten(1))
+            flat = orthogonalize(ahead.flatten(1))
             scale = max(1.0, flat.shape[0] / flat.shape[1]) ** 0.5
             weight.add_(flat.view_as(weight), alpha=-self.rate * scale)
             weight.grad = None

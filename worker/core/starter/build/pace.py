@@ -1,4 +1,4 @@
-"""How long a stage of the training runs: a number of steps, or a number of minutes."""
+"""The length of a training stage: a number of steps, or a number of minutes."""
 
 import math
 import time
@@ -6,22 +6,22 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 WARMUP = 0.03
-"""Share of a stage in which the rate rises to its full height."""
+"""Share of a stage in which the learning rate rises to its maximum."""
 
 REPORT_SECONDS = 20.0
 
 
 @dataclass(frozen=True)
 class Pace:
-    """The length of one stage; exactly one of the two is given."""
+    """The length of one stage; set exactly one of the two."""
 
     steps: int | None = None
     minutes: float | None = None
 
     def progress(self) -> Iterator[float]:
-        """The share of the stage already behind, in [0, 1), once for every step."""
+        """The completed share of the stage in [0, 1), once per step."""
         if (self.steps is None) == (self.minutes is None):
-            raise ValueError("A pace is either steps or minutes.")
+            raise ValueError("Set either steps or minutes, not both.")
         started, step, share = time.monotonic(), 0, 0.0
         while share < 1:
             yield share
@@ -33,26 +33,26 @@ class Pace:
 
 
 def rate_factor(share: float) -> float:
-    """What the learning rate is multiplied with: a short warm-up, then a cosine down to 1 %."""
+    """The factor of the learning rate: a short warm-up, then a cosine down to 1 %."""
     rise = min(1.0, (share + 1e-3) / WARMUP)
     return rise * (0.01 + 0.99 * 0.5 * (1 + math.cos(math.pi * share)))
 
 
 class Journal:
-    """The losses of one stage, told to the person who waits about three times a minute."""
+    """The losses of one stage, printed about three times a minute."""
 
     def __init__(self, stage: str) -> None:
         self.stage = stage
         self.losses: list[float] = []
-        self._told = time.monotonic()
+        self._reported = time.monotonic()
 
     def note(self, loss: float, share: float) -> None:
-        """Keep one step's loss; stop with an error when the training has diverged."""
+        """Record the loss of a step; FloatingPointError when the training has diverged."""
         if not math.isfinite(loss):
             raise FloatingPointError(f"The {self.stage} diverged: its loss is {loss}.")
         self.losses.append(loss)
-        if time.monotonic() - self._told > REPORT_SECONDS:
-            self._told = time.monotonic()
+        if time.monotonic() - self._reported > REPORT_SECONDS:
+            self._reported = time.monotonic()
             recent = self.losses[-50:]
             mean = sum(recent) / len(recent)
             print(

@@ -1,4 +1,4 @@
-"""The training set: every drawing at 64 px on plain grounds, and captions that say what is seen."""
+"""The training set: every drawing at 64 px on plain backgrounds, with captions."""
 
 import random
 from collections.abc import Sequence
@@ -10,7 +10,7 @@ from torch import Tensor
 
 from worker.core.starter.build.artwork import (
     BACKGROUNDS,
-    Subject,
+    ArtworkSubject,
     lay_over,
     render_drawing,
     write_caption,
@@ -19,32 +19,34 @@ from worker.core.starter.build.artwork import (
 SIZE = 64
 RENDER_SIZE = 128
 SIZE_JITTER = (0.84, 0.90)
-"""Side of the drawing as a share of the picture. No flips and no shifts: with little time to
-train, each further variety costs sharpness."""
+"""Side of the drawing as a share of the image. No flips or shifts: with little time to train, more
+variety costs sharpness."""
 
 
 @dataclass(frozen=True)
-class Pictures:
-    """What all stages learn from."""
+class TrainingSet:
+    """The images and captions that all stages learn from."""
 
     pixels: Tensor
     """(n, 3, 64, 64) uint8."""
     captions: list[list[str]]
-    """For each picture a few ways to ask for it."""
+    """A few captions for each image."""
 
     def batch(self, indices: Tensor) -> Tensor:
-        """The pictures as (batch, 3, 64, 64) floats in [-1, 1]."""
+        """A batch as (batch, 3, 64, 64) floats in [-1, 1]."""
         return self.pixels[indices].float() / 127.5 - 1
 
 
-def paint_pictures(subjects: Sequence[Subject], *, captions: int, seed: int) -> Pictures:
-    """Each drawing twice on white and once on another colour, at slightly different sizes."""
+def render_training_set(
+    subjects: Sequence[ArtworkSubject], *, captions: int, seed: int
+) -> TrainingSet:
+    """Each drawing twice on white and once on another color, at slightly different sizes."""
     rng = random.Random(seed)
     pixels, texts = [], []
-    colours = [name for name in BACKGROUNDS if name != "white"]
+    colors = [name for name in BACKGROUNDS if name != "white"]
     for subject in subjects:
         for hand, svg in subject.drawings.items():
-            for ground in ("white", "white", rng.choice(colours)):
+            for ground in ("white", "white", rng.choice(colors)):
                 margin = (1 - rng.uniform(*SIZE_JITTER)) / 2
                 drawing = render_drawing(svg, RENDER_SIZE, margin=margin)
                 pixels.append(np.asarray(lay_over(drawing, BACKGROUNDS[ground], SIZE)))
@@ -52,4 +54,4 @@ def paint_pictures(subjects: Sequence[Subject], *, captions: int, seed: int) -> 
                     [write_caption(subject, hand, ground, rng=rng) for _ in range(captions)]
                 )
     stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).contiguous()
-    return Pictures(stacked, texts)
+    return TrainingSet(stacked, texts)

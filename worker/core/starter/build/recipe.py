@@ -1,16 +1,16 @@
-"""The sizes and lengths of a build: the full one that ships, and a tiny one that tests run."""
+"""The sizes and durations of a build: the full one that ships, and a tiny one for tests."""
 
 from dataclasses import dataclass
 
 from worker.core.starter.build.pace import Pace
 
 SHARES = {"autoencoder": 0.22, "text_encoder": 0.16, "unet": 0.62}
-"""How the minutes are divided. The decoder bounds sharpness, words bound everything else."""
+"""How the minutes are divided. The decoder limits sharpness, words limit everything else."""
 
 
 @dataclass(frozen=True)
 class Recipe:
-    """Everything a build can be told; sizes in channels, tokens and pictures."""
+    """All parameters of a build; sizes in channels, tokens and images."""
 
     autoencoder: Pace
     text_encoder: Pace
@@ -31,7 +31,7 @@ class Recipe:
 
 
 def full_recipe(minutes: float, *, seed: int = 0) -> Recipe:
-    """The base that ships, 20 million parameters, in about this many minutes of training."""
+    """The base that ships, 20 million parameters, trained for about this many minutes."""
     return Recipe(
         autoencoder=Pace(minutes=minutes * SHARES["autoencoder"]),
         text_encoder=Pace(minutes=minutes * SHARES["text_encoder"]),
@@ -41,7 +41,7 @@ def full_recipe(minutes: float, *, seed: int = 0) -> Recipe:
 
 
 def tiny_recipe(*, seed: int = 0) -> Recipe:
-    """Every stage at toy size: under a minute, and good only to see that each one learns."""
+    """Every stage at a tiny size: under a minute, to test that each one learns."""
     return Recipe(
         autoencoder=Pace(steps=50),
         text_encoder=Pace(steps=80),

@@ -1,8 +1,8 @@
-"""Stage two: words. A tokenizer made for the artwork's names, and a `CLIPTextModel`.
+"""Stage two: a tokenizer trained on the artwork's names, and a `CLIPTextModel`.
 
-The encoder learns before the UNet, by predicting the latent of the picture a caption belongs to.
-Trained together with the UNet instead, only colours followed the words after 45 minutes: the
-denoiser finds the shape in the noise and has little reason to read.
+The encoder is trained before the UNet, by predicting the latent of a caption's image. When it was
+trained together with the UNet, only colors followed the words after 45 minutes: the denoiser finds
+the shape in the noise and hardly needs the text.
 """
 
 import json
@@ -17,24 +17,24 @@ from tokenizers.trainers import BpeTrainer
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
-from worker.core.starter.build.artwork import BACKGROUNDS, Hand, Subject
+from worker.core.starter.build.artwork import BACKGROUNDS, ArtworkSet, ArtworkSubject
 from worker.core.starter.build.pace import Journal, rate_factor
-from worker.core.starter.build.pictures import Pictures
+from worker.core.starter.build.pictures import TrainingSet
 from worker.core.starter.build.recipe import Recipe
 
 RATE = 2e-3
 START, END = "<|startoftext|>", "<|endoftext|>"
 WORD = r"'s|'t|'re|'ve|'m|'ll|'d|[\p{L}]+|[\p{N}]|[^\s\p{L}\p{N}]+"
-"""CLIP's own rule for where a word ends; `CLIPTokenizer` uses the same when it reads."""
+"""CLIP's rule for word boundaries; `CLIPTokenizer` uses the same."""
 
 
-def train_tokenizer(subjects: Sequence[Subject], recipe: Recipe) -> CLIPTokenizer:
+def train_tokenizer(subjects: Sequence[ArtworkSubject], recipe: Recipe) -> CLIPTokenizer:
     """A byte-pair vocabulary in which nearly every name and keyword is one token."""
     text = [subject.name for subject in subjects]
     text += [keyword for subject in subjects for keyword in subject.keywords]
-    # Words of the caption's frame are in every caption; count them often enough to stay whole.
-    text += [f"{hand.value} style" for hand in Hand for _ in subjects]
-    text += [f"on a {colour} background" for colour in BACKGROUNDS for _ in subjects]
+    # Words that are in every caption must be frequent enough to stay one token.
+    text += [f"{hand.value} style" for hand in ArtworkSet for _ in subjects]
+    text += [f"on a {color} background" for color in BACKGROUNDS for _ in subjects]
     tokenizer = Tokenizer(BPE(unk_token=END, end_of_word_suffix="</w>"))
     tokenizer.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
     tokenizer.pre_tokenizer = pre_tokenizers.Sequence(
@@ -43,7 +43,7 @@ def train_tokenizer(subjects: Sequence[Subject], recipe: Recipe) -> CLIPTokenize
             pre_tokenizers.ByteLevel(add_prefix_space=False),
         ]
     )
-    # The alphabet holds every byte, so that no prompt in any language falls out of it.
+    # The alphabet contains every byte, so that any prompt in any language has tokens.
     trainer = BpeTrainer(
         vocab_size=recipe.vocabulary,
         special_tokens=[START, END],
@@ -56,7 +56,7 @@ def train_tokenizer(subjects: Sequence[Subject], recipe: Recipe) -> CLIPTokenize
 
 
 def _as_clip(tokenizer: Tokenizer, recipe: Recipe) -> CLIPTokenizer:
-    """The same vocabulary as a `CLIPTokenizer`, with an end-of-word twin for each byte."""
+    """The same vocabulary as a `CLIPTokenizer`, with an end-of-word variant of each byte."""
     model = json.loads(tokenizer.to_str())["model"]
     vocabulary: dict[str, int] = dict(model["vocab"])
     for symbol in sorted(pre_tokenizers.ByteLevel.alphabet()):
@@ -66,7 +66,7 @@ def _as_clip(tokenizer: Tokenizer, recipe: Recipe) -> CLIPTokenizer:
 
 
 def tokenize(tokenizer: CLIPTokenizer, captions: Sequence[str]) -> Tensor:
-    """Token numbers, (n, tokens), padded and cut to the encoder's length."""
+    """Token ids, (n, tokens), padded and cut to the encoder's length."""
     ids: Tensor = tokenizer(
         list(captions),
         padding="max_length",
@@ -87,9 +87,9 @@ class Words:
 
 
 def train_text_encoder(
-    subjects: Sequence[Subject], pictures: Pictures, latents: Tensor, recipe: Recipe
+    subjects: Sequence[ArtworkSubject], dataset: TrainingSet, latents: Tensor, recipe: Recipe
 ) -> Words:
-    """Words that stand for pictures: states from which a small head can tell the latent.
+    """Train a tokenizer and an encoder from whose states a small head can predict the latent.
 
     The head reads the end token and one random padding position after it, because the UNet
     attends to both.
@@ -97,13 +97,13 @@ def train_text_encoder(
     torch.manual_seed(recipe.seed)
     tokenizer = train_tokenizer(subjects, recipe)
     encoder = CLIPTextModel(_config(tokenizer, recipe))
-    wanted = latents.flatten(1)
+    targets = latents.flatten(1)
     head = nn.Sequential(
         nn.Linear(recipe.text_width, 4 * recipe.text_width),
         nn.GELU(),
-        nn.Linear(4 * recipe.text_width, wanted.shape[1]),
+        nn.Linear(4 * recipe.text_width, targets.shape[1]),
     )
-    ids = torch.stack([tokenize(tokenizer, texts) for texts in pictures.captions])
+    ids = torch.stack([tokenize(tokenizer, texts) for texts in dataset.captions])
     weights = [*encoder.parameters(), *head.parameters()]
     optimizer = torch.optim.AdamW(weights, lr=RATE, weight_decay=0.01)
     journal = Journal("text encoder")
@@ -114,8 +114,8 @@ def train_text_encoder(
         end = tokens.eq(tokenizer.eos_token_id).int().argmax(dim=1)
         later = end + (torch.rand(len(end)) * (recipe.tokens - end)).long()
         rows = torch.arange(len(end))
-        found = head(torch.cat([states[rows, end], states[rows, later]]))
-        loss = F.mse_loss(found, wanted[chosen].repeat(2, 1))
+        predicted = head(torch.cat([states[rows, end], states[rows, later]]))
+        loss = F.mse_loss(predicted, targets[chosen].repeat(2, 1))
         optimizer.param_groups[0]["lr"] = RATE * rate_factor(share)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]

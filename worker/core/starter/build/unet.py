@@ -1,8 +1,8 @@
-"""Stage three: the UNet, with the words and the latents of the first two stages held in memory.
+"""Stage three: the UNet, trained on the text states and latents of the first two stages.
 
-v-prediction under a schedule that ends in pure noise (Lin et al., 2023, "Common diffusion noise
-schedules and sample steps are flawed", arXiv:2305.08891). The plain v loss: min-SNR weighting
-takes weight away just where words decide the layout.
+v-prediction with a schedule that ends in pure noise (Lin et al., 2023, "Common diffusion noise
+schedules and sample steps are flawed", arXiv:2305.08891). The loss is unweighted: min-SNR weighting
+reduces the weight of the noise levels where the text decides the layout.
 """
 
 import time
@@ -13,18 +13,18 @@ from diffusers import DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 
 from worker.core.starter.build.pace import Journal, rate_factor
-from worker.core.starter.build.pictures import Pictures
+from worker.core.starter.build.pictures import TrainingSet
 from worker.core.starter.build.recipe import Recipe
 from worker.core.starter.build.text_encoder import Words, encode_captions
 
 RATE = 6e-4
 EMA_DECAY = 0.999
 EMPTY_CAPTIONS = 0.1
-"""Share of captions left out, so that guidance has something to lead away from."""
+"""Share of captions that are dropped, for classifier-free guidance."""
 
 
 def make_scheduler() -> DDIMScheduler:
-    """The schedule the base is trained and sampled with."""
+    """The noise schedule of training and sampling."""
     return DDIMScheduler(
         beta_start=0.00085,
         beta_end=0.012,
@@ -38,7 +38,7 @@ def make_scheduler() -> DDIMScheduler:
 
 
 def make_unet(recipe: Recipe, *, latent_size: int) -> UNet2DConditionModel:
-    """An untrained UNet; attention in every block but the one of least resolution."""
+    """An untrained UNet, with attention in every block but the one of lowest resolution."""
     channels = recipe.unet_channels
     crossed = len(channels) - 1
     return UNet2DConditionModel(
@@ -50,14 +50,14 @@ def make_unet(recipe: Recipe, *, latent_size: int) -> UNet2DConditionModel:
         up_block_types=("UpBlock2D",) + ("CrossAttnUpBlock2D",) * crossed,
         layers_per_block=1,
         cross_attention_dim=recipe.text_width,
-        # diffusers' name is an old slip: this is the number of heads, not their width.
+        # diffusers names this wrongly: it is the number of heads, not their width.
         attention_head_dim=recipe.attention_heads,
         norm_num_groups=16,
     )
 
 
 def train_unet(
-    latents: Tensor, pictures: Pictures, words: Words, recipe: Recipe
+    latents: Tensor, dataset: TrainingSet, words: Words, recipe: Recipe
 ) -> tuple[UNet2DConditionModel, list[float]]:
     """The averaged UNet, and the loss of each step."""
     torch.manual_seed(recipe.seed)
@@ -65,7 +65,7 @@ def train_unet(
     averaged = {name: value.clone() for name, value in unet.state_dict().items()}
     schedule = DDPMScheduler.from_config(make_scheduler().config)
     steps = schedule.config.num_train_timesteps
-    flat = [caption for texts in pictures.captions for caption in texts]
+    flat = [caption for texts in dataset.captions for caption in texts]
     states = encode_captions(words, flat)
     states = states.view(len(latents), recipe.captions, *states.shape[1:])
     empty = encode_captions(words, [""])[0]
@@ -82,8 +82,10 @@ def train_unet(
         noise = torch.randn_like(latents[chosen])
         noisy = schedule.add_noise(latents[chosen], noise, timesteps)
         with torch.autocast("cpu", torch.bfloat16, enabled=half):
-            found = unet(noisy, timesteps, context).sample
-        loss = F.mse_loss(found.float(), schedule.get_velocity(latents[chosen], noise, timesteps))
+            predicted = unet(noisy, timesteps, context).sample
+        loss = F.mse_loss(
+            predicted.float(), schedule.get_velocity(latents[chosen], noise, timesteps)
+        )
         optimizer.param_groups[0]["lr"] = RATE * rate_factor(share)
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
@@ -97,14 +99,14 @@ def train_unet(
 
 @torch.no_grad()
 def _average(averaged: dict[str, Tensor], unet: UNet2DConditionModel, *, step: int) -> None:
-    """Move the average; early on it is short, so that the first random weights leave it."""
+    """Update the moving average, short at first, to forget the random initial weights."""
     decay = min(EMA_DECAY, (1 + step) / (10 + step))
     for name, value in unet.state_dict().items():
         averaged[name].lerp_(value, 1 - decay)
 
 
 def faster_in_bf16(unet: UNet2DConditionModel, latents: Tensor, states: Tensor) -> bool:
-    """Whether bfloat16 is the faster arithmetic here: only some processors have it in hardware."""
+    """True when bfloat16 is faster here: only some processors support it in hardware."""
     seconds = []
     for enabled in (False, True):
         started = time.perf_counter()

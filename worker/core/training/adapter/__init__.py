@@ -1,1 +1,1 @@
-"""The adapter in the base: which layers, which matrices, and how they start."""
+"""The adapter in the base model: its layers, its matrices, and their initial values."""

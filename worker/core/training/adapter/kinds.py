@@ -1,4 +1,4 @@
-"""The kinds of adapter: their matrices, and how those start.
+"""The kinds of adapter: their matrices and initial values.
 
 W (out, in) is a layer's weight, a convolution's kernel flattened into `in`; s is alpha / rank:
 
@@ -19,21 +19,29 @@ from torch import Tensor, nn
 from worker.core.lora_files.algebra import as_lora, balanced
 from worker.core.training.config import AdapterKind
 
-__all__ = ["NAME", "TITLES", "as_lora", "balanced", "factors_of", "peft_config", "start"]
+__all__ = [
+    "ADAPTER_NAME",
+    "KIND_LABELS",
+    "as_lora",
+    "balanced",
+    "factors_of",
+    "initial_values",
+    "peft_config",
+]
 
-NAME = "default"
-TITLES = {AdapterKind.LORA: "LoRA", AdapterKind.LOHA: "LoHa", AdapterKind.LOKR: "LoKr"}
-# w1 is 8 x 8 in every layer that 8 divides. A LoKr then is a LoRA of 8 times its rank, as large
-# as a LoHa of rank 8; peft's own choice, factors as equal as can be, makes it 32 to 80 times.
+ADAPTER_NAME = "default"
+KIND_LABELS = {AdapterKind.LORA: "LoRA", AdapterKind.LOHA: "LoHa", AdapterKind.LOKR: "LoKr"}
+# w1 is 8 x 8 in every layer whose sides 8 divides. Such a LoKr is a LoRA of 8 times its rank, as
+# large as a LoHa of rank 8; peft's default, factors as equal as possible, makes it 32 to 80 times.
 LOKR_FACTOR = 8
 
-Start = Callable[[torch.Size, torch.Generator], Tensor]
+Initializer = Callable[[torch.Size, torch.Generator], Tensor]
 
 
 def peft_config(
     kind: AdapterKind, *, rank: int, alpha: float, target_modules: list[str]
 ) -> PeftConfig:
-    """What peft is told; every kind works at alpha / rank."""
+    """The peft config of an adapter; every kind works at alpha / rank."""
     if kind is AdapterKind.LOHA:
         return LoHaConfig(r=rank, alpha=alpha, target_modules=target_modules)
     if kind is AdapterKind.LOKR:
@@ -55,53 +63,60 @@ def factors_of(layer: BaseTunerLayer) -> dict[str, nn.Parameter]:
     half of k or n, w2 (k, n) or (k, n, kh, kw) instead of two.
     """
     if isinstance(layer, LoraLayer):
-        return {"down": layer.lora_A[NAME].weight, "up": layer.lora_B[NAME].weight}
+        return {"down": layer.lora_A[ADAPTER_NAME].weight, "up": layer.lora_B[ADAPTER_NAME].weight}
     held = {name: getattr(layer, name) for name in layer.adapter_layer_names}
     return {
-        name.partition("_")[2]: matrices[NAME]
+        name.partition("_")[2]: matrices[ADAPTER_NAME]
         for name, matrices in held.items()
-        if NAME in matrices
+        if ADAPTER_NAME in matrices
     }
 
 
-def start(kind: AdapterKind, factor: str, shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """The first values of a matrix, fp32; in each layer one matrix is zero, so that dW is."""
-    return _STARTS[kind][factor](shape, generator)
+def initial_values(
+    kind: AdapterKind, factor: str, shape: torch.Size, generator: torch.Generator
+) -> Tensor:
+    """The initial values of a matrix, fp32; in each layer one matrix is zero, so dW is zero."""
+    return _INITIALIZERS[kind][factor](shape, generator)
 
 
-def _uniform(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Uniform in ±1/sqrt(fan in), as peft, kohya and LyCORIS start (kaiming with a = sqrt 5)."""
+def _init_uniform(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Uniform in ±1/sqrt(fan in), as in peft, kohya and LyCORIS (kaiming with a = sqrt 5)."""
     bound = 1 / math.sqrt(shape[1:].numel())
     return torch.rand(shape, generator=generator) * (2 * bound) - bound
 
 
-def _wide(shape: torch.Size, generator: torch.Generator) -> Tensor:
-    """Normal with a deviation of 1 / rank as in diffusers' script, or peft's where that is more.
+def _init_wide(shape: torch.Size, generator: torch.Generator) -> Tensor:
+    """Normal with deviation 1 / rank as in diffusers' script, or peft's where that is larger.
 
-    What a LoRA learns in its first steps goes with these values. At low ranks they are larger
-    than peft's, and 60 steps reach a lower loss; at high ranks 1 / rank alone would be too small.
+    The first steps of a LoRA depend on these values. At low ranks they are larger than peft's, and
+    60 steps reach a lower loss; at high ranks 1 / rank alone would be too small.
     """
     deviation = max(1 / shape[0], 1 / math.sqrt(3 * shape[1:].numel()))
     return torch.randn(shape, generator=generator) * deviation
 
 
-def _normal(deviation: float) -> Start:
+def _init_normal(deviation: float) -> Initializer:
     return lambda shape, generator: torch.randn(shape, generator=generator) * deviation
 
 
-def _zero(shape: torch.Size, generator: torch.Generator) -> Tensor:
+def _init_zero(shape: torch.Size, generator: torch.Generator) -> Tensor:
     return torch.zeros(shape)
 
 
-# LoHa and LoKr start as in KohakuBlueleaf/LyCORIS, lycoris/modules/loha.py and lokr.py. peft's
-# own LoHa starts so much smaller that it hardly learns at a LoRA's learning rate.
-_STARTS: dict[AdapterKind, dict[str, Start]] = {
-    AdapterKind.LORA: {"down": _wide, "up": _zero},
+# LoHa and LoKr start as in KohakuBlueleaf/LyCORIS, lycoris/modules/loha.py and lokr.py. peft's LoHa
+# starts so much smaller that it hardly learns at a LoRA's learning rate.
+_INITIALIZERS: dict[AdapterKind, dict[str, Initializer]] = {
+    AdapterKind.LORA: {"down": _init_wide, "up": _init_zero},
     AdapterKind.LOHA: {
-        "w1_a": _normal(0.1),
-        "w1_b": _normal(1.0),
-        "w2_a": _zero,
-        "w2_b": _normal(1.0),
+        "w1_a": _init_normal(0.1),
+        "w1_b": _init_normal(1.0),
+        "w2_a": _init_zero,
+        "w2_b": _init_normal(1.0),
     },
-    AdapterKind.LOKR: {"w1": _uniform, "w2": _zero, "w2_a": _uniform, "w2_b": _zero},
+    AdapterKind.LOKR: {
+        "w1": _init_uniform,
+        "w2": _init_zero,
+        "w2_a": _init_uniform,
+        "w2_b": _init_zero,
+    },
 }

@@ -1,4 +1,4 @@
-"""Low-rank matrices beside the base's layers: put in, switched off, weakened, read out."""
+"""The adapter in the base's layers: inject, disable, scale, extract."""
 
 import math
 from collections.abc import Iterator, Mapping
@@ -20,13 +20,13 @@ from worker.core.lora_files.canonical import (
     LoraModule,
 )
 from worker.core.training.adapter.kinds import (
-    NAME,
-    TITLES,
+    ADAPTER_NAME,
+    KIND_LABELS,
     as_lora,
     balanced,
     factors_of,
+    initial_values,
     peft_config,
-    start,
 )
 from worker.core.training.adapter.targets import text_targets, unet_targets
 from worker.core.training.config import AdapterKind, TrainConfig
@@ -38,9 +38,9 @@ FP32_BYTES = 4
 
 @dataclass(frozen=True, slots=True)
 class LoraSite:
-    """One layer of the base that has an adapter: its component, canonical path and peft layer.
+    """One layer of the base with an adapter: its component, canonical path and peft layer.
 
-    It works at `alpha` / `rank`; rsLoRA is in `alpha` already.
+    Its strength is `alpha` / `rank`; rsLoRA is included in `alpha`.
     """
 
     component: Component
@@ -51,7 +51,7 @@ class LoraSite:
 
     @property
     def factors(self) -> dict[str, nn.Parameter]:
-        """The trained matrices, under the names and of the shapes of their kind."""
+        """The trained matrices by name, in the shapes of their kind."""
         return factors_of(self.layer)
 
     @property
@@ -60,7 +60,7 @@ class LoraSite:
         return f"{self.component}.{self.path}"
 
     def module(self, factors: Mapping[str, Tensor]) -> LoraModule:
-        """The LoRA that changes the weight exactly as these matrices do."""
+        """A LoRA module that changes the weight exactly as these matrices do."""
         down, up = as_lora(factors)
         if "down" not in factors:
             down, up = balanced(down, up)
@@ -71,13 +71,13 @@ class LoraSite:
 
 
 class Lora:
-    """The adapter in training: its sites in a fixed order, and its parameters by name."""
+    """The adapter in training: its layers in a fixed order, and its parameters by name."""
 
     def __init__(self, sites: list[LoraSite]) -> None:
         self.sites = sites
 
     def named_parameters(self) -> dict[str, nn.Parameter]:
-        """Every trained matrix under `<component>.<path>.<factor>`: down and up for a LoRA."""
+        """Every trained matrix as `<component>.<path>.<factor>`: down and up for a LoRA."""
         return {
             f"{site.key}.{name}": factor
             for site in self.sites
@@ -85,10 +85,10 @@ class Lora:
         }
 
     def parameters(self, *, text: bool | None = None, up: bool | None = None) -> list[nn.Parameter]:
-        """The trained matrices: all, or some.
+        """The trained matrices: all, or a subset.
 
         `text`: only those of the text encoders (True) or of the UNet (False). `up`: only a LoRA's
-        up matrices (True) or all others (False); the other kinds have no up matrices.
+        up matrices (True) or all others (False); other kinds have no up matrices.
         """
         return [
             factor
@@ -100,12 +100,12 @@ class Lora:
 
     @property
     def size(self) -> int:
-        """How many numbers are trained."""
+        """The number of trained parameters."""
         return sum(parameter.numel() for parameter in self.parameters())
 
     @contextmanager
-    def switched_off(self) -> Iterator[None]:
-        """The base as it was, for as long as the context lasts."""
+    def disabled(self) -> Iterator[None]:
+        """Disable the adapter while the context lasts."""
         for site in self.sites:
             site.layer.enable_adapters(False)
         try:
@@ -116,21 +116,21 @@ class Lora:
 
     @contextmanager
     def scaled(self, weight: float) -> Iterator[None]:
-        """The adapter `weight` times as strong, for as long as the context lasts."""
+        """Scale the adapter's strength by `weight` while the context lasts."""
         layers: list[Any] = [site.layer for site in self.sites]
-        usual = [layer.scaling[NAME] for layer in layers]
+        usual = [layer.scaling[ADAPTER_NAME] for layer in layers]
         for layer, strength in zip(layers, usual, strict=True):
-            layer.scaling[NAME] = strength * weight
+            layer.scaling[ADAPTER_NAME] = strength * weight
         try:
             yield
         finally:
             for layer, strength in zip(layers, usual, strict=True):
-                layer.scaling[NAME] = strength
+                layer.scaling[ADAPTER_NAME] = strength
 
     def extract(
         self, weights: Mapping[str, Tensor] | None = None, metadata: Mapping[str, str] | None = None
     ) -> Adapter:
-        """Give a copy in the registry's form: the trained weights, or others of the same names."""
+        """A copy in canonical form: the trained weights, or others of the same names."""
         source = weights if weights is not None else self.named_parameters()
         modules = []
         for site in self.sites:
@@ -142,7 +142,7 @@ class Lora:
         return Adapter(modules=tuple(modules), metadata=dict(metadata or {}))
 
 
-def inject(
+def inject_adapter(
     unet: nn.Module,
     text_encoders: list[Any],
     config: TrainConfig,
@@ -150,29 +150,29 @@ def inject(
     generator: torch.Generator,
     family: BaseFamily,
 ) -> Lora:
-    """Put fresh matrices beside the layers that the config targets; all else stays frozen.
+    """Inject fresh matrices into the layers that the config targets; everything else is frozen.
 
-    They start from the generator alone, and so that the adapter starts as nothing; they are fp32
-    whatever the base is. Raises UnsupportedError when this base cannot have such an adapter, or
-    the registry could not keep it.
+    Their values depend on the generator alone and have no effect at first; they are fp32 whatever
+    the base is. Raises UnsupportedError when this base does not allow such an adapter, or when it
+    could not be saved.
     """
     sites = []
-    for component, model, targets in layers_of(unet, text_encoders, config, family=family):
+    for component, model, targets in target_layers(unet, text_encoders, config, family=family):
         sites += _inject_component(model, component, targets, config)
-    _check_can_be_kept(sites, config.kind)
+    _check_file_limits(sites, config.kind)
     for site in sites:
         for name, factor in site.factors.items():
-            values = start(config.kind, name, factor.shape, generator)
+            values = initial_values(config.kind, name, factor.shape, generator)
             factor.data = values.to(factor.device)
     return Lora(sites)
 
 
-def layers_of(
+def target_layers(
     unet: nn.Module, text_encoders: list[Any], config: TrainConfig, *, family: BaseFamily
 ) -> list[tuple[Component, nn.Module, list[str]]]:
-    """Each part of the base that trains, and the paths of its layers that the config targets.
+    """Each trained component of the base, and the paths of the layers that the config targets.
 
-    Raises UnsupportedError when this base has no such layers, or none as wide as the rank.
+    Raises UnsupportedError when this base has no such layers, or the rank exceeds all of them.
     """
     targets = unet_targets(unet, config.targets, config.blocks, family=family)
     parts: list[tuple[Component, nn.Module, list[str]]] = [(Component.UNET, unet, targets)]
@@ -187,8 +187,8 @@ def layers_of(
     return parts
 
 
-def remove(model: nn.Module) -> None:
-    """Take every adapter out again; the layers are the ones that were there before."""
+def remove_adapters(model: nn.Module) -> None:
+    """Remove all adapters; the original layers come back."""
     layers = [
         (path, layer) for path, layer in model.named_modules() if isinstance(layer, BaseTunerLayer)
     ]
@@ -199,17 +199,17 @@ def remove(model: nn.Module) -> None:
 
 
 def canonical_path(component: Component, path: str) -> str:
-    """The path in files: a text encoder's begins with `text_model.` under any transformers."""
+    """The path in files: a text encoder's starts with `text_model.` in any transformers version."""
     if component is Component.UNET or path.startswith(TEXT_PREFIX):
         return path
     return TEXT_PREFIX + path
 
 
 def rank_and_alpha(component: Component, config: TrainConfig) -> tuple[int, float]:
-    """The one rank and alpha of a component; it works at alpha / rank.
+    """The rank and alpha of a component; its strength is alpha / rank.
 
-    rsLoRA (arXiv 2312.03732) works at alpha / sqrt(rank). Its root goes into alpha here, so that
-    peft, and every reader of the file, comes to the same strength without knowing of it.
+    rsLoRA (arXiv 2312.03732) uses alpha / sqrt(rank). The root is included in alpha here, so that
+    peft and every reader of the file get the same strength without knowing about it.
     """
 
     def stabilized(alpha: float, rank: int) -> float:
@@ -230,7 +230,7 @@ def _inject_component(
     rank, alpha = rank_and_alpha(component, config)
     model.requires_grad_(False)
     peft = peft_config(config.kind, rank=rank, alpha=alpha, target_modules=targets)
-    inject_adapter_in_model(peft, model, adapter_name=NAME)
+    inject_adapter_in_model(peft, model, adapter_name=ADAPTER_NAME)
     return [
         LoraSite(component, canonical_path(component, path), layer, rank, alpha)
         for path, layer in model.named_modules()
@@ -239,34 +239,34 @@ def _inject_component(
 
 
 def _check_rank(model: nn.Module, targets: list[str], rank: int) -> None:
-    """Refuse a rank that is above that of every weight, where the last matrices add nothing.
+    """Raise UnsupportedError for a rank above that of every weight, where it adds nothing.
 
-    A rank above the narrower layers' is let through: all of peft, kohya and the readers do so,
-    the few useless directions cost little, and a base's widest layers may well want it.
+    A rank above that of the narrower layers is accepted: peft, kohya and the readers do the same,
+    the useless directions cost little, and the widest layers may need it.
     """
     weights = [model.get_parameter(f"{path}.weight") for path in targets]
     widest = max(min(weight.flatten(1).shape) for weight in weights)
     if rank > widest:
         raise UnsupportedError(
-            f"A rank of {rank} is more than this base can use: its widest layers have {widest}. "
+            f"Rank {rank} is larger than this base's widest layers ({widest}). "
             f"Choose {widest} or less."
         )
 
 
-def _check_can_be_kept(sites: list[LoraSite], kind: AdapterKind) -> None:
-    """Refuse, before a step is taken, what would be too large to be read back from its file."""
+def _check_file_limits(sites: list[LoraSite], kind: AdapterKind) -> None:
+    """Raise UnsupportedError, before training, when the file would be too large to read back."""
     size = 0
     for site in sites:
-        # on the meta device: the shapes of the very conversion, without a number
+        # on the meta device: the shapes of the conversion without computing it
         down, up = as_lora({name: factor.to("meta") for name, factor in site.factors.items()})
         if down.shape[0] > MAX_RANK:
             raise UnsupportedError(
-                f"A {TITLES[kind]} of rank {site.rank} is kept as the LoRA that does the same, "
-                f"here of rank {down.shape[0]}; {MAX_RANK} is the most. Choose a lower rank."
+                f"A {KIND_LABELS[kind]} of rank {site.rank} is saved as a LoRA, here of rank "
+                f"{down.shape[0]}, above the maximum of {MAX_RANK}. Choose a lower rank."
             )
         size += (down.numel() + up.numel()) * FP32_BYTES
     if size > MAX_FILE_BYTES:
         raise UnsupportedError(
-            f"The file of this {TITLES[kind]} would have {size / 1024**3:.1f} GiB; "
-            f"{MAX_FILE_BYTES // 1024**3} are the most. Choose a lower rank or fewer layers."
+            f"The file of this {KIND_LABELS[kind]} would have {size / 1024**3:.1f} GiB, above the "
+            f"maximum of {MAX_FILE_BYTES // 1024**3}. Choose a lower rank or fewer layers."
         )

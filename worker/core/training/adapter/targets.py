@@ -1,4 +1,4 @@
-"""Which layers of a base get an adapter: chosen by what they do and by the block they are in."""
+"""Selects the layers that get an adapter, by function and by block."""
 
 import re
 
@@ -9,8 +9,8 @@ from worker.core.training.config import Targets
 from worker.core.training.errors import UnsupportedError
 
 EVERY_BLOCK = "all"
-# B-LoRA, arXiv 2403.14572: of SDXL's attentions these two hold a picture's style and its content;
-# the same two are BLOCKS in yardenfren1996/B-LoRA, blora_utils.py.
+# B-LoRA, arXiv 2403.14572: these two SDXL attentions hold an image's style and content; BLOCKS in
+# yardenfren1996/B-LoRA, blora_utils.py, has the same.
 B_LORA = {"style": "up.0.1", "content": "up.0.0"}
 
 UNET_ATTENTION = ("to_q", "to_k", "to_v", "to_out.0")
@@ -30,11 +30,11 @@ _BLOCK_PATH = re.compile(r"(down_blocks\.\d+|mid_block|up_blocks\.\d+)(\.attenti
 def unet_targets(
     unet: nn.Module, targets: Targets, blocks: str = EVERY_BLOCK, *, family: BaseFamily
 ) -> list[str]:
-    """Paths of the UNet's layers: of its attention, its transformers, or also its convolutions.
+    """Paths of the UNet's layers: attention only, whole transformers, or also convolutions.
 
-    `blocks` is `all`, names with commas between (`down.1` for down_blocks.1, `mid`, `up.0.1` for
-    up_blocks.0.attentions.1), or for SDXL `style` or `content`. Raises UnsupportedError for a
-    block that this UNet has not, or in which there is nothing to train.
+    `blocks` is `all`, comma-separated names (`down.1` for down_blocks.1, `mid`, `up.0.1` for
+    up_blocks.0.attentions.1), or for SDXL `style` or `content`. Raises UnsupportedError for a block
+    that this UNet lacks, or that has nothing to train.
     """
 
     def wanted(path: str) -> bool:
@@ -46,24 +46,24 @@ def unet_targets(
     if blocks == EVERY_BLOCK:
         return paths
     existing = blocks_of(unet)
-    filled = [name for name, block in existing.items() if _inside(paths, block)]
+    filled = [name for name, block in existing.items() if _paths_inside(paths, block)]
     chosen: set[str] = set()
-    for name in _names(blocks, family):
+    for name in _block_names(blocks, family):
         if name not in existing:
             raise UnsupportedError(
-                f"The UNet of this base has no block {name}; it has {', '.join(existing)}."
+                f"This base has no UNet block {name}. Choose from {', '.join(existing)}."
             )
         if name not in filled:
             raise UnsupportedError(
-                f"The block {name} has no layer of the kind “{targets}”; these blocks have: "
+                f"The block {name} has no layers for the target modules “{targets}”. Choose from "
                 f"{', '.join(filled)}."
             )
-        chosen.update(_inside(paths, existing[name]))
+        chosen.update(_paths_inside(paths, existing[name]))
     return [path for path in paths if path in chosen]
 
 
 def text_targets(encoder: nn.Module, targets: Targets) -> list[str]:
-    """Paths of a text encoder's layers: of its attention, or also its feed-forward halves."""
+    """Paths of a text encoder's layers: attention only, or also feed-forward."""
     attention_only = targets is Targets.ATTENTION
     leaves = TEXT_ATTENTION if attention_only else (*TEXT_ATTENTION, *TEXT_FEED_FORWARD)
     return [
@@ -74,24 +74,24 @@ def text_targets(encoder: nn.Module, targets: Targets) -> list[str]:
 
 
 def blocks_of(unet: nn.Module) -> dict[str, str]:
-    """The path of every block and attention that can be chosen, by its short name, in order."""
+    """The path of every selectable block and attention by its short name, in order."""
     paths = [path for path, _ in unet.named_modules() if _BLOCK_PATH.fullmatch(path)]
     named = {re.sub(r"_blocks?|\.attentions", "", path): path for path in paths}
     return dict(sorted(named.items()))
 
 
-def _names(blocks: str, family: BaseFamily) -> list[str]:
+def _block_names(blocks: str, family: BaseFamily) -> list[str]:
     if blocks not in B_LORA:
         return [name.strip() for name in blocks.split(",")]
     if family is not BaseFamily.SDXL:
         raise UnsupportedError(
-            f"The blocks for “{blocks}” are known for SDXL only, and this base is not an SDXL. "
-            "Choose all blocks, or name some."
+            f"The blocks for “{blocks}” are known for SDXL only, and this base is not SDXL. Choose "
+            "all blocks, or name some."
         )
     return [B_LORA[blocks]]
 
 
-def _inside(paths: list[str], block: str) -> list[str]:
+def _paths_inside(paths: list[str], block: str) -> list[str]:
     return [path for path in paths if path.startswith(f"{block}.")]
 
 

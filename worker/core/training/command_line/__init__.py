@@ -1,1 +1,1 @@
-"""`brushwork train` on a terminal: its flags and its progress."""
+"""`brushwork train` in a terminal: flags and progress."""

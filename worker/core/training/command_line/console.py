@@ -1,4 +1,4 @@
-"""A training told on a terminal: one living line; elsewhere: a line every so often."""
+"""Prints a training's progress: one updating line on a terminal, elsewhere a line now and then."""
 
 import signal
 import sys
@@ -22,22 +22,22 @@ from worker.core.training.events import (
 
 STEPS_BETWEEN_LINES = 10
 SECONDS_BETWEEN_FRAMES = 0.1
-BAR = 16  # characters; with the numbers it fits into 80
-STOPPED = 130  # as a shell calls a program ended by Ctrl-C
-ONE_PRESS = 1.0  # seconds in which a second signal is the same press, come twice
+BAR = 16  # characters; fits into 80 columns with the numbers
+STOPPED = 130  # the shell's exit status after Ctrl-C
+SAME_PRESS_SECONDS = 1.0  # a second signal within this time counts as the same key press
 CLEAR = "\r\x1b[K"
-BUSY = {
+PHASE_TEXTS = {
     Phase.PREPARING: "Preparing …",
-    Phase.ENCODING: "Encoding pictures and captions …",
-    Phase.SAMPLING: "Drawing samples …",
+    Phase.ENCODING: "Encoding images and captions …",
+    Phase.SAMPLING: "Generating samples …",
     Phase.SAVING: "Writing the adapter …",
 }
 
 
 class Console:
-    """Callbacks that print; the first SIGTERM or Ctrl-C makes the training save and leave.
+    """Callbacks that print; the first SIGTERM or Ctrl-C makes the training save and exit.
 
-    `facts` are how much is trained, once that is known. `columns` is the width of the terminal.
+    `facts` is set when the parameter counts are known. `columns` is the terminal's width.
     """
 
     def __init__(self, stream: TextIO, *, columns: int = 80) -> None:
@@ -45,96 +45,96 @@ class Console:
         self._stream = stream
         self._columns = columns
         self._live = stream.isatty()
-        self._living = ""
-        self._drawn = 0.0
-        self._asked: float | None = None
-        self._told = False
+        self._status = ""
+        self._last_frame = 0.0
+        self._signal_time: float | None = None
+        self._is_announced = False
 
     def listen(self) -> None:
-        """Take SIGTERM and Ctrl-C; a second one, later, ends at once and saves nothing."""
+        """Handle SIGTERM and Ctrl-C; a second, later one exits at once without saving."""
         for number in (signal.SIGTERM, signal.SIGINT):
             signal.signal(number, self._on_signal)
 
     def on_event(self, event: Event) -> None:
-        """Print a line, or renew the living one."""
+        """Print a line, or update the status line."""
         if isinstance(event, StepDone):
             self._on_step(event)
         elif isinstance(event, PhaseStarted):
-            self._show(BUSY.get(event.phase, self._living))
+            self._show(PHASE_TEXTS.get(event.phase, self._status))
         elif isinstance(event, BaseFacts):
             self.facts = event
-            self.print(f"Training {share(event)}.")
+            self.print(f"Training {format_share(event)}.")
         elif isinstance(event, CheckpointSaved):
-            self.print(f"Checkpoint {event.path} ({size(event.size_bytes)})")
+            self.print(f"Checkpoint {event.path} ({format_size(event.size_bytes)})")
         elif isinstance(event, SampleSaved):
             self.print(f"Sample {event.path} ({event.prompt})")
         elif isinstance(event, HeldOut):
             self.print(
-                f"Held-out loss {event.loss:.4f} ({event.low:.4f} to {event.high:.4f}) "
+                f"Validation loss {event.loss:.4f} ({event.low:.4f} to {event.high:.4f}) "
                 f"after step {event.step}"
             )
         elif isinstance(event, Notice):
             self.print(f"Warning: {event.text}" if event.is_warning else event.text)
 
     def poll(self) -> Commands:
-        """What a signal asked for."""
-        if self._asked is None:
+        """The command that a signal requested."""
+        if self._signal_time is None:
             return Commands()
-        if not self._told:
-            self._told = True
+        if not self._is_announced:
+            self._is_announced = True
             self._show("Saving a checkpoint …")
         return Commands(Control.SAVE_AND_EXIT)
 
     def print(self, line: str) -> None:
-        """A line that stays, above the living one."""
+        """Print a permanent line above the status line."""
         self._stream.write(f"{CLEAR}{line}\n" if self._live else f"{line}\n")
-        self._show(self._living)
+        self._show(self._status)
         self._stream.flush()
 
     def end_line(self) -> None:
-        """Take the living line away."""
+        """Remove the status line."""
         self._show("")
         self._stream.flush()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
         now = time.monotonic()
-        if self._asked is not None and now - self._asked > ONE_PRESS:
+        if self._signal_time is not None and now - self._signal_time > SAME_PRESS_SECONDS:
             sys.exit(STOPPED)
-        self._asked = self._asked or now
+        self._signal_time = self._signal_time or now
 
     def _on_step(self, event: StepDone) -> None:
         line = (
             f"step {event.step}/{event.total}  loss {event.loss:.4f}  "
             f"{event.steps_per_second:.2f} steps/s  "
-            f"{duration((event.total - event.step) / event.steps_per_second)} left"
+            f"{format_duration((event.total - event.step) / event.steps_per_second)} left"
         )
         if event.step == event.total:
-            self._living = ""
+            self._status = ""
             self.print(line)
         elif self._live:
             now = time.monotonic()
-            if now - self._drawn >= SECONDS_BETWEEN_FRAMES:
-                self._drawn = now
-                self._show(f"{bar(event.step / event.total)} {line}")
+            if now - self._last_frame >= SECONDS_BETWEEN_FRAMES:
+                self._last_frame = now
+                self._show(f"{progress_bar(event.step / event.total)} {line}")
         elif event.step == 1 or event.step % STEPS_BETWEEN_LINES == 0:
             self.print(line)
 
     def _show(self, line: str) -> None:
-        """Renew the living line, cut to the terminal's width; nothing elsewhere."""
+        """Update the status line, cut to the terminal's width; does nothing elsewhere."""
         if self._live:
-            self._living = line
+            self._status = line
             self._stream.write(CLEAR + line[: self._columns - 1])
             self._stream.flush()
 
 
-def bar(done: float) -> str:
-    """A bar, filled for the part that is done."""
+def progress_bar(done: float) -> str:
+    """A progress bar filled to the share `done`."""
     filled = round(done * BAR)
     return "━" * filled + "╌" * (BAR - filled)
 
 
-def duration(seconds: float) -> str:
-    """A time in the two units that matter."""
+def format_duration(seconds: float) -> str:
+    """A duration in its two largest units."""
     minutes, rest = divmod(round(seconds), 60)
     hours, minutes = divmod(minutes, 60)
     if hours:
@@ -142,12 +142,12 @@ def duration(seconds: float) -> str:
     return f"{minutes} min {rest} s" if minutes else f"{rest} s"
 
 
-def size(number: int) -> str:
-    """A size in bytes as people say it."""
+def format_size(number: int) -> str:
+    """A size in kB or MB."""
     return f"{number / 1e6:.1f} MB" if number >= 100_000 else f"{number / 1e3:.1f} kB"
 
 
-def share(facts: BaseFacts) -> str:
-    """How much is trained of how much."""
+def format_share(facts: BaseFacts) -> str:
+    """The trained parameters, absolute and as a share."""
     part = facts.trainable_parameters / facts.base_parameters
     return f"{facts.trainable_parameters:,} of {facts.base_parameters:,} parameters ({part:.2%})"

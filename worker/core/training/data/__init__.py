@@ -1,1 +1,1 @@
-"""What a training sees: images and captions, cached as latents, in batches."""
+"""The training data: images and captions, cached as latents, in batches."""

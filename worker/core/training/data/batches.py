@@ -1,7 +1,7 @@
-"""What each step sees: each picture as often as it should, one size in a batch, all its chances.
+"""Makes the batches of each step, and draws all random numbers of a training.
 
-Every random number of a training is drawn here, from two generators whose state is saved; so a
-resumed run sees exactly what an uninterrupted one would have seen.
+All randomness comes from two generators whose state is saved, so a resumed run sees exactly what an
+uninterrupted one would.
 """
 
 from collections.abc import Sequence
@@ -12,19 +12,19 @@ import torch
 from torch import Tensor
 
 from worker.core.training.config import TrainConfig
-from worker.core.training.data.captions import vary
+from worker.core.training.data.captions import augment_captions
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.latent_cache import EncodedBucket
-from worker.core.training.loss import draw_noise, stratified_timesteps
+from worker.core.training.loss import sample_noise, stratified_timesteps
 
 BATCH_SEED_SHIFT = 0x5EED
 
 
 @dataclass(frozen=True, slots=True)
 class Pool:
-    """Rows of one bucket that batches are made of, a row as often as its picture repeats.
+    """Rows of one bucket for batches; a row appears once per repeat of its image.
 
-    `weight` is how often the pool is chosen, beside the weights of the others.
+    `weight` is the relative frequency of choosing this pool.
     """
 
     bucket: int
@@ -33,8 +33,8 @@ class Pool:
 
 
 @dataclass(frozen=True, slots=True)
-class Draw:
-    """The rows of one bucket that make up a batch."""
+class BatchRows:
+    """The rows of one bucket in a batch."""
 
     bucket: int
     rows: tuple[int, ...]
@@ -42,10 +42,9 @@ class Draw:
 
 @dataclass(frozen=True, slots=True)
 class Batch:
-    """One step's material: latents and noise (b, c, h, w), timesteps (b,), time ids (b, 6).
+    """One batch: latents and noise (b, c, h, w), timesteps (b,), time ids (b, 6).
 
-    `weights` (b,) says how much each picture counts, `mask` (b, 1, h, w) how much each place; None
-    when all count alike.
+    `weights` (b,) is the loss weight per image, `mask` (b, 1, h, w) per pixel; None for all 1.
     """
 
     images: tuple[int, ...]
@@ -59,9 +58,9 @@ class Batch:
 
 
 def pools(buckets: Sequence[EncodedBucket], images: Sequence[TrainingImage]) -> list[Pool]:
-    """The pools of these buckets: apart for the style and for what regularises it.
+    """The pools of these buckets: style and regularization images are separate.
 
-    Where there are both, each half gets half of the batches, whatever its number of pictures.
+    With both, each kind gets half of the batches, whatever its number of images.
     """
     sides: dict[bool, list[tuple[int, tuple[int, ...]]]] = {False: [], True: []}
     for index, bucket in enumerate(buckets):
@@ -83,10 +82,10 @@ def pools(buckets: Sequence[EncodedBucket], images: Sequence[TrainingImage]) -> 
 
 
 class BatchSampler:
-    """An endless series of draws; each pool is gone through in shuffled rounds.
+    """An endless series of batches; each pool is shuffled for every epoch.
 
-    A pool is chosen in proportion to its weight. A batch may run over the end of a round, so a
-    pool with fewer pictures than a batch simply shows some of them twice.
+    Pools are chosen in proportion to their weight. A batch may cross the end of an epoch, so a pool
+    smaller than a batch repeats images.
     """
 
     def __init__(self, pools: Sequence[Pool], *, batch_size: int, seed: int) -> None:
@@ -96,18 +95,18 @@ class BatchSampler:
         self._waiting: list[list[int]] = [[] for _ in pools]
         self._generator = torch.Generator().manual_seed(seed)
 
-    def draw(self) -> Draw:
-        """Give the next batch's rows and move on."""
+    def next_rows(self) -> BatchRows:
+        """The next batch's rows; advances the position."""
         chosen = self._choose_pool()
         pool, waiting = self._pools[chosen], self._waiting[chosen]
         while len(waiting) < self._batch_size:
             waiting += torch.randperm(len(pool.rows), generator=self._generator).tolist()
         places = waiting[: self._batch_size]
         del waiting[: self._batch_size]
-        return Draw(pool.bucket, tuple(pool.rows[place] for place in places))
+        return BatchRows(pool.bucket, tuple(pool.rows[place] for place in places))
 
     def state(self) -> dict[str, Any]:
-        """The position, to go on from exactly here."""
+        """The position, to continue exactly from here."""
         return {
             "waiting": [list(places) for places in self._waiting],
             "generator": self._generator.get_state(),
@@ -124,11 +123,11 @@ class BatchSampler:
             if place < pool.weight:
                 return chosen
             place -= pool.weight
-        raise AssertionError("every place lies in one of the pools")
+        raise AssertionError("the weights of the pools add up to the total")
 
 
 class Batches:
-    """Encoded pictures turned into noisy batches, one after another."""
+    """An endless series of noisy batches of encoded images."""
 
     def __init__(
         self,
@@ -142,7 +141,7 @@ class Batches:
         self._images = images
         self._config = config
         self._timesteps = timesteps
-        self._chances = torch.Generator().manual_seed(config.seed)
+        self._generator = torch.Generator().manual_seed(config.seed)
         self._sampler = BatchSampler(
             pools(buckets, images),
             batch_size=config.batch_size,
@@ -150,46 +149,48 @@ class Batches:
         )
 
     def next(self) -> Batch:
-        """Give the next batch, on the CPU."""
-        draw = self._sampler.draw()
-        bucket, count = self._buckets[draw.bucket], len(draw.rows)
-        config, chances = self._config, self._chances
-        latents, opacity = bucket.draw(draw.rows, chances, flip=config.flip)
-        noise = draw_noise(latents.shape, chances, config)
-        timesteps = stratified_timesteps(count, self._timesteps, chances)
-        images = tuple(bucket.images[row] for row in draw.rows)
-        captions = vary([self._images[image].caption for image in images], chances, config)
+        """The next batch, on the CPU."""
+        drawn = self._sampler.next_rows()
+        bucket, count = self._buckets[drawn.bucket], len(drawn.rows)
+        config, generator = self._config, self._generator
+        latents, opacity = bucket.sample_latents(drawn.rows, generator, flip=config.flip)
+        noise = sample_noise(latents.shape, generator, config)
+        timesteps = stratified_timesteps(count, self._timesteps, generator)
+        images = tuple(bucket.images[row] for row in drawn.rows)
+        captions = augment_captions(
+            [self._images[image].caption for image in images], generator, config
+        )
         return Batch(
             images,
             captions,
             latents,
             noise,
             timesteps,
-            bucket.time_ids[list(draw.rows)],
+            bucket.time_ids[list(drawn.rows)],
             weights=self._weights(images),
-            mask=mask_of(opacity, config),
+            mask=loss_mask(opacity, config),
         )
 
     def state(self) -> dict[str, Any]:
         """The position and the generators."""
-        return {"sampler": self._sampler.state(), "chances": self._chances.get_state()}
+        return {"sampler": self._sampler.state(), "chances": self._generator.get_state()}
 
     def load(self, state: dict[str, Any]) -> None:
         """Go back to a position."""
         self._sampler.load(state["sampler"])
-        self._chances.set_state(state["chances"])
+        self._generator.set_state(state["chances"])
 
     def _weights(self, images: Sequence[int]) -> Tensor | None:
-        """(b,): regularisation pictures count as much as the config says, others 1."""
-        beside = self._config.regularisation_weight
+        """(b,): the config's weight for regularization images, 1 for others."""
+        weight = self._config.regularisation_weight
         kinds = [self._images[image].is_regularisation for image in images]
-        if beside == 1 or not any(kinds):
+        if weight == 1 or not any(kinds):
             return None
-        return torch.tensor([beside if kind else 1.0 for kind in kinds])
+        return torch.tensor([weight if kind else 1.0 for kind in kinds])
 
 
-def mask_of(opacity: Tensor | None, config: TrainConfig) -> Tensor | None:
-    """(b, 1, h, w): 1 where a picture is opaque, the unmasked weight where it is not at all."""
+def loss_mask(opacity: Tensor | None, config: TrainConfig) -> Tensor | None:
+    """(b, 1, h, w): 1 where an image is opaque, the unmasked weight where it is transparent."""
     if not config.masked_loss or opacity is None:
         return None
     least = config.unmasked_weight

@@ -1,7 +1,7 @@
-"""Aspect buckets: pictures keep their shape instead of all being cut to squares.
+"""Aspect-ratio buckets: images keep their shape instead of being cropped to squares.
 
-As in NovelAI's "Aspect Ratio Bucketing" (2022): all buckets have about the area of the trained
-square, and a batch holds pictures of one bucket only.
+As in NovelAI's "Aspect Ratio Bucketing" (2022): all buckets have about the area of the training
+square, and a batch holds images of one bucket only.
 """
 
 from dataclasses import dataclass
@@ -12,7 +12,7 @@ if TYPE_CHECKING:
     from PIL import Image
 
 MAX_ASPECT = 2.0
-MAX_SCALED_PIXELS = 2**25  # 100 MB; beyond, only the part that is kept is scaled
+MAX_SCALED_PIXELS = 2**25  # 100 MB; above it, only the cropped part is scaled
 
 
 @dataclass(frozen=True, slots=True, order=True)
@@ -24,13 +24,13 @@ class Size:
 
     @property
     def aspect(self) -> float:
-        """Width over height."""
+        """Width divided by height."""
         return self.width / self.height
 
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How a picture gets into its bucket: scaled until it covers it, then cut in the middle."""
+    """How an image fits its bucket: scaled to cover it, then center-cropped."""
 
     source: Size
     scaled: Size
@@ -39,8 +39,8 @@ class Fit:
     bucket: Size
 
     @property
-    def kept(self) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom of what is not cut away, in the picture's own pixels."""
+    def crop_box(self) -> tuple[float, float, float, float]:
+        """Left, top, right and bottom of the crop in the original image's pixels."""
         across = self.source.width / self.scaled.width
         down = self.source.height / self.scaled.height
         right = min(float(self.source.width), (self.left + self.bucket.width) * across)
@@ -49,13 +49,13 @@ class Fit:
 
 
 def bucket_step(resolution: int) -> int:
-    """The pixels between two neighbouring bucket sides: an eighth of the side, 8 to 64."""
+    """The step between bucket sides in pixels: an eighth of the resolution, 8 to 64."""
     return max(8, min(64, resolution // 8 // 8 * 8))
 
 
 @cache
 def buckets(resolution: int) -> list[Size]:
-    """Every bucket of a trained square of `resolution` pixels, from tall to wide."""
+    """All buckets for a resolution in pixels, from tall to wide."""
     step, area = bucket_step(resolution), resolution * resolution
     found = {Size(resolution, resolution)}
     for long in range(resolution, int(resolution * MAX_ASPECT**0.5) + step, step):
@@ -66,7 +66,7 @@ def buckets(resolution: int) -> list[Size]:
 
 
 def fit(source: Size, resolution: int, *, squares: bool = False) -> Fit:
-    """Put a picture of this size in the bucket of the nearest shape, or in the square one."""
+    """The fit of an image of this size in the bucket of the closest shape, or in the square."""
     choice = [Size(resolution, resolution)] if squares else buckets(resolution)
     bucket = min(choice, key=lambda size: _distance(size.aspect, source.aspect))
     scale = max(bucket.width / source.width, bucket.height / source.height)
@@ -78,19 +78,19 @@ def fit(source: Size, resolution: int, *, squares: bool = False) -> Fit:
     return Fit(source, scaled, left, top, bucket)
 
 
-def apply(fitted: Fit, picture: "Image.Image") -> "Image.Image":
-    """Scale and cut a picture as its fit says."""
-    from PIL import Image  # the web front end takes only the geometry from here
+def crop_to_bucket(fitted: Fit, image: "Image.Image") -> "Image.Image":
+    """Scale and crop an image as its fit says."""
+    from PIL import Image  # the web pages import this module for its geometry, without PIL
 
     if fitted.scaled.width * fitted.scaled.height > MAX_SCALED_PIXELS:
-        return picture.resize(
-            (fitted.bucket.width, fitted.bucket.height), Image.Resampling.LANCZOS, fitted.kept
+        return image.resize(
+            (fitted.bucket.width, fitted.bucket.height), Image.Resampling.LANCZOS, fitted.crop_box
         )
-    scaled = picture.resize((fitted.scaled.width, fitted.scaled.height), Image.Resampling.LANCZOS)
+    scaled = image.resize((fitted.scaled.width, fitted.scaled.height), Image.Resampling.LANCZOS)
     right, bottom = fitted.left + fitted.bucket.width, fitted.top + fitted.bucket.height
     return scaled.crop((fitted.left, fitted.top, right, bottom))
 
 
 def _distance(one: float, other: float) -> float:
-    """How far two aspects are apart, the same for 2:1 and 1:2 (a ratio of 1 or more)."""
+    """The ratio of two aspects (1 or more), the same for 2:1 and 1:2."""
     return max(one / other, other / one)

@@ -1,4 +1,4 @@
-"""What is done to a caption before it is shown: left out, or its tags shuffled."""
+"""Caption augmentation: dropout and tag shuffling."""
 
 from collections.abc import Sequence
 
@@ -7,21 +7,21 @@ import torch
 from worker.core.training.config import TrainConfig
 
 
-def vary(
+def augment_captions(
     captions: Sequence[str], generator: torch.Generator, config: TrainConfig
 ) -> tuple[str, ...]:
-    """The captions of a batch as this step shows them."""
+    """The augmented captions of a batch."""
     if config.shuffle_tags:
-        captions = [shuffled(caption, generator, kept=config.keep_tags) for caption in captions]
-    silent = torch.rand(len(captions), generator=generator) < config.caption_dropout
+        captions = [shuffle_tags(caption, generator, kept=config.keep_tags) for caption in captions]
+    dropouts = torch.rand(len(captions), generator=generator) < config.caption_dropout
     return tuple(
         "" if dropped else caption
-        for caption, dropped in zip(captions, silent.tolist(), strict=True)
+        for caption, dropped in zip(captions, dropouts.tolist(), strict=True)
     )
 
 
-def shuffled(caption: str, generator: torch.Generator, *, kept: int) -> str:
-    """The parts between commas in a random order, the first `kept` ones where they were."""
+def shuffle_tags(caption: str, generator: torch.Generator, *, kept: int) -> str:
+    """The comma-separated tags in random order, the first `kept` ones unchanged."""
     tags = [tag.strip() for tag in caption.split(",")]
     order = torch.randperm(max(0, len(tags) - kept), generator=generator).tolist()
     return ", ".join([*tags[:kept], *(tags[kept + place] for place in order)])

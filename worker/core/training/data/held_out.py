@@ -1,6 +1,6 @@
-"""Pictures that are not trained on: the same questions about them at every checkpoint.
+"""The validation set: the same measurement on held-out images at every checkpoint.
 
-Noise and timesteps are fixed, so that two answers differ only by what was learned between them.
+Noise and timesteps are fixed, so two results differ only by what was learned in between.
 """
 
 import math
@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 
 from worker.core.training.config import TrainConfig
-from worker.core.training.data.batches import Batch, mask_of
+from worker.core.training.data.batches import Batch, loss_mask
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.latent_cache import EncodedBucket
 from worker.core.training.errors import DatasetError
@@ -21,10 +21,10 @@ SEED_SHIFT = 0x4E1D
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOutLoss:
-    """The mean squared error over all questions, and its interval of 95 %.
+class ValidationLoss:
+    """The mean squared error of the validation set, and its 95 % confidence interval.
 
-    The interval is that of the mean over pictures; with a single picture it is the mean itself.
+    The interval is of the mean over images; with a single image it is the mean itself.
     """
 
     mean: float
@@ -35,9 +35,10 @@ class HeldOutLoss:
 def split(
     images: Sequence[TrainingImage], share: float, *, seed: int
 ) -> tuple[list[TrainingImage], list[TrainingImage]]:
-    """(trained, held out) pictures, chosen by the seed; regularisation is never held out.
+    """(training, validation) images, split by the seed; regularization images are never held out.
 
-    At least one is held out when a share is asked for; DatasetError when none is left to train on.
+    At least one image is held out if the share is not 0; DatasetError when none is left to train
+    on.
     """
     own = [index for index, image in enumerate(images) if not image.is_regularisation]
     if not share:
@@ -45,7 +46,7 @@ def split(
     count = max(1, round(share * len(own)))
     if count >= len(own):
         raise DatasetError(
-            "There are too few pictures to hold any of them out: set “Validation split” to 0."
+            "The dataset has too few images for a validation split. Set “Validation split” to 0."
         )
     order = torch.randperm(len(own), generator=torch.Generator().manual_seed(seed)).tolist()
     chosen = {own[place] for place in order[:count]}
@@ -55,10 +56,10 @@ def split(
     )
 
 
-class Questions:
-    """Every held-out picture at `LEVELS` noise levels, in batches that fit like a step's.
+class ValidationSet:
+    """Every held-out image at `LEVELS` noise levels, in batches no larger than in training.
 
-    What a config masks when training is masked here too: the adapter was not taught about it.
+    The config's loss mask applies here too: the adapter was not trained on masked areas.
     """
 
     def __init__(
@@ -79,14 +80,14 @@ class Questions:
         self._masked_as = masked_as
 
     def batches(self) -> Iterator[Batch]:
-        """The same ones each time."""
+        """The same batches each time."""
         generator = torch.Generator().manual_seed(self._seed)
         levels = (torch.arange(LEVELS) * 2 + 1) * self._timesteps // (2 * LEVELS)
         for bucket in self._buckets:
             for row, image in enumerate(bucket.images):
                 mask = None
                 if bucket.opacity is not None and self._masked_as is not None:
-                    mask = mask_of(bucket.opacity[row, 0], self._masked_as)
+                    mask = loss_mask(bucket.opacity[row, 0], self._masked_as)
                 noise = torch.randn((LEVELS, *bucket.mean.shape[2:]), generator=generator)
                 for start in range(0, LEVELS, self._batch_size):
                     part = slice(start, min(LEVELS, start + self._batch_size))
@@ -102,15 +103,15 @@ class Questions:
                     )
 
 
-def summarise(errors: Sequence[tuple[int, float]]) -> HeldOutLoss:
-    """The mean and interval of (picture, error) pairs."""
-    by_picture: dict[int, list[float]] = {}
-    for picture, error in errors:
-        by_picture.setdefault(picture, []).append(error)
-    means = [sum(values) / len(values) for values in by_picture.values()]
+def summarize_errors(errors: Sequence[tuple[int, float]]) -> ValidationLoss:
+    """The mean and confidence interval of (image, error) pairs."""
+    by_image: dict[int, list[float]] = {}
+    for image, error in errors:
+        by_image.setdefault(image, []).append(error)
+    means = [sum(values) / len(values) for values in by_image.values()]
     mean = sum(means) / len(means)
     if len(means) == 1:
-        return HeldOutLoss(mean, mean, mean)
+        return ValidationLoss(mean, mean, mean)
     variance = sum((value - mean) ** 2 for value in means) / (len(means) - 1)
     reach = NORMAL_95 * math.sqrt(variance / len(means))
-    return HeldOutLoss(mean, mean - reach, mean + reach)
+    return ValidationLoss(mean, mean - reach, mean + reach)

@@ -1,4 +1,4 @@
-"""Pictures and their captions, as files: found, named by their content, and opened safely."""
+"""Reads images and captions from files: finds, hashes and opens them safely."""
 
 import hashlib
 import json
@@ -28,16 +28,16 @@ TURNS = {
     7: Image.Transpose.TRANSVERSE,
     8: Image.Transpose.ROTATE_90,
 }
-PAPER = (255, 255, 255)
+BACKGROUND = (255, 255, 255)
 OPAQUE = 255
 
 
 @dataclass(frozen=True, slots=True)
 class TrainingImage:
-    """A picture file, the hash of its content and the words that describe it.
+    """An image file with the hash of its content and its caption.
 
-    It is shown `repeats` times as often as others. A regularisation picture shows what the style
-    is not, so that the base does not forget it (Ruiz et al. 2022, arXiv 2208.12242).
+    `repeats` multiplies how often it is used. A regularization image shows what the style is not,
+    so that the base does not forget it (Ruiz et al. 2022, arXiv 2208.12242).
     """
 
     path: Path
@@ -48,8 +48,8 @@ class TrainingImage:
     is_regularisation: bool = False
 
 
-class Line(BaseModel):
-    """A line of `metadata.jsonl`; what other programs write beside it is passed over."""
+class MetadataLine(BaseModel):
+    """A line of `metadata.jsonl`; unknown fields of other programs are ignored."""
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
@@ -61,18 +61,18 @@ class Line(BaseModel):
 
 
 def read_folder(folder: Path) -> list[TrainingImage]:
-    """Give the pictures of a folder with their captions, in the order of their names.
+    """The images of a folder with their captions, sorted by name.
 
-    Captions come from `metadata.jsonl` (a `Line` each) when there is one, which then also chooses
-    the pictures; else from a `.txt` file beside each picture. A picture without a caption has an
-    empty one. Raises DatasetError.
+    With a `metadata.jsonl` (a `MetadataLine` each), captions and the selection of images come from
+    it; else captions come from a `.txt` file next to each image. A missing caption is empty. Raises
+    DatasetError.
     """
     if not folder.is_dir():
-        raise DatasetError(f"There is no folder {folder}.")
+        raise DatasetError(f"There is no folder {folder}. Check the path.")
     metadata = folder / METADATA
     lines = _read_metadata(metadata) if metadata.is_file() else _read_sidecars(folder)
     if not lines:
-        raise DatasetError(f"There are no pictures (PNG, JPEG or WebP) in {folder}.")
+        raise DatasetError(f"There are no images in {folder}. Add PNG, JPEG or WebP files.")
     return [
         TrainingImage(
             path,
@@ -86,14 +86,14 @@ def read_folder(folder: Path) -> list[TrainingImage]:
     ]
 
 
-def open_picture(image: TrainingImage) -> Image.Image:
-    """Give the picture upright in RGB, transparency laid on white paper. Raises DatasetError."""
+def open_image(image: TrainingImage) -> Image.Image:
+    """The image upright in RGB, transparency on white. Raises DatasetError."""
     return open_with_opacity(image)[0]
 
 
 def open_with_opacity(image: TrainingImage) -> tuple[Image.Image, Image.Image | None]:
-    """Give the picture as `open_picture` does, and how opaque it is (L), None when it all is."""
-    with _opened(image) as opened:
+    """The image as from `open_image`, and its opacity (L), None when it is fully opaque."""
+    with _open_file(image) as opened:
         turn = TURNS.get(_orientation(opened))
         opened.load()
         upright = opened.transpose(turn) if turn is not None else opened
@@ -102,104 +102,110 @@ def open_with_opacity(image: TrainingImage) -> tuple[Image.Image, Image.Image | 
             alpha = upright.convert("RGBA").getchannel("A")
             opaque = alpha.histogram()[OPAQUE]
             opacity = alpha if opaque < alpha.width * alpha.height else None
-        return _on_paper(upright), opacity
+        return _composite_on_white(upright), opacity
 
 
-def picture_size(image: TrainingImage) -> tuple[int, int]:
-    """Give the upright width and height from the file's header alone. Raises DatasetError."""
-    with _opened(image) as opened:
+def image_size(image: TrainingImage) -> tuple[int, int]:
+    """The upright width and height, read from the file's header only. Raises DatasetError."""
+    with _open_file(image) as opened:
         turned = _orientation(opened) in SIDEWAYS
         return (opened.height, opened.width) if turned else opened.size
 
 
 def _orientation(opened: Image.Image) -> int:
-    """The EXIF orientation as the header gives it.
+    """The EXIF orientation in the header.
 
-    `getexif()` would look behind a PNG's pixels too, and so decode the whole picture to find that
-    there is nothing: three quarters of the start of a run on 2,000 encoded pictures.
+    `getexif()` also looks behind a PNG's pixels, and so decodes the whole image to find nothing:
+    three quarters of the start of a run on 2,000 encoded images.
     """
     exif = Image.Exif()
-    with suppress(Exception):  # EXIF is written by anything; a broken one says nothing
+    with suppress(Exception):  # EXIF comes from any program; broken data is ignored
         exif.load(opened.info.get("exif") or b"")
     return int(exif.get(ExifTags.Base.Orientation, 1))
 
 
 @contextmanager
-def _opened(image: TrainingImage) -> Iterator[Image.Image]:
+def _open_file(image: TrainingImage) -> Iterator[Image.Image]:
     name = image.path.name
     try:
         with Image.open(image.path, formats=FORMATS) as opened:
             if opened.width * opened.height > MAX_PIXELS:
-                raise DatasetError(f"{name} has more than {MAX_PIXELS:,} pixels.")
+                raise DatasetError(f"{name} has more than {MAX_PIXELS:,} pixels. Make it smaller.")
             yield opened
     except FileNotFoundError as error:
-        raise DatasetError(f"{name} is no longer there.") from error
+        raise DatasetError(
+            f"{name} was removed. Put it back, or start again without it."
+        ) from error
     except (UnidentifiedImageError, Image.DecompressionBombError) as error:
-        raise DatasetError(f"{name} is not a PNG, JPEG or WebP picture.") from error
+        raise DatasetError(
+            f"{name} is not a PNG, JPEG or WebP image. Convert or remove it."
+        ) from error
     except (OSError, SyntaxError, ValueError) as error:
-        raise DatasetError(f"{name} is damaged and cannot be read.") from error
+        raise DatasetError(
+            f"{name} is damaged and cannot be read. Replace or remove it."
+        ) from error
 
 
 def check_images(images: Sequence[TrainingImage]) -> None:
     """Raise DatasetError when there is nothing to train on."""
     if not any(not image.is_regularisation for image in images):
-        raise DatasetError("The dataset is empty: add at least one picture.")
+        raise DatasetError("The dataset is empty: add at least one image.")
 
 
 def dataset_fingerprint(images: Sequence[TrainingImage]) -> str:
-    """A hash of contents, captions and order: the same only for the very same training data."""
+    """A hash of contents, captions and order: equal only for identical training data."""
     digest = hashlib.sha256()
     for image in images:
-        digest.update(json.dumps([image.sha256, image.caption, *_rules(image)]).encode())
+        digest.update(json.dumps([image.sha256, image.caption, *_image_options(image)]).encode())
     return digest.hexdigest()
 
 
-def _rules(image: TrainingImage) -> list[int | bool]:
+def _image_options(image: TrainingImage) -> list[int | bool]:
     return [image.repeats, image.never_flip, image.is_regularisation]
 
 
-def _on_paper(picture: Image.Image) -> Image.Image:
-    if not picture.has_transparency_data:
-        return picture.convert("RGB")
-    layer = picture.convert("RGBA")
-    paper = Image.new("RGBA", layer.size, (*PAPER, 255))
+def _composite_on_white(image: Image.Image) -> Image.Image:
+    if not image.has_transparency_data:
+        return image.convert("RGB")
+    layer = image.convert("RGBA")
+    paper = Image.new("RGBA", layer.size, (*BACKGROUND, 255))
     return Image.alpha_composite(paper, layer).convert("RGB")
 
 
-def _read_metadata(metadata: Path) -> dict[Path, Line]:
-    lines: dict[Path, Line] = {}
+def _read_metadata(metadata: Path) -> dict[Path, MetadataLine]:
+    lines: dict[Path, MetadataLine] = {}
     for number, text in enumerate(_read_text(metadata).splitlines(), start=1):
         if text.strip():
             line = _read_line(text, f"Line {number} of {METADATA}")
             path = metadata.parent / line.file_name
             if path.suffix.lower() not in SUFFIXES or not path.is_file():
                 raise DatasetError(
-                    f"Line {number} of {METADATA} names {line.file_name}: no such picture."
+                    f"Line {number} of {METADATA} names {line.file_name}: no such image."
                 )
             lines[path] = line
     return lines
 
 
-def _read_line(text: str, where: str) -> Line:
+def _read_line(text: str, where: str) -> MetadataLine:
     try:
-        line = Line.model_validate_json(text)
+        line = MetadataLine.model_validate_json(text)
     except ValidationError as error:
         problem = error.errors()[0]
         if not problem["loc"]:
             raise DatasetError(f"{where} is not a JSON object.") from error
         raise DatasetError(f"{where}: {problem['loc'][0]}: {problem['msg']}.") from error
     if Path(line.file_name).is_absolute() or ".." in Path(line.file_name).parts:
-        raise DatasetError(f"{where} names a file outside of the folder.")
-    return line.model_copy(update={"text": _checked(line.text, where)})
+        raise DatasetError(f"{where} names a file outside the folder.")
+    return line.model_copy(update={"text": _check_caption(line.text, where)})
 
 
-def _read_sidecars(folder: Path) -> dict[Path, Line]:
+def _read_sidecars(folder: Path) -> dict[Path, MetadataLine]:
     lines = {}
     for path in folder.iterdir():
         if path.suffix.lower() in SUFFIXES and not path.name.startswith("."):
             sidecar = path.with_suffix(".txt")
             text = _read_text(sidecar) if sidecar.is_file() else ""
-            lines[path] = Line(file_name=path.name, text=_checked(text, sidecar.name))
+            lines[path] = MetadataLine(file_name=path.name, text=_check_caption(text, sidecar.name))
     return lines
 
 
@@ -207,10 +213,10 @@ def _read_text(path: Path) -> str:
     try:
         return path.read_text(encoding="utf-8-sig")
     except UnicodeDecodeError as error:
-        raise DatasetError(f"{path.name} is not a text in UTF-8.") from error
+        raise DatasetError(f"{path.name} is not UTF-8 text. Save it as UTF-8.") from error
 
 
-def _checked(caption: str, where: str) -> str:
+def _check_caption(caption: str, where: str) -> str:
     if len(caption) > MAX_CAPTION_LENGTH:
         raise DatasetError(f"{where}: the caption has more than {MAX_CAPTION_LENGTH:,} characters.")
     return caption.strip()

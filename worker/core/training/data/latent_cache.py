@@ -1,7 +1,7 @@
-"""Pictures as latents, encoded once and kept on disk for later runs.
+"""Encodes images to latents and caches them on disk for later runs.
 
-A file of the cache is named by what its content depends on: the picture's hash, the VAE's weights
-and the size; so it is never stale, and is simply made again when it is damaged.
+A cache file is named after everything its content depends on: the image's hash, the VAE's weights
+and the size. So it never gets stale, and a damaged file is simply made again.
 """
 
 import hashlib
@@ -18,22 +18,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from worker.core.training.data.buckets import Fit, Size, apply, fit
-from worker.core.training.data.images import TrainingImage, open_with_opacity, picture_size
-from worker.core.training.data.tensor_cache import keep, read_kept
+from worker.core.training.data.buckets import Fit, Size, crop_to_bucket, fit
+from worker.core.training.data.images import TrainingImage, image_size, open_with_opacity
+from worker.core.training.data.tensor_cache import load_cached_tensors, save_cached_tensors
 
 LAYOUT = 2
 VALUES_HASHED_PER_TENSOR = 4_096
 PIXELS_ENCODED_AT_ONCE = 1_048_576
-PICTURES_AHEAD = 8
+PREFETCHED_IMAGES = 8
 
 
 @dataclass(frozen=True, slots=True)
 class Latent:
-    """The VAE's view of a picture, unscaled: the mean and deviation of its posterior (c, h, w).
+    """The VAE's posterior of an image, unscaled: mean and deviation (c, h, w).
 
-    `std` is None for a VAE that gives plain latents (AutoencoderTiny); `opacity` (1, h, w), 0 to 1,
-    is None for a picture that is opaque all over.
+    `std` is None for a VAE with plain latents (AutoencoderTiny); `opacity` (1, h, w), 0 to 1, is
+    None for a fully opaque image.
     """
 
     mean: Tensor
@@ -43,11 +43,11 @@ class Latent:
 
 @dataclass(frozen=True, slots=True)
 class EncodedBucket:
-    """All pictures of one size, ready for batches; v is 2 when mirrored latents are kept, else 1.
+    """The encoded images of one size; v is 2 with mirrored latents, else 1.
 
-    `mean`, `std`: (n, v, c, h, w), already multiplied with the VAE's scaling factor.
-    `time_ids`: (n, 6), SDXL's size conditioning: source, crop and target as (height, width) pairs.
-    `opacity`: (n, v, 1, h, w), 0 to 1; None when every picture is opaque all over.
+    `mean`, `std`: (n, v, c, h, w), multiplied by the VAE's scaling factor. `time_ids`: (n, 6),
+    SDXL's size conditioning: source, crop and target as (height, width) pairs. `opacity`: (n, v, 1,
+    h, w), 0 to 1; None when every image is fully opaque.
     """
 
     size: Size
@@ -57,12 +57,12 @@ class EncodedBucket:
     time_ids: Tensor
     opacity: Tensor | None = None
 
-    def draw(
+    def sample_latents(
         self, rows: Sequence[int], generator: torch.Generator, *, flip: bool
     ) -> tuple[Tensor, Tensor | None]:
-        """Latents (b, c, h, w) of these rows, and how opaque their pictures are (b, 1, h, w).
+        """Latents (b, c, h, w) of these rows, and the opacity of their images (b, 1, h, w).
 
-        A fresh sample of each posterior, maybe mirrored.
+        Each is a new sample of the posterior, possibly mirrored.
         """
         variants = torch.randint(2, (len(rows),), generator=generator) if flip else 0
         index = torch.tensor(rows)
@@ -82,20 +82,19 @@ def encode_images(
     flip: bool,
     folder: Path | None,
     squares: bool = False,
-    keep_going: Callable[[], None],
+    check_stop: Callable[[], None],
 ) -> list[EncodedBucket]:
-    """Give every picture's latents by bucket, from the cache where it has them.
+    """The latents of all images by bucket, from the cache where possible.
 
-    Pictures that the cache knows are not even opened, except for their header's size. `squares`
-    cuts all of them to squares. Of pictures that are never mirrored both variants are the plain
-    one. `keep_going` is called between pictures and may raise. Raises DatasetError for a picture
-    that cannot be read.
+    Of cached images only the header is read, for the size. `squares` crops all images to squares.
+    Images that are never mirrored have the plain latents twice. `check_stop` is called between
+    images and may raise. Raises DatasetError for an image that cannot be read.
     """
     store = LatentStore(folder, vae)
     fits = []
     for image in images:
-        keep_going()
-        fits.append(fit(Size(*picture_size(image)), resolution, squares=squares))
+        check_stop()
+        fits.append(fit(Size(*image_size(image)), resolution, squares=squares))
     by_size: dict[Size, list[int]] = {}
     for index, fitted in enumerate(fits):
         by_size.setdefault(fitted.bucket, []).append(index)
@@ -103,30 +102,30 @@ def encode_images(
     for size in sorted(by_size):
         rows = by_size[size]
         pairs = [(images[row], fits[row]) for row in rows]
-        plain = store.latents(pairs, mirrored=False, keep_going=keep_going)
-        mirrored = _mirrored(store, pairs, plain, keep_going) if flip else None
-        result.append(_bucket(size, rows, [fits[row] for row in rows], plain, mirrored, vae))
+        plain = store.latents(pairs, mirrored=False, check_stop=check_stop)
+        mirrored = _encode_mirrored(store, pairs, plain, check_stop) if flip else None
+        result.append(_make_bucket(size, rows, [fits[row] for row in rows], plain, mirrored, vae))
     return result
 
 
-def _mirrored(
+def _encode_mirrored(
     store: "LatentStore",
     pairs: Sequence[tuple[TrainingImage, Fit]],
     plain: Sequence[Latent],
-    keep_going: Callable[[], None],
+    check_stop: Callable[[], None],
 ) -> list[Latent]:
-    """The mirrored latents of pictures that may be mirrored, the plain ones of the others."""
+    """The mirrored latents, or the plain ones of images that must not be mirrored."""
     rows = [row for row, (image, _) in enumerate(pairs) if not image.never_flip]
     chosen = [pairs[row] for row in rows]
     latents = list(plain)
-    made = store.latents(chosen, mirrored=True, keep_going=keep_going) if chosen else []
+    made = store.latents(chosen, mirrored=True, check_stop=check_stop) if chosen else []
     for row, latent in zip(rows, made, strict=True):
         latents[row] = latent
     return latents
 
 
 class LatentStore:
-    """Latents of pictures under one VAE: read from the folder, or encoded and written there."""
+    """The latents of images for one VAE: read from the folder, or encoded and written there."""
 
     def __init__(self, folder: Path | None, vae: Any) -> None:
         self._vae = vae
@@ -137,24 +136,24 @@ class LatentStore:
         pairs: Sequence[tuple[TrainingImage, Fit]],
         *,
         mirrored: bool,
-        keep_going: Callable[[], None],
+        check_stop: Callable[[], None],
     ) -> list[Latent]:
-        """Give the latents of pictures of one bucket, in their order."""
+        """The latents of images of one bucket, in order."""
         found: dict[int, Latent] = {}
         for index, (image, fitted) in enumerate(pairs):
-            keep_going()
+            check_stop()
             latent = self._read(self._path(image, fitted, mirrored))
             if latent is not None:
                 found[index] = latent
         missing = [index for index in range(len(pairs)) if index not in found]
-        pixels = _ahead(lambda index: _pixels(*pairs[index], mirrored=mirrored), missing)
-        for chunk in _chunks(missing, pairs[0][1].bucket, device=self._vae.device):
-            keep_going()
+        pixels = _prefetch(lambda index: _read_pixels(*pairs[index], mirrored=mirrored), missing)
+        for chunk in _split_chunks(missing, pairs[0][1].bucket, device=self._vae.device):
+            check_stop()
             batch = [next(pixels) for _ in chunk]
             encoded = encode(self._vae, torch.stack([seen.rgb for seen in batch]))
             for index, seen, latent in zip(chunk, batch, encoded, strict=True):
                 if seen.opacity is not None:
-                    opacity = _shrunk(seen.opacity, latent.mean.shape[-2:])
+                    opacity = _shrink_opacity(seen.opacity, latent.mean.shape[-2:])
                     latent = replace(latent, opacity=opacity)
                 found[index] = latent
                 self._write(self._path(*pairs[index], mirrored), latent)
@@ -168,35 +167,37 @@ class LatentStore:
         return self._folder / name[:2] / f"{name}.safetensors"
 
     def _read(self, path: Path | None) -> Latent | None:
-        """The latent of a file; None when it is not there or damaged, so that it is made again."""
-        tensors = read_kept(path, needed="mean")
+        """The latent in a file; None when it is missing or damaged."""
+        tensors = load_cached_tensors(path, needed="mean")
         if tensors is None:
             return None
         return Latent(tensors["mean"], tensors.get("std"), tensors.get("opacity"))
 
     def _write(self, path: Path | None, latent: Latent) -> None:
-        keep(path, {"mean": latent.mean, "std": latent.std, "opacity": latent.opacity})
+        save_cached_tensors(
+            path, {"mean": latent.mean, "std": latent.std, "opacity": latent.opacity}
+        )
 
 
 @torch.inference_mode()
 def encode(vae: Any, pixels: Tensor) -> list[Latent]:
-    """Latents of pictures (b, 3, height, width) in [-1, 1], one by one and on the CPU in fp32."""
+    """Latents of images (b, 3, height, width) in [-1, 1], one per image, on the CPU in fp32."""
     weight = next(vae.parameters())
     encoded = vae.encode(pixels.to(weight.device, weight.dtype))
     if not hasattr(encoded, "latent_dist"):
-        return [Latent(mean, None) for mean in _apart(encoded.latents)]
+        return [Latent(mean, None) for mean in _split_batch(encoded.latents)]
     posterior = encoded.latent_dist
-    pairs = zip(_apart(posterior.mean), _apart(posterior.std), strict=True)
+    pairs = zip(_split_batch(posterior.mean), _split_batch(posterior.std), strict=True)
     return [Latent(mean, std) for mean, std in pairs]
 
 
-def _apart(tensor: Tensor) -> list[Tensor]:
-    """Each picture's part in fp32, in memory of its own."""
+def _split_batch(tensor: Tensor) -> list[Tensor]:
+    """Each image's latent in fp32, in separate memory."""
     return [part.float().cpu().clone(memory_format=torch.contiguous_format) for part in tensor]
 
 
 def vae_fingerprint(vae: Any) -> str:
-    """A hash of the VAE's config and of values spread over all its weights; cheap at any size."""
+    """A hash of the VAE's config and of values sampled from all its weights; cheap at any size."""
     config = {key: value for key, value in dict(vae.config).items() if not key.startswith("_")}
     digest = hashlib.sha256(json.dumps(config, sort_keys=True, default=str).encode())
     for name, tensor in sorted(vae.state_dict().items()):
@@ -208,48 +209,50 @@ def vae_fingerprint(vae: Any) -> str:
 
 
 @dataclass(frozen=True, slots=True)
-class _Seen:
-    """A picture in its bucket: (3, height, width) in [-1, 1]; opacity (1, height, width) if any."""
+class _ImagePixels:
+    """An image in its bucket: rgb (3, height, width) in [-1, 1], opacity (1, height, width)."""
 
     rgb: Tensor
     opacity: Tensor | None
 
 
-def _pixels(image: TrainingImage, fitted: Fit, *, mirrored: bool) -> _Seen:
-    picture, opacity = open_with_opacity(image)
-    values = np.asarray(apply(fitted, picture), dtype=np.float32)
+def _read_pixels(image: TrainingImage, fitted: Fit, *, mirrored: bool) -> _ImagePixels:
+    opened, opacity = open_with_opacity(image)
+    values = np.asarray(crop_to_bucket(fitted, opened), dtype=np.float32)
     rgb = torch.from_numpy(values / 127.5 - 1.0).permute(2, 0, 1)
     alpha = None
     if opacity is not None:
-        levels = np.asarray(apply(fitted, opacity), dtype=np.float32)
+        levels = np.asarray(crop_to_bucket(fitted, opacity), dtype=np.float32)
         alpha = torch.from_numpy(levels / 255.0)[None]
     if mirrored:
-        return _Seen(rgb.flip(-1), None if alpha is None else alpha.flip(-1))
-    return _Seen(rgb, alpha)
+        return _ImagePixels(rgb.flip(-1), None if alpha is None else alpha.flip(-1))
+    return _ImagePixels(rgb, alpha)
 
 
-def _shrunk(opacity: Tensor, size: torch.Size) -> Tensor:
-    """Opacity (1, height, width) at the size of latents, by area."""
+def _shrink_opacity(opacity: Tensor, size: torch.Size) -> Tensor:
+    """Opacity (1, height, width) reduced to the size of latents, by area."""
     return F.interpolate(opacity[None], tuple(size), mode="area")[0]
 
 
-def _ahead(make: Callable[[int], _Seen], rows: Sequence[int]) -> Iterator[_Seen]:
-    """`make` of each row in turn, made on another thread while the caller encodes."""
-    with ThreadPoolExecutor(1, thread_name_prefix="pictures") as thread:
-        coming: deque[Future[_Seen]] = deque()
+def _prefetch(make: Callable[[int], _ImagePixels], rows: Sequence[int]) -> Iterator[_ImagePixels]:
+    """The results of `make` in order, computed on another thread while the caller encodes."""
+    with ThreadPoolExecutor(1, thread_name_prefix="images") as thread:
+        coming: deque[Future[_ImagePixels]] = deque()
         for row in rows:
             coming.append(thread.submit(make, row))
-            if len(coming) > PICTURES_AHEAD:
+            if len(coming) > PREFETCHED_IMAGES:
                 yield coming.popleft().result()
         while coming:
             yield coming.popleft().result()
 
 
-def _chunks(rows: Sequence[int], size: Size, *, device: torch.device) -> Iterator[Sequence[int]]:
-    """Pictures to encode together.
+def _split_chunks(
+    rows: Sequence[int], size: Size, *, device: torch.device
+) -> Iterator[Sequence[int]]:
+    """The rows that are encoded together.
 
-    One by one on a CPU: there the last bits of a latent depend on the size of its batch, and a run
-    that goes on elsewhere, with another part of the cache, must find the very same latents.
+    On a CPU one by one: there the last bits of a latent depend on the batch size, and a run that
+    continues elsewhere, with another part of the cache, must get the same latents.
     """
     length = max(1, PIXELS_ENCODED_AT_ONCE // (size.width * size.height))
     if device.type == "cpu":
@@ -258,7 +261,7 @@ def _chunks(rows: Sequence[int], size: Size, *, device: torch.device) -> Iterato
         yield rows[start : start + length]
 
 
-def _bucket(
+def _make_bucket(
     size: Size,
     rows: Sequence[int],
     fits: Sequence[Fit],
@@ -286,7 +289,7 @@ def _bucket(
 
 
 def _opacity(latent: Latent) -> Tensor:
-    """(1, h, w) of any latent."""
+    """The opacity (1, h, w) of any latent."""
     if latent.opacity is not None:
         return latent.opacity
     return torch.ones(1, *latent.mean.shape[-2:])

@@ -1,4 +1,4 @@
-"""Tensor files that can be made again: read where they are sound, written where there is room."""
+"""A cache of tensor files that can be made again."""
 
 import json
 import zlib
@@ -14,11 +14,11 @@ from torch import Tensor
 from worker.core.training.atomic_write import write_atomically
 
 CHECKSUM = "crc32"
-LENGTH_BYTES = 8  # before the header, its length
+LENGTH_BYTES = 8  # the length field before the header
 
 
-def read_kept(path: Path | None, *, needed: str) -> dict[str, Tensor] | None:
-    """The tensors of a file; None when it is not there, damaged, or `needed` is not all numbers."""
+def load_cached_tensors(path: Path | None, *, needed: str) -> dict[str, Tensor] | None:
+    """The tensors of a file; None when it is missing, damaged, or `needed` is not all finite."""
     if path is None or not path.is_file():
         return None
     try:
@@ -26,13 +26,13 @@ def read_kept(path: Path | None, *, needed: str) -> dict[str, Tensor] | None:
         tensors: dict[str, Tensor] = load(content)
     except (OSError, SafetensorError, ValueError):
         return None
-    if not _is_as_written(content):
+    if not _is_intact(content):
         return None
     return tensors if needed in tensors and bool(torch.isfinite(tensors[needed]).all()) else None
 
 
-def keep(path: Path | None, parts: Mapping[str, Tensor | None]) -> None:
-    """Write the parts there are; a full disk only means that the next run makes them again."""
+def save_cached_tensors(path: Path | None, parts: Mapping[str, Tensor | None]) -> None:
+    """Write the tensors; on a full disk, the next run makes them again."""
     if path is None:
         return
     tensors = {
@@ -44,20 +44,20 @@ def keep(path: Path | None, parts: Mapping[str, Tensor | None]) -> None:
         write_atomically(path, content, durable=False)
 
 
-def _is_as_written(content: bytes) -> bool:
-    """Whether the numbers are those that were written, which nothing waited to see on the disk.
+def _is_intact(content: bytes) -> bool:
+    """True when the tensor data is as written; the write did not wait for the disk.
 
-    A file from before there was a checksum is taken as it is.
+    An older file without a checksum is accepted.
     """
-    header = json.loads(content[LENGTH_BYTES : _start(content)])
+    header = json.loads(content[LENGTH_BYTES : _numbers_offset(content)])
     return header.get("__metadata__", {}).get(CHECKSUM) in (None, _checksum(content))
 
 
 def _checksum(content: bytes) -> str:
-    """Of the numbers of a file alone."""
-    return f"{zlib.crc32(memoryview(content)[_start(content) :]):08x}"
+    """The checksum of the tensor data of a file."""
+    return f"{zlib.crc32(memoryview(content)[_numbers_offset(content) :]):08x}"
 
 
-def _start(content: bytes) -> int:
-    """Where the numbers begin, after the header."""
+def _numbers_offset(content: bytes) -> int:
+    """The offset of the tensor data, after the header."""
     return LENGTH_BYTES + int.from_bytes(content[:LENGTH_BYTES], "little")
