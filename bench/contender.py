@@ -105,7 +105,7 @@ class Summary:
         """The UNet with what was learned; takes `fresh`'s for an adapter."""
         if self.adapter is None:
             return self.unet
-        for module in canonical.load(self.adapter).modules:
+        for module in canonical.load_adapter(self.adapter).modules:
             fresh.unet.get_submodule(module.path).weight.data += module.delta()
         return fresh.unet
 

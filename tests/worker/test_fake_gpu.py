@@ -20,7 +20,7 @@ from tests.worker.training.conftest import (  # noqa: F401  (fixtures)
 from worker.core.bases.load import load_base
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import ResidentPipeline
-from worker.core.lora_files.compatible import layers
+from worker.core.lora_files.compatible import adaptable_layers
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.training.calibrate import calibrate
 from worker.core.training.config import TrainConfig
@@ -107,7 +107,7 @@ def test_a_picture_with_an_adapter_and_one_without(tmp_path: Path) -> None:
         shapes = {
             f"{component}.{path}": tuple(layer.weight.shape)  # type: ignore[arg-type]
             for component, part in pipeline.base.adaptable().items()
-            for path, layer in layers(component, part).items()
+            for path, layer in adaptable_layers(component, part).items()
         }
         (plain,) = pipeline.render(config)
         pipeline.set_adapters([LoadedAdapter("ink", random_adapter(shapes, rank=1, strength=0.05))])

@@ -27,13 +27,13 @@ from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
 from worker.core.bases.family import FALLBACK_FAMILY, BaseModelError, family_label
-from worker.core.lora_files.read_metadata import About, Sidecar, about
+from worker.core.lora_files.read_metadata import Sidecar, SourceMetadata, read_source_metadata
 from worker.runtime.job_progress import Pulse, require_wanted, steered
 from worker.runtime.lease import Lease
 
 if TYPE_CHECKING:
-    from worker.core.lora_files.file_layout import Plan
-    from worker.core.lora_files.reading import Reading
+    from worker.core.lora_files.file_layout import FileLayout
+    from worker.core.lora_files.reading import AdapterReading
 
 PUBLISH_TRIES = 5
 MAX_FILENAME = 200
@@ -86,13 +86,13 @@ class Importing:
 
     def _take_in(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
         from worker.core.lora_files import canonical
-        from worker.core.lora_files.file_layout import plan
-        from worker.core.lora_files.reading import convert
+        from worker.core.lora_files.file_layout import read_layout
+        from worker.core.lora_files.reading import convert_layout
         from worker.runtime.save_result import tensor_hash
 
         args = job.arguments(ImportAdapterArgs)
         uploaded = args.sha256
-        found = plan(self._store.local_path(uploaded, scratch))
+        found = read_layout(self._store.local_path(uploaded, scratch))
         hash_of_file = tensor_hash(found.path)
         wanted = args.base_model_id  # has to fit, whether the file is known or not
         named = self._place(found, wanted) if wanted is not None else None
@@ -102,12 +102,12 @@ class Importing:
         if args.adapter_id is not None:
             place = self._beside(args.adapter_id, found, place)
         weights = self._weights(found, place)
-        reading = convert(found.on(place.shapes), weights, on_module=pulse)
+        reading = convert_layout(found.with_shapes(place.shapes), weights, on_module=pulse)
         path = scratch / "canonical.safetensors"
         # without metadata, so that the same tensors have the same hash whoever wrote them
-        canonical.save(canonical.Adapter(reading.adapter.modules), path)
+        canonical.save_adapter(canonical.LoraAdapter(reading.adapter.modules), path)
         blob = self._store.put_file(path)
-        told = about(found.metadata, self._sidecars(args, scratch), args.filename)
+        told = read_source_metadata(found.metadata, self._sidecars(args, scratch), args.filename)
         notes = list(reading.notes)
         if place.base is None:
             notes.append(NO_BASE.format(family=family_label(place.family)))
@@ -123,7 +123,7 @@ class Importing:
             rank=rank,
             alpha=alpha,
             trigger_words=told.trigger_words,
-            licence=told.licence,
+            licence=told.license,
             base_model_id=place.base.key if place.base else None,
             trainable_parameters=reading.adapter.parameters,
             cover_sha256=cover,
@@ -155,11 +155,11 @@ class Importing:
             jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
         return True
 
-    def _place(self, found: Plan, wanted: Any) -> Place:
+    def _place(self, found: FileLayout, wanted: Any) -> Place:
         """The base that was asked for or the oldest that fits; else a family that fits."""
         from worker.core.bases.family import BaseFamily
         from worker.core.lora_files.families import family_shapes
-        from worker.core.lora_files.reading import families_of
+        from worker.core.lora_files.reading import matching_families
 
         misfits = []
         for base, shapes in self._bases(wanted):
@@ -171,7 +171,7 @@ class Importing:
             raise RefusedError(
                 "adapter", misfits[0][1] if misfits else "This base model cannot be used yet."
             )
-        if families := families_of(found):
+        if families := matching_families(found):
             family = _told_family(found.metadata, families)
             return Place(family, family_shapes(family), None)
         for family in BaseFamily:
@@ -194,14 +194,14 @@ class Importing:
                 continue
         return found
 
-    def _weights(self, found: Plan, place: Place) -> Any:
+    def _weights(self, found: FileLayout, place: Place) -> Any:
         """The base's weights, where a module cannot be read without them."""
         if place.base is None or not any(module.is_dora for module in found.modules):
             return None
-        from worker.core.lora_files.base_weights import base_weights
+        from worker.core.lora_files.base_weights import open_base_weights
 
         try:
-            return base_weights(base_models.location(place.base))
+            return open_base_weights(base_models.location(place.base))
         except BaseModelError as error:
             raise RefusedError("adapter", str(error)) from error
 
@@ -214,12 +214,12 @@ class Importing:
             sidecars.append(Sidecar(sent.name, path))
         return sidecars
 
-    def _cover(self, told: About, scratch: Path) -> tuple[str | None, str | None]:
+    def _cover(self, told: SourceMetadata, scratch: Path) -> tuple[str | None, str | None]:
         """(blob of the picture that came along, None), or (None, why it was left out)."""
-        if told.picture is None:
+        if told.image is None:
             return None, None
         source = scratch / "picture"
-        source.write_bytes(told.picture)
+        source.write_bytes(told.image)
         try:
             with ImageDecoder(processes=1) as decoder:
                 picture = decoder.decode(source, scratch)
@@ -227,7 +227,7 @@ class Importing:
             return None, f"The picture that came with the file was left out. {error.detail}"
         return self._store.put_file(picture.thumbnail).sha256, None
 
-    def _beside(self, adapter_id: int, found: Plan, place: Place) -> Place:
+    def _beside(self, adapter_id: int, found: FileLayout, place: Place) -> Place:
         """The place of a file that shall be the next version of an adapter; refuses any other.
 
         A family alone tells too little: the starter has other shapes than any other SD 1.x.
@@ -260,7 +260,9 @@ class Importing:
         bases = self._bases(version.base_model_id)
         return Place(family, bases[0][1], bases[0][0]) if bases else None
 
-    def _publish(self, args: ImportAdapterArgs, lease: Lease, new: NewVersion, told: About) -> None:
+    def _publish(
+        self, args: ImportAdapterArgs, lease: Lease, new: NewVersion, told: SourceMetadata
+    ) -> None:
         for attempt in range(PUBLISH_TRIES):
             try:
                 with self._database.write() as session:
@@ -288,7 +290,7 @@ class Importing:
                     raise
 
 
-def _tells_alpha_apart(found: Plan) -> bool:
+def _tells_alpha_apart(found: FileLayout) -> bool:
     """Whether a LoRA's alpha is no tensor: equal tensors are then no sign of an equal strength.
 
     PEFT's lies in the header, where a copy may have lost it; only the canonical form tells.
@@ -298,7 +300,7 @@ def _tells_alpha_apart(found: Plan) -> bool:
     return any(Leaf.DOWN in m.names and Leaf.ALPHA not in m.names for m in found.modules)
 
 
-def _describe(session: Session, adapter_id: int, told: About) -> None:
+def _describe(session: Session, adapter_id: int, told: SourceMetadata) -> None:
     """Add what the file says of itself where nobody has said anything yet."""
     adapter = session.get_one(Adapter, adapter_id)
     tags = adapters.summary(session, adapter).tags
@@ -309,15 +311,19 @@ def _describe(session: Session, adapter_id: int, told: About) -> None:
     adapters.change_adapter(session, adapter_id, change)
 
 
-def _misfit(found: Plan, shapes: Mapping[str, tuple[int, ...]], base_name: str) -> tuple[int, str]:
+def _misfit(
+    found: FileLayout, shapes: Mapping[str, tuple[int, ...]], base_name: str
+) -> tuple[int, str]:
     """(how many modules do not fit a base, the sentence on it)."""
-    from worker.core.lora_files.compatible import compatible, misfits
+    from worker.core.lora_files.compatible import explain_mismatch, mismatched_modules
 
-    placed = found.on(shapes)
-    return len(misfits(placed, shapes)), compatible(placed, shapes, base_name=base_name) or ""
+    placed = found.with_shapes(shapes)
+    return len(mismatched_modules(placed, shapes)), explain_mismatch(
+        placed, shapes, base_name=base_name
+    ) or ""
 
 
-def _middle(reading: Reading) -> tuple[int, float]:
+def _middle(reading: AdapterReading) -> tuple[int, float]:
     """(rank, alpha) of the module in the middle, by rank."""
     modules = sorted(reading.adapter.modules, key=lambda module: module.rank)
     middle = modules[len(modules) // 2]
@@ -326,7 +332,7 @@ def _middle(reading: Reading) -> tuple[int, float]:
 
 def _told_family(metadata: Mapping[str, str], families: list[Any]) -> Any:
     """The family the header names, of those that fit; a file of an encoder alone fits two."""
-    from worker.core.lora_files.reading import told_family
+    from worker.core.lora_files.reading import family_from_metadata
 
-    told = told_family(metadata)
+    told = family_from_metadata(metadata)
     return told if told in families else families[0]

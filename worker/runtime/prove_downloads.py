@@ -1,8 +1,8 @@
-"""The last part of a file's proof: the installed diffusers loads it, and draws with it.
+"""The last part of a file's proof: the installed diffusers loads it and generates an image.
 
-Every file is loaded into the layers of its base, which need no weights for that. A base that fits
-a moment's work (the embedded one does) is loaded with its weights: they must move as the adapter
-says, and a picture must come out as the registry's own pipeline draws it.
+Every file is loaded into the layers of its base, which need no weights for that. A small base
+(such as the embedded one) is loaded with its weights: they must change as the adapter defines, and
+the image must equal that of our own pipeline.
 """
 
 from __future__ import annotations
@@ -22,18 +22,18 @@ from worker.core.bases.load import COMPONENTS, LoadedBase, load_base, make_sourc
 from worker.core.bases.weights import build_module
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import RenderError, ResidentPipeline
-from worker.core.lora_files.canonical import Adapter
-from worker.core.lora_files.compatible import layers, misfits
+from worker.core.lora_files.canonical import LoraAdapter
+from worker.core.lora_files.compatible import adaptable_layers, mismatched_modules
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.proof.loaders import DIFFUSERS
 from worker.core.lora_files.proof.loading import (
     DiffusersRefusal,
-    hollow,
-    loaded_by_diffusers,
-    measure,
+    load_with_diffusers,
+    measure_loaded_adapter,
+    strip_weights,
 )
-from worker.core.lora_files.proof.result import Drawn, Loaded, Proof
-from worker.core.lora_files.proof.strength import few_threads
+from worker.core.lora_files.proof.result import DiffusersLoad, ImageComparison, Proof
+from worker.core.lora_files.proof.strength import limit_threads
 
 MOMENT_BYTES = 256 * 1024**2  # of a base's files
 MOMENT_PIXELS = 128  # of its native side
@@ -61,19 +61,19 @@ def _clip(width: int, count: int) -> dict[str, int]:
 
 
 NO_LAYERS = (
-    "Its base is not at hand, and it does not fit the published layers of its family. Bring the "
-    "base back to have the file loaded."
+    "Its base model is missing, and the adapter does not fit the published layers of its family. "
+    "Add the base model again to have the file loaded."
 )
 NOT_DRAWN = (
-    "at full strength the numbers of this adapter run away on its base, with any program. Draw "
-    "with a lower weight."
+    "at full weight, this adapter produces NaNs on its base model in every program. Use a lower "
+    "weight."
 )
 RUNS_AWAY = (
-    "diffusers' copy of the file draws no picture: its numbers run away, and those of the adapter "
-    "itself do not. Choose fp32 for this adapter."
+    "Loaded by diffusers, this file produces NaNs, although the adapter itself does not. Choose "
+    "fp32 for this adapter."
 )
 
-# the parts of the families as published, for adapters whose own base is not at hand
+# the published components of each family, for adapters whose own base is missing
 _PUBLISHED: dict[BaseFamily, dict[str, tuple[str, dict[str, Any]]]] = {
     BaseFamily.SD1: {
         "unet": (
@@ -101,10 +101,10 @@ _PUBLISHED: dict[BaseFamily, dict[str, tuple[str, dict[str, Any]]]] = {
 
 
 class Prover:
-    """Loads the files of one adapter as diffusers does; the base is made ready once.
+    """Loads the files of one adapter with diffusers; the base is prepared once.
 
-    `base` is where the base lies; without it, or when it cannot be read, the family's published
-    layers stand in for it.
+    `base`: the path of the base. Without it, or if it cannot be read, the published layers of the
+    family are used.
     """
 
     def __init__(self, base: Path | None, family: BaseFamily, triggers: tuple[str, ...]) -> None:
@@ -119,41 +119,41 @@ class Prover:
         return {
             f"{component}.{path}": tuple(layer.weight.shape)  # type: ignore[arg-type]
             for component, part in self._parts.items()
-            for path, layer in layers(component, part).items()
+            for path, layer in adaptable_layers(component, part).items()
         }
 
-    def shapes_for(self, adapter: Adapter) -> Mapping[str, tuple[int, ...]]:
-        """The base's shapes; none when they are another base's, whose own is not at hand."""
-        return {} if misfits(adapter, self.shapes) else self.shapes
+    def shapes_for(self, adapter: LoraAdapter) -> Mapping[str, tuple[int, ...]]:
+        """The base's shapes; empty if the adapter does not fit them, as its own base is missing."""
+        return {} if mismatched_modules(adapter, self.shapes) else self.shapes
 
-    def prove(self, path: Path, adapter: Adapter, proof: Proof) -> Proof:
-        """The proof with what diffusers made of the file, and with what it got wrong."""
+    def prove(self, path: Path, adapter: LoraAdapter, proof: Proof) -> Proof:
+        """The proof with the result of loading the file with diffusers, and its failures."""
         asked = next(result for result in proof.loaders if result.name == DIFFUSERS.name)
         if not asked.needed:
             return proof  # its rule says why
-        if misfits(adapter, self.shapes):
+        if mismatched_modules(adapter, self.shapes):
             return replace(proof, not_loaded=NO_LAYERS)
         failures = list(proof.failures)
         drawn, not_drawn = None, ""
         try:
-            with few_threads(adapter.parameters):
+            with limit_threads(adapter.parameters):
                 self._draw_own(adapter)
-                with loaded_by_diffusers(path, self._parts, self._family):
-                    loaded = measure(adapter, self._parts)
+                with load_with_diffusers(path, self._parts, self._family):
+                    loaded = measure_loaded_adapter(adapter, self._parts)
                     if self._small is not None:
-                        moved = measure(adapter, self._parts, weights=True)
+                        moved = measure_loaded_adapter(adapter, self._parts, weights=True)
                         loaded = max(loaded, moved, key=lambda found: found.worst_error)
                         loaded = replace(loaded, weights=True)
                         drawn, not_drawn, fault = self._compare(self._draw(), proof.dtype)
                         failures += fault
         except DiffusersRefusal as error:
-            return replace(proof, failures=[*failures, f"diffusers does not load it: {error}"])
+            return replace(proof, failures=[*failures, f"diffusers cannot load it: {error}"])
         failures += _faults(loaded, drawn, proof.read_back.limit)
         return replace(proof, loaded=loaded, drawn=drawn, not_drawn=not_drawn, failures=failures)
 
     @cached_property
     def _small(self) -> LoadedBase | None:
-        """The base with its weights, when that takes a moment."""
+        """The base with its weights if it is small, else None."""
         if self._path is None:
             return None
         try:
@@ -169,10 +169,10 @@ class Prover:
         if self._small is not None:
             return dict(self._small.adaptable())
         configs = self._configs() or _PUBLISHED[self._family]
-        return {name: hollow(build_module(*config)) for name, config in configs.items()}
+        return {name: strip_weights(build_module(*config)) for name, config in configs.items()}
 
     def _configs(self) -> dict[str, tuple[str, dict[str, Any]]]:
-        """(class, config) of the base's own parts; none when it cannot be read."""
+        """(class, config) of the base's own components; empty if it cannot be read."""
         if self._path is None:
             return {}
         try:
@@ -183,8 +183,8 @@ class Prover:
         except BaseModelError:
             return {}
 
-    def _draw_own(self, adapter: Adapter) -> None:
-        """Draw the base and the registry's adapter, once for all files of the adapter."""
+    def _draw_own(self, adapter: LoraAdapter) -> None:
+        """Generate images with and without the canonical adapter, once for all its files."""
         if self._small is None or "own" in self._pictures:
             return
         pipeline = ResidentPipeline(self._small)
@@ -195,11 +195,11 @@ class Prover:
                 self._pictures[name] = picture
 
     def _draw(self, pipeline: ResidentPipeline | None = None) -> np.ndarray[Any, Any] | None:
-        """A picture with what is in the base now; None when its numbers run away."""
+        """An image with the current state of the base; None if it produces NaNs."""
         assert self._small is not None
         config = RenderConfig(prompt=self._prompt, steps=STEPS, seed=SEED)
         try:
-            # a new pipeline knows no prompt yet: the text encoder may have changed
+            # a new pipeline has no cached prompt: the text encoder may have changed
             (drawn,) = (pipeline or ResidentPipeline(self._small)).render(config)
         except RenderError:
             return None
@@ -207,14 +207,14 @@ class Prover:
 
     def _compare(
         self, picture: np.ndarray[Any, Any] | None, dtype: str
-    ) -> tuple[Drawn | None, str, list[str]]:
-        """(the comparison, why there is none, what is wrong with the file)."""
-        if len(self._pictures) < 2:  # the adapter's own numbers run away, whoever loads it
+    ) -> tuple[ImageComparison | None, str, list[str]]:
+        """(the comparison, why there is none, failures of the file)."""
+        if len(self._pictures) < 2:  # the adapter itself produces NaNs in every program
             return None, NOT_DRAWN, []
         if picture is None:
             return None, "", [RUNS_AWAY]
         own, plain = self._pictures["own"], self._pictures["plain"]
-        drawn = Drawn(
+        drawn = ImageComparison(
             prompt=self._prompt,
             seed=SEED,
             difference=int(abs(picture - own).max()),
@@ -224,16 +224,16 @@ class Prover:
         return drawn, "", []
 
 
-def _faults(loaded: Loaded, drawn: Drawn | None, limit: float) -> list[str]:
+def _faults(loaded: DiffusersLoad, drawn: ImageComparison | None, limit: float) -> list[str]:
     faults = []
     if loaded.worst_error > limit:
         faults.append(
-            f"diffusers {loaded.diffusers} loads it with {loaded.worst_module} "
-            f"{loaded.worst_error:.2g} off; {limit:g} is accepted."
+            f"diffusers {loaded.diffusers} loads {loaded.worst_module} with a relative error of "
+            f"{loaded.worst_error:.2g}; at most {limit:g} is accepted."
         )
     if drawn is not None and drawn.difference > drawn.limit:
         faults.append(
-            f"A picture drawn with the file is up to {drawn.difference} of 255 levels off; "
-            f"{drawn.limit} are accepted."
+            f"An image generated with the file differs by up to {drawn.difference} of 255 levels; "
+            f"at most {drawn.limit} are accepted."
         )
     return faults

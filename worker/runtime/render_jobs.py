@@ -38,7 +38,7 @@ from worker.runtime.lease import Lease
 
 if TYPE_CHECKING:
     from worker.core.inference.pipeline import RenderedImage, ResidentPipeline
-    from worker.core.lora_files.canonical import Adapter
+    from worker.core.lora_files.canonical import LoraAdapter
     from worker.core.lora_files.loaded import LoadedAdapter
 
 KEPT_PIPELINES = 1
@@ -67,7 +67,7 @@ class Rendering:
         self._database = database
         self._store = store
         self._pipelines: OrderedDict[tuple[int, str | None], ResidentPipeline] = OrderedDict()
-        self._adapters: OrderedDict[str, Adapter] = OrderedDict()
+        self._adapters: OrderedDict[str, LoraAdapter] = OrderedDict()
         self._device = "cpu"
         self._described = ""
 
@@ -226,13 +226,13 @@ class Rendering:
             for named in _active(render)
         ]
 
-    def _adapter(self, sha256: str) -> Adapter:
+    def _adapter(self, sha256: str) -> LoraAdapter:
         from worker.core.lora_files import canonical
 
         if sha256 not in self._adapters:
             with tempfile.TemporaryDirectory() as scratch:
                 path = self._store.local_path(sha256, Path(scratch))
-                self._adapters[sha256] = canonical.load(path)
+                self._adapters[sha256] = canonical.load_adapter(path)
             if len(self._adapters) > KEPT_ADAPTERS:
                 self._adapters.popitem(last=False)
         self._adapters.move_to_end(sha256)

@@ -40,9 +40,9 @@ from worker.runtime.job_progress import Handler, Pulse, require_wanted, steered
 from worker.runtime.lease import Lease
 
 if TYPE_CHECKING:
-    from worker.core.lora_files.canonical import Adapter as Weights
+    from worker.core.lora_files.canonical import LoraAdapter
     from worker.core.lora_files.loaded import LoadedAdapter
-    from worker.core.lora_files.tools.lowrank import Report
+    from worker.core.lora_files.tools.lowrank import FidelityReport
 
 MERGE_FACTS = {"method", "density", "seed", "parts"}  # of a merged version
 TOKEN_CHARS = 8  # of a claim's token, in the name of what is made under it
@@ -90,11 +90,11 @@ class ToolWork:
             jobs.finish(session, IoJob, lease.claim, status, **values)
 
     def _merge(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
-        from worker.core.lora_files.tools.combine import MergeMethod, MergeOptions, merge
+        from worker.core.lora_files.tools.combine import MergeMethod, MergeOptions, merge_adapters
 
         args = job.arguments(MergeAdaptersArgs)
         options = MergeOptions(MergeMethod(args.method), args.rank, args.density, args.seed)
-        made = merge(self._stack(args.parts, scratch), options, on_module=pulse)
+        made = merge_adapters(self._stack(args.parts, scratch), options, on_module=pulse)
         told = {"tool": "merge", **args.model_dump(mode="json", include=MERGE_FACTS)}
         with self._database.read() as session:
             versions = [session.get_one(AdapterVersion, p.version_id) for p in args.parts]
@@ -115,7 +115,7 @@ class ToolWork:
         )
 
     def _resize(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
-        from worker.core.lora_files.tools.resize import ResizeOptions, resize
+        from worker.core.lora_files.tools.resize import ResizeOptions, resize_adapter
         from worker.core.lora_files.tools.stack import ToolError
 
         assert job.subject_id is not None
@@ -125,7 +125,7 @@ class ToolWork:
             version = session.get_one(AdapterVersion, job.subject_id)
             adapter = session.get_one(Adapter, version.adapter_id)
         before = self._weights(adapter.name, version.key, scratch)
-        made = resize(before, options, on_module=pulse)
+        made = resize_adapter(before, options, on_module=pulse)
         if made.adapter.parameters >= before.parameters:
             raise ToolError(NOT_SMALLER.format(name=adapter.name, version=version.version))
         told = {"tool": "resize", "version": version.version, "rank_before": version.rank}
@@ -147,12 +147,12 @@ class ToolWork:
         )
 
     def _extract(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
-        from worker.core.lora_files.tools.extract import extract
+        from worker.core.lora_files.tools.extract import extract_adapter
 
         assert job.subject_id is not None
         args = job.arguments(ExtractAdapterArgs)
         base, tuned = self._base(job.subject_id), self._base(args.tuned_id)
-        found = extract(
+        found = extract_adapter(
             base_models.location(base),
             base_models.location(tuned),
             args.rank,
@@ -179,7 +179,12 @@ class ToolWork:
         )
 
     def _fuse(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
-        from worker.core.lora_files.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse
+        from worker.core.lora_files.tools.fuse import (
+            FuseDtype,
+            FuseLayout,
+            FuseOptions,
+            fuse_adapters,
+        )
 
         assert job.subject_id is not None
         args, base = job.arguments(FuseAdapterArgs), self._base(job.subject_id)
@@ -193,7 +198,7 @@ class ToolWork:
         self._sweep(lease, out.parent, f"{stem}-{job.key}-")
         stack = self._stack(args.parts, scratch)
         try:
-            made = fuse(
+            made = fuse_adapters(
                 base_models.location(base),
                 stack,
                 out,
@@ -246,8 +251,8 @@ class ToolWork:
         self,
         lease: Lease,
         scratch: Path,
-        weights: Weights,
-        report: Report,
+        weights: LoraAdapter,
+        report: FidelityReport,
         result_type: type[NewVersionResult],
         *,
         details: dict[str, Any],
@@ -256,11 +261,11 @@ class ToolWork:
     ) -> None:
         """Store the canonical file, then the version and the end of the job in one transaction."""
         from worker.core.lora_files import canonical
-        from worker.core.lora_files.canonical import Adapter as Weights
+        from worker.core.lora_files.canonical import LoraAdapter
         from worker.runtime.save_result import tensor_hash
 
         path = scratch / "canonical.safetensors"
-        canonical.save(Weights(weights.modules), path)
+        canonical.save_adapter(LoraAdapter(weights.modules), path)
         blob = self._store.put_file(path)
         summary = report.summary()
         details["made"] |= summary
@@ -300,7 +305,7 @@ class ToolWork:
             for part in parts
         ]
 
-    def _weights(self, name: str, version_id: int, scratch: Path) -> Weights:
+    def _weights(self, name: str, version_id: int, scratch: Path) -> LoraAdapter:
         from worker.core.lora_files import canonical
         from worker.core.lora_files.tools.stack import ToolError
 
@@ -309,7 +314,7 @@ class ToolWork:
             adapter = session.get(Adapter, version.adapter_id) if version else None
         if version is None or adapter is None or adapter.deleted_at is not None:
             raise ToolError(GONE.format(name=name))
-        return canonical.load(self._store.local_path(version.sha256, scratch))
+        return canonical.load_adapter(self._store.local_path(version.sha256, scratch))
 
     def _base(self, base_id: int) -> BaseModel:
         from worker.core.bases.family import BaseModelError

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files import canonical
-from worker.core.lora_files.canonical import Adapter, AdapterError
+from worker.core.lora_files.canonical import AdapterError, LoraAdapter
 from worker.core.lora_files.export import AdapterDtype, AdapterFormat, ExportFacts, export
 from worker.runtime.messages import Export, ExportFile, Facts
 from worker.runtime.prove_downloads import Prover
@@ -25,7 +25,7 @@ def write_downloads(path: Path, order: Export) -> list[ExportFile]:
     A file whose proof fails is not there afterwards; its `problem` is a sentence for people.
     Raises AdapterError when the canonical file is damaged.
     """
-    adapter = canonical.load(path)
+    adapter = canonical.load_adapter(path)
     family = BaseFamily(order.facts.family)
     prover = Prover(order.base, family, tuple(order.facts.trigger_words))
     written = []
@@ -39,7 +39,9 @@ def write_downloads(path: Path, order: Export) -> list[ExportFile]:
     return written
 
 
-def _write(adapter: Adapter, file: ExportFile, facts: Facts, prover: Prover) -> dict[str, object]:
+def _write(
+    adapter: LoraAdapter, file: ExportFile, facts: Facts, prover: Prover
+) -> dict[str, object]:
     proof = export(
         adapter,
         file.path,

@@ -62,10 +62,10 @@ def weights_of(base: str | None) -> Any:
     if base is None:
         return None
     from worker.core.lora_files.base_weights import (
-        base_weights,  # diffusers and transformers: seconds
+        open_base_weights,  # diffusers and transformers: seconds
     )
 
-    return base_weights(base_path(base))
+    return open_base_weights(base_path(base))
 
 
 def require_target(target: Path, *sources: Path) -> None:

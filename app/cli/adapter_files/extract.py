@@ -29,11 +29,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, settings: Settings) -> int:
     """Write the adapter and say how near it comes."""
-    from worker.core.lora_files.tools.extract import extract
+    from worker.core.lora_files.tools.extract import extract_adapter
 
     require_target(arguments.out)
     base, tuned = base_path(arguments.base), base_path(arguments.tuned)
-    found = extract(base, tuned, arguments.rank)
+    found = extract_adapter(base, tuned, arguments.rank)
     error = f"relative error {found.report.relative_error:.2%}"
     description = (
         f"The difference of {tuned.stem} and {base.stem} at rank {arguments.rank}: {error}."

@@ -39,17 +39,17 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, settings: Settings) -> int:
     """Write the fused base and say where."""
-    from worker.core.lora_files.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse
-    from worker.core.lora_files.tools.stream import gigabytes
+    from worker.core.lora_files.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse_adapters
+    from worker.core.lora_files.tools.stream import binary_size_text
 
     base = base_path(arguments.base)
     single = arguments.out.suffix == ".safetensors"
     layout = FuseLayout.SINGLE if single else FuseLayout.DIFFUSERS
     stack = read_stack(arguments.adapter)
     options = FuseOptions(layout, FuseDtype(arguments.dtype))
-    made = fuse(base, stack, arguments.out, options, base_name=f"“{arguments.base}”")
+    made = fuse_adapters(base, stack, arguments.out, options, base_name=f"“{arguments.base}”")
     print(
         f"Wrote {arguments.out}: {arguments.base} with {listed(stack)}; {made.layers} layers "
-        f"changed, {gigabytes(made.size_bytes)}."
+        f"changed, {binary_size_text(made.size_bytes)}."
     )
     return 0

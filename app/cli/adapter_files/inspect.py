@@ -34,10 +34,10 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, settings: Settings) -> int:
     """Print what the file is."""
-    from worker.core.lora_files.inspecting import inspect
+    from worker.core.lora_files.inspecting import inspect_file
 
     weights = weights_of(arguments.base)
-    found = inspect(arguments.file, weights)
+    found = inspect_file(arguments.file, weights)
     if arguments.json:
         print(json.dumps(as_json(found), indent=2, ensure_ascii=False, allow_nan=False))
     else:
@@ -49,8 +49,9 @@ def run(arguments: Namespace, settings: Settings) -> int:
 def as_json(found: Inspection) -> dict[str, Any]:
     """All that was found, without the picture's bytes."""
     content = asdict(found)
-    content["told"]["picture"] = found.told.picture is not None
-    return content
+    told = content.pop("about")
+    told["licence"], told["picture"] = told.pop("license"), told.pop("image") is not None
+    return content | {"told": told}
 
 
 def lines(found: Inspection, name: str) -> Iterator[str]:
@@ -63,7 +64,7 @@ def lines(found: Inspection, name: str) -> Iterator[str]:
     yield f"rank        {_counts(found.ranks)}"
     yield f"alpha       {_counts(found.alphas) or 'not known'}"
     yield f"strength    {_counts(found.strengths) or 'not known'}"
-    told = found.told
+    told = found.about
     yield f"name        {told.name}"
     yield f"trigger     {', '.join(told.trigger_words) or '-'}"
     yield f"sha256      {found.hashes.sha256}  (AutoV2 {found.hashes.autov2})"

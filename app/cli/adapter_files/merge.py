@@ -41,14 +41,19 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, settings: Settings) -> int:
     """Write the merged file and say how exact it is."""
-    from worker.core.lora_files.tools.combine import MergeMethod, MergeOptions, check_options, merge
+    from worker.core.lora_files.tools.combine import (
+        MergeMethod,
+        MergeOptions,
+        check_merge_options,
+        merge_adapters,
+    )
 
     method = MergeMethod(arguments.method)
     options = MergeOptions(method, arguments.rank, arguments.density, arguments.seed)
-    check_options(options)
+    check_merge_options(options)
     require_target(arguments.out, *(one.path for one in arguments.adapters))
     stack = read_stack(arguments.adapters)
-    made = merge(stack, options)
+    made = merge_adapters(stack, options)
     description = f"Merged ({method}) from {listed(stack)}."
     sources = [one.adapter for one in stack]
     write_adapter(made.adapter, sources, arguments, description=description)

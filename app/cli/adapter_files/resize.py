@@ -30,14 +30,18 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, settings: Settings) -> int:
     """Write the smaller file and say what it kept."""
-    from worker.core.lora_files.reading import read_any
-    from worker.core.lora_files.tools.resize import ResizeOptions, check_options, resize
+    from worker.core.lora_files.reading import read_adapter
+    from worker.core.lora_files.tools.resize import (
+        ResizeOptions,
+        check_resize_options,
+        resize_adapter,
+    )
 
     options = ResizeOptions(arguments.rank, arguments.energy, arguments.dynamic)
-    check_options(options)
+    check_resize_options(options)
     require_target(arguments.out, arguments.source)
-    adapter = read_any(arguments.source)
-    made = resize(adapter, options)
+    adapter = read_adapter(arguments.source)
+    made = resize_adapter(adapter, options)
     kept = f"energy kept {made.report.least:.2%} at least, {made.report.mean:.2%} in the mean"
     description = f"Resized from {arguments.source.stem}: {kept}."
     write_adapter(made.adapter, [adapter], arguments, description=description)

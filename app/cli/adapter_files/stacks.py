@@ -9,9 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from worker.core.lora_files.canonical import Adapter
+    from worker.core.lora_files.canonical import LoraAdapter
     from worker.core.lora_files.loaded import LoadedAdapter
-    from worker.core.lora_files.tools.lowrank import Report
+    from worker.core.lora_files.tools.lowrank import FidelityReport
 
 WEIGHTED = "FILE[:WEIGHT[:TEXT_WEIGHT]]"
 
@@ -55,7 +55,7 @@ def add_output(parser: ArgumentParser) -> None:
 def read_stack(files: Sequence[WeightedFile]) -> list[LoadedAdapter]:
     """The adapters of these files. Raises AdapterError for one that is named twice."""
     from worker.core.lora_files.loaded import LoadedAdapter
-    from worker.core.lora_files.reading import read_any
+    from worker.core.lora_files.reading import read_adapter
     from worker.core.lora_files.tools.stack import ToolError
     from worker.core.lora_files.weights import weight_problem
 
@@ -70,13 +70,13 @@ def read_stack(files: Sequence[WeightedFile]) -> list[LoadedAdapter]:
             )
         seen.add(place)
     return [
-        LoadedAdapter(one.path.stem, read_any(one.path), one.weight, one.text_encoder_weight)
+        LoadedAdapter(one.path.stem, read_adapter(one.path), one.weight, one.text_encoder_weight)
         for one in files
     ]
 
 
 def write_adapter(
-    adapter: Adapter, sources: Sequence[Adapter], arguments: Namespace, *, description: str
+    adapter: LoraAdapter, sources: Sequence[LoraAdapter], arguments: Namespace, *, description: str
 ) -> None:
     """Write the file that the arguments ask for; its trigger words are those of all sources."""
     from worker.core.lora_files.converting import facts_of, family_of
@@ -97,7 +97,7 @@ def write_adapter(
     )
 
 
-def ranks(report: Report) -> str:
+def ranks(report: FidelityReport) -> str:
     """`rank 8`, or `ranks 2 to 8`."""
     found = report.summary()
     low, high = found["rank_min"], found["rank_max"]

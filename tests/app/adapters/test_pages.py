@@ -309,14 +309,14 @@ def test_what_was_not_exact_is_told_on_the_page(client: TestClient, state: AppSt
             "imported": "<b>x</b>.safetensors",
             "kinds": {"LoHa": 3},
             "namings": ["kohya"],
-            "import_notes": ["3 LoHa modules became LoRAs of rank 16."],
+            "import_notes": ["3 LoHa modules were converted to LoRA (rank 16)."],
         }
         session.add(version)
     page = client.get(f"/adapters/{adapter.slug}").text
     assert "&lt;b&gt;x&lt;/b&gt;.safetensors, 3 modules of LoHa, named as kohya." in page
-    assert "<li>3 LoHa modules became LoRAs of rank 16.</li>" in page
+    assert "<li>3 LoHa modules were converted to LoRA (rank 16).</li>" in page
     answer = client.get(f"/api/v1/adapters/{adapter.key}").json()
-    assert answer["import_notes"] == ["3 LoHa modules became LoRAs of rank 16."]
+    assert answer["import_notes"] == ["3 LoHa modules were converted to LoRA (rank 16)."]
 
 
 @pytest.mark.parametrize(

@@ -36,7 +36,8 @@ def test_a_right_file_is_right_everywhere(file: Path, capsys: pytest.CaptureFixt
     assert check(str(file)) == 0
     told = capsys.readouterr().out.splitlines()
     assert told[0] == "3 tensors of 1 layers, for sd1"
-    assert " ".join(told[2].split()) == "A1111 right 3 of 3 tensors, alpha right, seen as SD 1.x"
+    sentence = "3 of 3 tensors used, alpha correct, detected as SD 1.x"
+    assert " ".join(told[2].split()) == f"A1111 right {sentence}"
     assert len(told) == 8
 
 
@@ -54,4 +55,4 @@ def test_what_is_no_plain_lora_is_refused(file: Path, capsys: pytest.CaptureFixt
     other = load_file(file) | {f"{STEM}.dora_scale": torch.ones(320, 1)}
     save_file(other, file)
     assert check(str(file)) == 1
-    assert "The check knows plain LoRA files" in capsys.readouterr().err
+    assert "Only plain LoRA files can be checked" in capsys.readouterr().err

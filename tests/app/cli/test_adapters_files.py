@@ -53,7 +53,7 @@ def test_words_that_name_no_tool_still_search_the_registry() -> None:
 def test_a_file_is_converted_without_a_data_folder(lora: Path, tmp_path: Path) -> None:
     import torch
 
-    from worker.core.lora_files.reading import read_any
+    from worker.core.lora_files.reading import read_adapter
 
     target = tmp_path / "out.safetensors"
     command = [sys.executable, "-m", "app", "adapters", "convert", str(lora), str(target)]
@@ -66,7 +66,7 @@ def test_a_file_is_converted_without_a_data_folder(lora: Path, tmp_path: Path) -
         timeout=120,
     )
     assert (done.returncode, done.stderr) == (0, "")
-    (module,), (before,) = read_any(target).modules, read_any(lora).modules
+    (module,), (before,) = read_adapter(target).modules, read_adapter(lora).modules
     assert torch.equal(module.delta(), before.delta())
     assert not (tmp_path / "data").exists()
 
@@ -155,7 +155,7 @@ def test_inspect_tells_base_rank_norms_and_hashes(
     assert block["norm"] == pytest.approx(float(change.norm()) / 2, rel=1e-4)
     assert (block["name"], block["modules"]) == ("unet.mid_block", 2)
     assert found["dead"] == [f"unet.{QUERY}".replace("attn1.to_q", "attn2.to_v")]
-    assert any("sshs_model_hash is not that" in note for note in found["notes"])
+    assert any("sshs_model_hash does not match" in note for note in found["notes"])
     text = inspected(path, capsys)
     assert "base        SD 1.x" in text
     assert "dead layers, which change nothing: unet.mid_block" in text

@@ -28,10 +28,10 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two kohya files for `starter`, with a trigger word each."""
     from tests.worker.lora_files.random_adapters import facts, random_adapter
     from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export
-    from worker.core.lora_files.tools.checkpoint import Checkpoint
+    from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
 
     folder = tmp_path_factory.mktemp("files")
-    with Checkpoint(worker.core.starter.PATH) as base:
+    with BaseCheckpoint(worker.core.starter.PATH) as base:
         shapes = dict(sorted(base.target_shapes.items())[::6])
     for number, name in enumerate(("ink", "chalk")):
         export(
@@ -46,9 +46,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
 
 
 def deltas(path: Path) -> dict[str, torch.Tensor]:
-    from worker.core.lora_files.reading import read_any
+    from worker.core.lora_files.reading import read_adapter
 
-    return {module.key: module.delta() for module in read_any(path).modules}
+    return {module.key: module.delta() for module in read_adapter(path).modules}
 
 
 def assert_sum(found: Path, parts: list[tuple[Path, float]], *, atol: float) -> None:
@@ -82,12 +82,12 @@ def test_merge_writes_the_sum_with_the_words_of_both(
 def test_resize_says_what_it_kept(
     files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    from worker.core.lora_files.reading import read_any
+    from worker.core.lora_files.reading import read_adapter
 
     out = tmp_path / "small.safetensors"
     assert main(["adapters", "resize", str(files[1]), str(out), "--rank", "1"]) == 0
     assert "rank 1, energy kept" in capsys.readouterr().out
-    assert {module.rank for module in read_any(out).modules} == {1}
+    assert {module.rank for module in read_adapter(out).modules} == {1}
     assert main(["adapters", "resize", str(files[1]), str(out), "--energy", "1.0"]) == 0
     assert_sum(out, [(files[1], 1.0)], atol=1e-3)
 
@@ -112,7 +112,7 @@ def test_fuse_and_extract_give_the_adapter_back(
         (["{ink}:nan", "{chalk}"], "The weight of “ink.safetensors” is not a number."),
         (["{ink}:1e9", "{chalk}"], "weights from -10 to 10 are accepted"),
         (["{ink}", "{chalk}", "--method", "svd"], "Choose the rank of the result."),
-        (["{ink}", "{chalk}", "--method", "ties", "--rank", "0"], "ranks from 1 to 1,024"),
+        (["{ink}", "{chalk}", "--method", "ties", "--rank", "0"], "rank must be from 1 to 1,024"),
         (["{ink}"], "Choose 2 to 16 adapters"),
         (["{ink}", "missing.safetensors"], "No such file"),
     ],
@@ -143,8 +143,8 @@ def test_diffusers_reads_a_merged_file_as_the_sum(files: tuple[Path, Path], tmp_
     import torch
     from diffusers import StableDiffusionPipeline
 
-    from worker.core.lora_files.canonical import Adapter
-    from worker.core.lora_files.reading import read_any
+    from worker.core.lora_files.canonical import LoraAdapter
+    from worker.core.lora_files.reading import read_adapter
 
     ink, chalk = files
     out = tmp_path / "both.safetensors"
@@ -163,4 +163,4 @@ def test_diffusers_reads_a_merged_file_as_the_sum(files: tuple[Path, Path], tmp_
     for path, change in unet.items():
         found = after[f"{path}.weight"] - before[f"{path}.weight"]
         assert torch.allclose(found, change, atol=1e-5), path
-    assert isinstance(read_any(out), Adapter)
+    assert isinstance(read_adapter(out), LoraAdapter)

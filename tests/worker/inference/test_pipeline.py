@@ -22,7 +22,7 @@ from worker.core.inference.pipeline import (
     RenderError,
     ResidentPipeline,
 )
-from worker.core.lora_files.canonical import Adapter
+from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.compatible import base_shapes
 from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export
 from worker.core.lora_files.loaded import LoadedAdapter
@@ -74,7 +74,7 @@ def open_official(kind: Any, folder: Path) -> Any:
     return pipe
 
 
-def adapter_for(pipeline: ResidentPipeline, **options: Any) -> Adapter:
+def adapter_for(pipeline: ResidentPipeline, **options: Any) -> LoraAdapter:
     return random_adapter(base_shapes(pipeline.base), strength=0.05, **options)
 
 

@@ -1,4 +1,4 @@
-"""Small adapter files of every naming and kind, and seeded ways to damage them."""
+"""Small adapter files of every naming and type, and seeded ways to damage them."""
 
 from __future__ import annotations
 
@@ -145,7 +145,7 @@ def _damage_numbers(content: bytearray, chooser: random.Random) -> bytes:
 
 
 def _rewrite(content: bytearray, chooser: random.Random) -> bytes:
-    """Another header, well formed as JSON, that says something else of the same bytes."""
+    """A different header that is valid JSON but does not describe the same bytes."""
     end = _header_end(content)
     try:
         header = json.loads(bytes(content[8:end]))

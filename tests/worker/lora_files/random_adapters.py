@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from worker.core.lora_files.canonical import Adapter, Component, LoraModule
+from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
 from worker.core.lora_files.export import ExportFacts
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
@@ -26,7 +26,7 @@ CONVOLUTIONS = (
 
 
 def targeted(key: str) -> bool:
-    """Everything a run may train: attention, feed-forward, convolutions, both encoders."""
+    """Whether a run can train the layer: attention, feed-forward, convolutions, both encoders."""
     return key.endswith((*ATTENTION, *CONVOLUTIONS))
 
 
@@ -38,7 +38,7 @@ def random_adapter(
     strength: float = 0.1,
     seed: int = 0,
     choose: Callable[[str], bool] = targeted,
-) -> Adapter:
+) -> LoraAdapter:
     """An adapter for the chosen layers in `shapes` (by canonical key)."""
     generator = torch.Generator().manual_seed(seed)
     modules = []
@@ -50,7 +50,7 @@ def random_adapter(
         kernel = [1] * (len(shape) - 2)
         up = torch.randn(shape[0], rank, *kernel, generator=generator) * strength
         modules.append(LoraModule(Component(component), path, down, up, alpha))
-    return Adapter(tuple(sorted(modules, key=lambda module: module.key)), {"made": "by a test"})
+    return LoraAdapter(tuple(sorted(modules, key=lambda module: module.key)), {"made": "by a test"})
 
 
 def facts(**changes: Any) -> ExportFacts:

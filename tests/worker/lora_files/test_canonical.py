@@ -1,4 +1,4 @@
-"""The registry's own form keeps every number; bad files end in a sentence."""
+"""The canonical file keeps every value; invalid files give a sentence."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from safetensors.torch import save as save_bytes
 from safetensors.torch import save_file
 
 from worker.core.lora_files.canonical import (
-    Adapter,
     AdapterError,
     Component,
+    LoraAdapter,
     LoraModule,
-    load,
-    save,
+    load_adapter,
+    save_adapter,
 )
 from worker.core.lora_files.header import with_metadata
 
@@ -51,8 +51,8 @@ def test_what_was_saved_is_loaded_bit_for_bit(tmp_path: Path) -> None:
         up=torch.randn(5, 2),
         alpha=1 / 3,
     )
-    save(Adapter((text, module()), {"name": "ä"}), tmp_path / "a.safetensors")
-    loaded = load(tmp_path / "a.safetensors")
+    save_adapter(LoraAdapter((text, module()), {"name": "ä"}), tmp_path / "a.safetensors")
+    loaded = load_adapter(tmp_path / "a.safetensors")
     assert loaded.metadata == {"name": "ä"}
     by_key = {found.key: found for found in loaded.modules}
     assert torch.equal(by_key[text.key].up, text.up)
@@ -63,17 +63,17 @@ def test_what_was_saved_is_loaded_bit_for_bit(tmp_path: Path) -> None:
 
 def test_the_same_adapter_gives_the_same_bytes(tmp_path: Path) -> None:
     metadata = {f"key{number}": str(number) for number in range(20)}
-    adapter = Adapter((module(),), metadata)
-    save(adapter, tmp_path / "one")
-    save(Adapter(adapter.modules, dict(reversed(metadata.items()))), tmp_path / "two")
+    adapter = LoraAdapter((module(),), metadata)
+    save_adapter(adapter, tmp_path / "one")
+    save_adapter(LoraAdapter(adapter.modules, dict(reversed(metadata.items()))), tmp_path / "two")
     assert (tmp_path / "one").read_bytes() == (tmp_path / "two").read_bytes()
-    assert (tmp_path / "one").read_bytes()[8:10] == b'{"'  # A1111 reads no other beginning
+    assert (tmp_path / "one").read_bytes()[8:10] == b'{"'  # A1111 needs this beginning
 
 
 def test_the_bytes_are_those_that_the_library_would_write(tmp_path: Path) -> None:
     second = module(path="mid_block.attentions.0.proj_out", down=torch.randn(3, 8, 1, 1))
-    adapter = Adapter((module(), replace(second, up=torch.randn(6, 3, 1, 1))), {"ä": "ö"})
-    save(adapter, tmp_path / "a")
+    adapter = LoraAdapter((module(), replace(second, up=torch.randn(6, 3, 1, 1))), {"ä": "ö"})
+    save_adapter(adapter, tmp_path / "a")
     tensors = {}
     for m in adapter.modules:
         tensors |= {f"{m.key}.down": m.down, f"{m.key}.up": m.up}
@@ -81,11 +81,11 @@ def test_the_bytes_are_those_that_the_library_would_write(tmp_path: Path) -> Non
     assert (tmp_path / "a").read_bytes() == b"".join(with_metadata(save_bytes(tensors), {"ä": "ö"}))
 
 
-def test_a_failed_save_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path) -> None:
-    save(Adapter((module(),)), tmp_path / "a")
+def test_a_failed_save_leaves_the_old_file_and_no_other(tmp_path: Path) -> None:
+    save_adapter(LoraAdapter((module(),)), tmp_path / "a")
     before = (tmp_path / "a").read_bytes()
-    with pytest.raises(AdapterError, match="finite"):
-        save(Adapter((module(up=torch.full((6, 4, 1, 1), torch.nan)),)), tmp_path / "a")
+    with pytest.raises(AdapterError, match="NaN or infinity"):
+        save_adapter(LoraAdapter((module(up=torch.full((6, 4, 1, 1), torch.nan)),)), tmp_path / "a")
     assert (tmp_path / "a").read_bytes() == before
     assert [file.name for file in tmp_path.iterdir()] == ["a"]
 
@@ -93,29 +93,29 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_beside_it(tmp_path: Path)
 @pytest.mark.parametrize(
     ("changes", "sentence"),
     [
-        ({"up": torch.randn(6, 3, 1, 1)}, "do not fit together"),
-        ({"up": torch.randn(6, 4)}, "do not fit together"),
-        ({"up": torch.randn(6, 4, 3, 3)}, "do not fit together"),
-        ({"alpha": float("inf")}, "finite"),
+        ({"up": torch.randn(6, 3, 1, 1)}, "do not match"),
+        ({"up": torch.randn(6, 4)}, "do not match"),
+        ({"up": torch.randn(6, 4, 3, 3)}, "do not match"),
+        ({"alpha": float("inf")}, "NaN or infinity"),
     ],
 )
-def test_modules_that_make_no_sense_are_refused(
+def test_invalid_modules_are_refused(
     changes: dict[str, Any], sentence: str, tmp_path: Path
 ) -> None:
     with pytest.raises(AdapterError, match=sentence):
-        save(Adapter((module(**changes),)), tmp_path / "a")
+        save_adapter(LoraAdapter((module(**changes),)), tmp_path / "a")
 
 
 def test_an_adapter_without_modules_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AdapterError, match="no adapter"):
-        load(written(tmp_path / "a", {"__metadata__": {"x": "y"}}))
+    with pytest.raises(AdapterError, match="not an adapter: it contains no LoRA modules"):
+        load_adapter(written(tmp_path / "a", {"__metadata__": {"x": "y"}}))
 
 
 def test_not_a_number_in_a_file_is_refused(tmp_path: Path) -> None:
     tensors = {DOWN: torch.ones(2, 3), DOWN[:-4] + "up": torch.full((4, 2), torch.nan)}
     save_file(tensors, tmp_path / "a")
-    with pytest.raises(AdapterError, match="not all finite"):
-        load(tmp_path / "a")
+    with pytest.raises(AdapterError, match="contain NaN or infinity"):
+        load_adapter(tmp_path / "a")
 
 
 def test_a_pickle_is_refused_by_content_whatever_its_name(tmp_path: Path) -> None:
@@ -125,7 +125,7 @@ def test_a_pickle_is_refused_by_content_whatever_its_name(tmp_path: Path) -> Non
     )
     for name in ("zip", "old"):
         with pytest.raises(AdapterError, match="pickle"):
-            load(tmp_path / f"{name}.safetensors")
+            load_adapter(tmp_path / f"{name}.safetensors")
 
 
 def entry(shape: list[int], start: int, end: int, dtype: str = "F32") -> dict[str, Any]:
@@ -140,7 +140,7 @@ def entry(shape: list[int], start: int, end: int, dtype: str = "F32") -> dict[st
         ({"a": entry([2], 4, 12)}, b"x" * 12, "holes"),
         ({"a": entry([2], 0, 8)}, b"x" * 4, "cut off"),
         ({"a": entry([2], 0, 8)}, b"x" * 9, "more in it"),
-        ({"a": entry([2**40, 0], 0, 0)}, b"", "odd shape"),
+        ({"a": entry([2**40, 0], 0, 0)}, b"", "has the shape"),
         ({"a": entry([2], 0, 8, "C64")}, b"x" * 8, "unknown number type"),
         ({"a.down": entry([1], 0, 8, "I64")}, b"x" * 8, "number type I64"),
         ({"a": entry([-2], 0, 8)}, b"x" * 8, "not a tensor"),
@@ -149,41 +149,41 @@ def entry(shape: list[int], start: int, end: int, dtype: str = "F32") -> dict[st
         (b'{"a": 1, "a": 2}', b"", "not readable"),
         (b"{" * 200_000, b"", "not readable"),
         ({"../../etc/x.down": entry([1, 1], 0, 4)}, b"\0" * 4, "not a Brushwork adapter"),
-        ({DOWN: entry([1, 1], 0, 4)}, b"\0" * 4, "half of .* is missing"),
+        ({DOWN: entry([1, 1], 0, 4)}, b"\0" * 4, "one of the two matrices of .* is missing"),
     ],
 )
 def test_lying_headers_are_refused(
     header: object, data: bytes, sentence: str, tmp_path: Path
 ) -> None:
     with pytest.raises(AdapterError, match=sentence):
-        load(written(tmp_path / "a", header, data))
+        load_adapter(written(tmp_path / "a", header, data))
 
 
 def test_an_empty_and_a_strange_file_are_refused(tmp_path: Path) -> None:
     (tmp_path / "empty").touch()
     with pytest.raises(AdapterError, match="empty"):
-        load(tmp_path / "empty")
+        load_adapter(tmp_path / "empty")
     (tmp_path / "text").write_text("hello, I am a poem, not an adapter")
     with pytest.raises(AdapterError, match="not a safetensors file"):
-        load(tmp_path / "text")
+        load_adapter(tmp_path / "text")
 
 
 def test_a_file_cut_anywhere_is_refused(tmp_path: Path) -> None:
-    save(Adapter((module(),)), tmp_path / "whole")
+    save_adapter(LoraAdapter((module(),)), tmp_path / "whole")
     whole = (tmp_path / "whole").read_bytes()
     for length in (1, 8, 20, len(whole) // 2, len(whole) - 1):
         (tmp_path / "cut").write_bytes(whole[:length])
         with pytest.raises(AdapterError):
-            load(tmp_path / "cut")
+            load_adapter(tmp_path / "cut")
 
 
 def test_a_huge_header_is_refused_before_it_is_read(tmp_path: Path) -> None:
     file = tmp_path / "huge"
-    with file.open("wb") as out:  # sparse: a header of 9 MiB that is really there
+    with file.open("wb") as out:  # sparse, with a real header of 9 MiB
         out.write(struct.pack("<Q", 9 * 2**20) + b"{")
         out.truncate(10 * 2**20)
     with pytest.raises(AdapterError, match=r"9\.0 MiB; at most 8 MiB"):
-        load(file)
+        load_adapter(file)
     file.write_bytes(struct.pack("<Q", 2**62) + b'{"a"')
     with pytest.raises(AdapterError, match="longer than the file"):
-        load(file)
+        load_adapter(file)

@@ -1,4 +1,4 @@
-"""An adapter for another base is refused with what does not fit."""
+"""An adapter for another base is rejected with the layers that do not fit."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from worker.core.bases.load import load_base
 from worker.core.lora_files.compatible import (
     AdapterMismatchError,
     base_shapes,
-    compatible,
+    explain_mismatch,
     require_fit,
 )
 from worker.core.lora_files.families import family_shapes
@@ -28,7 +28,7 @@ def starter() -> Shapes:
 
 
 def test_an_adapter_of_the_same_base_fits(starter: Shapes) -> None:
-    assert compatible(random_adapter(starter), starter) is None
+    assert explain_mismatch(random_adapter(starter), starter) is None
 
 
 def test_another_text_width_is_named(starter: Shapes, sd15_folder: Path) -> None:
@@ -37,7 +37,7 @@ def test_another_text_width_is_named(starter: Shapes, sd15_folder: Path) -> None
         require_fit(other, starter, base_name="starter")
     assert str(raised.value) == (
         "This adapter was made for a base with cross-attention width 64; starter has 192. "
-        "Choose a base with 64, or an adapter made for 192."
+        "Choose a base with width 64, or an adapter for width 192."
     )
 
 
@@ -46,7 +46,7 @@ def test_an_sdxl_adapter_is_called_so(starter: Shapes) -> None:
         f"unet.{block}.transformer_blocks.0.attn2.to_k": (640, 2048)
         for block in ("down_blocks.1.attentions.0", "up_blocks.1.attentions.0")
     }
-    sentence = compatible(
+    sentence = explain_mismatch(
         random_adapter(wide), family_shapes(BaseFamily.SD1), base_name="“my SD 1.5”"
     )
     assert sentence is not None
@@ -57,7 +57,7 @@ def test_an_sdxl_adapter_is_called_so(starter: Shapes) -> None:
 def test_a_layer_that_the_base_lacks_is_named(starter: Shapes) -> None:
     adapter = random_adapter(starter, choose=lambda key: key.endswith("fc1"))
     moved = replace(adapter.modules[0], path="text_model.encoder.layers.11.mlp.fc1")
-    sentence = compatible(replace(adapter, modules=(moved,)), starter, base_name="starter")
+    sentence = explain_mismatch(replace(adapter, modules=(moved,)), starter, base_name="starter")
     assert sentence is not None
     assert "starter has no layer text_encoder.text_model.encoder.layers.11.mlp.fc1" in sentence
 
@@ -65,6 +65,6 @@ def test_a_layer_that_the_base_lacks_is_named(starter: Shapes) -> None:
 def test_other_shapes_of_a_layer_are_named(starter: Shapes) -> None:
     adapter = random_adapter(starter, choose=lambda key: key.endswith("fc1"))
     narrow = replace(adapter.modules[0], down=adapter.modules[0].down[:, :100])
-    sentence = compatible(replace(adapter, modules=(narrow,)), starter, base_name="starter")
+    sentence = explain_mismatch(replace(adapter, modules=(narrow,)), starter, base_name="starter")
     assert sentence is not None
-    assert "weights of 768 × 100, starter has 768 × 192" in sentence
+    assert "weights of 768 × 100, but starter has 768 × 192" in sentence

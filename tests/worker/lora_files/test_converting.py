@@ -1,4 +1,4 @@
-"""Converted files do in diffusers, through its own loader, what the original's definition says."""
+"""Converted files, loaded by diffusers, have the effect that the original defines."""
 
 from __future__ import annotations
 
@@ -28,14 +28,14 @@ Original = tuple[dict[str, Tensor], dict[str, Tensor]]
 
 @pytest.fixture(scope="module")
 def pipeline(sd15_folder: Path) -> StableDiffusionPipeline:
-    """A whole pipeline of a tiny base, as diffusers builds it."""
+    """A complete pipeline of a tiny base, built by diffusers."""
     return StableDiffusionPipeline.from_pretrained(
         sd15_folder, safety_checker=None, local_files_only=True
     )
 
 
 def original(kind: str) -> Original:
-    """(tensors of a file of this kind, whole change by layer) by LyCORIS' definitions."""
+    """(tensors of a file of this type, full change by layer) by the definitions of LyCORIS."""
     generator = torch.Generator().manual_seed(9)
 
     def some(*shape: int) -> Tensor:
@@ -73,7 +73,7 @@ def original(kind: str) -> Original:
 
 @pytest.mark.parametrize("kind", ["lora", "loha", "lokr"])
 @pytest.mark.parametrize("format", [AdapterFormat.KOHYA, AdapterFormat.PEFT])
-def test_diffusers_changes_its_weights_as_the_original_says(
+def test_diffusers_changes_its_weights_as_the_original_defines(
     kind: str, format: AdapterFormat, pipeline: StableDiffusionPipeline, tmp_path: Path
 ) -> None:
     tensors, changes = original(kind)

@@ -10,7 +10,7 @@ from diffusers import UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.compatible import layers
+from worker.core.lora_files.compatible import adaptable_layers
 from worker.core.lora_files.families import family_shapes
 
 UNETS: dict[BaseFamily, dict[str, Any]] = {
@@ -54,6 +54,6 @@ def test_every_layer_of_a_family_is_known_with_its_shape(family: BaseFamily) -> 
     built = {
         f"{component}.{path}": tuple(layer.weight.shape)
         for component, module in parts.items()
-        for path, layer in layers(component, module).items()
+        for path, layer in adaptable_layers(component, module).items()
     }
     assert dict(family_shapes(family)) == built

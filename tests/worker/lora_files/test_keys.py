@@ -1,4 +1,4 @@
-"""Every layer of every family is found again under every name that programs give it."""
+"""Every layer of every family is recognized by every name that programs give it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import pytest
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.canonical import Component
 from worker.core.lora_files.families import family_shapes
-from worker.core.lora_files.keys import Leaf, Naming, parse
+from worker.core.lora_files.keys import Leaf, Naming, parse_tensor_name
 from worker.core.lora_files.naming import kohya_stem, to_ldm
 
 QUERY = "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -24,8 +24,8 @@ def split(key: str) -> tuple[Component, str]:
 def test_kohya_names_in_both_block_namings(family: BaseFamily, naming_of: BaseFamily) -> None:
     for key in family_shapes(family):
         module = split(key)
-        found = parse(f"{kohya_stem(*module, naming_of)}.lora_up.weight")
-        # SD 1.x has no number for its one encoder; a second encoder needs one
+        found = parse_tensor_name(f"{kohya_stem(*module, naming_of)}.lora_up.weight")
+        # the only encoder of SD 1.x has no number
         if naming_of is not BaseFamily.SDXL and module[0] is Component.TEXT_ENCODER_2:
             continue
         assert found is not None, key
@@ -33,7 +33,7 @@ def test_kohya_names_in_both_block_namings(family: BaseFamily, naming_of: BaseFa
 
 
 @pytest.mark.parametrize("family", BaseFamily)
-def test_dotted_names_with_and_without_what_is_put_around_them(family: BaseFamily) -> None:
+def test_dotted_names_with_and_without_their_prefixes(family: BaseFamily) -> None:
     for key in family_shapes(family):
         component, path = split(key)
         names = [f"{key}.lora_A.weight", f"{key}.lora_A.default.weight", f"{key}.down"]
@@ -42,10 +42,10 @@ def test_dotted_names_with_and_without_what_is_put_around_them(family: BaseFamil
                 f"diffusion_model.{to_ldm(path)}.lora_down.weight",
                 f"base_model.model.{path}.lora_A.weight",
             ]
-        else:  # transformers 5.6 dropped the wrapper
+        else:  # without the wrapper, as in transformers 5.6
             names.append(f"{component}.{path.removeprefix('text_model.')}.lora_A.weight")
         for name in names:
-            found = parse(name)
+            found = parse_tensor_name(name)
             assert found is not None, name
             assert (found.module, found.leaf) == ((component, path), Leaf.DOWN), name
 
@@ -60,7 +60,7 @@ def test_dotted_names_with_and_without_what_is_put_around_them(family: BaseFamil
             QUERY.replace("to_q", "to_out.0"),
             Naming.OLD,
         ),
-        (  # the oldest files had no word for the component
+        (  # the oldest files do not name the component
             f"{QUERY.replace('to_q', 'processor.to_q_lora')}.down.weight",
             Component.UNET,
             QUERY,
@@ -87,7 +87,7 @@ def test_dotted_names_with_and_without_what_is_put_around_them(family: BaseFamil
     ],
 )
 def test_rarer_names(name: str, component: Component, path: str, naming: Naming) -> None:
-    found = parse(name)
+    found = parse_tensor_name(name)
     assert found is not None
     assert (found.component, found.path, found.leaf, found.naming) == (
         component,
@@ -116,4 +116,4 @@ def test_rarer_names(name: str, component: Component, path: str, naming: Naming)
     ],
 )
 def test_other_names_are_not_guessed(name: str) -> None:
-    assert parse(name) is None
+    assert parse_tensor_name(name) is None

@@ -1,4 +1,4 @@
-"""Names of modules go out as other programs know them and come back as they were."""
+"""Module names are converted to those of other programs and back without loss."""
 
 from __future__ import annotations
 
@@ -101,6 +101,6 @@ def test_every_layer_of_a_base_keeps_its_name_both_ways(
         "lora_unet_",
     ],
 )
-def test_names_that_nobody_knows_are_reported(stem: str) -> None:
+def test_unknown_names_are_reported(stem: str) -> None:
     with pytest.raises(AdapterError, match="unknown name"):
         from_kohya_stem(stem)

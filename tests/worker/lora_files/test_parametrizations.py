@@ -1,7 +1,7 @@
-"""Adapters of other kinds are read as the LoRA that does the same, or with an error that is told.
+"""Adapters of other types are converted to an equal LoRA, or to the best one with its error.
 
-The weight changes to compare with are made here by the definitions of LyCORIS and PEFT, whole and
-in double precision; our reader never makes most of them.
+The expected weight changes are computed here by the definitions of LyCORIS and PEFT, in full and in
+double precision; our reader never computes most of them.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from worker.core.lora_files.algebra import within_rank
+from worker.core.lora_files.algebra import truncate_to_rank
 from worker.core.lora_files.canonical import AdapterError
-from worker.core.lora_files.reading import Reading, read
+from worker.core.lora_files.reading import AdapterReading, read_with_notes
 
 LINEAR = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"
 KEY = "unet.mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -31,12 +31,12 @@ def _seed() -> None:
     torch.manual_seed(5)
 
 
-def reading(path: Path, tensors: dict[str, Tensor], **options: object) -> Reading:
+def reading(path: Path, tensors: dict[str, Tensor], **options: object) -> AdapterReading:
     save_file({name: t.contiguous() for name, t in tensors.items()}, path / "a.safetensors")
-    return read(path / "a.safetensors", **options)  # type: ignore[arg-type]
+    return read_with_notes(path / "a.safetensors", **options)  # type: ignore[arg-type]
 
 
-def change(found: Reading, key: str = KEY) -> Tensor:
+def change(found: AdapterReading, key: str = KEY) -> Tensor:
     return next(m for m in found.adapter.modules if m.key == key).delta().double()
 
 
@@ -66,7 +66,7 @@ def test_loha_is_a_lora_of_the_squared_rank(tmp_path: Path) -> None:
     found = reading(tmp_path, tensors)
     assert found.adapter.modules[0].rank == 16
     assert error(change(found), whole_loha(tensors)) < EXACT
-    assert any("1 LoHa module became LoRAs of rank 16" in note for note in found.notes)
+    assert any("1 LoHa module was converted to LoRA (rank 16)" in note for note in found.notes)
 
 
 def test_loha_of_a_convolution_gets_its_kernel_back(tmp_path: Path) -> None:
@@ -132,7 +132,7 @@ def test_lokr_of_a_convolution_is_read_in_all_three_ways(tmp_path: Path) -> None
         assert error(change(found, CONV_KEY), expected) < 1e-5
 
 
-def test_a_kernel_in_a_third_matrix_is_folded_without_a_higher_rank(tmp_path: Path) -> None:
+def test_a_kernel_in_a_third_tensor_is_folded_without_a_higher_rank(tmp_path: Path) -> None:
     down, up, mid = torch.randn(5, 16, 1, 1), torch.randn(32, 5, 1, 1), torch.randn(5, 5, 3, 3)
     tensors = {
         f"{CONV}.lora_down.weight": down,
@@ -147,14 +147,18 @@ def test_a_kernel_in_a_third_matrix_is_folded_without_a_higher_rank(tmp_path: Pa
     assert error(change(found, CONV_KEY), expected) < EXACT
 
 
-def told(found: Reading) -> float:
-    """The relative error that the notes tell."""
-    (match,) = [m for n in found.notes if (m := re.search(r"of rank 256.*?([\d.e-]+) % of", n))]
+def noted_error(found: AdapterReading) -> float:
+    """The relative error in the notes."""
+    (match,) = [
+        m for n in found.notes if (m := re.search(r"\(rank 256.*?([\d.e-]+) % for the whole", n))
+    ]
     return float(match[1]) / 100
 
 
 @pytest.mark.parametrize("kind", ["diff", "loha", "lokr"])
-def test_what_has_too_high_a_rank_is_cut_and_the_error_is_told(kind: str, tmp_path: Path) -> None:
+def test_a_rank_that_is_too_high_is_truncated_and_the_error_is_noted(
+    kind: str, tmp_path: Path
+) -> None:
     size = 400
     if kind == "diff":
         tensors = {f"{LINEAR}.diff": torch.randn(size, size)}
@@ -171,18 +175,20 @@ def test_what_has_too_high_a_rank_is_cut_and_the_error_is_told(kind: str, tmp_pa
     values = torch.linalg.svdvals(expected)
     least = float((values[256:].square().sum() / values.square().sum()).sqrt())
     assert found.adapter.modules[0].rank == 256
-    assert told(found) == pytest.approx(got, rel=0.06)  # two digits are shown
-    assert least - 1e-5 < got < least * 1.02  # hardly worse than the best there is
+    assert noted_error(found) == pytest.approx(got, rel=0.06)  # the note has two digits
+    assert least - 1e-5 < got < least * 1.02  # close to the optimum
 
 
-def test_a_large_change_is_cut_hardly_worse_than_the_best(tmp_path: Path) -> None:
-    matrix = torch.randn(300, 200) * torch.logspace(0, -2, 200)  # values that fall slowly
-    down, up, lost = within_rank(matrix, 24)
+def test_a_large_change_is_truncated_close_to_the_optimum(tmp_path: Path) -> None:
+    matrix = torch.randn(300, 200) * torch.logspace(
+        0, -2, 200
+    )  # singular values that decrease slowly
+    down, up, lost = truncate_to_rank(matrix, 24)
     values = torch.linalg.svdvals(matrix)
     assert (down.shape, up.shape) == ((24, 200), (300, 24))
     assert lost == pytest.approx(float((matrix - up @ down).square().sum()), rel=1e-5)
     assert lost < float(values[24:].square().sum()) * 1.01
-    assert torch.equal(within_rank(matrix, 24)[0], down)
+    assert torch.equal(truncate_to_rank(matrix, 24)[0], down)
 
 
 def test_a_full_difference_of_low_rank_loses_nothing(tmp_path: Path) -> None:
@@ -190,17 +196,19 @@ def test_a_full_difference_of_low_rank_loses_nothing(tmp_path: Path) -> None:
     found = reading(tmp_path, tensors)
     assert error(change(found), tensors[f"{LINEAR}.diff"].double()) < 1e-5
     assert found.adapter.modules[0].rank == 20
-    assert any("1 full difference module became LoRAs of rank 20" in note for note in found.notes)
+    assert any(
+        "1 full difference module was converted to LoRA (rank 20)" in note for note in found.notes
+    )
 
 
 def test_a_file_that_changes_nothing_says_so(tmp_path: Path) -> None:
     found = reading(tmp_path, {f"{LINEAR}.diff": torch.zeros(320, 320)})
     assert found.adapter.modules[0].rank == 1
-    assert "All changes in the file are 0: it does nothing at any weight." in found.notes
+    assert "All changes in the file are 0: it has no effect at any weight." in found.notes
 
 
 def dora(tensors: dict[str, Tensor], base: Tensor, path: Path, key: str = KEY) -> Tensor:
-    found = reading(path, tensors, weights=lambda asked: base if asked == key else None)
+    found = reading(path, tensors, weights=lambda name: base if name == key else None)
     assert any("DoRA" in note for note in found.notes)
     return change(found, key)
 
@@ -245,7 +253,7 @@ def plain(stem: str = LINEAR, rank: int = 4) -> dict[str, Tensor]:
     }
 
 
-def test_small_changes_of_biases_and_norms_are_left_out_and_told(tmp_path: Path) -> None:
+def test_small_changes_of_biases_and_norms_are_left_out_with_a_note(tmp_path: Path) -> None:
     tensors = plain() | {
         f"{LINEAR}.diff_b": torch.full((64,), 0.01),
         f"{NORM}.w_norm": torch.full((320,), 0.02),
@@ -262,7 +270,7 @@ def test_small_changes_of_biases_and_norms_are_left_out_and_told(tmp_path: Path)
 
 
 def test_a_file_that_is_mostly_norms_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AdapterError, match="a LoRA cannot hold them"):
+    with pytest.raises(AdapterError, match="which a LoRA cannot contain"):
         reading(tmp_path, plain() | {f"{NORM}.w_norm": torch.full((320,), 50.0)})
 
 
@@ -281,7 +289,7 @@ def test_an_alpha_of_zero_and_a_missing_one_mean_the_rank(tmp_path: Path) -> Non
     assert any("Alpha is missing in 1 of 2 modules" in note for note in found.notes)
 
 
-def test_a_half_of_the_second_encoder_is_told(tmp_path: Path) -> None:
+def test_a_partly_changed_second_encoder_is_noted(tmp_path: Path) -> None:
     stem = "lora_te2_text_model_encoder_layers_{}_self_attn_{}_proj"
     tensors: dict[str, Tensor] = {}
     for layer in range(3):
@@ -289,19 +297,22 @@ def test_a_half_of_the_second_encoder_is_told(tmp_path: Path) -> None:
             tensors |= plain(stem.format(layer, projection))
     notes = reading(tmp_path, tensors).notes
     assert any("A1111 ignores the attention of 1 layer" in note for note in notes)
-    assert any("changed unevenly: layer 0 " in note for note in notes)
+    assert any("differ between layers: layer 0 " in note for note in notes)
 
 
 @pytest.mark.parametrize(
     ("tensors", "sentence"),
     [
-        (plain() | {f"{LINEAR}.hada_w1_a": torch.ones(2, 2)}, "two kinds at once"),
-        ({f"{LINEAR}.oft_blocks": torch.ones(2, 2)}, "of the kind OFT.*Brushwork reads LoRA"),
-        ({f"{NORM}.w_norm": torch.ones(3)}, "no LoRA module"),
+        (plain() | {f"{LINEAR}.hada_w1_a": torch.ones(2, 2)}, "mixes two adapter types"),
+        ({f"{LINEAR}.oft_blocks": torch.ones(2, 2)}, "of the type OFT.*Supported are LoRA"),
+        ({f"{NORM}.w_norm": torch.ones(3)}, "no LoRA modules"),
         (plain("lora_unet_strange_block_9_to_q"), "unknown name: 'lora_unet_strange"),
         (plain("../../etc/x"), "unknown name: '../../etc/x"),
-        (plain() | {"lora_te3_x.lora_up.weight": torch.ones(2, 2)}, "1 tensor .* unknown name"),
-        (loha(LINEAR, 8, 8, 2, 1.0) | {f"{LINEAR}.hada_w1_b": torch.ones(3, 8)}, "fit together"),
+        (
+            plain() | {"lora_te3_x.lora_up.weight": torch.ones(2, 2)},
+            "1 tensor with an unknown name",
+        ),
+        (loha(LINEAR, 8, 8, 2, 1.0) | {f"{LINEAR}.hada_w1_b": torch.ones(3, 8)}, "do not match"),
         (
             {
                 f"{LINEAR}.lokr_w1": torch.ones(256, 256),
@@ -309,12 +320,12 @@ def test_a_half_of_the_second_encoder_is_told(tmp_path: Path) -> None:
             },
             "more than any layer",
         ),
-        (plain() | {f"{LINEAR}.alpha": torch.tensor(float("nan"))}, "not all finite"),
+        (plain() | {f"{LINEAR}.alpha": torch.tensor(float("nan"))}, "contain NaN or infinity"),
         (plain() | {f"{LINEAR}.alpha": torch.ones(2)}, "not a single number"),
-        ({f"{LINEAR}.diff": torch.full((8, 8), float("inf"))}, "not all finite"),
+        ({f"{LINEAR}.diff": torch.full((8, 8), float("inf"))}, "contain NaN or infinity"),
     ],
 )
-def test_what_makes_no_sense_is_refused(
+def test_invalid_files_are_refused(
     tensors: dict[str, Tensor], sentence: str, tmp_path: Path
 ) -> None:
     with pytest.raises(AdapterError, match=sentence):

@@ -1,4 +1,4 @@
-"""Adapters in the namings of other programs are read with the strength that is meant."""
+"""Adapters in the namings of other programs are read with the right strength."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from worker.core.lora_files.canonical import AdapterError, Component, LoraModule
-from worker.core.lora_files.export import read_any
-from worker.core.lora_files.reading import read as read_file
+from worker.core.lora_files.export import read_adapter
+from worker.core.lora_files.reading import read_with_notes as read_file
 
 QUERY = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
 OUT = "mid_block.attentions.0.transformer_blocks.0.attn1.to_out.0"
@@ -24,7 +24,7 @@ def read(
 ) -> dict[str, LoraModule]:
     unshared = {name: tensor.clone() for name, tensor in tensors.items()}
     save_file(unshared, path / "a.safetensors", metadata)
-    return {module.key: module for module in read_any(path / "a.safetensors").modules}
+    return {module.key: module for module in read_adapter(path / "a.safetensors").modules}
 
 
 @pytest.mark.parametrize(
@@ -80,7 +80,7 @@ def test_both_prefixes_of_the_first_encoder_are_read(prefix: str, tmp_path: Path
     tensors = {
         f"{stem}.lora_down.weight": DOWN,
         f"{stem}.lora_up.weight": UP,
-        f"{stem}.alpha": torch.tensor(2),  # whole numbers occur
+        f"{stem}.alpha": torch.tensor(2),  # some files have integers
     }
     (module,) = read(tmp_path, tensors).values()
     assert (module.component, module.path, module.alpha) == (
@@ -91,7 +91,7 @@ def test_both_prefixes_of_the_first_encoder_are_read(prefix: str, tmp_path: Path
 
 
 @pytest.mark.parametrize("alpha", [0.0, 2.0, None])
-def test_an_alpha_of_0_is_the_rank_and_said_so(alpha: float | None, tmp_path: Path) -> None:
+def test_an_alpha_of_0_is_read_as_the_rank_with_a_note(alpha: float | None, tmp_path: Path) -> None:
     stem = "lora_te_text_model_encoder_layers_0_mlp_fc1"
     tensors = {f"{stem}.lora_down.weight": DOWN, f"{stem}.lora_up.weight": UP}
     if alpha is not None:
@@ -101,8 +101,8 @@ def test_an_alpha_of_0_is_the_rank_and_said_so(alpha: float | None, tmp_path: Pa
     assert found.adapter.modules[0].alpha == (alpha or 4.0)
     assert [note for note in found.notes if "Alpha is 0" in note] == (
         [
-            "Alpha is 0 in 1 module and was read as the rank (strength 1), as kohya does; to most "
-            "other programs the file as it came changes nothing there."
+            "Alpha is 0 in 1 module and was read as the rank (strength 1), as in kohya. In most "
+            "other programs, the original file has no effect there."
         ]
         if alpha == 0
         else []
@@ -114,8 +114,14 @@ def test_an_alpha_of_0_is_the_rank_and_said_so(alpha: float | None, tmp_path: Pa
     ("tensors", "sentence"),
     [
         ({"unet.x.weight": DOWN}, "unknown name: 'unet.x.weight'"),
-        ({"lora_unet_mid_block_attentions_0_proj_in.lora_down.weight": DOWN}, "half of"),
-        ({"lora_unet_mid_block_attentions_0_proj_in.alpha": torch.tensor(1.0)}, "half of"),
+        (
+            {"lora_unet_mid_block_attentions_0_proj_in.lora_down.weight": DOWN},
+            "incomplete: .* has no up",
+        ),
+        (
+            {"lora_unet_mid_block_attentions_0_proj_in.alpha": torch.tensor(1.0)},
+            "has no down and no up",
+        ),
         ({"vae.x.lora_A.weight": DOWN, "vae.x.lora_B.weight": UP}, "unknown name"),
         (
             {
@@ -135,5 +141,5 @@ def test_what_cannot_be_read_is_named(
 
 def test_damaged_settings_are_a_sentence(tmp_path: Path) -> None:
     tensors = {f"unet.{QUERY}.lora_A.weight": DOWN, f"unet.{QUERY}.lora_B.weight": UP}
-    with pytest.raises(AdapterError, match="settings are damaged"):
+    with pytest.raises(AdapterError, match="header are damaged"):
         read(tmp_path, tensors, {"lora_adapter_metadata": "{"})

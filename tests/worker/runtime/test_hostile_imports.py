@@ -69,7 +69,7 @@ def test_no_damaged_file_gets_through_or_breaks_anything(registry: Registry) -> 
                     headers=FRAGMENT,
                 )
                 assert answer.status_code in (200, 422), answer.text
-                assert "not imported" in answer.text or "was received" in answer.text
+                assert "not imported" in answer.text or "was uploaded" in answer.text
         orders = registry.rows(IoJob, kind="import_adapter")
         with registry.working(IoWork(registry.settings, registry.database, registry.store)) as room:
             room.wake()

@@ -24,9 +24,8 @@ from tests.worker.runtime.trainer_server import TrainerServer
 from worker.core import starter
 from worker.core.lora_files import canonical
 from worker.core.lora_files.adaptable_shapes import adaptable_shapes
-from worker.core.lora_files.canonical import Adapter as Weights
-from worker.core.lora_files.canonical import Component, LoraModule
-from worker.core.lora_files.export import read_any
+from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
+from worker.core.lora_files.export import read_adapter
 from worker.runtime.export_jobs import Exporting
 from worker.runtime.hub_jobs import _licence
 from worker.runtime.io_jobs import IoWork
@@ -61,13 +60,13 @@ def outward(registry: Registry, hub: Hub) -> Iterator[Registry]:
         yield changed
 
 
-def weights(seed: int = 0) -> Weights:
+def weights(seed: int = 0) -> LoraAdapter:
     out, width = adaptable_shapes(starter.PATH)[QUERY]
     random = torch.Generator().manual_seed(seed)
     down = torch.randn(4, width, generator=random)
     up = torch.randn(out, 4, generator=random)
     path = QUERY.removeprefix("unet.")
-    return Weights((LoraModule(Component.UNET, path, down, up, 2.0),))
+    return LoraAdapter((LoraModule(Component.UNET, path, down, up, 2.0),))
 
 
 @pytest.fixture(scope="module")
@@ -100,7 +99,7 @@ def add_exported(registry: Registry, folder: Path, exported: Exported) -> int:
 
 
 def add_adapter(registry: Registry, folder: Path) -> int:
-    canonical.save(weights(), folder / "canonical.safetensors")
+    canonical.save_adapter(weights(), folder / "canonical.safetensors")
     blob = registry.store.put_file(folder / "canonical.safetensors")
     new = NewVersion(
         name="Chalk board",
@@ -167,7 +166,7 @@ def test_a_version_is_published_with_its_files_and_card(
     }
     for name in ("chalk-board.safetensors", "pytorch_lora_weights.safetensors"):
         (tmp_path / name).write_bytes(repo.files[name])
-        (module,) = read_any(tmp_path / name).modules
+        (module,) = read_adapter(tmp_path / name).modules
         assert (module.rank, module.alpha) == (4, 2.0)
     text = repo.files["README.md"].decode()
     matter = yaml.safe_load(text.split("---\n")[1])

@@ -26,9 +26,9 @@ from app.registry.jobs.models import IoJob
 from tests.worker.runtime.job_loops import Registry
 from worker.core import starter
 from worker.core.lora_files.adaptable_shapes import adaptable_shapes
-from worker.core.lora_files.base_weights import base_weights
-from worker.core.lora_files.canonical import load
-from worker.core.lora_files.compatible import compatible
+from worker.core.lora_files.base_weights import open_base_weights
+from worker.core.lora_files.canonical import load_adapter
+from worker.core.lora_files.compatible import explain_mismatch
 from worker.runtime.io_jobs import IoWork
 from worker.runtime.job_progress import Pulse
 
@@ -168,12 +168,12 @@ def test_a_loha_for_the_starter_is_stored_as_a_lora_and_said_so(
     sent = {f"{STEM}.{name}": tensor for name, tensor in factors.items()}
     _, version = made(at_work, send(at_work, sent, tmp_path))
     assert version.details["kinds"] == {"LoHa": 1}
-    assert "1 LoHa module became LoRAs of rank 4" in notes_of(version)[0]
+    assert "1 LoHa module was converted to LoRA (rank 4)" in notes_of(version)[0]
     assert version.details["converted"]
     source = at_work.store.local_path(version.details["source_sha256"], tmp_path)
     assert source.read_bytes() == (tmp_path / "sent").read_bytes()
-    stored = load(at_work.store.local_path(version.sha256, tmp_path))
-    assert compatible(stored, adaptable_shapes(starter.PATH)) is None
+    stored = load_adapter(at_work.store.local_path(version.sha256, tmp_path))
+    assert explain_mismatch(stored, adaptable_shapes(starter.PATH)) is None
     first = factors["hada_w1_a"] @ factors["hada_w1_b"]
     expected = first * (factors["hada_w2_a"] @ factors["hada_w2_b"])
     assert torch.allclose(stored.modules[0].delta(), expected, rtol=1e-4, atol=1e-4)
@@ -183,14 +183,14 @@ def test_a_dora_for_a_base_that_is_here_becomes_the_lora_it_makes_there(
     at_work: Registry, tmp_path: Path
 ) -> None:
     sent = lora(shape_of())
-    base = base_weights(starter.PATH)(QUERY)
+    base = open_base_weights(starter.PATH)(QUERY)
     assert base is not None
     down, up = sent[f"{STEM}.lora_down.weight"], sent[f"{STEM}.lora_up.weight"]
     moved = base + up @ down / 2
     magnitude = moved.norm(dim=1, keepdim=True) * 1.1
     _, version = made(at_work, send(at_work, sent | {f"{STEM}.dora_scale": magnitude}, tmp_path))
     assert any("DoRA" in note for note in notes_of(version))
-    stored = load(at_work.store.local_path(version.sha256, tmp_path))
+    stored = load_adapter(at_work.store.local_path(version.sha256, tmp_path))
     assert torch.allclose(stored.modules[0].delta(), moved * 1.1 - base, atol=1e-4)
 
 

@@ -23,9 +23,8 @@ from tests.worker.runtime.conftest import Trained
 from tests.worker.runtime.job_loops import Registry
 from worker.core import starter
 from worker.core.lora_files import canonical
-from worker.core.lora_files.canonical import Adapter as Weights
-from worker.core.lora_files.canonical import Component, LoraModule
-from worker.core.lora_files.export import read_any
+from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
+from worker.core.lora_files.export import read_adapter
 from worker.core.lora_files.header import with_metadata
 from worker.runtime.export_jobs import Exporting
 from worker.runtime.io_jobs import IoWork
@@ -175,9 +174,9 @@ def test_a_foreign_file_becomes_an_adapter_once(
     trained: Trained, room: Room, tmp_path: Path
 ) -> None:
     registry, version = trained.registry, version_of(trained)
-    weights = canonical.load(registry.store.local_path(version.sha256, tmp_path))
+    weights = canonical.load_adapter(registry.store.local_path(version.sha256, tmp_path))
     other = tmp_path / "other.safetensors"
-    canonical.save(Weights(weights.modules[:4], {"made": "elsewhere"}), other)
+    canonical.save_adapter(LoraAdapter(weights.modules[:4], {"made": "elsewhere"}), other)
     done = bring_in(registry, other, "My (fine) style.safetensors")
     assert (done.status, done.error) == ("succeeded", None)
     adapter = registry.row(Adapter, done.result["adapter_id"])
@@ -185,10 +184,10 @@ def test_a_foreign_file_becomes_an_adapter_once(
     (imported,) = registry.rows(AdapterVersion, adapter_id=adapter.key)
     assert (imported.rank, imported.alpha, imported.run_id) == (2, 2.0, None)
     assert imported.base_model_id == registry.base_id
-    kept = read_any(registry.store.local_path(imported.sha256, tmp_path))
+    kept = read_adapter(registry.store.local_path(imported.sha256, tmp_path))
     assert len(kept.modules) == 4
     again = tmp_path / "again.safetensors"
-    canonical.save(Weights(weights.modules[:4], {"made": "somewhere else"}), again)
+    canonical.save_adapter(LoraAdapter(weights.modules[:4], {"made": "somewhere else"}), again)
     repeated = bring_in(registry, again)
     assert repeated.result == {"adapter_id": adapter.key, "version": 1, "duplicate": True}
 
@@ -199,7 +198,7 @@ def test_an_adapter_of_another_base_is_refused_with_the_reason(
     layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
     module = LoraModule(Component.UNET, layer, torch.ones(2, 999), torch.ones(320, 2), 2.0)
     path = tmp_path / "wide.safetensors"
-    canonical.save(Weights((module,)), path)
+    canonical.save_adapter(LoraAdapter((module,)), path)
     done = bring_in(trained.registry, path)
     assert (done.status, done.error_code) == ("failed", "adapter")
     assert "cross-attention width 999" in done.error

@@ -25,9 +25,9 @@ from tests.worker.runtime.job_loops import Registry
 from worker.core import starter
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files import canonical
-from worker.core.lora_files.canonical import Adapter
+from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.families import family_shapes
-from worker.core.lora_files.proof.strength import few_threads
+from worker.core.lora_files.proof.strength import limit_threads
 from worker.runtime import prove_downloads
 from worker.runtime.io_jobs import IoWork
 from worker.runtime.messages import Export, ExportFile, Facts
@@ -51,22 +51,22 @@ def facts(family: str = "sd1") -> Facts:
 
 
 def write(
-    adapter: Adapter, folder: Path, *forms: str, base: Path | None, family: str = "sd1"
+    adapter: LoraAdapter, folder: Path, *forms: str, base: Path | None, family: str = "sd1"
 ) -> list[ExportFile]:
-    canonical.save(adapter, folder / "canonical.safetensors")
+    canonical.save_adapter(adapter, folder / "canonical.safetensors")
     files = [ExportFile(form, "fp16", folder / f"{form}.safetensors") for form in forms]
     order = Export(files, facts(family), base)
     return write_downloads(folder / "canonical.safetensors", order)
 
 
 @pytest.fixture(scope="module")
-def adapter() -> Adapter:
+def adapter() -> LoraAdapter:
     shapes = Prover(starter.PATH, SD1, ()).shapes
     return random_adapter(shapes, rank=2, strength=0.02)
 
 
 @pytest.fixture(scope="module")
-def proved(adapter: Adapter, tmp_path_factory: pytest.TempPathFactory) -> list[ExportFile]:
+def proved(adapter: LoraAdapter, tmp_path_factory: pytest.TempPathFactory) -> list[ExportFile]:
     """The adapter as a kohya and as a peft file, with their proofs."""
     folder = tmp_path_factory.mktemp("proved")
     return write(adapter, folder, "kohya", "peft", base=starter.PATH)
@@ -113,29 +113,31 @@ def test_without_its_base_the_familys_published_layers_stand_in(
 
 
 def test_a_file_that_no_layers_are_known_for_says_that_it_was_not_loaded(
-    adapter: Adapter, tmp_path: Path
+    adapter: LoraAdapter, tmp_path: Path
 ) -> None:
     (kohya,) = write(adapter, tmp_path, "kohya", base=tmp_path / "gone")
     assert kohya.problem == ""
     assert kohya.proof["loaded"] is None
-    assert "Bring the base back" in kohya.proof["not_loaded"]
+    assert "Add the base model again" in kohya.proof["not_loaded"]
     said = checks_of(kohya.proof)
-    assert any(line.startswith("Not loaded by diffusers, only held to its rule") for line in said)
+    assert any(
+        line.startswith("Not loaded by diffusers, only checked by its rule") for line in said
+    )
 
 
 def test_what_diffusers_gets_wrong_is_not_offered(
-    adapter: Adapter, tmp_path: Path, monkeypatch: Any
+    adapter: LoraAdapter, tmp_path: Path, monkeypatch: Any
 ) -> None:
     double = tuple(replace(m, alpha=2 * m.alpha) for m in adapter.modules)
-    measured = prove_downloads.measure
+    measured = prove_downloads.measure_loaded_adapter
     monkeypatch.setattr(  # as if diffusers read every alpha as half of what it is
         prove_downloads,
-        "measure",
-        lambda a, *rest, **more: measured(Adapter(double), *rest, **more),
+        "measure_loaded_adapter",
+        lambda a, *rest, **more: measured(LoraAdapter(double), *rest, **more),
     )
     (file,) = write(adapter, tmp_path, "kohya", base=starter.PATH)
     assert "diffusers 0.42" in file.problem
-    assert "0.5 off; 0.002 is accepted" in file.problem
+    assert "error of 0.5; at most 0.002 is accepted" in file.problem
     assert not file.path.exists()
 
 
@@ -143,14 +145,16 @@ def test_a_picture_that_comes_out_otherwise_is_a_fault(proved: list[ExportFile])
     prover = Prover(starter.PATH, SD1, ())
     file, _ = proved
     other = random_adapter(prover.shapes, rank=2, strength=0.02, seed=1)
-    with few_threads(other.parameters):
+    with limit_threads(other.parameters):
         prover._draw_own(other)
         found, _, _ = prover._compare(Prover(starter.PATH, SD1, ())._draw(), "fp16")
     assert found is not None
     assert found.difference > found.limit
     assert (
-        "levels off"
-        in prove_downloads._faults(prove_downloads.Loaded(**file.proof["loaded"]), found, 1)[0]
+        "of 255 levels"
+        in prove_downloads._faults(prove_downloads.DiffusersLoad(**file.proof["loaded"]), found, 1)[
+            0
+        ]
     )
 
 
@@ -159,11 +163,11 @@ def test_an_adapter_whose_own_numbers_run_away_is_offered_and_says_so(tmp_path: 
     (file,) = write(wild, tmp_path, "kohya", base=starter.PATH)
     assert file.problem == ""
     assert file.proof["drawn"] is None
-    assert any(line.startswith("No picture was compared") for line in checks_of(file.proof))
+    assert any(line.startswith("No images were compared") for line in checks_of(file.proof))
 
 
 def test_a_file_that_draws_nothing_where_the_adapter_does_is_not_offered(
-    adapter: Adapter, tmp_path: Path, monkeypatch: Any
+    adapter: LoraAdapter, tmp_path: Path, monkeypatch: Any
 ) -> None:
     draw, own = Prover._draw, [2]
 
@@ -173,7 +177,7 @@ def test_a_file_that_draws_nothing_where_the_adapter_does_is_not_offered(
 
     monkeypatch.setattr(Prover, "_draw", only_own)  # as if the file's numbers ran away
     (file,) = write(adapter, tmp_path, "kohya", base=starter.PATH)
-    assert "draws no picture" in file.problem
+    assert "produces NaNs" in file.problem
     assert not file.path.exists()
 
 
@@ -203,9 +207,9 @@ def test_numbers_that_do_not_fit_fail_the_order_with_advice(
     trained: Trained, tmp_path: Path
 ) -> None:
     registry, version = trained.registry, version_of(trained)
-    weights = canonical.load(registry.store.local_path(version.sha256, tmp_path))
+    weights = canonical.load_adapter(registry.store.local_path(version.sha256, tmp_path))
     first = replace(weights.modules[0], up=torch.full_like(weights.modules[0].up, 1e6))
-    canonical.save(Adapter((first, *weights.modules[1:])), tmp_path / "huge")
+    canonical.save_adapter(LoraAdapter((first, *weights.modules[1:])), tmp_path / "huge")
     blob = registry.store.put_file(tmp_path / "huge")
     with registry.database.write() as session:
         row = AdapterVersion(**version.model_dump(exclude={"id", "version", "sha256"}))
@@ -217,7 +221,7 @@ def test_numbers_that_do_not_fit_fail_the_order_with_advice(
     with registry.working(IoWork(registry.settings, registry.database, registry.store)):
         done = registry.until_final(IoJob, job.key)
     assert (done.status, done.error_code) == ("failed", "proof")
-    assert "choose fp32" in done.error
+    assert "Choose fp32" in done.error
     with registry.database.read() as session:
         assert refusals(session, key) == {("kohya", "fp16"): done.error}
     assert registry.rows(AdapterFile, version_id=key) == []

@@ -24,7 +24,7 @@ from app.registry.renders.service import RenderRequest
 from app.registry.runs.models import Run
 from tests.worker.runtime.conftest import Trained
 from tests.worker.runtime.job_loops import Registry
-from worker.core.lora_files.canonical import Adapter, Component, LoraModule, save
+from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule, save_adapter
 from worker.runtime.job_loop import Room
 from worker.runtime.lease import Lease
 from worker.runtime.render_jobs import Rendering
@@ -165,7 +165,7 @@ def test_an_adapter_that_does_not_fit_the_base_is_named_in_the_error(
     path = tmp_path / "wide.safetensors"
     layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
     module = LoraModule(Component.UNET, layer, torch.ones(2, 768), torch.ones(320, 2), 2.0)
-    save(Adapter((module,)), path)
+    save_adapter(LoraAdapter((module,)), path)
     blob = registry.store.put_file(path)
     render, claim = claimed(registry, ask(registry, prompt="a bird", adapters=[chalk(trained)]))
     render.adapters = [render.adapters[0] | {"sha256": blob.sha256}]

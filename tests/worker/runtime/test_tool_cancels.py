@@ -20,7 +20,7 @@ from tests.worker.runtime.job_loops import Registry
 from tests.worker.runtime.test_tool_jobs import add, done, work_of
 from worker.core import starter
 from worker.core.lora_files import canonical
-from worker.core.lora_files.tools.checkpoint import Checkpoint
+from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
 from worker.runtime.job_progress import Pulse
 from worker.runtime.tool_jobs import ToolWork
 
@@ -114,7 +114,7 @@ def test_a_cancel_that_comes_when_an_import_is_read_leaves_no_adapter(
 
 def sent_file(folder: Path) -> Path:
     """A LoRA for `starter` that the registry does not know."""
-    with Checkpoint(starter.PATH) as base:
+    with BaseCheckpoint(starter.PATH) as base:
         shapes = dict(sorted(base.target_shapes.items())[::20])
-    canonical.save(random_adapter(shapes), folder / "moss.safetensors")
+    canonical.save_adapter(random_adapter(shapes), folder / "moss.safetensors")
     return folder / "moss.safetensors"

@@ -35,7 +35,7 @@ from worker.core.bases.load import load_base
 from worker.core.inference.merge import MergedWeights
 from worker.core.lora_files import canonical
 from worker.core.lora_files.loaded import LoadedAdapter
-from worker.core.lora_files.tools.checkpoint import Checkpoint
+from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
 from worker.runtime.io_jobs import IoWork
 from worker.runtime.job_loop import Room
 from worker.runtime.job_progress import Pulse
@@ -56,10 +56,10 @@ def work_of(registry: Registry) -> IoWork:
 
 def add(registry: Registry, folder: Path, name: str, seed: int, *, rank: int = 3) -> Adapter:
     """An adapter of the registry for `starter`, with its name as trigger word."""
-    with Checkpoint(starter.PATH) as base:
+    with BaseCheckpoint(starter.PATH) as base:
         shapes = dict(sorted(base.target_shapes.items())[::7])
     path = folder / f"{name}.safetensors"
-    canonical.save(random_adapter(shapes, seed=seed, rank=rank), path)
+    canonical.save_adapter(random_adapter(shapes, seed=seed, rank=rank), path)
     blob = registry.store.put_file(path)
     new = NewVersion(
         name=name,
@@ -76,11 +76,11 @@ def add(registry: Registry, folder: Path, name: str, seed: int, *, rank: int = 3
         return session.get_one(Adapter, publish(session, new).adapter_id)
 
 
-def weights(registry: Registry, result: dict[str, object], folder: Path) -> canonical.Adapter:
+def weights(registry: Registry, result: dict[str, object], folder: Path) -> canonical.LoraAdapter:
     with registry.database.read() as session:
         adapter = service.get_adapter(session, int(str(result["adapter_id"])))
         version = service.get_version(session, adapter, int(str(result["version"])))
-    return canonical.load(registry.store.local_path(version.sha256, folder))
+    return canonical.load_adapter(registry.store.local_path(version.sha256, folder))
 
 
 def newest(registry: Registry, adapter: Adapter) -> AdapterVersion:
@@ -205,9 +205,9 @@ def test_a_single_file_is_kept_for_download(registry: Registry, room: Room, tmp_
             session, str(save_sd15(tmp_path / "tiny")), allowed_folders=None
         )
     wait_for(lambda: ready(registry, base.key))
-    with Checkpoint(tmp_path / "tiny") as opened:
+    with BaseCheckpoint(tmp_path / "tiny") as opened:
         shapes = dict(sorted(opened.target_shapes.items())[::50])
-    canonical.save(random_adapter(shapes), tmp_path / "few.safetensors")
+    canonical.save_adapter(random_adapter(shapes), tmp_path / "few.safetensors")
     blob = registry.store.put_file(tmp_path / "few.safetensors")
     new = NewVersion("Few", "sd1", blob.sha256, blob.size, 4, 8.0, base_model_id=base.key)
     with registry.database.write() as session:
@@ -232,7 +232,7 @@ def test_an_adapter_for_another_base_of_the_family_is_refused_in_the_job(
 ) -> None:
     ink = add(registry, tmp_path, "Ink", 1)
     shapes = {"unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k": (320, 768)}
-    canonical.save(random_adapter(shapes), tmp_path / "real.safetensors")
+    canonical.save_adapter(random_adapter(shapes), tmp_path / "real.safetensors")
     blob = registry.store.put_file(tmp_path / "real.safetensors")
     with registry.database.write() as session:
         # not known here, so that only the weights tell
@@ -271,7 +271,7 @@ def test_a_disk_that_is_full_is_told_and_not_tried_again(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(canonical, "save", full)
+    monkeypatch.setattr(canonical, "save_adapter", full)
     with registry.working(work_of(registry)):
         ended = done(registry, job)
     assert (ended.status, ended.attempt) == ("failed", 1)

@@ -23,7 +23,7 @@ from app.registry.runs.service import run_metrics
 from tests.worker.runtime.conftest import Trained
 from tests.worker.runtime.job_loops import CONFIG, Registry, wait_for
 from worker.core.lora_files import canonical
-from worker.core.lora_files.export import read_any
+from worker.core.lora_files.export import read_adapter
 from worker.runtime import scratch
 from worker.runtime.attempt import Patience
 from worker.runtime.save_result import tensor_hash
@@ -40,7 +40,7 @@ def weights_of(registry: Registry, run_id: int) -> dict[str, bytes]:
     assert (run.status, run.error, run.error_trace) == ("succeeded", None, None)
     version = registry.row(AdapterVersion, run.adapter_version_id)
     path = registry.store.local_path(version.sha256, registry.settings.data_dir)
-    modules = canonical.load(path).modules
+    modules = canonical.load_adapter(path).modules
     return {m.key: m.down.numpy().tobytes() + m.up.numpy().tobytes() for m in modules}
 
 
@@ -77,12 +77,12 @@ def test_a_run_becomes_an_adapter_with_downloads(trained: Trained, tmp_path: Pat
     assert [sample.step for sample in samples] == [0, 8]
     assert samples[0].sha256 != samples[1].sha256
     assert adapter.cover_sha256 == samples[1].sha256
-    weights = canonical.load(registry.store.local_path(version.sha256, tmp_path))
+    weights = canonical.load_adapter(registry.store.local_path(version.sha256, tmp_path))
     rows = registry.rows(AdapterFile, version_id=version.key)  # other tests ask for bf16
     files = {file.format: file for file in rows if file.dtype == "fp16"}
     assert set(files) == {"kohya", "peft"}
     for file in files.values():
-        copy = read_any(registry.store.local_path(file.sha256, tmp_path))
+        copy = read_adapter(registry.store.local_path(file.sha256, tmp_path))
         assert {m.key for m in copy.modules} == {m.key for m in weights.modules}
     kohya = registry.store.local_path(files["kohya"].sha256, tmp_path)
     assert version.details["tensor_sha256"] == tensor_hash(kohya)

@@ -8,10 +8,10 @@ import torch
 from tests.worker.lora_files.random_adapters import facts
 from tests.worker.training.adapters import fresh_adapter, scramble
 from tests.worker.training.conftest import MakeBase
-from worker.core.lora_files.canonical import Adapter, LoraModule, load, save
-from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export, read_any
+from worker.core.lora_files.canonical import LoraAdapter, LoraModule, load_adapter, save_adapter
+from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export, read_adapter
 from worker.core.training.adapter import lora as lora_module
-from worker.core.training.adapter.kinds import as_lora, balanced
+from worker.core.training.adapter.kinds import balance_pair, lora_pair
 from worker.core.training.adapter.lora import Lora
 from worker.core.training.config import AdapterKind, Targets
 from worker.core.training.errors import UnsupportedError
@@ -25,7 +25,7 @@ def _live(lora: Lora) -> dict[str, torch.Tensor]:
         return {site.key: site.layer.get_delta_weight("default") for site in lora.sites}
 
 
-def _by_key(adapter: Adapter) -> dict[str, LoraModule]:
+def _by_key(adapter: LoraAdapter) -> dict[str, LoraModule]:
     return {module.key: module for module in adapter.modules}
 
 
@@ -73,7 +73,7 @@ def test_the_rank_is_the_least_that_is_exact(
 
 def test_the_rank_of_a_lokr_is_that_of_its_factors() -> None:
     w1, w2_a, w2_b = torch.randn(3, 2), torch.randn(10, 4), torch.randn(4, 18)
-    down, up = as_lora({"w1": w1, "w2_a": w2_a, "w2_b": w2_b})
+    down, up = lora_pair({"w1": w1, "w2_a": w2_a, "w2_b": w2_b})
     assert (up.shape, down.shape) == ((30, 8), (8, 36))
     torch.testing.assert_close(up @ down, torch.kron(w1, w2_a @ w2_b))
 
@@ -90,7 +90,7 @@ def test_another_set_of_weights_can_be_extracted(shallow_sd15: MakeBase) -> None
 def test_balancing_moves_powers_of_two_alone() -> None:
     down, up = torch.randn(4, 6) * 1e-6, torch.randn(5, 4)
     down[3] = 0
-    new_down, new_up = balanced(down, up)
+    new_down, new_up = balance_pair(down, up)
     assert torch.equal(new_up @ new_down, up @ down)
     assert new_down[:3].abs().max() > 1e-4
     assert torch.equal(new_up[:, 3], up[:, 3])
@@ -118,16 +118,16 @@ def test_a_download_reads_back_as_the_trained_change(
     base = request.getfixturevalue(family)()
     lora = fresh_adapter(base, kind=kind, targets="all", text_encoder_rank=3)
     scramble(lora)
-    save(lora.extract(), tmp_path / "kept.safetensors")
+    save_adapter(lora.extract(), tmp_path / "kept.safetensors")
     export(
-        load(tmp_path / "kept.safetensors"),
+        load_adapter(tmp_path / "kept.safetensors"),
         tmp_path / "given.safetensors",
         format=format,
         dtype=dtype,
         family=base.info.family,
         facts=facts(),
     )
-    given, live = _by_key(read_any(tmp_path / "given.safetensors")), _live(lora)
+    given, live = _by_key(read_adapter(tmp_path / "given.safetensors")), _live(lora)
     assert given.keys() == live.keys()
     allowed = {AdapterDtype.FP32: 1e-6, AdapterDtype.FP16: 2e-3, AdapterDtype.BF16: 2e-2}[dtype]
     for key, change in live.items():
@@ -152,7 +152,7 @@ def test_small_numbers_survive_fp16(shallow_sd15: MakeBase, tmp_path: Path) -> N
         facts=facts(),
     )
     live = _live(lora)
-    for key, module in _by_key(read_any(tmp_path / "given.safetensors")).items():
+    for key, module in _by_key(read_adapter(tmp_path / "given.safetensors")).items():
         assert (module.delta() - live[key]).norm() < 2e-3 * live[key].norm()
 
 

@@ -5,7 +5,7 @@ import pytest
 import torch
 
 from worker.core.lora_files import canonical
-from worker.core.lora_files.canonical import Adapter, Component, LoraModule
+from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
 from worker.core.training import checkpoint as checkpoint_module
 from worker.core.training.checkpoint import CheckpointFolder
 from worker.core.training.errors import CheckpointError
@@ -13,11 +13,11 @@ from worker.core.training.errors import CheckpointError
 IDENTITY = {"rank": 2, "pictures": "abc"}
 
 
-def _adapter(value: float = 1.0) -> Adapter:
+def _adapter(value: float = 1.0) -> LoraAdapter:
     module = LoraModule(
         Component.UNET, "a.to_q", torch.full((2, 4), value), torch.full((4, 2), value), 2.0
     )
-    return Adapter((module,))
+    return LoraAdapter((module,))
 
 
 def _folder(
@@ -41,7 +41,7 @@ def test_the_newest_state_comes_back(tmp_path: Path) -> None:
     assert restored.step == 1_000_000
     assert torch.equal(restored.state.pop("tensor"), torch.arange(3.0))
     assert restored.state == {"rows": [[1, 2], []], "none": None, "text": "bf16"}
-    assert canonical.load(saved.path / "adapter.safetensors").modules[0].up[0, 0] == 7
+    assert canonical.load_adapter(saved.path / "adapter.safetensors").modules[0].up[0, 0] == 7
 
 
 def test_no_checkpoint_is_no_error(tmp_path: Path) -> None:
@@ -106,7 +106,7 @@ def test_a_save_that_fails_leaves_the_last_one(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(checkpoint_module.canonical, "save", full)
+    monkeypatch.setattr(checkpoint_module.canonical, "save_adapter", full)
     with pytest.raises(OSError, match="No space"):
         folder.save(2, {}, _adapter())
     assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]

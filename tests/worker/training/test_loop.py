@@ -88,7 +88,7 @@ def test_a_run_makes_an_adapter_and_reports_each_step(
     assert trained.outcome is Outcome.FINISHED
     assert trained.steps == 6
     assert trained.path == tmp_path / "adapter.safetensors"
-    adapter = canonical.load(trained.path)
+    adapter = canonical.load_adapter(trained.path)
     assert adapter.parameters == trained.trainable_parameters
     assert TrainConfig.model_validate_json(adapter.metadata["train_config"]) == short
     assert any(module.up.abs().sum() > 0 for module in adapter.modules)
@@ -114,7 +114,7 @@ def test_other_families_train_too(
     make_base = request.getfixturevalue(family)
     trained = _train(config, images, make_base, tmp_path)
     assert trained.path is not None
-    components = {component.value for component in canonical.load(trained.path).components}
+    components = {component.value for component in canonical.load_adapter(trained.path).components}
     encoders = {"sdxl": {"text_encoder", "text_encoder_2"}, "starter_base": {"text_encoder"}}
     assert components == {"unet"} | encoders[family]
     assert len(list(tmp_path.rglob("*.png"))) == 4
@@ -186,7 +186,11 @@ def test_samples_and_checkpoints_change_nothing(
     assert trained.path is not None
     plain = tmp_path / "plain.safetensors"
     plain.write_bytes(uninterrupted)
-    pairs = zip(canonical.load(trained.path).modules, canonical.load(plain).modules, strict=True)
+    pairs = zip(
+        canonical.load_adapter(trained.path).modules,
+        canonical.load_adapter(plain).modules,
+        strict=True,
+    )
     for one, two in pairs:
         assert torch.equal(one.down, two.down)
         assert torch.equal(one.up, two.up)
@@ -259,7 +263,7 @@ def test_a_stop_keeps_the_adapter_as_it_is(
     trained = _train(short, images, shallow_sd15, tmp_path, recorder)
     assert (trained.outcome, trained.steps) == (Outcome.STOPPED, 3)
     assert trained.path is not None
-    assert canonical.load(trained.path).metadata["steps"] == "3"
+    assert canonical.load_adapter(trained.path).metadata["steps"] == "3"
 
 
 def test_requests_are_handled_between_steps(
@@ -295,7 +299,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_pictures_named(
     assert notice.is_warning
     assert re.search(r"in step 4 \(pictures: .*[012]\.png", notice.text)
     kept = tmp_path / "checkpoints" / "step-000002" / "adapter.safetensors"
-    assert canonical.load(kept).parameters > 0
+    assert canonical.load_adapter(kept).parameters > 0
 
 
 def test_a_run_whose_first_step_diverges_does_not_speak_of_an_adapter(
@@ -396,7 +400,7 @@ def test_text_that_does_not_train_is_encoded_once(
     assert base.text_encoders == []
     assert base.vae.encoder is None
     assert trained.path is not None
-    assert {c.value for c in canonical.load(trained.path).components} == {"unet"}
+    assert {c.value for c in canonical.load_adapter(trained.path).components} == {"unet"}
 
 
 @pytest.mark.parametrize("count", [1, 2])

@@ -15,7 +15,7 @@ import torch
 from safetensors import safe_open
 
 from worker.core import starter
-from worker.core.lora_files.reading import read_any
+from worker.core.lora_files.reading import read_adapter
 from worker.core.training.__main__ import FAILED, INTERRUPTED, main
 from worker.core.training.command_line.console import Console
 from worker.core.training.learner import Learner
@@ -63,7 +63,7 @@ def test_the_command_trains_and_resumes_after_an_interruption(tmp_path: Path, fo
     assert "step 1/20" not in output
     assert "step 20/20" in output
     path = out / "adapter.safetensors"
-    adapter = read_any(path)
+    adapter = read_adapter(path)
     last = output.splitlines()[-3:]
     assert last[0] == f"{path} ({path.stat().st_size / 1e6:.1f} MB)"
     assert last[1].startswith(f"Trained {adapter.parameters:,} of 19,")

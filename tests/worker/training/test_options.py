@@ -114,7 +114,7 @@ def _trained(
     trained = train(config, pictures, recorder, base=make_base(), out=out, cache=None)
     assert trained.path is not None
     assert [event.step for event in recorder.of(StepDone)] == list(steps)
-    adapter = canonical.load(trained.path)
+    adapter = canonical.load_adapter(trained.path)
     assert any(bool(module.delta().any()) for module in adapter.modules)
     assert TrainConfig.model_validate_json(adapter.metadata["train_config"]) == config
     return trained.path
@@ -128,7 +128,7 @@ def test_b_lora_trains_one_block_of_sdxl(
     trained = train(config, pictures, Recorder(), base=shallow_sdxl(), out=tmp_path, cache=None)
     assert trained.path is not None
     place = {"style": "up_blocks.0.attentions.1.", "content": "up_blocks.0.attentions.0."}[blocks]
-    assert all(m.path.startswith(place) for m in canonical.load(trained.path).modules)
+    assert all(m.path.startswith(place) for m in canonical.load_adapter(trained.path).modules)
 
 
 def test_clip_skip_reads_another_layer_of_sd_and_is_refused_for_sdxl(

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from worker.core.lora_files.canonical import LoraModule
-from worker.core.lora_files.compatible import layers, require_fit
+from worker.core.lora_files.compatible import adaptable_layers, require_fit
 from worker.core.lora_files.loaded import LoadedAdapter
 
 Recipe = tuple[tuple[str, float], ...]
@@ -26,7 +26,7 @@ class MergedWeights:
         self._layers: dict[str, nn.Module] = {
             f"{component}.{path}": layer
             for component, module in modules.items()
-            for path, layer in layers(component, module).items()
+            for path, layer in adaptable_layers(component, module).items()
         }
         self._shapes = {key: tuple(_weight(layer).shape) for key, layer in self._layers.items()}
         self._base_name = base_name

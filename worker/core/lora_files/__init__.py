@@ -1,1 +1,1 @@
-"""Adapter file formats: read, write, convert, check; tensors and headers only."""
+"""Adapter file formats: reading, writing, converting and checking; no web, no database."""

@@ -1,4 +1,4 @@
-"""The weights of a base's layers by canonical key, loaded when the first of a part is asked for."""
+"""Access to the weights of a base model by canonical key, one component in memory at a time."""
 
 from __future__ import annotations
 
@@ -11,15 +11,16 @@ from torch import Tensor, nn
 from worker.core.bases.inspect import inspect_base
 from worker.core.bases.load import load_base
 from worker.core.lora_files.canonical import Component
-from worker.core.lora_files.compatible import layers
+from worker.core.lora_files.compatible import adaptable_layers
 
-LARGE = 1_000_000_000  # parameters: more of a part are held in fp16, as bases are published
+LARGE_PARAMETERS = 1_000_000_000  # larger components are loaded in fp16, as bases are published
 
 
-def base_weights(path: Path) -> Callable[[str], Tensor | None]:
-    """What gives the weight of a layer of the base at `path`; None for one it does not have.
+def open_base_weights(path: Path) -> Callable[[str], Tensor | None]:
+    """A function that returns the weight of a layer by its key, or None for an unknown layer.
 
-    One part of the base is held at a time. Raises BaseModelError, now or when a part is loaded.
+    A component is loaded when one of its layers is first read. Raises BaseModelError, here or when
+    a component is loaded.
     """
     info = inspect_base(path)
     held: dict[str, dict[str, nn.Module]] = {}
@@ -30,11 +31,13 @@ def base_weights(path: Path) -> Callable[[str], Tensor | None]:
             return None
         if component not in held:
             held.clear()
-            large = info.parameters[component] > LARGE
+            large = info.parameters[component] > LARGE_PARAMETERS
             base = load_base(
                 path, dtype=torch.float16 if large else torch.float32, components={component}
             )
-            held[component] = layers(component, next(iter(_parts(base).values())))
+            held[component] = adaptable_layers(
+                component, next(iter(_loaded_modules(base).values()))
+            )
         layer = held[component].get(layer_path)
         found = None if layer is None else layer.weight
         return found.detach() if isinstance(found, Tensor) else None
@@ -42,7 +45,7 @@ def base_weights(path: Path) -> Callable[[str], Tensor | None]:
     return weight
 
 
-def _parts(base: object) -> dict[str, nn.Module]:
+def _loaded_modules(base: object) -> dict[str, nn.Module]:
     unet = getattr(base, "unet", None)
     encoders = getattr(base, "text_encoders", [])
     return {"unet": unet} if unet is not None else {"encoder": encoders[0]}

@@ -1,7 +1,7 @@
-"""The one form in which the registry keeps an adapter: fp32, by component and module path.
+"""The canonical file in which the registry stores an adapter: fp32, by component and module path.
 
-Keys are `<component>.<path>.down`, `.up` and `.alpha`. Paths are those of diffusers' modules; the
-text encoders' always begin with `text_model.`, whatever the installed transformers calls them.
+Keys are `<component>.<path>.down`, `.up` and `.alpha`. Paths are those of diffusers' modules. Those
+of text encoders always begin with `text_model.`, whatever the installed transformers uses.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ ALPHA_DTYPES = WEIGHT_DTYPES | {"F64", "I64", "I32"}
 
 
 class AdapterError(Exception):
-    """An adapter that cannot be used; the message is a sentence for people."""
+    """An adapter that cannot be used; the message is a sentence for the user."""
 
 
 class Component(StrEnum):
@@ -58,7 +58,7 @@ class LoraModule:
 
     @property
     def scale(self) -> float:
-        """What the product is multiplied with: alpha / rank."""
+        """The factor of the product: alpha / rank."""
         return self.alpha / self.rank
 
     @property
@@ -78,8 +78,8 @@ class LoraModule:
 
 
 @dataclass(frozen=True, eq=False)
-class Adapter:
-    """All modules of an adapter and its header's metadata."""
+class LoraAdapter:
+    """All modules of an adapter and the metadata of its header."""
 
     modules: tuple[LoraModule, ...]
     metadata: Mapping[str, str] = field(default_factory=dict)
@@ -91,16 +91,16 @@ class Adapter:
 
     @property
     def parameters(self) -> int:
-        """How many numbers the adapter holds, without alphas."""
+        """The number of parameters, without alphas."""
         return sum(module.down.numel() + module.up.numel() for module in self.modules)
 
 
-def save(adapter: Adapter, path: Path) -> None:
-    """Write the canonical file; it appears complete or not at all, with the same bytes each time.
+def save_adapter(adapter: LoraAdapter, path: Path) -> None:
+    """Write the canonical file atomically; the same adapter gives the same bytes.
 
-    Raises AdapterError when a module is not finite or its shapes do not fit together.
+    Raises AdapterError if a module is not finite or its shapes do not match.
     """
-    check(adapter)
+    check_adapter(adapter)
     tensors: dict[str, Tensor] = {}
     for module in adapter.modules:
         tensors[f"{module.key}.down"] = module.down
@@ -109,30 +109,32 @@ def save(adapter: Adapter, path: Path) -> None:
     ordered = dict(sorted(tensors.items()))
     with replacing(path) as file:
         file.write(fp32_header({n: tuple(t.shape) for n, t in ordered.items()}, adapter.metadata))
-        for tensor in ordered.values():  # one at a time: a gigabyte is not held twice
-            file.write(_plain(tensor).numpy().tobytes())
+        for tensor in ordered.values():  # one at a time, so that a gigabyte is not in memory twice
+            file.write(_to_cpu_fp32(tensor).numpy().tobytes())
 
 
-def load(path: Path) -> Adapter:
-    """The validated adapter of a canonical file; AdapterError says what is wrong with a bad one."""
+def load_adapter(path: Path) -> LoraAdapter:
+    """The validated adapter of a canonical file; raises AdapterError for an invalid file."""
     header, tensors = read_tensors(path)
     modules = []
     for stem in sorted({name.rpartition(".")[0] for name in tensors}):
         component, _, module_path = stem.partition(".")
         if component not in set(Component) or not module_path:
-            raise AdapterError(f"The file is not a Brushwork adapter: it has a key {stem[:80]!r}.")
+            raise AdapterError(
+                f"The file is not a Brushwork adapter: it has the key {stem[:80]!r}."
+            )
         leaves = {leaf: tensors.pop(f"{stem}.{leaf}", None) for leaf in ("down", "up", "alpha")}
-        modules.append(assemble(Component(component), module_path, **leaves))
+        modules.append(build_module(Component(component), module_path, **leaves))
     if tensors:
         raise AdapterError(
-            f"The file is not a Brushwork adapter: it has a key {min(tensors)[:80]!r}."
+            f"The file is not a Brushwork adapter: it has the key {min(tensors)[:80]!r}."
         )
-    adapter = Adapter(modules=tuple(modules), metadata=header.metadata)
-    check(adapter)
+    adapter = LoraAdapter(modules=tuple(modules), metadata=header.metadata)
+    check_adapter(adapter)
     return adapter
 
 
-def assemble(
+def build_module(
     component: Component,
     path: str,
     *,
@@ -140,9 +142,11 @@ def assemble(
     up: Tensor | None,
     alpha: Tensor | float | None,
 ) -> LoraModule:
-    """One module in fp32; a missing alpha means the rank, as every loader reads it."""
+    """A module in fp32; a missing alpha means the rank, as in every loader."""
     if down is None or up is None:
-        raise AdapterError(f"The adapter is incomplete: a half of {component}.{path} is missing.")
+        raise AdapterError(
+            f"The adapter is incomplete: one of the two matrices of {component}.{path} is missing."
+        )
     if isinstance(alpha, Tensor) and alpha.numel() != 1:
         raise AdapterError(f"The alpha of {component}.{path} is not a single number.")
     if down.dim() not in (2, 4):
@@ -152,7 +156,7 @@ def assemble(
 
 
 def read_tensors(path: Path) -> tuple[Header, dict[str, Tensor]]:
-    """The header and tensors of an adapter file, after every limit has been checked."""
+    """The header and tensors of an adapter file, after a check of all limits."""
     try:
         header = read_header(path)
         check_limits(path, header)
@@ -164,10 +168,10 @@ def read_tensors(path: Path) -> tuple[Header, dict[str, Tensor]]:
         raise AdapterError("The file is damaged: its tensors cannot be read.") from error
 
 
-def check(adapter: Adapter) -> None:
-    """Raise AdapterError unless all shapes fit together and all numbers are finite."""
+def check_adapter(adapter: LoraAdapter) -> None:
+    """Raise AdapterError unless all shapes match and all values are finite."""
     if not adapter.modules:
-        raise AdapterError("The file holds no adapter: there is not one LoRA module in it.")
+        raise AdapterError("The file is not an adapter: it contains no LoRA modules.")
     seen: set[str] = set()
     for module in adapter.modules:
         if module.key in seen:
@@ -181,42 +185,46 @@ def _check_module(module: LoraModule) -> None:
     fits = down.dim() in (2, 4) and up.dim() == down.dim() and up.shape[1] == down.shape[0]
     if not fits or (up.dim() == 4 and tuple(up.shape[2:]) != (1, 1)):
         raise AdapterError(
-            f"The shapes of {module.key} do not fit together: down {tuple(down.shape)}, "
+            f"The shapes of {module.key} do not match: down {tuple(down.shape)}, "
             f"up {tuple(up.shape)}."
         )
     if not 0 < module.rank <= MAX_RANK:
-        raise AdapterError(f"The rank of {module.key} is {module.rank}; 1 to {MAX_RANK} are read.")
+        raise AdapterError(
+            f"The rank of {module.key} is {module.rank}; ranks from 1 to {MAX_RANK} are supported."
+        )
     finite = bool(torch.isfinite(down).all()) and bool(torch.isfinite(up).all())
     if not finite or not math.isfinite(module.alpha):
-        raise AdapterError(f"The weights of {module.key} are not all finite numbers.")
+        raise AdapterError(f"The weights of {module.key} contain NaN or infinity.")
 
 
 def check_limits(path: Path, header: Header) -> None:
-    """Raise AdapterError when a file is larger, or odder, than any adapter: nothing is read yet."""
+    """Raise AdapterError if sizes, types or shapes exceed the limits; needs only the header."""
     if path.stat().st_size > MAX_FILE_BYTES:
-        raise AdapterError(f"The file is larger than {MAX_FILE_BYTES // 1024**3} GiB.")
+        raise AdapterError(
+            f"The file is larger than {MAX_FILE_BYTES // 1024**3} GiB, the largest supported size."
+        )
     if len(header.tensors) > MAX_TENSORS:
         raise AdapterError(
-            f"The file holds {len(header.tensors):,} tensors; at most {MAX_TENSORS:,} are read."
+            f"The file has {len(header.tensors):,} tensors; at most {MAX_TENSORS:,} are supported."
         )
     for name, entry in header.tensors.items():
         allowed = ALPHA_DTYPES if name.endswith("alpha") else WEIGHT_DTYPES
         if entry.dtype not in allowed:
             raise AdapterError(
                 f"The tensor {name[:80]!r} has the number type {entry.dtype}; F16, BF16 and F32 "
-                "are read."
+                "are supported."
             )
         if len(entry.shape) > 4 or any(not 0 < size <= MAX_DIMENSION for size in entry.shape):
             raise AdapterError(
-                f"The tensor {name[:80]!r} has the odd shape {_short(entry.shape)}; up to 4 "
-                f"dimensions of 1 to {MAX_DIMENSION:,} are read."
+                f"The tensor {name[:80]!r} has the shape {_shape_text(entry.shape)}; up to 4 "
+                f"dimensions of 1 to {MAX_DIMENSION:,} are supported."
             )
 
 
-def _short(shape: tuple[int, ...]) -> str:
+def _shape_text(shape: tuple[int, ...]) -> str:
     listed = ", ".join(f"{size:.3g}" if size >= 10**9 else str(size) for size in shape[:6])
     return f"({listed}{', …' if len(shape) > 6 else ''})"
 
 
-def _plain(tensor: Tensor) -> Tensor:
+def _to_cpu_fp32(tensor: Tensor) -> Tensor:
     return tensor.detach().to("cpu", torch.float32).contiguous()

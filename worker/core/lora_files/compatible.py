@@ -1,4 +1,4 @@
-"""Whether an adapter fits a base: every module must exist there with the same shape."""
+"""Checks whether an adapter fits a base, which must have all its modules in the same shapes."""
 
 from __future__ import annotations
 
@@ -17,8 +17,8 @@ BaseShapes = Mapping[str, tuple[int, ...]]
 TEXT_PREFIX = "text_model."
 
 
-class Changed(Protocol):
-    """A module of an adapter, read or only planned: which weight it changes."""
+class ModuleLike(Protocol):
+    """A module of an adapter, with or without its tensors in memory."""
 
     @property
     def key(self) -> str:
@@ -26,25 +26,25 @@ class Changed(Protocol):
 
     @property
     def weight_shape(self) -> tuple[int, ...]:
-        """The shape of the base's weight."""
+        """The shape of the weight that it changes."""
 
 
-class Changes(Protocol):
-    """An adapter, read or only planned."""
+class AdapterLike(Protocol):
+    """An adapter, with or without its tensors in memory."""
 
     @property
-    def modules(self) -> Sequence[Changed]:
+    def modules(self) -> Sequence[ModuleLike]:
         """All modules."""
 
 
 class AdapterMismatchError(AdapterError):
-    """An adapter made for another base; the sentence names what does not fit."""
+    """An adapter for a different base; the sentence names what does not fit."""
 
 
-def layers(component: str, module: nn.Module) -> dict[str, nn.Module]:
+def adaptable_layers(component: str, module: nn.Module) -> dict[str, nn.Module]:
     """The linear and convolution layers of a loaded component by canonical path."""
     root, prefix = module, ""
-    if component != Component.UNET:  # CLIPTextModel lost its wrapper in transformers 5.6
+    if component != Component.UNET:  # CLIPTextModel has no wrapper since transformers 5.6
         root, prefix = getattr(module, "text_model", module), TEXT_PREFIX
     return {
         f"{prefix}{name}": layer
@@ -58,58 +58,62 @@ def base_shapes(base: LoadedBase) -> dict[str, tuple[int, ...]]:
     return {
         f"{component}.{path}": tuple(layer.weight.shape)  # type: ignore[arg-type]
         for component, module in base.adaptable().items()
-        for path, layer in layers(component, module).items()
+        for path, layer in adaptable_layers(component, module).items()
     }
 
 
-def misfits(adapter: Changes, shapes: BaseShapes) -> list[Changed]:
-    """The modules that the base does not have, or has with another shape."""
+def mismatched_modules(adapter: AdapterLike, shapes: BaseShapes) -> list[ModuleLike]:
+    """The modules that are missing in the base or have a different shape there."""
     return [module for module in adapter.modules if shapes.get(module.key) != module.weight_shape]
 
 
-def compatible(adapter: Changes, shapes: BaseShapes, *, base_name: str = "this base") -> str | None:
-    """None when the adapter fits the base; otherwise the sentence that says what does not fit."""
-    if not (wrong := misfits(adapter, shapes)):
+def explain_mismatch(
+    adapter: AdapterLike, shapes: BaseShapes, *, base_name: str = "this base"
+) -> str | None:
+    """None if the adapter fits the base, otherwise a sentence that says what does not fit."""
+    if not (wrong := mismatched_modules(adapter, shapes)):
         return None
-    made_for = cross_attention_width({module.key: module.weight_shape for module in wrong})
-    has = cross_attention_width(shapes)
-    if made_for is not None and has is not None and made_for != has:
+    width = cross_attention_width({module.key: module.weight_shape for module in wrong})
+    base_width = cross_attention_width(shapes)
+    if width is not None and base_width is not None and width != base_width:
         return (
-            f"This adapter was made for {_family(made_for)} with cross-attention width {made_for}; "
-            f"{base_name} has {has}. Choose a base with {made_for}, or an adapter made for {has}."
+            f"This adapter was made for {_family_text(width)} with cross-attention width {width}; "
+            f"{base_name} has {base_width}. Choose a base with width {width}, or an adapter for "
+            f"width {base_width}."
         )
     first = wrong[0]
     share = f"{len(wrong)} of its {len(adapter.modules)} modules do not fit"
     if first.key not in shapes:
         return (
-            f"This adapter was made for another base: {base_name} has no layer {first.key} "
+            f"This adapter was made for a different base: {base_name} has no layer {first.key} "
             f"({share})."
         )
     return (
-        f"This adapter was made for another base: its {first.key} is for weights of "
-        f"{_by(first.weight_shape)}, {base_name} has {_by(shapes[first.key])} ({share})."
+        f"This adapter was made for a different base: its {first.key} changes weights of "
+        f"{_shape_text(first.weight_shape)}, but {base_name} has "
+        f"{_shape_text(shapes[first.key])} ({share})."
     )
 
 
-def require_fit(adapter: Changes, shapes: BaseShapes, *, base_name: str = "this base") -> None:
+def require_fit(adapter: AdapterLike, shapes: BaseShapes, *, base_name: str = "this base") -> None:
     """Raise AdapterMismatchError unless every module of the adapter fits the base."""
-    if sentence := compatible(adapter, shapes, base_name=base_name):
+    if sentence := explain_mismatch(adapter, shapes, base_name=base_name):
         raise AdapterMismatchError(sentence)
 
 
 def cross_attention_width(shapes: BaseShapes) -> int | None:
-    """The width of the text states that the UNet layers in `shapes` read, or None."""
+    """The width of the text embeddings that the UNet layers in `shapes` read, or None."""
     for key, shape in shapes.items():
         if key.startswith("unet.") and key.endswith(("attn2.to_k", "attn2.to_v")):
             return shape[1]
     return None
 
 
-def _family(width: int) -> str:
-    """What people call the bases whose text states are this wide."""
+def _family_text(width: int) -> str:
+    """The usual name of the bases with this text width."""
     known = {family.facts.text_width: f"an {family.label} base" for family in BaseFamily}
     return known.get(width, "a base")
 
 
-def _by(shape: tuple[int, ...]) -> str:
+def _shape_text(shape: tuple[int, ...]) -> str:
     return " × ".join(str(size) for size in shape)

@@ -6,14 +6,18 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import Adapter, Component
-from worker.core.lora_files.compatible import Changes, cross_attention_width, misfits
+from worker.core.lora_files.canonical import Component, LoraAdapter
+from worker.core.lora_files.compatible import AdapterLike, cross_attention_width, mismatched_modules
 from worker.core.lora_files.export import AdapterDtype, AdapterFormat, ExportFacts, export
 from worker.core.lora_files.families import family_shapes
-from worker.core.lora_files.file_layout import Plan, plan
-from worker.core.lora_files.read_metadata import MAX_NAME, about
-from worker.core.lora_files.reading import BaseWeights, families_of, told_family
-from worker.core.lora_files.reading import convert as read_planned
+from worker.core.lora_files.file_layout import FileLayout, read_layout
+from worker.core.lora_files.read_metadata import MAX_NAME, read_source_metadata
+from worker.core.lora_files.reading import (
+    BaseWeights,
+    convert_layout,
+    family_from_metadata,
+    matching_families,
+)
 
 SD2_WIDTH = BaseFamily.SD2.facts.text_width
 
@@ -31,18 +35,18 @@ def convert(
     `weights` are those of the base, which only a DoRA needs. Raises AdapterError when the source
     cannot be read or the result would not be faithful.
     """
-    found = plan(source)
+    found = read_layout(source)
     family, notes = _family(found)
-    reading = read_planned(found.on(family_shapes(family)), weights)
+    reading = convert_layout(found.with_shapes(family_shapes(family)), weights)
     facts = facts_of(reading.adapter, target.stem, family)
     export(reading.adapter, target, format=format, dtype=dtype, family=family, facts=facts)
     return (*notes, *reading.notes)
 
 
-def family_of(adapter: Changes) -> BaseFamily:
+def family_of(adapter: AdapterLike) -> BaseFamily:
     """The family whose names the modules have in kohya files, by their shapes."""
     for family in BaseFamily:
-        if not misfits(adapter, family_shapes(family)):
+        if not mismatched_modules(adapter, family_shapes(family)):
             return family
     keys = {module.key: module.weight_shape for module in adapter.modules}
     width = cross_attention_width(keys) or 0
@@ -51,9 +55,9 @@ def family_of(adapter: Changes) -> BaseFamily:
     return BaseFamily.SD2 if width == SD2_WIDTH else BaseFamily.SD1
 
 
-def _family(found: Plan) -> tuple[BaseFamily, list[str]]:
+def _family(found: FileLayout) -> tuple[BaseFamily, list[str]]:
     """The same, with what the header names where shapes fit several, and how sure it is."""
-    families, told = families_of(found), told_family(found.metadata)
+    families, told = matching_families(found), family_from_metadata(found.metadata)
     if told in families or (told and not families):
         family = told
     else:
@@ -69,9 +73,9 @@ def _family(found: Plan) -> tuple[BaseFamily, list[str]]:
     return family, []
 
 
-def facts_of(adapter: Adapter, stem: str, family: BaseFamily) -> ExportFacts:
+def facts_of(adapter: LoraAdapter, stem: str, family: BaseFamily) -> ExportFacts:
     """What the file's own metadata says, for the new file's header."""
-    told = about(adapter.metadata, (), f"{stem}.safetensors")
+    told = read_source_metadata(adapter.metadata, (), f"{stem}.safetensors")
     return ExportFacts(
         title=told.name,
         slug=stem,
@@ -81,6 +85,6 @@ def facts_of(adapter: Adapter, stem: str, family: BaseFamily) -> ExportFacts:
         trigger_words=told.trigger_words,
         description=told.description,
         author=told.author,
-        license=told.licence,
+        license=told.license,
         tags=told.tags,
     )

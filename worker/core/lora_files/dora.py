@@ -1,7 +1,7 @@
-"""The weight change of a DoRA, which only exists together with the weights of its base.
+"""The weight change of a DoRA, which depends on the weights of its base.
 
 W' = m * (W + s BA) / |W + s BA| (Liu et al. 2024, arXiv 2402.09353). The norm is taken per output
-(PEFT, and LyCORIS with `wd_on_output`) or per input (older LyCORIS); the shape of m tells which.
+(PEFT, and LyCORIS with `wd_on_output`) or per input (older LyCORIS), according to the shape of m.
 """
 
 from __future__ import annotations
@@ -12,17 +12,17 @@ import torch
 from torch import Tensor
 
 from worker.core.lora_files.canonical import AdapterError
-from worker.core.lora_files.file_layout import PlannedModule
+from worker.core.lora_files.file_layout import ModuleLayout
 from worker.core.lora_files.keys import Leaf
 
 NEEDS_BASE = (
-    "This is a DoRA: the magnitudes of {key} mean nothing without the weights of the base it was "
-    "trained on. Add that base model (or name it with --base), or ask its maker for a plain LoRA."
+    "This is a DoRA: the magnitudes of {key} need the weights of the base model that it was "
+    "trained on. Add that base model (or pass it with --base), or get a plain LoRA instead."
 )
 
 
-def decomposed(
-    module: PlannedModule,
+def dora_change(
+    module: ModuleLayout,
     parts: Mapping[Leaf, Tensor],
     change: Tensor,
     weights: Callable[[str], Tensor | None] | None,
@@ -40,7 +40,7 @@ def decomposed(
     shape[0 if per_output else 1] = -1
     result: Tensor = moved * (magnitude / norms).reshape(shape) - original
     if not bool(torch.isfinite(result).all()):
-        raise AdapterError(f"The weights of {module.key} are not all finite numbers.")
+        raise AdapterError(f"The weights of {module.key} contain NaN or infinity.")
     return result.flatten(1)
 
 

@@ -20,12 +20,12 @@ from safetensors.torch import save as serialize
 from torch import Tensor
 
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import Adapter, AdapterError, LoraModule, check
+from worker.core.lora_files.canonical import AdapterError, LoraAdapter, LoraModule, check_adapter
 from worker.core.lora_files.header import replacing, with_metadata
 from worker.core.lora_files.naming import TEXT_PREFIX, kohya_stem
 from worker.core.lora_files.proof.check import prove_file
 from worker.core.lora_files.proof.result import Proof
-from worker.core.lora_files.reading import PEFT_METADATA, read_any
+from worker.core.lora_files.reading import PEFT_METADATA, read_adapter
 from worker.core.lora_files.write_metadata import (
     ExportFacts,
     common_rank_and_alpha,
@@ -35,7 +35,7 @@ from worker.core.lora_files.write_metadata import (
     sidecar,
 )
 
-__all__ = ["AdapterDtype", "AdapterFormat", "ExportError", "ExportFacts", "export", "read_any"]
+__all__ = ["AdapterDtype", "AdapterFormat", "ExportError", "ExportFacts", "export", "read_adapter"]
 
 MAX_HEADER_BYTES = 1024 * 1024 - 1  # ComfyUI shows no metadata of longer headers
 LEGACY_HASH_START, LEGACY_HASH_BYTES = 0x100000, 0x10000
@@ -83,7 +83,7 @@ FP16_MAX = 65_504.0
 
 
 def export(
-    adapter: Adapter,
+    adapter: LoraAdapter,
     path: Path,
     *,
     format: AdapterFormat,
@@ -98,7 +98,7 @@ def export(
     weights and put to the rule of every program before it appears. `shapes` are those of the
     base's layers, when they are known. Raises ExportError when the proof fails.
     """
-    check(adapter)
+    check_adapter(adapter)
     written = adapter if format is AdapterFormat.PEFT else with_one_strength(adapter)
     if dtype is AdapterDtype.FP16:
         written = replace(written, modules=tuple(_kept_in_fp16(m) for m in written.modules))
@@ -124,7 +124,7 @@ def export(
     return proofs[0]
 
 
-def with_one_strength(adapter: Adapter) -> Adapter:
+def with_one_strength(adapter: LoraAdapter) -> LoraAdapter:
     """The adapter itself when all modules share rank and alpha; else one with every scale 1.
 
     diffusers reads one alpha for all attention modules, so different scales are folded into the
@@ -144,7 +144,7 @@ def _folded(module: LoraModule) -> LoraModule:
 
 
 def _kohya_file(
-    adapter: Adapter,
+    adapter: LoraAdapter,
     dtype: AdapterDtype,
     family: BaseFamily,
     facts: ExportFacts,
@@ -162,7 +162,7 @@ def _kohya_file(
 
 
 def _peft_file(
-    adapter: Adapter, dtype: AdapterDtype, family: BaseFamily, facts: ExportFacts
+    adapter: LoraAdapter, dtype: AdapterDtype, family: BaseFamily, facts: ExportFacts
 ) -> tuple[bytes, bytes]:
     tensors: dict[str, Tensor] = {}
     for module in adapter.modules:

@@ -1,8 +1,8 @@
-"""Every layer of SD 1.x, SD 2.x and SDXL that adapters change, with its shape; without any model.
+"""The layers of SD 1.x, SD 2.x and SDXL that adapters change, with shapes, without a base model.
 
 The shapes follow from a few numbers each (the configs of runwayml/stable-diffusion-v1-5,
-stabilityai/stable-diffusion-2-1 and stabilityai/stable-diffusion-xl-base-1.0), so that a file can
-be told apart where none of these bases is at hand. A test builds the same networks with diffusers.
+stabilityai/stable-diffusion-2-1 and stabilityai/stable-diffusion-xl-base-1.0), so that the
+family of a file can be detected without these bases. A test builds the same networks by diffusers.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from worker.core.lora_files.canonical import Component
 Shape = tuple[int, ...]
 Layer = tuple[str, Shape]
 
-RESNETS = 2  # of a down block; up blocks have one more
+RESNETS = 2  # per down block; up blocks have one more
 
 
 @dataclass(frozen=True)
@@ -29,7 +29,7 @@ class _Encoder:
 
 @dataclass(frozen=True)
 class _Architecture:
-    """`depths` are the transformer layers of each down block, 0 for a block without attention."""
+    """The sizes of a family; `depths`: transformer layers per down block, 0 without attention."""
 
     channels: tuple[int, ...]
     depths: tuple[int, ...]
@@ -61,16 +61,16 @@ _ARCHITECTURES = {
 
 @cache
 def family_shapes(family: BaseFamily) -> Mapping[str, Shape]:
-    """The weight shape of every such layer by `<component>.<path>`."""
+    """The weight shape of every layer that adapters change, by `<component>.<path>`."""
     architecture = _ARCHITECTURES[family]
-    shapes = {f"{Component.UNET}.{path}": shape for path, shape in _unet(architecture)}
+    shapes = {f"{Component.UNET}.{path}": shape for path, shape in _unet_layers(architecture)}
     names = (Component.TEXT_ENCODER, Component.TEXT_ENCODER_2)
     for component, encoder in zip(names, architecture.encoders, strict=False):
-        shapes |= {f"{component}.{path}": shape for path, shape in _text(encoder)}
+        shapes |= {f"{component}.{path}": shape for path, shape in _encoder_layers(encoder)}
     return MappingProxyType(shapes)
 
 
-def _unet(a: _Architecture) -> Iterator[Layer]:
+def _unet_layers(a: _Architecture) -> Iterator[Layer]:
     first, last, blocks = a.channels[0], a.channels[-1], len(a.channels)
     yield "conv_in", (first, 4, 3, 3)
     yield "conv_out", (4, first, 3, 3)
@@ -84,37 +84,39 @@ def _unet(a: _Architecture) -> Iterator[Layer]:
     for block, channels in enumerate(a.channels):
         stem = f"down_blocks.{block}"
         for index in range(RESNETS):
-            yield from _resnet(f"{stem}.resnets.{index}", width, channels, 4 * first)
-            yield from _attention(f"{stem}.attentions.{index}", channels, a.depths[block], a)
+            yield from _resnet_layers(f"{stem}.resnets.{index}", width, channels, 4 * first)
+            yield from _attention_layers(f"{stem}.attentions.{index}", channels, a.depths[block], a)
             width = channels
             skips.append(width)
         if block < blocks - 1:
             yield f"{stem}.downsamplers.0.conv", (channels, channels, 3, 3)
             skips.append(channels)
     for index in range(2):
-        yield from _resnet(f"mid_block.resnets.{index}", last, last, 4 * first)
-    yield from _attention("mid_block.attentions.0", last, a.middle_depth, a)
+        yield from _resnet_layers(f"mid_block.resnets.{index}", last, last, 4 * first)
+    yield from _attention_layers("mid_block.attentions.0", last, a.middle_depth, a)
     width = last
     for block, channels in enumerate(reversed(a.channels)):
         stem = f"up_blocks.{block}"
         for index in range(RESNETS + 1):
-            yield from _resnet(f"{stem}.resnets.{index}", width + skips.pop(), channels, 4 * first)
+            yield from _resnet_layers(
+                f"{stem}.resnets.{index}", width + skips.pop(), channels, 4 * first
+            )
             depth = a.depths[blocks - 1 - block]
-            yield from _attention(f"{stem}.attentions.{index}", channels, depth, a)
+            yield from _attention_layers(f"{stem}.attentions.{index}", channels, depth, a)
             width = channels
         if block < blocks - 1:
             yield f"{stem}.upsamplers.0.conv", (channels, channels, 3, 3)
 
 
-def _resnet(stem: str, given: int, made: int, time: int) -> Iterator[Layer]:
-    yield f"{stem}.conv1", (made, given, 3, 3)
-    yield f"{stem}.conv2", (made, made, 3, 3)
-    yield f"{stem}.time_emb_proj", (made, time)
-    if given != made:
-        yield f"{stem}.conv_shortcut", (made, given, 1, 1)
+def _resnet_layers(stem: str, inputs: int, outputs: int, time: int) -> Iterator[Layer]:
+    yield f"{stem}.conv1", (outputs, inputs, 3, 3)
+    yield f"{stem}.conv2", (outputs, outputs, 3, 3)
+    yield f"{stem}.time_emb_proj", (outputs, time)
+    if inputs != outputs:
+        yield f"{stem}.conv_shortcut", (outputs, inputs, 1, 1)
 
 
-def _attention(stem: str, width: int, depth: int, a: _Architecture) -> Iterator[Layer]:
+def _attention_layers(stem: str, width: int, depth: int, a: _Architecture) -> Iterator[Layer]:
     if not depth:
         return
     for name in ("proj_in", "proj_out"):
@@ -126,11 +128,11 @@ def _attention(stem: str, width: int, depth: int, a: _Architecture) -> Iterator[
             yield f"{block}.{attention}.to_k", (width, context)
             yield f"{block}.{attention}.to_v", (width, context)
             yield f"{block}.{attention}.to_out.0", (width, width)
-        yield f"{block}.ff.net.0.proj", (8 * width, width)  # GEGLU: half of it is the gate
+        yield f"{block}.ff.net.0.proj", (8 * width, width)  # GEGLU: one half is the gate
         yield f"{block}.ff.net.2", (width, 4 * width)
 
 
-def _text(encoder: _Encoder) -> Iterator[Layer]:
+def _encoder_layers(encoder: _Encoder) -> Iterator[Layer]:
     width = encoder.width
     for layer in range(encoder.layers):
         stem = f"text_model.encoder.layers.{layer}"

@@ -1,4 +1,4 @@
-"""What a LoRA file is, in numbers: base, ranks, strength by block, dead layers, hashes."""
+"""Inspecting a LoRA file: base, ranks, strength by block, dead layers, hashes."""
 
 from __future__ import annotations
 
@@ -13,14 +13,19 @@ from typing import TypeVar
 from worker.core.lora_files.algebra import squared_norm_of_product
 from worker.core.lora_files.canonical import AdapterError, Component, LoraModule
 from worker.core.lora_files.families import family_shapes
-from worker.core.lora_files.file_layout import Plan, PlannedModule, plan
-from worker.core.lora_files.read_metadata import About, about
-from worker.core.lora_files.reading import BaseWeights, convert, families_of, told_family
+from worker.core.lora_files.file_layout import FileLayout, ModuleLayout, read_layout
+from worker.core.lora_files.read_metadata import SourceMetadata, read_source_metadata
+from worker.core.lora_files.reading import (
+    BaseWeights,
+    convert_layout,
+    family_from_metadata,
+    matching_families,
+)
 
 Number = TypeVar("Number", int, float)
 
 CHUNK = 2**20
-EMPTY_HASH = "e3b0c44298fc"  # SHA-256 of nothing: sites take it as no hash
+EMPTY_HASH = "e3b0c44298fc"  # SHA-256 of empty data: model sites ignore it
 _TARGETS = (
     ("attention", ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")),
     ("feed-forward", ("ff.net.0.proj", "ff.net.2", "mlp.fc1", "mlp.fc2")),
@@ -33,10 +38,10 @@ _TARGETS = (
 
 
 @dataclass(frozen=True)
-class Hashes:
-    """The names by which sites and programs know a file, in lower case hex.
+class FileHashes:
+    """The hashes by which sites and programs identify a file, in lower case hex.
 
-    `tensors` is of the bytes after the header (kohya's `sshs_model_hash`), `autov2` the first 10
+    `tensors`: that of the bytes after the header (kohya's `sshs_model_hash`), `autov2` the first 10
     digits of `sha256`, `autov3` the first 12 of `tensors`.
     """
 
@@ -47,10 +52,10 @@ class Hashes:
 
 
 @dataclass(frozen=True)
-class Block:
-    """A part of the base: how many of its layers change, and by how much.
+class BlockStrength:
+    """A block of the base: how many of its layers change, and by how much.
 
-    `norm` is the Frobenius norm of all changes together at weight 1.
+    `norm`: the Frobenius norm of all changes together at weight 1.
     """
 
     name: str
@@ -60,7 +65,7 @@ class Block:
 
 @dataclass(frozen=True)
 class Inspection:
-    """Everything that can be told of a file; `unreadable` says why numbers are missing."""
+    """Everything known about a file; `unreadable` says why figures of its tensors are missing."""
 
     size_bytes: int
     bases: tuple[str, ...]
@@ -71,63 +76,63 @@ class Inspection:
     ranks: Mapping[int, int]
     alphas: Mapping[float, int]
     parameters: int
-    hashes: Hashes
-    told: About
+    hashes: FileHashes
+    about: SourceMetadata
     metadata: Mapping[str, str]
-    blocks: Sequence[Block] = ()
+    blocks: Sequence[BlockStrength] = ()
     dead: Sequence[str] = ()
     notes: Sequence[str] = ()
     unreadable: str | None = None
     strengths: Mapping[float, int] = field(default_factory=dict)
 
 
-def inspect(path: Path, weights: BaseWeights | None = None) -> Inspection:
-    """What the LoRA file at `path` is. Raises AdapterError when it is none, or damaged.
+def inspect_file(path: Path, weights: BaseWeights | None = None) -> Inspection:
+    """The inspection of the LoRA file at `path`; raises AdapterError if it cannot be read.
 
-    `weights` are the base's, which only a DoRA needs.
+    `weights`: those of the base, which only a DoRA needs.
     """
-    found = plan(path)
-    families = families_of(found)
+    layout = read_layout(path)
+    families = matching_families(layout)
     if families:
-        told = told_family(found.metadata)
-        found = found.on(family_shapes(told if told in families else families[0]))
+        named = family_from_metadata(layout.metadata)
+        layout = layout.with_shapes(family_shapes(named if named in families else families[0]))
     modules: Sequence[LoraModule] = ()
     notes: list[str] = []
     unreadable = None
     try:
-        reading = convert(found, weights)
+        reading = convert_layout(layout, weights)
         modules, notes = reading.adapter.modules, list(reading.notes)
     except AdapterError as error:
         unreadable = str(error)
-    hashes = hashes_of(path, found.header.data_offset)
+    hashes = hash_file(path, layout.header.data_offset)
     return Inspection(
         size_bytes=path.stat().st_size,
         bases=tuple(family.label for family in families),
-        namings=tuple(sorted(found.namings)),
-        kinds=dict(found.kinds),
-        components=dict(Counter(str(module.component) for module in found.modules)),
-        targets=dict(Counter(target_of(module.path) for module in found.modules)),
-        ranks=_counted(module.form.rank_of_scale for module in found.modules),
-        alphas=_counted(map(_alpha, found.modules, modules)),
-        strengths=_counted(round(module.scale, 6) for module in modules),
+        namings=tuple(sorted(layout.namings)),
+        kinds=dict(layout.kinds),
+        components=dict(Counter(str(module.component) for module in layout.modules)),
+        targets=dict(Counter(layer_kind(module.path) for module in layout.modules)),
+        ranks=_sorted_counts(module.parametrization.rank_of_scale for module in layout.modules),
+        alphas=_sorted_counts(map(_file_alpha, layout.modules, modules)),
+        strengths=_sorted_counts(round(module.scale, 6) for module in modules),
         parameters=sum(module.down.numel() + module.up.numel() for module in modules),
         hashes=hashes,
-        told=about(found.metadata, (), path.name),
-        metadata=found.metadata,
-        blocks=_blocks(modules),
+        about=read_source_metadata(layout.metadata, (), path.name),
+        metadata=layout.metadata,
+        blocks=_block_strengths(modules),
         dead=tuple(module.key for module in modules if _is_dead(module)),
-        notes=tuple(notes + _hash_notes(found, hashes)),
+        notes=tuple(notes + _hash_notes(layout, hashes)),
         unreadable=unreadable,
     )
 
 
-def target_of(path: str) -> str:
-    """What kind of layer a module changes, as people call it."""
+def layer_kind(path: str) -> str:
+    """The usual name of the kind of layer that a module changes."""
     return next((name for name, ends in _TARGETS if path.endswith(ends)), "other")
 
 
-def block_of(module: LoraModule) -> str:
-    """The part of the base that a module lies in: `unet.down_blocks.1`, `text_encoder.layer.3`."""
+def block_name(module: LoraModule) -> str:
+    """The block of the base that a module belongs to, such as `unet.down_blocks.1`."""
     parts = module.path.split(".")
     if module.component is not Component.UNET:
         number = parts[parts.index("layers") + 1] if "layers" in parts[:-1] else "other"
@@ -137,8 +142,8 @@ def block_of(module: LoraModule) -> str:
     return f"unet.{parts[0]}"
 
 
-def hashes_of(path: Path, data_offset: int) -> Hashes:
-    """All hashes of a file, in one reading."""
+def hash_file(path: Path, data_offset: int) -> FileHashes:
+    """All hashes of a file, from one pass over it."""
     whole, tensors = hashlib.sha256(), hashlib.sha256()
     with path.open("rb") as file:
         whole.update(file.read(data_offset))
@@ -146,30 +151,30 @@ def hashes_of(path: Path, data_offset: int) -> Hashes:
             whole.update(chunk)
             tensors.update(chunk)
     sha256, after = whole.hexdigest(), tensors.hexdigest()
-    return Hashes(sha256, sha256[:10], after, after[:12])
+    return FileHashes(sha256, sha256[:10], after, after[:12])
 
 
-def _alpha(planned: PlannedModule, module: LoraModule) -> float:
-    """The file's own alpha: that of a converted module is of another rank."""
-    return round(module.scale * planned.form.rank_of_scale, 6)
+def _file_alpha(planned: ModuleLayout, module: LoraModule) -> float:
+    """The alpha in the file; that of a converted module belongs to another rank."""
+    return round(module.scale * planned.parametrization.rank_of_scale, 6)
 
 
-def _counted(values: Iterable[Number]) -> dict[Number, int]:
+def _sorted_counts(values: Iterable[Number]) -> dict[Number, int]:
     return dict(sorted(Counter(values).items()))
 
 
-def _blocks(modules: Sequence[LoraModule]) -> tuple[Block, ...]:
+def _block_strengths(modules: Sequence[LoraModule]) -> tuple[BlockStrength, ...]:
     squares: dict[str, list[float]] = defaultdict(list)
     for module in modules:
         squared = squared_norm_of_product(module.down, module.up) * module.scale**2
-        squares[block_of(module)].append(squared)
+        squares[block_name(module)].append(squared)
     return tuple(
-        Block(name, len(found), math.sqrt(sum(found)))
-        for name, found in sorted(squares.items(), key=lambda item: _order(item[0]))
+        BlockStrength(name, len(found), math.sqrt(sum(found)))
+        for name, found in sorted(squares.items(), key=lambda item: _block_order(item[0]))
     )
 
 
-def _order(name: str) -> tuple[str, int, int]:
+def _block_order(name: str) -> tuple[str, int, int]:
     _, _, number = name.rpartition(".")
     places = ("conv_in", "time_embedding", "add_embedding", "down", "mid", "up", "conv_out")
     place = next((i for i, word in enumerate(places) if word in name), len(places))
@@ -181,13 +186,13 @@ def _is_dead(module: LoraModule) -> bool:
     return not bool(module.up.any()) or not bool(module.down.any()) or module.scale == 0
 
 
-def _hash_notes(found: Plan, hashes: Hashes) -> list[str]:
-    told = found.metadata.get("sshs_model_hash", "").lower()
-    if not told or told == hashes.tensors:
+def _hash_notes(layout: FileLayout, hashes: FileHashes) -> list[str]:
+    model_hash = layout.metadata.get("sshs_model_hash", "").lower()
+    if not model_hash or model_hash == hashes.tensors:
         return []
-    if told.startswith(EMPTY_HASH):
-        return ["The header's sshs_model_hash is that of nothing; sites take it as no hash."]
+    if model_hash.startswith(EMPTY_HASH):
+        return ["sshs_model_hash is the hash of empty data, so model sites ignore it."]
     return [
-        "The header's sshs_model_hash is not that of the tensors: they were changed after it was "
-        "written, and programs that trust it take this for another file. Convert the file anew."
+        "sshs_model_hash does not match the tensors, which were changed after it was written. "
+        "Programs that rely on it identify this as another file. Convert the file to correct it."
     ]

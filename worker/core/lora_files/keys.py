@@ -1,8 +1,8 @@
-"""Which module and which of its matrices a tensor's name means, in every naming in use.
+"""Parsing tensor names of every known naming into the module and the role of the tensor.
 
-kohya and LyCORIS (`lora_unet_…`), PEFT and diffusers of three ages (`unet.….lora_A.weight`,
-`.lora.down.weight`, `.processor.to_q_lora.down.weight`), ComfyUI's own (`diffusion_model.…`), and
-the registry's. One file may mix them: each name is read by itself.
+kohya and LyCORIS (`lora_unet_…`), PEFT and three generations of diffusers (`unet.….lora_A.weight`,
+`.lora.down.weight`, `.processor.to_q_lora.down.weight`), ComfyUI (`diffusion_model.…`), and the
+registry's canonical names. A file may mix them: each name is parsed separately.
 """
 
 from __future__ import annotations
@@ -12,18 +12,18 @@ from dataclasses import dataclass
 from enum import StrEnum
 
 from worker.core.lora_files.canonical import AdapterError, Component
-from worker.core.lora_files.naming import from_kohya_stem, from_ldm, with_text
+from worker.core.lora_files.naming import from_kohya_stem, from_ldm, with_text_prefix
 
 
 class Leaf(StrEnum):
-    """What a tensor is in its module."""
+    """The role of a tensor in its module."""
 
     DOWN = "down"
     UP = "up"
     MID = "mid"
     ALPHA = "alpha"
-    MAGNITUDE = "magnitude"  # of DoRA, as PEFT has it: one number per output
-    DORA_SCALE = "dora_scale"  # of DoRA, as LyCORIS has it: its shape says which axis
+    MAGNITUDE = "magnitude"  # of DoRA in PEFT: one value per output
+    DORA_SCALE = "dora_scale"  # of DoRA in LyCORIS: its shape determines the axis
     W1, W1_A, W1_B = "lokr_w1", "lokr_w1_a", "lokr_w1_b"
     W2, W2_A, W2_B, T2 = "lokr_w2", "lokr_w2_a", "lokr_w2_b", "lokr_t2"
     H1_A, H1_B, H2_A, H2_B = "hada_w1_a", "hada_w1_b", "hada_w2_a", "hada_w2_b"
@@ -35,7 +35,7 @@ class Leaf(StrEnum):
 
 
 class Naming(StrEnum):
-    """Whose names a tensor has, as people call it."""
+    """The program or format whose names a tensor has."""
 
     CANONICAL = "Brushwork"
     KOHYA = "kohya"
@@ -62,8 +62,8 @@ _LEAVES: dict[str, Leaf] = {str(leaf): leaf for leaf in Leaf if leaf is not Leaf
     "lora_magnitude_vector.default": Leaf.MAGNITUDE,
     "lora_magnitude_vector.default.weight": Leaf.MAGNITUDE,
 }
-# Kinds of adapters whose change is not the sum of a base's weight and a matrix we could make.
-OTHER_KINDS = {
+# Adapter types whose change cannot be converted to a matrix that is added to the weight.
+UNSUPPORTED_KINDS = {
     "oft_blocks": "OFT",
     "oft_diag": "OFT",
     "oft_R.weight": "OFT",
@@ -89,14 +89,14 @@ _DOTTED = {
     "text_encoders.clip_l.transformer.": (Component.TEXT_ENCODER, Naming.COMFY),
     "text_encoders.clip_g.transformer.": (Component.TEXT_ENCODER_2, Naming.COMFY),
 }
-_WRAPPER = "base_model.model."  # peft's own files
-_OLD = re.compile(r"(\.processor)?\.(to_q|to_k|to_v|to_out)_lora\.(down|up)\.weight$")
+_WRAPPER = "base_model.model."  # files saved by peft itself
+_OLD_ATTENTION = re.compile(r"(\.processor)?\.(to_q|to_k|to_v|to_out)_lora\.(down|up)\.weight$")
 _TEXT_PROJECTIONS = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 
 
 @dataclass(frozen=True)
-class Key:
-    """A tensor's place: the module by its canonical path, and what the tensor is in it."""
+class TensorKey:
+    """The module of a tensor by its canonical path, and the role of the tensor in it."""
 
     component: Component
     path: str
@@ -109,9 +109,9 @@ class Key:
         return self.component, self.path
 
 
-def parse(name: str) -> Key | None:
-    """What a tensor's name means; None for a name that nobody writes."""
-    stem, found = _split_leaf(_modern(name))
+def parse_tensor_name(name: str) -> TensorKey | None:
+    """The module and role that a tensor's name stands for; None for an unknown name."""
+    stem, found = _split_leaf(_modern_name(name))
     if found is None or not stem:
         return None
     leaf, words = found
@@ -120,13 +120,17 @@ def parse(name: str) -> Key | None:
             component, path = from_kohya_stem(stem)
         except AdapterError:
             return None
-        return _known(Key(component, path, leaf, Naming.KOHYA))
-    return _dotted(stem, leaf, Naming.OLD if _OLD.search(name) else _naming(words))
+        return _check_path(TensorKey(component, path, leaf, Naming.KOHYA))
+    return _parse_dotted_name(
+        stem, leaf, Naming.OLD if _OLD_ATTENTION.search(name) else _naming_of_leaf(words)
+    )
 
 
-def other_kind(name: str) -> str | None:
-    """What kind of adapter a tensor belongs to that is none of ours, if it is well known."""
-    return next((kind for leaf, kind in OTHER_KINDS.items() if name.endswith(f".{leaf}")), None)
+def unsupported_kind(name: str) -> str | None:
+    """The unsupported adapter type that a tensor belongs to, if it is a known one."""
+    return next(
+        (kind for leaf, kind in UNSUPPORTED_KINDS.items() if name.endswith(f".{leaf}")), None
+    )
 
 
 def _split_leaf(name: str) -> tuple[str, tuple[Leaf, str] | None]:
@@ -138,26 +142,26 @@ def _split_leaf(name: str) -> tuple[str, tuple[Leaf, str] | None]:
     return name, None
 
 
-def _naming(words: str) -> Naming:
+def _naming_of_leaf(words: str) -> Naming:
     if words in ("down", "up", "alpha"):
         return Naming.CANONICAL
     return Naming.SCRIPT if words.startswith(("lora.", "lora_linear")) else Naming.PEFT
 
 
-def _modern(name: str) -> str:
-    """A name of old diffusers (`attn1.processor.to_out_lora.down`) as it is called today."""
-    found = _OLD.search(name)
+def _modern_name(name: str) -> str:
+    """A name of old diffusers (`attn1.processor.to_out_lora.down`) in the current form."""
+    found = _OLD_ATTENTION.search(name)
     if found is None:
         return name
     projection = found[2]
     if name.startswith("text_encoder"):
-        today = _TEXT_PROJECTIONS[projection]
+        current = _TEXT_PROJECTIONS[projection]
     else:
-        today = "to_out.0" if projection == "to_out" else projection
-    return f"{name[: found.start()]}.{today}.lora.{found[3]}.weight"
+        current = "to_out.0" if projection == "to_out" else projection
+    return f"{name[: found.start()]}.{current}.lora.{found[3]}.weight"
 
 
-def _dotted(stem: str, leaf: Leaf, naming: Naming) -> Key | None:
+def _parse_dotted_name(stem: str, leaf: Leaf, naming: Naming) -> TensorKey | None:
     stem = stem.removeprefix(_WRAPPER)
     component, path = Component.UNET, stem
     for prefix, (of_prefix, own) in _DOTTED.items():
@@ -170,15 +174,15 @@ def _dotted(stem: str, leaf: Leaf, naming: Naming) -> Key | None:
     if _PATH.fullmatch(path) is None:
         return None
     if component is not Component.UNET:
-        return _known(Key(component, with_text(path), leaf, naming))
+        return _check_path(TensorKey(component, with_text_prefix(path), leaf, naming))
     try:
-        return _known(Key(component, from_ldm(path), leaf, naming))
+        return _check_path(TensorKey(component, from_ldm(path), leaf, naming))
     except AdapterError:
         return None
 
 
-def _known(key: Key) -> Key | None:
-    """The key, if its path begins as those of a Stable Diffusion do; a base tells the rest."""
+def _check_path(key: TensorKey) -> TensorKey | None:
+    """The key if its path starts like one of Stable Diffusion, else None."""
     roots = _ROOTS if key.component is Component.UNET else _TEXT_ROOTS
     return (
         key

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worker.core.lora_files.canonical import Adapter, Component
+from worker.core.lora_files.canonical import Component, LoraAdapter
 
 
 @dataclass(frozen=True, eq=False)
@@ -15,7 +15,7 @@ class LoadedAdapter:
     """
 
     name: str
-    adapter: Adapter
+    adapter: LoraAdapter
     weight: float = 1.0
     text_encoder_weight: float | None = None
 

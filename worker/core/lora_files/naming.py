@@ -1,7 +1,7 @@
 """Names of adapter modules: canonical (diffusers paths), kohya's, and SDXL's LDM block names.
 
-A kohya stem is a prefix and the module path with underscores for dots. SDXL files use the LDM
-paths of Stability-AI/generative-models, all others diffusers' own.
+A kohya stem is a prefix and the module path, with underscores in place of dots. SDXL files use
+the LDM paths of Stability-AI/generative-models, all others those of diffusers.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.canonical import AdapterError, Component
 
 TEXT_PREFIX = "text_model."
-_PER_BLOCK = 3  # two resnets and a sampler (or a third resnet) in every block of SD and SDXL
+_PER_BLOCK = 3  # two resnets and a sampler (or a third resnet) in each block of SD and SDXL
 
 _RESNET_TO_LDM = {
     "conv1": "in_layers.2",
@@ -31,7 +31,7 @@ _TOP_TO_LDM = {
 }
 _TOP_FROM_LDM = {ldm: name for name, ldm in _TOP_TO_LDM.items()}
 
-# Names with underscores of their own; all other underscores in a kohya stem stand for dots.
+# Names that contain underscores; all other underscores in a kohya stem stand for dots.
 _WORDS = (
     *("down_blocks", "up_blocks", "mid_block", "transformer_blocks", "to_q", "to_k", "to_v"),
     *("to_out", "proj_in", "proj_out", "conv_shortcut", "time_emb_proj", "conv_in", "conv_out"),
@@ -45,7 +45,7 @@ _TOKEN = re.compile("|".join([*sorted(_WORDS, key=len, reverse=True), "[a-z]+[0-
 
 
 def kohya_prefix(component: Component, family: BaseFamily) -> str:
-    """The prefix of a component's stems; SDXL numbers its encoders, SD does not."""
+    """The prefix of a component's stems; the encoders are numbered in SDXL only."""
     if component is Component.UNET:
         return "lora_unet_"
     if family is not BaseFamily.SDXL:
@@ -61,7 +61,7 @@ def kohya_stem(component: Component, path: str, family: BaseFamily) -> str:
 
 
 def from_kohya_stem(stem: str) -> tuple[Component, str]:
-    """(component, canonical path) of a kohya stem; AdapterError for a name nobody knows."""
+    """(component, canonical path) of a kohya stem; raises AdapterError for an unknown name."""
     prefixes = {
         "lora_unet_": Component.UNET,
         "lora_te_": Component.TEXT_ENCODER,
@@ -70,13 +70,15 @@ def from_kohya_stem(stem: str) -> tuple[Component, str]:
     }
     for prefix, component in prefixes.items():
         if stem.startswith(prefix):
-            path = _dotted(stem.removeprefix(prefix))
-            return component, from_ldm(path) if component is Component.UNET else with_text(path)
+            path = _dotted_path(stem.removeprefix(prefix))
+            return component, from_ldm(path) if component is Component.UNET else with_text_prefix(
+                path
+            )
     raise AdapterError(f"The file has a module with the unknown name {stem[:80]!r}.")
 
 
-def with_text(path: str) -> str:
-    """A text encoder's path with the leading `text_model.` that the canonical form has."""
+def with_text_prefix(path: str) -> str:
+    """A text encoder's path with the prefix `text_model.` of the canonical form."""
     return path if path.startswith(TEXT_PREFIX) else TEXT_PREFIX + path
 
 
@@ -85,7 +87,7 @@ def to_ldm(path: str) -> str:
     try:
         return _TOP_TO_LDM.get(path) or _block_to_ldm(path)
     except (ValueError, IndexError) as error:
-        raise AdapterError(f"The module {path[:80]!r} has no name in SDXL files.") from error
+        raise AdapterError(f"The module {path[:80]!r} cannot be named in SDXL files.") from error
 
 
 def _block_to_ldm(path: str) -> str:
@@ -111,7 +113,7 @@ def _block_to_ldm(path: str) -> str:
 
 
 def from_ldm(path: str) -> str:
-    """The diffusers path of an LDM UNet path; other paths come back as they are."""
+    """The diffusers path of an LDM UNet path; other paths are returned unchanged."""
     try:
         return _TOP_FROM_LDM.get(path) or _block_from_ldm(path)
     except (ValueError, IndexError) as error:
@@ -140,7 +142,7 @@ def _block_from_ldm(path: str) -> str:
     return f"{stem}.resnets.{index}.{_RESNET_FROM_LDM.get(rest, rest)}"
 
 
-def _dotted(name: str) -> str:
+def _dotted_path(name: str) -> str:
     """`down_blocks_0_attn1_to_q` as `down_blocks.0.attn1.to_q`."""
     parts: list[str] = []
     position = 0

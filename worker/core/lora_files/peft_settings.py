@@ -1,4 +1,4 @@
-"""The alphas of PEFT-named modules, which lie in diffusers' `lora_adapter_metadata`."""
+"""The alphas of modules with PEFT names, from diffusers' `lora_adapter_metadata`."""
 
 from __future__ import annotations
 
@@ -14,28 +14,29 @@ Module = tuple[Component, str]
 
 
 def peft_alphas(ranks: Mapping[Module, int], metadata: Mapping[str, str]) -> dict[Module, float]:
-    """The alpha of every PEFT module that the settings tell; none without settings.
+    """The alpha of every PEFT module that the settings contain; empty without settings.
 
-    PEFT keeps alpha in a config, not in tensors: alpha / rank, or alpha / sqrt(rank) with rsLoRA.
+    PEFT stores alpha in a config, not in tensors. The scale is alpha / rank, or alpha / sqrt(rank)
+    with rsLoRA.
     """
-    config = _settings(metadata.get(PEFT_METADATA, ""))
+    config = _parse_settings(metadata.get(PEFT_METADATA, ""))
     alphas: dict[Module, float] = {}
     for (component, path), rank in ranks.items():
-        told = config.get(f"{component}.lora_alpha")
-        if not _is_number(told):
+        setting = config.get(f"{component}.lora_alpha")
+        if not _is_number(setting):
             continue
-        alpha = float(told)
+        alpha = float(setting)
         pattern = config.get(f"{component}.alpha_pattern")
         if isinstance(pattern, dict):
-            alpha = _by_pattern(pattern, path, alpha)
+            alpha = _alpha_by_pattern(pattern, path, alpha)
         if config.get(f"{component}.use_rslora") is True:
             alpha = alpha * rank**0.5
         alphas[component, path] = alpha
     return alphas
 
 
-def _by_pattern(pattern: Mapping[str, Any], path: str, default: float) -> float:
-    """The alpha of the entry that ends `path` (as PEFT matches), else the default."""
+def _alpha_by_pattern(pattern: Mapping[str, Any], path: str, default: float) -> float:
+    """The alpha of the entry that is a suffix of `path` (as in PEFT), else the default."""
     for suffix, value in pattern.items():
         if (path == suffix or path.endswith(f".{suffix}")) and _is_number(value):
             return float(value)
@@ -46,13 +47,15 @@ def _is_number(value: object) -> TypeGuard[float]:
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
 
 
-def _settings(text: str) -> dict[str, Any]:
+def _parse_settings(text: str) -> dict[str, Any]:
     if not text:
         return {}
     if len(text) > MAX_JSON_CHARACTERS:
-        raise AdapterError("The file's adapter settings are too long to be read.")
+        raise AdapterError("The adapter settings in the file's header are too long.")
     try:
         config = json.loads(text)
     except (ValueError, RecursionError) as error:
-        raise AdapterError("The file's adapter settings are damaged.") from error
+        raise AdapterError(
+            "The adapter settings in the file's header are damaged: they are not readable JSON."
+        ) from error
     return config if isinstance(config, dict) else {}

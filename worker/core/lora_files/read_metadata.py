@@ -1,7 +1,7 @@
-"""What a LoRA file and the files beside it say of themselves: name, trigger words, picture.
+"""Reading the metadata of a LoRA file and its sidecars: name, trigger words, preview image.
 
-All of it is text from strangers. Every value is cut, cleaned of control characters and HTML, and
-never used as a path; a picture comes back as bytes for somebody who decodes it safely.
+All of it is untrusted text. Every value is truncated, cleaned of control characters and HTML, and
+never used as a path. An image is returned as bytes, which the caller must decode safely.
 """
 
 from __future__ import annotations
@@ -17,76 +17,85 @@ from pathlib import Path
 from typing import Any
 
 MAX_JSON_BYTES = 2**20
-MAX_PICTURE_BYTES = 16 * 2**20
+MAX_IMAGE_BYTES = 16 * 2**20
 MAX_NAME, MAX_WORD, MAX_WORDS = 120, 60, 20
 MAX_TAG, MAX_TAGS = 40, 20
 MAX_DESCRIPTION = 10_000
-MAX_LICENCE = 80
+MAX_LICENSE = 80
 MAX_AUTHOR = 120
 
 JSON_ENDINGS = (".civitai.info", ".json")
-PICTURE_ENDINGS = (".preview.png", ".png", ".jpg", ".jpeg", ".webp")
+IMAGE_ENDINGS = (".preview.png", ".png", ".jpg", ".jpeg", ".webp")
 
 _MARKUP = re.compile(r"<[^<>]{0,2000}>")
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u2066-\u2069]")
-_HASHED_NAMES = ("last", "lora", "output", "pytorch_lora_weights")  # names of programs, not people
+_PROGRAM_NAMES = (
+    "last",
+    "lora",
+    "output",
+    "pytorch_lora_weights",
+)  # names that programs give, not people
 
 
 @dataclass(frozen=True)
-class About:
-    """What was told; empty where nothing was. `picture` is of unknown worth."""
+class SourceMetadata:
+    """The metadata found; empty fields are unknown. `image` has not been decoded yet."""
 
     name: str = ""
     trigger_words: tuple[str, ...] = ()
-    licence: str = ""
+    license: str = ""
     author: str = ""
     description: str = ""
     tags: tuple[str, ...] = ()
-    picture: bytes | None = None
+    image: bytes | None = None
 
 
 @dataclass(frozen=True)
 class Sidecar:
-    """A file that lay beside the weights."""
+    """A file that was uploaded together with the weights."""
 
     name: str
     path: Path
 
 
-def about(metadata: Mapping[str, str], sidecars: Sequence[Sidecar], filename: str) -> About:
-    """What the header's metadata, the sidecars and at last the file's name say."""
-    beside = _beside(sidecars, JSON_ENDINGS)
-    files = [read for sidecar in beside if (read := _json_file(sidecar.path)) is not None]
-    shop = next((file for file in files if "trainedWords" in file or "modelId" in file), {})
+def read_source_metadata(
+    metadata: Mapping[str, str], sidecars: Sequence[Sidecar], filename: str
+) -> SourceMetadata:
+    """The metadata from the header, the sidecars and, as a fallback for the name, the file name."""
+    listed = _sidecars_by_ending(sidecars, JSON_ENDINGS)
+    files = [read for sidecar in listed if (read := _read_json_file(sidecar.path)) is not None]
+    civitai = next((file for file in files if "trainedWords" in file or "modelId" in file), {})
     notes = next((file for file in files if "activation text" in file or "sd version" in file), {})
-    model = _dict(shop.get("model"))
-    told = metadata.get("ss_output_name", "")
-    return About(
-        name=_line(model.get("name"), MAX_NAME)
-        or _line(metadata.get("modelspec.title"), MAX_NAME)
-        or ("" if told.lower() in _HASHED_NAMES else _line(told, MAX_NAME))
-        or _line(_stem(filename), MAX_NAME)
+    model = _as_dict(civitai.get("model"))
+    output_name = metadata.get("ss_output_name", "")
+    return SourceMetadata(
+        name=_clean_line(model.get("name"), MAX_NAME)
+        or _clean_line(metadata.get("modelspec.title"), MAX_NAME)
+        or ("" if output_name.lower() in _PROGRAM_NAMES else _clean_line(output_name, MAX_NAME))
+        or _clean_line(_name_from_filename(filename), MAX_NAME)
         or "Imported",
         trigger_words=_first_words(
-            _texts(shop.get("trainedWords")),
-            _split(notes.get("activation text")),
-            _split(metadata.get("modelspec.trigger_phrase")),
+            _split_list(civitai.get("trainedWords")),
+            _split_commas(notes.get("activation text")),
+            _split_commas(metadata.get("modelspec.trigger_phrase")),
             _class_tokens(metadata.get("ss_datasets", "")),
         ),
-        licence=_line(notes.get("license"), MAX_LICENCE)
-        or _line(metadata.get("modelspec.license"), MAX_LICENCE),
-        author=_line(metadata.get("modelspec.author"), MAX_AUTHOR),
-        description=_text(shop.get("description"))
-        or _text(notes.get("description"))
-        or _text(notes.get("notes"))
-        or _text(metadata.get("modelspec.description")),
-        tags=_tags([*_split(metadata.get("modelspec.tags")), *_texts(model.get("tags"))]),
-        picture=_picture(metadata, _beside(sidecars, PICTURE_ENDINGS)),
+        license=_clean_line(notes.get("license"), MAX_LICENSE)
+        or _clean_line(metadata.get("modelspec.license"), MAX_LICENSE),
+        author=_clean_line(metadata.get("modelspec.author"), MAX_AUTHOR),
+        description=_clean_text(civitai.get("description"))
+        or _clean_text(notes.get("description"))
+        or _clean_text(notes.get("notes"))
+        or _clean_text(metadata.get("modelspec.description")),
+        tags=_clean_tags(
+            [*_split_commas(metadata.get("modelspec.tags")), *_split_list(model.get("tags"))]
+        ),
+        image=_find_image(metadata, _sidecars_by_ending(sidecars, IMAGE_ENDINGS)),
     )
 
 
-def _beside(sidecars: Sequence[Sidecar], endings: tuple[str, ...]) -> list[Sidecar]:
-    """The sidecars with these endings, those of the first ending first."""
+def _sidecars_by_ending(sidecars: Sequence[Sidecar], endings: tuple[str, ...]) -> list[Sidecar]:
+    """The sidecars with these endings, in the order of the endings."""
     found = [
         (endings.index(ending), sidecar)
         for sidecar in sidecars
@@ -95,15 +104,15 @@ def _beside(sidecars: Sequence[Sidecar], endings: tuple[str, ...]) -> list[Sidec
     return [sidecar for _, sidecar in sorted(found, key=lambda pair: pair[0])]
 
 
-def _json_file(path: Path) -> dict[str, Any] | None:
+def _read_json_file(path: Path) -> dict[str, Any] | None:
     if path.stat().st_size > MAX_JSON_BYTES:
         return None
-    value = _parsed(path.read_bytes())
+    value = _parse_json(path.read_bytes())
     return value if isinstance(value, dict) else None
 
 
-def _parsed(content: str | bytes) -> Any:
-    """The JSON value; None when it is too long, too deep or none."""
+def _parse_json(content: str | bytes) -> Any:
+    """The JSON value; None if it is too long, too deep or not JSON."""
     if len(content) > MAX_JSON_BYTES:
         return None
     try:
@@ -112,17 +121,17 @@ def _parsed(content: str | bytes) -> Any:
         return None
 
 
-def _dict(value: object) -> dict[str, Any]:
+def _as_dict(value: object) -> dict[str, Any]:
     return value if isinstance(value, dict) else {}
 
 
-def _line(value: object, limit: int) -> str:
-    """One line of plain text, at most `limit` characters; empty for anything but text."""
-    return " ".join(_text(value).split())[:limit].strip()
+def _clean_line(value: object, limit: int) -> str:
+    """One line of plain text, at most `limit` characters; empty if the value is not text."""
+    return " ".join(_clean_text(value).split())[:limit].strip()
 
 
-def _text(value: object) -> str:
-    """Plain text in lines: without HTML and control characters."""
+def _clean_text(value: object) -> str:
+    """Plain text without HTML, control characters and empty lines."""
     if not isinstance(value, str):
         return ""
     text = value[: 4 * MAX_DESCRIPTION]
@@ -131,62 +140,62 @@ def _text(value: object) -> str:
     return "\n".join(line for line in lines if line)[:MAX_DESCRIPTION]
 
 
-def _split(value: object) -> list[str]:
+def _split_commas(value: object) -> list[str]:
     return value[:MAX_DESCRIPTION].split(",") if isinstance(value, str) else []
 
 
-def _texts(value: object) -> list[str]:
+def _split_list(value: object) -> list[str]:
     listed = value[: 10 * MAX_WORDS] if isinstance(value, list) else []
-    return [part for text in listed if isinstance(text, str) for part in _split(text)]
+    return [part for text in listed if isinstance(text, str) for part in _split_commas(text)]
 
 
 def _first_words(*sources: Iterable[str]) -> tuple[str, ...]:
     for source in sources:
-        words = dict.fromkeys(word for text in source if (word := _line(text, MAX_WORD)))
+        words = dict.fromkeys(word for text in source if (word := _clean_line(text, MAX_WORD)))
         if words:
             return tuple(words)[:MAX_WORDS]
     return ()
 
 
-def _tags(texts: Sequence[str]) -> tuple[str, ...]:
-    tags = (_line(text, MAX_TAG).lower() for text in texts)
+def _clean_tags(texts: Sequence[str]) -> tuple[str, ...]:
+    tags = (_clean_line(text, MAX_TAG).lower() for text in texts)
     return tuple(dict.fromkeys(tag for tag in tags if tag))[:MAX_TAGS]
 
 
 def _class_tokens(datasets: str) -> list[str]:
-    """kohya's first subset's class tokens: what ComfyUI-Lora-Manager shows as the trigger."""
-    value: Any = _parsed(datasets) if datasets else None
+    """The class tokens of kohya's first subset, which ComfyUI-Lora-Manager shows as triggers."""
+    value: Any = _parse_json(datasets) if datasets else None
     try:
         tokens = value[0]["subsets"][0]["class_tokens"]
     except (TypeError, KeyError, IndexError):
         return []
-    return _split(tokens)
+    return _split_commas(tokens)
 
 
-def _stem(filename: str) -> str:
+def _name_from_filename(filename: str) -> str:
     name = filename.replace("\\", "/").rpartition("/")[2]
     return name.removesuffix(".safetensors").replace("_", " ")
 
 
-def _picture(metadata: Mapping[str, str], files: Sequence[Sidecar]) -> bytes | None:
-    """The sidecar picture, else A1111's first cover, else modelspec's thumbnail."""
+def _find_image(metadata: Mapping[str, str], files: Sequence[Sidecar]) -> bytes | None:
+    """The sidecar image, else A1111's first cover, else modelspec's thumbnail."""
     for sidecar in files:
-        if sidecar.path.stat().st_size <= MAX_PICTURE_BYTES:
+        if sidecar.path.stat().st_size <= MAX_IMAGE_BYTES:
             return sidecar.path.read_bytes()
     covers = metadata.get("ssmd_cover_images", "")
-    listed = _covers(covers) if covers else []
+    listed = _cover_texts(covers) if covers else []
     return next(
         (
-            picture
+            image
             for text in [*listed, metadata.get("modelspec.thumbnail", "")]
-            if (picture := _decoded(text))
+            if (image := _decode_base64(text))
         ),
         None,
     )
 
 
-def _covers(text: str) -> list[str]:
-    if len(text) > MAX_PICTURE_BYTES:
+def _cover_texts(text: str) -> list[str]:
+    if len(text) > MAX_IMAGE_BYTES:
         return []
     try:
         value = json.loads(text)
@@ -195,9 +204,9 @@ def _covers(text: str) -> list[str]:
     return [t for t in value[:1] if isinstance(t, str)] if isinstance(value, list) else []
 
 
-def _decoded(text: str) -> bytes | None:
-    """The bytes of base64, with or without the beginning of a data URL."""
-    if not text or len(text) > MAX_PICTURE_BYTES:
+def _decode_base64(text: str) -> bytes | None:
+    """The bytes of a base64 text, with or without the prefix of a data URL."""
+    if not text or len(text) > MAX_IMAGE_BYTES:
         return None
     content = text.partition(",")[2] if text.startswith("data:") else text
     try:

@@ -1,8 +1,8 @@
-"""Any adapter file in the registry's own form, with notes on everything that is not exact.
+"""Reading any adapter file in the canonical form, with notes on everything that is not exact.
 
-A file is planned from its header (`plan.py`), then read module by module: plain LoRAs as they are,
-LoHa and LoKr as the LoRA with the same product where its rank is bearable, everything else as the
-best LoRA of a bounded rank, whose error is measured.
+The layout is read from the header (`file_layout.py`), then one module at a time: plain LoRAs
+unchanged, LoHa and LoKr as the LoRA with the same product if its rank is low enough, everything
+else as the best LoRA of a limited rank, with a measured error.
 """
 
 from __future__ import annotations
@@ -20,117 +20,117 @@ from torch import Tensor
 
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files import algebra
-from worker.core.lora_files.canonical import Adapter, AdapterError, LoraModule, check
-from worker.core.lora_files.dora import decomposed
+from worker.core.lora_files.canonical import AdapterError, LoraAdapter, LoraModule, check_adapter
+from worker.core.lora_files.dora import dora_change
 from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.file_layout import (
-    Extra,
-    Plan,
-    PlannedModule,
-    converted_rank,
+    ExtraKind,
+    FileLayout,
+    ModuleLayout,
+    conversion_rank_limit,
     is_plain,
-    plan,
+    read_layout,
 )
 from worker.core.lora_files.import_notes import counted, file_notes, loss_note, percent
 from worker.core.lora_files.keys import Leaf
-from worker.core.lora_files.parametrizations import Kind
+from worker.core.lora_files.parametrizations import ParametrizationKind
 from worker.core.lora_files.peft_settings import PEFT_METADATA
 
 __all__ = [
     "PEFT_METADATA",
+    "AdapterReading",
     "BaseWeights",
-    "Reading",
-    "families_of",
-    "read",
-    "read_any",
-    "told_family",
+    "family_from_metadata",
+    "matching_families",
+    "read_adapter",
+    "read_with_notes",
 ]
 
 BaseWeights = Callable[[str], Tensor | None]
-"""The base's weight of a module by its key, fp32; None when the base has no such layer."""
+"""Returns the base's weight of a module by its key, fp32; None if the base lacks the layer."""
 
-MAX_WEIGHT = 1e9  # products of so large numbers stay finite in fp32, mostly; MAX_NORM sees the rest
+MAX_WEIGHT = 1e9  # products of larger numbers may overflow fp32; MAX_NORM catches the rest
 MAX_NORM = 1e15  # Frobenius, of the change of one layer
-OVERFLOWS = "The weights of {key} are absurdly large when multiplied out: its training diverged."
+OVERFLOW = "The weights of {key} overflow when they are multiplied: the training diverged."
 ZERO_ALPHA = (
-    "Alpha is 0 in {modules} and was read as the rank (strength 1), as kohya does; to most other "
-    "programs the file as it came changes nothing there."
+    "Alpha is 0 in {modules} and was read as the rank (strength 1), as in kohya. In most other "
+    "programs, the original file has no effect there."
 )
-NOTHING = "All changes in the file are 0: it does nothing at any weight."
-MAX_DROPPED_SHARE = 0.1  # of the whole change, in Frobenius norm: more left out is another adapter
+NO_EFFECT = "All changes in the file are 0: it has no effect at any weight."
+MAX_OMITTED_SHARE = 0.1  # of the whole change, in Frobenius norm: larger omissions are an error
 
 
 @dataclass(frozen=True)
-class Reading:
-    """An adapter, what was planned for its file, and sentences on what changed on the way."""
+class AdapterReading:
+    """An adapter, the layout of its file, and sentences about what was converted."""
 
-    adapter: Adapter
-    plan: Plan
+    adapter: LoraAdapter
+    layout: FileLayout
     notes: tuple[str, ...] = ()
 
     @property
     def is_converted(self) -> bool:
-        """Whether something in the file cannot be got back from the adapter as it was written."""
-        found = self.plan
-        as_written = (is_plain(m) and Leaf.MID not in m.names for m in found.modules)
-        return bool(found.extras or found.embeddings) or not all(as_written)
+        """Whether the original content of the file cannot be restored from the adapter."""
+        layout = self.layout
+        unchanged = (is_plain(m) and Leaf.MID not in m.names for m in layout.modules)
+        return bool(layout.extras or layout.embeddings) or not all(unchanged)
 
 
 @dataclass
-class _Loss:
-    """Squared Frobenius norms: of the whole change, and of what was left out of it."""
+class _ConversionLoss:
+    """Squared Frobenius norms of the whole change, and of what the conversion omits."""
 
     total: float = 0.0
     lost: float = 0.0
     cut: set[str] = field(default_factory=set)
     worst: tuple[float, str] = (0.0, "")
-    dropped: dict[Extra, float] = field(default_factory=dict)
+    omitted: dict[ExtraKind, float] = field(default_factory=dict)
 
     def add(self, key: str, total: float, lost: float, *, was_cut: bool) -> None:
         if not total < MAX_NORM**2:
-            raise AdapterError(OVERFLOWS.format(key=key))
+            raise AdapterError(OVERFLOW.format(key=key))
         self.total += total
         self.lost += lost
         if was_cut:
             self.cut.add(key)
-            self.worst = max(self.worst, (_share(lost, total), key))
+            self.worst = max(self.worst, (_relative_norm(lost, total), key))
 
 
-def read_any(path: Path) -> Adapter:
-    """The validated adapter in a safetensors file of any naming and kind that is known.
+def read_adapter(path: Path) -> LoraAdapter:
+    """The validated adapter in a safetensors file of any supported naming and type.
 
-    Raises AdapterError with a sentence for anything else. `read` also gives the notes.
+    Raises AdapterError with a sentence for other files. `read_with_notes` also returns the notes.
     """
-    return read(path).adapter
+    return read_with_notes(path).adapter
 
 
-def read(
+def read_with_notes(
     path: Path,
     *,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     weights: BaseWeights | None = None,
-) -> Reading:
-    """The adapter at `path` in the canonical form, and how exact that is.
+) -> AdapterReading:
+    """The adapter at `path` in the canonical form, with notes on how exact it is.
 
-    `shapes` are those of the base it is meant for (else those of a family that it fits);
-    `weights` are needed by a DoRA only. Raises AdapterError with a sentence.
+    `shapes`: those of its base, by default those of a family that it fits. `weights`: only needed
+    for a DoRA. Raises AdapterError with a sentence.
     """
-    found = plan(path)
-    families = families_of(found)
+    layout = read_layout(path)
+    families = matching_families(layout)
     if shapes is None and families:
         shapes = family_shapes(families[0])
     if shapes is not None:
-        found = found.on(shapes)
-    return convert(found, weights)
+        layout = layout.with_shapes(shapes)
+    return convert_layout(layout, weights)
 
 
-def families_of(found: Plan) -> list[BaseFamily]:
-    """The families in which every module of the file exists with its shape."""
-    return [family for family in BaseFamily if found.fits(family_shapes(family))]
+def matching_families(layout: FileLayout) -> list[BaseFamily]:
+    """The families that have all modules of the file in the same shapes."""
+    return [family for family in BaseFamily if layout.fits(family_shapes(family))]
 
 
-def told_family(metadata: Mapping[str, str]) -> BaseFamily | None:
-    """The family that a file's metadata names; its shapes are what counts, where they can tell."""
+def family_from_metadata(metadata: Mapping[str, str]) -> BaseFamily | None:
+    """The family named in a file's metadata; its shapes take precedence if they are unambiguous."""
     version = metadata.get("ss_base_model_version", "").lower()
     architecture = metadata.get("modelspec.architecture", "").lower()
     if "xl" in version or "stable-diffusion-xl" in architecture:
@@ -142,46 +142,49 @@ def told_family(metadata: Mapping[str, str]) -> BaseFamily | None:
     return None
 
 
-def convert(
-    found: Plan,
+def convert_layout(
+    layout: FileLayout,
     weights: BaseWeights | None = None,
     *,
     on_module: Callable[[int, int], None] = lambda done, total: None,
-) -> Reading:
-    """The planned file's adapter. A module is read, converted and let go before the next.
+) -> AdapterReading:
+    """The adapter in the file with this layout; only one module's tensors are in memory at a time.
 
-    `on_module(done, total)` is called before each and may raise to stop.
+    `on_module(done, total)` is called before each module and may raise to stop.
     """
-    bound = converted_rank(found.modules)
-    loss = _Loss()
-    with _threads(found, bound), _open(found.path) as file:
-        tensors = _Tensors(file)
+    bound = conversion_rank_limit(layout.modules)
+    loss = _ConversionLoss()
+    with _limit_threads(layout, bound), _open_tensors(layout.path) as file:
+        tensors = _TensorReader(file)
         modules = []
-        for done, module in enumerate(found.modules):
-            on_module(done, len(found.modules))
-            modules.append(_module(module, tensors, bound, loss, weights))
-        for extra, names in found.extras.items():
-            loss.dropped[extra] = sum(algebra.squared_norm(tensors.read(n)) for n in names)
-    adapter = Adapter(modules=tuple(modules), metadata=found.metadata)
-    check(adapter)
-    notes = file_notes(found, adapter, loss.cut)
+        for done, module in enumerate(layout.modules):
+            on_module(done, len(layout.modules))
+            modules.append(_convert_module(module, tensors, bound, loss, weights))
+        for extra, names in layout.extras.items():
+            loss.omitted[extra] = sum(algebra.squared_norm(tensors.read(n)) for n in names)
+    adapter = LoraAdapter(modules=tuple(modules), metadata=layout.metadata)
+    check_adapter(adapter)
+    notes = file_notes(layout, adapter, loss.cut)
     if loss.total == 0:
-        notes.append(NOTHING)
+        notes.append(NO_EFFECT)
     if tensors.zero_alphas:
         notes.append(ZERO_ALPHA.format(modules=counted(tensors.zero_alphas, "module")))
-    notes += _loss_notes(found, adapter, loss)
-    return Reading(adapter, found, tuple(notes))
+    notes += _loss_notes(layout, adapter, loss)
+    return AdapterReading(adapter, layout, tuple(notes))
 
 
 @contextmanager
-def _threads(found: Plan, bound: int) -> Iterator[None]:
-    """One thread of torch for many small products, all for singular values of whole layers.
+def _limit_threads(layout: FileLayout, bound: int) -> Iterator[None]:
+    """Run torch on one thread, unless singular values of full layers are needed.
 
-    An SDXL LoRA of rank 32 (730 modules) was read in 79 s by two threads of a machine at work on
-    other things, which wait for one another, and in 2.6 s by one.
+    Threads that wait for each other slow down small products: reading an SDXL LoRA of rank 32 (730
+    modules) on a busy machine took 79 s on two threads and 2.6 s on one.
     """
     before = torch.get_num_threads()
-    if not any(m.exact_rank > bound or m.form.kind is Kind.DIFF for m in found.modules):
+    if not any(
+        m.exact_rank > bound or m.parametrization.kind is ParametrizationKind.DIFF
+        for m in layout.modules
+    ):
         torch.set_num_threads(1)
     try:
         yield
@@ -189,15 +192,15 @@ def _threads(found: Plan, bound: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
-def _open(path: Path) -> Any:
+def _open_tensors(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt", device="cpu")
     except (SafetensorError, OSError) as error:
         raise AdapterError("The file is damaged: its tensors cannot be read.") from error
 
 
-class _Tensors:
-    """Reads single tensors of an open file, in fp32, and refuses numbers that are none."""
+class _TensorReader:
+    """Reads single tensors of an open file in fp32, and rejects values that are not finite."""
 
     def __init__(self, file: Any) -> None:
         self._file = file
@@ -207,82 +210,83 @@ class _Tensors:
         tensor: Tensor = self._file.get_tensor(name)
         if not bool(torch.isfinite(tensor).all()):
             raise AdapterError(
-                f"The weights of {name[:120]!r} are not all finite numbers: the file was damaged, "
-                "or its training diverged."
+                f"The weights of {name[:120]!r} contain NaN or infinity: the file is damaged, or "
+                "the training diverged."
             )
         if float(tensor.abs().max()) > MAX_WEIGHT:
             raise AdapterError(
-                f"The weights of {name[:120]!r} go up to {float(tensor.abs().max()):.1e}; up to "
-                f"{MAX_WEIGHT:,.0f} are read. The file was damaged, or its training diverged."
+                f"The weights of {name[:120]!r} are as large as {float(tensor.abs().max()):.1e}; "
+                f"at most {MAX_WEIGHT:,.0f} is supported. The file is damaged, or the training "
+                "diverged."
             )
         return tensor.float()
 
-    def of(self, module: PlannedModule) -> dict[Leaf, Tensor]:
-        """All tensors of a module but its alpha."""
+    def read_module(self, module: ModuleLayout) -> dict[Leaf, Tensor]:
+        """All tensors of a module except its alpha."""
         return {leaf: self.read(n) for leaf, n in module.names.items() if leaf is not Leaf.ALPHA}
 
-    def alpha(self, module: PlannedModule) -> float:
-        """Alpha as a number; the rank where it is missing, as every loader has it.
+    def read_alpha(self, module: ModuleLayout) -> float:
+        """Alpha as a number; the rank if it is missing, as in every loader.
 
-        An alpha of 0 is counted and means the rank too: so kohya's programs read it.
-        To most others it is a strength of 0.
+        An alpha of 0 is counted and replaced by the rank, as in kohya's programs. Most other
+        programs read it as a strength of 0.
         """
-        rank = float(module.form.rank_of_scale)
-        if not module.form.has_scale:
+        rank = float(module.parametrization.rank_of_scale)
+        if not module.parametrization.has_scale:
             return rank
-        told = module.config_alpha
+        alpha = module.config_alpha
         if Leaf.ALPHA in module.names:
-            told = float(self.read(module.names[Leaf.ALPHA]))
-        self.zero_alphas += told == 0
-        return told or rank
+            alpha = float(self.read(module.names[Leaf.ALPHA]))
+        self.zero_alphas += alpha == 0
+        return alpha or rank
 
 
-def _module(
-    module: PlannedModule,
-    tensors: _Tensors,
+def _convert_module(
+    module: ModuleLayout,
+    tensors: _TensorReader,
     bound: int,
-    loss: _Loss,
+    loss: _ConversionLoss,
     weights: BaseWeights | None,
 ) -> LoraModule:
-    parts, alpha = tensors.of(module), tensors.alpha(module)
+    parts, alpha = tensors.read_module(module), tensors.read_alpha(module)
     if is_plain(module):
-        down, up = _shaped(module, *_plain_pair(parts))
-        made = LoraModule(module.component, module.path, down, up, alpha)
-        total = algebra.squared_norm_of_product(down, up) * made.scale**2
+        down, up = _with_layer_shape(module, *_plain_pair(parts))
+        plain = LoraModule(module.component, module.path, down, up, alpha)
+        total = algebra.squared_norm_of_product(down, up) * plain.scale**2
         loss.add(module.key, total, 0.0, was_cut=False)
-        return made
-    factors, scale = _factors(module, parts), alpha / module.form.rank_of_scale
+        return plain
+    factors, scale = _collect_factors(module, parts), alpha / module.parametrization.rank_of_scale
     if module.is_dora:
-        change = decomposed(module, parts, _dense(module, factors) * scale, weights)
-        down, up, lost = algebra.within_rank(change, bound)
+        change = dora_change(module, parts, _dense_change(module, factors) * scale, weights)
+        down, up, lost = algebra.truncate_to_rank(change, bound)
         total, scale = algebra.squared_norm(change), 1.0
     elif module.exact_rank <= bound:
-        down, up = _exact(module, factors)
+        down, up = _exact_pair(module, factors)
         lost, total = 0.0, algebra.squared_norm_of_product(down, up)
-    elif module.form.kind is Kind.LOKR:
-        down, up, lost = algebra.kron_within(*algebra.kronecker_pairs(factors), bound)
+    elif module.parametrization.kind is ParametrizationKind.LOKR:
+        down, up, lost = algebra.truncate_kronecker(*algebra.kronecker_factors(factors), bound)
         total = algebra.squared_norm_of_product(down, up) + lost
     else:
-        change = _dense(module, factors)
+        change = _dense_change(module, factors)
         if not bool(torch.isfinite(change).all()):
-            raise AdapterError(OVERFLOWS.format(key=module.key))
-        down, up, lost = algebra.within_rank(change, bound)
+            raise AdapterError(OVERFLOW.format(key=module.key))
+        down, up, lost = algebra.truncate_to_rank(change, bound)
         total = algebra.squared_norm(change)
     was_cut = module.exact_rank > bound and down.shape[0] >= bound
     loss.add(module.key, total * scale**2, lost * scale**2, was_cut=was_cut)
-    down, up = _shaped(module, *algebra.balanced(down, up))
+    down, up = _with_layer_shape(module, *algebra.balance_pair(down, up))
     return LoraModule(module.component, module.path, down, up, scale * down.shape[0])
 
 
 def _plain_pair(parts: Mapping[Leaf, Tensor]) -> algebra.Pair:
     down, up = parts[Leaf.DOWN], parts[Leaf.UP]
     if Leaf.MID in parts:
-        down = algebra.fold_mid(down, parts[Leaf.MID])
+        down = algebra.fold_mid_kernel(down, parts[Leaf.MID])
     return down, up
 
 
-def _shaped(module: PlannedModule, down: Tensor, up: Tensor) -> algebra.Pair:
-    """The halves as the base's layer has them: (R, in) and (out, R), or with kernels."""
+def _with_layer_shape(module: ModuleLayout, down: Tensor, up: Tensor) -> algebra.Pair:
+    """The matrices in the shape of the base's layer: (R, in) and (out, R), or with kernels."""
     out, *given = module.weight_shape
     rank = up.shape[1]
     kernel = [1] * (len(given) - 1)
@@ -301,62 +305,62 @@ _CORES = (
 )
 
 
-def _factors(module: PlannedModule, parts: dict[Leaf, Tensor]) -> dict[str, Tensor]:
-    """The factors by the names that `algebra` knows, cores of Tucker's form multiplied in."""
+def _collect_factors(module: ModuleLayout, parts: dict[Leaf, Tensor]) -> dict[str, Tensor]:
+    """The factors by the names that `algebra` uses, with Tucker cores multiplied in."""
     parts = dict(parts)
-    if module.form.kind is Kind.LORA:
+    if module.parametrization.kind is ParametrizationKind.LORA:
         down, up = _plain_pair(parts)
         return {"down": down, "up": up}
     for core, a, b in _CORES:
         if core in parts:
-            parts[a], parts[b] = algebra.tucker(parts.pop(core), parts[a], parts[b])
+            parts[a], parts[b] = algebra.fold_tucker_core(parts.pop(core), parts[a], parts[b])
     if Leaf.DIFF in parts:
         return {"diff": parts[Leaf.DIFF].flatten(1)}
     return {_NAMES[leaf]: tensor for leaf, tensor in parts.items() if leaf in _NAMES}
 
 
-def _exact(module: PlannedModule, factors: Mapping[str, Tensor]) -> algebra.Pair:
-    if module.form.kind is Kind.DIFF:
-        down, up, _ = algebra.within_rank(factors["diff"], module.exact_rank)
+def _exact_pair(module: ModuleLayout, factors: Mapping[str, Tensor]) -> algebra.Pair:
+    if module.parametrization.kind is ParametrizationKind.DIFF:
+        down, up, _ = algebra.truncate_to_rank(factors["diff"], module.exact_rank)
         return down, up
-    is_lokr = module.form.kind is Kind.LOKR
-    return algebra.kronecker(factors) if is_lokr else algebra.as_lora(factors)
+    is_lokr = module.parametrization.kind is ParametrizationKind.LOKR
+    return algebra.kronecker_pair(factors) if is_lokr else algebra.lora_pair(factors)
 
 
-def _dense(module: PlannedModule, factors: Mapping[str, Tensor]) -> Tensor:
-    """The whole change (out, in) before its scale."""
-    match module.form.kind:
-        case Kind.DIFF:
+def _dense_change(module: ModuleLayout, factors: Mapping[str, Tensor]) -> Tensor:
+    """The full weight change (out, in) without its scale."""
+    match module.parametrization.kind:
+        case ParametrizationKind.DIFF:
             return factors["diff"]
-        case Kind.LOHA:
+        case ParametrizationKind.LOHA:
             first = factors["w1_a"] @ factors["w1_b"]
             return first * (factors["w2_a"] @ factors["w2_b"])
-    down, up = _exact(module, factors)
+    down, up = _exact_pair(module, factors)
     return up @ down
 
 
-def _share(lost: float, total: float) -> float:
-    """The relative Frobenius norm of what was lost; 0 where nothing was there."""
+def _relative_norm(lost: float, total: float) -> float:
+    """The relative Frobenius norm of the error; 0 if the change itself is 0."""
     return math.sqrt(lost / total) if total > 0 else 0.0
 
 
-def _loss_notes(found: Plan, adapter: Adapter, loss: _Loss) -> list[str]:
+def _loss_notes(layout: FileLayout, adapter: LoraAdapter, loss: _ConversionLoss) -> list[str]:
     notes = []
     if loss.cut:
         rank = max(module.rank for module in adapter.modules if module.key in loss.cut)
-        error = _share(loss.lost, loss.total)
+        error = _relative_norm(loss.lost, loss.total)
         notes.append(loss_note(len(loss.cut), rank, error, loss.worst))
-    whole = loss.total + sum(loss.dropped.values())
-    for extra, squared in loss.dropped.items():
-        share, names = _share(squared, whole), found.extras[extra]
-        if share > MAX_DROPPED_SHARE:
+    whole = loss.total + sum(loss.omitted.values())
+    for extra, squared in loss.omitted.items():
+        share, names = _relative_norm(squared, whole), layout.extras[extra]
+        if share > MAX_OMITTED_SHARE:
             raise AdapterError(
-                f"The file changes {counted(len(names), extra)} of the base, {percent(share)} of "
-                "its whole change, and a LoRA cannot hold them. Accepted are files in which they "
-                "are at most a tenth of it."
+                f"The file changes {counted(len(names), extra)} of the base, which a LoRA cannot "
+                f"contain. They are {percent(share)} of its whole change; at most "
+                f"{percent(MAX_OMITTED_SHARE)} can be left out."
             )
         notes.append(
-            f"Changes of {counted(len(names), extra)} were left out, as a LoRA has no place for "
+            f"Changes of {counted(len(names), extra)} were left out because a LoRA cannot contain "
             f"them: {percent(share)} of the file's whole change (Frobenius norm)."
         )
     return notes

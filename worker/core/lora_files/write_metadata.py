@@ -19,7 +19,7 @@ from typing import Any
 from PIL import Image
 
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import Adapter, AdapterError, Component
+from worker.core.lora_files.canonical import AdapterError, Component, LoraAdapter
 
 THUMBNAIL_SIDE = 256
 MAX_TEXT_CHARACTERS = 10_000
@@ -100,7 +100,7 @@ def _architecture(facts: ExportFacts, family: BaseFamily) -> str:
     return f"{family.facts.architecture_v if is_v else family.facts.architecture}/lora"
 
 
-def kohya_metadata(adapter: Adapter, facts: ExportFacts, family: BaseFamily) -> dict[str, str]:
+def kohya_metadata(adapter: LoraAdapter, facts: ExportFacts, family: BaseFamily) -> dict[str, str]:
     """All entries of a kohya-named file but its hashes."""
     rank, alpha = common_rank_and_alpha(adapter)
     dim = str(rank) if rank is not None else "Dynamic"
@@ -161,7 +161,7 @@ def sidecar(facts: ExportFacts, family: BaseFamily) -> bytes:
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
 
-def common_rank_and_alpha(adapter: Adapter) -> tuple[int | None, float | None]:
+def common_rank_and_alpha(adapter: LoraAdapter) -> tuple[int | None, float | None]:
     """(rank, alpha) that all modules share; None for what they do not."""
     ranks = {module.rank for module in adapter.modules}
     alphas = {module.alpha for module in adapter.modules}

@@ -219,7 +219,7 @@ def _write_download(
 
     path = trained.path
     assert path is not None
-    adapter = canonical.load(path)
+    adapter = canonical.load_adapter(path)
     facts = ExportFacts(
         title=arguments.name,
         slug=arguments.name,

@@ -19,7 +19,7 @@ from typing import Any
 import torch
 
 from worker.core.lora_files import canonical
-from worker.core.lora_files.canonical import Adapter
+from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.training.atomic_write import sync_folder, write_atomically
 from worker.core.training.errors import CheckpointError
 
@@ -67,7 +67,7 @@ class CheckpointFolder:
         self._identity = json.loads(json.dumps(identity))
         self._keep = keep
 
-    def save(self, step: int, state: Mapping[str, Any], adapter: Adapter) -> SavedCheckpoint:
+    def save(self, step: int, state: Mapping[str, Any], adapter: LoraAdapter) -> SavedCheckpoint:
         """Write a checkpoint, then delete all but the newest few. May raise OSError."""
         self._root.mkdir(parents=True, exist_ok=True)
         final = self._root / f"{PREFIX}{step:06d}"
@@ -76,7 +76,7 @@ class CheckpointFolder:
             buffer = io.BytesIO()
             torch.save(dict(state), buffer)
             write_atomically(unfinished / STATE, buffer.getvalue())
-            canonical.save(adapter, unfinished / ADAPTER)
+            canonical.save_adapter(adapter, unfinished / ADAPTER)
             manifest = {"step": step, "identity": self._identity, "files": _hashes(unfinished)}
             write_atomically(unfinished / MANIFEST, json.dumps(manifest, indent=1).encode())
             if final.exists():  # damaged, or of a run that was rolled back

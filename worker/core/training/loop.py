@@ -14,7 +14,7 @@ import torch
 
 from worker.core.bases.load import LoadedBase
 from worker.core.lora_files import canonical
-from worker.core.lora_files.canonical import Adapter
+from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.training.checkpoint import CheckpointFolder, RestoredState
 from worker.core.training.commands import PendingRequests, StopRequested
 from worker.core.training.config import Precision, TrainConfig
@@ -248,7 +248,7 @@ class TrainingLoop:
         path = self._out / ADAPTER
         adapter = self._adapter()
         self._check_effect(adapter)
-        canonical.save(adapter, path)
+        canonical.save_adapter(adapter, path)
         return path
 
     def _take_step(self) -> bool:
@@ -320,7 +320,7 @@ class TrainingLoop:
         loss = self._learner.held_out_loss(self._validation)
         self._emit(HeldOut(step, loss.mean, loss.low, loss.high))
 
-    def _check_effect(self, adapter: Adapter) -> None:
+    def _check_effect(self, adapter: LoraAdapter) -> None:
         """Raise an error for an adapter without effect, warn about one that shows in no sample."""
         if not any(bool(module.delta().any()) for module in adapter.modules):
             raise DeadAdapterError(
@@ -394,7 +394,7 @@ class TrainingLoop:
             for sample in self._sampler.generate(self._requests.poll):
                 self._emit(self._samples.save(step, sample))
 
-    def _adapter(self) -> Adapter:
+    def _adapter(self) -> LoraAdapter:
         metadata = self._metadata | {"steps": str(self.step)}
         return self._lora.extract(self._learner.weights(), metadata)
 

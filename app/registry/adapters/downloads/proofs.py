@@ -1,4 +1,4 @@
-"""The proofs of an adapter's files in words: program by program, file by file."""
+"""The proofs of an adapter's files as sentences, by file and program."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from app.registry.adapters.models import AdapterFile, AdapterVersion
 FORMATS = {"kohya": "kohya", "peft": "diffusers / PEFT", "bundle": "Bundle"}
 ORDER = tuple(FORMATS)
 WORDS = {
-    "right": ("good", "Right"),
-    "limited": ("good", "Right, as far as it can"),
-    "foreign": ("good", "Names right"),
-    "partly": ("warn", "Read in part"),
+    "right": ("good", "Works"),
+    "limited": ("good", "Works for supported layers"),
+    "foreign": ("good", "All layers recognized"),
+    "partly": ("warn", "Partly read"),
     "wrong": ("warn", "Wrong strength"),
     "unread": ("warn", "Not read"),
 }
@@ -25,7 +25,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class ProofLine:
-    """What one program makes of a file; `look` is a chip's class, `word` says the same."""
+    """How one program reads a file; `look` is the class of a chip, `word` its text."""
 
     title: str
     look: str
@@ -36,9 +36,9 @@ class ProofLine:
 
 @dataclass(frozen=True)
 class FileProof:
-    """The proof of one file: what was checked of it here, then the programs.
+    """The proof of one file: the checks done here, then a line for each program.
 
-    `foreign`: only this program and diffusers can open its base, as with the embedded one.
+    `foreign`: only Brushwork and diffusers can load its base, as with the embedded one.
     """
 
     title: str
@@ -50,12 +50,12 @@ class FileProof:
 
     @property
     def good(self) -> int:
-        """How many programs read the file as it was trained."""
+        """The number of programs that read the file correctly."""
         return sum(line.look == "good" for line in self.lines)
 
 
 def file_proofs(session: Session, version: AdapterVersion) -> list[FileProof]:
-    """The proofs of the files that were written of a version so far; the main download first."""
+    """The proofs of all files written for a version, the main download first."""
     files = [file for file in service.version_files(session, version.key) if file.proof]
     files.sort(key=lambda file: (ORDER.index(file.format), file.dtype != "fp16", file.dtype))
     return [_file_proof(file) for file in files]
@@ -77,17 +77,17 @@ def _file_proof(file: AdapterFile) -> FileProof:
 def _line(result: Mapping[str, Any]) -> ProofLine:
     look, word = WORDS[result["verdict"]]
     if result["verdict"] == "foreign" and not result["right"]:
-        look, word = "", "Not for this base"
+        look, word = "", "This base is not supported there"
     return ProofLine(result["title"], look, word, result["sentence"], result["needed"])
 
 
 def checks_of(proof: Mapping[str, Any]) -> list[str]:
-    """What was done with a file here, as sentences."""
+    """The checks of a file that were done here, as sentences."""
     checks = []
     if back := proof.get("read_back"):
         checks.append(
-            f"Read back: {back['tensors']} tensors of {back['modules']} layers, each layer within "
-            f"{_share(back['worst_error'])} of what was trained."
+            f"Read back: {back['tensors']} tensors of {back['modules']} layers, each within "
+            f"{_share(back['worst_error'])} of the trained weights."
         )
     if loaded := proof.get("loaded"):
         where = "into the base's own weights" if loaded["weights"] else "into the base's layers"
@@ -96,15 +96,15 @@ def checks_of(proof: Mapping[str, Any]) -> list[str]:
             f"within {_share(loaded['worst_error'])}."
         )
     if reason := proof.get("not_loaded"):
-        checks.append(f"Not loaded by diffusers, only held to its rule: {reason}")
+        checks.append(f"Not loaded by diffusers, only checked by its rule: {reason}")
     if drawn := proof.get("drawn"):
         checks.append(
-            f"Drawn with diffusers' copy of it (“{drawn['prompt']}”, seed {drawn['seed']}): at "
-            f"most {drawn['difference']} of 255 levels from our own picture, which the adapter "
-            f"itself moves by up to {drawn['effect']}."
+            f"diffusers generates the same image for “{drawn['prompt']}”, seed {drawn['seed']} "
+            f"(largest difference {drawn['difference']} of 255; the adapter itself changes the "
+            f"image by up to {drawn['effect']})."
         )
     if reason := proof.get("not_drawn"):
-        checks.append(f"No picture was compared: {reason}")
+        checks.append(f"No images were compared: {reason}")
     return checks
 
 

@@ -1,4 +1,4 @@
-"""Small pipelines' parts with the real names of layers."""
+"""Components of small pipelines with the real layer names."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Files as other programs write them, made by hand: what the rules of the loaders are held to."""
+"""Files as other programs write them, built by hand to test the rules of the loaders."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from torch import Tensor
 
 from tests.worker.lora_files.random_adapters import ATTENTION, random_adapter
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import Adapter, Component, LoraModule
+from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
 from worker.core.lora_files.families import family_shapes
-from worker.core.lora_files.proof.check import Subject, judge
+from worker.core.lora_files.proof.check import ProofInput, check_loader
 from worker.core.lora_files.proof.content import FileContent
 from worker.core.lora_files.proof.loaders import LOADERS
 from worker.core.lora_files.proof.result import LoaderResult
@@ -27,12 +27,12 @@ def attention(key: str) -> bool:
 
 
 def everything(key: str) -> bool:
-    """All that kohya's networks can hold: no layer outside the blocks."""
+    """Whether kohya's networks can contain the layer, which must be inside a block."""
     return not key.endswith(OUTSIDE)
 
 
 def narrow(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
-    """The same names with thin layers, but for the widths by which a base is told."""
+    """The same names with thin layers, except for the widths that identify the base."""
     thin = {}
     for key, shape in shapes.items():
         text = key.endswith(("attn2.to_k", "attn2.to_v")) or ".self_attn." in key
@@ -41,14 +41,16 @@ def narrow(shapes: Mapping[str, tuple[int, ...]]) -> dict[str, tuple[int, ...]]:
 
 
 @cache
-def thin_adapter(family: BaseFamily, choose: Callable[[str], bool], **changes: float) -> Adapter:
+def thin_adapter(
+    family: BaseFamily, choose: Callable[[str], bool], **changes: float
+) -> LoraAdapter:
     """A random adapter with the real layer names of a family."""
     shapes = narrow(family_shapes(family))
     return random_adapter(shapes, rank=RANK, alpha=ALPHA, choose=choose, **changes)
 
 
-def mixed(adapter: Adapter) -> Adapter:
-    """Ranks 2, 4 and 8, alphas 1 and 8: as resized and LoCon files have them."""
+def mixed(adapter: LoraAdapter) -> LoraAdapter:
+    """The adapter with ranks 2, 4 and 8 and alphas 1 and 8, as in resized and LoCon files."""
     modules = []
     for index, module in enumerate(adapter.modules):
         rank = (2, 4, 8)[index % 3]
@@ -64,8 +66,8 @@ def mixed(adapter: Adapter) -> Adapter:
     return replace(adapter, modules=tuple(modules))
 
 
-def peft_file(adapter: Adapter, *, text_model: bool = True) -> FileContent:
-    """What diffusers' save_lora_weights writes, with transformers 5 without `text_model.`."""
+def peft_file(adapter: LoraAdapter, *, text_model: bool = True) -> FileContent:
+    """The file of diffusers' save_lora_weights; transformers 5 has no `text_model.`."""
     tensors = {}
     for module in adapter.modules:
         path = module.path
@@ -76,8 +78,8 @@ def peft_file(adapter: Adapter, *, text_model: bool = True) -> FileContent:
     return FileContent(tensors, {"format": "pt"})
 
 
-def script_file(adapter: Adapter) -> FileContent:
-    """What the example scripts of diffusers write, with transformers 5."""
+def script_file(adapter: LoraAdapter) -> FileContent:
+    """The file of the example scripts of diffusers, with transformers 5."""
     tensors = {}
     for module in adapter.modules:
         leaf = "lora" if module.component is Component.UNET else "lora_linear_layer"
@@ -86,8 +88,8 @@ def script_file(adapter: Adapter) -> FileContent:
     return FileContent(tensors, {"format": "pt"})
 
 
-def util_file(adapter: Adapter) -> FileContent:
-    """What diffusers' convert_state_dict_to_kohya makes: alpha is the rank, encoders misnamed."""
+def util_file(adapter: LoraAdapter) -> FileContent:
+    """The file of diffusers' convert_state_dict_to_kohya: alpha is the rank, encoders misnamed."""
     prefixes = {"unet": "lora_unet_", "text_encoder": "lora_te1_", "text_encoder_2": "lora_te2_"}
     tensors = {}
     for module in adapter.modules:
@@ -114,15 +116,15 @@ def without(content: FileContent, drop: Callable[[str], bool]) -> FileContent:
 
 
 def results(
-    content: FileContent, adapter: Adapter, family: BaseFamily, *, dtype: str = "fp32"
+    content: FileContent, adapter: LoraAdapter, family: BaseFamily, *, dtype: str = "fp32"
 ) -> dict[str, LoaderResult]:
-    """What every loader makes of a file, by its name."""
-    subject = Subject(content, adapter, "kohya", dtype, family)
-    return {loader.name: judge(loader, subject) for loader in LOADERS}
+    """The result of every loader for a file, by the name of the loader."""
+    subject = ProofInput(content, adapter, "kohya", dtype, family)
+    return {loader.name: check_loader(loader, subject) for loader in LOADERS}
 
 
 def cell(result: LoaderResult) -> tuple[int, int, int, int]:
-    """(right, wrong strength, not patched, tensors ignored), as the findings count."""
+    """(right, wrong strength, not patched, tensors ignored), as in the measured tables."""
     unpatched = result.missed + result.beyond
     return result.right, result.wrong, unpatched, result.tensors - result.used
 

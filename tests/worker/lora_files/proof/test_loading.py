@@ -1,4 +1,4 @@
-"""The installed diffusers loads what we write, and does with other files what its rule says."""
+"""The installed diffusers loads our files, and reads other files as its rule predicts."""
 
 from __future__ import annotations
 
@@ -26,19 +26,19 @@ from tests.worker.lora_files.random_adapters import facts, random_adapter
 from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import load_base
 from worker.core.bases.weights import build_module
-from worker.core.lora_files.canonical import Adapter
-from worker.core.lora_files.compatible import layers
+from worker.core.lora_files.canonical import LoraAdapter
+from worker.core.lora_files.compatible import adaptable_layers
 from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export
 from worker.core.lora_files.proof.content import FileContent
-from worker.core.lora_files.proof.diffusers_rule import diffusers
-from worker.core.lora_files.proof.layout import Layout
+from worker.core.lora_files.proof.diffusers_rule import read_as_diffusers
+from worker.core.lora_files.proof.layout import BaseLayout
 from worker.core.lora_files.proof.loading import (
-    NAME,
+    ADAPTER_NAME,
     DiffusersRefusal,
     _lora_layers,
-    hollow,
-    loaded_by_diffusers,
-    measure,
+    load_with_diffusers,
+    measure_loaded_adapter,
+    strip_weights,
 )
 
 pytestmark = pytest.mark.slow  # loads with diffusers
@@ -46,14 +46,14 @@ pytestmark = pytest.mark.slow  # loads with diffusers
 SD1, SDXL = BaseFamily.SD1, BaseFamily.SDXL
 MIDDLE = ("lora_unet_mid_block_attentions_0_", "lora_unet_middle_block_1_")
 Parts = dict[str, Any]
-Make = Callable[[Adapter], FileContent]
+Make = Callable[[LoraAdapter], FileContent]
 
 
 def shapes_of(parts: Parts) -> dict[str, tuple[int, ...]]:
     return {
         f"{component}.{path}": tuple(layer.weight.shape)
         for component, module in parts.items()
-        for path, layer in layers(component, module).items()
+        for path, layer in adaptable_layers(component, module).items()
     }
 
 
@@ -61,7 +61,7 @@ def encoders_named(content: FileContent) -> FileContent:
     return renamed(content, "lora_te1_", "lora_te_text_model_")
 
 
-def with_alphas(adapter: Adapter) -> FileContent:
+def with_alphas(adapter: LoraAdapter) -> FileContent:
     content = encoders_named(util_file(adapter))
     for module in adapter.modules:
         prefix = "lora_unet_" if module.component == "unet" else "lora_te_"
@@ -70,7 +70,7 @@ def with_alphas(adapter: Adapter) -> FileContent:
     return content
 
 
-def some_alphas(adapter: Adapter) -> FileContent:
+def some_alphas(adapter: LoraAdapter) -> FileContent:
     drop = set(sorted(with_alphas(adapter).tensors)[::3])
     return without(with_alphas(adapter), lambda name: name in drop and name.endswith("alpha"))
 
@@ -97,8 +97,8 @@ SD_FILES: dict[str, Make] = {
 def actual(content: FileContent, parts: Parts, family: BaseFamily, path: Path) -> dict[str, float]:
     """The scale of every layer that diffusers changed, by canonical key."""
     save_file({n: t.contiguous() for n, t in content.tensors.items()}, path, dict(content.metadata))
-    with loaded_by_diffusers(path, parts, family):
-        return {key: layer.scaling[NAME] for key, layer in _lora_layers(parts)}
+    with load_with_diffusers(path, parts, family):
+        return {key: layer.scaling[ADAPTER_NAME] for key, layer in _lora_layers(parts)}
 
 
 @pytest.mark.parametrize("make", SD_FILES.values(), ids=SD_FILES.keys())
@@ -108,7 +108,7 @@ def test_the_rule_says_what_diffusers_does_with_sd_files(
     shapes = shapes_of(shallow_sd15_parts)
     content = make(random_adapter(shapes, rank=2, choose=everything))
     content = FileContent(dict(sorted(content.tensors.items())), content.metadata)
-    said = diffusers(content, Layout(SD1, shapes))
+    said = read_as_diffusers(content, BaseLayout(SD1, shapes))
     found = actual(content, shallow_sd15_parts, SD1, tmp_path / "a.safetensors")
     assert {key: patch.scale for key, patch in said.patches.items()} == pytest.approx(found)
 
@@ -132,13 +132,15 @@ def test_the_rule_says_what_diffusers_does_with_sdxl_files(
     if naming == "both namings":
         content = renamed(content, "unet_middle_block_1_", "unet_mid_block_attentions_0_")
     content = FileContent(dict(sorted(content.tensors.items())))
-    said = diffusers(content, Layout(SDXL, shapes))
+    said = read_as_diffusers(content, BaseLayout(SDXL, shapes))
     found = actual(content, sdxl_parts, SDXL, path)
     assert {key: patch.scale for key, patch in said.patches.items()} == pytest.approx(found)
     assert (len(found) < len(adapter.modules)) is (naming == "both namings")
 
 
-def test_what_the_rule_calls_refused_is_refused(shallow_sd15_parts: Parts, tmp_path: Path) -> None:
+def test_files_that_the_rule_rejects_are_rejected(
+    shallow_sd15_parts: Parts, tmp_path: Path
+) -> None:
     shapes = shapes_of(shallow_sd15_parts)
     adapter = random_adapter(shapes, rank=2, choose=attention)
     good = with_alphas(adapter)
@@ -150,10 +152,10 @@ def test_what_the_rule_calls_refused_is_refused(shallow_sd15_parts: Parts, tmp_p
         FileContent(good.tensors, {"lora_adapter_metadata": '{"unet.r": 2}'}),
         FileContent({**good.tensors, "bundle_emb.x": torch.zeros(1)}),
     ):
-        assert diffusers(bad, Layout(SD1, shapes)).refused
+        assert read_as_diffusers(bad, BaseLayout(SD1, shapes)).rejection
         with pytest.raises(DiffusersRefusal):
             actual(bad, shallow_sd15_parts, SD1, tmp_path / "a.safetensors")
-    assert not list(_lora_layers(shallow_sd15_parts))  # nothing of it stays behind
+    assert not list(_lora_layers(shallow_sd15_parts))  # nothing remains loaded
 
 
 @pytest.mark.parametrize("form", [AdapterFormat.KOHYA, AdapterFormat.PEFT])
@@ -164,22 +166,22 @@ def test_diffusers_loads_our_files_as_they_were_trained(
 ) -> None:
     parts: Parts = request.getfixturevalue("sd15_parts" if family is SD1 else "sdxl_parts")
     adapter = random_adapter(shapes_of(parts), rank=2, choose=everything)
-    # not all of it: peft compares every layer with every pattern
+    # only a part: peft compares every layer with every pattern
     some = [m for n, m in enumerate(adapter.modules) if n % 7 == 0 or "out_proj" in m.path]
     adapter = replace(adapter, modules=tuple(some))
     adapter = mixed(adapter) if kind == "uneven" else adapter
     path = tmp_path / "a.safetensors"
     half = AdapterDtype.FP16
     export(adapter, path, format=form, dtype=half, family=family, facts=facts())
-    with loaded_by_diffusers(path, parts, family):
-        found = measure(adapter, parts)
+    with load_with_diffusers(path, parts, family):
+        found = measure_loaded_adapter(adapter, parts)
     assert found.worst_error < 2e-3
     assert found.modules == len(adapter.modules)
     wrong = replace(adapter, modules=tuple(replace(m, alpha=2 * m.alpha) for m in adapter.modules))
-    with loaded_by_diffusers(path, parts, family):
-        assert measure(wrong, parts).worst_error == pytest.approx(0.5, abs=1e-2)
+    with load_with_diffusers(path, parts, family):
+        assert measure_loaded_adapter(wrong, parts).worst_error == pytest.approx(0.5, abs=1e-2)
         fewer = replace(adapter, modules=adapter.modules[1:])
-        assert measure(fewer, parts).worst_module == adapter.modules[0].key
+        assert measure_loaded_adapter(fewer, parts).worst_module == adapter.modules[0].key
 
 
 def test_the_weights_of_a_real_base_move_by_the_adapter_and_back(tmp_path: Path) -> None:
@@ -190,8 +192,8 @@ def test_the_weights_of_a_real_base_move_by_the_adapter_and_back(tmp_path: Path)
     form, half = AdapterFormat.KOHYA, AdapterDtype.FP16
     export(adapter, path, format=form, dtype=half, family=SD1, facts=facts())
     before = {n: t.clone() for part in parts.values() for n, t in part.state_dict().items()}
-    with loaded_by_diffusers(path, parts, SD1):
-        moved = measure(adapter, parts, weights=True)
+    with load_with_diffusers(path, parts, SD1):
+        moved = measure_loaded_adapter(adapter, parts, weights=True)
         assert (moved.weights, moved.modules) == (True, 133)
         assert 1e-5 < moved.worst_error < 2e-3
     after = {n: t for part in parts.values() for n, t in part.state_dict().items()}
@@ -201,16 +203,18 @@ def test_the_weights_of_a_real_base_move_by_the_adapter_and_back(tmp_path: Path)
 
 def test_a_base_of_full_size_is_checked_without_its_weights(tmp_path: Path) -> None:
     wide = {"block_out_channels": (320, 640, 1280, 1280), "cross_attention_dim": 768}
-    unet = hollow(build_module("UNet2DConditionModel", {"sample_size": 64, **wide}))
-    text = hollow(build_module("CLIPTextModel", {"hidden_size": 768, "num_hidden_layers": 2}))
+    unet = strip_weights(build_module("UNet2DConditionModel", {"sample_size": 64, **wide}))
+    text = strip_weights(
+        build_module("CLIPTextModel", {"hidden_size": 768, "num_hidden_layers": 2})
+    )
     parts = {"unet": unet, "text_encoder": text}
     held = sum(p.untyped_storage().nbytes() for p in unet.parameters())
-    assert held == 4 * len(list(unet.parameters()))  # 3.4 GB of shapes in one number each
+    assert held == 4 * len(list(unet.parameters()))  # shapes of 3.4 GB, one number each
     adapter = random_adapter(
         shapes_of(parts), rank=2, choose=lambda key: key.endswith(("attn2.to_k", "q_proj"))
     )
     path = tmp_path / "a.safetensors"
     form, half = AdapterFormat.PEFT, AdapterDtype.FP16
     export(adapter, path, format=form, dtype=half, family=SD1, facts=facts())
-    with loaded_by_diffusers(path, parts, SD1):
-        assert measure(adapter, parts).worst_error < 2e-3
+    with load_with_diffusers(path, parts, SD1):
+        assert measure_loaded_adapter(adapter, parts).worst_error < 2e-3

@@ -1,4 +1,4 @@
-"""The rules give what the programs' own code was measured to do (adapter formats, section 6)."""
+"""The rules agree with the measured behavior of the programs (adapter formats, section 6)."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.worker.lora_files.proof.files import (
 )
 from tests.worker.lora_files.random_adapters import facts
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import Adapter
+from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export
 from worker.core.lora_files.proof.content import FileContent
 
@@ -30,9 +30,9 @@ KOHYA, PEFT = AdapterFormat.KOHYA, AdapterFormat.PEFT
 
 @pytest.fixture
 def golden(tmp_path: Path):
-    """What this project writes."""
+    """A function that exports an adapter and returns the content of the file."""
 
-    def write(adapter: Adapter, family: BaseFamily, form: AdapterFormat = KOHYA) -> FileContent:
+    def write(adapter: LoraAdapter, family: BaseFamily, form: AdapterFormat = KOHYA) -> FileContent:
         path = tmp_path / "file.safetensors"
         export(adapter, path, format=form, dtype=AdapterDtype.FP32, family=family, facts=facts())
         return FileContent.read(path)
@@ -87,12 +87,12 @@ def test_the_peft_file_is_read_by_diffusers_alone() -> None:
         assert cell(found[name]) == NOTHING, name
         assert found[name].verdict == "unread"
     assert found["cpp"].used == 256
-    # without settings alpha is the rank: half as strong as it was trained
+    # without settings alpha is the rank, which gives half the trained strength
     assert cell(found["diffusers"]) == (0, 176, 0, 0)
     assert found["diffusers"].strength == pytest.approx(0.5, abs=1e-3)
 
 
-def test_comfyui_reads_a_part_of_a_peft_file_without_a_word(golden) -> None:
+def test_comfyui_reads_a_part_of_a_peft_file_without_an_error(golden) -> None:
     adapter = thin_adapter(SD1, everything)
     found = results(peft_file(adapter, text_model=False), adapter, SD1)
     assert found["comfyui"].tensors - found["comfyui"].used == 400
@@ -113,7 +113,7 @@ def test_the_file_of_the_example_scripts_is_read_nowhere_as_trained() -> None:
     assert cell(found["diffusers"]) == (0, 176, 0, 0)
 
 
-def test_an_sd_file_with_a_numbered_encoder_loses_it_where_nobody_looks(golden) -> None:
+def test_an_sd_file_with_a_numbered_encoder_loses_it_in_some_programs(golden) -> None:
     adapter = thin_adapter(SD1, attention)
     found = results(renamed(golden(adapter, SD1), "lora_te_", "lora_te1_"), adapter, SD1)
     for name in ("comfyui", "a1111", "forge", "diffusers", "cpp"):
@@ -129,7 +129,7 @@ def test_mixed_alphas_go_wrong_in_diffusers_unless_folded(golden) -> None:
     assert not any(name.endswith(".alpha") for name in folded.tensors)
     for name, result in results(folded, adapter, SD1).items():
         assert cell(result) == (176, 0, 0, 0), name
-        assert "strength right" in result.sentence
+        assert "strength correct" in result.sentence
     alphas = with_alphas(adapter)
     found = results(alphas, adapter, SD1)
     for name in ("comfyui", "kohya", "a1111", "forge", "invokeai", "cpp"):
@@ -139,7 +139,7 @@ def test_mixed_alphas_go_wrong_in_diffusers_unless_folded(golden) -> None:
     assert found["diffusers"].strength == pytest.approx(8, abs=1e-3)
 
 
-def with_alphas(adapter: Adapter) -> FileContent:
+def with_alphas(adapter: LoraAdapter) -> FileContent:
     import torch
 
     found = util_file(adapter)

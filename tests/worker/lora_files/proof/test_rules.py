@@ -1,4 +1,4 @@
-"""What a rule says beside counts: what it takes the file for, and what lies beyond the program."""
+"""Results of the rules other than counts: the detected family and unsupported layers."""
 
 from __future__ import annotations
 
@@ -17,19 +17,19 @@ from tests.worker.lora_files.proof.files import (
     without,
 )
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import Adapter
+from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.proof.content import FileContent
-from worker.core.lora_files.proof.layout import Layout
-from worker.core.lora_files.proof.strength import likeness
+from worker.core.lora_files.proof.layout import BaseLayout
+from worker.core.lora_files.proof.strength import compare_changes
 
 SD1, SD2, SDXL = BaseFamily.SD1, BaseFamily.SD2, BaseFamily.SDXL
 MIDDLE = ("lora_unet_mid_block_attentions_0_", "lora_unet_middle_block_1_")
 LAYER = "unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
 
 
-def file_of(adapter: Adapter, metadata: dict[str, str] | None = None) -> FileContent:
-    """A right SD file with alphas, by names written here."""
+def file_of(adapter: LoraAdapter, metadata: dict[str, str] | None = None) -> FileContent:
+    """A correct SD file with alphas, with names written here."""
     content = renamed(util_file(adapter), "lora_te1_", "lora_te_text_model_")
     tensors = {
         name: torch.tensor(8.0) if name.endswith(".alpha") else tensor
@@ -48,7 +48,7 @@ def file_of(adapter: Adapter, metadata: dict[str, str] | None = None) -> FileCon
         ({"modelspec.architecture": "stable-diffusion-xl-v1-base/lora"}, "SD 1.x", "SDXL"),
     ],
 )
-def test_the_web_uis_believe_the_header(metadata: dict[str, str], a1111: str, forge: str) -> None:
+def test_the_web_uis_rely_on_the_header(metadata: dict[str, str], a1111: str, forge: str) -> None:
     adapter = thin_adapter(SD1, attention)
     found = results(file_of(adapter, metadata), adapter, SD1)
     assert (found["a1111"].seen_as, found["forge"].seen_as) == (a1111, forge)
@@ -61,8 +61,8 @@ def test_the_web_uis_believe_the_header(metadata: dict[str, str], a1111: str, fo
 def test_a_right_file_is_described_in_one_sentence() -> None:
     adapter = thin_adapter(SD1, attention)
     found = results(file_of(adapter, {"ss_v2": "False"}), adapter, SD1)
-    assert found["a1111"].sentence == "528 of 528 tensors, alpha right, seen as SD 1.x"
-    assert found["comfyui"].sentence == "528 of 528 tensors, alpha right"
+    assert found["a1111"].sentence == "528 of 528 tensors used, alpha correct, detected as SD 1.x"
+    assert found["comfyui"].sentence == "528 of 528 tensors used, alpha correct"
     assert found["a1111"].worst_error == 0
 
 
@@ -84,14 +84,14 @@ def test_a1111_patches_open_clips_attention_only_whole(family: BaseFamily, part:
     lost = sum(m.key.startswith(part) for m in half.modules)
     assert (found.beyond, found.missed, found.verdict) == (lost, 0, "limited")
     assert found.used == found.tensors - 3 * lost
-    assert f"{lost} modules are of a kind it does not change" in found.sentence
-    # the file is to blame when the fourth part was trained and is not in it
+    assert f"{lost} modules of a layer type that is not supported" in found.sentence
+    # the file is wrong if the fourth projection was trained but is missing in it
     found = results(FileContent(tensors), adapter, family)["a1111"]
     assert found.verdict == "partly"
 
 
 def test_layers_outside_the_blocks_are_beyond_some_programs() -> None:
-    adapter = Adapter((module(LAYER, size=768), module("unet.time_embedding.linear_1")))
+    adapter = LoraAdapter((module(LAYER, size=768), module("unet.time_embedding.linear_1")))
     tensors = dict(file_of(adapter).tensors)
     found = results(FileContent(tensors), adapter, SD1)
     assert {name for name, result in found.items() if result.verdict == "limited"} == {
@@ -102,21 +102,21 @@ def test_layers_outside_the_blocks_are_beyond_some_programs() -> None:
 
 
 def test_invokeai_cannot_place_a_file_without_attention_on_text() -> None:
-    adapter = Adapter((module("unet.mid_block.resnets.0.time_emb_proj", size=1280),))
+    adapter = LoraAdapter((module("unet.mid_block.resnets.0.time_emb_proj", size=1280),))
     mistaken = results(file_of(adapter), adapter, SD1)["invokeai"]
     assert (mistaken.seen_as, mistaken.verdict, mistaken.needed) == ("SDXL", "wrong", False)
-    adapter = Adapter((module("unet.mid_block.resnets.0.conv1"),))
+    adapter = LoraAdapter((module("unet.mid_block.resnets.0.conv1"),))
     unknown = results(file_of(adapter), adapter, SD1)["invokeai"]
     assert (unknown.verdict, unknown.needed) == ("unread", False)
-    assert "no layer tells the text width" in unknown.sentence
+    assert "no layer has its text width" in unknown.sentence
 
 
-def test_a_base_that_other_programs_cannot_open_is_told_apart_from_a_bad_file() -> None:
-    adapter = Adapter((module(LAYER, size=192),))
+def test_a_base_that_other_programs_cannot_load_differs_from_a_wrong_file() -> None:
+    adapter = LoraAdapter((module(LAYER, size=192),))
     found = results(file_of(adapter), adapter, SD1)
     assert {name for name, result in found.items() if result.verdict != "foreign"} == {"diffusers"}
-    assert found["comfyui"].sentence == "3 of 3 tensors, alpha right"
-    assert "knows no base for this file: text width 192" in found["invokeai"].sentence
+    assert found["comfyui"].sentence == "3 of 3 tensors used, alpha correct"
+    assert "No base model of this size is supported (text width 192)." in found["invokeai"].sentence
     bad = results(renamed(file_of(adapter), "attn2", "attn3"), adapter, SD1)
     assert bad["comfyui"].verdict == "unread"
 
@@ -126,7 +126,7 @@ def test_sdxl_with_both_namings_is_refused_or_loses_a_half() -> None:
     content = renamed(util_file(adapter), "lora_te1_", "lora_te1_text_model_")
     mixed = renamed(content, "lora_unet_mid_block_attentions_0_", "lora_unet_middle_block_1_")
     found = results(mixed, adapter, SDXL)
-    assert "mix both namings" in found["invokeai"].sentence
+    assert "mix both block namings" in found["invokeai"].sentence
     middle = sum("mid_block" in m.path for m in adapter.modules)
     assert found["diffusers"].missed == middle
 
@@ -135,11 +135,11 @@ def test_diffusers_refuses_what_it_cannot_place() -> None:
     adapter = thin_adapter(SD1, attention)
     content = file_of(adapter)
     ldm = renamed(content, *MIDDLE)
-    assert results(ldm, adapter, SD1)["diffusers"].missed == 8  # the middle block, without a word
+    assert results(ldm, adapter, SD1)["diffusers"].missed == 8  # the middle block, without an error
     ldm = without(ldm, lambda name: "down_blocks" in name or "up_blocks" in name)
-    assert "only for an SDXL pipeline" in results(ldm, adapter, SD1)["diffusers"].sentence
+    assert "only converted for SDXL pipelines" in results(ldm, adapter, SD1)["diffusers"].sentence
     both = FileContent(content.tensors, {"lora_adapter_metadata": "{}"})
-    assert "in one file" in results(both, adapter, SD1)["diffusers"].sentence
+    assert "both alphas and adapter settings" in results(both, adapter, SD1)["diffusers"].sentence
     strange = FileContent({**content.tensors, "bundle_emb.x": torch.zeros(1)})
     assert "invalid LoRA" in results(strange, adapter, SD1)["diffusers"].sentence
 
@@ -157,14 +157,14 @@ def test_alphas_that_are_missing_on_some_modules_are_guessed_by_diffusers() -> N
         return stem.removesuffix(".alpha") in gone and name.endswith(".alpha")
 
     content = without(file_of(adapter), is_gone)
-    found = results(content, Adapter(halved), SD1)
+    found = results(content, LoraAdapter(halved), SD1)
     assert found["kohya"].wrong == found["comfyui"].wrong == 0
     assert found["diffusers"].wrong > 0
     assert found["diffusers"].strength == pytest.approx(2, abs=1e-3)
 
 
-def test_an_alpha_of_nothing_counts_as_the_rank_for_kohya_alone() -> None:
-    adapter = Adapter((replace(module(LAYER, size=768), alpha=4.0),))
+def test_an_alpha_of_0_counts_as_the_rank_in_kohya_alone() -> None:
+    adapter = LoraAdapter((replace(module(LAYER, size=768), alpha=4.0),))
     content = file_of(adapter)
     for name in content.tensors:
         if name.endswith(".alpha"):
@@ -174,28 +174,28 @@ def test_an_alpha_of_nothing_counts_as_the_rank_for_kohya_alone() -> None:
     assert (found["comfyui"].verdict, found["comfyui"].strength) == ("wrong", 0)
 
 
-def test_the_layout_gives_each_layer_of_the_unet_a_place_of_its_own() -> None:
+def test_the_layout_gives_each_layer_of_the_unet_a_distinct_ldm_path() -> None:
     for family in BaseFamily:
-        layout = Layout(family, family_shapes(family))
+        layout = BaseLayout(family, family_shapes(family))
         unet = [key for key in layout.shapes if key.startswith("unet.")]
         assert len(layout.ldm) == len(unet) == len(set(layout.ldm.values()))
-        assert layout.is_common
-    sdxl = Layout(SDXL, family_shapes(SDXL)).ldm
+        assert layout.is_standard
+    sdxl = BaseLayout(SDXL, family_shapes(SDXL)).ldm
     assert sdxl["unet.up_blocks.0.upsamplers.0.conv"] == "output_blocks.2.2.conv"
-    sd1 = Layout(SD1, family_shapes(SD1)).ldm
+    sd1 = BaseLayout(SD1, family_shapes(SD1)).ldm
     assert sd1["unet.up_blocks.0.upsamplers.0.conv"] == "output_blocks.2.1.conv"
     assert sd1["unet.down_blocks.2.downsamplers.0.conv"] == "input_blocks.9.0.op"
 
 
-def test_likeness_is_that_of_the_whole_matrices() -> None:
+def test_the_similarity_is_that_of_the_full_matrices() -> None:
     torch.manual_seed(0)
     down, up, other_down, other_up = (torch.randn(*size) for size in ((3, 5), (7, 3)) * 2)
-    found, wanted = other_up @ other_down, 0.5 * up @ down
-    like = likeness((other_down, other_up), (down, up), 0.5)
-    expected = (2 * found - wanted).norm() / wanted.norm()
-    assert like.error(2.0) == pytest.approx(expected.item(), rel=1e-5)
-    same = likeness((down, up), (down, up), 0.5)
+    found, exact = other_up @ other_down, 0.5 * up @ down
+    similarity = compare_changes((other_down, other_up), (down, up), 0.5)
+    expected = (2 * found - exact).norm() / exact.norm()
+    assert similarity.error(2.0) == pytest.approx(expected.item(), rel=1e-5)
+    same = compare_changes((down, up), (down, up), 0.5)
     assert (same.error(0.5), same.strength(1.0)) == (0.0, pytest.approx(2.0))
-    nothing = likeness((down, up), (down, torch.zeros(7, 3)), 0.5)
+    nothing = compare_changes((down, up), (down, torch.zeros(7, 3)), 0.5)
     assert nothing.error(1.0) == float("inf")
     assert nothing.error(0.0) == 0

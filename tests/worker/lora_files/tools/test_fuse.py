@@ -1,4 +1,4 @@
-"""A fused base draws what base and adapter draw, in every layout, and is whole or not there."""
+"""A fused base generates the same images as base and adapter, and is written atomically."""
 
 from __future__ import annotations
 
@@ -29,16 +29,16 @@ from worker.core.bases.load import LoadedBase, load_base
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.merge import MergedWeights
 from worker.core.inference.pipeline import ResidentPipeline
-from worker.core.lora_files.canonical import Adapter, Component, LoraModule
+from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
 from worker.core.lora_files.compatible import AdapterMismatchError, base_shapes
 from worker.core.lora_files.header import read_header
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools import stream
-from worker.core.lora_files.tools.checkpoint import Checkpoint
-from worker.core.lora_files.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse
+from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
+from worker.core.lora_files.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse_adapters
 from worker.core.lora_files.tools.stack import ToolError
 
-pytestmark = pytest.mark.slow  # fuses and draws with real bases
+pytestmark = pytest.mark.slow  # fuses and generates with real bases
 
 FOLDER32 = FuseOptions(FuseLayout.DIFFUSERS, FuseDtype.FP32)
 SINGLE32 = FuseOptions(FuseLayout.SINGLE, FuseDtype.FP32)
@@ -65,15 +65,15 @@ def state(base: LoadedBase) -> dict[str, Tensor]:
 
 
 def with_adapters(path: Path, stack: list[LoadedAdapter]) -> dict[str, Tensor]:
-    """The weights that the playground would draw with."""
+    """The weights that the playground uses."""
     base = load_base(path)
     MergedWeights(base.adaptable()).apply(stack)
     return state(base)
 
 
 def stack_for(path: Path) -> list[LoadedAdapter]:
-    """Two adapters for every fifth layer: all kinds of layers, and others that stay."""
-    with Checkpoint(path) as base:
+    """Two adapters for every fifth layer: all kinds of layers, and some that are unchanged."""
+    with BaseCheckpoint(path) as base:
         shapes = dict(sorted(base.target_shapes.items())[::5])
     return [
         LoadedAdapter("one", random_adapter(shapes, seed=1), 0.8),
@@ -104,7 +104,7 @@ def test_the_weights_are_those_of_base_and_adapters(
     stack = stack_for(base)
     out = tmp_path / ("out" if options is FOLDER32 else "out.safetensors")
     seen: list[tuple[int, int]] = []
-    made = fuse(base, stack, out, options, on_tensor=lambda *at: seen.append(at))
+    made = fuse_adapters(base, stack, out, options, on_tensor=lambda *at: seen.append(at))
     assert_same(state(load_base(out)), with_adapters(base, stack))
     assert seen[-1][0] == seen[-1][1] == len(seen)
     assert made.layers == len(stack[0].adapter.modules)
@@ -113,7 +113,9 @@ def test_the_weights_are_those_of_base_and_adapters(
 
 def test_a_single_file_keeps_its_own_names_and_words(sd15_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
-    fuse(sd15_file, stack_for(sd15_file), out, FuseOptions(FuseLayout.SINGLE, FuseDtype.BF16))
+    fuse_adapters(
+        sd15_file, stack_for(sd15_file), out, FuseOptions(FuseLayout.SINGLE, FuseDtype.BF16)
+    )
     before, after = load_file(sd15_file), load_file(out)
     assert before.keys() == after.keys()
     assert {name: t.shape for name, t in before.items()} == {n: t.shape for n, t in after.items()}
@@ -143,24 +145,24 @@ def test_an_sd2_file_changes_the_fused_attention_of_its_encoder(tmp_path: Path) 
     stack = stack_for(base)
     expected = with_adapters(base, stack)
     single, folder = tmp_path / "out.safetensors", tmp_path / "out"
-    fuse(base, stack, single, SINGLE32)
-    fuse(base, stack, folder, FOLDER32)
+    fuse_adapters(base, stack, single, SINGLE32)
+    fuse_adapters(base, stack, folder, FOLDER32)
     assert_same(state(load_base(single)), expected)
     assert_same(state(load_base(folder)), expected)
     again = tmp_path / "again.safetensors"
-    fuse(folder, stack, again, SINGLE32)
+    fuse_adapters(folder, stack, again, SINGLE32)
     assert_same(state(load_base(again)), with_adapters(folder, stack))
     told, first = load_file(again), load_file(base)
     told |= {n: t for n, t in first.items() if n.endswith(("position_ids", "logit_scale"))}
-    assert told.keys() == first.keys()  # with the layer that nobody reads
+    assert told.keys() == first.keys()  # with the layer that is not used
 
 
-def test_the_fused_starter_draws_what_base_and_adapter_draw(tmp_path: Path) -> None:
+def test_the_fused_starter_generates_the_images_of_base_and_adapter(tmp_path: Path) -> None:
     base = worker.core.starter.PATH
     shapes = base_shapes(load_base(base))
     adapter = random_adapter(shapes, strength=0.03)
     out = tmp_path / "fused"
-    fuse(base, [LoadedAdapter("one", adapter, 0.8)], out, FOLDER32)
+    fuse_adapters(base, [LoadedAdapter("one", adapter, 0.8)], out, FOLDER32)
     config = RenderConfig(prompt="a red apple", steps=4, seed=3)
     plain = ResidentPipeline.load(base)
     (untouched,) = plain.render(config)
@@ -177,8 +179,10 @@ def test_the_fused_starter_draws_what_base_and_adapter_draw(tmp_path: Path) -> N
     ).read_bytes()
 
 
-def test_diffusers_opens_the_folder_made_of_a_single_file(sd15_file: Path, tmp_path: Path) -> None:
-    fuse(sd15_file, stack_for(sd15_file), tmp_path / "out", FOLDER32)
+def test_diffusers_loads_the_folder_written_from_a_single_file(
+    sd15_file: Path, tmp_path: Path
+) -> None:
+    fuse_adapters(sd15_file, stack_for(sd15_file), tmp_path / "out", FOLDER32)
     pipe = StableDiffusionPipeline.from_pretrained(tmp_path / "out", local_files_only=True)
     expected = with_adapters(sd15_file, stack_for(sd15_file))
     found = pipe.unet.state_dict()
@@ -191,11 +195,11 @@ def test_diffusers_opens_the_folder_made_of_a_single_file(sd15_file: Path, tmp_p
     assert torch.allclose(encoder[key], expected_text[f"text_encoder.{key}"], atol=1e-7)
 
 
-def test_numbers_stay_as_they_are_stored_when_asked(tmp_path: Path) -> None:
+def test_keep_leaves_the_stored_number_types(tmp_path: Path) -> None:
     base, out = worker.core.starter.PATH, tmp_path / "out"
     adapter = random_adapter(base_shapes(load_base(base)), seed=4)
-    few = Adapter(adapter.modules[:2])
-    fuse(base, [LoadedAdapter("few", few)], out, FuseOptions(dtype=FuseDtype.KEEP))
+    few = LoraAdapter(adapter.modules[:2])
+    fuse_adapters(base, [LoadedAdapter("few", few)], out, FuseOptions(dtype=FuseDtype.KEEP))
     before = load_file(base / "unet/diffusion_pytorch_model.safetensors")
     after = load_file(out / "unet/diffusion_pytorch_model.safetensors")
     assert {t.dtype for t in after.values()} == {t.dtype for t in before.values()}
@@ -209,7 +213,7 @@ def refused(
 ) -> str:
     before = sorted(path.name for path in out.parent.iterdir())
     with pytest.raises((ToolError, AdapterMismatchError)) as caught:
-        fuse(base, stack, out, options, base_name="“tiny”")
+        fuse_adapters(base, stack, out, options, base_name="“tiny”")
     assert sorted(path.name for path in out.parent.iterdir()) == before
     return str(caught.value)
 
@@ -232,14 +236,12 @@ def test_a_base_whose_autoencoder_fits_no_single_file_is_refused(tmp_path: Path)
     assert "Choose a diffusers folder." in sentence
 
 
-def test_what_is_there_already_is_not_overwritten(sd15_folder: Path, tmp_path: Path) -> None:
+def test_an_existing_file_is_not_overwritten(sd15_folder: Path, tmp_path: Path) -> None:
     (tmp_path / "out").mkdir()
-    assert "already something at out" in refused(
-        sd15_folder, stack_for(sd15_folder), tmp_path / "out"
-    )
+    assert "out already exists" in refused(sd15_folder, stack_for(sd15_folder), tmp_path / "out")
 
 
-def test_too_little_room_is_told_before_anything_is_written(
+def test_too_little_disk_space_is_reported_before_anything_is_written(
     sd15_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     usage = shutil.disk_usage(tmp_path)._replace(free=30 * 2**20)
@@ -252,18 +254,18 @@ def test_too_little_room_is_told_before_anything_is_written(
 def test_a_disk_that_becomes_full_leaves_nothing(
     options: FuseOptions, sd15_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real: Callable[[stream.Item], memoryview] = stream._bytes
+    real: Callable[[stream.TensorItem], memoryview] = stream._tensor_bytes
     written: list[str] = []
 
-    def full(item: stream.Item) -> memoryview:
+    def full(item: stream.TensorItem) -> memoryview:
         written.append(item.name)
         if len(written) > 20:
             raise OSError(28, "No space left on device")
         return real(item)
 
-    monkeypatch.setattr(stream, "_bytes", full)
+    monkeypatch.setattr(stream, "_tensor_bytes", full)
     sentence = refused(sd15_folder, stack_for(sd15_folder), tmp_path / "out", options)
-    assert sentence.startswith("The disk became full")
+    assert sentence.startswith("The disk is full")
 
 
 @pytest.mark.parametrize("options", [FOLDER32, SINGLE32])
@@ -279,13 +281,13 @@ def test_a_stop_leaves_nothing_and_the_next_attempt_clears_up_after_a_killed_one
 
     out = tmp_path / "out"
     with pytest.raises(Stopped):
-        fuse(sd15_folder, stack_for(sd15_folder), out, options, on_tensor=stop)
+        fuse_adapters(sd15_folder, stack_for(sd15_folder), out, options, on_tensor=stop)
     assert list(tmp_path.iterdir()) == []
     (tmp_path / ".out.12ab.part").mkdir()
     (tmp_path / ".out.12ab.part" / "half").write_bytes(b"half")
     (tmp_path / ".out.x.part").write_bytes(b"half")
     (tmp_path / ".other.x.part").write_bytes(b"not ours")
-    fuse(sd15_folder, stack_for(sd15_folder), out, options)
+    fuse_adapters(sd15_folder, stack_for(sd15_folder), out, options)
     assert sorted(path.name for path in tmp_path.iterdir()) == [".other.x.part", "out"]
 
 
@@ -294,7 +296,7 @@ def test_a_weight_that_leaves_fp16_is_refused(sd15_folder: Path, tmp_path: Path)
     component, _, path = key.partition(".")
     down = torch.full((1, *shape[1:]), 1e4)
     up = torch.full((shape[0], 1, *[1] * (len(shape) - 2)), 1e4)
-    huge = Adapter((LoraModule(Component(component), path, down, up, 1.0),))
+    huge = LoraAdapter((LoraModule(Component(component), path, down, up, 1.0),))
     options = FuseOptions(FuseLayout.DIFFUSERS, FuseDtype.FP16)
     sentence = refused(sd15_folder, [LoadedAdapter("huge", huge)], tmp_path / "out", options)
-    assert "too large for f16; choose bf16 or fp32" in sentence
+    assert "too large for f16. Choose bf16 or fp32" in sentence

@@ -1,4 +1,4 @@
-"""Resized adapters keep what their rank can, and say how much that is."""
+"""Resized adapters keep as much as their rank allows, and report how much."""
 
 from __future__ import annotations
 
@@ -6,9 +6,9 @@ import pytest
 import torch
 
 from tests.worker.lora_files.random_adapters import random_adapter
-from worker.core.lora_files.canonical import Adapter, Component, LoraModule
-from worker.core.lora_files.tools.lowrank import of_matrix, of_product
-from worker.core.lora_files.tools.resize import ResizeOptions, resize
+from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
+from worker.core.lora_files.tools.lowrank import spectrum_of_matrix, spectrum_of_product
+from worker.core.lora_files.tools.resize import ResizeOptions, resize_adapter
 from worker.core.lora_files.tools.stack import ToolError
 
 SHAPES = {
@@ -19,7 +19,7 @@ SHAPES = {
 
 
 def with_values(path: str, values: list[float]) -> LoraModule:
-    """A module whose singular values are known."""
+    """A module with known singular values."""
     rank = len(values)
     generator = torch.Generator().manual_seed(len(path))
     left, _ = torch.linalg.qr(torch.randn(24, rank, generator=generator))
@@ -30,7 +30,7 @@ def with_values(path: str, values: list[float]) -> LoraModule:
 @pytest.mark.parametrize("rank", [1, 3, 8])
 def test_a_rank_keeps_what_the_full_svd_says_it_can(rank: int) -> None:
     adapter = random_adapter(SHAPES, rank=8, alpha=3.0)
-    made = resize(adapter, ResizeOptions(rank=rank))
+    made = resize_adapter(adapter, ResizeOptions(rank=rank))
     for before, after, kept in zip(
         sorted(adapter.modules, key=lambda m: m.key),
         made.adapter.modules,
@@ -46,9 +46,9 @@ def test_a_rank_keeps_what_the_full_svd_says_it_can(rank: int) -> None:
     assert made.adapter.metadata == adapter.metadata
 
 
-def test_an_energy_gives_all_modules_the_rank_that_is_enough_for_each() -> None:
+def test_an_energy_gives_all_modules_the_rank_that_suffices_for_each() -> None:
     easy, hard = with_values("a", [10.0, 1.0, 0.5, 0.1]), with_values("b", [1.0, 1.0, 1.0, 0.1])
-    made = resize(Adapter((easy, hard)), ResizeOptions(energy=0.95))
+    made = resize_adapter(LoraAdapter((easy, hard)), ResizeOptions(energy=0.95))
     assert [module.rank for module in made.adapter.modules] == [3, 3]
     assert made.report.least == pytest.approx(3 / 3.01, abs=1e-6)
     assert made.report.mean == pytest.approx((101.25 / 101.26 + 3 / 3.01) / 2, abs=1e-6)
@@ -56,20 +56,22 @@ def test_an_energy_gives_all_modules_the_rank_that_is_enough_for_each() -> None:
 
 def test_dynamic_ranks_are_the_smallest_of_each_module() -> None:
     easy, hard = with_values("a", [10.0, 1.0, 0.5, 0.1]), with_values("b", [1.0, 1.0, 1.0, 0.1])
-    made = resize(Adapter((easy, hard)), ResizeOptions(energy=0.95, dynamic=True))
+    made = resize_adapter(LoraAdapter((easy, hard)), ResizeOptions(energy=0.95, dynamic=True))
     assert [(module.rank, module.alpha) for module in made.adapter.modules] == [(1, 1), (3, 3)]
 
 
 def test_modules_of_smaller_ranks_are_filled_up_so_that_one_rank_stays() -> None:
-    mixed = Adapter((with_values("a", [2.0]), with_values("b", [2.0, 1.0, 0.5])))
-    made = resize(mixed, ResizeOptions(rank=2))
+    mixed = LoraAdapter((with_values("a", [2.0]), with_values("b", [2.0, 1.0, 0.5])))
+    made = resize_adapter(mixed, ResizeOptions(rank=2))
     assert [module.rank for module in made.adapter.modules] == [2, 2]
     assert torch.allclose(made.adapter.modules[0].delta(), mixed.modules[0].delta(), atol=1e-6)
 
 
 def test_a_module_without_any_change_stays_without_one() -> None:
     dead = LoraModule(Component.UNET, "a", torch.randn(4, 20), torch.zeros(24, 4), 4.0)
-    made = resize(Adapter((dead, with_values("b", [2.0, 1.0]))), ResizeOptions(energy=0.9))
+    made = resize_adapter(
+        LoraAdapter((dead, with_values("b", [2.0, 1.0]))), ResizeOptions(energy=0.9)
+    )
     assert made.report.least >= 0.9
     assert not made.adapter.modules[0].delta().any()
 
@@ -77,19 +79,19 @@ def test_a_module_without_any_change_stays_without_one() -> None:
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        (ResizeOptions(rank=0), "ranks from 1 to 1,024"),
-        (ResizeOptions(rank=5000), "ranks from 1 to 1,024"),
-        (ResizeOptions(rank=9), "The adapter's rank is 8 already"),
-        (ResizeOptions(), "one of the two"),
-        (ResizeOptions(rank=2, energy=0.9), "one of the two"),
-        (ResizeOptions(energy=1.5), "above 0 and up to 1"),
-        (ResizeOptions(energy=float("nan")), "above 0 and up to 1"),
-        (ResizeOptions(rank=2, dynamic=True), "need a share of the energy"),
+        (ResizeOptions(rank=0), "rank must be from 1 to 1,024"),
+        (ResizeOptions(rank=5000), "rank must be from 1 to 1,024"),
+        (ResizeOptions(rank=9), "The adapter already has rank 8"),
+        (ResizeOptions(), "either a rank or a share"),
+        (ResizeOptions(rank=2, energy=0.9), "either a rank or a share"),
+        (ResizeOptions(energy=1.5), "above 0 and at most 1"),
+        (ResizeOptions(energy=float("nan")), "above 0 and at most 1"),
+        (ResizeOptions(rank=2, dynamic=True), "needs a share of the energy"),
     ],
 )
 def test_impossible_settings_are_refused(options: ResizeOptions, words: str) -> None:
     with pytest.raises(ToolError, match=words):
-        resize(random_adapter(SHAPES, rank=8), options)
+        resize_adapter(random_adapter(SHAPES, rank=8), options)
 
 
 @pytest.mark.parametrize(("rows", "columns"), [(12, 40), (40, 12), (16, 16)])
@@ -99,7 +101,7 @@ def test_both_ways_to_a_spectrum_agree_with_the_full_svd(rows: int, columns: int
     down = torch.randn(20, columns, generator=generator)
     exact = (up.double() @ down.double()).float()
     values = torch.linalg.svdvals(exact.double())
-    for spectrum in (of_product(up, down), of_matrix(exact)):
+    for spectrum in (spectrum_of_product(up, down), spectrum_of_matrix(exact)):
         count = min(rows, columns)
         assert torch.allclose(spectrum.values[:count], values, rtol=1e-5)
         found, other = spectrum.factors(count)

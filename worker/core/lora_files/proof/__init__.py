@@ -1,5 +1,5 @@
-"""The proof that a file means the same in every program: one rule a loader, and what they give.
+"""Checks that a LoRA file has the same effect in every program: one rule per loader.
 
-The rules are our own statements of what each program does with the names, alphas and header of a
-file. They share no code with the writer of the downloads, so that a wrong name can be caught.
+Each rule is our own statement of what a program does with the tensor names, alphas and header of
+a file. The rules share no code with the exporter, so that they can catch a wrong name.
 """

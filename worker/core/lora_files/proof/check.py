@@ -1,4 +1,4 @@
-"""The check of a file: read back by our own reader, and by the rule of every loader."""
+"""Check of a written file: read back by our own reader, and by the rule of every loader."""
 
 from __future__ import annotations
 
@@ -11,90 +11,91 @@ from pathlib import Path
 from torch import Tensor
 
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import Adapter, AdapterError, LoraModule
-from worker.core.lora_files.proof.content import ALPHA, FileContent, Patch, Reading
-from worker.core.lora_files.proof.diffusers_rule import SETTINGS
-from worker.core.lora_files.proof.layout import Layout
+from worker.core.lora_files.canonical import AdapterError, LoraAdapter, LoraModule
+from worker.core.lora_files.proof.content import ALPHA, FileContent, LayerPatch, LoaderReading
+from worker.core.lora_files.proof.diffusers_rule import PEFT_SETTINGS
+from worker.core.lora_files.proof.layout import BaseLayout
 from worker.core.lora_files.proof.loaders import DIFFUSERS, LOADERS, Loader
 from worker.core.lora_files.proof.result import LoaderResult, Proof, ReadBack, Verdict
-from worker.core.lora_files.proof.strength import Likeness, few_threads, likeness
-from worker.core.lora_files.reading import read_any
+from worker.core.lora_files.proof.strength import ChangeSimilarity, compare_changes, limit_threads
+from worker.core.lora_files.reading import read_adapter
 
-LIMITS = {"fp16": 2e-3, "bf16": 8e-3, "fp32": 1e-5}
-"""The largest |dW of the file - dW| / |dW| of a module, for rounding both halves."""
+ERROR_LIMITS = {"fp16": 2e-3, "bf16": 8e-3, "fp32": 1e-5}
+"""The largest |dW of the file - dW| / |dW| of a module that rounding both factors may cause."""
 
-NEEDED = {"peft": frozenset({DIFFUSERS.name})}
-"""The loaders a format is made for; all of them where none is named."""
+REQUIRED_LOADERS = {"peft": frozenset({DIFFUSERS.name})}
+"""Loaders that a format must work in; all of them for a format that is not listed."""
 
-FEW = 1e-3  # strengths closer than this are one and the same
+STRENGTH_STEP = 1e-3  # strengths that differ by less are counted as equal
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
-    """A file, what it should mean, and what it is checked against.
+class ProofInput:
+    """A file, the adapter that it should contain, and the base that it is checked against.
 
-    `shapes` are those of the base's layers by canonical key; without them the adapter's own.
+    `shapes`: the weight shapes of the base's layers by canonical key. The adapter's own shapes are
+    used for layers that are missing there.
     """
 
     content: FileContent
-    adapter: Adapter
+    adapter: LoraAdapter
     format: str
     dtype: str
     family: BaseFamily
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
 
     @cached_property
-    def wanted(self) -> dict[str, LoraModule]:
-        """The modules of the registry's form by key."""
+    def expected(self) -> dict[str, LoraModule]:
+        """The adapter's modules by canonical key."""
         return {module.key: module for module in self.adapter.modules}
 
     @cached_property
-    def layout(self) -> Layout:
-        """The layers of the base."""
-        own = {key: module.weight_shape for key, module in self.wanted.items()}
-        return Layout(self.family, {**own, **self.shapes})
+    def layout(self) -> BaseLayout:
+        """The layers of the base model."""
+        own = {key: module.weight_shape for key, module in self.expected.items()}
+        return BaseLayout(self.family, {**own, **self.shapes})
 
     @property
     def limit(self) -> float:
-        """The error that rounding may make."""
-        return LIMITS[self.dtype]
+        """The largest relative error that rounding to this number type may cause."""
+        return ERROR_LIMITS[self.dtype]
 
     @cached_property
-    def _likenesses(self) -> dict[tuple[str, str, str], Likeness | None]:
+    def _similarities(self) -> dict[tuple[str, str, str], ChangeSimilarity | None]:
         return {}
 
-    def likeness(self, key: str, patch: Patch) -> Likeness | None:
-        """The tensors of a patch beside the wanted module; None when their shapes do not fit."""
-        known = self._likenesses
+    def compare_patch(self, key: str, patch: LayerPatch) -> ChangeSimilarity | None:
+        """Similarity of a patch and the expected module; None if their shapes do not match."""
+        known = self._similarities
         place = (key, patch.down, patch.up)
         if place not in known:
             pair = self.content.tensors[patch.down], self.content.tensors[patch.up]
-            known[place] = compare(pair, self.wanted[key])
+            known[place] = compare_module(pair, self.expected[key])
         return known[place]
 
 
 def prove_file(
     path: Path,
-    adapter: Adapter,
+    adapter: LoraAdapter,
     *,
     format: str,
     dtype: str,
     family: BaseFamily,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Proof:
-    """What every loader makes of a written file, beside the adapter that it should hold.
+    """Proof of a written file: how every loader reads it, compared with `adapter`.
 
-    A damaged file is a failure too; AdapterError is never raised.
+    A damaged file is reported as a failure; AdapterError is never raised.
     """
-    with few_threads(adapter.parameters):
+    with limit_threads(adapter.parameters):
         try:
             content = FileContent.read(path)
-            found = {module.key: module for module in read_any(path).modules}
-        except AdapterError as error:  # mostly numbers that became infinite
-            return _unreadable(adapter, format, dtype, family, error)
-        subject = Subject(content, adapter, format, dtype, family, shapes or {})
-        read_back, failures = _read_back(subject, found)
-        loaders = [judge(loader, subject) for loader in LOADERS]
+            found = {module.key: module for module in read_adapter(path).modules}
+        except AdapterError as error:  # usually because numbers became infinite
+            return _unreadable_proof(adapter, format, dtype, family, error)
+        subject = ProofInput(content, adapter, format, dtype, family, shapes or {})
+        read_back, failures = _check_read_back(subject, found)
+        loaders = [check_loader(loader, subject) for loader in LOADERS]
     failures += [
         f"{result.title}: {result.sentence}"
         for result in loaders
@@ -110,57 +111,59 @@ def prove_file(
     )
 
 
-def compare(pair: tuple[Tensor, Tensor], wanted: LoraModule) -> Likeness | None:
-    """(down, up) as found beside a wanted module; None when they change another shape."""
+def compare_module(pair: tuple[Tensor, Tensor], expected: LoraModule) -> ChangeSimilarity | None:
+    """Similarity of (down, up) and the expected module; None if their weight shapes differ."""
     down, up = pair
-    if (up.shape[0], *down.shape[1:]) != wanted.weight_shape or up.shape[1] != down.shape[0]:
+    if (up.shape[0], *down.shape[1:]) != expected.weight_shape or up.shape[1] != down.shape[0]:
         return None
-    return likeness(pair, (wanted.down, wanted.up), wanted.scale)
+    return compare_changes(pair, (expected.down, expected.up), expected.scale)
 
 
-def judge(loader: Loader, subject: Subject) -> LoaderResult:
-    """What one program makes of the file."""
+def check_loader(loader: Loader, subject: ProofInput) -> LoaderResult:
+    """How one program reads the file, and whether that is correct."""
     reading = loader.read(subject.content, subject.layout)
-    needed = loader.name in NEEDED.get(subject.format, {loader.name})
+    needed = loader.name in REQUIRED_LOADERS.get(subject.format, {loader.name})
     right, strengths, worst = 0, [], (0.0, "")
     missed, beyond = 0, 0
-    for key in subject.wanted:
+    for key in subject.expected:
         if (patch := reading.patches.get(key)) is None:
-            able = loader.reaches(key, subject.layout, subject.wanted)
-            missed, beyond = missed + able, beyond + (not able)
+            is_supported = loader.can_change(key, subject.layout, subject.expected)
+            missed, beyond = missed + is_supported, beyond + (not is_supported)
             continue
-        like = subject.likeness(key, patch)
-        error = like.error(patch.scale) if like is not None else float("inf")
+        similarity = subject.compare_patch(key, patch)
+        error = similarity.error(patch.scale) if similarity is not None else float("inf")
         worst = max(worst, (error, key))
         if error <= subject.limit:
             right += 1
         else:
-            strengths.append(like.strength(patch.scale) if like is not None else 0.0)
-    strange = len(reading.patches.keys() - subject.wanted.keys())
-    counts = _Counts(right, len(strengths) + strange, missed, beyond, _usual(strengths))
-    verdict = _verdict(loader, reading, counts, subject)
+            strengths.append(similarity.strength(patch.scale) if similarity is not None else 0.0)
+    unexpected = len(reading.patches.keys() - subject.expected.keys())
+    counts = _ModuleCounts(
+        right, len(strengths) + unexpected, missed, beyond, _most_common_strength(strengths)
+    )
+    verdict = _decide_verdict(loader, reading, counts, subject)
     return LoaderResult(
         name=loader.name,
         title=loader.title,
         verdict=verdict,
-        sentence=_sentence(verdict, reading, counts, subject),
-        needed=needed and (subject.format in NEEDED or not reading.inherent),
+        sentence=_result_sentence(verdict, reading, counts, subject),
+        needed=needed and (subject.format in REQUIRED_LOADERS or not reading.inherent),
         used=len(reading.used),
         tensors=len(subject.content.tensors),
         right=right,
         wrong=counts.wrong,
         missed=missed,
         beyond=beyond,
-        modules=len(subject.wanted),
+        modules=len(subject.expected),
         strength=counts.strength,
-        worst_error=_finite(worst[0]),
+        worst_error=_finite_error(worst[0]),
         worst_module=worst[1],
         seen_as=reading.seen_as,
     )
 
 
 @dataclass(frozen=True)
-class _Counts:
+class _ModuleCounts:
     right: int
     wrong: int
     missed: int
@@ -168,74 +171,84 @@ class _Counts:
     strength: float
 
 
-def _verdict(loader: Loader, reading: Reading, counts: _Counts, subject: Subject) -> Verdict:
-    foreign = loader is not DIFFUSERS and not subject.layout.is_common
-    if reading.refused:
-        return Verdict.FOREIGN if foreign else Verdict.UNREAD
+def _decide_verdict(
+    loader: Loader, reading: LoaderReading, counts: _ModuleCounts, subject: ProofInput
+) -> Verdict:
+    is_foreign = loader is not DIFFUSERS and not subject.layout.is_standard
+    if reading.rejection:
+        return Verdict.FOREIGN if is_foreign else Verdict.UNREAD
     if counts.wrong or reading.seen_as not in ("", subject.family.label):
         return Verdict.WRONG
     if counts.missed:
         return Verdict.PARTLY if counts.right else Verdict.UNREAD
-    if foreign:
+    if is_foreign:
         return Verdict.FOREIGN
     return Verdict.LIMITED if counts.beyond else Verdict.RIGHT
 
 
-def _sentence(verdict: Verdict, reading: Reading, counts: _Counts, subject: Subject) -> str:
-    if reading.refused:
-        return reading.refused
+def _result_sentence(
+    verdict: Verdict, reading: LoaderReading, counts: _ModuleCounts, subject: ProofInput
+) -> str:
+    if reading.rejection:
+        return reading.rejection
     used, tensors = len(reading.used), len(subject.content.tensors)
-    modules = len(subject.wanted)
+    modules = len(subject.expected)
     if verdict is Verdict.UNREAD:
-        return f"It reads none of the {tensors} tensors."
-    words = [f"{used} of {tensors} tensors"]
+        return f"None of the {tensors} tensors is recognized."
+    words = [f"{used} of {tensors} tensors used"]
     if counts.wrong:
-        words.append(f"{counts.wrong} of {modules} modules at {counts.strength:.2g}×")
+        words.append(f"{counts.wrong} of {modules} modules at {counts.strength:.2g}× strength")
     elif not counts.missed:
-        words.append("alpha right" if _tells_alpha(subject.content) else "strength right")
+        words.append("alpha correct" if _has_alpha(subject.content) else "strength correct")
     if counts.missed:
-        words.append(f"{counts.missed} of {modules} modules not read")
+        words.append(f"{counts.missed} of {modules} modules not recognized")
     if counts.beyond:
-        words.append(f"{counts.beyond} modules are of a kind it does not change")
+        words.append(f"{counts.beyond} modules of a layer type that is not supported")
     if reading.seen_as:
-        right = reading.seen_as == subject.family.label
-        words.append(f"{'seen as' if right else 'mistaken for'} {reading.seen_as}")
+        is_right = reading.seen_as == subject.family.label
+        words.append(f"{'detected as' if is_right else 'mistaken for'} {reading.seen_as}")
     return ", ".join(words)
 
 
-def _tells_alpha(content: FileContent) -> bool:
-    return SETTINGS in content.metadata or any(name.endswith(ALPHA) for name in content.tensors)
+def _has_alpha(content: FileContent) -> bool:
+    return PEFT_SETTINGS in content.metadata or any(
+        name.endswith(ALPHA) for name in content.tensors
+    )
 
 
-def _usual(strengths: list[float]) -> float:
-    """The strength that most wrong modules have; 1 when none is wrong."""
+def _most_common_strength(strengths: list[float]) -> float:
+    """The most common strength among the wrong modules; 1 if no module is wrong."""
     if not strengths:
         return 1.0
-    return Counter(round(value / FEW) * FEW for value in strengths).most_common(1)[0][0]
+    rounded = [round(value / STRENGTH_STEP) * STRENGTH_STEP for value in strengths]
+    return Counter(rounded).most_common(1)[0][0]
 
 
-def _read_back(subject: Subject, found: Mapping[str, LoraModule]) -> tuple[ReadBack, list[str]]:
+def _check_read_back(
+    subject: ProofInput, found: Mapping[str, LoraModule]
+) -> tuple[ReadBack, list[str]]:
     worst = (0.0, "")
-    for key, module in subject.wanted.items():
+    for key, module in subject.expected.items():
         if (other := found.get(key)) is None:
             worst = (float("inf"), key)
             break
-        like = compare((other.down, other.up), module)
-        worst = max(worst, (like.error(other.scale) if like is not None else float("inf"), key))
+        similarity = compare_module((other.down, other.up), module)
+        error = similarity.error(other.scale) if similarity is not None else float("inf")
+        worst = max(worst, (error, key))
     failures = []
-    if found.keys() != subject.wanted.keys():
-        failures.append("The written file does not hold the same modules as the adapter.")
+    if found.keys() != subject.expected.keys():
+        failures.append("The modules of the written file differ from those of the adapter.")
     elif worst[0] > subject.limit:
         failures.append(
-            f"{worst[1]} does not survive the way into {subject.dtype}: it comes out "
-            f"{worst[0]:.2g} off, {subject.limit:g} is accepted. Choose fp32 for this adapter."
+            f"Storing {worst[1]} as {subject.dtype} changes it by {worst[0]:.2g} (relative "
+            f"error); at most {subject.limit:g} is accepted. Choose fp32 for this adapter."
         )
     tensors = len(subject.content.tensors)
     return (
         ReadBack(
             tensors=tensors,
             modules=len(found),
-            worst_error=_finite(worst[0]),
+            worst_error=_finite_error(worst[0]),
             worst_module=worst[1],
             limit=subject.limit,
         ),
@@ -243,10 +256,10 @@ def _read_back(subject: Subject, found: Mapping[str, LoraModule]) -> tuple[ReadB
     )
 
 
-def _unreadable(
-    adapter: Adapter, format: str, dtype: str, family: BaseFamily, error: AdapterError
+def _unreadable_proof(
+    adapter: LoraAdapter, format: str, dtype: str, family: BaseFamily, error: AdapterError
 ) -> Proof:
-    sentence = f"This adapter does not survive the way into {dtype}; choose fp32. ({error})"
+    sentence = f"This adapter cannot be stored as {dtype}. Choose fp32. ({error})"
     return Proof(
         format=format,
         dtype=dtype,
@@ -256,13 +269,13 @@ def _unreadable(
             modules=0,
             worst_error=1.0,
             worst_module=adapter.modules[0].key,
-            limit=LIMITS[dtype],
+            limit=ERROR_LIMITS[dtype],
         ),
         loaders=[],
         failures=[sentence],
     )
 
 
-def _finite(error: float) -> float:
-    """An error that JSON can hold: what has no number is off by all of it."""
+def _finite_error(error: float) -> float:
+    """The error as a number that JSON can store: 1, a complete loss, in place of infinity."""
     return error if error < float("inf") else 1.0

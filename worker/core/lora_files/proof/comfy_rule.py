@@ -1,9 +1,9 @@
-"""ComfyUI, and Forge, which took its key map over.
+"""Rules of ComfyUI, and of Forge, which uses the same key map.
 
 Comfy-Org/ComfyUI a125cd84 (0.3.64): `comfy/lora.py` (model_lora_keys_unet, model_lora_keys_clip,
 load_lora), `comfy/weight_adapter/lora.py`. lllyasviel/stable-diffusion-webui-forge dfdcbab6:
 `packages_3rdparty/comfyui_lora_collection/lora.py`, `extensions-builtin/sd_forge_lora/networks.py`
-(the limit of 12), `network.py` (the family by the header).
+(the limit of 12), `network.py` (the family from the header).
 """
 
 from __future__ import annotations
@@ -11,9 +11,15 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.proof.content import KOHYA_PAIR, PEFT_PAIR, FileContent, Reading, lookup
-from worker.core.lora_files.proof.header_rule import seen_by_header
-from worker.core.lora_files.proof.layout import Layout
+from worker.core.lora_files.proof.content import (
+    KOHYA_PAIR,
+    PEFT_PAIR,
+    FileContent,
+    LoaderReading,
+    match_layer_names,
+)
+from worker.core.lora_files.proof.header_rule import family_from_header
+from worker.core.lora_files.proof.layout import BaseLayout
 
 MAX_FORGE_LEFT_OVER = 12
 MAX_LAYERS = 32
@@ -27,32 +33,37 @@ _PAIRS = (
 )
 
 
-def comfyui(content: FileContent, layout: Layout) -> Reading:
-    """Looks for each layer under its LDM and its diffusers name; no base is told from the file."""
-    return lookup(content, _names(layout), pairs=_PAIRS)
+def read_as_comfyui(content: FileContent, layout: BaseLayout) -> LoaderReading:
+    """Match each layer by its LDM and its diffusers name; the family is not read from the file."""
+    return match_layer_names(content, _layer_names(layout), pairs=_PAIRS)
 
 
-def forge(content: FileContent, layout: Layout) -> Reading:
-    """As ComfyUI, but more than twelve tensors left over make it take nothing at all."""
-    reading = lookup(content, _names(layout), pairs=_PAIRS)
-    reading.seen_as = seen_by_header(content.metadata, architecture=True)
+def read_as_forge(content: FileContent, layout: BaseLayout) -> LoaderReading:
+    """Match as ComfyUI does; ignore the file if more than twelve tensors are not recognized."""
+    reading = match_layer_names(content, _layer_names(layout), pairs=_PAIRS)
+    reading.seen_as = family_from_header(content.metadata, architecture=True)
     left = len(content.tensors) - len(reading.used)
     if left > MAX_FORGE_LEFT_OVER:
-        return reading.refuse(f"It takes nothing of a file with {left} tensors unknown to it.")
+        return reading.reject(
+            f"The file is ignored: {left} of its tensors are not recognized, at most "
+            f"{MAX_FORGE_LEFT_OVER} may be."
+        )
     return reading
 
 
-def reaches(key: str, _layout: Layout, _wanted: Collection[str]) -> bool:
-    """The whole UNet, and attention and MLP of the text encoders."""
+def can_change(key: str, _layout: BaseLayout, _expected: Collection[str]) -> bool:
+    """True for the whole UNet, and for attention and MLP of the text encoders."""
     return key.startswith("unet.") or key.endswith(ENCODER_LAYERS)
 
 
-def _names(layout: Layout) -> dict[str, list[str]]:
+def _layer_names(layout: BaseLayout) -> dict[str, list[str]]:
     names: dict[str, list[str]] = {}
     for key, path in layout.paths("unet"):
         names[key] = list(_unet_names(path, layout.ldm.get(key)))
     prefixes = {"text_encoder": ["te", "te1"], "text_encoder_2": ["te2"]}
-    if layout.family is BaseFamily.SDXL:  # `te` is what SD's only encoder is called; it works too
+    if (
+        layout.family is BaseFamily.SDXL
+    ):  # `te`, the name of the only encoder of SD, is accepted too
         prefixes["text_encoder"] = ["te1", "te"]
     for component, short in prefixes.items():
         for key, path in layout.paths(component):
@@ -70,7 +81,7 @@ def _unet_names(path: str, ldm: str | None) -> Iterator[str]:
     if ldm is not None:
         yield f"lora_unet_{ldm.replace('.', '_')}"
         yield f"diffusion_model.{ldm}"
-    # the names of diffusers' attention processors, long gone from diffusers itself
+    # names of attention processors, from old versions of diffusers
     processed = path.replace(".to_", ".processor.to_")
     processed = processed.removesuffix(".0") if processed.endswith(".to_out.0") else processed
     yield processed

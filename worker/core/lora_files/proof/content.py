@@ -1,4 +1,4 @@
-"""What a loader's rule is given of a file, and what it says about it."""
+"""Input and output of a loader's rule: the content of a file, and how the loader reads it."""
 
 from __future__ import annotations
 
@@ -13,32 +13,32 @@ from worker.core.lora_files.canonical import read_tensors
 ALPHA = ".alpha"
 KOHYA_PAIR = (".lora_down.weight", ".lora_up.weight")
 PEFT_PAIR = (".lora_A.weight", ".lora_B.weight")
-Pair = tuple[str, str]
+LeafPair = tuple[str, str]
 
 
 @dataclass(frozen=True, eq=False)
 class FileContent:
-    """The tensors by their names, in the order of the file, and the header's metadata."""
+    """The tensors by name, in the order of the file, and the header's metadata."""
 
     tensors: Mapping[str, Tensor]
     metadata: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def read(cls, path: Path) -> FileContent:
-        """The content of a safetensors file, which has been checked; AdapterError when damaged."""
+        """The checked content of a safetensors file; raises AdapterError if it is damaged."""
         header, tensors = read_tensors(path)
         ordered = sorted(tensors, key=lambda name: (header.tensors[name].start, name))
         return cls({name: tensors[name] for name in ordered}, header.metadata)
 
     @property
     def stems(self) -> list[str]:
-        """Everything before the first point of a name, each once: kohya's modules."""
+        """The distinct parts of the names before the first dot: the modules of kohya's naming."""
         return list(dict.fromkeys(name.split(".")[0] for name in self.tensors))
 
 
 @dataclass(frozen=True)
-class Patch:
-    """The tensors that a loader puts into one layer: scale * up @ down."""
+class LayerPatch:
+    """The names of the tensors that a loader applies to one layer as scale * up @ down."""
 
     down: str
     up: str
@@ -46,38 +46,38 @@ class Patch:
 
 
 @dataclass
-class Reading:
-    """What a loader makes of a file: its patches by canonical key, and what it calls the file.
+class LoaderReading:
+    """How a loader reads a file: its patches by canonical key, and the family that it detects.
 
-    `used` are the tensors it takes; `refused` says why it takes none of the file; `seen_as` is the
-    family it believes the file to be for, empty when it takes whatever base is loaded.
-    `inherent`: that it refuses or mistakes the file lies in what was trained, not in the file.
+    `used`: the tensors that it uses. `rejection`: why it rejects the file, empty if it does not.
+    `seen_as`: the family that it detects, empty if it accepts any base. `inherent`: a rejection or
+    a wrong family is caused by the choice of trained layers, so no other file could avoid it.
     """
 
-    patches: dict[str, Patch] = field(default_factory=dict)
+    patches: dict[str, LayerPatch] = field(default_factory=dict)
     used: set[str] = field(default_factory=set)
-    refused: str = ""
+    rejection: str = ""
     seen_as: str = ""
     inherent: bool = False
 
-    def refuse(self, reason: str) -> Reading:
-        """The same loader taking nothing."""
-        return Reading(refused=reason, seen_as=self.seen_as, inherent=self.inherent)
+    def reject(self, reason: str) -> LoaderReading:
+        """The reading of the same loader if it rejects the file for this reason."""
+        return LoaderReading(rejection=reason, seen_as=self.seen_as, inherent=self.inherent)
 
 
-def lookup(
+def match_layer_names(
     content: FileContent,
     names: Mapping[str, Iterable[str]],
     *,
-    pairs: Sequence[Pair] = (KOHYA_PAIR,),
+    pairs: Sequence[LeafPair] = (KOHYA_PAIR,),
     zero_means_rank: bool = False,
-) -> Reading:
-    """The reading of a loader that looks for every layer of its base under some names.
+) -> LoaderReading:
+    """The reading of a loader that searches the file for each layer of its base by name.
 
-    `names` are those of each layer by canonical key. The scale is alpha / rank, and 1 where the
-    file has no alpha, as all loaders have it; `zero_means_rank`: an alpha of 0 counts as none.
+    `names`: the accepted names of each layer, by canonical key. The scale is alpha / rank, or 1
+    without an alpha, as in all loaders. `zero_means_rank`: an alpha of 0 is ignored.
     """
-    reading = Reading()
+    reading = LoaderReading()
     for key, stems in names.items():
         for stem in stems:
             for down_leaf, up_leaf in pairs:
@@ -92,5 +92,5 @@ def lookup(
                     alpha = float(content.tensors[stem + ALPHA])
                     if zero_means_rank and alpha == 0:
                         alpha = float(rank)
-                reading.patches[key] = Patch(down, up, alpha / rank)
+                reading.patches[key] = LayerPatch(down, up, alpha / rank)
     return reading

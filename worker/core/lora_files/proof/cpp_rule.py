@@ -1,4 +1,4 @@
-"""stable-diffusion.cpp, which turns every name into the one of its own weights.
+"""Rule of stable-diffusion.cpp, which converts every name to that of its own weights.
 
 leejet/stable-diffusion.cpp 97d29908: `src/name_conversion.cpp` (convert_tensor_name,
 convert_sep_to_dot), `src/model/adapter/lora.hpp`.
@@ -9,8 +9,14 @@ from __future__ import annotations
 from collections.abc import Collection
 
 from worker.core.lora_files.proof.comfy_rule import ENCODER_LAYERS
-from worker.core.lora_files.proof.content import KOHYA_PAIR, PEFT_PAIR, FileContent, Reading, lookup
-from worker.core.lora_files.proof.layout import Layout
+from worker.core.lora_files.proof.content import (
+    KOHYA_PAIR,
+    PEFT_PAIR,
+    FileContent,
+    LoaderReading,
+    match_layer_names,
+)
+from worker.core.lora_files.proof.layout import BaseLayout
 
 _PAIRS = (
     KOHYA_PAIR,
@@ -18,14 +24,14 @@ _PAIRS = (
     ("_lora.down.weight", "_lora.up.weight"),
     PEFT_PAIR,
 )
-# Underscores become points unless a word is on its list; `time_embed`, `linear_1` are not.
-_LOST = ("unet.time_embedding.", "unet.add_embedding.")
+# Underscores become dots, except in listed words; `time_embed` and `linear_1` are not listed.
+_UNREACHABLE = ("unet.time_embedding.", "unet.add_embedding.")
 
 
-def stable_diffusion_cpp(content: FileContent, layout: Layout) -> Reading:
-    """Both namings of blocks; `text_encoder.` is torn apart at its underscore and matches nothing.
+def read_as_stable_diffusion_cpp(content: FileContent, layout: BaseLayout) -> LoaderReading:
+    """Match both block namings; `text_encoder.` is split at its underscore and matches nothing.
 
-    It is told the base by the model it loads, not by the file.
+    The family is taken from the loaded model, not from the file.
     """
     names: dict[str, list[str]] = {}
     for key, path in layout.paths("unet"):
@@ -44,15 +50,15 @@ def stable_diffusion_cpp(content: FileContent, layout: Layout) -> Reading:
         for key, path in layout.paths(component):
             if _has_module(key):
                 names[key] = [prefix + path.replace(".", "_") for prefix in accepted]
-    return lookup(content, names, pairs=_PAIRS)
+    return match_layer_names(content, names, pairs=_PAIRS)
 
 
-def reaches(key: str, _layout: Layout, _wanted: Collection[str]) -> bool:
-    """The UNet but for its embeddings of time and size; attention and MLP of the encoders."""
+def can_change(key: str, _layout: BaseLayout, _expected: Collection[str]) -> bool:
+    """True for the UNet without its time and size embeddings, and attention and MLP of encoders."""
     return _has_module(key)
 
 
 def _has_module(key: str) -> bool:
     if key.startswith("unet."):
-        return not key.startswith(_LOST)
+        return not key.startswith(_UNREACHABLE)
     return key.endswith(ENCODER_LAYERS)

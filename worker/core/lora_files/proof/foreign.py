@@ -1,4 +1,4 @@
-"""The check of a file made anywhere: what our own reader finds in it is what it should mean."""
+"""Check of a file from any source: every program should read it as our own reader does."""
 
 from __future__ import annotations
 
@@ -10,30 +10,30 @@ from worker.core.lora_files.converting import family_of
 from worker.core.lora_files.proof.check import prove_file
 from worker.core.lora_files.proof.content import FileContent
 from worker.core.lora_files.proof.result import Proof
-from worker.core.lora_files.reading import read_any
+from worker.core.lora_files.reading import read_adapter
 
 _OTHER_KINDS = ("hada_", "lokr_", "lora_mid", "dora_scale", "diff", "_norm")
 
 
 def check_file(path: Path, family: BaseFamily | None = None) -> Proof:
-    """What every program makes of a plain LoRA file; the family is told from it when not given.
+    """Proof of how every program reads a plain LoRA file; `family` is detected if not given.
 
-    Raises AdapterError for a file that cannot be read, or that holds anything but plain LoRA.
+    Raises AdapterError if the file cannot be read or contains anything but plain LoRA.
     """
     content = FileContent.read(path)
     for name in content.tensors:
         leaf = name.partition(".")[2] if name.startswith("lora_") else name.rpartition(".")[2]
         if leaf.startswith(_OTHER_KINDS):
             raise AdapterError(
-                f"The check knows plain LoRA files; this one holds {name[:80]!r}. Convert it "
-                "first: brushwork adapters convert IN OUT."
+                f"Only plain LoRA files can be checked, but this one contains {name[:80]!r}. "
+                "Convert it first: brushwork adapters convert IN OUT."
             )
-    adapter = read_any(path)
-    named_by_kohya = any(name.startswith(("lora_unet_", "lora_te")) for name in content.tensors)
+    adapter = read_adapter(path)
+    has_kohya_names = any(name.startswith(("lora_unet_", "lora_te")) for name in content.tensors)
     return prove_file(
         path,
         adapter,
-        format="kohya" if named_by_kohya else "peft",
-        dtype="fp32",  # nothing was rounded since: reader and programs see the same numbers
+        format="kohya" if has_kohya_names else "peft",
+        dtype="fp32",  # no rounding since: our reader and the programs read the same numbers
         family=family or family_of(adapter),
     )

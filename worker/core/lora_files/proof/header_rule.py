@@ -1,4 +1,4 @@
-"""Which family A1111 and Forge take a file for: they ask its header, not its tensors.
+"""The family that A1111 and Forge detect from a file's header; they do not check its tensors.
 
 AUTOMATIC1111/stable-diffusion-webui 1.10.1 `extensions-builtin/Lora/network.py`;
 lllyasviel/stable-diffusion-webui-forge dfdcbab6 `extensions-builtin/sd_forge_lora/network.py`.
@@ -16,16 +16,18 @@ _ARCHITECTURES = {
 }
 
 
-def seen_by_header(metadata: Mapping[str, str], *, architecture: bool) -> str:
-    """The family in words; empty when nothing is said, and then it is shown with every base.
+def family_from_header(metadata: Mapping[str, str], *, architecture: bool) -> str:
+    """The name of the detected family; empty without metadata: the file is shown for every base.
 
-    `architecture`: an architecture id of modelspec is believed first, as Forge does.
+    `architecture`: the ModelSpec architecture has priority, as in Forge.
     """
-    told = _ARCHITECTURES.get(metadata.get("modelspec.architecture", "")) if architecture else None
-    if told is None and metadata.get("ss_base_model_version", "").startswith("sdxl_"):
-        told = BaseFamily.SDXL
-    if told is None and metadata.get("ss_v2") == "True":
-        told = BaseFamily.SD2
-    if told is None and metadata:
-        told = BaseFamily.SD1  # any other header at all
-    return told.label if told is not None else ""
+    family = (
+        _ARCHITECTURES.get(metadata.get("modelspec.architecture", "")) if architecture else None
+    )
+    if family is None and metadata.get("ss_base_model_version", "").startswith("sdxl_"):
+        family = BaseFamily.SDXL
+    if family is None and metadata.get("ss_v2") == "True":
+        family = BaseFamily.SD2
+    if family is None and metadata:
+        family = BaseFamily.SD1  # any other metadata
+    return family.label if family is not None else ""

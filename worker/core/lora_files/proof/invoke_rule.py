@@ -1,4 +1,4 @@
-"""InvokeAI, which finds the base of a file by its shapes before it takes it in.
+"""Rule of InvokeAI, which detects the family of a file from its shapes when it is imported.
 
 invoke-ai/InvokeAI 8e71a8a5 (6.14 alpha): `backend/model_manager/configs/lora.py`,
 `backend/model_manager/util/model_util.py` (lora_token_vector_length), `backend/patches/`
@@ -11,8 +11,8 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.proof.content import FileContent, Reading, lookup
-from worker.core.lora_files.proof.layout import Layout
+from worker.core.lora_files.proof.content import FileContent, LoaderReading, match_layer_names
+from worker.core.lora_files.proof.layout import BaseLayout
 
 _BY_WIDTH = {
     768: BaseFamily.SD1,
@@ -25,24 +25,25 @@ _STABILITY = ("input_blocks_", "middle_block_", "output_blocks_")
 _DIFFUSERS = ("down_blocks_", "mid_block_", "up_blocks_")
 
 
-def invokeai(content: FileContent, layout: Layout) -> Reading:
-    """SD by diffusers' names and `lora_te_`; SDXL by one of the two block namings, never both."""
+def read_as_invokeai(content: FileContent, layout: BaseLayout) -> LoaderReading:
+    """Match SD by diffusers' names and `lora_te_`; SDXL by one of two block namings, never both."""
     width, inherent = _token_width(content)
     seen_as = _BY_WIDTH[width].label if width in _BY_WIDTH else ""
-    reading = Reading(seen_as=seen_as, inherent=inherent)
+    reading = LoaderReading(seen_as=seen_as, inherent=inherent)
     if width not in _BY_WIDTH:
-        shown = "no layer tells the text width" if width is None else f"text width {width}"
-        return reading.refuse(f"It knows no base for this file: {shown}.")
+        if width is None:
+            return reading.reject("The base model cannot be detected: no layer has its text width.")
+        return reading.reject(f"No base model of this size is supported (text width {width}).")
     sdxl = layout.family is BaseFamily.SDXL
     if sdxl:
-        strange = [stem for stem in content.stems if not stem.startswith(_PREFIXES)]
-        if strange:
-            return reading.refuse(f"It refuses SDXL files with a name such as {strange[0][:60]!r}.")
+        unknown = [stem for stem in content.stems if not stem.startswith(_PREFIXES)]
+        if unknown:
+            return reading.reject(f"SDXL files with a name like {unknown[0][:60]!r} are rejected.")
         unet = [s.removeprefix("lora_unet_") for s in content.stems if s.startswith("lora_unet_")]
         if any(s.startswith(_STABILITY) for s in unet) and any(
             s.startswith(_DIFFUSERS) for s in unet
         ):
-            return reading.refuse("It refuses SDXL files that mix both namings of blocks.")
+            return reading.reject("SDXL files that mix both block namings are rejected.")
     names: dict[str, list[str]] = {}
     for key, path in layout.paths("unet"):
         names[key] = [f"lora_unet_{path.replace('.', '_')}"]
@@ -52,22 +53,22 @@ def invokeai(content: FileContent, layout: Layout) -> Reading:
     for component, prefix in prefixes.items():
         for key, path in layout.paths(component):
             names[key] = [prefix + path.replace(".", "_")]
-    found = lookup(content, names)
+    found = match_layer_names(content, names)
     return replace(found, seen_as=seen_as, inherent=inherent)
 
 
-def reaches(_key: str, _layout: Layout, _wanted: Collection[str]) -> bool:
-    """Every layer: the names are resolved in the modules themselves."""
+def can_change(_key: str, _layout: BaseLayout, _expected: Collection[str]) -> bool:
+    """True for every layer: the names are resolved in the modules of the base model."""
     return True
 
 
 def _token_width(content: FileContent) -> tuple[int | None, bool]:
-    """The width of the text states by the first layer that tells it, in the order of the file.
+    """(text width, inherent) from the first layer that has the width, in the order of the file.
 
-    And whether no such layer was trained, so that no name could help.
+    `inherent`: no layer with the right width was trained, so that no other naming could help.
     """
     encoders: dict[str, int] = {}
-    kohya_named = all(stem.startswith("lora_") for stem in content.stems)
+    has_kohya_names = all(stem.startswith("lora_") for stem in content.stems)
     for name, tensor in content.tensors.items():
         stem, _, leaf = name.partition(".")
         if leaf != "lora_down.weight":
@@ -76,7 +77,7 @@ def _token_width(content: FileContent) -> tuple[int | None, bool]:
         if stem.startswith("lora_unet_") and stem.endswith(("_attn2_to_k", "_attn2_to_v")):
             return width, False
         if stem.startswith("lora_unet_") and stem.endswith("time_emb_proj"):
-            return width, True  # 1280 in every family, and that is taken for SDXL
+            return width, True  # 1280 in every family, which is detected as SDXL
         if "_self_attn_" not in stem:
             continue
         if stem.startswith("lora_te_"):
@@ -85,4 +86,4 @@ def _token_width(content: FileContent) -> tuple[int | None, bool]:
             encoders[stem[:8]] = width
         if len(encoders) == 2:
             return sum(encoders.values()), False
-    return None, kohya_named
+    return None, has_kohya_names

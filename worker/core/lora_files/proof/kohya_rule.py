@@ -1,4 +1,4 @@
-"""kohya's own scripts, where files of this naming come from.
+"""Rule of kohya's scripts, the origin of this naming.
 
 kohya-ss/sd-scripts 48d368fa: `networks/lora.py` (create_network_from_weights, the target classes,
 convert_diffusers_to_sai_if_needed), `library/sdxl_original_unet.py`.
@@ -10,17 +10,17 @@ from collections.abc import Collection
 
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.proof.comfy_rule import ENCODER_LAYERS
-from worker.core.lora_files.proof.content import FileContent, Reading, lookup
-from worker.core.lora_files.proof.layout import Layout
+from worker.core.lora_files.proof.content import FileContent, LoaderReading, match_layer_names
+from worker.core.lora_files.proof.layout import BaseLayout
 
-# The network is made of what lies inside transformers, residual blocks and samplers.
+# The network covers only layers inside transformers, residual blocks and samplers.
 _CONTAINERS = (".attentions.", ".resnets.", ".downsamplers.", ".upsamplers.")
 
 
-def kohya(content: FileContent, layout: Layout) -> Reading:
-    """SD by diffusers' names and `lora_te_`; SDXL by LDM names, or diffusers' ones turned around.
+def read_as_kohya(content: FileContent, layout: BaseLayout) -> LoaderReading:
+    """Match SD by diffusers' names and `lora_te_`; SDXL by LDM names or converted diffusers names.
 
-    What the network has no module for is left out without a word.
+    Tensors without a module in the network are ignored without an error.
     """
     sdxl = layout.family is BaseFamily.SDXL
     names: dict[str, list[str]] = {}
@@ -34,11 +34,11 @@ def kohya(content: FileContent, layout: Layout) -> Reading:
         for key, path in layout.paths(component):
             if _has_module(key):
                 names[key] = [prefix + path.replace(".", "_")]
-    return lookup(content, names, zero_means_rank=True)
+    return match_layer_names(content, names, zero_means_rank=True)
 
 
-def reaches(key: str, _layout: Layout, _wanted: Collection[str]) -> bool:
-    """Transformers, residual blocks and samplers of the UNet; attention and MLP of the encoders."""
+def can_change(key: str, _layout: BaseLayout, _expected: Collection[str]) -> bool:
+    """True for transformers, residual blocks and samplers of the UNet, attention and MLP of TEs."""
     return _has_module(key)
 
 

@@ -1,8 +1,8 @@
-"""The layers of a base, and what they are called where Stability's own layout is spoken (LDM).
+"""The layers of a base model, and their names in Stability's own layout (LDM).
 
-The LDM names are found by walking the blocks in the order in which the LDM UNet is built
-(CompVis/stable-diffusion `ldm/modules/diffusionmodules/openaimodel.py`), counting as it counts:
-two residual blocks a level going down, three going up.
+The LDM names come from walking the blocks in the order in which the LDM UNet is built
+(CompVis/stable-diffusion `ldm/modules/diffusionmodules/openaimodel.py`): two residual blocks per
+level on the way down, three on the way up.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from worker.core.bases.family import BaseFamily
 
 Shape = tuple[int, ...]
 LEVELS = 4
-# the levels going up whose blocks have attention, behind which the upsampler stands
+# levels on the way up whose blocks have attention, followed by the upsampler
 ATTENDED_UP_BLOCKS = {
     BaseFamily.SD1: frozenset({1, 2, 3}),
     BaseFamily.SD2: frozenset({1, 2, 3}),
@@ -39,8 +39,8 @@ _OUTSIDE_BLOCKS = {
 
 
 @dataclass(frozen=True)
-class Layout:
-    """The layers that adapters can change, by canonical key (`unet.mid_block…`), with shapes."""
+class BaseLayout:
+    """The weight shapes of the layers that adapters can change, by canonical key."""
 
     family: BaseFamily
     shapes: Mapping[str, Shape]
@@ -55,7 +55,7 @@ class Layout:
     @cached_property
     def ldm(self) -> dict[str, str]:
         """The LDM path of every UNet layer that has one, by canonical key."""
-        places = dict(_walk(ATTENDED_UP_BLOCKS[self.family]))
+        places = dict(_walk_blocks(ATTENDED_UP_BLOCKS[self.family]))
         named: dict[str, str] = {}
         for key, path in self.paths("unet"):
             if path in _OUTSIDE_BLOCKS:
@@ -69,24 +69,24 @@ class Layout:
 
     @property
     def text_width(self) -> int | None:
-        """How wide the text states are that the UNet reads, when a layer tells it."""
+        """The width of the text embeddings that the UNet reads; None if no layer has it."""
         encoders: dict[str, int] = {}
         for key, shape in self.shapes.items():
             if key.startswith("unet.") and key.endswith(("attn2.to_k", "attn2.to_v")):
                 return shape[1]
             if not key.startswith("unet.") and key.endswith("q_proj"):
                 encoders[key.partition(".")[0]] = shape[1]
-        whole = len(encoders) == (2 if self.family is BaseFamily.SDXL else 1)
-        return sum(encoders.values()) if whole else None  # SDXL's encoders side by side
+        is_complete = len(encoders) == (2 if self.family is BaseFamily.SDXL else 1)
+        return sum(encoders.values()) if is_complete else None  # SDXL concatenates its encoders
 
     @property
-    def is_common(self) -> bool:
-        """Whether other programs can hold such a base: its text states have the family's width."""
+    def is_standard(self) -> bool:
+        """Whether other programs can load such a base: it has the text width of its family."""
         return self.text_width in (None, self.family.facts.text_width)
 
 
-def _walk(attended_up_blocks: Collection[int]) -> Iterator[tuple[str, str]]:
-    """(diffusers block, LDM block) in the order of building; the samplers with their own layer."""
+def _walk_blocks(attended_up_blocks: Collection[int]) -> Iterator[tuple[str, str]]:
+    """(diffusers block, LDM block) in the order of construction; samplers with their layer."""
     slot = 1
     for level in range(LEVELS):
         for index in range(2):
@@ -104,11 +104,11 @@ def _walk(attended_up_blocks: Collection[int]) -> Iterator[tuple[str, str]]:
             yield f"up_blocks.{level}.resnets.{index}", f"output_blocks.{slot}.0"
             yield f"up_blocks.{level}.attentions.{index}", f"output_blocks.{slot}.1"
             slot += 1
-        place = 2 if level in attended_up_blocks else 1  # behind the attention, where there is one
+        place = 2 if level in attended_up_blocks else 1  # after the attention, if there is one
         yield f"up_blocks.{level}.upsamplers.0.conv", f"output_blocks.{slot - 1}.{place}.conv"
 
 
 def _block_of(path: str) -> str:
-    """`mid_block.resnets.0` of a path inside it."""
+    """The block of a layer path, such as `mid_block.resnets.0`."""
     parts = path.split(".")
     return ".".join(parts[:3] if parts[0] == "mid_block" else parts[:4])

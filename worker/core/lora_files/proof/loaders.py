@@ -1,4 +1,4 @@
-"""The programs that a file is checked for, in the order in which people meet them."""
+"""The programs that a file is checked for, the most used first."""
 
 from __future__ import annotations
 
@@ -13,27 +13,31 @@ from worker.core.lora_files.proof import (
     kohya_rule,
     webui_rule,
 )
-from worker.core.lora_files.proof.content import FileContent, Reading
-from worker.core.lora_files.proof.layout import Layout
+from worker.core.lora_files.proof.content import FileContent, LoaderReading
+from worker.core.lora_files.proof.layout import BaseLayout
 
 
 @dataclass(frozen=True)
 class Loader:
-    """A program, its rule, and which layers of a base it can change at all."""
+    """A program, its rule, and which layers of a base it can change."""
 
     name: str
     title: str
-    read: Callable[[FileContent, Layout], Reading]
-    reaches: Callable[[str, Layout, Collection[str]], bool]
+    read: Callable[[FileContent, BaseLayout], LoaderReading]
+    can_change: Callable[[str, BaseLayout, Collection[str]], bool]
 
 
-DIFFUSERS = Loader("diffusers", "diffusers", diffusers_rule.diffusers, diffusers_rule.reaches)
+DIFFUSERS = Loader(
+    "diffusers", "diffusers", diffusers_rule.read_as_diffusers, diffusers_rule.can_change
+)
 LOADERS = (
-    Loader("comfyui", "ComfyUI", comfy_rule.comfyui, comfy_rule.reaches),
-    Loader("a1111", "A1111", webui_rule.a1111, webui_rule.reaches),
-    Loader("forge", "Forge", comfy_rule.forge, comfy_rule.reaches),
-    Loader("invokeai", "InvokeAI", invoke_rule.invokeai, invoke_rule.reaches),
-    Loader("kohya", "kohya sd-scripts", kohya_rule.kohya, kohya_rule.reaches),
-    Loader("cpp", "stable-diffusion.cpp", cpp_rule.stable_diffusion_cpp, cpp_rule.reaches),
+    Loader("comfyui", "ComfyUI", comfy_rule.read_as_comfyui, comfy_rule.can_change),
+    Loader("a1111", "A1111", webui_rule.read_as_a1111, webui_rule.can_change),
+    Loader("forge", "Forge", comfy_rule.read_as_forge, comfy_rule.can_change),
+    Loader("invokeai", "InvokeAI", invoke_rule.read_as_invokeai, invoke_rule.can_change),
+    Loader("kohya", "kohya sd-scripts", kohya_rule.read_as_kohya, kohya_rule.can_change),
+    Loader(
+        "cpp", "stable-diffusion.cpp", cpp_rule.read_as_stable_diffusion_cpp, cpp_rule.can_change
+    ),
     DIFFUSERS,
 )

@@ -1,7 +1,7 @@
-"""What the installed diffusers itself makes of a file, through its own `load_lora_weights`.
+"""Loading a file with the installed diffusers, through its own `load_lora_weights`.
 
-The layers need not hold any weights: a base of any size is checked in its shapes alone, because
-peft keeps a loaded change beside the layer that it changes.
+The layers need no weights: a base of any size can be checked by its shapes alone, because peft
+stores a loaded change separately from the layer that it changes.
 """
 
 from __future__ import annotations
@@ -22,36 +22,36 @@ from peft.tuners.lora import LoraLayer
 from torch import Tensor, nn
 
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import Adapter
+from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.compatible import TEXT_PREFIX
-from worker.core.lora_files.proof.check import compare
-from worker.core.lora_files.proof.result import Loaded
+from worker.core.lora_files.proof.check import compare_module
+from worker.core.lora_files.proof.result import DiffusersLoad
 
-NAME = "proof"
+ADAPTER_NAME = "proof"
 
 
 class DiffusersRefusal(Exception):
-    """diffusers did not load the file; the message is its own first line."""
+    """diffusers cannot load the file; the message is the first line of its own error."""
 
 
-class _Host(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  # type: ignore[misc]
-    """A pipeline of just the parts that adapters are loaded into."""
+class _HostPipeline(DiffusionPipeline, StableDiffusionLoraLoaderMixin):  # type: ignore[misc]
+    """A pipeline with only the components that adapters change."""
 
     def __init__(self, unet: nn.Module, text_encoder: nn.Module) -> None:
         super().__init__()
         self.register_modules(unet=unet, text_encoder=text_encoder)
 
 
-class _HostXL(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # type: ignore[misc]
-    """The same of SDXL."""
+class _HostPipelineXL(DiffusionPipeline, StableDiffusionXLLoraLoaderMixin):  # type: ignore[misc]
+    """The same for SDXL."""
 
     def __init__(self, unet: nn.Module, text_encoder: nn.Module, text_encoder_2: nn.Module) -> None:
         super().__init__()
         self.register_modules(unet=unet, text_encoder=text_encoder, text_encoder_2=text_encoder_2)
 
 
-def hollow(module: nn.Module) -> nn.Module:
-    """The module with every weight of its shape but without memory: one zero, seen many times."""
+def strip_weights(module: nn.Module) -> nn.Module:
+    """The module with weights of the same shapes that take no memory: one zero, expanded."""
     with torch.no_grad():
         for part in module.modules():
             for name, weight in part.named_parameters(recurse=False):
@@ -63,33 +63,38 @@ def hollow(module: nn.Module) -> nn.Module:
 
 
 @contextmanager
-def loaded_by_diffusers(
+def load_with_diffusers(
     path: Path, parts: Mapping[str, nn.Module], family: BaseFamily
 ) -> Iterator[None]:
-    """`parts` (unet, text_encoder, …) with the file's adapter in them, as it was before afterwards.
+    """Context in which `parts` (unet, text_encoder, …) have the file's adapter loaded.
 
-    Raises DiffusersRefusal.
+    The parts are restored afterwards. Raises DiffusersRefusal.
     """
-    with _quiet():
-        host: Any = (_HostXL if family is BaseFamily.SDXL else _Host)(**parts)
+    with _silence_logs():
+        host: Any = (_HostPipelineXL if family is BaseFamily.SDXL else _HostPipeline)(**parts)
         try:
             host.load_lora_weights(
-                str(path.parent), weight_name=path.name, adapter_name=NAME, use_safetensors=True
+                str(path.parent),
+                weight_name=path.name,
+                adapter_name=ADAPTER_NAME,
+                use_safetensors=True,
             )
         except Exception as error:  # any of diffusers, peft, transformers and safetensors
-            _unload(host)
+            _unload_adapter(host)
             lines = str(error).strip().splitlines() or [type(error).__name__]
             raise DiffusersRefusal(lines[0][:300]) from error
     try:
         yield
     finally:
-        _unload(host)
+        _unload_adapter(host)
 
 
-def measure(adapter: Adapter, parts: Mapping[str, nn.Module], *, weights: bool = False) -> Loaded:
-    """The changes that lie in `parts` now, module by module, beside those that were wanted.
+def measure_loaded_adapter(
+    adapter: LoraAdapter, parts: Mapping[str, nn.Module], *, weights: bool = False
+) -> DiffusersLoad:
+    """The adapter that is loaded in `parts`, compared with `adapter` module by module.
 
-    `weights`: they are merged into the layers' own weights, and what those moved by is compared.
+    `weights`: merge it into the layers' own weights and compare how far those move.
     """
     found = dict(_lora_layers(parts))
     worst = (0.0, "")
@@ -99,14 +104,15 @@ def measure(adapter: Adapter, parts: Mapping[str, nn.Module], *, weights: bool =
             worst = max(worst, (float("inf"), module.key))
             continue
         if weights:
-            error = _moved(layer, module.delta())
+            error = _merge_error(layer, module.delta())
         else:
-            like = compare(_pair(layer), module)
-            error = like.error(layer.scaling[NAME]) if like is not None else float("inf")
+            similarity = compare_module(_factor_pair(layer), module)
+            scale = layer.scaling[ADAPTER_NAME]
+            error = similarity.error(scale) if similarity is not None else float("inf")
         worst = max(worst, (error, module.key))
-    if found:  # something that nobody trained
+    if found:  # a layer that was not trained
         worst = (float("inf"), min(found))
-    return Loaded(
+    return DiffusersLoad(
         diffusers=version("diffusers"),
         modules=len(adapter.modules),
         worst_error=min(worst[0], 1.0),
@@ -116,46 +122,46 @@ def measure(adapter: Adapter, parts: Mapping[str, nn.Module], *, weights: bool =
 
 
 def _lora_layers(parts: Mapping[str, nn.Module]) -> Iterator[tuple[str, Any]]:
-    """(canonical key, peft's layer) of every layer that was changed."""
+    """(canonical key, peft's layer) of every changed layer."""
     for component, part in parts.items():
         for name, layer in part.named_modules():
-            if isinstance(layer, LoraLayer) and NAME in layer.lora_A:
+            if isinstance(layer, LoraLayer) and ADAPTER_NAME in layer.lora_A:
                 path = name if component == "unet" else TEXT_PREFIX + name.removeprefix(TEXT_PREFIX)
                 yield f"{component}.{path}", layer
 
 
-def _pair(layer: Any) -> tuple[Tensor, Tensor]:
-    return layer.lora_A[NAME].weight.detach(), layer.lora_B[NAME].weight.detach()
+def _factor_pair(layer: Any) -> tuple[Tensor, Tensor]:
+    return layer.lora_A[ADAPTER_NAME].weight.detach(), layer.lora_B[ADAPTER_NAME].weight.detach()
 
 
-def _moved(layer: Any, wanted: Tensor) -> float:
-    """How far the layer's weight moves from where it should go, when peft merges the change.
+def _merge_error(layer: Any, expected: Tensor) -> float:
+    """Relative error of the change of the layer's weight when peft merges the adapter.
 
-    What fp32 rounds away beside a large weight is no fault of the file.
+    A difference within the rounding of the weight in fp32 counts as none.
     """
     weight = layer.get_base_layer().weight
     before = weight.detach().clone()
-    layer.merge(adapter_names=[NAME])
+    layer.merge(adapter_names=[ADAPTER_NAME])
     moved = weight.detach() - before
     layer.unmerge()
     with torch.no_grad():
         weight.copy_(before)
-    distance = float((moved - wanted).norm())
+    distance = float((moved - expected).norm())
     rounding = 2**-24 * float(before.norm())
-    size = float(wanted.norm())
+    size = float(expected.norm())
     if distance <= rounding:
         return 0.0
     return distance / size if size else float("inf")
 
 
-def _unload(host: Any) -> None:
-    with _quiet():
+def _unload_adapter(host: Any) -> None:
+    with _silence_logs():
         host.unload_lora_weights()
 
 
 @contextmanager
-def _quiet() -> Iterator[None]:
-    """Without the reports of diffusers and transformers, which are about whole checkpoints."""
+def _silence_logs() -> Iterator[None]:
+    """Silence the messages of diffusers and transformers, which are meant for whole checkpoints."""
     levels = transformers_logging.get_verbosity(), diffusers_logging.get_verbosity()
     bars = transformers_logging.is_progress_bar_enabled()
     transformers_logging.set_verbosity(transformers_logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""What the proof of a file found, in numbers, words and JSON."""
+"""Result of the proof of a file, in numbers, sentences and JSON."""
 
 from __future__ import annotations
 
@@ -8,9 +8,10 @@ from typing import Any
 
 
 class Verdict(StrEnum):
-    """RIGHT: all of it, as strong as it was trained. LIMITED: all that the program can change.
+    """RIGHT: every module is read at the right strength. LIMITED: every supported module is.
 
-    FOREIGN: the names are right, but the program cannot open the base. PARTLY, WRONG, UNREAD: so.
+    FOREIGN: the names are right, but the program cannot load the base. PARTLY: some modules are
+    not read. WRONG: wrong strength or family. UNREAD: no module is read.
     """
 
     RIGHT = "right"
@@ -22,17 +23,18 @@ class Verdict(StrEnum):
 
     @property
     def is_good(self) -> bool:
-        """Whether nothing is the matter with the file."""
+        """Whether the file itself is correct."""
         return self in (Verdict.RIGHT, Verdict.LIMITED, Verdict.FOREIGN)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderResult:
-    """What one program makes of a file.
+    """How one program reads a file.
 
-    `used` of `tensors`; of `modules` so many come out right, at a wrong strength, or untouched
-    though the program could change them (`missed`) or because it cannot (`beyond`). `strength` is
-    the usual one of the wrong modules, else 1. `needed`: the file is offered only if this is good.
+    `used` of all `tensors` are used. Of all `modules`, `right` have the right strength, `wrong`
+    another one; `missed` are not read although the program supports their layers, `beyond` are of
+    unsupported layers. `strength`: the most common one of the wrong modules, else 1. `needed`: the
+    file is only offered if this verdict is good.
     """
 
     name: str
@@ -55,9 +57,9 @@ class LoaderResult:
 
 @dataclass(frozen=True, kw_only=True)
 class ReadBack:
-    """The file as our own reader gives it, against the registry's form.
+    """The file as read by our own reader, compared with the canonical adapter.
 
-    `worst_error` is the largest |dW found - dW| / |dW| of all modules; `limit` what is accepted.
+    `worst_error`: the largest |dW found - dW| / |dW| of all modules; `limit`: the largest accepted.
     """
 
     tensors: int
@@ -68,10 +70,10 @@ class ReadBack:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Loaded:
-    """The file as the installed diffusers loaded it, module by module.
+class DiffusersLoad:
+    """The file as loaded by the installed diffusers, compared module by module.
 
-    `weights`: into the base's own weights; else into its layers without any memory for them.
+    `weights`: merged into the base's own weights; else loaded into layers without weights.
     """
 
     diffusers: str
@@ -82,11 +84,11 @@ class Loaded:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Drawn:
-    """The same picture with the registry's adapter and with the file loaded by diffusers.
+class ImageComparison:
+    """The same image generated with the canonical adapter and with the file loaded by diffusers.
 
-    `difference` is the largest of all pixels and channels, of 255; `effect` how far the adapter
-    itself moves the picture.
+    `difference`: the largest difference over all pixels and channels, of 255; `effect`: that of the
+    images with and without the adapter.
     """
 
     prompt: str
@@ -98,10 +100,10 @@ class Drawn:
 
 @dataclass(frozen=True, kw_only=True)
 class Proof:
-    """All that was found about a file; `failures` are sentences, and empty when it may go out.
+    """Everything found about a file; `failures` are sentences, and empty if it may be offered.
 
-    `not_loaded` says why diffusers was not asked to load a file that it has to read, `not_drawn`
-    why no picture could be compared on a base small enough to draw one.
+    `not_loaded`: why a file that diffusers must read was not loaded with it. `not_drawn`: why no
+    images were compared although the base is small enough to generate them.
     """
 
     format: str
@@ -109,17 +111,17 @@ class Proof:
     family: str
     read_back: ReadBack
     loaders: list[LoaderResult]
-    loaded: Loaded | None = None
-    drawn: Drawn | None = None
+    loaded: DiffusersLoad | None = None
+    drawn: ImageComparison | None = None
     not_loaded: str = ""
     not_drawn: str = ""
     failures: list[str] = field(default_factory=list)
 
     @property
     def passed(self) -> bool:
-        """Whether the file may leave the registry."""
+        """Whether the file may be offered as a download."""
         return not self.failures
 
     def as_json(self) -> dict[str, Any]:
-        """What the registry keeps beside the file."""
+        """The proof as JSON, as the registry stores it with the file."""
         return asdict(self) | {"passed": self.passed}

@@ -1,4 +1,4 @@
-"""AUTOMATIC1111's web UI, whose models are in Stability's layout.
+"""Rule of AUTOMATIC1111's web UI, whose models have Stability's layout.
 
 AUTOMATIC1111/stable-diffusion-webui 1.10.1 (read as lshqqytiger/stable-diffusion-webui-amdgpu
 e61adddd): `extensions-builtin/Lora/networks.py` (convert_diffusers_name_to_compvis, load_network,
@@ -11,9 +11,9 @@ from collections.abc import Collection
 
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.proof.comfy_rule import ENCODER_LAYERS
-from worker.core.lora_files.proof.content import FileContent, Reading, lookup
-from worker.core.lora_files.proof.header_rule import seen_by_header
-from worker.core.lora_files.proof.layout import ATTENDED_UP_BLOCKS, Layout
+from worker.core.lora_files.proof.content import FileContent, LoaderReading, match_layer_names
+from worker.core.lora_files.proof.header_rule import family_from_header
+from worker.core.lora_files.proof.layout import ATTENDED_UP_BLOCKS, BaseLayout
 
 FUSED_PARTS = ("q_proj", "k_proj", "v_proj", "out_proj")
 _ENCODER_PREFIXES: dict[BaseFamily, dict[str, tuple[str, ...]]] = {
@@ -24,18 +24,18 @@ _ENCODER_PREFIXES: dict[BaseFamily, dict[str, tuple[str, ...]]] = {
 _FUSED = {BaseFamily.SD2: "text_encoder.", BaseFamily.SDXL: "text_encoder_2."}
 
 
-def a1111(content: FileContent, layout: Layout) -> Reading:
-    """Diffusers' names by a formula made for SD 1.x, LDM names as they are.
+def read_as_a1111(content: FileContent, layout: BaseLayout) -> LoaderReading:
+    """Match diffusers' names by a formula made for SD 1.x, and LDM names unchanged.
 
-    OpenCLIP's attention is one fused module there: it is patched only when all four parts of a
-    layer are in the file.
+    OpenCLIP's attention is one fused module: it is only patched if all four projections of a layer
+    are in the file.
     """
     names: dict[str, list[str]] = {}
     for key, path in layout.paths("unet"):
         if (ldm := layout.ldm.get(key)) is None:
             continue
         names[key] = [f"lora_unet_{ldm.replace('.', '_')}"]
-        # the formula puts the first upsampler where SD 1.x has it, before any attention
+        # the formula places the first upsampler as in SD 1.x, before any attention
         if not (path == "up_blocks.0.upsamplers.0.conv" and 0 in ATTENDED_UP_BLOCKS[layout.family]):
             names[key].append(f"lora_unet_{path.replace('.', '_')}")
     prefixes = _ENCODER_PREFIXES[layout.family]
@@ -43,17 +43,17 @@ def a1111(content: FileContent, layout: Layout) -> Reading:
         for key, path in layout.paths(component):
             if key.endswith(ENCODER_LAYERS):
                 names[key] = [prefix + path.replace(".", "_") for prefix in accepted]
-    reading = lookup(content, names)
-    reading.seen_as = seen_by_header(content.metadata, architecture=False)
+    reading = match_layer_names(content, names)
+    reading.seen_as = family_from_header(content.metadata, architecture=False)
     if layout.family in _FUSED:
-        _drop_halves(reading, content, _FUSED[layout.family])
+        _drop_incomplete_attention(reading, content, _FUSED[layout.family])
     return reading
 
 
-def reaches(key: str, layout: Layout, wanted: Collection[str]) -> bool:
-    """All of the UNet that Stability's layout has; attention and MLP of the encoders.
+def can_change(key: str, layout: BaseLayout, expected: Collection[str]) -> bool:
+    """True for all UNet layers of Stability's layout, and attention and MLP of the encoders.
 
-    Of a fused attention layer all four parts, or nothing.
+    A fused attention layer is only changed if all four projections are trained.
     """
     if key.startswith("unet."):
         return key in layout.ldm
@@ -61,12 +61,12 @@ def reaches(key: str, layout: Layout, wanted: Collection[str]) -> bool:
         return False
     layer, _, leaf = key.rpartition(".")
     if key.startswith(_FUSED.get(layout.family, "-")) and leaf in FUSED_PARTS:
-        return all(f"{layer}.{part}" in wanted for part in FUSED_PARTS)
+        return all(f"{layer}.{part}" in expected for part in FUSED_PARTS)
     return True
 
 
-def _drop_halves(reading: Reading, content: FileContent, prefix: str) -> None:
-    """Take away the patches of fused attention layers of which a part is not in the file."""
+def _drop_incomplete_attention(reading: LoaderReading, content: FileContent, prefix: str) -> None:
+    """Remove the patches of fused attention layers unless all projections are in the file."""
     parts = {
         key.rpartition(".")[0]
         for key in reading.patches

@@ -1,1 +1,1 @@
-"""Adapters merged, resized, fused into a base, and extracted from one; tensors and files only."""
+"""Merge, resize, fuse and extract adapters; tensors and files only."""

@@ -1,4 +1,4 @@
-"""A base model's tensors by the names of its modules, read one at a time from folder or file."""
+"""The tensors of a base model by module, read one at a time from a folder or a single file."""
 
 from __future__ import annotations
 
@@ -20,46 +20,46 @@ from worker.core.bases.inspect import MAX_HEADER_BYTES, component_files, inspect
 from worker.core.bases.ldm import SingleFileSource
 from worker.core.bases.load import COMPONENTS, Source, make_source
 from worker.core.bases.weights import build_module
-from worker.core.lora_files.compatible import layers
+from worker.core.lora_files.compatible import adaptable_layers
 from worker.core.lora_files.header import Header, read_header
 from worker.core.lora_files.tools.ldm_names import LdmNames, LdmTensor, ldm_names
 
-Name = tuple[str, str]
+TensorName = tuple[str, str]
 """(component, name of the tensor in its module)."""
 
 
 @dataclass(frozen=True)
-class Stored:
-    """Where a module's tensor lies; `shape` is the module's."""
+class TensorLocation:
+    """Where a module's tensor is stored; `shape` is that of the module."""
 
     file: Path
     place: LdmTensor
     shape: tuple[int, ...]
 
 
-class Checkpoint:
-    """A base whose headers are read and whose weights are not; files stay open until `close`.
+class BaseCheckpoint:
+    """A base model with its headers read and its weights on disk; files stay open until `close`.
 
     `tensors`: every tensor of its modules by (component, name). `targets`: the weights that
-    adapters change, by canonical key. `headers`: of every weight file.
+    adapters change, by canonical key. `headers`: those of all weight files.
     """
 
     def __init__(self, path: Path) -> None:
         self.info: BaseInfo = inspect_base(path)
         self.source: Source = make_source(self.info)
         self.modules: dict[str, dict[str, tuple[int, ...]]] = {}
-        self.targets: dict[str, Name] = {}
+        self.targets: dict[str, TensorName] = {}
         self.headers: dict[Path, Header] = {}
         self.files: dict[str, list[Path]] = {}
         self._open: dict[Path, Any] = {}
         self._stack = ExitStack()
         for component in COMPONENTS:
             if component in self.info.parameters:
-                self._look_at(component)
+                self._inspect_module(component)
         if isinstance(self.source, SingleFileSource):
-            self.tensors = self._in_single_file(self.source)
+            self.tensors = self._find_in_single_file(self.source)
         else:
-            self.tensors = self._in_folder()
+            self.tensors = self._find_in_folder()
 
     def __enter__(self) -> Self:
         return self
@@ -73,7 +73,7 @@ class Checkpoint:
         self.close()
 
     def close(self) -> None:
-        """Let go of the files."""
+        """Close the files."""
         self._stack.close()
         self._open.clear()
 
@@ -82,8 +82,8 @@ class Checkpoint:
         """The shape of every weight that adapters can change, by canonical key."""
         return {key: self.tensors[name].shape for key, name in self.targets.items()}
 
-    def read(self, name: Name) -> Tensor:
-        """A module's tensor as it is stored, in the module's shape."""
+    def read(self, name: TensorName) -> Tensor:
+        """A module's tensor in the stored number type and the module's shape."""
         stored = self.tensors[name]
         tensor = self.read_stored(stored.file, stored.place.name)
         if stored.place.third is not None:
@@ -93,42 +93,44 @@ class Checkpoint:
         return tensor.reshape(stored.shape)
 
     def read_stored(self, file: Path, name: str) -> Tensor:
-        """A tensor of a file under the file's own name."""
+        """A tensor of a file, by its name in the file."""
         if file not in self._open:
             opened = safe_open(file, framework="pt", device="cpu")
             self._open[file] = self._stack.enter_context(opened)
         tensor: Tensor = self._open[file].get_tensor(name)
         return tensor
 
-    def _look_at(self, component: str) -> None:
-        """The module's tensors and layers, from its config alone."""
+    def _inspect_module(self, component: str) -> None:
+        """Find the tensors and layers of a module from its config alone."""
         module = build_module(*self.source.config(component))
         self.modules[component] = {n: tuple(t.shape) for n, t in module.state_dict().items()}
         if component == "vae":
             return
         names = {id(layer): name for name, layer in module.named_modules()}
-        for path, layer in layers(component, module).items():
+        for path, layer in adaptable_layers(component, module).items():
             self.targets[f"{component}.{path}"] = (component, f"{names[id(layer)]}.weight")
 
-    def _in_folder(self) -> dict[Name, Stored]:
+    def _find_in_folder(self) -> dict[TensorName, TensorLocation]:
         assert isinstance(self.source, FolderSource)
-        found: dict[Name, Stored] = {}
+        found: dict[TensorName, TensorLocation] = {}
         for component, shapes in self.modules.items():
             self.files[component] = component_files(self.info.path, component)
             for file in self.files[component]:
                 self.headers[file] = read_header(file, limit=MAX_HEADER_BYTES)
                 for stored in self.headers[file].tensors:
                     if name := next((n for n in possible_names(stored) if n in shapes), None):
-                        found[component, name] = Stored(file, LdmTensor(stored), shapes[name])
-        self._check(found)
+                        found[component, name] = TensorLocation(
+                            file, LdmTensor(stored), shapes[name]
+                        )
+        self._check_complete(found)
         return found
 
-    def _in_single_file(self, source: SingleFileSource) -> dict[Name, Stored]:
+    def _find_in_single_file(self, source: SingleFileSource) -> dict[TensorName, TensorLocation]:
         path = self.info.path
         self.headers[path] = read_header(path, limit=MAX_HEADER_BYTES)
         names = self.names_in_file(source)
         found = {
-            (component, name): Stored(path, names.of(component, name), shape)
+            (component, name): TensorLocation(path, names.of(component, name), shape)
             for component, shapes in self.modules.items()
             for name, shape in shapes.items()
         }
@@ -136,19 +138,19 @@ class Checkpoint:
             short = stored.place.name.replace(".text_model.", ".", 1)
             known = self.headers[path].tensors
             if stored.place.name not in known and short in known:
-                found[name] = Stored(path, LdmTensor(short), stored.shape)
-        self._check(found)
+                found[name] = TensorLocation(path, LdmTensor(short), stored.shape)
+        self._check_complete(found)
         return found
 
     def names_in_file(self, source: SingleFileSource) -> LdmNames:
-        """How the single file names its tensors."""
+        """The names of the tensors in the single file."""
         prefixes = {c: source.prefix(c) for c in self.modules if c.startswith("text_encoder")}
         names = self.headers[self.info.path].tensors
         open_clip = [c for c, p in prefixes.items() if f"{p}positional_embedding" in names]
         return ldm_names(self.modules, open_clip=open_clip, prefixes=prefixes)
 
-    def _check(self, found: Mapping[Name, Stored]) -> None:
-        """Raise BaseModelError when a tensor is missing or has another size than its module's."""
+    def _check_complete(self, found: Mapping[TensorName, TensorLocation]) -> None:
+        """Raise BaseModelError if a tensor is missing or its size differs from the module's."""
         for component, shapes in self.modules.items():
             for name, shape in shapes.items():
                 stored = found.get((component, name))
@@ -164,9 +166,9 @@ class Checkpoint:
                         f"its config says {shape}."
                     )
 
-    def by_stored_name(self) -> dict[tuple[Path, str], list[Name]]:
-        """The modules' tensors that lie in each tensor of the files."""
-        found: dict[tuple[Path, str], list[Name]] = defaultdict(list)
+    def by_stored_name(self) -> dict[tuple[Path, str], list[TensorName]]:
+        """The module tensors that each stored tensor contains, by (file, stored name)."""
+        found: dict[tuple[Path, str], list[TensorName]] = defaultdict(list)
         for name, stored in self.tensors.items():
             found[stored.file, stored.place.name].append(name)
         return found

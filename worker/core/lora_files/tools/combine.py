@@ -1,4 +1,4 @@
-"""Several adapters made into one: by concatenation (exact), SVD, TIES or DARE."""
+"""Merging several adapters into one: by concatenation (exact), SVD, TIES or DARE."""
 
 from __future__ import annotations
 
@@ -11,16 +11,16 @@ from enum import StrEnum
 import torch
 from torch import Tensor
 
-from worker.core.lora_files.canonical import MAX_RANK, Adapter, LoraModule
+from worker.core.lora_files.canonical import MAX_RANK, LoraAdapter, LoraModule
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools.lowrank import (
-    Kept,
-    Report,
+    FidelityReport,
+    ModuleFidelity,
     Spectrum,
-    lora,
-    of_matrix,
-    of_product,
+    make_module,
     one_thread,
+    spectrum_of_matrix,
+    spectrum_of_product,
 )
 from worker.core.lora_files.tools.stack import Layer, ToolError, layers_of
 from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS
@@ -29,7 +29,7 @@ Progress = Callable[[int, int], None]
 
 
 class MergeMethod(StrEnum):
-    """How adapters are made into one."""
+    """The method by which adapters are merged."""
 
     LINEAR = "linear"
     SVD = "svd"
@@ -39,9 +39,10 @@ class MergeMethod(StrEnum):
 
 @dataclass(frozen=True)
 class MergeOptions:
-    """`rank` of the result (not for LINEAR, whose ranks add up).
+    """Settings of a merge.
 
-    `density`: the share of each change that TIES and DARE keep; `seed`: which ones DARE keeps.
+    `rank`: that of the result (not for LINEAR, where the ranks add up). `density`: the share of
+    each change that TIES and DARE keep. `seed`: selects the entries that DARE keeps.
     """
 
     method: MergeMethod = MergeMethod.LINEAR
@@ -51,68 +52,66 @@ class MergeOptions:
 
 
 @dataclass(frozen=True, eq=False)
-class Made:
-    """A new adapter and how near it is to the exact weight change."""
+class ToolResult:
+    """A new adapter, and how close it is to the exact weight change."""
 
-    adapter: Adapter
-    report: Report
+    adapter: LoraAdapter
+    report: FidelityReport
 
 
-def merge(
+def merge_adapters(
     stack: Sequence[LoadedAdapter],
     options: MergeOptions,
     *,
     on_module: Progress = lambda done, total: None,
-) -> Made:
-    """One adapter for the whole stack; at no time more than one layer's full change is in memory.
+) -> ToolResult:
+    """One adapter with the effect of the whole stack; only one full weight change is in memory.
 
-    LINEAR: dW = Σ wᵢ dWᵢ exactly. SVD: the nearest change of `rank` to that sum. TIES and DARE:
-    the nearest of `rank` to what their formula makes of the full changes. `on_module(done, total)`
-    may raise to stop. Raises ToolError with a sentence.
+    LINEAR: dW = Σ wᵢ dWᵢ exactly. SVD: the best approximation of that sum with `rank`. TIES and
+    DARE: the best approximation with `rank` of the result of their formula. `on_module(done,
+    total)` may raise to stop. Raises ToolError with a sentence.
     """
-    check_options(options)
+    check_merge_options(options)
     if not 2 <= len(stack) <= MAX_MERGE_ADAPTERS:
-        raise ToolError(
-            f"Choose 2 to {MAX_MERGE_ADAPTERS} adapters to merge; this is {len(stack)}."
-        )
+        raise ToolError(f"Choose 2 to {MAX_MERGE_ADAPTERS} adapters to merge, not {len(stack)}.")
     layers = layers_of(stack)
     if options.method is MergeMethod.LINEAR:
-        _check_concatenated(layers)
-    rank = _rank(options, layers)
-    modules, kept = [], []
+        _check_total_rank(layers)
+    rank = _common_rank(options, layers)
+    modules, fidelity = [], []
     is_thin = options.method in (MergeMethod.LINEAR, MergeMethod.SVD)
     for done, layer in enumerate(layers, start=1):
         with one_thread() if is_thin else nullcontext():
-            module, how = _merged(layer, options, rank)
+            module, module_fidelity = _merge_layer(layer, options, rank)
         modules.append(module)
-        kept.append(how)
+        fidelity.append(module_fidelity)
         on_module(done, len(layers))
-    return Made(Adapter(tuple(modules)), Report(tuple(kept)))
+    return ToolResult(LoraAdapter(tuple(modules)), FidelityReport(tuple(fidelity)))
 
 
-def check_options(options: MergeOptions) -> None:
-    """Raise ToolError for settings that no merge can have."""
+def check_merge_options(options: MergeOptions) -> None:
+    """Raise ToolError if the settings are not valid for a merge."""
     if options.method is not MergeMethod.LINEAR:
         check_rank(options.rank)
     if not 0 < options.density <= 1:
-        raise ToolError(f"The density is {options.density:g}; it is a share above 0 and up to 1.")
+        raise ToolError(f"The density must be above 0 and at most 1, not {options.density:g}.")
 
 
 def check_rank(rank: int | None) -> None:
-    """Raise ToolError unless `rank` is one that programs read."""
+    """Raise ToolError unless other programs can read adapters of this rank."""
     if rank is None:
         raise ToolError("Choose the rank of the result.")
     if not 1 <= rank <= MAX_RANK:
-        raise ToolError(f"The rank is {rank}; ranks from 1 to {MAX_RANK:,} are accepted.")
+        raise ToolError(f"The rank must be from 1 to {MAX_RANK:,}, not {rank}.")
 
 
 def ties(changes: Sequence[Tensor], density: float) -> Tensor:
-    """TIES merging of weighted changes of one layer (Yadav et al. 2023, arXiv 2306.01708).
+    """The TIES merge of the weighted changes of one layer (Yadav et al. 2023, arXiv 2306.01708).
 
-    Trim: each change keeps its `density` largest entries. Elect: every entry gets the sign of the
-    sum. Merge: the mean of those trimmed changes that have this sign there.
+    Trim: keep the `density` largest entries of each change. Elect: give every entry the sign of
+    the sum. Merge: average the trimmed changes that have this sign.
     """
-    trimmed = [_largest(change, density) for change in changes]
+    trimmed = [_keep_largest(change, density) for change in changes]
     sign = torch.sign(torch.stack(trimmed).sum(0))
     total = torch.zeros_like(sign)
     count = torch.zeros_like(sign)
@@ -126,72 +125,74 @@ def ties(changes: Sequence[Tensor], density: float) -> Tensor:
 def dare(changes: Sequence[Tensor], density: float, seeds: Sequence[int]) -> Tensor:
     """The sum of changes after DARE (Yu et al. 2023, arXiv 2311.03099).
 
-    Each entry is dropped with probability 1 - density; what stays is divided by density, so that
-    the expected change is the whole one. The same seeds give the same result.
+    Each entry is dropped with probability 1 - density. The others are divided by density, so that
+    the expected value is the full change. The same seeds give the same result.
     """
     total = torch.zeros_like(changes[0])
     for change, seed in zip(changes, seeds, strict=True):
         generator = torch.Generator().manual_seed(seed)
-        stays = torch.rand(change.shape, generator=generator) < density
-        total += torch.where(stays, change / density, 0.0)
+        is_kept = torch.rand(change.shape, generator=generator) < density
+        total += torch.where(is_kept, change / density, 0.0)
     return total
 
 
 def dare_seed(seed: int, adapter: int, key: str) -> int:
-    """The seed of one adapter's mask in one layer, whatever other layers there are."""
+    """The seed of one adapter's mask in one layer; it does not depend on other layers."""
     digest = hashlib.sha256(f"{seed} {adapter} {key}".encode()).digest()
     return int.from_bytes(digest[:8], "big") >> 1
 
 
-def _merged(layer: Layer, options: MergeOptions, rank: int) -> tuple[LoraModule, Kept]:
+def _merge_layer(
+    layer: Layer, options: MergeOptions, rank: int
+) -> tuple[LoraModule, ModuleFidelity]:
     if options.method is MergeMethod.LINEAR:
         up, down = layer.factors()
-        module = lora(layer.component, layer.path, up, down, layer.shape)
-        return module, Kept(layer.key, module.rank, 1.0, 1.0)
-    spectrum = _spectrum(layer, options, rank)
+        module = make_module(layer.component, layer.path, up, down, layer.shape)
+        return module, ModuleFidelity(layer.key, module.rank, 1.0, 1.0)
+    spectrum = _layer_spectrum(layer, options, rank)
     up, down = spectrum.factors(rank)
-    module = lora(layer.component, layer.path, up, down, layer.shape)
-    return module, Kept(layer.key, rank, spectrum.kept(rank), spectrum.energy)
+    module = make_module(layer.component, layer.path, up, down, layer.shape)
+    return module, ModuleFidelity(layer.key, rank, spectrum.energy_share(rank), spectrum.energy)
 
 
-def _spectrum(layer: Layer, options: MergeOptions, rank: int) -> Spectrum:
+def _layer_spectrum(layer: Layer, options: MergeOptions, rank: int) -> Spectrum:
     if options.method is MergeMethod.SVD:
-        return of_product(*layer.factors())
-    changes = [part.delta() for part in layer.parts]
+        return spectrum_of_product(*layer.factors())
+    changes = [change.delta() for change in layer.changes]
     if options.method is MergeMethod.TIES:
-        return of_matrix(ties(changes, options.density), directions=rank)
-    seeds = [dare_seed(options.seed, part.index, layer.key) for part in layer.parts]
-    return of_matrix(dare(changes, options.density, seeds), directions=rank)
+        return spectrum_of_matrix(ties(changes, options.density), directions=rank)
+    seeds = [dare_seed(options.seed, change.index, layer.key) for change in layer.changes]
+    return spectrum_of_matrix(dare(changes, options.density, seeds), directions=rank)
 
 
-def _rank(options: MergeOptions, layers: Sequence[Layer]) -> int:
-    """The one rank of all modules: what was asked for, or less when no layer can have that much."""
+def _common_rank(options: MergeOptions, layers: Sequence[Layer]) -> int:
+    """The rank of all modules: the chosen one, or the largest that a layer can have if lower."""
     if options.rank is None:
         return 0
     if options.method is MergeMethod.SVD:
-        return min(options.rank, max(_concatenated(layer) for layer in layers))
-    return min(options.rank, max(min(layer.shape[0], _inputs(layer)) for layer in layers))
+        return min(options.rank, max(_total_rank(layer) for layer in layers))
+    return min(options.rank, max(min(layer.shape[0], _input_size(layer)) for layer in layers))
 
 
-def _inputs(layer: Layer) -> int:
+def _input_size(layer: Layer) -> int:
     return int(torch.Size(layer.shape[1:]).numel())
 
 
-def _concatenated(layer: Layer) -> int:
-    return sum(part.module.rank for part in layer.parts)
+def _total_rank(layer: Layer) -> int:
+    return sum(change.module.rank for change in layer.changes)
 
 
-def _check_concatenated(layers: Sequence[Layer]) -> None:
-    largest = max(_concatenated(layer) for layer in layers)
+def _check_total_rank(layers: Sequence[Layer]) -> None:
+    largest = max(_total_rank(layer) for layer in layers)
     if largest > MAX_RANK:
         raise ToolError(
-            f"Put side by side the ranks add up to {largest:,}; programs read up to {MAX_RANK:,}. "
-            "Choose the SVD method with a rank instead."
+            f"The ranks add up to {largest:,} with the linear method, but programs read at most "
+            f"{MAX_RANK:,}. Choose the SVD method with a rank instead."
         )
 
 
-def _largest(change: Tensor, density: float) -> Tensor:
-    """The entries of a change that are among its `density` largest by size, else 0."""
+def _keep_largest(change: Tensor, density: float) -> Tensor:
+    """The change with all but its `density` largest entries set to 0."""
     count = max(1, round(density * change.numel()))
     if count >= change.numel():
         return change

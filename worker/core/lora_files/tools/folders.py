@@ -1,4 +1,4 @@
-"""What a diffusers folder has beside its weights: configs, tokenizers, the noise schedule."""
+"""The files of a diffusers folder other than weights: configs, tokenizers, noise schedule."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import Any
 
 from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import COMPONENTS
-from worker.core.lora_files.tools.checkpoint import Checkpoint
+from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
 from worker.core.lora_files.tools.stack import ToolError
 
 WEIGHTS = frozenset(
@@ -30,30 +30,30 @@ def weight_file(component: str) -> str:
 
 
 def tensor_name(component: str, name: str) -> str:
-    """The name of a module's tensor in a folder: encoders have `text_model.`, as everywhere."""
+    """The name of a module's tensor in a folder, where encoders have the prefix `text_model.`."""
     bare = name.startswith(("text_model.", "text_projection"))
     return name if bare or not component.startswith("text_encoder") else f"text_model.{name}"
 
 
-def write_rest(base: Checkpoint, folder: Path) -> None:
-    """Everything but the weights: copied from a folder, told from the shapes of a single file."""
+def write_other_files(base: BaseCheckpoint, folder: Path) -> None:
+    """Write all files but the weights: copied from a folder, or derived from a single file."""
     if base.info.layout == "diffusers":
-        _copy(base.info.path, folder)
+        _copy_other_files(base.info.path, folder)
     else:
-        _make(base, folder)
+        _create_other_files(base, folder)
 
 
-def require_single_file(base: Checkpoint) -> None:
-    """Raise ToolError when the single-file layout cannot hold this base."""
+def require_single_file(base: BaseCheckpoint) -> None:
+    """Raise ToolError if this base cannot be stored as a single file."""
     kind, _ = base.source.config("vae")
     if kind != "AutoencoderKL":
         raise ToolError(
-            f"This base has an autoencoder of the kind {kind}, which single files of Stable "
-            "Diffusion cannot hold. Choose a diffusers folder."
+            f"This base has a VAE of the type {kind}, which a single file of Stable Diffusion "
+            "cannot contain. Choose a diffusers folder."
         )
 
 
-def _copy(source: Path, folder: Path) -> None:
+def _copy_other_files(source: Path, folder: Path) -> None:
     shutil.copyfile(source / "model_index.json", folder / "model_index.json")
     for part in sorted(path for path in source.iterdir() if path.is_dir()):
         if part.name.startswith("."):
@@ -61,7 +61,7 @@ def _copy(source: Path, folder: Path) -> None:
         for file in sorted(path for path in part.rglob("*") if path.is_file()):
             is_ours = part.name in COMPONENTS
             if is_ours and (file.suffix in WEIGHTS or ".index." in file.name):
-                continue  # the new weights are in one file, which needs no index
+                continue  # the new weights are in one file without an index
             if file.suffix in WEIGHTS - {".safetensors"}:
                 continue
             target = folder / file.relative_to(source)
@@ -69,7 +69,7 @@ def _copy(source: Path, folder: Path) -> None:
             shutil.copyfile(file, target)
 
 
-def _make(base: Checkpoint, folder: Path) -> None:
+def _create_other_files(base: BaseCheckpoint, folder: Path) -> None:
     pipeline = _PIPELINE.get(base.info.family, "StableDiffusionPipeline")
     index: dict[str, Any] = {"_class_name": pipeline}
     for component in base.modules:

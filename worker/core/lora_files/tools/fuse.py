@@ -1,7 +1,7 @@
-"""Adapters written into the weights of a base: a diffusers folder or a single file comes out.
+"""Fusing adapters into the weights of a base: writes a diffusers folder or a single file.
 
-W = W0 + Σ wᵢ·scaleᵢ·BᵢAᵢ in fp32 from the pristine weights, cast once at the end; tensor by tensor,
-so the memory it takes is that of the largest weight.
+W = W0 + Σ wᵢ·scaleᵢ·BᵢAᵢ in fp32 from the original weights, cast once at the end. Tensors are
+written one at a time, so the memory needed is that of the largest weight.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from worker.core.lora_files.compatible import require_fit
 from worker.core.lora_files.header import HeaderError
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools import folders
-from worker.core.lora_files.tools.checkpoint import Checkpoint, Name
+from worker.core.lora_files.tools.checkpoint import BaseCheckpoint, TensorName
 from worker.core.lora_files.tools.ldm_names import (
     ENCODERS,
     OPEN_CLIP_ENCODERS,
@@ -34,7 +34,13 @@ from worker.core.lora_files.tools.ldm_names import (
 )
 from worker.core.lora_files.tools.lowrank import one_thread
 from worker.core.lora_files.tools.stack import Layer, ToolError, layers_of
-from worker.core.lora_files.tools.stream import DTYPES, Item, check_room, sentence_when_full, write
+from worker.core.lora_files.tools.stream import (
+    DTYPES,
+    TensorItem,
+    check_disk_space,
+    translate_full_disk,
+    write_tensors,
+)
 
 Progress = Callable[[int, int], None]
 OPEN_CLIP_LAYER = re.compile(r"(\.transformer\.resblocks\.)(\d+)(\.)")
@@ -43,14 +49,14 @@ STALE_METADATA = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash"
 
 
 class FuseLayout(StrEnum):
-    """DIFFUSERS: a folder. SINGLE: one file with the original names, for all other programs."""
+    """DIFFUSERS: a folder. SINGLE: one file with the original names, as other programs read it."""
 
     DIFFUSERS = "diffusers"
     SINGLE = "single"
 
 
 class FuseDtype(StrEnum):
-    """The number type of all weights; KEEP: each as the base has it."""
+    """The number type of all weights; KEEP: those of the base."""
 
     KEEP = "keep"
     FP16 = "fp16"
@@ -67,21 +73,21 @@ _TORCH = {
 
 @dataclass(frozen=True)
 class FuseOptions:
-    """What is written."""
+    """Layout and number type of the result."""
 
     layout: FuseLayout = FuseLayout.DIFFUSERS
     dtype: FuseDtype = FuseDtype.FP16
 
 
 @dataclass(frozen=True)
-class Fused:
-    """What was written: bytes, and how many layers were changed."""
+class FuseResult:
+    """The size of the result, and how many layers were changed."""
 
     size_bytes: int
     layers: int
 
 
-def fuse(
+def fuse_adapters(
     base: Path,
     stack: Sequence[LoadedAdapter],
     out: Path,
@@ -89,27 +95,31 @@ def fuse(
     *,
     base_name: str = "this base",
     on_tensor: Progress = lambda done, total: None,
-) -> Fused:
-    """Write `base` with the stack in its weights to `out`, which appears complete or not at all.
+) -> FuseResult:
+    """Write `base` with the stack fused into its weights to `out`, atomically.
 
     `on_tensor(done, total)` may raise to stop. Raises ToolError, AdapterMismatchError or
-    BaseModelError with a sentence, with nothing left behind.
+    BaseModelError with a sentence; no partial file remains.
     """
     if out.exists():
-        raise ToolError(f"There is already something at {out.name}; choose another name.")
+        raise ToolError(f"{out.name} already exists. Choose another name.")
     try:
-        with Checkpoint(base) as checkpoint:
-            fusing = _Fusing(checkpoint, stack, options, base_name)
-            return fusing.write(out, on_tensor)
+        with BaseCheckpoint(base) as checkpoint:
+            fuser = _BaseFuser(checkpoint, stack, options, base_name)
+            return fuser.write(out, on_tensor)
     except HeaderError as error:
         raise BaseModelError(str(error)) from error
 
 
-class _Fusing:
-    """One base on its way to another file."""
+class _BaseFuser:
+    """Writes one base with a stack of adapters fused into it."""
 
     def __init__(
-        self, base: Checkpoint, stack: Sequence[LoadedAdapter], options: FuseOptions, base_name: str
+        self,
+        base: BaseCheckpoint,
+        stack: Sequence[LoadedAdapter],
+        options: FuseOptions,
+        base_name: str,
     ) -> None:
         self._base = base
         self._stack = stack
@@ -117,16 +127,16 @@ class _Fusing:
         found = layers_of(stack)
         for one in stack:
             require_fit(one.adapter, base.target_shapes, base_name=base_name)
-        self._layers: dict[Name, Layer] = {base.targets[layer.key]: layer for layer in found}
+        self._layers: dict[TensorName, Layer] = {base.targets[layer.key]: layer for layer in found}
 
-    def write(self, out: Path, on_tensor: Progress) -> Fused:
+    def write(self, out: Path, on_tensor: Progress) -> FuseResult:
         single = self._options.layout is FuseLayout.SINGLE
-        plan = {"": self._single_items()} if single else self._folder_items()
-        total = sum(len(items) for items in plan.values())
-        size = sum(item.size_bytes for items in plan.values() for item in items)
+        files = {"": self._single_items()} if single else self._folder_items()
+        total = sum(len(items) for items in files.values())
+        size = sum(item.size_bytes for items in files.values() for item in items)
         out.parent.mkdir(parents=True, exist_ok=True)
-        _sweep(out)
-        check_room(out.parent, size)
+        _remove_leftovers(out)
+        check_disk_space(out.parent, size)
         done = 0
 
         def on_item() -> None:
@@ -134,52 +144,59 @@ class _Fusing:
             done += 1
             on_tensor(done, total)
 
-        with sentence_when_full():
+        with translate_full_disk():
             if single:
-                write(out, plan[""], metadata=self._metadata(), on_item=on_item)
+                write_tensors(out, files[""], metadata=self._metadata(), on_item=on_item)
             else:
-                with _appearing(out) as folder:
-                    for file, items in plan.items():
-                        write(folder / file, items, metadata={"format": "pt"}, on_item=on_item)
-                    folders.write_rest(self._base, folder)
-                    told = json.dumps(self._told(), ensure_ascii=False, indent=2)
-                    (folder / PROVENANCE).write_text(told + "\n", encoding="utf-8")
-        return Fused(size, len(self._layers))
+                with _replacing_folder(out) as folder:
+                    for file, items in files.items():
+                        write_tensors(
+                            folder / file, items, metadata={"format": "pt"}, on_item=on_item
+                        )
+                    folders.write_other_files(self._base, folder)
+                    provenance = json.dumps(self._provenance(), ensure_ascii=False, indent=2)
+                    (folder / PROVENANCE).write_text(provenance + "\n", encoding="utf-8")
+        return FuseResult(size, len(self._layers))
 
-    def _folder_items(self) -> dict[str, list[Item]]:
-        """The tensors of each file of a diffusers folder, one file a component."""
+    def _folder_items(self) -> dict[str, list[TensorItem]]:
+        """The tensors of each file of a diffusers folder, one file per component."""
         if self._base.info.layout == "diffusers":
             return {
-                folders.weight_file(component): [i for f in files for i in self._as_stored(f)]
+                folders.weight_file(component): [i for f in files for i in self._stored_items(f)]
                 for component, files in self._base.files.items()
             }
         return {
             folders.weight_file(component): [
-                self._item(folders.tensor_name(component, name), (component, name), shape)
+                self._make_item(folders.tensor_name(component, name), (component, name), shape)
                 for name, shape in shapes.items()
             ]
             for component, shapes in self._base.modules.items()
         }
 
-    def _single_items(self) -> list[Item]:
+    def _single_items(self) -> list[TensorItem]:
         if self._base.info.layout == "single_file":
-            return self._as_stored(self._base.info.path)
-        return self._renamed()
+            return self._stored_items(self._base.info.path)
+        return self._renamed_items()
 
-    def _as_stored(self, file: Path) -> list[Item]:
-        """Every tensor of a file under its own name, with what is known of no module, too."""
+    def _stored_items(self, file: Path) -> list[TensorItem]:
+        """Every tensor of a file under its own name, including those that belong to no module."""
         owners = self._base.by_stored_name()
         items = []
         for name, entry in self._base.headers[file].tensors.items():
             if entry.dtype not in DTYPES:
-                raise ToolError(f"The base has numbers of the type {entry.dtype}, unknown here.")
+                raise ToolError(
+                    f"The base has the unsupported number type {entry.dtype}. Choose another file "
+                    "of it."
+                )
             stored = DTYPES[entry.dtype]
             changed = [owner for owner in owners.get((file, name), []) if owner in self._layers]
-            read = self._reader(file, name, changed)
-            items.append(Item(name, self._dtype(stored), entry.shape, read))
+            read = self._make_reader(file, name, changed)
+            items.append(TensorItem(name, self._target_dtype(stored), entry.shape, read))
         return items
 
-    def _reader(self, file: Path, name: str, changed: Sequence[Name]) -> Callable[[], Tensor]:
+    def _make_reader(
+        self, file: Path, name: str, changed: Sequence[TensorName]
+    ) -> Callable[[], Tensor]:
         def read() -> Tensor:
             tensor = self._base.read_stored(file, name)
             if not changed:
@@ -193,56 +210,58 @@ class _Fusing:
 
         return read
 
-    def _renamed(self) -> list[Item]:
+    def _renamed_items(self) -> list[TensorItem]:
         """The tensors of a folder under the names of a single file."""
         family, base = self._base.info.family, self._base
         folders.require_single_file(base)
         encoders = ENCODERS[family]
         names = ldm_names(base.modules, open_clip=OPEN_CLIP_ENCODERS[family], prefixes=encoders)
-        items: list[Item] = []
-        thirds: dict[str, dict[int, Name]] = {}
+        items: list[TensorItem] = []
+        thirds: dict[str, dict[int, TensorName]] = {}
         for (component, name), stored in base.tensors.items():
             place = names.of(component, name)
             if place.third is not None:
                 thirds.setdefault(place.name, {})[place.third] = (component, name)
                 continue
             shape = _placed_shape(place, stored.shape)
-            items.append(self._item(place.name, (component, name), shape, place))
+            items.append(self._make_item(place.name, (component, name), shape, place))
         for fused_name, parts in thirds.items():
             three = [parts[third] for third in range(3)]
             rows, *rest = base.tensors[three[0]].shape
-            dtype = self._dtype(self._stored_dtype(three[0]))
-            items.append(Item(fused_name, dtype, (3 * rows, *rest), self._side_by_side(three)))
-        return items + (_unread_layer(items) if family is BaseFamily.SD2 else [])
+            dtype = self._target_dtype(self._stored_dtype(three[0]))
+            items.append(
+                TensorItem(fused_name, dtype, (3 * rows, *rest), self._read_concatenated(three))
+            )
+        return items + (_unused_last_layer(items) if family is BaseFamily.SD2 else [])
 
-    def _side_by_side(self, names: Sequence[Name]) -> Callable[[], Tensor]:
-        return lambda: torch.cat([self._fused(name) for name in names])
+    def _read_concatenated(self, names: Sequence[TensorName]) -> Callable[[], Tensor]:
+        return lambda: torch.cat([self._fused_tensor(name) for name in names])
 
-    def _item(
-        self, name: str, source: Name, shape: tuple[int, ...], place: LdmTensor | None = None
-    ) -> Item:
+    def _make_item(
+        self, name: str, source: TensorName, shape: tuple[int, ...], place: LdmTensor | None = None
+    ) -> TensorItem:
         def read() -> Tensor:
-            tensor = self._fused(source)
+            tensor = self._fused_tensor(source)
             return tensor.T if place and place.transposed else tensor
 
-        return Item(name, self._dtype(self._stored_dtype(source)), shape, read)
+        return TensorItem(name, self._target_dtype(self._stored_dtype(source)), shape, read)
 
-    def _fused(self, name: Name) -> Tensor:
+    def _fused_tensor(self, name: TensorName) -> Tensor:
         tensor = self._base.read(name)
         layer = self._layers.get(name)
         return tensor if layer is None else _with_change(tensor, layer)
 
-    def _stored_dtype(self, name: Name) -> torch.dtype:
+    def _stored_dtype(self, name: TensorName) -> torch.dtype:
         stored = self._base.tensors[name]
         return DTYPES[self._base.headers[stored.file].tensors[stored.place.name].dtype]
 
-    def _dtype(self, stored: torch.dtype) -> torch.dtype:
+    def _target_dtype(self, stored: torch.dtype) -> torch.dtype:
         if not stored.is_floating_point or self._options.dtype is FuseDtype.KEEP:
             return stored
         return _TORCH[self._options.dtype]
 
-    def _told(self) -> dict[str, Any]:
-        """What was fused into what."""
+    def _provenance(self) -> dict[str, Any]:
+        """The base and the adapters with their weights."""
         adapters = [
             {"name": one.name, "weight": one.weight, "text_encoder_weight": one.text_encoder_weight}
             for one in self._stack
@@ -251,7 +270,7 @@ class _Fusing:
         return {"base": info.path.stem, "fingerprint": info.fingerprint, "adapters": adapters}
 
     def _metadata(self) -> dict[str, str]:
-        """What a single file says of itself: the base's own words and what was fused into it."""
+        """The metadata of a single file: that of the base, and what was fused into it."""
         info = self._base.info
         side = info.resolution or info.family.facts.native_side
         known: Mapping[str, str] = {}
@@ -274,24 +293,24 @@ class _Fusing:
             **ours,
             **kept,
             "modelspec.merged_from": merged_from,
-            "brushwork.fused": json.dumps(self._told(), ensure_ascii=False),
+            "brushwork.fused": json.dumps(self._provenance(), ensure_ascii=False),
         }
 
 
 def _with_change(tensor: Tensor, layer: Layer) -> Tensor:
-    """The weight plus the layer's changes, in fp32 and in the order of the stack."""
+    """The weight plus the changes of the layer, in fp32 and in the order of the stack."""
     total = tensor.float().flatten(1)
-    for part in layer.parts:
-        up, down = part.module.up.flatten(1).float(), part.module.down.flatten(1).float()
+    for change in layer.changes:
+        up, down = change.module.up.flatten(1).float(), change.module.down.flatten(1).float()
         with one_thread():
-            total = torch.addmm(total, up, down, alpha=part.weight * part.module.scale)
+            total = torch.addmm(total, up, down, alpha=change.weight * change.module.scale)
     return total.reshape(tensor.shape)
 
 
-def _unread_layer(items: Sequence[Item]) -> list[Item]:
-    """A copy of OpenCLIP's last layer as one more: SD 2 reads the state before the last layer.
+def _unused_last_layer(items: Sequence[TensorItem]) -> list[TensorItem]:
+    """A copy of OpenCLIP's last layer as an extra one: SD 2 reads the state before the last layer.
 
-    Folders leave that layer out; programs that open single files expect it, whatever is in it.
+    Folders omit that layer. Programs that load single files require it, but do not use it.
     """
     found = [(item, OPEN_CLIP_LAYER.search(item.name)) for item in items]
     last = max(int(at[2]) for _, at in found if at)
@@ -309,8 +328,8 @@ def _placed_shape(place: LdmTensor, shape: tuple[int, ...]) -> tuple[int, ...]:
 
 
 @contextmanager
-def _appearing(out: Path) -> Iterator[Path]:
-    """A folder to fill that is renamed to `out` at the end; taken away when anything goes wrong."""
+def _replacing_folder(out: Path) -> Iterator[Path]:
+    """A new folder that is renamed to `out` at the end, and removed after an error."""
     folder = out.parent / f".{out.name}.{secrets.token_hex(4)}.part"
     folder.mkdir()
     try:
@@ -321,8 +340,8 @@ def _appearing(out: Path) -> Iterator[Path]:
         raise
 
 
-def _sweep(out: Path) -> None:
-    """Take away what an earlier, killed attempt at this very file left behind."""
+def _remove_leftovers(out: Path) -> None:
+    """Remove the partial files of an earlier, killed attempt to write `out`."""
     for left in out.parent.iterdir():
         if left.name.startswith(f".{out.name}.") and left.name.endswith(".part"):
             if left.is_dir():

@@ -1,8 +1,8 @@
-"""The names of a base's tensors in single files: LDM's UNet and VAE, HF's or OpenCLIP's encoders.
+"""Names of a base's tensors in single files: LDM's UNet and VAE, HF's or OpenCLIP's encoders.
 
 The layouts are those of CompVis/stable-diffusion (`openaimodel.py`, `model.py`),
 Stability-AI/generative-models and mlfoundations/open_clip. A tensor of diffusers or transformers
-is a whole tensor of the file, or (queries, keys and values of OpenCLIP) some of its rows.
+is a complete tensor of the file, or some of its rows (queries, keys and values of OpenCLIP).
 """
 
 from __future__ import annotations
@@ -69,9 +69,9 @@ _THIRDS = {"q_proj": 0, "k_proj": 1, "v_proj": 2}
 
 @dataclass(frozen=True)
 class LdmTensor:
-    """Where a tensor of a module lies in a single file.
+    """Where a tensor of a module is stored in a single file.
 
-    `third`: which third of its rows (OpenCLIP's fused queries, keys, values), None for all;
+    `third`: the third of its rows (OpenCLIP's fused queries, keys, values), None for all rows;
     `transposed`: stored as (in, out); `square`: stored as a 1 × 1 convolution.
     """
 
@@ -83,7 +83,7 @@ class LdmTensor:
 
 @dataclass(frozen=True)
 class LdmNames:
-    """Names for one base; made by `ldm_names`."""
+    """The names for one base, created by `ldm_names`."""
 
     first_up_has_attention: bool
     vae_levels: int
@@ -91,20 +91,20 @@ class LdmNames:
     prefixes: Mapping[str, str]
 
     def of(self, component: str, name: str) -> LdmTensor:
-        """The place of a module's tensor `name`; BaseModelError when the layout has none."""
+        """Where a module's tensor `name` is stored; BaseModelError if it cannot be."""
         try:
             if component == "unet":
-                return LdmTensor(UNET + self._unet(name))
+                return LdmTensor(UNET + self._unet_name(name))
             if component == "vae":
-                return self._vae(name)
-            return self._text(component, name)
+                return self._vae_tensor(name)
+            return self._encoder_tensor(component, name)
         except (ValueError, IndexError, KeyError) as error:
             raise BaseModelError(
-                f"The tensor {name} of the {component} has no place in a single file; choose a "
+                f"A single file cannot contain the tensor {name} of the {component}. Choose a "
                 "diffusers folder instead."
             ) from error
 
-    def _unet(self, name: str) -> str:
+    def _unet_name(self, name: str) -> str:
         path, _, leaf = name.rpartition(".")
         if path in _UNET_TOP:
             return f"{_UNET_TOP[path]}.{leaf}"
@@ -127,7 +127,7 @@ class LdmNames:
             return f"{stem}.{first + index}.1.{rest}.{leaf}"
         return f"{stem}.{first + index}.0.{_RESNET[rest]}.{leaf}"
 
-    def _vae(self, name: str) -> LdmTensor:
+    def _vae_tensor(self, name: str) -> LdmTensor:
         found = re.fullmatch(r"(encoder|decoder)\.(down_blocks|up_blocks)\.(\d+)\.(.+)", name)
         if found:
             side, kind, number, rest = found.groups()
@@ -147,7 +147,7 @@ class LdmNames:
             return LdmTensor(f"{VAE}{side}.mid.attn_1.{_VAE_ATTENTION[rest]}.{leaf}", square=square)
         return LdmTensor(VAE + name.replace("conv_norm_out", "norm_out"))
 
-    def _text(self, component: str, name: str) -> LdmTensor:
+    def _encoder_tensor(self, component: str, name: str) -> LdmTensor:
         prefix = self.prefixes[component]
         bare = name.removeprefix("text_model.")
         if component not in self.open_clip:
@@ -168,7 +168,7 @@ def ldm_names(
 ) -> LdmNames:
     """The names for a base with these tensors.
 
-    `open_clip`: the encoders named by OpenCLIP; `prefixes`: of each encoder.
+    `open_clip`: the encoders with OpenCLIP's names; `prefixes`: the prefix of each encoder.
     """
     unet, vae = modules["unet"], modules["vae"]
     levels = [int(n.split(".")[2]) for n in vae if n.startswith("encoder.down_blocks.")]

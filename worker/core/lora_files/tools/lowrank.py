@@ -1,7 +1,7 @@
-"""The best weight change of a smaller rank, and how much of the exact one it keeps.
+"""The best approximation of a weight change with a lower rank, and how much it keeps.
 
 Eckart and Young (1936): of all matrices of rank r, the one built from the r largest singular values
-is nearest in the Frobenius norm. The energy kept is the share of the squared singular values.
+is closest in the Frobenius norm. The energy kept is their share of all squared singular values.
 """
 
 from __future__ import annotations
@@ -17,15 +17,15 @@ from torch import Tensor
 
 from worker.core.lora_files.canonical import Component, LoraModule
 
-NOTHING = 1e-12  # of the largest singular value; what is smaller is rounding of float64
+NEGLIGIBLE = 1e-12  # of the largest singular value; smaller values are rounding of float64
 
 
 @dataclass(frozen=True, eq=False)
 class Spectrum:
     """A matrix (out, in) as `left` (out, k) · diag(`values`) · `right` (k, in), in float64.
 
-    `values` fall; `energy` is the squared Frobenius norm of the whole matrix. There may be more
-    values than directions: then only the first ones were asked for.
+    `values` are in descending order; `energy` is the squared Frobenius norm of the whole matrix.
+    `left` and `right` may have fewer directions than there are values.
     """
 
     left: Tensor
@@ -35,13 +35,13 @@ class Spectrum:
 
     @property
     def rank(self) -> int:
-        """How many directions carry something."""
+        """The number of directions that are not negligible."""
         if not len(self.values) or float(self.values[0]) == 0:
             return 0
-        return int((self.values > NOTHING * self.values[0]).sum())
+        return int((self.values > NEGLIGIBLE * self.values[0]).sum())
 
-    def kept(self, rank: int) -> float:
-        """The share of the energy in the first `rank` directions, 0 to 1; 1 for an empty matrix."""
+    def energy_share(self, rank: int) -> float:
+        """The share of the energy in the first `rank` directions, 0 to 1; 1 for a zero matrix."""
         if self.energy == 0:
             return 1.0
         return min(1.0, float(self.values[:rank].square().sum()) / self.energy)
@@ -55,9 +55,9 @@ class Spectrum:
         return int(enough[0]) + 1 if len(enough) else max(1, len(self.values))
 
     def factors(self, rank: int) -> tuple[Tensor, Tensor]:
-        """(up, down) in fp32, (out, rank) and (rank, in); zeros where no direction is left.
+        """(up, down) in fp32, (out, rank) and (rank, in); zeros beyond the last direction.
 
-        Both halves get the root of each value, so that neither is small in fp16.
+        Both factors get the root of each value, so that neither is small in fp16.
         """
         count = min(rank, self.rank, len(self.right))
         roots = self.values[:count].sqrt()
@@ -70,7 +70,7 @@ class Spectrum:
 
 @contextmanager
 def one_thread() -> Iterator[None]:
-    """Thin factors are fastest on one thread: waking others takes longer than the work itself.
+    """Run torch on one thread, the fastest for thin factors: waking others takes too long.
 
     Measured on 2 busy cores, a spectrum of (1280, 64) @ (64, 1280): 6 ms on one thread, 476 ms on
     two.
@@ -83,10 +83,10 @@ def one_thread() -> Iterator[None]:
         torch.set_num_threads(threads)
 
 
-def of_product(up: Tensor, down: Tensor) -> Spectrum:
+def spectrum_of_product(up: Tensor, down: Tensor) -> Spectrum:
     """The spectrum of `up` (out, R) @ `down` (R, in), by QR of the thin factors.
 
-    The product is never formed: up = Q₁R₁ and downᵀ = Q₂R₂, so only R₁R₂ᵀ (R, R) is decomposed.
+    The product is never computed: up = Q₁R₁ and downᵀ = Q₂R₂, so only R₁R₂ᵀ (R, R) is decomposed.
     """
     left, upper = torch.linalg.qr(up.double())
     right, lower = torch.linalg.qr(down.double().T)
@@ -94,11 +94,11 @@ def of_product(up: Tensor, down: Tensor) -> Spectrum:
     return Spectrum(left @ inner, values, outer @ right.T, float(values.square().sum()))
 
 
-def of_matrix(matrix: Tensor, *, directions: int | None = None) -> Spectrum:
+def spectrum_of_matrix(matrix: Tensor, *, directions: int | None = None) -> Spectrum:
     """The spectrum of a full matrix (out, in), by the eigenvectors of its smaller Gram matrix.
 
-    In float64, where squaring the values costs nothing that fp32 weights could show. `directions`:
-    how many are needed; the values are all there in any case.
+    Computed in float64, so that squaring loses no precision of fp32 weights. `directions`: the
+    number of directions to return; all values are returned in any case.
     """
     exact = matrix.double()
     wide = exact.shape[0] <= exact.shape[1]
@@ -107,7 +107,7 @@ def of_matrix(matrix: Tensor, *, directions: int | None = None) -> Spectrum:
     squares, vectors = torch.linalg.eigh(exact @ exact.T)
     values = squares.clamp(min=0).flip(0).sqrt()
     left = vectors.flip(1)[:, :directions]
-    floor = max(float(values[0]) * NOTHING, torch.finfo(torch.float64).tiny)
+    floor = max(float(values[0]) * NEGLIGIBLE, torch.finfo(torch.float64).tiny)
     right = (left.T @ exact) / values[:directions].clamp(min=floor)[:, None]
     energy = float(exact.square().sum())
     if wide:
@@ -116,8 +116,8 @@ def of_matrix(matrix: Tensor, *, directions: int | None = None) -> Spectrum:
 
 
 @dataclass(frozen=True)
-class Kept:
-    """What a module kept: its rank, the share of the energy, and its exact squared norm."""
+class ModuleFidelity:
+    """How much a module keeps: its rank, the share of the energy, and the exact squared norm."""
 
     key: str
     rank: int
@@ -126,30 +126,30 @@ class Kept:
 
 
 @dataclass(frozen=True)
-class Report:
-    """How near a result is to the exact weight change."""
+class FidelityReport:
+    """How close a result is to the exact weight change."""
 
-    modules: tuple[Kept, ...]
+    modules: tuple[ModuleFidelity, ...]
 
     @property
     def least(self) -> float:
-        """The smallest share of the energy that a module kept."""
+        """The smallest share of the energy that a module keeps."""
         return min((module.share for module in self.modules), default=1.0)
 
     @property
     def mean(self) -> float:
-        """The mean share over the modules, each counting the same."""
+        """The mean share over all modules, with equal weight."""
         return sum(m.share for m in self.modules) / max(1, len(self.modules))
 
     @property
     def relative_error(self) -> float:
-        """Norm of what was lost over the norm of the exact change, over all modules together."""
+        """Norm of the error divided by the norm of the exact change, over all modules together."""
         total = sum(module.energy for module in self.modules)
         lost = sum((1 - module.share) * module.energy for module in self.modules)
         return float((lost / total) ** 0.5) if total > 0 else 0.0
 
     def summary(self) -> dict[str, Any]:
-        """The figures people are shown, as JSON."""
+        """The figures shown to users, as JSON."""
         ranks = [module.rank for module in self.modules]
         return {
             "modules": len(self.modules),
@@ -161,12 +161,12 @@ class Report:
         }
 
 
-def lora(
+def make_module(
     component: Component, path: str, up: Tensor, down: Tensor, shape: Sequence[int]
 ) -> LoraModule:
     """A module of strength 1 for a weight of `shape` from `up` (out, rank) and `down` (rank, in).
 
-    Alpha is the rank: then every program reads it the same, with or without the alpha.
+    Alpha equals the rank, so that every program reads the same strength with or without alpha.
     """
     rank = down.shape[0]
     assert tuple(up.shape) == (shape[0], rank)

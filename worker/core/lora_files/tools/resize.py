@@ -1,13 +1,19 @@
-"""An adapter made smaller: each change by the nearest one of a lower rank."""
+"""Resizing an adapter: each change is replaced by its best approximation of a lower rank."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
-from worker.core.lora_files.canonical import Adapter
+from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.loaded import LoadedAdapter
-from worker.core.lora_files.tools.combine import Made, Progress, check_rank
-from worker.core.lora_files.tools.lowrank import Kept, Report, lora, of_product, one_thread
+from worker.core.lora_files.tools.combine import Progress, ToolResult, check_rank
+from worker.core.lora_files.tools.lowrank import (
+    FidelityReport,
+    ModuleFidelity,
+    make_module,
+    one_thread,
+    spectrum_of_product,
+)
 from worker.core.lora_files.tools.stack import ToolError, layers_of
 
 
@@ -15,9 +21,9 @@ from worker.core.lora_files.tools.stack import ToolError, layers_of
 class ResizeOptions:
     """Exactly one of `rank` and `energy` (the share to keep, above 0 and at most 1).
 
-    `dynamic`: with `energy`, every module gets the smallest rank of its own. Otherwise all get the
-    smallest that is enough for each of them, because diffusers reads one alpha for all attention
-    layers, and files of one rank are read alike everywhere.
+    `dynamic`: with `energy`, each module gets the smallest sufficient rank. Otherwise all modules
+    get the smallest rank that is sufficient for all of them, because diffusers reads one alpha for
+    all attention layers and files with one rank are read the same everywhere.
     """
 
     rank: int | None = None
@@ -25,50 +31,58 @@ class ResizeOptions:
     dynamic: bool = False
 
 
-def resize(
-    adapter: Adapter,
+def resize_adapter(
+    adapter: LoraAdapter,
     options: ResizeOptions,
     *,
     on_module: Progress = lambda done, total: None,
-) -> Made:
-    """The adapter at a lower rank, with what each module kept; its metadata stays.
+) -> ToolResult:
+    """The adapter at a lower rank, with how much each module keeps; the metadata is unchanged.
 
     `on_module(done, total)` may raise to stop. Raises ToolError with a sentence.
     """
-    check_options(options)
+    check_resize_options(options)
     largest = max(module.rank for module in adapter.modules)
     if options.rank is not None and options.rank > largest:
         raise ToolError(
-            f"The adapter's rank is {largest} already; choose a rank from 1 to {largest}."
+            f"The adapter already has rank {largest}. Choose a rank from 1 to {largest}."
         )
     layers = layers_of([LoadedAdapter("the adapter", adapter)])
     spectra = []
     for done, layer in enumerate(layers, start=1):
         with one_thread():
-            spectra.append(of_product(*layer.factors()))
+            spectra.append(spectrum_of_product(*layer.factors()))
         on_module(done, len(layers))
-    wanted = [
+    target_ranks = [
         options.rank if options.rank is not None else spectrum.rank_for(options.energy or 1.0)
         for spectrum in spectra
     ]
     if not options.dynamic:
-        wanted = [max(wanted)] * len(wanted)
-    modules, kept = [], []
-    for layer, spectrum, rank in zip(layers, spectra, wanted, strict=True):
-        modules.append(lora(layer.component, layer.path, *spectrum.factors(rank), layer.shape))
-        kept.append(Kept(layer.key, rank, spectrum.kept(rank), spectrum.energy))
-    return Made(Adapter(tuple(modules), adapter.metadata), Report(tuple(kept)))
+        target_ranks = [max(target_ranks)] * len(target_ranks)
+    modules, fidelity = [], []
+    for layer, spectrum, rank in zip(layers, spectra, target_ranks, strict=True):
+        modules.append(
+            make_module(layer.component, layer.path, *spectrum.factors(rank), layer.shape)
+        )
+        fidelity.append(
+            ModuleFidelity(layer.key, rank, spectrum.energy_share(rank), spectrum.energy)
+        )
+    return ToolResult(
+        LoraAdapter(tuple(modules), adapter.metadata), FidelityReport(tuple(fidelity))
+    )
 
 
-def check_options(options: ResizeOptions) -> None:
-    """Raise ToolError for settings that no resize can have."""
+def check_resize_options(options: ResizeOptions) -> None:
+    """Raise ToolError if the settings are not valid for a resize."""
     if (options.rank is None) == (options.energy is None):
-        raise ToolError("Choose a rank or a share of the energy to keep, one of the two.")
+        raise ToolError("Choose either a rank or a share of the energy to keep.")
     if options.rank is not None:
         check_rank(options.rank)
         if options.dynamic:
-            raise ToolError("Ranks of their own for the modules need a share of the energy.")
+            raise ToolError(
+                "A separate rank for each module needs a share of the energy to keep, not a rank."
+            )
     if options.energy is not None and not 0 < options.energy <= 1:
         raise ToolError(
-            f"The energy to keep is {options.energy:g}; it is a share above 0 and up to 1."
+            f"The energy to keep must be above 0 and at most 1, not {options.energy:g}."
         )

@@ -1,4 +1,4 @@
-"""Adapters with their weights: checked together, and gone through layer by layer."""
+"""Stacks of adapters with weights: checks, and the changes of each layer."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from worker.core.lora_files.weights import weight_problem
 
 
 class ToolError(AdapterError):
-    """What was asked of a tool cannot be done; the sentence says why, and what could."""
+    """A tool cannot do what was requested; the sentence says why, and what to do instead."""
 
 
 @dataclass(frozen=True, eq=False)
-class Part:
-    """What one adapter says of a layer: weight · up @ down, as matrices in fp32.
+class LayerChange:
+    """The change of a layer by one adapter: weight · up @ down, as matrices in fp32.
 
-    `index` is the adapter's place in the stack.
+    `index`: the position of the adapter in the stack.
     """
 
     index: int
@@ -31,7 +31,7 @@ class Part:
     module: LoraModule
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """(up, down) as (out, rank) and (rank, in), with weight and alpha spread over both."""
+        """(up, down) as (out, rank) and (rank, in), with weight and alpha split between them."""
         factor = self.weight * self.module.scale
         root = abs(factor) ** 0.5
         up = self.module.up.flatten(1).float() * math.copysign(root, factor)
@@ -49,7 +49,7 @@ class Layer:
     component: Component
     path: str
     shape: tuple[int, ...]
-    parts: tuple[Part, ...]
+    changes: tuple[LayerChange, ...]
 
     @property
     def key(self) -> str:
@@ -57,32 +57,32 @@ class Layer:
         return f"{self.component}.{self.path}"
 
     def factors(self) -> tuple[Tensor, Tensor]:
-        """(up, down) of the exact sum of all parts, side by side: the ranks add up."""
-        pairs = [part.factors() for part in self.parts]
+        """(up, down) of the exact sum of all changes, concatenated: the ranks add up."""
+        pairs = [change.factors() for change in self.changes]
         return torch.cat([up for up, _ in pairs], 1), torch.cat([down for _, down in pairs], 0)
 
 
 def layers_of(stack: Sequence[LoadedAdapter]) -> list[Layer]:
-    """Every layer that the stack changes, by key; parts of weight 0 are left out.
+    """The layers that the stack changes, ordered by key, without changes of weight 0.
 
-    Raises ToolError when the adapters are for different bases, or nothing is left.
+    Raises ToolError if the adapters are for different bases, or no layer is changed.
     """
     for one in stack:
         for weight in (one.weight, one.text_encoder_weight or 0.0):
             if problem := weight_problem(weight, one.name):
                 raise ToolError(problem)
     _check_bases(stack)
-    found: dict[str, list[Part]] = {}
+    found: dict[str, list[LayerChange]] = {}
     for index, one in enumerate(stack):
         for module in one.adapter.modules:
             if (weight := one.weight_in(module.component)) != 0:
-                found.setdefault(module.key, []).append(Part(index, weight, module))
+                found.setdefault(module.key, []).append(LayerChange(index, weight, module))
     if not found:
-        raise ToolError("All weights are 0, so there is nothing to work with.")
+        raise ToolError("All weights are 0. Set at least one to another value.")
     return [
-        Layer(first.component, first.path, first.weight_shape, tuple(parts))
-        for _, parts in sorted(found.items())
-        for first in (parts[0].module,)
+        Layer(first.component, first.path, first.weight_shape, tuple(changes))
+        for _, changes in sorted(found.items())
+        for first in (changes[0].module,)
     ]
 
 
@@ -98,7 +98,7 @@ def _check_bases(stack: Sequence[LoadedAdapter]) -> None:
         (first, name), (second, other) = list(widths.items())[:2]
         raise ToolError(
             f"“{name}” and “{other}” are for different base models (cross-attention width {first} "
-            f"and {second}). Only adapters for the same kind of base can be put together."
+            f"and {second}). Choose adapters for the same kind of base."
         )
     for one in stack:
         for module in one.adapter.modules:
@@ -106,9 +106,10 @@ def _check_bases(stack: Sequence[LoadedAdapter]) -> None:
             if shape != module.weight_shape:
                 raise ToolError(
                     f"“{owner}” and “{one.name}” are for different base models: {module.key} is "
-                    f"{_by(shape)} in one and {_by(module.weight_shape)} in the other."
+                    f"{_shape_text(shape)} in one and {_shape_text(module.weight_shape)} in the "
+                    "other."
                 )
 
 
-def _by(shape: tuple[int, ...]) -> str:
+def _shape_text(shape: tuple[int, ...]) -> str:
     return " × ".join(str(size) for size in shape)

@@ -1,4 +1,4 @@
-"""Safetensors files written tensor by tensor: only one tensor is in memory at a time."""
+"""Writing safetensors files with only one tensor in memory at a time."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ DTYPES = {
     "U8": torch.uint8, "BOOL": torch.bool,
 }  # fmt: skip
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
-ROOM_TO_SPARE = 64 * 2**20  # bytes left for headers and everybody else
-FULL = frozenset({errno.ENOSPC, errno.EDQUOT})
+SPARE_BYTES = 64 * 2**20  # bytes left free for headers and other programs
+DISK_FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
 @dataclass(frozen=True, eq=False)
-class Item:
-    """A tensor to write; `read` gives it when its turn comes, of any type that casts to `dtype`."""
+class TensorItem:
+    """A tensor to write; `read` is called when it is written and may return another number type."""
 
     name: str
     dtype: torch.dtype
@@ -41,58 +41,60 @@ class Item:
 
     @property
     def size_bytes(self) -> int:
-        """How many bytes it takes in the file."""
+        """Its size in the file, in bytes."""
         return prod(self.shape) * self.dtype.itemsize
 
 
-def write(
+def write_tensors(
     path: Path,
-    items: Sequence[Item],
+    items: Sequence[TensorItem],
     *,
     metadata: Mapping[str, str],
     on_item: Callable[[], None] = lambda: None,
 ) -> None:
-    """Write the file; it appears complete or not at all. `on_item` may raise to stop.
+    """Write the file atomically; `on_item` is called after each tensor and may raise to stop.
 
-    Raises ToolError when a number does not fit into the type it is written as.
+    Raises ToolError if a value is too large for its number type.
     """
-    ordered = sorted(items, key=lambda item: (-item.dtype.itemsize, item.name))  # stay aligned
+    ordered = sorted(
+        items, key=lambda item: (-item.dtype.itemsize, item.name)
+    )  # keeps them aligned
     with replacing(path) as file:
-        file.write(_header(ordered, metadata))
+        file.write(_header_bytes(ordered, metadata))
         for item in ordered:
-            file.write(_bytes(item))
+            file.write(_tensor_bytes(item))
             on_item()
 
 
-def check_room(folder: Path, size_bytes: int) -> None:
-    """Raise ToolError unless `size_bytes` fit on the disk of `folder`."""
+def check_disk_space(folder: Path, size_bytes: int) -> None:
+    """Raise ToolError unless the disk of `folder` has `size_bytes` free."""
     free = shutil.disk_usage(folder).free
-    if free < size_bytes + ROOM_TO_SPARE:
+    if free < size_bytes + SPARE_BYTES:
         raise ToolError(
-            f"The result takes {gigabytes(size_bytes)} and only {gigabytes(free)} are free on that "
-            "disk. Free some space, choose fp16, or another place."
+            f"The result needs {binary_size_text(size_bytes)}, but only {binary_size_text(free)} "
+            "are free on that disk. Free some space, or choose fp16 or another disk."
         )
 
 
 @contextmanager
-def sentence_when_full() -> Iterator[None]:
-    """Turn the system's "no space left" into a ToolError."""
+def translate_full_disk() -> Iterator[None]:
+    """Raise ToolError in place of the system's "no space left" error."""
     try:
         yield
     except OSError as error:
-        if error.errno not in FULL:
+        if error.errno not in DISK_FULL_ERRORS:
             raise
         raise ToolError(
-            "The disk became full, so nothing was written. Free some space, then try again."
+            "The disk is full, so nothing was written. Free some space, then try again."
         ) from error
 
 
-def gigabytes(size: int) -> str:
-    """A size as people say it, in powers of 1,024."""
+def binary_size_text(size: int) -> str:
+    """The size in MB or GB, in powers of 1,024."""
     return f"{size / 2**30:.1f} GB" if size >= 2**30 else f"{max(1, round(size / 2**20))} MB"
 
 
-def _header(items: Sequence[Item], metadata: Mapping[str, str]) -> bytes:
+def _header_bytes(items: Sequence[TensorItem], metadata: Mapping[str, str]) -> bytes:
     content: dict[str, Any] = {"__metadata__": dict(sorted(metadata.items()))}
     position = 0
     for item in items:
@@ -108,18 +110,18 @@ def _header(items: Sequence[Item], metadata: Mapping[str, str]) -> bytes:
     return struct.pack("<Q", len(raw)) + raw
 
 
-def _bytes(item: Item) -> memoryview:
+def _tensor_bytes(item: TensorItem) -> memoryview:
     tensor = item.read()
     cast = tensor.to(item.dtype).reshape(item.shape).contiguous()
     if cast.dtype.is_floating_point and cast.dtype.itemsize < tensor.dtype.itemsize:
-        _check_finite(item, tensor, cast)
+        _check_overflow(item, tensor, cast)
     flat = cast.reshape(-1).view(torch.uint8) if cast.numel() else cast.new_empty(0).byte()
     return flat.numpy().data
 
 
-def _check_finite(item: Item, exact: Tensor, cast: Tensor) -> None:
+def _check_overflow(item: TensorItem, exact: Tensor, cast: Tensor) -> None:
     if torch.isfinite(exact).all() and not torch.isfinite(cast).all():
         raise ToolError(
-            f"A number in {item.name} is too large for {_NAMES[item.dtype].lower()}; choose bf16 "
+            f"A value in {item.name} is too large for {_NAMES[item.dtype].lower()}. Choose bf16 "
             "or fp32."
         )

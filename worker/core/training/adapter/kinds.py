@@ -16,16 +16,16 @@ from peft.tuners.lora import LoraLayer
 from peft.tuners.tuners_utils import BaseTunerLayer
 from torch import Tensor, nn
 
-from worker.core.lora_files.algebra import as_lora, balanced
+from worker.core.lora_files.algebra import balance_pair, lora_pair
 from worker.core.training.config import AdapterKind
 
 __all__ = [
     "ADAPTER_NAME",
     "KIND_LABELS",
-    "as_lora",
-    "balanced",
+    "balance_pair",
     "factors_of",
     "initial_values",
+    "lora_pair",
     "peft_config",
 ]
 

@@ -15,17 +15,17 @@ from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.canonical import (
     MAX_FILE_BYTES,
     MAX_RANK,
-    Adapter,
     Component,
+    LoraAdapter,
     LoraModule,
 )
 from worker.core.training.adapter.kinds import (
     ADAPTER_NAME,
     KIND_LABELS,
-    as_lora,
-    balanced,
+    balance_pair,
     factors_of,
     initial_values,
+    lora_pair,
     peft_config,
 )
 from worker.core.training.adapter.targets import text_targets, unet_targets
@@ -61,9 +61,9 @@ class LoraSite:
 
     def module(self, factors: Mapping[str, Tensor]) -> LoraModule:
         """A LoRA module that changes the weight exactly as these matrices do."""
-        down, up = as_lora(factors)
+        down, up = lora_pair(factors)
         if "down" not in factors:
-            down, up = balanced(down, up)
+            down, up = balance_pair(down, up)
         rank, shape = down.shape[0], self.layer.get_base_layer().weight.shape
         down = down.reshape(rank, *shape[1:])
         up = up.reshape(shape[0], rank, *(1 for _ in shape[2:]))
@@ -129,7 +129,7 @@ class Lora:
 
     def extract(
         self, weights: Mapping[str, Tensor] | None = None, metadata: Mapping[str, str] | None = None
-    ) -> Adapter:
+    ) -> LoraAdapter:
         """A copy in canonical form: the trained weights, or others of the same names."""
         source = weights if weights is not None else self.named_parameters()
         modules = []
@@ -139,7 +139,7 @@ class Lora:
                 for name in site.factors
             }
             modules.append(site.module(factors))
-        return Adapter(modules=tuple(modules), metadata=dict(metadata or {}))
+        return LoraAdapter(modules=tuple(modules), metadata=dict(metadata or {}))
 
 
 def inject_adapter(
@@ -258,7 +258,7 @@ def _check_file_limits(sites: list[LoraSite], kind: AdapterKind) -> None:
     size = 0
     for site in sites:
         # on the meta device: the shapes of the conversion without computing it
-        down, up = as_lora({name: factor.to("meta") for name, factor in site.factors.items()})
+        down, up = lora_pair({name: factor.to("meta") for name, factor in site.factors.items()})
         if down.shape[0] > MAX_RANK:
             raise UnsupportedError(
                 f"A {KIND_LABELS[kind]} of rank {site.rank} is saved as a LoRA, here of rank "
