@@ -17,8 +17,8 @@ from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
 from app.registry.datasets import service as datasets
+from app.registry.datasets.intake import NewImage
 from app.registry.datasets.models import Dataset
-from app.registry.datasets.service import NewImage
 from app.registry.db import utcnow
 from app.registry.jobs import service as jobs
 from app.registry.jobs.presence import WorkerPresence

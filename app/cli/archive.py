@@ -21,6 +21,7 @@ from app.registry.base_models.downloads import FUSED_FOLDER, is_fused
 from app.registry.config import Settings
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.storage.store import BlobNotFound
+from app.registry.wording import size_text
 
 DATABASE = "brushwork.db"
 BLOBS = "blobs"
@@ -35,7 +36,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
     try:
         if arguments.command == "backup":
             path = backup(settings, arguments.archive or Path(archive_name(datetime.now(UTC))))
-            print(f"{path} ({path.stat().st_size / 1e6:,.1f} MB)")
+            print(f"{path} ({size_text(path.stat().st_size)})")
         else:
             files = restore(settings, arguments.archive)
             print(f"{settings.data_dir} has the database and {files} files. Start with `serve`.")

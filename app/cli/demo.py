@@ -27,6 +27,7 @@ from PIL import Image
 
 from app.registry.config import Settings
 from app.registry.paths import ROOT
+from app.registry.wording import size_text
 
 READY = re.compile(r"^Brushwork is ready at (http://\S+)$")
 WEIGHTS = (0.0, 0.5, 1.0)
@@ -150,7 +151,7 @@ def _whole_job(folder: Path, out: Path, watch: Stopwatch) -> bool:
             image.save(out / f"weight-{weight}-{number}.png")
     _contact_sheet(starter, drawn, trained, out / "contact-sheet.png")
     for file in files:
-        print(f"  {file}  {file.stat().st_size / 1e6:.2f} MB")
+        print(f"  {file}  {size_text(file.stat().st_size)}")
         for line in _proof_lines(file.with_suffix(".proof.json")):
             print(f"    {line}")
     return _judge(starter, drawn)

@@ -18,6 +18,7 @@ from app.registry.db import Database, make_engine
 from app.registry.jobs.presence import present_workers
 from app.registry.migrate import current_revision, head_revision
 from app.registry.storage import open_store
+from app.registry.wording import size_text
 
 MASK = "•••"
 PASSWORD_IN_URL = re.compile(r"(?<=://)([^:/@]*):[^@/]*(?=@)")
@@ -125,7 +126,7 @@ def check_storage(settings: Settings) -> str:
     store.check()
     free = store.free_bytes()
     where = masked(settings.storage_url or str(settings.data_dir))
-    return where if free is None else f"{where}, {free / 1e9:,.1f} GB free"
+    return where if free is None else f"{where}, {size_text(free)} free"
 
 
 def check_broker(settings: Settings) -> str:

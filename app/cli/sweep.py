@@ -11,7 +11,7 @@ from app.registry.migrate import is_current
 from app.registry.storage import open_store
 from app.registry.storage.store import StorageUnavailable
 from app.registry.sweep import Swept, sweep
-from app.registry.wording import plural
+from app.registry.wording import plural, size_text
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
@@ -40,5 +40,5 @@ def sentence(swept: Swept, *, dry_run: bool) -> str:
             "Nothing to sweep: every file is referred to, is not a day old yet, or is older than "
             "the database, so that it may be another's."
         )
-    freed = f"{plural(swept.files, 'file')}, {swept.size_bytes / 1e6:,.1f} MB"
+    freed = f"{plural(swept.files, 'file')}, {size_text(swept.size_bytes)}"
     return f"{freed}, would go." if dry_run else f"{freed}, went."

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 
 from app.registry.config import Settings
 from app.registry.hub_source import HubSource, read_source
+from app.registry.wording import size_text
 
 if TYPE_CHECKING:
     from worker.core.hub.models import HubReference
@@ -108,7 +109,7 @@ def _download(wanted: HubReference, home: Path, settings: Settings) -> Path:
         if percent >= told + TOLD_EVERY:
             told = percent
             print(
-                f"{wanted.repo}: {done / 1e6:,.0f} of {total / 1e6:,.0f} MB ({percent} %)",
+                f"{wanted.repo}: {size_text(done)} of {size_text(total)} ({percent} %)",
                 file=sys.stderr,
             )
 

@@ -5,6 +5,15 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+NOT_WHOLE = "Enter a whole number."
+NOT_A_NUMBER = "Enter a number."
+NOT_A_CHOICE = "This is not one of the choices. Choose one from the list."
+
+
+def too_long(text: str, most: int) -> str:
+    """The sentence for a text of more than `most` characters."""
+    return f"This has {len(text):,} characters; at most {most:,} fit."
+
 
 def named_reasons(fields: Mapping[str, str]) -> str:
     """All field errors as one text, each prefixed with its field."""
@@ -17,9 +26,9 @@ def reason(problem: Mapping[str, Any]) -> str:
     if kind == "extra_forbidden":
         return "There is no setting with this name."
     if kind in ("int_parsing", "int_from_float", "int_type"):
-        return "Enter a whole number."
+        return NOT_WHOLE
     if kind in ("float_parsing", "float_type", "finite_number"):
-        return "Enter a number."
+        return NOT_A_NUMBER
     if kind in ("bool_parsing", "bool_type"):
         return "Enter true or false."
     if kind == "string_type":
@@ -29,9 +38,7 @@ def reason(problem: Mapping[str, Any]) -> str:
     if kind == "missing":
         return "This is required."
     if kind == "string_too_long" and isinstance(problem["input"], str):
-        return (
-            f"This has {len(problem['input']):,} characters; at most {context['max_length']:,} fit."
-        )
+        return too_long(problem["input"], context["max_length"])
     if kind == "string_too_short":
         return "This cannot be empty."
     if kind == "too_long":

@@ -42,8 +42,8 @@ from app.web.system import pages as system_pages
 from app.web.templates import error_page, wants_page
 
 API_PREFIX = "/api/v1"
-UPLOAD_BYTES = 2 * 2**30
-OTHER_BYTES = 2**20
+UPLOAD_BYTES = 2_200_000_000
+OTHER_BYTES = 2_000_000
 MAX_FILES = 500
 
 log = structlog.get_logger()

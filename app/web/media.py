@@ -10,6 +10,7 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response, StreamingResponse
 
 from app.registry.errors import NotFound
+from app.registry.picture_types import HEAD_BYTES, picture_type
 from app.registry.state import AppState
 from app.registry.storage.store import BlobNotFound, BlobStore
 from app.web.state import State
@@ -20,10 +21,6 @@ Sha256 = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 CHUNK = 2**18
 CONTENT_POLICY = "sandbox; default-src 'none'"
 FOREVER = "private, max-age=31536000, immutable"
-SIGNATURES = (
-    (b"\x89PNG\r\n\x1a\n", "image/png"),
-    (b"\xff\xd8\xff", "image/jpeg"),
-)
 
 
 @router.get("/media/{sha256}")
@@ -34,22 +31,12 @@ def media(sha256: Sha256, request: Request, state: State) -> Response:
         return Response(status_code=304, headers={"etag": etag, "cache-control": FOREVER})
     try:
         with state.store.open(sha256) as blob:
-            media_type = picture_type(blob.read(16))
+            media_type = picture_type(blob.read(HEAD_BYTES))
     except BlobNotFound:
         media_type = None
     if media_type is None:
         raise NotFound("There is no such picture.")
     return blob_response(state, request, sha256, media_type=media_type)
-
-
-def picture_type(head: bytes) -> str | None:
-    """The type of a picture by its first bytes; None for anything else."""
-    for signature, media_type in SIGNATURES:
-        if head.startswith(signature):
-            return media_type
-    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        return "image/webp"
-    return None
 
 
 def blob_response(

@@ -16,6 +16,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.registry.errors import AppError, Forbidden, TooLarge
+from app.registry.wording import size_text
 from app.web.problems import problem_response
 
 SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
@@ -155,5 +156,6 @@ class BodyLimit:
 
 def body_too_large(limit: int) -> TooLarge:
     """The sentence for a body over `limit` bytes."""
-    size = f"{limit // 2**30} GB" if limit >= 2**30 else f"{limit // 2**20} MB"
-    return TooLarge(f"This is more than {size} in one request. Send it in several parts.")
+    return TooLarge(
+        f"This is more than {size_text(limit)} in one request. Send it in several parts."
+    )

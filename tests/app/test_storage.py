@@ -112,8 +112,8 @@ def test_a_writer_without_commit_leaves_nothing(store: BlobStore, tmp_path: Path
 
 
 def test_a_writer_stops_at_its_limit(store: BlobStore, tmp_path: Path) -> None:
-    with store.writer(limit=1 << 20) as writer:
-        writer.write(bytes(1 << 20))
+    with store.writer(limit=1_000_000) as writer:
+        writer.write(bytes(1_000_000))
         with pytest.raises(TooLarge, match=re.escape("larger than 1 MB")):
             writer.write(b"x")
 

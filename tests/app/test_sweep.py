@@ -353,7 +353,7 @@ def test_of_workers_that_ask_at_once_one_gets_it(database: Database) -> None:
     ("swept", "dry_run", "words"),
     [
         (Swept(2, 3_456_000), False, "2 files, 3.5 MB, went."),
-        (Swept(1, 3_456_000_000), True, "1 file, 3,456.0 MB, would go."),
+        (Swept(1, 3_456_000_000), True, "1 file, 3.5 GB, would go."),
         (Swept(0, 0), True, "Nothing to sweep: "),
     ],
 )

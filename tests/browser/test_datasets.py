@@ -13,7 +13,7 @@ from PIL import Image as Picture
 from playwright.sync_api import BrowserContext, FilePayload, Page, expect
 
 from app.registry.datasets import service
-from app.registry.datasets.service import NewImage
+from app.registry.datasets.intake import NewImage
 
 pytestmark = pytest.mark.browser
 

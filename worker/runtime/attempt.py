@@ -18,7 +18,7 @@ from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
 from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.db import Database
-from app.registry.errors import AppError, NotReady, StorageFullError
+from app.registry.errors import AppError, StorageFullError
 from app.registry.jobs import service as jobs
 from app.registry.jobs.states import JobStatus
 from app.registry.runs import progress
@@ -144,8 +144,6 @@ class Attempt:
             base = session.get_one(BaseModel, self._run.base_model_id)
             try:
                 base_models.require_ready(base)
-            except NotReady as error:
-                raise Unusable("base_model", error.detail) from error
             except AppError as error:
                 raise Unusable("base_model", error.detail) from error
             self.model = base_models.location(base)

@@ -32,6 +32,7 @@ from app.registry.jobs.kinds import (
 )
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
+from app.registry.picture_types import picture_suffix
 from app.registry.storage.store import BlobStore
 from worker.core.hub.orders import LEFT, HubReply
 from worker.runtime.hub_process import Broken, BrokenOff, HubFailed, carry_out, order
@@ -45,7 +46,6 @@ GONE = (
 )
 DTYPE = "fp16"
 PEFT_NAME = "pytorch_lora_weights.safetensors"
-PICTURE_SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp"}
 FROM_HUB = "From {repo} on the Hugging Face Hub, commit {commit}.{licence}"
 OFF = "The Hub may not be asked from this worker: BRUSHWORK_HUB is off."
 
@@ -170,7 +170,7 @@ class HubWork:
             files[name] = self._store.local_path(file.sha256, folder)
         for number, picture in enumerate(pictures):
             source = self._store.local_path(picture.sha256, scratch)
-            name = f"images/{number}{_suffix(source)}"
+            name = f"images/{number}{picture_suffix(source)}"
             files[name] = source
             facts["pictures"].append([name, picture.prompt])
         return files
@@ -226,9 +226,3 @@ def _licence(card: dict[str, str]) -> str:
     """The licence of a model card; for `other`, the name that the card gives it."""
     licence = card.get("license", "")
     return card.get("license_name", licence) if licence == "other" else licence
-
-
-def _suffix(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(4)
-    return next((end for magic, end in PICTURE_SUFFIXES.items() if start.startswith(magic)), ".png")

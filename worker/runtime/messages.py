@@ -11,18 +11,7 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from worker.core.training.config import TrainConfig
-from worker.core.training.events import (
-    Arithmetic,
-    BaseFacts,
-    CheckpointSaved,
-    Control,
-    HeldOut,
-    Notice,
-    PhaseStarted,
-    RolledBack,
-    SampleSaved,
-    StepDone,
-)
+from worker.core.training.events import Arithmetic, Control, Event
 
 
 @dataclass(frozen=True)
@@ -38,7 +27,6 @@ class Calibrate:
 
     config: TrainConfig
     resolution: int
-    layers: str
 
 
 @dataclass(frozen=True)
@@ -126,13 +114,11 @@ class Alive:
 
 @dataclass(frozen=True)
 class Calibrated:
-    """From the trainer: what a step costs on this machine."""
+    """From the trainer: what a step of this config costs on this machine."""
 
     model: Path
-    batch_size: int
+    config: TrainConfig
     resolution: int
-    rank: int
-    layers: str
     seconds_per_step: float
     trainable_parameters: int
     adapter_bytes: int
@@ -180,15 +166,7 @@ Message = (
     | Trained
     | Exported
     | Failed
-    | PhaseStarted
-    | BaseFacts
-    | Arithmetic
-    | StepDone
-    | HeldOut
-    | RolledBack
-    | SampleSaved
-    | CheckpointSaved
-    | Notice
+    | Event
 )
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in Message.__args__}
 

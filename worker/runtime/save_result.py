@@ -21,8 +21,7 @@ from app.registry.adapters.versions.create_version import (
     publish,
 )
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseSpeed
-from app.registry.base_models.speeds import record_speed, trained_layers
+from app.registry.base_models.speeds import record_speed, step_speed
 from app.registry.db import Database
 from app.registry.jobs import service as jobs
 from app.registry.jobs.states import JobStatus
@@ -199,13 +198,11 @@ class TrainingResult:
             return
         record_speed(
             session,
-            BaseSpeed(
-                base_model_id=self._inputs.base.key,
-                batch_size=self._config.batch_size,
+            step_speed(
+                self._inputs.base.key,
+                self._config,
                 resolution=resolution,
-                rank=self._config.rank,
-                layers=trained_layers(self._config),
-                seconds_per_step=seconds / self._config.step_cost,
+                seconds_per_step=seconds,
                 trainable_parameters=self._trained.trainable_parameters,
                 adapter_bytes=files[0].size_bytes,
             ),

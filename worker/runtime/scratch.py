@@ -13,11 +13,11 @@ from pathlib import Path
 from typing import Any
 
 from app.registry.errors import AppError
+from app.registry.picture_types import picture_suffix
 from app.registry.runs.models import Checkpoint, Sample
 from app.registry.storage.store import Blob, BlobStore, verify
 
 CHECKPOINTS = "checkpoints"
-SUFFIXES = {b"\x89PNG": ".png", b"\xff\xd8\xff": ".jpg", b"RIFF": ".webp"}
 
 log = logging.getLogger(__name__)
 
@@ -73,7 +73,7 @@ def lay_out_pictures(
     lines = []
     for number, item in enumerate([*items, *regularisation]):
         blob = store.local_path(item["clean_sha256"], scratch)
-        name = f"{number:05d}{_suffix(blob)}"
+        name = f"{number:05d}{picture_suffix(blob)}"
         _link_or_copy(blob, folder / name)
         line = {"file_name": name, "text": item["caption"]}
         line |= {rule: item[rule] for rule in ("repeats", "never_flip") if rule in item}
@@ -81,15 +81,6 @@ def lay_out_pictures(
             line["regularisation"] = True
         lines.append(json.dumps(line, ensure_ascii=False))
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
-
-
-def _suffix(path: Path) -> str:
-    with path.open("rb") as file:
-        start = file.read(4)
-    for magic, suffix in SUFFIXES.items():
-        if start.startswith(magic):
-            return suffix
-    return ".png"  # whoever opens it will say what is wrong
 
 
 def _link_or_copy(source: Path, target: Path) -> None:

@@ -14,7 +14,7 @@ from sqlmodel import col, select
 
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
-from app.registry.base_models.speeds import record_speed, trained_layers
+from app.registry.base_models.speeds import record_speed, step_speed, trained_layers
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.jobs.states import JobStatus
@@ -137,7 +137,7 @@ class Training:
             unlike = (config.batch_size, trained_layers(config))
             if unlike not in measured:
                 measured.add(unlike)
-                process.send(Calibrate(config, info.resolution, trained_layers(config)))
+                process.send(Calibrate(config, info.resolution))
 
     def _note_speed(self, found: Calibrated) -> None:
         """Write a measurement, from a thread: the base may still have to be registered."""
@@ -153,12 +153,10 @@ class Training:
                         if base_models.location(base) == found.model:
                             record_speed(
                                 session,
-                                BaseSpeed(
-                                    base_model_id=base.key,
-                                    batch_size=found.batch_size,
+                                step_speed(
+                                    base.key,
+                                    found.config,
                                     resolution=found.resolution,
-                                    rank=found.rank,
-                                    layers=found.layers,
                                     seconds_per_step=found.seconds_per_step,
                                     trainable_parameters=found.trainable_parameters,
                                     adapter_bytes=found.adapter_bytes,

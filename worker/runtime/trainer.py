@@ -200,11 +200,9 @@ class Trainer:
         self._outbox.send(
             Calibrated(
                 model=self._model,
-                batch_size=order.config.batch_size,
+                config=one_batch,
                 resolution=order.resolution,
-                rank=order.config.rank,
-                layers=order.layers,
-                seconds_per_step=found.seconds_per_step / one_batch.step_cost,
+                seconds_per_step=found.seconds_per_step,
                 trainable_parameters=found.trainable_parameters,
                 adapter_bytes=found.adapter_bytes_fp16,
             )

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from app.cli.adapter_files import base_path
 from app.cli.adapter_files.stacks import WEIGHTED, listed, read_stack, weighted_file
+from worker.core.wording import size_text
 
 if TYPE_CHECKING:
     from app.registry.config import Settings
@@ -40,7 +41,6 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, settings: Settings) -> int:
     """Write the fused base and say where."""
     from worker.core.lora_files.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse_adapters
-    from worker.core.lora_files.tools.stream import binary_size_text
 
     base = base_path(arguments.base)
     single = arguments.out.suffix == ".safetensors"
@@ -50,6 +50,6 @@ def run(arguments: Namespace, settings: Settings) -> int:
     made = fuse_adapters(base, stack, arguments.out, options, base_name=f"“{arguments.base}”")
     print(
         f"Wrote {arguments.out}: {arguments.base} with {listed(stack)}; {made.layers} layers "
-        f"changed, {binary_size_text(made.size_bytes)}."
+        f"changed, {size_text(made.size_bytes)}."
     )
     return 0

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cli.adapter_files import weights_of
+from worker.core.wording import size_text
 
 if TYPE_CHECKING:
     from app.registry.config import Settings
@@ -56,7 +57,7 @@ def as_json(found: Inspection) -> dict[str, Any]:
 
 def lines(found: Inspection, name: str) -> Iterator[str]:
     """The same for people, line by line."""
-    yield f"{name}: {found.size_bytes / 2**20:.1f} MiB, {found.parameters:,} parameters"
+    yield f"{name}: {size_text(found.size_bytes)}, {found.parameters:,} parameters"
     yield f"base        {' or '.join(found.bases) or UNKNOWN_BASE}"
     yield f"kind        {_counts(found.kinds)}, named as {' and '.join(found.namings)}"
     yield f"changes     {_counts(found.components)}"

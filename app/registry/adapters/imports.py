@@ -18,9 +18,9 @@ from app.registry.jobs.kinds import StoredSidecar
 from app.registry.jobs.models import IoJob
 from app.registry.state import AppState
 from app.registry.uploads import UploadedFile
+from app.registry.wording import size_text
+from worker.core.lora_files.header import MAX_ADAPTER_BYTES, MAX_ADAPTER_HEADER_BYTES
 
-MAX_ADAPTER_BYTES = 2 * 2**30
-MAX_HEADER_BYTES = 8 * 2**20
 MAX_SIDECAR_BYTES = {".json": 2**20, ".civitai.info": 2**20}
 MAX_PICTURE_BYTES = 16 * 2**20
 MAX_SIDECARS = 8  # of one file of weights
@@ -157,13 +157,15 @@ def _refuse_other_contents(upload: UploadedFile, filename: str) -> None:
             f"“{filename}” is cut off or damaged: its header alone is longer than the file. "
             "Download it again, then send it once more."
         )
-    if header > MAX_HEADER_BYTES:
+    if header > MAX_ADAPTER_HEADER_BYTES:
         raise _refused(
-            f"The header of “{filename}” takes {header / 2**20:,.0f} MiB; at most "
-            f"{MAX_HEADER_BYTES // 2**20} MiB are accepted, which is more than any LoRA needs."
+            f"The header of “{filename}” takes {size_text(header)}; at most "
+            f"{size_text(MAX_ADAPTER_HEADER_BYTES)} are accepted, more than any LoRA needs."
         )
     if size > MAX_ADAPTER_BYTES:
-        raise TooLarge(f"“{filename}” is larger than 2 GB, which no adapter is.")
+        raise TooLarge(
+            f"“{filename}” is larger than {size_text(MAX_ADAPTER_BYTES)}, which no adapter is."
+        )
 
 
 def _refused(sentence: str) -> InvalidInput:

@@ -38,6 +38,7 @@ from app.registry.jobs.models import JOB_FILES_KEPT, IoJob
 from app.registry.jobs.service import enqueue_io
 from app.registry.jobs.states import ACTIVE
 from app.registry.storage.store import BlobStore
+from app.registry.validation import too_long
 from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS
 
 KINDS = (
@@ -316,7 +317,7 @@ def _name(name: str) -> str:
     if not words:
         raise _wrong("name", "The result needs a name.")
     if len(words) > MAX_NAME:
-        raise _wrong("name", f"This name has {len(words)} characters; at most {MAX_NAME} fit.")
+        raise _wrong("name", too_long(words, MAX_NAME))
     return words
 
 

@@ -18,6 +18,28 @@ def trained_layers(config: TrainConfig) -> str:
     return " ".join(words)
 
 
+def step_speed(
+    base_model_id: int,
+    config: TrainConfig,
+    *,
+    resolution: int,
+    seconds_per_step: float,
+    trainable_parameters: int,
+    adapter_bytes: int,
+) -> BaseSpeed:
+    """The row for a training with this config whose steps took so long; not stored yet."""
+    return BaseSpeed(
+        base_model_id=base_model_id,
+        batch_size=config.batch_size,
+        resolution=resolution,
+        rank=config.rank,
+        layers=trained_layers(config),
+        seconds_per_step=seconds_per_step / config.step_cost,
+        trainable_parameters=trainable_parameters,
+        adapter_bytes=adapter_bytes,
+    )
+
+
 def record_speed(session: Session, measured: BaseSpeed) -> BaseSpeed:
     """Store a measurement; a newer one of the same kind takes the place of the old."""
     row = session.exec(

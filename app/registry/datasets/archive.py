@@ -17,11 +17,11 @@ from typing import IO, Self
 
 from app.registry.datasets.captions import clean_filename, folder_of
 from app.registry.errors import InvalidInput
-from app.registry.storage.store import megabytes
+from app.registry.wording import size_text
 
 MAX_ENTRIES = 2_000
-MAX_ENTRY_BYTES = 50 << 20
-MAX_TOTAL_BYTES = 2 << 30
+MAX_ENTRY_BYTES = 60_000_000
+MAX_TOTAL_BYTES = 2_200_000_000
 MAX_RATIO = 100
 RATIO_FLOOR = 1 << 20  # bytes: below it a good ratio is just a small plain picture
 MAX_DIRECTORY_BYTES = MAX_ENTRIES * 1_024  # names, extra fields, comments
@@ -127,11 +127,11 @@ class Archive:
         self._total += step
         if self._total > MAX_TOTAL_BYTES:
             raise ArchiveRefused(
-                f"The zip archive unpacks to more than {megabytes(MAX_TOTAL_BYTES)}; "
+                f"The zip archive unpacks to more than {size_text(MAX_TOTAL_BYTES)}; "
                 "the rest of it was not read. Split it into smaller ones."
             )
         if size > MAX_ENTRY_BYTES:
-            raise MemberRefused(f"The file is larger than {megabytes(MAX_ENTRY_BYTES)}.")
+            raise MemberRefused(f"The file is larger than {size_text(MAX_ENTRY_BYTES)}.")
         if size > RATIO_FLOOR and size > MAX_RATIO * max(info.compress_size, 1):
             raise MemberRefused(
                 f"The file unpacks to more than {MAX_RATIO} times its size, as zip bombs do."
@@ -151,7 +151,7 @@ def _refuse_member(info: zipfile.ZipInfo) -> None:
             "The file is packed in an unusual way. Make the archive with plain zip compression."
         )
     if info.file_size > MAX_ENTRY_BYTES:
-        raise MemberRefused(f"The file is larger than {megabytes(MAX_ENTRY_BYTES)}.")
+        raise MemberRefused(f"The file is larger than {size_text(MAX_ENTRY_BYTES)}.")
 
 
 def _refuse_crowded(file: IO[bytes]) -> None:

@@ -15,11 +15,11 @@ from pathlib import PurePosixPath
 from typing import Any
 
 from app.registry.errors import InvalidInput
-from app.registry.storage.store import megabytes
+from app.registry.wording import size_text
 
 MAX_CHARACTERS = 2_000
-MAX_TEXT_BYTES = 1 << 20  # of a caption file
-MAX_METADATA_BYTES = 16 << 20  # of a metadata.jsonl
+MAX_TEXT_BYTES = 2_000_000  # of a caption file
+MAX_METADATA_BYTES = 20_000_000  # of a metadata.jsonl
 MAX_FILENAME = 200
 CAPTION_SUFFIXES = (".txt", ".caption")
 METADATA_NAME = "metadata.jsonl"
@@ -106,7 +106,7 @@ def read_caption(data: bytes) -> str:
     """The caption in a `.txt` or `.caption` file; CaptionRefused says why not."""
     if len(data) > MAX_TEXT_BYTES:
         raise CaptionRefused(
-            f"The file is larger than {megabytes(MAX_TEXT_BYTES)}, which is no caption."
+            f"The file is larger than {size_text(MAX_TEXT_BYTES)}, which is no caption."
         )
     return clean_caption(decode_text(data))
 
@@ -114,7 +114,7 @@ def read_caption(data: bytes) -> str:
 def read_metadata(data: bytes) -> Iterator[FileCaption | str]:
     """The captions in a `metadata.jsonl`; for each line that gives none, a sentence instead."""
     if len(data) > MAX_METADATA_BYTES:
-        yield f"The file is larger than {megabytes(MAX_METADATA_BYTES)}; split it."
+        yield f"The file is larger than {size_text(MAX_METADATA_BYTES)}; split it."
         return
     try:
         lines = decode_text(data).splitlines()

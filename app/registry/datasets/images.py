@@ -22,9 +22,9 @@ from typing import Any, Self
 
 from app.registry.datasets import decoding
 from app.registry.errors import InvalidInput, StorageFullError
-from app.registry.storage.store import megabytes
+from app.registry.wording import size_text
 
-MAX_FILE_BYTES = 50 << 20
+MAX_FILE_BYTES = 60_000_000
 TIMEOUT = 120.0  # seconds of wall time a picture, beside the CPU limit of the process
 PROCESSES = 2
 PROGRAM = Path(decoding.__file__)
@@ -38,7 +38,7 @@ TOO_SLOW = (
     "Decoding this picture took too long, so it was refused. Open it in an editor, save it anew "
     "as PNG, and upload that."
 )
-TOO_BIG = f"The file is larger than {megabytes(MAX_FILE_BYTES)}, the most a picture may have."
+TOO_BIG = f"The file is larger than {size_text(MAX_FILE_BYTES)}, the most a picture may have."
 # what the child needs to start; nothing it could give away: no passwords, no keys of buckets
 ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP")
 

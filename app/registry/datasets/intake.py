@@ -29,15 +29,15 @@ Place = tuple[str, str]  # folder, stem: where a picture and its caption meet
 
 
 @dataclass(frozen=True)
-class TakenImage:
+class NewImage:
     """A picture that passed and is stored; `sha256` is of the uploaded bytes, its identity."""
 
     filename: str
     sha256: str
+    clean_sha256: str  # of the clean PNG
+    thumbnail_sha256: str
     width: int
     height: int
-    blob_sha256: str  # the clean PNG
-    thumbnail_sha256: str
     size_bytes: int  # of the uploaded file
     caption: str | None = None
     note: str | None = None
@@ -47,7 +47,7 @@ class TakenImage:
 class IntakeResult:
     """What became of every file of an upload."""
 
-    accepted: list[TakenImage] = field(default_factory=list)
+    accepted: list[NewImage] = field(default_factory=list)
     captions_without_picture: dict[str, str] = field(default_factory=dict)  # stem -> text
     rejected: list[tuple[str, str]] = field(default_factory=list)  # file name, reason
     repeated: list[tuple[str, str]] = field(default_factory=list)  # file name, name of its equal
@@ -105,7 +105,7 @@ class _Intake:
         self._store = store
         self._folder = folder
         self._sent: list[_SentPicture] = []
-        self._pictures: dict[str, Future[TakenImage]] = {}  # by hash of the bytes sent
+        self._pictures: dict[str, Future[NewImage]] = {}  # by hash of the bytes sent
         self._captions: list[_FoundCaption] = []
         self._by_hash: dict[str, int] = {}  # place in `accepted`
         self._by_place: dict[Place, int] = {}
@@ -195,7 +195,7 @@ class _Intake:
             self._store_picture, filename, source, sha256, size
         )
 
-    def _store_picture(self, filename: str, source: Path, sha256: str, size: int) -> TakenImage:
+    def _store_picture(self, filename: str, source: Path, sha256: str, size: int) -> NewImage:
         """Decode and store one picture, in a thread."""
         try:
             decoded = self._decoder.decode(source, self._folder)
@@ -211,13 +211,13 @@ class _Intake:
         finally:
             source.unlink()
             self._free_places.release()
-        return TakenImage(
+        return NewImage(
             filename=filename,
             sha256=sha256,
+            clean_sha256=clean.sha256,
+            thumbnail_sha256=thumbnail.sha256,
             width=decoded.width,
             height=decoded.height,
-            blob_sha256=clean.sha256,
-            thumbnail_sha256=thumbnail.sha256,
             size_bytes=size,
             note=decoded.note,
         )
@@ -240,7 +240,7 @@ class _Intake:
                 self.result.rejected.append((found.source, reason))
         return self.result
 
-    def _accept(self, sent: _SentPicture, taken: TakenImage) -> None:
+    def _accept(self, sent: _SentPicture, taken: NewImage) -> None:
         index = self._by_hash.get(sent.sha256)
         if index is None:
             index = self._by_hash[sent.sha256] = len(self.result.accepted)

@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
 from app.registry.datasets.captions import CaptionRefused, clean_caption
+from app.registry.datasets.intake import NewImage
 from app.registry.datasets.models import CaptionRevision, Dataset, DatasetVersion, Image
 from app.registry.db import utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
@@ -20,21 +21,6 @@ from app.registry.slugs import unique_slug
 
 COLLAGE = 4
 MAX_REPEATS = 100
-
-
-@dataclass(frozen=True)
-class NewImage:
-    """A picture that passed the checks, ready to become a row."""
-
-    filename: str
-    sha256: str
-    clean_sha256: str
-    thumbnail_sha256: str
-    width: int
-    height: int
-    size_bytes: int
-    caption: str | None = None
-    note: str | None = None
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.registry.datasets import intake, service
 from app.registry.datasets.models import Image
-from app.registry.datasets.service import AddedImage, NewImage
+from app.registry.datasets.service import AddedImage
 from app.registry.state import AppState
 from app.registry.uploads import UploadedFile
 
@@ -41,9 +41,7 @@ def receive(state: AppState, dataset_id: int, uploads: Sequence[UploadedFile]) -
     )
     rejected = [Rejected(filename, reason) for filename, reason in taken.rejected]
     with state.database.write() as session:
-        accepted = service.add_images(
-            session, dataset_id, [_new_image(image) for image in taken.accepted]
-        )
+        accepted = service.add_images(session, dataset_id, taken.accepted)
         captioned = service.caption_by_stem(
             session, dataset_id, dict(taken.captions_without_picture)
         )
@@ -59,17 +57,3 @@ def receive(state: AppState, dataset_id: int, uploads: Sequence[UploadedFile]) -
         if stem not in captioned
     ]
     return UploadOutcome(accepted, rejected, list(captioned.values()))
-
-
-def _new_image(taken: intake.TakenImage) -> NewImage:
-    return NewImage(
-        filename=taken.filename,
-        sha256=taken.sha256,
-        clean_sha256=taken.blob_sha256,
-        thumbnail_sha256=taken.thumbnail_sha256,
-        width=taken.width,
-        height=taken.height,
-        size_bytes=taken.size_bytes,
-        caption=taken.caption,
-        note=taken.note,
-    )

@@ -24,7 +24,7 @@ from app.registry.jobs.presence import present_workers
 from app.registry.jobs.states import JobStatus
 from app.registry.runs.models import NOTICE, Checkpoint, MetricChunk, Run, Sample
 from app.registry.runs.progress import HELD_OUT
-from app.registry.validation import named_reasons, reason
+from app.registry.validation import named_reasons, reason, too_long
 from worker.core.training.config import AdapterKind, TrainConfig
 from worker.core.training.presets import Preset, for_optimizer, preset_config
 
@@ -138,7 +138,7 @@ def create_run(session: Session, request: RunRequest) -> Run:
     dataset, base = _subjects(session, request, fields)
     name = (request.name or (dataset.name if dataset else "")).strip()
     if len(name) > MAX_NAME:
-        fields["name"] = f"This name has {len(name)} characters; at most {MAX_NAME} fit."
+        fields["name"] = too_long(name, MAX_NAME)
     if dataset is None or base is None:
         raise InvalidInput(named_reasons(fields), fields=fields)
     version = datasets.pin_version(session, dataset)

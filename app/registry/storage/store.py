@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import Any, BinaryIO, Protocol, Self, cast
 
 from app.registry.errors import AppError, NotFound, StorageFullError, TooLarge
+from worker.core.wording import size_text
 
 CHUNK = 1 << 20  # bytes read at a time
 SHA256 = re.compile(r"[0-9a-f]{64}")
@@ -166,7 +167,7 @@ class SpooledWriter:
         """Append; TooLarge past the limit, StorageFullError when the disk is full."""
         self._size += len(chunk)
         if self._limit is not None and self._size > self._limit:
-            raise TooLarge(f"The file is larger than {megabytes(self._limit)}, the most allowed.")
+            raise TooLarge(f"The file is larger than {size_text(self._limit)}, the most allowed.")
         self._hash.update(chunk)
         with sentence_when_full():
             self._file.write(chunk)
@@ -187,11 +188,6 @@ class SpooledWriter:
         with contextlib.suppress(OSError):
             self._file.close()
         self._path.unlink(missing_ok=True)
-
-
-def megabytes(size: int) -> str:
-    """A size as people say it: "50 MB", "2 GB"; in powers of 1,024."""
-    return f"{size / 2**30:.3g} GB" if size >= 2**30 else f"{size / 2**20:.3g} MB"
 
 
 def checked(sha256: str) -> str:

@@ -5,6 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 
 from app.registry.datasets.models import NAME_LENGTH, TRIGGER_LENGTH
+from app.web.form_reader import FormReader
+
+NAMELESS = "Give the dataset a name, so that you can find it again."
 
 
 @dataclass(frozen=True)
@@ -23,19 +26,12 @@ class DatasetForm:
 
 def read_dataset_form(name: str, trigger_word: str) -> DatasetForm:
     """Trim and validate the fields."""
-    name, trigger_word = " ".join(name.split()), " ".join(trigger_word.split())
-    errors = {}
-    if not name:
-        errors["name"] = "Give the dataset a name, so that you can find it again."
-    elif len(name) > NAME_LENGTH:
-        errors["name"] = f"This name has {len(name):,} characters; at most {NAME_LENGTH} fit."
-    if len(trigger_word) > TRIGGER_LENGTH:
-        errors["trigger_word"] = (
-            f"This has {len(trigger_word):,} characters; at most {TRIGGER_LENGTH} fit."
-        )
-    elif "," in trigger_word:
-        errors["trigger_word"] = "Leave the comma out: prompts are split at commas."
-    return DatasetForm(name, trigger_word, errors)
+    form = FormReader({"name": name, "trigger_word": trigger_word})
+    name = form.name("name", most=NAME_LENGTH, empty=NAMELESS)
+    trigger_word = form.name("trigger_word", most=TRIGGER_LENGTH)
+    if "," in trigger_word:
+        form.refuse("trigger_word", "Leave the comma out: prompts are split at commas.")
+    return DatasetForm(name, trigger_word, form.errors)
 
 
 def name_from_file(filename: str | None) -> str:

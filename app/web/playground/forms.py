@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -16,10 +15,11 @@ from app.registry.db import Session
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.renders.models import Render
 from app.registry.renders.service import RenderRequest
+from app.registry.validation import NOT_A_NUMBER
+from app.web.form_reader import FormReader, parse_number
 from worker.core.lora_files.weights import MAX_WEIGHT
 
 USUAL_WEIGHT = "1"
-NOT_A_NUMBER = "Enter a number."
 OUT_OF_RANGE = f"The weight must be between −{MAX_WEIGHT:g} and {MAX_WEIGHT:g}."
 ROW = re.compile(r"adapter-(\d{1,3})")
 
@@ -41,11 +41,7 @@ class AdapterRow:
     @property
     def number(self) -> float | None:
         """The weight; None when the typed text is not a number."""
-        try:
-            number = float(self.weight.replace(",", "."))
-        except ValueError:
-            return None
-        return number if math.isfinite(number) else None
+        return parse_number(self.weight)
 
     @property
     def problem(self) -> str:
@@ -158,17 +154,17 @@ def _typed(text: str) -> Any:
 
 def read_form(sent: Iterable[tuple[str, Any]]) -> PlayForm:
     """Parse a submitted form."""
-    texts = {name: str(value).replace("\r\n", "\n").strip() for name, value in sent}
-    places = sorted(int(found[1]) for name in texts if (found := ROW.fullmatch(name)))
+    form = FormReader(dict(sent))
+    places = sorted(int(found[1]) for name in form.texts if (found := ROW.fullmatch(name)))
     rows = []
     for place in places:
-        row = read_reference(texts[f"adapter-{place}"])
-        weight = texts.get(f"weight-{place}", USUAL_WEIGHT)
-        rows.append(replace(row, weight=weight, is_on=texts.get(f"on-{place}") == "1"))
+        row = read_reference(form.text(f"adapter-{place}"))
+        weight = form.text(f"weight-{place}", USUAL_WEIGHT)
+        rows.append(replace(row, weight=weight, is_on=form.flag(f"on-{place}")))
     return PlayForm(
         stack=tuple(rows),
-        keep_seed=texts.get("keep_seed") == "1" and bool(texts.get("seed")),
-        **_named(texts),
+        keep_seed=form.flag("keep_seed") and bool(form.text("seed")),
+        **_named(form.texts),
     )
 
 

@@ -14,6 +14,7 @@ from pydantic.fields import FieldInfo
 
 from app.registry.db import MAX_ID
 from app.registry.runs.service import RunRequest, Start
+from app.web.form_reader import FormReader, split_lines
 from worker.core.training.config import Group, TrainConfig
 from worker.core.training.presets import Preset
 from worker.core.words import ENUM_LABELS
@@ -153,20 +154,20 @@ def as_preset(text: str) -> Preset:
 
 def read_form(sent: Mapping[str, Any]) -> TrainForm:
     """Parse a submitted form; an absent switch is off."""
-    texts = {name: str(value).replace("\r\n", "\n").strip() for name, value in sent.items()}
-    shown = _read_shown(texts.get("shown", ""))
-    values = {name: texts.get(name, "") for name in shown}
+    form = FormReader(sent)
+    shown = _read_shown(form.text("shown"))
+    values = {name: form.text(name) for name in shown}
     return TrainForm(
-        name=texts.get("name", ""),
-        dataset=texts.get("dataset_id", ""),
-        base=texts.get("base_model", ""),
-        preset=as_preset(texts.get("preset", "")),
+        name=form.text("name"),
+        dataset=form.text("dataset_id"),
+        base=form.text("base_model"),
+        preset=as_preset(form.text("preset")),
         values=values,
         shown=shown,
-        regularisation=texts.get("regularisation_dataset_id", ""),
-        continue_run=texts.get("continue_run", ""),
-        continue_step=texts.get("continue_step", ""),
-        adapter=texts.get("adapter_id", ""),
+        regularisation=form.text("regularisation_dataset_id"),
+        continue_run=form.text("continue_run"),
+        continue_step=form.text("continue_step"),
+        adapter=form.text("adapter_id"),
     )
 
 
@@ -206,7 +207,7 @@ def from_text(name: str, text: str) -> Any:
     if kind == "switch":
         return text == "on"
     if kind == "lines":
-        return [line.strip() for line in text.splitlines() if line.strip()]
+        return split_lines(text)
     if not text and is_optional:
         return None
     return text

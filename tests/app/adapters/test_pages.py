@@ -288,7 +288,7 @@ def test_without_scripts_every_import_is_shown(client: TestClient, state: AppSta
     [
         (struct.pack("<Q", 200 * 2**20) + b'{"a"', "is cut off or damaged"),
         (safetensors()[:20], "is cut off or damaged"),
-        (struct.pack("<Q", 9 * 2**20) + b'{"' + bytes(10 * 2**20), "at most 8 MiB"),
+        (struct.pack("<Q", 9 * 2**20) + b'{"' + bytes(10 * 2**20), "at most 9 MB"),
     ],
 )
 def test_lying_and_cut_files_are_refused_before_they_are_stored(

@@ -363,10 +363,10 @@ def test_files_nobody_refers_to_are_swept(
     moment = (day + timedelta(days=1)).timestamp()
     os.utime(picture, (moment, moment))
     assert main(["sweep", "--dry-run", "--data-dir", str(data_dir)]) == 0
-    assert capsys.readouterr().out == "1 file, 0.0 MB, would go.\n"
+    assert capsys.readouterr().out == "1 file, 9 B, would go.\n"
     assert picture.exists()
     assert main(["sweep", "--data-dir", str(data_dir)]) == 0
-    assert capsys.readouterr().out == "1 file, 0.0 MB, went.\n"
+    assert capsys.readouterr().out == "1 file, 9 B, went.\n"
     assert not picture.exists()
 
 

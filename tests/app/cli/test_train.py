@@ -48,7 +48,7 @@ def test_nothing_is_downloaded_unasked(
         with_model_here(words, settings)
     assert hub.asked == []
     with_model_here([*words, "--download"], settings)
-    assert "0 of 0 MB (100 %)" in capsys.readouterr().err
+    assert "500 B of 500 B (100 %)" in capsys.readouterr().err
     hub.asked.clear()
     path = settings.hub_models / "acme--mix" / hub.repos[REPO].commit / "mix.safetensors"
     assert path.read_bytes() == b"m" * 500

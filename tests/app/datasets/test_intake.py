@@ -72,7 +72,7 @@ def test_a_picture_is_stored_clean_with_a_thumbnail(
     assert (image.filename, image.size_bytes) == ("photo.jpg", len(data))
     assert (image.width, image.height) == (32, 64)
     assert image.note == "Turned upright."
-    with Image.open(store.local_path(image.blob_sha256, tmp_path)) as clean:
+    with Image.open(store.local_path(image.clean_sha256, tmp_path)) as clean:
         assert (clean.format, clean.size) == ("PNG", (32, 64))
     with Image.open(store.local_path(image.thumbnail_sha256, tmp_path)) as thumbnail:
         assert thumbnail.format == "WEBP"
@@ -113,7 +113,7 @@ def test_bad_files_are_named_with_their_reasons_and_cost_only_themselves(upload:
             ("moving.gif", animated("GIF")),
             ("moving.png", animated("PNG")),
             ("moving.webp", animated("WEBP")),
-            ("heavy.jpg", photo() + bytes((50 << 20) + 1)),
+            ("heavy.jpg", photo() + bytes(60_000_001)),
             ("packed.png", archive({"a.png": RED})),
             ("broken.zip", b"PK\3\4 and nothing more"),
             ("README.md", b"# words"),
@@ -142,7 +142,7 @@ def test_bad_files_are_named_with_their_reasons_and_cost_only_themselves(upload:
     assert "GIF" in reasons["moving.gif"]
     assert "animated" in reasons["moving.png"]
     assert "animated" in reasons["moving.webp"]
-    assert "larger than 50 MB" in reasons["heavy.jpg"]
+    assert "larger than 60 MB" in reasons["heavy.jpg"]
     assert "zip archive" in reasons["packed.png"]
     assert "damaged" in reasons["broken.zip"]
     assert "not a picture" in reasons["README.md"]

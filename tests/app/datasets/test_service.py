@@ -6,7 +6,7 @@ import pytest
 from sqlmodel import select
 
 from app.registry.datasets import service
-from app.registry.datasets.service import NewImage
+from app.registry.datasets.intake import NewImage
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.runs import service as runs

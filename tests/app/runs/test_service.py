@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from app.registry.base_models import service as base_models
-from app.registry.base_models.speeds import record_speed, trained_layers
+from app.registry.base_models.speeds import record_speed, step_speed, trained_layers
 from app.registry.datasets import service as datasets
-from app.registry.datasets.service import NewImage
+from app.registry.datasets.intake import NewImage
 from app.registry.db import HINTS, Database, utcnow
 from app.registry.errors import Conflict, InvalidInput, NotReady
 from app.registry.jobs import service as jobs
@@ -169,6 +169,22 @@ def test_how_much_is_trained_is_known_from_the_same_layers_only(
         found = service.estimate(session, base, TrainConfig(**(usual | asked)))
     assert found.seconds is not None
     assert (found.trainable_parameters, found.adapter_bytes) == known
+
+
+def test_a_measured_speed_is_of_one_batch_that_keeps_all_activations() -> None:
+    config = TrainConfig(batch_size=2, rank=4, gradient_accumulation=3)
+    speed = step_speed(
+        7,
+        config,
+        resolution=64,
+        seconds_per_step=1.5,
+        trainable_parameters=10,
+        adapter_bytes=20,
+    )
+    assert speed.seconds_per_step == pytest.approx(1.5 / config.step_cost)
+    assert (speed.base_model_id, speed.batch_size, speed.resolution, speed.rank) == (7, 2, 64, 4)
+    assert (speed.trainable_parameters, speed.adapter_bytes) == (10, 20)
+    assert speed.layers == trained_layers(config)
 
 
 def test_cancel_ends_a_waiting_run_at_once_and_twice_is_no_mistake(

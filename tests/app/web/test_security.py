@@ -63,7 +63,7 @@ def test_a_body_declared_too_large_is_refused_before_it_is_read(client: TestClie
     )
     assert answer.status_code == 413
     assert answer.headers["content-type"] == "application/problem+json"
-    assert "1 MB" in answer.json()["detail"]
+    assert "2 MB" in answer.json()["detail"]
 
 
 def test_an_upload_declared_as_three_gigabytes_is_refused(client: TestClient) -> None:
@@ -76,7 +76,7 @@ def test_an_upload_declared_as_three_gigabytes_is_refused(client: TestClient) ->
         },
     )
     assert answer.status_code == 413
-    assert "2 GB" in answer.json()["detail"]
+    assert "2.2 GB" in answer.json()["detail"]
 
 
 def test_a_body_that_lies_about_its_size_is_cut_off_while_it_comes(client: TestClient) -> None:
@@ -90,7 +90,7 @@ def test_a_body_that_lies_about_its_size_is_cut_off_while_it_comes(client: TestC
         "/api/v1/datasets", content=chunks(), headers={"content-type": "application/json"}
     )
     assert answer.status_code == 413
-    assert "1 MB" in answer.json()["detail"]
+    assert "2 MB" in answer.json()["detail"]
 
 
 @pytest.fixture

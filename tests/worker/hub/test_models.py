@@ -339,7 +339,7 @@ def test_a_full_disk_is_explained(
 
     with monkeypatch.context() as patch:
         patch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=transfer.SPARE_BYTES))
-        with pytest.raises(HubError, match=r"needs .* MB, and the disk .* has 0\.3 GB free"):
+        with pytest.raises(HubError, match=r"needs .* B, and the disk .* has 268 MB free"):
             ask()
 
     def full(*_: Any) -> int:

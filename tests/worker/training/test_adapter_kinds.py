@@ -167,6 +167,6 @@ def test_an_adapter_that_could_not_be_saved_is_refused_before_training(
         fresh_adapter(shallow_sd15(), kind="lokr", rank=4)
     assert fresh_adapter(shallow_sd15(), rank=30).size > 0
     monkeypatch.undo()
-    monkeypatch.setattr(lora_module, "MAX_FILE_BYTES", 100_000)
+    monkeypatch.setattr(lora_module, "MAX_ADAPTER_BYTES", 100_000)
     with pytest.raises(UnsupportedError, match="The file of this LoRA would have"):
         fresh_adapter(shallow_sd15(), rank=30)

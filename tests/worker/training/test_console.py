@@ -11,14 +11,7 @@ from pathlib import Path
 import pytest
 
 from worker.core.training.command_line import console as module
-from worker.core.training.command_line.console import (
-    BAR,
-    STOPPED,
-    Console,
-    format_duration,
-    format_size,
-    progress_bar,
-)
+from worker.core.training.command_line.console import BAR, STOPPED, Console, progress_bar
 from worker.core.training.events import (
     BaseFacts,
     CheckpointSaved,
@@ -130,11 +123,5 @@ def test_a_second_press_ends_at_once(listening: Console, monkeypatch: pytest.Mon
     assert left.value.code == STOPPED
 
 
-def test_numbers_are_formatted_for_people() -> None:
-    assert [format_duration(seconds) for seconds in (0.4, 61, 7_300)] == [
-        "0 s",
-        "1 min 1 s",
-        "2 h 1 min",
-    ]
-    assert [format_size(number) for number in (900, 312_000)] == ["0.9 kB", "0.3 MB"]
+def test_a_bar_is_filled_for_the_part_that_is_done() -> None:
     assert progress_bar(0.5) == "━" * (BAR // 2) + "╌" * (BAR // 2)

@@ -23,7 +23,7 @@ from worker.core.lora_files.header import Header, HeaderError, read_header
 
 __all__ = ["BaseFamily", "BaseInfo", "BaseModelError", "component_files", "inspect_base"]
 
-MAX_HEADER_BYTES = 32 * 1024 * 1024  # whole SDXL checkpoints need about 0.3 MiB
+MAX_HEADER_BYTES = 40_000_000  # whole SDXL checkpoints need about 0.3 MB
 MAX_CONFIG_BYTES = 4 * 1024 * 1024
 SAMPLES, SAMPLE_BYTES = 8, 65_536
 _STEMS = {

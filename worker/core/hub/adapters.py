@@ -18,8 +18,9 @@ from worker.core.hub.repository import RemoteFile, Repository, fetch_repository
 from worker.core.hub.selection import ADAPTER_NAMES, select_adapter_file
 from worker.core.hub.transfer import fetch_files
 from worker.core.hub.undoing import CancelGuard
+from worker.core.lora_files.header import MAX_ADAPTER_BYTES
+from worker.core.wording import size_text
 
-MAX_ADAPTER_BYTES = 2 * 2**30
 MAX_IMAGE_BYTES = 16 * 2**20
 MAX_CARD_TEXT = 200
 CARD_FACTS = ("license", "license_name", "instance_prompt")
@@ -50,7 +51,8 @@ def fetch_adapter(
     if file.size > MAX_ADAPTER_BYTES:
         raise HubError(
             "hub_unusable",
-            f"{file.path} is larger than 2 GB, so it is not an adapter. Choose another file.",
+            f"{file.path} is larger than {size_text(MAX_ADAPTER_BYTES)}, so it is not an "
+            "adapter. Choose another file.",
         )
     image = _find_image(repository)
     files = [file, *([image] if image else [])]

@@ -27,6 +27,7 @@ from huggingface_hub.utils import (  # type: ignore[attr-defined]  # public by i
 
 from worker.core.hub.errors import Access, HubError
 from worker.core.hub.repository import RemoteFile, Repository
+from worker.core.wording import size_text
 
 PART = ".part"
 SPARE_BYTES = 256 * 2**20  # kept free on the disk for the database and the logs
@@ -79,13 +80,9 @@ def _require_disk_space(files: Sequence[RemoteFile], folder: Path) -> None:
     if missing and missing + SPARE_BYTES > free:
         raise HubError(
             "disk_full",
-            f"The download needs {_format_size(missing)}, and the disk of the data folder has "
-            f"{_format_size(free)} free. Free some space and try again.",
+            f"The download needs {size_text(missing)}, and the disk of the data folder has "
+            f"{size_text(free)} free. Free some space and try again.",
         )
-
-
-def _format_size(size: int) -> str:
-    return f"{size / 1e9:.1f} GB" if size >= 1e8 else f"{size / 1e6:.1f} MB"
 
 
 def _file_size(path: Path) -> int:

@@ -16,12 +16,19 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
-from worker.core.lora_files.header import Header, HeaderError, fp32_header, read_header, replacing
+from worker.core.lora_files.header import (
+    MAX_ADAPTER_BYTES,
+    Header,
+    HeaderError,
+    fp32_header,
+    read_header,
+    replacing,
+)
+from worker.core.wording import size_text
 
 MAX_TENSORS = 10_000
 MAX_DIMENSION = 65_536
 MAX_RANK = 1_024
-MAX_FILE_BYTES = 2 * 1024**3
 WEIGHT_DTYPES = frozenset({"F32", "F16", "BF16"})
 ALPHA_DTYPES = WEIGHT_DTYPES | {"F64", "I64", "I32"}
 
@@ -199,9 +206,9 @@ def _check_module(module: LoraModule) -> None:
 
 def check_limits(path: Path, header: Header) -> None:
     """Raise AdapterError if sizes, types or shapes exceed the limits; needs only the header."""
-    if path.stat().st_size > MAX_FILE_BYTES:
+    if path.stat().st_size > MAX_ADAPTER_BYTES:
         raise AdapterError(
-            f"The file is larger than {MAX_FILE_BYTES // 1024**3} GiB, the largest supported size."
+            f"The file is larger than {size_text(MAX_ADAPTER_BYTES)}, the largest supported size."
         )
     if len(header.tensors) > MAX_TENSORS:
         raise AdapterError(

@@ -13,13 +13,12 @@ from math import prod
 from pathlib import Path
 
 from worker.core.lora_files.canonical import (
-    MAX_FILE_BYTES,
     MAX_RANK,
     AdapterError,
     Component,
     check_limits,
 )
-from worker.core.lora_files.header import Header, HeaderError, read_header
+from worker.core.lora_files.header import MAX_ADAPTER_BYTES, Header, HeaderError, read_header
 from worker.core.lora_files.keys import (
     EMBEDDINGS,
     Leaf,
@@ -35,6 +34,7 @@ from worker.core.lora_files.parametrizations import (
     detect_parametrization,
 )
 from worker.core.lora_files.peft_settings import peft_alphas
+from worker.core.wording import plural, size_text
 
 Shape = tuple[int, ...]
 
@@ -173,15 +173,15 @@ def conversion_rank_limit(modules: Sequence[ModuleLayout]) -> int:
     """
     plain = sum(_lora_bytes(m, m.exact_rank) for m in modules if is_plain(m))
     others = [m for m in modules if not is_plain(m)]
-    if plain > MAX_FILE_BYTES:
+    if plain > MAX_ADAPTER_BYTES:
         raise AdapterError(
-            f"The adapter needs {plain / 2**30:.1f} GiB in fp32; at most "
-            f"{MAX_FILE_BYTES // 2**30} GiB are supported. Resize it to a lower rank first."
+            f"The adapter needs {size_text(plain)} in fp32; at most "
+            f"{size_text(MAX_ADAPTER_BYTES)} are supported. Resize it to a lower rank first."
         )
     _check_dense(others)
     for rank in CONVERTED_RANKS:
         size = sum(_lora_bytes(m, min(rank, m.exact_rank)) for m in others)
-        if size <= CONVERTED_BYTES and plain + size <= MAX_FILE_BYTES:
+        if size <= CONVERTED_BYTES and plain + size <= MAX_ADAPTER_BYTES:
             return rank
     raise AdapterError("The adapter changes more layers than any base model has.")
 
@@ -288,10 +288,6 @@ def _reject_unknown(names: Sequence[str]) -> None:
     listed = ", ".join(repr(name[:80]) for name in sorted(names)[:MAX_LISTED_NAMES])
     more = f" and {len(names) - MAX_LISTED_NAMES} more" if len(names) > MAX_LISTED_NAMES else ""
     raise AdapterError(
-        f"The file contains {_count_text(len(names), 'tensor')} with an unknown name: "
+        f"The file contains {plural(len(names), 'tensor')} with an unknown name: "
         f"{listed}{more}. {SUPPORTED_FILES}"
     )
-
-
-def _count_text(number: int, thing: str) -> str:
-    return f"{number:,} {thing}{'' if number == 1 else 's'}"

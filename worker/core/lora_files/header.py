@@ -17,7 +17,10 @@ from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
-MAX_ADAPTER_HEADER_BYTES = 8 * 1024 * 1024
+from worker.core.wording import size_text
+
+MAX_ADAPTER_BYTES = 2_200_000_000  # of an adapter's file
+MAX_ADAPTER_HEADER_BYTES = 9_000_000
 DTYPE_BYTES = {
     "F64": 8, "F32": 4, "F16": 2, "BF16": 2, "F8_E4M3": 1, "F8_E5M2": 1,
     "I64": 8, "I32": 4, "I16": 2, "I8": 1, "U64": 8, "U32": 4, "U16": 2, "U8": 1, "BOOL": 1,
@@ -161,8 +164,7 @@ def _read_raw(file: BinaryIO, size: int, limit: int) -> bytes:
         raise HeaderError("The file is cut off or damaged: its header is longer than the file.")
     if length > limit:
         raise HeaderError(
-            f"The file's header takes {length / 2**20:.1f} MiB; at most {limit // 2**20} MiB "
-            "are accepted."
+            f"The file's header takes {size_text(length)}; at most {size_text(limit)} are accepted."
         )
     file.seek(8)
     return file.read(length)

@@ -9,6 +9,7 @@ from worker.core.lora_files.canonical import Component, LoraAdapter
 from worker.core.lora_files.file_layout import FileLayout
 from worker.core.lora_files.keys import EMBEDDINGS, Leaf
 from worker.core.lora_files.parametrizations import ParametrizationKind
+from worker.core.wording import percent, plural
 
 ENCODERS = {
     Component.TEXT_ENCODER: "the text encoder",
@@ -34,7 +35,7 @@ def file_notes(layout: FileLayout, adapter: LoraAdapter, cut: Collection[str] = 
 def loss_note(modules: int, rank: int, error: float, worst: tuple[float, str]) -> str:
     """The note on modules that were truncated to a rank; errors are relative Frobenius norms."""
     return (
-        f"{counted(modules, 'module')} {_was_or_were(modules)} truncated to LoRA (rank {rank}, the "
+        f"{plural(modules, 'module')} {_was_or_were(modules)} truncated to LoRA (rank {rank}, the "
         f"highest that fits): the relative Frobenius error is {percent(error)} for the whole file "
         f"and {percent(worst[0])} for the worst module, {worst[1]}."
     )
@@ -49,13 +50,13 @@ def _conversion_notes(layout: FileLayout, adapter: LoraAdapter, cut: Collection[
             ranks[str(layout_module.parametrization.kind)].append(module.rank)
     for kind, kind_ranks in sorted(ranks.items()):
         notes.append(
-            f"{counted(len(kind_ranks), f'{kind} module')} {_was_or_were(len(kind_ranks))} "
+            f"{plural(len(kind_ranks), f'{kind} module')} {_was_or_were(len(kind_ranks))} "
             f"converted to LoRA (rank {_range_text(kind_ranks)}), exact up to rounding in fp32."
         )
     mids = sum(Leaf.MID in module.names for module in layout.modules)
     if mids:
         notes.append(
-            f"The kernels that {counted(mids, 'LoCon module')} stored in a third tensor were "
+            f"The kernels that {plural(mids, 'LoCon module')} stored in a third tensor were "
             "multiplied into the first, exact up to rounding in fp32."
         )
     if any(module.is_dora for module in layout.modules):
@@ -99,7 +100,7 @@ def _encoder_notes(adapter: LoraAdapter) -> list[str]:
         partly = [layer for layer, names in layers.items() if 0 < len(names & _FUSED) < 4]
         if partly and component is Component.TEXT_ENCODER_2:
             notes.append(
-                f"A1111 ignores the attention of {counted(len(partly), 'layer')} of {name}: it "
+                f"A1111 ignores the attention of {plural(len(partly), 'layer')} of {name}: it "
                 "needs q, k, v and out together, and the file contains only some of them."
             )
         kinds = Counter(frozenset(names) for names in layers.values())
@@ -120,7 +121,7 @@ def _embedding_notes(layout: FileLayout) -> list[str]:
     words = sorted({name.removeprefix(EMBEDDINGS).split(".")[0] for name in layout.embeddings})
     listed = ", ".join(f"“{word[:40]}”" for word in words[:5])
     return [
-        f"{counted(len(words), 'textual inversion')} in the file ({listed}"
+        f"{plural(len(words), 'textual inversion')} in the file ({listed}"
         f"{' …' if len(words) > 5 else ''}) {_was_or_were(len(words))} left out: adapters "
         "contain weights only."
     ]
@@ -129,17 +130,6 @@ def _embedding_notes(layout: FileLayout) -> list[str]:
 def _range_text(numbers: Sequence[int]) -> str:
     low, high = min(numbers), max(numbers)
     return str(low) if low == high else f"{low} to {high}"
-
-
-def counted(number: int, thing: str) -> str:
-    """`1 module`, `528 modules`, `2 biases`."""
-    ending = "es" if thing.endswith("s") else "s"
-    return f"{number:,} {thing}{'' if number == 1 else ending}"
-
-
-def percent(share: float) -> str:
-    """A share in percent, with two digits."""
-    return f"{100 * share:.2g} %"
 
 
 def _was_or_were(number: int) -> str:

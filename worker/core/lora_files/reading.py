@@ -31,10 +31,11 @@ from worker.core.lora_files.file_layout import (
     is_plain,
     read_layout,
 )
-from worker.core.lora_files.import_notes import counted, file_notes, loss_note, percent
+from worker.core.lora_files.import_notes import file_notes, loss_note
 from worker.core.lora_files.keys import Leaf
 from worker.core.lora_files.parametrizations import ParametrizationKind
 from worker.core.lora_files.peft_settings import PEFT_METADATA
+from worker.core.wording import percent, plural
 
 __all__ = [
     "PEFT_METADATA",
@@ -168,7 +169,7 @@ def convert_layout(
     if loss.total == 0:
         notes.append(NO_EFFECT)
     if tensors.zero_alphas:
-        notes.append(ZERO_ALPHA.format(modules=counted(tensors.zero_alphas, "module")))
+        notes.append(ZERO_ALPHA.format(modules=plural(tensors.zero_alphas, "module")))
     notes += _loss_notes(layout, adapter, loss)
     return AdapterReading(adapter, layout, tuple(notes))
 
@@ -355,12 +356,12 @@ def _loss_notes(layout: FileLayout, adapter: LoraAdapter, loss: _ConversionLoss)
         share, names = _relative_norm(squared, whole), layout.extras[extra]
         if share > MAX_OMITTED_SHARE:
             raise AdapterError(
-                f"The file changes {counted(len(names), extra)} of the base, which a LoRA cannot "
+                f"The file changes {plural(len(names), extra)} of the base, which a LoRA cannot "
                 f"contain. They are {percent(share)} of its whole change; at most "
                 f"{percent(MAX_OMITTED_SHARE)} can be left out."
             )
         notes.append(
-            f"Changes of {counted(len(names), extra)} were left out because a LoRA cannot contain "
+            f"Changes of {plural(len(names), extra)} were left out because a LoRA cannot contain "
             f"them: {percent(share)} of the file's whole change (Frobenius norm)."
         )
     return notes

@@ -11,12 +11,7 @@ from typing import TYPE_CHECKING
 
 from worker.core import starter
 from worker.core.device import choose_device, has_device
-from worker.core.training.command_line.console import (
-    Console,
-    format_duration,
-    format_share,
-    format_size,
-)
+from worker.core.training.command_line.console import Console, format_share
 from worker.core.training.command_line.flags import (
     STARTER,
     ArgumentsError,
@@ -24,6 +19,7 @@ from worker.core.training.command_line.flags import (
     parse_arguments,
 )
 from worker.core.training.config import TrainConfig
+from worker.core.wording import duration, size_text
 
 if TYPE_CHECKING:
     from worker.core.bases.family import BaseInfo
@@ -260,13 +256,12 @@ def _base_name(model: Path) -> str:
 
 
 def _print_result(path: Path, trained: "TrainedAdapter", console: Console) -> None:
-    print(f"{path} ({format_size(path.stat().st_size)})")
+    print(f"{path} ({size_text(path.stat().st_size)})")
     if console.facts:
         print(f"Trained {format_share(console.facts)}.")
-    peak = trained.peak_memory_bytes / 2**20
     print(
-        f"{trained.steps} steps, {format_duration(trained.seconds)} in total, "
-        f"peak memory {peak:,.0f} MiB."
+        f"{trained.steps} steps, {duration(trained.seconds)} in total, "
+        f"peak memory {size_text(trained.peak_memory_bytes)}."
     )
 
 

@@ -21,7 +21,8 @@ from app.registry.jobs.models import IoJob
 from app.registry.state import AppState
 from app.web.adapters.tools import forms as tool_forms
 from app.web.adapters.tools.api import progress_of
-from app.web.adapters.tools.forms import DEFAULTS, DTYPES, LAYOUTS, METHODS, ROWS, Typed
+from app.web.adapters.tools.forms import DEFAULTS, DTYPES, LAYOUTS, METHODS, ROWS
+from app.web.form_reader import FormReader
 from app.web.forms import SentForm
 from app.web.state import Id, State
 from app.web.templates import render, render_fragment, wants_fragment
@@ -53,7 +54,7 @@ class Sent:
     """A submitted form and its errors."""
 
     tool: Tool
-    typed: Typed
+    typed: Mapping[str, str]
     errors: Mapping[str, str]
 
 
@@ -148,11 +149,12 @@ def forms(
 @router.post("/adapters/{slug}/tools/{tool}")
 def order(request: Request, slug: str, tool: Tool, state: State, sent: SentForm) -> Response:
     """Start the job of a form; answer with its progress, or with the errors of the form."""
-    typed = {key: str(value).strip() for key, value in sent.items()}
+    form = FormReader(sent)
+    typed = form.texts
     try:
         with state.database.write() as session:
             adapter = service.adapter_by_slug(session, slug)
-            job = _tool(ORDERS[tool](session, adapter, typed))
+            job = _tool(ORDERS[tool](session, adapter, form))
             context = _forms(session, slug, _version(typed), Sent(tool, typed, {}))
     except (InvalidInput, NotFound) as error:
         return _refused(request, slug, state, Sent(tool, typed, error.fields or {"": error.detail}))
@@ -192,10 +194,9 @@ def _refused(request: Request, slug: str, state: AppState, sent: Sent) -> Respon
     return response
 
 
-def _version(typed: Typed) -> int | None:
+def _version(typed: Mapping[str, str]) -> int | None:
     """The version number in a form; None for the newest."""
-    text = typed.get("version", "")
-    return int(text) if tool_forms.WHOLE.fullmatch(text) else None
+    return FormReader(typed).whole("version", None)
 
 
 def _forms(session: Session, slug: str, number: int | None, sent: Sent | None = None) -> ToolForms:

@@ -66,26 +66,15 @@ class AliasOut(BaseModel):
     version: int
 
 
-class DifferenceOut(BaseModel):
-    """One thing that is not the same in both versions, as values and in words."""
-
-    name: str
-    label: str
-    a: Any
-    b: Any
-    a_words: str
-    b_words: str
-
-
 class CompareOut(BaseModel):
     """How two versions differ; what is equal is left out."""
 
     a: int
     b: int
     same_weights: bool | None = Field(description="Null when that is not known.")
-    settings: list[DifferenceOut]
-    data: list[DifferenceOut]
-    file: list[DifferenceOut]
+    settings: list[Difference]
+    data: list[Difference]
+    file: list[Difference]
     notes: list[str]
 
 
@@ -189,17 +178,13 @@ def compare_versions(
 
 def compare_out(found: Comparison) -> CompareOut:
     """A comparison as the API shows it."""
-
-    def rows(differences: list[Difference]) -> list[DifferenceOut]:
-        return [DifferenceOut(**vars(row)) for row in differences]
-
     return CompareOut(
         a=found.a.version,
         b=found.b.version,
         same_weights=found.same_weights,
-        settings=rows(found.settings),
-        data=rows(found.data),
-        file=rows(found.file),
+        settings=found.settings,
+        data=found.data,
+        file=found.file,
         notes=found.notes,
     )
 

@@ -244,7 +244,7 @@ def test_an_existing_file_is_not_overwritten(sd15_folder: Path, tmp_path: Path) 
 def test_too_little_disk_space_is_reported_before_anything_is_written(
     sd15_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    usage = shutil.disk_usage(tmp_path)._replace(free=30 * 2**20)
+    usage = shutil.disk_usage(tmp_path)._replace(free=30_000_000)
     monkeypatch.setattr(stream.shutil, "disk_usage", lambda _: usage)
     sentence = refused(sd15_folder, stack_for(sd15_folder), tmp_path / "out")
     assert "only 30 MB are free" in sentence

@@ -18,6 +18,7 @@ from torch import Tensor
 
 from worker.core.lora_files.header import replacing
 from worker.core.lora_files.tools.stack import ToolError
+from worker.core.wording import size_text
 
 DTYPES = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
@@ -71,7 +72,7 @@ def check_disk_space(folder: Path, size_bytes: int) -> None:
     free = shutil.disk_usage(folder).free
     if free < size_bytes + SPARE_BYTES:
         raise ToolError(
-            f"The result needs {binary_size_text(size_bytes)}, but only {binary_size_text(free)} "
+            f"The result needs {size_text(size_bytes)}, but only {size_text(free)} "
             "are free on that disk. Free some space, or choose fp16 or another disk."
         )
 
@@ -87,11 +88,6 @@ def translate_full_disk() -> Iterator[None]:
         raise ToolError(
             "The disk is full, so nothing was written. Free some space, then try again."
         ) from error
-
-
-def binary_size_text(size: int) -> str:
-    """The size in MB or GB, in powers of 1,024."""
-    return f"{size / 2**30:.1f} GB" if size >= 2**30 else f"{max(1, round(size / 2**20))} MB"
 
 
 def _header_bytes(items: Sequence[TensorItem], metadata: Mapping[str, str]) -> bytes:

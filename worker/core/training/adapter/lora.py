@@ -13,12 +13,12 @@ from torch import Tensor, nn
 
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.canonical import (
-    MAX_FILE_BYTES,
     MAX_RANK,
     Component,
     LoraAdapter,
     LoraModule,
 )
+from worker.core.lora_files.header import MAX_ADAPTER_BYTES
 from worker.core.training.adapter.kinds import (
     ADAPTER_NAME,
     KIND_LABELS,
@@ -31,6 +31,7 @@ from worker.core.training.adapter.kinds import (
 from worker.core.training.adapter.targets import text_targets, unet_targets
 from worker.core.training.config import AdapterKind, TrainConfig
 from worker.core.training.errors import UnsupportedError
+from worker.core.wording import size_text
 
 TEXT_PREFIX = "text_model."
 FP32_BYTES = 4
@@ -265,8 +266,8 @@ def _check_file_limits(sites: list[LoraSite], kind: AdapterKind) -> None:
                 f"{down.shape[0]}, above the maximum of {MAX_RANK}. Choose a lower rank."
             )
         size += (down.numel() + up.numel()) * FP32_BYTES
-    if size > MAX_FILE_BYTES:
+    if size > MAX_ADAPTER_BYTES:
         raise UnsupportedError(
-            f"The file of this {KIND_LABELS[kind]} would have {size / 1024**3:.1f} GiB, above the "
-            f"maximum of {MAX_FILE_BYTES // 1024**3}. Choose a lower rank or fewer layers."
+            f"The file of this {KIND_LABELS[kind]} would have {size_text(size)}, above the "
+            f"maximum of {size_text(MAX_ADAPTER_BYTES)}. Choose a lower rank or fewer layers."
         )

@@ -19,6 +19,7 @@ from worker.core.training.events import (
     SampleSaved,
     StepDone,
 )
+from worker.core.wording import duration, size_text
 
 STEPS_BETWEEN_LINES = 10
 SECONDS_BETWEEN_FRAMES = 0.1
@@ -65,7 +66,7 @@ class Console:
             self.facts = event
             self.print(f"Training {format_share(event)}.")
         elif isinstance(event, CheckpointSaved):
-            self.print(f"Checkpoint {event.path} ({format_size(event.size_bytes)})")
+            self.print(f"Checkpoint {event.path} ({size_text(event.size_bytes)})")
         elif isinstance(event, SampleSaved):
             self.print(f"Sample {event.path} ({event.prompt})")
         elif isinstance(event, HeldOut):
@@ -106,7 +107,7 @@ class Console:
         line = (
             f"step {event.step}/{event.total}  loss {event.loss:.4f}  "
             f"{event.steps_per_second:.2f} steps/s  "
-            f"{format_duration((event.total - event.step) / event.steps_per_second)} left"
+            f"{duration(round((event.total - event.step) / event.steps_per_second))} left"
         )
         if event.step == event.total:
             self._status = ""
@@ -131,20 +132,6 @@ def progress_bar(done: float) -> str:
     """A progress bar filled to the share `done`."""
     filled = round(done * BAR)
     return "━" * filled + "╌" * (BAR - filled)
-
-
-def format_duration(seconds: float) -> str:
-    """A duration in its two largest units."""
-    minutes, rest = divmod(round(seconds), 60)
-    hours, minutes = divmod(minutes, 60)
-    if hours:
-        return f"{hours} h {minutes} min"
-    return f"{minutes} min {rest} s" if minutes else f"{rest} s"
-
-
-def format_size(number: int) -> str:
-    """A size in kB or MB."""
-    return f"{number / 1e6:.1f} MB" if number >= 100_000 else f"{number / 1e3:.1f} kB"
 
 
 def format_share(facts: BaseFacts) -> str:
