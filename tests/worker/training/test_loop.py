@@ -297,7 +297,7 @@ def test_a_loss_that_is_not_finite_ends_the_run_with_its_pictures_named(
     assert [event.step for event in poison.of(RolledBack)] == [2]
     (notice,) = poison.of(Notice)
     assert notice.is_warning
-    assert re.search(r"in step 4 \(pictures: .*[012]\.png", notice.text)
+    assert re.search(r"in step 4 \(images: .*[012]\.png", notice.text)
     kept = tmp_path / "checkpoints" / "step-000002" / "adapter.safetensors"
     assert canonical.load_adapter(kept).parameters > 0
 
