@@ -1,8 +1,10 @@
 """Every kind of io job with its typed arguments and results.
 
 The columns `args` and `result` of an io job are JSON; these models are the only code that knows
-their keys. Unknown keys are ignored, so that rows of older and newer versions can be read. Handlers
-are in `worker.runtime.io_jobs`.
+their keys. Unknown keys are ignored, so that rows of older and newer versions can be read.
+
+A new kind needs a member of `JobKind`, two models and an entry in `JOB_TYPES` here, and a handler
+in the table of `worker.runtime.io_jobs`.
 """
 
 from __future__ import annotations

@@ -11,12 +11,19 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import fitting, service, tools
+from app.registry.adapters.choices import Method
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import InvalidInput, NotFound
-from app.registry.jobs.kinds import JobKind
+from app.registry.jobs.kinds import (
+    FuseAdapterResult,
+    JobKind,
+    MergeAdaptersArgs,
+    NewVersionResult,
+    StepProgress,
+)
 from app.registry.jobs.models import IoJob
 from app.registry.state import AppState
 from app.web.adapters.tools import forms as tool_forms
@@ -69,6 +76,24 @@ class ToolJob:
     def is_active(self) -> bool:
         """True while the job is queued or running."""
         return self.job.state.is_active
+
+    @property
+    def is_exact(self) -> bool:
+        """True for a merge without approximation."""
+        args = self.job.readable_arguments()
+        return isinstance(args, MergeAdaptersArgs) and args.method is Method.LINEAR
+
+    @property
+    def version(self) -> NewVersionResult | None:
+        """The created version; None for a fused base."""
+        result = self.job.outcome(StepProgress)
+        return result if isinstance(result, NewVersionResult) else None
+
+    @property
+    def fused(self) -> FuseAdapterResult | None:
+        """The fused base; None for a created version."""
+        result = self.job.outcome(StepProgress)
+        return result if isinstance(result, FuseAdapterResult) else None
 
     @property
     def what(self) -> str:
