@@ -56,7 +56,7 @@ def test_cards_show_cover_base_trigger_word_and_versions(
     assert "2 adapters." in page
     assert 'data-copy="chalkboard"' in page
     assert "no trigger word needed" in page
-    assert "SD (2)" in page  # the chip of the family with its count
+    assert "SD 1.x (2)" in page  # the chip of the family with its count
     assert page.count('class="card adapter-card"') == 2
     assert "1 version" in page
 
