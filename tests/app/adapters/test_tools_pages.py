@@ -141,6 +141,23 @@ def test_the_fragment_of_work_stops_asking_once_it_has_ended(
     assert "91.2 % in the weakest layer; relative error 25.0 %" in done
 
 
+def test_an_exact_merge_and_a_fused_base_are_told(client: TestClient, state: AppState) -> None:
+    figures = {"rank_min": 4, "rank_max": 8, "energy_min": 1.0, "energy_mean": 1.0}
+    made = {"adapter_id": 3, "slug": "both", "version": 1, "name": "Both", "relative_error": 0.0}
+    fused = {"layers": 3, "size_bytes": 7_000_000}
+    base = {"base_model_id": 2, "slug": "inked", "name": "Inked"}
+    kept = {"sha256": "a" * 64, "filename": "inked.safetensors"}
+    for tool, data, result, words in (
+        ("merge", MERGE | {"method": "linear"}, figures | made, "ranks 4 to 8. The exact sum."),
+        ("fuse", FUSE, fused | base, "Inked is now one of the"),
+        ("fuse", FUSE | {"output": "download single"}, fused | kept, "inked.safetensors</a>, 7"),
+    ):
+        client.post(f"/adapters/ink/tools/{tool}", data=data, headers=FRAGMENT)
+        job = end(state, JobStatus.SUCCEEDED, result=result)
+        done = client.get(f"/tool-jobs/{job.key}", headers=FRAGMENT).text
+        assert words in " ".join(done.split()), done
+
+
 def test_a_failure_is_told_and_a_cancel_too(client: TestClient, state: AppState) -> None:
     client.post("/adapters/ink/tools/resize", data={"resize-rank": "4"}, headers=FRAGMENT)
     job = end(state, JobStatus.FAILED, error="The disk became full.", error_code="adapter")
