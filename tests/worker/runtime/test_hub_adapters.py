@@ -329,7 +329,7 @@ def test_what_could_not_be_deleted_is_told(
     cancel(outward, adapter_id, key)
     done = outward.until_final(IoJob, key)
     assert (done.status, done.error_code) == ("canceled", "hub_left")
-    assert "the empty repository that was made for it could not be deleted" in done.error
+    assert "the new, empty repository could not be deleted" in done.error
     assert hub.repos["ada/chalk"].files == {}
 
 
