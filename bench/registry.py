@@ -182,7 +182,7 @@ def measure(url: str, folder: Path, *, adapters: int, renders: int, requests: in
     finally:
         state = app.state.brushwork
         state.decoder.close()
-        state.hints.close()
+        state.wakeups.close()
         state.database.dispose()
 
 

@@ -212,7 +212,7 @@ def routed_app(
     application = create_app(make_settings(tmp_path_factory.mktemp("routes"), sqlite_template))
     unused = application.state.brushwork
     yield application
-    unused.hints.close()
+    unused.wakeups.close()
     unused.database.dispose()
 
 
@@ -226,7 +226,7 @@ def app(routed_app: FastAPI, settings: Settings, decoder: ImageDecoder) -> Itera
     routed_app.state.brushwork = state
     yield routed_app
     del routed_app.state.brushwork
-    state.hints.close()
+    state.wakeups.close()
     state.database.dispose()
 
 

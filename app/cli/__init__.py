@@ -1,1 +1,1 @@
-"""What `brushwork COMMAND` does, one module per command, loaded only when it is called."""
+"""The commands of `brushwork`, one module per command, imported when it runs."""

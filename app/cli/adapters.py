@@ -1,4 +1,4 @@
-"""`brushwork adapters` and `brushwork export`: what the registry holds, and files of it."""
+"""`brushwork adapters` and `brushwork export`: list adapters, and export them as files."""
 
 from __future__ import annotations
 
@@ -16,20 +16,20 @@ from app.registry.db import Database, make_engine
 from app.registry.errors import AppError
 from app.registry.jobs.states import JobStatus
 from app.registry.storage import open_store
-from app.registry.wakeups import Hints
+from app.registry.wakeups import WakeUps
 
 WRITE_SECONDS = 60.0
 POLL_SECONDS = 0.2
 
 
-class ExportError(Exception):
-    """The file could not be written; the message says why."""
+class ExportCommandError(Exception):
+    """The file could not be written; the message gives the reason."""
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """List adapters, or write one as a file; 1 with a sentence when that cannot be done."""
-    hints = Hints(settings.broker_url)
-    database = Database(make_engine(settings.sqlalchemy_url), send_hint=hints.send)
+    """List adapters or export one; print a message and return 1 on failure."""
+    wakeups = WakeUps(settings.broker_url)
+    database = Database(make_engine(settings.sqlalchemy_url), send_wakeup=wakeups.send)
     try:
         if arguments.command == "adapters":
             for line in adapter_lines(database, words=arguments.words or ""):
@@ -39,28 +39,28 @@ def run(arguments: Namespace, settings: Settings) -> int:
     except AppError as error:
         print(error.detail, file=sys.stderr)
         return 1
-    except ExportError as error:
+    except ExportCommandError as error:
         print(error, file=sys.stderr)
         return 1
     finally:
-        hints.close()
+        wakeups.close()
         database.dispose()
     return 0
 
 
 def adapter_lines(database: Database, *, words: str) -> list[str]:
-    """One line for each adapter, newest first; a sentence when there is none."""
+    """One line per adapter, newest first; a sentence if there is none."""
     lines: list[str] = []
     with database.read() as session:
         after: str | None = ""
         while after is not None:
             found = service.list_adapters(session, Filter(q=words, after=after))
-            lines += [_line(row) for row in found.items]
+            lines += [_adapter_line(row) for row in found.items]
             after = found.next
-    return lines or ["There is no such adapter." if words else "There are no adapters yet."]
+    return lines or ["No adapter matches." if words else "There are no adapters yet."]
 
 
-def _line(row: AdapterSummary) -> str:
+def _adapter_line(row: AdapterSummary) -> str:
     trigger = ", ".join(row.adapter.trigger_words) or "-"
     return (
         f"{row.adapter.slug:<32} v{row.version.version:<3} {row.adapter.base_family:<5} "
@@ -69,13 +69,13 @@ def _line(row: AdapterSummary) -> str:
 
 
 def export(arguments: Namespace, settings: Settings, database: Database) -> Path:
-    """The path of the adapter's file, written where the arguments say."""
+    """Write the adapter's file to the given output; return its path."""
     file_format, dtype = DownloadFormat(arguments.format), DownloadDtype(arguments.dtype)
     with database.read() as session:
         adapter = service.adapter_by_slug(session, arguments.slug)
         version = service.get_version(session, adapter, arguments.version)
         name = service.file_name(adapter, version, file_format, dtype)
-    file = _written(database, version.key, file_format, dtype)
+    file = _wait_for_file(database, version.key, file_format, dtype)
     target = arguments.output or Path(name)
     if target.is_dir():
         target = target / name
@@ -86,10 +86,10 @@ def export(arguments: Namespace, settings: Settings, database: Database) -> Path
     return unfinished.replace(target)
 
 
-def _written(
+def _wait_for_file(
     database: Database, version_id: int, file_format: DownloadFormat, dtype: DownloadDtype
 ) -> AdapterFile:
-    """The finished file; an io worker writes it when nobody asked for it before."""
+    """The finished file, which an io worker writes if it does not exist yet."""
     with database.read() as session:
         file = service.find_file(session, version_id, file_format, dtype)
     if file is not None:
@@ -104,8 +104,8 @@ def _written(
         if file is not None:
             return file
         if job is not None and job.id == order.id and job.state is JobStatus.FAILED:
-            raise ExportError(f"The file could not be written: {job.error}")
+            raise ExportCommandError(f"The file could not be written: {job.error}")
         time.sleep(POLL_SECONDS)
-    raise ExportError(
-        "No io worker wrote the file. Start Brushwork (`brushwork serve`), then ask again."
+    raise ExportCommandError(
+        "No io worker wrote the file. Start Brushwork (`brushwork serve`), then try again."
     )

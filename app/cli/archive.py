@@ -1,4 +1,4 @@
-"""`brushwork backup` and `brushwork restore`: database and files as one archive."""
+"""`brushwork backup` and `brushwork restore`: the database and files as one archive."""
 
 from __future__ import annotations
 
@@ -28,18 +28,21 @@ BLOBS = "blobs"
 
 
 class ArchiveError(Exception):
-    """The archive could not be made or used; the message says why."""
+    """The archive could not be created or used; the message gives the reason."""
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Write or read an archive; 1 with a sentence when that cannot be done."""
+    """Write or read an archive; print a message and return 1 on failure."""
     try:
         if arguments.command == "backup":
             path = backup(settings, arguments.archive or Path(archive_name(datetime.now(UTC))))
             print(f"{path} ({size_text(path.stat().st_size)})")
         else:
             files = restore(settings, arguments.archive)
-            print(f"{settings.data_dir} has the database and {files} files. Start with `serve`.")
+            print(
+                f"Restored the database and {files} files to {settings.data_dir}. Start Brushwork "
+                "with `brushwork serve`."
+            )
     except (ArchiveError, OSError, tarfile.TarError, sqlite3.Error) as error:
         print(f"Nothing was changed: {error}", file=sys.stderr)
         return 1
@@ -52,28 +55,30 @@ def archive_name(now: datetime) -> str:
 
 
 def require_embedded(settings: Settings) -> Path:
-    """The SQLite file; ArchiveError when database or files lie on a server."""
+    """The SQLite file. Raises ArchiveError if the database or files are on a server."""
     url = sa.make_url(settings.sqlalchemy_url)
     if url.get_backend_name() != "sqlite" or not url.database:
         raise ArchiveError(
-            "the database is on a server. Use its own tools (pg_dump, pg_restore) for a copy."
+            "the database is on a server. Use its own tools (pg_dump, pg_restore) for backups."
         )
     if settings.storage_url:
-        raise ArchiveError("the files are in a bucket. Copy it with the tools of your provider.")
+        raise ArchiveError("the files are in a bucket. Back it up with your provider's tools.")
     return Path(url.database)
 
 
 def backup(settings: Settings, archive: Path) -> Path:
-    """The archive with database and files; Brushwork may go on running meanwhile.
+    """Write an archive with the database and files; Brushwork may keep running.
 
-    First the database, then the files: a blob is always there before the row that names it.
-    Base models from the Hub are left out, those fused here are not.
+    The database is copied before the files, because a blob is stored before the row that refers
+    to it. Base models from the Hub are excluded; those fused here are included.
     """
     source = require_embedded(settings)
     if not source.exists():
-        raise ArchiveError(f"there is no database in {settings.data_dir}.")
+        raise ArchiveError(
+            f"there is no database in {settings.data_dir}. Name the data folder with --data-dir."
+        )
     if archive.exists():
-        raise ArchiveError(f"{archive} exists already.")
+        raise ArchiveError(f"{archive} already exists. Choose another name.")
     unfinished = archive.with_name(f"{archive.name}.part")
     with tempfile.TemporaryDirectory(prefix="brushwork-") as folder:
         copy = Path(folder) / DATABASE
@@ -96,14 +101,14 @@ def backup(settings: Settings, archive: Path) -> Path:
 def _add_blobs(tar: tarfile.TarFile, data_dir: Path) -> None:
     store = LocalBlobStore(data_dir / BLOBS)
     for blob in store.list():
-        # one that is swept in this moment is one that nobody refers to
+        # a blob that is swept meanwhile is not referred to
         with contextlib.suppress(BlobNotFound, FileNotFoundError):
             path = store.local_path(blob.sha256, data_dir)
             tar.add(path, str(path.relative_to(data_dir)))
 
 
 def _detach_fused(database: sqlite3.Connection, data_dir: Path) -> list[str]:
-    """Name the base models fused here relative to the data folder; gives those with files."""
+    """Make paths of base models fused here relative; return the names of those with files."""
     sources = [row[0] for row in database.execute("SELECT source FROM base_model")]
     fused = [Path(source) for source in sources if is_fused(source, data_dir)]
     _rename(database, {str(path): f"{FUSED_FOLDER}/{path.name}" for path in fused})
@@ -111,7 +116,7 @@ def _detach_fused(database: sqlite3.Connection, data_dir: Path) -> list[str]:
 
 
 def _attach_fused(database: sqlite3.Connection, data_dir: Path) -> None:
-    """Point the base models that were fused to where their files come to lie."""
+    """Make paths of fused base models absolute again, in this data folder."""
     sources = [row[0] for row in database.execute("SELECT source FROM base_model")]
     home = (data_dir / FUSED_FOLDER).resolve()
     fused = [source for source in sources if source.startswith(f"{FUSED_FOLDER}/")]
@@ -127,12 +132,12 @@ def _rename(database: sqlite3.Connection, sources: dict[str, str]) -> None:
 
 
 def restore(settings: Settings, archive: Path) -> int:
-    """How many files came back; the data folder has to be empty, and gets all or nothing."""
+    """Restore everything or nothing to an empty data folder; return the number of files."""
     require_embedded(settings)
     data_dir = settings.data_dir
     if data_dir.exists() and any(data_dir.iterdir()):
         raise ArchiveError(
-            f"the data folder {data_dir} is not empty. Name an empty one with --data-dir."
+            f"the data folder {data_dir} is not empty. Choose an empty one with --data-dir."
         )
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".restore-", dir=data_dir))
@@ -154,23 +159,25 @@ def _unpack(archive: Path, folder: Path) -> None:
             tar.extractall(folder, filter="data")
     except tarfile.ReadError as error:
         raise ArchiveError(
-            f"{archive} is no archive of Brushwork, or its end is missing. Copy it here again."
+            f"{archive} is not a Brushwork archive, or it is truncated. Copy it here again."
         ) from error
 
 
 def _check(folder: Path) -> int:
-    """How many files there are; ArchiveError when anything is damaged or foreign."""
+    """Verify the unpacked archive; return its number of files. Raises ArchiveError."""
     parts = {path.name for path in folder.iterdir()}
     if DATABASE not in parts or parts - {DATABASE, BLOBS, FUSED_FOLDER}:
-        raise ArchiveError("this is no archive of Brushwork.")
+        raise ArchiveError("this is not a Brushwork archive.")
     with closing(sqlite3.connect(folder / DATABASE)) as database:
         if database.execute("PRAGMA quick_check").fetchone() != ("ok",):
-            raise ArchiveError("the database in the archive is damaged.")
+            raise ArchiveError("the database in the archive is damaged. Use another backup.")
     blobs = [path for path in (folder / BLOBS).rglob("*") if path.is_file()]
     for path in blobs:
         with path.open("rb") as file:
             found = hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
         if found != path.name:
-            raise ArchiveError(f"the file {path.name[:12]}… in the archive is damaged.")
+            raise ArchiveError(
+                f"the file {path.name[:12]}… in the archive is damaged. Use another backup."
+            )
     fused = [path for path in (folder / FUSED_FOLDER).rglob("*") if path.is_file()]
     return len(blobs) + len(fused)

@@ -1,8 +1,8 @@
-"""`brushwork demo`: the whole job on the real stack, through the REST API alone, with a verdict.
+"""`brushwork demo`: the whole workflow through the REST API of a real stack, with a verdict.
 
-Starts `brushwork serve` on a free port and a temporary data folder, uploads the bundled example,
-trains it, draws five prompts at three weights, downloads the adapter, and measures whether what
-was drawn is in the style.
+Starts `brushwork serve` on a free port with a temporary data folder, uploads the bundled example,
+trains on it, generates five prompts at three weights, downloads the adapter, and measures whether
+the images are in the style.
 """
 
 from __future__ import annotations
@@ -41,11 +41,11 @@ FORMATS = ("kohya", "peft")
 
 
 class DemoError(Exception):
-    """A step failed; the message says which and why."""
+    """A step failed; the message names it and gives the reason."""
 
 
 class Stopwatch:
-    """How long each step took, in order."""
+    """Durations of the steps, in order."""
 
     def __init__(self) -> None:
         self.seconds: dict[str, float] = {}
@@ -59,13 +59,13 @@ class Stopwatch:
         self.seconds[name] = time.monotonic() - began
 
     def table(self) -> str:
-        """The steps with their seconds, and the sum."""
-        rows = {**self.seconds, "altogether": sum(self.seconds.values())}
+        """The steps with their seconds, and the total."""
+        rows = {**self.seconds, "total": sum(self.seconds.values())}
         return "\n".join(f"  {name:<44} {value:7.1f} s" for name, value in rows.items())
 
 
 class Api:
-    """The REST API of a running Brushwork; what it refuses becomes a DemoError."""
+    """Client for the REST API of a running Brushwork. Error responses raise DemoError."""
 
     def __init__(self, url: str) -> None:
         self._client = httpx.Client(base_url=url, timeout=120)
@@ -77,24 +77,24 @@ class Api:
         self._client.close()
 
     def get(self, path: str, **query: str) -> httpx.Response:
-        """The answer to GET."""
-        return self._checked(self._client.get(path, params=query))
+        """The response to a GET request."""
+        return self._raise_for_status(self._client.get(path, params=query))
 
     def post(self, path: str, body: Mapping[str, Any]) -> dict[str, Any]:
-        """The JSON answer to POST with a JSON body."""
-        answer: dict[str, Any] = self._checked(self._client.post(path, json=body)).json()
+        """The JSON response to a POST request with a JSON body."""
+        answer: dict[str, Any] = self._raise_for_status(self._client.post(path, json=body)).json()
         return answer
 
     def upload(self, path: str, files: Sequence[Path]) -> dict[str, Any]:
-        """The JSON answer to POST with files."""
+        """The JSON response to a POST request with files."""
         parts = [("files", (file.name, file.read_bytes())) for file in files]
-        answer: dict[str, Any] = self._checked(self._client.post(path, files=parts)).json()
+        answer: dict[str, Any] = self._raise_for_status(self._client.post(path, files=parts)).json()
         return answer
 
     def wait(
         self, path: str, *, seconds: float, progress: Callable[[dict[str, Any]], None] | None = None
     ) -> dict[str, Any]:
-        """The job at `path` once it succeeded."""
+        """Wait until the job at `path` has succeeded, and return it."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             job: dict[str, Any] = self.get(path).json()
@@ -105,9 +105,9 @@ class Api:
             if progress:
                 progress(job)
             time.sleep(POLL_SECONDS)
-        raise DemoError(f"{path} was not done after {seconds:.0f} s.")
+        raise DemoError(f"{path} was not finished after {seconds:.0f} s.")
 
-    def _checked(self, answer: httpx.Response) -> httpx.Response:
+    def _raise_for_status(self, answer: httpx.Response) -> httpx.Response:
         if answer.is_error:
             request = answer.request
             raise DemoError(
@@ -117,7 +117,7 @@ class Api:
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Do the whole job; 0 when every step worked and the pictures are in the style."""
+    """Run the demo; return 0 if every step worked and the images are in the style."""
     out: Path = arguments.out
     out.mkdir(parents=True, exist_ok=True)
     watch = Stopwatch()
@@ -127,7 +127,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
     except (DemoError, httpx.HTTPError) as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
-    print(f"\nWhat took how long\n{watch.table()}\n\nResults are in {out.absolute()}")
+    print(f"\nDurations\n{watch.table()}\n\nResults are in {out.absolute()}")
     return 0 if passed else 1
 
 
@@ -136,16 +136,18 @@ def _whole_job(folder: Path, out: Path, watch: Stopwatch) -> bool:
     with running_stack(folder, watch) as url, Api(url) as api:
         with watch.step("upload the example"):
             dataset = _upload_example(api, starter)
-        with watch.step("wait for the base model to be looked at"):
+        with watch.step("wait for the base model"):
             _await_base(api)
-        with watch.step("train the preset quick"):
-            trained = _train(api, dataset)
+        with watch.step("train with the preset quick"):
+            trained = _run_training(api, dataset)
         drawn: dict[float, list[Image.Image]] = {}
         for weight in WEIGHTS:
-            with watch.step(f"draw {len(starter.EXAMPLE_PROMPTS)} prompts at weight {weight}"):
-                drawn[weight] = _draw(api, starter.EXAMPLE_PROMPTS, trained["adapter_id"], weight)
+            with watch.step(f"generate {len(starter.EXAMPLE_PROMPTS)} images at weight {weight}"):
+                drawn[weight] = _render_prompts(
+                    api, starter.EXAMPLE_PROMPTS, trained["adapter_id"], weight
+                )
         with watch.step("download the adapter"):
-            files = [_download(api, trained["adapter_id"], name, out) for name in FORMATS]
+            files = [_download_adapter(api, trained["adapter_id"], name, out) for name in FORMATS]
     for weight, images in drawn.items():
         for number, image in enumerate(images, start=1):
             image.save(out / f"weight-{weight}-{number}.png")
@@ -154,14 +156,14 @@ def _whole_job(folder: Path, out: Path, watch: Stopwatch) -> bool:
         print(f"  {file}  {size_text(file.stat().st_size)}")
         for line in _proof_lines(file.with_suffix(".proof.json")):
             print(f"    {line}")
-    return _judge(starter, drawn)
+    return _judge_style(starter, drawn)
 
 
 @contextmanager
 def running_stack(data_dir: Path, watch: Stopwatch) -> Iterator[str]:
-    """The address of the real stack on this data folder; it is ended in order afterwards."""
+    """Start the real stack on this data folder, give its URL, and stop it afterwards."""
     serve = [sys.executable, "-m", "app", "serve", "--port", "0", "--no-browser"]
-    # nothing from the surroundings: the demo must not touch a real database or bucket
+    # no settings from the environment: the demo must not touch a real database or bucket
     kept = {k: v for k, v in os.environ.items() if not k.startswith("BRUSHWORK_")}
     process = subprocess.Popen(
         [*serve, "--data-dir", str(data_dir / "data")],
@@ -173,11 +175,11 @@ def running_stack(data_dir: Path, watch: Stopwatch) -> Iterator[str]:
             **kept,
             "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")])),
         },
-        cwd=data_dir,  # no `.env` of the caller either
+        cwd=data_dir,  # do not read the caller's `.env`
     )
     try:
-        with watch.step("start broker, web and workers"):
-            url = _address(process)
+        with watch.step("start broker, web server and workers"):
+            url = _wait_for_address(process)
         yield url
         with watch.step("stop everything"):
             process.terminate()
@@ -189,7 +191,7 @@ def running_stack(data_dir: Path, watch: Stopwatch) -> Iterator[str]:
         raise DemoError(f"`brushwork serve` ended with exit code {process.returncode}.")
 
 
-def _address(process: subprocess.Popen[str]) -> str:
+def _wait_for_address(process: subprocess.Popen[str]) -> str:
     assert process.stdout is not None
     said = []
     for line in process.stdout:
@@ -201,7 +203,7 @@ def _address(process: subprocess.Popen[str]) -> str:
 
 
 def _upload_example(api: Api, starter: Any) -> int:
-    """The id of a dataset with the bundled pictures and their captions."""
+    """Create a dataset with the bundled images and captions; return its id."""
     dataset = api.post(
         "/api/v1/datasets", {"name": "Chalkboard", "trigger_word": starter.EXAMPLE_TRIGGER}
     )
@@ -215,22 +217,22 @@ def _upload_example(api: Api, starter: Any) -> int:
             files += [picture, caption]
         answer = api.upload(f"/api/v1/datasets/{dataset['id']}/images", files)
     if answer["rejected"] or not all(image["caption"] for image in answer["accepted"]):
-        raise DemoError(f"Not every picture was taken with its caption: {answer['rejected']}")
-    print(f"  {len(answer['accepted'])} pictures with captions")
+        raise DemoError(f"Some images or captions were not accepted: {answer['rejected']}")
+    print(f"  {len(answer['accepted'])} images with captions")
     return int(dataset["id"])
 
 
 def _await_base(api: Api) -> None:
-    """Return when the embedded base is known; an io worker inspects it at the first start."""
+    """Wait until the embedded base model is ready; an io worker inspects it at first start."""
     deadline = time.monotonic() + START_SECONDS
     while not any(base["status"] == "ready" for base in api.get("/api/v1/base-models").json()):
         if time.monotonic() > deadline:
-            raise DemoError("The embedded base model was not inspected by an io worker.")
+            raise DemoError("No io worker inspected the embedded base model in time.")
         time.sleep(POLL_SECONDS)
 
 
-def _train(api: Api, dataset_id: int) -> dict[str, Any]:
-    """The finished run."""
+def _run_training(api: Api, dataset_id: int) -> dict[str, Any]:
+    """Train, and return the finished run."""
     body = {"dataset_id": dataset_id, "preset": "quick", "name": "Chalkboard"}
     accepted = time.monotonic()
     run_id = api.post("/api/v1/runs", body)["id"]
@@ -241,17 +243,19 @@ def _train(api: Api, dataset_id: int) -> dict[str, Any]:
             first_step.append(time.monotonic() - accepted)
 
     trained = api.wait(f"/api/v1/runs/{run_id}", seconds=TRAIN_SECONDS, progress=note_first_step)
-    began = f", the first {first_step[0]:.1f} s after it was accepted" if first_step else ""
+    began = f", the first after {first_step[0]:.1f} s" if first_step else ""
     share = trained["trainable_parameters"] / trained["base_parameters"]
     print(
         f"  {trained['step']} steps{began}; loss {trained['loss']:.3f}; "
-        f"{trained['trainable_parameters']:,} parameters trained ({share:.1%} of the base)"
+        f"{trained['trainable_parameters']:,} trained parameters ({share:.1%} of the base model)"
     )
     return trained
 
 
-def _draw(api: Api, prompts: Sequence[str], adapter_id: int, weight: float) -> list[Image.Image]:
-    """One picture of each prompt, with the same seeds at every weight."""
+def _render_prompts(
+    api: Api, prompts: Sequence[str], adapter_id: int, weight: float
+) -> list[Image.Image]:
+    """Generate one image per prompt, with the same seeds at every weight."""
     renders = [
         api.post(
             "/api/v1/renders",
@@ -271,8 +275,8 @@ def _draw(api: Api, prompts: Sequence[str], adapter_id: int, weight: float) -> l
     return images
 
 
-def _download(api: Api, adapter_id: int, file_format: str, out: Path) -> Path:
-    """The adapter's file in this format, with its proof beside it."""
+def _download_adapter(api: Api, adapter_id: int, file_format: str, out: Path) -> Path:
+    """Download the adapter's file in this format, and its proof next to it."""
     place, wanted = f"/api/v1/adapters/{adapter_id}", {"format": file_format, "dtype": "fp16"}
     path = out / f"chalkboard-{file_format}.safetensors"
     path.write_bytes(api.get(f"{place}/download", **wanted).content)
@@ -282,13 +286,13 @@ def _download(api: Api, adapter_id: int, file_format: str, out: Path) -> Path:
 
 
 def _proof_lines(path: Path) -> Iterator[str]:
-    """What each program that a file is made for makes of it."""
+    """One line per program that the file is made for."""
     proof = json.loads(path.read_text())
     for loader in proof["loaders"]:
         if loader["needed"]:
             yield f"{loader['title']:<21}{loader['sentence']}"
     if (drawn := proof["drawn"]) is not None:
-        yield f"drawn by diffusers: at most {drawn['difference']} of 255 levels from our picture"
+        yield f"diffusers' image: differs from ours by at most {drawn['difference']} of 255 levels"
 
 
 def _contact_sheet(
@@ -298,7 +302,7 @@ def _contact_sheet(
         [f"weight {weight}" for weight in drawn],
         list(starter.EXAMPLE_PROMPTS),
         list(drawn.values()),
-        title=f"Chalkboard: {trained['step']} steps on {len(_references(starter))} pictures",
+        title=f"Chalkboard: {trained['step']} steps on {len(_references(starter))} images",
     )
     sheet.save(path)
 
@@ -308,8 +312,8 @@ def _references(starter: Any) -> list[Image.Image]:
     return [Image.open(starter.EXAMPLE / json.loads(row)["file_name"]) for row in rows]
 
 
-def _judge(starter: Any, drawn: Mapping[float, list[Image.Image]]) -> bool:
-    """Whether the pictures at full weight are in the style of the example, measured."""
+def _judge_style(starter: Any, drawn: Mapping[float, list[Image.Image]]) -> bool:
+    """Measure whether the images at full weight are in the style of the example."""
     style = import_module("worker.core.starter.style")
     verdict = style.looks_like_style(drawn[0.0], drawn[1.0], _references(starter))
     print(f"\nVerdict: {verdict}")

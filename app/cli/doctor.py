@@ -1,4 +1,4 @@
-"""`brushwork doctor`: the effective settings, and whether everything they name works."""
+"""`brushwork doctor`: shows the effective settings and checks that everything works."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ SECRET_IN_QUERY = re.compile(r"((?:key|secret|token|password|signature)[^=&]*=)[
 CONNECT_SECONDS = 4
 TORCH_SECONDS = 120
 
-# torch stays out of this process, as out of every process of `app`
+# in a child process, because processes of `app` do not import torch
 DEVICE_PROGRAM = """
 import sys
 from worker.core.device import choose_device
@@ -46,12 +46,12 @@ print(f"starter ({info.family}, {info.resolution} px, {total:,} parameters)")
 
 
 class CheckError(Exception):
-    """Something does not work; the message says what, and what to do."""
+    """A check failed; the message gives the reason and what to do."""
 
 
 @dataclass(frozen=True)
 class Finding:
-    """What one check found."""
+    """Result of a check."""
 
     name: str
     fine: bool
@@ -59,47 +59,47 @@ class Finding:
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Print settings and findings; 0 when all is fine, 1 otherwise."""
+    """Print the settings and the results of all checks; return 1 if a check fails."""
     if arguments.queue:
         return worker_is_here(settings, arguments.queue)
     print("Settings")
     for name, value in effective_settings(settings).items():
         print(f"  BRUSHWORK_{name.upper():<16} {value}")
     print("Checks")
-    findings = [examine(name, check, settings) for name, check in CHECKS.items()]
+    findings = [run_check(name, check, settings) for name, check in CHECKS.items()]
     for finding in findings:
         print(f"  {'ok  ' if finding.fine else 'FAIL'} {finding.name:<12} {finding.sentence}")
     return 0 if all(finding.fine for finding in findings) else 1
 
 
 def effective_settings(settings: Settings) -> dict[str, str]:
-    """Each setting as it holds, with nothing secret in it; "(unset)" for none."""
+    """The value of each setting, with secrets masked; "(unset)" if empty."""
     return {
-        name: masked(str(value)) if value not in (None, "") else "(unset)"
+        name: mask_secrets(str(value)) if value not in (None, "") else "(unset)"
         for name, value in settings.model_dump().items()
     }
 
 
-def masked(value: str) -> str:
-    """The value with passwords and keys of a URL covered."""
+def mask_secrets(value: str) -> str:
+    """The value with passwords and keys in URLs masked."""
     return SECRET_IN_QUERY.sub(rf"\1{MASK}", PASSWORD_IN_URL.sub(rf"\1:{MASK}", value))
 
 
-def examine(name: str, check: Callable[[Settings], str], settings: Settings) -> Finding:
-    """What the check finds; any error is a finding, not a crash."""
+def run_check(name: str, check: Callable[[Settings], str], settings: Settings) -> Finding:
+    """Run a check; any error becomes a failed result."""
     try:
         return Finding(name, True, check(settings))
-    except Exception as error:  # a doctor must go on to the next organ
+    except Exception as error:  # continue with the next check
         first_line = (str(error) or type(error).__name__).splitlines()[0]
-        return Finding(name, False, masked(first_line))
+        return Finding(name, False, mask_secrets(first_line))
 
 
 def check_database(settings: Settings) -> str:
-    """The database can be reached and has this version's tables."""
+    """Check that the database can be reached and has the tables of this version."""
     url = sa.make_url(settings.sqlalchemy_url)
-    name = masked(url.render_as_string())
+    name = mask_secrets(url.render_as_string())
     if url.get_backend_name() == "sqlite" and not _file_exists(url):
-        return f"{name} will be made at the first start"
+        return f"{name} will be created at the first start"
     engine = make_engine(settings.sqlalchemy_url)
     try:
         found, head = current_revision(engine), head_revision()
@@ -114,27 +114,26 @@ def check_database(settings: Settings) -> str:
 
 
 def _file_exists(url: sa.URL) -> bool:
-
     return url.database is not None and Path(url.database).exists()
 
 
 def check_storage(settings: Settings) -> str:
-    """Blobs can be written."""
+    """Check that blobs can be written."""
     if not settings.storage_url and not settings.data_dir.exists():
-        return f"{settings.data_dir} will be made at the first start"
+        return f"{settings.data_dir} will be created at the first start"
     store = open_store(settings.storage_url, settings.data_dir)
     store.check()
     free = store.free_bytes()
-    where = masked(settings.storage_url or str(settings.data_dir))
+    where = mask_secrets(settings.storage_url or str(settings.data_dir))
     return where if free is None else f"{where}, {size_text(free)} free"
 
 
 def check_broker(settings: Settings) -> str:
-    """The given broker answers, or there is one that `serve` can start."""
+    """Check that the configured broker answers, or that `serve` can start one."""
     if settings.broker_url and settings.broker_url.startswith("redis"):
-        return f"{masked(settings.broker_url)}, server {_redis_version(settings.broker_url)}"
+        return f"{mask_secrets(settings.broker_url)}, server {_redis_version(settings.broker_url)}"
     if settings.broker_url:
-        return f"{masked(settings.broker_url)} (files: a little slower)"
+        return f"{mask_secrets(settings.broker_url)} (files, which are slower)"
     from app.supervisor.broker import servers
 
     for server in servers():
@@ -143,7 +142,7 @@ def check_broker(settings: Settings) -> str:
         )
         if version.returncode == 0:
             return f"`serve` starts {server}"
-    return "`serve` wakes workers through files, a little slower: no Valkey or Redis runs here"
+    return "no Valkey or Redis found, so `serve` wakes workers through files, which is slower"
 
 
 def _redis_version(url: str) -> str:
@@ -155,12 +154,12 @@ def _redis_version(url: str) -> str:
 
 
 def check_device(settings: Settings) -> str:
-    """The device of the workers can hold a tensor."""
+    """Check that the workers' device can hold a tensor."""
     return _run_python(DEVICE_PROGRAM, settings.device)
 
 
 def check_base_model(settings: Settings) -> str:
-    """The embedded base model is whole."""
+    """Check that the embedded base model is complete."""
     return _run_python(BASE_PROGRAM)
 
 
@@ -177,7 +176,7 @@ def _run_python(program: str, *arguments: str) -> str:
 
 
 def worker_is_here(settings: Settings, queue: str) -> int:
-    """0 when a worker of `queue` on this machine was seen a moment ago: for container probes."""
+    """Return 0 if a worker of `queue` on this machine was seen recently (for container probes)."""
     database = Database(make_engine(settings.sqlalchemy_url))
     try:
         with database.read() as session:
@@ -186,7 +185,7 @@ def worker_is_here(settings: Settings, queue: str) -> int:
         database.dispose()
     here = [worker for worker in workers if worker.host == socket.gethostname()]
     if not here:
-        print(f"No {queue} worker of this machine was seen lately.", file=sys.stderr)
+        print(f"No {queue} worker on this machine was seen recently.", file=sys.stderr)
         return 1
     print(f"{queue} worker, process {here[0].pid}, {here[0].device or 'warming up'}")
     return 0

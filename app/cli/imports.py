@@ -1,4 +1,4 @@
-"""`brushwork import`: LoRA files of this machine into the registry, with what lies beside them."""
+"""`brushwork import`: imports LoRA files of this machine, with their sidecar files."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from app.registry.adapters import imports, service
-from app.registry.adapters.imports import Received
+from app.registry.adapters.imports import ReceivedFile
 from app.registry.config import Settings
 from app.registry.errors import AppError
 from app.registry.jobs.kinds import ImportAdapterResult
@@ -18,17 +18,17 @@ from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState, make_state
 from app.registry.uploads import UploadedFile
 
-IMPORT_SECONDS = 600.0  # without a word from an io worker
+IMPORT_SECONDS = 600.0  # how long to wait for an io worker
 POLL_SECONDS = 0.2
 WEIGHTS = ".safetensors"
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Import every file and say what it became; 1 when one of them was not imported."""
+    """Import every file and print the result; return 1 if a file was not imported."""
     state = make_state(settings)
     every = True
     try:
-        for line, was_imported in bring_in(state, arguments.paths):
+        for line, was_imported in import_paths(state, arguments.paths):
             print(line, file=sys.stdout if was_imported else sys.stderr, flush=True)
             every &= was_imported
     except AppError as error:
@@ -36,29 +36,29 @@ def run(arguments: Namespace, settings: Settings) -> int:
         return 1
     finally:
         state.decoder.close()
-        state.hints.close()
+        state.wakeups.close()
         state.database.dispose()
     return 0 if every else 1
 
 
-def bring_in(state: AppState, paths: Sequence[Path]) -> Iterator[tuple[str, bool]]:
-    """(what became of it, whether it was imported) of every file of weights."""
+def import_paths(state: AppState, paths: Sequence[Path]) -> Iterator[tuple[str, bool]]:
+    """(message, whether it was imported) for every LoRA file."""
     weights: list[Path] = []
     for path in paths:
         if not path.exists():
-            yield f"There is no file {path}.", False
+            yield f"{path} does not exist.", False
             continue
         found = sorted(path.glob(f"*{WEIGHTS}")) if path.is_dir() else [path]
         if not found:
-            yield f"The folder {path} holds no {WEIGHTS} file.", False
+            yield f"The folder {path} contains no {WEIGHTS} file.", False
         weights += found
-    received = [row for path in weights for row in _receive(state, path)]
+    received = [row for path in weights for row in _store_with_sidecars(state, path)]
     for row in received:
-        yield _ended(state, row)
+        yield _wait_for_import(state, row)
 
 
-def _receive(state: AppState, weights: Path) -> list[Received]:
-    """Store one file of weights and what lies beside it under the same name; order its check."""
+def _store_with_sidecars(state: AppState, weights: Path) -> list[ReceivedFile]:
+    """Store a LoRA file and the sidecar files of the same name, and queue its import."""
     beside = [
         path
         for ending in imports.ENDINGS
@@ -69,8 +69,8 @@ def _receive(state: AppState, weights: Path) -> list[Received]:
     return imports.receive_all(state, uploads)
 
 
-def _ended(state: AppState, row: Received) -> tuple[str, bool]:
-    """The sentence for a file once an io worker has checked it."""
+def _wait_for_import(state: AppState, row: ReceivedFile) -> tuple[str, bool]:
+    """Wait until an io worker has imported a file; return the message for it."""
     if row.job is None:
         return f"{row.filename}: {row.error}", False
     deadline = time.monotonic() + IMPORT_SECONDS
@@ -80,13 +80,13 @@ def _ended(state: AppState, row: Received) -> tuple[str, bool]:
             if job.state is JobStatus.SUCCEEDED:
                 imported = job.outcome(ImportAdapterResult)
                 adapter = service.get_adapter(session, imported.adapter_id or 0)
-                known = " (these weights are here already)" if imported.duplicate else ""
+                known = " (already in the registry)" if imported.duplicate else ""
                 return f"{row.filename}: {adapter.slug}{known}", True
         if job.state.is_final:
             return f"{row.filename}: {job.error or 'The import was canceled.'}", False
         time.sleep(POLL_SECONDS)
     return (
-        f"{row.filename}: it waits, but no io worker has checked it yet. Start Brushwork "
-        "(`brushwork serve`); the import goes on by itself.",
+        f"{row.filename}: still waiting for an io worker. Start Brushwork (`brushwork serve`) to "
+        "continue the import.",
         False,
     )

@@ -21,9 +21,10 @@ SETTING_FLAGS = ("host", "port", "data_dir", "open_browser")
 
 
 class CommandParser(ArgumentParser):
-    """A command's parser; one that `forwards` leaves all its words, `--help` too, to its program.
+    """Parser of a command.
 
-    They are then in `words`. One with `tools` hands its words to the tool that the first one names.
+    With `forwards`, all arguments, even `--help`, are passed on to another program as `words`. With
+    `tools`, the arguments are parsed by the tool that the first one names.
     """
 
     def __init__(
@@ -34,7 +35,7 @@ class CommandParser(ArgumentParser):
         self._tools = tools or {}
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """The namespace and what was not understood."""
+        """The namespace and the unknown arguments."""
         if args and args[0] in self._tools:
             return tool_parser(args[0], ArgumentParser).parse_known_args(args[1:], namespace)
         if not self._forwards:
@@ -45,7 +46,7 @@ class CommandParser(ArgumentParser):
 
 
 class CommandParsers:
-    """The parser and its commands; each names the module of `app.cli` that runs it."""
+    """The main parser and its commands; each has the name of its module in `app.cli`."""
 
     def __init__(self) -> None:
         self.parser = ArgumentParser(
@@ -62,24 +63,24 @@ class CommandParsers:
     def add(
         self, name: str, help_text: str, *, module: str = "", **settings: Any
     ) -> ArgumentParser:
-        """A new command, with the flags that all have."""
+        """Add a command with the common flags."""
         command: ArgumentParser = self._commands.add_parser(
             name, help=help_text, description=help_text, **settings
         )
         command.set_defaults(module=module or name)
         command.add_argument(
-            "--data-dir", type=Path, metavar="FOLDER", help="folder for database, pictures, logs"
+            "--data-dir", type=Path, metavar="FOLDER", help="folder for database, images, logs"
         )
         return command
 
     def forward(self, name: str, help_text: str) -> None:
-        """A command whose words are another program's."""
+        """Add a command that forwards its arguments to another program."""
         command = self._commands.add_parser(name, help=help_text, forwards=True)
         command.set_defaults(module=name)
 
 
 def build_parser() -> ArgumentParser:
-    """The parser of every command."""
+    """Build the parser of all commands."""
     commands = CommandParsers()
     _add_processes(commands)
     _add_work(commands)
@@ -88,8 +89,10 @@ def build_parser() -> ArgumentParser:
 
 
 def _add_processes(commands: CommandParsers) -> None:
-    serve = commands.add("serve", "Start everything on this machine: broker, web and workers.")
-    web = commands.add("web", "Start the web server alone.")
+    serve = commands.add(
+        "serve", "Start everything on this machine: broker, web server and workers."
+    )
+    web = commands.add("web", "Start only the web server.")
     for command in (serve, web):
         command.add_argument("--host", help="address to listen on (127.0.0.1)")
         command.add_argument("--port", type=int, help="port to listen on (8188; 0: a free one)")
@@ -101,19 +104,23 @@ def _add_processes(commands: CommandParsers) -> None:
         help="do not open a browser",
     )
     web.add_argument("--fd", type=int, help="a listening socket inherited from a supervisor")
-    web.add_argument("--after-fd", type=int, help="an inherited pipe; start when it is closed")
+    web.add_argument("--after-fd", type=int, help="an inherited pipe; wait until it is closed")
     worker = commands.add("worker", "Start one worker.")
-    worker.add_argument("--queue", choices=QUEUES, required=True, help="what it works on")
-    commands.add("migrate", "Bring the database up to date.")
-    doctor = commands.add("doctor", "Show the effective settings and check what they name.")
-    doctor.add_argument("--queue", choices=QUEUES, help="only: is a worker of this queue here?")
+    worker.add_argument("--queue", choices=QUEUES, required=True, help="queue of jobs to process")
+    commands.add("migrate", "Migrate the database to this version.")
+    doctor = commands.add("doctor", "Show the effective settings and check that everything works.")
+    doctor.add_argument("--queue", choices=QUEUES, help="only check for a worker of this queue")
 
 
 def _add_work(commands: CommandParsers) -> None:
-    commands.forward("train", "Train an adapter from a folder of pictures, without any server.")
-    demo = commands.add("demo", "Do the whole job through the REST API, and judge the result.")
+    commands.forward("train", "Train an adapter from a folder of images, without a server.")
+    demo = commands.add("demo", "Run the whole workflow through the REST API and judge the result.")
     demo.add_argument(
-        "--out", type=Path, default=Path("demo"), metavar="FOLDER", help="where results go (demo)"
+        "--out",
+        type=Path,
+        default=Path("demo"),
+        metavar="FOLDER",
+        help="folder for the results (demo)",
     )
 
 
@@ -123,28 +130,30 @@ def _add_registry(commands: CommandParsers) -> None:
         "List the adapters, or work on LoRA files.",
         tools=TOOLS,
         formatter_class=RawDescriptionHelpFormatter,
-        epilog="tools for files, which need no registry (`brushwork adapters TOOL --help`):\n"
+        epilog="tools for files, without the registry (`brushwork adapters TOOL --help`):\n"
         + "\n".join(f"  {name:<10} {help_text}" for name, help_text in TOOLS.items()),
     )
-    adapters.add_argument("words", nargs="?", help="only those with these words")
+    adapters.add_argument("words", nargs="?", help="only adapters with these words")
     export = commands.add("export", "Write an adapter as a file.", module="adapters")
-    export.add_argument("slug", help="which one; `brushwork adapters` lists them")
+    export.add_argument("slug", help="the adapter; `brushwork adapters` lists them")
     export.add_argument("--format", choices=FORMATS, default="kohya")
     export.add_argument("--dtype", choices=DTYPES, default="fp16")
     export.add_argument("--version", type=int, help="an older version")
     export.add_argument("-o", "--output", type=Path, metavar="PATH", help="file or folder")
     bring_in = commands.add("import", "Import LoRA files.", module="imports")
     bring_in.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders")
-    sweep = commands.add("sweep", "Take away the files that nobody refers to any more.")
-    sweep.add_argument("--dry-run", action="store_true", help="only tell how much would go")
-    backup = commands.add("backup", "Write database and files to one archive.", module="archive")
+    sweep = commands.add("sweep", "Delete files that are no longer used.")
+    sweep.add_argument("--dry-run", action="store_true", help="only show how much would be deleted")
+    backup = commands.add("backup", "Write the database and files to an archive.", module="archive")
     backup.add_argument("archive", nargs="?", type=Path, help="(brushwork-DATE.tar)")
-    restore = commands.add("restore", "Fill an empty data folder from one.", module="archive")
+    restore = commands.add(
+        "restore", "Restore an archive to an empty data folder.", module="archive"
+    )
     restore.add_argument("archive", type=Path)
 
 
 def settings_from(arguments: Namespace) -> Settings:
-    """The settings: flags first, then environment, `.env` and defaults."""
+    """Settings from flags, then the environment, `.env` and defaults."""
     from app.registry.config import Settings
 
     flags = {name: getattr(arguments, name, None) for name in SETTING_FLAGS}
@@ -152,7 +161,7 @@ def settings_from(arguments: Namespace) -> Settings:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command; its exit code."""
+    """Run a command; return its exit code."""
     arguments = build_parser().parse_args(argv)
     from pydantic import ValidationError  # after the parser, so that --help is quick
 

@@ -1,4 +1,4 @@
-"""`brushwork migrate`: brings the database up to date, with a copy of SQLite files before."""
+"""`brushwork migrate`: migrates the database, after making a copy of a SQLite file."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ KEPT_COPIES = 3
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Migrate the database that the settings name; 0 when it is current afterwards."""
+    """Migrate the configured database; return 0."""
     print(migrate(settings), flush=True)
     return 0
 
 
 def migrate(settings: Settings) -> str:
-    """Bring the database to this version's tables; what was done, as a sentence."""
+    """Migrate the database to this version; return a sentence on what was done."""
     engine = make_engine(settings.sqlalchemy_url)
     try:
         before, head = current_revision(engine), head_revision()
@@ -33,12 +33,12 @@ def migrate(settings: Settings) -> str:
         upgrade(engine)
     finally:
         engine.dispose()
-    kept = f" A copy of the old one is {copy}." if copy else ""
-    return f"The database went from revision {before or 'none'} to {head}.{kept}"
+    kept = f" The old database was copied to {copy}." if copy else ""
+    return f"The database was migrated from revision {before or 'none'} to {head}.{kept}"
 
 
 def copy_before_upgrade(settings: Settings, revision: str | None) -> Path | None:
-    """A copy of a SQLite database that holds something; SQLite cannot roll a migration back."""
+    """Copy a non-empty SQLite database, because SQLite cannot roll back a migration."""
     url = sa.make_url(settings.sqlalchemy_url)
     if revision is None or url.get_backend_name() != "sqlite" or not url.database:
         return None
@@ -48,7 +48,7 @@ def copy_before_upgrade(settings: Settings, revision: str | None) -> Path | None
     unfinished.unlink(missing_ok=True)
     with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(unfinished)) as new:
         old.backup(new)
-    if not copy.exists():  # an upgrade that was killed half-way must not replace the good copy
+    if not copy.exists():  # an upgrade that was killed must not replace the good copy
         unfinished.rename(copy)
     unfinished.unlink(missing_ok=True)
     copies = sorted(

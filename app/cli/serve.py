@@ -1,4 +1,4 @@
-"""`brushwork serve`: everything on this machine, under one supervisor."""
+"""`brushwork serve`: runs everything on this machine under one supervisor."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from app.registry.config import Settings
 
 if TYPE_CHECKING:
-    from app.supervisor.lock import DataFolderLock, Owner
+    from app.supervisor.lock import DataFolderLock, LockOwner
 
 LOCK_SETTLE_SECONDS = 2.0  # between taking the lock and writing the address into it
 
@@ -23,11 +23,11 @@ say: Callable[[str], None] = partial(print, flush=True)
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Serve until somebody stops it; 0 also when Brushwork already runs on this data folder."""
+    """Serve until stopped; return 0 also if Brushwork already runs on this data folder."""
     if os.name != "posix":
-        say("Brushwork runs on Linux and macOS. On Windows, start it inside WSL 2 or with Docker.")
+        say("Brushwork runs on Linux and macOS. On Windows, run it in WSL 2 or with Docker.")
         return 2
-    # After the check: the supervisor needs process groups and file locks.
+    # imported after the check, because the supervisor needs process groups and file locks
     from app.supervisor.address import AddressError, check_exposure
     from app.supervisor.broker import BrokerError
     from app.supervisor.lock import DataFolderLock
@@ -50,23 +50,23 @@ def run(arguments: Namespace, settings: Settings) -> int:
 
 def _serve(settings: Settings, lock: DataFolderLock) -> int:
     from app.supervisor.address import listen, url_of
-    from app.supervisor.lock import Owner
+    from app.supervisor.lock import LockOwner
     from app.supervisor.stack import run_stack
 
     explicit = "port" in settings.model_fields_set
     with listen(settings.host, settings.port, explicit=explicit) as server:
         url = url_of(settings.host, server)
         if settings.port and server.getsockname()[1] != settings.port:
-            say(f"Port {settings.port} is taken, so Brushwork uses {server.getsockname()[1]}.")
-        lock.write(Owner(os.getpid(), url))
+            say(f"Port {settings.port} is in use, so Brushwork uses {server.getsockname()[1]}.")
+        lock.write(LockOwner(os.getpid(), url))
         on_ready = partial(announce, url, settings=settings)
         code = run_stack(settings, server, lock, url=url, say=say, on_ready=on_ready)
     lock.clear()
     return code
 
 
-def already_running(data_dir: Path, owner: Callable[[], Owner | None]) -> str:
-    """Where the Brushwork runs that holds the data folder."""
+def already_running(data_dir: Path, owner: Callable[[], LockOwner | None]) -> str:
+    """A message that says where the Brushwork that holds the data folder runs."""
     deadline = time.monotonic() + LOCK_SETTLE_SECONDS
     while (found := owner()) is None or not found.url:
         if time.monotonic() > deadline:
@@ -74,12 +74,12 @@ def already_running(data_dir: Path, owner: Callable[[], Owner | None]) -> str:
         time.sleep(0.05)
     return (
         f"Brushwork already runs at {found.url} (process {found.pid}, data folder {data_dir}). "
-        "Use another --data-dir for a second one."
+        "To run a second one, use another --data-dir."
     )
 
 
 def announce(url: str, *, settings: Settings) -> None:
-    """Say where the page is, and open it for a person who sits at this machine."""
+    """Print the URL, and open it in a browser if there is a desktop."""
     frame = "─" * (len(url) + 27)
     say(f"\n{frame}\nBrushwork is ready at {url}\n{frame}")
     say(f"Data: {settings.data_dir}   Stop: Ctrl-C\n")
@@ -88,7 +88,7 @@ def announce(url: str, *, settings: Settings) -> None:
 
 
 def has_desktop(environment: Mapping[str, str], *, is_terminal: bool) -> bool:
-    """True when a browser opened here would be seen: a terminal, not over SSH, not in CI."""
+    """True on a terminal with a display, not over SSH and not in CI."""
     remote = any(name in environment for name in ("SSH_CONNECTION", "SSH_TTY", "CI"))
     display = sys.platform == "darwin" or any(
         name in environment for name in ("DISPLAY", "WAYLAND_DISPLAY", "WSL_DISTRO_NAME")

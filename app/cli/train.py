@@ -1,4 +1,4 @@
-"""`brushwork train`: an adapter from a folder of pictures, with no server, database or broker."""
+"""`brushwork train`: trains an adapter from a folder of images, without server or database."""
 
 from __future__ import annotations
 
@@ -17,37 +17,37 @@ if TYPE_CHECKING:
     from worker.core.hub.models import HubReference
 
 MODEL, DOWNLOAD = "--model", "--download"
-TOLD_EVERY = 5  # percent
+PROGRESS_STEP = 5  # percent
 NOT_HERE = (
-    "“{name}” is not on this machine. Add --download to fetch it from the Hugging Face Hub into "
-    "{folder}, or give --model a diffusers folder or a .safetensors file."
+    "“{name}” is not on this machine. Add --download to download it from the Hugging Face Hub to "
+    "{folder}, or set --model to a diffusers folder or a .safetensors file."
 )
-OFF = "The Hub may not be asked here: BRUSHWORK_HUB is off."
+OFF = "Hugging Face access is off (BRUSHWORK_HUB=off). Set BRUSHWORK_HUB=on to download models."
 
 
-class NoModel(Exception):
-    """The base model cannot be used; the message is a sentence for people."""
+class MissingModelError(Exception):
+    """The base model cannot be used; the message says what to do."""
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Become the training core's own command; its flags, exit code and signals are ours."""
+    """Replace this process with the training core's command, which gets all flags."""
     try:
         words = with_model_here(arguments.words, settings)
         sys.stdout.flush()
         os.execv(sys.executable, command(words, settings))
-    except NoModel as error:
+    except MissingModelError as error:
         print(error, file=sys.stderr)
         return 2
 
 
 def command(words: list[str], settings: Settings) -> list[str]:
-    """The core's command line; what a person wrote comes last, and so wins over the settings."""
+    """The core's command line; the user's arguments come last and override the settings."""
     ours = ["--device", settings.device, "--threads", str(settings.threads)]
     return [sys.executable, "-m", "worker.core.training", *ours, *words]
 
 
 def with_model_here(words: list[str], settings: Settings) -> list[str]:
-    """The words with a path in the place of a name on the Hub, downloaded only if they say so."""
+    """The arguments with a Hub name replaced by its local path; downloads with `--download`."""
     rest = [word for word in words if word != DOWNLOAD]
     place = next(
         (at for at, word in enumerate(rest) if word == MODEL or word.startswith(f"{MODEL}=")),
@@ -68,12 +68,12 @@ def with_model_here(words: list[str], settings: Settings) -> list[str]:
 
 
 def _model_of_job(words: list[str]) -> str:
-    """The base that a JOB.json among the words names; empty when there is none to be read."""
+    """The base model in a JOB.json among the arguments; empty if there is none."""
     for before, word in zip(["", *words], words, strict=False):
         if word.endswith(".json") and before != "--config":
             try:
                 job = json.loads(Path(word).read_bytes())
-            except (OSError, ValueError):  # the core will say what is wrong with it
+            except (OSError, ValueError):  # the core will report the problem
                 return ""
             model = job.get("model") if isinstance(job, dict) else None
             return model if isinstance(model, str) else ""
@@ -89,25 +89,25 @@ def _path_of(source: HubSource, settings: Settings, *, may_download: bool) -> Pa
     if found is not None:
         return found.path
     if not may_download:
-        raise NoModel(NOT_HERE.format(name=source, folder=settings.hub_models))
+        raise MissingModelError(NOT_HERE.format(name=source, folder=settings.hub_models))
     if settings.hub == "off":
-        raise NoModel(OFF)
-    return _download(wanted, home, settings)
+        raise MissingModelError(OFF)
+    return _download_model(wanted, home, settings)
 
 
-def _download(wanted: HubReference, home: Path, settings: Settings) -> Path:
+def _download_model(wanted: HubReference, home: Path, settings: Settings) -> Path:
     from worker.core.hub.errors import Access, explain_error
     from worker.core.hub.models import download_model
 
     token = settings.hub_token.get_secret_value() if settings.hub_token else None
     access = Access(settings.hub_endpoint.rstrip("/"), token)
-    told = -TOLD_EVERY
+    reported = -PROGRESS_STEP
 
     def tell(_file: str, done: int, total: int) -> None:
-        nonlocal told
+        nonlocal reported
         percent = 100 * done // total if total else 100
-        if percent >= told + TOLD_EVERY:
-            told = percent
+        if percent >= reported + PROGRESS_STEP:
+            reported = percent
             print(
                 f"{wanted.repo}: {size_text(done)} of {size_text(total)} ({percent} %)",
                 file=sys.stderr,
@@ -119,4 +119,4 @@ def _download(wanted: HubReference, home: Path, settings: Settings) -> Path:
         found = explain_error(error, wanted.repo, access)
         if found is None:
             raise
-        raise NoModel(str(found)) from error
+        raise MissingModelError(str(found)) from error

@@ -1,4 +1,4 @@
-"""`brushwork web`: the web server alone, for machines where workers run elsewhere."""
+"""`brushwork web`: runs only the web server, for setups with workers elsewhere."""
 
 from __future__ import annotations
 
@@ -19,10 +19,12 @@ SHUTDOWN_SECONDS = 5
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Serve pages and API until SIGTERM; 2 when the address cannot be had."""
+    """Serve pages and API until SIGTERM; return 2 if the address or database cannot be used."""
     try:
         check_exposure(settings)
-        server = inherited(arguments.fd) or listen(settings.host, settings.port, explicit=True)
+        server = inherited_socket(arguments.fd) or listen(
+            settings.host, settings.port, explicit=True
+        )
     except AddressError as error:
         print(error, file=sys.stderr)
         return 2
@@ -30,7 +32,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
         os.read(arguments.after_fd, 1)  # returns at the end of the pipe: the database is ready
     if not tables_are_current(settings):
         print(
-            "The database has not this version's tables. Run `brushwork migrate` first.",
+            "The database belongs to another version. Run `brushwork migrate` first.",
             file=sys.stderr,
         )
         return 2
@@ -46,13 +48,13 @@ def run(arguments: Namespace, settings: Settings) -> int:
     return 0
 
 
-def inherited(descriptor: int | None) -> socket.socket | None:
-    """The listening socket a supervisor handed over; its family is read from the kernel."""
+def inherited_socket(descriptor: int | None) -> socket.socket | None:
+    """The listening socket passed by a supervisor; its family is read from the kernel."""
     return None if descriptor is None else socket.socket(fileno=descriptor)
 
 
 def tables_are_current(settings: Settings) -> bool:
-    """Whether the database was migrated to what this version needs."""
+    """True if the database has the tables of this version."""
     engine = make_engine(settings.sqlalchemy_url)
     try:
         return is_current(engine)

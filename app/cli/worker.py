@@ -1,4 +1,4 @@
-"""`brushwork worker --queue Q`: one worker, whose own room is `worker.runtime.launch`."""
+"""`brushwork worker --queue Q`: runs one worker through `worker.runtime.launch`."""
 
 from __future__ import annotations
 
@@ -10,14 +10,13 @@ from app.registry.config import Settings
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Work until SIGTERM; a running training is handed back with its checkpoint then."""
-    # Workers and their children read the environment when they are imported.
+    """Process jobs until SIGTERM; a running training then saves a checkpoint and is requeued."""
+    # Workers and their children read the environment on import.
     os.environ["BRUSHWORK_DATA_DIR"] = str(settings.data_dir.absolute())
-    # Threads that wait for each other sleep instead of spinning: on a machine that is busy with
-    # something else too, steps came 4 to 27 times as fast; on an idle one, as fast as before.
+    # Waiting threads sleep instead of spinning: on a busy machine, steps are 4 to 27 times as fast
+    # (measured); on an idle one, there is no difference.
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
-    # By name, because `app` otherwise knows nothing of `worker`: this is where a process changes
-    # sides, before anything of it was loaded.
+    # imported by name after the environment is set, because it loads the worker's libraries
     launch = import_module("worker.runtime.launch")
     launch.run([arguments.queue], log_level=settings.log_level, thread_setting=settings.threads)
     return 0

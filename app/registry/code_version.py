@@ -1,4 +1,4 @@
-"""Which code this is: the version of the program and, in a checkout, the commit."""
+"""Version of the running code: the package version and, in a checkout, the commit."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ GIT_SECONDS = 5.0
 
 @cache
 def code_version() -> str:
-    """`0.1.0`, or in a checkout `0.1.0+g1a2b3c4`, with `.dirty` when files differ from the commit.
+    """`0.1.0`, or in a checkout `0.1.0+g1a2b3c4`, with `.dirty` if files differ from the commit.
 
-    Asked once in the life of a process: what a process runs is what it loaded.
+    Computed once per process, because a process runs the code it loaded.
     """
     try:
         released = version("brushwork")
@@ -33,5 +33,5 @@ def _commit(root: Path) -> str | None:
     try:
         answer = subprocess.run(words, capture_output=True, timeout=GIT_SECONDS, check=True)
     except (OSError, subprocess.SubprocessError):
-        return None  # no git here, or a checkout of somebody else
+        return None  # git is not installed, or the checkout belongs to another user
     return f"g{answer.stdout.decode().strip()}"[:60]

@@ -14,7 +14,7 @@ DEFAULT_PORT = 8188
 
 
 class Settings(BaseSettings):
-    """What this process was told; nothing configured means: everything on this machine."""
+    """Settings of this process; by default everything runs on this machine."""
 
     model_config = SettingsConfigDict(
         env_prefix="BRUSHWORK_",
@@ -30,7 +30,7 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(
         default_factory=lambda: user_data_path("brushwork", appauthor=False),
-        description="Folder for the database, pictures, adapters and logs.",
+        description="Folder for the database, images, adapters and logs.",
     )
     database_url: str | None = Field(
         None, description="SQLAlchemy URL; unset: SQLite in the data folder."
@@ -42,7 +42,7 @@ class Settings(BaseSettings):
         None, description="s3://, gs:// or az:// bucket; unset: a folder in the data folder."
     )
     password: SecretStr | None = Field(
-        None, description="Password asked from everybody; required to bind beyond this machine."
+        None, description="Password for all users; required to bind beyond this machine."
     )
     allowed_hosts: str = Field(
         "localhost,127.0.0.1,[::1]",
@@ -53,14 +53,14 @@ class Settings(BaseSettings):
     threads: int = Field(
         0,
         ge=0,
-        description="The most CPU threads one training or render process may use; 0: every core. "
-        "A small base is run on fewer when that is faster.",
+        description="Maximum CPU threads of a training or render process; 0: all cores. "
+        "Small base models use fewer if that is faster.",
     )
     log_level: Literal["DEBUG", "INFO", "WARNING", "ERROR"] = Field(
         "INFO", description="How much the processes write to their logs."
     )
     lease_seconds: float = Field(
-        20.0, gt=1, description="A worker silent for so long loses its job to another."
+        20.0, gt=1, description="A worker that is silent for this long loses its job to another."
     )
     model_folders: str = Field(
         "",
@@ -69,14 +69,14 @@ class Settings(BaseSettings):
     )
     hub: Literal["auto", "on", "off"] = Field(
         "auto",
-        description="Whether base models and adapters may be fetched from the Hugging Face Hub and "
-        "published there when somebody asks for it; auto: when bound to loopback.",
+        description="Whether users may download from the Hugging Face Hub and publish there; "
+        "auto: when bound to loopback.",
     )
     hub_token: SecretStr | None = Field(
         None,
         validation_alias=AliasChoices("BRUSHWORK_HUB_TOKEN", "HF_TOKEN"),
         description="Access token for the Hub; unset: `HF_TOKEN`, then the login of this machine. "
-        "Only private and gated models and publishing need one.",
+        "Needed only for private and gated models, and for publishing.",
     )
     hub_endpoint: str = Field(
         "https://huggingface.co",
@@ -86,14 +86,14 @@ class Settings(BaseSettings):
 
     @property
     def sqlalchemy_url(self) -> str:
-        """URL of the registry's database."""
+        """SQLAlchemy URL of the registry's database."""
         if self.database_url:
             return self.database_url.replace("postgresql://", "postgresql+psycopg://", 1)
         return f"sqlite:///{self.data_dir / 'brushwork.db'}"
 
     @property
     def is_loopback(self) -> bool:
-        """True when only this machine can reach the web server."""
+        """True if only this machine can reach the web server."""
         if self.host == "localhost":
             return True
         try:
@@ -103,12 +103,12 @@ class Settings(BaseSettings):
 
     @property
     def allowed_host_list(self) -> list[str]:
-        """Host names for the host check, without blanks."""
+        """Allowed host names as a list."""
         return [name.strip() for name in self.allowed_hosts.split(",") if name.strip()]
 
     @property
     def hub_models(self) -> Path:
-        """Where base models from the Hub are kept."""
+        """Folder for base models from the Hub."""
         return self.data_dir / "models"
 
     @property

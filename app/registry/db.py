@@ -1,4 +1,4 @@
-"""Engine, sessions and the unit of work: commit first, then send hints."""
+"""Database engine, sessions and the unit of work: commit first, then send wake-ups."""
 
 from __future__ import annotations
 
@@ -21,8 +21,8 @@ log = structlog.get_logger()
 
 SQLITE_BUSY_MILLISECONDS = 30_000
 MAX_ID = 2**31 - 1  # the largest id that every database can hold
-HINTS = "hints"
-# in the `info` of a column: the blobs it names are another table's, which this does not keep
+WAKEUPS = "wakeups"  # key in `Session.info`
+# key in a column's `info`: the blobs it names belong to another table, so this does not keep them
 MENTIONS = "mentions"
 
 NAMING_CONVENTION = {
@@ -36,7 +36,7 @@ SQLModel.metadata.naming_convention = NAMING_CONVENTION
 
 
 def utcnow() -> datetime:
-    """The current time, aware, in UTC."""
+    """The current time in UTC, timezone-aware."""
     return datetime.now(UTC)
 
 
@@ -56,7 +56,7 @@ def make_engine(url: str) -> Engine:
 
 
 def _configure_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # transactions begin where _begin_sqlite says
+    connection.isolation_level = None  # _begin_sqlite begins the transactions
     cursor = connection.cursor()
     for pragma in (
         "journal_mode=WAL",
@@ -69,64 +69,66 @@ def _configure_sqlite(connection: Any, _record: Any) -> None:
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
-    # A deferred transaction that reads before it writes loses updates silently (measured); a
-    # writer therefore takes the write lock at once. Readers never do.
+    # A deferred transaction that reads before it writes loses updates silently (measured), so
+    # writers take the write lock at once. Readers never take it.
     readonly = connection.get_execution_options().get("readonly", False)
     connection.exec_driver_sql("BEGIN" if readonly else "BEGIN IMMEDIATE")
 
 
 @contextmanager
 def _errors_for_people() -> Iterator[None]:
-    """Turn the database's refusal of a value into an InvalidInput."""
+    """Turn a value that the database cannot store into InvalidInput."""
     try:
         yield
     except sa.exc.DataError as error:
         log.info("unstorable", exc_info=error)
-        raise InvalidInput("This holds characters that cannot be stored.") from error
+        raise InvalidInput(
+            "The text contains characters that cannot be stored. Remove them, then try again."
+        ) from error
 
 
 class Database:
     """The registry's database: `read()` and `write()` give sessions."""
 
-    def __init__(self, engine: Engine, send_hint: Callable[[str], None] | None = None) -> None:
+    def __init__(self, engine: Engine, send_wakeup: Callable[[str], None] | None = None) -> None:
         self.engine = engine
-        self._send_hint = send_hint
+        self._send_wakeup = send_wakeup
 
     @property
     def is_sqlite(self) -> bool:
-        """True for the embedded database."""
+        """True for the embedded SQLite database."""
         return self.engine.dialect.name == "sqlite"
 
     @contextmanager
     def read(self) -> Iterator[Session]:
-        """A session for reading; what it finds stays usable after it ended."""
+        """A session for reading; loaded rows stay usable after it closes."""
         engine = self.engine.execution_options(readonly=True)
         with _errors_for_people(), Session(engine, expire_on_commit=False) as session:
             yield session
 
     @contextmanager
     def write(self) -> Iterator[Session]:
-        """A session that commits at the end, or rolls back; then the hints go out."""
+        """A session that commits at the end or rolls back; wake-ups are sent after the commit."""
         with _errors_for_people(), Session(self.engine, expire_on_commit=False) as session:
             yield session
             session.commit()
-            hints: set[str] = session.info.pop(HINTS, set())
-        if self._send_hint:
-            for queue in sorted(hints):
-                self._send_hint(queue)
+            wakeups: set[str] = session.info.pop(WAKEUPS, set())
+        if self._send_wakeup:
+            for queue in sorted(wakeups):
+                self._send_wakeup(queue)
 
     def dispose(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
 
 
-def hint_after_commit(session: Session, queue: str) -> None:
-    """Wake a worker of `queue` once, and only if, this session commits."""
-    session.info.setdefault(HINTS, set()).add(queue)
+def wake_after_commit(session: Session, queue: str) -> None:
+    """Wake a worker of `queue` after this session commits; never if it rolls back."""
+    session.info.setdefault(WAKEUPS, set()).add(queue)
 
 
 def database_now(session: Session) -> datetime:
-    """The time by the one clock all lease holders share: the server's, or on SQLite this host's."""
+    """The time by the clock all lease holders share: the server's; with SQLite, this host's."""
     if session.get_bind().dialect.name == "sqlite":
         return utcnow()
     now: datetime = session.connection().execute(sa.select(sa.func.clock_timestamp())).scalar_one()

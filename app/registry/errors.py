@@ -1,12 +1,12 @@
-"""Errors that a person can act on; each knows its HTTP status, `main.py` makes answers of them."""
+"""Errors with messages for users; each has an HTTP status, used by the web layer."""
 
 from __future__ import annotations
 
 
 class AppError(Exception):
-    """Base of all errors meant for people: `detail` is a whole sentence.
+    """Base of all errors meant for users: `detail` is a full sentence.
 
-    `location` is where to look next, `about` what else a program can use of the answer.
+    `location` is a URL with more information, `about` holds additional values for API clients.
     """
 
     status = 400
@@ -29,7 +29,7 @@ class AppError(Exception):
 
 
 class InvalidInput(AppError):
-    """Something in the request is wrong; `fields` names what, by field."""
+    """The request is invalid; `fields` holds a reason per field."""
 
     status = 422
     title = "Please check what you entered"
@@ -37,7 +37,7 @@ class InvalidInput(AppError):
 
 
 class NotFound(AppError):
-    """What was asked for does not exist, or no longer does."""
+    """The requested object does not exist, or no longer does."""
 
     status = 404
     title = "Not found"
@@ -45,7 +45,7 @@ class NotFound(AppError):
 
 
 class Conflict(AppError):
-    """Somebody or something else was first; the sentence says what to do."""
+    """The request conflicts with the current state; the message says what to do."""
 
     status = 409
     title = "This changed in the meantime"
@@ -53,7 +53,7 @@ class Conflict(AppError):
 
 
 class TooLarge(AppError):
-    """The body, file or text is over its limit; the sentence names the limit."""
+    """The body, file or text exceeds its limit; the message names the limit."""
 
     status = 413
     title = "Too large"
@@ -61,7 +61,7 @@ class TooLarge(AppError):
 
 
 class NotReady(AppError):
-    """The answer is being made; asking again in a moment will give it."""
+    """The result is being prepared; retry in a moment."""
 
     status = 503
     title = "Not ready yet"
@@ -69,7 +69,7 @@ class NotReady(AppError):
 
 
 class Forbidden(AppError):
-    """The request is refused for safety; the sentence says why."""
+    """The request is refused for security; the message gives the reason."""
 
     status = 403
     title = "Refused"
@@ -77,7 +77,7 @@ class Forbidden(AppError):
 
 
 class StorageFullError(AppError):
-    """The disk or bucket has no room; nothing was stored."""
+    """The disk or bucket is full; nothing was stored."""
 
     status = 507
     title = "No space left"

@@ -64,7 +64,7 @@ def read_source(text: str) -> HubSource | None:
         if text.startswith(address):
             return _read_address(text.removeprefix(address))
     found = WRITTEN.fullmatch(text.removeprefix(SCHEME))
-    return _checked(found["repo"], found["revision"], found["file"]) if found else None
+    return _make_source(found["repo"], found["revision"], found["file"]) if found else None
 
 
 def _read_address(rest: str) -> HubSource | None:
@@ -74,10 +74,10 @@ def _read_address(rest: str) -> HubSource | None:
         return None
     revision = parts[3] if len(parts) > 3 and parts[2] in ("blob", "resolve", "tree") else None
     file = "/".join(parts[4:]) if revision and parts[2] != "tree" else ""
-    return _checked(found["repo"], None if revision == "main" else revision, file or None)
+    return _make_source(found["repo"], None if revision == "main" else revision, file or None)
 
 
-def _checked(repo: str, revision: str | None, file: str | None) -> HubSource | None:
+def _make_source(repo: str, revision: str | None, file: str | None) -> HubSource | None:
     twisted = any("--" in part or ".." in part for part in (repo, revision or ""))
     steps = file is not None and any(part in ("", ".", "..") for part in file.split("/"))
     if twisted or steps or len(repo) > MAX_NAME or not (file or "x").isprintable():

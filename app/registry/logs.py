@@ -1,4 +1,4 @@
-"""How every process writes its log: one line an event, plain tracebacks, secrets left out."""
+"""Log configuration of every process: one line per event, plain tracebacks without secrets."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ def configure_logs(level: str) -> None:
             structlog.contextvars.merge_contextvars,
             structlog.processors.add_log_level,
             structlog.processors.TimeStamper(fmt="iso", utc=True),
-            # Plain: the pretty one prints local variables, which is slow and tells secrets.
+            # Plain, because the rich one prints local variables: slow, and may reveal secrets.
             structlog.dev.ConsoleRenderer(
                 colors=False, exception_formatter=structlog.dev.plain_traceback
             ),

@@ -1,4 +1,4 @@
-"""Brings the database to the tables this version needs."""
+"""Migrates the database to the tables of this version."""
 
 from __future__ import annotations
 
@@ -15,11 +15,11 @@ from sqlalchemy import Engine
 from app.registry.adapters.library import search
 from app.registry.paths import MIGRATIONS
 
-MIGRATION_LOCK = 0x6272757368  # one PostgreSQL advisory lock for all who migrate
+MIGRATION_LOCK = 0x6272757368  # key of PostgreSQL's advisory lock for migrations
 
 
 def alembic_config(connection: sa.Connection | None = None) -> Config:
-    """Alembic's configuration, without a file: the connection is handed over."""
+    """Alembic's configuration for this connection; no file is needed."""
     config = Config()
     config.set_main_option("script_location", str(MIGRATIONS))
     config.set_main_option("path_separator", "os")
@@ -28,25 +28,25 @@ def alembic_config(connection: sa.Connection | None = None) -> Config:
 
 
 def head_revision() -> str:
-    """The revision this version of the program needs."""
+    """The database revision that this version needs."""
     head = ScriptDirectory.from_config(alembic_config()).get_current_head()
     assert head is not None
     return head
 
 
 def current_revision(engine: Engine) -> str | None:
-    """The revision the database has; None for an empty one."""
+    """The revision of the database; None if it is empty."""
     with engine.connect() as connection:
         return MigrationContext.configure(connection).get_current_revision()
 
 
 def is_current(engine: Engine) -> bool:
-    """True when the database has exactly the tables this version needs."""
+    """True if the database has the tables of this version."""
     return current_revision(engine) == head_revision()
 
 
 def upgrade(engine: Engine) -> None:
-    """Migrate to the newest revision; one at a time, whoever calls."""
+    """Migrate to the newest revision; concurrent calls wait for each other."""
     with engine.connect() as connection, _loose_references(connection):
         if engine.dialect.name == "postgresql":
             connection.execute(
@@ -59,9 +59,10 @@ def upgrade(engine: Engine) -> None:
 
 @contextmanager
 def _loose_references(connection: sa.Connection) -> Iterator[None]:
-    """SQLite changes a table by making it again, which rows that refer to it must not prevent.
+    """Turn SQLite's foreign keys off during a migration, and check them at the end.
 
-    They are checked at the end instead. The switch only works outside of a transaction.
+    SQLite changes a table by recreating it, which references to it would prevent. The switch only
+    works outside of a transaction.
     """
     if connection.dialect.name != "sqlite":
         yield
@@ -73,18 +74,18 @@ def _loose_references(connection: sa.Connection) -> Iterator[None]:
         yield
         broken = driver.execute("PRAGMA foreign_key_check").fetchall()
         if broken:
-            raise RuntimeError(f"After the migration, rows refer to others that are gone: {broken}")
+            raise RuntimeError(f"After the migration, rows refer to missing rows: {broken}")
     finally:
         driver.execute("PRAGMA foreign_keys=ON")
 
 
 def make_revision(engine: Engine, message: str) -> None:
-    """Write a new migration from the difference between tables and database."""
+    """Write a migration for the difference between the code's tables and the database."""
     with engine.connect() as connection:
         command.revision(alembic_config(connection), message=message, autogenerate=True)
 
 
 def check(engine: Engine) -> None:
-    """Raise when the tables in the code differ from what the migrations make."""
+    """Raise if the code's tables differ from the migrated database."""
     with engine.connect() as connection:
         command.check(alembic_config(connection))

@@ -1,4 +1,4 @@
-"""Where the program's own folders are; the only module that knows."""
+"""Paths of the program's own folders."""
 
 from __future__ import annotations
 

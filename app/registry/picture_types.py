@@ -26,4 +26,4 @@ def picture_suffix(path: Path) -> str:
     """The file name suffix for the type of a picture; `.png` for anything else."""
     with path.open("rb") as file:
         media_type = picture_type(file.read(HEAD_BYTES))
-    return SUFFIXES.get(media_type or "", ".png")  # whoever opens it will say what is wrong
+    return SUFFIXES.get(media_type or "", ".png")  # reading it will report the problem

@@ -1,4 +1,4 @@
-"""Short addresses made from names, unique within a table."""
+"""Slugs: short addresses made from names, unique within a table."""
 
 from __future__ import annotations
 
@@ -8,18 +8,18 @@ import unicodedata
 from sqlmodel import Session, SQLModel, col, select
 
 MAX_SLUG = 80
-RESERVED = frozenset({"deleted"})  # addresses of pages, beside those of rows
+RESERVED = frozenset({"deleted"})  # used by addresses of pages
 
 
 def slugify(name: str, *, fallback: str = "untitled") -> str:
-    """The name in `a-z0-9-`, safe as an address and as a file stem."""
+    """The name in `a-z0-9-`, safe in URLs and file names."""
     ascii_name = unicodedata.normalize("NFKD", name).encode("ascii", "ignore").decode()
     slug = re.sub(r"[^a-z0-9]+", "-", ascii_name.lower()).strip("-")
     return slug[:MAX_SLUG].strip("-") or fallback
 
 
 def unique_slug(session: Session, table: type[SQLModel], name: str, *, fallback: str) -> str:
-    """A slug that no row of `table` has yet and no page needs; deleted rows keep theirs."""
+    """A slug that no row of `table` and no page uses; deleted rows keep theirs."""
     slug = slugify(name, fallback=fallback)
     column = col(table.slug)  # type: ignore[attr-defined]
     taken = RESERVED | set(

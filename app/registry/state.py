@@ -9,7 +9,7 @@ from app.registry.datasets.images import ImageDecoder
 from app.registry.db import Database, make_engine
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore
-from app.registry.wakeups import Hints
+from app.registry.wakeups import WakeUps
 
 
 @dataclass(frozen=True)
@@ -20,16 +20,16 @@ class AppState:
     database: Database
     store: BlobStore
     decoder: ImageDecoder
-    hints: Hints
+    wakeups: WakeUps
 
 
 def make_state(settings: Settings) -> AppState:
-    """The services behind the app; closed by the app's lifespan."""
-    hints = Hints(settings.broker_url)
+    """Create the services; the caller closes them."""
+    wakeups = WakeUps(settings.broker_url)
     return AppState(
         settings=settings,
-        database=Database(make_engine(settings.sqlalchemy_url), send_hint=hints.send),
+        database=Database(make_engine(settings.sqlalchemy_url), send_wakeup=wakeups.send),
         store=open_store(settings.storage_url, settings.data_dir),
         decoder=ImageDecoder(),
-        hints=hints,
+        wakeups=wakeups,
     )

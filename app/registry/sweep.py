@@ -1,15 +1,14 @@
-"""Blobs that nobody refers to: found, and taken away once they are a day old.
+"""Deletes blobs that no row refers to, once they are a day old.
 
-What counts as a reference is read from the tables themselves, so that a new one is covered: every
-column named `…sha256`, and whatever looks like a SHA-256 in a JSON column. An io job counts until a
-week after its end: the file of a refused upload or of a fused base for download then goes.
+References are found from the table definitions, so new tables are covered: every column named
+`…sha256`, and every SHA-256 in a JSON column. References of an io job count until a week after its
+end, which then releases refused uploads and fused base models for download.
 
-Nothing that is stored meanwhile is taken. A blob is stored first and referred to then, so the blobs
-are listed before the references are read; and storing the same bytes again renews a blob, which is
-looked at once more in the moment before it goes.
+Blobs that are stored during a sweep are safe. A blob is stored before the row that refers to it, so
+the blobs are listed before the references are read. Storing the same bytes again renews a blob, so
+its age is checked again just before it is deleted.
 
-What is older than the database is left alone. It cannot have been stored by this registry: it is
-another's, or the database was lost or is not the one that was meant.
+Blobs older than the database are never deleted: they may belong to another database.
 """
 
 from __future__ import annotations
@@ -32,18 +31,18 @@ from app.registry.jobs.service import enqueue_io
 from app.registry.jobs.states import ACTIVE
 from app.registry.storage.store import BlobNotFound, BlobStore
 
-YOUNG = timedelta(hours=24)  # a blob is stored first; the row that refers to it comes within this
-EVERY = timedelta(hours=24)
-LAST = 100  # priority: after all that somebody waits for
+MIN_AGE = timedelta(hours=24)  # the row that refers to a blob is stored within this time
+SWEEP_INTERVAL = timedelta(hours=24)
+SWEEP_PRIORITY = 100  # after all other jobs
 ROWS_AT_ONCE = 1_000
-SWEEP_LOCK = 0x62727377  # the key of PostgreSQL's advisory lock on orders of sweeps
+SWEEP_LOCK = 0x62727377  # key of PostgreSQL's advisory lock for ordering sweeps
 ItemT = TypeVar("ItemT")
 HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
 @dataclass(frozen=True)
-class Swept:
-    """How many files went, or would go, and their size together."""
+class SweepResult:
+    """Number and total size of the deleted files (or of those to delete, in a dry run)."""
 
     files: int
     size_bytes: int
@@ -55,57 +54,57 @@ def sweep(
     *,
     dry_run: bool = False,
     now: datetime | None = None,
-    pulse: Callable[[], None] = lambda: None,
-) -> Swept:
-    """Take away the blobs that nobody refers to; with `dry_run`, only tell how much it would be.
+    on_item: Callable[[], None] = lambda: None,
+) -> SweepResult:
+    """Delete unreferenced blobs; with `dry_run`, only count them.
 
-    `pulse` is called all the time and may raise to break off: what went is gone, the rest stays.
+    `on_item` is called for each item and may raise to stop the sweep.
     """
     now = now or utcnow()
-    began = _began(database)
+    first_event = _first_event_time(database)
     left = {
         blob.sha256: blob.size
-        for blob in _beating(store.list(), pulse)
-        if began is not None and began <= blob.modified < now - YOUNG
+        for blob in _with_callback(store.list(), on_item)
+        if first_event is not None and first_event <= blob.modified < now - MIN_AGE
     }
     if left:
-        for sha256 in _references(database, now - JOB_FILES_KEPT, pulse):
+        for sha256 in _references(database, now - JOB_FILES_KEPT, on_item):
             left.pop(sha256, None)
     files = size_bytes = 0
-    for sha256, size in _beating(left.items(), pulse):
-        if _is_older(store, sha256, now - YOUNG):
+    for sha256, size in _with_callback(left.items(), on_item):
+        if _is_older(store, sha256, now - MIN_AGE):
             if not dry_run:
                 store.delete(sha256)
             files, size_bytes = files + 1, size_bytes + size
-    return Swept(files, size_bytes)
+    return SweepResult(files, size_bytes)
 
 
-def _began(database: Database) -> datetime | None:
-    """When the first thing happened in this registry; None before that."""
+def _first_event_time(database: Database) -> datetime | None:
+    """Time of the first event in this registry; None if there is none."""
     with database.read() as session:
         return session.exec(select(Event.at).order_by(col(Event.id)).limit(1)).first()
 
 
-def _beating(items: Iterable[ItemT], pulse: Callable[[], None]) -> Iterator[ItemT]:
-    """The items, with a call of `pulse` for each."""
+def _with_callback(items: Iterable[ItemT], on_item: Callable[[], None]) -> Iterator[ItemT]:
+    """Yield the items, calling `on_item` before each."""
     for item in items:
-        pulse()
+        on_item()
         yield item
 
 
 def _is_older(store: BlobStore, sha256: str, before: datetime) -> bool:
-    """False also for a blob that is gone."""
+    """True if the blob exists and was stored before this time."""
     with contextlib.suppress(BlobNotFound):
         return store.stat(sha256).modified < before
     return False
 
 
 def _references(
-    database: Database, jobs_since: datetime, pulse: Callable[[], None]
+    database: Database, jobs_since: datetime, on_item: Callable[[], None]
 ) -> Iterator[str]:
-    """Every hash that the database refers to, some more than once; all as of one moment."""
+    """All hashes in the database, from one snapshot; may repeat some."""
     with database.read() as session:
-        if not database.is_sqlite:  # where every reader has one moment anyway
+        if not database.is_sqlite:  # SQLite readers always see one snapshot
             session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         for table in SQLModel.metadata.sorted_tables:
             named, texts = _columns(table)
@@ -117,13 +116,13 @@ def _references(
                 query = query.where(ended.is_(None) | (ended >= jobs_since))
             options = {"yield_per": ROWS_AT_ONCE}
             rows = session.connection().execute(query, execution_options=options)
-            for row in _beating(rows, pulse):
+            for row in _with_callback(rows, on_item):
                 for value in filter(None, row):
                     yield from HASH.findall(value)
 
 
 def _columns(table: sa.Table) -> tuple[list[Any], list[Any]]:
-    """The columns of a table that are hashes, and those of JSON that may hold some."""
+    """(columns with hashes, JSON columns that may contain hashes) of a table."""
     referring = [column for column in table.columns if MENTIONS not in column.info]
     return (
         [column for column in referring if column.name.endswith("sha256")],
@@ -132,15 +131,15 @@ def _columns(table: sa.Table) -> tuple[list[Any], list[Any]]:
 
 
 def is_due(session: Session) -> bool:
-    """True when no sweep waits, is at work or ended within a day."""
-    ended = col(IoJob.finished_at) >= database_now(session) - EVERY
+    """True if no sweep is queued or running, and none ended within a day."""
+    ended = col(IoJob.finished_at) >= database_now(session) - SWEEP_INTERVAL
     active = col(IoJob.status).in_(ACTIVE)
     recent = select(IoJob.id).where(IoJob.kind == JobKind.SWEEP, ended | active)
     return session.exec(recent.limit(1)).first() is None
 
 
 def order_if_due(database: Database) -> IoJob | None:
-    """The job of the next sweep, made when it is due; of all who ask at once, one gets it."""
+    """Create a sweep job if one is due; of concurrent callers, only one creates it."""
     with database.read() as session:
         if not is_due(session):
             return None
@@ -150,4 +149,4 @@ def order_if_due(database: Database) -> IoJob | None:
             session.connection().execute(lock)
         if not is_due(session):
             return None
-        return enqueue_io(session, SweepArgs(), priority=LAST)
+        return enqueue_io(session, SweepArgs(), priority=SWEEP_PRIORITY)

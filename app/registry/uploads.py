@@ -1,4 +1,4 @@
-"""Files as they arrive, from a browser or from this machine."""
+"""Uploaded files, from a browser or from this machine."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from typing import IO
 
 @dataclass(frozen=True)
 class UploadedFile:
-    """A file as it was sent: its name, which is never trusted, and its content."""
+    """An uploaded file: its name, which is never trusted, and its content."""
 
     filename: str
     content: Path | IO[bytes]
 
     @contextmanager
     def open(self) -> Iterator[IO[bytes]]:
-        """The content from its start; only a file that is opened here is closed here."""
+        """The content from its start; only files opened here are closed."""
         if isinstance(self.content, Path):
             with self.content.open("rb") as opened:
                 yield opened

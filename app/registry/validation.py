@@ -1,4 +1,4 @@
-"""Sentences for values that pydantic refused."""
+"""Readable sentences for pydantic's validation errors."""
 
 from __future__ import annotations
 

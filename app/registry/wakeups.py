@@ -1,4 +1,4 @@
-"""Wake-up hints for workers: they may be lost or doubled, as the rows are the jobs."""
+"""Wake-up messages for workers. They may be lost or sent twice: the jobs are database rows."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from urllib.parse import unquote, urlsplit
 from celery import Celery
 
 QUEUES = ("train", "render", "io")
-TASK_NAMES = {queue: f"worker.runtime.tasks.{queue}" for queue in QUEUES}
+TASK_NAMES = {queue: f"worker.tasks.{queue}" for queue in QUEUES}  # as in worker/runtime/tasks.py
 VISIBILITY_SECONDS = 3600
 FOLDER_POLL_SECONDS = 0.2
 CONNECT_SECONDS = 4
@@ -21,10 +21,10 @@ log = logging.getLogger(__name__)
 
 
 def celery_settings(broker_url: str) -> dict[str, Any]:
-    """Every Celery setting, for a Redis, Valkey (TCP or unix socket) or folder broker.
+    """All Celery settings for a Redis, Valkey (TCP or Unix socket) or folder broker.
 
-    No result backend, no late acks, no prefetch: recovery is by leases on rows, and a busy worker
-    leaves hints to an idle one. `filesystem:///folder` keeps the hints in that folder.
+    No result backend, late acknowledgment or prefetch: leases on rows handle recovery, and a busy
+    worker leaves messages to an idle one. `filesystem:///folder` stores the messages in a folder.
     """
     settings: dict[str, Any] = {
         "broker_url": broker_url,
@@ -39,7 +39,7 @@ def celery_settings(broker_url: str) -> dict[str, Any]:
         "broker_connection_max_retries": None,
         "broker_connection_timeout": CONNECT_SECONDS,
         "worker_pool_start_method": "spawn",
-        "worker_proc_alive_timeout": 60.0,  # a spawned child imports everything anew
+        "worker_proc_alive_timeout": 60.0,  # a spawned child imports everything again
         "worker_hijack_root_logger": False,
         "worker_cancel_long_running_tasks_on_connection_loss": False,
         "task_routes": {name: {"queue": queue} for queue, name in TASK_NAMES.items()},
@@ -80,15 +80,15 @@ def _folder_settings(folder: Path) -> dict[str, Any]:
     }
 
 
-class Hints:
-    """Sends hints from a thread of its own: `send` never waits and never fails.
+class WakeUps:
+    """Sends wake-ups from a background thread, so that `send` never waits and never fails.
 
-    Several hints for one queue that were not yet sent become one.
+    Pending wake-ups for the same queue are merged into one.
     """
 
     def __init__(self, broker_url: str | None) -> None:
-        """`broker_url` None: nothing is sent, and workers find their jobs by looking."""
-        self._celery = Celery("brushwork-hints", set_as_current=False)
+        """With `broker_url` None nothing is sent; workers find jobs by polling."""
+        self._celery = Celery("brushwork-wakeups", set_as_current=False)
         self._closed = broker_url is None
         if broker_url is not None:
             self._celery.conf.update(celery_settings(broker_url))
@@ -98,18 +98,18 @@ class Hints:
         self._thread: threading.Thread | None = None
 
     def send(self, queue: str) -> None:
-        """Wake a worker of `queue`, soon, if the broker can be reached."""
+        """Wake a worker of `queue` soon, if the broker can be reached."""
         with self._changed:
             if self._closed:
                 return
             self._pending.add(queue)
             if self._thread is None:
-                self._thread = threading.Thread(target=self._run, name="hints", daemon=True)
+                self._thread = threading.Thread(target=self._run, name="wakeups", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
 
     def close(self, timeout: float = CLOSE_SECONDS) -> None:
-        """Send what is pending, but wait no longer than `timeout` seconds for it."""
+        """Send pending wake-ups, waiting at most `timeout` seconds."""
         with self._changed:
             self._changed.wait_for(lambda: not self._pending and not self._sending, timeout)
             self._closed = True
@@ -133,5 +133,5 @@ class Hints:
     def _publish(self, queue: str) -> None:
         try:
             self._celery.send_task(TASK_NAMES[queue], queue=queue, retry=False, expires=3600)
-        except Exception as error:  # whatever the transport raises: an idle worker looks by itself
-            log.warning("No hint was sent to %s workers: %s", queue, error)
+        except Exception as error:  # whatever the transport raises: idle workers also poll
+            log.warning("Could not send a wake-up to %s workers: %s", queue, error)

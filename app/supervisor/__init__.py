@@ -1,1 +1,1 @@
-"""Starts broker, migrations, web and workers on one machine, and ends them together."""
+"""Starts the broker, migrations, web server and workers on one machine, and stops them together."""

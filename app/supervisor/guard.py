@@ -1,10 +1,10 @@
-"""Runs one program in its own process group and ends that group when the supervisor dies.
+"""Runs one program in its own process group and kills that group if the supervisor dies.
 
     python -S -E guard.py [--nice N] [--pid-file FILE] -- PROGRAM ARGUMENT…
 
-Standard input is the life line: the supervisor holds the other end of the pipe, and the kernel
-closes it however the supervisor ends. Only the standard library, and little of it: a guard is up in
-20 ms and holds 10 MB. One thread, so that a process id is never signalled after it was reaped.
+Standard input is the lifeline: the supervisor holds the other end of the pipe, and the kernel
+closes it however the supervisor ends. The guard imports few standard modules, so it starts in
+20 ms and takes 10 MB. It has one thread, so a process id is never signaled after it was reaped.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ def descendants(root: int) -> list[int]:
                 # "pid (any name) state parent …": the name may hold spaces and brackets
                 parent = int(file.read().rpartition(b")")[2].split()[1])
         except (OSError, ValueError, IndexError):
-            continue  # it ended while we looked
+            continue  # it ended meanwhile
         children.setdefault(parent, []).append(int(name))
     found: list[int] = []
     waiting = [root]
@@ -45,13 +45,13 @@ def descendants(root: int) -> list[int]:
 
 
 def kill_group(group: int) -> None:
-    """Kill every process of the group; none left is fine."""
+    """Kill every process of the group; an empty group is no error."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
 
 
 def kill_all(group: int) -> None:
-    """Kill the group, and what below it made a group of its own (a trainer does)."""
+    """Kill the group and all descendants in other groups, such as trainers."""
     others = descendants(group)
     kill_group(group)
     for pid in others:
@@ -60,13 +60,13 @@ def kill_all(group: int) -> None:
 
 
 def exit_status(wait_status: int) -> int:
-    """The child's exit code; 128 + signal when a signal ended it, as shells have it."""
+    """The child's exit code; 128 + signal number if a signal ended it, as in shells."""
     code = os.waitstatus_to_exitcode(wait_status)
     return code if code >= 0 else 128 - code
 
 
 def spawn(command: list[str], environment: Mapping[str, str]) -> int:
-    """Process id of `command`, started in a new group with nothing on its standard input."""
+    """Start `command` in a new group with empty standard input; return its process id."""
     return os.posix_spawnp(
         command[0],
         command,
@@ -78,12 +78,12 @@ def spawn(command: list[str], environment: Mapping[str, str]) -> int:
 
 
 def guard(command: list[str], *, nice: int = 0, pid_file: str = "") -> int:
-    """Exit status of `command`, which ends at the latest when the life line closes."""
+    """Run `command` until it ends or the lifeline closes; return its exit status."""
     wake_read, wake_write = os.pipe()
     os.set_blocking(wake_write, False)
     signal.set_wakeup_fd(wake_write, warn_on_full_buffer=False)
     for number in (signal.SIGCHLD, *FORWARDED):
-        signal.signal(number, lambda *_: None)  # the number arrives through the pipe
+        signal.signal(number, lambda *_: None)  # the signal number arrives through the pipe
     if nice:
         os.nice(nice)
     try:
@@ -106,12 +106,12 @@ def guard(command: list[str], *, nice: int = 0, pid_file: str = "") -> int:
             elif arrived == signal.SIGCHLD:
                 pid, status = os.waitpid(child, os.WNOHANG)
                 if pid:
-                    kill_group(child)  # a restart must not meet what the old one left running
+                    kill_group(child)  # a restart must not meet leftover processes
                     return exit_status(status)
 
 
 def main(arguments: list[str]) -> int:
-    """Exit status for `guard.py` called with `arguments`."""
+    """Run `guard.py` with `arguments`; return the exit status."""
     split = arguments.index("--")
     options = dict(zip(arguments[:split:2], arguments[1:split:2], strict=True))
     return guard(

@@ -1,4 +1,4 @@
-"""One running Brushwork per data folder: a lock file that says who has it."""
+"""Lock file of a data folder: allows one running Brushwork and records its owner."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ LOCK_NAME = "brushwork.lock"
 
 
 @dataclass(frozen=True)
-class Owner:
-    """Who holds a data folder: process, address, and the socket folder to clear after a crash."""
+class LockOwner:
+    """The owner of a data folder: process, URL, and the socket folder to remove after a crash."""
 
     pid: int
     url: str = ""
@@ -28,33 +28,33 @@ class DataFolderLock:
         self._descriptor = os.open(data_dir / LOCK_NAME, os.O_RDWR | os.O_CREAT, 0o600)
 
     def acquire(self) -> bool:
-        """True when this process now holds the folder; False when another one does."""
+        """True if this process now holds the lock; False if another one does."""
         try:
             fcntl.flock(self._descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             return False
         return True
 
-    def owner(self) -> Owner | None:
-        """Who wrote the lock last; None when nobody did."""
+    def owner(self) -> LockOwner | None:
+        """The owner written last; None if there is none."""
         text = os.pread(self._descriptor, 65536, 0)
         try:
-            return Owner(**json.loads(text))
+            return LockOwner(**json.loads(text))
         except (ValueError, TypeError):
             return None
 
-    def write(self, owner: Owner) -> None:
-        """Say who holds the folder."""
+    def write(self, owner: LockOwner) -> None:
+        """Record the owner of the folder."""
         text = json.dumps(asdict(owner)).encode()
         os.ftruncate(self._descriptor, 0)
         os.pwrite(self._descriptor, text, 0)
 
     def clear(self) -> None:
-        """Forget who held the folder: nothing is left to clear."""
+        """Erase the recorded owner."""
         os.ftruncate(self._descriptor, 0)
 
     def close(self) -> None:
-        """Close the file; a lock that is held ends."""
+        """Close the file, which releases the lock."""
         os.close(self._descriptor)
 
     def __enter__(self) -> Self:

@@ -1,4 +1,4 @@
-"""Programs under a guard: started, logged to a rotated file, stopped gently or at once."""
+"""Programs under a guard process: start, log to rotated files, terminate or kill."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ WARNING_LINE = re.compile(
 
 @dataclass(frozen=True)
 class Program:
-    """What is started: a name (its log is NAME.log), a command, and what it inherits."""
+    """A program to start: name (its log is NAME.log), command, and what it inherits."""
 
     name: str
     command: tuple[str, ...]
-    environment: Mapping[str, str] = field(default_factory=dict)  # added to our own
+    environment: Mapping[str, str] = field(default_factory=dict)  # added to the parent's
     nice: int = 0
-    pass_fds: tuple[int, ...] = ()  # file descriptors it inherits under the same numbers
-    echoes: bool = True  # its warnings are shown on the console, not only logged
+    pass_fds: tuple[int, ...] = ()  # inherited file descriptors, with the same numbers
+    echoes: bool = True  # also print warnings on the console
 
 
 def python_program(
@@ -47,8 +47,8 @@ def python_program(
     nice: int = 0,
     pass_fds: tuple[int, ...] = (),
 ) -> Program:
-    """A program that is one of our own commands: `python -m app ARGUMENT…`."""
-    # -P: whatever folder we were started in may hold an `app` of somebody else.
+    """A program that runs a Brushwork command: `python -m app ARGUMENT…`."""
+    # -P: the current folder may contain another package named `app`.
     path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH")) if part)
     return Program(
         name,
@@ -61,14 +61,14 @@ def python_program(
 
 @dataclass(frozen=True)
 class Folders:
-    """Where logs and process ids are written."""
+    """Folders for logs and process ids."""
 
     logs: Path
     pids: Path
 
     @classmethod
     def below(cls, data_dir: Path) -> Folders:
-        """The folders in a data folder, made when missing."""
+        """The folders in a data folder; created if missing."""
         folders = cls(data_dir / "logs", data_dir / "run")
         folders.logs.mkdir(parents=True, exist_ok=True)
         folders.pids.mkdir(parents=True, exist_ok=True)
@@ -76,7 +76,7 @@ class Folders:
 
 
 class Process:
-    """One started program; `on_end(process)` is called from a thread when it has ended."""
+    """A started program; `on_end(process)` is called from a thread when it has ended."""
 
     def __init__(
         self,
@@ -94,8 +94,8 @@ class Process:
         self._on_end = on_end
         self._pid_file.unlink(missing_ok=True)
         options = ["--nice", str(program.nice), "--pid-file", str(self._pid_file)]
-        # A group of its own keeps the terminal's Ctrl-C away: the supervisor says who stops when.
-        # No new session, because Linux weighs niceness only within one (autogroup).
+        # A separate group does not receive the terminal's Ctrl-C: the supervisor sets the order.
+        # No new session, because Linux applies niceness only within one (autogroup).
         self._guard = subprocess.Popen(
             [sys.executable, "-S", "-E", str(GUARD), *options, "--", *program.command],
             stdin=subprocess.PIPE,
@@ -110,11 +110,11 @@ class Process:
 
     @property
     def exit_code(self) -> int | None:
-        """None while it runs; 128 + signal number when a signal ended it."""
+        """Exit code; None while it runs, 128 + signal number if a signal ended it."""
         return self._guard.poll()
 
     def wait(self, seconds: float | None = None) -> int:
-        """The exit code, once the program ended and its last line is in the log."""
+        """Wait until the program has ended and its log is complete; return the exit code."""
         self._watcher.join(seconds)
         if self._watcher.is_alive():
             raise subprocess.TimeoutExpired(self.program.command, seconds or 0.0)
@@ -128,18 +128,18 @@ class Process:
             self._guard.send_signal(signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the program and all it started, now."""
+        """Kill the program and all its descendants."""
         assert self._guard.stdin is not None
-        self._guard.stdin.close()  # what the guard waits for
+        self._guard.stdin.close()  # the guard's lifeline
 
     def _watch(self) -> None:
         assert self._guard.stdout is not None
         log = threading.Thread(target=self._write_log, args=(self._guard.stdout,), daemon=True)
         log.start()
         code = self._guard.wait()
-        if code < 0:  # the guard itself was killed: nobody else would end its group
+        if code < 0:  # the guard itself was killed, so its group still runs
             self._kill_orphans()
-        # A trainer that outlives its worker for a moment holds the pipe open; do not wait for it.
+        # A trainer may outlive its worker briefly and hold the pipe open; do not wait for it.
         log.join(LAST_LINES_SECONDS)
         self.kill()
         self._pid_file.unlink(missing_ok=True)
@@ -155,7 +155,7 @@ class Process:
         with lines:
             for raw in lines:
                 line = raw.decode("utf-8", "replace").rstrip()
-                with suppress(OSError):  # a full disk must not stop the program that we log
+                with suppress(OSError):  # a full disk must not stop the logged program
                     log.emit(logging.makeLogRecord({"msg": line}))
                 self.last_lines = [*self.last_lines[-19:], line]
                 if self.program.echoes and WARNING_LINE.search(line):

@@ -1,4 +1,4 @@
-"""The embedded stack: which programs run on one machine, and with which settings."""
+"""The embedded stack: the programs that run on one machine, and their settings."""
 
 from __future__ import annotations
 
@@ -11,12 +11,12 @@ from pathlib import Path
 
 from app.registry.config import Settings
 from app.supervisor.broker import start_broker
-from app.supervisor.lock import DataFolderLock, Owner
+from app.supervisor.lock import DataFolderLock, LockOwner
 from app.supervisor.processes import Folders, Program, python_program
 from app.supervisor.supervisor import StopOrder, Supervisor
 
 QUEUES = ("train", "render", "io")
-WORKER_NICENESS = 3  # pages come first; a trainer is nicer still by itself
+WORKER_NICENESS = 3  # the web server goes first; trainers raise their own niceness further
 
 
 class DataFolderError(Exception):
@@ -24,10 +24,7 @@ class DataFolderError(Exception):
 
 
 def prepare_data_folder(folder: Path) -> None:
-    """Make the data folder, private to this user, and try to write in it.
-
-    Raises DataFolderError.
-    """
+    """Create the data folder, private to this user. Raises DataFolderError if it is read-only."""
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=folder):
@@ -39,8 +36,8 @@ def prepare_data_folder(folder: Path) -> None:
         ) from error
 
 
-def remove_socket_folder(owner: Owner | None) -> None:
-    """Remove the folder of the broker's socket, which nobody else knows after a crash."""
+def remove_socket_folder(owner: LockOwner | None) -> None:
+    """Remove the folder of the broker's socket, left over from a crash."""
     if owner is None or not owner.socket_folder:
         return
     folder = Path(owner.socket_folder)
@@ -51,18 +48,18 @@ def remove_socket_folder(owner: Owner | None) -> None:
 def start_own_broker(
     supervisor: Supervisor, settings: Settings, lock: DataFolderLock, *, url: str
 ) -> dict[str, str]:
-    """Start the broker unless one was given; the environment of all that use it."""
+    """Start a broker unless a URL is configured; return the environment for its clients."""
     broker = start_broker(
         settings.broker_url, data_dir=settings.data_dir, start=supervisor.start, say=supervisor.say
     )
     if broker.process is not None:
         supervisor.adopt(broker.process.program, StopOrder.BROKER, broker.process)
-    lock.write(Owner(os.getpid(), url, str(broker.folder or "")))
+    lock.write(LockOwner(os.getpid(), url, str(broker.folder or "")))
     return stack_environment(settings, broker_url=broker.url)
 
 
 def stack_environment(settings: Settings, *, broker_url: str) -> dict[str, str]:
-    """What the children must know although it may have been given to us as flags."""
+    """Environment for the child processes, including settings that were given as flags."""
     return {
         "BRUSHWORK_HOST": settings.host,
         "BRUSHWORK_PORT": str(settings.port),
@@ -73,7 +70,7 @@ def stack_environment(settings: Settings, *, broker_url: str) -> dict[str, str]:
 
 
 def worker_program(queue: str, environment: dict[str, str]) -> Program:
-    """The worker of one queue."""
+    """The worker program for one queue."""
     return python_program(
         f"worker-{queue}",
         *("worker", "--queue", queue),
@@ -83,7 +80,7 @@ def worker_program(queue: str, environment: dict[str, str]) -> Program:
 
 
 def web_program(server: socket.socket, migrated: int, environment: dict[str, str]) -> Program:
-    """The web server on an inherited socket, which waits until the pipe `migrated` is closed."""
+    """The web server on an inherited socket; it starts when the pipe `migrated` is closed."""
     descriptors = (server.fileno(), migrated)
     return python_program(
         "web",
@@ -102,17 +99,17 @@ def run_stack(
     say: Callable[[str], None],
     on_ready: Callable[[], None],
 ) -> int:
-    """Start broker, migrations, web and workers, and keep them running; the exit code.
+    """Start broker, migrations, web server and workers, keep them running; return the exit code.
 
-    `server` is the listening socket, `lock` the held lock of the data folder. Raises StartError
-    and BrokerError when the start fails; everything started is ended then.
+    `server` is the listening socket, `lock` the acquired lock of the data folder. Raises
+    StartError or BrokerError if the start fails; started programs are stopped first.
     """
     supervisor = Supervisor(Folders.below(settings.data_dir), say, on_ready)
     supervisor.take_signals()
     reading, writing = os.pipe()
     try:
-        # Web loads its code while the migration runs, and serves once this pipe is closed. Its
-        # reading end stays open for later starts of web, which then need not wait.
+        # The web server loads its code while the migration runs, and serves once this pipe is
+        # closed. The reading end stays open, so that restarts of the web server do not wait.
         with os.fdopen(reading, "rb") as migrated:
             with os.fdopen(writing, "wb"):
                 environment = start_own_broker(supervisor, settings, lock, url=url)

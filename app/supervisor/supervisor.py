@@ -1,7 +1,7 @@
-"""Keeps broker, web and workers running, and ends them in order.
+"""Keeps the broker, web server and workers running, and stops them in order.
 
-One loop in one thread reads a queue of events: a program ended, the page answers, somebody pressed
-Ctrl-C, a restart is due. Nothing here imports the web framework, the database or torch.
+One loop in one thread reads a queue of events: a program ended, the page is ready, a signal
+arrived, a restart is due. This module imports no web framework, database or torch.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ from urllib.parse import urlsplit
 from app.supervisor.processes import Folders, Process, Program
 
 BACKOFF_SECONDS = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
-FAST_FAILURE_SECONDS = 10.0  # a program that lived shorter never really started
+FAST_FAILURE_SECONDS = 10.0  # a program that ends sooner counts as failed to start
 MAX_FAST_FAILURES = 5
 DRAIN_SECONDS = 100.0  # a worker saves a checkpoint; compose grants 120
 WEB_STOP_SECONDS = 10.0
 READY_POLL_SECONDS = 0.1
 ECHO_LENGTH = 400
-SAME_PRESS_SECONDS = 0.7  # wrappers such as `timeout` pass one signal on twice
+SAME_PRESS_SECONDS = 0.7  # wrappers such as `timeout` forward one signal twice
 
 
 class StopOrder(IntEnum):
-    """Who is asked to end first; the broker outlives those who use it."""
+    """Order in which services are stopped; the broker outlives its clients."""
 
     WEB = 0
     WORKER = 1
@@ -40,7 +40,7 @@ class StopOrder(IntEnum):
 
 @dataclass
 class Service:
-    """A program that should always run, and how it has fared."""
+    """A program that should always run, with its process and failure count."""
 
     program: Program
     order: StopOrder
@@ -51,7 +51,7 @@ class Service:
 
     @property
     def name(self) -> str:
-        """Name of the program and of its log."""
+        """Name of the program, which is also the name of its log."""
         return self.program.name
 
     @property
@@ -61,49 +61,51 @@ class Service:
 
 
 @dataclass
-class Ended:
-    """A process ended; `process` tells an old one from its successor."""
+class ProcessExit:
+    """A process ended; `process` distinguishes it from its successor."""
 
     process: Process
 
 
 @dataclass
-class Signalled:
-    """Somebody asks us to stop."""
+class StopSignal:
+    """A signal to stop arrived."""
 
     number: int
 
 
 @dataclass
-class PageAnswers:
-    """The web server said it is ready."""
+class PageReady:
+    """The web server is ready."""
 
 
-Event = Ended | Signalled | PageAnswers
+SupervisorEvent = ProcessExit | StopSignal | PageReady
 
 
 class StartError(Exception):
-    """Brushwork could not be started; the message says why and where to look."""
+    """Brushwork could not be started; the message gives the reason and the log to read."""
 
 
 @dataclass
 class Supervisor:
-    """Runs programs under guards; `run()` returns the exit code of the whole."""
+    """Runs programs under guard processes; `run()` returns the overall exit code."""
 
     folders: Folders
     say: Callable[[str], None]
     on_ready: Callable[[], None] = lambda: None
     services: list[Service] = field(default_factory=list)
-    _events: SimpleQueue[Event] = field(default_factory=SimpleQueue)
+    _events: SimpleQueue[SupervisorEvent] = field(default_factory=SimpleQueue)
     _stopping: bool = False
     _stop_began: float = 0.0
 
     def start(self, program: Program) -> Process:
-        """A program that is started once and watched by the caller."""
-        return Process(program, self.folders, on_warning=self._echo, on_end=self._ended)
+        """Start a program once; the caller watches it."""
+        return Process(
+            program, self.folders, on_warning=self._echo_line, on_end=self._on_process_exit
+        )
 
     def run_once(self, program: Program) -> None:
-        """Run a program to its end. Raises StartError with its last words when it failed."""
+        """Run a program to its end. Raises StartError with the end of its log if it fails."""
         process = self.start(program)
         try:
             code = process.wait()
@@ -114,48 +116,48 @@ class Supervisor:
             words = "\n".join(f"  {line}" for line in process.last_lines[-8:])
             raise StartError(
                 f"{program.name} failed (exit code {code}):\n{words}\n"
-                f"The whole log is in {self.folders.logs / program.name}.log."
+                f"The full log is {self.folders.logs / program.name}.log."
             )
 
     def adopt(self, program: Program, order: StopOrder, process: Process) -> None:
-        """Keep a program running that was started already."""
+        """Keep an already started program running."""
         self.services.append(Service(program, order, process, started=time.monotonic()))
 
     def add(self, program: Program, order: StopOrder) -> None:
         """Start a program and keep it running."""
         self.services.append(Service(program, order))
-        self._start(self.services[-1])
+        self._start_service(self.services[-1])
 
     def run(self, *, ready_url: str) -> int:
-        """Keep everything running until somebody stops it; the exit code."""
+        """Keep everything running until a stop signal; return the exit code."""
         threading.Thread(target=self._await_page, args=(ready_url,), daemon=True).start()
         while True:
             event = self._next_event()
-            if isinstance(event, Signalled):
+            if isinstance(event, StopSignal):
                 return self.stop()
-            if isinstance(event, PageAnswers):
+            if isinstance(event, PageReady):
                 self.on_ready()
-            if isinstance(event, Ended):
-                lost = self._after_end(event.process)
+            if isinstance(event, ProcessExit):
+                lost = self._handle_exit(event.process)
                 if lost is not None:
-                    self.say(self._giving_up(lost))
+                    self.say(self._failure_report(lost))
                     self.stop()
                     return 1
-            self._restart_due()
+            self._restart_due_services()
 
     def take_signals(self) -> None:
-        """Let Ctrl-C, SIGTERM and a closed terminal end everything in order."""
+        """Stop everything in order on Ctrl-C, SIGTERM or a closed terminal."""
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(number, self._on_signal)
 
     def stop(self) -> int:
-        """Drain: web stops, workers hand back their work, the broker goes last; the exit code.
+        """Stop the web server, let workers return their jobs, stop the broker; return an exit code.
 
-        A second signal kills what is left.
+        A second signal kills all remaining processes.
         """
         self._stopping, self._stop_began = True, time.monotonic()
         if any(service.running for service in self.services):
-            self.say("Stopping: running trainings save a checkpoint. Ctrl-C again ends at once.")
+            self.say("Stopping: running trainings save a checkpoint. Press Ctrl-C again to kill.")
         clean = True
         for order, seconds in (
             ({StopOrder.WEB, StopOrder.WORKER}, DRAIN_SECONDS),
@@ -168,11 +170,13 @@ class Supervisor:
             if not self._wait_for(group, seconds):
                 clean = False
                 self._kill_all()
-        self.say("Stopped." if clean else "Stopped; what did not end by itself was killed.")
+        self.say(
+            "Stopped." if clean else "Stopped. Processes that did not end in time were killed."
+        )
         return 0 if clean else 1
 
     def kill(self) -> None:
-        """End everything now."""
+        """Kill all processes now."""
         self._stopping = True
         self._kill_all()
         self._wait_for(self.services, WEB_STOP_SECONDS)
@@ -180,12 +184,12 @@ class Supervisor:
     # -- events ---------------------------------------------------------------------------------
 
     def _on_signal(self, number: int, _frame: FrameType | None) -> None:
-        self._events.put(Signalled(number))
+        self._events.put(StopSignal(number))
 
-    def _ended(self, process: Process) -> None:
-        self._events.put(Ended(process))
+    def _on_process_exit(self, process: Process) -> None:
+        self._events.put(ProcessExit(process))
 
-    def _next_event(self) -> Event | None:
+    def _next_event(self) -> SupervisorEvent | None:
         due = [service.restart_at for service in self.services if service.restart_at is not None]
         timeout = max(0.0, min(due) - time.monotonic()) if due else None
         try:
@@ -200,23 +204,23 @@ class Supervisor:
             with suppress(OSError, http.client.HTTPException):
                 connection.request("GET", parts.path)
                 if connection.getresponse().status == 200:
-                    self._events.put(PageAnswers())
+                    self._events.put(PageReady())
                     return
             connection.close()
             time.sleep(READY_POLL_SECONDS)
 
-    def _echo(self, name: str, line: str) -> None:
+    def _echo_line(self, name: str, line: str) -> None:
         self.say(f"[{name}] {line[:ECHO_LENGTH]}")
 
     # -- services -------------------------------------------------------------------------------
 
-    def _start(self, service: Service) -> None:
+    def _start_service(self, service: Service) -> None:
         service.started = time.monotonic()
         service.restart_at = None
         service.process = self.start(service.program)
 
-    def _after_end(self, process: Process) -> Service | None:
-        """Plan the restart of what ended; the service when it is the web and hopeless."""
+    def _handle_exit(self, process: Process) -> Service | None:
+        """Schedule a restart; return the service if it is the web server and keeps failing."""
         service = next((one for one in self.services if one.process is process), None)
         if service is None:
             return None
@@ -226,32 +230,32 @@ class Supervisor:
             return service
         delay = BACKOFF_SECONDS[min(service.fast_failures, len(BACKOFF_SECONDS)) - 1]
         self.say(
-            f"{service.name} ended (exit code {process.exit_code}); starting it again in "
-            f"{delay:.0f} s. Its log: {self.folders.logs / service.name}.log"
+            f"{service.name} ended (exit code {process.exit_code}) and restarts in {delay:.0f} s. "
+            f"See its log: {self.folders.logs / service.name}.log"
         )
         service.restart_at = time.monotonic() + delay
         return None
 
-    def _restart_due(self) -> None:
+    def _restart_due_services(self) -> None:
         now = time.monotonic()
         for service in self.services:
             if service.restart_at is not None and service.restart_at <= now:
-                self._start(service)
+                self._start_service(service)
 
-    def _giving_up(self, service: Service) -> str:
+    def _failure_report(self, service: Service) -> str:
         words = service.process.last_lines[-8:] if service.process else []
         return "\n".join(
             [
-                f"{service.name} ended {MAX_FAST_FAILURES} times right after its start. "
-                "Brushwork gives up. Its last lines:",
+                f"{service.name} ended {MAX_FAST_FAILURES} times right after starting, so "
+                "Brushwork stops. Its last log lines:",
                 *(f"  {line}" for line in words),
-                f"The whole log is in {self.folders.logs / service.name}.log; "
-                "`brushwork doctor` checks the settings.",
+                f"The full log is {self.folders.logs / service.name}.log. Check the settings with "
+                "`brushwork doctor`.",
             ]
         )
 
     def _wait_for(self, services: list[Service], seconds: float) -> bool:
-        """True when all ended in time; False on time-out or on another signal."""
+        """True if all services ended in time; False on timeout or a second signal."""
         deadline = time.monotonic() + seconds
         while any(service.running for service in services):
             try:
@@ -259,7 +263,7 @@ class Supervisor:
             except Empty:
                 return False
             pressed_again = time.monotonic() > self._stop_began + SAME_PRESS_SECONDS
-            if isinstance(event, Signalled) and pressed_again:
+            if isinstance(event, StopSignal) and pressed_again:
                 return False
         return True
 

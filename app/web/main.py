@@ -74,10 +74,10 @@ def create_app(settings: Settings) -> FastAPI:
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: AppState = app.state.brushwork
     with state.database.write() as session:
-        base_models.look_at_embedded(session)
+        base_models.inspect_embedded(session)
     yield
     state.decoder.close()
-    state.hints.close()
+    state.wakeups.close()
     state.database.dispose()
 
 

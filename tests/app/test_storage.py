@@ -99,7 +99,7 @@ def test_what_is_no_hash_never_becomes_a_path(store: BlobStore, name: str, tmp_p
         lambda: store.url(name, timedelta(minutes=1)),
         lambda: store.local_path(name, tmp_path),
     ):
-        with pytest.raises(BlobNotFound, match="no stored file of this name"):
+        with pytest.raises(BlobNotFound, match="no stored file with this name"):
             call()
 
 

@@ -11,7 +11,7 @@ from playwright.sync_api import FilePayload, Page, expect
 
 from app.registry.adapters import service
 from app.registry.jobs.states import JobStatus
-from tests import stand_in
+from tests import fake_workers
 from tests.app.adapters.test_pages import end_import
 from tests.browser.conftest import Live
 
@@ -24,8 +24,8 @@ def lora() -> bytes:
 
 
 def test_searching_narrows_the_cards_and_stays_in_the_address(live: Live, page: Page) -> None:
-    stand_in.adapter(live.state, "Chalk")
-    stand_in.adapter(live.state, "Night", trigger_word="nightboard")
+    fake_workers.adapter(live.state, "Chalk")
+    fake_workers.adapter(live.state, "Night", trigger_word="nightboard")
     page.goto("/adapters")
     expect(page.locator(".adapter-card")).to_have_count(2)
     page.keyboard.press("/")
@@ -41,7 +41,7 @@ def test_searching_narrows_the_cards_and_stays_in_the_address(live: Live, page: 
 def test_a_trigger_word_is_copied_and_a_star_set_without_leaving_the_list(
     live: Live, page: Page
 ) -> None:
-    stand_in.adapter(live.state)
+    fake_workers.adapter(live.state)
     page.goto("/adapters")
     page.get_by_role("button", name="chalkboard").click()
     expect(page.get_by_text("Copied")).to_be_visible()
@@ -52,7 +52,7 @@ def test_a_trigger_word_is_copied_and_a_star_set_without_leaving_the_list(
 
 
 def test_dropped_files_are_imported_and_each_refusal_is_named(live: Live, page: Page) -> None:
-    stand_in.adapter(live.state, "Ink", trigger_word="ink")
+    fake_workers.adapter(live.state, "Ink", trigger_word="ink")
     page.goto("/adapters")
     page.locator("#import-file").set_input_files(
         [
@@ -63,7 +63,7 @@ def test_dropped_files_are_imported_and_each_refusal_is_named(live: Live, page: 
     imports = page.locator("#imports")
     expect(imports).to_contain_text("bad.ckpt was not imported.")
     expect(imports).to_contain_text("good.safetensors was uploaded and is waiting to be checked…")
-    adapter = stand_in.adapter(live.state)
+    adapter = fake_workers.adapter(live.state)
     expect(page.locator("#results")).not_to_contain_text("Chalk")
     end_import(live.state, JobStatus.SUCCEEDED, result={"adapter_id": adapter.key})
     expect(page.locator("#results")).to_contain_text("Chalk")  # without a reload
@@ -73,7 +73,7 @@ def test_dropped_files_are_imported_and_each_refusal_is_named(live: Live, page: 
 
 
 def test_notes_save_themselves_and_say_so(live: Live, page: Page) -> None:
-    adapter = stand_in.adapter(live.state)
+    adapter = fake_workers.adapter(live.state)
     page.goto("/adapters/chalk")
     page.get_by_label("Notes").fill("Best at 0.8.")
     expect(page.locator("#about-state")).to_have_text("Saved")
@@ -85,7 +85,7 @@ def test_notes_save_themselves_and_say_so(live: Live, page: Page) -> None:
 
 
 def test_a_deleted_adapter_comes_back_with_undo(live: Live, page: Page) -> None:
-    stand_in.adapter(live.state)
+    fake_workers.adapter(live.state)
     page.goto("/adapters/chalk")
     page.get_by_role("button", name="Delete").click()
     expect(page.get_by_text("The adapter was deleted.")).to_be_visible()

@@ -10,14 +10,14 @@ from playwright.sync_api import BrowserContext, Page, expect
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models.models import BaseModel
 from app.registry.renders import service
-from tests import stand_in
+from tests import fake_workers
 from tests.browser.conftest import Live
 
 pytestmark = pytest.mark.browser
 
 
 def test_a_picture_is_drawn_beside_its_twin_and_has_its_own_address(live: Live, page: Page) -> None:
-    stand_in.adapter(live.state)
+    fake_workers.adapter(live.state)
     page.goto("/play?adapter=chalk:0.75")
     page.get_by_label("Prompt", exact=True).fill("a castle")
     page.get_by_role("button", name="+ chalkboard").click()
@@ -26,7 +26,7 @@ def test_a_picture_is_drawn_beside_its_twin_and_has_its_own_address(live: Live, 
     result = page.locator("#result")
     expect(result).to_contain_text("No render worker is running")
     expect(page).to_have_url(re.compile(r"/play\?adapter=chalk%3A0\.75&prompt=a\+castle"))
-    stand_in.draw(live.state)
+    fake_workers.draw(live.state)
     expect(result.locator(".picture img")).to_have_count(2)
     expect(result).to_contain_text("Without your style")
     expect(page.locator("#earlier img")).to_have_count(1)
@@ -55,7 +55,7 @@ def test_an_adapter_is_found_and_added_and_enter_does_not_draw(live: Live, page:
 
 
 def test_another_base_marks_at_once_what_does_not_fit(live: Live, page: Page) -> None:
-    stand_in.adapter(live.state)
+    fake_workers.adapter(live.state)
     base = BaseModel(slug="sd15", name="SD 1.5", source=str(live.settings.data_dir))
     base.status, base.family, base.parameters = "ready", "sd1", {"unet": 859_520_964}
     with live.database.write() as session:
@@ -84,7 +84,7 @@ def test_another_base_marks_at_once_what_does_not_fit(live: Live, page: Page) ->
 
 
 def test_slider_and_number_hold_one_weight(live: Live, page: Page) -> None:
-    stand_in.adapter(live.state)
+    fake_workers.adapter(live.state)
     page.goto("/play?adapter=chalk:0.75")
     slider = page.get_by_label("Weight of Chalk, slider")
     number = page.get_by_label("Weight of Chalk", exact=True)
@@ -124,7 +124,7 @@ def test_a_seed_is_kept_only_while_it_is_locked(live: Live, page: Page) -> None:
 
 
 def test_what_is_wrong_is_said_beside_its_field_and_mended_in_place(live: Live, page: Page) -> None:
-    stand_in.adapter(live.state)
+    fake_workers.adapter(live.state)
     page.goto("/play?adapter=chalk:1")
     page.get_by_label("Prompt", exact=True).fill("p" * 5_000)
     weight = page.get_by_label("Weight of Chalk", exact=True)
@@ -142,8 +142,8 @@ def test_what_is_wrong_is_said_beside_its_field_and_mended_in_place(live: Live, 
 
 
 def test_the_stack_grows_and_shrinks_without_losing_the_prompt(live: Live, page: Page) -> None:
-    stand_in.adapter(live.state, "Chalk")
-    stand_in.adapter(live.state, "Night", trigger_word="nightboard")
+    fake_workers.adapter(live.state, "Chalk")
+    fake_workers.adapter(live.state, "Night", trigger_word="nightboard")
     page.goto("/play")
     page.get_by_label("Prompt", exact=True).fill("half a thought")
     add = page.get_by_label("Add an adapter")
@@ -168,13 +168,13 @@ def test_a_picture_on_its_way_can_be_canceled(live: Live, page: Page) -> None:
 
 
 def test_the_playground_draws_without_scripts(context: BrowserContext, live: Live) -> None:
-    stand_in.adapter(live.state)
+    fake_workers.adapter(live.state)
     bare = context.browser.new_context(base_url=live.url, java_script_enabled=False)  # type: ignore[union-attr]
     page = bare.new_page()
     page.goto("/play?adapter=chalk:0.75&prompt=a+castle")
     page.get_by_role("button", name=re.compile("Generate")).last.click()
     expect(page).to_have_url(re.compile(r"/renders/\d+$"))
-    stand_in.draw(live.state)
+    fake_workers.draw(live.state)
     page.reload()
     expect(page.locator("#result .picture img")).to_have_count(2)
     bare.close()

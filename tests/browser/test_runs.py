@@ -8,7 +8,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from app.registry.runs import service
-from tests import stand_in
+from tests import fake_workers
 from tests.browser.conftest import Live
 
 pytestmark = pytest.mark.browser
@@ -17,8 +17,8 @@ pytestmark = pytest.mark.browser
 def test_the_summary_follows_the_choices_and_changes_survive_another_preset(
     live: Live, page: Page
 ) -> None:
-    stand_in.measured_base(live.state)
-    stand_in.dataset(live.state, pictures=24)
+    fake_workers.measured_base(live.state)
+    fake_workers.dataset(live.state, pictures=24)
     page.goto("/train/new?preset=quick")
     facts = page.locator("#this-run")
     expect(facts).to_contain_text("Each image is seen about 67 times.")
@@ -47,8 +47,8 @@ def test_the_summary_follows_the_choices_and_changes_survive_another_preset(
 def test_errors_come_with_a_summary_that_leads_into_the_closed_settings(
     live: Live, page: Page
 ) -> None:
-    stand_in.ready_base(live.state)
-    stand_in.dataset(live.state)
+    fake_workers.ready_base(live.state)
+    fake_workers.dataset(live.state)
     page.goto("/train/new")
     page.get_by_text("Advanced").click()
     page.get_by_label("Learning rate", exact=True).fill("fast")
@@ -66,11 +66,11 @@ def test_errors_come_with_a_summary_that_leads_into_the_closed_settings(
 def test_a_run_is_watched_from_the_queue_to_its_adapter_without_a_reload(
     live: Live, page: Page
 ) -> None:
-    stand_in.ready_base(live.state)
-    run = stand_in.queued_run(live.state, stand_in.dataset(live.state))
+    fake_workers.ready_base(live.state)
+    run = fake_workers.queued_run(live.state, fake_workers.dataset(live.state))
     page.goto(f"/runs/{run.key}")
     expect(page.locator("#run-progress")).to_contain_text("Waiting for a worker")
-    training = stand_in.Training(live.state)
+    training = fake_workers.FakeTraining(live.state)
     training.train(10)
     training.sample(0)
     expect(page).to_have_title("25 % · Chalk · Brushwork")
@@ -90,8 +90,8 @@ def test_a_run_is_watched_from_the_queue_to_its_adapter_without_a_reload(
 
 
 def test_watching_goes_on_after_the_server_was_away(live: Live, page: Page) -> None:
-    run = stand_in.queued_run(live.state, stand_in.dataset(live.state))
-    training = stand_in.Training(live.state)
+    run = fake_workers.queued_run(live.state, fake_workers.dataset(live.state))
+    training = fake_workers.FakeTraining(live.state)
     page.goto(f"/runs/{run.key}")
     page.route("**/live?*", lambda route: route.abort())
     with page.expect_event("requestfailed"):
@@ -101,8 +101,8 @@ def test_watching_goes_on_after_the_server_was_away(live: Live, page: Page) -> N
 
 
 def test_canceling_asks_first_because_nothing_is_kept(live: Live, page: Page) -> None:
-    run = stand_in.queued_run(live.state, stand_in.dataset(live.state))
-    stand_in.Training(live.state).train(10)
+    run = fake_workers.queued_run(live.state, fake_workers.dataset(live.state))
+    fake_workers.FakeTraining(live.state).train(10)
     page.goto(f"/runs/{run.key}")
     page.get_by_role("button", name="Cancel", exact=True).click()
     expect(page.get_by_text("Canceling makes no adapter")).to_be_visible()
@@ -113,7 +113,7 @@ def test_canceling_asks_first_because_nothing_is_kept(live: Live, page: Page) ->
 
 
 def test_canceling_a_run_that_waits_leaves_no_promise_on_its_page(live: Live, page: Page) -> None:
-    run = stand_in.queued_run(live.state, stand_in.dataset(live.state))
+    run = fake_workers.queued_run(live.state, fake_workers.dataset(live.state))
     page.goto(f"/runs/{run.key}")
     expect(page.locator("#run-samples")).to_contain_text("First come")
     page.get_by_role("button", name="Cancel", exact=True).click()
@@ -125,10 +125,10 @@ def test_canceling_a_run_that_waits_leaves_no_promise_on_its_page(live: Live, pa
 def test_the_bar_of_a_phone_keeps_its_buttons_while_one_trains_and_one_waits(
     live: Live, page: Page
 ) -> None:
-    dataset = stand_in.dataset(live.state)
-    stand_in.queued_run(live.state, dataset)
-    stand_in.queued_run(live.state, dataset)
-    stand_in.Training(live.state).train(10)
+    dataset = fake_workers.dataset(live.state)
+    fake_workers.queued_run(live.state, dataset)
+    fake_workers.queued_run(live.state, dataset)
+    fake_workers.FakeTraining(live.state).train(10)
     page.set_viewport_size({"width": 360, "height": 740})
     page.goto("/runs")
     expect(page.locator("#running")).to_contain_text("1 waiting")
@@ -139,8 +139,8 @@ def test_the_bar_of_a_phone_keeps_its_buttons_while_one_trains_and_one_waits(
 def test_samples_are_walked_with_the_arrow_keys_while_new_rows_come_in(
     live: Live, page: Page
 ) -> None:
-    run = stand_in.queued_run(live.state, stand_in.dataset(live.state))
-    training = stand_in.Training(live.state)
+    run = fake_workers.queued_run(live.state, fake_workers.dataset(live.state))
+    training = fake_workers.FakeTraining(live.state)
     training.train(20)
     training.sample(0)
     training.sample(20)
@@ -168,8 +168,10 @@ def test_samples_are_walked_with_the_arrow_keys_while_new_rows_come_in(
 @pytest.mark.parametrize("width", [360, 768])
 def test_nothing_of_a_run_is_wider_than_a_small_screen(live: Live, page: Page, width: int) -> None:
     prompts = [f"a very long prompt number {number} of a castle" for number in range(8)]
-    run = stand_in.queued_run(live.state, stand_in.dataset(live.state), sample_prompts=prompts)
-    training = stand_in.Training(live.state)
+    run = fake_workers.queued_run(
+        live.state, fake_workers.dataset(live.state), sample_prompts=prompts
+    )
+    training = fake_workers.FakeTraining(live.state)
     training.train(20)
     training.sample(20, prompts)
     page.set_viewport_size({"width": width, "height": 740})

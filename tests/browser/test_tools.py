@@ -8,15 +8,15 @@ from sqlmodel import select
 
 from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.jobs.models import IoJob
-from tests import stand_in
+from tests import fake_workers
 from tests.browser.conftest import Live
 
 pytestmark = pytest.mark.browser
 
 
 def test_a_refused_fuse_stays_open_and_is_mended_where_it_is_wrong(live: Live, page: Page) -> None:
-    stand_in.adapter(live.state, "Chalk")
-    stand_in.adapter(live.state, "Night")
+    fake_workers.adapter(live.state, "Chalk")
+    fake_workers.adapter(live.state, "Night")
     page.goto("/adapters/chalk/tools")
     page.get_by_text("Fuse into a base model").click()
     form = page.locator("#tool-fuse")

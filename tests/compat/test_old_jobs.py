@@ -33,9 +33,9 @@ from tests.compat.conftest import (
 )
 from tests.fake_hub import WRITE, Hub, open_hub
 from worker.core import starter
-from worker.runtime.io_jobs import IoWork
-from worker.runtime.render_jobs import Rendering
-from worker.runtime.train_jobs import Training
+from worker.runtime.io_jobs import IoJobs
+from worker.runtime.render_jobs import RenderJobs
+from worker.runtime.train_jobs import TrainJobs
 
 UNET = Path("unet") / "diffusion_pytorch_model.safetensors"
 LAYER = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k.weight"
@@ -57,7 +57,7 @@ def processed(
                 patch.setenv("HF_HOME", str(folder / "hf"))
                 patch.setenv("HF_HUB_OFFLINE", "1")  # as in every worker
                 order_download_again(opened)
-                opened.run_queued(IoWork)
+                opened.run_queued(IoJobs)
             yield opened
 
 
@@ -216,7 +216,7 @@ def test_a_queued_sweep_counts_what_it_deletes(processed: OldData) -> None:
 
 
 def test_a_queued_render_and_its_twin_are_generated(own_copy: OldData) -> None:
-    own_copy.run_queued(Rendering)
+    own_copy.run_queued(RenderJobs)
     twin, render = own_copy.row(Render, 3), own_copy.row(Render, 4)
     assert [(row.status, row.error) for row in (twin, render)] == [("succeeded", None)] * 2
     assert render.twin_id == twin.id
@@ -226,7 +226,7 @@ def test_a_queued_render_and_its_twin_are_generated(own_copy: OldData) -> None:
     assert b"<lora:harbor-light-v1:0.8>" in contents[1]
 
 
-class OneTraining(Training):
+class OneTraining(TrainJobs):
     """Trains runs without starting a process for the next one."""
 
     def warm_next(self, model: Path | None) -> None:
@@ -260,7 +260,7 @@ def test_an_imported_file_keeps_what_the_old_code_read(
             blob = data.state.store.put_file(archive / "export.safetensors")
             name = "export.safetensors"
             key = adapters.order_import(session, sha256=blob.sha256, filename=name).key
-        data.run_queued(IoWork)
+        data.run_queued(IoJobs)
         job = data.row(IoJob, key)
         assert (job.status, job.error) == ("succeeded", None)
         now, old = data.get("/adapters/1"), dict(expected["imported"])

@@ -1,1 +1,1 @@
-"""What runs in worker processes: claim a row, do the work, write what came of it."""
+"""Worker processes: claim a job row, process it, store the result."""

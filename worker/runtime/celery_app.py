@@ -1,4 +1,4 @@
-"""The Celery application of the workers: settings, and the room that belongs to this process."""
+"""The Celery application of the workers; its signals start and stop the job loops."""
 
 from __future__ import annotations
 
@@ -19,27 +19,27 @@ celery.conf.update(celery_settings(settings.broker_url or "redis://127.0.0.1:637
 
 
 @signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]
-def open_rooms(instance: Any, **_: Any) -> None:
-    """Start working at once, whether or not the broker answers; a pool child starts by itself."""
+def start_loops(instance: Any, **_: Any) -> None:
+    """Start the job loops at once, even without a broker; a pool child starts its own."""
     queues = list(instance.app.amqp.queues.consume_from)
     if "prefork" not in str(instance.pool_cls):
         process.start(settings, queues)
 
 
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
-def open_room_in_child(**_: Any) -> None:
-    """A prefork child is where rendering happens: the warm pipeline lives in it."""
+def start_loop_in_child(**_: Any) -> None:
+    """Start the render loop in the prefork child, which holds the warm pipeline."""
     process.start(settings, ["render"])
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]
-def drain(**_: Any) -> None:
-    """SIGTERM: running jobs save what they have and go back to the queue."""
+def drain_loops(**_: Any) -> None:
+    """On SIGTERM, let running jobs save their state and return to the queue."""
     process.request_stop()
 
 
 @signals.worker_process_shutdown.connect  # type: ignore[untyped-decorator]
 @signals.worker_shutdown.connect  # type: ignore[untyped-decorator]
-def leave(**_: Any) -> None:
-    """Wait until the jobs were given back, then sign off."""
+def stop_loops(**_: Any) -> None:
+    """Wait until running jobs have returned to the queue, then sign off."""
     process.stop()

@@ -1,4 +1,4 @@
-"""Where the work is done: devices and threads."""
+"""Devices, threads and the environment of worker processes."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ SECRETS = (
     "HF_TOKEN",
     "HUGGING_FACE_HUB_TOKEN",
 )
-"""What a process that only computes, or that is told its one token, has no need to know."""
+"""Secrets removed from the environment of child processes."""
 
 
 def usable_cores() -> int:
@@ -29,12 +29,12 @@ def usable_cores() -> int:
 
 
 def threads(setting: int) -> int:
-    """The most CPU threads of one training or render process; a setting of 0: every core."""
+    """Maximum CPU threads of a training or render process; a setting of 0 means all cores."""
     return setting or usable_cores()
 
 
 def describe_device(device: str) -> str:
-    """A device in words, such as `NVIDIA H100` or `CPU, 2 threads`."""
+    """Description of a device, such as `NVIDIA H100` or `CPU, 2 threads`."""
     import torch
 
     if device.startswith("cuda"):
@@ -46,9 +46,9 @@ def describe_device(device: str) -> str:
 
 
 def child_environment(thread_count: int) -> dict[str, str]:
-    """The environment of a process that imports torch: its threads, and nothing fetched unasked.
+    """The environment of a child process that imports torch: thread count, offline libraries.
 
-    It has none of the secrets that its parent was started with.
+    Secrets of the parent process are removed.
     """
     root = str(ROOT)
     paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]

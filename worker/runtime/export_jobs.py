@@ -28,15 +28,15 @@ from worker.runtime.messages import Export, ExportFile, Facts
 
 
 class UnfitError(RefusedError):
-    """The file itself cannot be right, so long as the code and what it says stay as they are."""
+    """The file cannot be written correctly with the current code and metadata."""
 
     def __init__(self, code: str, sentence: str, facts_sha256: str) -> None:
         super().__init__(code, sentence)
         self.facts_sha256 = facts_sha256
 
 
-class Exporting:
-    """Writes a download that somebody asked for."""
+class ExportJobs:
+    """Writes requested downloads."""
 
     def __init__(self, database: Database, store: BlobStore) -> None:
         self._database = database
@@ -50,7 +50,7 @@ class Exporting:
         assert job.subject_id is not None
         args = job.arguments(ExportAdapterArgs)
         try:
-            file = self._write(
+            file = self._write_file(
                 job.subject_id, args.format, args.dtype, scratch, with_tags=args.with_tags
             )
         except UnfitError as error:  # `refusals` reads it
@@ -64,7 +64,7 @@ class Exporting:
             add_file(session, job.subject_id, file)
 
     def download(self, version_id: int, form: str, dtype: str, scratch: Path) -> NewFile:
-        """The proved download of a version, written now when nobody asked for it before."""
+        """The verified download of a version; writes it if it does not exist yet."""
         with self._database.read() as session:
             found = find_file(session, version_id, DownloadFormat(form), DownloadDtype(dtype))
         if found is not None:
@@ -76,12 +76,12 @@ class Exporting:
                 proof=found.proof,
                 facts_sha256=found.facts_sha256,
             )
-        file = self._write(version_id, form, dtype, scratch, with_tags=False)
+        file = self._write_file(version_id, form, dtype, scratch, with_tags=False)
         with self._database.write() as session:
             add_file(session, version_id, file)
         return file
 
-    def _write(
+    def _write_file(
         self, version_id: int, form: str, dtype: str, scratch: Path, *, with_tags: bool
     ) -> NewFile:
         from worker.core.lora_files.canonical import AdapterError

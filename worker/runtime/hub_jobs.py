@@ -1,4 +1,4 @@
-"""io jobs that go to the Hugging Face Hub: each is carried out by a process of its own."""
+"""io jobs that access the Hugging Face Hub, each in its own process."""
 
 from __future__ import annotations
 
@@ -35,23 +35,27 @@ from app.registry.jobs.states import JobStatus
 from app.registry.picture_types import picture_suffix
 from app.registry.storage.store import BlobStore
 from worker.core.hub.orders import LEFT, HubReply
-from worker.runtime.hub_process import Broken, BrokenOff, HubFailed, carry_out, order
+from worker.runtime.hub_process import (
+    HubFailure,
+    HubInterruption,
+    InterruptReason,
+    make_order,
+    run_order,
+)
 from worker.runtime.lease import Lease
 
 WriteFile = Callable[[int, str, str, Path], NewFile]
-"""(version, format, number type, folder for scratch) -> a download that is stored and checked."""
+"""(version, format, number type, scratch folder) -> a verified and stored download."""
 
-GONE = (
-    "“{name}” was deleted while this waited, so it was not published. Restore it, then try again."
-)
+GONE = "“{name}” was deleted meanwhile, so it was not published. Restore it, then try again."
 DTYPE = "fp16"
 PEFT_NAME = "pytorch_lora_weights.safetensors"
 FROM_HUB = "From {repo} on the Hugging Face Hub, commit {commit}.{licence}"
-OFF = "The Hub may not be asked from this worker: BRUSHWORK_HUB is off."
+OFF = "Hugging Face access is off on this worker. An administrator can enable it: BRUSHWORK_HUB=on."
 
 
-class HubWork:
-    """The kinds of io jobs that may go out."""
+class HubJobs:
+    """Processes the io jobs that access the Hub."""
 
     def __init__(
         self, settings: Settings, database: Database, store: BlobStore, write_file: WriteFile
@@ -70,14 +74,14 @@ class HubWork:
         home = self._settings.hub_models / args.repo.replace("/", "--")
         try:
             answer = self._ask("download_base", args, lease, stopping, folder=str(home))
-        except HubFailed as error:
+        except HubFailure as error:
             with self._database.write() as session:
                 self._end(session, lease, JobStatus.FAILED, error=error)
                 write_unusable(session, base_id, str(error))
-        except BrokenOff as broken:
+        except HubInterruption as broken:
             with self._database.write() as session:
                 self._break_off(session, lease, broken)
-                if broken.why is Broken.CANCELED:
+                if broken.why is InterruptReason.CANCELED:
                     downloads.write_stopped(session, base_id, session.get_one(IoJob, job.key))
         else:
             with self._database.write() as session:
@@ -89,25 +93,25 @@ class HubWork:
     def fetch_adapter(
         self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event
     ) -> None:
-        """Bring a LoRA file here; its import is then a job like that of any other."""
+        """Download a LoRA file, then queue a regular import job for it."""
         args = job.arguments(FetchHubAdapterArgs)
         try:
             answer = self._ask("fetch_adapter", args, lease, stopping, folder=str(scratch))
-        except (HubFailed, BrokenOff) as error:
+        except (HubFailure, HubInterruption) as error:
             self._end_badly(lease, error)
             return
         blob = self._store.put_file(answer.path)
         sidecars = self._sidecars(args.repo, answer, scratch)
         with self._database.write() as session:
             jobs.require_owner(session, IoJob, lease.claim)
-            import_id = hub.write_fetched(
+            import_id = hub.order_fetched_import(
                 session, sha256=blob.sha256, filename=answer.values["name"], sidecars=sidecars
             )
             result = FetchHubAdapterResult(import_id=import_id).stored()
             self._end(session, lease, JobStatus.SUCCEEDED, result=result)
 
     def _sidecars(self, repo: str, answer: HubReply, scratch: Path) -> list[StoredSidecar]:
-        """What the repository says of the file, in the form in which files beside it would."""
+        """Metadata of the repository in the form of sidecar files."""
         stem = str(answer.values["name"]).removesuffix(".safetensors")
         said = answer.values["card"]
         licence = _licence(said)
@@ -118,7 +122,7 @@ class HubWork:
             "description": FROM_HUB.format(
                 repo=repo,
                 commit=answer.values["commit"][:12],
-                licence=f" Its licence: {licence}." if licence else "",
+                licence=f" License: {licence}." if licence else "",
             ),
         }
         path.write_text(json.dumps(content), encoding="utf-8")
@@ -147,7 +151,7 @@ class HubWork:
         paths = {name: str(path) for name, path in files.items()}
         try:
             answer = self._ask("publish_adapter", args, lease, stopping, files=paths, facts=facts)
-        except (HubFailed, BrokenOff) as error:
+        except (HubFailure, HubInterruption) as error:
             self._end_badly(lease, error)
             return
         with self._database.write() as session:
@@ -161,7 +165,7 @@ class HubWork:
         pictures: Sequence[PublishedPicture],
         scratch: Path,
     ) -> dict[str, Path]:
-        """What is published beside the model card; its pictures are noted in the facts."""
+        """The files to publish next to the model card; adds its images to the facts."""
         files = {}
         for form, name in (("kohya", str(facts["kohya_file"])), ("peft", PEFT_NAME)):
             folder = scratch / form
@@ -175,9 +179,9 @@ class HubWork:
             facts["pictures"].append([name, picture.prompt])
         return files
 
-    def _end_badly(self, lease: Lease, error: HubFailed | BrokenOff) -> None:
+    def _end_badly(self, lease: Lease, error: HubFailure | HubInterruption) -> None:
         with self._database.write() as session:
-            if isinstance(error, BrokenOff):
+            if isinstance(error, HubInterruption):
                 self._break_off(session, lease, error)
             else:
                 self._end(session, lease, JobStatus.FAILED, error=error)
@@ -186,24 +190,24 @@ class HubWork:
         self, what: str, args: JobArgs, lease: Lease, stopping: threading.Event, **values: Any
     ) -> HubReply:
         if self._settings.hub == "off":
-            raise HubFailed("hub_off", OFF)
+            raise HubFailure("hub_off", OFF)
 
         def write_progress(progress: dict[str, Any]) -> None:
             with self._database.write() as session:
                 result = ByteProgress(**progress).stored()
                 jobs.update_owned(session, IoJob, lease.claim, result=result)
 
-        return carry_out(
-            order(self._settings, what, **args.stored(), **values),
+        return run_order(
+            make_order(self._settings, what, **args.stored(), **values),
             self._database,
             lease,
             stopping,
             on_progress=write_progress,
         )
 
-    def _break_off(self, session: Session, lease: Lease, broken: BrokenOff) -> None:
-        if broken.why is Broken.CANCELED:
-            left = HubFailed(LEFT, broken.left) if broken.left else None
+    def _break_off(self, session: Session, lease: Lease, broken: HubInterruption) -> None:
+        if broken.why is InterruptReason.CANCELED:
+            left = HubFailure(LEFT, broken.left) if broken.left else None
             self._end(session, lease, JobStatus.CANCELED, error=left)
         else:
             jobs.give_back(session, IoJob, lease.claim)
@@ -214,7 +218,7 @@ class HubWork:
         lease: Lease,
         status: JobStatus,
         *,
-        error: HubFailed | None = None,
+        error: HubFailure | None = None,
         **values: Any,
     ) -> None:
         if error is not None:
@@ -223,6 +227,6 @@ class HubWork:
 
 
 def _licence(card: dict[str, str]) -> str:
-    """The licence of a model card; for `other`, the name that the card gives it."""
+    """The license of a model card; for `other`, the name given in the card."""
     licence = card.get("license", "")
     return card.get("license_name", licence) if licence == "other" else licence

@@ -1,6 +1,6 @@
-"""The process that asks the Hub: started for one order, ended by a stop, a cancel or a lost lease.
+"""The process that talks to the Hub: one per order, stopped on shutdown, cancel or a lost lease.
 
-Workers themselves are offline (HF_HUB_OFFLINE=1), so that no library fetches anything by itself.
+Workers themselves are offline (HF_HUB_OFFLINE=1), so that no library downloads anything implicitly.
 """
 
 from __future__ import annotations
@@ -24,43 +24,43 @@ from worker.core.hub.orders import CANCEL, DONE, FAILED, LEFT, HubReply, HubRequ
 from worker.runtime.device import child_environment
 from worker.runtime.lease import Lease
 
-LOOK_SECONDS = 0.5  # how often the row is asked for a wish to cancel, and progress written
+LOOK_SECONDS = 0.5  # interval for checking the cancel flag and writing progress
 END_SECONDS = 5.0
-UNDO_SECONDS = 20.0  # for the Hub to take a commit that was sent, or to delete what was made
-UNSURE = "The Hub did not answer in time: look there whether something was left."
+UNDO_SECONDS = 20.0  # for the Hub to finish a commit, or to delete a new repository
+UNSURE = "The Hub did not answer in time. Check on huggingface.co whether files are left there."
 
 
-class Broken(StrEnum):
-    """Why an order was not carried out to its end."""
+class InterruptReason(StrEnum):
+    """Why an order was interrupted."""
 
     CANCELED = "canceled"
     STOPPED = "stopped"
 
 
-class BrokenOff(Exception):
-    """The order was broken off from here; `why` says by whom, `left` what could not be undone."""
+class HubInterruption(Exception):
+    """The order was interrupted from here; `left` says what could not be undone, if anything."""
 
-    def __init__(self, why: Broken, left: str | None = None) -> None:
+    def __init__(self, why: InterruptReason, left: str | None = None) -> None:
         super().__init__(why)
         self.why = why
         self.left = left
 
 
-class HubFailed(Exception):
-    """The Hub process says in a sentence why it could not."""
+class HubFailure(Exception):
+    """The order failed; the message gives the reason."""
 
     def __init__(self, code: str, sentence: str) -> None:
         super().__init__(sentence)
         self.code = code
 
 
-def order(settings: Settings, what: str, **values: Any) -> HubRequest:
-    """An order in the name of whoever runs Brushwork."""
+def make_order(settings: Settings, what: str, **values: Any) -> HubRequest:
+    """An order with the access token from the settings."""
     token = settings.hub_token.get_secret_value() if settings.hub_token else None
     return HubRequest(what, settings.hub_endpoint.rstrip("/"), token, values)
 
 
-def carry_out(
+def run_order(
     ordered: HubRequest,
     database: Database,
     lease: Lease,
@@ -70,7 +70,8 @@ def carry_out(
 ) -> HubReply:
     """What the Hub process answers in the end; raises BrokenOff, HubFailed or LostLease.
 
-    `on_progress` gets the newest progress, a few times a second at most.
+    `on_progress` receives the newest progress, at most a few times a second. Raises
+    HubInterruption, HubFailure or LostLease.
     """
     with HubProcess(ordered) as process:
         told: dict[str, Any] | None = None
@@ -80,7 +81,7 @@ def carry_out(
             if answer is not None and answer.kind == DONE:
                 return answer
             if answer is not None and answer.kind == FAILED:
-                raise HubFailed(answer.values["code"], answer.values["error"])
+                raise HubFailure(answer.values["code"], answer.values["error"])
             told = answer.values if answer is not None else told
             if time.monotonic() - looked < LOOK_SECONDS:
                 continue
@@ -93,10 +94,10 @@ def carry_out(
 
 
 def _is_canceled(database: Database, lease: Lease, stopping: threading.Event) -> bool:
-    """True when somebody asked for the end of the job; raises when it is not for us to go on."""
+    """True if a cancel was requested. Raises if the worker stops or the lease is lost."""
     lease.check()
     if stopping.is_set():
-        raise BrokenOff(Broken.STOPPED)
+        raise HubInterruption(InterruptReason.STOPPED)
     with database.read() as session:
         row = session.get(IoJob, lease.claim.job_id)
     if row is None or row.owner_token != lease.claim.token:
@@ -105,7 +106,7 @@ def _is_canceled(database: Database, lease: Lease, stopping: threading.Event) ->
 
 
 class HubProcess:
-    """The process at work on an order; leaving the `with` block ends it. It logs where we do."""
+    """A process that runs an order; leaving the `with` block ends it. It shares our log."""
 
     def __init__(self, ordered: HubRequest) -> None:
         self._ordered = ordered
@@ -119,9 +120,9 @@ class HubProcess:
             text=True,
             env=_environment(self._ordered),
         )
-        self._reader = threading.Thread(target=self._read, name="hub-answers", daemon=True)
+        self._reader = threading.Thread(target=self._read_answers, name="hub-answers", daemon=True)
         self._reader.start()
-        self._tell(self._ordered.line())
+        self._send_line(self._ordered.line())
         return self
 
     def __exit__(
@@ -143,8 +144,8 @@ class HubProcess:
                     pipe.close()
 
     def cancel(self) -> HubReply:
-        """Let it undo what it has begun: raises BrokenOff; its answer when all was done already."""
-        self._tell(f"{CANCEL}\n")
+        """Cancel the order and raise HubInterruption; return the answer if it is too late."""
+        self._send_line(f"{CANCEL}\n")
         end = time.monotonic() + UNDO_SECONDS
         left = None
         try:
@@ -155,26 +156,28 @@ class HubProcess:
                     left = answer.values["error"]
         except queue.Empty:
             left = UNSURE
-        raise BrokenOff(Broken.CANCELED, left)
+        raise HubInterruption(InterruptReason.CANCELED, left)
 
-    def _tell(self, line: str) -> None:
+    def _send_line(self, line: str) -> None:
         assert self._process.stdin is not None
-        with suppress(BrokenPipeError):  # its end is noticed by who waits for an answer
+        with suppress(BrokenPipeError):  # next_answer notices that the process ended
             self._process.stdin.write(line)
             self._process.stdin.flush()
 
     def next_answer(self) -> HubReply | None:
-        """What it says next; None when it says nothing for a moment."""
+        """The next answer; None if there is none within a moment."""
         try:
             answer = self._answers.get(timeout=LOOK_SECONDS / 2)
         except queue.Empty:
             return None
         if answer is None:
             code = self._process.wait()
-            raise RuntimeError(f"The process that asks the Hub ended with {code}; the log says why")
+            raise RuntimeError(
+                f"The Hub process ended with exit code {code}. See the worker's log."
+            )
         return answer
 
-    def _read(self) -> None:
+    def _read_answers(self) -> None:
         assert self._process.stdout is not None
         for line in self._process.stdout:
             answer = HubReply.read(line)
@@ -187,8 +190,8 @@ def _environment(ordered: HubRequest) -> dict[str, str]:
     return child_environment(1) | {
         "HF_HUB_OFFLINE": "0",
         "TRANSFORMERS_OFFLINE": "0",
-        "HF_HUB_DISABLE_XET": "1",  # plain HTTP can go on in the middle of a file, and be stopped
+        "HF_HUB_DISABLE_XET": "1",  # plain HTTP can be resumed within a file, and stopped
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "HF_HUB_DISABLE_UPDATE_CHECK": "1",
-        "HF_ENDPOINT": ordered.endpoint,  # its host is then one that the token may go to
+        "HF_ENDPOINT": ordered.endpoint,  # the token may be sent to this host
     }

@@ -1,4 +1,4 @@
-"""A LoRA file made elsewhere becomes a version of an adapter: read, checked, converted, stored."""
+"""Import jobs: read, check, convert and store a LoRA file as a version of an adapter."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
 from worker.core.bases.family import FALLBACK_FAMILY, BaseModelError, family_label
 from worker.core.lora_files.read_metadata import Sidecar, SourceMetadata, read_source_metadata
-from worker.runtime.job_progress import Pulse, require_wanted, steered
+from worker.runtime.job_progress import JobProgress, cancellable, require_not_canceled
 from worker.runtime.lease import Lease
 
 if TYPE_CHECKING:
@@ -38,17 +38,17 @@ if TYPE_CHECKING:
 PUBLISH_TRIES = 5
 MAX_FILENAME = 200
 FITS_NOTHING = (
-    "This adapter fits no base that is known here: {reason} Accepted are adapters for SD 1.x, "
-    "SD 2.x, SDXL and for the base models you have added."
+    "This adapter fits no known base model: {reason} Choose an adapter for SD 1.x, SD 2.x or SDXL, "
+    "or add its base model first."
 )
 NO_BASE = (
-    "None of the base models here is of this family ({family}); add one to draw with this adapter."
+    "No base model here belongs to this family ({family}). Add one to generate with this adapter."
 )
-ON_ITS_OWN = "Import it as an adapter of its own."
+ON_ITS_OWN = "Import it as a new adapter."
 
 
 class RefusedError(Exception):
-    """The job cannot be done; the sentence says why."""
+    """The job cannot be done; the message gives the reason."""
 
     def __init__(self, code: str, sentence: str) -> None:
         super().__init__(sentence)
@@ -56,35 +56,35 @@ class RefusedError(Exception):
 
 
 @dataclass(frozen=True)
-class Place:
-    """What an adapter is for: a base of the registry or, without one, a family by its shapes."""
+class ImportTarget:
+    """What an adapter is for: a base model of the registry, or a family with its shapes."""
 
     family: str
     shapes: Mapping[str, tuple[int, ...]]
     base: BaseModel | None
 
 
-class Importing:
-    """Takes in one file after the other for the io worker."""
+class ImportJobs:
+    """Imports LoRA files for the io worker."""
 
     def __init__(self, database: Database, store: BlobStore) -> None:
         self._database = database
         self._store = store
 
     def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
-        """Make an adapter of the job's file, or find the one that it is.
+        """Create an adapter from the job's file, or find an existing identical one.
 
-        Singular values of whole layers can take minutes: a worker that ends gives the job back.
+        Decomposing full layers can take minutes, so a stopping worker returns the job to the queue.
         """
         from worker.core.lora_files.canonical import AdapterError
 
         try:
-            with steered(self._database, lease, stopping) as pulse:
-                self._take_in(job, lease, scratch, pulse)
+            with cancellable(self._database, lease, stopping) as progress:
+                self._take_in(job, lease, scratch, progress)
         except AdapterError as error:
             raise RefusedError("adapter", str(error)) from error
 
-    def _take_in(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
+    def _take_in(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
         from worker.core.lora_files import canonical
         from worker.core.lora_files.file_layout import read_layout
         from worker.core.lora_files.reading import convert_layout
@@ -94,7 +94,7 @@ class Importing:
         uploaded = args.sha256
         found = read_layout(self._store.local_path(uploaded, scratch))
         hash_of_file = tensor_hash(found.path)
-        wanted = args.base_model_id  # has to fit, whether the file is known or not
+        wanted = args.base_model_id  # must fit, even if the file is known
         named = self._place(found, wanted) if wanted is not None else None
         if self._is_known(lease, None if _tells_alpha_apart(found) else hash_of_file, uploaded):
             return
@@ -102,9 +102,9 @@ class Importing:
         if args.adapter_id is not None:
             place = self._beside(args.adapter_id, found, place)
         weights = self._weights(found, place)
-        reading = convert_layout(found.with_shapes(place.shapes), weights, on_module=pulse)
+        reading = convert_layout(found.with_shapes(place.shapes), weights, on_module=progress)
         path = scratch / "canonical.safetensors"
-        # without metadata, so that the same tensors have the same hash whoever wrote them
+        # without metadata, so that identical tensors have the same hash
         canonical.save_adapter(canonical.LoraAdapter(reading.adapter.modules), path)
         blob = self._store.put_file(path)
         told = read_source_metadata(found.metadata, self._sidecars(args, scratch), args.filename)
@@ -142,7 +142,7 @@ class Importing:
         self._publish(args, lease, new, told)
 
     def _is_known(self, lease: Lease, hash_of_file: str | None, uploaded: str) -> bool:
-        """Whether a version is this file or has these tensors; the job then ends with it."""
+        """True if a version has these tensors or is this file; the job then ends with it."""
         with self._database.write() as session:
             known = same_tensors(session, hash_of_file) if hash_of_file else None
             known = known or find_equal(session, canonical=uploaded, uploaded=uploaded)
@@ -155,8 +155,8 @@ class Importing:
             jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
         return True
 
-    def _place(self, found: FileLayout, wanted: Any) -> Place:
-        """The base that was asked for or the oldest that fits; else a family that fits."""
+    def _place(self, found: FileLayout, wanted: Any) -> ImportTarget:
+        """The requested base model or the oldest that fits; otherwise a family that fits."""
         from worker.core.bases.family import BaseFamily
         from worker.core.lora_files.families import family_shapes
         from worker.core.lora_files.reading import matching_families
@@ -165,15 +165,18 @@ class Importing:
         for base, shapes in self._bases(wanted):
             misfit = _misfit(found, shapes, f"“{base.name}”")
             if not misfit[0]:
-                return Place(base.family or FALLBACK_FAMILY, shapes, base)
+                return ImportTarget(base.family or FALLBACK_FAMILY, shapes, base)
             misfits.append(misfit)
         if wanted is not None:
             raise RefusedError(
-                "adapter", misfits[0][1] if misfits else "This base model cannot be used yet."
+                "adapter",
+                misfits[0][1]
+                if misfits
+                else "This base model is not ready. Wait until it is, or choose another.",
             )
         if families := matching_families(found):
             family = _told_family(found.metadata, families)
-            return Place(family, family_shapes(family), None)
+            return ImportTarget(family, family_shapes(family), None)
         for family in BaseFamily:
             misfits.append(_misfit(found, family_shapes(family), family.label))
         raise RefusedError("adapter", FITS_NOTHING.format(reason=min(misfits)[1]))
@@ -194,8 +197,8 @@ class Importing:
                 continue
         return found
 
-    def _weights(self, found: FileLayout, place: Place) -> Any:
-        """The base's weights, where a module cannot be read without them."""
+    def _weights(self, found: FileLayout, place: ImportTarget) -> Any:
+        """The base model's weights, if a module needs them (DoRA)."""
         if place.base is None or not any(module.is_dora for module in found.modules):
             return None
         from worker.core.lora_files.base_weights import open_base_weights
@@ -215,7 +218,7 @@ class Importing:
         return sidecars
 
     def _cover(self, told: SourceMetadata, scratch: Path) -> tuple[str | None, str | None]:
-        """(blob of the picture that came along, None), or (None, why it was left out)."""
+        """(blob of the preview image, None), or (None, reason why it was skipped)."""
         if told.image is None:
             return None, None
         source = scratch / "picture"
@@ -224,13 +227,13 @@ class Importing:
             with ImageDecoder(processes=1) as decoder:
                 picture = decoder.decode(source, scratch)
         except PictureRefused as error:
-            return None, f"The picture that came with the file was left out. {error.detail}"
+            return None, f"The preview image of the file was skipped. {error.detail}"
         return self._store.put_file(picture.thumbnail).sha256, None
 
-    def _beside(self, adapter_id: int, found: FileLayout, place: Place) -> Place:
+    def _beside(self, adapter_id: int, found: FileLayout, place: ImportTarget) -> ImportTarget:
         """The place of a file that shall be the next version of an adapter; refuses any other.
 
-        A family alone tells too little: the starter has other shapes than any other SD 1.x.
+        The family is not enough: the starter has other shapes than any other SD 1.x model.
         """
         with self._database.read() as session:
             adapter = session.get_one(Adapter, adapter_id)
@@ -250,15 +253,15 @@ class Importing:
             raise RefusedError("adapter", f"{sentence} {ON_ITS_OWN}")
         return own if own.base else place
 
-    def _place_of(self, version: AdapterVersion, family: str) -> Place | None:
-        """What a version is for; None where its base is not here any more."""
+    def _place_of(self, version: AdapterVersion, family: str) -> ImportTarget | None:
+        """The target of a version; None if its base model is no longer available."""
         from worker.core.bases.family import BaseFamily
         from worker.core.lora_files.families import family_shapes
 
         if version.base_model_id is None:
-            return Place(family, family_shapes(BaseFamily(family)), None)
+            return ImportTarget(family, family_shapes(BaseFamily(family)), None)
         bases = self._bases(version.base_model_id)
-        return Place(family, bases[0][1], bases[0][0]) if bases else None
+        return ImportTarget(family, bases[0][1], bases[0][0]) if bases else None
 
     def _publish(
         self, args: ImportAdapterArgs, lease: Lease, new: NewVersion, told: SourceMetadata
@@ -266,7 +269,7 @@ class Importing:
         for attempt in range(PUBLISH_TRIES):
             try:
                 with self._database.write() as session:
-                    require_wanted(session, lease)
+                    require_not_canceled(session, lease)
                     version = find_equal(
                         session,
                         canonical=new.sha256,
@@ -285,7 +288,7 @@ class Importing:
                     ).stored()
                     jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
                 return
-            except sa.exc.IntegrityError:  # somebody took the name in this moment
+            except sa.exc.IntegrityError:  # the name was just taken
                 if attempt == PUBLISH_TRIES - 1:
                     raise
 
@@ -293,7 +296,7 @@ class Importing:
 def _tells_alpha_apart(found: FileLayout) -> bool:
     """Whether a LoRA's alpha is no tensor: equal tensors are then no sign of an equal strength.
 
-    PEFT's lies in the header, where a copy may have lost it; only the canonical form tells.
+    PEFT stores it in the header, which copies may lose; only the canonical form is reliable.
     """
     from worker.core.lora_files.keys import Leaf
 
@@ -301,7 +304,7 @@ def _tells_alpha_apart(found: FileLayout) -> bool:
 
 
 def _describe(session: Session, adapter_id: int, told: SourceMetadata) -> None:
-    """Add what the file says of itself where nobody has said anything yet."""
+    """Add notes and tags from the file, unless the adapter already has some."""
     adapter = session.get_one(Adapter, adapter_id)
     tags = adapters.summary(session, adapter).tags
     change = AdapterChange(
@@ -314,7 +317,7 @@ def _describe(session: Session, adapter_id: int, told: SourceMetadata) -> None:
 def _misfit(
     found: FileLayout, shapes: Mapping[str, tuple[int, ...]], base_name: str
 ) -> tuple[int, str]:
-    """(how many modules do not fit a base, the sentence on it)."""
+    """(number of modules that do not fit a base model, a sentence about it)."""
     from worker.core.lora_files.compatible import explain_mismatch, mismatched_modules
 
     placed = found.with_shapes(shapes)
@@ -324,14 +327,14 @@ def _misfit(
 
 
 def _middle(reading: AdapterReading) -> tuple[int, float]:
-    """(rank, alpha) of the module in the middle, by rank."""
+    """(rank, alpha) of the module with the median rank."""
     modules = sorted(reading.adapter.modules, key=lambda module: module.rank)
     middle = modules[len(modules) // 2]
     return middle.rank, middle.alpha
 
 
 def _told_family(metadata: Mapping[str, str], families: list[Any]) -> Any:
-    """The family the header names, of those that fit; a file of an encoder alone fits two."""
+    """The fitting family that the header names, else the first; text encoder files fit two."""
     from worker.core.lora_files.reading import family_from_metadata
 
     told = family_from_metadata(metadata)

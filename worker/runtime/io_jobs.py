@@ -1,4 +1,4 @@
-"""The io worker: looks at base models, writes downloads, takes in LoRA files."""
+"""The io worker: inspects base models, writes downloads, imports LoRA files, runs tools."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from typing import Any
 from sqlmodel import Session
 
 from app.registry.base_models import service as base_models
-from app.registry.base_models.inspection import Found, write_found, write_unusable
+from app.registry.base_models.inspection import InspectionResult, write_inspection, write_unusable
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import AppError
@@ -22,17 +22,17 @@ from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore, StorageUnavailable
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import inspect_base
-from worker.runtime.export_jobs import Exporting
-from worker.runtime.hub_jobs import HubWork
-from worker.runtime.import_jobs import Importing, RefusedError
+from worker.runtime.export_jobs import ExportJobs
+from worker.runtime.hub_jobs import HubJobs
+from worker.runtime.import_jobs import ImportJobs, RefusedError
 from worker.runtime.job_progress import Handler
 from worker.runtime.lease import Lease
-from worker.runtime.sweep_jobs import Sweeping
-from worker.runtime.tool_jobs import ToolWork
+from worker.runtime.sweep_jobs import SweepJobs
+from worker.runtime.tool_jobs import ToolJobs
 
 
-class IoWork:
-    """The work of the `io` room."""
+class IoJobs:
+    """Processes the jobs of the `io` queue."""
 
     table = IoJob
     device = "CPU"
@@ -41,31 +41,31 @@ class IoWork:
         self._settings = settings
         self._database = database
         self._store = store
-        exporting = Exporting(database, store)
-        hub = HubWork(settings, database, store, exporting.download)
-        tools = ToolWork(settings, database, store)
-        self._sweeping = Sweeping(database, store)
+        export_jobs = ExportJobs(database, store)
+        hub = HubJobs(settings, database, store, export_jobs.download)
+        tools = ToolJobs(settings, database, store)
+        self._sweep_jobs = SweepJobs(database, store)
         self.handlers: Mapping[str, Handler] = {
             JobKind.INSPECT_BASE: self._inspect_base,
             JobKind.DOWNLOAD_BASE: hub.download_base,
-            JobKind.EXPORT_ADAPTER: exporting.run,
-            JobKind.IMPORT_ADAPTER: Importing(database, store).run,
+            JobKind.EXPORT_ADAPTER: export_jobs.run,
+            JobKind.IMPORT_ADAPTER: ImportJobs(database, store).run,
             JobKind.FETCH_HUB_ADAPTER: hub.fetch_adapter,
             JobKind.PUBLISH_ADAPTER: hub.publish_adapter,
             JobKind.MERGE_ADAPTERS: tools.merge,
             JobKind.RESIZE_ADAPTER: tools.resize,
             JobKind.FUSE_ADAPTER: tools.fuse,
             JobKind.EXTRACT_ADAPTER: tools.extract,
-            JobKind.SWEEP: self._sweeping.run,
+            JobKind.SWEEP: self._sweep_jobs.run,
         }
 
     def prepare(self) -> None:
-        """Have sweeps ordered; nothing to warm up: the first job that needs torch imports it."""
-        self._sweeping.open()
+        """Start the sweep clock; the first job that needs torch imports it."""
+        self._sweep_jobs.open()
 
     def close(self) -> None:
-        """Have no more sweeps ordered."""
-        self._sweeping.close()
+        """Stop the sweep clock."""
+        self._sweep_jobs.close()
 
     def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
         """Carry out a job by the handler of its kind.
@@ -104,7 +104,7 @@ class IoWork:
             return
         with self._database.write() as session:
             self._finish(session, lease, JobStatus.SUCCEEDED)
-            write_found(session, base.key, Found.of(info))
+            write_inspection(session, base.key, InspectionResult.of(info))
 
     def _fail(self, lease: Lease, code: str, sentence: str) -> None:
         with self._database.write() as session:

@@ -1,4 +1,4 @@
-"""A room of a worker: threads that claim rows of one queue, work on them, and look after leases."""
+"""The job loop of a worker: threads that claim rows of one queue, process them and keep leases."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ from app.registry.jobs.states import JobStatus
 from app.registry.tables import JOB_TABLES
 from worker.runtime.lease import Lease
 
-IDLE_SECONDS = 5.0  # an idle room looks by itself this often, in case a hint was lost
+IDLE_SECONDS = 5.0  # polling interval of an idle loop, in case a wake-up was lost
 TICK_SECONDS = 5.0
 REAPS_PER_LEASE = 4
 
@@ -29,28 +29,28 @@ log = logging.getLogger(__name__)
 
 
 class Work(Protocol):
-    """What a room does with a row it claimed."""
+    """Processes the rows of one queue."""
 
     @property
     def table(self) -> type[Job]:
-        """Whose rows they are."""
+        """The table of the rows."""
 
     def prepare(self) -> None:
-        """Warm up; called once in a working thread before the first claim."""
+        """Warm up; called once in a worker thread before the first claim."""
 
     def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
-        """Do the job and move its row on; give it back soon once `stopping` is set."""
+        """Process the job and set its final status; return it to the queue if `stopping` is set."""
 
     def close(self) -> None:
-        """Let go of what `prepare` took."""
+        """Release what `prepare` acquired."""
 
     @property
     def device(self) -> str:
-        """Where the work is done, in words; empty while unknown."""
+        """Description of the device; empty while unknown."""
 
 
-class Room:
-    """Works on the rows of one table until it is stopped."""
+class JobLoop:
+    """Processes the rows of one table until it is stopped."""
 
     def __init__(
         self, database: Database, work: Work, *, lease_seconds: float, threads: int = 1
@@ -60,38 +60,40 @@ class Room:
         self._database = database
         self._lease_seconds = lease_seconds
         self._changed = threading.Condition()
-        self._hints = 0
+        self._wakeups = 0
         self._seen = 0
         self._busy = 0
         self._done = 0
         name = work.table.queue
         self._workers = [
-            threading.Thread(target=self._work, args=(number,), name=f"{name}-{number}")
+            threading.Thread(target=self._run_worker, args=(number,), name=f"{name}-{number}")
             for number in range(threads)
         ]
-        self._keeper = threading.Thread(target=self._keep, name=f"{name}-keeper", daemon=True)
+        self._keeper = threading.Thread(
+            target=self._announce_and_reap, name=f"{name}-keeper", daemon=True
+        )
         self._prepared = threading.Event()
         self._left = threading.Event()
 
     def start(self) -> None:
-        """Begin to work; returns at once."""
+        """Start the threads; returns at once."""
         for thread in (*self._workers, self._keeper):
             thread.start()
 
     def wake(self) -> None:
         """Look for work now; returns at once."""
         with self._changed:
-            self._hints += 1
+            self._wakeups += 1
             self._changed.notify_all()
 
-    def serve_hint(self) -> None:
-        """Look for work now; returns when a job was done or there is none.
+    def serve_wakeup(self) -> None:
+        """Look for work now; return when a job is done or none is waiting.
 
-        Blocking keeps Celery from handing further hints to a worker that is busy.
+        Blocking keeps Celery from passing further wake-ups to a busy worker.
         """
         with self._changed:
-            self._hints += 1
-            mine, done = self._hints, self._done
+            self._wakeups += 1
+            mine, done = self._wakeups, self._done
             self._changed.notify_all()
             self._changed.wait_for(
                 lambda: (
@@ -102,12 +104,14 @@ class Room:
             )
 
     def request_stop(self) -> None:
-        """Ask the threads to give their jobs back and end; returns at once, safe in a signal."""
+        """Ask the threads to return their jobs and end; does not wait, safe in a signal handler."""
         self.stopping.set()
-        threading.Thread(target=self._notify, daemon=True).start()  # the lock may be held below us
+        threading.Thread(
+            target=self._notify, daemon=True
+        ).start()  # the interrupted frame may hold the lock
 
     def join(self, timeout: float | None = None) -> bool:
-        """Wait for the end of all work; False when it did not come in time."""
+        """Wait for all threads to end; False on timeout."""
         for thread in self._workers:
             thread.join(timeout)
         alive = any(thread.is_alive() for thread in self._workers)
@@ -120,17 +124,17 @@ class Room:
         with self._changed:
             self._changed.notify_all()
 
-    def _work(self, number: int) -> None:
+    def _run_worker(self, number: int) -> None:
         try:
             if number == 0:
                 self._prepare()
             self._prepared.wait()
             while not self.stopping.is_set():
                 with self._changed:
-                    self._seen = self._hints
+                    self._seen = self._wakeups
                     self._busy += 1
                 try:
-                    self._drain()
+                    self._process_waiting_jobs()
                 finally:
                     with self._changed:
                         self._busy -= 1
@@ -142,40 +146,40 @@ class Room:
                 self.work.close()
 
     def _is_woken(self, *, since: int) -> bool:
-        return self._hints > since or self.stopping.is_set()
+        return self._wakeups > since or self.stopping.is_set()
 
     def _prepare(self) -> None:
         try:
             self.work.prepare()
         except Exception:
-            log.exception("Warming up failed; jobs will say what is wrong.")
+            log.exception("Warming up failed; the first job will report the cause.")
         finally:
             self._prepared.set()
 
-    def _drain(self) -> None:
+    def _process_waiting_jobs(self) -> None:
         while not self.stopping.is_set():
             try:
-                claimed = self._claim()
+                claimed = self._claim_job()
             except sa.exc.SQLAlchemyError as error:
-                log.warning("The database cannot be asked for work just now: %s", error)
+                log.warning("Cannot query the database for jobs, will retry: %s", error)
                 return
             if claimed is None:
                 return
-            self._run(*claimed)
+            self._process_job(*claimed)
             with self._changed:
                 self._done += 1
                 self._changed.notify_all()
 
-    def _claim(self) -> tuple[Job, Claim] | None:
+    def _claim_job(self) -> tuple[Job, Claim] | None:
         with self._database.read() as session:
             if not jobs.has_waiting(session, self.work.table):
                 return None
         with self._database.write() as session:
             return jobs.claim_next(session, self.work.table, lease_seconds=self._lease_seconds)
 
-    def _run(self, job: Job, claim: Claim) -> None:
+    def _process_job(self, job: Job, claim: Claim) -> None:
         label = f"{self.work.table.__tablename__} {claim.job_id}"
-        log.info("%s: begun, attempt %s.", label, job.attempt)
+        log.info("%s: attempt %s started.", label, job.attempt)
         with Lease(self._database, self.work.table, claim, seconds=self._lease_seconds) as lease:
             try:
                 self.work.run(job, lease, self.stopping)
@@ -183,12 +187,12 @@ class Room:
                 log.warning("%s: %s", label, lost)
             except Exception as error:
                 log.exception("%s: the worker failed.", label)
-                self._retry(claim, error)
+                self._retry_job(claim, error)
 
-    def _retry(self, claim: Claim, error: Exception) -> None:
-        """An error of ours: the row is tried again, then fails with the trace."""
+    def _retry_job(self, claim: Claim, error: Exception) -> None:
+        """Queue a job again after an internal error; fail it with the trace after the last try."""
         trace = "".join(traceback.format_exception(error))
-        sentence = f"The worker made a mistake with this: {type(error).__name__}: {error}"
+        sentence = f"Internal error in the worker: {type(error).__name__}: {error}"
         try:
             with self._database.write() as session:
                 jobs.give_up_or_retry(
@@ -202,31 +206,31 @@ class Room:
         except LostLease:
             pass
         except sa.exc.SQLAlchemyError:
-            log.exception("The error could not be written; the lease will run out.")
+            log.exception("Could not store the error; the lease will expire.")
 
-    def _keep(self) -> None:
-        """Reap what others left, and tell that this worker lives."""
+    def _announce_and_reap(self) -> None:
+        """Reap expired jobs of other workers, and update the presence of this one."""
         tick = min(TICK_SECONDS, self._lease_seconds / REAPS_PER_LEASE)
-        me = presence.Presence(self.work.table.queue)
+        own_presence = presence.Presence(self.work.table.queue)
         while True:
             try:
                 reap_expired(self._database)
-                me.announce(self._database, device=self.work.device)
+                own_presence.announce(self._database, device=self.work.device)
             except sa.exc.SQLAlchemyError as error:
-                log.warning("The database cannot be reached just now: %s", error)
+                log.warning("Cannot reach the database, will retry: %s", error)
             if self._left.wait(tick):
                 break
         try:
-            me.leave(self._database)
+            own_presence.leave(self._database)
         except sa.exc.SQLAlchemyError as error:
-            log.warning("Could not sign off: %s", error)
+            log.warning("Could not remove this worker's presence: %s", error)
 
 
 def reap_expired(database: Database) -> int:
-    """Take back the jobs of workers that fell silent, of every kind; gives how many."""
+    """Release the jobs whose leases have expired, in every table; return their number."""
     with database.read() as session:
         now = database_now(session)
-        expired = [table for table in JOB_TABLES if session.exec(_expired(table, now)).first()]
+        expired = [table for table in JOB_TABLES if session.exec(_expired_jobs(table, now)).first()]
     reaped = 0
     for table in expired:
         with database.write() as session:
@@ -234,6 +238,6 @@ def reap_expired(database: Database) -> int:
     return reaped
 
 
-def _expired(table: type[Job], now: datetime) -> Any:
+def _expired_jobs(table: type[Job], now: datetime) -> Any:
     silent = (col(table.status) == JobStatus.RUNNING) & (col(table.lease_until) < now)
     return select(table.id).where(silent).limit(1)

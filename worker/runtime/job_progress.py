@@ -1,4 +1,4 @@
-"""Between the parts of a long io job: how far it is, and whether it shall end."""
+"""Progress and cancellation of long io jobs."""
 
 from __future__ import annotations
 
@@ -24,28 +24,28 @@ Handler = Callable[[IoJob, Lease, Path, threading.Event], None]
 """Carries out a job: (row, lease, folder for scratch, set when the worker stops)."""
 
 
-class Canceled(Exception):
-    """Somebody asked for the end of the job."""
+class JobCanceled(Exception):
+    """A cancel of the job was requested."""
 
 
-class Drained(Exception):
-    """The worker ends; the job goes back to the queue."""
+class WorkerStopping(Exception):
+    """The worker is stopping; the job returns to the queue."""
 
 
-def require_wanted(session: Session, lease: Lease) -> None:
-    """Take part in a write only as the owner of a job that nobody asked to end meanwhile.
+def require_not_canceled(session: Session, lease: Lease) -> None:
+    """Lock the job's row; raise JobCanceled if a cancel was requested, LostLease if not owned.
 
-    Locks the row, so whoever asks later is told that it has ended. Raises Canceled or LostLease.
+    A cancel that is requested later waits for this transaction and finds the job finished.
     """
     jobs.require_owner(session, IoJob, lease.claim)
     if session.get_one(IoJob, lease.claim.job_id, populate_existing=True).cancel_requested:
-        raise Canceled
+        raise JobCanceled
 
 
-class Pulse:
-    """Called between modules: writes how far the work is, and stops it when it shall end.
+class JobProgress:
+    """Callback for the parts of a job: stores progress and checks whether to stop.
 
-    Raises Canceled, Drained or LostLease.
+    Raises JobCanceled, WorkerStopping or LostLease.
     """
 
     def __init__(self, database: Database, lease: Lease, stopping: threading.Event) -> None:
@@ -55,10 +55,10 @@ class Pulse:
         self._looked = 0.0
 
     def __call__(self, done: int, total: int) -> None:
-        """Tell that `done` of `total` parts are done."""
+        """Report that `done` of `total` parts are done."""
         self._lease.check()
         if self._stopping.is_set():
-            raise Drained
+            raise WorkerStopping
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
@@ -69,22 +69,22 @@ class Pulse:
             row = session.get_one(IoJob, claim.job_id, populate_existing=True)
             canceled = row.cancel_requested
         if canceled:
-            raise Canceled
+            raise JobCanceled
 
 
 @contextmanager
-def steered(
+def cancellable(
     database: Database, lease: Lease, stopping: threading.Event, **canceled: Any
-) -> Iterator[Pulse]:
-    """The pulse of a job, which is given back or canceled when its pulse says so.
+) -> Iterator[JobProgress]:
+    """Give a JobProgress; if it stops the job, return the job to the queue or mark it canceled.
 
-    `canceled`: columns of a row that somebody asked to end.
+    `canceled`: columns to set on a canceled job.
     """
     try:
-        yield Pulse(database, lease, stopping)
-    except Drained:
+        yield JobProgress(database, lease, stopping)
+    except WorkerStopping:
         with database.write() as session:
             jobs.give_back(session, IoJob, lease.claim)
-    except Canceled:
+    except JobCanceled:
         with database.write() as session:
             jobs.finish(session, IoJob, lease.claim, JobStatus.CANCELED, **canceled)

@@ -1,4 +1,4 @@
-"""Runs a Celery worker for some queues, with the pool that suits them."""
+"""Runs a Celery worker for the given queues, with a suitable pool."""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from worker.runtime.device import child_environment, threads
 
 
 def celery_arguments(queues: Sequence[str], *, log_level: str = "INFO") -> list[str]:
-    """The command line of `celery` for a worker of these queues.
+    """The `celery` arguments for a worker of these queues.
 
-    Rendering happens in a spawned child that holds the warm pipeline; where there is no prefork
-    (Windows), or together with other queues, in a thread.
+    Renders run in a spawned child process that holds the warm pipeline. Without prefork (Windows),
+    or together with other queues, they run in a thread.
     """
     unknown = [queue for queue in queues if queue not in QUEUES]
     if unknown or not queues:
-        raise ValueError(f"Choose queues from {', '.join(QUEUES)}; not {', '.join(unknown)}.")
+        raise ValueError(f"Unknown queues: {', '.join(unknown)}. Choose from {', '.join(QUEUES)}.")
     in_child = list(queues) == ["render"] and sys.platform != "win32"
     concurrency = 1 if in_child else sum(IO_THREADS if q == "io" else 1 for q in queues)
     return [
@@ -34,8 +34,8 @@ def celery_arguments(queues: Sequence[str], *, log_level: str = "INFO") -> list[
 
 
 def run(queues: Sequence[str], *, log_level: str = "INFO", thread_setting: int = 0) -> None:
-    """Work until SIGTERM, then give jobs back and return; settings come from the environment."""
-    os.environ.update(child_environment(threads(thread_setting)))  # torch reads it when imported
+    """Run a worker until SIGTERM, which returns its jobs to the queue; reads the environment."""
+    os.environ.update(child_environment(threads(thread_setting)))  # torch reads it on import
     from worker.runtime.celery_app import celery
 
     celery.worker_main(celery_arguments(queues, log_level=log_level))

@@ -1,4 +1,4 @@
-"""Holds a job while it is worked on, and notices when it is not ours any more."""
+"""Keeps the lease on a job while it is processed, and detects when it is lost."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ log = logging.getLogger(__name__)
 
 
 class Lease:
-    """Renews a claim from a thread for as long as the `with` block lasts.
+    """Renews a claim from a thread within a `with` block.
 
-    `lost` is set once another worker owns the job. While the database cannot be reached the lease
-    is neither renewed nor given up: when it is back, either the row is still ours or it is not.
+    `lost` is set when another worker owns the job. While the database is unreachable, the lease
+    is neither renewed nor given up; afterwards the row shows who owns the job.
     """
 
     def __init__(
@@ -50,12 +50,12 @@ class Lease:
         self._thread.join()
 
     def check(self) -> None:
-        """Raise LostLease when the job is known not to be ours."""
+        """Raise LostLease if another worker is known to own the job."""
         if self.lost.is_set():
             raise LostLease(f"{self._table.__tablename__} {self.claim.job_id} was taken over.")
 
     def release(self) -> None:
-        """Stop renewing: the owner is about to finish the job."""
+        """Stop renewing, because the job is finished."""
         self._ended.set()
 
     def _renew(self) -> None:
@@ -69,4 +69,4 @@ class Lease:
                     self.lost.set()
                 return
             except sa.exc.SQLAlchemyError as error:
-                log.warning("The lease could not be renewed just now: %s", error)
+                log.warning("Could not renew the lease, will retry: %s", error)

@@ -1,4 +1,4 @@
-"""What the train worker and its trainer process tell each other: one JSON object a line."""
+"""Messages between the train worker and its trainer process, one JSON object per line."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from worker.core.training.events import Arithmetic, Control, Event
 
 @dataclass(frozen=True)
 class Preload:
-    """To the trainer: import everything and hold this base model in memory."""
+    """To the trainer: import all libraries and load this base model."""
 
     model: Path
 
 
 @dataclass(frozen=True)
 class Calibrate:
-    """To the trainer: measure a step with this config on the base it holds."""
+    """To the trainer: measure a training step with this config on the loaded base model."""
 
     config: TrainConfig
     resolution: int
@@ -31,7 +31,7 @@ class Calibrate:
 
 @dataclass(frozen=True)
 class Train:
-    """To the trainer: the one training of its life."""
+    """To the trainer: train; each process does this once."""
 
     model: Path
     data: Path
@@ -43,8 +43,8 @@ class Train:
 
 
 @dataclass(frozen=True)
-class Wish:
-    """To the trainer: change course, or do something once at the next step."""
+class TrainerCommand:
+    """To the trainer: stop or cancel, or make a sample or checkpoint at the next step."""
 
     control: Control = Control.CONTINUE
     sample_now: bool = False
@@ -53,9 +53,9 @@ class Wish:
 
 @dataclass(frozen=True)
 class ExportFile:
-    """A download to write beside the canonical file; `proof` once it was written and proved.
+    """A download to write next to the canonical file, with its `proof` once it is verified.
 
-    `problem` says why there is no such file.
+    If it could not be written, `problem` gives the reason.
     """
 
     format: str
@@ -67,7 +67,7 @@ class ExportFile:
 
 @dataclass(frozen=True, kw_only=True)
 class Facts:
-    """What a download says of its adapter; `created` in ISO 8601."""
+    """Metadata of a download; `created` in ISO 8601."""
 
     title: str
     slug: str
@@ -90,9 +90,9 @@ class Facts:
 
 @dataclass(frozen=True)
 class Export:
-    """To the trainer: write these downloads of what it trained, with these facts in them.
+    """To the trainer: write these downloads of the trained adapter, with this metadata.
 
-    `base` is where the base model lies that they are proved on.
+    `base` is the path of the base model used to verify them.
     """
 
     files: list[ExportFile]
@@ -102,18 +102,18 @@ class Export:
 
 @dataclass(frozen=True)
 class Ready:
-    """From the trainer: everything is imported and the base, if it could be read, in memory."""
+    """From the trainer: libraries are imported and the base model, if readable, is loaded."""
 
     device: str
 
 
 @dataclass(frozen=True)
-class Alive:
-    """From the trainer: it looked for wishes, so it is not stuck."""
+class Heartbeat:
+    """From the trainer: it checked for commands, so it is not stuck."""
 
 
 @dataclass(frozen=True)
-class Calibrated:
+class CalibrationReport:
     """From the trainer: what a step of this config costs on this machine."""
 
     model: Path
@@ -125,8 +125,8 @@ class Calibrated:
 
 
 @dataclass(frozen=True)
-class Trained:
-    """From the trainer: the training ended; `path` is the canonical file, if one was kept."""
+class TrainReport:
+    """From the trainer: the training ended; `path` is the canonical file, None if canceled."""
 
     path: Path | None
     outcome: str
@@ -138,15 +138,15 @@ class Trained:
 
 
 @dataclass(frozen=True)
-class Exported:
-    """From the trainer: the downloads are on disk and proved, but for those with a problem."""
+class ExportReport:
+    """From the trainer: the downloads are written and verified, except those with a problem."""
 
     files: list[ExportFile] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
-class Failed:
-    """From the trainer: it cannot go on; `expected` when the sentence is meant for people."""
+class FailureReport:
+    """From the trainer: it failed; `expected` if the message is meant for users."""
 
     code: str
     error: str
@@ -158,14 +158,14 @@ Message = (
     Preload
     | Calibrate
     | Train
-    | Wish
+    | TrainerCommand
     | Export
     | Ready
-    | Alive
-    | Calibrated
-    | Trained
-    | Exported
-    | Failed
+    | Heartbeat
+    | CalibrationReport
+    | TrainReport
+    | ExportReport
+    | FailureReport
     | Event
 )
 _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in Message.__args__}
@@ -177,13 +177,13 @@ def _adapter(kind: str) -> TypeAdapter[Any]:
 
 
 def encode(message: Message) -> bytes:
-    """One line; numbers that are not finite stay what they are."""
+    """Encode a message as one line; NaN and infinity are preserved."""
     kind = type(message).__name__
     return json.dumps([kind, _adapter(kind).dump_python(message, mode="json")]).encode() + b"\n"
 
 
 def decode(line: bytes) -> Message:
-    """The message of a line that `encode` wrote."""
+    """Decode a line written by `encode`."""
     kind, fields = json.loads(line)
     message: Message = _adapter(kind).validate_python(fields)
     return message

@@ -115,7 +115,7 @@ class Prover:
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
-        """The weight shapes of the base's layers, by canonical key."""
+        """The weight shapes of the base model's layers, by canonical key."""
         return {
             f"{component}.{path}": tuple(layer.weight.shape)  # type: ignore[arg-type]
             for component, part in self._parts.items()
@@ -130,21 +130,21 @@ class Prover:
         """The proof with the result of loading the file with diffusers, and its failures."""
         asked = next(result for result in proof.loaders if result.name == DIFFUSERS.name)
         if not asked.needed:
-            return proof  # its rule says why
+            return proof  # the loader's rule gives the reason
         if mismatched_modules(adapter, self.shapes):
             return replace(proof, not_loaded=NO_LAYERS)
         failures = list(proof.failures)
         drawn, not_drawn = None, ""
         try:
             with limit_threads(adapter.parameters):
-                self._draw_own(adapter)
+                self._generate_references(adapter)
                 with load_with_diffusers(path, self._parts, self._family):
                     loaded = measure_loaded_adapter(adapter, self._parts)
                     if self._small is not None:
                         moved = measure_loaded_adapter(adapter, self._parts, weights=True)
                         loaded = max(loaded, moved, key=lambda found: found.worst_error)
                         loaded = replace(loaded, weights=True)
-                        drawn, not_drawn, fault = self._compare(self._draw(), proof.dtype)
+                        drawn, not_drawn, fault = self._compare(self._generate_image(), proof.dtype)
                         failures += fault
         except DiffusersRefusal as error:
             return replace(proof, failures=[*failures, f"diffusers cannot load it: {error}"])
@@ -183,18 +183,20 @@ class Prover:
         except BaseModelError:
             return {}
 
-    def _draw_own(self, adapter: LoraAdapter) -> None:
+    def _generate_references(self, adapter: LoraAdapter) -> None:
         """Generate images with and without the canonical adapter, once for all its files."""
         if self._small is None or "own" in self._pictures:
             return
         pipeline = ResidentPipeline(self._small)
         for name, stack in (("own", [LoadedAdapter("proof", adapter)]), ("plain", [])):
             pipeline.set_adapters(stack)
-            picture = self._draw(pipeline)
+            picture = self._generate_image(pipeline)
             if picture is not None:
                 self._pictures[name] = picture
 
-    def _draw(self, pipeline: ResidentPipeline | None = None) -> np.ndarray[Any, Any] | None:
+    def _generate_image(
+        self, pipeline: ResidentPipeline | None = None
+    ) -> np.ndarray[Any, Any] | None:
         """An image with the current state of the base; None if it produces NaNs."""
         assert self._small is not None
         config = RenderConfig(prompt=self._prompt, steps=STEPS, seed=SEED)

@@ -1,4 +1,4 @@
-"""The render worker: warm pipelines, one render at a time."""
+"""Render jobs: one render at a time, with warm pipelines."""
 
 from __future__ import annotations
 
@@ -27,13 +27,14 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.states import JobStatus
 from app.registry.renders import results
 from app.registry.renders.models import Render
-from app.registry.renders.results import NewImage
+from app.registry.renders.results import NewRenderImage
 from app.registry.storage.store import BlobStore, StorageUnavailable
 from worker.core import starter
 from worker.core.device import choose_device
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.infotext import ImageParameters, UsedAdapter, encode_png
 from worker.runtime import device
+from worker.runtime.job_progress import WorkerStopping
 from worker.runtime.lease import Lease
 
 if TYPE_CHECKING:
@@ -43,22 +44,18 @@ if TYPE_CHECKING:
 
 KEPT_PIPELINES = 1
 KEPT_ADAPTERS = 16
-WITH_GUIDANCE = 2  # a picture with its prompt and without: the batch of a usual render
+WITH_GUIDANCE = 2  # batch of a render: with and without the prompt
 REPORT_SECONDS = 0.15
 STUCK_SECONDS = 300.0
 WATCH_SECONDS = 5.0
 STUCK = 70
-TRUNCATED = "The last {count} tokens of the prompt were too many for this base and were not read."
+TRUNCATED = "The prompt is too long for this base model: its last {count} tokens were ignored."
 
 log = logging.getLogger(__name__)
 
 
-class GaveBack(Exception):
-    """The worker is ending; the render goes back to the queue."""
-
-
-class Rendering:
-    """The work of the `render` room."""
+class RenderJobs:
+    """Processes the renders of the `render` queue."""
 
     table = Render
 
@@ -73,11 +70,11 @@ class Rendering:
 
     @property
     def device(self) -> str:
-        """Where the work is done, in words; empty while unknown."""
+        """Description of the device; empty while unknown."""
         return self._described
 
     def prepare(self) -> None:
-        """Import torch, load the embedded base and draw once, so that the first render is quick."""
+        """Import torch, load the embedded base model and render once, to warm up."""
         self._device = choose_device(self._settings.device)
         with self._database.read() as session:
             base = session.exec(
@@ -90,17 +87,17 @@ class Rendering:
         pipeline.render(RenderConfig(prompt="warm", steps=1))
 
     def close(self) -> None:
-        """Let go of the pipelines."""
+        """Release the pipelines."""
         self._pipelines.clear()
         self._adapters.clear()
 
     def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
-        """Draw a render, or copy what an equal one gave."""
+        """Generate the images of a render, or copy those of an identical one."""
         render: Render = job
         try:
-            if not self._copy(render, lease):
-                self._draw(render, lease, stopping)
-        except GaveBack:
+            if not self._copy_cached(render, lease):
+                self._generate(render, lease, stopping)
+        except WorkerStopping:
             with self._database.write() as session:
                 jobs.give_back(session, Render, lease.claim)
         except StorageUnavailable as error:
@@ -109,11 +106,11 @@ class Rendering:
                     session, Render, lease.claim, code="storage", error=error.detail
                 )
         except AppError as error:
-            self._fail(lease, error.code, error.detail)
+            self._fail_render(lease, error.code, error.detail)
 
-    def _copy(self, render: Render, lease: Lease) -> bool:
+    def _copy_cached(self, render: Render, lease: Lease) -> bool:
         with self._database.read() as session:
-            images = results.find_drawn(session, render)
+            images = results.find_cached_images(session, render)
         if not images or not all(self._store.exists(image.sha256) for image in images):
             return False
         with self._database.write() as session:
@@ -127,7 +124,7 @@ class Rendering:
             )
         return True
 
-    def _draw(self, render: Render, lease: Lease, stopping: threading.Event) -> None:
+    def _generate(self, render: Render, lease: Lease, stopping: threading.Event) -> None:
         from worker.core.bases.family import BaseModelError
         from worker.core.inference.pipeline import RenderCanceled, RenderError
         from worker.core.lora_files.canonical import AdapterError
@@ -139,17 +136,17 @@ class Rendering:
         try:
             pipeline = self._pipeline(base)
             pipeline.set_adapters(self._stack(render))
-            with Steps(self._database, lease, stopping) as steps:
+            with RenderProgress(self._database, lease, stopping) as steps:
                 drawn = pipeline.render(_config(render), on_step=steps.note)
         except RenderCanceled:
             if stopping.is_set():
-                raise GaveBack from None
+                raise WorkerStopping from None
             lease.check()
             with self._database.write() as session:
                 jobs.finish(session, Render, lease.claim, JobStatus.CANCELED)
             return
         except (AdapterError, BaseModelError, RenderError) as error:
-            self._fail(lease, "render", str(error))
+            self._fail_render(lease, "render", str(error))
             return
         self._store_images(render, base, drawn, lease, time.monotonic() - started)
 
@@ -186,7 +183,7 @@ class Rendering:
                 adapters=used,
             )
             data = encode_png(picture.image, info, request | {"seed": picture.seed})
-            images.append(NewImage(picture.seed, self._store.put_bytes(data).sha256))
+            images.append(NewRenderImage(picture.seed, self._store.put_bytes(data).sha256))
         truncated = drawn[0].truncated_tokens
         with self._database.write() as session:
             results.finish_render(
@@ -238,18 +235,18 @@ class Rendering:
         self._adapters.move_to_end(sha256)
         return self._adapters[sha256]
 
-    def _fail(self, lease: Lease, code: str, error: str) -> None:
+    def _fail_render(self, lease: Lease, code: str, error: str) -> None:
         with self._database.write() as session:
             jobs.finish(
                 session, Render, lease.claim, JobStatus.FAILED, error_code=code, error=error
             )
 
 
-class Steps:
-    """Writes progress of a render and asks whether it is still wanted.
+class RenderProgress:
+    """Stores the progress of a render and checks whether it was canceled.
 
-    A render that makes no step for minutes hangs in native code, where no thread can be stopped:
-    then the process ends, its lease runs out, and the pool starts another.
+    A render without progress for minutes hangs in native code, where threads cannot be stopped. The
+    process then exits, its lease expires, and the pool starts another process.
     """
 
     def __init__(self, database: Database, lease: Lease, stopping: threading.Event) -> None:
@@ -261,7 +258,7 @@ class Steps:
         self._ended = threading.Event()
         self._watchdog = threading.Thread(target=self._watch, name="watchdog", daemon=True)
 
-    def __enter__(self) -> Steps:
+    def __enter__(self) -> RenderProgress:
         self._watchdog.start()
         return self
 
@@ -269,7 +266,7 @@ class Steps:
         self._ended.set()
 
     def note(self, done: int, total: int) -> bool:
-        """Take note of a step; False when drawing should end."""
+        """Record a step; False if the render should stop."""
         now = self._moved = time.monotonic()
         if self._stopping.is_set() or self._lease.lost.is_set():
             return False
@@ -280,18 +277,18 @@ class Steps:
             with self._database.write() as session:
                 return results.write_step(session, self._lease.claim, done)
         except sa.exc.OperationalError as error:
-            log.warning("A step was not written: %s", error)
+            log.warning("Could not store the progress of a render: %s", error)
             return True
 
     def _watch(self) -> None:
         while not self._ended.wait(WATCH_SECONDS):
             if time.monotonic() - self._moved > STUCK_SECONDS:
-                log.critical("A render made no step for %.0f s; this worker ends.", STUCK_SECONDS)
+                log.critical("A render made no progress for %.0f s; exiting.", STUCK_SECONDS)
                 os._exit(STUCK)
 
 
 def _active(render: Render) -> list[ResolvedAdapter]:
-    """The adapters that change anything."""
+    """The adapters with a weight other than 0."""
     return [adapter for adapter in render.stack if not adapter.is_off]
 
 

@@ -1,4 +1,4 @@
-"""Writes what a training tells to the registry: progress, metrics, samples, checkpoints."""
+"""Writes the events of a training to the registry: progress, metrics, samples, checkpoints."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from app.registry.db import Database
 from app.registry.jobs import service as jobs
 from app.registry.runs import progress
 from app.registry.runs.models import NOTICE, WARNING, Run
-from app.registry.runs.progress import NewSample, Points
+from app.registry.runs.progress import MetricPoints, NewSample
 from app.registry.storage.store import BlobStore
 from worker.core.training.config import TrainConfig
 from worker.core.training.events import (
@@ -37,7 +37,7 @@ from worker.runtime.scratch import pack_checkpoint
 
 FLUSH_SECONDS = 0.7
 SMOOTHING = 0.95
-OUTAGE_SECONDS = 120.0  # how long the end of a run waits for a database that is away
+OUTAGE_SECONDS = 120.0  # how long the end of a run waits for an unreachable database
 RETRY_SECONDS = 1.0
 
 T = TypeVar("T")
@@ -45,10 +45,10 @@ log = logging.getLogger(__name__)
 
 
 class Reporter:
-    """Takes a training's events; progress goes out at most every `FLUSH_SECONDS`.
+    """Records a training's events; progress is written at most every `FLUSH_SECONDS`.
 
-    While the database is away, progress is kept and written later; samples and checkpoints wait.
-    Raises LostLease as soon as the run is not ours.
+    While the database is unreachable, progress is buffered; samples and checkpoints wait.
+    Raises LostLease as soon as another worker owns the run.
     """
 
     def __init__(self, database: Database, store: BlobStore, run: Run, lease: Lease) -> None:
@@ -69,26 +69,26 @@ class Reporter:
 
     @property
     def training_seconds(self) -> float:
-        """Of all attempts together, until now."""
+        """Training time of all attempts until now."""
         return self._run.training_seconds + time.monotonic() - self._started
 
     @property
     def seconds_per_step(self) -> float | None:
-        """The middle of what steps took, without sampling; None before there was one."""
+        """Median time of a step without sampling; None before the first step."""
         return 1 / statistics.median(self._speeds) if self._speeds else None
 
     def set(self, **values: Any) -> None:
-        """Columns of the run to write with the next progress."""
+        """Set columns of the run, which are written with the next progress."""
         self._values |= values
 
-    def take(self, event: Event) -> None:
-        """Note an event; pictures and checkpoints are stored at once."""
+    def record_event(self, event: Event) -> None:
+        """Record an event; images and checkpoints are stored at once."""
         if isinstance(event, StepDone):
-            self._step(event)
+            self._record_step(event)
         elif isinstance(event, SampleSaved):
-            self._sample(event)
+            self._store_sample(event)
         elif isinstance(event, CheckpointSaved):
-            self._checkpoint(event)
+            self._store_checkpoint(event)
         elif isinstance(event, PhaseStarted):
             self.set(phase=str(event.phase))
         elif isinstance(event, BaseFacts):
@@ -99,14 +99,14 @@ class Reporter:
         elif isinstance(event, Arithmetic):
             self.set(arithmetic=asdict(event))
         elif isinstance(event, HeldOut):
-            self._held_out(event)
+            self._store_held_out(event)
         elif isinstance(event, RolledBack):
-            self._roll_back(event)
+            self._record_rollback(event)
         elif isinstance(event, Notice):
-            self._notice(event)
+            self._store_notice(event)
 
     def flush(self, *, now: bool = False) -> None:
-        """Write progress when it is time for it."""
+        """Write progress if it is due, or immediately with `now`."""
         if not now and time.monotonic() - self._flushed < FLUSH_SECONDS:
             return
         self._flushed = time.monotonic()
@@ -116,28 +116,28 @@ class Reporter:
             with self._database.write() as session:
                 self.write_pending(session)
         except sa.exc.OperationalError as error:
-            log.warning("Progress is kept until the database is back: %s", error)
+            log.warning("Progress is buffered until the database is reachable: %s", error)
             return
         self.forget_pending()
 
     def write_pending(self, session: Any) -> None:
-        """Write progress within a transaction of the caller, who then calls `forget_pending`."""
+        """Write progress in the caller's transaction; the caller then calls `forget_pending`."""
         points = None
         if self._losses:
             values = {"loss": self._losses, "learning_rate": self._rates}
-            points = Points(self._first_step, values)
+            points = MetricPoints(self._first_step, values)
             if not self._resumed:
                 progress.forget_after(session, self._run.key, self._first_step - 1)
         columns = {**self._values, "training_seconds": self.training_seconds}
         progress.write_progress(session, self._lease.claim, columns, points)
 
     def forget_pending(self) -> None:
-        """What was pending is committed."""
+        """Clear the buffered progress after it was committed."""
         self._resumed = self._resumed or bool(self._losses)
         self._values, self._losses, self._rates = {}, [], []
 
     def persist(self, write: Callable[[Any], T]) -> T:
-        """Run `write(session)` in a transaction, again and again while the database is away."""
+        """Run `write(session)` in a transaction; retry while the database is unreachable."""
         deadline = time.monotonic() + OUTAGE_SECONDS
         while True:
             self._lease.check()
@@ -147,14 +147,14 @@ class Reporter:
             except (sa.exc.OperationalError, sa.exc.IntegrityError):
                 if time.monotonic() > deadline:
                     raise
-                log.warning("Trying to write to the database again.", exc_info=True)
+                log.warning("Could not write to the database, will retry.", exc_info=True)
                 self._lease.lost.wait(RETRY_SECONDS)
 
-    def _step(self, event: StepDone) -> None:
+    def _record_step(self, event: StepDone) -> None:
         if not self._losses:
             self._first_step = event.step
             if not self._resumed:
-                self._flushed = 0.0  # people see at once that the run began
+                self._flushed = 0.0  # write the first step immediately
             if not self._resumed and self._run.attempt > 1:
                 self.set(resumed_at_step=event.step - 1)
         self._losses.append(event.loss)
@@ -171,7 +171,7 @@ class Reporter:
             steps_per_second=event.steps_per_second or None,
         )
 
-    def _held_out(self, event: HeldOut) -> None:
+    def _store_held_out(self, event: HeldOut) -> None:
         claim = self._lease.claim
         self.persist(
             lambda session: progress.add_held_out(
@@ -179,8 +179,8 @@ class Reporter:
             )
         )
 
-    def _roll_back(self, event: RolledBack) -> None:
-        """What came after that step is forgotten, written or not."""
+    def _record_rollback(self, event: RolledBack) -> None:
+        """Delete everything recorded after that step."""
         self._losses, self._rates, self._smoothed = [], [], None
         self.set(step=event.step)
 
@@ -190,7 +190,7 @@ class Reporter:
 
         self.persist(forget)
 
-    def _notice(self, event: Notice) -> None:
+    def _store_notice(self, event: Notice) -> None:
         self.notices.append(event.text)
 
         def write(session: Any) -> None:
@@ -200,23 +200,23 @@ class Reporter:
 
         self.persist(write)
 
-    def _sample(self, event: SampleSaved) -> None:
-        self.persist(lambda session: progress.read_wishes(session, self._lease.claim))
+    def _store_sample(self, event: SampleSaved) -> None:
+        self.persist(lambda session: progress.read_run_flags(session, self._lease.claim))
         try:
             blob = self._store.put_file(event.path)
         except FileNotFoundError:
-            log.warning("The sample %s is gone.", event.path)
+            log.warning("The sample %s is missing.", event.path)
             return
         new = NewSample(event.step, event.prompt_index, event.prompt, event.seed, blob.sha256)
         self.persist(lambda session: progress.add_sample(session, self._lease.claim, new))
 
-    def _checkpoint(self, event: CheckpointSaved) -> None:
+    def _store_checkpoint(self, event: CheckpointSaved) -> None:
         claim = self._lease.claim
-        self.persist(lambda session: progress.read_wishes(session, claim))
+        self.persist(lambda session: progress.read_run_flags(session, claim))
         try:
             blob = pack_checkpoint(self._store, event.path, run_id=self._run.key)
-        except FileNotFoundError:  # the trainer keeps only the newest few and was faster
-            log.warning("The checkpoint %s is gone.", event.path)
+        except FileNotFoundError:  # the trainer already deleted it, as it keeps only the newest
+            log.warning("The checkpoint %s is missing.", event.path)
             return
         self.flush(now=True)  # a resumed run must find the metrics up to here
         unused = self.persist(

@@ -1,4 +1,4 @@
-"""The rows that a run is trained from."""
+"""Database rows that a run is trained from."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from app.registry.datasets.models import Dataset, DatasetVersion
 
 @dataclass(frozen=True)
 class RunInputs:
-    """What a run is trained from; `slug` is the address that its adapter will get."""
+    """Base model and data of a run; `slug` is the address that its adapter will get."""
 
     base: BaseModel
     dataset: Dataset
     version: DatasetVersion
-    regularisation: DatasetVersion | None
+    regularization: DatasetVersion | None
     slug: str

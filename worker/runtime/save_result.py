@@ -1,4 +1,4 @@
-"""A finished training becomes a version of an adapter while its run succeeds: both or none."""
+"""Saves a finished training as a version of an adapter and completes its run, atomically."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from worker.core.bases.family import FALLBACK_FAMILY
 from worker.core.lora_files.header import read_header
 from worker.core.training.config import TrainConfig
 from worker.runtime.lease import Lease
-from worker.runtime.messages import Export, Exported, ExportFile, Facts, Trained
+from worker.runtime.messages import Export, ExportFile, ExportReport, Facts, TrainReport
 from worker.runtime.report import Reporter
 from worker.runtime.run_inputs import RunInputs
 
@@ -40,7 +40,7 @@ DOWNLOADS = (("kohya", "fp16"), ("peft", "fp16"))
 
 
 class TrainingResult:
-    """Stores what a finished training made: the adapter, its downloads, and the end of its run."""
+    """Stores the result of a training: the adapter, its downloads and the run's final status."""
 
     def __init__(
         self,
@@ -50,7 +50,7 @@ class TrainingResult:
         lease: Lease,
         reporter: Reporter,
         inputs: RunInputs,
-        trained: Trained,
+        trained: TrainReport,
     ) -> None:
         self._database = database
         self._store = store
@@ -66,7 +66,7 @@ class TrainingResult:
         self._said: FileFacts | None = None
 
     def export_order(self) -> Export:
-        """The downloads the trainer shall write beside the canonical file."""
+        """The order for the trainer to write downloads next to the canonical file."""
         run, base = self._run, self._inputs.base
         with self._database.read() as session:
             said = self._said = self._file_facts(session)
@@ -115,8 +115,8 @@ class TrainingResult:
             cover_sha256=cover,
         )
 
-    def publish(self, exported: Exported) -> None:
-        """Store the files, then write adapter, version, downloads and the end of the run."""
+    def publish(self, exported: ExportReport) -> None:
+        """Store the files, then write adapter, version, downloads and the run's final status."""
         store = self._store
         self._reporter.persist(lambda session: jobs.require_owner(session, Run, self._lease.claim))
         canonical = store.put_file(self._canonical)
@@ -125,7 +125,7 @@ class TrainingResult:
         kohya: list[Path] = []
         said = self._said.sha256 if self._said else None
         for file in exported.files:
-            if file.problem:  # the adapter is kept; who asks for this file is told why not
+            if file.problem:  # keep the adapter; only this file is not offered
                 self._reporter.notices.append(
                     f"The {file.format} file in {file.dtype} is not offered: {file.problem}"
                 )
@@ -143,11 +143,13 @@ class TrainingResult:
             "notices": self._reporter.notices,
         }
         self._reporter.persist(
-            lambda session: self._write(session, canonical.sha256, canonical.size, files, details)
+            lambda session: self._write_version(
+                session, canonical.sha256, canonical.size, files, details
+            )
         )
         self._lease.release()
 
-    def _write(
+    def _write_version(
         self,
         session: Session,
         sha256: str,
@@ -156,7 +158,7 @@ class TrainingResult:
         details: dict[str, Any],
     ) -> None:
         run, base, trained = self._run, self._inputs.base, self._trained
-        self._reporter.write_pending(session)  # also locks the row: nobody else publishes this run
+        self._reporter.write_pending(session)  # also locks the row of the run
         cover = progress.last_sample(session, run.key)
         new = NewVersion(
             name=run.name,
@@ -214,7 +216,7 @@ class TrainingResult:
 
 
 def tensor_hash(path: Path) -> str:
-    """SHA-256 of the bytes after the header: what other programs know a LoRA file by."""
+    """SHA-256 of the bytes after the header, which other programs use to identify a LoRA."""
     digest = hashlib.sha256()
     with path.open("rb") as file:
         file.seek(read_header(path).data_offset)

@@ -1,4 +1,4 @@
-"""Folders a training works in: pictures in, checkpoints and samples out, nothing left behind."""
+"""Temporary folders of trainings: images in, checkpoints and samples out, removed at the end."""
 
 from __future__ import annotations
 
@@ -24,10 +24,10 @@ log = logging.getLogger(__name__)
 
 @contextlib.contextmanager
 def attempt_folder(data_dir: Path, run_id: int, token: str) -> Iterator[Path]:
-    """A fresh folder for one attempt, removed at its end.
+    """A new folder for one attempt, removed at its end.
 
-    Each attempt has its own, so that a frozen trainer that wakes up can touch nobody's files; what
-    the next attempt needs comes from the blob store.
+    Each attempt has its own, so that a frozen trainer that wakes up cannot touch other files. The
+    next attempt gets its inputs from the blob store.
     """
     folder = work_folder(data_dir) / f"run-{run_id}-{token[:8]}"
     folder.mkdir(parents=True)
@@ -38,20 +38,20 @@ def attempt_folder(data_dir: Path, run_id: int, token: str) -> Iterator[Path]:
 
 
 def work_folder(data_dir: Path) -> Path:
-    """Where attempts have their folders."""
+    """The parent folder of all attempt folders."""
     return data_dir / "work"
 
 
 def attempt_folders(data_dir: Path) -> list[Path]:
-    """The folders of all attempts that are there now."""
+    """All attempt folders that exist now."""
     return list(work_folder(data_dir).glob("run-*-*"))
 
 
-def sweep(folders: Sequence[Path], tokens: Sequence[str]) -> None:
-    """Remove those folders of attempts that no owner in `tokens` holds: their worker was killed.
+def remove_abandoned(folders: Sequence[Path], tokens: Sequence[str]) -> None:
+    """Remove attempt folders that belong to no owner in `tokens`: their worker was killed.
 
-    The folders have to be listed before the tokens are read: a run is owned before it has a folder,
-    so one that another worker begins meanwhile is either not listed or known by its token.
+    List the folders before reading the tokens: a run has an owner before it has a folder, so the
+    folder of a run that starts meanwhile is either not listed or its token is known.
     """
     owned = {token[:8] for token in tokens}
     for folder in folders:
@@ -59,19 +59,19 @@ def sweep(folders: Sequence[Path], tokens: Sequence[str]) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
-def lay_out_pictures(
+def write_images(
     store: BlobStore,
     items: Sequence[Mapping[str, Any]],
     folder: Path,
     scratch: Path,
     *,
-    regularisation: Sequence[Mapping[str, Any]] = (),
+    regularization: Sequence[Mapping[str, Any]] = (),
 ) -> None:
-    """Write the pictures of dataset versions, and what is said of them as `metadata.jsonl`."""
+    """Write the images of dataset versions, with captions and settings in `metadata.jsonl`."""
     folder.mkdir(parents=True)
     scratch.mkdir(parents=True, exist_ok=True)
     lines = []
-    for number, item in enumerate([*items, *regularisation]):
+    for number, item in enumerate([*items, *regularization]):
         blob = store.local_path(item["clean_sha256"], scratch)
         name = f"{number:05d}{picture_suffix(blob)}"
         _link_or_copy(blob, folder / name)
@@ -86,21 +86,21 @@ def lay_out_pictures(
 def _link_or_copy(source: Path, target: Path) -> None:
     try:
         target.hardlink_to(source)
-    except OSError:  # another file system, or one without links
+    except OSError:  # another file system, or no support for links
         shutil.copyfile(source, target)
 
 
 def restore_samples(store: BlobStore, rows: Sequence[Sample], out: Path, scratch: Path) -> None:
-    """Put back the samples that were drawn, so that a resumed run need not draw them again."""
+    """Restore samples, so that a resumed run does not generate them again."""
     for row in rows:
         path = out / "samples" / f"step-{row.step:06d}" / f"prompt-{row.prompt_index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
-        with contextlib.suppress(AppError):  # one that is gone is drawn again
+        with contextlib.suppress(AppError):  # a missing sample is generated again
             _link_or_copy(store.local_path(row.sha256, scratch), path)
 
 
 def pack_checkpoint(store: BlobStore, folder: Path, *, run_id: int) -> Blob:
-    """Store a checkpoint folder as a tar; the run's id in it keeps equal runs from sharing one."""
+    """Store a checkpoint folder as a tar file, with the run's id so that equal runs share none."""
     with tempfile.TemporaryDirectory(dir=folder.parent.parent) as temporary:
         path = Path(temporary) / "checkpoint.tar"
         headers = {"BRUSHWORK.run": str(run_id)}
@@ -110,7 +110,7 @@ def pack_checkpoint(store: BlobStore, folder: Path, *, run_id: int) -> Blob:
 
 
 def restore_checkpoint(store: BlobStore, rows: Sequence[Checkpoint], out: Path) -> int:
-    """Unpack the newest checkpoint that is undamaged into `out`; gives its step, 0 for none."""
+    """Unpack the newest undamaged checkpoint into `out`; return its step, 0 if there is none."""
     target = out / CHECKPOINTS
     target.mkdir(parents=True, exist_ok=True)
     for row in rows:

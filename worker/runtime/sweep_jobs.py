@@ -1,6 +1,6 @@
-"""Sweeping, in an io worker: a clock that orders a sweep once a day, and the work itself.
+"""Sweep jobs of the io worker, and the clock that queues one per day.
 
-Every io worker has the clock; the row of the job sees to it that one of them sweeps.
+Every io worker has a clock, but only one of them creates the job.
 """
 
 from __future__ import annotations
@@ -18,17 +18,17 @@ from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
 from app.registry.sweep import order_if_due, sweep
-from worker.runtime.job_progress import steered
+from worker.runtime.job_progress import cancellable
 from worker.runtime.lease import Lease
 
-FIRST_LOOK_SECONDS = 60.0  # a worker that starts has better things to do
+FIRST_LOOK_SECONDS = 60.0  # do not slow down the start of a worker
 LOOK_SECONDS = 3_600.0
 
 log = logging.getLogger(__name__)
 
 
-class Sweeping:
-    """Orders sweeps while it is open, and carries them out."""
+class SweepJobs:
+    """Queues sweeps while it is open, and processes them."""
 
     def __init__(self, database: Database, store: BlobStore) -> None:
         self._database = database
@@ -50,12 +50,12 @@ class Sweeping:
             try:
                 order_if_due(self._database)
             except sa.exc.SQLAlchemyError as error:
-                log.warning("The database cannot be reached just now: %s", error)
+                log.warning("Cannot reach the database, will retry: %s", error)
 
     def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
         """Delete the files that nothing refers to."""
-        with steered(self._database, lease, stopping, result={}) as pulse:
-            swept = sweep(self._database, self._store, pulse=lambda: pulse(0, 1))
+        with cancellable(self._database, lease, stopping, result={}) as progress:
+            swept = sweep(self._database, self._store, on_item=lambda: progress(0, 1))
             result = SweepResult(files=swept.files, size_bytes=swept.size_bytes).stored()
             with self._database.write() as session:
                 jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)

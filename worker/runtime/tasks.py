@@ -1,4 +1,4 @@
-"""What hints wake: each looks for the best waiting row of its queue. They carry nothing."""
+"""Celery tasks that wake a job loop. They carry no data: the loop claims the next waiting row."""
 
 from __future__ import annotations
 
@@ -8,17 +8,17 @@ from worker.runtime.celery_app import celery
 
 @celery.task(name="worker.tasks.train")  # type: ignore[untyped-decorator]
 def train() -> None:
-    """Train the best waiting run."""
-    process.serve_hint("train")
+    """Train the next waiting run."""
+    process.serve_wakeup("train")
 
 
 @celery.task(name="worker.tasks.render")  # type: ignore[untyped-decorator]
 def render() -> None:
-    """Draw the best waiting render."""
-    process.serve_hint("render")
+    """Process the next waiting render."""
+    process.serve_wakeup("render")
 
 
 @celery.task(name="worker.tasks.io")  # type: ignore[untyped-decorator]
 def io() -> None:
-    """Do the best waiting io job."""
-    process.serve_hint("io")
+    """Process the next waiting io job."""
+    process.serve_wakeup("io")

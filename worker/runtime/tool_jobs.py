@@ -1,4 +1,4 @@
-"""io jobs of the tools: adapters merged, resized, fused into a base, extracted from one."""
+"""Tool jobs: merge, resize, fuse into a base model, extract."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models import service as base_models
 from app.registry.base_models.downloads import FUSED_FOLDER
 from app.registry.base_models.models import BaseModel
-from app.registry.base_models.removal import clear
+from app.registry.base_models.removal import delete_base_files
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import AppError
@@ -34,9 +34,9 @@ from app.registry.jobs.kinds import (
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.slugs import slugify
-from app.registry.storage.store import BlobStore, sentence_when_full
+from app.registry.storage.store import BlobStore, translate_full_disk
 from worker.core.bases.family import FALLBACK_FAMILY
-from worker.runtime.job_progress import Handler, Pulse, require_wanted, steered
+from worker.runtime.job_progress import Handler, JobProgress, cancellable, require_not_canceled
 from worker.runtime.lease import Lease
 
 if TYPE_CHECKING:
@@ -48,13 +48,13 @@ MERGE_FACTS = {"method", "density", "seed", "parts"}  # of a merged version
 TOKEN_CHARS = 8  # of a claim's token, in the name of what is made under it
 GONE = "“{name}” was deleted while this waited. Restore it, then try again."
 NOT_SMALLER = (
-    "Nothing would become smaller: version {version} of “{name}” has no higher rank than that "
-    "needs. Choose a lower rank, or a smaller share."
+    "The result would not be smaller than version {version} of “{name}”. Choose a lower rank, or a "
+    "smaller share of energy."
 )
 
 
-class ToolWork:
-    """The kinds of io jobs that make adapters of adapters, or bases of them."""
+class ToolJobs:
+    """Processes the io jobs of the tools."""
 
     def __init__(self, settings: Settings, database: Database, store: BlobStore) -> None:
         self._settings = settings
@@ -65,8 +65,8 @@ class ToolWork:
         self.fuse = self._guarded(self._fuse)
         self.extract = self._guarded(self._extract)
 
-    def _guarded(self, work: Callable[[IoJob, Lease, Path, Pulse], None]) -> Handler:
-        """The work with every end it can have beside success."""
+    def _guarded(self, work: Callable[[IoJob, Lease, Path, JobProgress], None]) -> Handler:
+        """Wrap a tool with the handling of cancellation and errors."""
 
         def run(job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
             from worker.core.bases.family import BaseModelError
@@ -74,10 +74,10 @@ class ToolWork:
 
             try:
                 with (
-                    steered(self._database, lease, stopping, result={}) as pulse,
-                    sentence_when_full(),
+                    cancellable(self._database, lease, stopping, result={}) as progress,
+                    translate_full_disk(),
                 ):
-                    work(job, lease, scratch, pulse)
+                    work(job, lease, scratch, progress)
             except AdapterError as error:
                 self._end(lease, JobStatus.FAILED, error=str(error), error_code="adapter")
             except BaseModelError as error:
@@ -89,12 +89,12 @@ class ToolWork:
         with self._database.write() as session:
             jobs.finish(session, IoJob, lease.claim, status, **values)
 
-    def _merge(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
+    def _merge(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
         from worker.core.lora_files.tools.combine import MergeMethod, MergeOptions, merge_adapters
 
         args = job.arguments(MergeAdaptersArgs)
         options = MergeOptions(MergeMethod(args.method), args.rank, args.density, args.seed)
-        made = merge_adapters(self._stack(args.parts, scratch), options, on_module=pulse)
+        made = merge_adapters(self._stack(args.parts, scratch), options, on_module=progress)
         told = {"tool": "merge", **args.model_dump(mode="json", include=MERGE_FACTS)}
         with self._database.read() as session:
             versions = [session.get_one(AdapterVersion, p.version_id) for p in args.parts]
@@ -114,7 +114,7 @@ class ToolWork:
             details={"made": told},
         )
 
-    def _resize(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
+    def _resize(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
         from worker.core.lora_files.tools.resize import ResizeOptions, resize_adapter
         from worker.core.lora_files.tools.stack import ToolError
 
@@ -125,7 +125,7 @@ class ToolWork:
             version = session.get_one(AdapterVersion, job.subject_id)
             adapter = session.get_one(Adapter, version.adapter_id)
         before = self._weights(adapter.name, version.key, scratch)
-        made = resize_adapter(before, options, on_module=pulse)
+        made = resize_adapter(before, options, on_module=progress)
         if made.adapter.parameters >= before.parameters:
             raise ToolError(NOT_SMALLER.format(name=adapter.name, version=version.version))
         told = {"tool": "resize", "version": version.version, "rank_before": version.rank}
@@ -146,7 +146,7 @@ class ToolWork:
             | {key: text for key, text in version.details.items() if key == "author"},
         )
 
-    def _extract(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
+    def _extract(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
         from worker.core.lora_files.tools.extract import extract_adapter
 
         assert job.subject_id is not None
@@ -156,7 +156,7 @@ class ToolWork:
             base_models.location(base),
             base_models.location(tuned),
             args.rank,
-            on_layer=pulse,
+            on_layer=progress,
         )
         told = {
             "tool": "extract",
@@ -178,7 +178,7 @@ class ToolWork:
             details={"made": told},
         )
 
-    def _fuse(self, job: IoJob, lease: Lease, scratch: Path, pulse: Pulse) -> None:
+    def _fuse(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
         from worker.core.lora_files.tools.fuse import (
             FuseDtype,
             FuseLayout,
@@ -191,8 +191,8 @@ class ToolWork:
         options = FuseOptions(FuseLayout(args.layout), FuseDtype(args.dtype))
         ending = ".safetensors" if options.layout is FuseLayout.SINGLE else ""
         stem = slugify(args.name, fallback="fused")
-        # Not in scratch, which may lie in memory: a base takes gigabytes. Named by the claim, so
-        # that a worker that lost the job never touches what the next one made.
+        # Not in scratch, which may be in memory: a base model takes gigabytes. Named by the claim,
+        # so that a worker that lost the job never touches files of the next one.
         token = lease.claim.token[:TOKEN_CHARS]
         out = self._settings.data_dir / FUSED_FOLDER / f"{stem}-{job.key}-{token}{ending}"
         self._sweep(lease, out.parent, f"{stem}-{job.key}-")
@@ -204,7 +204,7 @@ class ToolWork:
                 out,
                 options,
                 base_name=f"“{base.name}”",
-                on_tensor=pulse,
+                on_tensor=progress,
             )
             figures = FuseAdapterResult(layers=made.layers, size_bytes=made.size_bytes)
             if args.keep is Keep.BASE_MODEL:
@@ -213,18 +213,18 @@ class ToolWork:
             blob = self._store.put_file(out)
             kept = {"sha256": blob.sha256, "filename": f"{stem}{ending}"}
             with self._database.write() as session:
-                require_wanted(session, lease)
+                require_not_canceled(session, lease)
                 result = figures.model_copy(update=kept).stored()
                 jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
-            clear(out)
+            delete_base_files(out)
         except BaseException:
-            clear(out)
+            delete_base_files(out)
             raise
 
     def _sweep(self, lease: Lease, folder: Path, start: str) -> None:
-        """Take away what earlier claims of this job left; raises LostLease, with nothing taken.
+        """Delete files of earlier claims of this job. Raises LostLease before deleting any.
 
-        What was there before the job is seen to be ours is of an earlier claim and unregistered.
+        Files listed before ownership is confirmed belong to an earlier claim and are unregistered.
         """
         ours = re.compile(
             rf"\.?{re.escape(start)}\w{{{TOKEN_CHARS}}}(\.safetensors)?(\.\w+\.part)?"
@@ -234,11 +234,11 @@ class ToolWork:
         with self._database.write() as session:
             jobs.require_owner(session, IoJob, lease.claim)
         for path in left:
-            clear(path)
+            delete_base_files(path)
 
     def _register(self, lease: Lease, name: str, out: Path, figures: FuseAdapterResult) -> None:
         with self._database.write() as session:
-            require_wanted(session, lease)
+            require_not_canceled(session, lease)
             base = base_models.add_base_model(session, str(out), allowed_folders=None)
             base.name = name
             session.add(base)
@@ -259,7 +259,7 @@ class ToolWork:
         adapter_id: int | None = None,
         **values: Any,
     ) -> None:
-        """Store the canonical file, then the version and the end of the job in one transaction."""
+        """Store the canonical file, then the version and the job's status in one transaction."""
         from worker.core.lora_files import canonical
         from worker.core.lora_files.canonical import LoraAdapter
         from worker.runtime.save_result import tensor_hash
@@ -280,7 +280,7 @@ class ToolWork:
             **values,
         )
         with self._database.write() as session:
-            require_wanted(session, lease)
+            require_not_canceled(session, lease)
             version = publish(session, new, adapter_id=adapter_id)
             adapter = session.get_one(Adapter, version.adapter_id)
             result = result_type(
@@ -329,5 +329,5 @@ class ToolWork:
 
 
 def _licence(sources: Sequence[Adapter]) -> str:
-    """The licences that bind what was made of these adapters: those of all, each once."""
+    """The distinct licenses of these adapters, which all apply to the result."""
     return " and ".join(dict.fromkeys(s.licence for s in sources if s.licence))[:MAX_LICENCE]

@@ -1,4 +1,4 @@
-"""The train worker: one run at a time, each in a trainer process that is supervised from here."""
+"""Train jobs: one run at a time, each in a supervised trainer process."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ from worker.core import starter
 from worker.core.bases.inspect import BaseModelError, inspect_base
 from worker.core.training.presets import Preset, preset_config
 from worker.runtime import device, scratch
-from worker.runtime.attempt import Attempt, Patience, TrainingHost
+from worker.runtime.attempt import Attempt, TrainerTimeouts, TrainingHost
 from worker.runtime.lease import Lease
-from worker.runtime.messages import Calibrate, Calibrated
+from worker.runtime.messages import Calibrate, CalibrationReport
 from worker.runtime.trainer_process import COMMAND, TrainerProcess, WarmTrainer
 
 USUAL_IMAGES = 24
@@ -36,8 +36,8 @@ REGISTRATION_SECONDS = 60.0
 log = logging.getLogger(__name__)
 
 
-class Training:
-    """The work of the `train` room."""
+class TrainJobs:
+    """Processes the runs of the `train` queue."""
 
     table = Run
 
@@ -47,24 +47,24 @@ class Training:
         database: Database,
         store: BlobStore,
         *,
-        patience: Patience | None = None,
+        timeouts: TrainerTimeouts | None = None,
         command: Sequence[str] = COMMAND,
     ) -> None:
         self.settings = settings
         self.database = database
         self.store = store
-        self.patience = patience or Patience()
+        self.timeouts = timeouts or TrainerTimeouts()
         self._command = command
         self._threads = device.threads(settings.threads)
         self.trainers = WarmTrainer(self._start_trainer)
 
     @property
     def device(self) -> str:
-        """Where the work is done, in words; empty while unknown."""
+        """Description of the device; empty while unknown."""
         return self.trainers.described_device
 
     def prepare(self) -> None:
-        """Warm a trainer with the base used last, and measure this machine once."""
+        """Warm a trainer with the most recent base model; calibrate if it was never measured."""
         left = scratch.attempt_folders(self.settings.data_dir)
         with self.database.read() as session:
             running = select(Run.owner_token).where(Run.status == JobStatus.RUNNING)
@@ -90,15 +90,15 @@ class Training:
                     select(BaseSpeed.id).where(BaseSpeed.base_model_id == base.id).limit(1)
                 ).first()
             )
-        scratch.sweep(left, tokens)
+        scratch.remove_abandoned(left, tokens)
         process = self.trainers.warm(model)
         if not measured:
             self._calibrate(process, model)
 
     def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
-        """Train a run to its end, or give it back."""
+        """Train a run to its end, or return it to the queue."""
         host = TrainingHost(
-            self.settings.data_dir, self.database, self.store, self.trainers, self.patience
+            self.settings.data_dir, self.database, self.store, self.trainers, self.timeouts
         )
         attempt = Attempt(host, job, lease, stopping)
         try:
@@ -108,11 +108,11 @@ class Training:
                 self.warm_next(attempt.model)
 
     def warm_next(self, model: Path | None) -> None:
-        """Have a spare ready for the next run, with the base that was just used."""
+        """Prepare a warm trainer for the next run, with the base model used last."""
         self.trainers.warm(model or starter.PATH)
 
     def close(self) -> None:
-        """End the spare."""
+        """End the warm trainer."""
         self.trainers.close()
 
     def _start_trainer(self) -> TrainerProcess:
@@ -139,11 +139,11 @@ class Training:
                 measured.add(unlike)
                 process.send(Calibrate(config, info.resolution))
 
-    def _note_speed(self, found: Calibrated) -> None:
-        """Write a measurement, from a thread: the base may still have to be registered."""
+    def _note_speed(self, found: CalibrationReport) -> None:
+        """Store a measurement from a thread, because the base model may not be registered yet."""
         threading.Thread(target=self._write_speed, args=(found,), daemon=True).start()
 
-    def _write_speed(self, found: Calibrated) -> None:
+    def _write_speed(self, found: CalibrationReport) -> None:
         deadline = time.monotonic() + REGISTRATION_SECONDS
         while time.monotonic() < deadline:
             try:
@@ -164,5 +164,5 @@ class Training:
                             )
                             return
             except sa.exc.SQLAlchemyError as error:
-                log.warning("The measured speed was not written yet: %s", error)
+                log.warning("Could not store the measured speed, will retry: %s", error)
             time.sleep(1.0)

@@ -1,8 +1,8 @@
-"""The trainer process: imports everything, holds a base model, and waits for its one training.
+"""The trainer process: imports all libraries, loads a base model and waits for one training.
 
-`python -m worker.runtime.trainer` reads messages from stdin and writes messages to what was
-stdout; other output goes to stderr. It ends at once when stdin does: no training outlives its
-worker.
+`python -m worker.runtime.trainer` reads messages from stdin and writes messages to the original
+stdout; other output goes to stderr. It exits as soon as stdin is closed, so no training outlives
+its worker.
 """
 
 from __future__ import annotations
@@ -18,18 +18,18 @@ from typing import TYPE_CHECKING
 
 from worker.core.training.events import Commands, Control, Event
 from worker.runtime.messages import (
-    Alive,
     Calibrate,
-    Calibrated,
+    CalibrationReport,
     Export,
-    Exported,
-    Failed,
+    ExportReport,
+    FailureReport,
+    Heartbeat,
     Message,
     Preload,
     Ready,
     Train,
-    Trained,
-    Wish,
+    TrainerCommand,
+    TrainReport,
     decode,
     encode,
 )
@@ -41,27 +41,27 @@ READ_BYTES = 65_536
 ALIVE_SECONDS = 2.0
 ORPHANED = 75
 USUAL_BATCH = 4
-CPU_NICENESS = 10  # a preview drawn meanwhile on the same cores goes first
+CPU_NICENESS = 10  # renders on the same cores go first
 
 
-class Outbox:
-    """Messages to the worker, over the descriptor that was stdout."""
+class MessageOutbox:
+    """Messages to the worker, through the original stdout."""
 
     def __init__(self) -> None:
         self._descriptor = os.dup(1)
-        os.dup2(2, 1)  # whatever a library prints must not get between the messages
+        os.dup2(2, 1)  # output of libraries must not mix with the messages
         self._lock = threading.Lock()
 
     def send(self, message: Message) -> None:
-        """Write one line, whole."""
+        """Write one complete line."""
         line = memoryview(encode(message))
         with self._lock:
             while line:
                 line = line[os.write(self._descriptor, line) :]
 
 
-class Inbox:
-    """Messages from the worker: orders in their turn, wishes at once."""
+class MessageInbox:
+    """Messages from the worker: orders are queued, commands take effect immediately."""
 
     def __init__(self) -> None:
         self._orders: SimpleQueue[Message] = SimpleQueue()
@@ -69,30 +69,30 @@ class Inbox:
         self._control = Control.CONTINUE
         self._sample_now = False
         self._save_now = False
-        threading.Thread(target=self._read, name="inbox", daemon=True).start()
+        threading.Thread(target=self._read_messages, name="inbox", daemon=True).start()
 
     def next(self) -> Message:
-        """The next order; waits for it."""
+        """Wait for the next order."""
         return self._orders.get()
 
     def commands(self) -> Commands:
-        """What was wished since the last call; a change of course stays."""
+        """Commands since the last call; a stop or cancel persists."""
         with self._lock:
             commands = Commands(self._control, self._sample_now, self._save_now)
             self._sample_now = self._save_now = False
         return commands
 
-    def _read(self) -> None:
+    def _read_messages(self) -> None:
         rest = b""
-        # os.read, not sys.stdin: a buffered reader aborts the interpreter when it exits meanwhile
+        # os.read, not sys.stdin: a buffered reader can abort the interpreter at exit
         while data := os.read(0, READ_BYTES):
             *lines, rest = (rest + data).split(b"\n")
             for line in lines:
-                self._take(decode(line))
+                self._dispatch(decode(line))
         os._exit(ORPHANED)
 
-    def _take(self, message: Message) -> None:
-        if not isinstance(message, Wish):
+    def _dispatch(self, message: Message) -> None:
+        if not isinstance(message, TrainerCommand):
             self._orders.put(message)
             return
         with self._lock:
@@ -103,30 +103,30 @@ class Inbox:
 
 
 class PipeCallbacks:
-    """A training's callbacks that talk with the worker."""
+    """Training callbacks that communicate with the worker."""
 
-    def __init__(self, outbox: Outbox, inbox: Inbox) -> None:
+    def __init__(self, outbox: MessageOutbox, inbox: MessageInbox) -> None:
         self._outbox = outbox
         self._inbox = inbox
         self._alive_at = 0.0
 
     def on_event(self, event: Event) -> None:
-        """Pass the event on."""
+        """Send the event to the worker."""
         self._outbox.send(event)
 
     def poll(self) -> Commands:
-        """What was wished; also tells the worker now and then that the training is not stuck."""
+        """Return new commands; send a heartbeat if one is due."""
         now = time.monotonic()
         if now - self._alive_at > ALIVE_SECONDS:
             self._alive_at = now
-            self._outbox.send(Alive())
+            self._outbox.send(Heartbeat())
         return self._inbox.commands()
 
 
 class Trainer:
-    """Does what the worker orders, one order after another."""
+    """Processes the orders of the worker, one after another."""
 
-    def __init__(self, outbox: Outbox, inbox: Inbox, *, threads: int) -> None:
+    def __init__(self, outbox: MessageOutbox, inbox: MessageInbox, *, threads: int) -> None:
         from worker.core.device import choose_device
 
         self._outbox = outbox
@@ -137,7 +137,7 @@ class Trainer:
         self._base: LoadedBase | None = None
 
     def work(self) -> None:
-        """Follow orders until a training has ended."""
+        """Process orders until a training has ended."""
         while True:
             order = self._inbox.next()
             if isinstance(order, Preload):
@@ -145,7 +145,7 @@ class Trainer:
             elif isinstance(order, Calibrate):
                 self._calibrate(order)
             elif isinstance(order, Train):
-                self._train(order)
+                self._run_training(order)
                 return
 
     def _preload(self, order: Preload) -> None:
@@ -154,24 +154,24 @@ class Trainer:
 
         try:
             self._load(order.model)
-        except BaseModelError as error:  # the run that needs it will say so
+        except BaseModelError as error:  # the run that needs it will report this
             sys.stderr.write(f"{order.model} was not loaded: {error}\n")
         self._outbox.send(Ready(describe_device(self._device)))
         self._warm_up()
 
     def _warm_up(self) -> None:
-        """Take a step nobody sees: the first of a process costs half a second more than others."""
+        """Run a discarded training step: the first one in a process takes 0.5 s longer."""
         from worker.core.bases.threads import is_small
         from worker.core.training.calibrate import calibrate
         from worker.core.training.presets import Preset, preset_config
 
         base = self._base
         if base is None or self._device != "cpu" or not is_small(base):
-            return  # a GPU's memory belongs to runs, and a step of a large base takes too long
+            return  # GPU memory is reserved for runs, and steps of large base models take too long
         config = preset_config(Preset.QUICK, resolution=base.info.resolution, images=1)
         try:
             calibrate(base, config, device=self._device, timed_steps=1)
-        except Exception:  # the run will find out and say why
+        except Exception:  # the run will report the cause
             traceback.print_exc()
 
     def _load(self, model: Path) -> LoadedBase:
@@ -179,8 +179,8 @@ class Trainer:
         from worker.core.bases.threads import use_fastest_threads
 
         if self._base is None or self._model != model:
-            self._base = None  # never two of them in memory
-            on_cpu = self._device == "cpu"  # a GPU's training casts the UNet before moving it
+            self._base = None  # never hold two base models in memory
+            on_cpu = self._device == "cpu"  # on a GPU, training casts the UNet before moving it
             self._base, self._model = load_base(model, unet_as_stored=not on_cpu), model
             if on_cpu:
                 use_fastest_threads(self._base, batch_size=USUAL_BATCH, at_most=self._threads)
@@ -194,11 +194,11 @@ class Trainer:
 
             one_batch = order.config.model_copy(update={"gradient_accumulation": 1})
             found = calibrate(self._base, one_batch, device=self._device)
-        except Exception:  # an estimate is missing then, nothing else
+        except Exception:  # only the time estimate will be missing
             traceback.print_exc()
             return
         self._outbox.send(
-            Calibrated(
+            CalibrationReport(
                 model=self._model,
                 config=one_batch,
                 resolution=order.resolution,
@@ -208,7 +208,7 @@ class Trainer:
             )
         )
 
-    def _train(self, order: Train) -> None:
+    def _run_training(self, order: Train) -> None:
         from worker.core.training.data.images import read_folder
         from worker.core.training.loop import train
 
@@ -226,7 +226,7 @@ class Trainer:
             continues=order.continues,
         )
         self._outbox.send(
-            Trained(
+            TrainReport(
                 path=trained.path,
                 outcome=str(trained.outcome),
                 steps=trained.steps,
@@ -245,11 +245,11 @@ class Trainer:
         order = self._inbox.next()
         if not isinstance(order, Export):
             raise TypeError(f"Expected an Export, not {order!r}.")
-        self._outbox.send(Exported(write_downloads(canonical, order)))
+        self._outbox.send(ExportReport(write_downloads(canonical, order)))
 
 
-def failure(error: Exception) -> Failed:
-    """What to tell of an exception: a sentence when it is meant for people."""
+def failure(error: Exception) -> FailureReport:
+    """The report of an exception, with a message for users if it is an expected one."""
     import torch
 
     from worker.core.bases.family import BaseModelError
@@ -258,19 +258,19 @@ def failure(error: Exception) -> Failed:
 
     trace = "".join(traceback.format_exception(error))
     if isinstance(error, TrainingError):
-        return Failed(error.code, str(error), trace, expected=True)
+        return FailureReport(error.code, str(error), trace, expected=True)
     if isinstance(error, BaseModelError):
-        return Failed("base_model", str(error), trace, expected=True)
+        return FailureReport("base_model", str(error), trace, expected=True)
     if isinstance(error, AdapterError):
-        return Failed("adapter", str(error), trace, expected=True)
+        return FailureReport("adapter", str(error), trace, expected=True)
     if isinstance(error, (MemoryError, torch.OutOfMemoryError)):
-        return Failed("out_of_memory", "The memory of this machine was not enough.", trace, True)
+        return FailureReport("out_of_memory", "Out of memory.", trace, True)
     sentence = f"The training stopped with {type(error).__name__}: {error}"
-    return Failed("trainer_error", sentence[:500], trace, expected=False)
+    return FailureReport("trainer_error", sentence[:500], trace, expected=False)
 
 
 def _import_everything() -> None:
-    import diffusers  # noqa: F401 - imported now so that no run waits for it
+    import diffusers  # noqa: F401 - imported now so that runs need not wait
     import peft  # noqa: F401
     import torch  # noqa: F401
 
@@ -280,8 +280,8 @@ def _import_everything() -> None:
 
 
 def main() -> None:
-    """Serve one worker; never returns."""
-    outbox, inbox = Outbox(), Inbox()
+    """Serve one worker, then exit the process."""
+    outbox, inbox = MessageOutbox(), MessageInbox()
     try:
         _import_everything()
         Trainer(outbox, inbox, threads=int(os.environ.get("OMP_NUM_THREADS", "1"))).work()
@@ -290,7 +290,7 @@ def main() -> None:
         outbox.send(failure(error))
     sys.stdout.flush()
     sys.stderr.flush()
-    os._exit(0)  # everything is on disk; tearing torch down takes a second
+    os._exit(0)  # everything is on disk; a regular exit with torch takes a second
 
 
 if __name__ == "__main__":

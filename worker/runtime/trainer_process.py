@@ -1,4 +1,4 @@
-"""Trainer processes as the worker sees them, and the warm one that waits for the next run."""
+"""The worker's side of trainer processes, and the warm one that waits for the next run."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from worker.runtime.device import MANY_THREADS, child_environment, usable_cores
-from worker.runtime.messages import Calibrated, Message, Preload, Ready, decode, encode
+from worker.runtime.messages import CalibrationReport, Message, Preload, Ready, decode, encode
 
 COMMAND = (sys.executable, "-m", "worker.runtime.trainer")
 LOG_TAIL_BYTES = 4_000
@@ -26,14 +26,14 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class Ended:
-    """The trainer process ended and has nothing more to tell."""
+class TrainerExit:
+    """The trainer process ended and its messages were all received."""
 
     exit_code: int
 
 
 class TrainerProcess:
-    """A running `python -m worker.runtime.trainer` in a process group of its own."""
+    """A running `python -m worker.runtime.trainer` in its own process group."""
 
     def __init__(
         self,
@@ -41,7 +41,7 @@ class TrainerProcess:
         logs: Path,
         device: str,
         threads: int,
-        on_calibrated: Callable[[Calibrated], None],
+        on_calibrated: Callable[[CalibrationReport], None],
         command: Sequence[str] = COMMAND,
     ) -> None:
         logs.mkdir(parents=True, exist_ok=True)
@@ -60,12 +60,14 @@ class TrainerProcess:
                 env=environment,
                 start_new_session=True,
             )
-        self._reader = threading.Thread(target=self._read, name="trainer-reader", daemon=True)
+        self._reader = threading.Thread(
+            target=self._read_messages, name="trainer-reader", daemon=True
+        )
         self._reader.start()
 
     @property
     def pid(self) -> int:
-        """The process id, which is also that of its group."""
+        """The process id, which is also the id of its group."""
         return self._process.pid
 
     @property
@@ -74,13 +76,13 @@ class TrainerProcess:
         return self._process.poll() is None
 
     def send(self, message: Message) -> None:
-        """Tell the trainer something; a dead one is found out by `receive`."""
+        """Send a message; if the trainer is dead, `receive` will report it."""
         assert self._process.stdin is not None
         with contextlib.suppress(OSError):
             self._process.stdin.write(encode(message))
 
-    def receive(self, timeout: float) -> Message | Ended | None:
-        """The next message; None when none came in time, Ended after the last one."""
+    def receive(self, timeout: float) -> Message | TrainerExit | None:
+        """The next message; None on timeout, TrainerExit after the last one."""
         try:
             message = self._inbox.get(timeout=timeout)
         except Empty:
@@ -88,10 +90,10 @@ class TrainerProcess:
         if message is not None:
             return message
         self._inbox.put(None)
-        return Ended(self._process.wait())
+        return TrainerExit(self._process.wait())
 
     def log_tail(self) -> str:
-        """The end of what the process wrote to stderr."""
+        """The end of the process's stderr."""
         try:
             with self._log.open("rb") as file:
                 file.seek(max(0, self._log.stat().st_size - LOG_TAIL_BYTES))
@@ -100,13 +102,13 @@ class TrainerProcess:
             return ""
 
     def finish(self) -> None:
-        """Wait a moment for a process that has said its last word, then end it."""
+        """Wait briefly for a process that sent its last message, then kill it."""
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(END_SECONDS)
         self.kill()
 
     def kill(self) -> None:
-        """End the process and whatever it started, now; it cannot refuse."""
+        """Kill the process and its children."""
         if self.is_alive:
             with contextlib.suppress(ProcessLookupError, PermissionError):
                 if sys.platform == "win32":
@@ -121,27 +123,27 @@ class TrainerProcess:
                     pipe.close()
         self._log.unlink(missing_ok=True)
 
-    def _read(self) -> None:
+    def _read_messages(self) -> None:
         assert self._process.stdout is not None
         with contextlib.suppress(OSError, ValueError):
             rest = b""
             while data := self._process.stdout.read(65_536):
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
-                    self._take(decode(line))
+                    self._dispatch(decode(line))
         self._inbox.put(None)
 
-    def _take(self, message: Message) -> None:
+    def _dispatch(self, message: Message) -> None:
         if isinstance(message, Ready):
             self.device = message.device
-        if isinstance(message, Calibrated):
+        if isinstance(message, CalibrationReport):
             self._on_calibrated(message)
         else:
             self._inbox.put(message)
 
 
 class WarmTrainer:
-    """Keeps one trainer process warm, so that a run begins in under a second."""
+    """Keeps one trainer process warm, so that a run starts in under a second."""
 
     def __init__(self, start: Callable[[], TrainerProcess]) -> None:
         self._start = start
@@ -150,7 +152,7 @@ class WarmTrainer:
         self.device = ""
 
     def warm(self, model: Path) -> TrainerProcess:
-        """Have a process that holds this base model, now or in a few seconds."""
+        """Make the warm process load this base model; start one if needed."""
         if self._process is not None and not self._process.is_alive:
             self._process.kill()
             self._process = None
@@ -163,25 +165,25 @@ class WarmTrainer:
         return self._process
 
     def take(self, model: Path) -> TrainerProcess:
-        """The process, warm or new; it is the caller's from now on."""
+        """Hand over the process, warm or new, to the caller."""
         process = self.warm(model)
         self._process = None
         return process
 
     def warm_beside(self, model: Path) -> None:
-        """Have the next process ready while a run trains, where there are cores for its imports."""
+        """Warm the next process while a run trains, if there are enough cores for its imports."""
         if usable_cores() > MANY_THREADS:
             self.warm(model)
 
     @property
     def described_device(self) -> str:
-        """What the newest ready process said of its device."""
+        """Device description from the newest ready process."""
         if self._process is not None and self._process.device:
             self.device = self._process.device
         return self.device
 
     def close(self) -> None:
-        """End the waiting process."""
+        """Kill the warm process."""
         if self._process is not None:
             self._process.kill()
             self._process = None

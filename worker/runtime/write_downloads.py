@@ -1,4 +1,4 @@
-"""Writes downloads with torch: in the trainer process, or in the io worker when asked later."""
+"""Writes and verifies downloads with torch, in the trainer process or the io worker."""
 
 from __future__ import annotations
 
@@ -20,10 +20,10 @@ from worker.runtime.prove_downloads import Prover
 
 
 def write_downloads(path: Path, order: Export) -> list[ExportFile]:
-    """Write and prove every file of the order from the canonical adapter at `path`.
+    """Write and verify every file of the order from the canonical adapter at `path`.
 
-    A file whose proof fails is not there afterwards; its `problem` is a sentence for people.
-    Raises AdapterError when the canonical file is damaged.
+    A file that fails verification is deleted; its `problem` gives the reason. Raises AdapterError
+    if the canonical file is damaged.
     """
     adapter = canonical.load_adapter(path)
     family = BaseFamily(order.facts.family)
@@ -31,7 +31,7 @@ def write_downloads(path: Path, order: Export) -> list[ExportFile]:
     written = []
     for file in order.files:
         try:
-            proof = _write(adapter, file, order.facts, prover)
+            proof = _write_file(adapter, file, order.facts, prover)
             written.append(replace(file, proof=proof))
         except AdapterError as error:
             file.path.unlink(missing_ok=True)
@@ -39,7 +39,7 @@ def write_downloads(path: Path, order: Export) -> list[ExportFile]:
     return written
 
 
-def _write(
+def _write_file(
     adapter: LoraAdapter, file: ExportFile, facts: Facts, prover: Prover
 ) -> dict[str, object]:
     proof = export(

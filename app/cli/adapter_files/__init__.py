@@ -1,7 +1,7 @@
-"""`brushwork adapters TOOL …`: work on LoRA files alone, without registry, broker or server.
+"""`brushwork adapters TOOL …`: tools for LoRA files, without registry, broker or server.
 
 Each tool is a module of this folder with `add_arguments(parser)` and `run(arguments, settings)`,
-which gives the exit code. A tool is imported when it is asked for, and imports torch when it runs.
+which returns the exit code. A tool is imported on use, and imports torch when it runs.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ if TYPE_CHECKING:
     from app.registry.config import Settings
 
 TOOLS = {
-    "inspect": "Show what a LoRA file is: base, ranks, strength by block, dead layers, hashes.",
-    "check": "Tell what seven programs make of a LoRA file.",
-    "convert": "Write a LoRA file in another naming or number type.",
-    "merge": "Make one LoRA file of several, each with its weight.",
-    "resize": "Make a LoRA file smaller; shows how much of it is kept.",
-    "fuse": "Write LoRA files into a base model: a diffusers folder or a single file.",
-    "extract": "Write the difference of two base models as a LoRA file.",
+    "inspect": "Show a LoRA file's base, ranks, strength by block, dead layers and hashes.",
+    "check": "Check how seven programs read a LoRA file.",
+    "convert": "Convert a LoRA file to another format or number type.",
+    "merge": "Merge several weighted LoRA files into one.",
+    "resize": "Reduce the rank of a LoRA file and show how much is kept.",
+    "fuse": "Fuse LoRA files into a base model: a diffusers folder or a single file.",
+    "extract": "Extract the difference of two base models as a LoRA file.",
 }
 
 
 def tool_parser(name: str, parser_class: type[ArgumentParser]) -> ArgumentParser:
-    """The parser of a tool's own words."""
+    """The parser for a tool's arguments."""
     parser = parser_class(prog=f"brushwork adapters {name}", description=TOOLS[name])
     _module(name).add_arguments(parser)
     parser.set_defaults(module="adapter_files", tool=name)
@@ -35,7 +35,7 @@ def tool_parser(name: str, parser_class: type[ArgumentParser]) -> ArgumentParser
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Run one tool; 1 with a sentence when the file does not allow it."""
+    """Run a tool; print a message and return 1 if the file cannot be used."""
     from worker.core.bases.family import BaseModelError
     from worker.core.lora_files.canonical import AdapterError
 
@@ -51,14 +51,14 @@ def run(arguments: Namespace, settings: Settings) -> int:
 
 
 def base_path(word: str) -> Path:
-    """Where the base model that a flag names lies: a path, or `starter`."""
+    """The path of a base model given as a path or `starter`."""
     from worker.core import starter
 
     return starter.PATH if word == "starter" else Path(word)
 
 
 def weights_of(base: str | None) -> Any:
-    """What gives the weights of the base that a flag names; None without one."""
+    """A reader for the weights of the given base model; None without one."""
     if base is None:
         return None
     from worker.core.lora_files.base_weights import (
@@ -69,17 +69,17 @@ def weights_of(base: str | None) -> Any:
 
 
 def require_target(target: Path, *sources: Path) -> None:
-    """Raise AdapterError for a file that must not be written: a source, or not by its name."""
+    """Raise AdapterError if the target is a source file or not named `.safetensors`."""
     from worker.core.lora_files.canonical import AdapterError
 
     if target.suffix.lower() != ".safetensors":
         raise AdapterError(
-            f"{target} was not written: a LoRA file has a name that ends in .safetensors."
+            f"{target} was not written: choose a file name that ends in .safetensors."
         )
     if target.resolve() in {source.resolve() for source in sources}:
         raise AdapterError(
-            f"{target} was not written: it would take the place of the file that is read. "
-            "Choose another name."
+            f"{target} was not written, because it would overwrite the source file. Choose another "
+            "name."
         )
 
 

@@ -1,4 +1,4 @@
-"""`brushwork adapters check FILE`: what seven programs make of a LoRA file."""
+"""`brushwork adapters check FILE`: check how seven programs read a LoRA file."""
 
 from __future__ import annotations
 
@@ -13,15 +13,17 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The file, and the family of its base when that shall not be told from it."""
+    """Add the file, and the family of its base model if it is not to be detected."""
     parser.add_argument("file", type=Path, metavar="FILE", help="a LoRA .safetensors file")
     parser.add_argument(
-        "--base", choices=tuple(BaseFamily), help="family of the base (told from the file)"
+        "--base",
+        choices=tuple(BaseFamily),
+        help="family of the base model (detected from the file)",
     )
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Print a line for each program; 1 when one that the naming is meant for gets it wrong."""
+    """Print a line per program; return 1 if a program that the format is meant for fails."""
     from worker.core.lora_files.proof.foreign import check_file
 
     family = BaseFamily(arguments.base) if arguments.base else None
@@ -31,6 +33,6 @@ def run(arguments: Namespace, settings: Settings) -> int:
     for result in proof.loaders:
         mark = "right" if result.verdict.is_good else str(result.verdict)
         if mark == "right" and not result.right:
-            mark = "-"  # it opens no such base, so there is nothing to get right
+            mark = "-"  # it does not support this base model
         print(f"{result.title:<21}{mark:<9}{result.sentence}")
     return 0 if proof.passed else 1

@@ -1,4 +1,4 @@
-"""`brushwork adapters convert IN OUT`: a LoRA file in another naming or number type."""
+"""`brushwork adapters convert IN OUT`: convert a LoRA file to another format or number type."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The files, and what is written."""
+    """Add the files, the format and the number type."""
     parser.add_argument("source", type=Path, metavar="IN", help="any LoRA .safetensors file")
     parser.add_argument("target", type=Path, metavar="OUT", help="the file to write")
     parser.add_argument(
         "--format",
         choices=("kohya", "peft"),
         default="kohya",
-        help="kohya: every common program reads it; peft: diffusers (kohya)",
+        help="kohya: for all common programs; peft: for diffusers (kohya)",
     )
     parser.add_argument(
         "--dtype", choices=("fp16", "bf16", "fp32"), default="fp16", help="number type (fp16)"
@@ -33,7 +33,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Write the file and print what was written, with every note on what is not exact."""
+    """Write the file and print a summary, with notes on inexact conversions."""
     from worker.core.lora_files.converting import convert
     from worker.core.lora_files.export import AdapterDtype, AdapterFormat
 

@@ -1,4 +1,4 @@
-"""`brushwork adapters extract --base A --tuned B --rank N OUT`: what B learned, as a LoRA file."""
+"""`brushwork adapters extract --base A --tuned B --rank N OUT`: the difference as a LoRA file."""
 
 from __future__ import annotations
 
@@ -14,21 +14,21 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The two checkpoints, the rank and the file."""
-    for name, help_text in (("--base", "the base model"), ("--tuned", "what was made of it")):
+    """Add the two base models, the rank and the output file."""
+    for name, help_text in (("--base", "the base model"), ("--tuned", "the fine-tuned model")):
         parser.add_argument(
             name,
             required=True,
             metavar="BASE",
             help=f"{help_text}: diffusers folder, .safetensors, or starter",
         )
-    parser.add_argument("--rank", type=int, required=True, help="of every changed layer")
+    parser.add_argument("--rank", type=int, required=True, help="rank for every changed layer")
     parser.add_argument("out", type=Path, metavar="OUT", help="the file to write")
     add_output(parser)
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Write the adapter and say how near it comes."""
+    """Write the adapter and print its approximation error."""
     from worker.core.lora_files.tools.extract import extract_adapter
 
     require_target(arguments.out)
@@ -42,5 +42,8 @@ def run(arguments: Namespace, settings: Settings) -> int:
     changed = len(found.adapter.modules)
     print(f"Wrote {arguments.out}: {changed} layers, {found.unchanged} unchanged, {error}.")
     if found.beyond:
-        print(f"Note: {found.beyond} norms, biases or embeddings differ too; no LoRA holds them.")
+        print(
+            f"Note: {found.beyond} norms, biases or embeddings also differ, which a LoRA cannot "
+            "contain."
+        )
     return 0

@@ -1,4 +1,4 @@
-"""`brushwork adapters fuse --base X --adapter A:0.8 OUT`: LoRA files written into a base model."""
+"""`brushwork adapters fuse --base X --adapter A:0.8 OUT`: fuse LoRA files into a base model."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The base, the adapters, and what comes out."""
+    """Add the base model, the adapters and the output."""
     parser.add_argument(
         "--base", required=True, metavar="BASE", help="diffusers folder, .safetensors, or starter"
     )
@@ -25,10 +25,13 @@ def add_arguments(parser: ArgumentParser) -> None:
         required=True,
         type=weighted_file,
         metavar=WEIGHTED,
-        help="may be given several times",
+        help="can be repeated",
     )
     parser.add_argument(
-        "out", type=Path, metavar="OUT", help="a folder; a single file when it ends in .safetensors"
+        "out",
+        type=Path,
+        metavar="OUT",
+        help="a folder, or a single file if it ends in .safetensors",
     )
     parser.add_argument(
         "--dtype",
@@ -39,7 +42,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Write the fused base and say where."""
+    """Write the fused base model and print a summary."""
     from worker.core.lora_files.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse_adapters
 
     base = base_path(arguments.base)

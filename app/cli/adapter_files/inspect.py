@@ -1,4 +1,4 @@
-"""`brushwork adapters inspect FILE`: what a LoRA file is, for people or as JSON."""
+"""`brushwork adapters inspect FILE`: show the properties of a LoRA file, as text or JSON."""
 
 from __future__ import annotations
 
@@ -16,16 +16,16 @@ if TYPE_CHECKING:
     from app.registry.config import Settings
     from worker.core.lora_files.inspecting import Inspection
 
-SHOWN = 12  # dead layers that are named
-VALUE = 100  # characters of a metadata value that are shown
+SHOWN = 12  # number of dead layers to list
+VALUE = 100  # characters of a metadata value to show
 BAR = 24
-UNKNOWN_BASE = "by its shapes none of SD 1.x, SD 2.x, SDXL"
+UNKNOWN_BASE = "unknown (its shapes fit none of SD 1.x, SD 2.x, SDXL)"
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The file, and how to show it."""
+    """Add the file and the output format."""
     parser.add_argument("file", type=Path, metavar="FILE", help="any LoRA .safetensors file")
-    parser.add_argument("--json", action="store_true", help="all of it, as one JSON object")
+    parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
     parser.add_argument(
         "--base",
         metavar="BASE",
@@ -34,7 +34,7 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Print what the file is."""
+    """Print the properties of the file."""
     from worker.core.lora_files.inspecting import inspect_file
 
     weights = weights_of(arguments.base)
@@ -48,7 +48,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
 
 
 def as_json(found: Inspection) -> dict[str, Any]:
-    """All that was found, without the picture's bytes."""
+    """All properties, without the image's bytes."""
     content = asdict(found)
     told = content.pop("about")
     told["licence"], told["picture"] = told.pop("license"), told.pop("image") is not None
@@ -56,15 +56,15 @@ def as_json(found: Inspection) -> dict[str, Any]:
 
 
 def lines(found: Inspection, name: str) -> Iterator[str]:
-    """The same for people, line by line."""
+    """The properties as lines of text."""
     yield f"{name}: {size_text(found.size_bytes)}, {found.parameters:,} parameters"
     yield f"base        {' or '.join(found.bases) or UNKNOWN_BASE}"
-    yield f"kind        {_counts(found.kinds)}, named as {' and '.join(found.namings)}"
-    yield f"changes     {_counts(found.components)}"
-    yield f"targets     {_counts(found.targets)}"
-    yield f"rank        {_counts(found.ranks)}"
-    yield f"alpha       {_counts(found.alphas) or 'not known'}"
-    yield f"strength    {_counts(found.strengths) or 'not known'}"
+    yield f"kind        {_counts_text(found.kinds)}, named as {' and '.join(found.namings)}"
+    yield f"changes     {_counts_text(found.components)}"
+    yield f"targets     {_counts_text(found.targets)}"
+    yield f"rank        {_counts_text(found.ranks)}"
+    yield f"alpha       {_counts_text(found.alphas) or 'not known'}"
+    yield f"strength    {_counts_text(found.strengths) or 'not known'}"
     told = found.about
     yield f"name        {told.name}"
     yield f"trigger     {', '.join(told.trigger_words) or '-'}"
@@ -73,13 +73,13 @@ def lines(found: Inspection, name: str) -> Iterator[str]:
     yield from _blocks(found)
     if found.dead:
         more = f" and {len(found.dead) - SHOWN} more" if len(found.dead) > SHOWN else ""
-        yield f"dead layers, which change nothing: {', '.join(found.dead[:SHOWN])}{more}"
+        yield f"dead layers (without effect): {', '.join(found.dead[:SHOWN])}{more}"
     elif found.blocks:
         yield "dead layers: none"
     yield "metadata" if found.metadata else "metadata: none"
     for key, value in sorted(found.metadata.items()):
         shown = "".join(char if char.isprintable() else " " for char in value[:VALUE])
-        yield f"  {_plain(key)}: {shown}{' …' if len(value) > VALUE else ''}"
+        yield f"  {_printable(key)}: {shown}{' …' if len(value) > VALUE else ''}"
     for note in (*found.notes, *([found.unreadable] if found.unreadable else [])):
         yield f"Note: {note}"
 
@@ -95,8 +95,8 @@ def _blocks(found: Inspection) -> Iterator[str]:
         yield f"  {block.name:<{width}} {block.modules:>4} modules {block.norm:>10.4g} {bar}"
 
 
-def _counts(counted: Mapping[Any, int]) -> str:
-    """`8 (528), 16 (4)`; the number alone when there is only one."""
+def _counts_text(counted: Mapping[Any, int]) -> str:
+    """`8 (528), 16 (4)`, or a short form if there is only one value."""
     if len(counted) == 1:
         ((value, count),) = counted.items()
         return f"{_number(value)} in all {count} modules"
@@ -107,5 +107,5 @@ def _number(value: object) -> str:
     return f"{value:g}" if isinstance(value, float) else str(value)
 
 
-def _plain(text: str) -> str:
+def _printable(text: str) -> str:
     return "".join(char if char.isprintable() else " " for char in text[:VALUE])

@@ -1,4 +1,4 @@
-"""`brushwork adapters merge A:0.8 B:-0.5 --out FILE`: several LoRA files made into one."""
+"""`brushwork adapters merge A:0.8 B:-0.5 --out FILE`: merge several LoRA files into one."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The files with their weights, and how they are put together."""
+    """Add the files with their weights, and the merge options."""
     parser.add_argument("adapters", nargs="+", type=weighted_file, metavar=WEIGHTED)
-    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="what is written")
+    parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
     parser.add_argument(
         "--method",
         choices=("linear", "svd", "ties", "dare"),
         default="linear",
-        help="linear: exact, ranks add up; svd: nearest of a rank; ties, dare: by their papers",
+        help="linear: exact, ranks add up; svd: best at a rank; ties, dare: as in their papers",
     )
-    parser.add_argument("--rank", type=int, help="of the result, for svd, ties and dare")
+    parser.add_argument("--rank", type=int, help="rank of the result, for svd, ties and dare")
     parser.add_argument(
         "--density", type=float, default=0.5, help="share that ties and dare keep (0.5)"
     )
-    parser.add_argument("--seed", type=int, default=0, help="of what dare drops (0)")
+    parser.add_argument("--seed", type=int, default=0, help="random seed of dare (0)")
     add_output(parser)
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Write the merged file and say how exact it is."""
+    """Write the merged file and print its approximation error."""
     from worker.core.lora_files.tools.combine import (
         MergeMethod,
         MergeOptions,

@@ -1,4 +1,4 @@
-"""`brushwork adapters resize IN OUT --rank 8`: a LoRA file at a lower rank."""
+"""`brushwork adapters resize IN OUT --rank 8`: reduce the rank of a LoRA file."""
 
 from __future__ import annotations
 
@@ -14,22 +14,25 @@ if TYPE_CHECKING:
 
 
 def add_arguments(parser: ArgumentParser) -> None:
-    """The files, and the rank or the share of the energy."""
+    """Add the files, and the rank or the share of energy to keep."""
     parser.add_argument("source", type=Path, metavar="IN", help="any LoRA .safetensors file")
     parser.add_argument("out", type=Path, metavar="OUT", help="the file to write")
     wanted = parser.add_mutually_exclusive_group(required=True)
     wanted.add_argument("--rank", type=int, help="the new rank of all modules")
     wanted.add_argument(
-        "--energy", type=float, metavar="SHARE", help="what every module keeps at least: 0.95"
+        "--energy",
+        type=float,
+        metavar="SHARE",
+        help="minimum share of energy per module, such as 0.95",
     )
     parser.add_argument(
-        "--dynamic", action="store_true", help="with --energy: a rank of its own for each module"
+        "--dynamic", action="store_true", help="with --energy: an individual rank per module"
     )
     add_output(parser)
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Write the smaller file and say what it kept."""
+    """Write the smaller file and print how much it keeps."""
     from worker.core.lora_files.reading import read_adapter
     from worker.core.lora_files.tools.resize import (
         ResizeOptions,
@@ -42,7 +45,9 @@ def run(arguments: Namespace, settings: Settings) -> int:
     require_target(arguments.out, arguments.source)
     adapter = read_adapter(arguments.source)
     made = resize_adapter(adapter, options)
-    kept = f"energy kept {made.report.least:.2%} at least, {made.report.mean:.2%} in the mean"
+    kept = (
+        f"keeps at least {made.report.least:.2%} of the energy, {made.report.mean:.2%} on average"
+    )
     description = f"Resized from {arguments.source.stem}: {kept}."
     write_adapter(made.adapter, [adapter], arguments, description=description)
     print(f"Wrote {arguments.out}: {ranks(made.report)}, {kept}.")

@@ -1,4 +1,4 @@
-"""Words such as `ink.safetensors:0.8`: adapters with their weights, and how results are written."""
+"""Parses arguments such as `ink.safetensors:0.8`, and writes the resulting adapters."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class WeightedFile:
 
 
 def weighted_file(word: str) -> WeightedFile:
-    """The file and weights in a word; colons in the path itself are no harm."""
+    """Parse a file with weights; the path may contain colons."""
     weights: list[float] = []
     rest = word
     while len(weights) < 2:
@@ -45,7 +45,7 @@ def weighted_file(word: str) -> WeightedFile:
 
 
 def add_output(parser: ArgumentParser) -> None:
-    """How a new adapter file is written."""
+    """Add the format and number type of the output file."""
     parser.add_argument("--format", choices=("kohya", "peft"), default="kohya", help="(kohya)")
     parser.add_argument(
         "--dtype", choices=("fp16", "bf16", "fp32"), default="fp16", help="number type (fp16)"
@@ -53,7 +53,7 @@ def add_output(parser: ArgumentParser) -> None:
 
 
 def read_stack(files: Sequence[WeightedFile]) -> list[LoadedAdapter]:
-    """The adapters of these files. Raises AdapterError for one that is named twice."""
+    """Read the adapters of these files. Raises AdapterError if a file is given twice."""
     from worker.core.lora_files.loaded import LoadedAdapter
     from worker.core.lora_files.reading import read_adapter
     from worker.core.lora_files.tools.stack import ToolError
@@ -66,7 +66,7 @@ def read_stack(files: Sequence[WeightedFile]) -> list[LoadedAdapter]:
                 raise ToolError(problem)
         if (place := one.path.resolve()) in seen:
             raise ToolError(
-                f"{one.path.name} is named twice. Name it once, with the sum of both weights."
+                f"{one.path.name} is given twice. Give it once, with the sum of both weights."
             )
         seen.add(place)
     return [
@@ -78,7 +78,7 @@ def read_stack(files: Sequence[WeightedFile]) -> list[LoadedAdapter]:
 def write_adapter(
     adapter: LoraAdapter, sources: Sequence[LoraAdapter], arguments: Namespace, *, description: str
 ) -> None:
-    """Write the file that the arguments ask for; its trigger words are those of all sources."""
+    """Write the output file, with the trigger words of all sources."""
     from worker.core.lora_files.converting import facts_of, family_of
     from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export
 

@@ -1,8 +1,8 @@
-"""Deleted adapters: found again, brought back, or deleted for good.
+"""Deleted adapters: list, restore, or delete permanently.
 
-Deleting puts an adapter away and keeps everything. Deleting for good takes the rows; the files go
-with the next sweep, as far as nothing else refers to them. What was made with the adapter stays:
-renders and merged adapters remember its name themselves, a run forgets the version it made.
+Deleting an adapter hides it and keeps everything. Deleting it permanently deletes its rows; the
+next sweep deletes its files unless something else refers to them. Renders and merged adapters made
+with it stay and keep its name; runs lose the reference to their version.
 """
 
 from __future__ import annotations
@@ -26,13 +26,13 @@ from app.registry.adapters.models import (
 from app.registry.errors import Conflict, NotFound
 from app.registry.jobs.kinds import JobKind
 from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import UNENDED
+from app.registry.jobs.states import NOT_FINAL
 from app.registry.renders.models import Render, RenderAdapter
 from app.registry.runs.models import Run
 from app.registry.wording import plural
 
 DELETED_A_PAGE = 24
-OF_A_VERSION = (  # kinds whose subject is a version
+OF_A_VERSION = (  # job kinds whose subject is a version
     JobKind.EXPORT_ADAPTER,
     JobKind.RESIZE_ADAPTER,
     JobKind.PUBLISH_ADAPTER,
@@ -41,7 +41,7 @@ OF_A_VERSION = (  # kinds whose subject is a version
 
 @dataclass(frozen=True)
 class DeletedAdapter:
-    """An adapter that was put away; `cover` is a picture of it."""
+    """A deleted adapter; `cover` is one of its images."""
 
     adapter: Adapter
     version_count: int
@@ -50,24 +50,24 @@ class DeletedAdapter:
 
 @dataclass(frozen=True)
 class DeletedPage:
-    """A page of deleted adapters, and how many there are."""
+    """A page of deleted adapters, and their total number."""
 
     items: list[DeletedAdapter]
     total: int
 
     @property
     def pages(self) -> int:
-        """How many pages there are."""
+        """Number of pages."""
         return max(1, -(-self.total // DELETED_A_PAGE))
 
 
 def has_deleted(session: Session) -> bool:
-    """True while an adapter could be restored."""
+    """True if there is a deleted adapter that can be restored."""
     return session.exec(select(Adapter.id).where(_is_deleted()).limit(1)).first() is not None
 
 
 def list_deleted(session: Session, *, page: int = 1) -> DeletedPage:
-    """Deleted adapters, the one deleted last first."""
+    """A page of deleted adapters, the last deleted first."""
     newest = (col(Adapter.deleted_at).desc(), col(Adapter.id).desc())
     query = select(Adapter).where(_is_deleted()).order_by(*newest)
     start = (page - 1) * DELETED_A_PAGE
@@ -83,9 +83,9 @@ def list_deleted(session: Session, *, page: int = 1) -> DeletedPage:
 
 
 def delete_forever(session: Session, adapter_id: int) -> None:
-    """Take a deleted adapter away with its versions; its files go with the next sweep.
+    """Delete a deleted adapter and its versions permanently; the next sweep deletes its files.
 
-    Conflict unless it was deleted before, and while work that was ordered still needs it.
+    Raises Conflict if the adapter is not deleted yet, or if unfinished jobs need it.
     """
     adapter = session.get(Adapter, adapter_id, with_for_update=True)
     if adapter is None:
@@ -96,26 +96,26 @@ def delete_forever(session: Session, adapter_id: int) -> None:
     versions = [key for key in session.exec(of_adapter) if key is not None]
     if users := _users(session, adapter_id, versions):
         raise Conflict(
-            f"“{adapter.name}” is still needed by {users}. Wait until that has ended, or cancel "
-            "it, then delete the adapter for good."
+            f"“{adapter.name}” is used by {users}. Wait until they have ended or cancel them, then "
+            "delete the adapter for good."
         )
     _forget(session, adapter_id, versions)
 
 
 def _users(session: Session, adapter_id: int, versions: list[int]) -> str:
-    """The work that still needs this adapter, in words; empty when there is none."""
+    """The unfinished jobs that need this adapter, in words; empty if there are none."""
     runs = select(func.count()).select_from(Run)
     renders = select(func.count()).select_from(Render).join(RenderAdapter)
     numbers = {
         "training": session.exec(
-            runs.where(col(Run.status).in_(UNENDED), Run.adapter_id == adapter_id)
+            runs.where(col(Run.status).in_(NOT_FINAL), Run.adapter_id == adapter_id)
         ).one(),
-        "picture": session.exec(
-            renders.where(col(Render.status).in_(UNENDED), RenderAdapter.adapter_id == adapter_id)
+        "render": session.exec(
+            renders.where(col(Render.status).in_(NOT_FINAL), RenderAdapter.adapter_id == adapter_id)
         ).one(),
         "job": sum(
             _needs(job, adapter_id, versions)
-            for job in session.exec(select(IoJob).where(col(IoJob.status).in_(UNENDED)))
+            for job in session.exec(select(IoJob).where(col(IoJob.status).in_(NOT_FINAL)))
         ),
     }
     return ", ".join(plural(number, word) for word, number in numbers.items() if number)
@@ -128,7 +128,7 @@ def _needs(job: IoJob, adapter_id: int, versions: list[int]) -> bool:
 
 
 def _forget(session: Session, adapter_id: int, versions: list[int]) -> None:
-    """Take every row of the adapter, and every reference to one, away."""
+    """Delete all rows of the adapter and all references to them."""
     of_version = col(Run.adapter_version_id).in_(versions)
     _execute(session, sa.update(Run).where(of_version).values(adapter_version_id=None))
     of_adapter = col(Run.adapter_id) == adapter_id

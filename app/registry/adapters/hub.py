@@ -1,4 +1,4 @@
-"""Adapters from the Hugging Face Hub and to it: what is ordered here, io workers carry out."""
+"""Jobs that import adapters from the Hugging Face Hub and publish them there."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import service
-from app.registry.adapters.images import Picture, more_pictures
+from app.registry.adapters.images import AdapterImage, list_adapter_images
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.base_models.models import BaseModel
 from app.registry.config import Settings
@@ -40,10 +40,10 @@ KOHYA_FILE = "{slug}.safetensors"
 
 
 @dataclass(frozen=True)
-class Publishing:
-    """What a person wants published; `pictures` are blobs of pictures drawn with the adapter.
+class PublishOptions:
+    """Options for a publication; `pictures` are blobs of images generated with the adapter.
 
-    `repo` without an owner is one of whoever the token belongs to; `pictures` None: the first few.
+    A `repo` without an owner belongs to the token's user. `pictures` None: the first few.
     """
 
     repo: str
@@ -55,14 +55,14 @@ class Publishing:
 
 @dataclass(frozen=True)
 class Publication:
-    """A publication, on its way or ended; `url` once it is on the Hub."""
+    """A publication, unfinished or finished; `url` is set once it is on the Hub."""
 
     job: IoJob
     version: int
 
     @property
     def repo(self) -> str:
-        """Where it goes: with its owner once that is known."""
+        """The repository, with its owner once known."""
         return self._result.repo or self.args.repo
 
     @property
@@ -72,18 +72,18 @@ class Publication:
 
     @property
     def private(self) -> bool:
-        """Whether the repository is private; before that is known, whether it was asked to be."""
+        """True if the repository is private, or was requested to be private."""
         seen = self.seen_private
         return self.args.private if seen is None else seen
 
     @property
     def seen_private(self) -> bool | None:
-        """Whether the Hub said that it is private; None before it was asked."""
+        """The Hub's answer on whether it is private; None before that."""
         return self._result.private
 
     @property
     def args(self) -> PublishAdapterArgs:
-        """What was asked for."""
+        """The arguments of the job."""
         return self.job.arguments(PublishAdapterArgs)
 
     @property
@@ -92,10 +92,10 @@ class Publication:
 
 
 @dataclass(frozen=True)
-class Fetching:
-    """An adapter on its way from the Hub; then its import, then the adapter.
+class HubImport:
+    """The import of an adapter from the Hub: download, then file import, then the adapter.
 
-    `is_ending`: somebody canceled it, and its worker has still to notice.
+    `is_ending`: a cancel was requested that the worker has not handled yet.
     """
 
     job: IoJob
@@ -109,30 +109,30 @@ class Fetching:
 
 
 def order_fetch(session: Session, text: str, settings: Settings) -> IoJob:
-    """Order the import of an adapter that is on the Hub."""
+    """Queue the import of an adapter from the Hub."""
     require_allowed(settings)
     source = read_source(text)
     if source is None:
         raise _invalid(
             "source",
-            "Give the name of an adapter on the Hub as owner/name, with @revision and "
-            "/file.safetensors behind it if need be, or the address of its page.",
+            "Enter the name of an adapter on the Hub as owner/name, optionally followed by "
+            "@revision and /file.safetensors, or the URL of its page.",
         )
     if source.file is not None and not source.file.endswith(".safetensors"):
-        raise _invalid("source", f"Only .safetensors files are read, and {source.file} is none.")
+        raise _invalid("source", f"{source.file} is not a .safetensors file. Choose one that is.")
     args = FetchHubAdapterArgs(repo=source.repo, revision=source.revision, file=source.file)
     return enqueue_io(session, args)
 
 
-def get_fetching(session: Session, job_id: int) -> Fetching:
-    """How the import of an adapter from the Hub goes."""
+def get_hub_import(session: Session, job_id: int) -> HubImport:
+    """Look up the import of an adapter from the Hub. Raises NotFound."""
     job = session.get(IoJob, job_id)
     if job is None or job.kind != JobKind.FETCH_HUB_ADAPTER:
         raise NotFound("There is no such import.")
     args, result = job.arguments(FetchHubAdapterArgs), job.outcome(FetchHubAdapterResult)
     source = str(HubSource(args.repo, args.revision, args.file))
     if job.state is not JobStatus.SUCCEEDED:
-        return Fetching(
+        return HubImport(
             job,
             source,
             result,
@@ -141,7 +141,7 @@ def get_fetching(session: Session, job_id: int) -> Fetching:
             is_ending=job.cancel_requested,
         )
     checked = service.get_import(session, result.import_id or 0)
-    return Fetching(
+    return HubImport(
         job,
         source,
         result,
@@ -153,39 +153,39 @@ def get_fetching(session: Session, job_id: int) -> Fetching:
     )
 
 
-def cancel_fetch(session: Session, job_id: int) -> Fetching:
-    """Ask for the end of an import from the Hub, or of its check; Conflict when it has ended."""
-    found = get_fetching(session, job_id)
+def cancel_fetch(session: Session, job_id: int) -> HubImport:
+    """Cancel an import from the Hub. Raises Conflict if it has ended."""
+    found = get_hub_import(session, job_id)
     job = found.job if found.import_id is None else service.get_import(session, found.import_id)
     jobs.request_cancel(session, IoJob, job)
-    return get_fetching(session, job_id)
+    return get_hub_import(session, job_id)
 
 
-def write_fetched(
+def order_fetched_import(
     session: Session, *, sha256: str, filename: str, sidecars: Sequence[StoredSidecar]
 ) -> int:
-    """The file is here: its check is ordered as for any other; gives that job's id."""
+    """Queue the import of a downloaded file; return the job's id."""
     return service.order_import(session, sha256=sha256, filename=filename, sidecars=sidecars).key
 
 
 def order_publication(
-    session: Session, adapter: Adapter, wanted: Publishing, settings: Settings
+    session: Session, adapter: Adapter, wanted: PublishOptions, settings: Settings
 ) -> IoJob:
-    """Order the publication of a version of an adapter."""
+    """Queue the publication of a version of an adapter."""
     require_allowed(settings)
     repo, base_model = wanted.repo.strip().removeprefix(SCHEME), wanted.base_model.strip()
     if not REPO.fullmatch(repo) or "--" in repo or ".." in repo or len(repo) > MAX_REPO:
         raise _invalid(
             "repo",
-            "Give a name for the repository, as name or owner/name: letters, digits, dots, "
-            f"dashes and underscores, at most {MAX_REPO} in all.",
+            "Enter the name of the repository as name or owner/name: letters, digits, dots, dashes "
+            f"and underscores, at most {MAX_REPO} characters.",
         )
     if base_model and (named := read_source(base_model)) is None:
-        raise _invalid("base_model", "Give the base model's name on the Hub, as owner/name.")
+        raise _invalid("base_model", "Enter the base model's name on the Hub as owner/name.")
     version = service.get_version(session, adapter, wanted.version)
     earlier = publications(session, adapter)
     if any(row.job.state.is_active for row in earlier):
-        raise Conflict(f"“{adapter.name}” is being published already; wait until that has ended.")
+        raise Conflict(f"“{adapter.name}” is already being published. Wait until that has ended.")
     ours = [row.repo for row in earlier if row.url]
     known = next((row for row in ours if repo in (row, row.partition("/")[2])), None)
     args = PublishAdapterArgs(
@@ -201,25 +201,25 @@ def order_publication(
 def _chosen(
     session: Session, adapter: Adapter, version: AdapterVersion, wanted: Sequence[str] | None
 ) -> tuple[PublishedPicture, ...]:
-    """The pictures that are published, with the prompts they were drawn from."""
+    """The images to publish, with their prompts."""
     drawn = {picture.sha256: picture for picture in pictures(session, adapter, version)}
     if wanted is None:
         wanted = list(drawn)[:USUAL_PICTURES]
     if len(wanted) > MAX_PICTURES:
-        raise _invalid("pictures", f"At most {MAX_PICTURES} pictures can be published.")
+        raise _invalid("pictures", f"Choose at most {MAX_PICTURES} images.")
     if any(sha256 not in drawn for sha256 in wanted):
-        raise _invalid("pictures", "Only pictures drawn with this adapter can be published.")
+        raise _invalid("pictures", "Choose only images that were generated with this adapter.")
     return tuple(PublishedPicture(sha256=key, prompt=drawn[key].title) for key in wanted)
 
 
-def pictures(session: Session, adapter: Adapter, version: AdapterVersion) -> list[Picture]:
-    """The pictures of an adapter that may be published, the cover first."""
-    found = more_pictures(session, service.summary(session, adapter), version)
+def pictures(session: Session, adapter: Adapter, version: AdapterVersion) -> list[AdapterImage]:
+    """The images of an adapter that can be published, the cover first."""
+    found = list_adapter_images(session, service.summary(session, adapter), version)
     return sorted(found.shown, key=lambda picture: not picture.is_cover)
 
 
 def base_on_hub(session: Session, version: AdapterVersion) -> str:
-    """The name on the Hub of the base a version was made for; empty when it has none there."""
+    """The Hub name of the base model of a version; empty if it is not from the Hub."""
     base = session.get(BaseModel, version.base_model_id) if version.base_model_id else None
     source = read_source(base.source) if base and base.source.startswith(SCHEME) else None
     return source.repo if source else ""
@@ -255,7 +255,7 @@ def card_facts(
 
 
 def publications(session: Session, adapter: Adapter) -> list[Publication]:
-    """All publications of an adapter, the newest first."""
+    """All publications of an adapter, newest first."""
     versions = {row.key: row.version for row in service.list_versions(session, adapter.key)}
     ours = select(IoJob).where(
         IoJob.kind == JobKind.PUBLISH_ADAPTER, col(IoJob.subject_id).in_(versions)
@@ -267,7 +267,7 @@ def publications(session: Session, adapter: Adapter) -> list[Publication]:
 
 
 def cancel_publication(session: Session, adapter: Adapter, job_id: int) -> Publication:
-    """Ask for the end of a publication of this adapter; Conflict when it has ended."""
+    """Cancel a publication of this adapter. Raises Conflict if it has ended."""
     row = next((row for row in publications(session, adapter) if row.job.key == job_id), None)
     if row is None:
         raise NotFound("There is no such publication.")

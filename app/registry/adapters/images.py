@@ -17,7 +17,7 @@ PICTURES = 12
 
 
 @dataclass(frozen=True)
-class Picture:
+class AdapterImage:
     """An image generated with the adapter."""
 
     sha256: str
@@ -27,20 +27,20 @@ class Picture:
 
 
 @dataclass(frozen=True)
-class Pictures:
+class AdapterImages:
     """A page of images of an adapter; `older` is the cursor of the next page."""
 
-    shown: list[Picture]
+    shown: list[AdapterImage]
     older: int | None
 
 
-def more_pictures(
+def list_adapter_images(
     session: Session,
     summary: AdapterSummary,
     version: AdapterVersion,
     *,
     before: int | None = None,
-) -> Pictures:
+) -> AdapterImages:
     """The samples of the last step, then images from the playground, without duplicates.
 
     With `before`, the id of a render, only images from earlier renders.
@@ -63,16 +63,16 @@ def more_pictures(
     ]
     cover = summary.covers[:1]
     unique = {sha256: (sha256, title, href) for sha256, title, href in reversed(found)}
-    return Pictures(
+    return AdapterImages(
         shown=[
-            Picture(sha256, title, href, is_cover=[sha256] == cover)
+            AdapterImage(sha256, title, href, is_cover=[sha256] == cover)
             for sha256, title, href in reversed(unique.values())
         ],
         older=renders[-1].key if has_older else None,
     )
 
 
-def require_picture(session: Session, adapter_id: int, sha256: str) -> None:
+def require_adapter_image(session: Session, adapter_id: int, sha256: str) -> None:
     """Raise InvalidInput unless the image is a sample of the adapter or a render with it."""
     sampled = (
         select(Sample.id)

@@ -1,8 +1,7 @@
-"""Uploaded LoRA files on their way into the registry: stored, then checked by an io worker.
+"""Uploads of LoRA files: stored here, then imported by an io worker.
 
-Here only what can be seen at the beginning of a file is judged, so that most mistakes are answered
-at once. Beside the weights may come files that say something of them: `<stem>.json`,
-`<stem>.civitai.info` and a picture.
+Only the start of a file is checked here, so that most mistakes are reported immediately. Sidecar
+files may come with the weights: `<stem>.json`, `<stem>.civitai.info` and an image.
 """
 
 from __future__ import annotations
@@ -23,8 +22,8 @@ from worker.core.lora_files.header import MAX_ADAPTER_BYTES, MAX_ADAPTER_HEADER_
 
 MAX_SIDECAR_BYTES = {".json": 2**20, ".civitai.info": 2**20}
 MAX_PICTURE_BYTES = 16 * 2**20
-MAX_SIDECARS = 8  # of one file of weights
-MAX_FILES = 100  # of one drop
+MAX_SIDECARS = 8  # per LoRA file
+MAX_FILES = 100  # per upload
 CHUNK = 2**20
 PICKLES = (b"PK", b"\x80")
 PICTURES = (".preview.png", ".png", ".preview.jpg", ".jpg", ".jpeg", ".preview.webp", ".webp")
@@ -33,8 +32,8 @@ ACCEPTED = "Only .safetensors files of LoRAs are accepted."
 
 
 @dataclass(frozen=True)
-class Received:
-    """A file of a drop: the job that checks it, or why it was refused."""
+class ReceivedFile:
+    """An uploaded file: the job that imports it, or why it was refused."""
 
     filename: str
     job: IoJob | None = None
@@ -49,10 +48,10 @@ def receive(
     base_model_id: int | None = None,
     sidecars: Sequence[UploadedFile] = (),
 ) -> IoJob:
-    """Store an uploaded file and order its check; refuses what is plainly no safetensors file.
+    """Store an uploaded file and queue its import. Raises InvalidInput if it is not safetensors.
 
-    With `adapter_id` it shall become the next version of that adapter, with `base_model_id` it has
-    to fit that base.
+    With `adapter_id` it becomes the next version of that adapter; with `base_model_id` it must fit
+    that base model.
     """
     filename = name_of(upload)
     _refuse_other_contents(upload, filename)
@@ -71,12 +70,12 @@ def receive(
 
 def receive_all(
     state: AppState, uploads: Sequence[UploadedFile], *, adapter_id: int | None = None
-) -> list[Received]:
-    """What became of each file of a drop; sidecars go with the weights whose name they share."""
+) -> list[ReceivedFile]:
+    """Store the files of an upload; sidecars are matched to weights by name."""
     if not uploads:
         raise InvalidInput("Choose a .safetensors file.")
     if len(uploads) > MAX_FILES:
-        raise InvalidInput(f"At most {MAX_FILES} files can be sent at once.")
+        raise InvalidInput(f"Choose at most {MAX_FILES} files at once.")
     beside = [upload for upload in uploads if _ending(name_of(upload))]
     received = []
     used: set[int] = set()
@@ -86,22 +85,21 @@ def receive_all(
         try:
             job = receive(state, upload, adapter_id=adapter_id, sidecars=own)
         except AppError as error:
-            received.append(Received(name_of(upload), error=error.detail))
+            received.append(ReceivedFile(name_of(upload), error=error.detail))
         else:
-            received.append(Received(name_of(upload), job))
+            received.append(ReceivedFile(name_of(upload), job))
     for sidecar in (sidecar for sidecar in beside if id(sidecar) not in used):
         received.append(
-            Received(
+            ReceivedFile(
                 name_of(sidecar),
-                error="There is no .safetensors file of the same name in this drop, so it says "
-                "nothing of any adapter.",
+                error="There is no .safetensors file of the same name. Upload both together.",
             )
         )
     return received
 
 
 def name_of(upload: UploadedFile) -> str:
-    """The file's own name, without folders, for people to read."""
+    """The file's name without folders, for display."""
     name = upload.filename.replace("\\", "/").rpartition("/")[2]
     return "".join(char for char in name if char.isprintable())[:200] or "unnamed"
 
@@ -117,7 +115,7 @@ def _belongs(sidecar: UploadedFile, weights: UploadedFile) -> bool:
 
 
 def _store_sidecar(state: AppState, upload: UploadedFile) -> StoredSidecar | None:
-    """Where a sidecar was stored; None for one that is too large to be of any worth."""
+    """Store a sidecar; None if it is too large."""
     name = name_of(upload)
     limit = MAX_SIDECAR_BYTES.get(_ending(name) or "", MAX_PICTURE_BYTES)
     if not _ending(name) or _size(upload) > limit:
@@ -138,24 +136,24 @@ def _size(upload: UploadedFile) -> int:
 
 
 def _refuse_other_contents(upload: UploadedFile, filename: str) -> None:
-    """Raise for what cannot be a safetensors file, by its first bytes and its size."""
+    """Raise InvalidInput if the first bytes or the size show that it is not safetensors."""
     with upload.open() as content:
         head = content.read(10)
     size = _size(upload)
     if not head:
         raise _refused(f"“{filename}” is empty. {ACCEPTED}")
-    if head[8:9] != b"{":  # after the length of the header, whose first byte can be anything
+    if head[8:9] != b"{":  # after the header length, whose bytes can be anything
         if head.startswith(PICKLES):
             raise _refused(
                 f"“{filename}” is a pickle (.pt, .ckpt, .bin) or a zip archive: opening one can "
                 f"run code. Save it as .safetensors first. {ACCEPTED}"
             )
-        raise _refused(f"“{filename}” is no .safetensors file, whatever its name. {ACCEPTED}")
+        raise _refused(f"“{filename}” is not a .safetensors file, despite its name. {ACCEPTED}")
     (header,) = struct.unpack("<Q", head[:8])
     if header > size - 8:
         raise _refused(
-            f"“{filename}” is cut off or damaged: its header alone is longer than the file. "
-            "Download it again, then send it once more."
+            f"“{filename}” is truncated or damaged: its header is longer than the file. Download "
+            "it again, then upload it again."
         )
     if header > MAX_ADAPTER_HEADER_BYTES:
         raise _refused(

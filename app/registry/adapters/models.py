@@ -1,4 +1,4 @@
-"""Adapters with immutable versions, movable aliases and tags."""
+"""Tables of adapters, with immutable versions, movable aliases and tags."""
 
 from __future__ import annotations
 
@@ -14,15 +14,14 @@ from worker.core.bases.family import family_label
 LATEST = "latest"  # the alias of the version that is used when none is named
 LIVE = sa.text("deleted_at IS NULL")
 DELETED = sa.text("deleted_at IS NOT NULL")
-# SQLite gives the id of a row that is gone to the next one, and renders, jobs and notes of what was
-# made of what still name the old one
+# SQLite reuses the ids of deleted rows, to which renders, jobs and metadata may still refer
 NEVER_TWICE = {"sqlite_autoincrement": True}
 # by code points on every database, whatever language the server sorts by
 SORT_NAME = sa.String(240).with_variant(sa.String(240, collation="C"), "postgresql")
 
 
 class Adapter(SQLModel, table=True):
-    """A named adapter; what it is lies in its versions."""
+    """A named adapter; its weights are in its versions."""
 
     __tablename__ = "adapter"
     __table_args__ = (
@@ -54,11 +53,11 @@ class Adapter(SQLModel, table=True):
     sort_name: str = Field(
         default="",
         sa_type=SORT_NAME,
-        description="The name folded, as the order by name goes; written by `search`.",
+        description="Key for sorting by name; written by `search`.",
     )
     trigger_words: list[str] = Field(default_factory=list, sa_type=sa.JSON)
     notes: str = Field(default="", sa_type=sa.Text)
-    licence: str = Field(default="", max_length=80, description="As people write it: CC-BY-4.0.")
+    licence: str = Field(default="", max_length=80, description="License, such as CC-BY-4.0.")
     starred: bool = False
     base_family: str = Field(max_length=16)
     cover_sha256: str | None = Field(default=None, max_length=64)
@@ -74,12 +73,12 @@ class Adapter(SQLModel, table=True):
 
     @property
     def family_label(self) -> str:
-        """What people call the family of its base."""
+        """Label of the base family."""
         return family_label(self.base_family)
 
 
 class AdapterVersion(SQLModel, table=True):
-    """One trained or imported set of weights, with where it came from; never changed."""
+    """An immutable trained or imported set of weights, with its origin."""
 
     __tablename__ = "adapter_version"
     __table_args__ = (sa.UniqueConstraint("adapter_id", "version"), NEVER_TWICE)
@@ -93,13 +92,13 @@ class AdapterVersion(SQLModel, table=True):
         default=None,
         max_length=64,
         index=True,
-        description="Of the canonical tensors alone: equal weights are equal, whatever the file.",
+        description="SHA-256 of the canonical tensors; identical weights have the same hash.",
     )
     file_tensor_sha256: str | None = Field(
         default=None,
         max_length=64,
         index=True,
-        description="Of the tensors in the file that came, or that most programs are given.",
+        description="SHA-256 of the tensors in the imported file or the default download.",
     )
     run_id: int | None = None
     dataset_version_id: int | None = Field(default=None, foreign_key="dataset_version.id")
@@ -115,7 +114,7 @@ class AdapterVersion(SQLModel, table=True):
     config: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
     details: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
     code_version: str | None = Field(
-        default=None, max_length=80, description="Of the program that trained or imported it."
+        default=None, max_length=80, description="Version of the program that created it."
     )
     created_at: datetime = Field(default_factory=utcnow)
 
@@ -137,7 +136,7 @@ class AdapterAlias(SQLModel, table=True):
 
 
 class AdapterTag(SQLModel, table=True):
-    """A word people sort adapters by."""
+    """A tag of an adapter."""
 
     __tablename__ = "adapter_tag"
 
@@ -146,9 +145,9 @@ class AdapterTag(SQLModel, table=True):
 
 
 class AdapterSearch(SQLModel, table=True):
-    """What an adapter is found by, folded; only `search` reads and writes it.
+    """The folded search text of an adapter; only `search` reads and writes it.
 
-    The index for it is on SQLite the FTS5 table `adapter_fts`, on PostgreSQL a column `grams`.
+    Its index is the FTS5 table `adapter_fts` on SQLite and the column `grams` on PostgreSQL.
     """
 
     __tablename__ = "adapter_search"
@@ -158,11 +157,10 @@ class AdapterSearch(SQLModel, table=True):
 
 
 class AdapterFile(SQLModel, table=True):
-    """A download that was written from the canonical form and proved.
+    """A download that was written from the canonical form and verified.
 
-    `proof` is what every program makes of it; a file without one came before there were proofs and
-    is written anew. `with_tags`: notes, tags and the tags of the captions are in it, because
-    somebody wished so.
+    `proof` says how each program reads it; files without one are from older versions and are
+    written again. `with_tags`: it contains notes, tags and the tags of captions, on request.
     """
 
     __tablename__ = "adapter_file"

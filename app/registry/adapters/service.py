@@ -1,4 +1,4 @@
-"""What can be done with adapters: find, read, change, download, import, put away."""
+"""Operations on adapters: find, read, change, download, import, delete."""
 
 from __future__ import annotations
 
@@ -50,12 +50,12 @@ MAX_TAG_LENGTH = 40
 
 
 def get_adapter(session: Session, adapter_id: int) -> Adapter:
-    """The adapter, unless it was deleted."""
+    """Look up an adapter. Raises NotFound, also if it was deleted."""
     return _not_deleted(session.get(Adapter, adapter_id))
 
 
 def adapter_by_slug(session: Session, slug: str) -> Adapter:
-    """The adapter with this address, unless it was deleted."""
+    """Look up an adapter by its slug. Raises NotFound, also if it was deleted."""
     return _not_deleted(session.exec(select(Adapter).where(Adapter.slug == slug)).first())
 
 
@@ -64,28 +64,28 @@ def _not_deleted(adapter: Adapter | None) -> Adapter:
         raise NotFound("There is no such adapter; it may have been deleted.")
     if adapter.deleted_at is not None:
         raise NotFound(
-            f"“{adapter.name}” was deleted. Restore it among the deleted adapters "
-            "(/adapters/deleted) to see it again."
+            f"“{adapter.name}” was deleted. You can restore it on the page of deleted adapters "
+            "(/adapters/deleted)."
         )
     return adapter
 
 
 def still_here(session: Session, adapter_ids: Iterable[int]) -> set[int]:
-    """Those of these adapters that can be seen: neither deleted nor deleted for good."""
+    """The ids of those adapters that exist and are not deleted."""
     query = select(Adapter.id).where(col(Adapter.deleted_at).is_(None))
     found = session.exec(query.where(col(Adapter.id).in_(set(adapter_ids))))
     return {key for key in found if key is not None}
 
 
 def summary(session: Session, adapter: Adapter) -> AdapterSummary:
-    """The card of one adapter."""
+    """The summary of one adapter."""
     return summarize(session, [adapter])[0]
 
 
 def list_versions(
     session: Session, adapter_id: int, *, limit: int | None = None, before: int | None = None
 ) -> list[AdapterVersion]:
-    """The versions of an adapter, newest first: all, or `limit` of those below number `before`."""
+    """The versions of an adapter, newest first; at most `limit`, with numbers below `before`."""
     query = select(AdapterVersion).where(AdapterVersion.adapter_id == adapter_id)
     if before is not None:
         query = query.where(AdapterVersion.version < before)
@@ -101,7 +101,7 @@ def versions_by_number(
 
 
 def count_versions(session: Session, adapter_id: int) -> int:
-    """How many versions an adapter has."""
+    """Number of versions of an adapter."""
     query = select(func.count()).select_from(AdapterVersion)
     return session.exec(query.where(AdapterVersion.adapter_id == adapter_id)).one()
 
@@ -109,7 +109,7 @@ def count_versions(session: Session, adapter_id: int) -> int:
 def get_version(
     session: Session, adapter: Adapter, version: int | str | None = None
 ) -> AdapterVersion:
-    """One version of an adapter, by its number or an alias; None: the one that `latest` names."""
+    """A version of an adapter by its number or alias; None means `latest`. Raises NotFound."""
     of_adapter = select(AdapterVersion).where(AdapterVersion.adapter_id == adapter.key)
     name = LATEST if version is None else str(version).strip().lower()
     row = None
@@ -125,60 +125,60 @@ def get_version(
     if number:
         raise NotFound(f"“{adapter.name}” has no version {int(number[1])}.")
     raise NotFound(
-        f"“{adapter.name}” has no version “{name[:40]}”. Give a number or one of its aliases."
+        f"“{adapter.name}” has no version “{name[:40]}”. Use a number or one of its aliases."
     )
 
 
 def imported_adapter(session: Session, job: IoJob) -> Adapter | None:
-    """The adapter that came of an import; None while there is none, or when it is gone."""
+    """The adapter created by an import; None if it does not exist (yet)."""
     return session.get(Adapter, job.outcome(ImportAdapterResult).adapter_id or 0)
 
 
 def trained_version(session: Session, run: Run) -> tuple[Adapter, AdapterVersion] | None:
-    """The adapter and version that a run made; None before its end, or when they are gone."""
+    """The adapter and version created by a run; None if they do not exist (yet)."""
     version = session.get(AdapterVersion, run.adapter_version_id or 0)
     adapter = session.get(Adapter, version.adapter_id) if version else None
     return (adapter, version) if adapter and version else None
 
 
 def version_run(session: Session, version: AdapterVersion) -> Run | None:
-    """The run that trained a version; None for an imported one."""
+    """The run that trained a version; None if it was imported."""
     return session.get(Run, version.run_id) if version.run_id else None
 
 
 def require_run(adapter: Adapter, version: AdapterVersion) -> int:
-    """The id of the run that trained a version; InvalidInput for an imported one."""
+    """The id of the run that trained a version. Raises InvalidInput if it was imported."""
     if version.run_id is None:
         sentence = (
-            f"Version {version.version} of “{adapter.name}” was not trained here, so nothing is "
-            "known that could be trained once more."
+            f"Version {version.version} of “{adapter.name}” was not trained here, so it cannot be "
+            "trained again. Choose a trained version."
         )
         raise InvalidInput(sentence)
     return version.run_id
 
 
 def version_base(session: Session, version: AdapterVersion) -> BaseModel | None:
-    """The base a version was trained on, when it is known."""
+    """The base model of a version, if known."""
     return session.get(BaseModel, version.base_model_id) if version.base_model_id else None
 
 
 def version_dataset(
     session: Session, version: AdapterVersion
 ) -> tuple[Dataset, DatasetVersion] | None:
-    """The dataset a version learned from, as it was then; None for an imported one."""
+    """The dataset and dataset version of an adapter version; None if it was imported."""
     pinned = session.get(DatasetVersion, version.dataset_version_id or 0)
     dataset = session.get(Dataset, pinned.dataset_id) if pinned else None
     return (dataset, pinned) if dataset and pinned else None
 
 
 def version_samples(session: Session, version: AdapterVersion) -> list[Sample]:
-    """The last row of samples of the run that trained a version."""
+    """The samples of the last sampled step of the run that trained a version."""
     return last_samples(session, [version.run_id] if version.run_id else [])
 
 
 @dataclass(frozen=True)
 class AdapterChange:
-    """What may be changed of an adapter; None leaves as is."""
+    """Changes to an adapter; None leaves a value unchanged."""
 
     name: str | None = None
     notes: str | None = None
@@ -190,10 +190,10 @@ class AdapterChange:
 
 
 def change_adapter(session: Session, adapter_id: int, change: AdapterChange) -> Adapter:
-    """Change what people say about an adapter; its versions never change.
+    """Change the metadata of an adapter; its versions never change.
 
-    The usual download of its newest version is written anew at once when it says so, too: whoever
-    asks for it next need not wait for that.
+    If the default download of the newest version contains changed metadata, it is written again in
+    the background, so that the next user need not wait.
     """
     adapter = get_adapter(session, adapter_id)
     usual = _usual_download(session, adapter)
@@ -211,7 +211,7 @@ def change_adapter(session: Session, adapter_id: int, change: AdapterChange) -> 
 
 
 def _usual_download(session: Session, adapter: Adapter) -> AdapterFile | None:
-    """The download most people take, of the newest version, if it is there and says what is so."""
+    """The default download of the newest version, if it exists and is up to date."""
     versions = list_versions(session, adapter.key, limit=1)
     if not versions:
         return None
@@ -219,7 +219,7 @@ def _usual_download(session: Session, adapter: Adapter) -> AdapterFile | None:
 
 
 def _printable(value: Any) -> Any:
-    """The text, or each of a list, without control signs, which no database or page can hold."""
+    """The text, or list of texts, without control characters, which cannot be stored."""
     if isinstance(value, list):
         return [_printable(item) for item in value]
     if not isinstance(value, str):
@@ -230,7 +230,7 @@ def _printable(value: Any) -> Any:
 def _set_tags(session: Session, adapter_id: int, tags: Sequence[str]) -> None:
     wanted = {tag for tag in (_printable(tag).strip().lower() for tag in tags) if tag}
     if len(wanted) > MAX_TAGS or any(len(tag) > MAX_TAG_LENGTH for tag in wanted):
-        sentence = f"At most {MAX_TAGS} tags of at most {MAX_TAG_LENGTH} characters each."
+        sentence = f"Use at most {MAX_TAGS} tags of at most {MAX_TAG_LENGTH} characters each."
         raise InvalidInput(sentence, fields={"tags": sentence})
     present = {
         row.tag: row
@@ -243,7 +243,7 @@ def _set_tags(session: Session, adapter_id: int, tags: Sequence[str]) -> None:
 
 
 def delete_adapter(session: Session, adapter_id: int) -> Adapter:
-    """Put an adapter away; everything of it stays until it is deleted for good."""
+    """Delete an adapter; everything is kept until it is deleted permanently."""
     adapter = get_adapter(session, adapter_id)
     adapter.deleted_at = utcnow()
     session.add(adapter)
@@ -268,7 +268,7 @@ def find_file(
     *,
     with_tags: bool = False,
 ) -> AdapterFile | None:
-    """The written and proved download, when it exists already and says what is true now."""
+    """The verified download, if it exists with current metadata."""
     query = select(AdapterFile).where(
         AdapterFile.version_id == version_id,
         AdapterFile.format == file_format,
@@ -284,12 +284,12 @@ def find_file(
 
 
 def version_files(session: Session, version_id: int) -> list[AdapterFile]:
-    """The downloads of a version that were written so far."""
+    """All downloads of a version that exist."""
     return list(session.exec(select(AdapterFile).where(AdapterFile.version_id == version_id)))
 
 
 def download_bytes(session: Session, version: AdapterVersion) -> int | None:
-    """The size of the usual download, the kohya file in fp16; None before it was written."""
+    """The size of the default download (kohya, fp16); None if it does not exist yet."""
     usual = (DownloadFormat.KOHYA, DownloadDtype.FP16, False)
     files = version_files(session, version.key)
     sizes = {(file.format, file.dtype, file.with_tags): file.size_bytes for file in files}
@@ -304,7 +304,7 @@ def newest_order(
     *,
     with_tags: bool = False,
 ) -> IoJob | None:
-    """The newest io job that writes or wrote this download; None when nobody asked yet."""
+    """The newest export job for this download, if any."""
     wanted = ExportAdapterArgs(format=file_format, dtype=dtype, with_tags=with_tags)
     orders = select(IoJob).where(
         IoJob.kind == JobKind.EXPORT_ADAPTER, IoJob.subject_id == version_id
@@ -323,7 +323,7 @@ def order_file(
     *,
     with_tags: bool = False,
 ) -> IoJob:
-    """The waiting or running io job that writes a download; made when there is none."""
+    """The queued or running export job for a download; creates one if needed."""
     job = newest_order(session, version_id, file_format, dtype, with_tags=with_tags)
     if job is not None and job.state.is_active:
         return job
@@ -339,7 +339,7 @@ def file_name(
     *,
     with_tags: bool = False,
 ) -> str:
-    """A safe name for a download: `slug-v2.safetensors`, told apart where formats would collide."""
+    """A safe name for a download: `slug-v2.safetensors`, with suffixes for other formats."""
     parts = [adapter.slug, f"v{version.version}"]
     if file_format is DownloadFormat.PEFT:
         parts.append("peft")
@@ -376,7 +376,7 @@ def order_import(
 
 
 def get_import(session: Session, job_id: int) -> IoJob:
-    """The check of an uploaded LoRA file, waiting, at work or ended."""
+    """Look up an import job. Raises NotFound."""
     job = session.get(IoJob, job_id)
     if job is None or job.kind != JobKind.IMPORT_ADAPTER:
         raise NotFound("There is no such import.")
@@ -384,7 +384,7 @@ def get_import(session: Session, job_id: int) -> IoJob:
 
 
 def cancel_import(session: Session, job_id: int) -> IoJob:
-    """Ask for the end of the check of an uploaded LoRA file; Conflict when it has ended."""
+    """Cancel the import of a LoRA file. Raises Conflict if it has ended."""
     job = get_import(session, job_id)
     request_cancel(session, IoJob, job)
     return job

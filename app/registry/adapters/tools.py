@@ -1,7 +1,7 @@
-"""Orders for the tools: merge, resize, fuse, extract. An io worker carries them out.
+"""Jobs of the tools: merge, resize, fuse, extract. An io worker processes them.
 
-What can be told from the registry is refused here, at once; what only the weights can tell, in the
-job, with the same kind of sentence.
+Requests are checked against the registry here, at once; problems that need the weights are reported
+by the job.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ SUGGESTED = 100
 
 @dataclass(frozen=True)
 class MergeOrder:
-    """Which adapters are made into one, and how."""
+    """Adapters to merge, and options."""
 
     name: str
     parts: Sequence[WeightedAdapter]
@@ -68,7 +68,7 @@ class MergeOrder:
 
 @dataclass(frozen=True)
 class ResizeOrder:
-    """The new rank, or the share of the energy that every module keeps."""
+    """The new rank, or the share of energy that every module keeps."""
 
     version: int | str | None = None
     rank: int | None = None
@@ -78,7 +78,7 @@ class ResizeOrder:
 
 @dataclass(frozen=True)
 class FuseOrder:
-    """What is fused into which base, and what comes out."""
+    """Adapters to fuse into a base model, and options for the result."""
 
     name: str
     parts: Sequence[WeightedAdapter]
@@ -99,7 +99,7 @@ class ExtractOrder:
 
 
 def order_merge(session: Session, order: MergeOrder) -> IoJob:
-    """A job that makes a new adapter of several. InvalidInput names what is wrong."""
+    """Queue a merge of adapters into a new one. Raises InvalidInput with the reason."""
     found = _resolve_parts(session, order.parts)
     if len(found) < 2:
         raise _wrong("adapters", "Choose at least two adapters to merge.")
@@ -119,15 +119,15 @@ def order_merge(session: Session, order: MergeOrder) -> IoJob:
 
 
 def order_resize(session: Session, adapter_id: int, order: ResizeOrder) -> IoJob:
-    """A job that makes a smaller version of an adapter. InvalidInput names what is wrong."""
+    """Queue a smaller version of an adapter. Raises InvalidInput with the reason."""
     adapter = service.get_adapter(session, adapter_id)
     version = service.get_version(session, adapter, order.version)
     if (order.rank is None) == (order.energy is None):
-        raise _wrong("rank", "Choose a rank or a share of the energy to keep, one of the two.")
+        raise _wrong("rank", "Choose either a rank or a share of energy to keep.")
     if order.rank is not None:
         _check_rank(order.rank)
         if order.dynamic:
-            raise _wrong("dynamic", "Ranks of their own need a share of the energy, not a rank.")
+            raise _wrong("dynamic", "Individual ranks need a share of energy instead of a rank.")
     if order.energy is not None:
         _check_share("energy", "The energy to keep", order.energy)
     args = ResizeAdapterArgs(rank=order.rank, energy=order.energy, dynamic=order.dynamic)
@@ -135,21 +135,21 @@ def order_resize(session: Session, adapter_id: int, order: ResizeOrder) -> IoJob
 
 
 def order_fuse(session: Session, order: FuseOrder) -> IoJob:
-    """A job that writes adapters into a base. InvalidInput names what is wrong."""
+    """Queue a fusion of adapters into a base model. Raises InvalidInput with the reason."""
     found = _resolve_parts(session, order.parts)
     if not found:
         raise _wrong("adapters", "Choose at least one adapter to fuse.")
     if all(part.is_off for part, _ in found):
-        raise _wrong("weight", "All weights are 0, so the base would stay as it is.")
+        raise _wrong("weight", "All weights are 0, which changes nothing. Enter another weight.")
     reference = order.base if order.base is not None else found[0][0].base_model_id
     if reference is None:
-        raise _wrong("base_model", "Choose the base model: the adapter's own is not known here.")
+        raise _wrong("base_model", "Choose a base model, because the adapter's own is unknown.")
     base = _ready(session, reference, "base_model")
     _check_fit(session, [made for _, made in found], base)
     if order.keep is Keep.DOWNLOAD and order.layout is not Layout.SINGLE:
         raise _wrong(
             "keep",
-            "A folder cannot be downloaded: choose a single file, or keep it here as a base.",
+            "A folder cannot be downloaded. Choose a single file, or keep it as a base model.",
         )
     args = FuseAdapterArgs(
         name=_name(order.name),
@@ -162,16 +162,16 @@ def order_fuse(session: Session, order: FuseOrder) -> IoJob:
 
 
 def order_extract(session: Session, order: ExtractOrder) -> IoJob:
-    """A job that makes an adapter of what two bases differ by. InvalidInput names what is wrong."""
+    """Queue the extraction of an adapter from two base models. Raises InvalidInput."""
     base = _ready(session, order.base, "base")
     tuned = _ready(session, order.tuned, "tuned")
     if base.key == tuned.key:
-        raise _wrong("tuned", "These are the same base model, so nothing differs.")
+        raise _wrong("tuned", "Both are the same base model. Choose two different ones.")
     if base.family != tuned.family:
         raise _wrong(
             "tuned",
             f"“{base.name}” is {base.family_label} and “{tuned.name}” is {tuned.family_label}; "
-            "only checkpoints of one architecture differ by an adapter.",
+            "choose two base models of the same family.",
         )
     _check_rank(order.rank)
     args = ExtractAdapterArgs(tuned_id=tuned.key, rank=order.rank, name=_name(order.name))
@@ -179,7 +179,7 @@ def order_extract(session: Session, order: ExtractOrder) -> IoJob:
 
 
 def suggested(session: Session, adapter: Adapter, version: AdapterVersion) -> list[Adapter]:
-    """Adapters this version could be merged with, the newest first; not all when there are many."""
+    """Adapters that this version can be merged with, newest first, up to a limit."""
     (kind,) = fitting.kinds(session, [(adapter, version)])
     own_latest = (col(AdapterAlias.adapter_id) == col(Adapter.id)) & (
         col(AdapterAlias.alias) == LATEST
@@ -199,7 +199,7 @@ def suggested(session: Session, adapter: Adapter, version: AdapterVersion) -> li
 
 
 def active_jobs(session: Session, adapter: Adapter) -> list[IoJob]:
-    """The tools' work on this adapter that waits or is being done, the oldest first."""
+    """Queued and running tool jobs of this adapter, oldest first."""
     waiting = select(IoJob).where(
         col(IoJob.status).in_(ACTIVE),
         col(IoJob.kind).in_(KINDS),
@@ -226,22 +226,22 @@ def needed_adapters(job: IoJob) -> set[int]:
 
 
 def get_job(session: Session, job_id: int) -> IoJob:
-    """A tool's job, waiting, at work or ended."""
+    """Look up a tool job. Raises NotFound."""
     job = session.get(IoJob, job_id)
     if job is None or job.kind not in KINDS:
-        raise NotFound("There is no such work of a tool.")
+        raise NotFound("There is no such tool job.")
     return job
 
 
 def cancel(session: Session, job_id: int) -> IoJob:
-    """Ask for the end of a tool's job; Conflict when it has ended."""
+    """Cancel a tool job. Raises Conflict if it has ended."""
     job = get_job(session, job_id)
     jobs.request_cancel(session, IoJob, job)
     return job
 
 
-class FileSwept(AppError):
-    """A file for download was kept as long as was said."""
+class FileGone(AppError):
+    """A file for download has expired."""
 
     status = 410
     title = "No longer kept"
@@ -249,15 +249,15 @@ class FileSwept(AppError):
 
 
 def fused_file(session: Session, store: BlobStore, job_id: int) -> tuple[str, str]:
-    """(hash, file name) of a fused base that is kept for download; FileSwept when it was."""
+    """(hash, file name) of a fused base model for download. Raises FileGone if it has expired."""
     job = get_job(session, job_id)
     fused = job.outcome(JobResult)
     if not isinstance(fused, FuseAdapterResult) or fused.sha256 is None:
-        raise NotFound("This work has no file to download.")
+        raise NotFound("This tool job has no file to download.")
     sha256, name = fused.sha256, fused.filename or fused.sha256
     if not store.exists(sha256):
-        kept = f"was kept for {JOB_FILES_KEPT.days} days and is gone"
-        raise FileSwept(f"The file {name} {kept}. Fuse it again to download it.")
+        kept = f"was deleted after {JOB_FILES_KEPT.days} days"
+        raise FileGone(f"The file {name} {kept}. Fuse it again to download it.")
     return sha256, name
 
 
@@ -304,18 +304,18 @@ def _check_rank(rank: int | None) -> None:
     if rank is None:
         raise _wrong("rank", "Choose the rank of the result.")
     if not 1 <= rank <= MAX_RANK:
-        raise _wrong("rank", f"The rank is {rank}; ranks from 1 to {MAX_RANK:,} are accepted.")
+        raise _wrong("rank", f"The rank is {rank}. Enter a rank from 1 to {MAX_RANK:,}.")
 
 
 def _check_share(field: str, what: str, value: float) -> None:
     if not 0 < value <= 1:
-        raise _wrong(field, f"{what} is {value:g}; it is a share above 0 and up to 1.")
+        raise _wrong(field, f"{what} is {value:g}. Enter a share above 0 and up to 1.")
 
 
 def _name(name: str) -> str:
     words = " ".join(name.split())
     if not words:
-        raise _wrong("name", "The result needs a name.")
+        raise _wrong("name", "Enter a name for the result.")
     if len(words) > MAX_NAME:
         raise _wrong("name", too_long(words, MAX_NAME))
     return words

@@ -1,4 +1,4 @@
-"""Base models from the Hugging Face Hub: ordered, followed, stopped, tried again."""
+"""Downloads of base models from the Hugging Face Hub: start, progress, cancel, resume."""
 
 from __future__ import annotations
 
@@ -21,14 +21,14 @@ from app.registry.slugs import unique_slug
 from app.registry.wording import size_text
 
 PRECISIONS = ("fp16", "fp32")
-FUSED_FOLDER = "fused"  # in the data folder: base models made here
-MAX_ATTEMPTS = 20  # a download goes on where it was, so a worker that stops costs it little
-STOPPED = "The download was stopped{at}. What has arrived is kept: download it again to go on."
+FUSED_FOLDER = "fused"  # in the data folder: base models created by fusing
+MAX_ATTEMPTS = 20  # downloads resume, so a worker that stops costs little
+STOPPED = "The download was stopped{at}. Download it again to resume where it stopped."
 
 
 @dataclass(frozen=True)
-class Download:
-    """How far a download is; `total` and `file` are unknown before the Hub has answered."""
+class BaseDownload:
+    """Progress of a download; `total` and `file` are unknown before the Hub has answered."""
 
     is_waiting: bool
     done: int
@@ -37,44 +37,44 @@ class Download:
 
     @property
     def share(self) -> float:
-        """How much is here, from 0 to 1."""
+        """Downloaded share, from 0 to 1."""
         return self.done / self.total if self.total else 0.0
 
 
 @dataclass(frozen=True)
-class Shown:
-    """A base model with its download while there is one; `status` and `error` as they are now."""
+class BaseWithDownload:
+    """A base model with its active download, if any, and its current `status` and `error`."""
 
     base: BaseModel
-    download: Download | None
+    download: BaseDownload | None
     status: BaseModelStatus
     error: str | None
 
     @property
     def is_from_hub(self) -> bool:
-        """True when it can be downloaded (again)."""
+        """True if it can be downloaded (again)."""
         return is_from_hub(self.base)
 
     @property
     def place(self) -> str:
-        """Where it is from, as people write it."""
+        """Its source as shown to users."""
         return self.base.source.removeprefix(SCHEME)
 
 
 def is_from_hub(base: BaseModel) -> bool:
-    """True for a base model whose files come from the Hub."""
+    """True if the files of a base model come from the Hub."""
     return base.source.startswith(SCHEME)
 
 
 def is_fused(source: str, data_dir: Path) -> bool:
-    """True for a base model that was made here, by fusing."""
+    """True if the base model was created here by fusing."""
     return Path(source).parent == (data_dir / FUSED_FOLDER).resolve()
 
 
 def add(
     session: Session, source: str, settings: Settings, *, precision: str | None = None
 ) -> BaseModel:
-    """Register what a person named: a path of this machine, or something on the Hub."""
+    """Register a base model from a path on this machine or a name on the Hub."""
     on_hub = read_source(source)
     if on_hub is not None:
         return add_from_hub(session, on_hub, settings, precision=precision)
@@ -86,13 +86,13 @@ def add(
 def add_from_hub(
     session: Session, source: HubSource, settings: Settings, *, precision: str | None = None
 ) -> BaseModel:
-    """Order the download of a base model; one that failed or was stopped goes on.
+    """Queue the download of a base model; a failed or stopped one resumes.
 
-    `precision`: None for what was asked for before, at first fp16.
+    `precision`: None for the last choice, by default fp16.
     """
     require_allowed(settings)
     if source.file is not None and not source.file.endswith(".safetensors"):
-        sentence = f"Only .safetensors files are read, and {source.file} is none."
+        sentence = f"{source.file} is not a .safetensors file. Choose one that is."
         raise InvalidInput(sentence, fields={"source": sentence})
     base = session.exec(select(BaseModel).where(BaseModel.source == source.uri)).first()
     if base is None:
@@ -101,8 +101,8 @@ def add_from_hub(
             source=source.uri,
             slug=unique_slug(session, BaseModel, source.name, fallback="base"),
         )
-    elif shown(session, [base])[0].status not in service.ADDABLE and not _is_gone(base):
-        raise Conflict(f"“{base.name}” is already this base model.")
+    elif with_downloads(session, [base])[0].status not in service.ADDABLE and not _is_missing(base):
+        raise Conflict(f"This base model has already been added as “{base.name}”.")
     base.status, base.error = BaseModelStatus.DOWNLOADING, None
     session.add(base)
     session.flush()
@@ -116,81 +116,85 @@ def add_from_hub(
 
 
 def _last_precision(session: Session, base_id: int) -> str | None:
-    """The precision that was asked for last; None before the first download."""
-    before: list[IoJob] = list(session.exec(_jobs([base_id])))
+    """The precision requested last; None before the first download."""
+    before: list[IoJob] = list(session.exec(_download_jobs([base_id])))
     args = before[-1].readable_arguments() if before else None
     return args.precision if isinstance(args, DownloadBaseArgs) else None
 
 
-def _is_gone(base: BaseModel) -> bool:
+def _is_missing(base: BaseModel) -> bool:
     return base.status == BaseModelStatus.READY and not service.location(base).exists()
 
 
-def shown(session: Session, bases: Sequence[BaseModel]) -> list[Shown]:
-    """These base models as they are now, with their downloads."""
+def with_downloads(session: Session, bases: Sequence[BaseModel]) -> list[BaseWithDownload]:
+    """These base models with their current status and downloads."""
     at_work = [base.key for base in bases if base.status == BaseModelStatus.DOWNLOADING]
-    newest = {job.subject_id: job for job in session.exec(_jobs(at_work))} if at_work else {}
-    return [_shown(base, newest.get(base.key)) for base in bases]
+    newest = (
+        {job.subject_id: job for job in session.exec(_download_jobs(at_work))} if at_work else {}
+    )
+    return [_with_download(base, newest.get(base.key)) for base in bases]
 
 
-def _jobs(base_ids: Sequence[int]) -> Any:
+def _download_jobs(base_ids: Sequence[int]) -> Any:
     ours = select(IoJob).where(
         IoJob.kind == JobKind.DOWNLOAD_BASE, col(IoJob.subject_id).in_(base_ids)
     )
     return ours.order_by(col(IoJob.id))
 
 
-def _shown(base: BaseModel, job: IoJob | None) -> Shown:
+def _with_download(base: BaseModel, job: IoJob | None) -> BaseWithDownload:
     status = BaseModelStatus(base.status)
     if status is not BaseModelStatus.DOWNLOADING:
-        return Shown(base, None, status, base.error)
-    if job is None or job.state.is_final:  # given up: its worker was lost too often
+        return BaseWithDownload(base, None, status, base.error)
+    if job is None or job.state.is_final:  # failed after too many lost workers
         sentence = (job and job.error) or STOPPED.format(at="")
-        return Shown(base, None, BaseModelStatus.FAILED, sentence)
+        return BaseWithDownload(base, None, BaseModelStatus.FAILED, sentence)
     progress = job.outcome(DownloadBaseResult)
-    download = Download(
+    download = BaseDownload(
         is_waiting=job.started_at is None or progress.bytes_done is None,
         done=progress.bytes_done or 0,
         total=progress.bytes_total,
         file=progress.file,
     )
-    return Shown(base, download, status, None)
+    return BaseWithDownload(base, download, status, None)
 
 
 def cancel(session: Session, base_id: int) -> BaseModel:
-    """Stop a download, soon; what has arrived is kept."""
+    """Stop a download soon; the downloaded part is kept."""
     base = service.get_base_model(session, base_id)
     job = active_job(session, base)
     if job is None:
-        raise Conflict(f"“{base.name}” is not being downloaded.")
+        raise Conflict(f"“{base.name}” is not being downloaded, so there is nothing to stop.")
     if not jobs.request_cancel(session, IoJob, job).is_active:
         write_stopped(session, base.key, job)
     return base
 
 
 def active_job(session: Session, base: BaseModel) -> IoJob | None:
-    """The download that waits or is at work."""
-    found: list[IoJob] = [job for job in session.exec(_jobs([base.key])) if job.state.is_active]
+    """The queued or running download of a base model, if any."""
+    found: list[IoJob] = [
+        job for job in session.exec(_download_jobs([base.key])) if job.state.is_active
+    ]
     return found[-1] if found else None
 
 
 def write_stopped(session: Session, base_id: int, job: IoJob) -> None:
-    """A download was stopped on request."""
+    """Record that a download was stopped on request."""
     progress = job.outcome(DownloadBaseResult)
     done, total = progress.bytes_done, progress.bytes_total
     at = f" at {size_text(done)} of {size_text(total)}" if done and total else ""
-    _set(session, base_id, BaseModelStatus.FAILED, STOPPED.format(at=at))
+    _set_status(session, base_id, BaseModelStatus.FAILED, STOPPED.format(at=at))
 
 
 def write_downloaded(session: Session, base_id: int, path: str, commit: str) -> None:
-    """The files are here; what they are is looked at next."""
+    """Record that the files are complete, and queue their inspection."""
     base = session.get_one(BaseModel, base_id)
     base.local_path, base.revision = path, commit
-    _set(session, base_id, BaseModelStatus.CHECKING, None)
+    _set_status(session, base_id, BaseModelStatus.CHECKING, None)
     jobs.enqueue_io(session, InspectBaseArgs(), subject_id=base_id)
 
 
-def _set(session: Session, base_id: int, status: BaseModelStatus, error: str | None) -> None:
+def _set_status(session: Session, base_id: int, status: BaseModelStatus, error: str | None) -> None:
     base = session.get_one(BaseModel, base_id)
     base.status, base.error = status, error
     session.add(base)

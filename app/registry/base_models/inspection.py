@@ -1,4 +1,4 @@
-"""What the io worker found when it looked at a base model."""
+"""Results of inspecting a base model, written by the io worker."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from worker.core.bases.family import BaseInfo
 
 
 @dataclass(frozen=True)
-class Found:
-    """What a base model is, read from its configs and headers."""
+class InspectionResult:
+    """Properties of a base model, read from its configs and headers."""
 
     family: str
     prediction_type: str
@@ -23,8 +23,8 @@ class Found:
     fingerprint: str
 
     @classmethod
-    def of(cls, info: BaseInfo) -> Found:
-        """What an inspection told."""
+    def of(cls, info: BaseInfo) -> InspectionResult:
+        """The result in the registry's form."""
         return cls(
             family=str(info.family),
             prediction_type=str(info.prediction_type),
@@ -36,8 +36,8 @@ class Found:
         )
 
 
-def write_found(session: Session, base_id: int, found: Found) -> None:
-    """The base model can be used, unless it was removed meanwhile."""
+def write_inspection(session: Session, base_id: int, found: InspectionResult) -> None:
+    """Store the result and mark the base model ready, unless it was removed meanwhile."""
     base = session.get_one(BaseModel, base_id)
     if base.status == BaseModelStatus.REMOVED:
         return
@@ -53,7 +53,7 @@ def write_found(session: Session, base_id: int, found: Found) -> None:
 
 
 def write_unusable(session: Session, base_id: int, sentence: str) -> None:
-    """The base model cannot be used, and why; one that was removed meanwhile stays so."""
+    """Mark the base model failed with the reason, unless it was removed meanwhile."""
     base = session.get_one(BaseModel, base_id)
     if base.status == BaseModelStatus.REMOVED:
         return

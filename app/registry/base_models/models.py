@@ -1,4 +1,4 @@
-"""Base models and how fast this machine trains on them."""
+"""Tables of base models and of measured training speeds."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from worker.core.bases.family import family_label
 
 
 class BaseModelStatus(StrEnum):
-    """Whether a base model can be used."""
+    """Status of a base model; only READY ones can be used."""
 
     DOWNLOADING = "downloading"
     CHECKING = "checking"
@@ -38,7 +38,7 @@ class BaseModel(SQLModel, table=True):
     source: str = Field(
         unique=True, description="Path, `starter` for the embedded one, or hf://owner/name."
     )
-    local_path: str | None = Field(default=None, description="Where a download from the Hub lies.")
+    local_path: str | None = Field(default=None, description="Path of a download from the Hub.")
     revision: str | None = Field(
         default=None, max_length=64, description="The commit of a download from the Hub."
     )
@@ -61,7 +61,7 @@ class BaseModel(SQLModel, table=True):
 
     @property
     def tunable_parameters(self) -> int | None:
-        """What full fine-tuning would change: UNet and text encoders; None while unknown."""
+        """Number of parameters of UNet and text encoders; None if unknown."""
         return sum(count for part, count in self.parameters.items() if part != "vae") or None
 
     @property
@@ -71,9 +71,9 @@ class BaseModel(SQLModel, table=True):
 
 
 class BaseSpeed(SQLModel, table=True):
-    """What one training step costs on one device: measured when a worker warms up, then by runs.
+    """Measured cost of a training step on this machine, from worker warm-up and from runs.
 
-    `seconds_per_step` is of one batch that keeps all activations (`TrainConfig.step_cost` 1).
+    `seconds_per_step` is for one batch that keeps all activations (`TrainConfig.step_cost` 1).
     """
 
     __tablename__ = "base_speed"
@@ -86,7 +86,7 @@ class BaseSpeed(SQLModel, table=True):
     batch_size: int
     resolution: int
     rank: int
-    layers: str = Field(default="", max_length=255, description="What was trained, in few words.")
+    layers: str = Field(default="", max_length=255, description="Summary of the trained layers.")
     seconds_per_step: float
     trainable_parameters: int
     adapter_bytes: int = Field(description="Size of the fp16 adapter file.")

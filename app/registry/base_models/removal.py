@@ -1,4 +1,4 @@
-"""Base models taken out of the list: what goes with them, what stays, what stands in the way."""
+"""Removal of base models: which files are deleted, and what prevents a removal."""
 
 from __future__ import annotations
 
@@ -20,13 +20,13 @@ from app.registry.errors import Conflict
 from app.registry.hub_source import SCHEME, HubSource, read_source
 from app.registry.jobs.kinds import ExtractAdapterArgs, JobKind
 from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import UNENDED
+from app.registry.jobs.states import NOT_FINAL
 from app.registry.renders.models import Render
 from app.registry.runs.models import Run
 
 
 class Fate(StrEnum):
-    """What becomes of the files of a base model that is removed."""
+    """What happens to the files of a removed base model."""
 
     STAY = "stay"
     SHARED = "shared"
@@ -36,7 +36,7 @@ class Fate(StrEnum):
 
 @dataclass(frozen=True)
 class Removal:
-    """What it would mean to remove a base model; what was made with it stays."""
+    """Effects of removing a base model; adapters, runs and images made with it stay."""
 
     fate: Fate
     adapters: int
@@ -44,16 +44,18 @@ class Removal:
     pictures: int
 
 
-def outlook(session: Session, bases: Sequence[BaseModel], settings: Settings) -> dict[int, Removal]:
-    """For each base model that can be removed, by its id, what that would mean."""
+def removal_effects(
+    session: Session, bases: Sequence[BaseModel], settings: Settings
+) -> dict[int, Removal]:
+    """Effects of the removal of each removable base model, by its id."""
     of_version = (
         sa.select(col(AdapterVersion.base_model_id), sa.func.count(sa.distinct(col(Adapter.id))))
         .join(Adapter, col(Adapter.id) == col(AdapterVersion.adapter_id))
         .where(col(Adapter.deleted_at).is_(None))
     )
-    adapters = _counts(session, of_version, col(AdapterVersion.base_model_id))
+    adapters = _count_by_base(session, of_version, col(AdapterVersion.base_model_id))
     runs, pictures = (
-        _counts(session, sa.select(base_id, sa.func.count()), base_id)
+        _count_by_base(session, sa.select(base_id, sa.func.count()), base_id)
         for base_id in (col(Run.base_model_id), col(Render.base_model_id))
     )
     return {
@@ -68,7 +70,7 @@ def outlook(session: Session, bases: Sequence[BaseModel], settings: Settings) ->
     }
 
 
-def _counts(session: Session, query: Any, base_id: Any) -> dict[int, int]:
+def _count_by_base(session: Session, query: Any, base_id: Any) -> dict[int, int]:
     rows = session.connection().execute(query.group_by(base_id))
     return {row[0]: row[1] for row in rows}
 
@@ -93,16 +95,16 @@ def _shares_its_folder(session: Session, source: HubSource, base_id: int) -> boo
 
 
 def remove(session: Session, base_id: int, settings: Settings) -> Path | None:
-    """Take a base model out of the list; gives the place to `clear` once this is committed.
+    """Remove a base model; return the path to pass to `delete_base_files` after the commit.
 
-    Only files from the Hub or fused here go. A base that something was made with is still known by
-    its name, and is the same again when it is added again.
+    Only files downloaded from the Hub or fused here are deleted. A base model that was used keeps
+    its row, which is reused if it is added again.
     """
     base = service.get_base_model(session, base_id)
     if base.status == BaseModelStatus.REMOVED:
-        return None  # asking twice is no mistake
+        return None  # idempotent
     _require_idle(session, base)
-    place = _place(session, base, settings)
+    place = _files_to_delete(session, base, settings)
     session.connection().execute(
         sa.delete(BaseSpeed).where(col(BaseSpeed.base_model_id) == base_id)
     )
@@ -114,8 +116,8 @@ def remove(session: Session, base_id: int, settings: Settings) -> Path | None:
     return place
 
 
-def _place(session: Session, base: BaseModel, settings: Settings) -> Path | None:
-    """Where the files lie that go with it."""
+def _files_to_delete(session: Session, base: BaseModel, settings: Settings) -> Path | None:
+    """Path of the files to delete with the base model, if any."""
     fate = _fate(session, base, settings)
     if fate is Fate.DELETED:
         return Path(base.source)
@@ -124,22 +126,22 @@ def _place(session: Session, base: BaseModel, settings: Settings) -> Path | None
 
 
 def _require_idle(session: Session, base: BaseModel) -> None:
-    """Refuse what is built in, and what work that is not done yet needs."""
+    """Raise Conflict for the built-in base model, and while unfinished jobs need it."""
     if base.source == service.EMBEDDED:
-        raise Conflict(f"“{base.name}” is built in and always here.")
+        raise Conflict(f"“{base.name}” is built in and cannot be removed.")
     if downloads.active_job(session, base) is not None:
-        raise Conflict(f"“{base.name}” is being downloaded. Stop that first.")
+        raise Conflict(f"“{base.name}” is being downloaded. Stop the download first.")
     kinds = (JobKind.FUSE_ADAPTER, JobKind.EXTRACT_ADAPTER)
-    jobs = select(IoJob).where(col(IoJob.kind).in_(kinds), col(IoJob.status).in_(UNENDED))
+    jobs = select(IoJob).where(col(IoJob.kind).in_(kinds), col(IoJob.status).in_(NOT_FINAL))
     needed = {
         "runs": _is_at_work(session, Run, base.key),
-        "pictures": _is_at_work(session, Render, base.key),
+        "renders": _is_at_work(session, Render, base.key),
         "tools": any(base.key in _needed_by(job) for job in session.exec(jobs)),
     }
     if waiting := [what for what, is_needed in needed.items() if is_needed]:
         raise Conflict(
-            f"“{base.name}” is needed by {' and '.join(waiting)} that wait or are at work. Wait "
-            "until they have ended, or cancel them."
+            f"“{base.name}” is used by unfinished {' and '.join(waiting)}. Wait until they have "
+            "ended, or cancel them."
         )
 
 
@@ -151,7 +153,7 @@ def _needed_by(job: IoJob) -> set[int | None]:
 
 def _is_at_work(session: Session, table: type[Run] | type[Render], base_id: int) -> bool:
     mine = select(table.id).where(
-        col(table.base_model_id) == base_id, col(table.status).in_(UNENDED)
+        col(table.base_model_id) == base_id, col(table.status).in_(NOT_FINAL)
     )
     return session.exec(mine.limit(1)).first() is not None
 
@@ -163,8 +165,8 @@ def _is_used(session: Session, base_id: int) -> bool:
     )
 
 
-def clear(place: Path) -> None:
-    """Delete the files of a base model that was removed, or that was not made to its end."""
+def delete_base_files(place: Path) -> None:
+    """Delete the files of a removed or unfinished base model."""
     if place.is_dir():
         shutil.rmtree(place, ignore_errors=True)
     else:

@@ -1,4 +1,4 @@
-"""What can be done with base models; the embedded one is registered like any other."""
+"""Operations on base models; the embedded one is registered like any other."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from pathlib import Path
 
 from sqlmodel import Session, col, select
 
-from app.registry.base_models.inspection import Found, write_found
+from app.registry.base_models.inspection import InspectionResult, write_inspection
 from app.registry.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
 from app.registry.base_models.speeds import trained_layers
 from app.registry.config import Settings
@@ -20,51 +20,54 @@ from worker.core.bases.inspect import inspect_base
 from worker.core.training.config import TrainConfig
 
 EMBEDDED = "starter"
-ADDABLE = (BaseModelStatus.FAILED, BaseModelStatus.REMOVED)  # what can be added once more
+ADDABLE = (
+    BaseModelStatus.FAILED,
+    BaseModelStatus.REMOVED,
+)  # statuses of base models that can be added again
 
 
 def location(base: BaseModel) -> Path:
-    """Where the files of a base model lie on this machine."""
+    """Path of a base model's files on this machine."""
     return starter.PATH if base.source == EMBEDDED else Path(base.local_path or base.source)
 
 
 def allowed_folders(settings: Settings) -> list[Path] | None:
-    """Where base models may be added from; None: anywhere, when only this machine can ask."""
+    """Folders that base models may be added from; None: any, if only this machine has access."""
     if settings.model_folder_list or not settings.is_loopback:
         return settings.model_folder_list
     return None
 
 
 def ensure_embedded(session: Session) -> BaseModel:
-    """The embedded base model, registered when it was not yet."""
+    """The embedded base model; registers it if needed."""
     base = session.exec(select(BaseModel).where(BaseModel.source == EMBEDDED)).first()
     if base is None:
         base = _register(session, source=EMBEDDED, name=EMBEDDED)
     return base
 
 
-def look_at_embedded(session: Session) -> None:
-    """Make the embedded base usable at once: its configs and headers are read in milliseconds.
+def inspect_embedded(session: Session) -> None:
+    """Inspect the embedded base model at once, which takes milliseconds.
 
-    The first thing a newcomer does is to train on it, maybe before an io worker is up.
+    New users train on it first, possibly before an io worker has started.
     """
     base = ensure_embedded(session)
     if base.status == BaseModelStatus.CHECKING:
-        write_found(session, base.key, Found.of(inspect_base(starter.PATH)))
+        write_inspection(session, base.key, InspectionResult.of(inspect_base(starter.PATH)))
 
 
 def add_base_model(
     session: Session, source: str, *, allowed_folders: Sequence[Path] | None
 ) -> BaseModel:
-    """Register a folder or `.safetensors` file; an io worker then looks what it is.
+    """Register a folder or `.safetensors` file, which an io worker then inspects.
 
-    `allowed_folders`: None admits any place of this machine.
+    `allowed_folders`: None allows any path on this machine.
     """
-    path = _checked_path(source, allowed_folders)
+    path = _require_path(source, allowed_folders)
     existing = session.exec(select(BaseModel).where(BaseModel.source == str(path))).first()
     if existing is not None:
         if existing.status not in ADDABLE:
-            raise Conflict(f"“{existing.name}” is already this base model.")
+            raise Conflict(f"This base model has already been added as “{existing.name}”.")
         existing.status, existing.error = BaseModelStatus.CHECKING, None
         session.add(existing)
         enqueue_io(session, InspectBaseArgs(), subject_id=existing.key)
@@ -84,29 +87,30 @@ def _register(session: Session, *, source: str, name: str) -> BaseModel:
     return base
 
 
-def _checked_path(source: str, allowed_folders: Sequence[Path] | None) -> Path:
+def _require_path(source: str, allowed_folders: Sequence[Path] | None) -> Path:
     if "\0" in source or not source.strip():
         raise _bad_source(
-            "Give the path of a diffusers folder or a .safetensors file, or owner/name on the Hub."
+            "Enter the path of a diffusers folder or a .safetensors file, or owner/name on the Hub."
         )
     path = Path(source.strip()).expanduser()
     if not path.is_absolute():
         raise _bad_source(
-            "Give the whole path of a diffusers folder or .safetensors file, from the root, or the "
-            "name of a model on the Hub, as owner/name."
+            "Enter the absolute path of a diffusers folder or .safetensors file, or the name of a "
+            "model on the Hub as owner/name."
         )
     path = path.resolve()
     if allowed_folders is not None and not any(
         path.is_relative_to(folder.resolve()) for folder in allowed_folders
     ):
         raise _bad_source(
-            "Base models may only be added from the folders in BRUSHWORK_MODEL_FOLDERS."
+            "Base models can only be added from the folders in BRUSHWORK_MODEL_FOLDERS. Move the "
+            "model there, or ask an administrator to add its folder."
         )
     if not path.exists():
-        raise _bad_source(f"There is nothing at {path} on the machine that runs Brushwork.")
+        raise _bad_source(f"{path} does not exist on the machine that runs Brushwork.")
     if path.is_file() and path.suffix != ".safetensors":
         raise _bad_source(
-            "Only .safetensors files are read: other formats can run code when opened. "
+            "Only .safetensors files can be read, because other formats can run code when opened. "
             "Choose a .safetensors file or a diffusers folder."
         )
     return path
@@ -117,21 +121,21 @@ def _bad_source(sentence: str) -> InvalidInput:
 
 
 def list_base_models(session: Session) -> list[BaseModel]:
-    """All base models but those that were removed, the oldest first."""
+    """All base models that are not removed, oldest first."""
     here = select(BaseModel).where(BaseModel.status != BaseModelStatus.REMOVED)
     return list(session.exec(here.order_by(col(BaseModel.id))))
 
 
 def get_base_model(session: Session, base_id: int) -> BaseModel:
-    """The base model with this id."""
+    """Look up a base model. Raises NotFound."""
     base = session.get(BaseModel, base_id)
     if base is None:
-        raise NotFound("There is no such base model.")
+        raise NotFound("This base model does not exist.")
     return base
 
 
 def find_base_model(session: Session, reference: str | int | None) -> BaseModel:
-    """The base model a request names by id, slug or source; None: the embedded one."""
+    """Look up a base model by id, slug or source; None means the embedded one."""
     if reference is None:
         return ensure_embedded(session)
     text = str(reference)
@@ -141,27 +145,30 @@ def find_base_model(session: Session, reference: str | int | None) -> BaseModel:
         base = session.get(BaseModel, int(text))
     if base is None:
         known = ", ".join(row.slug for row in list_base_models(session))
-        sentence = f"There is no base model “{text[:80]}”. Known: {known}."
+        sentence = f"Unknown base model “{text[:80]}”. Choose one of: {known}."
         raise InvalidInput(sentence, fields={"base_model": sentence})
     return base
 
 
 def require_ready(base: BaseModel) -> None:
-    """Refuse a base that cannot be used now, with the reason."""
+    """Raise InvalidInput or NotReady if a base model cannot be used now, with the reason."""
     if base.status == BaseModelStatus.FAILED:
         sentence = f"The base model “{base.name}” cannot be used: {base.error}"
     elif base.status == BaseModelStatus.CHECKING:
-        raise NotReady(f"The base model “{base.name}” is still being looked at; try again soon.")
+        raise NotReady(f"The base model “{base.name}” is being inspected. Try again in a moment.")
     elif base.status == BaseModelStatus.DOWNLOADING:
         raise NotReady(
-            f"The base model “{base.name}” is being downloaded; the base models show how far it is."
+            f"The base model “{base.name}” is being downloaded. The base models page shows its "
+            "progress."
         )
     elif base.status == BaseModelStatus.REMOVED:
-        sentence = f"“{base.name}” was removed from the base models. Add it again to use it."
+        sentence = f"The base model “{base.name}” was removed. Add it again to use it."
     elif base.local_path and not location(base).exists():
-        sentence = f"The files of “{base.name}” are gone. Download it again among the base models."
+        sentence = (
+            f"The files of “{base.name}” are missing. Download it again on the base models page."
+        )
     elif not location(base).exists():
-        sentence = f"The files of “{base.name}” are gone from {base.source}. Put them back."
+        sentence = f"The files of “{base.name}” are missing from {base.source}. Put them back."
     else:
         return
     raise InvalidInput(sentence, fields={"base_model": sentence})
@@ -170,9 +177,9 @@ def require_ready(base: BaseModel) -> None:
 def nearest_speed(
     session: Session, base: BaseModel, config: TrainConfig, *, resolution: int
 ) -> BaseSpeed | None:
-    """The measurement on this base that is most like the run asked for; None before any.
+    """The measurement on this base model that is closest to the config; None if there is none.
 
-    One of the same layers comes first: only that knows how much is trained.
+    Measurements of the same layers come first, because only they give the trained parameters.
     """
     layers = trained_layers(config)
     speeds = session.exec(

@@ -1,4 +1,4 @@
-"""What a training step costs on this machine, as workers measured it."""
+"""Training speeds of this machine, measured by workers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from worker.core.training.config import TrainConfig
 
 
 def trained_layers(config: TrainConfig) -> str:
-    """What a training changes, in few words: two that say the same train as much at one rank."""
+    """Summary of the trained layers; configs with equal summaries train the same layers."""
     words = [config.kind, config.targets, f"in {config.blocks}"]
     if config.train_text_encoder:
         rank = config.text_encoder_rank
@@ -41,7 +41,7 @@ def step_speed(
 
 
 def record_speed(session: Session, measured: BaseSpeed) -> BaseSpeed:
-    """Store a measurement; a newer one of the same kind takes the place of the old."""
+    """Store a measurement; replaces an older one of the same kind."""
     row = session.exec(
         select(BaseSpeed).where(
             BaseSpeed.base_model_id == measured.base_model_id,

@@ -1,8 +1,8 @@
-"""The files in an uploaded zip, read with bounded time, memory and disk.
+"""Reads the files of an uploaded zip archive with bounded time, memory and disk space.
 
-Nothing is extracted by its name. The directory is measured before Python's reader parses it (a
-list of 100,000 names costs a second and 100 MB), sizes are counted as the bytes come, never
-believed, and only the two harmless compressions are read (LZMA may ask for gigabytes).
+No file is extracted by its name. The directory size is checked before Python parses it (100,000
+names cost a second and 100 MB), file sizes are counted instead of trusted, and only the two
+harmless compressions are accepted (LZMA may allocate gigabytes).
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ MAX_ENTRIES = 2_000
 MAX_ENTRY_BYTES = 60_000_000
 MAX_TOTAL_BYTES = 2_200_000_000
 MAX_RATIO = 100
-RATIO_FLOOR = 1 << 20  # bytes: below it a good ratio is just a small plain picture
+RATIO_FLOOR = 1 << 20  # bytes: below this, a high ratio is harmless
 MAX_DIRECTORY_BYTES = MAX_ENTRIES * 1_024  # names, extra fields, comments
 CHUNK = 1 << 18
 
@@ -35,25 +35,25 @@ END_LOCATOR_64 = struct.Struct("<4sLQL")  # 4.3.15
 END_64 = struct.Struct("<4sQ2H2L4Q")  # 4.3.14
 MAX_COMMENT = 1 << 16
 
-BROKEN = "The zip archive is damaged or cut off. Make it anew."
+BROKEN = "The zip archive is damaged or truncated. Create it again."
 TOO_MANY = f"The zip archive has more than {MAX_ENTRIES:,} entries. Split it into smaller ones."
 
 
 class ArchiveRefused(InvalidInput):
-    """The whole archive is not read any further; the sentence says why."""
+    """The archive is refused; the message gives the reason."""
 
     code = "archive_refused"
 
 
 class MemberRefused(InvalidInput):
-    """One file of the archive is not taken; the sentence says why."""
+    """One file of the archive is refused; the message gives the reason."""
 
     code = "archive_member_refused"
 
 
 @dataclass(frozen=True)
 class Member:
-    """A file in an archive: a name to show, and the folder it lay in, to pair captions by."""
+    """A file in an archive: its display name, and its folder for pairing captions."""
 
     filename: str
     folder: str
@@ -61,20 +61,20 @@ class Member:
 
 
 def is_clutter(path: str) -> bool:
-    """Whether the file is what systems leave behind in folders, and nobody meant to send."""
+    """True for files that operating systems add to folders, such as `.DS_Store`."""
     parts = path.replace("\\", "/").split("/")
     name = parts[-1].lower()
     return "__MACOSX" in parts or name in CLUTTER or name.startswith("._")
 
 
 def is_hidden(path: str) -> bool:
-    """Whether the file or a folder above it begins with a dot."""
+    """True if the file or a parent folder starts with a dot."""
     parts = path.replace("\\", "/").split("/")
     return any(part.startswith(".") and part not in (".", "..") for part in parts)
 
 
 class Archive:
-    """An opened zip. Use `with`; raises ArchiveRefused when it is none or has too many entries."""
+    """An open zip archive, to use with `with`. Raises ArchiveRefused if invalid or too large."""
 
     def __init__(self, file: IO[bytes]) -> None:
         _refuse_crowded(file)
@@ -94,7 +94,7 @@ class Archive:
         self._zip.close()
 
     def members(self) -> Iterator[Member]:
-        """The files in the order they were packed, without folders and systems' clutter."""
+        """The files in archive order, without folders, hidden and system files."""
         for info in self._zip.infolist():
             name = info.filename
             if not info.is_dir() and not is_clutter(name) and not is_hidden(name):
@@ -103,8 +103,8 @@ class Archive:
     def read(self, member: Member) -> Iterator[bytes]:
         """The bytes of one file in chunks.
 
-        Raises MemberRefused (at once or on the way: throw away what came) or, when the archive
-        unpacks to too much in total, ArchiveRefused.
+        Raises MemberRefused, possibly after some chunks, which must be discarded then. Raises
+        ArchiveRefused if the archive unpacks to too much in total.
         """
         info = member.info
         _refuse_member(info)
@@ -116,12 +116,13 @@ class Archive:
                     self._count(size, len(chunk), info)
                     yield chunk
         except (zipfile.BadZipFile, zlib.error, EOFError, struct.error):
-            # a wrong CRC, a cut, a header that contradicts the directory, a forged size
+            # wrong CRC, truncated data, header and directory differ, forged size
             raise MemberRefused(
-                "The file is damaged inside the archive: its checksum or size is wrong."
+                "The file is damaged inside the archive: its checksum or size is wrong. Create the "
+                "archive again."
             ) from None
         except (RuntimeError, NotImplementedError, ValueError, OSError):
-            raise MemberRefused("The file cannot be unpacked. Make the archive anew.") from None
+            raise MemberRefused("The file cannot be unpacked. Create the archive again.") from None
 
     def _count(self, size: int, step: int, info: zipfile.ZipInfo) -> None:
         self._total += step
@@ -134,13 +135,14 @@ class Archive:
             raise MemberRefused(f"The file is larger than {size_text(MAX_ENTRY_BYTES)}.")
         if size > RATIO_FLOOR and size > MAX_RATIO * max(info.compress_size, 1):
             raise MemberRefused(
-                f"The file unpacks to more than {MAX_RATIO} times its size, as zip bombs do."
+                f"The file unpacks to more than {MAX_RATIO} times its size, like a zip bomb. "
+                "Upload it unpacked."
             )
 
 
 def _refuse_member(info: zipfile.ZipInfo) -> None:
     if info.flag_bits & 0x1:
-        raise MemberRefused("The file is encrypted. Make the archive without a password.")
+        raise MemberRefused("The file is encrypted. Create the archive without a password.")
     kind = stat.S_IFMT(info.external_attr >> 16)
     if kind not in (0, stat.S_IFREG):
         raise MemberRefused("This is a link or device, not a file.")
@@ -148,23 +150,24 @@ def _refuse_member(info: zipfile.ZipInfo) -> None:
         raise MemberRefused("This is an archive inside an archive. Unpack it first.")
     if info.compress_type not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
         raise MemberRefused(
-            "The file is packed in an unusual way. Make the archive with plain zip compression."
+            "The file uses an unsupported compression. Create the archive with standard zip "
+            "compression."
         )
     if info.file_size > MAX_ENTRY_BYTES:
         raise MemberRefused(f"The file is larger than {size_text(MAX_ENTRY_BYTES)}.")
 
 
 def _refuse_crowded(file: IO[bytes]) -> None:
-    """Read the end records alone; refuse before the directory is parsed when it is too large.
+    """Raise ArchiveRefused if the end records announce too large a directory.
 
-    What they say may be a lie, but the reader parses no more than the size they give.
+    The records may be wrong, but the reader parses no more than the size they give.
     """
     file.seek(0, 2)
     length = file.tell()
     tail_length = min(length, END.size + MAX_COMMENT)
     file.seek(length - tail_length)
     tail = file.read(tail_length)
-    # the same places in the same order as zipfile looks: no comment first, then the last mark
+    # search order of zipfile: first without a comment, then the last signature
     place = len(tail) - END.size
     if place < 0 or tail[place : place + 4] != b"PK\5\6" or tail[-2:] != b"\0\0":
         place = tail.rfind(b"PK\5\6")
@@ -173,7 +176,7 @@ def _refuse_crowded(file: IO[bytes]) -> None:
     _, _, _, _, entries, directory, _, _ = END.unpack_from(tail, place)
     large = _end_64(file, length - tail_length + place)
     if large is not None:
-        # all ones in the small record mean: see the large one; else the worse of both is meant
+        # all ones in the small record refer to the large one; otherwise take the larger value
         entries = large[0] if entries == 0xFFFF else max(entries, large[0])
         directory = large[1] if directory == 0xFFFFFFFF else max(directory, large[1])
     if entries > MAX_ENTRIES or directory > MAX_DIRECTORY_BYTES:
@@ -181,7 +184,7 @@ def _refuse_crowded(file: IO[bytes]) -> None:
 
 
 def _end_64(file: IO[bytes], end: int) -> tuple[int, int] | None:
-    """Entries and directory bytes by the ZIP64 end record before `end`; None without one."""
+    """(entries, directory bytes) of the ZIP64 end record before `end`; None if there is none."""
     place = end - END_LOCATOR_64.size
     if place < 0:
         return None
@@ -190,7 +193,7 @@ def _end_64(file: IO[bytes], end: int) -> tuple[int, int] | None:
     if mark != b"PK\6\7":
         return None
     found = []
-    # where the locator points, and just before it: readers differ in which they believe
+    # readers differ: some follow the locator, others read the record just before it
     for start in {offset, place - END_64.size}:
         if 0 <= start <= place - END_64.size:
             file.seek(start)

@@ -1,7 +1,7 @@
-"""Captions that come with pictures: read from files, cleaned, and paired by name.
+"""Captions uploaded with images: read from files, cleaned, and paired by name.
 
-Three customs are understood: `a.txt` or `a.caption` beside `a.png`, and a `metadata.jsonl` with one
-`{"file_name": "a.png", "text": "…"}` a line (the layout of Hugging Face image folders).
+Supported are `a.txt` or `a.caption` next to `a.png`, and a `metadata.jsonl` with one
+`{"file_name": "a.png", "text": "…"}` per line (the layout of Hugging Face image folders).
 """
 
 from __future__ import annotations
@@ -24,27 +24,27 @@ MAX_FILENAME = 200
 CAPTION_SUFFIXES = (".txt", ".caption")
 METADATA_NAME = "metadata.jsonl"
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
-# they reorder what stands around them: "gnp.exe" shown as "exe.png"
+# they reorder the text around them: "gnp.exe" would be shown as "exe.png"
 BIDI_CONTROLS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
 
 
 class CaptionRefused(InvalidInput):
-    """This caption cannot be used; the sentence says why."""
+    """The caption cannot be used; the message gives the reason."""
 
     code = "caption_refused"
 
 
 @dataclass(frozen=True)
 class FileCaption:
-    """A caption as a file gave it: for the picture of this name (with or without suffix)."""
+    """A caption from a file, for the image with this name (with or without suffix)."""
 
-    name: str  # as shown to people
+    name: str  # as shown to users
     text: str
     folder: str = ""  # inside a metadata.jsonl: the part before the name
 
 
 def clean_caption(text: str) -> str:
-    """One line of NFC text without control characters; CaptionRefused when it is too long."""
+    """The caption as one line of NFC text without control characters. Raises CaptionRefused."""
     kept = "".join(
         " " if character.isspace() else character
         for character in unicodedata.normalize("NFC", text)
@@ -53,22 +53,22 @@ def clean_caption(text: str) -> str:
     line = " ".join(kept.replace("\ufeff", "").split())
     if len(line) > MAX_CHARACTERS:
         raise CaptionRefused(
-            f"The caption has {len(line):,} characters; at most {MAX_CHARACTERS:,} fit. "
-            "Shorten it; text encoders read about the first 75 words."
+            f"The caption has {len(line):,} characters; at most {MAX_CHARACTERS:,} are allowed. "
+            "Shorten it: text encoders read about the first 75 words."
         )
     return line
 
 
 def decode_text(data: bytes) -> str:
-    """The text of a file: UTF-8 or UTF-16 by its mark, else UTF-8, else Windows' Latin.
+    """The text of a file: UTF-8 or UTF-16 by its byte order mark, else UTF-8, else Windows-1252.
 
-    Raises CaptionRefused for what is no text.
+    Raises CaptionRefused if it is not text.
     """
     if data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
         try:
             return data.decode("utf-16")
         except UnicodeDecodeError:
-            raise CaptionRefused("The file is not text; save it as UTF-8.") from None
+            raise CaptionRefused("The file is not text. Save it as UTF-8.") from None
     if data.count(0) > 0:
         return _unmarked_utf16(data)
     try:
@@ -82,28 +82,28 @@ def decode_text(data: bytes) -> str:
 
 
 def _unmarked_utf16(data: bytes) -> str:
-    """UTF-16 without a mark shows in zeros at every second byte; other zeros are no text."""
+    """Decode UTF-16 without a byte order mark, recognized by zeros at every second byte."""
     for encoding, zeros, others in (
         ("utf-16-le", data[1::2], data[0::2]),
         ("utf-16-be", data[0::2], data[1::2]),
     ):
         if len(data) % 2 == 0 and zeros.count(0) > len(zeros) // 2 and others.count(0) == 0:
             return data.decode(encoding, errors="replace")
-    raise CaptionRefused("The file is not text; save it as UTF-8.")
+    raise CaptionRefused("The file is not text. Save it as UTF-8.")
 
 
 def is_caption(filename: str) -> bool:
-    """Whether a file of this name holds the caption of one picture."""
+    """True if a file of this name contains the caption of one image."""
     return filename.lower().endswith(CAPTION_SUFFIXES)
 
 
 def is_metadata(filename: str) -> bool:
-    """Whether a file of this name holds the captions of many pictures."""
+    """True if a file of this name contains the captions of many images."""
     return filename.lower() == METADATA_NAME
 
 
 def read_caption(data: bytes) -> str:
-    """The caption in a `.txt` or `.caption` file; CaptionRefused says why not."""
+    """The caption in a `.txt` or `.caption` file. Raises CaptionRefused."""
     if len(data) > MAX_TEXT_BYTES:
         raise CaptionRefused(
             f"The file is larger than {size_text(MAX_TEXT_BYTES)}, which is no caption."
@@ -112,7 +112,7 @@ def read_caption(data: bytes) -> str:
 
 
 def read_metadata(data: bytes) -> Iterator[FileCaption | str]:
-    """The captions in a `metadata.jsonl`; for each line that gives none, a sentence instead."""
+    """The captions in a `metadata.jsonl`; for each invalid line, an error message instead."""
     if len(data) > MAX_METADATA_BYTES:
         yield f"The file is larger than {size_text(MAX_METADATA_BYTES)}; split it."
         return
@@ -145,7 +145,7 @@ def _metadata_line(line: str) -> FileCaption:
 
 
 def clean_filename(name: str) -> str:
-    """A name to show, never a path: last part, NFC, no controls, at most 200 characters."""
+    """A display name, never a path: last part, NFC, no control characters, at most 200 long."""
     last = name.replace("\\", "/").rsplit("/", 1)[-1]
     kept = "".join(
         character
@@ -161,18 +161,18 @@ def clean_filename(name: str) -> str:
 
 
 def folder_of(path: str) -> str:
-    """The folder part of a name in an archive, to pair by; it is text and never opened."""
+    """The folder part of a path in an archive, for pairing; it is never opened."""
     parts = PurePosixPath(path.replace("\\", "/")).parts[:-1]
     return "/".join(part for part in parts if part not in (".", "..", "/"))
 
 
 def stem_of(filename: str) -> str:
-    """The name without its last suffix: what a picture and its caption file share."""
+    """The name without its last suffix, which an image and its caption file share."""
     stem, dot, _ = filename.rpartition(".")
     return stem if dot and stem else filename
 
 
 def pairing_stem(filename: str) -> str:
-    """The stem that finds a caption's picture: "a" for `a.txt`, and for `a.png.txt` too."""
+    """The stem of the image that a caption file belongs to: "a" for `a.txt` and `a.png.txt`."""
     stem = stem_of(filename)
     return stem_of(stem) if stem.lower().endswith(PICTURE_SUFFIXES) else stem

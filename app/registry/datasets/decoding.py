@@ -1,9 +1,9 @@
-"""The process that decodes one uploaded picture after the other under resource limits.
+"""The process that decodes uploaded images one after another under resource limits.
 
-It is started by its path (`images.ImageDecoder`), imports the standard library and Pillow only, and
-speaks JSON lines: a request `{"source", "clean", "thumbnail"}` (paths) in, a result out. What a
-hostile file may do to a decoder happens here: a crash, an endless loop or 100 GB of memory ends
-this process and costs that one file. It ends by itself when its standard input closes.
+`images.ImageDecoder` starts it by its path. It imports only the standard library and Pillow, and
+exchanges JSON lines: a request `{"source", "clean", "thumbnail"}` (paths), then a result. If a
+hostile file crashes the decoder, loops or allocates too much memory, only this process ends and
+only that file is refused. It exits when its standard input is closed.
 """
 
 from __future__ import annotations
@@ -26,35 +26,33 @@ MAX_PIXELS = 50_000_000
 MIN_SIDE = 8  # pixels: one cell of the latents
 MAX_ELONGATION = 16  # long side / short side
 THUMBNAIL = 512  # pixels, longest side
-PIXEL_ART = 256  # pixels: thumbnails up to here are lossless, colour smears show when enlarged
+PIXEL_ART = 256  # pixels: smaller thumbnails are lossless, because they are shown enlarged
 PNG_LEVEL = 3  # files as small as level 6, in two fifths of its time (measured)
 
 MEMORY_LIMIT = (
     2 << 30
-)  # bytes of address space; a turned 50-megapixel RGBA WebP with ICC takes 1.5 GB
-CPU_LIMIT = 60  # seconds a picture
+)  # bytes of address space; rotating a 50-megapixel RGBA WebP with ICC takes 1.5 GB
+CPU_LIMIT = 60  # seconds per image
 OUTPUT_LIMIT = 1 << 30  # bytes of one written file
 
-ANIMATED = (
-    "This is an animated picture. Save the frame you want as a single PNG, JPEG or WebP picture."
-)
-CUT_OFF = "The picture is cut off: the file ends too early. Upload it again from the original."
-DAMAGED = "The picture is damaged and cannot be decoded. Open it in an editor and save it anew."
-TOO_MUCH_MEMORY = "Decoding this picture takes too much memory. Save it anew as PNG or JPEG."
-ACCEPTED = "only JPEG, PNG and WebP pictures can be used"
+ANIMATED = "This is an animated image. Save the frame you want as a single PNG, JPEG or WebP image."
+CUT_OFF = "The image is truncated: the file ends too early. Upload the original again."
+DAMAGED = "The image is damaged and cannot be decoded. Open it in an editor and save it again."
+TOO_MUCH_MEMORY = "Decoding this image takes too much memory. Save it again as PNG or JPEG."
+ACCEPTED = "only JPEG, PNG and WebP images can be used"
 
 
-class Refused(Exception):
-    """The picture is not taken; the message says why to the person who sent it."""
+class UnusableImage(Exception):
+    """The image is refused; the message gives the reason."""
 
 
 def decode(source: Path, clean: Path, thumbnail: Path) -> dict[str, Any]:
-    """Write the normalised picture and its thumbnail; give size, format and what was changed."""
+    """Write the normalized image and its thumbnail; return size, format and a note on changes."""
     refuse_other_contents(source)
     with _open(source) as image:
         check_size(*image.size)
         if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
-            raise Refused(ANIMATED)  # (an MPO is a JPEG with previews behind it: first one taken)
+            raise UnusableImage(ANIMATED)  # (an MPO is a JPEG followed by previews: use the first)
         file_format = "JPEG" if image.format == "MPO" else str(image.format)
         picture, notes = normalize(image)
     picture.save(clean, "PNG", compress_level=PNG_LEVEL)
@@ -67,7 +65,7 @@ def decode(source: Path, clean: Path, thumbnail: Path) -> dict[str, Any]:
 
 
 def on_white(picture: Image.Image) -> Image.Image:
-    """The picture as it is seen where it is transparent: on white paper, as trainings see it."""
+    """The image on a white background, as training uses it."""
     if picture.mode != "RGBA":
         return picture
     paper = Image.new("RGBA", picture.size, "white")
@@ -75,41 +73,41 @@ def on_white(picture: Image.Image) -> Image.Image:
 
 
 def refuse_other_contents(source: Path) -> None:
-    """Refuse by name what is sent as a picture by mistake; pass what may be one."""
+    """Raise UnusableImage for empty files and known other file types, naming the type."""
     with source.open("rb") as file:
         head = file.read(1024)
         size = file.seek(0, os.SEEK_END)
     if size == 0:
-        raise Refused("The file is empty (0 bytes).")
+        raise UnusableImage("The file is empty (0 bytes).")
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
-        # libwebp reserves memory for every pixel as it opens: the size must be known before
+        # libwebp allocates memory for all pixels on open, so check the size before
         check_size(*webp_size(head))
     kind = other_kind(head)
     if kind is not None:
-        raise Refused(f"This is {kind}; {ACCEPTED}.")
+        raise UnusableImage(f"This is {kind}; {ACCEPTED}.")
 
 
 def other_kind(head: bytes) -> str | None:
-    """What a file that starts so is, when it is something well known we do not take."""
+    """The type of a file with this start, if it is a known type that is not accepted."""
     for magic, kind in (
         (b"GIF8", "a GIF"),
-        (b"BM", "a BMP picture"),
-        (b"II*\0", "a TIFF picture"),
-        (b"MM\0*", "a TIFF picture"),
+        (b"BM", "a BMP image"),
+        (b"II*\0", "a TIFF image"),
+        (b"MM\0*", "a TIFF image"),
         (b"8BPS", "a Photoshop file"),
         (b"%PDF", "a PDF document"),
         (b"%!PS", "a PostScript document"),
-        (b"PK\3\4", "a zip archive; give it a name that ends in .zip and it is unpacked"),
-        (b"\xff\x0a", "a JPEG XL picture"),
-        (b"\0\0\0\x0cJXL ", "a JPEG XL picture"),
+        (b"PK\3\4", "a zip archive; rename it to end in .zip to have it unpacked"),
+        (b"\xff\x0a", "a JPEG XL image"),
+        (b"\0\0\0\x0cJXL ", "a JPEG XL image"),
     ):
         if head.startswith(magic):
             return kind
     if head[4:8] == b"ftyp":
         brand = head[8:12].lower()
         if brand.startswith(b"av"):
-            return "an AVIF picture"
-        return "a HEIC picture" if brand[:2] in (b"he", b"mi") else "a video"
+            return "an AVIF image"
+        return "a HEIC image" if brand[:2] in (b"he", b"mi") else "a video"
     text = head.lstrip(b"\xef\xbb\xbf \t\r\n").lower()
     if text.startswith(b"<"):
         if b"<svg" in text:
@@ -122,7 +120,7 @@ def webp_size(head: bytes) -> tuple[int, int]:
     """Width and height from the first chunk of a WebP file (RFC 9649, sections 2.5 to 2.7)."""
     chunk, data = head[12:16], head[20:30]
     if len(data) < 10:
-        raise Refused(CUT_OFF)
+        raise UnusableImage(CUT_OFF)
     if chunk == b"VP8X":
         return 1 + int.from_bytes(data[4:7], "little"), 1 + int.from_bytes(data[7:10], "little")
     if chunk == b"VP8L":
@@ -131,24 +129,24 @@ def webp_size(head: bytes) -> tuple[int, int]:
     if chunk == b"VP8 ":
         sides = int.from_bytes(data[6:8], "little"), int.from_bytes(data[8:10], "little")
         return sides[0] & 0x3FFF, sides[1] & 0x3FFF
-    raise Refused(DAMAGED)
+    raise UnusableImage(DAMAGED)
 
 
 def check_size(width: int, height: int) -> None:
-    """Refuse too many pixels, too few, and strips that no training can crop."""
+    """Raise UnusableImage for too many or too few pixels, and for extreme aspect ratios."""
     if width * height > MAX_PIXELS:
-        raise Refused(
-            f"This picture has {width:,} × {height:,} pixels; at most "
+        raise UnusableImage(
+            f"This image has {width:,} × {height:,} pixels; at most "
             f"{MAX_PIXELS // 1_000_000} megapixels can be used. Make it smaller first."
         )
     if min(width, height) < MIN_SIDE:
-        raise Refused(
-            f"This picture has {width:,} × {height:,} pixels; it needs at least "
+        raise UnusableImage(
+            f"This image has {width:,} × {height:,} pixels; it needs at least "
             f"{MIN_SIDE} × {MIN_SIDE}."
         )
     if max(width, height) > MAX_ELONGATION * min(width, height):
-        raise Refused(
-            f"This picture of {width:,} × {height:,} pixels is a strip: one side is more than "
+        raise UnusableImage(
+            f"This image of {width:,} × {height:,} pixels is too narrow: one side is more than "
             f"{MAX_ELONGATION} times the other. Crop it first."
         )
 
@@ -157,27 +155,27 @@ def _open(source: Path) -> Image.Image:
     try:
         return Image.open(source, formats=FORMATS)
     except UnidentifiedImageError:
-        raise Refused(f"This is not a picture; {ACCEPTED}.") from None
+        raise UnusableImage(f"This is not an image; {ACCEPTED}.") from None
 
 
 def normalize(image: Image.Image) -> tuple[Image.Image, list[str]]:
-    """The picture as upright 8-bit sRGB without metadata, and what was changed.
+    """The image as upright 8-bit sRGB without metadata, and notes on what was changed.
 
-    Its alpha stays where it says something: a training can leave out what is transparent.
+    Alpha is kept unless it is fully opaque: trainings can exclude transparent areas.
     """
     notes = []
     image.load()
     profile = image.info.get("icc_profile")
     upright = _upright(image)
     if upright is not image:
-        notes.append("Turned upright.")
+        notes.append("Rotated upright.")
     image = upright
     if image.mode == "CMYK":
-        notes.append("Converted from CMYK; colours may differ a little from print.")
+        notes.append("Converted from CMYK; colors may differ slightly from print.")
     alpha = None
     if image.mode.startswith("I") or image.mode == "F":
         image = _eight_bits(image)
-        notes.append("Reduced from 16 to 8 bits a channel.")
+        notes.append("Reduced from 16 to 8 bits per channel.")
     elif image.has_transparency_data:
         image = image.convert("RGBA")
         alpha = image.getchannel("A")
@@ -186,31 +184,31 @@ def normalize(image: Image.Image) -> tuple[Image.Image, list[str]]:
         image = image.convert("RGB")
     image = _to_srgb(image, profile)
     if alpha is not None and alpha.getextrema()[0] != 255:
-        notes.append("Transparent parts are trained as white, or not at all if you choose so.")
+        notes.append("Transparent areas are trained as white, or excluded with “Masked loss”.")
         image.putalpha(alpha)
-    image.info.clear()  # no EXIF, GPS, comments or profiles in what we keep
+    image.info.clear()  # remove EXIF, GPS, comments and profiles
     return image, notes
 
 
 def _upright(image: Image.Image) -> Image.Image:
-    """The picture turned as its EXIF says; the same object where there is nothing to turn."""
+    """The image rotated according to its EXIF; the same object if it is upright."""
     try:
         if image.getexif().get(0x0112, 1) == 1:
             return image
         return ImageOps.exif_transpose(image)
-    except Exception:  # EXIF is written by anything; a broken one says nothing of the pixels
+    except Exception:  # broken EXIF is common, and says nothing about the pixels
         return image
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
-    """16-bit grey scaled to 8 bits; Pillow's own convert() would clip it to white."""
+    """16-bit gray scaled to 8 bits; Pillow's convert() would clip it to white."""
     if image.mode == "F":
         image = image.convert("I")
     return image.convert("I").point(lambda value: value * (1 / 257) + 0.5).convert("L")
 
 
 def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
-    """RGB pixels in sRGB; a profile that is broken or of another colour space is passed over."""
+    """RGB pixels in sRGB; a profile that is broken or for another color space is ignored."""
     spaces = {"RGB": "RGB ", "L": "GRAY", "CMYK": "CMYK"}
     if profile:
         with contextlib.suppress(ImageCms.PyCMSError, OSError, ValueError, TypeError):
@@ -225,10 +223,10 @@ def _to_srgb(image: Image.Image, profile: bytes | None) -> Image.Image:
 
 
 def answer(request: dict[str, str]) -> dict[str, Any]:
-    """The result of `decode`, or `{"refused": sentence}`, or `{"full": true}`; never an error."""
+    """The result of `decode`, or `{"refused": reason}`, or `{"full": true}`; never raises."""
     try:
         return decode(Path(request["source"]), Path(request["clean"]), Path(request["thumbnail"]))
-    except Refused as refusal:
+    except UnusableImage as refusal:
         return {"refused": str(refusal)}
     except MemoryError:
         return {"refused": TOO_MUCH_MEMORY}
@@ -236,16 +234,16 @@ def answer(request: dict[str, str]) -> dict[str, Any]:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             return {"full": True}
         return {"refused": CUT_OFF if "truncated" in str(error) else DAMAGED}
-    except Exception:  # decoders raise anything: SyntaxError, struct.error, ValueError …
+    except Exception:  # decoders raise SyntaxError, struct.error, ValueError and others
         return {"refused": DAMAGED}
 
 
 def limit_process() -> None:
-    """Cap memory, written files and open files, where the system can."""
-    # opening reads headers only; JPEG's own bound lets check_size name the size it refuses
+    """Limit memory, file size and core dumps, where the system supports it."""
+    # opening reads only headers; with this limit, check_size can name the size it refuses
     Image.MAX_IMAGE_PIXELS = 65_535**2
     warnings.simplefilter("ignore")
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent; we see its pipe close
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the pipe
     if sys.platform == "win32":
         return
     import resource
@@ -260,7 +258,7 @@ def limit_process() -> None:
 
 
 def grant_cpu() -> None:
-    """Give the next picture its CPU seconds; going over them ends the process."""
+    """Grant the next image its CPU seconds; exceeding them ends the process."""
     if sys.platform == "win32":
         return
     import resource

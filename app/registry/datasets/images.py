@@ -1,10 +1,9 @@
-"""Uploaded pictures, verified and normalised in limited processes.
+"""Uploaded images, verified and normalized in processes with limited resources.
 
-Of each picture three things are known afterwards: the hash of the uploaded file (its identity: the
-same file twice is one picture), a **clean** picture (upright 8-bit sRGB PNG at full size, without
-alpha, EXIF, GPS or anything behind the pixels), and a WebP thumbnail. Training, downloads and pages
-read the clean picture; the uploaded bytes are not kept, so what a file hides is never served,
-and every later reader meets one well-behaved format.
+Each image gives three things: the hash of the uploaded file (its identity: the same file twice is
+one image), a **clean** image (upright 8-bit sRGB PNG at full size, without EXIF, GPS or trailing
+data), and a WebP thumbnail. Training, downloads and pages use the clean image. The uploaded bytes
+are not kept, so hidden content is never served, and all readers meet one safe format.
 """
 
 from __future__ import annotations
@@ -25,18 +24,18 @@ from app.registry.errors import InvalidInput, StorageFullError
 from app.registry.wording import size_text
 
 MAX_FILE_BYTES = 60_000_000
-TIMEOUT = 120.0  # seconds of wall time a picture, beside the CPU limit of the process
+TIMEOUT = 120.0  # wall seconds per image, in addition to the CPU limit of the process
 PROCESSES = 2
 PROGRAM = Path(decoding.__file__)
-RENEW_AFTER = 1_000  # pictures; what a decoder leaks is bounded
+RENEW_AFTER = 1_000  # images; bounds memory leaks of the decoder
 
 CRASHED = (
-    "This picture stopped the decoder, so it was refused. Open it in an editor, save it anew as "
-    "PNG, and upload that."
+    "This image crashed the decoder, so it was refused. Open it in an editor, save it as PNG, and "
+    "upload that."
 )
 TOO_SLOW = (
-    "Decoding this picture took too long, so it was refused. Open it in an editor, save it anew "
-    "as PNG, and upload that."
+    "Decoding this image took too long, so it was refused. Open it in an editor, save it as PNG, "
+    "and upload that."
 )
 TOO_BIG = f"The file is larger than {size_text(MAX_FILE_BYTES)}, the most a picture may have."
 # what the child needs to start; nothing it could give away: no passwords, no keys of buckets
@@ -44,28 +43,28 @@ ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "SYSTEMROO
 
 
 class PictureRefused(InvalidInput):
-    """This file is no picture we take; the sentence says why."""
+    """The file is not an accepted image; the message gives the reason."""
 
     code = "picture_refused"
 
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """A checked picture: size in pixels of the clean PNG, and the two files that were written."""
+    """A decoded image: size of the clean PNG in pixels, and the two written files."""
 
     width: int
     height: int
     format: str  # of the uploaded file: JPEG, PNG or WEBP
     clean: Path
     thumbnail: Path
-    note: str | None  # what was changed on the way, for people
+    note: str | None  # what was changed, for users
 
 
 class ImageDecoder:
-    """Decodes pictures in a few processes that are started when first needed; thread-safe.
+    """Decodes images in a few processes, which are started on demand; thread-safe.
 
-    A picture that crashes its process, or takes more memory or time than allowed, is refused, and
-    the next one meets a new process. Call `close()` (or use `with`) when done.
+    An image that crashes its process or exceeds the memory or time limit is refused, and the next
+    one gets a new process. Call `close()` (or use `with`) when done.
     """
 
     def __init__(self, *, processes: int = PROCESSES, timeout: float = TIMEOUT) -> None:
@@ -76,10 +75,10 @@ class ImageDecoder:
         self._closed = False
 
     def decode(self, source: Path, folder: Path) -> DecodedImage:
-        """Check the picture and write its clean PNG and WebP thumbnail into `folder`.
+        """Check an image and write its clean PNG and WebP thumbnail into `folder`.
 
-        Raises PictureRefused with the reason, StorageFullError when the disk is full. The caller
-        removes the two files.
+        The caller removes the two files. Raises PictureRefused with the reason, and
+        StorageFullError if the disk is full.
         """
         if source.stat().st_size > MAX_FILE_BYTES:
             raise PictureRefused(TOO_BIG)
@@ -91,7 +90,7 @@ class ImageDecoder:
                 answer = self._ask(request)
             if answer.get("full"):
                 raise StorageFullError(
-                    "The disk is full, so this picture was not stored. "
+                    "The disk is full, so this image was not stored. "
                     "Free some space, then try again."
                 )
             if "refused" in answer:
@@ -110,7 +109,7 @@ class ImageDecoder:
         )
 
     def close(self) -> None:
-        """End the processes; pictures being decoded are finished first."""
+        """End the processes; images that are being decoded are finished first."""
         with self._lock:
             self._closed = True
             idle, self._idle = self._idle, []
@@ -124,12 +123,12 @@ class ImageDecoder:
         self.close()
 
     def _ask(self, request: dict[str, str]) -> dict[str, Any]:
-        process = self._take()
+        process = self._take_process()
         was_used = process.answered > 0
         try:
             answer = process.ask(request, timeout=self._timeout)
             if answer is None and was_used and not process.timed_out:
-                # it may have died of an earlier picture, or been killed while it waited
+                # an earlier image may have crashed it, or it was killed while idle
                 process.end()
                 process = _DecoderProcess()
                 answer = process.ask(request, timeout=self._timeout)
@@ -142,10 +141,10 @@ class ImageDecoder:
         self._give_back(process)
         return answer
 
-    def _take(self) -> _DecoderProcess:
+    def _take_process(self) -> _DecoderProcess:
         with self._lock:
             if self._closed:
-                raise RuntimeError("This decoder was closed.")
+                raise RuntimeError("This decoder is closed.")
             if self._idle:
                 return self._idle.pop()
         return _DecoderProcess()
@@ -164,7 +163,7 @@ class _DecoderProcess:
     def __init__(self) -> None:
         self.answered = 0
         self.timed_out = False
-        # by its path and safe (-P): neither our packages nor this folder are imported there
+        # started by its path with -P, so it imports neither our packages nor this folder
         self._process = subprocess.Popen(
             [sys.executable, "-P", str(PROGRAM)],
             stdin=subprocess.PIPE,
@@ -175,7 +174,7 @@ class _DecoderProcess:
         )
 
     def ask(self, request: dict[str, str], *, timeout: float) -> dict[str, Any] | None:
-        """The answer; None when the process died over it, or was ended at the time-out."""
+        """The answer; None if the process died or timed out."""
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         timer = threading.Timer(timeout, self._overrun)
@@ -199,10 +198,10 @@ class _DecoderProcess:
         self._process.kill()
 
     def end(self) -> None:
-        """Kill and reap; it holds nothing that needs a gentle end."""
+        """Kill the process and wait for it."""
         self._process.kill()
         for pipe in (self._process.stdin, self._process.stdout):
             assert pipe is not None
-            with contextlib.suppress(BrokenPipeError):  # half a request may be in the buffer
+            with contextlib.suppress(BrokenPipeError):  # part of a request may be in the buffer
                 pipe.close()
         self._process.wait()

@@ -1,7 +1,7 @@
-"""Uploaded files on their way in: pictures checked and stored, captions paired, zips unpacked.
+"""Processes uploaded files: checks and stores images, pairs captions, unpacks zip archives.
 
-Knows no database. A few files at a time, so that memory and disk stay flat however many come; what
-one file does wrong costs that file alone.
+It does not use the database. A few files are processed at a time to bound memory and disk usage;
+a bad file only affects itself.
 """
 
 from __future__ import annotations
@@ -19,18 +19,18 @@ from app.registry.datasets import captions
 from app.registry.datasets.archive import Archive, ArchiveRefused, Member, MemberRefused, is_clutter
 from app.registry.datasets.captions import CaptionRefused, FileCaption
 from app.registry.datasets.images import MAX_FILE_BYTES, TOO_BIG, ImageDecoder, PictureRefused
-from app.registry.storage.store import CHUNK, BlobStore, sentence_when_full
+from app.registry.storage.store import CHUNK, BlobStore, translate_full_disk
 from app.registry.uploads import UploadedFile
 
 PICTURES_AT_ONCE = 4  # threads; decoding has its own, smaller limit
-PICTURES_WAITING = 8  # spooled files of one upload, decoding or waiting for it
+PICTURES_WAITING = 8  # files of one upload that are decoded or waiting to be
 
-Place = tuple[str, str]  # folder, stem: where a picture and its caption meet
+Place = tuple[str, str]  # folder, stem: the key for pairing images and captions
 
 
 @dataclass(frozen=True)
 class NewImage:
-    """A picture that passed and is stored; `sha256` is of the uploaded bytes, its identity."""
+    """An accepted and stored image; `sha256` is the hash of the uploaded file, its identity."""
 
     filename: str
     sha256: str
@@ -60,15 +60,15 @@ def take_in(
     store: BlobStore,
     scratch: Path | None = None,
 ) -> IntakeResult:
-    """Check and store what was sent; every file not taken is in `rejected` with its reason.
+    """Check and store the uploaded files; refused files are in `rejected` with a reason.
 
-    The same bytes twice in one upload are one picture. Blobs are stored before this returns, rows
-    are the caller's. Raises StorageFullError when there is no room, and for nothing a file holds.
+    Identical files in one upload are one image. The blobs are stored; the caller writes the rows.
+    Raises StorageFullError on a full disk, but never because of a file's content.
     """
     if scratch is not None:
         scratch.mkdir(parents=True, exist_ok=True)
     with (
-        sentence_when_full(),
+        translate_full_disk(),
         tempfile.TemporaryDirectory(prefix="upload-", dir=scratch) as folder,
         _Intake(decoder, store, Path(folder)) as intake,
     ):
@@ -80,7 +80,7 @@ def take_in(
 @dataclass
 class _FoundCaption:
     place: Place
-    source: str  # the file it came in, as shown to people
+    source: str  # the file it came from, as shown to users
     stem: str
     text: str
 
@@ -93,10 +93,10 @@ class _SentPicture:
 
 
 class _Intake:
-    """The state of one upload while its files come.
+    """The state of one upload.
 
-    Files are read one after the other; their pictures are decoded and stored a few at a time,
-    because half of that is waiting for disks.
+    Files are read one after another; images are decoded and stored a few at a time in threads,
+    because half of the time is spent waiting for disks.
     """
 
     def __init__(self, decoder: ImageDecoder, store: BlobStore, folder: Path) -> None:
@@ -122,13 +122,13 @@ class _Intake:
         self._threads.shutdown(cancel_futures=True)
 
     def take_file(self, file: UploadedFile, *, group: str) -> None:
-        """Take one file as sent; `group` keeps the folders of different zips apart."""
+        """Process one uploaded file; `group` separates the folders of different archives."""
         filename = captions.clean_filename(file.filename)
         if is_clutter(file.filename):
             return
         if not filename.lower().endswith(".zip"):
             chunks = _chunks(file.content)
-            self._take(filename, captions.folder_of(file.filename), chunks)
+            self._process_file(filename, captions.folder_of(file.filename), chunks)
         elif isinstance(file.content, Path):
             with file.content.open("rb") as packed:
                 self._take_archive(filename, packed, group)
@@ -145,15 +145,17 @@ class _Intake:
 
     def _take_member(self, archive: Archive, member: Member, group: str) -> None:
         try:
-            self._take(member.filename, group + member.folder, archive.read(member))
+            self._process_file(member.filename, group + member.folder, archive.read(member))
         except MemberRefused as refusal:
             self._reject_picture(member.filename, refusal.detail)
 
-    def _take(self, filename: str, folder: str, chunks: Iterable[bytes]) -> None:
+    def _process_file(self, filename: str, folder: str, chunks: Iterable[bytes]) -> None:
         if captions.is_metadata(filename):
-            self._take_metadata(filename, folder, _read(chunks, captions.MAX_METADATA_BYTES))
+            self._take_metadata(
+                filename, folder, _read_limited(chunks, captions.MAX_METADATA_BYTES)
+            )
         elif captions.is_caption(filename):
-            self._take_caption(filename, folder, _read(chunks, captions.MAX_TEXT_BYTES))
+            self._take_caption(filename, folder, _read_limited(chunks, captions.MAX_TEXT_BYTES))
         else:
             self._take_picture(filename, folder, chunks)
 
@@ -196,7 +198,7 @@ class _Intake:
         )
 
     def _store_picture(self, filename: str, source: Path, sha256: str, size: int) -> NewImage:
-        """Decode and store one picture, in a thread."""
+        """Decode and store one image; runs in a thread."""
         try:
             decoded = self._decoder.decode(source, self._folder)
             clean = self._store.put_file(decoded.clean)
@@ -205,7 +207,7 @@ class _Intake:
             decoded.thumbnail.unlink()
         except PictureRefused:
             raise
-        except BaseException as error:  # a full disk: the next pictures need not be tried
+        except BaseException as error:  # a full disk: skip the remaining images
             self._failure = error
             raise
         finally:
@@ -228,14 +230,14 @@ class _Intake:
             self._refused_stems.add(captions.stem_of(filename).casefold())
 
     def finish(self) -> IntakeResult:
-        """Wait for the pictures, then give every caption to its own."""
+        """Wait for the images, then assign the captions."""
         for sent in self._sent:
             try:
                 self._accept(sent, self._pictures[sent.sha256].result())
             except PictureRefused as refusal:
                 self._reject_picture(sent.filename, refusal.detail)
         for found in self._captions:
-            reason = self._give(found) if found.text else None
+            reason = self._assign_caption(found) if found.text else None
             if reason is not None:
                 self.result.rejected.append((found.source, reason))
         return self.result
@@ -250,26 +252,29 @@ class _Intake:
         self._by_place.setdefault(sent.place, index)
         self._by_stem.setdefault(sent.place[1], set()).add(index)
 
-    def _give(self, found: _FoundCaption) -> str | None:
-        """Hand the caption over; else the reason why it could not be used."""
+    def _assign_caption(self, found: _FoundCaption) -> str | None:
+        """Assign a caption to its image; return the reason if that is not possible."""
         index = self._by_place.get(found.place)
         if index is None:
-            # not beside its picture, but perhaps in a folder of captions or beside a zip
+            # not next to its image, but maybe in a folder of captions or next to an archive
             elsewhere = self._by_stem.get(found.place[1], set())
             if len(elsewhere) > 1:
-                return f"More than one picture is named “{found.stem}”; put it beside its own."
+                return (
+                    f"More than one image is named “{found.stem}”. "
+                    "Put the caption next to its image."
+                )
             if not elsewhere:
-                return self._keep(found)
+                return self._keep_caption(found)
             (index,) = elsewhere
         image = self.result.accepted[index]
         if image.caption is not None and image.caption != found.text:
-            return f"The picture “{image.filename}” has a caption from another file already."
+            return f"The image “{image.filename}” already has a caption from another file."
         self.result.accepted[index] = replace(image, caption=found.text)
         return None
 
-    def _keep(self, found: _FoundCaption) -> str | None:
+    def _keep_caption(self, found: _FoundCaption) -> str | None:
         if found.stem.casefold() in self._refused_stems:
-            return f"Its picture “{found.stem}” was refused."
+            return f"Its image “{found.stem}” was refused."
         self.result.captions_without_picture.setdefault(found.stem, found.text)
         return None
 
@@ -284,8 +289,8 @@ def _chunks(content: Path | IO[bytes]) -> Iterator[bytes]:
         yield chunk
 
 
-def _read(chunks: Iterable[bytes], limit: int) -> bytes:
-    """At most one chunk more than `limit` bytes: enough to see that there are more."""
+def _read_limited(chunks: Iterable[bytes], limit: int) -> bytes:
+    """Read up to one chunk more than `limit` bytes, so that callers can detect longer files."""
     data = bytearray()
     for chunk in chunks:
         data += chunk
@@ -295,7 +300,7 @@ def _read(chunks: Iterable[bytes], limit: int) -> bytes:
 
 
 def _spool(chunks: Iterable[bytes], target: Path) -> tuple[str, int]:
-    """Write the bytes of a picture; their hash and number. PictureRefused over the limit."""
+    """Write an image file; return (hash, size). Raises PictureRefused over the limit."""
     digest = hashlib.sha256()
     size = 0
     with target.open("wb") as file:

@@ -1,4 +1,4 @@
-"""Datasets: pictures with captions, and the immutable versions that runs were trained on."""
+"""Tables of datasets: images with captions, and the immutable versions that runs train on."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ TRIGGER_LENGTH = 60
 
 
 class Dataset(SQLModel, table=True):
-    """A named set of pictures."""
+    """A named set of images."""
 
     __tablename__ = "dataset"
 
@@ -34,25 +34,25 @@ class Dataset(SQLModel, table=True):
 
 
 class Image(SQLModel, table=True):
-    """A picture of a dataset, known by the hash of the file that was uploaded."""
+    """An image of a dataset, identified by the hash of the uploaded file."""
 
     __tablename__ = "image"
     __table_args__ = (sa.UniqueConstraint("dataset_id", "sha256"),)
 
     id: int | None = Field(default=None, primary_key=True)
     dataset_id: int = Field(foreign_key="dataset.id", index=True)
-    sha256: str = Field(max_length=64, description="Of the uploaded file: its identity.")
-    clean_sha256: str = Field(max_length=64, description="Blob of the re-encoded picture.")
+    sha256: str = Field(max_length=64, description="SHA-256 of the uploaded file.")
+    clean_sha256: str = Field(max_length=64, description="Blob of the re-encoded image.")
     thumbnail_sha256: str = Field(max_length=64)
     filename: str = Field(max_length=200)
     width: int
     height: int
     size_bytes: int
-    note: str | None = Field(default=None, description="What was changed on the way in.")
+    note: str | None = Field(default=None, description="What was changed on upload.")
     caption: str = Field(default="", sa_type=sa.Text)
     caption_version: int = 0
-    repeats: int = Field(default=1, description="How often a round shows it.")
-    never_flip: bool = Field(default=False, description="Not mirrored, whatever a run says.")
+    repeats: int = Field(default=1, description="Times used per epoch.")
+    never_flip: bool = Field(default=False, description="Never flipped, even if a run flips.")
     created_at: datetime = Field(default_factory=utcnow)
     deleted_at: datetime | None = None
 
@@ -64,7 +64,7 @@ class Image(SQLModel, table=True):
 
 
 class CaptionRevision(SQLModel, table=True):
-    """What a caption was after each change."""
+    """A caption after a change."""
 
     __tablename__ = "caption_revision"
     __table_args__ = (sa.UniqueConstraint("image_id", "version"),)
@@ -77,7 +77,7 @@ class CaptionRevision(SQLModel, table=True):
 
 
 class DatasetVersion(SQLModel, table=True):
-    """The pictures and captions of a dataset at one moment; never changed."""
+    """The images and captions of a dataset at one time; immutable."""
 
     __tablename__ = "dataset_version"
     __table_args__ = (sa.UniqueConstraint("dataset_id", "fingerprint"),)
@@ -88,8 +88,8 @@ class DatasetVersion(SQLModel, table=True):
     image_count: int
     items: list[dict[str, Any]] = Field(
         sa_type=sa.JSON,
-        description="Of each picture: sha256, clean_sha256, caption, width, height; repeats and "
-        "never_flip where they are not the usual.",
+        description="For each image: sha256, clean_sha256, caption, width, height; repeats and "
+        "never_flip if they differ from the default.",
     )
     created_at: datetime = Field(default_factory=utcnow)
 

@@ -1,4 +1,4 @@
-"""What can be done with datasets, their pictures and captions."""
+"""Operations on datasets, their images and captions."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ MAX_REPEATS = 100
 
 @dataclass(frozen=True)
 class AddedImage:
-    """The row of an uploaded picture; `duplicate` when the dataset had it already."""
+    """The row of an uploaded image; `duplicate` if the dataset already had it."""
 
     image: Image
     duplicate: bool
@@ -33,7 +33,7 @@ class AddedImage:
 
 @dataclass(frozen=True)
 class DatasetSummary:
-    """A dataset as a card shows it."""
+    """Summary of a dataset for cards."""
 
     dataset: Dataset
     image_count: int
@@ -44,7 +44,7 @@ class DatasetSummary:
 
 
 def create_dataset(session: Session, name: str, *, trigger_word: str | None = None) -> Dataset:
-    """Store a new, empty dataset."""
+    """Create an empty dataset."""
     slug = unique_slug(session, Dataset, name, fallback="dataset")
     dataset = Dataset(name=name, slug=slug, trigger_word=trigger_word or None)
     session.add(dataset)
@@ -53,7 +53,7 @@ def create_dataset(session: Session, name: str, *, trigger_word: str | None = No
 
 
 def get_dataset(session: Session, dataset_id: int, *, lock: bool = False) -> Dataset:
-    """The dataset, unless it was deleted."""
+    """Look up a dataset. Raises NotFound, also if it was deleted."""
     query = select(Dataset).where(Dataset.id == dataset_id, col(Dataset.deleted_at).is_(None))
     dataset = session.exec(query.with_for_update() if lock else query).first()
     if dataset is None:
@@ -62,7 +62,7 @@ def get_dataset(session: Session, dataset_id: int, *, lock: bool = False) -> Dat
 
 
 def dataset_by_slug(session: Session, slug: str) -> Dataset:
-    """The dataset with this address, unless it was deleted."""
+    """Look up a dataset by its slug. Raises NotFound, also if it was deleted."""
     query = select(Dataset).where(Dataset.slug == slug, col(Dataset.deleted_at).is_(None))
     dataset = session.exec(query).first()
     if dataset is None:
@@ -71,7 +71,7 @@ def dataset_by_slug(session: Session, slug: str) -> Dataset:
 
 
 def list_datasets(session: Session, *, q: str = "") -> list[DatasetSummary]:
-    """All datasets, newest first, as cards show them."""
+    """Summaries of all datasets, newest first."""
     query = (
         select(Dataset)
         .where(col(Dataset.deleted_at).is_(None))
@@ -85,8 +85,8 @@ def list_datasets(session: Session, *, q: str = "") -> list[DatasetSummary]:
     return summarize(session, session.exec(query).all())
 
 
-def names_trigger(session: Session, dataset: Dataset) -> bool:
-    """Whether any caption says the trigger word; True where there is none, or no picture yet."""
+def caption_has_trigger(session: Session, dataset: Dataset) -> bool:
+    """True if a caption contains the trigger word, or if there is no trigger word or image."""
     if not dataset.trigger_word:
         return True
     pictures = select(Image.id).where(
@@ -99,7 +99,7 @@ def names_trigger(session: Session, dataset: Dataset) -> bool:
 
 
 def summarize(session: Session, datasets: Sequence[Dataset]) -> list[DatasetSummary]:
-    """The figures of these datasets, in two queries whatever their number."""
+    """Summaries of these datasets, in a constant number of queries."""
     keys = [dataset.key for dataset in datasets]
     counted = session.exec(
         select(
@@ -154,14 +154,14 @@ def _collages(session: Session, keys: list[int]) -> dict[int, list[Image]]:
 
 
 def summary(session: Session, dataset: Dataset) -> DatasetSummary:
-    """The figures of one dataset."""
+    """Summary of one dataset."""
     return summarize(session, [dataset])[0]
 
 
 def change_dataset(
     session: Session, dataset_id: int, *, name: str | None = None, trigger_word: str | None = None
 ) -> Dataset:
-    """Rename a dataset or give it another trigger word ("" takes it away); None leaves as is."""
+    """Change the name or trigger word ("" removes it); None leaves a value unchanged."""
     dataset = get_dataset(session, dataset_id, lock=True)
     if name is not None:
         dataset.name = name
@@ -172,7 +172,7 @@ def change_dataset(
 
 
 def delete_dataset(session: Session, dataset_id: int) -> Dataset:
-    """Put a dataset away, unless a run that waits or trains uses it.
+    """Delete a dataset. Raises Conflict if an unfinished run uses it.
 
     Finished runs keep the version they were trained on.
     """
@@ -203,7 +203,7 @@ def restore_dataset(session: Session, dataset_id: int) -> Dataset:
 
 
 def deleted_dataset(session: Session, dataset_id: int) -> Dataset | None:
-    """The dataset if it was put away, so that this can be undone."""
+    """The dataset if it is deleted and can be restored."""
     dataset = session.get(Dataset, dataset_id)
     return dataset if dataset is not None and dataset.deleted_at is not None else None
 
@@ -211,7 +211,7 @@ def deleted_dataset(session: Session, dataset_id: int) -> Dataset | None:
 def list_images(
     session: Session, dataset_id: int, *, show: str = "all", q: str = ""
 ) -> list[Image]:
-    """The pictures of a dataset in the order they came; `show="uncaptioned"` only those without."""
+    """The images of a dataset, oldest first; `show="uncaptioned"`: only those without captions."""
     query = select(Image).where(Image.dataset_id == dataset_id, col(Image.deleted_at).is_(None))
     if show == "uncaptioned":
         query = query.where(Image.caption == "")
@@ -224,16 +224,16 @@ def list_images(
 
 
 def get_image(session: Session, image_id: int, *, lock: bool = False) -> Image:
-    """The picture, unless it was deleted."""
+    """Look up an image. Raises NotFound, also if it was deleted."""
     query = select(Image).where(Image.id == image_id, col(Image.deleted_at).is_(None))
     image = session.exec(query.with_for_update() if lock else query).first()
     if image is None:
-        raise NotFound("There is no such picture; it may have been deleted.")
+        raise NotFound("There is no such image; it may have been deleted.")
     return image
 
 
 def add_images(session: Session, dataset_id: int, images: Iterable[NewImage]) -> list[AddedImage]:
-    """Store checked pictures; one already there keeps its caption, a deleted one returns."""
+    """Add checked images; existing ones keep their captions, deleted ones are restored."""
     get_dataset(session, dataset_id, lock=True)
     return [_add_image(session, dataset_id, new) for new in images]
 
@@ -263,7 +263,7 @@ def _add_image(session: Session, dataset_id: int, new: NewImage) -> AddedImage:
 def caption_by_stem(
     session: Session, dataset_id: int, captions: dict[str, str]
 ) -> dict[str, Image]:
-    """Give captions that came without their picture to the uncaptioned pictures of that name."""
+    """Assign captions to uncaptioned images of the same name; return the images found."""
     by_stem: dict[str, Image] = {}
     for image in list_images(session, dataset_id):
         by_stem.setdefault(image.filename.rsplit(".", 1)[0], image)
@@ -280,10 +280,10 @@ def caption_by_stem(
 def caption_image(
     session: Session, image_id: int, caption: str, *, seen_version: int | None = None
 ) -> Image:
-    """Change a caption and keep the old one.
+    """Change a caption and keep the old one as a revision.
 
-    `seen_version`: the version the writer saw. When somebody else changed it since, nothing is
-    written and the Conflict carries their text.
+    `seen_version`: the version that the user edited. If it has changed since, nothing is written
+    and the Conflict contains the new text.
     """
     try:
         caption = clean_caption(caption)
@@ -305,9 +305,9 @@ def caption_image(
 def change_image(
     session: Session, image_id: int, *, repeats: int | None = None, never_flip: bool | None = None
 ) -> Image:
-    """Change how runs show a picture; None leaves things as they are."""
+    """Change how runs use an image; None leaves a value unchanged."""
     if repeats is not None and not 1 <= repeats <= MAX_REPEATS:
-        sentence = f"A picture is shown 1 to {MAX_REPEATS} times in a round."
+        sentence = f"Enter a number of repeats from 1 to {MAX_REPEATS}."
         raise InvalidInput(sentence, fields={"repeats": sentence})
     image = get_image(session, image_id, lock=True)
     image.repeats = image.repeats if repeats is None else repeats
@@ -316,7 +316,7 @@ def change_image(
 
 
 def _stored(session: Session, image: Image) -> Image:
-    """The image once later queries of this session see its change."""
+    """Flush a changed image, so that later queries of this session see it."""
     session.add(image)
     session.flush()
     return image
@@ -330,7 +330,7 @@ def _write_caption(session: Session, image: Image, caption: str) -> None:
 
 
 def delete_image(session: Session, image_id: int) -> Image:
-    """Take a picture out of its dataset; versions that runs were trained on keep it."""
+    """Delete an image from its dataset; dataset versions of runs keep it."""
     image = get_image(session, image_id, lock=True)
     image.deleted_at = utcnow()
     return _stored(session, image)
@@ -340,13 +340,13 @@ def restore_image(session: Session, image_id: int) -> Image:
     """Undo `delete_image`."""
     image = session.get(Image, image_id)
     if image is None:
-        raise NotFound("There is no such picture.")
+        raise NotFound("There is no such image.")
     image.deleted_at = None
     return _stored(session, image)
 
 
 def deleted_image(session: Session, dataset_id: int, image_id: int) -> Image | None:
-    """The picture if it was taken out of this dataset, so that this can be undone."""
+    """The image if it is deleted from this dataset and can be restored."""
     image = session.get(Image, image_id)
     if image is None or image.dataset_id != dataset_id or image.deleted_at is None:
         return None
@@ -354,7 +354,7 @@ def deleted_image(session: Session, dataset_id: int, image_id: int) -> Image | N
 
 
 def pin_version(session: Session, dataset: Dataset) -> DatasetVersion:
-    """The immutable version with the pictures and captions of now; equal content, one row."""
+    """The immutable version with the current images and captions; equal content shares one row."""
     items: list[dict[str, Any]] = [
         {
             "sha256": image.sha256,

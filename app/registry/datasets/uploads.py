@@ -1,4 +1,4 @@
-"""An upload on its way into a dataset: checked, stored as blobs, then written as rows."""
+"""Uploads to a dataset: files are checked, stored as blobs, then written as rows."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from app.registry.uploads import UploadedFile
 
 @dataclass(frozen=True)
 class Rejected:
-    """A file that was not taken, and why."""
+    """A refused file, and the reason."""
 
     filename: str
     reason: str
@@ -22,7 +22,7 @@ class Rejected:
 
 @dataclass(frozen=True)
 class UploadOutcome:
-    """What became of every file of an upload."""
+    """Result for every file of an upload."""
 
     accepted: list[AddedImage]
     rejected: list[Rejected]
@@ -30,7 +30,7 @@ class UploadOutcome:
 
 
 def receive(state: AppState, dataset_id: int, uploads: Sequence[UploadedFile]) -> UploadOutcome:
-    """Take images, captions and archives into a dataset; names every file it refuses."""
+    """Add images, captions and archives to a dataset; lists every refused file."""
     with state.database.read() as session:
         service.get_dataset(session, dataset_id)
     taken = intake.take_in(
@@ -52,7 +52,7 @@ def receive(state: AppState, dataset_id: int, uploads: Sequence[UploadedFile]) -
         if first in by_name
     ]
     rejected += [
-        Rejected(f"{stem} (caption)", "No picture of this name is in the dataset.")
+        Rejected(f"{stem} (caption)", "The dataset has no image of this name. Upload it too.")
         for stem in taken.captions_without_picture
         if stem not in captioned
     ]

@@ -1,4 +1,4 @@
-"""What every job row has: state, order, lease, wishes; and the append-only list of events."""
+"""Columns of every job row (status, order, lease, cancel flag), and the append-only event table."""
 
 from __future__ import annotations
 
@@ -23,16 +23,16 @@ from app.registry.jobs.states import JobStatus
 
 STATUS_CHECK = "status IN ({})".format(", ".join(f"'{status}'" for status in JobStatus))
 DEFAULT_MAX_ATTEMPTS = 3
-JOB_FILES_KEPT = timedelta(days=7)  # what only an io job refers to, after its end
-IO_THREADS = 3  # of an io worker: a download of a base, another long job, and short ones
-MAX_LONG = IO_THREADS - 1
+JOB_FILES_KEPT = timedelta(days=7)  # files referred to only by an ended io job
+IO_THREADS = 3  # per io worker: a base model download, another long job, and short jobs
+MAX_LONG_JOBS = IO_THREADS - 1
 ArgsT = TypeVar("ArgsT", bound=JobArgs)
 ResultT = TypeVar("ResultT", bound=JobResult)
-CLAIM_LOCK = 0x62727573  # the key of PostgreSQL's advisory lock on claims of io jobs
+CLAIM_LOCK = 0x62727573  # key of PostgreSQL's advisory lock for claiming io jobs
 
 
 class Job(SQLModel):
-    """Columns of runs, renders and io jobs: the row is the job, messages only wake workers."""
+    """Columns of runs, renders and io jobs. The row is the job; messages only wake workers."""
 
     queue: ClassVar[str]
 
@@ -48,17 +48,17 @@ class Job(SQLModel):
     lease_until: datetime | None = None
     cancel_requested: bool = False
     error_code: str | None = Field(default=None, max_length=40)
-    error: str | None = Field(default=None, description="One sentence for people.")
+    error: str | None = Field(default=None, description="One sentence for users.")
     error_trace: str | None = None
 
     @classmethod
     def claimable(cls) -> sa.ColumnElement[bool]:
-        """What must hold of a waiting row so that a worker may take it, beside its turn."""
+        """An additional condition on queued rows that a worker may claim."""
         return sa.true()
 
     @classmethod
     def lock_claims(cls, session: Session) -> None:
-        """Keep others from claiming until this transaction ends, where `claimable` counts rows."""
+        """Serialize claims until this transaction ends, if `claimable` counts rows."""
 
     @property
     def key(self) -> int:
@@ -73,7 +73,7 @@ class Job(SQLModel):
 
 
 class Event(SQLModel, table=True):
-    """Something that happened to a row; never changed, never deleted."""
+    """Something that happened to a row; never changed or deleted."""
 
     __tablename__ = "event"
     __table_args__ = (sa.Index("ix_event_subject", "subject", "subject_id"),)
@@ -87,7 +87,7 @@ class Event(SQLModel, table=True):
 
 
 class IoJob(Job, table=True):
-    """Work for the io worker: exports, imports, looking at a new base model."""
+    """A job of the io worker, such as an export, an import or the inspection of a base model."""
 
     __tablename__ = "io_job"
     __table_args__ = (
@@ -122,7 +122,7 @@ class IoJob(Job, table=True):
 
     @classmethod
     def claimable(cls) -> sa.ColumnElement[bool]:
-        """Long jobs leave a thread to the short ones; downloads of bases go one after the other."""
+        """Long jobs leave one thread to short jobs; base models are downloaded one at a time."""
         other = aliased(cls)
         running = col(other.status) == JobStatus.RUNNING
         at_work = sa.exists().where(running, col(other.kind) == JobKind.DOWNLOAD_BASE)
@@ -131,12 +131,12 @@ class IoJob(Job, table=True):
             sa.or_(col(cls.kind) != JobKind.DOWNLOAD_BASE, sa.not_(at_work)),
             sa.or_(
                 col(cls.kind).not_in(LONG_KINDS),
-                long_ones.select_from(other).scalar_subquery() < MAX_LONG,
+                long_ones.select_from(other).scalar_subquery() < MAX_LONG_JOBS,
             ),
         )
 
     @classmethod
     def lock_claims(cls, session: Session) -> None:
-        """Two who count at once would both begin; SQLite has one writer anyway."""
+        """Lock, because concurrent claims could exceed the limits; SQLite has one writer anyway."""
         if session.get_bind().dialect.name == "postgresql":
             session.connection().execute(sa.select(sa.func.pg_advisory_xact_lock(CLAIM_LOCK)))

@@ -1,4 +1,4 @@
-"""Which workers there are: each writes its row every few seconds and takes it away at its end."""
+"""Presence of workers: each updates its row every few seconds and deletes it when it stops."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ FORGOTTEN = timedelta(days=1)
 
 
 class WorkerPresence(SQLModel, table=True):
-    """A worker process of one queue, seen a moment ago or gone."""
+    """A worker process of one queue and the time it was last seen."""
 
     __tablename__ = "worker"
 
@@ -25,20 +25,20 @@ class WorkerPresence(SQLModel, table=True):
     queue: str = Field(max_length=16, index=True)
     host: str = Field(max_length=255)
     pid: int
-    device: str = Field(default="", max_length=80, description="In words; empty while unknown.")
+    device: str = Field(default="", max_length=80, description="Description; empty while unknown.")
     started_at: datetime = Field(default_factory=utcnow)
     seen_at: datetime = Field(default_factory=utcnow)
 
 
 class Presence:
-    """The row of this process."""
+    """The presence row of this process."""
 
     def __init__(self, queue: str) -> None:
         self.id = secrets.token_hex(8)
         self._queue = queue
 
     def announce(self, database: Database, *, device: str) -> None:
-        """Write that this worker lives; forget workers that fell silent long ago."""
+        """Update this worker's row; delete rows of workers not seen for a day."""
         with database.write() as session:
             now = database_now(session)
             seen = sa.update(WorkerPresence).where(col(WorkerPresence.id) == self.id)
@@ -60,14 +60,14 @@ class Presence:
             )
 
     def leave(self, database: Database) -> None:
-        """Take the row away: the worker ends by its own will."""
+        """Delete this worker's row."""
         with database.write() as session:
             gone = sa.delete(WorkerPresence).where(col(WorkerPresence.id) == self.id)
             session.connection().execute(gone)
 
 
 def present_workers(session: Session, *, queue: str | None = None) -> list[WorkerPresence]:
-    """Workers that were seen within the last seconds, of one queue or all, oldest first."""
+    """Workers seen within the last seconds, of one queue or all, oldest first."""
     since = database_now(session) - timedelta(seconds=SILENT_SECONDS)
     query = select(WorkerPresence).where(col(WorkerPresence.seen_at) >= since)
     if queue is not None:

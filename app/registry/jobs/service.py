@@ -1,4 +1,4 @@
-"""The only place where a job changes its state: claim, lease, fence, finish, cancel, reap."""
+"""The only place where a job changes its status: claim, lease, fence, finish, cancel, reap."""
 
 from __future__ import annotations
 
@@ -10,17 +10,17 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.db import database_now, hint_after_commit
+from app.registry.db import database_now, wake_after_commit
 from app.registry.errors import Conflict
 from app.registry.jobs.kinds import JobArgs
 from app.registry.jobs.models import DEFAULT_MAX_ATTEMPTS, Event, IoJob, Job
 from app.registry.jobs.states import JobStatus, can_move
 
 JobT = TypeVar("JobT", bound=Job)
-GAVE_UP = "The worker stopped {attempts} times while it worked on this, so it was given up."
+GAVE_UP = "The worker stopped {attempts} times while processing this, so it failed. Check its log."
 
 
-ENDED = {JobStatus.SUCCEEDED: "finished", JobStatus.FAILED: "failed"}
+END_WORDS = {JobStatus.SUCCEEDED: "finished", JobStatus.FAILED: "failed"}
 
 
 class LostLease(Exception):
@@ -36,7 +36,7 @@ class Claim:
 
 
 def record(session: Session, job: type[Job], job_id: int, kind: str, **data: Any) -> None:
-    """Append an event of this job."""
+    """Append an event to a job."""
     session.add(Event(subject=str(job.__tablename__), subject_id=job_id, kind=kind, data=data))
 
 
@@ -51,13 +51,13 @@ def transition(
     expired_before: datetime | None = None,
     **values: Any,
 ) -> bool:
-    """Move a job by compare-and-set; False when somebody else moved it first.
+    """Change a job's status by compare-and-set; False if its status was not `old`.
 
-    `token`: the move is made only while this owner holds the job; `expired_before`: only if its
-    lease ended before that time. Other values are columns set in the same statement.
+    `token`: only while this owner holds the job. `expired_before`: only if its lease expired before
+    that time. Other values are columns set in the same statement.
     """
     if not can_move(old, new):
-        raise ValueError(f"A job cannot go from {old} to {new}.")
+        raise ValueError(f"A job cannot change from {old} to {new}.")
     if new is not JobStatus.RUNNING:
         values |= {"owner_token": None, "lease_until": None}
     if not new.is_active and new is not JobStatus.PAUSED:
@@ -69,31 +69,31 @@ def transition(
         statement = statement.where(col(job.lease_until) < expired_before)
     moved = session.connection().execute(statement.values(status=new, **values)).rowcount == 1
     if moved:
-        record(session, job, job_id, new, was=old, **_plain(values))
+        record(session, job, job_id, new, was=old, **_event_data(values))
         if new is JobStatus.QUEUED:
-            hint_after_commit(session, job.queue)
+            wake_after_commit(session, job.queue)
     return moved
 
 
-def _plain(values: dict[str, Any]) -> dict[str, Any]:
-    """What is worth keeping in the event: the number of the attempt, the reason of a failure."""
+def _event_data(values: dict[str, Any]) -> dict[str, Any]:
+    """Values to keep in the event: the number of the attempt, the reason for a failure."""
     kept = ("attempt", "error_code", "error")
     return {key: values[key] for key in kept if isinstance(values.get(key), int | str)}
 
 
 def enqueue(session: Session, job: JobT) -> JobT:
-    """Store a new job; its worker is woken after the commit."""
+    """Store a new job; a worker is woken after the commit."""
     session.add(job)
     session.flush()
     record(session, type(job), job.key, JobStatus.QUEUED)
-    hint_after_commit(session, job.queue)
+    wake_after_commit(session, job.queue)
     return job
 
 
 def claim_next(
     session: Session, job: type[JobT], *, lease_seconds: float
 ) -> tuple[JobT, Claim] | None:
-    """The best waiting job, now owned by the caller; None when there is nothing to do."""
+    """Claim the next waiting job; None if there is none."""
     waiting = (
         select(job.id, job.attempt)
         .where(
@@ -103,7 +103,7 @@ def claim_next(
         )
         .order_by(col(job.priority), col(job.created_at), col(job.id))
         .limit(1)
-        .with_for_update(skip_locked=True)  # SQLite ignores it: the writer holds the file's lock
+        .with_for_update(skip_locked=True)  # ignored by SQLite, where the writer locks the file
     )
     job.lock_claims(session)
     found = session.exec(waiting).first()
@@ -129,7 +129,7 @@ def claim_next(
 
 
 def renew(session: Session, job: type[Job], claim: Claim, *, lease_seconds: float) -> None:
-    """Keep the job for another `lease_seconds`; LostLease when it is no longer ours."""
+    """Extend the lease by `lease_seconds`. Raises LostLease if another worker owns the job."""
     update_owned(
         session,
         job,
@@ -139,9 +139,9 @@ def renew(session: Session, job: type[Job], claim: Claim, *, lease_seconds: floa
 
 
 def update_owned(session: Session, job: type[Job], claim: Claim, **values: Any) -> None:
-    """Write columns of a job that this claim owns; LostLease otherwise (the fence)."""
+    """Write columns of an owned job. Raises LostLease if another worker owns it (the fence)."""
     if not values:
-        raise ValueError("Nothing to write; `require_owner` only checks.")
+        raise ValueError("No values to write. Use `require_owner` to check ownership.")
     statement = (
         sa.update(job)
         .where(
@@ -156,14 +156,14 @@ def update_owned(session: Session, job: type[Job], claim: Claim, **values: Any) 
 
 
 def require_owner(session: Session, job: type[Job], claim: Claim) -> None:
-    """Take part in a write only as the owner: locks the row, LostLease when it is not ours."""
+    """Lock the row of an owned job. Raises LostLease if another worker owns it."""
     update_owned(session, job, claim, owner_token=claim.token)
 
 
 def finish(
     session: Session, job: type[Job], claim: Claim, status: JobStatus, **values: Any
 ) -> None:
-    """Move an owned job to a final state, or back to the queue; LostLease when not ours."""
+    """Set an owned job's final status, or return it to the queue. Raises LostLease."""
     moved = transition(
         session,
         job,
@@ -178,14 +178,14 @@ def finish(
 
 
 def give_back(session: Session, job: type[Job], claim: Claim) -> None:
-    """Return an owned job to the queue without counting the attempt (a worker that shuts down)."""
+    """Return an owned job to the queue without counting the attempt (the worker is stopping)."""
     finish(session, job, claim, JobStatus.QUEUED, attempt=job.attempt - 1)
 
 
 def give_up_or_retry(
     session: Session, job: type[Job], claim: Claim, *, code: str, error: str, trace: str = ""
 ) -> JobStatus:
-    """Queue an owned job again after a crash, or fail it when its attempts are used up."""
+    """Queue an owned job again after an error, or fail it after the last attempt."""
     row = session.get_one(job, claim.job_id, populate_existing=True)
     if row.cancel_requested:
         finish(session, job, claim, JobStatus.CANCELED)
@@ -200,14 +200,11 @@ def give_up_or_retry(
 
 
 def request_cancel(session: Session, job: type[JobT], row: JobT) -> JobStatus:
-    """Ask for the end of a job: at once when it waits, else as soon as its worker looks.
-
-    The row is then what it has become.
-    """
+    """Cancel a job: immediately if it is queued, else when its worker checks. Refreshes the row."""
     if row.state.is_final:
         if row.state is JobStatus.CANCELED:
-            return JobStatus.CANCELED  # asking twice is no mistake
-        raise Conflict(f"This has {ENDED[row.state]} already; there is nothing left to cancel.")
+            return JobStatus.CANCELED  # idempotent
+        raise Conflict(f"This has already {END_WORDS[row.state]}, so it cannot be canceled.")
     for waiting in (JobStatus.QUEUED, JobStatus.PAUSED):
         if transition(
             session, job, row.key, old=waiting, new=JobStatus.CANCELED, cancel_requested=True
@@ -223,13 +220,13 @@ def request_cancel(session: Session, job: type[JobT], row: JobT) -> JobStatus:
         record(session, job, row.key, "cancel_requested")
         session.refresh(row)
         return JobStatus.RUNNING
-    raise Conflict("This ended just now; there is nothing left to cancel.")
+    raise Conflict("This has just ended, so it cannot be canceled.")
 
 
 def reap(session: Session, job: type[Job]) -> int:
-    """Take back every job whose lease ran out; gives how many.
+    """Release all jobs whose leases have expired; return their number.
 
-    Safe to run anywhere and at the same time: each expiry is handled once.
+    Safe to run concurrently: each expiry is handled once.
     """
     now = database_now(session)
     expired = session.exec(
@@ -260,7 +257,7 @@ def reap(session: Session, job: type[Job]) -> int:
 
 
 def has_waiting(session: Session, job: type[Job]) -> bool:
-    """True when a job of this kind waits for a worker."""
+    """True if a job of this table is waiting for a worker."""
     waiting = select(job.id).where(col(job.status) == JobStatus.QUEUED, job.claimable()).limit(1)
     return session.exec(waiting).first() is not None
 

@@ -1,4 +1,4 @@
-"""The states of a job and the moves between them; pure, no database."""
+"""The statuses of a job and the allowed changes between them; no database access."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from enum import StrEnum
 
 
 class JobStatus(StrEnum):
-    """Where a run, a render or another job stands."""
+    """Status of a run, render or io job."""
 
     QUEUED = "queued"
     PAUSED = "paused"
@@ -17,12 +17,12 @@ class JobStatus(StrEnum):
 
     @property
     def is_active(self) -> bool:
-        """True while something may still happen by itself."""
+        """True if the job is queued or running."""
         return self in (JobStatus.QUEUED, JobStatus.RUNNING)
 
     @property
     def is_final(self) -> bool:
-        """True when no further move exists."""
+        """True if the status cannot change any more."""
         return not ALLOWED_MOVES[self]
 
 
@@ -39,9 +39,9 @@ ALLOWED_MOVES: dict[JobStatus, frozenset[JobStatus]] = {
 
 
 ACTIVE = tuple(status for status in JobStatus if status.is_active)
-UNENDED = tuple(status for status in JobStatus if not status.is_final)
+NOT_FINAL = tuple(status for status in JobStatus if not status.is_final)
 
 
 def can_move(old: JobStatus, new: JobStatus) -> bool:
-    """True when a job may go from `old` to `new`."""
+    """True if a job may change from `old` to `new`."""
     return new in ALLOWED_MOVES[old]

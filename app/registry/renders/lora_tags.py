@@ -23,13 +23,13 @@ FILE = re.compile(r"(?P<slug>.+)-v(?P<version>[0-9]{1,9})(-peft)?(-(fp16|bf16|fp
 
 def take_tags(session: Session, prompt: str) -> tuple[str, list[WeightedAdapter]]:
     """Return the prompt without its LoRA tags, and their adapters. Raises InvalidInput."""
-    named = [_read(session, tag) for tag in TAG.findall(prompt)]
+    named = [_read_tag(session, tag) for tag in TAG.findall(prompt)]
     return (TAG.sub("", prompt).strip() if named else prompt), named
 
 
-def _read(session: Session, tag: str) -> WeightedAdapter:
+def _read_tag(session: Session, tag: str) -> WeightedAdapter:
     name, *words = (word.strip() for word in tag.split(":"))
-    adapter, version = _find(session, name, tag)
+    adapter, version = _find_adapter(session, name, tag)
     weights = {"te": 1.0, "unet": math.nan}
     for place, word in zip(("te", "unet"), words, strict=False):
         key, equals, value = word.rpartition("=")
@@ -38,15 +38,15 @@ def _read(session: Session, tag: str) -> WeightedAdapter:
         except ValueError:
             number = math.inf
         if not math.isfinite(number) or (equals and key not in weights):
-            raise _wrong(f"“<lora:{tag}>” has an invalid weight: write <lora:{name}:0.8>.")
+            raise _invalid_prompt(f"“<lora:{tag}>” has an invalid weight: write <lora:{name}:0.8>.")
         weights[key or place] = number
     if len(words) > 2:
-        raise _wrong(f"“<lora:{tag}>” has more than two weights: write <lora:{name}:0.8>.")
+        raise _invalid_prompt(f"“<lora:{tag}>” has more than two weights: write <lora:{name}:0.8>.")
     if math.isnan(weights["unet"]):  # a single weight applies to both, as in A1111
         weights["unet"] = weights["te"]
     for weight in weights.values():
         if problem := weight_problem(weight):
-            raise _wrong(f"“<lora:{tag}>” in the prompt: {problem}")
+            raise _invalid_prompt(f"“<lora:{tag}>” in the prompt: {problem}")
     return WeightedAdapter(
         adapter_id=adapter.key,
         version=version,
@@ -55,7 +55,7 @@ def _read(session: Session, tag: str) -> WeightedAdapter:
     )
 
 
-def _find(session: Session, name: str, tag: str) -> tuple[Adapter, str | None]:
+def _find_adapter(session: Session, name: str, tag: str) -> tuple[Adapter, str | None]:
     try:
         return adapters.adapter_by_slug(session, name), None
     except NotFound as error:
@@ -65,8 +65,8 @@ def _find(session: Session, name: str, tag: str) -> tuple[Adapter, str | None]:
             return adapters.adapter_by_slug(session, file["slug"]), file["version"]
         except NotFound as error:
             missing = error
-    raise _wrong(f"“<lora:{tag}>” in the prompt: {missing.detail}")
+    raise _invalid_prompt(f"“<lora:{tag}>” in the prompt: {missing.detail}")
 
 
-def _wrong(sentence: str) -> InvalidInput:
+def _invalid_prompt(sentence: str) -> InvalidInput:
     return InvalidInput(sentence, fields={"prompt": sentence})

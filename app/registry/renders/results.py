@@ -15,7 +15,7 @@ from app.registry.renders.models import Render, RenderImage
 
 
 @dataclass(frozen=True)
-class NewImage:
+class NewRenderImage:
     """An image whose blob is stored."""
 
     seed: int
@@ -34,13 +34,13 @@ def is_wanted(session: Session, claim: Claim) -> bool:
     query = select(Render.cancel_requested).where(
         Render.id == claim.job_id, Render.owner_token == claim.token
     )
-    cancelled = session.exec(query).first()
-    if cancelled is None:
+    canceled = session.exec(query).first()
+    if canceled is None:
         raise LostLease(f"render {claim.job_id} belongs to another worker now.")
-    return not cancelled
+    return not canceled
 
 
-def find_drawn(session: Session, render: Render) -> list[NewImage]:
+def find_cached_images(session: Session, render: Render) -> list[NewRenderImage]:
     """The images of an earlier, identical request; empty when there is none."""
     same = (
         select(Render.id)
@@ -53,7 +53,7 @@ def find_drawn(session: Session, render: Render) -> list[NewImage]:
         return []
     images = select(RenderImage).where(RenderImage.render_id == drawn)
     return [
-        NewImage(image.seed, image.sha256)
+        NewRenderImage(image.seed, image.sha256)
         for image in session.exec(images.order_by(col(RenderImage.index)))
     ]
 
@@ -61,7 +61,7 @@ def find_drawn(session: Session, render: Render) -> list[NewImage]:
 def finish_render(
     session: Session,
     claim: Claim,
-    images: Sequence[NewImage],
+    images: Sequence[NewRenderImage],
     *,
     seconds: float,
     from_cache: bool = False,

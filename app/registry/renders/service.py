@@ -79,7 +79,7 @@ def create_render(session: Session, request: RenderRequest) -> Render:
     config = None
     if base is not None:
         skip = _trained_skip(stack) if request.clip_skip is None else request.clip_skip
-        config = _checked(request, base, fields, clip_skip=skip)
+        config = _check_config(request, base, fields, clip_skip=skip)
         if base.family == BaseFamily.SDXL and config is not None and config.clip_skip > 1:
             fields["clip_skip"] = (
                 "SDXL always reads the second-to-last layer of its text encoders: leave CLIP skip "
@@ -159,7 +159,7 @@ def _check_fit(session: Session, base: BaseModel, made: Sequence[Made]) -> None:
         raise InvalidInput(sentence, fields={"adapters": sentence})
 
 
-def _checked(
+def _check_config(
     request: RenderRequest, base: BaseModel, fields: dict[str, str], *, clip_skip: int
 ) -> RenderConfig | None:
     seed = request.seed if request.seed is not None else secrets.randbelow(MAX_RANDOM_SEED)

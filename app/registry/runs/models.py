@@ -1,4 +1,4 @@
-"""Runs: one training each, with its metrics, samples and checkpoints."""
+"""Tables of runs: one training each, with metrics, samples and checkpoints."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlmodel import Field, SQLModel
 from app.registry.db import utcnow
 from app.registry.jobs.models import STATUS_CHECK, Job
 
-NOTICE, WARNING = "notice", "warning"  # kinds of events that hold a sentence as `text`
+NOTICE, WARNING = "notice", "warning"  # event kinds with a sentence in `text`
 
 
 class Run(Job, table=True):
@@ -33,13 +33,13 @@ class Run(Job, table=True):
     regularisation_version_id: int | None = Field(
         default=None,
         foreign_key="dataset_version.id",
-        description="Pictures that keep the base from forgetting what is not the style.",
+        description="Regularization images, which keep the base model from forgetting.",
     )
     parent_id: int | None = Field(default=None, foreign_key="run.id")
     adapter_id: int | None = Field(
         default=None,
         foreign_key="adapter.id",
-        description="What is learned becomes a version of this adapter; None: of a new one.",
+        description="The result becomes a version of this adapter; None: of a new one.",
     )
 
     phase: str | None = Field(default=None, max_length=40)
@@ -50,17 +50,19 @@ class Run(Job, table=True):
     arithmetic: dict[str, Any] = Field(
         default_factory=dict,
         sa_type=sa.JSON,
-        description="Precision and threads of the first attempt; the others keep to them.",
+        description="Precision and threads of the first attempt; later attempts use the same.",
     )
     device: str | None = Field(default=None, max_length=80)
     trainable_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
     base_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
     peak_memory_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
     training_seconds: float = Field(default=0.0, description="Summed over all attempts.")
-    resumed_at_step: int | None = Field(default=None, description="Of the newest attempt.")
+    resumed_at_step: int | None = Field(
+        default=None, description="Start step of the newest attempt."
+    )
     adapter_version_id: int | None = Field(default=None, foreign_key="adapter_version.id")
 
-    stop_requested: bool = Field(default=False, description="Stop and keep what is there.")
+    stop_requested: bool = Field(default=False, description="Stop and keep the adapter.")
     sample_requested: bool = False
     save_requested: bool = False
 
@@ -83,7 +85,7 @@ class MetricChunk(SQLModel, table=True):
 
 
 class Sample(SQLModel, table=True):
-    """A picture drawn during a run; step 0 is the base without the adapter."""
+    """An image generated during a run; step 0 is the base model without the adapter."""
 
     __tablename__ = "sample"
     __table_args__ = (sa.UniqueConstraint("run_id", "step", "prompt_index"),)
@@ -99,7 +101,7 @@ class Sample(SQLModel, table=True):
 
 
 class Checkpoint(SQLModel, table=True):
-    """The full state of a run at a step: any worker can go on from it."""
+    """The full state of a run at a step; any worker can continue from it."""
 
     __tablename__ = "checkpoint"
     __table_args__ = (sa.UniqueConstraint("run_id", "step"),)

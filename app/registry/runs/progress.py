@@ -1,4 +1,4 @@
-"""What the train worker writes of a run; every write is fenced by the claim."""
+"""Progress of a run, written by the train worker; every write requires a valid claim."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ HELD_OUT = ("held_out", "held_out_low", "held_out_high")
 
 
 @dataclass(frozen=True)
-class Points:
-    """Values of each metric at consecutive steps that begin with `first_step`."""
+class MetricPoints:
+    """Values of each metric at consecutive steps, starting with `first_step`."""
 
     first_step: int
     values: Mapping[str, Sequence[float]]
@@ -29,7 +29,7 @@ class Points:
 
 @dataclass(frozen=True)
 class NewSample:
-    """A picture drawn at a step, whose blob is stored."""
+    """A sample image of a step, whose blob is stored."""
 
     step: int
     prompt_index: int
@@ -39,8 +39,8 @@ class NewSample:
 
 
 @dataclass(frozen=True)
-class Wishes:
-    """What people asked of a running training."""
+class RunFlags:
+    """User requests to a running training."""
 
     cancel: bool
     stop: bool
@@ -48,8 +48,8 @@ class Wishes:
     save: bool
 
 
-def read_wishes(session: Session, claim: Claim) -> Wishes:
-    """The flags of a run we own; LostLease when we do not."""
+def read_run_flags(session: Session, claim: Claim) -> RunFlags:
+    """The request flags of an owned run. Raises LostLease if another worker owns it."""
     row = session.exec(
         select(
             Run.cancel_requested, Run.stop_requested, Run.sample_requested, Run.save_requested
@@ -57,11 +57,11 @@ def read_wishes(session: Session, claim: Claim) -> Wishes:
     ).first()
     if row is None:
         raise jobs.LostLease(f"run {claim.job_id} belongs to another worker now.")
-    return Wishes(*row)
+    return RunFlags(*row)
 
 
 def write_progress(
-    session: Session, claim: Claim, values: Mapping[str, Any], points: Points | None = None
+    session: Session, claim: Claim, values: Mapping[str, Any], points: MetricPoints | None = None
 ) -> None:
     """Set columns of the run and append metric points."""
     jobs.update_owned(session, Run, claim, **values)
@@ -73,7 +73,7 @@ def write_progress(
 def append_points(
     session: Session, run_id: int, key: str, first_step: int, values: Sequence[float]
 ) -> None:
-    """Add values to the newest chunk of a metric while it has room, then to new ones."""
+    """Append values to the newest chunk of a metric until it is full, then to new chunks."""
     newest = session.exec(
         select(MetricChunk)
         .where(MetricChunk.run_id == run_id, MetricChunk.key == key)
@@ -103,7 +103,7 @@ def append_points(
 
 
 def forget_after(session: Session, run_id: int, step: int) -> None:
-    """Take back the metrics after a step: a resumed run writes them again."""
+    """Delete the metrics after a step, which a resumed run writes again."""
     chunks = sa.delete(MetricChunk).where(col(MetricChunk.run_id) == run_id)
     session.connection().execute(chunks.where(col(MetricChunk.first_step) > step))
     for chunk in session.exec(
@@ -119,7 +119,7 @@ def forget_after(session: Session, run_id: int, step: int) -> None:
 def add_held_out(
     session: Session, claim: Claim, step: int, *, loss: float, low: float, high: float
 ) -> None:
-    """Note the held-out loss of a step with its interval; one asked again takes the old's place."""
+    """Store the validation loss of a step with its interval; replaces an earlier value."""
     jobs.require_owner(session, Run, claim)
     for key, value in zip(HELD_OUT, (loss, low, high), strict=True):
         points = sa.delete(MetricChunk).where(
@@ -132,7 +132,7 @@ def add_held_out(
 
 
 def add_sample(session: Session, claim: Claim, new: NewSample) -> None:
-    """Show a sample; one drawn again after a resume takes the place of the first."""
+    """Store a sample; replaces an earlier one of the same step and prompt."""
     jobs.require_owner(session, Run, claim)
     row = session.exec(
         select(Sample).where(
@@ -157,7 +157,7 @@ def add_sample(session: Session, claim: Claim, new: NewSample) -> None:
 def add_checkpoint(
     session: Session, claim: Claim, *, step: int, sha256: str, size_bytes: int, keep: int
 ) -> list[str]:
-    """Store a checkpoint and let go of all but the newest `keep`; gives blobs to delete now."""
+    """Store a checkpoint and drop all but the newest `keep`; return the blobs to delete."""
     jobs.require_owner(session, Run, claim)
     rows = {row.step: row for row in checkpoints(session, claim.job_id)}
     unused = []
@@ -174,7 +174,7 @@ def add_checkpoint(
         unused.append(rows[old].sha256)
         session.delete(rows[old])
     session.flush()
-    # a run that continues this one names the same blob
+    # a run that continues this one may refer to the same blob
     named = session.exec(select(Checkpoint.sha256).where(col(Checkpoint.sha256).in_(unused)))
     return sorted(set(unused) - set(named))
 
@@ -186,7 +186,7 @@ def checkpoints(session: Session, run_id: int) -> list[Checkpoint]:
 
 
 def samples_until(session: Session, run_id: int, rows: Sequence[Checkpoint]) -> list[Sample]:
-    """The samples a run need not draw again when it goes on from one of these checkpoints."""
+    """The samples that a run keeps when it resumes from the first of these checkpoints."""
     if not rows:
         return []
     query = select(Sample).where(Sample.run_id == run_id, col(Sample.step) <= rows[0].step)
@@ -194,7 +194,7 @@ def samples_until(session: Session, run_id: int, rows: Sequence[Checkpoint]) -> 
 
 
 def last_sample(session: Session, run_id: int) -> Sample | None:
-    """The first prompt of the newest row of samples: the cover."""
+    """The sample of the first prompt at the newest step, used as the cover."""
     query = select(Sample).where(Sample.run_id == run_id)
     order = (col(Sample.step).desc(), col(Sample.prompt_index))
     return session.exec(query.order_by(*order).limit(1)).first()

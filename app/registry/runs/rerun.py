@@ -17,7 +17,7 @@ from app.registry.wording import plural
 
 
 @dataclass(frozen=True)
-class PictureChanges:
+class ImageChanges:
     """Difference between two states of a dataset, in images."""
 
     added: int
@@ -37,10 +37,10 @@ class PictureChanges:
         return ", ".join(parts)
 
 
-def picture_changes(earlier: dict[str, str], later: dict[str, str]) -> PictureChanges:
+def image_changes(earlier: dict[str, str], later: dict[str, str]) -> ImageChanges:
     """Difference between two states, each given as captions by image hash."""
     both = earlier.keys() & later.keys()
-    return PictureChanges(
+    return ImageChanges(
         added=len(later.keys() - earlier.keys()),
         removed=len(earlier.keys() - later.keys()),
         recaptioned=sum(earlier[sha256] != later[sha256] for sha256 in both),
@@ -101,7 +101,7 @@ def _differences(session: Session, old: Run, version: DatasetVersion) -> list[st
         )
     else:
         now = {image.sha256: image.caption for image in datasets.list_images(session, dataset.key)}
-        if changes := picture_changes(captions_of(version), now):
+        if changes := image_changes(captions_of(version), now):
             found.append(
                 f"The dataset “{dataset.name}” changed since: {changes}. This run trains on the "
                 f"{pictures} as they were in the first run."

@@ -1,4 +1,4 @@
-"""What people can do with runs: start, watch, stop, cancel. Workers write through `progress`."""
+"""Operations on runs: create, inspect, stop, cancel. Workers write through `progress`."""
 
 from __future__ import annotations
 
@@ -29,14 +29,14 @@ from worker.core.training.config import AdapterKind, TrainConfig
 from worker.core.training.presets import Preset, for_optimizer, preset_config
 
 MAX_NAME = 120
-STANDS = {
+STATUS_PHRASES = {
     JobStatus.QUEUED: "is waiting",
     JobStatus.PAUSED: "is paused",
     JobStatus.SUCCEEDED: "has finished",
     JobStatus.FAILED: "has failed",
     JobStatus.CANCELED: "was canceled",
 }
-SHAPE_OF_ADAPTER = (
+SHAPE_FIELDS = (
     "kind",
     "rank",
     "alpha",
@@ -51,27 +51,27 @@ SHAPE_OF_ADAPTER = (
 )
 MAX_POINTS = 5_000
 RUNS_A_PAGE = 30
-SAMPLE_STEP_COST = 0.5  # one denoising step of one sample picture, in parts of a training step
+SAMPLE_STEP_COST = 0.5  # one denoising step of one sample, as a fraction of a training step
 START_UP_SECONDS = 3.0
 
 
 @dataclass(frozen=True)
 class RunRequest:
-    """What a person asked for; `config` holds only what differs from the preset."""
+    """A request for a run; `config` holds only values that differ from the preset."""
 
     dataset_id: int
     base_model: str | int | None = None
     preset: Preset = Preset.BALANCED
     name: str | None = None
     config: Mapping[str, Any] | None = None
-    continues: Start | None = None
+    continues: StartCheckpoint | None = None
     regularisation_dataset_id: int | None = None
-    adapter_id: int | None = None  # whose next version it makes; None: that of a new adapter
+    adapter_id: int | None = None  # the result is its next version; None: a new adapter
 
 
 @dataclass(frozen=True)
-class Start:
-    """The checkpoint of an earlier run that a run goes on from; without a step, its newest."""
+class StartCheckpoint:
+    """The checkpoint of an earlier run to continue from; without a step, the newest one."""
 
     run_id: int
     step: int | None = None
@@ -79,7 +79,7 @@ class Start:
 
 @dataclass(frozen=True)
 class Estimate:
-    """What a run will take on this machine, from measurements; None before there is any."""
+    """Estimated cost of a run on this machine, from measurements; None if there are none."""
 
     seconds: float | None
     trainable_parameters: int | None
@@ -94,9 +94,9 @@ def plan_config(
     base: BaseModel,
     parent: Run | None = None,
 ) -> TrainConfig:
-    """The whole config of a run: the preset, or that of its parent, with what was changed.
+    """The full config of a run: that of the preset or the parent run, with the changes.
 
-    InvalidInput names every field that is wrong.
+    Raises InvalidInput with a reason for each invalid field.
     """
     preset = preset_config(
         request.preset,
@@ -111,17 +111,17 @@ def plan_config(
 
 
 def check_config(values: Mapping[str, Any]) -> TrainConfig:
-    """The config with these values; InvalidInput with a reason for each field that is wrong."""
+    """The config with these values. Raises InvalidInput with a reason per invalid field."""
     try:
         return TrainConfig.model_validate(dict(values))
     except ValidationError as error:
         raise InvalidInput(
-            "Some settings of this run cannot be used.", fields=field_reasons(error)
+            "Some settings of this run are invalid.", fields=field_reasons(error)
         ) from None
 
 
 def field_reasons(error: ValidationError) -> dict[str, str]:
-    """A sentence for each field pydantic refused, by the field's name."""
+    """A sentence for each invalid field of a pydantic error, by field name."""
     reasons: dict[str, str] = {}
     for problem in error.errors():
         field = str(problem["loc"][0]) if problem["loc"] else "config"
@@ -130,12 +130,12 @@ def field_reasons(error: ValidationError) -> dict[str, str]:
 
 
 def create_run(session: Session, request: RunRequest) -> Run:
-    """Pin the dataset as it is now and queue a training on it, maybe from an earlier checkpoint."""
+    """Pin the dataset's current content and queue a training, optionally from a checkpoint."""
     fields: dict[str, str] = {}
-    parent, checkpoint = _start(session, request.continues)
+    parent, checkpoint = _find_start(session, request.continues)
     if parent is not None:
         request = replace(request, base_model=parent.base_model_id)
-    dataset, base = _subjects(session, request, fields)
+    dataset, base = _find_dataset_and_base(session, request, fields)
     name = (request.name or (dataset.name if dataset else "")).strip()
     if len(name) > MAX_NAME:
         fields["name"] = too_long(name, MAX_NAME)
@@ -143,8 +143,8 @@ def create_run(session: Session, request: RunRequest) -> Run:
         raise InvalidInput(named_reasons(fields), fields=fields)
     version = datasets.pin_version(session, dataset)
     if version.image_count == 0:
-        fields["dataset_id"] = f"“{dataset.name}” has no pictures yet. Add some, then train."
-    beside = _regularisation(session, request, fields)
+        fields["dataset_id"] = f"“{dataset.name}” has no images yet. Add some, then train."
+    regularization = _pin_regularization(session, request, fields)
     _require_adapter(session, request, base, fields)
     config = None
     try:
@@ -152,7 +152,7 @@ def create_run(session: Session, request: RunRequest) -> Run:
             request, dataset=dataset, image_count=version.image_count, base=base, parent=parent
         )
         if parent is not None and checkpoint is not None:
-            fields |= _unlike(config, parent, checkpoint)
+            fields |= _checkpoint_conflicts(config, parent, checkpoint)
     except InvalidInput as error:
         fields |= error.fields
     if fields or config is None:
@@ -167,7 +167,7 @@ def create_run(session: Session, request: RunRequest) -> Run:
         config=config.model_dump(mode="json"),
         total_steps=config.steps,
         parent_id=parent.key if parent else None,
-        regularisation_version_id=beside.key if beside else None,
+        regularisation_version_id=regularization.key if regularization else None,
         adapter_id=request.adapter_id,
     )
     jobs.enqueue(session, run)
@@ -180,23 +180,25 @@ def create_run(session: Session, request: RunRequest) -> Run:
         )
         session.add(start)
         run.step = checkpoint.step
-        text = f"Goes on from step {checkpoint.step:,} of “{parent.name}” (run {parent.key})."
+        text = f"Continues from step {checkpoint.step:,} of “{parent.name}” (run {parent.key})."
         jobs.record(session, Run, run.key, NOTICE, text=text)
     return run
 
 
 def run_warnings(session: Session, run: Run) -> list[str]:
-    """What may not be as it was meant, a sentence each."""
+    """Likely mistakes in the setup of a run, one sentence each."""
     dataset = datasets.get_dataset(session, run.dataset_id)
-    if datasets.names_trigger(session, dataset):
+    if datasets.caption_has_trigger(session, dataset):
         return []
-    return [f"No caption says the trigger word “{dataset.trigger_word}”, so it will mean nothing."]
+    return [
+        f"No caption contains the trigger word “{dataset.trigger_word}”, so it will have no effect."
+    ]
 
 
 def _require_adapter(
     session: Session, request: RunRequest, base: BaseModel, fields: dict[str, str]
 ) -> None:
-    """Name what is wrong with the adapter that the run shall make the next version of."""
+    """Add an error to `fields` if the run cannot create a version of the requested adapter."""
     if request.adapter_id is None:
         return
     try:
@@ -206,33 +208,35 @@ def _require_adapter(
         return
     if base.family is not None and base.family != adapter.base_family:
         fields["adapter_id"] = (
-            f"“{adapter.name}” is for {adapter.family_label} and “{base.name}” is another family. "
-            "Leave this out to make a new adapter."
+            f"“{adapter.name}” is for {adapter.family_label}, but “{base.name}” belongs to another "
+            "family. Leave this empty to create a new adapter."
         )
 
 
-def _regularisation(
+def _pin_regularization(
     session: Session, request: RunRequest, fields: dict[str, str]
 ) -> DatasetVersion | None:
-    """The pinned pictures that regularise the run, if any are asked for."""
+    """The pinned dataset of regularization images, if one is requested."""
     key, name = request.regularisation_dataset_id, "regularisation_dataset_id"
     if key is None:
         return None
     if key == request.dataset_id:
-        fields[name] = "These are the pictures of the style itself. Choose another dataset."
+        fields[name] = "This is the training dataset itself. Choose another dataset."
         return None
     try:
         version = datasets.pin_version(session, datasets.get_dataset(session, key, lock=True))
     except NotFound:
-        fields[name] = "There is no such dataset; it may have been deleted. Choose another."
+        fields[name] = "This dataset does not exist; it may have been deleted. Choose another."
         return None
     if version.image_count == 0:
-        fields[name] = "This dataset has no pictures yet. Add some, or choose another."
+        fields[name] = "This dataset has no images yet. Add some, or choose another."
     return version
 
 
-def _start(session: Session, start: Start | None) -> tuple[Run | None, Checkpoint | None]:
-    """The run and checkpoint to go on from. Raises NotFound, or InvalidInput when it is gone."""
+def _find_start(
+    session: Session, start: StartCheckpoint | None
+) -> tuple[Run | None, Checkpoint | None]:
+    """The run and checkpoint to continue from. Raises NotFound, or InvalidInput if deleted."""
     if start is None:
         return None, None
     parent = get_run(session, start.run_id)
@@ -241,29 +245,32 @@ def _start(session: Session, start: Start | None) -> tuple[Run | None, Checkpoin
         if start.step in (None, checkpoint.step):
             return parent, checkpoint
     steps = ", ".join(f"{row.step:,}" for row in kept) or "none"
-    sentence = f"This checkpoint is not kept any more; of this run there are: {steps}."
+    sentence = f"That checkpoint was deleted. This run still has checkpoints at steps: {steps}."
     raise InvalidInput(sentence, fields={"continues": sentence})
 
 
-def _unlike(config: TrainConfig, parent: Run, checkpoint: Checkpoint) -> dict[str, str]:
-    """What of a config does not fit the checkpoint it should go on from, by field."""
+def _checkpoint_conflicts(
+    config: TrainConfig, parent: Run, checkpoint: Checkpoint
+) -> dict[str, str]:
+    """Fields of a config that do not fit the checkpoint to continue from, with reasons."""
     was = TrainConfig.model_validate(parent.config)
-    before, now = _shape(was), _shape(config)
+    before, now = _adapter_shape(was), _adapter_shape(config)
     fields = {
-        name: f"The checkpoint was made with {getattr(was, name)}; this cannot change now."
-        for name in SHAPE_OF_ADAPTER
+        name: f"The checkpoint was made with {getattr(was, name)}. Use the same value."
+        for name in SHAPE_FIELDS
         if before[name] != now[name] and getattr(was, name) != getattr(config, name)
     }
     if config.steps <= checkpoint.step:
         fields["steps"] = (
-            f"This counts from the very beginning, so it has to be more than {checkpoint.step:,}."
+            "Steps are counted from the start of the original run: enter more than "
+            f"{checkpoint.step:,}."
         )
     return fields
 
 
-def _shape(config: TrainConfig) -> dict[str, Any]:
-    """What makes an adapter's matrices, with what a config leaves open as it is meant."""
-    shape = {name: getattr(config, name) for name in SHAPE_OF_ADAPTER}
+def _adapter_shape(config: TrainConfig) -> dict[str, Any]:
+    """The fields that determine an adapter's matrices, with defaults filled in."""
+    shape = {name: getattr(config, name) for name in SHAPE_FIELDS}
     text_rank = config.text_encoder_rank or config.rank
     text_alpha = config.text_encoder_alpha or config.alpha / config.rank * text_rank
     blocks = frozenset(block.strip() for block in config.blocks.split(","))
@@ -273,14 +280,16 @@ def _shape(config: TrainConfig) -> dict[str, Any]:
     return shape
 
 
-def _subjects(
+def _find_dataset_and_base(
     session: Session, request: RunRequest, fields: dict[str, str]
 ) -> tuple[Dataset | None, BaseModel | None]:
     dataset = base = None
     try:
         dataset = datasets.get_dataset(session, request.dataset_id, lock=True)
     except NotFound:
-        fields["dataset_id"] = "There is no such dataset; it may have been deleted. Choose another."
+        fields["dataset_id"] = (
+            "This dataset does not exist; it may have been deleted. Choose another."
+        )
     try:
         base = base_models.find_base_model(session, request.base_model)
         base_models.require_ready(base)
@@ -292,8 +301,8 @@ def _subjects(
 def estimate(session: Session, base: BaseModel, config: TrainConfig) -> Estimate:
     """Time, parameters and file size of a run with this config, from the nearest measurement.
 
-    What is trained is known from a measurement of the same layers alone, and what a LoHa or LoKr
-    takes as a file from one of the same rank.
+    The number of trained parameters requires a measurement of the same layers; the file size of a
+    LoHa or LoKr also one of the same rank.
     """
     resolution = config.resolution or base.resolution or 512
     speed = base_models.nearest_speed(session, base, config, resolution=resolution)
@@ -314,10 +323,10 @@ def estimate(session: Session, base: BaseModel, config: TrainConfig) -> Estimate
 
 
 def get_run(session: Session, run_id: int) -> Run:
-    """The run with this id."""
+    """Look up a run. Raises NotFound."""
     run = session.get(Run, run_id)
     if run is None:
-        raise NotFound("There is no such run.")
+        raise NotFound("This run does not exist. The runs page lists all runs.")
     return run
 
 
@@ -330,12 +339,12 @@ def list_runs(session: Session, *, status: str | None = None, page: int = 1) -> 
 
 
 def count_runs(session: Session) -> dict[str, int]:
-    """How many runs are in each state."""
+    """Number of runs by status."""
     return dict(session.exec(select(Run.status, func.count()).group_by(col(Run.status))).all())
 
 
 def active_runs(session: Session) -> list[Run]:
-    """Runs that train or wait, those that train first, then in their order."""
+    """Running runs, then queued runs in their order."""
     query = (
         select(Run)
         .where(col(Run.status).in_((JobStatus.RUNNING, JobStatus.QUEUED)))
@@ -345,7 +354,7 @@ def active_runs(session: Session) -> list[Run]:
 
 
 def runs_ahead(session: Session, run: Run) -> int:
-    """How many runs come before this one while it waits."""
+    """Number of runs before this one in the queue; 0 if it is not queued."""
     if run.status != JobStatus.QUEUED:
         return 0
     ahead = (
@@ -366,27 +375,27 @@ def runs_ahead(session: Session, run: Run) -> int:
 
 
 def eta_seconds(run: Run) -> float | None:
-    """Seconds of stepping left at the measured speed; None while unknown."""
+    """Remaining training seconds at the measured speed; None if unknown."""
     if run.state is not JobStatus.RUNNING or not run.steps_per_second:
         return None
     return max(0, run.total_steps - run.step) / run.steps_per_second
 
 
 def cancel_run(session: Session, run_id: int) -> Run:
-    """Cancel a run; asking twice is no mistake, asking after its end is a Conflict."""
+    """Cancel a run; idempotent. Raises Conflict if it has already ended."""
     run = get_run(session, run_id)
     jobs.request_cancel(session, Run, run)
     return run
 
 
-def ask_of_run(session: Session, run_id: int, wish: str) -> Run:
-    """Ask a training for something at its next step: `stop`, `sample` or `save`."""
+def request_run_action(session: Session, run_id: int, action: str) -> Run:
+    """Request `stop`, `sample` or `save` at the next step of a running training."""
     run = get_run(session, run_id)
     if run.state is not JobStatus.RUNNING:
-        raise Conflict(f"This run {STANDS[run.state]}; only a run that trains can do that.")
-    setattr(run, f"{wish}_requested", True)
+        raise Conflict(f"This run {STATUS_PHRASES[run.state]}; only a running run can do that.")
+    setattr(run, f"{action}_requested", True)
     session.add(run)
-    jobs.record(session, Run, run_id, f"{wish}_requested")
+    jobs.record(session, Run, run_id, f"{action}_requested")
     return run
 
 
@@ -397,32 +406,32 @@ def run_samples(session: Session, run_id: int) -> list[Sample]:
 
 
 def run_checkpoints(session: Session, run_id: int) -> list[Checkpoint]:
-    """The kept checkpoints of a run, newest first."""
+    """The stored checkpoints of a run, newest first."""
     query = select(Checkpoint).where(Checkpoint.run_id == run_id)
     return list(session.exec(query.order_by(col(Checkpoint.step).desc())))
 
 
 def run_events(session: Session, run_id: int) -> list[Event]:
-    """What happened to a run, newest first."""
+    """Events of a run, newest first."""
     query = select(Event).where(Event.subject == Run.__tablename__, Event.subject_id == run_id)
     return list(session.exec(query.order_by(col(Event.id).desc())))
 
 
 def run_image_count(session: Session, run: Run) -> int:
-    """How many pictures the run learns from: those its dataset had when it was queued."""
+    """Number of training images: those its dataset had when the run was queued."""
     return session.get_one(DatasetVersion, run.dataset_version_id).image_count
 
 
 def has_train_worker(session: Session) -> bool:
-    """True while a worker that trains was seen a moment ago."""
+    """True if a train worker was seen recently."""
     return bool(present_workers(session, queue=Run.queue))
 
 
 def run_metrics(session: Session, run_id: int, *, after: int = 0) -> dict[str, Any]:
     """Points after a step: {"last_step", "series": {key: {"steps": […], "values": […]}}}.
 
-    At most `MAX_POINTS` of each key; ask again with `after=last_step` for the rest. What was held
-    out is always given whole: there are few points, and each comes later than the loss of its step.
+    At most `MAX_POINTS` per key; call again with `after=last_step` for the rest. The validation
+    loss is always complete: it has few points, and each comes later than the loss of its step.
     """
     is_new = col(MetricChunk.first_step) + col(MetricChunk.count) > after + 1
     chunks = session.exec(
@@ -435,21 +444,21 @@ def run_metrics(session: Session, run_id: int, *, after: int = 0) -> dict[str, A
         points = series.setdefault(chunk.key, {"steps": [], "values": []})
         values = struct.unpack(f"<{chunk.count}f", chunk.data)
         for step, value in enumerate(values, start=chunk.first_step):
-            is_wanted = step > after or chunk.key in HELD_OUT
-            if is_wanted and len(points["steps"]) < MAX_POINTS:
+            is_included = step > after or chunk.key in HELD_OUT
+            if is_included and len(points["steps"]) < MAX_POINTS:
                 points["steps"].append(step)
                 points["values"].append(value if value == value else None)  # JSON has no NaN
-    told = [
+    last_steps = [
         points["steps"][-1]
         for key, points in series.items()
         if points["steps"] and key not in HELD_OUT
     ]
-    last = min(told, default=after)
+    last = min(last_steps, default=after)
     return {"last_step": last, "series": series}
 
 
 def queue_seconds(session: Session, run: Run) -> float | None:
-    """When a running run began until now, in seconds, by the database's clock."""
+    """Seconds since the run started, until it finished or now, by the database's clock."""
     if run.started_at is None:
         return None
     end = run.finished_at or database_now(session)

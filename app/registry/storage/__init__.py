@@ -1,4 +1,4 @@
-"""Blobs by the SHA-256 of their content, in a folder or in an object store."""
+"""Blobs named by the SHA-256 of their content, in a folder or an object store."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from app.registry.storage.store import BlobStore
 
 
 def open_store(storage_url: str | None, data_dir: Path) -> BlobStore:
-    """The store these settings name: a bucket, or the folder `blobs` in the data folder."""
+    """Open the configured store: a bucket, or the folder `blobs` in the data folder."""
     if storage_url:
         from app.registry.storage.bucket import ObjectBlobStore  # a folder need not load obstore
 

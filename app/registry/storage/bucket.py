@@ -1,4 +1,4 @@
-"""Blobs in an object store: S3, R2, MinIO, GCS, Azure, through obstore."""
+"""Blobs in an object store (S3, R2, MinIO, GCS, Azure) through obstore."""
 
 from __future__ import annotations
 
@@ -27,20 +27,20 @@ from app.registry.storage.store import (
     SpooledWriter,
     StorageUnavailable,
     check_hash,
-    checked,
     not_found,
-    sentence_when_full,
+    require_hash,
+    translate_full_disk,
 )
 
-RETRIES = 5  # with obstore's exponential pauses
+RETRIES = 5  # with obstore's exponential backoff
 RETRY_TIMEOUT = timedelta(seconds=60)
 
 
 class ObjectBlobStore(BlobStore):
-    """Blobs as objects `blobs/ab/cd/<sha256>` of a bucket; keys and endpoint by environment.
+    """Blobs as objects `blobs/ab/cd/<sha256>` of a bucket.
 
-    `url` is `s3://bucket/prefix`, `gs://…` or `az://…` with the variables that obstore reads
-    (AWS_ENDPOINT, AWS_ACCESS_KEY_ID …), or `memory://`, which lives as long as this object.
+    `url` is `s3://bucket/prefix`, `gs://…` or `az://…`; obstore reads keys and endpoint from the
+    environment (AWS_ENDPOINT, AWS_ACCESS_KEY_ID …). `memory://` lives as long as this object.
     """
 
     def __init__(self, url: str, *, scratch: Path | None = None, retries: int = RETRIES) -> None:
@@ -53,39 +53,40 @@ class ObjectBlobStore(BlobStore):
             )
         except Exception as error:
             raise StorageUnavailable(
-                f"The storage address {url} cannot be used: {_first_line(error)}"
+                f"The storage URL {url} cannot be used. Check BRUSHWORK_STORAGE_URL: "
+                f"{_first_line(error)}"
             ) from error
 
     def temporary_folder(self) -> Path:
-        """Where blobs lie until they are whole."""
+        """Folder for blobs that are not complete yet."""
         return self._scratch
 
     def publish(self, file: BinaryIO, temporary: Path, blob: Blob) -> None:
-        """Send a flushed temporary file; the object appears whole or not at all."""
-        with _reachable():
-            self._bucket.put(_key(blob.sha256), temporary)
+        """Upload a flushed temporary file; the object appears complete or not at all."""
+        with _translate_errors():
+            self._bucket.put(_object_key(blob.sha256), temporary)
 
     def writer(self, *, limit: int | None = None) -> BlobWriter:
-        """Store bytes as they come, at most `limit` of them."""
+        """A writer for a new blob of at most `limit` bytes."""
         return SpooledWriter(self, limit=limit)
 
     def open(self, sha256: str) -> BinaryIO:
-        """A seekable reader that fetches ranges; BlobNotFound when there is none."""
-        with _reachable(sha256):
-            reader = obstore.open_reader(self._bucket, _key(sha256))
+        """A seekable reader that fetches ranges. Raises BlobNotFound."""
+        with _translate_errors(sha256):
+            reader = obstore.open_reader(self._bucket, _object_key(sha256))
         return cast(BinaryIO, io.BufferedReader(_ObjectReader(reader), CHUNK))
 
     def local_path(self, sha256: str, scratch: Path) -> Path:
-        """A copy in `scratch`, fetched once, with its hash checked."""
+        """A copy in `scratch`, downloaded once and verified by its hash."""
         stat = self.stat(sha256)
         target = scratch / sha256
         if target.is_file() and target.stat().st_size == stat.size:
             return target
         scratch.mkdir(parents=True, exist_ok=True)
         digest = hashlib.sha256()
-        with sentence_when_full(), _temporary_beside(target) as (file, temporary):
-            with _reachable(sha256):
-                for chunk in self._bucket.get(_key(sha256)).stream(min_chunk_size=CHUNK):
+        with translate_full_disk(), _temporary_beside(target) as (file, temporary):
+            with _translate_errors(sha256):
+                for chunk in self._bucket.get(_object_key(sha256)).stream(min_chunk_size=CHUNK):
                     digest.update(chunk)
                     file.write(chunk)
             check_hash(digest.hexdigest(), sha256)
@@ -94,13 +95,13 @@ class ObjectBlobStore(BlobStore):
         return target
 
     def stat(self, sha256: str) -> BlobStat:
-        """Size and age; BlobNotFound when there is none."""
-        with _reachable(sha256):
-            found = self._bucket.head(_key(sha256))
+        """Size and age of a blob. Raises BlobNotFound."""
+        with _translate_errors(sha256):
+            found = self._bucket.head(_object_key(sha256))
         return BlobStat(sha256, found["size"], found["last_modified"])
 
     def exists(self, sha256: str) -> bool:
-        """Whether the blob is stored."""
+        """True if the blob is stored."""
         try:
             self.stat(sha256)
         except BlobNotFound:
@@ -108,14 +109,14 @@ class ObjectBlobStore(BlobStore):
         return True
 
     def delete(self, sha256: str) -> None:
-        """Take the blob away; none there is no error."""
-        key = _key(sha256)
-        with contextlib.suppress(BlobNotFound), _reachable(sha256):
+        """Delete the blob; a missing one is no error."""
+        key = _object_key(sha256)
+        with contextlib.suppress(BlobNotFound), _translate_errors(sha256):
             self._bucket.delete(key)
 
     def list(self) -> Iterator[BlobStat]:
-        """Every stored blob, in no particular order."""
-        with _reachable():
+        """All stored blobs, in no particular order."""
+        with _translate_errors():
             for batch in self._bucket.list("blobs"):
                 for found in batch:
                     name = found["path"].rsplit("/", 1)[-1]
@@ -123,25 +124,25 @@ class ObjectBlobStore(BlobStore):
                         yield BlobStat(name, found["size"], found["last_modified"])
 
     def url(self, sha256: str, expires: timedelta) -> str | None:
-        """A presigned address; None for `memory://`."""
-        key = _key(sha256)
+        """A presigned URL; None for `memory://`."""
+        key = _object_key(sha256)
         if isinstance(self._bucket, obstore.store.MemoryStore):
             return None
-        with _reachable():
+        with _translate_errors():
             return str(obstore.sign(self._bucket, "GET", key, expires))
 
     def check(self) -> None:
-        """Return when the bucket answers."""
-        with _reachable():
+        """Raise StorageUnavailable if the bucket does not answer."""
+        with _translate_errors():
             next(iter(self._bucket.list("blobs", chunk_size=1)), None)
 
     def free_bytes(self) -> int | None:
-        """None: a bucket does not say."""
+        """None, as buckets do not report free space."""
         return None
 
 
 class _ObjectReader(io.RawIOBase):
-    """obstore's reader as a standard raw stream."""
+    """An obstore reader as a standard raw stream."""
 
     def __init__(self, reader: Any) -> None:
         self._reader = reader
@@ -159,15 +160,15 @@ class _ObjectReader(io.RawIOBase):
         return int(self._reader.tell())
 
     def readinto(self, buffer: Any) -> int:
-        with _reachable():
+        with _translate_errors():
             chunk = self._reader.read(len(buffer))
         size = len(chunk)
         buffer[:size] = memoryview(chunk)
         return size
 
 
-def _key(sha256: str) -> str:
-    name = checked(sha256)
+def _object_key(sha256: str) -> str:
+    name = require_hash(sha256)
     return f"blobs/{name[:2]}/{name[2:4]}/{name}"
 
 
@@ -183,8 +184,8 @@ def _temporary_beside(target: Path) -> Iterator[tuple[BinaryIO, Path]]:
 
 
 @contextlib.contextmanager
-def _reachable(sha256: str | None = None) -> Iterator[None]:
-    """Turn obstore's errors into ours; a missing object into BlobNotFound."""
+def _translate_errors(sha256: str | None = None) -> Iterator[None]:
+    """Translate obstore's errors; a missing object becomes BlobNotFound."""
     try:
         yield
     except FileNotFoundError:
@@ -193,7 +194,7 @@ def _reachable(sha256: str | None = None) -> Iterator[None]:
         raise not_found(sha256) from None
     except BaseError as error:
         raise StorageUnavailable(
-            f"The object store did not do what was asked: {_first_line(error)}"
+            f"The object store reported an error: {_first_line(error)}"
         ) from error
 
 

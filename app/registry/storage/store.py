@@ -1,9 +1,9 @@
-"""Blobs by the SHA-256 of their content: the only code that knows where files lie.
+"""Protocol of blob stores, which name files by the SHA-256 of their content.
 
-Two stores with one protocol: a folder (durable: fsync before and after the rename) and an object
-store (S3, R2, MinIO, GCS, Azure through obstore). The order of operations is the caller's: blob
-first, row second; row away first, blob later. Storing the same bytes again renews the blob, so a
-sweep of old unreferenced blobs never takes one that was just uploaded once more.
+There are two implementations: a folder, and an object store (S3, R2, MinIO, GCS, Azure through
+obstore). Callers store the blob before the row that refers to it, and delete the row before the
+blob. Storing the same bytes again renews the blob's time, so a sweep of old unreferenced blobs
+never deletes one that was just uploaded again.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class BlobDamaged(AppError):
 
 
 class StorageUnavailable(AppError):
-    """The object store refused or did not answer."""
+    """The object store failed or did not answer."""
 
     status = 503
     title = "Storage does not answer"
@@ -53,7 +53,7 @@ class StorageUnavailable(AppError):
 
 @dataclass(frozen=True)
 class Blob:
-    """What was stored: hash and bytes."""
+    """Hash and size of a stored blob."""
 
     sha256: str
     size: int
@@ -61,7 +61,7 @@ class Blob:
 
 @dataclass(frozen=True)
 class BlobStat:
-    """A stored blob; `modified` (UTC) is when it was last stored, not first."""
+    """A stored blob; `modified` (UTC) is the last time it was stored."""
 
     sha256: str
     size: int
@@ -69,13 +69,13 @@ class BlobStat:
 
 
 class BlobWriter(Protocol):
-    """Takes a blob in pieces; leaving the `with` block without `commit` leaves nothing behind."""
+    """Writes a blob in chunks; nothing is stored unless `commit` is called in the `with` block."""
 
     def write(self, chunk: bytes) -> None:
-        """Append; TooLarge past the limit, StorageFullError when the disk is full."""
+        """Append a chunk. Raises TooLarge over the limit, StorageFullError on a full disk."""
 
     def commit(self) -> Blob:
-        """Store what was written under its hash."""
+        """Store the written bytes under their hash."""
 
     def __enter__(self) -> Self: ...
 
@@ -88,10 +88,10 @@ class BlobWriter(Protocol):
 
 
 class BlobStore(Protocol):
-    """Content-addressed files. What is no hash is BlobNotFound, never a path."""
+    """Content-addressed files. Names that are not hashes raise BlobNotFound."""
 
     def writer(self, *, limit: int | None = None) -> BlobWriter:
-        """Store bytes as they come, at most `limit` of them."""
+        """A writer for a new blob of at most `limit` bytes."""
 
     def put_bytes(self, data: bytes) -> Blob:
         """Store these bytes."""
@@ -107,75 +107,75 @@ class BlobStore(Protocol):
             return writer.commit()
 
     def open(self, sha256: str) -> BinaryIO:
-        """A seekable reader; BlobNotFound when there is none."""
+        """A seekable reader. Raises BlobNotFound."""
 
     def local_path(self, sha256: str, scratch: Path) -> Path:
-        """The blob as a file to read, never to change: the stored one or a copy in `scratch`."""
+        """The blob as a read-only file: the stored one or a copy in `scratch`."""
 
     def stat(self, sha256: str) -> BlobStat:
-        """Size and age; BlobNotFound when there is none."""
+        """Size and age of a blob. Raises BlobNotFound."""
 
     def exists(self, sha256: str) -> bool:
-        """Whether the blob is stored."""
+        """True if the blob is stored."""
 
     def delete(self, sha256: str) -> None:
-        """Take the blob away; none there is no error."""
+        """Delete the blob; a missing one is no error."""
 
     def list(self) -> Iterator[BlobStat]:
-        """Every stored blob, in no particular order."""
+        """All stored blobs, in no particular order."""
 
     def url(self, sha256: str, expires: timedelta) -> str | None:
-        """A signed address that a browser may fetch directly, where the store has such."""
+        """A signed URL that browsers may fetch directly, if the store supports that."""
 
     def check(self) -> None:
-        """Return when the store can be used; raise StorageUnavailable or StorageFullError."""
+        """Raise StorageUnavailable or StorageFullError if the store cannot be used."""
 
     def free_bytes(self) -> int | None:
-        """Room left, where that is known."""
+        """Free space, if known."""
 
 
 def verify(store: BlobStore, sha256: str) -> None:
-    """Read the whole blob; raise BlobDamaged when it no longer has its hash."""
+    """Read the whole blob. Raises BlobDamaged if its hash does not match."""
     with store.open(sha256) as blob:
         check_hash(hashlib.file_digest(cast(Any, blob), "sha256").hexdigest(), sha256)
 
 
-class Publisher(Protocol):
-    """The side of a store that its writers use."""
+class BlobTarget(Protocol):
+    """The interface of a store for its writers."""
 
     def temporary_folder(self) -> Path:
-        """Where blobs lie until they are whole."""
+        """Folder for blobs that are not complete yet."""
 
     def publish(self, file: BinaryIO, temporary: Path, blob: Blob) -> None:
-        """Move or send a flushed temporary file to its final place."""
+        """Move or upload a flushed temporary file to its final path."""
 
 
 class SpooledWriter:
-    """A BlobWriter over a temporary file, hashed on the way; the store names where it ends."""
+    """A BlobWriter that hashes into a temporary file; the store publishes it."""
 
-    def __init__(self, store: Publisher, *, limit: int | None) -> None:
+    def __init__(self, store: BlobTarget, *, limit: int | None) -> None:
         self._store = store
         self._limit = limit
         self._hash = hashlib.sha256()
         self._size = 0
-        with sentence_when_full():
+        with translate_full_disk():
             descriptor, name = tempfile.mkstemp(prefix="blob-", dir=store.temporary_folder())
         self._path = Path(name)
         self._file = os.fdopen(descriptor, "wb")
 
     def write(self, chunk: bytes) -> None:
-        """Append; TooLarge past the limit, StorageFullError when the disk is full."""
+        """Append a chunk. Raises TooLarge over the limit, StorageFullError on a full disk."""
         self._size += len(chunk)
         if self._limit is not None and self._size > self._limit:
             raise TooLarge(f"The file is larger than {size_text(self._limit)}, the most allowed.")
         self._hash.update(chunk)
-        with sentence_when_full():
+        with translate_full_disk():
             self._file.write(chunk)
 
     def commit(self) -> Blob:
-        """Store what was written under its hash."""
+        """Store the written bytes under their hash."""
         blob = Blob(self._hash.hexdigest(), self._size)
-        with sentence_when_full():
+        with translate_full_disk():
             self._file.flush()
             self._store.publish(self._file, self._path, blob)
         return blob
@@ -184,26 +184,26 @@ class SpooledWriter:
         return self
 
     def __exit__(self, *_: object) -> None:
-        # what is still buffered may not fit on a full disk; it is thrown away in any case
+        # flushing the buffer may fail on a full disk, but the file is discarded anyway
         with contextlib.suppress(OSError):
             self._file.close()
         self._path.unlink(missing_ok=True)
 
 
-def checked(sha256: str) -> str:
-    """The hash, if it is one in lower-case hexadecimal; nothing else ever becomes a path."""
+def require_hash(sha256: str) -> str:
+    """Return the hash if it is valid, in lower-case hexadecimal. Raises BlobNotFound."""
     if not SHA256.fullmatch(sha256):
-        raise BlobNotFound("There is no stored file of this name.")
+        raise BlobNotFound("There is no stored file with this name.")
     return sha256
 
 
 def not_found(sha256: str) -> BlobNotFound:
-    """The error for a blob that is not there."""
+    """The error for a missing blob."""
     return BlobNotFound(f"The stored file {sha256[:12]}… is missing.")
 
 
 def check_hash(found: str, expected: str) -> None:
-    """Raise BlobDamaged unless what was read is what was stored."""
+    """Raise BlobDamaged if the hashes differ."""
     if found != expected:
         raise BlobDamaged(
             f"The stored file {expected[:12]}… is damaged: its content has changed. "
@@ -212,13 +212,13 @@ def check_hash(found: str, expected: str) -> None:
 
 
 @contextlib.contextmanager
-def sentence_when_full() -> Iterator[None]:
-    """Turn the system's "no space left" into a StorageFullError."""
+def translate_full_disk() -> Iterator[None]:
+    """Turn the system's "no space left" error into StorageFullError."""
     try:
         yield
     except OSError as error:
         if error.errno in FULL:
             raise StorageFullError(
-                "The disk is full, so this was not stored. Free some space, then try again."
+                "The disk is full, so nothing was stored. Free some space, then try again."
             ) from error
         raise

@@ -14,7 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.registry.adapters import imports, service
 from app.registry.adapters.downloads.failed_exports import is_refused
-from app.registry.adapters.images import require_picture
+from app.registry.adapters.images import require_adapter_image
 from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
 from app.registry.adapters.service import AdapterSummary, DownloadDtype, DownloadFormat
 from app.registry.db import MAX_ID
@@ -261,7 +261,7 @@ def change(adapter_id: Id, body: AdapterPatch, state: State) -> AdapterOut:
     """Change name, notes, licence, star, cover, trigger words or tags; versions never change."""
     with state.database.write() as session:
         if body.cover_sha256 is not None:
-            require_picture(session, adapter_id, body.cover_sha256)
+            require_adapter_image(session, adapter_id, body.cover_sha256)
         adapter = service.change_adapter(
             session, adapter_id, service.AdapterChange(**body.model_dump())
         )

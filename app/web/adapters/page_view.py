@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from app.registry.adapters import service
 from app.registry.adapters.downloads.failed_exports import refusals
 from app.registry.adapters.downloads.proofs import FileProof, file_proofs
-from app.registry.adapters.images import Picture, Pictures, more_pictures
+from app.registry.adapters.images import AdapterImage, AdapterImages, list_adapter_images
 from app.registry.adapters.models import LATEST, Adapter, AdapterVersion
 from app.registry.adapters.service import AdapterSummary, DownloadDtype, DownloadFormat
 from app.registry.adapters.versions import aliases
@@ -69,7 +69,7 @@ class AdapterView:
     base_fingerprint: str | None
     dataset: Dataset | None
     pinned: DatasetVersion | None
-    gallery: Pictures
+    gallery: AdapterImages
     downloads: list[Download]
     snippets: list[Snippet]
     proofs: list[FileProof]
@@ -92,7 +92,7 @@ class AdapterView:
         return [file for file in self.downloads if file.refusal]
 
     @property
-    def pictures(self) -> list[Picture]:
+    def pictures(self) -> list[AdapterImage]:
         """The images of the first page."""
         return self.gallery.shown
 
@@ -135,7 +135,7 @@ def adapter_view(
     base = service.version_base(session, version)
     summary = service.summary(session, adapter)
     names = aliases.alias_numbers(session, adapter.key)
-    gallery = more_pictures(session, summary, version, before=before)
+    gallery = list_adapter_images(session, summary, version, before=before)
     downloads = _downloads(session, adapter, version)
     refused = {(file.title, file.dtype) for file in downloads if file.refusal}
     return AdapterView(
@@ -207,7 +207,9 @@ def _downloads(session: Session, adapter: Adapter, version: AdapterVersion) -> l
     ]
 
 
-def _snippets(adapter: Adapter, version: AdapterVersion, pictures: list[Picture]) -> list[Snippet]:
+def _snippets(
+    adapter: Adapter, version: AdapterVersion, pictures: list[AdapterImage]
+) -> list[Snippet]:
     filename = service.file_name(adapter, version, DownloadFormat.KOHYA, DownloadDtype.FP16)
     stem = filename.removesuffix(".safetensors")
     words = ", ".join(adapter.trigger_words)

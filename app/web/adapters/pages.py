@@ -14,8 +14,8 @@ from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import service
 from app.registry.adapters.deleted import has_deleted
-from app.registry.adapters.images import require_picture
-from app.registry.adapters.imports import Received, receive_all
+from app.registry.adapters.images import require_adapter_image
+from app.registry.adapters.imports import ReceivedFile, receive_all
 from app.registry.adapters.library.listing import COUNT_END
 from app.registry.adapters.models import Adapter
 from app.registry.adapters.service import AdapterChange, AdapterPage, Filter, Sort
@@ -222,7 +222,7 @@ def import_adapters(request: Request, state: State, sent: SentForm) -> Response:
         )
     except AppError as error:
         filename = next((file.filename for file in uploads if file.filename), None)
-        received = [Received(filename or "No file", error=error.detail)]
+        received = [ReceivedFile(filename or "No file", error=error.detail)]
     shown = [Import(one.filename, one.job, None, one.error) for one in received]
     refused = [one for one in received if one.error]
     status = 422 if len(refused) == len(received) else 200
@@ -306,7 +306,7 @@ def set_cover(slug: str, state: State, sent: SentForm) -> Response:
     with state.database.write() as session:
         adapter = service.adapter_by_slug(session, slug)
         sha256 = str(sent.get("sha256", ""))
-        require_picture(session, adapter.key, sha256)
+        require_adapter_image(session, adapter.key, sha256)
         service.change_adapter(session, adapter.key, AdapterChange(cover_sha256=sha256))
     return RedirectResponse(f"/adapters/{slug}", status_code=303)
 

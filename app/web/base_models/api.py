@@ -61,7 +61,7 @@ class BaseModelOut(BaseModel):
     size_bytes: int | None
 
 
-def base_model_out(row: downloads.Shown) -> BaseModelOut:
+def base_model_out(row: downloads.BaseWithDownload) -> BaseModelOut:
     """A base model as the API shows it."""
     base, download = row.base, row.download
     made = {"parameters", "source", "status", "error", "download"}
@@ -77,7 +77,7 @@ def base_model_out(row: downloads.Shown) -> BaseModelOut:
 
 
 def _out(session: Session, base: models.BaseModel) -> BaseModelOut:
-    return base_model_out(downloads.shown(session, [base])[0])
+    return base_model_out(downloads.with_downloads(session, [base])[0])
 
 
 @router.get("/base-models")
@@ -85,7 +85,7 @@ def index(state: State) -> list[BaseModelOut]:
     """All base models."""
     with state.database.read() as session:
         bases = service.list_base_models(session)
-        return [base_model_out(row) for row in downloads.shown(session, bases)]
+        return [base_model_out(row) for row in downloads.with_downloads(session, bases)]
 
 
 @router.post("/base-models", status_code=202)
@@ -123,4 +123,4 @@ def remove(base_id: Id, state: State) -> None:
     with state.database.write() as session:
         place = removal.remove(session, base_id, state.settings)
     if place is not None:
-        removal.clear(place)
+        removal.delete_base_files(place)

@@ -32,7 +32,7 @@ class BaseModelsPage:
     `refused`: why a base model was not removed.
     """
 
-    bases: list[downloads.Shown]
+    bases: list[downloads.BaseWithDownload]
     removals: dict[int, removal.Removal]
     embedded: str
     is_checking: bool
@@ -84,7 +84,7 @@ def remove(request: Request, base_id: Id, state: State) -> Response:
         context = _page(state, refused=error.detail)
         return render(request, "base_models/index.html", context, status=error.status)
     if place is not None:
-        removal.clear(place)
+        removal.delete_base_files(place)
     return RedirectResponse("/base-models", status_code=303)
 
 
@@ -98,8 +98,8 @@ def _page(
 ) -> BaseModelsPage:
     with state.database.read() as session:
         here = service.list_base_models(session)
-        bases = downloads.shown(session, here)
-        removals = removal.outlook(session, here, state.settings)
+        bases = downloads.with_downloads(session, here)
+        removals = removal.removal_effects(session, here, state.settings)
     moving = (BaseModelStatus.CHECKING, BaseModelStatus.DOWNLOADING)
     hub = is_allowed(state.settings)
     return BaseModelsPage(

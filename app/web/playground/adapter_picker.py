@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.registry.adapters import fitting
 from app.registry.adapters import service as adapters
-from app.registry.adapters.fitting import Kind
+from app.registry.adapters.fitting import BaseKind
 from app.registry.adapters.models import Adapter
 from app.registry.adapters.service import AdapterPage, Filter
 from app.registry.db import Session
@@ -41,7 +41,7 @@ class Offer:
 
 
 def make_offer(
-    session: Session, words: str, *, used: Collection[str], wanted: Kind | None = None
+    session: Session, words: str, *, used: Collection[str], wanted: BaseKind | None = None
 ) -> Offer:
     """Search adapters, or list the newest without words; adapters in use are left out.
 
@@ -61,7 +61,7 @@ def make_offer(
 
 
 def _sorted(
-    session: Session, page: AdapterPage, wanted: Kind | None
+    session: Session, page: AdapterPage, wanted: BaseKind | None
 ) -> tuple[list[Adapter], list[Other]]:
     """Split a page into adapters that fit and others."""
     if wanted is None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.registry.adapters import fitting
 from app.registry.adapters import service as adapters
-from app.registry.adapters.fitting import Kind, Made
+from app.registry.adapters.fitting import BaseKind, Made
 from app.registry.adapters.models import Adapter
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
@@ -40,7 +40,7 @@ class Stack:
     rows: list[StackView]
     bases: list[BaseModel]
     base: BaseModel
-    wanted: Kind | None
+    wanted: BaseKind | None
 
     @property
     def misfits(self) -> str:

@@ -143,7 +143,9 @@ def create(body: RunIn, state: State) -> RunCreated:
         regularisation_dataset_id=body.regularisation_dataset_id,
         adapter_id=body.adapter_id,
         continues=(
-            service.Start(body.continues.run_id, body.continues.step) if body.continues else None
+            service.StartCheckpoint(body.continues.run_id, body.continues.step)
+            if body.continues
+            else None
         ),
     )
     with state.database.write() as session:
@@ -199,7 +201,7 @@ def save(run_id: Id, state: State) -> RunOut:
 
 def _ask(run_id: int, state: State, wish: str) -> RunOut:
     with state.database.write() as session:
-        return run_out(session, service.ask_of_run(session, run_id, wish))
+        return run_out(session, service.request_run_action(session, run_id, wish))
 
 
 @router.get("/runs/{run_id}/metrics")

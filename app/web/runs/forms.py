@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from app.registry.db import MAX_ID
-from app.registry.runs.service import RunRequest, Start
+from app.registry.runs.service import RunRequest, StartCheckpoint
 from app.web.form_reader import FormReader, split_lines
 from worker.core.training.config import Group, TrainConfig
 from worker.core.training.presets import Preset
@@ -131,12 +131,12 @@ class TrainForm:
         )
 
     @property
-    def start(self) -> Start | None:
+    def start(self) -> StartCheckpoint | None:
         """The checkpoint to continue from, if there is one."""
         run_id, step = as_id(self.continue_run), self.continue_step
         if run_id is None or not (step.isascii() and step.isdigit()):
             return None
-        return Start(run_id, int(step[:10]))
+        return StartCheckpoint(run_id, int(step[:10]))
 
 
 def as_id(text: str) -> int | None:

@@ -301,5 +301,5 @@ def cancel_run(run_id: Id, state: State) -> Response:
 def ask_run(run_id: Id, wish: Wish, state: State) -> Response:
     """Send a command to a training run; it takes effect at the next step."""
     with state.database.write() as session:
-        service.ask_of_run(session, run_id, wish)
+        service.request_run_action(session, run_id, wish)
     return RedirectResponse(f"/runs/{run_id}", status_code=303)

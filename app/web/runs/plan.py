@@ -47,7 +47,7 @@ class Plan:
     runs_ahead: int
     ahead_seconds: float | None
     is_checking: bool
-    names_trigger: bool
+    caption_has_trigger: bool
     errors: Mapping[str, str]
 
     @property
@@ -105,8 +105,10 @@ def make_plan(session: Session, form: TrainForm, choices: Choices) -> Plan:
         base_bytes=base.size_bytes if base else None,
         runs_ahead=len(ahead),
         ahead_seconds=left[0] if len(ahead) == 1 else None,
-        names_trigger=(
-            datasets.names_trigger(session, choices.dataset.dataset) if choices.dataset else True
+        caption_has_trigger=(
+            datasets.caption_has_trigger(session, choices.dataset.dataset)
+            if choices.dataset
+            else True
         ),
         is_checking=base is not None and base.status == BaseModelStatus.CHECKING,
         errors=errors,

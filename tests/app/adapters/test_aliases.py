@@ -65,7 +65,10 @@ def test_latest_follows_the_newest_and_can_be_held_back_until_the_next(database:
     assert used(database, key) == used(database, key, "latest") == 1
     with database.read() as session:
         assert service.summary(session, service.get_adapter(session, key)).version.version == 1
-    with pytest.raises(InvalidInput, match="Move it to another one"), database.write() as session:
+    with (
+        pytest.raises(InvalidInput, match="Move it to another version"),
+        database.write() as session,
+    ):
         aliases.delete_alias(session, key, "latest")
     with database.write() as session:
         publish(session, new(rank=9), adapter_id=key)
@@ -87,8 +90,8 @@ def test_what_names_no_version_is_not_found(database: Database) -> None:
 @pytest.mark.parametrize(
     ("alias", "reason"),
     [
-        ("7", "read as the number of a version"),
-        ("v12", "read as the number of a version"),
+        ("7", "read as a version number"),
+        ("v12", "read as a version number"),
         ("", "letters a to z"),
         ("two words", "letters a to z"),
         ("a/b", "letters a to z"),

@@ -25,7 +25,7 @@ from app.registry.renders.models import Render
 from app.registry.runs import service as runs
 from app.registry.runs.models import Run
 from app.registry.state import AppState
-from tests import stand_in
+from tests import fake_workers
 from tests.app.adapters.test_pages import end_import, safetensors
 
 API = "/api/v1/adapters"
@@ -37,11 +37,11 @@ def second_version(state: AppState, adapter: Adapter, **config: object) -> None:
         dataset = datasets.dataset_by_slug(session, adapter.slug)
         image = datasets.list_images(session, dataset.key)[0]
         datasets.caption_image(session, image.key, "a red fox")
-    run = stand_in.queued_run(state, dataset, **config)
+    run = fake_workers.queued_run(state, dataset, **config)
     with state.database.write() as session:
         session.add(run)
         run.adapter_id = adapter.key
-    training = stand_in.Training(state)
+    training = fake_workers.FakeTraining(state)
     training.train(10)
     with state.database.write() as session:
         row = session.get_one(Run, run.key)
@@ -67,7 +67,7 @@ def second_version(state: AppState, adapter: Adapter, **config: object) -> None:
 @pytest.fixture
 def adapter(state: AppState) -> Adapter:
     """An adapter with two versions."""
-    made = stand_in.adapter(state)
+    made = fake_workers.adapter(state)
     second_version(state, made, rank=32, alpha=32.0, flip=True)
     return made
 
@@ -351,7 +351,7 @@ def test_an_import_can_be_canceled(client: TestClient, state: AppState) -> None:
 
 
 def test_a_cover_is_set_over_rest_too(client: TestClient, state: AppState) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     with state.database.read() as session:
         version = service.get_version(session, service.get_adapter(session, adapter.key))
         sha256 = service.version_samples(session, version)[1].sha256
@@ -366,13 +366,13 @@ def test_pictures_come_a_few_at_a_time(
     client: TestClient, state: AppState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("app.registry.adapters.images.PICTURES", 2)
-    adapter = stand_in.adapter(state)
-    other = stand_in.adapter(state, "Other")
+    adapter = fake_workers.adapter(state)
+    other = fake_workers.adapter(state, "Other")
     for seed in range(5):
         used = [{"id": adapter.key}, {"id": other.key}] if seed == 2 else [{"id": adapter.key}]
         body = {"prompt": f"fox {seed}", "seed": seed, "adapters": used}
         assert client.post("/api/v1/renders", json=body).status_code == 202
-    drawn = stand_in.draw(state)
+    drawn = fake_workers.draw(state)
     assert [row["id"] for row in client.get(f"{API}/{other.key}/renders").json()] == [drawn[2].key]
     newest = client.get(f"{API}/{adapter.key}/renders?limit=2").json()
     assert [row["prompt"] for row in newest] == ["fox 4", "fox 3"]

@@ -185,8 +185,8 @@ def test_what_work_still_needs_is_kept(database: Database, status: JobStatus) ->
             session.add(job)
     put_away(database, key)
     left = (
-        "1 training, 1 picture, 4 jobs",
-        "1 picture, 4 jobs",
+        "1 training, 1 render, 4 jobs",
+        "1 render, 4 jobs",
         "by 4",
         "by 3",
         "by 2",

@@ -9,7 +9,7 @@ from app.registry.adapters import deleted
 from app.registry.adapters.service import DownloadDtype, DownloadFormat, order_file
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.state import AppState
-from tests import stand_in
+from tests import fake_workers
 
 API = "/api/v1/adapters"
 
@@ -40,7 +40,7 @@ def test_they_are_listed_in_linked_pages_and_deleted_for_good(
 
 
 def test_it_is_refused_with_a_sentence_before_its_time(client: TestClient, state: AppState) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     refused = client.delete(f"{API}/{adapter.key}/forever")
     assert refused.status_code == 409
     assert refused.json()["detail"].startswith("“Chalk” is not deleted.")
@@ -49,4 +49,4 @@ def test_it_is_refused_with_a_sentence_before_its_time(client: TestClient, state
     client.delete(f"{API}/{adapter.key}")
     refused = client.delete(f"{API}/{adapter.key}/forever")
     assert refused.status_code == 409
-    assert "still needed by 1 job." in refused.json()["detail"]
+    assert "is used by 1 job." in refused.json()["detail"]

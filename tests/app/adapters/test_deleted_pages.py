@@ -10,14 +10,14 @@ from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState
-from tests import stand_in
+from tests import fake_workers
 from tests.app.adapters.test_pages import HTML, end_import, safetensors
 
 
 def drawn_with(client: TestClient, state: AppState, adapter: Adapter) -> int:
     body = {"prompt": "a castle", "adapters": [{"id": adapter.key}], "twin": True}
     key = client.post("/api/v1/renders", json=body).json()["id"]
-    stand_in.draw(state)
+    fake_workers.draw(state)
     return int(key)
 
 
@@ -28,7 +28,7 @@ def delete_for_good(client: TestClient, adapter: Adapter) -> None:
 
 
 def test_deleted_adapters_are_found_and_brought_back(client: TestClient, state: AppState) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     assert "/adapters/deleted" not in client.get("/adapters").text
     assert "No deleted adapters" in client.get("/adapters/deleted").text
     client.post(f"/adapters/{adapter.slug}/delete")
@@ -60,7 +60,7 @@ def test_a_long_list_has_pages_and_a_shorter_one_its_last(
 def test_deleting_for_good_asks_first_and_then_nothing_is_left(
     client: TestClient, state: AppState
 ) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     client.post(f"/adapters/{adapter.slug}/delete")
     page = client.get("/adapters/deleted").text
     assert f'popovertarget="forever-{adapter.key}"' in page
@@ -73,7 +73,7 @@ def test_deleting_for_good_asks_first_and_then_nothing_is_left(
 
 
 def test_one_that_is_not_deleted_stays(client: TestClient, state: AppState) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     answer = client.post(f"/adapters/{adapter.key}/forever", headers=HTML)
     assert answer.status_code == 409
     assert "is not deleted" in answer.text
@@ -81,8 +81,8 @@ def test_one_that_is_not_deleted_stays(client: TestClient, state: AppState) -> N
 
 
 def test_what_was_made_with_it_can_still_be_read(client: TestClient, state: AppState) -> None:
-    stand_in.ready_base(state)
-    adapter = stand_in.adapter(state)
+    fake_workers.ready_base(state)
+    adapter = fake_workers.adapter(state)
     render = drawn_with(client, state, adapter)
     with state.database.write() as session:
         part = {"adapter_id": adapter.key, "slug": "chalk", "name": "Chalk", "version": 1}
@@ -116,8 +116,8 @@ def test_what_was_made_with_it_can_still_be_read(client: TestClient, state: AppS
 def test_its_name_can_be_had_again_and_is_another_adapter(
     client: TestClient, state: AppState
 ) -> None:
-    stand_in.ready_base(state)
-    adapter = stand_in.adapter(state)
+    fake_workers.ready_base(state)
+    adapter = fake_workers.adapter(state)
     render = drawn_with(client, state, adapter)
     delete_for_good(client, adapter)
     with state.database.write() as session:
@@ -127,7 +127,7 @@ def test_its_name_can_be_had_again_and_is_another_adapter(
 
 
 def test_an_import_says_that_its_adapter_is_gone(client: TestClient, state: AppState) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     client.post("/imports", files={"file": ("mine.safetensors", safetensors())})
     key = end_import(state, JobStatus.SUCCEEDED, result={"adapter_id": adapter.key})
     delete_for_good(client, adapter)

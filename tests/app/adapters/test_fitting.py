@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlmodel import Session
 
 from app.registry.adapters import fitting, service, tools
-from app.registry.adapters.fitting import Kind
+from app.registry.adapters.fitting import BaseKind
 from app.registry.adapters.models import Adapter, AdapterAlias
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models.models import BaseModel
@@ -49,7 +49,7 @@ def add(session: Session, name: str, base: BaseModel | None, family: str = "sd1"
 def test_family_and_size_decide_and_what_is_not_known_fits(
     made_for: tuple[str, int | None], base: tuple[str | None, int | None], fits: bool
 ) -> None:
-    assert Kind("a", *made_for).fits(Kind("b", *base)) is fits
+    assert BaseKind("a", *made_for).fits(BaseKind("b", *base)) is fits
 
 
 def test_the_sentence_names_the_bases_that_fit(database: Database) -> None:
@@ -59,7 +59,7 @@ def test_the_sentence_names_the_bases_that_fit(database: Database) -> None:
         (kind,) = fitting.kinds(session, [real])
         told = fitting.misfit(real[0], kind, small, [small])
         start = "“Real” was made for SD 1.x and does not fit “small”."
-        assert told == f"{start} No base model here fits it; add one among the base models."
+        assert told == f"{start} No base model here fits it. Add one on the base models page."
         bases = [small]
         for count, names in (
             (1, "“b1”"),

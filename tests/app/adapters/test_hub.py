@@ -6,7 +6,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
-from app.registry.adapters.hub import write_fetched
+from app.registry.adapters.hub import order_fetched_import
 from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.jobs.models import IoJob
@@ -81,7 +81,7 @@ def test_a_publication_is_ordered_followed_and_found_again(
         ({"repo": "a/b/c"}, "name or owner/name"),
         ({"repo": "../x"}, "name or owner/name"),
         ({"repo": "ink", "base_model": "/models/sd"}, "name on the Hub"),
-        ({"repo": "ink", "pictures": ["f" * 64]}, "drawn with this adapter"),
+        ({"repo": "ink", "pictures": ["f" * 64]}, "generated with this adapter"),
         ({"repo": "ink", "other": 1}, "other"),
     ],
 )
@@ -195,7 +195,9 @@ def test_an_import_is_canceled_while_it_is_fetched_and_while_it_is_checked(
 
     fetched = client.post("/api/v1/hub-imports", json={"source": "acme/ink"}).json()["id"]
     with state.database.write() as session:
-        import_id = write_fetched(session, sha256="a" * 64, filename="ink.safetensors", sidecars=[])
+        import_id = order_fetched_import(
+            session, sha256="a" * 64, filename="ink.safetensors", sidecars=[]
+        )
     with state.database.read() as session:
         job = session.get_one(IoJob, fetched)
     end(state, job, JobStatus.SUCCEEDED, result={"import_id": import_id})

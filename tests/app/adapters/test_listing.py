@@ -66,7 +66,7 @@ def small(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> No
     """Pages of three, reached the one way and the other."""
     monkeypatch.setattr(listing, "ADAPTERS_A_PAGE", FEW)
     if request.param == "broad":
-        monkeypatch.setattr(listing, "NARROW", 0)
+        monkeypatch.setattr(listing, "MAX_SORTED_IN_PYTHON", 0)
 
 
 SEARCHES = [
@@ -234,7 +234,7 @@ def test_counts_stop_where_they_would_cost_too_much(
     database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(listing, "COUNT_END", 4)
-    monkeypatch.setattr(listing, "NARROW", 2)
+    monkeypatch.setattr(listing, "MAX_SORTED_IN_PYTHON", 2)
     make(database, *"abcdef", notes="word")
     with database.read() as session:
         whole = list_adapters(session, Filter())
@@ -271,7 +271,7 @@ def cursor(*content: object) -> str:
 def test_what_is_no_cursor_is_refused_with_what_to_do(sqlite_database: Database, text: str) -> None:
     with sqlite_database.read() as session:
         for name in ("after", "before"):
-            with pytest.raises(InvalidInput, match="Begin at the first page") as caught:
+            with pytest.raises(InvalidInput, match="Start at the first page") as caught:
                 list_adapters(session, Filter(**{name: text}))  # type: ignore[arg-type]
             assert list(caught.value.fields) == [name]
         odd = cursor("name", "\ud800", 1)

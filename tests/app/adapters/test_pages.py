@@ -16,7 +16,7 @@ from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.runs.models import Run
 from app.registry.state import AppState
-from tests import stand_in
+from tests import fake_workers
 
 HTML = {"accept": "text/html"}
 FRAGMENT = HTML | {"hx-request": "true"}
@@ -50,8 +50,8 @@ def test_an_empty_registry_says_how_to_get_an_adapter(client: TestClient) -> Non
 def test_cards_show_cover_base_trigger_word_and_versions(
     client: TestClient, state: AppState
 ) -> None:
-    stand_in.adapter(state, "Chalk")
-    stand_in.adapter(state, "Plain", trigger_word="")
+    fake_workers.adapter(state, "Chalk")
+    fake_workers.adapter(state, "Plain", trigger_word="")
     page = client.get("/adapters").text
     assert "2 adapters." in page
     assert 'data-copy="chalkboard"' in page
@@ -62,8 +62,8 @@ def test_cards_show_cover_base_trigger_word_and_versions(
 
 
 def test_search_and_filters_live_in_the_address(client: TestClient, state: AppState) -> None:
-    chalk = stand_in.adapter(state, "Chalk")
-    stand_in.adapter(state, "Night", trigger_word="nightboard")
+    chalk = fake_workers.adapter(state, "Chalk")
+    fake_workers.adapter(state, "Night", trigger_word="nightboard")
     client.post(f"/adapters/{chalk.slug}/star", data={"starred": "1"})
     client.post("/adapters/night", data={"tags": "dark, board"})
     assert "Night" not in client.get("/adapters?starred=1").text
@@ -79,8 +79,8 @@ def test_search_and_filters_live_in_the_address(client: TestClient, state: AppSt
 def test_the_page_of_an_adapter_tells_everything_of_its_run(
     client: TestClient, state: AppState
 ) -> None:
-    stand_in.ready_base(state)
-    adapter = stand_in.adapter(state)
+    fake_workers.ready_base(state)
+    adapter = fake_workers.adapter(state)
     page = client.get(f"/adapters/{adapter.slug}").text
     for fact in (
         'href="/datasets/chalk"',
@@ -102,7 +102,7 @@ def test_the_page_of_an_adapter_tells_everything_of_its_run(
 
 
 def test_what_is_said_of_an_adapter_can_be_changed(client: TestClient, state: AppState) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     change = {
         "name": "Chalk two",
         "trigger_words": "a, b ,a",
@@ -121,7 +121,7 @@ def test_what_is_said_of_an_adapter_can_be_changed(client: TestClient, state: Ap
 
 
 def test_a_wrong_change_comes_back_with_what_was_typed(client: TestClient, state: AppState) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     change = {"name": "", "notes": "kept", "trigger_words": "y" * 61, "tags": "t" * 41}
     answer = client.post(f"/adapters/{adapter.slug}", data=change, headers=HTML)
     assert answer.status_code == 422
@@ -130,13 +130,13 @@ def test_a_wrong_change_comes_back_with_what_was_typed(client: TestClient, state
     assert "kept</textarea>" in answer.text
     late = client.post(f"/adapters/{adapter.slug}", data={"tags": "t" * 41}, headers=FRAGMENT)
     assert late.status_code == 422
-    assert "Not saved. At most 20 tags" in late.text
+    assert "Not saved. Use at most 20 tags" in late.text
 
 
 def test_a_picture_of_the_adapter_becomes_its_cover_and_no_other(
     client: TestClient, state: AppState
 ) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     with state.database.read() as session:
         version = service.get_version(session, adapter)
         sha256 = service.version_samples(session, version)[1].sha256
@@ -149,7 +149,7 @@ def test_a_picture_of_the_adapter_becomes_its_cover_and_no_other(
 
 
 def test_a_star_answers_with_itself_for_scripts(client: TestClient, state: AppState) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     on = client.post(f"/adapters/{adapter.slug}/star", data={"starred": "1"}, headers=FRAGMENT)
     assert 'aria-pressed="true"' in on.text
     off = client.post(f"/adapters/{adapter.slug}/star", data={"starred": "0"}, headers=FRAGMENT)
@@ -157,12 +157,12 @@ def test_a_star_answers_with_itself_for_scripts(client: TestClient, state: AppSt
 
 
 def test_a_deleted_adapter_can_be_brought_back(client: TestClient, state: AppState) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     page = client.post(f"/adapters/{adapter.slug}/delete").text
     assert f'action="/adapters/{adapter.key}/restore"' in page
     gone = client.get(f"/adapters/{adapter.slug}", headers=HTML)
     assert gone.status_code == 404
-    assert "Restore it among the deleted adapters" in gone.text
+    assert "You can restore it on the page of deleted adapters" in gone.text
     run = client.get("/runs/1").text  # which trained it
     assert 'href="/adapters/deleted">The adapter was deleted' in run
     assert f'href="/adapters/{adapter.slug}' not in run
@@ -174,7 +174,7 @@ def test_a_deleted_adapter_can_be_brought_back(client: TestClient, state: AppSta
 def test_an_import_is_followed_until_its_adapter_is_there(
     client: TestClient, state: AppState
 ) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     page = client.post("/imports", files={"file": ("mine.safetensors", safetensors())}).text
     assert "mine.safetensors" in page
     assert 'hx-trigger="every 1s"' in page
@@ -208,7 +208,7 @@ def test_an_import_shows_how_far_it_is_and_can_be_canceled(
 
 
 def test_an_import_that_became_a_version_names_it(client: TestClient, state: AppState) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     client.post("/imports", files={"file": ("two.safetensors", safetensors())})
     key = end_import(state, JobStatus.SUCCEEDED, result={"adapter_id": adapter.key, "version": 2})
     done = client.get(f"/imports/{key}").text
@@ -218,7 +218,7 @@ def test_an_import_that_became_a_version_names_it(client: TestClient, state: App
 def test_settings_that_are_not_known_are_not_called_equal(
     client: TestClient, state: AppState
 ) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     new = NewVersion(
         name="x", base_family="sd1", sha256="e" * 64, size_bytes=10, rank=4, alpha=4,
         details={"imported": "two.safetensors"},
@@ -233,7 +233,7 @@ def test_settings_that_are_not_known_are_not_called_equal(
 def test_a_file_that_another_adapter_has_makes_no_version_and_says_so(
     client: TestClient, state: AppState
 ) -> None:
-    has_it, wanted = stand_in.adapter(state, "Ink"), stand_in.adapter(state)
+    has_it, wanted = fake_workers.adapter(state, "Ink"), fake_workers.adapter(state)
     files = {"file": ("two.safetensors", safetensors())}
     client.post("/imports", files=files, data={"adapter": wanted.slug})
     result = {"adapter_id": has_it.key, "version": 1, "duplicate": True}
@@ -286,8 +286,8 @@ def test_without_scripts_every_import_is_shown(client: TestClient, state: AppSta
 @pytest.mark.parametrize(
     ("content", "sentence"),
     [
-        (struct.pack("<Q", 200 * 2**20) + b'{"a"', "is cut off or damaged"),
-        (safetensors()[:20], "is cut off or damaged"),
+        (struct.pack("<Q", 200 * 2**20) + b'{"a"', "is truncated or damaged"),
+        (safetensors()[:20], "is truncated or damaged"),
         (struct.pack("<Q", 9 * 2**20) + b'{"' + bytes(10 * 2**20), "at most 9 MB"),
     ],
 )
@@ -302,7 +302,7 @@ def test_lying_and_cut_files_are_refused_before_they_are_stored(
 
 
 def test_what_was_not_exact_is_told_on_the_page(client: TestClient, state: AppState) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     with state.database.write() as session:
         version = service.get_version(session, adapter)
         version.details = {
@@ -325,7 +325,7 @@ def test_what_was_not_exact_is_told_on_the_page(client: TestClient, state: AppSt
         ("a.ckpt", b"\x80\x02ccollections", "is a pickle"),
         ("a.ckpt", b"PK\x03\x04archive/data", "is a pickle"),
         ("a.safetensors", b"", "is empty"),
-        ("a.safetensors", b"<html><body>", "is no .safetensors file"),
+        ("a.safetensors", b"<html><body>", "is not a .safetensors file"),
         (None, None, "Choose a .safetensors file."),
     ],
 )
@@ -342,7 +342,7 @@ def test_what_is_no_adapter_is_refused_with_its_reason(
 def test_aliases_are_given_moved_and_taken_away_on_the_page(
     client: TestClient, state: AppState
 ) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     address = f"/adapters/{adapter.slug}"
     sent = client.post(
         f"{address}/aliases", data={"alias": "Best", "version": "1"}, follow_redirects=False
@@ -355,7 +355,7 @@ def test_aliases_are_given_moved_and_taken_away_on_the_page(
     wrong = client.post(f"{address}/aliases", data={"alias": "<b>7", "version": "1"}, headers=HTML)
     assert wrong.status_code == 422
     assert 'value="&lt;b&gt;7"' in wrong.text
-    assert "begins with a letter or digit" in wrong.text
+    assert "starting with a letter or digit" in wrong.text
     gone = client.post(f"{address}/aliases/remove", data={"alias": "best", "v": "1"})
     assert "Remove the alias" not in gone.text
     again = client.post(f"{address}/aliases/remove", data={"alias": "best"}, headers=HTML)
@@ -363,7 +363,7 @@ def test_aliases_are_given_moved_and_taken_away_on_the_page(
 
 
 def test_active_filters_can_each_be_taken_away(client: TestClient, state: AppState) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     client.post(f"/adapters/{adapter.slug}", data={"tags": "dark, <i>"})
     page = client.get("/adapters?q=chalk&tag=dark&base=sd1&sort=name").text
     for removed in (
@@ -380,7 +380,7 @@ def test_active_filters_can_each_be_taken_away(client: TestClient, state: AppSta
 def test_long_lists_of_versions_are_shortened_but_not_those_with_a_name(
     client: TestClient, state: AppState
 ) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     for rank in range(12):
         new = NewVersion(
             name="", base_family="sd1", sha256="0" * 64, size_bytes=1, rank=rank + 1, alpha=1
@@ -398,7 +398,7 @@ def test_long_lists_of_versions_are_shortened_but_not_those_with_a_name(
 def test_a_new_run_can_be_the_next_version_of_an_adapter(
     client: TestClient, state: AppState
 ) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     page = client.get(f"/train/new?from=1&adapter={adapter.key}").text
     assert "This becomes the next version of" in page
     assert f'name="adapter_id" value="{adapter.key}"' in page

@@ -19,7 +19,7 @@ from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState
 from app.web.adapters.api import _WantedFile
-from tests import stand_in
+from tests import fake_workers
 
 BACK = {
     "tensors": 528,
@@ -75,7 +75,7 @@ PROOF = {
 @pytest.fixture
 def adapter(state: AppState) -> int:
     """An adapter whose kohya file was proved and whose PEFT file is older than proofs."""
-    key = stand_in.adapter(state, "Chalk").key
+    key = fake_workers.adapter(state, "Chalk").key
     with state.database.write() as session:
         version = session.exec(select(AdapterVersion)).one()
         (kohya,) = session.exec(select(AdapterFile)).all()
@@ -230,7 +230,7 @@ def test_the_page_says_program_by_program_what_the_file_means_there(
 def test_a_file_that_cannot_be_right_is_not_offered_but_told_with_its_sentence(
     client: TestClient, state: AppState
 ) -> None:
-    key = stand_in.adapter(state, "Chalk").key
+    key = fake_workers.adapter(state, "Chalk").key
     lasting = {"code_version": code_version(), "facts_sha256": "as now"}
     with state.database.write() as session:
         for dtype in (DownloadDtype.FP16, DownloadDtype.BF16):

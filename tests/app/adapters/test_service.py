@@ -104,7 +104,7 @@ def test_tags_are_words_in_lower_case_once_each(database: Database) -> None:
             adapter = service.change_adapter(session, key, AdapterChange(tags=tags))
             shown = service.summary(session, adapter).tags
     assert shown == ["board"]
-    with pytest.raises(InvalidInput, match="At most 20 tags"), database.write() as session:
+    with pytest.raises(InvalidInput, match="at most 20 tags"), database.write() as session:
         service.change_adapter(session, key, AdapterChange(tags=[str(n) for n in range(21)]))
 
 

@@ -20,12 +20,12 @@ from app.registry.jobs.kinds import InspectBaseArgs
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState
-from tests import stand_in
+from tests import fake_workers
 
 
 def add(state: AppState, name: str, *, family: str = "sd1", base_id: int | None = None) -> int:
     """The id of an adapter whose weights nobody reads here."""
-    sha256 = stand_in.blob(state, name.encode())
+    sha256 = fake_workers.blob(state, name.encode())
     new = NewVersion(name, family, sha256, 10, 8, 8.0, base_model_id=base_id)
     with state.database.write() as session:
         return publish(session, new).adapter_id
@@ -33,7 +33,7 @@ def add(state: AppState, name: str, *, family: str = "sd1", base_id: int | None 
 
 @pytest.fixture
 def base(state: AppState) -> BaseModel:
-    return stand_in.ready_base(state)
+    return fake_workers.ready_base(state)
 
 
 @pytest.fixture
@@ -108,10 +108,10 @@ def test_a_merge_is_ordered_and_can_be_asked_for(
         ({"adapters": [{"id": 1}, {"id": 1, "weight": 2}]}, "adapters", "“Ink” is named twice"),
         ({"adapters": [{"id": 1}, {"id": 2, "weight": 1e9}]}, "weight", "from -10 to 10"),
         ({"method": "svd"}, "rank", "Choose the rank"),
-        ({"method": "svd", "rank": 0}, "rank", "ranks from 1 to 1,024"),
-        ({"method": "dare", "rank": 5000}, "rank", "ranks from 1 to 1,024"),
+        ({"method": "svd", "rank": 0}, "rank", "Enter a rank from 1 to 1,024"),
+        ({"method": "dare", "rank": 5000}, "rank", "Enter a rank from 1 to 1,024"),
         ({"method": "dare", "rank": 8, "density": 0}, "density", "a share above 0"),
-        ({"name": "  "}, "name", "needs a name"),
+        ({"name": "  "}, "name", "Enter a name"),
         ({"name": "x" * 150}, "name", "at most 120"),
         ({"adapters": [{"id": n} for n in range(1, 30)]}, "adapters", "At most 16"),
         ({"method": "sum"}, "method", ""),
@@ -148,13 +148,13 @@ def test_families_do_not_mix(client: TestClient, state: AppState, two: tuple[int
     answer = client.post("/api/v1/adapters/merge", json=body)
     assert (answer.status_code, answer.json()["detail"]) == (
         422,
-        "“Ink” was made for “starter” and “Large” for SDXL; only adapters for the same kind of "
-        "base model can be merged.",
+        "“Ink” was made for “starter” and “Large” for SDXL. Choose adapters for the same kind "
+        "of base model to merge them.",
     )
     answer = client.post("/api/v1/adapters/3/fuse", json={"name": "x", "base_model": "starter"})
     assert "“Large” was made for SDXL and does not fit “starter”." in answer.json()["detail"]
     answer = client.post("/api/v1/adapters/3/fuse", json={"name": "x"})
-    assert "Choose the base model" in answer.json()["detail"]
+    assert "Choose a base model" in answer.json()["detail"]
 
 
 def test_what_was_made_for_bases_of_two_sizes_is_refused_at_once(
@@ -164,7 +164,7 @@ def test_what_was_made_for_bases_of_two_sizes_is_refused_at_once(
     body = {"name": "Both", "adapters": [{"id": 1}, {"id": real}]}
     problem = client.post("/api/v1/adapters/merge", json=body).json()
     assert problem["errors"][0]["field"] == "adapters"
-    assert "“Ink” was made for “starter” and “Real” for SD 1.x;" in problem["detail"]
+    assert "“Ink” was made for “starter” and “Real” for SD 1.x. Choose" in problem["detail"]
     for sent in (
         client.post(f"/api/v1/adapters/{real}/fuse", json={"name": "x", "base_model": "starter"}),
         client.post("/api/v1/adapters/1/fuse", json={"name": "x", "others": [{"id": real}]}),
@@ -212,11 +212,11 @@ def test_a_deleted_adapter_is_not_found(client: TestClient, two: tuple[int, int]
 @pytest.mark.parametrize(
     ("body", "words"),
     [
-        ({}, "one of the two"),
-        ({"rank": 4, "energy": 0.9}, "one of the two"),
-        ({"rank": 0}, "ranks from 1 to 1,024"),
+        ({}, "Choose either"),
+        ({"rank": 4, "energy": 0.9}, "Choose either"),
+        ({"rank": 0}, "Enter a rank from 1 to 1,024"),
         ({"energy": 1.5}, "a share above 0"),
-        ({"rank": 2, "dynamic": True}, "need a share of the energy"),
+        ({"rank": 2, "dynamic": True}, "need a share of energy"),
     ],
 )
 def test_an_impossible_size_is_refused(
@@ -243,7 +243,7 @@ def test_fuses_that_make_no_sense_are_refused(client: TestClient, two: tuple[int
 
     assert "All weights are 0" in refused(weight=0)
     assert "A folder cannot be downloaded" in refused(keep="download")
-    assert "no base model “none”" in refused(base_model="none")
+    assert "Unknown base model “none”" in refused(base_model="none")
 
 
 def test_two_bases_of_one_family_can_be_compared(
@@ -259,7 +259,7 @@ def test_two_bases_of_one_family_can_be_compared(
     assert (order().status_code, order().json()["tool"]) == (202, "extract")
     assert "are the same base model" in order(tuned=base.key).json()["detail"]
     assert "“starter” is SD 1.x and “large” is SDXL" in order(tuned="large").json()["detail"]
-    assert "ranks from 1" in order(rank=0).json()["detail"]
+    assert "Enter a rank from 1" in order(rank=0).json()["detail"]
 
 
 def test_waiting_work_can_be_canceled_once_and_failed_work_says_why(
@@ -286,7 +286,7 @@ def test_a_fused_file_can_be_downloaded(
 ) -> None:
     body = {"name": "Inked", "layout": "single", "keep": "download"}
     client.post("/api/v1/adapters/1/fuse", json=body)
-    result = {"sha256": stand_in.blob(state, b"weights"), "filename": "inked.safetensors"}
+    result = {"sha256": fake_workers.blob(state, b"weights"), "filename": "inked.safetensors"}
     job = end_job(state, JobStatus.SUCCEEDED, result=result | {"layers": 3, "size_bytes": 7})
     told = client.get(f"/api/v1/tool-jobs/{job}").json()["result"]
     assert told == {"layers": 3, "size_bytes": 7, "download_url": f"/api/v1/tool-jobs/{job}/file"}
@@ -297,6 +297,6 @@ def test_a_fused_file_can_be_downloaded(
     state.store.delete(result["sha256"])  # as a sweep does
     gone = client.get(told["download_url"])
     assert gone.status_code == 410
-    assert "was kept for 7 days and is gone. Fuse it again" in gone.json()["detail"]
+    assert "was deleted after 7 days. Fuse it again" in gone.json()["detail"]
     with state.database.read() as session:
         assert session.get_one(Adapter, 1).name == "Ink"

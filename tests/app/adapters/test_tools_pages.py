@@ -13,7 +13,7 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState
-from tests import stand_in
+from tests import fake_workers
 
 HTML = {"accept": "text/html"}
 FRAGMENT = HTML | {"hx-request": "true"}
@@ -44,9 +44,9 @@ FUSE = {
 
 @pytest.fixture(autouse=True)
 def adapters(state: AppState) -> None:
-    base = stand_in.ready_base(state)
+    base = fake_workers.ready_base(state)
     for name in ("Ink", "Chalk"):
-        sha256 = stand_in.blob(state, name.encode())
+        sha256 = fake_workers.blob(state, name.encode())
         with state.database.write() as session:
             publish(session, NewVersion(name, "sd1", sha256, 5, 8, 8.0, base_model_id=base.key))
 
@@ -245,7 +245,7 @@ def test_a_form_that_was_mended_is_no_longer_marked(client: TestClient) -> None:
         ("merge", {"other-1": "chalk@best"}, "“Chalk” has no version “best”."),
         ("merge", {"other-1": "chalk@99"}, "“Chalk” has no version 99."),
         ("merge", {"other-1": "ink"}, "“Ink” is named twice"),
-        ("resize", {}, "one of the two"),
+        ("resize", {}, "Choose either"),
         ("fuse", {"fuse-name": "x", "output": "nonsense"}, "not one of the choices"),
     ],
 )
@@ -264,7 +264,7 @@ def test_what_is_wrong_comes_back_with_what_was_typed(
 
 
 def test_a_merged_adapter_says_of_what_it_was_made(client: TestClient, state: AppState) -> None:
-    ink = stand_in.adapter(state, "Ink")
+    ink = fake_workers.adapter(state, "Ink")
     part = {"adapter_id": ink.key, "slug": "ink", "name": "Ink", "version": 1, "weight": 0.8}
     part |= {"text_encoder_weight": None}
     made = {

@@ -16,7 +16,7 @@ from app.registry.runs.models import Run
 from app.registry.state import AppState
 from app.registry.tables import IoJob
 from app.web.main import create_app
-from tests import stand_in
+from tests import fake_workers
 
 
 def add(client: TestClient, source: str) -> tuple[int, str]:
@@ -49,8 +49,8 @@ def test_a_folder_is_added_and_looked_at_by_an_io_worker(
 @pytest.mark.parametrize(
     ("source", "reason"),
     [
-        ("/no/such/place", "nothing at"),
-        ("./relative/place", "whole path"),
+        ("/no/such/place", "does not exist"),
+        ("./relative/place", "absolute path"),
         ("", "source"),
         ("a\0b", "path"),
     ],
@@ -171,7 +171,7 @@ def test_what_was_made_with_a_removed_base_stays_and_meets_it_again(
     order = {"prompt": "x", "adapters": [{"id": adapter["id"]}]}
     refused = client.post("/api/v1/renders", json=order)
     assert refused.status_code == 422
-    assert "“mine” was removed from the base models. Add it again" in refused.text
+    assert "The base model “mine” was removed. Add it again" in refused.text
     again = client.post("/api/v1/base-models", json={"source": str(folder)}).json()
     assert (again["id"], again["status"]) == (base.key, "checking")
     assert slugs(client) == ["starter", "mine"]
@@ -206,14 +206,14 @@ def test_a_base_that_work_needs_stays_until_that_has_ended(
     fuse = client.post("/api/v1/adapters/1/fuse", json={"name": "Inked"}).json()["id"]
     refused = client.delete(address)
     assert refused.status_code == 409
-    assert "is needed by pictures and tools that wait or are at work" in refused.json()["detail"]
+    assert "is used by unfinished renders and tools" in refused.json()["detail"]
     client.post(f"/api/v1/renders/{render}/cancel")
-    assert "is needed by tools that" in client.delete(address).json()["detail"]
+    assert "is used by unfinished tools" in client.delete(address).json()["detail"]
     client.post(f"/api/v1/tool-jobs/{fuse}/cancel")
-    run = stand_in.queued_run(state, stand_in.dataset(state))
+    run = fake_workers.queued_run(state, fake_workers.dataset(state))
     with state.database.write() as session:
         session.get_one(Run, run.key).base_model_id = base.key
-    assert "is needed by runs that" in client.delete(address).json()["detail"]
+    assert "is used by unfinished runs" in client.delete(address).json()["detail"]
     client.post(f"/api/v1/runs/{run.key}/cancel")
     assert client.delete(address).status_code == 204
 

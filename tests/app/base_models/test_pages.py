@@ -35,14 +35,14 @@ def test_a_base_is_added_by_its_path_and_followed_while_it_is_looked_at(
     assert 'hx-trigger="every 2s"' in page
     twice = client.post("/base-models", data={"source": str(folder)})
     assert twice.status_code == 409
-    assert "is already this base model" in twice.text
+    assert "has already been added as" in twice.text
 
 
 def test_a_path_that_cannot_be_used_comes_back_with_its_reason(client: TestClient) -> None:
     answer = client.post("/base-models", data={"source": "/nowhere/at all"})
     assert answer.status_code == 422
     assert 'value="/nowhere/at all"' in answer.text
-    assert "There is nothing at /nowhere/at all" in answer.text
+    assert "/nowhere/at all does not exist" in answer.text
     assert client.post("/base-models", data={}).status_code == 422
 
 
@@ -138,5 +138,5 @@ def test_what_is_built_in_or_needed_is_not_removed(client: TestClient, state: Ap
     notice = answer.text.partition('<div class="notice bad" role="alert">')[2].partition("</div>")[
         0
     ]
-    assert "built in and always here" in notice
+    assert "built in and cannot be removed" in notice
     assert 'id="source-error"' not in answer.text

@@ -158,7 +158,7 @@ def test_inspect_tells_base_rank_norms_and_hashes(
     assert any("sshs_model_hash does not match" in note for note in found["notes"])
     text = inspected(path, capsys)
     assert "base        SD 1.x" in text
-    assert "dead layers, which change nothing: unet.mid_block" in text
+    assert "dead layers (without effect): unet.mid_block" in text
 
 
 def test_inspect_tells_what_it_can_of_a_dora(

@@ -86,7 +86,7 @@ def test_resize_says_what_it_kept(
 
     out = tmp_path / "small.safetensors"
     assert main(["adapters", "resize", str(files[1]), str(out), "--rank", "1"]) == 0
-    assert "rank 1, energy kept" in capsys.readouterr().out
+    assert "rank 1, keeps at least" in capsys.readouterr().out
     assert {module.rank for module in read_adapter(out).modules} == {1}
     assert main(["adapters", "resize", str(files[1]), str(out), "--energy", "1.0"]) == 0
     assert_sum(out, [(files[1], 1.0)], atol=1e-3)
@@ -108,7 +108,7 @@ def test_fuse_and_extract_give_the_adapter_back(
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
-        (["{ink}", "{ink}:0.5"], "ink.safetensors is named twice"),
+        (["{ink}", "{ink}:0.5"], "ink.safetensors is given twice"),
         (["{ink}:nan", "{chalk}"], "The weight of “ink.safetensors” is not a number."),
         (["{ink}:1e9", "{chalk}"], "weights from -10 to 10 are accepted"),
         (["{ink}", "{chalk}", "--method", "svd"], "Choose the rank of the result."),

@@ -156,7 +156,7 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
         port = str(other.getsockname()[1])
         done = brushwork("serve", "--port", port, "--data-dir", str(tmp_path / "data"))
     assert done.returncode == 2
-    assert f"Port {port} on 127.0.0.1 is taken" in done.stderr
+    assert f"Port {port} on 127.0.0.1 is used by another program" in done.stderr
 
 
 @pytest.mark.parametrize(
@@ -247,7 +247,7 @@ def test_doctor_says_what_does_not_answer(
 def test_doctor_asks_for_a_migration(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     (tmp_path / "brushwork.db").touch()
-    finding = doctor.examine("database", doctor.check_database, settings)
+    finding = doctor.run_check("database", doctor.check_database, settings)
     assert not finding.fine
     assert "Run `brushwork migrate`" in finding.sentence
 
@@ -354,7 +354,7 @@ def test_files_nobody_refers_to_are_swept(
 ) -> None:
     (picture,) = (data_dir / "blobs").glob("??/??/*")
     assert main(["sweep", "--data-dir", str(data_dir)]) == 0
-    assert "Nothing to sweep" in capsys.readouterr().out
+    assert "Nothing to delete" in capsys.readouterr().out
     registry = Database(make_engine(Settings(data_dir=data_dir).sqlalchemy_url))
     with registry.write() as session:
         day = utcnow() - timedelta(days=3)
@@ -363,10 +363,10 @@ def test_files_nobody_refers_to_are_swept(
     moment = (day + timedelta(days=1)).timestamp()
     os.utime(picture, (moment, moment))
     assert main(["sweep", "--dry-run", "--data-dir", str(data_dir)]) == 0
-    assert capsys.readouterr().out == "1 file, 9 B, would go.\n"
+    assert capsys.readouterr().out == "1 file, 9 B would be deleted.\n"
     assert picture.exists()
     assert main(["sweep", "--data-dir", str(data_dir)]) == 0
-    assert capsys.readouterr().out == "1 file, 9 B, went.\n"
+    assert capsys.readouterr().out == "Deleted 1 file, 9 B.\n"
     assert not picture.exists()
 
 
@@ -407,7 +407,7 @@ def test_half_an_archive_and_what_is_none_are_told_apart_from_nothing(
     for content in (archive.read_bytes()[:5_000], b"not a tar at all"):
         archive.write_bytes(content)
         assert main(["restore", str(archive), "--data-dir", str(other)]) == 1
-        assert "is no archive of Brushwork, or its end is missing" in capsys.readouterr().err
+        assert "is not a Brushwork archive, or it is truncated" in capsys.readouterr().err
         assert list(other.iterdir()) == []
 
 
@@ -449,7 +449,7 @@ def test_the_demo_reads_the_address_from_the_ready_line() -> None:
 def test_the_demo_adds_up_its_steps() -> None:
     watch = demo.Stopwatch()
     watch.seconds = {"train": 40.0, "draw": 2.5}
-    assert watch.table().splitlines()[-1].split() == ["altogether", "42.5", "s"]
+    assert watch.table().splitlines()[-1].split() == ["total", "42.5", "s"]
 
 
 def test_a_job_that_fails_fails_the_demo(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ import pytest
 from huggingface_hub import constants
 
 from app.cli import train
-from app.cli.train import NoModel, with_model_here
+from app.cli.train import MissingModelError, with_model_here
 from app.registry.config import Settings
 from tests.fake_hub import Hub, open_hub
 
@@ -44,7 +44,9 @@ def test_nothing_is_downloaded_unasked(
     hub: Hub, settings: Settings, capsys: pytest.CaptureFixture[str]
 ) -> None:
     words = ["--model", REPO, "--data", "pictures"]
-    with pytest.raises(NoModel, match=r"“acme/mix” is not on this machine\. Add --download"):
+    with pytest.raises(
+        MissingModelError, match=r"“acme/mix” is not on this machine\. Add --download"
+    ):
         with_model_here(words, settings)
     assert hub.asked == []
     with_model_here([*words, "--download"], settings)
@@ -66,7 +68,7 @@ def test_a_job_may_name_a_model_of_the_hub_too(
 ) -> None:
     job = tmp_path / "job.json"
     job.write_text(json.dumps({"model": REPO, "data": "pictures", "out": "results"}))
-    with pytest.raises(NoModel, match="is not on this machine"):
+    with pytest.raises(MissingModelError, match="is not on this machine"):
         with_model_here(["--lr", "1", str(job)], settings)
     given = with_model_here(["--download", str(job)], settings)
     path = settings.hub_models / "acme--mix" / hub.repos[REPO].commit / "mix.safetensors"
@@ -88,7 +90,7 @@ def test_what_the_hub_refuses_ends_the_command_with_a_sentence(
     assert train.run(arguments, settings) == 2
     assert "“acme/nothing” was not found" in capsys.readouterr().err
     off = settings.model_copy(update={"hub": "off"})
-    with pytest.raises(NoModel, match="BRUSHWORK_HUB is off"):
+    with pytest.raises(MissingModelError, match="BRUSHWORK_HUB=off"):
         with_model_here(["--download", "--model", "acme/nothing"], off)
 
 

@@ -112,7 +112,7 @@ def test_an_archive_with_a_comment_is_read() -> None:
     [b"no archive", picture(), archive({"a.png": picture()})[:-30], b"PK\5\6", b"PK\3\4" * 99],
 )
 def test_what_is_no_archive_or_cut_off_is_refused(packed: bytes) -> None:
-    with pytest.raises(ArchiveRefused, match="damaged or cut off"):
+    with pytest.raises(ArchiveRefused, match="damaged or truncated"):
         Archive(io.BytesIO(packed))
 
 
@@ -140,7 +140,9 @@ def test_archives_inside_are_refused(name: str) -> None:
 
 @pytest.mark.parametrize("compression", [zipfile.ZIP_BZIP2, zipfile.ZIP_LZMA])
 def test_compressions_with_large_memories_are_refused(compression: int) -> None:
-    assert "unusual" in refusal(archive({"a.png": b"x" * 99}, compression=compression))
+    assert "unsupported compression" in refusal(
+        archive({"a.png": b"x" * 99}, compression=compression)
+    )
 
 
 def test_a_wrong_checksum_is_refused() -> None:

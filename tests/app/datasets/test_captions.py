@@ -51,7 +51,7 @@ def test_a_caption_of_2000_characters_fits() -> None:
 
 
 def test_a_caption_of_10000_characters_is_refused_with_its_length() -> None:
-    with pytest.raises(CaptionRefused, match="has 10,000 characters; at most 2,000 fit"):
+    with pytest.raises(CaptionRefused, match="has 10,000 characters; at most 2,000 are allowed"):
         read_caption(b"x" * 10_000)
 
 
@@ -98,7 +98,7 @@ def test_bad_lines_of_metadata_are_named_and_the_others_kept() -> None:
 
 
 def test_metadata_that_is_no_text_or_too_much_is_one_sentence() -> None:
-    assert list(read_metadata(b"\0\0\0\0")) == ["The file is not text; save it as UTF-8."]
+    assert list(read_metadata(b"\0\0\0\0")) == ["The file is not text. Save it as UTF-8."]
     assert list(read_metadata(b" " * 20_000_001)) == ["The file is larger than 20 MB; split it."]
 
 

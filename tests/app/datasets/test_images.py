@@ -80,28 +80,28 @@ def test_thumbnails_of_pixel_art_are_exact(decode: Decode) -> None:
 
 REFUSED = {
     "0 bytes": (b"", "The file is empty (0 bytes)."),
-    "noise": (bytes(range(256)) * 16, "This is not a picture; only JPEG, PNG and WebP"),
-    "text": (b"just some words", "This is not a picture"),
+    "noise": (bytes(range(256)) * 16, "This is not an image; only JPEG, PNG and WebP"),
+    "text": (b"just some words", "This is not an image"),
     "SVG": (SVG, "This is an SVG drawing; only JPEG, PNG and WebP"),
     "HTML": (HTML, "This is a web page (HTML)"),
     "PDF": (b"%PDF-1.7 ...", "This is a PDF document"),
     "zip": (archive({"a.png": b"x"}), "This is a zip archive"),
-    "HEIC": (b"\0\0\0\x18ftypheic" + bytes(40), "This is a HEIC picture"),
-    "AVIF": (b"\0\0\0\x18ftypavif" + bytes(40), "This is an AVIF picture"),
-    "BMP": (picture("BMP"), "This is a BMP picture"),
-    "TIFF": (picture("TIFF"), "This is a TIFF picture"),
+    "HEIC": (b"\0\0\0\x18ftypheic" + bytes(40), "This is a HEIC image"),
+    "AVIF": (b"\0\0\0\x18ftypavif" + bytes(40), "This is an AVIF image"),
+    "BMP": (picture("BMP"), "This is a BMP image"),
+    "TIFF": (picture("TIFF"), "This is a TIFF image"),
     "GIF": (animated("GIF"), "This is a GIF"),
-    "animated PNG": (animated("PNG"), "This is an animated picture."),
-    "animated WebP": (animated("WEBP"), "This is an animated picture."),
-    "cut-off JPEG": (photo()[: len(photo()) // 2], "The picture is cut off"),
-    "cut-off PNG": (encode(Image.effect_noise((64, 64), 50))[:1500], "The picture is cut off"),
-    "cut-off WebP": (picture("WEBP")[:24], "The picture is cut off"),
-    "half a header": (b"\x89PNG\r\n\x1a\n", "picture"),
+    "animated PNG": (animated("PNG"), "This is an animated image."),
+    "animated WebP": (animated("WEBP"), "This is an animated image."),
+    "cut-off JPEG": (photo()[: len(photo()) // 2], "The image is truncated"),
+    "cut-off PNG": (encode(Image.effect_noise((64, 64), 50))[:1500], "The image is truncated"),
+    "cut-off WebP": (picture("WEBP")[:24], "The image is truncated"),
+    "half a header": (b"\x89PNG\r\n\x1a\n", "image"),
     "400 megapixels": (huge_png(), "20,000 × 20,000 pixels; at most 50 megapixels"),
     "huge WebP": (huge_webp(), "16,383 × 16,383 pixels; at most 50 megapixels"),
     "one pixel": (picture(size=(1, 1)), "1 × 1 pixels; it needs at least 8 × 8"),
-    "strip": (picture(size=(8, 900)), "8 × 900 pixels is a strip"),
-    "rows missing": (png(64, 64, data=bytes(100)), "The picture is cut off"),
+    "strip": (picture(size=(8, 900)), "8 × 900 pixels is too narrow"),
+    "rows missing": (png(64, 64, data=bytes(100)), "The image is truncated"),
 }
 
 
@@ -148,7 +148,7 @@ def test_exif_turns_the_pixels_and_is_then_left_behind(decode: Decode) -> None:
     decoded = decode(rotated_photo())
 
     assert (decoded.width, decoded.height) == (32, 64)
-    assert decoded.note == "Turned upright."
+    assert decoded.note == "Rotated upright."
     with Image.open(decoded.clean) as clean:
         red, _, blue = clean.getpixel((16, 8))  # type: ignore[misc]
         assert red > 200 > 50 > blue
@@ -209,7 +209,7 @@ def test_transparent_parts_become_white_with_a_note(decode: Decode) -> None:
     assert middle(decode(encode(image)).clean) == (255, 255, 255)
     decoded = decode(encode(half, "WEBP", lossless=True))
     assert middle(decoded.clean) == (127, 127, 127)
-    assert decoded.note == "Transparent parts are trained as white, or not at all if you choose so."
+    assert decoded.note == "Transparent areas are trained as white, or excluded with “Masked loss”."
     with Image.open(decoded.clean) as clean, Image.open(decoded.thumbnail) as thumbnail:
         assert clean.getchannel("A").getextrema() == (128, 128)
         assert thumbnail.mode == "RGB"
@@ -287,7 +287,7 @@ def test_a_picture_that_kills_its_process_is_refused_and_the_next_one_is_not(
     with ImageDecoder(processes=1) as decoder:
         for _ in range(2):
             assert decoder.decode(good, tmp_path).width == 64
-            with pytest.raises(PictureRefused, match="stopped the decoder"):
+            with pytest.raises(PictureRefused, match="crashed the decoder"):
                 decoder.decode(bad, tmp_path)
         assert decoder.decode(good, tmp_path).width == 64
 

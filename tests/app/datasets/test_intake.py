@@ -71,7 +71,7 @@ def test_a_picture_is_stored_clean_with_a_thumbnail(
     assert image.sha256 == hashlib.sha256(data).hexdigest()
     assert (image.filename, image.size_bytes) == ("photo.jpg", len(data))
     assert (image.width, image.height) == (32, 64)
-    assert image.note == "Turned upright."
+    assert image.note == "Rotated upright."
     with Image.open(store.local_path(image.clean_sha256, tmp_path)) as clean:
         assert (clean.format, clean.size) == ("PNG", (32, 64))
     with Image.open(store.local_path(image.thumbnail_sha256, tmp_path)) as thumbnail:
@@ -133,8 +133,8 @@ def test_bad_files_are_named_with_their_reasons_and_cost_only_themselves(upload:
     ]
     reasons = dict(result.rejected)
     assert len(reasons) == len(result.rejected) == 13
-    assert "not a picture" in reasons["words.png"]
-    assert "cut off" in reasons["cut.jpg"]
+    assert "not an image" in reasons["words.png"]
+    assert "truncated" in reasons["cut.jpg"]
     assert "0 bytes" in reasons["empty.png"]
     assert "SVG" in reasons["drawing.png"]
     assert "HTML" in reasons["page.png"]
@@ -145,7 +145,7 @@ def test_bad_files_are_named_with_their_reasons_and_cost_only_themselves(upload:
     assert "larger than 60 MB" in reasons["heavy.jpg"]
     assert "zip archive" in reasons["packed.png"]
     assert "damaged" in reasons["broken.zip"]
-    assert "not a picture" in reasons["README.md"]
+    assert "not an image" in reasons["README.md"]
 
 
 def test_the_same_bytes_twice_are_one_picture(upload: Upload, store: LocalBlobStore) -> None:
@@ -221,7 +221,7 @@ def test_a_caption_that_could_mean_two_pictures_is_refused(upload: Upload) -> No
 
     assert [image.caption for image in result.accepted] == [None, None]
     assert result.rejected == [
-        ("1.txt", "More than one picture is named “1”; put it beside its own.")
+        ("1.txt", "More than one image is named “1”. Put the caption next to its image.")
     ]
 
 
@@ -230,7 +230,7 @@ def test_a_second_caption_is_refused_and_the_first_kept(upload: Upload) -> None:
 
     assert captions(result) == {"a.png": "one"}
     assert result.rejected == [
-        ("a.caption", "The picture “a.png” has a caption from another file already.")
+        ("a.caption", "The image “a.png” already has a caption from another file.")
     ]
 
 
@@ -257,7 +257,7 @@ def test_the_caption_of_a_refused_picture_is_refused_with_it(upload: Upload) -> 
     result = upload({"a.png": SVG, "a.txt": b"a drawing"})
 
     assert result.captions_without_picture == {}
-    assert ("a.txt", "Its picture “a” was refused.") in result.rejected
+    assert ("a.txt", "Its image “a” was refused.") in result.rejected
 
 
 def test_bad_members_of_a_zip_are_named_and_the_others_taken(upload: Upload) -> None:

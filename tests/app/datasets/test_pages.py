@@ -12,7 +12,7 @@ from app.registry.datasets import service
 from app.registry.datasets.models import Dataset, Image
 from app.registry.state import AppState
 from app.web.datasets.forms import name_from_file, read_dataset_form
-from tests import stand_in
+from tests import fake_workers
 
 HTML = {"accept": "text/html"}
 PART = {"hx-request": "true"}
@@ -297,7 +297,7 @@ def images_of(state: AppState, dataset: Dataset) -> list[Image]:
 def test_how_often_a_picture_is_shown_is_saved_from_its_tile(
     client: TestClient, state: AppState
 ) -> None:
-    dataset = stand_in.dataset(state, pictures=1)
+    dataset = fake_workers.dataset(state, pictures=1)
     (image,) = images_of(state, dataset)
     place = f"/datasets/{dataset.slug}/images/{image.key}/rules"
     sent = {"repeats": "3", "never_flip": "1"}

@@ -167,5 +167,5 @@ def test_a_picture_is_shown_a_hundred_times_at_most(database: Database, repeats:
         dataset = service.create_dataset(session, "Ink")
         new = [NewImage("a.png", "a" * 64, "c" * 64, "t" * 64, 8, 8, 1)]
         (row,) = service.add_images(session, dataset.key, new)
-        with pytest.raises(InvalidInput, match="1 to 100 times"):
+        with pytest.raises(InvalidInput, match="repeats from 1 to 100"):
             service.change_image(session, row.image.key, repeats=repeats)

@@ -64,7 +64,7 @@ def test_only_allowed_moves_change_a_row(database: Database) -> None:
             if can_move(old, new):
                 assert jobs.transition(session, IoJob, job.key, old=old, new=new)
             else:
-                with pytest.raises(ValueError, match="cannot go from"):
+                with pytest.raises(ValueError, match="cannot change from"):
                     jobs.transition(session, IoJob, job.key, old=old, new=new)
         assert status_of(database, job) == (new if can_move(old, new) else old)
 

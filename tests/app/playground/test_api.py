@@ -110,8 +110,8 @@ def test_an_adapter_for_another_base_is_refused_with_those_it_fits(
     answer = draw(client, adapters=[{"id": real}], base_model="starter")
     assert answer.status_code == 422
     sentence = (
-        "“Real” was made for SD 1.x and does not fit “starter”. No base model here fits it; add "
-        "one among the base models."
+        "“Real” was made for SD 1.x and does not fit “starter”. No base model here fits it. Add "
+        "one on the base models page."
     )
     assert answer.json()["errors"] == [{"field": "adapters", "detail": sentence}]
     with state.database.write() as session:
@@ -223,7 +223,7 @@ def test_a_wrong_download_is_refused(client: TestClient, adapter: int, query: st
         (b"", "empty"),
         (b"PK\x03\x04aaaaaaa", "pickle"),
         (b"\x80\x02aaaaaaaa", "pickle"),
-        (b"GIF89a....", "no .safetensors"),
+        (b"GIF89a....", "is not a .safetensors"),
     ],
 )
 def test_an_import_of_something_else_says_so(

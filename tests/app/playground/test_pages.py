@@ -12,7 +12,7 @@ from app.registry.base_models.models import BaseModel
 from app.registry.renders import service
 from app.registry.renders.models import Render
 from app.registry.state import AppState
-from tests import stand_in
+from tests import fake_workers
 from tests.app.runs.test_pages import form_of
 
 HTML = {"accept": "text/html"}
@@ -35,8 +35,8 @@ def filled(client: TestClient, address: str = "/play") -> dict[str, str]:
 
 
 def test_the_address_fills_the_form(client: TestClient, state: AppState) -> None:
-    stand_in.adapter(state, "Chalk")
-    stand_in.adapter(state, "Night")
+    fake_workers.adapter(state, "Chalk")
+    fake_workers.adapter(state, "Night")
     fields = filled(
         client,
         "/play?adapter=chalk:0.8&adapter=night%401:-0.5&prompt=a+castle&seed=7&steps=12"
@@ -53,7 +53,7 @@ def test_the_address_fills_the_form(client: TestClient, state: AppState) -> None
 def test_a_drawing_without_scripts_leads_to_its_own_page_and_comes_with_its_twin(
     client: TestClient, state: AppState
 ) -> None:
-    stand_in.adapter(state)
+    fake_workers.adapter(state)
     sent = filled(client, "/play?adapter=chalk:0.8&seed=7") | {"prompt": "a castle"}
     answer = client.post("/play", data=sent, follow_redirects=False)
     assert answer.status_code == 303
@@ -63,7 +63,7 @@ def test_a_drawing_without_scripts_leads_to_its_own_page_and_comes_with_its_twin
     assert render.adapters[0]["weight"] == 0.8
     waiting = client.get(f"/renders/{render.key}").text
     assert f'hx-get="/renders/{render.key}/live?own=1"' in waiting
-    stand_in.draw(state)
+    fake_workers.draw(state)
     page = client.get(f"/renders/{render.key}").text
     assert 'hx-trigger="every' not in page.partition('id="result"')[2].partition(">")[0]
     assert "Without your style" in page
@@ -75,11 +75,11 @@ def test_a_drawing_without_scripts_leads_to_its_own_page_and_comes_with_its_twin
 def test_a_result_can_be_used_again_to_the_last_setting(
     client: TestClient, state: AppState
 ) -> None:
-    stand_in.adapter(state)
+    fake_workers.adapter(state)
     address = "/play?adapter=chalk:0.8&prompt=a+castle&seed=7&steps=9&guidance=2.5&negative=blur"
     address += "&clip_skip=2"
     client.post("/play", data=filled(client, address))
-    stand_in.draw(state)
+    fake_workers.draw(state)
     page = client.get("/renders/2").text
     again = page.partition('class="button main" href="')[2].partition('"')[0].replace("&amp;", "&")
     fields = parse_qs(urlsplit(again).query)
@@ -95,7 +95,7 @@ def test_a_result_can_be_used_again_to_the_last_setting(
 def test_scripts_get_the_result_alone_and_the_seed_that_was_drawn(
     client: TestClient, state: AppState
 ) -> None:
-    stand_in.adapter(state)
+    fake_workers.adapter(state)
     sent = filled(client, "/play?adapter=chalk") | {"prompt": "a castle"}
     answer = client.post("/play", data=sent, headers=FRAGMENT)
     render = renders_of(state)[1]
@@ -105,7 +105,7 @@ def test_scripts_get_the_result_alone_and_the_seed_that_was_drawn(
     assert f"seed={render.seed}" in answer.headers["hx-push-url"]
     assert "In line, starts in a moment" not in answer.text  # there is no worker, and it says so
     assert "No render worker is running" in answer.text
-    stand_in.draw(state)
+    fake_workers.draw(state)
     done = client.get(f"/renders/{render.key}/live").text
     assert "hx-trigger" not in done
     assert 'id="earlier"' in done
@@ -123,8 +123,8 @@ def test_a_seed_that_is_not_kept_changes(client: TestClient, state: AppState) ->
 def test_everything_that_is_wrong_is_named_beside_its_field_and_stays(
     client: TestClient, state: AppState
 ) -> None:
-    stand_in.adapter(state, "Chalk")
-    stand_in.adapter(state, "Night")
+    fake_workers.adapter(state, "Chalk")
+    fake_workers.adapter(state, "Night")
     sent = filled(client, "/play?adapter=chalk:abc&adapter=night:99") | {
         "prompt": "p" * 5_000,
         "steps": "many",
@@ -143,7 +143,7 @@ def test_everything_that_is_wrong_is_named_beside_its_field_and_stays(
     for place, reason in (
         ("weight-0", "Enter a number."),
         ("weight-1", "The weight must be between −10 and 10."),
-        ("prompt", "This has 5,000 characters; at most 2,000 fit."),
+        ("prompt", "5,000 characters; use at most 2,000."),
         ("steps", "Enter a whole number."),
         ("seed", "At least 0."),
     ):
@@ -158,7 +158,7 @@ def test_everything_that_is_wrong_is_named_beside_its_field_and_stays(
 def test_a_weight_that_is_no_number_is_refused(
     client: TestClient, state: AppState, weight: str
 ) -> None:
-    stand_in.adapter(state)
+    fake_workers.adapter(state)
     sent = filled(client, "/play?adapter=chalk:1") | {"prompt": "x", "weight-0": weight}
     answer = client.post("/play", data=sent)
     assert answer.status_code == 422
@@ -168,18 +168,18 @@ def test_a_weight_that_is_no_number_is_refused(
 def test_an_empty_prompt_and_a_deleted_adapter_are_named(
     client: TestClient, state: AppState
 ) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     sent = filled(client, "/play?adapter=chalk:1")
     assert "This cannot be empty." in client.post("/play", data=sent).text
     client.post(f"/adapters/{adapter.slug}/delete")
     answer = client.post("/play", data=sent | {"prompt": "x"})
     assert answer.status_code == 422
-    assert "was deleted. Restore it among the deleted adapters" in answer.text
+    assert "was deleted. You can restore it on the page of deleted adapters" in answer.text
     assert client.get("/play?adapter=chalk:1").status_code == 200
 
 
 def test_an_adapter_that_is_switched_off_does_not_draw(client: TestClient, state: AppState) -> None:
-    stand_in.adapter(state)
+    fake_workers.adapter(state)
     sent = filled(client, "/play?adapter=chalk:1") | {"prompt": "x"}
     del sent["on-0"]
     client.post("/play", data=sent)
@@ -190,8 +190,8 @@ def test_an_adapter_that_is_switched_off_does_not_draw(client: TestClient, state
 def test_the_stack_changes_without_scripts_and_keeps_what_was_typed(
     client: TestClient, state: AppState
 ) -> None:
-    stand_in.adapter(state, "Chalk")
-    stand_in.adapter(state, "Night")
+    fake_workers.adapter(state, "Chalk")
+    fake_workers.adapter(state, "Night")
     sent = filled(client, "/play?adapter=chalk:0.3") | {"prompt": "half a thought", "add": "night"}
     added = client.post("/play/stack", data=sent)
     fields = form_of(added.text, "play-form")
@@ -256,7 +256,7 @@ def test_adapters_are_found_without_scripts_too(client: TestClient) -> None:
 
 def test_few_adapters_need_no_search(client: TestClient, state: AppState) -> None:
     assert "Train a style" in client.get("/play").text
-    stand_in.adapter(state)
+    fake_workers.adapter(state)
     page = client.get("/play").text
     assert 'name="find"' not in page
     assert '<option value="chalk">' in page
@@ -265,7 +265,7 @@ def test_few_adapters_need_no_search(client: TestClient, state: AppState) -> Non
 def test_cancel_ends_the_picture_and_its_twin_and_twice_is_no_mistake(
     client: TestClient, state: AppState
 ) -> None:
-    stand_in.adapter(state)
+    fake_workers.adapter(state)
     client.post("/play", data=filled(client, "/play?adapter=chalk:1") | {"prompt": "x"})
     for headers in (HTML, FRAGMENT, HTML):
         assert client.post("/renders/2/cancel", headers=headers).status_code == 200
@@ -286,7 +286,7 @@ def test_strange_addresses_are_no_server_error(client: TestClient) -> None:
 @pytest.fixture
 def real(state: AppState) -> None:
     """“Real”, imported for SD 1.x, beside “Chalk” of the embedded base."""
-    stand_in.adapter(state, "Chalk")
+    fake_workers.adapter(state, "Chalk")
     with state.database.write() as session:
         publish(session, NewVersion("Real", "sd1", "a" * 64, 5, 8, 8.0))
 
@@ -347,7 +347,7 @@ def test_an_imported_adapter_is_drawn_with_a_base_it_fits(
     client: TestClient, state: AppState
 ) -> None:
     alone = client.get("/play?adapter=real:1").text
-    assert "No base model here fits it; add one among the base models." in alone
+    assert "No base model here fits it. Add one on the base models page." in alone
     add_sd15(state)
     client.post("/play", data=filled(client, "/play?adapter=real:1") | {"prompt": "x"})
     assert {render.base_model_id for render in renders_of(state)} == {2}
@@ -356,7 +356,7 @@ def test_an_imported_adapter_is_drawn_with_a_base_it_fits(
 def test_when_none_of_the_newest_fits_those_of_the_family_are_offered(
     client: TestClient, state: AppState
 ) -> None:
-    stand_in.adapter(state, "Chalk")
+    fake_workers.adapter(state, "Chalk")
     with state.database.write() as session:
         for number in range(25):
             publish(session, NewVersion(f"Large {number}", "sdxl", "a" * 64, 5, 8, 8.0))

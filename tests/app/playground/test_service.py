@@ -17,7 +17,7 @@ from app.registry.jobs.states import JobStatus
 from app.registry.renders import results, service
 from app.registry.renders.models import Render, RenderImage
 from app.registry.renders.service import RenderRequest
-from tests.stand_in import weighted
+from tests.fake_workers import weighted
 
 
 @pytest.fixture
@@ -107,8 +107,8 @@ def test_what_another_sampler_drew_is_listed_but_not_copied(
     monkeypatch.undo()
     new = ask(database, seed=1)
     with database.read() as session:
-        assert [image.sha256 for image in results.find_drawn(session, old)] == ["f" * 64]
-        assert results.find_drawn(session, new) == []
+        assert [image.sha256 for image in results.find_cached_images(session, old)] == ["f" * 64]
+        assert results.find_cached_images(session, new) == []
         assert [row.key for row in service.recent_renders(session)] == [old.key]
 
 

@@ -65,7 +65,7 @@ def test_an_empty_dataset_is_refused(client: TestClient) -> None:
     key = client.post("/api/v1/datasets", json={"name": "Nothing"}).json()["id"]
     answer = client.post("/api/v1/runs", json={"dataset_id": key})
     assert answer.status_code == 422
-    assert "no pictures yet" in answer.json()["detail"]
+    assert "no images yet" in answer.json()["detail"]
 
 
 def test_cancel_twice_is_no_mistake(client: TestClient, dataset_id: int) -> None:

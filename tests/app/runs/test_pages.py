@@ -14,7 +14,7 @@ from app.registry.runs import progress, service
 from app.registry.runs.models import WARNING, Checkpoint, Run
 from app.registry.state import AppState
 from app.registry.wording import size_text
-from tests import stand_in
+from tests import fake_workers
 
 HTML = {"accept": "text/html"}
 
@@ -58,7 +58,7 @@ def test_without_a_dataset_the_form_leads_to_datasets(client: TestClient) -> Non
 def test_the_form_sent_unchanged_trains_exactly_the_preset(
     client: TestClient, state: AppState
 ) -> None:
-    dataset = stand_in.dataset(state, pictures=24)
+    dataset = fake_workers.dataset(state, pictures=24)
     page = client.get(f"/train/new?dataset={dataset.slug}&preset=quick")
     answer = client.post("/train/new", data=form_of(page.text), follow_redirects=False)
     (run,) = runs_of(state)
@@ -72,7 +72,7 @@ def test_the_form_sent_unchanged_trains_exactly_the_preset(
 def test_choosing_another_preset_without_scripts_keeps_only_what_was_changed(
     client: TestClient, state: AppState
 ) -> None:
-    stand_in.dataset(state)
+    fake_workers.dataset(state)
     shown = form_of(client.get("/train/new?preset=quick").text)
     client.post("/train/new", data=shown | {"preset": "thorough", "alpha": "4"})
     (run,) = runs_of(state)
@@ -80,7 +80,7 @@ def test_choosing_another_preset_without_scripts_keeps_only_what_was_changed(
 
 
 def test_a_switch_that_is_off_is_off(client: TestClient, state: AppState) -> None:
-    stand_in.dataset(state)
+    fake_workers.dataset(state)
     shown = form_of(client.get("/train/new").text)
     assert shown.pop("train_text_encoder") == "on"
     client.post("/train/new", data=shown)
@@ -90,7 +90,7 @@ def test_a_switch_that_is_off_is_off(client: TestClient, state: AppState) -> Non
 def test_wrong_settings_come_back_beside_their_fields_with_what_was_typed(
     client: TestClient, state: AppState
 ) -> None:
-    stand_in.dataset(state)
+    fake_workers.dataset(state)
     sent = form_of(client.get("/train/new").text) | {
         "name": "x" * 130,
         "rank": "eight",
@@ -106,7 +106,7 @@ def test_wrong_settings_come_back_beside_their_fields_with_what_was_typed(
     assert "This has 130 characters; at most 120 fit." in page
     assert re.search(r'id="rank-error"[^>]*>.*?Enter a whole number\.</p>', page, re.S)
     assert "More than 0." in page
-    assert "This has 1,200 characters; at most 1,000 fit." in page
+    assert "1,200 characters; use at most 1,000." in page
     for name in ("name", "rank", "learning_rate", "sample_prompts"):
         assert re.search(
             rf'id="{name}"[^>]*aria-invalid="true"|aria-invalid="true"[^>]*id="{name}"', page
@@ -117,21 +117,21 @@ def test_wrong_settings_come_back_beside_their_fields_with_what_was_typed(
 
 
 def test_an_empty_dataset_and_a_missing_base_are_named(client: TestClient, state: AppState) -> None:
-    empty = stand_in.dataset(state, pictures=0)
+    empty = fake_workers.dataset(state, pictures=0)
     sent = form_of(client.get(f"/train/new?dataset={empty.slug}&base=sd-9").text)
     answer = client.post("/train/new", data=sent)
     assert answer.status_code == 422
-    assert "has no pictures yet. Add some, then train." in answer.text or "sd-9" in answer.text
+    assert "has no images yet. Add some, then train." in answer.text or "sd-9" in answer.text
     sent = form_of(client.get(f"/train/new?dataset={empty.slug}").text)
     answer = client.post("/train/new", data=sent)
     assert answer.status_code == 422
-    assert "“Chalk” has no pictures yet. Add some, then train." in answer.text
+    assert "“Chalk” has no images yet. Add some, then train." in answer.text
 
 
 def test_pictures_without_caption_and_datasets_without_pictures_are_told_before_the_start(
     client: TestClient, state: AppState
 ) -> None:
-    full = stand_in.dataset(state, pictures=3)
+    full = fake_workers.dataset(state, pictures=3)
     assert "no caption" not in client.get(f"/train/new?dataset={full.slug}").text
     with state.database.write() as session:
         image = datasets.list_images(session, full.key)[0]
@@ -139,30 +139,30 @@ def test_pictures_without_caption_and_datasets_without_pictures_are_told_before_
     page = client.get(f"/train/new?dataset={full.slug}").text
     assert "1 of 3 images has no caption." in page
     assert f'href="/datasets/{full.slug}?show=uncaptioned"' in page
-    empty = stand_in.dataset(state, name="Bare", pictures=0)
+    empty = fake_workers.dataset(state, name="Bare", pictures=0)
     page = client.get(f"/train/new?dataset={empty.slug}").text
     assert "first: “Bare” has none yet." in page
     assert f'<a href="/datasets/{empty.slug}">Add images</a>' in page
 
 
 def test_a_form_that_lost_its_dataset_says_so(client: TestClient, state: AppState) -> None:
-    stand_in.dataset(state)
+    fake_workers.dataset(state)
     sent = form_of(client.get("/train/new").text) | {"dataset_id": "999"}
     answer = client.post("/train/new", data=sent)
     assert answer.status_code == 422
-    assert "There is no such dataset" in answer.text
+    assert "This dataset does not exist" in answer.text
 
 
 def test_a_form_of_nothing_is_no_server_error(client: TestClient, state: AppState) -> None:
-    stand_in.dataset(state)
+    fake_workers.dataset(state)
     for body in ({}, {"shown": "{"}, {"shown": "[1]"}, {"dataset_id": "9" * 40, "preset": "x"}):
         assert client.post("/train/new", data=body).status_code == 422
         assert client.post("/train/new/plan?part=fields", data=body).status_code == 200
 
 
 def test_the_plan_follows_the_settings(client: TestClient, state: AppState) -> None:
-    stand_in.measured_base(state)
-    stand_in.dataset(state, pictures=24)
+    fake_workers.measured_base(state)
+    fake_workers.dataset(state, pictures=24)
     shown = form_of(client.get("/train/new").text)
     plan = client.post("/train/new/plan", data=shown | {"steps": "300", "rank": "16"}).text
     assert "<dt>Steps</dt><dd>300</dd>" in plan
@@ -177,14 +177,14 @@ def test_the_plan_follows_the_settings(client: TestClient, state: AppState) -> N
 def test_until_the_machine_is_measured_the_plan_asks_again(
     client: TestClient, state: AppState
 ) -> None:
-    stand_in.dataset(state)
+    fake_workers.dataset(state)
     page = client.get("/train/new").text
     assert "measuring this machine…" in page
     assert re.search(r'id="this-run"[^>]*\s+hx-post="/train/new/plan"', page)
 
 
 def test_a_run_can_be_trained_again_with_its_settings(client: TestClient, state: AppState) -> None:
-    run = stand_in.queued_run(state, stand_in.dataset(state), rank=4)
+    run = fake_workers.queued_run(state, fake_workers.dataset(state), rank=4)
     page = client.get(f"/train/new?from={run.key}").text
     fields = form_of(page)
     assert (fields["rank"], fields["steps"], fields["preset"]) == ("4", "40", "quick")
@@ -194,9 +194,9 @@ def test_a_run_can_be_trained_again_with_its_settings(client: TestClient, state:
 
 def test_the_list_filters_by_state(client: TestClient, state: AppState) -> None:
     assert "No runs yet" in client.get("/runs").text
-    of = stand_in.dataset(state)
-    first = stand_in.queued_run(state, of)
-    stand_in.queued_run(state, of)
+    of = fake_workers.dataset(state)
+    first = fake_workers.queued_run(state, of)
+    fake_workers.queued_run(state, of)
     client.post(f"/runs/{first.key}/cancel")
     page = client.get("/runs").text
     assert "All 2" in page
@@ -208,20 +208,20 @@ def test_the_list_filters_by_state(client: TestClient, state: AppState) -> None:
 
 
 def test_a_waiting_run_says_what_it_waits_for(client: TestClient, state: AppState) -> None:
-    of = stand_in.dataset(state)
-    first, second = stand_in.queued_run(state, of), stand_in.queued_run(state, of)
+    of = fake_workers.dataset(state)
+    first, second = fake_workers.queued_run(state, of), fake_workers.queued_run(state, of)
     assert "no training worker is running" in client.get(f"/runs/{first.key}").text
     assert "1 run ahead of it" in client.get(f"/runs/{second.key}").text
-    stand_in.worker_seen(state, "train")
+    fake_workers.worker_seen(state, "train")
     assert "starts in a moment" in client.get(f"/runs/{first.key}").text
 
 
 def test_a_training_run_shows_progress_samples_loss_and_what_it_saves(
     client: TestClient, state: AppState
 ) -> None:
-    stand_in.ready_base(state)
-    run = stand_in.queued_run(state, stand_in.dataset(state))
-    training = stand_in.Training(state)
+    fake_workers.ready_base(state)
+    run = fake_workers.queued_run(state, fake_workers.dataset(state))
+    training = fake_workers.FakeTraining(state)
     training.train(10)
     training.sample(0)
     training.train(10)
@@ -241,8 +241,8 @@ def test_a_training_run_shows_progress_samples_loss_and_what_it_saves(
 def test_the_live_part_sends_only_what_changed_and_ends_with_the_run(
     client: TestClient, state: AppState
 ) -> None:
-    run = stand_in.queued_run(state, stand_in.dataset(state))
-    training = stand_in.Training(state)
+    run = fake_workers.queued_run(state, fake_workers.dataset(state))
+    training = fake_workers.FakeTraining(state)
     training.train(10)
     page = client.get(f"/runs/{run.key}").text
     address = html.unescape(re.search(r'hx-get="(/runs/\d+/live\?[^"]+)"', page)[1])  # type: ignore[index]
@@ -263,7 +263,7 @@ def test_the_live_part_sends_only_what_changed_and_ends_with_the_run(
 
 
 def test_a_finished_run_leads_to_its_adapter(client: TestClient, state: AppState) -> None:
-    adapter = stand_in.adapter(state)
+    adapter = fake_workers.adapter(state)
     page = client.get("/runs/1").text
     assert "Trained 40 steps" in page
     assert f'href="/adapters/{adapter.slug}?v=1"' in page
@@ -271,8 +271,8 @@ def test_a_finished_run_leads_to_its_adapter(client: TestClient, state: AppState
 
 
 def test_a_failed_run_says_what_to_do(client: TestClient, state: AppState) -> None:
-    run = stand_in.queued_run(state, stand_in.dataset(state))
-    training = stand_in.Training(state)
+    run = fake_workers.queued_run(state, fake_workers.dataset(state))
+    training = fake_workers.FakeTraining(state)
     training.train(3)
     training.fail("diverged", "The loss was no longer a number at step 4.")
     page = client.get(f"/runs/{run.key}").text
@@ -285,7 +285,7 @@ def test_a_failed_run_says_what_to_do(client: TestClient, state: AppState) -> No
 def test_a_run_that_ended_before_its_first_step_promises_no_loss(
     client: TestClient, state: AppState
 ) -> None:
-    run = stand_in.queued_run(state, stand_in.dataset(state))
+    run = fake_workers.queued_run(state, fake_workers.dataset(state))
     for _ in range(2):
         client.post(f"/runs/{run.key}/cancel")
     page = client.get(f"/runs/{run.key}").text
@@ -297,8 +297,8 @@ def test_a_run_that_ended_before_its_first_step_promises_no_loss(
 def test_wishes_reach_a_run_that_trains_and_are_refused_after(
     client: TestClient, state: AppState
 ) -> None:
-    run = stand_in.queued_run(state, stand_in.dataset(state))
-    training = stand_in.Training(state)
+    run = fake_workers.queued_run(state, fake_workers.dataset(state))
+    training = fake_workers.FakeTraining(state)
     training.train(3)
     for wish in ("sample", "save", "stop"):
         answer = client.post(f"/runs/{run.key}/{wish}", follow_redirects=False)
@@ -311,12 +311,12 @@ def test_wishes_reach_a_run_that_trains_and_are_refused_after(
     training.finish()
     late = client.post(f"/runs/{run.key}/stop", headers=HTML)
     assert late.status_code == 409
-    assert "only a run that trains can do that" in late.text
+    assert "only a running run can do that" in late.text
     assert client.post(f"/runs/{run.key}/no-such-wish", headers=HTML).status_code == 404
 
 
 def test_cancel_twice_is_no_mistake(client: TestClient, state: AppState) -> None:
-    run = stand_in.queued_run(state, stand_in.dataset(state))
+    run = fake_workers.queued_run(state, fake_workers.dataset(state))
     for _ in range(2):
         assert client.post(f"/runs/{run.key}/cancel").status_code == 200
     assert "Canceled at step 0 of 40" in client.get(f"/runs/{run.key}").text
@@ -332,7 +332,7 @@ def test_a_run_that_is_not_there_has_a_page_that_says_so(client: TestClient, add
 def test_another_optimizer_brings_its_own_defaults_and_is_kept(
     client: TestClient, state: AppState
 ) -> None:
-    stand_in.dataset(state, pictures=24)
+    fake_workers.dataset(state, pictures=24)
     fields = form_of(client.get("/train/new?preset=quick").text)
     chosen = client.post("/train/new/plan?part=fields", data=fields | {"optimizer": "prodigy"}).text
     rate = re.search(r'<input[^>]* id="learning_rate"[^>]*>', chosen)
@@ -348,8 +348,8 @@ def test_another_optimizer_brings_its_own_defaults_and_is_kept(
 
 
 def test_a_run_goes_on_from_a_checkpoint_that_is_kept(client: TestClient, state: AppState) -> None:
-    run = stand_in.queued_run(state, stand_in.dataset(state))
-    training = stand_in.Training(state)
+    run = fake_workers.queued_run(state, fake_workers.dataset(state))
+    training = fake_workers.FakeTraining(state)
     training.train(3)
     training.finish()
     with state.database.write() as session:
@@ -363,8 +363,8 @@ def test_a_run_goes_on_from_a_checkpoint_that_is_kept(client: TestClient, state:
     assert fields["steps"] == str(3 + run.total_steps)
     short = client.post("/train/new", data=fields | {"steps": "3", "rank": "5"}, headers=HTML)
     assert short.status_code == 422
-    assert "it has to be more than 3" in short.text
-    assert "this cannot change now" in short.text
+    assert "enter more than 3" in short.text
+    assert "Use the same value" in short.text
     assert client.post("/train/new", data=fields, follow_redirects=False).status_code == 303
     again = runs_of(state)[0]
     assert (again.parent_id, again.step) == (run.key, 3)
@@ -373,8 +373,8 @@ def test_a_run_goes_on_from_a_checkpoint_that_is_kept(client: TestClient, state:
 def test_warnings_are_shown_loudly_and_held_out_loss_as_figures(
     client: TestClient, state: AppState
 ) -> None:
-    run = stand_in.queued_run(state, stand_in.dataset(state))
-    training = stand_in.Training(state)
+    run = fake_workers.queued_run(state, fake_workers.dataset(state))
+    training = fake_workers.FakeTraining(state)
     training.train(3)
     with state.database.write() as session:
         for step, loss in ((0, 0.9), (3, 0.5)):
@@ -389,8 +389,8 @@ def test_warnings_are_shown_loudly_and_held_out_loss_as_figures(
 
 
 def test_another_dataset_can_regularise_a_run(client: TestClient, state: AppState) -> None:
-    style = stand_in.dataset(state)
-    other = stand_in.dataset(state, "Photos")
+    style = fake_workers.dataset(state)
+    other = fake_workers.dataset(state, "Photos")
     page = client.get(f"/train/new?dataset={style.slug}").text
     fields = form_of(page)
     assert fields["regularisation_dataset_id"] == ""
@@ -407,7 +407,7 @@ def test_another_dataset_can_regularise_a_run(client: TestClient, state: AppStat
 def test_the_crop_of_each_picture_is_shown_before_the_training(
     client: TestClient, state: AppState
 ) -> None:
-    stand_in.dataset(state, pictures=3)
+    fake_workers.dataset(state, pictures=3)
     fields = form_of(client.get("/train/new").text)
     shown = client.post("/train/new/crops", data=fields).text
     assert "3 images at" in shown
@@ -422,9 +422,9 @@ def test_the_crop_of_each_picture_is_shown_before_the_training(
 def test_a_run_says_what_full_fine_tuning_would_keep_in_memory(
     client: TestClient, state: AppState
 ) -> None:
-    run = stand_in.queued_run(state, stand_in.dataset(state))
+    run = fake_workers.queued_run(state, fake_workers.dataset(state))
     assert "Full fine-tuning" not in client.get(f"/runs/{run.key}").text
-    stand_in.Training(state).train(3)
+    fake_workers.FakeTraining(state).train(3)
     page = client.get(f"/runs/{run.key}").text
-    needed = size_text(16 * stand_in.BASE_PARAMETERS)
+    needed = size_text(16 * fake_workers.BASE_PARAMETERS)
     assert f"Full fine-tuning of this base model would need {needed} of memory for weights" in page

@@ -12,13 +12,13 @@ from app.registry.base_models import service as base_models
 from app.registry.base_models.speeds import record_speed, step_speed, trained_layers
 from app.registry.datasets import service as datasets
 from app.registry.datasets.intake import NewImage
-from app.registry.db import HINTS, Database, utcnow
+from app.registry.db import WAKEUPS, Database, utcnow
 from app.registry.errors import Conflict, InvalidInput, NotReady
 from app.registry.jobs import service as jobs
 from app.registry.jobs.kinds import SweepArgs
 from app.registry.jobs.states import JobStatus
 from app.registry.runs import progress, service
-from app.registry.runs.service import RunRequest, Start
+from app.registry.runs.service import RunRequest, StartCheckpoint
 from app.registry.tables import BaseSpeed, Checkpoint, MetricChunk, Run
 from tests.conftest import make_base_ready
 from worker.core.training.config import TrainConfig
@@ -65,17 +65,17 @@ def test_a_queued_run_wakes_the_train_workers_once_it_is_committed(
     sqlite_database: Database, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     sent: list[str] = []
-    monkeypatch.setattr(sqlite_database, "_send_hint", sent.append)
+    monkeypatch.setattr(sqlite_database, "_send_wakeup", sent.append)
     with sqlite_database.write() as session:
         jobs.enqueue_io(session, SweepArgs())
-        assert session.info[HINTS] == {"io"}
+        assert session.info[WAKEUPS] == {"io"}
         assert sent == []
     assert sent == ["io"]
 
 
 def test_an_empty_dataset_cannot_be_trained(database: Database, ready_base: None) -> None:
     fields = refusal(database, dataset_id=dataset(database, pictures=0))
-    assert fields == {"dataset_id": "“Chalk” has no pictures yet. Add some, then train."}
+    assert fields == {"dataset_id": "“Chalk” has no images yet. Add some, then train."}
 
 
 def test_every_wrong_field_is_named_at_once(database: Database, ready_base: None) -> None:
@@ -92,18 +92,18 @@ def test_a_base_that_is_not_there_is_named_with_those_that_are(
     database: Database, ready_base: None
 ) -> None:
     fields = refusal(database, base_model="sd-9")
-    assert fields == {"base_model": "There is no base model “sd-9”. Known: starter."}
+    assert fields == {"base_model": "Unknown base model “sd-9”. Choose one of: starter."}
 
 
 def test_a_base_whose_files_are_gone_is_refused(
     database: Database, ready_base: None, monkeypatch: pytest.MonkeyPatch, tmp_path: Any
 ) -> None:
     monkeypatch.setattr(base_models, "location", lambda base: tmp_path / "gone")
-    assert "are gone" in refusal(database)["base_model"]
+    assert "are missing" in refusal(database)["base_model"]
 
 
 def test_a_base_that_is_being_looked_at_asks_for_patience(database: Database) -> None:
-    with pytest.raises(NotReady, match="being looked at"):
+    with pytest.raises(NotReady, match="being inspected"):
         start(database)
 
 
@@ -206,17 +206,17 @@ def test_cancel_only_asks_a_run_that_trains(database: Database, ready_base: None
     assert (canceled.status, canceled.cancel_requested) == ("running", True)
     with database.write() as session:
         jobs.finish(session, Run, claimed[1], JobStatus.SUCCEEDED)
-    with pytest.raises(Conflict, match=r"has .* already"), database.write() as session:
+    with pytest.raises(Conflict, match=r"has already"), database.write() as session:
         service.cancel_run(session, run.key)
 
 
 def test_only_a_run_that_trains_can_stop_and_keep(database: Database, ready_base: None) -> None:
     run = start(database)
     with pytest.raises(Conflict, match="This run is waiting"), database.write() as session:
-        service.ask_of_run(session, run.key, "stop")
+        service.request_run_action(session, run.key, "stop")
     with database.write() as session:
         jobs.claim_next(session, Run, lease_seconds=LEASE)
-        assert service.ask_of_run(session, run.key, "stop").stop_requested
+        assert service.request_run_action(session, run.key, "stop").stop_requested
 
 
 def test_runs_wait_for_those_before_them(database: Database, ready_base: None) -> None:
@@ -285,7 +285,7 @@ def test_a_run_goes_on_from_the_checkpoint_of_another(database: Database, ready_
         database,
         dataset_id=parent.dataset_id,
         config={"steps": 100},
-        continues=Start(parent.key),
+        continues=StartCheckpoint(parent.key),
     )
     assert (run.parent_id, run.step, run.total_steps) == (parent.key, 40, 100)
     assert run.config == parent.config | {"steps": 100}
@@ -293,7 +293,7 @@ def test_a_run_goes_on_from_the_checkpoint_of_another(database: Database, ready_
         (checkpoint,) = service.run_checkpoints(session, run.key)
         assert (checkpoint.step, checkpoint.sha256) == (40, "a" * 64)
         (said,) = (e for e in service.run_events(session, run.key) if e.kind == "notice")
-    assert said.data["text"] == f"Goes on from step 40 of “Chalk” (run {parent.key})."
+    assert said.data["text"] == f"Continues from step 40 of “Chalk” (run {parent.key})."
 
 
 def test_a_run_cannot_go_on_as_something_else_or_backwards(
@@ -304,12 +304,14 @@ def test_a_run_cannot_go_on_as_something_else_or_backwards(
         database,
         dataset_id=parent.dataset_id,
         config={"steps": 40, "rank": 3, "optimizer": "adafactor"},
-        continues=Start(parent.key, 40),
+        continues=StartCheckpoint(parent.key, 40),
     )
     assert set(fields) == {"steps", "rank", "optimizer"}
     assert "more than 40" in fields["steps"]
-    gone = refusal(database, dataset_id=parent.dataset_id, continues=Start(parent.key, 7))
-    assert gone == {"continues": "This checkpoint is not kept any more; of this run there are: 40."}
+    gone = refusal(database, dataset_id=parent.dataset_id, continues=StartCheckpoint(parent.key, 7))
+    assert gone == {
+        "continues": "That checkpoint was deleted. This run still has checkpoints at steps: 40."
+    }
 
 
 def test_what_only_reads_otherwise_fits_the_checkpoint(
@@ -322,12 +324,12 @@ def test_what_only_reads_otherwise_fits_the_checkpoint(
         database,
         dataset_id=parent.dataset_id,
         config={"steps": 90} | said,
-        continues=Start(parent.key),
+        continues=StartCheckpoint(parent.key),
     )
     assert run.parent_id == parent.key
     other = {"steps": 90, "text_encoder_alpha": 4}
     fields = refusal(
-        database, dataset_id=parent.dataset_id, config=other, continues=Start(parent.key)
+        database, dataset_id=parent.dataset_id, config=other, continues=StartCheckpoint(parent.key)
     )
     assert set(fields) == {"text_encoder_alpha"}
 
@@ -336,7 +338,12 @@ def test_a_blob_that_another_run_goes_on_from_is_not_given_away(
     database: Database, ready_base: None
 ) -> None:
     parent = trained_run(database)
-    start(database, dataset_id=parent.dataset_id, config={"steps": 90}, continues=Start(parent.key))
+    start(
+        database,
+        dataset_id=parent.dataset_id,
+        config={"steps": 90},
+        continues=StartCheckpoint(parent.key),
+    )
     with database.write() as session:
         row, claim = jobs.claim_next(session, Run, lease_seconds=LEASE) or (None, None)
         assert claim is not None

@@ -40,7 +40,7 @@ def test_a_default_port_that_is_taken_gives_a_later_one(taken: int) -> None:
 
 
 def test_a_port_somebody_asked_for_is_never_changed(taken: int) -> None:
-    with pytest.raises(AddressError, match=f"Port {taken} on 127.0.0.1 is taken"):
+    with pytest.raises(AddressError, match=f"Port {taken} on 127.0.0.1 is used by another program"):
         listen("127.0.0.1", taken, explicit=True)
 
 

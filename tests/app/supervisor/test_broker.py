@@ -120,7 +120,7 @@ def test_a_bundled_server_that_does_not_run_gives_way_to_one_on_the_path(
 
     assert broker.process is not None
     assert broker.process.program.command[0] == str(bin_folder / "redis-server")
-    assert said == [f"Warning: the broker {bad} does not run on this machine."]
+    assert said == [f"Warning: the broker {bad} could not be started."]
 
 
 def test_without_any_server_that_runs_files_carry_the_hints_and_a_person_is_told(
@@ -130,7 +130,7 @@ def test_without_any_server_that_runs_files_carry_the_hints_and_a_person_is_told
     monkeypatch.setattr(module, "SERVERS_ON_PATH", ())
     broker = begin()
     assert broker == Broker(f"filesystem://{tmp_path}/hints")
-    assert "does not run" in said[0]
+    assert "could not be started" in said[0]
     assert "woken through files" in said[1]
 
 
@@ -167,9 +167,9 @@ def test_no_short_folder_at_all_falls_back_to_files(
 ) -> None:
     monkeypatch.setattr(module, "MAX_SOCKET_PATH", 10)
     assert begin().url.startswith("filesystem://")
-    assert "Set TMPDIR to a short folder" in said[0]
+    assert "Set TMPDIR to a shorter folder" in said[0]
 
 
 def test_a_given_socket_with_too_long_a_path_is_refused(begin: Begin) -> None:
-    with pytest.raises(BrokerError, match="the system allows 103"):
+    with pytest.raises(BrokerError, match="at most 103 are allowed"):
         begin(f"redis+socket:///{'x' * 120}/broker.sock")

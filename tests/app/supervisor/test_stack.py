@@ -153,7 +153,7 @@ def test_a_killed_supervisor_leaves_nothing_and_the_next_start_is_clean(
     serve.send(signal.SIGKILL)
     wait_until(lambda: none_left(pids), 5)
 
-    # The next one has no server that runs: hints go through files, and all still works.
+    # The next one has no server that runs: wake-ups go through files, and everything still works.
     broken = tmp_path / "broken"
     make_broken_wheel(broken)
     path = os.pathsep.join([str(broken), str(ROOT)])

@@ -109,7 +109,7 @@ def test_a_web_server_that_never_starts_ends_it_all_with_its_last_words(
     assert running.end() == 1
 
     assert (tmp_path / "starts").read_text() == "x\n" * 5
-    last_words = next(text for text in running.said if "gives up" in text)
+    last_words = next(text for text in running.said if "right after starting" in text)
     assert "  no such template" in last_words
     assert "web.log" in last_words
     assert not alive(pid)

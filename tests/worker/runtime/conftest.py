@@ -31,7 +31,7 @@ def registry(tmp_path: Path, sqlite_template: Path, trainers: TrainerServer) -> 
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedRegistry:
     """A registry with a run that was trained without any break."""
 
     registry: Registry
@@ -42,13 +42,13 @@ class Trained:
 @pytest.fixture(scope="session")
 def trained(
     tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path, trainers: TrainerServer
-) -> Iterator[Trained]:
+) -> Iterator[TrainedRegistry]:
     """One training for all tests that look at what comes of it, all of it as a worker does it."""
     folder = tmp_path_factory.mktemp("trained")
     registry = open_registry(folder, sqlite_template, trainers, is_measured=False)
     run_id = registry.new_run(name="Chalk board")
-    with registry.working(registry.training(command=COMMAND)) as room:
-        room.serve_hint()
+    with registry.working(registry.train_jobs(command=COMMAND)) as loop:
+        loop.serve_wakeup()
         registry.until_final(Run, run_id)
-    yield Trained(registry, run_id, list((registry.settings.data_dir / "work").iterdir()))
+    yield TrainedRegistry(registry, run_id, list((registry.settings.data_dir / "work").iterdir()))
     registry.database.dispose()

@@ -1,4 +1,4 @@
-"""Helpers for tests of the worker runtime: a registry, a short config, rooms at work, waiting."""
+"""Helpers for tests of the worker runtime: a registry, a short config, job loops, waiting."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from PIL import Image as Picture
 from PIL import ImageDraw
 from sqlmodel import SQLModel, select
 
-from app.registry.base_models.inspection import Found, write_found
+from app.registry.base_models.inspection import InspectionResult, write_inspection
 from app.registry.base_models.models import BaseSpeed
 from app.registry.base_models.service import ensure_embedded
 from app.registry.config import Settings
@@ -31,9 +31,9 @@ from tests.worker.runtime.trainer_server import TrainerServer
 from worker.core import starter
 from worker.core.bases.inspect import inspect_base
 from worker.core.training.events import Event as TrainingEvent
-from worker.runtime.job_loop import Room, Work
-from worker.runtime.messages import Failed, encode
-from worker.runtime.train_jobs import Training
+from worker.runtime.job_loop import JobLoop, Work
+from worker.runtime.messages import FailureReport, encode
+from worker.runtime.train_jobs import TrainJobs
 
 PATIENCE_SECONDS = 120.0
 CONFIG: dict[str, Any] = {
@@ -60,7 +60,7 @@ class Registry:
     base_id: int
     dataset_id: int
     version_id: int
-    rooms: list[Room]
+    loops: list[JobLoop]
     trainers: TrainerServer
 
     def new_run(
@@ -114,23 +114,23 @@ class Registry:
         with self.database.write() as session:
             jobs.request_cancel(session, table, session.get_one(table, key))
 
-    def training(self, **options: Any) -> Training:
-        """The work of a train room here, with forked trainers unless `command` says otherwise."""
+    def train_jobs(self, **options: Any) -> TrainJobs:
+        """The train jobs here, with forked trainers unless `command` says otherwise."""
         options = {"command": self.trainers.command} | options
-        return Training(self.settings, self.database, self.store, **options)
+        return TrainJobs(self.settings, self.database, self.store, **options)
 
     @contextmanager
-    def working(self, work: Work) -> Iterator[Room]:
-        """A room at work."""
-        room = Room(self.database, work, lease_seconds=self.settings.lease_seconds)
-        room.start()
-        self.rooms.append(room)
+    def working(self, work: Work) -> Iterator[JobLoop]:
+        """A job loop at work."""
+        loop = JobLoop(self.database, work, lease_seconds=self.settings.lease_seconds)
+        loop.start()
+        self.loops.append(loop)
         try:
-            yield room
+            yield loop
         finally:
-            self.rooms.remove(room)
-            room.request_stop()
-            assert room.join(PATIENCE_SECONDS)
+            self.loops.remove(loop)
+            loop.request_stop()
+            assert loop.join(PATIENCE_SECONDS)
 
 
 def open_registry(
@@ -138,7 +138,7 @@ def open_registry(
 ) -> Registry:
     """A registry on SQLite in this folder, with a lease of two seconds.
 
-    A train room calibrates nothing where `is_measured`.
+    Train jobs calibrate nothing where `is_measured`.
     """
     data_dir = folder / "data"
     data_dir.mkdir()
@@ -146,14 +146,14 @@ def open_registry(
     settings = Settings(
         _env_file=None, data_dir=data_dir, device="cpu", threads=1, lease_seconds=2.0
     )
-    rooms: list[Room] = []
+    loops: list[JobLoop] = []
 
-    def hint(queue: str) -> None:
-        for room in rooms:
-            if room.work.table.queue == queue:
-                room.wake()
+    def wakeup(queue: str) -> None:
+        for loop in loops:
+            if loop.work.table.queue == queue:
+                loop.wake()
 
-    database = Database(make_engine(settings.sqlalchemy_url), hint)
+    database = Database(make_engine(settings.sqlalchemy_url), wakeup)
     store = open_store(None, data_dir)
     items = [
         {"sha256": blob, "clean_sha256": blob, "caption": caption, "width": 64, "height": 64}
@@ -184,7 +184,7 @@ def open_registry(
                     adapter_bytes=1,
                 )
             )
-    return Registry(settings, database, store, base_id, dataset.key, version.key, rooms, trainers)
+    return Registry(settings, database, store, base_id, dataset.key, version.key, loops, trainers)
 
 
 def _add_base(database: Database) -> int:
@@ -192,10 +192,10 @@ def _add_base(database: Database) -> int:
     with database.write() as session:
         base = ensure_embedded(session)
         session.flush()
-        write_found(
+        write_inspection(
             session,
             base.key,
-            Found.of(info),
+            InspectionResult.of(info),
         )
         for job in session.exec(select(IoJob)):
             session.delete(job)
@@ -211,7 +211,7 @@ def picture(number: int) -> bytes:
     return content.getvalue()
 
 
-def scripted_trainer(messages: Sequence[TrainingEvent | Failed]) -> tuple[str, ...]:
+def scripted_trainer(messages: Sequence[TrainingEvent | FailureReport]) -> tuple[str, ...]:
     """The command of a process that answers its order with these messages and ends."""
     lines = b"".join(encode(message) for message in messages)
     program = (

@@ -18,7 +18,7 @@ from tests.worker.lora_files.corpus import corpus, mutated
 from tests.worker.runtime.job_loops import Registry
 from worker.core import starter
 from worker.core.lora_files.adaptable_shapes import adaptable_shapes
-from worker.runtime.io_jobs import IoWork
+from worker.runtime.io_jobs import IoJobs
 
 FRAGMENT = {"accept": "text/html", "hx-request": "true"}
 QUERY = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -71,8 +71,8 @@ def test_no_damaged_file_gets_through_or_breaks_anything(registry: Registry) -> 
                 assert answer.status_code in (200, 422), answer.text
                 assert "not imported" in answer.text or "was uploaded" in answer.text
         orders = registry.rows(IoJob, kind="import_adapter")
-        with registry.working(IoWork(registry.settings, registry.database, registry.store)) as room:
-            room.wake()
+        with registry.working(IoJobs(registry.settings, registry.database, registry.store)) as loop:
+            loop.wake()
             ended = [registry.until_final(IoJob, job.key) for job in orders]
         for job in ended:
             jobs.add(job.status)
@@ -94,14 +94,14 @@ def test_no_damaged_file_gets_through_or_breaks_anything(registry: Registry) -> 
     [
         (b"", "is empty"),
         (b"\x80\x02ccollections", "is a pickle"),
-        (struct.pack("<Q", 200 * 2**20) + b'{"', "cut off"),
+        (struct.pack("<Q", 200 * 2**20) + b'{"', "truncated"),
         (files()["kohya"][:-5], "cut off"),
     ],
 )
 def test_the_api_names_what_is_wrong(registry: Registry, content: bytes, sentence: str) -> None:
     with (
         TestClient(create_app(registry.settings), base_url=HOST) as client,
-        registry.working(IoWork(registry.settings, registry.database, registry.store)),
+        registry.working(IoJobs(registry.settings, registry.database, registry.store)),
     ):
         answer = client.post("/api/v1/adapters/import", files={"file": ("x.safetensors", content)})
     assert answer.status_code == 422

@@ -13,7 +13,7 @@ import yaml
 from pydantic import SecretStr
 
 from app.registry.adapters import hub as on_hub
-from app.registry.adapters.hub import Fetching, Publishing
+from app.registry.adapters.hub import HubImport, PublishOptions
 from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
 from app.registry.adapters.versions.create_version import NewFile, NewVersion, add_file, publish
 from app.registry.db import utcnow
@@ -26,12 +26,12 @@ from worker.core.lora_files import canonical
 from worker.core.lora_files.adaptable_shapes import adaptable_shapes
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
 from worker.core.lora_files.export import read_adapter
-from worker.runtime.export_jobs import Exporting
+from worker.runtime.export_jobs import ExportJobs
 from worker.runtime.hub_jobs import _licence
-from worker.runtime.io_jobs import IoWork
+from worker.runtime.io_jobs import IoJobs
 
 QUERY = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
-Exported = list[tuple[NewFile, bytes]]
+ExportReport = list[tuple[NewFile, bytes]]
 
 
 @pytest.fixture(autouse=True)
@@ -52,11 +52,11 @@ def hub() -> Iterator[Hub]:
 
 @pytest.fixture
 def outward(registry: Registry, hub: Hub) -> Iterator[Registry]:
-    """A registry with a token for the Hub, and an io room at work on it."""
+    """A registry with a token for the Hub, and a loop of io jobs at work on it."""
     token = SecretStr("good")
     settings = registry.settings.model_copy(update={"hub_endpoint": hub.url, "hub_token": token})
     changed = replace(registry, settings=settings)
-    with changed.working(IoWork(settings, registry.database, registry.store)):
+    with changed.working(IoJobs(settings, registry.database, registry.store)):
         yield changed
 
 
@@ -72,13 +72,13 @@ def weights(seed: int = 0) -> LoraAdapter:
 @pytest.fixture(scope="module")
 def exported(
     tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path, trainers: TrainerServer
-) -> Exported:
+) -> ExportReport:
     """The downloads of the adapter, written and proved once."""
     folder = tmp_path_factory.mktemp("exported")
     registry = open_registry(folder, sqlite_template, trainers)
     add_adapter(registry, folder)
     (version,) = registry.rows(AdapterVersion)
-    exporting = Exporting(registry.database, registry.store)
+    exporting = ExportJobs(registry.database, registry.store)
     files = []
     for form in ("kohya", "peft"):
         file = exporting.download(version.key, form, "fp16", folder)
@@ -87,7 +87,7 @@ def exported(
     return files
 
 
-def add_exported(registry: Registry, folder: Path, exported: Exported) -> int:
+def add_exported(registry: Registry, folder: Path, exported: ExportReport) -> int:
     """The adapter with its downloads, so that its publication writes none."""
     adapter_id = add_adapter(registry, folder)
     (version,) = registry.rows(AdapterVersion)
@@ -122,7 +122,7 @@ def add_adapter(registry: Registry, folder: Path) -> int:
 def order(registry: Registry, adapter_id: int, repo: str = "chalk", **wanted: str) -> int:
     with registry.database.write() as session:
         adapter = session.get_one(Adapter, adapter_id)
-        publishing = Publishing(repo, **wanted)  # type: ignore[arg-type]
+        publishing = PublishOptions(repo, **wanted)  # type: ignore[arg-type]
         return on_hub.order_publication(session, adapter, publishing, registry.settings).key
 
 
@@ -132,16 +132,16 @@ def cancel(registry: Registry, adapter_id: int, key: int) -> None:
         assert on_hub.cancel_publication(session, adapter, key).job.cancel_requested
 
 
-def fetched(registry: Registry, source: str) -> Fetching:
+def fetched(registry: Registry, source: str) -> HubImport:
     with registry.database.write() as session:
         key = on_hub.order_fetch(session, source, registry.settings).key
 
-    def ended() -> Fetching | None:
+    def ended() -> HubImport | None:
         with registry.database.read() as session:
-            found = on_hub.get_fetching(session, key)
+            found = on_hub.get_hub_import(session, key)
         return None if found.status.is_active else found
 
-    found: Fetching = wait_for(ended)
+    found: HubImport = wait_for(ended)
     return found
 
 
@@ -186,7 +186,7 @@ def test_a_version_is_published_with_its_files_and_card(
 
 
 def test_what_was_published_comes_back_as_the_adapter_it_is(
-    outward: Registry, hub: Hub, tmp_path: Path, exported: Exported
+    outward: Registry, hub: Hub, tmp_path: Path, exported: ExportReport
 ) -> None:
     adapter_id = add_exported(outward, tmp_path, exported)
     outward.until_final(IoJob, order(outward, adapter_id))
@@ -223,7 +223,7 @@ def test_an_adapter_comes_with_what_its_card_says(
     adapter = outward.row(Adapter, found.adapter_id or 0)
     assert (adapter.name, adapter.trigger_words) == ("ink-wash", ["ink wash"])
     assert adapter.notes == (
-        f"From acme/ink-wash on the Hugging Face Hub, commit {repo.commit[:12]}. Its licence: mit."
+        f"From acme/ink-wash on the Hugging Face Hub, commit {repo.commit[:12]}. License: mit."
     )
     assert adapter.licence == "mit"
     assert adapter.cover_sha256
@@ -245,7 +245,7 @@ def test_the_licence_of_a_card_is_its_own_name(card: dict[str, str], licence: st
 
 
 def test_what_cannot_be_done_is_said(
-    outward: Registry, hub: Hub, tmp_path: Path, exported: Exported
+    outward: Registry, hub: Hub, tmp_path: Path, exported: ExportReport
 ) -> None:
     hub.add("ada/taken", {"x.safetensors": b"x"})
     adapter_id = add_exported(outward, tmp_path, exported)
@@ -261,16 +261,16 @@ def test_what_cannot_be_done_is_said(
     assert "safetensors file" in str(fetched(outward, "acme/text").error)
     with outward.database.write() as session:
         adapter = session.get_one(Adapter, adapter_id)
-        publishing = Publishing("ada/gone")
+        publishing = PublishOptions("ada/gone")
         key = on_hub.order_publication(session, adapter, publishing, outward.settings).key
         adapter.deleted_at = utcnow()
-    assert "was deleted while this waited" in outward.until_final(IoJob, key).error
+    assert "was deleted meanwhile" in outward.until_final(IoJob, key).error
     assert "ada/gone" not in hub.repos
 
 
 @pytest.mark.parametrize("step", ["repos/create", "/lfs/"], ids=["being made", "uploading"])
 def test_a_publication_that_is_canceled_leaves_nothing_on_the_hub(
-    outward: Registry, hub: Hub, tmp_path: Path, exported: Exported, step: str
+    outward: Registry, hub: Hub, tmp_path: Path, exported: ExportReport, step: str
 ) -> None:
     adapter_id = add_exported(outward, tmp_path, exported)
     hub.holds |= {step, "/lfs/"}
@@ -287,7 +287,7 @@ def test_a_publication_that_is_canceled_leaves_nothing_on_the_hub(
 
 
 def test_a_cancel_that_comes_too_late_says_that_it_is_published(
-    outward: Registry, hub: Hub, tmp_path: Path, exported: Exported
+    outward: Registry, hub: Hub, tmp_path: Path, exported: ExportReport
 ) -> None:
     adapter_id = add_exported(outward, tmp_path, exported)
     hub.holds.add("/commit/")
@@ -301,7 +301,7 @@ def test_a_cancel_that_comes_too_late_says_that_it_is_published(
 
 
 def test_a_canceled_next_version_leaves_the_repository_as_it_was(
-    outward: Registry, hub: Hub, tmp_path: Path, exported: Exported
+    outward: Registry, hub: Hub, tmp_path: Path, exported: ExportReport
 ) -> None:
     adapter_id = add_exported(outward, tmp_path, exported)
     outward.until_final(IoJob, order(outward, adapter_id))
@@ -319,7 +319,7 @@ def test_a_canceled_next_version_leaves_the_repository_as_it_was(
 
 
 def test_what_could_not_be_deleted_is_told(
-    outward: Registry, hub: Hub, tmp_path: Path, exported: Exported
+    outward: Registry, hub: Hub, tmp_path: Path, exported: ExportReport
 ) -> None:
     adapter_id = add_exported(outward, tmp_path, exported)
     hub.keeps = True

@@ -14,7 +14,7 @@ import psutil
 import pytest
 
 from app.registry.base_models import downloads
-from app.registry.base_models.downloads import Shown
+from app.registry.base_models.downloads import BaseWithDownload
 from app.registry.base_models.models import BaseModel
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import enqueue
@@ -22,7 +22,7 @@ from app.registry.jobs.states import JobStatus
 from tests.fake_hub import Hub, open_hub
 from tests.worker.runtime.job_loops import Registry, wait_for
 from worker.core import starter
-from worker.runtime.io_jobs import IoWork
+from worker.runtime.io_jobs import IoJobs
 
 REPO = "acme/tiny"
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -57,33 +57,33 @@ def add(registry: Registry, source: str = REPO) -> int:
         return downloads.add(session, source, registry.settings).key
 
 
-def shown(registry: Registry, base_id: int) -> Shown:
+def shown(registry: Registry, base_id: int) -> BaseWithDownload:
     with registry.database.read() as session:
-        return downloads.shown(session, [session.get_one(BaseModel, base_id)])[0]
+        return downloads.with_downloads(session, [session.get_one(BaseModel, base_id)])[0]
 
 
-def until(registry: Registry, base_id: int, status: str) -> Shown:
-    def reached() -> Shown | None:
+def until(registry: Registry, base_id: int, status: str) -> BaseWithDownload:
+    def reached() -> BaseWithDownload | None:
         row = shown(registry, base_id)
         assert row.status in ("downloading", "checking", status), row.error
         return row if row.status == status else None
 
-    found: Shown = wait_for(reached)
+    found: BaseWithDownload = wait_for(reached)
     return found
 
 
-def io_work(registry: Registry) -> IoWork:
-    return IoWork(registry.settings, registry.database, registry.store)
+def io_work(registry: Registry) -> IoJobs:
+    return IoJobs(registry.settings, registry.database, registry.store)
 
 
-def held(registry: Registry, base_id: int) -> Shown:
+def held(registry: Registry, base_id: int) -> BaseWithDownload:
     """The download once it stands in the middle of the UNet."""
 
-    def in_the_middle() -> Shown | None:
+    def in_the_middle() -> BaseWithDownload | None:
         row = shown(registry, base_id)
         return row if row.download and row.download.done > 10 * 2**20 else None
 
-    found: Shown = wait_for(in_the_middle)
+    found: BaseWithDownload = wait_for(in_the_middle)
     return found
 
 
@@ -199,8 +199,8 @@ def test_what_the_hub_has_not_or_forbids_is_said_of_the_base(outward: Registry, 
 def test_a_worker_told_to_stay_at_home_asks_nobody(outward: Registry, hub: Hub) -> None:
     base_id = add(outward)
     settings = outward.settings.model_copy(update={"hub": "off"})
-    with outward.working(IoWork(settings, outward.database, outward.store)):
-        assert "BRUSHWORK_HUB is off" in str(until(outward, base_id, "failed").error)
+    with outward.working(IoJobs(settings, outward.database, outward.store)):
+        assert "Hugging Face access is off" in str(until(outward, base_id, "failed").error)
     assert hub.asked == []
 
 

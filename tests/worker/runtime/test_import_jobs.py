@@ -29,8 +29,8 @@ from worker.core.lora_files.adaptable_shapes import adaptable_shapes
 from worker.core.lora_files.base_weights import open_base_weights
 from worker.core.lora_files.canonical import load_adapter
 from worker.core.lora_files.compatible import explain_mismatch
-from worker.runtime.io_jobs import IoWork
-from worker.runtime.job_progress import Pulse
+from worker.runtime.io_jobs import IoJobs
+from worker.runtime.job_progress import JobProgress
 
 QUERY = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
 STEM = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
@@ -38,13 +38,13 @@ STEM = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
 
 @pytest.fixture
 def at_work(registry: Registry) -> Iterator[Registry]:
-    """A registry with the starter and an io room at work on it."""
+    """A registry with the starter and a loop of io jobs at work on it."""
     with registry.working(work_of(registry)):
         yield registry
 
 
-def work_of(registry: Registry) -> IoWork:
-    return IoWork(registry.settings, registry.database, registry.store)
+def work_of(registry: Registry) -> IoJobs:
+    return IoJobs(registry.settings, registry.database, registry.store)
 
 
 def lora(shape: tuple[int, ...], stem: str = STEM, seed: int = 0) -> dict[str, Tensor]:
@@ -105,7 +105,7 @@ def test_a_family_is_seen_from_shapes_where_no_base_of_it_is_here(
 ) -> None:
     adapter, version = made(at_work, send(at_work, lora(shape), tmp_path))
     assert (adapter.base_family, version.base_model_id, version.rank) == (family, None, 4)
-    assert any("None of the base models here is of this family" in n for n in notes_of(version))
+    assert any("No base model here belongs to this family" in n for n in notes_of(version))
 
 
 def notes_of(version: AdapterVersion) -> list[str]:
@@ -118,22 +118,22 @@ def test_an_import_ends_between_two_layers(
     wish: str, status: str, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     begun, go_on = threading.Event(), threading.Event()
-    told = Pulse.__call__
+    told = JobProgress.__call__
 
-    def slowly(pulse: Pulse, at: int, total: int) -> None:
+    def slowly(progress: JobProgress, at: int, total: int) -> None:
         begun.set()
         assert go_on.wait(60)
-        told(pulse, at, total)
+        told(progress, at, total)
 
-    monkeypatch.setattr(Pulse, "__call__", slowly)
+    monkeypatch.setattr(JobProgress, "__call__", slowly)
     save_file(lora((1280, 768)), tmp_path / "sent")
     blob = registry.store.put_file(tmp_path / "sent")
     with registry.database.write() as session:
         job = adapters.order_import(session, sha256=blob.sha256, filename="ink.safetensors")
-    with registry.working(work_of(registry)) as room:
+    with registry.working(work_of(registry)) as loop:
         assert begun.wait(60)
         if wish == "stop":
-            room.request_stop()
+            loop.request_stop()
             go_on.set()
         else:
             registry.cancel(IoJob, job.key)
@@ -248,7 +248,7 @@ def test_an_import_can_be_the_next_version(at_work: Registry, tmp_path: Path) ->
     assert (adapter.key, version.version) == (one.key, 2)
     other = send(at_work, lora((1280, 2048), seed=3), tmp_path, adapter_id=one.key)
     assert other.status == "failed"
-    assert "Import it as an adapter of its own." in str(other.error)
+    assert "Import it as a new adapter." in str(other.error)
 
 
 def test_a_known_file_has_to_fit_the_base_that_is_named_too(
@@ -269,7 +269,7 @@ def test_a_version_fits_what_the_adapter_is_for_not_only_its_family(
     assert first.base_model_id is not None
     foreign = send(at_work, lora((1280, 768), seed=2), tmp_path, adapter_id=starters.key)
     assert foreign.status == "failed"
-    assert "Import it as an adapter of its own." in str(foreign.error)
+    assert "Import it as a new adapter." in str(foreign.error)
     fitting = send(at_work, lora(shape_of(), seed=3), tmp_path, adapter_id=starters.key)
     assert made(at_work, fitting)[1].base_model_id == first.base_model_id
     sd15, _ = made(at_work, send(at_work, lora((1280, 768), seed=4), tmp_path))
@@ -344,7 +344,7 @@ def test_metadata_of_a_hostile_file_stays_text_and_short(at_work: Registry, tmp_
     assert adapter.name == "A" * 120
     assert adapter.trigger_words == ["x" * 60]
     assert adapter.cover_sha256 is None
-    assert any("The picture that came with the file was left out." in n for n in notes_of(version))
+    assert any("The preview image of the file was skipped." in n for n in notes_of(version))
 
 
 def test_files_of_this_machine_are_imported_from_the_command_line(
@@ -362,9 +362,9 @@ def test_files_of_this_machine_are_imported_from_the_command_line(
     shown = capsys.readouterr()
     assert shown.out.splitlines() == [
         "wet-ink.safetensors: wet-ink",
-        "wet-ink2.safetensors: wet-ink (these weights are here already)",
+        "wet-ink2.safetensors: wet-ink (already in the registry)",
     ]
-    assert "There is no file /nowhere/a.safetensors." in shown.err
+    assert "/nowhere/a.safetensors does not exist." in shown.err
     assert "“zz.safetensors” is empty." in shown.err
     (adapter,) = at_work.rows(Adapter, slug="wet-ink")
     assert adapter.trigger_words == ["wetink"]

@@ -19,28 +19,28 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.models import IoJob
 from app.registry.runs.models import Run
 from app.web.adapters import page_view
-from tests.worker.runtime.conftest import Trained
+from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import Registry
 from worker.core import starter
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
 from worker.core.lora_files.export import read_adapter
 from worker.core.lora_files.header import with_metadata
-from worker.runtime.export_jobs import Exporting
-from worker.runtime.io_jobs import IoWork
-from worker.runtime.job_loop import Room
+from worker.runtime.export_jobs import ExportJobs
+from worker.runtime.io_jobs import IoJobs
+from worker.runtime.job_loop import JobLoop
 
 
 @pytest.fixture
-def room(trained: Trained) -> Iterator[Room]:
-    """An io room at work on the registry with a trained run."""
+def loop(trained: TrainedRegistry) -> Iterator[JobLoop]:
+    """A loop of io jobs at work on the registry with a trained run."""
     registry = trained.registry
-    work = IoWork(registry.settings, registry.database, registry.store)
+    work = IoJobs(registry.settings, registry.database, registry.store)
     with registry.working(work) as opened:
         yield opened
 
 
-def version_of(trained: Trained) -> AdapterVersion:
+def version_of(trained: TrainedRegistry) -> AdapterVersion:
     run = trained.registry.row(Run, trained.run_id)
     version: AdapterVersion = trained.registry.row(AdapterVersion, run.adapter_version_id)
     return version
@@ -54,7 +54,7 @@ def bring_in(registry: Registry, path: Path, name: str = "my style.safetensors")
     return done
 
 
-def test_a_base_is_looked_at_and_can_then_be_used(trained: Trained, room: Room) -> None:
+def test_a_base_is_looked_at_and_can_then_be_used(trained: TrainedRegistry, loop: JobLoop) -> None:
     registry = trained.registry
     with registry.database.write() as session:
         base = base_models.add_base_model(session, str(starter.PATH), allowed_folders=None)
@@ -67,7 +67,7 @@ def test_a_base_is_looked_at_and_can_then_be_used(trained: Trained, room: Room) 
 
 
 def test_a_folder_that_is_no_base_fails_with_the_reason(
-    trained: Trained, room: Room, tmp_path: Path
+    trained: TrainedRegistry, loop: JobLoop, tmp_path: Path
 ) -> None:
     registry = trained.registry
     with registry.database.write() as session:
@@ -84,7 +84,7 @@ def test_a_folder_that_is_no_base_fails_with_the_reason(
 
 
 def test_a_bundle_is_written_when_it_is_asked_for(
-    trained: Trained, room: Room, tmp_path: Path
+    trained: TrainedRegistry, loop: JobLoop, tmp_path: Path
 ) -> None:
     registry, version = trained.registry, version_of(trained)
     with registry.database.write() as session:
@@ -102,7 +102,7 @@ def test_a_bundle_is_written_when_it_is_asked_for(
 
 
 def test_the_prompt_tag_on_the_page_names_every_file_of_a_version(
-    trained: Trained, room: Room, tmp_path: Path
+    trained: TrainedRegistry, loop: JobLoop, tmp_path: Path
 ) -> None:
     registry, version = trained.registry, version_of(trained)
     with registry.database.write() as session:
@@ -124,11 +124,11 @@ def test_the_prompt_tag_on_the_page_names_every_file_of_a_version(
 
 
 def test_a_licence_set_after_the_training_is_in_the_next_download_and_on_the_hub(
-    trained: Trained, tmp_path: Path
+    trained: TrainedRegistry, tmp_path: Path
 ) -> None:
     registry, version = trained.registry, version_of(trained)
     kohya = (version.key, DownloadFormat.KOHYA, DownloadDtype.FP16)
-    exporting = Exporting(registry.database, registry.store)
+    exporting = ExportJobs(registry.database, registry.store)
     with registry.database.read() as session:
         first = adapters.find_file(session, *kohya)
     assert first is not None  # what the trainer wrote is what the registry says
@@ -148,7 +148,7 @@ def test_a_licence_set_after_the_training_is_in_the_next_download_and_on_the_hub
 
 
 def test_our_own_download_comes_back_as_the_adapter_it_is(
-    trained: Trained, room: Room, tmp_path: Path
+    trained: TrainedRegistry, loop: JobLoop, tmp_path: Path
 ) -> None:
     registry, version = trained.registry, version_of(trained)
     (kohya,) = registry.rows(AdapterFile, version_id=version.key, format="kohya")
@@ -158,7 +158,7 @@ def test_our_own_download_comes_back_as_the_adapter_it_is(
 
 
 def test_our_own_download_with_another_header_is_still_that_adapter(
-    trained: Trained, room: Room, tmp_path: Path
+    trained: TrainedRegistry, loop: JobLoop, tmp_path: Path
 ) -> None:
     registry, version = trained.registry, version_of(trained)
     (kohya,) = registry.rows(AdapterFile, version_id=version.key, format="kohya")
@@ -171,7 +171,7 @@ def test_our_own_download_with_another_header_is_still_that_adapter(
 
 
 def test_a_foreign_file_becomes_an_adapter_once(
-    trained: Trained, room: Room, tmp_path: Path
+    trained: TrainedRegistry, loop: JobLoop, tmp_path: Path
 ) -> None:
     registry, version = trained.registry, version_of(trained)
     weights = canonical.load_adapter(registry.store.local_path(version.sha256, tmp_path))
@@ -193,7 +193,7 @@ def test_a_foreign_file_becomes_an_adapter_once(
 
 
 def test_an_adapter_of_another_base_is_refused_with_the_reason(
-    trained: Trained, room: Room, tmp_path: Path
+    trained: TrainedRegistry, loop: JobLoop, tmp_path: Path
 ) -> None:
     layer = "down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k"
     module = LoraModule(Component.UNET, layer, torch.ones(2, 999), torch.ones(320, 2), 2.0)
@@ -202,11 +202,11 @@ def test_an_adapter_of_another_base_is_refused_with_the_reason(
     done = bring_in(trained.registry, path)
     assert (done.status, done.error_code) == ("failed", "adapter")
     assert "cross-attention width 999" in done.error
-    assert "Accepted are adapters for SD 1.x, SD 2.x, SDXL" in done.error
+    assert "Choose an adapter for SD 1.x, SD 2.x or SDXL" in done.error
 
 
 def test_a_file_that_is_no_adapter_is_refused_with_the_reason(
-    trained: Trained, room: Room, tmp_path: Path
+    trained: TrainedRegistry, loop: JobLoop, tmp_path: Path
 ) -> None:
     path = tmp_path / "no.safetensors"
     path.write_bytes(b"\x80\x02this is a pickle")
@@ -215,7 +215,9 @@ def test_a_file_that_is_no_adapter_is_refused_with_the_reason(
     assert "Only .safetensors files are accepted" in done.error
 
 
-def test_an_unknown_kind_of_job_fails_and_is_not_tried_again(trained: Trained, room: Room) -> None:
+def test_an_unknown_kind_of_job_fails_and_is_not_tried_again(
+    trained: TrainedRegistry, loop: JobLoop
+) -> None:
     with trained.registry.database.write() as session:
         job = jobs.enqueue(session, IoJob(kind="dance"))
     done = trained.registry.until_final(IoJob, job.key)

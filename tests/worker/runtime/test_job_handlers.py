@@ -8,13 +8,13 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.kinds import JOB_TYPES, JobKind, SweepArgs
 from app.registry.jobs.models import IoJob
 from tests.worker.runtime.job_loops import Registry
-from worker.runtime.io_jobs import IoWork
+from worker.runtime.io_jobs import IoJobs
 
 WITHOUT_ARGUMENTS = {JobKind.INSPECT_BASE, JobKind.SWEEP}
 
 
-def io_work(registry: Registry) -> IoWork:
-    return IoWork(registry.settings, registry.database, registry.store)
+def io_work(registry: Registry) -> IoJobs:
+    return IoJobs(registry.settings, registry.database, registry.store)
 
 
 def test_every_kind_has_a_handler_and_every_handler_a_kind(registry: Registry) -> None:
@@ -48,7 +48,7 @@ def test_a_damaged_download_shows_its_reason_and_can_be_started_again(registry: 
     with registry.working(io_work(registry)):
         registry.until_final(IoJob, job.key)
     with registry.database.write() as session:
-        (row,) = downloads.shown(session, [base])
+        (row,) = downloads.with_downloads(session, [base])
         assert row.status == "failed"
         assert "precision: This is required." in str(row.error)
         again = downloads.add_from_hub(session, source, settings)

@@ -20,7 +20,7 @@ from app.registry.jobs.models import IoJob
 from app.registry.runs.models import Run
 from tests.worker.bases.tiny_models import save_sd15
 from tests.worker.lora_files.random_adapters import random_adapter
-from tests.worker.runtime.conftest import Trained
+from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import Registry
 from worker.core import starter
 from worker.core.bases.family import BaseFamily
@@ -29,7 +29,7 @@ from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.proof.strength import limit_threads
 from worker.runtime import prove_downloads
-from worker.runtime.io_jobs import IoWork
+from worker.runtime.io_jobs import IoJobs
 from worker.runtime.messages import Export, ExportFile, Facts
 from worker.runtime.prove_downloads import Prover
 from worker.runtime.write_downloads import write_downloads
@@ -146,8 +146,8 @@ def test_a_picture_that_comes_out_otherwise_is_a_fault(proved: list[ExportFile])
     file, _ = proved
     other = random_adapter(prover.shapes, rank=2, strength=0.02, seed=1)
     with limit_threads(other.parameters):
-        prover._draw_own(other)
-        found, _, _ = prover._compare(Prover(starter.PATH, SD1, ())._draw(), "fp16")
+        prover._generate_references(other)
+        found, _, _ = prover._compare(Prover(starter.PATH, SD1, ())._generate_image(), "fp16")
     assert found is not None
     assert found.difference > found.limit
     assert (
@@ -169,32 +169,34 @@ def test_an_adapter_whose_own_numbers_run_away_is_offered_and_says_so(tmp_path: 
 def test_a_file_that_draws_nothing_where_the_adapter_does_is_not_offered(
     adapter: LoraAdapter, tmp_path: Path, monkeypatch: Any
 ) -> None:
-    draw, own = Prover._draw, [2]
+    draw, own = Prover._generate_image, [2]
 
     def only_own(prover: Prover, *pipeline: Any) -> Any:
         own[0] -= 1
         return draw(prover, *pipeline) if own[0] >= 0 else None
 
-    monkeypatch.setattr(Prover, "_draw", only_own)  # as if the file's numbers ran away
+    monkeypatch.setattr(Prover, "_generate_image", only_own)  # as if the file's numbers ran away
     (file,) = write(adapter, tmp_path, "kohya", base=starter.PATH)
     assert "produces NaNs" in file.problem
     assert not file.path.exists()
 
 
-def version_of(trained: Trained) -> AdapterVersion:
+def version_of(trained: TrainedRegistry) -> AdapterVersion:
     run = trained.registry.row(Run, trained.run_id)
     version: AdapterVersion = trained.registry.row(AdapterVersion, run.adapter_version_id)
     return version
 
 
 def forget(registry: Registry, *rows: Any) -> None:
-    """Take rows away again: the registry is shared by the tests of this room."""
+    """Take rows away again: the registry is shared by the tests of this folder."""
     with registry.database.write() as session:
         for row in rows:
             session.delete(session.merge(row))
 
 
-def test_the_downloads_of_a_training_are_proved_before_they_are_there(trained: Trained) -> None:
+def test_the_downloads_of_a_training_are_proved_before_they_are_there(
+    trained: TrainedRegistry,
+) -> None:
     files = trained.registry.rows(AdapterFile, version_id=version_of(trained).key, dtype="fp16")
     assert {file.format for file in files} >= {"kohya", "peft"}
     for file in files:
@@ -204,7 +206,7 @@ def test_the_downloads_of_a_training_are_proved_before_they_are_there(trained: T
 
 
 def test_numbers_that_do_not_fit_fail_the_order_with_advice(
-    trained: Trained, tmp_path: Path
+    trained: TrainedRegistry, tmp_path: Path
 ) -> None:
     registry, version = trained.registry, version_of(trained)
     weights = canonical.load_adapter(registry.store.local_path(version.sha256, tmp_path))
@@ -218,7 +220,7 @@ def test_numbers_that_do_not_fit_fail_the_order_with_advice(
         session.flush()
         key = row.key
         job = adapters.order_file(session, key, DownloadFormat.KOHYA, DownloadDtype.FP16)
-    with registry.working(IoWork(registry.settings, registry.database, registry.store)):
+    with registry.working(IoJobs(registry.settings, registry.database, registry.store)):
         done = registry.until_final(IoJob, job.key)
     assert (done.status, done.error_code) == ("failed", "proof")
     assert "Choose fp32" in done.error
@@ -228,7 +230,9 @@ def test_numbers_that_do_not_fit_fail_the_order_with_advice(
     forget(registry, registry.row(AdapterVersion, key))
 
 
-def test_notes_and_tags_are_in_a_file_only_when_wished(trained: Trained, tmp_path: Path) -> None:
+def test_notes_and_tags_are_in_a_file_only_when_wished(
+    trained: TrainedRegistry, tmp_path: Path
+) -> None:
     registry, version = trained.registry, version_of(trained)
     private = AdapterChange(notes="For the wedding of Ada.", tags=["ada", "wedding"])
     with registry.database.write() as session:
@@ -238,7 +242,7 @@ def test_notes_and_tags_are_in_a_file_only_when_wished(trained: Trained, tmp_pat
         )
         plain = adapters.order_file(session, version.key, DownloadFormat.KOHYA, DownloadDtype.BF16)
     assert job.key != plain.key
-    with registry.working(IoWork(registry.settings, registry.database, registry.store)):
+    with registry.working(IoJobs(registry.settings, registry.database, registry.store)):
         for order in (job, plain):
             assert registry.until_final(IoJob, order.key).status == "succeeded"
     from safetensors import safe_open
@@ -258,14 +262,14 @@ def test_notes_and_tags_are_in_a_file_only_when_wished(trained: Trained, tmp_pat
 
 
 def test_the_sidecar_in_a_bundle_keeps_the_notes_to_itself(
-    trained: Trained, tmp_path: Path
+    trained: TrainedRegistry, tmp_path: Path
 ) -> None:
     registry, version = trained.registry, version_of(trained)
     with registry.database.write() as session:
         adapters.change_adapter(session, version.adapter_id, AdapterChange(notes="Only mine."))
         wanted = (session, version.key, DownloadFormat.BUNDLE, DownloadDtype.FP16)
         job = adapters.order_file(*wanted)
-    with registry.working(IoWork(registry.settings, registry.database, registry.store)):
+    with registry.working(IoJobs(registry.settings, registry.database, registry.store)):
         done = registry.until_final(IoJob, job.key)
     with zipfile.ZipFile(registry.store.local_path(done.result["sha256"], tmp_path)) as bundle:
         (name,) = (name for name in bundle.namelist() if name.endswith(".json"))

@@ -22,32 +22,32 @@ from app.registry.renders import service as playground
 from app.registry.renders.models import Render, RenderImage
 from app.registry.renders.service import RenderRequest
 from app.registry.runs.models import Run
-from tests.worker.runtime.conftest import Trained
+from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import Registry
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule, save_adapter
-from worker.runtime.job_loop import Room
+from worker.runtime.job_loop import JobLoop
 from worker.runtime.lease import Lease
-from worker.runtime.render_jobs import Rendering
+from worker.runtime.render_jobs import RenderJobs
 
 
 @pytest.fixture(scope="module")
-def rendering(trained: Trained) -> Iterator[Rendering]:
-    """The work of a render room, warm."""
+def render_jobs(trained: TrainedRegistry) -> Iterator[RenderJobs]:
+    """The render jobs, warm."""
     registry = trained.registry
-    work = Rendering(registry.settings, registry.database, registry.store)
+    work = RenderJobs(registry.settings, registry.database, registry.store)
     work.prepare()
     yield work
     work.close()
 
 
 @pytest.fixture
-def room(trained: Trained, rendering: Rendering) -> Iterator[Room]:
-    """A render room at work, with the pipeline of the other tests."""
+def loop(trained: TrainedRegistry, render_jobs: RenderJobs) -> Iterator[JobLoop]:
+    """A loop of render jobs at work, with the pipeline of the other tests."""
 
     class Shared:
         table = Render
         device = "CPU"
-        run = staticmethod(rendering.run)
+        run = staticmethod(render_jobs.run)
 
         def prepare(self) -> None: ...
 
@@ -63,7 +63,7 @@ def ask(registry: Registry, **values: Any) -> int:
         return playground.create_render(session, request).key
 
 
-def chalk(trained: Trained, weight: float = 1.0, **weights: float) -> WeightedAdapter:
+def chalk(trained: TrainedRegistry, weight: float = 1.0, **weights: float) -> WeightedAdapter:
     run = trained.registry.row(Run, trained.run_id)
     version = trained.registry.row(AdapterVersion, run.adapter_version_id)
     return WeightedAdapter(adapter_id=version.adapter_id, weight=weight, **weights)
@@ -79,7 +79,9 @@ def pictures(registry: Registry, render_id: int) -> list[Image.Image]:
     return opened
 
 
-def test_a_render_gives_pictures_that_say_how_they_were_drawn(trained: Trained, room: Room) -> None:
+def test_a_render_gives_pictures_that_say_how_they_were_drawn(
+    trained: TrainedRegistry, loop: JobLoop
+) -> None:
     registry = trained.registry
     key = ask(
         registry, count=2, negative_prompt="blurry", adapters=[chalk(trained, 0.5)], guidance=3.0
@@ -101,7 +103,7 @@ def test_a_render_gives_pictures_that_say_how_they_were_drawn(trained: Trained, 
 
 
 def test_a_picture_says_which_layer_of_the_text_it_was_drawn_from(
-    trained: Trained, room: Room
+    trained: TrainedRegistry, loop: JobLoop
 ) -> None:
     registry = trained.registry
     usual, earlier = (
@@ -113,7 +115,9 @@ def test_a_picture_says_which_layer_of_the_text_it_was_drawn_from(
     assert "Clip skip" not in first.info["parameters"]
 
 
-def test_an_equal_request_is_answered_from_what_was_drawn(trained: Trained, room: Room) -> None:
+def test_an_equal_request_is_answered_from_what_was_drawn(
+    trained: TrainedRegistry, loop: JobLoop
+) -> None:
     registry = trained.registry
     first = registry.until_final(Render, ask(registry, prompt="a house", seed=1))
     again = registry.until_final(Render, ask(registry, prompt="a house", seed=1))
@@ -126,7 +130,9 @@ def test_an_equal_request_is_answered_from_what_was_drawn(trained: Trained, room
     assert same[0] == same[1] != []
 
 
-def test_a_picture_that_was_drawn_but_lost_is_drawn_again(trained: Trained, room: Room) -> None:
+def test_a_picture_that_was_drawn_but_lost_is_drawn_again(
+    trained: TrainedRegistry, loop: JobLoop
+) -> None:
     registry = trained.registry
     first = registry.until_final(Render, ask(registry, prompt="a boat"))
     (image,) = registry.rows(RenderImage, render_id=first.key)
@@ -136,7 +142,9 @@ def test_a_picture_that_was_drawn_but_lost_is_drawn_again(trained: Trained, room
     assert registry.store.exists(image.sha256)
 
 
-def test_the_twin_without_adapters_is_drawn_by_the_base(trained: Trained, room: Room) -> None:
+def test_the_twin_without_adapters_is_drawn_by_the_base(
+    trained: TrainedRegistry, loop: JobLoop
+) -> None:
     registry = trained.registry
     key = ask(registry, prompt="a tree", adapters=[chalk(trained)], twin=True)
     render = registry.until_final(Render, key)
@@ -148,7 +156,9 @@ def test_the_twin_without_adapters_is_drawn_by_the_base(trained: Trained, room: 
     assert "<lora:" not in without.info["parameters"]
 
 
-def test_a_weight_of_zero_gives_the_picture_of_the_base(trained: Trained, room: Room) -> None:
+def test_a_weight_of_zero_gives_the_picture_of_the_base(
+    trained: TrainedRegistry, loop: JobLoop
+) -> None:
     registry = trained.registry
     plain = registry.until_final(Render, ask(registry, prompt="a fish"))
     silent = registry.until_final(
@@ -159,7 +169,7 @@ def test_a_weight_of_zero_gives_the_picture_of_the_base(trained: Trained, room: 
 
 
 def test_an_adapter_that_does_not_fit_the_base_is_named_in_the_error(
-    trained: Trained, rendering: Rendering, tmp_path: Path
+    trained: TrainedRegistry, render_jobs: RenderJobs, tmp_path: Path
 ) -> None:
     registry = trained.registry
     path = tmp_path / "wide.safetensors"
@@ -170,13 +180,13 @@ def test_an_adapter_that_does_not_fit_the_base_is_named_in_the_error(
     render, claim = claimed(registry, ask(registry, prompt="a bird", adapters=[chalk(trained)]))
     render.adapters = [render.adapters[0] | {"sha256": blob.sha256}]
     with Lease(registry.database, Render, claim, seconds=60) as lease:
-        rendering.run(render, lease, threading.Event())
+        render_jobs.run(render, lease, threading.Event())
     render = registry.row(Render, render.key)
     assert (render.status, render.error_code) == ("failed", "render")
     assert "cross-attention width 768" in render.error
     after, claim = claimed(registry, ask(registry, prompt="a bird"))
     with Lease(registry.database, Render, claim, seconds=60) as lease:
-        rendering.run(after, lease, threading.Event())
+        render_jobs.run(after, lease, threading.Event())
     assert registry.row(Render, after.key).status == "succeeded"
 
 
@@ -188,32 +198,36 @@ def claimed(registry: Registry, key: int) -> tuple[Render, Claim]:
     return found
 
 
-def test_a_cancelled_render_ends_at_its_next_step(trained: Trained, rendering: Rendering) -> None:
+def test_a_cancelled_render_ends_at_its_next_step(
+    trained: TrainedRegistry, render_jobs: RenderJobs
+) -> None:
     registry = trained.registry
     render, claim = claimed(registry, ask(registry, prompt="a long one", steps=150))
     registry.cancel(Render, render.key)
     with Lease(registry.database, Render, claim, seconds=60) as lease:
-        rendering.run(render, lease, threading.Event())
+        render_jobs.run(render, lease, threading.Event())
     found = registry.row(Render, render.key)
     assert found.status == "canceled"
     assert found.progress < 150
     assert registry.rows(RenderImage, render_id=render.key) == []
 
 
-def test_a_worker_that_ends_gives_its_render_back(trained: Trained, rendering: Rendering) -> None:
+def test_a_worker_that_ends_gives_its_render_back(
+    trained: TrainedRegistry, render_jobs: RenderJobs
+) -> None:
     registry = trained.registry
     render, claim = claimed(registry, ask(registry, prompt="another long one", steps=150))
     stopping = threading.Event()
     stopping.set()
     with Lease(registry.database, Render, claim, seconds=60) as lease:
-        rendering.run(render, lease, stopping)
+        render_jobs.run(render, lease, stopping)
     found = registry.row(Render, render.key)
     assert (found.status, found.attempt) == ("queued", 0)
     registry.cancel(Render, render.key)
 
 
 def test_a_worker_that_lost_its_render_writes_nothing(
-    trained: Trained, rendering: Rendering
+    trained: TrainedRegistry, render_jobs: RenderJobs
 ) -> None:
     registry = trained.registry
     render, claim = claimed(registry, ask(registry, prompt="taken over"))
@@ -225,7 +239,7 @@ def test_a_worker_that_lost_its_render_writes_nothing(
         Lease(registry.database, Render, claim, seconds=60) as lease,
         pytest.raises(jobs.LostLease),
     ):
-        rendering.run(render, lease, threading.Event())
+        render_jobs.run(render, lease, threading.Event())
     assert registry.row(Render, render.key).status == "running"
     assert registry.rows(RenderImage, render_id=render.key) == []
     with registry.database.write() as session:
@@ -251,9 +265,9 @@ def test_a_base_that_is_gone_fails_the_render_with_a_sentence(registry: Registry
         render.base_model_id = gone.key
         session.add(render)
     render, claim = claimed(registry, key)
-    work = Rendering(registry.settings, registry.database, registry.store)
+    work = RenderJobs(registry.settings, registry.database, registry.store)
     with Lease(registry.database, Render, claim, seconds=60) as lease:
         work.run(render, lease, threading.Event())
     found = registry.row(Render, key)
     assert (found.status, found.error_code) == ("failed", "invalid_input")
-    assert "are gone from" in found.error
+    assert "are missing from" in found.error

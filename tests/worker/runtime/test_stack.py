@@ -22,10 +22,10 @@ from app.registry.renders import service as playground
 from app.registry.renders.models import Render
 from app.registry.renders.service import RenderRequest
 from app.registry.runs.models import Checkpoint, Run
-from app.registry.wakeups import Hints
+from app.registry.wakeups import WakeUps
 from app.supervisor.broker import answers, servers
 from tests.conftest import skip_unless_ci
-from tests.worker.runtime.conftest import Trained
+from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import Registry, wait_for
 
 pytestmark = pytest.mark.stack
@@ -39,8 +39,8 @@ class Stack:
         self.registry = registry
         self.socket = folder / "broker.sock"
         self.url = f"redis+socket://{self.socket}"
-        self.hints = Hints(self.url)
-        self.database = Database(registry.database.engine, self.hints.send)
+        self.wakeups = WakeUps(self.url)
+        self.database = Database(registry.database.engine, self.wakeups.send)
         self.workers: list[subprocess.Popen[bytes]] = []
         self._broker: subprocess.Popen[bytes] | None = None
 
@@ -95,7 +95,7 @@ class Stack:
                 worker.send_signal(signal.SIGCONT)
                 worker.kill()
             worker.wait()
-        self.hints.close()
+        self.wakeups.close()
         self.kill_broker()
 
 
@@ -125,7 +125,7 @@ def is_gone(pid: int) -> bool:
 
 
 @pytest.fixture(scope="module")
-def stack(trained: Trained) -> Iterator[Stack]:
+def stack(trained: TrainedRegistry) -> Iterator[Stack]:
     """A broker, and two train workers whose trainers warm up."""
     if sys.platform != "linux":
         pytest.skip("looks into /proc")
@@ -151,7 +151,9 @@ def owners(registry: Registry, run_id: int) -> list[str]:
     return [event.kind for event in events]
 
 
-def test_frozen_killed_and_drained_workers_lose_nothing(stack: Stack, trained: Trained) -> None:
+def test_frozen_killed_and_drained_workers_lose_nothing(
+    stack: Stack, trained: TrainedRegistry
+) -> None:
     registry = stack.registry
     workers = [stack.start_worker("train"), stack.start_worker("train")]
     expected = weights_of(registry, trained.run_id)
@@ -196,7 +198,7 @@ def begin(stack: Stack) -> int:
     registry = stack.registry
     run_id = registry.new_run()
     for _ in range(3):  # duplicates must not matter
-        stack.hints.send("train")
+        stack.wakeups.send("train")
     wait_for(lambda: registry.rows(Checkpoint, run_id=run_id))
     return run_id
 

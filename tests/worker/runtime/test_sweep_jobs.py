@@ -18,7 +18,7 @@ from app.registry.jobs.service import claim_next, enqueue
 from app.registry.sweep import order_if_due
 from tests.worker.runtime.job_loops import Registry, wait_for
 from worker.runtime import sweep_jobs
-from worker.runtime.io_jobs import IoWork
+from worker.runtime.io_jobs import IoJobs
 from worker.runtime.lease import Lease
 
 
@@ -35,8 +35,8 @@ def lose(registry: Registry) -> str:
     return sha256
 
 
-def io_work(registry: Registry) -> IoWork:
-    return IoWork(registry.settings, registry.database, registry.store)
+def io_jobs(registry: Registry) -> IoJobs:
+    return IoJobs(registry.settings, registry.database, registry.store)
 
 
 def test_a_worker_sweeps_soon_after_its_start(
@@ -44,9 +44,9 @@ def test_a_worker_sweeps_soon_after_its_start(
 ) -> None:
     monkeypatch.setattr(sweep_jobs, "FIRST_LOOK_SECONDS", 0.01)
     sha256, before = lose(registry), len(list(registry.store.list()))
-    with registry.working(io_work(registry)) as room:
+    with registry.working(io_jobs(registry)) as loop:
         (job,) = wait_for(lambda: registry.rows(IoJob, kind=JobKind.SWEEP))
-        room.wake()
+        loop.wake()
         done = registry.until_final(IoJob, job.key)
     assert (done.status, done.result) == ("succeeded", {"files": 1, "size_bytes": 4})
     assert not registry.store.exists(sha256)
@@ -66,7 +66,7 @@ def test_other_work_goes_first_and_one_that_ends_gives_it_back(registry: Registr
             job, claim = claim_next(session, IoJob, lease_seconds=5) or pytest.fail("no job")
         assert job.kind == kind
         with Lease(registry.database, IoJob, claim, seconds=5) as lease:
-            io_work(registry).run(job, lease, stopping)
+            io_jobs(registry).run(job, lease, stopping)
     (row,) = registry.rows(IoJob, kind=JobKind.SWEEP)
     assert (row.status, row.attempt) == ("queued", 0)
     assert registry.store.exists(sha256)
@@ -76,7 +76,7 @@ def test_a_clock_that_was_stopped_orders_nothing(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(sweep_jobs, "FIRST_LOOK_SECONDS", 0.2)
-    work = io_work(registry)
+    work = io_jobs(registry)
     work.prepare()
     work.close()
     time.sleep(0.4)

@@ -14,15 +14,15 @@ from app.registry.adapters.tools import FuseOrder, MergeOrder, ResizeOrder
 from app.registry.base_models.models import BaseModel
 from app.registry.jobs.models import IoJob
 from app.registry.storage.store import Blob
-from tests.stand_in import weighted
+from tests.fake_workers import weighted
 from tests.worker.lora_files.random_adapters import random_adapter
 from tests.worker.runtime.job_loops import Registry
 from tests.worker.runtime.test_tool_jobs import add, done, work_of
 from worker.core import starter
 from worker.core.lora_files import canonical
 from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
-from worker.runtime.job_progress import Pulse
-from worker.runtime.tool_jobs import ToolWork
+from worker.runtime.job_progress import JobProgress
+from worker.runtime.tool_jobs import ToolJobs
 
 
 def test_a_cancel_while_it_fuses_leaves_no_half_base(
@@ -30,16 +30,16 @@ def test_a_cancel_while_it_fuses_leaves_no_half_base(
 ) -> None:
     ink = add(registry, tmp_path, "Ink", 1)
     begun, go_on = threading.Event(), threading.Event()
-    told = Pulse.__call__
+    told = JobProgress.__call__
 
-    def slowly(pulse: Pulse, at: int, total: int) -> None:
-        told(pulse, at, total)
+    def slowly(progress: JobProgress, at: int, total: int) -> None:
+        told(progress, at, total)
         if at == 50:
             begun.set()
             assert go_on.wait(60)
-            pulse._looked = 0.0
+            progress._looked = 0.0
 
-    monkeypatch.setattr(Pulse, "__call__", slowly)
+    monkeypatch.setattr(JobProgress, "__call__", slowly)
     with registry.database.write() as session:
         job = tools.order_fuse(session, FuseOrder("Inked", [weighted(ink.key)]))
     with registry.working(work_of(registry)):
@@ -59,7 +59,7 @@ def test_a_cancel_that_comes_when_all_is_done_still_leaves_nothing(
     kind: str, registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     job = ordered(kind, registry, tmp_path)
-    keep, register = registry.store.put_file, ToolWork._register
+    keep, register = registry.store.put_file, ToolJobs._register
 
     def cancel_then_keep(path: Path) -> Blob:
         registry.cancel(IoJob, job.key)  # the last module is done, the end not written yet
@@ -70,7 +70,7 @@ def test_a_cancel_that_comes_when_all_is_done_still_leaves_nothing(
         register(*args)
 
     monkeypatch.setattr(registry.store, "put_file", cancel_then_keep)
-    monkeypatch.setattr(ToolWork, "_register", cancel_then_register)
+    monkeypatch.setattr(ToolJobs, "_register", cancel_then_register)
     with registry.working(work_of(registry)):
         ended = done(registry, job)
     assert (ended.status, ended.result, ended.error) == ("canceled", {}, None)

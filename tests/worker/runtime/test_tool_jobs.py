@@ -26,7 +26,7 @@ from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import Claim, LostLease
-from tests.stand_in import weighted
+from tests.fake_workers import weighted
 from tests.worker.bases.tiny_models import save_sd15
 from tests.worker.lora_files.random_adapters import random_adapter
 from tests.worker.runtime.job_loops import Registry, wait_for
@@ -36,22 +36,22 @@ from worker.core.inference.merge import MergedWeights
 from worker.core.lora_files import canonical
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
-from worker.runtime.io_jobs import IoWork
-from worker.runtime.job_loop import Room
-from worker.runtime.job_progress import Pulse
+from worker.runtime.io_jobs import IoJobs
+from worker.runtime.job_loop import JobLoop
+from worker.runtime.job_progress import JobProgress
 from worker.runtime.lease import Lease
-from worker.runtime.tool_jobs import ToolWork
+from worker.runtime.tool_jobs import ToolJobs
 
 
 @pytest.fixture
-def room(registry: Registry) -> Iterator[Room]:
-    """An io room at work on an empty registry."""
+def loop(registry: Registry) -> Iterator[JobLoop]:
+    """A loop of io jobs at work on an empty registry."""
     with registry.working(work_of(registry)) as opened:
         yield opened
 
 
-def work_of(registry: Registry) -> IoWork:
-    return IoWork(registry.settings, registry.database, registry.store)
+def work_of(registry: Registry) -> IoJobs:
+    return IoJobs(registry.settings, registry.database, registry.store)
 
 
 def add(registry: Registry, folder: Path, name: str, seed: int, *, rank: int = 3) -> Adapter:
@@ -93,7 +93,7 @@ def done(registry: Registry, job: IoJob) -> IoJob:
 
 
 def test_a_merge_becomes_an_adapter_that_says_of_what_it_was_made(
-    registry: Registry, room: Room, tmp_path: Path
+    registry: Registry, loop: JobLoop, tmp_path: Path
 ) -> None:
     ink, chalk = add(registry, tmp_path, "Ink", 1), add(registry, tmp_path, "Chalk", 2, rank=2)
     order = MergeOrder("Both", [weighted(ink.key, 0.8), weighted(chalk.key, -0.5, 0.25)])
@@ -128,7 +128,7 @@ def test_a_merge_becomes_an_adapter_that_says_of_what_it_was_made(
 
 
 def test_a_resize_becomes_a_version_with_the_energy_it_kept(
-    registry: Registry, room: Room, tmp_path: Path
+    registry: Registry, loop: JobLoop, tmp_path: Path
 ) -> None:
     ink = add(registry, tmp_path, "Ink", 1, rank=4)
     with registry.database.write() as session:
@@ -145,7 +145,7 @@ def test_a_resize_becomes_a_version_with_the_energy_it_kept(
 
 
 def test_a_resize_that_makes_nothing_smaller_makes_no_version(
-    registry: Registry, room: Room, tmp_path: Path
+    registry: Registry, loop: JobLoop, tmp_path: Path
 ) -> None:
     ink = add(registry, tmp_path, "Ink", 1, rank=4)
     for order in (ResizeOrder(rank=4), ResizeOrder(energy=1.0)):
@@ -153,12 +153,12 @@ def test_a_resize_that_makes_nothing_smaller_makes_no_version(
             job = tools.order_resize(session, ink.key, order)
         ended = done(registry, job)
         assert ended.status == "failed"
-        assert str(ended.error).startswith("Nothing would become smaller")
+        assert str(ended.error).startswith("The result would not be smaller")
     assert newest(registry, ink).version == 1
 
 
 def test_a_fused_base_is_registered_and_has_the_weights_of_both(
-    registry: Registry, room: Room, tmp_path: Path
+    registry: Registry, loop: JobLoop, tmp_path: Path
 ) -> None:
     ink = add(registry, tmp_path, "Ink", 1)
     order = FuseOrder("Inked", [weighted(ink.key, 0.7)], dtype=FusedDtype.FP32)
@@ -199,7 +199,9 @@ def ready(registry: Registry, base_id: int) -> BaseModel | None:
     return row if row.status == "ready" else None
 
 
-def test_a_single_file_is_kept_for_download(registry: Registry, room: Room, tmp_path: Path) -> None:
+def test_a_single_file_is_kept_for_download(
+    registry: Registry, loop: JobLoop, tmp_path: Path
+) -> None:
     with registry.database.write() as session:
         base = base_models.add_base_model(
             session, str(save_sd15(tmp_path / "tiny")), allowed_folders=None
@@ -228,7 +230,7 @@ def test_a_single_file_is_kept_for_download(registry: Registry, room: Room, tmp_
 
 
 def test_an_adapter_for_another_base_of_the_family_is_refused_in_the_job(
-    registry: Registry, room: Room, tmp_path: Path
+    registry: Registry, loop: JobLoop, tmp_path: Path
 ) -> None:
     ink = add(registry, tmp_path, "Ink", 1)
     shapes = {"unet.down_blocks.0.attentions.0.transformer_blocks.0.attn2.to_k": (320, 768)}
@@ -287,17 +289,17 @@ def test_a_worker_that_ends_gives_its_work_back(
             session, MergeOrder("Both", [weighted(ink.key), weighted(chalk.key)])
         )
     begun, go_on = threading.Event(), threading.Event()
-    told = Pulse.__call__
+    told = JobProgress.__call__
 
-    def slowly(pulse: Pulse, at: int, total: int) -> None:
+    def slowly(progress: JobProgress, at: int, total: int) -> None:
         begun.set()
         assert go_on.wait(60)
-        told(pulse, at, total)
+        told(progress, at, total)
 
-    monkeypatch.setattr(Pulse, "__call__", slowly)
-    with registry.working(work_of(registry)) as room:
+    monkeypatch.setattr(JobProgress, "__call__", slowly)
+    with registry.working(work_of(registry)) as loop:
         assert begun.wait(60)
-        room.request_stop()
+        loop.request_stop()
         go_on.set()
     row: IoJob = registry.row(IoJob, job.key)
     assert (row.status, row.attempt) == ("queued", 0)
@@ -334,7 +336,7 @@ def test_a_worker_that_wakes_up_after_it_lost_a_fuse_leaves_the_base_of_the_next
     ink = add(registry, tmp_path, "Ink", 1)
     with registry.database.write() as session:
         job = tools.order_fuse(session, FuseOrder("Inked", [weighted(ink.key)]))
-    work = ToolWork(registry.settings, registry.database, registry.store).fuse
+    work = ToolJobs(registry.settings, registry.database, registry.store).fuse
     leases = [
         Lease(registry.database, IoJob, Claim(job.key, letter * 32), seconds=60) for letter in "ab"
     ]
@@ -348,15 +350,15 @@ def test_a_worker_that_wakes_up_after_it_lost_a_fuse_leaves_the_base_of_the_next
         scratch.mkdir()
         work(registry.row(IoJob, job.key), lease, scratch, threading.Event())
 
-    told = Pulse.__call__
+    told = JobProgress.__call__
 
-    def stalled_in_the_middle(pulse: Pulse, at: int, total: int) -> None:
-        if at == 50 and pulse._lease is leases[0]:
+    def stalled_in_the_middle(progress: JobProgress, at: int, total: int) -> None:
+        if at == 50 and progress._lease is leases[0]:
             run(leases[1])
             leases[0].lost.set()
-        told(pulse, at, total)
+        told(progress, at, total)
 
-    monkeypatch.setattr(Pulse, "__call__", stalled_in_the_middle)
+    monkeypatch.setattr(JobProgress, "__call__", stalled_in_the_middle)
     with pytest.raises(LostLease):
         run(leases[0])
     (made,) = (registry.settings.data_dir / "fused").iterdir()
@@ -371,7 +373,7 @@ def test_a_worker_that_wakes_up_after_it_lost_a_fuse_leaves_the_base_of_the_next
 
 
 def test_a_method_with_a_rank_tells_its_error(
-    registry: Registry, room: Room, tmp_path: Path
+    registry: Registry, loop: JobLoop, tmp_path: Path
 ) -> None:
     ink, chalk = add(registry, tmp_path, "Ink", 1), add(registry, tmp_path, "Chalk", 2)
     parts = [weighted(ink.key), weighted(chalk.key)]

@@ -20,19 +20,19 @@ from app.registry.base_models.models import BaseSpeed
 from app.registry.jobs.models import Event
 from app.registry.runs.models import Checkpoint, Run, Sample
 from app.registry.runs.service import run_metrics
-from tests.worker.runtime.conftest import Trained
+from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import CONFIG, Registry, wait_for
 from worker.core.lora_files import canonical
 from worker.core.lora_files.export import read_adapter
 from worker.runtime import scratch
-from worker.runtime.attempt import Patience
+from worker.runtime.attempt import TrainerTimeouts
 from worker.runtime.save_result import tensor_hash
-from worker.runtime.train_jobs import Training
+from worker.runtime.train_jobs import TrainJobs
 from worker.runtime.trainer_process import TrainerProcess
 
 CRASHES = (sys.executable, "-I", "-S", "-c", "import os; os.write(2, b'out of luck'); os.abort()")
 HANGS = (sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)")
-SHORT = Patience(cancel=0.3, drain=0.3, stall=0.5)
+SHORT = TrainerTimeouts(cancel=0.3, drain=0.3, stall=0.5)
 
 
 def weights_of(registry: Registry, run_id: int) -> dict[str, bytes]:
@@ -44,20 +44,20 @@ def weights_of(registry: Registry, run_id: int) -> dict[str, bytes]:
     return {m.key: m.down.numpy().tobytes() + m.up.numpy().tobytes() for m in modules}
 
 
-def trainer_of(training: Training, registry: Registry) -> list[TrainerProcess]:
-    """Every trainer process the room starts, in order."""
+def trainer_of(train_jobs: TrainJobs, registry: Registry) -> list[TrainerProcess]:
+    """Every trainer process the loop starts, in order."""
     started: list[TrainerProcess] = []
-    start = training.trainers._start
+    start = train_jobs.trainers._start
 
     def remember() -> TrainerProcess:
         started.append(start())
         return started[-1]
 
-    training.trainers._start = remember
+    train_jobs.trainers._start = remember
     return started
 
 
-def test_a_run_becomes_an_adapter_with_downloads(trained: Trained, tmp_path: Path) -> None:
+def test_a_run_becomes_an_adapter_with_downloads(trained: TrainedRegistry, tmp_path: Path) -> None:
     registry = trained.registry
     run = registry.row(Run, trained.run_id)
     assert (run.status, run.error, run.error_trace) == ("succeeded", None, None)
@@ -100,7 +100,7 @@ def test_the_next_version_says_at_once_what_is_said_of_its_adapter(
     run_id = registry.new_run(name="Another", steps=1, sample_prompts=[], sample_every=0)
     with registry.database.write() as session:
         session.get_one(Run, run_id).adapter_id = key
-    with registry.working(registry.training()):
+    with registry.working(registry.train_jobs()):
         run = registry.until_final(Run, run_id)
     with registry.database.read() as session:
         version = session.get_one(AdapterVersion, run.adapter_version_id)
@@ -118,7 +118,9 @@ def _aliases(registry: Registry) -> list[AdapterAlias]:
         return list(session.exec(select(AdapterAlias)))
 
 
-def test_the_newest_checkpoints_and_every_point_of_the_chart_are_kept(trained: Trained) -> None:
+def test_the_newest_checkpoints_and_every_point_of_the_chart_are_kept(
+    trained: TrainedRegistry,
+) -> None:
     registry = trained.registry
     checkpoints = registry.rows(Checkpoint, run_id=trained.run_id)
     assert [checkpoint.step for checkpoint in checkpoints] == [6, 8]
@@ -132,14 +134,14 @@ def test_the_newest_checkpoints_and_every_point_of_the_chart_are_kept(trained: T
         assert all(value > 0 for value in series["values"])
 
 
-def test_a_run_measures_how_fast_this_machine_trains(trained: Trained) -> None:
+def test_a_run_measures_how_fast_this_machine_trains(trained: TrainedRegistry) -> None:
     speeds = trained.registry.rows(BaseSpeed, batch_size=CONFIG["batch_size"], rank=CONFIG["rank"])
     assert [speed.resolution for speed in speeds] == [64]
     assert speeds[0].layers == "lora attention in all"
     assert speeds[0].seconds_per_step > 0
 
 
-def test_nothing_of_a_run_is_left_in_the_work_folder(trained: Trained) -> None:
+def test_nothing_of_a_run_is_left_in_the_work_folder(trained: TrainedRegistry) -> None:
     assert trained.work_folder == []
 
 
@@ -149,27 +151,29 @@ def test_a_worker_that_starts_leaves_the_folder_of_a_run_that_begins_just_then(
     work = registry.settings.data_dir / "work"
     left, begun = work / "run-1-00000000", work / "run-2-11111111"
     left.mkdir(parents=True)
-    sweep = scratch.sweep
+    remove_abandoned = scratch.remove_abandoned
 
     def in_a_bad_moment(folders: Sequence[Path], tokens: Sequence[str]) -> None:
         begun.mkdir()  # another worker owns a run since the tokens were read
-        sweep(folders, tokens)
+        remove_abandoned(folders, tokens)
 
-    monkeypatch.setattr(scratch, "sweep", in_a_bad_moment)
-    training = registry.training()
+    monkeypatch.setattr(scratch, "remove_abandoned", in_a_bad_moment)
+    train_jobs = registry.train_jobs()
     try:
-        training.prepare()
+        train_jobs.prepare()
         assert (left.exists(), begun.exists()) == (False, True)
     finally:
-        training.close()
+        train_jobs.close()
 
 
-def test_a_killed_trainer_is_replaced_and_the_adapter_is_bit_equal(trained: Trained) -> None:
+def test_a_killed_trainer_is_replaced_and_the_adapter_is_bit_equal(
+    trained: TrainedRegistry,
+) -> None:
     registry = trained.registry
-    training = registry.training()
-    started = trainer_of(training, registry)
+    train_jobs = registry.train_jobs()
+    started = trainer_of(train_jobs, registry)
     run_id = registry.new_run()
-    with registry.working(training):
+    with registry.working(train_jobs):
         wait_for(lambda: registry.rows(Checkpoint, run_id=run_id))
         os.kill(started[0].pid, signal.SIGKILL)
         run = registry.until_final(Run, run_id)
@@ -188,12 +192,12 @@ def test_a_killed_trainer_is_replaced_and_the_adapter_is_bit_equal(trained: Trai
 
 
 def test_a_running_training_is_cancelled_and_another_drains_and_goes_on(
-    trained: Trained,
+    trained: TrainedRegistry,
 ) -> None:
     registry = trained.registry
-    training = registry.training()
+    train_jobs = registry.train_jobs()
     cancelled = registry.new_run(steps=5_000)
-    with registry.working(training) as room:
+    with registry.working(train_jobs) as loop:
         wait_for(lambda: registry.row(Run, cancelled).step >= 2)
         registry.cancel(Run, cancelled)
         registry.cancel(Run, cancelled)
@@ -201,20 +205,20 @@ def test_a_running_training_is_cancelled_and_another_drains_and_goes_on(
         assert registry.row(Run, cancelled).adapter_version_id is None
         drained = registry.new_run()
         wait_for(lambda: registry.row(Run, drained).step >= 1)
-        room.request_stop()
+        loop.request_stop()
     run = registry.row(Run, drained)
     if run.status == "queued":
         assert (run.attempt, run.owner_token) == (0, None)
         assert registry.rows(Checkpoint, run_id=drained)[-1].step == run.step
-        with registry.working(registry.training()):
+        with registry.working(registry.train_jobs()):
             registry.until_final(Run, drained)
     assert weights_of(registry, drained) == weights_of(registry, trained.run_id)
 
 
-def test_a_training_asked_to_stop_keeps_what_it_has(trained: Trained) -> None:
+def test_a_training_asked_to_stop_keeps_what_it_has(trained: TrainedRegistry) -> None:
     registry = trained.registry
     run_id = registry.new_run(steps=5_000, checkpoint_every=0)
-    with registry.working(registry.training()):
+    with registry.working(registry.train_jobs()):
         wait_for(lambda: registry.row(Run, run_id).step >= 1)
         _set(registry, run_id, sample_requested=True, save_requested=True)
         wait_for(lambda: registry.rows(Checkpoint, run_id=run_id))
@@ -240,7 +244,7 @@ def test_a_run_that_always_crashes_its_trainer_fails_after_three_attempts(
     registry: Registry,
 ) -> None:
     run_id = registry.new_run()
-    with registry.working(registry.training(command=CRASHES)):
+    with registry.working(registry.train_jobs(command=CRASHES)):
         run = registry.until_final(Run, run_id)
     assert (run.status, run.error_code, run.attempt) == ("failed", "trainer_crashed", 3)
     assert "exit code -6" in run.error
@@ -250,10 +254,10 @@ def test_a_run_that_always_crashes_its_trainer_fails_after_three_attempts(
 def test_a_trainer_that_does_not_listen_is_killed_and_the_run_is_cancelled(
     registry: Registry,
 ) -> None:
-    training = registry.training(command=HANGS, patience=Patience(cancel=0.3))
-    started = trainer_of(training, registry)
+    train_jobs = registry.train_jobs(command=HANGS, timeouts=TrainerTimeouts(cancel=0.3))
+    started = trainer_of(train_jobs, registry)
     run_id = registry.new_run()
-    with registry.working(training):
+    with registry.working(train_jobs):
         wait_for(lambda: registry.row(Run, run_id).phase == "preparing")
         registry.cancel(Run, run_id)
         assert registry.until_final(Run, run_id).status == "canceled"
@@ -262,7 +266,7 @@ def test_a_trainer_that_does_not_listen_is_killed_and_the_run_is_cancelled(
 
 def test_a_training_that_does_nothing_is_ended_and_tried_again(registry: Registry) -> None:
     run_id = registry.new_run()
-    with registry.working(registry.training(command=HANGS, patience=SHORT)):
+    with registry.working(registry.train_jobs(command=HANGS, timeouts=SHORT)):
         run = registry.until_final(Run, run_id)
     assert (run.status, run.error_code, run.attempt) == ("failed", "stalled", 3)
 
@@ -271,7 +275,7 @@ def test_a_worker_that_ends_gives_the_run_back_even_when_its_trainer_hangs(
     registry: Registry,
 ) -> None:
     run_id = registry.new_run()
-    with registry.working(registry.training(command=HANGS, patience=SHORT)):
+    with registry.working(registry.train_jobs(command=HANGS, timeouts=SHORT)):
         wait_for(lambda: registry.row(Run, run_id).phase == "preparing")
     run = registry.row(Run, run_id)
     assert (run.status, run.attempt) in {("queued", 0), ("queued", 1)}
@@ -280,10 +284,10 @@ def test_a_worker_that_ends_gives_the_run_back_even_when_its_trainer_hangs(
 def test_a_worker_that_lost_its_run_kills_the_trainer_and_writes_nothing(
     registry: Registry,
 ) -> None:
-    training = registry.training(command=HANGS)
-    started = trainer_of(training, registry)
+    train_jobs = registry.train_jobs(command=HANGS)
+    started = trainer_of(train_jobs, registry)
     run_id = registry.new_run()
-    with registry.working(training):
+    with registry.working(train_jobs):
         wait_for(lambda: registry.row(Run, run_id).phase == "preparing")
         with registry.database.write() as session:
             run = session.get_one(Run, run_id)
@@ -298,7 +302,7 @@ def test_a_run_without_its_pictures_fails_with_a_sentence(registry: Registry) ->
     run_id = registry.new_run()
     for blob in list(registry.store.list()):
         registry.store.delete(blob.sha256)
-    with registry.working(registry.training(command=HANGS)):
+    with registry.working(registry.train_jobs(command=HANGS)):
         run = registry.until_final(Run, run_id)
     assert (run.status, run.error_code, run.attempt) == ("failed", "blob_not_found", 1)
     assert run.error.endswith("is missing.")
@@ -307,9 +311,9 @@ def test_a_run_without_its_pictures_fails_with_a_sentence(registry: Registry) ->
 def test_a_waiting_run_that_was_cancelled_is_never_begun(registry: Registry) -> None:
     run_id = registry.new_run()
     registry.cancel(Run, run_id)
-    with registry.working(registry.training(command=HANGS)) as room:
-        room.serve_hint()
-        room.serve_hint()
+    with registry.working(registry.train_jobs(command=HANGS)) as loop:
+        loop.serve_wakeup()
+        loop.serve_wakeup()
     assert registry.row(Run, run_id).status == "canceled"
     with registry.database.read() as session:
         kinds = session.exec(select(Event.kind).where(Event.subject_id == run_id)).all()
@@ -318,10 +322,10 @@ def test_a_waiting_run_that_was_cancelled_is_never_begun(registry: Registry) -> 
 
 @pytest.mark.parametrize("count", [4])
 def test_duplicate_hints_do_nothing(registry: Registry, count: int) -> None:
-    with registry.working(registry.training(command=HANGS)) as room:
-        hints = [threading.Thread(target=room.serve_hint) for _ in range(count)]
-        for hint in hints:
-            hint.start()
-        for hint in hints:
-            hint.join(10)
-            assert not hint.is_alive()
+    with registry.working(registry.train_jobs(command=HANGS)) as loop:
+        wakeups = [threading.Thread(target=loop.serve_wakeup) for _ in range(count)]
+        for wakeup in wakeups:
+            wakeup.start()
+        for wakeup in wakeups:
+            wakeup.join(10)
+            assert not wakeup.is_alive()

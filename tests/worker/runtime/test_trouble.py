@@ -11,13 +11,13 @@ from app.registry.datasets.models import DatasetVersion
 from app.registry.jobs.models import Event
 from app.registry.runs.models import Checkpoint, Run
 from app.registry.runs.service import run_metrics
-from tests.worker.runtime.conftest import Trained
+from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import CONFIG, Registry, scripted_trainer
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import read_folder
 from worker.core.training.events import HeldOut, Notice, RolledBack, StepDone
-from worker.runtime.messages import Failed
-from worker.runtime.scratch import lay_out_pictures
+from worker.runtime.messages import FailureReport
+from worker.runtime.scratch import write_images
 
 
 def event_texts(registry: Registry, run_id: int, kind: str) -> list[str]:
@@ -27,9 +27,9 @@ def event_texts(registry: Registry, run_id: int, kind: str) -> list[str]:
 
 
 def test_full_memory_is_answered_with_one_named_step_down_at_a_time(registry: Registry) -> None:
-    full = scripted_trainer([Failed("out_of_memory", "No memory.", "trace", expected=True)])
+    full = scripted_trainer([FailureReport("out_of_memory", "No memory.", "trace", expected=True)])
     run_id = registry.new_run(batch_size=4)
-    with registry.working(registry.training(command=full)):
+    with registry.working(registry.train_jobs(command=full)):
         run = registry.until_final(Run, run_id)
     assert (run.status, run.error_code, run.attempt) == ("failed", "out_of_memory", 1)
     assert "Choose a smaller resolution or rank" in run.error
@@ -37,24 +37,24 @@ def test_full_memory_is_answered_with_one_named_step_down_at_a_time(registry: Re
     assert config.gradient_checkpointing
     assert (config.batch_size, config.gradient_accumulation) == (1, 4)
     steps = event_texts(registry, run_id, "warning")
-    assert all(text.startswith("There was not enough memory") for text in steps)
+    assert all(text.startswith("Out of memory") for text in steps)
     assert "“Gradient checkpointing” was turned on" in steps[0]
     assert "The batch size is now 2, with 2 gradient accumulation steps." in steps[1]
     assert "The batch size is now 1, with 4 gradient accumulation steps." in steps[2]
 
 
-def test_a_run_that_needs_less_memory_goes_on_from_its_checkpoint(trained: Trained) -> None:
+def test_a_run_that_needs_less_memory_goes_on_from_its_checkpoint(trained: TrainedRegistry) -> None:
     registry = trained.registry
     (start,) = registry.rows(Checkpoint, run_id=trained.run_id, step=6)
-    full = scripted_trainer([Failed("out_of_memory", "No memory.", "trace", expected=True)])
+    full = scripted_trainer([FailureReport("out_of_memory", "No memory.", "trace", expected=True)])
     run_id = registry.new_run(batch_size=4, start=start)
-    with registry.working(registry.training(command=full)):
+    with registry.working(registry.train_jobs(command=full)):
         run = registry.until_final(Run, run_id)
-    assert "so the run starts again from step 6." in event_texts(registry, run_id, "warning")[0]
+    assert "the run starts again from step 6." in event_texts(registry, run_id, "warning")[0]
     less = {name: run.config[name] for name in ("batch_size", "gradient_accumulation")}
     assert [row.step for row in registry.rows(Checkpoint, run_id=run_id)] == [6]
     assert less == {"batch_size": 1, "gradient_accumulation": 4}
-    with registry.working(registry.training()):
+    with registry.working(registry.train_jobs()):
         run_id = registry.new_run(start=start, gradient_checkpointing=True, **less)
         run = registry.until_final(Run, run_id)
     assert (run.status, run.error, run.step) == ("succeeded", None, CONFIG["steps"])
@@ -66,10 +66,10 @@ def test_a_run_whose_start_is_gone_says_so_and_trains_nothing(registry: Registry
     half = registry.new_run("Half")
     registry.cancel(Run, half)
     start = Checkpoint(run_id=half, step=2, sha256="0" * 64, size_bytes=1)
-    with registry.working(registry.training(command=scripted_trainer([]))):
+    with registry.working(registry.train_jobs(command=scripted_trainer([]))):
         run = registry.until_final(Run, registry.new_run(parent=half, start=start))
     assert (run.status, run.error_code, run.step) == ("failed", "checkpoint", 0)
-    assert "Go on from another one" in run.error
+    assert "Continue from another checkpoint" in run.error
 
 
 def test_what_was_rolled_back_is_forgotten_and_said(registry: Registry) -> None:
@@ -87,10 +87,10 @@ def test_what_was_rolled_back_is_forgotten_and_said(registry: Registry) -> None:
         Notice("By the way."),
         step(2, 0.3),
         HeldOut(2, 0.5, 0.4, 0.6),
-        Failed("diverged", "It diverged.", "trace", expected=True),
+        FailureReport("diverged", "It diverged.", "trace", expected=True),
     ]
     run_id = registry.new_run()
-    with registry.working(registry.training(command=scripted_trainer(story))):
+    with registry.working(registry.train_jobs(command=scripted_trainer(story))):
         run = registry.until_final(Run, run_id)
     assert (run.status, run.error_code, run.step) == ("failed", "diverged", 2)
     with registry.database.read() as session:
@@ -105,7 +105,7 @@ def test_what_was_rolled_back_is_forgotten_and_said(registry: Registry) -> None:
 
 def test_a_run_that_continues_another_ends_as_one_long_run(registry: Registry) -> None:
     constant = {"lr_scheduler": "constant", "validation_share": 0.25}
-    with registry.working(registry.training()):
+    with registry.working(registry.train_jobs()):
         whole = registry.until_final(Run, registry.new_run("Whole", **constant))
         short = registry.until_final(Run, registry.new_run("Half", steps=4, **constant))
         start = registry.rows(Checkpoint, run_id=short.key)[-1]
@@ -133,12 +133,12 @@ def test_a_run_that_continues_another_ends_as_one_long_run(registry: Registry) -
 def test_images_are_laid_out_with_their_settings(registry: Registry, tmp_path: Path) -> None:
     items = registry.row(DatasetVersion, registry.version_id).items
     often = items[0] | {"repeats": 3, "never_flip": True}
-    lay_out_pictures(
+    write_images(
         registry.store,
         [often, items[1]],
         tmp_path / "laid" / "out",
         tmp_path / "laid" / "blobs",
-        regularisation=[items[2]],
+        regularization=[items[2]],
     )
     images = read_folder(tmp_path / "laid" / "out")
     assert [(i.repeats, i.never_flip, i.is_regularisation) for i in images] == [

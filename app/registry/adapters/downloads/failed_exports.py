@@ -1,4 +1,4 @@
-"""Which downloads cannot be right, so that nobody is offered them or waits for them again."""
+"""Downloads that failed for a permanent reason, so they are not offered again."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from app.registry.jobs.kinds import ExportAdapterArgs, ExportAdapterResult, JobK
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 
-OF_THE_FILE = frozenset({"adapter", "proof"})  # other failures pass: a full disk, a killed worker
+FILE_ERRORS = frozenset({"adapter", "proof"})  # other failures are temporary, such as a full disk
 
 
 def is_refused(session: Session, order: IoJob) -> bool:
-    """True when an order failed for its file, and this very code and these facts would fail again.
+    """True if an export failed because of its file and would fail again with the same code.
 
-    An order whose worker did not say what it was is tried once more.
+    An export without a recorded reason is tried again.
     """
-    if order.state is not JobStatus.FAILED or order.error_code not in OF_THE_FILE:
+    if order.state is not JobStatus.FAILED or order.error_code not in FILE_ERRORS:
         return False
     version = session.get(AdapterVersion, order.subject_id)
     failure = order.outcome(ExportAdapterResult)
@@ -30,9 +30,9 @@ def is_refused(session: Session, order: IoJob) -> bool:
 
 
 def refusals(session: Session, version_id: int) -> dict[tuple[str, str], str]:
-    """Why a download of a version is not offered, by its format and dtype; those with tags apart.
+    """Reasons why downloads of a version are not offered, by format and dtype, without tags.
 
-    What counts is the newest order of each.
+    Only the newest export of each counts.
     """
     orders = select(IoJob).where(
         IoJob.kind == JobKind.EXPORT_ADAPTER, IoJob.subject_id == version_id

@@ -1,4 +1,4 @@
-"""What a download says of its adapter and may change later: a file that says else is stale."""
+"""Mutable metadata in a download: a file with other metadata is outdated."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ USUAL_RESOLUTION = 512
 
 @dataclass(frozen=True, kw_only=True)
 class FileFacts:
-    """The facts of the registry in a file; what never changes of a version is not among them.
+    """Metadata of the registry in a file, without a version's immutable properties.
 
-    `resolution` in pixels. Notes and tags are empty in a file that shall not tell them.
+    `resolution` in pixels. Notes and tags are empty in files without them.
     """
 
     title: str
@@ -34,12 +34,12 @@ class FileFacts:
 
     @property
     def sha256(self) -> str:
-        """What tells files apart that say different things; the same in every process."""
+        """SHA-256 of the metadata, equal in every process."""
         return hashlib.sha256(json.dumps(asdict(self), sort_keys=True).encode()).hexdigest()
 
 
 def file_facts(session: Session, version: AdapterVersion, *, with_tags: bool = False) -> FileFacts:
-    """What a download of this version has to say now; notes and tags only `with_tags`."""
+    """The current metadata for a download of this version; notes and tags only `with_tags`."""
     adapter = session.get_one(Adapter, version.adapter_id)
     base = session.get(BaseModel, version.base_model_id) if version.base_model_id else None
     predicted = version.config.get("prediction_type") or (base and base.prediction_type)
@@ -61,5 +61,5 @@ def file_facts(session: Session, version: AdapterVersion, *, with_tags: bool = F
 
 
 def file_slug(slug: str, version: int) -> str:
-    """The name inside a file, by which web UIs know it: that of the usual download."""
+    """The name inside a file, which web UIs show: that of the default download."""
     return f"{slug}-v{version}"

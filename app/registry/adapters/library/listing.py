@@ -1,11 +1,11 @@
-"""The list of adapters: what a filter admits, a page of it, and how many there are.
+"""The list of adapters: filters, pages and counts.
 
-A page is asked for by a cursor, the place of a row in the order, so that the thousandth costs what
-the first does and nothing is shown twice when something new came. Two ways lead to the rows:
+Pages use cursors (the position of a row in the order), so the thousandth page costs as much as the
+first, and no row is shown twice when new ones arrive. There are two strategies:
 
-narrow  at most `NARROW` rows have the words and marks of the filters (`search`): all are fetched,
-        counted and sorted here
-broad   otherwise an index in the wanted order is walked until a page is full; counts stop early
+narrow  if at most `MAX_SORTED_IN_PYTHON` rows match the words and marks of the filters (`search`),
+        all are fetched, counted and sorted here
+broad   otherwise an index in the requested order is scanned until a page is full; counts stop early
 """
 
 from __future__ import annotations
@@ -31,14 +31,14 @@ from app.registry.errors import InvalidInput
 from worker.core.bases.family import BaseFamily
 
 ADAPTERS_A_PAGE = 24
-NARROW = 1_000
-COUNT_END = 10_000  # counts of a whole registry go no further
+MAX_SORTED_IN_PYTHON = 1_000
+COUNT_END = 10_000  # counts stop here
 MAX_CURSOR = 2_000
-Key = tuple[Any, int]  # where a row stands in the order: the value sorted by, then the id
+Key = tuple[Any, int]  # position of a row in the order: the sort value, then the id
 
 
 class Sort(StrEnum):
-    """Orders of the list of adapters."""
+    """Sort orders of the list of adapters."""
 
     NEWEST = "newest"
     OLDEST = "oldest"
@@ -47,31 +47,31 @@ class Sort(StrEnum):
 
     @property
     def is_descending(self) -> bool:
-        """True when the greatest comes first."""
+        """True if the greatest value comes first."""
         return self in (Sort.NEWEST, Sort.NAME_DOWN)
 
     @property
     def by_time(self) -> bool:
-        """True when the time of the last version decides, not the name."""
+        """True if the list is sorted by the time of the last version, not by name."""
         return self in (Sort.NEWEST, Sort.OLDEST)
 
     @property
     def column(self) -> ColumnElement[Any]:
-        """What is sorted by; the id decides where it is equal."""
+        """The column to sort by; the id breaks ties."""
         columns: dict[bool, Any] = {True: Adapter.updated_at, False: Adapter.sort_name}
         column: ColumnElement[Any] = columns[self.by_time]
         return column
 
     def key(self, adapter: Any) -> Key:
-        """Where an adapter, or a row with its columns, stands in this order."""
+        """Position of an adapter, or a row with its columns, in this order."""
         return (adapter.updated_at if self.by_time else adapter.sort_name, adapter.id)
 
 
 @dataclass(frozen=True)
 class Filter:
-    """What the list of adapters should show; all of it lives in the address.
+    """Filters, sort order and position of the list of adapters; all are part of the URL.
 
-    `after` and `before` are cursors that a page gave; without one, `page` counts from the start.
+    `after` and `before` are cursors from another page; without one, `page` counts from the start.
     """
 
     q: str = ""
@@ -86,10 +86,10 @@ class Filter:
 
 @dataclass(frozen=True)
 class AdapterPage:
-    """One page of the list, with the cursors of its neighbours and how many there are.
+    """One page of the list, with cursors of the adjacent pages and counts.
 
-    `total` is exact unless `more`: then there are more than it says. A family counts None when
-    that would cost too much, and more than `COUNT_END` when counting stopped there.
+    `total` is exact unless `more` is set: then there are more. A family's count is None if counting
+    is too expensive, and more than `COUNT_END` if counting stopped there.
     """
 
     items: list[AdapterSummary]
@@ -102,12 +102,12 @@ class AdapterPage:
 
     @property
     def pages(self) -> int:
-        """How many pages there are; at least so many when there are `more`."""
+        """Number of pages; a lower bound if `more` is set."""
         return max(1, -(-self.total // ADAPTERS_A_PAGE))
 
 
 def list_adapters(session: Session, wanted: Filter) -> AdapterPage:
-    """The page of adapters this filter asks for; InvalidInput for a cursor that is none."""
+    """The page of adapters for this filter. Raises InvalidInput for an invalid cursor."""
     needles = search.needles(wanted.q)
     tags = tuple(tag.strip().lower() for tag in wanted.tags if tag.strip())
     wanted = replace(wanted, tags=tags)
@@ -115,23 +115,27 @@ def list_adapters(session: Session, wanted: Filter) -> AdapterPage:
     if (wanted.q.strip() and not needles) or any("\0" in tag for tag in tags):
         return AdapterPage([], 0, False, {}, 0, None, None)
     first = [*needles, *map(search.tag_mark, tags)]
-    ids = search.candidates(session, first, most=NARROW) if first else None
+    ids = search.candidates(session, first, most=MAX_SORTED_IN_PYTHON) if first else None
     if ids is not None:
-        return _narrow(session, wanted, ids, start)
+        return _page_of_ids(session, wanted, ids, start)
     second = [search.family_mark(wanted.base)] if wanted.base else []
     second += [search.STAR_MARK] if wanted.starred else []
-    ids = search.candidates(session, [*first, *second], most=NARROW) if second else None
+    ids = (
+        search.candidates(session, [*first, *second], most=MAX_SORTED_IN_PYTHON) if second else None
+    )
     if ids is not None:
-        page = _narrow(session, wanted, ids, start)
-        families, starred = _counts(session)
+        page = _page_of_ids(session, wanted, ids, start)
+        families, starred = _count_by_filter(session)
         if first:
             return replace(page, families=dict.fromkeys(families), starred=None)
         return replace(page, families=families, starred=starred)
-    return _broad(session, wanted, needles, start)
+    return _page_by_scan(session, wanted, needles, start)
 
 
-def _narrow(session: Session, wanted: Filter, ids: Sequence[int], start: Key | None) -> AdapterPage:
-    """The page out of a few rows that are all looked at; counts are exact."""
+def _page_of_ids(
+    session: Session, wanted: Filter, ids: Sequence[int], start: Key | None
+) -> AdapterPage:
+    """The page, sorted from a few rows that are all fetched; counts are exact."""
     columns = (Adapter.id, Adapter.base_family, Adapter.starred)
     query = sa.select(*map(col, (*columns, Adapter.updated_at, Adapter.sort_name)))
     found = query.where(_is_live(), _among(session, ids), *_tagged(wanted))
@@ -162,7 +166,7 @@ def _narrow(session: Session, wanted: Filter, ids: Sequence[int], start: Key | N
 
 
 def _offset(wanted: Filter, places: Sequence[Key], start: Key | None) -> int:
-    """Where the page begins among all places."""
+    """Index of the page's first row."""
     if start is None:
         return (wanted.page - 1) * ADAPTERS_A_PAGE
     down = wanted.sort.is_descending
@@ -172,10 +176,10 @@ def _offset(wanted: Filter, places: Sequence[Key], start: Key | None) -> int:
     return max(0, earlier - ADAPTERS_A_PAGE)
 
 
-def _broad(
+def _page_by_scan(
     session: Session, wanted: Filter, needles: Sequence[str], start: Key | None
 ) -> AdapterPage:
-    """The page by a walk along the index of the wanted order."""
+    """The page, from a scan along the index of the sort order."""
     conditions = [_is_live(), *_tagged(wanted)]
     if needles:
         conditions.append(search.matches(needles))
@@ -183,7 +187,7 @@ def _broad(
         conditions.append(col(Adapter.base_family) == wanted.base)
     if wanted.starred:
         conditions.append(col(Adapter.starred).is_(True))
-    rows, has_more = _walk(session, wanted, conditions, start)
+    rows, has_more = _scan(session, wanted, conditions, start)
     if wanted.before:
         has_earlier, has_later = has_more, True
     else:
@@ -191,11 +195,11 @@ def _broad(
     place = wanted.sort.key
     families: Mapping[str, int | None]
     starred: int | None
-    families, starred = _counts(session)
+    families, starred = _count_by_filter(session)
     if needles or wanted.tags:
-        total, more = NARROW, True
+        total, more = MAX_SORTED_IN_PYTHON, True
         if wanted.base or wanted.starred:
-            total, more = _counted(session, conditions, NARROW)
+            total, more = _count_up_to(session, conditions, MAX_SORTED_IN_PYTHON)
         families, starred = dict.fromkeys(families), None
     else:
         total, more = _total(session, wanted, families, starred)
@@ -210,13 +214,13 @@ def _broad(
     )
 
 
-def _walk(
+def _scan(
     session: Session,
     wanted: Filter,
     conditions: Sequence[ColumnElement[bool]],
     start: Key | None,
 ) -> tuple[list[Adapter], bool]:
-    """A page of rows in order, and whether there are more the way that was walked."""
+    """(a page of rows in order, whether there are more in the scan direction)."""
     column, key = wanted.sort.column, col(Adapter.id)
     down = wanted.sort.is_descending != bool(wanted.before)
     query = select(Adapter).where(*conditions)
@@ -232,8 +236,8 @@ def _walk(
     return (rows[::-1] if wanted.before else rows), has_more
 
 
-def _counts(session: Session) -> tuple[dict[str, int | None], int]:
-    """How many adapters each family has that has any, and how many are starred, in one query."""
+def _count_by_filter(session: Session) -> tuple[dict[str, int | None], int]:
+    """Number of adapters per family and of starred adapters, in one query."""
     counted = [
         *(_at_most(COUNT_END + 1, col(Adapter.base_family) == family) for family in BaseFamily),
         _at_most(COUNT_END + 1, col(Adapter.starred).is_(True)),
@@ -243,12 +247,12 @@ def _counts(session: Session) -> tuple[dict[str, int | None], int]:
 
 
 def _at_most(most: int, *conditions: ColumnElement[bool]) -> ColumnElement[int]:
-    """How many adapters fulfil these conditions, counted up to `most`."""
+    """Number of adapters that fulfill these conditions, counted up to `most`."""
     rows = sa.select(sa.literal(1)).select_from(Adapter).where(_is_live(), *conditions)
     return sa.select(func.count()).select_from(rows.limit(most).subquery()).scalar_subquery()
 
 
-def _counted(
+def _count_up_to(
     session: Session, conditions: Sequence[ColumnElement[bool]], most: int
 ) -> tuple[int, bool]:
     number = session.connection().execute(sa.select(_at_most(most + 1, *conditions))).scalar_one()
@@ -258,11 +262,11 @@ def _counted(
 def _total(
     session: Session, wanted: Filter, families: Mapping[str, int | None], starred: int | None
 ) -> tuple[int, bool]:
-    """How many adapters fit filters without words or tags, and whether there are more."""
+    """(number of adapters for filters without words or tags, whether there are more)."""
     numbers = [number or 0 for number in families.values()]
     if wanted.base and wanted.starred:
         conditions = (col(Adapter.base_family) == wanted.base, col(Adapter.starred).is_(True))
-        return _counted(session, conditions, COUNT_END)
+        return _count_up_to(session, conditions, COUNT_END)
     if wanted.base:
         numbers = [families.get(wanted.base) or 0]
     elif wanted.starred:
@@ -272,7 +276,7 @@ def _total(
 
 
 def _among(session: Session, ids: Sequence[int]) -> ColumnElement[bool]:
-    """True for adapters with one of these ids; an array is read in half the time of an IN."""
+    """Condition for adapters with one of these ids; an array is twice as fast as IN."""
     key = col(Adapter.id)
     if session.get_bind().dialect.name == "sqlite":
         return key.in_(ids)
@@ -293,7 +297,7 @@ def _tagged(wanted: Filter) -> list[ColumnElement[bool]]:
 
 
 def _cursor(sort: Sort, place: Key) -> str:
-    """The place of a row as text that fits into an address."""
+    """The position of a row as text for a URL."""
     value, key = place
     text = value.isoformat() if isinstance(value, datetime) else value
     content = json.dumps([sort, text, key], ensure_ascii=False, separators=(",", ":"))
@@ -301,7 +305,7 @@ def _cursor(sort: Sort, place: Key) -> str:
 
 
 def _start(wanted: Filter) -> Key | None:
-    """The place that a cursor names; None without one."""
+    """The position in the filter's cursor; None without one."""
     if wanted.after and wanted.before:
         raise _no_cursor("after", "Send `after` or `before`, not both.")
     if not (wanted.after or wanted.before):
@@ -320,8 +324,8 @@ def _start(wanted: Filter) -> Key | None:
         return (_value(wanted.sort, value), key)
     except (ValueError, TypeError):
         sentence = (
-            "This is no cursor of this list in this order. Begin at the first page, and follow "
-            "the links that each page gives."
+            "This cursor is not valid for this list and sort order. Start at the first page, and "
+            "follow its links."
         )
         raise _no_cursor(name, sentence) from None
 
@@ -330,7 +334,7 @@ def _value(sort: Sort, value: object) -> Any:
     if not isinstance(value, str) or "\0" in value:
         raise ValueError
     if not sort.by_time:
-        value.encode()  # half a pair of surrogates is a ValueError
+        value.encode()  # an unpaired surrogate raises ValueError
         return value
     moment = datetime.fromisoformat(value)
     if moment.tzinfo is None:

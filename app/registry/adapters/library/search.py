@@ -1,14 +1,14 @@
-"""Finding adapters by parts of words, on SQLite and on PostgreSQL, at any size of the registry.
+"""Search for adapters by parts of words, on SQLite and PostgreSQL, for registries of any size.
 
-Each adapter has one text in `adapter_search`: name, address, trigger words, tags, bases and notes,
-folded (case, accents) and with two spaces before each word. A word of three letters or more is
-found anywhere in it, a shorter one at the beginning of words, where the spaces make three signs of
-it. So every search is one for trigrams, and both databases have an index for these: SQLite an FTS5
-table with the trigram tokenizer, kept in step by triggers; PostgreSQL a GIN index on an array of
-hashed trigrams. Neither needs an extension, or rights beyond those for tables.
+Each adapter has one text in `adapter_search`: name, slug, trigger words, tags, base models and
+notes, folded (case, accents) and with two spaces before each word. Words of three or more
+characters match anywhere; shorter ones match at the start of words, where the spaces extend them to
+three characters. So every search uses trigrams, which both databases index: SQLite with an FTS5
+table (trigram tokenizer, updated by triggers), PostgreSQL with a GIN index on an array of hashed
+trigrams. Neither needs an extension or additional privileges.
 
-Before the words stand the marks of the filters (tag, family, star), so that the index also knows
-what many filters at once have in common.
+The text starts with marks for the filters (tag, family, star), so the index also covers
+combinations of filters.
 """
 
 from __future__ import annotations
@@ -28,14 +28,14 @@ from app.registry.adapters.models import Adapter, AdapterTag, AdapterVersion
 from app.registry.base_models.models import BaseModel
 
 MAX_WORDS = 12
-MAX_TEXT = 30_000  # signs of one adapter's text; notes may have 20,000
+MAX_TEXT = 30_000  # characters of one adapter's text; notes may have 20,000
 MAX_SORT_NAME = 240
-MARK = "\1"  # around what only filters look for; no text has it, `fold` takes it out
-END = f"\n{MARK}2"  # which way of writing texts this is: those of another one are written anew
+MARK = "\1"  # encloses the marks of filters; `fold` removes it from texts
+END = f"\n{MARK}2"  # version of the text format: texts of other versions are written again
 BATCH = 500
 GRAM = 3
 PHRASE = re.compile(r'"([^"]*)"|(\S+)')
-# Signs that are words of their own, so that one or two are found anywhere: all but letters and
+# Characters that count as words, so that one or two are found anywhere: all except letters and
 # digits, and those of scripts without spaces.
 ALONE = re.compile(
     r"([^\w\s]|_|[\u3040-\u30ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uac00-\ud7af])"
@@ -50,7 +50,7 @@ TEXTS = sa.table(
 
 
 def fold(text: str) -> str:
-    """The text without case, accents, control and direction signs, each run of spaces as one."""
+    """The text without case, accents, control and direction characters, with single spaces."""
     signs = unicodedata.normalize("NFKD", text.casefold())
     kept = (sign for sign in signs if unicodedata.category(sign) not in ("Mn", "Cf", "Cs"))
     joined = "".join(" " if unicodedata.category(sign) == "Cc" else sign for sign in kept)
@@ -58,7 +58,7 @@ def fold(text: str) -> str:
 
 
 def sort_name(name: str) -> str:
-    """What the order by name goes by, the same on every database."""
+    """The key for sorting by name, equal on every database."""
     return fold(name)[:MAX_SORT_NAME]
 
 
@@ -69,9 +69,9 @@ def spaced(text: str) -> str:
 
 
 def needles(query: str) -> list[str]:
-    """What has to occur in a text that this search finds, each at least three signs long.
+    """The strings that a matching text must contain, each at least three characters long.
 
-    Words may come in any order; those in "quotation marks" one after the other.
+    Words may occur in any order; phrases in "quotation marks" only as a whole.
     """
     found = []
     for phrase, word in PHRASE.findall(query)[:MAX_WORDS]:
@@ -84,12 +84,12 @@ def needles(query: str) -> list[str]:
 
 
 def tag_mark(tag: str) -> str:
-    """The needle of a tag as it is stored."""
+    """The search string for a stored tag."""
     return f"{MARK}t{tag}{MARK}"
 
 
 def family_mark(family: str) -> str:
-    """The needle of a family of bases."""
+    """The search string for a base family."""
     return f"{MARK}b{family}{MARK}"
 
 
@@ -97,13 +97,13 @@ STAR_MARK = f"{MARK}*{MARK}"
 
 
 def grams(text: str) -> list[int]:
-    """The trigrams of a text as signed 32-bit numbers, each once."""
+    """The distinct trigrams of a text as signed 32-bit numbers."""
     parts = {text[start : start + GRAM] for start in range(len(text) - GRAM + 1)}
     return sorted({zlib.crc32(part.encode()) - 2**31 for part in parts})
 
 
 def candidates(session: Session, wanted: Sequence[str], *, most: int) -> list[int] | None:
-    """The ids of the adapters with all these needles; None when there are more than `most`."""
+    """The ids of adapters that contain all these strings; None if there are more than `most`."""
     if session.get_bind().dialect.name == "sqlite":
         words = " AND ".join('"{}"'.format(needle.replace('"', '""')) for needle in wanted)
         query = sa.select(FTS.c.rowid).where(FTS.c.adapter_fts.op("MATCH")(words))
@@ -117,30 +117,30 @@ def candidates(session: Session, wanted: Sequence[str], *, most: int) -> list[in
 
 
 def contains(wanted: Iterable[str]) -> ColumnElement[bool]:
-    """True for a row of `adapter_search` whose text has all these needles."""
+    """Condition for rows of `adapter_search` whose text contains all these strings."""
     return sa.and_(
         sa.true(), *(TEXTS.c.text.contains(needle, autoescape=True) for needle in wanted)
     )
 
 
 def matches(wanted: Iterable[str]) -> ColumnElement[bool]:
-    """True for an adapter with all these needles: for walks along an index of adapters.
+    """Condition for adapters that contain all these strings, for scans of an adapter index.
 
-    No EXISTS: PostgreSQL takes every LIKE '%…%' for rare and reads all texts before it sorts.
+    Without EXISTS, because PostgreSQL assumes that LIKE '%…%' is selective and reads all texts.
     """
     fits = sa.select(contains(wanted)).where(TEXTS.c.adapter_id == col(Adapter.id))
     return fits.scalar_subquery()
 
 
 def index(connection: Connection, adapter_ids: Iterable[int]) -> None:
-    """Write the texts of these adapters anew, as far as they changed; deleted ones have none."""
+    """Update the texts of these adapters if they changed; deleted adapters have none."""
     keys = sorted(set(adapter_ids))
     for start in range(0, len(keys), BATCH):
         _index_batch(connection, keys[start : start + BATCH])
 
 
 def index_missing(connection: Connection) -> None:
-    """Write the texts of adapters that have none, or an older one, as after a migration."""
+    """Write missing or outdated texts, such as after a migration."""
     known = sa.select(TEXTS.c.adapter_id).where(TEXTS.c.text.endswith(END))
     missing = sa.select(col(Adapter.id)).where(
         col(Adapter.deleted_at).is_(None), col(Adapter.id).not_in(known)
@@ -171,10 +171,10 @@ def _index_batch(connection: Connection, keys: Sequence[int]) -> None:
 
 
 def _lock(connection: Connection, keys: Sequence[int]) -> None:
-    """Let who writes texts of one adapter at the same time come one after the other.
+    """Serialize concurrent writes to the texts of one adapter.
 
-    Who waited reads what the other wrote: on PostgreSQL each statement sees what is committed when
-    it begins. SQLite has one writer anyway.
+    On PostgreSQL, each statement sees what was committed before it began, so a waiting writer reads
+    the other's text. SQLite has one writer anyway.
     """
     if connection.dialect.name != "sqlite":
         rows = sa.select(col(Adapter.id)).where(col(Adapter.id).in_(keys)).order_by(col(Adapter.id))
@@ -182,14 +182,14 @@ def _lock(connection: Connection, keys: Sequence[int]) -> None:
 
 
 def insert_texts(connection: Connection, rows: Sequence[dict[str, Any]]) -> None:
-    """Store texts, `adapter_id` and `text` of each, with what the database's index needs."""
+    """Insert rows of `adapter_id` and `text`, with the values for the database's index."""
     if connection.dialect.name != "sqlite":
         rows = [row | {"grams": grams(row["text"])} for row in rows]
     connection.execute(sa.insert(TEXTS), rows)
 
 
 def texts(connection: Connection, keys: Sequence[int]) -> dict[int, str]:
-    """The texts of these adapters by id, without deleted ones."""
+    """The texts of these adapters by id, except deleted ones."""
     adapters = connection.execute(
         sa.select(
             col(Adapter.id),
@@ -236,7 +236,7 @@ def _words_of(connection: Connection, query: Any) -> dict[int, list[str]]:
 def text_of(
     words: Iterable[str], *, tags: Iterable[str], family: str, starred: bool, notes: str
 ) -> str:
-    """The text of an adapter with these words and notes, each on a line that no phrase leaves."""
+    """The text of an adapter; each value is on its own line, so phrases cannot span two."""
     tags = sorted(tags)
     marks = [family_mark(family), *map(tag_mark, tags), *([STAR_MARK] if starred else [])]
     parts = [spaced(part) for part in [*words, *tags, family, notes] if part]
@@ -252,7 +252,7 @@ def _name_for_sorting(session: Session, _context: UOWTransaction, _instances: An
 
 @event.listens_for(Session, "after_flush")
 def _index_changes(session: Session, _context: UOWTransaction) -> None:
-    """Whoever writes an adapter, a tag or a version keeps the texts in step, in one transaction."""
+    """Update the texts in the same transaction as adapters, tags and versions."""
     keys: set[int] = set()
     for row in (*session.new, *session.dirty, *session.deleted):
         if isinstance(row, Adapter) and row.id is not None:

@@ -1,7 +1,7 @@
-"""Aliases: movable names of versions, `latest` and those people give, such as `best`.
+"""Aliases: movable names of versions, `latest` and those of users, such as `best`.
 
-`latest` names the version that is used when none is asked for. Every new version takes it; whoever
-moves it back to an older one has that until the next version comes. It cannot be taken away.
+`latest` points to the version that is used by default. It moves to each new version; you can move
+it back to an older one until the next version. It cannot be deleted.
 """
 
 from __future__ import annotations
@@ -22,38 +22,38 @@ NUMBER = re.compile(r"v?([0-9]{1,9})")
 
 
 def read_alias(text: str) -> str:
-    """The alias as it is stored; InvalidInput says what one may look like."""
+    """Normalize an alias for storage. Raises InvalidInput with the allowed form."""
     alias = text.strip().lower()
     sentence = None
     if not ALIAS.fullmatch(alias):
         sentence = (
-            f"An alias has up to {MAX_ALIAS} letters a to z, digits, dots, dashes and underscores, "
-            "and begins with a letter or digit."
+            f"Use up to {MAX_ALIAS} letters a to z, digits, dots, dashes and underscores, starting "
+            "with a letter or digit."
         )
     elif NUMBER.fullmatch(alias):
-        sentence = f"“{alias}” is read as the number of a version. Use a word, such as “best”."
+        sentence = f"“{alias}” would be read as a version number. Use a word, such as “best”."
     if sentence:
         raise InvalidInput(sentence, fields={"alias": sentence})
     return alias
 
 
 def set_alias(session: Session, version: AdapterVersion, alias: str) -> str:
-    """Let an alias name this version, from now on and instead of any other; gives it as stored.
+    """Point an alias to this version; return it as stored.
 
-    One statement that inserts or moves: of two who do this at once, the later one wins.
+    A single statement inserts or moves it, so the last of concurrent writers wins.
     """
     alias = read_alias(alias)
     query = select(AdapterAlias.alias).where(AdapterAlias.adapter_id == version.adapter_id)
     names = set(session.exec(query))
     if alias not in names and len(names) >= MAX_ALIASES:
-        sentence = f"An adapter has at most {MAX_ALIASES} aliases. Take one away first."
+        sentence = f"An adapter can have at most {MAX_ALIASES} aliases. Delete one first."
         raise InvalidInput(sentence, fields={"alias": sentence})
     point(session, version, alias)
     return alias
 
 
 def point(session: Session, version: AdapterVersion, alias: str) -> None:
-    """Insert or move an alias that was checked."""
+    """Insert or move a validated alias."""
     is_sqlite = session.get_bind().dialect.name == "sqlite"
     insert = sqlite.insert if is_sqlite else postgresql.insert
     values = {"adapter_id": version.adapter_id, "alias": alias, "version_id": version.key}
@@ -72,19 +72,19 @@ def point(session: Session, version: AdapterVersion, alias: str) -> None:
 
 
 def delete_alias(session: Session, adapter_id: int, alias: str) -> None:
-    """Take an alias away; its version stays. `latest` can only be moved."""
+    """Delete an alias; its version stays. `latest` can only be moved."""
     alias = alias.strip().lower()
     if alias == LATEST:
-        sentence = "“latest” always names a version. Move it to another one instead."
+        sentence = "“latest” cannot be deleted. Move it to another version instead."
         raise InvalidInput(sentence, fields={"alias": sentence})
     row = session.get(AdapterAlias, (adapter_id, alias)) if ALIAS.fullmatch(alias) else None
     if row is None:
-        raise NotFound("There is no such alias; it may have been taken away already.")
+        raise NotFound("There is no such alias; it may have been deleted already.")
     session.delete(row)
 
 
 def alias_numbers(session: Session, adapter_id: int) -> dict[str, int]:
-    """The number of the version that each alias of an adapter names, in the order of the words."""
+    """The version number of each alias of an adapter, in alphabetical order."""
     query = (
         select(AdapterAlias.alias, AdapterVersion.version)
         .join(AdapterVersion, col(AdapterVersion.id) == col(AdapterAlias.version_id))

@@ -1,4 +1,4 @@
-"""How two versions of an adapter differ: settings, data and files; what is equal is left out."""
+"""Differences between two versions of an adapter: settings, data and files."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from sqlmodel import Session, col, select
 from app.registry.adapters import service
 from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
 from app.registry.datasets.models import DatasetVersion
-from app.registry.runs.rerun import captions_of, picture_changes
+from app.registry.runs.rerun import captions_of, image_changes
 from app.registry.wording import count_text, duration, size_text
 from worker.core.training.config import TrainConfig
 from worker.core.words import ENUM_LABELS
@@ -22,7 +22,7 @@ FORMATS = {"kohya": "kohya file", "peft": "diffusers file", "bundle": "Bundle"}
 
 @dataclass(frozen=True)
 class Difference:
-    """One thing that is not the same in both; `a` and `b` are the values, then in words."""
+    """A value that differs; `a` and `b` are the values, `a_words` and `b_words` their texts."""
 
     name: str
     label: str
@@ -34,7 +34,7 @@ class Difference:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two versions of an adapter side by side."""
+    """The differences between two versions of an adapter."""
 
     adapter: Adapter
     a: AdapterVersion
@@ -46,12 +46,12 @@ class Comparison:
 
     @property
     def knows_settings(self) -> bool:
-        """Whether the settings of both are known; an imported file tells none."""
+        """True if the settings of both are known; imported files have none."""
         return bool(self.a.config and self.b.config)
 
     @property
     def same_weights(self) -> bool | None:
-        """Whether both have the very same tensors; None when that is not known."""
+        """True if both have identical tensors; None if unknown."""
         if self.a.sha256 == self.b.sha256:
             return True
         if self.a.tensor_sha256 and self.b.tensor_sha256:
@@ -62,9 +62,9 @@ class Comparison:
 def compare(
     session: Session, adapter: Adapter, a: int | str | None, b: int | str | None
 ) -> Comparison:
-    """The differences of two versions, by numbers or aliases; NotFound when there is no such one.
+    """Compare two versions, given by numbers or aliases. Raises NotFound.
 
-    Without a second it is the one that `latest` names, without a first the one before the second.
+    The second defaults to `latest`, the first to the version before the second.
     """
     second = service.get_version(session, adapter, b)
     first = service.get_version(session, adapter, a) if a is not None else _before(session, second)
@@ -91,7 +91,7 @@ def _settings(a: AdapterVersion, b: AdapterVersion, notes: list[str]) -> list[Di
     for version in (a, b):
         if not version.config:
             notes.append(
-                f"The settings of version {version.version} are not known: it was imported."
+                f"The settings of version {version.version} are unknown, because it was imported."
             )
     if not (a.config and b.config):
         return []
@@ -100,7 +100,7 @@ def _settings(a: AdapterVersion, b: AdapterVersion, notes: list[str]) -> list[Di
     found = []
     for name in names:
         field = usual.get(name)
-        # a setting that came with a later release was at its default before
+        # a setting of a later release had its default value before
         default = field.get_default(call_default_factory=True) if field else None
         one, two = a.config.get(name, default), b.config.get(name, default)
         if one != two:
@@ -110,7 +110,7 @@ def _settings(a: AdapterVersion, b: AdapterVersion, notes: list[str]) -> list[Di
 
 
 def setting_words(value: object) -> str:
-    """A setting as a person would write it."""
+    """A setting as text for users."""
     if value is None or value in ("", [], {}):
         return "not set"
     if isinstance(value, bool):
@@ -129,13 +129,13 @@ def setting_words(value: object) -> str:
 def _data(
     session: Session, a: AdapterVersion, b: AdapterVersion
 ) -> tuple[list[Difference], list[str]]:
-    """Differences of what was learned from and on, with sentences about the pictures."""
+    """Differences of dataset and base model, with sentences about the images."""
     sides = [_data_facts(session, version) for version in (a, b)]
     pinned = [session.get(DatasetVersion, row.dataset_version_id or 0) for row in (a, b)]
     notes = []
     one, two = pinned
     if one and two and one.id != two.id and one.dataset_id == two.dataset_id:
-        changes = picture_changes(captions_of(one), captions_of(two))
+        changes = image_changes(captions_of(one), captions_of(two))
         if changes:
             notes.append(f"From version {a.version} to {b.version}: {changes}.")
     return _differing(*sides), notes
@@ -150,10 +150,10 @@ def _data_facts(session: Session, version: AdapterVersion) -> dict[str, tuple[st
     mark = version.details.get("base_fingerprint") or (base.fingerprint if base else None)
     return {
         "dataset": ("Dataset", name, name or NOT_KNOWN),
-        "pictures": ("Pictures", count, count_text(count)),
-        "dataset_version": ("Dataset as it was", pinned, _short(pinned)),
-        "base_model": ("Base", base.name if base else None, base.name if base else NOT_KNOWN),
-        "base_sha256": ("Base’s hash", mark, _short(mark)),
+        "pictures": ("Images", count, count_text(count)),
+        "dataset_version": ("Dataset version", pinned, _short(pinned)),
+        "base_model": ("Base model", base.name if base else None, base.name if base else NOT_KNOWN),
+        "base_sha256": ("Base model hash", mark, _short(mark)),
         "trigger_words": (
             "Trigger words",
             version.trigger_words,

@@ -1,4 +1,4 @@
-"""A set of weights becomes a version of an adapter, with its downloads and the alias `latest`."""
+"""Creates a version of an adapter with its downloads, and points the alias `latest` to it."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ NAME_TRIES = 4
 
 @dataclass(frozen=True)
 class NewFile:
-    """A download that was written and proved, and whose blob is stored."""
+    """A verified download whose blob is stored."""
 
     format: str
     dtype: str
@@ -36,7 +36,7 @@ class NewFile:
 
 @dataclass(frozen=True)
 class NewVersion:
-    """What is known of a set of weights whose canonical file is stored."""
+    """Properties of a new version whose canonical file is stored."""
 
     name: str
     base_family: str
@@ -62,10 +62,10 @@ class NewVersion:
 
 
 def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None) -> AdapterVersion:
-    """Store a version of this adapter, or of a new one, and point `latest` to it.
+    """Create a version of this adapter, or of a new one, and point `latest` to it.
 
-    The blobs must be stored before. Whoever publishes to one adapter at the same time comes one
-    after the other; a deleted adapter is left alone, and a new one made.
+    The blobs must be stored before. Concurrent calls for one adapter are serialized. If the adapter
+    was deleted, a new one is created.
     """
     adapter = _adapter(session, new, adapter_id)
     version = AdapterVersion(
@@ -99,13 +99,13 @@ def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None)
 
 
 def _base_facts(session: Session, new: NewVersion) -> dict[str, Any]:
-    """What the base was at this moment: its files may be others later."""
+    """The current fingerprint of the base model, whose files may change later."""
     base = session.get(BaseModel, new.base_model_id) if new.base_model_id else None
     return {"base_fingerprint": base.fingerprint} if base and base.fingerprint else {}
 
 
 def add_file(session: Session, version_id: int, file: NewFile) -> AdapterFile:
-    """Store a download of a version; one that was written twice is kept once."""
+    """Store a download of a version; replaces an earlier one of the same format."""
     row = session.exec(
         select(AdapterFile).where(
             AdapterFile.version_id == version_id,
@@ -132,10 +132,10 @@ def add_file(session: Session, version_id: int, file: NewFile) -> AdapterFile:
 def find_equal(
     session: Session, *, canonical: str, uploaded: str, tensors: str | None = None
 ) -> AdapterVersion | None:
-    """The version with these weights, or one that was downloaded as this very file.
+    """The version with these weights, or one with a download identical to the uploaded file.
 
-    On PostgreSQL, who asks for the same `tensors` at the same time waits for the first to end: two
-    imports of one file at once are one adapter. SQLite has one writer anyway.
+    On PostgreSQL, concurrent calls for the same `tensors` are serialized, so two imports of one
+    file create one adapter. SQLite has one writer anyway.
     """
     if tensors is not None and session.get_bind().dialect.name == "postgresql":
         key = int.from_bytes(bytes.fromhex(tensors)[:8], "big", signed=True)
@@ -153,13 +153,13 @@ def find_equal(
 
 
 def future_slug(session: Session, name: str, adapter_id: int | None = None) -> str:
-    """The address a new adapter of this name would get now; that of an old one stays."""
+    """The slug that a new adapter of this name would get; an existing one keeps its own."""
     adapter = session.get(Adapter, adapter_id) if adapter_id else None
     return adapter.slug if adapter else unique_slug(session, Adapter, name, fallback="adapter")
 
 
 def adapter_of_parent(session: Session, run: Run) -> int | None:
-    """The adapter that a run continues or shall make a version of; None when it makes a new one."""
+    """The adapter that the run creates a version of; None if it creates a new adapter."""
     seen: Run | None = run
     while seen is not None:
         wanted = seen.adapter_id
@@ -187,7 +187,7 @@ def _adapter(session: Session, new: NewVersion, adapter_id: int | None) -> Adapt
         try:
             with session.begin_nested():
                 return _new_adapter(session, new)
-        except IntegrityError:  # somebody took the address in this moment: the next one is free
+        except IntegrityError:  # the slug was just taken: try the next one
             if attempt == NAME_TRIES - 1:
                 raise
     raise AssertionError

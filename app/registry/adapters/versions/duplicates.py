@@ -1,4 +1,4 @@
-"""Whether the registry has an adapter already, however its file is called or what it says."""
+"""Finds adapters that are already in the registry, regardless of file name and metadata."""
 
 from __future__ import annotations
 
@@ -8,9 +8,9 @@ from app.registry.adapters.models import Adapter, AdapterVersion
 
 
 def same_tensors(session: Session, tensor_sha256: str) -> AdapterVersion | None:
-    """The oldest version that came from, or was given out as, a file with these very tensors.
+    """The oldest version imported from, or offered as, a file with identical tensors.
 
-    The hash is that of a file's bytes after its header, which other programs know a LoRA by.
+    The hash covers a file's bytes after its header; other programs use it to identify a LoRA.
     """
     told = col(AdapterVersion.file_tensor_sha256) == tensor_sha256
     query = (

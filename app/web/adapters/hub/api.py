@@ -66,7 +66,7 @@ class PublicationOut(BaseModel):
     created_at: datetime
 
 
-def _fetch_out(row: hub.Fetching) -> FetchOut:
+def _fetch_out(row: hub.HubImport) -> FetchOut:
     return FetchOut(
         id=row.job.key,
         source=row.source,
@@ -96,14 +96,14 @@ def order_import(body: FetchIn, state: State) -> FetchOut:
     """Import an adapter from the Hugging Face Hub."""
     with state.database.write() as session:
         job = hub.order_fetch(session, body.source, state.settings)
-        return _fetch_out(hub.get_fetching(session, job.key))
+        return _fetch_out(hub.get_hub_import(session, job.key))
 
 
 @router.get("/hub-imports/{job_id}")
 def show_import(job_id: Id, state: State) -> FetchOut:
     """How an import from the Hub goes."""
     with state.database.read() as session:
-        return _fetch_out(hub.get_fetching(session, job_id))
+        return _fetch_out(hub.get_hub_import(session, job_id))
 
 
 @router.post("/hub-imports/{job_id}/cancel")
@@ -118,7 +118,7 @@ def publish(adapter_id: Id, body: PublicationIn, state: State) -> PublicationOut
     """Publish a version of an adapter on the Hugging Face Hub, with a model card."""
     with state.database.write() as session:
         adapter = service.get_adapter(session, adapter_id)
-        wanted = hub.Publishing(**body.model_dump())
+        wanted = hub.PublishOptions(**body.model_dump())
         job = hub.order_publication(session, adapter, wanted, state.settings)
         rows = hub.publications(session, adapter)
         return _publication_out(next(row for row in rows if row.job.key == job.key))

@@ -10,8 +10,8 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import hub, service
-from app.registry.adapters.hub import Fetching, Publication, Publishing
-from app.registry.adapters.images import Picture
+from app.registry.adapters.hub import HubImport, Publication, PublishOptions
+from app.registry.adapters.images import AdapterImage
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import AppError, Conflict, InvalidInput
@@ -36,7 +36,7 @@ class HubPage:
     allowed: bool
     has_token: bool
     is_active: bool
-    pictures: list[Picture]
+    pictures: list[AdapterImage]
     chosen: set[str]
     values: dict[str, str]
     private: bool
@@ -47,7 +47,7 @@ class HubPage:
 class FetchPage:
     """The progress of an import from the Hub; `fetching` is None if it was rejected."""
 
-    fetching: Fetching | None
+    fetching: HubImport | None
     source: str
     error: str
 
@@ -63,7 +63,7 @@ def publish(
     request: Request, slug: str, state: State, sent: SentForm, v: OptionalId = None
 ) -> Response:
     """Publish a version; errors appear next to their fields."""
-    wanted = Publishing(
+    wanted = PublishOptions(
         repo=str(sent.get("repo", "")),
         private=sent.get("private") == "true",
         version=v,
@@ -99,7 +99,7 @@ def _hub_answer(
     slug: str,
     number: int | None,
     *,
-    refused: tuple[Publishing, AppError] | None = None,
+    refused: tuple[PublishOptions, AppError] | None = None,
 ) -> Response:
     wanted, error = refused or (None, None)
     with state.database.read() as session:
@@ -116,7 +116,7 @@ def _hub_page(
     slug: str,
     number: int | None,
     *,
-    wanted: Publishing | None = None,
+    wanted: PublishOptions | None = None,
     error: AppError | None = None,
 ) -> HubPage:
     adapter = service.adapter_by_slug(session, slug)
@@ -160,7 +160,7 @@ def order_import(request: Request, state: State, sent: SentForm) -> Response:
     try:
         with state.database.write() as session:
             job = hub.order_fetch(session, source, state.settings)
-            fetching = hub.get_fetching(session, job.key)
+            fetching = hub.get_hub_import(session, job.key)
     except AppError as error:
         return _fetch_answer(request, None, source, error)
     if wants_fragment(request):
@@ -172,7 +172,7 @@ def order_import(request: Request, state: State, sent: SentForm) -> Response:
 def import_progress(request: Request, job_id: Id, state: State) -> Response:
     """Show the progress of an import from the Hub; polls until the file is downloaded."""
     with state.database.read() as session:
-        fetching = hub.get_fetching(session, job_id)
+        fetching = hub.get_hub_import(session, job_id)
     return _fetch_answer(request, fetching, fetching.source)
 
 
@@ -187,7 +187,7 @@ def cancel_import(request: Request, job_id: Id, state: State) -> Response:
 
 
 def _fetch_answer(
-    request: Request, fetching: Fetching | None, source: str, error: AppError | None = None
+    request: Request, fetching: HubImport | None, source: str, error: AppError | None = None
 ) -> Response:
     context = FetchPage(fetching, source, error.detail if error else "")
     status = error.status if error else 200

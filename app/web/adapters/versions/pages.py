@@ -9,7 +9,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import service
-from app.registry.adapters.images import Pictures, more_pictures
+from app.registry.adapters.images import AdapterImages, list_adapter_images
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.compare import Comparison, compare
@@ -38,7 +38,7 @@ class PicturesFragment:
     """Older images of an adapter, and the cursor of the next page."""
 
     adapter: Adapter
-    gallery: Pictures
+    gallery: AdapterImages
 
 
 @router.get("/adapters/{slug}/pictures")
@@ -48,7 +48,7 @@ def pictures(slug: str, state: State, before: Annotated[int, Query(ge=1, le=MAX_
         adapter = service.adapter_by_slug(session, slug)
         version = service.get_version(session, adapter)
         summary = service.summary(session, adapter)
-        found = more_pictures(session, summary, version, before=before)
+        found = list_adapter_images(session, summary, version, before=before)
     return render_fragment("adapters/_pictures.html", PicturesFragment(adapter, found))
 
 

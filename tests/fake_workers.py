@@ -28,7 +28,7 @@ from app.registry.renders.models import Render, RenderImage
 from app.registry.runs import progress
 from app.registry.runs import service as runs
 from app.registry.runs.models import Run
-from app.registry.runs.progress import NewSample, Points
+from app.registry.runs.progress import MetricPoints, NewSample
 from app.registry.state import AppState
 from tests.pictures import make_png
 
@@ -105,7 +105,7 @@ def queued_run(state: AppState, of: Dataset, **config: Any) -> Run:
 
 
 @dataclass
-class Training:
+class FakeTraining:
     """A train worker at work on the run that waits longest."""
 
     state: AppState
@@ -132,7 +132,7 @@ class Training:
             "base_parameters": BASE_PARAMETERS,
         }
         with self.state.database.write() as session:
-            points = Points(first, {"loss": losses})
+            points = MetricPoints(first, {"loss": losses})
             progress.write_progress(session, self.claim, values, points)
 
     def sample(self, step: int, prompts: Sequence[str] = ("a castle", "a rocket")) -> None:
@@ -210,7 +210,7 @@ def _publish(state: AppState, session: Session, run: Run, claim: Claim) -> Adapt
 def adapter(state: AppState, name: str = "Chalk", *, trigger_word: str = "chalkboard") -> Adapter:
     """An adapter trained on a dataset of the same name, with a row of samples."""
     queued_run(state, dataset(state, name, trigger_word=trigger_word))
-    training = Training(state)
+    training = FakeTraining(state)
     training.sample(0)
     training.train(40)
     training.sample(40)
