@@ -10,7 +10,7 @@ from typing import Any
 from sqlmodel import Session
 
 from app.registry.adapters import service
-from app.registry.adapters.downloads.file_facts import file_facts
+from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
 from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
 from app.registry.adapters.weighted import WeightedAdapter
@@ -193,7 +193,7 @@ def _publish(state: AppState, session: Session, run: Run, claim: Claim) -> Adapt
     )
     version = publish(session, new)
     for file in service.version_files(session, version.key):
-        file.facts_sha256 = file_facts(session, version).sha256
+        file.facts_sha256 = facts_sha256(version_metadata(session, version))
         session.add(file)
     jobs.finish(
         session,

@@ -10,13 +10,15 @@ from pathlib import Path
 
 from app.registry.adapters import service
 from app.registry.adapters.models import AdapterFile
-from app.registry.adapters.service import AdapterSummary, DownloadDtype, DownloadFormat, Filter
+from app.registry.adapters.service import AdapterSummary, Filter
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
 from app.registry.errors import AppError
 from app.registry.jobs.states import JobStatus
 from app.registry.storage import open_store
 from app.registry.wakeups import WakeUps
+from worker.core.lora_files.file_names import file_name
+from worker.core.words import FileFormat, WeightDtype
 
 WRITE_SECONDS = 60.0
 POLL_SECONDS = 0.2
@@ -70,11 +72,11 @@ def _adapter_line(row: AdapterSummary) -> str:
 
 def export(arguments: Namespace, settings: Settings, database: Database) -> Path:
     """Write the adapter's file to the given output; return its path."""
-    file_format, dtype = DownloadFormat(arguments.format), DownloadDtype(arguments.dtype)
+    file_format, dtype = FileFormat(arguments.format), WeightDtype(arguments.dtype)
     with database.read() as session:
         adapter = service.adapter_by_slug(session, arguments.slug)
         version = service.get_version(session, adapter, arguments.version)
-        name = service.file_name(adapter, version, file_format, dtype)
+        name = file_name(adapter.slug, version.version, file_format, dtype)
     file = _wait_for_file(database, version.key, file_format, dtype)
     target = arguments.output or Path(name)
     if target.is_dir():
@@ -87,7 +89,7 @@ def export(arguments: Namespace, settings: Settings, database: Database) -> Path
 
 
 def _wait_for_file(
-    database: Database, version_id: int, file_format: DownloadFormat, dtype: DownloadDtype
+    database: Database, version_id: int, file_format: FileFormat, dtype: WeightDtype
 ) -> AdapterFile:
     """The finished file, which an io worker writes if it does not exist yet."""
     with database.read() as session:

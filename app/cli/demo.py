@@ -28,6 +28,7 @@ from PIL import Image
 from app.registry.config import Settings
 from app.registry.paths import ROOT
 from app.registry.wording import size_text
+from worker.core.words import LORA_FORMATS, FileFormat
 
 READY = re.compile(r"^Brushwork is ready at (http://\S+)$")
 WEIGHTS = (0.0, 0.5, 1.0)
@@ -37,7 +38,6 @@ TRAIN_SECONDS = 900
 RENDER_SECONDS = 120
 STOP_SECONDS = 120
 POLL_SECONDS = 0.2
-FORMATS = ("kohya", "peft")
 
 
 class DemoError(Exception):
@@ -147,7 +147,7 @@ def _whole_job(folder: Path, out: Path, watch: Stopwatch) -> bool:
                     api, starter.EXAMPLE_PROMPTS, trained["adapter_id"], weight
                 )
         with watch.step("download the adapter"):
-            files = [_download_adapter(api, trained["adapter_id"], name, out) for name in FORMATS]
+            files = [_download(api, trained["adapter_id"], name, out) for name in LORA_FORMATS]
     for weight, images in drawn.items():
         for number, image in enumerate(images, start=1):
             image.save(out / f"weight-{weight}-{number}.png")
@@ -275,7 +275,7 @@ def _render_prompts(
     return images
 
 
-def _download_adapter(api: Api, adapter_id: int, file_format: str, out: Path) -> Path:
+def _download(api: Api, adapter_id: int, file_format: FileFormat, out: Path) -> Path:
     """Download the adapter's file in this format, and its proof next to it."""
     place, wanted = f"/api/v1/adapters/{adapter_id}", {"format": file_format, "dtype": "fp16"}
     path = out / f"chalkboard-{file_format}.safetensors"

@@ -10,13 +10,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cli.adapter_files import TOOLS, tool_parser
+from app.registry.jobs.queues import Queue
+from worker.core.words import FileFormat, WeightDtype, values
 
 if TYPE_CHECKING:
     from app.registry.config import Settings
 
-QUEUES = ("train", "render", "io")
-FORMATS = ("kohya", "peft", "bundle")
-DTYPES = ("fp16", "bf16", "fp32")
 SETTING_FLAGS = ("host", "port", "data_dir", "open_browser")
 
 
@@ -106,10 +105,12 @@ def _add_processes(commands: CommandParsers) -> None:
     web.add_argument("--fd", type=int, help="a listening socket inherited from a supervisor")
     web.add_argument("--after-fd", type=int, help="an inherited pipe; wait until it is closed")
     worker = commands.add("worker", "Start one worker.")
-    worker.add_argument("--queue", choices=QUEUES, required=True, help="queue of jobs to process")
-    commands.add("migrate", "Migrate the database to this version.")
-    doctor = commands.add("doctor", "Show the effective settings and check that everything works.")
-    doctor.add_argument("--queue", choices=QUEUES, help="only check for a worker of this queue")
+    worker.add_argument("--queue", choices=values(Queue), required=True, help="what it works on")
+    commands.add("migrate", "Bring the database up to date.")
+    doctor = commands.add("doctor", "Show the effective settings and check what they name.")
+    doctor.add_argument(
+        "--queue", choices=values(Queue), help="only: is a worker of this queue here?"
+    )
 
 
 def _add_work(commands: CommandParsers) -> None:
@@ -135,9 +136,9 @@ def _add_registry(commands: CommandParsers) -> None:
     )
     adapters.add_argument("words", nargs="?", help="only adapters with these words")
     export = commands.add("export", "Write an adapter as a file.", module="adapters")
-    export.add_argument("slug", help="the adapter; `brushwork adapters` lists them")
-    export.add_argument("--format", choices=FORMATS, default="kohya")
-    export.add_argument("--dtype", choices=DTYPES, default="fp16")
+    export.add_argument("slug", help="which one; `brushwork adapters` lists them")
+    export.add_argument("--format", choices=values(FileFormat), default="kohya")
+    export.add_argument("--dtype", choices=values(WeightDtype), default="fp16")
     export.add_argument("--version", type=int, help="an older version")
     export.add_argument("-o", "--output", type=Path, metavar="PATH", help="file or folder")
     bring_in = commands.add("import", "Import LoRA files.", module="imports")

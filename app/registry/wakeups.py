@@ -10,8 +10,9 @@ from urllib.parse import unquote, urlsplit
 
 from celery import Celery
 
-QUEUES = ("train", "render", "io")
-TASK_NAMES = {queue: f"worker.tasks.{queue}" for queue in QUEUES}  # as in worker/runtime/tasks.py
+from app.registry.jobs.queues import Queue
+
+TASK_NAMES: dict[str, str] = {queue: f"worker.tasks.{queue}" for queue in Queue}
 VISIBILITY_SECONDS = 3600
 FOLDER_POLL_SECONDS = 0.2
 CONNECT_SECONDS = 4

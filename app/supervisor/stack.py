@@ -10,13 +10,13 @@ from collections.abc import Callable
 from pathlib import Path
 
 from app.registry.config import Settings
+from app.registry.jobs.queues import Queue
 from app.supervisor.broker import start_broker
 from app.supervisor.lock import DataFolderLock, LockOwner
 from app.supervisor.processes import Folders, Program, python_program
 from app.supervisor.supervisor import StopOrder, Supervisor
 
-QUEUES = ("train", "render", "io")
-WORKER_NICENESS = 3  # the web server goes first; trainers raise their own niceness further
+WORKER_NICENESS = 3  # pages come first; a trainer is nicer still by itself
 
 
 class DataFolderError(Exception):
@@ -69,7 +69,7 @@ def stack_environment(settings: Settings, *, broker_url: str) -> dict[str, str]:
     }
 
 
-def worker_program(queue: str, environment: dict[str, str]) -> Program:
+def worker_program(queue: Queue, environment: dict[str, str]) -> Program:
     """The worker program for one queue."""
     return python_program(
         f"worker-{queue}",
@@ -115,7 +115,7 @@ def run_stack(
                 environment = start_own_broker(supervisor, settings, lock, url=url)
                 supervisor.add(web_program(server, migrated.fileno(), environment), StopOrder.WEB)
                 supervisor.run_once(python_program("migrate", "migrate", environment=environment))
-            for queue in QUEUES:
+            for queue in Queue:
                 supervisor.add(worker_program(queue, environment), StopOrder.WORKER)
             return supervisor.run(ready_url=f"{url}/readyz")
     except BaseException:

@@ -19,6 +19,7 @@ from starlette.types import Scope
 from app.registry import wording
 from app.registry.errors import AppError
 from app.registry.jobs.presence import present_workers
+from app.registry.jobs.queues import Queue
 from app.registry.jobs.states import JobStatus
 from app.registry.paths import STATIC, TEMPLATES
 from app.registry.runs import service as runs
@@ -154,7 +155,7 @@ def make_shell(request: Request) -> Shell:
     """The page shell for this request."""
     with app_state(request).database.read() as session:
         running = strip_of(runs.active_runs(session))
-        workers = present_workers(session, queue="train")
+        workers = present_workers(session, queue=Queue.TRAIN)
     device = next((worker.device for worker in workers if worker.device), None)
     return dataclasses.replace(bare_shell(request), running=running, device=device)
 

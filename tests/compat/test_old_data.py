@@ -16,7 +16,6 @@ from sqlmodel import select
 from app.registry import migrate
 from app.registry.adapters import service as adapters
 from app.registry.adapters.models import AdapterFile, AdapterVersion
-from app.registry.adapters.service import DownloadDtype, DownloadFormat
 from app.registry.jobs.models import Event, IoJob
 from app.registry.runs.models import Run
 from app.registry.sweep import sweep
@@ -29,6 +28,7 @@ from tests.compat.conftest import (
     renamed,
 )
 from worker.core.training.config import TrainConfig
+from worker.core.words import FileFormat, WeightDtype
 
 PAGES = {
     "/": ["Harbor"],
@@ -115,7 +115,7 @@ def test_every_download_is_current_and_served_without_a_new_export(old_data: Old
     assert kinds == {(*of, "fp16", False) for of in usual} | {(1, "kohya", "fp16", True)}
     orders = len(old_data.rows(IoJob))
     for file in files:
-        asked = (file.version_id, DownloadFormat(file.format), DownloadDtype(file.dtype))
+        asked = (file.version_id, FileFormat(file.format), WeightDtype(file.dtype))
         with old_data.state.database.read() as session:
             current = adapters.find_file(session, *asked, with_tags=file.with_tags)
         assert current is not None, kinds

@@ -15,7 +15,6 @@ from safetensors.torch import load_file, save_file
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
-from app.registry.adapters.service import DownloadDtype, DownloadFormat
 from app.registry.base_models.models import BaseModel
 from app.registry.jobs.models import LONG_KINDS, IoJob
 from app.registry.renders.models import Render
@@ -33,6 +32,7 @@ from tests.compat.conftest import (
 )
 from tests.fake_hub import WRITE, Hub, open_hub
 from worker.core import starter
+from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.render_jobs import RenderJobs
 from worker.runtime.train_jobs import TrainJobs
@@ -63,7 +63,7 @@ def processed(
 
 def order_download_again(data: OldData) -> None:
     """Queue an export of the download with tags, as if it had not been written."""
-    usual = (DownloadFormat.KOHYA, DownloadDtype.FP16)
+    usual = (FileFormat.KOHYA, WeightDtype.FP16)
     with data.state.database.write() as session:
         file = adapters.find_file(session, 1, *usual, with_tags=True)
         assert file is not None
@@ -161,7 +161,7 @@ def test_a_queued_resize_makes_the_next_version(processed: OldData) -> None:
     _, version = processed.rows(AdapterVersion, adapter_id=1)
     assert (version.rank, version.details["made"]["rank_before"]) == (1, 2)
     with processed.state.database.read() as session:  # older versions' downloads are current still
-        file = adapters.find_file(session, 1, DownloadFormat.KOHYA, DownloadDtype.FP16)
+        file = adapters.find_file(session, 1, FileFormat.KOHYA, WeightDtype.FP16)
     assert file is not None
 
 

@@ -8,6 +8,7 @@ from typing import Any
 from celery import Celery, signals
 
 from app.registry.config import Settings
+from app.registry.jobs.queues import Queue
 from app.registry.wakeups import celery_settings
 from worker.runtime import process
 
@@ -29,7 +30,7 @@ def start_loops(instance: Any, **_: Any) -> None:
 @signals.worker_process_init.connect  # type: ignore[untyped-decorator]
 def start_loop_in_child(**_: Any) -> None:
     """Start the render loop in the prefork child, which holds the warm pipeline."""
-    process.start(settings, ["render"])
+    process.start(settings, [Queue.RENDER])
 
 
 @signals.worker_shutting_down.connect  # type: ignore[untyped-decorator]

@@ -3,28 +3,31 @@
 from __future__ import annotations
 
 import threading
-from collections import Counter
 from pathlib import Path
 
 from sqlmodel import Session
 
-from app.registry.adapters.downloads.file_facts import FileFacts, file_facts
-from app.registry.adapters.models import Adapter, AdapterVersion
-from app.registry.adapters.service import DownloadDtype, DownloadFormat, find_file
+from app.registry.adapters.downloads.metadata import (
+    facts_sha256,
+    version_metadata,
+    with_cover,
+)
+from app.registry.adapters.models import AdapterVersion
+from app.registry.adapters.service import find_file
 from app.registry.adapters.versions.create_version import NewFile, add_file
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
 from app.registry.code_version import code_version
-from app.registry.datasets.models import DatasetVersion
 from app.registry.db import Database
 from app.registry.jobs import service as jobs
 from app.registry.jobs.kinds import ExportAdapterArgs, ExportAdapterResult
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
+from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.import_jobs import RefusedError
 from worker.runtime.lease import Lease
-from worker.runtime.messages import Export, ExportFile, Facts
+from worker.runtime.messages import Export, ExportFile
 
 
 class UnfitError(RefusedError):
@@ -63,10 +66,12 @@ class ExportJobs:
             jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
             add_file(session, job.subject_id, file)
 
-    def download(self, version_id: int, form: str, dtype: str, scratch: Path) -> NewFile:
+    def download(
+        self, version_id: int, form: FileFormat, dtype: WeightDtype, scratch: Path
+    ) -> NewFile:
         """The verified download of a version; writes it if it does not exist yet."""
         with self._database.read() as session:
-            found = find_file(session, version_id, DownloadFormat(form), DownloadDtype(dtype))
+            found = find_file(session, version_id, form, dtype)
         if found is not None:
             return NewFile(
                 form,
@@ -82,26 +87,32 @@ class ExportJobs:
         return file
 
     def _write_file(
-        self, version_id: int, form: str, dtype: str, scratch: Path, *, with_tags: bool
+        self,
+        version_id: int,
+        form: FileFormat,
+        dtype: WeightDtype,
+        scratch: Path,
+        *,
+        with_tags: bool,
     ) -> NewFile:
         from worker.core.lora_files.canonical import AdapterError
         from worker.runtime.write_downloads import write_downloads
 
         with self._database.read() as session:
             version = session.get_one(AdapterVersion, version_id)
-            said = file_facts(session, version, with_tags=with_tags)
-            facts = self._facts(session, version, said, scratch, with_tags=with_tags)
+            metadata = version_metadata(session, version, with_tags=with_tags)
             base = _base(session, version)
-        ending = "zip" if form == DownloadFormat.BUNDLE else "safetensors"
-        file = ExportFile(form, dtype, scratch / f"download-{form}-{dtype}.{ending}")
+        said = facts_sha256(metadata)
+        metadata = with_cover(metadata, self._store, scratch)
+        file = ExportFile(form, dtype, scratch / f"download-{form}-{dtype}{form.suffix}")
         canonical = self._store.local_path(version.sha256, scratch)
         where = base_models.location(base) if base is not None else None
         try:
-            (written,) = write_downloads(canonical, Export([file], facts, where))
+            (written,) = write_downloads(canonical, Export([file], metadata, where))
         except AdapterError as error:
-            raise UnfitError("adapter", str(error), said.sha256) from error
+            raise UnfitError("adapter", str(error), said) from error
         if written.problem:
-            raise UnfitError("proof", written.problem, said.sha256)
+            raise UnfitError("proof", written.problem, said)
         blob = self._store.put_file(written.path)
         return NewFile(
             form,
@@ -110,47 +121,8 @@ class ExportJobs:
             blob.size,
             proof=written.proof,
             with_tags=with_tags,
-            facts_sha256=said.sha256,
+            facts_sha256=said,
         )
-
-    def _facts(
-        self,
-        session: Session,
-        version: AdapterVersion,
-        said: FileFacts,
-        scratch: Path,
-        *,
-        with_tags: bool,
-    ) -> Facts:
-        cover = said.cover_sha256
-        shown = cover is not None and self._store.exists(cover)
-        return Facts(
-            title=said.title,
-            slug=said.slug,
-            family=session.get_one(Adapter, version.adapter_id).base_family,
-            base_name=said.base_name,
-            resolution=said.resolution,
-            created=version.created_at.isoformat(),
-            prediction_type=said.prediction_type,
-            trigger_words=list(said.trigger_words),
-            training_seconds=version.training_seconds,
-            description=said.notes,
-            licence=said.licence,
-            author=str(version.details.get("author") or ""),
-            tags=list(said.tags),
-            images=version.details.get("images"),
-            cover=self._store.local_path(cover, scratch) if cover and shown else None,
-            config=version.config,
-            tag_counts=caption_tags(session, version) if with_tags else {},
-        )
-
-
-def caption_tags(session: Session, version: AdapterVersion) -> dict[str, int]:
-    """How often each part between commas stands in the captions that a version learned from."""
-    pinned = session.get(DatasetVersion, version.dataset_version_id or 0)
-    captions = [str(item.get("caption", "")) for item in pinned.items] if pinned else []
-    tags = (tag.strip() for caption in captions for tag in caption.split(","))
-    return dict(Counter(tag for tag in tags if tag))
 
 
 def _base(session: Session, version: AdapterVersion) -> BaseModel | None:

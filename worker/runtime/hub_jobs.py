@@ -5,9 +5,11 @@ from __future__ import annotations
 import json
 import threading
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
 from sqlmodel import Session
 
 from app.registry.adapters import hub
@@ -34,7 +36,9 @@ from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.picture_types import picture_suffix
 from app.registry.storage.store import BlobStore
+from worker.core.hub.model_card import PEFT_FILE, ModelCard
 from worker.core.hub.orders import LEFT, HubReply
+from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.hub_process import (
     HubFailure,
     HubInterruption,
@@ -44,12 +48,13 @@ from worker.runtime.hub_process import (
 )
 from worker.runtime.lease import Lease
 
-WriteFile = Callable[[int, str, str, Path], NewFile]
+WriteFile = Callable[[int, FileFormat, WeightDtype, Path], NewFile]
 """(version, format, number type, scratch folder) -> a verified and stored download."""
 
-GONE = "“{name}” was deleted meanwhile, so it was not published. Restore it, then try again."
-DTYPE = "fp16"
-PEFT_NAME = "pytorch_lora_weights.safetensors"
+GONE = (
+    "“{name}” was deleted while this waited, so it was not published. Restore it, then try again."
+)
+DTYPE = WeightDtype.FP16
 FROM_HUB = "From {repo} on the Hugging Face Hub, commit {commit}.{licence}"
 OFF = "Hugging Face access is off on this worker. An administrator can enable it: BRUSHWORK_HUB=on."
 
@@ -146,11 +151,15 @@ class HubJobs:
             adapter = session.get_one(Adapter, version.adapter_id)
             if adapter.deleted_at is not None:
                 raise Conflict(GONE.format(name=adapter.name))
-            facts = hub.card_facts(session, adapter, version, args)
-        files = self._files(version_id, facts, args.pictures, scratch)
-        paths = {name: str(path) for name, path in files.items()}
+            card = hub.model_card(session, adapter, version, args)
+        files = self._files(version_id, card.kohya_file, scratch)
+        pictures = self._pictures(args.pictures, scratch)
+        prompts = [picture.prompt for picture in args.pictures]
+        card = replace(card, pictures=list(zip(pictures, prompts, strict=True)))
+        paths = {name: str(path) for name, path in (files | pictures).items()}
+        told = TypeAdapter(ModelCard).dump_python(card, mode="json")
         try:
-            answer = self._ask("publish_adapter", args, lease, stopping, files=paths, facts=facts)
+            answer = self._ask("publish_adapter", args, lease, stopping, files=paths, card=told)
         except (HubFailure, HubInterruption) as error:
             self._end_badly(lease, error)
             return
@@ -158,26 +167,23 @@ class HubJobs:
             result = PublishAdapterResult(**answer.values).stored()
             self._end(session, lease, JobStatus.SUCCEEDED, result=result)
 
-    def _files(
-        self,
-        version_id: int,
-        facts: dict[str, Any],
-        pictures: Sequence[PublishedPicture],
-        scratch: Path,
-    ) -> dict[str, Path]:
+    def _files(self, version_id: int, kohya_file: str, scratch: Path) -> dict[str, Path]:
         """The files to publish next to the model card; adds its images to the facts."""
         files = {}
-        for form, name in (("kohya", str(facts["kohya_file"])), ("peft", PEFT_NAME)):
+        for form, name in ((FileFormat.KOHYA, kohya_file), (FileFormat.PEFT, PEFT_FILE)):
             folder = scratch / form
             folder.mkdir()
             file = self._write_file(version_id, form, DTYPE, folder)
             files[name] = self._store.local_path(file.sha256, folder)
-        for number, picture in enumerate(pictures):
-            source = self._store.local_path(picture.sha256, scratch)
-            name = f"images/{number}{picture_suffix(source)}"
-            files[name] = source
-            facts["pictures"].append([name, picture.prompt])
         return files
+
+    def _pictures(self, pictures: Sequence[PublishedPicture], scratch: Path) -> dict[str, Path]:
+        """The pictures of the model card by their names in the repository, in their order."""
+        sources = [self._store.local_path(picture.sha256, scratch) for picture in pictures]
+        return {
+            f"images/{number}{picture_suffix(source)}": source
+            for number, source in enumerate(sources)
+        }
 
     def _end_badly(self, lease: Lease, error: HubFailure | HubInterruption) -> None:
         with self._database.write() as session:

@@ -7,7 +7,8 @@ import sys
 from collections.abc import Sequence
 
 from app.registry.jobs.models import IO_THREADS
-from app.registry.wakeups import QUEUES
+from app.registry.jobs.queues import Queue
+from worker.core.words import values
 from worker.runtime.device import child_environment, threads
 
 
@@ -17,11 +18,11 @@ def celery_arguments(queues: Sequence[str], *, log_level: str = "INFO") -> list[
     Renders run in a spawned child process that holds the warm pipeline. Without prefork (Windows),
     or together with other queues, they run in a thread.
     """
-    unknown = [queue for queue in queues if queue not in QUEUES]
+    unknown = [queue for queue in queues if queue not in values(Queue)]
     if unknown or not queues:
-        raise ValueError(f"Unknown queues: {', '.join(unknown)}. Choose from {', '.join(QUEUES)}.")
-    in_child = list(queues) == ["render"] and sys.platform != "win32"
-    concurrency = 1 if in_child else sum(IO_THREADS if q == "io" else 1 for q in queues)
+        raise ValueError(f"Choose queues from {', '.join(Queue)}; not {', '.join(unknown)}.")
+    in_child = list(queues) == [Queue.RENDER] and sys.platform != "win32"
+    concurrency = 1 if in_child else sum(IO_THREADS if q == Queue.IO else 1 for q in queues)
     return [
         "worker",
         *("-Q", ",".join(queues)),

@@ -10,8 +10,10 @@ from typing import Any
 
 from pydantic import TypeAdapter
 
+from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.training.config import TrainConfig
 from worker.core.training.events import Arithmetic, Control, Event
+from worker.core.words import FileFormat, WeightDtype
 
 
 @dataclass(frozen=True)
@@ -58,45 +60,22 @@ class ExportFile:
     If it could not be written, `problem` gives the reason.
     """
 
-    format: str
-    dtype: str
+    format: FileFormat
+    dtype: WeightDtype
     path: Path
     proof: dict[str, Any] = field(default_factory=dict)
     problem: str = ""
 
 
-@dataclass(frozen=True, kw_only=True)
-class Facts:
-    """Metadata of a download; `created` in ISO 8601."""
-
-    title: str
-    slug: str
-    family: str
-    base_name: str
-    resolution: int
-    created: str
-    prediction_type: str
-    trigger_words: list[str]
-    training_seconds: float | None = None
-    description: str = ""
-    tags: list[str] = field(default_factory=list)
-    images: int | None = None
-    cover: Path | None = None
-    config: dict[str, Any] = field(default_factory=dict)
-    licence: str = ""
-    author: str = ""
-    tag_counts: dict[str, int] = field(default_factory=dict)
-
-
 @dataclass(frozen=True)
 class Export:
-    """To the trainer: write these downloads of the trained adapter, with this metadata.
+    """To the trainer: write these downloads of what it trained, with this metadata in them.
 
     `base` is the path of the base model used to verify them.
     """
 
     files: list[ExportFile]
-    facts: Facts
+    metadata: AdapterMetadata
     base: Path | None = None
 
 

@@ -9,6 +9,7 @@ from app.registry import tables  # noqa: F401 - registers every table before the
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
 from app.registry.jobs.models import IO_THREADS
+from app.registry.jobs.queues import Queue
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore
 from app.registry.wakeups import WakeUps
@@ -39,7 +40,7 @@ def start(settings: Settings, queues: Sequence[str]) -> None:
                 _database,
                 _jobs_of(queue, settings, _database, store),
                 lease_seconds=settings.lease_seconds,
-                threads=IO_THREADS if queue == "io" else 1,
+                threads=IO_THREADS if queue == Queue.IO else 1,
             )
             _loops[queue].start()
 
@@ -75,10 +76,10 @@ def stop() -> None:
 
 
 def _jobs_of(queue: str, settings: Settings, database: Database, store: BlobStore) -> Work:
-    if queue == "train":
+    if queue == Queue.TRAIN:
         return TrainJobs(settings, database, store)
-    if queue == "render":
+    if queue == Queue.RENDER:
         return RenderJobs(settings, database, store)
-    if queue == "io":
+    if queue == Queue.IO:
         return IoJobs(settings, database, store)
-    raise ValueError(f"Unknown queue “{queue}”. Choose train, render or io.")
+    raise ValueError(f"There is no queue “{queue}”; choose train, render or io.")

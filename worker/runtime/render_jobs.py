@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any
 import sqlalchemy as sa
 from sqlmodel import Session, select
 
-from app.registry.adapters.downloads.file_facts import file_slug
 from app.registry.adapters.models import AdapterVersion
 from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models import service as base_models
@@ -33,6 +32,7 @@ from worker.core import starter
 from worker.core.device import choose_device
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.infotext import ImageParameters, UsedAdapter, encode_png
+from worker.core.lora_files.file_names import file_stem
 from worker.runtime import device
 from worker.runtime.job_progress import WorkerStopping
 from worker.runtime.lease import Lease
@@ -309,5 +309,5 @@ def _config(render: Render) -> RenderConfig:
 def _used(session: Session, adapter: ResolvedAdapter) -> UsedAdapter:
     version = session.get(AdapterVersion, adapter.version_id)
     details = version.details if version is not None else {}
-    name = file_slug(adapter.slug, adapter.version)
+    name = file_stem(adapter.slug, adapter.version)
     return UsedAdapter(name, *adapter.weights, tensor_hash=details.get("tensor_sha256"))

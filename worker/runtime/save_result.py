@@ -4,20 +4,15 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import replace
-from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
 
 from sqlmodel import Session
 
-from app.registry.adapters.downloads.file_facts import USUAL_RESOLUTION, FileFacts, file_slug
-from app.registry.adapters.models import Adapter
-from app.registry.adapters.service import list_versions
+from app.registry.adapters.downloads.metadata import facts_sha256, future_metadata, with_cover
 from app.registry.adapters.versions.create_version import (
     NewFile,
     NewVersion,
     adapter_of_parent,
-    future_slug,
     publish,
 )
 from app.registry.base_models import service as base_models
@@ -27,16 +22,17 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.states import JobStatus
 from app.registry.runs import progress
 from app.registry.runs.models import Run
-from app.registry.storage.store import BlobStore
+from app.registry.storage.store import Blob, BlobStore
 from worker.core.bases.family import FALLBACK_FAMILY
 from worker.core.lora_files.header import read_header
 from worker.core.training.config import TrainConfig
+from worker.core.words import LORA_FORMATS, FileFormat, WeightDtype
 from worker.runtime.lease import Lease
-from worker.runtime.messages import Export, ExportFile, ExportReport, Facts, TrainReport
+from worker.runtime.messages import Export, ExportFile, ExportReport, TrainReport
 from worker.runtime.report import Reporter
 from worker.runtime.run_inputs import RunInputs
 
-DOWNLOADS = (("kohya", "fp16"), ("peft", "fp16"))
+DOWNLOADS = tuple((form, WeightDtype.FP16) for form in LORA_FORMATS)
 
 
 class TrainingResult:
@@ -63,57 +59,22 @@ class TrainingResult:
         assert trained.path is not None
         self._canonical: Path = trained.path
         self._tensors: str | None = None
-        self._said: FileFacts | None = None
+        self._facts_sha256: str | None = None
 
     def export_order(self) -> Export:
         """The order for the trainer to write downloads next to the canonical file."""
-        run, base = self._run, self._inputs.base
         with self._database.read() as session:
-            said = self._said = self._file_facts(session)
+            new = self._new_version(session)
+            parent = adapter_of_parent(session, self._run)
+            metadata = future_metadata(session, new, adapter_id=parent)
+        self._facts_sha256 = facts_sha256(metadata)
         scratch = self._canonical.parent
-        cover = said.cover_sha256
-        shown = cover is not None and self._store.exists(cover)
-        facts = Facts(
-            title=said.title,
-            slug=said.slug,
-            family=base.family or FALLBACK_FAMILY,
-            base_name=said.base_name,
-            resolution=said.resolution,
-            created=datetime.now(UTC).isoformat(),
-            prediction_type=said.prediction_type,
-            trigger_words=list(said.trigger_words),
-            training_seconds=self._reporter.training_seconds,
-            licence=said.licence,
-            images=self._inputs.version.image_count,
-            cover=self._store.local_path(cover, scratch) if cover and shown else None,
-            config=run.config,
-        )
+        metadata = with_cover(metadata, self._store, scratch)
         files = [
-            ExportFile(form, dtype, scratch / f"{form}-{dtype}.safetensors")
+            ExportFile(form, dtype, scratch / f"{form}-{dtype}{form.suffix}")
             for form, dtype in DOWNLOADS
         ]
-        return Export(files, facts, base_models.location(base))
-
-    def _file_facts(self, session: Session) -> FileFacts:
-        """What `file_facts` will say of the version that is published in a moment."""
-        run, base = self._run, self._inputs.base
-        parent = adapter_of_parent(session, run)
-        adapter = session.get_one(Adapter, parent) if parent is not None else None
-        sample = progress.last_sample(session, run.key)
-        slug = future_slug(session, run.name, parent)
-        number = 1 + len(list_versions(session, parent)) if parent is not None else 1
-        cover = sample.sha256 if sample else adapter.cover_sha256 if adapter else None
-        predicted = self._config.prediction_type or base.prediction_type
-        return FileFacts(
-            title=adapter.name if adapter else run.name,
-            slug=file_slug(slug, number),
-            base_name=base.name,
-            resolution=self._config.resolution or base.resolution or USUAL_RESOLUTION,
-            prediction_type=str(predicted or "epsilon"),
-            trigger_words=tuple(adapter.trigger_words if adapter else self._trigger_words),
-            licence=adapter.licence if adapter else "",
-            cover_sha256=cover,
-        )
+        return Export(files, metadata, base_models.location(self._inputs.base))
 
     def publish(self, exported: ExportReport) -> None:
         """Store the files, then write adapter, version, downloads and the run's final status."""
@@ -123,7 +84,6 @@ class TrainingResult:
         self._tensors = tensor_hash(self._canonical)
         files: list[NewFile] = []
         kohya: list[Path] = []
-        said = self._said.sha256 if self._said else None
         for file in exported.files:
             if file.problem:  # keep the adapter; only this file is not offered
                 self._reporter.notices.append(
@@ -131,40 +91,54 @@ class TrainingResult:
                 )
                 continue
             blob = store.put_file(file.path)
-            kohya += [file.path] if file.format == "kohya" else []
+            kohya += [file.path] if file.format is FileFormat.KOHYA else []
             new = NewFile(file.format, file.dtype, blob.sha256, blob.size, file.proof)
-            files.append(replace(new, facts_sha256=said))
-        details = {
-            "outcome": self._trained.outcome,
-            "images": self._inputs.version.image_count,
-            "dataset": self._inputs.dataset.name,
-            "base": self._inputs.base.name,
-            "tensor_sha256": tensor_hash(kohya[0]) if kohya else None,
-            "notices": self._reporter.notices,
-        }
-        self._reporter.persist(
-            lambda session: self._write_version(
-                session, canonical.sha256, canonical.size, files, details
-            )
-        )
+            files.append(replace(new, facts_sha256=self._facts_sha256))
+        kohya_tensors = tensor_hash(kohya[0]) if kohya else None
+
+        def write(session: Session) -> None:
+            self._write_version(session, canonical, files, kohya_tensors=kohya_tensors)
+
+        self._reporter.persist(write)
         self._lease.release()
 
     def _write_version(
         self,
         session: Session,
-        sha256: str,
-        size_bytes: int,
+        canonical: Blob,
         files: list[NewFile],
-        details: dict[str, Any],
+        *,
+        kohya_tensors: str | None,
     ) -> None:
+        run = self._run
+        self._reporter.write_pending(session)  # also locks the row: nobody else publishes this run
+        new = replace(
+            self._new_version(session, kohya_tensors=kohya_tensors),
+            sha256=canonical.sha256,
+            size_bytes=canonical.size,
+            files=files,
+            tensor_sha256=self._tensors,
+        )
+        version = publish(session, new, adapter_id=adapter_of_parent(session, run))
+        self._record_speed(session, files)
+        jobs.finish(
+            session,
+            Run,
+            self._lease.claim,
+            JobStatus.SUCCEEDED,
+            adapter_version_id=version.key,
+            phase=None,
+        )
+
+    def _new_version(self, session: Session, *, kohya_tensors: str | None = None) -> NewVersion:
+        """The version to publish, before its file is stored: without hash and size."""
         run, base, trained = self._run, self._inputs.base, self._trained
-        self._reporter.write_pending(session)  # also locks the row of the run
         cover = progress.last_sample(session, run.key)
-        new = NewVersion(
+        return NewVersion(
             name=run.name,
             base_family=base.family or FALLBACK_FAMILY,
-            sha256=sha256,
-            size_bytes=size_bytes,
+            sha256="",
+            size_bytes=0,
             rank=self._config.rank,
             alpha=self._config.alpha,
             trigger_words=self._trigger_words,
@@ -178,19 +152,14 @@ class TrainingResult:
             training_seconds=self._reporter.training_seconds,
             cover_sha256=cover.sha256 if cover else None,
             config=dict(run.config),
-            details=details,
-            files=files,
-            tensor_sha256=self._tensors,
-        )
-        version = publish(session, new, adapter_id=adapter_of_parent(session, run))
-        self._record_speed(session, files)
-        jobs.finish(
-            session,
-            Run,
-            self._lease.claim,
-            JobStatus.SUCCEEDED,
-            adapter_version_id=version.key,
-            phase=None,
+            details={
+                "outcome": trained.outcome,
+                "images": self._inputs.version.image_count,
+                "dataset": self._inputs.dataset.name,
+                "base": base.name,
+                "tensor_sha256": kohya_tensors,
+                "notices": self._reporter.notices,
+            },
         )
 
     def _record_speed(self, session: Session, files: list[NewFile]) -> None:

@@ -90,7 +90,8 @@ class ToolJobs:
             jobs.finish(session, IoJob, lease.claim, status, **values)
 
     def _merge(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
-        from worker.core.lora_files.tools.combine import MergeMethod, MergeOptions, merge_adapters
+        from worker.core.lora_files.tools.combine import MergeOptions, merge_adapters
+        from worker.core.words import MergeMethod
 
         args = job.arguments(MergeAdaptersArgs)
         options = MergeOptions(MergeMethod(args.method), args.rank, args.density, args.seed)
@@ -179,16 +180,12 @@ class ToolJobs:
         )
 
     def _fuse(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
-        from worker.core.lora_files.tools.fuse import (
-            FuseDtype,
-            FuseLayout,
-            FuseOptions,
-            fuse_adapters,
-        )
+        from worker.core.lora_files.tools.fuse import FuseOptions, fuse_adapters
+        from worker.core.words import FusedDtype, FuseLayout
 
         assert job.subject_id is not None
         args, base = job.arguments(FuseAdapterArgs), self._base(job.subject_id)
-        options = FuseOptions(FuseLayout(args.layout), FuseDtype(args.dtype))
+        options = FuseOptions(FuseLayout(args.layout), FusedDtype(args.dtype))
         ending = ".safetensors" if options.layout is FuseLayout.SINGLE else ""
         stem = slugify(args.name, fallback="fused")
         # Not in scratch, which may be in memory: a base model takes gigabytes. Named by the claim,

@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-import json
 import tempfile
 import zipfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
-from datetime import datetime
 from pathlib import Path
 
-from worker.core.bases.family import BaseFamily
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import AdapterError, LoraAdapter
-from worker.core.lora_files.export import AdapterDtype, AdapterFormat, ExportFacts, export
-from worker.runtime.messages import Export, ExportFile, Facts
+from worker.core.lora_files.export import export
+from worker.core.lora_files.metadata import AdapterMetadata
+from worker.core.words import FileFormat
+from worker.runtime.messages import Export, ExportFile
 from worker.runtime.prove_downloads import Prover
 
 
@@ -26,12 +25,12 @@ def write_downloads(path: Path, order: Export) -> list[ExportFile]:
     if the canonical file is damaged.
     """
     adapter = canonical.load_adapter(path)
-    family = BaseFamily(order.facts.family)
-    prover = Prover(order.base, family, tuple(order.facts.trigger_words))
+    metadata = order.metadata
+    prover = Prover(order.base, metadata.family, metadata.trigger_words)
     written = []
     for file in order.files:
         try:
-            proof = _write_file(adapter, file, order.facts, prover)
+            proof = _write_file(adapter, file, metadata, prover)
             written.append(replace(file, proof=proof))
         except AdapterError as error:
             file.path.unlink(missing_ok=True)
@@ -40,15 +39,14 @@ def write_downloads(path: Path, order: Export) -> list[ExportFile]:
 
 
 def _write_file(
-    adapter: LoraAdapter, file: ExportFile, facts: Facts, prover: Prover
+    adapter: LoraAdapter, file: ExportFile, metadata: AdapterMetadata, prover: Prover
 ) -> dict[str, object]:
     proof = export(
         adapter,
         file.path,
-        format=AdapterFormat(file.format),
-        dtype=AdapterDtype(file.dtype),
-        family=BaseFamily(facts.family),
-        facts=_export_facts(facts),
+        format=file.format,
+        dtype=file.dtype,
+        metadata=metadata,
         shapes=prover.shapes_for(adapter),
     )
     with _weights_file(file) as weights:
@@ -61,31 +59,10 @@ def _write_file(
 @contextmanager
 def _weights_file(file: ExportFile) -> Iterator[Path]:
     """The safetensors file of a download: itself, or the one in a bundle."""
-    if file.format != AdapterFormat.BUNDLE:
+    if file.format is not FileFormat.BUNDLE:
         yield file.path
         return
     folder = tempfile.TemporaryDirectory(dir=file.path.parent)
     with folder as place, zipfile.ZipFile(file.path) as bundle:
         name = next(n for n in bundle.namelist() if n.endswith(".safetensors"))
         yield Path(bundle.extract(name, place))
-
-
-def _export_facts(facts: Facts) -> ExportFacts:
-    return ExportFacts(
-        title=facts.title,
-        slug=facts.slug,
-        base_name=facts.base_name,
-        resolution=facts.resolution,
-        created=datetime.fromisoformat(facts.created),
-        training_seconds=facts.training_seconds,
-        trigger_words=tuple(facts.trigger_words),
-        description=facts.description,
-        author=facts.author,
-        license=facts.licence,
-        tags=tuple(facts.tags),
-        prediction_type=facts.prediction_type,
-        images=facts.images,
-        cover=facts.cover,
-        train_config=json.dumps(facts.config) if facts.config else None,
-        tag_counts=facts.tag_counts,
-    )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from app.cli.adapter_files import require_target, weights_of
+from worker.core.words import LORA_FORMATS, FileFormat, WeightDtype, values
 
 if TYPE_CHECKING:
     from app.registry.config import Settings
@@ -18,12 +19,12 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("target", type=Path, metavar="OUT", help="the file to write")
     parser.add_argument(
         "--format",
-        choices=("kohya", "peft"),
+        choices=values(LORA_FORMATS),
         default="kohya",
         help="kohya: for all common programs; peft: for diffusers (kohya)",
     )
     parser.add_argument(
-        "--dtype", choices=("fp16", "bf16", "fp32"), default="fp16", help="number type (fp16)"
+        "--dtype", choices=values(WeightDtype), default="fp16", help="number type (fp16)"
     )
     parser.add_argument(
         "--base",
@@ -35,14 +36,13 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, settings: Settings) -> int:
     """Write the file and print a summary, with notes on inexact conversions."""
     from worker.core.lora_files.converting import convert
-    from worker.core.lora_files.export import AdapterDtype, AdapterFormat
 
     require_target(arguments.target, arguments.source)
     notes = convert(
         arguments.source,
         arguments.target,
-        format=AdapterFormat(arguments.format),
-        dtype=AdapterDtype(arguments.dtype),
+        format=FileFormat(arguments.format),
+        dtype=WeightDtype(arguments.dtype),
         weights=weights_of(arguments.base),
     )
     print(f"Wrote {arguments.target} ({arguments.format}, {arguments.dtype}).")

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from app.cli.adapter_files import base_path
 from app.cli.adapter_files.stacks import WEIGHTED, listed, read_stack, weighted_file
 from worker.core.wording import size_text
+from worker.core.words import FusedDtype, values
 
 if TYPE_CHECKING:
     from app.registry.config import Settings
@@ -35,7 +36,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     )
     parser.add_argument(
         "--dtype",
-        choices=("keep", "fp16", "bf16", "fp32"),
+        choices=values(FusedDtype),
         default="fp16",
         help="number type of all weights (fp16)",
     )
@@ -43,13 +44,14 @@ def add_arguments(parser: ArgumentParser) -> None:
 
 def run(arguments: Namespace, settings: Settings) -> int:
     """Write the fused base model and print a summary."""
-    from worker.core.lora_files.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse_adapters
+    from worker.core.lora_files.tools.fuse import FuseOptions, fuse_adapters
+    from worker.core.words import FusedDtype, FuseLayout
 
     base = base_path(arguments.base)
     single = arguments.out.suffix == ".safetensors"
     layout = FuseLayout.SINGLE if single else FuseLayout.DIFFUSERS
     stack = read_stack(arguments.adapter)
-    options = FuseOptions(layout, FuseDtype(arguments.dtype))
+    options = FuseOptions(layout, FusedDtype(arguments.dtype))
     made = fuse_adapters(base, stack, arguments.out, options, base_name=f"“{arguments.base}”")
     print(
         f"Wrote {arguments.out}: {arguments.base} with {listed(stack)}; {made.layers} layers "

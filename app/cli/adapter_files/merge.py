@@ -16,6 +16,7 @@ from app.cli.adapter_files.stacks import (
     weighted_file,
     write_adapter,
 )
+from worker.core.words import MergeMethod, values
 
 if TYPE_CHECKING:
     from app.registry.config import Settings
@@ -27,7 +28,7 @@ def add_arguments(parser: ArgumentParser) -> None:
     parser.add_argument("--out", type=Path, required=True, metavar="FILE", help="the file to write")
     parser.add_argument(
         "--method",
-        choices=("linear", "svd", "ties", "dare"),
+        choices=values(MergeMethod),
         default="linear",
         help="linear: exact, ranks add up; svd: best at a rank; ties, dare: as in their papers",
     )
@@ -42,11 +43,11 @@ def add_arguments(parser: ArgumentParser) -> None:
 def run(arguments: Namespace, settings: Settings) -> int:
     """Write the merged file and print its approximation error."""
     from worker.core.lora_files.tools.combine import (
-        MergeMethod,
         MergeOptions,
         check_merge_options,
         merge_adapters,
     )
+    from worker.core.words import MergeMethod
 
     method = MergeMethod(arguments.method)
     options = MergeOptions(method, arguments.rank, arguments.density, arguments.seed)

@@ -8,6 +8,8 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from worker.core.words import LORA_FORMATS, FileFormat, WeightDtype, values
+
 if TYPE_CHECKING:
     from worker.core.lora_files.canonical import LoraAdapter
     from worker.core.lora_files.loaded import LoadedAdapter
@@ -46,9 +48,9 @@ def weighted_file(word: str) -> WeightedFile:
 
 def add_output(parser: ArgumentParser) -> None:
     """Add the format and number type of the output file."""
-    parser.add_argument("--format", choices=("kohya", "peft"), default="kohya", help="(kohya)")
+    parser.add_argument("--format", choices=values(LORA_FORMATS), default="kohya", help="(kohya)")
     parser.add_argument(
-        "--dtype", choices=("fp16", "bf16", "fp32"), default="fp16", help="number type (fp16)"
+        "--dtype", choices=values(WeightDtype), default="fp16", help="number type (fp16)"
     )
 
 
@@ -79,21 +81,20 @@ def write_adapter(
     adapter: LoraAdapter, sources: Sequence[LoraAdapter], arguments: Namespace, *, description: str
 ) -> None:
     """Write the output file, with the trigger words of all sources."""
-    from worker.core.lora_files.converting import facts_of, family_of
-    from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export
+    from worker.core.lora_files.converting import copy_metadata, family_of
+    from worker.core.lora_files.export import export
 
     out: Path = arguments.out
     family = family_of(sources[0] if sources else adapter)
-    told = [facts_of(source, out.stem, family) for source in sources or [adapter]]
-    words = dict.fromkeys(word for facts in told for word in facts.trigger_words)
-    facts = replace(told[0], title=out.stem, trigger_words=tuple(words), description=description)
+    told = [copy_metadata(source, out.stem, family) for source in sources or [adapter]]
+    words = dict.fromkeys(word for one in told for word in one.trigger_words)
+    metadata = replace(told[0], title=out.stem, trigger_words=tuple(words), description=description)
     export(
         adapter,
         out,
-        format=AdapterFormat(arguments.format),
-        dtype=AdapterDtype(arguments.dtype),
-        family=family,
-        facts=facts,
+        format=FileFormat(arguments.format),
+        dtype=WeightDtype(arguments.dtype),
+        metadata=metadata,
     )
 
 

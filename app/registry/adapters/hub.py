@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, replace
 
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import service
+from app.registry.adapters.downloads.metadata import version_metadata
 from app.registry.adapters.images import AdapterImage, list_adapter_images
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.base_models.models import BaseModel
@@ -30,13 +30,14 @@ from app.registry.jobs.kinds import (
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import enqueue_io
 from app.registry.jobs.states import JobStatus
+from worker.core.hub.model_card import ModelCard
+from worker.core.lora_files.file_names import file_name
 
 REPO = re.compile(rf"(?:{PART}/)?{PART}")
 MAX_REPO = 96
 MAX_PICTURES = 8
 USUAL_PICTURES = 4
 USUAL_WEIGHT = 0.8
-KOHYA_FILE = "{slug}.safetensors"
 
 
 @dataclass(frozen=True)
@@ -225,33 +226,22 @@ def base_on_hub(session: Session, version: AdapterVersion) -> str:
     return source.repo if source else ""
 
 
-def card_facts(
+def model_card(
     session: Session, adapter: Adapter, version: AdapterVersion, wanted: PublishAdapterArgs
-) -> dict[str, Any]:
-    """What a model card tells of a version, JSON only; of the dataset only how large it was."""
-    base = session.get(BaseModel, version.base_model_id) if version.base_model_id else None
-    return {
-        "name": adapter.name,
-        "version": version.version,
-        "family": adapter.base_family,
-        "kohya_file": KOHYA_FILE.format(slug=adapter.slug),
-        "base_model": wanted.base_model,
-        "base_name": base.name if base else "",
-        "notes": adapter.notes,
-        "licence": adapter.licence,
-        "trigger_words": list(adapter.trigger_words),
-        "tags": service.summary(session, adapter).tags,
-        "rank": version.rank,
-        "alpha": version.alpha,
-        "resolution": version.config.get("resolution") or (base.resolution if base else None),
-        "prediction_type": version.config.get("prediction_type")
-        or (base.prediction_type if base else None),
-        "steps": version.steps,
-        "images": version.details.get("images"),
-        "trained": version.trainable_parameters,
-        "weight": USUAL_WEIGHT,
-        "pictures": [],
-    }
+) -> ModelCard:
+    """What the model card of a version tells; of the dataset only how large it was."""
+    metadata = version_metadata(session, version, with_tags=True)
+    return ModelCard(
+        metadata=replace(metadata, train_config={}, tag_counts={}),
+        version=version.version,
+        kohya_file=file_name(adapter.slug),
+        base_model=wanted.base_model,
+        rank=version.rank,
+        alpha=version.alpha,
+        steps=version.steps,
+        trained=version.trainable_parameters,
+        weight=USUAL_WEIGHT,
+    )
 
 
 def publications(session: Session, adapter: Adapter) -> list[Publication]:

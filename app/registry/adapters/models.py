@@ -173,7 +173,9 @@ class AdapterFile(SQLModel, table=True):
     with_tags: bool = False
     sha256: str = Field(max_length=64, index=True)
     facts_sha256: str | None = Field(
-        default=None, max_length=64, description="Of the FileFacts in it; null: nobody kept them."
+        default=None,
+        max_length=64,
+        description="Of the metadata in it that may change; null: not kept.",
     )
     proof: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
     size_bytes: int = Field(sa_type=sa.BigInteger)

@@ -9,9 +9,7 @@ from typing import Any
 
 from sqlmodel import Session, col, func, select
 
-from app.registry.adapters.choices import DownloadDtype as DownloadDtype
-from app.registry.adapters.choices import DownloadFormat as DownloadFormat
-from app.registry.adapters.downloads.file_facts import file_facts
+from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
 from app.registry.adapters.library.cards import AdapterSummary as AdapterSummary
 from app.registry.adapters.library.cards import last_samples
 from app.registry.adapters.library.cards import summarize as summarize
@@ -44,6 +42,7 @@ from app.registry.jobs.kinds import (
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import enqueue_io, request_cancel
 from app.registry.runs.models import Run, Sample
+from worker.core.words import FileFormat, WeightDtype
 
 MAX_TAGS = 20
 MAX_TAG_LENGTH = 40
@@ -206,7 +205,7 @@ def change_adapter(session: Session, adapter_id: int, change: AdapterChange) -> 
     session.add(adapter)
     session.flush()
     if usual is not None and _usual_download(session, adapter) is None:
-        order_file(session, usual.version_id, DownloadFormat.KOHYA, DownloadDtype.FP16)
+        order_file(session, usual.version_id, FileFormat.KOHYA, WeightDtype.FP16)
     return adapter
 
 
@@ -215,7 +214,7 @@ def _usual_download(session: Session, adapter: Adapter) -> AdapterFile | None:
     versions = list_versions(session, adapter.key, limit=1)
     if not versions:
         return None
-    return find_file(session, versions[0].key, DownloadFormat.KOHYA, DownloadDtype.FP16)
+    return find_file(session, versions[0].key, FileFormat.KOHYA, WeightDtype.FP16)
 
 
 def _printable(value: Any) -> Any:
@@ -263,8 +262,8 @@ def restore_adapter(session: Session, adapter_id: int) -> Adapter:
 def find_file(
     session: Session,
     version_id: int,
-    file_format: DownloadFormat,
-    dtype: DownloadDtype,
+    file_format: FileFormat,
+    dtype: WeightDtype,
     *,
     with_tags: bool = False,
 ) -> AdapterFile | None:
@@ -279,8 +278,8 @@ def find_file(
     if found is None or not found.proof:
         return None
     version = session.get_one(AdapterVersion, version_id)
-    facts = file_facts(session, version, with_tags=with_tags)
-    return found if found.facts_sha256 == facts.sha256 else None
+    metadata = version_metadata(session, version, with_tags=with_tags)
+    return found if found.facts_sha256 == facts_sha256(metadata) else None
 
 
 def version_files(session: Session, version_id: int) -> list[AdapterFile]:
@@ -290,7 +289,7 @@ def version_files(session: Session, version_id: int) -> list[AdapterFile]:
 
 def download_bytes(session: Session, version: AdapterVersion) -> int | None:
     """The size of the default download (kohya, fp16); None if it does not exist yet."""
-    usual = (DownloadFormat.KOHYA, DownloadDtype.FP16, False)
+    usual = (FileFormat.KOHYA, WeightDtype.FP16, False)
     files = version_files(session, version.key)
     sizes = {(file.format, file.dtype, file.with_tags): file.size_bytes for file in files}
     return sizes.get(usual)
@@ -299,8 +298,8 @@ def download_bytes(session: Session, version: AdapterVersion) -> int | None:
 def newest_order(
     session: Session,
     version_id: int,
-    file_format: DownloadFormat,
-    dtype: DownloadDtype,
+    file_format: FileFormat,
+    dtype: WeightDtype,
     *,
     with_tags: bool = False,
 ) -> IoJob | None:
@@ -318,8 +317,8 @@ def newest_order(
 def order_file(
     session: Session,
     version_id: int,
-    file_format: DownloadFormat,
-    dtype: DownloadDtype,
+    file_format: FileFormat,
+    dtype: WeightDtype,
     *,
     with_tags: bool = False,
 ) -> IoJob:
@@ -329,26 +328,6 @@ def order_file(
         return job
     args = ExportAdapterArgs(format=file_format, dtype=dtype, with_tags=with_tags)
     return enqueue_io(session, args, subject_id=version_id)
-
-
-def file_name(
-    adapter: Adapter,
-    version: AdapterVersion,
-    file_format: DownloadFormat,
-    dtype: DownloadDtype,
-    *,
-    with_tags: bool = False,
-) -> str:
-    """A safe name for a download: `slug-v2.safetensors`, with suffixes for other formats."""
-    parts = [adapter.slug, f"v{version.version}"]
-    if file_format is DownloadFormat.PEFT:
-        parts.append("peft")
-    if dtype is not DownloadDtype.FP16:
-        parts.append(dtype)
-    if with_tags:
-        parts.append("tags")
-    ending = "zip" if file_format is DownloadFormat.BUNDLE else "safetensors"
-    return f"{'-'.join(parts)}.{ending}"
 
 
 def order_import(

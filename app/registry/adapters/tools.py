@@ -12,10 +12,7 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import fitting, service
-from app.registry.adapters.choices import FusedDtype as FusedDtype
 from app.registry.adapters.choices import Keep as Keep
-from app.registry.adapters.choices import Layout as Layout
-from app.registry.adapters.choices import Method as Method
 from app.registry.adapters.fitting import Made
 from app.registry.adapters.models import LATEST, Adapter, AdapterAlias, AdapterVersion
 from app.registry.adapters.resolve import resolve
@@ -40,6 +37,7 @@ from app.registry.jobs.states import ACTIVE
 from app.registry.storage.store import BlobStore
 from app.registry.validation import too_long
 from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS
+from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 
 KINDS = (
     JobKind.MERGE_ADAPTERS,
@@ -60,7 +58,7 @@ class MergeOrder:
 
     name: str
     parts: Sequence[WeightedAdapter]
-    method: Method = Method.LINEAR
+    method: MergeMethod = MergeMethod.LINEAR
     rank: int | None = None
     density: float = 0.5
     seed: int = 0
@@ -83,7 +81,7 @@ class FuseOrder:
     name: str
     parts: Sequence[WeightedAdapter]
     base: str | int | None = None
-    layout: Layout = Layout.DIFFUSERS
+    layout: FuseLayout = FuseLayout.DIFFUSERS
     dtype: FusedDtype = FusedDtype.FP16
     keep: Keep = Keep.BASE_MODEL
 
@@ -104,14 +102,14 @@ def order_merge(session: Session, order: MergeOrder) -> IoJob:
     if len(found) < 2:
         raise _wrong("adapters", "Choose at least two adapters to merge.")
     _check_same(session, [made for _, made in found])
-    if order.method is not Method.LINEAR:
+    if order.method is not MergeMethod.LINEAR:
         _check_rank(order.rank)
     _check_share("density", "The density", order.density)
     args = MergeAdaptersArgs(
         name=_name(order.name),
         parts=tuple(part for part, _ in found),
         method=order.method,
-        rank=None if order.method is Method.LINEAR else order.rank,
+        rank=None if order.method is MergeMethod.LINEAR else order.rank,
         density=order.density,
         seed=order.seed,
     )
@@ -146,7 +144,7 @@ def order_fuse(session: Session, order: FuseOrder) -> IoJob:
         raise _wrong("base_model", "Choose a base model, because the adapter's own is unknown.")
     base = _ready(session, reference, "base_model")
     _check_fit(session, [made for _, made in found], base)
-    if order.keep is Keep.DOWNLOAD and order.layout is not Layout.SINGLE:
+    if order.keep is Keep.DOWNLOAD and order.layout is not FuseLayout.SINGLE:
         raise _wrong(
             "keep",
             "A folder cannot be downloaded. Choose a single file, or keep it as a base model.",

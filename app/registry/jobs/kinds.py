@@ -16,17 +16,11 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
 
-from app.registry.adapters.choices import (
-    DownloadDtype,
-    DownloadFormat,
-    FusedDtype,
-    Keep,
-    Layout,
-    Method,
-)
+from app.registry.adapters.choices import Keep
 from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.errors import AppError
 from app.registry.validation import named_reasons, reason
+from worker.core.words import FileFormat, FusedDtype, FuseLayout, MergeMethod, WeightDtype
 
 ModelT = TypeVar("ModelT", bound=BaseModel)
 
@@ -137,8 +131,8 @@ class ExportAdapterArgs(JobArgs):
     """The download to write; the subject is the version."""
 
     kind = JobKind.EXPORT_ADAPTER
-    format: DownloadFormat
-    dtype: DownloadDtype
+    format: FileFormat
+    dtype: WeightDtype
     with_tags: bool = False
 
 
@@ -237,7 +231,7 @@ class MergeAdaptersArgs(JobArgs):
     kind = JobKind.MERGE_ADAPTERS
     name: str
     parts: tuple[Part, ...]
-    method: Method
+    method: MergeMethod
     rank: int | None
     density: float
     seed: int
@@ -258,7 +252,7 @@ class FuseAdapterArgs(JobArgs):
     kind = JobKind.FUSE_ADAPTER
     name: str
     parts: tuple[Part, ...]
-    layout: Layout
+    layout: FuseLayout
     dtype: FusedDtype
     keep: Keep
 

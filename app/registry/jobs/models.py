@@ -19,6 +19,7 @@ from app.registry.jobs.kinds import (
     read_arguments,
     read_result,
 )
+from app.registry.jobs.queues import Queue
 from app.registry.jobs.states import JobStatus
 
 STATUS_CHECK = "status IN ({})".format(", ".join(f"'{status}'" for status in JobStatus))
@@ -94,7 +95,7 @@ class IoJob(Job, table=True):
         sa.CheckConstraint(STATUS_CHECK, name="status"),
         sa.Index("ix_io_job_kind_subject_id", "kind", "subject_id"),
     )
-    queue: ClassVar[str] = "io"
+    queue: ClassVar[Queue] = Queue.IO
 
     kind: str = Field(max_length=40, index=True)
     subject_id: int | None = None

@@ -10,6 +10,7 @@ from sqlmodel import Field, SQLModel
 from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.db import MENTIONS
 from app.registry.jobs.models import STATUS_CHECK, Job
+from app.registry.jobs.queues import Queue
 
 
 class Render(Job, table=True):
@@ -17,7 +18,7 @@ class Render(Job, table=True):
 
     __tablename__ = "render"
     __table_args__ = (sa.CheckConstraint(STATUS_CHECK, name="status"),)
-    queue: ClassVar[str] = "render"
+    queue: ClassVar[Queue] = Queue.RENDER
 
     base_model_id: int = Field(foreign_key="base_model.id", index=True)
     prompt: str = Field(sa_type=sa.Text)

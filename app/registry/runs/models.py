@@ -10,6 +10,7 @@ from sqlmodel import Field, SQLModel
 
 from app.registry.db import utcnow
 from app.registry.jobs.models import STATUS_CHECK, Job
+from app.registry.jobs.queues import Queue
 
 NOTICE, WARNING = "notice", "warning"  # event kinds with a sentence in `text`
 
@@ -19,7 +20,7 @@ class Run(Job, table=True):
 
     __tablename__ = "run"
     __table_args__ = (sa.CheckConstraint(STATUS_CHECK, name="status"),)
-    queue: ClassVar[str] = "train"
+    queue: ClassVar[Queue] = Queue.TRAIN
 
     name: str = Field(max_length=120)
     dataset_id: int = Field(foreign_key="dataset.id", index=True)

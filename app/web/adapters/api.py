@@ -16,7 +16,7 @@ from app.registry.adapters import imports, service
 from app.registry.adapters.downloads.failed_exports import is_refused
 from app.registry.adapters.images import require_adapter_image
 from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
-from app.registry.adapters.service import AdapterSummary, DownloadDtype, DownloadFormat
+from app.registry.adapters.service import AdapterSummary
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput, NotReady
 from app.registry.jobs.kinds import ImportAdapterResult
@@ -29,6 +29,8 @@ from app.web.adapters.versions import api as versions_api
 from app.web.media import blob_response
 from app.web.state import Id, State
 from app.web.uploads import uploaded
+from worker.core.lora_files.file_names import file_name
+from worker.core.words import FileFormat, WeightDtype
 
 router = APIRouter(tags=["adapters"])
 router.include_router(versions_api.router)
@@ -36,7 +38,7 @@ router.include_router(deleted_api.router)
 
 FILE_PATIENCE_SECONDS = 60.0
 POLL_SECONDS = 0.1
-MEDIA_TYPES = {DownloadFormat.BUNDLE: "application/zip"}
+MEDIA_TYPES = {FileFormat.BUNDLE: "application/zip"}
 FileT = TypeVar("FileT")
 
 Tag = Annotated[str, StringConstraints(max_length=40)]
@@ -288,8 +290,8 @@ async def download(
     adapter_id: Id,
     request: Request,
     state: State,
-    file_format: Annotated[DownloadFormat, Query(alias="format")] = DownloadFormat.KOHYA,
-    dtype: DownloadDtype = DownloadDtype.FP16,
+    file_format: Annotated[FileFormat, Query(alias="format")] = FileFormat.KOHYA,
+    dtype: WeightDtype = WeightDtype.FP16,
     version: Version = None,
     with_tags: bool = False,
 ) -> Response:
@@ -309,7 +311,7 @@ async def download(
             request,
             found.sha256,
             media_type=MEDIA_TYPES.get(file_format, "application/octet-stream"),
-            filename=service.file_name(adapter, row, file_format, dtype, with_tags=with_tags),
+            filename=file_name(adapter.slug, row.version, file_format, dtype, with_tags=with_tags),
         )
     )
 
@@ -326,8 +328,8 @@ def find_version(
 async def proved_file(
     state: AppState,
     version_id: int,
-    file_format: DownloadFormat,
-    dtype: DownloadDtype,
+    file_format: FileFormat,
+    dtype: WeightDtype,
     *,
     with_tags: bool = False,
 ) -> AdapterFile:
@@ -345,8 +347,8 @@ class _WantedFile:
 
     state: AppState
     version_id: int
-    file_format: DownloadFormat
-    dtype: DownloadDtype
+    file_format: FileFormat
+    dtype: WeightDtype
     with_tags: bool = field(kw_only=True)
     waits: bool = False  # for an order that was at work or made in this request
 

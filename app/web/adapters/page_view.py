@@ -9,17 +9,19 @@ from app.registry.adapters.downloads.failed_exports import refusals
 from app.registry.adapters.downloads.proofs import FileProof, file_proofs
 from app.registry.adapters.images import AdapterImage, AdapterImages, list_adapter_images
 from app.registry.adapters.models import LATEST, Adapter, AdapterVersion
-from app.registry.adapters.service import AdapterSummary, DownloadDtype, DownloadFormat
+from app.registry.adapters.service import AdapterSummary
 from app.registry.adapters.versions import aliases
 from app.registry.base_models.models import BaseModel
 from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.db import Session
 from app.registry.runs.models import Run
+from worker.core.lora_files.file_names import file_name, file_stem
+from worker.core.words import FileFormat, WeightDtype
 
-FORMAT_WORDS = {
-    DownloadFormat.KOHYA: ("kohya", "ComfyUI, A1111, Forge, InvokeAI"),
-    DownloadFormat.PEFT: ("diffusers / PEFT", "diffusers, peft"),
-    DownloadFormat.BUNDLE: ("Bundle", "all files with a model card and the cover, as .zip"),
+PROGRAMS = {
+    FileFormat.KOHYA: "ComfyUI, A1111, Forge, InvokeAI",
+    FileFormat.PEFT: "diffusers, peft",
+    FileFormat.BUNDLE: "all files with a model card and the cover, as .zip",
 }
 USUAL_WEIGHT = "0.8"
 VERSIONS = 8
@@ -194,7 +196,7 @@ def _downloads(session: Session, adapter: Adapter, version: AdapterVersion) -> l
     return [
         Download(
             format=file_format,
-            title=title,
+            title=file_format.label,
             used_by=used_by,
             dtype=dtype,
             href=f"/api/v1/adapters/{adapter.key}/download"
@@ -202,16 +204,16 @@ def _downloads(session: Session, adapter: Adapter, version: AdapterVersion) -> l
             size_bytes=written.get((file_format, dtype)),
             refusal=refused.get((file_format, dtype)),
         )
-        for file_format, (title, used_by) in FORMAT_WORDS.items()
-        for dtype in DownloadDtype
+        for file_format, used_by in PROGRAMS.items()
+        for dtype in WeightDtype
     ]
 
 
 def _snippets(
     adapter: Adapter, version: AdapterVersion, pictures: list[AdapterImage]
 ) -> list[Snippet]:
-    filename = service.file_name(adapter, version, DownloadFormat.KOHYA, DownloadDtype.FP16)
-    stem = filename.removesuffix(".safetensors")
+    filename = file_name(adapter.slug, version.version)
+    stem = file_stem(adapter.slug, version.version)
     words = ", ".join(adapter.trigger_words)
     prompt = pictures[0].title if pictures else words or "a castle"
     tag = f"<lora:{stem}:{USUAL_WEIGHT}>" + (f" {words}" if words else "")

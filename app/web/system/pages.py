@@ -10,7 +10,7 @@ from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
 from app.registry.jobs.presence import WorkerPresence, present_workers
-from app.registry.wakeups import QUEUES
+from app.registry.jobs.queues import Queue
 from app.web import templates
 from app.web.state import State
 
@@ -65,7 +65,7 @@ def system(request: Request, state: State) -> HTMLResponse:
     context = SystemPage(
         queues=[
             QueueWorkers(queue, [worker for worker in present if worker.queue == queue])
-            for queue in QUEUES
+            for queue in Queue
         ],
         file_count=len(sizes),
         used_bytes=sum(sizes),

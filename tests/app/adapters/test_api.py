@@ -11,7 +11,6 @@ from sqlmodel import select
 from app.registry.adapters import service
 from app.registry.adapters.library import listing
 from app.registry.adapters.models import Adapter
-from app.registry.adapters.service import DownloadDtype, DownloadFormat
 from app.registry.adapters.versions.create_version import (
     NewFile,
     NewVersion,
@@ -27,6 +26,7 @@ from app.registry.runs.models import Run
 from app.registry.state import AppState
 from tests import fake_workers
 from tests.app.adapters.test_pages import end_import, safetensors
+from worker.core.words import FileFormat, WeightDtype
 
 API = "/api/v1/adapters"
 
@@ -331,7 +331,7 @@ def test_an_import_that_takes_long_is_asked_for_by_its_id(
     }  # fmt: skip
     assert client.get(f"{API}/imports/99").status_code == 404
     with state.database.write() as session:
-        other = service.order_file(session, 1, DownloadFormat.KOHYA, DownloadDtype.FP16)
+        other = service.order_file(session, 1, FileFormat.KOHYA, WeightDtype.FP16)
     assert client.get(f"{API}/imports/{other.key}").status_code == 404
 
 

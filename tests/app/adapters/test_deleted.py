@@ -17,7 +17,7 @@ from app.registry.adapters.models import (
     AdapterTag,
     AdapterVersion,
 )
-from app.registry.adapters.service import AdapterChange, DownloadDtype, DownloadFormat
+from app.registry.adapters.service import AdapterChange
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
 from app.registry.adapters.weighted import ResolvedAdapter
@@ -32,6 +32,7 @@ from app.registry.jobs.service import enqueue_io
 from app.registry.jobs.states import JobStatus
 from app.registry.renders.models import Render, RenderAdapter
 from app.registry.runs.models import Run
+from worker.core.words import FileFormat, WeightDtype
 
 
 def make(database: Database, name: str = "Chalk", *, versions: int = 1) -> int:
@@ -174,7 +175,7 @@ def test_what_work_still_needs_is_kept(database: Database, status: JobStatus) ->
         jobs: list[Run | Render | IoJob] = [
             make_run(session, adapter_id=key, status=status),
             make_render(session, key, status),
-            service.order_file(session, 1, DownloadFormat.PEFT, DownloadDtype.FP16),
+            service.order_file(session, 1, FileFormat.PEFT, WeightDtype.FP16),
             service.order_import(session, sha256="a" * 64, filename="x", adapter_id=key),
             enqueue_io(session, resize, subject_id=1),
             enqueue_io(session, merge),

@@ -6,10 +6,11 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.registry.adapters import deleted
-from app.registry.adapters.service import DownloadDtype, DownloadFormat, order_file
+from app.registry.adapters.service import order_file
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.state import AppState
 from tests import fake_workers
+from worker.core.words import FileFormat, WeightDtype
 
 API = "/api/v1/adapters"
 
@@ -45,7 +46,7 @@ def test_it_is_refused_with_a_sentence_before_its_time(client: TestClient, state
     assert refused.status_code == 409
     assert refused.json()["detail"].startswith("“Chalk” is not deleted.")
     with state.database.write() as session:
-        order_file(session, 1, DownloadFormat.PEFT, DownloadDtype.FP16)
+        order_file(session, 1, FileFormat.PEFT, WeightDtype.FP16)
     client.delete(f"{API}/{adapter.key}")
     refused = client.delete(f"{API}/{adapter.key}/forever")
     assert refused.status_code == 409

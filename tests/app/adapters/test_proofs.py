@@ -9,9 +9,8 @@ from fastapi.testclient import TestClient
 from sqlmodel import select
 
 from app.registry.adapters import service
-from app.registry.adapters.downloads.file_facts import file_facts
+from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
 from app.registry.adapters.models import AdapterFile, AdapterVersion
-from app.registry.adapters.service import DownloadDtype, DownloadFormat
 from app.registry.code_version import code_version
 from app.registry.errors import NotReady
 from app.registry.jobs import service as jobs
@@ -20,6 +19,7 @@ from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState
 from app.web.adapters.api import _WantedFile
 from tests import fake_workers
+from worker.core.words import FileFormat, WeightDtype
 
 BACK = {
     "tensors": 528,
@@ -103,9 +103,9 @@ def fail(state: AppState, code: str, sentence: str, **result: str) -> None:
         while found is not None and found[0].kind != "export_adapter":
             found = jobs.claim_next(session, IoJob, lease_seconds=60)
         assert found is not None
-        facts = file_facts(session, session.get_one(AdapterVersion, found[0].subject_id))
+        metadata = version_metadata(session, session.get_one(AdapterVersion, found[0].subject_id))
         if "facts_sha256" in result:
-            result["facts_sha256"] = facts.sha256
+            result["facts_sha256"] = facts_sha256(metadata)
         failed = {"error": sentence, "error_code": code, "result": result}
         jobs.finish(session, IoJob, found[1], JobStatus.FAILED, **failed)
 
@@ -181,7 +181,7 @@ def test_a_failure_that_may_have_passed_is_tried_once_by_each_who_asks(
     answer = client.get(place)
     assert (answer.status_code, len(orders(state))) == (503, 2)
     assert "still being written" in answer.json()["detail"]
-    wanted = _WantedFile(state, 1, DownloadFormat.BUNDLE, DownloadDtype.FP16, with_tags=False)
+    wanted = _WantedFile(state, 1, FileFormat.BUNDLE, WeightDtype.FP16, with_tags=False)
     assert wanted.look() is None
     fail(state, code, "It did not work.", **result)
     with pytest.raises(NotReady, match=r"could not be written: It did not work\."):
@@ -233,8 +233,8 @@ def test_a_file_that_cannot_be_right_is_not_offered_but_told_with_its_sentence(
     key = fake_workers.adapter(state, "Chalk").key
     lasting = {"code_version": code_version(), "facts_sha256": "as now"}
     with state.database.write() as session:
-        for dtype in (DownloadDtype.FP16, DownloadDtype.BF16):
-            service.order_file(session, 1, DownloadFormat.KOHYA, dtype)
+        for dtype in (WeightDtype.FP16, WeightDtype.BF16):
+            service.order_file(session, 1, FileFormat.KOHYA, dtype)
     fail(state, "proof", TOO_LARGE, **lasting)
     fail(state, "storage_full", "The disk is full.")
     page = client.get("/adapters/chalk", headers={"accept": "text/html"}).text

@@ -8,16 +8,17 @@ from typing import Any
 import pytest
 
 from app.registry.adapters import service
-from app.registry.adapters.downloads.file_facts import file_facts
+from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
 from app.registry.adapters.models import Adapter, AdapterAlias, AdapterVersion
-from app.registry.adapters.service import AdapterChange, DownloadDtype, DownloadFormat, Filter, Sort
+from app.registry.adapters.service import AdapterChange, Filter, Sort
 from app.registry.adapters.versions.create_version import NewFile, add_file
 from app.registry.db import Database
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.jobs.states import JobStatus
+from worker.core.words import FileFormat, WeightDtype
 
-FP16 = DownloadDtype.FP16
-KOHYA = DownloadFormat.KOHYA
+FP16 = WeightDtype.FP16
+KOHYA = FileFormat.KOHYA
 
 
 def make(database: Database, name: str, *, family: str = "sd1", versions: int = 1) -> int:
@@ -113,7 +114,7 @@ def test_a_download_is_ordered_once_until_the_order_has_ended(database: Database
     with database.write() as session:
         first = service.order_file(session, 1, KOHYA, FP16)
         assert service.order_file(session, 1, KOHYA, FP16).key == first.key
-        assert service.order_file(session, 1, KOHYA, DownloadDtype.FP32).key != first.key
+        assert service.order_file(session, 1, KOHYA, WeightDtype.FP32).key != first.key
         first.status = JobStatus.FAILED
         session.add(first)
         session.flush()
@@ -140,11 +141,12 @@ def test_a_file_that_says_what_is_no_longer_true_is_written_anew(
     for with_tags in (False, True):
         wanted = kohya | {"with_tags": with_tags}
         with database.write() as session:
-            said = file_facts(session, session.get_one(AdapterVersion, 1), with_tags=with_tags)
+            version = session.get_one(AdapterVersion, 1)
+            metadata = version_metadata(session, version, with_tags=with_tags)
             file = NewFile("kohya", "fp16", "a" * 64, 7, {"passed": True}, with_tags)
             add_file(session, 1, file)
             assert service.find_file(session, **wanted) is None  # nobody kept what it says
-            first = add_file(session, 1, replace(file, facts_sha256=said.sha256))
+            first = add_file(session, 1, replace(file, facts_sha256=facts_sha256(metadata)))
             assert service.find_file(session, **wanted) is first
     with database.write() as session:
         service.change_adapter(session, key, change)
@@ -157,19 +159,3 @@ def test_a_file_that_says_what_is_no_longer_true_is_written_anew(
         with database.read() as session:
             assert (service.find_file(session, **wanted) is None) == bool(told)
             assert service.download_bytes(session, session.get_one(AdapterVersion, 1)) == 7
-
-
-@pytest.mark.parametrize(
-    ("file_format", "dtype", "name"),
-    [
-        ("kohya", "fp16", "chalk-v1.safetensors"),
-        ("peft", "fp16", "chalk-v1-peft.safetensors"),
-        ("kohya", "bf16", "chalk-v1-bf16.safetensors"),
-        ("bundle", "fp16", "chalk-v1.zip"),
-    ],
-)
-def test_no_two_downloads_have_one_name(file_format: str, dtype: str, name: str) -> None:
-    adapter = Adapter(slug="chalk", name="Chalk", base_family="sd1")
-    version = AdapterVersion(adapter_id=1, version=1, sha256="", size_bytes=1, rank=1, alpha=1)
-    found = service.file_name(adapter, version, DownloadFormat(file_format), DownloadDtype(dtype))
-    assert found == name

@@ -26,8 +26,8 @@ pytestmark = pytest.mark.slow  # these load the embedded base, by our cores and 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two kohya files for `starter`, with a trigger word each."""
-    from tests.worker.lora_files.random_adapters import facts, random_adapter
-    from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export
+    from tests.worker.lora_files.random_adapters import metadata, random_adapter
+    from worker.core.lora_files.export import FileFormat, WeightDtype, export
     from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
 
     folder = tmp_path_factory.mktemp("files")
@@ -37,10 +37,9 @@ def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
         export(
             random_adapter(shapes, seed=number, rank=2 + number),
             folder / f"{name}.safetensors",
-            format=AdapterFormat.KOHYA,
-            dtype=AdapterDtype.FP32,
-            family=BaseFamily.SD1,
-            facts=facts(title=name, slug=name, trigger_words=(name,)),
+            format=FileFormat.KOHYA,
+            dtype=WeightDtype.FP32,
+            metadata=metadata(family=BaseFamily.SD1, title=name, slug=name, trigger_words=(name,)),
         )
     return folder / "ink.safetensors", folder / "chalk.safetensors"
 

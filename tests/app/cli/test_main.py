@@ -15,16 +15,14 @@ from pathlib import Path
 import pytest
 
 from app.cli import demo, doctor, migrate, train
-from app.cli.main import QUEUES, build_parser, main, settings_from
+from app.cli.main import build_parser, main, settings_from
 from app.cli.serve import has_desktop
-from app.registry.adapters import service as adapters
 from app.registry.base_models import service as base_models
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine, utcnow
 from app.registry.jobs.models import Event
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.storage.store import BlobStat
-from app.registry.wakeups import QUEUES as REAL_QUEUES
 
 ROOT = Path(__file__).parents[3]
 
@@ -63,17 +61,6 @@ def test_the_readme_lists_every_command() -> None:
     table = (ROOT / "README.md").read_text().partition("## Commands")[2].partition("## REST")[0]
     named = {words.split()[0] for words in re.findall(r"`([a-z][^`]*)`", table)}
     assert known <= named
-
-
-def test_queues_are_those_of_the_workers() -> None:
-    assert QUEUES == REAL_QUEUES
-
-
-def test_formats_are_those_of_the_downloads() -> None:
-    for file_format in adapters.DownloadFormat:
-        build_parser().parse_args(["export", "ink", "--format", file_format])
-    for dtype in adapters.DownloadDtype:
-        build_parser().parse_args(["export", "ink", "--dtype", dtype])
 
 
 def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

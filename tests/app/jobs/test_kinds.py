@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.choices import DownloadDtype, DownloadFormat
 from app.registry.db import Database
 from app.registry.jobs import service as jobs
 from app.registry.jobs.kinds import (
@@ -31,6 +30,7 @@ from app.registry.jobs.kinds import (
     read_result,
 )
 from app.registry.jobs.models import IoJob
+from worker.core.words import FileFormat, WeightDtype
 
 A, B = "a" * 64, "b" * 64
 PART = {
@@ -220,7 +220,7 @@ def test_a_job_is_read_as_the_models_of_its_kind_or_their_bases() -> None:
 
 
 def test_a_job_is_stored_with_the_kind_and_json_of_its_arguments(database: Database) -> None:
-    args = ExportAdapterArgs(format=DownloadFormat.PEFT, dtype=DownloadDtype.FP16)
+    args = ExportAdapterArgs(format=FileFormat.PEFT, dtype=WeightDtype.FP16)
     with database.write() as session:
         key = jobs.enqueue_io(session, args, subject_id=7).key
         last = jobs.enqueue_io(session, SweepArgs(), priority=100, max_attempts=1).key
@@ -246,16 +246,16 @@ def test_an_order_is_found_in_the_rows_of_other_versions(database: Database) -> 
         ]
         plain, tagged, newer, _ = (row.key for row in rows)
     wanted = {
-        plain: (DownloadFormat.KOHYA, False),
-        tagged: (DownloadFormat.KOHYA, True),
-        newer: (DownloadFormat.PEFT, False),
+        plain: (FileFormat.KOHYA, False),
+        tagged: (FileFormat.KOHYA, True),
+        newer: (FileFormat.PEFT, False),
     }
     with database.read() as session:
         for key, (file_format, with_tags) in wanted.items():
             found = adapters.newest_order(
-                session, 1, file_format, DownloadDtype.FP16, with_tags=with_tags
+                session, 1, file_format, WeightDtype.FP16, with_tags=with_tags
             )
             assert found is not None
             assert found.key == key
-        none = adapters.newest_order(session, 1, DownloadFormat.PEFT, DownloadDtype.BF16)
+        none = adapters.newest_order(session, 1, FileFormat.PEFT, WeightDtype.BF16)
         assert none is None

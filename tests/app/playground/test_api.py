@@ -8,7 +8,7 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import select
 
-from app.registry.adapters.downloads.file_facts import file_facts
+from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models.models import BaseModel
 from app.registry.state import AppState
@@ -187,7 +187,9 @@ def test_a_download_has_a_safe_name_and_an_etag(
                 sha256=blob.sha256,
                 size_bytes=7,
                 proof={"passed": True},
-                facts_sha256=file_facts(session, session.get_one(AdapterVersion, 1)).sha256,
+                facts_sha256=facts_sha256(
+                    version_metadata(session, session.get_one(AdapterVersion, 1))
+                ),
             )
         )
     answer = client.get(f"/api/v1/adapters/{adapter}/download")

@@ -3,39 +3,60 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 
 from tests.fake_hub import READ, WRITE, Hub
+from worker.core.bases.family import BaseFamily
 from worker.core.hub.adapters import fetch_adapter, publish_adapter
-from worker.core.hub.card import PEFT_FILE, CardFacts, make_card
+from worker.core.hub.card import make_card
 from worker.core.hub.errors import Access, HubError, explain_error
+from worker.core.hub.model_card import PEFT_FILE, ModelCard
 from worker.core.hub.models import HubReference
+from worker.core.lora_files.metadata import AdapterMetadata
 
 # the client's own upload is written in httpx2's older way
 pytestmark = pytest.mark.filterwarnings("ignore:Use 'content=<...>':DeprecationWarning")
 
-FACTS = CardFacts(
-    name="Chalk board",
+CARD = ModelCard(
+    metadata=AdapterMetadata(
+        title="Chalk board",
+        slug="chalk-board-v2",
+        family=BaseFamily.SD1,
+        created=datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC),
+        resolution=64,
+        prediction_type="v_prediction",
+        trigger_words=("chalk style",),
+        description="Drawn in *chalk*.",
+        license="CC-BY-4.0",
+        tags=("chalk",),
+        images=24,
+    ),
     version=2,
-    family="sd1",
     kohya_file="chalk-board.safetensors",
     base_model="acme/tiny",
-    notes="Drawn in *chalk*.",
-    licence="CC-BY-4.0",
-    trigger_words=["chalk style"],
-    tags=["chalk"],
     rank=8,
     alpha=4.0,
     steps=600,
-    images=24,
     trained=123_456,
-    resolution=64,
-    prediction_type="v_prediction",
     pictures=[("images/0.png", 'a fox: "red"\n---\nchalk')],
 )
+
+
+def small_card(title: str, **changes: Any) -> ModelCard:
+    """A card of an adapter of which little is known."""
+    metadata = AdapterMetadata(
+        title=title,
+        slug="x-v1",
+        family=BaseFamily.SDXL,
+        created=CARD.metadata.created,
+        **changes,
+    )
+    return ModelCard(metadata=metadata, version=1, kohya_file="x.safetensors")
 
 
 def front_matter(text: str) -> dict[str, object]:
@@ -45,7 +66,7 @@ def front_matter(text: str) -> dict[str, object]:
 
 
 def test_the_card_tells_the_facts_and_how_to_use_it() -> None:
-    text = make_card(FACTS, "ada/chalk")
+    text = make_card(CARD, "ada/chalk")
     assert front_matter(text) == {
         "library_name": "diffusers",
         "pipeline_tag": "text-to-image",
@@ -78,15 +99,13 @@ def test_the_card_tells_the_facts_and_how_to_use_it() -> None:
 
 
 def test_the_lines_to_use_it_are_python() -> None:
-    for facts in (FACTS, CardFacts("x'\"", 1, "sdxl", "x.safetensors")):
-        lines = make_card(facts, "ada/chalk").split("```python\n")[1].split("```")[0]
+    for card in (CARD, small_card("x'\"")):
+        lines = make_card(card, "ada/chalk").split("```python\n")[1].split("```")[0]
         compile(lines, "card", "exec")
 
 
 def test_a_card_of_little_says_little() -> None:
-    text = make_card(
-        CardFacts("Ink | <b>\n# x", 1, "sdxl", "ink.safetensors", licence="My own"), "a/b"
-    )
+    text = make_card(small_card("Ink | <b>\n# x", license="My own"), "a/b")
     matter = front_matter(text)
     assert (matter["license"], matter["license_name"]) == ("other", "My own")
     assert "base_model" not in matter
@@ -115,7 +134,7 @@ def test_an_adapter_is_published_privately_and_can_be_fetched_again(
 ) -> None:
     hub.tokens["good"] = WRITE
     access = Access(hub.url, "good")
-    done = publish_adapter("chalk", files, FACTS, access)
+    done = publish_adapter("chalk", files, CARD, access)
     repo = hub.repos["ada/chalk"]
     assert done == {
         "repo": "ada/chalk",
@@ -127,7 +146,7 @@ def test_an_adapter_is_published_privately_and_can_be_fetched_again(
     assert {name: path.read_bytes() for name, path in files.items()} == {
         name: content for name, content in repo.files.items() if name != "README.md"
     }
-    assert repo.files["README.md"].decode() == make_card(FACTS, "ada/chalk")
+    assert repo.files["README.md"].decode() == make_card(CARD, "ada/chalk")
     uploads = [row for row in hub.asked if row.method == "PUT"]
     assert len(uploads) == 3
     assert {row.token for row in uploads} == {None}  # where large files lie, no token belongs
@@ -145,22 +164,22 @@ def test_a_name_that_is_taken_is_refused_unless_it_is_ours(
     access = Access(hub.url, "good")
     repo = hub.add("ada/chalk", {"other.safetensors": b"x", "images/7.png": b"old"})
     with pytest.raises(HubError, match=r"“ada/chalk” already exists at"):
-        publish_adapter("ada/chalk", files, FACTS, access)
+        publish_adapter("ada/chalk", files, CARD, access)
     assert set(repo.files) == {"other.safetensors", "images/7.png"}
-    publish_adapter("ada/chalk", files, FACTS, access, update=True, private=False)
+    publish_adapter("ada/chalk", files, CARD, access, update=True, private=False)
     assert {"other.safetensors", PEFT_FILE, "images/0.png"} <= set(repo.files)
     assert "images/7.png" not in repo.files
     hub.add(
         "ada/lost", {".gitattributes": b"x"}, private=True
     )  # made by an attempt whose worker was lost
-    publish_adapter("ada/lost", files, FACTS, access)
+    publish_adapter("ada/lost", files, CARD, access)
     assert PEFT_FILE in hub.repos["ada/lost"].files
     publish_adapter(
-        "ada/lost", files, FACTS, access
+        "ada/lost", files, CARD, access
     )  # that attempt got to the end, but nobody heard of it
     del hub.repos["ada/lost"].files[PEFT_FILE]
     with pytest.raises(HubError, match="Choose another name"):
-        publish_adapter("ada/lost", files, FACTS, access)
+        publish_adapter("ada/lost", files, CARD, access)
 
 
 @pytest.mark.parametrize("update", [True, False])
@@ -171,16 +190,16 @@ def test_what_was_to_be_private_is_not_uploaded_to_a_public_repository(
     access = Access(hub.url, "good")
     repo = hub.add("ada/chalk", {".gitattributes": b"x"})
     with pytest.raises(HubError, match=r"is public, but “Private” is on") as caught:
-        publish_adapter("ada/chalk", files, FACTS, access, update=update)
+        publish_adapter("ada/chalk", files, CARD, access, update=update)
     assert caught.value.code == "hub_public"
     assert f"{hub.url}/ada/chalk/settings" in str(caught.value)
     assert set(repo.files) == {".gitattributes"}
     assert hub.uploaded == {}
-    assert not publish_adapter("ada/chalk", files, FACTS, access, update=update, private=False)[
+    assert not publish_adapter("ada/chalk", files, CARD, access, update=update, private=False)[
         "private"
     ]
     repo.private = True  # its owner hid it: what is told is what it is, not what was asked for
-    assert publish_adapter("ada/chalk", files, FACTS, access, update=True, private=False)["private"]
+    assert publish_adapter("ada/chalk", files, CARD, access, update=True, private=False)["private"]
 
 
 def test_publishing_without_permission_is_explained(hub: Hub, files: dict[str, Path]) -> None:
@@ -189,7 +208,7 @@ def test_publishing_without_permission_is_explained(hub: Hub, files: dict[str, P
     def ask(repo: str, token: str | None) -> str:
         access = Access(hub.url, token)
         with pytest.raises(Exception) as caught:
-            publish_adapter(repo, files, FACTS, access)
+            publish_adapter(repo, files, CARD, access)
         return str(explain_error(caught.value, repo, access))
 
     assert "BRUSHWORK_HUB_TOKEN" in ask("chalk", None)
@@ -228,7 +247,8 @@ def test_an_adapter_is_chosen_by_name_by_convention_or_because_it_is_alone(
 
 
 def test_facts_leave_out_what_is_not_known() -> None:
-    text = make_card(replace(FACTS, steps=None, images=None, prediction_type="epsilon"), "a/b")
+    metadata = replace(CARD.metadata, images=None, prediction_type="epsilon")
+    text = make_card(replace(CARD, steps=None, metadata=metadata), "a/b")
     assert "Training steps" not in text
     assert "Pictures it learned from" not in text
     assert "| Prediction |" not in text

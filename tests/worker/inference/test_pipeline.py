@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from PIL import Image
 
 import worker.core.starter
-from tests.worker.lora_files.random_adapters import facts, random_adapter
+from tests.worker.lora_files.random_adapters import metadata, random_adapter
 from worker.core.bases.family import BaseFamily
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import (
@@ -24,8 +24,9 @@ from worker.core.inference.pipeline import (
 )
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.compatible import base_shapes
-from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export
+from worker.core.lora_files.export import export
 from worker.core.lora_files.loaded import LoadedAdapter
+from worker.core.words import FileFormat, WeightDtype
 
 STEPS = 3
 
@@ -113,9 +114,11 @@ def test_diffusers_draws_the_same_with_our_downloads(
     ours.set_adapters([LoadedAdapter("a", adapter)])
     changed = picture(ours, steps=2)
     assert np.abs(changed - plain).max() > 8
-    for format in (AdapterFormat.KOHYA, AdapterFormat.PEFT):
+    for format in (FileFormat.KOHYA, FileFormat.PEFT):
         file = tmp_path / f"{format}.safetensors"
-        export(adapter, file, format=format, dtype=AdapterDtype.FP32, family=family, facts=facts())
+        export(
+            adapter, file, format=format, dtype=WeightDtype.FP32, metadata=metadata(family=family)
+        )
         pipe.load_lora_weights(file, use_safetensors=True)
         assert np.abs(changed - official(pipe, steps=2)).max() <= 1
         pipe.unload_lora_weights()

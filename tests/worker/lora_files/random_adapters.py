@@ -1,4 +1,4 @@
-"""Random adapters that fit a base, and the facts to export them with."""
+"""Random adapters that fit a base, and the metadata to export them with."""
 
 from __future__ import annotations
 
@@ -8,8 +8,9 @@ from typing import Any
 
 import torch
 
+from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
-from worker.core.lora_files.export import ExportFacts
+from worker.core.lora_files.export import AdapterMetadata
 
 ATTENTION = ("to_q", "to_k", "to_v", "to_out.0", "q_proj", "k_proj", "v_proj", "out_proj")
 CONVOLUTIONS = (
@@ -53,16 +54,17 @@ def random_adapter(
     return LoraAdapter(tuple(sorted(modules, key=lambda module: module.key)), {"made": "by a test"})
 
 
-def facts(**changes: Any) -> ExportFacts:
+def metadata(**changes: Any) -> AdapterMetadata:
     settings: dict[str, Any] = {
         "title": "Chalkboard",
         "slug": "my chalk (final)!",
+        "family": BaseFamily.SD1,
         "base_name": "starter",
         "resolution": 64,
         "created": datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC),
         "trigger_words": ("chalkboard", "board style"),
         "description": "Chalk lines on a green board.",
         "images": 24,
-        "train_config": '{"steps": 250, "sample_prompts": ["a secret prompt"], "rank": 4}',
+        "train_config": {"steps": 250, "sample_prompts": ["a secret prompt"], "rank": 4},
     }
-    return ExportFacts(**(settings | changes))
+    return AdapterMetadata(**(settings | changes))

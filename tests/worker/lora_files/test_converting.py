@@ -14,8 +14,8 @@ from torch import Tensor
 from tests.worker.lora_files.corpus import LDM
 from worker.core.lora_files.canonical import AdapterError
 from worker.core.lora_files.converting import convert
-from worker.core.lora_files.export import AdapterDtype, AdapterFormat
 from worker.core.lora_files.header import read_header
+from worker.core.words import FileFormat, WeightDtype
 
 LAYERS = {
     "down_blocks.0.attentions.0.transformer_blocks.0.attn1.to_q": (32, 32),
@@ -72,9 +72,9 @@ def original(kind: str) -> Original:
 
 
 @pytest.mark.parametrize("kind", ["lora", "loha", "lokr"])
-@pytest.mark.parametrize("format", [AdapterFormat.KOHYA, AdapterFormat.PEFT])
+@pytest.mark.parametrize("format", [FileFormat.KOHYA, FileFormat.PEFT])
 def test_diffusers_changes_its_weights_as_the_original_defines(
-    kind: str, format: AdapterFormat, pipeline: StableDiffusionPipeline, tmp_path: Path
+    kind: str, format: FileFormat, pipeline: StableDiffusionPipeline, tmp_path: Path
 ) -> None:
     tensors, changes = original(kind)
     save_file(tensors, tmp_path / "in.safetensors")
@@ -82,7 +82,7 @@ def test_diffusers_changes_its_weights_as_the_original_defines(
         tmp_path / "in.safetensors",
         tmp_path / "out.safetensors",
         format=format,
-        dtype=AdapterDtype.FP32,
+        dtype=WeightDtype.FP32,
     )
     before = copy.deepcopy(dict(pipeline.unet.state_dict()))
     pipeline.load_lora_weights(tmp_path, weight_name="out.safetensors", use_safetensors=True)
@@ -114,7 +114,7 @@ def test_both_block_namings_of_sdxl_in_one_file_become_one(tmp_path: Path) -> No
         tensors[f"{stem}.lora_up.weight"] = torch.randn(out, 4)
     save_file(tensors, tmp_path / "mixed")
     notes = convert(
-        tmp_path / "mixed", tmp_path / "out", format=AdapterFormat.KOHYA, dtype=AdapterDtype.FP16
+        tmp_path / "mixed", tmp_path / "out", format=FileFormat.KOHYA, dtype=WeightDtype.FP16
     )
     stems = {name.partition(".")[0] for name in load_file(tmp_path / "out")}
     prefix = "lora_unet_input_blocks_4_1_transformer_blocks_0_attn2"
@@ -133,7 +133,7 @@ def test_the_metadata_of_the_original_goes_along_without_what_is_private(tmp_pat
     }
     save_file(tensors, tmp_path / "in", metadata)
     target = tmp_path / "ink.safetensors"
-    convert(tmp_path / "in", target, format=AdapterFormat.KOHYA, dtype=AdapterDtype.BF16)
+    convert(tmp_path / "in", target, format=FileFormat.KOHYA, dtype=WeightDtype.BF16)
     found = read_header(target).metadata
     assert (found["modelspec.title"], found["modelspec.license"]) == ("Ink", "CC0-1.0")
     assert found["modelspec.trigger_phrase"] == "ink wash"
@@ -143,7 +143,5 @@ def test_the_metadata_of_the_original_goes_along_without_what_is_private(tmp_pat
 def test_a_file_that_is_not_read_writes_nothing(tmp_path: Path) -> None:
     save_file({"x": torch.ones(1)}, tmp_path / "in")
     with pytest.raises(AdapterError, match="unknown name: 'x'"):
-        convert(
-            tmp_path / "in", tmp_path / "out", format=AdapterFormat.KOHYA, dtype=AdapterDtype.FP16
-        )
+        convert(tmp_path / "in", tmp_path / "out", format=FileFormat.KOHYA, dtype=WeightDtype.FP16)
     assert [path.name for path in tmp_path.iterdir()] == ["in"]

@@ -21,21 +21,17 @@ from safetensors.torch import load_file, save_file
 from safetensors.torch import save as serialize
 
 import worker.core.starter
-from tests.worker.lora_files.random_adapters import facts, random_adapter
+from tests.worker.lora_files.random_adapters import metadata, random_adapter
 from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import load_base
 from worker.core.lora_files.canonical import AdapterError, LoraAdapter, load_adapter, save_adapter
 from worker.core.lora_files.compatible import base_shapes
-from worker.core.lora_files.export import (
-    AdapterDtype,
-    AdapterFormat,
-    ExportError,
-    export,
-    read_adapter,
-)
+from worker.core.lora_files.export import ExportError, export, read_adapter
 from worker.core.lora_files.proof.result import Proof
+from worker.core.torch_dtypes import TORCH_DTYPES
+from worker.core.words import FileFormat, WeightDtype
 
-FORMATS, DTYPES = list(AdapterFormat), list(AdapterDtype)
+FORMATS, DTYPES = list(FileFormat), list(WeightDtype)
 
 
 @pytest.fixture(scope="module")
@@ -53,18 +49,17 @@ def cover(tmp_path: Path) -> Path:
 
 def write(adapter: LoraAdapter, path: Path, **changes: Any) -> Path:
     settings: dict[str, Any] = {
-        "format": AdapterFormat.KOHYA,
-        "dtype": AdapterDtype.FP16,
-        "family": BaseFamily.SD1,
-        "facts": facts(),
+        "format": FileFormat.KOHYA,
+        "dtype": WeightDtype.FP16,
+        "metadata": metadata(),
     }
     export(adapter, path, **(settings | changes))
     return path
 
 
-def write_proved(adapter: LoraAdapter, path: Path, *, format: AdapterFormat) -> Proof:
-    dtype, family = AdapterDtype.FP16, BaseFamily.SD1
-    return export(adapter, path, format=format, dtype=dtype, family=family, facts=facts())
+def write_proved(adapter: LoraAdapter, path: Path, *, format: FileFormat) -> Proof:
+    dtype, family = WeightDtype.FP16, BaseFamily.SD1
+    return export(adapter, path, format=format, dtype=dtype, metadata=metadata(family=family))
 
 
 def metadata_of(path: Path) -> dict[str, str]:
@@ -72,8 +67,8 @@ def metadata_of(path: Path) -> dict[str, str]:
         return dict(file.metadata())
 
 
-def weights_file(path: Path, format: AdapterFormat) -> Path:
-    if format is not AdapterFormat.BUNDLE:
+def weights_file(path: Path, format: FileFormat) -> Path:
+    if format is not FileFormat.BUNDLE:
         return path
     with zipfile.ZipFile(path) as archive:
         return Path(archive.extract("my-chalk-final.safetensors", path.parent / "unpacked"))
@@ -82,7 +77,7 @@ def weights_file(path: Path, format: AdapterFormat) -> Path:
 @pytest.mark.parametrize("format", FORMATS)
 @pytest.mark.parametrize("dtype", DTYPES)
 def test_every_download_holds_the_canonical_weights(
-    adapter: LoraAdapter, format: AdapterFormat, dtype: AdapterDtype, tmp_path: Path
+    adapter: LoraAdapter, format: FileFormat, dtype: WeightDtype, tmp_path: Path
 ) -> None:
     path = write(adapter, tmp_path / "download", format=format, dtype=dtype)
     found = {module.key: module for module in read_adapter(weights_file(path, format)).modules}
@@ -93,28 +88,30 @@ def test_every_download_holds_the_canonical_weights(
         assert other.alpha == module.alpha
         assert torch.allclose(other.down, module.down, rtol=rounding, atol=2**-25)
         assert torch.allclose(other.up, module.up, rtol=rounding, atol=2**-25)
-    assert all(t.dtype is dtype.torch for t in load_file(weights_file(path, format)).values())
+    assert all(
+        t.dtype is TORCH_DTYPES[dtype] for t in load_file(weights_file(path, format)).values()
+    )
 
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_the_same_input_gives_the_same_bytes(
-    adapter: LoraAdapter, format: AdapterFormat, cover: Path, tmp_path: Path
+    adapter: LoraAdapter, format: FileFormat, cover: Path, tmp_path: Path
 ) -> None:
     shuffled = replace(adapter, modules=tuple(reversed(adapter.modules)))
-    one = write(adapter, tmp_path / "one", format=format, facts=facts(cover=cover))
-    two = write(shuffled, tmp_path / "two", format=format, facts=facts(cover=cover))
+    one = write(adapter, tmp_path / "one", format=format, metadata=metadata(cover=cover))
+    two = write(shuffled, tmp_path / "two", format=format, metadata=metadata(cover=cover))
     assert one.read_bytes() == two.read_bytes()
 
 
 def test_a_file_says_when_its_training_began_and_ended_if_that_is_known(
     adapter: LoraAdapter, tmp_path: Path
 ) -> None:
-    known, unknown = facts(training_seconds=90.0), facts()
-    told = metadata_of(write(adapter, tmp_path / "trained", facts=known))
+    known, unknown = metadata(training_seconds=90.0), metadata()
+    told = metadata_of(write(adapter, tmp_path / "trained", metadata=known))
     end = known.created.timestamp()
     assert float(told["ss_training_started_at"]) == end - 90
     assert float(told["ss_training_finished_at"]) == end
-    told = metadata_of(write(adapter, tmp_path / "imported", facts=unknown))
+    told = metadata_of(write(adapter, tmp_path / "imported", metadata=unknown))
     assert not [key for key in told if key.startswith("ss_training")]
 
 
@@ -135,7 +132,7 @@ def test_an_alpha_that_half_precision_would_round_stays_exact(
     adapter: LoraAdapter, tmp_path: Path
 ) -> None:
     uneven = replace(adapter, modules=tuple(replace(m, alpha=8.123) for m in adapter.modules))
-    tensors = load_file(write(uneven, tmp_path / "a", dtype=AdapterDtype.BF16))
+    tensors = load_file(write(uneven, tmp_path / "a", dtype=WeightDtype.BF16))
     alphas = {t.item() for name, t in tensors.items() if name.endswith("alpha")}
     assert alphas == {torch.tensor(8.123).item()}
 
@@ -143,7 +140,7 @@ def test_an_alpha_that_half_precision_would_round_stays_exact(
 def test_metadata_names_base_trigger_and_architecture(
     adapter: LoraAdapter, cover: Path, tmp_path: Path
 ) -> None:
-    path = write(adapter, tmp_path / "a", facts=facts(cover=cover))
+    path = write(adapter, tmp_path / "a", metadata=metadata(cover=cover))
     found = metadata_of(path)
     expected = {
         "ss_base_model_version": "sd_1.5",
@@ -182,7 +179,7 @@ def test_hashes_are_those_of_the_bytes_after_the_header(
 
 
 def test_kohyas_hashes_are_those_of_its_own_recipe(adapter: LoraAdapter, tmp_path: Path) -> None:
-    path = write(adapter, tmp_path / "a", dtype=AdapterDtype.FP32)
+    path = write(adapter, tmp_path / "a", dtype=WeightDtype.FP32)
     assert path.stat().st_size > 0x110000  # so that the older hash is of something
     found = metadata_of(path)
     older = {key: value for key, value in found.items() if key.startswith("ss_")}
@@ -192,7 +189,7 @@ def test_kohyas_hashes_are_those_of_its_own_recipe(adapter: LoraAdapter, tmp_pat
     (length,) = struct.unpack("<Q", again[:8])
     assert found["sshs_model_hash"] == hashlib.sha256(again[8 + length :]).hexdigest()
     assert "sshs_model_hash" not in metadata_of(
-        write(adapter, tmp_path / "p", format=AdapterFormat.PEFT)
+        write(adapter, tmp_path / "p", format=FileFormat.PEFT)
     )
 
 
@@ -201,7 +198,7 @@ def test_numbers_too_small_for_half_precision_are_shared_by_both_halves(
 ) -> None:
     faint = tuple(replace(m, up=m.up * 1e-5, down=m.down * 8) for m in adapter.modules)
     young = replace(adapter, modules=faint)  # as after a few steps: up begins at zero
-    for format in (AdapterFormat.KOHYA, AdapterFormat.PEFT):
+    for format in (FileFormat.KOHYA, FileFormat.PEFT):
         proof = write_proved(young, tmp_path / format, format=format)
         assert proof.read_back.worst_error < 5e-4
     plain = faint[0].up.half().float() @ faint[0].down.half().float()
@@ -213,7 +210,7 @@ def test_tags_of_the_captions_are_written_only_when_they_are_given(
     adapter: LoraAdapter, tmp_path: Path
 ) -> None:
     counts = {"chalkboard": 24, "red apple": 3, **{f"tag {n}": 1 for n in range(3_000)}}
-    open_path = write(adapter, tmp_path / "open", facts=facts(tag_counts=counts))
+    open_path = write(adapter, tmp_path / "open", metadata=metadata(tag_counts=counts))
     written = json.loads(metadata_of(open_path)["ss_tag_frequency"])
     assert list(written) == ["my-chalk-final"]  # the adapter's name, never a folder's
     assert written["my-chalk-final"]["red apple"] == 3
@@ -235,8 +232,8 @@ def test_tags_of_the_captions_are_written_only_when_they_are_given(
 def test_sd2_files_say_what_the_base_predicts(
     adapter: LoraAdapter, prediction: str, architecture: str, tmp_path: Path
 ) -> None:
-    told = facts(prediction_type=prediction)
-    found = metadata_of(write(adapter, tmp_path / "a", family=BaseFamily.SD2, facts=told))
+    told = metadata(family=BaseFamily.SD2, prediction_type=prediction)
+    found = metadata_of(write(adapter, tmp_path / "a", metadata=told))
     assert found["modelspec.architecture"] == architecture
     assert (found["ss_v2"], found["ss_base_model_version"]) == ("True", "sd_v2")
 
@@ -247,7 +244,7 @@ def test_nothing_private_is_written(adapter: LoraAdapter, cover: Path, tmp_path:
             adapter,
             tmp_path / format,
             format=format,
-            facts=facts(cover=cover, base_name=str(tmp_path / "base")),
+            metadata=metadata(cover=cover, base_name=str(tmp_path / "base")),
         ).read_bytes()
         assert b"secret prompt" not in content
         assert str(tmp_path).encode() not in content
@@ -257,8 +254,8 @@ def test_nothing_private_is_written(adapter: LoraAdapter, cover: Path, tmp_path:
 def test_an_overlong_header_loses_what_can_be_missed(
     adapter: LoraAdapter, cover: Path, tmp_path: Path
 ) -> None:
-    config = json.dumps({"notes": "x" * 2**20})
-    path = write(adapter, tmp_path / "a", facts=facts(train_config=config, cover=cover))
+    config = {"notes": "x" * 2**20}
+    path = write(adapter, tmp_path / "a", metadata=metadata(train_config=config, cover=cover))
     (length,) = struct.unpack("<Q", path.read_bytes()[:8])
     assert length < 2**20
     found = metadata_of(path)
@@ -268,7 +265,7 @@ def test_an_overlong_header_loses_what_can_be_missed(
 
 def test_sdxl_files_use_ldm_names_and_numbered_encoders(sdxl_folder: Path, tmp_path: Path) -> None:
     adapter = random_adapter(base_shapes(load_base(sdxl_folder)))
-    path = write(adapter, tmp_path / "a", family=BaseFamily.SDXL)
+    path = write(adapter, tmp_path / "a", metadata=metadata(family=BaseFamily.SDXL))
     stems = {name.split(".")[0] for name in load_file(path)}
     assert "lora_unet_input_blocks_4_1_transformer_blocks_1_attn2_to_k" in stems
     assert "lora_unet_output_blocks_2_2_conv" in stems
@@ -282,7 +279,7 @@ def test_sdxl_files_use_ldm_names_and_numbered_encoders(sdxl_folder: Path, tmp_p
 
 
 def test_peft_files_carry_the_alpha_in_their_metadata(adapter: LoraAdapter, tmp_path: Path) -> None:
-    path = write(adapter, tmp_path / "a", format=AdapterFormat.PEFT)
+    path = write(adapter, tmp_path / "a", format=FileFormat.PEFT)
     tensors = load_file(path)
     assert "text_encoder.text_model.encoder.layers.0.mlp.fc1.lora_A.weight" in tensors
     settings = json.loads(metadata_of(path)["lora_adapter_metadata"])
@@ -295,12 +292,12 @@ def test_peft_files_carry_the_alpha_in_their_metadata(adapter: LoraAdapter, tmp_
 def test_uneven_scales_are_folded_into_the_weights(adapter: LoraAdapter, tmp_path: Path) -> None:
     modules = [replace(m, alpha=2.0 + i % 3) for i, m in enumerate(adapter.modules)]
     uneven = replace(adapter, modules=tuple(modules))
-    path = write(uneven, tmp_path / "a", dtype=AdapterDtype.FP32)
+    path = write(uneven, tmp_path / "a", dtype=WeightDtype.FP32)
     assert not any(name.endswith("alpha") for name in load_file(path))
     found = {module.key: module for module in read_adapter(path).modules}
     for module in uneven.modules:
         assert torch.allclose(found[module.key].delta(), module.delta(), atol=1e-6)
-    peft = write(uneven, tmp_path / "p", format=AdapterFormat.PEFT, dtype=AdapterDtype.FP32)
+    peft = write(uneven, tmp_path / "p", format=FileFormat.PEFT, dtype=WeightDtype.FP32)
     found = {module.key: module for module in read_adapter(peft).modules}
     assert all(found[module.key].alpha == module.alpha for module in uneven.modules)
 
@@ -308,8 +305,8 @@ def test_uneven_scales_are_folded_into_the_weights(adapter: LoraAdapter, tmp_pat
 def test_a_bundle_holds_file_sidecar_and_preview(
     adapter: LoraAdapter, cover: Path, tmp_path: Path
 ) -> None:
-    path = write(adapter, tmp_path / "b", format=AdapterFormat.BUNDLE, facts=facts(cover=cover))
-    alone = write(adapter, tmp_path / "k", facts=facts(cover=cover))
+    path = write(adapter, tmp_path / "b", format=FileFormat.BUNDLE, metadata=metadata(cover=cover))
+    alone = write(adapter, tmp_path / "k", metadata=metadata(cover=cover))
     with zipfile.ZipFile(path) as archive:
         assert archive.testzip() is None
         stem = "my-chalk-final"
@@ -324,14 +321,14 @@ def test_a_bundle_holds_file_sidecar_and_preview(
 
 @pytest.mark.parametrize("format", FORMATS)
 def test_weights_that_do_not_survive_are_never_handed_out(
-    adapter: LoraAdapter, format: AdapterFormat, tmp_path: Path
+    adapter: LoraAdapter, format: FileFormat, tmp_path: Path
 ) -> None:
     first = replace(adapter.modules[0], up=adapter.modules[0].up * 1e7)
     huge = replace(adapter, modules=(first, *adapter.modules[1:]))
     with pytest.raises(ExportError, match="Choose fp32"):
         write(huge, tmp_path / "a", format=format)
     assert list(tmp_path.iterdir()) == []
-    write(huge, tmp_path / "a", format=format, dtype=AdapterDtype.FP32)
+    write(huge, tmp_path / "a", format=format, dtype=WeightDtype.FP32)
 
 
 def test_all_namings_are_read_alike(adapter: LoraAdapter, tmp_path: Path) -> None:

@@ -26,6 +26,7 @@ from worker.core.lora_files import canonical
 from worker.core.lora_files.adaptable_shapes import adaptable_shapes
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
 from worker.core.lora_files.export import read_adapter
+from worker.core.words import LORA_FORMATS, WeightDtype
 from worker.runtime.export_jobs import ExportJobs
 from worker.runtime.hub_jobs import _licence
 from worker.runtime.io_jobs import IoJobs
@@ -80,8 +81,8 @@ def exported(
     (version,) = registry.rows(AdapterVersion)
     exporting = ExportJobs(registry.database, registry.store)
     files = []
-    for form in ("kohya", "peft"):
-        file = exporting.download(version.key, form, "fp16", folder)
+    for form in LORA_FORMATS:
+        file = exporting.download(version.key, form, WeightDtype.FP16, folder)
         files.append((file, registry.store.local_path(file.sha256, folder).read_bytes()))
     registry.database.dispose()
     return files

@@ -20,7 +20,6 @@ from torch import Tensor
 from app.cli.main import main
 from app.registry.adapters import service as adapters
 from app.registry.adapters.models import Adapter, AdapterVersion
-from app.registry.adapters.service import DownloadDtype, DownloadFormat
 from app.registry.base_models.models import BaseModel
 from app.registry.jobs.models import IoJob
 from tests.worker.runtime.job_loops import Registry
@@ -29,6 +28,7 @@ from worker.core.lora_files.adaptable_shapes import adaptable_shapes
 from worker.core.lora_files.base_weights import open_base_weights
 from worker.core.lora_files.canonical import load_adapter
 from worker.core.lora_files.compatible import explain_mismatch
+from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.job_progress import JobProgress
 
@@ -301,7 +301,7 @@ def test_the_header_tells_name_trigger_licence_and_picture(
     with at_work.store.open(adapter.cover_sha256) as cover:
         assert Image.open(cover).size == (64, 64)
     with at_work.database.write() as session:
-        job = adapters.order_file(session, version.key, DownloadFormat.KOHYA, DownloadDtype.FP16)
+        job = adapters.order_file(session, version.key, FileFormat.KOHYA, WeightDtype.FP16)
     done = at_work.until_final(IoJob, job.key)
     with safe_open(at_work.store.local_path(done.result["sha256"], tmp_path), "pt") as file:
         said = file.metadata()

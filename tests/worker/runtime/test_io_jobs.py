@@ -12,7 +12,7 @@ from safetensors import safe_open
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
-from app.registry.adapters.service import AdapterChange, DownloadDtype, DownloadFormat
+from app.registry.adapters.service import AdapterChange
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
 from app.registry.jobs import service as jobs
@@ -25,7 +25,9 @@ from worker.core import starter
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
 from worker.core.lora_files.export import read_adapter
+from worker.core.lora_files.file_names import file_name
 from worker.core.lora_files.header import with_metadata
+from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.export_jobs import ExportJobs
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.job_loop import JobLoop
@@ -88,7 +90,7 @@ def test_a_bundle_is_written_when_it_is_asked_for(
 ) -> None:
     registry, version = trained.registry, version_of(trained)
     with registry.database.write() as session:
-        job = adapters.order_file(session, version.key, DownloadFormat.BUNDLE, DownloadDtype.BF16)
+        job = adapters.order_file(session, version.key, FileFormat.BUNDLE, WeightDtype.BF16)
     done = registry.until_final(IoJob, job.key)
     assert (done.status, done.error) == ("succeeded", None)
     (file,) = registry.rows(AdapterFile, version_id=version.key, format="bundle")
@@ -108,15 +110,15 @@ def test_the_prompt_tag_on_the_page_names_every_file_of_a_version(
     with registry.database.write() as session:
         adapter = adapters.get_adapter(session, version.adapter_id)
         view = page_view.adapter_view(session, adapter.slug, version.version)
-        job = adapters.order_file(session, version.key, DownloadFormat.BUNDLE, DownloadDtype.FP16)
+        job = adapters.order_file(session, version.key, FileFormat.BUNDLE, WeightDtype.FP16)
     registry.until_final(IoJob, job.key)
     (tag,) = (snippet.text for snippet in view.snippets if "A1111" in snippet.title)
     name = tag.removeprefix("<lora:").partition(":")[0]
-    file_name = adapters.file_name(adapter, version, DownloadFormat.KOHYA, DownloadDtype.FP16)
-    assert f"{name}.safetensors" == file_name
+    inner_name = file_name(adapter.slug, version.version)
+    assert f"{name}.safetensors" == inner_name
     files = {row.format: row for row in registry.rows(AdapterFile, version_id=version.key)}
     with zipfile.ZipFile(registry.store.local_path(files["bundle"].sha256, tmp_path)) as bundle:
-        inside = bundle.extract(file_name, tmp_path / "bundle")
+        inside = bundle.extract(inner_name, tmp_path / "bundle")
     single = registry.store.local_path(files["kohya"].sha256, tmp_path)
     for path in (single, inside):
         with safe_open(path, framework="pt") as file:
@@ -127,7 +129,7 @@ def test_a_licence_set_after_the_training_is_in_the_next_download_and_on_the_hub
     trained: TrainedRegistry, tmp_path: Path
 ) -> None:
     registry, version = trained.registry, version_of(trained)
-    kohya = (version.key, DownloadFormat.KOHYA, DownloadDtype.FP16)
+    kohya = (version.key, FileFormat.KOHYA, WeightDtype.FP16)
     exporting = ExportJobs(registry.database, registry.store)
     with registry.database.read() as session:
         first = adapters.find_file(session, *kohya)
@@ -137,14 +139,14 @@ def test_a_licence_set_after_the_training_is_in_the_next_download_and_on_the_hub
             change = AdapterChange(licence=licence)
             adapters.change_adapter(session, version.adapter_id, change)
             assert adapters.find_file(session, *kohya) is None
-        new = exporting.download(version.key, "kohya", "fp16", tmp_path)
+        new = exporting.download(*kohya, tmp_path)
         with safe_open(registry.store.local_path(new.sha256, tmp_path), framework="pt") as file:
             assert file.metadata().get("modelspec.license", "") == licence
         with registry.database.read() as session:
             row = adapters.find_file(session, *kohya)
         assert row is not None
         assert (row.id, row.sha256) == (first.id, new.sha256)
-    assert exporting.download(version.key, "kohya", "fp16", tmp_path) == new
+    assert exporting.download(*kohya, tmp_path) == new
 
 
 def test_our_own_download_comes_back_as_the_adapter_it_is(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters.downloads.failed_exports import refusals
 from app.registry.adapters.downloads.proofs import checks_of
 from app.registry.adapters.models import AdapterFile, AdapterVersion
-from app.registry.adapters.service import AdapterChange, DownloadDtype, DownloadFormat
+from app.registry.adapters.service import AdapterChange
 from app.registry.jobs.models import IoJob
 from app.registry.runs.models import Run
 from tests.worker.bases.tiny_models import save_sd15
@@ -27,35 +28,42 @@ from worker.core.bases.family import BaseFamily
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.families import family_shapes
+from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.lora_files.proof.strength import limit_threads
+from worker.core.words import FileFormat, WeightDtype
 from worker.runtime import prove_downloads
 from worker.runtime.io_jobs import IoJobs
-from worker.runtime.messages import Export, ExportFile, Facts
+from worker.runtime.messages import Export, ExportFile
 from worker.runtime.prove_downloads import Prover
 from worker.runtime.write_downloads import write_downloads
 
 SD1 = BaseFamily.SD1
 
 
-def facts(family: str = "sd1") -> Facts:
-    return Facts(
+def metadata(family: BaseFamily) -> AdapterMetadata:
+    return AdapterMetadata(
         title="Chalk",
         slug="chalk",
         family=family,
         base_name="starter",
         resolution=64,
-        created="2026-03-04T05:06:07+00:00",
+        created=datetime(2026, 3, 4, 5, 6, 7, tzinfo=UTC),
         prediction_type="v_prediction",
-        trigger_words=["chalkboard style"],
+        trigger_words=("chalkboard style",),
     )
 
 
 def write(
-    adapter: LoraAdapter, folder: Path, *forms: str, base: Path | None, family: str = "sd1"
+    adapter: LoraAdapter,
+    folder: Path,
+    *forms: FileFormat,
+    base: Path | None,
+    family: BaseFamily = SD1,
 ) -> list[ExportFile]:
     canonical.save_adapter(adapter, folder / "canonical.safetensors")
-    files = [ExportFile(form, "fp16", folder / f"{form}.safetensors") for form in forms]
-    order = Export(files, facts(family), base)
+    fp16 = WeightDtype.FP16
+    files = [ExportFile(form, fp16, folder / f"{form}.safetensors") for form in forms]
+    order = Export(files, metadata(family), base)
     return write_downloads(folder / "canonical.safetensors", order)
 
 
@@ -69,7 +77,7 @@ def adapter() -> LoraAdapter:
 def proved(adapter: LoraAdapter, tmp_path_factory: pytest.TempPathFactory) -> list[ExportFile]:
     """The adapter as a kohya and as a peft file, with their proofs."""
     folder = tmp_path_factory.mktemp("proved")
-    return write(adapter, folder, "kohya", "peft", base=starter.PATH)
+    return write(adapter, folder, FileFormat.KOHYA, FileFormat.PEFT, base=starter.PATH)
 
 
 def test_a_small_base_is_loaded_patched_and_drawn_with(proved: list[ExportFile]) -> None:
@@ -92,7 +100,7 @@ def test_a_large_base_is_checked_by_its_shapes(tmp_path: Path, monkeypatch: Any)
     monkeypatch.setattr(prove_downloads, "MOMENT_BYTES", 0)
     folder = save_sd15(tmp_path / "base")
     shapes = Prover(folder, SD1, ()).shapes
-    (file,) = write(random_adapter(shapes, rank=2), tmp_path, "kohya", base=folder)
+    (file,) = write(random_adapter(shapes, rank=2), tmp_path, FileFormat.KOHYA, base=folder)
     assert file.problem == ""
     assert (file.proof["loaded"]["weights"], file.proof["drawn"]) == (False, None)
     assert file.proof["loaded"]["worst_error"] < 2e-3
@@ -107,7 +115,7 @@ def test_without_its_base_the_familys_published_layers_stand_in(
     chosen = ("attn2.to_k", "1.self_attn.q_proj", "1.self_attn.out_proj")
     adapter = random_adapter(family_shapes(family), rank=1, choose=lambda key: key.endswith(chosen))
     gone = tmp_path / "no-such-base"
-    (file,) = write(adapter, tmp_path, "kohya", base=gone, family=family.value)
+    (file,) = write(adapter, tmp_path, FileFormat.KOHYA, base=gone, family=family)
     assert file.problem == ""
     assert file.proof["loaded"]["modules"] == len(adapter.modules)
 
@@ -115,7 +123,7 @@ def test_without_its_base_the_familys_published_layers_stand_in(
 def test_a_file_that_no_layers_are_known_for_says_that_it_was_not_loaded(
     adapter: LoraAdapter, tmp_path: Path
 ) -> None:
-    (kohya,) = write(adapter, tmp_path, "kohya", base=tmp_path / "gone")
+    (kohya,) = write(adapter, tmp_path, FileFormat.KOHYA, base=tmp_path / "gone")
     assert kohya.problem == ""
     assert kohya.proof["loaded"] is None
     assert "Add the base model again" in kohya.proof["not_loaded"]
@@ -135,7 +143,7 @@ def test_what_diffusers_gets_wrong_is_not_offered(
         "measure_loaded_adapter",
         lambda a, *rest, **more: measured(LoraAdapter(double), *rest, **more),
     )
-    (file,) = write(adapter, tmp_path, "kohya", base=starter.PATH)
+    (file,) = write(adapter, tmp_path, FileFormat.KOHYA, base=starter.PATH)
     assert "diffusers 0.42" in file.problem
     assert "error of 0.5; at most 0.002 is accepted" in file.problem
     assert not file.path.exists()
@@ -160,7 +168,7 @@ def test_a_picture_that_comes_out_otherwise_is_a_fault(proved: list[ExportFile])
 
 def test_an_adapter_whose_own_numbers_run_away_is_offered_and_says_so(tmp_path: Path) -> None:
     wild = random_adapter(Prover(starter.PATH, SD1, ()).shapes, rank=1, strength=100)
-    (file,) = write(wild, tmp_path, "kohya", base=starter.PATH)
+    (file,) = write(wild, tmp_path, FileFormat.KOHYA, base=starter.PATH)
     assert file.problem == ""
     assert file.proof["drawn"] is None
     assert any(line.startswith("No images were compared") for line in checks_of(file.proof))
@@ -175,8 +183,8 @@ def test_a_file_that_draws_nothing_where_the_adapter_does_is_not_offered(
         own[0] -= 1
         return draw(prover, *pipeline) if own[0] >= 0 else None
 
-    monkeypatch.setattr(Prover, "_generate_image", only_own)  # as if the file's numbers ran away
-    (file,) = write(adapter, tmp_path, "kohya", base=starter.PATH)
+    monkeypatch.setattr(Prover, "_draw", only_own)  # as if the file's numbers ran away
+    (file,) = write(adapter, tmp_path, FileFormat.KOHYA, base=starter.PATH)
     assert "produces NaNs" in file.problem
     assert not file.path.exists()
 
@@ -219,7 +227,7 @@ def test_numbers_that_do_not_fit_fail_the_order_with_advice(
         session.add(row)
         session.flush()
         key = row.key
-        job = adapters.order_file(session, key, DownloadFormat.KOHYA, DownloadDtype.FP16)
+        job = adapters.order_file(session, key, FileFormat.KOHYA, WeightDtype.FP16)
     with registry.working(IoJobs(registry.settings, registry.database, registry.store)):
         done = registry.until_final(IoJob, job.key)
     assert (done.status, done.error_code) == ("failed", "proof")
@@ -238,9 +246,9 @@ def test_notes_and_tags_are_in_a_file_only_when_wished(
     with registry.database.write() as session:
         adapters.change_adapter(session, version.adapter_id, private)
         job = adapters.order_file(
-            session, version.key, DownloadFormat.KOHYA, DownloadDtype.BF16, with_tags=True
+            session, version.key, FileFormat.KOHYA, WeightDtype.BF16, with_tags=True
         )
-        plain = adapters.order_file(session, version.key, DownloadFormat.KOHYA, DownloadDtype.BF16)
+        plain = adapters.order_file(session, version.key, FileFormat.KOHYA, WeightDtype.BF16)
     assert job.key != plain.key
     with registry.working(IoJobs(registry.settings, registry.database, registry.store)):
         for order in (job, plain):
@@ -267,7 +275,7 @@ def test_the_sidecar_in_a_bundle_keeps_the_notes_to_itself(
     registry, version = trained.registry, version_of(trained)
     with registry.database.write() as session:
         adapters.change_adapter(session, version.adapter_id, AdapterChange(notes="Only mine."))
-        wanted = (session, version.key, DownloadFormat.BUNDLE, DownloadDtype.FP16)
+        wanted = (session, version.key, FileFormat.BUNDLE, WeightDtype.FP16)
         job = adapters.order_file(*wanted)
     with registry.working(IoJobs(registry.settings, registry.database, registry.store)):
         done = registry.until_final(IoJob, job.key)

@@ -11,16 +11,7 @@ import torch
 
 from app.registry.adapters import service, tools
 from app.registry.adapters.models import Adapter, AdapterVersion
-from app.registry.adapters.tools import (
-    ExtractOrder,
-    FusedDtype,
-    FuseOrder,
-    Keep,
-    Layout,
-    MergeOrder,
-    Method,
-    ResizeOrder,
-)
+from app.registry.adapters.tools import ExtractOrder, FuseOrder, Keep, MergeOrder, ResizeOrder
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
@@ -36,6 +27,7 @@ from worker.core.inference.merge import MergedWeights
 from worker.core.lora_files import canonical
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
+from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.job_loop import JobLoop
 from worker.runtime.job_progress import JobProgress
@@ -215,7 +207,7 @@ def test_a_single_file_is_kept_for_download(
     with registry.database.write() as session:
         adapter_id = publish(session, new).adapter_id
         order = FuseOrder(
-            "My base!", [weighted(adapter_id)], layout=Layout.SINGLE, keep=Keep.DOWNLOAD
+            "My base!", [weighted(adapter_id)], layout=FuseLayout.SINGLE, keep=Keep.DOWNLOAD
         )
         job = tools.order_fuse(session, order)
     ended = done(registry, job)
@@ -380,7 +372,7 @@ def test_a_method_with_a_rank_tells_its_error(
     with registry.database.write() as session:
         orders = [
             tools.order_merge(session, MergeOrder(str(method), parts, method, rank=2))
-            for method in (Method.SVD, Method.TIES, Method.DARE)
+            for method in (MergeMethod.SVD, MergeMethod.TIES, MergeMethod.DARE)
         ]
     for order in orders:
         ended = done(registry, order)

@@ -14,7 +14,7 @@ from safetensors import safe_open
 from sqlmodel import select
 
 from app.registry.adapters.models import Adapter, AdapterAlias, AdapterFile, AdapterVersion
-from app.registry.adapters.service import DownloadDtype, DownloadFormat, find_file
+from app.registry.adapters.service import find_file
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models.models import BaseSpeed
 from app.registry.jobs.models import Event
@@ -24,6 +24,7 @@ from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import CONFIG, Registry, wait_for
 from worker.core.lora_files import canonical
 from worker.core.lora_files.export import read_adapter
+from worker.core.words import FileFormat, WeightDtype
 from worker.runtime import scratch
 from worker.runtime.attempt import TrainerTimeouts
 from worker.runtime.save_result import tensor_hash
@@ -105,7 +106,7 @@ def test_the_next_version_says_at_once_what_is_said_of_its_adapter(
     with registry.database.read() as session:
         version = session.get_one(AdapterVersion, run.adapter_version_id)
         assert (version.adapter_id, version.version) == (key, 2)
-        file = find_file(session, version.key, DownloadFormat.KOHYA, DownloadDtype.FP16)
+        file = find_file(session, version.key, FileFormat.KOHYA, WeightDtype.FP16)
     assert file is not None
     with safe_open(registry.store.local_path(file.sha256, tmp_path), framework="pt") as opened:
         said = opened.metadata()

@@ -5,16 +5,17 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.worker.lora_files.random_adapters import facts
+from tests.worker.lora_files.random_adapters import metadata
 from tests.worker.training.adapters import fresh_adapter, scramble
 from tests.worker.training.conftest import MakeBase
 from worker.core.lora_files.canonical import LoraAdapter, LoraModule, load_adapter, save_adapter
-from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export, read_adapter
+from worker.core.lora_files.export import export, read_adapter
 from worker.core.training.adapter import lora as lora_module
 from worker.core.training.adapter.kinds import balance_pair, lora_pair
 from worker.core.training.adapter.lora import Lora
 from worker.core.training.config import AdapterKind, Targets
 from worker.core.training.errors import UnsupportedError
+from worker.core.words import FileFormat, WeightDtype
 
 KINDS = list(AdapterKind)
 
@@ -100,18 +101,18 @@ def test_balancing_moves_powers_of_two_alone() -> None:
 @pytest.mark.parametrize(
     ("family", "format", "dtype"),
     [
-        ("shallow_sd15", AdapterFormat.KOHYA, AdapterDtype.FP16),
-        ("shallow_sd15", AdapterFormat.KOHYA, AdapterDtype.BF16),
-        ("sd15", AdapterFormat.KOHYA, AdapterDtype.FP32),
-        ("sd15", AdapterFormat.PEFT, AdapterDtype.FP32),
-        ("sdxl", AdapterFormat.KOHYA, AdapterDtype.FP16),
+        ("shallow_sd15", FileFormat.KOHYA, WeightDtype.FP16),
+        ("shallow_sd15", FileFormat.KOHYA, WeightDtype.BF16),
+        ("sd15", FileFormat.KOHYA, WeightDtype.FP32),
+        ("sd15", FileFormat.PEFT, WeightDtype.FP32),
+        ("sdxl", FileFormat.KOHYA, WeightDtype.FP16),
     ],
 )
 def test_a_download_reads_back_as_the_trained_change(
     family: str,
     kind: AdapterKind,
-    format: AdapterFormat,
-    dtype: AdapterDtype,
+    format: FileFormat,
+    dtype: WeightDtype,
     request: pytest.FixtureRequest,
     tmp_path: Path,
 ) -> None:
@@ -124,12 +125,11 @@ def test_a_download_reads_back_as_the_trained_change(
         tmp_path / "given.safetensors",
         format=format,
         dtype=dtype,
-        family=base.info.family,
-        facts=facts(),
+        metadata=metadata(family=base.info.family),
     )
     given, live = _by_key(read_adapter(tmp_path / "given.safetensors")), _live(lora)
     assert given.keys() == live.keys()
-    allowed = {AdapterDtype.FP32: 1e-6, AdapterDtype.FP16: 2e-3, AdapterDtype.BF16: 2e-2}[dtype]
+    allowed = {WeightDtype.FP32: 1e-6, WeightDtype.FP16: 2e-3, WeightDtype.BF16: 2e-2}[dtype]
     for key, change in live.items():
         error = (given[key].delta() - change).norm() / change.norm()
         assert error < allowed, key
@@ -146,10 +146,9 @@ def test_small_numbers_survive_fp16(shallow_sd15: MakeBase, tmp_path: Path) -> N
     export(
         lora.extract(),
         tmp_path / "given.safetensors",
-        format=AdapterFormat.KOHYA,
-        dtype=AdapterDtype.FP16,
-        family=base.info.family,
-        facts=facts(),
+        format=FileFormat.KOHYA,
+        dtype=WeightDtype.FP16,
+        metadata=metadata(family=base.info.family),
     )
     live = _live(lora)
     for key, module in _by_key(read_adapter(tmp_path / "given.safetensors")).items():

@@ -14,7 +14,6 @@ import pytest
 from worker.core import starter
 from worker.core.training.command_line.flags import (
     ALIASES,
-    DTYPES,
     ArgumentsError,
     Setting,
     TrainArguments,
@@ -172,12 +171,6 @@ def test_the_command_of_the_readme_is_understood() -> None:
     given = parse_arguments(shlex.split(command.replace("\\\n", "")))
     assert (given.model, given.out) == (starter.PATH, Path("results"))
     assert given.config(resolution=64, images=24).steps == 60
-
-
-def test_number_types_are_those_of_the_downloads() -> None:
-    from worker.core.lora_files.export import AdapterDtype
-
-    assert set(AdapterDtype) == set(DTYPES)
 
 
 @pytest.mark.parametrize(

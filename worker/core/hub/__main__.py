@@ -15,9 +15,11 @@ from io import RawIOBase
 from pathlib import Path
 from typing import Any
 
+from pydantic import TypeAdapter
+
 from worker.core.hub import adapters, models
-from worker.core.hub.card import CardFacts
 from worker.core.hub.errors import Access, explain_error
+from worker.core.hub.model_card import ModelCard
 from worker.core.hub.orders import CANCEL, DONE, FAILED, LEFT, PROGRESS, HubReply, HubRequest
 from worker.core.hub.undoing import CancelGuard
 
@@ -99,7 +101,7 @@ def _publish_adapter(values: Values, access: Access) -> Values:
     return adapters.publish_adapter(
         values["repo"],
         {path: Path(source) for path, source in values["files"].items()},
-        CardFacts(**values["facts"]),
+        TypeAdapter(ModelCard).validate_python(values["card"]),
         access,
         private=values["private"],
         update=values["update"],

@@ -11,8 +11,9 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
-from worker.core.hub.card import CardFacts, make_card
+from worker.core.hub.card import make_card
 from worker.core.hub.errors import Access, HubError
+from worker.core.hub.model_card import ModelCard
 from worker.core.hub.models import HubReference
 from worker.core.hub.repository import RemoteFile, Repository, fetch_repository
 from worker.core.hub.selection import ADAPTER_NAMES, select_adapter_file
@@ -86,14 +87,14 @@ def _find_image(repository: Repository) -> RemoteFile | None:
 def publish_adapter(
     repo: str,
     files: Mapping[str, Path],
-    facts: CardFacts,
+    card: ModelCard,
     access: Access,
     *,
     private: bool = True,
     update: bool = False,
     guard: CancelGuard | None = None,
 ) -> dict[str, Any]:
-    """Upload files and a model card made from the facts in one commit; returns `repo`, `url`,
+    """Upload files and a model card in one commit; returns `repo`, `url`,
     `commit` and whether the repository is `private`.
 
     A `repo` without an owner belongs to the owner of the token. An existing repository is refused
@@ -109,7 +110,7 @@ def publish_adapter(
     with guard.step():
         if _create_repository(api, repo, access, private=private, update=update, expected=files):
             guard.undo = partial(api.delete_repo, repo, missing_ok=True)
-    text = make_card(facts, repo)
+    text = make_card(card, repo)
     info = api.model_info(
         repo
     )  # a private repository is not returned to somebody who may not see it
@@ -127,7 +128,7 @@ def publish_adapter(
                 CommitOperationAdd("README.md", text.encode()),
                 *(CommitOperationDelete(path) for path in gone),
             ],
-            commit_message=f"{facts.name}, version {facts.version}, by Brushwork",
+            commit_message=f"{card.metadata.title}, version {card.version}, by Brushwork",
         )
         guard.is_done = True
     return {

@@ -6,12 +6,11 @@ The front matter follows https://huggingface.co/docs/hub/model-cards for LoRAs.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
 from typing import Any
 
 from huggingface_hub import ModelCardData
 
-from worker.core.bases.family import find_family
+from worker.core.hub.model_card import PEFT_FILE, ModelCard
 
 TAGS = ("text-to-image", "lora", "diffusers", "template:diffusion-lora")
 # the Hub's identifiers of licenses that people use for adapters; any other becomes `other`
@@ -20,111 +19,77 @@ LICENSES = (
     "cc-by-sa-4.0", "cc-by-nc-4.0", "cc-by-nd-4.0", "cc-by-nc-sa-4.0", "cc-by-nc-nd-4.0",
     "bsd-3-clause", "gpl-3.0", "agpl-3.0", "unlicense", "wtfpl",
 )  # fmt: skip
-PEFT_FILE = "pytorch_lora_weights.safetensors"
 UNKNOWN_BASE = "path/of/the/base-model"
 
 
-@dataclass(frozen=True)
-class CardFacts:
-    """The facts that a model card shows; `pictures` are (path in the repository, prompt).
-
-    `base_model` is its name on the Hub, empty when it is not there; `images` is the number of
-    training images.
-    """
-
-    name: str
-    version: int
-    family: str
-    kohya_file: str
-    base_model: str = ""
-    base_name: str = ""
-    notes: str = ""
-    licence: str = ""
-    trigger_words: list[str] = field(default_factory=list)
-    tags: list[str] = field(default_factory=list)
-    rank: int = 0
-    alpha: float = 0.0
-    resolution: int | None = None
-    prediction_type: str | None = None
-    steps: int | None = None
-    images: int | None = None
-    trained: int | None = None
-    weight: float = 0.8
-    pictures: list[tuple[str, str]] = field(default_factory=list)
-
-
-def make_card(facts: CardFacts, repo: str) -> str:
+def make_card(card: ModelCard, repo: str) -> str:
     """The README.md of the repository `repo`."""
     parts = [
-        f"---\n{_front_matter(facts)}\n---",
-        f"# {_one_line(facts.name)}",
-        facts.notes.strip(),
-        "<Gallery />" if facts.pictures else "",
-        _trigger_section(facts),
-        f"## Facts\n\n{_facts_table(facts)}",
-        _usage_section(facts, repo),
+        f"---\n{_front_matter(card)}\n---",
+        f"# {_one_line(card.metadata.title)}",
+        card.metadata.description.strip(),
+        "<Gallery />" if card.pictures else "",
+        _trigger_section(card),
+        f"## Facts\n\n{_facts_table(card)}",
+        _usage_section(card, repo),
         "Published with Brushwork.",
     ]
     return "\n\n".join(part for part in parts if part) + "\n"
 
 
-def _family_tags(facts: CardFacts) -> list[str]:
-    known = find_family(facts.family)
-    return [known.facts.hub_tag] if known else []
-
-
-def _front_matter(facts: CardFacts) -> str:
-    licence = facts.licence.strip().lower().replace(" ", "-")
+def _front_matter(card: ModelCard) -> str:
+    metadata = card.metadata
+    license = metadata.license.strip().lower().replace(" ", "-")
     values: dict[str, Any] = {
         "library_name": "diffusers",
         "pipeline_tag": "text-to-image",
-        "tags": list(dict.fromkeys([*TAGS, *_family_tags(facts), *facts.tags])),
+        "tags": list(dict.fromkeys([*TAGS, metadata.family.facts.hub_tag, *metadata.tags])),
     }
     values["tags"] = [tag for tag in values["tags"] if tag]
-    if facts.base_model:
-        values |= {"base_model": facts.base_model, "base_model_relation": "adapter"}
-    if facts.trigger_words:
-        values["instance_prompt"] = _one_line(", ".join(facts.trigger_words))
-    if licence in LICENSES:
-        values["license"] = licence
-    elif licence:
-        values |= {"license": "other", "license_name": _one_line(facts.licence)}
-    if facts.pictures:
+    if card.base_model:
+        values |= {"base_model": card.base_model, "base_model_relation": "adapter"}
+    if card.metadata.trigger_words:
+        values["instance_prompt"] = _one_line(", ".join(card.metadata.trigger_words))
+    if license in LICENSES:
+        values["license"] = license
+    elif license:
+        values |= {"license": "other", "license_name": _one_line(card.metadata.license)}
+    if card.pictures:
         values["widget"] = [
             {"text": _one_line(prompt) or " ", "output": {"url": path}}
-            for path, prompt in facts.pictures
+            for path, prompt in card.pictures
         ]
     return str(ModelCardData(**values).to_yaml())
 
 
-def _trigger_section(facts: CardFacts) -> str:
-    if not facts.trigger_words:
+def _trigger_section(card: ModelCard) -> str:
+    if not card.metadata.trigger_words:
         return "## Trigger words\n\nNo trigger word is needed."
-    words = ", ".join(f"`{_escape_code(word)}`" for word in facts.trigger_words)
+    words = ", ".join(f"`{_escape_code(word)}`" for word in card.metadata.trigger_words)
     return f"## Trigger words\n\nWrite {words} in the prompt."
 
 
-def _facts_table(facts: CardFacts) -> str:
-    base = facts.base_model or facts.base_name
-    family = known.facts.label if (known := find_family(facts.family)) else facts.family
+def _facts_table(card: ModelCard) -> str:
+    base = card.base_model or card.metadata.base_name
+    family = card.metadata.family.facts.label
     rows = [
         ("Base", f"{_one_line(base)} ({family})" if base else family),
-        ("Rank, alpha", f"{facts.rank}, {facts.alpha:g}"),
-        ("Parameters", f"{facts.trained:,}" if facts.trained else None),
-        ("Training steps", f"{facts.steps:,}" if facts.steps else None),
-        ("Training images", f"{facts.images:,}" if facts.images else None),
-        ("Resolution", f"{facts.resolution} px" if facts.resolution else None),
-        ("Prediction", "v" if facts.prediction_type == "v_prediction" else None),
-        ("License", _one_line(facts.licence) or None),
-        ("Version", str(facts.version)),
+        ("Rank, alpha", f"{card.rank}, {card.alpha:g}"),
+        ("Parameters", f"{card.trained:,}" if card.trained else None),
+        ("Training steps", f"{card.steps:,}" if card.steps else None),
+        ("Training images", f"{card.metadata.images:,}" if card.metadata.images else None),
+        ("Resolution", f"{card.metadata.resolution} px" if card.metadata.resolution else None),
+        ("Prediction", "v" if card.metadata.predicts_v else None),
+        ("License", _one_line(card.metadata.license) or None),
+        ("Version", str(card.version)),
     ]
     lines = [f"| {label} | {_escape_cell(value)} |" for label, value in rows if value]
     return "\n".join(["| | |", "|---|---|", *lines])
 
 
-def _usage_section(facts: CardFacts, repo: str) -> str:
-    stem = facts.kohya_file.removesuffix(".safetensors")
-    prompt = ", ".join(["a fox", *facts.trigger_words])
+def _usage_section(card: ModelCard, repo: str) -> str:
+    stem = card.kohya_file.removesuffix(".safetensors")
+    prompt = ", ".join(["a fox", *card.metadata.trigger_words])
     return f"""## Usage
 
 With diffusers:
@@ -134,15 +99,15 @@ import torch
 from diffusers import AutoPipelineForText2Image
 
 device = "cuda" if torch.cuda.is_available() else "cpu"
-pipe = AutoPipelineForText2Image.from_pretrained({facts.base_model or UNKNOWN_BASE!r}).to(device)
+pipe = AutoPipelineForText2Image.from_pretrained({card.base_model or UNKNOWN_BASE!r}).to(device)
 pipe.load_lora_weights({repo!r}, weight_name={PEFT_FILE!r}, adapter_name="style")
-pipe.set_adapters("style", {facts.weight:g})
+pipe.set_adapters("style", {card.weight:g})
 pipe({_one_line(prompt)!r}).images[0].save("image.png")
 ```
 
 With ComfyUI, A1111, Forge, InvokeAI and other programs that read the kohya format: put
-[{facts.kohya_file}]({facts.kohya_file}) into the LoRA folder. In A1111 and Forge, write
-`<lora:{_escape_code(stem)}:{facts.weight:g}>` in the prompt."""
+[{card.kohya_file}]({card.kohya_file}) into the LoRA folder. In A1111 and Forge, write
+`<lora:{_escape_code(stem)}:{card.weight:g}>` in the prompt."""
 
 
 def _one_line(text: str) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.canonical import Component, LoraAdapter
 from worker.core.lora_files.compatible import AdapterLike, cross_attention_width, mismatched_modules
-from worker.core.lora_files.export import AdapterDtype, AdapterFormat, ExportFacts, export
+from worker.core.lora_files.export import export
 from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.file_layout import FileLayout, read_layout
+from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.lora_files.read_metadata import MAX_NAME, read_source_metadata
 from worker.core.lora_files.reading import (
     BaseWeights,
@@ -18,6 +19,7 @@ from worker.core.lora_files.reading import (
     family_from_metadata,
     matching_families,
 )
+from worker.core.words import FileFormat, WeightDtype
 
 SD2_WIDTH = BaseFamily.SD2.facts.text_width
 
@@ -26,8 +28,8 @@ def convert(
     source: Path,
     target: Path,
     *,
-    format: AdapterFormat,
-    dtype: AdapterDtype,
+    format: FileFormat,
+    dtype: WeightDtype,
     weights: BaseWeights | None = None,
 ) -> tuple[str, ...]:
     """Write `source` to `target` in this naming and number type; notes on what is not exact.
@@ -38,8 +40,8 @@ def convert(
     found = read_layout(source)
     family, notes = _family(found)
     reading = convert_layout(found.with_shapes(family_shapes(family)), weights)
-    facts = facts_of(reading.adapter, target.stem, family)
-    export(reading.adapter, target, format=format, dtype=dtype, family=family, facts=facts)
+    metadata = copy_metadata(reading.adapter, target.stem, family)
+    export(reading.adapter, target, format=format, dtype=dtype, metadata=metadata)
     return (*notes, *reading.notes)
 
 
@@ -73,12 +75,13 @@ def _family(found: FileLayout) -> tuple[BaseFamily, list[str]]:
     return family, []
 
 
-def facts_of(adapter: LoraAdapter, stem: str, family: BaseFamily) -> ExportFacts:
+def copy_metadata(adapter: LoraAdapter, stem: str, family: BaseFamily) -> AdapterMetadata:
     """What the file's own metadata says, for the new file's header."""
     told = read_source_metadata(adapter.metadata, (), f"{stem}.safetensors")
-    return ExportFacts(
+    return AdapterMetadata(
         title=told.name,
         slug=stem,
+        family=family,
         base_name=adapter.metadata.get("ss_sd_model_name", "")[:MAX_NAME],
         resolution=family.facts.native_side,
         created=datetime.now(UTC),

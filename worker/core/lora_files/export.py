@@ -11,7 +11,6 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from datetime import UTC
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -19,23 +18,24 @@ import torch
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.canonical import AdapterError, LoraAdapter, LoraModule, check_adapter
 from worker.core.lora_files.header import replacing, with_metadata
+from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.lora_files.naming import TEXT_PREFIX, kohya_stem
 from worker.core.lora_files.proof.check import prove_file
 from worker.core.lora_files.proof.result import Proof
 from worker.core.lora_files.reading import PEFT_METADATA, read_adapter
 from worker.core.lora_files.write_metadata import (
-    ExportFacts,
     common_rank_and_alpha,
     kohya_metadata,
     model_metadata,
     preview,
     sidecar,
 )
+from worker.core.torch_dtypes import TORCH_DTYPES
+from worker.core.words import FileFormat, WeightDtype
 
-__all__ = ["AdapterDtype", "AdapterFormat", "ExportError", "ExportFacts", "export", "read_adapter"]
+__all__ = ["ExportError", "FileFormat", "WeightDtype", "export", "read_adapter"]
 
 MAX_HEADER_BYTES = 1024 * 1024 - 1  # ComfyUI shows no metadata of longer headers
 LEGACY_HASH_START, LEGACY_HASH_BYTES = 0x100000, 0x10000
@@ -52,32 +52,6 @@ class ExportError(AdapterError):
     """A download that could not be written faithfully."""
 
 
-class AdapterFormat(StrEnum):
-    """KOHYA: every common loader. PEFT: diffusers. BUNDLE: zip of kohya file, sidecar, preview."""
-
-    KOHYA = "kohya"
-    PEFT = "peft"
-    BUNDLE = "bundle"
-
-
-class AdapterDtype(StrEnum):
-    """The number type of the weights in a download."""
-
-    FP16 = "fp16"
-    BF16 = "bf16"
-    FP32 = "fp32"
-
-    @property
-    def torch(self) -> torch.dtype:
-        """The same for torch."""
-        return _TORCH[self]
-
-
-_TORCH = {
-    AdapterDtype.FP16: torch.float16,
-    AdapterDtype.BF16: torch.bfloat16,
-    AdapterDtype.FP32: torch.float32,
-}
 _FP16_ERROR = 2**-11  # of rounding to nearest, while numbers are above 2^-14
 FP16_MAX = 65_504.0
 
@@ -86,10 +60,9 @@ def export(
     adapter: LoraAdapter,
     path: Path,
     *,
-    format: AdapterFormat,
-    dtype: AdapterDtype,
-    family: BaseFamily,
-    facts: ExportFacts,
+    format: FileFormat,
+    dtype: WeightDtype,
+    metadata: AdapterMetadata,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Proof:
     """Write a download to `path` and give the proof that it is right; same input, same bytes.
@@ -99,24 +72,26 @@ def export(
     base's layers, when they are known. Raises ExportError when the proof fails.
     """
     check_adapter(adapter)
-    written = adapter if format is AdapterFormat.PEFT else with_one_strength(adapter)
-    if dtype is AdapterDtype.FP16:
+    written = adapter if format is FileFormat.PEFT else with_one_strength(adapter)
+    if dtype is WeightDtype.FP16:
         written = replace(written, modules=tuple(_kept_in_fp16(m) for m in written.modules))
-    if format is AdapterFormat.PEFT:
-        header, data = _peft_file(written, dtype, family, facts)
+    if format is FileFormat.PEFT:
+        header, data = _peft_file(written, dtype, metadata)
     else:
         alphas = None not in common_rank_and_alpha(adapter)
-        header, data = _kohya_file(written, dtype, family, facts, alphas=alphas)
+        header, data = _kohya_file(written, dtype, metadata, alphas=alphas)
     proofs: list[Proof] = []
 
     def prove(file: Path) -> None:
-        proof = prove_file(file, adapter, format=format, dtype=dtype, family=family, shapes=shapes)
+        proof = prove_file(
+            file, adapter, format=format, dtype=dtype, family=metadata.family, shapes=shapes
+        )
         if not proof.passed:
             raise ExportError(proof.failures[0])
         proofs.append(proof)
 
-    if format is AdapterFormat.BUNDLE:
-        _write_bundle(path, header + data, facts, family, check=prove)
+    if format is FileFormat.BUNDLE:
+        _write_bundle(path, header + data, metadata, check=prove)
     else:
         with replacing(path, check=prove) as file:
             file.write(header)
@@ -145,24 +120,23 @@ def _folded(module: LoraModule) -> LoraModule:
 
 def _kohya_file(
     adapter: LoraAdapter,
-    dtype: AdapterDtype,
-    family: BaseFamily,
-    facts: ExportFacts,
+    dtype: WeightDtype,
+    metadata: AdapterMetadata,
     *,
     alphas: bool,
 ) -> tuple[bytes, bytes]:
     tensors: dict[str, Tensor] = {}
     for module in adapter.modules:
-        stem = kohya_stem(module.component, module.path, family)
+        stem = kohya_stem(module.component, module.path, metadata.family)
         tensors[f"{stem}.lora_down.weight"] = _cast(module.down, dtype)
         tensors[f"{stem}.lora_up.weight"] = _cast(module.up, dtype)
         if alphas:
             tensors[f"{stem}.alpha"] = _alpha(module.alpha, dtype)
-    return _with_hashes(serialize(tensors), kohya_metadata(adapter, facts, family), kohya=True)
+    return _with_hashes(serialize(tensors), kohya_metadata(adapter, metadata), kohya=True)
 
 
 def _peft_file(
-    adapter: LoraAdapter, dtype: AdapterDtype, family: BaseFamily, facts: ExportFacts
+    adapter: LoraAdapter, dtype: WeightDtype, told: AdapterMetadata
 ) -> tuple[bytes, bytes]:
     tensors: dict[str, Tensor] = {}
     for module in adapter.modules:
@@ -176,7 +150,7 @@ def _peft_file(
     metadata = {
         "format": "pt",
         PEFT_METADATA: json.dumps(settings, sort_keys=True),
-        **model_metadata(facts, family),
+        **model_metadata(told),
     }
     return _with_hashes(serialize(tensors), metadata, kohya=False)
 
@@ -238,16 +212,15 @@ def _hashes(serialized: bytes, metadata: Mapping[str, str], *, kohya: bool) -> d
 def _write_bundle(
     path: Path,
     weights: bytes,
-    facts: ExportFacts,
-    family: BaseFamily,
+    metadata: AdapterMetadata,
     *,
     check: Callable[[Path], None],
 ) -> None:
     """A zip of the kohya file, its sidecar and, with a cover, its preview."""
-    name = f"{facts.stem}.safetensors"
-    members = {name: weights, f"{facts.stem}.json": sidecar(facts, family)}
-    if facts.cover is not None:
-        members[f"{facts.stem}.png"] = preview(facts.cover)
+    name = f"{metadata.stem}.safetensors"
+    members = {name: weights, f"{metadata.stem}.json": sidecar(metadata)}
+    if metadata.cover is not None:
+        members[f"{metadata.stem}.png"] = preview(metadata.cover)
 
     def check_member(bundle: Path) -> None:
         with tempfile.TemporaryDirectory(dir=bundle.parent) as folder:
@@ -255,7 +228,7 @@ def _write_bundle(
                 archive.extract(name, folder)
             check(Path(folder) / name)
 
-    when = max(facts.created.astimezone(UTC).timetuple()[:6], (1980, 1, 1, 0, 0, 0))
+    when = max(metadata.created.astimezone(UTC).timetuple()[:6], (1980, 1, 1, 0, 0, 0))
     with replacing(path, check=check_member) as file, zipfile.ZipFile(file, "w") as archive:
         for member, content in members.items():
             entry = zipfile.ZipInfo(member, date_time=when)
@@ -283,14 +256,14 @@ def _rounds_well(half: Tensor) -> bool:
     return bool(lost <= _FP16_ERROR * half.norm())
 
 
-def _cast(tensor: Tensor, dtype: AdapterDtype) -> Tensor:
-    return tensor.detach().to("cpu", dtype.torch).contiguous()
+def _cast(tensor: Tensor, dtype: WeightDtype) -> Tensor:
+    return tensor.detach().to("cpu", TORCH_DTYPES[dtype]).contiguous()
 
 
-def _alpha(alpha: float, dtype: AdapterDtype) -> Tensor:
+def _alpha(alpha: float, dtype: WeightDtype) -> Tensor:
     """Alpha in the weights' number type, as loaders expect, or fp32 where that would round it."""
     exact = torch.tensor(alpha, dtype=torch.float32)
-    rounded = exact.to(dtype.torch)
+    rounded = exact.to(TORCH_DTYPES[dtype])
     return rounded if rounded.float() == exact else exact
 
 

@@ -9,19 +9,19 @@ from __future__ import annotations
 import base64
 import io
 import json
-import re
 from collections.abc import Mapping
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
-from pathlib import Path, PurePath
+from datetime import UTC
+from pathlib import Path
 from typing import Any
 
 from PIL import Image
 
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.canonical import AdapterError, Component, LoraAdapter
+from worker.core.lora_files.metadata import AdapterMetadata
 
 THUMBNAIL_SIDE = 256
+PREFERRED_WEIGHT = 1.0
 MAX_TEXT_CHARACTERS = 10_000
 MAX_TAGS = 2_000
 MAX_TAG_CHARACTERS = 200
@@ -31,132 +31,92 @@ PRIVATE_SETTINGS = ("sample_prompts", "sample_negative_prompt")
 _SDXL_NAMES = "https://github.com/Stability-AI/generative-models"  # whose names the keys have
 
 
-@dataclass(frozen=True, kw_only=True)
-class ExportFacts:
-    """What the registry knows of an adapter; `created` is aware, `resolution` in pixels.
-
-    `training_seconds`: how long it was trained until `created`; None for one that came from
-    elsewhere.
-    `train_config` is the run's TrainConfig as JSON; `images` how many pictures it saw; `cover` a
-    picture that shows the adapter. `description` and `tags`, a person's own words in the registry,
-    and `tag_counts`, how often a tag stood in the captions, are given only when the user wants them
-    in the file.
-    """
-
-    title: str
-    slug: str
-    base_name: str
-    resolution: int
-    created: datetime
-    training_seconds: float | None = None
-    trigger_words: tuple[str, ...] = ()
-    description: str = ""
-    author: str = ""
-    license: str = ""
-    tags: tuple[str, ...] = ()
-    prediction_type: str = "epsilon"
-    images: int | None = None
-    cover: Path | None = None
-    train_config: str | None = None
-    preferred_weight: float = 1.0
-    tag_counts: Mapping[str, int] = field(default_factory=dict)
-
-    @property
-    def base(self) -> str:
-        """The base's name without a folder or an owner before it."""
-        return PurePath(self.base_name).name
-
-    @property
-    def stem(self) -> str:
-        """A file name and alias that every loader and Civitai's parser can read."""
-        return re.sub(r"[^A-Za-z0-9_.-]+", "-", self.slug).strip("-.") or "adapter"
-
-
-def model_metadata(facts: ExportFacts, family: BaseFamily) -> dict[str, str]:
+def model_metadata(metadata: AdapterMetadata) -> dict[str, str]:
     """The `modelspec.*` entries of a file in kohya naming or, for SDXL too, in diffusers'."""
+    side = metadata.file_resolution
     entries = {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": _architecture(facts, family),
+        "modelspec.architecture": _architecture(metadata),
         "modelspec.implementation": "diffusers",
-        "modelspec.title": facts.title,
-        "modelspec.resolution": f"{facts.resolution}x{facts.resolution}",
-        "modelspec.date": facts.created.astimezone(UTC).isoformat(timespec="seconds"),
-        "modelspec.prediction_type": "v" if facts.prediction_type == "v_prediction" else "epsilon",
-        "modelspec.description": facts.description,
-        "modelspec.author": facts.author,
-        "modelspec.license": facts.license,
-        "modelspec.tags": ", ".join(facts.tags),
-        "modelspec.trigger_phrase": ", ".join(facts.trigger_words),
+        "modelspec.title": metadata.title,
+        "modelspec.resolution": f"{side}x{side}",
+        "modelspec.date": metadata.created.astimezone(UTC).isoformat(timespec="seconds"),
+        "modelspec.prediction_type": "v" if metadata.predicts_v else "epsilon",
+        "modelspec.description": metadata.description,
+        "modelspec.author": metadata.author,
+        "modelspec.license": metadata.license,
+        "modelspec.tags": ", ".join(metadata.tags),
+        "modelspec.trigger_phrase": ", ".join(metadata.trigger_words),
     }
-    if facts.cover is not None:
-        entries["modelspec.thumbnail"] = thumbnail(facts.cover)
-    if facts.train_config:
-        entries["brushwork.train_config"] = public_settings(facts.train_config)
+    if metadata.cover is not None:
+        entries["modelspec.thumbnail"] = thumbnail(metadata.cover)
+    if metadata.train_config:
+        entries["brushwork.train_config"] = public_settings(metadata.train_config)
     return _written(entries)
 
 
-def _architecture(facts: ExportFacts, family: BaseFamily) -> str:
-    is_v = facts.prediction_type == "v_prediction"
-    return f"{family.facts.architecture_v if is_v else family.facts.architecture}/lora"
+def _architecture(metadata: AdapterMetadata) -> str:
+    facts = metadata.family.facts
+    return f"{facts.architecture_v if metadata.predicts_v else facts.architecture}/lora"
 
 
-def kohya_metadata(adapter: LoraAdapter, facts: ExportFacts, family: BaseFamily) -> dict[str, str]:
+def kohya_metadata(adapter: LoraAdapter, metadata: AdapterMetadata) -> dict[str, str]:
     """All entries of a kohya-named file but its hashes."""
     rank, alpha = common_rank_and_alpha(adapter)
     dim = str(rank) if rank is not None else "Dynamic"
     strength = f"{alpha:g}" if alpha is not None else "Dynamic"
-    entries = model_metadata(facts, family)
-    if family is BaseFamily.SDXL:
+    entries = model_metadata(metadata)
+    if metadata.family is BaseFamily.SDXL:
         entries["modelspec.implementation"] = _SDXL_NAMES
     convolutions = any(
         module.component is Component.UNET and module.down.dim() == 4 and module.down.shape[-1] > 1
         for module in adapter.modules
     )
     settings = {"conv_dim": dim, "conv_alpha": strength} if convolutions else {}
-    tags = dict.fromkeys(facts.trigger_words, facts.images or 1) | _most_frequent(facts)
+    tags = dict.fromkeys(metadata.trigger_words, metadata.images or 1) | _most_frequent(metadata)
     return entries | _written(
         {
-            "ss_base_model_version": family.facts.kohya_version,
-            "ss_v2": str(family is BaseFamily.SD2),
+            "ss_base_model_version": metadata.family.facts.kohya_version,
+            "ss_v2": str(metadata.family is BaseFamily.SD2),
             "ss_network_module": "networks.lora",
             "ss_network_dim": dim,
             "ss_network_alpha": strength,
             "ss_network_args": _json(settings),
-            "ss_output_name": facts.stem,
-            "ss_sd_model_name": facts.base,
-            "ss_resolution": f"({facts.resolution}, {facts.resolution})",
-            **_times(facts),
-            "ss_num_train_images": "" if facts.images is None else str(facts.images),
-            "ss_tag_frequency": _json({facts.stem: tags}) if tags else "",
+            "ss_output_name": metadata.stem,
+            "ss_sd_model_name": metadata.base,
+            "ss_resolution": f"({metadata.file_resolution}, {metadata.file_resolution})",
+            **_times(metadata),
+            "ss_num_train_images": "" if metadata.images is None else str(metadata.images),
+            "ss_tag_frequency": _json({metadata.stem: tags}) if tags else "",
         }
     )
 
 
-def _times(facts: ExportFacts) -> dict[str, str]:
+def _times(metadata: AdapterMetadata) -> dict[str, str]:
     """When the training began and ended, as unix times; nothing where nobody knows."""
-    if facts.training_seconds is None:
+    if metadata.training_seconds is None:
         return {}
-    end = facts.created.timestamp()
+    end = metadata.created.timestamp()
     return {
-        "ss_training_started_at": f"{end - facts.training_seconds:.1f}",
+        "ss_training_started_at": f"{end - metadata.training_seconds:.1f}",
         "ss_training_finished_at": f"{end:.1f}",
     }
 
 
-def _most_frequent(facts: ExportFacts) -> dict[str, int]:
-    often = sorted(facts.tag_counts.items(), key=lambda entry: (-entry[1], entry[0]))
+def _most_frequent(metadata: AdapterMetadata) -> dict[str, int]:
+    often = sorted(metadata.tag_counts.items(), key=lambda entry: (-entry[1], entry[0]))
     return {tag[:MAX_TAG_CHARACTERS]: count for tag, count in often[:MAX_TAGS]}
 
 
-def sidecar(facts: ExportFacts, family: BaseFamily) -> bytes:
+def sidecar(metadata: AdapterMetadata) -> bytes:
     """The JSON beside a file in the form that A1111, Forge and InvokeAI read."""
     content = {
-        "description": facts.description,
-        "sd version": family.facts.sidecar_version,
-        "activation text": ", ".join(facts.trigger_words),
-        "preferred weight": facts.preferred_weight,
+        "description": metadata.description,
+        "sd version": metadata.family.facts.sidecar_version,
+        "activation text": ", ".join(metadata.trigger_words),
+        "preferred weight": PREFERRED_WEIGHT,
         "negative text": "",
-        "notes": f"Made for {facts.base} with Brushwork.",
+        "notes": f"Made for {metadata.base} with Brushwork.",
     }
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 
@@ -171,10 +131,9 @@ def common_rank_and_alpha(adapter: LoraAdapter) -> tuple[int | None, float | Non
     )
 
 
-def public_settings(train_config: str) -> str:
+def public_settings(train_config: Mapping[str, Any]) -> str:
     """The training settings without what a person wrote for their own eyes, in a fixed order."""
-    settings: dict[str, Any] = json.loads(train_config)
-    return _json({name: v for name, v in settings.items() if name not in PRIVATE_SETTINGS})
+    return _json({name: v for name, v in train_config.items() if name not in PRIVATE_SETTINGS})
 
 
 def thumbnail(cover: Path) -> str:

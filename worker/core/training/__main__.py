@@ -205,20 +205,17 @@ def _write_download(
 ) -> None:
     """Replace the canonical file by the file for other programs, which is read back."""
     from worker.core.lora_files import canonical
-    from worker.core.lora_files.export import (
-        AdapterDtype,
-        AdapterFormat,
-        ExportError,
-        ExportFacts,
-        export,
-    )
+    from worker.core.lora_files.export import ExportError, export
+    from worker.core.lora_files.metadata import AdapterMetadata
+    from worker.core.words import FileFormat, WeightDtype
 
     path = trained.path
     assert path is not None
     adapter = canonical.load_adapter(path)
-    facts = ExportFacts(
+    metadata = AdapterMetadata(
         title=arguments.name,
         slug=arguments.name,
+        family=base.family,
         base_name=_base_name(arguments.model),
         resolution=config.resolution or base.resolution,
         created=datetime.now(UTC),
@@ -227,17 +224,17 @@ def _write_download(
         prediction_type=config.prediction_type or base.prediction_type,
         images=images,
         cover=_newest_sample(arguments.out),
-        train_config=config.model_dump_json(),
+        train_config=config.model_dump(mode="json"),
     )
-    kohya, family = AdapterFormat.KOHYA, base.family
+    kohya = FileFormat.KOHYA
     try:
-        dtype = AdapterDtype(arguments.dtype)
-        export(adapter, path, format=kohya, dtype=dtype, family=family, facts=facts)
+        dtype = WeightDtype(arguments.dtype)
+        export(adapter, path, format=kohya, dtype=dtype, metadata=metadata)
     except ExportError:
-        if arguments.dtype == AdapterDtype.FP32:
+        if arguments.dtype == WeightDtype.FP32:
             raise
-        fp32 = AdapterDtype.FP32
-        export(adapter, path, format=kohya, dtype=fp32, family=family, facts=facts)
+        fp32 = WeightDtype.FP32
+        export(adapter, path, format=kohya, dtype=fp32, metadata=metadata)
         console.print(
             f"The adapter loses too much in {arguments.dtype}, so it was written as fp32."
         )

@@ -7,13 +7,9 @@ from contextlib import AbstractContextManager
 import torch
 from torch import nn
 
+from worker.core.torch_dtypes import TORCH_DTYPES
 from worker.core.training.config import Precision
 
-DTYPES = {
-    Precision.FP32: torch.float32,
-    Precision.BF16: torch.bfloat16,
-    Precision.FP16: torch.float16,
-}
 MIN_SPEEDUP = 1.25
 PROBES = 3
 
@@ -39,7 +35,7 @@ def autocast(precision: Precision, *, device: str) -> AbstractContextManager[Non
     """The context for forward passes; fp32 changes nothing."""
     return torch.autocast(
         torch.device(device).type,
-        DTYPES[precision],
+        TORCH_DTYPES[precision],
         enabled=precision is not Precision.FP32,
         cache_enabled=False,  # frozen weights are cast already; adapters change each step
     )
@@ -49,7 +45,7 @@ def cast_frozen(model: nn.Module, precision: Precision) -> None:
     """Cast the frozen weights to the precision; adapters stay fp32."""
     for parameter in model.parameters():
         if not parameter.requires_grad:
-            parameter.data = parameter.data.to(DTYPES[precision])
+            parameter.data = parameter.data.to(TORCH_DTYPES[precision])
 
 
 def convolution_probe(latents: torch.Size, channels: int) -> Callable[[], None]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlmodel import Session, col, select
 
-from app.registry.adapters.downloads.file_facts import file_facts
+from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
 from app.registry.adapters.models import AdapterVersion
 from app.registry.code_version import code_version
 from app.registry.jobs.kinds import ExportAdapterArgs, ExportAdapterResult, JobKind
@@ -26,7 +26,8 @@ def is_refused(session: Session, order: IoJob) -> bool:
     if version is None or failure.code_version != code_version():
         return False
     with_tags = order.arguments(ExportAdapterArgs).with_tags
-    return failure.facts_sha256 == file_facts(session, version, with_tags=with_tags).sha256
+    metadata = version_metadata(session, version, with_tags=with_tags)
+    return failure.facts_sha256 == facts_sha256(metadata)
 
 
 def refusals(session: Session, version_id: int) -> dict[tuple[str, str], str]:

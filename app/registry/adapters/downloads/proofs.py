@@ -10,9 +10,9 @@ from sqlmodel import Session
 
 from app.registry.adapters import service
 from app.registry.adapters.models import AdapterFile, AdapterVersion
+from worker.core.words import FileFormat, WeightDtype
 
-FORMATS = {"kohya": "kohya", "peft": "diffusers / PEFT", "bundle": "Bundle"}
-ORDER = tuple(FORMATS)
+FORMATS = tuple(FileFormat)
 WORDS = {
     "right": ("good", "Works"),
     "limited": ("good", "Works for supported layers"),
@@ -57,15 +57,20 @@ class FileProof:
 def file_proofs(session: Session, version: AdapterVersion) -> list[FileProof]:
     """The proofs of all files written for a version, the main download first."""
     files = [file for file in service.version_files(session, version.key) if file.proof]
-    files.sort(key=lambda file: (ORDER.index(file.format), file.dtype != "fp16", file.dtype))
+    files.sort(key=_place)
     return [_file_proof(file) for file in files]
+
+
+def _place(file: AdapterFile) -> tuple[int, bool, str]:
+    """Where a file stands among those of its version."""
+    return FORMATS.index(FileFormat(file.format)), file.dtype != WeightDtype.FP16, file.dtype
 
 
 def _file_proof(file: AdapterFile) -> FileProof:
     proof = file.proof
     results: list[dict[str, Any]] = proof.get("loaders", [])
     return FileProof(
-        title=FORMATS.get(file.format, file.format),
+        title=FileFormat(file.format).label,
         dtype=file.dtype,
         with_tags=file.with_tags,
         checks=checks_of(proof),

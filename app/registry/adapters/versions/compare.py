@@ -14,10 +14,9 @@ from app.registry.datasets.models import DatasetVersion
 from app.registry.runs.rerun import captions_of, image_changes
 from app.registry.wording import count_text, duration, size_text
 from worker.core.training.config import TrainConfig
-from worker.core.words import ENUM_LABELS
+from worker.core.words import ENUM_LABELS, FileFormat, WeightDtype
 
 NOT_KNOWN = "not known"
-FORMATS = {"kohya": "kohya file", "peft": "diffusers file", "bundle": "Bundle"}
 
 
 @dataclass(frozen=True)
@@ -194,9 +193,9 @@ def _file_facts(
     }
     for file in sorted(files, key=lambda row: (row.format, row.dtype)):
         if file.version_id == version.id:
-            label = f"{FORMATS.get(file.format, file.format)}, {file.dtype}"
+            label = f"{FileFormat(file.format).label}, {WeightDtype(file.dtype).label}"
             words = f"{size_text(file.size_bytes)}, {_short(file.sha256)}"
-            facts[f"{file.format}_{file.dtype}"] = (label, file.sha256, words)
+            facts[f"{file.format}_{WeightDtype(file.dtype).label}"] = (label, file.sha256, words)
     return facts
 
 

@@ -68,9 +68,32 @@ def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None)
     was deleted, a new one is created.
     """
     adapter = _adapter(session, new, adapter_id)
-    version = AdapterVersion(
-        adapter_id=adapter.key,
-        version=_next_number(session, adapter.key),
+    version = _version(session, new, adapter)
+    session.add(version)
+    session.flush()
+    for file in new.files:
+        add_file(session, version.key, file)
+    aliases.point(session, version, LATEST)
+    return version
+
+
+def future_rows(
+    session: Session, new: NewVersion, *, adapter_id: int | None
+) -> tuple[Adapter, AdapterVersion]:
+    """The adapter and version that `publish` would make now, as rows that nobody stores."""
+    adapter = session.get(Adapter, adapter_id) if adapter_id is not None else None
+    if adapter is None or adapter.deleted_at is not None:
+        adapter = _new_adapter(session, new)
+    else:
+        cover = new.cover_sha256 or adapter.cover_sha256
+        adapter = Adapter(**adapter.model_dump() | {"cover_sha256": cover})
+    return adapter, _version(session, new, adapter)
+
+
+def _version(session: Session, new: NewVersion, adapter: Adapter) -> AdapterVersion:
+    return AdapterVersion(
+        adapter_id=adapter.id or 0,
+        version=_next_number(session, adapter),
         sha256=new.sha256,
         size_bytes=new.size_bytes,
         run_id=new.run_id,
@@ -90,12 +113,6 @@ def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None)
         file_tensor_sha256=new.details.get("tensor_sha256"),
         code_version=code_version(),
     )
-    session.add(version)
-    session.flush()
-    for file in new.files:
-        add_file(session, version.key, file)
-    aliases.point(session, version, LATEST)
-    return version
 
 
 def _base_facts(session: Session, new: NewVersion) -> dict[str, Any]:
@@ -186,15 +203,18 @@ def _adapter(session: Session, new: NewVersion, adapter_id: int | None) -> Adapt
     for attempt in range(NAME_TRIES):
         try:
             with session.begin_nested():
-                return _new_adapter(session, new)
-        except IntegrityError:  # the slug was just taken: try the next one
+                adapter = _new_adapter(session, new)
+                session.add(adapter)
+                session.flush()
+                return adapter
+        except IntegrityError:  # somebody took the address in this moment: the next one is free
             if attempt == NAME_TRIES - 1:
                 raise
     raise AssertionError
 
 
 def _new_adapter(session: Session, new: NewVersion) -> Adapter:
-    adapter = Adapter(
+    return Adapter(
         slug=unique_slug(session, Adapter, new.name, fallback="adapter"),
         name=new.name,
         trigger_words=list(new.trigger_words),
@@ -202,11 +222,8 @@ def _new_adapter(session: Session, new: NewVersion) -> Adapter:
         cover_sha256=new.cover_sha256,
         licence=new.licence,
     )
-    session.add(adapter)
-    session.flush()
-    return adapter
 
 
-def _next_number(session: Session, adapter_id: int) -> int:
-    query = select(func.max(AdapterVersion.version)).where(AdapterVersion.adapter_id == adapter_id)
+def _next_number(session: Session, adapter: Adapter) -> int:
+    query = select(func.max(AdapterVersion.version)).where(AdapterVersion.adapter_id == adapter.id)
     return (session.exec(query).one() or 0) + 1

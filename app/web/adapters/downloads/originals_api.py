@@ -10,6 +10,7 @@ from app.registry.state import AppState
 from app.web.adapters.api import Version, find_version
 from app.web.media import blob_response
 from app.web.state import Id, State
+from worker.core.lora_files.file_names import original_name
 
 router = APIRouter(tags=["adapters"])
 
@@ -26,7 +27,7 @@ def original(adapter_id: Id, request: Request, state: State, version: Version = 
         request,
         _source(state, adapter, row),
         media_type="application/octet-stream",
-        filename=f"{adapter.slug}-v{row.version}-original.safetensors",
+        filename=original_name(adapter.slug, row.version),
     )
 
 

@@ -8,9 +8,9 @@ import anyio.to_thread
 from fastapi import APIRouter, Query
 from pydantic import BaseModel
 
-from app.registry.adapters.service import DownloadDtype, DownloadFormat
 from app.web.adapters.api import Version, find_version, proved_file
 from app.web.state import Id, State
+from worker.core.words import FileFormat, WeightDtype
 
 router = APIRouter(tags=["adapters"])
 
@@ -68,8 +68,8 @@ class ProofOut(BaseModel):
 async def proof(
     adapter_id: Id,
     state: State,
-    file_format: Annotated[DownloadFormat, Query(alias="format")] = DownloadFormat.KOHYA,
-    dtype: DownloadDtype = DownloadDtype.FP16,
+    file_format: Annotated[FileFormat, Query(alias="format")] = FileFormat.KOHYA,
+    dtype: WeightDtype = WeightDtype.FP16,
     version: Version = None,
 ) -> ProofOut:
     """What seven programs make of the adapter's file; 422 says why a file is not offered.

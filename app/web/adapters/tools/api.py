@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.registry.adapters import tools
-from app.registry.adapters.tools import FusedDtype, Keep, Layout, Method
+from app.registry.adapters.tools import Keep
 from app.registry.adapters.weighted import RowId, VersionReference, WeightedAdapter
 from app.registry.jobs.kinds import FuseAdapterResult, StepProgress
 from app.registry.jobs.models import IoJob
@@ -17,6 +17,7 @@ from app.registry.state import AppState
 from app.web.media import blob_response
 from app.web.state import Id, State
 from worker.core.inference.config import AdapterWeight
+from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 
 router = APIRouter(tags=["tools"])
 
@@ -31,7 +32,7 @@ class MergeIn(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: Name
     adapters: Annotated[list[WeightedAdapter], Field(max_length=100)]
-    method: Method = Method.LINEAR
+    method: MergeMethod = MergeMethod.LINEAR
     rank: int | None = None
     density: Annotated[float, Field(description="Share of each change TIES and DARE keep.")] = 0.5
     seed: Annotated[int, Field(ge=0, le=2**53, description="Which ones DARE keeps.")] = 0
@@ -59,7 +60,7 @@ class FuseIn(BaseModel):
     weight: AdapterWeight = 1.0
     text_encoder_weight: AdapterWeight | None = None
     others: Annotated[list[WeightedAdapter], Field(max_length=100)] = []
-    layout: Layout = Layout.DIFFUSERS
+    layout: FuseLayout = FuseLayout.DIFFUSERS
     dtype: FusedDtype = FusedDtype.FP16
     keep: Keep = Keep.BASE_MODEL
 

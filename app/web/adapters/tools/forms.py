@@ -4,29 +4,25 @@ from __future__ import annotations
 
 from app.registry.adapters import service, tools
 from app.registry.adapters.models import Adapter
-from app.registry.adapters.tools import FusedDtype, Keep, Layout, Method
+from app.registry.adapters.tools import Keep
 from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.db import Session
 from app.registry.errors import NotFound
 from app.registry.jobs.models import IoJob
 from app.web.form_reader import Default, FormReader
 from worker.core.lora_files.weights import weight_problem
+from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 
 USUAL_WEIGHT = 1.0
 USUAL_DENSITY = 0.5
 ROWS = (1, 2, 3)
-METHODS = [
-    ("linear", "Exact sum (the ranks add up)"),
-    ("svd", "SVD: sum at a rank you choose"),
-    ("ties", "TIES: only where the signs agree"),
-    ("dare", "DARE: a random share of each"),
-]
+METHODS = [(method.value, method.label) for method in MergeMethod]
 LAYOUTS = [
-    ("base_model diffusers", "New base model here, as a diffusers folder"),
-    ("base_model single", "New base model here, as a single file"),
+    ("base_model diffusers", f"New base model here, as a {FuseLayout.DIFFUSERS.label}"),
+    ("base_model single", f"New base model here, as a {FuseLayout.SINGLE.label}"),
     ("download single", "Single .safetensors file to download"),
 ]
-DTYPES = [("fp16", "fp16"), ("bf16", "bf16"), ("fp32", "fp32"), ("keep", "same as the base model")]
+DTYPES = [(dtype.value, dtype.label) for dtype in FusedDtype]
 DEFAULTS = {
     "weight": f"{USUAL_WEIGHT:g}",
     "text-weight": "",
@@ -54,12 +50,12 @@ DEFAULTS = {
 
 def merge_order(session: Session, adapter: Adapter, form: FormReader) -> IoJob:
     """Order a merge of this adapter with those of the rows."""
-    method = form.choice("method", Method)
+    method = form.choice("method", MergeMethod)
     order = tools.MergeOrder(
         name=form.text("merge-name"),
         parts=_parts(session, adapter, form),
         method=method,
-        rank=None if method is Method.LINEAR else form.whole("rank", None),
+        rank=None if method is MergeMethod.LINEAR else form.whole("rank", None),
         density=form.number("density", USUAL_DENSITY),
         seed=form.whole("seed", 0),
     )
@@ -87,7 +83,7 @@ def fuse_order(session: Session, adapter: Adapter, form: FormReader) -> IoJob:
         name=form.text("fuse-name"),
         parts=_parts(session, adapter, form),
         base=form.text("base") or None,
-        layout=form.choice("output", Layout, layout),
+        layout=form.choice("output", FuseLayout, layout),
         dtype=form.choice("dtype", FusedDtype),
         keep=form.choice("output", Keep, keep),
     )

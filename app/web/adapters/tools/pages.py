@@ -11,7 +11,6 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import fitting, service, tools
-from app.registry.adapters.choices import Method
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel, BaseModelStatus
@@ -33,6 +32,7 @@ from app.web.form_reader import FormReader
 from app.web.forms import SentForm
 from app.web.state import Id, State
 from app.web.templates import render, render_fragment, wants_fragment
+from worker.core.words import MergeMethod
 
 router = APIRouter(include_in_schema=False)
 
@@ -81,7 +81,7 @@ class ToolJob:
     def is_exact(self) -> bool:
         """True for a merge without approximation."""
         args = self.job.readable_arguments()
-        return isinstance(args, MergeAdaptersArgs) and args.method is Method.LINEAR
+        return isinstance(args, MergeAdaptersArgs) and args.method is MergeMethod.LINEAR
 
     @property
     def version(self) -> NewVersionResult | None:

@@ -22,13 +22,13 @@ from tests.worker.lora_files.proof.files import (
     util_file,
     without,
 )
-from tests.worker.lora_files.random_adapters import facts, random_adapter
+from tests.worker.lora_files.random_adapters import metadata, random_adapter
 from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import load_base
 from worker.core.bases.weights import build_module
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.compatible import adaptable_layers
-from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export
+from worker.core.lora_files.export import export
 from worker.core.lora_files.proof.content import FileContent
 from worker.core.lora_files.proof.diffusers_rule import read_as_diffusers
 from worker.core.lora_files.proof.layout import BaseLayout
@@ -40,6 +40,7 @@ from worker.core.lora_files.proof.loading import (
     measure_loaded_adapter,
     strip_weights,
 )
+from worker.core.words import FileFormat, WeightDtype
 
 pytestmark = pytest.mark.slow  # loads with diffusers
 
@@ -122,8 +123,8 @@ def test_the_rule_says_what_diffusers_does_with_sdxl_files(
         shapes, rank=2, choose=lambda key: key.endswith(("to_q", "to_out.0", "_proj", "fc1"))
     )
     path = tmp_path / "a.safetensors"
-    one, form = AdapterDtype.FP32, AdapterFormat.KOHYA
-    export(adapter, path, format=form, dtype=one, family=SDXL, facts=facts())
+    one, form = WeightDtype.FP32, FileFormat.KOHYA
+    export(adapter, path, format=form, dtype=one, metadata=metadata(family=SDXL))
     tensors = dict(FileContent.read(path).tensors)
     if naming == "mixed alphas":
         for index, name in enumerate(n for n in tensors if n.endswith(".alpha")):
@@ -158,11 +159,11 @@ def test_files_that_the_rule_rejects_are_rejected(
     assert not list(_lora_layers(shallow_sd15_parts))  # nothing remains loaded
 
 
-@pytest.mark.parametrize("form", [AdapterFormat.KOHYA, AdapterFormat.PEFT])
+@pytest.mark.parametrize("form", [FileFormat.KOHYA, FileFormat.PEFT])
 @pytest.mark.parametrize("kind", ["even", "uneven"])
 @pytest.mark.parametrize("family", [SD1, SDXL])
 def test_diffusers_loads_our_files_as_they_were_trained(
-    form: AdapterFormat, kind: str, family: BaseFamily, request: Any, tmp_path: Path
+    form: FileFormat, kind: str, family: BaseFamily, request: Any, tmp_path: Path
 ) -> None:
     parts: Parts = request.getfixturevalue("sd15_parts" if family is SD1 else "sdxl_parts")
     adapter = random_adapter(shapes_of(parts), rank=2, choose=everything)
@@ -171,8 +172,8 @@ def test_diffusers_loads_our_files_as_they_were_trained(
     adapter = replace(adapter, modules=tuple(some))
     adapter = mixed(adapter) if kind == "uneven" else adapter
     path = tmp_path / "a.safetensors"
-    half = AdapterDtype.FP16
-    export(adapter, path, format=form, dtype=half, family=family, facts=facts())
+    half = WeightDtype.FP16
+    export(adapter, path, format=form, dtype=half, metadata=metadata(family=family))
     with load_with_diffusers(path, parts, family):
         found = measure_loaded_adapter(adapter, parts)
     assert found.worst_error < 2e-3
@@ -189,8 +190,8 @@ def test_the_weights_of_a_real_base_move_by_the_adapter_and_back(tmp_path: Path)
     parts = base.adaptable()
     adapter = random_adapter(shapes_of(parts))
     path = tmp_path / "a.safetensors"
-    form, half = AdapterFormat.KOHYA, AdapterDtype.FP16
-    export(adapter, path, format=form, dtype=half, family=SD1, facts=facts())
+    form, half = FileFormat.KOHYA, WeightDtype.FP16
+    export(adapter, path, format=form, dtype=half, metadata=metadata(family=SD1))
     before = {n: t.clone() for part in parts.values() for n, t in part.state_dict().items()}
     with load_with_diffusers(path, parts, SD1):
         moved = measure_loaded_adapter(adapter, parts, weights=True)
@@ -214,7 +215,7 @@ def test_a_base_of_full_size_is_checked_without_its_weights(tmp_path: Path) -> N
         shapes_of(parts), rank=2, choose=lambda key: key.endswith(("attn2.to_k", "q_proj"))
     )
     path = tmp_path / "a.safetensors"
-    form, half = AdapterFormat.PEFT, AdapterDtype.FP16
-    export(adapter, path, format=form, dtype=half, family=SD1, facts=facts())
+    form, half = FileFormat.PEFT, WeightDtype.FP16
+    export(adapter, path, format=form, dtype=half, metadata=metadata(family=SD1))
     with load_with_diffusers(path, parts, SD1):
         assert measure_loaded_adapter(adapter, parts).worst_error < 2e-3

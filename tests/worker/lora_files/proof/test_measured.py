@@ -18,23 +18,24 @@ from tests.worker.lora_files.proof.files import (
     thin_adapter,
     util_file,
 )
-from tests.worker.lora_files.random_adapters import facts
+from tests.worker.lora_files.random_adapters import metadata
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.canonical import LoraAdapter
-from worker.core.lora_files.export import AdapterDtype, AdapterFormat, export
+from worker.core.lora_files.export import export
 from worker.core.lora_files.proof.content import FileContent
+from worker.core.words import FileFormat, WeightDtype
 
 SD1, SD2, SDXL = BaseFamily.SD1, BaseFamily.SD2, BaseFamily.SDXL
-KOHYA, PEFT = AdapterFormat.KOHYA, AdapterFormat.PEFT
+KOHYA, PEFT = FileFormat.KOHYA, FileFormat.PEFT
 
 
 @pytest.fixture
 def golden(tmp_path: Path):
     """A function that exports an adapter and returns the content of the file."""
 
-    def write(adapter: LoraAdapter, family: BaseFamily, form: AdapterFormat = KOHYA) -> FileContent:
+    def write(adapter: LoraAdapter, family: BaseFamily, form: FileFormat = KOHYA) -> FileContent:
         path = tmp_path / "file.safetensors"
-        export(adapter, path, format=form, dtype=AdapterDtype.FP32, family=family, facts=facts())
+        export(adapter, path, format=form, dtype=WeightDtype.FP32, metadata=metadata(family=family))
         return FileContent.read(path)
 
     return write

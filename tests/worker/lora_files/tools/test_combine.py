@@ -9,14 +9,9 @@ from torch import Tensor
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule, check_adapter
 from worker.core.lora_files.loaded import LoadedAdapter
-from worker.core.lora_files.tools.combine import (
-    MergeMethod,
-    MergeOptions,
-    dare,
-    dare_seed,
-    merge_adapters,
-)
+from worker.core.lora_files.tools.combine import MergeOptions, dare, dare_seed, merge_adapters
 from worker.core.lora_files.tools.stack import ToolError
+from worker.core.words import MergeMethod
 
 SHAPES = {
     "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k": (24, 16),

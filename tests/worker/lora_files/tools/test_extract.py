@@ -15,8 +15,9 @@ from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
 from worker.core.lora_files.tools.extract import extract_adapter
-from worker.core.lora_files.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse_adapters
+from worker.core.lora_files.tools.fuse import FuseOptions, fuse_adapters
 from worker.core.lora_files.tools.stack import ToolError
+from worker.core.words import FusedDtype, FuseLayout
 
 STARTER = worker.core.starter.PATH
 UNET = "unet/diffusion_pytorch_model.safetensors"
@@ -34,7 +35,7 @@ def adapter() -> LoraAdapter:
 def tuned(tmp_path_factory: pytest.TempPathFactory, adapter: LoraAdapter) -> Path:
     out = tmp_path_factory.mktemp("tuned") / "tuned"
     fuse_adapters(
-        STARTER, [LoadedAdapter("one", adapter, 0.5)], out, FuseOptions(dtype=FuseDtype.FP32)
+        STARTER, [LoadedAdapter("one", adapter, 0.5)], out, FuseOptions(dtype=FusedDtype.FP32)
     )
     return out
 
@@ -72,7 +73,7 @@ def test_a_single_file_and_a_folder_can_be_compared(sd15_folder: Path, tmp_path:
         sd15_folder,
         [LoadedAdapter("few", few)],
         out,
-        FuseOptions(FuseLayout.SINGLE, FuseDtype.FP32),
+        FuseOptions(FuseLayout.SINGLE, FusedDtype.FP32),
     )
     found = extract_adapter(sd15_folder, out, 2)
     assert [module.key for module in found.adapter.modules] == [m.key for m in few.modules]
@@ -83,8 +84,10 @@ def test_a_single_file_and_a_folder_can_be_compared(sd15_folder: Path, tmp_path:
 def test_what_only_rounding_changed_is_left_out(tmp_path: Path, adapter: LoraAdapter) -> None:
     one = LoraAdapter(adapter.modules[:1])
     wide, rounded = tmp_path / "wide", tmp_path / "rounded"
-    fuse_adapters(STARTER, [LoadedAdapter("all", adapter)], wide, FuseOptions(dtype=FuseDtype.FP32))
-    fuse_adapters(wide, [LoadedAdapter("one", one)], rounded, FuseOptions(dtype=FuseDtype.BF16))
+    fuse_adapters(
+        STARTER, [LoadedAdapter("all", adapter)], wide, FuseOptions(dtype=FusedDtype.FP32)
+    )
+    fuse_adapters(wide, [LoadedAdapter("one", one)], rounded, FuseOptions(dtype=FusedDtype.BF16))
     found = extract_adapter(wide, rounded, 4)
     assert [module.key for module in found.adapter.modules] == [one.modules[0].key]
 

@@ -35,13 +35,14 @@ from worker.core.lora_files.header import read_header
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools import stream
 from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
-from worker.core.lora_files.tools.fuse import FuseDtype, FuseLayout, FuseOptions, fuse_adapters
+from worker.core.lora_files.tools.fuse import FuseOptions, fuse_adapters
 from worker.core.lora_files.tools.stack import ToolError
+from worker.core.words import FusedDtype, FuseLayout
 
 pytestmark = pytest.mark.slow  # fuses and generates with real bases
 
-FOLDER32 = FuseOptions(FuseLayout.DIFFUSERS, FuseDtype.FP32)
-SINGLE32 = FuseOptions(FuseLayout.SINGLE, FuseDtype.FP32)
+FOLDER32 = FuseOptions(FuseLayout.DIFFUSERS, FusedDtype.FP32)
+SINGLE32 = FuseOptions(FuseLayout.SINGLE, FusedDtype.FP32)
 
 
 @pytest.fixture(scope="module")
@@ -114,7 +115,7 @@ def test_the_weights_are_those_of_base_and_adapters(
 def test_a_single_file_keeps_its_own_names_and_words(sd15_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "out.safetensors"
     fuse_adapters(
-        sd15_file, stack_for(sd15_file), out, FuseOptions(FuseLayout.SINGLE, FuseDtype.BF16)
+        sd15_file, stack_for(sd15_file), out, FuseOptions(FuseLayout.SINGLE, FusedDtype.BF16)
     )
     before, after = load_file(sd15_file), load_file(out)
     assert before.keys() == after.keys()
@@ -199,7 +200,7 @@ def test_keep_leaves_the_stored_number_types(tmp_path: Path) -> None:
     base, out = worker.core.starter.PATH, tmp_path / "out"
     adapter = random_adapter(base_shapes(load_base(base)), seed=4)
     few = LoraAdapter(adapter.modules[:2])
-    fuse_adapters(base, [LoadedAdapter("few", few)], out, FuseOptions(dtype=FuseDtype.KEEP))
+    fuse_adapters(base, [LoadedAdapter("few", few)], out, FuseOptions(dtype=FusedDtype.KEEP))
     before = load_file(base / "unet/diffusion_pytorch_model.safetensors")
     after = load_file(out / "unet/diffusion_pytorch_model.safetensors")
     assert {t.dtype for t in after.values()} == {t.dtype for t in before.values()}
@@ -297,6 +298,6 @@ def test_a_weight_that_leaves_fp16_is_refused(sd15_folder: Path, tmp_path: Path)
     down = torch.full((1, *shape[1:]), 1e4)
     up = torch.full((shape[0], 1, *[1] * (len(shape) - 2)), 1e4)
     huge = LoraAdapter((LoraModule(Component(component), path, down, up, 1.0),))
-    options = FuseOptions(FuseLayout.DIFFUSERS, FuseDtype.FP16)
+    options = FuseOptions(FuseLayout.DIFFUSERS, FusedDtype.FP16)
     sentence = refused(sd15_folder, [LoadedAdapter("huge", huge)], tmp_path / "out", options)
     assert "too large for f16. Choose bf16 or fp32" in sentence

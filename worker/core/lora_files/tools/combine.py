@@ -6,7 +6,6 @@ import hashlib
 from collections.abc import Callable, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
-from enum import StrEnum
 
 import torch
 from torch import Tensor
@@ -24,17 +23,9 @@ from worker.core.lora_files.tools.lowrank import (
 )
 from worker.core.lora_files.tools.stack import Layer, ToolError, layers_of
 from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS
+from worker.core.words import MergeMethod
 
 Progress = Callable[[int, int], None]
-
-
-class MergeMethod(StrEnum):
-    """The method by which adapters are merged."""
-
-    LINEAR = "linear"
-    SVD = "svd"
-    TIES = "ties"
-    DARE = "dare"
 
 
 @dataclass(frozen=True)

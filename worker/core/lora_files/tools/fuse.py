@@ -13,7 +13,6 @@ import shutil
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
-from enum import StrEnum
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +34,13 @@ from worker.core.lora_files.tools.ldm_names import (
 from worker.core.lora_files.tools.lowrank import one_thread
 from worker.core.lora_files.tools.stack import Layer, ToolError, layers_of
 from worker.core.lora_files.tools.stream import (
-    DTYPES,
     TensorItem,
     check_disk_space,
     translate_full_disk,
     write_tensors,
 )
+from worker.core.torch_dtypes import SAFETENSORS_DTYPES, TORCH_DTYPES
+from worker.core.words import FusedDtype, FuseLayout
 
 Progress = Callable[[int, int], None]
 OPEN_CLIP_LAYER = re.compile(r"(\.transformer\.resblocks\.)(\d+)(\.)")
@@ -48,35 +48,12 @@ PROVENANCE = "brushwork.json"  # in a folder; a single file has it in its header
 STALE_METADATA = ("modelspec.hash_sha256", "sshs_model_hash", "sshs_legacy_hash")
 
 
-class FuseLayout(StrEnum):
-    """DIFFUSERS: a folder. SINGLE: one file with the original names, as other programs read it."""
-
-    DIFFUSERS = "diffusers"
-    SINGLE = "single"
-
-
-class FuseDtype(StrEnum):
-    """The number type of all weights; KEEP: those of the base."""
-
-    KEEP = "keep"
-    FP16 = "fp16"
-    BF16 = "bf16"
-    FP32 = "fp32"
-
-
-_TORCH = {
-    FuseDtype.FP16: torch.float16,
-    FuseDtype.BF16: torch.bfloat16,
-    FuseDtype.FP32: torch.float32,
-}
-
-
 @dataclass(frozen=True)
 class FuseOptions:
     """Layout and number type of the result."""
 
     layout: FuseLayout = FuseLayout.DIFFUSERS
-    dtype: FuseDtype = FuseDtype.FP16
+    dtype: FusedDtype = FusedDtype.FP16
 
 
 @dataclass(frozen=True)
@@ -183,12 +160,12 @@ class _BaseFuser:
         owners = self._base.by_stored_name()
         items = []
         for name, entry in self._base.headers[file].tensors.items():
-            if entry.dtype not in DTYPES:
+            if entry.dtype not in SAFETENSORS_DTYPES:
                 raise ToolError(
                     f"The base has the unsupported number type {entry.dtype}. Choose another file "
                     "of it."
                 )
-            stored = DTYPES[entry.dtype]
+            stored = SAFETENSORS_DTYPES[entry.dtype]
             changed = [owner for owner in owners.get((file, name), []) if owner in self._layers]
             read = self._make_reader(file, name, changed)
             items.append(TensorItem(name, self._target_dtype(stored), entry.shape, read))
@@ -253,12 +230,12 @@ class _BaseFuser:
 
     def _stored_dtype(self, name: TensorName) -> torch.dtype:
         stored = self._base.tensors[name]
-        return DTYPES[self._base.headers[stored.file].tensors[stored.place.name].dtype]
+        return SAFETENSORS_DTYPES[self._base.headers[stored.file].tensors[stored.place.name].dtype]
 
     def _target_dtype(self, stored: torch.dtype) -> torch.dtype:
-        if not stored.is_floating_point or self._options.dtype is FuseDtype.KEEP:
+        if not stored.is_floating_point or self._options.dtype is FusedDtype.KEEP:
             return stored
-        return _TORCH[self._options.dtype]
+        return TORCH_DTYPES[self._options.dtype]
 
     def _provenance(self) -> dict[str, Any]:
         """The base and the adapters with their weights."""

@@ -18,15 +18,10 @@ from torch import Tensor
 
 from worker.core.lora_files.header import replacing
 from worker.core.lora_files.tools.stack import ToolError
+from worker.core.torch_dtypes import SAFETENSORS_DTYPES
 from worker.core.wording import size_text
 
-DTYPES = {
-    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
-    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
-    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
-    "U8": torch.uint8, "BOOL": torch.bool,
-}  # fmt: skip
-_NAMES = {dtype: name for name, dtype in DTYPES.items()}
+_NAMES = {dtype: name for name, dtype in SAFETENSORS_DTYPES.items()}
 SPARE_BYTES = 64 * 2**20  # bytes left free for headers and other programs
 DISK_FULL_ERRORS = frozenset({errno.ENOSPC, errno.EDQUOT})
 

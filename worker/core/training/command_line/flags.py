@@ -25,6 +25,7 @@ from pydantic import TypeAdapter, ValidationError
 from worker.core import starter
 from worker.core.training.config import Group, TrainConfig, TrainJob
 from worker.core.training.presets import Preset, for_optimizer, preset_config
+from worker.core.words import WeightDtype, values
 
 ALIASES = {
     "batch_size": "--batch",
@@ -33,7 +34,6 @@ ALIASES = {
 }
 PLACES = ("model", "data", "out", "cache")
 REQUIRED = ("model", "data", "out")
-DTYPES = ("fp16", "bf16", "fp32")
 STARTER = "starter"
 NONE = "none"
 METAVARS = {"integer": "N", "number": "X", "string": "TEXT", "array": "TEXT"}
@@ -346,8 +346,9 @@ def _add_choices(parser: ArgumentParser) -> None:
         help="the word in the captions that triggers the style; stored in the file",
     )  # fmt: skip
     choices.add_argument(
-        "--dtype", choices=DTYPES, default="fp16", help="number type of the file (default: fp16)"
-    )
+        "--dtype", choices=values(WeightDtype), default=WeightDtype.FP16.value,
+        help="number type of the file (default: fp16)",
+    )  # fmt: skip
     choices.add_argument(
         "--device", type=_parse_device, default="auto", metavar="DEVICE",
         help="auto, cpu, cuda, cuda:1, mps (default: auto)",

@@ -1,0 +1,102 @@
+"""What the registry has to say in a download now: a file that says something else is stale."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections import Counter
+from dataclasses import replace
+from pathlib import Path
+
+from sqlmodel import Session, select
+
+from app.registry.adapters.models import Adapter, AdapterTag, AdapterVersion
+from app.registry.adapters.versions.create_version import NewVersion, future_rows
+from app.registry.base_models.models import BaseModel
+from app.registry.datasets.models import DatasetVersion
+from app.registry.storage.store import BlobStore
+from worker.core.bases.family import BaseFamily
+from worker.core.lora_files.file_names import file_stem
+from worker.core.lora_files.metadata import AdapterMetadata
+
+
+def version_metadata(
+    session: Session, version: AdapterVersion, *, with_tags: bool = False
+) -> AdapterMetadata:
+    """What a download of this version has to say now; notes and tags only `with_tags`."""
+    adapter = session.get_one(Adapter, version.adapter_id)
+    metadata = _metadata(session, adapter, version)
+    if not with_tags:
+        return metadata
+    tags = session.exec(select(AdapterTag.tag).where(AdapterTag.adapter_id == adapter.key))
+    return replace(
+        metadata,
+        description=adapter.notes,
+        tags=tuple(sorted(tags)),
+        tag_counts=_caption_tags(session, version),
+    )
+
+
+def future_metadata(
+    session: Session, new: NewVersion, *, adapter_id: int | None
+) -> AdapterMetadata:
+    """What `version_metadata` will give of `new` once `publish` has made a version of it."""
+    return _metadata(session, *future_rows(session, new, adapter_id=adapter_id))
+
+
+def with_cover(metadata: AdapterMetadata, store: BlobStore, scratch: Path) -> AdapterMetadata:
+    """The metadata with the cover as a file, when its blob is still there."""
+    sha256 = metadata.cover_sha256
+    if sha256 is None or not store.exists(sha256):
+        return metadata
+    return replace(metadata, cover=store.local_path(sha256, scratch))
+
+
+def facts_sha256(metadata: AdapterMetadata) -> str:
+    """The hash of what may change later, which tells files apart that say different things.
+
+    It is stored with every download, so its input has to stay as it is, byte for byte: the keys,
+    their order, and which fields it has.
+    """
+    facts = {
+        "title": metadata.title,
+        "slug": metadata.slug,
+        "base_name": metadata.base_name,
+        "resolution": metadata.file_resolution,
+        "prediction_type": metadata.prediction_type,
+        "trigger_words": metadata.trigger_words,
+        "licence": metadata.license,
+        "cover_sha256": metadata.cover_sha256,
+        "notes": metadata.description,
+        "tags": metadata.tags,
+    }
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def _metadata(session: Session, adapter: Adapter, version: AdapterVersion) -> AdapterMetadata:
+    base = session.get(BaseModel, version.base_model_id) if version.base_model_id else None
+    predicted = version.config.get("prediction_type") or (base and base.prediction_type)
+    return AdapterMetadata(
+        title=adapter.name,
+        slug=file_stem(adapter.slug, version.version),
+        family=BaseFamily(adapter.base_family),
+        created=version.created_at,
+        base_name=base.name if base else "",
+        resolution=version.config.get("resolution") or (base.resolution if base else None),
+        prediction_type=str(predicted or "epsilon"),
+        trigger_words=tuple(adapter.trigger_words),
+        training_seconds=version.training_seconds,
+        author=str(version.details.get("author") or ""),
+        license=adapter.licence,
+        images=version.details.get("images"),
+        cover_sha256=adapter.cover_sha256,
+        train_config=version.config,
+    )
+
+
+def _caption_tags(session: Session, version: AdapterVersion) -> dict[str, int]:
+    """How often each part between commas stands in the captions that a version learned from."""
+    pinned = session.get(DatasetVersion, version.dataset_version_id or 0)
+    captions = [str(item.get("caption", "")) for item in pinned.items] if pinned else []
+    tags = (tag.strip() for caption in captions for tag in caption.split(","))
+    return dict(Counter(tag for tag in tags if tag))

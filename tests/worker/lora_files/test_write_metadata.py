@@ -1,0 +1,101 @@
+"""The metadata of a file, entry by entry: files in the world have these, and programs read them."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+
+import torch
+from pydantic import TypeAdapter
+
+from worker.core.bases.family import BaseFamily
+from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
+from worker.core.lora_files.metadata import AdapterMetadata
+from worker.core.lora_files.write_metadata import kohya_metadata, model_metadata, sidecar
+
+METADATA = AdapterMetadata(
+    title="Chalk “board”",
+    slug="chalk-v2",
+    family=BaseFamily.SD2,
+    base_name="acme/tiny-base",
+    resolution=64,
+    created=datetime(2026, 3, 4, 5, 6, 7, 89, tzinfo=UTC),
+    training_seconds=90.25,
+    trigger_words=("chalk", "board style"),
+    description="Of a wedding.",
+    author="Ada",
+    license="CC-BY-4.0",
+    tags=("board", "green"),
+    prediction_type="v_prediction",
+    images=24,
+    train_config={"steps": 250, "lr": 1e-4, "sample_prompts": ["secret"], "rank": 4, "name": "é"},
+    tag_counts={"a dog": 2, "chalk": 24},
+)
+MODELSPEC = {
+    "modelspec.sai_model_spec": "1.0.1",
+    "modelspec.architecture": "stable-diffusion-v2-768-v/lora",
+    "modelspec.implementation": "diffusers",
+    "modelspec.title": "Chalk “board”",
+    "modelspec.resolution": "64x64",
+    "modelspec.date": "2026-03-04T05:06:07+00:00",
+    "modelspec.prediction_type": "v",
+    "modelspec.description": "Of a wedding.",
+    "modelspec.author": "Ada",
+    "modelspec.license": "CC-BY-4.0",
+    "modelspec.tags": "board, green",
+    "modelspec.trigger_phrase": "chalk, board style",
+    "brushwork.train_config": '{"lr": 0.0001, "name": "é", "rank": 4, "steps": 250}',
+}
+KOHYA = MODELSPEC | {
+    "ss_base_model_version": "sd_v2",
+    "ss_v2": "True",
+    "ss_network_module": "networks.lora",
+    "ss_network_dim": "4",
+    "ss_network_alpha": "2",
+    "ss_network_args": '{"conv_alpha": "2", "conv_dim": "4"}',
+    "ss_output_name": "chalk-v2",
+    "ss_sd_model_name": "tiny-base",
+    "ss_resolution": "(64, 64)",
+    "ss_training_started_at": "1772600676.8",
+    "ss_training_finished_at": "1772600767.0",
+    "ss_num_train_images": "24",
+    "ss_tag_frequency": '{"chalk-v2": {"a dog": 2, "board style": 24, "chalk": 24}}',
+}
+
+
+def test_a_kohya_file_says_all_that_is_known_in_a_fixed_order() -> None:
+    down, up = torch.zeros(4, 320, 3, 3), torch.zeros(320, 4, 1, 1)
+    module = LoraModule(Component.UNET, "mid_block.attentions.0.proj_in", down, up, 2.0)
+    assert [*kohya_metadata(LoraAdapter((module,)), METADATA).items()] == [*KOHYA.items()]
+
+
+def test_a_diffusers_file_says_it_by_modelspec_alone() -> None:
+    assert [*model_metadata(METADATA).items()] == [*MODELSPEC.items()]
+
+
+def test_a_file_that_knows_little_says_little_but_a_resolution() -> None:
+    bare = AdapterMetadata(
+        title="Ink", slug="ink", family=BaseFamily.SDXL, created=METADATA.created
+    )
+    assert model_metadata(bare) == {
+        "modelspec.sai_model_spec": "1.0.1",
+        "modelspec.architecture": "stable-diffusion-xl-v1-base/lora",
+        "modelspec.implementation": "diffusers",
+        "modelspec.title": "Ink",
+        "modelspec.resolution": "512x512",
+        "modelspec.date": "2026-03-04T05:06:07+00:00",
+        "modelspec.prediction_type": "epsilon",
+    }
+
+
+def test_the_sidecar_is_what_a1111_reads() -> None:
+    assert sidecar(replace(METADATA, family=BaseFamily.SDXL)) == (
+        b'{\n  "description": "Of a wedding.",\n  "sd version": "SDXL",\n'
+        b'  "activation text": "chalk, board style",\n  "preferred weight": 1.0,\n'
+        b'  "negative text": "",\n  "notes": "Made for tiny-base with Brushwork."\n}\n'
+    )
+
+
+def test_metadata_comes_out_of_a_message_as_it_went_in() -> None:
+    messages = TypeAdapter(AdapterMetadata)
+    assert messages.validate_json(messages.dump_json(METADATA)) == METADATA

@@ -1,0 +1,24 @@
+"""Number types by name, as torch has them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+import torch
+
+from worker.core.words import WeightDtype
+
+TORCH_DTYPES: Mapping[str, torch.dtype] = {
+    WeightDtype.FP16: torch.float16,
+    WeightDtype.BF16: torch.bfloat16,
+    WeightDtype.FP32: torch.float32,
+}
+"""By WeightDtype, and by the equal names of FusedDtype and Precision."""
+
+SAFETENSORS_DTYPES: Mapping[str, torch.dtype] = {
+    "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,
+    "F8_E4M3": torch.float8_e4m3fn, "F8_E5M2": torch.float8_e5m2,
+    "I64": torch.int64, "I32": torch.int32, "I16": torch.int16, "I8": torch.int8,
+    "U8": torch.uint8, "BOOL": torch.bool,
+}  # fmt: skip
+"""By the names in the header of a safetensors file."""
