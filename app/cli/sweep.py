@@ -10,7 +10,7 @@ from app.registry.db import Database, make_engine
 from app.registry.migrate import is_current
 from app.registry.storage import open_store
 from app.registry.storage.store import StorageUnavailable
-from app.registry.sweep import SweepResult, sweep
+from app.registry.sweep import SweepSummary, sweep
 from app.registry.wording import plural, size_text
 
 
@@ -36,7 +36,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
     return 0
 
 
-def sentence(swept: SweepResult, *, dry_run: bool) -> str:
+def sentence(swept: SweepSummary, *, dry_run: bool) -> str:
     """A sentence on what was or would be deleted."""
     if not swept.files:
         return (

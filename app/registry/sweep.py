@@ -41,7 +41,7 @@ HASH = re.compile(r"(?<![0-9a-f])[0-9a-f]{64}(?![0-9a-f])")
 
 
 @dataclass(frozen=True)
-class SweepResult:
+class SweepSummary:
     """Number and total size of the deleted files (or of those to delete, in a dry run)."""
 
     files: int
@@ -55,7 +55,7 @@ def sweep(
     dry_run: bool = False,
     now: datetime | None = None,
     on_item: Callable[[], None] = lambda: None,
-) -> SweepResult:
+) -> SweepSummary:
     """Delete unreferenced blobs; with `dry_run`, only count them.
 
     `on_item` is called for each item and may raise to stop the sweep.
@@ -76,7 +76,7 @@ def sweep(
             if not dry_run:
                 store.delete(sha256)
             files, size_bytes = files + 1, size_bytes + size
-    return SweepResult(files, size_bytes)
+    return SweepSummary(files, size_bytes)
 
 
 def _first_event_time(database: Database) -> datetime | None:

@@ -12,7 +12,7 @@ NOT_A_CHOICE = "This is not one of the choices. Choose one from the list."
 
 def too_long(text: str, most: int) -> str:
     """The sentence for a text of more than `most` characters."""
-    return f"This has {len(text):,} characters; at most {most:,} fit."
+    return f"This has {len(text):,} characters; use at most {most:,}."
 
 
 def named_reasons(fields: Mapping[str, str]) -> str:

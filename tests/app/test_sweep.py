@@ -33,7 +33,7 @@ from app.registry.runs.models import Checkpoint, Run, Sample
 from app.registry.storage import open_store
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.storage.store import BlobStore
-from app.registry.sweep import SweepResult, sweep
+from app.registry.sweep import SweepSummary, sweep
 
 TOMORROW = timedelta(hours=25)
 
@@ -49,7 +49,7 @@ class Kept:
         """The hash of a stored blob with this content."""
         return self.store.put_bytes(words.encode()).sha256
 
-    def sweep(self, **options: Any) -> SweepResult:
+    def sweep(self, **options: Any) -> SweepSummary:
         """A sweep as of tomorrow."""
         return sweep(self.database, self.store, now=utcnow() + TOMORROW, **options)
 
@@ -135,12 +135,12 @@ def make_render(kept: Kept, stack: list[dict[str, Any]], picture: str) -> None:
 
 def test_what_nobody_refers_to_goes_once_it_is_a_day_old(kept: Kept) -> None:
     lost = {kept.blob("lost"), kept.blob("also lost")}
-    assert sweep(kept.database, kept.store) == SweepResult(0, 0)
-    assert kept.sweep(dry_run=True) == SweepResult(2, 13)
+    assert sweep(kept.database, kept.store) == SweepSummary(0, 0)
+    assert kept.sweep(dry_run=True) == SweepSummary(2, 13)
     assert kept.left() == lost
-    assert kept.sweep() == SweepResult(2, 13)
+    assert kept.sweep() == SweepSummary(2, 13)
     assert kept.left() == set()
-    assert kept.sweep() == SweepResult(0, 0)
+    assert kept.sweep() == SweepSummary(0, 0)
 
 
 def test_what_columns_and_json_refer_to_stays(kept: Kept) -> None:
@@ -184,7 +184,7 @@ def test_what_columns_and_json_refer_to_stays(kept: Kept) -> None:
     make_render(kept, [], kept.blob("a drawing"))
     before = kept.left()
     kept.blob("lost")
-    assert kept.sweep() == SweepResult(1, 4)
+    assert kept.sweep() == SweepSummary(1, 4)
     assert kept.left() == before
     assert len(before) == 14
 
@@ -233,18 +233,18 @@ def test_what_is_stored_again_meanwhile_stays(folder: Kept) -> None:
     sha256 = folder.blob("lost")
     age(folder, sha256)
     again = at(2, lambda: folder.blob("lost"))  # after the listing of one blob
-    assert sweep(folder.database, folder.store, on_item=again) == SweepResult(0, 0)
+    assert sweep(folder.database, folder.store, on_item=again) == SweepSummary(0, 0)
     assert folder.left() == {sha256}
     age(folder, sha256)
     gone = at(2, lambda: folder.store.delete(sha256))
-    assert sweep(folder.database, folder.store, on_item=gone) == SweepResult(0, 0)
+    assert sweep(folder.database, folder.store, on_item=gone) == SweepSummary(0, 0)
 
 
 def test_what_is_referred_to_after_the_listing_stays(folder: Kept) -> None:
     sha256 = folder.blob("of an old upload")
     age(folder, sha256)
     refer = at(1, lambda: folder.add(IoJob(kind="x", args={"sha256": sha256})))
-    assert sweep(folder.database, folder.store, on_item=refer) == SweepResult(0, 0)
+    assert sweep(folder.database, folder.store, on_item=refer) == SweepSummary(0, 0)
     assert folder.left() == {sha256}
 
 
@@ -254,7 +254,7 @@ def test_what_is_older_than_the_database_stays(database: Database, tmp_path: Pat
     old, new = kept.blob("of the lost one"), kept.blob("of this one")
     age(kept, old, hours=50)
     age(kept, new, hours=30)
-    assert kept.sweep() == SweepResult(0, 0)
+    assert kept.sweep() == SweepSummary(0, 0)
     _begin(database, days_ago=2)
     assert kept.sweep().files == 1
     assert kept.left() == {old}
@@ -352,10 +352,10 @@ def test_of_workers_that_ask_at_once_one_gets_it(database: Database) -> None:
 @pytest.mark.parametrize(
     ("swept", "dry_run", "words"),
     [
-        (SweepResult(2, 3_456_000), False, "Deleted 2 files, 3.5 MB."),
-        (SweepResult(1, 3_456_000_000), True, "1 file, 3.5 GB would be deleted."),
-        (SweepResult(0, 0), True, "Nothing to delete. "),
+        (SweepSummary(2, 3_456_000), False, "Deleted 2 files, 3.5 MB."),
+        (SweepSummary(1, 3_456_000_000), True, "1 file, 3.5 GB would be deleted."),
+        (SweepSummary(0, 0), True, "Nothing to delete. "),
     ],
 )
-def test_it_says_how_much_went(swept: SweepResult, dry_run: bool, words: str) -> None:
+def test_it_says_how_much_went(swept: SweepSummary, dry_run: bool, words: str) -> None:
     assert sentence(swept, dry_run=dry_run).startswith(words)

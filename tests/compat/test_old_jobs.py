@@ -116,7 +116,7 @@ def test_every_queued_io_job_ends_as_it_would_have(processed: OldData) -> None:
     # the starter's autoencoder fits no single file, then as now
     (single,) = (row.id for row in waited if row.args.get("keep") == "download")
     assert bad.keys() == {single}
-    assert "which single files of Stable Diffusion cannot hold" in bad[single]
+    assert "which a single file of Stable Diffusion cannot contain" in bad[single]
     assert {row.status for row in processed.rows(IoJob)} == {"succeeded", "failed"}
     assert len([row for row in processed.rows(IoJob) if row.status == "failed"]) == 1
 

@@ -143,7 +143,7 @@ def test_everything_that_is_wrong_is_named_beside_its_field_and_stays(
     for place, reason in (
         ("weight-0", "Enter a number."),
         ("weight-1", "The weight must be between −10 and 10."),
-        ("prompt", "5,000 characters; use at most 2,000."),
+        ("prompt", "This has 5,000 characters; use at most 2,000."),
         ("steps", "Enter a whole number."),
         ("seed", "At least 0."),
     ):

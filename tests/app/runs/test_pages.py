@@ -103,10 +103,10 @@ def test_wrong_settings_come_back_beside_their_fields_with_what_was_typed(
     assert form_of(page)["rank"] == "eight"
     assert form_of(page)["name"] == "x" * 130
     assert form_of(page)["sample_prompts"].endswith("y" * 1_200)
-    assert "This has 130 characters; at most 120 fit." in page
+    assert "This has 130 characters; use at most 120." in page
     assert re.search(r'id="rank-error"[^>]*>.*?Enter a whole number\.</p>', page, re.S)
     assert "More than 0." in page
-    assert "1,200 characters; use at most 1,000." in page
+    assert "This has 1,200 characters; use at most 1,000." in page
     for name in ("name", "rank", "learning_rate", "sample_prompts"):
         assert re.search(
             rf'id="{name}"[^>]*aria-invalid="true"|aria-invalid="true"[^>]*id="{name}"', page

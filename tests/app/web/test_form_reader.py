@@ -76,7 +76,7 @@ def test_all_errors_are_raised_together() -> None:
     with pytest.raises(InvalidInput) as refused:
         form.check()
     assert refused.value.fields == {
-        "name": "This has 1,200 characters; at most 1,000 fit.",
+        "name": "This has 1,200 characters; use at most 1,000.",
         "rank": "Enter a whole number.",
         "word": "Enter a word.",
         "adapter": "There is no adapter.",
