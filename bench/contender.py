@@ -275,7 +275,7 @@ def held_out_loss(base: LoadedBase, unet: Any, images: Sequence[TrainingImage]) 
     for look in range(LOOKS):
         noise = torch.randn(latents.shape, generator=chance)
         timesteps = torch.full((len(images),), (2 * look + 1) * len(schedule) // (2 * LOOKS))
-        predicted = unet(schedule.noised(latents, noise, timesteps), timesteps, text).sample
+        predicted = unet(schedule.add_noise(latents, noise, timesteps), timesteps, text).sample
         target = noise
         if base.info.prediction_type == "v_prediction":
             target = schedule.velocity(latents, noise, timesteps)

@@ -51,9 +51,7 @@ from worker.runtime.lease import Lease
 WriteFile = Callable[[int, FileFormat, WeightDtype, Path], NewFile]
 """(version, format, number type, scratch folder) -> a verified and stored download."""
 
-GONE = (
-    "“{name}” was deleted while this waited, so it was not published. Restore it, then try again."
-)
+GONE = "“{name}” was deleted meanwhile, so it was not published. Restore it, then try again."
 DTYPE = WeightDtype.FP16
 FROM_HUB = "From {repo} on the Hugging Face Hub, commit {commit}.{licence}"
 OFF = "Hugging Face access is off on this worker. An administrator can enable it: BRUSHWORK_HUB=on."

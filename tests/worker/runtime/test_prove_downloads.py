@@ -183,7 +183,7 @@ def test_a_file_that_draws_nothing_where_the_adapter_does_is_not_offered(
         own[0] -= 1
         return draw(prover, *pipeline) if own[0] >= 0 else None
 
-    monkeypatch.setattr(Prover, "_draw", only_own)  # as if the file's numbers ran away
+    monkeypatch.setattr(Prover, "_generate_image", only_own)  # as if the file's numbers ran away
     (file,) = write(adapter, tmp_path, FileFormat.KOHYA, base=starter.PATH)
     assert "produces NaNs" in file.problem
     assert not file.path.exists()

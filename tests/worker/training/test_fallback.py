@@ -23,7 +23,7 @@ def test_each_reduction_changes_one_setting_until_none_is_left(
     assert config.gradient_checkpointing
     assert (config.batch_size, config.gradient_accumulation) == (1, 10)
     assert config.optimizer is Optimizer.ADAMW_8BIT
-    assert [sentence.split(" ")[0] for sentence in said] == ["“Save", "The", "The", "The"]
+    assert [sentence.split(" ")[0] for sentence in said] == ["“Gradient", "The", "The", "The"]
     assert said[1] == "The batch size is now 2, with 5 gradient accumulation steps."
 
 
