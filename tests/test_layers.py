@@ -47,10 +47,11 @@ def imported(path: Path) -> Iterator[str]:
             yield from (f"{node.module}.{alias.name}" for alias in node.names)
 
 
-def loaded_by(names: list[str]) -> set[str]:
+def loaded_by(names: list[str], then: str = "") -> set[str]:
     """The top-level packages in `sys.modules` of a new process that imported these modules."""
     program = (
-        f"import sys\nimport {', '.join(names)}\nprint(*{{n.split('.')[0] for n in sys.modules}})"
+        f"import sys\nimport {', '.join(names)}\n{then}\n"
+        "print(*{n.split('.')[0] for n in sys.modules})"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT, check=True
@@ -96,6 +97,19 @@ def test_the_registry_loads_neither_a_web_framework_nor_torch() -> None:
 def test_the_web_loads_no_torch() -> None:
     names = [module_name(path) for path in modules("app/web")]
     assert loaded_by(names) & HEAVY == set()
+
+
+def test_a_worker_starts_without_torch() -> None:
+    """An io worker idles without it; the others load it when their loop or trainer starts."""
+    found = loaded_by(
+        ["worker.runtime.process", "worker.runtime.launch", "worker.runtime.tasks"],
+        then="worker.runtime.process.IoJobs(settings=None, database=None, store=None)",
+    )
+    assert found & (HEAVY | {"safetensors", "numpy"}) == set()
+
+
+def test_the_trainer_opens_its_pipes_before_it_loads_torch() -> None:
+    assert loaded_by(["worker.runtime.trainer"]) & (HEAVY | {"safetensors", "numpy"}) == set()
 
 
 def test_the_core_loads_neither_a_web_framework_nor_a_database() -> None:

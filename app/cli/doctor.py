@@ -19,6 +19,7 @@ from app.registry.jobs.presence import present_workers
 from app.registry.migrate import current_revision, head_revision
 from app.registry.storage import open_store
 from app.registry.wording import size_text
+from app.supervisor.broker import servers
 
 MASK = "•••"
 PASSWORD_IN_URL = re.compile(r"(?<=://)([^:/@]*):[^@/]*(?=@)")
@@ -134,8 +135,6 @@ def check_broker(settings: Settings) -> str:
         return f"{mask_secrets(settings.broker_url)}, server {_redis_version(settings.broker_url)}"
     if settings.broker_url:
         return f"{mask_secrets(settings.broker_url)} (files, which are slower)"
-    from app.supervisor.broker import servers
-
     for server in servers():
         version = subprocess.run(
             [str(server), "--version"], capture_output=True, text=True, timeout=CONNECT_SECONDS
@@ -146,7 +145,7 @@ def check_broker(settings: Settings) -> str:
 
 
 def _redis_version(url: str) -> str:
-    from redis import Redis
+    from redis import Redis  # only where Redis is the broker
 
     url = url.replace("redis+socket://", "unix://", 1)
     with Redis.from_url(url, socket_connect_timeout=CONNECT_SECONDS) as client:

@@ -9,7 +9,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.cli.adapter_files import TOOLS, tool_parser
+from app.cli.adapter_files.arguments import TOOLS, tool_parser
 from app.registry.jobs.queues import Queue
 from worker.core.words import FileFormat, WeightDtype, values
 
@@ -155,7 +155,7 @@ def _add_registry(commands: CommandParsers) -> None:
 
 def settings_from(arguments: Namespace) -> Settings:
     """Settings from flags, then the environment, `.env` and defaults."""
-    from app.registry.config import Settings
+    from app.registry.config import Settings  # pydantic, as in main
 
     flags = {name: getattr(arguments, name, None) for name in SETTING_FLAGS}
     return Settings(**{name: value for name, value in flags.items() if value is not None})

@@ -81,6 +81,7 @@ def _model_of_job(words: list[str]) -> str:
 
 
 def _path_of(source: HubSource, settings: Settings, *, may_download: bool) -> Path:
+    # here, because it loads huggingface_hub, which a local base model does not need
     from worker.core.hub.models import HubReference, find_local_model
 
     wanted = HubReference(source.repo, source.revision, source.file)
@@ -96,7 +97,7 @@ def _path_of(source: HubSource, settings: Settings, *, may_download: bool) -> Pa
 
 
 def _download_model(wanted: HubReference, home: Path, settings: Settings) -> Path:
-    from worker.core.hub.errors import Access, explain_error
+    from worker.core.hub.errors import Access, explain_error  # as in _path_of
     from worker.core.hub.models import download_model
 
     token = settings.hub_token.get_secret_value() if settings.hub_token else None

@@ -12,7 +12,7 @@ def choose_device(setting: str) -> str:
 
 def has_device(name: str) -> bool:
     """True when torch finds this device: `cpu`, `mps`, `cuda`, or one of several as `cuda:1`."""
-    import torch
+    import torch  # here, so that a named device is chosen without it
 
     kind, _, index = name.partition(":")
     if kind == "cuda":

@@ -35,7 +35,7 @@ def threads(setting: int) -> int:
 
 def describe_device(device: str) -> str:
     """Description of a device, such as `NVIDIA H100` or `CPU, 2 threads`."""
-    import torch
+    import torch  # here, so that a worker counts its threads without it
 
     if device.startswith("cuda"):
         return str(torch.cuda.get_device_name(torch.device(device)))

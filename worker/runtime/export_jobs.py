@@ -24,8 +24,9 @@ from app.registry.jobs.kinds import ExportAdapterArgs, ExportAdapterResult
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
+from worker.core.lora_files.errors import AdapterError
 from worker.core.words import FileFormat, WeightDtype
-from worker.runtime.import_jobs import RefusedError
+from worker.runtime.job_progress import RefusedError
 from worker.runtime.lease import Lease
 from worker.runtime.messages import Export, ExportFile
 
@@ -95,7 +96,7 @@ class ExportJobs:
         *,
         with_tags: bool,
     ) -> NewFile:
-        from worker.core.lora_files.canonical import AdapterError
+        # here, because it loads torch and diffusers, which an idle io worker goes without
         from worker.runtime.write_downloads import write_downloads
 
         with self._database.read() as session:

@@ -1,4 +1,7 @@
-"""Import jobs: read, check, convert and store a LoRA file as a version of an adapter."""
+"""Import jobs: read, check, convert and store a LoRA file as a version of an adapter.
+
+Importing this module loads torch and diffusers.
+"""
 
 from __future__ import annotations
 
@@ -7,7 +10,7 @@ import threading
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
@@ -26,14 +29,25 @@ from app.registry.jobs.kinds import ImportAdapterArgs, ImportAdapterResult
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
-from worker.core.bases.family import FALLBACK_FAMILY, BaseModelError, family_label
+from worker.core.bases.family import FALLBACK_FAMILY, BaseFamily, BaseModelError, family_label
+from worker.core.lora_files import canonical
+from worker.core.lora_files.adaptable_shapes import adaptable_shapes
+from worker.core.lora_files.base_weights import open_base_weights
+from worker.core.lora_files.compatible import explain_mismatch, mismatched_modules
+from worker.core.lora_files.errors import AdapterError
+from worker.core.lora_files.families import family_shapes
+from worker.core.lora_files.file_layout import FileLayout, read_layout
+from worker.core.lora_files.keys import Leaf
 from worker.core.lora_files.read_metadata import Sidecar, SourceMetadata, read_source_metadata
-from worker.runtime.job_progress import JobProgress, cancellable, require_not_canceled
+from worker.core.lora_files.reading import (
+    AdapterReading,
+    convert_layout,
+    family_from_metadata,
+    matching_families,
+)
+from worker.runtime.job_progress import JobProgress, RefusedError, cancellable, require_not_canceled
 from worker.runtime.lease import Lease
-
-if TYPE_CHECKING:
-    from worker.core.lora_files.file_layout import FileLayout
-    from worker.core.lora_files.reading import AdapterReading
+from worker.runtime.save_result import tensor_hash
 
 PUBLISH_TRIES = 5
 MAX_FILENAME = 200
@@ -45,14 +59,6 @@ NO_BASE = (
     "No base model here belongs to this family ({family}). Add one to generate with this adapter."
 )
 ON_ITS_OWN = "Import it as a new adapter."
-
-
-class RefusedError(Exception):
-    """The job cannot be done; the message gives the reason."""
-
-    def __init__(self, code: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
 
 
 @dataclass(frozen=True)
@@ -76,8 +82,6 @@ class ImportJobs:
 
         Decomposing full layers can take minutes, so a stopping worker returns the job to the queue.
         """
-        from worker.core.lora_files.canonical import AdapterError
-
         try:
             with cancellable(self._database, lease, stopping) as progress:
                 self._take_in(job, lease, scratch, progress)
@@ -85,11 +89,6 @@ class ImportJobs:
             raise RefusedError("adapter", str(error)) from error
 
     def _take_in(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
-        from worker.core.lora_files import canonical
-        from worker.core.lora_files.file_layout import read_layout
-        from worker.core.lora_files.reading import convert_layout
-        from worker.runtime.save_result import tensor_hash
-
         args = job.arguments(ImportAdapterArgs)
         uploaded = args.sha256
         found = read_layout(self._store.local_path(uploaded, scratch))
@@ -157,10 +156,6 @@ class ImportJobs:
 
     def _place(self, found: FileLayout, wanted: Any) -> ImportTarget:
         """The requested base model or the oldest that fits; otherwise a family that fits."""
-        from worker.core.bases.family import BaseFamily
-        from worker.core.lora_files.families import family_shapes
-        from worker.core.lora_files.reading import matching_families
-
         misfits = []
         for base, shapes in self._bases(wanted):
             misfit = _misfit(found, shapes, f"“{base.name}”")
@@ -182,8 +177,6 @@ class ImportJobs:
         raise RefusedError("adapter", FITS_NOTHING.format(reason=min(misfits)[1]))
 
     def _bases(self, wanted: Any) -> list[tuple[BaseModel, dict[str, tuple[int, ...]]]]:
-        from worker.core.lora_files.adaptable_shapes import adaptable_shapes
-
         with self._database.read() as session:
             ready = select(BaseModel).where(BaseModel.status == BaseModelStatus.READY)
             if wanted is not None:
@@ -201,8 +194,6 @@ class ImportJobs:
         """The base model's weights, if a module needs them (DoRA)."""
         if place.base is None or not any(module.is_dora for module in found.modules):
             return None
-        from worker.core.lora_files.base_weights import open_base_weights
-
         try:
             return open_base_weights(base_models.location(place.base))
         except BaseModelError as error:
@@ -255,9 +246,6 @@ class ImportJobs:
 
     def _place_of(self, version: AdapterVersion, family: str) -> ImportTarget | None:
         """The target of a version; None if its base model is no longer available."""
-        from worker.core.bases.family import BaseFamily
-        from worker.core.lora_files.families import family_shapes
-
         if version.base_model_id is None:
             return ImportTarget(family, family_shapes(BaseFamily(family)), None)
         bases = self._bases(version.base_model_id)
@@ -298,8 +286,6 @@ def _tells_alpha_apart(found: FileLayout) -> bool:
 
     PEFT stores it in the header, which copies may lose; only the canonical form is reliable.
     """
-    from worker.core.lora_files.keys import Leaf
-
     return any(Leaf.DOWN in m.names and Leaf.ALPHA not in m.names for m in found.modules)
 
 
@@ -318,8 +304,6 @@ def _misfit(
     found: FileLayout, shapes: Mapping[str, tuple[int, ...]], base_name: str
 ) -> tuple[int, str]:
     """(number of modules that do not fit a base model, a sentence about it)."""
-    from worker.core.lora_files.compatible import explain_mismatch, mismatched_modules
-
     placed = found.with_shapes(shapes)
     return len(mismatched_modules(placed, shapes)), explain_mismatch(
         placed, shapes, base_name=base_name
@@ -335,7 +319,5 @@ def _middle(reading: AdapterReading) -> tuple[int, float]:
 
 def _told_family(metadata: Mapping[str, str], families: list[Any]) -> Any:
     """The fitting family that the header names, else the first; text encoder files fit two."""
-    from worker.core.lora_files.reading import family_from_metadata
-
     told = family_from_metadata(metadata)
     return told if told in families else families[0]

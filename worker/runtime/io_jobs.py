@@ -5,8 +5,9 @@ from __future__ import annotations
 import tempfile
 import threading
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sqlmodel import Session
 
@@ -24,11 +25,13 @@ from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import inspect_base
 from worker.runtime.export_jobs import ExportJobs
 from worker.runtime.hub_jobs import HubJobs
-from worker.runtime.import_jobs import ImportJobs, RefusedError
-from worker.runtime.job_progress import Handler
+from worker.runtime.job_progress import Handler, RefusedError
 from worker.runtime.lease import Lease
 from worker.runtime.sweep_jobs import SweepJobs
-from worker.runtime.tool_jobs import ToolJobs
+
+if TYPE_CHECKING:
+    from worker.runtime.import_jobs import ImportJobs
+    from worker.runtime.tool_jobs import ToolJobs
 
 
 class IoJobs:
@@ -43,21 +46,35 @@ class IoJobs:
         self._store = store
         export_jobs = ExportJobs(database, store)
         hub = HubJobs(settings, database, store, export_jobs.download)
-        tools = ToolJobs(settings, database, store)
         self._sweep_jobs = SweepJobs(database, store)
         self.handlers: Mapping[str, Handler] = {
             JobKind.INSPECT_BASE: self._inspect_base,
             JobKind.DOWNLOAD_BASE: hub.download_base,
             JobKind.EXPORT_ADAPTER: export_jobs.run,
-            JobKind.IMPORT_ADAPTER: ImportJobs(database, store).run,
+            JobKind.IMPORT_ADAPTER: lambda *job: self._import_jobs.run(*job),
             JobKind.FETCH_HUB_ADAPTER: hub.fetch_adapter,
             JobKind.PUBLISH_ADAPTER: hub.publish_adapter,
-            JobKind.MERGE_ADAPTERS: tools.merge,
-            JobKind.RESIZE_ADAPTER: tools.resize,
-            JobKind.FUSE_ADAPTER: tools.fuse,
-            JobKind.EXTRACT_ADAPTER: tools.extract,
+            JobKind.MERGE_ADAPTERS: lambda *job: self._tool_jobs.merge(*job),
+            JobKind.RESIZE_ADAPTER: lambda *job: self._tool_jobs.resize(*job),
+            JobKind.FUSE_ADAPTER: lambda *job: self._tool_jobs.fuse(*job),
+            JobKind.EXTRACT_ADAPTER: lambda *job: self._tool_jobs.extract(*job),
             JobKind.SWEEP: self._sweep_jobs.run,
         }
+
+    # An io worker idles without torch: the modules that load it are imported by the first job that
+    # needs them, here and in ExportJobs.
+
+    @cached_property
+    def _import_jobs(self) -> ImportJobs:
+        from worker.runtime.import_jobs import ImportJobs
+
+        return ImportJobs(self._database, self._store)
+
+    @cached_property
+    def _tool_jobs(self) -> ToolJobs:
+        from worker.runtime.tool_jobs import ToolJobs
+
+        return ToolJobs(self._settings, self._database, self._store)
 
     def prepare(self) -> None:
         """Start the sweep clock; the first job that needs torch imports it."""

@@ -1,4 +1,4 @@
-"""Progress and cancellation of long io jobs."""
+"""Progress, cancellation and refusal of io jobs."""
 
 from __future__ import annotations
 
@@ -22,6 +22,14 @@ LOOK_SECONDS = 0.5
 
 Handler = Callable[[IoJob, Lease, Path, threading.Event], None]
 """Carries out a job: (row, lease, folder for scratch, set when the worker stops)."""
+
+
+class RefusedError(Exception):
+    """The job cannot be done; the message gives the reason."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
 class JobCanceled(Exception):

@@ -21,7 +21,8 @@ from worker.core.bases.inspect import inspect_base
 from worker.core.bases.load import COMPONENTS, LoadedBase, load_base, make_source
 from worker.core.bases.weights import build_module
 from worker.core.inference.config import RenderConfig
-from worker.core.inference.pipeline import RenderError, ResidentPipeline
+from worker.core.inference.errors import RenderError
+from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.compatible import adaptable_layers, mismatched_modules
 from worker.core.lora_files.loaded import LoadedAdapter

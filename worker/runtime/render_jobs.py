@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import logging
 import os
-import tempfile
 import threading
 import time
-from collections import OrderedDict
 from collections.abc import Sequence
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
@@ -28,23 +25,19 @@ from app.registry.renders import results
 from app.registry.renders.models import Render
 from app.registry.renders.results import NewRenderImage
 from app.registry.storage.store import BlobStore, StorageUnavailable
-from worker.core import starter
-from worker.core.device import choose_device
+from worker.core.bases.family import BaseModelError
 from worker.core.inference.config import RenderConfig
+from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.infotext import ImageParameters, UsedAdapter, encode_png
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.file_names import file_stem
-from worker.runtime import device
 from worker.runtime.job_progress import WorkerStopping
 from worker.runtime.lease import Lease
 
 if TYPE_CHECKING:
-    from worker.core.inference.pipeline import RenderedImage, ResidentPipeline
-    from worker.core.lora_files.canonical import LoraAdapter
-    from worker.core.lora_files.loaded import LoadedAdapter
+    from worker.core.inference.pipeline import RenderedImage
+    from worker.runtime.warm_pipelines import WarmPipelines
 
-KEPT_PIPELINES = 1
-KEPT_ADAPTERS = 16
-WITH_GUIDANCE = 2  # batch of a render: with and without the prompt
 REPORT_SECONDS = 0.15
 STUCK_SECONDS = 300.0
 WATCH_SECONDS = 5.0
@@ -63,33 +56,25 @@ class RenderJobs:
         self._settings = settings
         self._database = database
         self._store = store
-        self._pipelines: OrderedDict[tuple[int, str | None], ResidentPipeline] = OrderedDict()
-        self._adapters: OrderedDict[str, LoraAdapter] = OrderedDict()
-        self._device = "cpu"
-        self._described = ""
+        self._warm: WarmPipelines | None = None
 
     @property
     def device(self) -> str:
         """Description of the device; empty while unknown."""
-        return self._described
+        return self._warm.described if self._warm else ""
 
     def prepare(self) -> None:
         """Import torch, load the embedded base model and render once, to warm up."""
-        self._device = choose_device(self._settings.device)
         with self._database.read() as session:
             base = session.exec(
                 select(BaseModel).where(BaseModel.source == base_models.EMBEDDED)
             ).first()
-        if base is None:
-            self._load(starter.PATH, base_models.EMBEDDED)
-            return
-        pipeline = self._pipeline(base)
-        pipeline.render(RenderConfig(prompt="warm", steps=1))
+        self._warm_pipelines().prepare(base)
 
     def close(self) -> None:
         """Release the pipelines."""
-        self._pipelines.clear()
-        self._adapters.clear()
+        if self._warm:
+            self._warm.clear()
 
     def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
         """Generate the images of a render, or copy those of an identical one."""
@@ -125,17 +110,14 @@ class RenderJobs:
         return True
 
     def _generate(self, render: Render, lease: Lease, stopping: threading.Event) -> None:
-        from worker.core.bases.family import BaseModelError
-        from worker.core.inference.pipeline import RenderCanceled, RenderError
-        from worker.core.lora_files.canonical import AdapterError
-
         started = time.monotonic()
         with self._database.read() as session:
             base = session.get_one(BaseModel, render.base_model_id)
             base_models.require_ready(base)
         try:
-            pipeline = self._pipeline(base)
-            pipeline.set_adapters(self._stack(render))
+            warm = self._warm_pipelines()
+            pipeline = warm.pipeline(base)
+            pipeline.set_adapters(warm.stack(_active(render)))
             with RenderProgress(self._database, lease, stopping) as steps:
                 drawn = pipeline.render(_config(render), on_step=steps.note)
         except RenderCanceled:
@@ -195,45 +177,13 @@ class RenderJobs:
                 progress=render.steps * render.count,
             )
 
-    def _pipeline(self, base: BaseModel) -> ResidentPipeline:
-        key = (base.key, base.fingerprint)
-        if key not in self._pipelines:
-            while len(self._pipelines) >= KEPT_PIPELINES:
-                self._pipelines.popitem(last=False)
-            self._pipelines[key] = self._load(base_models.location(base), base.name)
-        self._pipelines.move_to_end(key)
-        return self._pipelines[key]
+    def _warm_pipelines(self) -> WarmPipelines:
+        if self._warm is None:
+            # here, because it loads torch and diffusers: seconds, on the thread of the job loop
+            from worker.runtime.warm_pipelines import WarmPipelines
 
-    def _load(self, path: Path, name: str) -> ResidentPipeline:
-        from worker.core.bases.threads import use_fastest_threads
-        from worker.core.inference.pipeline import ResidentPipeline
-
-        pipeline = ResidentPipeline.load(path, self._device, name=f"“{name}”")
-        if self._device == "cpu":
-            at_most = device.threads(self._settings.threads)
-            use_fastest_threads(pipeline.base, batch_size=WITH_GUIDANCE, at_most=at_most)
-        self._described = device.describe_device(self._device)
-        return pipeline
-
-    def _stack(self, render: Render) -> list[LoadedAdapter]:
-        from worker.core.lora_files.loaded import LoadedAdapter
-
-        return [
-            LoadedAdapter(named.sha256, self._adapter(named.sha256), *named.weights)
-            for named in _active(render)
-        ]
-
-    def _adapter(self, sha256: str) -> LoraAdapter:
-        from worker.core.lora_files import canonical
-
-        if sha256 not in self._adapters:
-            with tempfile.TemporaryDirectory() as scratch:
-                path = self._store.local_path(sha256, Path(scratch))
-                self._adapters[sha256] = canonical.load_adapter(path)
-            if len(self._adapters) > KEPT_ADAPTERS:
-                self._adapters.popitem(last=False)
-        self._adapters.move_to_end(sha256)
-        return self._adapters[sha256]
+            self._warm = WarmPipelines(self._settings, self._store)
+        return self._warm
 
     def _fail_render(self, lease: Lease, code: str, error: str) -> None:
         with self._database.write() as session:

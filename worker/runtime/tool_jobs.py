@@ -1,4 +1,7 @@
-"""Tool jobs: merge, resize, fuse into a base model, extract."""
+"""Tool jobs: merge, resize, fuse into a base model, extract.
+
+Importing this module loads torch; a merge or a resize does without diffusers.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,7 @@ import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.tools import MAX_LICENCE, MAX_TRIGGERS, Keep
@@ -35,14 +38,19 @@ from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.slugs import slugify
 from app.registry.storage.store import BlobStore, translate_full_disk
-from worker.core.bases.family import FALLBACK_FAMILY
+from worker.core.bases.family import FALLBACK_FAMILY, BaseModelError
+from worker.core.lora_files import canonical
+from worker.core.lora_files.canonical import LoraAdapter
+from worker.core.lora_files.errors import AdapterError
+from worker.core.lora_files.loaded import LoadedAdapter
+from worker.core.lora_files.tools.combine import MergeOptions, merge_adapters
+from worker.core.lora_files.tools.lowrank import FidelityReport
+from worker.core.lora_files.tools.resize import ResizeOptions, resize_adapter
+from worker.core.lora_files.tools.stack import ToolError
+from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 from worker.runtime.job_progress import Handler, JobProgress, cancellable, require_not_canceled
 from worker.runtime.lease import Lease
-
-if TYPE_CHECKING:
-    from worker.core.lora_files.canonical import LoraAdapter
-    from worker.core.lora_files.loaded import LoadedAdapter
-    from worker.core.lora_files.tools.lowrank import FidelityReport
+from worker.runtime.save_result import tensor_hash
 
 MERGE_FACTS = {"method", "density", "seed", "parts"}  # of a merged version
 TOKEN_CHARS = 8  # of a claim's token, in the name of what is made under it
@@ -69,9 +77,6 @@ class ToolJobs:
         """Wrap a tool with the handling of cancellation and errors."""
 
         def run(job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
-            from worker.core.bases.family import BaseModelError
-            from worker.core.lora_files.canonical import AdapterError
-
             try:
                 with (
                     cancellable(self._database, lease, stopping, result={}) as progress,
@@ -90,9 +95,6 @@ class ToolJobs:
             jobs.finish(session, IoJob, lease.claim, status, **values)
 
     def _merge(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
-        from worker.core.lora_files.tools.combine import MergeOptions, merge_adapters
-        from worker.core.words import MergeMethod
-
         args = job.arguments(MergeAdaptersArgs)
         options = MergeOptions(MergeMethod(args.method), args.rank, args.density, args.seed)
         made = merge_adapters(self._stack(args.parts, scratch), options, on_module=progress)
@@ -116,9 +118,6 @@ class ToolJobs:
         )
 
     def _resize(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
-        from worker.core.lora_files.tools.resize import ResizeOptions, resize_adapter
-        from worker.core.lora_files.tools.stack import ToolError
-
         assert job.subject_id is not None
         args = job.arguments(ResizeAdapterArgs)
         options = ResizeOptions(args.rank, args.energy, args.dynamic)
@@ -148,7 +147,7 @@ class ToolJobs:
         )
 
     def _extract(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
-        from worker.core.lora_files.tools.extract import extract_adapter
+        from worker.core.lora_files.tools.extract import extract_adapter  # loads diffusers
 
         assert job.subject_id is not None
         args = job.arguments(ExtractAdapterArgs)
@@ -180,8 +179,7 @@ class ToolJobs:
         )
 
     def _fuse(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
-        from worker.core.lora_files.tools.fuse import FuseOptions, fuse_adapters
-        from worker.core.words import FusedDtype, FuseLayout
+        from worker.core.lora_files.tools.fuse import FuseOptions, fuse_adapters  # loads diffusers
 
         assert job.subject_id is not None
         args, base = job.arguments(FuseAdapterArgs), self._base(job.subject_id)
@@ -257,10 +255,6 @@ class ToolJobs:
         **values: Any,
     ) -> None:
         """Store the canonical file, then the version and the job's status in one transaction."""
-        from worker.core.lora_files import canonical
-        from worker.core.lora_files.canonical import LoraAdapter
-        from worker.runtime.save_result import tensor_hash
-
         path = scratch / "canonical.safetensors"
         canonical.save_adapter(LoraAdapter(weights.modules), path)
         blob = self._store.put_file(path)
@@ -290,8 +284,6 @@ class ToolJobs:
             jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
 
     def _stack(self, parts: Sequence[ResolvedAdapter], scratch: Path) -> list[LoadedAdapter]:
-        from worker.core.lora_files.loaded import LoadedAdapter
-
         return [
             LoadedAdapter(
                 part.name,
@@ -303,9 +295,6 @@ class ToolJobs:
         ]
 
     def _weights(self, name: str, version_id: int, scratch: Path) -> LoraAdapter:
-        from worker.core.lora_files import canonical
-        from worker.core.lora_files.tools.stack import ToolError
-
         with self._database.read() as session:
             version = session.get(AdapterVersion, version_id)
             adapter = session.get(Adapter, version.adapter_id) if version else None
@@ -314,8 +303,6 @@ class ToolJobs:
         return canonical.load_adapter(self._store.local_path(version.sha256, scratch))
 
     def _base(self, base_id: int) -> BaseModel:
-        from worker.core.bases.family import BaseModelError
-
         with self._database.read() as session:
             try:
                 base = base_models.get_base_model(session, base_id)

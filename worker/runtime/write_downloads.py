@@ -10,7 +10,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from worker.core.lora_files import canonical
-from worker.core.lora_files.canonical import AdapterError, LoraAdapter
+from worker.core.lora_files.canonical import LoraAdapter
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.export import export
 from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.words import FileFormat

@@ -2,30 +2,18 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-from pathlib import Path
+from argparse import Namespace
 from typing import TYPE_CHECKING
 
 from worker.core.bases.family import BaseFamily
+from worker.core.lora_files.proof.foreign import check_file
 
 if TYPE_CHECKING:
     from app.registry.config import Settings
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Add the file, and the family of its base model if it is not to be detected."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="a LoRA .safetensors file")
-    parser.add_argument(
-        "--base",
-        choices=tuple(BaseFamily),
-        help="family of the base model (detected from the file)",
-    )
-
-
 def run(arguments: Namespace, settings: Settings) -> int:
     """Print a line per program; return 1 if a program that the format is meant for fails."""
-    from worker.core.lora_files.proof.foreign import check_file
-
     family = BaseFamily(arguments.base) if arguments.base else None
     proof = check_file(arguments.file, family)
     back = proof.read_back

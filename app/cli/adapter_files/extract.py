@@ -2,35 +2,19 @@
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, Namespace
-from pathlib import Path
+from argparse import Namespace
 from typing import TYPE_CHECKING
 
-from app.cli.adapter_files import base_path, require_target
-from app.cli.adapter_files.stacks import add_output, write_adapter
+from app.cli.adapter_files.sources import base_path, require_target
+from app.cli.adapter_files.stacks import write_adapter
+from worker.core.lora_files.tools.extract import extract_adapter
 
 if TYPE_CHECKING:
     from app.registry.config import Settings
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Add the two base models, the rank and the output file."""
-    for name, help_text in (("--base", "the base model"), ("--tuned", "the fine-tuned model")):
-        parser.add_argument(
-            name,
-            required=True,
-            metavar="BASE",
-            help=f"{help_text}: diffusers folder, .safetensors, or starter",
-        )
-    parser.add_argument("--rank", type=int, required=True, help="rank for every changed layer")
-    parser.add_argument("out", type=Path, metavar="OUT", help="the file to write")
-    add_output(parser)
-
-
 def run(arguments: Namespace, settings: Settings) -> int:
     """Write the adapter and print its approximation error."""
-    from worker.core.lora_files.tools.extract import extract_adapter
-
     require_target(arguments.out)
     base, tuned = base_path(arguments.base), base_path(arguments.tuned)
     found = extract_adapter(base, tuned, arguments.rank)

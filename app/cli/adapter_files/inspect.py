@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import json
-from argparse import ArgumentParser, Namespace
+from argparse import Namespace
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from app.cli.adapter_files import weights_of
+from app.cli.adapter_files.sources import weights_of
+from worker.core.lora_files.inspecting import inspect_file
 from worker.core.wording import size_text
 
 if TYPE_CHECKING:
@@ -22,21 +22,8 @@ BAR = 24
 UNKNOWN_BASE = "unknown (its shapes fit none of SD 1.x, SD 2.x, SDXL)"
 
 
-def add_arguments(parser: ArgumentParser) -> None:
-    """Add the file and the output format."""
-    parser.add_argument("file", type=Path, metavar="FILE", help="any LoRA .safetensors file")
-    parser.add_argument("--json", action="store_true", help="print everything as one JSON object")
-    parser.add_argument(
-        "--base",
-        metavar="BASE",
-        help="the base model of a DoRA: diffusers folder, .safetensors, or starter",
-    )
-
-
 def run(arguments: Namespace, settings: Settings) -> int:
     """Print the properties of the file."""
-    from worker.core.lora_files.inspecting import inspect_file
-
     weights = weights_of(arguments.base)
     found = inspect_file(arguments.file, weights)
     if arguments.json:

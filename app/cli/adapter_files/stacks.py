@@ -1,66 +1,26 @@
-"""Parses arguments such as `ink.safetensors:0.8`, and writes the resulting adapters."""
+"""Reads the adapters that a tool combines, and writes the resulting one."""
 
 from __future__ import annotations
 
-from argparse import ArgumentParser, ArgumentTypeError, Namespace
+from argparse import Namespace
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from worker.core.words import LORA_FORMATS, FileFormat, WeightDtype, values
-
-if TYPE_CHECKING:
-    from worker.core.lora_files.canonical import LoraAdapter
-    from worker.core.lora_files.loaded import LoadedAdapter
-    from worker.core.lora_files.tools.lowrank import FidelityReport
-
-WEIGHTED = "FILE[:WEIGHT[:TEXT_WEIGHT]]"
-
-
-@dataclass(frozen=True)
-class WeightedFile:
-    """An adapter file and its weights, as typed."""
-
-    path: Path
-    weight: float = 1.0
-    text_encoder_weight: float | None = None
-
-
-def weighted_file(word: str) -> WeightedFile:
-    """Parse a file with weights; the path may contain colons."""
-    weights: list[float] = []
-    rest = word
-    while len(weights) < 2:
-        head, colon, tail = rest.rpartition(":")
-        try:
-            value = float(tail)
-        except ValueError:
-            break
-        if not colon:
-            break
-        rest = head
-        weights.insert(0, value)
-    if not rest:
-        raise ArgumentTypeError(f"{word!r} names no file; write {WEIGHTED}")
-    return WeightedFile(Path(rest), *weights)
-
-
-def add_output(parser: ArgumentParser) -> None:
-    """Add the format and number type of the output file."""
-    parser.add_argument("--format", choices=values(LORA_FORMATS), default="kohya", help="(kohya)")
-    parser.add_argument(
-        "--dtype", choices=values(WeightDtype), default="fp16", help="number type (fp16)"
-    )
+from app.cli.adapter_files.arguments import WeightedFile
+from worker.core.lora_files.canonical import LoraAdapter
+from worker.core.lora_files.converting import copy_metadata, family_of
+from worker.core.lora_files.export import export
+from worker.core.lora_files.loaded import LoadedAdapter
+from worker.core.lora_files.reading import read_adapter
+from worker.core.lora_files.tools.lowrank import FidelityReport
+from worker.core.lora_files.tools.stack import ToolError
+from worker.core.lora_files.weights import weight_problem
+from worker.core.words import FileFormat, WeightDtype
 
 
 def read_stack(files: Sequence[WeightedFile]) -> list[LoadedAdapter]:
     """Read the adapters of these files. Raises AdapterError if a file is given twice."""
-    from worker.core.lora_files.loaded import LoadedAdapter
-    from worker.core.lora_files.reading import read_adapter
-    from worker.core.lora_files.tools.stack import ToolError
-    from worker.core.lora_files.weights import weight_problem
-
     seen: set[Path] = set()
     for one in files:
         for weight in (one.weight, one.text_encoder_weight or 0.0):
@@ -81,9 +41,6 @@ def write_adapter(
     adapter: LoraAdapter, sources: Sequence[LoraAdapter], arguments: Namespace, *, description: str
 ) -> None:
     """Write the output file, with the trigger words of all sources."""
-    from worker.core.lora_files.converting import copy_metadata, family_of
-    from worker.core.lora_files.export import export
-
     out: Path = arguments.out
     family = family_of(sources[0] if sources else adapter)
     told = [copy_metadata(source, out.stem, family) for source in sources or [adapter]]

@@ -246,7 +246,7 @@ def limit_process() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl-C is for the parent, which closes the pipe
     if sys.platform == "win32":
         return
-    import resource
+    import resource  # POSIX has it
 
     for kind, most in (
         (resource.RLIMIT_AS, MEMORY_LIMIT),
@@ -261,7 +261,7 @@ def grant_cpu() -> None:
     """Grant the next image its CPU seconds; exceeding them ends the process."""
     if sys.platform == "win32":
         return
-    import resource
+    import resource  # POSIX has it
 
     used = resource.getrusage(resource.RUSAGE_SELF)
     spent = int(used.ru_utime + used.ru_stime)

@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from app.cli.adapter_files import TOOLS
+from app.cli.adapter_files.arguments import TOOLS
 from app.cli.main import build_parser, main
 
 ROOT = Path(__file__).parents[3]

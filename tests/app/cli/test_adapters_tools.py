@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 import worker.core.starter
-from app.cli.adapter_files.stacks import WeightedFile, weighted_file
+from app.cli.adapter_files.arguments import WeightedFile, weighted_file
 from app.cli.main import main
 from worker.core.bases.family import BaseFamily
 from worker.core.bases.inspect import inspect_base

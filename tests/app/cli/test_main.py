@@ -16,7 +16,7 @@ import pytest
 
 from app.cli import demo, doctor, migrate, train
 from app.cli.main import build_parser, main, settings_from
-from app.cli.serve import has_desktop
+from app.cli.serving import has_desktop
 from app.registry.base_models import service as base_models
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine, utcnow
@@ -82,7 +82,7 @@ def test_a_wrong_setting_is_named(
 
 def test_the_supervisor_loads_neither_web_nor_database_nor_torch() -> None:
     program = (
-        "import sys, app.cli.serve, app.supervisor.stack, app.__main__\n"
+        "import sys, app.cli.serve, app.cli.serving, app.supervisor.stack, app.__main__\n"
         "print({'torch', 'fastapi', 'sqlalchemy', 'celery', 'PIL'} & set(sys.modules))"
     )
     done = subprocess.run(

@@ -17,11 +17,8 @@ import worker.core.starter
 from tests.worker.lora_files.random_adapters import metadata, random_adapter
 from worker.core.bases.family import BaseFamily
 from worker.core.inference.config import RenderConfig
-from worker.core.inference.pipeline import (
-    RenderCanceled,
-    RenderError,
-    ResidentPipeline,
-)
+from worker.core.inference.errors import RenderCanceled, RenderError
+from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.compatible import base_shapes
 from worker.core.lora_files.export import export

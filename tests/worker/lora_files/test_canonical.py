@@ -14,13 +14,13 @@ from safetensors.torch import save as save_bytes
 from safetensors.torch import save_file
 
 from worker.core.lora_files.canonical import (
-    AdapterError,
     Component,
     LoraAdapter,
     LoraModule,
     load_adapter,
     save_adapter,
 )
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.header import with_metadata
 
 DOWN = "unet.mid_block.attentions.0.proj_in.down"

@@ -24,8 +24,9 @@ import worker.core.starter
 from tests.worker.lora_files.random_adapters import metadata, random_adapter
 from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import load_base
-from worker.core.lora_files.canonical import AdapterError, LoraAdapter, load_adapter, save_adapter
+from worker.core.lora_files.canonical import LoraAdapter, load_adapter, save_adapter
 from worker.core.lora_files.compatible import base_shapes
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.export import ExportError, export, read_adapter
 from worker.core.lora_files.proof.result import Proof
 from worker.core.torch_dtypes import TORCH_DTYPES

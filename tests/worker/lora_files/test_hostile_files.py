@@ -18,7 +18,7 @@ import torch
 from safetensors.torch import save_file
 
 from tests.worker.lora_files.corpus import KOHYA, corpus, mutated
-from worker.core.lora_files.canonical import AdapterError
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.file_layout import read_layout
 from worker.core.lora_files.reading import read_with_notes
 

@@ -9,8 +9,9 @@ import pytest
 from tests.worker.bases.tiny_models import unet_to_ldm
 from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import load_base
-from worker.core.lora_files.canonical import AdapterError, Component
+from worker.core.lora_files.canonical import Component
 from worker.core.lora_files.compatible import base_shapes
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.naming import from_kohya_stem, kohya_stem
 
 UNET, TEXT, TEXT_2 = Component.UNET, Component.TEXT_ENCODER, Component.TEXT_ENCODER_2

@@ -15,7 +15,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from worker.core.lora_files.algebra import truncate_to_rank
-from worker.core.lora_files.canonical import AdapterError
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.reading import AdapterReading, read_with_notes
 
 LINEAR = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn1_to_q"

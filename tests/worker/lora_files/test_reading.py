@@ -10,7 +10,8 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from worker.core.lora_files.canonical import AdapterError, Component, LoraModule
+from worker.core.lora_files.canonical import Component, LoraModule
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.export import read_adapter
 from worker.core.lora_files.reading import read_with_notes as read_file
 

@@ -109,15 +109,15 @@ def fork(client: socket.socket) -> int:
 
 def main() -> None:
     """Import what a trainer imports, then fork until standard input is closed."""
-    import worker.runtime.write_downloads  # noqa: F401
     from worker.core import starter
-    from worker.core.bases import load
-    from worker.runtime import trainer
+    from worker.core.bases.load import load_base
+    from worker.runtime import trainer_orders
 
-    trainer._import_everything()
-    read, embedded = load.load_base, load.load_base(starter.PATH)
-    load.load_base = lambda path, **how: embedded if path == starter.PATH else read(path, **how)
-    trainer.Trainer._warm_up = lambda _: None  # type: ignore[method-assign]
+    embedded = load_base(starter.PATH)
+    trainer_orders.load_base = lambda path, **how: (
+        embedded if path == starter.PATH else load_base(path, **how)
+    )
+    trainer_orders.Trainer._warm_up = lambda _: None  # type: ignore[method-assign]
     gc.freeze()  # what all have in common stays shared
     serve(socket.socket(fileno=int(sys.argv[1])))
 

@@ -17,8 +17,8 @@ from safetensors import safe_open
 
 from worker.core import starter
 from worker.core.lora_files.reading import read_adapter
-from worker.core.training.__main__ import FAILED, INTERRUPTED, main
-from worker.core.training.command_line.console import Console
+from worker.core.training.__main__ import main
+from worker.core.training.command_line.console import FAILED, INTERRUPTED, Console
 from worker.core.training.learner import Learner
 from worker.core.wording import size_text
 

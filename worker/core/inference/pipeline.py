@@ -15,6 +15,7 @@ from worker.core.bases.inspect import vae_factor
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.bases.text import PromptEmbeddings, count_truncated, encode_prompts
 from worker.core.inference.config import RenderConfig
+from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.merge import MergedWeights, Recipe
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.sampling import (
@@ -28,14 +29,6 @@ from worker.core.sampling import (
 
 CACHED_PROMPTS = 64  # 0.3 MiB each for SDXL in fp16
 PromptKey = tuple[str, int, tuple[tuple[Recipe, ...], ...]]
-
-
-class RenderCanceled(Exception):
-    """The render was canceled between two steps."""
-
-
-class RenderError(Exception):
-    """An image that cannot be generated; the message is a sentence for people."""
 
 
 @dataclass(frozen=True, eq=False)

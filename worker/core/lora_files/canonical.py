@@ -16,6 +16,7 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.header import (
     MAX_ADAPTER_BYTES,
     Header,
@@ -31,10 +32,6 @@ MAX_DIMENSION = 65_536
 MAX_RANK = 1_024
 WEIGHT_DTYPES = frozenset({"F32", "F16", "BF16"})
 ALPHA_DTYPES = WEIGHT_DTYPES | {"F64", "I64", "I32"}
-
-
-class AdapterError(Exception):
-    """An adapter that cannot be used; the message is a sentence for the user."""
 
 
 class Component(StrEnum):

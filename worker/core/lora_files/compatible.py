@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Protocol
 from torch import nn
 
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import AdapterError, Component
+from worker.core.lora_files.canonical import Component
+from worker.core.lora_files.errors import AdapterError
 
 if TYPE_CHECKING:
     from worker.core.bases.load import LoadedBase

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 import torch
 from torch import Tensor
 
-from worker.core.lora_files.canonical import AdapterError
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.file_layout import ModuleLayout
 from worker.core.lora_files.keys import Leaf
 

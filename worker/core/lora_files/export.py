@@ -18,7 +18,8 @@ import torch
 from safetensors.torch import save as serialize
 from torch import Tensor
 
-from worker.core.lora_files.canonical import AdapterError, LoraAdapter, LoraModule, check_adapter
+from worker.core.lora_files.canonical import LoraAdapter, LoraModule, check_adapter
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.header import replacing, with_metadata
 from worker.core.lora_files.metadata import AdapterMetadata
 from worker.core.lora_files.naming import TEXT_PREFIX, kohya_stem

@@ -12,12 +12,8 @@ from enum import StrEnum
 from math import prod
 from pathlib import Path
 
-from worker.core.lora_files.canonical import (
-    MAX_RANK,
-    AdapterError,
-    Component,
-    check_limits,
-)
+from worker.core.lora_files.canonical import MAX_RANK, Component, check_limits
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.header import MAX_ADAPTER_BYTES, Header, HeaderError, read_header
 from worker.core.lora_files.keys import (
     EMBEDDINGS,

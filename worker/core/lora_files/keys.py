@@ -11,7 +11,8 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
-from worker.core.lora_files.canonical import AdapterError, Component
+from worker.core.lora_files.canonical import Component
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.naming import from_kohya_stem, from_ldm, with_text_prefix
 
 

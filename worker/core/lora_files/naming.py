@@ -9,7 +9,8 @@ from __future__ import annotations
 import re
 
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import AdapterError, Component
+from worker.core.lora_files.canonical import Component
+from worker.core.lora_files.errors import AdapterError
 
 TEXT_PREFIX = "text_model."
 _PER_BLOCK = 3  # two resnets and a sampler (or a third resnet) in each block of SD and SDXL

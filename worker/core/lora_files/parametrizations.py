@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from math import prod
 
-from worker.core.lora_files.canonical import AdapterError
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.keys import Leaf
 
 Shape = tuple[int, ...]

@@ -6,7 +6,8 @@ import json
 from collections.abc import Mapping
 from typing import Any, TypeGuard
 
-from worker.core.lora_files.canonical import AdapterError, Component
+from worker.core.lora_files.canonical import Component
+from worker.core.lora_files.errors import AdapterError
 
 PEFT_METADATA = "lora_adapter_metadata"
 MAX_JSON_CHARACTERS = 1_000_000

@@ -20,8 +20,9 @@ from torch import Tensor
 
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files import algebra
-from worker.core.lora_files.canonical import AdapterError, LoraAdapter, LoraModule, check_adapter
+from worker.core.lora_files.canonical import LoraAdapter, LoraModule, check_adapter
 from worker.core.lora_files.dora import dora_change
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.file_layout import (
     ExtraKind,

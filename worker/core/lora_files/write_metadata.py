@@ -17,7 +17,8 @@ from typing import Any
 from PIL import Image
 
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import AdapterError, Component, LoraAdapter
+from worker.core.lora_files.canonical import Component, LoraAdapter
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.metadata import AdapterMetadata
 
 THUMBNAIL_SIDE = 256

@@ -11,7 +11,8 @@ from pathlib import Path
 from torch import Tensor
 
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import AdapterError, LoraAdapter, LoraModule
+from worker.core.lora_files.canonical import LoraAdapter, LoraModule
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.proof.content import ALPHA, FileContent, LayerPatch, LoaderReading
 from worker.core.lora_files.proof.diffusers_rule import PEFT_SETTINGS
 from worker.core.lora_files.proof.layout import BaseLayout

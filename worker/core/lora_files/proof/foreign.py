@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.canonical import AdapterError
 from worker.core.lora_files.converting import family_of
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.proof.check import prove_file
 from worker.core.lora_files.proof.content import FileContent
 from worker.core.lora_files.proof.result import Proof

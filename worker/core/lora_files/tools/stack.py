@@ -9,8 +9,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from worker.core.lora_files.canonical import AdapterError, Component, LoraModule
+from worker.core.lora_files.canonical import Component, LoraModule
 from worker.core.lora_files.compatible import cross_attention_width
+from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.weights import weight_problem
 

@@ -21,6 +21,8 @@ from worker.core.training.events import (
 )
 from worker.core.wording import duration, size_text
 
+INTERRUPTED = 75  # EX_TEMPFAIL: saved; the same command continues
+FAILED = 1
 STEPS_BETWEEN_LINES = 10
 SECONDS_BETWEEN_FRAMES = 0.1
 BAR = 16  # characters; fits into 80 columns with the numbers
@@ -138,3 +140,9 @@ def format_share(facts: BaseFacts) -> str:
     """The trained parameters, absolute and as a share."""
     part = facts.trainable_parameters / facts.base_parameters
     return f"{facts.trainable_parameters:,} of {facts.base_parameters:,} parameters ({part:.2%})"
+
+
+def print_failure(reason: object) -> int:
+    """Print why there is no adapter; returns the exit code."""
+    print(reason, file=sys.stderr)
+    return FAILED

@@ -1,0 +1,233 @@
+"""Runs a training for the command line: images and base model in, a proved download out.
+
+Importing this module loads torch and diffusers.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+
+import torch
+
+from worker.core import starter
+from worker.core.bases.family import BaseInfo, BaseModelError
+from worker.core.bases.load import LoadedBase, load_base
+from worker.core.bases.threads import use_fastest_threads
+from worker.core.device import choose_device, has_device
+from worker.core.lora_files import canonical
+from worker.core.lora_files.errors import AdapterError
+from worker.core.lora_files.export import ExportError, export
+from worker.core.lora_files.metadata import AdapterMetadata
+from worker.core.training.command_line.console import (
+    INTERRUPTED,
+    Console,
+    format_share,
+    print_failure,
+)
+from worker.core.training.command_line.flags import STARTER, ArgumentsError, TrainArguments
+from worker.core.training.config import TrainConfig
+from worker.core.training.data.images import TrainingImage, read_folder
+from worker.core.training.errors import OutOfMemoryError, TrainingError, UnsupportedError
+from worker.core.training.fallback import load_fallback, reduce_memory_use, save_fallback
+from worker.core.training.loop import Outcome, TrainedAdapter, train
+from worker.core.training.memory import release_memory
+from worker.core.training.resume_from import copy_start_checkpoint
+from worker.core.wording import duration, size_text
+from worker.core.words import FileFormat, WeightDtype
+
+
+def run(arguments: TrainArguments, console: Console) -> int:
+    """Train and write the download; returns the exit code."""
+    try:
+        images = _read_images(arguments)
+        _warn_of_missing_trigger_word(arguments.trigger_word, images, console)
+        trained, base, config = _train(arguments, images, console)
+        if trained.outcome is Outcome.INTERRUPTED:
+            console.end_line()
+            print(_interrupted_message(trained.steps))
+            return INTERRUPTED
+        assert trained.path is not None  # not canceled
+        _write_download(trained, _count_style_images(images), arguments, config, base, console)
+        console.end_line()
+        _print_result(trained.path, trained, console)
+    except (ArgumentsError, TrainingError, BaseModelError, AdapterError) as error:
+        console.end_line()
+        return print_failure(error)
+    except OSError as error:
+        return print_failure(f"A file could not be read or written: {error}.")
+    return 0
+
+
+def _read_images(arguments: TrainArguments) -> list[TrainingImage]:
+    """The images of the style, followed by the regularization images."""
+    images = read_folder(arguments.data)
+    if arguments.regularisation:
+        others = read_folder(arguments.regularisation)
+        images += [replace(image, is_regularisation=True) for image in others]
+    return images
+
+
+def _warn_of_missing_trigger_word(
+    word: str | None, images: Sequence[TrainingImage], console: Console
+) -> None:
+    captions = [image.caption.casefold() for image in images if not image.is_regularisation]
+    if word and not any(word.casefold() in caption for caption in captions):
+        console.print(
+            f"Warning: No caption contains the trigger word “{word}”, so it will have no effect."
+        )
+
+
+def _count_style_images(images: Sequence[TrainingImage]) -> int:
+    return sum(not image.is_regularisation for image in images)
+
+
+def _train(
+    arguments: TrainArguments, images: list[TrainingImage], console: Console
+) -> tuple[TrainedAdapter, BaseInfo, TrainConfig]:
+    device = _find_device(arguments.device)
+    if arguments.threads:
+        torch.set_num_threads(arguments.threads)
+    stored = device != "cpu"  # half the memory until the training casts the UNet
+    base = load_base(arguments.model, unet_as_stored=stored)
+    requested = arguments.config(
+        resolution=base.info.resolution, images=_count_style_images(images)
+    )
+    config = load_fallback(arguments.out, requested)
+    if device == "cpu":
+        use_fastest_threads(base, batch_size=config.batch_size, at_most=torch.get_num_threads())
+    info, start = base.info, arguments.continue_from
+    if start:
+        copy_start_checkpoint(start, arguments.out, steps=config.steps, base=info.fingerprint)
+    continues = config != requested or start is not None
+    trained = _try_config(arguments, images, console, config, base, device, continues=continues)
+    while trained is None:
+        del base  # never two in memory
+        config = _less_memory(arguments.out, requested, config, device, console)
+        base = load_base(arguments.model, unet_as_stored=stored)
+        trained = _try_config(arguments, images, console, config, base, device, continues=True)
+    return trained, info, config
+
+
+def _try_config(
+    arguments: TrainArguments,
+    images: list[TrainingImage],
+    console: Console,
+    config: TrainConfig,
+    base: LoadedBase,
+    device: str,
+    *,
+    continues: bool = False,
+) -> TrainedAdapter | None:
+    """The result of the training; None when memory was too small and a smaller config may fit.
+
+    `continues`: the checkpoint may be of another config, such as the one that did not fit.
+    """
+    try:
+        return train(
+            config,
+            images,
+            console,
+            base=base,
+            out=arguments.out,
+            cache=arguments.cache,
+            device=device,
+            continues=continues,
+        )
+    except OutOfMemoryError:
+        if reduce_memory_use(config) is None:
+            raise
+        return None  # not handled here: the exception keeps objects in memory
+
+
+def _less_memory(
+    out: Path, requested: TrainConfig, config: TrainConfig, device: str, console: Console
+) -> TrainConfig:
+    """The next smaller config, printed and saved so that the same command continues with it."""
+    found = reduce_memory_use(config)
+    assert found is not None
+    config, sentence = found
+    console.print(f"Warning: Out of memory; the training restarts with less. {sentence}")
+    save_fallback(out, requested=requested, used=config)
+    release_memory()
+    if device.startswith("cuda"):
+        torch.cuda.empty_cache()
+    return config
+
+
+def _find_device(setting: str) -> str:
+    """The torch device for the setting; UnsupportedError when this machine lacks it."""
+    chosen = choose_device(setting)
+    if not has_device(chosen):
+        raise UnsupportedError(f"torch does not find the device {chosen}. Use --device cpu.")
+    return chosen
+
+
+def _write_download(
+    trained: TrainedAdapter,
+    images: int,
+    arguments: TrainArguments,
+    config: TrainConfig,
+    base: BaseInfo,
+    console: Console,
+) -> None:
+    """Replace the canonical file by the file for other programs, which is read back."""
+    path = trained.path
+    assert path is not None
+    adapter = canonical.load_adapter(path)
+    metadata = AdapterMetadata(
+        title=arguments.name,
+        slug=arguments.name,
+        family=base.family,
+        base_name=_base_name(arguments.model),
+        resolution=config.resolution or base.resolution,
+        created=datetime.now(UTC),
+        training_seconds=trained.seconds,
+        trigger_words=(arguments.trigger_word,) if arguments.trigger_word else (),
+        prediction_type=config.prediction_type or base.prediction_type,
+        images=images,
+        cover=_newest_sample(arguments.out),
+        train_config=config.model_dump(mode="json"),
+    )
+    kohya = FileFormat.KOHYA
+    try:
+        dtype = WeightDtype(arguments.dtype)
+        export(adapter, path, format=kohya, dtype=dtype, metadata=metadata)
+    except ExportError:
+        if arguments.dtype == WeightDtype.FP32:
+            raise
+        fp32 = WeightDtype.FP32
+        export(adapter, path, format=kohya, dtype=fp32, metadata=metadata)
+        console.print(
+            f"The adapter loses too much in {arguments.dtype}, so it was written as fp32."
+        )
+
+
+def _newest_sample(out: Path) -> Path | None:
+    """A sample of the newest step with the adapter; step 0 shows the base alone."""
+    rows = sorted(folder for folder in (out / "samples").glob("step-*") if int(folder.name[5:]))
+    return next(iter(sorted(rows[-1].glob("*.png"))), None) if rows else None
+
+
+def _base_name(model: Path) -> str:
+    if model == starter.PATH or model.resolve() == starter.PATH.resolve():
+        return STARTER
+    return model.stem if model.is_file() else model.resolve().name
+
+
+def _print_result(path: Path, trained: TrainedAdapter, console: Console) -> None:
+    print(f"{path} ({size_text(path.stat().st_size)})")
+    if console.facts:
+        print(f"Trained {format_share(console.facts)}.")
+    print(
+        f"{trained.steps} steps, {duration(trained.seconds)} in total, "
+        f"peak memory {size_text(trained.peak_memory_bytes)}."
+    )
+
+
+def _interrupted_message(steps: int) -> str:
+    if not steps:
+        return "Interrupted before the first step. Run the same command to start again."
+    return f"Interrupted after step {steps} and saved. Run the same command to continue."

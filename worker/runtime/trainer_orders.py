@@ -1,0 +1,167 @@
+"""Processes the orders of a trainer: load a base model, measure its speed, train, export.
+
+Importing this module loads torch, diffusers and PEFT, so that a run need not wait for them.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+import traceback
+from pathlib import Path
+
+from worker.core.bases.family import BaseModelError
+from worker.core.bases.load import LoadedBase, load_base
+from worker.core.bases.threads import is_small, use_fastest_threads
+from worker.core.device import choose_device
+from worker.core.training.calibrate import calibrate
+from worker.core.training.data.images import read_folder
+from worker.core.training.events import Commands, Event
+from worker.core.training.loop import train
+from worker.core.training.presets import Preset, preset_config
+from worker.runtime.device import describe_device
+from worker.runtime.messages import (
+    Calibrate,
+    CalibrationReport,
+    Export,
+    ExportReport,
+    Heartbeat,
+    Preload,
+    Ready,
+    Train,
+    TrainReport,
+)
+from worker.runtime.trainer_pipes import MessageInbox, MessageOutbox
+from worker.runtime.write_downloads import write_downloads
+
+ALIVE_SECONDS = 2.0
+USUAL_BATCH = 4
+CPU_NICENESS = 10  # renders on the same cores go first
+
+
+class PipeCallbacks:
+    """Training callbacks that communicate with the worker."""
+
+    def __init__(self, outbox: MessageOutbox, inbox: MessageInbox) -> None:
+        self._outbox = outbox
+        self._inbox = inbox
+        self._alive_at = 0.0
+
+    def on_event(self, event: Event) -> None:
+        """Send the event to the worker."""
+        self._outbox.send(event)
+
+    def poll(self) -> Commands:
+        """Return new commands; send a heartbeat if one is due."""
+        now = time.monotonic()
+        if now - self._alive_at > ALIVE_SECONDS:
+            self._alive_at = now
+            self._outbox.send(Heartbeat())
+        return self._inbox.commands()
+
+
+class Trainer:
+    """Processes the orders of the worker, one after another."""
+
+    def __init__(self, outbox: MessageOutbox, inbox: MessageInbox, *, threads: int) -> None:
+        self._outbox = outbox
+        self._inbox = inbox
+        self._threads = threads
+        self._device = choose_device(os.environ.get("BRUSHWORK_DEVICE", "auto"))
+        self._model: Path | None = None
+        self._base: LoadedBase | None = None
+
+    def work(self) -> None:
+        """Process orders until a training has ended."""
+        while True:
+            order = self._inbox.next()
+            if isinstance(order, Preload):
+                self._preload(order)
+            elif isinstance(order, Calibrate):
+                self._calibrate(order)
+            elif isinstance(order, Train):
+                self._run_training(order)
+                return
+
+    def _preload(self, order: Preload) -> None:
+        try:
+            self._load(order.model)
+        except BaseModelError as error:  # the run that needs it will report this
+            sys.stderr.write(f"{order.model} was not loaded: {error}\n")
+        self._outbox.send(Ready(describe_device(self._device)))
+        self._warm_up()
+
+    def _warm_up(self) -> None:
+        """Run a discarded training step: the first one in a process takes 0.5 s longer."""
+        base = self._base
+        if base is None or self._device != "cpu" or not is_small(base):
+            return  # GPU memory is reserved for runs, and steps of large base models take too long
+        config = preset_config(Preset.QUICK, resolution=base.info.resolution, images=1)
+        try:
+            calibrate(base, config, device=self._device, timed_steps=1)
+        except Exception:  # the run will report the cause
+            traceback.print_exc()
+
+    def _load(self, model: Path) -> LoadedBase:
+        if self._base is None or self._model != model:
+            self._base = None  # never hold two base models in memory
+            on_cpu = self._device == "cpu"  # on a GPU, training casts the UNet before moving it
+            self._base, self._model = load_base(model, unet_as_stored=not on_cpu), model
+            if on_cpu:
+                use_fastest_threads(self._base, batch_size=USUAL_BATCH, at_most=self._threads)
+        return self._base
+
+    def _calibrate(self, order: Calibrate) -> None:
+        if self._base is None or self._model is None:
+            return
+        try:
+            one_batch = order.config.model_copy(update={"gradient_accumulation": 1})
+            found = calibrate(self._base, one_batch, device=self._device)
+        except Exception:  # only the time estimate will be missing
+            traceback.print_exc()
+            return
+        self._outbox.send(
+            CalibrationReport(
+                model=self._model,
+                config=one_batch,
+                resolution=order.resolution,
+                seconds_per_step=found.seconds_per_step,
+                trainable_parameters=found.trainable_parameters,
+                adapter_bytes=found.adapter_bytes_fp16,
+            )
+        )
+
+    def _run_training(self, order: Train) -> None:
+        if self._device == "cpu" and hasattr(os, "nice"):
+            os.nice(CPU_NICENESS)
+        trained = train(
+            order.config,
+            read_folder(order.data),
+            PipeCallbacks(self._outbox, self._inbox),
+            base=self._load(order.model),
+            out=order.out,
+            cache=order.cache,
+            device=self._device,
+            arithmetic=order.arithmetic,
+            continues=order.continues,
+        )
+        self._outbox.send(
+            TrainReport(
+                path=trained.path,
+                outcome=str(trained.outcome),
+                steps=trained.steps,
+                trainable_parameters=trained.trainable_parameters,
+                base_parameters=trained.base_parameters,
+                peak_memory_bytes=trained.peak_memory_bytes,
+                seconds=trained.seconds,
+            )
+        )
+        if trained.path is not None:
+            self._export(trained.path)
+
+    def _export(self, canonical: Path) -> None:
+        order = self._inbox.next()
+        if not isinstance(order, Export):
+            raise TypeError(f"Expected an Export, not {order!r}.")
+        self._outbox.send(ExportReport(write_downloads(canonical, order)))
