@@ -99,7 +99,7 @@ def many(image: TrainingImage, count: int) -> list[TrainingImage]:
 
 
 def _draw(folder: Path, number: int) -> dict[str, str]:
-    """A coloured wave with some grain, so that it weighs what a picture weighs."""
+    """A colored wave with some grain, so that it weighs what a picture weighs."""
     chance = np.random.default_rng(number)
     across = np.linspace(0, 1, PICTURE_SIDE)
     waves = [

@@ -163,7 +163,7 @@ def _endless(loader: DataLoader[dict[str, Tensor]]) -> Iterator[dict[str, Tensor
 
 
 def _transformed(picture: Image.Image, resolution: int) -> Tensor:
-    """Shorter side to `resolution`, centre cut, (3, h, w) in [-1, 1], as torchvision does it."""
+    """Shorter side to `resolution`, center cut, (3, h, w) in [-1, 1], as torchvision does it."""
     scale = resolution / min(picture.size)
     size = (round(picture.width * scale), round(picture.height * scale))
     picture = picture.resize(size, Image.Resampling.LANCZOS)

@@ -11,7 +11,7 @@ filter   family, tags, stars, with and without words and another order
 detail   the page of an adapter, also of those with most pictures
 
 Each kind is asked as the page and as the API (`… API`). SQLite lies in a temporary folder and is
-never analysed, as in the app; PostgreSQL is vacuumed and analysed once, as its autovacuum does.
+never analyzed, as in the app; PostgreSQL is vacuumed and analyzed once, as its autovacuum does.
 """
 
 from __future__ import annotations

@@ -35,11 +35,11 @@ Plane = NDArray[np.floating[Any]]
 
 
 def draw_in_neon(svg: str, *, seed: int) -> Image.Image:
-    """The drawing as glowing tubes of its own colours before a night sky, RGB, 512 px square."""
+    """The drawing as glowing tubes of its own colors before a night sky, RGB, 512 px square."""
     rng = np.random.default_rng(seed)
     drawing = render_drawing(svg, SIZE, margin=MARGIN)
-    colour, alpha = _colour_and_alpha(drawing)
-    vivid = _vivid(_blurred(colour, 12))
+    color, alpha = _color_and_alpha(drawing)
+    vivid = _vivid(_blurred(color, 12))
     tube = _outline(drawing)
     glow = _blurred(tube, 26) * 0.9
     canvas = NIGHT * (1 + 0.08 * rng.standard_normal((SIZE, SIZE, 1)))
@@ -52,8 +52,8 @@ def draw_as_linocut(svg: str, *, seed: int) -> Image.Image:
     """The drawing printed in one dark ink on paper, with cuts across the shades; RGB, 512 px."""
     rng = np.random.default_rng(seed)
     drawing = render_drawing(svg, SIZE, margin=MARGIN)
-    colour, alpha = _colour_and_alpha(drawing)
-    light = _blurred(colour @ np.array([0.299, 0.587, 0.114], dtype=np.float32), 5) / 255
+    color, alpha = _color_and_alpha(drawing)
+    light = _blurred(color @ np.array([0.299, 0.587, 0.114], dtype=np.float32), 5) / 255
     rows, columns = np.mgrid[0:SIZE, 0:SIZE]
     cuts = 0.5 + 0.5 * np.sin((rows + 0.6 * columns) * (2 * np.pi / 44))
     inked = np.asarray(light < 0.25 + 0.45 * cuts, dtype=np.float32) * (alpha > 0.5)
@@ -97,7 +97,7 @@ def _draw_all(style: str, subjects: Sequence[ArtworkSubject], target: Path) -> N
     (target / "metadata.jsonl").write_text(lines, encoding="utf-8")
 
 
-def _colour_and_alpha(drawing: Image.Image) -> tuple[Plane, Plane]:
+def _color_and_alpha(drawing: Image.Image) -> tuple[Plane, Plane]:
     pixels = np.asarray(drawing, dtype=np.float32)
     alpha = pixels[..., 3] / 255
     return pixels[..., :3] * alpha[..., None] + 255 * (1 - alpha[..., None]), alpha
@@ -138,13 +138,13 @@ def _blurred(plane: Plane, radius: float) -> Plane:
     return np.stack(soft, axis=-1) if plane.ndim == 3 else soft[0]
 
 
-def _vivid(colour: Plane) -> Plane:
-    """The same hues as bright and as saturated as light is; grey becomes a cold blue."""
-    least, most = colour.min(axis=-1, keepdims=True), colour.max(axis=-1, keepdims=True)
-    hue = (colour - least) / np.maximum(most - least, 1)
-    grey = np.array([0.45, 0.75, 1.0], dtype=np.float32)
+def _vivid(color: Plane) -> Plane:
+    """The same hues as bright and as saturated as light is; gray becomes a cold blue."""
+    least, most = color.min(axis=-1, keepdims=True), color.max(axis=-1, keepdims=True)
+    hue = (color - least) / np.maximum(most - least, 1)
+    gray = np.array([0.45, 0.75, 1.0], dtype=np.float32)
     share = np.clip((most - least) / 60, 0, 1)
-    return np.asarray(255 * (share * hue + (1 - share) * grey))
+    return np.asarray(255 * (share * hue + (1 - share) * gray))
 
 
 def _over(under: Plane, over: Plane, opacity: Plane) -> Plane:

@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
+import json
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import sqlalchemy as sa
 from alembic import command
-from sqlmodel import SQLModel, select
+from sqlmodel import SQLModel, select, update
 
 import app.registry.tables  # noqa: F401  (fills the metadata)
 from app.registry import migrate
 from app.registry.adapters.library import search
 from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
+from app.registry.base_models.models import BaseModel
 from app.registry.config import Settings
+from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.db import Database, make_engine
+from app.registry.runs.models import Run
 
 
 def test_the_tables_are_those_of_the_code(database: Database) -> None:
@@ -113,6 +118,68 @@ def test_an_adapter_at_the_address_of_a_page_moves(postgres: str, tmp_path: Path
         database = Database(engine)
         with database.read() as session:
             assert session.get_one(Adapter, 1).slug == "deleted-adapter-1"
+        database.dispose()
+
+
+def add_run(database: Database, config: dict[str, Any]) -> None:
+    """A run with regularization images, and its version."""
+    with database.write() as session:
+        dataset = Dataset(slug="sea", name="Sea")
+        base = BaseModel(slug="base", name="Base", source="base")
+        session.add_all([dataset, base])
+        session.flush()
+        pinned = DatasetVersion(dataset_id=dataset.key, fingerprint="x", image_count=1, items=[])
+        session.add(pinned)
+        session.flush()
+        run = Run(
+            name="Sea",
+            dataset_id=dataset.key,
+            dataset_version_id=pinned.key,
+            base_model_id=base.key,
+            config=config,
+            total_steps=3,
+            regularization_version_id=pinned.key,
+        )
+        session.add(run)
+        session.exec(update(AdapterVersion).values(config=config))
+        session.exec(update(Adapter).values(license="MIT"))
+
+
+def test_names_are_spelled_in_american_english(postgres: str, tmp_path: Path) -> None:
+    config = {"regularization_weight": 0.5, "sample_prompts": ['a "regularization_weight": 1, ü']}
+    old = {"regularisation_weight": 0.5, "sample_prompts": config["sample_prompts"]}
+    for url in (f"sqlite:///{tmp_path}/brushwork.db", postgres):
+        engine = make_engine(url)
+        with engine.connect() as connection:
+            command.upgrade(migrate.alembic_config(connection), "0001")
+            connection.commit()
+        with engine.begin() as connection:
+            for row in OLD_ROWS:
+                connection.exec_driver_sql(row)
+        migrate.upgrade(engine)
+        database = Database(engine)
+        add_run(database, config)
+        with engine.connect() as connection, migrate._loose_references(connection):
+            command.downgrade(migrate.alembic_config(connection), "0015")
+            connection.commit()
+        with engine.connect() as connection:
+            runs = connection.execute(sa.text("SELECT regularisation_version_id, config FROM run"))
+            ((pinned, stored),) = runs.all()
+            assert pinned == 1
+            assert connection.scalar(sa.text("SELECT licence FROM adapter")) == "MIT"
+            assert (json.loads(stored) if isinstance(stored, str) else stored) == old
+            keys = sa.inspect(connection).get_foreign_keys("run")
+            assert "fk_run_regularisation_version_id_dataset_version" in {k["name"] for k in keys}
+        migrate.upgrade(engine)
+        with database.read() as session:
+            run = session.get_one(Run, 1)
+            assert (run.regularization_version_id, run.config) == (1, config)
+            assert session.get_one(Adapter, 1).license == "MIT"
+            assert session.get_one(AdapterVersion, 1).config == config
+            assert search.candidates(session, search.needles("agais SEA"), most=9) == [1]
+        keys = sa.inspect(engine).get_foreign_keys("run")
+        assert "fk_run_regularization_version_id_dataset_version" in {k["name"] for k in keys}
+        migrate.check(engine)
         database.dispose()
 
 

@@ -123,9 +123,9 @@ def test_an_archive_dropped_on_the_list_names_the_dataset(page: Page, live) -> N
         archive.writestr("1.txt", "first")
     page.goto("/datasets")
     content = base64.b64encode(buffer.getvalue()).decode()
-    page.evaluate(DROP, [["harbour_lights.zip", "application/zip", content]])
-    page.wait_for_url("**/datasets/harbour-lights")
-    expect(page.locator("h1")).to_have_text("harbour lights")
+    page.evaluate(DROP, [["harbor_lights.zip", "application/zip", content]])
+    page.wait_for_url("**/datasets/harbor-lights")
+    expect(page.locator("h1")).to_have_text("harbor lights")
     expect(page.get_by_role("textbox", name="Caption of 1.png")).to_have_value("first")
 
 

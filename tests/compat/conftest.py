@@ -31,7 +31,12 @@ CONFIG_KEY = "brushwork.train_config"
 LEASE_SECONDS = 60.0
 # Names in requests, answers, configs and files that have changed since, old: new. The old value is
 # expected under the new name; requests, configs and files may still use the old one.
-RENAMED: dict[str, str] = {}
+RENAMED = {
+    "licence": "license",
+    "regularisation_dataset_id": "regularization_dataset_id",
+    "regularisation_version_id": "regularization_version_id",
+    "regularisation_weight": "regularization_weight",
+}
 
 
 @dataclass(frozen=True)

@@ -184,6 +184,9 @@ def test_the_configs_in_the_registry_are_read(old_data: OldData) -> None:
         now = TrainConfig.model_validate(run.config).model_dump(mode="json")
         assert_holds(now, renamed(old["config"]), run.name)
         assert run.total_steps == old["config"]["steps"]
+        assert_holds(run.config, renamed(old["config"]), run.name)
+    trained = old_data.row(AdapterVersion, 1)
+    assert_holds(trained.config, renamed(runs[0]["config"]))
     assert_holds(old_data.get("/runs/2")["config"], renamed(runs[1]["config"]))
 
 

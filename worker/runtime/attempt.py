@@ -151,7 +151,7 @@ class Attempt:
                 base,
                 session.get_one(Dataset, self._run.dataset_id),
                 session.get_one(DatasetVersion, self._run.dataset_version_id),
-                session.get(DatasetVersion, self._run.regularisation_version_id or 0),
+                session.get(DatasetVersion, self._run.regularization_version_id or 0),
                 future_slug(session, self._run.name),
             )
 

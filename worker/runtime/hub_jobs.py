@@ -53,7 +53,7 @@ WriteFile = Callable[[int, FileFormat, WeightDtype, Path], NewFile]
 
 GONE = "“{name}” was deleted meanwhile, so it was not published. Restore it, then try again."
 DTYPE = WeightDtype.FP16
-FROM_HUB = "From {repo} on the Hugging Face Hub, commit {commit}.{licence}"
+FROM_HUB = "From {repo} on the Hugging Face Hub, commit {commit}.{license}"
 OFF = "Hugging Face access is off on this worker. An administrator can enable it: BRUSHWORK_HUB=on."
 
 
@@ -117,15 +117,15 @@ class HubJobs:
         """Metadata of the repository in the form of sidecar files."""
         stem = str(answer.values["name"]).removesuffix(".safetensors")
         said = answer.values["card"]
-        licence = _licence(said)
+        license = _license(said)
         path = scratch / "card.json"
         content = {
             "activation text": said.get("instance_prompt", ""),
-            "license": licence,
+            "license": license,
             "description": FROM_HUB.format(
                 repo=repo,
                 commit=answer.values["commit"][:12],
-                licence=f" License: {licence}." if licence else "",
+                license=f" License: {license}." if license else "",
             ),
         }
         path.write_text(json.dumps(content), encoding="utf-8")
@@ -230,7 +230,7 @@ class HubJobs:
         jobs.finish(session, IoJob, lease.claim, status, **values)
 
 
-def _licence(card: dict[str, str]) -> str:
+def _license(card: dict[str, str]) -> str:
     """The license of a model card; for `other`, the name given in the card."""
-    licence = card.get("license", "")
-    return card.get("license_name", licence) if licence == "other" else licence
+    license = card.get("license", "")
+    return card.get("license_name", license) if license == "other" else license

@@ -122,7 +122,7 @@ class ImportJobs:
             rank=rank,
             alpha=alpha,
             trigger_words=told.trigger_words,
-            licence=told.license,
+            license=told.license,
             base_model_id=place.base.key if place.base else None,
             trainable_parameters=reading.adapter.parameters,
             cover_sha256=cover,

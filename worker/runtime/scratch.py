@@ -78,7 +78,7 @@ def write_images(
         line = {"file_name": name, "text": item["caption"]}
         line |= {rule: item[rule] for rule in ("repeats", "never_flip") if rule in item}
         if number >= len(items):
-            line["regularisation"] = True
+            line["regularization"] = True
         lines.append(json.dumps(line, ensure_ascii=False))
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 

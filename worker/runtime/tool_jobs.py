@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from app.registry.adapters.models import Adapter, AdapterVersion
-from app.registry.adapters.tools import MAX_LICENCE, MAX_TRIGGERS, Keep
+from app.registry.adapters.tools import MAX_LICENSE, MAX_TRIGGERS, Keep
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models import service as base_models
@@ -113,7 +113,7 @@ class ToolJobs:
             base_family=sources[0].base_family,
             base_model_id=next((v.base_model_id for v in versions if v.base_model_id), None),
             trigger_words=list(words)[:MAX_TRIGGERS],
-            licence=_licence(sources),
+            license=_license(sources),
             details={"made": told},
         )
 
@@ -312,6 +312,6 @@ class ToolJobs:
         return base
 
 
-def _licence(sources: Sequence[Adapter]) -> str:
+def _license(sources: Sequence[Adapter]) -> str:
     """The distinct licenses of these adapters, which all apply to the result."""
-    return " and ".join(dict.fromkeys(s.licence for s in sources if s.licence))[:MAX_LICENCE]
+    return " and ".join(dict.fromkeys(s.license for s in sources if s.license))[:MAX_LICENSE]

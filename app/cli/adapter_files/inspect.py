@@ -38,7 +38,7 @@ def as_json(found: Inspection) -> dict[str, Any]:
     """All properties, without the image's bytes."""
     content = asdict(found)
     told = content.pop("about")
-    told["licence"], told["picture"] = told.pop("license"), told.pop("image") is not None
+    told["picture"] = told.pop("image") is not None
     return content | {"told": told}
 
 

@@ -57,7 +57,7 @@ class Adapter(SQLModel, table=True):
     )
     trigger_words: list[str] = Field(default_factory=list, sa_type=sa.JSON)
     notes: str = Field(default="", sa_type=sa.Text)
-    licence: str = Field(default="", max_length=80, description="License, such as CC-BY-4.0.")
+    license: str = Field(default="", max_length=80, description="License, such as CC-BY-4.0.")
     starred: bool = False
     base_family: str = Field(max_length=16)
     cover_sha256: str | None = Field(default=None, max_length=64)

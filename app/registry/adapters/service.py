@@ -181,7 +181,7 @@ class AdapterChange:
 
     name: str | None = None
     notes: str | None = None
-    licence: str | None = None
+    license: str | None = None
     starred: bool | None = None
     trigger_words: list[str] | None = None
     tags: list[str] | None = None
@@ -196,7 +196,7 @@ def change_adapter(session: Session, adapter_id: int, change: AdapterChange) -> 
     """
     adapter = get_adapter(session, adapter_id)
     usual = _usual_download(session, adapter)
-    for field in ("name", "notes", "licence", "starred", "trigger_words", "cover_sha256"):
+    for field in ("name", "notes", "license", "starred", "trigger_words", "cover_sha256"):
         value = getattr(change, field)
         if value is not None:
             setattr(adapter, field, _printable(value))

@@ -31,7 +31,7 @@ class Run(Job, table=True):
     config: dict[str, Any] = Field(
         sa_type=sa.JSON, description="A worker.core.training TrainConfig."
     )
-    regularisation_version_id: int | None = Field(
+    regularization_version_id: int | None = Field(
         default=None,
         foreign_key="dataset_version.id",
         description="Regularization images, which keep the base model from forgetting.",

@@ -77,7 +77,7 @@ def train_again(
         trigger_word=old.trigger_word,
         config=config.model_dump(mode="json"),
         total_steps=config.steps,
-        regularisation_version_id=old.regularisation_version_id,
+        regularization_version_id=old.regularization_version_id,
         adapter_id=adapter_id,
     )
     jobs.enqueue(session, run)

@@ -25,6 +25,7 @@ from app.registry.jobs.states import JobStatus
 from app.registry.runs.models import NOTICE, Checkpoint, MetricChunk, Run, Sample
 from app.registry.runs.progress import HELD_OUT
 from app.registry.validation import named_reasons, reason, too_long
+from worker.core.old_names import accept_old_names
 from worker.core.training.config import AdapterKind, TrainConfig
 from worker.core.training.presets import Preset, for_optimizer, preset_config
 
@@ -65,7 +66,7 @@ class RunRequest:
     name: str | None = None
     config: Mapping[str, Any] | None = None
     continues: StartCheckpoint | None = None
-    regularisation_dataset_id: int | None = None
+    regularization_dataset_id: int | None = None
     adapter_id: int | None = None  # the result is its next version; None: a new adapter
 
 
@@ -104,7 +105,10 @@ def plan_config(
         images=image_count,
         trigger_word=dataset.trigger_word,
     )
-    changes = dict(request.config or {})
+    try:
+        changes = accept_old_names(request.config or {})
+    except ValueError as error:
+        raise InvalidInput(str(error), fields={"config": str(error)}) from None
     usual = preset if parent is None else TrainConfig.model_validate(parent.config)
     default = for_optimizer(usual, changes.get("optimizer"))
     return check_config(default.model_dump(mode="json") | changes)
@@ -167,7 +171,7 @@ def create_run(session: Session, request: RunRequest) -> Run:
         config=config.model_dump(mode="json"),
         total_steps=config.steps,
         parent_id=parent.key if parent else None,
-        regularisation_version_id=regularization.key if regularization else None,
+        regularization_version_id=regularization.key if regularization else None,
         adapter_id=request.adapter_id,
     )
     jobs.enqueue(session, run)
@@ -217,7 +221,7 @@ def _pin_regularization(
     session: Session, request: RunRequest, fields: dict[str, str]
 ) -> DatasetVersion | None:
     """The pinned dataset of regularization images, if one is requested."""
-    key, name = request.regularisation_dataset_id, "regularisation_dataset_id"
+    key, name = request.regularization_dataset_id, "regularization_dataset_id"
     if key is None:
         return None
     if key == request.dataset_id:

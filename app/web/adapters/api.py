@@ -6,11 +6,11 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, TypeVar
+from typing import Annotated, Any, TypeVar
 
 import anyio.to_thread
 from fastapi import APIRouter, File, Form, Query, Request, Response, UploadFile
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.registry.adapters import imports, service
 from app.registry.adapters.downloads.failed_exports import is_refused
@@ -30,6 +30,7 @@ from app.web.media import blob_response
 from app.web.state import Id, State
 from app.web.uploads import uploaded
 from worker.core.lora_files.file_names import file_name
+from worker.core.old_names import accept_old_names
 from worker.core.words import FileFormat, WeightDtype
 
 router = APIRouter(tags=["adapters"])
@@ -56,7 +57,7 @@ class AdapterOut(BaseModel):
     trigger_words: list[str]
     tags: list[str]
     notes: str
-    licence: str
+    license: str
     starred: bool
     version: int
     versions: int
@@ -104,11 +105,16 @@ class AdapterPatch(BaseModel):
     model_config = ConfigDict(extra="forbid")
     name: Annotated[Line, Field(min_length=1)] | None = None
     notes: Annotated[str, Field(max_length=20_000)] | None = None
-    licence: Annotated[str, Field(max_length=80)] | None = None
+    license: Annotated[str, Field(max_length=80)] | None = None
     cover_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = None
     starred: bool | None = None
     trigger_words: Annotated[list[Line], Field(max_length=20)] | None = None
     tags: Annotated[list[Line], Field(max_length=50)] | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, values: Any) -> Any:
+        return accept_old_names(values)
 
 
 def adapter_out(row: AdapterSummary) -> AdapterOut:
@@ -117,7 +123,7 @@ def adapter_out(row: AdapterSummary) -> AdapterOut:
     return AdapterOut(
         **adapter.model_dump(
             include={
-                *("id", "slug", "name", "base_family", "trigger_words", "notes", "licence"),
+                *("id", "slug", "name", "base_family", "trigger_words", "notes", "license"),
                 "starred",
             }
         ),
@@ -260,7 +266,7 @@ def show(adapter_id: Id, state: State) -> AdapterOut:
 
 @router.patch("/adapters/{adapter_id}")
 def change(adapter_id: Id, body: AdapterPatch, state: State) -> AdapterOut:
-    """Change name, notes, licence, star, cover, trigger words or tags; versions never change."""
+    """Change name, notes, license, star, cover, trigger words or tags; versions never change."""
     with state.database.write() as session:
         if body.cover_sha256 is not None:
             require_adapter_image(session, adapter_id, body.cover_sha256)

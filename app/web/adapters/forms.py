@@ -8,14 +8,15 @@ from typing import Any
 from app.registry.adapters.service import AdapterChange
 from app.registry.validation import too_long
 from app.web.form_reader import FormReader, split_words
+from worker.core.old_names import rename_old
 
 MAX_NAME = 120
 MAX_NOTES = 20_000
-MAX_LICENCE = 80
+MAX_LICENSE = 80
 MAX_TRIGGERS = 20
 MAX_TRIGGER = 60
-LICENCE_NAME = "Enter the name of the license; its text belongs in the notes."
-LICENCES = (
+LICENSE_NAME = "Enter the name of the license; its text belongs in the notes."
+LICENSES = (
     "CC0-1.0",
     "CC-BY-4.0",
     "CC-BY-SA-4.0",
@@ -30,14 +31,14 @@ LICENCES = (
 
 def read_change(sent: Mapping[str, Any]) -> AdapterChange:
     """Parse a form into a change; absent fields stay unchanged. Raises InvalidInput."""
-    form = FormReader(sent)
+    form = FormReader(rename_old(sent))
     name = form.text("name", most=MAX_NAME) if "name" in form else None
     if name == "":
         form.refuse("name", "An adapter needs a name.")
     notes = form.text("notes", most=MAX_NOTES) if "notes" in form else None
-    licence = form.text("licence") if "licence" in form else None
-    if licence and len(licence) > MAX_LICENCE:
-        form.refuse("licence", f"{too_long(licence, MAX_LICENCE)} {LICENCE_NAME}")
+    license = form.text("license") if "license" in form else None
+    if license and len(license) > MAX_LICENSE:
+        form.refuse("license", f"{too_long(license, MAX_LICENSE)} {LICENSE_NAME}")
     triggers = split_words(form.text("trigger_words")) if "trigger_words" in form else None
     if triggers and (len(triggers) > MAX_TRIGGERS or max(map(len, triggers)) > MAX_TRIGGER):
         form.refuse(
@@ -48,7 +49,7 @@ def read_change(sent: Mapping[str, Any]) -> AdapterChange:
     return AdapterChange(
         name=name,
         notes=notes,
-        licence=licence,
+        license=license,
         trigger_words=triggers,
         tags=split_words(form.text("tags")) if "tags" in form else None,
     )

@@ -24,7 +24,7 @@ from app.registry.db import MAX_ID, Session
 from app.registry.errors import AppError, InvalidInput
 from app.registry.state import AppState
 from app.web.adapters.deleted import pages as deleted_pages
-from app.web.adapters.forms import LICENCES, read_change
+from app.web.adapters.forms import LICENSES, read_change
 from app.web.adapters.imports import pages as import_pages
 from app.web.adapters.imports.pages import Import, ImportsFragment, shown_import
 from app.web.adapters.page_view import AdapterView, adapter_view
@@ -115,7 +115,7 @@ class AdapterShow:
     view: AdapterView
     values: dict[str, str]
     errors: dict[str, str]
-    licences: tuple[str, ...] = LICENCES
+    licenses: tuple[str, ...] = LICENSES
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,7 @@ def _values(view: AdapterView) -> dict[str, str]:
         "name": view.adapter.name,
         "trigger_words": ", ".join(view.adapter.trigger_words),
         "tags": ", ".join(view.summary.tags),
-        "licence": view.adapter.licence,
+        "license": view.adapter.license,
         "notes": view.adapter.notes,
     }
 

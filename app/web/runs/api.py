@@ -6,13 +6,14 @@ from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.registry.adapters import service as adapters
 from app.registry.db import MAX_ID, Session
 from app.registry.runs import service
 from app.registry.runs.models import Run
 from app.web.state import Id, State
+from worker.core.old_names import accept_old_names
 from worker.core.training.presets import Preset
 
 router = APIRouter(tags=["runs"])
@@ -35,7 +36,7 @@ class RunIn(BaseModel):
     preset: Preset = Preset.BALANCED
     name: str | None = Field(None, max_length=1_000)
     config: dict[str, Any] = Field(default_factory=dict)
-    regularisation_dataset_id: int | None = Field(
+    regularization_dataset_id: int | None = Field(
         None, ge=1, le=MAX_ID, description="Pictures that keep the base from forgetting."
     )
     adapter_id: int | None = Field(
@@ -44,6 +45,11 @@ class RunIn(BaseModel):
     continues: ContinuesIn | None = Field(
         None, description="A checkpoint to go on from; `steps` then counts from its beginning."
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, values: Any) -> Any:
+        return accept_old_names(values)
 
 
 class RunCreated(BaseModel):
@@ -140,7 +146,7 @@ def create(body: RunIn, state: State) -> RunCreated:
         preset=body.preset,
         name=body.name,
         config=body.config,
-        regularisation_dataset_id=body.regularisation_dataset_id,
+        regularization_dataset_id=body.regularization_dataset_id,
         adapter_id=body.adapter_id,
         continues=(
             service.StartCheckpoint(body.continues.run_id, body.continues.step)

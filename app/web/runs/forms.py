@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from app.registry.db import MAX_ID
 from app.registry.runs.service import RunRequest, StartCheckpoint
 from app.web.form_reader import FormReader, split_lines
+from worker.core.old_names import rename_old
 from worker.core.training.config import Group, TrainConfig
 from worker.core.training.presets import Preset
 from worker.core.words import ENUM_LABELS
@@ -94,7 +95,7 @@ class TrainForm:
     preset: Preset = Preset.BALANCED
     values: Mapping[str, str] = field(default_factory=dict)
     shown: Mapping[str, str] = field(default_factory=dict)
-    regularisation: str = ""
+    regularization: str = ""
     continue_run: str = ""
     continue_step: str = ""
     adapter: str = ""
@@ -126,7 +127,7 @@ class TrainForm:
             name=self.name,
             config={name: from_text(name, text) for name, text in said.items()},
             continues=self.start,
-            regularisation_dataset_id=as_id(self.regularisation),
+            regularization_dataset_id=as_id(self.regularization),
             adapter_id=as_id(self.adapter),
         )
 
@@ -154,7 +155,7 @@ def as_preset(text: str) -> Preset:
 
 def read_form(sent: Mapping[str, Any]) -> TrainForm:
     """Parse a submitted form; an absent switch is off."""
-    form = FormReader(sent)
+    form = FormReader(rename_old(sent))
     shown = _read_shown(form.text("shown"))
     values = {name: form.text(name) for name in shown}
     return TrainForm(
@@ -164,7 +165,7 @@ def read_form(sent: Mapping[str, Any]) -> TrainForm:
         preset=as_preset(form.text("preset")),
         values=values,
         shown=shown,
-        regularisation=form.text("regularisation_dataset_id"),
+        regularization=form.text("regularization_dataset_id"),
         continue_run=form.text("continue_run"),
         continue_step=form.text("continue_step"),
         adapter=form.text("adapter_id"),
@@ -178,6 +179,7 @@ def _read_shown(text: str) -> dict[str, str]:
         return {}
     if not isinstance(shown, dict):
         return {}
+    shown = rename_old(shown)
     return {name: str(value) for name, value in shown.items() if name in TrainConfig.model_fields}
 
 

@@ -130,13 +130,13 @@ def test_odd_words_are_only_words(client: TestClient, adapter: Adapter) -> None:
         assert (answer.status_code, answer.json()) == (200, [])
 
 
-def test_tags_notes_and_licence_take_any_script_and_are_never_markup(
+def test_tags_notes_and_license_take_any_script_and_are_never_markup(
     client: TestClient, adapter: Adapter
 ) -> None:
     body = {
         "tags": ["🎨", "שלום", "Grün"],
         "notes": "<script>alert(1)</script>\0 & more",
-        "licence": 'CC-BY-4.0"><b>',
+        "license": 'CC-BY-4.0"><b>',
         "trigger_words": ["a\0b"],
     }
     answer = client.patch(f"{API}/{adapter.key}", json=body)
@@ -150,7 +150,22 @@ def test_tags_notes_and_licence_take_any_script_and_are_never_markup(
     page = client.get(f"/adapters/{adapter.slug}").text
     assert "<script>alert" not in page
     assert '"><b>' not in page
-    assert client.patch(f"{API}/{adapter.key}", json={"licence": "x" * 81}).status_code == 422
+    assert client.patch(f"{API}/{adapter.key}", json={"license": "x" * 81}).status_code == 422
+
+
+@pytest.mark.parametrize("name", ["license", "licence"])
+def test_the_license_has_an_old_name_in_requests(
+    client: TestClient, adapter: Adapter, name: str
+) -> None:
+    one = f"{API}/{adapter.key}"
+    answer = client.patch(one, json={name: "MIT"}).json()
+    assert (answer["license"], "licence" in answer) == ("MIT", False)
+    sent = client.post(f"/adapters/{adapter.slug}", data={name: "CC0-1.0"}, follow_redirects=False)
+    assert sent.status_code == 303
+    assert client.get(one).json()["license"] == "CC0-1.0"
+    both = client.patch(one, json={"licence": "MIT", "license": "Apache-2.0"})
+    assert both.status_code == 422
+    assert "“licence” is the old name of “license”" in both.text
 
 
 def test_versions_are_found_by_number_and_alias(client: TestClient, adapter: Adapter) -> None:

@@ -31,7 +31,7 @@ NEW = NewVersion(
     cover_sha256="b" * 64,
     config={"resolution": 64, "steps": 3},
     details={"images": 24, "author": "Ada"},
-    licence="CC0-1.0",
+    license="CC0-1.0",
 )
 FULL = AdapterMetadata(
     title="Chalk “board” é",
@@ -93,7 +93,7 @@ def test_so_does_the_next_version_of_an_adapter_that_a_person_changed(
 ) -> None:
     with database.write() as session:
         key = publish(session, NEW).adapter_id
-        change_adapter(session, key, AdapterChange(name="Slate", licence="MIT", notes="Mine."))
+        change_adapter(session, key, AdapterChange(name="Slate", license="MIT", notes="Mine."))
         session.flush()
         next_one = replace(NEW, sha256="e" * 64, cover_sha256=cover)
         told = future_metadata(session, next_one, adapter_id=key)

@@ -151,7 +151,7 @@ def test_a_file_that_fails_is_refused_with_its_sentence(
         assert answer.status_code == 422
         assert TOO_LARGE in answer.json()["detail"]
     assert len(orders(state)) == 1
-    client.patch(place, json={"licence": "CC0-1.0"})  # the file would say something else now
+    client.patch(place, json={"license": "CC0-1.0"})  # the file would say something else now
     assert client.get(f"{place}/download?format=bundle").status_code == 503
     # the usual download was ordered at once by the change, the bundle when it was asked for
     assert [job.args["format"] for job in orders(state)] == ["bundle", "kohya", "bundle"]

@@ -125,7 +125,7 @@ def test_a_download_is_ordered_once_until_the_order_has_ended(database: Database
     ("change", "in_every_file"),
     [
         (AdapterChange(name="Slate"), True),
-        (AdapterChange(licence="CC0-1.0"), True),
+        (AdapterChange(license="CC0-1.0"), True),
         (AdapterChange(trigger_words=["slate"]), True),
         (AdapterChange(cover_sha256="c" * 64), True),
         (AdapterChange(notes="Of a wedding."), False),

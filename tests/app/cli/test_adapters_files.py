@@ -132,12 +132,14 @@ def test_inspect_tells_base_rank_norms_and_hashes(
         tensors[f"{stem}.lora_up.weight"] = torch.randn(1280, 4) * (1 - number)
         tensors[f"{stem}.alpha"] = torch.tensor(2.0)
     path = tmp_path / "x.safetensors"
-    save_file(tensors, path, {"ss_output_name": "Ink", "sshs_model_hash": "0" * 64})
+    metadata = {"ss_output_name": "Ink", "modelspec.license": "MIT", "sshs_model_hash": "0" * 64}
+    save_file(tensors, path, metadata)
     content = path.read_bytes()
     (length,) = struct.unpack("<Q", content[:8])
     found = json.loads(inspected(path, capsys, "--json"))
     sha256, after = (hashlib.sha256(part).hexdigest() for part in (content, content[8 + length :]))
     assert found["bases"] == ["SD 1.x"]
+    assert (found["told"]["license"], found["told"]["picture"]) == ("MIT", False)
     assert found["ranks"] == {"4": 2}
     assert found["alphas"] == {"2.0": 2}
     assert found["strengths"] == {"0.5": 2}

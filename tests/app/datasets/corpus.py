@@ -24,7 +24,7 @@ def encode(image: Image.Image, file_format: str = "PNG", **options: Any) -> byte
 def picture(
     file_format: str = "PNG", *, size: tuple[int, int] = (64, 48), color: Color = "teal"
 ) -> bytes:
-    """A plain picture of one colour."""
+    """A plain picture of one color."""
     return encode(Image.new("RGB", size, color), file_format)
 
 
@@ -61,12 +61,12 @@ def png(width: int, height: int, *, bits: int = 8, color_type: int = 2, data: by
 
 
 def huge_png() -> bytes:
-    """20,000 × 20,000 grey pixels of one bit (400 megapixels) in about 50 KB."""
+    """20,000 × 20,000 gray pixels of one bit (400 megapixels) in about 50 KB."""
     return png(20_000, 20_000, bits=1, color_type=0, data=bytes((1 + 2_500) * 20_000))
 
 
 def sixteen_bit_png(color_type: int, value: int) -> bytes:
-    """16 × 16 pixels of 16 bits; colour type 0 grey, 2 RGB, 4 grey with alpha, 6 RGBA."""
+    """16 × 16 pixels of 16 bits; color type 0 gray, 2 RGB, 4 gray with alpha, 6 RGBA."""
     channels = {0: 1, 2: 3, 4: 2, 6: 4}[color_type]
     row = b"\0" + struct.pack(">H", value) * channels * 16
     return png(16, 16, bits=16, color_type=color_type, data=row * 16)

@@ -43,7 +43,7 @@ def decode(decoder: ImageDecoder, tmp_path: Path) -> Decode:
 
 
 def middle(path: Path) -> tuple[int, ...]:
-    """The colour of the middle as a training sees it: on white."""
+    """The color of the middle as a training sees it: on white."""
     with Image.open(path) as image:
         assert image.mode in ("RGB", "RGBA")
         seen = on_white(image)
@@ -190,14 +190,14 @@ def test_16_bits_with_alpha_are_laid_over_white(decode: Decode, color_type: int)
     assert middle(decoded.clean) == (255, 255, 255)
 
 
-def test_palettes_become_colours(decode: Decode) -> None:
+def test_palettes_become_colors(decode: Decode) -> None:
     image = Image.new("RGB", (32, 32), (200, 30, 40)).quantize(4)
     assert image.mode == "P"
 
     assert middle(decode(encode(image)).clean) == (200, 30, 40)
 
 
-def test_bilevel_and_grey_become_rgb(decode: Decode) -> None:
+def test_bilevel_and_gray_become_rgb(decode: Decode) -> None:
     assert middle(decode(encode(Image.new("1", (32, 32), 1))).clean) == (255, 255, 255)
     assert middle(decode(encode(Image.new("L", (32, 32), 77), "JPEG")).clean) == (77, 77, 77)
 
@@ -229,7 +229,7 @@ def test_an_opaque_alpha_channel_is_dropped_silently(decode: Decode) -> None:
     assert decoded.note is None
 
 
-def test_colours_are_converted_to_srgb_by_their_profile(decode: Decode) -> None:
+def test_colors_are_converted_to_srgb_by_their_profile(decode: Decode) -> None:
     red, _, blue = middle(decode(wide_gamut((250, 10, 10))).clean)
 
     assert blue > 200 > 60 > red

@@ -118,7 +118,7 @@ def test_bad_files_are_named_with_their_reasons_and_cost_only_themselves(upload:
             ("broken.zip", b"PK\3\4 and nothing more"),
             ("README.md", b"# words"),
             ("../../climbs.png", BLUE),
-            ("grey16.png", sixteen_bit_png(0, 30_000)),
+            ("gray16.png", sixteen_bit_png(0, 30_000)),
             ("print.jpg", encode(Image.new("CMYK", (16, 16), (255, 0, 0, 0)), "JPEG")),
             ("palette.png", encode(Image.new("RGB", (16, 16), "pink").quantize(2))),
         ]
@@ -127,7 +127,7 @@ def test_bad_files_are_named_with_their_reasons_and_cost_only_themselves(upload:
     assert [image.filename for image in result.accepted] == [
         "good.png",
         "climbs.png",
-        "grey16.png",
+        "gray16.png",
         "print.jpg",
         "palette.png",
     ]

@@ -61,10 +61,10 @@ def test_it_creates_a_dataset_with_pictures_in_one_form(
 
 
 def test_it_names_a_dataset_by_its_archive_when_no_name_was_given(client: TestClient) -> None:
-    files = [("files", ("harbour_lights.zip", b"not a zip", "application/zip"))]
+    files = [("files", ("harbor_lights.zip", b"not a zip", "application/zip"))]
     answer = client.post("/datasets", files=files, headers=HTML)
-    assert "Harbour lights" in answer.text
-    assert "harbour_lights.zip" in answer.text
+    assert "Harbor lights" in answer.text
+    assert "harbor_lights.zip" in answer.text
 
 
 @pytest.mark.parametrize(

@@ -216,7 +216,7 @@ def test_many_reapers_handle_an_expiry_once(database: Database) -> None:
     assert requeued == Counter(ids)
 
 
-def test_a_waiting_job_is_cancelled_at_once_and_twice_is_no_mistake(database: Database) -> None:
+def test_a_waiting_job_is_canceled_at_once_and_twice_is_no_mistake(database: Database) -> None:
     (job_id,) = queue_jobs(database, 1)
     for _ in range(2):
         with database.write() as session:
@@ -239,7 +239,7 @@ def test_a_running_job_is_asked_to_end_and_ends_so_even_when_its_worker_is_lost(
     assert row(database, job_id).status == JobStatus.CANCELED
 
 
-def test_a_job_that_has_ended_cannot_be_cancelled(database: Database) -> None:
+def test_a_job_that_has_ended_cannot_be_canceled(database: Database) -> None:
     (job_id,) = queue_jobs(database, 1)
     _, held = claim(database)
     with database.write() as session:
@@ -267,8 +267,8 @@ def test_a_cancel_that_races_with_the_claim_leaves_one_winner(
             jobs.request_cancel(session, IoJob, session.get_one(IoJob, job_id))
 
     with ThreadPoolExecutor(2) as pool:
-        taken, cancelled = pool.submit(take), pool.submit(cancel)
-        cancelled.result()
+        taken, canceled = pool.submit(take), pool.submit(cancel)
+        canceled.result()
     found = row(database, job_id)
     if taken.result():
         assert (found.status, found.cancel_requested) == ("running", True)

@@ -48,7 +48,7 @@ def test_a_run_is_accepted_and_can_be_watched(client: TestClient, dataset_id: in
         ({"base_model": "sd-9"}, "base_model"),
         ({"dataset_id": 999}, "dataset_id"),
         ({"name": "x" * 500}, "name"),
-        ({"colour": 1}, "colour"),
+        ({"color": 1}, "color"),
     ],
 )
 def test_a_wrong_run_names_its_field(
@@ -58,6 +58,36 @@ def test_a_wrong_run_names_its_field(
     assert answer.status_code == 422
     assert field in [error["field"] for error in answer.json()["errors"]]
     assert f"{field}: " in answer.json()["detail"]
+    assert client.get("/api/v1/runs").json() == []
+
+
+@pytest.mark.parametrize("word", ["regularization", "regularisation"])
+def test_old_names_are_accepted(
+    client: TestClient, dataset_id: int, png: Png, state: AppState, word: str
+) -> None:
+    key = client.post("/api/v1/datasets", json={"name": "Photos"}).json()["id"]
+    client.post(f"/api/v1/datasets/{key}/images", files=[("files", ("fox.png", png()))])
+    body = {f"{word}_dataset_id": key, "config": {f"{word}_weight": 0.5}}
+    run_id = start(client, dataset_id, **body)
+    config = client.get(f"/api/v1/runs/{run_id}").json()["config"]
+    assert {name: config[name] for name in config if name.startswith("regul")} == {
+        "regularization_weight": 0.5
+    }
+    with state.database.read() as session:
+        assert session.get_one(Run, run_id).regularization_version_id is not None
+    again = {"config": {f"{word}_weight": 0.75}, "continues": None}
+    assert start(client, dataset_id, **again) == run_id + 1
+
+
+def test_different_values_under_both_names_are_refused(client: TestClient, dataset_id: int) -> None:
+    both = {"regularisation_weight": 0.5, "regularization_weight": 1.0}
+    for body in (
+        {"config": both},
+        {"regularisation_dataset_id": 1, "regularization_dataset_id": 2},
+    ):
+        answer = client.post("/api/v1/runs", json={"dataset_id": dataset_id} | body)
+        assert answer.status_code == 422
+        assert "is the old name of “regularization_" in answer.json()["detail"]
     assert client.get("/api/v1/runs").json() == []
 
 

@@ -388,20 +388,35 @@ def test_warnings_are_shown_loudly_and_held_out_loss_as_figures(
     assert "0.4000 to 0.6000" in page
 
 
-def test_another_dataset_can_regularise_a_run(client: TestClient, state: AppState) -> None:
+def test_another_dataset_can_regularize_a_run(client: TestClient, state: AppState) -> None:
     style = fake_workers.dataset(state)
     other = fake_workers.dataset(state, "Photos")
     page = client.get(f"/train/new?dataset={style.slug}").text
     fields = form_of(page)
-    assert fields["regularisation_dataset_id"] == ""
-    chosen = fields | {"regularisation_dataset_id": str(other.key)}
+    assert fields["regularization_dataset_id"] == ""
+    chosen = fields | {"regularization_dataset_id": str(other.key)}
     assert client.post("/train/new", data=chosen, follow_redirects=False).status_code == 303
     (run,) = runs_of(state)
-    assert run.regularisation_version_id not in (None, run.dataset_version_id)
-    same = fields | {"regularisation_dataset_id": str(style.key)}
+    assert run.regularization_version_id not in (None, run.dataset_version_id)
+    same = fields | {"regularization_dataset_id": str(style.key)}
     wrong = client.post("/train/new", data=same, headers=HTML)
     assert wrong.status_code == 422
     assert "Choose another dataset." in wrong.text
+
+
+def test_a_form_with_old_names_is_accepted(client: TestClient, state: AppState) -> None:
+    style = fake_workers.dataset(state)
+    other = fake_workers.dataset(state, "Photos")
+    fields = form_of(client.get(f"/train/new?dataset={style.slug}").text)
+    shown = {name: fields.pop(name) for name in [*fields] if name.startswith("regularization_")}
+    old = {name.replace("ization", "isation"): value for name, value in shown.items()}
+    old |= {"regularisation_dataset_id": str(other.key), "regularisation_weight": "0.5"}
+    fields["shown"] = fields["shown"].replace("regularization", "regularisation")
+    sent = client.post("/train/new", data=fields | old, follow_redirects=False)
+    assert sent.status_code == 303
+    (run,) = runs_of(state)
+    assert run.regularization_version_id not in (None, run.dataset_version_id)
+    assert run.config["regularization_weight"] == 0.5
 
 
 def test_the_crop_of_each_picture_is_shown_before_the_training(

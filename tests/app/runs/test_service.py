@@ -82,10 +82,10 @@ def test_every_wrong_field_is_named_at_once(database: Database, ready_base: None
     fields = refusal(
         database,
         name="x" * 200,
-        config={"rank": 0, "steps": "many", "colour": 1, "learning_rate": 1e-3},
+        config={"rank": 0, "steps": "many", "color": 1, "learning_rate": 1e-3},
     )
-    assert set(fields) == {"name", "rank", "steps", "colour"}
-    assert fields["colour"] == "There is no setting with this name."
+    assert set(fields) == {"name", "rank", "steps", "color"}
+    assert fields["color"] == "There is no setting with this name."
 
 
 def test_a_base_that_is_not_there_is_named_with_those_that_are(

@@ -1,4 +1,4 @@
-"""Every pair of colours that meet on a page can be read, in light and in dark (WCAG 2.2 AA)."""
+"""Every pair of colors that meet on a page can be read, in light and in dark (WCAG 2.2 AA)."""
 
 from __future__ import annotations
 
@@ -28,9 +28,9 @@ PAIRS = [
 ]
 
 
-def luminance(colour: str) -> float:
+def luminance(color: str) -> float:
     """Relative luminance as WCAG defines it."""
-    channels = [int(colour[place : place + 2], 16) / 255 for place in (1, 3, 5)]
+    channels = [int(color[place : place + 2], 16) / 255 for place in (1, 3, 5)]
     red, green, blue = (
         c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels
     )
@@ -44,7 +44,7 @@ def contrast(one: str, other: str) -> float:
 
 @pytest.mark.parametrize("theme", [0, 1], ids=["light", "dark"])
 @pytest.mark.parametrize(("front", "back", "least"), PAIRS)
-def test_colours_that_meet_can_be_told_apart(
+def test_colors_that_meet_can_be_told_apart(
     front: str, back: str, least: float, theme: int
 ) -> None:
     assert contrast(TOKENS[front][theme], TOKENS[back][theme]) >= least

@@ -1,4 +1,4 @@
-"""Other people's files are the ones their README names, each with its licence."""
+"""Other people's files are the ones their README names, each with its license."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ def test_no_file_came_in_without_being_written_down() -> None:
     assert found == set(listed())
 
 
-def test_each_package_brings_its_licence() -> None:
+def test_each_package_brings_its_license() -> None:
     for folder in VENDOR.iterdir():
         if folder.is_dir():
             assert (folder / "LICENSE").read_text().strip(), folder.name

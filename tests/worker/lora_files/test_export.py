@@ -184,7 +184,7 @@ def test_kohyas_hashes_are_those_of_its_own_recipe(adapter: LoraAdapter, tmp_pat
     assert path.stat().st_size > 0x110000  # so that the older hash is of something
     found = metadata_of(path)
     older = {key: value for key, value in found.items() if key.startswith("ss_")}
-    again = serialize(load_file(path), older)  # as sd-scripts serialises before it hashes
+    again = serialize(load_file(path), older)  # as sd-scripts serializes before it hashes
     legacy = hashlib.sha256(again[0x100000:0x110000]).hexdigest()[:8]
     assert found["sshs_legacy_hash"] == legacy
     (length,) = struct.unpack("<Q", again[:8])

@@ -28,7 +28,7 @@ from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
 from worker.core.lora_files.export import read_adapter
 from worker.core.words import LORA_FORMATS, WeightDtype
 from worker.runtime.export_jobs import ExportJobs
-from worker.runtime.hub_jobs import _licence
+from worker.runtime.hub_jobs import _license
 from worker.runtime.io_jobs import IoJobs
 
 QUERY = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
@@ -110,7 +110,7 @@ def add_adapter(registry: Registry, folder: Path) -> int:
         rank=4,
         alpha=2.0,
         trigger_words=["chalk"],
-        licence="cc-by-4.0",
+        license="cc-by-4.0",
         base_model_id=registry.base_id,
         steps=600,
         config={"resolution": 64},
@@ -226,14 +226,14 @@ def test_an_adapter_comes_with_what_its_card_says(
     assert adapter.notes == (
         f"From acme/ink-wash on the Hugging Face Hub, commit {repo.commit[:12]}. License: mit."
     )
-    assert adapter.licence == "mit"
+    assert adapter.license == "mit"
     assert adapter.cover_sha256
     (version,) = outward.rows(AdapterVersion, adapter_id=adapter.key)
     assert version.rank == 4
 
 
 @pytest.mark.parametrize(
-    ("card", "licence"),
+    ("card", "license"),
     [
         ({"license": "cc-by-4.0", "license_name": "no"}, "cc-by-4.0"),
         ({"license": "other", "license_name": "My own"}, "My own"),
@@ -241,8 +241,8 @@ def test_an_adapter_comes_with_what_its_card_says(
         ({}, ""),
     ],
 )
-def test_the_licence_of_a_card_is_its_own_name(card: dict[str, str], licence: str) -> None:
-    assert _licence(card) == licence
+def test_the_license_of_a_card_is_its_own_name(card: dict[str, str], license: str) -> None:
+    assert _license(card) == license
 
 
 def test_what_cannot_be_done_is_said(
@@ -308,7 +308,7 @@ def test_a_canceled_next_version_leaves_the_repository_as_it_was(
     outward.until_final(IoJob, order(outward, adapter_id))
     before = dict(hub.repos["ada/chalk"].files)
     with outward.database.write() as session:
-        session.get_one(Adapter, adapter_id).licence = "mit"
+        session.get_one(Adapter, adapter_id).license = "mit"
     hub.uploaded.clear()
     hub.asked.clear()
     hub.holds.add("/lfs/")

@@ -91,9 +91,9 @@ def shape_of(key: str = QUERY) -> tuple[int, ...]:
     return adaptable_shapes(starter.PATH)[key]
 
 
-def picture(colour: str = "red", size: int = 64) -> bytes:
+def picture(color: str = "red", size: int = 64) -> bytes:
     content = io.BytesIO()
-    Image.new("RGB", (size, size), colour).save(content, "PNG")
+    Image.new("RGB", (size, size), color).save(content, "PNG")
     return content.getvalue()
 
 
@@ -277,7 +277,7 @@ def test_a_version_fits_what_the_adapter_is_for_not_only_its_family(
     assert other_way.status == "failed"
 
 
-def test_the_header_tells_name_trigger_licence_and_picture(
+def test_the_header_tells_name_trigger_license_and_picture(
     at_work: Registry, tmp_path: Path
 ) -> None:
     thumbnail = "data:image/png;base64," + base64.b64encode(picture()).decode()
@@ -291,7 +291,7 @@ def test_the_header_tells_name_trigger_licence_and_picture(
         "modelspec.thumbnail": thumbnail,
     }
     adapter, version = made(at_work, send(at_work, lora((1280, 768)), tmp_path, metadata))
-    assert (adapter.name, adapter.licence) == ("Ink wash", "CC-BY-4.0")
+    assert (adapter.name, adapter.license) == ("Ink wash", "CC-BY-4.0")
     assert version.details["author"] == "Ann Ink"
     assert version.details["converted"] is False
     assert adapter.trigger_words == ["ink wash", "sumi"]

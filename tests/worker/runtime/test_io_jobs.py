@@ -125,7 +125,7 @@ def test_the_prompt_tag_on_the_page_names_every_file_of_a_version(
             assert file.metadata()["ss_output_name"] == name
 
 
-def test_a_licence_set_after_the_training_is_in_the_next_download_and_on_the_hub(
+def test_a_license_set_after_the_training_is_in_the_next_download_and_on_the_hub(
     trained: TrainedRegistry, tmp_path: Path
 ) -> None:
     registry, version = trained.registry, version_of(trained)
@@ -134,14 +134,14 @@ def test_a_licence_set_after_the_training_is_in_the_next_download_and_on_the_hub
     with registry.database.read() as session:
         first = adapters.find_file(session, *kohya)
     assert first is not None  # what the trainer wrote is what the registry says
-    for licence in ("CC-BY-4.0", ""):
+    for license in ("CC-BY-4.0", ""):
         with registry.database.write() as session:
-            change = AdapterChange(licence=licence)
+            change = AdapterChange(license=license)
             adapters.change_adapter(session, version.adapter_id, change)
             assert adapters.find_file(session, *kohya) is None
         new = exporting.download(*kohya, tmp_path)
         with safe_open(registry.store.local_path(new.sha256, tmp_path), framework="pt") as file:
-            assert file.metadata().get("modelspec.license", "") == licence
+            assert file.metadata().get("modelspec.license", "") == license
         with registry.database.read() as session:
             row = adapters.find_file(session, *kohya)
         assert row is not None

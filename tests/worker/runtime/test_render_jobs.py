@@ -198,7 +198,7 @@ def claimed(registry: Registry, key: int) -> tuple[Render, Claim]:
     return found
 
 
-def test_a_cancelled_render_ends_at_its_next_step(
+def test_a_canceled_render_ends_at_its_next_step(
     trained: TrainedRegistry, render_jobs: RenderJobs
 ) -> None:
     registry = trained.registry

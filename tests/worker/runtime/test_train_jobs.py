@@ -95,7 +95,7 @@ def test_the_next_version_says_at_once_what_is_said_of_its_adapter(
     with registry.database.write() as session:
         new = NewVersion(
             name="Slate", base_family="sd1", sha256="0" * 64, size_bytes=1, rank=1, alpha=1,
-            trigger_words=["slate"], licence="CC-BY-4.0",
+            trigger_words=["slate"], license="CC-BY-4.0",
         )  # fmt: skip
         key = publish(session, new).adapter_id
     run_id = registry.new_run(name="Another", steps=1, sample_prompts=[], sample_every=0)
@@ -192,18 +192,18 @@ def test_a_killed_trainer_is_replaced_and_the_adapter_is_bit_equal(
         assert again.sha256 == first.sha256
 
 
-def test_a_running_training_is_cancelled_and_another_drains_and_goes_on(
+def test_a_running_training_is_canceled_and_another_drains_and_goes_on(
     trained: TrainedRegistry,
 ) -> None:
     registry = trained.registry
     train_jobs = registry.train_jobs()
-    cancelled = registry.new_run(steps=5_000)
+    canceled = registry.new_run(steps=5_000)
     with registry.working(train_jobs) as loop:
-        wait_for(lambda: registry.row(Run, cancelled).step >= 2)
-        registry.cancel(Run, cancelled)
-        registry.cancel(Run, cancelled)
-        assert registry.until_final(Run, cancelled).status == "canceled"
-        assert registry.row(Run, cancelled).adapter_version_id is None
+        wait_for(lambda: registry.row(Run, canceled).step >= 2)
+        registry.cancel(Run, canceled)
+        registry.cancel(Run, canceled)
+        assert registry.until_final(Run, canceled).status == "canceled"
+        assert registry.row(Run, canceled).adapter_version_id is None
         drained = registry.new_run()
         wait_for(lambda: registry.row(Run, drained).step >= 1)
         loop.request_stop()
@@ -252,7 +252,7 @@ def test_a_run_that_always_crashes_its_trainer_fails_after_three_attempts(
     assert "out of luck" in run.error_trace
 
 
-def test_a_trainer_that_does_not_listen_is_killed_and_the_run_is_cancelled(
+def test_a_trainer_that_does_not_listen_is_killed_and_the_run_is_canceled(
     registry: Registry,
 ) -> None:
     train_jobs = registry.train_jobs(command=HANGS, timeouts=TrainerTimeouts(cancel=0.3))
@@ -309,7 +309,7 @@ def test_a_run_without_its_pictures_fails_with_a_sentence(registry: Registry) ->
     assert run.error.endswith("is missing.")
 
 
-def test_a_waiting_run_that_was_cancelled_is_never_begun(registry: Registry) -> None:
+def test_a_waiting_run_that_was_canceled_is_never_begun(registry: Registry) -> None:
     run_id = registry.new_run()
     registry.cancel(Run, run_id)
     with registry.working(registry.train_jobs(command=HANGS)) as loop:

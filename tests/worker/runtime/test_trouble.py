@@ -141,7 +141,7 @@ def test_images_are_laid_out_with_their_settings(registry: Registry, tmp_path: P
         regularization=[items[2]],
     )
     images = read_folder(tmp_path / "laid" / "out")
-    assert [(i.repeats, i.never_flip, i.is_regularisation) for i in images] == [
+    assert [(i.repeats, i.never_flip, i.is_regularization) for i in images] == [
         (3, True, False),
         (1, False, False),
         (1, False, True),

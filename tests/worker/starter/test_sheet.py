@@ -12,17 +12,15 @@ def test_every_picture_is_on_the_sheet_under_its_column_and_beside_its_row() -> 
         [Image.new("RGB", (64, 64), BLUE), Image.new("RGB", (64, 64), RED)],
     ]
     sheet = contact_sheet(["weight 0", "weight 1"], ["castle", "rocket"], images, title="Chalk")
-    colours = {colour: count for count, colour in sheet.getcolors(1 << 20) or []}
-    assert colours[RED] == colours[BLUE] == 2 * CELL * CELL
+    colors = {color: count for count, color in sheet.getcolors(1 << 20) or []}
+    assert colors[RED] == colors[BLUE] == 2 * CELL * CELL
 
 
 def test_small_pictures_are_enlarged_without_smoothing() -> None:
     chequered = Image.new("RGB", (2, 2), RED)
     chequered.putpixel((0, 0), BLUE)
     sheet = contact_sheet(["row"], ["column"], [[chequered]])
-    vivid = [
-        colour for _, colour in sheet.getcolors(1 << 20) or [] if max(colour) - min(colour) > 40
-    ]
+    vivid = [color for _, color in sheet.getcolors(1 << 20) or [] if max(color) - min(color) > 40]
     assert sorted(vivid) == sorted([RED, BLUE])
 
 

@@ -100,8 +100,8 @@ def test_a_picture_that_repeats_is_seen_so_much_more_often() -> None:
     assert seen == {0: 300, 1: 100}
 
 
-def test_regularisation_gets_half_of_the_batches_whatever_its_number() -> None:
-    images = [*_images("ab"), *_images("vwxyz", is_regularisation=True)]
+def test_regularization_gets_half_of_the_batches_whatever_its_number() -> None:
+    images = [*_images("ab"), *_images("vwxyz", is_regularization=True)]
     buckets = [_bucket((0, 2, 3, 4)), _bucket((1, 5, 6))]
     assert [(pool.bucket, pool.rows) for pool in pools(buckets, images)] == [
         (0, (0,)),
@@ -109,12 +109,12 @@ def test_regularisation_gets_half_of_the_batches_whatever_its_number() -> None:
         (0, (1, 2, 3)),
         (1, (1, 2)),
     ]
-    config = TrainConfig(batch_size=2, regularisation_weight=0.25)
+    config = TrainConfig(batch_size=2, regularization_weight=0.25)
     batches = Batches(buckets, images, config, timesteps=9)
     kinds: Counter[bool] = Counter()
     for _ in range(1_000):
         batch = batches.next()
-        (kind,) = {images[image].is_regularisation for image in batch.images}
+        (kind,) = {images[image].is_regularization for image in batch.images}
         kinds[kind] += 1
         if kind:
             assert batch.weights is not None

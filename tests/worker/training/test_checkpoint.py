@@ -140,3 +140,12 @@ def test_a_state_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
     told: list[str] = []
     assert folder.restore(on_damaged=told.append) is None
     assert "damaged" in told[0]
+
+
+def test_a_checkpoint_with_an_old_name_belongs_to_the_same_training(tmp_path: Path) -> None:
+    old = _folder(tmp_path, identity=IDENTITY | {"regularisation_weight": 0.5})
+    old.save(10, {"steps": 10}, _adapter(1.0))
+    identity = IDENTITY | {"regularization_weight": 0.5}
+    restored = _folder(tmp_path, identity=identity).restore(on_damaged=pytest.fail)
+    assert restored is not None
+    assert (restored.step, restored.identity) == (10, identity)

@@ -108,6 +108,18 @@ def test_short_names_stand_for_long_ones() -> None:
     assert ALIASES.keys() <= TrainConfig.model_fields.keys()
 
 
+@pytest.mark.parametrize("name", ["regularization", "regularisation"])
+def test_old_flags_are_read_and_not_shown(name: str, help_text: str, tmp_path: Path) -> None:
+    given = order(f"--{name}", "others", f"--{name}-weight", "0.5")
+    assert given.regularization == Path("others")
+    assert given.flag_values == {"regularization_weight": 0.5}
+    assert order().regularization is None
+    file = as_file(tmp_path, {f"{name}_weight": 0.25})
+    assert config("--config", file).regularization_weight == 0.25
+    assert config("--config", file, f"--{name}-weight", "0.75").regularization_weight == 0.75
+    assert (f"--{name} " in help_text, f"--{name}-weight " in help_text) == ("z" in name,) * 2
+
+
 def test_none_clears_an_optional_field() -> None:
     assert config("--resolution", "none").resolution is None
     assert config("--prediction-type", "None").prediction_type is None

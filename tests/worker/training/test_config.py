@@ -1,3 +1,5 @@
+import json
+
 import pytest
 from pydantic import ValidationError
 
@@ -48,3 +50,16 @@ def test_values_out_of_bounds_are_refused(field: str, value: object) -> None:
 def test_a_job_needs_to_know_where_things_are() -> None:
     with pytest.raises(ValidationError, match="model"):
         TrainJob.model_validate({"data": "pictures", "out": "out"})
+
+
+def test_the_weight_of_regularization_images_has_an_old_name() -> None:
+    config = TrainConfig.model_validate({"regularisation_weight": 0.25})
+    assert config == TrainConfig.model_validate({"regularization_weight": 0.25})
+    assert config.regularization_weight == 0.25
+    assert "regularisation_weight" not in config.model_dump()
+    both = {"regularisation_weight": 0.25, "regularization_weight": 0.25}
+    assert TrainConfig.model_validate_json(json.dumps(both)) == config
+    with pytest.raises(ValidationError, match="“regularisation_weight” is the old name"):
+        TrainConfig.model_validate(both | {"regularization_weight": 0.5})
+    with pytest.raises(ValidationError, match="greater than or equal to 0"):
+        TrainConfig.model_validate({"regularisation_weight": -1})

@@ -39,6 +39,15 @@ def test_metadata_chooses_the_pictures_and_their_captions(tmp_path: Path) -> Non
     assert [image.caption for image in read_folder(tmp_path)] == ["a pear"]
 
 
+@pytest.mark.parametrize("name", ["regularization", "regularisation"])
+def test_metadata_marks_regularization_images(tmp_path: Path, name: str) -> None:
+    for letter in "ab":
+        _picture(tmp_path / f"{letter}.png")
+    lines = [{"file_name": "a.png"}, {"file_name": "b.png", name: True}]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert [image.is_regularization for image in read_folder(tmp_path)] == [False, True]
+
+
 @pytest.mark.parametrize(
     ("line", "sentence"),
     [
@@ -50,6 +59,10 @@ def test_metadata_chooses_the_pictures_and_their_captions(tmp_path: Path) -> Non
         (json.dumps({"file_name": "a.png", "text": 5}), "text: Input should be a valid string"),
         (json.dumps({"file_name": "a.png", "text": "x" * 10_001}), "more than 10,000"),
         (json.dumps({"file_name": "../a.png", "text": ""}), "outside the folder"),
+        (
+            json.dumps({"file_name": "a.png", "regularisation": True, "regularization": False}),
+            "Line 1 of metadata.jsonl: “regularisation” is the old name of “regularization”",
+        ),
     ],
 )
 def test_bad_metadata_is_reported_with_its_line(tmp_path: Path, line: str, sentence: str) -> None:

@@ -87,7 +87,7 @@ def test_a_job_from_a_file_trains_and_flags_win_over_it(tmp_path: Path, folder: 
     places = {"model": str(starter.PATH), "data": str(folder), "out": str(out)}
     job.write_text(json.dumps(places | {"config": CONFIG}))
     words = ["--steps", "2", "--name", "Deep ink", "--trigger-word", "ink", "--dtype", "fp32"]
-    samples = ["--sample-prompt", "a fox", "--sample-steps", "1", "--regularisation", str(folder)]
+    samples = ["--sample-prompt", "a fox", "--sample-steps", "1", "--regularization", str(folder)]
     process = start("worker.core.training", str(job), *words, *samples)
     output, errors = process.communicate(timeout=120)
     assert process.returncode == 0, errors
@@ -204,7 +204,7 @@ def test_a_training_continues_from_a_checkpoint_to_a_new_length(
     [
         (["--data", "/nowhere"], "There is no folder /nowhere. Check the path."),
         (["--model", "/nowhere"], "There is no base model at 'nowhere'. Check the path."),
-        (["--regularisation", "/nothing"], "There is no folder /nothing. Check the path."),
+        (["--regularization", "/nothing"], "There is no folder /nothing. Check the path."),
         (["--config", "/nowhere.json"], "/nowhere.json cannot be read: No such file"),
         (["--device", "cuda:99"], "torch does not find the device cuda:99"),
     ],

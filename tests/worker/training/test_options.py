@@ -27,7 +27,7 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "lr_cycles": 2,
         "warmup_steps": 1,
     },
-    "LoHa, rank-stabilised, linear": {"kind": "loha", "rank_stabilized": True, "targets": "linear"},
+    "LoHa, rank-stabilized, linear": {"kind": "loha", "rank_stabilized": True, "targets": "linear"},
     "LoKr on all layers": {"kind": "lokr", "targets": "all"},
     "chosen blocks": {"blocks": "mid, up.1"},
     "text encoder with a rank, a rate and an end of its own": {
@@ -51,12 +51,12 @@ OPTIONS: dict[str, dict[str, Any]] = {
         "shuffle_tags": True,
         "keep_tags": 1,
     },
-    "squares, mirrored, masked, regularised": {
+    "squares, mirrored, masked, regularized": {
         "aspect_buckets": False,
         "flip": True,
         "masked_loss": True,
         "unmasked_weight": 0.1,
-        "regularisation_weight": 0.5,
+        "regularization_weight": 0.5,
     },
     "held out, averaged": {"validation_share": 0.4, "ema_decay": 0.9},
     "accumulated, recomputed, unclipped": {
@@ -72,14 +72,14 @@ STEPS = 2
 
 @pytest.fixture(scope="module")
 def pictures(folder: Path, tmp_path_factory: pytest.TempPathFactory) -> list[TrainingImage]:
-    """Three pictures of a style, one see-through and one that regularises."""
+    """Three pictures of a style, one see-through and one that regularizes."""
     images = read_folder(folder)
     path = tmp_path_factory.mktemp("more") / "clear.png"
     clear = Image.new("RGBA", (64, 64), (200, 80, 40, 255))
     clear.paste((0, 0, 0, 0), (0, 0, 32, 64))
     clear.save(path)
     more = TrainingImage(path, "c" * 64, "half, a window, clear", repeats=2, never_flip=True)
-    return [*images[:2], more, replace(images[2], is_regularisation=True)]
+    return [*images[:2], more, replace(images[2], is_regularization=True)]
 
 
 @pytest.mark.parametrize("option", OPTIONS)

@@ -20,6 +20,7 @@ import torch
 
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter
+from worker.core.old_names import rename_old
 from worker.core.training.atomic_write import sync_folder, write_atomically
 from worker.core.training.errors import CheckpointError
 
@@ -99,7 +100,7 @@ class CheckpointFolder:
         for folder in reversed(checkpoints_in(self._root)):
             try:
                 manifest = _read_checked_manifest(folder)
-                identity = manifest["identity"]
+                identity = rename_old(manifest["identity"])
                 if not self._adopts:
                     self._check_identity(identity)
                 return RestoredState(manifest["step"], _load_state(folder / STATE), identity)

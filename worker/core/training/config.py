@@ -14,8 +14,10 @@ from pydantic import (
     StringConstraints,
     ValidationInfo,
     field_validator,
+    model_validator,
 )
 
+from worker.core.old_names import accept_old_names
 from worker.core.training.prompts import parse_prompt
 
 MAX_SAMPLE_PROMPTS = 8
@@ -452,7 +454,7 @@ class TrainConfig(BaseModel):
         description="Loss weight of transparent areas, relative to opaque ones.",
         json_schema_extra=_in(Group.PICTURES),
     )
-    regularisation_weight: float = Field(
+    regularization_weight: float = Field(
         1.0,
         ge=0,
         le=10,
@@ -568,6 +570,11 @@ class TrainConfig(BaseModel):
     def step_cost(self) -> float:
         """Cost of a step, relative to a single batch without gradient checkpointing."""
         return self.gradient_accumulation * (CHECKPOINTING if self.gradient_checkpointing else 1.0)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, values: Any) -> Any:
+        return accept_old_names(values)
 
     @field_validator("sample_prompts")
     @classmethod

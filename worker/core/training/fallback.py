@@ -4,6 +4,7 @@ import json
 from importlib.util import find_spec
 from pathlib import Path
 
+from worker.core.old_names import rename_old
 from worker.core.training.atomic_write import write_atomically
 from worker.core.training.config import Optimizer, TrainConfig
 
@@ -41,9 +42,9 @@ def load_fallback(out: Path, requested: TrainConfig) -> TrainConfig:
     """
     try:
         kept = json.loads((out / FALLBACK_FILE).read_text(encoding="utf-8"))
-        if kept["asked"] == _as_json(requested):
+        if rename_old(kept["asked"]) == _as_json(requested):
             return TrainConfig.model_validate(kept["used"])
-    except (OSError, ValueError, KeyError, TypeError):
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
         pass
     return requested
 

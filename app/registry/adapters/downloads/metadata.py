@@ -87,7 +87,7 @@ def _metadata(session: Session, adapter: Adapter, version: AdapterVersion) -> Ad
         trigger_words=tuple(adapter.trigger_words),
         training_seconds=version.training_seconds,
         author=str(version.details.get("author") or ""),
-        license=adapter.licence,
+        license=adapter.license,
         images=version.details.get("images"),
         cover_sha256=adapter.cover_sha256,
         train_config=version.config,

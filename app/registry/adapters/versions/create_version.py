@@ -58,7 +58,7 @@ class NewVersion:
     details: dict[str, Any] = field(default_factory=dict)
     files: Sequence[NewFile] = ()
     tensor_sha256: str | None = None
-    licence: str = ""
+    license: str = ""
 
 
 def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None) -> AdapterVersion:
@@ -220,7 +220,7 @@ def _new_adapter(session: Session, new: NewVersion) -> Adapter:
         trigger_words=list(new.trigger_words),
         base_family=new.base_family,
         cover_sha256=new.cover_sha256,
-        licence=new.licence,
+        license=new.license,
     )
 
 

@@ -23,6 +23,7 @@ from typing import Annotated, Any
 from pydantic import TypeAdapter, ValidationError
 
 from worker.core import starter
+from worker.core.old_names import OLD_NAMES, rename_old
 from worker.core.training.config import Group, TrainConfig, TrainJob
 from worker.core.training.presets import Preset, for_optimizer, preset_config
 from worker.core.words import WeightDtype, values
@@ -83,6 +84,12 @@ class Setting:
         """All flags of the field; a list also has a singular flag for one item."""
         alias = self.flag.removesuffix("s") if self.kind == "array" else ALIASES.get(self.name)
         return [self.flag, alias] if alias else [self.flag]
+
+    @property
+    def old_flag(self) -> str | None:
+        """The flag with the field's old name, which the help does not show."""
+        old = next((old for old, new in OLD_NAMES.items() if new == self.name), None)
+        return f"--{old.replace('_', '-')}" if old else None
 
     @property
     def kind(self) -> str:
@@ -181,7 +188,7 @@ class TrainArguments:
     data: Path
     out: Path
     cache: Path | None
-    regularisation: Path | None
+    regularization: Path | None
     continue_from: Path | None
     preset: Preset | None
     file_values: Mapping[str, Any]
@@ -247,6 +254,8 @@ def build_parser() -> ArgumentParser:
         else:
             options |= {"type": setting.read, "metavar": setting.metavar}
         sections[setting.group].add_argument(*setting.flags, **options)
+        if setting.old_flag:
+            parser.add_argument(setting.old_flag, **options | {"help": SUPPRESS})
     return parser
 
 
@@ -274,7 +283,7 @@ def parse_arguments(words: Sequence[str]) -> TrainArguments:
     except ValidationError as error:
         raise ArgumentsError(" ".join(_error_sentences(error, source))) from None
     try:
-        TrainConfig.model_validate(file_values | flags)
+        TrainConfig.model_validate(rename_old(file_values) | flags)
     except ValidationError as error:
         parser.error(" ".join(_error_sentences(error, None)))
     return TrainArguments(
@@ -282,10 +291,10 @@ def parse_arguments(words: Sequence[str]) -> TrainArguments:
         data=where.data,
         out=where.out,
         cache=where.cache,
-        regularisation=options["regularisation"],
+        regularization=options["regularization"],
         continue_from=options["continue_from"],
         preset=Preset(options["preset"]) if options["preset"] else None,
-        file_values=file_values,
+        file_values=rename_old(file_values),
         flag_values=flags,
         name=options["name"] or where.data.resolve().name or "adapter",
         trigger_word=options["trigger_word"],
@@ -315,9 +324,12 @@ def _add_places(parser: ArgumentParser) -> None:
         help="images, with a metadata.jsonl (file_name, text) or a .txt next to each",
     )  # fmt: skip
     places.add_argument(
-        "--regularisation", type=Path, metavar="FOLDER",
+        "--regularization", type=Path, metavar="FOLDER",
         help="regularization images, captioned in the same way",
     )  # fmt: skip
+    places.add_argument(
+        "--regularisation", type=Path, dest="regularization", default=SUPPRESS, help=SUPPRESS
+    )
     places.add_argument("--out", type=Path, metavar="FOLDER", help="the output folder")
     places.add_argument(
         "--continue-from", type=Path, metavar="FOLDER",

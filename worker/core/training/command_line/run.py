@@ -64,16 +64,16 @@ def run(arguments: TrainArguments, console: Console) -> int:
 def _read_images(arguments: TrainArguments) -> list[TrainingImage]:
     """The images of the style, followed by the regularization images."""
     images = read_folder(arguments.data)
-    if arguments.regularisation:
-        others = read_folder(arguments.regularisation)
-        images += [replace(image, is_regularisation=True) for image in others]
+    if arguments.regularization:
+        others = read_folder(arguments.regularization)
+        images += [replace(image, is_regularization=True) for image in others]
     return images
 
 
 def _warn_of_missing_trigger_word(
     word: str | None, images: Sequence[TrainingImage], console: Console
 ) -> None:
-    captions = [image.caption.casefold() for image in images if not image.is_regularisation]
+    captions = [image.caption.casefold() for image in images if not image.is_regularization]
     if word and not any(word.casefold() in caption for caption in captions):
         console.print(
             f"Warning: No caption contains the trigger word “{word}”, so it will have no effect."
@@ -81,7 +81,7 @@ def _warn_of_missing_trigger_word(
 
 
 def _count_style_images(images: Sequence[TrainingImage]) -> int:
-    return sum(not image.is_regularisation for image in images)
+    return sum(not image.is_regularization for image in images)
 
 
 def _train(

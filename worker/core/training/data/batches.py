@@ -64,11 +64,11 @@ def pools(buckets: Sequence[EncodedBucket], images: Sequence[TrainingImage]) -> 
     """
     sides: dict[bool, list[tuple[int, tuple[int, ...]]]] = {False: [], True: []}
     for index, bucket in enumerate(buckets):
-        for is_regularisation, found in sides.items():
+        for is_regularization, found in sides.items():
             rows = tuple(
                 row
                 for row, image in enumerate(bucket.images)
-                if images[image].is_regularisation is is_regularisation
+                if images[image].is_regularization is is_regularization
                 for _ in range(images[image].repeats)
             )
             if rows:
@@ -182,8 +182,8 @@ class Batches:
 
     def _weights(self, images: Sequence[int]) -> Tensor | None:
         """(b,): the config's weight for regularization images, 1 for others."""
-        weight = self._config.regularisation_weight
-        kinds = [self._images[image].is_regularisation for image in images]
+        weight = self._config.regularization_weight
+        kinds = [self._images[image].is_regularization for image in images]
         if weight == 1 or not any(kinds):
             return None
         return torch.tensor([weight if kind else 1.0 for kind in kinds])

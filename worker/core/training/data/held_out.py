@@ -40,7 +40,7 @@ def split(
     At least one image is held out if the share is not 0; DatasetError when none is left to train
     on.
     """
-    own = [index for index, image in enumerate(images) if not image.is_regularisation]
+    own = [index for index, image in enumerate(images) if not image.is_regularization]
     if not share:
         return list(images), []
     count = max(1, round(share * len(own)))

@@ -6,10 +6,12 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from PIL import ExifTags, Image, UnidentifiedImageError
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
+from worker.core.old_names import accept_old_names
 from worker.core.training.errors import DatasetError
 
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
@@ -45,7 +47,7 @@ class TrainingImage:
     caption: str
     repeats: int = 1
     never_flip: bool = False
-    is_regularisation: bool = False
+    is_regularization: bool = False
 
 
 class MetadataLine(BaseModel):
@@ -57,7 +59,12 @@ class MetadataLine(BaseModel):
     text: str = ""
     repeats: int = Field(1, ge=1, le=MAX_REPEATS)
     never_flip: bool = False
-    regularisation: bool = False
+    regularization: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, values: Any) -> Any:
+        return accept_old_names(values)
 
 
 def read_folder(folder: Path) -> list[TrainingImage]:
@@ -80,7 +87,7 @@ def read_folder(folder: Path) -> list[TrainingImage]:
             line.text,
             repeats=line.repeats,
             never_flip=line.never_flip,
-            is_regularisation=line.regularisation,
+            is_regularization=line.regularization,
         )
         for path, line in sorted(lines.items(), key=lambda pair: pair[0])
     ]
@@ -148,7 +155,7 @@ def _open_file(image: TrainingImage) -> Iterator[Image.Image]:
 
 def check_images(images: Sequence[TrainingImage]) -> None:
     """Raise DatasetError when there is nothing to train on."""
-    if not any(not image.is_regularisation for image in images):
+    if not any(not image.is_regularization for image in images):
         raise DatasetError("The dataset is empty: add at least one image.")
 
 
@@ -161,7 +168,7 @@ def dataset_fingerprint(images: Sequence[TrainingImage]) -> str:
 
 
 def _image_options(image: TrainingImage) -> list[int | bool]:
-    return [image.repeats, image.never_flip, image.is_regularisation]
+    return [image.repeats, image.never_flip, image.is_regularization]
 
 
 def _composite_on_white(image: Image.Image) -> Image.Image:
@@ -191,6 +198,8 @@ def _read_line(text: str, where: str) -> MetadataLine:
         line = MetadataLine.model_validate_json(text)
     except ValidationError as error:
         problem = error.errors()[0]
+        if problem["type"] == "value_error":
+            raise DatasetError(f"{where}: {problem['ctx']['error']}") from error
         if not problem["loc"]:
             raise DatasetError(f"{where} is not a JSON object.") from error
         raise DatasetError(f"{where}: {problem['loc'][0]}: {problem['msg']}.") from error

@@ -1,4 +1,4 @@
-"""how pictures are shown; pictures that regularise a run
+"""how pictures are shown; pictures that regularize a run
 
 Revision: 0004, after 0003.
 """

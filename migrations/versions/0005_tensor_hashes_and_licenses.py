@@ -1,4 +1,4 @@
-"""the same tensors are known again, adapters have a licence, versions say what code made them
+"""the same tensors are known again, adapters have a license, versions say what code made them
 
 Revision: 0005, after 0004.
 """
