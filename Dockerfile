@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# One image for web, workers and migrations; the command says which.
+# One image for web, workers and migrations, selected by the command.
 #   docker build .                                                                          # CUDA
 #   docker build --build-arg TORCH_INDEX=https://download.pytorch.org/whl/cpu .             # CPU only
 ARG PYTHON=3.12
@@ -17,7 +17,7 @@ COPY worker ./worker
 COPY migrations ./migrations
 COPY static ./static
 COPY templates ./templates
-# editable: templates, static files and migrations lie beside the packages
+# editable: templates, static files and migrations are next to the packages
 RUN pip install -e '.[eightbit]'
 
 FROM python:${PYTHON}-slim
@@ -37,6 +37,6 @@ USER brushwork
 VOLUME /data
 EXPOSE 8188
 STOPSIGNAL SIGTERM
-# `docker run` with BRUSHWORK_PASSWORD gives the whole stack in one container
+# `docker run` with BRUSHWORK_PASSWORD runs the whole stack in one container
 ENTRYPOINT ["brushwork"]
 CMD ["serve"]

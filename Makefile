@@ -14,7 +14,7 @@ INSTALLED_TEST := .venv/.installed-test
 
 .DEFAULT_GOAL := help
 .PHONY: help run check test demo lint fmt check-python clean
-# The tests start many processes; without its bytecode kept, each would compile the app anew.
+# The tests start many processes; without cached bytecode, each would compile the app again.
 unexport PYTHONDONTWRITEBYTECODE
 
 help:
@@ -52,15 +52,15 @@ fmt: $(INSTALLED_TEST)
 	@$(BIN)/ruff check --fix .
 	@$(BIN)/ruff format .
 
-# Installed once; again when the list of dependencies changed.
+# Installs once, and again when the list of dependencies changes.
 $(INSTALLED): pyproject.toml | check-python
 	@test -x $(BIN)/python || { echo "== Making .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
-	@echo "== Installing Brushwork and what it needs into .venv (the first time: some minutes)"
+	@echo "== Installing Brushwork and its requirements into .venv (the first time: some minutes)"
 	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e .
 	@touch $@
 
 $(INSTALLED_TEST): pyproject.toml $(INSTALLED)
-	@echo "== Installing what the checks and tests need beside it"
+	@echo "== Installing the requirements of checks and tests"
 	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e '.[test]'
 	@touch $@
 

@@ -1,4 +1,4 @@
-"""What the benchmarks train: small and full-size bases without a download, and made-up pictures."""
+"""Base models and images for the benchmarks: small and full-size, without a download."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def sd15() -> LoadedBase:
 
 
 def embedded() -> LoadedBase:
-    """The trained base that Brushwork comes with, 64 px."""
+    """The embedded trained base, 64 px."""
     return load_base(starter.PATH)
 
 
@@ -78,7 +78,7 @@ BASES: dict[str, Callable[[], LoadedBase]] = {"tiny": tiny, "sd15": sd15, "start
 
 
 def pictures(base: str, folder: Path, *, count: int) -> list[TrainingImage]:
-    """Captioned pictures of 512 px: the example style for `starter`, else made up in `folder`."""
+    """Captioned images of 512 px: the example style for `starter`, else synthetic in `folder`."""
     if base == "starter":
         return read_folder(starter.EXAMPLE)
     if not (folder / "metadata.jsonl").is_file():
@@ -89,7 +89,7 @@ def pictures(base: str, folder: Path, *, count: int) -> list[TrainingImage]:
 
 
 def many(image: TrainingImage, count: int) -> list[TrainingImage]:
-    """As many different pictures as asked for, to all that does not open them: one file."""
+    """Links to one image file that count as different images for code that does not open them."""
     return [
         TrainingImage(
             image.path, hashlib.sha256(f"{number}".encode()).hexdigest(), f"picture number {number}"
@@ -99,7 +99,7 @@ def many(image: TrainingImage, count: int) -> list[TrainingImage]:
 
 
 def _draw(folder: Path, number: int) -> dict[str, str]:
-    """A colored wave with some grain, so that it weighs what a picture weighs."""
+    """A colored wave with some grain, so that the file is as large as a typical image."""
     chance = np.random.default_rng(number)
     across = np.linspace(0, 1, PICTURE_SIDE)
     waves = [

@@ -1,8 +1,8 @@
-"""One way of training in a process of its own, taking its steps when it is told to.
+"""One contender in its own process, which takes its steps on command.
 
-Started by `bench.training`, which hands over a task as JSON and then a line for each step; every
-step is answered with its times, and the last one with what the whole process came to. So two ways
-can take turns step by step, and each has its own peak of memory.
+Started by `bench.training`, which hands over a task as JSON and then a line for each step; it
+answers every step with its times, and the last one with the results of the whole process. So two
+contenders can take turns step by step, and each has its own memory peak.
 """
 
 from __future__ import annotations
@@ -36,12 +36,12 @@ from worker.core.training.events import Arithmetic, Commands, Event, Phase, Phas
 from worker.core.training.loop import train
 
 HELD_OUT = 6
-LOOKS = 8  # noise levels at which each held-out picture is asked
+LOOKS = 8  # noise levels at which each held-out image is measured
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What a contender is to do. `pictures`: how many of them, where 0 means the base's own."""
+    """The task of a contender. `pictures`: the number of images; 0 means the base's own."""
 
     way: str
     base: str
@@ -64,10 +64,10 @@ class Clock:
         self._cpu, self._wall = time.process_time(), time.perf_counter()
 
     def wait(self) -> None:
-        """Sleep until told to go on; the time asleep does not count."""
+        """Sleep until the next command; this time does not count."""
         asleep = time.perf_counter()
         if not sys.stdin.readline():
-            raise SystemExit("nobody is waiting for this step any more")
+            raise SystemExit("the parent process has ended")
         self._wall += time.perf_counter() - asleep
 
     def lap(self) -> dict[str, float]:
@@ -79,30 +79,30 @@ class Clock:
 
 
 def main() -> None:
-    """Read a task, take its steps, tell what came of it."""
+    """Read a task, take its steps, print the results."""
     task = Task(**json.loads(sys.argv[1]))
     torch.set_num_threads(task.threads)
-    images, held_out = _pictures(task)
-    summary = _ours(task, images) if task.way == "ours" else _plain(task, images)
+    images, held_out = _task_images(task)
+    summary = _run_ours(task, images) if task.way == "ours" else _run_plain(task, images)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
-    told: dict[str, Any] = {"peak_mib": peak, **summary.told}
+    values: dict[str, Any] = {"peak_mib": peak, **summary.values}
     if task.held_out:
         base = BASES[task.base]()
-        told["base_loss"] = held_out_loss(base, base.unet, held_out)
-        told["held_out_loss"] = held_out_loss(base, summary.trained_unet(base), held_out)
-    _tell({"end": told})
+        values["base_loss"] = held_out_loss(base, base.unet, held_out)
+        values["held_out_loss"] = held_out_loss(base, summary.trained_unet(base), held_out)
+    _send_message({"end": values})
 
 
 @dataclass(frozen=True, slots=True)
 class Summary:
-    """What a way came to: plain values, and its adapter in a file or its UNet."""
+    """The result of a contender: plain values, and its adapter in a file or its UNet."""
 
-    told: dict[str, Any]
+    values: dict[str, Any]
     adapter: Path | None = None
     unet: Any = None
 
     def trained_unet(self, fresh: LoadedBase) -> Any:
-        """The UNet with what was learned; takes `fresh`'s for an adapter."""
+        """The trained UNet; an adapter is loaded into that of `fresh`."""
         if self.adapter is None:
             return self.unet
         for module in canonical.load_adapter(self.adapter).modules:
@@ -111,7 +111,7 @@ class Summary:
 
 
 class Listener:
-    """Callbacks that let the training take a step only when told to, and note its times."""
+    """Callbacks that let the training take a step only on command, and record its times."""
 
     def __init__(self) -> None:
         self.clock = Clock()
@@ -121,7 +121,7 @@ class Listener:
         self._due = False
 
     def on_event(self, event: Event) -> None:
-        """Answer a step; note how the training computes."""
+        """Report a step; record the arithmetic of the training."""
         if isinstance(event, Arithmetic):
             self.arithmetic = event
         elif isinstance(event, PhaseStarted):
@@ -129,10 +129,10 @@ class Listener:
         elif isinstance(event, StepDone):
             self.first_step = self.first_step or time.perf_counter() - self.began
             self._due = True
-            _tell(_step(self.clock, event.loss))
+            _send_message(_step(self.clock, event.loss))
 
     def poll(self) -> Commands:
-        """Wait for the word before a step."""
+        """Wait for the command before a step."""
         if self._due:
             self._due = False
             self.clock.wait()
@@ -140,7 +140,7 @@ class Listener:
 
 
 class Counter:
-    """How often the encoders of a base were run."""
+    """Counts the runs of a base's encoders."""
 
     def __init__(self, base: LoadedBase) -> None:
         self.vae = self.text = 0
@@ -156,45 +156,47 @@ class Counter:
         return self._encode(pixels)
 
 
-class Unheard(Listener):
-    """Trains without waiting and without telling."""
+class SilentListener(Listener):
+    """Trains without waiting and without reports."""
 
     def on_event(self, event: Event) -> None:
-        """Note the first step."""
+        """Record the first step."""
         if isinstance(event, StepDone):
             self.first_step = self.first_step or time.perf_counter() - self.began
 
     def poll(self) -> Commands:
-        """Always go on."""
+        """Always continue."""
         return Commands()
 
 
-def _pictures(task: Task) -> tuple[list[TrainingImage], list[TrainingImage]]:
+def _task_images(task: Task) -> tuple[list[TrainingImage], list[TrainingImage]]:
     folder = Path(task.folder)
     found = pictures(task.base, folder / "pictures", count=24)
     held_out, images = found[:HELD_OUT], found[HELD_OUT:]
     return many(found[0], task.pictures) if task.pictures else images, held_out
 
 
-def _ours(task: Task, images: Sequence[TrainingImage]) -> Summary:
+def _run_ours(task: Task, images: Sequence[TrainingImage]) -> Summary:
     folder = Path(task.folder) / f"ours-{os.getpid()}"
-    told: dict[str, Any] = {}
+    values: dict[str, Any] = {}
     if task.prepare:
-        base, unheard = BASES[task.base](), Unheard()
+        base, unheard = BASES[task.base](), SilentListener()
         counter = Counter(base)
         if task.pictures:
             _encode_in_a_blink(base)
-        _train(task, images, unheard, base=base, folder=folder / "before", steps=1)
-        told["first_run"] = _first(unheard, counter)
+        _train_once(task, images, unheard, base=base, folder=folder / "before", steps=1)
+        values["first_run"] = _first_step_values(unheard, counter)
     base = BASES[task.base]()
     counter, listener = Counter(base), Listener()
-    _train(task, images, listener, base=base, folder=folder, steps=task.steps)
+    _train_once(task, images, listener, base=base, folder=folder, steps=task.steps)
     if listener.arithmetic is not None:
-        told["precision"] = listener.arithmetic.precision
-    return Summary(told | _first(listener, counter), adapter=folder / "adapter.safetensors")
+        values["precision"] = listener.arithmetic.precision
+    return Summary(
+        values | _first_step_values(listener, counter), adapter=folder / "adapter.safetensors"
+    )
 
 
-def _train(
+def _train_once(
     task: Task,
     images: Sequence[TrainingImage],
     listener: Listener,
@@ -220,7 +222,7 @@ def _train(
     train(config, images, listener, base=base, out=folder, cache=Path(task.folder) / "cache")
 
 
-def _first(listener: Listener, counter: Counter) -> dict[str, Any]:
+def _first_step_values(listener: Listener, counter: Counter) -> dict[str, Any]:
     return {
         "first_step": listener.first_step,
         "vae_calls": counter.vae,
@@ -229,7 +231,7 @@ def _first(listener: Listener, counter: Counter) -> dict[str, Any]:
 
 
 def _encode_in_a_blink(base: LoadedBase) -> None:
-    """Give every picture the latents of the first: ten thousand are wanted, not their encoding."""
+    """Give every image the latents of the first, to measure ten thousand without encoding them."""
     real, known = base.vae.encode, []
 
     def encode_once(pixels: Tensor) -> Any:
@@ -240,7 +242,7 @@ def _encode_in_a_blink(base: LoadedBase) -> None:
     base.vae.encode = encode_once
 
 
-def _plain(task: Task, images: Sequence[TrainingImage]) -> Summary:
+def _run_plain(task: Task, images: Sequence[TrainingImage]) -> Summary:
     base = BASES[task.base]()
     config = PlainConfig(
         batch_size=task.batch_size,
@@ -256,14 +258,14 @@ def _plain(task: Task, images: Sequence[TrainingImage]) -> Summary:
         clock.wait()
         loss = trainer.step()
         first_step = first_step or time.perf_counter() - began
-        _tell(_step(clock, loss))
-    told = {"first_step": first_step, "precision": task.precision, "parts": trainer.seconds}
-    return Summary(told, unet=trainer.unet)
+        _send_message(_step(clock, loss))
+    values = {"first_step": first_step, "precision": task.precision, "parts": trainer.seconds}
+    return Summary(values, unet=trainer.unet)
 
 
 @torch.no_grad()
 def held_out_loss(base: LoadedBase, unet: Any, images: Sequence[TrainingImage]) -> float:
-    """The mean squared error on pictures nobody trained on, same noise for everybody."""
+    """The mean squared error on held-out images, with the same noise for all contenders."""
     from worker.core.training.loss import NoiseSchedule
 
     schedule = NoiseSchedule.of(base.scheduler_config, device="cpu")
@@ -297,7 +299,7 @@ def _step(clock: Clock, loss: float) -> dict[str, float]:
     return {**clock.lap(), "loss": loss, "rss_mib": rss}
 
 
-def _tell(message: dict[str, Any]) -> None:
+def _send_message(message: dict[str, Any]) -> None:
     print(json.dumps(message), flush=True)
 
 

@@ -1,8 +1,8 @@
-"""One training of the embedded base in a process of its own: a LoRA, or everything.
+"""One training of the embedded base in its own process: a LoRA, or all weights.
 
 Started by `bench.lora_vs_full`, which hands over a task as JSON and reads one line of JSON back.
 Full fine-tuning is the same loop, batches, loss and optimizer with every weight of the UNet and the
-text encoder in the place of the adapter's matrices.
+text encoder in place of the adapter's matrices.
 """
 
 from __future__ import annotations
@@ -48,13 +48,13 @@ from worker.core.training.prepare import (
 from worker.core.training.presets import Preset, preset_config
 from worker.core.training.sample import Sampler
 
-DRAWN = 24  # held-out subjects that are drawn; the loss is asked of all
+GENERATED = 24  # held-out subjects to generate; the loss is measured on all
 STEPS_BETWEEN_RELEASES = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """What to train on a style's pictures, and for how many steps; 0 of them leave the base alone.
+    """A training on a style's images and its number of steps; 0 leaves the base unchanged.
 
     `rank` 0: every weight; `options`: more of TrainConfig.
     """
@@ -67,11 +67,11 @@ class Task:
     steps: int
     seed: int = 0
     options: tuple[tuple[str, Any], ...] = ()
-    pictures: str = ""  # a folder for what is drawn at the end
+    pictures: str = ""  # a folder for the images that are generated at the end
 
     @property
     def key(self) -> str:
-        """The same for two tasks that would come to the same."""
+        """A key that is equal for tasks with equal results."""
         named = dict(self.options)
         more = "".join(f" {name}={named[name]}" for name in sorted(named))
         return (
@@ -80,11 +80,11 @@ class Task:
         )
 
     def config(self) -> TrainConfig:
-        """The preset for this base with what the task says; `alpha` is the rank."""
+        """The preset for this base with the options of the task; `alpha` is the rank."""
         preset = preset_config(
             Preset.QUICK, resolution=64, images=24, trigger_word=f"{self.style} style"
         )
-        told = {
+        overrides = {
             "steps": max(1, self.steps),
             "warmup_steps": self.steps // 20,
             "rank": self.rank or preset.rank,
@@ -93,11 +93,11 @@ class Task:
             "precision": Precision.FP32,
             "seed": self.seed,
         }
-        return TrainConfig.model_validate(preset.model_dump() | told | dict(self.options))
+        return TrainConfig.model_validate(preset.model_dump() | overrides | dict(self.options))
 
 
-class Everything(Lora):
-    """All weights of a base in the place of an adapter."""
+class FullModel(Lora):
+    """All weights of a base, trained in place of an adapter."""
 
     def __init__(self, base: LoadedBase) -> None:
         super().__init__([])
@@ -125,18 +125,18 @@ class Everything(Lora):
 
     @contextmanager
     def scaled(self, weight: float) -> Iterator[None]:
-        """What was learned cannot be weakened here: it lies in the weights themselves."""
+        """Not supported: the change is in the weights themselves."""
         if weight != 1:
             raise ValueError("weights trained in full have no strength")
         yield
 
 
 def train_one(task: Task) -> dict[str, Any]:
-    """Train as the task says and measure what came of it on subjects that were never shown."""
+    """Train the task and measure the result on held-out subjects."""
     torch.manual_seed(task.seed)
     config, base = task.config(), load_base(starter.PATH)
     encoded = _encoded(base, task, config)
-    trainee = Everything(base) if task.rank == 0 else add_adapter(base, config)
+    trainee = FullModel(base) if task.rank == 0 else add_adapter(base, config)
     if task.rank:
         cast_and_move(base, Precision.FP32, device="cpu")
     learner, batches, questions, sampler = _parts(base, encoded, config, trainee)
@@ -148,11 +148,11 @@ def train_one(task: Task) -> dict[str, Any]:
     seconds, cpu_seconds = time.perf_counter() - started, time.process_time() - cpu
     peak = peak_memory_bytes("cpu")
     after = learner.held_out_loss(questions)
-    drawn = _drawn(sampler)
+    samples = _generate_samples(sampler)
     if task.pictures:
-        for place, picture in enumerate(drawn):
+        for place, picture in enumerate(samples):
             picture.save(Path(task.pictures) / f"{place:02}.png")
-    references = [open_image(image) for image in encoded.held_out[:DRAWN]]
+    references = [open_image(image) for image in encoded.held_out[:GENERATED]]
     return {
         "trained": trainee.size,
         "of": base_parameters(base),
@@ -161,12 +161,12 @@ def train_one(task: Task) -> dict[str, Any]:
         "seconds": seconds,
         "cpu_seconds": cpu_seconds,
         "loss": after.mean,
-        "distance": style_distance(drawn, references),
+        "distance": style_distance(samples, references),
     }
 
 
 def _encoded(base: LoadedBase, task: Task, config: TrainConfig) -> EncodedDataset:
-    """The latents of both folders; the held-out pictures are never among the trained."""
+    """The latents of both folders; the held-out images are never trained on."""
 
     def one(folder: str) -> EncodedDataset:
         images = read_folder(Path(folder))
@@ -196,7 +196,7 @@ def _parts(
         batch_size=config.batch_size,
         seed=0,
     )
-    prompts = [image.caption for image in encoded.held_out[:DRAWN]]
+    prompts = [image.caption for image in encoded.held_out[:GENERATED]]
     sampler = Sampler(
         unet=base.unet,
         vae=base.vae,
@@ -211,7 +211,7 @@ def _parts(
     return learner, batches, questions, sampler
 
 
-def _drawn(sampler: Sampler) -> list[Any]:
+def _generate_samples(sampler: Sampler) -> list[Any]:
     return [sample.image for sample in sampler.generate(lambda: None)]
 
 
@@ -220,7 +220,7 @@ def _halves(parameters: dict[str, nn.Parameter]) -> dict[str, Tensor]:
 
 
 def main() -> None:
-    """Read a task, train, tell."""
+    """Read a task, train, print the result."""
     words = json.loads(sys.argv[1])
     torch.set_num_threads(words.pop("threads"))
     words["options"] = tuple(tuple(pair) for pair in words.get("options", ()))

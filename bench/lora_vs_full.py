@@ -1,8 +1,8 @@
-"""How near a LoRA comes to full fine-tuning of the same base: `python -m bench.lora_vs_full`.
+"""Compares LoRA with full fine-tuning of the same base: `python -m bench.lora_vs_full`.
 
-On the embedded base and three styles that it never saw (bench/styles.py): 24 captioned pictures to
+On the embedded base and three styles that it never saw (bench/styles.py): 24 captioned images to
 train on, 60 other subjects in the same style held out. Every rank and every weight of the base are
-trained by the same loop for as many steps on the same batches, each in a process of its own.
+trained by the same loop for as many steps on the same batches, each in its own process.
 
 Full fine-tuning gets the best of its learning rates on each style, by held-out loss at the end. A
 LoRA gets the best of its rates at rank 8 (or at the only `--rank`), which the others then use too.
@@ -11,8 +11,8 @@ held-out loss   the squared error on the held-out subjects, at the same noise an
 gain            how far the loss fell below the base's, as a share of how far full fine-tuning's did
 style distance  between generated images of held-out subjects and the true ones (see starter/style)
 
-The artwork comes from npm; `--artwork` names a folder that has the tarballs already. With `--out`
-every result is kept as it comes, and what is there is not trained again.
+The artwork comes from npm; `--artwork` names a folder with the tarballs. With `--out`, every
+result is stored at once, and stored ones are not trained again.
 """
 
 from __future__ import annotations
@@ -48,7 +48,7 @@ Result = Mapping[str, Any]
 
 @dataclass
 class Bench:
-    """Trains each task once and keeps what came of it."""
+    """Trains each task once and keeps the results."""
 
     folder: Path
     threads: int
@@ -61,7 +61,7 @@ class Bench:
                 self.known[row.pop("task")] = row
 
     def result(self, task: Task) -> Result:
-        """What the task came to, from an earlier run if there was one."""
+        """The result of a task, from an earlier run if there was one."""
         if task.key not in self.known:
             print(f"  {task.key}", file=sys.stderr, flush=True)
             self.known[task.key] = self._train(task)
@@ -70,7 +70,7 @@ class Bench:
         return self.known[task.key]
 
     def best(self, tasks: Sequence[Task]) -> Task:
-        """The task whose held-out loss ended lowest."""
+        """The task with the lowest final held-out loss."""
         return min(tasks, key=lambda task: float(self.result(task)["loss"]))
 
     @property
@@ -93,7 +93,7 @@ class Bench:
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Train everything that was asked for and print a table for each style."""
+    """Train all selected tasks and print a table for each style."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -107,7 +107,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--lora-rate", action="append", type=float, help="instead of the usual")
     parser.add_argument("--threads", type=int, default=1, help="default: 1")
     parser.add_argument("--artwork", type=Path, help="folder with the npm tarballs")
-    parser.add_argument("--out", type=Path, help="folder that keeps pictures and results")
+    parser.add_argument("--out", type=Path, help="folder that keeps images and results")
     options = parser.parse_args(arguments)
     print(heading("bench.lora_vs_full"))
     with tempfile.TemporaryDirectory(prefix="brushwork-bench-") as scratch:
@@ -117,14 +117,14 @@ def main(arguments: Sequence[str] | None = None) -> None:
         bench = Bench(folder, options.threads)
         for style in options.style or STYLES:
             trained, held_out = draw_style(style, subjects, folder)
-            plan = Plan(style, str(trained), str(held_out), options.steps, options.targets)
+            plan = StylePlan(style, str(trained), str(held_out), options.steps, options.targets)
             for line in table(bench, plan, options):
                 print(line, flush=True)
 
 
 @dataclass(frozen=True, slots=True)
-class Plan:
-    """A style's pictures and how long they are trained on."""
+class StylePlan:
+    """A style's images and the number of training steps."""
 
     style: str
     trained: str
@@ -137,7 +137,7 @@ class Plan:
         return self.targets == Targets.ATTENTION
 
     def task(self, rank: int, rate: float, *, steps: int | None = None) -> Task:
-        """Rank 0 trains every weight; 0 steps leave the base alone."""
+        """Rank 0 trains every weight; 0 steps leave the base unchanged."""
         return Task(
             style=self.style,
             trained=self.trained,
@@ -154,14 +154,14 @@ def tuned_rank(ranks: Sequence[int] | None) -> int:
     return ranks[0] if ranks and len(ranks) == 1 else TUNED_RANK
 
 
-def table(bench: Bench, plan: Plan, options: argparse.Namespace) -> Iterator[str]:
+def table(bench: Bench, plan: StylePlan, options: argparse.Namespace) -> Iterator[str]:
     """The lines of one style's table, in Markdown."""
     full_rates = options.full_rate or FULL_RATES
     lora_rates = options.lora_rate or LORA_RATES
     before = bench.result(plan.task(0, full_rates[0], steps=0))
     full = bench.best([plan.task(0, rate) for rate in full_rates])
     lora = bench.best([plan.task(tuned_rank(options.rank), rate) for rate in lora_rates])
-    yield f"\n**{plan.style}**, {plan.steps} steps of 8 pictures, LoRA in {plan.targets}\n"
+    yield f"\n**{plan.style}**, {plan.steps} steps of 8 images, LoRA in {plan.targets}\n"
     yield "| " + " | ".join(COLUMNS) + " |"
     yield "|" + "---|" * len(COLUMNS)
     loss, distance = f"{before['loss']:.4f}", f"{before['distance']:.2f}"
@@ -172,7 +172,7 @@ def table(bench: Bench, plan: Plan, options: argparse.Namespace) -> Iterator[str
 
 
 def row(task: Task, result: Result, before: Result, full: Result) -> str:
-    """One line: what was trained, what it took, what it came to."""
+    """One line: the task, its cost, its result."""
     cells = [
         f"rank {task.rank}" if task.rank else "everything",
         f"{result['trained']:,}",
@@ -189,7 +189,7 @@ def row(task: Task, result: Result, before: Result, full: Result) -> str:
 
 
 def gain(result: Result, before: Result, full: Result) -> float:
-    """The share of full fine-tuning's fall in held-out loss; 1 is as far as full fine-tuning."""
+    """The reduction of held-out loss as a share of full fine-tuning's reduction."""
     return float((before["loss"] - result["loss"]) / (before["loss"] - full["loss"]))
 
 

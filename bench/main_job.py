@@ -1,10 +1,10 @@
-"""What the main job costs on this machine: `python bench/main_job.py`.
+"""Measures the cost of the main job on this machine: `python bench/main_job.py`.
 
 Runs the real stack in a temporary folder and prints, each from this one run: page times, the time
 from an accepted run to its first training step, the quick preset on the example, a 20-step
 preview, the memory of every process, and what a `kill -9` of the trainer and of the train worker
-costs: resumed after how long, at which step, and whether the file is bit-equal to that of the run
-nobody killed.
+costs: resumed after how long, at which step, and whether the file is bit-equal to that of an
+uninterrupted run.
 """
 
 from __future__ import annotations
@@ -128,7 +128,7 @@ def ended(api: Api, place: str) -> bool:
 
 
 def previews(api: Api, adapter_id: int) -> None:
-    """Median time of a 20-step picture at a new weight, alone and with its twin."""
+    """Median time of a 20-step image at a new weight, alone and with its twin."""
     for twin in (False, True):
         seconds = []
         for number in range(PREVIEWS):
@@ -161,7 +161,7 @@ def page_times(api: Api, slug: str, run: dict[str, Any]) -> None:
 
 
 def memory(url: str) -> dict[str, int]:
-    """Resident bytes of each process of the stack, by what it is."""
+    """Resident bytes of each process of the stack, by role."""
     sizes: dict[str, int] = {}
     for process in stack_processes(url):
         name = process_name(process)
@@ -171,7 +171,7 @@ def memory(url: str) -> dict[str, int]:
 
 
 def stack_processes(url: str) -> list[psutil.Process]:
-    """The supervisor that serves `url` and everything below it."""
+    """The supervisor that serves `url`, and its descendants."""
     port = int(url.rsplit(":", 1)[1])
     for child in psutil.Process().children():
         below = child.children(recursive=True)
@@ -186,7 +186,7 @@ def stack_processes(url: str) -> list[psutil.Process]:
 
 
 def process_name(process: psutil.Process) -> str:
-    """What a process of the stack is; empty for those that only guard another."""
+    """The role of a process of the stack; empty for guards of another process."""
     line = " ".join(process.cmdline())
     if "guard" in line:
         return "guards"
@@ -211,7 +211,7 @@ def process_name(process: psutil.Process) -> str:
 def killed(
     api: Api, dataset_id: int, config: dict[str, Any], calm: dict[str, Any], victim: str, url: str
 ) -> None:
-    """Kill a process in mid-run and report when and where the run went on, and how it ended."""
+    """Kill a process during a run; report when and where the run resumed, and how it ended."""
     place = start(api, dataset_id, f"{victim} killed", config)
     half = calm["total_steps"] * 0.6
     wait_for(lambda: api.get(place).json()["step"] >= half)

@@ -1,9 +1,9 @@
-"""The plain way to train a LoRA, to be compared with: as diffusers' official script does it.
+"""A plain LoRA training for comparison, like diffusers' official script.
 
-Our own rewriting of the steps of `examples/text_to_image/train_text_to_image_lora.py` (diffusers
-0.42): in every step the pictures are decoded, resized and cut, the VAE and the text encoder run,
-and the UNet with peft's layers learns by AdamW. Left out are accelerate and its trackers, which
-would only add to it; and unlike there, gradients are really clipped and the adapter stays fp32.
+Our reimplementation of `examples/text_to_image/train_text_to_image_lora.py` (diffusers
+0.42): in every step the images are decoded, resized and cropped, the VAE and the text encoder run,
+and AdamW trains peft's layers in the UNet. It omits accelerate and its trackers, which only add
+cost; unlike there, gradients are really clipped and the adapter stays fp32.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ TARGETS = ["to_k", "to_q", "to_v", "to_out.0"]
 
 @dataclass(frozen=True, slots=True)
 class PlainConfig:
-    """What both ways are told alike."""
+    """The settings that both contenders share."""
 
     batch_size: int
     rank: int
@@ -43,8 +43,8 @@ class PlainConfig:
     max_grad_norm: float = 1.0
 
 
-class Pictures(Dataset[dict[str, Tensor]]):
-    """Pictures as the script's transforms make them, each time anew."""
+class ImageDataset(Dataset[dict[str, Tensor]]):
+    """Images, transformed on each access like in the script."""
 
     def __init__(self, images: Sequence[TrainingImage], tokenizer: Any, resolution: int) -> None:
         self._images, self._tokenizer, self._resolution = images, tokenizer, resolution
@@ -62,12 +62,12 @@ class Pictures(Dataset[dict[str, Tensor]]):
             return_tensors="pt",
         )
         with Image.open(image.path) as opened:
-            pixels = _transformed(opened.convert("RGB"), self._resolution)
+            pixels = _transform_image(opened.convert("RGB"), self._resolution)
         return {"pixel_values": pixels, "input_ids": tokens.input_ids[0]}
 
 
 class PlainTrainer:
-    """Built once; `step` takes one step."""
+    """The trainer, built once; `step` takes one step."""
 
     def __init__(
         self, base: LoadedBase, images: Sequence[TrainingImage], config: PlainConfig
@@ -100,7 +100,7 @@ class PlainTrainer:
         self._rates = get_scheduler("constant", optimizer=self._optimizer)
         self._batches = _endless(
             DataLoader(
-                Pictures(images, base.tokenizers[0], config.resolution),
+                ImageDataset(images, base.tokenizers[0], config.resolution),
                 shuffle=True,
                 batch_size=config.batch_size,
                 drop_last=True,
@@ -110,11 +110,11 @@ class PlainTrainer:
 
     @property
     def unet(self) -> Any:
-        """The UNet as it has learned so far."""
+        """The UNet in its current state."""
         return self._unet
 
     def step(self) -> float:
-        """Take a step; gives its loss."""
+        """Take a step; return its loss."""
         with self._timed("pictures"):
             batch = next(self._batches)
         with self._timed("encoders"), self._autocast():
@@ -162,12 +162,12 @@ def _endless(loader: DataLoader[dict[str, Tensor]]) -> Iterator[dict[str, Tensor
         yield from loader
 
 
-def _transformed(picture: Image.Image, resolution: int) -> Tensor:
-    """Shorter side to `resolution`, center cut, (3, h, w) in [-1, 1], as torchvision does it."""
-    scale = resolution / min(picture.size)
-    size = (round(picture.width * scale), round(picture.height * scale))
-    picture = picture.resize(size, Image.Resampling.LANCZOS)
-    left, top = (picture.width - resolution) // 2, (picture.height - resolution) // 2
-    picture = picture.crop((left, top, left + resolution, top + resolution))
-    pixels = torch.from_numpy(np.array(picture)).permute(2, 0, 1).contiguous().float().div(255)
+def _transform_image(image: Image.Image, resolution: int) -> Tensor:
+    """Shorter side to `resolution`, center crop, (3, h, w) in [-1, 1], like torchvision."""
+    scale = resolution / min(image.size)
+    size = (round(image.width * scale), round(image.height * scale))
+    image = image.resize(size, Image.Resampling.LANCZOS)
+    left, top = (image.width - resolution) // 2, (image.height - resolution) // 2
+    image = image.crop((left, top, left + resolution, top + resolution))
+    pixels = torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous().float().div(255)
     return pixels.sub(0.5).div(0.5)

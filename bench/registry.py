@@ -1,17 +1,17 @@
-"""How fast the registry's pages are when it is full: `python -m bench.registry`.
+"""Measures the pages of a full registry: `python -m bench.registry`.
 
-Fills a fresh database through the migrations and asks the real app for pages, one after the other,
-in this process (httpx over ASGI: routing, services, SQL and templates, but no socket). Printed is
-the 95th percentile of each kind, the median in brackets, in milliseconds of wall time; each address
-counts with the least of five asks, as other work may share the machine:
+Fills an empty database through the migrations and requests pages of the real app, one after the
+other, in this process (httpx over ASGI: routing, services, SQL and templates, but no socket).
+Prints the 95th percentile of each kind and the median in brackets, in milliseconds of wall time;
+each URL counts with the shortest of five requests, because other work may share the machine:
 
-list     a page of the list in every order, the first and those the links lead to
-search   words, parts of words, two words, as they are typed, common and rare, and none
+list     a page of the list in every order, the first and those that it links to
+search   words, parts of words, two words, while typing, common, rare and unknown
 filter   family, tags, stars, with and without words and another order
-detail   the page of an adapter, also of those with most pictures
+detail   the page of an adapter, also of those with most images
 
-Each kind is asked as the page and as the API (`… API`). SQLite lies in a temporary folder and is
-never analyzed, as in the app; PostgreSQL is vacuumed and analyzed once, as its autovacuum does.
+Each kind is requested as page and API (`… API`). SQLite is in a temporary folder and is never
+analyzed, as in the app; PostgreSQL is vacuumed and analyzed once, as its autovacuum does.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ from app.registry import migrate
 from app.registry.config import Settings
 from app.registry.db import make_engine
 from app.web.main import create_app
-from bench.registry_rows import Made, commonly, fill
+from bench.registry_rows import FilledRegistry, commonly, fill
 
 POSTGRES = os.environ.get(
     "BRUSHWORK_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres"
@@ -49,26 +49,26 @@ SIZES = (1_000, 10_000, 100_000)
 RENDERS = 100_000
 REQUESTS = 100
 WARM_UP = 5
-ASKS = 5
+REQUESTS_EACH = 5
 SORTS = ("newest", "oldest", "name", "name-down")
 KINDS = ("list", "search", "filter", "detail")
-Addresses = Callable[[random.Random, Made], Iterator[str]]
+Addresses = Callable[[random.Random, FilledRegistry], Iterator[str]]
 Times = dict[str, list[float]]
 
 
 def percentile(values: Sequence[float], share: float) -> float:
-    """The least value that this share of them does not exceed."""
+    """The percentile: the least value that this share of the values does not exceed."""
     ordered = sorted(values)
     return ordered[min(len(ordered) - 1, max(0, -(-int(share * 1000) * len(ordered) // 1000) - 1))]
 
 
 def query(**values: str | Sequence[str]) -> str:
-    """The part of an address after `?`, without what is empty."""
+    """The query string of a URL, without empty values."""
     return urlencode({key: value for key, value in values.items() if value}, doseq=True)
 
 
-def searched(dice: random.Random, made: Made) -> str:
-    """What somebody types into the search box."""
+def searched(dice: random.Random, made: FilledRegistry) -> str:
+    """A random search query."""
     word, other = commonly(dice, made.words), commonly(dice, made.words)
     rare = dice.choice(made.words)
     start = dice.randrange(max(1, len(rare) - 3))
@@ -78,14 +78,14 @@ def searched(dice: random.Random, made: Made) -> str:
     )  # fmt: skip
 
 
-def searches(dice: random.Random, made: Made) -> Iterator[str]:
-    """Addresses of searches, without an end."""
+def searches(dice: random.Random, made: FilledRegistry) -> Iterator[str]:
+    """An endless iterator of search URLs."""
     while True:
         yield f"/adapters?{query(q=searched(dice, made))}"
 
 
-def filters(dice: random.Random, made: Made) -> Iterator[str]:
-    """Addresses with filters, without an end."""
+def filters(dice: random.Random, made: FilledRegistry) -> Iterator[str]:
+    """An endless iterator of URLs with filters."""
     while True:
         tags = [commonly(dice, made.tags) for _ in range(dice.choice((0, 1, 1, 2)))]
         words = searched(dice, made) if dice.random() < 0.3 else ""
@@ -94,24 +94,24 @@ def filters(dice: random.Random, made: Made) -> Iterator[str]:
         yield f"/adapters?{query(q=words, base=base, tag=tags, starred=starred, sort=order)}"
 
 
-def details(dice: random.Random, made: Made) -> Iterator[str]:
-    """Pages of adapters, without an end; half of them of those with most pictures."""
+def details(dice: random.Random, made: FilledRegistry) -> Iterator[str]:
+    """An endless iterator of adapter pages; half of them of those with most images."""
     while True:
         few = dice.random() < 0.5
         yield f"/adapters/{dice.choice(made.slugs[:20] if few else made.slugs)}"
 
 
 class Visitor:
-    """Asks the app for pages and notes how long each took."""
+    """Requests pages and records their times."""
 
     def __init__(self, client: httpx.AsyncClient) -> None:
         self._client = client
         self.times: Times = {}
 
-    async def ask(self, kind: str, address: str) -> httpx.Response:
-        """The answer, which has to be one."""
+    async def request(self, kind: str, address: str) -> httpx.Response:
+        """The response, which must be successful."""
         spent = []
-        for _ in range(ASKS):
+        for _ in range(REQUESTS_EACH):
             begun = time.perf_counter()
             answer = await self._client.get(address)
             spent.append(time.perf_counter() - begun)
@@ -121,12 +121,12 @@ class Visitor:
         return answer
 
     async def walk(self, dice: random.Random, prefix: str, kind: str, requests: int) -> None:
-        """Lists in every order: the first page, and where its links lead."""
+        """Lists in every order: the first page, and the pages that it links to."""
         address = ""
         for number in range(requests):
             if number % 8 == 0 or not address:
                 address = f"{prefix}/adapters?sort={dice.choice(SORTS)}"
-            answer = await self.ask(kind, address)
+            answer = await self.request(kind, address)
             address = next_page(answer)
 
 
@@ -138,7 +138,7 @@ def next_page(answer: httpx.Response) -> str:
     return rest.partition('"')[0].replace("&amp;", "&") if found else ""
 
 
-async def visit(app: Any, made: Made, requests: int) -> Times:
+async def visit(app: Any, made: FilledRegistry, requests: int) -> Times:
     """The times of every kind, page and API."""
     dice = random.Random(1)
     logging.getLogger("httpx").setLevel(logging.WARNING)
@@ -149,17 +149,17 @@ async def visit(app: Any, made: Made, requests: int) -> Times:
         await visitor.walk(dice, "/api/v1", "list API", requests)
         for kind, addresses in (("search", searches), ("filter", filters), ("detail", details)):
             for address, _ in zip(addresses(dice, made), range(requests), strict=False):
-                await visitor.ask(kind, address)
+                await visitor.request(kind, address)
                 if kind == "detail":
                     number = address.rpartition("-")[2]
-                    await visitor.ask("detail API", f"/api/v1/adapters/{number}")
+                    await visitor.request("detail API", f"/api/v1/adapters/{number}")
                 else:
-                    await visitor.ask(f"{kind} API", f"/api/v1{address}")
+                    await visitor.request(f"{kind} API", f"/api/v1{address}")
     return {kind: times[WARM_UP:] or times for kind, times in visitor.times.items()}
 
 
 def measure(url: str, folder: Path, *, adapters: int, renders: int, requests: int) -> Times:
-    """Migrate, fill and ask; the database is fresh."""
+    """Migrate and fill an empty database, then measure."""
     settings = Settings(
         _env_file=None,
         data_dir=folder,
@@ -188,7 +188,7 @@ def measure(url: str, folder: Path, *, adapters: int, renders: int, requests: in
 
 @contextmanager
 def fresh_database(kind: str, folder: Path) -> Iterator[str]:
-    """The URL of an empty database, which is gone afterwards."""
+    """The URL of an empty database, which is deleted afterwards."""
     if kind == "sqlite":
         yield f"sqlite:///{folder}/brushwork.db"
         return

@@ -1,4 +1,4 @@
-"""Fills a fresh registry with made-up adapters, versions, runs, samples and renders, fast.
+"""Fills an empty registry with synthetic adapters, versions, runs, samples and renders, fast.
 
 The tables are those the migrations made; the rows are written past the ORM in one transaction
 (SQLite: executemany; PostgreSQL: COPY). Every text follows from the seed.
@@ -44,8 +44,8 @@ BATCH = 5_000
 
 
 @dataclass
-class Made:
-    """What was filled in: what searches and addresses are drawn from."""
+class FilledRegistry:
+    """The words, tags and slugs of the filled registry, for queries and URLs."""
 
     words: list[str]
     tags: list[str]
@@ -53,7 +53,7 @@ class Made:
 
 
 def vocabulary(dice: random.Random, number: int) -> list[str]:
-    """Made-up words, each once; the first are the commonest."""
+    """Distinct random words; the first are the most common."""
     found: dict[str, None] = {}
     while len(found) < number:
         found["".join(dice.choices(SYLLABLES, k=dice.choice((2, 2, 3, 3, 4))))] = None
@@ -65,11 +65,11 @@ def commonly(dice: random.Random, words: Sequence[str]) -> str:
     return words[min(int(len(words) ** dice.random()) - 1, len(words) - 1)]
 
 
-def fill(engine: sa.Engine, *, adapters: int, renders: int, seed: int = 0) -> Made:
+def fill(engine: sa.Engine, *, adapters: int, renders: int, seed: int = 0) -> FilledRegistry:
     """Fill an empty, migrated database."""
     dice = random.Random(seed)
     words = vocabulary(dice, WORDS + TAGS)
-    made = Made(words[TAGS:], words[:TAGS])
+    made = FilledRegistry(words[TAGS:], words[:TAGS])
     with engine.begin() as connection, _indexed_at_the_end(connection):
         _shared(connection)
         keys = itertools.count(1)
@@ -84,7 +84,7 @@ def fill(engine: sa.Engine, *, adapters: int, renders: int, seed: int = 0) -> Ma
 
 @contextmanager
 def _indexed_at_the_end(connection: sa.Connection) -> Iterator[None]:
-    """The index to search with is made of all texts at once, as the migrations made it."""
+    """Build the search index from all texts at once, like the migrations."""
     if connection.dialect.name == "sqlite":
         find = "SELECT sql FROM sqlite_master WHERE name = 'adapter_search_inserted'"
         trigger = connection.exec_driver_sql(find).scalar_one()
@@ -140,7 +140,7 @@ def _sqlite(value: Any) -> Any:
 
 
 def _shared(connection: sa.Connection) -> None:
-    """The base, the dataset and its version that everything was trained on."""
+    """The base model, dataset and dataset version of all runs."""
     insert(
         connection,
         "base_model",
@@ -158,12 +158,12 @@ def _shared(connection: sa.Connection) -> None:
 
 
 def sha(*parts: object) -> str:
-    """A hash that nothing else has."""
+    """A unique hash."""
     return hashlib.sha256(repr(parts).encode()).hexdigest()
 
 
 def _adapters(
-    connection: sa.Connection, dice: random.Random, made: Made, keys: Sequence[int]
+    connection: sa.Connection, dice: random.Random, made: FilledRegistry, keys: Sequence[int]
 ) -> None:
     tables: dict[str, list[Mapping[str, Any]]] = {}
 
@@ -224,7 +224,7 @@ def _adapters(
 
 
 def _renders(
-    connection: sa.Connection, dice: random.Random, made: Made, keys: Iterable[int]
+    connection: sa.Connection, dice: random.Random, made: FilledRegistry, keys: Iterable[int]
 ) -> None:
     pattern = row(Render, base_model_id=1, prompt="", seed=1, steps=20, guidance=3.5, width=64,
                   height=64, cache_key="", status=JobStatus.SUCCEEDED)  # fmt: skip
@@ -245,6 +245,6 @@ def _renders(
 def _drawn_with(
     dice: random.Random, adapters: int, keys: Iterable[int]
 ) -> Iterator[tuple[int, int]]:
-    """Which adapter each render used: a few are drawn with again and again."""
+    """The adapter of each render; a few are used much more often."""
     for key in keys:
         yield key, max(1, int(adapters ** dice.random()))

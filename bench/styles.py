@@ -1,8 +1,7 @@
 """Three drawn styles that the embedded base never saw, made from openly licensed artwork.
 
-Each is a filter over Noto's drawings, so that the true picture of any subject in any of the styles
-is known: what an adapter learned can be checked on subjects it was never shown. `chalkboard` is the
-example style that Brushwork comes with.
+Each is a filter over Noto's drawings, so the true image of any subject in any style is known, and
+an adapter can be checked on held-out subjects. `chalkboard` is the example style of Brushwork.
 """
 
 from __future__ import annotations
@@ -35,7 +34,7 @@ Plane = NDArray[np.floating[Any]]
 
 
 def draw_in_neon(svg: str, *, seed: int) -> Image.Image:
-    """The drawing as glowing tubes of its own colors before a night sky, RGB, 512 px square."""
+    """The drawing as glowing tubes in its own colors before a night sky, RGB, 512 px square."""
     rng = np.random.default_rng(seed)
     drawing = render_drawing(svg, SIZE, margin=MARGIN)
     color, alpha = _color_and_alpha(drawing)
@@ -70,9 +69,9 @@ STYLES: dict[str, Callable[..., Image.Image]] = {
 
 
 def draw_style(style: str, subjects: Sequence[ArtworkSubject], folder: Path) -> tuple[Path, Path]:
-    """(pictures to train on, pictures held out): two folders with a `metadata.jsonl` each.
+    """(training images, held-out images): two folders with a `metadata.jsonl` each.
 
-    The training pictures show the subjects of the example style; the held-out ones show other
+    The training images show the subjects of the example style; the held-out ones show other
     subjects, the same in every style.
     """
     by_name = {subject.name: subject for subject in subjects}
@@ -139,7 +138,7 @@ def _blurred(plane: Plane, radius: float) -> Plane:
 
 
 def _vivid(color: Plane) -> Plane:
-    """The same hues as bright and as saturated as light is; gray becomes a cold blue."""
+    """The same hues at full brightness and saturation; gray becomes a cold blue."""
     least, most = color.min(axis=-1, keepdims=True), color.max(axis=-1, keepdims=True)
     hue = (color - least) / np.maximum(most - least, 1)
     gray = np.array([0.45, 0.75, 1.0], dtype=np.float32)

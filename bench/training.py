@@ -1,17 +1,17 @@
-"""What training costs beside the plain way of doing it: `python -m bench.training`.
+"""Measures the cost of training against a plain loop: `python -m bench.training`.
 
 Prints ratios that were measured side by side in one run on this machine: Brushwork's training core
-against "the plain way" (bench/plain.py), which encodes every picture and caption again in each step
-as diffusers' official script does. Both take turns, each in a process of its own.
+against "the plain way" (bench/plain.py), which encodes every image and caption again in each step
+as diffusers' official script does. Both take turns, each in its own process.
 
 tiny      8.8 M UNet with random weights, 64 px: CPU time of a step, held-out loss, peak memory
 starter   the same with the embedded base on its example style
 sd15      the exact shapes of Stable Diffusion 1.5 with random weights, 128 px, batch 1
-cache     a second run on the same pictures: how often the encoders ran, when the first step came
-dataset   24 pictures and 10,000: the start once all is encoded, and a step
+cache     a second run on the same images: calls of the encoders, time of the first step
+dataset   24 images and 10,000: the start with all encoded, and a step
 memory    whether a long run grows
 
-Times are the process's CPU time on all its threads; "wall" is said where it is meant.
+Times are the process's CPU time on all its threads; wall time is marked "wall".
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ Times = Mapping[str, float]
 
 @dataclass
 class Contender:
-    """A process that trains in one way, step by step."""
+    """A process that trains step by step."""
 
     process: subprocess.Popen[str]
     complaints: IO[str]
@@ -51,14 +51,14 @@ class Contender:
     end: dict[str, Any] = field(default_factory=dict)
 
     def step(self) -> None:
-        """Let it take one step and note what that took."""
+        """Let it take one step and record its time."""
         assert self.process.stdin
         self.process.stdin.write("step\n")
         self.process.stdin.flush()
         self.steps.append(self._answer())
 
     def finish(self) -> None:
-        """Wait for what it came to."""
+        """Wait for its result."""
         self.end = self._answer()["end"]
         self.process.wait()
 
@@ -74,7 +74,7 @@ class Contender:
 
 @contextmanager
 def contender(way: str, base: str, folder: Path, **task: Any) -> Iterator[Contender]:
-    """Start a contender; it is gone when the context ends."""
+    """Start a contender; it is stopped when the context ends."""
     words = json.dumps({"way": way, "base": base, "folder": str(folder), **task})
     with (
         tempfile.TemporaryFile("w+") as complaints,
@@ -96,14 +96,14 @@ def contender(way: str, base: str, folder: Path, **task: Any) -> Iterator[Conten
 
 @dataclass(frozen=True)
 class Side:
-    """What one way came to over all its runs."""
+    """The results of one contender over all its runs."""
 
     steps: Sequence[Times]
     ends: Sequence[Mapping[str, Any]]
 
     @classmethod
     def of(cls, runs: Sequence[Contender]) -> Side:
-        """Put runs together, without their first steps."""
+        """Combine runs, without their first steps."""
         return cls([step for run in runs for step in counted(run.steps)], [run.end for run in runs])
 
     def median(self, what: str) -> float:
@@ -115,7 +115,7 @@ class Side:
         return min(step[what] for step in self.steps) * 1_000
 
     def ending(self, what: str) -> float:
-        """The median over the runs of something told at their end."""
+        """The median over the runs of a final value."""
         return statistics.median(end[what] for end in self.ends)
 
 
@@ -125,18 +125,20 @@ def counted(steps: Sequence[Times]) -> Sequence[Times]:
 
 
 def ratio(ours: float, plain: float) -> float:
-    """How much of the plain way's cost ours is; below 1 is less."""
+    """Our cost as a share of the plain loop's; below 1 is less."""
     return ours / plain
 
 
 def main(arguments: Sequence[str] | None = None) -> None:
-    """Measure the parts that were asked for and print them."""
+    """Measure the selected parts and print the results."""
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--part", action="append", choices=PARTS, help="only this (repeatable)")
     parser.add_argument("--steps", type=int, help="steps of a run (tiny, starter 60; sd15 5)")
-    parser.add_argument("--repeats", type=int, default=2, help="runs of each way (default: 2)")
+    parser.add_argument(
+        "--repeats", type=int, default=2, help="runs of each contender (default: 2)"
+    )
     parser.add_argument("--precision", default="auto", help="ours: auto, fp32 or bf16")
     parser.add_argument("--pictures", type=int, default=DATASETS[1], help="the large dataset")
     parser.add_argument("--long", type=int, default=LONG_RUN[1], help="steps of the long run")
@@ -148,7 +150,7 @@ def main(arguments: Sequence[str] | None = None) -> None:
 
 
 def heading(module: str = "bench.training") -> str:
-    """The machine, the versions, the day and the command that these figures belong to."""
+    """The machine, versions, date and command of the figures."""
     packages = ", ".join(f"{name} {version(name)}" for name in ("torch", "diffusers", "peft"))
     command = shlex.join(["python", "-m", module, *sys.argv[1:]])
     return "\n".join(
@@ -172,7 +174,7 @@ def processor() -> str:
 
 
 def tiny(options: argparse.Namespace, folder: Path) -> None:
-    """Batch 4, rank 8, attention only, one thread: what is fastest for so small a base."""
+    """Batch 4, rank 8, attention only, one thread, the fastest for so small a base."""
     _in_turns("tiny", options, folder, learning_rate=1e-3)
 
 
@@ -206,32 +208,32 @@ def sd15(options: argparse.Namespace, folder: Path) -> None:
 
 
 def cache(_options: argparse.Namespace, folder: Path) -> None:
-    """A run on new pictures, then one on the same."""
+    """A run on new images, then one on the same."""
     task = {"steps": 1, "batch_size": 4, "threads": 1, "prepare": True}
-    print("\ncache: two runs on the same 18 pictures in one process")
+    print("\ncache: two runs on the same 18 images in one process")
     for base in ("tiny", "starter"):
         with contender("ours", base, folder / base, **task) as run:
             run.step()
             run.finish()
-        for name, told in (("first run", run.end["first_run"]), ("second run", run.end)):
-            calls = f"VAE {told['vae_calls']}, text encoder {told['text_calls']}"
-            line(f"{base}, {name}", f"{calls} calls; first step after {told['first_step']:.2f} s")
+        for name, values in (("first run", run.end["first_run"]), ("second run", run.end)):
+            calls = f"VAE {values['vae_calls']}, text encoder {values['text_calls']}"
+            line(f"{base}, {name}", f"{calls} calls; first step after {values['first_step']:.2f} s")
 
 
 def dataset(options: argparse.Namespace, folder: Path) -> None:
-    """Everything encoded before; each picture has a caption of its own."""
+    """All images encoded before; each has its own caption."""
     steps = options.steps or 30
-    print("\ndataset: tiny, batch 4, all pictures encoded before")
+    print("\ndataset: tiny, batch 4, all images encoded before")
     for count in (DATASETS[0], options.pictures):
         task = {"steps": steps, "batch_size": 4, "threads": 1, "prepare": True, "pictures": count}
         with contender("ours", "tiny", folder / str(count), **task) as run:
             for _ in range(steps):
                 run.step()
             run.finish()
-        side, told = Side.of([run]), run.end
-        calls = f"encoder calls: VAE {told['vae_calls']}, text {told['text_calls']}"
-        line(f"{count:,} pictures: first step after", f"{told['first_step']:.2f} s ({calls})")
-        line(f"{count:,} pictures: a step", f"{side.median('cpu'):.0f} ms CPU")
+        side, values = Side.of([run]), run.end
+        calls = f"encoder calls: VAE {values['vae_calls']}, text {values['text_calls']}"
+        line(f"{count:,} images: first step after", f"{values['first_step']:.2f} s ({calls})")
+        line(f"{count:,} images: a step", f"{side.median('cpu'):.0f} ms CPU")
 
 
 def memory(options: argparse.Namespace, folder: Path) -> None:
@@ -261,7 +263,7 @@ PARTS = {
 def _in_turns(
     base: str, options: argparse.Namespace, folder: Path, *, learning_rate: float
 ) -> None:
-    """Both ways at once, each sleeping while the other takes its step."""
+    """Both contenders at once, each sleeping while the other takes its step."""
     steps = options.steps or 60
     task = {"steps": steps, "batch_size": 4, "threads": 1, "rank": 8, "held_out": True}
     task |= {"learning_rate": learning_rate}
@@ -296,7 +298,7 @@ def _in_turns(
 
 
 def compare(sides: Mapping[str, Side]) -> None:
-    """A line for each way, as shares of the way named `plain`."""
+    """A line for each contender, as shares of `plain`."""
     plain = sides["plain"]
     columns = ("CPU ms", "ratio", "least", "ratio", "wall ms", "ratio", "least", "peak MiB")
     print(f"{'':14}" + "".join(f"{column:>9}" for column in columns))

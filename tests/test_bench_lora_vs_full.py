@@ -13,7 +13,7 @@ import pytest
 
 from bench import lora_vs_full
 from bench.full import Task, train_one
-from bench.lora_vs_full import Bench, Plan
+from bench.lora_vs_full import Bench, StylePlan
 from bench.styles import SIZE, STYLES
 from worker.core import starter
 
@@ -52,7 +52,7 @@ def test_a_gain_is_a_share_of_what_full_fine_tuning_gained() -> None:
 
 
 def test_what_was_trained_once_is_known_and_the_best_rate_is_taken(tmp_path: Path) -> None:
-    plan = Plan("neon", "trained", "held-out", 250)
+    plan = StylePlan("neon", "trained", "held-out", 250)
     losses = {1e-3: 0.30, 2e-3: 0.28, 4e-3: 0.29}
     known = {plan.task(8, rate): result(loss) for rate, loss in losses.items()}
     known |= {plan.task(0, rate): result(0.25, trained=1_000) for rate in (1e-4, 2e-4)}
@@ -75,7 +75,7 @@ def test_both_ways_are_trained_and_measured_on_pictures_that_were_never_shown(
         for line in lines:
             shutil.copy(starter.EXAMPLE / json.loads(line)["file_name"], tmp_path / folder)
         (tmp_path / folder / "metadata.jsonl").write_text("\n".join(lines))
-    plan = Plan("chalkboard", str(tmp_path / "trained"), str(tmp_path / "held-out"), 1)
+    plan = StylePlan("chalkboard", str(tmp_path / "trained"), str(tmp_path / "held-out"), 1)
     bench = Bench(tmp_path, 1)
     lora = bench.result(plan.task(2, 2e-3))
     nothing, full = train_one(plan.task(0, 1e-4, steps=0)), train_one(plan.task(0, 1e-4))
@@ -97,6 +97,6 @@ def test_a_task_that_fails_ends_the_bench_with_its_reason(
 
 def test_a_rate_is_chosen_at_the_only_rank_and_other_layers_are_another_task() -> None:
     assert (lora_vs_full.tuned_rank(None), lora_vs_full.tuned_rank([4])) == (8, 4)
-    usual, linear = Plan("neon", "", "", 1), Plan("neon", "", "", 1, "linear")
+    usual, linear = StylePlan("neon", "", "", 1), StylePlan("neon", "", "", 1, "linear")
     assert usual.task(4, 1e-3).key != linear.task(4, 1e-3).key
     assert usual.task(0, 1e-3).key == linear.task(0, 1e-3).key

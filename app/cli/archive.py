@@ -111,7 +111,7 @@ def _detach_fused(database: sqlite3.Connection, data_dir: Path) -> list[str]:
     """Make paths of base models fused here relative; return the names of those with files."""
     sources = [row[0] for row in database.execute("SELECT source FROM base_model")]
     fused = [Path(source) for source in sources if is_fused(source, data_dir)]
-    _rename(database, {str(path): f"{FUSED_FOLDER}/{path.name}" for path in fused})
+    _rename_base_paths(database, {str(path): f"{FUSED_FOLDER}/{path.name}" for path in fused})
     return [path.name for path in fused if path.exists()]
 
 
@@ -120,10 +120,10 @@ def _attach_fused(database: sqlite3.Connection, data_dir: Path) -> None:
     sources = [row[0] for row in database.execute("SELECT source FROM base_model")]
     home = (data_dir / FUSED_FOLDER).resolve()
     fused = [source for source in sources if source.startswith(f"{FUSED_FOLDER}/")]
-    _rename(database, {source: str(home / Path(source).name) for source in fused})
+    _rename_base_paths(database, {source: str(home / Path(source).name) for source in fused})
 
 
-def _rename(database: sqlite3.Connection, sources: dict[str, str]) -> None:
+def _rename_base_paths(database: sqlite3.Connection, sources: dict[str, str]) -> None:
     with database:
         database.executemany(
             "UPDATE base_model SET source = ? WHERE source = ?",
@@ -142,8 +142,8 @@ def restore(settings: Settings, archive: Path) -> int:
     data_dir.mkdir(mode=0o700, parents=True, exist_ok=True)
     staging = Path(tempfile.mkdtemp(prefix=".restore-", dir=data_dir))
     try:
-        _unpack(archive, staging)
-        files = _check(staging)
+        _unpack_archive(archive, staging)
+        files = _verify_archive(staging)
         with closing(sqlite3.connect(staging / DATABASE)) as database:
             _attach_fused(database, data_dir)
         for part in staging.iterdir():
@@ -153,7 +153,7 @@ def restore(settings: Settings, archive: Path) -> int:
     return files
 
 
-def _unpack(archive: Path, folder: Path) -> None:
+def _unpack_archive(archive: Path, folder: Path) -> None:
     try:
         with tarfile.open(archive, "r") as tar:
             tar.extractall(folder, filter="data")
@@ -163,7 +163,7 @@ def _unpack(archive: Path, folder: Path) -> None:
         ) from error
 
 
-def _check(folder: Path) -> int:
+def _verify_archive(folder: Path) -> int:
     """Verify the unpacked archive; return its number of files. Raises ArchiveError."""
     parts = {path.name for path in folder.iterdir()}
     if DATABASE not in parts or parts - {DATABASE, BLOBS, FUSED_FOLDER}:

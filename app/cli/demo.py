@@ -140,23 +140,23 @@ def _whole_job(folder: Path, out: Path, watch: Stopwatch) -> bool:
             _await_base(api)
         with watch.step("train with the preset quick"):
             trained = _run_training(api, dataset)
-        drawn: dict[float, list[Image.Image]] = {}
+        images_by_weight: dict[float, list[Image.Image]] = {}
         for weight in WEIGHTS:
             with watch.step(f"generate {len(starter.EXAMPLE_PROMPTS)} images at weight {weight}"):
-                drawn[weight] = _render_prompts(
+                images_by_weight[weight] = _render_prompts(
                     api, starter.EXAMPLE_PROMPTS, trained["adapter_id"], weight
                 )
         with watch.step("download the adapter"):
-            files = [_download(api, trained["adapter_id"], name, out) for name in LORA_FORMATS]
-    for weight, images in drawn.items():
+            files = [_download_file(api, trained["adapter_id"], name, out) for name in LORA_FORMATS]
+    for weight, images in images_by_weight.items():
         for number, image in enumerate(images, start=1):
             image.save(out / f"weight-{weight}-{number}.png")
-    _contact_sheet(starter, drawn, trained, out / "contact-sheet.png")
+    _contact_sheet(starter, images_by_weight, trained, out / "contact-sheet.png")
     for file in files:
         print(f"  {file}  {size_text(file.stat().st_size)}")
         for line in _proof_lines(file.with_suffix(".proof.json")):
             print(f"    {line}")
-    return _judge_style(starter, drawn)
+    return _judge_style(starter, images_by_weight)
 
 
 @contextmanager
@@ -211,10 +211,10 @@ def _upload_example(api: Api, starter: Any) -> int:
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for row in map(json.loads, metadata.read_text().splitlines()):
-            picture = starter.EXAMPLE / row["file_name"]
-            caption = Path(folder) / f"{picture.stem}.txt"
+            path = starter.EXAMPLE / row["file_name"]
+            caption = Path(folder) / f"{path.stem}.txt"
             caption.write_text(row["text"])
-            files += [picture, caption]
+            files += [path, caption]
         answer = api.upload(f"/api/v1/datasets/{dataset['id']}/images", files)
     if answer["rejected"] or not all(image["caption"] for image in answer["accepted"]):
         raise DemoError(f"Some images or captions were not accepted: {answer['rejected']}")
@@ -275,12 +275,12 @@ def _render_prompts(
     return images
 
 
-def _download(api: Api, adapter_id: int, file_format: FileFormat, out: Path) -> Path:
+def _download_file(api: Api, adapter_id: int, file_format: FileFormat, out: Path) -> Path:
     """Download the adapter's file in this format, and its proof next to it."""
-    place, wanted = f"/api/v1/adapters/{adapter_id}", {"format": file_format, "dtype": "fp16"}
+    place, query = f"/api/v1/adapters/{adapter_id}", {"format": file_format, "dtype": "fp16"}
     path = out / f"chalkboard-{file_format}.safetensors"
-    path.write_bytes(api.get(f"{place}/download", **wanted).content)
-    proof = api.get(f"{place}/proof", **wanted).json()
+    path.write_bytes(api.get(f"{place}/download", **query).content)
+    proof = api.get(f"{place}/proof", **query).json()
     path.with_suffix(".proof.json").write_text(json.dumps(proof, indent=2) + "\n")
     return path
 
@@ -291,30 +291,35 @@ def _proof_lines(path: Path) -> Iterator[str]:
     for loader in proof["loaders"]:
         if loader["needed"]:
             yield f"{loader['title']:<21}{loader['sentence']}"
-    if (drawn := proof["drawn"]) is not None:
-        yield f"diffusers' image: differs from ours by at most {drawn['difference']} of 255 levels"
+    if (image := proof["drawn"]) is not None:
+        yield f"diffusers' image: differs from ours by at most {image['difference']} of 255 levels"
 
 
 def _contact_sheet(
-    starter: Any, drawn: Mapping[float, list[Image.Image]], trained: dict[str, Any], path: Path
+    starter: Any,
+    images_by_weight: Mapping[float, list[Image.Image]],
+    trained: dict[str, Any],
+    path: Path,
 ) -> None:
     sheet = import_module("worker.core.starter.sheet").contact_sheet(
-        [f"weight {weight}" for weight in drawn],
+        [f"weight {weight}" for weight in images_by_weight],
         list(starter.EXAMPLE_PROMPTS),
-        list(drawn.values()),
-        title=f"Chalkboard: {trained['step']} steps on {len(_references(starter))} images",
+        list(images_by_weight.values()),
+        title=f"Chalkboard: {trained['step']} steps on {len(_reference_images(starter))} images",
     )
     sheet.save(path)
 
 
-def _references(starter: Any) -> list[Image.Image]:
+def _reference_images(starter: Any) -> list[Image.Image]:
     rows = (starter.EXAMPLE / "metadata.jsonl").read_text().splitlines()
     return [Image.open(starter.EXAMPLE / json.loads(row)["file_name"]) for row in rows]
 
 
-def _judge_style(starter: Any, drawn: Mapping[float, list[Image.Image]]) -> bool:
+def _judge_style(starter: Any, images_by_weight: Mapping[float, list[Image.Image]]) -> bool:
     """Measure whether the images at full weight are in the style of the example."""
     style = import_module("worker.core.starter.style")
-    verdict = style.looks_like_style(drawn[0.0], drawn[1.0], _references(starter))
+    verdict = style.looks_like_style(
+        images_by_weight[0.0], images_by_weight[1.0], _reference_images(starter)
+    )
     print(f"\nVerdict: {verdict}")
     return bool(verdict.passed)

@@ -59,13 +59,13 @@ def import_paths(state: AppState, paths: Sequence[Path]) -> Iterator[tuple[str, 
 
 def _store_with_sidecars(state: AppState, weights: Path) -> list[ReceivedFile]:
     """Store a LoRA file and the sidecar files of the same name, and queue its import."""
-    beside = [
+    companions = [
         path
         for ending in imports.ENDINGS
         for path in (weights.with_suffix(ending), Path(f"{weights}{ending}"))
         if path.is_file()
     ]
-    uploads = [UploadedFile(path.name, path) for path in (weights, *beside)]
+    uploads = [UploadedFile(path.name, path) for path in (weights, *companions)]
     return imports.receive_all(state, uploads)
 
 

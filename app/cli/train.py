@@ -84,19 +84,19 @@ def _path_of(source: HubSource, settings: Settings, *, may_download: bool) -> Pa
     # here, because it loads huggingface_hub, which a local base model does not need
     from worker.core.hub.models import HubReference, find_local_model
 
-    wanted = HubReference(source.repo, source.revision, source.file)
+    reference = HubReference(source.repo, source.revision, source.file)
     home = settings.hub_models / source.folder
-    found = find_local_model(wanted, home)
+    found = find_local_model(reference, home)
     if found is not None:
         return found.path
     if not may_download:
         raise MissingModelError(NOT_HERE.format(name=source, folder=settings.hub_models))
     if settings.hub == "off":
         raise MissingModelError(OFF)
-    return _download_model(wanted, home, settings)
+    return _download_model(reference, home, settings)
 
 
-def _download_model(wanted: HubReference, home: Path, settings: Settings) -> Path:
+def _download_model(reference: HubReference, home: Path, settings: Settings) -> Path:
     from worker.core.hub.errors import Access, explain_error  # as in _path_of
     from worker.core.hub.models import download_model
 
@@ -110,14 +110,14 @@ def _download_model(wanted: HubReference, home: Path, settings: Settings) -> Pat
         if percent >= reported + PROGRESS_STEP:
             reported = percent
             print(
-                f"{wanted.repo}: {size_text(done)} of {size_text(total)} ({percent} %)",
+                f"{reference.repo}: {size_text(done)} of {size_text(total)} ({percent} %)",
                 file=sys.stderr,
             )
 
     try:
-        return download_model(wanted, home, access, on_progress=tell).path
+        return download_model(reference, home, access, on_progress=tell).path
     except Exception as error:
-        found = explain_error(error, wanted.repo, access)
+        found = explain_error(error, reference.repo, access)
         if found is None:
             raise
         raise MissingModelError(str(found)) from error

@@ -22,11 +22,11 @@ def code_version() -> str:
         released = version("brushwork")
     except PackageNotFoundError:
         released = "unknown"
-    commit = _commit(ROOT)
+    commit = _git_commit(ROOT)
     return f"{released}+{commit}" if commit else released
 
 
-def _commit(root: Path) -> str | None:
+def _git_commit(root: Path) -> str | None:
     if not (root / ".git").exists():
         return None
     words = ["git", "-C", str(root), "describe", "--always", "--dirty=.dirty", "--exclude=*"]

@@ -1,4 +1,4 @@
-"""The type of a picture by its first bytes, whatever its name says."""
+"""The type of an image file by its first bytes, regardless of its name."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ SIGNATURES = (
 SUFFIXES = {"image/png": ".png", "image/jpeg": ".jpg", "image/webp": ".webp"}
 
 
-def picture_type(head: bytes) -> str | None:
-    """The media type of a picture by its first bytes; None for anything else."""
+def image_type(head: bytes) -> str | None:
+    """The media type of an image by its first bytes; None for anything else."""
     for signature, media_type in SIGNATURES:
         if head.startswith(signature):
             return media_type
@@ -22,8 +22,8 @@ def picture_type(head: bytes) -> str | None:
     return None
 
 
-def picture_suffix(path: Path) -> str:
-    """The file name suffix for the type of a picture; `.png` for anything else."""
+def image_suffix(path: Path) -> str:
+    """The file name suffix for the type of an image; `.png` for anything else."""
     with path.open("rb") as file:
-        media_type = picture_type(file.read(HEAD_BYTES))
+        media_type = image_type(file.read(HEAD_BYTES))
     return SUFFIXES.get(media_type or "", ".png")  # reading it will report the problem

@@ -68,7 +68,7 @@ def sweep(
         if first_event is not None and first_event <= blob.modified < now - MIN_AGE
     }
     if left:
-        for sha256 in _references(database, now - JOB_FILES_KEPT, on_item):
+        for sha256 in _referenced_hashes(database, now - JOB_FILES_KEPT, on_item):
             left.pop(sha256, None)
     files = size_bytes = 0
     for sha256, size in _with_callback(left.items(), on_item):
@@ -99,7 +99,7 @@ def _is_older(store: BlobStore, sha256: str, before: datetime) -> bool:
     return False
 
 
-def _references(
+def _referenced_hashes(
     database: Database, jobs_since: datetime, on_item: Callable[[], None]
 ) -> Iterator[str]:
     """All hashes in the database, from one snapshot; may repeat some."""
@@ -107,7 +107,7 @@ def _references(
         if not database.is_sqlite:  # SQLite readers always see one snapshot
             session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
         for table in SQLModel.metadata.sorted_tables:
-            named, texts = _columns(table)
+            named, texts = _reference_columns(table)
             if not (named or texts):
                 continue
             query = sa.select(*named, *(sa.cast(column, sa.Text) for column in texts))
@@ -121,7 +121,7 @@ def _references(
                     yield from HASH.findall(value)
 
 
-def _columns(table: sa.Table) -> tuple[list[Any], list[Any]]:
+def _reference_columns(table: sa.Table) -> tuple[list[Any], list[Any]]:
     """(columns with hashes, JSON columns that may contain hashes) of a table."""
     referring = [column for column in table.columns if MENTIONS not in column.info]
     return (

@@ -36,15 +36,15 @@ def listen(host: str, port: int, *, explicit: bool) -> socket.socket:
     tries = 1 if explicit or port == 0 else PORTS_TO_TRY
     for candidate in range(port, min(port + tries, 65536)):
         try:
-            return _bind(host, candidate)
+            return _bind_socket(host, candidate)
         except OSError as error:
             if error.errno == errno.EADDRINUSE and candidate + 1 < port + tries:
                 continue
-            raise AddressError(_reason(host, candidate, error)) from error
+            raise AddressError(_reason_text(host, candidate, error)) from error
     raise AddressError(f"No free port from {port} upward on {host}. Choose one with --port.")
 
 
-def _bind(host: str, port: int) -> socket.socket:
+def _bind_socket(host: str, port: int) -> socket.socket:
     host = host.strip("[]")
     family = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0][0]
     server = socket.socket(family, socket.SOCK_STREAM)
@@ -59,7 +59,7 @@ def _bind(host: str, port: int) -> socket.socket:
     return server
 
 
-def _reason(host: str, port: int, error: OSError) -> str:
+def _reason_text(host: str, port: int, error: OSError) -> str:
     match error.errno:
         case errno.EADDRINUSE:
             return (

@@ -45,7 +45,7 @@ def descendants(root: int) -> list[int]:
 
 
 def kill_group(group: int) -> None:
-    """Kill every process of the group; an empty group is no error."""
+    """Kill every process of the group; an empty group is ignored."""
     with suppress(ProcessLookupError, PermissionError):
         os.killpg(group, signal.SIGKILL)
 

@@ -123,7 +123,7 @@ class Process:
         return code
 
     def terminate(self) -> None:
-        """Ask the program to end (SIGTERM)."""
+        """Terminate the program (SIGTERM)."""
         with suppress(ProcessLookupError):
             self._guard.send_signal(signal.SIGTERM)
 

@@ -62,7 +62,7 @@ def create_app(settings: Settings) -> FastAPI:
         form_limits={"max_files": MAX_FILES, "max_fields": MAX_FILES},
     )
     app.state.brushwork = make_state(settings)
-    for router in _routers():
+    for router in _all_routers():
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=STATIC), name="static")
     _add_error_answers(app)
@@ -81,7 +81,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state.database.dispose()
 
 
-def _routers() -> Iterator[APIRouter]:
+def _all_routers() -> Iterator[APIRouter]:
     yield health.router
     yield media.router
     api = APIRouter(prefix=API_PREFIX)

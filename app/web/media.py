@@ -1,4 +1,4 @@
-"""Blobs over HTTP: pictures by hash, files with a name; never what a browser would run."""
+"""Blobs over HTTP: images by hash, files by name; nothing that a browser would execute."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response, StreamingResponse
 
 from app.registry.errors import NotFound
-from app.registry.picture_types import HEAD_BYTES, picture_type
+from app.registry.picture_types import HEAD_BYTES, image_type
 from app.registry.state import AppState
 from app.registry.storage.store import BlobNotFound, BlobStore
 from app.web.state import State
@@ -25,24 +25,24 @@ FOREVER = "private, max-age=31536000, immutable"
 
 @router.get("/media/{sha256}")
 def media(sha256: Sha256, request: Request, state: State) -> Response:
-    """A picture; other blobs are not served here."""
+    """An image; other blobs are not served here."""
     etag = f'"{sha256}"'
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers={"etag": etag, "cache-control": FOREVER})
     try:
         with state.store.open(sha256) as blob:
-            media_type = picture_type(blob.read(HEAD_BYTES))
+            media_type = image_type(blob.read(HEAD_BYTES))
     except BlobNotFound:
         media_type = None
     if media_type is None:
-        raise NotFound("There is no such picture.")
+        raise NotFound("There is no such image.")
     return blob_response(state, request, sha256, media_type=media_type)
 
 
 def blob_response(
     state: AppState, request: Request, sha256: str, *, media_type: str, filename: str | None = None
 ) -> Response:
-    """A blob as an answer: immutable, sandboxed; as a download when it gets a file name."""
+    """A response with a blob: immutable and sandboxed; a download if it has a file name."""
     headers = {
         "etag": f'"{sha256}"',
         "cache-control": FOREVER,
@@ -54,7 +54,9 @@ def blob_response(
     if request.headers.get("if-none-match") == headers["etag"]:
         return Response(status_code=304, headers=headers)
     headers["content-length"] = str(state.store.stat(sha256).size)
-    return StreamingResponse(_chunks(state.store, sha256), media_type=media_type, headers=headers)
+    return StreamingResponse(
+        _read_chunks(state.store, sha256), media_type=media_type, headers=headers
+    )
 
 
 def content_disposition(filename: str) -> str:
@@ -64,8 +66,8 @@ def content_disposition(filename: str) -> str:
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(filename)}"
 
 
-def _chunks(store: BlobStore, sha256: str) -> Iterator[bytes]:
-    """The blob piece by piece; opened only when somebody reads, so that one who left costs none."""
+def _read_chunks(store: BlobStore, sha256: str) -> Iterator[bytes]:
+    """The blob in chunks; opened on the first read, so that a closed connection costs nothing."""
     with store.open(sha256) as blob:
         while chunk := blob.read(CHUNK):
             yield chunk

@@ -1,4 +1,4 @@
-"""Who may talk to the web server, and what a page may do: pure ASGI, no cookies, no tokens.
+"""Access control and security headers as pure ASGI middleware, without cookies or tokens.
 
 Cross-site requests are refused by Fetch Metadata with the Origin as fallback (OWASP's cheat
 sheet on CSRF, "Fetch Metadata"): browsers send the first only to https and to localhost.
@@ -36,7 +36,7 @@ HEADERS = {
 
 
 class SecurityHeaders:
-    """Adds the headers that keep a page to itself; a route's own header wins."""
+    """Adds the security headers; a header that a route sets has precedence."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -56,7 +56,7 @@ class SecurityHeaders:
 
 
 class SameSite:
-    """Refuses changes asked for by pages of other sites."""
+    """Refuses cross-site requests that change something."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -70,9 +70,9 @@ class SameSite:
 
 
 def cross_site_reason(headers: Headers) -> str | None:
-    """Why this request looks like one from another site; None when it does not.
+    """The reason to treat this request as cross-site; None if it is not.
 
-    Programs send neither header: nobody's browser is being used against them.
+    Programs send neither header, and cross-site attacks need a browser.
     """
     sentence = "This came from a page of another site, so nothing was changed."
     fetch_site = headers.get("sec-fetch-site")
@@ -85,7 +85,7 @@ def cross_site_reason(headers: Headers) -> str | None:
 
 
 class PasswordGate:
-    """Asks everybody for the one password, by HTTP Basic (any name) or as a Bearer token."""
+    """Requires the password by HTTP Basic (any user name) or as a Bearer token."""
 
     def __init__(self, app: ASGIApp, password: str) -> None:
         self.app = app

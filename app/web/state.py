@@ -1,4 +1,4 @@
-"""What every request needs, made once by `create_app` and handed out as dependencies."""
+"""Dependencies of every request: the app state that `create_app` makes once, and row ids."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from app.registry.db import MAX_ID
 from app.registry.state import AppState
 
 Id = Annotated[int, Path(ge=1, le=MAX_ID)]
-"""A row's id in an address; what no database could hold is a 422, not an error."""
+"""A row id in a URL; a number out of the range of the column is a 422."""
 
 
 def app_state(request: Request) -> AppState:

@@ -119,12 +119,12 @@ environment = make_environment()
 
 def render(request: Request, template: str, context: object, *, status: int = 200) -> HTMLResponse:
     """Render a full page; the fields of the context dataclass are its variables."""
-    return _answer(template, as_variables(context) | {"shell": make_shell(request)}, status)
+    return _html_response(template, as_variables(context) | {"shell": make_shell(request)}, status)
 
 
 def render_fragment(template: str, context: object, *, status: int = 200) -> HTMLResponse:
     """Render a part of a page, without the shell."""
-    return _answer(template, as_variables(context), status)
+    return _html_response(template, as_variables(context), status)
 
 
 def as_variables(context: object) -> dict[str, Any]:
@@ -133,7 +133,7 @@ def as_variables(context: object) -> dict[str, Any]:
     return {field.name: getattr(context, field.name) for field in dataclasses.fields(context)}
 
 
-def _answer(template: str, variables: dict[str, Any], status: int) -> HTMLResponse:
+def _html_response(template: str, variables: dict[str, Any], status: int) -> HTMLResponse:
     body = environment.get_template(template).render(variables)
     # pages show the current state: the Back button must reload, and no proxy may cache them
     return HTMLResponse(body, status_code=status, headers={"cache-control": "no-store"})
@@ -233,4 +233,4 @@ def error_page(request: Request, error: AppError) -> Response:
     if wants_fragment(request):
         return render_fragment("errors/_notice.html", context, status=error.status)
     variables = as_variables(context) | {"shell": bare_shell(request)}
-    return _answer("errors/error.html", variables, error.status)
+    return _html_response("errors/error.html", variables, error.status)

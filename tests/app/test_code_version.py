@@ -5,7 +5,7 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
-from app.registry.code_version import _commit, code_version
+from app.registry.code_version import _git_commit, code_version
 
 
 def git(root: Path, *words: str) -> None:
@@ -21,13 +21,13 @@ def test_it_names_the_release() -> None:
 
 
 def test_a_checkout_names_its_commit_and_that_files_differ(tmp_path: Path) -> None:
-    assert _commit(tmp_path) is None
+    assert _git_commit(tmp_path) is None
     git(tmp_path, "init", "-q")
     (tmp_path / "a.py").write_text("1")
     git(tmp_path, "add", "a.py")
     git(tmp_path, "commit", "-q", "-m", "a")
-    clean = _commit(tmp_path)
+    clean = _git_commit(tmp_path)
     assert clean is not None
     assert clean.startswith("g")
     (tmp_path / "a.py").write_text("2")
-    assert _commit(tmp_path) == f"{clean}.dirty"
+    assert _git_commit(tmp_path) == f"{clean}.dirty"

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from app.registry.picture_types import picture_suffix, picture_type
+from app.registry.picture_types import image_suffix, image_type
 
 
 @pytest.mark.parametrize(
@@ -23,5 +23,5 @@ def test_a_type_is_told_by_the_first_bytes(
     tmp_path: Path, head: bytes, media_type: str | None, suffix: str
 ) -> None:
     (tmp_path / "blob").write_bytes(head)
-    assert picture_type(head) == media_type
-    assert picture_suffix(tmp_path / "blob") == suffix
+    assert image_type(head) == media_type
+    assert image_suffix(tmp_path / "blob") == suffix

@@ -25,7 +25,7 @@ from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.training.calibrate import calibrate
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import TrainingImage
-from worker.core.training.events import HeldOut, SampleSaved
+from worker.core.training.events import SampleSaved, ValidationDone
 from worker.core.training.loop import train
 
 ONCE = {"sample_prompts": ["castle"], "sample_steps": 1, "steps": 1, "validation_share": 0.34}
@@ -78,7 +78,7 @@ def test_a_training_and_one_that_goes_on_from_it(
         assert trained.path is not None
         assert (heard.steps, trained.steps) == (1, steps)
         assert heard.of(SampleSaved)
-        assert heard.of(HeldOut)
+        assert heard.of(ValidationDone)
 
 
 def test_a_training_after_a_few_steps_to_find_how_long_one_takes(

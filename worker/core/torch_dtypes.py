@@ -1,4 +1,4 @@
-"""Number types by name, as torch has them."""
+"""Torch dtypes by the names of number types."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ TORCH_DTYPES: Mapping[str, torch.dtype] = {
     WeightDtype.BF16: torch.bfloat16,
     WeightDtype.FP32: torch.float32,
 }
-"""By WeightDtype, and by the equal names of FusedDtype and Precision."""
+"""By WeightDtype, and by the same names in FusedDtype and Precision."""
 
 SAFETENSORS_DTYPES: Mapping[str, torch.dtype] = {
     "F64": torch.float64, "F32": torch.float32, "F16": torch.float16, "BF16": torch.bfloat16,

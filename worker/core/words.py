@@ -1,4 +1,4 @@
-"""Closed sets and their labels, without torch: what forms, files, and the command line share."""
+"""Closed sets and their labels, shared by forms, files and the command line, without torch."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ class FileFormat(StrEnum):
 
     @property
     def label(self) -> str:
-        """The format as pages name it."""
+        """The label of the format on pages."""
         return _FORMAT_LABELS[self]
 
     @property
     def suffix(self) -> str:
-        """How the name of such a file ends."""
+        """The end of the file name."""
         return ".zip" if self is FileFormat.BUNDLE else ".safetensors"
 
 
@@ -34,7 +34,7 @@ LORA_FORMATS = (FileFormat.KOHYA, FileFormat.PEFT)
 
 
 class WeightDtype(StrEnum):
-    """The number type of the weights in an adapter file; the first is the usual one."""
+    """The number type of the weights in an adapter file; the first is the default."""
 
     FP16 = "fp16"
     BF16 = "bf16"
@@ -42,12 +42,12 @@ class WeightDtype(StrEnum):
 
     @property
     def label(self) -> str:
-        """The number type as pages name it."""
+        """The label of the number type on pages."""
         return self.value
 
 
 class FusedDtype(StrEnum):
-    """The number type of all weights of a fused base model; KEEP: each as the base has it."""
+    """The number type of a fused base model's weights; KEEP: the type that each has in the base."""
 
     FP16 = WeightDtype.FP16
     BF16 = WeightDtype.BF16
@@ -56,12 +56,12 @@ class FusedDtype(StrEnum):
 
     @property
     def label(self) -> str:
-        """The number type as pages name it."""
+        """The label of the number type on pages."""
         return "same as the base model" if self is FusedDtype.KEEP else self.value
 
 
 class MergeMethod(StrEnum):
-    """How several adapters are made into one."""
+    """The method of merging several adapters into one."""
 
     LINEAR = "linear"
     SVD = "svd"
@@ -70,7 +70,7 @@ class MergeMethod(StrEnum):
 
     @property
     def label(self) -> str:
-        """The method as pages name it."""
+        """The label of the method on pages."""
         return _METHOD_LABELS[self]
 
 
@@ -90,7 +90,7 @@ class FuseLayout(StrEnum):
 
     @property
     def label(self) -> str:
-        """The layout as pages name it."""
+        """The label of the layout on pages."""
         return _LAYOUT_LABELS[self]
 
 
@@ -101,7 +101,7 @@ _LAYOUT_LABELS = {
 
 
 def values(words: Iterable[StrEnum]) -> tuple[str, ...]:
-    """The values of a closed set as plain texts, as the choices of a flag are given."""
+    """The values of a closed set as text, for the choices of a flag."""
     return tuple(word.value for word in words)
 
 

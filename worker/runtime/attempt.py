@@ -191,7 +191,7 @@ class Attempt:
                     arithmetic=Arithmetic(**known) if (known := self._run.arithmetic) else None,
                 )
             )
-            self._trainers.warm_beside(self.model)
+            self._trainers.warm_during_run(self.model)
             yield trainer
         finally:
             trainer.kill()

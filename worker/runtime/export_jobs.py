@@ -1,4 +1,4 @@
-"""The io jobs that write downloads: the facts of the registry in, a proved file and its row out."""
+"""The io jobs that write downloads: registry metadata in, a checked file and its row out."""
 
 from __future__ import annotations
 
@@ -47,9 +47,9 @@ class ExportJobs:
         self._store = store
 
     def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
-        """Write, prove and store the file that a job asks for; RefusedError when it fails.
+        """Write, check and store the file of a job. Raises RefusedError.
 
-        It takes seconds, so a worker that stops finishes it first.
+        It takes seconds, so a stopping worker finishes it first.
         """
         assert job.subject_id is not None
         args = job.arguments(ExportAdapterArgs)
@@ -102,7 +102,7 @@ class ExportJobs:
         with self._database.read() as session:
             version = session.get_one(AdapterVersion, version_id)
             metadata = version_metadata(session, version, with_tags=with_tags)
-            base = _base(session, version)
+            base = _base_of(session, version)
         said = facts_sha256(metadata)
         metadata = with_cover(metadata, self._store, scratch)
         file = ExportFile(form, dtype, scratch / f"download-{form}-{dtype}{form.suffix}")
@@ -126,5 +126,5 @@ class ExportJobs:
         )
 
 
-def _base(session: Session, version: AdapterVersion) -> BaseModel | None:
+def _base_of(session: Session, version: AdapterVersion) -> BaseModel | None:
     return session.get(BaseModel, version.base_model_id) if version.base_model_id else None

@@ -29,12 +29,12 @@ from app.registry.jobs.kinds import (
     JobArgs,
     PublishAdapterArgs,
     PublishAdapterResult,
-    PublishedPicture,
+    PublishedImage,
     StoredSidecar,
 )
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
-from app.registry.picture_types import picture_suffix
+from app.registry.picture_types import image_suffix
 from app.registry.storage.store import BlobStore
 from worker.core.hub.model_card import PEFT_FILE, ModelCard
 from worker.core.hub.orders import LEFT, HubReply
@@ -71,24 +71,24 @@ class HubJobs:
     def download_base(
         self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event
     ) -> None:
-        """Download a base model; its inspection is then a job of its own."""
+        """Download a base model; a separate job then inspects it."""
         base_id, args = job.subject_id, job.arguments(DownloadBaseArgs)
         assert base_id is not None
         home = self._settings.hub_models / args.repo.replace("/", "--")
         try:
-            answer = self._ask("download_base", args, lease, stopping, folder=str(home))
+            answer = self._run_request("download_base", args, lease, stopping, folder=str(home))
         except HubFailure as error:
             with self._database.write() as session:
-                self._end(session, lease, JobStatus.FAILED, error=error)
+                self._finish_job(session, lease, JobStatus.FAILED, error=error)
                 write_unusable(session, base_id, str(error))
         except HubInterruption as broken:
             with self._database.write() as session:
-                self._break_off(session, lease, broken)
+                self._finish_interrupted(session, lease, broken)
                 if broken.why is InterruptReason.CANCELED:
                     downloads.write_stopped(session, base_id, session.get_one(IoJob, job.key))
         else:
             with self._database.write() as session:
-                self._end(session, lease, JobStatus.SUCCEEDED)
+                self._finish_job(session, lease, JobStatus.SUCCEEDED)
                 downloads.write_downloaded(
                     session, base_id, str(answer.path), answer.values["commit"]
                 )
@@ -99,25 +99,25 @@ class HubJobs:
         """Download a LoRA file, then queue a regular import job for it."""
         args = job.arguments(FetchHubAdapterArgs)
         try:
-            answer = self._ask("fetch_adapter", args, lease, stopping, folder=str(scratch))
+            answer = self._run_request("fetch_adapter", args, lease, stopping, folder=str(scratch))
         except (HubFailure, HubInterruption) as error:
-            self._end_badly(lease, error)
+            self._finish_failed(lease, error)
             return
         blob = self._store.put_file(answer.path)
-        sidecars = self._sidecars(args.repo, answer, scratch)
+        sidecars = self._make_sidecars(args.repo, answer, scratch)
         with self._database.write() as session:
             jobs.require_owner(session, IoJob, lease.claim)
             import_id = hub.order_fetched_import(
                 session, sha256=blob.sha256, filename=answer.values["name"], sidecars=sidecars
             )
             result = FetchHubAdapterResult(import_id=import_id).stored()
-            self._end(session, lease, JobStatus.SUCCEEDED, result=result)
+            self._finish_job(session, lease, JobStatus.SUCCEEDED, result=result)
 
-    def _sidecars(self, repo: str, answer: HubReply, scratch: Path) -> list[StoredSidecar]:
+    def _make_sidecars(self, repo: str, answer: HubReply, scratch: Path) -> list[StoredSidecar]:
         """Metadata of the repository in the form of sidecar files."""
         stem = str(answer.values["name"]).removesuffix(".safetensors")
         said = answer.values["card"]
-        license = _license(said)
+        license = _license_of_card(said)
         path = scratch / "card.json"
         content = {
             "activation text": said.get("instance_prompt", ""),
@@ -132,9 +132,9 @@ class HubJobs:
         sha256 = self._store.put_file(path).sha256
         found = [StoredSidecar(name=f"{stem}.json", sha256=sha256)]
         if answer.values["picture"]:
-            picture = Path(answer.values["picture"])
-            name = f"{stem}{picture.suffix.lower()}"
-            sha256 = self._store.put_file(picture).sha256
+            image = Path(answer.values["picture"])
+            name = f"{stem}{image.suffix.lower()}"
+            sha256 = self._store.put_file(image).sha256
             found.append(StoredSidecar(name=name, sha256=sha256))
         return found
 
@@ -150,23 +150,25 @@ class HubJobs:
             if adapter.deleted_at is not None:
                 raise Conflict(GONE.format(name=adapter.name))
             card = hub.model_card(session, adapter, version, args)
-        files = self._files(version_id, card.kohya_file, scratch)
-        pictures = self._pictures(args.pictures, scratch)
-        prompts = [picture.prompt for picture in args.pictures]
-        card = replace(card, pictures=list(zip(pictures, prompts, strict=True)))
-        paths = {name: str(path) for name, path in (files | pictures).items()}
-        told = TypeAdapter(ModelCard).dump_python(card, mode="json")
+        files = self._files_to_publish(version_id, card.kohya_file, scratch)
+        images = self._local_images(args.pictures, scratch)
+        prompts = [image.prompt for image in args.pictures]
+        card = replace(card, pictures=list(zip(images, prompts, strict=True)))
+        paths = {name: str(path) for name, path in (files | images).items()}
+        card_json = TypeAdapter(ModelCard).dump_python(card, mode="json")
         try:
-            answer = self._ask("publish_adapter", args, lease, stopping, files=paths, card=told)
+            answer = self._run_request(
+                "publish_adapter", args, lease, stopping, files=paths, card=card_json
+            )
         except (HubFailure, HubInterruption) as error:
-            self._end_badly(lease, error)
+            self._finish_failed(lease, error)
             return
         with self._database.write() as session:
             result = PublishAdapterResult(**answer.values).stored()
-            self._end(session, lease, JobStatus.SUCCEEDED, result=result)
+            self._finish_job(session, lease, JobStatus.SUCCEEDED, result=result)
 
-    def _files(self, version_id: int, kohya_file: str, scratch: Path) -> dict[str, Path]:
-        """The files to publish next to the model card; adds its images to the facts."""
+    def _files_to_publish(self, version_id: int, kohya_file: str, scratch: Path) -> dict[str, Path]:
+        """The files to publish next to the model card, by name."""
         files = {}
         for form, name in ((FileFormat.KOHYA, kohya_file), (FileFormat.PEFT, PEFT_FILE)):
             folder = scratch / form
@@ -175,22 +177,22 @@ class HubJobs:
             files[name] = self._store.local_path(file.sha256, folder)
         return files
 
-    def _pictures(self, pictures: Sequence[PublishedPicture], scratch: Path) -> dict[str, Path]:
-        """The pictures of the model card by their names in the repository, in their order."""
-        sources = [self._store.local_path(picture.sha256, scratch) for picture in pictures]
+    def _local_images(self, images: Sequence[PublishedImage], scratch: Path) -> dict[str, Path]:
+        """The images of the model card by their names in the repository, in order."""
+        sources = [self._store.local_path(image.sha256, scratch) for image in images]
         return {
-            f"images/{number}{picture_suffix(source)}": source
+            f"images/{number}{image_suffix(source)}": source
             for number, source in enumerate(sources)
         }
 
-    def _end_badly(self, lease: Lease, error: HubFailure | HubInterruption) -> None:
+    def _finish_failed(self, lease: Lease, error: HubFailure | HubInterruption) -> None:
         with self._database.write() as session:
             if isinstance(error, HubInterruption):
-                self._break_off(session, lease, error)
+                self._finish_interrupted(session, lease, error)
             else:
-                self._end(session, lease, JobStatus.FAILED, error=error)
+                self._finish_job(session, lease, JobStatus.FAILED, error=error)
 
-    def _ask(
+    def _run_request(
         self, what: str, args: JobArgs, lease: Lease, stopping: threading.Event, **values: Any
     ) -> HubReply:
         if self._settings.hub == "off":
@@ -209,14 +211,14 @@ class HubJobs:
             on_progress=write_progress,
         )
 
-    def _break_off(self, session: Session, lease: Lease, broken: HubInterruption) -> None:
+    def _finish_interrupted(self, session: Session, lease: Lease, broken: HubInterruption) -> None:
         if broken.why is InterruptReason.CANCELED:
             left = HubFailure(LEFT, broken.left) if broken.left else None
-            self._end(session, lease, JobStatus.CANCELED, error=left)
+            self._finish_job(session, lease, JobStatus.CANCELED, error=left)
         else:
             jobs.give_back(session, IoJob, lease.claim)
 
-    def _end(
+    def _finish_job(
         self,
         session: Session,
         lease: Lease,
@@ -230,7 +232,7 @@ class HubJobs:
         jobs.finish(session, IoJob, lease.claim, status, **values)
 
 
-def _license(card: dict[str, str]) -> str:
+def _license_of_card(card: dict[str, str]) -> str:
     """The license of a model card; for `other`, the name given in the card."""
     license = card.get("license", "")
     return card.get("license_name", license) if license == "other" else license

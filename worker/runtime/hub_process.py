@@ -31,7 +31,7 @@ UNSURE = "The Hub did not answer in time. Check on huggingface.co whether files 
 
 
 class InterruptReason(StrEnum):
-    """Why an order was interrupted."""
+    """The reason why an order was interrupted."""
 
     CANCELED = "canceled"
     STOPPED = "stopped"
@@ -68,13 +68,13 @@ def run_order(
     *,
     on_progress: Callable[[dict[str, Any]], None],
 ) -> HubReply:
-    """What the Hub process answers in the end; raises BrokenOff, HubFailed or LostLease.
+    """Run an order; return the final answer of the Hub process.
 
     `on_progress` receives the newest progress, at most a few times a second. Raises
     HubInterruption, HubFailure or LostLease.
     """
     with HubProcess(ordered) as process:
-        told: dict[str, Any] | None = None
+        progress: dict[str, Any] | None = None
         looked = 0.0
         while True:
             answer = process.next_answer()
@@ -82,15 +82,15 @@ def run_order(
                 return answer
             if answer is not None and answer.kind == FAILED:
                 raise HubFailure(answer.values["code"], answer.values["error"])
-            told = answer.values if answer is not None else told
+            progress = answer.values if answer is not None else progress
             if time.monotonic() - looked < LOOK_SECONDS:
                 continue
             looked = time.monotonic()
             if _is_canceled(database, lease, stopping):
                 return process.cancel()
-            if told is not None:
-                on_progress(told)
-                told = None
+            if progress is not None:
+                on_progress(progress)
+                progress = None
 
 
 def _is_canceled(database: Database, lease: Lease, stopping: threading.Event) -> bool:
@@ -118,7 +118,7 @@ class HubProcess:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             text=True,
-            env=_environment(self._ordered),
+            env=_process_environment(self._ordered),
         )
         self._reader = threading.Thread(target=self._read_answers, name="hub-answers", daemon=True)
         self._reader.start()
@@ -186,7 +186,7 @@ class HubProcess:
         self._answers.put(None)
 
 
-def _environment(ordered: HubRequest) -> dict[str, str]:
+def _process_environment(ordered: HubRequest) -> dict[str, str]:
     return child_environment(1) | {
         "HF_HUB_OFFLINE": "0",
         "TRANSFORMERS_OFFLINE": "0",

@@ -22,7 +22,7 @@ from app.registry.adapters.versions.create_version import NewVersion, find_equal
 from app.registry.adapters.versions.duplicates import same_tensors
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel, BaseModelStatus
-from app.registry.datasets.images import ImageDecoder, PictureRefused
+from app.registry.datasets.images import ImageDecoder, ImageRefused
 from app.registry.db import Database
 from app.registry.jobs import service as jobs
 from app.registry.jobs.kinds import ImportAdapterArgs, ImportAdapterResult
@@ -217,7 +217,7 @@ class ImportJobs:
         try:
             with ImageDecoder(processes=1) as decoder:
                 picture = decoder.decode(source, scratch)
-        except PictureRefused as error:
+        except ImageRefused as error:
             return None, f"The preview image of the file was skipped. {error.detail}"
         return self._store.put_file(picture.thumbnail).sha256, None
 

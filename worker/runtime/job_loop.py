@@ -81,13 +81,13 @@ class JobLoop:
             thread.start()
 
     def wake(self) -> None:
-        """Look for work now; returns at once."""
+        """Check for work now; returns at once."""
         with self._changed:
             self._wakeups += 1
             self._changed.notify_all()
 
     def serve_wakeup(self) -> None:
-        """Look for work now; return when a job is done or none is waiting.
+        """Check for work now; return when a job is done or none is waiting.
 
         Blocking keeps Celery from passing further wake-ups to a busy worker.
         """
@@ -104,10 +104,10 @@ class JobLoop:
             )
 
     def request_stop(self) -> None:
-        """Ask the threads to return their jobs and end; does not wait, safe in a signal handler."""
+        """Make the threads return their jobs and end; does not wait, safe in a signal handler."""
         self.stopping.set()
         threading.Thread(
-            target=self._notify, daemon=True
+            target=self._notify_threads, daemon=True
         ).start()  # the interrupted frame may hold the lock
 
     def join(self, timeout: float | None = None) -> bool:
@@ -120,14 +120,14 @@ class JobLoop:
             self._keeper.join(timeout)
         return not alive
 
-    def _notify(self) -> None:
+    def _notify_threads(self) -> None:
         with self._changed:
             self._changed.notify_all()
 
     def _run_worker(self, number: int) -> None:
         try:
             if number == 0:
-                self._prepare()
+                self._prepare_work()
             self._prepared.wait()
             while not self.stopping.is_set():
                 with self._changed:
@@ -148,7 +148,7 @@ class JobLoop:
     def _is_woken(self, *, since: int) -> bool:
         return self._wakeups > since or self.stopping.is_set()
 
-    def _prepare(self) -> None:
+    def _prepare_work(self) -> None:
         try:
             self.work.prepare()
         except Exception:

@@ -34,7 +34,7 @@ class Lease:
         self._table = table
         self._seconds = seconds
         self._ended = threading.Event()
-        self._thread = threading.Thread(target=self._renew, name="lease", daemon=True)
+        self._thread = threading.Thread(target=self._renew_repeatedly, name="lease", daemon=True)
 
     def __enter__(self) -> Lease:
         self._thread.start()
@@ -58,7 +58,7 @@ class Lease:
         """Stop renewing, because the job is finished."""
         self._ended.set()
 
-    def _renew(self) -> None:
+    def _renew_repeatedly(self) -> None:
         while not self._ended.wait(self._seconds / RENEWALS_PER_LEASE):
             try:
                 with self._database.write() as session:

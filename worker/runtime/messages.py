@@ -69,7 +69,7 @@ class ExportFile:
 
 @dataclass(frozen=True)
 class Export:
-    """To the trainer: write these downloads of what it trained, with this metadata in them.
+    """To the trainer: write these downloads of the trained adapter, with this metadata.
 
     `base` is the path of the base model used to verify them.
     """
@@ -93,7 +93,7 @@ class Heartbeat:
 
 @dataclass(frozen=True)
 class CalibrationReport:
-    """From the trainer: what a step of this config costs on this machine."""
+    """From the trainer: the cost of a step of this config on this machine."""
 
     model: Path
     config: TrainConfig
@@ -151,18 +151,20 @@ _KINDS: dict[str, type[Any]] = {kind.__name__: kind for kind in Message.__args__
 
 
 @cache
-def _adapter(kind: str) -> TypeAdapter[Any]:
+def _type_adapter(kind: str) -> TypeAdapter[Any]:
     return TypeAdapter(_KINDS[kind])
 
 
 def encode(message: Message) -> bytes:
     """Encode a message as one line; NaN and infinity are preserved."""
     kind = type(message).__name__
-    return json.dumps([kind, _adapter(kind).dump_python(message, mode="json")]).encode() + b"\n"
+    return (
+        json.dumps([kind, _type_adapter(kind).dump_python(message, mode="json")]).encode() + b"\n"
+    )
 
 
 def decode(line: bytes) -> Message:
     """Decode a line written by `encode`."""
     kind, fields = json.loads(line)
-    message: Message = _adapter(kind).validate_python(fields)
+    message: Message = _type_adapter(kind).validate_python(fields)
     return message

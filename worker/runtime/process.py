@@ -46,7 +46,7 @@ def start(settings: Settings, queues: Sequence[str]) -> None:
 
 
 def serve_wakeup(queue: str) -> None:
-    """Let the loop of this queue look for work; return when a job is done or none is waiting."""
+    """Let the loop of this queue check for work; return when a job is done or none is waiting."""
     loop = _loops.get(queue)
     if loop is None:
         log.warning("Ignored a wake-up for queue %s, which this worker does not serve.", queue)
@@ -55,7 +55,7 @@ def serve_wakeup(queue: str) -> None:
 
 
 def request_stop() -> None:
-    """Ask every loop to return its jobs to the queue; does not wait."""
+    """Make every loop return its jobs to the queue; does not wait."""
     for loop in _loops.values():
         loop.request_stop()
 

@@ -57,7 +57,7 @@ _SD2 = {"cross_attention_dim": 1024, "attention_head_dim": (5, 10, 20, 20)}
 _WIDE = (320, 640, 1280, 1280)
 
 
-def _clip(width: int, count: int) -> dict[str, int]:
+def _clip_config(width: int, count: int) -> dict[str, int]:
     return {"hidden_size": width, "intermediate_size": 4 * width, "num_hidden_layers": count}
 
 
@@ -65,11 +65,11 @@ NO_LAYERS = (
     "Its base model is missing, and the adapter does not fit the published layers of its family. "
     "Add the base model again to have the file loaded."
 )
-NOT_DRAWN = (
+NO_COMPARISON = (
     "at full weight, this adapter produces NaNs on its base model in every program. Use a lower "
     "weight."
 )
-RUNS_AWAY = (
+PRODUCES_NANS = (
     "Loaded by diffusers, this file produces NaNs, although the adapter itself does not. Choose "
     "fp32 for this adapter."
 )
@@ -81,21 +81,21 @@ _PUBLISHED: dict[BaseFamily, dict[str, tuple[str, dict[str, Any]]]] = {
             "UNet2DConditionModel",
             {"block_out_channels": _WIDE, "cross_attention_dim": 768},
         ),
-        "text_encoder": ("CLIPTextModel", _clip(768, 12)),
+        "text_encoder": ("CLIPTextModel", _clip_config(768, 12)),
     },
     BaseFamily.SD2: {
         "unet": (
             "UNet2DConditionModel",
             {"block_out_channels": _WIDE, "use_linear_projection": True, **_SD2},
         ),
-        "text_encoder": ("CLIPTextModel", _clip(1024, 23) | {"num_attention_heads": 16}),
+        "text_encoder": ("CLIPTextModel", _clip_config(1024, 23) | {"num_attention_heads": 16}),
     },
     BaseFamily.SDXL: {
         "unet": ("UNet2DConditionModel", _XL),
-        "text_encoder": ("CLIPTextModel", _clip(768, 12)),
+        "text_encoder": ("CLIPTextModel", _clip_config(768, 12)),
         "text_encoder_2": (
             "CLIPTextModelWithProjection",
-            _clip(1280, 32) | {"num_attention_heads": 20, "projection_dim": 1280},
+            _clip_config(1280, 32) | {"num_attention_heads": 20, "projection_dim": 1280},
         ),
     },
 }
@@ -112,14 +112,14 @@ class Prover:
         self._path = base
         self._family = family
         self._prompt = ", ".join((SUBJECT, *triggers))
-        self._pictures: dict[str, np.ndarray[Any, Any]] = {}
+        self._images: dict[str, np.ndarray[Any, Any]] = {}
 
     @cached_property
     def shapes(self) -> Mapping[str, tuple[int, ...]]:
         """The weight shapes of the base model's layers, by canonical key."""
         return {
             f"{component}.{path}": tuple(layer.weight.shape)  # type: ignore[arg-type]
-            for component, part in self._parts.items()
+            for component, part in self._components.items()
             for path, layer in adaptable_layers(component, part).items()
         }
 
@@ -129,31 +129,33 @@ class Prover:
 
     def prove(self, path: Path, adapter: LoraAdapter, proof: Proof) -> Proof:
         """The proof with the result of loading the file with diffusers, and its failures."""
-        asked = next(result for result in proof.loaders if result.name == DIFFUSERS.name)
-        if not asked.needed:
+        own_rule = next(result for result in proof.loaders if result.name == DIFFUSERS.name)
+        if not own_rule.needed:
             return proof  # the loader's rule gives the reason
         if mismatched_modules(adapter, self.shapes):
             return replace(proof, not_loaded=NO_LAYERS)
         failures = list(proof.failures)
-        drawn, not_drawn = None, ""
+        comparison, reason = None, ""
         try:
             with limit_threads(adapter.parameters):
                 self._generate_references(adapter)
-                with load_with_diffusers(path, self._parts, self._family):
-                    loaded = measure_loaded_adapter(adapter, self._parts)
-                    if self._small is not None:
-                        moved = measure_loaded_adapter(adapter, self._parts, weights=True)
+                with load_with_diffusers(path, self._components, self._family):
+                    loaded = measure_loaded_adapter(adapter, self._components)
+                    if self._small_base is not None:
+                        moved = measure_loaded_adapter(adapter, self._components, weights=True)
                         loaded = max(loaded, moved, key=lambda found: found.worst_error)
                         loaded = replace(loaded, weights=True)
-                        drawn, not_drawn, fault = self._compare(self._generate_image(), proof.dtype)
+                        comparison, reason, fault = self._compare_images(
+                            self._generate_image(), proof.dtype
+                        )
                         failures += fault
         except DiffusersRefusal as error:
             return replace(proof, failures=[*failures, f"diffusers cannot load it: {error}"])
-        failures += _faults(loaded, drawn, proof.read_back.limit)
-        return replace(proof, loaded=loaded, drawn=drawn, not_drawn=not_drawn, failures=failures)
+        failures += _loading_faults(loaded, comparison, proof.read_back.limit)
+        return replace(proof, loaded=loaded, drawn=comparison, not_drawn=reason, failures=failures)
 
     @cached_property
-    def _small(self) -> LoadedBase | None:
+    def _small_base(self) -> LoadedBase | None:
         """The base with its weights if it is small, else None."""
         if self._path is None:
             return None
@@ -166,13 +168,13 @@ class Prover:
             return None
 
     @cached_property
-    def _parts(self) -> dict[str, nn.Module]:
-        if self._small is not None:
-            return dict(self._small.adaptable())
-        configs = self._configs() or _PUBLISHED[self._family]
+    def _components(self) -> dict[str, nn.Module]:
+        if self._small_base is not None:
+            return dict(self._small_base.adaptable())
+        configs = self._component_configs() or _PUBLISHED[self._family]
         return {name: strip_weights(build_module(*config)) for name, config in configs.items()}
 
-    def _configs(self) -> dict[str, tuple[str, dict[str, Any]]]:
+    def _component_configs(self) -> dict[str, tuple[str, dict[str, Any]]]:
         """(class, config) of the base's own components; empty if it cannot be read."""
         if self._path is None:
             return {}
@@ -186,57 +188,59 @@ class Prover:
 
     def _generate_references(self, adapter: LoraAdapter) -> None:
         """Generate images with and without the canonical adapter, once for all its files."""
-        if self._small is None or "own" in self._pictures:
+        if self._small_base is None or "own" in self._images:
             return
-        pipeline = ResidentPipeline(self._small)
+        pipeline = ResidentPipeline(self._small_base)
         for name, stack in (("own", [LoadedAdapter("proof", adapter)]), ("plain", [])):
             pipeline.set_adapters(stack)
-            picture = self._generate_image(pipeline)
-            if picture is not None:
-                self._pictures[name] = picture
+            image = self._generate_image(pipeline)
+            if image is not None:
+                self._images[name] = image
 
     def _generate_image(
         self, pipeline: ResidentPipeline | None = None
     ) -> np.ndarray[Any, Any] | None:
         """An image with the current state of the base; None if it produces NaNs."""
-        assert self._small is not None
+        assert self._small_base is not None
         config = RenderConfig(prompt=self._prompt, steps=STEPS, seed=SEED)
         try:
             # a new pipeline has no cached prompt: the text encoder may have changed
-            (drawn,) = (pipeline or ResidentPipeline(self._small)).render(config)
+            (comparison,) = (pipeline or ResidentPipeline(self._small_base)).render(config)
         except RenderError:
             return None
-        return np.asarray(drawn.image, dtype=np.int16)
+        return np.asarray(comparison.image, dtype=np.int16)
 
-    def _compare(
-        self, picture: np.ndarray[Any, Any] | None, dtype: str
+    def _compare_images(
+        self, image: np.ndarray[Any, Any] | None, dtype: str
     ) -> tuple[ImageComparison | None, str, list[str]]:
-        """(the comparison, why there is none, failures of the file)."""
-        if len(self._pictures) < 2:  # the adapter itself produces NaNs in every program
-            return None, NOT_DRAWN, []
-        if picture is None:
-            return None, "", [RUNS_AWAY]
-        own, plain = self._pictures["own"], self._pictures["plain"]
-        drawn = ImageComparison(
+        """(the comparison, the reason why there is none, failures of the file)."""
+        if len(self._images) < 2:  # the adapter itself produces NaNs in every program
+            return None, NO_COMPARISON, []
+        if image is None:
+            return None, "", [PRODUCES_NANS]
+        own, plain = self._images["own"], self._images["plain"]
+        comparison = ImageComparison(
             prompt=self._prompt,
             seed=SEED,
-            difference=int(abs(picture - own).max()),
+            difference=int(abs(image - own).max()),
             effect=int(abs(plain - own).max()),
             limit=DIFFERENCE_LIMITS[dtype],
         )
-        return drawn, "", []
+        return comparison, "", []
 
 
-def _faults(loaded: DiffusersLoad, drawn: ImageComparison | None, limit: float) -> list[str]:
+def _loading_faults(
+    loaded: DiffusersLoad, comparison: ImageComparison | None, limit: float
+) -> list[str]:
     faults = []
     if loaded.worst_error > limit:
         faults.append(
             f"diffusers {loaded.diffusers} loads {loaded.worst_module} with a relative error of "
             f"{loaded.worst_error:.2g}; at most {limit:g} is accepted."
         )
-    if drawn is not None and drawn.difference > drawn.limit:
+    if comparison is not None and comparison.difference > comparison.limit:
         faults.append(
-            f"An image generated with the file differs by up to {drawn.difference} of 255 levels; "
-            f"at most {drawn.limit} are accepted."
+            f"An image generated with the file differs by up to {comparison.difference} of 255 "
+            f"levels; at most {comparison.limit} are accepted."
         )
     return faults

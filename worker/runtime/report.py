@@ -25,12 +25,12 @@ from worker.core.training.events import (
     BaseFacts,
     CheckpointSaved,
     Event,
-    HeldOut,
     Notice,
     PhaseStarted,
     RolledBack,
     SampleSaved,
     StepDone,
+    ValidationDone,
 )
 from worker.runtime.lease import Lease
 from worker.runtime.scratch import pack_checkpoint
@@ -98,7 +98,7 @@ class Reporter:
             )
         elif isinstance(event, Arithmetic):
             self.set(arithmetic=asdict(event))
-        elif isinstance(event, HeldOut):
+        elif isinstance(event, ValidationDone):
             self._store_held_out(event)
         elif isinstance(event, RolledBack):
             self._record_rollback(event)
@@ -171,7 +171,7 @@ class Reporter:
             steps_per_second=event.steps_per_second or None,
         )
 
-    def _store_held_out(self, event: HeldOut) -> None:
+    def _store_held_out(self, event: ValidationDone) -> None:
         claim = self._lease.claim
         self.persist(
             lambda session: progress.add_held_out(

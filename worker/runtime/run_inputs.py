@@ -10,7 +10,7 @@ from app.registry.datasets.models import Dataset, DatasetVersion
 
 @dataclass(frozen=True)
 class RunInputs:
-    """Base model and data of a run; `slug` is the address that its adapter will get."""
+    """Base model and data of a run; `slug` is the slug that its adapter will get."""
 
     base: BaseModel
     dataset: Dataset

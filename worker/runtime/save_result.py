@@ -111,7 +111,9 @@ class TrainingResult:
         kohya_tensors: str | None,
     ) -> None:
         run = self._run
-        self._reporter.write_pending(session)  # also locks the row: nobody else publishes this run
+        self._reporter.write_pending(
+            session
+        )  # also locks the row: no other worker publishes this run
         new = replace(
             self._new_version(session, kohya_tensors=kohya_tensors),
             sha256=canonical.sha256,

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.registry.errors import AppError
-from app.registry.picture_types import picture_suffix
+from app.registry.picture_types import image_suffix
 from app.registry.runs.models import Checkpoint, Sample
 from app.registry.storage.store import Blob, BlobStore, verify
 
@@ -73,7 +73,7 @@ def write_images(
     lines = []
     for number, item in enumerate([*items, *regularization]):
         blob = store.local_path(item["clean_sha256"], scratch)
-        name = f"{number:05d}{picture_suffix(blob)}"
+        name = f"{number:05d}{image_suffix(blob)}"
         _link_or_copy(blob, folder / name)
         line = {"file_name": name, "text": item["caption"]}
         line |= {rule: item[rule] for rule in ("repeats", "never_flip") if rule in item}

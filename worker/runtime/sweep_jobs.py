@@ -37,13 +37,13 @@ class SweepJobs:
 
     def open(self) -> None:
         """Start the clock."""
-        threading.Thread(target=self._look, name="sweep-clock", daemon=True).start()
+        threading.Thread(target=self._check_clock, name="sweep-clock", daemon=True).start()
 
     def close(self) -> None:
         """Stop the clock."""
         self._closed.set()
 
-    def _look(self) -> None:
+    def _check_clock(self) -> None:
         wait = FIRST_LOOK_SECONDS
         while not self._closed.wait(wait):
             wait = LOOK_SECONDS

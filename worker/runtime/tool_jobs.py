@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from app.registry.adapters.models import Adapter, AdapterVersion
-from app.registry.adapters.tools import MAX_LICENSE, MAX_TRIGGERS, Keep
+from app.registry.adapters.tools import MAX_LICENSE, MAX_TRIGGERS, FuseOutput
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models import service as base_models
@@ -202,7 +202,7 @@ class ToolJobs:
                 on_tensor=progress,
             )
             figures = FuseAdapterResult(layers=made.layers, size_bytes=made.size_bytes)
-            if args.keep is Keep.BASE_MODEL:
+            if args.keep is FuseOutput.BASE_MODEL:
                 self._register(lease, args.name, out, figures)
                 return
             blob = self._store.put_file(out)

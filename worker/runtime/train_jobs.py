@@ -93,7 +93,7 @@ class TrainJobs:
         scratch.remove_abandoned(left, tokens)
         process = self.trainers.warm(model)
         if not measured:
-            self._calibrate(process, model)
+            self._order_calibration(process, model)
 
     def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
         """Train a run to its end, or return it to the queue."""
@@ -124,7 +124,7 @@ class TrainJobs:
             command=self._command,
         )
 
-    def _calibrate(self, process: TrainerProcess, model: Path) -> None:
+    def _order_calibration(self, process: TrainerProcess, model: Path) -> None:
         try:
             info = inspect_base(model)
         except BaseModelError:

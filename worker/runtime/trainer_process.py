@@ -130,10 +130,10 @@ class TrainerProcess:
             while data := self._process.stdout.read(65_536):
                 *lines, rest = (rest + data).split(b"\n")
                 for line in lines:
-                    self._dispatch(decode(line))
+                    self._dispatch_message(decode(line))
         self._inbox.put(None)
 
-    def _dispatch(self, message: Message) -> None:
+    def _dispatch_message(self, message: Message) -> None:
         if isinstance(message, Ready):
             self.device = message.device
         if isinstance(message, CalibrationReport):
@@ -170,7 +170,7 @@ class WarmTrainer:
         self._process = None
         return process
 
-    def warm_beside(self, model: Path) -> None:
+    def warm_during_run(self, model: Path) -> None:
         """Warm the next process while a run trains, if there are enough cores for its imports."""
         if usable_cores() > MANY_THREADS:
             self.warm(model)

@@ -94,15 +94,15 @@ def delete_forever(session: Session, adapter_id: int) -> None:
         raise Conflict(f"“{adapter.name}” is not deleted. Delete it first, then for good.")
     of_adapter = select(AdapterVersion.id).where(AdapterVersion.adapter_id == adapter_id)
     versions = [key for key in session.exec(of_adapter) if key is not None]
-    if users := _users(session, adapter_id, versions):
+    if users := _jobs_that_need(session, adapter_id, versions):
         raise Conflict(
             f"“{adapter.name}” is used by {users}. Wait until they have ended or cancel them, then "
             "delete the adapter for good."
         )
-    _forget(session, adapter_id, versions)
+    _delete_rows(session, adapter_id, versions)
 
 
-def _users(session: Session, adapter_id: int, versions: list[int]) -> str:
+def _jobs_that_need(session: Session, adapter_id: int, versions: list[int]) -> str:
     """The unfinished jobs that need this adapter, in words; empty if there are none."""
     runs = select(func.count()).select_from(Run)
     renders = select(func.count()).select_from(Render).join(RenderAdapter)
@@ -114,37 +114,37 @@ def _users(session: Session, adapter_id: int, versions: list[int]) -> str:
             renders.where(col(Render.status).in_(NOT_FINAL), RenderAdapter.adapter_id == adapter_id)
         ).one(),
         "job": sum(
-            _needs(job, adapter_id, versions)
+            _job_needs(job, adapter_id, versions)
             for job in session.exec(select(IoJob).where(col(IoJob.status).in_(NOT_FINAL)))
         ),
     }
     return ", ".join(plural(number, word) for word, number in numbers.items() if number)
 
 
-def _needs(job: IoJob, adapter_id: int, versions: list[int]) -> bool:
+def _job_needs(job: IoJob, adapter_id: int, versions: list[int]) -> bool:
     if job.kind in OF_A_VERSION and job.subject_id in versions:
         return True
     return adapter_id in tools.needed_adapters(job)
 
 
-def _forget(session: Session, adapter_id: int, versions: list[int]) -> None:
+def _delete_rows(session: Session, adapter_id: int, versions: list[int]) -> None:
     """Delete all rows of the adapter and all references to them."""
     of_version = col(Run.adapter_version_id).in_(versions)
-    _execute(session, sa.update(Run).where(of_version).values(adapter_version_id=None))
+    _execute_statement(session, sa.update(Run).where(of_version).values(adapter_version_id=None))
     of_adapter = col(Run.adapter_id) == adapter_id
-    _execute(session, sa.update(Run).where(of_adapter).values(adapter_id=None))
-    _delete(session, AdapterFile, col(AdapterFile.version_id).in_(versions))
+    _execute_statement(session, sa.update(Run).where(of_adapter).values(adapter_id=None))
+    _delete_where(session, AdapterFile, col(AdapterFile.version_id).in_(versions))
     for table in (AdapterAlias, AdapterTag, AdapterSearch, RenderAdapter, AdapterVersion):
-        _delete(session, table, col(table.adapter_id) == adapter_id)
-    _delete(session, Adapter, col(Adapter.id) == adapter_id)
+        _delete_where(session, table, col(table.adapter_id) == adapter_id)
+    _delete_where(session, Adapter, col(Adapter.id) == adapter_id)
     session.expire_all()
 
 
-def _delete(session: Session, table: type[SQLModel], where: sa.ColumnElement[bool]) -> None:
-    _execute(session, sa.delete(table).where(where))
+def _delete_where(session: Session, table: type[SQLModel], where: sa.ColumnElement[bool]) -> None:
+    _execute_statement(session, sa.delete(table).where(where))
 
 
-def _execute(session: Session, statement: Any) -> None:
+def _execute_statement(session: Session, statement: Any) -> None:
     session.connection().execute(statement)
 
 

@@ -21,7 +21,7 @@ from worker.core.bases.family import find_family
 TOLERANCE = 0.02  # an inpainting model has a few more in its first layer
 MOST_NAMED = 3
 
-Made = tuple[Adapter, AdapterVersion]
+AdapterAndVersion = tuple[Adapter, AdapterVersion]
 
 
 @dataclass(frozen=True)
@@ -47,18 +47,21 @@ def kind_of_base(base: BaseModel) -> BaseKind:
 
 
 def kinds(
-    session: Session, made: Sequence[Made], *, known: Iterable[BaseModel] = ()
+    session: Session, made: Sequence[AdapterAndVersion], *, known: Iterable[BaseModel] = ()
 ) -> list[BaseKind]:
     """The kind of base model of each version; one query, or none if all are `known`."""
     bases = {base.key: base for base in known}
-    wanted = {version.base_model_id for _, version in made if version.base_model_id}
-    if missing := wanted - bases.keys():
+    base_ids = {version.base_model_id for _, version in made if version.base_model_id}
+    if missing := base_ids - bases.keys():
         found = session.exec(select(BaseModel).where(col(BaseModel.id).in_(missing)))
         bases |= {base.key: base for base in found}
-    return [_kind(adapter, bases.get(version.base_model_id or 0)) for adapter, version in made]
+    return [
+        _kind_of_adapter(adapter, bases.get(version.base_model_id or 0))
+        for adapter, version in made
+    ]
 
 
-def _kind(adapter: Adapter, base: BaseModel | None) -> BaseKind:
+def _kind_of_adapter(adapter: Adapter, base: BaseModel | None) -> BaseKind:
     family = adapter.base_family
     if base is None:
         known = find_family(family)
@@ -80,14 +83,14 @@ def misfit(adapter: Adapter, kind: BaseKind, base: BaseModel, bases: Iterable[Ba
     """
     if kind.fits(kind_of_base(base)):
         return ""
-    told = f"“{adapter.name}” was made for {kind.name} and does not fit “{base.name}”."
+    sentence = f"“{adapter.name}” was made for {kind.name} and does not fit “{base.name}”."
     names = [f"“{other.name}”" for other in fitting(kind, bases)]
     if not names:
-        return f"{told} No base model here fits it. Add one on the base models page."
+        return f"{sentence} No base model here fits it. Add one on the base models page."
     more = len(names) - MOST_NAMED
     if more > 0:
         names = [*names[:MOST_NAMED], f"{more} more"]
-    return f"{told} It fits {' and '.join(filter(None, (', '.join(names[:-1]), names[-1])))}."
+    return f"{sentence} It fits {' and '.join(filter(None, (', '.join(names[:-1]), names[-1])))}."
 
 
 def fitting(kind: BaseKind, bases: Iterable[BaseModel]) -> list[BaseModel]:
@@ -96,7 +99,7 @@ def fitting(kind: BaseKind, bases: Iterable[BaseModel]) -> list[BaseModel]:
     return [base for base in ready if kind.fits(kind_of_base(base))]
 
 
-def stranger(made: Sequence[Made], made_for: Sequence[BaseKind]) -> str:
+def stranger(made: Sequence[AdapterAndVersion], made_for: Sequence[BaseKind]) -> str:
     """A sentence on the first version made for another kind than the first; empty if none is."""
     for (adapter, _), kind in zip(made[1:], made_for[1:], strict=True):
         if not kind.fits(made_for[0]):

@@ -24,7 +24,7 @@ from app.registry.jobs.kinds import (
     JobKind,
     PublishAdapterArgs,
     PublishAdapterResult,
-    PublishedPicture,
+    PublishedImage,
     StoredSidecar,
 )
 from app.registry.jobs.models import IoJob
@@ -35,8 +35,8 @@ from worker.core.lora_files.file_names import file_name
 
 REPO = re.compile(rf"(?:{PART}/)?{PART}")
 MAX_REPO = 96
-MAX_PICTURES = 8
-USUAL_PICTURES = 4
+MAX_IMAGES = 8
+USUAL_IMAGES = 4
 USUAL_WEIGHT = 0.8
 
 
@@ -114,13 +114,15 @@ def order_fetch(session: Session, text: str, settings: Settings) -> IoJob:
     require_allowed(settings)
     source = read_source(text)
     if source is None:
-        raise _invalid(
+        raise _invalid_field(
             "source",
             "Enter the name of an adapter on the Hub as owner/name, optionally followed by "
             "@revision and /file.safetensors, or the URL of its page.",
         )
     if source.file is not None and not source.file.endswith(".safetensors"):
-        raise _invalid("source", f"{source.file} is not a .safetensors file. Choose one that is.")
+        raise _invalid_field(
+            "source", f"{source.file} is not a .safetensors file. Choose one that is."
+        )
     args = FetchHubAdapterArgs(repo=source.repo, revision=source.revision, file=source.file)
     return enqueue_io(session, args)
 
@@ -170,20 +172,20 @@ def order_fetched_import(
 
 
 def order_publication(
-    session: Session, adapter: Adapter, wanted: PublishOptions, settings: Settings
+    session: Session, adapter: Adapter, options: PublishOptions, settings: Settings
 ) -> IoJob:
     """Queue the publication of a version of an adapter."""
     require_allowed(settings)
-    repo, base_model = wanted.repo.strip().removeprefix(SCHEME), wanted.base_model.strip()
+    repo, base_model = options.repo.strip().removeprefix(SCHEME), options.base_model.strip()
     if not REPO.fullmatch(repo) or "--" in repo or ".." in repo or len(repo) > MAX_REPO:
-        raise _invalid(
+        raise _invalid_field(
             "repo",
             "Enter the name of the repository as name or owner/name: letters, digits, dots, dashes "
             f"and underscores, at most {MAX_REPO} characters.",
         )
     if base_model and (named := read_source(base_model)) is None:
-        raise _invalid("base_model", "Enter the base model's name on the Hub as owner/name.")
-    version = service.get_version(session, adapter, wanted.version)
+        raise _invalid_field("base_model", "Enter the base model's name on the Hub as owner/name.")
+    version = service.get_version(session, adapter, options.version)
     earlier = publications(session, adapter)
     if any(row.job.state.is_active for row in earlier):
         raise Conflict(f"“{adapter.name}” is already being published. Wait until that has ended.")
@@ -192,31 +194,33 @@ def order_publication(
     args = PublishAdapterArgs(
         repo=known or repo,
         update=known is not None,
-        private=wanted.private,
+        private=options.private,
         base_model=named.repo if base_model and named else base_on_hub(session, version),
-        pictures=_chosen(session, adapter, version, wanted.pictures),
+        pictures=_chosen_images(session, adapter, version, options.pictures),
     )
     return enqueue_io(session, args, subject_id=version.key)
 
 
-def _chosen(
-    session: Session, adapter: Adapter, version: AdapterVersion, wanted: Sequence[str] | None
-) -> tuple[PublishedPicture, ...]:
+def _chosen_images(
+    session: Session, adapter: Adapter, version: AdapterVersion, hashes: Sequence[str] | None
+) -> tuple[PublishedImage, ...]:
     """The images to publish, with their prompts."""
-    drawn = {picture.sha256: picture for picture in pictures(session, adapter, version)}
-    if wanted is None:
-        wanted = list(drawn)[:USUAL_PICTURES]
-    if len(wanted) > MAX_PICTURES:
-        raise _invalid("pictures", f"Choose at most {MAX_PICTURES} images.")
-    if any(sha256 not in drawn for sha256 in wanted):
-        raise _invalid("pictures", "Choose only images that were generated with this adapter.")
-    return tuple(PublishedPicture(sha256=key, prompt=drawn[key].title) for key in wanted)
+    by_hash = {image.sha256: image for image in pictures(session, adapter, version)}
+    if hashes is None:
+        hashes = list(by_hash)[:USUAL_IMAGES]
+    if len(hashes) > MAX_IMAGES:
+        raise _invalid_field("pictures", f"Choose at most {MAX_IMAGES} images.")
+    if any(sha256 not in by_hash for sha256 in hashes):
+        raise _invalid_field(
+            "pictures", "Choose only images that were generated with this adapter."
+        )
+    return tuple(PublishedImage(sha256=key, prompt=by_hash[key].title) for key in hashes)
 
 
 def pictures(session: Session, adapter: Adapter, version: AdapterVersion) -> list[AdapterImage]:
     """The images of an adapter that can be published, the cover first."""
     found = list_adapter_images(session, service.summary(session, adapter), version)
-    return sorted(found.shown, key=lambda picture: not picture.is_cover)
+    return sorted(found.shown, key=lambda image: not image.is_cover)
 
 
 def base_on_hub(session: Session, version: AdapterVersion) -> str:
@@ -227,15 +231,15 @@ def base_on_hub(session: Session, version: AdapterVersion) -> str:
 
 
 def model_card(
-    session: Session, adapter: Adapter, version: AdapterVersion, wanted: PublishAdapterArgs
+    session: Session, adapter: Adapter, version: AdapterVersion, args: PublishAdapterArgs
 ) -> ModelCard:
-    """What the model card of a version tells; of the dataset only how large it was."""
+    """The content of a version's model card; of the dataset only its size."""
     metadata = version_metadata(session, version, with_tags=True)
     return ModelCard(
         metadata=replace(metadata, train_config={}, tag_counts={}),
         version=version.version,
         kohya_file=file_name(adapter.slug),
-        base_model=wanted.base_model,
+        base_model=args.base_model,
         rank=version.rank,
         alpha=version.alpha,
         steps=version.steps,
@@ -265,5 +269,5 @@ def cancel_publication(session: Session, adapter: Adapter, job_id: int) -> Publi
     return row
 
 
-def _invalid(name: str, sentence: str) -> InvalidInput:
+def _invalid_field(name: str, sentence: str) -> InvalidInput:
     return InvalidInput(sentence, fields={name: sentence})

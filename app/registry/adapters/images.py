@@ -1,4 +1,4 @@
-"""The images of an adapter: samples of its training, and what the playground made with it."""
+"""The images of an adapter: samples of its training, and renders of the playground."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from app.registry.errors import InvalidInput
 from app.registry.renders import service as playground
 from app.registry.runs.models import Sample
 
-PICTURES = 12
+IMAGES_A_PAGE = 12
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,9 @@ def list_adapter_images(
             for sample in service.version_samples(session, version)
         ]
     renders = playground.adapter_renders(
-        session, summary.adapter.key, limit=PICTURES + 1, before=before
+        session, summary.adapter.key, limit=IMAGES_A_PAGE + 1, before=before
     )
-    has_older, renders = len(renders) > PICTURES, renders[:PICTURES]
+    has_older, renders = len(renders) > IMAGES_A_PAGE, renders[:IMAGES_A_PAGE]
     images = playground.first_images(session, renders)
     found += [
         (images[render.key].sha256, render.prompt, f"/renders/{render.key}")

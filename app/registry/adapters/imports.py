@@ -21,13 +21,13 @@ from app.registry.wording import size_text
 from worker.core.lora_files.header import MAX_ADAPTER_BYTES, MAX_ADAPTER_HEADER_BYTES
 
 MAX_SIDECAR_BYTES = {".json": 2**20, ".civitai.info": 2**20}
-MAX_PICTURE_BYTES = 16 * 2**20
+MAX_IMAGE_BYTES = 16 * 2**20
 MAX_SIDECARS = 8  # per LoRA file
 MAX_FILES = 100  # per upload
 CHUNK = 2**20
 PICKLES = (b"PK", b"\x80")
-PICTURES = (".preview.png", ".png", ".preview.jpg", ".jpg", ".jpeg", ".preview.webp", ".webp")
-ENDINGS = (".civitai.info", ".json", *PICTURES)
+IMAGE_ENDINGS = (".preview.png", ".png", ".preview.jpg", ".jpg", ".jpeg", ".preview.webp", ".webp")
+ENDINGS = (".civitai.info", ".json", *IMAGE_ENDINGS)
 ACCEPTED = "Only .safetensors files of LoRAs are accepted."
 
 
@@ -55,8 +55,8 @@ def receive(
     """
     filename = name_of(upload)
     _refuse_other_contents(upload, filename)
-    sha256 = _store(state, upload, MAX_ADAPTER_BYTES)
-    beside = [_store_sidecar(state, sidecar) for sidecar in sidecars[:MAX_SIDECARS]]
+    sha256 = _store_file(state, upload, MAX_ADAPTER_BYTES)
+    companions = [_store_sidecar(state, sidecar) for sidecar in sidecars[:MAX_SIDECARS]]
     with state.database.write() as session:
         return service.order_import(
             session,
@@ -64,7 +64,7 @@ def receive(
             filename=filename,
             adapter_id=adapter_id,
             base_model_id=base_model_id,
-            sidecars=[sidecar for sidecar in beside if sidecar],
+            sidecars=[sidecar for sidecar in companions if sidecar],
         )
 
 
@@ -76,11 +76,11 @@ def receive_all(
         raise InvalidInput("Choose a .safetensors file.")
     if len(uploads) > MAX_FILES:
         raise InvalidInput(f"Choose at most {MAX_FILES} files at once.")
-    beside = [upload for upload in uploads if _ending(name_of(upload))]
+    companions = [upload for upload in uploads if _sidecar_ending(name_of(upload))]
     received = []
     used: set[int] = set()
-    for upload in (upload for upload in uploads if upload not in beside):
-        own = [sidecar for sidecar in beside if _belongs(sidecar, upload)]
+    for upload in (upload for upload in uploads if upload not in companions):
+        own = [sidecar for sidecar in companions if _belongs_to(sidecar, upload)]
         used |= {id(sidecar) for sidecar in own}
         try:
             job = receive(state, upload, adapter_id=adapter_id, sidecars=own)
@@ -88,7 +88,7 @@ def receive_all(
             received.append(ReceivedFile(name_of(upload), error=error.detail))
         else:
             received.append(ReceivedFile(name_of(upload), job))
-    for sidecar in (sidecar for sidecar in beside if id(sidecar) not in used):
+    for sidecar in (sidecar for sidecar in companions if id(sidecar) not in used):
         received.append(
             ReceivedFile(
                 name_of(sidecar),
@@ -104,33 +104,33 @@ def name_of(upload: UploadedFile) -> str:
     return "".join(char for char in name if char.isprintable())[:200] or "unnamed"
 
 
-def _ending(filename: str) -> str | None:
+def _sidecar_ending(filename: str) -> str | None:
     return next((end for end in ENDINGS if filename.lower().endswith(end)), None)
 
 
-def _belongs(sidecar: UploadedFile, weights: UploadedFile) -> bool:
+def _belongs_to(sidecar: UploadedFile, weights: UploadedFile) -> bool:
     name = name_of(sidecar)
-    stem = name[: -len(_ending(name) or "")]
+    stem = name[: -len(_sidecar_ending(name) or "")]
     return stem in (name_of(weights), name_of(weights).rpartition(".")[0])
 
 
 def _store_sidecar(state: AppState, upload: UploadedFile) -> StoredSidecar | None:
     """Store a sidecar; None if it is too large."""
     name = name_of(upload)
-    limit = MAX_SIDECAR_BYTES.get(_ending(name) or "", MAX_PICTURE_BYTES)
-    if not _ending(name) or _size(upload) > limit:
+    limit = MAX_SIDECAR_BYTES.get(_sidecar_ending(name) or "", MAX_IMAGE_BYTES)
+    if not _sidecar_ending(name) or _size_of(upload) > limit:
         return None
-    return StoredSidecar(name=name, sha256=_store(state, upload, limit))
+    return StoredSidecar(name=name, sha256=_store_file(state, upload, limit))
 
 
-def _store(state: AppState, upload: UploadedFile, limit: int) -> str:
+def _store_file(state: AppState, upload: UploadedFile, limit: int) -> str:
     with upload.open() as content, state.store.writer(limit=limit) as writer:
         while chunk := content.read(CHUNK):
             writer.write(chunk)
         return writer.commit().sha256
 
 
-def _size(upload: UploadedFile) -> int:
+def _size_of(upload: UploadedFile) -> int:
     with upload.open() as content:
         return content.seek(0, os.SEEK_END)
 
@@ -139,24 +139,24 @@ def _refuse_other_contents(upload: UploadedFile, filename: str) -> None:
     """Raise InvalidInput if the first bytes or the size show that it is not safetensors."""
     with upload.open() as content:
         head = content.read(10)
-    size = _size(upload)
+    size = _size_of(upload)
     if not head:
-        raise _refused(f"“{filename}” is empty. {ACCEPTED}")
+        raise _refusal(f"“{filename}” is empty. {ACCEPTED}")
     if head[8:9] != b"{":  # after the header length, whose bytes can be anything
         if head.startswith(PICKLES):
-            raise _refused(
+            raise _refusal(
                 f"“{filename}” is a pickle (.pt, .ckpt, .bin) or a zip archive: opening one can "
                 f"run code. Save it as .safetensors first. {ACCEPTED}"
             )
-        raise _refused(f"“{filename}” is not a .safetensors file, despite its name. {ACCEPTED}")
+        raise _refusal(f"“{filename}” is not a .safetensors file, despite its name. {ACCEPTED}")
     (header,) = struct.unpack("<Q", head[:8])
     if header > size - 8:
-        raise _refused(
+        raise _refusal(
             f"“{filename}” is truncated or damaged: its header is longer than the file. Download "
             "it again, then upload it again."
         )
     if header > MAX_ADAPTER_HEADER_BYTES:
-        raise _refused(
+        raise _refusal(
             f"The header of “{filename}” takes {size_text(header)}; at most "
             f"{size_text(MAX_ADAPTER_HEADER_BYTES)} are accepted, more than any LoRA needs."
         )
@@ -166,5 +166,5 @@ def _refuse_other_contents(upload: UploadedFile, filename: str) -> None:
         )
 
 
-def _refused(sentence: str) -> InvalidInput:
+def _refusal(sentence: str) -> InvalidInput:
     return InvalidInput(sentence, fields={"file": sentence})

@@ -8,12 +8,12 @@ from typing import Any
 from sqlmodel import Session
 
 from app.registry.adapters import service
-from app.registry.adapters.fitting import Made
+from app.registry.adapters.fitting import AdapterAndVersion
 from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
 from worker.core.inference.config import MAX_CLIP_SKIP
 
 
-def resolve(session: Session, named: WeightedAdapter) -> tuple[ResolvedAdapter, Made]:
+def resolve(session: Session, named: WeightedAdapter) -> tuple[ResolvedAdapter, AdapterAndVersion]:
     """The adapter as it is stored, and its rows. Raises NotFound."""
     adapter = service.get_adapter(session, named.adapter_id)
     version = service.get_version(session, adapter, named.version)

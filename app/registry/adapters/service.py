@@ -199,7 +199,7 @@ def change_adapter(session: Session, adapter_id: int, change: AdapterChange) -> 
     for field in ("name", "notes", "license", "starred", "trigger_words", "cover_sha256"):
         value = getattr(change, field)
         if value is not None:
-            setattr(adapter, field, _printable(value))
+            setattr(adapter, field, _printable_value(value))
     if change.tags is not None:
         _set_tags(session, adapter.key, change.tags)
     session.add(adapter)
@@ -217,27 +217,27 @@ def _usual_download(session: Session, adapter: Adapter) -> AdapterFile | None:
     return find_file(session, versions[0].key, FileFormat.KOHYA, WeightDtype.FP16)
 
 
-def _printable(value: Any) -> Any:
+def _printable_value(value: Any) -> Any:
     """The text, or list of texts, without control characters, which cannot be stored."""
     if isinstance(value, list):
-        return [_printable(item) for item in value]
+        return [_printable_value(item) for item in value]
     if not isinstance(value, str):
         return value
     return "".join(c for c in value if c in "\n\t" or unicodedata.category(c) != "Cc")
 
 
 def _set_tags(session: Session, adapter_id: int, tags: Sequence[str]) -> None:
-    wanted = {tag for tag in (_printable(tag).strip().lower() for tag in tags) if tag}
-    if len(wanted) > MAX_TAGS or any(len(tag) > MAX_TAG_LENGTH for tag in wanted):
+    new = {tag for tag in (_printable_value(tag).strip().lower() for tag in tags) if tag}
+    if len(new) > MAX_TAGS or any(len(tag) > MAX_TAG_LENGTH for tag in new):
         sentence = f"Use at most {MAX_TAGS} tags of at most {MAX_TAG_LENGTH} characters each."
         raise InvalidInput(sentence, fields={"tags": sentence})
     present = {
         row.tag: row
         for row in session.exec(select(AdapterTag).where(AdapterTag.adapter_id == adapter_id))
     }
-    for tag in wanted - present.keys():
+    for tag in new - present.keys():
         session.add(AdapterTag(adapter_id=adapter_id, tag=tag))
-    for tag in present.keys() - wanted:
+    for tag in present.keys() - new:
         session.delete(present[tag])
 
 
@@ -304,12 +304,12 @@ def newest_order(
     with_tags: bool = False,
 ) -> IoJob | None:
     """The newest export job for this download, if any."""
-    wanted = ExportAdapterArgs(format=file_format, dtype=dtype, with_tags=with_tags)
+    args = ExportAdapterArgs(format=file_format, dtype=dtype, with_tags=with_tags)
     orders = select(IoJob).where(
         IoJob.kind == JobKind.EXPORT_ADAPTER, IoJob.subject_id == version_id
     )
     for job in session.exec(orders.order_by(col(IoJob.id).desc())):
-        if job.readable_arguments() == wanted:
+        if job.readable_arguments() == args:
             return job
     return None
 

@@ -12,8 +12,8 @@ from dataclasses import dataclass
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import fitting, service
-from app.registry.adapters.choices import Keep as Keep
-from app.registry.adapters.fitting import Made
+from app.registry.adapters.choices import FuseOutput as FuseOutput
+from app.registry.adapters.fitting import AdapterAndVersion
 from app.registry.adapters.models import LATEST, Adapter, AdapterAlias, AdapterVersion
 from app.registry.adapters.resolve import resolve
 from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
@@ -83,7 +83,7 @@ class FuseOrder:
     base: str | int | None = None
     layout: FuseLayout = FuseLayout.DIFFUSERS
     dtype: FusedDtype = FusedDtype.FP16
-    keep: Keep = Keep.BASE_MODEL
+    keep: FuseOutput = FuseOutput.BASE_MODEL
 
 
 @dataclass(frozen=True)
@@ -100,13 +100,13 @@ def order_merge(session: Session, order: MergeOrder) -> IoJob:
     """Queue a merge of adapters into a new one. Raises InvalidInput with the reason."""
     found = _resolve_parts(session, order.parts)
     if len(found) < 2:
-        raise _wrong("adapters", "Choose at least two adapters to merge.")
+        raise _invalid_field("adapters", "Choose at least two adapters to merge.")
     _check_same(session, [made for _, made in found])
     if order.method is not MergeMethod.LINEAR:
         _check_rank(order.rank)
     _check_share("density", "The density", order.density)
     args = MergeAdaptersArgs(
-        name=_name(order.name),
+        name=_check_name(order.name),
         parts=tuple(part for part, _ in found),
         method=order.method,
         rank=None if order.method is MergeMethod.LINEAR else order.rank,
@@ -121,11 +121,13 @@ def order_resize(session: Session, adapter_id: int, order: ResizeOrder) -> IoJob
     adapter = service.get_adapter(session, adapter_id)
     version = service.get_version(session, adapter, order.version)
     if (order.rank is None) == (order.energy is None):
-        raise _wrong("rank", "Choose either a rank or a share of energy to keep.")
+        raise _invalid_field("rank", "Choose either a rank or a share of energy to keep.")
     if order.rank is not None:
         _check_rank(order.rank)
         if order.dynamic:
-            raise _wrong("dynamic", "Individual ranks need a share of energy instead of a rank.")
+            raise _invalid_field(
+                "dynamic", "Individual ranks need a share of energy instead of a rank."
+            )
     if order.energy is not None:
         _check_share("energy", "The energy to keep", order.energy)
     args = ResizeAdapterArgs(rank=order.rank, energy=order.energy, dynamic=order.dynamic)
@@ -136,21 +138,25 @@ def order_fuse(session: Session, order: FuseOrder) -> IoJob:
     """Queue a fusion of adapters into a base model. Raises InvalidInput with the reason."""
     found = _resolve_parts(session, order.parts)
     if not found:
-        raise _wrong("adapters", "Choose at least one adapter to fuse.")
+        raise _invalid_field("adapters", "Choose at least one adapter to fuse.")
     if all(part.is_off for part, _ in found):
-        raise _wrong("weight", "All weights are 0, which changes nothing. Enter another weight.")
+        raise _invalid_field(
+            "weight", "All weights are 0, which changes nothing. Enter another weight."
+        )
     reference = order.base if order.base is not None else found[0][0].base_model_id
     if reference is None:
-        raise _wrong("base_model", "Choose a base model, because the adapter's own is unknown.")
-    base = _ready(session, reference, "base_model")
+        raise _invalid_field(
+            "base_model", "Choose a base model, because the adapter's own is unknown."
+        )
+    base = _ready_base(session, reference, "base_model")
     _check_fit(session, [made for _, made in found], base)
-    if order.keep is Keep.DOWNLOAD and order.layout is not FuseLayout.SINGLE:
-        raise _wrong(
+    if order.keep is FuseOutput.DOWNLOAD and order.layout is not FuseLayout.SINGLE:
+        raise _invalid_field(
             "keep",
             "A folder cannot be downloaded. Choose a single file, or keep it as a base model.",
         )
     args = FuseAdapterArgs(
-        name=_name(order.name),
+        name=_check_name(order.name),
         parts=tuple(part for part, _ in found),
         layout=order.layout,
         dtype=order.dtype,
@@ -161,18 +167,18 @@ def order_fuse(session: Session, order: FuseOrder) -> IoJob:
 
 def order_extract(session: Session, order: ExtractOrder) -> IoJob:
     """Queue the extraction of an adapter from two base models. Raises InvalidInput."""
-    base = _ready(session, order.base, "base")
-    tuned = _ready(session, order.tuned, "tuned")
+    base = _ready_base(session, order.base, "base")
+    tuned = _ready_base(session, order.tuned, "tuned")
     if base.key == tuned.key:
-        raise _wrong("tuned", "Both are the same base model. Choose two different ones.")
+        raise _invalid_field("tuned", "Both are the same base model. Choose two different ones.")
     if base.family != tuned.family:
-        raise _wrong(
+        raise _invalid_field(
             "tuned",
             f"“{base.name}” is {base.family_label} and “{tuned.name}” is {tuned.family_label}; "
             "choose two base models of the same family.",
         )
     _check_rank(order.rank)
-    args = ExtractAdapterArgs(tuned_id=tuned.key, rank=order.rank, name=_name(order.name))
+    args = ExtractAdapterArgs(tuned_id=tuned.key, rank=order.rank, name=_check_name(order.name))
     return enqueue_io(session, args, subject_id=base.key)
 
 
@@ -182,7 +188,7 @@ def suggested(session: Session, adapter: Adapter, version: AdapterVersion) -> li
     own_latest = (col(AdapterAlias.adapter_id) == col(Adapter.id)) & (
         col(AdapterAlias.alias) == LATEST
     )
-    beside = (
+    others = (
         select(Adapter)
         .outerjoin(AdapterAlias, own_latest)
         .outerjoin(AdapterVersion, col(AdapterVersion.id) == AdapterAlias.version_id)
@@ -193,7 +199,7 @@ def suggested(session: Session, adapter: Adapter, version: AdapterVersion) -> li
             fitting.is_made_for(session, kind),
         )
     )
-    return list(session.exec(beside.order_by(col(Adapter.updated_at).desc()).limit(SUGGESTED)))
+    return list(session.exec(others.order_by(col(Adapter.updated_at).desc()).limit(SUGGESTED)))
 
 
 def active_jobs(session: Session, adapter: Adapter) -> list[IoJob]:
@@ -261,14 +267,16 @@ def fused_file(session: Session, store: BlobStore, job_id: int) -> tuple[str, st
 
 def _resolve_parts(
     session: Session, parts: Sequence[WeightedAdapter]
-) -> list[tuple[ResolvedAdapter, Made]]:
+) -> list[tuple[ResolvedAdapter, AdapterAndVersion]]:
     if len(parts) > MAX_MERGE_ADAPTERS:
-        raise _wrong("adapters", f"At most {MAX_MERGE_ADAPTERS} adapters; this is {len(parts)}.")
-    found: dict[int, tuple[ResolvedAdapter, Made]] = {}
+        raise _invalid_field(
+            "adapters", f"At most {MAX_MERGE_ADAPTERS} adapters; this is {len(parts)}."
+        )
+    found: dict[int, tuple[ResolvedAdapter, AdapterAndVersion]] = {}
     for part in parts:
         resolved, made = resolve(session, part)
         if resolved.version_id in found:
-            raise _wrong(
+            raise _invalid_field(
                 "adapters",
                 f"“{resolved.name}” is named twice. Name it once, with the sum of both weights.",
             )
@@ -276,48 +284,48 @@ def _resolve_parts(
     return list(found.values())
 
 
-def _ready(session: Session, reference: str | int | None, field: str) -> BaseModel:
+def _ready_base(session: Session, reference: str | int | None, field: str) -> BaseModel:
     try:
         base = base_models.find_base_model(session, reference)
         base_models.require_ready(base)
     except InvalidInput as error:
-        raise _wrong(field, error.detail) from error
+        raise _invalid_field(field, error.detail) from error
     return base
 
 
-def _check_same(session: Session, made: Sequence[Made]) -> None:
+def _check_same(session: Session, made: Sequence[AdapterAndVersion]) -> None:
     if sentence := fitting.stranger(made, fitting.kinds(session, made)):
-        raise _wrong("adapters", sentence)
+        raise _invalid_field("adapters", sentence)
 
 
-def _check_fit(session: Session, made: Sequence[Made], base: BaseModel) -> None:
+def _check_fit(session: Session, made: Sequence[AdapterAndVersion], base: BaseModel) -> None:
     bases = base_models.list_base_models(session)
     kinds = fitting.kinds(session, made, known=bases)
     for (adapter, _), kind in zip(made, kinds, strict=True):
         if sentence := fitting.misfit(adapter, kind, base, bases):
-            raise _wrong("base_model", sentence)
+            raise _invalid_field("base_model", sentence)
 
 
 def _check_rank(rank: int | None) -> None:
     if rank is None:
-        raise _wrong("rank", "Choose the rank of the result.")
+        raise _invalid_field("rank", "Choose the rank of the result.")
     if not 1 <= rank <= MAX_RANK:
-        raise _wrong("rank", f"The rank is {rank}. Enter a rank from 1 to {MAX_RANK:,}.")
+        raise _invalid_field("rank", f"The rank is {rank}. Enter a rank from 1 to {MAX_RANK:,}.")
 
 
 def _check_share(field: str, what: str, value: float) -> None:
     if not 0 < value <= 1:
-        raise _wrong(field, f"{what} is {value:g}. Enter a share above 0 and up to 1.")
+        raise _invalid_field(field, f"{what} is {value:g}. Enter a share above 0 and up to 1.")
 
 
-def _name(name: str) -> str:
+def _check_name(name: str) -> str:
     words = " ".join(name.split())
     if not words:
-        raise _wrong("name", "Enter a name for the result.")
+        raise _invalid_field("name", "Enter a name for the result.")
     if len(words) > MAX_NAME:
-        raise _wrong("name", too_long(words, MAX_NAME))
+        raise _invalid_field("name", too_long(words, MAX_NAME))
     return words
 
 
-def _wrong(field: str, sentence: str) -> InvalidInput:
+def _invalid_field(field: str, sentence: str) -> InvalidInput:
     return InvalidInput(sentence, fields={field: sentence})

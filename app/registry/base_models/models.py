@@ -66,7 +66,7 @@ class BaseModel(SQLModel, table=True):
 
     @property
     def family_label(self) -> str:
-        """What people call the family."""
+        """The common name of the family."""
         return family_label(self.family)
 
 

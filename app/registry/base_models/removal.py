@@ -25,8 +25,8 @@ from app.registry.renders.models import Render
 from app.registry.runs.models import Run
 
 
-class Fate(StrEnum):
-    """What happens to the files of a removed base model."""
+class FileRemoval(StrEnum):
+    """The treatment of the files of a removed base model."""
 
     STAY = "stay"
     SHARED = "shared"
@@ -38,10 +38,10 @@ class Fate(StrEnum):
 class Removal:
     """Effects of removing a base model; adapters, runs and images made with it stay."""
 
-    fate: Fate
+    fate: FileRemoval
     adapters: int
     runs: int
-    pictures: int
+    images: int
 
 
 def removal_effects(
@@ -54,16 +54,16 @@ def removal_effects(
         .where(col(Adapter.deleted_at).is_(None))
     )
     adapters = _count_by_base(session, of_version, col(AdapterVersion.base_model_id))
-    runs, pictures = (
+    runs, images = (
         _count_by_base(session, sa.select(base_id, sa.func.count()), base_id)
         for base_id in (col(Run.base_model_id), col(Render.base_model_id))
     )
     return {
         base.key: Removal(
-            fate=_fate(session, base, settings),
+            fate=_file_removal(session, base, settings),
             adapters=adapters.get(base.key, 0),
             runs=runs.get(base.key, 0),
-            pictures=pictures.get(base.key, 0),
+            images=images.get(base.key, 0),
         )
         for base in bases
         if base.source != service.EMBEDDED and base.status != BaseModelStatus.DOWNLOADING
@@ -75,13 +75,17 @@ def _count_by_base(session: Session, query: Any, base_id: Any) -> dict[int, int]
     return {row[0]: row[1] for row in rows}
 
 
-def _fate(session: Session, base: BaseModel, settings: Settings) -> Fate:
+def _file_removal(session: Session, base: BaseModel, settings: Settings) -> FileRemoval:
     if downloads.is_fused(base.source, settings.data_dir):
-        return Fate.DELETED
+        return FileRemoval.DELETED
     source = read_source(base.source) if downloads.is_from_hub(base) else None
     if source is None:
-        return Fate.STAY
-    return Fate.SHARED if _shares_its_folder(session, source, base.key) else Fate.FETCHABLE
+        return FileRemoval.STAY
+    return (
+        FileRemoval.SHARED
+        if _shares_its_folder(session, source, base.key)
+        else FileRemoval.FETCHABLE
+    )
 
 
 def _shares_its_folder(session: Session, source: HubSource, base_id: int) -> bool:
@@ -118,11 +122,11 @@ def remove(session: Session, base_id: int, settings: Settings) -> Path | None:
 
 def _files_to_delete(session: Session, base: BaseModel, settings: Settings) -> Path | None:
     """Path of the files to delete with the base model, if any."""
-    fate = _fate(session, base, settings)
-    if fate is Fate.DELETED:
+    fate = _file_removal(session, base, settings)
+    if fate is FileRemoval.DELETED:
         return Path(base.source)
     source = read_source(base.source)
-    return settings.hub_models / source.folder if fate is Fate.FETCHABLE and source else None
+    return settings.hub_models / source.folder if fate is FileRemoval.FETCHABLE and source else None
 
 
 def _require_idle(session: Session, base: BaseModel) -> None:

@@ -42,7 +42,7 @@ def ensure_embedded(session: Session) -> BaseModel:
     """The embedded base model; registers it if needed."""
     base = session.exec(select(BaseModel).where(BaseModel.source == EMBEDDED)).first()
     if base is None:
-        base = _register(session, source=EMBEDDED, name=EMBEDDED)
+        base = _add_row(session, source=EMBEDDED, name=EMBEDDED)
     return base
 
 
@@ -72,10 +72,10 @@ def add_base_model(
         session.add(existing)
         enqueue_io(session, InspectBaseArgs(), subject_id=existing.key)
         return existing
-    return _register(session, source=str(path), name=path.stem if path.is_file() else path.name)
+    return _add_row(session, source=str(path), name=path.stem if path.is_file() else path.name)
 
 
-def _register(session: Session, *, source: str, name: str) -> BaseModel:
+def _add_row(session: Session, *, source: str, name: str) -> BaseModel:
     base = BaseModel(
         name=name,
         source=source,

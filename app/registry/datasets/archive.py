@@ -113,7 +113,7 @@ class Archive:
             with self._zip.open(info) as packed:
                 while chunk := packed.read(CHUNK):
                     size += len(chunk)
-                    self._count(size, len(chunk), info)
+                    self._count_bytes(size, len(chunk), info)
                     yield chunk
         except (zipfile.BadZipFile, zlib.error, EOFError, struct.error):
             # wrong CRC, truncated data, header and directory differ, forged size
@@ -124,7 +124,7 @@ class Archive:
         except (RuntimeError, NotImplementedError, ValueError, OSError):
             raise MemberRefused("The file cannot be unpacked. Create the archive again.") from None
 
-    def _count(self, size: int, step: int, info: zipfile.ZipInfo) -> None:
+    def _count_bytes(self, size: int, step: int, info: zipfile.ZipInfo) -> None:
         self._total += step
         if self._total > MAX_TOTAL_BYTES:
             raise ArchiveRefused(

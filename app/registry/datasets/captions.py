@@ -106,7 +106,7 @@ def read_caption(data: bytes) -> str:
     """The caption in a `.txt` or `.caption` file. Raises CaptionRefused."""
     if len(data) > MAX_TEXT_BYTES:
         raise CaptionRefused(
-            f"The file is larger than {size_text(MAX_TEXT_BYTES)}, which is no caption."
+            f"The file is larger than {size_text(MAX_TEXT_BYTES)}, too large for a caption."
         )
     return clean_caption(decode_text(data))
 

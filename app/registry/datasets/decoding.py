@@ -49,27 +49,27 @@ class UnusableImage(Exception):
 def decode(source: Path, clean: Path, thumbnail: Path) -> dict[str, Any]:
     """Write the normalized image and its thumbnail; return size, format and a note on changes."""
     refuse_other_contents(source)
-    with _open(source) as image:
+    with _open_image(source) as image:
         check_size(*image.size)
         if image.format != "MPO" and getattr(image, "n_frames", 1) > 1:
             raise UnusableImage(ANIMATED)  # (an MPO is a JPEG followed by previews: use the first)
         file_format = "JPEG" if image.format == "MPO" else str(image.format)
-        picture, notes = normalize(image)
-    picture.save(clean, "PNG", compress_level=PNG_LEVEL)
-    width, height = picture.size
-    picture = on_white(picture)
-    picture.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=3)
-    lossless = max(picture.size) <= PIXEL_ART
-    picture.save(thumbnail, "WEBP", quality=82, method=3, lossless=lossless)
+        upright, notes = normalize(image)
+    upright.save(clean, "PNG", compress_level=PNG_LEVEL)
+    width, height = upright.size
+    upright = on_white(upright)
+    upright.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=3)
+    lossless = max(upright.size) <= PIXEL_ART
+    upright.save(thumbnail, "WEBP", quality=82, method=3, lossless=lossless)
     return {"width": width, "height": height, "format": file_format, "note": " ".join(notes)}
 
 
-def on_white(picture: Image.Image) -> Image.Image:
+def on_white(upright: Image.Image) -> Image.Image:
     """The image on a white background, as training uses it."""
-    if picture.mode != "RGBA":
-        return picture
-    paper = Image.new("RGBA", picture.size, "white")
-    return Image.alpha_composite(paper, picture).convert("RGB")
+    if upright.mode != "RGBA":
+        return upright
+    paper = Image.new("RGBA", upright.size, "white")
+    return Image.alpha_composite(paper, upright).convert("RGB")
 
 
 def refuse_other_contents(source: Path) -> None:
@@ -151,7 +151,7 @@ def check_size(width: int, height: int) -> None:
         )
 
 
-def _open(source: Path) -> Image.Image:
+def _open_image(source: Path) -> Image.Image:
     try:
         return Image.open(source, formats=FORMATS)
     except UnidentifiedImageError:
@@ -166,7 +166,7 @@ def normalize(image: Image.Image) -> tuple[Image.Image, list[str]]:
     notes = []
     image.load()
     profile = image.info.get("icc_profile")
-    upright = _upright(image)
+    upright = _make_upright(image)
     if upright is not image:
         notes.append("Rotated upright.")
     image = upright
@@ -190,7 +190,7 @@ def normalize(image: Image.Image) -> tuple[Image.Image, list[str]]:
     return image, notes
 
 
-def _upright(image: Image.Image) -> Image.Image:
+def _make_upright(image: Image.Image) -> Image.Image:
     """The image rotated according to its EXIF; the same object if it is upright."""
     try:
         if image.getexif().get(0x0112, 1) == 1:

@@ -37,12 +37,12 @@ TOO_SLOW = (
     "Decoding this image took too long, so it was refused. Open it in an editor, save it as PNG, "
     "and upload that."
 )
-TOO_BIG = f"The file is larger than {size_text(MAX_FILE_BYTES)}, the most a picture may have."
+TOO_BIG = f"The file is larger than {size_text(MAX_FILE_BYTES)}, the limit for an image."
 # what the child needs to start; nothing it could give away: no passwords, no keys of buckets
 ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP")
 
 
-class PictureRefused(InvalidInput):
+class ImageRefused(InvalidInput):
     """The file is not an accepted image; the message gives the reason."""
 
     code = "picture_refused"
@@ -77,24 +77,24 @@ class ImageDecoder:
     def decode(self, source: Path, folder: Path) -> DecodedImage:
         """Check an image and write its clean PNG and WebP thumbnail into `folder`.
 
-        The caller removes the two files. Raises PictureRefused with the reason, and
+        The caller removes the two files. Raises ImageRefused with the reason, and
         StorageFullError if the disk is full.
         """
         if source.stat().st_size > MAX_FILE_BYTES:
-            raise PictureRefused(TOO_BIG)
+            raise ImageRefused(TOO_BIG)
         name = uuid.uuid4().hex
         clean, thumbnail = folder / f"{name}.png", folder / f"{name}.webp"
         request = {"source": str(source), "clean": str(clean), "thumbnail": str(thumbnail)}
         try:
             with self._free_slots:
-                answer = self._ask(request)
+                answer = self._request_decoding(request)
             if answer.get("full"):
                 raise StorageFullError(
                     "The disk is full, so this image was not stored. "
                     "Free some space, then try again."
                 )
             if "refused" in answer:
-                raise PictureRefused(answer["refused"])
+                raise ImageRefused(answer["refused"])
         except BaseException:
             clean.unlink(missing_ok=True)
             thumbnail.unlink(missing_ok=True)
@@ -122,7 +122,7 @@ class ImageDecoder:
     def __exit__(self, *_: object) -> None:
         self.close()
 
-    def _ask(self, request: dict[str, str]) -> dict[str, Any]:
+    def _request_decoding(self, request: dict[str, str]) -> dict[str, Any]:
         process = self._take_process()
         was_used = process.answered > 0
         try:
@@ -137,7 +137,7 @@ class ImageDecoder:
             raise
         if answer is None:
             process.end()
-            raise PictureRefused(TOO_SLOW if process.timed_out else CRASHED)
+            raise ImageRefused(TOO_SLOW if process.timed_out else CRASHED)
         self._give_back(process)
         return answer
 

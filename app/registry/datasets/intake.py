@@ -18,7 +18,7 @@ from typing import IO, Self
 from app.registry.datasets import captions
 from app.registry.datasets.archive import Archive, ArchiveRefused, Member, MemberRefused, is_clutter
 from app.registry.datasets.captions import CaptionRefused, FileCaption
-from app.registry.datasets.images import MAX_FILE_BYTES, TOO_BIG, ImageDecoder, PictureRefused
+from app.registry.datasets.images import MAX_FILE_BYTES, TOO_BIG, ImageDecoder, ImageRefused
 from app.registry.storage.store import CHUNK, BlobStore, translate_full_disk
 from app.registry.uploads import UploadedFile
 
@@ -45,7 +45,7 @@ class NewImage:
 
 @dataclass
 class IntakeResult:
-    """What became of every file of an upload."""
+    """The result of an upload, file by file."""
 
     accepted: list[NewImage] = field(default_factory=list)
     captions_without_picture: dict[str, str] = field(default_factory=dict)  # stem -> text
@@ -86,7 +86,7 @@ class _FoundCaption:
 
 
 @dataclass
-class _SentPicture:
+class _UploadedImage:
     filename: str
     place: Place
     sha256: str
@@ -104,7 +104,7 @@ class _Intake:
         self._decoder = decoder
         self._store = store
         self._folder = folder
-        self._sent: list[_SentPicture] = []
+        self._sent: list[_UploadedImage] = []
         self._pictures: dict[str, Future[NewImage]] = {}  # by hash of the bytes sent
         self._captions: list[_FoundCaption] = []
         self._by_hash: dict[str, int] = {}  # place in `accepted`
@@ -127,7 +127,7 @@ class _Intake:
         if is_clutter(file.filename):
             return
         if not filename.lower().endswith(".zip"):
-            chunks = _chunks(file.content)
+            chunks = _read_chunks(file.content)
             self._process_file(filename, captions.folder_of(file.filename), chunks)
         elif isinstance(file.content, Path):
             with file.content.open("rb") as packed:
@@ -172,7 +172,7 @@ class _Intake:
         for found in captions.read_metadata(data):
             if isinstance(found, FileCaption):
                 stem = captions.stem_of(found.name)
-                place = (_joined(folder, found.folder), stem.casefold())
+                place = (_join_path(folder, found.folder), stem.casefold())
                 self._captions.append(_FoundCaption(place, filename, stem, found.text))
             else:
                 self.result.rejected.append((filename, found))
@@ -181,12 +181,12 @@ class _Intake:
         place = folder, captions.stem_of(filename).casefold()
         source = self._folder / f"source-{len(self._sent)}"
         try:
-            sha256, size = _spool(chunks, source)
-        except PictureRefused as refusal:
+            sha256, size = _spool_image(chunks, source)
+        except ImageRefused as refusal:
             source.unlink()
             self._reject_picture(filename, refusal.detail)
             return
-        self._sent.append(_SentPicture(filename, place, sha256))
+        self._sent.append(_UploadedImage(filename, place, sha256))
         if sha256 in self._pictures:
             source.unlink()
             return
@@ -205,7 +205,7 @@ class _Intake:
             thumbnail = self._store.put_file(decoded.thumbnail)
             decoded.clean.unlink()
             decoded.thumbnail.unlink()
-        except PictureRefused:
+        except ImageRefused:
             raise
         except BaseException as error:  # a full disk: skip the remaining images
             self._failure = error
@@ -233,8 +233,8 @@ class _Intake:
         """Wait for the images, then assign the captions."""
         for sent in self._sent:
             try:
-                self._accept(sent, self._pictures[sent.sha256].result())
-            except PictureRefused as refusal:
+                self._accept_image(sent, self._pictures[sent.sha256].result())
+            except ImageRefused as refusal:
                 self._reject_picture(sent.filename, refusal.detail)
         for found in self._captions:
             reason = self._assign_caption(found) if found.text else None
@@ -242,7 +242,7 @@ class _Intake:
                 self.result.rejected.append((found.source, reason))
         return self.result
 
-    def _accept(self, sent: _SentPicture, taken: NewImage) -> None:
+    def _accept_image(self, sent: _UploadedImage, taken: NewImage) -> None:
         index = self._by_hash.get(sent.sha256)
         if index is None:
             index = self._by_hash[sent.sha256] = len(self.result.accepted)
@@ -279,10 +279,10 @@ class _Intake:
         return None
 
 
-def _chunks(content: Path | IO[bytes]) -> Iterator[bytes]:
+def _read_chunks(content: Path | IO[bytes]) -> Iterator[bytes]:
     if isinstance(content, Path):
         with content.open("rb") as file:
-            yield from _chunks(file)
+            yield from _read_chunks(file)
         return
     content.seek(0)
     while chunk := content.read(CHUNK):
@@ -299,21 +299,21 @@ def _read_limited(chunks: Iterable[bytes], limit: int) -> bytes:
     return bytes(data)
 
 
-def _spool(chunks: Iterable[bytes], target: Path) -> tuple[str, int]:
-    """Write an image file; return (hash, size). Raises PictureRefused over the limit."""
+def _spool_image(chunks: Iterable[bytes], target: Path) -> tuple[str, int]:
+    """Write an image file; return (hash, size). Raises ImageRefused over the limit."""
     digest = hashlib.sha256()
     size = 0
     with target.open("wb") as file:
         for chunk in chunks:
             size += len(chunk)
             if size > MAX_FILE_BYTES:
-                raise PictureRefused(TOO_BIG)
+                raise ImageRefused(TOO_BIG)
             digest.update(chunk)
             file.write(chunk)
     return digest.hexdigest(), size
 
 
-def _joined(folder: str, inner: str) -> str:
+def _join_path(folder: str, inner: str) -> str:
     if not inner:
         return folder
     return folder + inner if folder == "" or folder.endswith(":") else f"{folder}/{inner}"

@@ -89,12 +89,12 @@ def caption_has_trigger(session: Session, dataset: Dataset) -> bool:
     """True if a caption contains the trigger word, or if there is no trigger word or image."""
     if not dataset.trigger_word:
         return True
-    pictures = select(Image.id).where(
+    images = select(Image.id).where(
         Image.dataset_id == dataset.key, col(Image.deleted_at).is_(None)
     )
-    if session.exec(pictures.limit(1)).first() is None:
+    if session.exec(images.limit(1)).first() is None:
         return True
-    naming = pictures.where(col(Image.caption).icontains(dataset.trigger_word, autoescape=True))
+    naming = images.where(col(Image.caption).icontains(dataset.trigger_word, autoescape=True))
     return session.exec(naming.limit(1)).first() is not None
 
 
@@ -125,7 +125,7 @@ def summarize(session: Session, datasets: Sequence[Dataset]) -> list[DatasetSumm
             .group_by(col(Run.dataset_id))
         ).all()
     )
-    collages = _collages(session, keys)
+    collages = _collage_images(session, keys)
     return [
         DatasetSummary(
             dataset,
@@ -137,7 +137,7 @@ def summarize(session: Session, datasets: Sequence[Dataset]) -> list[DatasetSumm
     ]
 
 
-def _collages(session: Session, keys: list[int]) -> dict[int, list[Image]]:
+def _collage_images(session: Session, keys: list[int]) -> dict[int, list[Image]]:
     place = func.row_number().over(partition_by=col(Image.dataset_id), order_by=col(Image.id))
     ranked = (
         select(col(Image.id).label("id"), place.label("place"))
@@ -312,10 +312,10 @@ def change_image(
     image = get_image(session, image_id, lock=True)
     image.repeats = image.repeats if repeats is None else repeats
     image.never_flip = image.never_flip if never_flip is None else never_flip
-    return _stored(session, image)
+    return _store_image(session, image)
 
 
-def _stored(session: Session, image: Image) -> Image:
+def _store_image(session: Session, image: Image) -> Image:
     """Flush a changed image, so that later queries of this session see it."""
     session.add(image)
     session.flush()
@@ -333,7 +333,7 @@ def delete_image(session: Session, image_id: int) -> Image:
     """Delete an image from its dataset; dataset versions of runs keep it."""
     image = get_image(session, image_id, lock=True)
     image.deleted_at = utcnow()
-    return _stored(session, image)
+    return _store_image(session, image)
 
 
 def restore_image(session: Session, image_id: int) -> Image:
@@ -342,7 +342,7 @@ def restore_image(session: Session, image_id: int) -> Image:
     if image is None:
         raise NotFound("There is no such image.")
     image.deleted_at = None
-    return _stored(session, image)
+    return _store_image(session, image)
 
 
 def deleted_image(session: Session, dataset_id: int, image_id: int) -> Image | None:

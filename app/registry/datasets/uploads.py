@@ -13,7 +13,7 @@ from app.registry.uploads import UploadedFile
 
 
 @dataclass(frozen=True)
-class Rejected:
+class RejectedFile:
     """A refused file, and the reason."""
 
     filename: str
@@ -25,7 +25,7 @@ class UploadOutcome:
     """Result for every file of an upload."""
 
     accepted: list[AddedImage]
-    rejected: list[Rejected]
+    rejected: list[RejectedFile]
     captioned: list[Image]
 
 
@@ -39,7 +39,7 @@ def receive(state: AppState, dataset_id: int, uploads: Sequence[UploadedFile]) -
         store=state.store,
         scratch=state.settings.data_dir / "scratch",
     )
-    rejected = [Rejected(filename, reason) for filename, reason in taken.rejected]
+    rejected = [RejectedFile(filename, reason) for filename, reason in taken.rejected]
     with state.database.write() as session:
         accepted = service.add_images(session, dataset_id, taken.accepted)
         captioned = service.caption_by_stem(
@@ -52,7 +52,7 @@ def receive(state: AppState, dataset_id: int, uploads: Sequence[UploadedFile]) -
         if first in by_name
     ]
     rejected += [
-        Rejected(f"{stem} (caption)", "The dataset has no image of this name. Upload it too.")
+        RejectedFile(f"{stem} (caption)", "The dataset has no image of this name. Upload it too.")
         for stem in taken.captions_without_picture
         if stem not in captioned
     ]

@@ -16,7 +16,7 @@ from typing import Annotated, Any, ClassVar, TypeVar
 
 from pydantic import BaseModel, ConfigDict, PlainSerializer, ValidationError
 
-from app.registry.adapters.choices import Keep
+from app.registry.adapters.choices import FuseOutput
 from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.errors import AppError
 from app.registry.validation import named_reasons, reason
@@ -190,7 +190,7 @@ class FetchHubAdapterResult(ByteProgress):
     import_id: int | None = None
 
 
-class PublishedPicture(BaseModel):
+class PublishedImage(BaseModel):
     """An image that is published with an adapter, with its prompt."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -206,7 +206,7 @@ class PublishAdapterArgs(JobArgs):
     update: bool
     private: bool
     base_model: str
-    pictures: tuple[PublishedPicture, ...]
+    pictures: tuple[PublishedImage, ...]
 
 
 class PublishAdapterResult(ByteProgress):
@@ -254,7 +254,7 @@ class FuseAdapterArgs(JobArgs):
     parts: tuple[Part, ...]
     layout: FuseLayout
     dtype: FusedDtype
-    keep: Keep
+    keep: FuseOutput
 
 
 class ExtractAdapterArgs(JobArgs):
@@ -360,12 +360,16 @@ LONG_KINDS = tuple(kind for kind, job_type in JOB_TYPES.items() if job_type.is_l
 
 def read_arguments(kind: str, args: Mapping[str, Any]) -> JobArgs:
     """Return the arguments of a job from its row. Raises DamagedJob."""
-    return _read(_job_type(kind).args, args, "The stored arguments of this job are damaged.")
+    return _validate_json(
+        _job_type(kind).args, args, "The stored arguments of this job are damaged."
+    )
 
 
 def read_result(kind: str, result: Mapping[str, Any]) -> JobResult:
     """Return the results of a job, or its progress, from its row. Raises DamagedJob."""
-    return _read(_job_type(kind).result, result, "The stored result of this job is damaged.")
+    return _validate_json(
+        _job_type(kind).result, result, "The stored result of this job is damaged."
+    )
 
 
 def _job_type(kind: str) -> JobType:
@@ -374,7 +378,7 @@ def _job_type(kind: str) -> JobType:
     return JOB_TYPES[kind]
 
 
-def _read(model: type[ModelT], stored: Mapping[str, Any], sentence: str) -> ModelT:
+def _validate_json(model: type[ModelT], stored: Mapping[str, Any], sentence: str) -> ModelT:
     try:
         return model.model_validate(stored)
     except ValidationError as error:

@@ -48,10 +48,10 @@ def find_cached_images(session: Session, render: Render) -> list[NewRenderImage]
         .order_by(col(Render.id).desc())
         .limit(1)
     )
-    drawn = session.exec(same).first()
-    if drawn is None:
+    earlier_id = session.exec(same).first()
+    if earlier_id is None:
         return []
-    images = select(RenderImage).where(RenderImage.render_id == drawn)
+    images = select(RenderImage).where(RenderImage.render_id == earlier_id)
     return [
         NewRenderImage(image.seed, image.sha256)
         for image in session.exec(images.order_by(col(RenderImage.index)))

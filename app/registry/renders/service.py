@@ -14,7 +14,7 @@ from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import fitting
-from app.registry.adapters.fitting import Made
+from app.registry.adapters.fitting import AdapterAndVersion
 from app.registry.adapters.resolve import resolve
 from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.base_models import service as base_models
@@ -87,9 +87,9 @@ def create_render(session: Session, request: RenderRequest) -> Render:
             )
     if fields or base is None or config is None:
         raise InvalidInput(named_reasons(fields), fields=fields)
-    render = _row(base, config, stack)
+    render = _render_row(base, config, stack)
     if request.twin and not all(used.is_off for used in stack):
-        render.twin_id = jobs.enqueue(session, _row(base, config, [])).key
+        render.twin_id = jobs.enqueue(session, _render_row(base, config, [])).key
     jobs.enqueue(session, render)
     for adapter_id in {used.adapter_id for used in stack}:
         session.add(RenderAdapter(adapter_id=adapter_id, render_id=render.key))
@@ -105,7 +105,7 @@ def _with_named(session: Session, request: RenderRequest) -> RenderRequest:
 
 def _resolve_stack(
     session: Session, stack: Sequence[WeightedAdapter], fields: dict[str, str]
-) -> tuple[list[ResolvedAdapter], list[Made]]:
+) -> tuple[list[ResolvedAdapter], list[AdapterAndVersion]]:
     """The stored form of each adapter, and their rows; errors are added to `fields`."""
     if len(stack) > MAX_RENDER_ADAPTERS:
         fields["adapters"] = f"At most {MAX_RENDER_ADAPTERS} adapters can be combined."
@@ -127,13 +127,15 @@ def _trained_skip(stack: Sequence[ResolvedAdapter]) -> int:
     return max((used.clip_skip for used in stack), default=1)
 
 
-def _base_for(session: Session, request: RenderRequest, made: Sequence[Made]) -> BaseModel:
+def _base_for(
+    session: Session, request: RenderRequest, made: Sequence[AdapterAndVersion]
+) -> BaseModel:
     """The requested base model, else that of the adapters, else the built-in one."""
     own = usual_base(session, made) if request.base_model is None else None
     return own or base_models.find_base_model(session, request.base_model)
 
 
-def usual_base(session: Session, made: Sequence[Made]) -> BaseModel | None:
+def usual_base(session: Session, made: Sequence[AdapterAndVersion]) -> BaseModel | None:
     """The base model of the first adapter whose base model is known.
 
     If none is known, the oldest base model that fits the first adapter; else None.
@@ -147,7 +149,7 @@ def usual_base(session: Session, made: Sequence[Made]) -> BaseModel | None:
     return None
 
 
-def _check_fit(session: Session, base: BaseModel, made: Sequence[Made]) -> None:
+def _check_fit(session: Session, base: BaseModel, made: Sequence[AdapterAndVersion]) -> None:
     """Raise InvalidInput that names every adapter that does not fit, and what it fits."""
     bases = base_models.list_base_models(session) if made else []
     kinds = fitting.kinds(session, made, known=bases)
@@ -182,7 +184,7 @@ def _check_config(
         return None
 
 
-def _row(base: BaseModel, config: RenderConfig, stack: Sequence[ResolvedAdapter]) -> Render:
+def _render_row(base: BaseModel, config: RenderConfig, stack: Sequence[ResolvedAdapter]) -> Render:
     values = config.model_dump()
     return Render(
         base_model_id=base.key,

@@ -84,7 +84,7 @@ def append_points(
     if newest is not None and newest.first_step + newest.count == first_step:
         room = CHUNK_POINTS - newest.count
         if room > 0:
-            _fill(newest, [*_unpack(newest), *rest[:room]])
+            _fill_chunk(newest, [*_unpack_values(newest), *rest[:room]])
             session.add(newest)
             first_step, rest = first_step + min(room, len(rest)), rest[room:]
     for start in range(0, len(rest), CHUNK_POINTS):
@@ -98,7 +98,7 @@ def append_points(
             mean=0.0,
             data=b"",
         )
-        _fill(chunk, rest[start : start + CHUNK_POINTS])
+        _fill_chunk(chunk, rest[start : start + CHUNK_POINTS])
         session.add(chunk)
 
 
@@ -112,7 +112,7 @@ def forget_after(session: Session, run_id: int, step: int) -> None:
             col(MetricChunk.first_step) + col(MetricChunk.count) > step + 1,
         )
     ):
-        _fill(chunk, _unpack(chunk)[: step + 1 - chunk.first_step])
+        _fill_chunk(chunk, _unpack_values(chunk)[: step + 1 - chunk.first_step])
         session.add(chunk)
 
 
@@ -200,11 +200,11 @@ def last_sample(session: Session, run_id: int) -> Sample | None:
     return session.exec(query.order_by(*order).limit(1)).first()
 
 
-def _unpack(chunk: MetricChunk) -> list[float]:
+def _unpack_values(chunk: MetricChunk) -> list[float]:
     return list(struct.unpack(f"<{chunk.count}f", chunk.data))
 
 
-def _fill(chunk: MetricChunk, values: Sequence[float]) -> None:
+def _fill_chunk(chunk: MetricChunk, values: Sequence[float]) -> None:
     finite = [value for value in values if math.isfinite(value)] or [0.0]
     chunk.count = len(values)
     chunk.minimum, chunk.maximum = min(finite), max(finite)

@@ -81,7 +81,7 @@ def train_again(
         adapter_id=adapter_id,
     )
     jobs.enqueue(session, run)
-    sentences = _differences(session, old, version)
+    sentences = _list_differences(session, old, version)
     first = f"Repeats run {old.key} with the same settings."
     jobs.record(session, Run, run.key, NOTICE, text=first)
     for text in sentences:
@@ -89,14 +89,14 @@ def train_again(
     return run, sentences
 
 
-def _differences(session: Session, old: Run, version: DatasetVersion) -> list[str]:
+def _list_differences(session: Session, old: Run, version: DatasetVersion) -> list[str]:
     """Sentences on what differs from the first run."""
     found = []
     dataset = session.get_one(Dataset, old.dataset_id)
-    pictures = plural(version.image_count, "image")
+    images = plural(version.image_count, "image")
     if dataset.deleted_at is not None:
         found.append(
-            f"The dataset “{dataset.name}” was deleted since. This run trains on its {pictures} as "
+            f"The dataset “{dataset.name}” was deleted since. This run trains on its {images} as "
             "they were in the first run."
         )
     else:
@@ -104,7 +104,7 @@ def _differences(session: Session, old: Run, version: DatasetVersion) -> list[st
         if changes := image_changes(captions_of(version), now):
             found.append(
                 f"The dataset “{dataset.name}” changed since: {changes}. This run trains on the "
-                f"{pictures} as they were in the first run."
+                f"{images} as they were in the first run."
             )
     if old.parent_id is not None:
         found.append(

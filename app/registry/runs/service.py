@@ -314,8 +314,8 @@ def estimate(session: Session, base: BaseModel, config: TrainConfig) -> Estimate
         return Estimate(None, None, None)
     batch = speed.seconds_per_step * config.batch_size / speed.batch_size
     rows = 2 + (config.steps - 1) // config.sample_every if config.sample_every else 2
-    drawn = rows * len(config.sample_prompts) * config.sample_steps
-    sampling = drawn * SAMPLE_STEP_COST * batch / config.batch_size
+    sample_steps = rows * len(config.sample_prompts) * config.sample_steps
+    sampling = sample_steps * SAMPLE_STEP_COST * batch / config.batch_size
     share = config.rank / speed.rank
     knows_layers = speed.layers == trained_layers(config)
     knows_file = knows_layers and (config.kind is AdapterKind.LORA or share == 1)

@@ -109,7 +109,7 @@ class ObjectBlobStore(BlobStore):
         return True
 
     def delete(self, sha256: str) -> None:
-        """Delete the blob; a missing one is no error."""
+        """Delete the blob; a missing one is ignored."""
         key = _object_key(sha256)
         with contextlib.suppress(BlobNotFound), _translate_errors(sha256):
             self._bucket.delete(key)

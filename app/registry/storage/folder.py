@@ -94,7 +94,7 @@ class LocalBlobStore(BlobStore):
         return SHA256.fullmatch(sha256) is not None and self._blob_path(sha256).is_file()
 
     def delete(self, sha256: str) -> None:
-        """Delete the blob; a missing one is no error."""
+        """Delete the blob; a missing one is ignored."""
         self._blob_path(sha256).unlink(missing_ok=True)
 
     def list(self) -> Iterator[BlobStat]:

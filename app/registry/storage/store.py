@@ -119,7 +119,7 @@ class BlobStore(Protocol):
         """True if the blob is stored."""
 
     def delete(self, sha256: str) -> None:
-        """Delete the blob; a missing one is no error."""
+        """Delete the blob; a missing one is ignored."""
 
     def list(self) -> Iterator[BlobStat]:
         """All stored blobs, in no particular order."""

@@ -78,15 +78,15 @@ class AdapterOut(BaseModel):
 
 
 class ImportedOut(AdapterOut):
-    """The adapter that a file became; `duplicate` when it was here already."""
+    """The adapter made from a file; `duplicate`: it was already in the registry."""
 
     duplicate: bool
 
 
 class ImportOut(BaseModel):
-    """A file on its way to an adapter, `progress` from 0 to 1.
+    """The import of a file, `progress` from 0 to 1.
 
-    `version` is the number that it got, or has; `error` is a sentence when it cannot be used.
+    `version` is the number of the new or existing version; `error` says why a file was refused.
     """
 
     id: int
@@ -100,7 +100,7 @@ class ImportOut(BaseModel):
 
 
 class AdapterPatch(BaseModel):
-    """What may change of an adapter; absent fields stay."""
+    """The changes to an adapter; absent fields stay."""
 
     model_config = ConfigDict(extra="forbid")
     name: Annotated[Line, Field(min_length=1)] | None = None
@@ -159,9 +159,9 @@ def index(
     the start. `X-Total-Count` says how many there are in all; where counting them would take long
     it is the least there are, and `X-Total-Count-More` is `true`. `tag` may be given several times.
     """
-    wanted = service.Filter(q, base, tuple(tag), starred, sort, page, after, before)
+    filters = service.Filter(q, base, tuple(tag), starred, sort, page, after, before)
     with state.database.read() as session:
-        found = service.list_adapters(session, wanted)
+        found = service.list_adapters(session, filters)
     response.headers["x-total-count"] = str(found.total)
     if found.more:
         response.headers["x-total-count-more"] = "true"
@@ -193,7 +193,7 @@ async def import_file(
     """Add a LoRA file made elsewhere; 422 says why it cannot be used.
 
     `import_notes` tells what was read in another way than it was written, with the measured error.
-    `sidecar` files (`.json`, `.civitai.info`, a picture) say more of it. With `adapter_id` it
+    `sidecar` files (`.json`, `.civitai.info`, an image) add metadata. With `adapter_id` it
     becomes the next version of that adapter; with `base_model_id` it has to fit that base. The
     same tensors are one adapter: then `duplicate` is true and the answer is the one that was here.
     When the check takes long, a 503 has `import_id` and the `Location` that tells how it ends.
@@ -207,7 +207,7 @@ async def import_file(
             sidecars=[uploaded(one) for one in sidecar],
         )
     )
-    done = await _patiently(lambda: _ended_import(state, job.key))
+    done = await _poll_until_found(lambda: _ended_import(state, job.key))
     if done is None:
         place = f"/api/v1/adapters/imports/{job.key}"
         sentence = f"The file was received and is still being checked. GET {place} tells the end."
@@ -301,13 +301,13 @@ async def download(
     version: Version = None,
     with_tags: bool = False,
 ) -> Response:
-    """The adapter's file, written from the registry's own form and proved before it is given.
+    """The adapter's file, written from the canonical tensors and checked before it is sent.
 
     `version` is a number or an alias such as `best`; absent: the one that `latest` names.
 
-    `with_tags` also writes the adapter's notes and tags, and how often each tag stood in the
-    captions: whoever has the file can read them. A combination nobody asked for yet is written
-    first, which takes a moment.
+    `with_tags` also writes the adapter's notes and tags, and the frequency of each tag in the
+    captions; everyone who has the file can read them. A new combination of format and dtype is
+    written first, which takes a moment.
     """
     adapter, row = await anyio.to_thread.run_sync(find_version, state, adapter_id, version)
     found = await proved_file(state, row.key, file_format, dtype, with_tags=with_tags)
@@ -339,27 +339,27 @@ async def proved_file(
     *,
     with_tags: bool = False,
 ) -> AdapterFile:
-    """The written and proved download, waited for; NotReady or the reason why there is none."""
-    wanted = _WantedFile(state, version_id, file_format, dtype, with_tags=with_tags)
-    found = await _patiently(wanted.look)
+    """Wait for the checked download; raises NotReady, or InvalidInput with the reason."""
+    file_request = _FileRequest(state, version_id, file_format, dtype, with_tags=with_tags)
+    found = await _poll_until_found(file_request.find_or_order)
     if found is None:
-        raise NotReady("This file is still being written. Ask for it again in a moment.")
+        raise NotReady("This file is still being written. Try again in a moment.")
     return found
 
 
 @dataclass
-class _WantedFile:
-    """A download that a request waits for; it is ordered once more when an order failed before."""
+class _FileRequest:
+    """A download that a request waits for; a failed export is ordered again once."""
 
     state: AppState
     version_id: int
     file_format: FileFormat
     dtype: WeightDtype
     with_tags: bool = field(kw_only=True)
-    waits: bool = False  # for an order that was at work or made in this request
+    waits: bool = False  # true once this request has seen or made an active order
 
-    def look(self) -> AdapterFile | None:
-        """The file when it is there; else somebody writes it, or the reason why nobody can."""
+    def find_or_order(self) -> AdapterFile | None:
+        """The file if it exists; else None after ordering it, or the error of a failed order."""
         kind = (self.version_id, self.file_format, self.dtype)
         with self.state.database.read() as session:
             found = service.find_file(session, *kind, with_tags=self.with_tags)
@@ -371,7 +371,7 @@ class _WantedFile:
                 if is_refused(session, order):
                     raise InvalidInput(sentence)
                 if self.waits:
-                    raise NotReady(f"{sentence} Ask for it again, and it is tried once more.")
+                    raise NotReady(f"{sentence} Request it again to retry.")
         self.waits = True
         if order is None or not order.state.is_active:
             with self.state.database.write() as session:
@@ -379,11 +379,11 @@ class _WantedFile:
         return None
 
 
-async def _patiently(look: Callable[[], FileT | None]) -> FileT | None:
-    """What `look` finds, asked again for a while; None when it took too long."""
+async def _poll_until_found(find: Callable[[], FileT | None]) -> FileT | None:
+    """The result of `find`, polled until it has one; None after FILE_PATIENCE_SECONDS."""
     until = time.monotonic() + FILE_PATIENCE_SECONDS
     while True:
-        found = await anyio.to_thread.run_sync(look)
+        found = await anyio.to_thread.run_sync(find)
         if found is not None or time.monotonic() > until:
             return found
         await anyio.sleep(POLL_SECONDS)

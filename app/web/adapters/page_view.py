@@ -94,7 +94,7 @@ class AdapterView:
         return [file for file in self.downloads if file.refusal]
 
     @property
-    def pictures(self) -> list[AdapterImage]:
+    def images(self) -> list[AdapterImage]:
         """The images of the first page."""
         return self.gallery.shown
 
@@ -138,13 +138,13 @@ def adapter_view(
     summary = service.summary(session, adapter)
     names = aliases.alias_numbers(session, adapter.key)
     gallery = list_adapter_images(session, summary, version, before=before)
-    downloads = _downloads(session, adapter, version)
+    downloads = _list_downloads(session, adapter, version)
     refused = {(file.title, file.dtype) for file in downloads if file.refusal}
     return AdapterView(
         adapter=adapter,
         summary=summary,
         version=version,
-        versions=_lines(session, version, names, all_versions=all_versions),
+        versions=_version_lines(session, version, names, all_versions=all_versions),
         aliases=names,
         run=service.version_run(session, version),
         base=base,
@@ -154,7 +154,7 @@ def adapter_view(
         pinned=found[1] if found else None,
         gallery=gallery,
         downloads=downloads,
-        snippets=_snippets(adapter, version, gallery.shown),
+        snippets=_make_snippets(adapter, version, gallery.shown),
         proofs=[
             proof
             for proof in file_proofs(session, version)
@@ -169,7 +169,7 @@ def _made_of(version: AdapterVersion) -> list[int]:
     return [part.get("adapter_id", 0) for part in parts]
 
 
-def _lines(
+def _version_lines(
     session: Session, version: AdapterVersion, names: dict[str, int], *, all_versions: bool
 ) -> list[VersionLine]:
     """The newest versions, those with an alias, and the shown one."""
@@ -186,7 +186,7 @@ def _lines(
     ]
 
 
-def _downloads(session: Session, adapter: Adapter, version: AdapterVersion) -> list[Download]:
+def _list_downloads(session: Session, adapter: Adapter, version: AdapterVersion) -> list[Download]:
     written = {
         (file.format, file.dtype): file.size_bytes
         for file in service.version_files(session, version.key)
@@ -209,13 +209,13 @@ def _downloads(session: Session, adapter: Adapter, version: AdapterVersion) -> l
     ]
 
 
-def _snippets(
-    adapter: Adapter, version: AdapterVersion, pictures: list[AdapterImage]
+def _make_snippets(
+    adapter: Adapter, version: AdapterVersion, images: list[AdapterImage]
 ) -> list[Snippet]:
     filename = file_name(adapter.slug, version.version)
     stem = file_stem(adapter.slug, version.version)
     words = ", ".join(adapter.trigger_words)
-    prompt = pictures[0].title if pictures else words or "a castle"
+    prompt = images[0].title if images else words or "a castle"
     tag = f"<lora:{stem}:{USUAL_WEIGHT}>" + (f" {words}" if words else "")
     return [
         Snippet(

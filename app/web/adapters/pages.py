@@ -26,7 +26,7 @@ from app.registry.state import AppState
 from app.web.adapters.deleted import pages as deleted_pages
 from app.web.adapters.forms import LICENSES, read_change
 from app.web.adapters.imports import pages as import_pages
-from app.web.adapters.imports.pages import Import, ImportsFragment, shown_import
+from app.web.adapters.imports.pages import ImportRow, ImportsFragment, shown_import
 from app.web.adapters.page_view import AdapterView, adapter_view
 from app.web.adapters.versions import pages as version_pages
 from app.web.forms import SentForm
@@ -55,37 +55,39 @@ SUGGESTED_TAGS = 8
 
 
 @dataclass(frozen=True)
-class Links:
+class FilterLinks:
     """URLs of the list with a changed filter."""
 
-    wanted: Filter
+    filters: Filter
 
     def to(self, **changes: str) -> str:
         """The URL with these values changed, at the first page."""
-        wanted = self.wanted
+        filters = self.filters
         values = {
-            "q": wanted.q,
-            "base": wanted.base,
-            "starred": "1" if wanted.starred else "",
-            "sort": "" if wanted.sort is Sort.NEWEST else wanted.sort.value,
+            "q": filters.q,
+            "base": filters.base,
+            "starred": "1" if filters.starred else "",
+            "sort": "" if filters.sort is Sort.NEWEST else filters.sort.value,
         } | changes
-        return _address([*values.items(), *(("tag", tag) for tag in wanted.tags)])
+        return _list_url([*values.items(), *(("tag", tag) for tag in filters.tags)])
 
     def with_tag(self, tag: str) -> str:
         """The URL with this tag added."""
-        return Links(replace(self.wanted, tags=(*self.wanted.tags, tag))).to()
+        return FilterLinks(replace(self.filters, tags=(*self.filters.tags, tag))).to()
 
     def without_tag(self, tag: str) -> str:
         """The URL with this tag removed."""
-        return Links(replace(self.wanted, tags=tuple(t for t in self.wanted.tags if t != tag))).to()
+        return FilterLinks(
+            replace(self.filters, tags=tuple(t for t in self.filters.tags if t != tag))
+        ).to()
 
     @property
     def cleared(self) -> str:
         """The URL without filters; the sort order stays."""
-        return Links(Filter(sort=self.wanted.sort)).to()
+        return FilterLinks(Filter(sort=self.filters.sort)).to()
 
 
-def _address(pairs: list[tuple[str, str]]) -> str:
+def _list_url(pairs: list[tuple[str, str]]) -> str:
     query = urlencode([(name, value) for name, value in pairs if value])
     return f"/adapters?{query}" if query else "/adapters"
 
@@ -95,21 +97,21 @@ class AdaptersPage:
     """The adapters that match a filter; counts are text, empty where they are unknown."""
 
     found: AdapterPage
-    wanted: Filter
-    links: Links
+    filters: Filter
+    links: FilterLinks
     families: list[tuple[str, str, str]]
     sorts: list[tuple[str, str]]
     starred_count: str
     all_count: str
     tags: list[str]
     is_filtered: bool
-    imports: list[Import]
+    imports: list[ImportRow]
     deleted: int | None
     has_deleted: bool
 
 
 @dataclass(frozen=True)
-class AdapterShow:
+class AdapterDetailPage:
     """One adapter; after an invalid change, `errors` and the typed `values`."""
 
     view: AdapterView
@@ -148,7 +150,7 @@ def index(
     imported: ImportedIds = [],  # noqa: B006  (FastAPI copies it)
 ) -> Response:
     """List adapters, newest first by default."""
-    wanted = Filter(
+    filters = Filter(
         q=q.strip(),
         base=find_family(base) or "",
         tags=tuple(dict.fromkeys(word for word in tag if word)),
@@ -160,23 +162,23 @@ def index(
     )
     with state.database.read() as session:
         shown = [shown_import(session, job_id) for job_id in imported]
-        context = _page(session, wanted, imports=shown, deleted=deleted)
+        context = _list_page(session, filters, imports=shown, deleted=deleted)
     return render(request, "adapters/index.html", context)
 
 
-def _page(
+def _list_page(
     session: Session,
-    wanted: Filter,
+    filters: Filter,
     *,
-    imports: Sequence[Import] = (),
+    imports: Sequence[ImportRow] = (),
     deleted: int | None = None,
 ) -> AdaptersPage:
-    found = service.list_adapters(session, wanted)
-    tags = Counter(tag for item in found.items for tag in item.tags if tag not in wanted.tags)
+    found = service.list_adapters(session, filters)
+    tags = Counter(tag for item in found.items for tag in item.tags if tag not in filters.tags)
     return AdaptersPage(
         found=found,
-        wanted=wanted,
-        links=Links(wanted),
+        filters=filters,
+        links=FilterLinks(filters),
         families=[
             (family, family.label, _count_words(found.families[family]))
             for family in BaseFamily
@@ -186,7 +188,7 @@ def _page(
         starred_count=_count_words(found.starred),
         all_count=_sum_words(found.families.values()),
         tags=[tag for tag, _ in tags.most_common(SUGGESTED_TAGS)],
-        is_filtered=bool(wanted.q or wanted.base or wanted.tags or wanted.starred),
+        is_filtered=bool(filters.q or filters.base or filters.tags or filters.starred),
         imports=list(imports),
         deleted=deleted,
         has_deleted=has_deleted(session),
@@ -223,7 +225,7 @@ def import_adapters(request: Request, state: State, sent: SentForm) -> Response:
     except AppError as error:
         filename = next((file.filename for file in uploads if file.filename), None)
         received = [ReceivedFile(filename or "No file", error=error.detail)]
-    shown = [Import(one.filename, one.job, None, one.error) for one in received]
+    shown = [ImportRow(one.filename, one.job, None, one.error) for one in received]
     refused = [one for one in received if one.error]
     status = 422 if len(refused) == len(received) else 200
     if wants_fragment(request):
@@ -233,7 +235,7 @@ def import_adapters(request: Request, state: State, sent: SentForm) -> Response:
         keys = urlencode([("imported", one.job.key) for one in received if one.job])
         return RedirectResponse(f"/adapters?{keys}", status_code=303)
     with state.database.read() as session:
-        page = _page(session, Filter(), imports=shown)
+        page = _list_page(session, Filter(), imports=shown)
     return render(request, "adapters/index.html", page, status=status)
 
 
@@ -254,10 +256,10 @@ def show(
     """Show one adapter at its current version, or at the one given by number or alias."""
     with state.database.read() as session:
         view = adapter_view(session, slug, v or None, all_versions=versions == "all", before=before)
-    return render(request, "adapters/show.html", AdapterShow(view, _values(view), {}))
+    return render(request, "adapters/show.html", AdapterDetailPage(view, _form_values(view), {}))
 
 
-def _values(view: AdapterView) -> dict[str, str]:
+def _form_values(view: AdapterView) -> dict[str, str]:
     return {
         "name": view.adapter.name,
         "trigger_words": ", ".join(view.adapter.trigger_words),
@@ -284,8 +286,10 @@ def change(request: Request, slug: str, state: State, sent: SentForm) -> Respons
         return RedirectResponse(f"/adapters/{slug}", status_code=303)
     with state.database.read() as session:
         view = adapter_view(session, slug)
-    values = _values(view) | {key: str(value) for key, value in sent.items()}
-    return render(request, "adapters/show.html", AdapterShow(view, values, errors), status=422)
+    values = _form_values(view) | {key: str(value) for key, value in sent.items()}
+    return render(
+        request, "adapters/show.html", AdapterDetailPage(view, values, errors), status=422
+    )
 
 
 @router.post("/adapters/{slug}/star")
@@ -323,8 +327,8 @@ def set_alias(request: Request, slug: str, state: State, sent: SentForm) -> Resp
     except InvalidInput as error:
         with state.database.read() as session:
             view = adapter_view(session, slug, shown or None)
-        values = _values(view) | {"alias": str(sent.get("alias", ""))[:200]}
-        context = AdapterShow(view, values, error.fields)
+        values = _form_values(view) | {"alias": str(sent.get("alias", ""))[:200]}
+        context = AdapterDetailPage(view, values, error.fields)
         return render(request, "adapters/show.html", context, status=422)
     return RedirectResponse(f"/adapters/{slug}?v={version.version}#versions", status_code=303)
 

@@ -32,7 +32,7 @@ class BaseModelIn(BaseModel):
 
 
 class DownloadOut(BaseModel):
-    """How far a download from the Hub is; `bytes_total` is null before the Hub has answered."""
+    """The progress of a download from the Hub; `bytes_total` is null before the Hub answers."""
 
     bytes_done: int
     bytes_total: int | None
@@ -76,7 +76,7 @@ def base_model_out(row: downloads.BaseWithDownload) -> BaseModelOut:
     )
 
 
-def _out(session: Session, base: models.BaseModel) -> BaseModelOut:
+def _base_model_out(session: Session, base: models.BaseModel) -> BaseModelOut:
     return base_model_out(downloads.with_downloads(session, [base])[0])
 
 
@@ -92,33 +92,33 @@ def index(state: State) -> list[BaseModelOut]:
 def add(body: BaseModelIn, state: State) -> BaseModelOut:
     """Add a base model; its status goes from `downloading` and `checking` to `ready` or `failed`.
 
-    Adding one that failed tries it again; a download goes on where it stopped.
+    Adding one that failed retries it; a download resumes where it stopped.
     """
     with state.database.write() as session:
         base = downloads.add(session, body.source, state.settings, precision=body.precision)
-        return _out(session, base)
+        return _base_model_out(session, base)
 
 
 @router.get("/base-models/{base_id}")
 def show(base_id: Id, state: State) -> BaseModelOut:
     """One base model."""
     with state.database.read() as session:
-        return _out(session, service.get_base_model(session, base_id))
+        return _base_model_out(session, service.get_base_model(session, base_id))
 
 
 @router.post("/base-models/{base_id}/cancel")
 def cancel(base_id: Id, state: State) -> BaseModelOut:
-    """Stop a download; what has arrived is kept for the next time it is added."""
+    """Cancel a download; adding the base model again resumes it."""
     with state.database.write() as session:
-        return _out(session, downloads.cancel(session, base_id))
+        return _base_model_out(session, downloads.cancel(session, base_id))
 
 
 @router.delete("/base-models/{base_id}", status_code=204)
 def remove(base_id: Id, state: State) -> None:
-    """Take a base model that nothing is running on out of the list.
+    """Remove a base model; 409 while a job uses it.
 
-    Its files go when they were downloaded or fused here, not those of a path. What was made with
-    it stays, and then so does its id, with the status `removed`; adding it again brings it back.
+    Downloaded or fused files are deleted, those of a path are not. If runs, adapters or images were
+    made with it, they and its id stay, with the status `removed`; adding it again restores it.
     """
     with state.database.write() as session:
         place = removal.remove(session, base_id, state.settings)

@@ -48,7 +48,7 @@ class BaseModelsPage:
 @router.get("/base-models")
 def index(request: Request, state: State) -> Response:
     """List all base models."""
-    return render(request, "base_models/index.html", _page(state))
+    return render(request, "base_models/index.html", _base_models_page(state))
 
 
 @router.post("/base-models")
@@ -56,12 +56,12 @@ def add(request: Request, state: State, sent: SentForm) -> Response:
     """Add a base model by path or name; an unusable one is answered with the reason."""
     source = str(sent.get("source", "")).strip()
     precision = str(sent.get("precision", ""))
-    asked = precision if precision in dict(PRECISIONS) else None
+    requested = precision if precision in dict(PRECISIONS) else None
     try:
         with state.database.write() as session:
-            downloads.add(session, source, state.settings, precision=asked)
+            downloads.add(session, source, state.settings, precision=requested)
     except AppError as error:
-        context = _page(state, source=source, precision=precision, error=error)
+        context = _base_models_page(state, source=source, precision=precision, error=error)
         return render(request, "base_models/index.html", context, status=error.status)
     return RedirectResponse("/base-models", status_code=303)
 
@@ -81,14 +81,14 @@ def remove(request: Request, base_id: Id, state: State) -> Response:
         with state.database.write() as session:
             place = removal.remove(session, base_id, state.settings)
     except AppError as error:
-        context = _page(state, refused=error.detail)
+        context = _base_models_page(state, refused=error.detail)
         return render(request, "base_models/index.html", context, status=error.status)
     if place is not None:
         removal.delete_base_files(place)
     return RedirectResponse("/base-models", status_code=303)
 
 
-def _page(
+def _base_models_page(
     state: AppState,
     *,
     source: str = "",

@@ -1,4 +1,4 @@
-"""REST: datasets, their pictures and captions."""
+"""REST: datasets, their images and captions."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class DatasetIn(BaseModel):
 
 
 class DatasetPatch(BaseModel):
-    """What may change of a dataset; absent fields stay."""
+    """The changes to a dataset; absent fields stay."""
 
     model_config = ConfigDict(extra="forbid")
     name: Name | None = None
@@ -50,7 +50,7 @@ class DatasetOut(BaseModel):
 
 
 class ImageOut(BaseModel):
-    """A picture of a dataset."""
+    """An image of a dataset."""
 
     id: int
     filename: str
@@ -68,29 +68,29 @@ class ImageOut(BaseModel):
 
 
 class AcceptedOut(ImageOut):
-    """A picture that was taken; `duplicate`: the dataset had it already."""
+    """An accepted image; `duplicate`: it was already in the dataset."""
 
     duplicate: bool
 
 
 class RejectedOut(BaseModel):
-    """A file that was not taken, and why."""
+    """A rejected file with the reason."""
 
     filename: str
     reason: str
 
 
 class UploadOut(BaseModel):
-    """What became of every file."""
+    """The result of an upload, file by file."""
 
     accepted: list[AcceptedOut]
     rejected: list[RejectedOut]
 
 
 class ImagePatch(BaseModel):
-    """What to change of a picture.
+    """The changes to an image.
 
-    With `caption_version` a caption is refused when somebody else wrote since.
+    With `caption_version`, a caption that was changed since is a 409.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -118,7 +118,7 @@ def dataset_out(dataset: Dataset, image_count: int) -> DatasetOut:
 
 
 def image_out(image: Image) -> ImageOut:
-    """A picture as the API shows it."""
+    """Convert an image for the API."""
     return ImageOut(
         **image.model_dump(include=set(ImageOut.model_fields)),
         url=f"/media/{image.clean_sha256}",
@@ -152,7 +152,7 @@ def show(dataset_id: Id, state: State) -> DatasetOut:
 
 @router.patch("/datasets/{dataset_id}")
 def change(dataset_id: Id, body: DatasetPatch, state: State) -> DatasetOut:
-    """Rename a dataset or change its trigger word ("" takes it away)."""
+    """Rename a dataset or change its trigger word ("" removes it)."""
     with state.database.write() as session:
         dataset = service.change_dataset(
             session, dataset_id, name=body.name, trigger_word=body.trigger_word
@@ -163,14 +163,14 @@ def change(dataset_id: Id, body: DatasetPatch, state: State) -> DatasetOut:
 
 @router.delete("/datasets/{dataset_id}", status_code=204)
 def delete(dataset_id: Id, state: State) -> None:
-    """Put a dataset away; 409 while a run waits for it or trains on it."""
+    """Delete a dataset; 409 while a run is queued or running on it."""
     with state.database.write() as session:
         service.delete_dataset(session, dataset_id)
 
 
 @router.post("/datasets/{dataset_id}/restore")
 def restore(dataset_id: Id, state: State) -> DatasetOut:
-    """Bring a deleted dataset back."""
+    """Restore a deleted dataset."""
     with state.database.write() as session:
         dataset = service.restore_dataset(session, dataset_id)
         row = service.summary(session, dataset)
@@ -179,7 +179,7 @@ def restore(dataset_id: Id, state: State) -> DatasetOut:
 
 @router.post("/datasets/{dataset_id}/images")
 def upload(dataset_id: Id, files: Annotated[list[UploadFile], File()], state: State) -> UploadOut:
-    """Add pictures (PNG, JPEG, WebP), `.txt` captions beside them, or a `.zip` of both."""
+    """Add images (PNG, JPEG, WebP), their `.txt` captions, or a `.zip` of both."""
     if not files:
         raise InvalidInput(
             "Send at least one file in the field `files`.", fields={"files": "Empty."}
@@ -198,7 +198,7 @@ def upload(dataset_id: Id, files: Annotated[list[UploadFile], File()], state: St
 
 @router.get("/datasets/{dataset_id}/images")
 def images(dataset_id: Id, state: State, show: str = "all", q: str = "") -> list[ImageOut]:
-    """The pictures of a dataset; `show=uncaptioned` only those without a caption."""
+    """The images of a dataset; `show=uncaptioned`: only those without a caption."""
     with state.database.read() as session:
         service.get_dataset(session, dataset_id)
         found = service.list_images(session, dataset_id, show=show, q=q[:200])
@@ -207,14 +207,14 @@ def images(dataset_id: Id, state: State, show: str = "all", q: str = "") -> list
 
 @router.get("/images/{image_id}")
 def show_image(image_id: Id, state: State) -> ImageOut:
-    """One picture."""
+    """One image."""
     with state.database.read() as session:
         return image_out(service.get_image(session, image_id))
 
 
 @router.patch("/images/{image_id}")
 def change_image(image_id: Id, body: ImagePatch, state: State) -> ImageOut:
-    """Change a caption, whose old one is kept in its history, or how runs show the picture."""
+    """Change an image: its caption (the old one stays in the history), repeats or flipping."""
     with state.database.write() as session:
         image = service.change_image(
             session, image_id, repeats=body.repeats, never_flip=body.never_flip
@@ -228,13 +228,13 @@ def change_image(image_id: Id, body: ImagePatch, state: State) -> ImageOut:
 
 @router.delete("/images/{image_id}", status_code=204)
 def delete_image(image_id: Id, state: State) -> None:
-    """Take a picture out of its dataset."""
+    """Delete an image from its dataset."""
     with state.database.write() as session:
         service.delete_image(session, image_id)
 
 
 @router.post("/images/{image_id}/restore")
 def restore_image(image_id: Id, state: State) -> ImageOut:
-    """Bring a deleted picture back."""
+    """Restore a deleted image."""
     with state.database.write() as session:
         return image_out(service.restore_image(session, image_id))

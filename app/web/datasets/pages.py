@@ -61,7 +61,7 @@ class DatasetPage:
 
 
 @dataclass(frozen=True)
-class Uploaded:
+class UploadFragment:
     """Result of an upload: new tiles, rejected files and updated counts."""
 
     dataset: Dataset
@@ -71,7 +71,7 @@ class Uploaded:
 
 
 @dataclass(frozen=True)
-class OneImage:
+class ImageFragment:
     """An image that was deleted or restored, with the updated counts."""
 
     dataset: Dataset
@@ -83,10 +83,10 @@ class OneImage:
 @router.get("/datasets")
 def index(request: Request, state: State, q: Words = "", deleted: Deleted = None) -> Response:
     """List all datasets, newest first."""
-    return _index(request, state, q=q, deleted=deleted, form=DatasetForm())
+    return _index_page(request, state, q=q, deleted=deleted, form=DatasetForm())
 
 
-def _index(
+def _index_page(
     request: Request, state: State, *, q: str, deleted: int | None, form: DatasetForm
 ) -> Response:
     with state.database.read() as session:
@@ -109,24 +109,24 @@ def create(
     files: Annotated[list[UploadFile] | None, File()] = None,
 ) -> Response:
     """Create a dataset from the form and its files."""
-    chosen = _chosen(files)
+    chosen = _named_files(files)
     form = read_dataset_form(
         name or (name_from_file(chosen[0].filename) if chosen else ""), trigger_word
     )
     if not form.is_valid:
-        return _index(request, state, q="", deleted=None, form=form)
+        return _index_page(request, state, q="", deleted=None, form=form)
     with state.database.write() as session:
         dataset = service.create_dataset(session, form.name, trigger_word=form.trigger_word)
     if chosen:
-        return _take(request, state, dataset, chosen)
-    return _to(dataset)
+        return _receive_files(request, state, dataset, chosen)
+    return _redirect_to(dataset)
 
 
 @router.post("/datasets/restore")
 def restore(state: State, id: Annotated[int, Form(ge=1, le=MAX_ID)]) -> Response:
     """Restore a deleted dataset."""
     with state.database.write() as session:
-        return _to(service.restore_dataset(session, id))
+        return _redirect_to(service.restore_dataset(session, id))
 
 
 @router.get("/datasets/{slug}")
@@ -139,10 +139,10 @@ def show(
     deleted: Deleted = None,
 ) -> Response:
     """Show one dataset with its images."""
-    return _workbench(request, state, slug, show=show, q=q, deleted=deleted)
+    return _dataset_page(request, state, slug, show=show, q=q, deleted=deleted)
 
 
-def _workbench(
+def _dataset_page(
     request: Request,
     state: State,
     slug: str,
@@ -181,11 +181,11 @@ def change(
     """Change the name or the trigger word of a dataset."""
     form = read_dataset_form(name, trigger_word)
     if not form.is_valid:
-        return _workbench(request, state, slug, form=form, status=422)
+        return _dataset_page(request, state, slug, form=form, status=422)
     with state.database.write() as session:
         dataset = service.dataset_by_slug(session, slug)
         service.change_dataset(session, dataset.key, name=form.name, trigger_word=form.trigger_word)
-    return _to(dataset)
+    return _redirect_to(dataset)
 
 
 @router.post("/datasets/{slug}/delete")
@@ -207,25 +207,27 @@ def upload(
     """Add images, captions and archives to a dataset."""
     with state.database.read() as session:
         dataset = service.dataset_by_slug(session, slug)
-    return _take(request, state, dataset, _chosen(files))
+    return _receive_files(request, state, dataset, _named_files(files))
 
 
-def _chosen(files: list[UploadFile] | None) -> list[UploadFile]:
+def _named_files(files: list[UploadFile] | None) -> list[UploadFile]:
     """The files with a name: browsers send an unnamed file for an empty field."""
     return [file for file in files or [] if file.filename]
 
 
-def _take(request: Request, state: State, dataset: Dataset, files: list[UploadFile]) -> Response:
+def _receive_files(
+    request: Request, state: State, dataset: Dataset, files: list[UploadFile]
+) -> Response:
     outcome = uploads.receive(state, dataset.key, [uploaded(file) for file in files])
     if templates.wants_fragment(request):
         with state.database.read() as session:
             summary = service.summary(session, dataset)
-        context = Uploaded(dataset, summary, outcome, show="all")
+        context = UploadFragment(dataset, summary, outcome, show="all")
         return templates.render_fragment("datasets/_uploaded.html", context)
     if not outcome.rejected:
-        return _to(dataset)
+        return _redirect_to(dataset)
     status = 200 if outcome.accepted or outcome.captioned else 422
-    return _workbench(request, state, dataset.slug, outcome=outcome, status=status)
+    return _dataset_page(request, state, dataset.slug, outcome=outcome, status=status)
 
 
 @router.post("/datasets/{slug}/images/{image_id}/caption")
@@ -248,9 +250,9 @@ def caption(
             raise
         theirs, newer = conflict.fields["caption"], conflict.fields["caption_version"]
         shown = CaptionConflict(image_id, caption, theirs, newer)
-        return _workbench(request, state, slug, conflict=shown, status=409)
+        return _dataset_page(request, state, slug, conflict=shown, status=409)
     if templates.wants_page(request):
-        return _to(dataset, f"#image-{image_id}")
+        return _redirect_to(dataset, f"#image-{image_id}")
     return JSONResponse(
         {
             "caption": image.caption,
@@ -278,9 +280,9 @@ def change_rules(
         )
         summary = service.summary(session, dataset)
     if templates.wants_fragment(request):
-        context = OneImage(dataset, summary, image, show="all")
+        context = ImageFragment(dataset, summary, image, show="all")
         return templates.render_fragment("datasets/_rules.html", context)
-    return _to(dataset, f"#image-{image_id}")
+    return _redirect_to(dataset, f"#image-{image_id}")
 
 
 @router.post("/datasets/{slug}/images/{image_id}/delete")
@@ -291,9 +293,9 @@ def delete_image(request: Request, state: State, slug: str, image_id: Id) -> Res
         service.delete_image(session, image.key)
         summary = service.summary(session, dataset)
     if templates.wants_fragment(request):
-        context = OneImage(dataset, summary, image, show="all")
+        context = ImageFragment(dataset, summary, image, show="all")
         return templates.render_fragment("datasets/_image_deleted.html", context)
-    return _to(dataset, f"?deleted={image_id}")
+    return _redirect_to(dataset, f"?deleted={image_id}")
 
 
 @router.post("/datasets/{slug}/images/{image_id}/restore")
@@ -307,9 +309,9 @@ def restore_image(request: Request, state: State, slug: str, image_id: Id) -> Re
         dataset, image = _image_of(session, slug, image_id)
         summary = service.summary(session, dataset)
     if templates.wants_fragment(request):
-        context = OneImage(dataset, summary, image, show="all")
+        context = ImageFragment(dataset, summary, image, show="all")
         return templates.render_fragment("datasets/_image_restored.html", context)
-    return _to(dataset, f"#image-{image_id}")
+    return _redirect_to(dataset, f"#image-{image_id}")
 
 
 def _image_of(session: Session, slug: str, image_id: int) -> tuple[Dataset, Image]:
@@ -320,5 +322,5 @@ def _image_of(session: Session, slug: str, image_id: int) -> tuple[Dataset, Imag
     return dataset, image
 
 
-def _to(dataset: Dataset, more: str = "") -> RedirectResponse:
+def _redirect_to(dataset: Dataset, more: str = "") -> RedirectResponse:
     return RedirectResponse(f"/datasets/{dataset.slug}{more}", status_code=303)

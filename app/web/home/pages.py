@@ -49,7 +49,7 @@ class ActiveRuns:
 
 
 @dataclass(frozen=True)
-class Running:
+class StatusStripFragment:
     """The status strip in the top bar."""
 
     running: templates.RunningStrip | None
@@ -78,7 +78,9 @@ def active_runs(state: State) -> HTMLResponse:
 @router.get("/running")
 def running(request: Request) -> HTMLResponse:
     """The status strip in the top bar, polled."""
-    return templates.render_fragment("_running.html", Running(templates.running_strip(request)))
+    return templates.render_fragment(
+        "_running.html", StatusStripFragment(templates.running_strip(request))
+    )
 
 
 @router.post("/example")

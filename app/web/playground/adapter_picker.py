@@ -19,7 +19,7 @@ MAX_WORDS = 200
 
 
 @dataclass(frozen=True)
-class Other:
+class UnfitAdapter:
     """An adapter that does not fit the base model, and the base model it was made for."""
 
     adapter: Adapter
@@ -27,54 +27,56 @@ class Other:
 
 
 @dataclass(frozen=True)
-class Offer:
-    """Adapters to choose from; `is_part`: there are more; `told`: a sentence on what is shown.
+class AdapterChoices:
+    """Adapters to choose from; `is_part`: there are more; `hint`: a summary of the list.
 
     `others` were also found, but do not fit the base model.
     """
 
     words: str
     adapters: list[Adapter]
-    others: list[Other]
+    others: list[UnfitAdapter]
     is_part: bool
-    told: str
+    hint: str
 
 
-def make_offer(
-    session: Session, words: str, *, used: Collection[str], wanted: BaseKind | None = None
-) -> Offer:
+def find_adapter_choices(
+    session: Session, words: str, *, used: Collection[str], base_kind: BaseKind | None = None
+) -> AdapterChoices:
     """Search adapters, or list the newest without words; adapters in use are left out.
 
-    `wanted` is the kind of base model that they must fit.
+    `base_kind` is the kind of base model that they must fit.
     """
     words = words.strip()[:MAX_WORDS]
     page = adapters.list_adapters(session, Filter(q=words))
     is_part = bool(words) or len(page.items) < page.total
-    fits, others = _sorted(session, page, wanted)
-    if wanted and wanted.family and is_part and not (words or fits):
-        page = adapters.list_adapters(session, Filter(base=wanted.family))
-        fits, others = _sorted(session, page, wanted)
+    fits, others = _split_by_fit(session, page, base_kind)
+    if base_kind and base_kind.family and is_part and not (words or fits):
+        page = adapters.list_adapters(session, Filter(base=base_kind.family))
+        fits, others = _split_by_fit(session, page, base_kind)
     shown = [adapter for adapter in fits if adapter.slug not in used]
     others = [other for other in others if other.adapter.slug not in used]
-    told = _told(words, page, shown, others) if is_part else ""
-    return Offer(words, shown, others, is_part, told)
+    hint = _list_hint(words, page, shown, others) if is_part else ""
+    return AdapterChoices(words, shown, others, is_part, hint)
 
 
-def _sorted(
-    session: Session, page: AdapterPage, wanted: BaseKind | None
-) -> tuple[list[Adapter], list[Other]]:
+def _split_by_fit(
+    session: Session, page: AdapterPage, base_kind: BaseKind | None
+) -> tuple[list[Adapter], list[UnfitAdapter]]:
     """Split a page into adapters that fit and others."""
-    if wanted is None:
+    if base_kind is None:
         return [item.adapter for item in page.items], []
     kinds = fitting.kinds(session, [(item.adapter, item.version) for item in page.items])
     pairs = list(zip(page.items, kinds, strict=True))
     return (
-        [item.adapter for item, kind in pairs if kind.fits(wanted)],
-        [Other(item.adapter, kind.name) for item, kind in pairs if not kind.fits(wanted)],
+        [item.adapter for item, kind in pairs if kind.fits(base_kind)],
+        [UnfitAdapter(item.adapter, kind.name) for item, kind in pairs if not kind.fits(base_kind)],
     )
 
 
-def _told(words: str, page: AdapterPage, shown: list[Adapter], others: list[Other]) -> str:
+def _list_hint(
+    words: str, page: AdapterPage, shown: list[Adapter], others: list[UnfitAdapter]
+) -> str:
     if not page.items:
         return f"No adapter has “{words}” in its name, trigger words, tags or notes."
     if not shown and not others:

@@ -45,7 +45,7 @@ class AdapterRow:
 
     @property
     def problem(self) -> str:
-        """Why the weight is invalid; empty if it is valid."""
+        """The reason why the weight is invalid; empty if it is valid."""
         if self.number is None:
             return NOT_A_NUMBER
         return OUT_OF_RANGE if abs(self.number) > MAX_WEIGHT else ""
@@ -108,7 +108,7 @@ class PlayForm:
         return replace(self, stack=tuple(rows))
 
     def request(self, session: Session) -> RenderRequest:
-        """The request for the service. Raises PartlyWrong for invalid weights and unknown adapters.
+        """The request for the service. Raises InvalidWeights, also for unknown adapters.
 
         Other invalid values are passed on as typed: the service names them.
         """
@@ -125,22 +125,22 @@ class PlayForm:
         request = RenderRequest(
             prompt=self.prompt,
             negative_prompt=self.negative,
-            seed=_typed(self.seed) if self.keep_seed else None,
-            steps=cast(int, _typed(self.steps) or ""),
-            guidance=_typed(self.guidance.replace(",", ".")),
-            clip_skip=_typed(self.clip_skip),
-            width=_typed(self.width),
-            height=_typed(self.height),
+            seed=_text_or_none(self.seed) if self.keep_seed else None,
+            steps=cast(int, _text_or_none(self.steps) or ""),
+            guidance=_text_or_none(self.guidance.replace(",", ".")),
+            clip_skip=_text_or_none(self.clip_skip),
+            width=_text_or_none(self.width),
+            height=_text_or_none(self.height),
             base_model=self.base or None,
             adapters=stack,
             twin=True,
         )
         if fields:
-            raise PartlyWrong(request, fields)
+            raise InvalidWeights(request, fields)
         return request
 
 
-class PartlyWrong(InvalidInput):
+class InvalidWeights(InvalidInput):
     """Some weights are invalid; `request` holds the rest, so that all can be checked at once."""
 
     def __init__(self, request: RenderRequest, fields: dict[str, str]) -> None:
@@ -148,7 +148,7 @@ class PartlyWrong(InvalidInput):
         self.request = request
 
 
-def _typed(text: str) -> Any:
+def _text_or_none(text: str) -> Any:
     return text or None
 
 
@@ -164,7 +164,7 @@ def read_form(sent: Iterable[tuple[str, Any]]) -> PlayForm:
     return PlayForm(
         stack=tuple(rows),
         keep_seed=form.flag("keep_seed") and bool(form.text("seed")),
-        **_named(form.texts),
+        **_read_fields(form.texts),
     )
 
 
@@ -177,10 +177,10 @@ def read_address(query: Iterable[tuple[str, str]]) -> PlayForm:
         if name == "adapter":
             reference, _, weight = value.partition(":")
             rows.append(replace(read_reference(reference), weight=weight or USUAL_WEIGHT))
-    return PlayForm(stack=tuple(rows), keep_seed=bool(texts.get("seed")), **_named(texts))
+    return PlayForm(stack=tuple(rows), keep_seed=bool(texts.get("seed")), **_read_fields(texts))
 
 
-def _named(texts: Mapping[str, str]) -> dict[str, Any]:
+def _read_fields(texts: Mapping[str, str]) -> dict[str, Any]:
     names = ("prompt", "negative", "seed", "guidance", "clip_skip", "width", "height", "base")
     found = {name: texts.get(name, "") for name in (*names, "find")}
     return found | {"steps": texts.get("steps", "20")}

@@ -16,8 +16,14 @@ from app.registry.errors import AppError, InvalidInput
 from app.registry.renders import service
 from app.registry.renders.models import Render, RenderImage
 from app.web.forms import SentForm
-from app.web.playground.adapter_picker import Offer, is_exact, make_offer
-from app.web.playground.forms import PartlyWrong, PlayForm, form_of_render, read_address, read_form
+from app.web.playground.adapter_picker import AdapterChoices, find_adapter_choices, is_exact
+from app.web.playground.forms import (
+    InvalidWeights,
+    PlayForm,
+    form_of_render,
+    read_address,
+    read_form,
+)
 from app.web.playground.stack import StackView, look_up
 from app.web.state import Id, State
 from app.web.templates import render as render_page
@@ -29,7 +35,7 @@ STRIP = 12
 
 
 @dataclass(frozen=True)
-class Earlier:
+class EarlierRender:
     """An earlier result, for the strip of thumbnails."""
 
     render: Render
@@ -67,22 +73,22 @@ class PlayPage:
 
     form: PlayForm
     stack: list[StackView]
-    offer: Offer
+    choices: AdapterChoices
     bases: list[BaseModel]
     default_base: BaseModel
-    base_told: str
+    base_hint: str
     default_guidance: float
     errors: dict[str, str]
     summary: str
     result: ResultView | None
-    earlier: list[Earlier]
+    earlier: list[EarlierRender]
 
 
 @dataclass(frozen=True)
-class OfferFragment:
+class AdapterChoicesFragment:
     """The results of a search for adapters."""
 
-    offer: Offer
+    choices: AdapterChoices
 
 
 @dataclass(frozen=True)
@@ -90,7 +96,7 @@ class ResultFragment:
     """A result in progress, with the strip of earlier ones once it is finished."""
 
     result: ResultView
-    earlier: list[Earlier]
+    earlier: list[EarlierRender]
     form: PlayForm | None = None
     is_own_page: bool = False
 
@@ -100,7 +106,7 @@ class RenderPage:
     """One result on its own page."""
 
     result: ResultView
-    earlier: list[Earlier]
+    earlier: list[EarlierRender]
     address: str
     is_own_page: bool = True
 
@@ -110,34 +116,34 @@ def play(request: Request, state: State) -> Response:
     """Show the playground, filled from the URL."""
     form = read_address(request.query_params.multi_items())
     with state.database.read() as session:
-        context = _page(session, form)
+        context = _play_page(session, form)
     return render_page(request, "playground/play.html", context)
 
 
 @router.post("/play")
-def draw(request: Request, state: State, sent: SentForm) -> Response:
+def generate(request: Request, state: State, sent: SentForm) -> Response:
     """Queue an image and its twin; errors appear next to their fields."""
     form = read_form(sent.multi_items())
     try:
         with state.database.write() as session:
-            render = _create(session, form)
+            render = _create_render(session, form)
     except AppError as error:
-        return _refused(request, state, form, error)
+        return _refuse_form(request, state, form, error)
     if not wants_fragment(request):
         return RedirectResponse(f"/renders/{render.key}", status_code=303)
     form = replace(form, seed=str(render.seed))
     with state.database.read() as session:
-        context = ResultFragment(_result(session, render), [], form)
+        context = ResultFragment(_result_view(session, render), [], form)
     response = render_fragment("playground/_drawn.html", context)
     response.headers["HX-Push-Url"] = form.link
     return response
 
 
-def _create(session: Session, form: PlayForm) -> Render:
+def _create_render(session: Session, form: PlayForm) -> Render:
     """Queue the render; InvalidInput names every invalid field, including weights."""
     try:
         request, wrong = form.request(session), {}
-    except PartlyWrong as error:
+    except InvalidWeights as error:
         request, wrong = error.request, error.fields
     try:
         render = service.create_render(session, request)
@@ -148,9 +154,9 @@ def _create(session: Session, form: PlayForm) -> Render:
     return render
 
 
-def _refused(request: Request, state: State, form: PlayForm, error: AppError) -> Response:
+def _refuse_form(request: Request, state: State, form: PlayForm, error: AppError) -> Response:
     with state.database.read() as session:
-        context = _page(session, form, error)
+        context = _play_page(session, form, error)
     if not wants_fragment(request):
         return render_page(request, "playground/play.html", context, status=422)
     response = render_fragment("playground/_form.html", context, status=422)
@@ -174,7 +180,7 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
     if not wants_fragment(request):
         return RedirectResponse(form.link, status_code=303)
     with state.database.read() as session:
-        context = _page(session, form)
+        context = _play_page(session, form)
     response = render_fragment("playground/_stack_changed.html", context)
     response.headers["HX-Replace-Url"] = form.link
     return response
@@ -185,12 +191,12 @@ def find(state: State, sent: SentForm) -> Response:
     """Search for adapters to add."""
     form = read_form(sent.multi_items())
     with state.database.read() as session:
-        used, wanted = [row.slug for row in form.stack], look_up(session, form).wanted
-        offer = make_offer(session, form.find, used=used, wanted=wanted)
-    return render_fragment("playground/_found.html", OfferFragment(offer))
+        used, base_kind = [row.slug for row in form.stack], look_up(session, form).base_kind
+        choices = find_adapter_choices(session, form.find, used=used, base_kind=base_kind)
+    return render_fragment("playground/_found.html", AdapterChoicesFragment(choices))
 
 
-def _page(session: Session, form: PlayForm, error: AppError | None = None) -> PlayPage:
+def _play_page(session: Session, form: PlayForm, error: AppError | None = None) -> PlayPage:
     errors = dict(error.fields) if error else {}
     stack = look_up(session, form, errors)
     if errors.get("adapters") == stack.misfits:
@@ -199,25 +205,25 @@ def _page(session: Session, form: PlayForm, error: AppError | None = None) -> Pl
     return PlayPage(
         form=form,
         stack=stack.rows,
-        offer=make_offer(session, form.find, used=used, wanted=stack.wanted),
+        choices=find_adapter_choices(session, form.find, used=used, base_kind=stack.base_kind),
         bases=stack.bases,
         default_base=stack.base,
-        base_told=stack.told,
+        base_hint=stack.hint,
         default_guidance=service.default_guidance(stack.base),
         errors=errors,
         summary=error.detail if error else "",
         result=None,
-        earlier=_earlier(session),
+        earlier=_earlier_renders(session),
     )
 
 
-def _earlier(session: Session) -> list[Earlier]:
+def _earlier_renders(session: Session) -> list[EarlierRender]:
     renders = service.recent_renders(session, limit=STRIP)
     images = service.first_images(session, renders)
-    return [Earlier(render, images[render.key]) for render in renders if render.key in images]
+    return [EarlierRender(render, images[render.key]) for render in renders if render.key in images]
 
 
-def _result(session: Session, render: Render) -> ResultView:
+def _result_view(session: Session, render: Render) -> ResultView:
     twin = service.get_render(session, render.twin_id) if render.twin_id else None
     shown = [render, twin] if twin else [render]
     images = service.first_images(session, shown)
@@ -238,8 +244,8 @@ def _result(session: Session, render: Render) -> ResultView:
 def show(request: Request, render_id: Id, state: State) -> Response:
     """Show one result: the image, its twin and its settings."""
     with state.database.read() as session:
-        result = _result(session, service.get_render(session, render_id))
-        earlier = _earlier(session)
+        result = _result_view(session, service.get_render(session, render_id))
+        earlier = _earlier_renders(session)
     address = f"{urlsplit(str(request.url))._replace(query='').geturl()}"
     return render_page(request, "playground/render.html", RenderPage(result, earlier, address))
 
@@ -248,8 +254,8 @@ def show(request: Request, render_id: Id, state: State) -> Response:
 def live(render_id: Id, state: State, own: bool = False) -> Response:
     """Show the progress of an image; polls until it is finished."""
     with state.database.read() as session:
-        result = _result(session, service.get_render(session, render_id))
-        earlier = [] if result.is_active else _earlier(session)
+        result = _result_view(session, service.get_render(session, render_id))
+        earlier = [] if result.is_active else _earlier_renders(session)
     return render_fragment(
         "playground/_live.html", ResultFragment(result, earlier, is_own_page=own)
     )

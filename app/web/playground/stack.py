@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from app.registry.adapters import fitting
 from app.registry.adapters import service as adapters
-from app.registry.adapters.fitting import BaseKind, Made
+from app.registry.adapters.fitting import AdapterAndVersion, BaseKind
 from app.registry.adapters.models import Adapter
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
@@ -34,13 +34,13 @@ class StackView:
 
 
 @dataclass(frozen=True)
-class Stack:
+class CheckedStack:
     """The rows, all base models, the one in use, and the kind that new adapters must fit."""
 
     rows: list[StackView]
     bases: list[BaseModel]
     base: BaseModel
-    wanted: BaseKind | None
+    base_kind: BaseKind | None
 
     @property
     def misfits(self) -> str:
@@ -48,7 +48,7 @@ class Stack:
         return " ".join(row.misfit for row in self.rows if row.misfit and row.row.is_on)
 
     @property
-    def told(self) -> str:
+    def hint(self) -> str:
         """A sentence with the number of misfits, shown when another base model is chosen."""
         count = sum(bool(row.misfit) for row in self.rows)
         if not count:
@@ -56,18 +56,20 @@ class Stack:
         return f"{plural(count, 'adapter')} above {'does' if count == 1 else 'do'} not fit."
 
 
-def look_up(session: Session, form: PlayForm, errors: Mapping[str, str] | None = None) -> Stack:
+def look_up(
+    session: Session, form: PlayForm, errors: Mapping[str, str] | None = None
+) -> CheckedStack:
     """Look up the stack of a form; `errors` are the errors of its fields."""
-    found = [_find(session, row) for row in form.stack]
+    found = [_find_version(session, row) for row in form.stack]
     bases = base_models.list_base_models(session)
     base = next((base for base in bases if form.base and form.base == base.slug), None)
-    used = _used(form.stack, found)
-    wanted = fitting.kind_of_base(base) if base else None
+    used = _enabled_adapters(form.stack, found)
+    base_kind = fitting.kind_of_base(base) if base else None
     if base is None:
         base = service.usual_base(session, used) or bases[0]
-        wanted = fitting.kind_of_base(base) if used else None
+        base_kind = fitting.kind_of_base(base) if used else None
     made = [pair for pair in found if not isinstance(pair, str)]
-    covers = {each.adapter.key: each.covers for each in _summaries(session, made)}
+    covers = {each.adapter.key: each.covers for each in _summarize_adapters(session, made)}
     kinds = iter(fitting.kinds(session, made, known=bases))
     rows = []
     for index, (row, pair) in enumerate(zip(form.stack, found, strict=True)):
@@ -79,10 +81,10 @@ def look_up(session: Session, form: PlayForm, errors: Mapping[str, str] | None =
         misfit = fitting.misfit(adapter, next(kinds), base, bases)
         cover = next(iter(covers.get(adapter.key, [])), None)
         rows.append(StackView(row, adapter, cover, version.version, error, misfit))
-    return Stack(rows, bases, base, wanted)
+    return CheckedStack(rows, bases, base, base_kind)
 
 
-def _find(session: Session, row: AdapterRow) -> Made | str:
+def _find_version(session: Session, row: AdapterRow) -> AdapterAndVersion | str:
     """The adapter and version of a row, or an error message."""
     try:
         adapter = adapters.adapter_by_slug(session, row.slug)
@@ -91,7 +93,9 @@ def _find(session: Session, row: AdapterRow) -> Made | str:
         return missing.detail
 
 
-def _used(rows: Sequence[AdapterRow], found: Sequence[Made | str]) -> list[Made]:
+def _enabled_adapters(
+    rows: Sequence[AdapterRow], found: Sequence[AdapterAndVersion | str]
+) -> list[AdapterAndVersion]:
     """The enabled adapters, else all: they determine the default base model."""
     on = [
         pair
@@ -101,5 +105,7 @@ def _used(rows: Sequence[AdapterRow], found: Sequence[Made | str]) -> list[Made]
     return on or [pair for pair in found if not isinstance(pair, str)]
 
 
-def _summaries(session: Session, made: Sequence[Made]) -> list[adapters.AdapterSummary]:
+def _summarize_adapters(
+    session: Session, made: Sequence[AdapterAndVersion]
+) -> list[adapters.AdapterSummary]:
     return adapters.summarize(session, [adapter for adapter, _ in made]) if made else []

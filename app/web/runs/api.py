@@ -28,7 +28,7 @@ class ContinuesIn(BaseModel):
 
 
 class RunIn(BaseModel):
-    """A training to start; `config` holds only what should differ from the preset."""
+    """A run to queue; `config` holds only the values that differ from the preset."""
 
     model_config = ConfigDict(extra="forbid")
     dataset_id: int = Field(ge=1, le=MAX_ID)
@@ -37,7 +37,7 @@ class RunIn(BaseModel):
     name: str | None = Field(None, max_length=1_000)
     config: dict[str, Any] = Field(default_factory=dict)
     regularization_dataset_id: int | None = Field(
-        None, ge=1, le=MAX_ID, description="Pictures that keep the base from forgetting."
+        None, ge=1, le=MAX_ID, description="Images that keep the base from forgetting."
     )
     adapter_id: int | None = Field(
         None, ge=1, le=MAX_ID, description="It becomes the next version of this adapter."
@@ -57,7 +57,9 @@ class RunCreated(BaseModel):
 
     id: int
     status: str
-    warnings: list[str] = Field(default_factory=list, description="What may not be as meant.")
+    warnings: list[str] = Field(
+        default_factory=list, description="Settings that may not be intended."
+    )
 
 
 class RunOut(BaseModel):
@@ -94,7 +96,7 @@ class RunOut(BaseModel):
 
 
 class SampleOut(BaseModel):
-    """A picture drawn during a run; step 0 is the base without the adapter."""
+    """An image generated during a run; step 0 is the base without the adapter."""
 
     step: int
     prompt_index: int
@@ -104,7 +106,7 @@ class SampleOut(BaseModel):
 
 
 class CheckpointOut(BaseModel):
-    """A kept state of a run."""
+    """A saved checkpoint of a run."""
 
     step: int
     size_bytes: int
@@ -112,14 +114,14 @@ class CheckpointOut(BaseModel):
 
 
 class SeriesOut(BaseModel):
-    """One metric; a value that was no number is null."""
+    """One metric; a NaN or infinite value is null."""
 
     steps: list[int]
     values: list[float | None]
 
 
 class MetricsOut(BaseModel):
-    """Metrics after a step; ask again with `after=last_step`."""
+    """Metrics after a step; poll with `after=last_step`."""
 
     last_step: int
     series: dict[str, SeriesOut]
@@ -139,7 +141,7 @@ def run_out(session: Session, run: Run) -> RunOut:
 
 @router.post("/runs", status_code=202)
 def create(body: RunIn, state: State) -> RunCreated:
-    """Queue a training; 422 names every field that is wrong."""
+    """Queue a run; 422 names every invalid field."""
     request = service.RunRequest(
         dataset_id=body.dataset_id,
         base_model=body.base_model,
@@ -182,7 +184,7 @@ def show(run_id: Id, state: State) -> RunOut:
 
 @router.post("/runs/{run_id}/cancel", status_code=202)
 def cancel(run_id: Id, state: State) -> RunOut:
-    """Cancel a run: at once while it waits, within a step while it trains. Twice is no mistake."""
+    """Cancel a run: at once while it waits, within a step while it trains. Idempotent."""
     with state.database.write() as session:
         return run_out(session, service.cancel_run(session, run_id))
 
@@ -190,24 +192,24 @@ def cancel(run_id: Id, state: State) -> RunOut:
 @router.post("/runs/{run_id}/stop", status_code=202)
 def stop(run_id: Id, state: State) -> RunOut:
     """End a training early and keep the adapter as it is."""
-    return _ask(run_id, state, "stop")
+    return _request_action(run_id, state, "stop")
 
 
 @router.post("/runs/{run_id}/sample", status_code=202)
 def sample(run_id: Id, state: State) -> RunOut:
-    """Draw samples at the next step."""
-    return _ask(run_id, state, "sample")
+    """Generate samples at the next step."""
+    return _request_action(run_id, state, "sample")
 
 
 @router.post("/runs/{run_id}/save", status_code=202)
 def save(run_id: Id, state: State) -> RunOut:
     """Save a checkpoint at the next step."""
-    return _ask(run_id, state, "save")
+    return _request_action(run_id, state, "save")
 
 
-def _ask(run_id: int, state: State, wish: str) -> RunOut:
+def _request_action(run_id: int, state: State, action: str) -> RunOut:
     with state.database.write() as session:
-        return run_out(session, service.request_run_action(session, run_id, wish))
+        return run_out(session, service.request_run_action(session, run_id, action))
 
 
 @router.get("/runs/{run_id}/metrics")
@@ -237,7 +239,7 @@ def samples(run_id: Id, state: State) -> list[SampleOut]:
 
 @router.get("/runs/{run_id}/checkpoints")
 def checkpoints(run_id: Id, state: State) -> list[CheckpointOut]:
-    """The kept checkpoints of a run, newest first."""
+    """The saved checkpoints of a run, newest first."""
     with state.database.read() as session:
         service.get_run(session, run_id)
         found = service.run_checkpoints(session, run_id)

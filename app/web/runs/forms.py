@@ -69,11 +69,11 @@ class ConfigField:
     def bounds(self) -> str:
         """Allowed range, as text; empty when there is none."""
         if self.minimum and self.maximum:
-            return f"{_grouped(self.minimum)} to {_grouped(self.maximum)}"
+            return f"{_group_fields(self.minimum)} to {_group_fields(self.maximum)}"
         return ""
 
 
-def _grouped(number: str) -> str:
+def _group_fields(number: str) -> str:
     return f"{int(number):,}" if number.isdigit() else number
 
 
@@ -205,7 +205,7 @@ def to_text(value: Any) -> str:
 def from_text(name: str, text: str) -> Any:
     """Convert a text of the form to a value; pydantic validates it later."""
     info = TrainConfig.model_fields[name]
-    kind, is_optional = _kind(info.annotation)
+    kind, is_optional = _field_kind(info.annotation)
     if kind == "switch":
         return text == "on"
     if kind == "lines":
@@ -239,8 +239,8 @@ def config_field(
 ) -> ConfigField:
     """One setting of the form."""
     info = TrainConfig.model_fields[name]
-    kind, is_optional = _kind(info.annotation)
-    minimum, maximum = _bounds(info)
+    kind, is_optional = _field_kind(info.annotation)
+    minimum, maximum = _field_bounds(info)
     return ConfigField(
         name=name,
         title=info.title or name,
@@ -251,13 +251,13 @@ def config_field(
         error=errors.get(name, ""),
         minimum=minimum,
         maximum=maximum,
-        choices=_choices(info.annotation, is_optional=is_optional),
+        choices=_enum_choices(info.annotation, is_optional=is_optional),
         is_optional=is_optional,
     )
 
 
-def _kind(annotation: Any) -> tuple[Kind, bool]:
-    inner, is_optional = _inner(annotation)
+def _field_kind(annotation: Any) -> tuple[Kind, bool]:
+    inner, is_optional = _inner_type(annotation)
     if inner is bool:
         return "switch", is_optional
     if inner is int:
@@ -269,15 +269,15 @@ def _kind(annotation: Any) -> tuple[Kind, bool]:
     return ("lines" if get_origin(inner) is list else "text"), is_optional
 
 
-def _inner(annotation: Any) -> tuple[Any, bool]:
+def _inner_type(annotation: Any) -> tuple[Any, bool]:
     if get_origin(annotation) in (Union, types.UnionType):
         inner = [part for part in get_args(annotation) if part is not type(None)]
         return inner[0], True
     return annotation, False
 
 
-def _choices(annotation: Any, *, is_optional: bool) -> tuple[tuple[str, str], ...]:
-    inner, _ = _inner(annotation)
+def _enum_choices(annotation: Any, *, is_optional: bool) -> tuple[tuple[str, str], ...]:
+    inner, _ = _inner_type(annotation)
     if not (isinstance(inner, type) and issubclass(inner, StrEnum)):
         return ()
     words = tuple(
@@ -287,7 +287,7 @@ def _choices(annotation: Any, *, is_optional: bool) -> tuple[tuple[str, str], ..
     return ((("", "As the base model declares"),) if is_optional else ()) + words
 
 
-def _bounds(info: FieldInfo) -> tuple[str, str]:
+def _field_bounds(info: FieldInfo) -> tuple[str, str]:
     minimum = maximum = ""
     for bound in info.metadata:
         for name in ("ge", "gt"):

@@ -32,7 +32,7 @@ from app.web.runs.forms import (
     config_groups,
     read_form,
 )
-from app.web.runs.plan import Choices, Plan, PresetCard
+from app.web.runs.plan import PresetCard, RunChoices, RunPlan
 from app.web.runs.run_view import RunView, run_view
 from app.web.state import Id, State
 from app.web.templates import RunningStrip, render, render_fragment, running_strip
@@ -65,9 +65,9 @@ class NewRunPage:
     """The form of a new run."""
 
     form: TrainForm
-    choices: Choices
+    choices: RunChoices
     cards: list[PresetCard]
-    plan: Plan
+    plan: RunPlan
     groups: list[ConfigGroup]
     prompts: ConfigField
     changed_count: int
@@ -112,13 +112,13 @@ class LiveRun(RunPage):
 
 
 @dataclass(frozen=True)
-class CropsShown:
+class CropsFragment:
     """The crops of a dataset."""
 
     crops: Crops
 
 
-class Wish(StrEnum):
+class RunAction(StrEnum):
     """Command that a person can send to a training run."""
 
     STOP = "stop"
@@ -178,7 +178,7 @@ def show_crops(state: State, sent: SentForm) -> Response:
         resolution = config.resolution or (choices.base.resolution if choices.base else None)
         images = datasets.list_images(session, form.dataset_id or 0)
     found = crops_of(images, resolution or 512, squares=not config.aspect_buckets)
-    return render_fragment("runs/_crops.html", CropsShown(found))
+    return render_fragment("runs/_crops.html", CropsFragment(found))
 
 
 @router.post("/train/new/plan")
@@ -217,7 +217,7 @@ def _new_run_page(
         changed_count=changed,
         shown=json.dumps(default),
         errors=errors if error else {},
-        problems=[Problem(name, _label(name), reason) for name, reason in errors.items()],
+        problems=[Problem(name, _field_label(name), reason) for name, reason in errors.items()],
         summary=error.detail if error else "",
         with_fields=with_fields,
         advanced_open=bool(error and set(errors) & set(default) - {PROMPTS}),
@@ -234,7 +234,7 @@ def _adapter_of(session: Session, form: TrainForm) -> Adapter | None:
         return None
 
 
-def _label(name: str) -> str:
+def _field_label(name: str) -> str:
     info = TrainConfig.model_fields.get(name)
     if info is not None and info.title:
         return info.title
@@ -249,15 +249,15 @@ def runs(
     page: Annotated[int, Query(ge=1, le=10_000)] = 1,
 ) -> Response:
     """All runs, newest first."""
-    wanted = status if status in set(JobStatus) else ""
+    shown_status = status if status in set(JobStatus) else ""
     with state.database.read() as session:
         counts = service.count_runs(session)
-        found = service.list_runs(session, status=wanted or None, page=page)
+        found = service.list_runs(session, status=shown_status or None, page=page)
         durations = {run.key: service.queue_seconds(session, run) for run in found}
-    shown = counts.get(wanted, 0) if wanted else sum(counts.values())
+    shown = counts.get(shown_status, 0) if shown_status else sum(counts.values())
     context = RunsPage(
         runs=found,
-        status=wanted,
+        status=shown_status,
         counts={name: counts[name] for name in STATUS_WORDS if counts.get(name)},
         words=STATUS_WORDS,
         durations=durations,
@@ -298,7 +298,7 @@ def cancel_run(run_id: Id, state: State) -> Response:
 
 
 @router.post("/runs/{run_id}/{wish}")
-def ask_run(run_id: Id, wish: Wish, state: State) -> Response:
+def ask_run(run_id: Id, wish: RunAction, state: State) -> Response:
     """Send a command to a training run; it takes effect at the next step."""
     with state.database.write() as session:
         service.request_run_action(session, run_id, wish)

@@ -36,7 +36,7 @@ class PresetCard:
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunPlan:
     """Preview of a run with these settings."""
 
     config: TrainConfig
@@ -64,7 +64,7 @@ class Plan:
 
 
 @dataclass(frozen=True)
-class Choices:
+class RunChoices:
     """The datasets and base models to choose from, and the chosen ones."""
 
     datasets: list[DatasetSummary]
@@ -73,31 +73,31 @@ class Choices:
     base: BaseModel | None
 
 
-def find_choices(session: Session, form: TrainForm) -> Choices:
+def find_choices(session: Session, form: TrainForm) -> RunChoices:
     """The datasets and base models to choose from; deleted ones are not chosen."""
     summaries = datasets.list_datasets(session)
     chosen = [row for row in summaries if row.dataset.key == form.dataset_id]
     bases = base_models.list_base_models(session)
     base = next((row for row in bases if form.base in (row.slug, str(row.key))), None)
-    return Choices(summaries, bases, chosen[0] if chosen else None, base)
+    return RunChoices(summaries, bases, chosen[0] if chosen else None, base)
 
 
-def default_texts(choices: Choices, form: TrainForm) -> dict[str, str]:
+def default_texts(choices: RunChoices, form: TrainForm) -> dict[str, str]:
     """Preset values for this dataset, base model and optimizer, as text.
 
     The optimizer itself stays the preset's, because the other values depend on it.
     """
-    own = to_texts(_preset(choices, form.preset))
-    return to_texts(_default(choices, form)) | {"optimizer": own["optimizer"]}
+    own = to_texts(_preset_of(choices, form.preset))
+    return to_texts(_default_config(choices, form)) | {"optimizer": own["optimizer"]}
 
 
-def make_plan(session: Session, form: TrainForm, choices: Choices) -> Plan:
+def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan:
     """Preview of the run; invalid settings are replaced by the preset's and listed in `errors`."""
-    config, errors = _checked(form, choices)
+    config, errors = _check_form(form, choices)
     base = choices.base
     ahead = service.active_runs(session)
     left = [service.eta_seconds(run) for run in ahead]
-    return Plan(
+    return RunPlan(
         config=config,
         images=choices.dataset.image_count if choices.dataset else 0,
         estimate=(service.estimate(session, base, config) if base else Estimate(None, None, None)),
@@ -115,13 +115,13 @@ def make_plan(session: Session, form: TrainForm, choices: Choices) -> Plan:
     )
 
 
-def preset_cards(session: Session, form: TrainForm, choices: Choices) -> list[PresetCard]:
+def preset_cards(session: Session, form: TrainForm, choices: RunChoices) -> list[PresetCard]:
     """The presets with their estimated time."""
     cards = []
     for preset, (title, hint) in PRESET_WORDS.items():
         seconds = None
         if choices.base is not None:
-            config = _preset(choices, preset)
+            config = _preset_of(choices, preset)
             seconds = service.estimate(session, choices.base, config).seconds
         cards.append(PresetCard(preset.value, title, hint, seconds, form.preset is preset))
     return cards
@@ -184,7 +184,7 @@ def _form_of_run(session: Session, run_id: int) -> TrainForm:
     )
 
 
-def _preset(choices: Choices, preset: Preset) -> TrainConfig:
+def _preset_of(choices: RunChoices, preset: Preset) -> TrainConfig:
     summary, base = choices.dataset, choices.base
     return preset_config(
         preset,
@@ -194,12 +194,12 @@ def _preset(choices: Choices, preset: Preset) -> TrainConfig:
     )
 
 
-def _default(choices: Choices, form: TrainForm) -> TrainConfig:
-    return for_optimizer(_preset(choices, form.preset), form.values.get("optimizer"))
+def _default_config(choices: RunChoices, form: TrainForm) -> TrainConfig:
+    return for_optimizer(_preset_of(choices, form.preset), form.values.get("optimizer"))
 
 
-def _checked(form: TrainForm, choices: Choices) -> tuple[TrainConfig, dict[str, str]]:
-    preset = _default(choices, form)
+def _check_form(form: TrainForm, choices: RunChoices) -> tuple[TrainConfig, dict[str, str]]:
+    preset = _default_config(choices, form)
     changed = {name: from_text(name, text) for name, text in form.changed.items()}
     values = preset.model_dump(mode="json")
     try:

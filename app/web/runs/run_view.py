@@ -65,7 +65,7 @@ class LossRow:
 
 
 @dataclass(frozen=True)
-class HeldOutRow:
+class ValidationRow:
     """Validation loss at a step, with its 95 % confidence interval."""
 
     step: int
@@ -97,7 +97,7 @@ class RunView:
     checkpoints: list[Checkpoint]
     log: list[LogLine]
     losses: list[LossRow]
-    held_out: list[HeldOutRow]
+    held_out: list[ValidationRow]
     runs_ahead: int
     worker_present: bool
     elapsed: float | None
@@ -213,12 +213,15 @@ class RunView:
     def parts(self) -> dict[str, str]:
         """A token for each part of the page; a part is resent when its token changes."""
         run = self.run
-        wishes = (run.cancel_requested, run.stop_requested, run.sample_requested)
+        requests = (run.cancel_requested, run.stop_requested, run.sample_requested)
         shown = sum(1 for row in self.rows for cell in row.cells if cell)
         newest = max((cell.id or 0 for row in self.rows for cell in row.cells if cell), default=0)
         return {
             "head": "".join(
-                [run.status, *("1" if wish else "0" for wish in (*wishes, run.save_requested))]
+                [
+                    run.status,
+                    *("1" if requested else "0" for requested in (*requests, run.save_requested)),
+                ]
             ),
             "samples": f"{shown}.{newest}.{run.state.is_active:d}",
             "side": f"{run.status}.{run.trainable_parameters}.{len(self.checkpoints)}."
@@ -245,10 +248,10 @@ def run_view(session: Session, run_id: int) -> RunView:
         version=trained[1] if trained else None,
         image_count=service.run_image_count(session, run),
         prompts=prompts,
-        rows=_rows(samples, len(prompts)),
+        rows=_sample_rows(samples, len(prompts)),
         checkpoints=service.run_checkpoints(session, run_id),
-        log=_log(run, service.run_events(session, run_id)),
-        losses=_losses(metrics),
+        log=_log_lines(run, service.run_events(session, run_id)),
+        losses=_loss_rows(metrics),
         held_out=_held_out(metrics),
         runs_ahead=service.runs_ahead(session, run),
         worker_present=service.has_train_worker(session),
@@ -257,7 +260,7 @@ def run_view(session: Session, run_id: int) -> RunView:
     )
 
 
-def _rows(samples: Sequence[Sample], prompt_count: int) -> list[SampleRow]:
+def _sample_rows(samples: Sequence[Sample], prompt_count: int) -> list[SampleRow]:
     """Sample rows, the newest step first, the base model last."""
     width = max([prompt_count, *(sample.prompt_index + 1 for sample in samples)])
     rows: dict[int, list[Sample | None]] = {}
@@ -266,7 +269,7 @@ def _rows(samples: Sequence[Sample], prompt_count: int) -> list[SampleRow]:
     return [SampleRow(step, rows[step]) for step in sorted(rows, reverse=True)]
 
 
-def _losses(metrics: dict[str, Any]) -> list[LossRow]:
+def _loss_rows(metrics: dict[str, Any]) -> list[LossRow]:
     """About twenty rows of the loss with its debiased moving average, including the last step."""
     points = metrics["series"].get("loss", {"steps": [], "values": []})
     average, weight = 0.0, 0.0
@@ -282,19 +285,19 @@ def _losses(metrics: dict[str, Any]) -> list[LossRow]:
     return kept if not rows or kept[-1] is rows[-1] else [*kept, rows[-1]]
 
 
-def _held_out(metrics: dict[str, Any]) -> list[HeldOutRow]:
+def _held_out(metrics: dict[str, Any]) -> list[ValidationRow]:
     series = metrics["series"]
     if not all(key in series for key in HELD_OUT):
         return []
     columns = [series[key]["values"] for key in HELD_OUT]
     return [
-        HeldOutRow(step, *values)
+        ValidationRow(step, *values)
         for step, *values in zip(series[HELD_OUT[0]]["steps"], *columns, strict=True)
         if None not in values
     ]
 
 
-def _log(run: Run, events: Sequence[Event]) -> list[LogLine]:
+def _log_lines(run: Run, events: Sequence[Event]) -> list[LogLine]:
     """Events of the run, newest first, each with the time since the run was queued."""
     lines = []
     for event in events:

@@ -380,7 +380,7 @@ def test_a_cover_is_set_over_rest_too(client: TestClient, state: AppState) -> No
 def test_pictures_come_a_few_at_a_time(
     client: TestClient, state: AppState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.registry.adapters.images.PICTURES", 2)
+    monkeypatch.setattr("app.registry.adapters.images.IMAGES_A_PAGE", 2)
     adapter = fake_workers.adapter(state)
     other = fake_workers.adapter(state, "Other")
     for seed in range(5):

@@ -7,7 +7,7 @@ import sqlalchemy as sa
 from sqlmodel import Session
 
 from app.registry.adapters import fitting, service, tools
-from app.registry.adapters.fitting import BaseKind
+from app.registry.adapters.fitting import AdapterAndVersion, BaseKind
 from app.registry.adapters.models import Adapter, AdapterAlias
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models.models import BaseModel
@@ -25,7 +25,9 @@ def add_base(session: Session, name: str, unet: int | None, family: str = "sd1")
     return base
 
 
-def add(session: Session, name: str, base: BaseModel | None, family: str = "sd1") -> fitting.Made:
+def add(
+    session: Session, name: str, base: BaseModel | None, family: str = "sd1"
+) -> AdapterAndVersion:
     key = base.key if base else None
     version = publish(session, NewVersion(name, family, "a" * 64, 1, 4, 4.0, base_model_id=key))
     return session.get_one(Adapter, version.adapter_id), version
@@ -90,7 +92,7 @@ def test_only_adapters_that_fit_are_suggested(database: Database) -> None:
         service.delete_adapter(session, deleted[0].key)
         session.flush()
 
-        def suggested(made: fitting.Made) -> set[str]:
+        def suggested(made: AdapterAndVersion) -> set[str]:
             return {adapter.name for adapter in tools.suggested(session, *made)}
 
         assert suggested(ink) == {"Chalk", "Any"}

@@ -17,7 +17,7 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState
-from app.web.adapters.api import _WantedFile
+from app.web.adapters.api import _FileRequest
 from tests import fake_workers
 from worker.core.words import FileFormat, WeightDtype
 
@@ -181,11 +181,11 @@ def test_a_failure_that_may_have_passed_is_tried_once_by_each_who_asks(
     answer = client.get(place)
     assert (answer.status_code, len(orders(state))) == (503, 2)
     assert "still being written" in answer.json()["detail"]
-    wanted = _WantedFile(state, 1, FileFormat.BUNDLE, WeightDtype.FP16, with_tags=False)
-    assert wanted.look() is None
+    request = _FileRequest(state, 1, FileFormat.BUNDLE, WeightDtype.FP16, with_tags=False)
+    assert request.find_or_order() is None
     fail(state, code, "It did not work.", **result)
     with pytest.raises(NotReady, match=r"could not be written: It did not work\."):
-        wanted.look()
+        request.find_or_order()
     assert len(orders(state)) == 2
 
 

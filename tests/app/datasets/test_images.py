@@ -11,7 +11,7 @@ from PIL import Image
 
 from app.registry.datasets import decoding, images
 from app.registry.datasets.decoding import on_white
-from app.registry.datasets.images import DecodedImage, ImageDecoder, PictureRefused
+from app.registry.datasets.images import DecodedImage, ImageDecoder, ImageRefused
 from app.registry.errors import StorageFullError
 from tests.app.datasets.corpus import (
     HTML,
@@ -108,7 +108,7 @@ REFUSED = {
 @pytest.mark.parametrize("case", REFUSED)
 def test_it_refuses_with_a_reason(decode: Decode, case: str, tmp_path: Path) -> None:
     data, reason = REFUSED[case]
-    with pytest.raises(PictureRefused) as caught:
+    with pytest.raises(ImageRefused) as caught:
         decode(data)
 
     assert reason in caught.value.detail
@@ -130,7 +130,7 @@ def test_a_flipped_byte_is_refused_or_decoded_but_never_an_error(decode: Decode)
         try:
             decode(bytes(broken))
             outcomes.add("decoded")
-        except PictureRefused:
+        except ImageRefused:
             outcomes.add("refused")
     assert "refused" in outcomes
 
@@ -140,7 +140,7 @@ def test_a_file_over_50_mb_is_refused_unread(decoder: ImageDecoder, tmp_path: Pa
     with source.open("wb") as file:
         file.truncate(60_000_001)
 
-    with pytest.raises(PictureRefused, match="larger than 60 MB"):
+    with pytest.raises(ImageRefused, match="larger than 60 MB"):
         decoder.decode(source, tmp_path)
 
 
@@ -287,7 +287,7 @@ def test_a_picture_that_kills_its_process_is_refused_and_the_next_one_is_not(
     with ImageDecoder(processes=1) as decoder:
         for _ in range(2):
             assert decoder.decode(good, tmp_path).width == 64
-            with pytest.raises(PictureRefused, match="crashed the decoder"):
+            with pytest.raises(ImageRefused, match="crashed the decoder"):
                 decoder.decode(bad, tmp_path)
         assert decoder.decode(good, tmp_path).width == 64
 
@@ -303,7 +303,7 @@ def test_a_picture_that_takes_too_long_is_refused(
 
     with (
         ImageDecoder(timeout=0.2) as decoder,
-        pytest.raises(PictureRefused, match="took too long"),
+        pytest.raises(ImageRefused, match="took too long"),
     ):
         decoder.decode(source, tmp_path)
 

@@ -28,7 +28,7 @@ from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
 from worker.core.lora_files.export import read_adapter
 from worker.core.words import LORA_FORMATS, WeightDtype
 from worker.runtime.export_jobs import ExportJobs
-from worker.runtime.hub_jobs import _license
+from worker.runtime.hub_jobs import _license_of_card
 from worker.runtime.io_jobs import IoJobs
 
 QUERY = "unet.mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
@@ -242,7 +242,7 @@ def test_an_adapter_comes_with_what_its_card_says(
     ],
 )
 def test_the_license_of_a_card_is_its_own_name(card: dict[str, str], license: str) -> None:
-    assert _license(card) == license
+    assert _license_of_card(card) == license
 
 
 def test_what_cannot_be_done_is_said(

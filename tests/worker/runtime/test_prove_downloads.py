@@ -155,14 +155,16 @@ def test_a_picture_that_comes_out_otherwise_is_a_fault(proved: list[ExportFile])
     other = random_adapter(prover.shapes, rank=2, strength=0.02, seed=1)
     with limit_threads(other.parameters):
         prover._generate_references(other)
-        found, _, _ = prover._compare(Prover(starter.PATH, SD1, ())._generate_image(), "fp16")
+        found, _, _ = prover._compare_images(
+            Prover(starter.PATH, SD1, ())._generate_image(), "fp16"
+        )
     assert found is not None
     assert found.difference > found.limit
     assert (
         "of 255 levels"
-        in prove_downloads._faults(prove_downloads.DiffusersLoad(**file.proof["loaded"]), found, 1)[
-            0
-        ]
+        in prove_downloads._loading_faults(
+            prove_downloads.DiffusersLoad(**file.proof["loaded"]), found, 1
+        )[0]
     )
 
 

@@ -11,7 +11,7 @@ import torch
 
 from app.registry.adapters import service, tools
 from app.registry.adapters.models import Adapter, AdapterVersion
-from app.registry.adapters.tools import ExtractOrder, FuseOrder, Keep, MergeOrder, ResizeOrder
+from app.registry.adapters.tools import ExtractOrder, FuseOrder, FuseOutput, MergeOrder, ResizeOrder
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
@@ -207,7 +207,7 @@ def test_a_single_file_is_kept_for_download(
     with registry.database.write() as session:
         adapter_id = publish(session, new).adapter_id
         order = FuseOrder(
-            "My base!", [weighted(adapter_id)], layout=FuseLayout.SINGLE, keep=Keep.DOWNLOAD
+            "My base!", [weighted(adapter_id)], layout=FuseLayout.SINGLE, keep=FuseOutput.DOWNLOAD
         )
         job = tools.order_fuse(session, order)
     ended = done(registry, job)

@@ -15,7 +15,7 @@ from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import CONFIG, Registry, scripted_trainer
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import read_folder
-from worker.core.training.events import HeldOut, Notice, RolledBack, StepDone
+from worker.core.training.events import Notice, RolledBack, StepDone, ValidationDone
 from worker.runtime.messages import FailureReport
 from worker.runtime.scratch import write_images
 
@@ -78,15 +78,15 @@ def test_what_was_rolled_back_is_forgotten_and_said(registry: Registry) -> None:
 
     story = [
         step(1, 0.5),
-        HeldOut(0, 0.9, 0.8, 1.0),
+        ValidationDone(0, 0.9, 0.8, 1.0),
         step(2, 0.4),
         step(3, 9.0),
-        HeldOut(3, 0.7, 0.6, 0.8),
+        ValidationDone(3, 0.7, 0.6, 0.8),
         RolledBack(1),
         Notice("It went back.", is_warning=True),
         Notice("By the way."),
         step(2, 0.3),
-        HeldOut(2, 0.5, 0.4, 0.6),
+        ValidationDone(2, 0.5, 0.4, 0.6),
         FailureReport("diverged", "It diverged.", "trace", expected=True),
     ]
     run_id = registry.new_run()

@@ -135,7 +135,7 @@ def test_a_state_that_would_run_code_is_not_loaded(tmp_path: Path) -> None:
     path = folder.save(1, {}, _adapter()).path
     torch.save({"evil": Path("x")}, path / "state.pt")
     manifest = json.loads((path / "manifest.json").read_text())
-    manifest["files"] = checkpoint_module._hashes(path)
+    manifest["files"] = checkpoint_module._file_hashes(path)
     (path / "manifest.json").write_text(json.dumps(manifest))
     told: list[str] = []
     assert folder.restore(on_damaged=told.append) is None

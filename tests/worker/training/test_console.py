@@ -17,12 +17,12 @@ from worker.core.training.events import (
     CheckpointSaved,
     Control,
     Event,
-    HeldOut,
     Notice,
     Phase,
     PhaseStarted,
     SampleSaved,
     StepDone,
+    ValidationDone,
 )
 
 TOLD: list[Event] = [
@@ -31,7 +31,7 @@ TOLD: list[Event] = [
     *(StepDone(step, 12, 0.5, 1e-4, 2.0) for step in range(1, 12)),
     Notice("The disk is nearly full."),
     Notice("The adapter seems dead.", is_warning=True),
-    HeldOut(11, 0.3, 0.25, 0.35),
+    ValidationDone(11, 0.3, 0.25, 0.35),
     SampleSaved(11, 0, "a fox", 7, Path("fox.png")),
     StepDone(12, 12, 0.25, 1e-4, 2.0),
     CheckpointSaved(12, Path("step-000012"), 2_500_000),

@@ -27,11 +27,11 @@ from worker.core.training.events import (
     CheckpointSaved,
     Commands,
     Control,
-    HeldOut,
     Notice,
     RolledBack,
     SampleSaved,
     StepDone,
+    ValidationDone,
 )
 from worker.core.training.loop import Outcome, TrainedAdapter, train
 
@@ -374,7 +374,7 @@ def test_validation_images_are_measured_at_every_checkpoint_and_never_trained_on
 ) -> None:
     config = short.model_copy(update={"validation_share": 0.3, "ema_decay": None})
     trained = _train(config, images, shallow_sd15, tmp_path / "a", recorder)
-    asked = recorder.of(HeldOut)
+    asked = recorder.of(ValidationDone)
     assert [event.step for event in asked] == [0, 2, 4, 6]
     assert len({event.loss for event in asked}) == 4
     assert all(event.low <= event.loss <= event.high for event in asked)

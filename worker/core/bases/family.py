@@ -36,7 +36,7 @@ class BaseFamily(StrEnum):
 
 @dataclass(frozen=True, kw_only=True)
 class FamilyFacts:
-    """What holds of every base of a family.
+    """Properties of every base model of a family.
 
     `native_side` is in pixels; `text_width` is that of the states which the UNet's cross-attention
     reads; `unet_parameters` are those of the published UNet, which a LoRA from elsewhere was made

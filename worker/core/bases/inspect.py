@@ -118,7 +118,7 @@ def _inspect_folder(folder: Path) -> BaseInfo:
         cross_attention_dim=width,
         parameters={name: _count_parameters(found) for name, found in shapes.items()},
         size_bytes=sum(file.stat().st_size for file in every),
-        fingerprint=_fingerprint(folder, [*every, *configs]),
+        fingerprint=_compute_fingerprint(folder, [*every, *configs]),
         zero_empty_negative=family is BaseFamily.SDXL
         and bool(index.get("force_zeros_for_empty_prompt", True)),
     )
@@ -139,7 +139,7 @@ def _inspect_file(path: Path) -> BaseInfo:
         cross_attention_dim=cross_attention_width(parts["unet"]),
         parameters={name: _count_parameters(found) for name, found in parts.items()},
         size_bytes=path.stat().st_size,
-        fingerprint=_fingerprint(path.parent, [path]),
+        fingerprint=_compute_fingerprint(path.parent, [path]),
         zero_empty_negative=family is BaseFamily.SDXL,
     )
 
@@ -184,7 +184,7 @@ def _read_header(file: Path) -> Header:
         raise BaseModelError(f"{file.name}: {error}") from error
 
 
-def _fingerprint(root: Path, files: Iterable[Path]) -> str:
+def _compute_fingerprint(root: Path, files: Iterable[Path]) -> str:
     """A SHA-256 over sizes and evenly spaced samples: cheap, and different for finetunes."""
     digest = hashlib.sha256()
     for file in sorted(files):

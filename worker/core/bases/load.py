@@ -71,10 +71,10 @@ def load_base(
     the components to load (of COMPONENTS; None means all). Raises BaseModelError.
     """
     info = inspect_base(path)
-    wanted = set(COMPONENTS if components is None else components) & info.parameters.keys()
+    names = set(COMPONENTS if components is None else components) & info.parameters.keys()
     source = make_source(info)
     base = LoadedBase(info=info, scheduler_config=source.scheduler_config())
-    for name in (name for name in COMPONENTS if name in wanted):
+    for name in (name for name in COMPONENTS if name in names):
         module = build_module(*source.config(name))
         kinds = {"vae": torch.float32, "unet": None if unet_as_stored else dtype}
         fill_weights(module, source.weights(name, kinds.get(name, dtype), module), name)

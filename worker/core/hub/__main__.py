@@ -51,12 +51,12 @@ def main() -> int:
 
 def _end_with_input(lines: RawIOBase, order: HubRequest, access: Access) -> None:
     while line := lines.readline():
-        if line.decode().strip() == CANCEL and _cancel(order, access):
+        if line.decode().strip() == CANCEL and _undo_order(order, access):
             break
     os._exit(3)
 
 
-def _cancel(order: HubRequest, access: Access) -> bool:
+def _undo_order(order: HubRequest, access: Access) -> bool:
     """Undo what was begun; False when the work is complete and only the reply is missing."""
     try:
         return guard.cancel()
@@ -76,13 +76,13 @@ def _report_progress(file: str, done: int, total: int) -> None:
     _send_reply(PROGRESS, {"file": file, "bytes_done": done, "bytes_total": total})
 
 
-def _reference(values: Values) -> models.HubReference:
+def _read_reference(values: Values) -> models.HubReference:
     return models.HubReference(values["repo"], values["revision"], values["file"])
 
 
 def _download_base(values: Values, access: Access) -> Values:
     found = models.download_model(
-        _reference(values),
+        _read_reference(values),
         Path(values["folder"]),
         access,
         precision=values["precision"],
@@ -93,7 +93,7 @@ def _download_base(values: Values, access: Access) -> Values:
 
 def _fetch_adapter(values: Values, access: Access) -> Values:
     return adapters.fetch_adapter(
-        _reference(values), Path(values["folder"]), access, on_progress=_report_progress
+        _read_reference(values), Path(values["folder"]), access, on_progress=_report_progress
     )
 
 

@@ -111,9 +111,7 @@ def publish_adapter(
         if _create_repository(api, repo, access, private=private, update=update, expected=files):
             guard.undo = partial(api.delete_repo, repo, missing_ok=True)
     text = make_card(card, repo)
-    info = api.model_info(
-        repo
-    )  # a private repository is not returned to somebody who may not see it
+    info = api.model_info(repo)  # a private repository is not returned to users without access
     if private and not info.private:
         raise HubError("hub_public", ALREADY_PUBLIC.format(repo=repo, endpoint=access.endpoint))
     before = {row.rfilename for row in info.siblings or []}

@@ -40,7 +40,7 @@ class Access:
 
     @property
     def token_advice(self) -> str:
-        """How to create and set a token, as part of a sentence."""
+        """Instructions to create and set a token, as part of a sentence."""
         return TOKEN_ADVICE.format(endpoint=self.endpoint)
 
 
@@ -84,9 +84,9 @@ def explain_error(error: BaseException, repo: str, access: Access) -> HubError |
 def _explain_response(error: HfHubHTTPError, repo: str, access: Access) -> HubError:
     status = error.response.status_code
     if isinstance(error, GatedRepoError):
-        ask = f"Ask for access at {access.endpoint}/{repo}"
+        hint = f"Ask for access at {access.endpoint}/{repo}"
         then = "" if access.token else f" and {access.token_advice}"
-        return HubError("hub_gated", f"“{repo}” is gated: its owner grants access. {ask}{then}.")
+        return HubError("hub_gated", f"“{repo}” is gated: its owner grants access. {hint}{then}.")
     if isinstance(error, DisabledRepoError):
         return HubError(
             "hub_disabled", f"The Hub has disabled “{repo}”. Choose another repository."

@@ -1,4 +1,4 @@
-"""What the model card of a published adapter tells, without the Hub's client."""
+"""Content of the model card of a published adapter, without the Hub's client."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ PEFT_FILE = "pytorch_lora_weights.safetensors"
 
 @dataclass(frozen=True, kw_only=True)
 class ModelCard:
-    """What is known of an adapter; `pictures` are (path in the repository, prompt).
+    """Content of a model card; `pictures` are (path in the repository, prompt).
 
     `base_model` is its name on the Hub, empty when it has none there.
     """

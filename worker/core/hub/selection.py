@@ -1,4 +1,4 @@
-"""Which files of a repository to download; pure functions without network.
+"""Selects the files of a repository to download; pure functions without network.
 
 From a diffusers folder: the components that model_index.json names and Brushwork uses, with weights
 as safetensors in one variant. fp16 files are preferred: they halve the download, a frozen base is
@@ -37,15 +37,15 @@ def select_folder_files(
     """The files of a diffusers folder to download, small ones first; HubError when it cannot be
     used."""
     files = repository.files
-    wanted = [files[INDEX]]
+    selected = [files[INDEX]]
     for component in (*CONFIGS, *WEIGHTS):
         if not is_named(index, component):
             continue
         inside = [file for path, file in files.items() if path.startswith(f"{component}/")]
-        wanted += [file for file in inside if _is_config(file)]
+        selected += [file for file in inside if _is_config(file)]
         if component in WEIGHTS:
-            wanted += _select_weights(repository.name, component, inside, precision)
-    return sorted(wanted, key=lambda file: (file.size, file.path))
+            selected += _select_weights(repository.name, component, inside, precision)
+    return sorted(selected, key=lambda file: (file.size, file.path))
 
 
 def is_named(index: Mapping[str, Any], component: str) -> bool:
@@ -93,10 +93,10 @@ def _select_weights(
     )
 
 
-def select_single_file(repository: Repository, wanted: str | None) -> RemoteFile:
+def select_single_file(repository: Repository, file_name: str | None) -> RemoteFile:
     """The named `.safetensors` file, or the only one in the root folder."""
-    if wanted is not None:
-        return _find_file(repository, wanted)
+    if file_name is not None:
+        return _find_file(repository, file_name)
     if any(path.rpartition("/")[2] in ADAPTER_NAMES for path in repository.files):
         raise HubError(
             "hub_unusable",
@@ -105,10 +105,10 @@ def select_single_file(repository: Repository, wanted: str | None) -> RemoteFile
     return _find_only_file(repository, lambda path: "/" not in path, "a base model")
 
 
-def select_adapter_file(repository: Repository, wanted: str | None) -> RemoteFile:
+def select_adapter_file(repository: Repository, file_name: str | None) -> RemoteFile:
     """The named LoRA file, the one with a conventional name, or the only one."""
-    if wanted is not None:
-        return _find_file(repository, wanted)
+    if file_name is not None:
+        return _find_file(repository, file_name)
     if INDEX in repository.files:
         raise HubError(
             "hub_unusable",
@@ -120,13 +120,13 @@ def select_adapter_file(repository: Repository, wanted: str | None) -> RemoteFil
     return _find_only_file(repository, lambda _path: True, "an adapter")
 
 
-def _find_file(repository: Repository, wanted: str) -> RemoteFile:
-    if not wanted.endswith(".safetensors"):
-        raise HubError("hub_unusable", f"{wanted} is not a .safetensors file. Name one that is.")
-    found = repository.files.get(wanted)
+def _find_file(repository: Repository, file_name: str) -> RemoteFile:
+    if not file_name.endswith(".safetensors"):
+        raise HubError("hub_unusable", f"{file_name} is not a .safetensors file. Name one that is.")
+    found = repository.files.get(file_name)
     if found is None:
         raise HubError(
-            "hub_not_found", f"“{repository.name}” has no file {wanted}. Check the name."
+            "hub_not_found", f"“{repository.name}” has no file {file_name}. Check the name."
         )
     return found
 

@@ -9,7 +9,7 @@ from pydantic import AfterValidator, BaseModel, Field
 from worker.core.lora_files.weights import MAX_WEIGHT, weight_problem
 
 SAMPLER_VERSION = 2
-"""Of worker/sampling.py: one more whenever the same request gives another picture."""
+"""Version of the sampling code; increase it when the same request gives another image."""
 
 MAX_PROMPT_CHARACTERS = 2_000
 MAX_COUNT = 8

@@ -28,7 +28,9 @@ class MergedWeights:
             for component, module in modules.items()
             for path, layer in adaptable_layers(component, module).items()
         }
-        self._shapes = {key: tuple(_weight(layer).shape) for key, layer in self._layers.items()}
+        self._shapes = {
+            key: tuple(_layer_weight(layer).shape) for key, layer in self._layers.items()
+        }
         self._base_name = base_name
         self._originals: dict[str, Tensor] = {}
         self._recipes: dict[str, Recipe] = {}
@@ -48,7 +50,7 @@ class MergedWeights:
         changed = [
             key
             for key in self._recipes.keys() | targets.keys()
-            if _recipe(targets.get(key, [])) != self._recipes.get(key, ())
+            if _nonzero_weights(targets.get(key, [])) != self._recipes.get(key, ())
         ]
         with torch.no_grad():
             for key in changed:
@@ -68,8 +70,8 @@ class MergedWeights:
         return sum(tensor.numel() * tensor.element_size() for tensor in self._originals.values())
 
     def _write_layer(self, key: str, parts: Sequence[tuple[LoadedAdapter, LoraModule]]) -> None:
-        weight = _weight(self._layers[key])
-        recipe = _recipe(parts)
+        weight = _layer_weight(self._layers[key])
+        recipe = _nonzero_weights(parts)
         if key not in self._originals:
             self._originals[key] = weight.detach().clone()
         original = self._originals[key]
@@ -120,12 +122,12 @@ def _group_by_layer(
     return targets
 
 
-def _recipe(parts: Sequence[tuple[LoadedAdapter, LoraModule]]) -> Recipe:
+def _nonzero_weights(parts: Sequence[tuple[LoadedAdapter, LoraModule]]) -> Recipe:
     weights = ((loaded.name, loaded.weight_in(module.component)) for loaded, module in parts)
     return tuple((name, weight) for name, weight in weights if weight != 0)
 
 
-def _weight(layer: nn.Module) -> Tensor:
+def _layer_weight(layer: nn.Module) -> Tensor:
     weight = layer.weight
     assert isinstance(weight, Tensor)
     return weight

@@ -1,4 +1,4 @@
-"""A LoRA file written anew in another naming or number type, without a registry."""
+"""Converts a LoRA file to another naming or number type, without a registry."""
 
 from __future__ import annotations
 
@@ -32,13 +32,13 @@ def convert(
     dtype: WeightDtype,
     weights: BaseWeights | None = None,
 ) -> tuple[str, ...]:
-    """Write `source` to `target` in this naming and number type; notes on what is not exact.
+    """Convert `source` to this naming and number type; return notes on inexact parts.
 
-    `weights` are those of the base, which only a DoRA needs. Raises AdapterError when the source
-    cannot be read or the result would not be faithful.
+    `weights` are those of the base model, needed only for DoRA. Raises AdapterError if the source
+    cannot be read or the result would not be exact.
     """
     found = read_layout(source)
-    family, notes = _family(found)
+    family, notes = _find_family(found)
     reading = convert_layout(found.with_shapes(family_shapes(family)), weights)
     metadata = copy_metadata(reading.adapter, target.stem, family)
     export(reading.adapter, target, format=format, dtype=dtype, metadata=metadata)
@@ -46,7 +46,7 @@ def convert(
 
 
 def family_of(adapter: AdapterLike) -> BaseFamily:
-    """The family whose names the modules have in kohya files, by their shapes."""
+    """The family whose kohya names the modules get, by their shapes."""
     for family in BaseFamily:
         if not mismatched_modules(adapter, family_shapes(family)):
             return family
@@ -57,37 +57,37 @@ def family_of(adapter: AdapterLike) -> BaseFamily:
     return BaseFamily.SD2 if width == SD2_WIDTH else BaseFamily.SD1
 
 
-def _family(found: FileLayout) -> tuple[BaseFamily, list[str]]:
-    """The same, with what the header names where shapes fit several, and how sure it is."""
-    families, told = matching_families(found), family_from_metadata(found.metadata)
-    if told in families or (told and not families):
-        family = told
+def _find_family(found: FileLayout) -> tuple[BaseFamily, list[str]]:
+    """(family, notes on doubts); the header decides if the shapes fit several families."""
+    families, named = matching_families(found), family_from_metadata(found.metadata)
+    if named in families or (named and not families):
+        family = named
     else:
         family = families[0] if families else family_of(found)
-    if len(families) > 1 and told not in families:
+    if len(families) > 1 and named not in families:
         fitting = " and ".join(other.label for other in families)
         return family, [f"The file fits {fitting}; it was written for {family.label}."]
     if not families:
         return family, [
-            "The file's shapes are of no base that is known by name; its modules were named as in "
+            "The file's shapes match no known base model; its modules were named as in "
             f"{family.label}."
         ]
     return family, []
 
 
 def copy_metadata(adapter: LoraAdapter, stem: str, family: BaseFamily) -> AdapterMetadata:
-    """What the file's own metadata says, for the new file's header."""
-    told = read_source_metadata(adapter.metadata, (), f"{stem}.safetensors")
+    """The metadata of the source file, for the header of the new file."""
+    source = read_source_metadata(adapter.metadata, (), f"{stem}.safetensors")
     return AdapterMetadata(
-        title=told.name,
+        title=source.name,
         slug=stem,
         family=family,
         base_name=adapter.metadata.get("ss_sd_model_name", "")[:MAX_NAME],
         resolution=family.facts.native_side,
         created=datetime.now(UTC),
-        trigger_words=told.trigger_words,
-        description=told.description,
-        author=told.author,
-        license=told.license,
-        tags=told.tags,
+        trigger_words=source.trigger_words,
+        description=source.description,
+        author=source.author,
+        license=source.license,
+        tags=source.tags,
     )

@@ -1,4 +1,4 @@
-"""Downloads written from the canonical adapter, each proved before anybody gets it."""
+"""Writes downloads from the canonical adapter and checks each before it is offered."""
 
 from __future__ import annotations
 
@@ -46,11 +46,11 @@ DISPENSABLE = (
     "ss_tag_frequency",
     "modelspec.description",
 )
-"""What a header that grew too long loses first."""
+"""Entries to drop from a header that is too long, in this order."""
 
 
 class ExportError(AdapterError):
-    """A download that could not be written faithfully."""
+    """The download could not be written exactly."""
 
 
 _FP16_ERROR = 2**-11  # of rounding to nearest, while numbers are above 2^-14
@@ -66,11 +66,11 @@ def export(
     metadata: AdapterMetadata,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
 ) -> Proof:
-    """Write a download to `path` and give the proof that it is right; same input, same bytes.
+    """Write a download to `path` and return its proof; deterministic.
 
     The file is read back under a temporary name, compared module by module with the canonical
-    weights and put to the rule of every program before it appears. `shapes` are those of the
-    base's layers, when they are known. Raises ExportError when the proof fails.
+    weights and checked with the rule of every program before it is renamed. `shapes` are those of
+    the base model's layers, if known. Raises ExportError if a check fails.
     """
     check_adapter(adapter)
     written = adapter if format is FileFormat.PEFT else with_one_strength(adapter)
@@ -101,17 +101,17 @@ def export(
 
 
 def with_one_strength(adapter: LoraAdapter) -> LoraAdapter:
-    """The adapter itself when all modules share rank and alpha; else one with every scale 1.
+    """The adapter itself if all modules share rank and alpha; else one with every scale 1.
 
     diffusers reads one alpha for all attention modules, so different scales are folded into the
     weights; evenly, because fp16 would lose small numbers in one half.
     """
     if None not in common_rank_and_alpha(adapter):
         return adapter
-    return replace(adapter, modules=tuple(_folded(module) for module in adapter.modules))
+    return replace(adapter, modules=tuple(_fold_scale(module) for module in adapter.modules))
 
 
-def _folded(module: LoraModule) -> LoraModule:
+def _fold_scale(module: LoraModule) -> LoraModule:
     root = abs(module.scale) ** 0.5
     sign = -1.0 if module.scale < 0 else 1.0
     return replace(
@@ -129,20 +129,20 @@ def _kohya_file(
     tensors: dict[str, Tensor] = {}
     for module in adapter.modules:
         stem = kohya_stem(module.component, module.path, metadata.family)
-        tensors[f"{stem}.lora_down.weight"] = _cast(module.down, dtype)
-        tensors[f"{stem}.lora_up.weight"] = _cast(module.up, dtype)
+        tensors[f"{stem}.lora_down.weight"] = _cast_tensor(module.down, dtype)
+        tensors[f"{stem}.lora_up.weight"] = _cast_tensor(module.up, dtype)
         if alphas:
-            tensors[f"{stem}.alpha"] = _alpha(module.alpha, dtype)
+            tensors[f"{stem}.alpha"] = _alpha_tensor(module.alpha, dtype)
     return _with_hashes(serialize(tensors), kohya_metadata(adapter, metadata), kohya=True)
 
 
 def _peft_file(
-    adapter: LoraAdapter, dtype: WeightDtype, told: AdapterMetadata
+    adapter: LoraAdapter, dtype: WeightDtype, metadata_of_adapter: AdapterMetadata
 ) -> tuple[bytes, bytes]:
     tensors: dict[str, Tensor] = {}
     for module in adapter.modules:
-        tensors[f"{module.key}.lora_A.weight"] = _cast(module.down, dtype)
-        tensors[f"{module.key}.lora_B.weight"] = _cast(module.up, dtype)
+        tensors[f"{module.key}.lora_A.weight"] = _cast_tensor(module.down, dtype)
+        tensors[f"{module.key}.lora_B.weight"] = _cast_tensor(module.up, dtype)
     settings: dict[str, Any] = {}
     for component in sorted(adapter.components):
         modules = [module for module in adapter.modules if module.component is component]
@@ -151,7 +151,7 @@ def _peft_file(
     metadata = {
         "format": "pt",
         PEFT_METADATA: json.dumps(settings, sort_keys=True),
-        **model_metadata(told),
+        **model_metadata(metadata_of_adapter),
     }
     return _with_hashes(serialize(tensors), metadata, kohya=False)
 
@@ -159,18 +159,18 @@ def _peft_file(
 def _peft_settings(modules: list[LoraModule]) -> dict[str, Any]:
     """The LoraConfig of one component, for diffusers' `lora_adapter_metadata`.
 
-    Paths come without `text_model.`: PEFT compares their ends, so they match with and without it.
+    Paths are without `text_model.`: PEFT compares their ends, so they match with and without it.
     """
     paths = {module.path.removeprefix(TEXT_PREFIX): module for module in modules}
     rank = Counter(module.rank for module in modules).most_common(1)[0][0]
     alpha = Counter(module.alpha for module in modules).most_common(1)[0][0]
     return {
         "r": rank,
-        "lora_alpha": _number(alpha),
+        "lora_alpha": _plain_number(alpha),
         "target_modules": sorted(paths),
         "rank_pattern": {p: m.rank for p, m in sorted(paths.items()) if m.rank != rank},
         "alpha_pattern": {
-            p: _number(m.alpha) for p, m in sorted(paths.items()) if m.alpha != alpha
+            p: _plain_number(m.alpha) for p, m in sorted(paths.items()) if m.alpha != alpha
         },
         "use_rslora": False,
         "bias": "none",
@@ -181,21 +181,23 @@ def _peft_settings(modules: list[LoraModule]) -> dict[str, Any]:
 def _with_hashes(
     serialized: bytes, metadata: Mapping[str, str], *, kohya: bool
 ) -> tuple[bytes, bytes]:
-    """(header, tensors) with the tensors' hashes in the header, which stays within its budget."""
+    """(header, tensors) with the tensors' hashes in the header, which is kept below its limit."""
     entries = dict(metadata)
     for dispensable in ("", *DISPENSABLE):
         entries.pop(dispensable, None)
-        hashed = entries | _hashes(serialized, entries, kohya=kohya)
+        hashed = entries | _compute_hashes(serialized, entries, kohya=kohya)
         header, data = with_metadata(serialized, hashed)
         if len(header) - 8 <= MAX_HEADER_BYTES:
             return header, data
     raise ExportError("The adapter has more modules than a file header can name.")
 
 
-def _hashes(serialized: bytes, metadata: Mapping[str, str], *, kohya: bool) -> dict[str, str]:
-    """The hashes by which other programs know a file, as kohya and ModelSpec 1.0.1 define them.
+def _compute_hashes(
+    serialized: bytes, metadata: Mapping[str, str], *, kohya: bool
+) -> dict[str, str]:
+    """The hashes by which other programs identify a file, defined by kohya and ModelSpec 1.0.1.
 
-    kohya's older one is taken of a file whose header has no entries but `ss_*`, over 64 KiB from
+    kohya's older one is computed with only the `ss_*` entries in the header, over 64 KiB from
     1 MiB on (kohya-ss/sd-scripts `library/train_util.py` precalculate_safetensors_hashes).
     """
     older = {key: value for key, value in metadata.items() if key.startswith("ss_")}
@@ -217,7 +219,7 @@ def _write_bundle(
     *,
     check: Callable[[Path], None],
 ) -> None:
-    """A zip of the kohya file, its sidecar and, with a cover, its preview."""
+    """Write a zip of the kohya file, its sidecar and, if there is a cover, its preview."""
     name = f"{metadata.stem}.safetensors"
     members = {name: weights, f"{metadata.stem}.json": sidecar(metadata)}
     if metadata.cover is not None:
@@ -238,10 +240,10 @@ def _write_bundle(
 
 
 def _kept_in_fp16(module: LoraModule) -> LoraModule:
-    """The module with its halves brought to one size, where fp16 would lose small numbers.
+    """The module with its halves scaled to the same size, if fp16 would lose small numbers.
 
-    The factor is a power of two, so the product stays the very same. Numbers too large for fp16
-    are left alone: such an adapter has gone wrong, and who gets it shall know.
+    The factor is a power of two, so the product is unchanged. Numbers too large for fp16 stay as
+    they are: such an adapter is broken, and the checks then report it.
     """
     if _rounds_well(module.down) and _rounds_well(module.up):
         return module
@@ -257,17 +259,17 @@ def _rounds_well(half: Tensor) -> bool:
     return bool(lost <= _FP16_ERROR * half.norm())
 
 
-def _cast(tensor: Tensor, dtype: WeightDtype) -> Tensor:
+def _cast_tensor(tensor: Tensor, dtype: WeightDtype) -> Tensor:
     return tensor.detach().to("cpu", TORCH_DTYPES[dtype]).contiguous()
 
 
-def _alpha(alpha: float, dtype: WeightDtype) -> Tensor:
-    """Alpha in the weights' number type, as loaders expect, or fp32 where that would round it."""
+def _alpha_tensor(alpha: float, dtype: WeightDtype) -> Tensor:
+    """Alpha in the weights' number type, as loaders expect, or fp32 if that would round it."""
     exact = torch.tensor(alpha, dtype=torch.float32)
     rounded = exact.to(TORCH_DTYPES[dtype])
     return rounded if rounded.float() == exact else exact
 
 
-def _number(value: float) -> float | int:
-    """A whole number without a point, as PEFT's own configs have it."""
+def _plain_number(value: float) -> float | int:
+    """The number, as an int if it is whole, like in PEFT's configs."""
     return int(value) if value == int(value) else value

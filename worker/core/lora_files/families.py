@@ -1,4 +1,4 @@
-"""The layers of SD 1.x, SD 2.x and SDXL that adapters change, with shapes, without a base model.
+"""Layers of SD 1.x, SD 2.x and SDXL that adapters change, with shapes, without a base model.
 
 The shapes follow from a few numbers each (the configs of runwayml/stable-diffusion-v1-5,
 stabilityai/stable-diffusion-2-1 and stabilityai/stable-diffusion-xl-base-1.0), so that the

@@ -74,7 +74,7 @@ class ModuleLayout:
 
     @property
     def is_dora(self) -> bool:
-        """Whether the change depends on the base's weights."""
+        """True if the change depends on the base model's weights."""
         return Leaf.MAGNITUDE in self.names or Leaf.DORA_SCALE in self.names
 
     @property
@@ -124,7 +124,7 @@ class FileLayout:
         return replace(self, modules=tuple(m.with_shape(shapes.get(m.key)) for m in self.modules))
 
     def fits(self, shapes: Mapping[str, Shape]) -> bool:
-        """Whether every module exists in a base with these shapes."""
+        """True if every module exists in a base model with these shapes."""
         return all(shapes.get(m.key) == m.weight_shape for m in self.with_shapes(shapes).modules)
 
 
@@ -183,7 +183,7 @@ def conversion_rank_limit(modules: Sequence[ModuleLayout]) -> int:
 
 
 def is_plain(module: ModuleLayout) -> bool:
-    """Whether the module is a LoRA or LoCon, which needs no conversion."""
+    """True if the module is a LoRA or LoCon, which needs no conversion."""
     return module.parametrization.kind is ParametrizationKind.LORA and not module.is_dora
 
 

@@ -1,4 +1,4 @@
-"""The names of adapter files, in the registry, on the Hub and inside the files."""
+"""Names of adapter files, for the registry, the Hub and the files themselves."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from worker.core.words import FileFormat, WeightDtype
 
 
 def file_stem(slug: str, version: int | None = None) -> str:
-    """`chalk-v2`, by which web UIs know the usual download; `chalk` without a version."""
+    """`chalk-v2`, the alias of the default download in web UIs; `chalk` without a version."""
     return slug if version is None else f"{slug}-v{version}"
 
 
@@ -20,7 +20,7 @@ def file_name(
     *,
     with_tags: bool = False,
 ) -> str:
-    """A safe name for a file, `chalk-v2.safetensors`; no two files of a version share one."""
+    """A safe file name such as `chalk-v2.safetensors`, unique among the files of a version."""
     parts = [file_stem(slug, version)]
     if form is FileFormat.PEFT:
         parts.append(form)
@@ -32,7 +32,7 @@ def file_name(
 
 
 def original_name(slug: str, version: int) -> str:
-    """The name of the file that was imported as a version, as it was uploaded."""
+    """The file name for downloading the unchanged file that a version was imported from."""
     return f"{file_stem(slug, version)}-original{FileFormat.KOHYA.suffix}"
 
 

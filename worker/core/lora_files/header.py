@@ -32,12 +32,12 @@ _PICKLE_HINT = (
 
 
 class HeaderError(ValueError):
-    """A file whose safetensors header cannot be used; the message is a sentence for people."""
+    """A file whose safetensors header cannot be used; the message is a sentence for users."""
 
 
 @dataclass(frozen=True)
 class TensorEntry:
-    """What the header says of one tensor; `end - start` bytes lie at `start` after the header."""
+    """The header's entry for one tensor, in the bytes `start` to `end` after the header."""
 
     dtype: str
     shape: tuple[int, ...]
@@ -47,7 +47,7 @@ class TensorEntry:
 
 @dataclass(frozen=True)
 class Header:
-    """A checked header; `length` is its own size in bytes, without the 8 that say so."""
+    """A checked header; `length` is its size in bytes, without the 8 bytes of the length."""
 
     tensors: dict[str, TensorEntry]
     metadata: dict[str, str]
@@ -55,7 +55,7 @@ class Header:
 
     @property
     def data_offset(self) -> int:
-        """The position in the file where the tensors' bytes begin."""
+        """The position of the first tensor byte in the file."""
         return 8 + self.length
 
 
@@ -81,7 +81,7 @@ def parse_header(raw: bytes, *, data_bytes: int) -> Header:
     metadata = content.pop("__metadata__", {})
     if not isinstance(metadata, dict) or not all(isinstance(v, str) for v in metadata.values()):
         raise HeaderError("The file's header is damaged: its metadata is not a map of strings.")
-    tensors = {name: _entry(name, value) for name, value in content.items()}
+    tensors = {name: _parse_entry(name, value) for name, value in content.items()}
     _check_layout(tensors, data_bytes)
     return Header(tensors=tensors, metadata=metadata, length=len(raw))
 
@@ -117,7 +117,7 @@ def _header_bytes(content: Mapping[str, Any], metadata: Mapping[str, str]) -> by
 
 @contextmanager
 def replacing(path: Path, *, check: Callable[[Path], None] = lambda _: None) -> Iterator[BinaryIO]:
-    """A file to write that appears under `path` complete or not at all (fsync, then rename).
+    """A file to write, which is renamed to `path` only when it is complete (fsync first).
 
     `check` gets the finished file under its temporary name; when it raises, nothing appears.
     """
@@ -139,7 +139,7 @@ def replacing(path: Path, *, check: Callable[[Path], None] = lambda _: None) -> 
 
 
 def _sync_folder(folder: Path) -> None:
-    """Make a rename durable, where the system lets a folder be opened (not on Windows)."""
+    """Make a rename durable, on systems that can open a folder (not Windows)."""
     if os.name == "nt":
         return
     handle = os.open(folder, os.O_RDONLY)
@@ -177,14 +177,14 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return content
 
 
-def _entry(name: str, value: object) -> TensorEntry:
+def _parse_entry(name: str, value: object) -> TensorEntry:
     damaged = HeaderError(f"The file's header is damaged: the entry {name[:80]!r} is not a tensor.")
     if not isinstance(value, dict):
         raise damaged
     dtype, shape, offsets = (
         value.get("dtype"),
-        _sizes(value.get("shape")),
-        _sizes(value.get("data_offsets")),
+        _parse_sizes(value.get("shape")),
+        _parse_sizes(value.get("data_offsets")),
     )
     if not isinstance(dtype, str) or shape is None or offsets is None or len(offsets) != 2:
         raise damaged
@@ -198,15 +198,15 @@ def _entry(name: str, value: object) -> TensorEntry:
     return entry
 
 
-def _sizes(value: object) -> tuple[int, ...] | None:
-    """`value` when it is a list of whole numbers from 0 up, else None."""
+def _parse_sizes(value: object) -> tuple[int, ...] | None:
+    """`value` as a tuple if it is a list of non-negative integers, else None."""
     if not isinstance(value, list) or not all(type(size) is int and size >= 0 for size in value):
         return None
     return tuple(value)
 
 
 def _check_layout(tensors: Mapping[str, TensorEntry], data_bytes: int) -> None:
-    """Raise unless the tensors lie one after another without holes and fill the file."""
+    """Raise unless the tensors follow one another without gaps and fill the file."""
     position = 0
     for entry in sorted(tensors.values(), key=lambda entry: (entry.start, entry.end)):
         if entry.start != position:

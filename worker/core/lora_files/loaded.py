@@ -1,4 +1,4 @@
-"""Adapters in memory with their weights, for images and for the tools."""
+"""Adapters in memory with their weights, for generating images and for the tools."""
 
 from __future__ import annotations
 

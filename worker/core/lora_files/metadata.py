@@ -1,4 +1,4 @@
-"""What an adapter file says of its adapter, from the registry to the header; without torch."""
+"""Metadata of an adapter file, from the registry to the header; without torch."""
 
 from __future__ import annotations
 
@@ -16,13 +16,13 @@ USUAL_RESOLUTION = 512
 
 @dataclass(frozen=True, kw_only=True)
 class AdapterMetadata:
-    """What is known of an adapter; `created` is aware, `resolution` in pixels, None: not known.
+    """Metadata of an adapter; `created` is timezone-aware, `resolution` in pixels, None: unknown.
 
-    `training_seconds`: how long it was trained until `created`; None for one that came from
-    elsewhere. `train_config` are the run's settings as JSON values; `images` how many pictures it
-    saw; `cover` a picture that shows the adapter, `cover_sha256` the hash of its stored file.
-    `description` and `tags`, a person's own words in the registry, and `tag_counts`, how often a
-    tag stood in the captions, are given only when the user wants them in the file.
+    `training_seconds`: duration of the training that ended at `created`; None for an imported
+    adapter. `train_config`: the run's settings as JSON values; `images`: number of training images;
+    `cover`: an image generated with the adapter, `cover_sha256` the hash of its stored file.
+    `description` and `tags` (notes and tags of the registry) and `tag_counts` (frequency of each
+    tag in the captions) are set only if the user wants them in the file.
     """
 
     title: str
@@ -46,20 +46,20 @@ class AdapterMetadata:
 
     @property
     def base(self) -> str:
-        """The base's name without a folder or an owner before it."""
+        """The name of the base model without folder or owner."""
         return PurePath(self.base_name).name
 
     @property
     def stem(self) -> str:
-        """The name of the file and alias of the adapter in other programs."""
+        """The file name without suffix, which other programs use as the adapter's alias."""
         return safe_stem(self.slug)
 
     @property
     def predicts_v(self) -> bool:
-        """Whether the adapter is for v-prediction rather than for predicting the noise."""
+        """True if the adapter is for v-prediction, not for epsilon prediction."""
         return self.prediction_type == "v_prediction"
 
     @property
     def file_resolution(self) -> int:
-        """The resolution as a file says it, which has to say one."""
+        """The resolution for the file, which must have one."""
         return self.resolution or USUAL_RESOLUTION

@@ -25,7 +25,7 @@ class ParametrizationKind(StrEnum):
 
 @dataclass(frozen=True)
 class Parametrization:
-    """How the tensors of a module represent a weight change.
+    """The representation of a weight change by the tensors of a module.
 
     `shape`: that of the base weight, or (out, in * kh * kw) if `is_flat`, where the kernel size is
     unknown. `rank`: that of an exact LoRA, not limited by the size of the weight. `rank_of_scale`:

@@ -72,7 +72,7 @@ class AdapterReading:
 
     @property
     def is_converted(self) -> bool:
-        """Whether the original content of the file cannot be restored from the adapter."""
+        """True if the original content of the file cannot be restored from the adapter."""
         layout = self.layout
         unchanged = (is_plain(m) and Leaf.MID not in m.names for m in layout.modules)
         return bool(layout.extras or layout.embeddings) or not all(unchanged)

@@ -1,4 +1,4 @@
-"""Limits of adapter weights; imports no torch, so that forms and workers share them."""
+"""Limits of adapter weights, without torch, for forms and workers."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MAX_MERGE_ADAPTERS = 16
 
 
 def weight_problem(weight: float, name: str = "") -> str:
-    """Why the weight of an adapter is not accepted, as a sentence; empty if it is."""
+    """A sentence on why the weight of an adapter is not accepted; empty if it is."""
     what = f"The weight of “{name}”" if name else "The weight"
     if not math.isfinite(weight):
         return f"{what} is not a number."

@@ -1,4 +1,4 @@
-"""What an exported file says about itself: header metadata and the sidecar beside it.
+"""Header metadata of exported files, and their sidecar files.
 
 Keys and their readers: kohya's `ss_*` (A1111, Forge, ComfyUI's Lora Manager, Civitai) and
 Stability-AI/ModelSpec 1.0.1. Neither captions nor file paths are ever written.
@@ -29,15 +29,15 @@ MAX_TAG_CHARACTERS = 200
 MAX_COVER_SIDE = 8_192
 PRIVATE_SETTINGS = ("sample_prompts", "sample_negative_prompt")
 
-_SDXL_NAMES = "https://github.com/Stability-AI/generative-models"  # whose names the keys have
+_SDXL_NAMES = "https://github.com/Stability-AI/generative-models"  # the source of the key names
 
 
 def model_metadata(metadata: AdapterMetadata) -> dict[str, str]:
-    """The `modelspec.*` entries of a file in kohya naming or, for SDXL too, in diffusers'."""
+    """The `modelspec.*` entries of a file in kohya or diffusers naming."""
     side = metadata.file_resolution
     entries = {
         "modelspec.sai_model_spec": "1.0.1",
-        "modelspec.architecture": _architecture(metadata),
+        "modelspec.architecture": _architecture_name(metadata),
         "modelspec.implementation": "diffusers",
         "modelspec.title": metadata.title,
         "modelspec.resolution": f"{side}x{side}",
@@ -53,16 +53,16 @@ def model_metadata(metadata: AdapterMetadata) -> dict[str, str]:
         entries["modelspec.thumbnail"] = thumbnail(metadata.cover)
     if metadata.train_config:
         entries["brushwork.train_config"] = public_settings(metadata.train_config)
-    return _written(entries)
+    return _without_empty(entries)
 
 
-def _architecture(metadata: AdapterMetadata) -> str:
+def _architecture_name(metadata: AdapterMetadata) -> str:
     facts = metadata.family.facts
     return f"{facts.architecture_v if metadata.predicts_v else facts.architecture}/lora"
 
 
 def kohya_metadata(adapter: LoraAdapter, metadata: AdapterMetadata) -> dict[str, str]:
-    """All entries of a kohya-named file but its hashes."""
+    """All entries of a kohya file except its hashes."""
     rank, alpha = common_rank_and_alpha(adapter)
     dim = str(rank) if rank is not None else "Dynamic"
     strength = f"{alpha:g}" if alpha is not None else "Dynamic"
@@ -75,26 +75,26 @@ def kohya_metadata(adapter: LoraAdapter, metadata: AdapterMetadata) -> dict[str,
     )
     settings = {"conv_dim": dim, "conv_alpha": strength} if convolutions else {}
     tags = dict.fromkeys(metadata.trigger_words, metadata.images or 1) | _most_frequent(metadata)
-    return entries | _written(
+    return entries | _without_empty(
         {
             "ss_base_model_version": metadata.family.facts.kohya_version,
             "ss_v2": str(metadata.family is BaseFamily.SD2),
             "ss_network_module": "networks.lora",
             "ss_network_dim": dim,
             "ss_network_alpha": strength,
-            "ss_network_args": _json(settings),
+            "ss_network_args": _to_json(settings),
             "ss_output_name": metadata.stem,
             "ss_sd_model_name": metadata.base,
             "ss_resolution": f"({metadata.file_resolution}, {metadata.file_resolution})",
-            **_times(metadata),
+            **_training_times(metadata),
             "ss_num_train_images": "" if metadata.images is None else str(metadata.images),
-            "ss_tag_frequency": _json({metadata.stem: tags}) if tags else "",
+            "ss_tag_frequency": _to_json({metadata.stem: tags}) if tags else "",
         }
     )
 
 
-def _times(metadata: AdapterMetadata) -> dict[str, str]:
-    """When the training began and ended, as unix times; nothing where nobody knows."""
+def _training_times(metadata: AdapterMetadata) -> dict[str, str]:
+    """Start and end of the training as Unix times; empty if unknown."""
     if metadata.training_seconds is None:
         return {}
     end = metadata.created.timestamp()
@@ -110,7 +110,7 @@ def _most_frequent(metadata: AdapterMetadata) -> dict[str, int]:
 
 
 def sidecar(metadata: AdapterMetadata) -> bytes:
-    """The JSON beside a file in the form that A1111, Forge and InvokeAI read."""
+    """The JSON sidecar of a file, as A1111, Forge and InvokeAI read it."""
     content = {
         "description": metadata.description,
         "sd version": metadata.family.facts.sidecar_version,
@@ -123,7 +123,7 @@ def sidecar(metadata: AdapterMetadata) -> bytes:
 
 
 def common_rank_and_alpha(adapter: LoraAdapter) -> tuple[int | None, float | None]:
-    """(rank, alpha) that all modules share; None for what they do not."""
+    """(rank, alpha) of all modules; None where they differ."""
     ranks = {module.rank for module in adapter.modules}
     alphas = {module.alpha for module in adapter.modules}
     return (
@@ -133,16 +133,16 @@ def common_rank_and_alpha(adapter: LoraAdapter) -> tuple[int | None, float | Non
 
 
 def public_settings(train_config: Mapping[str, Any]) -> str:
-    """The training settings without what a person wrote for their own eyes, in a fixed order."""
-    return _json({name: v for name, v in train_config.items() if name not in PRIVATE_SETTINGS})
+    """The training settings as sorted JSON, without private ones such as sample prompts."""
+    return _to_json({name: v for name, v in train_config.items() if name not in PRIVATE_SETTINGS})
 
 
 def thumbnail(cover: Path) -> str:
     """The cover as a data URL: JPEG within 256 × 256 px."""
-    picture = open_cover(cover)
-    picture.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
+    image = open_cover(cover)
+    image.thumbnail((THUMBNAIL_SIDE, THUMBNAIL_SIDE), Image.Resampling.LANCZOS)
     content = io.BytesIO()
-    picture.save(content, "JPEG", quality=85)
+    image.save(content, "JPEG", quality=85)
     return "data:image/jpeg;base64," + base64.b64encode(content.getvalue()).decode()
 
 
@@ -154,20 +154,20 @@ def preview(cover: Path) -> bytes:
 
 
 def open_cover(cover: Path) -> Image.Image:
-    """The decoded cover in RGB; AdapterError when it is not a usable picture."""
+    """The decoded cover in RGB; raises AdapterError for an unusable image."""
     try:
-        with Image.open(cover, formats=["PNG", "JPEG", "WEBP"]) as picture:
-            if max(picture.size) > MAX_COVER_SIDE:
-                raise AdapterError("The cover picture is too large.")
-            pixels = picture.convert("RGB")
+        with Image.open(cover, formats=["PNG", "JPEG", "WEBP"]) as image:
+            if max(image.size) > MAX_COVER_SIDE:
+                raise AdapterError("The cover image is too large.")
+            pixels = image.convert("RGB")
     except (OSError, ValueError, SyntaxError) as error:
-        raise AdapterError("The cover picture cannot be read.") from error
+        raise AdapterError("The cover image cannot be read.") from error
     pixels.info.clear()
     return pixels
 
 
-def _written(entries: dict[str, str]) -> dict[str, str]:
-    """The entries that say something, none longer than a header can bear."""
+def _without_empty(entries: dict[str, str]) -> dict[str, str]:
+    """The entries that are not empty, with long ones shortened."""
     return {
         key: value
         if key.endswith((".thumbnail", ".train_config", "_tag_frequency"))
@@ -177,5 +177,5 @@ def _written(entries: dict[str, str]) -> dict[str, str]:
     }
 
 
-def _json(value: object) -> str:
+def _to_json(value: object) -> str:
     return json.dumps(value, sort_keys=True, separators=(", ", ": "), ensure_ascii=False)

@@ -1,4 +1,4 @@
-"""How close images are to a style, measured from pixels alone.
+"""The distance of images to a style, measured from pixels alone.
 
 Used to check that an adapter does what it was trained for. Subjects differ between renders and
 references, so images are not compared one by one: each set is described by statistics that are

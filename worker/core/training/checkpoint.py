@@ -78,7 +78,7 @@ class CheckpointFolder:
             torch.save(dict(state), buffer)
             write_atomically(unfinished / STATE, buffer.getvalue())
             canonical.save_adapter(adapter, unfinished / ADAPTER)
-            manifest = {"step": step, "identity": self._identity, "files": _hashes(unfinished)}
+            manifest = {"step": step, "identity": self._identity, "files": _file_hashes(unfinished)}
             write_atomically(unfinished / MANIFEST, json.dumps(manifest, indent=1).encode())
             if final.exists():  # damaged, or of a run that was rolled back
                 shutil.rmtree(final)
@@ -160,7 +160,7 @@ def _read_checked_manifest(folder: Path) -> dict[str, Any]:
     try:
         manifest = json.loads((folder / MANIFEST).read_bytes())
         files, complete = manifest["files"], {"step", "identity"} <= manifest.keys()
-        found = _hashes(folder)
+        found = _file_hashes(folder)
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise _DamagedError("its manifest cannot be read") from error
     if not complete or files != found:
@@ -176,7 +176,7 @@ def _load_state(path: Path) -> dict[str, Any]:
         raise _DamagedError("its state cannot be read") from error
 
 
-def _hashes(folder: Path) -> dict[str, str]:
+def _file_hashes(folder: Path) -> dict[str, str]:
     hashes = {}
     for name in (STATE, ADAPTER):
         with (folder / name).open("rb") as file:

@@ -4,7 +4,7 @@ from worker.core.training.events import Callbacks, Control
 
 
 class StopRequested(Exception):
-    """The training was asked to end; raised at a poll, caught where the training ends."""
+    """A stop was requested; raised at a poll, caught where the training ends."""
 
     def __init__(self, control: Control) -> None:
         super().__init__(control.value)

@@ -114,7 +114,7 @@ PromptLine = Annotated[
 ]
 
 
-def _in(group: Group) -> dict[str, Any]:
+def _in_group(group: Group) -> dict[str, Any]:
     return {"group": group.value}
 
 
@@ -130,7 +130,7 @@ class TrainConfig(BaseModel):
         title="Steps",
         description="Training steps. More steps learn the style better, then start to "
         "memorize the images.",
-        json_schema_extra=_in(Group.LENGTH),
+        json_schema_extra=_in_group(Group.LENGTH),
     )
     batch_size: int = Field(
         2,
@@ -138,7 +138,7 @@ class TrainConfig(BaseModel):
         le=64,
         title="Batch size",
         description="Images per batch. Larger batches give smoother updates and need more memory.",
-        json_schema_extra=_in(Group.LENGTH),
+        json_schema_extra=_in_group(Group.LENGTH),
     )
     gradient_accumulation: int = Field(
         1,
@@ -147,7 +147,7 @@ class TrainConfig(BaseModel):
         title="Gradient accumulation steps",
         description="Average the gradients of this many batches per update. Acts like a larger "
         "batch without more memory, but each step takes that many times longer.",
-        json_schema_extra=_in(Group.LENGTH),
+        json_schema_extra=_in_group(Group.LENGTH),
     )
     seed: int = Field(
         0,
@@ -155,7 +155,7 @@ class TrainConfig(BaseModel):
         le=MAX_SEED,
         title="Seed",
         description="The same seed and images give the same adapter.",
-        json_schema_extra=_in(Group.LENGTH),
+        json_schema_extra=_in_group(Group.LENGTH),
     )
 
     kind: AdapterKind = Field(
@@ -163,7 +163,7 @@ class TrainConfig(BaseModel):
         title="Adapter type",
         description="LoRA suits most styles. LoHa and LoKr use other matrix products; their "
         "files store an equivalent LoRA, which is larger.",
-        json_schema_extra=_in(Group.ADAPTER),
+        json_schema_extra=_in_group(Group.ADAPTER),
     )
     rank: int = Field(
         8,
@@ -172,7 +172,7 @@ class TrainConfig(BaseModel):
         title="Rank",
         description="Width of the adapter's matrices (network dim). Higher ranks can learn more "
         "and make larger files. 4 to 16 suits most styles.",
-        json_schema_extra=_in(Group.ADAPTER),
+        json_schema_extra=_in_group(Group.ADAPTER),
     )
     alpha: float = Field(
         8.0,
@@ -180,21 +180,21 @@ class TrainConfig(BaseModel):
         le=1_024,
         title="Alpha",
         description="Scale of the adapter: alpha ÷ rank. Alpha equal to rank gives 1.0.",
-        json_schema_extra=_in(Group.ADAPTER),
+        json_schema_extra=_in_group(Group.ADAPTER),
     )
     rank_stabilized: bool = Field(
         False,
         title="Rank-stabilized LoRA",
         description="rsLoRA: scale by alpha ÷ √rank instead, so that high ranks learn as fast as "
         "low ones. The file works in every program.",
-        json_schema_extra=_in(Group.ADAPTER),
+        json_schema_extra=_in_group(Group.ADAPTER),
     )
     targets: Targets = Field(
         Targets.ATTENTION,
         title="Target modules",
         description="Layers that get an adapter. Attention is small and enough for most styles. "
         "Linear adds the feed-forward layers, all also adds the convolutions.",
-        json_schema_extra=_in(Group.ADAPTER),
+        json_schema_extra=_in_group(Group.ADAPTER),
     )
     blocks: str = Field(
         "all",
@@ -204,14 +204,14 @@ class TrainConfig(BaseModel):
         description="UNet blocks to train: all, or names separated by commas: down.0 to down.3, "
         "mid, up.0 to up.3, or a single attention of a block such as up.0.1. For SDXL also "
         "style or content (B-LoRA).",
-        json_schema_extra=_in(Group.ADAPTER),
+        json_schema_extra=_in_group(Group.ADAPTER),
     )
     train_text_encoder: bool = Field(
         False,
         title="Train the text encoder",
         description="Helps the model learn the meaning of the trigger word. Needs more time and "
         "memory.",
-        json_schema_extra=_in(Group.ADAPTER),
+        json_schema_extra=_in_group(Group.ADAPTER),
     )
     text_encoder_rank: int | None = Field(
         None,
@@ -219,7 +219,7 @@ class TrainConfig(BaseModel):
         le=256,
         title="Text encoder rank",
         description="Empty: same as rank.",
-        json_schema_extra=_in(Group.ADAPTER),
+        json_schema_extra=_in_group(Group.ADAPTER),
     )
     text_encoder_alpha: float | None = Field(
         None,
@@ -227,7 +227,7 @@ class TrainConfig(BaseModel):
         le=1_024,
         title="Text encoder alpha",
         description="Empty: the same alpha ÷ rank as the UNet.",
-        json_schema_extra=_in(Group.ADAPTER),
+        json_schema_extra=_in_group(Group.ADAPTER),
     )
     text_encoder_steps: int | None = Field(
         None,
@@ -236,7 +236,7 @@ class TrainConfig(BaseModel):
         title="Text encoder training steps",
         description="Stop training the text encoder after this many steps. Empty: train it to "
         "the end.",
-        json_schema_extra=_in(Group.ADAPTER),
+        json_schema_extra=_in_group(Group.ADAPTER),
     )
     clip_skip: int = Field(
         1,
@@ -245,7 +245,7 @@ class TrainConfig(BaseModel):
         title="CLIP skip",
         description="Text encoder layer that the UNet reads, counted from the last: 1 for most "
         "base models, 2 for many anime models. Leave it at 1 for SDXL.",
-        json_schema_extra=_in(Group.ADAPTER),
+        json_schema_extra=_in_group(Group.ADAPTER),
     )
 
     optimizer: Optimizer = Field(
@@ -254,7 +254,7 @@ class TrainConfig(BaseModel):
         description="AdamW suits most runs. AdamW 8-bit needs less memory, Adafactor the least. "
         "Schedule-free AdamW needs no LR scheduler. Prodigy finds the learning rate itself "
         "within a few hundred steps.",
-        json_schema_extra=_in(Group.LEARNING),
+        json_schema_extra=_in_group(Group.LEARNING),
     )
     learning_rate: float = Field(
         1e-4,
@@ -262,7 +262,7 @@ class TrainConfig(BaseModel):
         le=1,
         title="Learning rate",
         description="Size of each update. Too high ruins the images, too low learns nothing.",
-        json_schema_extra=_in(Group.LEARNING),
+        json_schema_extra=_in_group(Group.LEARNING),
     )
     text_encoder_learning_rate: float | None = Field(
         None,
@@ -270,7 +270,7 @@ class TrainConfig(BaseModel):
         le=1,
         title="Text encoder learning rate",
         description="Empty: same as the learning rate.",
-        json_schema_extra=_in(Group.LEARNING),
+        json_schema_extra=_in_group(Group.LEARNING),
     )
     lora_plus_ratio: float | None = Field(
         None,
@@ -279,7 +279,7 @@ class TrainConfig(BaseModel):
         title="LoRA+ ratio",
         description="LoRA+: learning rate of the up matrices divided by that of the down "
         "matrices. 4 to 16 is typical. Empty: the same rate for both.",
-        json_schema_extra=_in(Group.LEARNING),
+        json_schema_extra=_in_group(Group.LEARNING),
     )
     weight_decay: float = Field(
         0.01,
@@ -287,14 +287,14 @@ class TrainConfig(BaseModel):
         le=1,
         title="Weight decay",
         description="Gently pulls the adapter's weights toward zero.",
-        json_schema_extra=_in(Group.LEARNING),
+        json_schema_extra=_in_group(Group.LEARNING),
     )
     lr_scheduler: LrScheduler = Field(
         LrScheduler.COSINE,
         title="LR scheduler",
         description="Learning rate over time: constant, falling along a cosine once or with "
         "restarts, or falling linearly.",
-        json_schema_extra=_in(Group.LEARNING),
+        json_schema_extra=_in_group(Group.LEARNING),
     )
     lr_cycles: int = Field(
         3,
@@ -303,7 +303,7 @@ class TrainConfig(BaseModel):
         title="LR scheduler cycles",
         description="Number of cycles of cosine with restarts; each falls from the full "
         "learning rate to zero.",
-        json_schema_extra=_in(Group.LEARNING),
+        json_schema_extra=_in_group(Group.LEARNING),
     )
     warmup_steps: int = Field(
         0,
@@ -311,7 +311,7 @@ class TrainConfig(BaseModel):
         le=10_000,
         title="LR warmup steps",
         description="Steps in which the learning rate rises from zero.",
-        json_schema_extra=_in(Group.LEARNING),
+        json_schema_extra=_in_group(Group.LEARNING),
     )
     max_grad_norm: float = Field(
         1.0,
@@ -319,7 +319,7 @@ class TrainConfig(BaseModel):
         le=1_000,
         title="Max grad norm",
         description="Gradient clipping: larger gradients are scaled down to this norm. 0: off.",
-        json_schema_extra=_in(Group.LEARNING),
+        json_schema_extra=_in_group(Group.LEARNING),
     )
     ema_decay: float | None = Field(
         None,
@@ -328,20 +328,20 @@ class TrainConfig(BaseModel):
         title="EMA decay",
         description="Exponential moving average of the adapter's weights; the result is the "
         "average. 0.99 averages about 100 steps. Empty: off.",
-        json_schema_extra=_in(Group.LEARNING),
+        json_schema_extra=_in_group(Group.LEARNING),
     )
 
     prediction_type: PredictionType | None = Field(
         None,
         title="Prediction type",
         description="Epsilon or v-prediction; by default as the base model declares.",
-        json_schema_extra=_in(Group.LOSS),
+        json_schema_extra=_in_group(Group.LOSS),
     )
     loss: Loss = Field(
         Loss.MSE,
         title="Loss",
         description="MSE, or pseudo-Huber, which gives outlier images less influence.",
-        json_schema_extra=_in(Group.LOSS),
+        json_schema_extra=_in_group(Group.LOSS),
     )
     huber_delta: float = Field(
         0.1,
@@ -349,14 +349,14 @@ class TrainConfig(BaseModel):
         le=10,
         title="Huber delta",
         description="Errors above this count linearly instead of squared.",
-        json_schema_extra=_in(Group.LOSS),
+        json_schema_extra=_in_group(Group.LOSS),
     )
     loss_weighting: LossWeighting = Field(
         LossWeighting.MIN_SNR,
         title="Loss weighting",
         description="Min-SNR and debiased give low noise levels less weight; none weights all "
         "noise levels equally.",
-        json_schema_extra=_in(Group.LOSS),
+        json_schema_extra=_in_group(Group.LOSS),
     )
     snr_gamma: float = Field(
         5.0,
@@ -364,7 +364,7 @@ class TrainConfig(BaseModel):
         le=100,
         title="Min-SNR gamma",
         description="Signal-to-noise ratio at which min-SNR caps the weight; 5 is typical.",
-        json_schema_extra=_in(Group.LOSS),
+        json_schema_extra=_in_group(Group.LOSS),
     )
     noise_offset: float = Field(
         0.0,
@@ -373,7 +373,7 @@ class TrainConfig(BaseModel):
         title="Noise offset",
         description="Helps a base model without zero terminal SNR to learn very dark and very "
         "bright images; 0.05 is already strong.",
-        json_schema_extra=_in(Group.NOISE),
+        json_schema_extra=_in_group(Group.NOISE),
     )
     multires_noise_discount: float | None = Field(
         None,
@@ -382,14 +382,14 @@ class TrainConfig(BaseModel):
         title="Multi-resolution noise discount",
         description="Adds coarser noise; each coarser level is scaled by this factor. 0.1 to "
         "0.3 helps large even areas. Empty: off.",
-        json_schema_extra=_in(Group.NOISE),
+        json_schema_extra=_in_group(Group.NOISE),
     )
     zero_terminal_snr: bool = Field(
         False,
         title="Zero terminal SNR",
         description="Makes the last step of the noise schedule pure noise, for base models "
         "trained like that. Not needed if the base model declares it.",
-        json_schema_extra=_in(Group.NOISE),
+        json_schema_extra=_in_group(Group.NOISE),
     )
     caption_dropout: float = Field(
         0.05,
@@ -398,13 +398,13 @@ class TrainConfig(BaseModel):
         title="Caption dropout",
         description="Share of images trained without their caption, so that the style does not "
         "depend on words.",
-        json_schema_extra=_in(Group.CAPTIONS),
+        json_schema_extra=_in_group(Group.CAPTIONS),
     )
     shuffle_tags: bool = Field(
         False,
         title="Shuffle tags",
         description="Shuffles the comma-separated tags of a caption each time.",
-        json_schema_extra=_in(Group.CAPTIONS),
+        json_schema_extra=_in_group(Group.CAPTIONS),
     )
     keep_tags: int = Field(
         1,
@@ -413,7 +413,7 @@ class TrainConfig(BaseModel):
         title="Keep tags",
         description="Number of tags at the start of a caption that are not shuffled, such as "
         "the trigger word.",
-        json_schema_extra=_in(Group.CAPTIONS),
+        json_schema_extra=_in_group(Group.CAPTIONS),
     )
 
     resolution: int | None = Field(
@@ -424,27 +424,27 @@ class TrainConfig(BaseModel):
         title="Resolution",
         description="Side in pixels of a square training image, a multiple of 8. Empty: the "
         "base model's native resolution.",
-        json_schema_extra=_in(Group.PICTURES),
+        json_schema_extra=_in_group(Group.PICTURES),
     )
     aspect_buckets: bool = Field(
         True,
         title="Aspect-ratio bucketing",
         description="Images keep roughly their aspect ratio; each batch has one shape. Off: all "
         "images are cropped to squares.",
-        json_schema_extra=_in(Group.PICTURES),
+        json_schema_extra=_in_group(Group.PICTURES),
     )
     flip: bool = Field(
         False,
         title="Horizontal flip",
         description="Mirrors half of the images. Not for text, nor for styles with light from "
         "one side. Images marked “Never flip” are left as they are.",
-        json_schema_extra=_in(Group.PICTURES),
+        json_schema_extra=_in_group(Group.PICTURES),
     )
     masked_loss: bool = Field(
         False,
         title="Masked loss",
         description="Uses alpha as the mask: transparent areas turn white and are not learned.",
-        json_schema_extra=_in(Group.PICTURES),
+        json_schema_extra=_in_group(Group.PICTURES),
     )
     unmasked_weight: float = Field(
         0.0,
@@ -452,7 +452,7 @@ class TrainConfig(BaseModel):
         le=1,
         title="Unmasked weight",
         description="Loss weight of transparent areas, relative to opaque ones.",
-        json_schema_extra=_in(Group.PICTURES),
+        json_schema_extra=_in_group(Group.PICTURES),
     )
     regularization_weight: float = Field(
         1.0,
@@ -460,7 +460,7 @@ class TrainConfig(BaseModel):
         le=10,
         title="Regularization loss weight",
         description="Prior loss weight: loss weight of a regularization image, relative to others.",
-        json_schema_extra=_in(Group.PICTURES),
+        json_schema_extra=_in_group(Group.PICTURES),
     )
     validation_share: float = Field(
         0.0,
@@ -469,7 +469,7 @@ class TrainConfig(BaseModel):
         title="Validation split",
         description="Share of the images held out from training; their loss is measured at "
         "every checkpoint. 0: none.",
-        json_schema_extra=_in(Group.PICTURES),
+        json_schema_extra=_in_group(Group.PICTURES),
     )
 
     precision: Precision = Field(
@@ -477,21 +477,21 @@ class TrainConfig(BaseModel):
         title="Precision",
         description="Mixed precision of the base model. Auto picks the fastest on this machine. "
         "The adapter itself is always trained in fp32.",
-        json_schema_extra=_in(Group.SPEED),
+        json_schema_extra=_in_group(Group.SPEED),
     )
     gradient_checkpointing: bool = Field(
         False,
         title="Gradient checkpointing",
         description="Saves memory: activations are recomputed instead of stored. About 1.5 "
         "times slower, with much less memory.",
-        json_schema_extra=_in(Group.SPEED),
+        json_schema_extra=_in_group(Group.SPEED),
     )
     compile: bool = Field(
         False,
         title="Compile",
         description="Compiles the UNet for this NVIDIA GPU (torch.compile): a few minutes at the "
         "start, then faster steps.",
-        json_schema_extra=_in(Group.SPEED),
+        json_schema_extra=_in_group(Group.SPEED),
     )
 
     checkpoint_every: int = Field(
@@ -500,7 +500,7 @@ class TrainConfig(BaseModel):
         le=100_000,
         title="Checkpoint every",
         description="Steps between checkpoints; a run can continue from each. 0: none on the way.",
-        json_schema_extra=_in(Group.CHECKPOINTS),
+        json_schema_extra=_in_group(Group.CHECKPOINTS),
     )
     keep_checkpoints: int = Field(
         2,
@@ -508,7 +508,7 @@ class TrainConfig(BaseModel):
         le=100,
         title="Keep checkpoints",
         description="Number of checkpoints to keep; older ones are deleted.",
-        json_schema_extra=_in(Group.CHECKPOINTS),
+        json_schema_extra=_in_group(Group.CHECKPOINTS),
     )
 
     sample_every: int = Field(
@@ -517,7 +517,7 @@ class TrainConfig(BaseModel):
         le=100_000,
         title="Sample every",
         description="Steps between two rows of samples. 0: only the first and the last row.",
-        json_schema_extra=_in(Group.SAMPLES),
+        json_schema_extra=_in_group(Group.SAMPLES),
     )
     sample_prompts: list[PromptLine] = Field(
         default_factory=list,
@@ -526,14 +526,14 @@ class TrainConfig(BaseModel):
         description="One prompt per line, rendered at regular steps while the adapter learns. "
         "Options at the end of a line: --d seed, --w width, --h height, --l guidance, --s steps, "
         "--n negative prompt, --a adapter weight.",
-        json_schema_extra=_in(Group.SAMPLES),
+        json_schema_extra=_in_group(Group.SAMPLES),
     )
     sample_negative_prompt: str = Field(
         "",
         max_length=MAX_PROMPT_LENGTH,
         title="Negative prompt",
         description="What the samples should not show.",
-        json_schema_extra=_in(Group.SAMPLES),
+        json_schema_extra=_in_group(Group.SAMPLES),
     )
     sample_steps: int = Field(
         20,
@@ -541,7 +541,7 @@ class TrainConfig(BaseModel):
         le=150,
         title="Sampling steps",
         description="Denoising steps per sample.",
-        json_schema_extra=_in(Group.SAMPLES),
+        json_schema_extra=_in_group(Group.SAMPLES),
     )
     sample_guidance: float = Field(
         7.0,
@@ -549,7 +549,7 @@ class TrainConfig(BaseModel):
         le=30,
         title="Guidance scale",
         description="CFG scale: how closely samples follow their prompt. 1 or less: no guidance.",
-        json_schema_extra=_in(Group.SAMPLES),
+        json_schema_extra=_in_group(Group.SAMPLES),
     )
     sample_seed: int = Field(
         0,
@@ -558,7 +558,7 @@ class TrainConfig(BaseModel):
         title="Sample seed",
         description="Seed of the first prompt; the second uses the next seed, and so on. Every "
         "row uses the same seeds, so rows differ only in the adapter.",
-        json_schema_extra=_in(Group.SAMPLES),
+        json_schema_extra=_in_group(Group.SAMPLES),
     )
 
     @property
@@ -578,7 +578,7 @@ class TrainConfig(BaseModel):
 
     @field_validator("sample_prompts")
     @classmethod
-    def _readable(cls, value: list[str]) -> list[str]:
+    def _check_prompts(cls, value: list[str]) -> list[str]:
         for line in value:
             parse_prompt(line)
         return value

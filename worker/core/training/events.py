@@ -74,7 +74,7 @@ class CheckpointSaved:
 
 
 @dataclass(frozen=True, slots=True)
-class HeldOut:
+class ValidationDone:
     """The validation loss with its 95 % confidence interval; step 0 is the base model."""
 
     step: int
@@ -103,7 +103,7 @@ Event = (
     | BaseFacts
     | Arithmetic
     | StepDone
-    | HeldOut
+    | ValidationDone
     | RolledBack
     | SampleSaved
     | CheckpointSaved

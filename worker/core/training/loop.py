@@ -31,12 +31,12 @@ from worker.core.training.events import (
     Callbacks,
     CheckpointSaved,
     Control,
-    HeldOut,
     Notice,
     Phase,
     PhaseStarted,
     RolledBack,
     StepDone,
+    ValidationDone,
 )
 from worker.core.training.failures import translate_failures
 from worker.core.training.learner import NonFiniteError
@@ -58,7 +58,7 @@ NOT_IN_IDENTITY = frozenset({"checkpoint_every", "keep_checkpoints"})
 
 
 class Outcome(StrEnum):
-    """How a training ended."""
+    """The end of a training."""
 
     FINISHED = "finished"
     STOPPED = "stopped"
@@ -134,7 +134,7 @@ def train(
 
 
 class TrainingLoop:
-    """One run: prepared once, then step after step until it is done or asked to end."""
+    """One run: prepared once, then step after step until it is done or a stop is requested."""
 
     def __init__(
         self,
@@ -171,7 +171,7 @@ class TrainingLoop:
         config = self._config
         self._emit(PhaseStarted(Phase.PREPARING))
         check_supported(config, base, device=self._device)
-        identity = _identity(config, self._images, base)
+        identity = _training_identity(config, self._images, base)
         self._checkpoints = CheckpointFolder(
             self._out / "checkpoints",
             identity=identity,
@@ -205,20 +205,20 @@ class TrainingLoop:
         self._sampler, self._precision = parts.sampler, parts.precision
         self._arithmetic = Arithmetic(parts.precision.value, torch.get_num_threads())
         self.trainable_parameters = parts.lora.size
-        self._metadata = _metadata(config, base)
+        self._metadata = _adapter_metadata(config, base)
         if restored:
             self._restore_state(
                 restored, same_batches=_has_same_batches(restored.identity, identity)
             )
             if restored.identity.get("learning_rate") != config.learning_rate:
                 self._lr_scale = 1.0  # the rate was changed since the old one was halved
-        self._last_good = RestoredState(self.step, copy.deepcopy(self._state()))
+        self._last_good = RestoredState(self.step, copy.deepcopy(self._full_state()))
         release_memory()
         self._emit(self._arithmetic)
         self._emit(BaseFacts(self.trainable_parameters, base_parameters(base)))
 
     def run(self) -> None:
-        """Train until the last step; raises StopRequested when asked to end before."""
+        """Train until the last step; raises StopRequested for an early stop."""
         config = self._config
         self._emit(PhaseStarted(Phase.TRAINING))
         self._generate_due_samples()
@@ -228,13 +228,13 @@ class TrainingLoop:
             if not self._take_step():
                 continue
             if self._is_due(config.checkpoint_every):
-                self._validate()
+                self._run_validation()
                 self._save_checkpoint()
             self._generate_due_samples()
             if self.step % STEPS_BETWEEN_RELEASES == 0:
                 release_memory()
         if not self._is_due(config.checkpoint_every):
-            self._validate()
+            self._run_validation()
         self._save_checkpoint()
 
     def end(self, outcome: Outcome) -> Path | None:
@@ -246,7 +246,7 @@ class TrainingLoop:
             return None
         self._emit(PhaseStarted(Phase.SAVING))
         path = self._out / ADAPTER
-        adapter = self._adapter()
+        adapter = self._extract_adapter()
         self._check_effect(adapter)
         canonical.save_adapter(adapter, path)
         return path
@@ -309,7 +309,7 @@ class TrainingLoop:
         self._lr_scale = restored.state["slower"]
         self.step = self._saved_step = restored.step
 
-    def _validate(self) -> None:
+    def _run_validation(self) -> None:
         """Report the validation loss of the current adapter."""
         if self._validation:
             with self._learner.averaged():
@@ -318,7 +318,7 @@ class TrainingLoop:
     def _emit_validation_loss(self, step: int) -> None:
         assert self._validation is not None
         loss = self._learner.held_out_loss(self._validation)
-        self._emit(HeldOut(step, loss.mean, loss.low, loss.high))
+        self._emit(ValidationDone(step, loss.mean, loss.low, loss.high))
 
     def _check_effect(self, adapter: LoraAdapter) -> None:
         """Raise an error for an adapter without effect, warn about one that shows in no sample."""
@@ -347,13 +347,13 @@ class TrainingLoop:
         """Save the state of this step, once."""
         if self.step == self._saved_step or self.step == 0:
             return
-        state = self._state()
-        saved = self._checkpoints.save(self.step, state, self._adapter())
+        state = self._full_state()
+        saved = self._checkpoints.save(self.step, state, self._extract_adapter())
         self._saved_step = self.step
         self._last_good = RestoredState(self.step, copy.deepcopy(state))
         self._emit(CheckpointSaved(saved.step, saved.path, saved.size_bytes))
 
-    def _state(self) -> dict[str, Any]:
+    def _full_state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
         return {
             "arithmetic": asdict(self._arithmetic),
@@ -380,13 +380,13 @@ class TrainingLoop:
         self._emit(PhaseStarted(Phase.SAMPLING))
         try:
             with translate_failures(self._config):
-                self._generate(step)
+                self._generate_samples(step)
         except OutOfMemoryError:  # a sample needs more memory than a step, and matters less
             self._can_sample = False
             self._emit(Notice(SAMPLES_OUT_OF_MEMORY, is_warning=True))
         self._emit(PhaseStarted(Phase.TRAINING))
 
-    def _generate(self, step: int) -> None:
+    def _generate_samples(self, step: int) -> None:
         with ExitStack() as stack:
             stack.enter_context(autocast(self._precision, device=self._device))
             if step:
@@ -394,7 +394,7 @@ class TrainingLoop:
             for sample in self._sampler.generate(self._requests.poll):
                 self._emit(self._samples.save(step, sample))
 
-    def _adapter(self) -> LoraAdapter:
+    def _extract_adapter(self) -> LoraAdapter:
         metadata = self._metadata | {"steps": str(self.step)}
         return self._lora.extract(self._learner.weights(), metadata)
 
@@ -406,7 +406,7 @@ def _image_label(image: TrainingImage) -> str:
     )
 
 
-def _identity(
+def _training_identity(
     config: TrainConfig, images: Sequence[TrainingImage], base: LoadedBase
 ) -> dict[str, Any]:
     """The identity of a training: everything that influences its numbers."""
@@ -422,7 +422,7 @@ def _has_same_batches(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
     return all(one.get(name) == other.get(name) for name in names)
 
 
-def _metadata(config: TrainConfig, base: LoadedBase) -> dict[str, str]:
+def _adapter_metadata(config: TrainConfig, base: LoadedBase) -> dict[str, str]:
     """The metadata of the adapter file; its config is enough to train it again."""
     return {
         "train_config": config.model_dump_json(),

@@ -108,9 +108,11 @@ class Sampler:
         for settings, group in groups.items():
             at_once = max(1, PIXELS_AT_ONCE // (settings.width * settings.height))
             for start in range(0, len(group), at_once):
-                yield from self._generate(settings, group[start : start + at_once], check_stop)
+                yield from self._generate_images(
+                    settings, group[start : start + at_once], check_stop
+                )
 
-    def _generate(
+    def _generate_images(
         self,
         settings: SampleSettings,
         group: Sequence[SampleRequest],

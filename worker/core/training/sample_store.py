@@ -22,7 +22,7 @@ class SampleStore:
 
     def save(self, step: int, sample: SampleImage) -> SampleSaved:
         """Write one image atomically."""
-        path = self._path(step, sample.prompt_index)
+        path = self._sample_path(step, sample.prompt_index)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
         sample.image.save(content, format="PNG")
@@ -48,10 +48,10 @@ class SampleStore:
 
     def _sample_paths(self, step: int) -> list[Path]:
         """The existing samples of a step, by prompt."""
-        paths = [self._path(step, index) for index in range(self._count)]
+        paths = [self._sample_path(step, index) for index in range(self._count)]
         return [path for path in paths if path.is_file()]
 
-    def _path(self, step: int, prompt_index: int) -> Path:
+    def _sample_path(self, step: int, prompt_index: int) -> Path:
         return self._folder / f"{PREFIX}{step:06d}" / f"prompt-{prompt_index}.png"
 
 

@@ -1,4 +1,4 @@
-"""What the registry has to say in a download now: a file that says something else is stale."""
+"""The current metadata of a download; a file with other metadata is stale."""
 
 from __future__ import annotations
 
@@ -23,9 +23,9 @@ from worker.core.lora_files.metadata import AdapterMetadata
 def version_metadata(
     session: Session, version: AdapterVersion, *, with_tags: bool = False
 ) -> AdapterMetadata:
-    """What a download of this version has to say now; notes and tags only `with_tags`."""
+    """The current metadata of a version's download; notes and tags only `with_tags`."""
     adapter = session.get_one(Adapter, version.adapter_id)
-    metadata = _metadata(session, adapter, version)
+    metadata = _metadata_of(session, adapter, version)
     if not with_tags:
         return metadata
     tags = session.exec(select(AdapterTag.tag).where(AdapterTag.adapter_id == adapter.key))
@@ -40,8 +40,8 @@ def version_metadata(
 def future_metadata(
     session: Session, new: NewVersion, *, adapter_id: int | None
 ) -> AdapterMetadata:
-    """What `version_metadata` will give of `new` once `publish` has made a version of it."""
-    return _metadata(session, *future_rows(session, new, adapter_id=adapter_id))
+    """The metadata that `new` will have once `publish` has made a version of it."""
+    return _metadata_of(session, *future_rows(session, new, adapter_id=adapter_id))
 
 
 def with_cover(metadata: AdapterMetadata, store: BlobStore, scratch: Path) -> AdapterMetadata:
@@ -73,7 +73,7 @@ def facts_sha256(metadata: AdapterMetadata) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
-def _metadata(session: Session, adapter: Adapter, version: AdapterVersion) -> AdapterMetadata:
+def _metadata_of(session: Session, adapter: Adapter, version: AdapterVersion) -> AdapterMetadata:
     base = session.get(BaseModel, version.base_model_id) if version.base_model_id else None
     predicted = version.config.get("prediction_type") or (base and base.prediction_type)
     return AdapterMetadata(
@@ -95,7 +95,7 @@ def _metadata(session: Session, adapter: Adapter, version: AdapterVersion) -> Ad
 
 
 def _caption_tags(session: Session, version: AdapterVersion) -> dict[str, int]:
-    """How often each part between commas stands in the captions that a version learned from."""
+    """The frequency of each comma-separated tag in the captions of a version's dataset."""
     pinned = session.get(DatasetVersion, version.dataset_version_id or 0)
     captions = [str(item.get("caption", "")) for item in pinned.items] if pinned else []
     tags = (tag.strip() for caption in captions for tag in caption.split(","))

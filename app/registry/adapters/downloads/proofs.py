@@ -25,7 +25,7 @@ WORDS = {
 
 @dataclass(frozen=True)
 class ProofLine:
-    """How one program reads a file; `look` is the class of a chip, `word` its text."""
+    """The result of one program; `look` is the class of its chip, `word` the text."""
 
     title: str
     look: str
@@ -57,12 +57,12 @@ class FileProof:
 def file_proofs(session: Session, version: AdapterVersion) -> list[FileProof]:
     """The proofs of all files written for a version, the main download first."""
     files = [file for file in service.version_files(session, version.key) if file.proof]
-    files.sort(key=_place)
+    files.sort(key=_sort_key)
     return [_file_proof(file) for file in files]
 
 
-def _place(file: AdapterFile) -> tuple[int, bool, str]:
-    """Where a file stands among those of its version."""
+def _sort_key(file: AdapterFile) -> tuple[int, bool, str]:
+    """The position of a file among those of its version."""
     return FORMATS.index(FileFormat(file.format)), file.dtype != WeightDtype.FP16, file.dtype
 
 
@@ -74,12 +74,12 @@ def _file_proof(file: AdapterFile) -> FileProof:
         dtype=file.dtype,
         with_tags=file.with_tags,
         checks=checks_of(proof),
-        lines=[_line(result) for result in results],
+        lines=[_proof_line(result) for result in results],
         foreign=any(result["verdict"] == "foreign" for result in results),
     )
 
 
-def _line(result: Mapping[str, Any]) -> ProofLine:
+def _proof_line(result: Mapping[str, Any]) -> ProofLine:
     look, word = WORDS[result["verdict"]]
     if result["verdict"] == "foreign" and not result["right"]:
         look, word = "", "This base is not supported there"
@@ -92,26 +92,26 @@ def checks_of(proof: Mapping[str, Any]) -> list[str]:
     if back := proof.get("read_back"):
         checks.append(
             f"Read back: {back['tensors']} tensors of {back['modules']} layers, each within "
-            f"{_share(back['worst_error'])} of the trained weights."
+            f"{_share_text(back['worst_error'])} of the trained weights."
         )
     if loaded := proof.get("loaded"):
         where = "into the base's own weights" if loaded["weights"] else "into the base's layers"
         checks.append(
             f"Loaded by diffusers {loaded['diffusers']} {where}: {loaded['modules']} layers, each "
-            f"within {_share(loaded['worst_error'])}."
+            f"within {_share_text(loaded['worst_error'])}."
         )
     if reason := proof.get("not_loaded"):
         checks.append(f"Not loaded by diffusers, only checked by its rule: {reason}")
-    if drawn := proof.get("drawn"):
+    if image := proof.get("drawn"):
         checks.append(
-            f"diffusers generates the same image for “{drawn['prompt']}”, seed {drawn['seed']} "
-            f"(largest difference {drawn['difference']} of 255; the adapter itself changes the "
-            f"image by up to {drawn['effect']})."
+            f"diffusers generates the same image for “{image['prompt']}”, seed {image['seed']} "
+            f"(largest difference {image['difference']} of 255; the adapter itself changes the "
+            f"image by up to {image['effect']})."
         )
     if reason := proof.get("not_drawn"):
         checks.append(f"No images were compared: {reason}")
     return checks
 
 
-def _share(error: float) -> str:
+def _share_text(error: float) -> str:
     return "0.001 %" if error < 1e-5 else f"{100 * error:.2g} %"

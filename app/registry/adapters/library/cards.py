@@ -26,13 +26,13 @@ class AdapterSummary:
 def summarize(session: Session, adapters: Sequence[Adapter]) -> list[AdapterSummary]:
     """The `latest` version, tags and covers of these adapters, in a few queries."""
     keys = [adapter.key for adapter in adapters]
-    counts, latest = _latest(session, keys)
+    counts, latest = _latest_versions(session, keys)
     tags: dict[int, list[str]] = {}
     for row in session.exec(
         select(AdapterTag).where(col(AdapterTag.adapter_id).in_(keys)).order_by(AdapterTag.tag)
     ):
         tags.setdefault(row.adapter_id, []).append(row.tag)
-    covers = _covers(session, adapters, latest)
+    covers = _find_covers(session, adapters, latest)
     return [
         AdapterSummary(
             adapter,
@@ -46,7 +46,7 @@ def summarize(session: Session, adapters: Sequence[Adapter]) -> list[AdapterSumm
     ]
 
 
-def _latest(
+def _latest_versions(
     session: Session, keys: Sequence[int]
 ) -> tuple[dict[int, int], dict[int, AdapterVersion]]:
     """Number of versions of each adapter, and its `latest` version, else its newest."""
@@ -72,7 +72,7 @@ def _latest(
     return {key: count for key, count, _ in numbers}, latest
 
 
-def _covers(
+def _find_covers(
     session: Session, adapters: Sequence[Adapter], latest: Mapping[int, AdapterVersion]
 ) -> dict[int, list[str]]:
     """The chosen cover of each adapter, then the last samples of its version's run."""

@@ -106,49 +106,49 @@ class AdapterPage:
         return max(1, -(-self.total // ADAPTERS_A_PAGE))
 
 
-def list_adapters(session: Session, wanted: Filter) -> AdapterPage:
+def list_adapters(session: Session, filters: Filter) -> AdapterPage:
     """The page of adapters for this filter. Raises InvalidInput for an invalid cursor."""
-    needles = search.needles(wanted.q)
-    tags = tuple(tag.strip().lower() for tag in wanted.tags if tag.strip())
-    wanted = replace(wanted, tags=tags)
-    start = _start(wanted)
-    if (wanted.q.strip() and not needles) or any("\0" in tag for tag in tags):
+    needles = search.needles(filters.q)
+    tags = tuple(tag.strip().lower() for tag in filters.tags if tag.strip())
+    filters = replace(filters, tags=tags)
+    start = _read_cursor(filters)
+    if (filters.q.strip() and not needles) or any("\0" in tag for tag in tags):
         return AdapterPage([], 0, False, {}, 0, None, None)
     first = [*needles, *map(search.tag_mark, tags)]
     ids = search.candidates(session, first, most=MAX_SORTED_IN_PYTHON) if first else None
     if ids is not None:
-        return _page_of_ids(session, wanted, ids, start)
-    second = [search.family_mark(wanted.base)] if wanted.base else []
-    second += [search.STAR_MARK] if wanted.starred else []
+        return _page_of_ids(session, filters, ids, start)
+    second = [search.family_mark(filters.base)] if filters.base else []
+    second += [search.STAR_MARK] if filters.starred else []
     ids = (
         search.candidates(session, [*first, *second], most=MAX_SORTED_IN_PYTHON) if second else None
     )
     if ids is not None:
-        page = _page_of_ids(session, wanted, ids, start)
+        page = _page_of_ids(session, filters, ids, start)
         families, starred = _count_by_filter(session)
         if first:
             return replace(page, families=dict.fromkeys(families), starred=None)
         return replace(page, families=families, starred=starred)
-    return _page_by_scan(session, wanted, needles, start)
+    return _page_by_scan(session, filters, needles, start)
 
 
 def _page_of_ids(
-    session: Session, wanted: Filter, ids: Sequence[int], start: Key | None
+    session: Session, filters: Filter, ids: Sequence[int], start: Key | None
 ) -> AdapterPage:
     """The page, sorted from a few rows that are all fetched; counts are exact."""
     columns = (Adapter.id, Adapter.base_family, Adapter.starred)
     query = sa.select(*map(col, (*columns, Adapter.updated_at, Adapter.sort_name)))
-    found = query.where(_is_live(), _among(session, ids), *_tagged(wanted))
+    found = query.where(_is_live(), _has_id(session, ids), *_has_tags(filters))
     rows = session.connection().execute(found).all()
     families = Counter(row.base_family for row in rows)
     starred = sum(row.starred for row in rows)
     fitting = [
         row
         for row in rows
-        if wanted.base in ("", row.base_family) and (row.starred or not wanted.starred)
+        if filters.base in ("", row.base_family) and (row.starred or not filters.starred)
     ]
-    places = sorted(map(wanted.sort.key, fitting), reverse=wanted.sort.is_descending)
-    first = _offset(wanted, places, start)
+    places = sorted(map(filters.sort.key, fitting), reverse=filters.sort.is_descending)
+    first = _first_index(filters, places, start)
     shown = places[first : first + ADAPTERS_A_PAGE]
     keys = [key for _, key in shown]
     adapters = {
@@ -160,80 +160,80 @@ def _page_of_ids(
         more=False,
         families=families,
         starred=starred,
-        previous=_cursor(wanted.sort, shown[0]) if shown and first else None,
-        next=_cursor(wanted.sort, shown[-1]) if first + len(shown) < len(places) else None,
+        previous=_write_cursor(filters.sort, shown[0]) if shown and first else None,
+        next=_write_cursor(filters.sort, shown[-1]) if first + len(shown) < len(places) else None,
     )
 
 
-def _offset(wanted: Filter, places: Sequence[Key], start: Key | None) -> int:
+def _first_index(filters: Filter, places: Sequence[Key], start: Key | None) -> int:
     """Index of the page's first row."""
     if start is None:
-        return (wanted.page - 1) * ADAPTERS_A_PAGE
-    down = wanted.sort.is_descending
-    if wanted.after:
+        return (filters.page - 1) * ADAPTERS_A_PAGE
+    down = filters.sort.is_descending
+    if filters.after:
         return sum((place >= start) if down else (place <= start) for place in places)
     earlier = sum((place > start) if down else (place < start) for place in places)
     return max(0, earlier - ADAPTERS_A_PAGE)
 
 
 def _page_by_scan(
-    session: Session, wanted: Filter, needles: Sequence[str], start: Key | None
+    session: Session, filters: Filter, needles: Sequence[str], start: Key | None
 ) -> AdapterPage:
     """The page, from a scan along the index of the sort order."""
-    conditions = [_is_live(), *_tagged(wanted)]
+    conditions = [_is_live(), *_has_tags(filters)]
     if needles:
         conditions.append(search.matches(needles))
-    if wanted.base:
-        conditions.append(col(Adapter.base_family) == wanted.base)
-    if wanted.starred:
+    if filters.base:
+        conditions.append(col(Adapter.base_family) == filters.base)
+    if filters.starred:
         conditions.append(col(Adapter.starred).is_(True))
-    rows, has_more = _scan(session, wanted, conditions, start)
-    if wanted.before:
+    rows, has_more = _scan_rows(session, filters, conditions, start)
+    if filters.before:
         has_earlier, has_later = has_more, True
     else:
-        has_earlier, has_later = bool(wanted.after) or wanted.page > 1, has_more
-    place = wanted.sort.key
+        has_earlier, has_later = bool(filters.after) or filters.page > 1, has_more
+    place = filters.sort.key
     families: Mapping[str, int | None]
     starred: int | None
     families, starred = _count_by_filter(session)
-    if needles or wanted.tags:
+    if needles or filters.tags:
         total, more = MAX_SORTED_IN_PYTHON, True
-        if wanted.base or wanted.starred:
+        if filters.base or filters.starred:
             total, more = _count_up_to(session, conditions, MAX_SORTED_IN_PYTHON)
         families, starred = dict.fromkeys(families), None
     else:
-        total, more = _total(session, wanted, families, starred)
+        total, more = _count_total(session, filters, families, starred)
     return AdapterPage(
         items=summarize(session, rows),
         total=total,
         more=more,
         families=families,
         starred=starred,
-        previous=_cursor(wanted.sort, place(rows[0])) if rows and has_earlier else None,
-        next=_cursor(wanted.sort, place(rows[-1])) if rows and has_later else None,
+        previous=_write_cursor(filters.sort, place(rows[0])) if rows and has_earlier else None,
+        next=_write_cursor(filters.sort, place(rows[-1])) if rows and has_later else None,
     )
 
 
-def _scan(
+def _scan_rows(
     session: Session,
-    wanted: Filter,
+    filters: Filter,
     conditions: Sequence[ColumnElement[bool]],
     start: Key | None,
 ) -> tuple[list[Adapter], bool]:
     """(a page of rows in order, whether there are more in the scan direction)."""
-    column, key = wanted.sort.column, col(Adapter.id)
-    down = wanted.sort.is_descending != bool(wanted.before)
+    column, key = filters.sort.column, col(Adapter.id)
+    down = filters.sort.is_descending != bool(filters.before)
     query = select(Adapter).where(*conditions)
     if start is not None:
         place, here = sa.tuple_(column, key), sa.tuple_(sa.literal(start[0], column.type), start[1])
         query = query.where(place < here if down else place > here)
     else:
-        query = query.offset((wanted.page - 1) * ADAPTERS_A_PAGE)
+        query = query.offset((filters.page - 1) * ADAPTERS_A_PAGE)
     order = (column.desc(), key.desc()) if down else (column.asc(), key.asc())
     rows = list(session.exec(query.order_by(*order).limit(ADAPTERS_A_PAGE + 1)))
     has_more = len(rows) > ADAPTERS_A_PAGE
     rows = rows[:ADAPTERS_A_PAGE]
-    return (rows[::-1] if wanted.before else rows), has_more
+    return (rows[::-1] if filters.before else rows), has_more
 
 
 def _count_by_filter(session: Session) -> tuple[dict[str, int | None], int]:
@@ -259,23 +259,23 @@ def _count_up_to(
     return min(number, most), number > most
 
 
-def _total(
-    session: Session, wanted: Filter, families: Mapping[str, int | None], starred: int | None
+def _count_total(
+    session: Session, filters: Filter, families: Mapping[str, int | None], starred: int | None
 ) -> tuple[int, bool]:
     """(number of adapters for filters without words or tags, whether there are more)."""
     numbers = [number or 0 for number in families.values()]
-    if wanted.base and wanted.starred:
-        conditions = (col(Adapter.base_family) == wanted.base, col(Adapter.starred).is_(True))
+    if filters.base and filters.starred:
+        conditions = (col(Adapter.base_family) == filters.base, col(Adapter.starred).is_(True))
         return _count_up_to(session, conditions, COUNT_END)
-    if wanted.base:
-        numbers = [families.get(wanted.base) or 0]
-    elif wanted.starred:
+    if filters.base:
+        numbers = [families.get(filters.base) or 0]
+    elif filters.starred:
         numbers = [starred or 0]
     more = any(number > COUNT_END for number in numbers)
     return sum(min(number, COUNT_END) for number in numbers), more
 
 
-def _among(session: Session, ids: Sequence[int]) -> ColumnElement[bool]:
+def _has_id(session: Session, ids: Sequence[int]) -> ColumnElement[bool]:
     """Condition for adapters with one of these ids; an array is twice as fast as IN."""
     key = col(Adapter.id)
     if session.get_bind().dialect.name == "sqlite":
@@ -287,16 +287,16 @@ def _is_live() -> ColumnElement[bool]:
     return col(Adapter.deleted_at).is_(None)
 
 
-def _tagged(wanted: Filter) -> list[ColumnElement[bool]]:
+def _has_tags(filters: Filter) -> list[ColumnElement[bool]]:
     return [
         select(AdapterTag.tag)
         .where(AdapterTag.adapter_id == Adapter.id, AdapterTag.tag == tag)
         .exists()
-        for tag in wanted.tags
+        for tag in filters.tags
     ]
 
 
-def _cursor(sort: Sort, place: Key) -> str:
+def _write_cursor(sort: Sort, place: Key) -> str:
     """The position of a row as text for a URL."""
     value, key = place
     text = value.isoformat() if isinstance(value, datetime) else value
@@ -304,24 +304,24 @@ def _cursor(sort: Sort, place: Key) -> str:
     return base64.urlsafe_b64encode(content.encode()).decode().rstrip("=")
 
 
-def _start(wanted: Filter) -> Key | None:
+def _read_cursor(filters: Filter) -> Key | None:
     """The position in the filter's cursor; None without one."""
-    if wanted.after and wanted.before:
+    if filters.after and filters.before:
         raise _no_cursor("after", "Send `after` or `before`, not both.")
-    if not (wanted.after or wanted.before):
+    if not (filters.after or filters.before):
         return None
-    name = "after" if wanted.after else "before"
-    if wanted.page > 1:
+    name = "after" if filters.after else "before"
+    if filters.page > 1:
         raise _no_cursor(name, "Send a cursor or a page number, not both.")
-    text = wanted.after or wanted.before
+    text = filters.after or filters.before
     try:
         if len(text) > MAX_CURSOR:
             raise ValueError
         padded = text + "=" * (-len(text) % 4)
         sort, value, key = json.loads(base64.b64decode(padded, b"-_", validate=True))
-        if sort != wanted.sort or type(key) is not int or not 0 < key <= MAX_ID:
+        if sort != filters.sort or type(key) is not int or not 0 < key <= MAX_ID:
             raise ValueError
-        return (_value(wanted.sort, value), key)
+        return (_sort_value(filters.sort, value), key)
     except (ValueError, TypeError):
         sentence = (
             "This cursor is not valid for this list and sort order. Start at the first page, and "
@@ -330,7 +330,7 @@ def _start(wanted: Filter) -> Key | None:
         raise _no_cursor(name, sentence) from None
 
 
-def _value(sort: Sort, value: object) -> Any:
+def _sort_value(sort: Sort, value: object) -> Any:
     if not isinstance(value, str) or "\0" in value:
         raise ValueError
     if not sort.by_time:

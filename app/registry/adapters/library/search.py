@@ -102,33 +102,33 @@ def grams(text: str) -> list[int]:
     return sorted({zlib.crc32(part.encode()) - 2**31 for part in parts})
 
 
-def candidates(session: Session, wanted: Sequence[str], *, most: int) -> list[int] | None:
+def candidates(session: Session, strings: Sequence[str], *, most: int) -> list[int] | None:
     """The ids of adapters that contain all these strings; None if there are more than `most`."""
     if session.get_bind().dialect.name == "sqlite":
-        words = " AND ".join('"{}"'.format(needle.replace('"', '""')) for needle in wanted)
+        words = " AND ".join('"{}"'.format(needle.replace('"', '""')) for needle in strings)
         query = sa.select(FTS.c.rowid).where(FTS.c.adapter_fts.op("MATCH")(words))
     else:
-        parts = sorted({part for needle in wanted for part in grams(needle)})
+        parts = sorted({part for needle in strings for part in grams(needle)})
         query = sa.select(TEXTS.c.adapter_id).where(
-            TEXTS.c.grams.op("@>")(sa.cast(parts, sa.ARRAY(sa.Integer))), contains(wanted)
+            TEXTS.c.grams.op("@>")(sa.cast(parts, sa.ARRAY(sa.Integer))), contains(strings)
         )
     found = session.connection().execute(query.limit(most + 1)).scalars().all()
     return None if len(found) > most else list(found)
 
 
-def contains(wanted: Iterable[str]) -> ColumnElement[bool]:
+def contains(strings: Iterable[str]) -> ColumnElement[bool]:
     """Condition for rows of `adapter_search` whose text contains all these strings."""
     return sa.and_(
-        sa.true(), *(TEXTS.c.text.contains(needle, autoescape=True) for needle in wanted)
+        sa.true(), *(TEXTS.c.text.contains(needle, autoescape=True) for needle in strings)
     )
 
 
-def matches(wanted: Iterable[str]) -> ColumnElement[bool]:
+def matches(strings: Iterable[str]) -> ColumnElement[bool]:
     """Condition for adapters that contain all these strings, for scans of an adapter index.
 
     Without EXISTS, because PostgreSQL assumes that LIKE '%…%' is selective and reads all texts.
     """
-    fits = sa.select(contains(wanted)).where(TEXTS.c.adapter_id == col(Adapter.id))
+    fits = sa.select(contains(strings)).where(TEXTS.c.adapter_id == col(Adapter.id))
     return fits.scalar_subquery()
 
 
@@ -157,7 +157,7 @@ def index_missing(connection: Connection) -> None:
 
 
 def _index_batch(connection: Connection, keys: Sequence[int]) -> None:
-    _lock(connection, keys)
+    _lock_texts(connection, keys)
     here = TEXTS.c.adapter_id.in_(keys)
     query = sa.select(TEXTS.c.adapter_id, TEXTS.c.text).where(here)
     old = {row.adapter_id: row.text for row in connection.execute(query)}
@@ -170,7 +170,7 @@ def _index_batch(connection: Connection, keys: Sequence[int]) -> None:
         insert_texts(connection, rows)
 
 
-def _lock(connection: Connection, keys: Sequence[int]) -> None:
+def _lock_texts(connection: Connection, keys: Sequence[int]) -> None:
     """Serialize concurrent writes to the texts of one adapter.
 
     On PostgreSQL, each statement sees what was committed before it began, so a waiting writer reads

@@ -66,27 +66,31 @@ def compare(
     The second defaults to `latest`, the first to the version before the second.
     """
     second = service.get_version(session, adapter, b)
-    first = service.get_version(session, adapter, a) if a is not None else _before(session, second)
-    data, notes = _data(session, first, second)
-    settings = _settings(first, second, notes)
-    told = {row.name for row in settings}
+    first = (
+        service.get_version(session, adapter, a)
+        if a is not None
+        else _version_before(session, second)
+    )
+    data, notes = _compare_data(session, first, second)
+    settings = _compare_settings(first, second, notes)
+    named = {row.name for row in settings}
     return Comparison(
         adapter=adapter,
         a=first,
         b=second,
         settings=settings,
         data=data,
-        file=[row for row in _file(session, first, second) if row.name not in told],
+        file=[row for row in _compare_files(session, first, second) if row.name not in named],
         notes=notes,
     )
 
 
-def _before(session: Session, version: AdapterVersion) -> AdapterVersion:
+def _version_before(session: Session, version: AdapterVersion) -> AdapterVersion:
     earlier = service.list_versions(session, version.adapter_id, limit=1, before=version.version)
     return earlier[0] if earlier else version
 
 
-def _settings(a: AdapterVersion, b: AdapterVersion, notes: list[str]) -> list[Difference]:
+def _compare_settings(a: AdapterVersion, b: AdapterVersion, notes: list[str]) -> list[Difference]:
     for version in (a, b):
         if not version.config:
             notes.append(
@@ -125,7 +129,7 @@ def setting_words(value: object) -> str:
     return ENUM_LABELS.get(str(value), str(value))
 
 
-def _data(
+def _compare_data(
     session: Session, a: AdapterVersion, b: AdapterVersion
 ) -> tuple[list[Difference], list[str]]:
     """Differences of dataset and base model, with sentences about the images."""
@@ -137,7 +141,7 @@ def _data(
         changes = image_changes(captions_of(one), captions_of(two))
         if changes:
             notes.append(f"From version {a.version} to {b.version}: {changes}.")
-    return _differing(*sides), notes
+    return _differing_values(*sides), notes
 
 
 def _data_facts(session: Session, version: AdapterVersion) -> dict[str, tuple[str, Any, str]]:
@@ -150,9 +154,9 @@ def _data_facts(session: Session, version: AdapterVersion) -> dict[str, tuple[st
     return {
         "dataset": ("Dataset", name, name or NOT_KNOWN),
         "pictures": ("Images", count, count_text(count)),
-        "dataset_version": ("Dataset version", pinned, _short(pinned)),
+        "dataset_version": ("Dataset version", pinned, _short_hash(pinned)),
         "base_model": ("Base model", base.name if base else None, base.name if base else NOT_KNOWN),
-        "base_sha256": ("Base model hash", mark, _short(mark)),
+        "base_sha256": ("Base model hash", mark, _short_hash(mark)),
         "trigger_words": (
             "Trigger words",
             version.trigger_words,
@@ -161,10 +165,10 @@ def _data_facts(session: Session, version: AdapterVersion) -> dict[str, tuple[st
     }
 
 
-def _file(session: Session, a: AdapterVersion, b: AdapterVersion) -> list[Difference]:
+def _compare_files(session: Session, a: AdapterVersion, b: AdapterVersion) -> list[Difference]:
     keys = [a.key, b.key]
     rows = session.exec(select(AdapterFile).where(col(AdapterFile.version_id).in_(keys))).all()
-    return _differing(*(_file_facts(version, rows) for version in (a, b)))
+    return _differing_values(*(_file_facts(version, rows) for version in (a, b)))
 
 
 def _file_facts(
@@ -181,11 +185,11 @@ def _file_facts(
             count_text(version.trainable_parameters),
         ),
         "size_bytes": ("Size in fp32", version.size_bytes, size_text(version.size_bytes)),
-        "sha256": ("SHA-256", version.sha256, _short(version.sha256)),
+        "sha256": ("SHA-256", version.sha256, _short_hash(version.sha256)),
         "tensor_sha256": (
             "SHA-256 of the tensors",
             version.tensor_sha256,
-            _short(version.tensor_sha256),
+            _short_hash(version.tensor_sha256),
         ),
         "training_seconds": ("Time", seconds, duration(seconds)),
         "peak_memory_bytes": ("Peak memory", memory, size_text(memory)),
@@ -194,12 +198,12 @@ def _file_facts(
     for file in sorted(files, key=lambda row: (row.format, row.dtype)):
         if file.version_id == version.id:
             label = f"{FileFormat(file.format).label}, {WeightDtype(file.dtype).label}"
-            words = f"{size_text(file.size_bytes)}, {_short(file.sha256)}"
+            words = f"{size_text(file.size_bytes)}, {_short_hash(file.sha256)}"
             facts[f"{file.format}_{WeightDtype(file.dtype).label}"] = (label, file.sha256, words)
     return facts
 
 
-def _differing(
+def _differing_values(
     a: Mapping[str, tuple[str, Any, str]], b: Mapping[str, tuple[str, Any, str]]
 ) -> list[Difference]:
     found = []
@@ -213,5 +217,5 @@ def _differing(
     return found
 
 
-def _short(sha256: str | None) -> str:
+def _short_hash(sha256: str | None) -> str:
     return f"{sha256[:12]}…" if sha256 else NOT_KNOWN

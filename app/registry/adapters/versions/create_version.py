@@ -67,8 +67,8 @@ def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None)
     The blobs must be stored before. Concurrent calls for one adapter are serialized. If the adapter
     was deleted, a new one is created.
     """
-    adapter = _adapter(session, new, adapter_id)
-    version = _version(session, new, adapter)
+    adapter = _get_or_add_adapter(session, new, adapter_id)
+    version = _new_version(session, new, adapter)
     session.add(version)
     session.flush()
     for file in new.files:
@@ -80,17 +80,17 @@ def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None)
 def future_rows(
     session: Session, new: NewVersion, *, adapter_id: int | None
 ) -> tuple[Adapter, AdapterVersion]:
-    """The adapter and version that `publish` would make now, as rows that nobody stores."""
+    """The adapter and version that `publish` would make now, as rows that are not stored."""
     adapter = session.get(Adapter, adapter_id) if adapter_id is not None else None
     if adapter is None or adapter.deleted_at is not None:
         adapter = _new_adapter(session, new)
     else:
         cover = new.cover_sha256 or adapter.cover_sha256
         adapter = Adapter(**adapter.model_dump() | {"cover_sha256": cover})
-    return adapter, _version(session, new, adapter)
+    return adapter, _new_version(session, new, adapter)
 
 
-def _version(session: Session, new: NewVersion, adapter: Adapter) -> AdapterVersion:
+def _new_version(session: Session, new: NewVersion, adapter: Adapter) -> AdapterVersion:
     return AdapterVersion(
         adapter_id=adapter.id or 0,
         version=_next_number(session, adapter),
@@ -179,18 +179,18 @@ def adapter_of_parent(session: Session, run: Run) -> int | None:
     """The adapter that the run creates a version of; None if it creates a new adapter."""
     seen: Run | None = run
     while seen is not None:
-        wanted = seen.adapter_id
-        if wanted is None and seen is not run and seen.adapter_version_id is not None:
+        adapter_id = seen.adapter_id
+        if adapter_id is None and seen is not run and seen.adapter_version_id is not None:
             version = session.get(AdapterVersion, seen.adapter_version_id)
-            wanted = version.adapter_id if version else None
-        if wanted is not None:
-            adapter = session.get(Adapter, wanted)
-            return wanted if adapter is not None and adapter.deleted_at is None else None
+            adapter_id = version.adapter_id if version else None
+        if adapter_id is not None:
+            adapter = session.get(Adapter, adapter_id)
+            return adapter_id if adapter is not None and adapter.deleted_at is None else None
         seen = session.get(Run, seen.parent_id) if seen.parent_id else None
     return None
 
 
-def _adapter(session: Session, new: NewVersion, adapter_id: int | None) -> Adapter:
+def _get_or_add_adapter(session: Session, new: NewVersion, adapter_id: int | None) -> Adapter:
     if adapter_id is not None:
         locked = select(Adapter).where(Adapter.id == adapter_id).with_for_update()
         adapter = session.exec(locked.execution_options(populate_existing=True)).one()
@@ -207,7 +207,7 @@ def _adapter(session: Session, new: NewVersion, adapter_id: int | None) -> Adapt
                 session.add(adapter)
                 session.flush()
                 return adapter
-        except IntegrityError:  # somebody took the address in this moment: the next one is free
+        except IntegrityError:  # another process took the slug just now: try the next one
             if attempt == NAME_TRIES - 1:
                 raise
     raise AssertionError

@@ -12,11 +12,11 @@ def same_tensors(session: Session, tensor_sha256: str) -> AdapterVersion | None:
 
     The hash covers a file's bytes after its header; other programs use it to identify a LoRA.
     """
-    told = col(AdapterVersion.file_tensor_sha256) == tensor_sha256
+    from_file = col(AdapterVersion.file_tensor_sha256) == tensor_sha256
     query = (
         select(AdapterVersion)
         .join(Adapter)
-        .where(col(Adapter.deleted_at).is_(None), told)
+        .where(col(Adapter.deleted_at).is_(None), from_file)
         .order_by(col(AdapterVersion.id))
     )
     return session.exec(query).first()

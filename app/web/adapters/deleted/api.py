@@ -1,4 +1,4 @@
-"""REST: adapters that were deleted, and deleting them for good."""
+"""REST: deleted adapters, and deleting them for good."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ router = APIRouter(tags=["adapters"])
 
 
 class DeletedOut(BaseModel):
-    """An adapter that was deleted and can be restored."""
+    """A deleted adapter that can be restored."""
 
     id: int
     slug: str
@@ -40,12 +40,12 @@ def index(
     with state.database.read() as session:
         found = deleted.list_deleted(session, page=page)
     response.headers["x-total-count"] = str(found.total)
-    if links := _links(request, found, page):
+    if links := _link_header(request, found, page):
         response.headers["link"] = links
-    return [_out(row) for row in found.items]
+    return [_deleted_out(row) for row in found.items]
 
 
-def _links(request: Request, found: DeletedPage, page: int) -> str:
+def _link_header(request: Request, found: DeletedPage, page: int) -> str:
     near = {"next": page + 1, "prev": page - 1}
     return ", ".join(
         f'<{request.url.path}?page={number}>; rel="{relation}"'
@@ -54,7 +54,7 @@ def _links(request: Request, found: DeletedPage, page: int) -> str:
     )
 
 
-def _out(row: DeletedAdapter) -> DeletedOut:
+def _deleted_out(row: DeletedAdapter) -> DeletedOut:
     return DeletedOut(
         **row.adapter.model_dump(include=set(DeletedOut.model_fields)),
         versions=row.version_count,
@@ -65,8 +65,8 @@ def _out(row: DeletedAdapter) -> DeletedOut:
 def delete_forever(adapter_id: Id, state: State) -> None:
     """Delete a deleted adapter for good, with its versions; its files go with the next sweep.
 
-    409 unless it was deleted before, and while work that was ordered still needs it. Pictures drawn
-    with it, runs that trained it and adapters made of it stay.
+    409 unless it was deleted before, and while a job still needs it. Images generated with it,
+    runs that trained it and adapters derived from it stay.
     """
     with state.database.write() as session:
         deleted.delete_forever(session, adapter_id)

@@ -1,4 +1,4 @@
-"""REST: the file that a version was imported from, as it came."""
+"""REST: the unchanged file that a version was imported from."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ router = APIRouter(tags=["adapters"])
 
 @router.get("/adapters/{adapter_id}/original", response_class=Response)
 def original(adapter_id: Id, request: Request, state: State, version: Version = None) -> Response:
-    """The imported file byte by byte, whatever was made of it here; 404 when there is none.
+    """The imported file, byte for byte; 404 for a version that was not imported.
 
     `version` is a number or an alias such as `best`; absent: the one that `latest` names.
     """
@@ -25,13 +25,13 @@ def original(adapter_id: Id, request: Request, state: State, version: Version = 
     return blob_response(
         state,
         request,
-        _source(state, adapter, row),
+        _source_sha256(state, adapter, row),
         media_type="application/octet-stream",
         filename=original_name(adapter.slug, row.version),
     )
 
 
-def _source(state: AppState, adapter: Adapter, version: AdapterVersion) -> str:
+def _source_sha256(state: AppState, adapter: Adapter, version: AdapterVersion) -> str:
     sha256 = version.details.get("source_sha256")
     if not isinstance(sha256, str):
         raise NotFound(

@@ -1,4 +1,4 @@
-"""REST: the proof of a download, before or after it was fetched."""
+"""REST: the proof of a download."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ router = APIRouter(tags=["adapters"])
 
 
 class LoaderOut(BaseModel):
-    """What one program makes of the file; `verdict` and `sentence` say it in words.
+    """The result of one program reading the file; `verdict` and `sentence` put it in words.
 
-    Of `modules` layers so many come out as trained (`right`), at another strength (`wrong`,
-    `strength`), or not at all though the program could (`missed`) or because it cannot (`beyond`).
-    `needed`: the file is only offered when this program reads it.
+    Of `modules` layers, `right` are applied as trained, `wrong` at another strength (`strength`),
+    `missed` are ignored although the program supports them, and `beyond` are not supported.
+    `needed`: the file is only offered if this program reads it.
     """
 
     name: str
@@ -44,9 +44,9 @@ class LoaderOut(BaseModel):
 class ProofOut(BaseModel):
     """The proof of one download.
 
-    `read_back`: by this program's own reader; `loaded`: by the installed diffusers; `drawn`: a
-    picture of the same seed, where the base is small enough for that. `not_loaded` and `not_drawn`
-    say why a file was not.
+    `read_back`: by Brushwork's own reader; `loaded`: by the installed diffusers; `drawn`: an image
+    generated with the same seed, if the base model is small enough. `not_loaded` and `not_drawn`
+    give the reason if a check was skipped.
     """
 
     adapter_id: int
@@ -72,9 +72,9 @@ async def proof(
     dtype: WeightDtype = WeightDtype.FP16,
     version: Version = None,
 ) -> ProofOut:
-    """What seven programs make of the adapter's file; 422 says why a file is not offered.
+    """The proof of the adapter's file for seven programs; 422 says why a file is not offered.
 
-    A file nobody asked for yet is written and proved first, which takes a moment.
+    A new combination of format and dtype is written first, which takes a moment.
     """
     adapter, row = await anyio.to_thread.run_sync(find_version, state, adapter_id, version)
     file = await proved_file(state, row.key, file_format, dtype)

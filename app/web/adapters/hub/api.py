@@ -24,7 +24,7 @@ class FetchIn(BaseModel):
 
 
 class FetchOut(BaseModel):
-    """How an import from the Hub goes; `adapter_id` once it has succeeded."""
+    """The state of an import from the Hub; `adapter_id` is set once it has succeeded."""
 
     id: int
     source: str
@@ -36,10 +36,10 @@ class FetchOut(BaseModel):
 
 
 class PublicationIn(BaseModel):
-    """Where an adapter goes; `pictures` are hashes of pictures drawn with it, null: the first few.
+    """The target of a publication; `pictures` are hashes of its images, null: the first few.
 
-    `repo` without an owner is one of whoever the token belongs to; `base_model` is the base's name
-    on the Hub, needed when it was not downloaded from there.
+    A `repo` without an owner belongs to the token's user; `base_model` is the base model's name on
+    the Hub, needed if it was not downloaded from there.
     """
 
     model_config = ConfigDict(extra="forbid")
@@ -51,9 +51,9 @@ class PublicationIn(BaseModel):
 
 
 class PublicationOut(BaseModel):
-    """A publication, on its way or ended; `url` once it is on the Hub.
+    """A publication; `url` is set once it is on the Hub.
 
-    `private` is what was asked for until it is there, then what the Hub says of the repository.
+    `private` is the requested value first, then the one that the Hub reports.
     """
 
     id: int
@@ -101,14 +101,14 @@ def order_import(body: FetchIn, state: State) -> FetchOut:
 
 @router.get("/hub-imports/{job_id}")
 def show_import(job_id: Id, state: State) -> FetchOut:
-    """How an import from the Hub goes."""
+    """The state of an import from the Hub."""
     with state.database.read() as session:
         return _fetch_out(hub.get_hub_import(session, job_id))
 
 
 @router.post("/hub-imports/{job_id}/cancel")
 def cancel_import(job_id: Id, state: State) -> FetchOut:
-    """End an import from the Hub, or its check; nothing of it is kept."""
+    """Cancel an import from the Hub, or its check; nothing of it is kept."""
     with state.database.write() as session:
         return _fetch_out(hub.cancel_fetch(session, job_id))
 
@@ -118,15 +118,15 @@ def publish(adapter_id: Id, body: PublicationIn, state: State) -> PublicationOut
     """Publish a version of an adapter on the Hugging Face Hub, with a model card."""
     with state.database.write() as session:
         adapter = service.get_adapter(session, adapter_id)
-        wanted = hub.PublishOptions(**body.model_dump())
-        job = hub.order_publication(session, adapter, wanted, state.settings)
+        options = hub.PublishOptions(**body.model_dump())
+        job = hub.order_publication(session, adapter, options, state.settings)
         rows = hub.publications(session, adapter)
         return _publication_out(next(row for row in rows if row.job.key == job.key))
 
 
 @router.get("/adapters/{adapter_id}/publications")
 def publications(adapter_id: Id, state: State) -> list[PublicationOut]:
-    """Where an adapter was published, the newest first."""
+    """The publications of an adapter, newest first."""
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
         return [_publication_out(row) for row in hub.publications(session, adapter)]
@@ -134,7 +134,7 @@ def publications(adapter_id: Id, state: State) -> list[PublicationOut]:
 
 @router.post("/adapters/{adapter_id}/publications/{job_id}/cancel")
 def cancel_publication(adapter_id: Id, job_id: Id, state: State) -> PublicationOut:
-    """End a publication: all of it is on the Hub, or nothing; what it made there is deleted."""
+    """Cancel a publication: everything is on the Hub or nothing, not even a new repository."""
     with state.database.write() as session:
         adapter = service.get_adapter(session, adapter_id)
         return _publication_out(hub.cancel_publication(session, adapter, job_id))

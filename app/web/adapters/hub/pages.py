@@ -63,7 +63,7 @@ def publish(
     request: Request, slug: str, state: State, sent: SentForm, v: OptionalId = None
 ) -> Response:
     """Publish a version; errors appear next to their fields."""
-    wanted = PublishOptions(
+    options = PublishOptions(
         repo=str(sent.get("repo", "")),
         private=sent.get("private") == "true",
         version=v,
@@ -73,9 +73,9 @@ def publish(
     try:
         with state.database.write() as session:
             adapter = service.adapter_by_slug(session, slug)
-            hub.order_publication(session, adapter, wanted, state.settings)
+            hub.order_publication(session, adapter, options, state.settings)
     except AppError as error:
-        return _hub_answer(request, state, slug, v, refused=(wanted, error))
+        return _hub_answer(request, state, slug, v, refused=(options, error))
     if wants_fragment(request):
         return _hub_answer(request, state, slug, v)
     return RedirectResponse(f"/adapters/{slug}/hub{f'?v={v}' if v else ''}", status_code=303)
@@ -101,9 +101,9 @@ def _hub_answer(
     *,
     refused: tuple[PublishOptions, AppError] | None = None,
 ) -> Response:
-    wanted, error = refused or (None, None)
+    options, error = refused or (None, None)
     with state.database.read() as session:
-        context = _hub_page(session, state, slug, number, wanted=wanted, error=error)
+        context = _hub_page(session, state, slug, number, options=options, error=error)
     status = error.status if error else 200
     if wants_fragment(request):
         return render_fragment("adapters/_hub_form.html", context, status=status)
@@ -116,14 +116,14 @@ def _hub_page(
     slug: str,
     number: int | None,
     *,
-    wanted: PublishOptions | None = None,
+    options: PublishOptions | None = None,
     error: AppError | None = None,
 ) -> HubPage:
     adapter = service.adapter_by_slug(session, slug)
     version = service.get_version(session, adapter, number)
     published = hub.publications(session, adapter)
     pictures = hub.pictures(session, adapter, version)
-    usual = {picture.sha256 for picture in pictures[: hub.USUAL_PICTURES]}
+    usual = {image.sha256 for image in pictures[: hub.USUAL_IMAGES]}
     # for failed or canceled ones, the last typed values
     earlier = next((row for row in published if row.url), next(iter(published), None))
     own_base = hub.base_on_hub(session, version)
@@ -137,17 +137,17 @@ def _hub_page(
         has_token=state.settings.hub_token is not None,
         is_active=any(row.job.state.is_active for row in published),
         pictures=pictures,
-        chosen=set(wanted.pictures or ()) if wanted else usual,
+        chosen=set(options.pictures or ()) if options else usual,
         values={
-            "repo": wanted.repo if wanted else earlier.repo if earlier else adapter.slug,
-            "base_model": wanted.base_model if wanted else own_base,
+            "repo": options.repo if options else earlier.repo if earlier else adapter.slug,
+            "base_model": options.base_model if options else own_base,
         },
-        private=wanted.private if wanted else earlier.private if earlier else True,
-        errors=_errors(error),
+        private=options.private if options else earlier.private if earlier else True,
+        errors=_field_errors(error),
     )
 
 
-def _errors(error: AppError | None) -> dict[str, str]:
+def _field_errors(error: AppError | None) -> dict[str, str]:
     if error is None:
         return {}
     return dict(error.fields) if isinstance(error, InvalidInput) else {"repo": error.detail}

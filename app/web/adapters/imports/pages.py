@@ -23,7 +23,7 @@ GONE = "It was imported, but the adapter was deleted for good since. Import the 
 
 
 @dataclass(frozen=True)
-class Import:
+class ImportRow:
     """An uploaded file that is being imported; `chosen` is the adapter it is a version of."""
 
     filename: str
@@ -69,10 +69,10 @@ class Import:
 class ImportsFragment:
     """Fragment with the progress of imports."""
 
-    imports: list[Import]
+    imports: list[ImportRow]
 
 
-def shown_import(session: Session, job_id: int) -> Import:
+def shown_import(session: Session, job_id: int) -> ImportRow:
     """Look up an import for a page. Raises NotFound."""
     job = service.get_import(session, job_id)
     adapter = service.imported_adapter(session, job)
@@ -82,8 +82,8 @@ def shown_import(session: Session, job_id: int) -> Import:
         error = job.error or (GONE if is_gone else "This file could not be imported. Try again.")
     args, result = job.readable_arguments(), job.outcome(ImportAdapterResult)
     if not isinstance(args, ImportAdapterArgs):
-        return Import("a file", job, adapter, error, result=result)
-    return Import(args.filename, job, adapter, error, args.adapter_id, result)
+        return ImportRow("a file", job, adapter, error, result=result)
+    return ImportRow(args.filename, job, adapter, error, args.adapter_id, result)
 
 
 @router.get("/imports/{job_id}")

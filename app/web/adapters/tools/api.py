@@ -9,7 +9,7 @@ from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
 from app.registry.adapters import tools
-from app.registry.adapters.tools import Keep
+from app.registry.adapters.tools import FuseOutput
 from app.registry.adapters.weighted import RowId, VersionReference, WeightedAdapter
 from app.registry.jobs.kinds import FuseAdapterResult, StepProgress
 from app.registry.jobs.models import IoJob
@@ -49,7 +49,7 @@ class ResizeIn(BaseModel):
 
 
 class FuseIn(BaseModel):
-    """What the adapter is fused into; others may be fused with it."""
+    """The target of a fused adapter; other adapters may be fused with it."""
 
     model_config = ConfigDict(extra="forbid")
     name: Name
@@ -62,7 +62,7 @@ class FuseIn(BaseModel):
     others: Annotated[list[WeightedAdapter], Field(max_length=100)] = []
     layout: FuseLayout = FuseLayout.DIFFUSERS
     dtype: FusedDtype = FusedDtype.FP16
-    keep: Keep = Keep.BASE_MODEL
+    keep: FuseOutput = FuseOutput.BASE_MODEL
 
 
 class ExtractIn(BaseModel):
@@ -76,7 +76,7 @@ class ExtractIn(BaseModel):
 
 
 class ToolJobOut(BaseModel):
-    """How the work of a tool goes; `progress` from 0 to 1, `result` once it has succeeded.
+    """The state of a tool job; `progress` from 0 to 1, `result` once it has succeeded.
 
     A result names the new adapter (`adapter_id`, `version`, with `energy_min`, `energy_mean`,
     `relative_error`), the new base (`base_model_id`), or the file's `download_url`.
@@ -108,13 +108,13 @@ def tool_job_out(job: IoJob) -> ToolJobOut:
 
 
 def progress_of(job: IoJob) -> float:
-    """How much of the work is done, from 0 to 1."""
+    """The finished share of the job, from 0 to 1."""
     return job.outcome(StepProgress).share
 
 
 @router.post("/adapters/merge", status_code=202)
 def merge(body: MergeIn, state: State) -> ToolJobOut:
-    """Make a new adapter of several; ask `/tool-jobs/{id}` how it goes."""
+    """Merge several adapters into a new one; poll `/tool-jobs/{id}`."""
     order = tools.MergeOrder(
         name=body.name,
         parts=body.adapters,
@@ -129,7 +129,7 @@ def merge(body: MergeIn, state: State) -> ToolJobOut:
 
 @router.post("/adapters/{adapter_id}/resize", status_code=202)
 def resize(adapter_id: Id, body: ResizeIn, state: State) -> ToolJobOut:
-    """Make a smaller version of an adapter; ask `/tool-jobs/{id}` how it goes."""
+    """Resize an adapter to a smaller version; poll `/tool-jobs/{id}`."""
     order = tools.ResizeOrder(**body.model_dump())
     with state.database.write() as session:
         return tool_job_out(tools.order_resize(session, adapter_id, order))
@@ -137,7 +137,7 @@ def resize(adapter_id: Id, body: ResizeIn, state: State) -> ToolJobOut:
 
 @router.post("/adapters/{adapter_id}/fuse", status_code=202)
 def fuse(adapter_id: Id, body: FuseIn, state: State) -> ToolJobOut:
-    """Write an adapter, and maybe others, into a base; ask `/tool-jobs/{id}` how it goes."""
+    """Fuse an adapter, and maybe others, into a base model; poll `/tool-jobs/{id}`."""
     first = WeightedAdapter(
         adapter_id=adapter_id,
         version=body.version,
@@ -158,28 +158,28 @@ def fuse(adapter_id: Id, body: FuseIn, state: State) -> ToolJobOut:
 
 @router.post("/base-models/extract", status_code=202)
 def extract(body: ExtractIn, state: State) -> ToolJobOut:
-    """Make an adapter of what two base models differ by; ask `/tool-jobs/{id}` how it goes."""
+    """Extract the difference of two base models as an adapter; poll `/tool-jobs/{id}`."""
     with state.database.write() as session:
         return tool_job_out(tools.order_extract(session, tools.ExtractOrder(**body.model_dump())))
 
 
 @router.get("/tool-jobs/{job_id}")
 def show(job_id: Id, state: State) -> ToolJobOut:
-    """How the work of a tool goes."""
+    """The state of a tool job."""
     with state.database.read() as session:
         return tool_job_out(tools.get_job(session, job_id))
 
 
 @router.post("/tool-jobs/{job_id}/cancel")
 def cancel(job_id: Id, state: State) -> ToolJobOut:
-    """End the work of a tool; nothing half done is left."""
+    """Cancel a tool job; no partial result is left."""
     with state.database.write() as session:
         return tool_job_out(tools.cancel(session, job_id))
 
 
 @router.get("/tool-jobs/{job_id}/file", response_class=Response)
 async def file(job_id: Id, request: Request, state: State) -> Response:
-    """A fused base that was kept for download, for 7 days: then it answers 410."""
+    """A fused base model that was kept for download; 410 after 7 days."""
     sha256, filename = await anyio.to_thread.run_sync(_find_file, state, job_id)
     return await anyio.to_thread.run_sync(
         lambda: blob_response(

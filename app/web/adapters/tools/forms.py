@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from app.registry.adapters import service, tools
 from app.registry.adapters.models import Adapter
-from app.registry.adapters.tools import Keep
+from app.registry.adapters.tools import FuseOutput
 from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.db import Session
 from app.registry.errors import NotFound
@@ -53,7 +53,7 @@ def merge_order(session: Session, adapter: Adapter, form: FormReader) -> IoJob:
     method = form.choice("method", MergeMethod)
     order = tools.MergeOrder(
         name=form.text("merge-name"),
-        parts=_parts(session, adapter, form),
+        parts=_read_adapters(session, adapter, form),
         method=method,
         rank=None if method is MergeMethod.LINEAR else form.whole("rank", None),
         density=form.number("density", USUAL_DENSITY),
@@ -81,11 +81,11 @@ def fuse_order(session: Session, adapter: Adapter, form: FormReader) -> IoJob:
     keep, _, layout = form.text("output").partition(" ")
     order = tools.FuseOrder(
         name=form.text("fuse-name"),
-        parts=_parts(session, adapter, form),
+        parts=_read_adapters(session, adapter, form),
         base=form.text("base") or None,
         layout=form.choice("output", FuseLayout, layout),
         dtype=form.choice("dtype", FusedDtype),
-        keep=form.choice("output", Keep, keep),
+        keep=form.choice("output", FuseOutput, keep),
     )
     form.check()
     return tools.order_fuse(session, order)
@@ -103,38 +103,42 @@ def extract_order(session: Session, _adapter: Adapter, form: FormReader) -> IoJo
     return tools.order_extract(session, order)
 
 
-def _parts(session: Session, adapter: Adapter, form: FormReader) -> list[WeightedAdapter]:
+def _read_adapters(session: Session, adapter: Adapter, form: FormReader) -> list[WeightedAdapter]:
     """This adapter, then those named in the rows; empty rows are skipped."""
     version = service.get_version(session, adapter, form.whole("version", None)).version
-    parts = [_part(adapter, form, "", version=version)]
+    parts = [_read_adapter(adapter, form, "", version=version)]
     for row in ROWS:
         if form.text(f"other-{row}"):
             with form.collect(f"other-{row}"):
-                parts.append(_part_of_row(session, form, row))
+                parts.append(_read_row(session, form, row))
     return parts
 
 
-def _part_of_row(session: Session, form: FormReader, row: int) -> WeightedAdapter:
+def _read_row(session: Session, form: FormReader, row: int) -> WeightedAdapter:
     slug, _, name = form.text(f"other-{row}").partition("@")
     try:
         adapter = service.adapter_by_slug(session, slug.strip())
     except NotFound:
         raise NotFound(f"There is no adapter “{slug[:80]}”.") from None
     version = service.get_version(session, adapter, name or None).version
-    return _part(adapter, form, f"-{row}", version=version)
+    return _read_adapter(adapter, form, f"-{row}", version=version)
 
 
-def _part(adapter: Adapter, form: FormReader, ending: str, *, version: int) -> WeightedAdapter:
+def _read_adapter(
+    adapter: Adapter, form: FormReader, ending: str, *, version: int
+) -> WeightedAdapter:
     """The adapter with the weights of the fields with this suffix."""
     return WeightedAdapter(
         adapter_id=adapter.key,
         version=version,
-        weight=_weight(adapter, form, f"weight{ending}", USUAL_WEIGHT),
-        text_encoder_weight=_weight(adapter, form, f"text-weight{ending}", None),
+        weight=_read_weight(adapter, form, f"weight{ending}", USUAL_WEIGHT),
+        text_encoder_weight=_read_weight(adapter, form, f"text-weight{ending}", None),
     )
 
 
-def _weight(adapter: Adapter, form: FormReader, name: str, default: Default) -> float | Default:
+def _read_weight(
+    adapter: Adapter, form: FormReader, name: str, default: Default
+) -> float | Default:
     """The weight in a field; the default, and an error, for one that is not accepted."""
     weight = form.number(name, default)
     if isinstance(weight, float) and (problem := weight_problem(weight, adapter.name)):

@@ -57,7 +57,7 @@ ORDERS = {
 
 
 @dataclass(frozen=True)
-class Sent:
+class SubmittedForm:
     """A submitted form and its errors."""
 
     tool: Tool
@@ -164,8 +164,8 @@ def forms(
 ) -> Response:
     """Show the tools of an adapter, as a fragment or as a page."""
     with state.database.read() as session:
-        context = _forms(session, slug, v)
-        tool = _tool(tools.get_job(session, job)) if job else None
+        context = _tool_forms(session, slug, v)
+        tool = _tool_job(tools.get_job(session, job)) if job else None
     if wants_fragment(request):
         return render_fragment("adapters/_tool_forms.html", context)
     return render(request, "adapters/tools.html", ToolsPage(context, tool))
@@ -179,10 +179,14 @@ def order(request: Request, slug: str, tool: Tool, state: State, sent: SentForm)
     try:
         with state.database.write() as session:
             adapter = service.adapter_by_slug(session, slug)
-            job = _tool(ORDERS[tool](session, adapter, form))
-            context = _forms(session, slug, _version(typed), Sent(tool, typed, {}))
+            job = _tool_job(ORDERS[tool](session, adapter, form))
+            context = _tool_forms(
+                session, slug, _version_number(typed), SubmittedForm(tool, typed, {})
+            )
     except (InvalidInput, NotFound) as error:
-        return _refused(request, slug, state, Sent(tool, typed, error.fields or {"": error.detail}))
+        return _refuse_form(
+            request, slug, state, SubmittedForm(tool, typed, error.fields or {"": error.detail})
+        )
     if wants_fragment(request):
         return render_fragment("adapters/_tool_ordered.html", ToolOrdered(job, context))
     return RedirectResponse(f"/adapters/{slug}/tools?job={job.job.key}", status_code=303)
@@ -192,7 +196,7 @@ def order(request: Request, slug: str, tool: Tool, state: State, sent: SentForm)
 def progress(job_id: Id, state: State) -> Response:
     """Show the progress of a job."""
     with state.database.read() as session:
-        tool = _tool(tools.get_job(session, job_id))
+        tool = _tool_job(tools.get_job(session, job_id))
     return render_fragment("adapters/_tool_job.html", ToolFragment(tool))
 
 
@@ -200,15 +204,15 @@ def progress(job_id: Id, state: State) -> Response:
 def cancel(request: Request, job_id: Id, state: State) -> Response:
     """Cancel a job; partial results are removed."""
     with state.database.write() as session:
-        tool = _tool(tools.cancel(session, job_id))
+        tool = _tool_job(tools.cancel(session, job_id))
     if wants_fragment(request):
         return render_fragment("adapters/_tool_job.html", ToolFragment(tool))
     return RedirectResponse(request.headers.get("referer", "/adapters"), status_code=303)
 
 
-def _refused(request: Request, slug: str, state: AppState, sent: Sent) -> Response:
+def _refuse_form(request: Request, slug: str, state: AppState, sent: SubmittedForm) -> Response:
     with state.database.read() as session:
-        context = _forms(session, slug, _version(sent.typed), sent)
+        context = _tool_forms(session, slug, _version_number(sent.typed), sent)
     if not wants_fragment(request):
         return render(request, "adapters/tools.html", ToolsPage(context, None), status=422)
     response = render_fragment("adapters/_tool_refused.html", ToolRefused(context), status=422)
@@ -219,12 +223,14 @@ def _refused(request: Request, slug: str, state: AppState, sent: Sent) -> Respon
     return response
 
 
-def _version(typed: Mapping[str, str]) -> int | None:
+def _version_number(typed: Mapping[str, str]) -> int | None:
     """The version number in a form; None for the newest."""
     return FormReader(typed).whole("version", None)
 
 
-def _forms(session: Session, slug: str, number: int | None, sent: Sent | None = None) -> ToolForms:
+def _tool_forms(
+    session: Session, slug: str, number: int | None, sent: SubmittedForm | None = None
+) -> ToolForms:
     adapter = service.adapter_by_slug(session, slug)
     version = service.get_version(session, adapter, number)
     every = base_models.list_base_models(session)
@@ -244,7 +250,7 @@ def _forms(session: Session, slug: str, number: int | None, sent: Sent | None = 
         others=tools.suggested(session, adapter, version),
         bases=ready,
         fitting=fitting.fitting(kind, ready),
-        active=[_tool(job) for job in tools.active_jobs(session, adapter)],
+        active=[_tool_job(job) for job in tools.active_jobs(session, adapter)],
         values={
             tool: values | (dict(sent.typed) if sent and sent.tool is tool else {}) for tool in Tool
         },
@@ -253,5 +259,5 @@ def _forms(session: Session, slug: str, number: int | None, sent: Sent | None = 
     )
 
 
-def _tool(job: IoJob) -> ToolJob:
+def _tool_job(job: IoJob) -> ToolJob:
     return ToolJob(job, round(100 * progress_of(job)))

@@ -1,4 +1,4 @@
-"""REST: the versions of an adapter, their aliases, what differs, the pictures drawn with them."""
+"""REST: the versions of an adapter, their aliases, differences and renders."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ Limit = Annotated[int, Query(ge=1, le=100)]
 
 
 class VersionOut(BaseModel):
-    """A version of an adapter, with where it came from; never changed."""
+    """A version of an adapter, with its origin; immutable."""
 
     adapter_id: int
     version: int
@@ -53,7 +53,7 @@ class VersionOut(BaseModel):
 
 
 class AliasIn(BaseModel):
-    """The version that an alias shall name."""
+    """The version that an alias points to."""
 
     model_config = ConfigDict(extra="forbid")
     version: int | Reference
@@ -67,7 +67,7 @@ class AliasOut(BaseModel):
 
 
 class CompareOut(BaseModel):
-    """How two versions differ; what is equal is left out."""
+    """The differences of two versions; equal values are left out."""
 
     a: int
     b: int
@@ -79,7 +79,7 @@ class CompareOut(BaseModel):
 
 
 class RenderBrief(BaseModel):
-    """A render that used the adapter, with its first picture."""
+    """A render that used the adapter, with its first image."""
 
     id: int
     prompt: str
@@ -96,7 +96,7 @@ def version_out(version: AdapterVersion, names: dict[str, int]) -> VersionOut:
     )
 
 
-def _found(
+def _find_version(
     session: Session, adapter_id: int, version: int | str | None
 ) -> tuple[Adapter, AdapterVersion]:
     adapter = service.get_adapter(session, adapter_id)
@@ -120,18 +120,18 @@ def versions(
 def show_version(adapter_id: Id, version: str, state: State) -> VersionOut:
     """One version, by its number or an alias."""
     with state.database.read() as session:
-        adapter, row = _found(session, adapter_id, version)
+        adapter, row = _find_version(session, adapter_id, version)
         return version_out(row, aliases.alias_numbers(session, adapter.key))
 
 
 @router.post("/adapters/{adapter_id}/versions/{version}/again", status_code=202)
 def again(adapter_id: Id, version: str, state: State) -> RunCreated:
-    """Train a version once more, with its settings and the pictures it had, as the next version.
+    """Train a version again with its settings and images, as the next version.
 
-    `warnings` say what will not be as it was the first time.
+    `warnings` name the differences to the first training.
     """
     with state.database.write() as session:
-        adapter, row = _found(session, adapter_id, version)
+        adapter, row = _find_version(session, adapter_id, version)
         run_id = service.require_run(adapter, row)
         run, differences = train_again(session, run_id, adapter_id=adapter.key)
     return RunCreated(id=run.key, status=run.status, warnings=differences)
@@ -139,7 +139,7 @@ def again(adapter_id: Id, version: str, state: State) -> RunCreated:
 
 @router.get("/adapters/{adapter_id}/aliases")
 def list_aliases(adapter_id: Id, state: State) -> list[AliasOut]:
-    """The aliases of an adapter; `latest` names the version that is used when none is asked for."""
+    """The aliases of an adapter; `latest` names the version that is used by default."""
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
         names = aliases.alias_numbers(session, adapter.key)
@@ -150,14 +150,14 @@ def list_aliases(adapter_id: Id, state: State) -> list[AliasOut]:
 def set_alias(adapter_id: Id, alias: str, body: AliasIn, state: State) -> AliasOut:
     """Give a version an alias, or move the alias to it."""
     with state.database.write() as session:
-        _, row = _found(session, adapter_id, body.version)
+        _, row = _find_version(session, adapter_id, body.version)
         stored = aliases.set_alias(session, row, alias)
     return AliasOut(alias=stored, version=row.version)
 
 
 @router.delete("/adapters/{adapter_id}/aliases/{alias}", status_code=204)
 def delete_alias(adapter_id: Id, alias: str, state: State) -> None:
-    """Take an alias away; its version stays."""
+    """Delete an alias; its version stays."""
     with state.database.write() as session:
         adapter = service.get_adapter(session, adapter_id)
         aliases.delete_alias(session, adapter.key, alias)
@@ -170,7 +170,7 @@ def compare_versions(
     a: Annotated[str | None, Query(max_length=60)] = None,
     b: Annotated[str | None, Query(max_length=60)] = None,
 ) -> CompareOut:
-    """How two versions differ; absent: the version in use, and the one before it."""
+    """The differences of two versions; by default of the version in use and the one before."""
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
         return compare_out(compare(session, adapter, a, b))

@@ -34,7 +34,7 @@ class ComparePage:
 
 
 @dataclass(frozen=True)
-class PicturesFragment:
+class GalleryFragment:
     """Older images of an adapter, and the cursor of the next page."""
 
     adapter: Adapter
@@ -49,7 +49,7 @@ def pictures(slug: str, state: State, before: Annotated[int, Query(ge=1, le=MAX_
         version = service.get_version(session, adapter)
         summary = service.summary(session, adapter)
         found = list_adapter_images(session, summary, version, before=before)
-    return render_fragment("adapters/_pictures.html", PicturesFragment(adapter, found))
+    return render_fragment("adapters/_pictures.html", GalleryFragment(adapter, found))
 
 
 @router.get("/adapters/{slug}/compare")
@@ -74,7 +74,7 @@ def remove_alias(slug: str, state: State, sent: SentForm) -> Response:
     with state.database.write() as session:
         adapter = service.adapter_by_slug(session, slug)
         aliases.delete_alias(session, adapter.key, str(sent.get("alias", "")))
-    return _back(slug, str(sent.get("v", "")))
+    return _back_to_adapter(slug, str(sent.get("v", "")))
 
 
 @router.post("/adapters/{slug}/again")
@@ -88,6 +88,6 @@ def again(slug: str, state: State, sent: SentForm) -> Response:
     return RedirectResponse(f"/runs/{run.key}", status_code=303)
 
 
-def _back(slug: str, shown: str) -> Response:
+def _back_to_adapter(slug: str, shown: str) -> Response:
     query = f"?v={shown}" if shown.isascii() and shown.isdigit() else ""
     return RedirectResponse(f"/adapters/{slug}{query}#versions", status_code=303)

@@ -121,7 +121,7 @@ def compare_module(pair: tuple[Tensor, Tensor], expected: LoraModule) -> ChangeS
 
 
 def check_loader(loader: Loader, subject: ProofInput) -> LoaderResult:
-    """How one program reads the file, and whether that is correct."""
+    """The result of one program reading the file."""
     reading = loader.read(subject.content, subject.layout)
     needed = loader.name in REQUIRED_LOADERS.get(subject.format, {loader.name})
     right, strengths, worst = 0, [], (0.0, "")

@@ -47,7 +47,7 @@ class LayerPatch:
 
 @dataclass
 class LoaderReading:
-    """How a loader reads a file: its patches by canonical key, and the family that it detects.
+    """A loader's view of a file: patches by canonical key, and the family that it detects.
 
     `used`: the tensors that it uses. `rejection`: why it rejects the file, empty if it does not.
     `seen_as`: the family that it detects, empty if it accepts any base. `inherent`: a rejection or

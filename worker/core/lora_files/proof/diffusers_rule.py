@@ -108,7 +108,7 @@ def _drop_attention(reading: LoaderReading) -> None:
 
 
 def _has_own_alpha(key: str) -> bool:
-    """Whether diffusers applies a module's own alpha; attention alphas keep an outdated name.
+    """True if diffusers applies a module's own alpha; attention alphas keep an outdated name.
 
     Those of the first encoder keep the `text_model.` that transformers 5 removed from its modules.
     """

@@ -81,7 +81,7 @@ class BaseLayout:
 
     @property
     def is_standard(self) -> bool:
-        """Whether other programs can load such a base: it has the text width of its family."""
+        """True if other programs can load such a base: it has the text width of its family."""
         return self.text_width in (None, self.family.facts.text_width)
 
 

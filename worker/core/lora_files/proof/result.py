@@ -23,13 +23,13 @@ class Verdict(StrEnum):
 
     @property
     def is_good(self) -> bool:
-        """Whether the file itself is correct."""
+        """True if the file itself is correct."""
         return self in (Verdict.RIGHT, Verdict.LIMITED, Verdict.FOREIGN)
 
 
 @dataclass(frozen=True, kw_only=True)
 class LoaderResult:
-    """How one program reads a file.
+    """The result of one program reading a file.
 
     `used` of all `tensors` are used. Of all `modules`, `right` have the right strength, `wrong`
     another one; `missed` are not read although the program supports their layers, `beyond` are of
@@ -119,7 +119,7 @@ class Proof:
 
     @property
     def passed(self) -> bool:
-        """Whether the file may be offered as a download."""
+        """True if the file may be offered as a download."""
         return not self.failures
 
     def as_json(self) -> dict[str, Any]:

@@ -30,7 +30,7 @@ TensorName = tuple[str, str]
 
 @dataclass(frozen=True)
 class TensorLocation:
-    """Where a module's tensor is stored; `shape` is that of the module."""
+    """The location of a module's tensor; `shape` is that of the module."""
 
     file: Path
     place: LdmTensor

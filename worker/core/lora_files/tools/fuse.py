@@ -123,7 +123,7 @@ class _BaseFuser:
 
         with translate_full_disk():
             if single:
-                write_tensors(out, files[""], metadata=self._metadata(), on_item=on_item)
+                write_tensors(out, files[""], metadata=self._file_metadata(), on_item=on_item)
             else:
                 with _replacing_folder(out) as folder:
                     for file, items in files.items():
@@ -131,7 +131,7 @@ class _BaseFuser:
                             folder / file, items, metadata={"format": "pt"}, on_item=on_item
                         )
                     folders.write_other_files(self._base, folder)
-                    provenance = json.dumps(self._provenance(), ensure_ascii=False, indent=2)
+                    provenance = json.dumps(self._list_sources(), ensure_ascii=False, indent=2)
                     (folder / PROVENANCE).write_text(provenance + "\n", encoding="utf-8")
         return FuseResult(size, len(self._layers))
 
@@ -237,7 +237,7 @@ class _BaseFuser:
             return stored
         return TORCH_DTYPES[self._options.dtype]
 
-    def _provenance(self) -> dict[str, Any]:
+    def _list_sources(self) -> dict[str, Any]:
         """The base and the adapters with their weights."""
         adapters = [
             {"name": one.name, "weight": one.weight, "text_encoder_weight": one.text_encoder_weight}
@@ -246,7 +246,7 @@ class _BaseFuser:
         info = self._base.info
         return {"base": info.path.stem, "fingerprint": info.fingerprint, "adapters": adapters}
 
-    def _metadata(self) -> dict[str, str]:
+    def _file_metadata(self) -> dict[str, str]:
         """The metadata of a single file: that of the base, and what was fused into it."""
         info = self._base.info
         side = info.resolution or info.family.facts.native_side
@@ -270,7 +270,7 @@ class _BaseFuser:
             **ours,
             **kept,
             "modelspec.merged_from": merged_from,
-            "brushwork.fused": json.dumps(self._provenance(), ensure_ascii=False),
+            "brushwork.fused": json.dumps(self._list_sources(), ensure_ascii=False),
         }
 
 

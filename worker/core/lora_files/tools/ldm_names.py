@@ -69,7 +69,7 @@ _THIRDS = {"q_proj": 0, "k_proj": 1, "v_proj": 2}
 
 @dataclass(frozen=True)
 class LdmTensor:
-    """Where a tensor of a module is stored in a single file.
+    """The location of a module's tensor in a single file.
 
     `third`: the third of its rows (OpenCLIP's fused queries, keys, values), None for all rows;
     `transposed`: stored as (in, out); `square`: stored as a 1 × 1 convolution.
@@ -91,7 +91,7 @@ class LdmNames:
     prefixes: Mapping[str, str]
 
     def of(self, component: str, name: str) -> LdmTensor:
-        """Where a module's tensor `name` is stored; BaseModelError if it cannot be."""
+        """The location of a module's tensor `name`. Raises BaseModelError if it has none."""
         try:
             if component == "unet":
                 return LdmTensor(UNET + self._unet_name(name))

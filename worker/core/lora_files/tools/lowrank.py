@@ -117,7 +117,7 @@ def spectrum_of_matrix(matrix: Tensor, *, directions: int | None = None) -> Spec
 
 @dataclass(frozen=True)
 class ModuleFidelity:
-    """How much a module keeps: its rank, the share of the energy, and the exact squared norm."""
+    """The fidelity of a module: its rank, the kept share of the energy, the exact squared norm."""
 
     key: str
     rank: int
@@ -127,7 +127,7 @@ class ModuleFidelity:
 
 @dataclass(frozen=True)
 class FidelityReport:
-    """How close a result is to the exact weight change."""
+    """The closeness of a result to the exact weight change."""
 
     modules: tuple[ModuleFidelity, ...]
 

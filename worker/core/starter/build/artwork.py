@@ -50,7 +50,7 @@ GROUPS: Mapping[int, str] = {
 """Groups of `emojibase-data` with objects, without faces, signs or flags."""
 
 SKIPPED_NAME = re.compile(r"skin tone|flag|keycap|clock|thirty|family|letter|[^\x00-\x7f]")
-"""Near-duplicates and drawings made of letters teach a small model little."""
+"""Near-duplicates and drawings of letters teach a small model little."""
 
 BACKGROUNDS: Mapping[str, tuple[int, int, int]] = {
     "white": (255, 255, 255),

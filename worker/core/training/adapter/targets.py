@@ -37,12 +37,12 @@ def unet_targets(
     that this UNet lacks, or that has nothing to train.
     """
 
-    def wanted(path: str) -> bool:
+    def is_target(path: str) -> bool:
         if ".attentions." in path:
             return targets is not Targets.ATTENTION or path.endswith(UNET_ATTENTION)
         return targets is Targets.ALL and path.endswith(UNET_CONVOLUTIONS)
 
-    paths = [path for path, layer in unet.named_modules() if _is_layer(layer) and wanted(path)]
+    paths = [path for path, layer in unet.named_modules() if _is_layer(layer) and is_target(path)]
     if blocks == EVERY_BLOCK:
         return paths
     existing = blocks_of(unet)

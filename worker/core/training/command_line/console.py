@@ -12,12 +12,12 @@ from worker.core.training.events import (
     Commands,
     Control,
     Event,
-    HeldOut,
     Notice,
     Phase,
     PhaseStarted,
     SampleSaved,
     StepDone,
+    ValidationDone,
 )
 from worker.core.wording import duration, size_text
 
@@ -63,7 +63,7 @@ class Console:
         if isinstance(event, StepDone):
             self._on_step(event)
         elif isinstance(event, PhaseStarted):
-            self._show(PHASE_TEXTS.get(event.phase, self._status))
+            self._show_line(PHASE_TEXTS.get(event.phase, self._status))
         elif isinstance(event, BaseFacts):
             self.facts = event
             self.print(f"Training {format_share(event)}.")
@@ -71,7 +71,7 @@ class Console:
             self.print(f"Checkpoint {event.path} ({size_text(event.size_bytes)})")
         elif isinstance(event, SampleSaved):
             self.print(f"Sample {event.path} ({event.prompt})")
-        elif isinstance(event, HeldOut):
+        elif isinstance(event, ValidationDone):
             self.print(
                 f"Validation loss {event.loss:.4f} ({event.low:.4f} to {event.high:.4f}) "
                 f"after step {event.step}"
@@ -85,18 +85,18 @@ class Console:
             return Commands()
         if not self._is_announced:
             self._is_announced = True
-            self._show("Saving a checkpoint …")
+            self._show_line("Saving a checkpoint …")
         return Commands(Control.SAVE_AND_EXIT)
 
     def print(self, line: str) -> None:
         """Print a permanent line above the status line."""
         self._stream.write(f"{CLEAR}{line}\n" if self._live else f"{line}\n")
-        self._show(self._status)
+        self._show_line(self._status)
         self._stream.flush()
 
     def end_line(self) -> None:
         """Remove the status line."""
-        self._show("")
+        self._show_line("")
         self._stream.flush()
 
     def _on_signal(self, _number: int, _frame: FrameType | None) -> None:
@@ -118,11 +118,11 @@ class Console:
             now = time.monotonic()
             if now - self._last_frame >= SECONDS_BETWEEN_FRAMES:
                 self._last_frame = now
-                self._show(f"{progress_bar(event.step / event.total)} {line}")
+                self._show_line(f"{progress_bar(event.step / event.total)} {line}")
         elif event.step == 1 or event.step % STEPS_BETWEEN_LINES == 0:
             self.print(line)
 
-    def _show(self, line: str) -> None:
+    def _show_line(self, line: str) -> None:
         """Update the status line, cut to the terminal's width; does nothing elsewhere."""
         if self._live:
             self._status = line

@@ -1,4 +1,4 @@
-"""The flags of `brushwork train`: one for every field of TrainConfig, made from the field.
+"""The flags of `brushwork train`: one for every field of TrainConfig, built from the field.
 
 Imports neither torch nor PIL, so that `--help` is fast.
 """
@@ -173,7 +173,7 @@ class Setting:
     def refusal(self, value: object) -> str:
         """The reason why a value is refused."""
         rule = f" {self.hint}" if "pattern" in self.schema else ""
-        return f"must be {self.requirement}, not {_shorten(value)}.{rule}"
+        return f"must be {self.requirement}, not {_shorten_text(value)}.{rule}"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -439,6 +439,6 @@ def _format_default(value: object) -> str:
     return str(value or "empty") if isinstance(value, str | list) else str(value)
 
 
-def _shorten(value: object) -> str:
+def _shorten_text(value: object) -> str:
     text = repr(value)
     return text if len(text) <= MAX_SHOWN else f"{text[:MAX_SHOWN]}…"

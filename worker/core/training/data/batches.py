@@ -1,4 +1,4 @@
-"""Makes the batches of each step, and draws all random numbers of a training.
+"""Makes the batches of each step, and all random numbers of a training.
 
 All randomness comes from two generators whose state is saved, so a resumed run sees exactly what an
 uninterrupted one would.
@@ -150,13 +150,13 @@ class Batches:
 
     def next(self) -> Batch:
         """The next batch, on the CPU."""
-        drawn = self._sampler.next_rows()
-        bucket, count = self._buckets[drawn.bucket], len(drawn.rows)
+        sampled = self._sampler.next_rows()
+        bucket, count = self._buckets[sampled.bucket], len(sampled.rows)
         config, generator = self._config, self._generator
-        latents, opacity = bucket.sample_latents(drawn.rows, generator, flip=config.flip)
+        latents, opacity = bucket.sample_latents(sampled.rows, generator, flip=config.flip)
         noise = sample_noise(latents.shape, generator, config)
         timesteps = stratified_timesteps(count, self._timesteps, generator)
-        images = tuple(bucket.images[row] for row in drawn.rows)
+        images = tuple(bucket.images[row] for row in sampled.rows)
         captions = augment_captions(
             [self._images[image].caption for image in images], generator, config
         )
@@ -166,8 +166,8 @@ class Batches:
             latents,
             noise,
             timesteps,
-            bucket.time_ids[list(drawn.rows)],
-            weights=self._weights(images),
+            bucket.time_ids[list(sampled.rows)],
+            weights=self._sampling_weights(images),
             mask=loss_mask(opacity, config),
         )
 
@@ -180,7 +180,7 @@ class Batches:
         self._sampler.load(state["sampler"])
         self._generator.set_state(state["chances"])
 
-    def _weights(self, images: Sequence[int]) -> Tensor | None:
+    def _sampling_weights(self, images: Sequence[int]) -> Tensor | None:
         """(b,): the config's weight for regularization images, 1 for others."""
         weight = self._config.regularization_weight
         kinds = [self._images[image].is_regularization for image in images]

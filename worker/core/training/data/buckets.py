@@ -30,7 +30,7 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """How an image fits its bucket: scaled to cover it, then center-cropped."""
+    """The fit of an image to its bucket: scaled to cover it, then center-cropped."""
 
     source: Size
     scaled: Size
@@ -68,7 +68,7 @@ def buckets(resolution: int) -> list[Size]:
 def fit(source: Size, resolution: int, *, squares: bool = False) -> Fit:
     """The fit of an image of this size in the bucket of the closest shape, or in the square."""
     choice = [Size(resolution, resolution)] if squares else buckets(resolution)
-    bucket = min(choice, key=lambda size: _distance(size.aspect, source.aspect))
+    bucket = min(choice, key=lambda size: _aspect_distance(size.aspect, source.aspect))
     scale = max(bucket.width / source.width, bucket.height / source.height)
     scaled = Size(
         max(bucket.width, round(source.width * scale)),
@@ -91,6 +91,6 @@ def crop_to_bucket(fitted: Fit, image: "Image.Image") -> "Image.Image":
     return scaled.crop((fitted.left, fitted.top, right, bottom))
 
 
-def _distance(one: float, other: float) -> float:
+def _aspect_distance(one: float, other: float) -> float:
     """The ratio of two aspects (1 or more), the same for 2:1 and 1:2."""
     return max(one / other, other / one)

@@ -83,7 +83,7 @@ def read_folder(folder: Path) -> list[TrainingImage]:
     return [
         TrainingImage(
             path,
-            _sha256(path),
+            _file_sha256(path),
             line.text,
             repeats=line.repeats,
             never_flip=line.never_flip,
@@ -101,7 +101,7 @@ def open_image(image: TrainingImage) -> Image.Image:
 def open_with_opacity(image: TrainingImage) -> tuple[Image.Image, Image.Image | None]:
     """The image as from `open_image`, and its opacity (L), None when it is fully opaque."""
     with _open_file(image) as opened:
-        turn = TURNS.get(_orientation(opened))
+        turn = TURNS.get(_read_orientation(opened))
         opened.load()
         upright = opened.transpose(turn) if turn is not None else opened
         opacity = None
@@ -115,11 +115,11 @@ def open_with_opacity(image: TrainingImage) -> tuple[Image.Image, Image.Image | 
 def image_size(image: TrainingImage) -> tuple[int, int]:
     """The upright width and height, read from the file's header only. Raises DatasetError."""
     with _open_file(image) as opened:
-        turned = _orientation(opened) in SIDEWAYS
+        turned = _read_orientation(opened) in SIDEWAYS
         return (opened.height, opened.width) if turned else opened.size
 
 
-def _orientation(opened: Image.Image) -> int:
+def _read_orientation(opened: Image.Image) -> int:
     """The EXIF orientation in the header.
 
     `getexif()` also looks behind a PNG's pixels, and so decodes the whole image to find nothing:
@@ -231,6 +231,6 @@ def _check_caption(caption: str, where: str) -> str:
     return caption.strip()
 
 
-def _sha256(path: Path) -> str:
+def _file_sha256(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()

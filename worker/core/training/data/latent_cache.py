@@ -142,11 +142,13 @@ class LatentStore:
         found: dict[int, Latent] = {}
         for index, (image, fitted) in enumerate(pairs):
             check_stop()
-            latent = self._read(self._path(image, fitted, mirrored))
+            latent = self._read_latent(self._latent_path(image, fitted, mirrored))
             if latent is not None:
                 found[index] = latent
         missing = [index for index in range(len(pairs)) if index not in found]
-        pixels = _prefetch(lambda index: _read_pixels(*pairs[index], mirrored=mirrored), missing)
+        pixels = _prefetch_items(
+            lambda index: _read_pixels(*pairs[index], mirrored=mirrored), missing
+        )
         for chunk in _split_chunks(missing, pairs[0][1].bucket, device=self._vae.device):
             check_stop()
             batch = [next(pixels) for _ in chunk]
@@ -156,24 +158,24 @@ class LatentStore:
                     opacity = _shrink_opacity(seen.opacity, latent.mean.shape[-2:])
                     latent = replace(latent, opacity=opacity)
                 found[index] = latent
-                self._write(self._path(*pairs[index], mirrored), latent)
+                self._write_latent(self._latent_path(*pairs[index], mirrored), latent)
         return [found[index] for index in range(len(pairs))]
 
-    def _path(self, image: TrainingImage, fitted: Fit, mirrored: bool) -> Path | None:
+    def _latent_path(self, image: TrainingImage, fitted: Fit, mirrored: bool) -> Path | None:
         if self._folder is None:
             return None
         side = "-mirrored" if mirrored else ""
         name = f"{image.sha256}-{fitted.bucket.width}x{fitted.bucket.height}{side}-{LAYOUT}"
         return self._folder / name[:2] / f"{name}.safetensors"
 
-    def _read(self, path: Path | None) -> Latent | None:
+    def _read_latent(self, path: Path | None) -> Latent | None:
         """The latent in a file; None when it is missing or damaged."""
         tensors = load_cached_tensors(path, needed="mean")
         if tensors is None:
             return None
         return Latent(tensors["mean"], tensors.get("std"), tensors.get("opacity"))
 
-    def _write(self, path: Path | None, latent: Latent) -> None:
+    def _write_latent(self, path: Path | None, latent: Latent) -> None:
         save_cached_tensors(
             path, {"mean": latent.mean, "std": latent.std, "opacity": latent.opacity}
         )
@@ -234,7 +236,9 @@ def _shrink_opacity(opacity: Tensor, size: torch.Size) -> Tensor:
     return F.interpolate(opacity[None], tuple(size), mode="area")[0]
 
 
-def _prefetch(make: Callable[[int], _ImagePixels], rows: Sequence[int]) -> Iterator[_ImagePixels]:
+def _prefetch_items(
+    make: Callable[[int], _ImagePixels], rows: Sequence[int]
+) -> Iterator[_ImagePixels]:
     """The results of `make` in order, computed on another thread while the caller encodes."""
     with ThreadPoolExecutor(1, thread_name_prefix="images") as thread:
         coming: deque[Future[_ImagePixels]] = deque()
@@ -284,11 +288,11 @@ def _make_bucket(
     mean = (stacked(lambda latent: latent.mean) - shift) * factor
     opacity = None
     if any(latent.opacity is not None for latent in plain):
-        opacity = stacked(_opacity)
+        opacity = stacked(_opacity_of)
     return EncodedBucket(size, tuple(rows), mean, std, _time_ids(fits), opacity)
 
 
-def _opacity(latent: Latent) -> Tensor:
+def _opacity_of(latent: Latent) -> Tensor:
     """The opacity (1, h, w) of any latent."""
     if latent.opacity is not None:
         return latent.opacity

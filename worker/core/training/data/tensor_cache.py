@@ -38,7 +38,7 @@ def save_cached_tensors(path: Path | None, parts: Mapping[str, Tensor | None]) -
     tensors = {
         name: part.detach().cpu().contiguous() for name, part in parts.items() if part is not None
     }
-    content = save(tensors, {CHECKSUM: _checksum(save(tensors))})
+    content = save(tensors, {CHECKSUM: _tensor_checksum(save(tensors))})
     with suppress(OSError):
         path.parent.mkdir(parents=True, exist_ok=True)
         write_atomically(path, content, durable=False)
@@ -50,10 +50,10 @@ def _is_intact(content: bytes) -> bool:
     An older file without a checksum is accepted.
     """
     header = json.loads(content[LENGTH_BYTES : _numbers_offset(content)])
-    return header.get("__metadata__", {}).get(CHECKSUM) in (None, _checksum(content))
+    return header.get("__metadata__", {}).get(CHECKSUM) in (None, _tensor_checksum(content))
 
 
-def _checksum(content: bytes) -> str:
+def _tensor_checksum(content: bytes) -> str:
     """The checksum of the tensor data of a file."""
     return f"{zlib.crc32(memoryview(content)[_numbers_offset(content) :]):08x}"
 

@@ -87,16 +87,18 @@ class _EmbeddingCache:
 
     def read(self, caption: str) -> PromptEmbeddings | None:
         """The embeddings of a caption (1, tokens, dim); None when missing or damaged."""
-        tensors = load_cached_tensors(self._path(caption), needed="hidden")
+        tensors = load_cached_tensors(self._embedding_path(caption), needed="hidden")
         return (
             None if tensors is None else PromptEmbeddings(tensors["hidden"], tensors.get("pooled"))
         )
 
     def write(self, caption: str, states: PromptEmbeddings) -> None:
         """Save the embeddings for later runs."""
-        save_cached_tensors(self._path(caption), {"hidden": states.hidden, "pooled": states.pooled})
+        save_cached_tensors(
+            self._embedding_path(caption), {"hidden": states.hidden, "pooled": states.pooled}
+        )
 
-    def _path(self, caption: str) -> Path | None:
+    def _embedding_path(self, caption: str) -> Path | None:
         if self._folder is None:
             return None
         name = hashlib.sha256(caption.encode()).hexdigest()
@@ -116,9 +118,11 @@ class LruCaptionEncoder:
     @torch.no_grad()
     def __call__(self, captions: Sequence[str]) -> PromptEmbeddings:
         """Each caption is encoded alone, so that its last bits depend on nothing else."""
-        return _concat_embeddings([self._one(caption) for caption in captions], self._device)
+        return _concat_embeddings(
+            [self._encode_caption(caption) for caption in captions], self._device
+        )
 
-    def _one(self, caption: str) -> PromptEmbeddings:
+    def _encode_caption(self, caption: str) -> PromptEmbeddings:
         if caption not in self._known:
             encoded = _encode_captions(self._base, [caption], self._device, self._clip_skip)
             self._known[caption] = encoded
