@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from app.registry.adapters.models import AdapterFile
 from app.registry.runs.models import Run
 from tests.worker.runtime.job_loops import Registry, open_registry
 from tests.worker.runtime.trainer_server import TrainerServer
@@ -37,6 +38,7 @@ class TrainedRegistry:
     registry: Registry
     run_id: int
     work_folder: list[Path]  # what was in it at the end
+    downloads: list[AdapterFile]  # those written by then; tests order more
 
 
 @pytest.fixture(scope="session")
@@ -50,5 +52,6 @@ def trained(
     with registry.working(registry.train_jobs(command=COMMAND)) as loop:
         loop.serve_wakeup()
         registry.until_final(Run, run_id)
-    yield TrainedRegistry(registry, run_id, list((registry.settings.data_dir / "work").iterdir()))
+    work_folder = list((registry.settings.data_dir / "work").iterdir())
+    yield TrainedRegistry(registry, run_id, work_folder, registry.rows(AdapterFile))
     registry.database.dispose()
