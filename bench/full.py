@@ -53,7 +53,7 @@ STEPS_BETWEEN_RELEASES = 50
 
 
 @dataclass(frozen=True, slots=True)
-class Task:
+class TrainingTask:
     """A training on a style's images and its number of steps; 0 leaves the base unchanged.
 
     `rank` 0: every weight; `options`: more of TrainConfig.
@@ -131,7 +131,7 @@ class FullModel(Lora):
         yield
 
 
-def train_one(task: Task) -> dict[str, Any]:
+def train_one(task: TrainingTask) -> dict[str, Any]:
     """Train the task and measure the result on held-out subjects."""
     torch.manual_seed(task.seed)
     config, base = task.config(), load_base(starter.PATH)
@@ -165,7 +165,7 @@ def train_one(task: Task) -> dict[str, Any]:
     }
 
 
-def _encoded(base: LoadedBase, task: Task, config: TrainConfig) -> EncodedDataset:
+def _encoded(base: LoadedBase, task: TrainingTask, config: TrainConfig) -> EncodedDataset:
     """The latents of both folders; the held-out images are never trained on."""
 
     def one(folder: str) -> EncodedDataset:
@@ -224,7 +224,7 @@ def main() -> None:
     words = json.loads(sys.argv[1])
     torch.set_num_threads(words.pop("threads"))
     words["options"] = tuple(tuple(pair) for pair in words.get("options", ()))
-    print(json.dumps(train_one(Task(**words))), flush=True)
+    print(json.dumps(train_one(TrainingTask(**words))), flush=True)
 
 
 if __name__ == "__main__":

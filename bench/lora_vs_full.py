@@ -27,7 +27,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench.full import Task
+from bench.full import TrainingTask
 from bench.styles import STYLES, draw_style
 from bench.training import ROOT, heading
 from worker.core.starter.build.artwork import load_artwork
@@ -60,7 +60,7 @@ class Bench:
                 row = json.loads(line)
                 self.known[row.pop("task")] = row
 
-    def result(self, task: Task) -> Result:
+    def result(self, task: TrainingTask) -> Result:
         """The result of a task, from an earlier run if there was one."""
         if task.key not in self.known:
             print(f"  {task.key}", file=sys.stderr, flush=True)
@@ -69,7 +69,7 @@ class Bench:
                 file.write(json.dumps({"task": task.key, **self.known[task.key]}) + "\n")
         return self.known[task.key]
 
-    def best(self, tasks: Sequence[Task]) -> Task:
+    def best(self, tasks: Sequence[TrainingTask]) -> TrainingTask:
         """The task with the lowest final held-out loss."""
         return min(tasks, key=lambda task: float(self.result(task)["loss"]))
 
@@ -77,7 +77,7 @@ class Bench:
     def _file(self) -> Path:
         return self.folder / "results.jsonl"
 
-    def _train(self, task: Task) -> dict[str, Any]:
+    def _train(self, task: TrainingTask) -> dict[str, Any]:
         words = json.dumps(asdict(task) | {"threads": self.threads})
         done = subprocess.run(
             [sys.executable, "-m", "bench.full", words],
@@ -136,9 +136,9 @@ class StylePlan:
     def _is_usual(self) -> bool:
         return self.targets == Targets.ATTENTION
 
-    def task(self, rank: int, rate: float, *, steps: int | None = None) -> Task:
+    def task(self, rank: int, rate: float, *, steps: int | None = None) -> TrainingTask:
         """Rank 0 trains every weight; 0 steps leave the base unchanged."""
-        return Task(
+        return TrainingTask(
             style=self.style,
             trained=self.trained,
             held_out=self.held_out,
@@ -171,7 +171,7 @@ def table(bench: Bench, plan: StylePlan, options: argparse.Namespace) -> Iterato
         yield row(task, bench.result(task), before, bench.result(full))
 
 
-def row(task: Task, result: Result, before: Result, full: Result) -> str:
+def row(task: TrainingTask, result: Result, before: Result, full: Result) -> str:
     """One line: the task, its cost, its result."""
     cells = [
         f"rank {task.rank}" if task.rank else "everything",

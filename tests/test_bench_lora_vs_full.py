@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from bench import lora_vs_full
-from bench.full import Task, train_one
+from bench.full import TrainingTask, train_one
 from bench.lora_vs_full import Bench, StylePlan
 from bench.styles import SIZE, STYLES
 from worker.core import starter
@@ -89,7 +89,7 @@ def test_both_ways_are_trained_and_measured_on_pictures_that_were_never_shown(
 def test_a_task_that_fails_ends_the_bench_with_its_reason(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    task = Task("neon", str(tmp_path / "no"), str(tmp_path / "no"), 2, 1e-3, 1)
+    task = TrainingTask("neon", str(tmp_path / "no"), str(tmp_path / "no"), 2, 1e-3, 1)
     with pytest.raises(SystemExit, match="exit status 1"):
         Bench(tmp_path, 1).result(task)
     assert "There is no folder" in capsys.readouterr().err
