@@ -1,7 +1,8 @@
 """What a test costs, by the folder it lies in: its marker, its group and its place in the order.
 
-`make check` runs what is marked `unit`. `make test` runs everything on every core: a file stays in
-one process, so that its fixtures are made once, and what takes longest starts first.
+`make check` runs what is marked `unit` and imports nothing else. `make test` runs everything on
+every core: a file stays in one process, so that its fixtures are made once, and what takes longest
+starts first.
 """
 
 from __future__ import annotations
@@ -17,9 +18,22 @@ FOLDERS = {
     "browser": "browser",
     "stack": "stack",
     "compat/test_old_jobs.py": "process",
+    "app/cli/test_adapters_tools.py": "slow",
     "app/supervisor": "process",
     "worker/runtime": "process",
+    "worker/bases/test_inspect.py": "slow",
+    "worker/bases/test_load.py": "slow",
+    "worker/bases/test_text.py": "slow",
+    "worker/bases/test_threads.py": "slow",
     "worker/inference": "slow",
+    "worker/lora_files/proof": "slow",
+    "worker/lora_files/test_compatible.py": "slow",
+    "worker/lora_files/test_converting.py": "slow",
+    "worker/lora_files/test_export.py": "slow",
+    "worker/lora_files/test_families.py": "slow",
+    "worker/lora_files/test_naming.py": "slow",
+    "worker/lora_files/tools/test_extract.py": "slow",
+    "worker/lora_files/tools/test_fuse.py": "slow",
     "worker/starter": "slow",
     "worker/training": "slow",
     "worker/test_fake_gpu.py": "slow",
@@ -27,7 +41,10 @@ FOLDERS = {
     "test_bench_lora_vs_full.py": "slow",
     "test_bench_registry.py": "slow",
 }
-"""The marker of every test in this folder or file; `unit` where none is named."""
+"""The marker of every test in this folder or file; `unit` where none is named.
+
+What builds networks with diffusers and transformers is `slow`: importing them alone takes seconds.
+"""
 
 LONGEST_FIRST = ("stack", "process", "slow", "browser", "unit")
 
@@ -57,6 +74,11 @@ def cost_of_folder(path: Path) -> str:
         if folder.as_posix() in FOLDERS:
             return FOLDERS[folder.as_posix()]
     return "unit"
+
+
+def is_left_out(path: Path, markers: str) -> bool:
+    """Whether `-m unit` selects nothing of this folder or file, so that it need not be imported."""
+    return markers == "unit" and cost_of_folder(path) != "unit"
 
 
 def group_of(item: pytest.Item, cost: str) -> str:

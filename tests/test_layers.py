@@ -59,6 +59,7 @@ def loaded_by(names: list[str], then: str = "") -> set[str]:
     return set(done.stdout.split())
 
 
+@pytest.mark.process
 def test_the_import_contracts_hold() -> None:
     done = subprocess.run(
         [sys.executable, "-c", "from importlinter.cli import lint_imports_command as run; run()"],
@@ -69,6 +70,7 @@ def test_the_import_contracts_hold() -> None:
     assert done.returncode == 0, done.stdout
 
 
+@pytest.mark.process
 def test_a_broken_contract_is_found(tmp_path: Path) -> None:
     """The tool reads this project's contracts: an arrow against them fails."""
     for folder in ("app", "worker"):
@@ -89,16 +91,19 @@ def test_a_broken_contract_is_found(tmp_path: Path) -> None:
     assert "app.registry is not allowed to import app.web" in done.stdout
 
 
+@pytest.mark.process
 def test_the_registry_loads_neither_a_web_framework_nor_torch() -> None:
     names = [module_name(path) for path in modules("app/registry")]
     assert loaded_by(names) & (WEB_FRAMEWORKS | HEAVY) == set()
 
 
+@pytest.mark.process
 def test_the_web_loads_no_torch() -> None:
     names = [module_name(path) for path in modules("app/web")]
     assert loaded_by(names) & HEAVY == set()
 
 
+@pytest.mark.process
 def test_a_worker_starts_without_torch() -> None:
     """An io worker idles without it; the others load it when their loop or trainer starts."""
     found = loaded_by(
@@ -108,10 +113,12 @@ def test_a_worker_starts_without_torch() -> None:
     assert found & (HEAVY | {"safetensors", "numpy"}) == set()
 
 
+@pytest.mark.process
 def test_the_trainer_opens_its_pipes_before_it_loads_torch() -> None:
     assert loaded_by(["worker.runtime.trainer"]) & (HEAVY | {"safetensors", "numpy"}) == set()
 
 
+@pytest.mark.process
 def test_the_core_loads_neither_a_web_framework_nor_a_database() -> None:
     names = [module_name(path) for path in modules("worker/core") if path.stem != "__main__"]
     found = loaded_by([name for name in names if not name.startswith("worker.core.starter.build")])

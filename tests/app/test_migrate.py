@@ -28,6 +28,7 @@ def test_the_tables_are_those_of_the_code(database: Database) -> None:
     migrate.check(database.engine)
 
 
+@pytest.mark.slow
 def test_every_migration_can_be_undone(tmp_path: Path) -> None:
     engine = make_engine(f"sqlite:///{tmp_path}/brushwork.db")
     migrate.upgrade(engine)
@@ -51,6 +52,7 @@ OLD_ROWS = (
 )
 
 
+@pytest.mark.slow
 def test_rows_of_the_first_release_are_kept_and_found(postgres: str, tmp_path: Path) -> None:
     for url in (f"sqlite:///{tmp_path}/brushwork.db", postgres):
         engine = make_engine(url)
@@ -78,6 +80,7 @@ WRITTEN = (
 )
 
 
+@pytest.mark.slow
 def test_files_that_may_tell_notes_are_written_anew(postgres: str, tmp_path: Path) -> None:
     for url in (f"sqlite:///{tmp_path}/brushwork.db", postgres):
         engine = make_engine(url)
@@ -105,6 +108,7 @@ def test_files_that_may_tell_notes_are_written_anew(postgres: str, tmp_path: Pat
         database.dispose()
 
 
+@pytest.mark.slow
 def test_an_adapter_at_the_address_of_a_page_moves(postgres: str, tmp_path: Path) -> None:
     for url in (f"sqlite:///{tmp_path}/brushwork.db", postgres):
         engine = make_engine(url)

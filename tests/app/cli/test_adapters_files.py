@@ -50,6 +50,7 @@ def test_words_that_name_no_tool_still_search_the_registry() -> None:
     assert build_parser().parse_args(["adapters"]).words is None
 
 
+@pytest.mark.process
 def test_a_file_is_converted_without_a_data_folder(lora: Path, tmp_path: Path) -> None:
     import torch
 
@@ -105,6 +106,7 @@ def test_a_lora_file_is_not_named_like_a_pickle(
     assert not out.exists()
 
 
+@pytest.mark.slow  # loads the base with diffusers
 def test_the_base_of_a_file_may_be_the_starter(
     lora: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

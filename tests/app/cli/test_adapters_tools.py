@@ -20,8 +20,6 @@ from worker.core.lora_files.header import read_header
 if TYPE_CHECKING:
     import torch
 
-pytestmark = pytest.mark.slow  # these load the embedded base, by our cores and by diffusers
-
 
 @pytest.fixture(scope="module")
 def files(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:

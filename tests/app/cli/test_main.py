@@ -36,10 +36,11 @@ def _no_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 @pytest.fixture
-def data_dir(tmp_path: Path) -> Path:
+def data_dir(tmp_path: Path, sqlite_template: Path) -> Path:
     """A migrated data folder with one blob."""
     folder = tmp_path / "data"
-    migrate.migrate(Settings(data_dir=folder))
+    folder.mkdir()
+    (folder / "brushwork.db").write_bytes(sqlite_template.read_bytes())
     LocalBlobStore(folder / "blobs").put_bytes(b"a picture")
     return folder
 
@@ -80,6 +81,7 @@ def test_a_wrong_setting_is_named(
     assert "BRUSHWORK_PORT: Input should be a valid integer" in capsys.readouterr().err
 
 
+@pytest.mark.process
 def test_the_supervisor_loads_neither_web_nor_database_nor_torch() -> None:
     program = (
         "import sys, app.cli.serve, app.cli.serving, app.supervisor.stack, app.__main__\n"
@@ -100,6 +102,7 @@ def test_train_leaves_its_words_to_the_training_core() -> None:
     assert command[3:] == ["--device", "cuda:1", "--threads", "4", *words]
 
 
+@pytest.mark.process
 def test_train_explains_itself_under_its_own_name() -> None:
     done = brushwork("train", "--help")
     assert done.returncode == 0
@@ -110,6 +113,7 @@ def test_train_explains_itself_under_its_own_name() -> None:
 # -- serve refuses ----------------------------------------------------------------------------
 
 
+@pytest.mark.process
 def test_serve_beyond_this_machine_needs_a_password(tmp_path: Path) -> None:
     done = brushwork("serve", "--host", "0.0.0.0", "--data-dir", str(tmp_path / "data"))
     assert done.returncode == 2
@@ -117,18 +121,21 @@ def test_serve_beyond_this_machine_needs_a_password(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
+@pytest.mark.process
 def test_web_alone_needs_it_too(tmp_path: Path) -> None:
     done = brushwork("web", "--host", "0.0.0.0", "--data-dir", str(tmp_path / "data"))
     assert done.returncode == 2
     assert "Set BRUSHWORK_PASSWORD" in done.stderr
 
 
+@pytest.mark.process
 def test_web_does_not_serve_a_database_of_another_version(tmp_path: Path) -> None:
     done = brushwork("web", "--port", "0", "--data-dir", str(tmp_path / "data"))
     assert done.returncode == 2
     assert "Run `brushwork migrate` first" in done.stderr
 
 
+@pytest.mark.process
 def test_a_data_folder_that_cannot_be_written_is_named() -> None:
     done = brushwork("serve", "--data-dir", "/proc/brushwork")
     assert done.returncode == 2
@@ -136,6 +143,7 @@ def test_a_data_folder_that_cannot_be_written_is_named() -> None:
     assert "BRUSHWORK_DATA_DIR" in done.stderr
 
 
+@pytest.mark.process
 def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
@@ -210,6 +218,7 @@ def test_doctor_covers_every_secret() -> None:
     assert "region=eu" in shown
 
 
+@pytest.mark.process
 def test_doctor_finds_a_sound_machine_sound(
     data_dir: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -132,12 +132,27 @@ def encrypted(packed: bytes) -> bytes:
 @functools.cache
 def crowded_archive(entries: int, *, confess: bool = True) -> bytes:
     """A zip of many empty files; unless it confesses, its end record tells of one only."""
-    buffer = io.BytesIO()
-    with zipfile.ZipFile(buffer, "w") as packed:
-        for number in range(entries):
-            packed.writestr(zipfile.ZipInfo(f"{number}.png"), b"")
-    data = buffer.getvalue()
+    local, central = struct.Struct("<4s5H3L2H"), struct.Struct("<4s6H3L5H2L")
+    files, records, offset = [], [], 0
+    for number in range(entries):  # as zipfile would, which takes ten times as long
+        name = f"{number}.png".encode()
+        facts = (20, 0, 0, 0, 33, 0, 0, 0, len(name), 0)
+        files.append(local.pack(b"PK\3\4", *facts) + name)
+        made_on = 0o600 << 16, offset
+        records.append(central.pack(b"PK\1\2", 3 << 8 | 20, *facts, 0, 0, 0, *made_on) + name)
+        offset += len(files[-1])
+    directory = b"".join(records)
+    end = struct.pack(
+        "<4s4H2LH", b"PK\5\6", 0, 0, *[min(entries, 0xFFFF)] * 2, len(directory), offset, 0
+    )
+    if entries > 0xFFFF:
+        sizes = entries, entries, len(directory), offset
+        end = (
+            struct.pack("<4sQ2H2L4Q", b"PK\6\6", 44, 45, 45, 0, 0, *sizes)
+            + struct.pack("<4sLQL", b"PK\6\7", 0, offset + len(directory), 1)
+            + end
+        )
+    data = b"".join(files) + directory + end
     if confess:
         return data
-    end = data.rindex(b"PK\5\6")
-    return patched(data, end + 8, struct.pack("<HH", 1, 1))
+    return patched(data, data.rindex(b"PK\5\6") + 8, struct.pack("<HH", 1, 1))

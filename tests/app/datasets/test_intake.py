@@ -332,6 +332,7 @@ class _Generated(io.RawIOBase):
         return chunk
 
 
+@pytest.mark.slow
 def test_500_pictures_take_no_more_memory_than_a_few(
     upload: Upload, store: LocalBlobStore, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -70,6 +70,7 @@ def test_threads_that_race_for_jobs_never_get_the_same(database: Database) -> No
     assert sorted(claimed) == ids
 
 
+@pytest.mark.process
 def test_processes_that_race_for_jobs_never_get_the_same(database: Database) -> None:
     ids = queue_jobs(database, 60)
     url = database.engine.url.render_as_string(hide_password=False)

@@ -28,8 +28,6 @@ from worker.core.bases.inspect import inspect_base
 from worker.core.bases.load import load_base
 from worker.core.bases.single_file import text_config as text_config_of
 
-pytestmark = pytest.mark.slow  # writes and loads whole bases
-
 
 def same_weights(one: nn.Module, other: nn.Module) -> bool:
     a, b = one.state_dict(), other.state_dict()

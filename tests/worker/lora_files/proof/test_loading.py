@@ -42,8 +42,6 @@ from worker.core.lora_files.proof.loading import (
 )
 from worker.core.words import FileFormat, WeightDtype
 
-pytestmark = pytest.mark.slow  # loads with diffusers
-
 SD1, SDXL = BaseFamily.SD1, BaseFamily.SDXL
 MIDDLE = ("lora_unet_mid_block_attentions_0_", "lora_unet_middle_block_1_")
 Parts = dict[str, Any]

@@ -39,8 +39,6 @@ from worker.core.lora_files.tools.fuse import FuseOptions, fuse_adapters
 from worker.core.lora_files.tools.stack import ToolError
 from worker.core.words import FusedDtype, FuseLayout
 
-pytestmark = pytest.mark.slow  # fuses and generates with real bases
-
 FOLDER32 = FuseOptions(FuseLayout.DIFFUSERS, FusedDtype.FP32)
 SINGLE32 = FuseOptions(FuseLayout.SINGLE, FusedDtype.FP32)
 
