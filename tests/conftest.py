@@ -47,7 +47,7 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ.setdefault("OMP_WAIT_POLICY", "passive")  # as the worker does
 
 
-@pytest.hookimpl(tryfirst=True)  # before `-m` selects by markers, and xdist reads the groups
+@pytest.hookimpl(tryfirst=True)  # before `-m` selects by markers
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Mark every test by what it costs; where several processes run them, the longest first."""
     costs.add_markers(items)

@@ -1,4 +1,4 @@
-"""What a test costs, by the folder it lies in: its marker, its group and its place in the order.
+"""What a test costs, by the folder it is in: its marker and its place in the order.
 
 `make check` runs what is marked `unit` and imports nothing else. `make test` runs everything on
 every core: a file stays in one process, so that its fixtures are made once, and what takes longest
@@ -50,13 +50,11 @@ LONGEST_FIRST = ("stack", "process", "slow", "browser", "unit")
 
 
 def add_markers(items: Iterable[pytest.Item]) -> None:
-    """Mark each test with its cost and with the group that shares a process with it."""
+    """Mark each test with its cost."""
     for item in items:
         cost = cost_of(item)
         if item.get_closest_marker(cost) is None:
             item.add_marker(cost)
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(group_of(item, cost)))
 
 
 def cost_of(item: pytest.Item) -> str:
@@ -79,11 +77,6 @@ def cost_of_folder(path: Path) -> str:
 def is_left_out(path: Path, markers: str) -> bool:
     """Whether `-m unit` selects nothing of this folder or file, so that it need not be imported."""
     return markers == "unit" and cost_of_folder(path) != "unit"
-
-
-def group_of(item: pytest.Item, cost: str) -> str:
-    """One group for all real stacks, which would take each other's time; one for each file."""
-    return "stack" if cost == "stack" else item.path.relative_to(TESTS).as_posix()
 
 
 def sort_longest_first(items: list[pytest.Item]) -> None:

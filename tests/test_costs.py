@@ -26,6 +26,10 @@ def test_the_nearest_folder_that_has_a_cost_counts(place: str, cost: str) -> Non
     assert cost_of_folder(TESTS / place) == cost
 
 
-def test_each_test_carries_its_cost_and_its_group(request: pytest.FixtureRequest) -> None:
+def test_each_test_carries_its_cost(request: pytest.FixtureRequest) -> None:
     assert request.node.get_closest_marker("unit") is not None
-    assert request.node.get_closest_marker("xdist_group").args == ("test_costs.py",)
+
+
+def test_the_tests_of_a_file_share_one_process() -> None:
+    """Fixtures of a file are made once, and tests/stack builds on what its first test trained."""
+    assert "--dist loadfile" in (TESTS.parent / "Makefile").read_text()

@@ -133,7 +133,7 @@ def test_what_is_wrong_is_said_beside_its_field_and_mended_in_place(live: Live, 
     expect(weight).to_have_accessible_description("Enter a number.")
     expect(weight).to_have_value("abc")
     prompt = page.get_by_label("Prompt", exact=True)
-    expect(prompt).to_have_accessible_description(re.compile("at most 2,000 fit"))
+    expect(prompt).to_have_accessible_description(re.compile("use at most 2,000"))
     expect(prompt).to_have_value("p" * 5_000)
     prompt.fill("a castle")
     weight.fill("0.5")

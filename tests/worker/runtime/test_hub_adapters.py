@@ -265,7 +265,7 @@ def test_what_cannot_be_done_is_said(
         publishing = PublishOptions("ada/gone")
         key = on_hub.order_publication(session, adapter, publishing, outward.settings).key
         adapter.deleted_at = utcnow()
-    assert "was deleted while this waited" in outward.until_final(IoJob, key).error
+    assert "was deleted meanwhile" in outward.until_final(IoJob, key).error
     assert "ada/gone" not in hub.repos
 
 
