@@ -29,9 +29,9 @@ from worker.core.starter.style import style_distance
 from worker.core.training.adapter.lora import Lora
 from worker.core.training.config import Precision, TrainConfig
 from worker.core.training.data.batches import Batches
-from worker.core.training.data.held_out import ValidationSet
 from worker.core.training.data.images import open_image, read_folder
 from worker.core.training.data.text import LiveCaptionEncoder
+from worker.core.training.data.validation import ValidationSet
 from worker.core.training.learner import Learner, Model
 from worker.core.training.loss import NoiseSchedule
 from worker.core.training.memory import peak_memory_bytes, release_memory

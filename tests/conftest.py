@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from tests import costs
-from tests.pictures import make_png
+from tests.images import make_png
 
 if TYPE_CHECKING:
     import sqlalchemy as sa

@@ -30,7 +30,7 @@ from app.registry.runs import service as runs
 from app.registry.runs.models import Run
 from app.registry.runs.progress import MetricPoints, NewSample
 from app.registry.state import AppState
-from tests.pictures import make_png
+from tests.images import make_png
 
 LEASE_SECONDS = 600.0
 TRAINABLE, BASE_PARAMETERS = 281_000, 19_300_000

@@ -10,7 +10,7 @@ from fastapi import APIRouter, Path, Request
 from starlette.responses import Response, StreamingResponse
 
 from app.registry.errors import NotFound
-from app.registry.picture_types import HEAD_BYTES, image_type
+from app.registry.image_types import HEAD_BYTES, image_type
 from app.registry.state import AppState
 from app.registry.storage.store import BlobNotFound, BlobStore
 from app.web.state import State

@@ -20,6 +20,7 @@ from app.registry.base_models.inspection import write_unusable
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import Conflict
+from app.registry.image_types import image_suffix
 from app.registry.jobs import service as jobs
 from app.registry.jobs.kinds import (
     ByteProgress,
@@ -34,10 +35,9 @@ from app.registry.jobs.kinds import (
 )
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
-from app.registry.picture_types import image_suffix
 from app.registry.storage.store import BlobStore
+from worker.core.hub.messages import LEFT, HubReply
 from worker.core.hub.model_card import PEFT_FILE, ModelCard
-from worker.core.hub.orders import LEFT, HubReply
 from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.hub_process import (
     HubFailure,

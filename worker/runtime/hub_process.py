@@ -20,7 +20,7 @@ from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import LostLease
-from worker.core.hub.orders import CANCEL, DONE, FAILED, LEFT, HubReply, HubRequest
+from worker.core.hub.messages import CANCEL, DONE, FAILED, LEFT, HubReply, HubRequest
 from worker.runtime.device import child_environment
 from worker.runtime.lease import Lease
 

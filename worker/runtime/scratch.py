@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from app.registry.errors import AppError
-from app.registry.picture_types import image_suffix
+from app.registry.image_types import image_suffix
 from app.registry.runs.models import Checkpoint, Sample
 from app.registry.storage.store import Blob, BlobStore, verify
 

@@ -12,7 +12,7 @@ from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState
-from tests.pictures import make_png
+from tests.images import make_png
 
 FRAGMENT = {"HX-Request": "true"}
 

@@ -10,9 +10,9 @@ import torch
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.batches import Batches, BatchSampler, Pool, pools
 from worker.core.training.data.buckets import Size
-from worker.core.training.data.held_out import ValidationSet
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.latent_cache import EncodedBucket
+from worker.core.training.data.validation import ValidationSet
 
 
 def _bucket(images: tuple[int, ...], *, std: float | None = None, side: int = 2) -> EncodedBucket:

@@ -18,10 +18,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from worker.core.hub import adapters, models
+from worker.core.hub.cancel_guard import CancelGuard
 from worker.core.hub.errors import Access, explain_error
+from worker.core.hub.messages import CANCEL, DONE, FAILED, LEFT, PROGRESS, HubReply, HubRequest
 from worker.core.hub.model_card import ModelCard
-from worker.core.hub.orders import CANCEL, DONE, FAILED, LEFT, PROGRESS, HubReply, HubRequest
-from worker.core.hub.undoing import CancelGuard
 
 Values = dict[str, Any]
 NOT_UNDONE = (

@@ -11,6 +11,7 @@ from huggingface_hub import CommitOperationAdd, CommitOperationDelete, HfApi
 from huggingface_hub.errors import HfHubHTTPError
 from huggingface_hub.utils import disable_progress_bars  # type: ignore[attr-defined]
 
+from worker.core.hub.cancel_guard import CancelGuard
 from worker.core.hub.card import make_card
 from worker.core.hub.errors import Access, HubError
 from worker.core.hub.model_card import ModelCard
@@ -18,7 +19,6 @@ from worker.core.hub.models import HubReference
 from worker.core.hub.repository import RemoteFile, Repository, fetch_repository
 from worker.core.hub.selection import ADAPTER_NAMES, select_adapter_file
 from worker.core.hub.transfer import fetch_files
-from worker.core.hub.undoing import CancelGuard
 from worker.core.lora_files.header import MAX_ADAPTER_BYTES
 from worker.core.wording import size_text
 

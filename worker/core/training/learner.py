@@ -14,8 +14,8 @@ from worker.core.sampling import predict
 from worker.core.training.adapter.lora import Lora
 from worker.core.training.config import Optimizer, Precision, PredictionType, TrainConfig
 from worker.core.training.data.batches import Batch
-from worker.core.training.data.held_out import ValidationLoss, ValidationSet, summarize_errors
 from worker.core.training.data.text import CaptionEncoder
+from worker.core.training.data.validation import ValidationLoss, ValidationSet, summarize_errors
 from worker.core.training.loss import NoiseSchedule, elementwise_error, level_weights, mean_loss
 from worker.core.training.optim import (
     MovingAverage,

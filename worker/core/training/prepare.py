@@ -13,7 +13,6 @@ from worker.core.training.adapter.lora import Lora, inject_adapter, target_layer
 from worker.core.training.attention import speed_up_attention
 from worker.core.training.config import Precision, PredictionType, TrainConfig
 from worker.core.training.data.batches import Batches
-from worker.core.training.data.held_out import ValidationSet, split
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.latent_cache import EncodedBucket, encode_images
 from worker.core.training.data.text import (
@@ -22,6 +21,7 @@ from worker.core.training.data.text import (
     LruCaptionEncoder,
     PrecomputedCaptionEncoder,
 )
+from worker.core.training.data.validation import ValidationSet, split
 from worker.core.training.errors import UnsupportedError
 from worker.core.training.learner import Learner, Model
 from worker.core.training.loss import NoiseSchedule

@@ -11,9 +11,9 @@ from diffusers import StableDiffusionPipeline
 
 from worker.core.starter.build.artwork import ArtworkSubject, load_artwork, read_subjects
 from worker.core.starter.build.autoencoder import encode_latents, train_autoencoder
-from worker.core.starter.build.pictures import render_training_set
 from worker.core.starter.build.recipe import Recipe, full_recipe, tiny_recipe
 from worker.core.starter.build.text_encoder import train_text_encoder
+from worker.core.starter.build.training_set import render_training_set
 from worker.core.starter.build.unet import make_scheduler, train_unet
 
 

@@ -11,8 +11,8 @@ from torch import Tensor
 
 from worker.core.starter.build.muon import Muon
 from worker.core.starter.build.pace import Journal, rate_factor
-from worker.core.starter.build.pictures import TrainingSet
 from worker.core.starter.build.recipe import Recipe
+from worker.core.starter.build.training_set import TrainingSet
 
 MUON_RATE = 6e-3
 ADAM_RATE = 1.5e-3

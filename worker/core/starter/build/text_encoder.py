@@ -19,8 +19,8 @@ from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
 from worker.core.starter.build.artwork import BACKGROUNDS, ArtworkSet, ArtworkSubject
 from worker.core.starter.build.pace import Journal, rate_factor
-from worker.core.starter.build.pictures import TrainingSet
 from worker.core.starter.build.recipe import Recipe
+from worker.core.starter.build.training_set import TrainingSet
 
 RATE = 2e-3
 START, END = "<|startoftext|>", "<|endoftext|>"

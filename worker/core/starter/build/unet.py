@@ -13,9 +13,9 @@ from diffusers import DDIMScheduler, DDPMScheduler, UNet2DConditionModel
 from torch import Tensor
 
 from worker.core.starter.build.pace import Journal, rate_factor
-from worker.core.starter.build.pictures import TrainingSet
 from worker.core.starter.build.recipe import Recipe
 from worker.core.starter.build.text_encoder import Words, encode_captions
+from worker.core.starter.build.training_set import TrainingSet
 
 RATE = 6e-4
 EMA_DECAY = 0.999
