@@ -91,3 +91,15 @@ def test_a_deleted_adapter_comes_back_with_undo(live: Live, page: Page) -> None:
     expect(page.get_by_text("The adapter was deleted.")).to_be_visible()
     page.get_by_role("button", name="Undo").click()
     expect(page.get_by_role("heading", level=1)).to_have_text("Chalk")
+
+
+@pytest.mark.parametrize("width", [360, 768, 1440])
+def test_the_list_of_formats_opens_inside_the_window(live: Live, page: Page, width: int) -> None:
+    adapter = fake_workers.adapter(live.state, "Chalk", trigger_word="a long chalkboard trigger")
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto(f"/adapters/{adapter.slug}")
+    page.get_by_label("Other formats").click()
+    box = page.locator(".downloads-list").bounding_box()
+    assert box is not None
+    assert box["x"] >= 0
+    assert box["x"] + box["width"] <= width
