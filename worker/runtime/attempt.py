@@ -47,7 +47,6 @@ from worker.runtime.trainer_process import TrainerExit, TrainerProcess, WarmTrai
 
 POLL_SECONDS = 0.1
 CHECK_SECONDS = 0.3
-RETRYABLE_CODES = frozenset({"trainer_error"})  # failures that may not occur again
 log = logging.getLogger(__name__)
 
 CRASHED = (

@@ -106,23 +106,25 @@ class ImportJobs:
         # without metadata, so that identical tensors have the same hash
         canonical.save_adapter(canonical.LoraAdapter(reading.adapter.modules), path)
         blob = self._store.put_file(path)
-        told = read_source_metadata(found.metadata, self._sidecars(args, scratch), args.filename)
+        about_file = read_source_metadata(
+            found.metadata, self._sidecars(args, scratch), args.filename
+        )
         notes = list(reading.notes)
         if place.base is None:
             notes.append(NO_BASE.format(family=family_label(place.family)))
-        cover, refusal = self._cover(told, scratch)
+        cover, refusal = self._cover(about_file, scratch)
         notes += [refusal] if refusal else []
         rank, alpha = _middle(reading)
         new = NewVersion(
-            name=told.name,
+            name=about_file.name,
             base_family=place.family,
             sha256=blob.sha256,
             size_bytes=blob.size,
             tensor_sha256=tensor_hash(path),
             rank=rank,
             alpha=alpha,
-            trigger_words=told.trigger_words,
-            license=told.license,
+            trigger_words=about_file.trigger_words,
+            license=about_file.license,
             base_model_id=place.base.key if place.base else None,
             trainable_parameters=reading.adapter.parameters,
             cover_sha256=cover,
@@ -136,9 +138,9 @@ class ImportJobs:
                 "source_sha256": uploaded,
                 "converted": reading.is_converted,
             }
-            | ({"author": told.author} if told.author else {}),
+            | ({"author": about_file.author} if about_file.author else {}),
         )
-        self._publish(args, lease, new, told)
+        self._publish(args, lease, new, about_file)
 
     def _is_known(self, lease: Lease, hash_of_file: str | None, uploaded: str) -> bool:
         """True if a version has these tensors or is this file; the job then ends with it."""
@@ -208,12 +210,12 @@ class ImportJobs:
             sidecars.append(Sidecar(sent.name, path))
         return sidecars
 
-    def _cover(self, told: SourceMetadata, scratch: Path) -> tuple[str | None, str | None]:
+    def _cover(self, about_file: SourceMetadata, scratch: Path) -> tuple[str | None, str | None]:
         """(blob of the preview image, None), or (None, reason why it was skipped)."""
-        if told.image is None:
+        if about_file.image is None:
             return None, None
         source = scratch / "picture"
-        source.write_bytes(told.image)
+        source.write_bytes(about_file.image)
         try:
             with ImageDecoder(processes=1) as decoder:
                 picture = decoder.decode(source, scratch)
@@ -252,7 +254,7 @@ class ImportJobs:
         return ImportTarget(family, bases[0][1], bases[0][0]) if bases else None
 
     def _publish(
-        self, args: ImportAdapterArgs, lease: Lease, new: NewVersion, told: SourceMetadata
+        self, args: ImportAdapterArgs, lease: Lease, new: NewVersion, about_file: SourceMetadata
     ) -> None:
         for attempt in range(PUBLISH_TRIES):
             try:
@@ -267,7 +269,7 @@ class ImportJobs:
                     duplicate = version is not None
                     if version is None:
                         version = publish(session, new, adapter_id=args.adapter_id)
-                        _describe(session, version.adapter_id, told)
+                        _describe(session, version.adapter_id, about_file)
                     result = ImportAdapterResult(
                         adapter_id=version.adapter_id,
                         version=version.version,
@@ -289,13 +291,13 @@ def _tells_alpha_apart(found: FileLayout) -> bool:
     return any(Leaf.DOWN in m.names and Leaf.ALPHA not in m.names for m in found.modules)
 
 
-def _describe(session: Session, adapter_id: int, told: SourceMetadata) -> None:
+def _describe(session: Session, adapter_id: int, about_file: SourceMetadata) -> None:
     """Add notes and tags from the file, unless the adapter already has some."""
     adapter = session.get_one(Adapter, adapter_id)
     tags = adapters.summary(session, adapter).tags
     change = AdapterChange(
-        notes=told.description if told.description and not adapter.notes else None,
-        tags=list(told.tags) if told.tags and not tags else None,
+        notes=about_file.description if about_file.description and not adapter.notes else None,
+        tags=list(about_file.tags) if about_file.tags and not tags else None,
     )
     adapters.change_adapter(session, adapter_id, change)
 
@@ -319,5 +321,5 @@ def _middle(reading: AdapterReading) -> tuple[int, float]:
 
 def _told_family(metadata: Mapping[str, str], families: list[Any]) -> Any:
     """The fitting family that the header names, else the first; text encoder files fit two."""
-    told = family_from_metadata(metadata)
-    return told if told in families else families[0]
+    about_file = family_from_metadata(metadata)
+    return about_file if about_file in families else families[0]

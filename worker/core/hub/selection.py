@@ -25,7 +25,6 @@ WEIGHTS = {
     "text_encoder_2": "model",
 }
 CONFIGS = ("scheduler", "tokenizer", "tokenizer_2")
-CONFIG_BYTES = 8 * 2**20  # tokenizer tables take about 2 MB
 ADAPTER_NAMES = ("pytorch_lora_weights.safetensors", "adapter_model.safetensors")
 SHOWN_CHOICES = 8
 PICKLES = (".ckpt", ".bin", ".pt", ".pth")

@@ -137,14 +137,3 @@ class Callbacks(Protocol):
 
     def poll(self) -> Commands:
         """The requests since the last call; called before each step and while sampling."""
-
-
-class NoCallbacks:
-    """Callbacks that ignore events and request nothing."""
-
-    def on_event(self, event: Event) -> None:
-        """Ignore the event."""
-
-    def poll(self) -> Commands:
-        """Always continue."""
-        return Commands()
