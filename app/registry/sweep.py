@@ -2,7 +2,8 @@
 
 References are found from the table definitions, so new tables are covered: every column named
 `…sha256`, and every SHA-256 in a JSON column. References of an io job count until a week after its
-end, which then releases refused uploads and fused base models for download.
+end, which then releases refused uploads and fused base models for download. Thumbnails are kept
+as long as a row shows their image.
 
 Blobs that are stored during a sweep are safe. A blob is stored before the row that refers to it, so
 the blobs are listed before the references are read. Storing the same bytes again renews a blob, so
@@ -30,6 +31,8 @@ from app.registry.jobs.models import JOB_FILES_KEPT, Event, IoJob
 from app.registry.jobs.service import enqueue_io
 from app.registry.jobs.states import ACTIVE
 from app.registry.storage.store import BlobNotFound, BlobStore
+from app.registry.thumbnails import service as thumbnails
+from app.registry.thumbnails.models import Thumbnail
 
 MIN_AGE = timedelta(hours=24)  # the row that refers to a blob is stored within this time
 SWEEP_INTERVAL = timedelta(hours=24)
@@ -61,6 +64,9 @@ def sweep(
     `on_item` is called for each item and may raise to stop the sweep.
     """
     now = now or utcnow()
+    if not dry_run:
+        with database.write() as session:
+            thumbnails.delete_unused(session)
     first_event = _first_event_time(database)
     left = {
         blob.sha256: blob.size
@@ -114,6 +120,8 @@ def _referenced_hashes(
             if table is IoJob.__table__:  # type: ignore[attr-defined]
                 ended = col(IoJob.finished_at)
                 query = query.where(ended.is_(None) | (ended >= jobs_since))
+            elif table is Thumbnail.__table__:  # type: ignore[attr-defined]
+                query = query.where(thumbnails.is_in_use())
             options = {"yield_per": ROWS_AT_ONCE}
             rows = session.connection().execute(query, execution_options=options)
             for row in _with_callback(rows, on_item):

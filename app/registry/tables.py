@@ -14,6 +14,7 @@ from app.registry.jobs.models import Event, IoJob
 from app.registry.jobs.presence import WorkerPresence
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
 from app.registry.runs.models import Checkpoint, MetricChunk, Run, Sample
+from app.registry.thumbnails.models import Thumbnail
 
 JOB_TABLES = (Run, Render, IoJob)
 
@@ -40,5 +41,6 @@ __all__ = [
     "RenderImage",
     "Run",
     "Sample",
+    "Thumbnail",
     "WorkerPresence",
 ]

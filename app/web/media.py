@@ -13,6 +13,8 @@ from app.registry.errors import NotFound
 from app.registry.image_types import HEAD_BYTES, image_type
 from app.registry.state import AppState
 from app.registry.storage.store import BlobNotFound, BlobStore
+from app.registry.thumbnails import service as thumbnails
+from app.registry.thumbnails.models import ThumbnailSize
 from app.web.state import State
 
 router = APIRouter(include_in_schema=False)
@@ -21,14 +23,35 @@ Sha256 = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 CHUNK = 2**18
 CONTENT_POLICY = "sandbox; default-src 'none'"
 FOREVER = "private, max-age=31536000, immutable"
+UNTIL_MADE = "private, max-age=60"  # seconds: an image that is shown until it has thumbnails
 
 
 @router.get("/media/{sha256}")
 def media(sha256: Sha256, request: Request, state: State) -> Response:
     """An image; other blobs are not served here."""
+    return _image_response(state, request, sha256)
+
+
+@router.get("/media/{sha256}/{size}")
+def thumbnail(sha256: Sha256, size: ThumbnailSize, request: Request, state: State) -> Response:
+    """The thumbnail of an image, or the image itself where it has none."""
+    with state.database.read() as session:
+        found = thumbnails.find(session, sha256)
+    if found is None:
+        return _image_response(state, request, sha256, cache=UNTIL_MADE)
+    try:
+        return _image_response(state, request, found.shown(size))
+    except NotFound:  # the thumbnail was lost, but maybe not the image
+        return _image_response(state, request, sha256, cache=UNTIL_MADE)
+
+
+def _image_response(
+    state: AppState, request: Request, sha256: str, *, cache: str = FOREVER
+) -> Response:
+    """A response with an image. Raises NotFound if the blob is missing or no image."""
     etag = f'"{sha256}"'
     if request.headers.get("if-none-match") == etag:
-        return Response(status_code=304, headers={"etag": etag, "cache-control": FOREVER})
+        return Response(status_code=304, headers={"etag": etag, "cache-control": cache})
     try:
         with state.store.open(sha256) as blob:
             media_type = image_type(blob.read(HEAD_BYTES))
@@ -36,16 +59,22 @@ def media(sha256: Sha256, request: Request, state: State) -> Response:
         media_type = None
     if media_type is None:
         raise NotFound("There is no such image.")
-    return blob_response(state, request, sha256, media_type=media_type)
+    return blob_response(state, request, sha256, media_type=media_type, cache=cache)
 
 
 def blob_response(
-    state: AppState, request: Request, sha256: str, *, media_type: str, filename: str | None = None
+    state: AppState,
+    request: Request,
+    sha256: str,
+    *,
+    media_type: str,
+    filename: str | None = None,
+    cache: str = FOREVER,
 ) -> Response:
-    """A response with a blob: immutable and sandboxed; a download if it has a file name."""
+    """A response with a blob: sandboxed and cached; a download, not cached, with a file name."""
     headers = {
         "etag": f'"{sha256}"',
-        "cache-control": FOREVER,
+        "cache-control": cache,
         "content-security-policy": CONTENT_POLICY,
     }
     if filename is not None:

@@ -34,6 +34,7 @@ from app.registry.storage import open_store
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.storage.store import BlobStore
 from app.registry.sweep import SweepSummary, sweep
+from app.registry.thumbnails.models import Thumbnail
 
 TOMORROW = timedelta(hours=25)
 
@@ -223,6 +224,34 @@ def test_the_weights_of_an_adapter_deleted_for_good_go_and_its_pictures_stay(kep
     assert kept.left() == {picture}
 
 
+def test_thumbnails_stay_as_long_as_a_row_shows_their_image(kept: Kept) -> None:
+    picture, small, large = (kept.blob(words) for words in ("drawing", "small", "large"))
+    gone, of_gone = kept.blob("of a deleted render"), kept.blob("its thumbnail")
+    make_render(kept, [], picture)
+    made = Thumbnail(sha256=picture, small_sha256=small, large_sha256=large)
+    kept.add(made, Thumbnail(sha256=gone, small_sha256=of_gone))
+    assert kept.sweep(dry_run=True).files == 2
+    assert kept.sweep().files == 2
+    assert kept.left() == {picture, small, large}
+    with kept.database.read() as session:
+        assert [row.sha256 for row in session.exec(select(Thumbnail))] == [picture]
+
+
+def test_the_imported_cover_of_an_adapter_deleted_for_good_leaves_nothing(kept: Kept) -> None:
+    cover, small = kept.blob("a cover"), kept.blob("small")
+    new = NewVersion("x", "sd1", kept.blob("weights"), 1, 4, 4.0, cover_sha256=cover)
+    with kept.database.write() as session:
+        key = publish(session, new).adapter_id
+        session.add(Thumbnail(sha256=cover, small_sha256=small))
+        service.delete_adapter(session, key)
+    assert kept.sweep().files == 0
+    with kept.database.write() as session:
+        deleted.delete_forever(session, key)
+    assert kept.sweep().files == 3
+    with kept.database.read() as session:
+        assert session.exec(select(Thumbnail)).all() == []
+
+
 def at(number: int, act: Callable[[], object]) -> Callable[[], None]:
     """A pulse that does something at its n-th beat."""
     beats = iter(range(1, 10_000))
@@ -286,14 +315,14 @@ def test_many_rows_are_read_a_thousand_at_a_time(
 
 
 def test_every_table_is_read() -> None:
-    """All hashes and all JSON, but for what names the weights that a version refers to."""
+    """All hashes and all JSON, but for what names blobs that other rows refer to."""
     found = {
         f"{table.name}.{column.name}"
         for table in SQLModel.metadata.sorted_tables
         for column in table.columns
         if MENTIONS in column.info
     }
-    assert found == {"render.adapters"}
+    assert found == {"render.adapters", "thumbnail.sha256"}
     read = {
         column
         for table in SQLModel.metadata.sorted_tables

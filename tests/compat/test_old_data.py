@@ -19,6 +19,9 @@ from app.registry.adapters.models import AdapterFile, AdapterVersion
 from app.registry.jobs.models import Event, IoJob
 from app.registry.runs.models import Run
 from app.registry.sweep import sweep
+from app.registry.thumbnails import backfill
+from app.registry.thumbnails import service as thumbnails
+from app.registry.thumbnails.models import Thumbnail
 from tests.compat.conftest import (
     CONFIG_KEY,
     RENAMED,
@@ -29,6 +32,7 @@ from tests.compat.conftest import (
 )
 from worker.core.training.config import TrainConfig
 from worker.core.words import FileFormat, WeightDtype
+from worker.runtime.io_jobs import IoJobs
 
 PAGES = {
     "/": ["Harbor"],
@@ -136,6 +140,27 @@ def test_a_sweep_deletes_only_the_unreferenced_file(own_copy: OldData) -> None:
     assert sweep(database, store, now=newest + timedelta(days=2)).files == 1
     left = {blob.sha256 for blob in store.list()}
     assert before - left == {own_copy.expected["orphan"]}
+
+
+def test_old_images_get_thumbnails_once(own_copy: OldData) -> None:
+    database = own_copy.state.database
+    with database.write() as session:
+        for job in session.exec(select(IoJob)):
+            session.delete(job)  # those of the archive need other workers
+    assert backfill.order_if_due(database) is not None
+    own_copy.run_queued(IoJobs)
+    (job,) = own_copy.rows(IoJob)
+    assert (job.status, job.error) == ("succeeded", None)
+    with database.read() as session:
+        made = session.exec(select(Thumbnail)).all()
+        assert thumbnails.list_missing(session, limit=1) == []
+    assert len(made) == job.result["done"] > 0
+    assert any(row.small_sha256 for row in made)
+    for row in made:
+        answer = own_copy.client.get(f"/media/{row.sha256}/small")
+        assert answer.status_code == 200
+        assert "immutable" in answer.headers["cache-control"]
+    assert backfill.order_if_due(database) is None
 
 
 def test_requests_with_the_old_names_are_accepted(own_copy: OldData) -> None:

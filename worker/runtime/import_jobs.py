@@ -29,6 +29,8 @@ from app.registry.jobs.kinds import ImportAdapterArgs, ImportAdapterResult
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
+from app.registry.thumbnails import service as thumbnails
+from app.registry.thumbnails.models import Thumbnail
 from worker.core.bases.family import FALLBACK_FAMILY, BaseFamily, BaseModelError, family_label
 from worker.core.lora_files import canonical
 from worker.core.lora_files.adaptable_shapes import adaptable_shapes
@@ -127,7 +129,7 @@ class ImportJobs:
             license=about_file.license,
             base_model_id=place.base.key if place.base else None,
             trainable_parameters=reading.adapter.parameters,
-            cover_sha256=cover,
+            cover_sha256=cover.sha256 if cover else None,
             details={
                 "imported": args.filename[:MAX_FILENAME],
                 "modules": len(reading.adapter.modules),
@@ -140,7 +142,7 @@ class ImportJobs:
             }
             | ({"author": about_file.author} if about_file.author else {}),
         )
-        self._publish(args, lease, new, about_file)
+        self._publish(args, lease, new, about_file, cover)
 
     def _is_known(self, lease: Lease, hash_of_file: str | None, uploaded: str) -> bool:
         """True if a version has these tensors or is this file; the job then ends with it."""
@@ -210,8 +212,10 @@ class ImportJobs:
             sidecars.append(Sidecar(sent.name, path))
         return sidecars
 
-    def _cover(self, about_file: SourceMetadata, scratch: Path) -> tuple[str | None, str | None]:
-        """(blob of the preview image, None), or (None, reason why it was skipped)."""
+    def _cover(
+        self, about_file: SourceMetadata, scratch: Path
+    ) -> tuple[Thumbnail | None, str | None]:
+        """(stored preview image, None), or (None, reason why it was skipped)."""
         if about_file.image is None:
             return None, None
         source = scratch / "picture"
@@ -221,7 +225,9 @@ class ImportJobs:
                 picture = decoder.decode(source, scratch)
         except ImageRefused as error:
             return None, f"The preview image of the file was skipped. {error.detail}"
-        return self._store.put_file(picture.thumbnail).sha256, None
+        small = self._store.put_file(picture.small).sha256 if picture.small else None
+        cover = self._store.put_file(picture.thumbnail).sha256
+        return Thumbnail(sha256=cover, small_sha256=small), None
 
     def _beside(self, adapter_id: int, found: FileLayout, place: ImportTarget) -> ImportTarget:
         """The place of a file that shall be the next version of an adapter; refuses any other.
@@ -254,7 +260,12 @@ class ImportJobs:
         return ImportTarget(family, bases[0][1], bases[0][0]) if bases else None
 
     def _publish(
-        self, args: ImportAdapterArgs, lease: Lease, new: NewVersion, about_file: SourceMetadata
+        self,
+        args: ImportAdapterArgs,
+        lease: Lease,
+        new: NewVersion,
+        about_file: SourceMetadata,
+        cover: Thumbnail | None,
     ) -> None:
         for attempt in range(PUBLISH_TRIES):
             try:
@@ -270,6 +281,7 @@ class ImportJobs:
                     if version is None:
                         version = publish(session, new, adapter_id=args.adapter_id)
                         _describe(session, version.adapter_id, about_file)
+                        thumbnails.save(session, [cover] if cover else [])
                     result = ImportAdapterResult(
                         adapter_id=version.adapter_id,
                         version=version.version,

@@ -27,7 +27,9 @@ from worker.runtime.export_jobs import ExportJobs
 from worker.runtime.hub_jobs import HubJobs
 from worker.runtime.job_progress import Handler, RefusedError
 from worker.runtime.lease import Lease
-from worker.runtime.sweep_jobs import SweepJobs
+from worker.runtime.upkeep.clock import UpkeepClock
+from worker.runtime.upkeep.sweep_jobs import SweepJobs
+from worker.runtime.upkeep.thumbnail_jobs import ThumbnailJobs
 
 if TYPE_CHECKING:
     from worker.runtime.import_jobs import ImportJobs
@@ -46,7 +48,7 @@ class IoJobs:
         self._store = store
         export_jobs = ExportJobs(database, store)
         hub = HubJobs(settings, database, store, export_jobs.download)
-        self._sweep_jobs = SweepJobs(database, store)
+        self._clock = UpkeepClock(database)
         self.handlers: Mapping[str, Handler] = {
             JobKind.INSPECT_BASE: self._inspect_base,
             JobKind.DOWNLOAD_BASE: hub.download_base,
@@ -58,7 +60,8 @@ class IoJobs:
             JobKind.RESIZE_ADAPTER: lambda *job: self._tool_jobs.resize(*job),
             JobKind.FUSE_ADAPTER: lambda *job: self._tool_jobs.fuse(*job),
             JobKind.EXTRACT_ADAPTER: lambda *job: self._tool_jobs.extract(*job),
-            JobKind.SWEEP: self._sweep_jobs.run,
+            JobKind.SWEEP: SweepJobs(database, store).run,
+            JobKind.MAKE_THUMBNAILS: ThumbnailJobs(database, store).run,
         }
 
     # An io worker idles without torch: the modules that load it are imported by the first job that
@@ -77,12 +80,12 @@ class IoJobs:
         return ToolJobs(self._settings, self._database, self._store)
 
     def prepare(self) -> None:
-        """Start the sweep clock; the first job that needs torch imports it."""
-        self._sweep_jobs.open()
+        """Start the upkeep clock; the first job that needs torch imports it."""
+        self._clock.open()
 
     def close(self) -> None:
-        """Stop the sweep clock."""
-        self._sweep_jobs.close()
+        """Stop the upkeep clock."""
+        self._clock.close()
 
     def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
         """Carry out a job by the handler of its kind.

@@ -25,6 +25,7 @@ from app.registry.renders import results
 from app.registry.renders.models import Render
 from app.registry.renders.results import NewRenderImage
 from app.registry.storage.store import BlobStore, StorageUnavailable
+from app.registry.thumbnails.make import make_thumbnails
 from worker.core.bases.family import BaseModelError
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled, RenderError
@@ -165,7 +166,9 @@ class RenderJobs:
                 adapters=used,
             )
             data = encode_png(picture.image, info, request | {"seed": picture.seed})
-            images.append(NewRenderImage(picture.seed, self._store.put_bytes(data).sha256))
+            blob = self._store.put_bytes(data)
+            thumbnail = make_thumbnails(self._store, blob, picture.image)
+            images.append(NewRenderImage(picture.seed, blob.sha256, thumbnail))
         truncated = drawn[0].truncated_tokens
         with self._database.write() as session:
             results.finish_render(

@@ -19,6 +19,7 @@ from app.registry.runs import progress
 from app.registry.runs.models import NOTICE, WARNING, Run
 from app.registry.runs.progress import MetricPoints, NewSample
 from app.registry.storage.store import BlobStore
+from app.registry.thumbnails.make import make_thumbnails
 from worker.core.training.config import TrainConfig
 from worker.core.training.events import (
     Arithmetic,
@@ -204,10 +205,18 @@ class Reporter:
         self.persist(lambda session: progress.read_run_flags(session, self._lease.claim))
         try:
             blob = self._store.put_file(event.path)
+            thumbnail = make_thumbnails(self._store, blob, event.path)
         except FileNotFoundError:
             log.warning("The sample %s is missing.", event.path)
             return
-        new = NewSample(event.step, event.prompt_index, event.prompt, event.seed, blob.sha256)
+        new = NewSample(
+            step=event.step,
+            prompt_index=event.prompt_index,
+            prompt=event.prompt,
+            seed=event.seed,
+            sha256=blob.sha256,
+            thumbnail=thumbnail,
+        )
         self.persist(lambda session: progress.add_sample(session, self._lease.claim, new))
 
     def _store_checkpoint(self, event: CheckpointSaved) -> None:

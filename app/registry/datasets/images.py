@@ -2,8 +2,9 @@
 
 Each image gives three things: the hash of the uploaded file (its identity: the same file twice is
 one image), a **clean** image (upright 8-bit sRGB PNG at full size, without EXIF, GPS or trailing
-data), and a WebP thumbnail. Training, downloads and pages use the clean image. The uploaded bytes
-are not kept, so hidden content is never served, and all readers meet one safe format.
+data), and WebP thumbnails in two sizes. Training, downloads and pages use the clean image. The
+uploaded bytes are not kept, so hidden content is never served, and all readers meet one safe
+format.
 """
 
 from __future__ import annotations
@@ -50,14 +51,20 @@ class ImageRefused(InvalidInput):
 
 @dataclass(frozen=True)
 class DecodedImage:
-    """A decoded image: size of the clean PNG in pixels, and the two written files."""
+    """A decoded image: size of the clean PNG in pixels, and the written files."""
 
     width: int
     height: int
     format: str  # of the uploaded file: JPEG, PNG or WEBP
     clean: Path
     thumbnail: Path
+    small: Path | None  # None: the thumbnail is small enough
     note: str | None  # what was changed, for users
+
+    @property
+    def files(self) -> list[Path]:
+        """The written files."""
+        return [path for path in (self.clean, self.thumbnail, self.small) if path is not None]
 
 
 class ImageDecoder:
@@ -75,16 +82,18 @@ class ImageDecoder:
         self._closed = False
 
     def decode(self, source: Path, folder: Path) -> DecodedImage:
-        """Check an image and write its clean PNG and WebP thumbnail into `folder`.
+        """Check an image and write its clean PNG and WebP thumbnails into `folder`.
 
-        The caller removes the two files. Raises ImageRefused with the reason, and
-        StorageFullError if the disk is full.
+        The caller removes the files. Raises ImageRefused with the reason, and StorageFullError if
+        the disk is full.
         """
         if source.stat().st_size > MAX_FILE_BYTES:
             raise ImageRefused(TOO_BIG)
         name = uuid.uuid4().hex
         clean, thumbnail = folder / f"{name}.png", folder / f"{name}.webp"
-        request = {"source": str(source), "clean": str(clean), "thumbnail": str(thumbnail)}
+        small = folder / f"{name}-small.webp"
+        paths = {"source": source, "clean": clean, "thumbnail": thumbnail, "small": small}
+        request = {key: str(path) for key, path in paths.items()}
         try:
             with self._free_slots:
                 answer = self._request_decoding(request)
@@ -96,8 +105,8 @@ class ImageDecoder:
             if "refused" in answer:
                 raise ImageRefused(answer["refused"])
         except BaseException:
-            clean.unlink(missing_ok=True)
-            thumbnail.unlink(missing_ok=True)
+            for path in (clean, thumbnail, small):
+                path.unlink(missing_ok=True)
             raise
         return DecodedImage(
             width=answer["width"],
@@ -105,6 +114,7 @@ class ImageDecoder:
             format=answer["format"],
             clean=clean,
             thumbnail=thumbnail,
+            small=small if small.exists() else None,
             note=answer["note"] or None,
         )
 

@@ -41,6 +41,7 @@ class NewImage:
     size_bytes: int  # of the uploaded file
     caption: str | None = None
     note: str | None = None
+    small_sha256: str | None = None  # of the small thumbnail; None: the thumbnail is small enough
 
 
 @dataclass
@@ -203,8 +204,9 @@ class _Intake:
             decoded = self._decoder.decode(source, self._folder)
             clean = self._store.put_file(decoded.clean)
             thumbnail = self._store.put_file(decoded.thumbnail)
-            decoded.clean.unlink()
-            decoded.thumbnail.unlink()
+            small = self._store.put_file(decoded.small) if decoded.small else None
+            for path in decoded.files:
+                path.unlink()
         except ImageRefused:
             raise
         except BaseException as error:  # a full disk: skip the remaining images
@@ -222,6 +224,7 @@ class _Intake:
             height=decoded.height,
             size_bytes=size,
             note=decoded.note,
+            small_sha256=small.sha256 if small else None,
         )
 
     def _reject_picture(self, filename: str, reason: str) -> None:

@@ -18,6 +18,8 @@ from app.registry.db import utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.runs.models import Run
 from app.registry.slugs import unique_slug
+from app.registry.thumbnails import service as thumbnails
+from app.registry.thumbnails.models import Thumbnail
 
 COLLAGE = 4
 MAX_REPEATS = 100
@@ -251,10 +253,12 @@ def _add_image(session: Session, dataset_id: int, new: NewImage) -> AddedImage:
         return AddedImage(existing, duplicate=not was_deleted)
     image = Image(
         dataset_id=dataset_id,
-        **{key: value for key, value in vars(new).items() if key != "caption"},
+        **{k: v for k, v in vars(new).items() if k not in ("caption", "small_sha256")},
     )
     session.add(image)
     session.flush()
+    made = Thumbnail(sha256=new.thumbnail_sha256, small_sha256=new.small_sha256)
+    thumbnails.save(session, [made])
     if new.caption:
         _write_caption(session, image, new.caption)
     return AddedImage(image, duplicate=False)

@@ -39,6 +39,7 @@ class JobKind(StrEnum):
     FUSE_ADAPTER = "fuse_adapter"
     EXTRACT_ADAPTER = "extract_adapter"
     SWEEP = "sweep"
+    MAKE_THUMBNAILS = "make_thumbnails"
 
 
 class DamagedJob(AppError):
@@ -321,6 +322,16 @@ class SweepResult(StepProgress):
     size_bytes: int | None = None
 
 
+class MakeThumbnailsArgs(JobArgs):
+    """No arguments: all images without thumbnails get them."""
+
+    kind = JobKind.MAKE_THUMBNAILS
+
+
+class MakeThumbnailsResult(StepProgress):
+    """The number of images."""
+
+
 @dataclass(frozen=True)
 class JobType:
     """A kind of job.
@@ -353,6 +364,7 @@ JOB_TYPES: Mapping[str, JobType] = {
         JobType(FuseAdapterArgs, FuseAdapterResult, is_long=True),
         JobType(ExtractAdapterArgs, ExtractAdapterResult, is_long=True),
         JobType(SweepArgs, SweepResult, is_long=True),
+        JobType(MakeThumbnailsArgs, MakeThumbnailsResult),  # gives its thread to any other job
     )
 }
 LONG_KINDS = tuple(kind for kind, job_type in JOB_TYPES.items() if job_type.is_long)

@@ -12,14 +12,17 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim, LostLease
 from app.registry.jobs.states import JobStatus
 from app.registry.renders.models import Render, RenderImage
+from app.registry.thumbnails import service as thumbnails
+from app.registry.thumbnails.models import Thumbnail
 
 
 @dataclass(frozen=True)
 class NewRenderImage:
-    """An image whose blob is stored."""
+    """An image whose blob is stored, with its thumbnails unless they were stored before."""
 
     seed: int
     sha256: str
+    thumbnail: Thumbnail | None = None
 
 
 def write_step(session: Session, claim: Claim, done: int) -> bool:
@@ -83,3 +86,4 @@ def finish_render(
         session.add(
             RenderImage(render_id=claim.job_id, index=index, seed=image.seed, sha256=image.sha256)
         )
+    thumbnails.save(session, [image.thumbnail for image in images if image.thumbnail])

@@ -14,6 +14,8 @@ from sqlmodel import Session, col, select
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
 from app.registry.runs.models import Checkpoint, MetricChunk, Run, Sample
+from app.registry.thumbnails import service as thumbnails
+from app.registry.thumbnails.models import Thumbnail
 
 CHUNK_POINTS = 200
 HELD_OUT = ("held_out", "held_out_low", "held_out_high")
@@ -29,13 +31,14 @@ class MetricPoints:
 
 @dataclass(frozen=True)
 class NewSample:
-    """A sample image of a step, whose blob is stored."""
+    """A sample image of a step, whose blob is stored, with its thumbnails."""
 
     step: int
     prompt_index: int
     prompt: str
     seed: int
     sha256: str
+    thumbnail: Thumbnail | None = None
 
 
 @dataclass(frozen=True)
@@ -152,6 +155,8 @@ def add_sample(session: Session, claim: Claim, new: NewSample) -> None:
         )
     row.prompt, row.seed, row.sha256 = new.prompt, new.seed, new.sha256
     session.add(row)
+    if new.thumbnail is not None:
+        thumbnails.save(session, [new.thumbnail])
 
 
 def add_checkpoint(

@@ -73,6 +73,7 @@ class AdapterOut(BaseModel):
     peak_memory_bytes: int | None
     training_seconds: float | None
     cover_url: str | None
+    cover_thumbnail_url: str | None
     import_notes: list[str]
     created_at: datetime
 
@@ -134,6 +135,7 @@ def adapter_out(row: AdapterSummary) -> AdapterOut:
         tags=row.tags,
         versions=row.version_count,
         cover_url=f"/media/{row.covers[0]}" if row.covers else None,
+        cover_thumbnail_url=f"/media/{row.covers[0]}/small" if row.covers else None,
         import_notes=list(version.details.get("import_notes", [])),
         created_at=adapter.created_at,
     )

@@ -44,6 +44,7 @@ class RenderImageOut(BaseModel):
     """One image of a render."""
 
     url: str
+    thumbnail_url: str
     seed: int
 
 
@@ -74,7 +75,11 @@ def render_out(session: Session, render: Render) -> RenderOut:
     return RenderOut(
         **render.model_dump(include=set(RenderOut.model_fields) - {"images"}),
         images=[
-            RenderImageOut(url=f"/media/{image.sha256}", seed=image.seed)
+            RenderImageOut(
+                url=f"/media/{image.sha256}",
+                thumbnail_url=f"/media/{image.sha256}/small",
+                seed=image.seed,
+            )
             for image in service.render_images(session, render.key)
         ],
     )

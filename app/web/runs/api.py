@@ -103,6 +103,7 @@ class SampleOut(BaseModel):
     prompt: str
     seed: int
     url: str
+    thumbnail_url: str
 
 
 class CheckpointOut(BaseModel):
@@ -230,8 +231,9 @@ def samples(run_id: Id, state: State) -> list[SampleOut]:
         found = service.run_samples(session, run_id)
     return [
         SampleOut(
-            **row.model_dump(include=set(SampleOut.model_fields) - {"url"}),
+            **row.model_dump(include=set(SampleOut.model_fields) - {"url", "thumbnail_url"}),
             url=f"/media/{row.sha256}",
+            thumbnail_url=f"/media/{row.sha256}/small",
         )
         for row in found
     ]

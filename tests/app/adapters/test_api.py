@@ -372,6 +372,7 @@ def test_a_cover_is_set_over_rest_too(client: TestClient, state: AppState) -> No
         sha256 = service.version_samples(session, version)[1].sha256
     changed = client.patch(f"{API}/{adapter.key}", json={"cover_sha256": sha256})
     assert changed.json()["cover_url"] == f"/media/{sha256}"
+    assert changed.json()["cover_thumbnail_url"] == f"/media/{sha256}/small"
     wrong = client.patch(f"{API}/{adapter.key}", json={"cover_sha256": "f" * 64})
     assert wrong.status_code == 422
     assert wrong.json()["detail"].startswith("Only an image generated with this adapter")
@@ -391,6 +392,7 @@ def test_pictures_come_a_few_at_a_time(
     assert [row["id"] for row in client.get(f"{API}/{other.key}/renders").json()] == [drawn[2].key]
     newest = client.get(f"{API}/{adapter.key}/renders?limit=2").json()
     assert [row["prompt"] for row in newest] == ["fox 4", "fox 3"]
+    assert newest[0]["thumbnail_url"] == f"{newest[0]['url']}/small"
     rest = client.get(f"{API}/{adapter.key}/renders?before={newest[-1]['id']}").json()
     assert [row["prompt"] for row in rest] == ["fox 2", "fox 1", "fox 0"]
     page = client.get(f"/adapters/{adapter.slug}").text

@@ -23,6 +23,7 @@ from app.registry.db import Database, make_engine, utcnow
 from app.registry.jobs.models import Event
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.storage.store import BlobStat
+from app.registry.thumbnails.models import Thumbnail
 
 ROOT = Path(__file__).parents[3]
 
@@ -286,6 +287,11 @@ def test_exporting_what_is_not_there_says_so(
 
 
 def test_a_backup_brings_database_and_files_back(data_dir: Path, tmp_path: Path) -> None:
+    (picture,) = LocalBlobStore(data_dir / "blobs").list()
+    registry = Database(make_engine(Settings(data_dir=data_dir).sqlalchemy_url))
+    with registry.write() as session:
+        session.add(Thumbnail(sha256="a" * 64, small_sha256=picture.sha256))
+    registry.dispose()
     archive = tmp_path / "copy.tar"
     assert main(["backup", str(archive), "--data-dir", str(data_dir)]) == 0
     other = tmp_path / "other"
@@ -296,6 +302,10 @@ def test_a_backup_brings_database_and_files_back(data_dir: Path, tmp_path: Path)
     with store.open(blob.sha256) as file:
         assert file.read() == b"a picture"
     assert "is up to date" in migrate.migrate(Settings(data_dir=other))
+    restored = Database(make_engine(Settings(data_dir=other).sqlalchemy_url))
+    with restored.read() as session:
+        assert session.get_one(Thumbnail, "a" * 64).small_sha256 == picture.sha256
+    restored.dispose()
 
 
 def test_a_backup_brings_fused_bases_back_under_the_place_they_have_then(

@@ -68,14 +68,21 @@ def test_thumbnails_are_at_most_512_pixels(decode: Decode) -> None:
 
     with Image.open(decoded.thumbnail) as thumbnail:
         assert thumbnail.size == (512, 341)
+    assert decoded.small is not None
+    with Image.open(decoded.small) as small:
+        assert (small.format, small.size) == ("WEBP", (256, 171))
+    assert decoded.small.stat().st_size < decoded.thumbnail.stat().st_size
     with Image.open(decoded.clean) as clean:
         assert clean.size == (1500, 1000)
+    assert sorted(decoded.files) == sorted(decoded.clean.parent.glob(f"{decoded.clean.stem}*"))
 
 
 def test_thumbnails_of_pixel_art_are_exact(decode: Decode) -> None:
     art = Image.effect_noise((64, 64), 90).convert("RGB")
-    with Image.open(decode(encode(art)).thumbnail) as thumbnail:
+    decoded = decode(encode(art))
+    with Image.open(decoded.thumbnail) as thumbnail:
         assert thumbnail.convert("RGB").tobytes() == art.tobytes()
+    assert decoded.small is None
 
 
 REFUSED = {
@@ -339,7 +346,8 @@ def test_the_process_runs_under_limits_and_without_our_secrets(
 def test_too_much_memory_is_a_refusal(tmp_path: Path) -> None:
     source = tmp_path / "a.png"
     source.write_bytes(picture())
-    request = {"source": str(source), "clean": str(tmp_path / "c"), "thumbnail": "t"}
+    request = {"source": str(source), "clean": str(tmp_path / "c")}
+    request |= {"thumbnail": "t", "small": "s"}
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(decoding, "decode", _raise(MemoryError()))
         assert "too much memory" in decoding.answer(request)["refused"]
@@ -359,7 +367,8 @@ def test_a_full_disk_is_a_507(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -
 def test_the_decoder_says_so_when_the_disk_is_full(tmp_path: Path) -> None:
     source = tmp_path / "a.png"
     source.write_bytes(picture())
-    request = {"source": str(source), "clean": "/dev/full", "thumbnail": "/dev/full"}
+    request = {"source": str(source), "clean": "/dev/full"}
+    request |= {"thumbnail": "/dev/full", "small": "/dev/full"}
 
     assert decoding.answer(request) == {"full": True}
 

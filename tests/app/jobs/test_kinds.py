@@ -107,6 +107,7 @@ STORED_ARGS: list[tuple[str, dict[str, Any]]] = [
     ),
     ("extract_adapter", {"tuned_id": 2, "rank": 16, "name": "Difference"}),
     ("sweep", {}),
+    ("make_thumbnails", {}),
 ]
 STORED_RESULTS: list[tuple[str, dict[str, Any]]] = [
     *((kind, {}) for kind in JOB_TYPES),
@@ -126,6 +127,7 @@ STORED_RESULTS: list[tuple[str, dict[str, Any]]] = [
     ("fuse_adapter", {"layers": 3, "size_bytes": 7, "sha256": A, "filename": "x.safetensors"}),
     ("extract_adapter", FIGURES | VERSION),
     ("sweep", {"files": 1, "size_bytes": 4}),
+    ("make_thumbnails", STEPS),
 ]
 
 

@@ -143,7 +143,8 @@ def test_a_finished_render_shows_its_pictures(client: TestClient, state: AppStat
     with state.database.write() as session:
         session.add(RenderImage(render_id=key, index=0, seed=7, sha256="c" * 64))
     shown = client.get(f"/api/v1/renders/{key}").json()
-    assert shown["images"] == [{"url": "/media/" + "c" * 64, "seed": 7}]
+    url = "/media/" + "c" * 64
+    assert shown["images"] == [{"url": url, "thumbnail_url": f"{url}/small", "seed": 7}]
 
 
 def test_a_render_can_be_canceled_twice(client: TestClient) -> None:

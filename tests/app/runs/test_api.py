@@ -137,6 +137,7 @@ def test_samples_are_listed_by_step_and_prompt(
     rows = client.get(f"/api/v1/runs/{key}/samples").json()
     assert [(row["step"], row["prompt_index"]) for row in rows] == [(0, 0), (0, 1), (10, 0)]
     assert rows[0]["url"] == "/media/" + "a" * 64
+    assert rows[0]["thumbnail_url"] == "/media/" + "a" * 64 + "/small"
 
 
 def test_a_dataset_a_run_uses_cannot_be_deleted(client: TestClient, dataset_id: int) -> None:

@@ -22,6 +22,7 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.base_models.models import BaseModel
 from app.registry.jobs.models import IoJob
+from app.registry.thumbnails.models import Thumbnail
 from tests.worker.runtime.job_loops import Registry
 from worker.core import starter
 from worker.core.lora_files.adaptable_shapes import adaptable_shapes
@@ -280,7 +281,7 @@ def test_a_version_fits_what_the_adapter_is_for_not_only_its_family(
 def test_the_header_tells_name_trigger_license_and_picture(
     at_work: Registry, tmp_path: Path
 ) -> None:
-    thumbnail = "data:image/png;base64," + base64.b64encode(picture()).decode()
+    thumbnail = "data:image/png;base64," + base64.b64encode(picture(size=600)).decode()
     metadata = {
         "modelspec.title": "Ink\nwash",
         "modelspec.trigger_phrase": "ink wash, sumi",
@@ -298,8 +299,10 @@ def test_the_header_tells_name_trigger_license_and_picture(
     assert adapter.notes == "Soft & wet"
     with at_work.database.read() as session:
         assert adapters.summary(session, adapter).tags == ["ink", "painting"]
-    with at_work.store.open(adapter.cover_sha256) as cover:
-        assert Image.open(cover).size == (64, 64)
+    small = at_work.row(Thumbnail, adapter.cover_sha256).small_sha256
+    for sha256, side in ((adapter.cover_sha256, 512), (small, 256)):
+        with at_work.store.open(sha256) as cover:
+            assert Image.open(cover).size == (side, side)
     with at_work.database.write() as session:
         job = adapters.order_file(session, version.key, FileFormat.KOHYA, WeightDtype.FP16)
     done = at_work.until_final(IoJob, job.key)
@@ -327,6 +330,7 @@ def test_files_beside_it_tell_more_than_the_header(at_work: Registry, tmp_path: 
     assert adapter.notes == "alert(1) On a board"
     with at_work.store.open(adapter.cover_sha256) as cover:
         assert Image.open(cover).size == (32, 32)
+    assert at_work.row(Thumbnail, adapter.cover_sha256).small_sha256 is None
 
 
 def test_metadata_of_a_hostile_file_stays_text_and_short(at_work: Registry, tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ from app.registry.jobs.models import IoJob
 from tests.worker.runtime.job_loops import Registry
 from worker.runtime.io_jobs import IoJobs
 
-WITHOUT_ARGUMENTS = {JobKind.INSPECT_BASE, JobKind.SWEEP}
+WITHOUT_ARGUMENTS = {JobKind.INSPECT_BASE, JobKind.SWEEP, JobKind.MAKE_THUMBNAILS}
 
 
 def io_work(registry: Registry) -> IoJobs:

@@ -22,6 +22,7 @@ from app.registry.renders import service as playground
 from app.registry.renders.models import Render, RenderImage
 from app.registry.renders.service import RenderRequest
 from app.registry.runs.models import Run
+from app.registry.thumbnails.models import Thumbnail
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import Registry
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule, save_adapter
@@ -100,6 +101,14 @@ def test_a_render_gives_pictures_that_say_how_they_were_drawn(
     assert 'Lora hashes: "chalk-board-v1: ' in facts
     assert "Seed: 8," in second.info["parameters"]
     assert json.loads(second.info["brushwork"])["seed"] == 8
+    for image, whole in zip(
+        registry.rows(RenderImage, render_id=key), (first, second), strict=True
+    ):
+        thumbnail = registry.row(Thumbnail, image.sha256)  # stored with the image
+        with registry.store.open(thumbnail.small_sha256) as blob:
+            small = Image.open(blob).convert("RGB")
+        assert small.tobytes() == whole.tobytes()  # 64 pixels: lossless
+        assert thumbnail.large_sha256 == thumbnail.small_sha256
 
 
 def test_a_picture_says_which_layer_of_the_text_it_was_drawn_from(

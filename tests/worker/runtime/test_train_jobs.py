@@ -20,6 +20,7 @@ from app.registry.base_models.models import BaseSpeed
 from app.registry.jobs.models import Event
 from app.registry.runs.models import Checkpoint, Run, Sample
 from app.registry.runs.service import run_metrics
+from app.registry.thumbnails.models import Thumbnail
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import CONFIG, Registry, wait_for
 from worker.core.lora_files import canonical
@@ -78,6 +79,9 @@ def test_a_run_becomes_an_adapter_with_downloads(trained: TrainedRegistry, tmp_p
     assert [sample.step for sample in samples] == [0, 8]
     assert samples[0].sha256 != samples[1].sha256
     assert adapter.cover_sha256 == samples[1].sha256
+    for sample in samples:
+        small = registry.row(Thumbnail, sample.sha256).small_sha256
+        assert registry.store.stat(small).size < registry.store.stat(sample.sha256).size
     weights = canonical.load_adapter(registry.store.local_path(version.sha256, tmp_path))
     files = {file.format: file for file in trained.downloads}
     assert {(file.version_id, file.dtype) for file in trained.downloads} == {(version.key, "fp16")}

@@ -85,6 +85,7 @@ class RenderBrief(BaseModel):
     prompt: str
     seed: int
     url: str | None
+    thumbnail_url: str | None
     sha256: str | None
 
 
@@ -203,8 +204,9 @@ def renders(
             id=row.key,
             prompt=row.prompt,
             seed=row.seed,
-            sha256=images[row.key].sha256 if row.key in images else None,
-            url=f"/media/{images[row.key].sha256}" if row.key in images else None,
+            sha256=image.sha256 if image else None,
+            url=f"/media/{image.sha256}" if image else None,
+            thumbnail_url=f"/media/{image.sha256}/small" if image else None,
         )
-        for row in found
+        for row, image in ((row, images.get(row.key)) for row in found)
     ]

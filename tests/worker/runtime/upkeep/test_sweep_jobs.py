@@ -17,9 +17,9 @@ from app.registry.jobs.models import Event, IoJob
 from app.registry.jobs.service import claim_next, enqueue
 from app.registry.sweep import order_if_due
 from tests.worker.runtime.job_loops import Registry, wait_for
-from worker.runtime import sweep_jobs
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.lease import Lease
+from worker.runtime.upkeep import clock
 
 
 def lose(registry: Registry) -> str:
@@ -42,7 +42,7 @@ def io_jobs(registry: Registry) -> IoJobs:
 def test_a_worker_sweeps_soon_after_its_start(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep_jobs, "FIRST_LOOK_SECONDS", 0.01)
+    monkeypatch.setattr(clock, "FIRST_LOOK_SECONDS", 0.01)
     sha256, before = lose(registry), len(list(registry.store.list()))
     with registry.working(io_jobs(registry)) as loop:
         (job,) = wait_for(lambda: registry.rows(IoJob, kind=JobKind.SWEEP))
@@ -75,7 +75,7 @@ def test_other_work_goes_first_and_one_that_ends_gives_it_back(registry: Registr
 def test_a_clock_that_was_stopped_orders_nothing(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(sweep_jobs, "FIRST_LOOK_SECONDS", 0.2)
+    monkeypatch.setattr(clock, "FIRST_LOOK_SECONDS", 0.2)
     work = io_jobs(registry)
     work.prepare()
     work.close()

@@ -1,0 +1,46 @@
+"""Orders the job that makes missing thumbnails: of images from older versions, for example."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from app.registry.db import Database, database_now
+from app.registry.jobs.kinds import JobKind, MakeThumbnailsArgs
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.service import enqueue_io
+from app.registry.jobs.states import ACTIVE, JobStatus
+from app.registry.thumbnails.service import list_missing
+
+RETRY_INTERVAL = timedelta(hours=24)  # after a job that failed
+BACKFILL_PRIORITY = 200  # after all other jobs, even sweeps
+BACKFILL_LOCK = 0x62727468  # key of PostgreSQL's advisory lock for ordering the job
+
+
+def is_due(session: Session) -> bool:
+    """True if an image has no thumbnails, and no job makes them or has just failed to."""
+    failed = sa.and_(
+        col(IoJob.status) == JobStatus.FAILED,
+        col(IoJob.finished_at) >= database_now(session) - RETRY_INTERVAL,
+    )
+    active = col(IoJob.status).in_(ACTIVE)
+    recent = select(IoJob.id).where(IoJob.kind == JobKind.MAKE_THUMBNAILS, failed | active)
+    if session.exec(recent.limit(1)).first() is not None:
+        return False
+    return bool(list_missing(session, limit=1))
+
+
+def order_if_due(database: Database) -> IoJob | None:
+    """Create the job if it is due; of concurrent callers, only one creates it."""
+    with database.read() as session:
+        if not is_due(session):
+            return None
+    with database.write() as session:
+        if not database.is_sqlite:
+            lock = sa.select(sa.func.pg_advisory_xact_lock(BACKFILL_LOCK))
+            session.connection().execute(lock)
+        if not is_due(session):
+            return None
+        return enqueue_io(session, MakeThumbnailsArgs(), priority=BACKFILL_PRIORITY)

@@ -1,0 +1,1 @@
+"""Jobs that the io worker orders itself: they delete unused files and make missing thumbnails."""

@@ -1,0 +1,74 @@
+"""Thumbnail jobs of the io worker: make the thumbnails that older images lack."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+
+from app.registry.db import Database
+from app.registry.jobs import service as jobs
+from app.registry.jobs.kinds import MakeThumbnailsResult
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.states import JobStatus
+from app.registry.storage.store import BlobStore
+from app.registry.thumbnails import service as thumbnails
+from app.registry.thumbnails.make import remake_thumbnails
+from worker.runtime.job_progress import JobProgress, WorkerStopping, cancellable
+from worker.runtime.lease import Lease
+
+IMAGES_AT_ONCE = 100  # hashes looked up together
+MAX_PAUSE_SECONDS = 0.5
+
+
+class OtherJobsWaiting(WorkerStopping):
+    """Another job needs the thread; the job returns to the queue and continues later."""
+
+
+class ThumbnailJobs:
+    """Makes missing thumbnails, one image after another, each stored at once.
+
+    It uses at most half of a core, and gives its thread to any other job that waits for one.
+    """
+
+    def __init__(self, database: Database, store: BlobStore) -> None:
+        self._database = database
+        self._store = store
+
+    def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
+        """Make thumbnails until none is missing."""
+        with cancellable(self._database, lease, stopping) as progress:
+            made = self._make_missing(progress, stopping)
+            result = MakeThumbnailsResult(done=made, total=made).stored()
+            with self._database.write() as session:
+                jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
+
+    def _make_missing(self, progress: JobProgress, stopping: threading.Event) -> int:
+        """Make thumbnails until none is missing; return the number of images."""
+        with self._database.read() as session:
+            total = thumbnails.count_missing(session)
+        done = 0
+        while missing := self._list_missing():
+            for sha256 in missing:
+                progress(done, max(total, done))
+                self._give_way()
+                started = time.monotonic()
+                self._make(sha256)
+                done += 1
+                stopping.wait(min(time.monotonic() - started, MAX_PAUSE_SECONDS))
+        return done
+
+    def _list_missing(self) -> list[str]:
+        with self._database.read() as session:
+            return thumbnails.list_missing(session, limit=IMAGES_AT_ONCE)
+
+    def _give_way(self) -> None:
+        """Raise OtherJobsWaiting if another io job waits for a thread."""
+        with self._database.read() as session:
+            if jobs.has_waiting(session, IoJob):
+                raise OtherJobsWaiting
+
+    def _make(self, sha256: str) -> None:
+        made = remake_thumbnails(self._store, sha256)
+        with self._database.write() as session:
+            thumbnails.save(session, [made])
