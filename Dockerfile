@@ -11,28 +11,25 @@ ENV PATH=/opt/venv/bin:$PATH
 # torch first: it is the large layer, and changes less often than the rest
 RUN pip install --index-url ${TORCH_INDEX} torch
 WORKDIR /srv/brushwork
-COPY pyproject.toml README.md ./
+COPY pyproject.toml README.md LICENSE ./
 COPY app ./app
 COPY worker ./worker
 COPY migrations ./migrations
 COPY static ./static
 COPY templates ./templates
-# editable: templates, static files and migrations are next to the packages
-RUN pip install -e '.[eightbit]'
+RUN pip install '.[eightbit]'
 
 FROM python:${PYTHON}-slim
 RUN useradd --create-home --uid 10001 brushwork \
     && install -d -o brushwork -g brushwork -m 0700 /data
 COPY --from=build /opt/venv /opt/venv
-COPY --from=build /srv/brushwork /srv/brushwork
-COPY LICENSE /srv/brushwork/
 ENV PATH=/opt/venv/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     HF_HUB_OFFLINE=1 \
     BRUSHWORK_DATA_DIR=/data \
     BRUSHWORK_HOST=0.0.0.0 \
     BRUSHWORK_OPEN_BROWSER=false
-WORKDIR /srv/brushwork
+WORKDIR /home/brushwork
 USER brushwork
 VOLUME /data
 EXPOSE 8188

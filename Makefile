@@ -1,16 +1,20 @@
-# Brushwork: `make run`, `make check`, `make test`, `make demo`. Everything is installed into .venv, by pip.
+# Brushwork: `make run`, `make check`, `make test`, `make demo`. Everything is installed into .venv, by
+# pip: app/install chooses the build of torch and says what it downloads.
 #
 #   make run PYTHON=python3.12 ARGS="--port 9000 --no-browser"
-#   make run PIP_ARGS="--extra-index-url https://download.pytorch.org/whl/cpu"   # torch without CUDA
+#   make run TORCH_INDEX=https://download.pytorch.org/whl/cpu   # another build of torch
+#   make run VENV=/srv/brushwork-venv                           # where this folder is read-only
 
 PYTHON ?= python3
+VENV ?= .venv
+TORCH_INDEX ?=
 PIP_ARGS ?=
 ARGS ?=
-BIN := .venv/bin
+BIN := $(VENV)/bin
 PYTEST := $(BIN)/python -m pytest -n auto --dist loadfile --no-loadscope-reorder
 CHECKED := tests/app tests/worker/lora_files tests/worker/bases tests/worker/hub tests/test_layers.py
-INSTALLED := .venv/.installed
-INSTALLED_TEST := .venv/.installed-test
+INSTALLED := $(VENV)/.installed
+INSTALLED_TEST := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
 .PHONY: help run check test demo lint fmt check-python clean
@@ -53,15 +57,15 @@ fmt: $(INSTALLED_TEST)
 	@$(BIN)/ruff format .
 
 # Installs once, and again when the list of dependencies changes.
+INSTALL = $$(test -x $(BIN)/python && echo $(BIN)/python || echo $(PYTHON)) -m app.install \
+  --venv "$(VENV)" --torch-index "$(TORCH_INDEX)"
+
 $(INSTALLED): pyproject.toml | check-python
-	@test -x $(BIN)/python || { echo "== Making .venv with $(PYTHON)"; $(PYTHON) -m venv .venv; }
-	@echo "== Installing Brushwork and its requirements into .venv (the first time: some minutes)"
-	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e .
+	@$(INSTALL) -- $(PIP_ARGS)
 	@touch $@
 
 $(INSTALLED_TEST): pyproject.toml $(INSTALLED)
-	@echo "== Installing the requirements of checks and tests"
-	@$(BIN)/python -m pip install --quiet $(PIP_ARGS) -e '.[test]'
+	@$(INSTALL) --extra test -- $(PIP_ARGS)
 	@touch $@
 
 check-python:
@@ -70,5 +74,5 @@ check-python:
 	  "Install one, or name it: make PYTHON=python3.12 $(MAKECMDGOALS)"; exit 1; }
 
 clean:
-	rm -rf .venv .mypy_cache .ruff_cache .pytest_cache .hypothesis demo *.egg-info
+	rm -rf .venv build dist .mypy_cache .ruff_cache .pytest_cache .hypothesis demo *.egg-info
 	find app worker migrations tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -19,6 +19,7 @@ FOLDERS = {
     "stack": "stack",
     "compat/test_old_jobs.py": "process",
     "app/cli/test_adapters_tools.py": "slow",
+    "app/install": "process",
     "app/supervisor": "process",
     "worker/runtime": "process",
     "worker/bases/test_inspect.py": "slow",

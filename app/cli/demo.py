@@ -26,7 +26,7 @@ import httpx
 from PIL import Image
 
 from app.registry.config import Settings
-from app.registry.paths import ROOT
+from app.registry.paths import python_path
 from app.registry.wording import size_text
 from worker.core.words import LORA_FORMATS, FileFormat
 
@@ -171,10 +171,7 @@ def running_stack(data_dir: Path, watch: Stopwatch) -> Iterator[str]:
         stderr=subprocess.STDOUT,
         stdin=subprocess.DEVNULL,
         text=True,
-        env={
-            **kept,
-            "PYTHONPATH": os.pathsep.join(filter(None, [str(ROOT), kept.get("PYTHONPATH")])),
-        },
+        env={**kept, "PYTHONPATH": python_path()},
         cwd=data_dir,  # do not read the caller's `.env`
     )
     try:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import socket
 import subprocess
@@ -17,6 +18,7 @@ from app.registry.config import Settings
 from app.registry.db import Database, make_engine
 from app.registry.jobs.presence import present_workers
 from app.registry.migrate import current_revision, head_revision
+from app.registry.paths import python_path
 from app.registry.storage import open_store
 from app.registry.wording import size_text
 from app.supervisor.broker import servers
@@ -31,11 +33,16 @@ TORCH_SECONDS = 120
 DEVICE_PROGRAM = """
 import sys
 from worker.core.device import choose_device
-from worker.runtime.device import describe_device
+from worker.runtime.device import describe_device, unused_gpu
 import torch
 device = choose_device(sys.argv[1])
 torch.zeros(1, device=device)
-print(f"{describe_device(device)}, torch {torch.__version__}")
+described = describe_device(device)
+print(f"{described}, torch {torch.__version__}")
+unused = unused_gpu(described) if sys.argv[1] == "auto" else None
+if unused:
+    print(unused.problem)
+    print(unused.remedy)
 """
 BASE_PROGRAM = """
 from worker.core.bases.inspect import inspect_base
@@ -69,7 +76,8 @@ def run(arguments: Namespace, settings: Settings) -> int:
     print("Checks")
     findings = [run_check(name, check, settings) for name, check in CHECKS.items()]
     for finding in findings:
-        print(f"  {'ok  ' if finding.fine else 'FAIL'} {finding.name:<12} {finding.sentence}")
+        sentence = finding.sentence.replace("\n", f"\n{'':20}")
+        print(f"  {'ok  ' if finding.fine else 'FAIL'} {finding.name:<12} {sentence}")
     return 0 if all(finding.fine for finding in findings) else 1
 
 
@@ -164,9 +172,10 @@ def check_base_model(settings: Settings) -> str:
 
 def _run_python(program: str, *arguments: str) -> str:
     done = subprocess.run(
-        [sys.executable, "-c", program, *arguments],
+        [sys.executable, "-P", "-c", program, *arguments],
         capture_output=True,
         text=True,
+        env={**os.environ, "PYTHONPATH": python_path()},
         timeout=TORCH_SECONDS,
     )
     if done.returncode:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from argparse import ArgumentParser, Namespace, RawDescriptionHelpFormatter
+from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
 from importlib import import_module
 from pathlib import Path
@@ -44,12 +44,25 @@ class CommandParser(ArgumentParser):
         return namespace, []
 
 
+class ShowVersion(Action):
+    """Print the version of Brushwork and exit; read only when asked for."""
+
+    def __call__(self, parser: ArgumentParser, *_: object) -> None:
+        from app.registry.code_version import code_version
+
+        print(f"Brushwork {code_version()}")
+        parser.exit()
+
+
 class CommandParsers:
     """The main parser and its commands; each has the name of its module in `app.cli`."""
 
     def __init__(self) -> None:
         self.parser = ArgumentParser(
             "brushwork", description="Train, try and keep image-style LoRAs in the browser."
+        )
+        self.parser.add_argument(
+            "--version", action=ShowVersion, nargs=0, help="show the version and exit"
         )
         self._commands = self.parser.add_subparsers(
             dest="command",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import shutil
 import sqlite3
+import sys
 from argparse import Namespace
 from contextlib import closing
 from pathlib import Path
@@ -11,24 +13,55 @@ import sqlalchemy as sa
 
 from app.registry.config import Settings
 from app.registry.db import make_engine
-from app.registry.migrate import current_revision, head_revision, upgrade
+from app.registry.migrate import current_revision, head_revision, is_known, upgrade
 
 KEPT_COPIES = 3
+FULL_BYTES = 1_000_000
+
+
+class MigrationError(Exception):
+    """The database cannot be migrated; the message gives the reason."""
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Migrate the configured database; return 0."""
-    print(migrate(settings), flush=True)
+    """Migrate the configured database; return 2 if that is not possible."""
+    try:
+        print(migrate(settings), flush=True)
+    except MigrationError as error:
+        print(error, file=sys.stderr, flush=True)
+        return 2
+    except (sa.exc.OperationalError, sqlite3.OperationalError, OSError) as error:
+        reason = _reason(error, settings)
+        print(f"The database cannot be migrated: {reason}.", file=sys.stderr, flush=True)
+        return 2
     return 0
 
 
+def _reason(error: Exception, settings: Settings) -> str:
+    """Why the database cannot be written. SQLite has several errors for a full disk."""
+    folder = settings.data_dir
+    is_local = not settings.database_url and folder.exists()
+    if is_local and shutil.disk_usage(folder).free < FULL_BYTES:
+        return f"the disk of {folder} is full"
+    cause = error.orig if isinstance(error, sa.exc.OperationalError) else error
+    return str(cause).strip().splitlines()[0]  # of PostgreSQL's lines, more say where
+
+
 def migrate(settings: Settings) -> str:
-    """Migrate the database to this version; return a sentence on what was done."""
+    """Migrate the database to this version; return a sentence on what was done.
+
+    Raises MigrationError if it is that of a newer version.
+    """
     engine = make_engine(settings.sqlalchemy_url)
     try:
         before, head = current_revision(engine), head_revision()
         if before == head:
             return f"The database is up to date (revision {head})."
+        if before is not None and not is_known(before):
+            raise MigrationError(
+                f"The database is of a newer Brushwork: it has revision {before}, and this version "
+                f"ends at {head}. Update Brushwork, or use another --data-dir. Nothing was changed."
+            )
         copy = copy_before_upgrade(settings, before)
         upgrade(engine)
     finally:

@@ -1,15 +1,29 @@
-"""Version of the running code: the package version and, in a checkout, the commit."""
+"""Version of the running code: the release and, in a checkout, the commit."""
 
 from __future__ import annotations
 
 import subprocess
+import tomllib
 from functools import cache
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import version
 from pathlib import Path
 
-from app.registry.paths import ROOT
+from app.registry.paths import IS_CHECKOUT, ROOT
 
 GIT_SECONDS = 5.0
+
+
+@cache
+def release() -> str:
+    """The version in `pyproject.toml`, such as `0.1.0`.
+
+    A checkout reads the file itself: the metadata of an installed Brushwork may be older, or belong
+    to another folder.
+    """
+    if not IS_CHECKOUT:
+        return version("brushwork")
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    return str(project["version"])
 
 
 @cache
@@ -18,12 +32,8 @@ def code_version() -> str:
 
     Computed once per process, because a process runs the code it loaded.
     """
-    try:
-        released = version("brushwork")
-    except PackageNotFoundError:
-        released = "unknown"
     commit = _git_commit(ROOT)
-    return f"{released}+{commit}" if commit else released
+    return f"{release()}+{commit}" if commit else release()
 
 
 def _git_commit(root: Path) -> str | None:

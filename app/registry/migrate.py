@@ -34,6 +34,12 @@ def head_revision() -> str:
     return head
 
 
+def is_known(revision: str) -> bool:
+    """True if this version has the migration to this revision; False for those of newer ones."""
+    scripts = ScriptDirectory.from_config(alembic_config())
+    return revision in {script.revision for script in scripts.walk_revisions()}
+
+
 def current_revision(engine: Engine) -> str | None:
     """The revision of the database; None if it is empty."""
     with engine.connect() as connection:

@@ -16,7 +16,7 @@ from logging.handlers import RotatingFileHandler
 from pathlib import Path
 from typing import IO
 
-from app.registry.paths import ROOT
+from app.registry.paths import python_path
 
 GUARD = Path(__file__).with_name("guard.py")
 LOG_BYTES = 5_000_000
@@ -49,11 +49,10 @@ def python_program(
 ) -> Program:
     """A program that runs a Brushwork command: `python -m app ARGUMENT…`."""
     # -P: the current folder may contain another package named `app`.
-    path = os.pathsep.join(part for part in (str(ROOT), os.environ.get("PYTHONPATH")) if part)
     return Program(
         name,
         (sys.executable, "-P", "-m", "app", *arguments),
-        {**environment, "PYTHONPATH": path, "PYTHONUNBUFFERED": "1"},
+        {**environment, "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"},
         nice,
         pass_fds,
     )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import shutil
 import socket
@@ -16,6 +17,7 @@ from app.supervisor.lock import DataFolderLock, LockOwner
 from app.supervisor.processes import Folders, Program, python_program
 from app.supervisor.supervisor import StopOrder, Supervisor
 
+START_BYTES = 2_000_000  # lock, logs and an empty database
 WORKER_NICENESS = 3  # pages come first; a trainer is nicer still by itself
 
 
@@ -24,12 +26,20 @@ class DataFolderError(Exception):
 
 
 def prepare_data_folder(folder: Path) -> None:
-    """Create the data folder, private to this user. Raises DataFolderError if it is read-only."""
+    """Create the data folder, private to this user.
+
+    Raises DataFolderError if it is read-only or its disk is full.
+    """
     try:
         folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=folder):
-            pass
+        with tempfile.TemporaryFile(dir=folder) as trial:
+            trial.write(bytes(START_BYTES))
     except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise DataFolderError(
+                f"The disk of the data folder {folder} is full. Free some space, or choose another "
+                "folder with --data-dir FOLDER or BRUSHWORK_DATA_DIR."
+            ) from error
         raise DataFolderError(
             f"The data folder {folder} cannot be written: {error.strerror or error}. "
             "Choose another with --data-dir FOLDER or BRUSHWORK_DATA_DIR."

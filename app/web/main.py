@@ -14,6 +14,7 @@ from starlette.responses import Response
 from starlette.staticfiles import StaticFiles
 
 from app.registry.base_models import service as base_models
+from app.registry.code_version import release
 from app.registry.config import Settings
 from app.registry.errors import AppError
 from app.registry.logs import configure_logs
@@ -54,7 +55,7 @@ def create_app(settings: Settings) -> FastAPI:
     configure_logs(settings.log_level)
     app = FastAPI(
         title="Brushwork",
-        version="0.1.0",
+        version=release(),
         summary="Train, try and keep image-style LoRAs.",
         docs_url=None,
         redoc_url=None,

@@ -17,6 +17,7 @@ from starlette.staticfiles import StaticFiles
 from starlette.types import Scope
 
 from app.registry import wording
+from app.registry.code_version import release
 from app.registry.errors import AppError
 from app.registry.jobs.presence import present_workers
 from app.registry.jobs.queues import Queue
@@ -100,7 +101,12 @@ def make_environment() -> jinja2.Environment:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.globals |= {"static": static, "plural": wording.plural, "shortcuts": SHORTCUTS}
+    environment.globals |= {
+        "static": static,
+        "plural": wording.plural,
+        "shortcuts": SHORTCUTS,
+        "release": release(),
+    }
     environment.filters |= {
         "plural": wording.plural,
         "count": wording.count_text,

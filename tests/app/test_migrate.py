@@ -21,7 +21,9 @@ from app.registry.base_models.models import BaseModel
 from app.registry.config import Settings
 from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.db import Database, make_engine
+from app.registry.renders.models import RenderAdapter
 from app.registry.runs.models import Run
+from tests.old_rows import assert_kept, fill_tables, read_rows
 
 
 def test_the_tables_are_those_of_the_code(database: Database) -> None:
@@ -53,21 +55,30 @@ OLD_ROWS = (
 
 
 @pytest.mark.slow
-def test_rows_of_the_first_release_are_kept_and_found(postgres: str, tmp_path: Path) -> None:
+def test_every_row_of_the_first_release_is_kept_and_found(postgres: str, tmp_path: Path) -> None:
     for url in (f"sqlite:///{tmp_path}/brushwork.db", postgres):
         engine = make_engine(url)
         with engine.connect() as connection:
             command.upgrade(migrate.alembic_config(connection), "0001")
+            fill_tables(connection)
+            before = read_rows(connection)
             connection.commit()
-        with engine.begin() as connection:
-            for row in OLD_ROWS:
-                connection.exec_driver_sql(row)
+        assert len(before) == 19
+        assert {len(rows) for rows in before.values()} == {2}
         migrate.upgrade(engine)
+        with engine.connect() as connection:
+            assert_kept(before, read_rows(connection))
         database = Database(engine)
         with database.read() as session:
-            assert search.candidates(session, search.needles("agais SEA"), most=9) == [1]
+            for mapper in SQLModel._sa_registry.mappers:  # the code reads every row
+                rows = session.exec(select(mapper.class_)).all()
+                assert rows or mapper.local_table.name not in before, mapper
+            assert search.candidates(session, search.needles("agais SEA"), most=9) == [1, 2]
             assert session.get_one(Adapter, 1).sort_name == "agais"
-            assert session.get_one(AdapterVersion, 1).adapter_id == 1
+            assert session.get_one(AdapterVersion, 1).file_tensor_sha256 == "7" * 64
+            assert session.get_one(Run, 2).config["regularization_weight"] == 0.25
+            pairs = session.exec(select(RenderAdapter.adapter_id, RenderAdapter.render_id)).all()
+            assert sorted(pairs) == [(1, 1), (1, 2), (2, 1), (2, 2)]
             if database.is_sqlite:  # switched on again after the migration
                 on = session.connection().exec_driver_sql("PRAGMA foreign_keys").scalar()
                 assert on == 1

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 from sqlmodel import select
 
 from app.registry import migrate
@@ -24,12 +25,14 @@ from app.registry.thumbnails import service as thumbnails
 from app.registry.thumbnails.models import Thumbnail
 from tests.compat.conftest import (
     CONFIG_KEY,
+    PLACE,
     RENAMED,
     OldData,
     assert_holds,
     metadata_of,
     renamed,
 )
+from tests.old_rows import assert_kept, read_rows
 from worker.core.training.config import TrainConfig
 from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.io_jobs import IoJobs
@@ -71,6 +74,17 @@ PAGES = {
 def test_the_database_is_migrated_to_the_tables_of_today(old_data: OldData) -> None:
     assert migrate.is_current(old_data.state.database.engine)
     migrate.check(old_data.state.database.engine)
+
+
+def test_every_row_is_still_there(archive: Path, old_data: OldData) -> None:
+    old = sa.create_engine(f"sqlite:///{archive / 'data' / 'brushwork.db'}")
+    with old.connect() as connection:
+        before = read_rows(connection)
+    old.dispose()
+    for row in before["base_model"].values():  # as `open_copy` does
+        row["source"] = row["source"].replace(PLACE, str(old_data.folder))
+    with old_data.state.database.engine.connect() as connection:
+        assert_kept(before, read_rows(connection))
 
 
 @pytest.mark.parametrize("path", PAGES)

@@ -1,4 +1,7 @@
-"""The real stack, as `make run` starts it, on a free port and in a folder of its own."""
+"""The real stack, installed from the wheel, on a free port and in folders of its own.
+
+What is tested here thus also holds for `pip install`; tests/app/supervisor starts a checkout.
+"""
 
 from __future__ import annotations
 
@@ -6,7 +9,6 @@ import os
 import re
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -17,7 +19,8 @@ from typing import Any
 import httpx
 import pytest
 
-ROOT = Path(__file__).parents[2]
+from tests.wheel import build_wheel, install_wheel
+
 READY = re.compile(r"^Brushwork is ready at (http://\S+)$", re.MULTILINE)
 START_SECONDS = 60.0
 END_SECONDS = 40.0
@@ -43,14 +46,15 @@ class Stack:
         return "\n".join([*self.output, *tails])
 
 
-def start_stack(data_dir: Path, **environment: str) -> Stack:
-    """Start everything and wait until the page answers."""
-    command = [sys.executable, "-m", "app", "serve", "--port", "0", "--no-browser"]
+def start_stack(program: Path, data_dir: Path) -> Stack:
+    """Start everything with this `brushwork`, and wait until the page answers."""
+    command = [str(program), "serve", "--port", "0", "--no-browser"]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("BRUSHWORK_")}
+    clean.pop("PYTHONPATH", None)
     process = subprocess.Popen(
         [*command, "--data-dir", str(data_dir)],
-        cwd=ROOT,
-        env=clean | environment,
+        cwd=data_dir,
+        env=clean,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -89,7 +93,9 @@ def stop_stack(stack: Stack) -> int:
 @pytest.fixture(scope="module")
 def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One running stack for the tests of a module."""
-    running = start_stack(tmp_path_factory.mktemp("stack"))
+    wheel = build_wheel(tmp_path_factory.mktemp("wheel"))
+    programs = install_wheel(wheel, tmp_path_factory.mktemp("installed"))
+    running = start_stack(programs / "brushwork", tmp_path_factory.mktemp("stack"))
     yield running
     assert stop_stack(running) == 0, running.logs()
 

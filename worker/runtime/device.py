@@ -5,8 +5,12 @@ from __future__ import annotations
 import os
 import platform
 import sys
+from dataclasses import dataclass
+from functools import cache
+from importlib.metadata import version
 
-from app.registry.paths import ROOT
+from app.registry.paths import python_path
+from worker.core.nvidia import cuda_command, has_nvidia_gpu
 
 MANY_THREADS = 4
 SECRETS = (
@@ -45,13 +49,41 @@ def describe_device(device: str) -> str:
     return f"CPU, {threads} thread{'s' if threads > 1 else ''}"
 
 
+@dataclass(frozen=True)
+class UnusedGpu:
+    """A GPU that torch does not use: a sentence, and the command that changes it."""
+
+    problem: str
+    remedy: str
+
+
+def unused_gpu(described: str) -> UnusedGpu | None:
+    """The NVIDIA GPU of this machine if the device in use, as described, is a CPU; else None.
+
+    Looks for the GPU and at the name of torch's build without importing torch.
+    """
+    if not described.startswith("CPU") or not _has_nvidia_gpu():
+        return None
+    torch = f"torch {version('torch')}"
+    if torch.endswith("+cpu"):
+        why = f"{torch} is a CPU build"
+    else:
+        why = f"{torch} cannot use it, as with a driver that is older than this build needs"
+    return UnusedGpu(
+        f"This machine has an NVIDIA GPU that is not used: {why}. To use it, stop Brushwork, run "
+        "this command, and start again.",
+        cuda_command(sys.executable),
+    )
+
+
+_has_nvidia_gpu = cache(has_nvidia_gpu)  # asked every few seconds
+
+
 def child_environment(thread_count: int) -> dict[str, str]:
     """The environment of a child process that imports torch: thread count, offline libraries.
 
     Secrets of the parent process are removed.
     """
-    root = str(ROOT)
-    paths = [root, *filter(None, os.environ.get("PYTHONPATH", "").split(os.pathsep))]
     known = {name: value for name, value in os.environ.items() if name not in SECRETS}
     return known | {
         "OMP_NUM_THREADS": str(thread_count),
@@ -59,5 +91,5 @@ def child_environment(thread_count: int) -> dict[str, str]:
         "HF_HUB_OFFLINE": "1",
         "TRANSFORMERS_OFFLINE": "1",
         "TOKENIZERS_PARALLELISM": "false",
-        "PYTHONPATH": os.pathsep.join(dict.fromkeys(paths)),
+        "PYTHONPATH": python_path(),
     }

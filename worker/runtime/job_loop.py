@@ -19,6 +19,7 @@ from app.registry.jobs.models import Job
 from app.registry.jobs.service import Claim, LostLease
 from app.registry.jobs.states import JobStatus
 from app.registry.tables import JOB_TABLES
+from worker.runtime.device import unused_gpu
 from worker.runtime.lease import Lease
 
 IDLE_SECONDS = 5.0  # polling interval of an idle loop, in case a wake-up was lost
@@ -53,12 +54,19 @@ class JobLoop:
     """Processes the rows of one table until it is stopped."""
 
     def __init__(
-        self, database: Database, work: Work, *, lease_seconds: float, threads: int = 1
+        self,
+        database: Database,
+        work: Work,
+        *,
+        lease_seconds: float,
+        threads: int = 1,
+        wants_gpu: bool = False,
     ) -> None:
         self.work = work
         self.stopping = threading.Event()
         self._database = database
         self._lease_seconds = lease_seconds
+        self._wants_gpu = wants_gpu
         self._changed = threading.Condition()
         self._wakeups = 0
         self._seen = 0
@@ -215,7 +223,14 @@ class JobLoop:
         while True:
             try:
                 reap_expired(self._database)
-                own_presence.announce(self._database, device=self.work.device)
+                device = self.work.device
+                unused = unused_gpu(device) if self._wants_gpu else None
+                own_presence.announce(
+                    self._database,
+                    device=device,
+                    problem=unused.problem if unused else "",
+                    remedy=unused.remedy if unused else "",
+                )
             except sa.exc.SQLAlchemyError as error:
                 log.warning("Cannot reach the database, will retry: %s", error)
             if self._left.wait(tick):

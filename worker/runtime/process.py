@@ -41,6 +41,7 @@ def start(settings: Settings, queues: Sequence[str]) -> None:
                 _jobs_of(queue, settings, _database, store),
                 lease_seconds=settings.lease_seconds,
                 threads=IO_THREADS if queue == Queue.IO else 1,
+                wants_gpu=settings.device == "auto" and queue != Queue.IO,
             )
             _loops[queue].start()
 

@@ -26,6 +26,8 @@ class WorkerPresence(SQLModel, table=True):
     host: str = Field(max_length=255)
     pid: int
     device: str = Field(default="", max_length=80, description="Description; empty while unknown.")
+    problem: str = Field(default="", description="One sentence about the device; empty if none.")
+    remedy: str = Field(default="", description="The command that solves the problem.")
     started_at: datetime = Field(default_factory=utcnow)
     seen_at: datetime = Field(default_factory=utcnow)
 
@@ -37,13 +39,15 @@ class Presence:
         self.id = secrets.token_hex(8)
         self._queue = queue
 
-    def announce(self, database: Database, *, device: str) -> None:
+    def announce(
+        self, database: Database, *, device: str, problem: str = "", remedy: str = ""
+    ) -> None:
         """Update this worker's row; delete rows of workers not seen for a day."""
         with database.write() as session:
             now = database_now(session)
             seen = sa.update(WorkerPresence).where(col(WorkerPresence.id) == self.id)
-            device = device[:80]
-            if session.connection().execute(seen.values(seen_at=now, device=device)).rowcount:
+            facts = {"device": device[:80], "problem": problem, "remedy": remedy}
+            if session.connection().execute(seen.values(seen_at=now, **facts)).rowcount:
                 return
             old = sa.delete(WorkerPresence).where(col(WorkerPresence.seen_at) < now - FORGOTTEN)
             session.connection().execute(old)
@@ -53,7 +57,7 @@ class Presence:
                     queue=self._queue,
                     host=socket.gethostname()[:255],
                     pid=os.getpid(),
-                    device=device,
+                    **facts,
                     started_at=now,
                     seen_at=now,
                 )

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from importlib.metadata import version
 from typing import Annotated
 
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from app.registry.code_version import code_version
 from app.registry.jobs.presence import WorkerPresence, present_workers
 from app.registry.jobs.queues import Queue
 from app.web import templates
@@ -46,9 +46,10 @@ class QueueWorkers:
 
 @dataclass(frozen=True)
 class SystemPage:
-    """Workers and storage."""
+    """Workers and storage; `problems` are sentences, each with a command or an empty string."""
 
     queues: list[QueueWorkers]
+    problems: list[tuple[str, str]]
     file_count: int
     used_bytes: int
     free_bytes: int | None
@@ -67,11 +68,14 @@ def system(request: Request, state: State) -> HTMLResponse:
             QueueWorkers(queue, [worker for worker in present if worker.queue == queue])
             for queue in Queue
         ],
+        problems=list(
+            dict.fromkeys((worker.problem, worker.remedy) for worker in present if worker.problem)
+        ),
         file_count=len(sizes),
         used_bytes=sum(sizes),
         free_bytes=state.store.free_bytes(),
         database="SQLite" if state.database.is_sqlite else "PostgreSQL",
-        version=version("brushwork"),
+        version=code_version(),
     )
     return templates.render(request, "system/system.html", context)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import subprocess
 import sys
 import tarfile
@@ -24,37 +23,9 @@ from app.registry.jobs.models import Event
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.storage.store import BlobStat
 from app.registry.thumbnails.models import Thumbnail
+from tests.app.cli.conftest import ROOT, brushwork
 
-ROOT = Path(__file__).parents[3]
-
-
-@pytest.fixture(autouse=True)
-def _no_surroundings(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
-    """No `.env` and no variable of the machine reaches these tests."""
-    for name in Settings.model_fields:
-        monkeypatch.delenv(f"BRUSHWORK_{name.upper()}", raising=False)
-    monkeypatch.chdir(tmp_path)
-
-
-@pytest.fixture
-def data_dir(tmp_path: Path, sqlite_template: Path) -> Path:
-    """A migrated data folder with one blob."""
-    folder = tmp_path / "data"
-    folder.mkdir()
-    (folder / "brushwork.db").write_bytes(sqlite_template.read_bytes())
-    LocalBlobStore(folder / "blobs").put_bytes(b"a picture")
-    return folder
-
-
-def brushwork(*arguments: str) -> subprocess.CompletedProcess[str]:
-    """The finished command, run as a process of its own."""
-    return subprocess.run(
-        [sys.executable, "-m", "app", *arguments],
-        cwd=ROOT,
-        capture_output=True,
-        text=True,
-        timeout=120,
-    )
+pytestmark = pytest.mark.usefixtures("no_surroundings")
 
 
 def test_the_readme_lists_every_command() -> None:
@@ -111,50 +82,6 @@ def test_train_explains_itself_under_its_own_name() -> None:
     assert "--learning-rate" in done.stdout
 
 
-# -- serve refuses ----------------------------------------------------------------------------
-
-
-@pytest.mark.process
-def test_serve_beyond_this_machine_needs_a_password(tmp_path: Path) -> None:
-    done = brushwork("serve", "--host", "0.0.0.0", "--data-dir", str(tmp_path / "data"))
-    assert done.returncode == 2
-    assert "Set BRUSHWORK_PASSWORD" in done.stderr
-    assert not (tmp_path / "data").exists()
-
-
-@pytest.mark.process
-def test_web_alone_needs_it_too(tmp_path: Path) -> None:
-    done = brushwork("web", "--host", "0.0.0.0", "--data-dir", str(tmp_path / "data"))
-    assert done.returncode == 2
-    assert "Set BRUSHWORK_PASSWORD" in done.stderr
-
-
-@pytest.mark.process
-def test_web_does_not_serve_a_database_of_another_version(tmp_path: Path) -> None:
-    done = brushwork("web", "--port", "0", "--data-dir", str(tmp_path / "data"))
-    assert done.returncode == 2
-    assert "Run `brushwork migrate` first" in done.stderr
-
-
-@pytest.mark.process
-def test_a_data_folder_that_cannot_be_written_is_named() -> None:
-    done = brushwork("serve", "--data-dir", "/proc/brushwork")
-    assert done.returncode == 2
-    assert "The data folder /proc/brushwork cannot be written" in done.stderr
-    assert "BRUSHWORK_DATA_DIR" in done.stderr
-
-
-@pytest.mark.process
-def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
-    with socket.socket() as other:
-        other.bind(("127.0.0.1", 0))
-        other.listen()
-        port = str(other.getsockname()[1])
-        done = brushwork("serve", "--port", port, "--data-dir", str(tmp_path / "data"))
-    assert done.returncode == 2
-    assert f"Port {port} on 127.0.0.1 is used by another program" in done.stderr
-
-
 @pytest.mark.parametrize(
     ("environment", "is_terminal", "opened"),
     [
@@ -170,38 +97,6 @@ def test_a_browser_opens_only_where_somebody_sees_it(
 ) -> None:
     monkeypatch.setattr(sys, "platform", "linux")
     assert has_desktop(environment, is_terminal=is_terminal) is opened
-
-
-# -- migrate ----------------------------------------------------------------------------------
-
-
-def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
-    settings = Settings(data_dir=tmp_path / "data")
-    assert "from revision none" in migrate.migrate(settings)
-    assert "is up to date" in migrate.migrate(settings)
-    assert not list(settings.data_dir.glob("*.before-*"))
-
-
-def test_an_older_database_is_copied_before_it_is_changed(data_dir: Path) -> None:
-    settings = Settings(data_dir=data_dir)
-    copy = migrate.copy_before_upgrade(settings, "0001")
-    assert copy == data_dir / "brushwork.db.before-0001"
-    engine = make_engine(f"sqlite:///{copy}")
-    assert migrate.current_revision(engine) == migrate.head_revision()
-    engine.dispose()
-
-
-def test_a_good_copy_survives_an_upgrade_that_was_killed_half_way(data_dir: Path) -> None:
-    good = data_dir / "brushwork.db.before-0001"
-    good.write_bytes(b"as it was before")
-    migrate.copy_before_upgrade(Settings(data_dir=data_dir), "0001")
-    assert good.read_bytes() == b"as it was before"
-
-
-def test_only_a_few_copies_are_kept(data_dir: Path) -> None:
-    for revision in range(6):
-        migrate.copy_before_upgrade(Settings(data_dir=data_dir), f"{revision:04}")
-    assert len(list(data_dir.glob("*.before-*"))) == migrate.KEPT_COPIES
 
 
 # -- doctor -----------------------------------------------------------------------------------

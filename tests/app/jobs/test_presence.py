@@ -23,6 +23,17 @@ def test_a_worker_is_seen_until_it_leaves(database: Database) -> None:
         assert present_workers(session) == []
 
 
+def test_a_problem_with_the_device_is_told_until_it_is_solved(database: Database) -> None:
+    me = Presence("train")
+    me.announce(database, device="CPU", problem="The GPU is not used.", remedy="make it so")
+    with database.read() as session:
+        (seen,) = present_workers(session)
+        assert (seen.problem, seen.remedy) == ("The GPU is not used.", "make it so")
+    me.announce(database, device="CPU")
+    with database.read() as session:
+        assert present_workers(session)[0].problem == ""
+
+
 def test_a_worker_that_fell_silent_is_not_shown_and_is_forgotten_after_a_day(
     database: Database,
 ) -> None:

@@ -7,7 +7,9 @@ import re
 import pytest
 from fastapi.testclient import TestClient
 
+from app.registry.code_version import code_version
 from app.registry.datasets import service as datasets
+from app.registry.jobs.presence import Presence
 from app.registry.jobs.states import JobStatus
 from app.registry.runs.models import Run
 from app.registry.state import AppState
@@ -168,5 +170,20 @@ def test_the_dialog_shows_only_what_works_on_the_page(client: TestClient) -> Non
 
 def test_the_system_page_tells_what_is_kept_and_who_works(client: TestClient) -> None:
     text = client.get("/system").text
+    assert code_version() in text
+    assert "GPU" not in text
     assert "No worker is running" in text
     assert "SQLite" in text
+
+
+def test_the_system_page_names_a_gpu_that_is_not_used_and_the_way_out(
+    client: TestClient, state: AppState
+) -> None:
+    for queue in ("train", "render"):
+        Presence(queue).announce(
+            state.database, device="CPU", problem="torch is a CPU build.", remedy="pip <install>"
+        )
+    text = client.get("/system").text
+    assert text.count("torch is a CPU build.") == 1
+    assert "<code>pip &lt;install&gt;</code>" in text
+    assert 'data-copy="pip &lt;install&gt;"' in text

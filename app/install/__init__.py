@@ -1,0 +1,4 @@
+"""Installs Brushwork into a virtual environment, with the build of torch for this machine.
+
+`make` runs it before anything is installed: it uses the standard library alone.
+"""

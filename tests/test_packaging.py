@@ -1,0 +1,153 @@
+"""What is declared and built: dependencies, the version, the wheel and the source distribution.
+
+tests/stack installs the wheel and starts it.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+import subprocess
+import sys
+import tarfile
+import tomllib
+import zipfile
+from collections.abc import Iterator
+from importlib.metadata import packages_distributions
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from app.cli.main import main
+from app.registry import code_version
+from app.registry.config import Settings
+from app.web.main import create_app
+from tests.wheel import ROOT, build_sdist, build_wheel
+
+PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+OWN = {"app", "worker", "tests", "bench"}
+# Who imports it: the folder, and the extras that it may need beside the dependencies.
+EXTRAS = {
+    "app": (),
+    "migrations": (),
+    "worker": (),
+    "worker/core/starter/build": ("starter",),
+    "worker/core/training/optim.py": ("eightbit",),
+    "bench": ("test",),
+    "tests": ("test", "starter", "eightbit"),
+}
+DATA = ("migrations", "static", "templates")
+
+
+# dependencies
+
+
+def distribution_name(requirement: str) -> str:
+    """The normalized name in a requirement: `celery` of `celery[redis]>=5.7`."""
+    return re.sub(r"[-_.]+", "-", re.split(r"[\[<>=!~; ]", requirement)[0]).lower()
+
+
+def declared(extras: tuple[str, ...]) -> set[str]:
+    """The distributions of the dependencies and of these extras."""
+    lists = [PROJECT["dependencies"], *(PROJECT["optional-dependencies"][one] for one in extras)]
+    return {distribution_name(requirement) for each in lists for requirement in each}
+
+
+def imported(path: Path) -> Iterator[str]:
+    """The top-level packages of others that a file imports, wherever the import stands."""
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            names = [alias.name for alias in node.names]
+        elif isinstance(node, ast.ImportFrom) and node.module and not node.level:
+            names = [node.module]
+        else:
+            continue
+        packages = {name.partition(".")[0] for name in names}
+        yield from packages - OWN - sys.stdlib_module_names
+
+
+def extras_of(path: Path) -> tuple[str, ...]:
+    """The extras that a file may need, by the nearest folder in `EXTRAS`."""
+    place = path.relative_to(ROOT)
+    return next(
+        EXTRAS[one.as_posix()] for one in (place, *place.parents) if one.as_posix() in EXTRAS
+    )
+
+
+def test_everything_that_is_imported_is_declared() -> None:
+    owners = packages_distributions()
+    missing = set()
+    for folder in ("app", "bench", "migrations", "tests", "worker"):
+        for path in (ROOT / folder).rglob("*.py"):
+            known = declared(extras_of(path))
+            for package in imported(path):
+                names = {distribution_name(name) for name in owners.get(package, [package])}
+                if not names & known:
+                    missing.add((package, str(path.relative_to(ROOT))))
+    assert missing == set()
+
+
+# the version
+
+
+def test_the_version_stands_in_one_place(
+    capsys: pytest.CaptureFixture[str], settings: Settings
+) -> None:
+    version = PROJECT["version"]
+    assert code_version.release() == version
+    with pytest.raises(SystemExit, match="0"):
+        main(["--version"])
+    assert capsys.readouterr().out.startswith(f"Brushwork {version}")
+    app = create_app(settings)
+    app.state.brushwork.wakeups.close()
+    app.state.brushwork.database.dispose()
+    assert app.version == version
+    files = (path for path in ROOT.rglob("*.py") if path.is_relative_to(ROOT / "app"))
+    assert [path for path in files if f'"{version}"' in path.read_text()] == []
+
+
+# what is built
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The wheel of this checkout."""
+    return build_wheel(tmp_path_factory.mktemp("wheel"))
+
+
+def repository_files() -> set[str]:
+    """The files that the wheel is made of, as paths in a checkout."""
+    folders = ("app", "worker", *DATA)
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *folders],
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return {name for name in listed.stdout.splitlines() if (ROOT / name).exists()}
+
+
+@pytest.mark.process
+def test_the_wheel_holds_every_file_and_no_top_level_folder_but_the_packages(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        names = {name for name in archive.namelist() if ".dist-info/" not in name}
+    assert {name.partition("/")[0] for name in names} == {"app", "worker"}
+    expected = {f"app/{name}" if name.startswith(DATA) else name for name in repository_files()}
+    assert names == expected
+
+
+@pytest.mark.process
+def test_the_sdist_holds_what_the_wheel_is_made_of(tmp_path: Path) -> None:
+    with tarfile.open(build_sdist(tmp_path)) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert repository_files() | {"pyproject.toml", "LICENSE", "README.md"} <= names
+
+
+def test_what_builds_write_is_ignored() -> None:
+    for name in ("build/lib/app.py", "dist/brushwork.whl"):
+        assert subprocess.run(["git", "check-ignore", "-q", name], cwd=ROOT).returncode == 0
+    code = ROOT / "worker" / "core" / "starter" / "build" / "pace.py"
+    assert subprocess.run(["git", "check-ignore", "-q", code], cwd=ROOT).returncode == 1
+    assert {"build", "dist"} <= set((ROOT / ".dockerignore").read_text().split())
