@@ -10,8 +10,8 @@ from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 from starlette.middleware.trustedhost import TrustedHostMiddleware
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
-from starlette.staticfiles import StaticFiles
 
 from app.registry.base_models import service as base_models
 from app.registry.code_version import release
@@ -30,6 +30,7 @@ from app.web.adapters.tools import api as tools_api
 from app.web.adapters.tools import pages as tools_pages
 from app.web.base_models import api as base_models_api
 from app.web.base_models import pages as base_models_pages
+from app.web.compression import Compression
 from app.web.datasets import api as datasets_api
 from app.web.datasets import pages as datasets_pages
 from app.web.home import pages as home_pages
@@ -39,6 +40,7 @@ from app.web.problems import problem_response, status_error, validation_error
 from app.web.runs import api as runs_api
 from app.web.runs import pages as runs_pages
 from app.web.security import BodyLimit, PasswordGate, SameSite, SecurityHeaders
+from app.web.static_files import StaticWithLongCache
 from app.web.system import pages as system_pages
 from app.web.templates import error_page, wants_page
 
@@ -65,7 +67,7 @@ def create_app(settings: Settings) -> FastAPI:
     app.state.brushwork = make_state(settings)
     for router in _all_routers():
         app.include_router(router)
-    app.mount("/static", StaticFiles(directory=STATIC), name="static")
+    app.mount("/static", StaticWithLongCache(directory=STATIC), name="static")
     _add_error_answers(app)
     _add_middleware(app, settings)
     return app
@@ -132,6 +134,10 @@ def _add_error_answers(app: FastAPI) -> None:
     def on_http_error(request: Request, error: HTTPException) -> Response:
         return answer(request, status_error(error.status_code, error.detail))
 
+    @app.exception_handler(ClientDisconnect)
+    def on_client_left(request: Request, error: ClientDisconnect) -> Response:
+        return Response(status_code=400)  # goes nowhere: browsers abort requests all the time
+
     @app.exception_handler(Exception)
     def on_unexpected(request: Request, error: Exception) -> Response:
         log.error("unexpected", path=request.url.path, exc_info=error)
@@ -140,6 +146,7 @@ def _add_error_answers(app: FastAPI) -> None:
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """The last one added sees a request first."""
+    app.add_middleware(Compression, static="/static/")
     app.add_middleware(BodyLimit, upload_bytes=UPLOAD_BYTES, other_bytes=OTHER_BYTES)
     app.add_middleware(SameSite)
     if settings.password is not None:

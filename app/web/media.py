@@ -22,6 +22,8 @@ router = APIRouter(include_in_schema=False)
 Sha256 = Annotated[str, Path(pattern=r"^[0-9a-f]{64}$")]
 CHUNK = 2**18
 CONTENT_POLICY = "sandbox; default-src 'none'"
+# a browser shows a bare image on a page of its own, with inline styles
+IMAGE_CONTENT_POLICY = f"{CONTENT_POLICY}; style-src 'unsafe-inline'"
 FOREVER = "private, max-age=31536000, immutable"
 UNTIL_MADE = "private, max-age=60"  # seconds: an image that is shown until it has thumbnails
 
@@ -75,7 +77,7 @@ def blob_response(
     headers = {
         "etag": f'"{sha256}"',
         "cache-control": cache,
-        "content-security-policy": CONTENT_POLICY,
+        "content-security-policy": CONTENT_POLICY if filename else IMAGE_CONTENT_POLICY,
     }
     if filename is not None:
         headers["content-disposition"] = content_disposition(filename)

@@ -1,34 +1,28 @@
-"""Render HTML pages: templates, static files, the page shell and error pages."""
+"""Render HTML pages: templates, the page shell and error pages."""
 
 from __future__ import annotations
 
 import dataclasses
-import hashlib
-from collections.abc import Sequence
 from enum import StrEnum
-from functools import lru_cache
 from typing import Any
 
 import jinja2
 from fastapi import Request
 from fastapi.responses import HTMLResponse
 from starlette.responses import Response
-from starlette.staticfiles import StaticFiles
-from starlette.types import Scope
 
 from app.registry import wording
 from app.registry.code_version import release
 from app.registry.errors import AppError
 from app.registry.jobs.presence import present_workers
 from app.registry.jobs.queues import Queue
-from app.registry.jobs.states import JobStatus
-from app.registry.paths import STATIC, TEMPLATES
-from app.registry.runs import service as runs
+from app.registry.paths import TEMPLATES
+from app.registry.runs.active import ActiveRuns, active_runs
 from app.registry.runs.models import Run
 from app.web.shortcuts import SHORTCUTS
 from app.web.state import app_state
+from app.web.static_files import static_url
 
-LONG_CACHE = "public, max-age=31536000, immutable"
 THEME_COOKIE = "theme"
 MACHINE_PATHS = ("/api/", "/media/", "/static/", "/healthz", "/readyz", "/metrics")
 PLACES = {
@@ -70,28 +64,6 @@ class Shell:
     device: str | None
 
 
-class StaticWithLongCache(StaticFiles):
-    """Static files; a URL with a content hash is cached for a year."""
-
-    async def get_response(self, path: str, scope: Scope) -> Response:
-        """Serve the file with a cache header that matches its URL."""
-        response = await super().get_response(path, scope)
-        has_hash = b"v=" in scope.get("query_string", b"")
-        response.headers["cache-control"] = LONG_CACHE if has_hash else "no-cache"
-        return response
-
-
-def static(path: str) -> str:
-    """The URL of a static file, with a content hash so that it can be cached."""
-    modified = (STATIC / path).stat().st_mtime_ns
-    return f"/static/{path}?v={_content_hash(path, modified)}"
-
-
-@lru_cache(maxsize=256)
-def _content_hash(path: str, modified: int) -> str:
-    return hashlib.sha256((STATIC / path).read_bytes()).hexdigest()[:12]
-
-
 def make_environment() -> jinja2.Environment:
     """The Jinja environment of all pages: escapes HTML and rejects unknown names."""
     environment = jinja2.Environment(
@@ -102,7 +74,7 @@ def make_environment() -> jinja2.Environment:
         lstrip_blocks=True,
     )
     environment.globals |= {
-        "static": static,
+        "static": static_url,
         "plural": wording.plural,
         "shortcuts": SHORTCUTS,
         "release": release(),
@@ -160,7 +132,7 @@ def wants_page(request: Request) -> bool:
 def make_shell(request: Request) -> Shell:
     """The page shell for this request."""
     with app_state(request).database.read() as session:
-        running = strip_of(runs.active_runs(session))
+        running = strip_of(active_runs(session, limit=1))
         workers = present_workers(session, queue=Queue.TRAIN)
     device = next((worker.device for worker in workers if worker.device), None)
     return dataclasses.replace(bare_shell(request), running=running, device=device)
@@ -195,22 +167,21 @@ def theme_of(request: Request) -> Theme:
 def running_strip(request: Request) -> RunningStrip | None:
     """The current status strip; None when no run is active."""
     with app_state(request).database.read() as session:
-        return strip_of(runs.active_runs(session))
+        return strip_of(active_runs(session, limit=1))
 
 
-def strip_of(active: Sequence[Run]) -> RunningStrip | None:
-    """The status strip for these runs, running ones first."""
-    training = [run for run in active if run.state is JobStatus.RUNNING]
-    waiting = len(active) - len(training)
-    if not active:
+def strip_of(active: ActiveRuns) -> RunningStrip | None:
+    """The status strip for these runs."""
+    if not active.shown:
         return None
-    if not training:
-        href = f"/runs/{active[0].key}" if waiting == 1 else "/runs"
-        return RunningStrip(f"{waiting} waiting", href, is_training=False)
-    text = f"{len(training)} training · {wording.percent(progress_of(training[0]))}"
-    if waiting:
-        text += f" · {waiting} waiting"
-    return RunningStrip(text, f"/runs/{training[0].key}", is_training=True)
+    first = active.shown[0]
+    if not active.running:
+        href = f"/runs/{first.key}" if active.queued == 1 else "/runs"
+        return RunningStrip(f"{active.queued:,} waiting", href, is_training=False)
+    text = f"{active.running} training · {wording.percent(progress_of(first))}"
+    if active.queued:
+        text += f" · {active.queued:,} waiting"
+    return RunningStrip(text, f"/runs/{first.key}", is_training=True)
 
 
 def progress_of(run: Run) -> float:

@@ -140,10 +140,28 @@
     announce(area, "changed elsewhere. Choose between theirs and yours.");
   }
 
+  // `then` is called when the next page of images is here
+  function loadMore(then) {
+    const more = document.querySelector("[data-more]");
+    if (!more) return false;
+    document.addEventListener("htmx:afterSettle", then, { once: true });
+    more.click();
+    return true;
+  }
+
+  // the link that loads the next page is replaced by it; the focus goes to its first image
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const link = event.target.querySelector?.(":scope > [data-more]");
+    if (!link || link !== document.activeElement) return;
+    const count = document.querySelectorAll("[data-tile]").length;
+    const focus = () => document.querySelectorAll("[data-tile]")[count]?.querySelector("a").focus();
+    document.addEventListener("htmx:afterSettle", focus, { once: true });
+  });
+
   function moveTo(area, by) {
     const all = [...document.querySelectorAll("[data-caption]")];
     const next = all[all.indexOf(area) + by];
-    if (!next) return false;
+    if (!next) return by > 0 && loadMore(() => moveTo(area, by));
     next.focus();
     next.setSelectionRange(next.value.length, next.value.length);
     next.closest("[data-tile]").scrollIntoView({ block: "nearest" });

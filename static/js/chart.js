@@ -1,8 +1,9 @@
-// Loss chart of a run: faint raw values, a bold debiased moving average; polls while the run trains.
+// Loss chart of a run: faint raw values, a bold debiased moving average; the run page brings new
+// points with its other news (`data-points` of #run-loss).
 (() => {
   const box = document.querySelector("[data-chart]");
   if (!box || !window.uPlot) return;
-  const EVERY_MS = 2000;
+  const RETRY_MS = 2000;
   const HEIGHT = 206;
   const WHOLE_STEPS = [1, 2, 5, 10, 20, 50, 100, 200, 500, 1000, 2000, 5000, 10000, 20000];
   const tools = document.querySelector("[data-chart-tools]");
@@ -113,31 +114,37 @@
     heldOut = new Map((loss?.steps ?? []).map((step, at) => [step, [loss, low, high].map((one) => one.values[at])]));
   }
 
-  const isActive = () => document.querySelector(box.dataset.chartState)?.dataset.active === "true";
-
-  async function ask() {
-    const wasActive = isActive();
-    try {
-      if (!document.hidden) {
-        const response = await fetch(`${box.dataset.chart}?after=${last}`);
-        if (response.ok) {
-          const metrics = await response.json();
-          const hadHeldOut = heldOut.size;
-          const isNew = add(metrics.series);
-          addHeldOut(metrics.series);
-          if (isNew || heldOut.size !== hadHeldOut) {
-            last = Math.max(last, steps.at(-1) ?? 0);
-            if (plot && Boolean(heldOut.size) === Boolean(hadHeldOut)) plot.setData(columns());
-            else draw();
-          }
-          tools.hidden = steps.length < 2;
-        }
-      }
-    } catch {
-      // the server is being restarted; the next request finds it again
+  function take(series) {
+    const hadHeldOut = heldOut.size;
+    const isNew = add(series);
+    addHeldOut(series);
+    if (isNew || heldOut.size !== hadHeldOut) {
+      last = Math.max(last, steps.at(-1) ?? 0);
+      if (plot && Boolean(heldOut.size) === Boolean(hadHeldOut)) plot.setData(columns());
+      else draw();
     }
-    if (wasActive) setTimeout(ask, EVERY_MS);
+    tools.hidden = steps.length < 2;
+    return isNew;
   }
+
+  // The points of a long run come in several answers.
+  async function load() {
+    try {
+      const response = await fetch(`${box.dataset.chart}?after=${last}`);
+      if (!response.ok) return;
+      const metrics = await response.json();
+      if (take(metrics.series)) load();
+    } catch {
+      setTimeout(load, RETRY_MS); // the server is being restarted
+    }
+  }
+
+  document.addEventListener("htmx:load", (event) => {
+    if (event.detail.elt.id !== "run-loss") return;
+    const { points } = event.detail.elt.dataset;
+    if (points) take(JSON.parse(points));
+    else load();
+  });
 
   function keep() {
     localStorage.setItem("chart", JSON.stringify({ smoothing: smoothing.value, log: logScale.checked }));
@@ -153,5 +160,5 @@
   new ResizeObserver(() => plot?.setSize({ width: box.clientWidth, height: HEIGHT })).observe(box);
   matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
   new MutationObserver(draw).observe(document.documentElement, { attributeFilter: ["data-theme"] });
-  ask();
+  load();
 })();

@@ -9,7 +9,25 @@
     const value = input.type === "checkbox" ? (input.checked ? "on" : "") : input.value.trim();
     setting.toggleAttribute("data-changed", value !== setting.dataset.default);
   }
-  form.addEventListener("input", (event) => mark(event.target));
+  // An answer to what the form was before the last edit is dropped: another one follows it.
+  let edits = 0;
+  let lacksFields = false;
+  form.addEventListener("input", (event) => {
+    mark(event.target);
+    if (event.target.matches("[hx-post]")) edits += 1;
+  });
+  form.addEventListener("htmx:configRequest", (event) => {
+    if (lacksFields && !event.detail.path.includes("?")) event.detail.path += "?part=fields";
+    lacksFields = false;
+  });
+  form.addEventListener("htmx:beforeSend", (event) => {
+    event.detail.xhr.edits = edits;
+  });
+  form.addEventListener("htmx:beforeSwap", (event) => {
+    if (event.target.id !== "this-run" || event.detail.xhr.edits === edits) return;
+    event.detail.shouldSwap = false;
+    lacksFields ||= event.detail.pathInfo.requestPath.includes("part=fields");
+  });
 
   // the Back button restores the values, but not their marks
   addEventListener("pageshow", () => form.querySelectorAll("[data-setting] [name]").forEach(mark));

@@ -26,7 +26,8 @@
   });
   document.addEventListener("htmx:sendError", (event) => {
     // polling fragments retry by themselves; only failed actions of the user need a message
-    if (event.detail.requestConfig.verb !== "get") toast("Brushwork cannot be reached. Nothing was changed.");
+    const { verb, triggeringEvent } = event.detail.requestConfig;
+    if (verb !== "get" && triggeringEvent?.type !== "poll") toast("Brushwork cannot be reached. Nothing was changed.");
   });
   // a message from the URL is shown once: a reload does not show it again
   const address = new URL(location.href);

@@ -158,7 +158,8 @@
     const area = shown?.querySelector("[data-caption]");
     if (area && (area === document.activeElement || window.brushwork.isCaptionDirty?.(area))) return;
     if (shown) shown.replaceWith(tile);
-    else tiles.append(tile);
+    else if (!tiles.querySelector("[data-more]")) tiles.append(tile); // else it comes with its page
+    else return;
     window.htmx?.process(tile);
   }
 

@@ -2,67 +2,37 @@
 
 from __future__ import annotations
 
-import dataclasses
-import socket
-import threading
-import time
+import re
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import pytest
-import uvicorn
 from fastapi import FastAPI
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from app.registry.config import Settings
-from app.registry.datasets.images import ImageDecoder
-from app.registry.db import Database
-from app.registry.state import AppState
+from tests.live_server import Live, serve
+
+__all__ = ["Live"]
 
 WAIT_MS = 60_000  # the longest wait for a condition; what is there already goes on at once
+PROVOKED = re.compile(
+    "^Failed to load resource|^Response Status Error Code|^htmx:(sendError|afterRequest)"
+)
+"""What the browser and htmx say of a refusal or a lost connection that a test is about."""
+
 expect.set_options(timeout=WAIT_MS)
-
-
-@dataclass(frozen=True)
-class Live:
-    """An app that listens on this machine, and what it writes to."""
-
-    url: str
-    settings: Settings
-    state: AppState
-
-    @property
-    def database(self) -> Database:
-        """The registry of the running app."""
-        return self.state.database
 
 
 @pytest.fixture
 def live(app: FastAPI, settings: Settings) -> Iterator[Live]:
     """The whole app on a free port, without workers; its registry knows only the ready base."""
-    # the app closes its decoder when it ends, so that it cannot be the one the tests share
-    state = dataclasses.replace(app.state.brushwork, decoder=ImageDecoder())
-    app.state.brushwork = state
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=2)
-    )
-    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
-    thread.start()
-    while not server.started and thread.is_alive():
-        time.sleep(0.02)
-    assert server.started, "the app did not start"
-    yield Live(f"http://127.0.0.1:{listener.getsockname()[1]}", settings, state)
-    server.should_exit = True
-    thread.join(timeout=WAIT_MS / 1000)
-    listener.close()
-    assert not thread.is_alive(), "the app did not end"
+    with serve(app, settings) as running:
+        yield running
 
 
 @pytest.fixture
 def context(chromium: Browser, live: Live) -> Iterator[BrowserContext]:
-    """A browser profile of its own; script errors and blocked content fail the test."""
+    """A browser profile of its own; whatever the pages log as an error fails the test."""
     context = chromium.new_context(
         base_url=live.url,
         viewport={"width": 1280, "height": 900},
@@ -73,7 +43,7 @@ def context(chromium: Browser, live: Live) -> Iterator[BrowserContext]:
     complaints: list[str] = []
 
     def listen(message: ConsoleMessage) -> None:
-        if "Content Security Policy" in message.text:
+        if message.type in ("error", "warning") and not PROVOKED.search(message.text):
             complaints.append(message.text)
 
     context.on("console", listen)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import base64
+import dataclasses
 import io
 import zipfile
 from collections.abc import Sequence
@@ -67,6 +68,19 @@ def stored_image(live, number: int, caption: str) -> NewImage:
         size_bytes=blob.size,
         caption=caption,
     )
+
+
+def long_dataset(live, count: int) -> str:
+    """The address of a dataset with this many pictures without captions."""
+    with live.database.write() as session:
+        row = service.create_dataset(session, "Boats")
+        new = stored_image(live, 1, "")
+        images = [
+            dataclasses.replace(new, filename=f"{number}.png", sha256=f"{number:064x}")
+            for number in range(count)
+        ]
+        service.add_images(session, row.key, images)
+    return f"/datasets/{row.slug}"
 
 
 def captions(live) -> list[str]:
@@ -198,6 +212,36 @@ def test_a_deleted_picture_comes_back_by_undo(page: Page, live, dataset: str) ->
     expect(page.locator("#dataset-filters")).to_contain_text("All 3")
     expect(page.locator("#toasts .toast")).to_have_count(0)
     expect(page.get_by_role("textbox", name="Caption of boat-3.png")).to_have_value("half-writ")
+
+
+def test_a_long_dataset_loads_on_and_everything_works_on_later_pages(page: Page, live) -> None:
+    page.goto(long_dataset(live, 130))
+    expect(page.locator("[data-tile]")).to_have_count(60)
+    choose(page, [payload("new.png", png(9))])  # it belongs after the last page
+    expect(page.locator("#dataset-filters")).to_contain_text("All 131")
+    expect(page.locator("[data-tile]")).to_have_count(60)
+    page.get_by_role("textbox", name="Caption of 59.png").focus()
+    page.keyboard.press("Control+ArrowRight")
+    expect(page.get_by_role("textbox", name="Caption of 60.png")).to_be_focused()
+    page.keyboard.type("on the second page")
+    expect(page.locator("[data-tile]").nth(60).locator("[data-state]")).to_have_text("Saved")
+    assert captions(live)[60] == "on the second page"
+    page.get_by_role("button", name="Delete 61.png").click()
+    expect(page.locator("#dataset-filters")).to_contain_text("All 130")
+    page.get_by_role("button", name="Undo").click()
+    expect(page.locator("#dataset-filters")).to_contain_text("All 131")
+    page.get_by_role("link", name="More images").scroll_into_view_if_needed()
+    expect(page.locator("[data-tile]")).to_have_count(131)
+    expect(page.get_by_role("textbox", name="Caption of new.png")).to_be_attached()
+    expect(page.get_by_role("link", name="More images")).to_have_count(0)
+    names = page.locator("[data-tile] .tile-picture").evaluate_all("all => all.map(a => a.title)")
+    assert names == [*(f"{number}.png" for number in range(130)), "new.png"]
+
+
+def test_the_link_to_more_images_hands_the_focus_to_the_first_of_them(page: Page, live) -> None:
+    page.goto(long_dataset(live, 61))
+    page.get_by_role("link", name="More images").focus()
+    expect(page.locator("[data-tile]").nth(60).locator("a")).to_be_focused()
 
 
 def test_a_deleted_dataset_comes_back_by_undo(page: Page, dataset: str) -> None:

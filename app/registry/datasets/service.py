@@ -12,6 +12,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
 from app.registry.datasets.captions import CaptionRefused, clean_caption
+from app.registry.datasets.image_pages import image_query
 from app.registry.datasets.intake import NewImage
 from app.registry.datasets.models import CaptionRevision, Dataset, DatasetVersion, Image
 from app.registry.db import utcnow
@@ -72,19 +73,28 @@ def dataset_by_slug(session: Session, slug: str) -> Dataset:
     return dataset
 
 
-def list_datasets(session: Session, *, q: str = "") -> list[DatasetSummary]:
-    """Summaries of all datasets, newest first."""
-    query = (
-        select(Dataset)
-        .where(col(Dataset.deleted_at).is_(None))
-        .order_by(col(Dataset.created_at).desc(), col(Dataset.id).desc())
-    )
+def list_datasets(
+    session: Session, *, q: str = "", limit: int | None = None, offset: int = 0
+) -> list[DatasetSummary]:
+    """Summaries of datasets, newest first."""
+    order = (col(Dataset.created_at).desc(), col(Dataset.id).desc())
+    query = select(Dataset).where(*_dataset_filters(q)).order_by(*order)
+    return summarize(session, session.exec(query.limit(limit).offset(offset)).all())
+
+
+def count_datasets(session: Session, *, q: str = "") -> int:
+    """Number of datasets that `list_datasets` would give without a limit."""
+    return session.exec(select(func.count()).select_from(Dataset).where(*_dataset_filters(q))).one()
+
+
+def _dataset_filters(q: str) -> list[sa.ColumnElement[bool]]:
+    filters: list[sa.ColumnElement[bool]] = [col(Dataset.deleted_at).is_(None)]
     if q:
-        query = query.where(
+        filters.append(
             col(Dataset.name).icontains(q, autoescape=True)
             | col(Dataset.trigger_word).icontains(q, autoescape=True)
         )
-    return summarize(session, session.exec(query).all())
+    return filters
 
 
 def caption_has_trigger(session: Session, dataset: Dataset) -> bool:
@@ -214,14 +224,7 @@ def list_images(
     session: Session, dataset_id: int, *, show: str = "all", q: str = ""
 ) -> list[Image]:
     """The images of a dataset, oldest first; `show="uncaptioned"`: only those without captions."""
-    query = select(Image).where(Image.dataset_id == dataset_id, col(Image.deleted_at).is_(None))
-    if show == "uncaptioned":
-        query = query.where(Image.caption == "")
-    if q:
-        query = query.where(
-            col(Image.caption).icontains(q, autoescape=True)
-            | col(Image.filename).icontains(q, autoescape=True)
-        )
+    query = image_query(dataset_id, show=show, q=q)
     return list(session.exec(query.order_by(col(Image.id))))
 
 

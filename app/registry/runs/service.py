@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -22,7 +22,7 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.models import Event
 from app.registry.jobs.presence import present_workers
 from app.registry.jobs.states import JobStatus
-from app.registry.runs.models import NOTICE, Checkpoint, MetricChunk, Run, Sample
+from app.registry.runs.models import NOTICE, WARNING, Checkpoint, MetricChunk, Run, Sample
 from app.registry.runs.progress import HELD_OUT
 from app.registry.validation import named_reasons, reason, too_long
 from worker.core.old_names import accept_old_names
@@ -51,6 +51,7 @@ SHAPE_FIELDS = (
     "lora_plus_ratio",
 )
 MAX_POINTS = 5_000
+EVENTS_SHOWN = 100
 RUNS_A_PAGE = 30
 SAMPLE_STEP_COST = 0.5  # one denoising step of one sample, as a fraction of a training step
 START_UP_SECONDS = 3.0
@@ -347,16 +348,6 @@ def count_runs(session: Session) -> dict[str, int]:
     return dict(session.exec(select(Run.status, func.count()).group_by(col(Run.status))).all())
 
 
-def active_runs(session: Session) -> list[Run]:
-    """Running runs, then queued runs in their order."""
-    query = (
-        select(Run)
-        .where(col(Run.status).in_((JobStatus.RUNNING, JobStatus.QUEUED)))
-        .order_by(col(Run.status).desc(), col(Run.priority), col(Run.id))
-    )
-    return list(session.exec(query))
-
-
 def runs_ahead(session: Session, run: Run) -> int:
     """Number of runs before this one in the queue; 0 if it is not queued."""
     if run.status != JobStatus.QUEUED:
@@ -416,9 +407,14 @@ def run_checkpoints(session: Session, run_id: int) -> list[Checkpoint]:
 
 
 def run_events(session: Session, run_id: int) -> list[Event]:
-    """Events of a run, newest first."""
+    """The newest events of a run and all its warnings, newest first."""
     query = select(Event).where(Event.subject == Run.__tablename__, Event.subject_id == run_id)
-    return list(session.exec(query.order_by(col(Event.id).desc())))
+    newest = query.order_by(col(Event.id).desc()).limit(EVENTS_SHOWN)
+    events = list(session.exec(newest))
+    if len(events) == EVENTS_SHOWN:
+        earlier = query.where(col(Event.kind) == WARNING, col(Event.id) < events[-1].id)
+        events += session.exec(earlier.order_by(col(Event.id).desc()).limit(EVENTS_SHOWN))
+    return events
 
 
 def run_image_count(session: Session, run: Run) -> int:
@@ -431,25 +427,34 @@ def has_train_worker(session: Session) -> bool:
     return bool(present_workers(session, queue=Run.queue))
 
 
-def run_metrics(session: Session, run_id: int, *, after: int = 0) -> dict[str, Any]:
+def run_metrics(
+    session: Session,
+    run_id: int,
+    *,
+    after: int = 0,
+    keys: Collection[str] = (),
+    most: int | None = MAX_POINTS,
+) -> dict[str, Any]:
     """Points after a step: {"last_step", "series": {key: {"steps": […], "values": […]}}}.
 
-    At most `MAX_POINTS` per key; call again with `after=last_step` for the rest. The validation
+    At most `most` points per key; call again with `after=last_step` for the rest. The validation
     loss is always complete: it has few points, and each comes later than the loss of its step.
+    `keys`: only these metrics; empty: all.
     """
     is_new = col(MetricChunk.first_step) + col(MetricChunk.count) > after + 1
-    chunks = session.exec(
-        select(MetricChunk)
-        .where(MetricChunk.run_id == run_id, is_new | col(MetricChunk.key).in_(HELD_OUT))
-        .order_by(col(MetricChunk.first_step))
-    ).all()
+    query = select(MetricChunk).where(
+        MetricChunk.run_id == run_id, is_new | col(MetricChunk.key).in_(HELD_OUT)
+    )
+    if keys:
+        query = query.where(col(MetricChunk.key).in_(keys))
+    chunks = session.exec(query.order_by(col(MetricChunk.first_step))).all()
     series: dict[str, dict[str, list[Any]]] = {}
     for chunk in chunks:
         points = series.setdefault(chunk.key, {"steps": [], "values": []})
         values = struct.unpack(f"<{chunk.count}f", chunk.data)
         for step, value in enumerate(values, start=chunk.first_step):
             is_included = step > after or chunk.key in HELD_OUT
-            if is_included and len(points["steps"]) < MAX_POINTS:
+            if is_included and (most is None or len(points["steps"]) < most):
                 points["steps"].append(step)
                 points["values"].append(value if value == value else None)  # JSON has no NaN
     last_steps = [

@@ -3,23 +3,29 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, File, Form, Query, Request, UploadFile
-from fastapi.responses import JSONResponse, RedirectResponse
+from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
 from app.registry.datasets import service, uploads
-from app.registry.datasets.models import Dataset, Image
+from app.registry.datasets.models import Dataset
 from app.registry.datasets.service import DatasetSummary
-from app.registry.db import MAX_ID, Session
-from app.registry.errors import Conflict, NotFound
+from app.registry.db import MAX_ID
 from app.web import templates
+from app.web.datasets import image_pages
 from app.web.datasets.forms import DatasetForm, name_from_file, read_dataset_form
-from app.web.state import Id, State
+from app.web.datasets.page_view import dataset_page, redirect_to
+from app.web.state import State
 from app.web.uploads import uploaded
 
 router = APIRouter(include_in_schema=False)
+router.include_router(image_pages.router)
+
+DATASETS_A_PAGE = 24
+NO_FORM = DatasetForm()
 
 Words = Annotated[str, Query(max_length=200)]
 Deleted = Annotated[int | None, Query(ge=1, le=MAX_ID)]
@@ -27,37 +33,19 @@ Deleted = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 
 @dataclass(frozen=True)
 class DatasetsPage:
-    """All datasets as cards, and the form for a new one."""
+    """A page of the datasets as cards, and the form for a new one.
+
+    `pager_url` is the URL of a page of the list without its number.
+    """
 
     datasets: list[DatasetSummary]
+    total: int
+    page: int
+    pages: int
+    pager_url: str
     q: str
     form: DatasetForm
     deleted: Dataset | None
-
-
-@dataclass(frozen=True)
-class CaptionConflict:
-    """A caption that was changed elsewhere during an edit."""
-
-    image_id: int
-    mine: str
-    theirs: str
-    version: str
-
-
-@dataclass(frozen=True)
-class DatasetPage:
-    """One dataset: its facts, the upload area and the visible images."""
-
-    dataset: Dataset
-    summary: DatasetSummary
-    images: list[Image]
-    show: str
-    q: str
-    form: DatasetForm
-    outcome: uploads.UploadOutcome | None
-    conflict: CaptionConflict | None
-    deleted: Image | None
 
 
 @dataclass(frozen=True)
@@ -70,28 +58,42 @@ class UploadFragment:
     show: str
 
 
-@dataclass(frozen=True)
-class ImageFragment:
-    """An image that was deleted or restored, with the updated counts."""
-
-    dataset: Dataset
-    summary: DatasetSummary
-    image: Image
-    show: str
-
-
 @router.get("/datasets")
-def index(request: Request, state: State, q: Words = "", deleted: Deleted = None) -> Response:
-    """List all datasets, newest first."""
-    return _index_page(request, state, q=q, deleted=deleted, form=DatasetForm())
+def index(
+    request: Request,
+    state: State,
+    q: Words = "",
+    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    deleted: Deleted = None,
+) -> Response:
+    """List datasets, newest first."""
+    return _index_page(request, state, q=q, page=page, deleted=deleted)
 
 
 def _index_page(
-    request: Request, state: State, *, q: str, deleted: int | None, form: DatasetForm
+    request: Request,
+    state: State,
+    *,
+    q: str = "",
+    page: int = 1,
+    deleted: int | None = None,
+    form: DatasetForm = NO_FORM,
 ) -> Response:
     with state.database.read() as session:
+        total = service.count_datasets(session, q=q.strip())
+        pages = max(1, -(-total // DATASETS_A_PAGE))
+        page = min(page, pages)
         context = DatasetsPage(
-            datasets=service.list_datasets(session, q=q.strip()),
+            datasets=service.list_datasets(
+                session,
+                q=q.strip(),
+                limit=DATASETS_A_PAGE,
+                offset=(page - 1) * DATASETS_A_PAGE,
+            ),
+            total=total,
+            page=page,
+            pages=pages,
+            pager_url="/datasets?" + (urlencode({"q": q}) + "&" if q else "") + "page=",
             q=q,
             form=form,
             deleted=service.deleted_dataset(session, deleted) if deleted else None,
@@ -114,19 +116,19 @@ def create(
         name or (name_from_file(chosen[0].filename) if chosen else ""), trigger_word
     )
     if not form.is_valid:
-        return _index_page(request, state, q="", deleted=None, form=form)
+        return _index_page(request, state, form=form)
     with state.database.write() as session:
         dataset = service.create_dataset(session, form.name, trigger_word=form.trigger_word)
     if chosen:
         return _receive_files(request, state, dataset, chosen)
-    return _redirect_to(dataset)
+    return redirect_to(dataset)
 
 
 @router.post("/datasets/restore")
 def restore(state: State, id: Annotated[int, Form(ge=1, le=MAX_ID)]) -> Response:
     """Restore a deleted dataset."""
     with state.database.write() as session:
-        return _redirect_to(service.restore_dataset(session, id))
+        return redirect_to(service.restore_dataset(session, id))
 
 
 @router.get("/datasets/{slug}")
@@ -136,38 +138,11 @@ def show(
     slug: str,
     show: Words = "all",
     q: Words = "",
+    after: image_pages.Cursor = 0,
     deleted: Deleted = None,
 ) -> Response:
-    """Show one dataset with its images."""
-    return _dataset_page(request, state, slug, show=show, q=q, deleted=deleted)
-
-
-def _dataset_page(
-    request: Request,
-    state: State,
-    slug: str,
-    *,
-    show: str = "all",
-    q: str = "",
-    deleted: int | None = None,
-    form: DatasetForm | None = None,
-    status: int = 200,
-    **more: Any,
-) -> Response:
-    with state.database.read() as session:
-        dataset = service.dataset_by_slug(session, slug)
-        context = DatasetPage(
-            dataset=dataset,
-            summary=service.summary(session, dataset),
-            images=service.list_images(session, dataset.key, show=show, q=q.strip()),
-            show="uncaptioned" if show == "uncaptioned" else "all",
-            q=q,
-            form=form or DatasetForm(dataset.name, dataset.trigger_word or ""),
-            outcome=more.get("outcome"),
-            conflict=more.get("conflict"),
-            deleted=service.deleted_image(session, dataset.key, deleted) if deleted else None,
-        )
-    return templates.render(request, "datasets/show.html", context, status=status)
+    """Show one dataset with a page of its images."""
+    return dataset_page(request, state, slug, show=show, q=q, after=after, deleted=deleted)
 
 
 @router.post("/datasets/{slug}")
@@ -181,11 +156,11 @@ def change(
     """Change the name or the trigger word of a dataset."""
     form = read_dataset_form(name, trigger_word)
     if not form.is_valid:
-        return _dataset_page(request, state, slug, form=form, status=422)
+        return dataset_page(request, state, slug, form=form, status=422)
     with state.database.write() as session:
         dataset = service.dataset_by_slug(session, slug)
         service.change_dataset(session, dataset.key, name=form.name, trigger_word=form.trigger_word)
-    return _redirect_to(dataset)
+    return redirect_to(dataset)
 
 
 @router.post("/datasets/{slug}/delete")
@@ -225,102 +200,6 @@ def _receive_files(
         context = UploadFragment(dataset, summary, outcome, show="all")
         return templates.render_fragment("datasets/_uploaded.html", context)
     if not outcome.rejected:
-        return _redirect_to(dataset)
+        return redirect_to(dataset)
     status = 200 if outcome.accepted or outcome.captioned else 422
-    return _dataset_page(request, state, dataset.slug, outcome=outcome, status=status)
-
-
-@router.post("/datasets/{slug}/images/{image_id}/caption")
-def caption(
-    request: Request,
-    state: State,
-    slug: str,
-    image_id: Id,
-    caption: Annotated[str, Form()] = "",
-    version: Annotated[int | None, Form(ge=0, le=MAX_ID)] = None,
-) -> Response:
-    """Save a caption, unless it was changed elsewhere since `version`."""
-    try:
-        with state.database.write() as session:
-            dataset, image = _image_of(session, slug, image_id)
-            image = service.caption_image(session, image.key, caption, seen_version=version)
-            summary = service.summary(session, dataset)
-    except Conflict as conflict:
-        if not templates.wants_page(request):
-            raise
-        theirs, newer = conflict.fields["caption"], conflict.fields["caption_version"]
-        shown = CaptionConflict(image_id, caption, theirs, newer)
-        return _dataset_page(request, state, slug, conflict=shown, status=409)
-    if templates.wants_page(request):
-        return _redirect_to(dataset, f"#image-{image_id}")
-    return JSONResponse(
-        {
-            "caption": image.caption,
-            "version": image.caption_version,
-            "uncaptioned": summary.image_count - summary.captioned_count,
-        }
-    )
-
-
-@router.post("/datasets/{slug}/images/{image_id}/rules")
-def change_rules(
-    request: Request,
-    state: State,
-    slug: str,
-    image_id: Id,
-    repeats: Annotated[str, Form()] = "",
-    never_flip: Annotated[str, Form()] = "",
-) -> Response:
-    """Save the training rules of an image: repeats and horizontal flip."""
-    number = int(repeats) if repeats.isascii() and repeats.isdigit() else 0
-    with state.database.write() as session:
-        dataset, image = _image_of(session, slug, image_id)
-        image = service.change_image(
-            session, image.key, repeats=number, never_flip=bool(never_flip)
-        )
-        summary = service.summary(session, dataset)
-    if templates.wants_fragment(request):
-        context = ImageFragment(dataset, summary, image, show="all")
-        return templates.render_fragment("datasets/_rules.html", context)
-    return _redirect_to(dataset, f"#image-{image_id}")
-
-
-@router.post("/datasets/{slug}/images/{image_id}/delete")
-def delete_image(request: Request, state: State, slug: str, image_id: Id) -> Response:
-    """Delete an image of a dataset; a message then offers to undo it."""
-    with state.database.write() as session:
-        dataset, image = _image_of(session, slug, image_id)
-        service.delete_image(session, image.key)
-        summary = service.summary(session, dataset)
-    if templates.wants_fragment(request):
-        context = ImageFragment(dataset, summary, image, show="all")
-        return templates.render_fragment("datasets/_image_deleted.html", context)
-    return _redirect_to(dataset, f"?deleted={image_id}")
-
-
-@router.post("/datasets/{slug}/images/{image_id}/restore")
-def restore_image(request: Request, state: State, slug: str, image_id: Id) -> Response:
-    """Restore a deleted image."""
-    with state.database.write() as session:
-        dataset = service.dataset_by_slug(session, slug)
-        image = service.deleted_image(session, dataset.key, image_id)
-        if image is not None:
-            service.restore_image(session, image_id)
-        dataset, image = _image_of(session, slug, image_id)
-        summary = service.summary(session, dataset)
-    if templates.wants_fragment(request):
-        context = ImageFragment(dataset, summary, image, show="all")
-        return templates.render_fragment("datasets/_image_restored.html", context)
-    return _redirect_to(dataset, f"#image-{image_id}")
-
-
-def _image_of(session: Session, slug: str, image_id: int) -> tuple[Dataset, Image]:
-    dataset = service.dataset_by_slug(session, slug)
-    image = service.get_image(session, image_id)
-    if image.dataset_id != dataset.key:
-        raise NotFound("This dataset has no such image.")
-    return dataset, image
-
-
-def _redirect_to(dataset: Dataset, more: str = "") -> RedirectResponse:
-    return RedirectResponse(f"/datasets/{dataset.slug}{more}", status_code=303)
+    return dataset_page(request, state, dataset.slug, outcome=outcome, status=status)

@@ -14,8 +14,7 @@ from app.registry.datasets import service as datasets
 from app.registry.datasets import uploads
 from app.registry.datasets.service import DatasetSummary
 from app.registry.errors import NotFound
-from app.registry.runs import service as runs
-from app.registry.runs.models import Run
+from app.registry.runs.active import ActiveRuns, active_runs
 from app.registry.uploads import UploadedFile
 from app.web import templates
 from app.web.state import State
@@ -36,16 +35,16 @@ class HomePage:
 
     is_new: bool
     examples: tuple[str, ...]
-    runs: list[Run]
+    active: ActiveRuns
     adapters: list[AdapterSummary]
     datasets: list[DatasetSummary]
 
 
 @dataclass(frozen=True)
-class ActiveRuns:
-    """The running and queued runs."""
+class ActiveRunsFragment:
+    """The first running and queued runs."""
 
-    runs: list[Run]
+    active: ActiveRuns
 
 
 @dataclass(frozen=True)
@@ -59,20 +58,20 @@ class StatusStripFragment:
 def home(request: Request, state: State) -> HTMLResponse:
     """Show the home page."""
     with state.database.read() as session:
-        active = runs.active_runs(session)
+        active = active_runs(session)
         newest = adapters.list_adapters(session, adapters.Filter()).items[:SHOWN_ADAPTERS]
-        sets = datasets.list_datasets(session)[:SHOWN_DATASETS]
-    is_new = not (active or newest or sets)
+        sets = datasets.list_datasets(session, limit=SHOWN_DATASETS)
+    is_new = not (active.shown or newest or sets)
     context = HomePage(is_new, SHOWN_EXAMPLES, active, newest, sets)
     return templates.render(request, "home/home.html", context)
 
 
 @router.get("/home/runs")
-def active_runs(state: State) -> HTMLResponse:
+def home_runs(state: State) -> HTMLResponse:
     """The runs on the home page, polled while one is active."""
     with state.database.read() as session:
-        active = runs.active_runs(session)
-    return templates.render_fragment("home/_runs.html", ActiveRuns(active))
+        active = active_runs(session)
+    return templates.render_fragment("home/_runs.html", ActiveRunsFragment(active))
 
 
 @router.get("/running")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
@@ -33,7 +33,7 @@ from app.web.runs.forms import (
     read_form,
 )
 from app.web.runs.plan import PresetCard, RunChoices, RunPlan
-from app.web.runs.run_view import RunView, run_view
+from app.web.runs.run_view import CHART_METRICS, RunView, run_view
 from app.web.state import Id, State
 from app.web.templates import RunningStrip, render, render_fragment, running_strip
 from worker.core.training.config import TrainConfig
@@ -49,6 +49,7 @@ STATUS_WORDS: dict[str, str] = {
     JobStatus.CANCELED: "Canceled",
 }
 Text = Annotated[str, Query(max_length=300)]
+Step = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 
 
 @dataclass(frozen=True)
@@ -97,15 +98,19 @@ class RunsPage:
 
 @dataclass(frozen=True)
 class RunPage:
-    """One run, with a token for each part of its page that changes with the part."""
+    """One run, with a token for each part of its page that changes with the part.
+
+    `points`: new points of the chart; None on a whole page, whose chart loads its own.
+    """
 
     view: RunView
     tokens: dict[str, str]
+    points: dict[str, Any] | None
 
 
 @dataclass(frozen=True)
 class LiveRun(RunPage):
-    """The changed parts of a run's page, and the status strip of the top bar to match."""
+    """The changed parts of a run's page, its new points, and the status strip to match."""
 
     changed: frozenset[str]
     running: RunningStrip | None
@@ -270,22 +275,32 @@ def runs(
 
 
 @router.get("/runs/{run_id}")
-def run(request: Request, run_id: Id, state: State) -> Response:
-    """Show one run: progress, samples, loss and result."""
+def run(request: Request, run_id: Id, state: State, before: Step = None) -> Response:
+    """Show one run: progress, samples (those before a step), loss and result."""
     with state.database.read() as session:
-        view = run_view(session, run_id)
-    return render(request, "runs/show.html", RunPage(view, view.parts()))
+        view = run_view(session, run_id, samples_before=before)
+    return render(request, "runs/show.html", RunPage(view, view.parts(), None))
 
 
 @router.get("/runs/{run_id}/live")
-def live_run(request: Request, run_id: Id, state: State) -> Response:
-    """Progress of a run, with the parts of its page that changed since the last request."""
+def live_run(
+    request: Request,
+    run_id: Id,
+    state: State,
+    after: Annotated[int, Query(ge=0, le=MAX_ID)] = 0,
+    before: Step = None,
+) -> Response:
+    """Progress of a run, with the parts of its page that changed since the last request.
+
+    The points of the chart are those after the step `after`.
+    """
     with state.database.read() as session:
-        view = run_view(session, run_id)
+        view = run_view(session, run_id, samples_before=before)
+        points = service.run_metrics(session, run_id, after=after, keys=CHART_METRICS)["series"]
     tokens = view.parts()
     seen = request.query_params
     changed = frozenset(part for part, token in tokens.items() if seen.get(part) != token)
-    context = LiveRun(view, tokens, changed, running_strip(request))
+    context = LiveRun(view, tokens, points, changed, running_strip(request))
     return render_fragment("runs/_live.html", context)
 
 

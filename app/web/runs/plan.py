@@ -8,10 +8,12 @@ from dataclasses import dataclass, replace
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.datasets import service as datasets
+from app.registry.datasets.choices import DatasetChoice, dataset_choices
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import Session
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.runs import service
+from app.registry.runs.active import active_runs
 from app.registry.runs.service import Estimate
 from app.web.runs.forms import TrainForm, from_text, to_texts
 from worker.core.training.config import TrainConfig
@@ -67,7 +69,7 @@ class RunPlan:
 class RunChoices:
     """The datasets and base models to choose from, and the chosen ones."""
 
-    datasets: list[DatasetSummary]
+    datasets: list[DatasetChoice]
     bases: list[BaseModel]
     dataset: DatasetSummary | None
     base: BaseModel | None
@@ -75,11 +77,12 @@ class RunChoices:
 
 def find_choices(session: Session, form: TrainForm) -> RunChoices:
     """The datasets and base models to choose from; deleted ones are not chosen."""
-    summaries = datasets.list_datasets(session)
-    chosen = [row for row in summaries if row.dataset.key == form.dataset_id]
+    shown = dataset_choices(session)
+    is_here = any(row.id == form.dataset_id for row in shown)
+    chosen = datasets.get_dataset(session, form.dataset_id or 0) if is_here else None
     bases = base_models.list_base_models(session)
     base = next((row for row in bases if form.base in (row.slug, str(row.key))), None)
-    return RunChoices(summaries, bases, chosen[0] if chosen else None, base)
+    return RunChoices(shown, bases, datasets.summary(session, chosen) if chosen else None, base)
 
 
 def default_texts(choices: RunChoices, form: TrainForm) -> dict[str, str]:
@@ -95,16 +98,15 @@ def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan
     """Preview of the run; invalid settings are replaced by the preset's and listed in `errors`."""
     config, errors = _check_form(form, choices)
     base = choices.base
-    ahead = service.active_runs(session)
-    left = [service.eta_seconds(run) for run in ahead]
+    ahead = active_runs(session, limit=1)
     return RunPlan(
         config=config,
         images=choices.dataset.image_count if choices.dataset else 0,
         estimate=(service.estimate(session, base, config) if base else Estimate(None, None, None)),
         base_parameters=base.tunable_parameters if base else None,
         base_bytes=base.size_bytes if base else None,
-        runs_ahead=len(ahead),
-        ahead_seconds=left[0] if len(ahead) == 1 else None,
+        runs_ahead=ahead.total,
+        ahead_seconds=service.eta_seconds(ahead.shown[0]) if ahead.total == 1 else None,
         caption_has_trigger=(
             datasets.caption_has_trigger(session, choices.dataset.dataset)
             if choices.dataset
@@ -151,18 +153,16 @@ def first_form(
             continue_run=str(from_run),
             continue_step=str(checkpoint),
         )
-    summaries = datasets.list_datasets(session)
-    named = next(
-        (row for row in summaries if dataset in (row.dataset.slug, str(row.dataset.key))), None
-    )
+    shown = dataset_choices(session)
+    named = next((row for row in shown if dataset in (row.slug, str(row.id))), None)
     if named is None and not form.dataset:
-        named = next((row for row in summaries if row.image_count), None)
+        named = next((row for row in shown if row.image_count), None)
     bases = base_models.list_base_models(session)
     first = next((row for row in bases if row.status == BaseModelStatus.READY), None)
     form = replace(
         form,
-        name=form.name or (named.dataset.name if named else ""),
-        dataset=str(named.dataset.key) if named else form.dataset,
+        name=form.name or (named.name if named else ""),
+        dataset=str(named.id) if named else form.dataset,
         base=base or form.base or (first or bases[0]).slug if bases else "",
         preset=preset or form.preset,
         adapter=str(adapter or ""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters.models import Adapter, AdapterVersion
@@ -16,10 +16,12 @@ from app.registry.jobs.states import JobStatus
 from app.registry.runs import service
 from app.registry.runs.models import WARNING, Checkpoint, Run, Sample
 from app.registry.runs.progress import HELD_OUT
+from app.registry.runs.sample_pages import list_sample_page
 from app.registry.wording import about, duration, plural
 
+CHART_METRICS = ("loss", *HELD_OUT)
 SMOOTHING = 0.95
-LOSS_ROWS = 20
+TABLE_ROWS = 20
 FULL_TUNING_BYTES_PER_PARAMETER = 16
 ANNOUNCE_EVERY = 10  # percent between two announcements for screen readers
 
@@ -40,6 +42,9 @@ ADVICE = {
     "unsupported": "Choose another precision or base model, then train again.",
 }
 DEFAULT_ADVICE = "Train again. If it fails the same way, report the trace below."
+
+
+Row = TypeVar("Row")
 
 
 @dataclass(frozen=True)
@@ -94,6 +99,8 @@ class RunView:
     image_count: int
     prompts: list[str]
     rows: list[SampleRow]
+    older_samples: int | None
+    samples_before: int | None
     checkpoints: list[Checkpoint]
     log: list[LogLine]
     losses: list[LossRow]
@@ -107,6 +114,11 @@ class RunView:
     def is_active(self) -> bool:
         """True while the page should keep polling."""
         return self.run.state.is_active
+
+    @property
+    def last_step(self) -> int:
+        """The last step with a loss."""
+        return self.losses[-1].step if self.losses else 0
 
     @property
     def percent(self) -> int:
@@ -197,6 +209,11 @@ class RunView:
         )
 
     @property
+    def held_out_rows(self) -> list[ValidationRow]:
+        """The validation losses of the table."""
+        return _thinned(self.held_out)
+
+    @property
     def loss_sentence(self) -> str:
         """Change of the smoothed loss, in one sentence."""
         if not self.losses:
@@ -226,20 +243,22 @@ class RunView:
             "samples": f"{shown}.{newest}.{run.state.is_active:d}",
             "side": f"{run.status}.{run.trainable_parameters}.{len(self.checkpoints)}."
             f"{max((row.step for row in self.checkpoints), default=0)}.{run.peak_memory_bytes}",
-            "log": f"{len(self.log)}",
-            "loss": f"{run.status}.{self.losses[-1].step if self.losses else 0}"
-            f".{len(self.held_out)}",
+            "log": f"{self.log[0].event.id if self.log else 0}",
+            "loss": f"{run.status}.{self.last_step}.{len(self.held_out)}",
             "warnings": f"{len(self.warnings)}",
             "announce": self.announcement.replace(" ", ""),
         }
 
 
-def run_view(session: Session, run_id: int) -> RunView:
-    """Contents of the page of a run. Raises NotFound."""
+def run_view(session: Session, run_id: int, *, samples_before: int | None = None) -> RunView:
+    """Contents of the page of a run, with the newest samples before this step.
+
+    Raises NotFound.
+    """
     run = service.get_run(session, run_id)
     trained = adapters.trained_version(session, run)
-    samples = service.run_samples(session, run_id)
-    metrics = service.run_metrics(session, run_id)
+    page = list_sample_page(session, run_id, before=samples_before)
+    metrics = service.run_metrics(session, run_id, keys=CHART_METRICS, most=None)
     prompts = [str(prompt) for prompt in run.config.get("sample_prompts", [])]
     return RunView(
         run=run,
@@ -248,7 +267,9 @@ def run_view(session: Session, run_id: int) -> RunView:
         version=trained[1] if trained else None,
         image_count=service.run_image_count(session, run),
         prompts=prompts,
-        rows=_sample_rows(samples, len(prompts)),
+        rows=_sample_rows(page.samples, len(prompts)),
+        older_samples=page.older,
+        samples_before=page.before,
         checkpoints=service.run_checkpoints(session, run_id),
         log=_log_lines(run, service.run_events(session, run_id)),
         losses=_loss_rows(metrics),
@@ -280,8 +301,12 @@ def _loss_rows(metrics: dict[str, Any]) -> list[LossRow]:
         average = SMOOTHING * average + (1 - SMOOTHING) * value
         weight = SMOOTHING * weight + (1 - SMOOTHING)
         rows.append(LossRow(step, value, average / weight))
-    stride = max(1, -(-len(rows) // LOSS_ROWS))
-    kept = rows[::stride]
+    return _thinned(rows)
+
+
+def _thinned(rows: list[Row]) -> list[Row]:
+    """At most about twenty of these, evenly spaced, including the first and the last."""
+    kept = rows[:: max(1, -(-len(rows) // TABLE_ROWS))]
     return kept if not rows or kept[-1] is rows[-1] else [*kept, rows[-1]]
 
 

@@ -107,7 +107,7 @@ def test_the_page_of_an_adapter_has_a_form_that_publishes(
     assert 'value="a b"' in refused.text
     sent = client.post(address, data={"repo": "ink"}, headers=FRAGMENT)
     assert "Waiting" in sent.text
-    assert 'hx-trigger="every 2s"' in sent.text
+    assert 'hx-trigger="poll"' in sent.text
     assert (newest(state).args["private"], newest(state).args["pictures"]) == (False, [])
     end(state, newest(state), JobStatus.FAILED, error="The token may not do this.")
     page = client.get(address, headers=FRAGMENT).text
@@ -166,7 +166,7 @@ def test_a_publication_is_canceled_over_rest_and_on_the_page(
     assert f'action="{place}/{job.key}/cancel?v=1"' in page
     page = client.post(f"{place}/{job.key}/cancel?v=1", headers=FRAGMENT).text
     assert "Canceling…" in page
-    assert 'hx-trigger="every 2s"' in page
+    assert 'hx-trigger="poll"' in page
     assert newest(state).cancel_requested
     end(state, job, JobStatus.CANCELED)
     page = client.get(place).text

@@ -177,7 +177,7 @@ def test_an_import_is_followed_until_its_adapter_is_there(
     adapter = fake_workers.adapter(state)
     page = client.post("/imports", files={"file": ("mine.safetensors", safetensors())}).text
     assert "mine.safetensors" in page
-    assert 'hx-trigger="every 1s"' in page
+    assert 'hx-trigger="poll"' in page
     key = end_import(
         state, JobStatus.SUCCEEDED, result={"adapter_id": adapter.key, "duplicate": True}
     )
@@ -201,7 +201,7 @@ def test_an_import_shows_how_far_it_is_and_can_be_canceled(
     assert f'<noscript><a class="button quiet" href="/adapters?imported={key}">' in shown
     ending = client.post(f"/imports/{key}/cancel", headers=FRAGMENT).text
     assert "Canceling…" in ending
-    assert 'hx-trigger="every 1s"' in ending
+    assert 'hx-trigger="poll"' in ending
     with state.database.write() as session:
         session.get_one(IoJob, key).status = JobStatus.CANCELED
     assert "Canceled." in client.post(f"/imports/{key}/cancel").text  # without JavaScript

@@ -122,7 +122,7 @@ def test_the_fragment_of_work_stops_asking_once_it_has_ended(
 ) -> None:
     waiting = client.post("/adapters/ink/tools/merge", data=MERGE, headers=FRAGMENT)
     job = newest(state).key
-    assert f'hx-get="/tool-jobs/{job}" hx-trigger="every 1s"' in waiting.text
+    assert f'hx-get="/tool-jobs/{job}" hx-trigger="poll"' in waiting.text
     result = {
         "adapter_id": 3,
         "slug": "both",

@@ -32,7 +32,7 @@ def test_a_base_is_added_by_its_path_and_followed_while_it_is_looked_at(
     page = client.post("/base-models", data={"source": str(folder)}).text
     assert "my-base" in page
     assert "Checking" in page
-    assert 'hx-trigger="every 2s"' in page
+    assert 'hx-trigger="poll"' in page
     twice = client.post("/base-models", data={"source": str(folder)})
     assert twice.status_code == 409
     assert "has already been added as" in twice.text
@@ -67,7 +67,7 @@ def test_a_download_from_the_hub_is_followed_stopped_and_tried_again(
 ) -> None:
     page = client.post("/base-models", data={"source": "acme/tiny", "precision": "fp32"}).text
     assert "In line: downloads run one at a time" in page
-    assert 'hx-trigger="every 2s"' in page
+    assert 'hx-trigger="poll"' in page
     with state.database.write() as session:
         job = session.exec(select(IoJob).where(IoJob.kind == "download_base")).one()
         base_id = job.subject_id

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 
 import pytest
@@ -9,6 +10,7 @@ from fastapi.testclient import TestClient
 from httpx import Response
 
 from app.registry.datasets import service
+from app.registry.datasets.intake import NewImage
 from app.registry.datasets.models import Dataset, Image
 from app.registry.state import AppState
 from app.web.datasets.forms import name_from_file, read_dataset_form
@@ -307,3 +309,100 @@ def test_how_often_a_picture_is_shown_is_saved_from_its_tile(
     assert client.post(place, data={"repeats": "x"}, headers=HTML).status_code == 422
     (image,) = images_of(state, dataset)
     assert (image.repeats, image.never_flip) == (3, True)
+
+
+@pytest.fixture
+def many(state: AppState) -> list[int]:
+    """The ids of the images of a dataset of three pages, every other one without a caption."""
+    with state.database.write() as session:
+        dataset = service.create_dataset(session, "Many")
+        new = [
+            NewImage(
+                filename=f"{number}.png",
+                sha256=f"{number:064x}",
+                clean_sha256="0" * 64,
+                thumbnail_sha256="0" * 64,
+                width=64,
+                height=64,
+                size_bytes=100,
+                caption=f"boat {number}" if number % 2 else "",
+            )
+            for number in range(130)
+        ]
+        return [added.image.key for added in service.add_images(session, dataset.key, new)]
+
+
+def tiles_of(text: str) -> list[int]:
+    return [int(key) for key in re.findall(r'<li class="tile" id="image-(\d+)"', text)]
+
+
+def link_to(text: str, label: str) -> str:
+    found = re.search(rf'href="([^"]+)"[^>]*>{label}</a>', text)
+    return found[1].replace("&amp;", "&") if found else ""
+
+
+def test_a_long_dataset_is_walked_page_by_page_by_plain_links(
+    client: TestClient, many: list[int]
+) -> None:
+    seen, address = [], "/datasets/many"
+    while address:
+        text = client.get(address).text
+        assert "130 images" in text
+        seen.append(tiles_of(text))
+        address = link_to(text, "More images")
+    assert [len(page) for page in seen] == [60, 60, 10]
+    assert [key for page in seen for key in page] == many
+    back = client.get(link_to(text, "Earlier images")).text
+    assert tiles_of(back) == seen[1]
+    assert link_to(back, "Earlier images") == "/datasets/many?after=0"
+
+
+def test_pages_keep_the_filter_and_the_search(client: TestClient, many: list[int]) -> None:
+    more = link_to(client.get("/datasets/many?show=uncaptioned").text, "More images")
+    assert more == f"/datasets/many?show=uncaptioned&after={many[118]}"
+    assert tiles_of(client.get(more).text) == many[120::2]
+    more = link_to(client.get("/datasets/many?q=boat+").text, "More images")
+    assert more == f"/datasets/many?q=boat+&after={many[119]}"
+
+
+def test_a_script_gets_the_next_tiles_alone(client: TestClient, many: list[int]) -> None:
+    answer = client.get(f"/datasets/many/tiles?after={many[59]}", headers=PART)
+    assert "<html" not in answer.text
+    assert tiles_of(answer.text) == many[60:120]
+    assert f'hx-get="/datasets/many/tiles?after={many[119]}"' in answer.text
+    last = client.get(f"/datasets/many/tiles?after={many[119]}", headers=PART).text
+    assert "data-more" not in last
+
+
+def test_a_form_leads_back_to_the_page_of_its_image(client: TestClient, many: list[int]) -> None:
+    image = f"/datasets/many/images/{many[70]}"
+    back = f"/datasets/many?after={many[59]}"
+    saved = client.post(f"{image}/caption", data={"caption": "x"}, headers=HTML)
+    assert str(saved.url).endswith(f"{back}#image-{many[70]}")
+    contested = client.post(
+        f"{image}/caption", data={"caption": "mine", "version": "0"}, headers=HTML
+    )
+    assert contested.status_code == 409
+    assert tiles_of(contested.text)[0] == many[60]
+    deleted = client.post(f"{image}/delete", headers=HTML)
+    assert str(deleted.url).endswith(f"{back}&deleted={many[70]}")
+    assert "129 images" in deleted.text
+
+
+def test_a_cursor_beyond_the_last_image_shows_the_first_page(
+    client: TestClient, many: list[int]
+) -> None:
+    assert tiles_of(client.get(f"/datasets/many?after={many[-1]}").text) == many[:60]
+
+
+def test_the_list_of_datasets_comes_in_pages(client: TestClient, state: AppState) -> None:
+    with state.database.write() as session:
+        for number in range(30):
+            service.create_dataset(session, f"Set {number}")
+    first = client.get("/datasets?q=set").text
+    assert first.count('<article class="card">') == 24
+    assert "30 datasets" in first
+    second = client.get("/datasets?q=set&page=2").text
+    assert second.count('<article class="card">') == 6
+    assert 'href="/datasets?q=set&amp;page=1"' in second
+    assert client.get("/datasets?page=99").text.count('<article class="card">') == 6

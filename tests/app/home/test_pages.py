@@ -12,6 +12,7 @@ from app.registry.runs import service as runs
 from app.registry.runs.models import Run
 from app.registry.runs.service import RunRequest
 from app.registry.state import AppState
+from tests import fake_workers
 from worker.core.starter import EXAMPLE
 
 
@@ -55,12 +56,22 @@ def test_a_person_who_comes_back_sees_runs_and_datasets(
     assert "First light" in text
     assert f'href="{example}"' in text
     part = client.get("/home/runs").text
-    assert 'hx-trigger="every 3s"' in part
+    assert 'hx-trigger="poll"' in part
     with state.database.write() as session:
         runs.cancel_run(session, run.key)
     assert "hx-trigger" not in client.get("/home/runs").text
     with state.database.read() as session:
         assert session.exec(select(Run.status)).one() == JobStatus.CANCELED
+
+
+def test_a_long_queue_is_counted_not_listed(client: TestClient, state: AppState) -> None:
+    dataset = fake_workers.dataset(state)
+    for _ in range(8):
+        fake_workers.queued_run(state, dataset)
+    text = client.get("/home/runs").text
+    assert text.count("<article") == 5
+    assert "3 more runs" in text
+    assert "8 waiting" in client.get("/running").text
 
 
 @pytest.mark.parametrize("name", ["nothing", "..%2Fmetadata", "FOX", "fox.webp"])

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import html
+import json
 import re
 
 import pytest
@@ -443,3 +444,38 @@ def test_a_run_says_what_full_fine_tuning_would_keep_in_memory(
     page = client.get(f"/runs/{run.key}").text
     needed = size_text(16 * fake_workers.BASE_PARAMETERS)
     assert f"Full fine-tuning of this base model would need {needed} of memory for weights" in page
+
+
+def test_the_live_part_brings_the_new_points_of_the_chart(
+    client: TestClient, state: AppState
+) -> None:
+    run = fake_workers.queued_run(state, fake_workers.dataset(state))
+    training = fake_workers.FakeTraining(state)
+    training.train(2)
+    page = client.get(f"/runs/{run.key}").text
+    assert "data-points" not in page  # the chart loads them itself
+    address = html.unescape(re.search(r'hx-get="(/runs/\d+/live\?[^"]+)"', page)[1])  # type: ignore[index]
+    assert address.endswith("&after=2")
+    training.train(2)
+    news = client.get(address).text
+    points = json.loads(re.search(r"data-points='([^']+)'", news)[1])  # type: ignore[index]
+    assert points == {"loss": {"steps": [3, 4], "values": [0.25, pytest.approx(0.2)]}}
+    assert "&amp;after=4" in news
+    assert 'id="run-loss-rows" hx-swap-oob="true"' in news
+    assert 'id="loss-table"' not in news
+
+
+def test_a_long_run_shows_its_samples_in_pages(client: TestClient, state: AppState) -> None:
+    run = fake_workers.queued_run(state, fake_workers.dataset(state))
+    training = fake_workers.FakeTraining(state)
+    training.train(30)
+    for step in range(31):
+        training.sample(step)
+    page = client.get(f"/runs/{run.key}").text
+    steps = re.findall(r'id="sample-(\d+)-0"', page)
+    assert steps == [*map(str, range(30, 6, -1)), "0"]
+    older = client.get(f"/runs/{run.key}?before=7").text
+    assert f'href="/runs/{run.key}?before=7#run-samples"' in page
+    assert re.findall(r'id="sample-(\d+)-0"', older) == [*map(str, range(6, -1, -1))]
+    assert f'href="/runs/{run.key}#run-samples"' in older
+    assert "&amp;before=7" in older  # what is polled stays on this page

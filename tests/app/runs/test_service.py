@@ -18,6 +18,8 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.kinds import SweepArgs
 from app.registry.jobs.states import JobStatus
 from app.registry.runs import progress, service
+from app.registry.runs.active import active_runs
+from app.registry.runs.sample_pages import list_sample_page
 from app.registry.runs.service import RunRequest, StartCheckpoint
 from app.registry.tables import BaseSpeed, Checkpoint, MetricChunk, Run
 from tests.conftest import make_base_ready
@@ -225,9 +227,10 @@ def test_runs_wait_for_those_before_them(database: Database, ready_base: None) -
     with database.write() as session:
         jobs.claim_next(session, Run, lease_seconds=LEASE)
         order = [service.runs_ahead(session, row) for row in (second, third)]
-        active = [row.key for row in service.active_runs(session)]
+        active = active_runs(session, limit=2)
     assert order == [1, 2]
-    assert active == [first.key, second.key, third.key]
+    assert [row.key for row in active.shown] == [first.key, second.key]
+    assert (active.running, active.queued, active.hidden) == (1, 2, 1)
 
 
 def test_metrics_come_after_a_step_and_a_gap_is_null(database: Database, ready_base: None) -> None:
@@ -384,3 +387,32 @@ def test_a_trigger_word_that_no_caption_says_is_told(
         (warning,) = service.run_warnings(session, silent)
         assert service.run_warnings(session, said) == []
     assert "“zork”" in warning
+
+
+def test_samples_of_a_long_run_come_in_pages_with_the_base_below_each(
+    database: Database, ready_base: None
+) -> None:
+    run = start(database)
+    with database.write() as session:
+        claimed = jobs.claim_next(session, Run, lease_seconds=LEASE)
+        assert claimed is not None
+        for step in range(6):
+            sample = progress.NewSample(step, 0, "a", 1, "0" * 64)
+            progress.add_sample(session, claimed[1], sample)
+    with database.read() as session:
+        first = list_sample_page(session, run.key, size=2)
+        second = list_sample_page(session, run.key, before=first.older, size=2)
+        third = list_sample_page(session, run.key, before=second.older, size=2)
+    steps = [[sample.step for sample in page.samples] for page in (first, second, third)]
+    assert steps == [[0, 4, 5], [0, 2, 3], [0, 1]]
+    assert (second.before, third.older) == (4, None)
+
+
+def test_a_long_history_keeps_its_warnings(database: Database, ready_base: None) -> None:
+    run = start(database)
+    with database.write() as session:
+        jobs.record(session, Run, run.key, "warning", text="The rate was halved.")
+        for _ in range(service.EVENTS_SHOWN + 5):
+            jobs.record(session, Run, run.key, "sample_requested")
+        kinds = [event.kind for event in service.run_events(session, run.key)]
+    assert kinds == [*["sample_requested"] * service.EVENTS_SHOWN, "warning"]

@@ -11,6 +11,7 @@ from app.registry.code_version import code_version
 from app.registry.datasets import service as datasets
 from app.registry.jobs.presence import Presence
 from app.registry.jobs.states import JobStatus
+from app.registry.runs.active import ActiveRuns
 from app.registry.runs.models import Run
 from app.registry.state import AppState
 from app.web import templates
@@ -61,20 +62,22 @@ def test_a_page_is_whole(client: TestClient, address: str) -> None:
 
 def test_the_strip_tells_what_trains_and_what_waits() -> None:
     training, waiting = run(JobStatus.RUNNING, step=186), run(JobStatus.QUEUED)
-    assert templates.strip_of([]) is None
-    assert templates.strip_of([training]) == templates.RunningStrip(
+    assert templates.strip_of(ActiveRuns([], 0, 0)) is None
+    assert templates.strip_of(ActiveRuns([training], 1, 0)) == templates.RunningStrip(
         "1 training · 62 %", "/runs/7", True
     )
-    both = templates.strip_of([training, waiting])
+    both = templates.strip_of(ActiveRuns([training], 1, 1))
     assert both is not None
     assert both.text == "1 training · 62 % · 1 waiting"
-    assert templates.strip_of([waiting]) == templates.RunningStrip("1 waiting", "/runs/7", False)
+    for count, href in ((1, "/runs/7"), (1_000, "/runs")):
+        strip = templates.strip_of(ActiveRuns([waiting], 0, count))
+        assert strip == templates.RunningStrip(f"{count:,} waiting", href, False)
 
 
 def test_the_strip_asks_again_even_when_nothing_trains(client: TestClient) -> None:
     answer = client.get("/running", headers={"hx-request": "true"})
     assert answer.status_code == 200
-    assert 'hx-trigger="every 5s"' in answer.text
+    assert 'hx-trigger="poll"' in answer.text
     assert "<a" not in answer.text
 
 
@@ -138,12 +141,6 @@ def test_what_breaks_says_so_in_words_and_the_page_still_stands(
     assert "nothing was changed" in answer.text
     assert "Try again" in answer.text
     assert "secret detail" not in answer.text
-
-
-def test_static_files_have_their_content_in_the_address(client: TestClient) -> None:
-    address = templates.static("css/tokens.css")
-    assert re.fullmatch(r"/static/css/tokens\.css\?v=[0-9a-f]{12}", address)
-    assert client.get(address).status_code == 200
 
 
 def test_what_people_typed_is_text_and_never_markup(client: TestClient, state: AppState) -> None:

@@ -9,7 +9,10 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from app.registry.config import Settings
+from app.registry.state import AppState
 from app.web.main import create_app
+from tests import fake_workers
+from tests.images import make_png
 
 
 def create(client: TestClient, **headers: str) -> int:
@@ -120,3 +123,14 @@ def test_the_password_opens_as_a_bearer_token(guarded: TestClient) -> None:
     for wrong in (b"Bearer x", b"Basic ???", b"Digest a", b""):
         headers = {b"authorization": wrong}
         assert guarded.get("/api/v1/datasets", headers=headers).status_code == 401
+
+
+def test_a_bare_image_may_only_style_the_page_the_browser_makes_for_it(
+    client: TestClient, state: AppState
+) -> None:
+    sha256 = fake_workers.blob(state, make_png(1))
+    policy = client.get(f"/media/{sha256}").headers["content-security-policy"]
+    assert policy == "sandbox; default-src 'none'; style-src 'unsafe-inline'"
+    adapter = fake_workers.adapter(state)
+    file = client.get(f"/api/v1/adapters/{adapter.key}/download")
+    assert file.headers["content-security-policy"] == "sandbox; default-src 'none'"

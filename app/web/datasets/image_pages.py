@@ -1,0 +1,154 @@
+"""The images on the page of a dataset: more of them, their captions, rules, deletion and undo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import JSONResponse
+from starlette.responses import Response
+
+from app.registry.datasets import service
+from app.registry.datasets.image_pages import list_image_page
+from app.registry.datasets.models import Dataset, Image
+from app.registry.datasets.service import DatasetSummary
+from app.registry.db import MAX_ID, Session
+from app.registry.errors import Conflict, NotFound
+from app.web import templates
+from app.web.datasets.page_view import (
+    CaptionConflict,
+    dataset_page,
+    redirect_to_image,
+    tiles_query,
+)
+from app.web.state import Id, State
+
+router = APIRouter(include_in_schema=False)
+
+Words = Annotated[str, Query(max_length=200)]
+Cursor = Annotated[int, Query(ge=0, le=MAX_ID)]
+
+
+@dataclass(frozen=True)
+class TilesFragment:
+    """The next images of a dataset, and the query of those after them."""
+
+    dataset: Dataset
+    images: list[Image]
+    more: str
+    conflict: None = None
+
+
+@dataclass(frozen=True)
+class ImageFragment:
+    """An image that was deleted or restored, with the updated counts."""
+
+    dataset: Dataset
+    summary: DatasetSummary
+    image: Image
+    show: str
+
+
+@router.get("/datasets/{slug}/tiles")
+def tiles(
+    state: State, slug: str, show: Words = "all", q: Words = "", after: Cursor = 0
+) -> Response:
+    """The next images of a dataset, which the page adds to its own."""
+    with state.database.read() as session:
+        dataset = service.dataset_by_slug(session, slug)
+        page = list_image_page(session, dataset.key, show=show, q=q.strip(), after=after)
+    context = TilesFragment(dataset, page.images, tiles_query(show, q, page.next))
+    return templates.render_fragment("datasets/_tiles.html", context)
+
+
+@router.post("/datasets/{slug}/images/{image_id}/caption")
+def caption(
+    request: Request,
+    state: State,
+    slug: str,
+    image_id: Id,
+    caption: Annotated[str, Form()] = "",
+    version: Annotated[int | None, Form(ge=0, le=MAX_ID)] = None,
+) -> Response:
+    """Save a caption, unless it was changed elsewhere since `version`."""
+    try:
+        with state.database.write() as session:
+            dataset, image = _image_of(session, slug, image_id)
+            image = service.caption_image(session, image.key, caption, seen_version=version)
+            summary = service.summary(session, dataset)
+    except Conflict as conflict:
+        if not templates.wants_page(request):
+            raise
+        theirs, newer = conflict.fields["caption"], conflict.fields["caption_version"]
+        shown = CaptionConflict(image_id, caption, theirs, newer)
+        return dataset_page(request, state, slug, conflict=shown, status=409)
+    if templates.wants_page(request):
+        return redirect_to_image(state, dataset, image_id)
+    return JSONResponse(
+        {
+            "caption": image.caption,
+            "version": image.caption_version,
+            "uncaptioned": summary.image_count - summary.captioned_count,
+        }
+    )
+
+
+@router.post("/datasets/{slug}/images/{image_id}/rules")
+def change_rules(
+    request: Request,
+    state: State,
+    slug: str,
+    image_id: Id,
+    repeats: Annotated[str, Form()] = "",
+    never_flip: Annotated[str, Form()] = "",
+) -> Response:
+    """Save the training rules of an image: repeats and horizontal flip."""
+    number = int(repeats) if repeats.isascii() and repeats.isdigit() else 0
+    with state.database.write() as session:
+        dataset, image = _image_of(session, slug, image_id)
+        image = service.change_image(
+            session, image.key, repeats=number, never_flip=bool(never_flip)
+        )
+        summary = service.summary(session, dataset)
+    if templates.wants_fragment(request):
+        context = ImageFragment(dataset, summary, image, show="all")
+        return templates.render_fragment("datasets/_rules.html", context)
+    return redirect_to_image(state, dataset, image_id)
+
+
+@router.post("/datasets/{slug}/images/{image_id}/delete")
+def delete_image(request: Request, state: State, slug: str, image_id: Id) -> Response:
+    """Delete an image of a dataset; a message then offers to undo it."""
+    with state.database.write() as session:
+        dataset, image = _image_of(session, slug, image_id)
+        service.delete_image(session, image.key)
+        summary = service.summary(session, dataset)
+    if templates.wants_fragment(request):
+        context = ImageFragment(dataset, summary, image, show="all")
+        return templates.render_fragment("datasets/_image_deleted.html", context)
+    return redirect_to_image(state, dataset, image_id, is_deleted=True)
+
+
+@router.post("/datasets/{slug}/images/{image_id}/restore")
+def restore_image(request: Request, state: State, slug: str, image_id: Id) -> Response:
+    """Restore a deleted image."""
+    with state.database.write() as session:
+        dataset = service.dataset_by_slug(session, slug)
+        image = service.deleted_image(session, dataset.key, image_id)
+        if image is not None:
+            service.restore_image(session, image_id)
+        dataset, image = _image_of(session, slug, image_id)
+        summary = service.summary(session, dataset)
+    if templates.wants_fragment(request):
+        context = ImageFragment(dataset, summary, image, show="all")
+        return templates.render_fragment("datasets/_image_restored.html", context)
+    return redirect_to_image(state, dataset, image_id)
+
+
+def _image_of(session: Session, slug: str, image_id: int) -> tuple[Dataset, Image]:
+    dataset = service.dataset_by_slug(session, slug)
+    image = service.get_image(session, image_id)
+    if image.dataset_id != dataset.key:
+        raise NotFound("This dataset has no such image.")
+    return dataset, image

@@ -1,0 +1,108 @@
+"""The page of one dataset, rendered for several routes, and redirects to it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from fastapi import Request
+from fastapi.responses import RedirectResponse
+from starlette.responses import Response
+
+from app.registry.datasets import service, uploads
+from app.registry.datasets.image_pages import cursor_of_image, list_image_page
+from app.registry.datasets.models import Dataset, Image
+from app.registry.datasets.service import DatasetSummary
+from app.registry.state import AppState
+from app.web import templates
+from app.web.datasets.forms import DatasetForm
+
+
+@dataclass(frozen=True)
+class CaptionConflict:
+    """A caption that was changed elsewhere during an edit."""
+
+    image_id: int
+    mine: str
+    theirs: str
+    version: str
+
+
+@dataclass(frozen=True)
+class DatasetPage:
+    """One dataset: its facts, the upload area and a page of its images.
+
+    `earlier` and `more` are the queries of the pages around it, "" where there are none.
+    """
+
+    dataset: Dataset
+    summary: DatasetSummary
+    images: list[Image]
+    earlier: str
+    more: str
+    show: str
+    q: str
+    form: DatasetForm
+    outcome: uploads.UploadOutcome | None
+    conflict: CaptionConflict | None
+    deleted: Image | None
+
+
+def dataset_page(
+    request: Request,
+    state: AppState,
+    slug: str,
+    *,
+    show: str = "all",
+    q: str = "",
+    after: int = 0,
+    deleted: int | None = None,
+    form: DatasetForm | None = None,
+    status: int = 200,
+    outcome: uploads.UploadOutcome | None = None,
+    conflict: CaptionConflict | None = None,
+) -> Response:
+    with state.database.read() as session:
+        dataset = service.dataset_by_slug(session, slug)
+        if conflict:
+            after = cursor_of_image(session, dataset.key, conflict.image_id)
+        page = list_image_page(session, dataset.key, show=show, q=q.strip(), after=after)
+        if after and not page.images:
+            page = list_image_page(session, dataset.key, show=show, q=q.strip())
+        context = DatasetPage(
+            dataset=dataset,
+            summary=service.summary(session, dataset),
+            images=page.images,
+            earlier=tiles_query(show, q, page.previous),
+            more=tiles_query(show, q, page.next),
+            show="uncaptioned" if show == "uncaptioned" else "all",
+            q=q,
+            form=form or DatasetForm(dataset.name, dataset.trigger_word or ""),
+            outcome=outcome,
+            conflict=conflict,
+            deleted=service.deleted_image(session, dataset.key, deleted) if deleted else None,
+        )
+    return templates.render(request, "datasets/show.html", context, status=status)
+
+
+def tiles_query(show: str, q: str, after: int | None) -> str:
+    """The query of a page of images; "" if there is no such page."""
+    if after is None:
+        return ""
+    values = {"show": show if show == "uncaptioned" else "", "q": q, "after": after}
+    return urlencode({name: value for name, value in values.items() if value != ""})
+
+
+def redirect_to_image(
+    state: AppState, dataset: Dataset, image_id: int, *, is_deleted: bool = False
+) -> RedirectResponse:
+    """Redirect to the page that shows the image, or that offers to undo its deletion."""
+    with state.database.read() as session:
+        after = cursor_of_image(session, dataset.key, image_id)
+    values = ({"after": after} if after else {}) | ({"deleted": image_id} if is_deleted else {})
+    query = f"?{urlencode(values)}" if values else ""
+    return redirect_to(dataset, query if is_deleted else f"{query}#image-{image_id}")
+
+
+def redirect_to(dataset: Dataset, more: str = "") -> RedirectResponse:
+    return RedirectResponse(f"/datasets/{dataset.slug}{more}", status_code=303)

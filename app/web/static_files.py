@@ -1,0 +1,74 @@
+"""Static files: URLs with a content hash, a long cache for them, and compressed text."""
+
+from __future__ import annotations
+
+import gzip
+import hashlib
+from functools import lru_cache
+from pathlib import Path
+
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+from starlette.types import Scope
+
+from app.registry.paths import STATIC
+
+LONG_CACHE = "public, max-age=31536000, immutable"
+TEXT_SUFFIXES = (".css", ".js", ".svg")
+
+
+def static_url(path: str) -> str:
+    """The URL of a static file, with a content hash so that it can be cached."""
+    return f"/static/{path}?{_hash_query(STATIC / path)}"
+
+
+class StaticWithLongCache(StaticFiles):
+    """Static files; the URL with the current content hash is cached for a year.
+
+    Text is compressed once and kept in memory: it is a third of its size, and a page needs a dozen.
+    """
+
+    async def get_response(self, path: str, scope: Scope) -> Response:
+        """Serve the file, compressed if it is text and the client accepts that."""
+        response = await super().get_response(path, scope)
+        file = STATIC / path
+        is_current = scope["query_string"].decode("latin-1") == _hash_query(file)
+        response.headers["cache-control"] = LONG_CACHE if is_current else "no-cache"
+        if not path.endswith(TEXT_SUFFIXES):
+            return response
+        response.headers.add_vary_header("Accept-Encoding")
+        # weak, because both encodings share it
+        response.headers["etag"] = f"W/{response.headers['etag']}"
+        if isinstance(response, FileResponse) and _wants_gzip(scope):
+            return _compressed(response)
+        return response
+
+
+def _wants_gzip(scope: Scope) -> bool:
+    headers = Headers(scope=scope)
+    is_whole = scope["method"] == "GET" and "range" not in headers
+    return is_whole and "gzip" in headers.get("accept-encoding", "")
+
+
+def _compressed(response: FileResponse) -> Response:
+    path = Path(response.path)
+    body = _gzip_file(path, path.stat().st_mtime_ns)
+    headers = MutableHeaders(raw=list(response.raw_headers))
+    headers["content-encoding"] = "gzip"
+    headers["content-length"] = str(len(body))
+    return Response(body, headers=dict(headers))
+
+
+def _hash_query(file: Path) -> str:
+    return f"v={_content_hash(file, file.stat().st_mtime_ns)}"
+
+
+@lru_cache(maxsize=256)
+def _content_hash(file: Path, modified: int) -> str:
+    return hashlib.sha256(file.read_bytes()).hexdigest()[:12]
+
+
+@lru_cache(maxsize=256)
+def _gzip_file(file: Path, modified: int) -> bytes:
+    return gzip.compress(file.read_bytes(), mtime=0)

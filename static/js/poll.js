@@ -1,0 +1,96 @@
+// Polling: an element with `hx-trigger="poll"` and `data-poll="2 10"` is requested after 2 seconds,
+// then after twice the time whenever nothing changed, up to 10 seconds. A change makes it quick
+// again. A tab in the background polls every 30 seconds. It needs an id; it stops by coming back
+// without `data-poll`.
+(() => {
+  const HIDDEN_MS = 30_000;
+  const QUIET_MS = 3_000; // between two requests of a page on which nothing changes
+  const FEW = 3;
+  const polls = new Map(); // id of the element → its state
+
+  const firstWait = (poll) => 1000 * poll.element.dataset.poll.split(" ")[0];
+  const longestWait = (poll) =>
+    Math.max(1000 * poll.element.dataset.poll.split(" ")[1], QUIET_MS * polls.size);
+
+  function schedule(poll) {
+    clearTimeout(poll.timer);
+    poll.timer = setTimeout(ask, document.hidden ? Math.max(poll.wait, HIDDEN_MS) : poll.wait, poll);
+  }
+
+  function ask(poll) {
+    if (document.getElementById(poll.id) !== poll.element) return polls.delete(poll.id);
+    schedule(poll); // a request can be dropped, so the next one does not depend on its answer
+    if (!poll.isAsking) poll.element.dispatchEvent(new Event("poll"));
+    return true;
+  }
+
+  function watch(element) {
+    const known = polls.get(element.id);
+    clearTimeout(known?.timer);
+    const poll = known?.isAnswered ? known : { id: element.id };
+    polls.set(element.id, poll);
+    Object.assign(poll, { element, isAnswered: false, isAsking: false });
+    // many at once, such as the files of an import, begin one after the other
+    poll.wait ??= firstWait(poll) * Math.max(1, polls.size - FEW);
+    schedule(poll);
+  }
+
+  function slowDown(poll) {
+    poll.wait = Math.min(2 * poll.wait, longestWait(poll));
+  }
+
+  // What changed is asked again soon; of many, so is the one after it: files are imported in order.
+  function speedUp(changed) {
+    changed.wait = firstWait(changed);
+    if (polls.size <= FEW) return;
+    const all = [...polls.values()];
+    const next = all[(all.indexOf(changed) + 1) % all.length];
+    if (next.wait === firstWait(next)) return;
+    next.wait = firstWait(next);
+    schedule(next);
+  }
+
+  function pollOf(event) {
+    const request = event.detail.requestConfig;
+    const poll = request?.triggeringEvent?.type === "poll" && polls.get(request.elt.id);
+    return poll && poll.element === request.elt ? poll : null;
+  }
+
+  document.addEventListener("htmx:afterProcessNode", (event) => {
+    if (event.detail.elt.dataset.poll) watch(event.detail.elt);
+  });
+  document.addEventListener("htmx:beforeSend", (event) => {
+    const poll = pollOf(event);
+    if (poll) poll.isAsking = true;
+  });
+  document.addEventListener("htmx:beforeSwap", (event) => {
+    const poll = pollOf(event);
+    if (!poll) return;
+    const answer = event.detail.serverResponse;
+    if (event.detail.isError || answer === poll.answer) {
+      event.detail.shouldSwap = false;
+      slowDown(poll);
+      return;
+    }
+    poll.answer = answer;
+    poll.isAnswered = true; // the element that comes now goes on with this state
+    speedUp(poll);
+  });
+  document.addEventListener("htmx:sendError", (event) => {
+    const poll = pollOf(event);
+    if (poll) slowDown(poll);
+  });
+  document.addEventListener("htmx:afterRequest", (event) => {
+    const poll = pollOf(event);
+    if (!poll) return;
+    poll.isAsking = false;
+    schedule(poll);
+  });
+  document.addEventListener("visibilitychange", () => {
+    if (document.hidden) return;
+    for (const poll of [...polls.values()]) {
+      poll.wait = firstWait(poll);
+      ask(poll);
+    }
+  });
+})();

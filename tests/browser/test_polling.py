@@ -1,0 +1,118 @@
+"""How often a page asks the server: seldom while nothing changes, at once when it does."""
+
+from __future__ import annotations
+
+from playwright.sync_api import Browser, FilePayload, Page, expect
+
+from app.registry.jobs.states import JobStatus
+from bench.pages import measure
+from tests import fake_workers
+from tests.app.adapters.test_pages import end_import
+from tests.browser.conftest import Live
+from tests.browser.test_adapters import lora
+
+MOST_A_MINUTE = 30
+STEP_MS = 500
+HIDDEN = """
+(hidden) => {
+  Object.defineProperty(document, "hidden", { configurable: true, get: () => hidden });
+  document.dispatchEvent(new Event("visibilitychange"));
+}
+"""
+
+
+def requests_in_a_minute(page: Page) -> list[str]:
+    """The addresses asked for during the next minute of the page's clock."""
+    seen: list[str] = []
+    page.on("request", lambda request: seen.append(request.url))
+    for _ in range(60_000 // STEP_MS):
+        page.clock.run_for(STEP_MS)
+    return seen
+
+
+def test_nothing_asks_more_than_thirty_times_a_minute(live: Live, page: Page) -> None:
+    fake_workers.ready_base(live.state)
+    run = fake_workers.queued_run(live.state, fake_workers.dataset(live.state))
+    fake_workers.FakeTraining(live.state).train(3)
+    page.clock.install()
+    page.goto("/play?prompt=a+castle")
+    page.keyboard.press("Control+Enter")
+    expect(page.get_by_role("button", name="Cancel")).to_be_visible()
+    assert 10 < len(requests_in_a_minute(page)) <= MOST_A_MINUTE
+    for address in (f"/runs/{run.key}", "/runs", "/", "/adapters"):
+        page.goto(address)
+        assert 3 < len(requests_in_a_minute(page)) <= MOST_A_MINUTE, address
+    page.goto(f"/runs/{run.key}")
+    page.evaluate(HIDDEN, True)
+    assert len(requests_in_a_minute(page)) <= 6
+
+
+def test_a_change_after_a_long_quiet_time_is_followed_quickly(live: Live, page: Page) -> None:
+    run = fake_workers.queued_run(live.state, fake_workers.dataset(live.state))
+    training = fake_workers.FakeTraining(live.state)
+    training.train(3)
+    page.clock.install()
+    page.goto(f"/runs/{run.key}")
+    expect(page.locator(".chart canvas")).to_be_visible()
+    quiet = requests_in_a_minute(page)
+    training.train(1)
+    page.clock.run_for(10_000)
+    progress = page.locator("#run-progress")
+    expect(progress).to_contain_text("Step 4 of 40")
+    assert not [url for url in quiet if "/live" in url][12:]
+    for step in (5, 6):
+        training.train(1)
+        page.clock.run_for(2_000)
+        expect(progress).to_contain_text(f"Step {step} of 40")
+    page.evaluate(HIDDEN, True)
+    training.train(1)
+    page.evaluate(HIDDEN, False)
+    expect(progress).to_contain_text("Step 7 of 40")
+
+
+def test_the_table_of_the_chart_stays_open_and_focused_while_a_run_trains(
+    live: Live, page: Page
+) -> None:
+    run = fake_workers.queued_run(live.state, fake_workers.dataset(live.state))
+    training = fake_workers.FakeTraining(live.state)
+    page.goto(f"/runs/{run.key}")
+    summary = page.get_by_text("As a table")
+    expect(summary).to_be_hidden()
+    training.train(2)
+    summary.click()
+    table = page.locator("#loss-table")
+    expect(table.get_by_role("row")).to_have_count(3)
+    training.train(3)
+    expect(table.get_by_role("row")).to_have_count(6)
+    expect(summary).to_be_focused()
+    expect(page.locator(".u-legend")).to_contain_text("Smoothed")
+    assert page.evaluate("document.querySelectorAll('.chart .uplot').length") == 1
+
+
+def test_the_files_of_a_large_import_share_the_requests(live: Live, page: Page) -> None:
+    page.clock.install()
+    page.goto("/adapters")
+    files = [
+        FilePayload(name=f"{n}.safetensors", mimeType="", buffer=lora()[:-1] + bytes([n]))
+        for n in range(12)
+    ]
+    page.locator("#import-file").set_input_files(files)
+    notices = page.locator("#imports .notice[data-poll]")
+    expect(notices).to_have_count(12)
+    for _ in range(60):  # until all are slow
+        page.clock.run_for(5_000)
+    assert len(requests_in_a_minute(page)) <= MOST_A_MINUTE
+    end_import(live.state, JobStatus.FAILED, error="Not a LoRA.")
+    for _ in range(6):
+        page.clock.run_for(10_000)
+    expect(notices).to_have_count(11)
+
+
+def test_the_benchmark_of_pages_measures_what_the_browser_loads(
+    chromium: Browser, live: Live
+) -> None:
+    figures = measure(chromium, live.url, "/play", watch_seconds=0.1)
+    assert {"Document", "Stylesheet", "Script"} <= figures.bytes_by_type.keys()
+    assert sum(figures.bytes_by_type.values()) < 150_000
+    assert figures.html_bytes < figures.bytes_by_type["Document"]
+    assert figures.elements > 100

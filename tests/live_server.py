@@ -1,0 +1,64 @@
+"""The app on a real socket, in a thread of the test."""
+
+from __future__ import annotations
+
+import contextlib
+import dataclasses
+import socket
+import threading
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import uvicorn
+from fastapi import FastAPI
+
+from app.registry.config import Settings
+from app.registry.datasets.images import ImageDecoder
+from app.registry.db import Database
+from app.registry.state import AppState
+
+END_SECONDS = 60.0
+
+
+@dataclass(frozen=True)
+class Live:
+    """An app that listens on this machine, and what it writes to."""
+
+    url: str
+    settings: Settings
+    state: AppState
+    server: uvicorn.Server
+
+    @property
+    def database(self) -> Database:
+        """The registry of the running app."""
+        return self.state.database
+
+    def connect(self) -> socket.socket:
+        """A connection to the app, for requests that no client would send."""
+        host, _, port = self.url.removeprefix("http://").partition(":")
+        return socket.create_connection((host, int(port)), timeout=END_SECONDS)
+
+
+@contextlib.contextmanager
+def serve(app: FastAPI, settings: Settings) -> Iterator[Live]:
+    """The whole app on a free port, without workers; its registry knows only the ready base."""
+    # the app closes its decoder when it ends, so that it cannot be the one the tests share
+    state = dataclasses.replace(app.state.brushwork, decoder=ImageDecoder())
+    app.state.brushwork = state
+    listener = socket.socket()
+    listener.bind(("127.0.0.1", 0))
+    server = uvicorn.Server(
+        uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=2)
+    )
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.02)
+    assert server.started, "the app did not start"
+    yield Live(f"http://127.0.0.1:{listener.getsockname()[1]}", settings, state, server)
+    server.should_exit = True
+    thread.join(timeout=END_SECONDS)
+    listener.close()
+    assert not thread.is_alive(), "the app did not end"
