@@ -1,16 +1,22 @@
 """Measures the cost of the main job on this machine: `python bench/main_job.py`.
 
-Runs the real stack in a temporary folder and prints, each from this one run: page times, the time
-from an accepted run to its first training step, the quick preset on the example, a 20-step
-preview, the memory of every process, and what a `kill -9` of the trainer and of the train worker
-costs: resumed after how long, at which step, and whether the file is bit-equal to that of an
-uninterrupted run.
+Runs the real stack in temporary folders. `--part first` measures the first seconds several times
+(`--times`), and prints the median and the worst: from start to page, the first image after it, a
+cached image, the first step of a run that is accepted as the page answers and of one straight after
+another run, and the memory of the idle stack, as the sum of proportional set sizes (PSS).
+
+`--part job` prints, each from one run: page times, the time from an accepted run to its first
+training step, the quick preset on the example, a 20-step preview, the memory of every process, and
+what a `kill -9` of the trainer and of the train worker costs: resumed after how long, at which
+step, and whether the file is bit-equal to that of an uninterrupted run.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import os
 import statistics
 import tempfile
 import time
@@ -36,31 +42,117 @@ PAGES = (
 )
 PAGE_LOADS = 30
 PREVIEWS = 9
+IDLE_SECONDS = 20  # until everything is warm and the machine is measured
+SHORT_RUN = {"steps": 20, "sample_every": 0}
+FORKS = {
+    "web": "web",
+    "worker-train": "train worker",
+    "worker-render": "render worker",
+    "worker-io": "io worker",
+    "fork-libraries": "fork server: libraries",
+    "trainer": "trainer (warm spare)",
+}
+"""The role of a fork by its name."""
 FINAL = ("succeeded", "failed", "canceled")
 
 
 def main() -> None:
     """Measure and print."""
     arguments = argparse.ArgumentParser(description=__doc__)
+    arguments.add_argument("--part", choices=("first", "job"), help="only this one")
+    arguments.add_argument("--times", type=int, default=3, help="repeats of the first seconds")
     arguments.add_argument("--steps", type=int, help="shorten the trainings (for a trial)")
-    steps = arguments.parse_args().steps
+    chosen = arguments.parse_args()
+    config = {"steps": chosen.steps} if chosen.steps else {}
+    report("load of this machine", " ".join(f"{one:.1f}" for one in os.getloadavg()))
+    if chosen.part != "job":
+        first_seconds(chosen.times)
+    if chosen.part != "first":
+        main_job(config)
+
+
+def first_seconds(times: int) -> None:
+    """The first seconds of a new installation and of a start after it, median and worst."""
+    found: dict[str, list[float]] = {}
+    sizes: dict[str, list[float]] = {}
+    for _ in range(times):
+        with tempfile.TemporaryDirectory(prefix="brushwork-bench-") as folder:
+            for name, value in [*first_images(Path(folder), sizes), *first_runs(Path(folder))]:
+                found.setdefault(name, []).append(value)
+    for name, seconds in found.items():
+        report(name, f"{statistics.median(seconds):.2f} s (slowest {max(seconds):.2f} s)")
+    for name, values in sorted(sizes.items()):
+        report(f"idle memory (PSS): {name}", megabytes(max(values)))
+
+
+def first_images(folder: Path, sizes: dict[str, list[float]]) -> list[tuple[str, float]]:
+    """Page, first image, warm and cached image of a first start; `sizes` gets its idle memory."""
+    began = time.monotonic()
+    with running_stack(folder, Stopwatch()) as url, Api(url) as api:
+        page = time.monotonic()
+        await_base(api)
+        image_seconds(api, seed=0)
+        first = time.monotonic() - page
+        time.sleep(IDLE_SECONDS)
+        warm = statistics.median(image_seconds(api, seed=seed) for seed in range(1, 4))
+        cached = image_seconds(api, seed=0)
+        time.sleep(IDLE_SECONDS)
+        by_role = idle_memory(url)
+        for name, size in (by_role | {"all": sum(by_role.values())}).items():
+            sizes.setdefault(name, []).append(size)
+        upload_example(api)
+    return [
+        ("start → page", page - began),
+        ("page → first image", first),
+        ("warm image", warm),
+        ("first image, later than a warm one by", first - warm),
+        ("cached image", cached),
+    ]
+
+
+def first_runs(folder: Path) -> list[tuple[str, float]]:
+    """The first step of a run that is accepted as the page answers, and of one straight after."""
+    with running_stack(folder, Stopwatch()) as url, Api(url) as api:
+        dataset = api.get("/api/v1/datasets").json()[0]["id"]
+        first, second = (train(api, dataset, name, SHORT_RUN) for name in ("first", "second"))
+    return [
+        ("run at the page's first answer → first step", first["first_step"]),
+        ("run straight after another → first step", second["first_step"]),
+    ]
+
+
+def await_base(api: Api) -> None:
+    """Wait until the embedded base model can be used."""
+    wait_for(lambda: [one["status"] for one in api.get("/api/v1/base-models").json()] == ["ready"])
+
+
+def image_seconds(api: Api, *, seed: int) -> float:
+    """Seconds until a 20-step image was asked for and is there."""
+    began = time.monotonic()
+    created = api.post("/api/v1/renders", {"prompt": "a castle", "seed": seed, "steps": 20})
+    if created["status"] not in FINAL:
+        wait_for(lambda: ended(api, f"/api/v1/renders/{created['id']}"))
+    return time.monotonic() - began
+
+
+def main_job(config: dict[str, Any]) -> None:
+    """The main job, once."""
     with (
         tempfile.TemporaryDirectory(prefix="brushwork-bench-") as folder,
         running_stack(Path(folder), Stopwatch()) as url,
         Api(url) as api,
     ):
         dataset = upload_example(api)
-        wait_for(lambda: api.get("/api/v1/base-models").json()[0]["status"] == "ready")
-        time.sleep(15)  # the spare is warm and has measured the machine
-        config = {"steps": steps} if steps else {}
+        await_base(api)
+        time.sleep(IDLE_SECONDS)  # the spare is warm and has measured the machine
         calm = train(api, dataset["id"], "calm", config)
         report("run accepted → first step", f"{calm['first_step']:.2f} s")
         report("quick preset on the example", f"{calm['seconds']:.1f} s")
         report("peak memory of the trainer", megabytes(calm["peak_memory_bytes"]))
         previews(api, calm["adapter_id"])
         page_times(api, dataset["slug"], calm)
-        for name, size in sorted(memory(url).items()):
-            report(f"memory of {name}", megabytes(size))
+        for name, size in sorted(idle_memory(url).items()):
+            report(f"memory (PSS) of {name}", megabytes(size))
         for victim in ("trainer", "train worker"):
             killed(api, dataset["id"], config, calm, victim, url)
 
@@ -70,7 +162,7 @@ def report(what: str, value: str) -> None:
     print(f"{what:<52} {value}", flush=True)
 
 
-def megabytes(size: int) -> str:
+def megabytes(size: float) -> str:
     """A size in MB."""
     return f"{size / 1e6:.0f} MB"
 
@@ -160,13 +252,15 @@ def page_times(api: Api, slug: str, run: dict[str, Any]) -> None:
         report(f"page {page}", f"{statistics.median(seconds) * 1000:.0f} ms")
 
 
-def memory(url: str) -> dict[str, int]:
-    """Resident bytes of each process of the stack, by role."""
-    sizes: dict[str, int] = {}
+def idle_memory(url: str) -> dict[str, float]:
+    """Bytes of each process of the stack by role; memory that n processes share counts 1/n."""
+    sizes: dict[str, float] = {}
     for process in stack_processes(url):
-        name = process_name(process)
-        if name:
-            sizes[name] = sizes.get(name, 0) + process.memory_info().rss
+        with contextlib.suppress(OSError, psutil.NoSuchProcess):
+            rollup = Path(f"/proc/{process.pid}/smaps_rollup").read_text()
+            kibibytes = int(rollup.partition("\nPss:")[2].split()[0])
+            name = process_name(process)
+            sizes[name] = sizes.get(name, 0.0) + kibibytes * 1024
     return sizes
 
 
@@ -186,11 +280,14 @@ def stack_processes(url: str) -> list[psutil.Process]:
 
 
 def process_name(process: psutil.Process) -> str:
-    """The role of a process of the stack; empty for guards of another process."""
+    """The role of a process of the stack."""
     line = " ".join(process.cmdline())
-    if "guard" in line:
-        return "guards"
+    if "guard.py" in line or "forking/client.py" in line:
+        return "guards and clients of forks"
+    if forked := FORKS.get(process.name()):
+        return forked
     for sign, name in (
+        ("forking.server", "fork server: registry"),
         ("worker.runtime.trainer", "trainer (warm spare)"),
         ("valkey", "broker"),
         ("redis-server", "broker"),
@@ -216,8 +313,8 @@ def killed(
     half = calm["total_steps"] * 0.6
     wait_for(lambda: api.get(place).json()["step"] >= half)
     step = api.get(place).json()["step"]
-    target = "worker.runtime.trainer" if victim == "trainer" else "--queue train"
-    processes = [p for p in stack_processes(url) if target in " ".join(p.cmdline())]
+    target = "trainer (warm spare)" if victim == "trainer" else victim
+    processes = [p for p in stack_processes(url) if process_name(p) == target]
     busiest = max(processes, key=lambda process: sum(process.cpu_times()[:2]))
     busiest.kill()
     seconds = wait_for(

@@ -18,5 +18,10 @@ def run(arguments: Namespace, settings: Settings) -> int:
     os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
     # imported by name after the environment is set, because it loads the worker's libraries
     launch = import_module("worker.runtime.launch")
-    launch.run([arguments.queue], log_level=settings.log_level, thread_setting=settings.threads)
+    launch.run(
+        [arguments.queue],
+        log_level=settings.log_level,
+        thread_setting=settings.threads,
+        libraries=arguments.libraries,
+    )
     return 0

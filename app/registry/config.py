@@ -11,6 +11,16 @@ from pydantic import AliasChoices, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_PORT = 8188
+SECRETS = (
+    "BRUSHWORK_PASSWORD",
+    "BRUSHWORK_DATABASE_URL",
+    "BRUSHWORK_BROKER_URL",
+    "BRUSHWORK_STORAGE_URL",
+    "BRUSHWORK_HUB_TOKEN",
+    "HF_TOKEN",
+    "HUGGING_FACE_HUB_TOKEN",
+)
+"""Environment variables that processes without need of them do not get."""
 
 
 class Settings(BaseSettings):

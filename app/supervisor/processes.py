@@ -38,20 +38,22 @@ class Program:
     nice: int = 0
     pass_fds: tuple[int, ...] = ()  # inherited file descriptors, with the same numbers
     echoes: bool = True  # also print warnings on the console
+    hidden: tuple[str, ...] = ()  # environment variables of the parent that it does not get
 
 
 def python_program(
     name: str,
     *arguments: str,
     environment: Mapping[str, str],
+    module: str = "app",
     nice: int = 0,
     pass_fds: tuple[int, ...] = (),
 ) -> Program:
-    """A program that runs a Brushwork command: `python -m app ARGUMENT…`."""
+    """A program that runs a Brushwork command, or another module: `python -m app ARGUMENT…`."""
     # -P: the current folder may contain another package named `app`.
     return Program(
         name,
-        (sys.executable, "-P", "-m", "app", *arguments),
+        (sys.executable, "-P", "-m", module, *arguments),
         {**environment, "PYTHONPATH": python_path(), "PYTHONUNBUFFERED": "1"},
         nice,
         pass_fds,
@@ -92,6 +94,7 @@ class Process:
         self._on_warning = on_warning
         self._on_end = on_end
         self._pid_file.unlink(missing_ok=True)
+        environment = {k: v for k, v in os.environ.items() if k not in program.hidden}
         options = ["--nice", str(program.nice), "--pid-file", str(self._pid_file)]
         # A separate group does not receive the terminal's Ctrl-C: the supervisor sets the order.
         # No new session, because Linux applies niceness only within one (autogroup).
@@ -100,7 +103,7 @@ class Process:
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
-            env={**os.environ, **program.environment},
+            env={**environment, **program.environment},
             pass_fds=program.pass_fds,
             process_group=0,
         )

@@ -10,9 +10,10 @@ import tempfile
 from collections.abc import Callable
 from pathlib import Path
 
-from app.registry.config import Settings
+from app.registry.config import SECRETS, Settings
 from app.registry.jobs.queues import Queue
-from app.supervisor.broker import start_broker
+from app.supervisor.broker import Broker, BrokerError, make_socket_folder, start_broker
+from app.supervisor.forking import ForkServers, can_fork
 from app.supervisor.lock import DataFolderLock, LockOwner
 from app.supervisor.processes import Folders, Program, python_program
 from app.supervisor.supervisor import StopOrder, Supervisor
@@ -47,7 +48,7 @@ def prepare_data_folder(folder: Path) -> None:
 
 
 def remove_socket_folder(owner: LockOwner | None) -> None:
-    """Remove the folder of the broker's socket, left over from a crash."""
+    """Remove the folder of the sockets, left over from a crash."""
     if owner is None or not owner.socket_folder:
         return
     folder = Path(owner.socket_folder)
@@ -55,17 +56,41 @@ def remove_socket_folder(owner: LockOwner | None) -> None:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def start_own_broker(
-    supervisor: Supervisor, settings: Settings, lock: DataFolderLock, *, url: str
-) -> dict[str, str]:
-    """Start a broker unless a URL is configured; return the environment for its clients."""
+def start_own_broker(supervisor: Supervisor, settings: Settings) -> Broker:
+    """Start a broker unless a URL is configured."""
     broker = start_broker(
         settings.broker_url, data_dir=settings.data_dir, start=supervisor.start, say=supervisor.say
     )
     if broker.process is not None:
         supervisor.adopt(broker.process.program, StopOrder.BROKER, broker.process)
-    lock.write(LockOwner(os.getpid(), url, str(broker.folder or "")))
-    return stack_environment(settings, broker_url=broker.url)
+    return broker
+
+
+def find_socket_folder(settings: Settings, broker: Broker) -> Path | None:
+    """A private folder for sockets, if some process needs one."""
+    if broker.folder is not None or not can_fork(settings.device):
+        return broker.folder
+    try:
+        return make_socket_folder()
+    except BrokerError:
+        return None
+
+
+def start_fork_servers(
+    supervisor: Supervisor, settings: Settings, folder: Path | None, environment: dict[str, str]
+) -> ForkServers | None:
+    """Start the fork servers where processes can fork; None elsewhere."""
+    if folder is None or not can_fork(settings.device):
+        return None
+    servers = ForkServers(folder, without_secrets(environment), nice=WORKER_NICENESS)
+    for program in servers.programs():
+        supervisor.add(program, StopOrder.FORK_SERVER)
+    return servers
+
+
+def without_secrets(environment: dict[str, str]) -> dict[str, str]:
+    """The environment for processes that only load code."""
+    return {name: value for name, value in environment.items() if name not in SECRETS}
 
 
 def stack_environment(settings: Settings, *, broker_url: str) -> dict[str, str]:
@@ -122,11 +147,21 @@ def run_stack(
         # closed. The reading end stays open, so that restarts of the web server do not wait.
         with os.fdopen(reading, "rb") as migrated:
             with os.fdopen(writing, "wb"):
-                environment = start_own_broker(supervisor, settings, lock, url=url)
-                supervisor.add(web_program(server, migrated.fileno(), environment), StopOrder.WEB)
-                supervisor.run_once(python_program("migrate", "migrate", environment=environment))
+                broker = start_own_broker(supervisor, settings)
+                folder = find_socket_folder(settings, broker)
+                lock.write(LockOwner(os.getpid(), url, str(folder or "")))
+                environment = stack_environment(settings, broker_url=broker.url)
+                forks = start_fork_servers(supervisor, settings, folder, environment)
+                web = web_program(server, migrated.fileno(), environment)
+                migration = python_program("migrate", "migrate", environment=environment)
+                if forks:
+                    web, migration = forks.early(web), forks.early(migration)
+                supervisor.add(web, StopOrder.WEB)
+                supervisor.run_once(migration)
             for queue in Queue:
-                supervisor.add(worker_program(queue, environment), StopOrder.WORKER)
+                program = worker_program(queue, environment)
+                program = forks.worker(program, queue) if forks else program
+                supervisor.add(program, StopOrder.WORKER)
             return supervisor.run(ready_url=f"{url}/readyz")
     except BaseException:
         supervisor.kill()

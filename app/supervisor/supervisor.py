@@ -31,11 +31,12 @@ SAME_PRESS_SECONDS = 0.7  # wrappers such as `timeout` forward one signal twice
 
 
 class StopOrder(IntEnum):
-    """Order in which services are stopped; the broker outlives its clients."""
+    """Order in which services are stopped; broker and fork servers outlive their clients."""
 
     WEB = 0
     WORKER = 1
-    BROKER = 2
+    FORK_SERVER = 2
+    BROKER = 3
 
 
 @dataclass
@@ -161,7 +162,7 @@ class Supervisor:
         clean = True
         for order, seconds in (
             ({StopOrder.WEB, StopOrder.WORKER}, DRAIN_SECONDS),
-            ({StopOrder.BROKER}, WEB_STOP_SECONDS),
+            ({StopOrder.FORK_SERVER, StopOrder.BROKER}, WEB_STOP_SECONDS),
         ):
             group = [service for service in self.services if service.order in order]
             for service in sorted(group, key=lambda service: service.order):

@@ -1,6 +1,8 @@
-"""Chooses the torch device."""
+"""Chooses the torch device, and the number of CPU threads."""
 
 from __future__ import annotations
+
+import sys
 
 
 def choose_device(setting: str) -> str:
@@ -18,3 +20,9 @@ def has_device(name: str) -> bool:
     if kind == "cuda":
         return torch.cuda.is_available() and int(index or 0) < torch.cuda.device_count()
     return kind == "cpu" or (kind == "mps" and torch.backends.mps.is_available())
+
+
+def set_threads(count: int) -> None:
+    """Set the threads of torch if it is loaded: it reads the environment only on import."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(count)

@@ -47,6 +47,7 @@ from worker.runtime.trainer_process import TrainerExit, TrainerProcess, WarmTrai
 
 POLL_SECONDS = 0.1
 CHECK_SECONDS = 0.3
+SMALL_BASE = 150_000_000  # parameters; two larger base models may not fit in memory
 log = logging.getLogger(__name__)
 
 CRASHED = (
@@ -247,6 +248,8 @@ class Attempt:
             self._database, self._store, self._run, self._lease, self._reporter, inputs, message
         )
         trainer.send(self._result.export_order())
+        if self.model is not None and sum(inputs.base.parameters.values()) < SMALL_BASE:
+            self._trainers.warm_after_training(self.model)
         return False
 
     def _check_run(self, trainer: TrainerProcess) -> bool:

@@ -9,20 +9,11 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
 
+from app.registry.config import SECRETS
 from app.registry.paths import python_path
 from worker.core.nvidia import cuda_command, has_nvidia_gpu
 
 MANY_THREADS = 4
-SECRETS = (
-    "BRUSHWORK_PASSWORD",
-    "BRUSHWORK_DATABASE_URL",
-    "BRUSHWORK_BROKER_URL",
-    "BRUSHWORK_STORAGE_URL",
-    "BRUSHWORK_HUB_TOKEN",
-    "HF_TOKEN",
-    "HUGGING_FACE_HUB_TOKEN",
-)
-"""Secrets removed from the environment of child processes."""
 
 
 def usable_cores() -> int:

@@ -8,20 +8,25 @@ from collections.abc import Sequence
 
 from app.registry.jobs.models import IO_THREADS
 from app.registry.jobs.queues import Queue
+from worker.core.device import set_threads
 from worker.core.words import values
 from worker.runtime.device import child_environment, threads
 
 
-def celery_arguments(queues: Sequence[str], *, log_level: str = "INFO") -> list[str]:
+def celery_arguments(
+    queues: Sequence[str], *, log_level: str = "INFO", is_restarted: bool = False
+) -> list[str]:
     """The `celery` arguments for a worker of these queues.
 
-    Renders run in a spawned child process that holds the warm pipeline. Without prefork (Windows),
-    or together with other queues, they run in a thread.
+    Renders run in a spawned child process that holds the warm pipeline, and that is started again
+    when it ends. They run in a thread if the worker itself `is_restarted`, without prefork
+    (Windows), or together with other queues.
     """
     unknown = [queue for queue in queues if queue not in values(Queue)]
     if unknown or not queues:
         raise ValueError(f"Choose queues from {', '.join(Queue)}; not {', '.join(unknown)}.")
-    in_child = list(queues) == [Queue.RENDER] and sys.platform != "win32"
+    is_alone = list(queues) == [Queue.RENDER] and not is_restarted
+    in_child = is_alone and sys.platform != "win32"
     concurrency = 1 if in_child else sum(IO_THREADS if q == Queue.IO else 1 for q in queues)
     return [
         "worker",
@@ -34,12 +39,28 @@ def celery_arguments(queues: Sequence[str], *, log_level: str = "INFO") -> list[
     ]
 
 
-def run(queues: Sequence[str], *, log_level: str = "INFO", thread_setting: int = 0) -> None:
-    """Run a worker until SIGTERM, which returns its jobs to the queue; reads the environment."""
-    os.environ.update(child_environment(threads(thread_setting)))  # torch reads it on import
+def run(
+    queues: Sequence[str],
+    *,
+    log_level: str = "INFO",
+    thread_setting: int = 0,
+    libraries: str | None = None,
+) -> None:
+    """Run a worker until SIGTERM, which returns its jobs to the queue; reads the environment.
+
+    `libraries` is the socket of a fork server for trainers; `serve`, which restarts workers, has
+    one on Linux.
+    """
+    count = threads(thread_setting)
+    os.environ.update(child_environment(count))  # torch reads it on import
+    set_threads(count)
+    from worker.runtime import process
     from worker.runtime.celery_app import celery
 
-    celery.worker_main(celery_arguments(queues, log_level=log_level))
+    if libraries:
+        process.fork_trainers(libraries)
+    arguments = celery_arguments(queues, log_level=log_level, is_restarted=bool(libraries))
+    celery.worker_main(arguments)
 
 
 if __name__ == "__main__":

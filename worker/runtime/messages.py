@@ -18,9 +18,13 @@ from worker.core.words import FileFormat, WeightDtype
 
 @dataclass(frozen=True)
 class Preload:
-    """To the trainer: import all libraries and load this base model."""
+    """To the trainer: load this base model.
+
+    `threads`: the number that an earlier trainer found to be the fastest.
+    """
 
     model: Path
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -29,6 +33,11 @@ class Calibrate:
 
     config: TrainConfig
     resolution: int
+
+
+@dataclass(frozen=True)
+class Exit:
+    """To the trainer: end, since there is nothing more to measure."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +93,7 @@ class Ready:
     """From the trainer: libraries are imported and the base model, if readable, is loaded."""
 
     device: str
+    threads: int | None = None
 
 
 @dataclass(frozen=True)
@@ -136,6 +146,7 @@ class FailureReport:
 Message = (
     Preload
     | Calibrate
+    | Exit
     | Train
     | TrainerCommand
     | Export

@@ -13,10 +13,12 @@ from app.registry.jobs.queues import Queue
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore
 from app.registry.wakeups import WakeUps
+from worker.runtime.forking import fork_command
 from worker.runtime.io_jobs import IoJobs
 from worker.runtime.job_loop import JobLoop, Work
 from worker.runtime.render_jobs import RenderJobs
 from worker.runtime.train_jobs import TrainJobs
+from worker.runtime.trainer_process import COMMAND
 
 STOP_SECONDS = 60.0
 
@@ -25,6 +27,13 @@ log = logging.getLogger(__name__)
 _loops: dict[str, JobLoop] = {}
 _wakeups: WakeUps | None = None
 _database: Database | None = None
+_trainer_command: Sequence[str] = COMMAND
+
+
+def fork_trainers(libraries: str) -> None:
+    """Start trainers through the fork server at this socket; call before `start`."""
+    global _trainer_command
+    _trainer_command = fork_command(libraries, "trainer", COMMAND)
 
 
 def start(settings: Settings, queues: Sequence[str]) -> None:
@@ -78,7 +87,8 @@ def stop() -> None:
 
 def _jobs_of(queue: str, settings: Settings, database: Database, store: BlobStore) -> Work:
     if queue == Queue.TRAIN:
-        return TrainJobs(settings, database, store)
+        forks = _trainer_command is not COMMAND
+        return TrainJobs(settings, database, store, command=_trainer_command, forks=forks)
     if queue == Queue.RENDER:
         return RenderJobs(settings, database, store)
     if queue == Queue.IO:

@@ -27,9 +27,11 @@ from app.registry.renders.results import NewRenderImage
 from app.registry.storage.store import BlobStore, StorageUnavailable
 from app.registry.thumbnails.make import make_thumbnails
 from worker.core.bases.family import BaseModelError
+from worker.core.device import choose_device
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.infotext import ImageParameters, UsedAdapter, encode_png
+from worker.core.lean_imports import lean_imports
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.file_names import file_stem
 from worker.runtime.job_progress import WorkerStopping
@@ -65,12 +67,12 @@ class RenderJobs:
         return self._warm.described if self._warm else ""
 
     def prepare(self) -> None:
-        """Import torch, load the embedded base model and render once, to warm up."""
+        """Import torch and load the embedded base model; render once unless one is waiting."""
         with self._database.read() as session:
             base = session.exec(
                 select(BaseModel).where(BaseModel.source == base_models.EMBEDDED)
             ).first()
-        self._warm_pipelines().prepare(base)
+        self._warm_pipelines().prepare(base, is_waiting=self._is_waiting)
 
     def close(self) -> None:
         """Release the pipelines."""
@@ -93,19 +95,26 @@ class RenderJobs:
                 )
         except AppError as error:
             self._fail_render(lease, error.code, error.detail)
+        if self._warm is not None and not self._is_waiting():
+            self._warm.tune()
+
+    def _is_waiting(self) -> bool:
+        with self._database.read() as session:
+            return jobs.has_waiting(session, Render)
 
     def _copy_cached(self, render: Render, lease: Lease) -> bool:
         with self._database.read() as session:
-            images = results.find_cached_images(session, render)
-        if not images or not all(self._store.exists(image.sha256) for image in images):
+            cached = results.find_cached_images(session, render.cache_key, self._store)
+        if cached is None:
             return False
         with self._database.write() as session:
             results.finish_render(
                 session,
                 lease.claim,
-                images,
+                cached.images,
                 seconds=0.0,
                 from_cache=True,
+                note=cached.note,
                 progress=render.steps * render.count,
             )
         return True
@@ -182,10 +191,12 @@ class RenderJobs:
 
     def _warm_pipelines(self) -> WarmPipelines:
         if self._warm is None:
-            # here, because it loads torch and diffusers: seconds, on the thread of the job loop
-            from worker.runtime.warm_pipelines import WarmPipelines
+            device = choose_device(self._settings.device)
+            with lean_imports(device):
+                # here, because it loads torch and diffusers: seconds, on the thread of the job loop
+                from worker.runtime.warm_pipelines import WarmPipelines
 
-            self._warm = WarmPipelines(self._settings, self._store)
+            self._warm = WarmPipelines(self._settings, self._store, device=device)
         return self._warm
 
     def _fail_render(self, lease: Lease, code: str, error: str) -> None:

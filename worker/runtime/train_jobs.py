@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import col, select
+from sqlmodel import Session, col, select
 
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
@@ -32,6 +32,7 @@ from worker.runtime.trainer_process import COMMAND, TrainerProcess, WarmTrainer
 USUAL_IMAGES = 24
 MAX_CALIBRATED_PARAMETERS = 300_000_000  # on a CPU, a step of a larger base takes minutes
 REGISTRATION_SECONDS = 60.0
+CALIBRATION_SECONDS = 8.0
 
 log = logging.getLogger(__name__)
 
@@ -49,14 +50,19 @@ class TrainJobs:
         *,
         timeouts: TrainerTimeouts | None = None,
         command: Sequence[str] = COMMAND,
+        forks: bool = False,
+        calibrates_after: float = CALIBRATION_SECONDS,
     ) -> None:
+        """`forks`: the command costs milliseconds. `calibrates_after`: seconds without a run."""
         self.settings = settings
         self.database = database
         self.store = store
         self.timeouts = timeouts or TrainerTimeouts()
         self._command = command
         self._threads = device.threads(settings.threads)
-        self.trainers = WarmTrainer(self._start_trainer)
+        self.trainers = WarmTrainer(self._start_trainer, forks=forks)
+        self._calibrates_after = calibrates_after
+        self._calibration: threading.Timer | None = None
 
     @property
     def device(self) -> str:
@@ -64,39 +70,18 @@ class TrainJobs:
         return self.trainers.described_device
 
     def prepare(self) -> None:
-        """Warm a trainer with the most recent base model; calibrate if it was never measured."""
+        """Warm a trainer with the most recent base model; calibrate later if never measured."""
         left = scratch.attempt_folders(self.settings.data_dir)
         with self.database.read() as session:
             running = select(Run.owner_token).where(Run.status == JobStatus.RUNNING)
             tokens = [token for token in session.exec(running) if token]
-            here = col(Run.base_model_id) == col(BaseModel.id)
-            ready = (
-                select(Run.base_model_id)
-                .join(BaseModel, here)
-                .where(BaseModel.status == BaseModelStatus.READY)
-            )
-            newest = ready.order_by(col(Run.id).desc()).limit(1)
-            used = session.get(BaseModel, session.exec(newest).first() or 0)
-            model = base_models.location(used) if used is not None else starter.PATH
-            base = (
-                used
-                or session.exec(
-                    select(BaseModel).where(BaseModel.source == base_models.EMBEDDED)
-                ).first()
-            )
-            measured = (
-                base is not None
-                and session.exec(
-                    select(BaseSpeed.id).where(BaseSpeed.base_model_id == base.id).limit(1)
-                ).first()
-            )
+            model = _newest_model(session)
         scratch.remove_abandoned(left, tokens)
-        process = self.trainers.warm(model)
-        if not measured:
-            self._order_calibration(process, model)
+        self.warm_next(model)
 
     def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
         """Train a run to its end, or return it to the queue."""
+        self._cancel_calibration()
         host = TrainingHost(
             self.settings.data_dir, self.database, self.store, self.trainers, self.timeouts
         )
@@ -109,11 +94,32 @@ class TrainJobs:
 
     def warm_next(self, model: Path | None) -> None:
         """Prepare a warm trainer for the next run, with the base model used last."""
-        self.trainers.warm(model or starter.PATH)
+        model = model or starter.PATH
+        self.trainers.warm(model)
+        # not at once: on few cores, the first image and the first run are waited for
+        self._calibration = threading.Timer(self._calibrates_after, self._calibrate, [model])
+        self._calibration.daemon = True
+        self._calibration.start()
 
     def close(self) -> None:
         """End the warm trainer."""
+        self._cancel_calibration()
         self.trainers.close()
+
+    def _cancel_calibration(self) -> None:
+        if self._calibration is not None:
+            self._calibration.cancel()
+            self._calibration = None
+
+    def _calibrate(self, model: Path) -> None:
+        try:
+            with self.database.read() as session:
+                if _is_measured(session, model):
+                    return
+            if self._calibration is not None:  # no run was taken meanwhile
+                self.trainers.calibrate(model, _calibration_orders(model))
+        except sa.exc.SQLAlchemyError as error:
+            log.warning("Could not look up the speed of %s: %s", model, error)
 
     def _start_trainer(self) -> TrainerProcess:
         return TrainerProcess(
@@ -123,21 +129,6 @@ class TrainJobs:
             on_calibrated=self._note_speed,
             command=self._command,
         )
-
-    def _order_calibration(self, process: TrainerProcess, model: Path) -> None:
-        try:
-            info = inspect_base(model)
-        except BaseModelError:
-            return
-        if sum(info.parameters.values()) > MAX_CALIBRATED_PARAMETERS:
-            return
-        measured = set()
-        for preset in Preset:
-            config = preset_config(preset, resolution=info.resolution, images=USUAL_IMAGES)
-            unlike = (config.batch_size, trained_layers(config))
-            if unlike not in measured:
-                measured.add(unlike)
-                process.send(Calibrate(config, info.resolution))
 
     def _note_speed(self, found: CalibrationReport) -> None:
         """Store a measurement from a thread, because the base model may not be registered yet."""
@@ -166,3 +157,40 @@ class TrainJobs:
             except sa.exc.SQLAlchemyError as error:
                 log.warning("Could not store the measured speed, will retry: %s", error)
             time.sleep(1.0)
+
+
+def _newest_model(session: Session) -> Path:
+    """The base model of the newest run if it is still usable, else the embedded one."""
+    ready = (
+        select(BaseModel)
+        .join(Run, col(Run.base_model_id) == col(BaseModel.id))
+        .where(BaseModel.status == BaseModelStatus.READY)
+        .order_by(col(Run.id).desc())
+        .limit(1)
+    )
+    newest = session.exec(ready).first()
+    return base_models.location(newest) if newest is not None else starter.PATH
+
+
+def _is_measured(session: Session, model: Path) -> bool:
+    """True if a step on this base model was ever measured."""
+    measured = select(BaseModel).where(
+        select(BaseSpeed.id).where(BaseSpeed.base_model_id == BaseModel.id).exists()
+    )
+    return any(base_models.location(base) == model for base in session.exec(measured))
+
+
+def _calibration_orders(model: Path) -> list[Calibrate]:
+    """A measurement for each kind of step that the presets take on this base model."""
+    try:
+        info = inspect_base(model)
+    except BaseModelError:
+        return []
+    if sum(info.parameters.values()) > MAX_CALIBRATED_PARAMETERS:
+        return []
+    orders: dict[tuple[int, str], Calibrate] = {}
+    for preset in Preset:
+        config = preset_config(preset, resolution=info.resolution, images=USUAL_IMAGES)
+        key = (config.batch_size, trained_layers(config))
+        orders.setdefault(key, Calibrate(config, info.resolution))
+    return list(orders.values())

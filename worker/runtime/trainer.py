@@ -16,6 +16,8 @@ import sys
 import traceback
 
 from worker.core.bases.family import BaseModelError
+from worker.core.device import choose_device
+from worker.core.lean_imports import lean_imports
 from worker.core.lora_files.errors import AdapterError
 from worker.core.training.errors import TrainingError
 from worker.runtime.messages import FailureReport
@@ -43,9 +45,11 @@ def main() -> None:
     """Serve one worker, then exit the process."""
     outbox, inbox = MessageOutbox(), MessageInbox()
     try:
-        from worker.runtime.trainer_orders import Trainer  # seconds: torch, diffusers, PEFT
-
-        Trainer(outbox, inbox, threads=int(os.environ.get("OMP_NUM_THREADS", "1"))).work()
+        device = choose_device(os.environ.get("BRUSHWORK_DEVICE", "auto"))
+        with lean_imports(device):
+            from worker.runtime.trainer_orders import Trainer  # seconds: torch, diffusers, PEFT
+        threads = int(os.environ.get("OMP_NUM_THREADS", "1"))
+        Trainer(outbox, inbox, device=device, threads=threads).work()
     except Exception as error:
         traceback.print_exc()
         outbox.send(failure(error))

@@ -5,25 +5,29 @@ Importing this module loads torch, diffusers and PEFT, so that a run need not wa
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 import time
 import traceback
 from pathlib import Path
 
+import torch
+
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.bases.threads import is_small, use_fastest_threads
-from worker.core.device import choose_device
 from worker.core.training.calibrate import calibrate
 from worker.core.training.data.images import read_folder
 from worker.core.training.events import Commands, Event
 from worker.core.training.loop import train
+from worker.core.training.memory import release_memory
 from worker.core.training.presets import Preset, preset_config
 from worker.runtime.device import describe_device
 from worker.runtime.messages import (
     Calibrate,
     CalibrationReport,
+    Exit,
     Export,
     ExportReport,
     Heartbeat,
@@ -64,16 +68,18 @@ class PipeCallbacks:
 class Trainer:
     """Processes the orders of the worker, one after another."""
 
-    def __init__(self, outbox: MessageOutbox, inbox: MessageInbox, *, threads: int) -> None:
+    def __init__(
+        self, outbox: MessageOutbox, inbox: MessageInbox, *, device: str, threads: int
+    ) -> None:
         self._outbox = outbox
         self._inbox = inbox
         self._threads = threads
-        self._device = choose_device(os.environ.get("BRUSHWORK_DEVICE", "auto"))
+        self._device = device
         self._model: Path | None = None
         self._base: LoadedBase | None = None
 
     def work(self) -> None:
-        """Process orders until a training has ended."""
+        """Process orders until a training has ended, or there is nothing to train."""
         while True:
             order = self._inbox.next()
             if isinstance(order, Preload):
@@ -83,14 +89,20 @@ class Trainer:
             elif isinstance(order, Train):
                 self._run_training(order)
                 return
+            elif isinstance(order, Exit):
+                return
 
     def _preload(self, order: Preload) -> None:
+        known = order.threads
         try:
-            self._load(order.model)
+            self._load(order.model, threads=known)
+            known = torch.get_num_threads()
         except BaseModelError as error:  # the run that needs it will report this
             sys.stderr.write(f"{order.model} was not loaded: {error}\n")
-        self._outbox.send(Ready(describe_device(self._device)))
-        self._warm_up()
+        self._outbox.send(Ready(describe_device(self._device), known))
+        if not self._inbox.has_orders:  # a run takes that step itself
+            self._warm_up()
+            _collect_garbage()
 
     def _warm_up(self) -> None:
         """Run a discarded training step: the first one in a process takes 0.5 s longer."""
@@ -103,17 +115,19 @@ class Trainer:
         except Exception:  # the run will report the cause
             traceback.print_exc()
 
-    def _load(self, model: Path) -> LoadedBase:
+    def _load(self, model: Path, *, threads: int | None = None) -> LoadedBase:
         if self._base is None or self._model != model:
             self._base = None  # never hold two base models in memory
             on_cpu = self._device == "cpu"  # on a GPU, training casts the UNet before moving it
             self._base, self._model = load_base(model, unet_as_stored=not on_cpu), model
-            if on_cpu:
+            if on_cpu and threads is not None:
+                torch.set_num_threads(min(threads, self._threads))
+            elif on_cpu:
                 use_fastest_threads(self._base, batch_size=USUAL_BATCH, at_most=self._threads)
         return self._base
 
     def _calibrate(self, order: Calibrate) -> None:
-        if self._base is None or self._model is None:
+        if self._base is None or self._model is None or self._inbox.has_runs:
             return
         try:
             one_batch = order.config.model_copy(update={"gradient_accumulation": 1})
@@ -121,6 +135,7 @@ class Trainer:
         except Exception:  # only the time estimate will be missing
             traceback.print_exc()
             return
+        _collect_garbage()
         self._outbox.send(
             CalibrationReport(
                 model=self._model,
@@ -165,3 +180,9 @@ class Trainer:
         if not isinstance(order, Export):
             raise TypeError(f"Expected an Export, not {order!r}.")
         self._outbox.send(ExportReport(write_downloads(canonical, order)))
+
+
+def _collect_garbage() -> None:
+    """Return the memory of a finished step to the system; a warm trainer waits for hours."""
+    gc.collect()
+    release_memory()

@@ -7,7 +7,7 @@ import threading
 from queue import SimpleQueue
 
 from worker.core.training.events import Commands, Control
-from worker.runtime.messages import Message, TrainerCommand, decode, encode
+from worker.runtime.messages import Message, Train, TrainerCommand, decode, encode
 
 READ_BYTES = 65_536
 ORPHANED = 75
@@ -34,6 +34,7 @@ class MessageInbox:
 
     def __init__(self) -> None:
         self._orders: SimpleQueue[Message] = SimpleQueue()
+        self._has_runs = False
         self._lock = threading.Lock()
         self._control = Control.CONTINUE
         self._sample_now = False
@@ -43,6 +44,16 @@ class MessageInbox:
     def next(self) -> Message:
         """Wait for the next order."""
         return self._orders.get()
+
+    @property
+    def has_orders(self) -> bool:
+        """True if an order is waiting."""
+        return not self._orders.empty()
+
+    @property
+    def has_runs(self) -> bool:
+        """True once a training was ordered: what is not for it can be left out."""
+        return self._has_runs
 
     def commands(self) -> Commands:
         """Commands since the last call; a stop or cancel persists."""
@@ -62,6 +73,7 @@ class MessageInbox:
 
     def _dispatch(self, message: Message) -> None:
         if not isinstance(message, TrainerCommand):
+            self._has_runs |= isinstance(message, Train)
             self._orders.put(message)
             return
         with self._lock:

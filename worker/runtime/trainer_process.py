@@ -16,7 +16,16 @@ from pathlib import Path
 from queue import Empty, SimpleQueue
 
 from worker.runtime.device import MANY_THREADS, child_environment, usable_cores
-from worker.runtime.messages import CalibrationReport, Message, Preload, Ready, decode, encode
+from worker.runtime.messages import (
+    Calibrate,
+    CalibrationReport,
+    Exit,
+    Message,
+    Preload,
+    Ready,
+    decode,
+    encode,
+)
 
 COMMAND = (sys.executable, "-m", "worker.runtime.trainer")
 LOG_TAIL_BYTES = 4_000
@@ -46,7 +55,7 @@ class TrainerProcess:
     ) -> None:
         logs.mkdir(parents=True, exist_ok=True)
         self._log = logs / f"trainer-{secrets.token_hex(4)}.log"
-        self.device = ""
+        self.ready: Ready | None = None
         self._on_calibrated = on_calibrated
         self._inbox: SimpleQueue[Message | None] = SimpleQueue()
         environment = child_environment(threads) | {"BRUSHWORK_DEVICE": device}
@@ -69,6 +78,11 @@ class TrainerProcess:
     def pid(self) -> int:
         """The process id, which is also the id of its group."""
         return self._process.pid
+
+    @property
+    def device(self) -> str:
+        """Description of its device; empty until it is ready."""
+        return self.ready.device if self.ready else ""
 
     @property
     def is_alive(self) -> bool:
@@ -135,7 +149,7 @@ class TrainerProcess:
 
     def _dispatch_message(self, message: Message) -> None:
         if isinstance(message, Ready):
-            self.device = message.device
+            self.ready = message
         if isinstance(message, CalibrationReport):
             self._on_calibrated(message)
         else:
@@ -143,36 +157,77 @@ class TrainerProcess:
 
 
 class WarmTrainer:
-    """Keeps one trainer process warm, so that a run starts in under a second."""
+    """Keeps one trainer process warm, so that a run starts in under a second.
 
-    def __init__(self, start: Callable[[], TrainerProcess]) -> None:
+    `forks`: a new process costs milliseconds, because its libraries are loaded. Base models are
+    then calibrated in a process of their own, which a run need not wait for.
+    """
+
+    def __init__(self, start: Callable[[], TrainerProcess], *, forks: bool = False) -> None:
         self._start = start
+        self._forks = forks
         self._process: TrainerProcess | None = None
+        self._calibrator: TrainerProcess | None = None
+        self._newest: TrainerProcess | None = None
         self._model: Path | None = None
+        self._threads: dict[Path, int] = {}  # the fastest number, by base model
+        self._lock = threading.RLock()
         self.device = ""
 
-    def warm(self, model: Path) -> TrainerProcess:
+    def warm(self, model: Path) -> None:
         """Make the warm process load this base model; start one if needed."""
+        with self._lock:
+            self._warm(model)
+
+    def _warm(self, model: Path) -> TrainerProcess:
         if self._process is not None and not self._process.is_alive:
             self._process.kill()
             self._process = None
         if self._process is None:
-            self._process = self._start()
+            self._process = self._newest = self._start_noting_threads()
             self._model = None
         if self._model != model:
-            self._process.send(Preload(model))
+            self._process.send(Preload(model, self._threads.get(model)))
             self._model = model
         return self._process
 
+    def _start_noting_threads(self) -> TrainerProcess:
+        """A new process; what the last one found about its base model is kept."""
+        ready = self._newest.ready if self._newest else None
+        if self._model is not None and ready is not None and ready.threads is not None:
+            self._threads[self._model] = ready.threads
+        return self._start()
+
     def take(self, model: Path) -> TrainerProcess:
         """Hand over the process, warm or new, to the caller."""
-        process = self.warm(model)
-        self._process = None
-        return process
+        with self._lock:
+            self._stop_calibrating()
+            process = self._warm(model)
+            self._process = None
+            return process
+
+    def calibrate(self, model: Path, orders: Sequence[Calibrate]) -> None:
+        """Measure training steps on this base model, until a run takes the process."""
+        with self._lock:
+            self._stop_calibrating()
+            if self._forks:
+                process = self._calibrator = self._start()
+                process.send(Preload(model, self._threads.get(model)))
+            else:
+                process = self._warm(model)
+            for order in orders:
+                process.send(order)
+            if self._forks:
+                process.send(Exit())
 
     def warm_during_run(self, model: Path) -> None:
         """Warm the next process while a run trains, if there are enough cores for its imports."""
         if usable_cores() > MANY_THREADS:
+            self.warm(model)
+
+    def warm_after_training(self, model: Path) -> None:
+        """Warm the next process while the files of a run are written, if that is cheap."""
+        if self._forks:
             self.warm(model)
 
     @property
@@ -184,6 +239,13 @@ class WarmTrainer:
 
     def close(self) -> None:
         """Kill the warm process."""
-        if self._process is not None:
-            self._process.kill()
-            self._process = None
+        with self._lock:
+            self._stop_calibrating()
+            if self._process is not None:
+                self._process.kill()
+                self._process = None
+
+    def _stop_calibrating(self) -> None:
+        if self._calibrator is not None:
+            self._calibrator.kill()
+            self._calibrator = None

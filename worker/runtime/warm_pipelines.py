@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import tempfile
 from collections import OrderedDict
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from app.registry.adapters.weighted import ResolvedAdapter
@@ -16,13 +16,14 @@ from app.registry.base_models.models import BaseModel
 from app.registry.config import Settings
 from app.registry.storage.store import BlobStore
 from worker.core import starter
-from worker.core.bases.threads import use_fastest_threads
-from worker.core.device import choose_device
+from worker.core.bases.threads import is_small, use_fastest_threads
+from worker.core.device import set_threads
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.loaded import LoadedAdapter
+from worker.core.training.memory import release_memory
 from worker.runtime import device
 
 KEPT_PIPELINES = 1
@@ -33,25 +34,41 @@ WITH_GUIDANCE = 2  # batch of a render: with and without the prompt
 class WarmPipelines:
     """Loads pipelines and adapters on use and holds the most recent ones."""
 
-    def __init__(self, settings: Settings, store: BlobStore) -> None:
+    def __init__(self, settings: Settings, store: BlobStore, *, device: str) -> None:
         self._settings = settings
         self._store = store
         self._pipelines: OrderedDict[tuple[int, str | None], ResidentPipeline] = OrderedDict()
         self._adapters: OrderedDict[str, LoraAdapter] = OrderedDict()
-        self._device = choose_device(settings.device)
+        self._device = device
+        self._untuned: ResidentPipeline | None = None
         self.described = ""  # the device, once a pipeline is on it
 
-    def prepare(self, embedded: BaseModel | None) -> None:
-        """Load the embedded base model and render once, to warm up."""
+    def prepare(self, embedded: BaseModel | None, *, is_waiting: Callable[[], bool]) -> None:
+        """Load the embedded base model; unless a render is waiting, tune it and render once."""
         if embedded is None:
             self._load(starter.PATH, base_models.EMBEDDED)
             return
-        self.pipeline(embedded).render(RenderConfig(prompt="warm", steps=1))
+        pipeline = self.pipeline(embedded)
+        if not is_waiting():
+            self.tune()
+        if not is_waiting():
+            pipeline.render(RenderConfig(prompt="warm", steps=1))
+        release_memory()
+
+    def tune(self) -> None:
+        """Find the fastest number of threads for a base model that was just loaded: 0.5 s."""
+        pipeline, self._untuned = self._untuned, None
+        if pipeline is not None:
+            at_most = device.threads(self._settings.threads)
+            use_fastest_threads(pipeline.base, batch_size=WITH_GUIDANCE, at_most=at_most)
+            self.described = device.describe_device(self._device)
+            release_memory()
 
     def clear(self) -> None:
         """Release the pipelines and adapters."""
         self._pipelines.clear()
         self._adapters.clear()
+        self._untuned = None
 
     def pipeline(self, base: BaseModel) -> ResidentPipeline:
         """The pipeline of a base model, loaded if it is not held."""
@@ -73,8 +90,9 @@ class WarmPipelines:
     def _load(self, path: Path, name: str) -> ResidentPipeline:
         pipeline = ResidentPipeline.load(path, self._device, name=f"“{name}”")
         if self._device == "cpu":
-            at_most = device.threads(self._settings.threads)
-            use_fastest_threads(pipeline.base, batch_size=WITH_GUIDANCE, at_most=at_most)
+            self._untuned = pipeline
+            # until it is tuned, what is the fastest for most small base models
+            set_threads(1 if is_small(pipeline.base) else device.threads(self._settings.threads))
         self.described = device.describe_device(self._device)
         return pipeline
 

@@ -90,6 +90,16 @@ def enqueue(session: Session, job: JobT) -> JobT:
     return job
 
 
+def store_finished(session: Session, job: JobT) -> JobT:
+    """Store a new job whose result is known already; no worker is woken."""
+    job.status = JobStatus.SUCCEEDED
+    job.started_at = job.finished_at = database_now(session)
+    session.add(job)
+    session.flush()
+    record(session, type(job), job.key, JobStatus.SUCCEEDED)
+    return job
+
+
 def claim_next(
     session: Session, job: type[JobT], *, lease_seconds: float
 ) -> tuple[JobT, Claim] | None:

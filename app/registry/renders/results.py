@@ -1,4 +1,4 @@
-"""Results written by the render worker: progress, images, and cached images."""
+"""Results of renders: progress and images from the render worker, and cached images."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim, LostLease
 from app.registry.jobs.states import JobStatus
 from app.registry.renders.models import Render, RenderImage
+from app.registry.storage.store import BlobStore, StorageUnavailable
 from app.registry.thumbnails import service as thumbnails
 from app.registry.thumbnails.models import Thumbnail
 
@@ -23,6 +24,14 @@ class NewRenderImage:
     seed: int
     sha256: str
     thumbnail: Thumbnail | None = None
+
+
+@dataclass(frozen=True)
+class CachedImages:
+    """The images of an earlier, equal request, and its note for the user."""
+
+    images: Sequence[NewRenderImage]
+    note: str | None
 
 
 def write_step(session: Session, claim: Claim, done: int) -> bool:
@@ -43,22 +52,36 @@ def is_wanted(session: Session, claim: Claim) -> bool:
     return not canceled
 
 
-def find_cached_images(session: Session, render: Render) -> list[NewRenderImage]:
-    """The images of an earlier, identical request; empty when there is none."""
+def find_cached_images(session: Session, cache_key: str, store: BlobStore) -> CachedImages | None:
+    """The images of the newest equal request; None if there is none or an image is lost.
+
+    A store that cannot be asked has none.
+    """
     same = (
-        select(Render.id)
-        .where(Render.cache_key == render.cache_key, Render.status == JobStatus.SUCCEEDED)
+        select(Render)
+        .where(Render.cache_key == cache_key, Render.status == JobStatus.SUCCEEDED)
         .order_by(col(Render.id).desc())
         .limit(1)
     )
-    earlier_id = session.exec(same).first()
-    if earlier_id is None:
-        return []
-    images = select(RenderImage).where(RenderImage.render_id == earlier_id)
-    return [
-        NewRenderImage(image.seed, image.sha256)
-        for image in session.exec(images.order_by(col(RenderImage.index)))
-    ]
+    earlier = session.exec(same).first()
+    if earlier is None:
+        return None
+    query = select(RenderImage).where(RenderImage.render_id == earlier.key)
+    images = session.exec(query.order_by(col(RenderImage.index))).all()
+    try:
+        if not images or not all(store.exists(image.sha256) for image in images):
+            return None
+    except StorageUnavailable:
+        return None
+    return CachedImages([NewRenderImage(one.seed, one.sha256) for one in images], earlier.note)
+
+
+def store_cached_render(session: Session, render: Render, cached: CachedImages) -> None:
+    """Store a new render as finished, with the images of an equal one."""
+    render.seconds, render.from_cache, render.note = 0.0, True, cached.note
+    render.progress = render.steps * render.count
+    jobs.store_finished(session, render)
+    _add_images(session, render.key, cached.images)
 
 
 def finish_render(
@@ -82,8 +105,12 @@ def finish_render(
         note=note,
         **values,
     )
+    _add_images(session, claim.job_id, images)
+
+
+def _add_images(session: Session, render_id: int, images: Sequence[NewRenderImage]) -> None:
     for index, image in enumerate(images):
         session.add(
-            RenderImage(render_id=claim.job_id, index=index, seed=image.seed, sha256=image.sha256)
+            RenderImage(render_id=render_id, index=index, seed=image.seed, sha256=image.sha256)
         )
     thumbnails.save(session, [image.thumbnail for image in images if image.thumbnail])

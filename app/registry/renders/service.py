@@ -23,9 +23,11 @@ from app.registry.errors import InvalidInput, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.jobs.presence import present_workers
 from app.registry.jobs.states import JobStatus
+from app.registry.renders import results
 from app.registry.renders.lora_tags import take_tags
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
 from app.registry.runs.service import field_reasons
+from app.registry.storage.store import BlobStore
 from app.registry.validation import named_reasons
 from worker.core.bases.family import BaseFamily
 from worker.core.inference.config import SAMPLER_VERSION, RenderConfig
@@ -61,8 +63,11 @@ def default_guidance(base: BaseModel) -> float:
     return 3.5 if (base.resolution or 512) <= 128 else 7.0
 
 
-def create_render(session: Session, request: RenderRequest) -> Render:
-    """Queue a render, and on request its twin without adapters if that differs."""
+def create_render(session: Session, request: RenderRequest, store: BlobStore) -> Render:
+    """Queue a render, and on request its twin without adapters if that differs.
+
+    Each of them is finished at once if `store` has the images of an equal request.
+    """
     fields: dict[str, str] = {}
     try:
         request = _with_named(session, request)
@@ -89,11 +94,20 @@ def create_render(session: Session, request: RenderRequest) -> Render:
         raise InvalidInput(named_reasons(fields), fields=fields)
     render = _render_row(base, config, stack)
     if request.twin and not all(used.is_off for used in stack):
-        render.twin_id = jobs.enqueue(session, _render_row(base, config, [])).key
-    jobs.enqueue(session, render)
+        render.twin_id = _store_render(session, _render_row(base, config, []), store).key
+    _store_render(session, render, store)
     for adapter_id in {used.adapter_id for used in stack}:
         session.add(RenderAdapter(adapter_id=adapter_id, render_id=render.key))
     session.flush()
+    return render
+
+
+def _store_render(session: Session, render: Render, store: BlobStore) -> Render:
+    """Store the render as finished if its images are cached, else queue it."""
+    cached = results.find_cached_images(session, render.cache_key, store)
+    if cached is None:
+        return jobs.enqueue(session, render)
+    results.store_cached_render(session, render, cached)
     return render
 
 

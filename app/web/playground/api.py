@@ -32,20 +32,21 @@ class RenderIn(BaseModel):
     twin: bool = Field(False, description="Also render the same seed without adapters.")
 
 
-class RenderCreated(BaseModel):
-    """The render that was queued."""
-
-    id: int
-    status: str
-    twin_id: int | None
-
-
 class RenderImageOut(BaseModel):
     """One image of a render."""
 
     url: str
     thumbnail_url: str
     seed: int
+
+
+class RenderCreated(BaseModel):
+    """The render that was queued; one whose images were cached has succeeded."""
+
+    id: int
+    status: str
+    twin_id: int | None
+    images: list[RenderImageOut] = Field(description="Empty unless it has succeeded.")
 
 
 class RenderOut(BaseModel):
@@ -74,25 +75,34 @@ def render_out(session: Session, render: Render) -> RenderOut:
     """Convert a render for the API."""
     return RenderOut(
         **render.model_dump(include=set(RenderOut.model_fields) - {"images"}),
-        images=[
-            RenderImageOut(
-                url=f"/media/{image.sha256}",
-                thumbnail_url=f"/media/{image.sha256}/small",
-                seed=image.seed,
-            )
-            for image in service.render_images(session, render.key)
-        ],
+        images=images_out(session, render),
     )
+
+
+def images_out(session: Session, render: Render) -> list[RenderImageOut]:
+    """Convert the images of a render for the API."""
+    return [
+        RenderImageOut(
+            url=f"/media/{image.sha256}",
+            thumbnail_url=f"/media/{image.sha256}/small",
+            seed=image.seed,
+        )
+        for image in service.render_images(session, render.key)
+    ]
 
 
 @router.post("/renders", status_code=202)
 def create(body: RenderIn, state: State) -> RenderCreated:
-    """Queue a render; a 422 names every invalid field."""
+    """Queue a render, or answer with its images if they are cached.
+
+    A 422 names every invalid field.
+    """
     values = body.model_dump(exclude={"adapters"})
     request = service.RenderRequest(**values, adapters=body.adapters)
     with state.database.write() as session:
-        render = service.create_render(session, request)
-    return RenderCreated(id=render.key, status=render.status, twin_id=render.twin_id)
+        render = service.create_render(session, request, state.store)
+        images = images_out(session, render)
+    return RenderCreated(id=render.key, status=render.status, twin_id=render.twin_id, images=images)
 
 
 @router.get("/renders/{render_id}")

@@ -15,6 +15,7 @@ from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
 from app.registry.renders import service
 from app.registry.renders.models import Render, RenderImage
+from app.registry.storage.store import BlobStore
 from app.web.forms import SentForm
 from app.web.playground.adapter_picker import AdapterChoices, find_adapter_choices, is_exact
 from app.web.playground.forms import (
@@ -122,31 +123,31 @@ def play(request: Request, state: State) -> Response:
 
 @router.post("/play")
 def generate(request: Request, state: State, sent: SentForm) -> Response:
-    """Queue an image and its twin; errors appear next to their fields."""
+    """Queue an image and its twin, or show the cached ones; errors appear next to their fields."""
     form = read_form(sent.multi_items())
     try:
         with state.database.write() as session:
-            render = _create_render(session, form)
+            render = _create_render(session, form, state.store)
     except AppError as error:
         return _refuse_form(request, state, form, error)
     if not wants_fragment(request):
         return RedirectResponse(f"/renders/{render.key}", status_code=303)
     form = replace(form, seed=str(render.seed))
     with state.database.read() as session:
-        context = ResultFragment(_result_view(session, render), [], form)
+        context = _result_fragment(session, render, form)
     response = render_fragment("playground/_drawn.html", context)
     response.headers["HX-Push-Url"] = form.link
     return response
 
 
-def _create_render(session: Session, form: PlayForm) -> Render:
+def _create_render(session: Session, form: PlayForm, store: BlobStore) -> Render:
     """Queue the render; InvalidInput names every invalid field, including weights."""
     try:
         request, wrong = form.request(session), {}
     except InvalidWeights as error:
         request, wrong = error.request, error.fields
     try:
-        render = service.create_render(session, request)
+        render = service.create_render(session, request, store)
     except InvalidInput as error:
         wrong = error.fields | wrong
     if wrong:
@@ -223,6 +224,13 @@ def _earlier_renders(session: Session) -> list[EarlierRender]:
     return [EarlierRender(render, images[render.key]) for render in renders if render.key in images]
 
 
+def _result_fragment(
+    session: Session, render: Render, form: PlayForm | None = None
+) -> ResultFragment:
+    result = _result_view(session, render)
+    return ResultFragment(result, [] if result.is_active else _earlier_renders(session), form)
+
+
 def _result_view(session: Session, render: Render) -> ResultView:
     twin = service.get_render(session, render.twin_id) if render.twin_id else None
     shown = [render, twin] if twin else [render]
@@ -254,11 +262,8 @@ def show(request: Request, render_id: Id, state: State) -> Response:
 def live(render_id: Id, state: State, own: bool = False) -> Response:
     """Show the progress of an image; polls until it is finished."""
     with state.database.read() as session:
-        result = _result_view(session, service.get_render(session, render_id))
-        earlier = [] if result.is_active else _earlier_renders(session)
-    return render_fragment(
-        "playground/_live.html", ResultFragment(result, earlier, is_own_page=own)
-    )
+        context = _result_fragment(session, service.get_render(session, render_id))
+    return render_fragment("playground/_live.html", replace(context, is_own_page=own))
 
 
 @router.post("/renders/{render_id}/cancel")

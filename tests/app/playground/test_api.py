@@ -13,6 +13,7 @@ from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models.models import BaseModel
 from app.registry.state import AppState
 from app.registry.tables import Adapter, AdapterFile, AdapterVersion, IoJob, Render, RenderImage
+from tests import fake_workers
 
 
 @pytest.fixture
@@ -46,6 +47,27 @@ def test_a_render_is_accepted_with_the_defaults_of_its_base(client: TestClient) 
     assert (render["status"], render["width"], render["seed"]) == ("queued", 64, 7)
     assert render["images"] == []
     assert created.json()["twin_id"] is None
+
+
+def test_a_cached_render_and_its_twin_are_answered_with_their_images(
+    client: TestClient, adapter: int, state: AppState
+) -> None:
+    body: dict[str, Any] = {"seed": 7, "adapters": [{"id": adapter}], "twin": True}
+    assert draw(client, **body).json()["images"] == []
+    render, twin = fake_workers.draw(state)
+    again = draw(client, **body).json()
+    assert (again["status"], again["images"][0]["seed"]) == ("succeeded", 7)
+    for created, key in ((render.key, again["id"]), (twin.key, again["twin_id"])):
+        before, after = (client.get(f"/api/v1/renders/{one}").json() for one in (created, key))
+        assert (after["status"], after["from_cache"], after["progress"]) == ("succeeded", True, 20)
+        assert after["images"] == before["images"] != []
+    (image,) = again["images"]
+    assert client.get(image["url"]).status_code == 200
+    # a lost image is drawn again, and its twin is still answered
+    state.store.delete(image["url"].removeprefix("/media/"))
+    lost = draw(client, **body).json()
+    assert (lost["status"], lost["images"]) == ("queued", [])
+    assert client.get(f"/api/v1/renders/{lost['twin_id']}").json()["status"] == "succeeded"
 
 
 def test_a_twin_without_adapters_is_drawn_beside_it(

@@ -109,6 +109,12 @@ def test_scripts_get_the_result_alone_and_the_seed_that_was_drawn(
     done = client.get(f"/renders/{render.key}/live").text
     assert "hx-trigger" not in done
     assert 'id="earlier"' in done
+    # asked for again, it is there at once: nothing is polled
+    sent |= {"seed": str(render.seed), "keep_seed": "1"}
+    cached = client.post("/play", data=sent, headers=FRAGMENT).text
+    assert "hx-trigger" not in cached
+    assert "from cache" in cached
+    assert 'id="earlier"' in cached
 
 
 def test_a_seed_that_is_not_kept_changes(client: TestClient, state: AppState) -> None:

@@ -17,6 +17,7 @@ from app.registry.jobs.states import JobStatus
 from app.registry.renders import results, service
 from app.registry.renders.models import Render, RenderImage
 from app.registry.renders.service import RenderRequest
+from app.registry.storage.folder import LocalBlobStore
 from tests.fake_workers import weighted
 
 
@@ -41,9 +42,20 @@ def adapter(database: Database, ready_base: None) -> int:
     return row.key
 
 
+class ToldBlobs(LocalBlobStore):
+    """A store that has every blob, or none."""
+
+    def __init__(self, *, has_all: bool) -> None:
+        self._has_all = has_all
+
+    def exists(self, sha256: str) -> bool:
+        return self._has_all
+
+
 def ask(database: Database, **wishes: Any) -> Render:
     with database.write() as session:
-        return service.create_render(session, RenderRequest(prompt="a fox", **wishes))
+        request = RenderRequest(prompt="a fox", **wishes)
+        return service.create_render(session, request, ToldBlobs(has_all=False))
 
 
 def succeed(database: Database) -> None:
@@ -107,8 +119,11 @@ def test_what_another_sampler_drew_is_listed_but_not_copied(
     monkeypatch.undo()
     new = ask(database, seed=1)
     with database.read() as session:
-        assert [image.sha256 for image in results.find_cached_images(session, old)] == ["f" * 64]
-        assert results.find_cached_images(session, new) == []
+        store = ToldBlobs(has_all=True)
+        cached = results.find_cached_images(session, old.cache_key, store)
+        assert cached is not None
+        assert [image.sha256 for image in cached.images] == ["f" * 64]
+        assert results.find_cached_images(session, new.cache_key, store) is None
         assert [row.key for row in service.recent_renders(session)] == [old.key]
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
@@ -142,10 +143,15 @@ def test_a_killed_supervisor_leaves_nothing_and_the_next_start_is_clean(
     serves: list[Serve], tmp_path: Path
 ) -> None:
     data_dir = tmp_path / "data"
-    serves.append(serve := Serve(data_dir))
-    serve.url()
+    serves.append(serve := Serve(data_dir, HF_TOKEN="hush"))
+    url = serve.url()
     # also what workers started themselves, in process groups of their own
     wait_until(lambda: serve.has_process("worker.runtime.trainer"), START_SECONDS)
+    if sys.platform == "linux":
+        kill_train_worker(serve)
+        kill_fork_servers(serve, data_dir)
+        wait_until(lambda: is_answered(url) and base_is_ready(url), START_SECONDS)
+        wait_until(lambda: serve.has_process("worker.runtime.trainer"), START_SECONDS)
     pids = serve.processes()
     sockets = Path(json.loads((data_dir / LOCK_NAME).read_text())["socket_folder"])
     assert (sockets / "broker.sock").exists()
@@ -164,6 +170,46 @@ def test_a_killed_supervisor_leaves_nothing_and_the_next_start_is_clean(
     assert "workers are woken through files" in again.said
     wait_until(lambda: base_is_ready(url), START_SECONDS)  # an io worker did its job
     assert again.send(signal.SIGTERM) == 0, again.said
+
+
+def kill_train_worker(serve: Serve) -> None:
+    """Kill the fork that keeps a trainer warm; its trainer, a fork of another process, ends too."""
+    wait_until(lambda: named(serve, "trainer"), START_SECONDS)
+    trainers = named(serve, "trainer")
+    os.kill(named(serve, "worker-train")[0], signal.SIGKILL)
+    wait_until(lambda: none_left(trainers), 10)
+
+
+def kill_fork_servers(serve: Serve, data_dir: Path) -> None:
+    """Kill what all workers are forks of; it has one thread and knows no secret."""
+    wait_until(lambda: named(serve, "trainer"), START_SECONDS)
+    servers = [int((data_dir / "run" / "fork-registry.pid").read_text())]
+    servers += named(serve, "fork-libraries")
+    for pid in servers:
+        assert len(list(Path(f"/proc/{pid}/task").iterdir())) == 1
+        assert b"hush" not in Path(f"/proc/{pid}/environ").read_bytes()
+    forks = [pid for pid in descendants(servers[0]) if alive(pid)]
+    assert len(forks) >= 4  # web, two workers and the second server, if not a worker of that yet
+    os.kill(servers[0], signal.SIGKILL)
+    wait_until(lambda: none_left(forks), 10)
+
+
+def named(serve: Serve, name: str) -> list[int]:
+    """The processes that `ps` shows under this name."""
+    found = []
+    for pid in serve.processes():
+        with contextlib.suppress(OSError):
+            if Path(f"/proc/{pid}/comm").read_text().strip() == name:
+                found.append(pid)
+    return found
+
+
+def is_answered(url: str) -> bool:
+    """Whether the web server answers, which the supervisor starts again."""
+    try:
+        return b"</html>" in get(f"{url}/")
+    except OSError:
+        return False
 
 
 def make_broken_wheel(folder: Path) -> None:

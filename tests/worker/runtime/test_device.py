@@ -11,9 +11,9 @@ from pathlib import Path
 import pytest
 
 from app.cli import doctor
-from app.registry.config import Settings
+from app.registry.config import SECRETS, Settings
 from worker.runtime import device
-from worker.runtime.device import SECRETS, child_environment, unused_gpu
+from worker.runtime.device import child_environment, unused_gpu
 
 
 def test_a_process_that_computes_is_told_no_secret(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,27 +41,31 @@ def render_jobs(trained: TrainedRegistry) -> Iterator[RenderJobs]:
     work.close()
 
 
+class SharedWork:
+    """Render jobs whose pipeline is warm and stays so for the next test."""
+
+    table = Render
+    device = "CPU"
+
+    def __init__(self, render_jobs: RenderJobs) -> None:
+        self.run = render_jobs.run
+
+    def prepare(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
 @pytest.fixture
 def loop(trained: TrainedRegistry, render_jobs: RenderJobs) -> Iterator[JobLoop]:
     """A loop of render jobs at work, with the pipeline of the other tests."""
-
-    class Shared:
-        table = Render
-        device = "CPU"
-        run = staticmethod(render_jobs.run)
-
-        def prepare(self) -> None: ...
-
-        def close(self) -> None: ...
-
-    with trained.registry.working(Shared()) as opened:
+    with trained.registry.working(SharedWork(render_jobs)) as opened:
         yield opened
 
 
 def ask(registry: Registry, **values: Any) -> int:
     request = RenderRequest(**({"prompt": "a red apple", "seed": 7, "steps": 3} | values))
     with registry.database.write() as session:
-        return playground.create_render(session, request).key
+        return playground.create_render(session, request, registry.store).key
 
 
 def chalk(trained: TrainedRegistry, weight: float = 1.0, **weights: float) -> WeightedAdapter:
@@ -125,18 +129,22 @@ def test_a_picture_says_which_layer_of_the_text_it_was_drawn_from(
 
 
 def test_an_equal_request_is_answered_from_what_was_drawn(
-    trained: TrainedRegistry, loop: JobLoop
+    trained: TrainedRegistry, render_jobs: RenderJobs
 ) -> None:
     registry = trained.registry
-    first = registry.until_final(Render, ask(registry, prompt="a house", seed=1))
-    again = registry.until_final(Render, ask(registry, prompt="a house", seed=1))
-    other = registry.until_final(Render, ask(registry, prompt="a house", seed=2))
-    assert (first.from_cache, again.from_cache, other.from_cache) == (False, True, False)
-    same = [
+    values = {"prompt": "a house", "seed": 1}
+    # two wait for the worker, which draws one of them; the third is asked for afterwards
+    keys = [ask(registry, **values), ask(registry, **values), ask(registry, prompt="a house")]
+    with registry.working(SharedWork(render_jobs)):
+        first, again, other = (registry.until_final(Render, key) for key in keys)
+    late = registry.row(Render, ask(registry, **values))
+    assert [row.from_cache for row in (first, again, other, late)] == [False, True, False, True]
+    assert late.status == "succeeded"
+    hashes = [
         [image.sha256 for image in registry.rows(RenderImage, render_id=render.key)]
-        for render in (first, again)
+        for render in (first, again, late)
     ]
-    assert same[0] == same[1] != []
+    assert hashes[0] == hashes[1] == hashes[2] != []
 
 
 def test_a_picture_that_was_drawn_but_lost_is_drawn_again(
@@ -280,3 +288,16 @@ def test_a_base_that_is_gone_fails_the_render_with_a_sentence(registry: Registry
     found = registry.row(Render, key)
     assert (found.status, found.error_code) == ("failed", "invalid_input")
     assert "are missing from" in found.error
+
+
+def test_an_image_that_waits_comes_before_the_warm_up(trained: TrainedRegistry) -> None:
+    registry = trained.registry
+    key = ask(registry, prompt="a first image")
+    work = RenderJobs(registry.settings, registry.database, registry.store)
+    work.prepare()
+    assert work._warm is not None
+    assert work._warm._untuned is not None
+    with registry.working(SharedWork(work)):
+        assert registry.until_final(Render, key).status == "succeeded"
+    assert work._warm._untuned is None
+    work.close()

@@ -206,17 +206,17 @@ def begin(stack: Stack) -> int:
 def test_a_hint_wakes_a_render_worker_and_a_lost_one_does_no_harm(stack: Stack) -> None:
     registry = stack.registry
     worker = stack.start_worker("render")
-    first = new_render(stack.database, "a kite")
+    first = new_render(stack, "a kite")
     assert registry.until_final(Render, first).status == "succeeded"
     stack.kill_broker()
-    second = new_render(stack.database, "a drum")
+    second = new_render(stack, "a drum")
     assert registry.until_final(Render, second).status == "succeeded"
     stack.start_broker()
-    third = new_render(stack.database, "a boot")
+    third = new_render(stack, "a boot")
     assert registry.until_final(Render, third).status == "succeeded"
     (child,) = [pid for pid in trainers(worker) if b"spawn" in cmdline(pid)]
     os.kill(child, signal.SIGKILL)
-    fourth = new_render(stack.database, "a bell")
+    fourth = new_render(stack, "a bell")
     assert registry.until_final(Render, fourth).status == "succeeded"
     worker.terminate()
     assert worker.wait(60) == 0
@@ -226,9 +226,10 @@ def cmdline(pid: int) -> bytes:
     return Path(f"/proc/{pid}/cmdline").read_bytes()
 
 
-def new_render(database: Database, prompt: str) -> int:
-    with database.write() as session:
-        return playground.create_render(session, RenderRequest(prompt=prompt, seed=1, steps=2)).key
+def new_render(stack: Stack, prompt: str) -> int:
+    request = RenderRequest(prompt=prompt, seed=1, steps=2)
+    with stack.database.write() as session:
+        return playground.create_render(session, request, stack.registry.store).key
 
 
 def test_an_io_worker_does_jobs_side_by_side(stack: Stack) -> None:

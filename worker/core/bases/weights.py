@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from worker.core.bases.family import BaseModelError
+from worker.core.bases.uninitialized import WithoutInitialization
 
 StateDict = dict[str, Tensor]
 _DIFFUSERS = {
@@ -40,7 +41,7 @@ def read_tensors(
 def build_module(kind: str, config: dict[str, Any]) -> nn.Module:
     """A module of class `kind` whose weights have no memory yet (on torch's meta device)."""
     try:
-        with torch.device("meta"):
+        with torch.device("meta"), WithoutInitialization():
             if kind in _TRANSFORMERS:
                 return _TRANSFORMERS[kind](CLIPTextConfig(**config))  # type: ignore[no-any-return]
             if kind in _DIFFUSERS:
