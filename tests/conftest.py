@@ -272,10 +272,17 @@ def chromium() -> Iterator[Browser]:
 
 @pytest.fixture
 def client(app: FastAPI) -> TestClient:
-    """A client that answers as the server would: errors are answers, not exceptions."""
+    """A client that answers as the server would: errors are answers, not exceptions.
+
+    Every answer of the REST API is compared with its OpenAPI description.
+    """
     from fastapi.testclient import TestClient
 
-    return TestClient(app, raise_server_exceptions=False)
+    from tests.documented import check_answer
+
+    client = TestClient(app, raise_server_exceptions=False)
+    client.event_hooks["response"].append(lambda response: check_answer(app, response))
+    return client
 
 
 @pytest.fixture

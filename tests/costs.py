@@ -17,6 +17,7 @@ TESTS = Path(__file__).parent
 FOLDERS = {
     "browser": "browser",
     "stack": "stack",
+    "docs/test_curls.py": "stack",
     "compat/test_old_jobs.py": "process",
     "app/cli/test_adapters_tools.py": "slow",
     "app/install": "process",

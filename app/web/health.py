@@ -13,20 +13,24 @@ from app.registry import health, migrate
 from app.registry.db import Database
 from app.registry.errors import NotReady
 from app.registry.tables import Adapter, Dataset
+from app.web.problems import problems
 from app.web.state import State
 
-router = APIRouter(tags=["health"])
+router = APIRouter(tags=["server"])
 
 
 @router.get("/healthz")
 def healthz() -> dict[str, str]:
-    """Liveness: this process answers."""
+    """Check that the web process answers."""
     return {"status": "ok"}
 
 
-@router.get("/readyz")
+@router.get("/readyz", responses=problems({503: "The database cannot be reached."}))
 def readyz(state: State) -> dict[str, str]:
-    """Readiness: database and storage are usable. The broker is optional and not checked."""
+    """Check that database and storage are usable.
+
+    The broker is optional and not checked.
+    """
     try:
         current = migrate.is_current(state.database.engine)
     except Exception as error:
@@ -37,9 +41,13 @@ def readyz(state: State) -> dict[str, str]:
     return {"status": "ready", "database": "ok", "storage": "ok"}
 
 
-@router.get("/metrics", response_class=Response)
+@router.get(
+    "/metrics",
+    response_class=Response,
+    responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
+)
 def metrics(state: State) -> Response:
-    """Metrics for Prometheus."""
+    """Get metrics for Prometheus."""
     registry = CollectorRegistry()
     registry.register(RegistryCollector(state.database))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)

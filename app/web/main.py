@@ -23,17 +23,23 @@ from app.registry.state import AppState, make_state
 from app.web import health, media
 from app.web.adapters import api as adapters_api
 from app.web.adapters import pages as adapters_pages
+from app.web.adapters.deleted import api as deleted_api
+from app.web.adapters.downloads import api as downloads_api
 from app.web.adapters.downloads import originals_api, proof_api
 from app.web.adapters.hub import api as hub_api
 from app.web.adapters.hub import pages as hub_pages
+from app.web.adapters.imports import api as imports_api
 from app.web.adapters.tools import api as tools_api
 from app.web.adapters.tools import pages as tools_pages
+from app.web.adapters.versions import api as versions_api
+from app.web.api_reference import pages as api_reference_pages
 from app.web.base_models import api as base_models_api
 from app.web.base_models import pages as base_models_pages
 from app.web.compression import Compression
 from app.web.datasets import api as datasets_api
 from app.web.datasets import pages as datasets_pages
 from app.web.home import pages as home_pages
+from app.web.openapi import DescribedApp, operation_id
 from app.web.playground import api as playground_api
 from app.web.playground import pages as playground_pages
 from app.web.problems import problem_response, status_error, validation_error
@@ -55,12 +61,13 @@ log = structlog.get_logger()
 def create_app(settings: Settings) -> FastAPI:
     """The web app on the database, storage and broker these settings name."""
     configure_logs(settings.log_level)
-    app = FastAPI(
+    app = DescribedApp(
         title="Brushwork",
         version=release(),
         summary="Train, try and keep image-style LoRAs.",
         docs_url=None,
         redoc_url=None,
+        generate_unique_id_function=operation_id,
         lifespan=_lifespan,
         form_limits={"max_files": MAX_FILES, "max_fields": MAX_FILES},
     )
@@ -85,23 +92,27 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 
 
 def _all_routers() -> Iterator[APIRouter]:
-    yield health.router
-    yield media.router
     api = APIRouter(prefix=API_PREFIX)
     apis = (
         datasets_api,
         base_models_api,
         runs_api,
+        deleted_api,  # before the adapters: `deleted` is no id
         adapters_api,
-        originals_api,
-        hub_api,
+        versions_api,
+        downloads_api,
         proof_api,
+        originals_api,
+        imports_api,
+        hub_api,
         tools_api,
         playground_api,
     )
     for domain in apis:
         api.include_router(domain.router)
     yield api
+    yield health.router
+    yield media.router
     for pages in (
         home_pages,
         datasets_pages,
@@ -112,6 +123,7 @@ def _all_routers() -> Iterator[APIRouter]:
         tools_pages,
         playground_pages,
         system_pages,
+        api_reference_pages,
     ):
         yield pages.router
 

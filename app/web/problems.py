@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from http import HTTPStatus
 from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
+from pydantic import BaseModel, Field
 
 from app.registry.errors import AppError, InvalidInput
 from app.registry.validation import named_reasons, reason
@@ -15,6 +17,40 @@ MEDIA_TYPE = "application/problem+json"
 UNEXPECTED = (
     "Something went wrong on the server; nothing was changed. The server log has the details."
 )
+
+
+class FieldProblem(BaseModel):
+    """An invalid field with the reason."""
+
+    field: str = Field(description="Name of the field; nested ones are joined with dots.")
+    detail: str = Field(description="Reason, as a sentence.")
+
+
+class Problem(BaseModel):
+    """An error as `application/problem+json` (RFC 9457)."""
+
+    type: str = Field(
+        description="Identifies the kind of error; stable.",
+        examples=["urn:brushwork:problem:not_found"],
+    )
+    title: str = Field(description="Kind of error, in words.", examples=["Not found"])
+    status: int = Field(description="HTTP status.", examples=[404])
+    detail: str = Field(
+        description="What is wrong and what to do, as sentences for a person.",
+        examples=["There is no such dataset; it may have been deleted."],
+    )
+    errors: list[FieldProblem] = Field(
+        default_factory=list, description="One entry per invalid field; only if there are any."
+    )
+
+
+def problems(reasons: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """OpenAPI responses of a route: the statuses of its errors, each with the reason for it."""
+    schema = {"$ref": "#/components/schemas/Problem"}
+    return {
+        status: {"description": reason, "content": {MEDIA_TYPE: {"schema": schema}}}
+        for status, reason in reasons.items()
+    }
 
 
 class ProblemResponse(JSONResponse):

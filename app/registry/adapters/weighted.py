@@ -21,10 +21,14 @@ ONLY_OF_RENDERS = {"sha256", "base_model_id", "clip_skip"}
 class WeightedAdapter(BaseModel, frozen=True, extra="forbid"):
     """An adapter with its weights; the text encoder weight defaults to the UNet's."""
 
-    adapter_id: RowId = Field(validation_alias=AliasChoices("id", "adapter_id"))
+    adapter_id: RowId = Field(
+        validation_alias=AliasChoices("id", "adapter_id"), description="Id of the adapter."
+    )
     version: VersionReference = None
-    weight: AdapterWeight = 1.0
-    text_encoder_weight: AdapterWeight | None = None
+    weight: AdapterWeight = Field(1.0, description="1: as trained; 0: off; negative: the opposite.")
+    text_encoder_weight: AdapterWeight | None = Field(
+        None, description="Weight in the text encoders; absent: the same as `weight`."
+    )
 
     @property
     def weights(self) -> tuple[float, float]:

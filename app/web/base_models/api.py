@@ -9,15 +9,19 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.base_models import downloads, models, removal, service
 from app.registry.db import Session
+from app.web.problems import problems
 from app.web.state import Id, State
 
-router = APIRouter(tags=["base models"])
+router = APIRouter(tags=["base-models"])
 
 
 class BaseModelIn(BaseModel):
     """A base model to add."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"source": "stable-diffusion-v1-5/stable-diffusion-v1-5"}]},
+    )
     source: str = Field(
         min_length=1,
         max_length=1_000,
@@ -26,39 +30,37 @@ class BaseModelIn(BaseModel):
     )
     precision: Literal["fp16", "fp32"] | None = Field(
         None,
-        description="Which weights to fetch from the Hub when there are both; null: as before, at "
-        "first fp16.",
+        description="Precision to download if the repository has several; absent: the last "
+        "choice, at first fp16.",
     )
 
 
 class DownloadOut(BaseModel):
-    """The progress of a download from the Hub; `bytes_total` is null before the Hub answers."""
+    """The progress of a download from the Hub."""
 
-    bytes_done: int
-    bytes_total: int | None
-    file: str
+    bytes_done: int = Field(description="Bytes that are here.")
+    bytes_total: int | None = Field(description="Bytes in all; null before the Hub answers.")
+    file: str = Field(description="The file that is being downloaded.")
 
 
 class BaseModelOut(BaseModel):
-    """A base model; `error` says why one with the status `failed` cannot be used.
+    """A base model."""
 
-    `status` is downloading, checking, ready, failed or removed; `revision` is the commit of a
-    download; `parameters` counts all of it, the VAE too, which no training changes.
-    """
-
-    id: int
-    slug: str
-    name: str
-    family: str | None
-    status: str
-    error: str | None
-    source: str
-    revision: str | None
-    download: DownloadOut | None
-    resolution: int | None
-    prediction_type: str | None
-    parameters: int | None
-    size_bytes: int | None
+    id: int = Field(description="Id of the base model.")
+    slug: str = Field(description="Short name: `base_model` accepts it in place of the id.")
+    name: str = Field(description="Its name.")
+    family: str | None = Field(description="sd1, sd2 or sdxl; null before it was inspected.")
+    status: str = Field(
+        description="downloading, checking, ready, failed or removed.", examples=["ready"]
+    )
+    error: str | None = Field(description="Why it cannot be used, as a sentence.")
+    source: str = Field(description="Its path or its name on the Hub.")
+    revision: str | None = Field(description="Commit of a download from the Hub.")
+    download: DownloadOut | None = Field(description="Progress while it is being downloaded.")
+    resolution: int | None = Field(description="Native side length in pixels.")
+    prediction_type: str | None = Field(description="epsilon or v_prediction.")
+    parameters: int | None = Field(description="Parameters of all its networks, with the VAE.")
+    size_bytes: int | None = Field(description="Size of its files.")
 
 
 def base_model_out(row: downloads.BaseWithDownload) -> BaseModelOut:
@@ -81,18 +83,28 @@ def _base_model_out(session: Session, base: models.BaseModel) -> BaseModelOut:
 
 
 @router.get("/base-models")
-def index(state: State) -> list[BaseModelOut]:
-    """All base models."""
+def list_base_models(state: State) -> list[BaseModelOut]:
+    """List all base models."""
     with state.database.read() as session:
         bases = service.list_base_models(session)
         return [base_model_out(row) for row in downloads.with_downloads(session, bases)]
 
 
-@router.post("/base-models", status_code=202)
-def add(body: BaseModelIn, state: State) -> BaseModelOut:
-    """Add a base model; its status goes from `downloading` and `checking` to `ready` or `failed`.
+@router.post(
+    "/base-models",
+    status_code=202,
+    responses=problems(
+        {
+            403: "Hugging Face access is off on this server.",
+            409: "It has already been added.",
+        }
+    ),
+)
+def add_base_model(body: BaseModelIn, state: State) -> BaseModelOut:
+    """Add a base model from a path or from the Hugging Face Hub.
 
-    Adding one that failed retries it; a download resumes where it stopped.
+    Its status goes from `downloading` and `checking` to `ready` or `failed`. Adding one that
+    failed retries it; a download resumes where it stopped.
     """
     with state.database.write() as session:
         base = downloads.add(session, body.source, state.settings, precision=body.precision)
@@ -100,22 +112,31 @@ def add(body: BaseModelIn, state: State) -> BaseModelOut:
 
 
 @router.get("/base-models/{base_id}")
-def show(base_id: Id, state: State) -> BaseModelOut:
-    """One base model."""
+def get_base_model(base_id: Id, state: State) -> BaseModelOut:
+    """Get a base model with the progress of its download."""
     with state.database.read() as session:
         return _base_model_out(session, service.get_base_model(session, base_id))
 
 
-@router.post("/base-models/{base_id}/cancel")
-def cancel(base_id: Id, state: State) -> BaseModelOut:
-    """Cancel a download; adding the base model again resumes it."""
+@router.post(
+    "/base-models/{base_id}/cancel", responses=problems({409: "It is not being downloaded."})
+)
+def cancel_base_model(base_id: Id, state: State) -> BaseModelOut:
+    """Cancel the download of a base model.
+
+    Adding the base model again resumes it.
+    """
     with state.database.write() as session:
         return _base_model_out(session, downloads.cancel(session, base_id))
 
 
-@router.delete("/base-models/{base_id}", status_code=204)
-def remove(base_id: Id, state: State) -> None:
-    """Remove a base model; 409 while a job uses it.
+@router.delete(
+    "/base-models/{base_id}",
+    status_code=204,
+    responses=problems({409: "It is built in, is being downloaded, or a job uses it."}),
+)
+def remove_base_model(base_id: Id, state: State) -> None:
+    """Remove a base model.
 
     Downloaded or fused files are deleted, those of a path are not. If runs, adapters or images were
     made with it, they and its id stay, with the status `removed`; adding it again restores it.

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from fastapi import APIRouter, File, UploadFile
+from fastapi import APIRouter, File, Query, UploadFile
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.registry.datasets import service, uploads
 from app.registry.datasets.models import NAME_LENGTH, TRIGGER_LENGTH, Dataset, Image
 from app.registry.errors import InvalidInput
+from app.web.problems import problems
 from app.web.state import Id, State
 from app.web.uploads import uploaded
 
@@ -21,82 +22,92 @@ Name = Annotated[
 TriggerWord = Annotated[
     str, StringConstraints(strip_whitespace=True, max_length=TRIGGER_LENGTH, pattern=r"^[^,\n]*$")
 ]
+Search = Annotated[str, Query(description="Words to search for; empty: everything.")]
 
 
 class DatasetIn(BaseModel):
     """A new dataset."""
 
-    model_config = ConfigDict(extra="forbid")
-    name: Name
-    trigger_word: TriggerWord | None = None
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"name": "Ink", "trigger_word": "ink"}]}
+    )
+    name: Name = Field(description="Name of the style.")
+    trigger_word: TriggerWord | None = Field(
+        None, description="Word that calls the style in a prompt; without commas."
+    )
 
 
 class DatasetPatch(BaseModel):
     """The changes to a dataset; absent fields stay."""
 
-    model_config = ConfigDict(extra="forbid")
-    name: Name | None = None
-    trigger_word: TriggerWord | None = None
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "Ink 2"}]})
+    name: Name | None = Field(None, description="New name.")
+    trigger_word: TriggerWord | None = Field(
+        None, description="New trigger word; an empty one removes it."
+    )
 
 
 class DatasetOut(BaseModel):
     """A dataset."""
 
-    id: int
-    slug: str
-    name: str
-    trigger_word: str | None
-    image_count: int
+    id: int = Field(description="Id of the dataset.")
+    slug: str = Field(description="Its name in the addresses of pages.")
+    name: str = Field(description="Its name.")
+    trigger_word: str | None = Field(description="Word that calls the style in a prompt.")
+    image_count: int = Field(description="Number of images, deleted ones not counted.")
 
 
 class ImageOut(BaseModel):
     """An image of a dataset."""
 
-    id: int
-    filename: str
-    sha256: str
-    width: int
-    height: int
-    size_bytes: int
-    caption: str
-    caption_version: int
-    repeats: int
-    never_flip: bool
-    note: str | None
-    url: str
-    thumbnail_url: str
+    id: int = Field(description="Id of the image.")
+    filename: str = Field(description="Name of the uploaded file.")
+    sha256: str = Field(description="SHA-256 of the uploaded file.")
+    width: int = Field(description="Width in pixels.")
+    height: int = Field(description="Height in pixels.")
+    size_bytes: int = Field(description="Size of the uploaded file.")
+    caption: str = Field(description="What the image shows; empty: no caption yet.")
+    caption_version: int = Field(description="Counts the changes of the caption.")
+    repeats: int = Field(description="How often one pass over the dataset shows it.")
+    never_flip: bool = Field(description="True if it is not mirrored, whatever a run says.")
+    note: str | None = Field(description="What was changed when it was uploaded.")
+    url: str = Field(description="Address of the image, re-encoded without metadata.")
+    thumbnail_url: str = Field(description="Address of a small copy.")
 
 
 class AcceptedOut(ImageOut):
-    """An accepted image; `duplicate`: it was already in the dataset."""
+    """An accepted image."""
 
-    duplicate: bool
+    duplicate: bool = Field(description="True if it was already in the dataset.")
 
 
 class RejectedOut(BaseModel):
     """A rejected file with the reason."""
 
-    filename: str
-    reason: str
+    filename: str = Field(description="Name of the uploaded file.")
+    reason: str = Field(description="Why it was rejected, as a sentence.")
 
 
 class UploadOut(BaseModel):
     """The result of an upload, file by file."""
 
-    accepted: list[AcceptedOut]
-    rejected: list[RejectedOut]
+    accepted: list[AcceptedOut] = Field(description="The images that were added.")
+    rejected: list[RejectedOut] = Field(description="The files that were not.")
 
 
 class ImagePatch(BaseModel):
-    """The changes to an image.
+    """The changes to an image; absent fields stay, and at least one must be given."""
 
-    With `caption_version`, a caption that was changed since is a 409.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-    caption: str | None = Field(None, max_length=100_000)
-    caption_version: int | None = None
-    repeats: int | None = Field(None, description="How often a round shows it, 1 to 100.")
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"caption": "a fox in the snow, ink"}]}
+    )
+    caption: str | None = Field(None, max_length=100_000, description="What the image shows.")
+    caption_version: int | None = Field(
+        None, description="The version you saw; a caption changed since is a 409."
+    )
+    repeats: int | None = Field(
+        None, description="How often one pass over the dataset shows it, 1 to 100."
+    )
     never_flip: bool | None = Field(None, description="Not mirrored, whatever a run says.")
 
     @model_validator(mode="after")
@@ -127,7 +138,7 @@ def image_out(image: Image) -> ImageOut:
 
 
 @router.post("/datasets", status_code=201)
-def create(body: DatasetIn, state: State) -> DatasetOut:
+def create_dataset(body: DatasetIn, state: State) -> DatasetOut:
     """Create an empty dataset."""
     with state.database.write() as session:
         dataset = service.create_dataset(session, body.name, trigger_word=body.trigger_word)
@@ -135,24 +146,24 @@ def create(body: DatasetIn, state: State) -> DatasetOut:
 
 
 @router.get("/datasets")
-def index(state: State, q: str = "") -> list[DatasetOut]:
-    """All datasets, newest first."""
+def list_datasets(state: State, q: Search = "") -> list[DatasetOut]:
+    """List all datasets, newest first."""
     with state.database.read() as session:
         found = service.list_datasets(session, q=q[:200])
     return [dataset_out(row.dataset, row.image_count) for row in found]
 
 
 @router.get("/datasets/{dataset_id}")
-def show(dataset_id: Id, state: State) -> DatasetOut:
-    """One dataset."""
+def get_dataset(dataset_id: Id, state: State) -> DatasetOut:
+    """Get a dataset."""
     with state.database.read() as session:
         row = service.summary(session, service.get_dataset(session, dataset_id))
     return dataset_out(row.dataset, row.image_count)
 
 
 @router.patch("/datasets/{dataset_id}")
-def change(dataset_id: Id, body: DatasetPatch, state: State) -> DatasetOut:
-    """Rename a dataset or change its trigger word ("" removes it)."""
+def change_dataset(dataset_id: Id, body: DatasetPatch, state: State) -> DatasetOut:
+    """Rename a dataset or change its trigger word."""
     with state.database.write() as session:
         dataset = service.change_dataset(
             session, dataset_id, name=body.name, trigger_word=body.trigger_word
@@ -161,15 +172,22 @@ def change(dataset_id: Id, body: DatasetPatch, state: State) -> DatasetOut:
     return dataset_out(dataset, row.image_count)
 
 
-@router.delete("/datasets/{dataset_id}", status_code=204)
-def delete(dataset_id: Id, state: State) -> None:
-    """Delete a dataset; 409 while a run is queued or running on it."""
+@router.delete(
+    "/datasets/{dataset_id}",
+    status_code=204,
+    responses=problems({409: "A run is queued or running on it."}),
+)
+def delete_dataset(dataset_id: Id, state: State) -> None:
+    """Delete a dataset.
+
+    It can be restored; the runs and adapters made from it stay.
+    """
     with state.database.write() as session:
         service.delete_dataset(session, dataset_id)
 
 
 @router.post("/datasets/{dataset_id}/restore")
-def restore(dataset_id: Id, state: State) -> DatasetOut:
+def restore_dataset(dataset_id: Id, state: State) -> DatasetOut:
     """Restore a deleted dataset."""
     with state.database.write() as session:
         dataset = service.restore_dataset(session, dataset_id)
@@ -177,9 +195,24 @@ def restore(dataset_id: Id, state: State) -> DatasetOut:
     return dataset_out(dataset, row.image_count)
 
 
-@router.post("/datasets/{dataset_id}/images")
-def upload(dataset_id: Id, files: Annotated[list[UploadFile], File()], state: State) -> UploadOut:
-    """Add images (PNG, JPEG, WebP), their `.txt` captions, or a `.zip` of both."""
+@router.post(
+    "/datasets/{dataset_id}/images",
+    responses=problems({413: "More than 2.2 GB in one request: send several."}),
+)
+def upload_images(
+    dataset_id: Id,
+    files: Annotated[
+        list[UploadFile],
+        File(description="PNG, JPEG or WebP images, `.txt` captions, `.zip` archives of both."),
+    ],
+    state: State,
+) -> UploadOut:
+    """Add images to a dataset, with their captions.
+
+    A `.txt` is the caption of the image with the same name. An image that is already in the
+    dataset is a duplicate and not stored twice. A file that cannot be used is rejected with the
+    reason; the others are added.
+    """
     if not files:
         raise InvalidInput(
             "Send at least one file in the field `files`.", fields={"files": "Empty."}
@@ -197,8 +230,15 @@ def upload(dataset_id: Id, files: Annotated[list[UploadFile], File()], state: St
 
 
 @router.get("/datasets/{dataset_id}/images")
-def images(dataset_id: Id, state: State, show: str = "all", q: str = "") -> list[ImageOut]:
-    """The images of a dataset; `show=uncaptioned`: only those without a caption."""
+def list_images(
+    dataset_id: Id,
+    state: State,
+    show: Annotated[
+        str, Query(description="`uncaptioned`: only images without a caption.")
+    ] = "all",
+    q: Search = "",
+) -> list[ImageOut]:
+    """List the images of a dataset."""
     with state.database.read() as session:
         service.get_dataset(session, dataset_id)
         found = service.list_images(session, dataset_id, show=show, q=q[:200])
@@ -206,15 +246,21 @@ def images(dataset_id: Id, state: State, show: str = "all", q: str = "") -> list
 
 
 @router.get("/images/{image_id}")
-def show_image(image_id: Id, state: State) -> ImageOut:
-    """One image."""
+def get_image(image_id: Id, state: State) -> ImageOut:
+    """Get an image."""
     with state.database.read() as session:
         return image_out(service.get_image(session, image_id))
 
 
-@router.patch("/images/{image_id}")
+@router.patch(
+    "/images/{image_id}",
+    responses=problems({409: "The caption was changed since `caption_version`."}),
+)
 def change_image(image_id: Id, body: ImagePatch, state: State) -> ImageOut:
-    """Change an image: its caption (the old one stays in the history), repeats or flipping."""
+    """Change the caption, repeats or flipping of an image.
+
+    Earlier captions stay in its history.
+    """
     with state.database.write() as session:
         image = service.change_image(
             session, image_id, repeats=body.repeats, never_flip=body.never_flip
@@ -228,7 +274,10 @@ def change_image(image_id: Id, body: ImagePatch, state: State) -> ImageOut:
 
 @router.delete("/images/{image_id}", status_code=204)
 def delete_image(image_id: Id, state: State) -> None:
-    """Delete an image from its dataset."""
+    """Delete an image from its dataset.
+
+    It can be restored.
+    """
     with state.database.write() as session:
         service.delete_image(session, image_id)
 

@@ -9,66 +9,80 @@ from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.db import Session
 from app.registry.renders import service
 from app.registry.renders.models import Render
+from app.web.problems import problems
 from app.web.state import Id, State
 
 router = APIRouter(tags=["renders"])
 
 
 class RenderIn(BaseModel):
-    """A render request, with the bounds of the form; an invalid value is a 422 naming its field."""
+    """A request for images."""
 
-    model_config = ConfigDict(extra="forbid")
-    prompt: str
-    negative_prompt: str = ""
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"prompt": "castle, ink", "seed": 7, "adapters": [{"id": 1, "weight": 0.8}]}
+            ]
+        },
+    )
+    prompt: str = Field(
+        description="What to show; `<lora:name:0.8>` in it adds the adapter of that name."
+    )
+    negative_prompt: str = Field("", description="What not to show.")
     base_model: str | int | None = Field(None, description="Absent: that of the first adapter.")
     seed: int | None = Field(None, description="Absent: a random seed.")
-    steps: int = 20
+    steps: int = Field(20, description="Denoising steps.")
     guidance: float | None = Field(None, description="Absent: the default of the base model.")
     clip_skip: int | None = Field(None, description="Absent: as the adapters were trained.")
-    width: int | None = None
-    height: int | None = None
-    count: int = 1
-    adapters: list[WeightedAdapter] = Field(default_factory=list)
+    width: int | None = Field(None, description="Pixels; absent: the side of the base model.")
+    height: int | None = Field(None, description="Pixels; absent: the side of the base model.")
+    count: int = Field(1, description="Number of images; each has the next seed.")
+    adapters: list[WeightedAdapter] = Field(
+        default_factory=list, description="Adapters with their weights; their effects add up."
+    )
     twin: bool = Field(False, description="Also render the same seed without adapters.")
 
 
 class RenderImageOut(BaseModel):
     """One image of a render."""
 
-    url: str
-    thumbnail_url: str
-    seed: int
+    url: str = Field(description="Address of the PNG.")
+    thumbnail_url: str = Field(description="Address of a small WebP of it.")
+    seed: int = Field(description="Its seed.")
 
 
 class RenderCreated(BaseModel):
     """The render that was queued; one whose images were cached has succeeded."""
 
-    id: int
-    status: str
-    twin_id: int | None
-    images: list[RenderImageOut] = Field(description="Empty unless it has succeeded.")
+    id: int = Field(description="Id of the render: poll `/renders/{id}`.")
+    status: str = Field(description="`queued`, or `succeeded` if the images exist already.")
+    twin_id: int | None = Field(description="The render without adapters, if it was requested.")
+    images: list[RenderImageOut] = Field(description="Its images; empty unless it has succeeded.")
 
 
 class RenderOut(BaseModel):
     """A render."""
 
-    id: int
-    status: str
-    progress: int
-    steps: int
-    images: list[RenderImageOut]
-    error: str | None
-    note: str | None
-    prompt: str
-    negative_prompt: str
-    seed: int
-    guidance: float
-    clip_skip: int
-    width: int
-    height: int
-    seconds: float | None
-    from_cache: bool
-    twin_id: int | None
+    id: int = Field(description="Id of the render.")
+    status: str = Field(
+        description="queued, running, succeeded, failed or canceled.", examples=["succeeded"]
+    )
+    progress: int = Field(description="Denoising steps done.")
+    steps: int = Field(description="Denoising steps in all.")
+    images: list[RenderImageOut] = Field(description="Its images, once it has succeeded.")
+    error: str | None = Field(description="Why it failed, as a sentence.")
+    note: str | None = Field(description="A hint about the result.")
+    prompt: str = Field(description="The prompt.")
+    negative_prompt: str = Field(description="The negative prompt.")
+    seed: int = Field(description="Seed of the first image.")
+    guidance: float = Field(description="How strictly it follows the prompt (CFG scale).")
+    clip_skip: int = Field(description="Layer of the text encoder, from the last.")
+    width: int = Field(description="Width in pixels.")
+    height: int = Field(description="Height in pixels.")
+    seconds: float | None = Field(description="Time it took.")
+    from_cache: bool = Field(description="True if the images existed already.")
+    twin_id: int | None = Field(description="The render without adapters, if it was requested.")
 
 
 def render_out(session: Session, render: Render) -> RenderOut:
@@ -91,11 +105,20 @@ def images_out(session: Session, render: Render) -> list[RenderImageOut]:
     ]
 
 
-@router.post("/renders", status_code=202)
-def create(body: RenderIn, state: State) -> RenderCreated:
-    """Queue a render, or answer with its images if they are cached.
+@router.post(
+    "/renders",
+    status_code=202,
+    responses=problems(
+        {
+            404: "There is no such base model, adapter or version.",
+            503: "The base model is still being downloaded or inspected.",
+        }
+    ),
+)
+def create_render(body: RenderIn, state: State) -> RenderCreated:
+    """Generate images.
 
-    A 422 names every invalid field.
+    The answer comes at once. A request that was rendered before has its images already.
     """
     values = body.model_dump(exclude={"adapters"})
     request = service.RenderRequest(**values, adapters=body.adapters)
@@ -106,14 +129,21 @@ def create(body: RenderIn, state: State) -> RenderCreated:
 
 
 @router.get("/renders/{render_id}")
-def show(render_id: Id, state: State) -> RenderOut:
+def get_render(render_id: Id, state: State) -> RenderOut:
     """Get a render, with its images once it has succeeded."""
     with state.database.read() as session:
         return render_out(session, service.get_render(session, render_id))
 
 
-@router.post("/renders/{render_id}/cancel", status_code=202)
-def cancel(render_id: Id, state: State) -> RenderOut:
-    """Cancel a render; idempotent."""
+@router.post(
+    "/renders/{render_id}/cancel",
+    status_code=202,
+    responses=problems({409: "It has already ended."}),
+)
+def cancel_render(render_id: Id, state: State) -> RenderOut:
+    """Cancel a render.
+
+    Canceling twice is no error.
+    """
     with state.database.write() as session:
         return render_out(session, service.cancel_render(session, render_id))

@@ -322,7 +322,7 @@ def test_an_import_is_ordered_as_the_next_version(
 def test_an_import_that_takes_long_is_asked_for_by_its_id(
     client: TestClient, state: AppState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.web.adapters.api.FILE_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("app.web.polling.FILE_PATIENCE_SECONDS", 0.0)
     places = []
     for _ in range(2):
         sent = client.post(f"{API}/import", files={"file": ("mine.safetensors", safetensors())})

@@ -17,7 +17,7 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState
-from app.web.adapters.api import _FileRequest
+from app.web.adapters.downloads.api import _FileRequest
 from tests import fake_workers
 from worker.core.words import FileFormat, WeightDtype
 
@@ -130,7 +130,7 @@ def test_the_proof_of_a_download_is_told_over_rest(client: TestClient, adapter: 
 def test_a_file_older_than_proofs_is_written_anew(
     client: TestClient, adapter: int, state: AppState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.web.adapters.api.FILE_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("app.web.polling.FILE_PATIENCE_SECONDS", 0.0)
     for path in ("download", "proof"):
         answer = client.get(f"/api/v1/adapters/{adapter}/{path}?format=peft")
         assert answer.status_code == 503
@@ -142,7 +142,7 @@ def test_a_file_older_than_proofs_is_written_anew(
 def test_a_file_that_fails_is_refused_with_its_sentence(
     client: TestClient, adapter: int, state: AppState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.web.adapters.api.FILE_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("app.web.polling.FILE_PATIENCE_SECONDS", 0.0)
     place = f"/api/v1/adapters/{adapter}"
     client.get(f"{place}/download?format=bundle")
     fail(state, "proof", TOO_LARGE, code_version=code_version(), facts_sha256="as now")
@@ -174,7 +174,7 @@ def test_a_failure_that_may_have_passed_is_tried_once_by_each_who_asks(
     code: str,
     result: dict[str, str],
 ) -> None:
-    monkeypatch.setattr("app.web.adapters.api.FILE_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("app.web.polling.FILE_PATIENCE_SECONDS", 0.0)
     place = f"/api/v1/adapters/{adapter}/download?format=bundle"
     client.get(place)
     fail(state, code, "It did not work.", **result)
@@ -192,7 +192,7 @@ def test_a_failure_that_may_have_passed_is_tried_once_by_each_who_asks(
 def test_a_file_with_the_captions_tags_is_another_file(
     client: TestClient, adapter: int, state: AppState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.web.adapters.api.FILE_PATIENCE_SECONDS", 0.0)
+    monkeypatch.setattr("app.web.polling.FILE_PATIENCE_SECONDS", 0.0)
     place = f"/api/v1/adapters/{adapter}/download"
     assert client.get(place).status_code == 200
     assert client.get(f"{place}?with_tags=true").status_code == 503

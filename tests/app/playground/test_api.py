@@ -227,7 +227,7 @@ def test_a_download_has_a_safe_name_and_an_etag(
 def test_a_download_nobody_asked_for_before_is_ordered_once(
     client: TestClient, adapter: int, state: AppState, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("app.web.adapters.api.FILE_PATIENCE_SECONDS", 0.2)
+    monkeypatch.setattr("app.web.polling.FILE_PATIENCE_SECONDS", 0.2)
     for _ in range(2):
         answer = client.get(f"/api/v1/adapters/{adapter}/download?format=bundle&dtype=bf16")
         assert answer.status_code == 503

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Annotated, Any
 
+from pydantic import Field
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import service
@@ -21,14 +22,14 @@ NOT_KNOWN = "not known"
 
 @dataclass(frozen=True)
 class Difference:
-    """A value that differs; `a` and `b` are the values, `a_words` and `b_words` their texts."""
+    """A value that differs."""
 
-    name: str
-    label: str
-    a: Any
-    b: Any
-    a_words: str
-    b_words: str
+    name: Annotated[str, Field(description="What differs, as a word.")]
+    label: Annotated[str, Field(description="What differs, as on the page.")]
+    a: Annotated[Any, Field(description="Value of the first version.")]
+    b: Annotated[Any, Field(description="Value of the second version.")]
+    a_words: Annotated[str, Field(description="The first value, as on the page.")]
+    b_words: Annotated[str, Field(description="The second value, as on the page.")]
 
 
 @dataclass(frozen=True)

@@ -6,37 +6,36 @@ from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel
+from pydantic import BaseModel, Field
 
 from app.registry.adapters import deleted
 from app.registry.adapters.deleted import DeletedAdapter, DeletedPage
+from app.web.openapi import header_docs
+from app.web.problems import problems
 from app.web.state import Id, State
 
-router = APIRouter(tags=["adapters"])
+router = APIRouter(tags=["deleted-adapters"])
 
 
 class DeletedOut(BaseModel):
     """A deleted adapter that can be restored."""
 
-    id: int
-    slug: str
-    name: str
-    base_family: str
-    versions: int
-    deleted_at: datetime
+    id: int = Field(description="Id of the adapter.")
+    slug: str = Field(description="Its name in files and addresses.")
+    name: str = Field(description="Its name.")
+    base_family: str = Field(description="Family of base models that it fits.")
+    versions: int = Field(description="Number of its versions.")
+    deleted_at: datetime = Field(description="When it was deleted.")
 
 
-@router.get("/adapters/deleted")
-def index(
+@router.get("/adapters/deleted", responses=header_docs("link", "x-total-count"))
+def list_deleted_adapters(
     request: Request,
     response: Response,
     state: State,
-    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    page: Annotated[int, Query(ge=1, le=100_000, description="Number of the page.")] = 1,
 ) -> list[DeletedOut]:
-    """Deleted adapters, the last one first, a page of 24.
-
-    `Link` has the addresses of the next and previous page, `X-Total-Count` says how many there are.
-    """
+    """List deleted adapters, the last one first, 24 a page."""
     with state.database.read() as session:
         found = deleted.list_deleted(session, page=page)
     response.headers["x-total-count"] = str(found.total)
@@ -61,12 +60,16 @@ def _deleted_out(row: DeletedAdapter) -> DeletedOut:
     )
 
 
-@router.delete("/adapters/{adapter_id}/forever", status_code=204)
-def delete_forever(adapter_id: Id, state: State) -> None:
-    """Delete a deleted adapter for good, with its versions; its files go with the next sweep.
+@router.delete(
+    "/adapters/{adapter_id}/forever",
+    status_code=204,
+    responses=problems({409: "It is not deleted yet, or a job still needs it."}),
+)
+def delete_adapter_forever(adapter_id: Id, state: State) -> None:
+    """Delete a deleted adapter permanently, with its versions.
 
-    409 unless it was deleted before, and while a job still needs it. Images generated with it,
-    runs that trained it and adapters derived from it stay.
+    Its files go with the next sweep. Images generated with it, runs that trained it and adapters
+    derived from it stay.
     """
     with state.database.write() as session:
         deleted.delete_forever(session, adapter_id)

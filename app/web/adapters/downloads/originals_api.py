@@ -7,19 +7,22 @@ from fastapi import APIRouter, Request, Response
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.errors import NotFound
 from app.registry.state import AppState
-from app.web.adapters.api import Version, find_version
+from app.web.adapters.downloads.api import Version, find_version
 from app.web.media import blob_response
+from app.web.openapi import FILE_ANSWERS
 from app.web.state import Id, State
 from worker.core.lora_files.file_names import original_name
 
-router = APIRouter(tags=["adapters"])
+router = APIRouter(tags=["files"])
 
 
-@router.get("/adapters/{adapter_id}/original", response_class=Response)
-def original(adapter_id: Id, request: Request, state: State, version: Version = None) -> Response:
-    """The imported file, byte for byte; 404 for a version that was not imported.
+@router.get("/adapters/{adapter_id}/original", response_class=Response, responses=FILE_ANSWERS)
+def download_original(
+    adapter_id: Id, request: Request, state: State, version: Version = None
+) -> Response:
+    """Download the file that a version was imported from, byte for byte.
 
-    `version` is a number or an alias such as `best`; absent: the one that `latest` names.
+    A version that was not imported has none: 404.
     """
     adapter, row = find_version(state, adapter_id, version)
     return blob_response(

@@ -11,59 +11,75 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.registry.adapters import hub, service
 from app.registry.db import MAX_ID
 from app.registry.jobs.states import JobStatus
+from app.web.problems import problems
 from app.web.state import Id, State
 
 router = APIRouter(tags=["hub"])
+HUB_OFF = {403: "Hugging Face access is off on this server."}
+ENDED = problems({409: "It has already ended."})
 
 
 class FetchIn(BaseModel):
-    """An adapter on the Hub: owner/name, with @revision and /file.safetensors if need be."""
+    """An adapter on the Hub."""
 
-    model_config = ConfigDict(extra="forbid")
-    source: str = Field(min_length=1, max_length=1_000)
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"source": "owner/name"}]}
+    )
+    source: str = Field(
+        min_length=1,
+        max_length=1_000,
+        description="owner/name, with @revision and /file.safetensors if there are several.",
+    )
 
 
 class FetchOut(BaseModel):
-    """The state of an import from the Hub; `adapter_id` is set once it has succeeded."""
+    """An import from the Hub."""
 
-    id: int
-    source: str
-    status: JobStatus
-    bytes_done: int | None
-    bytes_total: int | None
-    adapter_id: int | None
-    error: str | None
+    id: int = Field(description="Id of the import: poll `/hub-imports/{id}`.")
+    source: str = Field(description="The adapter on the Hub.")
+    status: JobStatus = Field(description="Its status.")
+    bytes_done: int | None = Field(description="Bytes that are here.")
+    bytes_total: int | None = Field(description="Bytes in all.")
+    adapter_id: int | None = Field(description="The adapter, once it has succeeded.")
+    error: str | None = Field(description="Why it failed, as a sentence.")
 
 
 class PublicationIn(BaseModel):
-    """The target of a publication; `pictures` are hashes of its images, null: the first few.
+    """The target of a publication."""
 
-    A `repo` without an owner belongs to the token's user; `base_model` is the base model's name on
-    the Hub, needed if it was not downloaded from there.
-    """
-
-    model_config = ConfigDict(extra="forbid")
-    repo: str = Field(min_length=1, max_length=200)
-    private: bool = True
-    version: int | None = Field(None, ge=1, le=MAX_ID)
-    base_model: str = Field("", max_length=200)
-    pictures: list[Annotated[str, Field(max_length=64)]] | None = Field(None, max_length=100)
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"repo": "ink-style", "private": True}]}
+    )
+    repo: str = Field(
+        min_length=1,
+        max_length=200,
+        description="Name of the repository; without an owner it belongs to the token's user.",
+    )
+    private: bool = Field(True, description="False makes a new repository public.")
+    version: int | None = Field(
+        None, ge=1, le=MAX_ID, description="Number of the version; absent: the one in use."
+    )
+    base_model: str = Field(
+        "",
+        max_length=200,
+        description="Name of the base model on the Hub, if it was not downloaded from there.",
+    )
+    pictures: list[Annotated[str, Field(max_length=64)]] | None = Field(
+        None, max_length=100, description="SHA-256 of the images to show; absent: the first few."
+    )
 
 
 class PublicationOut(BaseModel):
-    """A publication; `url` is set once it is on the Hub.
+    """A publication on the Hub."""
 
-    `private` is the requested value first, then the one that the Hub reports.
-    """
-
-    id: int
-    version: int
-    repo: str
-    private: bool
-    status: JobStatus
-    url: str | None
-    error: str | None
-    created_at: datetime
+    id: int = Field(description="Id of the publication.")
+    version: int = Field(description="Number of the version.")
+    repo: str = Field(description="The repository.")
+    private: bool = Field(description="As requested; once it is published, as the Hub reports.")
+    status: JobStatus = Field(description="Its status.")
+    url: str | None = Field(description="Its address, once it is on the Hub.")
+    error: str | None = Field(description="Why it failed, as a sentence.")
+    created_at: datetime = Field(description="When it was requested.")
 
 
 def _fetch_out(row: hub.HubImport) -> FetchOut:
@@ -91,8 +107,8 @@ def _publication_out(row: hub.Publication) -> PublicationOut:
     )
 
 
-@router.post("/hub-imports", status_code=202)
-def order_import(body: FetchIn, state: State) -> FetchOut:
+@router.post("/hub-imports", status_code=202, responses=problems(HUB_OFF))
+def import_from_hub(body: FetchIn, state: State) -> FetchOut:
     """Import an adapter from the Hugging Face Hub."""
     with state.database.write() as session:
         job = hub.order_fetch(session, body.source, state.settings)
@@ -100,22 +116,29 @@ def order_import(body: FetchIn, state: State) -> FetchOut:
 
 
 @router.get("/hub-imports/{job_id}")
-def show_import(job_id: Id, state: State) -> FetchOut:
-    """The state of an import from the Hub."""
+def get_hub_import(job_id: Id, state: State) -> FetchOut:
+    """Get the state of an import from the Hub."""
     with state.database.read() as session:
         return _fetch_out(hub.get_hub_import(session, job_id))
 
 
-@router.post("/hub-imports/{job_id}/cancel")
-def cancel_import(job_id: Id, state: State) -> FetchOut:
-    """Cancel an import from the Hub, or its check; nothing of it is kept."""
+@router.post("/hub-imports/{job_id}/cancel", responses=ENDED)
+def cancel_hub_import(job_id: Id, state: State) -> FetchOut:
+    """Cancel an import from the Hub.
+
+    Nothing of it is kept.
+    """
     with state.database.write() as session:
         return _fetch_out(hub.cancel_fetch(session, job_id))
 
 
-@router.post("/adapters/{adapter_id}/publications", status_code=202)
-def publish(adapter_id: Id, body: PublicationIn, state: State) -> PublicationOut:
-    """Publish a version of an adapter on the Hugging Face Hub, with a model card."""
+@router.post(
+    "/adapters/{adapter_id}/publications",
+    status_code=202,
+    responses=problems(HUB_OFF | {409: "It is already being published."}),
+)
+def publish_adapter(adapter_id: Id, body: PublicationIn, state: State) -> PublicationOut:
+    """Publish a version of an adapter on the Hub, with a model card."""
     with state.database.write() as session:
         adapter = service.get_adapter(session, adapter_id)
         options = hub.PublishOptions(**body.model_dump())
@@ -125,16 +148,19 @@ def publish(adapter_id: Id, body: PublicationIn, state: State) -> PublicationOut
 
 
 @router.get("/adapters/{adapter_id}/publications")
-def publications(adapter_id: Id, state: State) -> list[PublicationOut]:
-    """The publications of an adapter, newest first."""
+def list_publications(adapter_id: Id, state: State) -> list[PublicationOut]:
+    """List the publications of an adapter, newest first."""
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
         return [_publication_out(row) for row in hub.publications(session, adapter)]
 
 
-@router.post("/adapters/{adapter_id}/publications/{job_id}/cancel")
+@router.post("/adapters/{adapter_id}/publications/{job_id}/cancel", responses=ENDED)
 def cancel_publication(adapter_id: Id, job_id: Id, state: State) -> PublicationOut:
-    """Cancel a publication: everything is on the Hub or nothing, not even a new repository."""
+    """Cancel a publication.
+
+    Either everything is on the Hub, if it came too late, or nothing, not even a new repository.
+    """
     with state.database.write() as session:
         adapter = service.get_adapter(session, adapter_id)
         return _publication_out(hub.cancel_publication(session, adapter, job_id))

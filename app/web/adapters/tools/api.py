@@ -15,6 +15,8 @@ from app.registry.jobs.kinds import FuseAdapterResult, StepProgress
 from app.registry.jobs.models import IoJob
 from app.registry.state import AppState
 from app.web.media import blob_response
+from app.web.openapi import FILE_ANSWERS
+from app.web.problems import problems
 from app.web.state import Id, State
 from worker.core.inference.config import AdapterWeight
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
@@ -24,70 +26,119 @@ router = APIRouter(tags=["tools"])
 Name = Annotated[str, StringConstraints(strip_whitespace=True, max_length=200)]
 Reference = RowId | Annotated[str, StringConstraints(max_length=1_000)]
 NOT_SHOWN = {"done", "total", "sha256", "filename"}
+NEEDED = {404: "There is no such adapter, version or base model."}
+BASE_NEEDED = NEEDED | {503: "The base model is still being downloaded or inspected."}
 
 
 class MergeIn(BaseModel):
     """Adapters to make into a new one; `linear` is exact, the others need a rank."""
 
-    model_config = ConfigDict(extra="forbid")
-    name: Name
-    adapters: Annotated[list[WeightedAdapter], Field(max_length=100)]
-    method: MergeMethod = MergeMethod.LINEAR
-    rank: int | None = None
-    density: Annotated[float, Field(description="Share of each change TIES and DARE keep.")] = 0.5
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Both",
+                    "adapters": [{"id": 1, "weight": 0.8}, {"id": 2, "weight": -0.5}],
+                    "method": "svd",
+                    "rank": 16,
+                }
+            ]
+        },
+    )
+    name: Annotated[Name, Field(description="Name of the new adapter.")]
+    adapters: Annotated[
+        list[WeightedAdapter], Field(max_length=100, description="At least two, with weights.")
+    ]
+    method: Annotated[
+        MergeMethod,
+        Field(description="`linear` is exact; `svd`, `ties` and `dare` merge at a rank."),
+    ] = MergeMethod.LINEAR
+    rank: Annotated[int | None, Field(description="Rank of the result; not for `linear`.")] = None
+    density: Annotated[
+        float, Field(description="Share of each change that TIES and DARE keep.")
+    ] = 0.5
     seed: Annotated[int, Field(ge=0, le=2**53, description="Which ones DARE keeps.")] = 0
 
 
 class ResizeIn(BaseModel):
     """A rank, or the share of the energy that every module keeps at least: one of the two."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"rank": 4}]})
     version: VersionReference = None
-    rank: int | None = None
-    energy: float | None = None
+    rank: Annotated[int | None, Field(description="New rank of every module.")] = None
+    energy: Annotated[
+        float | None, Field(description="Share of its energy that every module keeps, 0 to 1.")
+    ] = None
     dynamic: Annotated[bool, Field(description="With energy: a rank for each module.")] = False
 
 
 class FuseIn(BaseModel):
     """The target of a fused adapter; other adapters may be fused with it."""
 
-    model_config = ConfigDict(extra="forbid")
-    name: Name
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"name": "Ink base", "weight": 0.8, "layout": "single", "keep": "download"}
+            ]
+        },
+    )
+    name: Annotated[Name, Field(description="Name of the new base model or file.")]
     base_model: Annotated[
-        Reference | None, Field(description="Id or slug; the adapter's own base unless given.")
+        Reference | None, Field(description="Id or slug; absent: the adapter's own base.")
     ] = None
     version: VersionReference = None
-    weight: AdapterWeight = 1.0
-    text_encoder_weight: AdapterWeight | None = None
-    others: Annotated[list[WeightedAdapter], Field(max_length=100)] = []
-    layout: FuseLayout = FuseLayout.DIFFUSERS
-    dtype: FusedDtype = FusedDtype.FP16
-    keep: FuseOutput = FuseOutput.BASE_MODEL
+    weight: Annotated[AdapterWeight, Field(description="Weight of the adapter.")] = 1.0
+    text_encoder_weight: Annotated[
+        AdapterWeight | None, Field(description="Absent: the same as `weight`.")
+    ] = None
+    others: Annotated[
+        list[WeightedAdapter], Field(max_length=100, description="More adapters to fuse with it.")
+    ] = []
+    layout: Annotated[
+        FuseLayout,
+        Field(description="`diffusers`: a folder; `single`: one file for other programs."),
+    ] = FuseLayout.DIFFUSERS
+    dtype: Annotated[FusedDtype, Field(description="Number type of the weights.")] = FusedDtype.FP16
+    keep: Annotated[
+        FuseOutput,
+        Field(
+            description="`base_model`: add it to the registry; `download`: a file, kept for 7 days."
+        ),
+    ] = FuseOutput.BASE_MODEL
 
 
 class ExtractIn(BaseModel):
     """Two base models, by id or slug, whose difference becomes an adapter."""
 
-    model_config = ConfigDict(extra="forbid")
-    name: Name
-    base: Reference
-    tuned: Reference
-    rank: int = 16
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"name": "Learned", "base": "starter", "tuned": 2, "rank": 16}]
+        },
+    )
+    name: Annotated[Name, Field(description="Name of the new adapter.")]
+    base: Annotated[Reference, Field(description="Id or slug of the original base model.")]
+    tuned: Annotated[Reference, Field(description="Id or slug of the tuned base model.")]
+    rank: Annotated[int, Field(description="Rank of the adapter.")] = 16
 
 
 class ToolJobOut(BaseModel):
-    """The state of a tool job; `progress` from 0 to 1, `result` once it has succeeded.
+    """A tool job."""
 
-    A result names the new adapter (`adapter_id`, `version`, with `energy_min`, `energy_mean`,
-    `relative_error`), the new base (`base_model_id`), or the file's `download_url`.
-    """
-
-    id: int
-    tool: str
-    status: str
-    progress: float
-    error: str | None
-    result: dict[str, Any] | None
+    id: int = Field(description="Id of the job: poll `/tool-jobs/{id}`.")
+    tool: str = Field(description="merge, resize, fuse or extract.")
+    status: str = Field(
+        description="queued, running, succeeded, failed or canceled.", examples=["succeeded"]
+    )
+    progress: float = Field(description="Share of the work that is done, 0 to 1.")
+    error: str | None = Field(description="Why it failed, as a sentence.")
+    result: dict[str, Any] | None = Field(
+        description="Once it has succeeded: the new adapter (`adapter_id`, `version`, with "
+        "`energy_min`, `energy_mean`, `relative_error`), the new base model (`base_model_id`), "
+        "or the `download_url` of the file."
+    )
 
 
 def tool_job_out(job: IoJob) -> ToolJobOut:
@@ -112,9 +163,9 @@ def progress_of(job: IoJob) -> float:
     return job.outcome(StepProgress).share
 
 
-@router.post("/adapters/merge", status_code=202)
-def merge(body: MergeIn, state: State) -> ToolJobOut:
-    """Merge several adapters into a new one; poll `/tool-jobs/{id}`."""
+@router.post("/adapters/merge", status_code=202, responses=problems(NEEDED))
+def merge_adapters(body: MergeIn, state: State) -> ToolJobOut:
+    """Merge several adapters into a new one."""
     order = tools.MergeOrder(
         name=body.name,
         parts=body.adapters,
@@ -128,16 +179,16 @@ def merge(body: MergeIn, state: State) -> ToolJobOut:
 
 
 @router.post("/adapters/{adapter_id}/resize", status_code=202)
-def resize(adapter_id: Id, body: ResizeIn, state: State) -> ToolJobOut:
-    """Resize an adapter to a smaller version; poll `/tool-jobs/{id}`."""
+def resize_adapter(adapter_id: Id, body: ResizeIn, state: State) -> ToolJobOut:
+    """Reduce the rank of an adapter, as its next version."""
     order = tools.ResizeOrder(**body.model_dump())
     with state.database.write() as session:
         return tool_job_out(tools.order_resize(session, adapter_id, order))
 
 
-@router.post("/adapters/{adapter_id}/fuse", status_code=202)
-def fuse(adapter_id: Id, body: FuseIn, state: State) -> ToolJobOut:
-    """Fuse an adapter, and maybe others, into a base model; poll `/tool-jobs/{id}`."""
+@router.post("/adapters/{adapter_id}/fuse", status_code=202, responses=problems(BASE_NEEDED))
+def fuse_adapter(adapter_id: Id, body: FuseIn, state: State) -> ToolJobOut:
+    """Write an adapter, and others with it, into the weights of a base model."""
     first = WeightedAdapter(
         adapter_id=adapter_id,
         version=body.version,
@@ -156,30 +207,37 @@ def fuse(adapter_id: Id, body: FuseIn, state: State) -> ToolJobOut:
         return tool_job_out(tools.order_fuse(session, order))
 
 
-@router.post("/base-models/extract", status_code=202)
-def extract(body: ExtractIn, state: State) -> ToolJobOut:
-    """Extract the difference of two base models as an adapter; poll `/tool-jobs/{id}`."""
+@router.post("/base-models/extract", status_code=202, responses=problems(BASE_NEEDED))
+def extract_adapter(body: ExtractIn, state: State) -> ToolJobOut:
+    """Extract the difference of two base models as an adapter."""
     with state.database.write() as session:
         return tool_job_out(tools.order_extract(session, tools.ExtractOrder(**body.model_dump())))
 
 
 @router.get("/tool-jobs/{job_id}")
-def show(job_id: Id, state: State) -> ToolJobOut:
-    """The state of a tool job."""
+def get_tool_job(job_id: Id, state: State) -> ToolJobOut:
+    """Get the state and the result of a tool job."""
     with state.database.read() as session:
         return tool_job_out(tools.get_job(session, job_id))
 
 
-@router.post("/tool-jobs/{job_id}/cancel")
-def cancel(job_id: Id, state: State) -> ToolJobOut:
-    """Cancel a tool job; no partial result is left."""
+@router.post("/tool-jobs/{job_id}/cancel", responses=problems({409: "It has already ended."}))
+def cancel_tool_job(job_id: Id, state: State) -> ToolJobOut:
+    """Cancel a tool job.
+
+    No partial result is left.
+    """
     with state.database.write() as session:
         return tool_job_out(tools.cancel(session, job_id))
 
 
-@router.get("/tool-jobs/{job_id}/file", response_class=Response)
-async def file(job_id: Id, request: Request, state: State) -> Response:
-    """A fused base model that was kept for download; 410 after 7 days."""
+@router.get(
+    "/tool-jobs/{job_id}/file",
+    response_class=Response,
+    responses=FILE_ANSWERS | problems({410: "It was deleted: fused files are kept for 7 days."}),
+)
+async def download_fused_base(job_id: Id, request: Request, state: State) -> Response:
+    """Download a fused base model that was kept as a file."""
     sha256, filename = await anyio.to_thread.run_sync(_find_file, state, job_id)
     return await anyio.to_thread.run_sync(
         lambda: blob_response(

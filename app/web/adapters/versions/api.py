@@ -15,78 +15,87 @@ from app.registry.adapters.versions.compare import Comparison, Difference, compa
 from app.registry.db import MAX_ID, Session
 from app.registry.renders import service as playground
 from app.registry.runs.rerun import train_again
+from app.web.openapi import header_docs
+from app.web.problems import problems
 from app.web.runs.api import RunCreated
 from app.web.state import Id, State
 
-router = APIRouter(tags=["adapters"])
+router = APIRouter(tags=["versions"])
 
 Reference = Annotated[str, Field(max_length=60, description="A number or an alias.")]
-Before = Annotated[int | None, Query(ge=1, le=MAX_ID)]
-Limit = Annotated[int, Query(ge=1, le=100)]
+Before = Annotated[int | None, Query(ge=1, le=MAX_ID, description="Only older ones than this one.")]
+Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]
+Compared = Annotated[str | None, Query(max_length=60, description="A number or an alias.")]
 
 
 class VersionOut(BaseModel):
     """A version of an adapter, with its origin; immutable."""
 
-    adapter_id: int
-    version: int
-    aliases: list[str]
-    sha256: str
-    tensor_sha256: str | None
-    file_tensor_sha256: str | None
-    size_bytes: int
-    rank: int
-    alpha: float
-    steps: int | None
-    trigger_words: list[str]
-    run_id: int | None
-    dataset_version_id: int | None
-    base_model_id: int | None
-    trainable_parameters: int | None
-    base_parameters: int | None
-    peak_memory_bytes: int | None
-    training_seconds: float | None
-    code_version: str | None
-    created_at: datetime
-    config: dict[str, Any]
-    details: dict[str, Any]
+    adapter_id: int = Field(description="Its adapter.")
+    version: int = Field(description="Its number, from 1.")
+    aliases: list[str] = Field(description="The aliases that point to it.")
+    sha256: str = Field(description="SHA-256 of the canonical fp32 file.")
+    tensor_sha256: str | None = Field(
+        description="SHA-256 of the canonical tensors; identical weights have the same hash."
+    )
+    file_tensor_sha256: str | None = Field(
+        description="SHA-256 of the tensors in the imported file or the default download."
+    )
+    size_bytes: int = Field(description="Size of the canonical file.")
+    rank: int = Field(description="Rank of its matrices.")
+    alpha: float = Field(description="Alpha: the strength is alpha / rank.")
+    steps: int | None = Field(description="Training steps.")
+    trigger_words: list[str] = Field(description="Its trigger words when it was made.")
+    run_id: int | None = Field(description="The run that trained it.")
+    dataset_version_id: int | None = Field(description="The images as they were.")
+    base_model_id: int | None = Field(description="Its base model.")
+    trainable_parameters: int | None = Field(description="Its parameters.")
+    base_parameters: int | None = Field(description="Parameters of the base model.")
+    peak_memory_bytes: int | None = Field(description="Highest memory use of the training.")
+    training_seconds: float | None = Field(description="Training time.")
+    code_version: str | None = Field(description="Version of Brushwork that made it.")
+    created_at: datetime = Field(description="When it was made.")
+    config: dict[str, Any] = Field(description="All settings of the training.")
+    details: dict[str, Any] = Field(description="Its origin, such as the imported file.")
 
 
 class AliasIn(BaseModel):
     """The version that an alias points to."""
 
-    model_config = ConfigDict(extra="forbid")
-    version: int | Reference
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"version": 2}]})
+    version: int | Reference = Field(description="Number of the version, or another alias of it.")
 
 
 class AliasOut(BaseModel):
     """An alias with the number of the version it names."""
 
-    alias: str
-    version: int
+    alias: str = Field(description="The alias.")
+    version: int = Field(description="Number of the version.")
 
 
 class CompareOut(BaseModel):
     """The differences of two versions; equal values are left out."""
 
-    a: int
-    b: int
-    same_weights: bool | None = Field(description="Null when that is not known.")
-    settings: list[Difference]
-    data: list[Difference]
-    file: list[Difference]
-    notes: list[str]
+    a: int = Field(description="Number of the first version.")
+    b: int = Field(description="Number of the second version.")
+    same_weights: bool | None = Field(
+        description="True if both have identical tensors; null if that is unknown."
+    )
+    settings: list[Difference] = Field(description="Settings of the training that differ.")
+    data: list[Difference] = Field(description="Differences in images and captions.")
+    file: list[Difference] = Field(description="Differences in the files.")
+    notes: list[str] = Field(description="What could not be compared.")
 
 
 class RenderBrief(BaseModel):
     """A render that used the adapter, with its first image."""
 
-    id: int
-    prompt: str
-    seed: int
-    url: str | None
-    thumbnail_url: str | None
-    sha256: str | None
+    id: int = Field(description="Id of the render.")
+    prompt: str = Field(description="Its prompt.")
+    seed: int = Field(description="Its seed.")
+    url: str | None = Field(description="Address of its first image.")
+    thumbnail_url: str | None = Field(description="Address of a small WebP of its first image.")
+    sha256: str | None = Field(description="SHA-256 of its first image: `cover_sha256` accepts it.")
 
 
 def version_out(version: AdapterVersion, names: dict[str, int]) -> VersionOut:
@@ -104,11 +113,11 @@ def _find_version(
     return adapter, service.get_version(session, adapter, version)
 
 
-@router.get("/adapters/{adapter_id}/versions")
-def versions(
+@router.get("/adapters/{adapter_id}/versions", responses=header_docs("x-total-count"))
+def list_versions(
     adapter_id: Id, state: State, response: Response, before: Before = None, limit: Limit = 50
 ) -> list[VersionOut]:
-    """The versions of an adapter, newest first; `before` a number come the older ones."""
+    """List the versions of an adapter, newest first."""
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
         found = service.list_versions(session, adapter.key, limit=limit, before=before)
@@ -118,15 +127,19 @@ def versions(
 
 
 @router.get("/adapters/{adapter_id}/versions/{version}")
-def show_version(adapter_id: Id, version: str, state: State) -> VersionOut:
-    """One version, by its number or an alias."""
+def get_version(adapter_id: Id, version: str, state: State) -> VersionOut:
+    """Get a version by its number or an alias."""
     with state.database.read() as session:
         adapter, row = _find_version(session, adapter_id, version)
         return version_out(row, aliases.alias_numbers(session, adapter.key))
 
 
-@router.post("/adapters/{adapter_id}/versions/{version}/again", status_code=202)
-def again(adapter_id: Id, version: str, state: State) -> RunCreated:
+@router.post(
+    "/adapters/{adapter_id}/versions/{version}/again",
+    status_code=202,
+    responses=problems({422: "It was not trained here, or its images are gone."}),
+)
+def train_version_again(adapter_id: Id, version: str, state: State) -> RunCreated:
     """Train a version again with its settings and images, as the next version.
 
     `warnings` name the differences to the first training.
@@ -140,7 +153,10 @@ def again(adapter_id: Id, version: str, state: State) -> RunCreated:
 
 @router.get("/adapters/{adapter_id}/aliases")
 def list_aliases(adapter_id: Id, state: State) -> list[AliasOut]:
-    """The aliases of an adapter; `latest` names the version that is used by default."""
+    """List the aliases of an adapter.
+
+    `latest` names the version that is used by default.
+    """
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
         names = aliases.alias_numbers(session, adapter.key)
@@ -149,14 +165,18 @@ def list_aliases(adapter_id: Id, state: State) -> list[AliasOut]:
 
 @router.put("/adapters/{adapter_id}/aliases/{alias}")
 def set_alias(adapter_id: Id, alias: str, body: AliasIn, state: State) -> AliasOut:
-    """Give a version an alias, or move the alias to it."""
+    """Create an alias of a version, or move it to that version."""
     with state.database.write() as session:
         _, row = _find_version(session, adapter_id, body.version)
         stored = aliases.set_alias(session, row, alias)
     return AliasOut(alias=stored, version=row.version)
 
 
-@router.delete("/adapters/{adapter_id}/aliases/{alias}", status_code=204)
+@router.delete(
+    "/adapters/{adapter_id}/aliases/{alias}",
+    status_code=204,
+    responses=problems({422: "`latest` cannot be deleted."}),
+)
 def delete_alias(adapter_id: Id, alias: str, state: State) -> None:
     """Delete an alias; its version stays."""
     with state.database.write() as session:
@@ -168,10 +188,13 @@ def delete_alias(adapter_id: Id, alias: str, state: State) -> None:
 def compare_versions(
     adapter_id: Id,
     state: State,
-    a: Annotated[str | None, Query(max_length=60)] = None,
-    b: Annotated[str | None, Query(max_length=60)] = None,
+    a: Compared = None,
+    b: Compared = None,
 ) -> CompareOut:
-    """The differences of two versions; by default of the version in use and the one before."""
+    """Compare two versions.
+
+    `b` defaults to `latest`, `a` to the version before `b`.
+    """
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
         return compare_out(compare(session, adapter, a, b))
@@ -191,10 +214,10 @@ def compare_out(found: Comparison) -> CompareOut:
 
 
 @router.get("/adapters/{adapter_id}/renders")
-def renders(
+def list_adapter_renders(
     adapter_id: Id, state: State, before: Before = None, limit: Limit = 24
 ) -> list[RenderBrief]:
-    """The renders that used an adapter, newest first; `before` the id of one, the older ones."""
+    """List the renders that used an adapter, newest first."""
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
         found = playground.adapter_renders(session, adapter.key, limit=limit, before=before)

@@ -1,0 +1,141 @@
+"""REST: the files of adapters, checked before they are sent."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import APIRouter, Query, Request, Response
+
+from app.registry.adapters import service
+from app.registry.adapters.downloads.failed_exports import is_refused
+from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
+from app.registry.errors import InvalidInput, NotReady
+from app.registry.jobs.states import JobStatus
+from app.registry.state import AppState
+from app.web.media import blob_response
+from app.web.openapi import FILE_ANSWERS
+from app.web.polling import poll_until_found
+from app.web.problems import problems
+from app.web.state import Id, State
+from worker.core.lora_files.file_names import file_name
+from worker.core.words import FileFormat, WeightDtype
+
+router = APIRouter(tags=["files"])
+
+MEDIA_TYPES = {FileFormat.BUNDLE: "application/zip"}
+Version = Annotated[
+    str | None,
+    Query(max_length=60, description="A number or an alias such as `best`; absent: `latest`."),
+]
+Format = Annotated[
+    FileFormat,
+    Query(
+        alias="format",
+        description="`kohya`: for A1111, Forge, ComfyUI, InvokeAI, kohya and diffusers; `peft`: "
+        "the diffusers naming; `bundle`: a `.zip` with sidecar and preview.",
+    ),
+]
+Dtype = Annotated[WeightDtype, Query(description="Number type of the weights.")]
+FILE_ERRORS = problems(
+    {
+        422: "The file failed its checks and is not offered; the reason is in `detail`.",
+        503: "It is still being written: try again in a moment.",
+    }
+)
+
+
+@router.get(
+    "/adapters/{adapter_id}/download",
+    response_class=Response,
+    responses=FILE_ANSWERS | FILE_ERRORS,
+)
+async def download_adapter(
+    adapter_id: Id,
+    request: Request,
+    state: State,
+    file_format: Format = FileFormat.KOHYA,
+    dtype: Dtype = WeightDtype.FP16,
+    version: Version = None,
+    with_tags: Annotated[
+        bool,
+        Query(
+            description="Also write the adapter's notes and tags, and the frequency of each tag in "
+            "the captions; everyone who has the file can read them."
+        ),
+    ] = False,
+) -> Response:
+    """Download the file of an adapter.
+
+    It is written from the canonical tensors and checked before it is sent. A new combination of
+    format and dtype is written first, which takes a moment.
+    """
+    adapter, row = await anyio.to_thread.run_sync(find_version, state, adapter_id, version)
+    found = await proved_file(state, row.key, file_format, dtype, with_tags=with_tags)
+    return await anyio.to_thread.run_sync(
+        lambda: blob_response(
+            state,
+            request,
+            found.sha256,
+            media_type=MEDIA_TYPES.get(file_format, "application/octet-stream"),
+            filename=file_name(adapter.slug, row.version, file_format, dtype, with_tags=with_tags),
+        )
+    )
+
+
+def find_version(
+    state: AppState, adapter_id: int, version: str | None
+) -> tuple[Adapter, AdapterVersion]:
+    """An adapter and one of its versions, by number or alias."""
+    with state.database.read() as session:
+        adapter = service.get_adapter(session, adapter_id)
+        return adapter, service.get_version(session, adapter, version)
+
+
+async def proved_file(
+    state: AppState,
+    version_id: int,
+    file_format: FileFormat,
+    dtype: WeightDtype,
+    *,
+    with_tags: bool = False,
+) -> AdapterFile:
+    """Wait for the checked download; raises NotReady, or InvalidInput with the reason."""
+    file_request = _FileRequest(state, version_id, file_format, dtype, with_tags=with_tags)
+    found = await poll_until_found(file_request.find_or_order)
+    if found is None:
+        raise NotReady("This file is still being written. Try again in a moment.")
+    return found
+
+
+@dataclass
+class _FileRequest:
+    """A download that a request waits for; a failed export is ordered again once."""
+
+    state: AppState
+    version_id: int
+    file_format: FileFormat
+    dtype: WeightDtype
+    with_tags: bool = field(kw_only=True)
+    waits: bool = False  # true once this request has seen or made an active order
+
+    def find_or_order(self) -> AdapterFile | None:
+        """The file if it exists; else None after ordering it, or the error of a failed order."""
+        kind = (self.version_id, self.file_format, self.dtype)
+        with self.state.database.read() as session:
+            found = service.find_file(session, *kind, with_tags=self.with_tags)
+            if found is not None:
+                return found
+            order = service.newest_order(session, *kind, with_tags=self.with_tags)
+            if order is not None and order.state is JobStatus.FAILED:
+                sentence = f"This file could not be written: {order.error}"
+                if is_refused(session, order):
+                    raise InvalidInput(sentence)
+                if self.waits:
+                    raise NotReady(f"{sentence} Request it again to retry.")
+        self.waits = True
+        if order is None or not order.state.is_active:
+            with self.state.database.write() as session:
+                service.order_file(session, *kind, with_tags=self.with_tags)
+        return None

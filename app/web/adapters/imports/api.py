@@ -1,0 +1,139 @@
+"""REST: LoRA files made elsewhere, imported as adapters."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import APIRouter, File, Form, UploadFile
+from pydantic import BaseModel, Field
+
+from app.registry.adapters import imports, service
+from app.registry.db import MAX_ID
+from app.registry.errors import InvalidInput, NotReady
+from app.registry.jobs.kinds import ImportAdapterResult
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.states import JobStatus
+from app.registry.state import AppState
+from app.web.adapters.api import AdapterOut, adapter_out
+from app.web.adapters.tools.api import progress_of
+from app.web.polling import poll_until_found
+from app.web.problems import problems
+from app.web.state import Id, State
+from app.web.uploads import uploaded
+
+router = APIRouter(tags=["imports"])
+
+
+class ImportedOut(AdapterOut):
+    """The adapter made from a file."""
+
+    duplicate: bool = Field(description="True if it was already in the registry.")
+
+
+class ImportOut(BaseModel):
+    """The import of a file."""
+
+    id: int = Field(description="Id of the import.")
+    status: JobStatus = Field(description="Its status.")
+    progress: float = Field(description="Share of the work that is done, 0 to 1.")
+    adapter_id: int | None = Field(description="The adapter, once it has succeeded.")
+    version: int | None = Field(description="Number of the new or existing version.")
+    duplicate: bool = Field(description="True if it was already in the registry.")
+    notes: list[str] = Field(
+        description="What was read in another way than it was written, with the measured error."
+    )
+    error: str | None = Field(description="Why the file was refused, as a sentence.")
+
+
+@router.post(
+    "/adapters/import",
+    status_code=201,
+    responses=problems(
+        {
+            404: "There is no such adapter or base model.",
+            413: "The file is larger than an adapter can be.",
+            422: "The file cannot be used; the reason is in `detail`.",
+            503: "The check takes longer than a minute: `import_id` and the header `Location` name "
+            "the import to poll.",
+        }
+    ),
+)
+async def import_adapter(
+    file: Annotated[UploadFile, File(description="A `.safetensors` file.")],
+    state: State,
+    sidecar: Annotated[
+        list[UploadFile],
+        File(description="Files with metadata: `.json`, `.civitai.info` or an image."),
+    ] = [],  # noqa: B006  (FastAPI copies it)
+    adapter_id: Annotated[
+        int | None,
+        Form(ge=1, le=MAX_ID, description="It becomes the next version of this adapter."),
+    ] = None,
+    base_model_id: Annotated[
+        int | None, Form(ge=1, le=MAX_ID, description="The base model that it has to fit.")
+    ] = None,
+) -> ImportedOut:
+    """Import a LoRA file made elsewhere.
+
+    The base is detected from the shapes. Files with the same tensors are one adapter: then
+    `duplicate` is true, and the answer is the adapter that was here.
+    """
+    job = await anyio.to_thread.run_sync(
+        lambda: imports.receive(
+            state,
+            uploaded(file),
+            adapter_id=adapter_id,
+            base_model_id=base_model_id,
+            sidecars=[uploaded(one) for one in sidecar],
+        )
+    )
+    done = await poll_until_found(lambda: _ended_import(state, job.key))
+    if done is None:
+        place = f"/api/v1/adapters/imports/{job.key}"
+        sentence = f"The file was received and is still being checked. GET {place} tells the end."
+        raise NotReady(sentence, location=place, about={"import_id": job.key})
+    if done.state is not JobStatus.SUCCEEDED:
+        sentence = done.error or "This file cannot be used."
+        raise InvalidInput(sentence, fields={"file": sentence})
+    imported = done.outcome(ImportAdapterResult)
+    with state.database.read() as session:
+        adapter = service.get_adapter(session, imported.adapter_id or 0)
+        shown = adapter_out(service.summary(session, adapter)).model_dump()
+    return ImportedOut(**shown, duplicate=imported.duplicate)
+
+
+@router.get("/adapters/imports/{job_id}")
+def get_import(job_id: Id, state: State) -> ImportOut:
+    """Get the progress or the result of an import."""
+    with state.database.read() as session:
+        return _import_out(service.get_import(session, job_id))
+
+
+@router.post(
+    "/adapters/imports/{job_id}/cancel", responses=problems({409: "It has already ended."})
+)
+def cancel_import(job_id: Id, state: State) -> ImportOut:
+    """Cancel an import."""
+    with state.database.write() as session:
+        return _import_out(service.cancel_import(session, job_id))
+
+
+def _import_out(job: IoJob) -> ImportOut:
+    imported = job.outcome(ImportAdapterResult)
+    return ImportOut(
+        id=job.key,
+        status=job.state,
+        progress=1.0 if job.state is JobStatus.SUCCEEDED else progress_of(job),
+        adapter_id=imported.adapter_id,
+        version=imported.version,
+        duplicate=imported.duplicate,
+        notes=list(imported.notes),
+        error=job.error,
+    )
+
+
+def _ended_import(state: AppState, job_id: int) -> IoJob | None:
+    with state.database.read() as session:
+        job = service.get_import(session, job_id)
+        return None if job.state.is_active else job

@@ -1,0 +1,235 @@
+"""The OpenAPI description of the REST API, as `/openapi.json` and the page `/docs` show it.
+
+Summaries and descriptions are the docstrings of the routes: the first paragraph and the rest.
+Operation ids are the names of their functions, which therefore stay as they are.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+from fastapi import FastAPI
+from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+
+from app.web.problems import MEDIA_TYPE, Problem, problems
+from worker.core.inference.config import RenderConfig
+from worker.core.training.config import TrainConfig
+
+DESCRIPTION = """\
+Everything that the pages do. Work that takes time (runs, renders, tools, imports) is answered at
+once with a job: poll its address until `status` is `succeeded`, `failed` or `canceled`.
+
+Errors are `application/problem+json` (RFC 9457): `detail` says what to do, `errors` names invalid
+fields. Any request can be answered with 401 if the server has a password and it is missing (send it
+by HTTP Basic with any user name, or as a Bearer token), with 403 if it comes from a page of another
+site, with 413 if its body is too large, and with 507 if the disk is full.
+"""
+TAGS = {
+    "datasets": "Images of one style with their captions.",
+    "base-models": "Stable Diffusion models to train on and to generate with.",
+    "runs": "Trainings: queue, watch, stop, continue.",
+    "adapters": "Trained and imported LoRAs.",
+    "deleted-adapters": "Adapters that can be restored or deleted permanently.",
+    "versions": "Versions of an adapter, their aliases and differences.",
+    "files": "Downloads of an adapter, and the checks each has passed.",
+    "imports": "LoRA files made elsewhere.",
+    "hub": "Adapters from the Hugging Face Hub, and publishing there.",
+    "tools": "Merge, resize, fuse and extract. Each returns a job: poll `/tool-jobs/{id}`.",
+    "renders": "Generated images.",
+    "server": "Liveness, readiness and metrics, outside `/api/v1`.",
+}
+PATH_PARAMETERS = {
+    "adapter_id": "Id of the adapter.",
+    "alias": "Name of the alias: lower-case letters, digits, `-`, `_` and `.`.",
+    "base_id": "Id of the base model.",
+    "dataset_id": "Id of the dataset.",
+    "image_id": "Id of the image.",
+    "job_id": "Id of the job.",
+    "render_id": "Id of the render.",
+    "run_id": "Id of the run.",
+    "version": "Number or alias of the version.",
+}
+SUCCESS = {
+    "200": "The result.",
+    "201": "Created.",
+    "202": "Accepted; poll it until it has ended.",
+    "204": "Done; the answer is empty.",
+}
+HEADERS = {
+    "link": "Addresses of the next and previous page (RFC 8288), if there are any.",
+    "x-total-count": "Number of hits; with `X-Total-Count-More` at least as many.",
+    "x-total-count-more": "`true` if counting all hits would take long.",
+    "etag": "Hash of the file; send it as `If-None-Match`.",
+    "content-disposition": "Name of the file.",
+}
+BOUNDS = ("minimum", "maximum", "multipleOf", "minLength", "maxLength")
+
+Schema = dict[str, Any]
+
+
+def header_docs(*names: str) -> dict[int | str, Schema]:
+    """The headers of a successful answer, for the `responses` of a route."""
+    return {200: {"headers": _headers(names)}}
+
+
+def _headers(names: tuple[str, ...]) -> Schema:
+    return {name: {"description": HEADERS[name], "schema": {"type": "string"}} for name in names}
+
+
+FILE_ANSWERS: dict[int | str, Schema] = {
+    200: {
+        "content": {"application/octet-stream": {"schema": {"type": "string", "format": "binary"}}},
+        "headers": _headers(("content-disposition", "etag")),
+    },
+    304: {"description": "The file has the hash of `If-None-Match`."},
+}
+"""The answers of a download, for the `responses` of a route."""
+
+
+class DescribedApp(FastAPI):
+    """FastAPI with the description of this module."""
+
+    def openapi(self) -> Schema:
+        """The OpenAPI document, made at the first call."""
+        if self.openapi_schema is None:
+            self.openapi_schema = make_openapi(self)
+        return self.openapi_schema
+
+
+def operation_id(route: APIRoute) -> str:
+    """The name of the route's function in camel case, unique among those in the document."""
+    verb, *object_words = route.name.split("_")
+    return verb + "".join(word.capitalize() for word in object_words)
+
+
+def make_openapi(app: FastAPI) -> Schema:
+    """The OpenAPI document of the app's routes."""
+    document = get_openapi(
+        title=app.title,
+        version=app.version,
+        summary=app.summary,
+        description=DESCRIPTION,
+        routes=app.routes,
+        tags=[{"name": name, "description": text} for name, text in TAGS.items()],
+    )
+    schemas = document["components"]["schemas"]
+    for unused in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(unused, None)
+    schemas |= _with_definitions(Problem.model_json_schema(ref_template=REF))
+    _describe_settings(schemas)
+    for schema in schemas.values():
+        _drop_made_titles(schema)
+        _mark_files(schema)
+    for _, _, operation in operations(document):
+        _describe_operation(operation)
+    document["components"] |= {
+        "responses": {"Problem": problems({0: "Another error, see above."})[0]},
+        "securitySchemes": {
+            "basic": {"type": "http", "scheme": "basic"},
+            "bearer": {"type": "http", "scheme": "bearer"},
+        },
+    }
+    return document
+
+
+REF = "#/components/schemas/{model}"
+
+
+def operations(document: Schema) -> Iterator[tuple[str, str, Schema]]:
+    """(method in lower case, path, operation) of each operation, in the order of the routes."""
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
+            yield method, path, operation
+
+
+def _with_definitions(schema: Schema) -> dict[str, Schema]:
+    """The schema and the ones that it refers to, by name."""
+    definitions: dict[str, Schema] = schema.pop("$defs", {})
+    return definitions | {schema["title"]: schema}
+
+
+def _describe_settings(schemas: dict[str, Schema]) -> None:
+    """Document the settings of a training, and the bounds of a render as they are checked."""
+    settings = TrainConfig.model_json_schema(ref_template=REF)
+    settings["description"] = "Settings of a training; absent ones are those of the preset."
+    for setting in settings["properties"].values():
+        for of_the_form in ("group", "default"):  # a preset has defaults of its own
+            setting.pop(of_the_form, None)
+    schemas |= _with_definitions(settings)
+    config = schemas["RunIn"]["properties"]["config"]
+    schemas["RunIn"]["properties"]["config"] = {
+        "$ref": REF.format(model="TrainConfig"),
+        "description": config["description"],
+    }
+    checked = RenderConfig.model_json_schema()["properties"]
+    for name, field in schemas["RenderIn"]["properties"].items():
+        bounds = _first(checked.get(name, {}))
+        _first(field).update({key: bounds[key] for key in BOUNDS if key in bounds})
+
+
+def _first(schema: Schema) -> Schema:
+    """The schema of a value that is not null."""
+    found: Schema = schema.get("anyOf", [schema])[0]
+    return found
+
+
+def _drop_made_titles(schema: Schema) -> None:
+    """Delete titles that only repeat the name of their field."""
+    for name, field in schema.get("properties", {}).items():
+        if field.get("title") == name.replace("_", " ").title():
+            del field["title"]
+
+
+def _mark_files(schema: Schema) -> None:
+    """Give files the format of OpenAPI 3.0 too: many tools and the viewer know only that."""
+    for field in schema.get("properties", {}).values():
+        content = field.get("items", field)
+        if "contentMediaType" in content:
+            content["format"] = "binary"
+
+
+def _describe_operation(operation: Schema) -> None:
+    text = operation.pop("description", "")
+    summary, _, rest = text.partition("\n\n")
+    operation["summary"] = " ".join(summary.split()).removesuffix(".")
+    if rest:
+        operation["description"] = rest
+    for parameter in operation.get("parameters", []):
+        parameter["schema"].pop("title", None)
+        parameter["schema"].pop("description", None)
+        if parameter["in"] == "path":
+            parameter["description"] = PATH_PARAMETERS[parameter["name"]]
+    operation["responses"] = _describe_responses(operation)
+
+
+def _describe_responses(operation: Schema) -> Schema:
+    """The responses in the order of their status, with the errors that every route can have.
+
+    An id that cannot exist is a 404, so a route without other input has no 422.
+    """
+    found = operation["responses"]
+    for status, text in SUCCESS.items():
+        if status in found:
+            found[status]["description"] = text
+    in_path = [one["in"] == "path" for one in operation.get("parameters", [])]
+    if any(in_path):
+        found |= _unless_named(found, 404, "There is nothing with this id.")
+    if not all(in_path) or "requestBody" in operation:
+        found |= _unless_named(found, 422, "The request is invalid; `errors` names the fields.")
+    elif not _is_named(found, 422):
+        found.pop("422", None)
+    others = {"default": {"$ref": "#/components/responses/Problem"}}
+    return dict(sorted(found.items())) | others
+
+
+def _unless_named(found: Schema, status: int, reason: str) -> Schema:
+    if _is_named(found, status):
+        return {}
+    return {str(status): problems({status: reason})[status]}
+
+
+def _is_named(found: Schema, status: int) -> bool:
+    """True if a route gives its own reason for the status."""
+    return MEDIA_TYPE in found.get(str(status), {}).get("content", {})

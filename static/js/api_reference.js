@@ -1,0 +1,63 @@
+// Shows the API in Swagger UI, in place of the list from the server and in the theme of the page.
+(() => {
+  const root = document.documentElement;
+  const list = document.querySelector("[data-api-list]");
+  const viewer = document.querySelector("[data-api-viewer]");
+  const dark = matchMedia("(prefers-color-scheme: dark)");
+
+  function followTheme() {
+    const { theme } = root.dataset;
+    root.classList.toggle("dark-mode", theme === "system" ? dark.matches : theme === "dark");
+  }
+
+  // The viewer itself filters by the names of groups only.
+  function filterOperations(groups, phrase) {
+    const words = phrase.toLowerCase().split(/\s+/);
+    const isFound = (operation, name) => {
+      const text = [name, operation.get("method"), operation.get("path"), operation.getIn(["operation", "summary"])];
+      return words.every((word) => text.join(" ").toLowerCase().includes(word));
+    };
+    return groups
+      .map((group, name) => group.update("operations", (all) => all.filter((one) => isFound(one, name))))
+      .filter((group) => group.get("operations").size);
+  }
+
+  // The viewer's own way there knows nothing of the bar above the page.
+  function scrollToElement(element) {
+    setTimeout(() => element.scrollIntoView());
+    return { type: "scrolled" };
+  }
+
+  function show() {
+    viewer.hidden = false;
+    list.hidden = true;
+    const field = viewer.querySelector(".operation-filter-input");
+    field.placeholder = "Filter operations";
+    field.setAttribute("aria-label", "Filter operations");
+    field.dataset.shortcut = "/";
+  }
+
+  followTheme();
+  dark.addEventListener("change", followTheme);
+  new MutationObserver(followTheme).observe(root, { attributeFilter: ["data-theme"] });
+  SwaggerUIBundle({
+    url: document.querySelector("[data-api-document]").getAttribute("href"),
+    domNode: viewer,
+    deepLinking: true,
+    filter: true,
+    defaultModelsExpandDepth: 0,
+    displayRequestDuration: true,
+    validatorUrl: null,
+    plugins: [
+      ({ React, getComponent }) => ({
+        // looked up for each file of a list, and missed in the console
+        components: {
+          JsonSchema_string_binary: (field) => React.createElement(getComponent("JsonSchema_string"), field),
+        },
+        fn: { opsFilter: filterOperations },
+        statePlugins: { layout: { wrapActions: { scrollToElement: () => scrollToElement } } },
+      }),
+    ],
+    onComplete: show,
+  });
+})();

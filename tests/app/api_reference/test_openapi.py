@@ -1,0 +1,222 @@
+"""The OpenAPI document describes the whole REST API, for people and for generated clients."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import Any
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from pydantic import BaseModel
+
+from app.web.openapi import TAGS, Schema, operations
+from app.web.problems import MEDIA_TYPE
+from tests.documented import find_operation
+from worker.core.training.config import TrainConfig
+
+OPERATION_IDS = [
+    "addBaseModel",
+    "cancelBaseModel",
+    "cancelHubImport",
+    "cancelImport",
+    "cancelPublication",
+    "cancelRender",
+    "cancelRun",
+    "cancelToolJob",
+    "changeAdapter",
+    "changeDataset",
+    "changeImage",
+    "compareVersions",
+    "createDataset",
+    "createRender",
+    "createRun",
+    "deleteAdapter",
+    "deleteAdapterForever",
+    "deleteAlias",
+    "deleteDataset",
+    "deleteImage",
+    "downloadAdapter",
+    "downloadFusedBase",
+    "downloadOriginal",
+    "extractAdapter",
+    "fuseAdapter",
+    "getAdapter",
+    "getBaseModel",
+    "getDataset",
+    "getHubImport",
+    "getImage",
+    "getImport",
+    "getProof",
+    "getRender",
+    "getRun",
+    "getRunMetrics",
+    "getToolJob",
+    "getVersion",
+    "healthz",
+    "importAdapter",
+    "importFromHub",
+    "listAdapterRenders",
+    "listAdapters",
+    "listAliases",
+    "listBaseModels",
+    "listDatasets",
+    "listDeletedAdapters",
+    "listImages",
+    "listPublications",
+    "listRunCheckpoints",
+    "listRunSamples",
+    "listRuns",
+    "listVersions",
+    "mergeAdapters",
+    "metrics",
+    "publishAdapter",
+    "readyz",
+    "removeBaseModel",
+    "resizeAdapter",
+    "restoreAdapter",
+    "restoreDataset",
+    "restoreImage",
+    "sampleRun",
+    "saveRun",
+    "setAlias",
+    "stopRun",
+    "trainVersionAgain",
+    "uploadImages",
+]
+
+
+@pytest.fixture
+def document(app: FastAPI) -> Schema:
+    return app.openapi()
+
+
+def all_operations(document: Schema) -> list[Schema]:
+    return [operation for _, _, operation in operations(document)]
+
+
+def test_operation_ids_stay_because_generated_clients_call_them(document: Schema) -> None:
+    found = [operation["operationId"] for operation in all_operations(document)]
+    assert sorted(found) == OPERATION_IDS
+
+
+def test_every_operation_has_one_known_tag_and_a_summary(document: Schema) -> None:
+    for operation in all_operations(document):
+        assert len(operation["tags"]) == 1
+        assert operation["tags"][0] in TAGS
+        assert 5 < len(operation["summary"]) <= 80, operation["operationId"]
+        assert "\n" not in operation["summary"]
+    assert {tag["name"] for tag in document["tags"]} == {
+        operation["tags"][0] for operation in all_operations(document)
+    }
+
+
+def test_every_parameter_is_described(document: Schema) -> None:
+    for operation in all_operations(document):
+        for parameter in operation.get("parameters", []):
+            assert parameter["description"], (operation["operationId"], parameter["name"])
+
+
+def test_every_field_of_a_body_or_an_answer_is_described(document: Schema) -> None:
+    bare = [
+        f"{name}.{field}"
+        for name, schema in document["components"]["schemas"].items()
+        for field, about in schema.get("properties", {}).items()
+        if not about.get("description")
+    ]
+    assert bare == []
+
+
+def test_every_reference_leads_somewhere(document: Schema) -> None:
+    def references(part: Any) -> Iterator[str]:
+        if isinstance(part, dict):
+            if isinstance(part.get("$ref"), str):
+                yield part["$ref"]
+            for below in part.values():
+                yield from references(below)
+        elif isinstance(part, list):
+            for below in part:
+                yield from references(below)
+
+    found = set(references(document))
+    assert "#/components/schemas/Problem" in found
+    for reference in found:
+        place: Any = document
+        for name in reference.removeprefix("#/").split("/"):
+            place = place[name]
+
+
+def test_errors_are_problems_with_a_reason_and_validation_errors_of_fastapi_are_gone(
+    document: Schema,
+) -> None:
+    assert "HTTPValidationError" not in document["components"]["schemas"]
+    for operation in all_operations(document):
+        assert operation["responses"]["default"]
+        for status, response in operation["responses"].items():
+            if status[0] in "45":
+                assert list(response["content"]) == [MEDIA_TYPE]
+                assert response["description"]
+
+
+def test_only_what_has_input_can_be_invalid_and_only_what_has_an_id_can_be_missing(
+    app: FastAPI,
+) -> None:
+    listing = find_operation(app.openapi(), "get", "/api/v1/base-models")
+    showing = find_operation(app.openapi(), "get", "/api/v1/base-models/1")
+    creating = find_operation(app.openapi(), "post", "/api/v1/datasets")
+    assert listing is not None
+    assert showing is not None
+    assert creating is not None
+    assert set(listing["responses"]) == {"200", "default"}
+    assert set(showing["responses"]) == {"200", "404", "default"}
+    assert set(creating["responses"]) == {"201", "422", "default"}
+
+
+def test_the_settings_of_a_training_and_the_bounds_of_a_render_are_in_it(document: Schema) -> None:
+    schemas = document["components"]["schemas"]
+    assert set(schemas["TrainConfig"]["properties"]) == set(TrainConfig.model_fields)
+    assert schemas["RunIn"]["properties"]["config"]["$ref"].endswith("/TrainConfig")
+    steps, width = (schemas["RenderIn"]["properties"][name] for name in ("steps", "width"))
+    assert (steps["minimum"], steps["maximum"]) == (1, 150)
+    assert width["anyOf"][0]["multipleOf"] == 8
+
+
+def test_every_json_body_has_an_example_that_is_valid(document: Schema) -> None:
+    models = {model.__name__: model for model in subclasses(BaseModel)}
+    bodies = {
+        content["schema"]["$ref"].rpartition("/")[2]
+        for operation in all_operations(document)
+        for media_type, content in operation.get("requestBody", {}).get("content", {}).items()
+        if media_type == "application/json"
+    }
+    assert len(bodies) > 10
+    for name in bodies:
+        (example,) = document["components"]["schemas"][name]["examples"]
+        assert models[name].model_validate(example)
+
+
+def subclasses(model: type[BaseModel]) -> Iterator[type[BaseModel]]:
+    """The models of the web layer, which are the bodies of its requests."""
+    for below in model.__subclasses__():
+        if below.__module__.startswith("app.web."):
+            yield below
+        yield from subclasses(below)
+
+
+def test_uploads_and_downloads_are_files(app: FastAPI, document: Schema) -> None:
+    upload = find_operation(app.openapi(), "post", "/api/v1/datasets/1/images")
+    download = find_operation(app.openapi(), "get", "/api/v1/adapters/1/download")
+    assert upload is not None
+    assert download is not None
+    assert list(upload["requestBody"]["content"]) == ["multipart/form-data"]
+    files = document["components"]["schemas"]["Body_uploadImages"]["properties"]["files"]
+    assert files["type"] == "array"
+    assert files["items"]["format"] == "binary"
+    assert list(download["responses"]["200"]["content"]) == ["application/octet-stream"]
+    assert {"etag", "content-disposition"} <= set(download["responses"]["200"]["headers"])
+
+
+def test_it_is_served_to_programs(client: TestClient, document: Schema) -> None:
+    answer = client.get("/openapi.json")
+    assert answer.json() == document
+    assert answer.json()["openapi"].startswith("3.1")
