@@ -19,7 +19,7 @@ def test_every_folder_that_has_a_cost_is_there() -> None:
         ("worker/training/test_loop.py", "slow"),
         ("worker/runtime/deeper/test_it.py", "process"),
         ("browser/test_runs.py", "browser"),
-        ("test_readme.py", "unit"),
+        ("docs/test_readme.py", "unit"),
     ],
 )
 def test_the_nearest_folder_that_has_a_cost_counts(place: str, cost: str) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import subprocess
 import sys
 import tarfile
@@ -26,14 +25,6 @@ from app.registry.thumbnails.models import Thumbnail
 from tests.app.cli.conftest import ROOT, brushwork
 
 pytestmark = pytest.mark.usefixtures("no_surroundings")
-
-
-def test_the_readme_lists_every_command() -> None:
-    parser = build_parser()
-    known = set(parser._subparsers._group_actions[0].choices)  # type: ignore[union-attr, arg-type]
-    table = (ROOT / "README.md").read_text().partition("## Commands")[2].partition("## REST")[0]
-    named = {words.split()[0] for words in re.findall(r"`([a-z][^`]*)`", table)}
-    assert known <= named
 
 
 def test_flags_win_over_the_environment(monkeypatch: pytest.MonkeyPatch) -> None:

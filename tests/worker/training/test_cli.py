@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 import subprocess
 import sys
 from pathlib import Path
@@ -175,14 +174,6 @@ def test_a_job_stands_for_flags_and_flags_win(tmp_path: Path) -> None:
     places = (given.model, given.data, given.out, given.cache)
     assert places == (Path("a"), Path("b"), Path("e"), Path("d"))
     assert given.config(resolution=64, images=20) == TrainConfig(steps=3, rank=2)
-
-
-def test_the_command_of_the_readme_is_understood() -> None:
-    readme = (Path(__file__).parents[3] / "README.md").read_text()
-    command = readme.partition("python -m app train ")[2].partition("```")[0]
-    given = parse_arguments(shlex.split(command.replace("\\\n", "")))
-    assert (given.model, given.out) == (starter.PATH, Path("results"))
-    assert given.config(resolution=64, images=24).steps == 60
 
 
 @pytest.mark.parametrize(
