@@ -17,7 +17,7 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test demo lint fmt check-python clean
+.PHONY: help run check test demo screenshots lint fmt check-python clean
 # The tests start many processes; without cached bytecode, each would compile the app again.
 unexport PYTHONDONTWRITEBYTECODE
 
@@ -26,6 +26,7 @@ help:
 	@echo "make check  install, check style and types, run the quick tests   (ARGS=\"-k guard\")"
 	@echo "make test   install, check style and types, run every test        (ARGS=\"-k guard\")"
 	@echo "make demo   install, train the example style, write the result to demo/"
+	@echo "make screenshots  train the example style, photograph the pages into docs/images/"
 	@echo "make lint   check style and types        make fmt   write the style"
 	@echo "make clean  remove .venv and caches; your data folder stays"
 
@@ -42,6 +43,9 @@ check: lint
 
 demo: $(INSTALLED)
 	@$(BIN)/brushwork demo $(ARGS)
+
+screenshots: $(INSTALLED_TEST)
+	@$(BIN)/python -m docs.screenshots $(ARGS)
 
 lint: $(INSTALLED_TEST)
 	@echo "== Style: ruff check, ruff format"

@@ -1,0 +1,1 @@
+"""Makes the screenshots of the README and the docs: `make screenshots`."""
