@@ -66,7 +66,12 @@ def tiny() -> LoadedBase:
 
 def sd15() -> LoadedBase:
     """The exact shapes of Stable Diffusion 1.5 (860 M UNet), random weights, for 128 px."""
-    return _random_base(SD15_UNET, _vae((128, 256, 512, 512), layers=2), SD15_TEXT, resolution=128)
+    return _random_base(SD15_UNET, sd15_vae(), SD15_TEXT, resolution=128)
+
+
+def sd15_vae() -> dict[str, Any]:
+    """The config of Stable Diffusion 1.5's autoencoder."""
+    return _vae((128, 256, 512, 512), layers=2)
 
 
 def embedded() -> LoadedBase:

@@ -25,6 +25,7 @@ FOLDERS = {
     "worker/runtime": "process",
     "worker/bases/test_inspect.py": "slow",
     "worker/bases/test_load.py": "slow",
+    "worker/bases/test_load_memory.py": "slow",
     "worker/bases/test_text.py": "slow",
     "worker/bases/test_threads.py": "slow",
     "worker/inference": "slow",

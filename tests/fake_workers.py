@@ -15,7 +15,8 @@ from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
 from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
+from app.registry.base_models.models import BaseModel, BaseModelStatus, BasePrecision, BaseSpeed
+from app.registry.base_models.precisions import record_choice
 from app.registry.datasets import service as datasets
 from app.registry.datasets.intake import NewImage
 from app.registry.datasets.models import Dataset
@@ -33,6 +34,7 @@ from app.registry.state import AppState
 from tests.images import make_png
 
 LEASE_SECONDS = 600.0
+PRECISION = "fp32"
 TRAINABLE, BASE_PARAMETERS = 281_000, 19_300_000
 
 
@@ -226,10 +228,19 @@ def draw(state: AppState) -> list[Render]:
             sha256 = blob(state, make_png(100 + render.key))
             image = RenderImage(render_id=render.key, index=0, seed=render.seed, sha256=sha256)
             session.add(image)
-            values = {"progress": render.steps, "seconds": 0.8}
+            choose_precision(session, render.base_model_id)
+            values = {"progress": render.steps, "seconds": 0.8, "precision": PRECISION}
             jobs.finish(session, Render, claim, JobStatus.SUCCEEDED, **values)
             drawn.append(render)
     return drawn
+
+
+def choose_precision(session: Session, base_model_id: int) -> None:
+    """Store the precision of a base model, as a render worker does before its first image."""
+    base = session.get_one(BaseModel, base_model_id)
+    choice = BasePrecision(base_model_id=base.key, machine="cpu", precision=PRECISION)
+    choice.fingerprint = base.fingerprint
+    record_choice(session, choice)
 
 
 def worker_seen(state: AppState, queue: str) -> None:

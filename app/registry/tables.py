@@ -8,7 +8,7 @@ from app.registry.adapters.models import (
     AdapterTag,
     AdapterVersion,
 )
-from app.registry.base_models.models import BaseModel, BaseSpeed
+from app.registry.base_models.models import BaseModel, BasePrecision, BaseSpeed
 from app.registry.datasets.models import CaptionRevision, Dataset, DatasetVersion, Image
 from app.registry.jobs.models import Event, IoJob
 from app.registry.jobs.presence import WorkerPresence
@@ -27,6 +27,7 @@ __all__ = [
     "AdapterTag",
     "AdapterVersion",
     "BaseModel",
+    "BasePrecision",
     "BaseSpeed",
     "CaptionRevision",
     "Checkpoint",

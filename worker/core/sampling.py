@@ -78,11 +78,9 @@ def generate_latents(
 
     `on_step(done)` is called after each step and may raise to stop the sampling.
     """
-    noise = _initial_noise(unet, vae, seeds, width=width, height=height).to(device)
+    noise = initial_noise(unet, vae, seeds, width=width, height=height).to(device)
     text = _concat_negative(conditioning)
-    sizes = [height, width, 0, 0, height, width]  # an uncropped image of this size
-    time_ids = torch.tensor([sizes], dtype=torch.float32, device=device)
-    time_ids = time_ids.expand(len(text.hidden), -1)
+    time_ids = _uncropped(len(text.hidden), width, height, device)
     scheduler.set_timesteps(steps)
     latents: Tensor = noise * scheduler.init_noise_sigma
     for done, timestep in enumerate(scheduler.timesteps, start=1):
@@ -94,6 +92,23 @@ def generate_latents(
         latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
         on_step(done)
     return latents
+
+
+def predict_noise(
+    unet: Any,
+    conditioning: Conditioning,
+    latents: Tensor,
+    timestep: int,
+    *,
+    width: int,
+    height: int,
+) -> Tensor:
+    """One call of the UNet as in a step of `generate_latents`: (n, c, h, w), or (2n, c, h, w) with
+    the negative prediction first."""
+    text = _concat_negative(conditioning)
+    batch = latents if conditioning.negative is None else torch.cat([latents, latents])
+    time_ids = _uncropped(len(text.hidden), width, height, latents.device)
+    return predict(unet, batch, torch.tensor(timestep, device=latents.device), text, time_ids)
 
 
 def predict(
@@ -136,7 +151,13 @@ def to_image(pixels: Tensor) -> Image.Image:
     return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
 
 
-def _initial_noise(unet: Any, vae: Any, seeds: Sequence[int], *, width: int, height: int) -> Tensor:
+def _uncropped(count: int, width: int, height: int, device: torch.device | str) -> Tensor:
+    """The time ids (count, 6) of an uncropped image of this size."""
+    sizes = [height, width, 0, 0, height, width]
+    return torch.tensor([sizes], dtype=torch.float32, device=device).expand(count, -1)
+
+
+def initial_noise(unet: Any, vae: Any, seeds: Sequence[int], *, width: int, height: int) -> Tensor:
     """(n, channels, height, width); each image depends on its own seed alone.
 
     The noise is made on the CPU, so that all devices start with the same numbers.

@@ -46,6 +46,14 @@ class WeightDtype(StrEnum):
         return self.value
 
 
+class RenderPrecision(StrEnum):
+    """The number type of the UNet when images are generated."""
+
+    FP32 = WeightDtype.FP32
+    BF16 = WeightDtype.BF16
+    FP16 = WeightDtype.FP16
+
+
 class FusedDtype(StrEnum):
     """The number type of a fused base model's weights; KEEP: the type that each has in the base."""
 

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import hashlib
 import os
 import platform
 import sys
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cache
 from importlib.metadata import version
+from pathlib import Path
 
 from app.registry.config import SECRETS
 from app.registry.paths import python_path
@@ -68,6 +71,39 @@ def unused_gpu(described: str) -> UnusedGpu | None:
 
 
 _has_nvidia_gpu = cache(has_nvidia_gpu)  # asked every few seconds
+
+
+def identify_machine(device: str, thread_count: int) -> str:
+    """What the precision of images depends on besides the base model: `cuda`, `mps`, or the
+    processor with its features, the threads and the version of torch, as a hash."""
+    kind = device.partition(":")[0]
+    if kind != "cpu":
+        return kind
+    facts = [describe_processor(), *_processor_flags(), str(thread_count), version("torch")]
+    return f"cpu-{hashlib.sha256('|'.join(facts).encode()).hexdigest()[:24]}"
+
+
+def describe_processor() -> str:
+    """The name of the processor, such as `AMD EPYC 9354`."""
+    return next(_read_cpuinfo("model name"), platform.processor() or platform.machine())
+
+
+def _processor_flags() -> list[str]:
+    """The features of the processor, where Linux lists them."""
+    flags = next(_read_cpuinfo("flags"), "") or next(_read_cpuinfo("Features"), "")
+    return sorted(flags.split())
+
+
+def _read_cpuinfo(key: str) -> Iterator[str]:
+    """The values of a key in /proc/cpuinfo, one for each core."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text().splitlines()
+    except OSError:
+        return
+    for line in lines:
+        name, _, value = line.partition(":")
+        if name.strip() == key:
+            yield value.strip()
 
 
 def child_environment(thread_count: int) -> dict[str, str]:

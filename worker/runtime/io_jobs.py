@@ -41,6 +41,7 @@ class IoJobs:
 
     table = IoJob
     device = "CPU"
+    machine = ""
 
     def __init__(self, settings: Settings, database: Database, store: BlobStore) -> None:
         self._settings = settings

@@ -49,6 +49,10 @@ class Work(Protocol):
     def device(self) -> str:
         """Description of the device; empty while unknown."""
 
+    @property
+    def machine(self) -> str:
+        """What the precision of images depends on; empty if unknown, and for other work."""
+
 
 class JobLoop:
     """Processes the rows of one table until it is stopped."""
@@ -228,6 +232,7 @@ class JobLoop:
                 own_presence.announce(
                     self._database,
                     device=device,
+                    machine=self.work.machine,
                     problem=unused.problem if unused else "",
                     remedy=unused.remedy if unused else "",
                 )

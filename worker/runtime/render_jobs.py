@@ -15,7 +15,8 @@ from sqlmodel import Session, select
 from app.registry.adapters.models import AdapterVersion
 from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel
+from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.base_models.precisions import chosen_precision, record_choice
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import AppError
@@ -34,6 +35,7 @@ from worker.core.inference.infotext import ImageParameters, UsedAdapter, encode_
 from worker.core.lean_imports import lean_imports
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.file_names import file_stem
+from worker.core.words import RenderPrecision
 from worker.runtime.job_progress import WorkerStopping
 from worker.runtime.lease import Lease
 
@@ -66,6 +68,11 @@ class RenderJobs:
         """Description of the device; empty while unknown."""
         return self._warm.described if self._warm else ""
 
+    @property
+    def machine(self) -> str:
+        """What the precision of images depends on; empty while unknown."""
+        return self._warm.machine if self._warm else ""
+
     def prepare(self) -> None:
         """Import torch and load the embedded base model; render once unless one is waiting."""
         with self._database.read() as session:
@@ -73,6 +80,8 @@ class RenderJobs:
                 select(BaseModel).where(BaseModel.source == base_models.EMBEDDED)
             ).first()
         self._warm_pipelines().prepare(base, is_waiting=self._is_waiting)
+        if base is not None:
+            self._known_precision(base)
 
     def close(self) -> None:
         """Release the pipelines."""
@@ -83,8 +92,11 @@ class RenderJobs:
         """Generate the images of a render, or copy those of an identical one."""
         render: Render = job
         try:
+            with self._database.read() as session:
+                base = session.get_one(BaseModel, render.base_model_id)
+            render.precision = self._known_precision(base)
             if not self._copy_cached(render, lease):
-                self._generate(render, lease, stopping)
+                self._generate(render, base, lease, stopping)
         except WorkerStopping:
             with self._database.write() as session:
                 jobs.give_back(session, Render, lease.claim)
@@ -104,7 +116,7 @@ class RenderJobs:
 
     def _copy_cached(self, render: Render, lease: Lease) -> bool:
         with self._database.read() as session:
-            cached = results.find_cached_images(session, render.cache_key, self._store)
+            cached = results.find_cached_images(session, render, self._store)
         if cached is None:
             return False
         with self._database.write() as session:
@@ -115,18 +127,49 @@ class RenderJobs:
                 seconds=0.0,
                 from_cache=True,
                 note=cached.note,
+                precision=render.precision,
                 progress=render.steps * render.count,
             )
         return True
 
-    def _generate(self, render: Render, lease: Lease, stopping: threading.Event) -> None:
-        started = time.monotonic()
+    def _known_precision(self, base: BaseModel) -> RenderPrecision | None:
+        """The precision of a base model on this machine; None if it must be measured first."""
+        warm = self._warm_pipelines()
         with self._database.read() as session:
-            base = session.get_one(BaseModel, render.base_model_id)
-            base_models.require_ready(base)
+            chosen = chosen_precision(session, base, warm.machine)
+        if chosen is not None:
+            return RenderPrecision(chosen.precision)
+        fixed = warm.fixed_precision(base)
+        if fixed is not None and base.status == BaseModelStatus.READY:
+            with self._database.write() as session:
+                record_choice(session, warm.unmeasured_choice(base, fixed))
+        return fixed
+
+    def _choose_precision(
+        self, render: Render, base: BaseModel, lease: Lease, stopping: threading.Event
+    ) -> RenderPrecision:
+        """Choose the precision of a base model by timing it for this render; stored for later."""
+        warm, total = self._warm_pipelines(), render.steps * render.count
+        warm.pipeline(base, RenderPrecision.FP32)  # loading is no progress that could get stuck
+        with RenderProgress(self._database, lease, stopping) as steps:
+            chosen = warm.choose_precision(
+                base, _config(render), on_call=lambda: steps.note(0, total)
+            )
+        precision = RenderPrecision(chosen.precision)
+        with self._database.write() as session:
+            record_choice(session, chosen)
+        return precision
+
+    def _generate(
+        self, render: Render, base: BaseModel, lease: Lease, stopping: threading.Event
+    ) -> None:
+        started = time.monotonic()
+        base_models.require_ready(base)
         try:
+            if render.precision is None:
+                render.precision = self._choose_precision(render, base, lease, stopping)
             warm = self._warm_pipelines()
-            pipeline = warm.pipeline(base)
+            pipeline = warm.pipeline(base, RenderPrecision(render.precision))
             pipeline.set_adapters(warm.stack(_active(render)))
             with RenderProgress(self._database, lease, stopping) as steps:
                 drawn = pipeline.render(_config(render), on_step=steps.note)
@@ -157,6 +200,7 @@ class RenderJobs:
         request = render.model_dump(include=settings | {"width", "height"}) | {
             "base": base.name,
             "fingerprint": base.fingerprint,
+            "precision": render.precision,
             "adapters": [adapter.for_render() for adapter in _active(render)],
         }
         images = []
@@ -172,6 +216,7 @@ class RenderJobs:
                 model=base.name,
                 model_hash=base.fingerprint,
                 clip_skip=render.clip_skip,
+                precision=render.precision,
                 adapters=used,
             )
             data = encode_png(picture.image, info, request | {"seed": picture.seed})
@@ -186,6 +231,7 @@ class RenderJobs:
                 images,
                 seconds=seconds,
                 note=TRUNCATED.format(count=truncated) if truncated else None,
+                precision=render.precision,
                 progress=render.steps * render.count,
             )
 

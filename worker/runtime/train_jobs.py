@@ -69,6 +69,11 @@ class TrainJobs:
         """Description of the device; empty while unknown."""
         return self.trainers.described_device
 
+    @property
+    def machine(self) -> str:
+        """Empty: runs choose their precision themselves."""
+        return ""
+
     def prepare(self) -> None:
         """Warm a trainer with the most recent base model; calibrate later if never measured."""
         left = scratch.attempt_folders(self.settings.data_dir)

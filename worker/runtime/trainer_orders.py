@@ -15,11 +15,13 @@ from pathlib import Path
 import torch
 
 from worker.core.bases.family import BaseModelError
-from worker.core.bases.load import LoadedBase, load_base
+from worker.core.bases.load import LoadedBase
 from worker.core.bases.threads import is_small, use_fastest_threads
 from worker.core.training.calibrate import calibrate
+from worker.core.training.config import Precision
 from worker.core.training.data.images import read_folder
 from worker.core.training.events import Commands, Event
+from worker.core.training.load import USUAL_BATCH, load_for_training
 from worker.core.training.loop import train
 from worker.core.training.memory import release_memory
 from worker.core.training.presets import Preset, preset_config
@@ -40,7 +42,6 @@ from worker.runtime.trainer_pipes import MessageInbox, MessageOutbox
 from worker.runtime.write_downloads import write_downloads
 
 ALIVE_SECONDS = 2.0
-USUAL_BATCH = 4
 CPU_NICENESS = 10  # renders on the same cores go first
 
 
@@ -107,7 +108,7 @@ class Trainer:
     def _warm_up(self) -> None:
         """Run a discarded training step: the first one in a process takes 0.5 s longer."""
         base = self._base
-        if base is None or self._device != "cpu" or not is_small(base):
+        if base is None or self._device != "cpu" or not is_small(base.info.parameters):
             return  # GPU memory is reserved for runs, and steps of large base models take too long
         config = preset_config(Preset.QUICK, resolution=base.info.resolution, images=1)
         try:
@@ -115,14 +116,26 @@ class Trainer:
         except Exception:  # the run will report the cause
             traceback.print_exc()
 
-    def _load(self, model: Path, *, threads: int | None = None) -> LoadedBase:
+    def _load(
+        self, model: Path, order: Train | None = None, *, threads: int | None = None
+    ) -> LoadedBase:
+        """The base, loaded if it is not held; in the precision of the order if there is one.
+
+        `threads` is the fastest number of them, if it is known.
+        """
         if self._base is None or self._model != model:
             self._base = None  # never hold two base models in memory
-            on_cpu = self._device == "cpu"  # on a GPU, training casts the UNet before moving it
-            self._base, self._model = load_base(model, unet_as_stored=not on_cpu), model
-            if on_cpu and threads is not None:
+            known = order.arithmetic if order else None
+            self._base = load_for_training(
+                model,
+                device=self._device,
+                config=order.config if order else None,
+                precision=Precision(known.precision) if known else Precision.AUTO,
+            )
+            self._model = model
+            if self._device == "cpu" and threads is not None:
                 torch.set_num_threads(min(threads, self._threads))
-            elif on_cpu:
+            elif self._device == "cpu":
                 use_fastest_threads(self._base, batch_size=USUAL_BATCH, at_most=self._threads)
         return self._base
 
@@ -154,7 +167,7 @@ class Trainer:
             order.config,
             read_folder(order.data),
             PipeCallbacks(self._outbox, self._inbox),
-            base=self._load(order.model),
+            base=self._load(order.model, order),
             out=order.out,
             cache=order.cache,
             device=self._device,

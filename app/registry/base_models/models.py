@@ -1,4 +1,4 @@
-"""Tables of base models and of measured training speeds."""
+"""Tables of base models, of measured training speeds and of the precision of images."""
 
 from __future__ import annotations
 
@@ -91,3 +91,39 @@ class BaseSpeed(SQLModel, table=True):
     trainable_parameters: int
     adapter_bytes: int = Field(description="Size of the fp16 adapter file.")
     measured_at: datetime = Field(default_factory=utcnow)
+
+
+class BasePrecision(SQLModel, table=True):
+    """The precision in which a machine generates images with a base model, chosen once.
+
+    The measurements are for a call of the UNet at this size; None if there was nothing to choose.
+    """
+
+    __tablename__ = "base_precision"
+    __table_args__ = (sa.UniqueConstraint("base_model_id", "machine"),)
+
+    id: int | None = Field(default=None, primary_key=True)
+    base_model_id: int = Field(foreign_key="base_model.id", index=True)
+    machine: str = Field(max_length=40, description="What the choice depends on besides the base.")
+    fingerprint: str | None = Field(default=None, max_length=64, description="Of the base's files.")
+    precision: str = Field(max_length=8)
+    processor: str = Field(default="", max_length=80)
+    width: int | None = None
+    height: int | None = None
+    fp32_seconds: float | None = None
+    bf16_seconds: float | None = None
+    step_effect: float | None = Field(
+        default=None, description="Share of a small weight step that is left in bf16."
+    )
+    chosen_at: datetime = Field(default_factory=utcnow)
+
+    @property
+    def reason(self) -> str:
+        """Why this precision, in one sentence; empty if there was nothing to choose."""
+        if self.fp32_seconds is None or self.bf16_seconds is None or self.step_effect is None:
+            return ""
+        return (
+            f"Measured at {self.width} × {self.height} on {self.processor}: a step takes "
+            f"{self.fp32_seconds:.2g} s in fp32 and {self.bf16_seconds:.2g} s in bf16, which keeps "
+            f"{self.step_effect:.0%} of a weight step of 0.05."
+        )

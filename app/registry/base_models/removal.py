@@ -14,7 +14,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.base_models import downloads, service
-from app.registry.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
+from app.registry.base_models.models import BaseModel, BaseModelStatus, BasePrecision, BaseSpeed
 from app.registry.config import Settings
 from app.registry.errors import Conflict
 from app.registry.hub_source import SCHEME, HubSource, read_source
@@ -109,9 +109,9 @@ def remove(session: Session, base_id: int, settings: Settings) -> Path | None:
         return None  # idempotent
     _require_idle(session, base)
     place = _files_to_delete(session, base, settings)
-    session.connection().execute(
-        sa.delete(BaseSpeed).where(col(BaseSpeed.base_model_id) == base_id)
-    )
+    for table in (BaseSpeed, BasePrecision):
+        measured = sa.delete(table).where(col(table.base_model_id) == base_id)
+        session.connection().execute(measured)
     if _is_used(session, base_id):
         base.status, base.error = BaseModelStatus.REMOVED, None
         session.add(base)

@@ -28,6 +28,9 @@ class WorkerPresence(SQLModel, table=True):
     device: str = Field(default="", max_length=80, description="Description; empty while unknown.")
     problem: str = Field(default="", description="One sentence about the device; empty if none.")
     remedy: str = Field(default="", description="The command that solves the problem.")
+    machine: str = Field(
+        default="", max_length=40, description="What its precision depends on; empty: unknown."
+    )
     started_at: datetime = Field(default_factory=utcnow)
     seen_at: datetime = Field(default_factory=utcnow)
 
@@ -40,13 +43,24 @@ class Presence:
         self._queue = queue
 
     def announce(
-        self, database: Database, *, device: str, problem: str = "", remedy: str = ""
+        self,
+        database: Database,
+        *,
+        device: str,
+        machine: str = "",
+        problem: str = "",
+        remedy: str = "",
     ) -> None:
         """Update this worker's row; delete rows of workers not seen for a day."""
         with database.write() as session:
             now = database_now(session)
             seen = sa.update(WorkerPresence).where(col(WorkerPresence.id) == self.id)
-            facts = {"device": device[:80], "problem": problem, "remedy": remedy}
+            facts = {
+                "device": device[:80],
+                "machine": machine,
+                "problem": problem,
+                "remedy": remedy,
+            }
             if session.connection().execute(seen.values(seen_at=now, **facts)).rowcount:
                 return
             old = sa.delete(WorkerPresence).where(col(WorkerPresence.seen_at) < now - FORGOTTEN)

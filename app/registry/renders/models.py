@@ -37,6 +37,11 @@ class Render(Job, table=True):
         description="Of each: adapter_id, version_id, name, slug, weight, text_encoder_weight.",
     )
     cache_key: str = Field(max_length=64, index=True, description="Equal requests, equal keys.")
+    precision: str | None = Field(
+        default=None,
+        max_length=8,
+        description="Number type of the UNet, part of the cache key; None until it is known.",
+    )
     twin_id: int | None = Field(
         default=None,
         foreign_key="render.id",

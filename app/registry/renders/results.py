@@ -52,14 +52,21 @@ def is_wanted(session: Session, claim: Claim) -> bool:
     return not canceled
 
 
-def find_cached_images(session: Session, cache_key: str, store: BlobStore) -> CachedImages | None:
+def find_cached_images(session: Session, render: Render, store: BlobStore) -> CachedImages | None:
     """The images of the newest equal request; None if there is none or an image is lost.
 
-    A store that cannot be asked has none.
+    They must be of the same precision: images of unknown precision are not reused. A store that
+    cannot be asked has none.
     """
+    if render.precision is None:
+        return None
     same = (
         select(Render)
-        .where(Render.cache_key == cache_key, Render.status == JobStatus.SUCCEEDED)
+        .where(
+            Render.cache_key == render.cache_key,
+            Render.precision == render.precision,
+            Render.status == JobStatus.SUCCEEDED,
+        )
         .order_by(col(Render.id).desc())
         .limit(1)
     )

@@ -17,6 +17,7 @@ from app.registry.adapters import fitting
 from app.registry.adapters.fitting import AdapterAndVersion
 from app.registry.adapters.resolve import resolve
 from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
+from app.registry.base_models import precisions
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
 from app.registry.errors import InvalidInput, NotFound
@@ -32,6 +33,7 @@ from app.registry.validation import named_reasons
 from worker.core.bases.family import BaseFamily
 from worker.core.inference.config import SAMPLER_VERSION, RenderConfig
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
+from worker.core.words import RenderPrecision
 
 MAX_RANDOM_SEED = 2**32 - 1
 RENDERS_A_PAGE = 24
@@ -92,9 +94,11 @@ def create_render(session: Session, request: RenderRequest, store: BlobStore) ->
             )
     if fields or base is None or config is None:
         raise InvalidInput(named_reasons(fields), fields=fields)
-    render = _render_row(base, config, stack)
+    precision = precisions.expected_precision(session, base)
+    render = _render_row(base, config, stack, precision)
     if request.twin and not all(used.is_off for used in stack):
-        render.twin_id = _store_render(session, _render_row(base, config, []), store).key
+        twin = _render_row(base, config, [], precision)
+        render.twin_id = _store_render(session, twin, store).key
     _store_render(session, render, store)
     for adapter_id in {used.adapter_id for used in stack}:
         session.add(RenderAdapter(adapter_id=adapter_id, render_id=render.key))
@@ -104,7 +108,7 @@ def create_render(session: Session, request: RenderRequest, store: BlobStore) ->
 
 def _store_render(session: Session, render: Render, store: BlobStore) -> Render:
     """Store the render as finished if its images are cached, else queue it."""
-    cached = results.find_cached_images(session, render.cache_key, store)
+    cached = results.find_cached_images(session, render, store)
     if cached is None:
         return jobs.enqueue(session, render)
     results.store_cached_render(session, render, cached)
@@ -198,12 +202,18 @@ def _check_config(
         return None
 
 
-def _render_row(base: BaseModel, config: RenderConfig, stack: Sequence[ResolvedAdapter]) -> Render:
+def _render_row(
+    base: BaseModel,
+    config: RenderConfig,
+    stack: Sequence[ResolvedAdapter],
+    precision: RenderPrecision | None,
+) -> Render:
     values = config.model_dump()
     return Render(
         base_model_id=base.key,
         adapters=[used.for_render() for used in stack],
         cache_key=_cache_key(base, values, stack),
+        precision=precision,
         **values,
     )
 
@@ -211,7 +221,8 @@ def _render_row(base: BaseModel, config: RenderConfig, stack: Sequence[ResolvedA
 def _cache_key(base: BaseModel, values: dict[str, Any], stack: Sequence[ResolvedAdapter]) -> str:
     """The cache key: identical requests have equal keys; adapters count by their hash.
 
-    The sampler's version is part of it, so that images of an older sampler are not reused.
+    The sampler's version is part of it, so that images of an older sampler are not reused. The
+    precision is a column beside it, because only the worker knows it for certain.
     """
     used = sorted((entry.sha256, *entry.weights) for entry in stack if not entry.is_off)
     facts = [SAMPLER_VERSION, base.key, base.fingerprint, values, used]

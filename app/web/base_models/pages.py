@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from app.registry.base_models import downloads, removal, service
-from app.registry.base_models.models import BaseModelStatus
+from app.registry.base_models import downloads, precisions, removal, service
+from app.registry.base_models.models import BaseModelStatus, BasePrecision
 from app.registry.errors import AppError
 from app.registry.hub_source import is_allowed
 from app.registry.state import AppState
@@ -29,11 +29,13 @@ PRECISIONS = (
 class BaseModelsPage:
     """All base models, the effects of removing each, and the form to add one.
 
-    `refused`: why a base model was not removed.
+    `refused`: why a base model was not removed. `image_precisions`: by base model, the precisions
+    in which the render workers generate images.
     """
 
     bases: list[downloads.BaseWithDownload]
     removals: dict[int, removal.Removal]
+    image_precisions: dict[int, list[BasePrecision]]
     embedded: str
     is_checking: bool
     can_add: bool
@@ -100,11 +102,16 @@ def _base_models_page(
         here = service.list_base_models(session)
         bases = downloads.with_downloads(session, here)
         removals = removal.removal_effects(session, here, state.settings)
+        image_precisions = {
+            base.key: [choice for choice in precisions.present_choices(session, base) if choice]
+            for base in here
+        }
     moving = (BaseModelStatus.CHECKING, BaseModelStatus.DOWNLOADING)
     hub = is_allowed(state.settings)
     return BaseModelsPage(
         bases=bases,
         removals=removals,
+        image_precisions=image_precisions,
         embedded=EMBEDDED,
         is_checking=any(row.status in moving for row in bases),
         can_add=hub or service.allowed_folders(state.settings) != [],

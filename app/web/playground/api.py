@@ -82,6 +82,9 @@ class RenderOut(BaseModel):
     height: int = Field(description="Height in pixels.")
     seconds: float | None = Field(description="Time it took.")
     from_cache: bool = Field(description="True if the images existed already.")
+    precision: str | None = Field(
+        description="Number type of the UNet: fp32, bf16 or fp16; null until it is known."
+    )
     twin_id: int | None = Field(description="The render without adapters, if it was requested.")
 
 

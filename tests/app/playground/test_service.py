@@ -9,7 +9,8 @@ from sqlmodel import select
 
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.resolve import trained_skip
-from app.registry.base_models.models import BaseModel
+from app.registry.base_models.models import BaseModel, BasePrecision
+from app.registry.base_models.precisions import record_choice
 from app.registry.db import Database
 from app.registry.errors import InvalidInput
 from app.registry.jobs import service as jobs
@@ -111,6 +112,11 @@ def test_equal_requests_have_equal_keys(database: Database, adapter: int) -> Non
 def test_what_another_sampler_drew_is_listed_but_not_copied(
     database: Database, ready_base: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    with database.write() as session:
+        (base,) = session.exec(select(BaseModel))
+        choice = BasePrecision(base_model_id=base.key, machine="cpu", precision="fp32")
+        choice.fingerprint = base.fingerprint
+        record_choice(session, choice)
     monkeypatch.setattr(service, "SAMPLER_VERSION", service.SAMPLER_VERSION - 1)
     old = ask(database, seed=1)
     with database.write() as session:
@@ -120,10 +126,10 @@ def test_what_another_sampler_drew_is_listed_but_not_copied(
     new = ask(database, seed=1)
     with database.read() as session:
         store = ToldBlobs(has_all=True)
-        cached = results.find_cached_images(session, old.cache_key, store)
+        cached = results.find_cached_images(session, old, store)
         assert cached is not None
         assert [image.sha256 for image in cached.images] == ["f" * 64]
-        assert results.find_cached_images(session, new.cache_key, store) is None
+        assert results.find_cached_images(session, new, store) is None
         assert [row.key for row in service.recent_renders(session)] == [old.key]
 
 

@@ -66,11 +66,43 @@ def test_half_precision_weights_load_as_the_type_asked_for() -> None:
 
 
 def test_a_unet_can_stay_as_it_is_stored() -> None:
-    stored = load_base(worker.core.starter.PATH, unet_as_stored=True)
+    stored = load_base(worker.core.starter.PATH, unet_dtype="stored")
     assert stored.unet.dtype is torch.float16
     assert stored.text_encoders[0].dtype is torch.float32
     stored.unet.float()
     assert same_weights(stored.unet, load_base(worker.core.starter.PATH).unet)
+
+
+@pytest.mark.parametrize("layout", ["folder", "file"])
+def test_a_unet_in_bf16_is_read_again_when_more_is_needed(
+    layout: str, sd15_folder: Path, tmp_path: Path
+) -> None:
+    path = sd15_folder
+    if layout == "file":
+        path = single_file_of(sd15_folder, tmp_path / "model.safetensors")
+    exact, short = load_base(path), load_base(path, unet_dtype=torch.bfloat16)
+    assert same_weights(short.unet, load_base(path, dtype=torch.bfloat16).unet)
+    assert short.text_encoders[0].dtype is torch.float32
+    weight = short.read_unet_weight("conv_in")
+    assert weight is not None
+    assert torch.equal(weight, exact.unet.conv_in.weight)
+    short.cast_unet(torch.float32)
+    assert same_weights(short.unet, exact.unet)
+    exact.cast_unet(torch.bfloat16)
+    exact.cast_unet(torch.float32)
+    assert same_weights(short.unet, exact.unet)
+
+
+def test_a_file_that_ends_early_is_a_sentence(sd15_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(sd15_folder, tmp_path / "base")
+    weights = folder / "unet/diffusion_pytorch_model.safetensors"
+    base = load_base(folder, components=["unet"])
+    weights.write_bytes(weights.read_bytes()[:5_000])
+    with pytest.raises(BaseModelError, match="ended early"):
+        base.cast_unet(torch.bfloat16) or base.cast_unet(torch.float32)
+    weights.unlink()
+    with pytest.raises(BaseModelError, match="cannot be read"):
+        base.read_unet_weight("conv_in")
 
 
 def test_only_the_parts_asked_for_are_loaded() -> None:

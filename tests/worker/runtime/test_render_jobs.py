@@ -10,12 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import sqlalchemy as sa
 import torch
 from PIL import Image
 
 from app.registry.adapters.models import AdapterVersion
 from app.registry.adapters.weighted import WeightedAdapter
-from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.base_models.models import BaseModel, BaseModelStatus, BasePrecision
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
 from app.registry.renders import service as playground
@@ -25,7 +26,11 @@ from app.registry.runs.models import Run
 from app.registry.thumbnails.models import Thumbnail
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import Registry
+from worker.core.inference import precision
+from worker.core.inference.precision import PrecisionChoice
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule, save_adapter
+from worker.core.words import RenderPrecision
+from worker.runtime import warm_pipelines
 from worker.runtime.job_loop import JobLoop
 from worker.runtime.lease import Lease
 from worker.runtime.render_jobs import RenderJobs
@@ -49,6 +54,7 @@ class SharedWork:
 
     def __init__(self, render_jobs: RenderJobs) -> None:
         self.run = render_jobs.run
+        self.machine = render_jobs.machine
 
     def prepare(self) -> None: ...
 
@@ -104,7 +110,9 @@ def test_a_render_gives_pictures_that_say_how_they_were_drawn(
     assert "Steps: 3, Sampler: DDIM, CFG scale: 3.0, Seed: 7, Size: 64x64, Model hash: " in facts
     assert 'Lora hashes: "chalk-board-v1: ' in facts
     assert "Seed: 8," in second.info["parameters"]
-    assert json.loads(second.info["brushwork"])["seed"] == 8
+    assert ", Precision: fp32, " in facts
+    written = json.loads(second.info["brushwork"])
+    assert (written["seed"], written["precision"], render.precision) == (8, "fp32", "fp32")
     for image, whole in zip(
         registry.rows(RenderImage, render_id=key), (first, second), strict=True
     ):
@@ -113,6 +121,50 @@ def test_a_render_gives_pictures_that_say_how_they_were_drawn(
             small = Image.open(blob).convert("RGB")
         assert small.tobytes() == whole.tobytes()  # 64 pixels: lossless
         assert thumbnail.large_sha256 == thumbnail.small_sha256
+
+
+def test_the_precision_of_a_large_base_is_chosen_once_and_stored(
+    trained: TrainedRegistry, render_jobs: RenderJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, timed = trained.registry, []
+
+    def decide(*_: float) -> PrecisionChoice:
+        timed.append(1)
+        return PrecisionChoice(RenderPrecision.BF16, 3.74, 1.25, 0.99)
+
+    monkeypatch.setattr(warm_pipelines, "is_small", lambda _: False)
+    monkeypatch.setattr(precision, "_has_bf16_kernels", lambda: True)
+    monkeypatch.setattr(precision, "decide", decide)
+    exact = generate(registry, render_jobs, prompt="a red kite")  # chosen when the worker started
+    forget_choices(registry)
+    short = [generate(registry, render_jobs, prompt="a red kite") for _ in range(2)]
+    other = RenderJobs(registry.settings, registry.database, registry.store)  # after a restart
+    more = generate(registry, other, prompt="a blue kite")
+    other.close()
+    assert (exact.precision, exact.from_cache) == ("fp32", False)
+    assert [(row.precision, row.from_cache) for row in short] == [("bf16", False), ("bf16", True)]
+    assert (more.precision, len(timed)) == ("bf16", 1)
+    (choice,) = registry.rows(BasePrecision)
+    assert (choice.machine, choice.width, choice.bf16_seconds) == (render_jobs.machine, 64, 1.25)
+    (first,), (second,) = pictures(registry, exact.key), pictures(registry, short[0].key)
+    assert first.tobytes() != second.tobytes()
+    assert ", Precision: bf16, " in second.info["parameters"]
+    forget_choices(registry)
+
+
+def generate(registry: Registry, work: RenderJobs, **values: Any) -> Render:
+    key = ask(registry, **values)
+    if registry.row(Render, key).state.is_final:  # answered from the cache
+        return registry.row(Render, key)
+    render, claim = claimed(registry, key)
+    with Lease(registry.database, Render, claim, seconds=60) as lease:
+        work.run(render, lease, threading.Event())
+    return registry.row(Render, render.key)
+
+
+def forget_choices(registry: Registry) -> None:
+    with registry.database.write() as session:
+        session.connection().execute(sa.delete(BasePrecision))
 
 
 def test_a_picture_says_which_layer_of_the_text_it_was_drawn_from(

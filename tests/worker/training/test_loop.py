@@ -129,11 +129,11 @@ def test_a_unet_that_is_kept_as_stored_until_it_trains_gives_the_same_adapter(
             config,
             images,
             Recorder(),
-            base=load_base(starter.PATH, unet_as_stored=as_stored),
-            out=tmp_path / str(as_stored),
+            base=load_base(starter.PATH, unet_dtype=dtype),
+            out=tmp_path / str(dtype),
             cache=None,
         )
-        for as_stored in (False, True)
+        for dtype in (None, "stored")
     ]
     assert _adapter_bytes(kept[0]) == _adapter_bytes(kept[1])
 

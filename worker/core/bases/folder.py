@@ -11,7 +11,7 @@ from transformers import CLIPTokenizer
 
 from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import component_files, read_config
-from worker.core.bases.weights import StateDict, read_tensors
+from worker.core.bases.weights import StateDict, StoredTensor, stored_tensors
 
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
 
@@ -31,12 +31,18 @@ class FolderSource:
 
     def weights(self, component: str, dtype: torch.dtype | None, module: nn.Module) -> StateDict:
         """The weights under the parameter names of `module`."""
+        found = self.locate(component, module)
+        return {name: stored.read(dtype) for name, stored in found.items()}
+
+    def locate(self, component: str, module: nn.Module) -> dict[str, StoredTensor]:
+        """The stored tensors by their names in `module`."""
         expected = set(module.state_dict())
-
-        def rename(name: str) -> str | None:
-            return next((new for new in possible_names(name) if new in expected), None)
-
-        return read_tensors(component_files(self.path, component), dtype, rename=rename)
+        return {
+            new: stored
+            for file in component_files(self.path, component)
+            for name, stored in stored_tensors(file).items()
+            if (new := next((n for n in possible_names(name) if n in expected), None))
+        }
 
     def tokenizer(self, component: str) -> Any:
         """The tokenizer of a text encoder."""

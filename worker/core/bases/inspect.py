@@ -86,7 +86,9 @@ def read_config(folder: Path, name: str) -> dict[str, Any]:
 def read_shapes(files: Iterable[Path]) -> dict[str, tuple[int, ...]]:
     """The shape of every tensor in `files`, by name."""
     return {
-        name: entry.shape for file in files for name, entry in _read_header(file).tensors.items()
+        name: entry.shape
+        for file in files
+        for name, entry in read_base_header(file).tensors.items()
     }
 
 
@@ -125,7 +127,7 @@ def _inspect_folder(folder: Path) -> BaseInfo:
 
 
 def _inspect_file(path: Path) -> BaseInfo:
-    header = _read_header(path)
+    header = read_base_header(path)
     shapes = {name: entry.shape for name, entry in header.tensors.items()}
     parts = single_file.split_components(shapes)
     family = single_file.family(parts)
@@ -177,7 +179,8 @@ def _count_parameters(shapes: Shapes) -> int:
     return sum(prod(shape) for name, shape in shapes.items() if not name.endswith("position_ids"))
 
 
-def _read_header(file: Path) -> Header:
+def read_base_header(file: Path) -> Header:
+    """The header of a weight file. Raises BaseModelError."""
     try:
         return read_header(file, limit=MAX_HEADER_BYTES)
     except HeaderError as error:

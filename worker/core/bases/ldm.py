@@ -17,7 +17,7 @@ from worker.core.bases import single_file
 from worker.core.bases.family import BaseInfo
 from worker.core.bases.inspect import read_shapes
 from worker.core.bases.tokenizer import clip_tokenizer
-from worker.core.bases.weights import StateDict, read_tensors
+from worker.core.bases.weights import StateDict, StoredTensor, stored_tensors
 
 
 class SingleFileSource:
@@ -40,11 +40,29 @@ class SingleFileSource:
 
     def weights(self, component: str, dtype: torch.dtype | None, module: nn.Module) -> StateDict:
         """The weights under the parameter names of `module`."""
+        tensors = {name: tensor.read(dtype) for name, tensor in self._stored(component).items()}
+        return convert_names(component, self.prefix(component), tensors, module)
+
+    def locate(self, component: str, module: nn.Module) -> dict[str, StoredTensor]:
+        """The stored tensors by their names in `module`, except those stored in another form.
+
+        The names are converted with tensors that have no memory, which are found again in the
+        result.
+        """
+        stored = self._stored(component)
+        empty = {name: torch.empty(t.shape, device="meta") for name, t in stored.items()}
+        names = {id(tensor): name for name, tensor in empty.items()}
+        converted = convert_names(component, self.prefix(component), dict(empty), module)
+        return {
+            new: stored[names[id(tensor)]]
+            for new, tensor in converted.items()
+            if id(tensor) in names
+        }
+
+    def _stored(self, component: str) -> dict[str, StoredTensor]:
         prefix = self.prefix(component)
-        tensors = read_tensors(
-            [self.path], dtype, rename=lambda name: name if name.startswith(prefix) else None
-        )
-        return convert_names(component, prefix, tensors, module)
+        tensors = stored_tensors(self.path)
+        return {name: tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
     def tokenizer(self, component: str) -> Any:
         """CLIP's tokenizer; OpenCLIP's encoders were trained with `!` (token 0) as padding."""

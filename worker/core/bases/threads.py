@@ -7,7 +7,7 @@ on 2 cores with `starter`: a training step of batch 8 takes 181 ms on one thread
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 import torch
 
@@ -26,15 +26,18 @@ def use_fastest_threads(base: LoadedBase, *, batch_size: int, at_most: int) -> i
 
     Times a forward pass with 1, 2, 4 … up to `at_most` threads and stops when more do not help.
     """
-    if at_most > 1 and is_small(base):
+    if at_most > 1 and is_small(base.info.parameters):
         at_most = _find_fastest(base, batch_size, at_most)
     torch.set_num_threads(at_most)
     return at_most
 
 
-def is_small(base: LoadedBase) -> bool:
-    """True when a forward pass on a CPU is quick; a large base always uses all threads."""
-    return base.info.parameters.get("unet", 0) < SMALL_PARAMETERS
+def is_small(parameters: Mapping[str, int]) -> bool:
+    """True when a forward pass on a CPU is quick; a large base always uses all threads.
+
+    `parameters`: the number of parameters of each component.
+    """
+    return parameters.get("unet", 0) < SMALL_PARAMETERS
 
 
 def _find_fastest(base: LoadedBase, batch_size: int, at_most: int) -> int:

@@ -2,40 +2,78 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
-from safetensors import safe_open
 from torch import Tensor, nn
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
 from worker.core.bases.family import BaseModelError
+from worker.core.bases.inspect import read_base_header
 from worker.core.bases.uninitialized import WithoutInitialization
+from worker.core.torch_dtypes import SAFETENSORS_DTYPES
 
 StateDict = dict[str, Tensor]
+CHUNK_BYTES = 8 * 2**20  # read at once for a tensor that is cast
 _DIFFUSERS = {
     kind.__name__: kind for kind in (UNet2DConditionModel, AutoencoderKL, AutoencoderTiny)
 }
 _TRANSFORMERS = {kind.__name__: kind for kind in (CLIPTextModel, CLIPTextModelWithProjection)}
 
 
-def read_tensors(
-    files: Iterable[Path], dtype: torch.dtype | None, *, rename: Callable[[str], str | None]
-) -> StateDict:
-    """Copies of the tensors of `files` in `dtype` under new names; `rename` drops a tensor by None.
+@dataclass(frozen=True)
+class StoredTensor:
+    """A tensor in a safetensors file, `offset` bytes after its beginning."""
 
-    Without a dtype they keep their stored type.
+    file: Path
+    offset: int
+    dtype: torch.dtype
+    shape: tuple[int, ...]
+
+    def read(self, dtype: torch.dtype | None = None) -> Tensor:
+        """The tensor in `dtype`, by default as it is stored. Raises BaseModelError.
+
+        The bytes are read straight into the result, or piece by piece if it has another type: a
+        mapped file would count as memory of the process, besides the tensors copied from it.
+        """
+        tensor = torch.empty(self.shape, dtype=dtype or self.dtype)
+        try:
+            with self.file.open("rb", buffering=0) as content:
+                content.seek(self.offset)
+                self._read_into(tensor.view(-1), content)
+        except OSError as error:
+            raise BaseModelError(
+                f"The base model's {self.file.name} cannot be read: {error.strerror}."
+            ) from error
+        return tensor
+
+    def _read_into(self, flat: Tensor, content: BinaryIO) -> None:
+        if flat.dtype == self.dtype:
+            _read_bytes(content, flat)
+            return
+        piece = torch.empty(CHUNK_BYTES // self.dtype.itemsize, dtype=self.dtype)
+        for target in torch.split(flat, len(piece)):
+            stored = piece[: len(target)]
+            _read_bytes(content, stored)
+            target.copy_(stored)
+
+
+def stored_tensors(file: Path) -> dict[str, StoredTensor]:
+    """The tensors of a safetensors file by name, in the order of their bytes.
+
+    Tensors whose number type torch lacks are left out; no base model needs them.
     """
-    tensors: StateDict = {}
-    for file in files:
-        with safe_open(file, framework="pt", device="cpu") as content:
-            for name in content.keys():  # noqa: SIM118 - not a dict
-                if (new := rename(name)) is not None:
-                    tensors[new] = content.get_tensor(name).to(dtype, copy=True)
-    return tensors
+    header = read_base_header(file)
+    return {
+        name: StoredTensor(
+            file, header.data_offset + entry.start, SAFETENSORS_DTYPES[entry.dtype], entry.shape
+        )
+        for name, entry in sorted(header.tensors.items(), key=lambda item: item[1].start)
+        if entry.dtype in SAFETENSORS_DTYPES
+    }
 
 
 def build_module(kind: str, config: dict[str, Any]) -> nn.Module:
@@ -75,3 +113,17 @@ def fill_weights(module: nn.Module, weights: StateDict, component: str) -> None:
             module.get_submodule(owner).register_buffer(leaf, positions, persistent=False)
     module.requires_grad_(False)
     module.eval()
+
+
+def _read_bytes(content: BinaryIO, flat: Tensor) -> None:
+    """Fill a tensor of one dimension with the next bytes of the file."""
+    if not flat.numel():
+        return
+    target = flat.view(torch.uint8).numpy().data
+    while target:
+        count = content.readinto(target)  # type: ignore[attr-defined]
+        if not count:
+            raise BaseModelError(
+                "A file of the base model ended early: it was changed while it was read. Try again."
+            )
+        target = target[count:]

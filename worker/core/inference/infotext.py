@@ -51,6 +51,7 @@ class ImageParameters:
     model: str
     model_hash: str | None
     clip_skip: int = 1
+    precision: str | None = None
     adapters: Sequence[UsedAdapter] = ()
 
 
@@ -74,6 +75,8 @@ def make_infotext(image_parameters: ImageParameters) -> str:
     pairs["Model"] = image_parameters.model
     if image_parameters.clip_skip > 1:
         pairs["Clip skip"] = image_parameters.clip_skip
+    if image_parameters.precision:
+        pairs["Precision"] = image_parameters.precision
     hashes = [
         f"{adapter.name}: {adapter.tensor_hash[:HASH_DIGITS]}"
         for adapter in image_parameters.adapters

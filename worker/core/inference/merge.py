@@ -2,11 +2,16 @@
 
 A merged layer costs as much as the base layer, whatever the number of adapters. Nothing is ever
 subtracted, so at weight zero the layers are bit-equal to the base.
+
+The sum is computed in fp32 and rounded once. For a base in bf16, W0 must not be rounded before: its
+values would lie on bf16's grid, 2^-8 of their size apart, and a small s_i B_i A_i would be rounded
+away in almost every element. With W0 as it is stored, the elements lie anywhere between two grid
+points, so that the right share of them changes.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor, nn
@@ -20,9 +25,19 @@ Recipe = tuple[tuple[str, float], ...]
 
 
 class MergedWeights:
-    """The layers of a base with the currently merged adapters."""
+    """The layers of a base with the currently merged adapters.
 
-    def __init__(self, modules: Mapping[str, nn.Module], *, base_name: str = "this base") -> None:
+    `read_original` gives the exact W0 of a layer by its key, if the weight in memory is a rounded
+    copy; else None.
+    """
+
+    def __init__(
+        self,
+        modules: Mapping[str, nn.Module],
+        *,
+        base_name: str = "this base",
+        read_original: Callable[[str], Tensor | None] = lambda _: None,
+    ) -> None:
         self._layers: dict[str, nn.Module] = {
             f"{component}.{path}": layer
             for component, module in modules.items()
@@ -32,6 +47,7 @@ class MergedWeights:
             key: tuple(_layer_weight(layer).shape) for key, layer in self._layers.items()
         }
         self._base_name = base_name
+        self._read_original = read_original
         self._originals: dict[str, Tensor] = {}
         self._recipes: dict[str, Recipe] = {}
         self._factors: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
@@ -73,7 +89,9 @@ class MergedWeights:
         weight = _layer_weight(self._layers[key])
         recipe = _nonzero_weights(parts)
         if key not in self._originals:
-            self._originals[key] = weight.detach().clone()
+            stored = self._read_original(key)
+            kept = weight.detach().clone() if stored is None else stored.view(weight.shape)
+            self._originals[key] = kept
         original = self._originals[key]
         if not recipe:
             weight.copy_(original)

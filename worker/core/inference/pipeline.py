@@ -17,15 +17,20 @@ from worker.core.bases.text import PromptEmbeddings, count_truncated, encode_pro
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.merge import MergedWeights, Recipe
+from worker.core.lora_files.canonical import Component
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.sampling import (
     Conditioning,
     decode_latent,
     generate_latents,
+    initial_noise,
     make_scheduler,
     needs_negative,
+    predict_noise,
     to_image,
 )
+from worker.core.torch_dtypes import TORCH_DTYPES
+from worker.core.words import RenderPrecision
 
 CACHED_PROMPTS = 64  # 0.3 MiB each for SDXL in fp16
 PromptKey = tuple[str, int, tuple[tuple[Recipe, ...], ...]]
@@ -48,7 +53,8 @@ class ResidentPipeline:
     ) -> None:
         self.base = base
         self.device = torch.device(device)
-        self._merged = MergedWeights(base.adaptable(), base_name=name)
+        self._name = name
+        self._merged = self._merge_into(base)
         self._scheduler = make_scheduler(
             base.scheduler_config, prediction_type=base.info.prediction_type
         )
@@ -60,16 +66,42 @@ class ResidentPipeline:
         path: Path,
         device: torch.device | str = "cpu",
         *,
-        dtype: torch.dtype | None = None,
+        precision: RenderPrecision | None = None,
         name: str = "this base",
     ) -> ResidentPipeline:
         """The base at `path` on `device`; by default fp16 on CUDA, else fp32.
 
-        Messages call the base `name`. Raises BaseModelError.
+        With bf16, only the UNet is bf16: the text encoders run once for a prompt. Messages call the
+        base `name`. Raises BaseModelError.
         """
-        if dtype is None:
-            dtype = torch.float16 if torch.device(device).type == "cuda" else torch.float32
-        return cls(load_base(path, dtype=dtype, device=device), device=device, name=name)
+        precision = precision or default_precision(device)
+        unet = TORCH_DTYPES[precision]
+        rest = torch.float32 if precision is RenderPrecision.BF16 else unet
+        base = load_base(path, dtype=rest, unet_dtype=unet, device=device)
+        return cls(base, device=device, name=name)
+
+    @property
+    def precision(self) -> RenderPrecision:
+        """The number type of the UNet."""
+        return next(p for p in RenderPrecision if TORCH_DTYPES[p] is self.base.unet.dtype)
+
+    def cast_unet(self, precision: RenderPrecision) -> None:
+        """Change the number type of the UNet; removes all adapters. Raises BaseModelError."""
+        self._merged.apply([])
+        self.base.cast_unet(TORCH_DTYPES[precision])
+        self._merged = self._merge_into(self.base)
+
+    def _merge_into(self, base: LoadedBase) -> MergedWeights:
+        return MergedWeights(
+            base.adaptable(), base_name=self._name, read_original=self._read_original
+        )
+
+    def _read_original(self, key: str) -> Tensor | None:
+        """The exact weight of a layer of a UNet in bf16, which holds it rounded."""
+        component, _, path = key.partition(".")
+        if component != Component.UNET or self.precision is not RenderPrecision.BF16:
+            return None
+        return self.base.read_unet_weight(path)
 
     def set_adapters(self, stack: Sequence[LoadedAdapter]) -> int:
         """Merge exactly these adapters into the weights; returns the number of layers written.
@@ -86,7 +118,7 @@ class ResidentPipeline:
         `on_step(done, total)` is called after every step of every image; when it returns False,
         RenderCanceled is raised. Raises RenderError.
         """
-        width, height = self._image_size(config)
+        width, height = self.image_size(config)
         self._check_clip_skip(config.clip_skip)
         total = config.steps * config.count
         try:
@@ -112,6 +144,21 @@ class ResidentPipeline:
                 f"An image of {width} × {height} does not fit in the device's memory. "
                 "Choose a smaller size."
             ) from error
+
+    def predict_once(self, config: RenderConfig) -> Tensor:
+        """The prediction in the middle of an image of this config, fp32: one call of the UNet."""
+        width, height = self.image_size(config)
+        unet, steps = self.base.unet, len(self._scheduler.alphas_cumprod)
+        noise = initial_noise(unet, self.base.vae, [config.seed], width=width, height=height)
+        with torch.inference_mode():
+            return predict_noise(
+                unet,
+                self._make_conditioning(config),
+                noise.to(self.device),
+                steps // 2,
+                width=width,
+                height=height,
+            )
 
     def _generate(
         self,
@@ -146,7 +193,8 @@ class ResidentPipeline:
             )
         return to_image(pixels)
 
-    def _image_size(self, config: RenderConfig) -> tuple[int, int]:
+    def image_size(self, config: RenderConfig) -> tuple[int, int]:
+        """(width, height) in pixels: the config's, else the native size. Raises RenderError."""
         side, factor = self.base.info.resolution, vae_factor(self.base.vae.config)
         width, height = config.width or side, config.height or side
         if width % factor or height % factor:
@@ -191,6 +239,12 @@ class ResidentPipeline:
         """The number of tokens that did not fit, of the prompts in use."""
         used = [config.prompt, *([config.negative_prompt] if conditioning.negative else [])]
         return max(count_truncated(self.base, prompt) for prompt in used)
+
+
+def default_precision(device: torch.device | str) -> RenderPrecision:
+    """The precision on a device unless another one was measured to be better."""
+    is_cuda = torch.device(device).type == "cuda"
+    return RenderPrecision.FP16 if is_cuda else RenderPrecision.FP32
 
 
 def _cancel_on_false(

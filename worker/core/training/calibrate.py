@@ -26,6 +26,7 @@ from worker.core.training.prepare import (
     choose_precision,
     prediction_of,
     resolution_of,
+    restore_rounded_unet,
     schedule_of,
 )
 
@@ -49,9 +50,10 @@ def calibrate(
 ) -> Calibration:
     """Take real steps on random latents; the base is restored afterwards."""
     with _restore_afterwards(base):
-        lora = add_adapter(base, config)
         bucket = _random_bucket(base, config)
         precision = choose_precision(base, bucket, config, config.precision, device=device)
+        restore_rounded_unet(base, precision, device=device)
+        lora = add_adapter(base, config)
         cast_and_move(base, precision, device=device)
         schedule = NoiseSchedule.of(schedule_of(config, base), device=device)
         text = LiveCaptionEncoder(base, device=device)

@@ -111,9 +111,10 @@ def prepare(
     Raises UnsupportedError when the adapter could not be saved.
     """
     prediction = prediction_of(config, base)
+    precision = choose_precision(base, encoded.buckets[0], config, precision, device=device)
+    restore_rounded_unet(base, precision, device=device)
     lora = add_adapter(base, config)
     text = _make_caption_encoder(base, encoded.captions, config, device=device, cache=cache)
-    precision = choose_precision(base, encoded.buckets[0], config, precision, device=device)
     cast_and_move(base, precision, device=device)
     if config.compile:
         base.unet.compile_repeated_blocks(fullgraph=False)
@@ -145,6 +146,13 @@ def prepare(
     batches = Batches(encoded.buckets, encoded.images, config, timesteps=steps)
     learner = Learner(model, lora, config)
     return PreparedTraining(lora, learner, batches, validation, sampler, precision)
+
+
+def restore_rounded_unet(base: LoadedBase, precision: Precision, *, device: str) -> None:
+    """Read a UNet that was loaded as bf16 again if the precision needs more; without adapters."""
+    is_rounded = device.startswith("cpu") and base.unet.dtype is torch.bfloat16
+    if is_rounded and precision is not Precision.BF16:
+        base.cast_unet(torch.float32)
 
 
 def cast_and_move(base: LoadedBase, precision: Precision, *, device: str) -> None:

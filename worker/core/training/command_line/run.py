@@ -14,7 +14,8 @@ import torch
 
 from worker.core import starter
 from worker.core.bases.family import BaseInfo, BaseModelError
-from worker.core.bases.load import LoadedBase, load_base
+from worker.core.bases.inspect import inspect_base
+from worker.core.bases.load import LoadedBase
 from worker.core.bases.threads import use_fastest_threads
 from worker.core.device import choose_device, has_device
 from worker.core.lora_files import canonical
@@ -32,6 +33,7 @@ from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import TrainingImage, read_folder
 from worker.core.training.errors import OutOfMemoryError, TrainingError, UnsupportedError
 from worker.core.training.fallback import load_fallback, reduce_memory_use, save_fallback
+from worker.core.training.load import load_for_training
 from worker.core.training.loop import Outcome, TrainedAdapter, train
 from worker.core.training.memory import release_memory
 from worker.core.training.resume_from import copy_start_checkpoint
@@ -90,15 +92,13 @@ def _train(
     device = _find_device(arguments.device)
     if arguments.threads:
         torch.set_num_threads(arguments.threads)
-    stored = device != "cpu"  # half the memory until the training casts the UNet
-    base = load_base(arguments.model, unet_as_stored=stored)
-    requested = arguments.config(
-        resolution=base.info.resolution, images=_count_style_images(images)
-    )
+    info = inspect_base(arguments.model)
+    requested = arguments.config(resolution=info.resolution, images=_count_style_images(images))
     config = load_fallback(arguments.out, requested)
+    base = load_for_training(arguments.model, device=device, config=config)
     if device == "cpu":
         use_fastest_threads(base, batch_size=config.batch_size, at_most=torch.get_num_threads())
-    info, start = base.info, arguments.continue_from
+    start = arguments.continue_from
     if start:
         copy_start_checkpoint(start, arguments.out, steps=config.steps, base=info.fingerprint)
     continues = config != requested or start is not None
@@ -106,7 +106,7 @@ def _train(
     while trained is None:
         del base  # never two in memory
         config = _less_memory(arguments.out, requested, config, device, console)
-        base = load_base(arguments.model, unet_as_stored=stored)
+        base = load_for_training(arguments.model, device=device, config=config)
         trained = _try_config(arguments, images, console, config, base, device, continues=True)
     return trained, info, config
 
