@@ -14,7 +14,7 @@ import shutil
 import uuid
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -53,6 +53,20 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     costs.add_markers(items)
     if hasattr(config, "workerinput"):
         costs.sort_longest_first(items)
+
+
+@pytest.hookimpl(optionalhook=True)  # `make check` may run without pytest-xdist
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """With `--dist loadfile`, files that share a costly fixture stay in one process too."""
+    if config.getvalue("dist") != "loadfile":
+        return None
+    from xdist.scheduler import LoadFileScheduling
+
+    class SharedFixtures(LoadFileScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return costs.scope_of(nodeid)
+
+    return SharedFixtures(config, log)
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
@@ -111,12 +125,30 @@ def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("template") / "brushwork.db"
     engine = make_engine(f"sqlite:///{path}")
     migrate.upgrade(engine)
+    close_file(engine)
+    return path
+
+
+@pytest.fixture(scope="session")
+def ready_template(tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path) -> Path:
+    """A SQLite file in which the embedded base is ready, for the tests that copy it."""
+    from app.registry.db import Database, make_engine
+
+    path = tmp_path_factory.mktemp("ready") / "brushwork.db"
+    path.write_bytes(sqlite_template.read_bytes())
+    database = Database(make_engine(f"sqlite:///{path}"))
+    make_base_ready(database)
+    close_file(database.engine)
+    return path
+
+
+def close_file(engine: sa.Engine) -> None:
+    """Dispose of an engine on SQLite with everything in its one file, which can be copied then."""
     with engine.connect() as connection:
         connection.exec_driver_sql("COMMIT")
         connection.exec_driver_sql("PRAGMA wal_checkpoint(TRUNCATE)")
         connection.exec_driver_sql("BEGIN")
     engine.dispose()
-    return path
 
 
 @pytest.fixture
@@ -244,12 +276,14 @@ def routed_app(
 
 
 @pytest.fixture
-def app(routed_app: FastAPI, settings: Settings, decoder: ImageDecoder) -> Iterator[FastAPI]:
+def app(
+    routed_app: FastAPI, settings: Settings, ready_template: Path, decoder: ImageDecoder
+) -> Iterator[FastAPI]:
     """The web app on an empty registry in which the embedded base is ready."""
     from app.registry.state import make_state
 
+    (settings.data_dir / "brushwork.db").write_bytes(ready_template.read_bytes())
     state = dataclasses.replace(make_state(settings), decoder=decoder)
-    make_base_ready(state.database)
     routed_app.state.brushwork = state
     yield routed_app
     del routed_app.state.brushwork

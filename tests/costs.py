@@ -1,8 +1,8 @@
 """What a test costs, by the folder it is in: its marker and its place in the order.
 
 `make check` runs what is marked `unit` and imports nothing else. `make test` runs everything on
-every core: a file stays in one process, so that its fixtures are made once, and what takes longest
-starts first.
+every core: a file stays in one process, so that its fixtures are made once, as do files that share
+a costly one, and what takes longest starts first.
 """
 
 from __future__ import annotations
@@ -51,6 +51,20 @@ What builds networks with diffusers and transformers is `slow`: importing them a
 
 LONGEST_FIRST = ("stack", "process", "slow", "browser", "unit")
 
+TOGETHER = {
+    "worker/runtime/test_io_jobs.py": "trained",
+    "worker/runtime/test_prove_downloads.py": "trained",
+    "worker/runtime/test_render_jobs.py": "trained",
+    "worker/runtime/test_stack.py": "trained",
+    "worker/runtime/test_train_jobs.py": "trained",
+    "worker/runtime/test_trouble.py": "trained",
+}
+"""The fixture of a whole session that these files share: one process runs all of them.
+
+Two processes would both start a trainer, train a run and start the process that forks trainers:
+more than twenty CPU seconds a second time.
+"""
+
 
 def add_markers(items: Iterable[pytest.Item]) -> None:
     """Mark each test with its cost."""
@@ -75,6 +89,12 @@ def cost_of_folder(path: Path) -> str:
         if folder.as_posix() in FOLDERS:
             return FOLDERS[folder.as_posix()]
     return "unit"
+
+
+def scope_of(test: str) -> str:
+    """What the test with this id shares a process with: the tests of its file, or of `TOGETHER`."""
+    file = test.partition("::")[0]
+    return TOGETHER.get(file.removeprefix(f"{TESTS.name}/"), file)
 
 
 def is_left_out(path: Path, markers: str) -> bool:

@@ -9,6 +9,7 @@ file, or hold an answer back.
 from __future__ import annotations
 
 import base64
+import functools
 import hashlib
 import json
 import re
@@ -28,6 +29,19 @@ WRITE, READ = "write", "read"
 BLOCK = 64 * 1024
 
 
+# Every request compares the commit, and a base has tens of megabytes.
+@functools.lru_cache(maxsize=64)
+def sha256(content: bytes) -> str:
+    """The hash of a large file."""
+    return hashlib.sha256(content).hexdigest()
+
+
+@functools.lru_cache(maxsize=64)
+def sha1(content: bytes) -> str:
+    """The hash of a file's blob."""
+    return hashlib.sha1(content).hexdigest()
+
+
 @dataclass
 class Repo:
     """A repository with one commit at a time."""
@@ -41,7 +55,7 @@ class Repo:
         """Changes with every byte, as a commit does."""
         digest = hashlib.sha1()
         for path, content in sorted(self.files.items()):
-            digest.update(path.encode() + hashlib.sha256(content).digest())
+            digest.update(path.encode() + sha256(content).encode())
         return digest.hexdigest()
 
 
@@ -247,14 +261,14 @@ class _Handler(BaseHTTPRequestHandler):
             raise Refused(404, "EntryNotFound", "Entry not found")
         content = repo.files[path]
         if not path.endswith(LARGE):
-            etag = hashlib.sha1(content).hexdigest()
+            etag = sha1(content)
             self._bytes(path, content, {"x-repo-commit": repo.commit, "etag": f'"{etag}"'})
             return
         self.send_response(302)
         self.send_header("location", f"{self.state.files_url}/cdn/{name}/{path}")
         self.send_header("x-repo-commit", repo.commit)
         self.send_header("x-linked-size", str(len(content)))
-        self.send_header("x-linked-etag", f'"{hashlib.sha256(content).hexdigest()}"')
+        self.send_header("x-linked-etag", f'"{sha256(content)}"')
         self.send_header("content-length", "0")
         self.end_headers()
 
@@ -414,10 +428,9 @@ ROUTES: list[tuple[str, str, Callable[..., None]]] = [
 
 
 def _blob(path: str, content: bytes) -> dict[str, Any]:
-    row: dict[str, Any] = {"size": len(content), "blobId": hashlib.sha1(content).hexdigest()}
+    row: dict[str, Any] = {"size": len(content), "blobId": sha1(content)}
     if path.endswith(LARGE):
-        digest = hashlib.sha256(content).hexdigest()
-        row["lfs"] = {"sha256": digest, "size": len(content), "pointerSize": 130}
+        row["lfs"] = {"sha256": sha256(content), "size": len(content), "pointerSize": 130}
     return row
 
 

@@ -16,6 +16,7 @@ from bench.full import TrainingTask, train_one
 from bench.lora_vs_full import Bench, StylePlan
 from bench.styles import SIZE, STYLES
 from worker.core import starter
+from worker.core.training.errors import DatasetError
 
 SVG = (
     '<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 128 128">'
@@ -87,9 +88,15 @@ def test_both_ways_are_trained_and_measured_on_pictures_that_were_never_shown(
 
 
 def test_a_task_that_fails_ends_the_bench_with_its_reason(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """The process fails as a training without pictures does, without the imports of one."""
     task = TrainingTask("neon", str(tmp_path / "no"), str(tmp_path / "no"), 2, 1e-3, 1)
+    with pytest.raises(DatasetError, match="There is no folder") as failed:
+        train_one(task)
+    (tmp_path / "bench").mkdir()
+    (tmp_path / "bench" / "full.py").write_text(f"raise RuntimeError({str(failed.value)!r})")
+    monkeypatch.setattr(lora_vs_full, "ROOT", tmp_path)
     with pytest.raises(SystemExit, match="exit status 1"):
         Bench(tmp_path, 1).result(task)
     assert "There is no folder" in capsys.readouterr().err

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.costs import FOLDERS, LONGEST_FIRST, TESTS, cost_of_folder
+from tests.costs import FOLDERS, LONGEST_FIRST, TESTS, TOGETHER, cost_of_folder, scope_of
 
 
 def test_every_folder_that_has_a_cost_is_there() -> None:
@@ -33,3 +33,10 @@ def test_each_test_carries_its_cost(request: pytest.FixtureRequest) -> None:
 def test_the_tests_of_a_file_share_one_process() -> None:
     """Fixtures of a file are made once, and tests/stack builds on what its first test trained."""
     assert "--dist loadfile" in (TESTS.parent / "Makefile").read_text()
+    assert scope_of("tests/app/test_it.py::test_a[::]") == "tests/app/test_it.py"
+
+
+@pytest.mark.parametrize("file", TOGETHER)
+def test_files_that_share_a_costly_fixture_share_one_process(file: str) -> None:
+    assert TOGETHER[file] in (TESTS / file).read_text()
+    assert scope_of(f"tests/{file}::test_it") == TOGETHER[file]

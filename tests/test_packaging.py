@@ -26,7 +26,7 @@ from app.web.main import create_app
 from tests.wheel import ROOT, build_sdist, build_wheel
 
 PROJECT: dict[str, Any] = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-OWN = {"app", "worker", "tests", "bench"}
+OWN = {"app", "worker", "tests", "bench", "docs"}
 # Who imports it: the folder, and the extras that it may need beside the dependencies.
 EXTRAS = {
     "app": (),
@@ -35,6 +35,7 @@ EXTRAS = {
     "worker/core/starter/build": ("starter",),
     "worker/core/training/optim.py": ("eightbit",),
     "bench": ("test",),
+    "docs": ("test",),
     "tests": ("test", "starter", "eightbit"),
 }
 DATA = ("migrations", "static", "templates")
@@ -78,7 +79,7 @@ def extras_of(path: Path) -> tuple[str, ...]:
 def test_everything_that_is_imported_is_declared() -> None:
     owners = packages_distributions()
     missing = set()
-    for folder in ("app", "bench", "migrations", "tests", "worker"):
+    for folder in ("app", "bench", "docs", "migrations", "tests", "worker"):
         for path in (ROOT / folder).rglob("*.py"):
             known = declared(extras_of(path))
             for package in imported(path):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import zipfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ def documented_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack
         hub.add_folder("stable-diffusion-v1-5/stable-diffusion-v1-5", starter.PATH)
         hub.add("ada/woodcut-lora", {"woodcut.safetensors": lora_file(seed=2)})
         running = start_stack(
+            [sys.executable, "-m", "app"],
             tmp_path_factory.mktemp("documented"),
             BRUSHWORK_HUB_ENDPOINT=hub.url,
             BRUSHWORK_HUB_TOKEN="good",

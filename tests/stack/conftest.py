@@ -11,7 +11,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,6 +30,7 @@ END_SECONDS = 40.0
 class Stack:
     """A running `brushwork serve`."""
 
+    command: list[str]
     process: subprocess.Popen[str]
     data_dir: Path
     url: str = ""
@@ -46,21 +47,22 @@ class Stack:
         return "\n".join([*self.output, *tails])
 
 
-def start_stack(program: Path, data_dir: Path) -> Stack:
-    """Start everything with this `brushwork`, and wait until the page answers."""
-    command = [str(program), "serve", "--port", "0", "--no-browser"]
+def start_stack(brushwork: Sequence[str], data_dir: Path, **environment: str) -> Stack:
+    """Start everything with this `brushwork` command, and wait until the page answers."""
+    flags = ["--port", "0", "--no-browser", "--data-dir", str(data_dir)]
+    command = [*brushwork, "serve", *flags]
     clean = {key: value for key, value in os.environ.items() if not key.startswith("BRUSHWORK_")}
     clean.pop("PYTHONPATH", None)
     process = subprocess.Popen(
-        [*command, "--data-dir", str(data_dir)],
+        command,
         cwd=data_dir,
-        env=clean,
+        env=clean | environment,
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
     )
-    stack = Stack(process, data_dir)
+    stack = Stack(command, process, data_dir)
     threading.Thread(target=_read, args=(stack,), daemon=True).start()
     until = time.monotonic() + START_SECONDS
     while time.monotonic() < until and process.poll() is None:
@@ -95,7 +97,7 @@ def stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack]:
     """One running stack for the tests of a module."""
     wheel = build_wheel(tmp_path_factory.mktemp("wheel"))
     programs = install_wheel(wheel, tmp_path_factory.mktemp("installed"))
-    running = start_stack(programs / "brushwork", tmp_path_factory.mktemp("stack"))
+    running = start_stack([str(programs / "brushwork")], tmp_path_factory.mktemp("stack"))
     yield running
     assert stop_stack(running) == 0, running.logs()
 

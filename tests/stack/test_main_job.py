@@ -5,13 +5,18 @@ from __future__ import annotations
 import json
 import re
 import struct
+import subprocess
 from pathlib import Path
 
 import httpx
+import psutil
 import pytest
 from playwright.sync_api import Browser, Page, expect
 
-from tests.stack.conftest import Stack, poll
+from app.supervisor.guard import descendants
+from app.supervisor.lock import LOCK_NAME
+from tests.app.supervisor.conftest import alive, wait_until
+from tests.stack.conftest import Stack, poll, stop_stack
 from worker.core import starter
 
 pytestmark = [pytest.mark.stack, pytest.mark.browser]
@@ -152,3 +157,27 @@ def test_an_import_of_broken_tensors_says_why(api: httpx.Client) -> None:
     )
     assert answer.status_code == 422
     assert answer.json()["detail"]
+
+
+def test_it_says_once_where_it_is_and_a_second_start_says_so_too_and_ctrl_c_ends_all(
+    stack: Stack,
+) -> None:
+    """The last test here: it ends the stack."""
+    assert "</html>" in httpx.get(f"{stack.url}/", timeout=60).text
+    assert "\n".join(stack.output).count("Brushwork is ready at") == 1
+
+    second = subprocess.run(
+        stack.command, cwd=stack.data_dir, capture_output=True, text=True, timeout=60
+    )
+    assert second.returncode == 0
+    assert f"Brushwork already runs at {stack.url}" in second.stdout
+
+    pids = [stack.process.pid, *descendants(stack.process.pid)]
+    running = [one for one in psutil.process_iter(["cmdline"]) if one.pid in pids]
+    commands = [" ".join(one.info["cmdline"] or []) for one in running]
+    for queue in ("train", "render", "io"):
+        assert any(f"--queue {queue}" in command for command in commands)
+    assert stop_stack(stack) == 0, stack.logs()
+    assert not any(alive(pid) for pid in pids)
+    assert (stack.data_dir / LOCK_NAME).read_text() == ""
+    wait_until(lambda: stack.output[-1] == "Stopped.")

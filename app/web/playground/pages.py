@@ -225,10 +225,11 @@ def _earlier_renders(session: Session) -> list[EarlierRender]:
 
 
 def _result_fragment(
-    session: Session, render: Render, form: PlayForm | None = None
+    session: Session, render: Render, form: PlayForm | None = None, *, is_own_page: bool = False
 ) -> ResultFragment:
     result = _result_view(session, render)
-    return ResultFragment(result, [] if result.is_active else _earlier_renders(session), form)
+    earlier = [] if result.is_active else _earlier_renders(session)
+    return ResultFragment(result, earlier, form, is_own_page)
 
 
 def _result_view(session: Session, render: Render) -> ResultView:
@@ -262,8 +263,9 @@ def show(request: Request, render_id: Id, state: State) -> Response:
 def live(render_id: Id, state: State, own: bool = False) -> Response:
     """Show the progress of an image; polls until it is finished."""
     with state.database.read() as session:
-        context = _result_fragment(session, service.get_render(session, render_id))
-    return render_fragment("playground/_live.html", replace(context, is_own_page=own))
+        render = service.get_render(session, render_id)
+        context = _result_fragment(session, render, is_own_page=own)
+    return render_fragment("playground/_live.html", context)
 
 
 @router.post("/renders/{render_id}/cancel")

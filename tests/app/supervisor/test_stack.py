@@ -117,28 +117,6 @@ def none_left(pids: list[int]) -> bool:
     return not any(alive(pid) for pid in pids)
 
 
-def test_it_says_once_where_it_is_and_a_second_start_says_so_too_and_ctrl_c_ends_all(
-    serves: list[Serve], tmp_path: Path
-) -> None:
-    serves.append(serve := Serve(tmp_path / "data"))
-    url = serve.url()
-    assert b"</html>" in get(f"{url}/")
-    assert serve.said.count("Brushwork is ready at") == 1
-
-    second = subprocess.run(
-        serve_command(tmp_path / "data"), cwd=ROOT, capture_output=True, text=True, timeout=60
-    )
-    assert second.returncode == 0
-    assert f"Brushwork already runs at {url}" in second.stdout
-
-    wait_until(lambda: all(serve.has_process(f"--queue {q}") for q in ("train", "render", "io")))
-    pids = serve.processes()
-    assert serve.send(signal.SIGINT) == 0, serve.said
-    assert none_left(pids)
-    assert (tmp_path / "data" / LOCK_NAME).read_text() == ""
-    assert serve.lines[-1] == "Stopped."
-
-
 def test_a_killed_supervisor_leaves_nothing_and_the_next_start_is_clean(
     serves: list[Serve], tmp_path: Path
 ) -> None:

@@ -16,6 +16,7 @@ from tests.images import make_png
 from tests.live_server import END_SECONDS, Live, serve
 
 HALF_A_FORM = b"name=Chalk&trigger_word=ch"
+HALF_A_PART = b'--edge\r\nContent-Disposition: form-data; name="prompt"\r\n\r\na cas'
 
 
 @pytest.fixture
@@ -45,19 +46,19 @@ def wait_until(live: Live, *, is_busy: bool) -> None:
 
 
 @pytest.mark.parametrize(
-    ("path", "content_type"),
+    ("path", "content_type", "half"),
     [
-        ("/train/new/plan", "application/x-www-form-urlencoded"),
-        ("/play", "multipart/form-data; boundary=edge"),
-        ("/datasets", "application/x-www-form-urlencoded"),
-        ("/api/v1/datasets", "application/json"),
+        ("/train/new/plan", "application/x-www-form-urlencoded", HALF_A_FORM),
+        ("/play", "multipart/form-data; boundary=edge", HALF_A_PART),
+        ("/datasets", "application/x-www-form-urlencoded", HALF_A_FORM),
+        ("/api/v1/datasets", "application/json", HALF_A_FORM),
     ],
 )
 def test_half_a_body_is_no_error(
-    live: Live, caplog: pytest.LogCaptureFixture, path: str, content_type: str
+    live: Live, caplog: pytest.LogCaptureFixture, path: str, content_type: str, half: bytes
 ) -> None:
     head = f"POST {path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: {content_type}\r\n"
-    request = f"{head}Content-Length: 5000\r\n\r\n".encode() + HALF_A_FORM
+    request = f"{head}Content-Length: 5000\r\n\r\n".encode() + half
     assert leave(live, request) == []
     assert [line for line in caplog.records if line.levelno >= logging.WARNING] == []
 

@@ -34,8 +34,12 @@ SHALLOW_SD15: dict[str, Any] = {
     "layers_per_block": 1,
 }
 SHALLOW_SDXL: dict[str, Any] = {
+    "block_out_channels": (32, 64),
+    "down_block_types": ("DownBlock2D", "CrossAttnDownBlock2D"),
+    "up_block_types": ("CrossAttnUpBlock2D", "UpBlock2D"),
     "layers_per_block": 1,
-    "transformer_layers_per_block": (1, 1, 2),
+    "transformer_layers_per_block": (1, 2),
+    "attention_head_dim": (1, 1),
 }
 
 

@@ -27,9 +27,8 @@ from app.registry.jobs.models import IoJob, Job
 from app.registry.runs.models import Checkpoint, Run
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore
+from tests.conftest import embedded_info
 from tests.worker.runtime.trainer_server import TrainerServer
-from worker.core import starter
-from worker.core.bases.inspect import inspect_base
 from worker.core.training.events import Event as TrainingEvent
 from worker.runtime.job_loop import JobLoop, Work
 from worker.runtime.messages import FailureReport, encode
@@ -188,14 +187,13 @@ def open_registry(
 
 
 def _add_base(database: Database) -> int:
-    info = inspect_base(starter.PATH)
     with database.write() as session:
         base = ensure_embedded(session)
         session.flush()
         write_inspection(
             session,
             base.key,
-            InspectionResult.of(info),
+            InspectionResult.of(embedded_info()),
         )
         for job in session.exec(select(IoJob)):
             session.delete(job)

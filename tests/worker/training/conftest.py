@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import copy
+import io
+import pickle
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import pytest
+import torch
 from PIL import Image, ImageDraw
 
 from tests.worker.bases.tiny_models import (
@@ -59,10 +62,35 @@ def starter_base() -> MakeBase:
 
 
 def _copies(folder: Path) -> MakeBase:
-    """A fresh base each time: a training uses its base up, all but the tokenizers."""
+    """A fresh base each time: a training uses its base up, all but the tokenizers.
+
+    By pickle, with the tensors kept apart: a third of what `copy.deepcopy` costs.
+    """
     loaded = load_base(folder)
-    shared = {id(tokenizer): tokenizer for tokenizer in loaded.tokenizers}
-    return lambda: copy.deepcopy(loaded, dict(shared))
+    tokenizers = {id(tokenizer): tokenizer for tokenizer in loaded.tokenizers}
+    tensors: dict[int, torch.Tensor] = {}
+
+    class Pickler(pickle.Pickler):
+        def persistent_id(self, value: Any) -> int | None:
+            if isinstance(value, torch.Tensor):
+                tensors[id(value)] = value
+            return id(value) if id(value) in tensors or id(value) in tokenizers else None
+
+    class Unpickler(pickle.Unpickler):
+        def __init__(self, content: io.BytesIO) -> None:
+            super().__init__(content)
+            self._copies: dict[int, torch.Tensor] = {}  # what is shared in one base stays shared
+
+        def persistent_load(self, key: int) -> Any:
+            if key in tokenizers:
+                return tokenizers[key]
+            if key not in self._copies:
+                self._copies[key] = copy.deepcopy(tensors[key])
+            return self._copies[key]
+
+    content = io.BytesIO()
+    Pickler(content).dump(loaded)
+    return lambda: Unpickler(io.BytesIO(content.getvalue())).load()
 
 
 @pytest.fixture(scope="session")

@@ -104,8 +104,8 @@ def test_balancing_moves_powers_of_two_alone() -> None:
         ("shallow_sd15", FileFormat.KOHYA, WeightDtype.FP16),
         ("shallow_sd15", FileFormat.KOHYA, WeightDtype.BF16),
         ("sd15", FileFormat.KOHYA, WeightDtype.FP32),
-        ("sd15", FileFormat.PEFT, WeightDtype.FP32),
-        ("sdxl", FileFormat.KOHYA, WeightDtype.FP16),
+        ("shallow_sd15", FileFormat.PEFT, WeightDtype.FP32),
+        ("shallow_sdxl", FileFormat.KOHYA, WeightDtype.FP16),
     ],
 )
 def test_a_download_reads_back_as_the_trained_change(

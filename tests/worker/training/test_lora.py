@@ -35,8 +35,15 @@ def test_a_fresh_adapter_changes_nothing(
     assert torch.equal(look(base), before)
 
 
-@pytest.mark.parametrize("targets", list(Targets))
-@pytest.mark.parametrize("family", ["sd15", "sdxl"])
+@pytest.mark.parametrize(
+    ("family", "targets"),
+    [("sd15", Targets.ALL), ("sdxl", Targets.ALL)]
+    + [
+        (family, targets)
+        for family in ("shallow_sd15", "shallow_sdxl")
+        for targets in (Targets.ATTENTION, Targets.LINEAR)
+    ],
+)
 def test_the_extracted_matrices_are_the_whole_change(
     family: str, targets: Targets, request: pytest.FixtureRequest
 ) -> None:
@@ -176,7 +183,7 @@ def test_a_scale_is_taken_back_after_an_error(shallow_sd15: MakeBase) -> None:
     assert {site.layer.scaling["default"] for site in lora.sites} == {2.0}
 
 
-def test_up_matrices_are_a_loras_alone(sd15: MakeBase) -> None:
+def test_up_matrices_are_a_loras_alone(sd15: MakeBase, shallow_sd15: MakeBase) -> None:
     base = sd15()
     lora = fresh_adapter(base)
     names = {id(parameter): name for name, parameter in lora.named_parameters().items()}
@@ -187,7 +194,7 @@ def test_up_matrices_are_a_loras_alone(sd15: MakeBase) -> None:
     assert len(rest) == 128 + 12
     assert all(name.endswith(".down") for name in rest)
     for kind in (AdapterKind.LOHA, AdapterKind.LOKR):
-        other = fresh_adapter(sd15(), kind=kind)
+        other = fresh_adapter(shallow_sd15(), kind=kind)
         assert other.parameters(up=True) == []
         assert len(other.parameters(up=False)) == len(other.named_parameters())
 

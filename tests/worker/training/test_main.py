@@ -1,4 +1,4 @@
-"""`brushwork train` as people run it: real processes on the embedded base."""
+"""`brushwork train` on the embedded base: once as a real process, elsewhere in this one."""
 
 from __future__ import annotations
 
@@ -29,9 +29,9 @@ COMMAND = (
 CONFIG = {"steps": 50, "batch_size": 1, "rank": 2, "alpha": 2, "precision": "fp32"}
 
 
-def start(module: str, *words: str) -> subprocess.Popen[str]:
+def start(*words: str) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", module, *words],
+        [sys.executable, "-m", "app", "train", *words],
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
@@ -44,11 +44,19 @@ def header_of(path: Path) -> tuple[list[str], dict[str, str]]:
         return list(file.keys()), file.metadata()
 
 
-def test_the_command_trains_and_resumes_after_an_interruption(tmp_path: Path, folder: Path) -> None:
+@pytest.fixture(autouse=True)
+def _own_signals(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ctrl-C stays with pytest where a command runs in its process."""
+    monkeypatch.setattr(Console, "listen", lambda _console: None)
+
+
+def test_the_command_trains_and_resumes_after_an_interruption(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     places = ["--model", str(starter.PATH), "--data", str(folder), "--out", str(out)]
-    words = ["train", *places, *COMMAND.split()]
-    first = start("app", *words)
+    words = [*places, *COMMAND.split(), "--batch", "2"]
+    first = start(*words)
     assert first.stdout is not None
     for line in first.stdout:
         if line.startswith("step 1/20"):
@@ -59,9 +67,9 @@ def test_the_command_trains_and_resumes_after_an_interruption(tmp_path: Path, fo
     assert "Run the same command to continue" in rest
     assert not (out / "adapter.safetensors").exists()
 
-    second = start("app", *words)
-    output, errors = second.communicate(timeout=120)
-    assert second.returncode == 0, errors
+    code = main(words)
+    output, errors = capsys.readouterr()
+    assert code == 0, errors
     assert "step 1/20" not in output
     assert "step 20/20" in output
     path = out / "adapter.safetensors"
@@ -81,16 +89,18 @@ def test_the_command_trains_and_resumes_after_an_interruption(tmp_path: Path, fo
     assert 1 < ended - began < 240
 
 
-def test_a_job_from_a_file_trains_and_flags_win_over_it(tmp_path: Path, folder: Path) -> None:
+def test_a_job_from_a_file_trains_and_flags_win_over_it(
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
     out = tmp_path / "out"
     job = tmp_path / "job.json"
     places = {"model": str(starter.PATH), "data": str(folder), "out": str(out)}
     job.write_text(json.dumps(places | {"config": CONFIG}))
     words = ["--steps", "2", "--name", "Deep ink", "--trigger-word", "ink", "--dtype", "fp32"]
     samples = ["--sample-prompt", "a fox", "--sample-steps", "1", "--regularization", str(folder)]
-    process = start("worker.core.training", str(job), *words, *samples)
-    output, errors = process.communicate(timeout=120)
-    assert process.returncode == 0, errors
+    code = main([str(job), *words, *samples])
+    output, errors = capsys.readouterr()
+    assert code == 0, errors
     assert output.startswith("Warning: No caption contains the trigger word “ink”")
     assert "step 2/2" in output
     assert f"Sample {out}/samples/step-000002/prompt-0.png (a fox)" in output
@@ -110,7 +120,6 @@ def test_full_memory_falls_back_to_a_smaller_config_and_saves_it(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(Console, "listen", lambda _console: None)
     learn, sizes = Learner.learn, []
 
     def learn_in_little_memory(self: Learner, batches: Any, **options: Any) -> Any:
@@ -142,7 +151,6 @@ def test_a_run_killed_after_a_fallback_resumes_from_an_earlier_checkpoint(
     monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(Console, "listen", lambda _console: None)
     learn, fails = Learner.learn, True
 
     def learn_two_steps_then_die(self: Learner, batches: Any, *, step: int, **options: Any) -> Any:
@@ -163,12 +171,8 @@ def test_a_run_killed_after_a_fallback_resumes_from_an_earlier_checkpoint(
 
 
 def test_a_training_continues_from_a_checkpoint_to_a_new_length(
-    tmp_path: Path,
-    folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    capsys: pytest.CaptureFixture[str],
+    tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    monkeypatch.setattr(Console, "listen", lambda _console: None)
     first, second = tmp_path / "first", tmp_path / "second"
     usual = ["--model", "starter", "--data", str(folder), *COMMAND.split()]
     assert main([*usual, "--out", str(first), "--steps", "2", "--checkpoint-every", "1"]) == 0
@@ -214,10 +218,8 @@ def test_unusable_arguments_are_explained_in_one_line(
     sentence: str,
     tmp_path: Path,
     folder: Path,
-    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    monkeypatch.setattr(Console, "listen", lambda _console: None)  # pytest keeps its own Ctrl-C
     places = ["--model", "starter", "--data", str(folder), "--out", str(tmp_path / "out")]
     assert main([*places, *words]) == FAILED
     shown = capsys.readouterr().err
