@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass
+from math import prod
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL, AutoencoderTiny, UNet2DConditionModel
 from torch import Tensor, nn
@@ -22,6 +25,8 @@ _DIFFUSERS = {
     kind.__name__: kind for kind in (UNet2DConditionModel, AutoencoderKL, AutoencoderTiny)
 }
 _TRANSFORMERS = {kind.__name__: kind for kind in (CLIPTextModel, CLIPTextModelWithProjection)}
+_NUMPY_DTYPES = {torch.float16: np.float16, torch.float32: np.float32}
+_preloaded: dict[tuple[Path, int], np.ndarray[Any, np.dtype[np.float32]]] = {}
 
 
 @dataclass(frozen=True)
@@ -39,6 +44,11 @@ class StoredTensor:
         The bytes are read straight into the result, or piece by piece if it has another type: a
         mapped file would count as memory of the process, besides the tensors copied from it.
         """
+        if (dtype or self.dtype) is torch.float32:
+            # given out once, because who reads a tensor may change it
+            array = _preloaded.pop((self.file, self.offset), None)
+            if array is not None:
+                return torch.from_numpy(array).view(self.shape)
         tensor = torch.empty(self.shape, dtype=dtype or self.dtype)
         try:
             with self.file.open("rb", buffering=0) as content:
@@ -74,6 +84,22 @@ def stored_tensors(file: Path) -> dict[str, StoredTensor]:
         for name, entry in sorted(header.tensors.items(), key=lambda item: item[1].start)
         if entry.dtype in SAFETENSORS_DTYPES
     }
+
+
+def preload_fp32(files: Iterable[Path]) -> None:
+    """Keep the tensors of safetensors files in memory as fp32, for the next load of each.
+
+    A process calls this before it forks others that load these files: they share the memory of
+    what they do not change. It uses numpy, because a process that has run an operation of torch
+    must not fork. Raises BaseModelError, and OSError if a file cannot be read.
+    """
+    for file in files:
+        content = file.read_bytes()
+        for stored in stored_tensors(file).values():
+            if (kind := _NUMPY_DTYPES.get(stored.dtype)) is not None:
+                count = prod(stored.shape)
+                values = np.frombuffer(content, kind, count=count, offset=stored.offset)
+                _preloaded[file, stored.offset] = values.astype(np.float32)
 
 
 def build_module(kind: str, config: dict[str, Any]) -> nn.Module:
