@@ -13,6 +13,7 @@ chosen beforehand, results were not.
 from __future__ import annotations
 
 import argparse
+import shutil
 import tempfile
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -35,16 +36,21 @@ def main(argv: Sequence[str] | None = None) -> None:
     options = parse(argv)
     with (
         data_folder(options.reuse or options.keep) as folder,
+        tempfile.TemporaryDirectory() as taken,
         running_stack(folder, Stopwatch()) as url,
         Api(url) as api,
         open_browser() as browser,
     ):
-        camera = Camera(browser, url, options.out)
+        camera = Camera(browser, url, Path(taken))
         if options.reuse:
             run = workflow.newest_run(api)
         else:
             run = photograph_training(camera, api, Preset(options.preset))
         photograph_results(camera, api, run)
+        # all at the end: pages show the version of the code, which says whether files were changed
+        options.out.mkdir(parents=True, exist_ok=True)
+        for image in Path(taken).iterdir():
+            shutil.copy(image, options.out)
 
 
 def parse(argv: Sequence[str] | None) -> argparse.Namespace:
