@@ -33,6 +33,8 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import IO, Any
 
+from worker.runtime.device import describe_processor
+
 ROOT = Path(__file__).parents[1]
 WARM_UP = 3  # steps that are not counted; one where steps are few
 FEW = 12
@@ -155,22 +157,12 @@ def heading(module: str = "bench.training") -> str:
     command = shlex.join(["python", "-m", module, *sys.argv[1:]])
     return "\n".join(
         [
-            f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {processor()}, {os.cpu_count()} cores "
-            f"(load before: {os.getloadavg()[0]:.1f})",
+            f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {describe_processor()}, {os.cpu_count()} "
+            f"cores (load before: {os.getloadavg()[0]:.1f})",
             f"Python {platform.python_version()}, {packages}",
             command,
         ]
     )
-
-
-def processor() -> str:
-    """The processor's own name."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-    except OSError:
-        return platform.processor() or platform.machine()
-    names = (line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
-    return next(names, platform.machine())
 
 
 def tiny(options: argparse.Namespace, folder: Path) -> None:

@@ -28,7 +28,7 @@ import app.registry.tables  # noqa: F401  (fills the metadata)
 from app.registry.db import MENTIONS, Database, database_now, utcnow
 from app.registry.jobs.kinds import JobKind, SweepArgs
 from app.registry.jobs.models import JOB_FILES_KEPT, Event, IoJob
-from app.registry.jobs.service import enqueue_io
+from app.registry.jobs.service import enqueue_io_if
 from app.registry.jobs.states import ACTIVE
 from app.registry.storage.store import BlobNotFound, BlobStore
 from app.registry.thumbnails import service as thumbnails
@@ -148,13 +148,4 @@ def is_due(session: Session) -> bool:
 
 def order_if_due(database: Database) -> IoJob | None:
     """Create a sweep job if one is due; of concurrent callers, only one creates it."""
-    with database.read() as session:
-        if not is_due(session):
-            return None
-    with database.write() as session:
-        if not database.is_sqlite:
-            lock = sa.select(sa.func.pg_advisory_xact_lock(SWEEP_LOCK))
-            session.connection().execute(lock)
-        if not is_due(session):
-            return None
-        return enqueue_io(session, SweepArgs(), priority=SWEEP_PRIORITY)
+    return enqueue_io_if(is_due, database, SweepArgs(), priority=SWEEP_PRIORITY, lock=SWEEP_LOCK)

@@ -16,6 +16,7 @@ from app.registry.config import SECRETS
 from app.registry.jobs.queues import Queue
 from app.registry.paths import ROOT
 from app.supervisor.processes import Program, python_program
+from worker.core.device import OFFLINE_LIBRARIES
 
 SERVER = "worker.runtime.forking.server"
 CLIENT = ROOT / "worker" / "runtime" / "forking" / "client.py"
@@ -30,9 +31,7 @@ ENVIRONMENT = {
     "OPENBLAS_NUM_THREADS": "1",
     # read on import by the libraries, and the same in every worker
     "OMP_WAIT_POLICY": "PASSIVE",
-    "HF_HUB_OFFLINE": "1",
-    "TRANSFORMERS_OFFLINE": "1",
-    "TOKENIZERS_PARALLELISM": "false",
+    **OFFLINE_LIBRARIES,
     "MALLOC_ARENA_MAX": "2",  # memory that one thread frees is used again by another
 }
 

@@ -47,7 +47,7 @@ class DeferredDynamo(ModuleType):
         self._disabled: list[Any] = []
 
     def allow_in_graph(self, fn: Any) -> Any:
-        """Remember the function or class; the real module is told when it is loaded."""
+        """Remember the function or class; the real module gets it when it is loaded."""
         self._allowed.append(fn)
         return fn
 

@@ -4,6 +4,13 @@ from __future__ import annotations
 
 import sys
 
+OFFLINE_LIBRARIES = {
+    "HF_HUB_OFFLINE": "1",
+    "TRANSFORMERS_OFFLINE": "1",
+    "TOKENIZERS_PARALLELISM": "false",
+}
+"""Environment of a process that imports torch and the libraries on it."""
+
 
 def choose_device(setting: str) -> str:
     """The torch device for a setting; `auto` means CUDA, else Apple's GPU, else the CPU."""

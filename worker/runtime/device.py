@@ -14,6 +14,7 @@ from pathlib import Path
 
 from app.registry.config import SECRETS
 from app.registry.paths import python_path
+from worker.core.device import OFFLINE_LIBRARIES
 from worker.core.nvidia import cuda_command, has_nvidia_gpu
 
 MANY_THREADS = 4
@@ -115,8 +116,6 @@ def child_environment(thread_count: int) -> dict[str, str]:
     return known | {
         "OMP_NUM_THREADS": str(thread_count),
         "MKL_NUM_THREADS": str(thread_count),
-        "HF_HUB_OFFLINE": "1",
-        "TRANSFORMERS_OFFLINE": "1",
-        "TOKENIZERS_PARALLELISM": "false",
+        **OFFLINE_LIBRARIES,
         "PYTHONPATH": python_path(),
     }

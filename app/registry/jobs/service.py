@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import secrets
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from typing import Any, TypeVar
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.db import database_now, wake_after_commit
+from app.registry.db import Database, database_now, wake_after_commit
 from app.registry.errors import Conflict
 from app.registry.jobs.kinds import JobArgs
 from app.registry.jobs.models import DEFAULT_MAX_ATTEMPTS, Event, IoJob, Job
@@ -289,3 +290,24 @@ def enqueue_io(
         max_attempts=max_attempts,
     )
     return enqueue(session, job)
+
+
+def enqueue_io_if(
+    is_due: Callable[[Session], bool],
+    database: Database,
+    args: JobArgs,
+    *,
+    priority: int,
+    lock: int,
+) -> IoJob | None:
+    """Store a job for the io worker if it is due; of concurrent callers, only one stores it.
+
+    `lock`: key of PostgreSQL's advisory lock for this kind of job.
+    """
+    with database.read() as session:
+        if not is_due(session):
+            return None
+    with database.write() as session:
+        if not database.is_sqlite:
+            session.connection().execute(sa.select(sa.func.pg_advisory_xact_lock(lock)))
+        return enqueue_io(session, args, priority=priority) if is_due(session) else None

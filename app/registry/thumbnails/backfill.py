@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 from app.registry.db import Database, database_now
 from app.registry.jobs.kinds import JobKind, MakeThumbnailsArgs
 from app.registry.jobs.models import IoJob
-from app.registry.jobs.service import enqueue_io
+from app.registry.jobs.service import enqueue_io_if
 from app.registry.jobs.states import ACTIVE, JobStatus
 from app.registry.thumbnails.service import list_missing
 
@@ -34,13 +34,6 @@ def is_due(session: Session) -> bool:
 
 def order_if_due(database: Database) -> IoJob | None:
     """Create the job if it is due; of concurrent callers, only one creates it."""
-    with database.read() as session:
-        if not is_due(session):
-            return None
-    with database.write() as session:
-        if not database.is_sqlite:
-            lock = sa.select(sa.func.pg_advisory_xact_lock(BACKFILL_LOCK))
-            session.connection().execute(lock)
-        if not is_due(session):
-            return None
-        return enqueue_io(session, MakeThumbnailsArgs(), priority=BACKFILL_PRIORITY)
+    return enqueue_io_if(
+        is_due, database, MakeThumbnailsArgs(), priority=BACKFILL_PRIORITY, lock=BACKFILL_LOCK
+    )

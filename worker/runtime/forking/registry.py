@@ -5,7 +5,7 @@ from types import ModuleType
 
 import sqlalchemy.dialects.sqlite  # noqa: F401
 
-# Celery's command line imports an interactive shell for a subcommand that no worker runs: 12 MB
+# Celery's command line imports an interactive shell for a subcommand that no worker runs: 7 MB
 _no_shell = ModuleType("click_repl")
 _no_shell.register_repl = lambda _: None  # type: ignore[attr-defined]
 sys.modules.setdefault("click_repl", _no_shell)
