@@ -1,25 +1,13 @@
-"""The embedded base model and its example style: their paths and prompts to try.
+"""The embedded base model: its path.
 
 Importing this module loads no model. `starter` is a diffusers folder like any other base;
-`worker.core.starter.build` made it, and `worker.core.starter.chalkboard` drew its example.
+`worker.core.starter.build` made it. Styles to train it on are in `worker.core.starter.examples`.
 """
 
 from pathlib import Path
 
 PATH: Path = Path(__file__).parent / "weights"
-"""The diffusers folder of the base: 64 x 64 px, v-prediction, fp16."""
+"""The diffusers folder of the base: v-prediction, fp16."""
 
-EXAMPLE: Path = Path(__file__).parent / "example"
-"""The example style: captioned images of 512 px and a `metadata.jsonl`."""
-
-EXAMPLE_TRIGGER: str = "chalkboard"
-"""The trigger word of the example style."""
-
-EXAMPLE_PROMPTS: tuple[str, ...] = (
-    "castle, chalkboard style",
-    "rocket, chalkboard style",
-    "red apple, chalkboard style",
-    "house, chalkboard style",
-    "frog, chalkboard style",
-)
-"""Prompts whose subjects the base knows well and the example does not contain."""
+REPAIR: str = "Install Brushwork again to repair it; your data is not affected."
+"""What to do when files of the base are damaged or missing."""

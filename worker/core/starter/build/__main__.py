@@ -1,78 +1,103 @@
 """`python -m worker.core.starter.build --out FOLDER`: builds the embedded base from artwork."""
 
 import argparse
+import signal
+import sys
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from types import FrameType
 
-import torch
-from diffusers import StableDiffusionPipeline
-
-from worker.core.starter.build.artwork import ArtworkSubject, load_artwork, read_subjects
-from worker.core.starter.build.autoencoder import encode_latents, train_autoencoder
+from worker.core.starter.build.artwork import (
+    fetch_artwork,
+    load_artwork,
+    ordinary_words,
+    read_subjects,
+)
+from worker.core.starter.build.base import Build, build_starter
+from worker.core.starter.build.errors import BuildError
+from worker.core.starter.build.hardware import choose_hardware
 from worker.core.starter.build.recipe import Recipe, full_recipe, tiny_recipe
-from worker.core.starter.build.text_encoder import train_text_encoder
-from worker.core.starter.build.training_set import render_training_set
-from worker.core.starter.build.unet import make_scheduler, train_unet
+from worker.core.starter.build.workplace import available_memory, locked, require_memory
+
+DEFAULT_MINUTES = 300.0
 
 
-@dataclass(frozen=True)
-class Losses:
-    """The loss of every step, by stage."""
-
-    autoencoder: list[float]
-    text_encoder: list[float]
-    unet: list[float]
-
-
-def build_starter(subjects: Sequence[ArtworkSubject], recipe: Recipe, out: Path) -> Losses:
-    """Write a diffusers folder in fp16 to `out` whose model generates the subjects by name."""
-    dataset = render_training_set(subjects, captions=recipe.captions, seed=recipe.seed)
-    print(f"{len(subjects)} subjects, {len(dataset.pixels)} images", flush=True)
-    vae, autoencoder_losses = train_autoencoder(dataset, recipe)
-    latents = encode_latents(vae, dataset)
-    words = train_text_encoder(subjects, dataset, latents, recipe)
-    unet, unet_losses = train_unet(latents, dataset, words, recipe)
-    pipeline = StableDiffusionPipeline(
-        vae=vae,
-        text_encoder=words.encoder,
-        tokenizer=words.tokenizer,
-        unet=unet,
-        scheduler=make_scheduler(),
-        safety_checker=None,
-        feature_extractor=None,
-        requires_safety_checker=False,
-    )
-    pipeline.to(torch.float16)
-    pipeline.save_pretrained(out)
-    return Losses(autoencoder_losses, words.losses, unet_losses)
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Build; the exit status is 1 when it cannot go on or was stopped."""
+    options = _parser().parse_args(arguments)
+    started = time.monotonic()
+    try:
+        with locked(options.out) as checkpoints:
+            recipe = _recipe(options)
+            require_memory(recipe.memory, free=available_memory())
+            build_starter(_plan(options, recipe, checkpoints), options.out)
+    except BuildError as error:
+        print(error, file=sys.stderr)
+        return 1
+    print(f"{options.out} is ready after {(time.monotonic() - started) / 60:.0f} minutes")
+    return 0
 
 
-def main(arguments: Sequence[str] | None = None) -> None:
+def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="python -m worker.core.starter.build", description=__doc__
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for the finished base")
     length = parser.add_mutually_exclusive_group()
-    length.add_argument("--minutes", type=float, default=75.0, help="total training time (75)")
+    length.add_argument(
+        "--minutes", type=float, default=DEFAULT_MINUTES, help="total training time (300)"
+    )
     length.add_argument("--tiny", action="store_true", help="a tiny model, in about a minute")
     source = parser.add_mutually_exclusive_group()
     source.add_argument("--artwork", type=Path, help="folder with the four npm tarballs")
     source.add_argument("--subjects", type=Path, help="JSON file of subjects, as in the tests")
+    parser.add_argument("--start-from", type=Path, help="diffusers folder to train on from")
+    parser.add_argument("--device", choices=("cpu", "cuda"), help="a GPU if there is one")
+    parser.add_argument("--compile", action="store_true", help="compile the UNet (torch.compile)")
     parser.add_argument("--seed", type=int, default=0)
-    options = parser.parse_args(arguments)
-    given = options.subjects
-    subjects = read_subjects(given) if given else load_artwork(options.artwork)
-    recipe = (
-        tiny_recipe(seed=options.seed)
-        if options.tiny
-        else full_recipe(options.minutes, seed=options.seed)
+    return parser
+
+
+def _recipe(options: argparse.Namespace) -> Recipe:
+    if options.tiny:
+        return tiny_recipe(seed=options.seed)
+    trained = options.start_from is not None
+    return full_recipe(options.minutes, seed=options.seed, starts_trained=trained)
+
+
+def _plan(options: argparse.Namespace, recipe: Recipe, checkpoints: Path) -> Build:
+    """What the options ask for; downloads the artwork when no folder is given."""
+    if options.subjects:
+        subjects, english = read_subjects(options.subjects), []
+    else:
+        artwork = options.artwork or checkpoints / "artwork"
+        if options.artwork is None:
+            fetch_artwork(artwork)
+        subjects, english = load_artwork(artwork), ordinary_words(artwork)
+    return Build(
+        subjects,
+        recipe,
+        english,
+        options.start_from,
+        choose_hardware(device=options.device, compile=options.compile),
+        _stop_on_signals(),
     )
-    started = time.monotonic()
-    build_starter(subjects, recipe, options.out)
-    print(f"{options.out} is ready after {(time.monotonic() - started) / 60:.0f} minutes")
+
+
+def _stop_on_signals() -> Callable[[], bool]:
+    """True after the first Ctrl-C or SIGTERM; a second one ends the process at once."""
+    seen: list[int] = []
+
+    def note(number: int, frame: FrameType | None) -> None:
+        seen.append(number)
+        signal.signal(number, signal.SIG_DFL)
+        print("Saving the state; once more to stop at once.", file=sys.stderr, flush=True)
+
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, note)
+    return lambda: bool(seen)
 
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

@@ -47,3 +47,12 @@ class Muon:
             scale = max(1.0, flat.shape[0] / flat.shape[1]) ** 0.5
             weight.add_(flat.view_as(weight), alpha=-self.rate * scale)
             weight.grad = None
+
+    def state_dict(self) -> dict[str, list[Tensor]]:
+        """The momenta, for a checkpoint."""
+        return {"moving": self._moving}
+
+    def load_state_dict(self, state: dict[str, list[Tensor]]) -> None:
+        """Take over the momenta of an interrupted training."""
+        for moving, saved in zip(self._moving, state["moving"], strict=True):
+            moving.copy_(saved)

@@ -4,6 +4,7 @@ import math
 import time
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 WARMUP = 0.03
 """Share of a stage in which the learning rate rises to its maximum."""
@@ -18,18 +19,30 @@ class Pace:
     steps: int | None = None
     minutes: float | None = None
 
-    def progress(self) -> Iterator[float]:
-        """The completed share of the stage in [0, 1), once per step."""
-        if (self.steps is None) == (self.minutes is None):
+
+class Progress:
+    """The completed share of a stage, which goes on where an interrupted one stopped."""
+
+    def __init__(self, pace: Pace, *, step: int = 0, seconds: float = 0.0) -> None:
+        if (pace.steps is None) == (pace.minutes is None):
             raise ValueError("Set either steps or minutes, not both.")
-        started, step, share = time.monotonic(), 0, 0.0
-        while share < 1:
+        self.pace = pace
+        self.step, self.seconds = step, seconds
+
+    def __iter__(self) -> Iterator[float]:
+        """The completed share in [0, 1), once per step; `step` counts the finished ones."""
+        started = time.monotonic() - self.seconds
+        while (share := self.share) < 1:
             yield share
-            step += 1
-            if self.steps is not None:
-                share = step / self.steps
-            else:
-                share = (time.monotonic() - started) / (60 * (self.minutes or 1))
+            self.step += 1
+            self.seconds = time.monotonic() - started
+
+    @property
+    def share(self) -> float:
+        """The completed share; 1 or more when the stage is finished."""
+        if self.pace.steps is not None:
+            return self.step / self.pace.steps
+        return self.seconds / (60 * (self.pace.minutes or 1))
 
 
 def rate_factor(share: float) -> float:
@@ -58,3 +71,11 @@ class Journal:
             print(
                 f"{self.stage}: {share:4.0%}, {len(self.losses)} steps, loss {mean:.4f}", flush=True
             )
+
+    def state_dict(self) -> dict[str, Any]:
+        """The losses so far, for a checkpoint."""
+        return {"losses": self.losses}
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Take over the losses of an interrupted stage."""
+        self.losses = list(state["losses"])

@@ -1,0 +1,46 @@
+"""The subjects that the embedded base knows by name, as the build wrote them to `subjects.json`.
+
+A prompt of other words gives nothing recognizable, so the page offers this list beside the prompt.
+Importing this module loads no model.
+"""
+
+import json
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from functools import cache
+from pathlib import Path
+
+PATH: Path = Path(__file__).parent / "subjects.json"
+
+
+@dataclass(frozen=True)
+class KnownSubject:
+    """A subject with every word that the base was taught for it."""
+
+    name: str
+    group: str
+    """One of animals-nature, food-drink, travel-places, activities, objects."""
+    plain_names: tuple[str, ...]
+    """Everyday names that mean this subject and no other: "tree" for "deciduous tree"."""
+    keywords: tuple[str, ...]
+    """Words about it, which other subjects may share; useful for a search, not as a prompt."""
+
+
+@cache
+def known_subjects() -> tuple[KnownSubject, ...]:
+    """Every subject of the shipped base, in the order of Unicode's groups."""
+    entries = json.loads(PATH.read_text(encoding="utf-8"))["subjects"]
+    return tuple(
+        KnownSubject(
+            entry["name"], entry["group"], tuple(entry["plain_names"]), tuple(entry["keywords"])
+        )
+        for entry in entries
+    )
+
+
+def write_known_subjects(subjects: Iterable[KnownSubject], path: Path, *, notice: str) -> None:
+    """Write the list as JSON, one subject a line, with the notice that its license requires."""
+    lines = ",\n".join(json.dumps(asdict(subject)) for subject in subjects)
+    path.write_text(
+        f'{{"notice": {json.dumps(notice)}, "subjects": [\n{lines}\n]}}\n', encoding="utf-8"
+    )
