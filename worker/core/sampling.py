@@ -146,7 +146,9 @@ def decode_latent(vae: Any, latent: Tensor) -> Tensor:
 
 
 def to_image(pixels: Tensor) -> Image.Image:
-    """The image of pixels (3, height, width) in -1 to 1."""
+    """The image of pixels (3, height, width) in -1 to 1; black when one of them is not finite."""
+    if not torch.isfinite(pixels).all():
+        pixels = torch.full_like(pixels, -1.0)
     levels = (pixels / 2 + 0.5).clamp(0, 1).mul(255).round().to(torch.uint8)
     return Image.fromarray(levels.permute(1, 2, 0).cpu().numpy())
 

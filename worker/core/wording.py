@@ -63,6 +63,13 @@ def about(seconds: float | None) -> str:
     return f"about {seconds / HOUR:.1f} h"
 
 
+def epochs_text(epochs: float) -> str:
+    """A number of epochs: 0.04, 4.6, 12, 340."""
+    if epochs < 0.1:
+        return f"{epochs:.1g}"
+    return f"{epochs:,.0f}" if epochs >= 100 else f"{epochs:.1f}".removesuffix(".0")
+
+
 def percent(share: float | None) -> str:
     """A fraction as a percentage: 62 %, 1.5 %, 0.03 %."""
     if share is None:
@@ -71,3 +78,11 @@ def percent(share: float | None) -> str:
     if 1e-4 <= value < 0.05:
         return f"{value:.1g} %"
     return f"{value:.1f} %" if 0 < value < 10 and round(value, 1) % 1 else f"{value:.0f} %"
+
+
+def rate_text(rate: float) -> str:
+    """A learning rate as trainers write it: 0.002, 0.00153, 1e-4."""
+    if rate and rate < 1e-3:
+        digits, exponent = f"{rate:.2e}".split("e")
+        return f"{float(digits):g}e{int(exponent)}"
+    return f"{rate:.3g}"

@@ -7,10 +7,9 @@ from typing import Any
 
 import torch
 from torch import nn
-from transformers import CLIPTokenizer
 
-from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import component_files, read_config
+from worker.core.bases.tokenizer import read_tokenizer
 from worker.core.bases.weights import StateDict, StoredTensor, stored_tensors
 
 _OLD_ATTENTION = {"query": "to_q", "key": "to_k", "value": "to_v", "proj_attn": "to_out.0"}
@@ -45,14 +44,8 @@ class FolderSource:
         }
 
     def tokenizer(self, component: str) -> Any:
-        """The tokenizer of a text encoder."""
-        folder = self.path / component.replace("text_encoder", "tokenizer")
-        try:
-            return CLIPTokenizer.from_pretrained(folder, local_files_only=True)
-        except (OSError, ValueError) as error:
-            raise BaseModelError(
-                f"The base model's {folder.name} cannot be read. Download the model again."
-            ) from error
+        """The tokenizer of a text encoder. Raises BaseModelError."""
+        return read_tokenizer(self.path / component.replace("text_encoder", "tokenizer"))
 
     def scheduler_config(self) -> dict[str, Any]:
         """The scheduler's config."""

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from math import prod
 from pathlib import Path
 from typing import Any
 
+from worker.core import starter
 from worker.core.bases import single_file
 from worker.core.bases.family import (
     BaseFamily,
@@ -36,11 +38,24 @@ _STEMS = {
 
 def inspect_base(path: Path) -> BaseInfo:
     """The facts about the folder or file at `path`; BaseModelError says why it cannot be used."""
+    if path == starter.PATH:
+        with blamed_on_the_installation():
+            return _inspect_folder(path)
     if path.is_dir():
         return _inspect_folder(path)
     if path.is_file():
         return _inspect_file(path)
     raise BaseModelError(f"There is no base model at {path.name!r}. Check the path.")
+
+
+@contextmanager
+def blamed_on_the_installation() -> Iterator[None]:
+    """Let the errors of the embedded base model say how to repair it, instead of their advice."""
+    try:
+        yield
+    except BaseModelError as error:
+        fact, _, advice = str(error).rpartition(". ")
+        raise BaseModelError(f"{fact or advice.rstrip('.')}. {starter.REPAIR}") from error
 
 
 def component_files(folder: Path, component: str) -> list[Path]:

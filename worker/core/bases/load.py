@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Collection
+from contextlib import nullcontext
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -10,9 +11,10 @@ from typing import Any, Literal, Protocol
 import torch
 from torch import Tensor, nn
 
+from worker.core import starter
 from worker.core.bases.family import BaseInfo
 from worker.core.bases.folder import FolderSource
-from worker.core.bases.inspect import inspect_base
+from worker.core.bases.inspect import blamed_on_the_installation, inspect_base
 from worker.core.bases.ldm import SingleFileSource
 from worker.core.bases.weights import StateDict, StoredTensor, build_module, fill_weights
 
@@ -95,6 +97,18 @@ def load_base(
     names the components to load (of COMPONENTS; None means all). Raises BaseModelError.
     """
     info = inspect_base(path)
+    with blamed_on_the_installation() if path == starter.PATH else nullcontext():
+        return _load(info, components=components, dtype=dtype, unet_dtype=unet_dtype, device=device)
+
+
+def _load(
+    info: BaseInfo,
+    *,
+    dtype: torch.dtype,
+    device: torch.device | str,
+    components: Collection[str] | None,
+    unet_dtype: UnetDtype,
+) -> LoadedBase:
     names = set(COMPONENTS if components is None else components) & info.parameters.keys()
     source = make_source(info)
     base = LoadedBase(info=info, scheduler_config=source.scheduler_config())

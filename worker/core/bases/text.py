@@ -51,13 +51,22 @@ def _final_norm(encoder: Any) -> Any:
     return getattr(encoder, "text_model", encoder).final_layer_norm
 
 
-def count_truncated(base: LoadedBase, prompt: str) -> int:
-    """The number of tokens at the end of `prompt` that the base cannot read; 0 when all fit."""
-    excess = 0
-    for tokenizer, encoder in zip(base.tokenizers, base.text_encoders, strict=True):
-        length = len(tokenizer(prompt, verbose=False).input_ids)
-        excess = max(excess, length - _max_tokens(encoder))
-    return excess
+def find_truncated(base: LoadedBase, prompt: str) -> str:
+    """The end of `prompt` that the base cannot read; "" if it reads all of it."""
+    ends = [
+        _readable_end(tokenizer, prompt, length=_max_tokens(encoder))
+        for tokenizer, encoder in zip(base.tokenizers, base.text_encoders, strict=True)
+    ]
+    return prompt[min(ends) :].strip() if ends else ""
+
+
+def _readable_end(tokenizer: Any, prompt: str, *, length: int) -> int:
+    """The characters of `prompt` whose tokens fit beside those that the tokenizer adds."""
+    offsets = tokenizer(
+        prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False
+    ).offset_mapping
+    words = length - tokenizer.num_special_tokens_to_add()
+    return int(offsets[words][0]) if len(offsets) > words else len(prompt)
 
 
 def _max_tokens(encoder: object) -> int:

@@ -1,17 +1,71 @@
-"""CLIP's tokenizer from the bundled vocabulary, for base models without one."""
+"""Tokenizers: the one in a base model's folder, and CLIP's for base models without one."""
 
 from __future__ import annotations
 
 import gzip
+import json
 from functools import cache
 from pathlib import Path
 from typing import Any
 
-from transformers import CLIPTokenizer
+from tokenizers import processors
+from transformers import CLIPTokenizer, PreTrainedTokenizerFast
 from transformers.convert_slow_tokenizer import bytes_to_unicode
+
+from worker.core.bases.family import BaseModelError
 
 VOCABULARY = Path(__file__).parent / "clip_bpe" / "bpe_simple_vocab_16e6.txt.gz"
 MERGES = 49_152 - 256 - 2  # lines of the file that CLIP uses
+
+AS_STORED = ("PreTrainedTokenizerFast", "TokenizersBackend")
+
+
+def read_tokenizer(folder: Path) -> Any:
+    """The tokenizer in `folder`. Raises BaseModelError.
+
+    One whose class is a name in AS_STORED is used exactly as its `tokenizer.json` says, any other
+    as a `CLIPTokenizer`, which takes only the vocabulary and merges from its files.
+    """
+    try:
+        kind = _stored_class(folder / "tokenizer_config.json")
+        reader = PreTrainedTokenizerFast if kind in AS_STORED else CLIPTokenizer
+        return reader.from_pretrained(folder, local_files_only=True)
+    except (OSError, ValueError) as error:
+        raise BaseModelError(
+            f"The base model's {folder.name} cannot be read. Download the model again."
+        ) from error
+
+
+def _stored_class(file: Path) -> str:
+    if not file.exists():
+        return ""
+    config = json.loads(file.read_bytes())
+    return str(config.get("tokenizer_class", "")) if isinstance(config, dict) else ""
+
+
+def end_after(tokenizer: CLIPTokenizer, *, words: int) -> Any:
+    """The same tokenizer for an encoder whose last positions are not for words.
+
+    It cuts a prompt after `words` tokens, although it pads to all positions. The rule stands in
+    `tokenizer.json`, as a template that ends a prompt with as many end tokens as it takes, so that
+    diffusers and other programs follow it too. Padding is the end token, so short prompts keep
+    their ids.
+    """
+    positions = int(tokenizer.model_max_length)
+    start, end = str(tokenizer.bos_token), str(tokenizer.eos_token)
+    result = PreTrainedTokenizerFast(
+        tokenizer_object=tokenizer.backend_tokenizer,
+        model_max_length=positions,
+        bos_token=start,
+        eos_token=end,
+        pad_token=end,
+        unk_token=str(tokenizer.unk_token),
+    )
+    result.backend_tokenizer.post_processor = processors.TemplateProcessing(
+        single=f"{start} $A" + f" {end}" * (positions - words - 1),
+        special_tokens=[(start, tokenizer.bos_token_id), (end, tokenizer.eos_token_id)],
+    )
+    return result
 
 
 def clip_tokenizer(*, length: int, pad: str) -> Any:

@@ -19,11 +19,13 @@ from worker.core.hub.models import HubReference
 from worker.core.hub.repository import RemoteFile, Repository, fetch_repository
 from worker.core.hub.selection import ADAPTER_NAMES, select_adapter_file
 from worker.core.hub.transfer import fetch_files
+from worker.core.lora_files.file_names import CONFIG_NAME
 from worker.core.lora_files.header import MAX_ADAPTER_BYTES
 from worker.core.wording import size_text
 
 MAX_IMAGE_BYTES = 16 * 2**20
 MAX_CARD_TEXT = 200
+MAX_CONFIG_BYTES = 2**20
 CARD_FACTS = ("license", "license_name", "instance_prompt")
 IMAGE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 PUBLISHED_IMAGES = "images/"
@@ -56,7 +58,8 @@ def fetch_adapter(
             "adapter. Choose another file.",
         )
     image = _find_image(repository)
-    files = [file, *([image] if image else [])]
+    config = _find_config(repository, file)
+    files = [file, *([image] if image else []), *([config] if config else [])]
     total = sum(row.size for row in files)
     fetch_files(
         repository, files, folder, access, lambda path, done: on_progress(path, done, total)
@@ -65,6 +68,7 @@ def fetch_adapter(
     return {
         "path": str(folder / file.path),
         "picture": str(folder / image.path) if image else None,
+        "config": str(folder / config.path) if config else None,
         "name": repository.name.rpartition("/")[2] + ".safetensors"
         if file.name in ADAPTER_NAMES
         else file.name,
@@ -73,6 +77,13 @@ def fetch_adapter(
             key: text[:MAX_CARD_TEXT] for key, text in card_values.items() if isinstance(text, str)
         },
     }
+
+
+def _find_config(repository: Repository, weights: RemoteFile) -> RemoteFile | None:
+    """PEFT's settings in the folder of the weights."""
+    folder = weights.path.rpartition("/")[0]
+    config = repository.files.get(f"{folder}/{CONFIG_NAME}" if folder else CONFIG_NAME)
+    return config if config and 0 < config.size <= MAX_CONFIG_BYTES else None
 
 
 def _find_image(repository: Repository) -> RemoteFile | None:

@@ -101,13 +101,13 @@ from diffusers import AutoPipelineForText2Image
 device = "cuda" if torch.cuda.is_available() else "cpu"
 pipe = AutoPipelineForText2Image.from_pretrained({card.base_model or UNKNOWN_BASE!r}).to(device)
 pipe.load_lora_weights({repo!r}, weight_name={PEFT_FILE!r}, adapter_name="style")
-pipe.set_adapters("style", {card.weight:g})
+pipe.set_adapters("style", {card.metadata.usual_weight:g})
 pipe({_one_line(prompt)!r}).images[0].save("image.png")
 ```
 
 With ComfyUI, A1111, Forge, InvokeAI and other programs that read the kohya format: put
 [{card.kohya_file}]({card.kohya_file}) into the LoRA folder. In A1111 and Forge, write
-`<lora:{_escape_code(stem)}:{card.weight:g}>` in the prompt."""
+`<lora:{_escape_code(stem)}:{card.metadata.usual_weight:g}>` in the prompt."""
 
 
 def _one_line(text: str) -> str:

@@ -24,5 +24,4 @@ class ModelCard:
     alpha: float = 0.0
     steps: int | None = None
     trained: int | None = None
-    weight: float = 0.8
     pictures: list[tuple[str, str]] = field(default_factory=list)

@@ -2,7 +2,7 @@
 
 
 class RenderCanceled(Exception):
-    """The render was canceled between two steps."""
+    """The render was canceled between two steps or layers."""
 
 
 class RenderError(Exception):

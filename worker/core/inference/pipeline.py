@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import torch
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from worker.core.bases.inspect import vae_factor
 from worker.core.bases.load import LoadedBase, load_base
-from worker.core.bases.text import PromptEmbeddings, count_truncated, encode_prompts
+from worker.core.bases.text import PromptEmbeddings, encode_prompts, find_truncated
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.merge import MergedWeights, Recipe
@@ -38,11 +39,11 @@ PromptKey = tuple[str, int, tuple[tuple[Recipe, ...], ...]]
 
 @dataclass(frozen=True, eq=False)
 class RenderedImage:
-    """One image; `truncated_tokens` tokens at the end of the prompts did not fit."""
+    """One image; `truncated` is the end of a prompt that the base could not read, "" if none."""
 
     image: Image.Image
     seed: int
-    truncated_tokens: int
+    truncated: str
 
 
 class ResidentPipeline:
@@ -59,6 +60,10 @@ class ResidentPipeline:
             base.scheduler_config, prediction_type=base.info.prediction_type
         )
         self._prompts: OrderedDict[PromptKey, PromptEmbeddings] = OrderedDict()
+        self._should_stop: Callable[[], bool] | None = None
+        for module in (base.unet, base.vae.decoder, *base.text_encoders):
+            for block in _blocks(module):
+                block.register_forward_pre_hook(self._raise_if_stopped)
 
     @classmethod
     def load(
@@ -90,6 +95,22 @@ class ResidentPipeline:
         self._merged.apply([])
         self.base.cast_unet(TORCH_DTYPES[precision])
         self._merged = self._merge_into(self.base)
+
+    @contextmanager
+    def stoppable(self, should_stop: Callable[[], bool]) -> Iterator[None]:
+        """Raise RenderCanceled in this block once `should_stop()` is true.
+
+        It is asked between the layers of the networks, and has to be quick.
+        """
+        self._should_stop = should_stop
+        try:
+            yield
+        finally:
+            self._should_stop = None
+
+    def _raise_if_stopped(self, *_: object) -> None:
+        if self._should_stop is not None and self._should_stop():
+            raise RenderCanceled
 
     def _merge_into(self, base: LoadedBase) -> MergedWeights:
         return MergedWeights(
@@ -124,7 +145,7 @@ class ResidentPipeline:
         try:
             with torch.inference_mode():
                 conditioning = self._make_conditioning(config)
-                truncated = self._count_truncated(config, conditioning)
+                truncated = self._find_truncated(config, conditioning)
                 return [
                     RenderedImage(
                         image=self._generate(
@@ -135,7 +156,7 @@ class ResidentPipeline:
                             on_step=_cancel_on_false(on_step, index * config.steps, total),
                         ),
                         seed=config.seed + index,
-                        truncated_tokens=truncated,
+                        truncated=truncated,
                     )
                     for index in range(config.count)
                 ]
@@ -235,10 +256,20 @@ class ResidentPipeline:
         self._prompts.move_to_end(key)
         return self._prompts[key]
 
-    def _count_truncated(self, config: RenderConfig, conditioning: Conditioning) -> int:
-        """The number of tokens that did not fit, of the prompts in use."""
+    def _find_truncated(self, config: RenderConfig, conditioning: Conditioning) -> str:
+        """The end that did not fit of the prompt, else of the negative prompt if it is in use."""
         used = [config.prompt, *([config.negative_prompt] if conditioning.negative else [])]
-        return max(count_truncated(self.base, prompt) for prompt in used)
+        return next(filter(None, (find_truncated(self.base, prompt) for prompt in used)), "")
+
+
+def _blocks(network: nn.Module) -> Iterator[nn.Module]:
+    """The parts of a network that call layers themselves, such as attentions and residual blocks.
+
+    There are about a hundred of them in a UNet, so that a hook on each costs nothing.
+    """
+    for module in network.modules():
+        if any(next(child.children(), None) is None for child in module.children()):
+            yield module
 
 
 def default_precision(device: torch.device | str) -> RenderPrecision:

@@ -30,8 +30,8 @@ from worker.core.wording import size_text
 MAX_TENSORS = 10_000
 MAX_DIMENSION = 65_536
 MAX_RANK = 1_024
-WEIGHT_DTYPES = frozenset({"F32", "F16", "BF16"})
-ALPHA_DTYPES = WEIGHT_DTYPES | {"F64", "I64", "I32"}
+WEIGHT_DTYPES = frozenset({"F64", "F32", "F16", "BF16", "F8_E4M3", "F8_E5M2"})
+ALPHA_DTYPES = WEIGHT_DTYPES | {"I64", "I32"}
 
 
 class Component(StrEnum):
@@ -215,8 +215,8 @@ def check_limits(path: Path, header: Header) -> None:
         allowed = ALPHA_DTYPES if name.endswith("alpha") else WEIGHT_DTYPES
         if entry.dtype not in allowed:
             raise AdapterError(
-                f"The tensor {name[:80]!r} has the number type {entry.dtype}; F16, BF16 and F32 "
-                "are supported."
+                f"The tensor {name[:80]!r} has the number type {entry.dtype}; F64, F32, F16, BF16 "
+                "and F8 are supported."
             )
         if len(entry.shape) > 4 or any(not 0 < size <= MAX_DIMENSION for size in entry.shape):
             raise AdapterError(

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -24,6 +26,14 @@ from worker.core.words import FileFormat, WeightDtype
 SD2_WIDTH = BaseFamily.SD2.facts.text_width
 
 
+@dataclass(frozen=True)
+class ConvertOptions:
+    """`on_module(done, total)` is called before each module; `allow_loss`: lose what is needed."""
+
+    on_module: Callable[[int, int], None] = lambda done, total: None
+    allow_loss: bool = False
+
+
 def convert(
     source: Path,
     target: Path,
@@ -31,15 +41,22 @@ def convert(
     format: FileFormat,
     dtype: WeightDtype,
     weights: BaseWeights | None = None,
+    options: ConvertOptions | None = None,
 ) -> tuple[str, ...]:
     """Convert `source` to this naming and number type; return notes on inexact parts.
 
     `weights` are those of the base model, needed only for DoRA. Raises AdapterError if the source
-    cannot be read or the result would not be exact.
+    cannot be read or the result would not be exact, LossError if much would be lost.
     """
+    options = options or ConvertOptions()
     found = read_layout(source)
-    family, notes = _find_family(found)
-    reading = convert_layout(found.with_shapes(family_shapes(family)), weights)
+    family, notes = find_family(found)
+    reading = convert_layout(
+        found.with_shapes(family_shapes(family)),
+        weights,
+        on_module=options.on_module,
+        allow_loss=options.allow_loss,
+    )
     metadata = copy_metadata(reading.adapter, target.stem, family)
     export(reading.adapter, target, format=format, dtype=dtype, metadata=metadata)
     return (*notes, *reading.notes)
@@ -57,7 +74,7 @@ def family_of(adapter: AdapterLike) -> BaseFamily:
     return BaseFamily.SD2 if width == SD2_WIDTH else BaseFamily.SD1
 
 
-def _find_family(found: FileLayout) -> tuple[BaseFamily, list[str]]:
+def find_family(found: FileLayout) -> tuple[BaseFamily, list[str]]:
     """(family, notes on doubts); the header decides if the shapes fit several families."""
     families, named = matching_families(found), family_from_metadata(found.metadata)
     if named in families or (named and not families):

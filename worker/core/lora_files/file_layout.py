@@ -6,7 +6,7 @@ All errors in names, shapes and sizes are found here, before any tensor is read.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 from math import prod
@@ -14,22 +14,31 @@ from pathlib import Path
 
 from worker.core.lora_files.canonical import MAX_RANK, Component, check_limits
 from worker.core.lora_files.errors import AdapterError
+from worker.core.lora_files.file_names import config_beside
 from worker.core.lora_files.header import MAX_ADAPTER_BYTES, Header, HeaderError, read_header
 from worker.core.lora_files.keys import (
+    BARE_ENCODER,
     EMBEDDINGS,
+    TEXT_PROJECTION,
+    WRAPPER,
     Leaf,
     Naming,
     TensorKey,
     parse_tensor_name,
     unsupported_kind,
 )
+from worker.core.lora_files.naming import TEXT_PREFIX
 from worker.core.lora_files.parametrizations import (
     LeafShapes,
     Parametrization,
     ParametrizationKind,
     detect_parametrization,
 )
-from worker.core.lora_files.peft_settings import peft_alphas
+from worker.core.lora_files.peft_settings import (
+    PeftSettings,
+    SettingsOfFile,
+    read_settings,
+)
 from worker.core.wording import plural, size_text
 
 Shape = tuple[int, ...]
@@ -39,6 +48,7 @@ MAX_DENSE_NUMBERS = 4_000_000_000  # of all layers that need a full weight chang
 CONVERTED_BYTES = 2**30  # largest size of a converted adapter, fp32
 CONVERTED_RANKS = (256, 128, 64, 32, 16, 8, 4)
 MAX_LISTED_NAMES = 5  # unknown names listed in an error
+SECOND_ENCODER_WIDTH = 1280  # of SDXL
 SUPPORTED_FILES = (
     "Supported are LoRA, LoCon, LoHa, LoKr, DoRA and full differences for SD 1.x, SD 2.x and "
     "SDXL, with the tensor names of kohya, PEFT, diffusers or ComfyUI."
@@ -50,6 +60,7 @@ class ExtraKind(StrEnum):
 
     BIASES = "bias"
     NORMS = "norm"
+    PROJECTIONS = "text projection"
 
 
 @dataclass(frozen=True)
@@ -66,6 +77,7 @@ class ModuleLayout:
     names: Mapping[Leaf, str]
     weight_shape: Shape
     config_alpha: float | None = None
+    config_rank: int | None = None
 
     @property
     def key(self) -> str:
@@ -97,7 +109,10 @@ class ModuleLayout:
 
 @dataclass(frozen=True)
 class FileLayout:
-    """The modules of a file in the order of their keys, and its other content."""
+    """The modules of a file in the order of their keys, and its other content.
+
+    `left_out`: modules of layers that an adapter cannot change.
+    """
 
     path: Path
     header: Header
@@ -105,6 +120,8 @@ class FileLayout:
     namings: frozenset[Naming]
     extras: Mapping[ExtraKind, tuple[str, ...]] = field(default_factory=dict)
     embeddings: tuple[str, ...] = ()
+    left_out: tuple[ModuleLayout, ...] = ()
+    settings: SettingsOfFile = field(default_factory=lambda: SettingsOfFile({}))
 
     @property
     def metadata(self) -> Mapping[str, str]:
@@ -128,26 +145,32 @@ class FileLayout:
         return all(shapes.get(m.key) == m.weight_shape for m in self.with_shapes(shapes).modules)
 
 
-def read_layout(path: Path) -> FileLayout:
-    """The layout of the file at `path`; AdapterError says what is wrong, and what is supported."""
+def read_layout(path: Path, config: Path | None = None) -> FileLayout:
+    """The layout of the file at `path`; AdapterError says what is wrong, and what is supported.
+
+    `config`: PEFT's `adapter_config.json`, by default the one beside the file.
+    """
     try:
         header = read_header(path)
     except HeaderError as error:
         raise AdapterError(str(error)) from error
+    _reject_unsupported(header.tensors)
     check_limits(path, header)
     keys = {name: parse_tensor_name(name) for name in header.tensors}
     embeddings = tuple(sorted(name for name in keys if name.startswith(EMBEDDINGS)))
     _reject_unknown([n for n, key in keys.items() if key is None and n not in embeddings])
-    known = {name: key for name, key in keys.items() if key is not None}
-    groups = _group_by_module(known)
-    alphas = peft_alphas(_peft_ranks(known, header), header.metadata)
-    modules = []
+    known = _in_their_encoder({n: key for n, key in keys.items() if key is not None}, header)
+    settings = _settings_of(path, config, known, header)
+    modules: list[ModuleLayout] = []
+    left_out: list[ModuleLayout] = []
     extras: dict[ExtraKind, list[str]] = {extra: [] for extra in ExtraKind}
-    for (component, module_path), names in sorted(groups.items()):
+    for (component, module_path), names in sorted(_group_by_module(known).items()):
         rest = _without_extras(names, header, extras)
         if rest:
             module = _module_layout(component, module_path, rest, header)
-            modules.append(replace(module, config_alpha=alphas.get((component, module_path))))
+            is_dotted = all(known[name].naming in _WITH_SETTINGS for name in rest.values())
+            module = _with_settings(module, settings.of(component)) if is_dotted else module
+            (left_out if module_path == TEXT_PROJECTION else modules).append(module)
     if not modules:
         raise AdapterError(
             f"The file is not an adapter: it contains no LoRA modules. {SUPPORTED_FILES}"
@@ -159,6 +182,8 @@ def read_layout(path: Path) -> FileLayout:
         namings=frozenset(key.naming for key in known.values()),
         extras={extra: tuple(sorted(names)) for extra, names in extras.items() if names},
         embeddings=embeddings,
+        left_out=tuple(left_out),
+        settings=settings,
     )
 
 
@@ -214,13 +239,44 @@ def _group_by_module(
     return groups
 
 
-def _peft_ranks(known: Mapping[str, TensorKey], header: Header) -> dict[tuple[Component, str], int]:
-    dotted = (Naming.PEFT, Naming.SCRIPT, Naming.OLD)
-    return {
-        key.module: header.tensors[name].shape[0]
-        for name, key in known.items()
-        if key.leaf is Leaf.DOWN and key.naming in dotted and header.tensors[name].shape
+_WITH_SETTINGS = (Naming.PEFT, Naming.SCRIPT, Naming.OLD)  # namings without alphas in tensors
+
+
+def _settings_of(
+    path: Path, config: Path | None, known: Mapping[str, TensorKey], header: Header
+) -> SettingsOfFile:
+    """PEFT's settings; another file's `adapter_config.json` may lie beside one of other names."""
+    is_dotted = any(key.naming in _WITH_SETTINGS for key in known.values())
+    beside = config or config_beside(path)
+    return read_settings(header.metadata, beside if is_dotted else None)
+
+
+def _with_settings(module: ModuleLayout, settings: PeftSettings | None) -> ModuleLayout:
+    """The module with its alpha and rank by PEFT's settings."""
+    if settings is None:
+        return module
+    paths = (module.path, module.path.removeprefix(TEXT_PREFIX))  # transformers 4 and 5
+    form = module.parametrization
+    rank = form.rank_of_scale if form.has_scale else None
+    return replace(
+        module,
+        config_alpha=settings.alpha(paths, rank),
+        config_rank=settings.rank(paths) if form.has_scale else None,
+    )
+
+
+def _in_their_encoder(known: Mapping[str, TensorKey], header: Header) -> dict[str, TensorKey]:
+    """The keys; those of peft's own file of an encoder, which has no name, by its width."""
+    bare = [n for n in known if n.startswith(tuple(WRAPPER + root for root in BARE_ENCODER))]
+    widths = {
+        header.tensors[name].shape[-1]
+        for name in bare
+        if known[name].leaf is Leaf.DOWN and known[name].path.endswith("q_proj")
     }
+    if widths != {SECOND_ENCODER_WIDTH}:
+        return dict(known)
+    moved = {n: replace(known[n], component=Component.TEXT_ENCODER_2) for n in bare}
+    return {**known, **moved}
 
 
 def _without_extras(
@@ -232,6 +288,7 @@ def _without_extras(
         extras[ExtraKind.NORMS].append(rest.pop(Leaf.DIFF))  # a norm's weight has one dimension
     for leaf, extra in (
         (Leaf.DIFF_B, ExtraKind.BIASES),
+        (Leaf.UP_BIAS, ExtraKind.BIASES),
         (Leaf.W_NORM, ExtraKind.NORMS),
         (Leaf.B_NORM, ExtraKind.NORMS),
     ):
@@ -273,13 +330,28 @@ def _with_kernel(path: str, shape: Shape) -> Shape:
     return shape
 
 
-def _reject_unknown(names: Sequence[str]) -> None:
-    if not names:
-        return
+def _reject_unsupported(names: Iterable[str]) -> None:
     kinds = sorted({kind for name in names if (kind := unsupported_kind(name))})
     if kinds:
         raise AdapterError(
             f"Adapters of the type {' and '.join(kinds)} are not supported. {SUPPORTED_FILES}"
+        )
+
+
+def _reject_unknown(names: Sequence[str]) -> None:
+    if not names:
+        return
+    whole = sorted(
+        name
+        for name in names
+        if name.endswith((".weight", ".bias"))
+        and (parse_tensor_name(f"{name.rpartition('.')[0]}.alpha") is not None)
+    )
+    if whole:
+        raise AdapterError(
+            f"The file contains {plural(len(whole), 'weight or bias', 'weights or biases')} of its "
+            f"base model as a whole, such as {whole[0][:80]!r} (PEFT's modules_to_save or bias). "
+            "Only changes can be read: train without them, or save the difference."
         )
     listed = ", ".join(repr(name[:80]) for name in sorted(names)[:MAX_LISTED_NAMES])
     more = f" and {len(names) - MAX_LISTED_NAMES} more" if len(names) > MAX_LISTED_NAMES else ""

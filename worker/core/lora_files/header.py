@@ -6,6 +6,7 @@ checked completely before anything is allocated for the tensors.
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import struct
@@ -153,11 +154,11 @@ def _read_raw(file: BinaryIO, size: int, limit: int) -> bytes:
     start = file.read(16)
     if not start:
         raise HeaderError("The file is empty.")
-    if start[:2] == b"PK":
-        raise HeaderError(_PICKLE_HINT.format(kind="zip form"))
-    if start[:1] == b"\x80" and start[8:9] != b"{":
-        raise HeaderError(_PICKLE_HINT.format(kind="old form"))
-    if len(start) < 10 or start[8:9] != b"{":
+    if start[8:9] != b"{":  # after the length of the header, whose bytes can be anything
+        if start[:2] == b"PK":
+            raise HeaderError(_PICKLE_HINT.format(kind="zip form"))
+        if start[:1] == b"\x80":
+            raise HeaderError(_PICKLE_HINT.format(kind="old form"))
         raise HeaderError("This is not a safetensors file.")
     (length,) = struct.unpack("<Q", start[:8])
     if length > size - 8:
@@ -216,3 +217,13 @@ def _check_layout(tensors: Mapping[str, TensorEntry], data_bytes: int) -> None:
         raise HeaderError("The file is cut off: tensors are missing at its end.")
     if position < data_bytes:
         raise HeaderError("The file is damaged: there is more in it than its header says.")
+
+
+def tensor_hash(path: Path) -> str:
+    """SHA-256 of the bytes after the header, which other programs use to identify a LoRA."""
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        file.seek(read_header(path).data_offset)
+        while chunk := file.read(1 << 20):
+            digest.update(chunk)
+    return digest.hexdigest()

@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Sequence
 
 from worker.core.lora_files.canonical import Component, LoraAdapter
-from worker.core.lora_files.file_layout import FileLayout
-from worker.core.lora_files.keys import EMBEDDINGS, Leaf
+from worker.core.lora_files.file_layout import FileLayout, ModuleLayout
+from worker.core.lora_files.keys import EMBEDDINGS, Leaf, Naming
 from worker.core.lora_files.parametrizations import ParametrizationKind
 from worker.core.wording import percent, plural
 
@@ -26,6 +26,7 @@ def file_notes(layout: FileLayout, adapter: LoraAdapter, cut: Collection[str] = 
     return [
         *_conversion_notes(layout, adapter, cut),
         *_alpha_notes(layout),
+        *_settings_notes(layout),
         *_rank_notes(adapter),
         *_encoder_notes(adapter),
         *_embedding_notes(layout),
@@ -70,12 +71,53 @@ def _conversion_notes(layout: FileLayout, adapter: LoraAdapter, cut: Collection[
 def _alpha_notes(layout: FileLayout) -> list[str]:
     scaled = [module for module in layout.modules if module.parametrization.has_scale]
     missing = [m for m in scaled if Leaf.ALPHA not in m.names and m.config_alpha is None]
-    if missing and len(missing) < len(scaled):
+    if not missing:
+        return []
+    if layout.namings & {Naming.PEFT, Naming.SCRIPT, Naming.OLD} and _is_dotted(missing[0]):
+        return [
+            f"The file has no alpha for {plural(len(missing), 'module')}, because PEFT stores it "
+            "in adapter_config.json, not in the tensors. It was read as the rank (strength 1). If "
+            "the training had another alpha, import the file again together with its "
+            "adapter_config.json."
+        ]
+    if len(missing) < len(scaled):
         return [
             f"Alpha is missing in {len(missing)} of {len(scaled)} modules and was read as their "
             "rank (strength 1), as in kohya, ComfyUI and A1111."
         ]
     return []
+
+
+def _is_dotted(module: ModuleLayout) -> bool:
+    """True if the names of the module's tensors are those of PEFT or diffusers."""
+    return not next(iter(module.names.values())).startswith(("lora_", "lycoris_"))
+
+
+def _settings_notes(layout: FileLayout) -> list[str]:
+    """Notes on settings of PEFT that contradict the tensors."""
+    notes = []
+    other = [
+        m for m in layout.modules if m.config_rank not in (None, m.parametrization.rank_of_scale)
+    ]
+    if other:
+        notes.append(
+            f"The PEFT settings give {plural(len(other), 'module')} another rank than their "
+            f"tensors have, such as {other[0].config_rank} for {other[0].key}, which has "
+            f"{other[0].parametrization.rank_of_scale}. The tensors' rank was used; PEFT and "
+            "diffusers refuse such a file."
+        )
+    claims = [c for c in {m.component for m in layout.modules} if _claims_dora(layout, c)]
+    if claims and not any(module.is_dora for module in layout.modules):
+        notes.append(
+            "The PEFT settings call this a DoRA, but the file has no magnitudes. It was read as a "
+            "LoRA; a part of the file may be missing."
+        )
+    return notes
+
+
+def _claims_dora(layout: FileLayout, component: Component) -> bool:
+    settings = layout.settings.of(component)
+    return settings is not None and settings.claims_dora
 
 
 def _rank_notes(adapter: LoraAdapter) -> list[str]:

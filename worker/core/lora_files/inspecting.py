@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TypeVar
@@ -87,10 +87,16 @@ class Inspection:
     strengths: Mapping[float, int] = field(default_factory=dict)
 
 
-def inspect_file(path: Path, weights: BaseWeights | None = None) -> Inspection:
+def inspect_file(
+    path: Path,
+    weights: BaseWeights | None = None,
+    *,
+    on_module: Callable[[int, int], None] = lambda done, total: None,
+) -> Inspection:
     """The inspection of the LoRA file at `path`; raises AdapterError if it cannot be read.
 
-    `weights`: those of the base, which only a DoRA needs.
+    `weights`: those of the base, which only a DoRA needs. `on_module(done, total)` is called before
+    each module.
     """
     layout = read_layout(path)
     families = matching_families(layout)
@@ -101,7 +107,7 @@ def inspect_file(path: Path, weights: BaseWeights | None = None) -> Inspection:
     notes: list[str] = []
     unreadable = None
     try:
-        reading = convert_layout(layout, weights)
+        reading = convert_layout(layout, weights, on_module=on_module, allow_loss=True)
         modules, notes = reading.adapter.modules, list(reading.notes)
     except AdapterError as error:
         unreadable = str(error)

@@ -1,8 +1,9 @@
 """Parsing tensor names of every known naming into the module and the role of the tensor.
 
-kohya and LyCORIS (`lora_unet_…`), PEFT and three generations of diffusers (`unet.….lora_A.weight`,
-`.lora.down.weight`, `.processor.to_q_lora.down.weight`), ComfyUI (`diffusion_model.…`), and the
-registry's canonical names. A file may mix them: each name is parsed separately.
+kohya and LyCORIS (`lora_unet_…`, `lycoris_…`), PEFT and three generations of diffusers
+(`unet.….lora_A.weight`, `.lora.down.weight`, `.processor.to_q_lora.down.weight`), ComfyUI
+(`diffusion_model.…`), OneTrainer (`clip_l.…`), and the registry's canonical names. A file may mix
+them: each name is parsed separately.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ class Leaf(StrEnum):
 
     DOWN = "down"
     UP = "up"
+    UP_BIAS = "up_bias"  # of PEFT's lora_bias: a change of the layer's bias
     MID = "mid"
     ALPHA = "alpha"
     MAGNITUDE = "magnitude"  # of DoRA in PEFT: one value per output
@@ -44,6 +46,7 @@ class Naming(StrEnum):
     SCRIPT = "diffusers script"
     OLD = "old diffusers"
     COMFY = "ComfyUI"
+    OMI = "OneTrainer"
 
 
 _LEAVES: dict[str, Leaf] = {str(leaf): leaf for leaf in Leaf if leaf is not Leaf.MAGNITUDE} | {
@@ -52,16 +55,13 @@ _LEAVES: dict[str, Leaf] = {str(leaf): leaf for leaf in Leaf if leaf is not Leaf
     "lora_mid.weight": Leaf.MID,
     "lora_A.weight": Leaf.DOWN,
     "lora_B.weight": Leaf.UP,
-    "lora_A.default.weight": Leaf.DOWN,
-    "lora_B.default.weight": Leaf.UP,
+    "lora_B.bias": Leaf.UP_BIAS,
     "lora.down.weight": Leaf.DOWN,
     "lora.up.weight": Leaf.UP,
     "lora_linear_layer.down.weight": Leaf.DOWN,
     "lora_linear_layer.up.weight": Leaf.UP,
     "lora_magnitude_vector": Leaf.MAGNITUDE,
     "lora_magnitude_vector.weight": Leaf.MAGNITUDE,
-    "lora_magnitude_vector.default": Leaf.MAGNITUDE,
-    "lora_magnitude_vector.default.weight": Leaf.MAGNITUDE,
 }
 # Adapter types whose change cannot be converted to a matrix that is added to the weight.
 UNSUPPORTED_KINDS = {
@@ -79,18 +79,31 @@ EMBEDDINGS = "bundle_emb."
 _PATH = re.compile(r"[a-z0-9_]+(\.[a-z0-9_]+)*")
 _ROOTS = (
     *("down_blocks", "up_blocks", "mid_block", "conv_in", "conv_out", "time_embedding"),
-    *("add_embedding", "input_blocks", "middle_block", "output_blocks"),
+    *("add_embedding", "conv_norm_out", "input_blocks", "middle_block", "output_blocks"),
 )
-_TEXT_ROOTS = ("text_model.encoder.layers", "text_model.embeddings", "text_model.final_layer_norm")
+TEXT_PROJECTION = "text_model.text_projection"
+_TEXT_ROOTS = (
+    *("text_model.encoder.layers", "text_model.embeddings", "text_model.final_layer_norm"),
+    TEXT_PROJECTION,
+)
+BARE_ENCODER = ("text_model.", "encoder.layers.")  # how peft names the layers of an encoder
 _DOTTED = {
     "unet.": (Component.UNET, None),
     "text_encoder.": (Component.TEXT_ENCODER, None),
     "text_encoder_2.": (Component.TEXT_ENCODER_2, None),
     "diffusion_model.": (Component.UNET, Naming.COMFY),
     "text_encoders.clip_l.transformer.": (Component.TEXT_ENCODER, Naming.COMFY),
+    "text_encoders.clip_h.transformer.": (Component.TEXT_ENCODER, Naming.COMFY),
     "text_encoders.clip_g.transformer.": (Component.TEXT_ENCODER_2, Naming.COMFY),
+    "clip_l.": (Component.TEXT_ENCODER, Naming.OMI),
+    "clip_g.": (Component.TEXT_ENCODER_2, Naming.OMI),
 }
-_WRAPPER = "base_model.model."  # files saved by peft itself
+WRAPPER = "base_model.model."  # files saved by peft itself
+# A state dict of peft that was saved as it is has the name of the adapter in every key.
+_ADAPTER_NAME = re.compile(
+    r"\.(lora_A|lora_B|lora_magnitude_vector|hada_[a-z0-9_]+|lokr_[a-z0-9_]+)"
+    r"\.(?!weight$|bias$)[^.]+(\.weight|\.bias)?$"
+)
 _OLD_ATTENTION = re.compile(r"(\.processor)?\.(to_q|to_k|to_v|to_out)_lora\.(down|up)\.weight$")
 _TEXT_PROJECTIONS = {"to_q": "q_proj", "to_k": "k_proj", "to_v": "v_proj", "to_out": "out_proj"}
 
@@ -116,7 +129,7 @@ def parse_tensor_name(name: str) -> TensorKey | None:
     if found is None or not stem:
         return None
     leaf, words = found
-    if stem.startswith("lora_"):
+    if stem.startswith(("lora_", "lycoris_")):
         try:
             component, path = from_kohya_stem(stem)
         except AdapterError:
@@ -135,7 +148,7 @@ def unsupported_kind(name: str) -> str | None:
 
 
 def _split_leaf(name: str) -> tuple[str, tuple[Leaf, str] | None]:
-    parts = name.split(".")
+    parts = _ADAPTER_NAME.sub(r".\1\2", name).split(".")
     for count in (3, 2, 1):
         words = ".".join(parts[-count:])
         if len(parts) > count and words in _LEAVES:
@@ -146,6 +159,8 @@ def _split_leaf(name: str) -> tuple[str, tuple[Leaf, str] | None]:
 def _naming_of_leaf(words: str) -> Naming:
     if words in ("down", "up", "alpha"):
         return Naming.CANONICAL
+    if words.startswith(("lora_down", "lora_up")):
+        return Naming.OMI
     return Naming.SCRIPT if words.startswith(("lora.", "lora_linear")) else Naming.PEFT
 
 
@@ -163,14 +178,17 @@ def _modern_name(name: str) -> str:
 
 
 def _parse_dotted_name(stem: str, leaf: Leaf, naming: Naming) -> TensorKey | None:
-    stem = stem.removeprefix(_WRAPPER)
+    is_wrapped, stem = stem.startswith(WRAPPER), stem.removeprefix(WRAPPER)
     component, path = Component.UNET, stem
     for prefix, (of_prefix, own) in _DOTTED.items():
         if stem.startswith(prefix):
-            component, path, naming = of_prefix, stem.removeprefix(prefix), own or naming
+            path = stem.removeprefix(prefix).removeprefix(WRAPPER)
+            component, naming = of_prefix, own or naming
             break
     else:
-        if stem.partition(".")[0] not in _ROOTS:
+        if is_wrapped and stem.startswith(BARE_ENCODER):
+            component = Component.TEXT_ENCODER
+        elif stem.partition(".")[0] not in _ROOTS:
             return None
     if _PATH.fullmatch(path) is None:
         return None

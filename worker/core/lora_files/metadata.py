@@ -10,8 +10,10 @@ from typing import Any
 
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.file_names import safe_stem
+from worker.core.lora_files.weights import USUAL_WEIGHT
 
 USUAL_RESOLUTION = 512
+WEIGHT_KEY = "brushwork.usual_weight"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -38,6 +40,7 @@ class AdapterMetadata:
     author: str = ""
     license: str = ""
     tags: tuple[str, ...] = ()
+    usual_weight: float = USUAL_WEIGHT
     images: int | None = None
     cover: Path | None = None
     cover_sha256: str | None = None

@@ -13,6 +13,7 @@ from worker.core.lora_files.canonical import Component
 from worker.core.lora_files.errors import AdapterError
 
 TEXT_PREFIX = "text_model."
+LYCORIS_PREFIX = "lycoris_"
 _PER_BLOCK = 3  # two resnets and a sampler (or a third resnet) in each block of SD and SDXL
 
 _RESNET_TO_LDM = {
@@ -24,6 +25,7 @@ _RESNET_TO_LDM = {
 _RESNET_FROM_LDM = {ldm: name for name, ldm in _RESNET_TO_LDM.items()}
 _TOP_TO_LDM = {
     "conv_in": "input_blocks.0.0",
+    "conv_norm_out": "out.0",
     "conv_out": "out.2",
     "time_embedding.linear_1": "time_embed.0",
     "time_embedding.linear_2": "time_embed.2",
@@ -36,7 +38,7 @@ _TOP_FROM_LDM = {ldm: name for name, ldm in _TOP_TO_LDM.items()}
 _WORDS = (
     *("down_blocks", "up_blocks", "mid_block", "transformer_blocks", "to_q", "to_k", "to_v"),
     *("to_out", "proj_in", "proj_out", "conv_shortcut", "time_emb_proj", "conv_in", "conv_out"),
-    *("time_embedding", "linear_1", "linear_2", "add_embedding"),
+    *("time_embedding", "linear_1", "linear_2", "add_embedding", "conv_norm_out"),
     *("text_model", "self_attn", "q_proj", "k_proj", "v_proj", "out_proj", "final_layer_norm"),
     *("layer_norm1", "layer_norm2", "token_embedding", "position_embedding", "text_projection"),
     *("input_blocks", "middle_block", "output_blocks", "in_layers", "out_layers", "emb_layers"),
@@ -69,6 +71,10 @@ def from_kohya_stem(stem: str) -> tuple[Component, str]:
         "lora_te1_": Component.TEXT_ENCODER,
         "lora_te2_": Component.TEXT_ENCODER_2,
     }
+    if stem.startswith(LYCORIS_PREFIX):  # LyCORIS' own wrapper, of one network
+        path = stem.removeprefix(LYCORIS_PREFIX)
+        of_encoder = path.startswith(("text_model_", "encoder_layers_"))
+        stem = f"{'lora_te_' if of_encoder else 'lora_unet_'}{path}"
     for prefix, component in prefixes.items():
         if stem.startswith(prefix):
             path = _dotted_path(stem.removeprefix(prefix))

@@ -99,7 +99,13 @@ def _lora_parametrization(entries: LeafShapes, where: str) -> Parametrization:
         fits = len(mid) == 4 and mid[:2] == (down[0], down[0]) and set(kernel) <= {1}
         _check_shapes(fits, entries, where)
         kernel = mid[2:]
-    return Parametrization(ParametrizationKind.LORA, (up[0], down[1], *kernel), down[0], down[0])
+    return Parametrization(
+        ParametrizationKind.LORA,
+        (up[0], down[1], *kernel),
+        down[0],
+        down[0],
+        is_flat=not kernel,  # ComfyUI's TrainLora flattens the kernels of convolutions
+    )
 
 
 def _loha_parametrization(entries: LeafShapes, where: str) -> Parametrization:

@@ -1,62 +1,185 @@
-"""The alphas of modules with PEFT names, from diffusers' `lora_adapter_metadata`."""
+"""The settings of files with PEFT names: alphas, and what a LoRA of these base models cannot be.
+
+PEFT stores alpha in no tensor. diffusers writes the settings of every component into the header
+(`lora_adapter_metadata`); peft itself writes those of its one model to `adapter_config.json`.
+"""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any, TypeGuard
 
 from worker.core.lora_files.canonical import Component
 from worker.core.lora_files.errors import AdapterError
+from worker.core.lora_files.file_names import CONFIG_NAME
+from worker.core.lora_files.peft_patterns import MAX_VALUE, PatternTable
 
 PEFT_METADATA = "lora_adapter_metadata"
 MAX_JSON_CHARACTERS = 1_000_000
-Module = tuple[Component, str]
+
+_SUPPORTED_TYPES = ("LORA", "LOHA", "LOKR")
+# Ways to begin a training that also change the base model, so that the matrices alone are wrong.
+_CHANGED_BASES = ("pissa", "olora", "corda", "loftq", "lora_ga")
+_OTHER_MEANINGS = {
+    "alora_invocation_tokens": "works only after certain words of the prompt (aLoRA)",
+    "layer_replication": "repeats layers of its base model",
+    "use_qalora": "groups its inputs (QALoRA)",
+    "use_bdlora": "divides its matrices into blocks (BD-LoRA)",
+    "arrow_config": "chooses among several adapters for every word (Arrow)",
+}
 
 
-def peft_alphas(ranks: Mapping[Module, int], metadata: Mapping[str, str]) -> dict[Module, float]:
-    """The alpha of every PEFT module that the settings contain; empty without settings.
+@dataclass(frozen=True, eq=False)
+class PeftSettings:
+    """The settings of one component, as peft's LoraConfig, LoHaConfig or LoKrConfig."""
 
-    PEFT stores alpha in a config, not in tensors. The scale is alpha / rank, or alpha / sqrt(rank)
-    with rsLoRA.
+    values: Mapping[str, Any]
+
+    @property
+    def has_alpha(self) -> bool:
+        """True if the settings contain the alpha of every layer."""
+        return self._alpha is not None
+
+    @property
+    def claims_dora(self) -> bool:
+        """True if the tensors should contain magnitudes."""
+        return self.values.get("use_dora") is True
+
+    def alpha(self, names: Sequence[str], rank: int | None) -> float | None:
+        """The alpha of a layer with these names for the scale alpha / rank; None if unknown.
+
+        `rank`: that of its tensors, or None if they have none, as full matrices of a LoKr: then
+        the alpha is that of rank 1. With rsLoRA the scale is alpha / sqrt(rank).
+        """
+        if self._alpha is None:
+            return None
+        found = self._alphas.find(names)
+        alpha = self._alpha if found is None else found
+        if rank is None:
+            own = self.rank(names)
+            return alpha / own if own else None
+        return alpha * rank**0.5 if self.values.get("use_rslora") is True else alpha
+
+    def rank(self, names: Sequence[str]) -> int | None:
+        """The rank of a layer with these names; None if the settings do not say it."""
+        found = self._ranks.find(names)
+        rank = self.values.get("r") if found is None else found
+        return int(rank) if _is_number(rank) and rank >= 1 else None
+
+    @property
+    def _alpha(self) -> float | None:
+        alpha = self.values.get("lora_alpha", self.values.get("alpha"))
+        return float(alpha) if _is_number(alpha) else None
+
+    @cached_property
+    def _alphas(self) -> PatternTable:
+        return self._table("alpha_pattern")
+
+    @cached_property
+    def _ranks(self) -> PatternTable:
+        return self._table("rank_pattern")
+
+    def _table(self, name: str) -> PatternTable:
+        patterns = self.values.get(name)
+        return PatternTable(name, patterns if isinstance(patterns, dict) else {})
+
+
+@dataclass(frozen=True)
+class SettingsOfFile:
+    """The settings of every component of a file; `config` of all that the header does not name."""
+
+    header: Mapping[Component, PeftSettings]
+    config: PeftSettings | None = None
+
+    def of(self, component: Component) -> PeftSettings | None:
+        """The settings of a component, if there are any."""
+        return self.header.get(component, self.config)
+
+
+def read_settings(metadata: Mapping[str, str], config: Path | None = None) -> SettingsOfFile:
+    """The settings in a header and in an `adapter_config.json`.
+
+    Raises AdapterError if they are damaged, or if the adapter is none that can be read.
     """
-    config = _parse_settings(metadata.get(PEFT_METADATA, ""))
-    alphas: dict[Module, float] = {}
-    for (component, path), rank in ranks.items():
-        setting = config.get(f"{component}.lora_alpha")
-        if not _is_number(setting):
-            continue
-        alpha = float(setting)
-        pattern = config.get(f"{component}.alpha_pattern")
-        if isinstance(pattern, dict):
-            alpha = _alpha_by_pattern(pattern, path, alpha)
-        if config.get(f"{component}.use_rslora") is True:
-            alpha = alpha * rank**0.5
-        alphas[component, path] = alpha
-    return alphas
+    whole = _parse_json(metadata.get(PEFT_METADATA, ""), "the file's header")
+    header = {}
+    for component in Component:
+        prefix = f"{component}."
+        own = {n.removeprefix(prefix): v for n, v in whole.items() if n.startswith(prefix)}
+        if own:
+            header[component] = _checked(own)
+    return SettingsOfFile(header, None if config is None else _read_config(config))
 
 
-def _alpha_by_pattern(pattern: Mapping[str, Any], path: str, default: float) -> float:
-    """The alpha of the entry that is a suffix of `path` (as in PEFT), else the default."""
-    for suffix, value in pattern.items():
-        if (path == suffix or path.endswith(f".{suffix}")) and _is_number(value):
-            return float(value)
-    return default
+def is_config(content: object) -> TypeGuard[dict[str, Any]]:
+    """True for the parsed content of an `adapter_config.json` of any name."""
+    return isinstance(content, dict) and isinstance(content.get("peft_type"), str)
+
+
+def is_config_file(path: Path) -> bool:
+    """True for a JSON file that is an `adapter_config.json`, whatever its name."""
+    try:
+        return path.stat().st_size <= MAX_JSON_CHARACTERS and is_config(
+            json.loads(path.read_bytes())
+        )
+    except (OSError, ValueError, RecursionError):
+        return False
+
+
+def _read_config(path: Path) -> PeftSettings:
+    try:
+        if path.stat().st_size > MAX_JSON_CHARACTERS:
+            raise AdapterError(f"The settings in {CONFIG_NAME} are too long.")
+        text = path.read_text(encoding="utf-8")
+    except (OSError, UnicodeDecodeError) as error:
+        raise AdapterError(f"{CONFIG_NAME} cannot be read. Import the file without it.") from error
+    values = _parse_json(text, CONFIG_NAME)
+    if not is_config(values):
+        raise AdapterError(
+            f"{CONFIG_NAME} is not a settings file of PEFT: it has no peft_type. Import the file "
+            "without it."
+        )
+    return _checked(values)
+
+
+def _checked(values: Mapping[str, Any]) -> PeftSettings:
+    """The settings, unless the matrices alone are not what they describe."""
+    kind = str(values.get("peft_type", "LORA")).rpartition(".")[2].upper()
+    if kind not in _SUPPORTED_TYPES:
+        raise AdapterError(
+            f"Adapters of the PEFT type {kind[:20]} are not supported. Supported are LoRA, LoHa "
+            "and LoKr."
+        )
+    start = str(values.get("init_lora_weights", "")).lower()
+    if start.startswith(_CHANGED_BASES):
+        raise AdapterError(
+            f"This adapter was trained with init_lora_weights={start[:20]}, which also changes the "
+            "base model, so its matrices alone do not have its effect. Save it with peft's "
+            "path_initial_model_for_weight_conversion, which makes an ordinary LoRA of it."
+        )
+    for name, meaning in _OTHER_MEANINGS.items():
+        if values.get(name):
+            raise AdapterError(f"This adapter {meaning}, which a LoRA of these bases cannot.")
+    return PeftSettings(values)
 
 
 def _is_number(value: object) -> TypeGuard[float]:
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < 1e6
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < MAX_VALUE
 
 
-def _parse_settings(text: str) -> dict[str, Any]:
+def _parse_json(text: str, where: str) -> dict[str, Any]:
     if not text:
         return {}
     if len(text) > MAX_JSON_CHARACTERS:
-        raise AdapterError("The adapter settings in the file's header are too long.")
+        raise AdapterError(f"The adapter settings in {where} are too long.")
     try:
-        config = json.loads(text)
+        values = json.loads(text)
     except (ValueError, RecursionError) as error:
         raise AdapterError(
-            "The adapter settings in the file's header are damaged: they are not readable JSON."
+            f"The adapter settings in {where} are damaged: they are not readable JSON."
         ) from error
-    return config if isinstance(config, dict) else {}
+    return values if isinstance(values, dict) else {}

@@ -10,11 +10,15 @@ import base64
 import binascii
 import html
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from worker.core.lora_files.metadata import WEIGHT_KEY
+from worker.core.lora_files.weights import MAX_WEIGHT, USUAL_WEIGHT
 
 MAX_JSON_BYTES = 2**20
 MAX_IMAGE_BYTES = 16 * 2**20
@@ -47,6 +51,7 @@ class SourceMetadata:
     author: str = ""
     description: str = ""
     tags: tuple[str, ...] = ()
+    usual_weight: float = USUAL_WEIGHT
     image: bytes | None = None
 
 
@@ -90,6 +95,9 @@ def read_source_metadata(
         tags=_clean_tags(
             [*_split_commas(metadata.get("modelspec.tags")), *_split_list(model.get("tags"))]
         ),
+        usual_weight=_weight(notes.get("preferred weight"))
+        or _weight(metadata.get(WEIGHT_KEY))
+        or USUAL_WEIGHT,
         image=_find_image(metadata, _sidecars_by_ending(sidecars, IMAGE_ENDINGS)),
     )
 
@@ -138,6 +146,15 @@ def _clean_text(value: object) -> str:
     text = html.unescape(_MARKUP.sub(" ", text)) if "<" in text else text
     lines = (" ".join(line.split()) for line in _CONTROL.sub("", text).splitlines())
     return "\n".join(line for line in lines if line)[:MAX_DESCRIPTION]
+
+
+def _weight(value: object) -> float | None:
+    """The weight; None if there is none that is accepted. Web UIs write 0 for a weight not set."""
+    try:
+        weight = float(str(value)[:20])
+    except ValueError:
+        return None
+    return weight if math.isfinite(weight) and 0 < abs(weight) <= MAX_WEIGHT else None
 
 
 def _split_commas(value: object) -> list[str]:

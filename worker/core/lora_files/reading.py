@@ -7,10 +7,9 @@ else as the best LoRA of a limited rank, with a measured error.
 
 from __future__ import annotations
 
-import math
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +31,17 @@ from worker.core.lora_files.file_layout import (
     is_plain,
     read_layout,
 )
-from worker.core.lora_files.import_notes import file_notes, loss_note
-from worker.core.lora_files.keys import Leaf
+from worker.core.lora_files.import_notes import file_notes
+from worker.core.lora_files.keys import Leaf, parse_tensor_name
+from worker.core.lora_files.losses import (
+    OVERFLOW,
+    ConversionLoss,
+    loss_notes,
+    require_small_loss,
+)
 from worker.core.lora_files.parametrizations import ParametrizationKind
 from worker.core.lora_files.peft_settings import PEFT_METADATA
-from worker.core.wording import percent, plural
+from worker.core.wording import plural
 
 __all__ = [
     "PEFT_METADATA",
@@ -52,50 +57,34 @@ BaseWeights = Callable[[str], Tensor | None]
 """Returns the base's weight of a module by its key, fp32; None if the base lacks the layer."""
 
 MAX_WEIGHT = 1e9  # products of larger numbers may overflow fp32; MAX_NORM catches the rest
-MAX_NORM = 1e15  # Frobenius, of the change of one layer
-OVERFLOW = "The weights of {key} overflow when they are multiplied: the training diverged."
 ZERO_ALPHA = (
     "Alpha is 0 in {modules} and was read as the rank (strength 1), as in kohya. In most other "
     "programs, the original file has no effect there."
 )
 NO_EFFECT = "All changes in the file are 0: it has no effect at any weight."
-MAX_OMITTED_SHARE = 0.1  # of the whole change, in Frobenius norm: larger omissions are an error
+# relative rounding of numbers of which a full difference is the only record
+_ROUNDINGS = {"F16": 2**-11, "BF16": 2**-8, "F8_E4M3": 2**-8, "F8_E5M2": 2**-8}
 
 
 @dataclass(frozen=True)
 class AdapterReading:
-    """An adapter, the layout of its file, and sentences about what was converted."""
+    """An adapter, the layout of its file, and sentences about what was converted.
+
+    `loss`: the norm of all that was truncated or left out, relative to that of the whole change.
+    """
 
     adapter: LoraAdapter
     layout: FileLayout
     notes: tuple[str, ...] = ()
+    loss: float = 0.0
 
     @property
     def is_converted(self) -> bool:
         """True if the original content of the file cannot be restored from the adapter."""
         layout = self.layout
         unchanged = (is_plain(m) and Leaf.MID not in m.names for m in layout.modules)
-        return bool(layout.extras or layout.embeddings) or not all(unchanged)
-
-
-@dataclass
-class _ConversionLoss:
-    """Squared Frobenius norms of the whole change, and of what the conversion omits."""
-
-    total: float = 0.0
-    lost: float = 0.0
-    cut: set[str] = field(default_factory=set)
-    worst: tuple[float, str] = (0.0, "")
-    omitted: dict[ExtraKind, float] = field(default_factory=dict)
-
-    def add(self, key: str, total: float, lost: float, *, was_cut: bool) -> None:
-        if not total < MAX_NORM**2:
-            raise AdapterError(OVERFLOW.format(key=key))
-        self.total += total
-        self.lost += lost
-        if was_cut:
-            self.cut.add(key)
-            self.worst = max(self.worst, (_relative_norm(lost, total), key))
+        left_out = layout.extras or layout.embeddings or layout.left_out
+        return bool(left_out) or not all(unchanged)
 
 
 def read_adapter(path: Path) -> LoraAdapter:
@@ -111,11 +100,12 @@ def read_with_notes(
     *,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
     weights: BaseWeights | None = None,
+    allow_loss: bool = False,
 ) -> AdapterReading:
     """The adapter at `path` in the canonical form, with notes on how exact it is.
 
     `shapes`: those of its base, by default those of a family that it fits. `weights`: only needed
-    for a DoRA. Raises AdapterError with a sentence.
+    for a DoRA. Raises AdapterError with a sentence, LossError unless `allow_loss`.
     """
     layout = read_layout(path)
     families = matching_families(layout)
@@ -123,7 +113,7 @@ def read_with_notes(
         shapes = family_shapes(families[0])
     if shapes is not None:
         layout = layout.with_shapes(shapes)
-    return convert_layout(layout, weights)
+    return convert_layout(layout, weights, allow_loss=allow_loss)
 
 
 def matching_families(layout: FileLayout) -> list[BaseFamily]:
@@ -149,21 +139,22 @@ def convert_layout(
     weights: BaseWeights | None = None,
     *,
     on_module: Callable[[int, int], None] = lambda done, total: None,
+    allow_loss: bool = False,
 ) -> AdapterReading:
     """The adapter in the file with this layout; only one module's tensors are in memory at a time.
 
-    `on_module(done, total)` is called before each module and may raise to stop.
+    `on_module(done, total)` is called before each module and may raise to stop. Raises LossError
+    if more than a tenth of the change would be lost, unless `allow_loss`.
     """
     bound = conversion_rank_limit(layout.modules)
-    loss = _ConversionLoss()
+    loss = ConversionLoss()
     with _limit_threads(layout, bound), _open_tensors(layout.path) as file:
-        tensors = _TensorReader(file)
+        tensors = _TensorReader(file, {n: e.dtype for n, e in layout.header.tensors.items()})
         modules = []
         for done, module in enumerate(layout.modules):
             on_module(done, len(layout.modules))
             modules.append(_convert_module(module, tensors, bound, loss, weights))
-        for extra, names in layout.extras.items():
-            loss.omitted[extra] = sum(algebra.squared_norm(tensors.read(n)) for n in names)
+        loss.omitted = _omitted_norms(layout, modules, tensors, bound)
     adapter = LoraAdapter(modules=tuple(modules), metadata=layout.metadata)
     check_adapter(adapter)
     notes = file_notes(layout, adapter, loss.cut)
@@ -171,8 +162,10 @@ def convert_layout(
         notes.append(NO_EFFECT)
     if tensors.zero_alphas:
         notes.append(ZERO_ALPHA.format(modules=plural(tensors.zero_alphas, "module")))
-    notes += _loss_notes(layout, adapter, loss)
-    return AdapterReading(adapter, layout, tuple(notes))
+    what_is_lost = loss_notes(layout, adapter, loss)
+    if not allow_loss:
+        require_small_loss(loss, what_is_lost)
+    return AdapterReading(adapter, layout, (*notes, *what_is_lost), loss.share)
 
 
 @contextmanager
@@ -194,6 +187,27 @@ def _limit_threads(layout: FileLayout, bound: int) -> Iterator[None]:
         torch.set_num_threads(before)
 
 
+def _omitted_norms(
+    layout: FileLayout, modules: Sequence[LoraModule], tensors: _TensorReader, bound: int
+) -> dict[ExtraKind, float]:
+    """The squared Frobenius norm of all that a LoRA of these bases cannot contain."""
+    scales = {module.key: module.scale for module in modules}
+    norms: dict[ExtraKind, float] = {}
+    for extra, names in layout.extras.items():
+        norms[extra] = 0.0
+        for name in names:
+            key = parse_tensor_name(name)
+            is_up = key is not None and key.leaf is Leaf.UP_BIAS  # scaled as its module
+            scale = scales.get(f"{key.component}.{key.path}", 1.0) if key and is_up else 1.0
+            norms[extra] += algebra.squared_norm(tensors.read(name)) * scale**2
+    if layout.left_out:
+        left = ConversionLoss()
+        for module in layout.left_out:
+            _convert_module(module, tensors, bound, left, None)
+        norms[ExtraKind.PROJECTIONS] = left.total
+    return norms
+
+
 def _open_tensors(path: Path) -> Any:
     try:
         return safe_open(path, framework="pt", device="cpu")
@@ -204,12 +218,13 @@ def _open_tensors(path: Path) -> Any:
 class _TensorReader:
     """Reads single tensors of an open file in fp32, and rejects values that are not finite."""
 
-    def __init__(self, file: Any) -> None:
+    def __init__(self, file: Any, types: Mapping[str, str]) -> None:
         self._file = file
+        self._types = types
         self.zero_alphas = 0
 
     def read(self, name: str) -> Tensor:
-        tensor: Tensor = self._file.get_tensor(name)
+        tensor: Tensor = self._file.get_tensor(name).float()
         if not bool(torch.isfinite(tensor).all()):
             raise AdapterError(
                 f"The weights of {name[:120]!r} contain NaN or infinity: the file is damaged, or "
@@ -221,11 +236,15 @@ class _TensorReader:
                 f"at most {MAX_WEIGHT:,.0f} is supported. The file is damaged, or the training "
                 "diverged."
             )
-        return tensor.float()
+        return tensor
 
     def read_module(self, module: ModuleLayout) -> dict[Leaf, Tensor]:
         """All tensors of a module except its alpha."""
         return {leaf: self.read(n) for leaf, n in module.names.items() if leaf is not Leaf.ALPHA}
+
+    def rounding(self, module: ModuleLayout) -> float:
+        """The relative rounding of a full difference by its number type."""
+        return _ROUNDINGS.get(self._types[module.names[Leaf.DIFF]], algebra.ROUNDING)
 
     def read_alpha(self, module: ModuleLayout) -> float:
         """Alpha as a number; the rank if it is missing, as in every loader.
@@ -235,7 +254,7 @@ class _TensorReader:
         """
         rank = float(module.parametrization.rank_of_scale)
         if not module.parametrization.has_scale:
-            return rank
+            return rank if module.config_alpha is None else module.config_alpha
         alpha = module.config_alpha
         if Leaf.ALPHA in module.names:
             alpha = float(self.read(module.names[Leaf.ALPHA]))
@@ -247,7 +266,7 @@ def _convert_module(
     module: ModuleLayout,
     tensors: _TensorReader,
     bound: int,
-    loss: _ConversionLoss,
+    loss: ConversionLoss,
     weights: BaseWeights | None,
 ) -> LoraModule:
     parts, alpha = tensors.read_module(module), tensors.read_alpha(module)
@@ -262,9 +281,14 @@ def _convert_module(
         change = dora_change(module, parts, _dense_change(module, factors) * scale, weights)
         down, up, lost = algebra.truncate_to_rank(change, bound)
         total, scale = algebra.squared_norm(change), 1.0
-    elif module.exact_rank <= bound:
+    elif module.exact_rank <= bound and Leaf.DIFF not in module.names:
         down, up = _exact_pair(module, factors)
         lost, total = 0.0, algebra.squared_norm_of_product(down, up)
+    elif module.parametrization.kind is ParametrizationKind.DIFF:
+        down, up, lost = algebra.truncate_to_rank(
+            factors["diff"], min(bound, module.exact_rank), tensors.rounding(module)
+        )
+        total = algebra.squared_norm(factors["diff"])
     elif module.parametrization.kind is ParametrizationKind.LOKR:
         down, up, lost = algebra.truncate_kronecker(*algebra.kronecker_factors(factors), bound)
         total = algebra.squared_norm_of_product(down, up) + lost
@@ -322,9 +346,6 @@ def _collect_factors(module: ModuleLayout, parts: dict[Leaf, Tensor]) -> dict[st
 
 
 def _exact_pair(module: ModuleLayout, factors: Mapping[str, Tensor]) -> algebra.Pair:
-    if module.parametrization.kind is ParametrizationKind.DIFF:
-        down, up, _ = algebra.truncate_to_rank(factors["diff"], module.exact_rank)
-        return down, up
     is_lokr = module.parametrization.kind is ParametrizationKind.LOKR
     return algebra.kronecker_pair(factors) if is_lokr else algebra.lora_pair(factors)
 
@@ -339,30 +360,3 @@ def _dense_change(module: ModuleLayout, factors: Mapping[str, Tensor]) -> Tensor
             return first * (factors["w2_a"] @ factors["w2_b"])
     down, up = _exact_pair(module, factors)
     return up @ down
-
-
-def _relative_norm(lost: float, total: float) -> float:
-    """The relative Frobenius norm of the error; 0 if the change itself is 0."""
-    return math.sqrt(lost / total) if total > 0 else 0.0
-
-
-def _loss_notes(layout: FileLayout, adapter: LoraAdapter, loss: _ConversionLoss) -> list[str]:
-    notes = []
-    if loss.cut:
-        rank = max(module.rank for module in adapter.modules if module.key in loss.cut)
-        error = _relative_norm(loss.lost, loss.total)
-        notes.append(loss_note(len(loss.cut), rank, error, loss.worst))
-    whole = loss.total + sum(loss.omitted.values())
-    for extra, squared in loss.omitted.items():
-        share, names = _relative_norm(squared, whole), layout.extras[extra]
-        if share > MAX_OMITTED_SHARE:
-            raise AdapterError(
-                f"The file changes {plural(len(names), extra)} of the base, which a LoRA cannot "
-                f"contain. They are {percent(share)} of its whole change; at most "
-                f"{percent(MAX_OMITTED_SHARE)} can be left out."
-            )
-        notes.append(
-            f"Changes of {plural(len(names), extra)} were left out because a LoRA cannot contain "
-            f"them: {percent(share)} of the file's whole change (Frobenius norm)."
-        )
-    return notes

@@ -5,6 +5,7 @@ from __future__ import annotations
 import math
 
 MAX_WEIGHT = 10.0
+USUAL_WEIGHT = 1.0  # of a version whose usual weight nobody edited
 MAX_RENDER_ADAPTERS = 8
 MAX_MERGE_ADAPTERS = 16
 

@@ -19,14 +19,15 @@ from PIL import Image
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.canonical import Component, LoraAdapter
 from worker.core.lora_files.errors import AdapterError
-from worker.core.lora_files.metadata import AdapterMetadata
+from worker.core.lora_files.metadata import WEIGHT_KEY, AdapterMetadata
+from worker.core.lora_files.weights import USUAL_WEIGHT
 
 THUMBNAIL_SIDE = 256
-PREFERRED_WEIGHT = 1.0
 MAX_TEXT_CHARACTERS = 10_000
 MAX_TAGS = 2_000
 MAX_TAG_CHARACTERS = 200
 MAX_COVER_SIDE = 8_192
+MADE_HERE = "Made with Brushwork."
 PRIVATE_SETTINGS = ("sample_prompts", "sample_negative_prompt")
 
 _SDXL_NAMES = "https://github.com/Stability-AI/generative-models"  # the source of the key names
@@ -49,11 +50,18 @@ def model_metadata(metadata: AdapterMetadata) -> dict[str, str]:
         "modelspec.tags": ", ".join(metadata.tags),
         "modelspec.trigger_phrase": ", ".join(metadata.trigger_words),
     }
+    if metadata.usual_weight != USUAL_WEIGHT:
+        entries |= _weight_entries(metadata.usual_weight)
     if metadata.cover is not None:
         entries["modelspec.thumbnail"] = thumbnail(metadata.cover)
     if metadata.train_config:
         entries["brushwork.train_config"] = public_settings(metadata.train_config)
     return _without_empty(entries)
+
+
+def _weight_entries(weight: float) -> dict[str, str]:
+    """The usual weight, for people and for the import; a file whose weight is 1 has neither."""
+    return {"modelspec.usage_hint": f"Usual weight: {weight:g}.", WEIGHT_KEY: f"{weight:g}"}
 
 
 def _architecture_name(metadata: AdapterMetadata) -> str:
@@ -115,9 +123,9 @@ def sidecar(metadata: AdapterMetadata) -> bytes:
         "description": metadata.description,
         "sd version": metadata.family.facts.sidecar_version,
         "activation text": ", ".join(metadata.trigger_words),
-        "preferred weight": PREFERRED_WEIGHT,
+        "preferred weight": metadata.usual_weight,
         "negative text": "",
-        "notes": f"Made for {metadata.base} with Brushwork.",
+        "notes": f"Made for {metadata.base} with Brushwork." if metadata.base else MADE_HERE,
     }
     return (json.dumps(content, indent=2, ensure_ascii=False) + "\n").encode()
 

@@ -1,6 +1,7 @@
-"""Atomic file writes."""
+"""Atomic file writes, and copies that take no space where that is possible."""
 
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
@@ -23,6 +24,14 @@ def write_atomically(path: Path, content: bytes, *, durable: bool = True) -> Non
         raise
     if durable:
         sync_folder(path.parent)
+
+
+def link_or_copy(source: Path | str, target: Path | str) -> None:
+    """Make `target` another name of the file, or a copy where links are not possible."""
+    try:
+        Path(target).hardlink_to(source)
+    except OSError:  # another file system, or no support for links
+        shutil.copyfile(source, target)
 
 
 def sync_folder(folder: Path) -> None:

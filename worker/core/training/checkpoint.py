@@ -2,7 +2,8 @@
 
 A checkpoint is a folder `step-000150` with `state.pt` (everything the next step depends on),
 `adapter.safetensors` (the adapter at this step) and `manifest.json`, which holds the hashes of both
-and the identity of the training. The folder gets its name when it is complete on disk.
+and the identity of the training. The folder gets its name when it is complete on disk. The adapters
+of checkpoints whose state was deleted lie in `adapters`.
 """
 
 import hashlib
@@ -21,13 +22,14 @@ import torch
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.old_names import rename_old
-from worker.core.training.atomic_write import sync_folder, write_atomically
+from worker.core.training.atomic_write import link_or_copy, sync_folder, write_atomically
 from worker.core.training.errors import CheckpointError
+from worker.core.training.events import ADAPTER, ADAPTERS
 
 STATE = "state.pt"
-ADAPTER = "adapter.safetensors"
 MANIFEST = "manifest.json"
 PREFIX = "step-"
+SUFFIX = ".safetensors"
 UNFINISHED = ".unfinished-"
 
 
@@ -56,14 +58,24 @@ class _DamagedError(Exception):
 class CheckpointFolder:
     """The checkpoints of one training, recognized by its identity.
 
-    `identity` is what a state depends on (config, images, base), as JSON values. With `adopts`,
-    checkpoints of any training are accepted, to continue from.
+    `identity` is what a state depends on (config, images, base), as JSON values. Of the states, the
+    newest `keep` stay; of their adapters, which also lie in the folder `adapters`, the newest
+    `keep_adapters`, or all. With `adopts`, checkpoints of any training are accepted, to
+    continue from.
     """
 
     def __init__(
-        self, root: Path, *, identity: Mapping[str, Any], keep: int, adopts: bool = False
+        self,
+        root: Path,
+        *,
+        identity: Mapping[str, Any],
+        keep: int,
+        keep_adapters: int | None = None,
+        adopts: bool = False,
     ) -> None:
         self._root = root
+        self._adapters = root / ADAPTERS
+        self._keep_adapters = keep_adapters
         self._adopts = adopts
         self._identity = json.loads(json.dumps(identity))
         self._keep = keep
@@ -71,7 +83,7 @@ class CheckpointFolder:
     def save(self, step: int, state: Mapping[str, Any], adapter: LoraAdapter) -> SavedCheckpoint:
         """Write a checkpoint, then delete all but the newest few. May raise OSError."""
         self._root.mkdir(parents=True, exist_ok=True)
-        final = self._root / f"{PREFIX}{step:06d}"
+        final = self._root / checkpoint_name(step)
         unfinished = Path(tempfile.mkdtemp(dir=self._root, prefix=UNFINISHED))
         try:
             buffer = io.BytesIO()
@@ -87,6 +99,7 @@ class CheckpointFolder:
             shutil.rmtree(unfinished, ignore_errors=True)
             raise
         sync_folder(self._root)
+        self._keep_adapter(final)
         self._delete_all_but(final)
         size = sum(file.stat().st_size for file in final.iterdir())
         return SavedCheckpoint(step, final, size)
@@ -114,6 +127,20 @@ class CheckpointFolder:
             for folder in self._root.glob(f"{UNFINISHED}*"):
                 shutil.rmtree(folder, ignore_errors=True)
 
+    def _keep_adapter(self, newest: Path) -> None:
+        """Link the adapter of a checkpoint aside, so that it outlives its state."""
+        self._adapters.mkdir(exist_ok=True)
+        target = self._adapters / f"{newest.name}{SUFFIX}"
+        target.unlink(missing_ok=True)
+        link_or_copy(newest / ADAPTER, target)
+        sync_folder(self._adapters)
+        files = checkpoints_in(self._adapters)
+        end = files.index(target) + 1
+        kept = files[:end][-self._keep_adapters :] if self._keep_adapters else files[:end]
+        for file in files:
+            if file not in kept:
+                file.unlink(missing_ok=True)
+
     def _delete_all_but(self, newest: Path) -> None:
         """Keep this checkpoint and the few before it; later ones are damaged or undone."""
         folders = checkpoints_in(self._root)
@@ -135,6 +162,16 @@ class CheckpointFolder:
             f"{self._root} has checkpoints of another training: {', '.join(names)} differ. "
             "Choose an empty folder, or use the settings of that training."
         )
+
+
+def checkpoint_name(step: int) -> str:
+    """The name of the folder of a checkpoint."""
+    return f"{PREFIX}{step:06d}"
+
+
+def adapter_name(step: int) -> str:
+    """The name of the adapter of a checkpoint in the folder of all adapters."""
+    return f"{checkpoint_name(step)}{SUFFIX}"
 
 
 def read_manifest(folder: Path) -> dict[str, Any]:

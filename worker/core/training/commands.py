@@ -21,10 +21,17 @@ class PendingRequests:
 
     def poll(self) -> None:
         """Poll the callbacks; raises StopRequested when the training should end."""
+        self._poll(Control.CONTINUE)
+
+    def poll_while_stopping(self) -> None:
+        """Poll the callbacks while what is kept is saved; a stop changes nothing any more."""
+        self._poll(Control.CONTINUE, Control.STOP_AND_KEEP)
+
+    def _poll(self, *ignored: Control) -> None:
         commands = self._callbacks.poll()
         self._sample_now |= commands.sample_now
         self._save_now |= commands.save_now
-        if commands.control is not Control.CONTINUE:
+        if commands.control not in ignored:
             raise StopRequested(commands.control)
 
     def take_sample_request(self) -> bool:

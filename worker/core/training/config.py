@@ -499,7 +499,8 @@ class TrainConfig(BaseModel):
         ge=0,
         le=100_000,
         title="Checkpoint every",
-        description="Steps between checkpoints; a run can continue from each. 0: none on the way.",
+        description="Steps between checkpoints; each can be tried, used and continued from, and "
+        "has a row of samples. 0: none on the way.",
         json_schema_extra=_in_group(Group.CHECKPOINTS),
     )
     keep_checkpoints: int = Field(
@@ -507,7 +508,17 @@ class TrainConfig(BaseModel):
         ge=1,
         le=100,
         title="Keep checkpoints",
-        description="Number of checkpoints to keep; older ones are deleted.",
+        description="Number of training states to keep, to continue from; older ones are deleted. "
+        "Those you saved or kept stay.",
+        json_schema_extra=_in_group(Group.CHECKPOINTS),
+    )
+    keep_adapters: int | None = Field(
+        None,
+        ge=1,
+        le=1_000,
+        title="Keep adapters",
+        description="Number of checkpoints whose adapter is kept, to try and use; older ones are "
+        "deleted. Those you saved or kept stay. None: all.",
         json_schema_extra=_in_group(Group.CHECKPOINTS),
     )
 
@@ -516,7 +527,8 @@ class TrainConfig(BaseModel):
         ge=0,
         le=100_000,
         title="Sample every",
-        description="Steps between two rows of samples. 0: only the first and the last row.",
+        description="Steps between two rows of samples; checkpoints have one too. 0: only those, "
+        "the first and the last row.",
         json_schema_extra=_in_group(Group.SAMPLES),
     )
     sample_prompts: list[PromptLine] = Field(
@@ -562,7 +574,7 @@ class TrainConfig(BaseModel):
     )
 
     @property
-    def pictures_per_step(self) -> int:
+    def images_per_step(self) -> int:
         """Number of images per step: the effective batch size."""
         return self.batch_size * self.gradient_accumulation
 

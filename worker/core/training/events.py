@@ -5,6 +5,9 @@ from enum import StrEnum
 from pathlib import Path
 from typing import Protocol
 
+ADAPTER = "adapter.safetensors"  # in the folder of a checkpoint
+ADAPTERS = "adapters"  # folder of all adapters, beside those of the checkpoints
+
 
 class Phase(StrEnum):
     """The current activity of the training."""
@@ -14,6 +17,7 @@ class Phase(StrEnum):
     TRAINING = "training"
     SAMPLING = "sampling"
     SAVING = "saving"
+    WAITING = "waiting"
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,11 +70,15 @@ class SampleSaved:
 
 @dataclass(frozen=True, slots=True)
 class CheckpointSaved:
-    """A complete checkpoint folder was saved; a run can continue from it."""
+    """A complete checkpoint folder was saved; a run can continue from it.
+
+    `is_requested`: it was asked for. If it exists already, it is reported a second time.
+    """
 
     step: int
     path: Path
     size_bytes: int
+    is_requested: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,6 +89,21 @@ class ValidationDone:
     loss: float
     low: float
     high: float
+
+
+@dataclass(frozen=True, slots=True)
+class FixedLoss:
+    """The loss on the fixed images, with that of the base model; step 0 is the base model.
+
+    `rise`: how many times the base model's loss it is, at the noise levels where that is most.
+    `is_high`: it is clearly above the base model's, so the training seems to be ruined.
+    """
+
+    step: int
+    loss: float
+    base: float
+    rise: float
+    is_high: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +127,7 @@ Event = (
     | Arithmetic
     | StepDone
     | ValidationDone
+    | FixedLoss
     | RolledBack
     | SampleSaved
     | CheckpointSaved

@@ -15,7 +15,12 @@ from worker.core.training.adapter.lora import Lora
 from worker.core.training.config import Optimizer, Precision, PredictionType, TrainConfig
 from worker.core.training.data.batches import Batch
 from worker.core.training.data.text import CaptionEncoder
-from worker.core.training.data.validation import ValidationLoss, ValidationSet, summarize_errors
+from worker.core.training.data.validation import (
+    PredictionError,
+    ValidationLoss,
+    ValidationSet,
+    summarize_errors,
+)
 from worker.core.training.loss import NoiseSchedule, elementwise_error, level_weights, mean_loss
 from worker.core.training.optim import (
     MovingAverage,
@@ -119,16 +124,23 @@ class Learner:
         return mean_loss(elementwise_error(predicted, target, self._config), weights, mask)
 
     @torch.no_grad()
-    def held_out_loss(self, validation: ValidationSet) -> ValidationLoss:
-        """The validation loss: how well the current adapter predicts held-out images."""
-        errors: list[tuple[int, float]] = []
+    def prediction_errors(self, validation: ValidationSet) -> list[PredictionError]:
+        """How well the current adapter predicts the images of a set."""
+        found: list[PredictionError] = []
         for batch in validation.batches():
             predicted, target = self._predict_with_target(batch)
-            squared = (predicted - target).square()
-            if batch.mask is not None:
-                squared = squared * batch.mask.to(squared.device)
-            errors += zip(batch.images, squared.mean(dim=(1, 2, 3)).tolist(), strict=True)
-        return summarize_errors(errors)
+            mask = 1.0 if batch.mask is None else batch.mask.to(target.device)
+            errors, guesses = (
+                (difference.square() * mask).mean(dim=(1, 2, 3)).tolist()
+                for difference in (predicted - target, target)
+            )
+            timesteps = batch.timesteps.tolist()
+            found += map(PredictionError, batch.images, timesteps, errors, guesses)
+        return found
+
+    def held_out_loss(self, validation: ValidationSet) -> ValidationLoss:
+        """The validation loss: how well the current adapter predicts held-out images."""
+        return summarize_errors(self.prediction_errors(validation))
 
     @contextmanager
     def averaged(self) -> Iterator[None]:

@@ -5,8 +5,9 @@ import time
 from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from enum import StrEnum
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -39,10 +40,15 @@ from worker.core.training.events import (
     ValidationDone,
 )
 from worker.core.training.failures import translate_failures
+from worker.core.training.health import TrainingHealth
 from worker.core.training.learner import NonFiniteError
 from worker.core.training.memory import peak_memory_bytes, release_memory
 from worker.core.training.precision import autocast
 from worker.core.training.prepare import base_parameters, check_supported, encode_dataset, prepare
+from worker.core.training.room import RoomToWrite
+from worker.core.training.ruined import NOT_RUINED, Verdict, judge
+from worker.core.training.sample import sample_requests
+from worker.core.training.sample_checks import check_samples
 from worker.core.training.sample_store import SampleStore
 
 ADAPTER = "adapter.safetensors"
@@ -54,7 +60,24 @@ SAMPLES_OUT_OF_MEMORY = (
     "Out of memory while generating a sample, so the training continues without samples. Use "
     "smaller ones (--w and --h in a prompt)."
 )
-NOT_IN_IDENTITY = frozenset({"checkpoint_every", "keep_checkpoints"})
+NOT_IN_IDENTITY = frozenset({"checkpoint_every", "keep_checkpoints", "keep_adapters"})
+SAME_BATCHES = (
+    "pictures",
+    "batch_size",
+    "validation_share",
+    "seed",
+    "aspect_buckets",
+    "resolution",
+)
+SAME_MEASURE = (
+    *SAME_BATCHES,
+    "base_model",
+    "clip_skip",
+    "masked_loss",
+    "prediction_type",
+    "unmasked_weight",
+    "zero_terminal_snr",
+)
 
 
 class Outcome(StrEnum):
@@ -78,7 +101,8 @@ class TrainedAdapter:
     """The result of a training.
 
     `path` is the canonical adapter file, or None when there is none: after a cancel, a stop before
-    the first step, or an interruption (which can be resumed from its checkpoint).
+    the first step, or an interruption (which can be resumed from its checkpoint). `verdict` says
+    whether it is ruined.
     """
 
     path: Path | None
@@ -88,6 +112,7 @@ class TrainedAdapter:
     base_parameters: int
     peak_memory_bytes: int
     seconds: float
+    verdict: Verdict = NOT_RUINED
 
 
 def train(
@@ -101,6 +126,7 @@ def train(
     device: str = "cpu",
     arithmetic: Arithmetic | None = None,
     continues: bool = False,
+    waits_for_space: bool = False,
 ) -> TrainedAdapter:
     """Train an adapter for `base` on captioned images and write it to `out`.
 
@@ -108,28 +134,32 @@ def train(
     bit-equal to that of an uninterrupted run. `arithmetic` is what an earlier attempt without a
     checkpoint reported; else it is chosen here, with torch's current threads. With `continues`, the
     checkpoint may be of another training of the same kind of adapter, which continues with this
-    config and these images up to this number of steps. Consumes the base. Raises TrainingError.
+    config and these images up to this number of steps. On a full disk it `waits_for_space` or
+    raises. Consumes the base. Raises TrainingError.
     """
     started = time.monotonic()
     check_images(images)
     with translate_failures(config):
         out.mkdir(parents=True, exist_ok=True)
-        training = TrainingLoop(config, images, callbacks, out=out, device=device)
+        training = TrainingLoop(
+            config, images, callbacks, out=out, device=device, waits_for_space=waits_for_space
+        )
         try:
             training.prepare(base, cache, arithmetic, continues=continues)
             training.run()
             outcome = Outcome.FINISHED
         except StopRequested as request:
             outcome = OUTCOMES[request.control]
-        path = training.end(outcome)
+        outcome, path = training.end(outcome)
     return TrainedAdapter(
         path=path,
         steps=training.step,
-        outcome=outcome if path or outcome is not Outcome.STOPPED else Outcome.CANCELED,
+        outcome=outcome,
         trainable_parameters=training.trainable_parameters,
         base_parameters=base_parameters(base),
         peak_memory_bytes=peak_memory_bytes(device),
         seconds=time.monotonic() - started,
+        verdict=training.judge() if path else NOT_RUINED,
     )
 
 
@@ -144,6 +174,7 @@ class TrainingLoop:
         *,
         out: Path,
         device: str,
+        waits_for_space: bool = False,
     ) -> None:
         self.step = 0
         self.trainable_parameters = 0
@@ -151,8 +182,11 @@ class TrainingLoop:
         self._images = images
         self._emit = callbacks.on_event
         self._requests = PendingRequests(callbacks)
+        self._poll = self._requests.poll
+        self._room = RoomToWrite(self._emit, lambda: self._poll(), waits=waits_for_space)
         self._out = out
         self._device = device
+        self._saved: CheckpointSaved | None = None
         self._saved_step: int | None = None
         self._durations: deque[float] = deque(maxlen=STEPS_IN_SPEED)
         self._lr_scale = 1.0
@@ -176,6 +210,7 @@ class TrainingLoop:
             self._out / "checkpoints",
             identity=identity,
             keep=config.keep_checkpoints,
+            keep_adapters=config.keep_adapters,
             adopts=continues,
         )
         self._checkpoints.delete_unfinished()
@@ -184,13 +219,15 @@ class TrainingLoop:
             arithmetic = Arithmetic(**restored.state["arithmetic"])
         if arithmetic:
             torch.set_num_threads(arithmetic.threads)
+        # a stop keeps what was restored, so that has to be loaded first
+        poll = self._requests.poll_while_stopping if restored else self._requests.poll
         self._emit(PhaseStarted(Phase.ENCODING))
         encoded = encode_dataset(
             base,
             self._images,
             config,
             cache=cache,
-            check_stop=self._requests.poll,
+            check_stop=poll,
             device=self._device,
         )
         self._trained_on = encoded.images
@@ -202,13 +239,16 @@ class TrainingLoop:
         )
         self._lora, self._learner, self._batches = parts.lora, parts.learner, parts.batches
         self._validation = parts.validation
+        self._health = TrainingHealth(parts.learner, parts.lora, parts.fixed, self._emit)
         self._sampler, self._precision = parts.sampler, parts.precision
         self._arithmetic = Arithmetic(parts.precision.value, torch.get_num_threads())
         self.trainable_parameters = parts.lora.size
         self._metadata = _adapter_metadata(config, base)
         if restored:
             self._restore_state(
-                restored, same_batches=_has_same_batches(restored.identity, identity)
+                restored,
+                same_batches=_have_equal(SAME_BATCHES, restored.identity, identity),
+                same_measure=_have_equal(SAME_MEASURE, restored.identity, identity),
             )
             if restored.identity.get("learning_rate") != config.learning_rate:
                 self._lr_scale = 1.0  # the rate was changed since the old one was halved
@@ -237,19 +277,48 @@ class TrainingLoop:
             self._run_validation()
         self._save_checkpoint()
 
-    def end(self, outcome: Outcome) -> Path | None:
-        """Save the result: the adapter, a checkpoint to continue from, or nothing."""
+    def end(self, outcome: Outcome) -> tuple[Outcome, Path | None]:
+        """Save the result: the adapter, a checkpoint to continue from, or nothing.
+
+        A stop saves a checkpoint and a row of samples of the very step that is kept. Meanwhile the
+        training can still be canceled or interrupted; returns how it ended.
+        """
+        if outcome is Outcome.STOPPED:
+            outcome = self._record_stop()
         if self.step == 0 or outcome is Outcome.CANCELED:
-            return None
+            return outcome, None
         if outcome is Outcome.INTERRUPTED:
-            self._save_checkpoint()
-            return None
+            self._save_checkpoint(is_measured=False)
+            return outcome, None
         self._emit(PhaseStarted(Phase.SAVING))
         path = self._out / ADAPTER
         adapter = self._extract_adapter()
         self._check_effect(adapter)
-        canonical.save_adapter(adapter, path)
-        return path
+        self._room.write(lambda: canonical.save_adapter(adapter, path), phase=Phase.SAVING)
+        return outcome, path
+
+    def judge(self) -> Verdict:
+        """Whether the result is ruined, by the fixed images and the samples."""
+        steps = [step for step in self._health.losses if step] or [self.step]
+        requests = sample_requests(self._config, self._sampler.resolution)
+        samples = check_samples(
+            self._samples, {0, self.step, *steps}, requests, self._sampler.resolution
+        )
+        health = self._health
+        return judge(health.losses, samples, last=self.step, guess=health.guess)
+
+    def _record_stop(self) -> Outcome:
+        """Save a checkpoint and samples of the step that is kept; before the first, cancel."""
+        if self.step == 0:
+            return Outcome.CANCELED
+        self._poll = self._requests.poll_while_stopping
+        try:
+            self._run_validation()
+            self._save_checkpoint()
+            self._generate_due_samples()
+        except StopRequested as request:
+            return OUTCOMES[request.control]
+        return Outcome.STOPPED
 
     def _take_step(self) -> bool:
         """Train on the next batches; False when the training rolled back instead."""
@@ -266,6 +335,7 @@ class TrainingLoop:
         self._emit(
             StepDone(self.step, self._config.steps, learned.loss, learned.learning_rate, speed)
         )
+        self._health.after_step(self.step, learned.loss)
         if self.step == 1 and self._validation:
             with self._lora.disabled():
                 self._emit_validation_loss(0)
@@ -277,6 +347,7 @@ class TrainingLoop:
         where = f"in step {self.step + 1} (images: {', '.join(names)})"
         if self._lr_scale < 1:
             self._save_checkpoint()
+            self._generate_due_samples()
             saved = f" The checkpoint of step {self.step} was saved." if self.step else ""
             raise DivergedError(
                 f"The training diverged {where}: the loss or gradient was NaN or infinite, even at "
@@ -295,8 +366,10 @@ class TrainingLoop:
             )
         )
 
-    def _restore_state(self, restored: RestoredState, *, same_batches: bool = True) -> None:
-        """Load a saved state; with other batches, start these from the beginning."""
+    def _restore_state(
+        self, restored: RestoredState, *, same_batches: bool = True, same_measure: bool = True
+    ) -> None:
+        """Load a saved state; other batches and fixed images start from the beginning."""
         try:
             self._learner.load(restored.state["learner"])
         except (KeyError, ValueError, RuntimeError) as error:
@@ -306,6 +379,7 @@ class TrainingLoop:
             ) from error
         if same_batches:
             self._batches.load(restored.state["batches"])
+        self._health.load(restored.state.get("health") if same_measure else None)
         self._lr_scale = restored.state["slower"]
         self.step = self._saved_step = restored.step
 
@@ -339,19 +413,28 @@ class TrainingLoop:
 
     def _handle_requests(self) -> None:
         if self._requests.take_save_request() and self.step:
-            self._save_checkpoint()
+            self._save_checkpoint(is_requested=True)
+            self._generate_due_samples()
         if self._requests.take_sample_request() and self.step:
             self._save_samples(self.step)
 
-    def _save_checkpoint(self) -> None:
-        """Save the state of this step, once."""
+    def _save_checkpoint(self, *, is_requested: bool = False, is_measured: bool = True) -> None:
+        """Save the state of this step, once, with its loss on the fixed images."""
         if self.step == self._saved_step or self.step == 0:
+            if is_requested and self._saved is not None and self._saved.step == self.step:
+                self._emit(replace(self._saved, is_requested=True))
             return
+        if is_measured:
+            self._health.measure(self.step)
         state = self._full_state()
-        saved = self._checkpoints.save(self.step, state, self._extract_adapter())
+        adapter = self._extract_adapter()
+        saved = self._room.write(
+            lambda: self._checkpoints.save(self.step, state, adapter), phase=Phase.TRAINING
+        )
         self._saved_step = self.step
         self._last_good = RestoredState(self.step, copy.deepcopy(state))
-        self._emit(CheckpointSaved(saved.step, saved.path, saved.size_bytes))
+        self._saved = CheckpointSaved(saved.step, saved.path, saved.size_bytes, is_requested)
+        self._emit(self._saved)
 
     def _full_state(self) -> dict[str, Any]:
         """Everything that the next step depends on."""
@@ -360,17 +443,21 @@ class TrainingLoop:
             "learner": self._learner.state(),
             "batches": self._batches.state(),
             "slower": self._lr_scale,
+            "health": self._health.state(),
         }
 
     def _generate_due_samples(self) -> None:
         """Generate the samples that are due; a resumed run catches up.
 
-        The base model's samples wait for the first step, so that a person sees progress early.
+        Every checkpoint has a row of samples. The base model's samples wait for the first step, so
+        that a person sees progress early.
         """
         if self.step and not self._samples.is_complete(0):
             with self._lora.disabled():
                 self._save_samples(0)
-        due = self.step == self._config.steps or self._is_due(self._config.sample_every)
+        due = self.step in (self._config.steps, self._saved_step) or self._is_due(
+            self._config.sample_every
+        )
         if self.step and due and not self._samples.is_complete(self.step):
             self._save_samples(self.step)
 
@@ -391,8 +478,12 @@ class TrainingLoop:
             stack.enter_context(autocast(self._precision, device=self._device))
             if step:
                 stack.enter_context(self._learner.averaged())
-            for sample in self._sampler.generate(self._requests.poll):
-                self._emit(self._samples.save(step, sample))
+            for sample in self._sampler.generate(self._poll):
+                self._emit(
+                    self._room.write(
+                        partial(self._samples.save, step, sample), phase=Phase.SAMPLING
+                    )
+                )
 
     def _extract_adapter(self) -> LoraAdapter:
         metadata = self._metadata | {"steps": str(self.step)}
@@ -416,9 +507,8 @@ def _training_identity(
     return settings | {"pictures": fingerprint, "base_model": base.info.fingerprint}
 
 
-def _has_same_batches(one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """True when batches are the same in both trainings."""
-    names = ("pictures", "batch_size", "validation_share", "seed", "aspect_buckets", "resolution")
+def _have_equal(names: Sequence[str], one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
+    """True when these values are the same in both identities."""
     return all(one.get(name) == other.get(name) for name in names)
 
 

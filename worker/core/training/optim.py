@@ -103,10 +103,14 @@ def lr_factor(step: int, config: TrainConfig) -> float:
 
 
 def set_learning_rate(optimizer: torch.optim.Optimizer, factor: float) -> float:
-    """Set every group to its base rate times the factor; returns the UNet's rate."""
+    """Set every group to its base rate times the factor; returns the UNet's rate.
+
+    Prodigy multiplies it by the rate `d` that it found so far, so that is what it returns then.
+    """
     for group in optimizer.param_groups:
         group["lr"] = group["base_lr"] * factor
-    return float(optimizer.param_groups[0]["lr"])
+    first = optimizer.param_groups[0]
+    return float(first["lr"] * first.get("d", 1.0))
 
 
 class MovingAverage:

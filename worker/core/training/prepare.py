@@ -21,7 +21,7 @@ from worker.core.training.data.text import (
     LruCaptionEncoder,
     PrecomputedCaptionEncoder,
 )
-from worker.core.training.data.validation import ValidationSet, split
+from worker.core.training.data.validation import ValidationSet, fixed_set, split
 from worker.core.training.errors import UnsupportedError
 from worker.core.training.learner import Learner, Model
 from worker.core.training.loss import NoiseSchedule
@@ -54,6 +54,7 @@ class PreparedTraining:
     learner: Learner
     batches: Batches
     validation: ValidationSet | None
+    fixed: ValidationSet
     sampler: Sampler
     precision: Precision
 
@@ -145,7 +146,8 @@ def prepare(
         )
     batches = Batches(encoded.buckets, encoded.images, config, timesteps=steps)
     learner = Learner(model, lora, config)
-    return PreparedTraining(lora, learner, batches, validation, sampler, precision)
+    fixed = fixed_set(encoded.buckets, encoded.images, config, timesteps=steps)
+    return PreparedTraining(lora, learner, batches, validation, fixed, sampler, precision)
 
 
 def restore_rounded_unet(base: LoadedBase, precision: Precision, *, device: str) -> None:

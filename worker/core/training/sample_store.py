@@ -22,7 +22,7 @@ class SampleStore:
 
     def save(self, step: int, sample: SampleImage) -> SampleSaved:
         """Write one image atomically."""
-        path = self._sample_path(step, sample.prompt_index)
+        path = self.path(step, sample.prompt_index)
         path.parent.mkdir(parents=True, exist_ok=True)
         content = io.BytesIO()
         sample.image.save(content, format="PNG")
@@ -46,13 +46,14 @@ class SampleStore:
             if int(row.name.removeprefix(PREFIX)) > step:
                 shutil.rmtree(row)
 
+    def path(self, step: int, prompt_index: int) -> Path:
+        """The file of an image; it may not exist."""
+        return self._folder / f"{PREFIX}{step:06d}" / f"prompt-{prompt_index}.png"
+
     def _sample_paths(self, step: int) -> list[Path]:
         """The existing samples of a step, by prompt."""
-        paths = [self._sample_path(step, index) for index in range(self._count)]
+        paths = [self.path(step, index) for index in range(self._count)]
         return [path for path in paths if path.is_file()]
-
-    def _sample_path(self, step: int, prompt_index: int) -> Path:
-        return self._folder / f"{PREFIX}{step:06d}" / f"prompt-{prompt_index}.png"
 
 
 def _has_equal_pixels(one: Path, other: Path) -> bool:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
+from math import prod
 from pathlib import Path
 
 from torch import Tensor
@@ -24,7 +25,7 @@ from worker.core.lora_files.reading import read_adapter
 ERROR_LIMITS = {"fp16": 2e-3, "bf16": 8e-3, "fp32": 1e-5}
 """The largest |dW of the file - dW| / |dW| of a module that rounding both factors may cause."""
 
-REQUIRED_LOADERS = {"peft": frozenset({DIFFUSERS.name})}
+REQUIRED_LOADERS = {"peft": frozenset({DIFFUSERS.name}), "comfyui": frozenset({"comfyui"})}
 """Loaders that a format must work in; all of them for a format that is not listed."""
 
 STRENGTH_STEP = 1e-3  # strengths that differ by less are counted as equal
@@ -35,7 +36,8 @@ class ProofInput:
     """A file, the adapter that it should contain, and the base that it is checked against.
 
     `shapes`: the weight shapes of the base's layers by canonical key. The adapter's own shapes are
-    used for layers that are missing there.
+    used for layers that are missing there. `foreign`: the file was not written here, so that what
+    no file could avoid counts as well.
     """
 
     content: FileContent
@@ -44,6 +46,7 @@ class ProofInput:
     dtype: str
     family: BaseFamily
     shapes: Mapping[str, tuple[int, ...]] = field(default_factory=dict)
+    foreign: bool = False
 
     @cached_property
     def expected(self) -> dict[str, LoraModule]:
@@ -83,6 +86,7 @@ def prove_file(
     dtype: str,
     family: BaseFamily,
     shapes: Mapping[str, tuple[int, ...]] | None = None,
+    foreign: bool = False,
 ) -> Proof:
     """Proof of a written file: how every loader reads it, compared with `adapter`.
 
@@ -94,7 +98,7 @@ def prove_file(
             found = {module.key: module for module in read_adapter(path).modules}
         except AdapterError as error:  # usually because numbers became infinite
             return _unreadable_proof(adapter, format, dtype, family, error)
-        subject = ProofInput(content, adapter, format, dtype, family, shapes or {})
+        subject = ProofInput(content, adapter, format, dtype, family, shapes or {}, foreign)
         read_back, failures = _check_read_back(subject, found)
         loaders = [check_loader(loader, subject) for loader in LOADERS]
     failures += [
@@ -113,9 +117,12 @@ def prove_file(
 
 
 def compare_module(pair: tuple[Tensor, Tensor], expected: LoraModule) -> ChangeSimilarity | None:
-    """Similarity of (down, up) and the expected module; None if their weight shapes differ."""
+    """Similarity of (down, up), flat or not, and the expected module; None if they do not fit."""
     down, up = pair
-    if (up.shape[0], *down.shape[1:]) != expected.weight_shape or up.shape[1] != down.shape[0]:
+    sizes = (int(up.shape[0]), int(down[0].numel()))
+    if sizes != (expected.weight_shape[0], prod(expected.weight_shape[1:])) or (
+        up.shape[1] != down.shape[0]
+    ):
         return None
     return compare_changes(pair, (expected.down, expected.up), expected.scale)
 
@@ -123,12 +130,16 @@ def compare_module(pair: tuple[Tensor, Tensor], expected: LoraModule) -> ChangeS
 def check_loader(loader: Loader, subject: ProofInput) -> LoaderResult:
     """The result of one program reading the file."""
     reading = loader.read(subject.content, subject.layout)
+    if not loader.reshapes and (odd := _first_odd_shape(reading, subject)):
+        reading = reading.reject(odd)
     needed = loader.name in REQUIRED_LOADERS.get(subject.format, {loader.name})
     right, strengths, worst = 0, [], (0.0, "")
     missed, beyond = 0, 0
     for key in subject.expected:
         if (patch := reading.patches.get(key)) is None:
-            is_supported = loader.can_change(key, subject.layout, subject.expected)
+            is_supported = loader.can_change(key, subject.layout, subject.expected) or (
+                subject.foreign and key in reading.dropped
+            )
             missed, beyond = missed + is_supported, beyond + (not is_supported)
             continue
         similarity = subject.compare_patch(key, patch)
@@ -148,7 +159,8 @@ def check_loader(loader: Loader, subject: ProofInput) -> LoaderResult:
         title=loader.title,
         verdict=verdict,
         sentence=_result_sentence(verdict, reading, counts, subject),
-        needed=needed and (subject.format in REQUIRED_LOADERS or not reading.inherent),
+        needed=needed
+        and (subject.foreign or subject.format in REQUIRED_LOADERS or not reading.inherent),
         used=len(reading.used),
         tensors=len(subject.content.tensors),
         right=right,
@@ -161,6 +173,16 @@ def check_loader(loader: Loader, subject: ProofInput) -> LoaderResult:
         worst_module=worst[1],
         seen_as=reading.seen_as,
     )
+
+
+def _first_odd_shape(reading: LoaderReading, subject: ProofInput) -> str:
+    """Why a program refuses matrices that are not in the shape of their layer; empty if all are."""
+    for key, patch in reading.patches.items():
+        shape = subject.layout.shapes[key]
+        down = tuple(subject.content.tensors[patch.down].shape[1:])
+        if down != shape[1:]:
+            return f"{patch.down[:80]!r} is rejected: its layer has the shape {shape}, not {down}."
+    return ""
 
 
 @dataclass(frozen=True)
@@ -203,6 +225,8 @@ def _result_sentence(
         words.append("alpha correct" if _has_alpha(subject.content) else "strength correct")
     if counts.missed:
         words.append(f"{counts.missed} of {modules} modules not recognized")
+    if reading.remark and counts.missed:
+        words.append(reading.remark)
     if counts.beyond:
         words.append(f"{counts.beyond} modules of a layer type that is not supported")
     if reading.seen_as:

@@ -17,6 +17,7 @@ from worker.core.lora_files.proof.content import (
     FileContent,
     LoaderReading,
     match_layer_names,
+    use_other_changes,
 )
 from worker.core.lora_files.proof.header_rule import family_from_header
 from worker.core.lora_files.proof.layout import BaseLayout
@@ -24,6 +25,7 @@ from worker.core.lora_files.proof.layout import BaseLayout
 MAX_FORGE_LEFT_OVER = 12
 MAX_LAYERS = 32
 ENCODER_LAYERS = ("q_proj", "k_proj", "v_proj", "out_proj", "fc1", "fc2")
+_UNET_PREFIXES = ("lora_unet_", "diffusion_model.")
 _PAIRS = (
     KOHYA_PAIR,
     ("_lora.down.weight", "_lora.up.weight"),
@@ -35,12 +37,22 @@ _PAIRS = (
 
 def read_as_comfyui(content: FileContent, layout: BaseLayout) -> LoaderReading:
     """Match each layer by its LDM and its diffusers name; the family is not read from the file."""
-    return match_layer_names(content, _layer_names(layout), pairs=_PAIRS)
+    names = _layer_names(layout)
+    for key, path in layout.paths("unet"):
+        names[key].append(f"lycoris_{path.replace('.', '_')}")
+    own = {"text_encoder": "clip_h" if layout.family is BaseFamily.SD2 else "clip_l"}
+    for component, encoder in (own | {"text_encoder_2": "clip_g"}).items():
+        for key, path in layout.paths(component):
+            names.setdefault(key, []).append(f"text_encoders.{encoder}.transformer.{path}")
+    reading = match_layer_names(content, names, pairs=_PAIRS)
+    use_other_changes(reading, content, _UNET_PREFIXES)
+    return reading
 
 
 def read_as_forge(content: FileContent, layout: BaseLayout) -> LoaderReading:
     """Match as ComfyUI does; ignore the file if more than twelve tensors are not recognized."""
     reading = match_layer_names(content, _layer_names(layout), pairs=_PAIRS)
+    use_other_changes(reading, content, _UNET_PREFIXES)
     reading.seen_as = family_from_header(content.metadata, architecture=True)
     left = len(content.tensors) - len(reading.used)
     if left > MAX_FORGE_LEFT_OVER:
@@ -77,7 +89,6 @@ def _layer_names(layout: BaseLayout) -> dict[str, list[str]]:
 def _unet_names(path: str, ldm: str | None) -> Iterator[str]:
     flat = path.replace(".", "_")
     yield f"lora_unet_{flat}"
-    yield f"lycoris_{flat}"
     if ldm is not None:
         yield f"lora_unet_{ldm.replace('.', '_')}"
         yield f"diffusion_model.{ldm}"

@@ -13,6 +13,7 @@ from worker.core.lora_files.canonical import read_tensors
 ALPHA = ".alpha"
 KOHYA_PAIR = (".lora_down.weight", ".lora_up.weight")
 PEFT_PAIR = (".lora_A.weight", ".lora_B.weight")
+OTHER_CHANGES = (".w_norm", ".b_norm", ".diff", ".diff_b")  # of norms and biases
 LeafPair = tuple[str, str]
 
 
@@ -52,6 +53,7 @@ class LoaderReading:
     `used`: the tensors that it uses. `rejection`: why it rejects the file, empty if it does not.
     `seen_as`: the family that it detects, empty if it accepts any base. `inherent`: a rejection or
     a wrong family is caused by the choice of trained layers, so no other file could avoid it.
+    `dropped`: layers whose tensors it recognizes and ignores, `remark` why.
     """
 
     patches: dict[str, LayerPatch] = field(default_factory=dict)
@@ -59,6 +61,8 @@ class LoaderReading:
     rejection: str = ""
     seen_as: str = ""
     inherent: bool = False
+    dropped: set[str] = field(default_factory=set)
+    remark: str = ""
 
     def reject(self, reason: str) -> LoaderReading:
         """The reading of the same loader if it rejects the file for this reason."""
@@ -94,3 +98,14 @@ def match_layer_names(
                         alpha = float(rank)
                 reading.patches[key] = LayerPatch(down, up, alpha / rank)
     return reading
+
+
+def use_other_changes(
+    reading: LoaderReading, content: FileContent, prefixes: tuple[str, ...]
+) -> None:
+    """Count changes of norms and biases of the UNet as used, in a program that applies them."""
+    reading.used |= {
+        name
+        for name in content.tensors
+        if name.startswith(prefixes) and name.endswith(OTHER_CHANGES)
+    }

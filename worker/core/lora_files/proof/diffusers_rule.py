@@ -6,18 +6,20 @@ huggingface/diffusers 0.42.1: `loaders/lora_pipeline.py` (lora_state_dict),
 
 from __future__ import annotations
 
-import json
 from collections import Counter
-from collections.abc import Collection, Iterable, Mapping
-from typing import Any
+from collections.abc import Collection, Iterable
+from itertools import product
 
 from worker.core.bases.family import BaseFamily
+from worker.core.lora_files.canonical import Component
+from worker.core.lora_files.peft_settings import SettingsOfFile, read_settings
 from worker.core.lora_files.proof.content import (
     ALPHA,
     KOHYA_PAIR,
     PEFT_PAIR,
     FileContent,
     LayerPatch,
+    LeafPair,
     LoaderReading,
 )
 from worker.core.lora_files.proof.layout import BaseLayout
@@ -26,6 +28,7 @@ PEFT_SETTINGS = "lora_adapter_metadata"
 _PREFIXES = ("lora_te_", "lora_unet_", "lora_te1_", "lora_te2_")
 _STABILITY = ("input_blocks_", "middle_block_", "output_blocks_")
 _DIFFUSERS = ("down_blocks_", "mid_block_", "up_blocks_")
+_OLD_PAIR = ("_lora.down.weight", "_lora.up.weight")
 _PEFT_PAIRS = (
     PEFT_PAIR,
     (".lora.down.weight", ".lora.up.weight"),
@@ -60,6 +63,8 @@ def _read_kohya_names(content: FileContent, layout: BaseLayout) -> LoaderReading
         return LoaderReading(rejection="SDXL block names are only converted for SDXL pipelines.")
     if layout.family is not BaseFamily.SDXL or has_diffusers_names:
         stems = [stem for stem in stems if stem not in stability]  # dropped without an error
+    if other := [n for n in content.tensors if not n.endswith((*KOHYA_PAIR, ALPHA, ".dora_scale"))]:
+        return LoaderReading(rejection=f"A file with a tensor like {other[0][:80]!r} is rejected.")
     by_stem = _keys_by_stem(layout)
     reading = LoaderReading()
     for stem in stems:
@@ -120,7 +125,8 @@ def _has_own_alpha(key: str) -> bool:
 def _keys_by_stem(layout: BaseLayout) -> dict[str, str]:
     stems: dict[str, str] = {}
     for key, path in layout.paths("unet"):
-        stems[f"lora_unet_{path.replace('.', '_')}"] = key
+        if not path.startswith("add_embedding."):  # whose number is lost, by a rule for LDM names
+            stems[f"lora_unet_{path.replace('.', '_')}"] = key
         if layout.family is BaseFamily.SDXL and key in layout.ldm:
             stems[f"lora_unet_{layout.ldm[key].replace('.', '_')}"] = key
     prefixes = {"text_encoder": ("lora_te_", "lora_te1_"), "text_encoder_2": ("lora_te2_",)}
@@ -143,17 +149,21 @@ def _read_peft_names(content: FileContent, layout: BaseLayout) -> LoaderReading:
             rejection=f"A {component} is only read if its attention layers are in the file."
         )
     reading = LoaderReading()
-    settings = _parse_settings(content.metadata)
+    settings = read_settings(content.metadata)
     for key in layout.shapes:
-        for stem in _accepted_stems(key):
-            for down_leaf, up_leaf in _PEFT_PAIRS:
-                down, up = stem + down_leaf, stem + up_leaf
-                if down in content.tensors and up in content.tensors:
-                    rank = int(content.tensors[down].shape[0])
-                    reading.patches[key] = LayerPatch(
-                        down, up, _scale_from_settings(key, rank, settings)
+        for stem, (down_leaf, up_leaf) in _accepted_names(key):
+            down, up = stem + down_leaf, stem + up_leaf
+            if down in content.tensors and up in content.tensors:
+                rank = int(content.tensors[down].shape[0])
+                reading.patches[key] = LayerPatch(
+                    down, up, _scale_from_settings(key, rank, settings)
+                )
+                reading.used |= {down, up}
+                if (own := _rank_from_settings(key, settings)) not in (None, rank):
+                    return LoaderReading(
+                        rejection=f"The settings give {key} rank {own}, its tensors have "
+                        f"rank {rank}: rejected."
                     )
-                    reading.used |= {down, up}
     return reading
 
 
@@ -166,28 +176,37 @@ def _encoder_without_attention(content: FileContent) -> str:
     return ""
 
 
-def _accepted_stems(key: str) -> Iterable[str]:
-    yield key
+def _accepted_names(key: str) -> Iterable[tuple[str, LeafPair]]:
+    """(stem, leaves of down and up) of all names under which a layer is found."""
+    stems = [key]
     if key.startswith("text_encoder."):  # its modules no longer have `text_model.`; both are read
-        yield key.replace("text_encoder.text_model.", "text_encoder.", 1)
+        stems.append(key.replace("text_encoder.text_model.", "text_encoder.", 1))
+    yield from product(stems, _PEFT_PAIRS)
+    layer, _, name = key.removesuffix(".0").rpartition(".")
+    if key.startswith("unet.") and name in ("to_q", "to_k", "to_v", "to_out"):
+        yield f"{layer}.processor.{name}", _OLD_PAIR  # attention processors of old versions
 
 
-def _scale_from_settings(key: str, rank: int, settings: Mapping[str, Any]) -> float:
+def _scale_from_settings(key: str, rank: int, settings: SettingsOfFile) -> float:
     """alpha / rank from the settings in the header; 1 without settings."""
+    component, paths = _module_paths(key)
+    own = settings.of(component)
+    alpha = own.alpha(paths, rank) if own is not None else None
+    return 1.0 if alpha is None else alpha / rank
+
+
+def _rank_from_settings(key: str, settings: SettingsOfFile) -> int | None:
+    component, paths = _module_paths(key)
+    own = settings.of(component)
+    return None if own is None else own.rank(paths)
+
+
+def _module_paths(key: str) -> tuple[Component, tuple[str, ...]]:
+    """(component, the module's name in diffusers, which the patterns of settings are matched with).
+
+    The modules of the first encoder no longer have `text_model.`.
+    """
     component, _, path = key.partition(".")
-    if f"{component}.lora_alpha" not in settings:
-        return 1.0
-    alpha = settings[f"{component}.lora_alpha"]
-    for pattern, own in settings.get(f"{component}.alpha_pattern", {}).items():
-        if path == pattern or path.endswith(f".{pattern}"):
-            alpha = own
-    divisor = rank**0.5 if settings.get(f"{component}.use_rslora") else rank
-    return float(alpha) / float(divisor)
-
-
-def _parse_settings(metadata: Mapping[str, str]) -> dict[str, Any]:
-    try:
-        found = json.loads(metadata.get(PEFT_SETTINGS, "{}"))
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}
+    if component == Component.TEXT_ENCODER:
+        path = path.removeprefix("text_model.")
+    return Component(component), (path,)

@@ -11,7 +11,12 @@ from collections.abc import Collection
 from dataclasses import replace
 
 from worker.core.bases.family import BaseFamily
-from worker.core.lora_files.proof.content import FileContent, LoaderReading, match_layer_names
+from worker.core.lora_files.proof.content import (
+    FileContent,
+    LoaderReading,
+    match_layer_names,
+    use_other_changes,
+)
 from worker.core.lora_files.proof.layout import BaseLayout
 
 _BY_WIDTH = {
@@ -54,6 +59,7 @@ def read_as_invokeai(content: FileContent, layout: BaseLayout) -> LoaderReading:
         for key, path in layout.paths(component):
             names[key] = [prefix + path.replace(".", "_")]
     found = match_layer_names(content, names)
+    use_other_changes(found, content, ("lora_unet_",))
     return replace(found, seen_as=seen_as, inherent=inherent)
 
 

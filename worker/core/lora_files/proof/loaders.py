@@ -19,23 +19,38 @@ from worker.core.lora_files.proof.layout import BaseLayout
 
 @dataclass(frozen=True)
 class Loader:
-    """A program, its rule, and which layers of a base it can change."""
+    """A program, its rule, and which layers of a base it can change.
+
+    `reshapes`: it applies matrices of another shape with the same numbers, as a convolution's that
+    are flat; any other program refuses the whole file then.
+    """
 
     name: str
     title: str
     read: Callable[[FileContent, BaseLayout], LoaderReading]
     can_change: Callable[[str, BaseLayout, Collection[str]], bool]
+    reshapes: bool = True
 
 
 DIFFUSERS = Loader(
-    "diffusers", "diffusers", diffusers_rule.read_as_diffusers, diffusers_rule.can_change
+    "diffusers",
+    "diffusers",
+    diffusers_rule.read_as_diffusers,
+    diffusers_rule.can_change,
+    reshapes=False,
 )
 LOADERS = (
     Loader("comfyui", "ComfyUI", comfy_rule.read_as_comfyui, comfy_rule.can_change),
     Loader("a1111", "A1111", webui_rule.read_as_a1111, webui_rule.can_change),
     Loader("forge", "Forge", comfy_rule.read_as_forge, comfy_rule.can_change),
     Loader("invokeai", "InvokeAI", invoke_rule.read_as_invokeai, invoke_rule.can_change),
-    Loader("kohya", "kohya sd-scripts", kohya_rule.read_as_kohya, kohya_rule.can_change),
+    Loader(
+        "kohya",
+        "kohya sd-scripts",
+        kohya_rule.read_as_kohya,
+        kohya_rule.can_change,
+        reshapes=False,
+    ),
     Loader(
         "cpp", "stable-diffusion.cpp", cpp_rule.read_as_stable_diffusion_cpp, cpp_rule.can_change
     ),

@@ -11,7 +11,12 @@ from collections.abc import Collection
 
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.proof.comfy_rule import ENCODER_LAYERS
-from worker.core.lora_files.proof.content import FileContent, LoaderReading, match_layer_names
+from worker.core.lora_files.proof.content import (
+    FileContent,
+    LoaderReading,
+    match_layer_names,
+    use_other_changes,
+)
 from worker.core.lora_files.proof.header_rule import family_from_header
 from worker.core.lora_files.proof.layout import ATTENDED_UP_BLOCKS, BaseLayout
 
@@ -44,6 +49,7 @@ def read_as_a1111(content: FileContent, layout: BaseLayout) -> LoaderReading:
             if key.endswith(ENCODER_LAYERS):
                 names[key] = [prefix + path.replace(".", "_") for prefix in accepted]
     reading = match_layer_names(content, names)
+    use_other_changes(reading, content, ("lora_unet_",))
     reading.seen_as = family_from_header(content.metadata, architecture=False)
     if layout.family in _FUSED:
         _drop_incomplete_attention(reading, content, _FUSED[layout.family])
@@ -78,5 +84,7 @@ def _drop_incomplete_attention(reading: LoaderReading, content: FileContent, pre
             continue
         for key in keys:
             if (patch := reading.patches.pop(key, None)) is not None:
+                reading.dropped.add(key)
+                reading.remark = "q, k, v and out of an encoder are only used together"
                 stem = patch.down.partition(".")[0]
                 reading.used -= {name for name in content.tensors if name.startswith(f"{stem}.")}

@@ -12,6 +12,7 @@ from worker.core.training.events import (
     Commands,
     Control,
     Event,
+    FixedLoss,
     Notice,
     Phase,
     PhaseStarted,
@@ -23,6 +24,7 @@ from worker.core.wording import duration, size_text
 
 INTERRUPTED = 75  # EX_TEMPFAIL: saved; the same command continues
 FAILED = 1
+RUINED = 4
 STEPS_BETWEEN_LINES = 10
 SECONDS_BETWEEN_FRAMES = 0.1
 BAR = 16  # characters; fits into 80 columns with the numbers
@@ -34,6 +36,7 @@ PHASE_TEXTS = {
     Phase.ENCODING: "Encoding images and captions …",
     Phase.SAMPLING: "Generating samples …",
     Phase.SAVING: "Writing the adapter …",
+    Phase.WAITING: "Waiting for space: the disk is full …",
 }
 
 
@@ -74,6 +77,11 @@ class Console:
         elif isinstance(event, ValidationDone):
             self.print(
                 f"Validation loss {event.loss:.4f} ({event.low:.4f} to {event.high:.4f}) "
+                f"after step {event.step}"
+            )
+        elif isinstance(event, FixedLoss) and event.is_high:
+            self.print(
+                f"Warning: loss on fixed images {event.rise:.1f} times the base model's "
                 f"after step {event.step}"
             )
         elif isinstance(event, Notice):

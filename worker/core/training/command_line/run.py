@@ -5,6 +5,7 @@ Importing this module loads torch and diffusers.
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from datetime import UTC, datetime
@@ -22,16 +23,20 @@ from worker.core.lora_files import canonical
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.export import ExportError, export
 from worker.core.lora_files.metadata import AdapterMetadata
+from worker.core.training.checkpoint import adapter_name
+from worker.core.training.command_line.arithmetic import ArithmeticFile, SavedArithmetic
 from worker.core.training.command_line.console import (
     INTERRUPTED,
+    RUINED,
     Console,
     format_share,
     print_failure,
 )
 from worker.core.training.command_line.flags import STARTER, ArgumentsError, TrainArguments
-from worker.core.training.config import TrainConfig
+from worker.core.training.config import Precision, TrainConfig
 from worker.core.training.data.images import TrainingImage, read_folder
 from worker.core.training.errors import OutOfMemoryError, TrainingError, UnsupportedError
+from worker.core.training.events import ADAPTERS, Arithmetic
 from worker.core.training.fallback import load_fallback, reduce_memory_use, save_fallback
 from worker.core.training.load import load_for_training
 from worker.core.training.loop import Outcome, TrainedAdapter, train
@@ -55,6 +60,8 @@ def run(arguments: TrainArguments, console: Console) -> int:
         _write_download(trained, _count_style_images(images), arguments, config, base, console)
         console.end_line()
         _print_result(trained.path, trained, console)
+        if trained.verdict.reason:
+            return _print_ruined(trained, arguments.out)
     except (ArgumentsError, TrainingError, BaseModelError, AdapterError) as error:
         console.end_line()
         return print_failure(error)
@@ -95,8 +102,9 @@ def _train(
     info = inspect_base(arguments.model)
     requested = arguments.config(resolution=info.resolution, images=_count_style_images(images))
     config = load_fallback(arguments.out, requested)
-    base = load_for_training(arguments.model, device=device, config=config)
-    if device == "cpu":
+    known = _arithmetic_file(arguments, config, info).load()
+    base = _load_base(arguments, config, device, known)
+    if device == "cpu" and known is None:
         use_fastest_threads(base, batch_size=config.batch_size, at_most=torch.get_num_threads())
     start = arguments.continue_from
     if start:
@@ -106,9 +114,25 @@ def _train(
     while trained is None:
         del base  # never two in memory
         config = _less_memory(arguments.out, requested, config, device, console)
-        base = load_for_training(arguments.model, device=device, config=config)
+        base = _load_base(arguments, config, device)
         trained = _try_config(arguments, images, console, config, base, device, continues=True)
     return trained, info, config
+
+
+def _arithmetic_file(
+    arguments: TrainArguments, config: TrainConfig, info: BaseInfo
+) -> ArithmeticFile:
+    return ArithmeticFile(
+        arguments.out, config, fingerprint=info.fingerprint, threads=arguments.threads
+    )
+
+
+def _load_base(
+    arguments: TrainArguments, config: TrainConfig, device: str, known: Arithmetic | None = None
+) -> LoadedBase:
+    """The base in the precision that an earlier start has chosen, else in the one of the config."""
+    precision = Precision(known.precision) if known else Precision.AUTO
+    return load_for_training(arguments.model, device=device, config=config, precision=precision)
 
 
 def _try_config(
@@ -125,15 +149,17 @@ def _try_config(
 
     `continues`: the checkpoint may be of another config, such as the one that did not fit.
     """
+    file = _arithmetic_file(arguments, config, base.info)
     try:
         return train(
             config,
             images,
-            console,
+            SavedArithmetic(console, file),
             base=base,
             out=arguments.out,
             cache=arguments.cache,
             device=device,
+            arithmetic=file.load(),
             continues=continues,
         )
     except OutOfMemoryError:
@@ -225,6 +251,17 @@ def _print_result(path: Path, trained: TrainedAdapter, console: Console) -> None
         f"{trained.steps} steps, {duration(trained.seconds)} in total, "
         f"peak memory {size_text(trained.peak_memory_bytes)}."
     )
+
+
+def _print_ruined(trained: TrainedAdapter, out: Path) -> int:
+    """Print why the adapter is worse than none, and the checkpoint to use instead."""
+    print(f"Ruined: {trained.verdict.reason}", file=sys.stderr)
+    kept = (
+        out / "checkpoints" / ADAPTERS / adapter_name(step) for step in trained.verdict.good_steps
+    )
+    if good := next((path for path in kept if path.is_file()), None):
+        print(f"Use the adapter of an earlier checkpoint instead: {good}", file=sys.stderr)
+    return RUINED
 
 
 def _interrupted_message(steps: int) -> str:

@@ -57,6 +57,18 @@ class EncodedBucket:
     time_ids: Tensor
     opacity: Tensor | None = None
 
+    def take(self, rows: Sequence[int]) -> "EncodedBucket":
+        """A bucket of only these rows."""
+        index = list(rows)
+        return EncodedBucket(
+            self.size,
+            tuple(self.images[row] for row in index),
+            self.mean[index],
+            None if self.std is None else self.std[index],
+            self.time_ids[index],
+            None if self.opacity is None else self.opacity[index],
+        )
+
     def sample_latents(
         self, rows: Sequence[int], generator: torch.Generator, *, flip: bool
     ) -> tuple[Tensor, Tensor | None]:

@@ -1,4 +1,4 @@
-"""The validation set: the same measurement on held-out images at every checkpoint.
+"""Sets of images for the same measurement at every checkpoint: held-out ones, and a fixed few.
 
 Noise and timesteps are fixed, so two results differ only by what was learned in between.
 """
@@ -8,14 +8,18 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
+from torch import Tensor
 
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.batches import Batch, loss_mask
+from worker.core.training.data.epochs import held_out_count
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.latent_cache import EncodedBucket
 from worker.core.training.errors import DatasetError
 
 LEVELS = 8
+FIXED_IMAGES = 4
+FIXED_PREDICTIONS = 16
 NORMAL_95 = 1.96
 SEED_SHIFT = 0x4E1D
 
@@ -32,6 +36,16 @@ class ValidationLoss:
     high: float
 
 
+@dataclass(frozen=True, slots=True)
+class PredictionError:
+    """The mean squared error of one prediction; `guess` is that of predicting zero."""
+
+    image: int
+    timestep: int
+    error: float
+    guess: float
+
+
 def split(
     images: Sequence[TrainingImage], share: float, *, seed: int
 ) -> tuple[list[TrainingImage], list[TrainingImage]]:
@@ -43,7 +57,7 @@ def split(
     own = [index for index, image in enumerate(images) if not image.is_regularization]
     if not share:
         return list(images), []
-    count = max(1, round(share * len(own)))
+    count = held_out_count(share, len(own))
     if count >= len(own):
         raise DatasetError(
             "The dataset has too few images for a validation split. Set “Validation split” to 0."
@@ -57,9 +71,10 @@ def split(
 
 
 class ValidationSet:
-    """Every held-out image at `LEVELS` noise levels, in batches no larger than in training.
+    """Every image at the same number of noise levels, in batches no larger than in training.
 
-    The config's loss mask applies here too: the adapter was not trained on masked areas.
+    The config's loss mask applies here too: the adapter was not trained on masked areas. With
+    `is_stratified`, no two images have the same level: together they cover all levels evenly.
     """
 
     def __init__(
@@ -71,7 +86,11 @@ class ValidationSet:
         batch_size: int,
         seed: int,
         masked_as: TrainConfig | None = None,
+        levels: int = LEVELS,
+        is_stratified: bool = False,
     ) -> None:
+        self._levels = levels
+        self._is_stratified = is_stratified
         self._buckets = buckets
         self._images = images
         self._timesteps = timesteps
@@ -82,15 +101,17 @@ class ValidationSet:
     def batches(self) -> Iterator[Batch]:
         """The same batches each time."""
         generator = torch.Generator().manual_seed(self._seed)
-        levels = (torch.arange(LEVELS) * 2 + 1) * self._timesteps // (2 * LEVELS)
+        number, together = 0, sum(len(bucket.images) for bucket in self._buckets)
         for bucket in self._buckets:
             for row, image in enumerate(bucket.images):
+                levels = self._timesteps_of(number, together)
+                number += 1
                 mask = None
                 if bucket.opacity is not None and self._masked_as is not None:
                     mask = loss_mask(bucket.opacity[row, 0], self._masked_as)
-                noise = torch.randn((LEVELS, *bucket.mean.shape[2:]), generator=generator)
-                for start in range(0, LEVELS, self._batch_size):
-                    part = slice(start, min(LEVELS, start + self._batch_size))
+                noise = torch.randn((len(levels), *bucket.mean.shape[2:]), generator=generator)
+                for start in range(0, len(levels), self._batch_size):
+                    part = slice(start, min(len(levels), start + self._batch_size))
                     count = len(levels[part])
                     yield Batch(
                         images=(image,) * count,
@@ -102,12 +123,54 @@ class ValidationSet:
                         mask=None if mask is None else mask.expand(count, -1, -1, -1),
                     )
 
+    def _timesteps_of(self, number: int, together: int) -> Tensor:
+        """(levels,) timesteps of an image: the middles of equal parts of the schedule."""
+        strata, place = (together, number) if self._is_stratified else (1, 0)
+        middles = (torch.arange(self._levels) * strata + place) * 2 + 1
+        return middles * self._timesteps // (2 * self._levels * strata)
 
-def summarize_errors(errors: Sequence[tuple[int, float]]) -> ValidationLoss:
-    """The mean and confidence interval of (image, error) pairs."""
+
+def fixed_set(
+    buckets: Sequence[EncodedBucket],
+    images: Sequence[TrainingImage],
+    config: TrainConfig,
+    *,
+    timesteps: int,
+) -> ValidationSet:
+    """A few training images, spread over the dataset, for `FIXED_PREDICTIONS` predictions.
+
+    Few enough to cost about a training step; regularization images are left out.
+    """
+    every = [(number, row) for number, b in enumerate(buckets) for row in range(len(b.images))]
+    own = [
+        (number, row)
+        for number, row in every
+        if not images[buckets[number].images[row]].is_regularization
+    ]
+    rows = own or every
+    count = min(FIXED_IMAGES, len(rows))
+    chosen = {rows[place * len(rows) // count] for place in range(count)}
+    return ValidationSet(
+        [
+            bucket.take(taken)
+            for number, bucket in enumerate(buckets)
+            if (taken := [row for row in range(len(bucket.images)) if (number, row) in chosen])
+        ],
+        images,
+        timesteps=timesteps,
+        batch_size=config.batch_size,
+        seed=config.seed,
+        masked_as=config,
+        levels=-(-FIXED_PREDICTIONS // count),
+        is_stratified=True,
+    )
+
+
+def summarize_errors(errors: Sequence[PredictionError]) -> ValidationLoss:
+    """The mean and confidence interval of these errors."""
     by_image: dict[int, list[float]] = {}
-    for image, error in errors:
-        by_image.setdefault(image, []).append(error)
+    for error in errors:
+        by_image.setdefault(error.image, []).append(error.error)
     means = [sum(values) / len(values) for values in by_image.values()]
     mean = sum(means) / len(means)
     if len(means) == 1:
