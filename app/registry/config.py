@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Literal
 
 from platformdirs import user_data_path
-from pydantic import AliasChoices, Field, SecretStr
+from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 DEFAULT_PORT = 8188
@@ -16,6 +16,9 @@ SECRETS = (
     "BRUSHWORK_DATABASE_URL",
     "BRUSHWORK_BROKER_URL",
     "BRUSHWORK_STORAGE_URL",
+    "AWS_ACCESS_KEY_ID",
+    "AWS_SECRET_ACCESS_KEY",
+    "AWS_SESSION_TOKEN",
     "BRUSHWORK_HUB_TOKEN",
     "HF_TOKEN",
     "HUGGING_FACE_HUB_TOKEN",
@@ -52,11 +55,23 @@ class Settings(BaseSettings):
         None, description="s3://, gs:// or az:// bucket; unset: a folder in the data folder."
     )
     password: SecretStr | None = Field(
-        None, description="Password for all users; required to bind beyond this machine."
+        None,
+        description="Password for all users, of 8 characters or more; required to bind beyond this "
+        "machine.",
     )
     allowed_hosts: str = Field(
         "localhost,127.0.0.1,[::1]",
         description="Host names the web server answers to, separated by commas.",
+    )
+    trusted_proxies: str = Field(
+        "127.0.0.1,::1",
+        description="Addresses or networks of reverse proxies, separated by commas, whose "
+        "X-Forwarded-For and X-Forwarded-Proto are believed.",
+    )
+    start_token: bool = Field(
+        False,
+        description="Ask for a token that is made at each start, against other users of this "
+        "machine: on or off.",
     )
     open_browser: bool = Field(True, description="Open a browser when started on a terminal.")
     device: str = Field("auto", description="Device of workers: auto, cpu, cuda, cuda:1, mps.")
@@ -72,15 +87,21 @@ class Settings(BaseSettings):
     lease_seconds: float = Field(
         20.0, gt=1, description="A worker that is silent for this long loses its job to another."
     )
+    job_time_factor: float = Field(
+        1.0,
+        gt=0,
+        description="Multiplies the time limits of exports, imports and other io jobs; more for "
+        "slow disks and processors.",
+    )
     model_folders: str = Field(
         "",
         description="Folders from which base models may be added, separated by commas; "
-        "unset: any folder of this machine when bound to loopback, none otherwise.",
+        "unset: any folder of this machine if nobody else can use the server, none otherwise.",
     )
     hub: Literal["auto", "on", "off"] = Field(
         "auto",
         description="Whether users may download from the Hugging Face Hub and publish there; "
-        "auto: when bound to loopback.",
+        "auto: if nobody else can use the server.",
     )
     hub_token: SecretStr | None = Field(
         None,
@@ -94,6 +115,18 @@ class Settings(BaseSettings):
         description="Address of the Hub or of a mirror; unset: `HF_ENDPOINT`.",
     )
 
+    @field_validator("trusted_proxies")
+    @classmethod
+    def _check_proxies(cls, value: str) -> str:
+        for part in _split(value):
+            try:
+                ipaddress.ip_network(part, strict=False)
+            except ValueError as error:
+                raise ValueError(
+                    f"{part} is no IP address or network; host names and * are not accepted"
+                ) from error
+        return value
+
     @property
     def sqlalchemy_url(self) -> str:
         """SQLAlchemy URL of the registry's database."""
@@ -103,18 +136,37 @@ class Settings(BaseSettings):
 
     @property
     def is_loopback(self) -> bool:
-        """True if only this machine can reach the web server."""
-        if self.host == "localhost":
-            return True
-        try:
-            return ipaddress.ip_address(self.host.strip("[]")).is_loopback
-        except ValueError:
-            return False
+        """True if the web server is bound to this machine; a proxy may still lead others to it."""
+        return _is_loopback_name(self.host)
+
+    @property
+    def is_behind_names(self) -> bool:
+        """True if it answers to host names that lead to it from other machines, by a proxy."""
+        return not all(_is_loopback_name(name) for name in self.allowed_host_list)
+
+    @property
+    def is_private(self) -> bool:
+        """True if every user is the administrator of this machine's account.
+
+        A password or a host name of its own means that others use the server too, maybe through a
+        proxy on this machine.
+        """
+        return self.is_loopback and not self.password and not self.is_behind_names
 
     @property
     def allowed_host_list(self) -> list[str]:
         """Allowed host names as a list."""
-        return [name.strip() for name in self.allowed_hosts.split(",") if name.strip()]
+        return _split(self.allowed_hosts)
+
+    @property
+    def trusted_proxy_list(self) -> list[str]:
+        """Addresses and networks of trusted proxies as a list."""
+        return _split(self.trusted_proxies)
+
+    @property
+    def scratch(self) -> Path:
+        """Folder for temporary files of this machine."""
+        return self.data_dir / "scratch"
 
     @property
     def hub_models(self) -> Path:
@@ -124,4 +176,18 @@ class Settings(BaseSettings):
     @property
     def model_folder_list(self) -> list[Path]:
         """Folders from which base models may be added."""
-        return [Path(part.strip()) for part in self.model_folders.split(",") if part.strip()]
+        return [Path(part) for part in _split(self.model_folders)]
+
+
+def _split(text: str) -> list[str]:
+    return [part.strip() for part in text.split(",") if part.strip()]
+
+
+def _is_loopback_name(name: str) -> bool:
+    """True for names and addresses that always mean this machine (RFC 6761 for `.localhost`)."""
+    if name == "localhost" or name.endswith(".localhost"):
+        return True
+    try:
+        return ipaddress.ip_address(name.strip("[]")).is_loopback
+    except ValueError:
+        return False

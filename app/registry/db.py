@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import sqlite3
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +21,15 @@ from app.registry.errors import InvalidInput
 
 log = structlog.get_logger()
 
-SQLITE_BUSY_MILLISECONDS = 30_000
+WORKER_PATIENCE_SECONDS = 30  # how long workers and commands wait for a lock or a connection
+WEB_PATIENCE_SECONDS = 10  # how long a request waits: then its answer is 503
+WEB_ANSWER_SECONDS = 15.0  # longer than a request waits for a lock
 MAX_ID = 2**31 - 1  # the largest id that every database can hold
 WAKEUPS = "wakeups"  # key in `Session.info`
-# key in a column's `info`: the blobs it names belong to another table, so this does not keep them
+# key in a column's `info`: it keeps no blob; those it names, if any, belong to another table
 MENTIONS = "mentions"
+# of tables: SQLite reuses the ids of deleted rows, to which events and other rows may still refer
+NEVER_TWICE = {"sqlite_autoincrement": True}
 
 NAMING_CONVENTION = {
     "ix": "ix_%(table_name)s_%(column_0_N_name)s",
@@ -40,32 +46,73 @@ def utcnow() -> datetime:
     return datetime.now(UTC)
 
 
-def make_engine(url: str) -> Engine:
-    """An engine for SQLite (WAL, explicit transactions) or PostgreSQL."""
+def make_engine(
+    url: str, *, patience: int = WORKER_PATIENCE_SECONDS, answer_seconds: float | None = None
+) -> Engine:
+    """An engine for SQLite (WAL, explicit transactions) or PostgreSQL.
+
+    It waits `patience` seconds for locks and for a connection of its pool. Without an answer of
+    PostgreSQL for `answer_seconds`, the connection counts as lost.
+    """
     parsed = sa.make_url(url)
     if parsed.get_backend_name() != "sqlite":
-        return sa.create_engine(url, pool_pre_ping=True, pool_size=10, max_overflow=20)
+        engine = sa.create_engine(
+            url,
+            pool_pre_ping=True,
+            pool_size=10,
+            max_overflow=20,
+            pool_timeout=patience,
+        )
+        event.listen(engine, "do_connect", partial(_connect, answer_seconds=answer_seconds))
+        settings = (f"SET lock_timeout = '{patience}s'",)
+        event.listen(engine, "connect", partial(_configure, statements=settings))
+        return engine
     if parsed.database and parsed.database != ":memory:":
-        Path(parsed.database).parent.mkdir(parents=True, exist_ok=True)
+        Path(parsed.database).parent.mkdir(mode=0o700, parents=True, exist_ok=True)
     engine = sa.create_engine(
-        url, poolclass=QueuePool, pool_size=10, max_overflow=30, connect_args={"timeout": 30}
+        url,
+        poolclass=QueuePool,
+        pool_size=10,
+        max_overflow=30,
+        pool_timeout=patience,
+        connect_args={"timeout": patience},
     )
-    event.listen(engine, "connect", _configure_sqlite)
+    pragmas = (
+        f"PRAGMA busy_timeout={1000 * patience}",
+        "PRAGMA journal_mode=WAL",
+        "PRAGMA synchronous=NORMAL",
+        "PRAGMA foreign_keys=ON",
+        "PRAGMA secure_delete=ON",  # what is deleted for good is overwritten
+    )
+    event.listen(engine, "connect", partial(_configure, statements=pragmas))
     event.listen(engine, "begin", _begin_sqlite)
     return engine
 
 
-def _configure_sqlite(connection: Any, _record: Any) -> None:
-    connection.isolation_level = None  # _begin_sqlite begins the transactions
-    cursor = connection.cursor()
-    for pragma in (
-        "journal_mode=WAL",
-        "synchronous=NORMAL",
-        "foreign_keys=ON",
-        f"busy_timeout={SQLITE_BUSY_MILLISECONDS}",
-    ):
-        cursor.execute(f"PRAGMA {pragma}")
-    cursor.close()
+def _connect(
+    _dialect: Any, _record: Any, _arguments: Any, options: Any, *, answer_seconds: float | None
+) -> Any:
+    from app.registry import postgres  # who uses SQLite need not load psycopg
+
+    return postgres.connect(options, answer_seconds=answer_seconds)
+
+
+def _configure(connection: Any, _record: Any, *, statements: tuple[str, ...]) -> None:
+    """Run these on a new connection, outside of a transaction."""
+    if isinstance(connection, sqlite3.Connection):
+        connection.isolation_level = None  # _begin_sqlite begins the transactions
+    else:
+        connection.autocommit = True
+    try:
+        cursor = connection.cursor()
+        for statement in statements:
+            cursor.execute(statement)
+        cursor.close()
+    except Exception as error:  # as everywhere else, callers see only SQLAlchemy's errors
+        connection.close()
+        raise sa.exc.OperationalError(statements[0], None, error) from error
+    if not isinstance(connection, sqlite3.Connection):
+        connection.autocommit = False
 
 
 def _begin_sqlite(connection: sa.Connection) -> None:
@@ -90,9 +137,17 @@ def _errors_for_people() -> Iterator[None]:
 class Database:
     """The registry's database: `read()` and `write()` give sessions."""
 
-    def __init__(self, engine: Engine, send_wakeup: Callable[[str], None] | None = None) -> None:
+    def __init__(
+        self,
+        engine: Engine,
+        send_wakeup: Callable[[str], None] | None = None,
+        *,
+        check_rows: Callable[[Session], None] | None = None,
+    ) -> None:
+        """`check_rows`: called with a session before it writes rows; it may raise."""
         self.engine = engine
         self._send_wakeup = send_wakeup
+        self._check_rows = check_rows
 
     @property
     def is_sqlite(self) -> bool:
@@ -109,13 +164,40 @@ class Database:
     @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that commits at the end or rolls back; wake-ups are sent after the commit."""
+        check = self._check_rows
         with _errors_for_people(), Session(self.engine, expire_on_commit=False) as session:
+            if check is not None:
+                event.listen(session, "before_flush", lambda writer, *_: check(writer))
             yield session
             session.commit()
             wakeups: set[str] = session.info.pop(WAKEUPS, set())
         if self._send_wakeup:
             for queue in sorted(wakeups):
                 self._send_wakeup(queue)
+
+    def forget_deleted_text(self) -> None:
+        """On SQLite, empty the write-ahead log, which still has the text of deleted rows.
+
+        While another transaction reads, or after an error, it stays until the next time.
+        """
+        if not self.is_sqlite:
+            return
+        try:
+            self._empty_log()
+        except (sqlite3.Error, sa.exc.SQLAlchemyError) as error:
+            log.warning("The write-ahead log was not emptied.", error=str(error))
+
+    def _empty_log(self) -> None:
+        with self.engine.connect() as connection:
+            connection.rollback()  # no checkpoint inside the transaction of `_begin_sqlite`
+            cursor = connection.connection.cursor()
+            ((patience,),) = cursor.execute("PRAGMA busy_timeout").fetchall()
+            cursor.execute("PRAGMA busy_timeout=0")
+            try:
+                cursor.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchall()
+            finally:
+                cursor.execute(f"PRAGMA busy_timeout={patience}")
+                cursor.close()
 
     def dispose(self) -> None:
         """Close every pooled connection."""

@@ -12,6 +12,7 @@ class AppError(Exception):
     status = 400
     title = "This did not work"
     code = "error"
+    retry_after: int | None = None  # seconds
 
     def __init__(
         self,
@@ -66,6 +67,14 @@ class NotReady(AppError):
     status = 503
     title = "Not ready yet"
     code = "not_ready"
+
+
+class UnusableDatabase(AppError):
+    """This version cannot use the database; the message says why and what to do."""
+
+    status = 503
+    title = "The database cannot be used"
+    code = "unusable_database"
 
 
 class Forbidden(AppError):

@@ -19,8 +19,9 @@ MAX_NAME = 96
 FORBIDDEN = {
     True: "Hugging Face access is off on this server (BRUSHWORK_HUB=off). An administrator can "
     "enable it with BRUSHWORK_HUB=on.",
-    False: "Hugging Face access is off on this server, because other machines can reach it. An "
-    "administrator can enable it with BRUSHWORK_HUB=on.",
+    False: "Hugging Face access is off on this server, because others can use it: it has a "
+    "password, a host name or an address of its own. An administrator can enable it with "
+    "BRUSHWORK_HUB=on.",
 }
 
 
@@ -88,11 +89,11 @@ def _make_source(repo: str, revision: str | None, file: str | None) -> HubSource
 def is_allowed(settings: Settings) -> bool:
     """True if users may download from the Hub and publish there.
 
-    By default only if the server is reachable from this machine alone: then every user is its
-    administrator. On other servers, downloads use the administrator's network, disk and token, so
-    the administrator has to allow it.
+    By default only if nobody else can use the server: then every user is its administrator. On
+    other servers, downloads use the administrator's network, disk and token, so the administrator
+    has to allow it.
     """
-    return settings.hub == "on" or (settings.hub == "auto" and settings.is_loopback)
+    return settings.hub == "on" or (settings.hub == "auto" and settings.is_private)
 
 
 def require_allowed(settings: Settings) -> None:

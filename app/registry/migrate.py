@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import functools
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
 import sqlalchemy as sa
 from alembic import command
@@ -11,10 +14,16 @@ from alembic.config import Config
 from alembic.migration import MigrationContext
 from alembic.script import ScriptDirectory
 from sqlalchemy import Engine
+from sqlmodel import SQLModel
 
+import app.registry.tables  # noqa: F401  (fills the metadata)
 from app.registry.adapters.library import search
+from app.registry.errors import UnusableDatabase
 from app.registry.paths import MIGRATIONS
 
+VERSION_TABLE = "alembic_version"
+NOT_A_DATABASE = {"SQLITE_NOTADB", "SQLITE_CORRUPT"}
+OWN_REVISION = re.compile(r"\d{4}")
 MIGRATION_LOCK = 0x6272757368  # key of PostgreSQL's advisory lock for migrations
 
 
@@ -27,6 +36,7 @@ def alembic_config(connection: sa.Connection | None = None) -> Config:
     return config
 
 
+@functools.cache
 def head_revision() -> str:
     """The database revision that this version needs."""
     head = ScriptDirectory.from_config(alembic_config()).get_current_head()
@@ -51,6 +61,74 @@ def is_current(engine: Engine) -> bool:
     return current_revision(engine) == head_revision()
 
 
+def require_current(engine: Engine) -> None:
+    """Raise UnusableDatabase unless the database has the tables of this version."""
+    found = usable_revision(engine)
+    if found is None:
+        raise UnusableDatabase("The database has no tables yet. Run `brushwork migrate` first.")
+    if found != head_revision():
+        raise UnusableDatabase(
+            f"The database belongs to another version: it has revision {found}, and this version "
+            f"needs {head_revision()}. Run `brushwork migrate` first."
+        )
+
+
+def usable_revision(engine: Engine) -> str | None:
+    """The revision of a database that this version can migrate; None if it is empty.
+
+    A SQLite file is not changed, not even its journal mode. Raises UnusableDatabase if the database
+    is of a newer version, of another program, or no database.
+    """
+    place: str | None = "The database"
+    if engine.dialect.name == "sqlite":
+        place = engine.url.database
+        if not place or not Path(place).exists():
+            return None
+        engine = sa.create_engine(engine.url, poolclass=sa.NullPool)
+    try:
+        found = current_revision(engine)
+        is_foreign = found is None and _has_foreign_tables(engine)
+    except sa.exc.DBAPIError as error:
+        if _names_no_database(error):
+            raise UnusableDatabase(
+                f"{place} is not an SQLite database, or it is damaged. Restore a backup, or use "
+                "another folder with --data-dir. Nothing was changed."
+            ) from error
+        raise
+    if found is not None and not is_known(found):
+        if not OWN_REVISION.fullmatch(found) or found < head_revision():
+            is_foreign = True
+        else:
+            raise UnusableDatabase(
+                f"The database is of a newer Brushwork: it has revision {found}, and this version "
+                f"ends at {head_revision()}. Update Brushwork, or use another --data-dir. "
+                "Nothing was changed."
+            )
+    if is_foreign:
+        raise UnusableDatabase(
+            f"{place} belongs to another program. Use another database, or another folder with "
+            "--data-dir. Nothing was changed."
+        )
+    return found
+
+
+def _has_foreign_tables(engine: Engine) -> bool:
+    """True if a database without a revision has tables: on a server, of the same names as ours."""
+    found = set(sa.inspect(engine).get_table_names()) - {VERSION_TABLE}
+    if engine.dialect.name != "sqlite":
+        found &= set(SQLModel.metadata.tables)
+    return bool(found)
+
+
+def _names_no_database(error: BaseException | None) -> bool:
+    """True if SQLite says that the file is none of its databases."""
+    while error is not None:
+        if getattr(error, "sqlite_errorname", None) in NOT_A_DATABASE:
+            return True
+        error = getattr(error, "orig", None) or error.__cause__
+    return False
+
+
 def upgrade(engine: Engine) -> None:
     """Migrate to the newest revision; concurrent calls wait for each other."""
     with engine.connect() as connection, _loose_references(connection):
@@ -61,6 +139,18 @@ def upgrade(engine: Engine) -> None:
         command.upgrade(alembic_config(connection), "head")
         search.index_missing(connection)
         connection.commit()
+
+
+def complete_search_index(engine: Engine) -> None:
+    """Write what is missing in the search index, such as after a crash that followed a migration.
+
+    The database has to be that of this version.
+    """
+    with engine.connect().execution_options(readonly=True) as connection:
+        is_complete = not search.missing_texts(connection)
+    if not is_complete:
+        with engine.begin() as connection:
+            search.index_missing(connection)
 
 
 @contextmanager

@@ -6,9 +6,11 @@ from dataclasses import dataclass
 
 from app.registry.config import Settings
 from app.registry.datasets.images import ImageDecoder
-from app.registry.db import Database, make_engine
+from app.registry.db import WEB_ANSWER_SECONDS, WEB_PATIENCE_SECONDS, Database, make_engine
+from app.registry.deletion.guard import make_guard
 from app.registry.storage import open_store
 from app.registry.storage.store import BlobStore
+from app.registry.temporary import remove_abandoned
 from app.registry.wakeups import WakeUps
 
 
@@ -24,12 +26,19 @@ class AppState:
 
 
 def make_state(settings: Settings) -> AppState:
-    """Create the services; the caller closes them."""
+    """Create the services; the caller closes them. Removes what killed processes left."""
+    remove_abandoned(settings.scratch)
     wakeups = WakeUps(settings.broker_url)
+    store = open_store(settings.storage_url, settings.data_dir)
+    engine = make_engine(
+        settings.sqlalchemy_url,
+        patience=WEB_PATIENCE_SECONDS,
+        answer_seconds=WEB_ANSWER_SECONDS,
+    )
     return AppState(
         settings=settings,
-        database=Database(make_engine(settings.sqlalchemy_url), send_wakeup=wakeups.send),
-        store=open_store(settings.storage_url, settings.data_dir),
+        database=Database(engine, send_wakeup=wakeups.send, check_rows=make_guard(store)),
+        store=store,
         decoder=ImageDecoder(),
         wakeups=wakeups,
     )

@@ -1,5 +1,6 @@
 """Every table of the registry, imported in one place so that the metadata is complete."""
 
+from app.registry.access.models import LoginSession
 from app.registry.adapters.models import (
     Adapter,
     AdapterAlias,
@@ -10,10 +11,13 @@ from app.registry.adapters.models import (
 )
 from app.registry.base_models.models import BaseModel, BasePrecision, BaseSpeed
 from app.registry.datasets.models import CaptionRevision, Dataset, DatasetVersion, Image
+from app.registry.deletion.models import ErasedHash
+from app.registry.integrity.models import BlobCheck
 from app.registry.jobs.models import Event, IoJob
 from app.registry.jobs.presence import WorkerPresence
+from app.registry.ownership.models import Registry
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
-from app.registry.runs.models import Checkpoint, MetricChunk, Run, Sample
+from app.registry.runs.models import Checkpoint, MetricChunk, OwnPreset, Run, Sample
 from app.registry.thumbnails.models import Thumbnail
 
 JOB_TABLES = (Run, Render, IoJob)
@@ -29,14 +33,19 @@ __all__ = [
     "BaseModel",
     "BasePrecision",
     "BaseSpeed",
+    "BlobCheck",
     "CaptionRevision",
     "Checkpoint",
     "Dataset",
     "DatasetVersion",
+    "ErasedHash",
     "Event",
     "Image",
     "IoJob",
+    "LoginSession",
     "MetricChunk",
+    "OwnPreset",
+    "Registry",
     "Render",
     "RenderAdapter",
     "RenderImage",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import unicodedata
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,6 +14,11 @@ NOT_A_CHOICE = "This is not one of the choices. Choose one from the list."
 def too_long(text: str, most: int) -> str:
     """The sentence for a text of more than `most` characters."""
     return f"This has {len(text):,} characters; use at most {most:,}."
+
+
+def printable(text: str) -> str:
+    """The text without control characters, which cannot be stored."""
+    return "".join(c for c in text if c in "\n\t" or unicodedata.category(c) != "Cc")
 
 
 def named_reasons(fields: Mapping[str, str]) -> str:

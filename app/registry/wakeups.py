@@ -17,6 +17,7 @@ VISIBILITY_SECONDS = 3600
 FOLDER_POLL_SECONDS = 0.2
 CONNECT_SECONDS = 4
 CLOSE_SECONDS = 2.0
+PROBE_QUEUE = "readiness"  # no worker reads it
 
 log = logging.getLogger(__name__)
 
@@ -108,6 +109,17 @@ class WakeUps:
                 self._thread = threading.Thread(target=self._run, name="wakeups", daemon=True)
                 self._thread.start()
             self._changed.notify_all()
+
+    def check(self) -> None:
+        """Raise what the transport raises if the broker takes no message; nothing without one."""
+        if self._celery.conf.broker_url is None or self._closed:
+            return
+        with self._celery.connection_for_write() as connection:
+            connection.ensure_connection(max_retries=1, interval_start=0, timeout=CONNECT_SECONDS)
+            # a server without memory answers, and takes nothing
+            with connection.SimpleQueue(PROBE_QUEUE) as queue:
+                queue.put("")
+                queue.clear()
 
     def close(self, timeout: float = CLOSE_SECONDS) -> None:
         """Send pending wake-ups, waiting at most `timeout` seconds."""

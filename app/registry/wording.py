@@ -11,8 +11,10 @@ from worker.core.wording import (
     about,
     count_text,
     duration,
+    epochs_text,
     percent,
     plural,
+    rate_text,
     size_text,
 )
 
@@ -20,10 +22,13 @@ __all__ = [
     "about",
     "ago",
     "aware",
+    "clock",
     "count_text",
     "duration",
+    "epochs_text",
     "percent",
     "plural",
+    "rate_text",
     "size_text",
 ]
 
@@ -47,6 +52,15 @@ def ago(moment: datetime | None) -> str:
     if seconds < 14 * DAY:
         return f"{round(seconds / DAY)} days ago"
     return f"{then.day} {then:%B %Y}"
+
+
+def clock(moment: datetime, *, now: datetime) -> str:
+    """The time of day of a moment, with its date unless it is today; both in one zone."""
+    time = f"{moment:%H:%M}"
+    if moment.date() == now.date():
+        return time
+    year = "" if moment.year == now.year else f" {moment.year}"
+    return f"{moment.day} {moment:%b}{year}, {time}"
 
 
 def aware(moment: datetime) -> datetime:

@@ -1,42 +1,33 @@
 """Deleted adapters: list, restore, or delete permanently.
 
-Deleting an adapter hides it and keeps everything. Deleting it permanently deletes its rows; the
-next sweep deletes its files unless something else refers to them. Renders and merged adapters made
-with it stay and keep its name; runs lose the reference to their version.
+Deleting an adapter hides it and keeps everything. Deleting it permanently deletes its rows and the
+files that nothing else refers to. Renders and merged adapters made with it stay and keep its name;
+runs lose the reference to their version.
 """
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Session, SQLModel, col, func, select
+from sqlmodel import Session, col, func, select
 
-from app.registry.adapters import tools
 from app.registry.adapters.library.cards import summarize
 from app.registry.adapters.models import (
     Adapter,
     AdapterAlias,
-    AdapterFile,
     AdapterSearch,
     AdapterTag,
     AdapterVersion,
 )
+from app.registry.adapters.unfinished import adapter_users
+from app.registry.adapters.versions.deletion import delete_version_rows
+from app.registry.deletion.freeing import Deletion
 from app.registry.errors import Conflict, NotFound
-from app.registry.jobs.kinds import JobKind
-from app.registry.jobs.models import IoJob
-from app.registry.jobs.states import NOT_FINAL
-from app.registry.renders.models import Render, RenderAdapter
+from app.registry.renders.models import RenderAdapter
 from app.registry.runs.models import Run
-from app.registry.wording import plural
 
 DELETED_A_PAGE = 24
-OF_A_VERSION = (  # job kinds whose subject is a version
-    JobKind.EXPORT_ADAPTER,
-    JobKind.RESIZE_ADAPTER,
-    JobKind.PUBLISH_ADAPTER,
-)
 
 
 @dataclass(frozen=True)
@@ -82,8 +73,8 @@ def list_deleted(session: Session, *, page: int = 1) -> DeletedPage:
     return DeletedPage(items, total)
 
 
-def delete_forever(session: Session, adapter_id: int) -> None:
-    """Delete a deleted adapter and its versions permanently; the next sweep deletes its files.
+def delete_forever(session: Session, adapter_id: int) -> Deletion:
+    """Delete a deleted adapter and its versions permanently.
 
     Raises Conflict if the adapter is not deleted yet, or if unfinished jobs need it.
     """
@@ -92,60 +83,32 @@ def delete_forever(session: Session, adapter_id: int) -> None:
         raise NotFound("There is no such adapter; it may have been deleted for good already.")
     if adapter.deleted_at is None:
         raise Conflict(f"“{adapter.name}” is not deleted. Delete it first, then for good.")
-    of_adapter = select(AdapterVersion.id).where(AdapterVersion.adapter_id == adapter_id)
-    versions = [key for key in session.exec(of_adapter) if key is not None]
-    if users := _jobs_that_need(session, adapter_id, versions):
+    of_adapter = select(AdapterVersion).where(AdapterVersion.adapter_id == adapter_id)
+    versions = list(session.exec(of_adapter))
+    if users := adapter_users(session, adapter_id, [version.key for version in versions]):
         raise Conflict(
             f"“{adapter.name}” is used by {users}. Wait until they have ended or cancel them, then "
             "delete the adapter for good."
         )
-    _delete_rows(session, adapter_id, versions)
+    deletion = Deletion(f"adapter “{adapter.name}”")
+    deletion.count(len(versions), "version")
+    deletion.count(delete_version_rows(session, versions, deletion), "download")
+    covers = (adapter.cover_sha256, adapter.imported_cover_sha256)
+    deletion.files.update(filter(None, covers))
+    deletion.stays.append("Images generated with it and the runs that trained it stay.")
+    delete_adapter_rows(session, adapter_id)
+    return deletion
 
 
-def _jobs_that_need(session: Session, adapter_id: int, versions: list[int]) -> str:
-    """The unfinished jobs that need this adapter, in words; empty if there are none."""
-    runs = select(func.count()).select_from(Run)
-    renders = select(func.count()).select_from(Render).join(RenderAdapter)
-    numbers = {
-        "training": session.exec(
-            runs.where(col(Run.status).in_(NOT_FINAL), Run.adapter_id == adapter_id)
-        ).one(),
-        "render": session.exec(
-            renders.where(col(Render.status).in_(NOT_FINAL), RenderAdapter.adapter_id == adapter_id)
-        ).one(),
-        "job": sum(
-            _job_needs(job, adapter_id, versions)
-            for job in session.exec(select(IoJob).where(col(IoJob.status).in_(NOT_FINAL)))
-        ),
-    }
-    return ", ".join(plural(number, word) for word, number in numbers.items() if number)
-
-
-def _job_needs(job: IoJob, adapter_id: int, versions: list[int]) -> bool:
-    if job.kind in OF_A_VERSION and job.subject_id in versions:
-        return True
-    return adapter_id in tools.needed_adapters(job)
-
-
-def _delete_rows(session: Session, adapter_id: int, versions: list[int]) -> None:
-    """Delete all rows of the adapter and all references to them."""
-    of_version = col(Run.adapter_version_id).in_(versions)
-    _execute_statement(session, sa.update(Run).where(of_version).values(adapter_version_id=None))
-    of_adapter = col(Run.adapter_id) == adapter_id
-    _execute_statement(session, sa.update(Run).where(of_adapter).values(adapter_id=None))
-    _delete_where(session, AdapterFile, col(AdapterFile.version_id).in_(versions))
+def delete_adapter_rows(session: Session, adapter_id: int) -> None:
+    """Delete the rows of the adapter and its versions, and the references to them."""
+    connection = session.connection()
+    into = sa.update(Run).where(col(Run.adapter_id) == adapter_id)
+    connection.execute(into.values(adapter_id=None))
     for table in (AdapterAlias, AdapterTag, AdapterSearch, RenderAdapter, AdapterVersion):
-        _delete_where(session, table, col(table.adapter_id) == adapter_id)
-    _delete_where(session, Adapter, col(Adapter.id) == adapter_id)
+        connection.execute(sa.delete(table).where(col(table.adapter_id) == adapter_id))
+    connection.execute(sa.delete(Adapter).where(col(Adapter.id) == adapter_id))
     session.expire_all()
-
-
-def _delete_where(session: Session, table: type[SQLModel], where: sa.ColumnElement[bool]) -> None:
-    _execute_statement(session, sa.delete(table).where(where))
-
-
-def _execute_statement(session: Session, statement: Any) -> None:
-    session.connection().execute(statement)
 
 
 def _is_deleted() -> sa.ColumnElement[bool]:

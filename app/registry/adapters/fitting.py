@@ -81,9 +81,12 @@ def misfit(adapter: Adapter, kind: BaseKind, base: BaseModel, bases: Iterable[Ba
 
     Empty if it fits.
     """
-    if kind.fits(kind_of_base(base)):
+    if base.is_retired:
+        sentence = f"“{adapter.name}” was made for {kind.name}, which is no longer shipped."
+    elif kind.fits(kind_of_base(base)):
         return ""
-    sentence = f"“{adapter.name}” was made for {kind.name} and does not fit “{base.name}”."
+    else:
+        sentence = f"“{adapter.name}” was made for {kind.name} and does not fit “{base.name}”."
     names = [f"“{other.name}”" for other in fitting(kind, bases)]
     if not names:
         return f"{sentence} No base model here fits it. Add one on the base models page."

@@ -10,7 +10,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.adapters import service
 from app.registry.adapters.downloads.metadata import version_metadata
-from app.registry.adapters.images import AdapterImage, list_adapter_images
+from app.registry.adapters.images import AdapterImage, list_renders, list_samples
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.base_models.models import BaseModel
 from app.registry.config import Settings
@@ -37,7 +37,6 @@ REPO = re.compile(rf"(?:{PART}/)?{PART}")
 MAX_REPO = 96
 MAX_IMAGES = 8
 USUAL_IMAGES = 4
-USUAL_WEIGHT = 0.8
 
 
 @dataclass(frozen=True)
@@ -219,8 +218,12 @@ def _chosen_images(
 
 def pictures(session: Session, adapter: Adapter, version: AdapterVersion) -> list[AdapterImage]:
     """The images of an adapter that can be published, the cover first."""
-    found = list_adapter_images(session, service.summary(session, adapter), version)
-    return sorted(found.shown, key=lambda image: not image.is_cover)
+    summary = service.summary(session, adapter)
+    samples = list_samples(session, summary, version)
+    found = [*samples, *list_renders(session, summary).shown]
+    unique = {image.sha256: image for image in reversed(found)}
+    images = [*reversed(unique.values())]
+    return sorted(images, key=lambda image: not image.is_cover)
 
 
 def base_on_hub(session: Session, version: AdapterVersion) -> str:
@@ -244,7 +247,6 @@ def model_card(
         alpha=version.alpha,
         steps=version.steps,
         trained=version.trainable_parameters,
-        weight=USUAL_WEIGHT,
     )
 
 

@@ -12,12 +12,14 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from app.registry.adapters import service
+from app.registry.adapters.import_archives import is_archive, unpacked
 from app.registry.errors import AppError, InvalidInput, TooLarge
 from app.registry.jobs.kinds import StoredSidecar
 from app.registry.jobs.models import IoJob
 from app.registry.state import AppState
 from app.registry.uploads import UploadedFile
 from app.registry.wording import size_text
+from worker.core.lora_files.file_names import CONFIG_NAME, WEIGHTS_NAME
 from worker.core.lora_files.header import MAX_ADAPTER_BYTES, MAX_ADAPTER_HEADER_BYTES
 
 MAX_SIDECAR_BYTES = {".json": 2**20, ".civitai.info": 2**20}
@@ -28,6 +30,9 @@ CHUNK = 2**20
 PICKLES = (b"PK", b"\x80")
 IMAGE_ENDINGS = (".preview.png", ".png", ".preview.jpg", ".jpg", ".jpeg", ".preview.webp", ".webp")
 ENDINGS = (".civitai.info", ".json", *IMAGE_ENDINGS)
+LONE_CONFIG = (
+    "It belongs to one file of weights. Upload both together, and no other .safetensors file."
+)
 ACCEPTED = "Only .safetensors files of LoRAs are accepted."
 
 
@@ -47,13 +52,25 @@ def receive(
     adapter_id: int | None = None,
     base_model_id: int | None = None,
     sidecars: Sequence[UploadedFile] = (),
+    allow_loss: bool = False,
 ) -> IoJob:
     """Store an uploaded file and queue its import. Raises InvalidInput if it is not safetensors.
 
     With `adapter_id` it becomes the next version of that adapter; with `base_model_id` it must fit
-    that base model.
+    that base model. `allow_loss`: what a LoRA cannot contain may be lost.
     """
     filename = name_of(upload)
+    if is_archive(filename):
+        with unpacked(upload, state.settings.scratch, ENDINGS) as folders:
+            weights, own = _only_weights(folders, filename)
+            return receive(
+                state,
+                weights,
+                adapter_id=adapter_id,
+                base_model_id=base_model_id,
+                sidecars=[*own, *sidecars],
+                allow_loss=allow_loss,
+            )
     _refuse_other_contents(upload, filename)
     sha256 = _store_file(state, upload, MAX_ADAPTER_BYTES)
     companions = [_store_sidecar(state, sidecar) for sidecar in sidecars[:MAX_SIDECARS]]
@@ -65,25 +82,44 @@ def receive(
             adapter_id=adapter_id,
             base_model_id=base_model_id,
             sidecars=[sidecar for sidecar in companions if sidecar],
+            allow_loss=allow_loss,
         )
 
 
 def receive_all(
-    state: AppState, uploads: Sequence[UploadedFile], *, adapter_id: int | None = None
+    state: AppState,
+    uploads: Sequence[UploadedFile],
+    *,
+    adapter_id: int | None = None,
+    allow_loss: bool = False,
 ) -> list[ReceivedFile]:
-    """Store the files of an upload; sidecars are matched to weights by name."""
+    """Store the files of an upload; sidecars are matched to weights by name.
+
+    Archives are unpacked; PEFT's `adapter_config.json` belongs to its `adapter_model.safetensors`,
+    or to the only weights that came with it.
+    """
     if not uploads:
         raise InvalidInput("Choose a .safetensors file.")
     if len(uploads) > MAX_FILES:
         raise InvalidInput(f"Choose at most {MAX_FILES} files at once.")
-    companions = [upload for upload in uploads if _sidecar_ending(name_of(upload))]
     received = []
+    archives = [upload for upload in uploads if is_archive(name_of(upload))]
+    for archive in archives:
+        received += _receive_archive(state, archive, adapter_id=adapter_id, allow_loss=allow_loss)
+    uploads = [upload for upload in uploads if upload not in archives]
+    companions = [upload for upload in uploads if _sidecar_ending(name_of(upload))]
+    weights = [upload for upload in uploads if upload not in companions]
     used: set[int] = set()
-    for upload in (upload for upload in uploads if upload not in companions):
-        own = [sidecar for sidecar in companions if _belongs_to(sidecar, upload)]
+    for upload in weights:
+        own = [
+            sidecar
+            for sidecar in companions
+            if _belongs_to(sidecar, upload)
+            or (name_of(sidecar) == CONFIG_NAME and _has_config(upload, weights))
+        ]
         used |= {id(sidecar) for sidecar in own}
         try:
-            job = receive(state, upload, adapter_id=adapter_id, sidecars=own)
+            job = receive(state, upload, adapter_id=adapter_id, sidecars=own, allow_loss=allow_loss)
         except AppError as error:
             received.append(ReceivedFile(name_of(upload), error=error.detail))
         else:
@@ -92,10 +128,44 @@ def receive_all(
         received.append(
             ReceivedFile(
                 name_of(sidecar),
-                error="There is no .safetensors file of the same name. Upload both together.",
+                error=LONE_CONFIG
+                if name_of(sidecar) == CONFIG_NAME
+                else "There is no .safetensors file of the same name. Upload both together.",
             )
         )
     return received
+
+
+def _receive_archive(
+    state: AppState, archive: UploadedFile, *, adapter_id: int | None, allow_loss: bool
+) -> list[ReceivedFile]:
+    """Receive the files of every folder of an archive."""
+    received = []
+    try:
+        with unpacked(archive, state.settings.scratch, ENDINGS) as folders:
+            for files in folders:
+                received += receive_all(state, files, adapter_id=adapter_id, allow_loss=allow_loss)
+    except AppError as error:
+        received.append(ReceivedFile(name_of(archive), error=error.detail))
+    return received
+
+
+def _only_weights(
+    folders: Sequence[Sequence[UploadedFile]], filename: str
+) -> tuple[UploadedFile, list[UploadedFile]]:
+    """(weights, sidecars) of an archive with one LoRA file."""
+    files = [file for folder in folders for file in folder]
+    weights = [file for file in files if not _sidecar_ending(name_of(file))]
+    if len(weights) != 1:
+        raise _refusal(
+            f"“{filename}” contains {len(weights)} LoRA files. Send them one after another."
+        )
+    return weights[0], [file for file in files if file is not weights[0]]
+
+
+def _has_config(weights: UploadedFile, others: Sequence[UploadedFile]) -> bool:
+    """True if an `adapter_config.json` among the files can only belong to these weights."""
+    return name_of(weights) == WEIGHTS_NAME or len(others) == 1
 
 
 def name_of(upload: UploadedFile) -> str:

@@ -6,22 +6,26 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field, SQLModel, col
 
-from app.registry.db import utcnow
+from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
 from worker.core.bases.family import family_label
+from worker.core.lora_files.weights import USUAL_WEIGHT
 
 LATEST = "latest"  # the alias of the version that is used when none is named
-LIVE = sa.text("deleted_at IS NULL")
+LIVE = sa.text("deleted_at IS NULL AND run_id IS NULL")  # what lists contain
+OF_A_RUN = sa.text("run_id IS NOT NULL")  # so that no list is read by it
 DELETED = sa.text("deleted_at IS NOT NULL")
-# SQLite reuses the ids of deleted rows, to which renders, jobs and metadata may still refer
-NEVER_TWICE = {"sqlite_autoincrement": True}
 # by code points on every database, whatever language the server sorts by
 SORT_NAME = sa.String(240).with_variant(sa.String(240, collation="C"), "postgresql")
 
 
 class Adapter(SQLModel, table=True):
-    """A named adapter; its weights are in its versions."""
+    """A named adapter; its weights are in its versions.
+
+    With a `run_id` it holds the adapters of that run's checkpoints, each as the version with the
+    number of its step. It is in no list, but its versions can be used wherever a version can.
+    """
 
     __tablename__ = "adapter"
     __table_args__ = (
@@ -44,10 +48,18 @@ class Adapter(SQLModel, table=True):
             sqlite_where=DELETED,
             postgresql_where=DELETED,
         ),
+        sa.Index(
+            "ix_adapter_run_id",
+            "run_id",
+            unique=True,
+            sqlite_where=OF_A_RUN,
+            postgresql_where=OF_A_RUN,
+        ),
         NEVER_TWICE,
     )
 
     id: int | None = Field(default=None, primary_key=True)
+    run_id: int | None = Field(default=None, description="The run whose checkpoints it holds.")
     slug: str = Field(max_length=140, unique=True)
     name: str = Field(max_length=120)
     sort_name: str = Field(
@@ -55,12 +67,20 @@ class Adapter(SQLModel, table=True):
         sa_type=SORT_NAME,
         description="Key for sorting by name; written by `search`.",
     )
-    trigger_words: list[str] = Field(default_factory=list, sa_type=sa.JSON)
+    trigger_words: list[str] = Field(
+        default_factory=list, sa_type=sa.JSON, sa_column_kwargs={"info": {MENTIONS: True}}
+    )
     notes: str = Field(default="", sa_type=sa.Text)
     license: str = Field(default="", max_length=80, description="License, such as CC-BY-4.0.")
     starred: bool = False
     base_family: str = Field(max_length=16)
     cover_sha256: str | None = Field(default=None, max_length=64)
+    imported_cover_sha256: str | None = Field(
+        default=None,
+        max_length=64,
+        description="The cover that came with an imported file, once another one is chosen.",
+    )
+    last_version: int = Field(default=0, description="Number of the last version, if deleted.")
     created_at: datetime = Field(default_factory=utcnow)
     updated_at: datetime = Field(default_factory=utcnow)
     deleted_at: datetime | None = None
@@ -76,9 +96,21 @@ class Adapter(SQLModel, table=True):
         """Label of the base family."""
         return family_label(self.base_family)
 
+    @property
+    def is_listed(self) -> bool:
+        """False if it holds the checkpoints of a run."""
+        return self.run_id is None
+
+    def version_label(self, number: int) -> str:
+        """What one of its versions is called, such as “version 2” or “step 150”."""
+        return f"version {number}" if self.is_listed else f"step {number:,}"
+
 
 class AdapterVersion(SQLModel, table=True):
-    """An immutable trained or imported set of weights, with its origin."""
+    """An immutable trained or imported set of weights, with its origin.
+
+    Only its usual weight can be edited, and of a checkpoint whether it is kept.
+    """
 
     __tablename__ = "adapter_version"
     __table_args__ = (sa.UniqueConstraint("adapter_id", "version"), NEVER_TWICE)
@@ -86,6 +118,10 @@ class AdapterVersion(SQLModel, table=True):
     id: int | None = Field(default=None, primary_key=True)
     adapter_id: int = Field(foreign_key="adapter.id", index=True)
     version: int
+    kept: bool = Field(default=False, description="Of a checkpoint that a person saved or keeps.")
+    ruined: str | None = Field(
+        default=None, description="Why the training that made it was ruined; None: it was not."
+    )
     sha256: str = Field(max_length=64, index=True, description="Blob of the canonical fp32 file.")
     size_bytes: int = Field(sa_type=sa.BigInteger)
     tensor_sha256: str | None = Field(
@@ -93,12 +129,14 @@ class AdapterVersion(SQLModel, table=True):
         max_length=64,
         index=True,
         description="SHA-256 of the canonical tensors; identical weights have the same hash.",
+        sa_column_kwargs={"info": {MENTIONS: True}},  # of tensors, not of a file
     )
     file_tensor_sha256: str | None = Field(
         default=None,
         max_length=64,
         index=True,
         description="SHA-256 of the tensors in the imported file or the default download.",
+        sa_column_kwargs={"info": {MENTIONS: True}},
     )
     run_id: int | None = None
     dataset_version_id: int | None = Field(default=None, foreign_key="dataset_version.id")
@@ -106,12 +144,20 @@ class AdapterVersion(SQLModel, table=True):
     rank: int
     alpha: float
     steps: int | None = None
-    trigger_words: list[str] = Field(default_factory=list, sa_type=sa.JSON)
+    usual_weight: float = Field(
+        default=USUAL_WEIGHT,
+        description="Weight that is used when none is named; a person sets it.",
+    )
+    trigger_words: list[str] = Field(
+        default_factory=list, sa_type=sa.JSON, sa_column_kwargs={"info": {MENTIONS: True}}
+    )
     trainable_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
     base_parameters: int | None = Field(default=None, sa_type=sa.BigInteger)
     peak_memory_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
     training_seconds: float | None = None
-    config: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
+    config: dict[str, Any] = Field(
+        default_factory=dict, sa_type=sa.JSON, sa_column_kwargs={"info": {MENTIONS: True}}
+    )
     details: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
     code_version: str | None = Field(
         default=None, max_length=80, description="Version of the program that created it."
@@ -123,6 +169,11 @@ class AdapterVersion(SQLModel, table=True):
         """The id of a row that was stored."""
         assert self.id is not None
         return self.id
+
+
+def is_listed() -> sa.ColumnElement[bool]:
+    """Condition for adapters that do not hold the checkpoints of a run."""
+    return col(Adapter.run_id).is_(None)
 
 
 class AdapterAlias(SQLModel, table=True):
@@ -177,6 +228,8 @@ class AdapterFile(SQLModel, table=True):
         max_length=64,
         description="Of the metadata in it that may change; null: not kept.",
     )
-    proof: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
+    proof: dict[str, Any] = Field(
+        default_factory=dict, sa_type=sa.JSON, sa_column_kwargs={"info": {MENTIONS: True}}
+    )
     size_bytes: int = Field(sa_type=sa.BigInteger)
     created_at: datetime = Field(default_factory=utcnow)

@@ -20,7 +20,7 @@ def resolve(session: Session, named: WeightedAdapter) -> tuple[ResolvedAdapter, 
     resolved = ResolvedAdapter(
         adapter_id=adapter.key,
         version=version.version,
-        weight=named.weight,
+        weight=version.usual_weight if named.weight is None else named.weight,
         text_encoder_weight=named.text_encoder_weight,
         version_id=version.key,
         name=adapter.name,

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import unicodedata
-from collections.abc import Iterable, Sequence
+import contextlib
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,7 +11,7 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
 from app.registry.adapters.library.cards import AdapterSummary as AdapterSummary
-from app.registry.adapters.library.cards import last_samples
+from app.registry.adapters.library.cards import samples_of_versions
 from app.registry.adapters.library.cards import summarize as summarize
 from app.registry.adapters.library.listing import ADAPTERS_A_PAGE as ADAPTERS_A_PAGE
 from app.registry.adapters.library.listing import AdapterPage as AdapterPage
@@ -31,8 +31,10 @@ from app.registry.base_models.models import BaseModel
 from app.registry.base_models.service import get_base_model
 from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.db import utcnow
-from app.registry.errors import InvalidInput, NotFound
+from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.integrity import findings
 from app.registry.jobs.kinds import (
+    LOSS_CODE,
     ExportAdapterArgs,
     ImportAdapterArgs,
     ImportAdapterResult,
@@ -42,6 +44,7 @@ from app.registry.jobs.kinds import (
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import enqueue_io, request_cancel
 from app.registry.runs.models import Run, Sample
+from app.registry.validation import printable
 from worker.core.words import FileFormat, WeightDtype
 
 MAX_TAGS = 20
@@ -69,11 +72,27 @@ def _not_deleted(adapter: Adapter | None) -> Adapter:
     return adapter
 
 
+def require_listed(adapter: Adapter) -> Adapter:
+    """The adapter, unless it holds the checkpoints of a run. Raises Conflict."""
+    if not adapter.is_listed:
+        raise Conflict(
+            f"These are the checkpoints of run {adapter.run_id}, which cannot be changed here. On "
+            f"its page (/runs/{adapter.run_id}) you can use one as an adapter, keep or delete it."
+        )
+    return adapter
+
+
 def still_here(session: Session, adapter_ids: Iterable[int]) -> set[int]:
     """The ids of those adapters that exist and are not deleted."""
     query = select(Adapter.id).where(col(Adapter.deleted_at).is_(None))
     found = session.exec(query.where(col(Adapter.id).in_(set(adapter_ids))))
     return {key for key in found if key is not None}
+
+
+def trigger_words_of(session: Session, adapter_ids: Iterable[int]) -> list[str]:
+    """The trigger words of these adapters together."""
+    words = session.exec(select(Adapter.trigger_words).where(col(Adapter.id).in_(set(adapter_ids))))
+    return [word for each in words for word in each]
 
 
 def summary(session: Session, adapter: Adapter) -> AdapterSummary:
@@ -122,7 +141,8 @@ def get_version(
     if row is not None:
         return row
     if number:
-        raise NotFound(f"“{adapter.name}” has no version {int(number[1])}.")
+        what = adapter.version_label(int(number[1]))
+        raise NotFound(f"“{adapter.name}” has no {what}; it may have been deleted.")
     raise NotFound(
         f"“{adapter.name}” has no version “{name[:40]}”. Use a number or one of its aliases."
     )
@@ -145,17 +165,6 @@ def version_run(session: Session, version: AdapterVersion) -> Run | None:
     return session.get(Run, version.run_id) if version.run_id else None
 
 
-def require_run(adapter: Adapter, version: AdapterVersion) -> int:
-    """The id of the run that trained a version. Raises InvalidInput if it was imported."""
-    if version.run_id is None:
-        sentence = (
-            f"Version {version.version} of “{adapter.name}” was not trained here, so it cannot be "
-            "trained again. Choose a trained version."
-        )
-        raise InvalidInput(sentence)
-    return version.run_id
-
-
 def version_base(session: Session, version: AdapterVersion) -> BaseModel | None:
     """The base model of a version, if known."""
     return session.get(BaseModel, version.base_model_id) if version.base_model_id else None
@@ -171,8 +180,8 @@ def version_dataset(
 
 
 def version_samples(session: Session, version: AdapterVersion) -> list[Sample]:
-    """The samples of the last sampled step of the run that trained a version."""
-    return last_samples(session, [version.run_id] if version.run_id else [])
+    """The samples of the run that trained a version, at its step or the last sampled before."""
+    return samples_of_versions(session, [version.key]).get(version.key, [])
 
 
 @dataclass(frozen=True)
@@ -185,36 +194,40 @@ class AdapterChange:
     starred: bool | None = None
     trigger_words: list[str] | None = None
     tags: list[str] | None = None
-    cover_sha256: str | None = None
 
 
 def change_adapter(session: Session, adapter_id: int, change: AdapterChange) -> Adapter:
     """Change the metadata of an adapter; its versions never change.
 
-    If the default download of the newest version contains changed metadata, it is written again in
+    If the default download of the version in use contains changed metadata, it is written again in
     the background, so that the next user need not wait.
     """
-    adapter = get_adapter(session, adapter_id)
+    adapter = require_listed(get_adapter(session, adapter_id))
+    with renewed_download(session, adapter):
+        for field in ("name", "notes", "license", "starred", "trigger_words"):
+            value = getattr(change, field)
+            if value is not None:
+                setattr(adapter, field, _printable_value(value))
+        if change.tags is not None:
+            _set_tags(session, adapter.key, change.tags)
+    return adapter
+
+
+@contextlib.contextmanager
+def renewed_download(session: Session, adapter: Adapter) -> Iterator[None]:
+    """Order the default download again if a change of the adapter made inside is part of it."""
     usual = _usual_download(session, adapter)
-    for field in ("name", "notes", "license", "starred", "trigger_words", "cover_sha256"):
-        value = getattr(change, field)
-        if value is not None:
-            setattr(adapter, field, _printable_value(value))
-    if change.tags is not None:
-        _set_tags(session, adapter.key, change.tags)
+    yield
     session.add(adapter)
     session.flush()
     if usual is not None and _usual_download(session, adapter) is None:
         order_file(session, usual.version_id, FileFormat.KOHYA, WeightDtype.FP16)
-    return adapter
 
 
 def _usual_download(session: Session, adapter: Adapter) -> AdapterFile | None:
-    """The default download of the newest version, if it exists and is up to date."""
-    versions = list_versions(session, adapter.key, limit=1)
-    if not versions:
-        return None
-    return find_file(session, versions[0].key, FileFormat.KOHYA, WeightDtype.FP16)
+    """The default download of the version in use, if it exists and is up to date."""
+    version = get_version(session, adapter)
+    return find_file(session, version.key, FileFormat.KOHYA, WeightDtype.FP16)
 
 
 def _printable_value(value: Any) -> Any:
@@ -223,7 +236,7 @@ def _printable_value(value: Any) -> Any:
         return [_printable_value(item) for item in value]
     if not isinstance(value, str):
         return value
-    return "".join(c for c in value if c in "\n\t" or unicodedata.category(c) != "Cc")
+    return printable(value)
 
 
 def _set_tags(session: Session, adapter_id: int, tags: Sequence[str]) -> None:
@@ -243,7 +256,7 @@ def _set_tags(session: Session, adapter_id: int, tags: Sequence[str]) -> None:
 
 def delete_adapter(session: Session, adapter_id: int) -> Adapter:
     """Delete an adapter; everything is kept until it is deleted permanently."""
-    adapter = get_adapter(session, adapter_id)
+    adapter = require_listed(get_adapter(session, adapter_id))
     adapter.deleted_at = utcnow()
     session.add(adapter)
     return adapter
@@ -267,7 +280,7 @@ def find_file(
     *,
     with_tags: bool = False,
 ) -> AdapterFile | None:
-    """The verified download, if it exists with current metadata."""
+    """The verified download, if it exists undamaged with current metadata."""
     query = select(AdapterFile).where(
         AdapterFile.version_id == version_id,
         AdapterFile.format == file_format,
@@ -275,7 +288,7 @@ def find_file(
         AdapterFile.with_tags == with_tags,
     )
     found = session.exec(query).first()
-    if found is None or not found.proof:
+    if found is None or not found.proof or findings.problems(session, [found.sha256]):
         return None
     version = session.get_one(AdapterVersion, version_id)
     metadata = version_metadata(session, version, with_tags=with_tags)
@@ -338,11 +351,12 @@ def order_import(
     adapter_id: int | None = None,
     base_model_id: int | None = None,
     sidecars: Sequence[StoredSidecar] = (),
+    allow_loss: bool = False,
 ) -> IoJob:
     """An io job that checks an uploaded LoRA file and makes an adapter of it.
 
     With `adapter_id` it becomes the next version of that adapter, with `base_model_id` it has to
-    fit that base; both have to exist.
+    fit that base; both have to exist. `allow_loss`: what a LoRA cannot contain may be lost.
     """
     args = ImportAdapterArgs(
         sha256=sha256,
@@ -350,8 +364,18 @@ def order_import(
         adapter_id=None if adapter_id is None else get_adapter(session, adapter_id).key,
         base_model_id=None if base_model_id is None else get_base_model(session, base_model_id).key,
         sidecars=tuple(sidecars),
+        allow_loss=allow_loss,
     )
     return enqueue_io(session, args)
+
+
+def allow_import_loss(session: Session, job_id: int) -> IoJob:
+    """Order an import again that was refused over its loss. Raises Conflict for any other."""
+    job = get_import(session, job_id)
+    if job.error_code != LOSS_CODE:
+        raise Conflict("This import does not wait for your consent.")
+    args = job.arguments(ImportAdapterArgs)
+    return enqueue_io(session, args.model_copy(update={"allow_loss": True}))
 
 
 def get_import(session: Session, job_id: int) -> IoJob:

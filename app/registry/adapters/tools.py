@@ -14,7 +14,13 @@ from sqlmodel import Session, col, select
 from app.registry.adapters import fitting, service
 from app.registry.adapters.choices import FuseOutput as FuseOutput
 from app.registry.adapters.fitting import AdapterAndVersion
-from app.registry.adapters.models import LATEST, Adapter, AdapterAlias, AdapterVersion
+from app.registry.adapters.models import (
+    LATEST,
+    Adapter,
+    AdapterAlias,
+    AdapterVersion,
+    is_listed,
+)
 from app.registry.adapters.resolve import resolve
 from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.base_models import service as base_models
@@ -66,12 +72,16 @@ class MergeOrder:
 
 @dataclass(frozen=True)
 class ResizeOrder:
-    """The new rank, or the share of energy that every module keeps."""
+    """The new rank, or the share of energy that every module keeps.
+
+    `use`: the result becomes the version in use.
+    """
 
     version: int | str | None = None
     rank: int | None = None
     energy: float | None = None
     dynamic: bool = False
+    use: bool = False
 
 
 @dataclass(frozen=True)
@@ -130,7 +140,9 @@ def order_resize(session: Session, adapter_id: int, order: ResizeOrder) -> IoJob
             )
     if order.energy is not None:
         _check_share("energy", "The energy to keep", order.energy)
-    args = ResizeAdapterArgs(rank=order.rank, energy=order.energy, dynamic=order.dynamic)
+    args = ResizeAdapterArgs(
+        rank=order.rank, energy=order.energy, dynamic=order.dynamic, use=order.use
+    )
     return enqueue_io(session, args, subject_id=version.key)
 
 
@@ -196,6 +208,7 @@ def suggested(session: Session, adapter: Adapter, version: AdapterVersion) -> li
             Adapter.base_family == adapter.base_family,
             Adapter.id != adapter.key,
             col(Adapter.deleted_at).is_(None),
+            is_listed(),
             fitting.is_made_for(session, kind),
         )
     )

@@ -8,6 +8,7 @@ from pydantic import AliasChoices, BaseModel, Field, StringConstraints
 
 from app.registry.db import MAX_ID
 from worker.core.inference.config import AdapterWeight
+from worker.core.lora_files.weights import USUAL_WEIGHT
 
 RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
 VersionName = Annotated[str, StringConstraints(min_length=1, max_length=60)]
@@ -19,16 +20,36 @@ ONLY_OF_RENDERS = {"sha256", "base_model_id", "clip_skip"}
 
 
 class WeightedAdapter(BaseModel, frozen=True, extra="forbid"):
-    """An adapter with its weights; the text encoder weight defaults to the UNet's."""
+    """An adapter with its weights, as named.
+
+    The weight defaults to the usual one of the version, that of the text encoders to the UNet's.
+    """
 
     adapter_id: RowId = Field(
         validation_alias=AliasChoices("id", "adapter_id"), description="Id of the adapter."
     )
     version: VersionReference = None
-    weight: AdapterWeight = Field(1.0, description="1: as trained; 0: off; negative: the opposite.")
+    weight: AdapterWeight | None = Field(
+        None,
+        description="1: as trained; 0: off; negative: the opposite; absent: the usual weight of "
+        "the version.",
+    )
     text_encoder_weight: AdapterWeight | None = Field(
         None, description="Weight in the text encoders; absent: the same as `weight`."
     )
+
+
+class ResolvedAdapter(WeightedAdapter, frozen=True, extra="ignore"):
+    """An adapter whose version was looked up, as `Render.adapters` and job arguments store it."""
+
+    version: int
+    weight: AdapterWeight = USUAL_WEIGHT
+    version_id: int
+    name: str
+    slug: str
+    sha256: str = ""
+    base_model_id: int | None = None
+    clip_skip: int = 1
 
     @property
     def weights(self) -> tuple[float, float]:
@@ -40,18 +61,6 @@ class WeightedAdapter(BaseModel, frozen=True, extra="forbid"):
     def is_off(self) -> bool:
         """True if both weights are zero, so that the adapter changes nothing."""
         return not any(self.weights)
-
-
-class ResolvedAdapter(WeightedAdapter, frozen=True, extra="ignore"):
-    """An adapter whose version was looked up, as `Render.adapters` and job arguments store it."""
-
-    version: int
-    version_id: int
-    name: str
-    slug: str
-    sha256: str = ""
-    base_model_id: int | None = None
-    clip_skip: int = 1
 
     def for_render(self) -> dict[str, Any]:
         """The JSON that `Render.adapters` stores, with the text encoder weight filled in."""

@@ -58,6 +58,8 @@ class BaseWithDownload:
     @property
     def place(self) -> str:
         """Its source as shown to users."""
+        if self.base.is_retired:
+            return "built into an older version"
         return self.base.source.removeprefix(SCHEME)
 
 
@@ -144,6 +146,8 @@ def _download_jobs(base_ids: Sequence[int]) -> Any:
 
 def _with_download(base: BaseModel, job: IoJob | None) -> BaseWithDownload:
     status = BaseModelStatus(base.status)
+    if base.is_retired:
+        return BaseWithDownload(base, None, status, service.NOT_SHIPPED.format(name=base.name))
     if status is not BaseModelStatus.DOWNLOADING:
         return BaseWithDownload(base, None, status, base.error)
     if job is None or job.state.is_final:  # failed after too many lost workers

@@ -11,6 +11,9 @@ from sqlmodel import Field, SQLModel
 from app.registry.db import utcnow
 from worker.core.bases.family import family_label
 
+EMBEDDED = "starter"
+RETIRED = f"{EMBEDDED}@"  # followed by a part of the fingerprint: the source of a retired one
+
 
 class BaseModelStatus(StrEnum):
     """Status of a base model; only READY ones can be used."""
@@ -36,7 +39,9 @@ class BaseModel(SQLModel, table=True):
     slug: str = Field(max_length=140, unique=True)
     name: str = Field(max_length=120)
     source: str = Field(
-        unique=True, description="Path, `starter` for the embedded one, or hf://owner/name."
+        unique=True,
+        description="Path, `starter` for the embedded one, or hf://owner/name; `starter@…` for one "
+        "that an older version had embedded.",
     )
     local_path: str | None = Field(default=None, description="Path of a download from the Hub.")
     revision: str | None = Field(
@@ -58,6 +63,19 @@ class BaseModel(SQLModel, table=True):
         """The id of a row that was stored."""
         assert self.id is not None
         return self.id
+
+    @property
+    def is_retired(self) -> bool:
+        """True for an embedded base model of an older version, whose files are gone.
+
+        Its status is REMOVED.
+        """
+        return self.source.startswith(RETIRED)
+
+    @property
+    def original_name(self) -> str:
+        """The name that files made with it carry; a retired one was renamed since."""
+        return EMBEDDED if self.is_retired else self.name
 
     @property
     def tunable_parameters(self) -> int | None:

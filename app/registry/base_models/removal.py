@@ -12,9 +12,16 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.adapters.models import Adapter, AdapterVersion, is_listed
 from app.registry.base_models import downloads, service
-from app.registry.base_models.models import BaseModel, BaseModelStatus, BasePrecision, BaseSpeed
+from app.registry.base_models.models import (
+    EMBEDDED,
+    RETIRED,
+    BaseModel,
+    BaseModelStatus,
+    BasePrecision,
+    BaseSpeed,
+)
 from app.registry.config import Settings
 from app.registry.errors import Conflict
 from app.registry.hub_source import SCHEME, HubSource, read_source
@@ -51,7 +58,7 @@ def removal_effects(
     of_version = (
         sa.select(col(AdapterVersion.base_model_id), sa.func.count(sa.distinct(col(Adapter.id))))
         .join(Adapter, col(Adapter.id) == col(AdapterVersion.adapter_id))
-        .where(col(Adapter.deleted_at).is_(None))
+        .where(col(Adapter.deleted_at).is_(None), is_listed())
     )
     adapters = _count_by_base(session, of_version, col(AdapterVersion.base_model_id))
     runs, images = (
@@ -66,7 +73,7 @@ def removal_effects(
             images=images.get(base.key, 0),
         )
         for base in bases
-        if base.source != service.EMBEDDED and base.status != BaseModelStatus.DOWNLOADING
+        if base.source != EMBEDDED and base.status != BaseModelStatus.DOWNLOADING
     }
 
 
@@ -131,7 +138,7 @@ def _files_to_delete(session: Session, base: BaseModel, settings: Settings) -> P
 
 def _require_idle(session: Session, base: BaseModel) -> None:
     """Raise Conflict for the built-in base model, and while unfinished jobs need it."""
-    if base.source == service.EMBEDDED:
+    if base.source == EMBEDDED:
         raise Conflict(f"“{base.name}” is built in and cannot be removed.")
     if downloads.active_job(session, base) is not None:
         raise Conflict(f"“{base.name}” is being downloaded. Stop the download first.")
@@ -167,6 +174,13 @@ def _is_used(session: Session, base_id: int) -> bool:
         session.exec(select(table.id).where(col(table.base_model_id) == base_id).limit(1)).first()
         for table in (Run, AdapterVersion, Render)
     )
+
+
+def list_retired(session: Session) -> list[BaseModel]:
+    """The embedded base models of older versions that something was made with, oldest first."""
+    theirs = select(BaseModel).where(col(BaseModel.source).startswith(RETIRED, autoescape=True))
+    found = session.exec(theirs.order_by(col(BaseModel.id))).all()
+    return [base for base in found if _is_used(session, base.key)]
 
 
 def delete_base_files(place: Path) -> None:

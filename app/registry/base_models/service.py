@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import cache
 from pathlib import Path
 
 from sqlmodel import Session, col, select
 
-from app.registry.base_models.inspection import InspectionResult, write_inspection
-from app.registry.base_models.models import BaseModel, BaseModelStatus, BaseSpeed
+from app.registry.base_models.models import EMBEDDED, BaseModel, BaseModelStatus, BaseSpeed
 from app.registry.base_models.speeds import trained_layers
 from app.registry.config import Settings
 from app.registry.errors import Conflict, InvalidInput, NotFound, NotReady
@@ -16,10 +16,15 @@ from app.registry.jobs.kinds import InspectBaseArgs
 from app.registry.jobs.service import enqueue_io
 from app.registry.slugs import unique_slug
 from worker.core import starter
+from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import inspect_base
 from worker.core.training.config import TrainConfig
 
-EMBEDDED = "starter"
+NOT_SHIPPED = (
+    "The base model “{name}” is no longer shipped with Brushwork, so nothing new can be made with "
+    "it. What was made with it stays. Choose another base model."
+)
+MAX_NAME = 120  # of the column; a folder may have a longer one
 ADDABLE = (
     BaseModelStatus.FAILED,
     BaseModelStatus.REMOVED,
@@ -28,12 +33,14 @@ ADDABLE = (
 
 def location(base: BaseModel) -> Path:
     """Path of a base model's files on this machine."""
+    if base.is_retired:
+        return starter.PATH.with_name(base.source)  # where nothing is
     return starter.PATH if base.source == EMBEDDED else Path(base.local_path or base.source)
 
 
 def allowed_folders(settings: Settings) -> list[Path] | None:
-    """Folders that base models may be added from; None: any, if only this machine has access."""
-    if settings.model_folder_list or not settings.is_loopback:
+    """Folders that base models may be added from; None: any, if nobody else can use the server."""
+    if settings.model_folder_list or not settings.is_private:
         return settings.model_folder_list
     return None
 
@@ -44,16 +51,6 @@ def ensure_embedded(session: Session) -> BaseModel:
     if base is None:
         base = _add_row(session, source=EMBEDDED, name=EMBEDDED)
     return base
-
-
-def inspect_embedded(session: Session) -> None:
-    """Inspect the embedded base model at once, which takes milliseconds.
-
-    New users train on it first, possibly before an io worker has started.
-    """
-    base = ensure_embedded(session)
-    if base.status == BaseModelStatus.CHECKING:
-        write_inspection(session, base.key, InspectionResult.of(inspect_base(starter.PATH)))
 
 
 def add_base_model(
@@ -77,7 +74,7 @@ def add_base_model(
 
 def _add_row(session: Session, *, source: str, name: str) -> BaseModel:
     base = BaseModel(
-        name=name,
+        name=name[:MAX_NAME],
         source=source,
         slug=unique_slug(session, BaseModel, name, fallback="base"),
     )
@@ -92,7 +89,15 @@ def _require_path(source: str, allowed_folders: Sequence[Path] | None) -> Path:
         raise _bad_source(
             "Enter the path of a diffusers folder or a .safetensors file, or owner/name on the Hub."
         )
-    path = Path(source.strip()).expanduser()
+    try:
+        return _checked_path(source.strip(), allowed_folders)
+    except (OSError, RuntimeError) as error:  # no such user, too long, a loop, not permitted
+        reason = error.strerror if isinstance(error, OSError) else str(error)
+        raise _bad_source(f"This path cannot be read: {reason}. Choose another one.") from error
+
+
+def _checked_path(source: str, allowed_folders: Sequence[Path] | None) -> Path:
+    path = Path(source).expanduser()
     if not path.is_absolute():
         raise _bad_source(
             "Enter the absolute path of a diffusers folder or .safetensors file, or the name of a "
@@ -121,9 +126,12 @@ def _bad_source(sentence: str) -> InvalidInput:
 
 
 def list_base_models(session: Session) -> list[BaseModel]:
-    """All base models that are not removed, oldest first."""
+    """All base models that are not removed: the embedded one first, then the oldest.
+
+    The embedded one of a new version has a newer row than those that a person added before.
+    """
     here = select(BaseModel).where(BaseModel.status != BaseModelStatus.REMOVED)
-    return list(session.exec(here.order_by(col(BaseModel.id))))
+    return list(session.exec(here.order_by(col(BaseModel.source) != EMBEDDED, col(BaseModel.id))))
 
 
 def get_base_model(session: Session, base_id: int) -> BaseModel:
@@ -154,6 +162,8 @@ def require_ready(base: BaseModel) -> None:
     """Raise InvalidInput or NotReady if a base model cannot be used now, with the reason."""
     if base.status == BaseModelStatus.FAILED:
         sentence = f"The base model “{base.name}” cannot be used: {base.error}"
+    elif base.is_retired or not _is_shipped(base):
+        sentence = NOT_SHIPPED.format(name=base.name)
     elif base.status == BaseModelStatus.CHECKING:
         raise NotReady(f"The base model “{base.name}” is being inspected. Try again in a moment.")
     elif base.status == BaseModelStatus.DOWNLOADING:
@@ -172,6 +182,25 @@ def require_ready(base: BaseModel) -> None:
     else:
         return
     raise InvalidInput(sentence, fields={"base_model": sentence})
+
+
+def _is_shipped(base: BaseModel) -> bool:
+    """False for the row of the embedded base model of an older version that is not retired yet.
+
+    A worker can see it in the moments before the web server of the new version has started.
+    """
+    if base.source != EMBEDDED or base.fingerprint is None:
+        return True
+    try:
+        return base.fingerprint == _read_fingerprint(starter.PATH)
+    except BaseModelError:
+        return True  # damaged, and loading it says how
+
+
+@cache
+def _read_fingerprint(path: Path) -> str:
+    """The fingerprint of the files that this version embeds. Raises BaseModelError."""
+    return inspect_base(path).fingerprint
 
 
 def nearest_speed(

@@ -74,9 +74,13 @@ def is_hidden(path: str) -> bool:
 
 
 class Archive:
-    """An open zip archive, to use with `with`. Raises ArchiveRefused if invalid or too large."""
+    """An open zip archive, to use with `with`. Raises ArchiveRefused if invalid or too large.
 
-    def __init__(self, file: IO[bytes]) -> None:
+    `max_entry_bytes`: the largest size of a file in it.
+    """
+
+    def __init__(self, file: IO[bytes], *, max_entry_bytes: int = MAX_ENTRY_BYTES) -> None:
+        self._max_entry_bytes = max_entry_bytes
         _refuse_crowded(file)
         try:
             self._zip = zipfile.ZipFile(file)
@@ -107,7 +111,7 @@ class Archive:
         ArchiveRefused if the archive unpacks to too much in total.
         """
         info = member.info
-        _refuse_member(info)
+        _refuse_member(info, self._max_entry_bytes)
         size = 0
         try:
             with self._zip.open(info) as packed:
@@ -131,8 +135,8 @@ class Archive:
                 f"The zip archive unpacks to more than {size_text(MAX_TOTAL_BYTES)}; "
                 "the rest of it was not read. Split it into smaller ones."
             )
-        if size > MAX_ENTRY_BYTES:
-            raise MemberRefused(f"The file is larger than {size_text(MAX_ENTRY_BYTES)}.")
+        if size > self._max_entry_bytes:
+            raise MemberRefused(f"The file is larger than {size_text(self._max_entry_bytes)}.")
         if size > RATIO_FLOOR and size > MAX_RATIO * max(info.compress_size, 1):
             raise MemberRefused(
                 f"The file unpacks to more than {MAX_RATIO} times its size, like a zip bomb. "
@@ -140,7 +144,7 @@ class Archive:
             )
 
 
-def _refuse_member(info: zipfile.ZipInfo) -> None:
+def _refuse_member(info: zipfile.ZipInfo, max_entry_bytes: int) -> None:
     if info.flag_bits & 0x1:
         raise MemberRefused("The file is encrypted. Create the archive without a password.")
     kind = stat.S_IFMT(info.external_attr >> 16)
@@ -153,8 +157,8 @@ def _refuse_member(info: zipfile.ZipInfo) -> None:
             "The file uses an unsupported compression. Create the archive with standard zip "
             "compression."
         )
-    if info.file_size > MAX_ENTRY_BYTES:
-        raise MemberRefused(f"The file is larger than {size_text(MAX_ENTRY_BYTES)}.")
+    if info.file_size > max_entry_bytes:
+        raise MemberRefused(f"The file is larger than {size_text(max_entry_bytes)}.")
 
 
 def _refuse_crowded(file: IO[bytes]) -> None:

@@ -7,7 +7,6 @@ a bad file only affects itself.
 from __future__ import annotations
 
 import hashlib
-import tempfile
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -20,6 +19,7 @@ from app.registry.datasets.archive import Archive, ArchiveRefused, Member, Membe
 from app.registry.datasets.captions import CaptionRefused, FileCaption
 from app.registry.datasets.images import MAX_FILE_BYTES, TOO_BIG, ImageDecoder, ImageRefused
 from app.registry.storage.store import CHUNK, BlobStore, translate_full_disk
+from app.registry.temporary import temporary_folder
 from app.registry.uploads import UploadedFile
 
 PICTURES_AT_ONCE = 4  # threads; decoding has its own, smaller limit
@@ -59,19 +59,17 @@ def take_in(
     *,
     decoder: ImageDecoder,
     store: BlobStore,
-    scratch: Path | None = None,
+    scratch: Path,
 ) -> IntakeResult:
     """Check and store the uploaded files; refused files are in `rejected` with a reason.
 
     Identical files in one upload are one image. The blobs are stored; the caller writes the rows.
     Raises StorageFullError on a full disk, but never because of a file's content.
     """
-    if scratch is not None:
-        scratch.mkdir(parents=True, exist_ok=True)
     with (
         translate_full_disk(),
-        tempfile.TemporaryDirectory(prefix="upload-", dir=scratch) as folder,
-        _Intake(decoder, store, Path(folder)) as intake,
+        temporary_folder(scratch, "upload-") as folder,
+        _Intake(decoder, store, folder) as intake,
     ):
         for number, file in enumerate(files):
             intake.take_file(file, group=f"{number}:")

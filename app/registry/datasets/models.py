@@ -8,7 +8,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
-from app.registry.db import utcnow
+from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
 
 NAME_LENGTH = 120
 TRIGGER_LENGTH = 60
@@ -18,6 +18,7 @@ class Dataset(SQLModel, table=True):
     """A named set of images."""
 
     __tablename__ = "dataset"
+    __table_args__ = NEVER_TWICE
 
     id: int | None = Field(default=None, primary_key=True)
     slug: str = Field(max_length=140, unique=True)
@@ -37,11 +38,15 @@ class Image(SQLModel, table=True):
     """An image of a dataset, identified by the hash of the uploaded file."""
 
     __tablename__ = "image"
-    __table_args__ = (sa.UniqueConstraint("dataset_id", "sha256"),)
+    __table_args__ = (sa.UniqueConstraint("dataset_id", "sha256"), NEVER_TWICE)
 
     id: int | None = Field(default=None, primary_key=True)
     dataset_id: int = Field(foreign_key="dataset.id", index=True)
-    sha256: str = Field(max_length=64, description="SHA-256 of the uploaded file.")
+    sha256: str = Field(
+        max_length=64,
+        description="SHA-256 of the uploaded file.",
+        sa_column_kwargs={"info": {MENTIONS: True}},  # the upload is not stored
+    )
     clean_sha256: str = Field(max_length=64, description="Blob of the re-encoded image.")
     thumbnail_sha256: str = Field(max_length=64)
     filename: str = Field(max_length=200)
@@ -80,7 +85,7 @@ class DatasetVersion(SQLModel, table=True):
     """The images and captions of a dataset at one time; immutable."""
 
     __tablename__ = "dataset_version"
-    __table_args__ = (sa.UniqueConstraint("dataset_id", "fingerprint"),)
+    __table_args__ = (sa.UniqueConstraint("dataset_id", "fingerprint"), NEVER_TWICE)
 
     id: int | None = Field(default=None, primary_key=True)
     dataset_id: int = Field(foreign_key="dataset.id", index=True)

@@ -17,6 +17,7 @@ from app.registry.datasets.intake import NewImage
 from app.registry.datasets.models import CaptionRevision, Dataset, DatasetVersion, Image
 from app.registry.db import utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.integrity import findings
 from app.registry.runs.models import Run
 from app.registry.slugs import unique_slug
 from app.registry.thumbnails import service as thumbnails
@@ -247,9 +248,16 @@ def _add_image(session: Session, dataset_id: int, new: NewImage) -> AddedImage:
     existing = session.exec(
         select(Image).where(Image.dataset_id == dataset_id, Image.sha256 == new.sha256)
     ).first()
+    clean, thumbnail = new.clean_sha256, new.thumbnail_sha256
+    findings.mended(session, clean, thumbnail)
+    made = Thumbnail(sha256=thumbnail, small_sha256=new.small_sha256)
     if existing is not None:
         was_deleted = existing.deleted_at is not None
         existing.deleted_at = None
+        if findings.problems(session, [existing.clean_sha256, existing.thumbnail_sha256]):
+            # still damaged: another version of the decoder wrote other bytes
+            existing.clean_sha256, existing.thumbnail_sha256 = clean, thumbnail
+            thumbnails.save(session, [made])
         if new.caption and not existing.caption:
             _write_caption(session, existing, new.caption)
         session.add(existing)
@@ -260,7 +268,6 @@ def _add_image(session: Session, dataset_id: int, new: NewImage) -> AddedImage:
     )
     session.add(image)
     session.flush()
-    made = Thumbnail(sha256=new.thumbnail_sha256, small_sha256=new.small_sha256)
     thumbnails.save(session, [made])
     if new.caption:
         _write_caption(session, image, new.caption)
@@ -388,6 +395,8 @@ def pin_version(session: Session, dataset: Dataset) -> DatasetVersion:
             image_count=len(items),
             items=items,
         )
-        session.add(version)
-        session.flush()
+    elif len(version.items) != version.image_count:
+        version.items = items  # they were deleted with the last run that needed them
+    session.add(version)
+    session.flush()
     return version

@@ -37,7 +37,7 @@ def receive(state: AppState, dataset_id: int, uploads: Sequence[UploadedFile]) -
         uploads,
         decoder=state.decoder,
         store=state.store,
-        scratch=state.settings.data_dir / "scratch",
+        scratch=state.settings.scratch,
     )
     rejected = [RejectedFile(filename, reason) for filename, reason in taken.rejected]
     with state.database.write() as session:

@@ -40,6 +40,7 @@ class JobKind(StrEnum):
     EXTRACT_ADAPTER = "extract_adapter"
     SWEEP = "sweep"
     MAKE_THUMBNAILS = "make_thumbnails"
+    CHECK_FILES = "check_files"
 
 
 class DamagedJob(AppError):
@@ -153,6 +154,10 @@ class StoredSidecar(BaseModel):
     sha256: str
 
 
+LOSS_CODE = "loss"
+"""The error code of an import that would lose much of the file's change."""
+
+
 class ImportAdapterArgs(JobArgs):
     """The uploaded LoRA file, the adapter it becomes a version of, and the base it has to fit."""
 
@@ -162,15 +167,20 @@ class ImportAdapterArgs(JobArgs):
     adapter_id: int | None = None
     base_model_id: int | None = None
     sidecars: tuple[StoredSidecar, ...] = ()
+    allow_loss: bool = False
 
 
 class ImportAdapterResult(StepProgress):
-    """The version of the imported file; `duplicate` if the registry already had it."""
+    """The version of the imported file; `duplicate` if the registry already had it.
+
+    `loss`: the share of the change that a LoRA cannot contain, as a relative norm.
+    """
 
     adapter_id: int | None = None
     version: int | None = None
     duplicate: bool = False
     notes: tuple[str, ...] = ()
+    loss: float | None = None
 
 
 # The Hugging Face Hub
@@ -239,12 +249,16 @@ class MergeAdaptersArgs(JobArgs):
 
 
 class ResizeAdapterArgs(JobArgs):
-    """The new rank, or the share of the energy to keep; the subject is the version."""
+    """The new rank, or the share of the energy to keep; the subject is the version.
+
+    `use`: the result becomes the version in use.
+    """
 
     kind = JobKind.RESIZE_ADAPTER
     rank: int | None
     energy: float | None
     dynamic: bool
+    use: bool = False
 
 
 class FuseAdapterArgs(JobArgs):
@@ -267,7 +281,14 @@ class ExtractAdapterArgs(JobArgs):
     name: str
 
 
-class NewVersionResult(StepProgress):
+class ShownResult(StepProgress):
+    """What a tool made can be shown by two renders; they are ordered when somebody looks."""
+
+    before_render_id: int | None = None
+    after_render_id: int | None = None
+
+
+class NewVersionResult(ShownResult):
     """The version that a tool created, with the figures of its approximation."""
 
     adapter_id: int | None = None
@@ -294,7 +315,7 @@ class ExtractAdapterResult(NewVersionResult):
     """The first version of the extracted adapter."""
 
 
-class FuseAdapterResult(StepProgress):
+class FuseAdapterResult(ShownResult):
     """The fused base: a base model, or a stored file for download."""
 
     layers: int | None = None
@@ -316,10 +337,17 @@ class SweepArgs(JobArgs):
 
 
 class SweepResult(StepProgress):
-    """The number of deleted files and their total size."""
+    """What a sweep moved to the trash, or would have; what it deleted from there for good.
+
+    `report`: why it only reported, because the files may not be those of this database.
+    """
 
     files: int | None = None
     size_bytes: int | None = None
+    emptied_files: int | None = None
+    emptied_bytes: int | None = None
+    brought_back: int | None = None
+    report: str | None = None
 
 
 class MakeThumbnailsArgs(JobArgs):
@@ -332,17 +360,54 @@ class MakeThumbnailsResult(StepProgress):
     """The number of images."""
 
 
+class CheckFilesArgs(JobArgs):
+    """No arguments: the store is checked for missing files, then read from where the last ended."""
+
+    kind = JobKind.CHECK_FILES
+
+
+class CheckFilesResult(StepProgress):
+    """The files that were read, how many are damaged or missing, and how many are still due."""
+
+    files: int | None = None
+    size_bytes: int | None = None
+    problems: int | None = None
+    left: int | None = None
+
+
+@dataclass(frozen=True)
+class TimeLimit:
+    """How long a job may take until it ends or finishes its next part, such as a module.
+
+    `seconds`, and what its input takes at `bytes_per_second`, where reading and writing that is the
+    work. Waiting for the storage or the database does not count.
+    """
+
+    seconds: float
+    bytes_per_second: float | None = None
+
+    def of(self, size_bytes: int) -> float:
+        """The limit in seconds for an input of this size."""
+        rate = self.bytes_per_second
+        return self.seconds + (size_bytes / rate if rate else 0.0)
+
+
 @dataclass(frozen=True)
 class JobType:
     """A kind of job.
 
     `is_long`: it can take minutes or hours, so a worker that stops returns it to the queue, and one
     thread of a worker is kept free of such jobs.
+
+    `limit`: it runs in a process of its own, which is ended when this has passed. Every kind has
+    one but transfers to and from the Hub, which have a process and limits for each request, and
+    sweeps, which only list and move files.
     """
 
     args: type[JobArgs]
     result: type[JobResult]
     is_long: bool = False
+    limit: TimeLimit | None = None
 
     @property
     def kind(self) -> JobKind:
@@ -350,21 +415,30 @@ class JobType:
         return self.args.kind
 
 
+MEGABYTE = 1_000_000
+# The figures are many times what was measured on one core of 2 GHz, for slow and busy machines.
+INSPECTION_LIMIT = TimeLimit(60)  # it reads some headers
+FILE_LIMIT = TimeLimit(300, MEGABYTE)  # the size of the adapters that are read
+BASE_LIMIT = TimeLimit(600, 2 * MEGABYTE)  # the size of the base models as well
+PART_LIMIT = TimeLimit(300)  # one image, or one piece of a file
+
 JOB_TYPES: Mapping[str, JobType] = {
     job_type.kind: job_type
     for job_type in (
-        JobType(InspectBaseArgs, InspectBaseResult),
+        JobType(InspectBaseArgs, InspectBaseResult, limit=INSPECTION_LIMIT),
         JobType(DownloadBaseArgs, DownloadBaseResult, is_long=True),
-        JobType(ExportAdapterArgs, ExportAdapterResult),
-        JobType(ImportAdapterArgs, ImportAdapterResult),
+        JobType(ExportAdapterArgs, ExportAdapterResult, limit=FILE_LIMIT),
+        JobType(ImportAdapterArgs, ImportAdapterResult, limit=FILE_LIMIT),
         JobType(FetchHubAdapterArgs, FetchHubAdapterResult, is_long=True),
         JobType(PublishAdapterArgs, PublishAdapterResult, is_long=True),
-        JobType(MergeAdaptersArgs, MergeAdaptersResult, is_long=True),
-        JobType(ResizeAdapterArgs, ResizeAdapterResult, is_long=True),
-        JobType(FuseAdapterArgs, FuseAdapterResult, is_long=True),
-        JobType(ExtractAdapterArgs, ExtractAdapterResult, is_long=True),
+        JobType(MergeAdaptersArgs, MergeAdaptersResult, is_long=True, limit=FILE_LIMIT),
+        JobType(ResizeAdapterArgs, ResizeAdapterResult, is_long=True, limit=FILE_LIMIT),
+        JobType(FuseAdapterArgs, FuseAdapterResult, is_long=True, limit=BASE_LIMIT),
+        JobType(ExtractAdapterArgs, ExtractAdapterResult, is_long=True, limit=BASE_LIMIT),
         JobType(SweepArgs, SweepResult, is_long=True),
-        JobType(MakeThumbnailsArgs, MakeThumbnailsResult),  # gives its thread to any other job
+        # these two give their thread to any other job
+        JobType(MakeThumbnailsArgs, MakeThumbnailsResult, limit=PART_LIMIT),
+        JobType(CheckFilesArgs, CheckFilesResult, limit=PART_LIMIT),
     )
 }
 LONG_KINDS = tuple(kind for kind, job_type in JOB_TYPES.items() if job_type.is_long)

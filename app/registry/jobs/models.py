@@ -9,7 +9,8 @@ import sqlalchemy as sa
 from sqlalchemy.orm import aliased
 from sqlmodel import Field, Session, SQLModel, col
 
-from app.registry.db import utcnow
+from app.registry.actor import MAX_CHARACTERS, current_actor
+from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
 from app.registry.jobs.kinds import (
     LONG_KINDS,
     DamagedJob,
@@ -48,6 +49,9 @@ class Job(SQLModel):
     owner_token: str | None = Field(default=None, max_length=64)
     lease_until: datetime | None = None
     cancel_requested: bool = False
+    waits_for: str | None = Field(
+        default=None, description="What an active job waits for, as a sentence; None: nothing."
+    )
     error_code: str | None = Field(default=None, max_length=40)
     error: str | None = Field(default=None, description="One sentence for users.")
     error_trace: str | None = None
@@ -74,7 +78,7 @@ class Job(SQLModel):
 
 
 class Event(SQLModel, table=True):
-    """Something that happened to a row; never changed or deleted."""
+    """Something that happened to a row; never deleted, as the store's marker names the newest."""
 
     __tablename__ = "event"
     __table_args__ = (sa.Index("ix_event_subject", "subject", "subject_id"),)
@@ -84,7 +88,14 @@ class Event(SQLModel, table=True):
     subject: str = Field(max_length=40)
     subject_id: int
     kind: str = Field(max_length=40)
-    data: dict[str, Any] = Field(default_factory=dict, sa_type=sa.JSON)
+    data: dict[str, Any] = Field(
+        default_factory=dict,
+        sa_type=sa.JSON,
+        sa_column_kwargs={"info": {MENTIONS: True}},  # texts and numbers
+    )
+    actor: str | None = Field(
+        default_factory=current_actor, max_length=MAX_CHARACTERS, description="Who caused it."
+    )
 
 
 class IoJob(Job, table=True):
@@ -94,6 +105,7 @@ class IoJob(Job, table=True):
     __table_args__ = (
         sa.CheckConstraint(STATUS_CHECK, name="status"),
         sa.Index("ix_io_job_kind_subject_id", "kind", "subject_id"),
+        NEVER_TWICE,
     )
     queue: ClassVar[Queue] = Queue.IO
 

@@ -1,9 +1,8 @@
-"""The only place where a job changes its status: claim, lease, fence, finish, cancel, reap."""
+"""The only place where a job changes its status: claim, fence, finish, cancel, release."""
 
 from __future__ import annotations
 
-import secrets
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, TypeVar
@@ -15,12 +14,15 @@ from app.registry.db import Database, database_now, wake_after_commit
 from app.registry.errors import Conflict
 from app.registry.jobs.kinds import JobArgs
 from app.registry.jobs.models import DEFAULT_MAX_ATTEMPTS, Event, IoJob, Job
+from app.registry.jobs.owner import new_token
 from app.registry.jobs.states import JobStatus, can_move
 
 JobT = TypeVar("JobT", bound=Job)
-GAVE_UP = "The worker stopped {attempts} times while processing this, so it failed. Check its log."
-
-
+GAVE_UP = (
+    "The worker stopped {attempts} times in a row while processing this, so it failed. Check its "
+    "log."
+)
+DELETED = "deleted"  # the kind of the last event of a job that was deleted for good
 END_WORDS = {JobStatus.SUCCEEDED: "finished", JobStatus.FAILED: "failed"}
 
 
@@ -38,7 +40,17 @@ class Claim:
 
 def record(session: Session, job: type[Job], job_id: int, kind: str, **data: Any) -> None:
     """Append an event to a job."""
-    session.add(Event(subject=str(job.__tablename__), subject_id=job_id, kind=kind, data=data))
+    now = database_now(session)
+    subject = str(job.__tablename__)
+    session.add(Event(at=now, subject=subject, subject_id=job_id, kind=kind, data=data))
+
+
+def forget_texts(session: Session, job: type[Job], job_ids: Sequence[int]) -> None:
+    """Delete the texts of the events of jobs that are deleted for good, and say that they were."""
+    of_jobs = (col(Event.subject) == str(job.__tablename__)) & col(Event.subject_id).in_(job_ids)
+    session.connection().execute(sa.update(Event).where(of_jobs).values(data={}))
+    for job_id in job_ids:
+        record(session, job, job_id, DELETED)
 
 
 def transition(
@@ -49,16 +61,17 @@ def transition(
     old: JobStatus,
     new: JobStatus,
     token: str | None = None,
-    expired_before: datetime | None = None,
+    lease_was: datetime | None = None,
     **values: Any,
 ) -> bool:
     """Change a job's status by compare-and-set; False if its status was not `old`.
 
-    `token`: only while this owner holds the job. `expired_before`: only if its lease expired before
-    that time. Other values are columns set in the same statement.
+    `token`: only while this owner holds the job. `lease_was`: only if its lease is
+    still this one, not renewed. Other values are columns set in the same statement.
     """
     if not can_move(old, new):
         raise ValueError(f"A job cannot change from {old} to {new}.")
+    values.setdefault("waits_for", None)
     if new is not JobStatus.RUNNING:
         values |= {"owner_token": None, "lease_until": None}
     if not new.is_active and new is not JobStatus.PAUSED:
@@ -66,8 +79,8 @@ def transition(
     statement = sa.update(job).where(col(job.id) == job_id, col(job.status) == old)
     if token is not None:
         statement = statement.where(col(job.owner_token) == token)
-    if expired_before is not None:
-        statement = statement.where(col(job.lease_until) < expired_before)
+    if lease_was is not None:
+        statement = statement.where(col(job.lease_until) == lease_was)
     moved = session.connection().execute(statement.values(status=new, **values)).rowcount == 1
     if moved:
         record(session, job, job_id, new, was=old, **_event_data(values))
@@ -84,6 +97,7 @@ def _event_data(values: dict[str, Any]) -> dict[str, Any]:
 
 def enqueue(session: Session, job: JobT) -> JobT:
     """Store a new job; a worker is woken after the commit."""
+    job.created_at = database_now(session)  # the clock of all its other times
     session.add(job)
     session.flush()
     record(session, type(job), job.key, JobStatus.QUEUED)
@@ -122,7 +136,7 @@ def claim_next(
         return None
     job_id, attempts = found
     now = database_now(session)
-    claim = Claim(job_id, secrets.token_hex(16))
+    claim = Claim(job_id, new_token())
     owned = transition(
         session,
         job,
@@ -188,9 +202,19 @@ def finish(
         raise LostLease(f"{job.__tablename__} {claim.job_id} belongs to another worker now.")
 
 
-def give_back(session: Session, job: type[Job], claim: Claim) -> None:
-    """Return an owned job to the queue without counting the attempt (the worker is stopping)."""
-    finish(session, job, claim, JobStatus.QUEUED, attempt=job.attempt - 1)
+def give_back(
+    session: Session, job: type[Job], claim: Claim, *, waits_for: str | None = None
+) -> None:
+    """Return an owned job to the queue without counting the attempt.
+
+    The worker is stopping, or the job `waits_for` something that is not its fault. A job that is to
+    be canceled ends.
+    """
+    row = session.get_one(job, claim.job_id, populate_existing=True)
+    if row.cancel_requested:
+        finish(session, job, claim, JobStatus.CANCELED)
+    else:
+        finish(session, job, claim, JobStatus.QUEUED, attempt=job.attempt - 1, waits_for=waits_for)
 
 
 def give_up_or_retry(
@@ -234,42 +258,42 @@ def request_cancel(session: Session, job: type[JobT], row: JobT) -> JobStatus:
     raise Conflict("This has just ended, so it cannot be canceled.")
 
 
-def reap(session: Session, job: type[Job]) -> int:
-    """Release all jobs whose leases have expired; return their number.
+def release(
+    session: Session, job: type[Job], job_id: int, *, token: str, lease_was: datetime | None
+) -> bool:
+    """Take a running job from a worker that is gone: back to the queue, or to its end.
 
-    Safe to run concurrently: each expiry is handled once.
+    False if it was renewed, released or finished meanwhile, so concurrent callers do it once.
     """
-    now = database_now(session)
-    expired = session.exec(
-        select(job).where(col(job.status) == JobStatus.RUNNING, col(job.lease_until) < now)
-    ).all()
-    reaped = 0
-    for row in expired:
-        if row.cancel_requested:
-            values: dict[str, Any] = {"new": JobStatus.CANCELED}
-        elif row.attempt >= row.max_attempts:
-            values = {
-                "new": JobStatus.FAILED,
-                "error_code": "worker_lost",
-                "error": GAVE_UP.format(attempts=row.attempt),
-            }
-        else:
-            values = {"new": JobStatus.QUEUED}
-        reaped += transition(
-            session,
-            job,
-            row.key,
-            old=JobStatus.RUNNING,
-            token=row.owner_token,
-            expired_before=now,
-            **values,
-        )
-    return reaped
+    row = session.get(job, job_id, populate_existing=True)
+    if row is None:
+        return False
+    if row.cancel_requested:
+        values: dict[str, Any] = {"new": JobStatus.CANCELED}
+    elif row.attempt >= row.max_attempts:
+        values = {
+            "new": JobStatus.FAILED,
+            "error_code": "worker_lost",
+            "error": GAVE_UP.format(attempts=row.attempt),
+        }
+    else:
+        values = {"new": JobStatus.QUEUED}
+    return transition(
+        session,
+        job,
+        job_id,
+        old=JobStatus.RUNNING,
+        token=token,
+        lease_was=lease_was,
+        **values,
+    )
 
 
-def has_waiting(session: Session, job: type[Job]) -> bool:
-    """True if a job of this table is waiting for a worker."""
+def has_waiting(session: Session, job: type[Job], *, before: int | None = None) -> bool:
+    """True if a job of this table is waiting for a worker; `before`: one that goes before these."""
     waiting = select(job.id).where(col(job.status) == JobStatus.QUEUED, job.claimable()).limit(1)
+    if before is not None:
+        waiting = waiting.where(col(job.priority) < before)
     return session.exec(waiting).first() is not None
 
 

@@ -1,7 +1,8 @@
 """LoRA tags in a prompt, in the syntax of A1111: `<lora:ink-v2:0.8>`.
 
-`<lora:name>`, `<lora:name:weight>` and `<lora:name:text_encoder_weight:weight>`; weights may have
-the prefix `te=` or `unet=`. The name is an adapter's slug or the name of its downloaded file.
+`<lora:name>` (at its usual weight), `<lora:name:weight>` and
+`<lora:name:text_encoder_weight:weight>`; weights may have the prefix `te=` or `unet=`. The name is
+an adapter's slug or the name of its downloaded file.
 """
 
 from __future__ import annotations
@@ -15,21 +16,36 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters.models import Adapter
 from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.errors import InvalidInput, NotFound
+from app.registry.validation import too_long
 from worker.core.lora_files.weights import weight_problem
 
-TAG = re.compile(r"\s*<lora:([^<>]*)>", re.IGNORECASE)
-FILE = re.compile(r"(?P<slug>.+)-v(?P<version>[0-9]{1,9})(-peft)?(-(fp16|bf16|fp32))?(-tags)?")
+MAX_TAGGED_PROMPT = 10_000  # characters of a prompt with its tags
+MAX_TAGS = 100
+TAG = re.compile(r"<lora:([^<>]*)>", re.IGNORECASE)
+FILE = re.compile(
+    r"(?P<slug>.+)-(v|step)(?P<version>[0-9]{1,9})(-peft)?(-(fp16|bf16|fp32))?(-tags)?"
+)
 
 
 def take_tags(session: Session, prompt: str) -> tuple[str, list[WeightedAdapter]]:
     """Return the prompt without its LoRA tags, and their adapters. Raises InvalidInput."""
-    named = [_read_tag(session, tag) for tag in TAG.findall(prompt)]
-    return (TAG.sub("", prompt).strip() if named else prompt), named
+    if len(prompt) > MAX_TAGGED_PROMPT:
+        raise _invalid_prompt(too_long(prompt, MAX_TAGGED_PROMPT))
+    *before_tags, end = TAG.split(prompt)  # text and tag in turn
+    tags = before_tags[1::2]
+    if len(tags) > MAX_TAGS:
+        raise _invalid_prompt(f"The prompt has more than {MAX_TAGS} LoRA tags.")
+    if not tags:
+        return prompt, []
+    named = [_read_tag(session, tag) for tag in tags]
+    return ("".join(text.rstrip() for text in before_tags[::2]) + end).strip(), named
 
 
 def _read_tag(session: Session, tag: str) -> WeightedAdapter:
     name, *words = (word.strip() for word in tag.split(":"))
     adapter, version = _find_adapter(session, name, tag)
+    if not words:
+        return WeightedAdapter(adapter_id=adapter.key, version=version)
     weights = {"te": 1.0, "unet": math.nan}
     for place, word in zip(("te", "unet"), words, strict=False):
         key, equals, value = word.rpartition("=")

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import Any, ClassVar
 
 import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
 from app.registry.adapters.weighted import ResolvedAdapter
-from app.registry.db import MENTIONS
+from app.registry.db import MENTIONS, NEVER_TWICE
 from app.registry.jobs.models import STATUS_CHECK, Job
 from app.registry.jobs.queues import Queue
 
@@ -17,7 +18,7 @@ class Render(Job, table=True):
     """A render request and its result."""
 
     __tablename__ = "render"
-    __table_args__ = (sa.CheckConstraint(STATUS_CHECK, name="status"),)
+    __table_args__ = (sa.CheckConstraint(STATUS_CHECK, name="status"), NEVER_TWICE)
     queue: ClassVar[Queue] = Queue.RENDER
 
     base_model_id: int = Field(foreign_key="base_model.id", index=True)
@@ -52,6 +53,7 @@ class Render(Job, table=True):
     seconds: float | None = None
     from_cache: bool = False
     note: str | None = Field(default=None, description="A note for the user.")
+    deleted_at: datetime | None = Field(default=None, description="In no list; can be restored.")
 
     @property
     def stack(self) -> list[ResolvedAdapter]:
@@ -79,3 +81,5 @@ class RenderAdapter(SQLModel, table=True):
 
     adapter_id: int = Field(foreign_key="adapter.id", primary_key=True)
     render_id: int = Field(foreign_key="render.id", primary_key=True, index=True)
+    hidden: bool = Field(default=False, description="Not shown on the page of the adapter.")
+    was_cover: bool = Field(default=False, description="Its cover until the render was deleted.")

@@ -8,6 +8,7 @@ from typing import Any
 
 from sqlmodel import Session, col, select
 
+from app.registry.integrity import findings
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim, LostLease
 from app.registry.jobs.states import JobStatus
@@ -53,7 +54,7 @@ def is_wanted(session: Session, claim: Claim) -> bool:
 
 
 def find_cached_images(session: Session, render: Render, store: BlobStore) -> CachedImages | None:
-    """The images of the newest equal request; None if there is none or an image is lost.
+    """The images of the newest equal request; None if there is none or one is lost or damaged.
 
     They must be of the same precision: images of unknown precision are not reused. A store that
     cannot be asked has none.
@@ -75,6 +76,8 @@ def find_cached_images(session: Session, render: Render, store: BlobStore) -> Ca
         return None
     query = select(RenderImage).where(RenderImage.render_id == earlier.key)
     images = session.exec(query.order_by(col(RenderImage.index))).all()
+    if findings.problems(session, [image.sha256 for image in images]):
+        return None
     try:
         if not images or not all(store.exists(image.sha256) for image in images):
             return None
@@ -112,6 +115,8 @@ def finish_render(
         note=note,
         **values,
     )
+    if not from_cache:
+        findings.mended(session, *(image.sha256 for image in images))
     _add_images(session, claim.job_id, images)
 
 

@@ -7,6 +7,7 @@ import json
 import secrets
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
+from datetime import timedelta
 from typing import Any
 
 from pydantic import ValidationError
@@ -20,6 +21,7 @@ from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.base_models import precisions
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
+from app.registry.base_models.sizes import USUAL_SIDE, size_problem
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.jobs.presence import present_workers
@@ -33,6 +35,7 @@ from app.registry.validation import named_reasons
 from worker.core.bases.family import BaseFamily
 from worker.core.inference.config import SAMPLER_VERSION, RenderConfig
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
+from worker.core.training.presets import is_small_resolution
 from worker.core.words import RenderPrecision
 
 MAX_RANDOM_SEED = 2**32 - 1
@@ -62,7 +65,7 @@ class RenderRequest:
 
 def default_guidance(base: BaseModel) -> float:
     """Default guidance scale: small base models work best with a lower one than large ones."""
-    return 3.5 if (base.resolution or 512) <= 128 else 7.0
+    return 3.5 if is_small_resolution(base.resolution or USUAL_SIDE) else 7.0
 
 
 def create_render(session: Session, request: RenderRequest, store: BlobStore) -> Render:
@@ -95,11 +98,13 @@ def create_render(session: Session, request: RenderRequest, store: BlobStore) ->
     if fields or base is None or config is None:
         raise InvalidInput(named_reasons(fields), fields=fields)
     precision = precisions.expected_precision(session, base)
-    render = _render_row(base, config, stack, precision)
+    render, twin = _render_row(base, config, stack, precision), None
     if request.twin and not all(used.is_off for used in stack):
         twin = _render_row(base, config, [], precision)
         render.twin_id = _store_render(session, twin, store).key
     _store_render(session, render, store)
+    if twin is not None:  # what was asked for comes first
+        twin.created_at = render.created_at + timedelta(microseconds=1)
     for adapter_id in {used.adapter_id for used in stack}:
         session.add(RenderAdapter(adapter_id=adapter_id, render_id=render.key))
     session.flush()
@@ -156,15 +161,15 @@ def _base_for(
 def usual_base(session: Session, made: Sequence[AdapterAndVersion]) -> BaseModel | None:
     """The base model of the first adapter whose base model is known.
 
-    If none is known, the oldest base model that fits the first adapter; else None.
+    If none is known or it is retired, the oldest base model that fits the first adapter; else the
+    retired one or None.
     """
-    for _, version in made:
-        if version.base_model_id is not None:
-            return base_models.get_base_model(session, version.base_model_id)
-    if made:
-        (kind,) = fitting.kinds(session, made[:1])
-        return next(iter(fitting.fitting(kind, base_models.list_base_models(session))), None)
-    return None
+    known = next((version.base_model_id for _, version in made if version.base_model_id), None)
+    base = None if known is None else base_models.get_base_model(session, known)
+    if not made or (base is not None and not base.is_retired):
+        return base
+    (kind,) = fitting.kinds(session, made[:1])
+    return next(iter(fitting.fitting(kind, base_models.list_base_models(session))), base)
 
 
 def _check_fit(session: Session, base: BaseModel, made: Sequence[AdapterAndVersion]) -> None:
@@ -184,9 +189,9 @@ def _check_config(
 ) -> RenderConfig | None:
     seed = request.seed if request.seed is not None else secrets.randbelow(MAX_RANDOM_SEED)
     guidance = request.guidance if request.guidance is not None else default_guidance(base)
-    side = base.resolution or 512
+    side = base.resolution or USUAL_SIDE
     try:
-        return RenderConfig(
+        config = RenderConfig(
             prompt=request.prompt,
             negative_prompt=request.negative_prompt,
             seed=seed,
@@ -200,6 +205,10 @@ def _check_config(
     except ValidationError as error:
         fields |= field_reasons(error)
         return None
+    if reason := size_problem(base, config.width or side, config.height or side):
+        fields["width"] = reason
+        return None
+    return config
 
 
 def _render_row(
@@ -273,7 +282,7 @@ def recent_renders(session: Session, *, limit: int = RENDERS_A_PAGE) -> list[Ren
     is_twin = select(1).where(col(of_twin.twin_id) == col(Render.id)).exists()
     query = (
         select(Render)
-        .where(Render.status == JobStatus.SUCCEEDED, ~is_twin)
+        .where(Render.status == JobStatus.SUCCEEDED, col(Render.deleted_at).is_(None), ~is_twin)
         .order_by(col(Render.id).desc())
         .limit(limit)
     )
@@ -281,13 +290,26 @@ def recent_renders(session: Session, *, limit: int = RENDERS_A_PAGE) -> list[Ren
 
 
 def adapter_renders(
-    session: Session, adapter_id: int, *, limit: int = 12, before: int | None = None
+    session: Session,
+    adapter_id: int,
+    *,
+    limit: int = 12,
+    before: int | None = None,
+    hidden: bool = False,
 ) -> list[Render]:
-    """The newest finished renders with this adapter; with `before`, only earlier ones."""
+    """The newest finished renders with this adapter; with `before`, only earlier ones.
+
+    `hidden`: those that are hidden on its page, instead of the others.
+    """
     query = (
         select(Render)
         .join(RenderAdapter, col(RenderAdapter.render_id) == col(Render.id))
-        .where(RenderAdapter.adapter_id == adapter_id, Render.status == JobStatus.SUCCEEDED)
+        .where(
+            RenderAdapter.adapter_id == adapter_id,
+            RenderAdapter.hidden == hidden,
+            Render.status == JobStatus.SUCCEEDED,
+            col(Render.deleted_at).is_(None),
+        )
         .order_by(col(RenderAdapter.render_id).desc())
         .limit(limit)
     )
@@ -296,14 +318,20 @@ def adapter_renders(
     return list(session.exec(query))
 
 
-def is_picture_of(session: Session, adapter_id: int, sha256: str) -> bool:
-    """True if the image was generated with this adapter in the playground."""
+def find_render_of(session: Session, adapter_id: int, sha256: str) -> Render | None:
+    """The newest render with this adapter that has this image and is not deleted."""
     query = (
-        select(RenderImage.id)
-        .join(RenderAdapter, col(RenderAdapter.render_id) == RenderImage.render_id)
-        .where(RenderImage.sha256 == sha256, RenderAdapter.adapter_id == adapter_id)
+        select(Render)
+        .join(RenderImage, col(RenderImage.render_id) == col(Render.id))
+        .join(RenderAdapter, col(RenderAdapter.render_id) == col(Render.id))
+        .where(
+            RenderImage.sha256 == sha256,
+            RenderAdapter.adapter_id == adapter_id,
+            col(Render.deleted_at).is_(None),
+        )
+        .order_by(col(Render.id).desc())
     )
-    return session.exec(query.limit(1)).first() is not None
+    return session.exec(query.limit(1)).first()
 
 
 def first_images(session: Session, renders: Sequence[Render]) -> dict[int, RenderImage]:
@@ -311,3 +339,16 @@ def first_images(session: Session, renders: Sequence[Render]) -> dict[int, Rende
     keys = [render.key for render in renders]
     query = select(RenderImage).where(col(RenderImage.render_id).in_(keys), RenderImage.index == 0)
     return {image.render_id: image for image in session.exec(query)}
+
+
+def distinct_images(session: Session, renders: Sequence[Render]) -> list[tuple[str, Render]]:
+    """The hashes of the first images of these renders, each once, with its first render.
+
+    An image that several renders have stands at the place of the last one; renders without an
+    image are left out.
+    """
+    images = first_images(session, renders)
+    found = {
+        images[render.key].sha256: render for render in reversed(renders) if render.key in images
+    }
+    return list(found.items())[::-1]

@@ -11,6 +11,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
+from app.registry.integrity import findings
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
 from app.registry.runs.models import Checkpoint, MetricChunk, Run, Sample
@@ -19,6 +20,8 @@ from app.registry.thumbnails.models import Thumbnail
 
 CHUNK_POINTS = 200
 HELD_OUT = ("held_out", "held_out_low", "held_out_high")
+FIXED_LOSS = "fixed_loss"
+MEASURED = frozenset({*HELD_OUT, FIXED_LOSS})  # not at every step
 
 
 @dataclass(frozen=True)
@@ -119,12 +122,10 @@ def forget_after(session: Session, run_id: int, step: int) -> None:
         session.add(chunk)
 
 
-def add_held_out(
-    session: Session, claim: Claim, step: int, *, loss: float, low: float, high: float
-) -> None:
-    """Store the validation loss of a step with its interval; replaces an earlier value."""
+def add_measures(session: Session, claim: Claim, step: int, values: Mapping[str, float]) -> None:
+    """Store what was measured at a step, by metric; replaces its values, and those after it."""
     jobs.require_owner(session, Run, claim)
-    for key, value in zip(HELD_OUT, (loss, low, high), strict=True):
+    for key, value in values.items():
         points = sa.delete(MetricChunk).where(
             col(MetricChunk.run_id) == claim.job_id,
             col(MetricChunk.key) == key,
@@ -155,16 +156,31 @@ def add_sample(session: Session, claim: Claim, new: NewSample) -> None:
         )
     row.prompt, row.seed, row.sha256 = new.prompt, new.seed, new.sha256
     session.add(row)
+    findings.mended(session, new.sha256)
     if new.thumbnail is not None:
         thumbnails.save(session, [new.thumbnail])
 
 
 def add_checkpoint(
-    session: Session, claim: Claim, *, step: int, sha256: str, size_bytes: int, keep: int
+    session: Session,
+    claim: Claim,
+    *,
+    step: int,
+    sha256: str,
+    size_bytes: int,
+    keep: int,
+    is_requested: bool = False,
 ) -> list[str]:
-    """Store a checkpoint and drop all but the newest `keep`; return the blobs to delete."""
+    """Store a training state and drop all but `keep`; return the blobs to delete.
+
+    One of a higher step than any before is progress: attempts are counted from here on. Those of
+    higher steps go first: the run could not resume from them, so they are damaged. What a person
+    requested or keeps stays, and does not count.
+    """
     jobs.require_owner(session, Run, claim)
     rows = {row.step: row for row in checkpoints(session, claim.job_id)}
+    if step > max(rows, default=-1):
+        jobs.update_owned(session, Run, claim, attempt=1)
     unused = []
     row = rows.get(step)
     if row is None:
@@ -174,8 +190,11 @@ def add_checkpoint(
     elif row.sha256 != sha256:
         unused.append(row.sha256)
         row.sha256, row.size_bytes = sha256, size_bytes
+    row.kept = row.kept or is_requested
     session.add(row)
-    for old in sorted(rows)[:-keep]:
+    findings.mended(session, sha256)
+    rotating = [number for number in rows if not rows[number].kept]
+    for old in sorted(rotating, key=lambda found: (found <= step, found))[:-keep]:
         unused.append(rows[old].sha256)
         session.delete(rows[old])
     session.flush()

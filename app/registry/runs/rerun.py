@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session
 
+from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.base_models import service as base_models
 from app.registry.datasets import service as datasets
 from app.registry.datasets.models import Dataset, DatasetVersion
@@ -37,6 +38,17 @@ class ImageChanges:
         return ", ".join(parts)
 
 
+def require_run(adapter: Adapter, version: AdapterVersion) -> int:
+    """The id of the run that trained a version. Raises InvalidInput if it was imported."""
+    if version.run_id is None:
+        sentence = (
+            f"Version {version.version} of “{adapter.name}” was not trained here, so it cannot be "
+            "trained again. Choose a trained version."
+        )
+        raise InvalidInput(sentence)
+    return version.run_id
+
+
 def image_changes(earlier: dict[str, str], later: dict[str, str]) -> ImageChanges:
     """Difference between two states, each given as captions by image hash."""
     both = earlier.keys() & later.keys()
@@ -52,6 +64,13 @@ def captions_of(version: DatasetVersion) -> dict[str, str]:
     return {item["sha256"]: item["caption"] for item in version.items}
 
 
+def changes_since(session: Session, version: DatasetVersion) -> ImageChanges:
+    """What changed in a dataset since this version of it was pinned."""
+    images = datasets.list_images(session, version.dataset_id)
+    now = {image.sha256: image.caption for image in images}
+    return image_changes(captions_of(version), now)
+
+
 def train_again(
     session: Session, run_id: int, *, adapter_id: int | None = None
 ) -> tuple[Run, list[str]]:
@@ -61,7 +80,7 @@ def train_again(
     dataset changed or was deleted since. Raises NotFound, or InvalidInput when the base model is
     not ready or the settings are no longer valid.
     """
-    old = service.get_run(session, run_id)
+    old = service.get_run(session, run_id, lock=True)
     base = base_models.get_base_model(session, old.base_model_id)
     base_models.require_ready(base)
     config = service.check_config(old.config)
@@ -74,6 +93,7 @@ def train_again(
         dataset_version_id=old.dataset_version_id,
         base_model_id=base.key,
         preset=old.preset,
+        own_preset=old.own_preset,
         trigger_word=old.trigger_word,
         config=config.model_dump(mode="json"),
         total_steps=config.steps,
@@ -99,13 +119,11 @@ def _list_differences(session: Session, old: Run, version: DatasetVersion) -> li
             f"The dataset “{dataset.name}” was deleted since. This run trains on its {images} as "
             "they were in the first run."
         )
-    else:
-        now = {image.sha256: image.caption for image in datasets.list_images(session, dataset.key)}
-        if changes := image_changes(captions_of(version), now):
-            found.append(
-                f"The dataset “{dataset.name}” changed since: {changes}. This run trains on the "
-                f"{images} as they were in the first run."
-            )
+    elif changes := changes_since(session, version):
+        found.append(
+            f"The dataset “{dataset.name}” changed since: {changes}. This run trains on the "
+            f"{images} as they were in the first run."
+        )
     if old.parent_id is not None:
         found.append(
             f"The first run continued run {old.parent_id}. This run trains all of its "

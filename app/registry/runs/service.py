@@ -5,6 +5,8 @@ from __future__ import annotations
 import struct
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass, replace
+from datetime import datetime
+from math import lcm
 from typing import Any
 
 from pydantic import ValidationError
@@ -22,12 +24,24 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.models import Event
 from app.registry.jobs.presence import present_workers
 from app.registry.jobs.states import JobStatus
-from app.registry.runs.models import NOTICE, WARNING, Checkpoint, MetricChunk, Run, Sample
-from app.registry.runs.progress import HELD_OUT
+from app.registry.runs import search as search  # writes the keys of stored runs
+from app.registry.runs.models import (
+    NOTICE,
+    WARNING,
+    Checkpoint,
+    MetricChunk,
+    OwnPreset,
+    Run,
+    Sample,
+)
+from app.registry.runs.presets import get_preset, misfit, with_changes
+from app.registry.runs.progress import MEASURED
+from app.registry.runs.sample_sizes import sample_size_problems
 from app.registry.validation import named_reasons, reason, too_long
 from worker.core.old_names import accept_old_names
 from worker.core.training.config import AdapterKind, TrainConfig
 from worker.core.training.presets import Preset, for_optimizer, preset_config
+from worker.core.training.rate_warnings import rate_warnings
 
 MAX_NAME = 120
 STATUS_PHRASES = {
@@ -52,7 +66,6 @@ SHAPE_FIELDS = (
 )
 MAX_POINTS = 5_000
 EVENTS_SHOWN = 100
-RUNS_A_PAGE = 30
 SAMPLE_STEP_COST = 0.5  # one denoising step of one sample, as a fraction of a training step
 START_UP_SECONDS = 3.0
 
@@ -64,6 +77,7 @@ class RunRequest:
     dataset_id: int
     base_model: str | int | None = None
     preset: Preset = Preset.BALANCED
+    own_preset_id: int | None = None  # a saved preset, which has its own `preset`
     name: str | None = None
     config: Mapping[str, Any] | None = None
     continues: StartCheckpoint | None = None
@@ -94,14 +108,17 @@ def plan_config(
     dataset: Dataset,
     image_count: int,
     base: BaseModel,
+    own: OwnPreset | None = None,
     parent: Run | None = None,
 ) -> TrainConfig:
     """The full config of a run: that of the preset or the parent run, with the changes.
 
+    `own`: the saved preset that is requested.
+
     Raises InvalidInput with a reason for each invalid field.
     """
     preset = preset_config(
-        request.preset,
+        Preset(own.preset) if own else request.preset,
         resolution=base.resolution or 512,
         images=image_count,
         trigger_word=dataset.trigger_word,
@@ -110,8 +127,11 @@ def plan_config(
         changes = accept_old_names(request.config or {})
     except ValueError as error:
         raise InvalidInput(str(error), fields={"config": str(error)}) from None
-    usual = preset if parent is None else TrainConfig.model_validate(parent.config)
-    default = for_optimizer(usual, changes.get("optimizer"))
+    optimizer = changes.get("optimizer")
+    if parent is None:
+        default = with_changes(preset, own.config if own else {}, optimizer)
+    else:
+        default = for_optimizer(TrainConfig.model_validate(parent.config), optimizer)
     return check_config(default.model_dump(mode="json") | changes)
 
 
@@ -134,48 +154,89 @@ def field_reasons(error: ValidationError) -> dict[str, str]:
     return reasons
 
 
-def create_run(session: Session, request: RunRequest) -> Run:
-    """Pin the dataset's current content and queue a training, optionally from a checkpoint."""
+@dataclass(frozen=True)
+class CheckedRequest:
+    """The rows that a valid request names, and the full config of its run."""
+
+    name: str
+    dataset: Dataset
+    base: BaseModel
+    config: TrainConfig
+    preset: Preset
+    own_preset: OwnPreset | None
+    regularization: Dataset | None
+    parent: Run | None
+    checkpoint: Checkpoint | None
+
+
+def check_request(session: Session, request: RunRequest, *, lock: bool = False) -> CheckedRequest:
+    """The rows and the config of a request; with `lock` the rows stay as they are until the end.
+
+    Raises InvalidInput with a reason for each invalid field, and NotFound.
+    """
     fields: dict[str, str] = {}
-    parent, checkpoint = _find_start(session, request.continues)
+    parent, checkpoint = _find_start(session, request.continues, lock=lock)
     if parent is not None:
         request = replace(request, base_model=parent.base_model_id)
-    dataset, base = _find_dataset_and_base(session, request, fields)
+    dataset, base = _find_dataset_and_base(session, request, fields, lock=lock)
     name = (request.name or (dataset.name if dataset else "")).strip()
     if len(name) > MAX_NAME:
         fields["name"] = too_long(name, MAX_NAME)
     if dataset is None or base is None:
         raise InvalidInput(named_reasons(fields), fields=fields)
-    version = datasets.pin_version(session, dataset)
-    if version.image_count == 0:
+    image_count = datasets.summary(session, dataset).image_count
+    if image_count == 0:
         fields["dataset_id"] = f"“{dataset.name}” has no images yet. Add some, then train."
-    regularization = _pin_regularization(session, request, fields)
+    regularization = _find_regularization(session, request, fields, lock=lock)
     _require_adapter(session, request, base, fields)
+    own = _find_own_preset(session, request, fields)
     config = None
     try:
         config = plan_config(
-            request, dataset=dataset, image_count=version.image_count, base=base, parent=parent
+            request, dataset=dataset, image_count=image_count, base=base, own=own, parent=parent
         )
         if parent is not None and checkpoint is not None:
             fields |= _checkpoint_conflicts(config, parent, checkpoint)
+        fields |= sample_size_problems(config, base)
     except InvalidInput as error:
         fields |= error.fields
     if fields or config is None:
         raise InvalidInput(named_reasons(fields), fields=fields)
+    preset = Preset(own.preset) if own else request.preset
+    return CheckedRequest(
+        name, dataset, base, config, preset, own, regularization, parent, checkpoint
+    )
+
+
+def create_run(session: Session, request: RunRequest) -> Run:
+    """Pin the dataset's current content and queue a training, optionally from a checkpoint.
+
+    Raises InvalidInput with a reason for each invalid field, and NotFound.
+    """
+    checked = check_request(session, request, lock=True)
+    dataset, parent, checkpoint = checked.dataset, checked.parent, checked.checkpoint
+    version = datasets.pin_version(session, dataset)
+    images = checked.regularization
+    regularization = datasets.pin_version(session, images) if images else None
     run = Run(
-        name=name,
+        name=checked.name,
         dataset_id=dataset.key,
         dataset_version_id=version.key,
-        base_model_id=base.key,
-        preset=request.preset,
+        base_model_id=checked.base.key,
+        preset=checked.preset,
+        own_preset=checked.own_preset.snapshot if checked.own_preset else None,
         trigger_word=dataset.trigger_word,
-        config=config.model_dump(mode="json"),
-        total_steps=config.steps,
+        config=checked.config.model_dump(mode="json"),
+        total_steps=checked.config.steps,
         parent_id=parent.key if parent else None,
         regularization_version_id=regularization.key if regularization else None,
         adapter_id=request.adapter_id,
     )
     jobs.enqueue(session, run)
+    if request.adapter_id is not None:
+        name = adapters.get_adapter(session, request.adapter_id).name
+        text = f"The result becomes the next version of “{name}”."
+        jobs.record(session, Run, run.key, NOTICE, text=text)
     if parent is not None and checkpoint is not None:
         start = Checkpoint(
             run_id=run.key,
@@ -193,11 +254,35 @@ def create_run(session: Session, request: RunRequest) -> Run:
 def run_warnings(session: Session, run: Run) -> list[str]:
     """Likely mistakes in the setup of a run, one sentence each."""
     dataset = datasets.get_dataset(session, run.dataset_id)
-    if datasets.caption_has_trigger(session, dataset):
-        return []
-    return [
-        f"No caption contains the trigger word “{dataset.trigger_word}”, so it will have no effect."
-    ]
+    base = base_models.get_base_model(session, run.base_model_id)
+    config = TrainConfig.model_validate(run.config)
+    usual = preset_config(
+        Preset(run.preset) if run.preset in set(Preset) else Preset.BALANCED,
+        resolution=base.resolution or 512,
+        images=run_image_count(session, run),
+    )
+    found = rate_warnings(config, for_optimizer(usual, config.optimizer))
+    if not datasets.caption_has_trigger(session, dataset):
+        found.append(
+            f"No caption contains the trigger word “{dataset.trigger_word}”, so it will have no "
+            "effect."
+        )
+    if note := misfit(run.own_preset or {}, base):
+        found.append(note)
+    return found
+
+
+def _find_own_preset(
+    session: Session, request: RunRequest, fields: dict[str, str]
+) -> OwnPreset | None:
+    """The saved preset, if one is requested."""
+    if request.own_preset_id is None:
+        return None
+    try:
+        return get_preset(session, request.own_preset_id)
+    except NotFound as error:
+        fields["preset"] = error.detail
+        return None
 
 
 def _require_adapter(
@@ -207,8 +292,8 @@ def _require_adapter(
     if request.adapter_id is None:
         return
     try:
-        adapter = adapters.get_adapter(session, request.adapter_id)
-    except NotFound as error:
+        adapter = adapters.require_listed(adapters.get_adapter(session, request.adapter_id))
+    except (NotFound, Conflict) as error:
         fields["adapter_id"] = error.detail
         return
     if base.family is not None and base.family != adapter.base_family:
@@ -218,10 +303,10 @@ def _require_adapter(
         )
 
 
-def _pin_regularization(
-    session: Session, request: RunRequest, fields: dict[str, str]
-) -> DatasetVersion | None:
-    """The pinned dataset of regularization images, if one is requested."""
+def _find_regularization(
+    session: Session, request: RunRequest, fields: dict[str, str], *, lock: bool
+) -> Dataset | None:
+    """The dataset of regularization images, if one is requested."""
     key, name = request.regularization_dataset_id, "regularization_dataset_id"
     if key is None:
         return None
@@ -229,22 +314,22 @@ def _pin_regularization(
         fields[name] = "This is the training dataset itself. Choose another dataset."
         return None
     try:
-        version = datasets.pin_version(session, datasets.get_dataset(session, key, lock=True))
+        dataset = datasets.get_dataset(session, key, lock=lock)
     except NotFound:
         fields[name] = "This dataset does not exist; it may have been deleted. Choose another."
         return None
-    if version.image_count == 0:
+    if datasets.summary(session, dataset).image_count == 0:
         fields[name] = "This dataset has no images yet. Add some, or choose another."
-    return version
+    return dataset
 
 
 def _find_start(
-    session: Session, start: StartCheckpoint | None
+    session: Session, start: StartCheckpoint | None, *, lock: bool
 ) -> tuple[Run | None, Checkpoint | None]:
     """The run and checkpoint to continue from. Raises NotFound, or InvalidInput if deleted."""
     if start is None:
         return None, None
-    parent = get_run(session, start.run_id)
+    parent = get_run(session, start.run_id, lock=lock)
     kept = run_checkpoints(session, parent.key)
     for checkpoint in kept:
         if start.step in (None, checkpoint.step):
@@ -286,11 +371,11 @@ def _adapter_shape(config: TrainConfig) -> dict[str, Any]:
 
 
 def _find_dataset_and_base(
-    session: Session, request: RunRequest, fields: dict[str, str]
+    session: Session, request: RunRequest, fields: dict[str, str], *, lock: bool
 ) -> tuple[Dataset | None, BaseModel | None]:
     dataset = base = None
     try:
-        dataset = datasets.get_dataset(session, request.dataset_id, lock=True)
+        dataset = datasets.get_dataset(session, request.dataset_id, lock=lock)
     except NotFound:
         fields["dataset_id"] = (
             "This dataset does not exist; it may have been deleted. Choose another."
@@ -314,8 +399,7 @@ def estimate(session: Session, base: BaseModel, config: TrainConfig) -> Estimate
     if speed is None:
         return Estimate(None, None, None)
     batch = speed.seconds_per_step * config.batch_size / speed.batch_size
-    rows = 2 + (config.steps - 1) // config.sample_every if config.sample_every else 2
-    sample_steps = rows * len(config.sample_prompts) * config.sample_steps
+    sample_steps = count_sample_rows(config) * len(config.sample_prompts) * config.sample_steps
     sampling = sample_steps * SAMPLE_STEP_COST * batch / config.batch_size
     share = config.rank / speed.rank
     knows_layers = speed.layers == trained_layers(config)
@@ -327,25 +411,20 @@ def estimate(session: Session, base: BaseModel, config: TrainConfig) -> Estimate
     )
 
 
-def get_run(session: Session, run_id: int) -> Run:
+def count_sample_rows(config: TrainConfig) -> int:
+    """Number of rows of samples: of the base, of every checkpoint, and those between."""
+    every, saves = config.sample_every, config.checkpoint_every
+    before = config.steps - 1  # the last step has a row anyway
+    rows = sum(before // number for number in (every, saves) if number)
+    return 2 + rows - (before // lcm(every, saves) if every and saves else 0)
+
+
+def get_run(session: Session, run_id: int, *, lock: bool = False) -> Run:
     """Look up a run. Raises NotFound."""
-    run = session.get(Run, run_id)
+    run = session.get(Run, run_id, with_for_update=lock or None)
     if run is None:
         raise NotFound("This run does not exist. The runs page lists all runs.")
     return run
-
-
-def list_runs(session: Session, *, status: str | None = None, page: int = 1) -> list[Run]:
-    """A page of runs, newest first."""
-    query = select(Run).order_by(col(Run.id).desc())
-    if status:
-        query = query.where(Run.status == status)
-    return list(session.exec(query.offset((page - 1) * RUNS_A_PAGE).limit(RUNS_A_PAGE)))
-
-
-def count_runs(session: Session) -> dict[str, int]:
-    """Number of runs by status."""
-    return dict(session.exec(select(Run.status, func.count()).group_by(col(Run.status))).all())
 
 
 def runs_ahead(session: Session, run: Run) -> int:
@@ -437,13 +516,13 @@ def run_metrics(
 ) -> dict[str, Any]:
     """Points after a step: {"last_step", "series": {key: {"steps": […], "values": […]}}}.
 
-    At most `most` points per key; call again with `after=last_step` for the rest. The validation
-    loss is always complete: it has few points, and each comes later than the loss of its step.
+    At most `most` points per key; call again with `after=last_step` for the rest. Losses that are
+    measured now and then are always complete: each comes later than the loss of its step.
     `keys`: only these metrics; empty: all.
     """
     is_new = col(MetricChunk.first_step) + col(MetricChunk.count) > after + 1
     query = select(MetricChunk).where(
-        MetricChunk.run_id == run_id, is_new | col(MetricChunk.key).in_(HELD_OUT)
+        MetricChunk.run_id == run_id, is_new | col(MetricChunk.key).in_(MEASURED)
     )
     if keys:
         query = query.where(col(MetricChunk.key).in_(keys))
@@ -453,22 +532,24 @@ def run_metrics(
         points = series.setdefault(chunk.key, {"steps": [], "values": []})
         values = struct.unpack(f"<{chunk.count}f", chunk.data)
         for step, value in enumerate(values, start=chunk.first_step):
-            is_included = step > after or chunk.key in HELD_OUT
+            is_included = step > after or chunk.key in MEASURED
             if is_included and (most is None or len(points["steps"]) < most):
                 points["steps"].append(step)
                 points["values"].append(value if value == value else None)  # JSON has no NaN
     last_steps = [
         points["steps"][-1]
         for key, points in series.items()
-        if points["steps"] and key not in HELD_OUT
+        if points["steps"] and key not in MEASURED
     ]
     last = min(last_steps, default=after)
     return {"last_step": last, "series": series}
 
 
+def elapsed_seconds(run: Run, now: datetime) -> float | None:
+    """Seconds since the run started, until it finished or now; None before its start."""
+    return ((run.finished_at or now) - run.started_at).total_seconds() if run.started_at else None
+
+
 def queue_seconds(session: Session, run: Run) -> float | None:
     """Seconds since the run started, until it finished or now, by the database's clock."""
-    if run.started_at is None:
-        return None
-    end = run.finished_at or database_now(session)
-    return (end - run.started_at).total_seconds()
+    return elapsed_seconds(run, database_now(session)) if run.started_at else None

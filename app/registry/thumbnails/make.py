@@ -14,7 +14,7 @@ from typing import BinaryIO
 from PIL import Image
 
 from app.registry.datasets.decoding import FORMATS, MAX_PIXELS, on_white, shrink_to_webp
-from app.registry.storage.store import Blob, BlobNotFound, BlobStore
+from app.registry.storage.store import Blob, BlobDamaged, BlobNotFound, BlobStore
 from app.registry.thumbnails.models import Thumbnail, ThumbnailSize
 
 log = logging.getLogger(__name__)
@@ -51,8 +51,8 @@ def remake_thumbnails(store: BlobStore, sha256: str) -> Thumbnail:
     try:
         with store.open(sha256) as file:
             return make_thumbnails(store, Blob(sha256, store.stat(sha256).size), file)
-    except BlobNotFound:
-        log.warning("The image %s gets no thumbnails: its file is missing.", sha256)
+    except (BlobNotFound, BlobDamaged):
+        log.warning("The image %s gets no thumbnails: its file is missing or damaged.", sha256)
         return Thumbnail(sha256=sha256)
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Collection, Iterable
 from typing import Any
 
 import sqlalchemy as sa
@@ -11,14 +11,17 @@ from sqlmodel import Session, col, select
 
 from app.registry.adapters.models import Adapter
 from app.registry.datasets.models import Image
+from app.registry.integrity import findings
 from app.registry.renders.models import RenderImage
 from app.registry.runs.models import Sample
 from app.registry.thumbnails.models import Thumbnail
 
+HASHES_AT_ONCE = 500  # in one statement
 SHOWN_SMALL = (
     RenderImage.sha256,
     Sample.sha256,
     Adapter.cover_sha256,
+    Adapter.imported_cover_sha256,
     Image.thumbnail_sha256,  # at most 512 pixels: it is its own large thumbnail
 )
 """The columns with images that pages show as thumbnails."""
@@ -30,10 +33,11 @@ def find(session: Session, sha256: str) -> Thumbnail | None:
 
 
 def save(session: Session, made: Iterable[Thumbnail]) -> None:
-    """Store thumbnails whose blobs are stored; replaces earlier ones of the same images."""
+    """Store thumbnails whose blobs were just stored; replaces earlier ones of the same images."""
     insert = sqlite.insert if _is_sqlite(session) else postgresql.insert
     for thumbnail in made:
         hashes = thumbnail.model_dump(exclude={"sha256"})
+        findings.mended(session, *hashes.values())
         statement = insert(Thumbnail).values(sha256=thumbnail.sha256, **hashes)
         session.connection().execute(
             statement.on_conflict_do_update(index_elements=["sha256"], set_=hashes)
@@ -68,10 +72,31 @@ def is_in_use() -> sa.ColumnElement[bool]:
     )
 
 
+def delete_unusable(session: Session, files: Collection[str]) -> None:
+    """Delete the thumbnails whose files are damaged or missing, so that they are made again."""
+    for start in range(0, len(files), HASHES_AT_ONCE):
+        part = sorted(files)[start : start + HASHES_AT_ONCE]
+        named = (
+            col(column).in_(part) for column in (Thumbnail.small_sha256, Thumbnail.large_sha256)
+        )
+        session.connection().execute(sa.delete(Thumbnail).where(sa.or_(*named)))
+
+
 def delete_unused(session: Session) -> None:
     """Delete the thumbnails of images that no row shows; the sweep deletes their blobs."""
     session.flush()
     session.connection().execute(sa.delete(Thumbnail).where(~is_in_use()))
+
+
+def delete_of(session: Session, images: Iterable[str]) -> set[str]:
+    """Delete the thumbnails of those images that no row shows; return the hashes of their files."""
+    files: set[str] = set()
+    for sha256 in images:
+        unused = sa.delete(Thumbnail).where(col(Thumbnail.sha256) == sha256, ~is_in_use())
+        made = unused.returning(col(Thumbnail.small_sha256), col(Thumbnail.large_sha256))
+        for pair in session.connection().execute(made):
+            files.update(filter(None, pair))
+    return files
 
 
 def _is_missing(column: Any) -> sa.ColumnElement[bool]:

@@ -14,10 +14,11 @@ from app.registry.adapters.models import Adapter, AdapterTag, AdapterVersion
 from app.registry.adapters.versions.create_version import NewVersion, future_rows
 from app.registry.base_models.models import BaseModel
 from app.registry.datasets.models import DatasetVersion
-from app.registry.storage.store import BlobStore
+from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.file_names import file_stem
 from worker.core.lora_files.metadata import AdapterMetadata
+from worker.core.lora_files.weights import USUAL_WEIGHT
 
 
 def version_metadata(
@@ -45,20 +46,23 @@ def future_metadata(
 
 
 def with_cover(metadata: AdapterMetadata, store: BlobStore, scratch: Path) -> AdapterMetadata:
-    """The metadata with the cover as a file, when its blob is still there."""
+    """The metadata with the cover as a file, when its blob is still there and undamaged."""
     sha256 = metadata.cover_sha256
-    if sha256 is None or not store.exists(sha256):
+    if sha256 is None:
         return metadata
-    return replace(metadata, cover=store.local_path(sha256, scratch))
+    try:
+        return replace(metadata, cover=store.local_path(sha256, scratch))
+    except (BlobNotFound, BlobDamaged):
+        return metadata
 
 
 def facts_sha256(metadata: AdapterMetadata) -> str:
     """The hash of what may change later, which tells files apart that say different things.
 
     It is stored with every download, so its input has to stay as it is, byte for byte: the keys,
-    their order, and which fields it has.
+    their order, and which fields it has. The usual weight is part of it once somebody edited it.
     """
-    facts = {
+    facts: dict[str, object] = {
         "title": metadata.title,
         "slug": metadata.slug,
         "base_name": metadata.base_name,
@@ -70,6 +74,8 @@ def facts_sha256(metadata: AdapterMetadata) -> str:
         "notes": metadata.description,
         "tags": metadata.tags,
     }
+    if metadata.usual_weight != USUAL_WEIGHT:
+        facts["usual_weight"] = metadata.usual_weight
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
 
 
@@ -78,16 +84,17 @@ def _metadata_of(session: Session, adapter: Adapter, version: AdapterVersion) ->
     predicted = version.config.get("prediction_type") or (base and base.prediction_type)
     return AdapterMetadata(
         title=adapter.name,
-        slug=file_stem(adapter.slug, version.version),
+        slug=file_stem(adapter.slug, version.version, is_step=not adapter.is_listed),
         family=BaseFamily(adapter.base_family),
         created=version.created_at,
-        base_name=base.name if base else "",
+        base_name=base.original_name if base else "",
         resolution=version.config.get("resolution") or (base.resolution if base else None),
         prediction_type=str(predicted or "epsilon"),
         trigger_words=tuple(adapter.trigger_words),
         training_seconds=version.training_seconds,
         author=str(version.details.get("author") or ""),
         license=adapter.license,
+        usual_weight=version.usual_weight,
         images=version.details.get("images"),
         cover_sha256=adapter.cover_sha256,
         train_config=version.config,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -21,13 +21,19 @@ WORDS = {
     "wrong": ("warn", "Wrong strength"),
     "unread": ("warn", "Not read"),
 }
+LOADED = ("right", "limited")
 
 
 @dataclass(frozen=True)
 class ProofLine:
-    """The result of one program; `look` is the class of its chip, `word` the text."""
+    """The result of one program; `look` is the class of its chip, `word` the text.
+
+    `loads`: it reads the file correctly; `knows_names`: it would if it knew the base model.
+    """
 
     title: str
+    loads: bool
+    knows_names: bool
     look: str
     word: str
     sentence: str
@@ -83,7 +89,36 @@ def _proof_line(result: Mapping[str, Any]) -> ProofLine:
     look, word = WORDS[result["verdict"]]
     if result["verdict"] == "foreign" and not result["right"]:
         look, word = "", "This base is not supported there"
-    return ProofLine(result["title"], look, word, result["sentence"], result["needed"])
+    return ProofLine(
+        title=result["title"],
+        loads=result["verdict"] in LOADED,
+        knows_names=result["verdict"] == "foreign" and bool(result["right"]),
+        look=look,
+        word=word,
+        sentence=result["sentence"],
+        needed=result["needed"],
+    )
+
+
+def proof_sentences(proofs: Sequence[FileProof]) -> list[str]:
+    """Where the files of a version work, in one line, and where only with another base model."""
+    lines = [line for proof in proofs for line in proof.lines]
+    loads = dict.fromkeys(line.title for line in lines if line.loads)
+    named = dict.fromkeys(
+        line.title for line in lines if line.knows_names and line.title not in loads
+    )
+    sentences = [f"Loads in {_listed(loads)}."] if loads else []
+    if named:
+        sentences.append(
+            f"{_listed(named)} {'recognizes' if len(named) == 1 else 'recognize'} all layers, but "
+            "cannot load this base model."
+        )
+    return sentences
+
+
+def _listed(words: Iterable[str]) -> str:
+    *first, last = words
+    return f"{', '.join(first)} and {last}" if first else last
 
 
 def checks_of(proof: Mapping[str, Any]) -> list[str]:

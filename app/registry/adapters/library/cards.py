@@ -76,28 +76,41 @@ def _find_covers(
     session: Session, adapters: Sequence[Adapter], latest: Mapping[int, AdapterVersion]
 ) -> dict[int, list[str]]:
     """The chosen cover of each adapter, then the last samples of its version's run."""
-    runs = {version.run_id: key for key, version in latest.items() if version.run_id}
+    samples = samples_of_versions(session, [version.key for version in latest.values()])
     covers = {adapter.key: [adapter.cover_sha256] for adapter in adapters if adapter.cover_sha256}
-    for sample in last_samples(session, list(runs)):
-        shown = covers.setdefault(runs[sample.run_id], [])
-        if sample.sha256 not in shown:
-            shown.append(sample.sha256)
+    for key, version in latest.items():
+        for sample in samples.get(version.key, []):
+            shown = covers.setdefault(key, [])
+            if sample.sha256 not in shown:
+                shown.append(sample.sha256)
     return covers
 
 
-def last_samples(session: Session, run_ids: Sequence[int]) -> list[Sample]:
-    """The last row of samples of each run, in the order of the prompts."""
-    if not run_ids:
-        return []
+def samples_of_versions(session: Session, version_ids: Sequence[int]) -> dict[int, list[Sample]]:
+    """The samples of each version: of its run, the last row up to its step, by prompt.
+
+    Never those of the base model.
+    """
+    if not version_ids:
+        return {}
+    is_before = col(Sample.step) <= col(AdapterVersion.steps)
     last = (
-        select(Sample.run_id, func.max(Sample.step).label("step"))
-        .where(col(Sample.run_id).in_(run_ids))
-        .group_by(col(Sample.run_id))
+        select(AdapterVersion.id, AdapterVersion.run_id, func.max(Sample.step).label("step"))
+        .join(Sample, col(Sample.run_id) == col(AdapterVersion.run_id))
+        .where(
+            col(AdapterVersion.id).in_(version_ids),
+            col(Sample.step) > 0,
+            is_before | col(AdapterVersion.steps).is_(None),
+        )
+        .group_by(col(AdapterVersion.id), col(AdapterVersion.run_id))
         .subquery()
     )
     query = (
-        select(Sample)
+        select(last.c.id, Sample)
         .join(last, (col(Sample.run_id) == last.c.run_id) & (col(Sample.step) == last.c.step))
         .order_by(col(Sample.prompt_index))
     )
-    return list(session.exec(query))
+    found: dict[int, list[Sample]] = {}
+    for version_id, sample in session.exec(query):
+        found.setdefault(version_id, []).append(sample)
+    return found

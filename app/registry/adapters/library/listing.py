@@ -25,7 +25,7 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.adapters.library import search
 from app.registry.adapters.library.cards import AdapterSummary, summarize
-from app.registry.adapters.models import Adapter, AdapterTag
+from app.registry.adapters.models import Adapter, AdapterTag, is_listed
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput
 from worker.core.bases.family import BaseFamily
@@ -284,7 +284,7 @@ def _has_id(session: Session, ids: Sequence[int]) -> ColumnElement[bool]:
 
 
 def _is_live() -> ColumnElement[bool]:
-    return col(Adapter.deleted_at).is_(None)
+    return col(Adapter.deleted_at).is_(None) & is_listed()
 
 
 def _has_tags(filters: Filter) -> list[ColumnElement[bool]]:

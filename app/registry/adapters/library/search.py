@@ -24,7 +24,7 @@ from sqlalchemy import ColumnElement, Connection, event
 from sqlalchemy.orm import UOWTransaction
 from sqlmodel import Session, col
 
-from app.registry.adapters.models import Adapter, AdapterTag, AdapterVersion
+from app.registry.adapters.models import Adapter, AdapterTag, AdapterVersion, is_listed
 from app.registry.base_models.models import BaseModel
 
 MAX_WORDS = 12
@@ -133,19 +133,24 @@ def matches(strings: Iterable[str]) -> ColumnElement[bool]:
 
 
 def index(connection: Connection, adapter_ids: Iterable[int]) -> None:
-    """Update the texts of these adapters if they changed; deleted adapters have none."""
+    """Update the texts of these adapters if they changed; deleted and unlisted ones have none."""
     keys = sorted(set(adapter_ids))
     for start in range(0, len(keys), BATCH):
         _index_batch(connection, keys[start : start + BATCH])
 
 
-def index_missing(connection: Connection) -> None:
-    """Write missing or outdated texts, such as after a migration."""
+def missing_texts(connection: Connection) -> list[int]:
+    """The ids of adapters whose text is missing or outdated, such as after a migration."""
     known = sa.select(TEXTS.c.adapter_id).where(TEXTS.c.text.endswith(END))
     missing = sa.select(col(Adapter.id)).where(
-        col(Adapter.deleted_at).is_(None), col(Adapter.id).not_in(known)
+        col(Adapter.deleted_at).is_(None), is_listed(), col(Adapter.id).not_in(known)
     )
-    keys = [key for key in connection.execute(missing).scalars() if key is not None]
+    return [key for key in connection.execute(missing).scalars() if key is not None]
+
+
+def index_missing(connection: Connection) -> None:
+    """Write missing or outdated texts."""
+    keys = missing_texts(connection)
     index(connection, keys)
     if keys:
         names = sa.select(col(Adapter.id), col(Adapter.name)).where(col(Adapter.sort_name) == "")
@@ -189,7 +194,7 @@ def insert_texts(connection: Connection, rows: Sequence[dict[str, Any]]) -> None
 
 
 def texts(connection: Connection, keys: Sequence[int]) -> dict[int, str]:
-    """The texts of these adapters by id, except deleted ones."""
+    """The texts of these adapters by id, except deleted and unlisted ones."""
     adapters = connection.execute(
         sa.select(
             col(Adapter.id),
@@ -199,7 +204,7 @@ def texts(connection: Connection, keys: Sequence[int]) -> dict[int, str]:
             col(Adapter.trigger_words),
             col(Adapter.base_family),
             col(Adapter.starred),
-        ).where(col(Adapter.id).in_(keys), col(Adapter.deleted_at).is_(None))
+        ).where(col(Adapter.id).in_(keys), col(Adapter.deleted_at).is_(None), is_listed())
     ).all()
     tags = _words_of(
         connection,

@@ -4,32 +4,21 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
-from typing import Annotated, Any
+from typing import Any
 
-from pydantic import Field
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import service
+from app.registry.adapters.library.cards import samples_of_versions
 from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
 from app.registry.datasets.models import DatasetVersion
 from app.registry.runs.rerun import captions_of, image_changes
+from app.registry.runs.sample_pairs import PromptPair, pair_samples
+from app.registry.runs.settings import Difference, config_differences
 from app.registry.wording import count_text, duration, size_text
-from worker.core.training.config import TrainConfig
-from worker.core.words import ENUM_LABELS, FileFormat, WeightDtype
+from worker.core.words import FileFormat, WeightDtype
 
 NOT_KNOWN = "not known"
-
-
-@dataclass(frozen=True)
-class Difference:
-    """A value that differs."""
-
-    name: Annotated[str, Field(description="What differs, as a word.")]
-    label: Annotated[str, Field(description="What differs, as on the page.")]
-    a: Annotated[Any, Field(description="Value of the first version.")]
-    b: Annotated[Any, Field(description="Value of the second version.")]
-    a_words: Annotated[str, Field(description="The first value, as on the page.")]
-    b_words: Annotated[str, Field(description="The second value, as on the page.")]
 
 
 @dataclass(frozen=True)
@@ -43,6 +32,7 @@ class Comparison:
     data: list[Difference]
     file: list[Difference]
     notes: list[str]
+    samples: list[PromptPair]
 
     @property
     def knows_settings(self) -> bool:
@@ -83,7 +73,16 @@ def compare(
         data=data,
         file=[row for row in _compare_files(session, first, second) if row.name not in named],
         notes=notes,
+        samples=_compare_samples(session, first, second),
     )
+
+
+def _compare_samples(session: Session, a: AdapterVersion, b: AdapterVersion) -> list[PromptPair]:
+    """Samples of the same prompts and seeds; none if both are the same version."""
+    if a.key == b.key:
+        return []
+    found = samples_of_versions(session, [a.key, b.key])
+    return pair_samples(found.get(a.key, []), found.get(b.key, []))
 
 
 def _version_before(session: Session, version: AdapterVersion) -> AdapterVersion:
@@ -99,35 +98,13 @@ def _compare_settings(a: AdapterVersion, b: AdapterVersion, notes: list[str]) ->
             )
     if not (a.config and b.config):
         return []
-    usual = TrainConfig.model_fields
-    names = [*usual, *sorted((a.config.keys() | b.config.keys()) - usual.keys())]
-    found = []
-    for name in names:
-        field = usual.get(name)
-        # a setting of a later release had its default value before
-        default = field.get_default(call_default_factory=True) if field else None
-        one, two = a.config.get(name, default), b.config.get(name, default)
-        if one != two:
-            label = (field.title if field else None) or name.replace("_", " ").capitalize()
-            found.append(Difference(name, label, one, two, setting_words(one), setting_words(two)))
-    return found
+    return config_differences(_trained_config(a), _trained_config(b))
 
 
-def setting_words(value: object) -> str:
-    """A setting as text for users."""
-    if value is None or value in ("", [], {}):
-        return "not set"
-    if isinstance(value, bool):
-        return "on" if value else "off"
-    if isinstance(value, float):
-        return f"{value:g}"
-    if isinstance(value, int):
-        return f"{value:,}"
-    if isinstance(value, Mapping):
-        return "\n".join(f"{key}: {setting_words(item)}" for key, item in value.items())
-    if isinstance(value, Iterable) and not isinstance(value, str):
-        return "\n".join(setting_words(item) for item in value)
-    return ENUM_LABELS.get(str(value), str(value))
+def _trained_config(version: AdapterVersion) -> dict[str, Any]:
+    """The settings, with the steps that were trained: fewer than planned if it was stopped."""
+    steps = {} if version.steps is None else {"steps": version.steps}
+    return version.config | steps
 
 
 def _compare_data(
@@ -138,11 +115,22 @@ def _compare_data(
     pinned = [session.get(DatasetVersion, row.dataset_version_id or 0) for row in (a, b)]
     notes = []
     one, two = pinned
-    if one and two and one.id != two.id and one.dataset_id == two.dataset_id:
+    if (
+        one
+        and two
+        and one.id != two.id
+        and one.dataset_id == two.dataset_id
+        and (_has_items(one) and _has_items(two))
+    ):
         changes = image_changes(captions_of(one), captions_of(two))
         if changes:
             notes.append(f"From version {a.version} to {b.version}: {changes}.")
     return _differing_values(*sides), notes
+
+
+def _has_items(version: DatasetVersion) -> bool:
+    """False if its images and captions were deleted for good."""
+    return len(version.items) == version.image_count
 
 
 def _data_facts(session: Session, version: AdapterVersion) -> dict[str, tuple[str, Any, str]]:
@@ -179,6 +167,7 @@ def _file_facts(
     facts: dict[str, tuple[str, Any, str]] = {
         "rank": ("Rank", version.rank, str(version.rank)),
         "alpha": ("Alpha", version.alpha, f"{version.alpha:g}"),
+        "usual_weight": ("Usual weight", version.usual_weight, f"{version.usual_weight:g}"),
         "steps": ("Steps", version.steps, count_text(version.steps)),
         "trainable_parameters": (
             "Trained parameters",

@@ -10,13 +10,21 @@ import sqlalchemy as sa
 from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, func, select
 
-from app.registry.adapters.models import LATEST, Adapter, AdapterFile, AdapterVersion
+from app.registry.adapters.models import (
+    LATEST,
+    Adapter,
+    AdapterFile,
+    AdapterVersion,
+    is_listed,
+)
 from app.registry.adapters.versions import aliases
 from app.registry.base_models.models import BaseModel
 from app.registry.code_version import code_version
 from app.registry.db import utcnow
+from app.registry.integrity import findings
 from app.registry.runs.models import Run
 from app.registry.slugs import unique_slug
+from worker.core.lora_files.weights import USUAL_WEIGHT
 
 NAME_TRIES = 4
 
@@ -49,6 +57,7 @@ class NewVersion:
     dataset_version_id: int | None = None
     run_id: int | None = None
     steps: int | None = None
+    usual_weight: float = USUAL_WEIGHT
     trainable_parameters: int | None = None
     base_parameters: int | None = None
     peak_memory_bytes: int | None = None
@@ -59,21 +68,28 @@ class NewVersion:
     files: Sequence[NewFile] = ()
     tensor_sha256: str | None = None
     license: str = ""
+    ruined: str | None = None  # why it is worse than the base model
+    number: int | None = None  # None: the next one
+    becomes_latest: bool = True  # False: `latest` stays, unless it is the first version
 
 
 def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None) -> AdapterVersion:
     """Create a version of this adapter, or of a new one, and point `latest` to it.
 
+    One that does not become the latest leaves `latest` as it is, unless it is the first version;
+    a ruined one also leaves the cover.
     The blobs must be stored before. Concurrent calls for one adapter are serialized. If the adapter
-    was deleted, a new one is created.
+    was deleted, or holds the checkpoints of a run, a new one is created.
     """
     adapter = _get_or_add_adapter(session, new, adapter_id)
-    version = _new_version(session, new, adapter)
+    used = None if new.becomes_latest else _version_in_use(session, adapter)
+    version = make_version(session, new, adapter)
     session.add(version)
     session.flush()
+    findings.mended(session, new.sha256, new.cover_sha256)
     for file in new.files:
         add_file(session, version.key, file)
-    aliases.point(session, version, LATEST)
+    aliases.point(session, used or version, LATEST)
     return version
 
 
@@ -82,18 +98,19 @@ def future_rows(
 ) -> tuple[Adapter, AdapterVersion]:
     """The adapter and version that `publish` would make now, as rows that are not stored."""
     adapter = session.get(Adapter, adapter_id) if adapter_id is not None else None
-    if adapter is None or adapter.deleted_at is not None:
+    if adapter is None or not _takes_versions(adapter):
         adapter = _new_adapter(session, new)
     else:
-        cover = new.cover_sha256 or adapter.cover_sha256
+        cover = _next_cover(adapter, new)
         adapter = Adapter(**adapter.model_dump() | {"cover_sha256": cover})
-    return adapter, _new_version(session, new, adapter)
+    return adapter, make_version(session, new, adapter)
 
 
-def _new_version(session: Session, new: NewVersion, adapter: Adapter) -> AdapterVersion:
+def make_version(session: Session, new: NewVersion, adapter: Adapter) -> AdapterVersion:
+    """The row of a version, which is not stored yet."""
     return AdapterVersion(
         adapter_id=adapter.id or 0,
-        version=_next_number(session, adapter),
+        version=next_number(session, adapter) if new.number is None else new.number,
         sha256=new.sha256,
         size_bytes=new.size_bytes,
         run_id=new.run_id,
@@ -102,6 +119,7 @@ def _new_version(session: Session, new: NewVersion, adapter: Adapter) -> Adapter
         rank=new.rank,
         alpha=new.alpha,
         steps=new.steps,
+        usual_weight=new.usual_weight,
         trigger_words=list(new.trigger_words),
         trainable_parameters=new.trainable_parameters,
         base_parameters=new.base_parameters,
@@ -112,6 +130,7 @@ def _new_version(session: Session, new: NewVersion, adapter: Adapter) -> Adapter
         tensor_sha256=new.tensor_sha256,
         file_tensor_sha256=new.details.get("tensor_sha256"),
         code_version=code_version(),
+        ruined=new.ruined,
     )
 
 
@@ -143,6 +162,7 @@ def add_file(session: Session, version_id: int, file: NewFile) -> AdapterFile:
     row.sha256, row.size_bytes, row.proof = file.sha256, file.size_bytes, file.proof
     row.facts_sha256 = file.facts_sha256
     session.add(row)
+    findings.mended(session, file.sha256)
     return row
 
 
@@ -157,7 +177,8 @@ def find_equal(
     if tensors is not None and session.get_bind().dialect.name == "postgresql":
         key = int.from_bytes(bytes.fromhex(tensors)[:8], "big", signed=True)
         session.connection().execute(sa.select(func.pg_advisory_xact_lock(key)))
-    same = select(AdapterVersion).join(Adapter).where(col(Adapter.deleted_at).is_(None))
+    live = col(Adapter.deleted_at).is_(None) & is_listed()
+    same = select(AdapterVersion).join(Adapter).where(live)
     downloads = select(AdapterFile.version_id).where(AdapterFile.sha256 == uploaded)
     ways = [col(AdapterVersion.sha256) == canonical, col(AdapterVersion.id).in_(downloads)]
     if tensors is not None:
@@ -177,26 +198,38 @@ def future_slug(session: Session, name: str, adapter_id: int | None = None) -> s
 
 def adapter_of_parent(session: Session, run: Run) -> int | None:
     """The adapter that the run creates a version of; None if it creates a new adapter."""
-    seen: Run | None = run
+    if run.adapter_id is not None:
+        return _if_not_deleted(session, run.adapter_id)
+    parent = session.get(Run, run.parent_id) if run.parent_id else None
+    return adapter_of_child(session, parent) if parent else None
+
+
+def adapter_of_child(session: Session, parent: Run) -> int | None:
+    """The adapter that a run which continues this one creates a version of; None: a new one."""
+    seen: Run | None = parent
     while seen is not None:
         adapter_id = seen.adapter_id
-        if adapter_id is None and seen is not run and seen.adapter_version_id is not None:
+        if adapter_id is None and seen.adapter_version_id is not None:
             version = session.get(AdapterVersion, seen.adapter_version_id)
             adapter_id = version.adapter_id if version else None
         if adapter_id is not None:
-            adapter = session.get(Adapter, adapter_id)
-            return adapter_id if adapter is not None and adapter.deleted_at is None else None
+            return _if_not_deleted(session, adapter_id)
         seen = session.get(Run, seen.parent_id) if seen.parent_id else None
     return None
+
+
+def _if_not_deleted(session: Session, adapter_id: int) -> int | None:
+    adapter = session.get(Adapter, adapter_id)
+    return adapter_id if adapter is not None and adapter.deleted_at is None else None
 
 
 def _get_or_add_adapter(session: Session, new: NewVersion, adapter_id: int | None) -> Adapter:
     if adapter_id is not None:
         locked = select(Adapter).where(Adapter.id == adapter_id).with_for_update()
         adapter = session.exec(locked.execution_options(populate_existing=True)).one()
-        if adapter.deleted_at is None:
+        if _takes_versions(adapter):
             adapter.updated_at = utcnow()
-            adapter.cover_sha256 = new.cover_sha256 or adapter.cover_sha256
+            adapter.cover_sha256 = _next_cover(adapter, new)
             session.add(adapter)
             session.flush()
             return adapter
@@ -213,6 +246,22 @@ def _get_or_add_adapter(session: Session, new: NewVersion, adapter_id: int | Non
     raise AssertionError
 
 
+def _version_in_use(session: Session, adapter: Adapter) -> AdapterVersion | None:
+    number = aliases.alias_numbers(session, adapter.key).get(LATEST)
+    query = select(AdapterVersion).where(AdapterVersion.adapter_id == adapter.key)
+    return session.exec(query.where(AdapterVersion.version == number)).first()
+
+
+def _next_cover(adapter: Adapter, new: NewVersion) -> str | None:
+    """The cover once the adapter has this version; a ruined one is not shown."""
+    first, second = new.cover_sha256, adapter.cover_sha256
+    return second or first if new.ruined else first or second
+
+
+def _takes_versions(adapter: Adapter) -> bool:
+    return adapter.deleted_at is None and adapter.is_listed
+
+
 def _new_adapter(session: Session, new: NewVersion) -> Adapter:
     return Adapter(
         slug=unique_slug(session, Adapter, new.name, fallback="adapter"),
@@ -224,6 +273,7 @@ def _new_adapter(session: Session, new: NewVersion) -> Adapter:
     )
 
 
-def _next_number(session: Session, adapter: Adapter) -> int:
+def next_number(session: Session, adapter: Adapter) -> int:
+    """The number of the next version of an adapter."""
     query = select(func.max(AdapterVersion.version)).where(AdapterVersion.adapter_id == adapter.id)
-    return (session.exec(query).one() or 0) + 1
+    return max(session.exec(query).one() or 0, adapter.last_version or 0) + 1

@@ -1,0 +1,55 @@
+"""Deletes what ended io jobs still say about adapter versions that are deleted for good."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Collection
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from app.registry.adapters.models import AdapterVersion
+from app.registry.deletion.freeing import Deletion
+from app.registry.jobs import service as jobs
+from app.registry.jobs.kinds import JobKind
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.states import NOT_FINAL
+from app.registry.survey import HASH
+
+OF_A_VERSION = (  # job kinds whose subject is a version
+    JobKind.EXPORT_ADAPTER,
+    JobKind.RESIZE_ADAPTER,
+    JobKind.PUBLISH_ADAPTER,
+)
+PERSONAL_ARGS: dict[str, Any] = {"filename": "deleted file", "sha256": "", "sidecars": []}
+PERSONAL_ARGS |= {"name": "deleted"}
+PERSONAL_RESULTS = ("name", "slug", "notes", "sha256", "filename")
+
+
+def forget_jobs(session: Session, versions: Collection[AdapterVersion], deletion: Deletion) -> None:
+    """Delete the exports, resizes and publications of versions, and the texts of what made them.
+
+    Their files are added to the deletion: uploads, what was sent along, and what was written.
+    """
+    made = {(row.adapter_id, row.version) for row in versions}
+    keys = [row.key for row in versions]
+    ended = select(IoJob).where(col(IoJob.status).not_in(NOT_FINAL))
+    subject = col(IoJob.kind).in_(OF_A_VERSION) & col(IoJob.subject_id).in_(keys)
+    jobs_of_versions = session.exec(ended.where(subject)).all()
+    deletion.files.update(*map(_named_files, jobs_of_versions))
+    owned = [job.key for job in jobs_of_versions]
+    session.connection().execute(sa.delete(IoJob).where(col(IoJob.id).in_(owned)))
+    jobs.forget_texts(session, IoJob, owned)
+    session.expire_all()
+    for job in session.exec(ended):
+        if (job.result.get("adapter_id"), job.result.get("version")) in made:
+            deletion.files.update(_named_files(job))
+            job.args = job.args | {k: v for k, v in PERSONAL_ARGS.items() if k in job.args}
+            job.result = {k: v for k, v in job.result.items() if k not in PERSONAL_RESULTS}
+            session.add(job)
+    session.flush()
+
+
+def _named_files(job: IoJob) -> list[str]:
+    return HASH.findall(json.dumps([job.args, job.result]))

@@ -1,0 +1,35 @@
+"""The usual weight of a version: what is used and written down when no weight is named."""
+
+from __future__ import annotations
+
+from sqlmodel import Session
+
+from app.registry.adapters import service
+from app.registry.adapters.models import AdapterVersion
+from app.registry.errors import InvalidInput
+from worker.core.lora_files.weights import weight_problem
+from worker.core.words import FileFormat, WeightDtype
+
+USUAL_DOWNLOAD = (FileFormat.KOHYA, WeightDtype.FP16)
+
+
+def set_usual_weight(
+    session: Session, adapter_id: int, reference: int | str | None, weight: float
+) -> AdapterVersion:
+    """Set the usual weight of a version, given by its number or an alias; None: `latest`.
+
+    Its downloads carry the weight, so the default one, if it was written, is written again in the
+    background. Raises InvalidInput for a weight that renders do not accept, NotFound, and Conflict
+    for the checkpoint of a run.
+    """
+    if problem := weight_problem(weight):
+        raise InvalidInput(problem, fields={"usual_weight": problem})
+    adapter = service.require_listed(service.get_adapter(session, adapter_id))
+    version = service.get_version(session, adapter, reference)
+    was_written = service.find_file(session, version.key, *USUAL_DOWNLOAD) is not None
+    version.usual_weight = weight
+    session.add(version)
+    session.flush()
+    if was_written and service.find_file(session, version.key, *USUAL_DOWNLOAD) is None:
+        service.order_file(session, version.key, *USUAL_DOWNLOAD)
+    return version

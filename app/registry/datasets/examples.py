@@ -1,0 +1,35 @@
+"""Datasets of the example styles that come with the project."""
+
+from __future__ import annotations
+
+from app.registry.datasets import service, uploads
+from app.registry.datasets.models import Dataset
+from app.registry.state import AppState
+from app.registry.uploads import UploadedFile
+from worker.core.starter.examples import Example
+
+
+def add_example(state: AppState, example: Example) -> Dataset:
+    """The dataset of this example, made through the normal upload unless it exists.
+
+    A dataset of the example's name counts as the example, also one of an earlier version with other
+    images; images are added only when it has none.
+    """
+    with state.database.write() as session:
+        known = service.list_datasets(session, q=example.title)
+        found = next((row for row in known if row.dataset.name == example.title), None)
+        dataset = (
+            found.dataset
+            if found
+            else service.create_dataset(session, example.title, trigger_word=example.trigger)
+        )
+    if found is None or not found.image_count:
+        files = [path for path in sorted(example.folder.iterdir()) if _belongs(path.suffix)]
+        uploads.receive(
+            state, dataset.key, [UploadedFile(filename=path.name, content=path) for path in files]
+        )
+    return dataset
+
+
+def _belongs(suffix: str) -> bool:
+    return suffix in (".webp", ".jsonl")

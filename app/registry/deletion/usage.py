@@ -1,0 +1,140 @@
+"""What the stored files are: their number and size by kind, each file counted once."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion, is_listed
+from app.registry.datasets.models import Dataset, DatasetVersion, Image
+from app.registry.deletion import latents
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.states import NOT_FINAL
+from app.registry.renders.models import Render, RenderImage
+from app.registry.runs.models import Checkpoint, Run, Sample
+from app.registry.state import AppState
+from app.registry.survey import HASH, ROWS_AT_ONCE
+from app.registry.thumbnails.models import Thumbnail
+
+
+class FileKind(StrEnum):
+    """What a file is for; one of several kinds counts as the first of them."""
+
+    DATASETS = "datasets"
+    ADAPTERS = "adapters"
+    CHECKPOINT_ADAPTERS = "checkpoint_adapters"
+    SAMPLES = "samples"
+    RENDERS = "renders"
+    RUNNING = "running"
+    CHECKPOINTS = "checkpoints"
+    PINNED = "pinned"
+    DELETED_DATASETS = "deleted_datasets"
+    DELETED_IMAGES = "deleted_images"
+    DELETED_RENDERS = "deleted_renders"
+    DELETED_ADAPTERS = "deleted_adapters"
+    JOBS = "jobs"
+    UNUSED = "unused"
+    TRASH = "trash"
+    CACHE = "cache"
+
+
+WITHOUT_ROWS = (FileKind.UNUSED, FileKind.TRASH, FileKind.CACHE)
+
+
+@dataclass(frozen=True)
+class Use:
+    """Number and total size of the files of a kind."""
+
+    kind: FileKind
+    files: int
+    size_bytes: int
+
+
+def storage_use(state: AppState) -> list[Use]:
+    """The stored files by kind, and the cache of encodings of this machine."""
+    left = {blob.sha256: blob.size for blob in state.store.list()}
+    uses = []
+    with state.database.read() as session:
+        thumbnails = {
+            row.sha256: (row.small_sha256, row.large_sha256)
+            for row in session.exec(select(Thumbnail))
+        }
+        for kind in FileKind:
+            if kind not in WITHOUT_ROWS:
+                uses.append(_take(kind, _hashes(session, kind), left, thumbnails))
+    uses.append(Use(FileKind.UNUSED, len(left), sum(left.values())))
+    trash = [blob.size for blob in state.store.list_trash()]
+    uses.append(Use(FileKind.TRASH, len(trash), sum(trash)))
+    data_dir = state.settings.data_dir
+    uses.append(Use(FileKind.CACHE, *latents.measure_cache(data_dir)))
+    return uses
+
+
+def _take(
+    kind: FileKind,
+    hashes: Iterable[str],
+    left: dict[str, int],
+    thumbnails: dict[str, tuple[str | None, str | None]],
+) -> Use:
+    files = size_bytes = 0
+    for sha256 in hashes:
+        for one in (sha256, *thumbnails.get(sha256, ())):
+            size = left.pop(one, None) if one else None
+            if size is not None:
+                files, size_bytes = files + 1, size_bytes + size
+    return Use(kind, files, size_bytes)
+
+
+def _hashes(session: Session, kind: FileKind) -> Iterator[str]:
+    """The hashes of the files of a kind, with some that are no files."""
+    query = _queries()[kind]
+    rows = session.connection().execute(query, execution_options={"yield_per": ROWS_AT_ONCE})
+    for row in rows:
+        for value in filter(None, row):
+            yield from HASH.findall(value)
+
+
+def _queries() -> dict[FileKind, Any]:
+    live = col(Dataset.deleted_at).is_(None)
+    kept = col(Adapter.deleted_at).is_(None)
+    image = sa.select(col(Image.clean_sha256), col(Image.thumbnail_sha256)).join(
+        Dataset, col(Dataset.id) == col(Image.dataset_id)
+    )
+    adapter = (
+        sa.select(
+            col(AdapterVersion.sha256),
+            sa.cast(col(AdapterVersion.details), sa.Text),
+            col(AdapterFile.sha256),
+            col(Adapter.cover_sha256),
+            col(Adapter.imported_cover_sha256),
+        )
+        .join(Adapter, col(Adapter.id) == col(AdapterVersion.adapter_id))
+        .outerjoin(AdapterFile, col(AdapterFile.version_id) == col(AdapterVersion.id))
+    )
+    checkpoint = sa.select(col(Checkpoint.sha256)).join(Run, col(Run.id) == col(Checkpoint.run_id))
+    running = col(Run.status).in_(NOT_FINAL)
+    job = (sa.cast(col(IoJob.args), sa.Text), sa.cast(col(IoJob.result), sa.Text))
+    deleted_image = col(Image.deleted_at).is_not(None)
+    image_of_render = sa.select(col(RenderImage.sha256)).join(
+        Render, col(Render.id) == col(RenderImage.render_id)
+    )
+    return {
+        FileKind.DATASETS: image.where(live, ~deleted_image),
+        FileKind.ADAPTERS: adapter.where(kept, is_listed()),
+        FileKind.CHECKPOINT_ADAPTERS: adapter.where(~is_listed()),
+        FileKind.SAMPLES: sa.select(col(Sample.sha256)),
+        FileKind.RENDERS: image_of_render.where(col(Render.deleted_at).is_(None)),
+        FileKind.RUNNING: checkpoint.where(running),
+        FileKind.CHECKPOINTS: checkpoint.where(~running),
+        FileKind.PINNED: sa.select(sa.cast(col(DatasetVersion.items), sa.Text)),
+        FileKind.DELETED_DATASETS: image.where(~live),
+        FileKind.DELETED_IMAGES: image.where(live, deleted_image),
+        FileKind.DELETED_RENDERS: image_of_render.where(col(Render.deleted_at).is_not(None)),
+        FileKind.DELETED_ADAPTERS: adapter.where(~kept),
+        FileKind.JOBS: sa.select(*job),
+    }

@@ -1,0 +1,164 @@
+"""Renders that a person hid or deleted, in no list; both can be undone.
+
+The same request draws the same image, so renders with equal images go and come back together.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from app.registry.adapters import covers
+from app.registry.adapters.models import Adapter
+from app.registry.db import utcnow
+from app.registry.deletion.freeing import Deletion
+from app.registry.errors import Conflict, NotFound
+from app.registry.renders.deletion import delete_renders
+from app.registry.renders.models import Render, RenderAdapter, RenderImage
+from app.registry.renders.service import distinct_images, get_render
+
+LISTED = 200
+
+
+@dataclass(frozen=True)
+class RemovedRender:
+    """A hidden or deleted render of an adapter, with its image."""
+
+    render: Render
+    sha256: str
+
+
+def hide_render(session: Session, adapter_id: int, render_id: int, *, hidden: bool) -> Render:
+    """Hide a render on the page of an adapter, or show it again. Raises NotFound."""
+    render = require_render_of(session, adapter_id, render_id)
+    keys = [row.key for row in _equal_renders(session, render)]
+    links = sa.update(RenderAdapter).where(col(RenderAdapter.adapter_id) == adapter_id)
+    links = links.where(col(RenderAdapter.render_id).in_(keys))
+    session.connection().execute(links.values(hidden=hidden))
+    session.expire_all()
+    return render
+
+
+def delete_render(session: Session, render_id: int) -> Render:
+    """Delete a render; it can be restored until it is deleted for good.
+
+    An adapter whose cover it is gets its usual cover. Raises Conflict if it has not ended.
+    """
+    render = get_render(session, render_id)
+    if not render.state.is_final:
+        raise Conflict(
+            "This image is still being generated. Cancel it first, then delete the image."
+        )
+    if render.deleted_at is not None:
+        return render
+    equal = _set_deleted(session, render, utcnow())
+    images = _images_of(session, render.key)
+    for adapter, links in _links(session, equal):
+        if adapter.cover_sha256 in images:
+            for link in links:
+                link.was_cover = True
+            covers.put_cover(session, adapter, covers.usual_cover(session, adapter))
+    return render
+
+
+def restore_render(session: Session, render_id: int) -> Render:
+    """Undo `delete_render`, also for the cover unless another one was chosen since."""
+    render = get_render(session, render_id)
+    equal = _set_deleted(session, render, None)
+    images = _images_of(session, render.key)
+    for adapter, links in _links(session, equal):
+        was_cover = any(link.was_cover for link in links)
+        if was_cover and adapter.cover_sha256 == covers.usual_cover(session, adapter):
+            covers.put_cover(session, adapter, images[0] if images else adapter.cover_sha256)
+        for link in links:
+            link.was_cover = False
+    return render
+
+
+def list_hidden(session: Session, adapter_id: int) -> list[RemovedRender]:
+    """The hidden renders of an adapter, the newest first."""
+    is_hidden = col(RenderAdapter.hidden).is_(True)
+    return _removed(session, adapter_id, is_hidden, col(Render.deleted_at).is_(None))
+
+
+def list_deleted(session: Session, adapter_id: int) -> list[RemovedRender]:
+    """The deleted renders of an adapter, the newest first."""
+    return _removed(session, adapter_id, col(Render.deleted_at).is_not(None))
+
+
+def has_removed(session: Session, adapter_id: int) -> bool:
+    """True if a render of this adapter is hidden or deleted."""
+    removed = col(RenderAdapter.hidden).is_(True) | col(Render.deleted_at).is_not(None)
+    query = select(RenderAdapter.render_id).join(Render).where(removed)
+    return session.exec(query.where(RenderAdapter.adapter_id == adapter_id)).first() is not None
+
+
+def delete_deleted_renders(session: Session) -> Deletion:
+    """Delete all deleted renders for good."""
+    deleted = session.exec(select(Render.id).where(col(Render.deleted_at).is_not(None)))
+    keys = [key for key in deleted if key is not None]
+    return delete_renders(session, keys, title="deleted images of the playground")
+
+
+def _removed(
+    session: Session, adapter_id: int, *conditions: sa.ColumnElement[bool]
+) -> list[RemovedRender]:
+    query = (
+        select(Render)
+        .join(RenderAdapter, col(RenderAdapter.render_id) == col(Render.id))
+        .where(RenderAdapter.adapter_id == adapter_id, *conditions)
+        .order_by(col(Render.id).desc())
+    )
+    renders = session.exec(query.limit(LISTED)).all()
+    return [RemovedRender(render, sha256) for sha256, render in distinct_images(session, renders)]
+
+
+def require_render_of(session: Session, adapter_id: int, render_id: int) -> Render:
+    """A render that used this adapter. Raises NotFound."""
+    if session.get(RenderAdapter, (adapter_id, render_id)) is None:
+        raise NotFound("This adapter has no such image; it may have been deleted for good.")
+    return get_render(session, render_id)
+
+
+def _set_deleted(session: Session, render: Render, moment: datetime | None) -> list[Render]:
+    """Set when the render and its equals were deleted; those rows."""
+    equal = _equal_renders(session, render)
+    for row in equal:
+        row.deleted_at = moment
+        session.add(row)
+    session.flush()
+    return equal
+
+
+def _equal_renders(session: Session, render: Render) -> list[Render]:
+    """The render and those with the same images."""
+    same = select(Render).where(
+        Render.cache_key == render.cache_key,
+        Render.precision == render.precision,
+        Render.status == render.status,
+    )
+    return list({row.key: row for row in (render, *session.exec(same))}.values())
+
+
+def _links(
+    session: Session, renders: Sequence[Render]
+) -> list[tuple[Adapter, list[RenderAdapter]]]:
+    """The adapters that these renders used, with the rows that link them."""
+    query = (
+        select(RenderAdapter, Adapter)
+        .join(Adapter, col(Adapter.id) == col(RenderAdapter.adapter_id))
+        .where(col(RenderAdapter.render_id).in_([render.key for render in renders]))
+    )
+    found: dict[int, tuple[Adapter, list[RenderAdapter]]] = {}
+    for link, adapter in session.exec(query):
+        found.setdefault(adapter.key, (adapter, []))[1].append(link)
+    return list(found.values())
+
+
+def _images_of(session: Session, render_id: int) -> list[str]:
+    query = select(RenderImage.sha256).where(RenderImage.render_id == render_id)
+    return list(session.exec(query.order_by(col(RenderImage.index))))

@@ -1,0 +1,118 @@
+"""Deletes renders of the playground for good, with their images."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col, select
+
+from app.registry.adapters import publications
+from app.registry.adapters.models import Adapter
+from app.registry.deletion.freeing import Deletion
+from app.registry.errors import Conflict, NotFound
+from app.registry.jobs import service as jobs
+from app.registry.jobs.states import NOT_FINAL
+from app.registry.references import in_chunks
+from app.registry.renders.models import Render, RenderAdapter, RenderImage
+
+
+def delete_render(session: Session, render_id: int) -> Deletion:
+    """Delete a render with its images and its twin. Raises Conflict if one has not ended."""
+    if session.get(Render, render_id, with_for_update=True) is None:
+        raise NotFound("There is no such render; it may have been deleted for good already.")
+    return delete_renders(session, [render_id], title=f"render {render_id}")
+
+
+def delete_renders(session: Session, render_ids: Iterable[int], *, title: str) -> Deletion:
+    """Delete renders with their images and their twins. Raises Conflict if one has not ended."""
+    keys = set(render_ids)
+    twins = _twins_of(session, keys)
+    deletion = Deletion(title)
+    deletion.count(len(keys - twins), "render")
+    deletion.count(len(twins), "image without adapters", "images without adapters")
+    for chunk in in_chunks(keys | twins):
+        _require_ended(session, chunk)
+        of_renders = select(RenderImage.sha256).where(col(RenderImage.render_id).in_(chunk))
+        deletion.files.update(session.exec(of_renders))
+    publications.forget_images(session, deletion.files)
+    for chunk in in_chunks(keys | twins):
+        connection = session.connection()
+        pointing = sa.update(Render).where(col(Render.twin_id).in_(chunk))
+        connection.execute(pointing.values(twin_id=None))
+        for owned in (RenderImage, RenderAdapter):
+            connection.execute(sa.delete(owned).where(col(owned.render_id).in_(chunk)))
+        jobs.forget_texts(session, Render, chunk)
+    for chunk in in_chunks(keys | twins):
+        session.connection().execute(sa.delete(Render).where(col(Render.id).in_(chunk)))
+    session.expire_all()
+    return deletion
+
+
+def _twins_of(session: Session, keys: set[int]) -> set[int]:
+    """The twins of these renders that no other render has as its twin."""
+    twins: set[int] = set()
+    for chunk in in_chunks(keys):
+        of_renders = select(Render.twin_id).where(col(Render.id).in_(chunk))
+        twins.update(key for key in session.exec(of_renders) if key is not None)
+    others: set[int] = set()
+    for chunk in in_chunks(twins):
+        having = select(Render.twin_id, Render.id).where(col(Render.twin_id).in_(chunk))
+        others.update(twin for twin, key in session.exec(having) if twin and key not in keys)
+    return twins - others
+
+
+def _require_ended(session: Session, keys: list[int]) -> None:
+    unfinished = select(Render).where(col(Render.id).in_(keys)).with_for_update()
+    for render in session.exec(unfinished):
+        if not render.state.is_final:
+            raise Conflict(
+                f"The images of render {render.key} are still being generated. Cancel it first, "
+                "then delete it."
+            )
+
+
+def delete_ended_renders(
+    session: Session, *, before: datetime | None = None, keep_covers: bool = True
+) -> Deletion:
+    """Delete the renders of `ended_renders`."""
+    keys = ended_renders(session, before=before, keep_covers=keep_covers)
+    return delete_renders(session, keys, title="renders of the playground")
+
+
+def ended_renders(
+    session: Session, *, before: datetime | None = None, keep_covers: bool = True
+) -> list[int]:
+    """The ids of renders that have ended, oldest first; twins go with their renders.
+
+    `before`: only those that ended earlier. `keep_covers`: not those with the cover of an adapter.
+    """
+    of_twin = aliased(Render)
+    unfinished_twin = (
+        select(1)
+        .where(col(of_twin.id) == col(Render.twin_id), col(of_twin.status).in_(NOT_FINAL))
+        .exists()
+    )
+    query = select(Render.id).where(col(Render.status).not_in(NOT_FINAL), ~unfinished_twin)
+    if before is not None:
+        query = query.where(col(Render.finished_at) < before)
+    if keep_covers:
+        covers = select(col(Adapter.cover_sha256)).where(col(Adapter.cover_sha256).is_not(None))
+        shown = select(RenderImage.render_id).where(col(RenderImage.sha256).in_(covers))
+        query = query.where(
+            col(Render.id).not_in(shown),
+            col(Render.id).not_in(
+                select(col(of_twin.twin_id)).where(
+                    col(of_twin.twin_id).is_not(None), col(of_twin.id).in_(shown)
+                )
+            ),
+        )
+    is_twin_of_unfinished = (
+        select(1)
+        .where(col(of_twin.twin_id) == col(Render.id), col(of_twin.status).in_(NOT_FINAL))
+        .exists()
+    )
+    query = query.where(~is_twin_of_unfinished)
+    return [key for key in session.exec(query.order_by(col(Render.id))) if key is not None]

@@ -1,0 +1,239 @@
+"""The checkpoints of a run: training states to continue from, and adapters to try and use.
+
+Only the newest states are kept, as they are large. The adapter of a checkpoint is a version, with
+the number of its step, of an unlisted adapter that belongs to the run: so it has an address, and
+works in the playground, the downloads, the tools and the API as every version does. What a person
+saved or keeps is never deleted unasked.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from app.registry.adapters import service as adapters
+from app.registry.adapters.models import LATEST, Adapter, AdapterVersion, is_listed
+from app.registry.adapters.versions import aliases
+from app.registry.adapters.versions.create_version import NewVersion, adapter_of_parent, publish
+from app.registry.errors import Conflict, NotFound
+from app.registry.jobs import service as jobs
+from app.registry.runs import service
+from app.registry.runs.models import NOTICE, Checkpoint, Run, Sample
+from worker.core.words import FileFormat, WeightDtype
+
+STEPS_NAMED = 20  # in a sentence
+
+
+@dataclass(frozen=True)
+class RunCheckpoint:
+    """A checkpoint at a step: its state, its adapter, or both.
+
+    `address`: the unlisted adapter whose version it is. `used_as`: the version that was made of it,
+    with its adapter; `is_in_use`: that adapter's `latest` points to it.
+    """
+
+    step: int
+    state: Checkpoint | None
+    address: Adapter | None
+    version: AdapterVersion | None
+    used_as: tuple[Adapter, AdapterVersion] | None
+    is_in_use: bool
+
+    @property
+    def kept(self) -> bool:
+        """True if a person saved or keeps it."""
+        return any(part.kept for part in (self.state, self.version) if part is not None)
+
+    @property
+    def created_at(self) -> datetime:
+        """When it was saved."""
+        part = self.version or self.state
+        assert part is not None
+        return part.created_at
+
+    @property
+    def reference(self) -> str:
+        """How the playground names its adapter, such as `chalk-run-3@150`; empty without one."""
+        return f"{self.address.slug}@{self.step}" if self.address and self.version else ""
+
+
+def address_of(session: Session, run_id: int) -> Adapter | None:
+    """The unlisted adapter that holds the checkpoints of a run, if there is one."""
+    return session.exec(select(Adapter).where(Adapter.run_id == run_id)).first()
+
+
+def list_checkpoints(
+    session: Session, run_id: int, *, steps: Collection[int] | None = None
+) -> list[RunCheckpoint]:
+    """The checkpoints of a run, or those at these steps, the newest first."""
+    address = address_of(session, run_id)
+    states = {row.step: row for row in _states(session, run_id, steps)}
+    versions = {row.version: row for row in _versions(session, address, steps)}
+    made = _versions_made(session, run_id)
+    extended = {adapter.key: adapter for adapter, _ in made}
+    in_use = {adapters.get_version(session, adapter).key for adapter in extended.values()}
+    found = []
+    for step in sorted(states.keys() | versions.keys(), reverse=True):
+        version = versions.get(step)
+        used_as = _made_of(version, made) if version else None
+        is_in_use = used_as is not None and used_as[1].key in in_use
+        row = RunCheckpoint(step, states.get(step), address, version, used_as, is_in_use)
+        found.append(row)
+    return found
+
+
+def checkpoint_steps(run_id: int) -> tuple[sa.Select[int], sa.Select[int]]:
+    """Queries of the steps of a run whose state, and of those whose adapter is stored."""
+    states = sa.select(col(Checkpoint.step)).where(col(Checkpoint.run_id) == run_id)
+    versions = (
+        sa.select(col(AdapterVersion.version))
+        .join(Adapter, col(Adapter.id) == col(AdapterVersion.adapter_id))
+        .where(col(Adapter.run_id) == run_id)
+    )
+    return states, versions
+
+
+def count_checkpoints(session: Session, run_id: int) -> int:
+    """Number of checkpoints of a run, with or without adapter."""
+    steps = sa.union(*checkpoint_steps(run_id)).subquery()
+    query = sa.select(sa.func.count()).select_from(steps)
+    return session.connection().execute(query).scalar_one()
+
+
+def get_checkpoint(session: Session, run_id: int, step: int) -> RunCheckpoint:
+    """The checkpoint at a step. Raises NotFound, with the steps that there are."""
+    found = list_checkpoints(session, run_id, steps=[step])
+    if found:
+        return found[0]
+    there = [row.step for row in list_checkpoints(session, run_id)]
+    known = ", ".join(f"{number:,}" for number in there[:STEPS_NAMED]) or "none"
+    more = " …" if len(there) > STEPS_NAMED else ""
+    raise NotFound(
+        f"This run has no checkpoint at step {step:,}; it may have been deleted. It has "
+        f"checkpoints at steps: {known}{more}."
+    )
+
+
+def good_checkpoint(session: Session, run: Run) -> RunCheckpoint | None:
+    """Of a ruined run, the newest checkpoint that was not worse than the base, if one is kept."""
+    if not run.good_steps:
+        return None
+    found = list_checkpoints(session, run.key, steps=run.good_steps)
+    return next((row for row in found if row.version is not None), None)
+
+
+def keep_checkpoint(session: Session, run_id: int, step: int, *, kept: bool) -> RunCheckpoint:
+    """Keep a checkpoint, so that later ones never replace it, or no longer. Raises NotFound."""
+    service.get_run(session, run_id, lock=True)
+    found = get_checkpoint(session, run_id, step)
+    if found.kept != kept:
+        for part in (found.state, found.version):
+            if part is not None:
+                part.kept = kept
+                session.add(part)
+        words = "is kept" if kept else "is no longer kept"
+        jobs.record(session, Run, run_id, NOTICE, text=f"The checkpoint at step {step:,} {words}.")
+        session.flush()
+    return found
+
+
+def use_checkpoint(session: Session, run_id: int, step: int) -> tuple[Adapter, AdapterVersion]:
+    """Make a version of a checkpoint, and point `latest` to it; the second time only the latter.
+
+    It becomes a version of the adapter that the run made or will make, else of a new one. Raises
+    NotFound, or Conflict if only the training state is left.
+    """
+    run = service.get_run(session, run_id, lock=True)
+    found = get_checkpoint(session, run_id, step)
+    if found.used_as is not None:
+        adapter, version = found.used_as
+        aliases.point(session, version, LATEST)
+        return adapter, version
+    if found.version is None or found.address is None:
+        raise Conflict(
+            f"Of the checkpoint at step {step:,} only the training state is stored, not its "
+            "adapter. Continue from it instead."
+        )
+    new = _new_version(session, run, found.address, found.version)
+    version = publish(session, new, adapter_id=_adapter_to_extend(session, run))
+    adapter = session.get_one(Adapter, version.adapter_id)
+    if not run.state.is_final:
+        run.adapter_id = adapter.key  # what the run makes at its end becomes the next version
+        session.add(run)
+    adapters.order_file(session, version.key, FileFormat.KOHYA, WeightDtype.FP16)
+    text = f"Step {step:,} became version {version.version} of “{adapter.name}”."
+    jobs.record(session, Run, run_id, NOTICE, text=text)
+    return adapter, version
+
+
+def _new_version(
+    session: Session, run: Run, address: Adapter, version: AdapterVersion
+) -> NewVersion:
+    first = (Sample.run_id == run.key, Sample.step == version.version, Sample.prompt_index == 0)
+    cover = session.exec(select(Sample.sha256).where(*first)).first()
+    copied = version.model_dump(
+        include={
+            "sha256",
+            "size_bytes",
+            "tensor_sha256",
+            "rank",
+            "alpha",
+            "trigger_words",
+            "base_model_id",
+            "dataset_version_id",
+            "run_id",
+            "steps",
+            "trainable_parameters",
+            "base_parameters",
+            "peak_memory_bytes",
+            "training_seconds",
+            "config",
+            "details",
+        }
+    )
+    return NewVersion(name=run.name, base_family=address.base_family, cover_sha256=cover, **copied)
+
+
+def _adapter_to_extend(session: Session, run: Run) -> int | None:
+    """The adapter that gets the next version of this run; None: a new one."""
+    made = _versions_made(session, run.key)
+    return made[0][0].key if made else adapter_of_parent(session, run)
+
+
+def _versions_made(session: Session, run_id: int) -> Sequence[tuple[Adapter, AdapterVersion]]:
+    """The versions that a run or its checkpoints made, the newest first, without deleted ones."""
+    query = (
+        select(Adapter, AdapterVersion)
+        .join(AdapterVersion, col(AdapterVersion.adapter_id) == col(Adapter.id))
+        .where(AdapterVersion.run_id == run_id, is_listed(), col(Adapter.deleted_at).is_(None))
+    )
+    return session.exec(query.order_by(col(AdapterVersion.id).desc())).all()
+
+
+def _made_of(
+    version: AdapterVersion, made: Sequence[tuple[Adapter, AdapterVersion]]
+) -> tuple[Adapter, AdapterVersion] | None:
+    """The newest version with the weights of this one."""
+    return next((pair for pair in made if pair[1].sha256 == version.sha256), None)
+
+
+def _states(session: Session, run_id: int, steps: Collection[int] | None) -> Sequence[Checkpoint]:
+    query = select(Checkpoint).where(Checkpoint.run_id == run_id)
+    return session.exec(
+        query if steps is None else query.where(col(Checkpoint.step).in_(steps))
+    ).all()
+
+
+def _versions(
+    session: Session, address: Adapter | None, steps: Collection[int] | None
+) -> Sequence[AdapterVersion]:
+    if address is None:
+        return []
+    query = select(AdapterVersion).where(AdapterVersion.adapter_id == address.key)
+    if steps is not None:
+        query = query.where(col(AdapterVersion.version).in_(steps))
+    return session.exec(query).all()

@@ -1,0 +1,375 @@
+"""The list of runs: search, filters, sort orders, pages, in a fixed number of queries."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+from typing import Any, TypeVar
+
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement
+from sqlmodel import Session, col, func, select
+
+from app.registry.adapters.library.search import needles, spaced
+from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.datasets.models import Dataset
+from app.registry.db import MAX_ID, database_now
+from app.registry.jobs.states import JobStatus
+from app.registry.runs.epochs import Epochs, epochs_of_runs
+from app.registry.runs.models import Run, Sample
+from app.registry.runs.service import elapsed_seconds
+
+RUNS_A_PAGE = 30
+SAMPLES_SHOWN = 5
+CHOICES_SHOWN = 200  # of the newest datasets, base models or adapters with runs
+STATUS_ORDER = (
+    JobStatus.RUNNING,
+    JobStatus.QUEUED,
+    JobStatus.PAUSED,
+    JobStatus.SUCCEEDED,
+    JobStatus.FAILED,
+    JobStatus.CANCELED,
+)
+
+
+Named = TypeVar("Named", Dataset, BaseModel, Adapter)
+Row = TypeVar("Row", Dataset, BaseModel, Adapter, AdapterVersion)
+
+
+class RunSort(StrEnum):
+    """Sort orders of the list of runs; the newest first among equals."""
+
+    NEWEST = "newest"
+    OLDEST = "oldest"
+    NAME = "name"
+    NAME_DOWN = "name-down"
+    STATUS = "status"
+    LOSS = "loss"
+    LONGEST = "longest"
+    SHORTEST = "shortest"
+
+
+@dataclass(frozen=True)
+class RunFilter:
+    """Search, filters, sort order and page of the list of runs; all are part of the URL."""
+
+    q: str = ""
+    status: str = ""
+    dataset_id: int | None = None
+    base_model_id: int | None = None
+    adapter_id: int | None = None
+    sort: RunSort = RunSort.NEWEST
+    page: int = 1
+
+    @property
+    def is_narrow(self) -> bool:
+        """True if it leaves out runs."""
+        return bool(self.q or self.status or self.places)
+
+    @property
+    def places(self) -> dict[str, int]:
+        """The ids of dataset, base model and adapter to filter by, by the name of the filter."""
+        ids = {
+            "dataset_id": self.dataset_id,
+            "base_model_id": self.base_model_id,
+            "adapter_id": self.adapter_id,
+        }
+        return {name: key for name, key in ids.items() if key is not None}
+
+
+@dataclass(frozen=True)
+class RunRow:
+    """A run of the list, with what it was trained on and made.
+
+    `samples`: those of its newest step, by prompt. `place`: in the queue, from 1; None if it does
+    not wait. `seconds`: since its start until its end or now; None before the start.
+    """
+
+    run: Run
+    dataset: Dataset | None
+    base: BaseModel | None
+    adapter: Adapter | None
+    version: AdapterVersion | None
+    samples: list[Sample]
+    epochs: Epochs
+    place: int | None
+    seconds: float | None
+
+    @property
+    def rank(self) -> float | None:
+        """The rank of its adapter; None if its settings are damaged."""
+        return self._number("rank")
+
+    @property
+    def learning_rate(self) -> float | None:
+        """Its learning rate; None if its settings are damaged."""
+        return self._number("learning_rate")
+
+    def _number(self, setting: str) -> float | None:
+        value = self.run.config.get(setting)
+        return value if isinstance(value, int | float) else None
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """One page of the list.
+
+    `counts`: runs by status under the other filters; `everything`: without any filter.
+    """
+
+    items: list[RunRow]
+    total: int
+    counts: dict[str, int]
+    everything: dict[str, int]
+
+    @property
+    def pages(self) -> int:
+        """Number of pages."""
+        return max(1, -(-self.total // RUNS_A_PAGE))
+
+    @property
+    def all_count(self) -> int:
+        """Number of all runs."""
+        return sum(self.everything.values())
+
+    @property
+    def queue_length(self) -> int:
+        """Number of all runs that wait."""
+        return self.everything.get(JobStatus.QUEUED, 0)
+
+    @property
+    def is_live(self) -> bool:
+        """True while a run waits or trains."""
+        return any(number and JobStatus(name).is_active for name, number in self.everything.items())
+
+
+@dataclass(frozen=True)
+class Choice:
+    """A dataset, base model or adapter to filter by; its label says if it was deleted."""
+
+    id: int
+    label: str
+
+
+@dataclass(frozen=True)
+class RunChoices:
+    """What runs can be filtered by: the newest of each that has runs."""
+
+    datasets: list[Choice]
+    base_models: list[Choice]
+    adapters: list[Choice]
+
+
+def list_runs(session: Session, filters: RunFilter) -> RunPage:
+    """The page of runs for this filter."""
+    words = _matches(session, filters.q)
+    placed = _conditions(filters)
+    by_status = select(Run.status, func.count()).group_by(col(Run.status))
+    everything = dict(session.exec(by_status).all())
+    counts = everything
+    if filters.q or filters.places:
+        counts = dict(session.exec(by_status.where(*words, *placed)).all())
+    conditions = [*words, *placed]
+    if filters.status:
+        conditions.append(col(Run.status) == filters.status)
+    total = counts.get(filters.status, 0) if filters.status else sum(counts.values())
+    now = database_now(session)
+    query = (
+        select(Run)
+        .where(*conditions)
+        .order_by(*_order(filters.sort, now))
+        .offset((filters.page - 1) * RUNS_A_PAGE)
+        .limit(RUNS_A_PAGE)
+    )
+    return RunPage(
+        items=_rows(session, session.exec(query).all(), now),
+        total=total,
+        counts=counts,
+        everything=everything,
+    )
+
+
+def queue_places(session: Session, run_ids: Sequence[int]) -> dict[int, int]:
+    """The place of each of these runs that waits, from 1 for the one that starts next."""
+    place = func.row_number().over(order_by=(col(Run.priority), col(Run.id)))
+    queue = (
+        sa.select(col(Run.id).label("id"), place.label("place"))
+        .where(col(Run.status) == JobStatus.QUEUED)
+        .subquery()
+    )
+    query = sa.select(queue.c.id, queue.c.place).where(queue.c.id.in_(run_ids))
+    return {row.id: row.place for row in session.connection().execute(query)}
+
+
+def run_choices(session: Session, filters: RunFilter) -> RunChoices:
+    """What runs can be filtered by, including the present filters."""
+    has_runs = sa.exists().where(col(Run.dataset_id) == col(Dataset.id))
+    datasets = _choices(session, Dataset, has_runs, filters.dataset_id)
+    has_runs = sa.exists().where(col(Run.base_model_id) == col(BaseModel.id))
+    bases = _choices(session, BaseModel, has_runs, filters.base_model_id)
+    made = sa.exists().where(
+        col(AdapterVersion.adapter_id) == col(Adapter.id), col(AdapterVersion.run_id).is_not(None)
+    )
+    planned = sa.exists().where(col(Run.adapter_id) == col(Adapter.id))
+    listed = col(Adapter.run_id).is_(None) & (made | planned)
+    return RunChoices(datasets, bases, _choices(session, Adapter, listed, filters.adapter_id))
+
+
+def _choices(
+    session: Session,
+    model: type[Named],
+    condition: ColumnElement[bool],
+    chosen: int | None,
+) -> list[Choice]:
+    is_other = col(model.id) != (chosen or 0)
+    query = select(model).where(condition | sa.not_(is_other)).limit(CHOICES_SHOWN)
+    rows = session.exec(query.order_by(is_other, col(model.id).desc())).all()
+    choices = [Choice(row.key, f"{row.name}{_gone_words(row)}") for row in rows]
+    choices.sort(key=lambda choice: (choice.label.casefold(), choice.id))
+    if chosen is not None and all(row.key != chosen for row in rows):
+        choices.append(Choice(chosen, f"number {chosen} (deleted for good)"))
+    return choices
+
+
+def _gone_words(row: Named) -> str:
+    """What follows the name of a deleted dataset or adapter, or a removed base model."""
+    if isinstance(row, BaseModel):
+        return " (removed)" if row.status == BaseModelStatus.REMOVED else ""
+    return " (deleted)" if row.deleted_at else ""
+
+
+def _conditions(filters: RunFilter) -> list[ColumnElement[bool]]:
+    """The conditions of the filters by dataset, base model and adapter."""
+    conditions: list[ColumnElement[bool]] = []
+    if filters.dataset_id is not None:
+        conditions.append(col(Run.dataset_id) == filters.dataset_id)
+    if filters.base_model_id is not None:
+        conditions.append(col(Run.base_model_id) == filters.base_model_id)
+    if filters.adapter_id is not None:
+        made = sa.select(col(AdapterVersion.run_id)).where(
+            col(AdapterVersion.adapter_id) == filters.adapter_id,
+            col(AdapterVersion.run_id).is_not(None),
+        )
+        is_planned = col(Run.adapter_id) == filters.adapter_id
+        conditions.append(col(Run.id).in_(made) | is_planned)
+    return conditions
+
+
+def _matches(session: Session, query: str) -> list[ColumnElement[bool]]:
+    """A condition per word of a search: a text of the run, its number or a name beside it has it.
+
+    The names are those of its dataset, its base model and the adapter it made.
+    """
+    words = needles(query)
+    if not words:
+        return [sa.false()] if query.strip() else []
+    datasets = _texts(session, Dataset, col(Run.dataset_id))
+    bases = _texts(session, BaseModel, col(Run.base_model_id))
+    made = sa.select(col(AdapterVersion.adapter_id)).where(
+        col(AdapterVersion.id) == col(Run.adapter_version_id)
+    )
+    adapters = _texts(session, Adapter, made.scalar_subquery())
+    conditions: list[ColumnElement[bool]] = []
+    for word in words:
+        versions = sa.select(col(AdapterVersion.id)).where(
+            col(AdapterVersion.adapter_id).in_(_with(word, adapters))
+        )
+        found: ColumnElement[bool] = (
+            col(Run.search_text).contains(word, autoescape=True)
+            | col(Run.dataset_id).in_(_with(word, datasets))
+            | col(Run.base_model_id).in_(_with(word, bases))
+            | col(Run.adapter_version_id).in_(versions)
+        )
+        number = word.strip()
+        if number.isdecimal() and len(number) <= len(str(MAX_ID)) and int(number) <= MAX_ID:
+            found |= col(Run.id) == int(number)
+        conditions.append(found)
+    return conditions
+
+
+def _texts(session: Session, model: type[Named], of_run: Any) -> dict[int, str]:
+    """The searched names of what runs refer to by this column or subquery, by id."""
+    used = sa.select(of_run).select_from(Run)
+    query = sa.select(col(model.id), col(model.name)).where(col(model.id).in_(used))
+    return {row.id: spaced(row.name) for row in session.connection().execute(query)}
+
+
+def _with(word: str, texts: Mapping[int, str]) -> list[int]:
+    return [key for key, text in texts.items() if word in text]
+
+
+def _order(sort: RunSort, now: datetime) -> list[ColumnElement[Any]]:
+    newest = col(Run.id).desc()
+    if sort is RunSort.OLDEST:
+        return [col(Run.id).asc()]
+    if sort is RunSort.NAME:
+        return [col(Run.sort_name).asc(), newest]
+    if sort is RunSort.NAME_DOWN:
+        return [col(Run.sort_name).desc(), newest]
+    if sort is RunSort.LOSS:
+        return [col(Run.loss).is_(None), col(Run.loss).asc(), newest]
+    if sort is RunSort.STATUS:
+        places = {status.value: place for place, status in enumerate(STATUS_ORDER)}
+        return [sa.case(places, value=col(Run.status)), newest]
+    if sort in (RunSort.LONGEST, RunSort.SHORTEST):
+        end = func.coalesce(col(Run.finished_at), sa.literal(now, sa.DateTime(timezone=True)))
+        seconds = sa.extract("epoch", end) - sa.extract("epoch", col(Run.started_at))
+        order = seconds.desc() if sort is RunSort.LONGEST else seconds.asc()
+        return [col(Run.started_at).is_(None), order, newest]
+    return [newest]
+
+
+def _rows(session: Session, runs: Sequence[Run], now: datetime) -> list[RunRow]:
+    """The runs with everything that the list shows, in a fixed number of queries."""
+    datasets = _by_id(session, Dataset, (run.dataset_id for run in runs))
+    bases = _by_id(session, BaseModel, (run.base_model_id for run in runs))
+    versions = _by_id(session, AdapterVersion, (run.adapter_version_id for run in runs))
+    adapters = _by_id(session, Adapter, (version.adapter_id for version in versions.values()))
+    samples = newest_samples(session, [run.key for run in runs])
+    waiting = [run.key for run in runs if run.state is JobStatus.QUEUED]
+    places = queue_places(session, waiting) if waiting else {}
+    epochs = epochs_of_runs(session, runs)
+    rows = []
+    for run in runs:
+        version = versions.get(run.adapter_version_id or 0)
+        rows.append(
+            RunRow(
+                run=run,
+                dataset=datasets.get(run.dataset_id),
+                base=bases.get(run.base_model_id),
+                adapter=adapters.get(version.adapter_id) if version else None,
+                version=version,
+                samples=samples.get(run.key, []),
+                epochs=epochs[run.key],
+                place=places.get(run.key),
+                seconds=elapsed_seconds(run, now),
+            )
+        )
+    return rows
+
+
+def _by_id(session: Session, model: type[Row], keys: Iterable[int | None]) -> dict[int, Row]:
+    wanted = {key for key in keys if key is not None}
+    if not wanted:
+        return {}
+    found = session.exec(select(model).where(col(model.id).in_(wanted)))
+    return {row.key: row for row in found}
+
+
+def newest_samples(session: Session, run_ids: Sequence[int]) -> dict[int, list[Sample]]:
+    """The first samples of the newest sampled step of each run, by prompt."""
+    last = (
+        sa.select(col(Sample.run_id), func.max(Sample.step).label("step"))
+        .where(col(Sample.run_id).in_(run_ids))
+        .group_by(col(Sample.run_id))
+        .subquery()
+    )
+    is_last = (col(Sample.run_id) == last.c.run_id) & (col(Sample.step) == last.c.step)
+    query = select(Sample).join(last, is_last).where(Sample.prompt_index < SAMPLES_SHOWN)
+    found: dict[int, list[Sample]] = {}
+    for sample in session.exec(query.order_by(col(Sample.prompt_index))):
+        found.setdefault(sample.run_id, []).append(sample)
+    return found

@@ -1,0 +1,137 @@
+"""Presets of one's own: save the settings of a run, list, rename and delete them."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+from unicodedata import category
+
+from sqlalchemy.exc import IntegrityError
+from sqlmodel import Session, col, func, select
+
+from app.registry.base_models import service as base_models
+from app.registry.errors import InvalidInput
+from app.registry.runs import service
+from app.registry.runs.models import OwnPreset, Run
+from app.registry.runs.presets import PRESET_WORDS, get_preset
+from app.registry.runs.settings import (
+    Difference,
+    setting_label,
+    shipped_values,
+    value_words,
+)
+from app.registry.validation import too_long
+from worker.core.training.config import TrainConfig
+from worker.core.training.presets import Preset
+
+MAX_NAME = 120
+MAX_PRESETS = 50
+NOT_SAVED = "sample_prompts"  # they belong to the dataset and its trigger word
+
+
+def list_presets(session: Session) -> list[OwnPreset]:
+    """All presets that somebody saved, by name."""
+    return list(session.exec(select(OwnPreset).order_by(OwnPreset.name_key)))
+
+
+def changes_of(session: Session, run: Run) -> list[Difference]:
+    """What a preset of this run would change of the shipped one: a is shipped, b is the run's."""
+    shipped = shipped_values(session, run)
+    found = []
+    for name in TrainConfig.model_fields:
+        usual, value = shipped[name], run.config.get(name, shipped[name])
+        if value != usual and name != NOT_SAVED:
+            words = value_words(name, usual), value_words(name, value)
+            found.append(Difference(name, setting_label(name), usual, value, *words))
+    return found
+
+
+def save_run_as_preset(session: Session, run_id: int, name: str) -> OwnPreset:
+    """Save what a run changed of its shipped preset. Raises InvalidInput, NotFound."""
+    run = service.get_run(session, run_id)
+    changes = {row.name: row.b for row in changes_of(session, run)}
+    base = base_models.get_base_model(session, run.base_model_id)
+    preset = Preset(run.preset) if run.preset in set(Preset) else Preset.BALANCED
+    saved = OwnPreset(
+        name=name,
+        name_key="",
+        preset=preset,
+        config=changes,
+        base_family=base.family,
+        resolution=base.resolution,
+    )
+    return _add(session, saved)
+
+
+def create_preset(
+    session: Session, name: str, preset: Preset, config: Mapping[str, Any]
+) -> OwnPreset:
+    """Save changes to a shipped preset, which suit any base model. Raises InvalidInput."""
+    if NOT_SAVED in config:
+        sentence = "Sample prompts belong to a dataset and cannot be part of a preset."
+        raise InvalidInput(sentence, fields={NOT_SAVED: sentence})
+    checked = service.check_config(config).model_dump(mode="json")
+    changes = {key: value for key, value in checked.items() if key in config}
+    return _add(session, OwnPreset(name=name, name_key="", preset=preset, config=changes))
+
+
+def rename_preset(session: Session, preset_id: int, name: str) -> OwnPreset:
+    """Rename a preset. Raises NotFound, or InvalidInput if the name is taken."""
+    preset = get_preset(session, preset_id)
+    preset.name = name
+    return _store(session, preset)
+
+
+def delete_preset(session: Session, preset_id: int) -> OwnPreset:
+    """Delete a preset; runs that were started with it keep their settings. Raises NotFound."""
+    preset = get_preset(session, preset_id)
+    session.delete(preset)
+    session.flush()
+    return preset
+
+
+def _add(session: Session, preset: OwnPreset) -> OwnPreset:
+    if not preset.config:
+        title = PRESET_WORDS[Preset(preset.preset)][0]
+        sentence = f"Nothing differs from the preset “{title}”, so there is nothing to save."
+        raise InvalidInput(sentence, fields={"config": sentence})
+    if session.exec(select(func.count()).select_from(OwnPreset)).one() >= MAX_PRESETS:
+        sentence = f"There are {MAX_PRESETS} presets of your own already. Delete one first."
+        raise InvalidInput(sentence, fields={"name": sentence})
+    return _store(session, preset)
+
+
+def _store(session: Session, preset: OwnPreset) -> OwnPreset:
+    """Store a preset under its name. Raises InvalidInput if it is empty, too long or taken."""
+    preset.name = _clean(preset.name)
+    preset.name_key = preset.name.casefold()
+    if not preset.name:
+        _refuse("Enter a name.")
+    if len(preset.name) > MAX_NAME:
+        _refuse(too_long(preset.name, MAX_NAME))
+    shipped = {title.casefold() for title, _ in PRESET_WORDS.values()} | set(Preset)
+    same = select(OwnPreset.id).where(
+        OwnPreset.name_key == preset.name_key, col(OwnPreset.id) != (preset.id or 0)
+    )
+    with session.no_autoflush:
+        is_taken = preset.name_key in shipped or session.exec(same).first() is not None
+    try:
+        if not is_taken:
+            with session.begin_nested():
+                session.add(preset)
+                session.flush()
+            return preset
+    except IntegrityError:  # somebody else took the name just now
+        pass
+    _refuse(f"There is a preset called “{preset.name}” already. Choose another name.")
+    raise AssertionError
+
+
+def _clean(name: str) -> str:
+    """The name on one line, without control characters, which PostgreSQL does not store."""
+    kept = (char for char in name if char.isspace() or category(char) not in ("Cc", "Cs"))
+    return " ".join("".join(kept).split())
+
+
+def _refuse(sentence: str) -> None:
+    raise InvalidInput(sentence, fields={"name": sentence})

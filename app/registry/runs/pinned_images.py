@@ -1,0 +1,117 @@
+"""The images and captions that a run was trained on, as they were when it was queued."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+from pydantic import Field
+from sqlmodel import Session, col, select
+
+from app.registry.datasets.models import Dataset, DatasetVersion, Image
+from app.registry.errors import NotFound
+from app.registry.runs.models import Run
+from app.registry.runs.rerun import ImageChanges, changes_since
+
+IMAGES_A_PAGE = 60
+
+
+class PinnedSet(StrEnum):
+    """Which images of a run."""
+
+    TRAINING = "training"
+    REGULARIZATION = "regularization"
+
+
+@dataclass(frozen=True)
+class PinnedImage:
+    """An image with the caption that it was trained with."""
+
+    sha256: Annotated[str, Field(description="Hash of the image: `/media/{sha256}`.")]
+    thumbnail_sha256: Annotated[str, Field(description="Hash of a smaller image of it.")]
+    filename: Annotated[str | None, Field(description="Its file; null if it was deleted for good.")]
+    caption: Annotated[str, Field(description="The caption it was trained with.")]
+    width: Annotated[int, Field(description="Width in pixels.")]
+    height: Annotated[int, Field(description="Height in pixels.")]
+    repeats: Annotated[int, Field(description="Times used per epoch.")]
+    never_flip: Annotated[bool, Field(description="True if it is never flipped.")]
+
+
+@dataclass(frozen=True)
+class PinnedImages:
+    """A page of the pinned images; `changes`: of the dataset since, None if it was deleted."""
+
+    dataset: Dataset
+    images: list[PinnedImage]
+    total: int
+    page: int
+    changes: ImageChanges | None
+
+    @property
+    def pages(self) -> int:
+        """Number of pages."""
+        return max(1, -(-self.total // IMAGES_A_PAGE))
+
+    @property
+    def note(self) -> str:
+        """What became of the dataset since, as a sentence; empty if nothing did."""
+        if self.changes is None:
+            return "The dataset was deleted since; its images and captions stay with this run."
+        return f"The dataset changed since: {self.changes}." if self.changes else ""
+
+
+def pinned_images(
+    session: Session,
+    run: Run,
+    *,
+    of: PinnedSet = PinnedSet.TRAINING,
+    page: int = 1,
+    most: int | None = None,
+) -> PinnedImages:
+    """A page of the images of a run, in the order of the dataset; the last page after the end.
+
+    Raises NotFound if the run has no regularization images.
+    """
+    training = of is PinnedSet.TRAINING
+    key = run.dataset_version_id if training else run.regularization_version_id
+    if key is None:
+        raise NotFound("This run has no regularization images.")
+    version = session.get_one(DatasetVersion, key)
+    dataset = session.get_one(Dataset, version.dataset_id)
+    page = min(page, max(1, -(-len(version.items) // IMAGES_A_PAGE)))
+    first = (page - 1) * IMAGES_A_PAGE
+    return PinnedImages(
+        dataset=dataset,
+        images=_images_of(session, version, first, first + (most or IMAGES_A_PAGE)),
+        total=len(version.items),
+        page=page,
+        changes=None if dataset.deleted_at else changes_since(session, version),
+    )
+
+
+def _images_of(
+    session: Session, version: DatasetVersion, first: int, end: int
+) -> list[PinnedImage]:
+    items = version.items[first:end]
+    hashes = [item["sha256"] for item in items]
+    stored = select(Image).where(
+        Image.dataset_id == version.dataset_id, col(Image.sha256).in_(hashes)
+    )
+    rows = {image.sha256: image for image in session.exec(stored)}
+    found = []
+    for item in items:
+        row = rows.get(item["sha256"])
+        found.append(
+            PinnedImage(
+                sha256=item["clean_sha256"],
+                thumbnail_sha256=row.thumbnail_sha256 if row else item["clean_sha256"],
+                filename=row.filename if row else None,
+                caption=item["caption"],
+                width=item["width"],
+                height=item["height"],
+                repeats=item.get("repeats", 1),
+                never_flip=item.get("never_flip", False),
+            )
+        )
+    return found

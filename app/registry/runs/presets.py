@@ -1,0 +1,108 @@
+"""Presets of runs: those that are shipped, and those that somebody saved as changes to one."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+from sqlmodel import Session
+
+from app.registry.base_models.models import BaseModel
+from app.registry.errors import NotFound
+from app.registry.runs.models import OwnPreset, Run
+from worker.core.bases.family import family_label
+from worker.core.training.config import Optimizer, TrainConfig
+from worker.core.training.presets import (
+    LARGE_RESOLUTION,
+    Preset,
+    for_optimizer,
+    is_small_resolution,
+)
+
+PRESET_WORDS = {
+    Preset.QUICK: ("Quick look", "A first look."),
+    Preset.BALANCED: ("Balanced", "What most styles need."),
+    Preset.THOROUGH: ("Thorough", "Finer detail; trains more layers."),
+}
+OF_THE_OPTIMIZER = frozenset(
+    {
+        "optimizer",
+        "learning_rate",
+        "text_encoder_learning_rate",
+        "lora_plus_ratio",
+        "lr_scheduler",
+        "ema_decay",
+    }
+)
+"""Settings that are left out of a preset of one's own when another optimizer is chosen."""
+
+
+def get_preset(session: Session, preset_id: int) -> OwnPreset:
+    """Look up a preset that somebody saved. Raises NotFound."""
+    found = session.get(OwnPreset, preset_id)
+    if found is None:
+        raise NotFound("This preset does not exist; it may have been deleted. Choose another one.")
+    return found
+
+
+def preset_title(run: Run) -> str:
+    """The name of the preset that a run was started with; empty without one."""
+    if run.own_preset:
+        return str(run.own_preset["name"])
+    return PRESET_WORDS[Preset(run.preset)][0] if run.preset in set(Preset) else ""
+
+
+def with_changes(
+    preset: TrainConfig, changes: Mapping[str, Any], optimizer: object = None
+) -> TrainConfig:
+    """A shipped preset with the changes of one's own, for this optimizer (None: theirs).
+
+    Changes that this version does not know or accept are left out.
+    """
+    own = {name: value for name, value in changes.items() if name in TrainConfig.model_fields}
+    theirs = own.get("optimizer", preset.optimizer)
+    is_known = isinstance(optimizer, str) and optimizer in set(Optimizer)
+    wanted = optimizer if is_known else theirs
+    if wanted != theirs:
+        own = {name: value for name, value in own.items() if name not in OF_THE_OPTIMIZER}
+    usual = for_optimizer(preset, wanted).model_dump(mode="json")
+    while True:
+        try:
+            return TrainConfig.model_validate(usual | own)
+        except ValidationError as error:
+            wrong = {str(problem["loc"][0]) for problem in error.errors() if problem["loc"]}
+            if not wrong & own.keys():
+                own = {}
+            own = {name: value for name, value in own.items() if name not in wrong}
+
+
+def misfit(saved: Mapping[str, Any], base: BaseModel) -> str:
+    """Why a preset of one's own may not suit a base model, as a sentence; empty if it does.
+
+    `saved` has its `name`, `config`, and the `base_family` and `resolution` it was saved for.
+    """
+    family, side = saved.get("base_family"), saved.get("resolution")
+    is_other_size = bool(side and base.resolution and _size(side) != _size(base.resolution))
+    is_other_family = bool(family and base.family) and family != base.family
+    if not (is_other_size or is_other_family) or not saved.get("config"):
+        return ""
+    return (
+        f"The preset “{saved['name']}” was saved for {_base_words(family, side)}, and "
+        f"“{base.name}” is {_base_words(base.family, base.resolution)}. Check what it changes."
+    )
+
+
+def base_words(preset: OwnPreset) -> str:
+    """The kind of base model that a preset was saved for; empty if that is unknown."""
+    return _base_words(preset.base_family, preset.resolution)
+
+
+def _base_words(family: str | None, resolution: int | None) -> str:
+    parts = [family_label(family)] if family else []
+    return ", ".join([*parts, f"{resolution} px"] if resolution else parts)
+
+
+def _size(resolution: int) -> tuple[bool, bool]:
+    """The class of a native resolution (pixels), by which shipped presets differ."""
+    return is_small_resolution(resolution), resolution >= LARGE_RESOLUTION

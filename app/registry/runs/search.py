@@ -1,0 +1,29 @@
+"""Keys for sorting and searching runs, written whenever a run is stored."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlalchemy import Connection, event
+from sqlalchemy.orm import Mapper
+
+from app.registry.adapters.library.search import sort_name, spaced
+from app.registry.runs.models import Run
+
+SEARCHED = ("name", "trigger_word", "notes")
+
+
+def text_of(run: Run) -> str:
+    """The searched text of a run; each value is on its own line, so phrases cannot span two."""
+    values = (getattr(run, field) for field in SEARCHED)
+    return "\n".join(spaced(value) for value in values if value)
+
+
+@event.listens_for(Run, "before_insert")
+@event.listens_for(Run, "before_update")
+def _write_keys(_mapper: Mapper[Any], _connection: Connection, run: Run) -> None:
+    changed = sa.inspect(run).attrs
+    if any(changed[field].history.has_changes() for field in SEARCHED):
+        run.sort_name = sort_name(run.name)
+        run.search_text = text_of(run)
