@@ -8,14 +8,17 @@ import time
 from argparse import Namespace
 from pathlib import Path
 
+from app.cli.database import require_database
 from app.registry.adapters import service
 from app.registry.adapters.models import AdapterFile
 from app.registry.adapters.service import AdapterSummary, Filter
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
 from app.registry.errors import AppError
+from app.registry.integrity.report import report
 from app.registry.jobs.states import JobStatus
 from app.registry.storage import open_store
+from app.registry.storage.store import BlobDamaged, BlobNotFound
 from app.registry.wakeups import WakeUps
 from worker.core.lora_files.file_names import file_name
 from worker.core.words import FileFormat, WeightDtype
@@ -29,7 +32,11 @@ class ExportCommandError(Exception):
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """List adapters or export one; print a message and return 1 on failure."""
+    """List adapters or export one; print a message and return 1 on failure.
+
+    Raises UnusableDatabase.
+    """
+    require_database(settings)
     wakeups = WakeUps(settings.broker_url)
     database = Database(make_engine(settings.sqlalchemy_url), send_wakeup=wakeups.send)
     try:
@@ -38,6 +45,9 @@ def run(arguments: Namespace, settings: Settings) -> int:
                 print(line)
             return 0
         print(export(arguments, settings, database))
+    except (BlobNotFound, BlobDamaged) as error:
+        print(report(database, error), file=sys.stderr)
+        return 1
     except AppError as error:
         print(error.detail, file=sys.stderr)
         return 1
@@ -64,9 +74,10 @@ def adapter_lines(database: Database, *, words: str) -> list[str]:
 
 def _adapter_line(row: AdapterSummary) -> str:
     trigger = ", ".join(row.adapter.trigger_words) or "-"
+    mark = " (ruined)" if row.version.ruined else ""
     return (
         f"{row.adapter.slug:<32} v{row.version.version:<3} {row.adapter.base_family:<5} "
-        f"rank {row.version.rank:<4} {trigger:<24} {row.adapter.name}"
+        f"rank {row.version.rank:<4} {trigger:<24} {row.adapter.name}{mark}"
     )
 
 
@@ -76,7 +87,8 @@ def export(arguments: Namespace, settings: Settings, database: Database) -> Path
     with database.read() as session:
         adapter = service.adapter_by_slug(session, arguments.slug)
         version = service.get_version(session, adapter, arguments.version)
-        name = file_name(adapter.slug, version.version, file_format, dtype)
+        is_step = not adapter.is_listed
+        name = file_name(adapter.slug, version.version, file_format, dtype, is_step=is_step)
     file = _wait_for_file(database, version.key, file_format, dtype)
     target = arguments.output or Path(name)
     if target.is_dir():

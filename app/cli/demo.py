@@ -1,8 +1,8 @@
 """`brushwork demo`: the whole workflow through the REST API of a real stack, with a verdict.
 
-Starts `brushwork serve` on a free port with a temporary data folder, uploads the bundled example,
-trains on it, generates five prompts at three weights, downloads the adapter, and measures whether
-the images are in the style.
+Starts `brushwork serve` on a free port with a temporary data folder, uploads an example style,
+trains on it, generates a few prompts at three weights, downloads the adapter, and measures whether
+the images are in the style; then the next example, if several were asked for.
 """
 
 from __future__ import annotations
@@ -28,13 +28,15 @@ from PIL import Image
 from app.registry.config import Settings
 from app.registry.paths import python_path
 from app.registry.wording import size_text
+from worker.core.starter.examples import EXAMPLES, Example
+from worker.core.training.presets import Preset
 from worker.core.words import LORA_FORMATS, FileFormat
 
 READY = re.compile(r"^Brushwork is ready at (http://\S+)$")
 WEIGHTS = (0.0, 0.5, 1.0)
 SEED = 7
 START_SECONDS = 60
-TRAIN_SECONDS = 900
+TRAIN_SECONDS = 3_600
 RENDER_SECONDS = 120
 STOP_SECONDS = 120
 POLL_SECONDS = 0.2
@@ -94,11 +96,13 @@ class Api:
     def wait(
         self, path: str, *, seconds: float, progress: Callable[[dict[str, Any]], None] | None = None
     ) -> dict[str, Any]:
-        """Wait until the job at `path` has succeeded, and return it."""
+        """Wait until the job at `path` has succeeded, and return it; a ruined run has not."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
             job: dict[str, Any] = self.get(path).json()
             if job["status"] == "succeeded":
+                if job.get("outcome"):
+                    raise DemoError(f"{path} {job['outcome']}: {job['outcome_reason']}")
                 return job
             if job["status"] in ("failed", "canceled"):
                 raise DemoError(f"{path} {job['status']}: {job['error']}")
@@ -117,46 +121,57 @@ class Api:
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Run the demo; return 0 if every step worked and the images are in the style."""
+    """Run the demo; return 0 if every step worked and the images are in their style."""
     out: Path = arguments.out
+    if arguments.preset not in set(Preset):
+        known = ", ".join(Preset)
+        print(f"There is no preset “{arguments.preset}”. Choose one of {known}.", file=sys.stderr)
+        return 2
     out.mkdir(parents=True, exist_ok=True)
+    chosen = [EXAMPLES[key] for key in dict.fromkeys(arguments.style or [next(iter(EXAMPLES))])]
     watch = Stopwatch()
     try:
-        with tempfile.TemporaryDirectory(prefix="brushwork-demo-") as folder:
-            passed = _whole_job(Path(folder), out, watch)
+        with (
+            tempfile.TemporaryDirectory(prefix="brushwork-demo-") as folder,
+            running_stack(Path(folder), watch) as url,
+            Api(url) as api,
+        ):
+            with watch.step("wait for the base model"):
+                _await_base(api)
+            preset = Preset(arguments.preset)
+            passed = [_whole_job(api, one, preset, out / one.key, watch) for one in chosen]
     except (DemoError, httpx.HTTPError) as error:
         print(f"\nThe demo failed: {error}", file=sys.stderr)
         return 1
     print(f"\nDurations\n{watch.table()}\n\nResults are in {out.absolute()}")
-    return 0 if passed else 1
+    return 0 if all(passed) else 1
 
 
-def _whole_job(folder: Path, out: Path, watch: Stopwatch) -> bool:
-    starter = import_module("worker.core.starter")
-    with running_stack(folder, watch) as url, Api(url) as api:
-        with watch.step("upload the example"):
-            dataset = _upload_example(api, starter)
-        with watch.step("wait for the base model"):
-            _await_base(api)
-        with watch.step("train with the preset quick"):
-            trained = _run_training(api, dataset)
-        images_by_weight: dict[float, list[Image.Image]] = {}
-        for weight in WEIGHTS:
-            with watch.step(f"generate {len(starter.EXAMPLE_PROMPTS)} images at weight {weight}"):
-                images_by_weight[weight] = _render_prompts(
-                    api, starter.EXAMPLE_PROMPTS, trained["adapter_id"], weight
-                )
-        with watch.step("download the adapter"):
-            files = [_download_file(api, trained["adapter_id"], name, out) for name in LORA_FORMATS]
+def _whole_job(api: Api, example: Example, preset: Preset, out: Path, watch: Stopwatch) -> bool:
+    """Everything for one style, with the results in `out`; true if the style was learned."""
+    title = example.title
+    with watch.step(f"{title}: upload the images"):
+        dataset = _upload_example(api, example)
+    with watch.step(f"{title}: train with the preset {preset}"):
+        trained = _run_training(api, example, dataset, preset)
+    images_by_weight: dict[float, list[Image.Image]] = {}
+    for weight in WEIGHTS:
+        with watch.step(f"{title}: {len(example.prompts)} images at weight {weight}"):
+            images_by_weight[weight] = _render_prompts(
+                api, example.prompts, trained["adapter_id"], weight
+            )
+    out.mkdir(parents=True, exist_ok=True)
+    with watch.step(f"{title}: download the adapter"):
+        files = [_download_file(api, trained["adapter_id"], name, out) for name in LORA_FORMATS]
     for weight, images in images_by_weight.items():
         for number, image in enumerate(images, start=1):
             image.save(out / f"weight-{weight}-{number}.png")
-    _contact_sheet(starter, images_by_weight, trained, out / "contact-sheet.png")
+    _contact_sheet(example, images_by_weight, trained, out / "contact-sheet.png")
     for file in files:
         print(f"  {file}  {size_text(file.stat().st_size)}")
         for line in _proof_lines(file.with_suffix(".proof.json")):
             print(f"    {line}")
-    return _judge_style(starter, images_by_weight)
+    return _judge_style(example, images_by_weight)
 
 
 @contextmanager
@@ -199,16 +214,15 @@ def _wait_for_address(process: subprocess.Popen[str]) -> str:
     raise DemoError("`brushwork serve` did not start:\n" + "".join(said))
 
 
-def _upload_example(api: Api, starter: Any) -> int:
+def _upload_example(api: Api, example: Example) -> int:
     """Create a dataset with the bundled images and captions; return its id."""
-    dataset = api.post(
-        "/api/v1/datasets", {"name": "Chalkboard", "trigger_word": starter.EXAMPLE_TRIGGER}
-    )
-    metadata = starter.EXAMPLE / "metadata.jsonl"
+    body = {"name": example.title, "trigger_word": example.trigger}
+    dataset = api.post("/api/v1/datasets", body)
+    metadata = example.folder / "metadata.jsonl"
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for row in map(json.loads, metadata.read_text().splitlines()):
-            path = starter.EXAMPLE / row["file_name"]
+            path = example.folder / row["file_name"]
             caption = Path(folder) / f"{path.stem}.txt"
             caption.write_text(row["text"])
             files += [path, caption]
@@ -228,9 +242,9 @@ def _await_base(api: Api) -> None:
         time.sleep(POLL_SECONDS)
 
 
-def _run_training(api: Api, dataset_id: int) -> dict[str, Any]:
+def _run_training(api: Api, example: Example, dataset_id: int, preset: Preset) -> dict[str, Any]:
     """Train, and return the finished run."""
-    body = {"dataset_id": dataset_id, "preset": "quick", "name": "Chalkboard"}
+    body = {"dataset_id": dataset_id, "preset": preset, "name": example.title}
     accepted = time.monotonic()
     run_id = api.post("/api/v1/runs", body)["id"]
     first_step: list[float] = []
@@ -275,7 +289,7 @@ def _render_prompts(
 def _download_file(api: Api, adapter_id: int, file_format: FileFormat, out: Path) -> Path:
     """Download the adapter's file in this format, and its proof next to it."""
     place, query = f"/api/v1/adapters/{adapter_id}", {"format": file_format, "dtype": "fp16"}
-    path = out / f"chalkboard-{file_format}.safetensors"
+    path = out / f"{out.name}-{file_format}.safetensors"
     path.write_bytes(api.get(f"{place}/download", **query).content)
     proof = api.get(f"{place}/proof", **query).json()
     path.with_suffix(".proof.json").write_text(json.dumps(proof, indent=2) + "\n")
@@ -293,30 +307,30 @@ def _proof_lines(path: Path) -> Iterator[str]:
 
 
 def _contact_sheet(
-    starter: Any,
+    example: Example,
     images_by_weight: Mapping[float, list[Image.Image]],
     trained: dict[str, Any],
     path: Path,
 ) -> None:
     sheet = import_module("worker.core.starter.sheet").contact_sheet(
         [f"weight {weight}" for weight in images_by_weight],
-        list(starter.EXAMPLE_PROMPTS),
+        list(example.prompts),
         list(images_by_weight.values()),
-        title=f"Chalkboard: {trained['step']} steps on {len(_reference_images(starter))} images",
+        title=f"{example.title}: {trained['step']} steps on {len(_references(example))} images",
     )
     sheet.save(path)
 
 
-def _reference_images(starter: Any) -> list[Image.Image]:
-    rows = (starter.EXAMPLE / "metadata.jsonl").read_text().splitlines()
-    return [Image.open(starter.EXAMPLE / json.loads(row)["file_name"]) for row in rows]
+def _references(example: Example) -> list[Image.Image]:
+    rows = (example.folder / "metadata.jsonl").read_text().splitlines()
+    return [Image.open(example.folder / json.loads(row)["file_name"]) for row in rows]
 
 
-def _judge_style(starter: Any, images_by_weight: Mapping[float, list[Image.Image]]) -> bool:
+def _judge_style(example: Example, images_by_weight: Mapping[float, list[Image.Image]]) -> bool:
     """Measure whether the images at full weight are in the style of the example."""
     style = import_module("worker.core.starter.style")
     verdict = style.looks_like_style(
-        images_by_weight[0.0], images_by_weight[1.0], _reference_images(starter)
+        images_by_weight[0.0], images_by_weight[1.0], _references(example)
     )
-    print(f"\nVerdict: {verdict}")
+    print(f"\n{example.title}: {verdict}")
     return bool(verdict.passed)

@@ -8,16 +8,19 @@ import socket
 import subprocess
 import sys
 from argparse import Namespace
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 import sqlalchemy as sa
 
+from app.registry import sweep, trash
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
+from app.registry.integrity.report import bad_files, summary
 from app.registry.jobs.presence import present_workers
-from app.registry.migrate import current_revision, head_revision
+from app.registry.migrate import head_revision, require_current
 from app.registry.paths import python_path
 from app.registry.storage import open_store
 from app.registry.wording import size_text
@@ -45,9 +48,17 @@ if unused:
     print(unused.remedy)
 """
 BASE_PROGRAM = """
+import sys
+from worker.core.bases.family import BaseModelError
 from worker.core.bases.inspect import inspect_base
 from worker.core.starter import PATH
-info = inspect_base(PATH)
+from worker.core.starter.checksums import find_damage
+try:
+    info = inspect_base(PATH)
+except BaseModelError as error:
+    sys.exit(str(error))
+if damage := find_damage():
+    sys.exit(damage)
 total = sum(info.parameters.values())
 print(f"starter ({info.family}, {info.resolution} px, {total:,} parameters)")
 """
@@ -105,25 +116,29 @@ def run_check(name: str, check: Callable[[Settings], str], settings: Settings) -
 
 def check_database(settings: Settings) -> str:
     """Check that the database can be reached and has the tables of this version."""
-    url = sa.make_url(settings.sqlalchemy_url)
-    name = mask_secrets(url.render_as_string())
-    if url.get_backend_name() == "sqlite" and not _file_exists(url):
+    name = mask_secrets(sa.make_url(settings.sqlalchemy_url).render_as_string())
+    if not _has_database(settings):
         return f"{name} will be created at the first start"
-    engine = make_engine(settings.sqlalchemy_url)
+    with _current_database(settings):
+        return f"{name}, revision {head_revision()}"
+
+
+def _has_database(settings: Settings) -> bool:
+    """False before the first start, when the SQLite file is not there yet."""
+    url = sa.make_url(settings.sqlalchemy_url)
+    is_file = url.get_backend_name() == "sqlite"
+    return not is_file or (url.database is not None and Path(url.database).exists())
+
+
+@contextmanager
+def _current_database(settings: Settings) -> Iterator[Database]:
+    """The database, closed at the end. Raises UnusableDatabase unless it is of this version."""
+    database = Database(make_engine(settings.sqlalchemy_url))
     try:
-        found, head = current_revision(engine), head_revision()
+        require_current(database.engine)
+        yield database
     finally:
-        engine.dispose()
-    if found != head:
-        raise CheckError(
-            f"{name} has revision {found or 'none'}, this version needs {head}. "
-            "Run `brushwork migrate`."
-        )
-    return f"{name}, revision {head}"
-
-
-def _file_exists(url: sa.URL) -> bool:
-    return url.database is not None and Path(url.database).exists()
+        database.dispose()
 
 
 def check_storage(settings: Settings) -> str:
@@ -135,6 +150,34 @@ def check_storage(settings: Settings) -> str:
     free = store.free_bytes()
     where = mask_secrets(settings.storage_url or str(settings.data_dir))
     return where if free is None else f"{where}, {size_text(free)} free"
+
+
+def check_owner(settings: Settings) -> str:
+    """Check that the stored files belong to this database alone."""
+    if not _has_database(settings):
+        return "no files yet"
+    if not settings.storage_url and not settings.data_dir.exists():
+        return "no files yet"
+    with _current_database(settings) as database:
+        store = open_store(settings.storage_url, settings.data_dir)
+        if problem := sweep.warning(database, store):
+            raise CheckError(
+                f"{problem} Sweeps only report. If this is the right database, run "
+                f"`{sweep.WAY_OUT}`."
+            )
+        in_trash = trash.amount(store)
+    return f"the files are this database's; {in_trash.text} in the trash"
+
+
+def check_files(settings: Settings) -> str:
+    """Check that no stored file was found damaged or missing; reads the results, not the files."""
+    if not _has_database(settings):
+        return "none yet"
+    with _current_database(settings) as database, database.read() as session:
+        bad = bad_files(session)
+    if bad:
+        raise CheckError(f"{summary(bad)}. {bad[0].sentence} `brushwork verify` lists them.")
+    return "none is known to be damaged or missing; `brushwork verify` reads them all"
 
 
 def check_broker(settings: Settings) -> str:
@@ -184,13 +227,12 @@ def _run_python(program: str, *arguments: str) -> str:
 
 
 def worker_is_here(settings: Settings, queue: str) -> int:
-    """Return 0 if a worker of `queue` on this machine was seen recently (for container probes)."""
-    database = Database(make_engine(settings.sqlalchemy_url))
-    try:
-        with database.read() as session:
-            workers = present_workers(session, queue=queue)
-    finally:
-        database.dispose()
+    """Return 0 if a worker of `queue` on this machine was seen recently (for container probes).
+
+    Raises UnusableDatabase.
+    """
+    with _current_database(settings) as database, database.read() as session:
+        workers = present_workers(session, queue=queue)
     here = [worker for worker in workers if worker.host == socket.gethostname()]
     if not here:
         print(f"No {queue} worker on this machine was seen recently.", file=sys.stderr)
@@ -203,6 +245,8 @@ CHECKS: dict[str, Callable[[Settings], str]] = {
     "broker": check_broker,
     "database": check_database,
     "storage": check_storage,
+    "owner": check_owner,
+    "files": check_files,
     "device": check_device,
     "base model": check_base_model,
 }

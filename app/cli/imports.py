@@ -8,15 +8,17 @@ from argparse import Namespace
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
+from app.cli.database import require_database
 from app.registry.adapters import imports, service
 from app.registry.adapters.imports import ReceivedFile
 from app.registry.config import Settings
 from app.registry.errors import AppError
-from app.registry.jobs.kinds import ImportAdapterResult
+from app.registry.jobs.kinds import LOSS_CODE, ImportAdapterResult
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState, make_state
 from app.registry.uploads import UploadedFile
+from worker.core.lora_files.file_names import WEIGHTS_NAME, config_beside
 
 IMPORT_SECONDS = 600.0  # how long to wait for an io worker
 POLL_SECONDS = 0.2
@@ -24,11 +26,17 @@ WEIGHTS = ".safetensors"
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Import every file and print the result; return 1 if a file was not imported."""
+    """Import every file and print the result; return 1 if a file was not imported.
+
+    Raises UnusableDatabase.
+    """
+    require_database(settings)
     state = make_state(settings)
     every = True
     try:
-        for line, was_imported in import_paths(state, arguments.paths):
+        for line, was_imported in import_paths(
+            state, arguments.paths, allow_loss=arguments.allow_loss
+        ):
             print(line, file=sys.stdout if was_imported else sys.stderr, flush=True)
             every &= was_imported
     except AppError as error:
@@ -41,23 +49,27 @@ def run(arguments: Namespace, settings: Settings) -> int:
     return 0 if every else 1
 
 
-def import_paths(state: AppState, paths: Sequence[Path]) -> Iterator[tuple[str, bool]]:
+def import_paths(
+    state: AppState, paths: Sequence[Path], *, allow_loss: bool = False
+) -> Iterator[tuple[str, bool]]:
     """(message, whether it was imported) for every LoRA file."""
     weights: list[Path] = []
     for path in paths:
         if not path.exists():
             yield f"{path} does not exist.", False
             continue
-        found = sorted(path.glob(f"*{WEIGHTS}")) if path.is_dir() else [path]
+        found = [path]
+        if path.is_dir():
+            found = sorted(path.glob(f"*{WEIGHTS}")) or sorted(path.glob(f"*/{WEIGHTS_NAME}"))
         if not found:
             yield f"The folder {path} contains no {WEIGHTS} file.", False
         weights += found
-    received = [row for path in weights for row in _store_with_sidecars(state, path)]
+    received = [row for path in weights for row in _store_with_sidecars(state, path, allow_loss)]
     for row in received:
         yield _wait_for_import(state, row)
 
 
-def _store_with_sidecars(state: AppState, weights: Path) -> list[ReceivedFile]:
+def _store_with_sidecars(state: AppState, weights: Path, allow_loss: bool) -> list[ReceivedFile]:
     """Store a LoRA file and the sidecar files of the same name, and queue its import."""
     companions = [
         path
@@ -65,8 +77,13 @@ def _store_with_sidecars(state: AppState, weights: Path) -> list[ReceivedFile]:
         for path in (weights.with_suffix(ending), Path(f"{weights}{ending}"))
         if path.is_file()
     ]
-    uploads = [UploadedFile(path.name, path) for path in (weights, *companions)]
-    return imports.receive_all(state, uploads)
+    if config := config_beside(weights):
+        companions.append(config)
+    # peft gives every file the same name, so its folder tells more
+    is_peft = weights.name == WEIGHTS_NAME and companions == [config]
+    name = f"{weights.resolve().parent.name}{WEIGHTS}" if is_peft else weights.name
+    uploads = [UploadedFile(name, weights)] + [UploadedFile(p.name, p) for p in companions]
+    return imports.receive_all(state, uploads, allow_loss=allow_loss)
 
 
 def _wait_for_import(state: AppState, row: ReceivedFile) -> tuple[str, bool]:
@@ -83,7 +100,8 @@ def _wait_for_import(state: AppState, row: ReceivedFile) -> tuple[str, bool]:
                 known = " (already in the registry)" if imported.duplicate else ""
                 return f"{row.filename}: {adapter.slug}{known}", True
         if job.state.is_final:
-            return f"{row.filename}: {job.error or 'The import was canceled.'}", False
+            way_on = " Add --allow-loss to import it." if job.error_code == LOSS_CODE else ""
+            return f"{row.filename}: {job.error or 'The import was canceled.'}{way_on}", False
         time.sleep(POLL_SECONDS)
     return (
         f"{row.filename}: still waiting for an io worker. Start Brushwork (`brushwork serve`) to "

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import getpass
+import os
 import sys
 from argparse import Action, ArgumentParser, Namespace, RawDescriptionHelpFormatter
 from collections.abc import Mapping, Sequence
@@ -11,12 +13,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cli.adapter_files.arguments import TOOLS, tool_parser
+from app.registry.actor import set_process_actor
+from app.registry.errors import AppError, UnusableDatabase
 from app.registry.jobs.queues import Queue
+from worker.core.starter.examples import EXAMPLES
 from worker.core.words import FileFormat, WeightDtype, values
 
 if TYPE_CHECKING:
     from app.registry.config import Settings
 
+OUTPUT_MODULES = frozenset({"adapter_files", "demo", "train"})
+OUTPUT_COMMANDS = frozenset({"export"})
+"""They make files to pass on; all others write to the data folder, or an archive of it."""
+PRIVATE_UMASK = 0o077
 SETTING_FLAGS = ("host", "port", "data_dir", "open_browser")
 
 
@@ -121,7 +130,9 @@ def _add_processes(commands: CommandParsers) -> None:
     worker = commands.add("worker", "Start one worker.")
     worker.add_argument("--queue", choices=values(Queue), required=True, help="what it works on")
     worker.add_argument(
-        "--libraries", metavar="SOCKET", help="a supervisor's process that forks trainers"
+        "--libraries",
+        metavar="SOCKET",
+        help="a supervisor's process that forks trainers and io jobs",
     )
     commands.add("migrate", "Bring the database up to date.")
     doctor = commands.add("doctor", "Show the effective settings and check what they name.")
@@ -132,6 +143,7 @@ def _add_processes(commands: CommandParsers) -> None:
 
 def _add_work(commands: CommandParsers) -> None:
     commands.forward("train", "Train an adapter from a folder of images, without a server.")
+    commands.forward("name", "Name what images show.")
     demo = commands.add("demo", "Run the whole workflow through the REST API and judge the result.")
     demo.add_argument(
         "--out",
@@ -139,6 +151,18 @@ def _add_work(commands: CommandParsers) -> None:
         default=Path("demo"),
         metavar="FOLDER",
         help="folder for the results (demo)",
+    )
+    demo.add_argument(
+        "--style",
+        action="append",
+        choices=EXAMPLES,
+        help="an example style to train, repeatable (chalkboard)",
+    )
+    demo.add_argument(
+        "--preset",
+        default="quick",
+        metavar="PRESET",
+        help="quick, balanced or thorough training (quick)",
     )
 
 
@@ -160,14 +184,40 @@ def _add_registry(commands: CommandParsers) -> None:
     export.add_argument("-o", "--output", type=Path, metavar="PATH", help="file or folder")
     bring_in = commands.add("import", "Import LoRA files.", module="imports")
     bring_in.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders")
-    sweep = commands.add("sweep", "Delete files that are no longer used.")
-    sweep.add_argument("--dry-run", action="store_true", help="only show how much would be deleted")
-    backup = commands.add("backup", "Write the database and files to an archive.", module="archive")
-    backup.add_argument("archive", nargs="?", type=Path, help="(brushwork-DATE.tar)")
-    restore = commands.add(
-        "restore", "Restore an archive to an empty data folder.", module="archive"
+    bring_in.add_argument(
+        "--allow-loss",
+        action="store_true",
+        help="import a file even if more than a tenth of its change is lost",
     )
+    _add_sweep(commands)
+    verify = commands.add("verify", "Check the stored files, and list damaged and missing ones.")
+    verify.add_argument(
+        "--full", action="store_true", help="also read every file of a bucket, not only its size"
+    )
+    backup = commands.add("backup", "Write the database and files to an archive.")
+    backup.add_argument("archive", nargs="?", type=Path, help="(brushwork-DATE.tar)")
+    restore = commands.add("restore", "Restore an archive to an empty data folder.")
     restore.add_argument("archive", type=Path)
+    restore.add_argument(
+        "--strict", action="store_true", help="restore nothing if a file is damaged or missing"
+    )
+
+
+def _add_sweep(commands: CommandParsers) -> None:
+    sweep = commands.add("sweep", "Move files that are no longer used to the trash.")
+    sweep.add_argument("--dry-run", action="store_true", help="only show what would be done")
+    instead = sweep.add_mutually_exclusive_group()
+    instead.add_argument(
+        "--adopt",
+        action="store_true",
+        help="make the files those of this database, whichever they belonged to, and sweep",
+    )
+    instead.add_argument(
+        "--restore", action="store_true", help="bring back everything in the trash"
+    )
+    instead.add_argument(
+        "--empty-trash", action="store_true", help="delete everything in the trash for good"
+    )
 
 
 def settings_from(arguments: Namespace) -> Settings:
@@ -176,6 +226,18 @@ def settings_from(arguments: Namespace) -> Settings:
 
     flags = {name: getattr(arguments, name, None) for name in SETTING_FLAGS}
     return Settings(**{name: value for name, value in flags.items() if value is not None})
+
+
+def actor_of(arguments: Namespace) -> str:
+    """The name under which this process writes events."""
+    if arguments.module == "worker":
+        return f"worker:{arguments.queue}"
+    if arguments.module == "web":
+        return "web"
+    try:
+        return f"cli:{getpass.getuser()}"
+    except (KeyError, OSError):  # a container's user without a name
+        return f"cli:{os.getuid()}"
 
 
 def main(argv: Sequence[str] | None = None) -> int:
@@ -190,8 +252,32 @@ def main(argv: Sequence[str] | None = None) -> int:
             name = ".".join(str(part) for part in problem["loc"]).upper()
             print(f"BRUSHWORK_{name}: {problem['msg']}.", file=sys.stderr)
         return 2
+    set_process_actor(actor_of(arguments))
     gc.disable()  # an import makes no garbage, and looking for it takes a fifth of the time
     command = import_module(f"app.cli.{arguments.module}")
     gc.enable()
-    code: int = command.run(arguments, settings)
+    if is_private(arguments):
+        os.umask(PRIVATE_UMASK)  # inherited by child processes
+    try:
+        code: int = command.run(arguments, settings)
+    except Exception as error:
+        known = error_for_users(error)
+        if known is None:
+            raise
+        print(known.detail, file=sys.stderr, flush=True)
+        return 2 if isinstance(known, UnusableDatabase) else 1
     return code
+
+
+def is_private(arguments: Namespace) -> bool:
+    """True if only the user who runs this command may read the files that it makes."""
+    return arguments.module not in OUTPUT_MODULES and arguments.command not in OUTPUT_COMMANDS
+
+
+def error_for_users(error: Exception) -> AppError | None:
+    """An error with a sentence for users, such as an outage; None if it is a mistake of ours."""
+    if isinstance(error, AppError):
+        return error
+    from app.registry.outages import outage  # the supervisor does without SQLAlchemy
+
+    return outage(error)

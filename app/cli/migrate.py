@@ -5,31 +5,35 @@ from __future__ import annotations
 import shutil
 import sqlite3
 import sys
+import time
 from argparse import Namespace
 from contextlib import closing
 from pathlib import Path
 
 import sqlalchemy as sa
 
+from app.cli.database import first_line
 from app.registry.config import Settings
 from app.registry.db import make_engine
-from app.registry.migrate import current_revision, head_revision, is_known, upgrade
+from app.registry.migrate import (
+    complete_search_index,
+    head_revision,
+    upgrade,
+    usable_revision,
+)
 
 KEPT_COPIES = 3
+SAME_UPGRADE_SECONDS = 86_400  # an upgrade that was killed is tried again within a day
 FULL_BYTES = 1_000_000
 
 
-class MigrationError(Exception):
-    """The database cannot be migrated; the message gives the reason."""
-
-
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Migrate the configured database; return 2 if that is not possible."""
+    """Migrate the configured database; return 2 if that is not possible.
+
+    Raises UnusableDatabase.
+    """
     try:
         print(migrate(settings), flush=True)
-    except MigrationError as error:
-        print(error, file=sys.stderr, flush=True)
-        return 2
     except (sa.exc.OperationalError, sqlite3.OperationalError, OSError) as error:
         reason = _reason(error, settings)
         print(f"The database cannot be migrated: {reason}.", file=sys.stderr, flush=True)
@@ -43,25 +47,20 @@ def _reason(error: Exception, settings: Settings) -> str:
     is_local = not settings.database_url and folder.exists()
     if is_local and shutil.disk_usage(folder).free < FULL_BYTES:
         return f"the disk of {folder} is full"
-    cause = error.orig if isinstance(error, sa.exc.OperationalError) else error
-    return str(cause).strip().splitlines()[0]  # of PostgreSQL's lines, more say where
+    return first_line(error) if isinstance(error, sa.exc.OperationalError) else str(error)
 
 
 def migrate(settings: Settings) -> str:
     """Migrate the database to this version; return a sentence on what was done.
 
-    Raises MigrationError if it is that of a newer version.
+    Raises UnusableDatabase if it is of a newer version, of another program, or no database.
     """
     engine = make_engine(settings.sqlalchemy_url)
     try:
-        before, head = current_revision(engine), head_revision()
+        before, head = usable_revision(engine), head_revision()
         if before == head:
+            complete_search_index(engine)
             return f"The database is up to date (revision {head})."
-        if before is not None and not is_known(before):
-            raise MigrationError(
-                f"The database is of a newer Brushwork: it has revision {before}, and this version "
-                f"ends at {head}. Update Brushwork, or use another --data-dir. Nothing was changed."
-            )
         copy = copy_before_upgrade(settings, before)
         upgrade(engine)
     finally:
@@ -81,7 +80,10 @@ def copy_before_upgrade(settings: Settings, revision: str | None) -> Path | None
     unfinished.unlink(missing_ok=True)
     with closing(sqlite3.connect(source)) as old, closing(sqlite3.connect(unfinished)) as new:
         old.backup(new)
-    if not copy.exists():  # an upgrade that was killed must not replace the good copy
+    # an upgrade that was killed must not replace the good copy; one of another year is no copy
+    if copy.exists() and time.time() - copy.stat().st_mtime > SAME_UPGRADE_SECONDS:
+        copy = copy.with_name(f"{copy.name}.{int(time.time())}")
+    if not copy.exists():
         unfinished.rename(copy)
     unfinished.unlink(missing_ok=True)
     copies = sorted(

@@ -10,8 +10,15 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from pathlib import Path
 
+from app.registry.access.start_token import (
+    existing_start_token,
+    login_url,
+    make_start_token,
+    read_start_token,
+    write_login_page,
+)
 from app.registry.config import Settings
-from app.supervisor.address import AddressError, check_exposure, listen, url_of
+from app.supervisor.address import AddressError, check_exposure, exposure_hints, listen, url_of
 from app.supervisor.broker import BrokerError
 from app.supervisor.lock import DataFolderLock, LockOwner
 from app.supervisor.stack import (
@@ -35,6 +42,7 @@ def serve(settings: Settings) -> int:
         with DataFolderLock(settings.data_dir) as lock:
             if not lock.acquire():
                 say(already_running(settings.data_dir, lock.owner))
+                _say_login_address(settings, lock.owner())
                 return 0
             remove_socket_folder(lock.owner())
             return _serve(settings, lock)
@@ -49,6 +57,8 @@ def _serve(settings: Settings, lock: DataFolderLock) -> int:
         url = url_of(settings.host, server)
         if settings.port and server.getsockname()[1] != settings.port:
             say(f"Port {settings.port} is in use, so Brushwork uses {server.getsockname()[1]}.")
+        if settings.start_token:
+            make_start_token(settings.data_dir)
         lock.write(LockOwner(os.getpid(), url))
         on_ready = partial(announce, url, settings=settings)
         code = run_stack(settings, server, lock, url=url, say=say, on_ready=on_ready)
@@ -69,13 +79,26 @@ def already_running(data_dir: Path, owner: Callable[[], LockOwner | None]) -> st
     )
 
 
+def _say_login_address(settings: Settings, owner: LockOwner | None) -> None:
+    """Print the login address of the Brushwork that runs, if it asks for a start token."""
+    token = existing_start_token(settings.data_dir) if settings.start_token else None
+    if token and owner and owner.url:
+        say(f"Log in at {login_url(owner.url, token)}")
+
+
 def announce(url: str, *, settings: Settings) -> None:
-    """Print the URL, and open it in a browser if there is a desktop."""
+    """Print the URL, with a start token the login address too; open it if there is a desktop."""
     frame = "─" * (len(url) + 27)
     say(f"\n{frame}\nBrushwork is ready at {url}\n{frame}")
+    opened = url
+    if token := read_start_token(settings):
+        say(f"Log in at {login_url(url, token)}")
+        opened = write_login_page(settings.data_dir.absolute(), login_url(url, token)).as_uri()
+    for hint in exposure_hints(settings):
+        say(hint)
     say(f"Data: {settings.data_dir}   Stop: Ctrl-C\n")
     if settings.open_browser and has_desktop(os.environ, is_terminal=sys.stdout.isatty()):
-        webbrowser.open(url)
+        webbrowser.open(opened)
 
 
 def has_desktop(environment: Mapping[str, str], *, is_terminal: bool) -> bool:

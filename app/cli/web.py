@@ -7,19 +7,19 @@ import socket
 import sys
 from argparse import Namespace
 
-import uvicorn
-
+from app.cli.database import require_database
+from app.registry.access.start_token import login_url, make_start_token, read_start_token
 from app.registry.config import Settings
-from app.registry.db import make_engine
-from app.registry.migrate import is_current
-from app.supervisor.address import AddressError, check_exposure, listen, url_of
+from app.supervisor.address import AddressError, check_exposure, exposure_hints, listen, url_of
 from app.web.main import create_app
-
-SHUTDOWN_SECONDS = 5
+from app.web.server import make_server
 
 
 def run(arguments: Namespace, settings: Settings) -> int:
-    """Serve pages and API until SIGTERM; return 2 if the address or database cannot be used."""
+    """Serve pages and API until SIGTERM; return 2 if the address cannot be used.
+
+    Raises UnusableDatabase.
+    """
     try:
         check_exposure(settings)
         server = inherited_socket(arguments.fd) or listen(
@@ -28,35 +28,34 @@ def run(arguments: Namespace, settings: Settings) -> int:
     except AddressError as error:
         print(error, file=sys.stderr)
         return 2
-    if arguments.after_fd is not None:
-        os.read(arguments.after_fd, 1)  # returns at the end of the pipe: the database is ready
-    if not tables_are_current(settings):
-        print(
-            "The database belongs to another version. Run `brushwork migrate` first.",
-            file=sys.stderr,
-        )
-        return 2
-    config = uvicorn.Config(
-        create_app(settings),
-        log_level=settings.log_level.lower(),
-        access_log=False,
-        server_header=False,
-        timeout_graceful_shutdown=SHUTDOWN_SECONDS,
-    )
-    print(f"Listening at {url_of(settings.host, server)}", flush=True)
-    uvicorn.Server(config).run(sockets=[server])
+    with server:
+        was_migrated = arguments.after_fd is not None
+        if was_migrated:
+            os.read(arguments.after_fd, 1)  # returns at the end of the pipe: the database is ready
+        require_database(settings, was_migrated=was_migrated)
+        token = start_token_of(arguments, settings)
+        web = make_server(create_app(settings), log_level=settings.log_level.lower())
+        _say_address(url_of(settings.host, server), settings, token=None if arguments.fd else token)
+        web.run(sockets=[server])
     return 0
+
+
+def _say_address(url: str, settings: Settings, *, token: str | None) -> None:
+    """Print where to go; below a supervisor, that one prints the login address."""
+    print(f"Listening at {url}", flush=True)
+    if token:
+        print(f"Log in at {login_url(url, token)}", flush=True)
+    for hint in exposure_hints(settings):
+        print(hint, flush=True)
+
+
+def start_token_of(arguments: Namespace, settings: Settings) -> str | None:
+    """The start token, a new one unless `serve` made it; None where none is asked for."""
+    if settings.start_token and arguments.fd is None:
+        make_start_token(settings.data_dir)
+    return read_start_token(settings)
 
 
 def inherited_socket(descriptor: int | None) -> socket.socket | None:
     """The listening socket passed by a supervisor; its family is read from the kernel."""
     return None if descriptor is None else socket.socket(fileno=descriptor)
-
-
-def tables_are_current(settings: Settings) -> bool:
-    """True if the database has the tables of this version."""
-    engine = make_engine(settings.sqlalchemy_url)
-    try:
-        return is_current(engine)
-    finally:
-        engine.dispose()

@@ -8,7 +8,9 @@ import socket
 from ipaddress import ip_address
 
 from app.registry.config import Settings
+from worker.core.wording import plural
 
+MIN_PASSWORD = 8  # characters; ASVS 5.0, 6.2.1
 PORTS_TO_TRY = 50
 BACKLOG = 2048
 
@@ -18,13 +20,48 @@ class AddressError(Exception):
 
 
 def check_exposure(settings: Settings) -> None:
-    """Raise AddressError if other machines could reach a server without a password."""
-    if settings.is_loopback or settings.password:
-        return
-    raise AddressError(
-        f"Brushwork does not listen on {settings.host} without a password, because everyone on the "
-        "network could use it. Set BRUSHWORK_PASSWORD, or use --host 127.0.0.1."
-    )
+    """Raise AddressError if other machines could reach a server without a sufficient password.
+
+    They can when it listens on their network, or when it answers to host names of its own, which a
+    reverse proxy passes on. On this machine alone a shorter password is accepted.
+    """
+    if not settings.is_loopback and not settings.password:
+        raise AddressError(
+            f"Brushwork does not listen on {settings.host} without a password, because everyone on "
+            "the network could use it. Set BRUSHWORK_PASSWORD, or use --host 127.0.0.1."
+        )
+    is_alone = settings.is_loopback and not settings.is_behind_names
+    length = len(settings.password.get_secret_value()) if settings.password else MIN_PASSWORD
+    if length < MIN_PASSWORD and not is_alone:
+        raise AddressError(
+            f"BRUSHWORK_PASSWORD has {plural(length, 'character')}, and other machines can reach "
+            f"this server. Set one of {MIN_PASSWORD} or more: a long password is better than a "
+            "complicated one."
+        )
+
+
+def exposure_hints(settings: Settings) -> list[str]:
+    """Sentences for the start: what is off or weak because of who can use the server."""
+    hints = []
+    length = len(settings.password.get_secret_value()) if settings.password else MIN_PASSWORD
+    if length < MIN_PASSWORD:
+        hints.append(
+            f"BRUSHWORK_PASSWORD is shorter than {MIN_PASSWORD} characters, which is accepted only "
+            "because no other machine can reach this server."
+        )
+    if settings.is_private:
+        return hints
+    closed = [
+        sentence
+        for is_closed, sentence in (
+            (not settings.model_folders, "base models from folders (BRUSHWORK_MODEL_FOLDERS)"),
+            (settings.hub == "auto", "the Hugging Face Hub (BRUSHWORK_HUB=on)"),
+        )
+        if is_closed
+    ]
+    if closed:
+        hints.append(f"Off, because others can use this server: {' and '.join(closed)}.")
+    return hints
 
 
 def listen(host: str, port: int, *, explicit: bool) -> socket.socket:

@@ -5,27 +5,24 @@ from __future__ import annotations
 import logging
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
-
-import sqlalchemy as sa
 
 from app.registry.adapters.versions.create_version import future_slug
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
 from app.registry.datasets.models import Dataset, DatasetVersion
-from app.registry.db import Database
 from app.registry.errors import AppError, StorageFullError
+from app.registry.integrity.report import report
 from app.registry.jobs import service as jobs
 from app.registry.jobs.states import JobStatus
 from app.registry.runs import progress
-from app.registry.runs.models import WARNING, Run
-from app.registry.runs.progress import RunFlags
-from app.registry.storage.store import BlobStore, StorageUnavailable
+from app.registry.runs.models import WARNING, Checkpoint, Run
+from app.registry.storage.store import BlobDamaged, BlobNotFound
 from worker.core.training.config import TrainConfig
+from worker.core.training.errors import StorageError
 from worker.core.training.events import Arithmetic, Control
 from worker.core.training.fallback import reduce_memory_use
 from worker.runtime import scratch
@@ -40,13 +37,16 @@ from worker.runtime.messages import (
     TrainerCommand,
     TrainReport,
 )
+from worker.runtime.outages.patience import CanceledWhileWaiting, reason_to_wait
 from worker.runtime.report import Reporter
 from worker.runtime.run_inputs import RunInputs
 from worker.runtime.save_result import TrainingResult
-from worker.runtime.trainer_process import TrainerExit, TrainerProcess, WarmTrainer
+from worker.runtime.trainer_process import TrainerExit, TrainerProcess
+from worker.runtime.training_host import TrainingHost
 
 POLL_SECONDS = 0.1
 CHECK_SECONDS = 0.3
+CANCEL_SECONDS = 5.0  # how long a canceled run goes on storing what was saved before
 SMALL_BASE = 150_000_000  # parameters; two larger base models may not fit in memory
 log = logging.getLogger(__name__)
 
@@ -63,26 +63,6 @@ NO_START = (
     "The checkpoint that this run continues from is damaged or missing, so nothing was trained. "
     "Continue from another checkpoint, or start a new run."
 )
-
-
-@dataclass(frozen=True)
-class TrainerTimeouts:
-    """Seconds after which an unresponsive trainer is killed."""
-
-    cancel: float = 8.0
-    drain: float = 25.0
-    stall: float = 900.0
-
-
-@dataclass(frozen=True)
-class TrainingHost:
-    """Services shared by all attempts of this worker."""
-
-    data_dir: Path
-    database: Database
-    store: BlobStore
-    trainers: WarmTrainer
-    timeouts: TrainerTimeouts
 
 
 class UnusableRun(Exception):
@@ -111,7 +91,7 @@ class Attempt:
         self._run = run
         self._lease = lease
         self._stopping = stopping
-        self._reporter = Reporter(self._database, self._store, run, lease)
+        self._reporter = Reporter(self._database, self._store, run, lease, stopping)
         self._control = Control.CONTINUE
         self._deadline: float | None = None
         self._last_message_at = time.monotonic()
@@ -132,12 +112,18 @@ class Attempt:
                     pass
         except UnusableRun as error:
             self._fail_run(error.code, str(error))
-        except StorageUnavailable as error:
-            self._retry_run("storage", error.detail)
-        except StorageFullError as error:
-            self._fail_run("disk_full", error.detail)
+        except CanceledWhileWaiting:
+            self._finish_run(JobStatus.CANCELED)
+        except (BlobNotFound, BlobDamaged) as error:
+            self._fail_run(error.code, report(self._database, error))
         except AppError as error:
+            if reason_to_wait(error) is not None:
+                self._reporter.set(phase=None)
+                self._reporter.flush(now=True)
+                raise  # the run goes back to the queue, and this worker waits
             self._fail_run(error.code, error.detail)
+        finally:
+            self._reporter.uploads.close()
 
     def _load_inputs(self) -> RunInputs:
         with self._database.read() as session:
@@ -173,7 +159,7 @@ class Attempt:
             with self._database.read() as session:
                 rows = progress.checkpoints(session, self._run.key)
                 samples = progress.samples_until(session, self._run.key, rows)
-            resumed = scratch.restore_checkpoint(store, rows, folder / "out")
+            resumed = self._restore_checkpoint(rows, folder / "out")
             if self._run.parent_id is not None and not resumed:
                 raise UnusableRun("checkpoint", NO_START)
             scratch.restore_samples(store, samples, folder / "out", folder / "blobs")
@@ -195,6 +181,19 @@ class Attempt:
             yield trainer
         finally:
             trainer.kill()
+
+    def _restore_checkpoint(self, rows: Sequence[Checkpoint], out: Path) -> int:
+        """Unpack the newest usable checkpoint, note the others on the run; return its step or 0."""
+        restored = scratch.restore_checkpoint(self._store, rows, out)
+        for _, error in restored.unusable:
+            if isinstance(error, BlobNotFound | BlobDamaged):
+                report(self._database, error)
+        if restored.unusable:
+            text = restored.sentence
+            self._reporter.persist(
+                lambda session: jobs.record(session, Run, self._run.key, WARNING, text=text)
+            )
+        return restored.step
 
     def _handle_next_message(self, trainer: TrainerProcess, inputs: RunInputs) -> bool:
         """Handle one message or check the run; True if the run's status has changed."""
@@ -236,10 +235,11 @@ class Attempt:
         )
         self._reporter.flush(now=True)
         if message.outcome == "interrupted":
+            self._finish_uploads()
             self._requeue_run()
             return True
         if message.path is None:
-            self._finish_run(JobStatus.CANCELED)
+            self._cancel_run()
             return True
         self._deadline = None  # a cancel comes too late now: the run succeeds
         self._control = Control.CONTINUE
@@ -247,25 +247,29 @@ class Attempt:
         self._result = TrainingResult(
             self._database, self._store, self._run, self._lease, self._reporter, inputs, message
         )
-        trainer.send(self._result.export_order())
+        self._finish_uploads()
+        trainer.send(self._reporter.wait_out(self._result.export_order, is_cancellable=True))
         if self.model is not None and sum(inputs.base.parameters.values()) < SMALL_BASE:
             self._trainers.warm_after_training(self.model)
         return False
 
     def _check_run(self, trainer: TrainerProcess) -> bool:
         self._lease.check()
+        self._reporter.uploads.check()
         self._reporter.flush()
         now = time.monotonic()
         if self._deadline is not None and now > self._deadline:
             log.warning("run %s: the trainer did not stop in time and was killed.", self._run.key)
             trainer.kill()
             if self._control is Control.SAVE_AND_EXIT:
+                self._finish_uploads()
                 self._requeue_run()
             else:
-                self._finish_run(JobStatus.CANCELED)
+                self._cancel_run()
             return True
         if now - self._last_message_at > self._timeouts.stall:
             trainer.kill()
+            self._finish_uploads()
             minutes = self._timeouts.stall / 60
             self._retry_run("stalled", STALLED.format(minutes=minutes), trainer.log_tail())
             return True
@@ -273,11 +277,7 @@ class Attempt:
         return False
 
     def _forward_requests(self, trainer: TrainerProcess) -> None:
-        try:
-            with self._database.read() as session:
-                flags = progress.read_run_flags(session, self._lease.claim)
-        except sa.exc.OperationalError:
-            flags = RunFlags(cancel=False, stop=False, sample=False, save=False)
+        flags = self._reporter.read_flags()
         if self._result is not None:
             return
         if flags.cancel:
@@ -291,6 +291,22 @@ class Attempt:
             self._reporter.set(sample_requested=False, save_requested=False)
             self._reporter.flush(now=True)
 
+    def _finish_uploads(self) -> None:
+        """Store what waits: the run may go on elsewhere, from its newest checkpoint.
+
+        An outage is waited out, unless the worker stops meanwhile. Raises CanceledWhileWaiting.
+        """
+
+        def give_up() -> bool:
+            self._lease.check()
+            self._reporter.flush()
+            if self._reporter.read_flags().cancel:
+                raise CanceledWhileWaiting
+            return self._reporter.must_leave
+
+        if not self._reporter.uploads.finish(give_up=give_up):
+            log.warning("run %s: not everything that was saved is stored.", self._run.key)
+
     def _send_control(
         self, trainer: TrainerProcess, control: Control, *, timeout: float | None
     ) -> None:
@@ -303,14 +319,18 @@ class Attempt:
     def _on_exit(self, trainer: TrainerProcess, end: TrainerExit) -> bool:
         """Handle a trainer process that ended without a final message."""
         if self._control is Control.CANCEL:
-            self._finish_run(JobStatus.CANCELED)
+            self._cancel_run()
         else:
+            self._finish_uploads()
             self._retry_run(
                 "trainer_crashed", CRASHED.format(code=end.exit_code), trainer.log_tail()
             )
         return True
 
     def _on_failure(self, failed: FailureReport, trainer: TrainerProcess) -> bool:
+        self._finish_uploads()
+        if failed.code == StorageError.code:
+            raise StorageFullError(failed.error)
         if failed.code == "out_of_memory":
             self._out_of_memory(failed)
         elif failed.expected:
@@ -358,6 +378,17 @@ class Attempt:
         claim = self._lease.claim
         self._persist_end(lambda session: jobs.give_back(session, Run, claim))
 
+    def _cancel_run(self) -> None:
+        """Cancel the run; what was saved before is stored, unless there is an outage."""
+        end = time.monotonic() + CANCEL_SECONDS
+
+        def give_up() -> bool:
+            self._lease.check()
+            return time.monotonic() > end or self._reporter.must_leave
+
+        self._reporter.uploads.finish(give_up=give_up)
+        self._finish_run(JobStatus.CANCELED)
+
     def _finish_run(self, status: JobStatus, **values: Any) -> None:
         claim = self._lease.claim
         self._persist_end(lambda session: jobs.finish(session, Run, claim, status, **values))
@@ -370,5 +401,6 @@ class Attempt:
             self._reporter.write_pending(session)
             write(session)
 
+        self._reporter.uploads.close()
         self._reporter.persist(write_both)
         self._lease.release()

@@ -10,13 +10,17 @@ from celery import Celery, signals
 from app.registry.config import Settings
 from app.registry.jobs.queues import Queue
 from app.registry.wakeups import celery_settings
-from worker.runtime import process
+from worker.runtime import broker, process
 
 log = logging.getLogger(__name__)
 
 settings = Settings()
+broker.drop_garbage()
+if settings.log_level != "DEBUG":
+    broker.quiet_celery()
 celery = Celery("brushwork")
 celery.conf.update(celery_settings(settings.broker_url or "redis://127.0.0.1:6379/0"))
+celery.conf.worker_consumer = "worker.runtime.broker:WakeUpConsumer"
 
 
 @signals.celeryd_after_setup.connect  # type: ignore[untyped-decorator]

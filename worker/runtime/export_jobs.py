@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 from sqlmodel import Session
@@ -24,9 +25,11 @@ from app.registry.jobs.kinds import ExportAdapterArgs, ExportAdapterResult
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
+from worker.core.bases.family import BaseModelError
 from worker.core.lora_files.errors import AdapterError
 from worker.core.words import FileFormat, WeightDtype
-from worker.runtime.job_progress import RefusedError
+from worker.runtime.inspection.limited import NoAnswerError, inspect_in_time
+from worker.runtime.job_progress import JobWatch, RefusedError, cancellable
 from worker.runtime.lease import Lease
 from worker.runtime.messages import Export, ExportFile
 
@@ -49,13 +52,31 @@ class ExportJobs:
     def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
         """Write, check and store the file of a job. Raises RefusedError.
 
-        It takes seconds, so a stopping worker finishes it first.
+        It takes seconds, so a stopping worker finishes it first, unless its base does not answer.
         """
         assert job.subject_id is not None
         args = job.arguments(ExportAdapterArgs)
+        with cancellable(self._database, lease, stopping):
+            self._run(
+                job.subject_id, args, lease, scratch, JobWatch(self._database, lease, stopping)
+            )
+
+    def _run(
+        self,
+        version_id: int,
+        args: ExportAdapterArgs,
+        lease: Lease,
+        scratch: Path,
+        check: Callable[[], None],
+    ) -> None:
         try:
             file = self._write_file(
-                job.subject_id, args.format, args.dtype, scratch, with_tags=args.with_tags
+                version_id,
+                args.format,
+                args.dtype,
+                scratch,
+                with_tags=args.with_tags,
+                check=check,
             )
         except UnfitError as error:  # `refusals` reads it
             why = ExportAdapterResult(code_version=code_version(), facts_sha256=error.facts_sha256)
@@ -65,7 +86,7 @@ class ExportJobs:
         with self._database.write() as session:
             result = ExportAdapterResult(sha256=file.sha256).stored()
             jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
-            add_file(session, job.subject_id, file)
+            add_file(session, version_id, file)
 
     def download(
         self, version_id: int, form: FileFormat, dtype: WeightDtype, scratch: Path
@@ -95,6 +116,7 @@ class ExportJobs:
         scratch: Path,
         *,
         with_tags: bool,
+        check: Callable[[], None] = lambda: None,
     ) -> NewFile:
         # here, because it loads torch and diffusers, which an idle io worker goes without
         from worker.runtime.write_downloads import write_downloads
@@ -108,6 +130,8 @@ class ExportJobs:
         file = ExportFile(form, dtype, scratch / f"download-{form}-{dtype}{form.suffix}")
         canonical = self._store.local_path(version.sha256, scratch)
         where = base_models.location(base) if base is not None else None
+        if where is not None:
+            _require_answer(where, check)
         try:
             (written,) = write_downloads(canonical, Export([file], metadata, where))
         except AdapterError as error:
@@ -128,3 +152,13 @@ class ExportJobs:
 
 def _base_of(session: Session, version: AdapterVersion) -> BaseModel | None:
     return session.get(BaseModel, version.base_model_id) if version.base_model_id else None
+
+
+def _require_answer(base: Path, check: Callable[[], None]) -> None:
+    """Raise RefusedError if the base's folder does not answer: reading it here would never end."""
+    try:
+        inspect_in_time(base, check=check)
+    except NoAnswerError as error:
+        raise RefusedError("base_model", str(error)) from error
+    except BaseModelError:  # the proof says what is wrong with it
+        pass

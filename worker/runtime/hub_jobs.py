@@ -38,6 +38,7 @@ from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
 from worker.core.hub.messages import LEFT, HubReply
 from worker.core.hub.model_card import PEFT_FILE, ModelCard
+from worker.core.lora_files.file_names import CONFIG_NAME
 from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.hub_process import (
     HubFailure,
@@ -136,6 +137,9 @@ class HubJobs:
             name = f"{stem}{image.suffix.lower()}"
             sha256 = self._store.put_file(image).sha256
             found.append(StoredSidecar(name=name, sha256=sha256))
+        if config := answer.values.get("config"):
+            sha256 = self._store.put_file(Path(config)).sha256
+            found.append(StoredSidecar(name=CONFIG_NAME, sha256=sha256))
         return found
 
     def publish_adapter(

@@ -24,11 +24,13 @@ from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.datasets.images import ImageDecoder, ImageRefused
 from app.registry.db import Database
+from app.registry.integrity import findings
+from app.registry.integrity.report import report
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import ImportAdapterArgs, ImportAdapterResult
+from app.registry.jobs.kinds import LOSS_CODE, ImportAdapterArgs, ImportAdapterResult
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
-from app.registry.storage.store import BlobStore
+from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.thumbnails import service as thumbnails
 from app.registry.thumbnails.models import Thumbnail
 from worker.core.bases.family import FALLBACK_FAMILY, BaseFamily, BaseModelError, family_label
@@ -36,10 +38,12 @@ from worker.core.lora_files import canonical
 from worker.core.lora_files.adaptable_shapes import adaptable_shapes
 from worker.core.lora_files.base_weights import open_base_weights
 from worker.core.lora_files.compatible import explain_mismatch, mismatched_modules
-from worker.core.lora_files.errors import AdapterError
+from worker.core.lora_files.errors import AdapterError, LossError
 from worker.core.lora_files.families import family_shapes
 from worker.core.lora_files.file_layout import FileLayout, read_layout
-from worker.core.lora_files.keys import Leaf
+from worker.core.lora_files.header import tensor_hash
+from worker.core.lora_files.keys import Leaf, Naming
+from worker.core.lora_files.peft_settings import is_config_file
 from worker.core.lora_files.read_metadata import Sidecar, SourceMetadata, read_source_metadata
 from worker.core.lora_files.reading import (
     AdapterReading,
@@ -49,7 +53,6 @@ from worker.core.lora_files.reading import (
 )
 from worker.runtime.job_progress import JobProgress, RefusedError, cancellable, require_not_canceled
 from worker.runtime.lease import Lease
-from worker.runtime.save_result import tensor_hash
 
 PUBLISH_TRIES = 5
 MAX_FILENAME = 200
@@ -87,30 +90,41 @@ class ImportJobs:
         try:
             with cancellable(self._database, lease, stopping) as progress:
                 self._take_in(job, lease, scratch, progress)
+        except LossError as error:
+            with self._database.write() as session:
+                result = ImportAdapterResult(loss=error.loss).stored()
+                jobs.update_owned(session, IoJob, lease.claim, result=result)
+            raise RefusedError(LOSS_CODE, str(error)) from error
         except AdapterError as error:
             raise RefusedError("adapter", str(error)) from error
 
     def _take_in(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
         args = job.arguments(ImportAdapterArgs)
         uploaded = args.sha256
-        found = read_layout(self._store.local_path(uploaded, scratch))
+        sidecars = self._sidecars(args, scratch)
+        config = next((s.path for s in sidecars if is_config_file(s.path)), None)
+        found = read_layout(self._store.local_path(uploaded, scratch), config)
         hash_of_file = tensor_hash(found.path)
         wanted = args.base_model_id  # must fit, even if the file is known
         named = self._place(found, wanted) if wanted is not None else None
-        if self._is_known(lease, None if _tells_alpha_apart(found) else hash_of_file, uploaded):
+        same = None if _tells_alpha_apart(found) else hash_of_file
+        if not _needs_config(found) and self._is_known(lease, same, uploaded):
             return
         place = named or self._place(found, None)
         if args.adapter_id is not None:
             place = self._beside(args.adapter_id, found, place)
         weights = self._weights(found, place)
-        reading = convert_layout(found.with_shapes(place.shapes), weights, on_module=progress)
+        reading = convert_layout(
+            found.with_shapes(place.shapes),
+            weights,
+            on_module=progress,
+            allow_loss=args.allow_loss,
+        )
         path = scratch / "canonical.safetensors"
         # without metadata, so that identical tensors have the same hash
         canonical.save_adapter(canonical.LoraAdapter(reading.adapter.modules), path)
         blob = self._store.put_file(path)
-        about_file = read_source_metadata(
-            found.metadata, self._sidecars(args, scratch), args.filename
-        )
+        about_file = read_source_metadata(found.metadata, sidecars, args.filename)
         notes = list(reading.notes)
         if place.base is None:
             notes.append(NO_BASE.format(family=family_label(place.family)))
@@ -130,6 +144,7 @@ class ImportJobs:
             base_model_id=place.base.key if place.base else None,
             trainable_parameters=reading.adapter.parameters,
             cover_sha256=cover.sha256 if cover else None,
+            usual_weight=about_file.usual_weight,
             details={
                 "imported": args.filename[:MAX_FILENAME],
                 "modules": len(reading.adapter.modules),
@@ -137,6 +152,7 @@ class ImportJobs:
                 "namings": sorted(str(naming) for naming in found.namings),
                 "tensor_sha256": hash_of_file,
                 "import_notes": notes,
+                "loss": reading.loss,
                 "source_sha256": uploaded,
                 "converted": reading.is_converted,
             }
@@ -145,17 +161,32 @@ class ImportJobs:
         self._publish(args, lease, new, about_file, cover)
 
     def _is_known(self, lease: Lease, hash_of_file: str | None, uploaded: str) -> bool:
-        """True if a version has these tensors or is this file; the job then ends with it."""
+        """True if a version has these tensors or is this file; the job then ends with it.
+
+        Not if the weights of that version are damaged: the import then stores them again.
+        """
+        with self._database.read() as session:
+            known = _find_known(session, hash_of_file, uploaded)
+        if known is None or not self._is_sound(known):
+            return False
         with self._database.write() as session:
-            known = same_tensors(session, hash_of_file) if hash_of_file else None
-            known = known or find_equal(session, canonical=uploaded, uploaded=uploaded)
+            known = _find_known(session, hash_of_file, uploaded)
             if known is None:
                 return False
+            findings.mended(session, uploaded)
             jobs.require_owner(session, IoJob, lease.claim)
             result = ImportAdapterResult(
                 adapter_id=known.adapter_id, version=known.version, duplicate=True
             ).stored()
             jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
+        return True
+
+    def _is_sound(self, version: AdapterVersion) -> bool:
+        try:
+            self._store.checked_stat(version.sha256)
+        except (BlobNotFound, BlobDamaged) as error:
+            report(self._database, error)
+            return False
         return True
 
     def _place(self, found: FileLayout, wanted: Any) -> ImportTarget:
@@ -271,6 +302,7 @@ class ImportJobs:
             try:
                 with self._database.write() as session:
                     require_not_canceled(session, lease)
+                    findings.mended(session, new.sha256, args.sha256)
                     version = find_equal(
                         session,
                         canonical=new.sha256,
@@ -287,6 +319,7 @@ class ImportJobs:
                         version=version.version,
                         duplicate=duplicate,
                         notes=() if duplicate else tuple(new.details["import_notes"]),
+                        loss=new.details["loss"],
                     ).stored()
                     jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
                 return
@@ -295,12 +328,24 @@ class ImportJobs:
                     raise
 
 
+def _find_known(session: Session, hash_of_file: str | None, uploaded: str) -> AdapterVersion | None:
+    """The version that has these tensors or is this file."""
+    known = same_tensors(session, hash_of_file) if hash_of_file else None
+    return known or find_equal(session, canonical=uploaded, uploaded=uploaded)
+
+
 def _tells_alpha_apart(found: FileLayout) -> bool:
     """Whether a LoRA's alpha is no tensor: equal tensors are then no sign of an equal strength.
 
-    PEFT stores it in the header, which copies may lose; only the canonical form is reliable.
+    PEFT stores it in the header or in another file; only the canonical form is reliable.
     """
     return any(Leaf.DOWN in m.names and Leaf.ALPHA not in m.names for m in found.modules)
+
+
+def _needs_config(found: FileLayout) -> bool:
+    """Whether the strength depends on a file beside this one: equal files are not equal then."""
+    is_dotted = found.namings & {Naming.PEFT, Naming.SCRIPT, Naming.OLD}
+    return bool(is_dotted) and _tells_alpha_apart(found) and not found.settings.header
 
 
 def _describe(session: Session, adapter_id: int, about_file: SourceMetadata) -> None:

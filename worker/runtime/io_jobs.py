@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tempfile
 import threading
 from collections.abc import Mapping
 from functools import cached_property
@@ -16,17 +15,27 @@ from app.registry.base_models.inspection import InspectionResult, write_inspecti
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import AppError
+from app.registry.integrity.report import report
 from app.registry.jobs import service as jobs
 from app.registry.jobs.kinds import JobKind
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
-from app.registry.storage.store import BlobStore, StorageUnavailable
+from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
+from app.registry.temporary import temporary_folder
 from worker.core.bases.family import BaseModelError
-from worker.core.bases.inspect import inspect_base
 from worker.runtime.export_jobs import ExportJobs
 from worker.runtime.hub_jobs import HubJobs
-from worker.runtime.job_progress import Handler, RefusedError
+from worker.runtime.inspection.limited import inspect_in_time
+from worker.runtime.job_progress import (
+    Handler,
+    JobCanceled,
+    JobWatch,
+    RefusedError,
+    WorkerStopping,
+)
 from worker.runtime.lease import Lease
+from worker.runtime.outages.patience import reason_to_wait
+from worker.runtime.upkeep.check_jobs import CheckJobs
 from worker.runtime.upkeep.clock import UpkeepClock
 from worker.runtime.upkeep.sweep_jobs import SweepJobs
 from worker.runtime.upkeep.thumbnail_jobs import ThumbnailJobs
@@ -34,6 +43,9 @@ from worker.runtime.upkeep.thumbnail_jobs import ThumbnailJobs
 if TYPE_CHECKING:
     from worker.runtime.import_jobs import ImportJobs
     from worker.runtime.tool_jobs import ToolJobs
+
+
+CHECK_CANCELED = "The check of this base model was canceled. Check it again."
 
 
 class IoJobs:
@@ -63,6 +75,7 @@ class IoJobs:
             JobKind.EXTRACT_ADAPTER: lambda *job: self._tool_jobs.extract(*job),
             JobKind.SWEEP: SweepJobs(database, store).run,
             JobKind.MAKE_THUMBNAILS: ThumbnailJobs(database, store).run,
+            JobKind.CHECK_FILES: CheckJobs(database, store).run,
         }
 
     # An io worker idles without torch: the modules that load it are imported by the first job that
@@ -89,7 +102,12 @@ class IoJobs:
         self._clock.close()
 
     def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
-        """Carry out a job by the handler of its kind.
+        """Carry out a job by the handler of its kind, in this process."""
+        with temporary_folder(self._settings.scratch, "io-") as scratch:
+            self.carry_out(job, lease, scratch, stopping)
+
+    def carry_out(self, job: Any, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
+        """Carry out a job with this folder for temporary files.
 
         Handlers that can take long return the job to the queue once the worker stops.
         """
@@ -97,16 +115,14 @@ class IoJobs:
         try:
             if handler is None:
                 raise RefusedError("unknown_kind", f"There is no job of the kind “{job.kind}”.")
-            with tempfile.TemporaryDirectory(prefix="brushwork-io-") as scratch:
-                handler(job, lease, Path(scratch), stopping)
+            handler(job, lease, scratch, stopping)
         except RefusedError as error:
             self._fail(lease, error.code, str(error))
-        except StorageUnavailable as error:
-            with self._database.write() as session:
-                jobs.give_up_or_retry(
-                    session, IoJob, lease.claim, code="storage", error=error.detail
-                )
+        except (BlobNotFound, BlobDamaged) as error:
+            self._fail(lease, error.code, report(self._database, error))
         except AppError as error:
+            if reason_to_wait(error) is not None:
+                raise  # the job goes back to the queue, and this worker waits
             self._fail(lease, error.code, error.detail)
 
     def _inspect_base(
@@ -115,8 +131,18 @@ class IoJobs:
         assert job.subject_id is not None
         with self._database.read() as session:
             base = base_models.get_base_model(session, job.subject_id)
+        watch = JobWatch(self._database, lease, stopping)
         try:
-            info = inspect_base(base_models.location(base))
+            info = inspect_in_time(base_models.location(base), check=watch)
+        except WorkerStopping:
+            with self._database.write() as session:
+                jobs.give_back(session, IoJob, lease.claim)
+            return
+        except JobCanceled:
+            with self._database.write() as session:
+                self._finish(session, lease, JobStatus.CANCELED)
+                write_unusable(session, base.key, CHECK_CANCELED)
+            return
         except BaseModelError as error:
             sentence = str(error)
             with self._database.write() as session:

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 import logging
 import threading
+import time
 import traceback
-from datetime import datetime
+from collections.abc import Callable
 from functools import partial
 from typing import Any, Protocol
 
 import sqlalchemy as sa
-from sqlmodel import col, select
 
-from app.registry.db import Database, database_now
+from app.registry.db import Database, Session
 from app.registry.jobs import presence
 from app.registry.jobs import service as jobs
 from app.registry.jobs.models import Job
+from app.registry.jobs.reaper import Reaper
 from app.registry.jobs.service import Claim, LostLease
-from app.registry.jobs.states import JobStatus
-from app.registry.tables import JOB_TABLES
 from worker.runtime.device import unused_gpu
+from worker.runtime.job_progress import JobProcessFailed
 from worker.runtime.lease import Lease
+from worker.runtime.outages.patience import (
+    WAITS_FOR_DATABASE,
+    GaveUp,
+    Pause,
+    reason_to_wait,
+    wait_out,
+)
 
 IDLE_SECONDS = 5.0  # polling interval of an idle loop, in case a wake-up was lost
 TICK_SECONDS = 5.0
-REAPS_PER_LEASE = 4
+LOOKS_PER_LEASE = 4
 
 log = logging.getLogger(__name__)
 
@@ -65,9 +72,12 @@ class JobLoop:
         lease_seconds: float,
         threads: int = 1,
         wants_gpu: bool = False,
+        check_storage: Callable[[], None] = lambda: None,
     ) -> None:
+        """`check_storage` raises while the storage cannot be used: then nothing is claimed."""
         self.work = work
         self.stopping = threading.Event()
+        self._pause = Pause(check_storage, self.stopping)
         self._database = database
         self._lease_seconds = lease_seconds
         self._wants_gpu = wants_gpu
@@ -78,13 +88,17 @@ class JobLoop:
         self._done = 0
         name = work.table.queue
         self._workers = [
-            threading.Thread(target=self._run_worker, args=(number,), name=f"{name}-{number}")
+            # daemons: a job that hangs in a system call must not keep the process from ending
+            threading.Thread(
+                target=self._run_worker, args=(number,), name=f"{name}-{number}", daemon=True
+            )
             for number in range(threads)
         ]
         self._keeper = threading.Thread(
             target=self._announce_and_reap, name=f"{name}-keeper", daemon=True
         )
         self._prepared = threading.Event()
+        self._looked = threading.Event()
         self._left = threading.Event()
 
     def start(self) -> None:
@@ -124,8 +138,9 @@ class JobLoop:
 
     def join(self, timeout: float | None = None) -> bool:
         """Wait for all threads to end; False on timeout."""
+        end = None if timeout is None else time.monotonic() + timeout
         for thread in self._workers:
-            thread.join(timeout)
+            thread.join(None if end is None else max(0.0, end - time.monotonic()))
         alive = any(thread.is_alive() for thread in self._workers)
         self._left.set()
         if self._keeper.is_alive():
@@ -141,6 +156,8 @@ class JobLoop:
             if number == 0:
                 self._prepare_work()
             self._prepared.wait()
+            # the job of a worker that was killed goes on before one that waited behind it
+            self._looked.wait()
             while not self.stopping.is_set():
                 with self._changed:
                     self._seen = self._wakeups
@@ -170,11 +187,13 @@ class JobLoop:
 
     def _process_waiting_jobs(self) -> None:
         while not self.stopping.is_set():
+            self._pause.wait()
             try:
-                claimed = self._claim_job()
+                claimed = None if self.stopping.is_set() else self._claim_job()
             except sa.exc.SQLAlchemyError as error:
                 log.warning("Cannot query the database for jobs, will retry: %s", error)
-                return
+                self._pause.begin(reason_to_wait(error) or WAITS_FOR_DATABASE)
+                continue
             if claimed is None:
                 return
             self._process_job(*claimed)
@@ -195,69 +214,80 @@ class JobLoop:
         with Lease(self._database, self.work.table, claim, seconds=self._lease_seconds) as lease:
             try:
                 self.work.run(job, lease, self.stopping)
+                self._pause.note_success()
             except LostLease as lost:
                 log.warning("%s: %s", label, lost)
+            except GaveUp:
+                self._write_end(partial(self._give_back, claim=claim, reason=None))
             except Exception as error:
-                log.exception("%s: the worker failed.", label)
-                self._retry_job(claim, error)
+                reason = reason_to_wait(error)
+                if reason is None:
+                    log.exception("%s: the worker failed.", label)
+                    self._write_end(partial(self._retry_job, claim=claim, error=error))
+                else:
+                    log.warning("%s returns to the queue: %s", label, reason)
+                    self._pause.begin(reason)
+                    self._write_end(partial(self._give_back, claim=claim, reason=reason))
 
-    def _retry_job(self, claim: Claim, error: Exception) -> None:
+    def _give_back(self, session: Session, *, claim: Claim, reason: str | None) -> None:
+        jobs.give_back(session, self.work.table, claim, waits_for=reason)
+
+    def _retry_job(self, session: Session, *, claim: Claim, error: Exception) -> None:
         """Queue a job again after an internal error; fail it with the trace after the last try."""
         trace = "".join(traceback.format_exception(error))
-        sentence = f"Internal error in the worker: {type(error).__name__}: {error}"
-        try:
+        text = str(error)
+        if not isinstance(error, JobProcessFailed):
+            text = f"{type(error).__name__}: {text}"
+        sentence = f"Internal error in the worker: {text}"
+        jobs.give_up_or_retry(
+            session,
+            self.work.table,
+            claim,
+            code="worker_error",
+            error=sentence[:500],
+            trace=trace,
+        )
+
+    def _write_end(self, write: Callable[[Session], None]) -> None:
+        """Write how a job ended; during an outage, wait until it can be written."""
+
+        def write_once() -> None:
             with self._database.write() as session:
-                jobs.give_up_or_retry(
-                    session,
-                    self.work.table,
-                    claim,
-                    code="worker_error",
-                    error=sentence[:500],
-                    trace=trace,
-                )
-        except LostLease:
-            pass
-        except sa.exc.SQLAlchemyError:
-            log.exception("Could not store the error; the lease will expire.")
+                write(session)
+
+        try:
+            written = wait_out(write_once, is_over=self.stopping.wait, on_wait=self._pause.begin)
+        except (LostLease, sa.exc.SQLAlchemyError) as error:
+            log.warning("Could not write how a job ended: %s", error)
+        else:
+            if not written:
+                log.warning("Could not write how a job ended; it will be released.")
 
     def _announce_and_reap(self) -> None:
-        """Reap expired jobs of other workers, and update the presence of this one."""
-        tick = min(TICK_SECONDS, self._lease_seconds / REAPS_PER_LEASE)
+        """Update the presence of this worker, and release the jobs of workers that are gone."""
+        tick = min(TICK_SECONDS, self._lease_seconds / LOOKS_PER_LEASE)
         own_presence = presence.Presence(self.work.table.queue)
+        reaper = Reaper(self._database, lease_seconds=self._lease_seconds)
         while True:
             try:
-                reap_expired(self._database)
                 device = self.work.device
                 unused = unused_gpu(device) if self._wants_gpu else None
                 own_presence.announce(
                     self._database,
                     device=device,
                     machine=self.work.machine,
-                    problem=unused.problem if unused else "",
-                    remedy=unused.remedy if unused else "",
+                    problem=self._pause.reason or (unused.problem if unused else ""),
+                    remedy=unused.remedy if unused and not self._pause.reason else "",
                 )
+                reaper.look()
             except sa.exc.SQLAlchemyError as error:
+                reaper.forget()
                 log.warning("Cannot reach the database, will retry: %s", error)
+            finally:
+                self._looked.set()
             if self._left.wait(tick):
                 break
         try:
             own_presence.leave(self._database)
         except sa.exc.SQLAlchemyError as error:
             log.warning("Could not remove this worker's presence: %s", error)
-
-
-def reap_expired(database: Database) -> int:
-    """Release the jobs whose leases have expired, in every table; return their number."""
-    with database.read() as session:
-        now = database_now(session)
-        expired = [table for table in JOB_TABLES if session.exec(_expired_jobs(table, now)).first()]
-    reaped = 0
-    for table in expired:
-        with database.write() as session:
-            reaped += jobs.reap(session, table)
-    return reaped
-
-
-def _expired_jobs(table: type[Job], now: datetime) -> Any:
-    silent = (col(table.status) == JobStatus.RUNNING) & (col(table.lease_until) < now)
-    return select(table.id).where(silent).limit(1)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -9,6 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import sqlalchemy as sa
 from sqlmodel import Session
 
 from app.registry.db import Database
@@ -17,8 +19,10 @@ from app.registry.jobs.kinds import StepProgress
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from worker.runtime.lease import Lease
+from worker.runtime.outages.patience import reason_to_wait
 
 LOOK_SECONDS = 0.5
+log = logging.getLogger(__name__)
 
 Handler = Callable[[IoJob, Lease, Path, threading.Event], None]
 """Carries out a job: (row, lease, folder for scratch, set when the worker stops)."""
@@ -32,12 +36,27 @@ class RefusedError(Exception):
         self.code = code
 
 
+class JobProcessFailed(Exception):
+    """The process of a job ended by itself, or failed with an error of this type and text."""
+
+
 class JobCanceled(Exception):
     """A cancel of the job was requested."""
 
 
 class WorkerStopping(Exception):
     """The worker is stopping; the job returns to the queue."""
+
+
+class OtherJobsWaiting(WorkerStopping):
+    """Another job needs the thread; the job returns to the queue and continues later."""
+
+
+def give_way(database: Database, job: IoJob) -> None:
+    """Raise OtherJobsWaiting if an io job that goes before this one waits for a thread."""
+    with database.read() as session:
+        if jobs.has_waiting(session, IoJob, before=job.priority):
+            raise OtherJobsWaiting
 
 
 def require_not_canceled(session: Session, lease: Lease) -> None:
@@ -65,17 +84,58 @@ class JobProgress:
     def __call__(self, done: int, total: int) -> None:
         """Report that `done` of `total` parts are done."""
         self._lease.check()
+        self._lease.note_part()
         if self._stopping.is_set():
             raise WorkerStopping
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
+        try:
+            canceled = self._write(StepProgress(done=done, total=total))
+        except sa.exc.SQLAlchemyError as error:
+            if reason_to_wait(error) is None:
+                raise
+            log.warning("Could not store the progress of a job: %s", error)
+            return
+        if canceled:
+            raise JobCanceled
+
+    def _write(self, progress: StepProgress) -> bool:
+        """Store the progress; True if a cancel was requested."""
         claim = self._lease.claim
         with self._database.write() as session:
-            progress = StepProgress(done=done, total=total)
             jobs.update_owned(session, IoJob, claim, result=progress.stored())
             row = session.get_one(IoJob, claim.job_id, populate_existing=True)
-            canceled = row.cancel_requested
+            return row.cancel_requested
+
+
+class JobWatch:
+    """Callback for a job without parts: checks several times a second whether to stop.
+
+    Raises JobCanceled, WorkerStopping or LostLease.
+    """
+
+    def __init__(self, database: Database, lease: Lease, stopping: threading.Event) -> None:
+        self._database = database
+        self._lease = lease
+        self._stopping = stopping
+        self._looked = time.monotonic()
+
+    def __call__(self) -> None:
+        """Check it; the row is read at most every `LOOK_SECONDS`."""
+        self._lease.check()
+        if self._stopping.is_set():
+            raise WorkerStopping
+        if time.monotonic() - self._looked < LOOK_SECONDS:
+            return
+        self._looked = time.monotonic()
+        try:
+            with self._database.read() as session:
+                canceled = session.get_one(IoJob, self._lease.claim.job_id).cancel_requested
+        except sa.exc.SQLAlchemyError as error:
+            if reason_to_wait(error) is None:
+                raise
+            return
         if canceled:
             raise JobCanceled
 

@@ -48,8 +48,8 @@ def run(
 ) -> None:
     """Run a worker until SIGTERM, which returns its jobs to the queue; reads the environment.
 
-    `libraries` is the socket of a fork server for trainers; `serve`, which restarts workers, has
-    one on Linux.
+    `libraries` is the socket of a fork server for trainers and io jobs; `serve`, which restarts
+    workers, has one on Linux.
     """
     count = threads(thread_setting)
     os.environ.update(child_environment(count))  # torch reads it on import
@@ -58,7 +58,7 @@ def run(
     from worker.runtime.celery_app import celery
 
     if libraries:
-        process.fork_trainers(libraries)
+        process.fork_children(libraries)
     arguments = celery_arguments(queues, log_level=log_level, is_restarted=bool(libraries))
     celery.worker_main(arguments)
 

@@ -14,6 +14,7 @@ from app.registry.jobs.models import Job
 from app.registry.jobs.service import Claim, LostLease
 
 RENEWALS_PER_LEASE = 4
+LONGEST_WAIT = 5.0  # seconds between renewals, for reapers that were given a shorter lease
 
 log = logging.getLogger(__name__)
 
@@ -54,12 +55,15 @@ class Lease:
         if self.lost.is_set():
             raise LostLease(f"{self._table.__tablename__} {self.claim.job_id} was taken over.")
 
+    def note_part(self) -> None:
+        """The job has finished a part of its work; for who keeps a time limit for parts."""
+
     def release(self) -> None:
         """Stop renewing, because the job is finished."""
         self._ended.set()
 
     def _renew_repeatedly(self) -> None:
-        while not self._ended.wait(self._seconds / RENEWALS_PER_LEASE):
+        while not self._ended.wait(min(LONGEST_WAIT, self._seconds / RENEWALS_PER_LEASE)):
             try:
                 with self._database.write() as session:
                     jobs.renew(session, self._table, self.claim, lease_seconds=self._seconds)

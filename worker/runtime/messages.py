@@ -115,7 +115,10 @@ class CalibrationReport:
 
 @dataclass(frozen=True)
 class TrainReport:
-    """From the trainer: the training ended; `path` is the canonical file, None if canceled."""
+    """From the trainer: the training ended; `path` is the canonical file, None if canceled.
+
+    `ruined`: why the result is; then `good_steps` are the checkpoints that were not, newest first.
+    """
 
     path: Path | None
     outcome: str
@@ -124,6 +127,8 @@ class TrainReport:
     base_parameters: int
     peak_memory_bytes: int
     seconds: float
+    ruined: str | None = None
+    good_steps: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)

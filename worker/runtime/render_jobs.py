@@ -7,25 +7,27 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, select
 
-from app.registry.adapters.models import AdapterVersion
+from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.base_models.models import EMBEDDED, BaseModel, BaseModelStatus
 from app.registry.base_models.precisions import chosen_precision, record_choice
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.errors import AppError
+from app.registry.integrity.report import report
 from app.registry.jobs import service as jobs
 from app.registry.jobs.states import JobStatus
 from app.registry.renders import results
 from app.registry.renders.models import Render
 from app.registry.renders.results import NewRenderImage
-from app.registry.storage.store import BlobStore, StorageUnavailable
+from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.thumbnails.make import make_thumbnails
 from worker.core.bases.family import BaseModelError
 from worker.core.device import choose_device
@@ -38,16 +40,19 @@ from worker.core.lora_files.file_names import file_stem
 from worker.core.words import RenderPrecision
 from worker.runtime.job_progress import WorkerStopping
 from worker.runtime.lease import Lease
+from worker.runtime.outages.patience import reason_to_wait
+from worker.runtime.renders.cancel_watch import CancelWatch
 
 if TYPE_CHECKING:
     from worker.core.inference.pipeline import RenderedImage
-    from worker.runtime.warm_pipelines import WarmPipelines
+    from worker.runtime.renders.warm_pipelines import WarmPipelines
 
 REPORT_SECONDS = 0.15
 STUCK_SECONDS = 300.0
 WATCH_SECONDS = 5.0
 STUCK = 70
-TRUNCATED = "The prompt is too long for this base model: its last {count} tokens were ignored."
+TRUNCATED = "The prompt is too long for this base model. Its end was ignored: “{end}”."
+MAX_QUOTED = 120  # characters of it
 
 log = logging.getLogger(__name__)
 
@@ -76,9 +81,7 @@ class RenderJobs:
     def prepare(self) -> None:
         """Import torch and load the embedded base model; render once unless one is waiting."""
         with self._database.read() as session:
-            base = session.exec(
-                select(BaseModel).where(BaseModel.source == base_models.EMBEDDED)
-            ).first()
+            base = session.exec(select(BaseModel).where(BaseModel.source == EMBEDDED)).first()
         self._warm_pipelines().prepare(base, is_waiting=self._is_waiting)
         if base is not None:
             self._known_precision(base)
@@ -100,12 +103,11 @@ class RenderJobs:
         except WorkerStopping:
             with self._database.write() as session:
                 jobs.give_back(session, Render, lease.claim)
-        except StorageUnavailable as error:
-            with self._database.write() as session:
-                jobs.give_up_or_retry(
-                    session, Render, lease.claim, code="storage", error=error.detail
-                )
+        except (BlobNotFound, BlobDamaged) as error:
+            self._fail_render(lease, error.code, report(self._database, error))
         except AppError as error:
+            if reason_to_wait(error) is not None:
+                raise  # the render goes back to the queue, and this worker waits
             self._fail_render(lease, error.code, error.detail)
         if self._warm is not None and not self._is_waiting():
             self._warm.tune()
@@ -146,12 +148,22 @@ class RenderJobs:
         return fixed
 
     def _choose_precision(
-        self, render: Render, base: BaseModel, lease: Lease, stopping: threading.Event
+        self,
+        render: Render,
+        base: BaseModel,
+        lease: Lease,
+        stopping: threading.Event,
+        watch: CancelWatch,
     ) -> RenderPrecision:
         """Choose the precision of a base model by timing it for this render; stored for later."""
         warm, total = self._warm_pipelines(), render.steps * render.count
-        warm.pipeline(base, RenderPrecision.FP32)  # loading is no progress that could get stuck
-        with RenderProgress(self._database, lease, stopping) as steps:
+        # loading is no progress that could get stuck
+        pipeline = warm.pipeline(base, RenderPrecision.FP32)
+        with (
+            watch.computing(),
+            RenderProgress(self._database, lease, stopping) as steps,
+            pipeline.stoppable(watch.should_stop),
+        ):
             chosen = warm.choose_precision(
                 base, _config(render), on_call=lambda: steps.note(0, total)
             )
@@ -165,15 +177,23 @@ class RenderJobs:
     ) -> None:
         started = time.monotonic()
         base_models.require_ready(base)
+        watch = CancelWatch(self._database, lease, stopping)
         try:
-            if render.precision is None:
-                render.precision = self._choose_precision(render, base, lease, stopping)
-            warm = self._warm_pipelines()
-            pipeline = warm.pipeline(base, RenderPrecision(render.precision))
-            pipeline.set_adapters(warm.stack(_active(render)))
-            with RenderProgress(self._database, lease, stopping) as steps:
-                drawn = pipeline.render(_config(render), on_step=steps.note)
+            with watch:
+                if render.precision is None:
+                    render.precision = self._choose_precision(render, base, lease, stopping, watch)
+                warm = self._warm_pipelines()
+                pipeline = warm.pipeline(base, RenderPrecision(render.precision))
+                pipeline.set_adapters(warm.stack(_active(render)))
+                with (
+                    watch.computing(),
+                    RenderProgress(self._database, lease, stopping) as steps,
+                    pipeline.stoppable(watch.should_stop),
+                ):
+                    drawn = pipeline.render(_config(render), on_step=steps.note)
         except RenderCanceled:
+            if watch.has_stored_end:
+                return
             if stopping.is_set():
                 raise WorkerStopping from None
             lease.check()
@@ -223,14 +243,14 @@ class RenderJobs:
             blob = self._store.put_bytes(data)
             thumbnail = make_thumbnails(self._store, blob, picture.image)
             images.append(NewRenderImage(picture.seed, blob.sha256, thumbnail))
-        truncated = drawn[0].truncated_tokens
+        end = shorten(drawn[0].truncated, MAX_QUOTED, placeholder=" …")
         with self._database.write() as session:
             results.finish_render(
                 session,
                 lease.claim,
                 images,
                 seconds=seconds,
-                note=TRUNCATED.format(count=truncated) if truncated else None,
+                note=TRUNCATED.format(end=end) if end else None,
                 precision=render.precision,
                 progress=render.steps * render.count,
             )
@@ -240,7 +260,7 @@ class RenderJobs:
             device = choose_device(self._settings.device)
             with lean_imports(device):
                 # here, because it loads torch and diffusers: seconds, on the thread of the job loop
-                from worker.runtime.warm_pipelines import WarmPipelines
+                from worker.runtime.renders.warm_pipelines import WarmPipelines
 
             self._warm = WarmPipelines(self._settings, self._store, device=device)
         return self._warm
@@ -286,7 +306,9 @@ class RenderProgress:
         try:
             with self._database.write() as session:
                 return results.write_step(session, self._lease.claim, done)
-        except sa.exc.OperationalError as error:
+        except sa.exc.SQLAlchemyError as error:
+            if reason_to_wait(error) is None:
+                raise
             log.warning("Could not store the progress of a render: %s", error)
             return True
 
@@ -319,5 +341,7 @@ def _config(render: Render) -> RenderConfig:
 def _used(session: Session, adapter: ResolvedAdapter) -> UsedAdapter:
     version = session.get(AdapterVersion, adapter.version_id)
     details = version.details if version is not None else {}
-    name = file_stem(adapter.slug, adapter.version)
+    row = session.get(Adapter, adapter.adapter_id)
+    is_step = row is not None and not row.is_listed
+    name = file_stem(adapter.slug, adapter.version, is_step=is_step)
     return UsedAdapter(name, *adapter.weights, tensor_hash=details.get("tensor_sha256"))

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import hashlib
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from sqlmodel import Session
 
@@ -21,10 +21,10 @@ from app.registry.db import Database
 from app.registry.jobs import service as jobs
 from app.registry.jobs.states import JobStatus
 from app.registry.runs import progress
-from app.registry.runs.models import Run
+from app.registry.runs.models import RUINED, Run
 from app.registry.storage.store import Blob, BlobStore
 from worker.core.bases.family import FALLBACK_FAMILY
-from worker.core.lora_files.header import read_header
+from worker.core.lora_files.header import tensor_hash
 from worker.core.training.config import TrainConfig
 from worker.core.words import LORA_FORMATS, FileFormat, WeightDtype
 from worker.runtime.lease import Lease
@@ -78,9 +78,8 @@ class TrainingResult:
 
     def publish(self, exported: ExportReport) -> None:
         """Store the files, then write adapter, version, downloads and the run's final status."""
-        store = self._store
         self._reporter.persist(lambda session: jobs.require_owner(session, Run, self._lease.claim))
-        canonical = store.put_file(self._canonical)
+        canonical = self._put(self._canonical)
         self._tensors = tensor_hash(self._canonical)
         files: list[NewFile] = []
         kohya: list[Path] = []
@@ -90,7 +89,7 @@ class TrainingResult:
                     f"The {file.format} file in {file.dtype} is not offered: {file.problem}"
                 )
                 continue
-            blob = store.put_file(file.path)
+            blob = self._put(file.path)
             kohya += [file.path] if file.format is FileFormat.KOHYA else []
             new = NewFile(file.format, file.dtype, blob.sha256, blob.size, file.proof)
             files.append(replace(new, facts_sha256=self._facts_sha256))
@@ -101,6 +100,9 @@ class TrainingResult:
 
         self._reporter.persist(write)
         self._lease.release()
+
+    def _put(self, path: Path) -> Blob:
+        return self._reporter.wait_out(lambda: self._store.put_file(path), is_cancellable=True)
 
     def _write_version(
         self,
@@ -121,7 +123,8 @@ class TrainingResult:
             files=files,
             tensor_sha256=self._tensors,
         )
-        version = publish(session, new, adapter_id=adapter_of_parent(session, run))
+        now = session.get_one(Run, run.key)  # a checkpoint may have made an adapter meanwhile
+        version = publish(session, new, adapter_id=adapter_of_parent(session, now))
         self._record_speed(session, files)
         jobs.finish(
             session,
@@ -130,14 +133,25 @@ class TrainingResult:
             JobStatus.SUCCEEDED,
             adapter_version_id=version.key,
             phase=None,
+            **self._outcome(),
         )
+
+    def _outcome(self) -> dict[str, Any]:
+        """The columns of the run that say whether its result is ruined."""
+        if self._trained.ruined is None:
+            return {}
+        return {
+            "outcome": RUINED,
+            "outcome_reason": self._trained.ruined,
+            "good_steps": list(self._trained.good_steps),
+        }
 
     def _new_version(self, session: Session, *, kohya_tensors: str | None = None) -> NewVersion:
         """The version to publish, before its file is stored: without hash and size."""
         run, base, trained = self._run, self._inputs.base, self._trained
         cover = progress.last_sample(session, run.key)
         return NewVersion(
-            name=run.name,
+            name=session.get_one(Run, run.key).name,  # it may have been renamed meanwhile
             base_family=base.family or FALLBACK_FAMILY,
             sha256="",
             size_bytes=0,
@@ -153,6 +167,8 @@ class TrainingResult:
             peak_memory_bytes=trained.peak_memory_bytes,
             training_seconds=self._reporter.training_seconds,
             cover_sha256=cover.sha256 if cover else None,
+            ruined=trained.ruined,
+            becomes_latest=trained.ruined is None,
             config=dict(run.config),
             details={
                 "outcome": trained.outcome,
@@ -184,13 +200,3 @@ class TrainingResult:
     @property
     def _trigger_words(self) -> list[str]:
         return [self._run.trigger_word] if self._run.trigger_word else []
-
-
-def tensor_hash(path: Path) -> str:
-    """SHA-256 of the bytes after the header, which other programs use to identify a LoRA."""
-    digest = hashlib.sha256()
-    with path.open("rb") as file:
-        file.seek(read_header(path).data_offset)
-        while chunk := file.read(1 << 20):
-            digest.update(chunk)
-    return digest.hexdigest()

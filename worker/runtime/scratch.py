@@ -9,15 +9,20 @@ import shutil
 import tarfile
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
 from app.registry.errors import AppError
 from app.registry.image_types import image_suffix
 from app.registry.runs.models import Checkpoint, Sample
-from app.registry.storage.store import Blob, BlobStore, verify
+from app.registry.storage.store import Blob, BlobStore
+from worker.core.training.atomic_write import link_or_copy
+from worker.core.training.events import ADAPTER, ADAPTERS
+from worker.runtime.outages.patience import reason_to_wait
 
 CHECKPOINTS = "checkpoints"
+HELD = "held"  # checkpoints that wait to be stored
 
 log = logging.getLogger(__name__)
 
@@ -74,7 +79,7 @@ def write_images(
     for number, item in enumerate([*items, *regularization]):
         blob = store.local_path(item["clean_sha256"], scratch)
         name = f"{number:05d}{image_suffix(blob)}"
-        _link_or_copy(blob, folder / name)
+        link_or_copy(blob, folder / name)
         line = {"file_name": name, "text": item["caption"]}
         line |= {rule: item[rule] for rule in ("repeats", "never_flip") if rule in item}
         if number >= len(items):
@@ -83,20 +88,42 @@ def write_images(
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 
-def _link_or_copy(source: Path, target: Path) -> None:
-    try:
-        target.hardlink_to(source)
-    except OSError:  # another file system, or no support for links
-        shutil.copyfile(source, target)
-
-
 def restore_samples(store: BlobStore, rows: Sequence[Sample], out: Path, scratch: Path) -> None:
     """Restore samples, so that a resumed run does not generate them again."""
     for row in rows:
         path = out / "samples" / f"step-{row.step:06d}" / f"prompt-{row.prompt_index}.png"
         path.parent.mkdir(parents=True, exist_ok=True)
         with contextlib.suppress(AppError):  # a missing sample is generated again
-            _link_or_copy(store.local_path(row.sha256, scratch), path)
+            link_or_copy(store.local_path(row.sha256, scratch), path)
+
+
+def hold_checkpoint(folder: Path, held: Path) -> Path:
+    """Keep a checkpoint that the trainer may delete any time; gives the folder to store.
+
+    Links take no space; where they are not possible, not even a copy, it is the trainer's own.
+    """
+    target = held / folder.name
+    try:
+        shutil.copytree(folder, target, copy_function=link_or_copy)
+    except OSError as error:
+        log.warning("Could not keep the checkpoint %s aside: %s", folder.name, error)
+        shutil.rmtree(held, ignore_errors=True)
+        return folder
+    return target
+
+
+def hold_adapter(folder: Path, held: Path) -> Path:
+    """Keep the adapter of a checkpoint as this file; gives the file to store.
+
+    Where that is not possible, it is the trainer's own, which it keeps longer than the checkpoint.
+    """
+    try:
+        held.parent.mkdir(parents=True, exist_ok=True)
+        link_or_copy(folder / ADAPTER, held)
+    except OSError as error:
+        log.warning("Could not keep the adapter of %s aside: %s", folder.name, error)
+        return folder.parent / ADAPTERS / f"{folder.name}.safetensors"
+    return held
 
 
 def pack_checkpoint(store: BlobStore, folder: Path, *, run_id: int) -> Blob:
@@ -109,18 +136,44 @@ def pack_checkpoint(store: BlobStore, folder: Path, *, run_id: int) -> Blob:
         return store.put_file(path)
 
 
-def restore_checkpoint(store: BlobStore, rows: Sequence[Checkpoint], out: Path) -> int:
-    """Unpack the newest undamaged checkpoint into `out`; return its step, 0 if there is none."""
+@dataclass
+class RestoredCheckpoint:
+    """The step of the unpacked checkpoint, 0 if there was none, and the newer unusable ones."""
+
+    step: int = 0
+    unusable: list[tuple[Checkpoint, Exception]] = field(default_factory=list)
+
+    @property
+    def sentence(self) -> str:
+        """What was passed over, for users."""
+        steps = " and ".join(f"{row.step:,}" for row, _ in self.unusable)
+        is_one = len(self.unusable) == 1
+        which = f"checkpoint of step {steps} is" if is_one else f"checkpoints of steps {steps} are"
+        start = f"continues from step {self.step:,}" if self.step else "starts from the beginning"
+        return f"The {which} damaged or missing, so the run {start}."
+
+
+def restore_checkpoint(
+    store: BlobStore, rows: Sequence[Checkpoint], out: Path
+) -> RestoredCheckpoint:
+    """Unpack the newest undamaged checkpoint into `out`.
+
+    Raises what is no fault of a checkpoint, such as StorageUnavailable.
+    """
     target = out / CHECKPOINTS
     target.mkdir(parents=True, exist_ok=True)
+    restored = RestoredCheckpoint()
     for row in rows:
         try:
-            verify(store, row.sha256)
             with store.open(row.sha256) as blob, tarfile.open(fileobj=blob, mode="r:") as tar:
                 tar.extractall(target, filter="data")
-            return row.step
+            restored.step = row.step
+            break
         except (AppError, OSError, tarfile.TarError) as error:
+            if reason_to_wait(error) is not None:
+                raise  # it is not damaged: nobody can tell now
             log.warning("The checkpoint of step %s cannot be used: %s", row.step, error)
+            restored.unusable.append((row, error))
             shutil.rmtree(target)
             target.mkdir()
-    return 0
+    return restored

@@ -5,7 +5,6 @@ Importing this module loads torch; a merge or a resize does without diffusers.
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -16,7 +15,12 @@ from app.registry.adapters.tools import MAX_LICENSE, MAX_TRIGGERS, FuseOutput
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models import service as base_models
-from app.registry.base_models.downloads import FUSED_FOLDER
+from app.registry.base_models.fused_files import (
+    delete_unfinished,
+    fused_ending,
+    fused_path,
+    fused_stem,
+)
 from app.registry.base_models.models import BaseModel
 from app.registry.base_models.removal import delete_base_files
 from app.registry.config import Settings
@@ -36,12 +40,12 @@ from app.registry.jobs.kinds import (
 )
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
-from app.registry.slugs import slugify
 from app.registry.storage.store import BlobStore, translate_full_disk
 from worker.core.bases.family import FALLBACK_FAMILY, BaseModelError
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.errors import AdapterError
+from worker.core.lora_files.header import tensor_hash
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools.combine import MergeOptions, merge_adapters
 from worker.core.lora_files.tools.lowrank import FidelityReport
@@ -50,10 +54,8 @@ from worker.core.lora_files.tools.stack import ToolError
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 from worker.runtime.job_progress import Handler, JobProgress, cancellable, require_not_canceled
 from worker.runtime.lease import Lease
-from worker.runtime.save_result import tensor_hash
 
 MERGE_FACTS = {"method", "density", "seed", "parts"}  # of a merged version
-TOKEN_CHARS = 8  # of a claim's token, in the name of what is made under it
 GONE = "“{name}” was deleted while this waited. Restore it, then try again."
 NOT_SMALLER = (
     "The result would not be smaller than version {version} of “{name}”. Choose a lower rank, or a "
@@ -140,9 +142,11 @@ class ToolJobs:
             base_family=adapter.base_family,
             base_model_id=version.base_model_id,
             dataset_version_id=version.dataset_version_id,
+            usual_weight=version.usual_weight,
+            becomes_latest=args.use,
             trigger_words=list(version.trigger_words),
             config=dict(version.config),
-            details={"made": told | args.stored()}
+            details={"made": told | args.model_copy(update={"use": False}).stored()}
             | {key: text for key, text in version.details.items() if key == "author"},
         )
 
@@ -184,13 +188,8 @@ class ToolJobs:
         assert job.subject_id is not None
         args, base = job.arguments(FuseAdapterArgs), self._base(job.subject_id)
         options = FuseOptions(FuseLayout(args.layout), FusedDtype(args.dtype))
-        ending = ".safetensors" if options.layout is FuseLayout.SINGLE else ""
-        stem = slugify(args.name, fallback="fused")
-        # Not in scratch, which may be in memory: a base model takes gigabytes. Named by the claim,
-        # so that a worker that lost the job never touches files of the next one.
-        token = lease.claim.token[:TOKEN_CHARS]
-        out = self._settings.data_dir / FUSED_FOLDER / f"{stem}-{job.key}-{token}{ending}"
-        self._sweep(lease, out.parent, f"{stem}-{job.key}-")
+        out = fused_path(self._settings.data_dir, job, lease.claim)
+        delete_unfinished(self._database, lease.claim, self._settings.data_dir, job)
         stack = self._stack(args.parts, scratch)
         try:
             made = fuse_adapters(
@@ -206,7 +205,8 @@ class ToolJobs:
                 self._register(lease, args.name, out, figures)
                 return
             blob = self._store.put_file(out)
-            kept = {"sha256": blob.sha256, "filename": f"{stem}{ending}"}
+            filename = f"{fused_stem(args)}{fused_ending(args)}"
+            kept = {"sha256": blob.sha256, "filename": filename}
             with self._database.write() as session:
                 require_not_canceled(session, lease)
                 result = figures.model_copy(update=kept).stored()
@@ -215,21 +215,6 @@ class ToolJobs:
         except BaseException:
             delete_base_files(out)
             raise
-
-    def _sweep(self, lease: Lease, folder: Path, start: str) -> None:
-        """Delete files of earlier claims of this job. Raises LostLease before deleting any.
-
-        Files listed before ownership is confirmed belong to an earlier claim and are unregistered.
-        """
-        ours = re.compile(
-            rf"\.?{re.escape(start)}\w{{{TOKEN_CHARS}}}(\.safetensors)?(\.\w+\.part)?"
-        )
-        found = folder.iterdir() if folder.is_dir() else ()
-        left = [path for path in found if ours.fullmatch(path.name)]
-        with self._database.write() as session:
-            jobs.require_owner(session, IoJob, lease.claim)
-        for path in left:
-            delete_base_files(path)
 
     def _register(self, lease: Lease, name: str, out: Path, figures: FuseAdapterResult) -> None:
         with self._database.write() as session:

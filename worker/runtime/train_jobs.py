@@ -17,6 +17,8 @@ from app.registry.base_models.models import BaseModel, BaseModelStatus, BaseSpee
 from app.registry.base_models.speeds import record_speed, step_speed, trained_layers
 from app.registry.config import Settings
 from app.registry.db import Database
+from app.registry.deletion import latents
+from app.registry.jobs.owner import is_gone
 from app.registry.jobs.states import JobStatus
 from app.registry.runs.models import Run
 from app.registry.storage.store import BlobStore
@@ -24,10 +26,11 @@ from worker.core import starter
 from worker.core.bases.inspect import BaseModelError, inspect_base
 from worker.core.training.presets import Preset, preset_config
 from worker.runtime import device, scratch
-from worker.runtime.attempt import Attempt, TrainerTimeouts, TrainingHost
+from worker.runtime.attempt import Attempt
 from worker.runtime.lease import Lease
 from worker.runtime.messages import Calibrate, CalibrationReport
 from worker.runtime.trainer_process import COMMAND, TrainerProcess, WarmTrainer
+from worker.runtime.training_host import TrainerTimeouts, TrainingHost
 
 USUAL_IMAGES = 24
 MAX_CALIBRATED_PARAMETERS = 300_000_000  # on a CPU, a step of a larger base takes minutes
@@ -63,6 +66,7 @@ class TrainJobs:
         self.trainers = WarmTrainer(self._start_trainer, forks=forks)
         self._calibrates_after = calibrates_after
         self._calibration: threading.Timer | None = None
+        self._erased = 0  # the last deletion whose encodings were deleted here, too
 
     @property
     def device(self) -> str:
@@ -79,14 +83,22 @@ class TrainJobs:
         left = scratch.attempt_folders(self.settings.data_dir)
         with self.database.read() as session:
             running = select(Run.owner_token).where(Run.status == JobStatus.RUNNING)
-            tokens = [token for token in session.exec(running) if token]
+            # also without those of a killed worker whose run was not taken over yet
+            tokens = [token for token in session.exec(running) if token and not is_gone(token)]
             model = _newest_model(session)
         scratch.remove_abandoned(left, tokens)
+        self._forget_erased()
         self.warm_next(model)
+
+    def _forget_erased(self) -> None:
+        """Delete the encodings of what was deleted for good since the last time."""
+        folder = self.settings.data_dir
+        self._erased = latents.forget_erased(self.database, folder, after=self._erased)
 
     def run(self, job: Any, lease: Lease, stopping: threading.Event) -> None:
         """Train a run to its end, or return it to the queue."""
         self._cancel_calibration()
+        self._forget_erased()
         host = TrainingHost(
             self.settings.data_dir, self.database, self.store, self.trainers, self.timeouts
         )

@@ -173,6 +173,7 @@ class Trainer:
             device=self._device,
             arithmetic=order.arithmetic,
             continues=order.continues,
+            waits_for_space=True,
         )
         self._outbox.send(
             TrainReport(
@@ -183,6 +184,8 @@ class Trainer:
                 base_parameters=trained.base_parameters,
                 peak_memory_bytes=trained.peak_memory_bytes,
                 seconds=trained.seconds,
+                ruined=trained.verdict.reason,
+                good_steps=trained.verdict.good_steps,
             )
         )
         if trained.path is not None:

@@ -12,7 +12,7 @@ from importlib import import_module
 from typing import TYPE_CHECKING
 
 from worker.core.bases.family import BaseModelError
-from worker.core.lora_files.errors import AdapterError
+from worker.core.lora_files.errors import AdapterError, LossError
 
 if TYPE_CHECKING:
     from app.registry.config import Settings
@@ -22,6 +22,12 @@ def run(arguments: Namespace, settings: Settings) -> int:
     """Run a tool; print a message and return 1 if the file cannot be used."""
     try:
         code: int = import_module(f"{__name__}.{arguments.tool}").run(arguments, settings)
+    except LossError as error:
+        print(
+            f"{error} Convert the file first: brushwork adapters convert IN OUT --allow-loss.",
+            file=sys.stderr,
+        )
+        return 1
     except (AdapterError, BaseModelError) as error:
         print(error, file=sys.stderr)
         return 1

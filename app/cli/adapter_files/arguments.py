@@ -101,6 +101,11 @@ def _add_convert(parser: ArgumentParser) -> None:
         metavar="BASE",
         help="the base model of a DoRA: diffusers folder, .safetensors, or starter",
     )
+    parser.add_argument(
+        "--allow-loss",
+        action="store_true",
+        help="write the file even if more than a tenth of the change is lost",
+    )
 
 
 def _add_merge(parser: ArgumentParser) -> None:

@@ -9,6 +9,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from app.cli.adapter_files.sources import weights_of
+from app.cli.progress_line import layer_progress
 from worker.core.lora_files.inspecting import inspect_file
 from worker.core.wording import size_text
 
@@ -25,7 +26,8 @@ UNKNOWN_BASE = "unknown (its shapes fit none of SD 1.x, SD 2.x, SDXL)"
 def run(arguments: Namespace, settings: Settings) -> int:
     """Print the properties of the file."""
     weights = weights_of(arguments.base)
-    found = inspect_file(arguments.file, weights)
+    with layer_progress() as progress:
+        found = inspect_file(arguments.file, weights, on_module=progress)
     if arguments.json:
         print(json.dumps(as_json(found), indent=2, ensure_ascii=False, allow_nan=False))
     else:

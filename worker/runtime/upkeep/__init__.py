@@ -1,1 +1,1 @@
-"""Jobs that the io worker orders itself: they delete unused files and make missing thumbnails."""
+"""Jobs that the io worker orders itself: delete unused files, make thumbnails, check the files."""

@@ -1,7 +1,8 @@
-"""Sweep jobs of the io worker: delete the files that nothing refers to."""
+"""Sweep jobs of the io worker: what nothing refers to goes to the trash."""
 
 from __future__ import annotations
 
+import logging
 import threading
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from app.registry.jobs.kinds import SweepResult
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
-from app.registry.sweep import sweep
+from app.registry.sweep import WAY_OUT, SweepSummary, sweep
 from worker.runtime.job_progress import cancellable
 from worker.runtime.lease import Lease
+
+log = logging.getLogger(__name__)
 
 
 class SweepJobs:
@@ -24,9 +27,25 @@ class SweepJobs:
         self._store = store
 
     def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
-        """Delete the files that nothing refers to."""
+        """Move the files that nothing refers to into the trash, or report why not."""
         with cancellable(self._database, lease, stopping, result={}) as progress:
             swept = sweep(self._database, self._store, on_item=lambda: progress(0, 1))
-            result = SweepResult(files=swept.files, size_bytes=swept.size_bytes).stored()
+            if swept.report:
+                log.warning("Nothing was swept. %s To go on, run `%s`.", swept.report, WAY_OUT)
+            result = _result(swept).stored()
             with self._database.write() as session:
                 jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
+
+
+def _result(swept: SweepSummary) -> SweepResult:
+    """The result of the job, without what did not happen."""
+    more = {
+        "emptied_files": swept.emptied.files,
+        "emptied_bytes": swept.emptied.size_bytes,
+        "brought_back": swept.brought_back,
+        "report": swept.report,
+    }
+    happened = {name: value for name, value in more.items() if value}
+    return SweepResult.model_validate(
+        {"files": swept.files, "size_bytes": swept.size_bytes, **happened}
+    )

@@ -14,15 +14,11 @@ from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
 from app.registry.thumbnails import service as thumbnails
 from app.registry.thumbnails.make import remake_thumbnails
-from worker.runtime.job_progress import JobProgress, WorkerStopping, cancellable
+from worker.runtime.job_progress import JobProgress, cancellable, give_way
 from worker.runtime.lease import Lease
 
 IMAGES_AT_ONCE = 100  # hashes looked up together
 MAX_PAUSE_SECONDS = 0.5
-
-
-class OtherJobsWaiting(WorkerStopping):
-    """Another job needs the thread; the job returns to the queue and continues later."""
 
 
 class ThumbnailJobs:
@@ -38,12 +34,12 @@ class ThumbnailJobs:
     def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
         """Make thumbnails until none is missing."""
         with cancellable(self._database, lease, stopping) as progress:
-            made = self._make_missing(progress, stopping)
+            made = self._make_missing(job, progress, stopping)
             result = MakeThumbnailsResult(done=made, total=made).stored()
             with self._database.write() as session:
                 jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
 
-    def _make_missing(self, progress: JobProgress, stopping: threading.Event) -> int:
+    def _make_missing(self, job: IoJob, progress: JobProgress, stopping: threading.Event) -> int:
         """Make thumbnails until none is missing; return the number of images."""
         with self._database.read() as session:
             total = thumbnails.count_missing(session)
@@ -51,7 +47,7 @@ class ThumbnailJobs:
         while missing := self._list_missing():
             for sha256 in missing:
                 progress(done, max(total, done))
-                self._give_way()
+                give_way(self._database, job)
                 started = time.monotonic()
                 self._make(sha256)
                 done += 1
@@ -61,12 +57,6 @@ class ThumbnailJobs:
     def _list_missing(self) -> list[str]:
         with self._database.read() as session:
             return thumbnails.list_missing(session, limit=IMAGES_AT_ONCE)
-
-    def _give_way(self) -> None:
-        """Raise OtherJobsWaiting if another io job waits for a thread."""
-        with self._database.read() as session:
-            if jobs.has_waiting(session, IoJob):
-                raise OtherJobsWaiting
 
     def _make(self, sha256: str) -> None:
         made = remake_thumbnails(self._store, sha256)

@@ -5,16 +5,16 @@ Importing this module loads torch and diffusers.
 
 from __future__ import annotations
 
-import tempfile
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel, BasePrecision
+from app.registry.base_models.models import EMBEDDED, BaseModel, BasePrecision
 from app.registry.config import Settings
 from app.registry.storage.store import BlobStore
+from app.registry.temporary import temporary_folder
 from worker.core import starter
 from worker.core.bases.threads import is_small, use_fastest_threads
 from worker.core.device import set_threads
@@ -54,7 +54,7 @@ class WarmPipelines:
         """Load the embedded base model; unless a render is waiting, tune it and render once."""
         usual = default_precision(self._device)
         if embedded is None:
-            self._load(starter.PATH, base_models.EMBEDDED, usual)
+            self._load(starter.PATH, EMBEDDED, usual)
             return
         pipeline = self.pipeline(embedded, usual)
         if not is_waiting():
@@ -156,8 +156,8 @@ class WarmPipelines:
 
     def _adapter(self, sha256: str) -> LoraAdapter:
         if sha256 not in self._adapters:
-            with tempfile.TemporaryDirectory() as scratch:
-                path = self._store.local_path(sha256, Path(scratch))
+            with temporary_folder(self._settings.scratch, "render-") as scratch:
+                path = self._store.local_path(sha256, scratch)
                 self._adapters[sha256] = canonical.load_adapter(path)
             if len(self._adapters) > KEPT_ADAPTERS:
                 self._adapters.popitem(last=False)

@@ -1,0 +1,1 @@
+"""What a worker does while storage, database or disk cannot be used."""

@@ -1,0 +1,47 @@
+"""The bytes that a job reads, on which its time limit depends."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from sqlmodel import Session, col, select
+
+from app.registry.adapters.models import AdapterVersion
+from app.registry.base_models.models import BaseModel
+from app.registry.jobs.kinds import (
+    ExtractAdapterArgs,
+    FuseAdapterArgs,
+    ImportAdapterArgs,
+    MergeAdaptersArgs,
+)
+from app.registry.jobs.models import IoJob
+from app.registry.storage.store import BlobStore
+
+
+def input_size(session: Session, store: BlobStore, job: IoJob) -> int:
+    """The size of the files that a job reads, in bytes; what is missing counts as empty.
+
+    Raises DamagedJob, BlobNotFound and outages.
+    """
+    args = job.readable_arguments()
+    if isinstance(args, ImportAdapterArgs):
+        return store.stat(args.sha256).size
+    adapters: list[int | None] = []
+    bases: list[int | None] = []
+    if isinstance(args, (MergeAdaptersArgs, FuseAdapterArgs)):
+        adapters = [part.version_id for part in args.parts]
+    if isinstance(args, (FuseAdapterArgs, ExtractAdapterArgs)):
+        bases = [job.subject_id]
+    elif not adapters:
+        adapters = [job.subject_id]
+    if isinstance(args, ExtractAdapterArgs):
+        bases.append(args.tuned_id)
+    return _sizes(session, AdapterVersion, adapters) + _sizes(session, BaseModel, bases)
+
+
+def _sizes(
+    session: Session, table: type[AdapterVersion] | type[BaseModel], ids: Iterable[int | None]
+) -> int:
+    known = [key for key in ids if key is not None]
+    sizes = session.exec(select(col(table.size_bytes)).where(col(table.id).in_(known)))
+    return sum(size or 0 for size in sizes)

@@ -1,0 +1,229 @@
+"""The io jobs of a worker, in processes that are ended when a job takes too long.
+
+The alternative, a watch that ends the whole worker, was not chosen: code that holds the interpreter
+lock would stop the watch too, and downloads of the same worker would begin again. A process also
+gives its memory back: an io worker itself loads torch for publications only.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from app.registry.base_models.fused_files import delete_unfinished
+from app.registry.config import Settings
+from app.registry.db import Database
+from app.registry.jobs import service as jobs
+from app.registry.jobs.kinds import JOB_TYPES, JobKind, TimeLimit
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.service import LostLease
+from app.registry.jobs.states import JobStatus
+from app.registry.storage.store import BlobStore, StorageUnavailable
+from app.registry.temporary import remove_abandoned, temporary_folder
+from worker.core.wording import duration
+from worker.runtime.io_jobs import IoJobs
+from worker.runtime.job_progress import JobCanceled, JobProcessFailed, JobWatch, WorkerStopping
+from worker.runtime.lease import Lease
+from worker.runtime.outages.patience import JobWaits, reason_to_wait
+from worker.runtime.time_limits.clock import JobClock
+from worker.runtime.time_limits.messages import Done, Order, Size, Stop, Wake, Word
+from worker.runtime.time_limits.process import COMMAND, Exit, JobProcess, ProcessPool
+
+LOOK_SECONDS = 0.2
+GRACE_SECONDS = 8.0  # for a job that is canceled or whose worker stops, to end by itself
+STORE_SECONDS = 10.0  # for a call of the storage when a job is ended
+IN_PROCESS = frozenset(
+    kind
+    for kind, job_type in JOB_TYPES.items()
+    if job_type.limit and kind != JobKind.INSPECT_BASE  # which has a smaller process of its own
+)
+CODE = "time_limit"
+TOOK_TOO_LONG = (
+    "This did nothing for {limit}, so it was ended, and nothing of it was stored. Check that the "
+    "disks and network drives of the storage and of the base models answer, then try again. On a "
+    "slow or busy machine, raise BRUSHWORK_JOB_TIME_FACTOR."
+)
+NO_ANSWER = "It did not answer for {limit}."
+
+log = logging.getLogger(__name__)
+
+
+class TookTooLong(Exception):
+    """A job passed its time limit."""
+
+
+class LimitedIoJobs:
+    """Processes the jobs of the `io` queue, within the time limits of their kinds."""
+
+    table = IoJob
+    device = IoJobs.device
+    machine = IoJobs.machine
+
+    def __init__(
+        self,
+        settings: Settings,
+        database: Database,
+        store: BlobStore,
+        *,
+        wake: Callable[[str], None] = lambda queue: None,
+        command: Sequence[str] = COMMAND,
+        forks: bool = False,
+    ) -> None:
+        """`wake`: wakes the workers of a queue. `command`: starts a process for jobs."""
+        self._settings = settings
+        self._database = database
+        self._store = store
+        self._wake = wake
+        self._jobs = IoJobs(settings, database, store)
+        self._processes = ProcessPool(settings, command, forks=forks)
+
+    def prepare(self) -> None:
+        """Start the upkeep clock."""
+        self._jobs.prepare()
+
+    def close(self) -> None:
+        """Stop the upkeep clock and the process that is kept for the next job."""
+        self._jobs.close()
+        self._processes.close()
+
+    def run(self, job: IoJob, lease: Lease, stopping: threading.Event) -> None:
+        """Carry out a job, in a process of its own where its kind has a time limit.
+
+        Raises JobWaits, JobProcessFailed and LostLease.
+        """
+        limit = JOB_TYPES[job.kind].limit if job.kind in IN_PROCESS else None
+        if limit is None:
+            self._jobs.run(job, lease, stopping)
+            return
+        with temporary_folder(self._settings.scratch, "io-") as scratch:
+            try:
+                self._run_in_process(job, lease, scratch, limit, stopping)
+            except JobCanceled:
+                self._end(job, lease, JobStatus.CANCELED, result={})
+            except WorkerStopping:
+                with self._database.write() as session:
+                    jobs.give_back(session, IoJob, lease.claim)
+            except TookTooLong as error:
+                log.error("Job %s (%s) was ended: %s", job.key, job.kind, error)
+                self._require_storage()
+                self._end(job, lease, JobStatus.FAILED, error=str(error), error_code=CODE)
+
+    def _run_in_process(
+        self, job: IoJob, lease: Lease, scratch: Path, limit: TimeLimit, stopping: threading.Event
+    ) -> None:
+        process = self._processes.take()
+        watched = _WatchedJob(process, self._limit_of(limit), self._wake)
+        check = JobWatch(self._database, lease, stopping)
+        try:
+            process.send(Order(job.key, lease.claim.token, str(scratch)))
+            done = watched.until_done(check)
+        except BaseException:
+            process.kill()
+            self._try_storage(lambda: remove_abandoned(self._store.temporary_folder()))
+            raise
+        self._processes.give_back(process)
+        if done.lost:
+            raise LostLease(done.lost)
+        if done.waits:
+            raise JobWaits(done.waits)
+        if done.error:
+            failed = JobProcessFailed(done.error)
+            failed.add_note(done.trace)
+            raise failed
+
+    def _limit_of(self, limit: TimeLimit) -> Callable[[int], float]:
+        factor = self._settings.job_time_factor
+        return lambda size_bytes: factor * limit.of(size_bytes)
+
+    def _end(self, job: IoJob, lease: Lease, status: JobStatus, **values: Any) -> None:
+        """Write the end of a job whose process was killed."""
+        if job.kind == JobKind.FUSE_ADAPTER:
+            delete_unfinished(self._database, lease.claim, self._settings.data_dir, job)
+        with self._database.write() as session:
+            jobs.finish(session, IoJob, lease.claim, status, **values)
+
+    def _require_storage(self) -> None:
+        """Raise JobWaits if the storage fails or hangs: then no job is to blame for its time."""
+        error = self._try_storage(self._store.check)
+        reason = reason_to_wait(error) if error is not None else None
+        if reason is not None:
+            raise JobWaits(reason)
+
+    @staticmethod
+    def _try_storage(act: Callable[[], object]) -> Exception | None:
+        """The error of this call, or that it did not return in time: a folder may never answer."""
+        answer: list[Exception | None] = []
+
+        def call() -> None:
+            try:
+                act()
+            except Exception as error:
+                answer.append(error)
+            else:
+                answer.append(None)
+
+        thread = threading.Thread(target=call, name="storage-call", daemon=True)
+        thread.start()
+        thread.join(STORE_SECONDS)
+        detail = NO_ANSWER.format(limit=duration(STORE_SECONDS))
+        return answer[0] if answer else StorageUnavailable(detail)
+
+
+class _WatchedJob:
+    """A job in a process, with its clock."""
+
+    def __init__(
+        self, process: JobProcess, limit: Callable[[int], float], wake: Callable[[str], None]
+    ) -> None:
+        self._process = process
+        self._limit = limit
+        self._wake = wake
+        self._clock = JobClock(limit(0))
+        self._clock.begin_call()  # until its process has started
+        self._interruption: JobCanceled | WorkerStopping | None = None
+
+    def until_done(self, check: Callable[[], None]) -> Done:
+        """The last message of the job.
+
+        `check` raises when the job should stop. One that does not in time makes this raise
+        JobCanceled or WorkerStopping; one that takes too long, TookTooLong.
+        """
+        while True:
+            message = self._process.receive(LOOK_SECONDS)
+            if isinstance(message, Done):
+                return message
+            if isinstance(message, Exit):
+                raise JobProcessFailed(f"the process of this job ended with code {message.code}")
+            if isinstance(message, Wake):
+                self._wake(message.queue)
+            elif self._interruption is None:
+                self._note(message)
+            self._interrupt_if_asked(check)
+            if self._clock.is_over():
+                limit = duration(self._clock.limit)
+                raise self._interruption or TookTooLong(TOOK_TOO_LONG.format(limit=limit))
+
+    def _note(self, message: object) -> None:
+        if message is Word.PART:
+            self._clock.restart()
+        elif message is Word.CALL:
+            self._clock.begin_call()
+        elif message is Word.BACK:
+            self._clock.end_call()
+        elif isinstance(message, Size):
+            self._clock.limit = self._limit(message.size_bytes)
+
+    def _interrupt_if_asked(self, check: Callable[[], None]) -> None:
+        """Give a job that should stop a short time to do so."""
+        if self._interruption is not None:
+            return
+        try:
+            check()
+        except (JobCanceled, WorkerStopping) as interruption:
+            if isinstance(interruption, WorkerStopping):
+                self._process.send(Stop())
+            self._interruption = interruption
+            self._clock = JobClock(GRACE_SECONDS)
