@@ -2,43 +2,125 @@
 
 from __future__ import annotations
 
-from typing import Any
+import asyncio
+import contextlib
+import shutil
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from typing import Annotated, Literal, TypeVar
 
-from fastapi import APIRouter, Response
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
+import structlog
+from fastapi import APIRouter, Depends, Request, Response
+from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Metric, generate_latest
 from prometheus_client.core import GaugeMetricFamily
 from prometheus_client.registry import Collector
+from pydantic import BaseModel, Field
 
-from app.registry import health, migrate
-from app.registry.db import Database
-from app.registry.errors import NotReady
-from app.registry.tables import Adapter, Dataset
+from app.registry import health
+from app.registry.errors import AppError, NotReady
+from app.registry.health import Counts
+from app.registry.state import AppState
+from app.web.access.needs import Need, needs
+from app.web.probes import Probe
 from app.web.problems import problems
 from app.web.state import State
 
 router = APIRouter(tags=["server"])
+log = structlog.get_logger()
+
+DEADLINE_SECONDS = 1.8  # of each question, all at once: the answer comes within two seconds
+COUNT_SECONDS = 5.0
+
+LabelsT = TypeVar("LabelsT", bound=tuple[str, ...])
+PartStatus = Literal["ok", "degraded", "failed"]
+
+
+@dataclass(frozen=True)
+class Probes:
+    """The questions about the parts of an app, and the last figures of its registry."""
+
+    state: AppState
+    parts: Mapping[str, Probe[None]]
+    counts: Probe[Counts]
+    last_counts: list[Counts] = field(default_factory=list)
+
+    async def ask(self) -> dict[str, str]:
+        """A sentence for each part that does not work, empty for each that does."""
+        answers = [_trouble(name, probe) for name, probe in self.parts.items()]
+        return dict(zip(self.parts, await asyncio.gather(*answers), strict=True))
+
+
+async def _trouble(name: str, probe: Probe[None]) -> str:
+    """What is wrong with a part, as a sentence; empty if nothing is."""
+    try:
+        await probe.answer(DEADLINE_SECONDS)
+    except TimeoutError:
+        return f"The {name} did not answer within 2 seconds."
+    except AppError as error:
+        return error.detail
+    except Exception as error:
+        log.warning("probe", part=name, exc_info=error)
+        return f"The {name} cannot be used; the log of the server has the details."
+    return ""
+
+
+def probes_of(request: Request, state: State) -> Probes:
+    """The probes of the app that answers this request."""
+    known: Probes | None = getattr(request.app.state, "probes", None)
+    if known is None or known.state is not state:
+        parts = {name: Probe(name, partial(ask, state)) for name, ask in health.CHECKS.items()}
+        known = Probes(state, parts, Probe("counts", partial(health.read_counts, state)))
+        request.app.state.probes = known
+    return known
+
+
+AppProbes = Annotated[Probes, Depends(probes_of)]
+
+
+class Readiness(BaseModel):
+    """What works; each part is `ok`, `degraded` or `failed`."""
+
+    status: Literal["ready", "degraded"] = Field(
+        description="`degraded`: pages are shown, and something is slower or refused."
+    )
+    database: PartStatus = Field(description="Whether the database can be read.")
+    storage: PartStatus = Field(description="Whether stored files can be read.")
+    broker: PartStatus = Field(description="Whether workers are woken at once.")
+    disk: PartStatus = Field(description="Whether the data folder can be written and has room.")
+    detail: str = Field(description="What is wrong, as sentences; empty if nothing is.")
 
 
 @router.get("/healthz")
-def healthz() -> dict[str, str]:
+@needs(Need.OPEN)
+async def healthz() -> dict[str, str]:
     """Check that the web process answers."""
     return {"status": "ok"}
 
 
-@router.get("/readyz", responses=problems({503: "The database cannot be reached."}))
-def readyz(state: State) -> dict[str, str]:
-    """Check that database and storage are usable.
+@router.get(
+    "/readyz", responses=problems({503: "Database or storage cannot be read; `detail` says why."})
+)
+@needs(Need.OPEN)
+async def readyz(probes: AppProbes) -> Readiness:
+    """Check that database and storage can be read, within two seconds.
 
-    The broker is optional and not checked.
+    A full disk or a missing broker is `degraded`, with 200: pages work, also those that free space.
     """
-    try:
-        current = migrate.is_current(state.database.engine)
-    except Exception as error:
-        raise NotReady("The database cannot be reached. Try again in a moment.") from error
-    if not current:
-        raise NotReady("The database schema is outdated: run `brushwork migrate`.")
-    state.store.check()
-    return {"status": "ready", "database": "ok", "storage": "ok"}
+    troubles = await probes.ask()
+    parts = {name: _status(name, sentence) for name, sentence in troubles.items()}
+    detail = " ".join(filter(None, troubles.values()))
+    if "failed" in parts.values():
+        raise NotReady(detail, about={**parts})
+    return Readiness.model_validate(
+        {"status": "degraded" if detail else "ready", "detail": detail, **parts}
+    )
+
+
+def _status(name: str, sentence: str) -> PartStatus:
+    if not sentence:
+        return "ok"
+    return "failed" if name in health.NEEDED else "degraded"
 
 
 @router.get(
@@ -46,35 +128,59 @@ def readyz(state: State) -> dict[str, str]:
     response_class=Response,
     responses={200: {"content": {"text/plain": {"schema": {"type": "string"}}}}},
 )
-def metrics(state: State) -> Response:
-    """Get metrics for Prometheus."""
+async def metrics(probes: AppProbes) -> Response:
+    """Get metrics for Prometheus.
+
+    Without a database they are the last that this process knew, and `brushwork_database_up` is 0.
+    """
+    troubles = await probes.ask()
+    with contextlib.suppress(Exception):  # then the last figures stay; `troubles` says why
+        probes.last_counts[:] = [await probes.counts.answer(COUNT_SECONDS)]
     registry = CollectorRegistry()
-    registry.register(RegistryCollector(state.database))
+    registry.register(HealthCollector(probes, troubles))
     return Response(generate_latest(registry), media_type=CONTENT_TYPE_LATEST)
 
 
-class RegistryCollector(Collector):
-    """Counts read from the registry at each scrape, so that all web processes agree."""
+class HealthCollector(Collector):
+    """The metrics of one scrape: all web processes read the same registry, so they agree."""
 
-    def __init__(self, database: Database) -> None:
-        self.database = database
+    def __init__(self, probes: Probes, troubles: Mapping[str, str]) -> None:
+        self._probes = probes
+        self._troubles = troubles
 
-    def describe(self) -> list[Any]:
+    def describe(self) -> list[Metric]:
         """Empty: the metrics are known only at a scrape."""
         return []
 
-    def collect(self) -> list[GaugeMetricFamily]:
-        """Count jobs by queue and status, datasets and adapters."""
-        jobs = GaugeMetricFamily(
-            "brushwork_jobs", "Jobs in the registry", labels=["queue", "status"]
-        )
-        with self.database.read() as session:
-            for queue, status, count in health.count_jobs(session):
-                jobs.add_metric([queue, status], count)
-            datasets = health.count_kept(session, Dataset)
-            adapters = health.count_kept(session, Adapter)
-        return [
-            jobs,
-            GaugeMetricFamily("brushwork_datasets", "Datasets not deleted", value=datasets),
-            GaugeMetricFamily("brushwork_adapters", "Adapters not deleted", value=adapters),
-        ]
+    def collect(self) -> Iterator[GaugeMetricFamily]:
+        """The parts that work, the disk, and what is known of the registry."""
+        for name, sentence in self._troubles.items():
+            about = f"1 if the {name} can be used, else 0"
+            yield GaugeMetricFamily(f"brushwork_{name}_up", about, value=float(not sentence))
+        with contextlib.suppress(OSError):
+            disk = shutil.disk_usage(self._probes.state.settings.data_dir)
+            free, total = "Free space of the data folder", "Size of its disk"
+            yield GaugeMetricFamily("brushwork_disk_free_bytes", free, value=disk.free)
+            yield GaugeMetricFamily("brushwork_disk_total_bytes", total, value=disk.total)
+        for counts in self._probes.last_counts:
+            yield from _count_metrics(counts)
+
+
+def _count_metrics(counts: Counts) -> Iterator[GaugeMetricFamily]:
+    yield _by_labels("jobs", "Jobs in the registry", ("queue", "status"), counts.jobs)
+    yield _by_labels("job_failures", "Jobs that failed", ("queue", "code"), counts.failures)
+    ages = {(queue,): age for queue, age in counts.oldest_seconds.items()}
+    yield _by_labels("oldest_waiting_seconds", "Age of the oldest waiting job", ("queue",), ages)
+    workers = {(queue,): number for queue, number in counts.workers.items()}
+    yield _by_labels("workers", "Workers seen in the last seconds", ("queue",), workers)
+    yield GaugeMetricFamily("brushwork_datasets", "Datasets not deleted", value=counts.datasets)
+    yield GaugeMetricFamily("brushwork_adapters", "Adapters not deleted", value=counts.adapters)
+
+
+def _by_labels(
+    name: str, about: str, labels: Sequence[str], values: Mapping[LabelsT, float]
+) -> GaugeMetricFamily:
+    family = GaugeMetricFamily(f"brushwork_{name}", about, labels=labels)
+    for of, value in values.items():
+        family.add_metric(of, value)
+    return family

@@ -5,22 +5,23 @@ from __future__ import annotations
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
 
-import structlog
-from fastapi import APIRouter, FastAPI, Request
-from fastapi.exceptions import RequestValidationError
-from starlette.exceptions import HTTPException
-from starlette.middleware.trustedhost import TrustedHostMiddleware
-from starlette.requests import ClientDisconnect
-from starlette.responses import Response
+from fastapi import APIRouter, FastAPI
+from starlette.routing import Route
 
-from app.registry.base_models import service as base_models
+from app.registry.access.start_token import read_start_token
+from app.registry.base_models.embedded import inspect_embedded
 from app.registry.code_version import release
 from app.registry.config import Settings
-from app.registry.errors import AppError
 from app.registry.logs import configure_logs
 from app.registry.paths import STATIC
 from app.registry.state import AppState, make_state
 from app.web import health, media
+from app.web.access import api as access_api
+from app.web.access import pages as access_pages
+from app.web.access.gate import Gate
+from app.web.access.login import Login
+from app.web.access.needs import NEED, ByMethod, Need, declare, make_rules
+from app.web.access.proxies import TrustedProxies
 from app.web.adapters import api as adapters_api
 from app.web.adapters import pages as adapters_pages
 from app.web.adapters.deleted import api as deleted_api
@@ -29,33 +30,45 @@ from app.web.adapters.downloads import originals_api, proof_api
 from app.web.adapters.hub import api as hub_api
 from app.web.adapters.hub import pages as hub_pages
 from app.web.adapters.imports import api as imports_api
+from app.web.adapters.renders import api as adapter_renders_api
 from app.web.adapters.tools import api as tools_api
 from app.web.adapters.tools import pages as tools_pages
 from app.web.adapters.versions import api as versions_api
 from app.web.api_reference import pages as api_reference_pages
 from app.web.base_models import api as base_models_api
 from app.web.base_models import pages as base_models_pages
+from app.web.clock import BrowserClock
 from app.web.compression import Compression
 from app.web.datasets import api as datasets_api
 from app.web.datasets import pages as datasets_pages
+from app.web.deletion import api as deletion_api
+from app.web.deletion import dataset_pages as deleted_dataset_pages
+from app.web.deletion import pages as deletion_pages
+from app.web.deletion import storage_pages
+from app.web.error_answers import ErrorAnswers, add_error_answers
+from app.web.forms import MAX_FIELD_BYTES
 from app.web.home import pages as home_pages
 from app.web.openapi import DescribedApp, operation_id
 from app.web.playground import api as playground_api
 from app.web.playground import pages as playground_pages
-from app.web.problems import problem_response, status_error, validation_error
 from app.web.runs import api as runs_api
 from app.web.runs import pages as runs_pages
-from app.web.security import BodyLimit, PasswordGate, SameSite, SecurityHeaders
+from app.web.security import (
+    AddressLimit,
+    BodyLimit,
+    HeadAsGet,
+    KnownHosts,
+    SameSite,
+    SecurityHeaders,
+)
+from app.web.space import LendSpace
 from app.web.static_files import StaticWithLongCache
 from app.web.system import pages as system_pages
-from app.web.templates import error_page, wants_page
 
 API_PREFIX = "/api/v1"
 UPLOAD_BYTES = 2_200_000_000
 OTHER_BYTES = 2_000_000
 MAX_FILES = 500
-
-log = structlog.get_logger()
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -69,22 +82,46 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         generate_unique_id_function=operation_id,
         lifespan=_lifespan,
-        form_limits={"max_files": MAX_FILES, "max_fields": MAX_FILES},
+        form_limits={
+            "max_files": MAX_FILES,
+            "max_fields": MAX_FILES,
+            "max_part_size": MAX_FIELD_BYTES,
+        },
     )
     app.state.brushwork = make_state(settings)
+    app.state.login = _make_login(settings)
     for router in _all_routers():
-        app.include_router(router)
-    app.mount("/static", StaticWithLongCache(directory=STATIC), name="static")
-    _add_error_answers(app)
+        app.include_router(declare(router, ByMethod()))
+    _declare_the_rest(app)
+    add_error_answers(app)
     _add_middleware(app, settings)
     return app
+
+
+def _make_login(settings: Settings) -> Login:
+    return Login(
+        password=settings.password.get_secret_value() if settings.password else None,
+        start_token=read_start_token(settings),
+    )
+
+
+def _declare_the_rest(app: FastAPI) -> None:
+    """What no router has: the OpenAPI document, and files that are the same for everybody."""
+    for route in app.routes:
+        if isinstance(route, Route) and route.path == app.openapi_url:
+            setattr(route.endpoint, NEED, Need.READ)
+    static = StaticWithLongCache(directory=STATIC)
+    setattr(static, NEED, Need.OPEN)  # the login page is styled by them, and they are no secret
+    app.mount("/static", static, name="static")
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     state: AppState = app.state.brushwork
     with state.database.write() as session:
-        base_models.inspect_embedded(session)
+        inspect_embedded(session)
+    login: Login = app.state.login
+    login.end_sessions_of_other_secrets(state.database)
     yield
     state.decoder.close()
     state.wakeups.close()
@@ -94,12 +131,15 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
 def _all_routers() -> Iterator[APIRouter]:
     api = APIRouter(prefix=API_PREFIX)
     apis = (
+        deletion_api,  # before the others: `deleted` and `deletion` are no ids
         datasets_api,
         base_models_api,
         runs_api,
+        access_api,
         deleted_api,  # before the adapters: `deleted` is no id
         adapters_api,
         versions_api,
+        adapter_renders_api,
         downloads_api,
         proof_api,
         originals_api,
@@ -108,13 +148,19 @@ def _all_routers() -> Iterator[APIRouter]:
         tools_api,
         playground_api,
     )
+    for router in (base_models_api.router, base_models_pages.router):
+        declare(router, ByMethod(other=Need.ADMIN))  # paths and downloads of the server itself
     for domain in apis:
         api.include_router(domain.router)
     yield api
     yield health.router
     yield media.router
     for pages in (
+        access_pages,
         home_pages,
+        deletion_pages,  # before the others: their addresses would match, too
+        deleted_dataset_pages,
+        storage_pages,
         datasets_pages,
         base_models_pages,
         runs_pages,
@@ -128,40 +174,17 @@ def _all_routers() -> Iterator[APIRouter]:
         yield pages.router
 
 
-def _add_error_answers(app: FastAPI) -> None:
-    def answer(request: Request, error: AppError) -> Response:
-        if wants_page(request):
-            return error_page(request, error)
-        return problem_response(error)
-
-    @app.exception_handler(AppError)
-    def on_app_error(request: Request, error: AppError) -> Response:
-        return answer(request, error)
-
-    @app.exception_handler(RequestValidationError)
-    def on_invalid_request(request: Request, error: RequestValidationError) -> Response:
-        return answer(request, validation_error(error))
-
-    @app.exception_handler(HTTPException)
-    def on_http_error(request: Request, error: HTTPException) -> Response:
-        return answer(request, status_error(error.status_code, error.detail))
-
-    @app.exception_handler(ClientDisconnect)
-    def on_client_left(request: Request, error: ClientDisconnect) -> Response:
-        return Response(status_code=400)  # goes nowhere: browsers abort requests all the time
-
-    @app.exception_handler(Exception)
-    def on_unexpected(request: Request, error: Exception) -> Response:
-        log.error("unexpected", path=request.url.path, exc_info=error)
-        return answer(request, status_error(500))
-
-
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """The last one added sees a request first."""
+    app.add_middleware(LendSpace, folder=settings.data_dir)
+    app.add_middleware(BrowserClock)
     app.add_middleware(Compression, static="/static/")
     app.add_middleware(BodyLimit, upload_bytes=UPLOAD_BYTES, other_bytes=OTHER_BYTES)
     app.add_middleware(SameSite)
-    if settings.password is not None:
-        app.add_middleware(PasswordGate, password=settings.password.get_secret_value())
-    app.add_middleware(TrustedHostMiddleware, allowed_hosts=settings.allowed_host_list)
+    app.add_middleware(Gate, rules=make_rules(app.routes))
+    app.add_middleware(AddressLimit)
+    app.add_middleware(KnownHosts, allowed_hosts=settings.allowed_host_list)
+    app.add_middleware(ErrorAnswers)
+    app.add_middleware(HeadAsGet)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(TrustedProxies, trusted=settings.trusted_proxy_list)

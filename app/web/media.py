@@ -12,7 +12,7 @@ from starlette.responses import Response, StreamingResponse
 from app.registry.errors import NotFound
 from app.registry.image_types import HEAD_BYTES, image_type
 from app.registry.state import AppState
-from app.registry.storage.store import BlobNotFound, BlobStore
+from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from app.registry.thumbnails import service as thumbnails
 from app.registry.thumbnails.models import ThumbnailSize
 from app.web.state import State
@@ -43,14 +43,14 @@ def thumbnail(sha256: Sha256, size: ThumbnailSize, request: Request, state: Stat
         return _image_response(state, request, sha256, cache=UNTIL_MADE)
     try:
         return _image_response(state, request, found.shown(size))
-    except NotFound:  # the thumbnail was lost, but maybe not the image
+    except (NotFound, BlobDamaged):  # the thumbnail was lost, but maybe not the image
         return _image_response(state, request, sha256, cache=UNTIL_MADE)
 
 
 def _image_response(
     state: AppState, request: Request, sha256: str, *, cache: str = FOREVER
 ) -> Response:
-    """A response with an image. Raises NotFound if the blob is missing or no image."""
+    """A response with an image. Raises NotFound if it is missing or no image, or BlobDamaged."""
     etag = f'"{sha256}"'
     if request.headers.get("if-none-match") == etag:
         return Response(status_code=304, headers={"etag": etag, "cache-control": cache})
@@ -73,7 +73,10 @@ def blob_response(
     filename: str | None = None,
     cache: str = FOREVER,
 ) -> Response:
-    """A response with a blob: sandboxed and cached; a download, not cached, with a file name."""
+    """A response with a blob: sandboxed and cached; a download, not cached, with a file name.
+
+    The blob is checked before anything is sent. Raises BlobNotFound or BlobDamaged.
+    """
     headers = {
         "etag": f'"{sha256}"',
         "cache-control": cache,
@@ -84,7 +87,7 @@ def blob_response(
         headers["cache-control"] = "private, no-cache"
     if request.headers.get("if-none-match") == headers["etag"]:
         return Response(status_code=304, headers=headers)
-    headers["content-length"] = str(state.store.stat(sha256).size)
+    headers["content-length"] = str(state.store.checked_stat(sha256).size)
     return StreamingResponse(
         _read_chunks(state.store, sha256), media_type=media_type, headers=headers
     )

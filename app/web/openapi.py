@@ -7,6 +7,7 @@ Operation ids are the names of their functions, which therefore stay as they are
 from __future__ import annotations
 
 from collections.abc import Iterator
+from http import HTTPStatus
 from typing import Any
 
 from fastapi import FastAPI
@@ -22,9 +23,8 @@ Everything that the pages do. Work that takes time (runs, renders, tools, import
 once with a job: poll its address until `status` is `succeeded`, `failed` or `canceled`.
 
 Errors are `application/problem+json` (RFC 9457): `detail` says what to do, `errors` names invalid
-fields. Any request can be answered with 401 if the server has a password and it is missing (send it
-by HTTP Basic with any user name, or as a Bearer token), with 403 if it comes from a page of another
-site, with 413 if its body is too large, and with 507 if the disk is full.
+fields. The password, if the server has one, is sent by HTTP Basic with any user name, or as a
+Bearer token. A method that an address does not have is a 405; HEAD is answered wherever GET is.
 """
 TAGS = {
     "datasets": "Images of one style with their captions.",
@@ -38,6 +38,8 @@ TAGS = {
     "hub": "Adapters from the Hugging Face Hub, and publishing there.",
     "tools": "Merge, resize, fuse and extract. Each returns a job: poll `/tool-jobs/{id}`.",
     "renders": "Generated images.",
+    "sessions": "Browsers that are logged in.",
+    "deletion": "What deleting for good would free, and deleting it.",
     "server": "Liveness, readiness and metrics, outside `/api/v1`.",
 }
 PATH_PARAMETERS = {
@@ -47,8 +49,11 @@ PATH_PARAMETERS = {
     "dataset_id": "Id of the dataset.",
     "image_id": "Id of the image.",
     "job_id": "Id of the job.",
+    "preset_id": "Id of your own preset.",
     "render_id": "Id of the render.",
     "run_id": "Id of the run.",
+    "session_id": "Id of the session.",
+    "step": "Training step of the checkpoint.",
     "version": "Number or alias of the version.",
 }
 SUCCESS = {
@@ -57,12 +62,29 @@ SUCCESS = {
     "202": "Accepted; poll it until it has ended.",
     "204": "Done; the answer is empty.",
 }
+COMMON_PROBLEMS = {
+    400: "The request is malformed, or names a host that this server does not answer to.",
+    401: "The password is missing or wrong.",
+    403: "The request comes from a page of another site.",
+    404: "There is nothing with this id.",
+    405: "This address does not support that method; `Allow` has those that it does.",
+    413: "The body or a file in it is too large.",
+    414: "The address is too long.",
+    422: "The request is invalid; `errors` names the fields.",
+    429: "Too many wrong passwords; `Retry-After` has the seconds until the next one is looked at.",
+    500: "Unexpected error; the log of the server has the details.",
+    503: "Database or storage is busy or away, nothing was changed; `Retry-After` has the seconds.",
+    507: "The disk is full; nothing was stored.",
+}
+"""Errors that do not depend on the route, described once for all of them."""
+
 HEADERS = {
     "link": "Addresses of the next and previous page (RFC 8288), if there are any.",
     "x-total-count": "Number of hits; with `X-Total-Count-More` at least as many.",
     "x-total-count-more": "`true` if counting all hits would take long.",
     "etag": "Hash of the file; send it as `If-None-Match`.",
     "content-disposition": "Name of the file.",
+    "retry-after": "Seconds after which to try again.",
 }
 BOUNDS = ("minimum", "maximum", "multipleOf", "minLength", "maxLength")
 
@@ -122,10 +144,15 @@ def make_openapi(app: FastAPI) -> Schema:
     for schema in schemas.values():
         _drop_made_titles(schema)
         _mark_files(schema)
-    for _, _, operation in operations(document):
-        _describe_operation(operation)
+    for method, _, operation in operations(document):
+        _describe_operation(method, operation)
     document["components"] |= {
-        "responses": {"Problem": problems({0: "Another error, see above."})[0]},
+        "responses": {
+            "Problem": problems({0: "Another error."})[0],
+            **{_common_name(one): text for one, text in problems(COMMON_PROBLEMS).items()},
+            _common_name(503): problems(COMMON_PROBLEMS)[503]
+            | {"headers": _headers(("retry-after",))},
+        },
         "securitySchemes": {
             "basic": {"type": "http", "scheme": "basic"},
             "bearer": {"type": "http", "scheme": "bearer"},
@@ -190,7 +217,7 @@ def _mark_files(schema: Schema) -> None:
             content["format"] = "binary"
 
 
-def _describe_operation(operation: Schema) -> None:
+def _describe_operation(method: str, operation: Schema) -> None:
     text = operation.pop("description", "")
     summary, _, rest = text.partition("\n\n")
     operation["summary"] = " ".join(summary.split()).removesuffix(".")
@@ -201,33 +228,39 @@ def _describe_operation(operation: Schema) -> None:
         parameter["schema"].pop("description", None)
         if parameter["in"] == "path":
             parameter["description"] = PATH_PARAMETERS[parameter["name"]]
-    operation["responses"] = _describe_responses(operation)
+    operation["responses"] = _describe_responses(method, operation)
 
 
-def _describe_responses(operation: Schema) -> Schema:
+def _describe_responses(method: str, operation: Schema) -> Schema:
     """The responses in the order of their status, with the errors that every route can have.
 
     An id that cannot exist is a 404, so a route without other input has no 422.
     """
-    found = operation["responses"]
+    found: Schema = operation["responses"]
     for status, text in SUCCESS.items():
         if status in found:
             found[status]["description"] = text
     in_path = [one["in"] == "path" for one in operation.get("parameters", [])]
-    if any(in_path):
-        found |= _unless_named(found, 404, "There is nothing with this id.")
-    if not all(in_path) or "requestBody" in operation:
-        found |= _unless_named(found, 422, "The request is invalid; `errors` names the fields.")
-    elif not _is_named(found, 422):
+    takes_input = not all(in_path) or "requestBody" in operation
+    if not takes_input and not _is_named(found, 422):
         found.pop("422", None)
+    can_occur = {
+        **dict.fromkeys((400, 401, 414, 429, 500, 503), True),
+        404: any(in_path),
+        422: takes_input,
+        413: "requestBody" in operation,
+        **dict.fromkeys((403, 507), method != "get"),
+    }
+    for one in (status for status, occurs in can_occur.items() if occurs):
+        if not _is_named(found, one):
+            found[str(one)] = {"$ref": f"#/components/responses/{_common_name(one)}"}
     others = {"default": {"$ref": "#/components/responses/Problem"}}
     return dict(sorted(found.items())) | others
 
 
-def _unless_named(found: Schema, status: int, reason: str) -> Schema:
-    if _is_named(found, status):
-        return {}
-    return {str(status): problems({status: reason})[status]}
+def _common_name(status: int | str) -> str:
+    """The name of a common error among the components, such as NotFound."""
+    return HTTPStatus(int(status)).phrase.title().replace(" ", "")
 
 
 def _is_named(found: Schema, status: int) -> bool:

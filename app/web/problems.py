@@ -14,6 +14,19 @@ from app.registry.errors import AppError, InvalidInput
 from app.registry.validation import named_reasons, reason
 
 MEDIA_TYPE = "application/problem+json"
+RETRY_SECONDS = "2"
+MAX_FIELDS = 50  # invalid fields that one answer names
+MAX_FIELD_NAME = 200  # characters of a field's name: a client may have made it up
+NOT_FIELDS = (
+    "body",
+    "query",
+    "str",
+    "int",
+    "constrained-str",
+    "constrained-int",
+    "str-enum[Preset]",
+)
+"""Parts of the place of an error that name no field but where it was, or a type of a union."""
 UNEXPECTED = (
     "Something went wrong on the server; nothing was changed. The server log has the details."
 )
@@ -71,11 +84,20 @@ def problem_response(error: AppError) -> ProblemResponse:
         body["errors"] = [
             {"field": field, "detail": reason} for field, reason in error.fields.items()
         ]
-    headers = {"retry-after": "2"} if error.status == HTTPStatus.SERVICE_UNAVAILABLE else {}
+    body = error.about | body
+    return ProblemResponse(body, status_code=error.status, headers=error_headers(error))
+
+
+def error_headers(error: AppError) -> dict[str, str]:
+    """The headers of the answer to an error: when to try again, and where to read more."""
+    headers = {}
+    if error.retry_after is not None:
+        headers["retry-after"] = str(error.retry_after)
+    elif error.status == HTTPStatus.SERVICE_UNAVAILABLE:
+        headers["retry-after"] = RETRY_SECONDS
     if error.location:
         headers["location"] = error.location
-    body = error.about | body
-    return ProblemResponse(body, status_code=error.status, headers=headers)
+    return headers
 
 
 def status_error(status: int, detail: str | None = None) -> AppError:
@@ -100,6 +122,8 @@ def validation_error(error: RequestValidationError) -> AppError:
         if problem["type"] == "json_invalid":
             fields["body"] = "This is not valid JSON."
             continue
-        place = [str(part) for part in problem["loc"] if part not in ("body", "query")]
-        fields.setdefault(".".join(place) or "body", reason(problem))
+        place = [str(part) for part in problem["loc"] if part not in NOT_FIELDS]
+        fields.setdefault(".".join(place)[:MAX_FIELD_NAME] or "body", reason(problem))
+        if len(fields) >= MAX_FIELDS:
+            break
     return InvalidInput(named_reasons(fields), fields=fields)

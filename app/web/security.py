@@ -1,4 +1,6 @@
-"""Access control and security headers as pure ASGI middleware, without cookies or tokens.
+"""Security headers, cross-site requests and limits of bodies, as pure ASGI middleware.
+
+Who may ask for what is decided in `app/web/access/`.
 
 Cross-site requests are refused by Fetch Metadata with the Origin as fallback (OWASP's cheat
 sheet on CSRF, "Fetch Metadata"): browsers send the first only to https and to localhost.
@@ -6,21 +8,20 @@ sheet on CSRF, "Fetch Metadata"): browsers send the first only to https and to l
 
 from __future__ import annotations
 
-import base64
-import binascii
-import secrets
+from collections.abc import Sequence
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.middleware.trustedhost import TrustedHostMiddleware
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from app.registry.errors import AppError, Forbidden, TooLarge
 from app.registry.wording import size_text
+from app.web.access.needs import SAFE_METHODS
 from app.web.problems import problem_response
 
-SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
-OPEN_PATHS = frozenset({"/healthz", "/readyz"})  # probes carry no password
+MAX_ADDRESS = 48_000  # characters of a path with its query; prompts are in it percent-encoded
 CONTENT_POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; font-src 'self'; manifest-src 'self'; form-action 'self'; "
@@ -55,6 +56,71 @@ class SecurityHeaders:
         return await self.app(scope, receive, send_with_headers)
 
 
+class HeadAsGet:
+    """Answers HEAD as GET, without the body: wherever GET is answered, HEAD is too.
+
+    The rest of the body is not read: the answer ends with its head, and the route sees a client
+    that has disconnected.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http" or scope["method"] != "HEAD":
+            return await self.app(scope, receive, send)
+        ended = False
+
+        async def send_head(message: Message) -> None:
+            nonlocal ended
+            if message["type"] == "http.response.start":
+                await send(message)
+            elif not ended:
+                ended = True
+                await send({"type": "http.response.body", "body": b""})
+
+        async def receive_until_ended() -> Message:
+            return {"type": "http.disconnect"} if ended else await receive()
+
+        return await self.app({**scope, "method": "GET"}, receive_until_ended, send_head)
+
+
+class KnownHosts:
+    """Refuses requests for other host names, against DNS rebinding. Raises UnknownHost."""
+
+    def __init__(self, app: ASGIApp, allowed_hosts: Sequence[str]) -> None:
+        self.app = app
+        self.allowed_hosts = allowed_hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        is_known = False
+
+        async def know(scope: Scope, receive: Receive, send: Send) -> None:
+            nonlocal is_known
+            is_known = True
+
+        async def drop(message: Message) -> None:
+            """Starlette's own refusal is plain text without a way out."""
+
+        await TrustedHostMiddleware(know, self.allowed_hosts, www_redirect=False)(
+            scope, receive, drop
+        )
+        if not is_known:
+            raise UnknownHost(
+                "This server does not answer to that host name. Add the name to "
+                "BRUSHWORK_ALLOWED_HOSTS, then restart it."
+            )
+        return await self.app(scope, receive, send)
+
+
+class UnknownHost(AppError):
+    """The request names a host that this server does not answer to."""
+
+    status = 400
+    title = "Unknown host name"
+    code = "unknown_host"
+
+
 class SameSite:
     """Refuses cross-site requests that change something."""
 
@@ -81,46 +147,38 @@ def cross_site_reason(headers: Headers) -> str | None:
     origin = headers.get("origin") or headers.get("referer")
     if origin is None:
         return None
-    return None if urlsplit(origin).netloc == headers.get("host") else sentence
+    try:
+        netloc = urlsplit(origin).netloc
+    except ValueError:  # such as half an IPv6 address
+        return sentence
+    return None if netloc == headers.get("host") else sentence
 
 
-class PasswordGate:
-    """Requires the password by HTTP Basic (any user name) or as a Bearer token."""
+class AddressTooLong(AppError):
+    """The path with its query is longer than any that Brushwork makes."""
 
-    def __init__(self, app: ASGIApp, password: str) -> None:
+    status = 414
+    title = "Address too long"
+    code = "uri_too_long"
+
+
+class AddressLimit:
+    """Refuses addresses over their limit, before they are compared with those of routes.
+
+    Raises AddressTooLong.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self.password = password.encode()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
-            return await self.app(scope, receive, send)
-        if self._knows_password(Headers(scope=scope).get("authorization", "")):
-            return await self.app(scope, receive, send)
-        response = problem_response(
-            Unauthorized("Brushwork asks for its password; the user name can be anything.")
-        )
-        response.headers["www-authenticate"] = 'Basic realm="Brushwork", charset="UTF-8"'
-        return await response(scope, receive, send)
-
-    def _knows_password(self, authorization: str) -> bool:
-        scheme, _, credentials = authorization.partition(" ")
-        given = credentials.strip().encode("latin-1")  # as ASGI decoded it
-        if scheme.lower() == "basic":
-            try:
-                given = base64.b64decode(given, validate=True).partition(b":")[2]
-            except binascii.Error:
-                return False
-        elif scheme.lower() != "bearer":
-            return False
-        return secrets.compare_digest(given, self.password)
-
-
-class Unauthorized(AppError):
-    """The password is missing or wrong."""
-
-    status = 401
-    title = "Password needed"
-    code = "unauthorized"
+        if scope["type"] == "http":
+            length = len(scope.get("raw_path") or b"") + len(scope["query_string"])
+            if length > MAX_ADDRESS:
+                raise AddressTooLong(
+                    f"The address has more than {MAX_ADDRESS:,} characters. Send a shorter one."
+                )
+        return await self.app(scope, receive, send)
 
 
 class BodyLimit:

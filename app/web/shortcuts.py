@@ -24,5 +24,8 @@ SHORTCUTS: tuple[Shortcut, ...] = (
     Shortcut(("Ctrl", "→"), "Next caption, while writing one", frozenset({"datasets"})),
     Shortcut(("Ctrl", "←"), "Previous caption, while writing one", frozenset({"datasets"})),
     Shortcut(("Ctrl", "V"), "Paste copied images", frozenset({"datasets"})),
+    Shortcut(("←", "→"), "Previous or next prompt, in a large sample", frozenset({"training"})),
+    Shortcut(("↑", "↓"), "Newer or older step, in a large sample", frozenset({"training"})),
+    Shortcut(("c",), "Base model or sample, in a large sample", frozenset({"training"})),
     Shortcut(("Ctrl", "Enter"), "Generate", frozenset({"playground"})),
 )

@@ -5,12 +5,17 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Depends, Path, Request
+from pydantic import Field
 
 from app.registry.db import MAX_ID
 from app.registry.state import AppState
 
 Id = Annotated[int, Path(ge=1, le=MAX_ID)]
-"""A row id in a URL; a number out of the range of the column is a 422."""
+"""A row id in a URL; a number out of the range of the column is a 404."""
+Slug = Annotated[str, Path(max_length=200)]
+"""The short name of a row in a URL; a longer one than any row has is a 404."""
+BaseReference = Annotated[str, Field(max_length=1_000)] | int
+"""A base model in JSON: its slug, its source or its id."""
 
 
 def app_state(request: Request) -> AppState:

@@ -5,10 +5,11 @@ from __future__ import annotations
 import dataclasses
 from enum import StrEnum
 from typing import Any
+from urllib.parse import quote, unquote
 
 import jinja2
 from fastapi import Request
-from fastapi.responses import HTMLResponse
+from fastapi.responses import HTMLResponse, RedirectResponse
 from starlette.responses import Response
 
 from app.registry import wording
@@ -19,11 +20,16 @@ from app.registry.jobs.queues import Queue
 from app.registry.paths import TEMPLATES
 from app.registry.runs.active import ActiveRuns, active_runs
 from app.registry.runs.models import Run
+from app.web import clock
 from app.web.shortcuts import SHORTCUTS
 from app.web.state import app_state
 from app.web.static_files import static_url
 
 THEME_COOKIE = "theme"
+CAN_LOG_OUT = "brushwork_can_log_out"  # key in the scope: the caller has a session
+NOTICE_COOKIE = "notice"  # what the next page says once
+NOTICE_SECONDS = 60
+NOTICE_LENGTH = 300
 MACHINE_PATHS = ("/api/", "/media/", "/static/", "/healthz", "/readyz", "/metrics")
 PLACES = {
     "/datasets": "datasets",
@@ -62,6 +68,8 @@ class Shell:
     theme: Theme
     running: RunningStrip | None
     device: str | None
+    can_log_out: bool = False
+    notice: str = ""
 
 
 def make_environment() -> jinja2.Environment:
@@ -84,10 +92,14 @@ def make_environment() -> jinja2.Environment:
         "count": wording.count_text,
         "size": wording.size_text,
         "duration": wording.duration,
+        "epochs": wording.epochs_text,
         "about": wording.about,
         "ago": wording.ago,
+        "clock": clock.clock,
+        "full_time": clock.full_time,
         "aware": wording.aware,
         "percent": wording.percent,
+        "rate": wording.rate_text,
     }
     return environment
 
@@ -97,7 +109,32 @@ environment = make_environment()
 
 def render(request: Request, template: str, context: object, *, status: int = 200) -> HTMLResponse:
     """Render a full page; the fields of the context dataclass are its variables."""
-    return _html_response(template, as_variables(context) | {"shell": make_shell(request)}, status)
+    shell = make_shell(request)
+    response = _html_response(template, as_variables(context) | {"shell": shell}, status)
+    if shell.notice:
+        response.delete_cookie(NOTICE_COOKIE)
+    return response
+
+
+def redirect_with_notice(address: str, text: str) -> RedirectResponse:
+    """Redirect to a page that shows this text once."""
+    response = RedirectResponse(address, status_code=303)
+    response.set_cookie(
+        NOTICE_COOKIE,
+        quote(text[:NOTICE_LENGTH]),
+        max_age=NOTICE_SECONDS,
+        httponly=True,
+        samesite="lax",
+    )
+    return response
+
+
+def render_outside(
+    request: Request, template: str, context: object, *, status: int = 200
+) -> HTMLResponse:
+    """Render a full page for somebody who is not logged in: it tells nothing of the registry."""
+    variables = as_variables(context) | {"shell": bare_shell(request)}
+    return _html_response(template, variables, status)
 
 
 def render_fragment(template: str, context: object, *, status: int = 200) -> HTMLResponse:
@@ -135,7 +172,8 @@ def make_shell(request: Request) -> Shell:
         running = strip_of(active_runs(session, limit=1))
         workers = present_workers(session, queue=Queue.TRAIN)
     device = next((worker.device for worker in workers if worker.device), None)
-    return dataclasses.replace(bare_shell(request), running=running, device=device)
+    notice = unquote(request.cookies.get(NOTICE_COOKIE, ""))[:NOTICE_LENGTH]
+    return dataclasses.replace(bare_shell(request), running=running, device=device, notice=notice)
 
 
 def bare_shell(request: Request) -> Shell:
@@ -149,6 +187,7 @@ def bare_shell(request: Request) -> Shell:
         theme=theme_of(request),
         running=None,
         device=None,
+        can_log_out=request.scope.get(CAN_LOG_OUT, False),
     )
 
 

@@ -3,14 +3,27 @@
   const SHOWN_MS = 1600;
   const busy = new WeakSet();
 
+  // without permission, or on a page without TLS, browsers still copy what is selected in a field
+  function copySelected(element) {
+    const field = document.createElement("textarea");
+    field.className = "visually-hidden";
+    field.readOnly = true;
+    field.value = element.dataset.copy;
+    element.after(field); // inside the same dialog, so that it can be focused
+    field.select();
+    const copied = document.execCommand("copy");
+    field.remove();
+    element.focus();
+    return copied;
+  }
+
   async function copy(element) {
     if (busy.has(element)) return;
     const words = element.innerHTML;
     try {
       await navigator.clipboard.writeText(element.dataset.copy);
     } catch {
-      getSelection().selectAllChildren(element); // no permission: one Ctrl+C away
-      return;
+      if (!copySelected(element)) return window.brushwork.toast("This browser did not allow copying.");
     }
     busy.add(element);
     const width = element.getBoundingClientRect().width;

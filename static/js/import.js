@@ -1,21 +1,49 @@
 // Imports .safetensors files that are chosen or dropped anywhere on the page. Files with the same
-// name next to one (.json, .civitai.info, an image) are sent with it. The cards below are reloaded
-// after an import.
+// name next to one (.json, .civitai.info, an image) are sent with it, PEFT's adapter_config.json
+// with its adapter_model.safetensors or the only file. One panel shows them with a total: each file
+// is a row with its `data-import-state`. The cards below are reloaded as adapters come in.
 (() => {
   const form = document.querySelector("[data-import]");
+  const panel = document.getElementById("import-panel");
+  if (!form || !panel) return;
+  const AT_ONCE = 3;
+  const MANY = 6; // more rows than this: only those that need a look are shown
+  const RELOAD_MS = 4000;
   const list = document.getElementById("imports");
-  if (!form || !list) return;
   const input = form.querySelector("input[type=file]");
-  form.querySelector("[data-import-submit]").hidden = true;
+  const find = (name) => panel.querySelector(`[data-import-${name}]`);
   const besides = /(\.preview)?\.(png|jpe?g|webp)$|\.civitai\.info$|\.json$/i;
+  const waiting = []; // groups of files that are not sent yet, each with its row
+  let sending = 0;
   let depth = 0;
+  let shown = 0; // imported adapters that the cards below show
+  let reload = null;
+  let wasActive = false;
+  form.querySelector("[data-import-submit]").hidden = true;
 
-  async function send(files) {
-    const name = files[0].name;
-    const line = document.createElement("div");
-    line.className = "notice";
-    line.textContent = `${name} is being uploaded…`;
-    list.append(line);
+  function addRow(name) {
+    const row = document.createElement("div");
+    row.className = "notice";
+    list.append(row);
+    say(row, "upload", `${name} is waiting to be uploaded…`);
+    return row;
+  }
+
+  function say(row, state, words) {
+    row.dataset.importState = state;
+    row.classList.toggle("bad", state === "bad");
+    row.textContent = words;
+  }
+
+  function next() {
+    while (sending < AT_ONCE && waiting.length) send(waiting.shift());
+    summarize();
+  }
+
+  async function send({ files, row }) {
+    const { name } = files[0];
+    sending += 1;
+    say(row, "upload", `${name} is being uploaded…`);
     const body = new FormData();
     for (const file of files) body.append("file", file);
     try {
@@ -23,35 +51,99 @@
       const response = await fetch(form.action, { method: "POST", body, headers });
       const answer = document.createElement("template");
       answer.innerHTML = await response.text();
-      const notices = [...answer.content.children];
-      line.replaceWith(...notices);
-      notices.forEach((notice) => htmx.process(notice));
+      const rows = [...answer.content.children];
+      if (!rows.length) throw new Error("no answer");
+      for (const one of rows) one.dataset.importState ??= "bad"; // the notice of an error
+      row.replaceWith(...rows);
+      rows.forEach((one) => htmx.process(one));
     } catch {
-      line.classList.add("bad");
-      line.textContent = `${name} was not uploaded: Brushwork cannot be reached. Drop it again.`;
+      say(row, "bad", `${name} was not uploaded: Brushwork cannot be reached. `);
+      const again = document.createElement("button");
+      again.type = "button";
+      again.className = "link-button";
+      again.textContent = "Try again";
+      again.addEventListener("click", () => {
+        waiting.push({ files, row });
+        next();
+      });
+      row.append(again);
     }
+    sending -= 1;
+    next();
   }
 
   function sendAll(chosen) {
     const files = [...chosen];
     const stem = (file) => file.name.replace(besides, "").replace(/\.safetensors$/i, "");
     const groups = files.filter((file) => !besides.test(file.name)).map((file) => [file]);
+    const owner = (file) => {
+      if (file.name !== "adapter_config.json") return (group) => stem(group[0]) === stem(file);
+      return (group) => group[0].name === "adapter_model.safetensors" || groups.length === 1;
+    };
     for (const file of files.filter((file) => besides.test(file.name))) {
-      const own = groups.filter((group) => stem(group[0]) === stem(file));
+      const own = groups.filter(owner(file));
       own.forEach((group) => group.push(file));
       if (own.length === 0) groups.push([file]);
     }
-    groups.forEach(send);
+    for (const group of groups) waiting.push({ files: group, row: addRow(group[0].name) });
+    next();
   }
 
-  list.addEventListener("htmx:afterSettle", () => {
-    const done = list.querySelectorAll(".notice.good").length;
-    const more = done > Number(list.dataset.done || 0);
-    list.dataset.done = done;
-    if (!more || !document.getElementById("results")) return;
+  const isAllShown = () => find("all").getAttribute("aria-pressed") === "true";
+
+  const rowsIn = (...states) => [...list.children].filter((row) => states.includes(row.dataset.importState));
+
+  function summarize() {
+    const total = list.childElementCount;
+    const good = rowsIn("good").length;
+    const bad = rowsIn("bad");
+    const canceled = rowsIn("canceled").length;
+    const left = total - good - bad.length - canceled;
+    const counts = [[good, "imported"], [bad.length, "not imported"], [canceled, "canceled"], [left, "to go"]];
+    const parts = counts.filter(([number]) => number).map(([number, word]) => `${number} ${word}`);
+    const words = `${total} file${total === 1 ? "" : "s"}: ${parts.join(", ")}`;
+    panel.hidden = !total;
+    find("summary").textContent = words;
+    Object.assign(find("total"), { max: total || 1, value: total - left, hidden: !left });
+    find("close").hidden = left > 0;
+    const isMany = total > MANY;
+    const toggle = find("all");
+    toggle.hidden = !isMany;
+    toggle.textContent = isAllShown() ? "Show less" : `Show all ${total} files`;
+    list.toggleAttribute("data-short", isMany && !isAllShown());
+    if (wasActive && !left) {
+      const names = bad.slice(0, 3).map((row) => row.querySelector("strong")?.textContent ?? row.textContent);
+      find("said").textContent = words + (names.length ? `. Not imported: ${names.join(", ")}` : "");
+    }
+    wasActive = left > 0;
+    showCards(good, left);
+  }
+
+  // not for each of many files: the first at once, then every few seconds, and at the end
+  function showCards(good, left) {
+    if (good <= shown || !document.getElementById("results")) return;
+    if (reload && left) return;
+    clearTimeout(reload);
+    shown = good;
+    reload = setTimeout(() => {
+      reload = null;
+      summarize();
+    }, RELOAD_MS);
     const parts = { select: "#results", selectOOB: "#adapter-count,#adapter-chips" };
     htmx.ajax("GET", location.href, { target: "#results", swap: "outerHTML", ...parts });
+  }
+
+  find("all").addEventListener("click", (event) => {
+    event.target.setAttribute("aria-pressed", String(!isAllShown()));
+    summarize();
   });
+  find("close").addEventListener("click", () => {
+    list.replaceChildren();
+    shown = 0;
+    summarize();
+    input.focus();
+  });
+  list.addEventListener("htmx:afterSettle", summarize);
 
   const carriesFiles = (event) => event.dataTransfer?.types.includes("Files");
   const show = (on) => document.body.classList.toggle("dropping", on);
@@ -70,4 +162,9 @@
     show(false);
     sendAll(event.dataTransfer.files);
   });
+  addEventListener("beforeunload", (event) => {
+    if (sending || waiting.length) event.preventDefault();
+  });
+  shown = rowsIn("good").length;
+  summarize();
 })();

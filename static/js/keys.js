@@ -12,7 +12,10 @@
   function use(shortcut) {
     for (const element of document.querySelectorAll("[data-shortcut]")) {
       if (element.dataset.shortcut !== shortcut || element.disabled) continue;
-      if (isField(element)) element.focus();
+      if (isField(element)) {
+        for (let box = element.closest("details"); box; box = box.parentElement.closest("details")) box.open = true;
+        element.focus();
+      }
       else element.click();
       return true;
     }

@@ -31,7 +31,7 @@
   });
 
   document.addEventListener("keydown", (event) => {
-    // Enter searches for adapters; it does not submit the form
+    // Enter in a search does not submit the form; for adapters it searches at once
     if (event.key !== "Enter" || !event.target.matches?.("[data-find]")) return;
     event.preventDefault();
     htmx.trigger(event.target, "find");

@@ -25,6 +25,7 @@
   }
 
   function watch(element) {
+    element.addEventListener("htmx:beforeSwap", dropLateAnswer);
     const known = polls.get(element.id);
     clearTimeout(known?.timer);
     const poll = known?.isAnswered ? known : { id: element.id };
@@ -33,6 +34,11 @@
     // many at once, such as the files of an import, begin one after the other
     poll.wait ??= firstWait(poll) * Math.max(1, polls.size - FEW);
     schedule(poll);
+  }
+
+  // The answer to an element that was replaced meanwhile: the parts in it would find no place.
+  function dropLateAnswer(event) {
+    if (!event.currentTarget.isConnected) event.detail.shouldSwap = false;
   }
 
   function slowDown(poll) {
@@ -55,6 +61,14 @@
     const poll = request?.triggeringEvent?.type === "poll" && polls.get(request.elt.id);
     return poll && poll.element === request.elt ? poll : null;
   }
+
+  // A session that has ended must not lead away from a page on which somebody types.
+  document.addEventListener("htmx:beforeOnLoad", (event) => {
+    const poll = pollOf(event);
+    if (!poll || event.detail.xhr.status !== 401) return;
+    event.preventDefault();
+    slowDown(poll);
+  });
 
   document.addEventListener("htmx:afterProcessNode", (event) => {
     if (event.detail.elt.dataset.poll) watch(event.detail.elt);

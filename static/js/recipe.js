@@ -1,14 +1,30 @@
-// The form of a new run: marks settings that differ from the preset, remembers if "Advanced" is open.
+// The form of a new run: marks settings that differ from the preset, and drops answers that came
+// too late. `brushwork.say(text)` tells it to screen readers, once.
 (() => {
   const form = document.querySelector("[data-recipe]");
   if (!form) return;
+  form.dataset.recipe = "scripted"; // shows what works with scripts only
+  const status = document.getElementById("form-status");
+  const SAY_MS = 300; // what happens together is said together
 
+  let said = [];
+  let timer;
+  function say(text) {
+    said.push(text);
+    clearTimeout(timer);
+    timer = setTimeout(() => {
+      status.textContent = said.join(" ");
+      said = [];
+    }, SAY_MS);
+  }
   function mark(input) {
     const setting = input.closest("[data-setting]");
     if (!setting) return;
     const value = input.type === "checkbox" ? (input.checked ? "on" : "") : input.value.trim();
     setting.toggleAttribute("data-changed", value !== setting.dataset.default);
   }
+  window.brushwork = Object.assign(window.brushwork ?? {}, { say, mark });
+
   // An answer to what the form was before the last edit is dropped: another one follows it.
   let edits = 0;
   let lacksFields = false;
@@ -29,24 +45,27 @@
     lacksFields ||= event.detail.pathInfo.requestPath.includes("part=fields");
   });
 
+  // of an answer, only what is new is told
+  const plan = () => document.getElementById("this-run");
+  const warnings = () => [...plan().querySelectorAll("[data-warning]")].map((text) => text.textContent.trim());
+  let last = { says: plan().dataset.says, warnings: warnings() };
+  let tellsKept = false; // another preset was chosen: say what stays as it was
+  form.addEventListener("change", (event) => {
+    if (event.target.name === "preset") tellsKept = true;
+  });
+  form.addEventListener("htmx:afterSwap", (event) => {
+    if (event.detail.target.id !== "this-run") return;
+    const now = { says: plan().dataset.says, warnings: warnings() };
+    if (now.says !== last.says) say(now.says);
+    for (const text of now.warnings) if (!last.warnings.includes(text)) say(`Warning: ${text}`);
+    last = now;
+    const kept = document.getElementById("kept").textContent;
+    if (tellsKept && kept) say(kept);
+    tellsKept = false;
+  });
+
   // the Back button restores the values, but not their marks
   addEventListener("pageshow", () => form.querySelectorAll("[data-setting] [name]").forEach(mark));
-
-  for (const details of form.querySelectorAll("details[data-remember]")) {
-    const key = `open:${details.dataset.remember}`;
-    if (sessionStorage.getItem(key) === "1") details.open = true;
-    details.addEventListener("toggle", () => sessionStorage.setItem(key, details.open ? "1" : "0"));
-  }
-
-  form.addEventListener("click", (event) => {
-    // a link in the error summary may point into the closed settings
-    const target = event.target.closest?.(".error-list a")?.hash;
-    const field = target && form.querySelector(target);
-    if (!field) return;
-    field.closest("details")?.setAttribute("open", "");
-    event.preventDefault();
-    field.focus();
-  });
 
   document.querySelector("[data-focus]")?.focus();
 })();

@@ -13,6 +13,7 @@
     shown?.setAttribute("href", button.querySelector("use").getAttribute("href"));
     form.hidePopover();
     const body = new URLSearchParams({ theme: button.value, back: "/" });
-    await fetch(form.action, { method: "POST", body, redirect: "manual" });
+    // keepalive: the cookie is set also when the person is on another page by then
+    await fetch(form.action, { method: "POST", body, redirect: "manual", keepalive: true });
   });
 })();

@@ -17,7 +17,9 @@
   }
 
   document.addEventListener("click", (event) => {
-    event.target.closest?.("[data-close-toast]")?.closest(".toast")?.remove();
+    const box = event.target.closest?.("[data-close-toast]")?.closest(".toast");
+    if (box?.contains(document.activeElement)) document.getElementById("content").focus({ preventScroll: true });
+    box?.remove();
   });
   document.addEventListener("htmx:responseError", (event) => {
     const answer = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
@@ -31,8 +33,9 @@
   });
   // a message from the URL is shown once: a reload does not show it again
   const address = new URL(location.href);
-  if (address.searchParams.has("deleted")) {
-    address.searchParams.delete("deleted");
+  const said = ["deleted", "hide", "delete"].filter((name) => address.searchParams.has(name));
+  if (said.length) {
+    said.forEach((name) => address.searchParams.delete(name));
     history.replaceState(history.state, "", address);
   }
   window.brushwork = Object.assign(window.brushwork ?? {}, { toast });

@@ -1,5 +1,6 @@
 // Shows samples large in a dialog: left and right change the prompt, up and down the step;
-// `c` switches to the base model's image in the same place.
+// `c` switches to the base model's image in the same place. A mark of the chart opens the samples of
+// its step.
 (() => {
   const viewer = document.querySelector("[data-viewer]");
   if (!viewer) return;
@@ -9,6 +10,7 @@
   const baseButton = viewer.querySelector("[data-viewer-base]");
   const KEYS = { ArrowLeft: "left", ArrowRight: "right", ArrowUp: "up", ArrowDown: "down" };
   let place = null; // id of the shown sample: stays valid when new rows are added above
+  let opener = null; // id of the mark of the chart that opened it; then the focus returns there
   let showsBase = false;
 
   // the current grid: it is replaced while the run continues
@@ -33,7 +35,8 @@
     picture.alt = shown.querySelector("img").alt;
     title.textContent = link.dataset.prompt;
     const step = shown.dataset.step === "base" ? "Base model without the adapter" : `Step ${shown.dataset.step}`;
-    facts.textContent = `${step} · seed ${shown.dataset.seed}`;
+    const epoch = shown.dataset.epoch ? ` · epoch ${shown.dataset.epoch}` : "";
+    facts.textContent = `${step}${epoch} · seed ${shown.dataset.seed}`;
     baseButton.setAttribute("aria-pressed", String(showsBase));
     baseButton.textContent = showsBase ? "Show the sample" : "Show the base model";
   }
@@ -52,10 +55,14 @@
   }
 
   document.addEventListener("click", (event) => {
-    const link = event.target.closest?.("[data-sample]");
+    const mark = event.target.closest?.(".chart-mark");
+    const link = mark
+      ? document.querySelector(`#step-${mark.dataset.step} [data-sample]`)
+      : event.target.closest?.("[data-sample]");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
     showsBase = false;
+    opener = mark?.id ?? null;
     show(link);
     viewer.showModal();
   });
@@ -72,5 +79,9 @@
     if (button) go(button.dataset.viewerGo);
     if (event.target.closest("[data-viewer-base]")) toggleBase();
   });
-  viewer.addEventListener("close", () => document.getElementById(place)?.focus());
+  viewer.addEventListener("close", () => {
+    const target = document.getElementById(opener ?? place) ?? document.getElementById(place);
+    if (target) target.hidden = false; // a mark that had no room meanwhile
+    target?.focus();
+  });
 })();

@@ -38,6 +38,7 @@
     if (reset) set(parts(reset).number, Number(reset.dataset.weightReset));
   });
   document.addEventListener("dblclick", (event) => {
-    if (event.target.matches("[data-weight-slider]")) set(parts(event.target).number, 1);
+    if (!event.target.matches("[data-weight-slider]")) return;
+    event.target.closest("[data-weight-row]").querySelector("[data-weight-reset]")?.click();
   });
 })();

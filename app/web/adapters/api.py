@@ -9,15 +9,17 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.registry.adapters import service
-from app.registry.adapters.images import require_adapter_image
+from app.registry.adapters.covers import choose_cover
 from app.registry.adapters.models import AdapterVersion
 from app.registry.adapters.service import AdapterSummary
 from app.web.openapi import header_docs
+from app.web.problems import problems
 from app.web.state import Id, State
 from worker.core.old_names import accept_old_names
 
 router = APIRouter(tags=["adapters"])
 
+UNLISTED = problems({409: "It holds the checkpoints of a run."})
 Tag = Annotated[str, StringConstraints(max_length=40)]
 Line = Annotated[str, StringConstraints(strip_whitespace=True, max_length=120)]
 
@@ -39,8 +41,10 @@ class AdapterOut(BaseModel):
     sha256: str = Field(description="SHA-256 of the canonical fp32 file.")
     rank: int = Field(description="Rank of its matrices.")
     alpha: float = Field(description="Alpha: the strength is alpha / rank.")
+    usual_weight: float = Field(description="The weight that is used when none is named.")
     size_bytes: int = Field(description="Size of the canonical file.")
     steps: int | None = Field(description="Training steps.")
+    ruined: str | None = Field(description="Why its training was ruined; null: it was not.")
     run_id: int | None = Field(description="The run that trained it.")
     base_model_id: int | None = Field(description="Its base model.")
     trainable_parameters: int | None = Field(description="Its parameters.")
@@ -68,8 +72,10 @@ class AdapterPatch(BaseModel):
     license: Annotated[str, Field(max_length=80)] | None = Field(
         None, description="License of the downloads, such as CC-BY-4.0."
     )
-    cover_sha256: Annotated[str, Field(pattern="^[0-9a-f]{64}$")] | None = Field(
-        None, description="SHA-256 of an image made with it or by its run."
+    cover_sha256: Annotated[str, Field(max_length=64, pattern="^[0-9a-f]{64}$")] | None = Field(
+        None,
+        description="SHA-256 of an image made with it or by its run; null: the usual cover, its "
+        "first sample.",
     )
     starred: bool | None = Field(None, description="Starred ones can be listed on their own.")
     trigger_words: Annotated[list[Line], Field(max_length=20)] | None = Field(
@@ -176,22 +182,21 @@ def get_adapter(adapter_id: Id, state: State) -> AdapterOut:
         return adapter_out(service.summary(session, adapter))
 
 
-@router.patch("/adapters/{adapter_id}")
+@router.patch("/adapters/{adapter_id}", responses=UNLISTED)
 def change_adapter(adapter_id: Id, body: AdapterPatch, state: State) -> AdapterOut:
     """Change name, notes, license, star, cover, trigger words or tags.
 
     Its versions never change.
     """
+    change = service.AdapterChange(**body.model_dump(exclude={"cover_sha256"}))
     with state.database.write() as session:
-        if body.cover_sha256 is not None:
-            require_adapter_image(session, adapter_id, body.cover_sha256)
-        adapter = service.change_adapter(
-            session, adapter_id, service.AdapterChange(**body.model_dump())
-        )
+        adapter = service.change_adapter(session, adapter_id, change)
+        if "cover_sha256" in body.model_fields_set:
+            choose_cover(session, adapter_id, body.cover_sha256)
         return adapter_out(service.summary(session, adapter))
 
 
-@router.delete("/adapters/{adapter_id}", status_code=204)
+@router.delete("/adapters/{adapter_id}", status_code=204, responses=UNLISTED)
 def delete_adapter(adapter_id: Id, state: State) -> None:
     """Delete an adapter.
 

@@ -3,18 +3,23 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 from app.registry.adapters import service
 from app.registry.adapters.downloads.failed_exports import refusals
-from app.registry.adapters.downloads.proofs import FileProof, file_proofs
-from app.registry.adapters.images import AdapterImage, AdapterImages, list_adapter_images
+from app.registry.adapters.downloads.proofs import FileProof, file_proofs, proof_sentences
+from app.registry.adapters.images import AdapterImages, LeadImages, lead_images, list_renders
 from app.registry.adapters.models import LATEST, Adapter, AdapterVersion
 from app.registry.adapters.service import AdapterSummary
 from app.registry.adapters.versions import aliases
 from app.registry.base_models.models import BaseModel
 from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.db import Session
+from app.registry.integrity.references import Subject
+from app.registry.integrity.report import bad_files_of
+from app.registry.renders.deleted import has_removed
 from app.registry.runs.models import Run
+from app.web.adapters.version_list import VersionList, list_versions
 from worker.core.lora_files.file_names import file_name, file_stem
 from worker.core.words import FileFormat, WeightDtype
 
@@ -23,9 +28,6 @@ PROGRAMS = {
     FileFormat.PEFT: "diffusers, peft",
     FileFormat.BUNDLE: "all files with a model card and the cover, as .zip",
 }
-USUAL_WEIGHT = "0.8"
-VERSIONS = 8
-ALL_VERSIONS = 200
 
 
 @dataclass(frozen=True)
@@ -50,31 +52,26 @@ class Snippet:
 
 
 @dataclass(frozen=True)
-class VersionLine:
-    """A version in the list of versions."""
-
-    version: AdapterVersion
-    aliases: list[str]
-
-
-@dataclass(frozen=True)
 class AdapterView:
     """An adapter with one of its versions; `here`: ids of its source adapters that still exist."""
 
     adapter: Adapter
     summary: AdapterSummary
     version: AdapterVersion
-    versions: list[VersionLine]
+    versions: VersionList
     aliases: dict[str, int]
     run: Run | None
     base: BaseModel | None
     base_fingerprint: str | None
     dataset: Dataset | None
     pinned: DatasetVersion | None
-    gallery: AdapterImages
+    lead: LeadImages
+    renders: AdapterImages
+    has_removed: bool
     downloads: list[Download]
     snippets: list[Snippet]
     proofs: list[FileProof]
+    bad_files: list[str]
     here: set[int]
 
     @property
@@ -94,9 +91,23 @@ class AdapterView:
         return [file for file in self.downloads if file.refusal]
 
     @property
-    def images(self) -> list[AdapterImage]:
-        """The images of the first page."""
-        return self.gallery.shown
+    def works_in(self) -> list[str]:
+        """Where the files work, as sentences."""
+        return proof_sentences([proof for proof in self.proofs if not proof.with_tags])
+
+    @property
+    def prompt(self) -> str:
+        """A prompt that shows what the adapter does; empty if none is known."""
+        known = [image.title for image in (*self.lead.choices, *self.renders.shown)]
+        return next(filter(None, known), "")
+
+    def play_address(self, prompt: str = "", seed: int | None = None) -> str:
+        """The address of the playground with the shown version."""
+        is_usual = self.is_used and self.adapter.is_listed
+        name = self.adapter.slug + ("" if is_usual else f"@{self.version.version}")
+        values = {"adapter": name, "prompt": prompt, "seed": "" if seed is None else seed}
+        query = urlencode({key: value for key, value in values.items() if value != ""}, safe=":@")
+        return f"/play?{query}"
 
     @property
     def version_count(self) -> int:
@@ -113,38 +124,34 @@ class AdapterView:
         """True for the version that is used when none is given."""
         return self.aliases.get(LATEST) == self.version.version
 
-    @property
-    def other(self) -> int | None:
-        """The version to compare this one with: the one before it, else the one after."""
-        numbers = [line.version.version for line in self.versions]
-        earlier = [number for number in numbers if number < self.version.version]
-        later = [number for number in numbers if number > self.version.version]
-        return max(earlier) if earlier else min(later, default=None)
-
 
 def adapter_view(
     session: Session,
     slug: str,
     number: int | str | None = None,
     *,
-    all_versions: bool = False,
+    versions: str = "",
     before: int | None = None,
+    image: str = "",
 ) -> AdapterView:
-    """Contents of the adapter page. Raises NotFound."""
+    """Contents of the adapter page. Raises NotFound.
+
+    `image`: the hash of the one to show large; `versions`: the page of the list of versions.
+    """
     adapter = service.adapter_by_slug(session, slug)
     version = service.get_version(session, adapter, number)
     found = service.version_dataset(session, version)
     base = service.version_base(session, version)
     summary = service.summary(session, adapter)
     names = aliases.alias_numbers(session, adapter.key)
-    gallery = list_adapter_images(session, summary, version, before=before)
+    lead = lead_images(session, summary, version, chosen=image)
     downloads = _list_downloads(session, adapter, version)
     refused = {(file.title, file.dtype) for file in downloads if file.refusal}
     return AdapterView(
         adapter=adapter,
         summary=summary,
         version=version,
-        versions=_version_lines(session, version, names, all_versions=all_versions),
+        versions=list_versions(session, adapter, version, names, versions),
         aliases=names,
         run=service.version_run(session, version),
         base=base,
@@ -152,14 +159,17 @@ def adapter_view(
         or (base.fingerprint if base else None),
         dataset=found[0] if found else None,
         pinned=found[1] if found else None,
-        gallery=gallery,
+        lead=lead,
+        renders=list_renders(session, summary, before=before),
+        has_removed=has_removed(session, adapter.key),
         downloads=downloads,
-        snippets=_make_snippets(adapter, version, gallery.shown),
+        snippets=_make_snippets(adapter, version, lead),
         proofs=[
             proof
             for proof in file_proofs(session, version)
             if proof.with_tags or (proof.title, proof.dtype) not in refused
         ],
+        bad_files=bad_files_of(session, Subject.ADAPTER, adapter.key),
         here=service.still_here(session, _made_of(version)),
     )
 
@@ -167,23 +177,6 @@ def adapter_view(
 def _made_of(version: AdapterVersion) -> list[int]:
     parts = version.details.get("made", {}).get("parts", [])
     return [part.get("adapter_id", 0) for part in parts]
-
-
-def _version_lines(
-    session: Session, version: AdapterVersion, names: dict[str, int], *, all_versions: bool
-) -> list[VersionLine]:
-    """The newest versions, those with an alias, and the shown one."""
-    limit = ALL_VERSIONS if all_versions else VERSIONS
-    shown = {
-        row.version: row for row in service.list_versions(session, version.adapter_id, limit=limit)
-    }
-    missing = (set(names.values()) | {version.version}) - shown.keys()
-    for row in service.versions_by_number(session, version.adapter_id, missing):
-        shown[row.version] = row
-    return [
-        VersionLine(shown[number], list(aliases.by_number(names, number)))
-        for number in sorted(shown, reverse=True)
-    ]
 
 
 def _list_downloads(session: Session, adapter: Adapter, version: AdapterVersion) -> list[Download]:
@@ -209,24 +202,24 @@ def _list_downloads(session: Session, adapter: Adapter, version: AdapterVersion)
     ]
 
 
-def _make_snippets(
-    adapter: Adapter, version: AdapterVersion, images: list[AdapterImage]
-) -> list[Snippet]:
-    filename = file_name(adapter.slug, version.version)
-    stem = file_stem(adapter.slug, version.version)
+def _make_snippets(adapter: Adapter, version: AdapterVersion, lead: LeadImages) -> list[Snippet]:
+    filename = file_name(adapter.slug, version.version, is_step=not adapter.is_listed)
+    stem = file_stem(adapter.slug, version.version, is_step=not adapter.is_listed)
     words = ", ".join(adapter.trigger_words)
-    prompt = images[0].title if images else words or "a castle"
-    tag = f"<lora:{stem}:{USUAL_WEIGHT}>" + (f" {words}" if words else "")
+    known = (image.title for image in lead.choices)
+    prompt = next(filter(None, known), words or "a castle")
+    weight = f"{version.usual_weight:g}"
+    tag = f"<lora:{stem}:{weight}>" + (f" {words}" if words else "")
     return [
         Snippet(
             "diffusers",
             f'pipe.load_lora_weights("{filename}", adapter_name="{adapter.slug}")\n'
-            f'pipe.set_adapters("{adapter.slug}", {USUAL_WEIGHT})\n'
+            f'pipe.set_adapters("{adapter.slug}", {weight})\n'
             f"image = pipe({prompt!r}).images[0]",
         ),
         Snippet("A1111, Forge, SD.Next", tag),
         Snippet(
             "ComfyUI, Load LoRA",
-            f"{filename}\nstrength_model {USUAL_WEIGHT}, strength_clip {USUAL_WEIGHT}",
+            f"{filename}\nstrength_model {weight}, strength_clip {weight}",
         ),
     ]

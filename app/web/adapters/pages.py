@@ -13,30 +13,39 @@ from starlette.datastructures import UploadFile
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import service
+from app.registry.adapters.covers import choose_cover
 from app.registry.adapters.deleted import has_deleted
-from app.registry.adapters.images import require_adapter_image
 from app.registry.adapters.imports import ReceivedFile, receive_all
 from app.registry.adapters.library.listing import COUNT_END
 from app.registry.adapters.models import Adapter
 from app.registry.adapters.service import AdapterChange, AdapterPage, Filter, Sort
-from app.registry.adapters.versions import aliases
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import AppError, InvalidInput
 from app.registry.state import AppState
 from app.web.adapters.deleted import pages as deleted_pages
-from app.web.adapters.forms import LICENSES, read_change
+from app.web.adapters.detail import AdapterDetailPage, form_values
+from app.web.adapters.forms import read_change
 from app.web.adapters.imports import pages as import_pages
-from app.web.adapters.imports.pages import ImportRow, ImportsFragment, shown_import
-from app.web.adapters.page_view import AdapterView, adapter_view
+from app.web.adapters.imports.pages import (
+    ImportRow,
+    ImportsFragment,
+    ImportSummary,
+    shown_import,
+    summarize_imports,
+)
+from app.web.adapters.page_view import adapter_view
+from app.web.adapters.renders import pages as render_pages
+from app.web.adapters.renders.pages import Act, RemovedImage
 from app.web.adapters.versions import pages as version_pages
 from app.web.forms import SentForm
-from app.web.state import Id, State
+from app.web.state import Id, Slug, State
 from app.web.templates import render, render_fragment, wants_fragment
 from app.web.uploads import uploaded
 from worker.core.bases.family import BaseFamily, find_family
 
 router = APIRouter(include_in_schema=False)
 router.include_router(version_pages.router)
+router.include_router(render_pages.router)
 router.include_router(deleted_pages.router)
 router.include_router(import_pages.router)
 
@@ -106,18 +115,9 @@ class AdaptersPage:
     tags: list[str]
     is_filtered: bool
     imports: list[ImportRow]
+    summary: ImportSummary
     deleted: int | None
     has_deleted: bool
-
-
-@dataclass(frozen=True)
-class AdapterDetailPage:
-    """One adapter; after an invalid change, `errors` and the typed `values`."""
-
-    view: AdapterView
-    values: dict[str, str]
-    errors: dict[str, str]
-    licenses: tuple[str, ...] = LICENSES
 
 
 @dataclass(frozen=True)
@@ -190,6 +190,7 @@ def _list_page(
         tags=[tag for tag, _ in tags.most_common(SUGGESTED_TAGS)],
         is_filtered=bool(filters.q or filters.base or filters.tags or filters.starred),
         imports=list(imports),
+        summary=summarize_imports(imports),
         deleted=deleted,
         has_deleted=has_deleted(session),
     )
@@ -247,31 +248,40 @@ def _adapter_id(state: AppState, slug: str) -> int:
 @router.get("/adapters/{slug}")
 def show(
     request: Request,
-    slug: str,
+    slug: Slug,
     state: State,
     v: Annotated[str | None, Query(max_length=60)] = None,
     versions: Annotated[str, Query(max_length=10)] = "",
     before: OptionalId = None,
+    image: Annotated[str, Query(max_length=64)] = "",
+    edit: bool = False,
+    hide: OptionalId = None,
+    delete: OptionalId = None,
 ) -> Response:
     """Show one adapter at its current version, or at the one given by number or alias."""
     with state.database.read() as session:
-        view = adapter_view(session, slug, v or None, all_versions=versions == "all", before=before)
-    return render(request, "adapters/show.html", AdapterDetailPage(view, _form_values(view), {}))
-
-
-def _form_values(view: AdapterView) -> dict[str, str]:
-    return {
-        "name": view.adapter.name,
-        "trigger_words": ", ".join(view.adapter.trigger_words),
-        "tags": ", ".join(view.summary.tags),
-        "license": view.adapter.license,
-        "notes": view.adapter.notes,
-    }
+        view = adapter_view(session, slug, v or None, versions=versions, before=before, image=image)
+    removed = next(
+        (RemovedImage(key, act) for act, key in ((Act.HIDE, hide), (Act.DELETE, delete)) if key),
+        None,
+    )
+    page = AdapterDetailPage(view, form_values(view), {}, is_editing=edit, removed=removed)
+    return render(request, "adapters/show.html", page)
 
 
 @router.post("/adapters/{slug}")
-def change(request: Request, slug: str, state: State, sent: SentForm) -> Response:
-    """Change the description of an adapter; errors appear next to their fields."""
+def change(
+    request: Request,
+    slug: Slug,
+    state: State,
+    sent: SentForm,
+    v: Annotated[str | None, Query(max_length=60)] = None,
+    done: bool = False,
+) -> Response:
+    """Change the description of an adapter; errors appear next to their fields.
+
+    `done` ends the editing; before that, a script saves what is typed.
+    """
     errors: dict[str, str] = {}
     try:
         with state.database.write() as session:
@@ -279,21 +289,31 @@ def change(request: Request, slug: str, state: State, sent: SentForm) -> Respons
             service.change_adapter(session, adapter.key, read_change(sent))
     except InvalidInput as error:
         errors = error.fields
-    if wants_fragment(request):
-        context = SavedFragment(errors)
-        return render_fragment("adapters/_saved.html", context, status=422 if errors else 200)
-    if not errors:
-        return RedirectResponse(f"/adapters/{slug}", status_code=303)
+    status = 422 if errors else 200
+    if wants_fragment(request) and not done:
+        return render_fragment("adapters/_saved.html", SavedFragment(errors), status=status)
+    if not errors and not wants_fragment(request):
+        return RedirectResponse(_address(slug, v, "#about"), status_code=303)
     with state.database.read() as session:
-        view = adapter_view(session, slug)
-    values = _form_values(view) | {key: str(value) for key, value in sent.items()}
-    return render(
-        request, "adapters/show.html", AdapterDetailPage(view, values, errors), status=422
+        view = adapter_view(session, slug, v or None)
+    values = form_values(view) | (
+        {key: str(value) for key, value in sent.items()} if errors else {}
     )
+    page = AdapterDetailPage(view, values, errors, is_editing=bool(errors), is_done=not errors)
+    if not wants_fragment(request):
+        return render(request, "adapters/show.html", page, status=status)
+    template = "adapters/_about.html" if errors else "adapters/_edited.html"
+    return render_fragment(template, page, status=status)
+
+
+def _address(slug: str, version: str | None, place: str) -> str:
+    """The page of an adapter at a version, if that is named."""
+    query = f"?{urlencode({'v': version})}" if version else ""
+    return f"/adapters/{slug}{query}{place}"
 
 
 @router.post("/adapters/{slug}/star")
-def star(request: Request, slug: str, state: State, sent: SentForm) -> Response:
+def star(request: Request, slug: Slug, state: State, sent: SentForm) -> Response:
     """Star an adapter, or remove the star."""
     with state.database.write() as session:
         adapter = service.adapter_by_slug(session, slug)
@@ -305,36 +325,17 @@ def star(request: Request, slug: str, state: State, sent: SentForm) -> Response:
 
 
 @router.post("/adapters/{slug}/cover")
-def set_cover(slug: str, state: State, sent: SentForm) -> Response:
+def set_cover(slug: Slug, state: State, sent: SentForm) -> Response:
     """Set an image generated with the adapter as its cover."""
     with state.database.write() as session:
         adapter = service.adapter_by_slug(session, slug)
         sha256 = str(sent.get("sha256", ""))
-        require_adapter_image(session, adapter.key, sha256)
-        service.change_adapter(session, adapter.key, AdapterChange(cover_sha256=sha256))
-    return RedirectResponse(f"/adapters/{slug}", status_code=303)
-
-
-@router.post("/adapters/{slug}/aliases")
-def set_alias(request: Request, slug: str, state: State, sent: SentForm) -> Response:
-    """Set an alias of a version, moving it if needed; errors appear next to the field."""
-    shown = str(sent.get("version", ""))
-    try:
-        with state.database.write() as session:
-            adapter = service.adapter_by_slug(session, slug)
-            version = service.get_version(session, adapter, shown or None)
-            aliases.set_alias(session, version, str(sent.get("alias", "")))
-    except InvalidInput as error:
-        with state.database.read() as session:
-            view = adapter_view(session, slug, shown or None)
-        values = _form_values(view) | {"alias": str(sent.get("alias", ""))[:200]}
-        context = AdapterDetailPage(view, values, error.fields)
-        return render(request, "adapters/show.html", context, status=422)
-    return RedirectResponse(f"/adapters/{slug}?v={version.version}#versions", status_code=303)
+        choose_cover(session, adapter.key, sha256)
+    return RedirectResponse(_address(slug, str(sent.get("v", ""))[:60], "#lead"), status_code=303)
 
 
 @router.post("/adapters/{slug}/delete")
-def delete(slug: str, state: State) -> Response:
+def delete(slug: Slug, state: State) -> Response:
     """Delete an adapter; the list then offers to undo it."""
     with state.database.write() as session:
         adapter = service.adapter_by_slug(session, slug)

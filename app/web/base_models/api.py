@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from typing import Annotated, Literal
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Query
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.registry.base_models import downloads, models, removal, service
+from app.registry.base_models import downloads, models, removal, service, subjects
 from app.registry.db import Session
 from app.web.problems import problems
 from app.web.state import Id, State
@@ -54,6 +54,9 @@ class BaseModelOut(BaseModel):
         description="downloading, checking, ready, failed or removed.", examples=["ready"]
     )
     error: str | None = Field(description="Why it cannot be used, as a sentence.")
+    is_retired: bool = Field(
+        description="True for an embedded base model of an older version, no longer shipped."
+    )
     source: str = Field(description="Its path or its name on the Hub.")
     revision: str | None = Field(description="Commit of a download from the Hub.")
     download: DownloadOut | None = Field(description="Progress while it is being downloaded.")
@@ -66,13 +69,14 @@ class BaseModelOut(BaseModel):
 def base_model_out(row: downloads.BaseWithDownload) -> BaseModelOut:
     """A base model as the API shows it."""
     base, download = row.base, row.download
-    made = {"parameters", "source", "status", "error", "download"}
+    made = {"parameters", "source", "status", "error", "is_retired", "download"}
     return BaseModelOut(
         **base.model_dump(include=set(BaseModelOut.model_fields) - made),
         parameters=sum(base.parameters.values()) or None,
         source=row.place,
         status=row.status,
         error=row.error,
+        is_retired=base.is_retired,
         download=download
         and DownloadOut(bytes_done=download.done, bytes_total=download.total, file=download.file),
     )
@@ -84,9 +88,13 @@ def _base_model_out(session: Session, base: models.BaseModel) -> BaseModelOut:
 
 @router.get("/base-models")
 def list_base_models(state: State) -> list[BaseModelOut]:
-    """List all base models."""
+    """List all base models.
+
+    Last come embedded ones of older versions that something was made with; their status is
+    `removed`.
+    """
     with state.database.read() as session:
-        bases = service.list_base_models(session)
+        bases = [*service.list_base_models(session), *removal.list_retired(session)]
         return [base_model_out(row) for row in downloads.with_downloads(session, bases)]
 
 
@@ -116,6 +124,38 @@ def get_base_model(base_id: Id, state: State) -> BaseModelOut:
     """Get a base model with the progress of its download."""
     with state.database.read() as session:
         return _base_model_out(session, service.get_base_model(session, base_id))
+
+
+class SubjectOut(BaseModel):
+    """A subject that a base model knows by name."""
+
+    name: str = Field(description="What to write into a prompt.", examples=["deciduous tree"])
+    group: str = Field(
+        description="animals-nature, food-drink, travel-places, activities or objects."
+    )
+    plain_names: list[str] = Field(
+        description="Everyday names that mean this subject and no other.", examples=[["tree"]]
+    )
+
+
+@router.get("/base-models/{base_id}/subjects")
+def list_subjects(
+    base_id: Id,
+    state: State,
+    q: Annotated[
+        str, Query(max_length=200, description="Only subjects with these words, best first.")
+    ] = "",
+) -> list[SubjectOut]:
+    """List the subjects that a base model knows by name.
+
+    Only `starter` brings such a list; that of any other base model is empty.
+    """
+    with state.database.read() as session:
+        base = service.get_base_model(session, base_id)
+    return [
+        SubjectOut(name=known.name, group=known.group, plain_names=list(known.plain_names))
+        for known in subjects.subjects_of(base, q)
+    ]
 
 
 @router.post(

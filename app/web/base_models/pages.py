@@ -3,22 +3,32 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.base_models import downloads, precisions, removal, service
-from app.registry.base_models.models import BaseModelStatus, BasePrecision
-from app.registry.errors import AppError
+from app.registry.base_models.models import EMBEDDED, BaseModel, BaseModelStatus, BasePrecision
+from app.registry.base_models.subjects import has_subject_list, subjects_of
+from app.registry.errors import AppError, NotFound
 from app.registry.hub_source import is_allowed
 from app.registry.state import AppState
 from app.web.forms import SentForm
 from app.web.state import Id, State
 from app.web.templates import render
+from worker.core.starter.subjects import KnownSubject
 
 router = APIRouter(include_in_schema=False)
 
-EMBEDDED = service.EMBEDDED
+Words = Annotated[str, Query(max_length=200)]
+GROUP_TITLES = {
+    "animals-nature": "Animals and plants",
+    "food-drink": "Food and drink",
+    "travel-places": "Places, vehicles and sky",
+    "activities": "Activities and festivals",
+    "objects": "Objects",
+}
 PRECISIONS = (
     ("fp16", "fp16: half the download size"),
     ("fp32", "fp32: full precision if available"),
@@ -27,7 +37,7 @@ PRECISIONS = (
 
 @dataclass(frozen=True)
 class BaseModelsPage:
-    """All base models, the effects of removing each, and the form to add one.
+    """All base models, retired ones last, the effects of removing each, and the form to add one.
 
     `refused`: why a base model was not removed. `image_precisions`: by base model, the precisions
     in which the render workers generate images.
@@ -45,6 +55,25 @@ class BaseModelsPage:
     source: str
     error: str
     refused: str
+
+
+@dataclass(frozen=True)
+class SubjectGroup:
+    """The found subjects of one group."""
+
+    title: str
+    subjects: list[KnownSubject]
+
+
+@dataclass(frozen=True)
+class SubjectsPage:
+    """All subjects that a base model knows by name, or those that match a search."""
+
+    base: BaseModel
+    words: str
+    total: int
+    found: int
+    groups: list[SubjectGroup]
 
 
 @router.get("/base-models")
@@ -66,6 +95,28 @@ def add(request: Request, state: State, sent: SentForm) -> Response:
         context = _base_models_page(state, source=source, precision=precision, error=error)
         return render(request, "base_models/index.html", context, status=error.status)
     return RedirectResponse("/base-models", status_code=303)
+
+
+@router.get("/base-models/{base_id}/subjects")
+def show_subjects(request: Request, base_id: Id, state: State, q: Words = "") -> Response:
+    """List what a base model can draw, each with a link into the playground."""
+    with state.database.read() as session:
+        base = service.get_base_model(session, base_id)
+    if not has_subject_list(base):
+        raise NotFound(f"“{base.name}” brings no list of subjects. It can be prompted freely.")
+    found = subjects_of(base, q)
+    groups = [
+        SubjectGroup(title, [subject for subject in found if subject.group == group])
+        for group, title in GROUP_TITLES.items()
+    ]
+    context = SubjectsPage(
+        base=base,
+        words=q.strip(),
+        total=len(subjects_of(base)),
+        found=len(found),
+        groups=[group for group in groups if group.subjects],
+    )
+    return render(request, "base_models/subjects.html", context)
 
 
 @router.post("/base-models/{base_id}/cancel")
@@ -100,11 +151,12 @@ def _base_models_page(
 ) -> BaseModelsPage:
     with state.database.read() as session:
         here = service.list_base_models(session)
-        bases = downloads.with_downloads(session, here)
+        shown = [*here, *removal.list_retired(session)]
+        bases = downloads.with_downloads(session, shown)
         removals = removal.removal_effects(session, here, state.settings)
         image_precisions = {
             base.key: [choice for choice in precisions.present_choices(session, base) if choice]
-            for base in here
+            for base in shown
         }
     moving = (BaseModelStatus.CHECKING, BaseModelStatus.DOWNLOADING)
     hub = is_allowed(state.settings)

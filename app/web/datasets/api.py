@@ -22,7 +22,10 @@ Name = Annotated[
 TriggerWord = Annotated[
     str, StringConstraints(strip_whitespace=True, max_length=TRIGGER_LENGTH, pattern=r"^[^,\n]*$")
 ]
-Search = Annotated[str, Query(description="Words to search for; empty: everything.")]
+Search = Annotated[
+    str,
+    Query(max_length=1_000, description="Words to search for, at most 200 characters count."),
+]
 
 
 class DatasetIn(BaseModel):
@@ -203,7 +206,10 @@ def upload_images(
     dataset_id: Id,
     files: Annotated[
         list[UploadFile],
-        File(description="PNG, JPEG or WebP images, `.txt` captions, `.zip` archives of both."),
+        File(
+            max_length=500,
+            description="PNG, JPEG or WebP images, `.txt` captions, `.zip` archives of both.",
+        ),
     ],
     state: State,
 ) -> UploadOut:
@@ -234,7 +240,7 @@ def list_images(
     dataset_id: Id,
     state: State,
     show: Annotated[
-        str, Query(description="`uncaptioned`: only images without a caption.")
+        str, Query(max_length=40, description="`uncaptioned`: only images without a caption.")
     ] = "all",
     q: Search = "",
 ) -> list[ImageOut]:

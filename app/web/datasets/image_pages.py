@@ -22,7 +22,8 @@ from app.web.datasets.page_view import (
     redirect_to_image,
     tiles_query,
 )
-from app.web.state import Id, State
+from app.web.forms import Text
+from app.web.state import Id, Slug, State
 
 router = APIRouter(include_in_schema=False)
 
@@ -52,7 +53,7 @@ class ImageFragment:
 
 @router.get("/datasets/{slug}/tiles")
 def tiles(
-    state: State, slug: str, show: Words = "all", q: Words = "", after: Cursor = 0
+    state: State, slug: Slug, show: Words = "all", q: Words = "", after: Cursor = 0
 ) -> Response:
     """The next images of a dataset, which the page adds to its own."""
     with state.database.read() as session:
@@ -66,9 +67,9 @@ def tiles(
 def caption(
     request: Request,
     state: State,
-    slug: str,
+    slug: Slug,
     image_id: Id,
-    caption: Annotated[str, Form()] = "",
+    caption: Text = "",
     version: Annotated[int | None, Form(ge=0, le=MAX_ID)] = None,
 ) -> Response:
     """Save a caption, unless it was changed elsewhere since `version`."""
@@ -98,10 +99,10 @@ def caption(
 def change_rules(
     request: Request,
     state: State,
-    slug: str,
+    slug: Slug,
     image_id: Id,
-    repeats: Annotated[str, Form()] = "",
-    never_flip: Annotated[str, Form()] = "",
+    repeats: Text = "",
+    never_flip: Text = "",
 ) -> Response:
     """Save the training rules of an image: repeats and horizontal flip."""
     number = int(repeats) if repeats.isascii() and repeats.isdigit() else 0
@@ -118,7 +119,7 @@ def change_rules(
 
 
 @router.post("/datasets/{slug}/images/{image_id}/delete")
-def delete_image(request: Request, state: State, slug: str, image_id: Id) -> Response:
+def delete_image(request: Request, state: State, slug: Slug, image_id: Id) -> Response:
     """Delete an image of a dataset; a message then offers to undo it."""
     with state.database.write() as session:
         dataset, image = _image_of(session, slug, image_id)
@@ -131,7 +132,7 @@ def delete_image(request: Request, state: State, slug: str, image_id: Id) -> Res
 
 
 @router.post("/datasets/{slug}/images/{image_id}/restore")
-def restore_image(request: Request, state: State, slug: str, image_id: Id) -> Response:
+def restore_image(request: Request, state: State, slug: Slug, image_id: Id) -> Response:
     """Restore a deleted image."""
     with state.database.write() as session:
         dataset = service.dataset_by_slug(session, slug)

@@ -10,9 +10,12 @@ from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
 from app.registry.datasets import service, uploads
+from app.registry.datasets.deletion import count_deleted_images
 from app.registry.datasets.image_pages import cursor_of_image, list_image_page
 from app.registry.datasets.models import Dataset, Image
 from app.registry.datasets.service import DatasetSummary
+from app.registry.integrity.references import Subject
+from app.registry.integrity.report import bad_files_of
 from app.registry.state import AppState
 from app.web import templates
 from app.web.datasets.forms import DatasetForm
@@ -46,6 +49,8 @@ class DatasetPage:
     outcome: uploads.UploadOutcome | None
     conflict: CaptionConflict | None
     deleted: Image | None
+    bad_files: list[str]
+    deleted_images: int
 
 
 def dataset_page(
@@ -81,6 +86,8 @@ def dataset_page(
             outcome=outcome,
             conflict=conflict,
             deleted=service.deleted_image(session, dataset.key, deleted) if deleted else None,
+            bad_files=bad_files_of(session, Subject.DATASET, dataset.key),
+            deleted_images=count_deleted_images(session, dataset.key),
         )
     return templates.render(request, "datasets/show.html", context, status=status)
 

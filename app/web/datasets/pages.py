@@ -11,18 +11,22 @@ from fastapi.responses import RedirectResponse
 from starlette.responses import Response
 
 from app.registry.datasets import service, uploads
+from app.registry.datasets.deletion import has_deleted
 from app.registry.datasets.models import Dataset
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import MAX_ID
 from app.web import templates
-from app.web.datasets import image_pages
+from app.web.datasets import example_pages, image_pages
+from app.web.datasets.example_pages import ExampleOffer, example_offers
 from app.web.datasets.forms import DatasetForm, name_from_file, read_dataset_form
 from app.web.datasets.page_view import dataset_page, redirect_to
-from app.web.state import State
+from app.web.forms import Text
+from app.web.state import Slug, State
 from app.web.uploads import uploaded
 
 router = APIRouter(include_in_schema=False)
 router.include_router(image_pages.router)
+router.include_router(example_pages.router)
 
 DATASETS_A_PAGE = 24
 NO_FORM = DatasetForm()
@@ -45,7 +49,9 @@ class DatasetsPage:
     pager_url: str
     q: str
     form: DatasetForm
+    examples: list[ExampleOffer]
     deleted: Dataset | None
+    has_deleted: bool
 
 
 @dataclass(frozen=True)
@@ -96,7 +102,9 @@ def _index_page(
             pager_url="/datasets?" + (urlencode({"q": q}) + "&" if q else "") + "page=",
             q=q,
             form=form,
+            examples=example_offers(),
             deleted=service.deleted_dataset(session, deleted) if deleted else None,
+            has_deleted=has_deleted(session),
         )
     status = 200 if form.is_valid else 422
     return templates.render(request, "datasets/list.html", context, status=status)
@@ -106,8 +114,8 @@ def _index_page(
 def create(
     request: Request,
     state: State,
-    name: Annotated[str, Form()] = "",
-    trigger_word: Annotated[str, Form()] = "",
+    name: Text = "",
+    trigger_word: Text = "",
     files: Annotated[list[UploadFile] | None, File()] = None,
 ) -> Response:
     """Create a dataset from the form and its files."""
@@ -135,7 +143,7 @@ def restore(state: State, id: Annotated[int, Form(ge=1, le=MAX_ID)]) -> Response
 def show(
     request: Request,
     state: State,
-    slug: str,
+    slug: Slug,
     show: Words = "all",
     q: Words = "",
     after: image_pages.Cursor = 0,
@@ -149,9 +157,9 @@ def show(
 def change(
     request: Request,
     state: State,
-    slug: str,
-    name: Annotated[str, Form()] = "",
-    trigger_word: Annotated[str, Form()] = "",
+    slug: Slug,
+    name: Text = "",
+    trigger_word: Text = "",
 ) -> Response:
     """Change the name or the trigger word of a dataset."""
     form = read_dataset_form(name, trigger_word)
@@ -164,7 +172,7 @@ def change(
 
 
 @router.post("/datasets/{slug}/delete")
-def delete(state: State, slug: str) -> Response:
+def delete(state: State, slug: Slug) -> Response:
     """Delete a dataset; the list then offers to undo it."""
     with state.database.write() as session:
         dataset = service.dataset_by_slug(session, slug)
@@ -176,7 +184,7 @@ def delete(state: State, slug: str) -> Response:
 def upload(
     request: Request,
     state: State,
-    slug: str,
+    slug: Slug,
     files: Annotated[list[UploadFile] | None, File()] = None,
 ) -> Response:
     """Add images, captions and archives to a dataset."""

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+from datetime import datetime
+
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.db import Session
-from app.registry.renders import service
+from app.registry.renders import deleted, service
+from app.registry.renders.lora_tags import MAX_TAGGED_PROMPT
 from app.registry.renders.models import Render
 from app.web.problems import problems
-from app.web.state import Id, State
+from app.web.state import BaseReference, Id, State
+from worker.core.inference.config import MAX_PROMPT_CHARACTERS
 
 router = APIRouter(tags=["renders"])
 
@@ -27,10 +31,13 @@ class RenderIn(BaseModel):
         },
     )
     prompt: str = Field(
-        description="What to show; `<lora:name:0.8>` in it adds the adapter of that name."
+        max_length=MAX_TAGGED_PROMPT,
+        description="What to show; `<lora:name:0.8>` in it adds the adapter of that name.",
     )
-    negative_prompt: str = Field("", description="What not to show.")
-    base_model: str | int | None = Field(None, description="Absent: that of the first adapter.")
+    negative_prompt: str = Field(
+        "", max_length=MAX_PROMPT_CHARACTERS, description="What not to show."
+    )
+    base_model: BaseReference | None = Field(None, description="Absent: that of the first adapter.")
     seed: int | None = Field(None, description="Absent: a random seed.")
     steps: int = Field(20, description="Denoising steps.")
     guidance: float | None = Field(None, description="Absent: the default of the base model.")
@@ -39,7 +46,9 @@ class RenderIn(BaseModel):
     height: int | None = Field(None, description="Pixels; absent: the side of the base model.")
     count: int = Field(1, description="Number of images; each has the next seed.")
     adapters: list[WeightedAdapter] = Field(
-        default_factory=list, description="Adapters with their weights; their effects add up."
+        default_factory=list,
+        max_length=100,
+        description="Adapters with their weights; their effects add up.",
     )
     twin: bool = Field(False, description="Also render the same seed without adapters.")
 
@@ -71,6 +80,9 @@ class RenderOut(BaseModel):
     progress: int = Field(description="Denoising steps done.")
     steps: int = Field(description="Denoising steps in all.")
     images: list[RenderImageOut] = Field(description="Its images, once it has succeeded.")
+    waits_for: str | None = Field(
+        description="What it waits for during an outage or on a full disk, as a sentence."
+    )
     error: str | None = Field(description="Why it failed, as a sentence.")
     note: str | None = Field(description="A hint about the result.")
     prompt: str = Field(description="The prompt.")
@@ -86,6 +98,16 @@ class RenderOut(BaseModel):
         description="Number type of the UNet: fp32, bf16 or fp16; null until it is known."
     )
     twin_id: int | None = Field(description="The render without adapters, if it was requested.")
+    deleted_at: datetime | None = Field(
+        description="When it was deleted; it is in no list then, and can be restored."
+    )
+
+
+class RenderPatch(BaseModel):
+    """The change of a render."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"deleted": True}]})
+    deleted: bool = Field(description="True: it is in no list; false: it is restored.")
 
 
 def render_out(session: Session, render: Render) -> RenderOut:
@@ -136,6 +158,21 @@ def get_render(render_id: Id, state: State) -> RenderOut:
     """Get a render, with its images once it has succeeded."""
     with state.database.read() as session:
         return render_out(session, service.get_render(session, render_id))
+
+
+@router.patch(
+    "/renders/{render_id}",
+    responses=problems({409: "It has not ended yet."}),
+)
+def change_render(render_id: Id, body: RenderPatch, state: State) -> RenderOut:
+    """Delete a render so that it can be restored, or restore it.
+
+    Renders with the same image are deleted and restored with it. An adapter whose cover it is gets
+    its usual cover, and the chosen one back with the render.
+    """
+    change = deleted.delete_render if body.deleted else deleted.restore_render
+    with state.database.write() as session:
+        return render_out(session, change(session, render_id))
 
 
 @router.post(

@@ -19,17 +19,17 @@ from app.registry.validation import NOT_A_NUMBER
 from app.web.form_reader import FormReader, parse_number
 from worker.core.lora_files.weights import MAX_WEIGHT
 
-USUAL_WEIGHT = "1"
 OUT_OF_RANGE = f"The weight must be between −{MAX_WEIGHT:g} and {MAX_WEIGHT:g}."
 ROW = re.compile(r"adapter-(\d{1,3})")
+MAX_ROWS = 100  # of adapters that a form or an address may name; the service allows fewer
 
 
 @dataclass(frozen=True)
 class AdapterRow:
-    """One adapter of the stack as entered; the weight stays as typed."""
+    """One adapter of the stack as entered; the weight stays as typed, None: the usual one."""
 
     slug: str
-    weight: str = USUAL_WEIGHT
+    weight: str | None = None
     version: int | str | None = None
     is_on: bool = True
 
@@ -39,13 +39,20 @@ class AdapterRow:
         return f"{self.slug}@{self.version}" if self.version else self.slug
 
     @property
+    def weighted(self) -> str:
+        """Its reference with its weight: `slug:0.8`; without one where it is the usual one."""
+        return self.reference if self.weight is None else f"{self.reference}:{self.weight}"
+
+    @property
     def number(self) -> float | None:
-        """The weight; None when the typed text is not a number."""
-        return parse_number(self.weight)
+        """The weight; None when the typed text is not a number, or there is none."""
+        return None if self.weight is None else parse_number(self.weight)
 
     @property
     def problem(self) -> str:
         """The reason why the weight is invalid; empty if it is valid."""
+        if self.weight is None:
+            return ""
         if self.number is None:
             return NOT_A_NUMBER
         return OUT_OF_RANGE if abs(self.number) > MAX_WEIGHT else ""
@@ -53,14 +60,15 @@ class AdapterRow:
     def parse(self, session: Session) -> WeightedAdapter:
         """The adapter with its weight, which must be valid. Raises NotFound."""
         adapter = adapters.adapter_by_slug(session, self.slug)
-        return WeightedAdapter(
-            adapter_id=adapter.key, version=self.version, weight=self.number or 0.0
-        )
+        return WeightedAdapter(adapter_id=adapter.key, version=self.version, weight=self.number)
 
 
 @dataclass(frozen=True)
 class PlayForm:
-    """All fields of the playground, as text; `find` is the search for adapters to add."""
+    """All fields of the playground, as text.
+
+    `find` is the search for adapters to add, `subject` the one for subjects of the base model.
+    """
 
     prompt: str = ""
     negative: str = ""
@@ -73,12 +81,13 @@ class PlayForm:
     height: str = ""
     base: str = ""
     find: str = ""
+    subject: str = ""
     stack: Sequence[AdapterRow] = field(default_factory=tuple)
 
     @property
     def link(self) -> str:
         """The URL of the playground with these values."""
-        pairs = [("adapter", f"{row.reference}:{row.weight}") for row in self.stack if row.is_on]
+        pairs = [("adapter", row.weighted) for row in self.stack if row.is_on]
         named = {
             "prompt": self.prompt,
             "negative": self.negative,
@@ -90,6 +99,7 @@ class PlayForm:
             "height": self.height,
             "base": self.base,
             "find": self.find,
+            "subject": self.subject,
         }
         pairs += [(name, text) for name, text in named.items() if text]
         return f"/play?{urlencode(pairs)}" if pairs else "/play"
@@ -156,10 +166,11 @@ def read_form(sent: Iterable[tuple[str, Any]]) -> PlayForm:
     """Parse a submitted form."""
     form = FormReader(dict(sent))
     places = sorted(int(found[1]) for name in form.texts if (found := ROW.fullmatch(name)))
-    rows = []
+    places = places[:MAX_ROWS]
+    rows: list[AdapterRow] = []
     for place in places:
         row = read_reference(form.text(f"adapter-{place}"))
-        weight = form.text(f"weight-{place}", USUAL_WEIGHT)
+        weight = form.text(f"weight-{place}") if f"weight-{place}" in form else None
         rows.append(replace(row, weight=weight, is_on=form.flag(f"on-{place}")))
     return PlayForm(
         stack=tuple(rows),
@@ -172,17 +183,17 @@ def read_address(query: Iterable[tuple[str, str]]) -> PlayForm:
     """Parse a URL query; a given seed is kept for the next image."""
     pairs = list(query)
     texts = dict(pairs)
-    rows = []
+    rows: list[AdapterRow] = []
     for name, value in pairs:
-        if name == "adapter":
+        if name == "adapter" and len(rows) < MAX_ROWS:
             reference, _, weight = value.partition(":")
-            rows.append(replace(read_reference(reference), weight=weight or USUAL_WEIGHT))
+            rows.append(replace(read_reference(reference), weight=weight or None))
     return PlayForm(stack=tuple(rows), keep_seed=bool(texts.get("seed")), **_read_fields(texts))
 
 
 def _read_fields(texts: Mapping[str, str]) -> dict[str, Any]:
     names = ("prompt", "negative", "seed", "guidance", "clip_skip", "width", "height", "base")
-    found = {name: texts.get(name, "") for name in (*names, "find")}
+    found = {name: texts.get(name, "") for name in (*names, "find", "subject")}
     return found | {"steps": texts.get("steps", "20")}
 
 

@@ -11,9 +11,12 @@ from starlette.responses import RedirectResponse, Response
 from app.registry.adapters import service as adapters
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
+from app.registry.base_models.subjects import prompt_note, subjects_of
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
-from app.registry.renders import service
+from app.registry.integrity.references import Subject
+from app.registry.integrity.report import bad_files_of
+from app.registry.renders import deleted, service
 from app.registry.renders.models import Render, RenderImage
 from app.registry.storage.store import BlobStore
 from app.web.forms import SentForm
@@ -26,9 +29,12 @@ from app.web.playground.forms import (
     read_form,
 )
 from app.web.playground.stack import StackView, look_up
+from app.web.playground.subjects import SubjectChoices, find_subjects, note_of
+from app.web.security import MAX_ADDRESS
 from app.web.state import Id, State
 from app.web.templates import render as render_page
 from app.web.templates import render_fragment, wants_fragment
+from worker.core.starter.prompt_words import with_subject
 
 router = APIRouter(include_in_schema=False)
 
@@ -78,6 +84,8 @@ class PlayPage:
     bases: list[BaseModel]
     default_base: BaseModel
     base_hint: str
+    prompt_note: str
+    subjects: SubjectChoices | None
     default_guidance: float
     errors: dict[str, str]
     summary: str
@@ -90,6 +98,30 @@ class AdapterChoicesFragment:
     """The results of a search for adapters."""
 
     choices: AdapterChoices
+
+
+@dataclass(frozen=True)
+class SubjectsFragment:
+    """The results of a search for subjects."""
+
+    subjects: SubjectChoices | None
+
+
+@dataclass(frozen=True)
+class PromptNoteFragment:
+    """What the base model does not know of the prompt."""
+
+    prompt_note: str
+
+
+@dataclass(frozen=True)
+class PromptFragment:
+    """The prompt with a subject that was put into it; `told` says so."""
+
+    form: PlayForm
+    prompt_note: str
+    told: str
+    errors: dict[str, str]
 
 
 @dataclass(frozen=True)
@@ -109,6 +141,8 @@ class RenderPage:
     result: ResultView
     earlier: list[EarlierRender]
     address: str
+    bad_files: list[str]
+    prompt_note: str
     is_own_page: bool = True
 
 
@@ -136,7 +170,7 @@ def generate(request: Request, state: State, sent: SentForm) -> Response:
     with state.database.read() as session:
         context = _result_fragment(session, render, form)
     response = render_fragment("playground/_drawn.html", context)
-    response.headers["HX-Push-Url"] = form.link
+    response.headers["HX-Push-Url"] = form.link  # what is accepted is short enough for it
     return response
 
 
@@ -178,12 +212,16 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
         with state.database.read() as session:
             texts["add"] = form.find if is_exact(session, form.find) else ""
     form = form.with_stack(texts)
-    if not wants_fragment(request):
+    has_address = len(form.link) <= MAX_ADDRESS  # else the text is too long to go into one
+    if has_address and not wants_fragment(request):
         return RedirectResponse(form.link, status_code=303)
     with state.database.read() as session:
         context = _play_page(session, form)
+    if not wants_fragment(request):
+        return render_page(request, "playground/play.html", context)
     response = render_fragment("playground/_stack_changed.html", context)
-    response.headers["HX-Replace-Url"] = form.link
+    if has_address:
+        response.headers["HX-Replace-Url"] = form.link
     return response
 
 
@@ -195,6 +233,39 @@ def find(state: State, sent: SentForm) -> Response:
         used, base_kind = [row.slug for row in form.stack], look_up(session, form).base_kind
         choices = find_adapter_choices(session, form.find, used=used, base_kind=base_kind)
     return render_fragment("playground/_found.html", AdapterChoicesFragment(choices))
+
+
+@router.post("/play/subjects")
+def choose_subject(request: Request, state: State, sent: SentForm) -> Response:
+    """Search the subjects of the base model, or put one of them into the prompt (`insert`)."""
+    form = read_form(sent.multi_items())
+    subject = str(sent.get("insert", ""))
+    with state.database.read() as session:
+        stack = look_up(session, form)
+        is_known = any(known.name == subject for known in subjects_of(stack.base))
+        if is_known:
+            form = replace(form, prompt=with_subject(form.prompt, subject))
+        if not wants_fragment(request):
+            if len(form.link) <= MAX_ADDRESS:
+                return RedirectResponse(form.link, status_code=303)
+            return render_page(request, "playground/play.html", _play_page(session, form))
+    if not is_known:
+        found = SubjectsFragment(find_subjects(form, stack.base))
+        return render_fragment("playground/_subjects_found.html", found)
+    context = PromptFragment(form, note_of(form, stack), f"The prompt starts with {subject}.", {})
+    response = render_fragment("playground/_subject_put.html", context)
+    if len(form.link) <= MAX_ADDRESS:
+        response.headers["HX-Replace-Url"] = form.link
+    return response
+
+
+@router.post("/play/prompt")
+def note_prompt(state: State, sent: SentForm) -> Response:
+    """Say which words of the prompt the base model does not know."""
+    form = read_form(sent.multi_items())
+    with state.database.read() as session:
+        context = PromptNoteFragment(note_of(form, look_up(session, form)))
+    return render_fragment("playground/_prompt_note.html", context)
 
 
 def _play_page(session: Session, form: PlayForm, error: AppError | None = None) -> PlayPage:
@@ -210,6 +281,8 @@ def _play_page(session: Session, form: PlayForm, error: AppError | None = None) 
         bases=stack.bases,
         default_base=stack.base,
         base_hint=stack.hint,
+        prompt_note=note_of(form, stack),
+        subjects=find_subjects(form, stack.base),
         default_guidance=service.default_guidance(stack.base),
         errors=errors,
         summary=error.detail if error else "",
@@ -255,8 +328,12 @@ def show(request: Request, render_id: Id, state: State) -> Response:
     with state.database.read() as session:
         result = _result_view(session, service.get_render(session, render_id))
         earlier = _earlier_renders(session)
+        bad = bad_files_of(session, Subject.RENDER, render_id)
+        taught = adapters.trigger_words_of(session, result.here)
     address = f"{urlsplit(str(request.url))._replace(query='').geturl()}"
-    return render_page(request, "playground/render.html", RenderPage(result, earlier, address))
+    note = prompt_note(result.base, result.render.prompt, taught=taught)
+    context = RenderPage(result, earlier, address, bad, note)
+    return render_page(request, "playground/render.html", context)
 
 
 @router.get("/renders/{render_id}/live")
@@ -266,6 +343,14 @@ def live(render_id: Id, state: State, own: bool = False) -> Response:
         render = service.get_render(session, render_id)
         context = _result_fragment(session, render, is_own_page=own)
     return render_fragment("playground/_live.html", context)
+
+
+@router.post("/renders/{render_id}/restore")
+def restore(render_id: Id, state: State) -> Response:
+    """Restore a deleted render."""
+    with state.database.write() as session:
+        deleted.restore_render(session, render_id)
+    return RedirectResponse(f"/renders/{render_id}", status_code=303)
 
 
 @router.post("/renders/{render_id}/cancel")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from app.registry.adapters import fitting
 from app.registry.adapters import service as adapters
@@ -16,13 +16,15 @@ from app.registry.errors import AppError
 from app.registry.renders import service
 from app.registry.wording import plural
 from app.web.playground.forms import AdapterRow, PlayForm
+from worker.core.lora_files.weights import USUAL_WEIGHT
 
 
 @dataclass(frozen=True)
 class StackView:
     """A row of the stack with its adapter; None when it does not exist.
 
-    `misfit` says why it does not fit the base model; empty if it fits.
+    Its weight is filled in. `usual_weight`: that of the version. `misfit` says why it does not fit
+    the base model; empty if it fits.
     """
 
     row: AdapterRow
@@ -31,6 +33,7 @@ class StackView:
     version: int | None
     error: str
     misfit: str = ""
+    usual_weight: float = USUAL_WEIGHT
 
 
 @dataclass(frozen=True)
@@ -66,7 +69,7 @@ def look_up(
     used = _enabled_adapters(form.stack, found)
     base_kind = fitting.kind_of_base(base) if base else None
     if base is None:
-        base = service.usual_base(session, used) or bases[0]
+        base = service.usual_base(session, used) or base_models.find_base_model(session, None)
         base_kind = fitting.kind_of_base(base) if used else None
     made = [pair for pair in found if not isinstance(pair, str)]
     covers = {each.adapter.key: each.covers for each in _summarize_adapters(session, made)}
@@ -75,12 +78,15 @@ def look_up(
     for index, (row, pair) in enumerate(zip(form.stack, found, strict=True)):
         error = (errors or {}).get(f"weight-{index}", "")
         if isinstance(pair, str):
+            row = row if row.weight is not None else replace(row, weight=f"{USUAL_WEIGHT:g}")
             rows.append(StackView(row, None, None, None, error or pair))
             continue
         adapter, version = pair
         misfit = fitting.misfit(adapter, next(kinds), base, bases)
         cover = next(iter(covers.get(adapter.key, [])), None)
-        rows.append(StackView(row, adapter, cover, version.version, error, misfit))
+        usual = version.usual_weight
+        row = row if row.weight is not None else replace(row, weight=f"{usual:g}")
+        rows.append(StackView(row, adapter, cover, version.version, error, misfit, usual))
     return CheckedStack(rows, bases, base, base_kind)
 
 

@@ -5,19 +5,32 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.registry.adapters import service as adapters
+from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.db import MAX_ID, Session
-from app.registry.runs import service
+from app.registry.runs import listing, service
+from app.registry.runs.description import MAX_NOTES, RunChange
+from app.registry.runs.description import change_run as change_description
+from app.registry.runs.epochs import Epochs, run_epochs
+from app.registry.runs.listing import RunFilter, RunSort
 from app.registry.runs.models import Run
+from app.web.openapi import header_docs
 from app.web.problems import problems
-from app.web.state import Id, State
+from app.web.runs import checkpoints_api, images_api, presets_api, settings_api, two_runs_api
+from app.web.state import BaseReference, Id, State
 from worker.core.old_names import accept_old_names
 from worker.core.training.presets import Preset
 
 router = APIRouter(tags=["runs"])
+router.include_router(checkpoints_api.router)
+router.include_router(two_runs_api.router)  # before the others: `compare` is no id
+router.include_router(settings_api.router)
+router.include_router(images_api.router)
+router.include_router(presets_api.router)
+ReferenceId = Annotated[int | None, Field(ge=1, le=MAX_ID)]
 NOT_RUNNING = problems({409: "The run is not running."})
 
 
@@ -39,8 +52,13 @@ class RunIn(BaseModel):
         },
     )
     dataset_id: int = Field(ge=1, le=MAX_ID, description="The images to train on.")
-    base_model: str | int | None = Field(None, description="Id or slug; absent: the embedded one.")
-    preset: Preset = Field(Preset.BALANCED, description="Settings not in `config`.")
+    base_model: BaseReference | None = Field(
+        None, description="Id or slug; absent: the embedded one."
+    )
+    preset: Preset | Annotated[int, Field(ge=1, le=MAX_ID)] = Field(
+        Preset.BALANCED,
+        description="Settings not in `config`: a shipped preset, or the id of your own.",
+    )
     name: str | None = Field(
         None, max_length=1_000, description="Name of the adapter; absent: that of the dataset."
     )
@@ -63,6 +81,25 @@ class RunIn(BaseModel):
         return accept_old_names(values)
 
 
+class RunPatch(BaseModel):
+    """The changes to a run; absent fields stay."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"name": "Ink, rank 8"}]}
+    )
+    name: str | None = Field(
+        None,
+        max_length=1_000,
+        description=f"New name, at most {service.MAX_NAME} characters. An adapter that the run "
+        "made keeps its own.",
+    )
+    notes: str | None = Field(
+        None,
+        max_length=10 * MAX_NOTES,
+        description=f"Your notes, at most {MAX_NOTES:,} characters; never part of a download.",
+    )
+
+
 class RunCreated(BaseModel):
     """The run that was queued."""
 
@@ -77,28 +114,51 @@ class RunOut(BaseModel):
     """A run."""
 
     id: int = Field(description="Id of the run.")
-    name: str = Field(description="Name of its adapter.")
+    name: str = Field(description="Its name, which the adapter it makes gets.")
+    notes: str = Field(description="Your notes.")
     status: str = Field(
         description="queued, paused, running, succeeded, failed or canceled.", examples=["running"]
+    )
+    queue_place: int | None = Field(
+        description="Its place in the queue, from 1; null if it does not wait."
     )
     phase: str | None = Field(description="Part of the work that is being done.")
     dataset_id: int = Field(description="Its dataset.")
     base_model_id: int = Field(description="Its base model.")
-    preset: str | None = Field(description="The preset it was started with.")
+    preset: str | None = Field(description="The shipped preset it was started with.")
+    own_preset: dict[str, Any] | None = Field(
+        description="Your own preset on top of it, as it was then: id, name and config."
+    )
     step: int = Field(description="Training steps done.")
     total_steps: int = Field(description="Training steps in all.")
+    epoch: float | None = Field(description="Epochs done: how often each image was used.")
+    total_epochs: float | None = Field(description="Epochs in all.")
+    steps_per_epoch: float | None = Field(description="Steps in which each image is used once.")
     loss: float | None = Field(description="Smoothed training loss.")
     steps_per_second: float | None = Field(description="Measured speed.")
     eta_seconds: float | None = Field(description="Estimate of the training time left.")
+    waits_for: str | None = Field(
+        description="What it waits for during an outage or on a full disk, as a sentence."
+    )
     error: str | None = Field(description="Why it failed, as a sentence.")
     error_code: str | None = Field(description="Why it failed, as a word.")
+    outcome: str | None = Field(
+        description="`ruined`: it succeeded, but the result is worse than the base model."
+    )
+    outcome_reason: str | None = Field(description="Why it is ruined, as sentences.")
+    good_steps: list[int] | None = Field(
+        description="Of a ruined run: checkpoints that were not worse, the newest first."
+    )
+    loss_rise: float | None = Field(
+        description="Loss on fixed images, divided by the base model's, while it is clearly worse."
+    )
     adapter_id: int | None = Field(description="The adapter it made.")
     adapter_version: int | None = Field(description="The version of the adapter it made.")
     trainable_parameters: int | None = Field(description="Parameters of the adapter.")
     base_parameters: int | None = Field(description="Parameters of the base model.")
     peak_memory_bytes: int | None = Field(description="Highest memory use so far.")
     training_seconds: float = Field(description="Training time of all attempts.")
-    attempt: int = Field(description="How often a worker has started it.")
+    attempt: int = Field(description="Attempts since its newest checkpoint.")
     resumed_at_step: int | None = Field(description="Start step of the newest attempt.")
     parent_id: int | None = Field(description="The run that it continues.")
     cancel_requested: bool = Field(description="True if it is being canceled.")
@@ -112,19 +172,12 @@ class SampleOut(BaseModel):
     """An image generated during a run; step 0 is the base without the adapter."""
 
     step: int = Field(description="Training step.")
+    epoch: float | None = Field(description="Epochs done at this step.")
     prompt_index: int = Field(description="Place of the prompt in the settings, from 0.")
     prompt: str = Field(description="Its prompt.")
     seed: int = Field(description="Its seed.")
     url: str = Field(description="Address of the PNG.")
     thumbnail_url: str = Field(description="Address of a small WebP of it.")
-
-
-class CheckpointOut(BaseModel):
-    """A saved checkpoint of a run."""
-
-    step: int = Field(description="Training step: `continues` accepts it.")
-    size_bytes: int = Field(description="Size of its files.")
-    created_at: datetime = Field(description="When it was saved.")
 
 
 class SeriesOut(BaseModel):
@@ -143,13 +196,30 @@ class MetricsOut(BaseModel):
 
 def run_out(session: Session, run: Run) -> RunOut:
     """A run as the API shows it."""
+    places = listing.queue_places(session, [run.key])
     trained = adapters.trained_version(session, run)
-    derived = {"eta_seconds", "adapter_id", "adapter_version"}
+    return _run_out(run, run_epochs(session, run), trained, places.get(run.key))
+
+
+def _run_out(
+    run: Run,
+    epochs: Epochs,
+    trained: tuple[Adapter, AdapterVersion] | None,
+    queue_place: int | None,
+) -> RunOut:
+    derived = {
+        *("eta_seconds", "adapter_id", "adapter_version"),
+        *("epoch", "total_epochs", "queue_place"),
+    }
     return RunOut(
         **run.model_dump(include=set(RunOut.model_fields) - derived),
+        epoch=epochs.at(run.step),
+        total_epochs=epochs.at(run.total_steps),
+        steps_per_epoch=epochs.steps,
         eta_seconds=service.eta_seconds(run),
         adapter_id=trained[0].key if trained else None,
         adapter_version=trained[1].version if trained else None,
+        queue_place=queue_place,
     )
 
 
@@ -171,7 +241,8 @@ def create_run(body: RunIn, state: State) -> RunCreated:
     request = service.RunRequest(
         dataset_id=body.dataset_id,
         base_model=body.base_model,
-        preset=body.preset,
+        preset=body.preset if isinstance(body.preset, Preset) else Preset.BALANCED,
+        own_preset_id=body.preset if isinstance(body.preset, int) else None,
         name=body.name,
         config=body.config,
         regularization_dataset_id=body.regularization_dataset_id,
@@ -188,17 +259,45 @@ def create_run(body: RunIn, state: State) -> RunCreated:
     return RunCreated(id=run.key, status=run.status, warnings=warnings)
 
 
-@router.get("/runs")
+@router.get("/runs", responses=header_docs("x-total-count"))
 def list_runs(
     state: State,
-    status: Annotated[str | None, Query(description="Only runs with this status.")] = None,
-    page: Annotated[int, Query(ge=1, le=10_000, description="Number of the page.")] = 1,
+    response: Response,
+    q: Annotated[
+        str,
+        Query(
+            max_length=200,
+            description="Words in names, notes, trigger words, datasets, base models and adapters, "
+            'or the number of a run; `"two words"` as a phrase.',
+        ),
+    ] = "",
+    status: Annotated[
+        str | None, Query(max_length=20, description="Only runs with this status.")
+    ] = None,
+    dataset_id: Annotated[ReferenceId, Query(description="Only runs on this dataset.")] = None,
+    base_model_id: Annotated[
+        ReferenceId, Query(description="Only runs on this base model.")
+    ] = None,
+    adapter_id: Annotated[
+        ReferenceId, Query(description="Only runs that made or will make versions of this adapter.")
+    ] = None,
+    sort: Annotated[RunSort, Query(description="Order.")] = RunSort.NEWEST,
+    page: Annotated[int, Query(ge=1, le=100_000, description="Number of the page.")] = 1,
 ) -> list[RunOut]:
-    """List runs, newest first, 30 a page."""
+    """List or search runs, newest first by default, 30 a page."""
+    filters = RunFilter(q, status or "", dataset_id, base_model_id, adapter_id, sort, page)
     with state.database.read() as session:
-        return [
-            run_out(session, run) for run in service.list_runs(session, status=status, page=page)
-        ]
+        found = listing.list_runs(session, filters)
+    response.headers["x-total-count"] = str(found.total)
+    return [
+        _run_out(
+            row.run,
+            row.epochs,
+            (row.adapter, row.version) if row.adapter and row.version else None,
+            row.place,
+        )
+        for row in found.items
+    ]
 
 
 @router.get("/runs/{run_id}")
@@ -206,6 +305,14 @@ def get_run(run_id: Id, state: State) -> RunOut:
     """Get a run with its progress."""
     with state.database.read() as session:
         return run_out(session, service.get_run(session, run_id))
+
+
+@router.patch("/runs/{run_id}")
+def change_run(run_id: Id, body: RunPatch, state: State) -> RunOut:
+    """Rename or annotate a run; its adapter stays as it is."""
+    with state.database.write() as session:
+        run = change_description(session, run_id, RunChange(**body.model_dump()))
+        return run_out(session, run)
 
 
 @router.post(
@@ -263,22 +370,15 @@ def get_run_metrics(
 def list_run_samples(run_id: Id, state: State) -> list[SampleOut]:
     """List the images generated during a run."""
     with state.database.read() as session:
-        service.get_run(session, run_id)
+        epochs = run_epochs(session, service.get_run(session, run_id))
         found = service.run_samples(session, run_id)
+    derived = {"epoch", "url", "thumbnail_url"}
     return [
         SampleOut(
-            **row.model_dump(include=set(SampleOut.model_fields) - {"url", "thumbnail_url"}),
+            **row.model_dump(include=set(SampleOut.model_fields) - derived),
+            epoch=epochs.at(row.step),
             url=f"/media/{row.sha256}",
             thumbnail_url=f"/media/{row.sha256}/small",
         )
         for row in found
     ]
-
-
-@router.get("/runs/{run_id}/checkpoints")
-def list_run_checkpoints(run_id: Id, state: State) -> list[CheckpointOut]:
-    """List the saved checkpoints of a run, newest first."""
-    with state.database.read() as session:
-        service.get_run(session, run_id)
-        found = service.run_checkpoints(session, run_id)
-    return [CheckpointOut.model_validate(row.model_dump()) for row in found]

@@ -15,12 +15,14 @@ from pydantic.fields import FieldInfo
 from app.registry.db import MAX_ID
 from app.registry.runs.service import RunRequest, StartCheckpoint
 from app.web.form_reader import FormReader, split_lines
+from app.web.runs.search_terms import SEARCH_TERMS
 from worker.core.old_names import rename_old
 from worker.core.training.config import Group, TrainConfig
 from worker.core.training.presets import Preset
 from worker.core.words import ENUM_LABELS
 
 PROMPTS = "sample_prompts"
+OWN_PRESET = "own-"  # and the id: a saved preset
 GROUP_TITLES = {
     Group.LENGTH: "Length",
     Group.ADAPTER: "Adapter",
@@ -52,6 +54,7 @@ class ConfigField:
     maximum: str = ""
     choices: tuple[tuple[str, str], ...] = ()
     is_optional: bool = False
+    search_terms: str = ""
 
     @property
     def changed(self) -> bool:
@@ -79,34 +82,51 @@ def _group_fields(number: str) -> str:
 
 @dataclass(frozen=True)
 class ConfigGroup:
-    """A section of the advanced settings."""
+    """A section of the advanced settings, which folds."""
 
+    key: Group
     title: str
     fields: list[ConfigField]
+
+    @property
+    def is_open(self) -> bool:
+        """True for the first one, and when a field was changed or is wrong."""
+        return self.key is Group.LENGTH or any(row.changed or row.error for row in self.fields)
 
 
 @dataclass(frozen=True)
 class TrainForm:
-    """Entered values, as text; `shown` holds the preset values that the form showed."""
+    """Entered values, as text; `shown` holds the preset values that the form showed.
+
+    `adapter`: the one that gets the next version; `offer`: what the form offered of it;
+    `for_adapter`: the one that the address of the form named.
+    `kept` holds values that were changed under another preset; they stay changed when the preset
+    shown has the same value, and so come back with the preset before.
+    """
 
     name: str = ""
     dataset: str = ""
     base: str = ""
     preset: Preset = Preset.BALANCED
+    own_preset: int | None = None
     values: Mapping[str, str] = field(default_factory=dict)
     shown: Mapping[str, str] = field(default_factory=dict)
+    kept: Mapping[str, str] = field(default_factory=dict)
     regularization: str = ""
     continue_run: str = ""
     continue_step: str = ""
     adapter: str = ""
+    offer: str = ""
+    for_adapter: str = ""
 
     @property
     def changed(self) -> dict[str, str]:
-        """The settings that differ from the preset that was shown, as text."""
+        """The settings that differ from the preset that was shown, or were kept, as text."""
         return {
             name: text
             for name, text in self.values.items()
-            if name in TrainConfig.model_fields and text != self.shown.get(name, text)
+            if name in TrainConfig.model_fields
+            and (text != self.shown.get(name, text) or text == self.kept.get(name))
         }
 
     @property
@@ -124,6 +144,7 @@ class TrainForm:
             dataset_id=self.dataset_id or 0,
             base_model=self.base or None,
             preset=self.preset,
+            own_preset_id=self.own_preset,
             name=self.name,
             config={name: from_text(name, text) for name, text in said.items()},
             continues=self.start,
@@ -153,34 +174,44 @@ def as_preset(text: str) -> Preset:
     return Preset(text) if text in set(Preset) else Preset.BALANCED
 
 
+def as_own_preset(text: str) -> int | None:
+    """The id in the form's name of a saved preset, such as `own-3`; None for any other text."""
+    return as_id(text.removeprefix(OWN_PRESET)) if text.startswith(OWN_PRESET) else None
+
+
 def read_form(sent: Mapping[str, Any]) -> TrainForm:
     """Parse a submitted form; an absent switch is off."""
     form = FormReader(rename_old(sent))
-    shown = _read_shown(form.text("shown"))
+    shown = _read_settings(form.text("shown"))
     values = {name: form.text(name) for name in shown}
     return TrainForm(
         name=form.text("name"),
         dataset=form.text("dataset_id"),
         base=form.text("base_model"),
         preset=as_preset(form.text("preset")),
+        own_preset=as_own_preset(form.text("preset")),
         values=values,
         shown=shown,
+        kept=_read_settings(form.text("kept")),
         regularization=form.text("regularization_dataset_id"),
         continue_run=form.text("continue_run"),
         continue_step=form.text("continue_step"),
         adapter=form.text("adapter_id"),
+        offer=form.text("offer"),
+        for_adapter=form.text("for_adapter"),
     )
 
 
-def _read_shown(text: str) -> dict[str, str]:
+def _read_settings(text: str) -> dict[str, str]:
+    """The settings in a hidden field; none when it is not as the form sent it."""
     try:
-        shown = json.loads(text)
-    except ValueError:
+        sent = json.loads(text)
+    except (ValueError, RecursionError):
         return {}
-    if not isinstance(shown, dict):
+    if not isinstance(sent, dict):
         return {}
-    shown = rename_old(shown)
-    return {name: str(value) for name, value in shown.items() if name in TrainConfig.model_fields}
+    sent = rename_old(sent)
+    return {name: str(value) for name, value in sent.items() if name in TrainConfig.model_fields}
 
 
 def to_texts(config: TrainConfig) -> dict[str, str]:
@@ -227,7 +258,11 @@ def config_groups(
         groups[Group(str(extra["group"]))].append(
             config_field(name, default=default, values=values, errors=errors)
         )
-    return [ConfigGroup(GROUP_TITLES[group], fields) for group, fields in groups.items() if fields]
+    return [
+        ConfigGroup(group, GROUP_TITLES[group], fields)
+        for group, fields in groups.items()
+        if fields
+    ]
 
 
 def config_field(
@@ -253,6 +288,7 @@ def config_field(
         maximum=maximum,
         choices=_enum_choices(info.annotation, is_optional=is_optional),
         is_optional=is_optional,
+        search_terms=SEARCH_TERMS.get(name, ""),
     )
 
 

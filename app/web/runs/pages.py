@@ -1,4 +1,4 @@
-"""Pages of runs: the form of a new run, the list, one run."""
+"""Pages of runs: the form of a new run, one run."""
 
 from __future__ import annotations
 
@@ -10,44 +10,54 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from app.registry.adapters import service as adapters
-from app.registry.adapters.models import Adapter
 from app.registry.datasets import service as datasets
 from app.registry.db import MAX_ID, Session
-from app.registry.errors import AppError, NotFound
-from app.registry.jobs.states import JobStatus
+from app.registry.errors import AppError, InvalidInput
 from app.registry.runs import service
 from app.registry.runs.crops import Crops, crops_of
-from app.registry.runs.models import Run
-from app.web.forms import SentForm
+from app.registry.runs.pinned_images import PinnedImages, pinned_images
+from app.web.forms import MAX_TEXT, SentForm
+from app.web.runs import (
+    checkpoint_pages,
+    description_pages,
+    image_pages,
+    list_pages,
+    pasted,
+    preset_pages,
+    two_runs_pages,
+)
 from app.web.runs import plan as plans
+from app.web.runs.chart_view import CHART_METRICS
 from app.web.runs.forms import (
     PROMPTS,
     ConfigField,
     ConfigGroup,
     TrainForm,
     as_id,
+    as_own_preset,
     as_preset,
     config_field,
     config_groups,
     read_form,
 )
+from app.web.runs.pasted import Pasted
 from app.web.runs.plan import PresetCard, RunChoices, RunPlan
-from app.web.runs.run_view import CHART_METRICS, RunView, run_view
+from app.web.runs.run_view import RunView, run_view
+from app.web.runs.settings_view import SettingsPanel, settings_panel
+from app.web.runs.version_offer import VersionOffer, check_offer, version_offer
 from app.web.state import Id, State
 from app.web.templates import RunningStrip, render, render_fragment, running_strip
 from worker.core.training.config import TrainConfig
 
 router = APIRouter(include_in_schema=False)
+router.include_router(two_runs_pages.router)  # before the others: `compare` is no id
+router.include_router(list_pages.router)
+router.include_router(checkpoint_pages.router)
+router.include_router(image_pages.router)
+router.include_router(preset_pages.router)
+router.include_router(description_pages.router)
 
-STATUS_WORDS: dict[str, str] = {
-    JobStatus.RUNNING: "Training",
-    JobStatus.QUEUED: "Waiting",
-    JobStatus.PAUSED: "Paused",
-    JobStatus.SUCCEEDED: "Finished",
-    JobStatus.FAILED: "Failed",
-    JobStatus.CANCELED: "Canceled",
-}
+IMAGES_SHOWN = 8  # of the dataset, on the page of a run
 Text = Annotated[str, Query(max_length=300)]
 Step = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 
@@ -71,29 +81,18 @@ class NewRunPage:
     plan: RunPlan
     groups: list[ConfigGroup]
     prompts: ConfigField
+    changed: list[str]
     changed_count: int
     shown: str
+    kept: str
     errors: dict[str, str]
+    checked_errors: dict[str, str]
     problems: list[Problem]
     summary: str
     with_fields: bool
     advanced_open: bool
-    into: Adapter | None
-
-
-@dataclass(frozen=True)
-class RunsPage:
-    """The list of runs."""
-
-    runs: list[Run]
-    status: str
-    counts: dict[str, int]
-    words: dict[str, str]
-    durations: dict[int, float | None]
-    total: int
-    page: int
-    pages: int
-    is_live: bool
+    offer: VersionOffer | None
+    pasted: Pasted
 
 
 @dataclass(frozen=True)
@@ -106,6 +105,14 @@ class RunPage:
     view: RunView
     tokens: dict[str, str]
     points: dict[str, Any] | None
+
+
+@dataclass(frozen=True)
+class WholeRunPage(RunPage):
+    """One run with what never changes while it trains."""
+
+    settings: SettingsPanel
+    pinned: PinnedImages
 
 
 @dataclass(frozen=True)
@@ -149,6 +156,7 @@ def new_run(
             dataset=dataset,
             base=base,
             preset=as_preset(preset) if preset else None,
+            own_preset=as_own_preset(preset),
             from_run=as_id(from_run),
             checkpoint=checkpoint,
             adapter=adapter,
@@ -160,17 +168,36 @@ def new_run(
 @router.post("/train/new")
 def start_run(request: Request, state: State, sent: SentForm) -> Response:
     """Queue the run; on errors, show the form again with each error next to its field."""
-    form = read_form(sent)
+    form, text = read_form(sent), str(sent.get(pasted.FIELD, ""))
     try:
+        if text.strip():
+            raise InvalidInput(pasted.NOT_TAKEN, fields={pasted.FIELD: pasted.NOT_TAKEN})
         with state.database.write() as session:
+            check_offer(session, form)
             run = service.create_run(session, form.request())
     except AppError as error:
         if not error.fields and error.status not in (422, 503):
             raise
         with state.database.read() as session:
-            context = _new_run_page(session, form, error)
+            context = _new_run_page(session, form, error, paste=Pasted(text[:MAX_TEXT]))
         return render(request, "runs/new.html", context, status=422)
     return RedirectResponse(f"/runs/{run.key}", status_code=303)
+
+
+@router.get("/train/new/paste")
+def reload_form() -> Response:
+    """Show the form again where its address is opened that shows pasted settings."""
+    return RedirectResponse("/train/new", status_code=303)
+
+
+@router.post("/train/new/paste")
+def paste_settings(request: Request, state: State, sent: SentForm) -> Response:
+    """Fill pasted settings into the form; say which of them cannot be used."""
+    form, text = read_form(sent), str(sent.get(pasted.FIELD, ""))
+    with state.database.read() as session:
+        form, paste = pasted.fill_in(session, form, text)
+        context = _new_run_page(session, form, paste=paste)
+    return render(request, "runs/new.html", context, status=200 if paste.used else 422)
 
 
 @router.post("/train/new/crops")
@@ -205,13 +232,14 @@ def _new_run_page(
     error: AppError | None = None,
     *,
     with_fields: bool = False,
+    paste: Pasted | None = None,
 ) -> NewRunPage:
     choices = plans.find_choices(session, form)
     default = plans.default_texts(choices, form)
     values = default | form.changed
     plan = plans.make_plan(session, form, choices)
     errors = dict(plan.errors) | (error.fields if error else {})
-    changed = sum(1 for name, text in values.items() if name != PROMPTS and text != default[name])
+    changed = [name for name, text in values.items() if text != default[name]]
     return NewRunPage(
         form=form,
         choices=choices,
@@ -219,59 +247,32 @@ def _new_run_page(
         plan=plan,
         groups=config_groups(default, values, errors),
         prompts=config_field(PROMPTS, default=default, values=values, errors=errors),
-        changed_count=changed,
+        changed=[_field_label(name) for name in changed],
+        changed_count=len([name for name in changed if name != PROMPTS]),
         shown=json.dumps(default),
+        kept=json.dumps(form.changed),
         errors=errors if error else {},
+        checked_errors=errors if error else errors | plans.form_errors(session, form),
         problems=[Problem(name, _field_label(name), reason) for name, reason in errors.items()],
         summary=error.detail if error else "",
         with_fields=with_fields,
         advanced_open=bool(error and set(errors) & set(default) - {PROMPTS}),
-        into=_adapter_of(session, form),
+        offer=version_offer(session, form, choices),
+        pasted=paste or Pasted(),
     )
-
-
-def _adapter_of(session: Session, form: TrainForm) -> Adapter | None:
-    """The adapter that gets a new version; None when the run makes a new adapter."""
-    adapter_id = as_id(form.adapter)
-    try:
-        return adapters.get_adapter(session, adapter_id) if adapter_id else None
-    except NotFound:
-        return None
 
 
 def _field_label(name: str) -> str:
     info = TrainConfig.model_fields.get(name)
     if info is not None and info.title:
         return info.title
-    return {"dataset_id": "Dataset", "base_model": "Base model"}.get(name, name.capitalize())
-
-
-@router.get("/runs")
-def runs(
-    request: Request,
-    state: State,
-    status: Text = "",
-    page: Annotated[int, Query(ge=1, le=10_000)] = 1,
-) -> Response:
-    """All runs, newest first."""
-    shown_status = status if status in set(JobStatus) else ""
-    with state.database.read() as session:
-        counts = service.count_runs(session)
-        found = service.list_runs(session, status=shown_status or None, page=page)
-        durations = {run.key: service.queue_seconds(session, run) for run in found}
-    shown = counts.get(shown_status, 0) if shown_status else sum(counts.values())
-    context = RunsPage(
-        runs=found,
-        status=shown_status,
-        counts={name: counts[name] for name in STATUS_WORDS if counts.get(name)},
-        words=STATUS_WORDS,
-        durations=durations,
-        total=sum(counts.values()),
-        page=page,
-        pages=max(1, -(-shown // service.RUNS_A_PAGE)),
-        is_live=any(JobStatus(name).is_active for name, number in counts.items() if number),
-    )
-    return render(request, "runs/index.html", context)
+    labels = {
+        "dataset_id": "Dataset",
+        "base_model": "Base model",
+        "adapter_id": "Next version",
+        pasted.FIELD: "Settings as JSON",
+    }
+    return labels.get(name, name.capitalize())
 
 
 @router.get("/runs/{run_id}")
@@ -279,7 +280,10 @@ def run(request: Request, run_id: Id, state: State, before: Step = None) -> Resp
     """Show one run: progress, samples (those before a step), loss and result."""
     with state.database.read() as session:
         view = run_view(session, run_id, samples_before=before)
-    return render(request, "runs/show.html", RunPage(view, view.parts(), None))
+        settings = settings_panel(session, view.run)
+        pinned = pinned_images(session, view.run, most=IMAGES_SHOWN)
+    context = WholeRunPage(view, view.parts(), None, settings, pinned)
+    return render(request, "runs/show.html", context)
 
 
 @router.get("/runs/{run_id}/live")

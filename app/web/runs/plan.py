@@ -11,19 +11,18 @@ from app.registry.datasets import service as datasets
 from app.registry.datasets.choices import DatasetChoice, dataset_choices
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import Session
-from app.registry.errors import InvalidInput, NotFound
+from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.runs import service
 from app.registry.runs.active import active_runs
+from app.registry.runs.models import OwnPreset, Run
+from app.registry.runs.own_presets import list_presets
+from app.registry.runs.presets import PRESET_WORDS, misfit, with_changes
 from app.registry.runs.service import Estimate
-from app.web.runs.forms import TrainForm, from_text, to_texts
+from app.registry.wording import about, plural
+from app.web.runs.forms import OWN_PRESET, TrainForm, from_text, to_texts
+from app.web.runs.plan_warnings import PlanWarning, plan_warnings
 from worker.core.training.config import TrainConfig
 from worker.core.training.presets import Preset, for_optimizer, preset_config
-
-PRESET_WORDS = {
-    Preset.QUICK: ("Quick look", "A first look."),
-    Preset.BALANCED: ("Balanced", "What most styles need."),
-    Preset.THOROUGH: ("Thorough", "Finer detail; trains more layers."),
-}
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class RunPlan:
     runs_ahead: int
     ahead_seconds: float | None
     is_checking: bool
-    caption_has_trigger: bool
+    warnings: list[PlanWarning]
     errors: Mapping[str, str]
 
     @property
@@ -58,11 +57,17 @@ class RunPlan:
         return self.estimate.seconds is None and not self.errors
 
     @property
+    def summary(self) -> str:
+        """The steps and the time as a sentence, for a screen reader."""
+        time = f", {about(self.estimate.seconds)}" if self.estimate.seconds else ""
+        return f"{plural(self.config.steps, 'step')}{time}."
+
+    @property
     def seen(self) -> float | None:
         """Number of times each image is trained on; None without images."""
         if not self.images:
             return None
-        return self.config.steps * self.config.pictures_per_step / self.images
+        return self.config.steps * self.config.images_per_step / self.images
 
 
 @dataclass(frozen=True)
@@ -73,6 +78,8 @@ class RunChoices:
     bases: list[BaseModel]
     dataset: DatasetSummary | None
     base: BaseModel | None
+    own_presets: list[OwnPreset]
+    own_preset: OwnPreset | None
 
 
 def find_choices(session: Session, form: TrainForm) -> RunChoices:
@@ -82,7 +89,15 @@ def find_choices(session: Session, form: TrainForm) -> RunChoices:
     chosen = datasets.get_dataset(session, form.dataset_id or 0) if is_here else None
     bases = base_models.list_base_models(session)
     base = next((row for row in bases if form.base in (row.slug, str(row.key))), None)
-    return RunChoices(shown, bases, datasets.summary(session, chosen) if chosen else None, base)
+    own = list_presets(session)
+    return RunChoices(
+        datasets=shown,
+        bases=bases,
+        dataset=datasets.summary(session, chosen) if chosen else None,
+        base=base,
+        own_presets=own,
+        own_preset=next((row for row in own if row.id == form.own_preset), None),
+    )
 
 
 def default_texts(choices: RunChoices, form: TrainForm) -> dict[str, str]:
@@ -90,13 +105,14 @@ def default_texts(choices: RunChoices, form: TrainForm) -> dict[str, str]:
 
     The optimizer itself stays the preset's, because the other values depend on it.
     """
-    own = to_texts(_preset_of(choices, form.preset))
+    own = to_texts(_with_own(choices, form, optimizer=None))
     return to_texts(_default_config(choices, form)) | {"optimizer": own["optimizer"]}
 
 
 def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan:
     """Preview of the run; invalid settings are replaced by the preset's and listed in `errors`."""
     config, errors = _check_form(form, choices)
+    usual = for_optimizer(_shipped_preset(choices, form), config.optimizer)
     base = choices.base
     ahead = active_runs(session, limit=1)
     return RunPlan(
@@ -107,14 +123,28 @@ def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan
         base_bytes=base.size_bytes if base else None,
         runs_ahead=ahead.total,
         ahead_seconds=service.eta_seconds(ahead.shown[0]) if ahead.total == 1 else None,
-        caption_has_trigger=(
-            datasets.caption_has_trigger(session, choices.dataset.dataset)
-            if choices.dataset
-            else True
-        ),
+        warnings=_preset_warnings(choices)
+        + plan_warnings(session, choices.dataset, base, config, usual=usual),
         is_checking=base is not None and base.status == BaseModelStatus.CHECKING,
         errors=errors,
     )
+
+
+def _preset_warnings(choices: RunChoices) -> list[PlanWarning]:
+    """That a saved preset was saved for another kind of base model."""
+    if choices.own_preset is None or choices.base is None:
+        return []
+    note = misfit(choices.own_preset.snapshot, choices.base)
+    return [PlanWarning(note, "/train/presets", "See your presets")] if note else []
+
+
+def form_errors(session: Session, form: TrainForm) -> dict[str, str]:
+    """A reason for each field with which the run would not start; empty when it would."""
+    try:
+        service.check_request(session, form.request())
+    except AppError as error:
+        return error.fields
+    return {}
 
 
 def preset_cards(session: Session, form: TrainForm, choices: RunChoices) -> list[PresetCard]:
@@ -125,8 +155,19 @@ def preset_cards(session: Session, form: TrainForm, choices: RunChoices) -> list
         if choices.base is not None:
             config = _preset_of(choices, preset)
             seconds = service.estimate(session, choices.base, config).seconds
-        cards.append(PresetCard(preset.value, title, hint, seconds, form.preset is preset))
-    return cards
+        chosen = form.preset is preset and form.own_preset is None
+        cards.append(PresetCard(preset.value, title, hint, seconds, chosen))
+    return cards + [_own_card(session, own, form, choices) for own in choices.own_presets]
+
+
+def _own_card(session: Session, own: OwnPreset, form: TrainForm, choices: RunChoices) -> PresetCard:
+    seconds = None
+    if choices.base is not None:
+        config = with_changes(_preset_of(choices, Preset(own.preset)), own.config)
+        seconds = service.estimate(session, choices.base, config).seconds
+    hint = f"{PRESET_WORDS[Preset(own.preset)][0]} with {plural(len(own.config), 'change')}."
+    value = f"{OWN_PRESET}{own.key}"
+    return PresetCard(value, own.name, hint, seconds, form.own_preset == own.id)
 
 
 def first_form(
@@ -135,6 +176,7 @@ def first_form(
     dataset: str,
     base: str,
     preset: Preset | None,
+    own_preset: int | None = None,
     from_run: int | None,
     checkpoint: int | None = None,
     adapter: int | None = None,
@@ -142,7 +184,7 @@ def first_form(
     """The initial form, filled from the URL, an earlier run and the preset.
 
     With a `checkpoint` of that run, training continues from there for the same number of steps.
-    The result becomes the next version of `adapter`.
+    The result becomes the next version of `adapter`, unless the person chooses otherwise.
     """
     form = _form_of_run(session, from_run) if from_run else TrainForm()
     if from_run and form.values and checkpoint is not None:
@@ -165,7 +207,8 @@ def first_form(
         dataset=str(named.id) if named else form.dataset,
         base=base or form.base or (first or bases[0]).slug if bases else "",
         preset=preset or form.preset,
-        adapter=str(adapter or ""),
+        for_adapter=str(adapter or ""),
+        own_preset=own_preset if preset else form.own_preset,
     )
     return replace(form, shown=default_texts(find_choices(session, form), form))
 
@@ -175,13 +218,21 @@ def _form_of_run(session: Session, run_id: int) -> TrainForm:
         run = service.get_run(session, run_id)
     except NotFound:
         return TrainForm()
+    own = (run.own_preset or {}).get("id")
     return TrainForm(
         name=run.name,
         dataset=str(run.dataset_id),
-        base=base_models.get_base_model(session, run.base_model_id).slug,
+        base=_slug_of_base(session, run),
         preset=Preset(run.preset) if run.preset in set(Preset) else Preset.BALANCED,
+        own_preset=own if any(row.id == own for row in list_presets(session)) else None,
         values=to_texts(TrainConfig.model_validate(run.config)),
     )
+
+
+def _slug_of_base(session: Session, run: Run) -> str:
+    """The base model of a run; empty, for the first one, if it is retired."""
+    base = base_models.get_base_model(session, run.base_model_id)
+    return "" if base.is_retired else base.slug
 
 
 def _preset_of(choices: RunChoices, preset: Preset) -> TrainConfig:
@@ -195,7 +246,19 @@ def _preset_of(choices: RunChoices, preset: Preset) -> TrainConfig:
 
 
 def _default_config(choices: RunChoices, form: TrainForm) -> TrainConfig:
-    return for_optimizer(_preset_of(choices, form.preset), form.values.get("optimizer"))
+    return _with_own(choices, form, optimizer=form.values.get("optimizer"))
+
+
+def _with_own(choices: RunChoices, form: TrainForm, *, optimizer: str | None) -> TrainConfig:
+    """The chosen preset, shipped or saved, with what this optimizer needs."""
+    own = choices.own_preset
+    return with_changes(_shipped_preset(choices, form), own.config if own else {}, optimizer)
+
+
+def _shipped_preset(choices: RunChoices, form: TrainForm) -> TrainConfig:
+    """The chosen preset, or the one that a saved one changes."""
+    own = choices.own_preset
+    return _preset_of(choices, Preset(own.preset) if own else form.preset)
 
 
 def _check_form(form: TrainForm, choices: RunChoices) -> tuple[TrainConfig, dict[str, str]]:

@@ -2,26 +2,28 @@
 
 from __future__ import annotations
 
+import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
 
+from app.registry.actor import actor_text
 from app.registry.adapters import service as adapters
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
 from app.registry.db import Session
+from app.registry.integrity.references import Subject
+from app.registry.integrity.report import bad_files_of
 from app.registry.jobs.models import Event
 from app.registry.jobs.states import JobStatus
-from app.registry.runs import service
-from app.registry.runs.models import WARNING, Checkpoint, Run, Sample
-from app.registry.runs.progress import HELD_OUT
-from app.registry.runs.sample_pages import list_sample_page
-from app.registry.wording import about, duration, plural
+from app.registry.runs import checkpoints, service
+from app.registry.runs.checkpoints import RunCheckpoint
+from app.registry.runs.epochs import Epochs, run_epochs
+from app.registry.runs.models import RUINED, WARNING, Run, Sample
+from app.registry.runs.sample_pages import SamplePage, list_marked_steps, list_sample_page
+from app.registry.wording import about, ago, duration, plural
+from app.web.runs.chart_view import CHART_METRICS, MARKS, Chart, chart_of, marks_of, thinned
 
-CHART_METRICS = ("loss", *HELD_OUT)
-SMOOTHING = 0.95
-TABLE_ROWS = 20
 FULL_TUNING_BYTES_PER_PARAMETER = 16
 ANNOUNCE_EVERY = 10  # percent between two announcements for screen readers
 
@@ -30,6 +32,7 @@ PHASES = {
     "encoding": "Preparing images",
     "sampling": "Generating samples",
     "saving": "Saving",
+    "waiting": "Waiting for space",
 }
 ADVICE = {
     "diverged": "Train again with a lower learning rate; start with half of it.",
@@ -44,39 +47,23 @@ ADVICE = {
 DEFAULT_ADVICE = "Train again. If it fails the same way, report the trace below."
 
 
-Row = TypeVar("Row")
-
-
 @dataclass(frozen=True)
 class SampleRow:
-    """The samples of one step, one cell per prompt."""
+    """The samples of one step, one cell per prompt, and its checkpoint, if there is one."""
 
     step: int
     cells: list[Sample | None]
+    checkpoint: RunCheckpoint | None = None
 
     @property
     def label(self) -> str:
         """Heading of the row: the step, or “base”."""
         return f"{self.step:,}" if self.step else "base"
 
-
-@dataclass(frozen=True)
-class LossRow:
-    """The loss at one step, raw and smoothed."""
-
-    step: int
-    raw: float
-    smoothed: float
-
-
-@dataclass(frozen=True)
-class ValidationRow:
-    """Validation loss at a step, with its 95 % confidence interval."""
-
-    step: int
-    loss: float
-    low: float
-    high: float
+    @property
+    def prompt(self) -> str:
+        """The first prompt, to try the checkpoint with."""
+        return next((cell.prompt for cell in self.cells if cell), "")
 
 
 @dataclass(frozen=True)
@@ -85,7 +72,7 @@ class LogLine:
 
     event: Event
     text: str
-    after: str
+    actor: str
 
 
 @dataclass(frozen=True)
@@ -97,18 +84,20 @@ class RunView:
     adapter: Adapter | None
     version: AdapterVersion | None
     image_count: int
+    epochs: Epochs
     prompts: list[str]
     rows: list[SampleRow]
     older_samples: int | None
     samples_before: int | None
-    checkpoints: list[Checkpoint]
+    checkpoint_count: int
     log: list[LogLine]
-    losses: list[LossRow]
-    held_out: list[ValidationRow]
+    chart: Chart
     runs_ahead: int
     worker_present: bool
     elapsed: float | None
     adapter_bytes: int | None
+    bad_files: list[str]
+    good_checkpoint: RunCheckpoint | None = None
 
     @property
     def is_active(self) -> bool:
@@ -116,13 +105,8 @@ class RunView:
         return self.run.state.is_active
 
     @property
-    def last_step(self) -> int:
-        """The last step with a loss."""
-        return self.losses[-1].step if self.losses else 0
-
-    @property
     def percent(self) -> int:
-        """Percentage of steps done."""
+        """Percentage of the planned steps that were done, also of a run that was stopped."""
         return min(100, 100 * self.run.step // max(1, self.run.total_steps))
 
     @property
@@ -164,6 +148,8 @@ class RunView:
         return " · ".join(parts)
 
     def _waiting_for(self) -> str:
+        if self.run.waits_for:
+            return "goes on by itself"
         if self.runs_ahead:
             return f"{plural(self.runs_ahead, 'run')} ahead of it"
         if not self.worker_present:
@@ -174,7 +160,7 @@ class RunView:
     def announcement(self) -> str:
         """Text for screen readers, changed at most every ten percent."""
         if not self.is_active:
-            return self.headline
+            return f"{self.headline}, ruined" if self.run.outcome == RUINED else self.headline
         return f"{self.percent // ANNOUNCE_EVERY * ANNOUNCE_EVERY} % trained"
 
     @property
@@ -195,37 +181,49 @@ class RunView:
         return [line.text for line in reversed(self.log) if line.event.kind == WARNING]
 
     @property
-    def held_out_sentence(self) -> str:
-        """Change of the validation loss, in one sentence; empty without validation images."""
-        if not self.held_out:
+    def loss_rise(self) -> str:
+        """How many times the base model's loss it is on the fixed images, as text."""
+        rise = self.run.loss_rise or 1.0
+        return f"{rise:.1f}" if rise < 10 else f"{rise:,.0f}"
+
+    @property
+    def saved(self) -> list[RunCheckpoint]:
+        """The checkpoints of the shown rows."""
+        return [row.checkpoint for row in self.rows if row.checkpoint]
+
+    @property
+    def _checkpoint_token(self) -> str:
+        """Changes when something is saved, kept, used or deleted."""
+        found = [
+            f"{row.step}{'s' * bool(row.state)}{'a' * bool(row.version)}{'k' * row.kept}"
+            f"{'u' * bool(row.used_as)}{'i' * row.is_in_use}"
+            for row in self.saved
+        ]
+        return f"{zlib.crc32('.'.join(found).encode()):x}"
+
+    @property
+    def _outcome_token(self) -> str:
+        """Changes with the outcome, the rise of the loss, and what is done about them."""
+        run, good = self.run, self.good_checkpoint
+        rise = self.loss_rise if run.loss_rise and run.state is JobStatus.RUNNING else ""
+        offer = f"{good.step}{good.is_in_use:d}" if good else ""
+        asked = run.stop_requested or run.cancel_requested
+        return f"{run.outcome or ''}.{rise}.{asked:d}.{offer}"
+
+    @property
+    def can_compare(self) -> bool:
+        """True if two steps have samples, apart from the base model."""
+        return sum(any(row.cells) and row.step > 0 for row in self.rows) > 1
+
+    @property
+    def ending(self) -> str:
+        """What is left of a run that ended without an adapter; empty for others."""
+        if self.run.state not in (JobStatus.CANCELED, JobStatus.FAILED):
             return ""
-        first, last = self.held_out[0], self.held_out[-1]
-        best = min(self.held_out, key=lambda row: row.loss)
-        if first is last:
-            return f"Validation loss {last.loss:.3f} at step {last.step:,}."
-        return (
-            f"Validation loss {first.loss:.3f} at step {first.step:,}, {last.loss:.3f} at step "
-            f"{last.step:,}; lowest {best.loss:.3f} at step {best.step:,}."
-        )
-
-    @property
-    def held_out_rows(self) -> list[ValidationRow]:
-        """The validation losses of the table."""
-        return _thinned(self.held_out)
-
-    @property
-    def loss_sentence(self) -> str:
-        """Change of the smoothed loss, in one sentence."""
-        if not self.losses:
-            return "The loss appears after the first steps."
-        first, last = self.losses[0], self.losses[-1]
-        if first is last:
-            return f"Loss {last.smoothed:.3f} at step {last.step:,}."
-        moved = "fell" if last.smoothed < first.smoothed else "rose"
-        return (
-            f"Smoothed loss {moved} from {first.smoothed:.3f} at step {first.step:,} "
-            f"to {last.smoothed:.3f} at step {last.step:,}."
-        )
+        if not self.checkpoint_count:
+            return ""
+        which = "Its checkpoint" if self.checkpoint_count == 1 else "Its checkpoints"
+        return f"{which} can still be tried, downloaded and used."
 
     def parts(self) -> dict[str, str]:
         """A token for each part of the page; a part is resent when its token changes."""
@@ -240,12 +238,13 @@ class RunView:
                     *("1" if requested else "0" for requested in (*requests, run.save_requested)),
                 ]
             ),
-            "samples": f"{shown}.{newest}.{run.state.is_active:d}",
-            "side": f"{run.status}.{run.trainable_parameters}.{len(self.checkpoints)}."
-            f"{max((row.step for row in self.checkpoints), default=0)}.{run.peak_memory_bytes}",
+            "times": f"{len(run.times)}.{ago(run.times[-1][1])}".replace(" ", ""),
+            "samples": f"{shown}.{newest}.{run.state.is_active:d}.{self._checkpoint_token}",
+            "side": f"{run.status}.{run.trainable_parameters}.{run.peak_memory_bytes}",
             "log": f"{self.log[0].event.id if self.log else 0}",
-            "loss": f"{run.status}.{self.last_step}.{len(self.held_out)}",
-            "warnings": f"{len(self.warnings)}",
+            "loss": f"{run.status}.{self.chart.last_step}.{len(self.chart.held_out)}",
+            "marks": self.chart.marks_token,
+            "warnings": f"{len(self.warnings)}.{self._outcome_token}",
             "announce": self.announcement.replace(" ", ""),
         }
 
@@ -259,77 +258,48 @@ def run_view(session: Session, run_id: int, *, samples_before: int | None = None
     trained = adapters.trained_version(session, run)
     page = list_sample_page(session, run_id, before=samples_before)
     metrics = service.run_metrics(session, run_id, keys=CHART_METRICS, most=None)
+    marked = thinned(list_marked_steps(session, run_id), most=MARKS)
     prompts = [str(prompt) for prompt in run.config.get("sample_prompts", [])]
+    steps = {*page.steps, *(step.step for step in marked)}
+    saved = checkpoints.list_checkpoints(session, run_id, steps=steps)
     return RunView(
         run=run,
         base=base_models.get_base_model(session, run.base_model_id),
         adapter=trained[0] if trained else None,
         version=trained[1] if trained else None,
         image_count=service.run_image_count(session, run),
+        epochs=run_epochs(session, run),
         prompts=prompts,
-        rows=_sample_rows(page.samples, len(prompts)),
+        rows=_sample_rows(page, saved, len(prompts)),
         older_samples=page.older,
         samples_before=page.before,
-        checkpoints=service.run_checkpoints(session, run_id),
-        log=_log_lines(run, service.run_events(session, run_id)),
-        losses=_loss_rows(metrics),
-        held_out=_held_out(metrics),
+        checkpoint_count=checkpoints.count_checkpoints(session, run_id),
+        log=_log_lines(service.run_events(session, run_id)),
+        chart=chart_of(metrics, marks_of(marked, saved, on_page=page.steps)),
         runs_ahead=service.runs_ahead(session, run),
         worker_present=service.has_train_worker(session),
         elapsed=service.queue_seconds(session, run),
         adapter_bytes=adapters.download_bytes(session, trained[1]) if trained else None,
+        bad_files=bad_files_of(session, Subject.RUN, run_id),
+        good_checkpoint=checkpoints.good_checkpoint(session, run),
     )
 
 
-def _sample_rows(samples: Sequence[Sample], prompt_count: int) -> list[SampleRow]:
-    """Sample rows, the newest step first, the base model last."""
-    width = max([prompt_count, *(sample.prompt_index + 1 for sample in samples)])
-    rows: dict[int, list[Sample | None]] = {}
-    for sample in samples:
-        rows.setdefault(sample.step, [None] * width)[sample.prompt_index] = sample
-    return [SampleRow(step, rows[step]) for step in sorted(rows, reverse=True)]
+def _sample_rows(
+    page: SamplePage, saved: Sequence[RunCheckpoint], prompt_count: int
+) -> list[SampleRow]:
+    """Rows of samples and checkpoints, the newest step first, the base model last."""
+    width = max([prompt_count, *(sample.prompt_index + 1 for sample in page.samples)])
+    cells: dict[int, list[Sample | None]] = {step: [None] * width for step in page.steps}
+    for sample in page.samples:
+        cells.setdefault(sample.step, [None] * width)[sample.prompt_index] = sample
+    found = {row.step: row for row in saved}
+    return [SampleRow(step, cells[step], found.get(step)) for step in sorted(cells, reverse=True)]
 
 
-def _loss_rows(metrics: dict[str, Any]) -> list[LossRow]:
-    """About twenty rows of the loss with its debiased moving average, including the last step."""
-    points = metrics["series"].get("loss", {"steps": [], "values": []})
-    average, weight = 0.0, 0.0
-    rows = []
-    for step, value in zip(points["steps"], points["values"], strict=True):
-        if value is None:
-            continue
-        average = SMOOTHING * average + (1 - SMOOTHING) * value
-        weight = SMOOTHING * weight + (1 - SMOOTHING)
-        rows.append(LossRow(step, value, average / weight))
-    return _thinned(rows)
-
-
-def _thinned(rows: list[Row]) -> list[Row]:
-    """At most about twenty of these, evenly spaced, including the first and the last."""
-    kept = rows[:: max(1, -(-len(rows) // TABLE_ROWS))]
-    return kept if not rows or kept[-1] is rows[-1] else [*kept, rows[-1]]
-
-
-def _held_out(metrics: dict[str, Any]) -> list[ValidationRow]:
-    series = metrics["series"]
-    if not all(key in series for key in HELD_OUT):
-        return []
-    columns = [series[key]["values"] for key in HELD_OUT]
-    return [
-        ValidationRow(step, *values)
-        for step, *values in zip(series[HELD_OUT[0]]["steps"], *columns, strict=True)
-        if None not in values
-    ]
-
-
-def _log_lines(run: Run, events: Sequence[Event]) -> list[LogLine]:
-    """Events of the run, newest first, each with the time since the run was queued."""
-    lines = []
-    for event in events:
-        seconds = (event.at - run.created_at).total_seconds()
-        after = f"+ {duration(seconds)}" if seconds >= 1 else "at once"
-        lines.append(LogLine(event, _log_text(event), after))
-    return lines
+def _log_lines(events: Sequence[Event]) -> list[LogLine]:
+    """Events of the run, newest first."""
+    return [LogLine(event, _log_text(event), actor_text(event.actor)) for event in events]
 
 
 def _log_text(event: Event) -> str:

@@ -8,32 +8,34 @@ from typing import Annotated
 from fastapi import APIRouter, Form, Request
 from fastapi.responses import HTMLResponse, RedirectResponse
 
+from app.registry import sweep, trash
 from app.registry.code_version import code_version
+from app.registry.integrity.report import BadFile, bad_files, summary
 from app.registry.jobs.presence import WorkerPresence, present_workers
 from app.registry.jobs.queues import Queue
+from app.registry.state import AppState
+from app.registry.storage.store import StorageUnavailable
+from app.registry.trash import Amount
 from app.web import templates
+from app.web.access.needs import Need, needs
+from app.web.addresses import own_address
+from app.web.forms import Text
 from app.web.state import State
 
 router = APIRouter(include_in_schema=False)
+SHOWN_BAD_FILES = 50
 YEAR_SECONDS = 365 * 86_400
 
 
 @router.post("/theme")
-def theme(
-    theme: Annotated[templates.Theme, Form()], back: Annotated[str, Form()] = "/"
-) -> RedirectResponse:
+@needs(Need.OPEN)  # the login page has a theme too, and only a cookie is set
+def theme(theme: Annotated[templates.Theme, Form()], back: Text = "/") -> RedirectResponse:
     """Store the theme in a cookie and return to the page."""
     response = RedirectResponse(own_address(back), status_code=303)
     response.set_cookie(
         templates.THEME_COOKIE, theme, max_age=YEAR_SECONDS, httponly=True, samesite="lax"
     )
     return response
-
-
-def own_address(address: str) -> str:
-    """The address if it is on this server, else the home page."""
-    is_own = address.startswith("/") and not address.startswith(("//", "/\\"))
-    return address if is_own and address.isprintable() else "/"
 
 
 @dataclass(frozen=True)
@@ -45,39 +47,78 @@ class QueueWorkers:
 
 
 @dataclass(frozen=True)
-class SystemPage:
-    """Workers and storage; `problems` are sentences, each with a command or an empty string."""
+class StorageFigures:
+    """What the storage has; `warning`: why sweeps only report, empty if they do not."""
 
-    queues: list[QueueWorkers]
-    problems: list[tuple[str, str]]
     file_count: int
     used_bytes: int
     free_bytes: int | None
+    in_trash: Amount
+    warning: str
+
+
+@dataclass(frozen=True)
+class SystemPage:
+    """Workers and storage; `problems` are sentences, each with a command or an empty string.
+
+    `storage`: None if it does not answer, for the reason in `outage`; `way_out`: the command that
+    ends the warning.
+    """
+
+    queues: list[QueueWorkers]
+    bad_files: list[BadFile]
+    bad_summary: str
+    problems: list[tuple[str, str]]
+    storage: StorageFigures | None
+    outage: str
+    trash_days: int
+    way_out: str
     database: str
     version: str
 
 
 @router.get("/system")
 def system(request: Request, state: State) -> HTMLResponse:
-    """Show workers, storage and version."""
+    """Show workers, storage and version, also while the storage does not answer."""
     with state.database.read() as session:
         present = present_workers(session)
-    sizes = [blob.size for blob in state.store.list()]
+        bad = bad_files(session)
+    storage, outage = None, ""
+    try:
+        storage = _storage_figures(state)
+    except StorageUnavailable as error:
+        outage = error.detail
     context = SystemPage(
         queues=[
             QueueWorkers(queue, [worker for worker in present if worker.queue == queue])
             for queue in Queue
         ],
+        bad_files=bad[:SHOWN_BAD_FILES],
+        bad_summary=summary(bad),
         problems=list(
             dict.fromkeys((worker.problem, worker.remedy) for worker in present if worker.problem)
         ),
-        file_count=len(sizes),
-        used_bytes=sum(sizes),
-        free_bytes=state.store.free_bytes(),
+        storage=storage,
+        outage=outage,
+        trash_days=trash.KEPT.days,
+        way_out=sweep.WAY_OUT,
         database="SQLite" if state.database.is_sqlite else "PostgreSQL",
         version=code_version(),
     )
     return templates.render(request, "system/system.html", context)
+
+
+def _storage_figures(state: AppState) -> StorageFigures:
+    """Count the stored files. Raises StorageUnavailable."""
+    state.store.check_readable()  # a folder that is away would look empty
+    sizes = [blob.size for blob in state.store.list()]
+    return StorageFigures(
+        file_count=len(sizes),
+        used_bytes=sum(sizes),
+        free_bytes=state.store.free_bytes(),
+        in_trash=trash.amount(state.store),
+        warning=sweep.warning(state.database, state.store),
+    )
 
 
 @dataclass(frozen=True)

@@ -10,9 +10,11 @@ from pydantic import BaseModel, Field
 
 from app.registry.adapters import deleted
 from app.registry.adapters.deleted import DeletedAdapter, DeletedPage
+from app.registry.deletion import freeing
+from app.web.deletion.removals import OfAdapter
 from app.web.openapi import header_docs
 from app.web.problems import problems
-from app.web.state import Id, State
+from app.web.state import State
 
 router = APIRouter(tags=["deleted-adapters"])
 
@@ -65,11 +67,9 @@ def _deleted_out(row: DeletedAdapter) -> DeletedOut:
     status_code=204,
     responses=problems({409: "It is not deleted yet, or a job still needs it."}),
 )
-def delete_adapter_forever(adapter_id: Id, state: State) -> None:
-    """Delete a deleted adapter permanently, with its versions.
+def delete_adapter_forever(removal: OfAdapter, state: State) -> None:
+    """Delete a deleted adapter permanently, with its versions and files.
 
-    Its files go with the next sweep. Images generated with it, runs that trained it and adapters
-    derived from it stay.
+    Images generated with it, runs that trained it and adapters derived from it stay.
     """
-    with state.database.write() as session:
-        deleted.delete_forever(session, adapter_id)
+    freeing.delete(state, removal)

@@ -1,4 +1,4 @@
-"""The page of deleted adapters: restore them, or delete them for good."""
+"""The page of deleted adapters; `app.web.deletion` deletes them for good."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from app.registry.adapters import deleted
 from app.registry.adapters.deleted import DeletedPage
-from app.web.state import Id, State
+from app.web.state import State
 from app.web.templates import render
 
 router = APIRouter(include_in_schema=False)
@@ -35,12 +35,3 @@ def index(request: Request, state: State, page: Page = 1) -> Response:
             page = found.pages
             found = deleted.list_deleted(session, page=page)
     return render(request, "adapters/deleted.html", DeletedAdaptersPage(found, page))
-
-
-@router.post("/adapters/{adapter_id}/forever")
-def delete_forever(adapter_id: Id, state: State, page: Page = 1) -> Response:
-    """Permanently remove a deleted adapter."""
-    with state.database.write() as session:
-        deleted.delete_forever(session, adapter_id)
-    address = f"/adapters/deleted?page={page}" if page > 1 else "/adapters/deleted"
-    return RedirectResponse(address, status_code=303)

@@ -12,8 +12,10 @@ from app.registry.adapters import service
 from app.registry.adapters.downloads.failed_exports import is_refused
 from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
 from app.registry.errors import InvalidInput, NotReady
+from app.registry.integrity.report import report
 from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState
+from app.registry.storage.store import BlobDamaged, BlobNotFound
 from app.web.media import blob_response
 from app.web.openapi import FILE_ANSWERS
 from app.web.polling import poll_until_found
@@ -79,7 +81,14 @@ async def download_adapter(
             request,
             found.sha256,
             media_type=MEDIA_TYPES.get(file_format, "application/octet-stream"),
-            filename=file_name(adapter.slug, row.version, file_format, dtype, with_tags=with_tags),
+            filename=file_name(
+                adapter.slug,
+                row.version,
+                file_format,
+                dtype,
+                with_tags=with_tags,
+                is_step=not adapter.is_listed,
+            ),
         )
     )
 
@@ -125,13 +134,16 @@ class _FileRequest:
         kind = (self.version_id, self.file_format, self.dtype)
         with self.state.database.read() as session:
             found = service.find_file(session, *kind, with_tags=self.with_tags)
-            if found is not None:
-                return found
+        if found is not None and self._is_sound(found):
+            return found
+        with self.state.database.read() as session:
             order = service.newest_order(session, *kind, with_tags=self.with_tags)
             if order is not None and order.state is JobStatus.FAILED:
                 sentence = f"This file could not be written: {order.error}"
                 if is_refused(session, order):
                     raise InvalidInput(sentence)
+                if self.waits and order.error_code in (BlobDamaged.code, BlobNotFound.code):
+                    raise BlobDamaged(sentence)
                 if self.waits:
                     raise NotReady(f"{sentence} Request it again to retry.")
         self.waits = True
@@ -139,3 +151,12 @@ class _FileRequest:
             with self.state.database.write() as session:
                 service.order_file(session, *kind, with_tags=self.with_tags)
         return None
+
+    def _is_sound(self, file: AdapterFile) -> bool:
+        """False if the file is damaged or missing: it is then written again from the weights."""
+        try:
+            self.state.store.checked_stat(file.sha256)
+        except (BlobNotFound, BlobDamaged) as error:
+            report(self.state.database, error)
+            return False
+        return True

@@ -18,7 +18,7 @@ from app.registry.errors import AppError, Conflict, InvalidInput
 from app.registry.hub_source import is_allowed
 from app.registry.state import AppState
 from app.web.forms import SentForm
-from app.web.state import Id, State
+from app.web.state import Id, Slug, State
 from app.web.templates import render, render_fragment, wants_fragment
 
 router = APIRouter(include_in_schema=False)
@@ -53,14 +53,14 @@ class FetchPage:
 
 
 @router.get("/adapters/{slug}/hub")
-def show(request: Request, slug: str, state: State, v: OptionalId = None) -> Response:
+def show(request: Request, slug: Slug, state: State, v: OptionalId = None) -> Response:
     """Show the publications of an adapter and the form, as a fragment or as a page."""
     return _hub_answer(request, state, slug, v)
 
 
 @router.post("/adapters/{slug}/hub")
 def publish(
-    request: Request, slug: str, state: State, sent: SentForm, v: OptionalId = None
+    request: Request, slug: Slug, state: State, sent: SentForm, v: OptionalId = None
 ) -> Response:
     """Publish a version; errors appear next to their fields."""
     options = PublishOptions(
@@ -83,7 +83,7 @@ def publish(
 
 @router.post("/adapters/{slug}/hub/{job_id}/cancel")
 def cancel_publication(
-    request: Request, slug: str, job_id: Id, state: State, v: OptionalId = None
+    request: Request, slug: Slug, job_id: Id, state: State, v: OptionalId = None
 ) -> Response:
     """Cancel a publication; one that has already ended is shown unchanged."""
     with suppress(Conflict), state.database.write() as session:

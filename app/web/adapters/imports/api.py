@@ -11,7 +11,7 @@ from pydantic import BaseModel, Field
 from app.registry.adapters import imports, service
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput, NotReady
-from app.registry.jobs.kinds import ImportAdapterResult
+from app.registry.jobs.kinds import LOSS_CODE, ImportAdapterResult
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState
@@ -43,7 +43,17 @@ class ImportOut(BaseModel):
     notes: list[str] = Field(
         description="What was read in another way than it was written, with the measured error."
     )
+    waits_for: str | None = Field(
+        description="What it waits for during an outage or on a full disk, as a sentence."
+    )
     error: str | None = Field(description="Why the file was refused, as a sentence.")
+    loss: float | None = Field(
+        default=None,
+        description="Share of the change that a LoRA cannot contain, 0 to 1 (relative norm).",
+    )
+    needs_consent: bool = Field(
+        default=False, description="True if it was refused over its loss: see `allow-loss`."
+    )
 
 
 @router.post(
@@ -60,11 +70,13 @@ class ImportOut(BaseModel):
     ),
 )
 async def import_adapter(
-    file: Annotated[UploadFile, File(description="A `.safetensors` file.")],
+    file: Annotated[UploadFile, File(description="A `.safetensors` file, or a `.zip` with one.")],
     state: State,
     sidecar: Annotated[
         list[UploadFile],
-        File(description="Files with metadata: `.json`, `.civitai.info` or an image."),
+        File(
+            max_length=100, description="Files with metadata: `.json`, `.civitai.info` or an image."
+        ),
     ] = [],  # noqa: B006  (FastAPI copies it)
     adapter_id: Annotated[
         int | None,
@@ -73,6 +85,10 @@ async def import_adapter(
     base_model_id: Annotated[
         int | None, Form(ge=1, le=MAX_ID, description="The base model that it has to fit.")
     ] = None,
+    allow_loss: Annotated[
+        bool,
+        Form(description="Import it even if more than a tenth of its change is lost."),
+    ] = False,
 ) -> ImportedOut:
     """Import a LoRA file made elsewhere.
 
@@ -86,6 +102,7 @@ async def import_adapter(
             adapter_id=adapter_id,
             base_model_id=base_model_id,
             sidecars=[uploaded(one) for one in sidecar],
+            allow_loss=allow_loss,
         )
     )
     done = await poll_until_found(lambda: _ended_import(state, job.key))
@@ -95,6 +112,8 @@ async def import_adapter(
         raise NotReady(sentence, location=place, about={"import_id": job.key})
     if done.state is not JobStatus.SUCCEEDED:
         sentence = done.error or "This file cannot be used."
+        if done.error_code == LOSS_CODE:
+            sentence += " Send allow_loss=true to import it with this loss."
         raise InvalidInput(sentence, fields={"file": sentence})
     imported = done.outcome(ImportAdapterResult)
     with state.database.read() as session:
@@ -119,6 +138,17 @@ def cancel_import(job_id: Id, state: State) -> ImportOut:
         return _import_out(service.cancel_import(session, job_id))
 
 
+@router.post(
+    "/adapters/imports/{job_id}/allow-loss",
+    status_code=202,
+    responses=problems({409: "It was not refused over its loss."}),
+)
+def allow_loss(job_id: Id, state: State) -> ImportOut:
+    """Import a file again that was refused because much of its change is lost."""
+    with state.database.write() as session:
+        return _import_out(service.allow_import_loss(session, job_id))
+
+
 def _import_out(job: IoJob) -> ImportOut:
     imported = job.outcome(ImportAdapterResult)
     return ImportOut(
@@ -129,7 +159,10 @@ def _import_out(job: IoJob) -> ImportOut:
         version=imported.version,
         duplicate=imported.duplicate,
         notes=list(imported.notes),
+        waits_for=job.waits_for,
         error=job.error,
+        loss=imported.loss,
+        needs_consent=job.error_code == LOSS_CODE,
     )
 
 

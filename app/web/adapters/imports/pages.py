@@ -2,17 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Form, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import service
 from app.registry.adapters.models import Adapter
 from app.registry.db import Session
-from app.registry.jobs.kinds import ImportAdapterArgs, ImportAdapterResult
+from app.registry.jobs.kinds import LOSS_CODE, ImportAdapterArgs, ImportAdapterResult
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
+from app.registry.wording import plural
 from app.web.adapters.tools.api import progress_of
 from app.web.state import Id, State
 from app.web.templates import render_fragment, wants_fragment
@@ -44,6 +47,11 @@ class ImportRow:
         return round(100 * progress_of(self.job)) if self.job else 0
 
     @property
+    def needs_consent(self) -> bool:
+        """True if it was refused because much of its change would be lost."""
+        return self.job is not None and self.job.error_code == LOSS_CODE
+
+    @property
     def is_known(self) -> bool:
         """True if the registry already had this adapter."""
         return self.result.duplicate
@@ -63,6 +71,42 @@ class ImportRow:
     def notes(self) -> list[str]:
         """Sentences on what was converted during the import."""
         return list(self.result.notes)
+
+
+@dataclass(frozen=True)
+class ImportSummary:
+    """How many of some files were imported, refused or canceled, and how many there are."""
+
+    total: int
+    imported: int
+    refused: int
+    canceled: int
+
+    @property
+    def ended(self) -> int:
+        """Number of files that nothing more happens to."""
+        return self.imported + self.refused + self.canceled
+
+    @property
+    def words(self) -> str:
+        """The counts in one line, such as “3 files: 1 imported, 2 to go”."""
+        counts = (
+            (self.imported, "imported"),
+            (self.refused, "not imported"),
+            (self.canceled, "canceled"),
+            (self.total - self.ended, "to go"),
+        )
+        parts = [f"{number:,} {word}" for number, word in counts if number]
+        return f"{plural(self.total, 'file')}: {', '.join(parts)}" if parts else ""
+
+
+def summarize_imports(rows: Sequence[ImportRow]) -> ImportSummary:
+    """Count some imports by how they ended."""
+    ended = [row for row in rows if not row.is_active]
+    canceled = [row for row in ended if row.job and row.job.state is JobStatus.CANCELED]
+    refused = [row for row in ended if row.error and row not in canceled]
+    imported = len(ended) - len(canceled) - len(refused)
+    return ImportSummary(len(rows), imported, len(refused), len(canceled))
 
 
 @dataclass(frozen=True)
@@ -99,6 +143,19 @@ def cancel_import(request: Request, job_id: Id, state: State) -> Response:
     """Cancel an import."""
     with state.database.write() as session:
         service.cancel_import(session, job_id)
+    if not wants_fragment(request):
+        return RedirectResponse(f"/adapters?imported={job_id}", status_code=303)
+    return import_progress(job_id, state)
+
+
+@router.post("/imports/{job_id}/allow-loss")
+def allow_loss(
+    request: Request, job_id: Id, state: State, agree: Annotated[str, Form(max_length=10)] = ""
+) -> Response:
+    """Import a file again that was refused over its loss, if the box is ticked."""
+    if agree:
+        with state.database.write() as session:
+            job_id = service.allow_import_loss(session, job_id).key
     if not wants_fragment(request):
         return RedirectResponse(f"/adapters?imported={job_id}", status_code=303)
     return import_progress(job_id, state)

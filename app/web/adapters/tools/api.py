@@ -8,7 +8,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
-from app.registry.adapters import tools
+from app.registry.adapters import tool_images, tools
 from app.registry.adapters.tools import FuseOutput
 from app.registry.adapters.weighted import RowId, VersionReference, WeightedAdapter
 from app.registry.jobs.kinds import FuseAdapterResult, StepProgress
@@ -71,6 +71,7 @@ class ResizeIn(BaseModel):
         float | None, Field(description="Share of its energy that every module keeps, 0 to 1.")
     ] = None
     dynamic: Annotated[bool, Field(description="With energy: a rank for each module.")] = False
+    use: Annotated[bool, Field(description="True: the result becomes `latest`.")] = False
 
 
 class FuseIn(BaseModel):
@@ -89,7 +90,10 @@ class FuseIn(BaseModel):
         Reference | None, Field(description="Id or slug; absent: the adapter's own base.")
     ] = None
     version: VersionReference = None
-    weight: Annotated[AdapterWeight, Field(description="Weight of the adapter.")] = 1.0
+    weight: Annotated[
+        AdapterWeight | None,
+        Field(description="Weight of the adapter; absent: the usual weight of the version."),
+    ] = None
     text_encoder_weight: Annotated[
         AdapterWeight | None, Field(description="Absent: the same as `weight`.")
     ] = None
@@ -124,6 +128,13 @@ class ExtractIn(BaseModel):
     rank: Annotated[int, Field(description="Rank of the adapter.")] = 16
 
 
+class ToolImagesOut(BaseModel):
+    """The renders of the same prompt and seed before and after a tool."""
+
+    before: int = Field(description="Id of the render before: poll `/renders/{id}`.")
+    after: int = Field(description="Id of the render after.")
+
+
 class ToolJobOut(BaseModel):
     """A tool job."""
 
@@ -133,6 +144,9 @@ class ToolJobOut(BaseModel):
         description="queued, running, succeeded, failed or canceled.", examples=["succeeded"]
     )
     progress: float = Field(description="Share of the work that is done, 0 to 1.")
+    waits_for: str | None = Field(
+        description="What it waits for during an outage or on a full disk, as a sentence."
+    )
     error: str | None = Field(description="Why it failed, as a sentence.")
     result: dict[str, Any] | None = Field(
         description="Once it has succeeded: the new adapter (`adapter_id`, `version`, with "
@@ -153,6 +167,7 @@ def tool_job_out(job: IoJob) -> ToolJobOut:
         tool=job.kind.partition("_")[0],
         status=job.status,
         progress=1.0 if done else progress_of(job),
+        waits_for=job.waits_for,
         error=job.error,
         result=result if done else None,
     )
@@ -180,7 +195,10 @@ def merge_adapters(body: MergeIn, state: State) -> ToolJobOut:
 
 @router.post("/adapters/{adapter_id}/resize", status_code=202)
 def resize_adapter(adapter_id: Id, body: ResizeIn, state: State) -> ToolJobOut:
-    """Reduce the rank of an adapter, as its next version."""
+    """Reduce the rank of an adapter, as its next version.
+
+    `latest` stays where it is, unless you `use` the result.
+    """
     order = tools.ResizeOrder(**body.model_dump())
     with state.database.write() as session:
         return tool_job_out(tools.order_resize(session, adapter_id, order))
@@ -229,6 +247,26 @@ def cancel_tool_job(job_id: Id, state: State) -> ToolJobOut:
     """
     with state.database.write() as session:
         return tool_job_out(tools.cancel(session, job_id))
+
+
+@router.post(
+    "/tool-jobs/{job_id}/images",
+    status_code=202,
+    responses=problems(
+        {
+            404: "There is no such job, or what it used was deleted.",
+            409: "It made no adapter or base model that can be shown.",
+        }
+    ),
+)
+def order_tool_images(job_id: Id, state: State) -> ToolImagesOut:
+    """Generate an image before and after a tool.
+
+    Both have the same prompt and seed. Ordered again, the same renders are named; poll both.
+    """
+    with state.database.write() as session:
+        found = tool_images.order_images(session, job_id, state.store)
+        return ToolImagesOut(before=found.before.render.key, after=found.after.render.key)
 
 
 @router.get(

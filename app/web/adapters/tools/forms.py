@@ -9,11 +9,10 @@ from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.db import Session
 from app.registry.errors import NotFound
 from app.registry.jobs.models import IoJob
-from app.web.form_reader import Default, FormReader
+from app.web.form_reader import FormReader
 from worker.core.lora_files.weights import weight_problem
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 
-USUAL_WEIGHT = 1.0
 USUAL_DENSITY = 0.5
 ROWS = (1, 2, 3)
 METHODS = [(method.value, method.label) for method in MergeMethod]
@@ -24,10 +23,10 @@ LAYOUTS = [
 ]
 DTYPES = [(dtype.value, dtype.label) for dtype in FusedDtype]
 DEFAULTS = {
-    "weight": f"{USUAL_WEIGHT:g}",
+    "weight": "",
     "text-weight": "",
     **{f"other-{row}": "" for row in ROWS},
-    **{f"weight-{row}": f"{USUAL_WEIGHT:g}" for row in ROWS},
+    **{f"weight-{row}": "" for row in ROWS},
     **{f"text-weight-{row}": "" for row in ROWS},
     "merge-name": "",
     "method": "linear",
@@ -37,6 +36,7 @@ DEFAULTS = {
     "resize-rank": "",
     "energy": "",
     "dynamic": "",
+    "use": "",
     "fuse-name": "",
     "base": "",
     "output": "base_model diffusers",
@@ -71,6 +71,7 @@ def resize_order(session: Session, adapter: Adapter, form: FormReader) -> IoJob:
         rank=form.whole("resize-rank", None),
         energy=None if energy is None else energy / 100,
         dynamic=form.flag("dynamic"),
+        use=form.flag("use"),
     )
     form.check()
     return tools.order_resize(session, adapter.key, order)
@@ -131,17 +132,15 @@ def _read_adapter(
     return WeightedAdapter(
         adapter_id=adapter.key,
         version=version,
-        weight=_read_weight(adapter, form, f"weight{ending}", USUAL_WEIGHT),
-        text_encoder_weight=_read_weight(adapter, form, f"text-weight{ending}", None),
+        weight=_read_weight(adapter, form, f"weight{ending}"),
+        text_encoder_weight=_read_weight(adapter, form, f"text-weight{ending}"),
     )
 
 
-def _read_weight(
-    adapter: Adapter, form: FormReader, name: str, default: Default
-) -> float | Default:
-    """The weight in a field; the default, and an error, for one that is not accepted."""
-    weight = form.number(name, default)
-    if isinstance(weight, float) and (problem := weight_problem(weight, adapter.name)):
+def _read_weight(adapter: Adapter, form: FormReader, name: str) -> float | None:
+    """The weight in a field; None for an empty one, and, with an error, for a wrong one."""
+    weight = form.number(name, None)
+    if weight is not None and (problem := weight_problem(weight, adapter.name)):
         form.refuse(name, problem)
-        return default
+        return None
     return weight

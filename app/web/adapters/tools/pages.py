@@ -10,17 +10,19 @@ from typing import Annotated
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
-from app.registry.adapters import fitting, service, tools
+from app.registry.adapters import fitting, service, tool_images, tools
 from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.adapters.tool_images import ToolImages
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.db import MAX_ID, Session
-from app.registry.errors import InvalidInput, NotFound
+from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.jobs.kinds import (
     FuseAdapterResult,
     JobKind,
     MergeAdaptersArgs,
     NewVersionResult,
+    ResizeAdapterArgs,
     StepProgress,
 )
 from app.registry.jobs.models import IoJob
@@ -30,7 +32,7 @@ from app.web.adapters.tools.api import progress_of
 from app.web.adapters.tools.forms import DEFAULTS, DTYPES, LAYOUTS, METHODS, ROWS
 from app.web.form_reader import FormReader
 from app.web.forms import SentForm
-from app.web.state import Id, State
+from app.web.state import Id, Slug, State
 from app.web.templates import render, render_fragment, wants_fragment
 from worker.core.words import MergeMethod
 
@@ -78,10 +80,25 @@ class ToolJob:
         return self.job.state.is_active
 
     @property
+    def has_images(self) -> bool:
+        """True if what it made can be shown."""
+        return tool_images.has_images(self.job)
+
+    @property
     def is_exact(self) -> bool:
         """True for a merge without approximation."""
         args = self.job.readable_arguments()
         return isinstance(args, MergeAdaptersArgs) and args.method is MergeMethod.LINEAR
+
+    @property
+    def is_beside(self) -> bool:
+        """True for a resized version that did not become the version in use.
+
+        The first version of an adapter does, as that of a resized checkpoint.
+        """
+        args, made = self.job.readable_arguments(), self.version
+        is_first = made is None or made.version == 1
+        return isinstance(args, ResizeAdapterArgs) and not (args.use or is_first)
 
     @property
     def version(self) -> NewVersionResult | None:
@@ -144,6 +161,15 @@ class ToolFragment:
 
 
 @dataclass(frozen=True)
+class ToolImagesPage:
+    """The images before and after a tool; `problem`: why they cannot be generated."""
+
+    tool: ToolJob
+    images: ToolImages | None
+    problem: str = ""
+
+
+@dataclass(frozen=True)
 class ToolOrdered:
     """The progress of a new job, and its form without errors."""
 
@@ -160,7 +186,7 @@ class ToolRefused:
 
 @router.get("/adapters/{slug}/tools")
 def forms(
-    request: Request, slug: str, state: State, v: OptionalId = None, job: OptionalId = None
+    request: Request, slug: Slug, state: State, v: OptionalId = None, job: OptionalId = None
 ) -> Response:
     """Show the tools of an adapter, as a fragment or as a page."""
     with state.database.read() as session:
@@ -172,7 +198,7 @@ def forms(
 
 
 @router.post("/adapters/{slug}/tools/{tool}")
-def order(request: Request, slug: str, tool: Tool, state: State, sent: SentForm) -> Response:
+def order(request: Request, slug: Slug, tool: Tool, state: State, sent: SentForm) -> Response:
     """Start the job of a form; answer with its progress, or with the errors of the form."""
     form = FormReader(sent)
     typed = form.texts
@@ -198,6 +224,35 @@ def progress(job_id: Id, state: State) -> Response:
     with state.database.read() as session:
         tool = _tool_job(tools.get_job(session, job_id))
     return render_fragment("adapters/_tool_job.html", ToolFragment(tool))
+
+
+@router.get("/tool-jobs/{job_id}/images")
+def images(request: Request, job_id: Id, state: State) -> Response:
+    """Show the images before and after a tool, once they are ordered."""
+    with state.database.read() as session:
+        job = tools.get_job(session, job_id)
+        context = ToolImagesPage(_tool_job(job), tool_images.find_images(session, job))
+    if wants_fragment(request):
+        return render_fragment("adapters/_tool_images.html", context)
+    return render(request, "adapters/tool_images.html", context)
+
+
+@router.post("/tool-jobs/{job_id}/images")
+def order_images(request: Request, job_id: Id, state: State) -> Response:
+    """Order the images before and after a tool; those that were ordered are shown."""
+    problem, found = "", None
+    try:
+        with state.database.write() as session:
+            found = tool_images.order_images(session, job_id, state.store)
+    except AppError as error:
+        problem = error.detail
+    if not wants_fragment(request) and not problem:
+        return RedirectResponse(f"/tool-jobs/{job_id}/images", status_code=303)
+    with state.database.read() as session:
+        context = ToolImagesPage(_tool_job(tools.get_job(session, job_id)), found, problem)
+    if wants_fragment(request):
+        return render_fragment("adapters/_tool_images.html", context)
+    return render(request, "adapters/tool_images.html", context, status=422)
 
 
 @router.post("/tool-jobs/{job_id}/cancel")
@@ -243,6 +298,7 @@ def _tool_forms(
         "merge-name": f"{adapter.name} merged"[: tools.MAX_NAME],
         "fuse-name": f"{adapter.name} fused"[: tools.MAX_NAME],
         "version": str(version.version),
+        "weight": f"{version.usual_weight:g}",
     }
     return ToolForms(
         adapter=adapter,

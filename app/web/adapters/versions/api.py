@@ -1,27 +1,33 @@
-"""REST: the versions of an adapter, their aliases, differences and renders."""
+"""REST: the versions of an adapter, their aliases and differences."""
 
 from __future__ import annotations
 
 from datetime import datetime
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.adapters import service
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.versions import aliases
-from app.registry.adapters.versions.compare import Comparison, Difference, compare
+from app.registry.adapters.versions.compare import Comparison, compare
+from app.registry.adapters.versions.usual_weight import set_usual_weight
 from app.registry.db import MAX_ID, Session
-from app.registry.renders import service as playground
-from app.registry.runs.rerun import train_again
+from app.registry.runs.rerun import require_run, train_again
+from app.registry.runs.settings import Difference
 from app.web.openapi import header_docs
 from app.web.problems import problems
 from app.web.runs.api import RunCreated
+from app.web.runs.two_runs_api import ComparedSamplesOut, samples_out
 from app.web.state import Id, State
+from worker.core.inference.config import AdapterWeight
 
 router = APIRouter(tags=["versions"])
 
+UNLISTED = problems({409: "It holds the checkpoints of a run."})
+Version = Annotated[str, Path(max_length=60)]
+Alias = Annotated[str, Path(max_length=1_000)]
 Reference = Annotated[str, Field(max_length=60, description="A number or an alias.")]
 Before = Annotated[int | None, Query(ge=1, le=MAX_ID, description="Only older ones than this one.")]
 Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]
@@ -29,7 +35,7 @@ Compared = Annotated[str | None, Query(max_length=60, description="A number or a
 
 
 class VersionOut(BaseModel):
-    """A version of an adapter, with its origin; immutable."""
+    """A version of an adapter, with its origin; only its usual weight can be changed."""
 
     adapter_id: int = Field(description="Its adapter.")
     version: int = Field(description="Its number, from 1.")
@@ -44,8 +50,10 @@ class VersionOut(BaseModel):
     size_bytes: int = Field(description="Size of the canonical file.")
     rank: int = Field(description="Rank of its matrices.")
     alpha: float = Field(description="Alpha: the strength is alpha / rank.")
+    usual_weight: float = Field(description="The weight that is used when none is named.")
     steps: int | None = Field(description="Training steps.")
     trigger_words: list[str] = Field(description="Its trigger words when it was made.")
+    ruined: str | None = Field(description="Why its training was ruined; null: it was not.")
     run_id: int | None = Field(description="The run that trained it.")
     dataset_version_id: int | None = Field(description="The images as they were.")
     base_model_id: int | None = Field(description="Its base model.")
@@ -57,6 +65,17 @@ class VersionOut(BaseModel):
     created_at: datetime = Field(description="When it was made.")
     config: dict[str, Any] = Field(description="All settings of the training.")
     details: dict[str, Any] = Field(description="Its origin, such as the imported file.")
+
+
+class VersionPatch(BaseModel):
+    """The change to a version."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"usual_weight": 0.8}]}
+    )
+    usual_weight: AdapterWeight = Field(
+        description="The weight that is used when none is named. Downloads carry one other than 1."
+    )
 
 
 class AliasIn(BaseModel):
@@ -85,17 +104,9 @@ class CompareOut(BaseModel):
     data: list[Difference] = Field(description="Differences in images and captions.")
     file: list[Difference] = Field(description="Differences in the files.")
     notes: list[str] = Field(description="What could not be compared.")
-
-
-class RenderBrief(BaseModel):
-    """A render that used the adapter, with its first image."""
-
-    id: int = Field(description="Id of the render.")
-    prompt: str = Field(description="Its prompt.")
-    seed: int = Field(description="Its seed.")
-    url: str | None = Field(description="Address of its first image.")
-    thumbnail_url: str | None = Field(description="Address of a small WebP of its first image.")
-    sha256: str | None = Field(description="SHA-256 of its first image: `cover_sha256` accepts it.")
+    samples: list[ComparedSamplesOut] = Field(
+        description="Samples of the same prompts and seeds; empty unless both have some."
+    )
 
 
 def version_out(version: AdapterVersion, names: dict[str, int]) -> VersionOut:
@@ -127,11 +138,21 @@ def list_versions(
 
 
 @router.get("/adapters/{adapter_id}/versions/{version}")
-def get_version(adapter_id: Id, version: str, state: State) -> VersionOut:
+def get_version(adapter_id: Id, version: Version, state: State) -> VersionOut:
     """Get a version by its number or an alias."""
     with state.database.read() as session:
         adapter, row = _find_version(session, adapter_id, version)
         return version_out(row, aliases.alias_numbers(session, adapter.key))
+
+
+@router.patch("/adapters/{adapter_id}/versions/{version}", responses=UNLISTED)
+def change_version(
+    adapter_id: Id, version: Version, body: VersionPatch, state: State
+) -> VersionOut:
+    """Set the usual weight of a version; all else never changes."""
+    with state.database.write() as session:
+        row = set_usual_weight(session, adapter_id, version, body.usual_weight)
+        return version_out(row, aliases.alias_numbers(session, adapter_id))
 
 
 @router.post(
@@ -139,15 +160,18 @@ def get_version(adapter_id: Id, version: str, state: State) -> VersionOut:
     status_code=202,
     responses=problems({422: "It was not trained here, or its images are gone."}),
 )
-def train_version_again(adapter_id: Id, version: str, state: State) -> RunCreated:
+def train_version_again(adapter_id: Id, version: Version, state: State) -> RunCreated:
     """Train a version again with its settings and images, as the next version.
+
+    Of a checkpoint: as a new adapter.
 
     `warnings` name the differences to the first training.
     """
     with state.database.write() as session:
         adapter, row = _find_version(session, adapter_id, version)
-        run_id = service.require_run(adapter, row)
-        run, differences = train_again(session, run_id, adapter_id=adapter.key)
+        run_id = require_run(adapter, row)
+        into = adapter.key if adapter.is_listed else None
+        run, differences = train_again(session, run_id, adapter_id=into)
     return RunCreated(id=run.key, status=run.status, warnings=differences)
 
 
@@ -163,11 +187,15 @@ def list_aliases(adapter_id: Id, state: State) -> list[AliasOut]:
     return [AliasOut(alias=alias, version=number) for alias, number in names.items()]
 
 
-@router.put("/adapters/{adapter_id}/aliases/{alias}")
-def set_alias(adapter_id: Id, alias: str, body: AliasIn, state: State) -> AliasOut:
+@router.put(
+    "/adapters/{adapter_id}/aliases/{alias}",
+    responses=UNLISTED,
+)
+def set_alias(adapter_id: Id, alias: Alias, body: AliasIn, state: State) -> AliasOut:
     """Create an alias of a version, or move it to that version."""
     with state.database.write() as session:
-        _, row = _find_version(session, adapter_id, body.version)
+        adapter, row = _find_version(session, adapter_id, body.version)
+        service.require_listed(adapter)
         stored = aliases.set_alias(session, row, alias)
     return AliasOut(alias=stored, version=row.version)
 
@@ -177,7 +205,7 @@ def set_alias(adapter_id: Id, alias: str, body: AliasIn, state: State) -> AliasO
     status_code=204,
     responses=problems({422: "`latest` cannot be deleted."}),
 )
-def delete_alias(adapter_id: Id, alias: str, state: State) -> None:
+def delete_alias(adapter_id: Id, alias: Alias, state: State) -> None:
     """Delete an alias; its version stays."""
     with state.database.write() as session:
         adapter = service.get_adapter(session, adapter_id)
@@ -210,26 +238,5 @@ def compare_out(found: Comparison) -> CompareOut:
         data=found.data,
         file=found.file,
         notes=found.notes,
+        samples=[samples_out(pair) for pair in found.samples],
     )
-
-
-@router.get("/adapters/{adapter_id}/renders")
-def list_adapter_renders(
-    adapter_id: Id, state: State, before: Before = None, limit: Limit = 24
-) -> list[RenderBrief]:
-    """List the renders that used an adapter, newest first."""
-    with state.database.read() as session:
-        adapter = service.get_adapter(session, adapter_id)
-        found = playground.adapter_renders(session, adapter.key, limit=limit, before=before)
-        images = playground.first_images(session, found)
-    return [
-        RenderBrief(
-            id=row.key,
-            prompt=row.prompt,
-            seed=row.seed,
-            sha256=image.sha256 if image else None,
-            url=f"/media/{image.sha256}" if image else None,
-            thumbnail_url=f"/media/{image.sha256}/small" if image else None,
-        )
-        for row, image in ((row, images.get(row.key)) for row in found)
-    ]

@@ -1,4 +1,4 @@
-"""Pages of the versions of an adapter: aliases, more images, comparison, training again."""
+"""Pages of the versions of an adapter: aliases, usual weight, comparison, training again."""
 
 from __future__ import annotations
 
@@ -9,15 +9,19 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import service
-from app.registry.adapters.images import AdapterImages, list_adapter_images
-from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.adapters.models import AdapterVersion
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.compare import Comparison, compare
-from app.registry.db import MAX_ID
-from app.registry.runs.rerun import train_again
+from app.registry.adapters.versions.usual_weight import set_usual_weight
+from app.registry.errors import InvalidInput
+from app.registry.runs.models import Sample
+from app.registry.runs.rerun import require_run, train_again
+from app.web.adapters.detail import refuse_change
+from app.web.form_reader import FormReader
 from app.web.forms import SentForm
-from app.web.state import State
-from app.web.templates import render, render_fragment
+from app.web.runs.checkpoint_pages import ComparedImage, ComparedPrompt
+from app.web.state import Slug, State
+from app.web.templates import redirect_with_notice, render
 
 router = APIRouter(include_in_schema=False)
 
@@ -30,31 +34,13 @@ class ComparePage:
     """Two versions of an adapter side by side, and all versions to choose from."""
 
     found: Comparison
-    versions: list[AdapterVersion]
-
-
-@dataclass(frozen=True)
-class GalleryFragment:
-    """Older images of an adapter, and the cursor of the next page."""
-
-    adapter: Adapter
-    gallery: AdapterImages
-
-
-@router.get("/adapters/{slug}/pictures")
-def pictures(slug: str, state: State, before: Annotated[int, Query(ge=1, le=MAX_ID)]) -> Response:
-    """Images generated before this render, to append to the gallery."""
-    with state.database.read() as session:
-        adapter = service.adapter_by_slug(session, slug)
-        version = service.get_version(session, adapter)
-        summary = service.summary(session, adapter)
-        found = list_adapter_images(session, summary, version, before=before)
-    return render_fragment("adapters/_pictures.html", GalleryFragment(adapter, found))
+    options: list[tuple[int, str]]
+    images: list[ComparedPrompt]
 
 
 @router.get("/adapters/{slug}/compare")
 def compare_versions(
-    request: Request, slug: str, state: State, a: Reference = None, b: Reference = None
+    request: Request, slug: Slug, state: State, a: Reference = None, b: Reference = None
 ) -> Response:
     """Compare two versions; by default the current one and the one before it."""
     with state.database.read() as session:
@@ -65,11 +51,55 @@ def compare_versions(
     for row in (found.a, found.b):
         if row.version not in shown:
             versions.append(row)
-    return render(request, "adapters/compare.html", ComparePage(found, versions))
+    images = [
+        ComparedPrompt(_image(pair.a, found.a), _image(pair.b, found.b), pair.caption)
+        for pair in found.samples
+    ]
+    options = [(row.version, f"Version {row.version}") for row in versions]
+    return render(request, "adapters/compare.html", ComparePage(found, options, images))
+
+
+def _image(sample: Sample | None, version: AdapterVersion) -> ComparedImage | None:
+    if sample is None:
+        return None
+    label = f"Version {version.version}"
+    return ComparedImage(sample.sha256, label, f"{sample.prompt}, {label.lower()}")
+
+
+@router.post("/adapters/{slug}/aliases")
+def set_alias(request: Request, slug: Slug, state: State, sent: SentForm) -> Response:
+    """Set an alias of a version, moving it if needed; errors appear next to the field."""
+    shown = str(sent.get("version", ""))
+    try:
+        with state.database.write() as session:
+            adapter = service.adapter_by_slug(session, slug)
+            version = service.get_version(session, adapter, shown or None)
+            service.require_listed(adapter)
+            aliases.set_alias(session, version, str(sent.get("alias", "")))
+    except InvalidInput as error:
+        return refuse_change(request, state, slug, sent, error)
+    return RedirectResponse(f"/adapters/{slug}?v={version.version}#versions", status_code=303)
+
+
+@router.post("/adapters/{slug}/usual-weight")
+def set_weight(request: Request, slug: Slug, state: State, sent: SentForm) -> Response:
+    """Set the usual weight of a version; an error appears next to the field."""
+    form = FormReader(sent)
+    weight = form.number("usual_weight", 0.0)
+    try:
+        form.check()
+        with state.database.write() as session:
+            adapter = service.adapter_by_slug(session, slug)
+            named = form.text("version") or None
+            version = set_usual_weight(session, adapter.key, named, weight)
+    except InvalidInput as error:
+        return refuse_change(request, state, slug, sent, error)
+    text = f"The usual weight of version {version.version} is now {version.usual_weight:g}."
+    return redirect_with_notice(f"/adapters/{slug}?v={version.version}#usual-weight", text)
 
 
 @router.post("/adapters/{slug}/aliases/remove")
-def remove_alias(slug: str, state: State, sent: SentForm) -> Response:
+def remove_alias(slug: Slug, state: State, sent: SentForm) -> Response:
     """Remove an alias; its version stays."""
     with state.database.write() as session:
         adapter = service.adapter_by_slug(session, slug)
@@ -78,13 +108,14 @@ def remove_alias(slug: str, state: State, sent: SentForm) -> Response:
 
 
 @router.post("/adapters/{slug}/again")
-def again(slug: str, state: State, sent: SentForm) -> Response:
+def again(slug: Slug, state: State, sent: SentForm) -> Response:
     """Train a version again; the page of the run lists the differences from the first run."""
     with state.database.write() as session:
         adapter = service.adapter_by_slug(session, slug)
         version = service.get_version(session, adapter, str(sent.get("version", "")) or None)
-        run_id = service.require_run(adapter, version)
-        run, _ = train_again(session, run_id, adapter_id=adapter.key)
+        run_id = require_run(adapter, version)
+        into = adapter.key if adapter.is_listed else None
+        run, _ = train_again(session, run_id, adapter_id=into)
     return RedirectResponse(f"/runs/{run.key}", status_code=303)
 
 

@@ -1,0 +1,58 @@
+"""REST: the sessions of the browsers that are logged in."""
+
+from __future__ import annotations
+
+from datetime import datetime
+
+from fastapi import APIRouter, Request
+from pydantic import BaseModel, Field
+
+from app.registry.access import service
+from app.registry.wording import aware
+from app.web.access.gate import login_of
+from app.web.access.needs import Need, needs
+from app.web.state import Id, State
+
+router = APIRouter(tags=["sessions"])
+
+
+class SessionOut(BaseModel):
+    """A browser that has logged in."""
+
+    id: int = Field(description="Id of the session.")
+    address: str = Field(description="Address that it was opened from; IPv6 as a network.")
+    browser: str = Field(description="Name of the browser and its system, if known.")
+    created_at: datetime = Field(description="When somebody logged in.")
+    last_used_at: datetime = Field(description="When it was last used, to about five minutes.")
+    expires_at: datetime = Field(description="When it ends at the latest.")
+
+
+@router.get("/sessions")
+@needs(Need.ADMIN)
+def list_sessions(state: State) -> list[SessionOut]:
+    """List the sessions of browsers that have not ended, last used first.
+
+    Programs that send the password with each request have none.
+    """
+    with state.database.read() as session:
+        rows = service.list_sessions(session)
+    return [
+        SessionOut(
+            id=row.key,
+            address=row.address,
+            browser=row.browser,
+            created_at=aware(row.created_at),
+            last_used_at=aware(row.last_used_at),
+            expires_at=aware(row.expires_at),
+        )
+        for row in rows
+    ]
+
+
+@router.delete("/sessions/{session_id}", status_code=204)
+@needs(Need.ADMIN)
+def end_session(session_id: Id, request: Request, state: State) -> None:
+    """End a session: its browser has to log in again."""
+    with state.database.write() as session:
+        service.end_session(session, session_id)
+    login_of(request).forget()

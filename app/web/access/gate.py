@@ -1,0 +1,163 @@
+"""The gate: decides once, before routes and bodies, whether a request may be answered.
+
+It looks up what the route needs (`needs.py`) and who calls: a session's cookie, HTTP Basic or a
+Bearer token; where no secret is set, everybody who reaches it. What nothing opens is closed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from urllib.parse import quote, urlsplit
+
+from starlette.concurrency import run_in_threadpool
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import RedirectResponse, Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from app.registry.access.models import LoginSession
+from app.registry.actor import acting_as
+from app.registry.errors import Forbidden
+from app.web.access.login import (
+    Login,
+    Unauthorized,
+    address_of,
+    read_credentials,
+    token_of,
+)
+from app.web.access.needs import EVERYTHING, Need, Rule, need_of
+from app.web.problems import problem_response
+from app.web.state import app_state
+from app.web.templates import CAN_LOG_OUT, error_page, wants_fragment
+
+CALLER = "brushwork_caller"  # key in the scope
+LOGIN_PATH = "/login"
+MAX_NEXT_CHARACTERS = 8_000
+ASK_PROGRAM = "Brushwork asks for its password; the user name can be anything."
+ASK_PERSON = (
+    "You are not logged in, or your session has ended; nothing was changed. Log in in another tab, "
+    "then come back to this one and send it again."
+)
+ASK_START_TOKEN = (
+    "Brushwork is open only to the user who started it. The login address is printed where it was "
+    "started; programs send the token in the file start-token of the data folder as a Bearer token."
+)
+
+
+@dataclass(frozen=True)
+class Caller:
+    """Who sent a request, and what they may do."""
+
+    actor: str
+    grants: frozenset[Need] = EVERYTHING
+    session: LoginSession | None = None
+
+
+def caller_of(request: Request) -> Caller | None:
+    """Who sent this request; None on routes that are open to everybody."""
+    found: Caller | None = request.scope.get(CALLER)
+    return found
+
+
+def login_of(request: Request) -> Login:
+    """The secrets and sessions of the app that answers this request."""
+    login: Login = request.app.state.login
+    return login
+
+
+class Gate:
+    """ASGI middleware that answers what a caller may not ask for."""
+
+    def __init__(self, app: ASGIApp, *, rules: Sequence[Rule]) -> None:
+        self.app = app
+        self._rules = rules
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] == "lifespan":
+            await self.app(scope, receive, send)
+        elif scope["type"] != "http":  # there are no web sockets
+            await send({"type": "websocket.close", "code": 1008})
+        elif (need := need_of(self._rules, scope)) is Need.OPEN:
+            await self.app(scope, receive, send)
+        else:
+            await self._answer(need, scope, receive, send)
+
+    async def _answer(self, need: Need, scope: Scope, receive: Receive, send: Send) -> None:
+        request = Request(scope)
+        try:
+            caller = await identify(request)
+        except Unauthorized as error:
+            return await ask(request, error)(scope, receive, send)
+        if need not in caller.grants:
+            raise Forbidden("This login may not do that.")
+        scope[CALLER] = caller
+        scope[CAN_LOG_OUT] = caller.session is not None
+        with acting_as(caller.actor):
+            return await self.app(scope, receive, send)
+
+
+async def identify(request: Request) -> Caller:
+    """Who calls. Raises Unauthorized, TooManyTries, or the error of a database that is away."""
+    login = login_of(request)
+    if not login.is_needed:
+        return Caller("loopback")
+    # first, because browsers go on sending a password that was changed
+    if session := await _session_of(request):
+        return Caller(f"session:{session.key}", session=session)
+    credentials = read_credentials(request.headers)
+    if credentials is None:
+        raise Unauthorized(ASK_PROGRAM if login.has_password else ASK_START_TOKEN)
+    way, given = credentials
+    login.check_secret(given, address=address_of(request), way=way)
+    return Caller(way)
+
+
+async def _session_of(request: Request) -> LoginSession | None:
+    token, login = token_of(request), login_of(request)
+    if token is None:
+        return None
+    cached = login.cached_session(token)
+    if cached is not None:
+        return cached.session
+    return await run_in_threadpool(login.look_up, app_state(request).database, token)
+
+
+def ask(request: Request, error: Unauthorized) -> Response:
+    """Pages lead to the login page; programs are asked for the password."""
+    headers = request.headers
+    if wants_fragment(request):
+        response = error_page(request, Unauthorized(ASK_PERSON))
+        if request.method == "GET":
+            response.headers["hx-redirect"] = login_address(current_page(headers))
+        return response
+    if "text/html" in headers.get("accept", ""):
+        if request.method == "GET":
+            query = f"?{request.url.query}" if request.url.query else ""
+            return RedirectResponse(login_address(request.url.path + query), status_code=303)
+        return error_page(request, Unauthorized(ASK_PERSON))
+    response = problem_response(error)
+    if not is_browser(headers):  # there it would open a window that knows no sessions
+        response.headers["www-authenticate"] = 'Basic realm="Brushwork", charset="UTF-8"'
+    return response
+
+
+def login_address(wanted: str) -> str:
+    """The address of the login page that leads on to this path."""
+    if wanted == "/" or len(wanted) > MAX_NEXT_CHARACTERS:
+        return LOGIN_PATH
+    return f"{LOGIN_PATH}?next={quote(wanted, safe='/')}"
+
+
+def current_page(headers: Headers) -> str:
+    """The path of the page that a fragment is for."""
+    try:
+        parts = urlsplit(headers.get("hx-current-url", ""))
+    except ValueError:  # such as half an IPv6 address
+        return "/"
+    return (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
+
+
+def is_browser(headers: Headers) -> bool:
+    """True if a person's browser sent this, maybe by a script of a page."""
+    return "sec-fetch-mode" in headers or headers.get("user-agent", "").startswith("Mozilla/")

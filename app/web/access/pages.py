@@ -1,0 +1,190 @@
+"""Pages to log in, to log out, and to see and end sessions."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Form, Query, Request
+from fastapi.responses import RedirectResponse
+from starlette.responses import Response
+
+from app.registry.access import service
+from app.registry.access.models import LoginSession
+from app.registry.access.secret_marks import START
+from app.web import templates
+from app.web.access.browsers import browser_name
+from app.web.access.gate import ASK_START_TOKEN, LOGIN_PATH, caller_of, login_of
+from app.web.access.login import (
+    Unauthorized,
+    address_of,
+    delete_cookie,
+    set_cookie,
+    token_of,
+)
+from app.web.access.needs import Need, needs
+from app.web.access.throttle import TooManyTries
+from app.web.addresses import own_address
+from app.web.state import Id, State
+
+router = APIRouter(include_in_schema=False)
+MAX_SECRET_CHARACTERS = 1_000
+OLD_ADDRESS = "This login address is no longer valid: it changes with each start of Brushwork."
+NO_PAGES_BACK = (LOGIN_PATH, "/logout")
+
+Secret = Annotated[str, Form(max_length=MAX_SECRET_CHARACTERS)]
+
+
+@dataclass(frozen=True)
+class LoginPage:
+    """The form for the password; `hint` says where to find the login address instead."""
+
+    next: str
+    error: str | None
+    hint: str | None
+    asks_password: bool
+
+
+@router.get(LOGIN_PATH)
+@needs(Need.OPEN)
+def show_login(
+    request: Request,
+    state: State,
+    wanted: Annotated[str, Query(alias="next")] = "/",
+    token: Annotated[str | None, Query(max_length=MAX_SECRET_CHARACTERS)] = None,
+) -> Response:
+    """Show the form, or log in with the start token of a login address."""
+    if not login_of(request).is_needed:
+        return RedirectResponse(address_after(wanted), status_code=303)
+    if token is None or not login_of(request).has_start_token:
+        return _login_page(request, wanted)
+    if not login_of(request).is_start_token(token.encode()):
+        return _login_page(request, wanted, OLD_ADDRESS, status=403)
+    return _open_session(request, state, START, wanted=wanted)
+
+
+@router.post(LOGIN_PATH)
+@needs(Need.OPEN)
+def log_in(
+    request: Request,
+    state: State,
+    password: Secret = "",
+    wanted: Annotated[str, Form(alias="next")] = "/",
+) -> Response:
+    """Check the password; open a session, and lead on to the page that was asked for."""
+    if not login_of(request).is_needed:
+        return RedirectResponse(address_after(wanted), status_code=303)
+    try:
+        secret = login_of(request).check_secret(
+            password.encode(), address=address_of(request), way="login page"
+        )
+    except Unauthorized as error:
+        return _login_page(request, wanted, error.detail, status=403)
+    except TooManyTries as error:
+        response = _login_page(request, wanted, error.detail, status=error.status)
+        response.headers["retry-after"] = str(error.retry_after)
+        return response
+    return _open_session(request, state, secret, wanted=wanted)
+
+
+def _open_session(request: Request, state: State, secret: str, *, wanted: str) -> Response:
+    _end_session_of(request, state)
+    token = login_of(request).open_session(
+        state.database,
+        secret,
+        address=address_of(request),
+        browser=browser_name(request.headers.get("user-agent", "")),
+    )
+    response = RedirectResponse(address_after(wanted), status_code=303)
+    response.headers["cache-control"] = "no-store"
+    set_cookie(response, request, token)
+    return response
+
+
+def address_after(wanted: str) -> str:
+    """Where to go after logging in: a page of this server that is not the login itself."""
+    address = own_address(wanted)
+    return "/" if address.partition("?")[0] in NO_PAGES_BACK else address
+
+
+def _login_page(
+    request: Request, wanted: str, error: str | None = None, *, status: int = 200
+) -> Response:
+    login = login_of(request)
+    context = LoginPage(
+        next=address_after(wanted),
+        error=error,
+        hint=ASK_START_TOKEN if login.has_start_token else None,
+        asks_password=login.has_password,
+    )
+    return templates.render_outside(request, "access/login.html", context, status=status)
+
+
+@router.post("/logout")
+def log_out(request: Request, state: State) -> Response:
+    """End this browser's session."""
+    _end_session_of(request, state)
+    response = RedirectResponse(LOGIN_PATH, status_code=303)
+    delete_cookie(response, request)
+    return response
+
+
+def _end_session_of(request: Request, state: State) -> None:
+    token = token_of(request)
+    if token is None:
+        return
+    with state.database.write() as session:
+        service.end_token(session, service.token_hash(token))
+    login_of(request).forget()
+
+
+@dataclass(frozen=True)
+class SessionsPage:
+    """The sessions that have not ended; `own` is the id of this browser's."""
+
+    sessions: list[LoginSession]
+    own: int | None
+    is_needed: bool
+    idle_days: int
+    most_days: int
+
+
+@router.get("/sessions")
+@needs(Need.ADMIN)
+def show_sessions(request: Request, state: State) -> Response:
+    """List the browsers that are logged in."""
+    with state.database.read() as session:
+        sessions = service.list_sessions(session)
+    context = SessionsPage(
+        sessions=sessions,
+        own=_own_session(request),
+        is_needed=login_of(request).is_needed,
+        idle_days=service.IDLE_END.days,
+        most_days=service.ABSOLUTE_END.days,
+    )
+    return templates.render(request, "access/sessions.html", context)
+
+
+def _own_session(request: Request) -> int | None:
+    caller = caller_of(request)
+    return caller.session.key if caller and caller.session else None
+
+
+@router.post("/sessions/end-others")
+@needs(Need.ADMIN)
+def end_other_sessions(request: Request, state: State) -> Response:
+    """End every session but this browser's."""
+    with state.database.write() as session:
+        service.end_other_sessions(session, _own_session(request))
+    login_of(request).forget()
+    return RedirectResponse("/sessions", status_code=303)
+
+
+@router.post("/sessions/{session_id}/end")
+@needs(Need.ADMIN)
+def end_session(session_id: Id, request: Request, state: State) -> Response:
+    """End one session; that of this browser logs it out."""
+    with state.database.write() as session:
+        service.end_session(session, session_id)
+    login_of(request).forget()
+    return RedirectResponse("/sessions", status_code=303)

@@ -1,0 +1,90 @@
+"""REST: the playground images of an adapter."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.registry.adapters import service
+from app.registry.db import Session
+from app.registry.renders import deleted
+from app.registry.renders import service as playground
+from app.registry.renders.models import Render, RenderImage
+from app.web.adapters.versions.api import Before, Limit
+from app.web.problems import problems
+from app.web.state import Id, State
+
+router = APIRouter(tags=["versions"])
+
+
+class RenderBrief(BaseModel):
+    """A render that used the adapter, with its first image."""
+
+    id: int = Field(description="Id of the render.")
+    prompt: str = Field(description="Its prompt.")
+    seed: int = Field(description="Its seed.")
+    url: str | None = Field(description="Address of its first image.")
+    thumbnail_url: str | None = Field(description="Address of a small WebP of its first image.")
+    sha256: str | None = Field(description="SHA-256 of its first image: `cover_sha256` accepts it.")
+    hidden: bool = Field(description="True if the page of the adapter does not show it.")
+
+
+class RenderOfAdapterPatch(BaseModel):
+    """The change of how an adapter shows a render."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"hidden": True}]})
+    hidden: bool = Field(description="True: the page of the adapter does not show it.")
+
+
+@router.get("/adapters/{adapter_id}/renders")
+def list_adapter_renders(
+    adapter_id: Id,
+    state: State,
+    before: Before = None,
+    limit: Limit = 24,
+    hidden: Annotated[bool, Query(description="Those that are hidden, not the others.")] = False,
+) -> list[RenderBrief]:
+    """List the renders that used an adapter, newest first."""
+    with state.database.read() as session:
+        adapter = service.get_adapter(session, adapter_id)
+        found = playground.adapter_renders(
+            session, adapter.key, limit=limit, before=before, hidden=hidden
+        )
+        images = playground.first_images(session, found)
+    return [_brief(row, images.get(row.key), hidden=hidden) for row in found]
+
+
+@router.patch(
+    "/adapters/{adapter_id}/renders/{render_id}",
+    responses=problems({404: "This adapter has no such render."}),
+)
+def change_adapter_render(
+    adapter_id: Id, render_id: Id, body: RenderOfAdapterPatch, state: State
+) -> RenderBrief:
+    """Hide a render on the page of an adapter, or show it again.
+
+    Renders with the same image are hidden and shown with it.
+    """
+    with state.database.write() as session:
+        adapter = service.get_adapter(session, adapter_id)
+        row = deleted.hide_render(session, adapter.key, render_id, hidden=body.hidden)
+        image = _first_image(session, row)
+    return _brief(row, image, hidden=body.hidden)
+
+
+def _first_image(session: Session, row: Render) -> RenderImage | None:
+    return playground.first_images(session, [row]).get(row.key)
+
+
+def _brief(row: Render, image: RenderImage | None, *, hidden: bool) -> RenderBrief:
+    return RenderBrief(
+        id=row.key,
+        prompt=row.prompt,
+        seed=row.seed,
+        sha256=image.sha256 if image else None,
+        url=f"/media/{image.sha256}" if image else None,
+        thumbnail_url=f"/media/{image.sha256}/small" if image else None,
+        hidden=hidden,
+    )

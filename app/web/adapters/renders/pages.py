@@ -1,0 +1,141 @@
+"""The playground images on the page of an adapter: more of them, hide, delete and undo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from app.registry.adapters import service
+from app.registry.adapters.images import AdapterImage, AdapterImages, list_renders, render_image
+from app.registry.adapters.models import Adapter
+from app.registry.db import MAX_ID, Session
+from app.registry.renders import deleted
+from app.registry.renders.deleted import RemovedRender
+from app.web.adapters.page_view import AdapterView, adapter_view
+from app.web.forms import SentForm
+from app.web.state import Id, Slug, State
+from app.web.templates import render, render_fragment, wants_fragment
+
+router = APIRouter(include_in_schema=False)
+
+
+class Act(StrEnum):
+    """What is done to an image; each of the first two is undone by one of the others."""
+
+    HIDE = "hide"
+    DELETE = "delete"
+    SHOW = "show"
+    RESTORE = "restore"
+
+
+UNDO = {Act.HIDE: Act.SHOW, Act.DELETE: Act.RESTORE}
+
+
+@dataclass(frozen=True)
+class RendersFragment:
+    """Older images of an adapter, and the cursor of the next page."""
+
+    adapter: Adapter
+    gallery: AdapterImages
+
+
+@dataclass(frozen=True)
+class RemovedImage:
+    """An image that was just hidden or deleted."""
+
+    render_id: int
+    act: Act
+
+    @property
+    def undo(self) -> Act:
+        """What undoes it."""
+        return UNDO[self.act]
+
+
+@dataclass(frozen=True)
+class RemovedFragment:
+    """In place of a removed image; `view`: the page of the adapter, if its cover changed."""
+
+    adapter: Adapter
+    removed: RemovedImage
+    view: AdapterView | None
+
+
+@dataclass(frozen=True)
+class BackFragment:
+    """An image that is shown again; `view`: the page of the adapter, if its cover changed."""
+
+    adapter: Adapter
+    image: AdapterImage
+    view: AdapterView | None
+
+
+@dataclass(frozen=True)
+class HiddenPage:
+    """The hidden and the deleted images of an adapter."""
+
+    adapter: Adapter
+    hidden: list[RemovedRender]
+    deleted: list[RemovedRender]
+
+
+@router.get("/adapters/{slug}/pictures")
+def older(slug: Slug, state: State, before: Annotated[int, Query(ge=1, le=MAX_ID)]) -> Response:
+    """Images generated before this render, to append to the others."""
+    with state.database.read() as session:
+        adapter = service.adapter_by_slug(session, slug)
+        found = list_renders(session, service.summary(session, adapter), before=before)
+    return render_fragment("adapters/_render_tiles.html", RendersFragment(adapter, found))
+
+
+@router.get("/adapters/{slug}/hidden")
+def hidden(request: Request, slug: Slug, state: State) -> Response:
+    """List the hidden and the deleted images of an adapter."""
+    with state.database.read() as session:
+        adapter = service.adapter_by_slug(session, slug)
+        page = HiddenPage(
+            adapter,
+            deleted.list_hidden(session, adapter.key),
+            deleted.list_deleted(session, adapter.key),
+        )
+    return render(request, "adapters/hidden.html", page)
+
+
+@router.post("/adapters/{slug}/renders/{render_id}/{act}")
+def change(
+    request: Request, slug: Slug, render_id: Id, act: Act, state: State, sent: SentForm
+) -> Response:
+    """Hide or delete an image, or undo that."""
+    with state.database.write() as session:
+        adapter = service.adapter_by_slug(session, slug)
+        cover = adapter.cover_sha256
+        _do(session, adapter, render_id, act)
+        has_other_cover = adapter.cover_sha256 != cover
+    if not wants_fragment(request):
+        if sent.get("back"):
+            return RedirectResponse(f"/adapters/{slug}/hidden", status_code=303)
+        query = f"?{act}={render_id}" if act in UNDO else ""
+        return RedirectResponse(f"/adapters/{slug}{query}#renders", status_code=303)
+    with state.database.read() as session:
+        view = adapter_view(session, slug) if has_other_cover else None
+        if act in UNDO:
+            removed = RemovedFragment(adapter, RemovedImage(render_id, act), view)
+            return render_fragment("adapters/_render_removed.html", removed)
+        image = render_image(session, service.summary(session, adapter), render_id)
+    return render_fragment("adapters/_render_back.html", BackFragment(adapter, image, view))
+
+
+def _do(session: Session, adapter: Adapter, render_id: int, act: Act) -> None:
+    service.require_listed(adapter)
+    deleted.require_render_of(session, adapter.key, render_id)
+    match act:
+        case Act.HIDE | Act.SHOW:
+            deleted.hide_render(session, adapter.key, render_id, hidden=act is Act.HIDE)
+        case Act.DELETE:
+            deleted.delete_render(session, render_id)
+        case Act.RESTORE:
+            deleted.restore_render(session, render_id)

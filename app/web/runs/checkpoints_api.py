@@ -1,0 +1,108 @@
+"""REST: the checkpoints of a run."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, Field
+
+from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.db import MAX_ID
+from app.registry.runs import checkpoints, service
+from app.registry.runs.checkpoints import RunCheckpoint
+from app.registry.runs.epochs import Epochs, run_epochs
+from app.web.problems import problems
+from app.web.state import Id, State
+
+router = APIRouter()
+Step = Annotated[
+    int, Path(ge=1, le=MAX_ID, description="Training step of the checkpoint.", examples=[40])
+]
+
+
+class MadeVersionOut(BaseModel):
+    """The version of an adapter that was made of a checkpoint."""
+
+    adapter_id: int = Field(description="The adapter.")
+    version: int = Field(description="Number of the version.")
+
+
+class CheckpointOut(BaseModel):
+    """A checkpoint of a run: a training state, an adapter, or both.
+
+    Its adapter can be used wherever a version can: `adapter_id` with `step` as the version.
+    """
+
+    step: int = Field(description="Training step. `continues` accepts it if there is a state.")
+    epoch: float | None = Field(description="Epochs done at this step.")
+    size_bytes: int | None = Field(
+        description="Size of the training state; null if only the adapter is left."
+    )
+    adapter_id: int | None = Field(
+        description="The unlisted adapter of the run, whose version `step` it is; null without."
+    )
+    adapter_bytes: int | None = Field(description="Size of the adapter in fp32.")
+    kept: bool = Field(description="True if a person saved or keeps it: it is never replaced.")
+    used_as: MadeVersionOut | None = Field(description="The version that was made of it.")
+    in_use: bool = Field(description="True if `latest` points to that version.")
+    created_at: datetime = Field(description="When it was saved.")
+
+
+def checkpoint_out(row: RunCheckpoint, epochs: Epochs) -> CheckpointOut:
+    """A checkpoint as the API shows it."""
+    return CheckpointOut(
+        step=row.step,
+        epoch=epochs.at(row.step),
+        size_bytes=row.state.size_bytes if row.state else None,
+        adapter_id=row.address.key if row.address and row.version else None,
+        adapter_bytes=row.version.size_bytes if row.version else None,
+        kept=row.kept,
+        used_as=_made_out(*row.used_as) if row.used_as else None,
+        in_use=row.is_in_use,
+        created_at=row.created_at,
+    )
+
+
+def _made_out(adapter: Adapter, version: AdapterVersion) -> MadeVersionOut:
+    return MadeVersionOut(adapter_id=adapter.key, version=version.version)
+
+
+@router.get("/runs/{run_id}/checkpoints")
+def list_run_checkpoints(run_id: Id, state: State) -> list[CheckpointOut]:
+    """List the checkpoints of a run, newest first."""
+    with state.database.read() as session:
+        epochs = run_epochs(session, service.get_run(session, run_id))
+        rows = checkpoints.list_checkpoints(session, run_id)
+        return [checkpoint_out(row, epochs) for row in rows]
+
+
+@router.put("/runs/{run_id}/checkpoints/{step}/keep")
+def keep_checkpoint(run_id: Id, step: Step, state: State) -> CheckpointOut:
+    """Keep a checkpoint, so that later ones never replace it."""
+    with state.database.write() as session:
+        row = checkpoints.keep_checkpoint(session, run_id, step, kept=True)
+        return checkpoint_out(row, run_epochs(session, service.get_run(session, run_id)))
+
+
+@router.delete("/runs/{run_id}/checkpoints/{step}/keep")
+def release_checkpoint(run_id: Id, step: Step, state: State) -> CheckpointOut:
+    """Keep a checkpoint no longer; while the run trains, later ones may replace it."""
+    with state.database.write() as session:
+        row = checkpoints.keep_checkpoint(session, run_id, step, kept=False)
+        return checkpoint_out(row, run_epochs(session, service.get_run(session, run_id)))
+
+
+@router.post(
+    "/runs/{run_id}/checkpoints/{step}/use",
+    responses=problems({409: "Only its training state is stored."}),
+)
+def use_checkpoint(run_id: Id, step: Step, state: State) -> MadeVersionOut:
+    """Make a version of a checkpoint and point `latest` to it.
+
+    It becomes a version of the adapter of the run, or of a new adapter if there is none. Using it
+    twice makes one version.
+    """
+    with state.database.write() as session:
+        return _made_out(*checkpoints.use_checkpoint(session, run_id, step))

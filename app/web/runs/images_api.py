@@ -1,0 +1,51 @@
+"""REST: the images and captions that a run was trained on."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+
+from app.registry.runs import service
+from app.registry.runs.pinned_images import PinnedImage, PinnedSet, pinned_images
+from app.web.state import Id, State
+
+router = APIRouter()
+
+
+class RunImagesOut(BaseModel):
+    """A page of the images of a run."""
+
+    dataset_id: int = Field(description="The dataset; it may have been deleted since.")
+    dataset_name: str = Field(description="Name of the dataset.")
+    note: str = Field(description="What became of the dataset since; empty if nothing did.")
+    total: int = Field(description="Images in all.")
+    page: int = Field(description="Number of this page; the last one if you asked for more.")
+    pages: int = Field(description="Number of pages.")
+    images: list[PinnedImage] = Field(description="The images, in the order of the dataset.")
+
+
+@router.get("/runs/{run_id}/images")
+def list_run_images(
+    run_id: Id,
+    state: State,
+    of: Annotated[PinnedSet, Query(description="Which images.")] = PinnedSet.TRAINING,
+    page: Annotated[int, Query(ge=1, le=10_000, description="Number of the page.")] = 1,
+) -> RunImagesOut:
+    """List the images and captions that a run was trained on, 60 a page.
+
+    They are those that its dataset had when the run was queued.
+    """
+    with state.database.read() as session:
+        run = service.get_run(session, run_id)
+        found = pinned_images(session, run, of=of, page=page)
+        return RunImagesOut(
+            dataset_id=found.dataset.key,
+            dataset_name=found.dataset.name,
+            note=found.note,
+            total=found.total,
+            page=found.page,
+            pages=found.pages,
+            images=found.images,
+        )

@@ -1,0 +1,155 @@
+"""The page that lists runs: search, filters, sort orders, and what is done with chosen runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from typing import Annotated
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from app.registry.jobs.states import JobStatus
+from app.registry.runs.listing import (
+    STATUS_ORDER,
+    RunChoices,
+    RunFilter,
+    RunPage,
+    RunSort,
+    list_runs,
+    run_choices,
+)
+from app.web.addresses import own_address
+from app.web.deletion.removals import RunIds
+from app.web.runs.forms import as_id
+from app.web.security import MAX_ADDRESS
+from app.web.state import State
+from app.web.templates import redirect_with_notice, render
+
+router = APIRouter(include_in_schema=False)
+
+STATUS_WORDS: dict[str, str] = {
+    JobStatus.RUNNING: "Training",
+    JobStatus.QUEUED: "Waiting",
+    JobStatus.PAUSED: "Paused",
+    JobStatus.SUCCEEDED: "Finished",
+    JobStatus.FAILED: "Failed",
+    JobStatus.CANCELED: "Canceled",
+}
+SORTS = {
+    RunSort.NEWEST: "Newest first",
+    RunSort.OLDEST: "Oldest first",
+    RunSort.NAME: "Name, A to Z",
+    RunSort.NAME_DOWN: "Name, Z to A",
+    RunSort.STATUS: "State",
+    RunSort.LOSS: "Lowest loss",
+    RunSort.LONGEST: "Longest time",
+    RunSort.SHORTEST: "Shortest time",
+}
+Words = Annotated[str, Query(max_length=200)]
+
+
+@dataclass(frozen=True)
+class RunLinks:
+    """URLs of the list with changed filters."""
+
+    filters: RunFilter
+
+    def to(self, **changes: str | int | None) -> str:
+        """The URL with these values changed, at the first page unless it is one of them."""
+        filters = self.filters
+        values = {
+            "q": filters.q,
+            "status": filters.status,
+            "dataset": filters.dataset_id,
+            "base": filters.base_model_id,
+            "adapter": filters.adapter_id,
+            "sort": "" if filters.sort is RunSort.NEWEST else filters.sort.value,
+        } | changes
+        query = urlencode([(name, value) for name, value in values.items() if value])
+        return f"/runs?{query}" if query else "/runs"
+
+    @property
+    def here(self) -> str:
+        """The URL of this page."""
+        return self.to(page=self.filters.page if self.filters.page > 1 else None)
+
+    @property
+    def pages(self) -> str:
+        """The URL of a page without its number."""
+        first = self.to()
+        return f"{first}{'&' if '?' in first else '?'}page="
+
+    @property
+    def cleared(self) -> str:
+        """The URL without search and filters; the sort order stays."""
+        return RunLinks(RunFilter(sort=self.filters.sort)).to()
+
+
+@dataclass(frozen=True)
+class RunsPage:
+    """The list of runs."""
+
+    found: RunPage
+    filters: RunFilter
+    links: RunLinks
+    choices: RunChoices
+    counts: dict[str, int]
+    words: dict[str, str]
+    sorts: list[tuple[str, str]]
+
+
+@router.get("/runs")
+def runs(
+    request: Request,
+    state: State,
+    q: Words = "",
+    status: Words = "",
+    dataset: Words = "",
+    base: Words = "",
+    adapter: Words = "",
+    sort: Words = "",
+    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+) -> Response:
+    """List runs, newest first by default; a page number past the end shows the last page."""
+    filters = RunFilter(
+        q=q.strip(),
+        status=status if status in set(JobStatus) else "",
+        dataset_id=as_id(dataset),
+        base_model_id=as_id(base),
+        adapter_id=as_id(adapter),
+        sort=RunSort(sort) if sort in set(RunSort) else RunSort.NEWEST,
+        page=page,
+    )
+    with state.database.read() as session:
+        found = list_runs(session, filters)
+        if page > found.pages:
+            filters = replace(filters, page=found.pages)
+            found = list_runs(session, filters)
+        choices = run_choices(session, filters)
+    context = RunsPage(
+        found=found,
+        filters=filters,
+        links=RunLinks(filters),
+        choices=choices,
+        counts={
+            status: found.counts.get(status, 0)
+            for status in STATUS_ORDER
+            if found.everything.get(status)
+        },
+        words=STATUS_WORDS,
+        sorts=[(sort.value, words) for sort, words in SORTS.items()],
+    )
+    return render(request, "runs/index.html", context)
+
+
+@router.get("/runs/compare-chosen")
+def compare_chosen(
+    run: RunIds = [],  # noqa: B006  (FastAPI copies it)
+    back: Annotated[str, Query(max_length=MAX_ADDRESS)] = "/runs",
+) -> Response:
+    """Compare the two chosen runs, the older one first; say so if it is another number."""
+    keys = sorted(set(run))
+    if len(keys) != 2:
+        return redirect_with_notice(own_address(back), "Choose two runs to compare.")
+    return RedirectResponse(f"/runs/compare?a={keys[0]}&b={keys[1]}", status_code=303)

@@ -1,0 +1,131 @@
+"""Pages of the presets that somebody saved: save one of a run, list, rename and delete them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.registry.errors import InvalidInput
+from app.registry.runs import own_presets, service
+from app.registry.runs.models import OwnPreset, Run
+from app.registry.runs.presets import PRESET_WORDS, base_words
+from app.registry.runs.settings import Difference, setting_label, value_words
+from app.web.forms import SentForm
+from app.web.runs.forms import OWN_PRESET
+from app.web.state import Id, State
+from app.web.templates import redirect_with_notice, render
+from worker.core.training.presets import Preset
+
+router = APIRouter(include_in_schema=False)
+
+
+@dataclass(frozen=True)
+class SavePresetPage:
+    """The form that saves the settings of a run as a preset."""
+
+    run: Run
+    preset: str
+    changes: list[Difference]
+    name: str
+    error: str
+
+
+@dataclass(frozen=True)
+class PresetRow:
+    """A saved preset: what it changes, in words, and what was typed to rename it."""
+
+    preset: OwnPreset
+    value: str
+    title: str
+    saved_for: str
+    changes: list[tuple[str, str]]
+    name: str
+    error: str = ""
+
+
+@dataclass(frozen=True)
+class PresetsPage:
+    """All saved presets."""
+
+    rows: list[PresetRow] = field(default_factory=list)
+
+
+@router.get("/runs/{run_id}/preset")
+def save_form(request: Request, run_id: Id, state: State) -> Response:
+    """Show what a preset of this run changes, and ask for its name."""
+    return _save_page(request, run_id, state, "", "")
+
+
+@router.post("/runs/{run_id}/preset")
+def save(request: Request, run_id: Id, state: State, sent: SentForm) -> Response:
+    """Save a preset; on an error show the form again with it."""
+    name = str(sent.get("name", ""))
+    try:
+        with state.database.write() as session:
+            preset = own_presets.save_run_as_preset(session, run_id, name)
+    except InvalidInput as error:
+        return _save_page(request, run_id, state, name, error.detail)
+    text = f"“{preset.name}” was saved. It stands beside the other presets on the form."
+    return redirect_with_notice("/train/presets", text)
+
+
+def _save_page(request: Request, run_id: int, state: State, name: str, error: str) -> Response:
+    with state.database.read() as session:
+        run = service.get_run(session, run_id)
+        changes = own_presets.changes_of(session, run)
+    context = SavePresetPage(run, _title(run.preset), changes, name, error)
+    return render(request, "runs/save_preset.html", context, status=422 if error else 200)
+
+
+@router.get("/train/presets")
+def presets(request: Request, state: State) -> Response:
+    """List the saved presets."""
+    return _list_page(request, state)
+
+
+@router.post("/train/presets/{preset_id}/rename")
+def rename(request: Request, preset_id: Id, state: State, sent: SentForm) -> Response:
+    """Rename a preset; on an error show the list again with it."""
+    name = str(sent.get("name", ""))
+    try:
+        with state.database.write() as session:
+            preset = own_presets.rename_preset(session, preset_id, name)
+    except InvalidInput as error:
+        return _list_page(request, state, wrong=(preset_id, name, error.detail))
+    return redirect_with_notice("/train/presets", f"The preset is called “{preset.name}” now.")
+
+
+@router.post("/train/presets/{preset_id}/delete")
+def delete(preset_id: Id, state: State) -> Response:
+    """Delete a preset; runs keep their settings."""
+    with state.database.write() as session:
+        preset = own_presets.delete_preset(session, preset_id)
+    return redirect_with_notice("/train/presets", f"“{preset.name}” was deleted.")
+
+
+def _list_page(
+    request: Request, state: State, *, wrong: tuple[int, str, str] | None = None
+) -> Response:
+    with state.database.read() as session:
+        found = own_presets.list_presets(session)
+    context = PresetsPage([_row(preset, wrong) for preset in found])
+    return render(request, "runs/presets.html", context, status=422 if wrong else 200)
+
+
+def _row(preset: OwnPreset, wrong: tuple[int, str, str] | None) -> PresetRow:
+    _, name, error = wrong if wrong and wrong[0] == preset.id else (0, preset.name, "")
+    return PresetRow(
+        preset=preset,
+        value=f"{OWN_PRESET}{preset.key}",
+        title=_title(preset.preset),
+        saved_for=base_words(preset),
+        changes=[(setting_label(key), value_words(key, new)) for key, new in preset.config.items()],
+        name=name,
+        error=error,
+    )
+
+
+def _title(preset: str | None) -> str:
+    return PRESET_WORDS[Preset(preset) if preset in set(Preset) else Preset.BALANCED][0]

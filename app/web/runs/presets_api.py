@@ -1,0 +1,104 @@
+"""REST: presets, those that are shipped and those that somebody saved."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.registry.db import MAX_ID
+from app.registry.runs import own_presets
+from app.registry.runs.models import OwnPreset
+from app.registry.runs.presets import PRESET_WORDS
+from app.web.problems import problems
+from app.web.state import Id, State
+from worker.core.training.presets import Preset
+
+router = APIRouter()
+Name = Annotated[str, Field(max_length=1_000, description="Its name: at most 120 characters.")]
+NO_PRESET = problems({404: "There is no such preset."})
+
+
+class PresetOut(BaseModel):
+    """A preset: a shipped one, or one of your own, which changes a shipped one."""
+
+    id: int | None = Field(description="`preset` of a run accepts it; null for a shipped one.")
+    name: str = Field(description="Its name on the form.")
+    preset: Preset = Field(description="The shipped preset.")
+    config: dict[str, Any] = Field(description="The settings that differ from it.")
+    base_family: str | None = Field(description="The family of the base it was saved for.")
+    resolution: int | None = Field(description="The native size of that base, in pixels.")
+
+
+class PresetIn(BaseModel):
+    """A preset to save: the settings of a run, or changes to a shipped preset."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"name": "Soft", "preset": "balanced", "config": {"rank": 8}}]
+        },
+    )
+    name: Name
+    run_id: int | None = Field(None, ge=1, le=MAX_ID, description="Save what this run changed.")
+    preset: Preset = Field(Preset.BALANCED, description="The shipped preset; not with `run_id`.")
+    config: dict[str, Any] | None = Field(None, description="The changes; not with `run_id`.")
+
+    @model_validator(mode="after")
+    def _one_source(self) -> PresetIn:
+        if (self.run_id is None) == (self.config is None):
+            raise ValueError("Give either run_id or config.")
+        return self
+
+
+class PresetChange(BaseModel):
+    """A new name."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"name": "Very soft"}]}
+    )
+    name: Name
+
+
+def preset_out(row: OwnPreset) -> PresetOut:
+    """A saved preset as the API shows it."""
+    return PresetOut.model_validate(row.model_dump(include=set(PresetOut.model_fields)))
+
+
+@router.get("/presets")
+def list_presets(state: State) -> list[PresetOut]:
+    """List the shipped presets, then your own by name."""
+    shipped = [
+        PresetOut(id=None, name=title, preset=key, config={}, base_family=None, resolution=None)
+        for key, (title, _) in PRESET_WORDS.items()
+    ]
+    with state.database.read() as session:
+        return shipped + [preset_out(row) for row in own_presets.list_presets(session)]
+
+
+@router.post("/presets", status_code=201, responses=problems({404: "There is no such run."}))
+def create_preset(body: PresetIn, state: State) -> PresetOut:
+    """Save a preset of your own.
+
+    Sample prompts are not part of it, because they belong to a dataset.
+    """
+    with state.database.write() as session:
+        if body.run_id is not None:
+            return preset_out(own_presets.save_run_as_preset(session, body.run_id, body.name))
+        changes = body.config or {}
+        return preset_out(own_presets.create_preset(session, body.name, body.preset, changes))
+
+
+@router.patch("/presets/{preset_id}", responses=NO_PRESET)
+def rename_preset(preset_id: Id, body: PresetChange, state: State) -> PresetOut:
+    """Rename a preset of your own."""
+    with state.database.write() as session:
+        return preset_out(own_presets.rename_preset(session, preset_id, body.name))
+
+
+@router.delete("/presets/{preset_id}", status_code=204, responses=NO_PRESET)
+def delete_preset(preset_id: Id, state: State) -> None:
+    """Delete a preset of your own; runs keep their settings."""
+    with state.database.write() as session:
+        own_presets.delete_preset(session, preset_id)

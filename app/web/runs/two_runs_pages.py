@@ -1,0 +1,73 @@
+"""The page that compares two runs."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.responses import Response
+
+from app.registry.db import MAX_ID
+from app.registry.errors import NotFound
+from app.registry.runs.models import Run, Sample
+from app.registry.runs.two_runs import TwoRuns, compare_runs, runs_to_choose, usual_pair
+from app.web.runs.checkpoint_pages import ComparedImage, ComparedPrompt
+from app.web.state import State
+from app.web.templates import render
+
+router = APIRouter(include_in_schema=False)
+Chosen = Annotated[int | None, Query(ge=1, le=MAX_ID)]
+
+
+@dataclass(frozen=True)
+class CompareRunsPage:
+    """Two runs side by side and the runs to choose from; `problem` says why there are not two."""
+
+    found: TwoRuns | None
+    problem: str
+    options: list[tuple[int, str]]
+    a: int | None
+    b: int | None
+    images: list[ComparedPrompt]
+
+
+@router.get("/runs/compare")
+def compare(request: Request, state: State, a: Chosen = None, b: Chosen = None) -> Response:
+    """Compare two runs; a run that was not named is chosen, one that does not exist is named."""
+    found, problem = None, ""
+    with state.database.read() as session:
+        a, b = usual_pair(session, a, b)
+        runs = runs_to_choose(session, a, b)
+        if a is None or b is None:
+            problem = "There is no other run to compare with yet."
+        else:
+            try:
+                found = compare_runs(session, a, b)
+            except NotFound as error:
+                problem = error.detail
+    context = CompareRunsPage(
+        found=found,
+        problem=problem,
+        options=[(run.key, f"{run.key}: {run.name}") for run in runs],
+        a=a,
+        b=b,
+        images=_images(found) if found else [],
+    )
+    is_missing = found is None and a is not None and b is not None
+    return render(request, "runs/compare_runs.html", context, status=404 if is_missing else 200)
+
+
+def _images(found: TwoRuns) -> list[ComparedPrompt]:
+    return [
+        ComparedPrompt(_image(pair.a, found.a), _image(pair.b, found.b), pair.caption)
+        for pair in found.pairs
+    ]
+
+
+def _image(sample: Sample | None, run: Run) -> ComparedImage | None:
+    if sample is None:
+        return None
+    step = f"step {sample.step:,}" if sample.step else "base model"
+    label = f"Run {run.key}, {step}"
+    return ComparedImage(sample.sha256, label, f"{sample.prompt}, {label.lower()}")
