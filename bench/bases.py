@@ -20,6 +20,7 @@ from worker.core import starter
 from worker.core.bases.family import BaseFamily, BaseInfo
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.bases.tokenizer import clip_tokenizer
+from worker.core.starter.examples import CHALKBOARD
 from worker.core.training.data.images import TrainingImage, read_folder
 
 SCHEDULE = {
@@ -75,7 +76,7 @@ def sd15_vae() -> dict[str, Any]:
 
 
 def embedded() -> LoadedBase:
-    """The embedded trained base, 64 px."""
+    """The embedded trained base."""
     return load_base(starter.PATH)
 
 
@@ -85,7 +86,7 @@ BASES: dict[str, Callable[[], LoadedBase]] = {"tiny": tiny, "sd15": sd15, "start
 def pictures(base: str, folder: Path, *, count: int) -> list[TrainingImage]:
     """Captioned images of 512 px: the example style for `starter`, else synthetic in `folder`."""
     if base == "starter":
-        return read_folder(starter.EXAMPLE)
+        return read_folder(CHALKBOARD.folder)
     if not (folder / "metadata.jsonl").is_file():
         folder.mkdir(parents=True, exist_ok=True)
         rows = [_draw(folder, number) for number in range(count)]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Iterable, Mapping
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -87,10 +87,14 @@ def _random_weight(name: str, shape: tuple[int, ...]) -> Tensor:
     """Values of the usual size, from one block of numbers: 860 M draws take too long."""
     if len(shape) == 1:
         return torch.full(shape, 0.0 if name.endswith("bias") else 1.0)
-    block = torch.randn(RANDOM_BLOCK, generator=torch.Generator().manual_seed(0))
     count = math.prod(shape)
-    repeated = block.repeat(-(-count // RANDOM_BLOCK))[:count]
+    repeated = _random_block()[:count].repeat(-(-count // RANDOM_BLOCK))[:count]
     return repeated.view(shape).mul_(1 / math.sqrt(math.prod(shape[1:])))
+
+
+@cache
+def _random_block() -> Tensor:
+    return torch.randn(RANDOM_BLOCK, generator=torch.Generator().manual_seed(0))
 
 
 def _write_json(path: Path, content: Mapping[str, Any]) -> None:

@@ -23,17 +23,27 @@ import psutil
 import torch
 from torch import Tensor
 
-from bench.bases import BASES, many, pictures
-from bench.plain import PlainConfig, PlainTrainer
-from worker.core.bases.load import LoadedBase
-from worker.core.bases.text import encode_prompts
-from worker.core.lora_files import canonical
-from worker.core.training.config import LossWeighting, LrScheduler, Precision, TrainConfig
-from worker.core.training.data.buckets import Size, crop_to_bucket, fit
-from worker.core.training.data.images import TrainingImage, open_image
-from worker.core.training.data.latent_cache import encode
-from worker.core.training.events import Arithmetic, Commands, Event, Phase, PhaseStarted, StepDone
-from worker.core.training.loop import train
+from worker.core.lean_imports import lean_imports
+
+with lean_imports("cpu"):  # as the trainer does
+    from bench.bases import BASES, many, pictures
+    from bench.plain import PlainConfig, PlainTrainer
+    from worker.core.bases.load import LoadedBase
+    from worker.core.bases.text import encode_prompts
+    from worker.core.lora_files import canonical
+    from worker.core.training.config import LossWeighting, LrScheduler, Precision, TrainConfig
+    from worker.core.training.data.buckets import Size, crop_to_bucket, fit
+    from worker.core.training.data.images import TrainingImage, open_image
+    from worker.core.training.data.latent_cache import encode
+    from worker.core.training.events import (
+        Arithmetic,
+        Commands,
+        Event,
+        Phase,
+        PhaseStarted,
+        StepDone,
+    )
+    from worker.core.training.loop import train
 
 HELD_OUT = 6
 LOOKS = 8  # noise levels at which each held-out image is measured

@@ -23,31 +23,36 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from worker.core import starter
-from worker.core.bases.load import LoadedBase, load_base
-from worker.core.starter.style import style_distance
-from worker.core.training.adapter.lora import Lora
-from worker.core.training.config import Precision, TrainConfig
-from worker.core.training.data.batches import Batches
-from worker.core.training.data.images import open_image, read_folder
-from worker.core.training.data.text import LiveCaptionEncoder
-from worker.core.training.data.validation import ValidationSet
-from worker.core.training.learner import Learner, Model
-from worker.core.training.loss import NoiseSchedule
-from worker.core.training.memory import peak_memory_bytes, release_memory
-from worker.core.training.prepare import (
-    EncodedDataset,
-    add_adapter,
-    base_parameters,
-    cast_and_move,
-    encode_dataset,
-    prediction_of,
-    resolution_of,
-    schedule_of,
-)
-from worker.core.training.presets import Preset, preset_config
-from worker.core.training.sample import Sampler
+from worker.core.lean_imports import lean_imports
 
+with lean_imports("cpu"):  # as the trainer does
+    from worker.core import starter
+    from worker.core.bases.inspect import inspect_base
+    from worker.core.bases.load import LoadedBase, load_base
+    from worker.core.starter.style import style_distance
+    from worker.core.training.adapter.lora import Lora
+    from worker.core.training.config import Precision, TrainConfig
+    from worker.core.training.data.batches import Batches
+    from worker.core.training.data.images import open_image, read_folder
+    from worker.core.training.data.text import LiveCaptionEncoder
+    from worker.core.training.data.validation import ValidationSet
+    from worker.core.training.learner import Learner, Model
+    from worker.core.training.loss import NoiseSchedule
+    from worker.core.training.memory import peak_memory_bytes, release_memory
+    from worker.core.training.prepare import (
+        EncodedDataset,
+        add_adapter,
+        base_parameters,
+        cast_and_move,
+        encode_dataset,
+        prediction_of,
+        resolution_of,
+        schedule_of,
+    )
+    from worker.core.training.presets import Preset, preset_config
+    from worker.core.training.sample import Sampler
+
+BASE = inspect_base(starter.PATH)
 GENERATED = 24  # held-out subjects to generate; the loss is measured on all
 STEPS_BETWEEN_RELEASES = 50
 
@@ -82,7 +87,7 @@ class TrainingTask:
     def config(self) -> TrainConfig:
         """The preset for this base with the options of the task; `alpha` is the rank."""
         preset = preset_config(
-            Preset.QUICK, resolution=64, images=24, trigger_word=f"{self.style} style"
+            Preset.QUICK, resolution=BASE.resolution, images=24, trigger_word=f"{self.style} style"
         )
         overrides = {
             "steps": max(1, self.steps),

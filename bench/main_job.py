@@ -27,7 +27,7 @@ from typing import Any
 import psutil
 
 from app.cli.demo import Api, Stopwatch, running_stack
-from worker.core import starter
+from worker.core.starter.examples import CHALKBOARD
 
 PAGES = (
     "/",
@@ -181,14 +181,14 @@ def upload_example(api: Api) -> dict[str, Any]:
     """The dataset of the bundled example."""
     dataset = api.post("/api/v1/datasets", {"name": "Chalk", "trigger_word": "chalkboard"})
     rows = [
-        json.loads(row) for row in (starter.EXAMPLE / "metadata.jsonl").read_text().splitlines()
+        json.loads(row) for row in (CHALKBOARD.folder / "metadata.jsonl").read_text().splitlines()
     ]
     with tempfile.TemporaryDirectory() as folder:
         files = []
         for row in rows:
             caption = Path(folder) / f"{Path(row['file_name']).stem}.txt"
             caption.write_text(row["text"])
-            files += [starter.EXAMPLE / row["file_name"], caption]
+            files += [CHALKBOARD.folder / row["file_name"], caption]
         began = time.monotonic()
         api.upload(f"/api/v1/datasets/{dataset['id']}/images", files)
     report(f"upload of {len(rows)} pictures with captions", f"{time.monotonic() - began:.2f} s")

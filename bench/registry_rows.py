@@ -231,7 +231,16 @@ def _renders(
     renders, images, used = [], [], []
     for key, adapter in _drawn_with(dice, len(made.slugs), keys):
         slug = made.slugs[adapter - 1]
-        stack = [{"adapter_id": adapter, "version": 1, "name": slug, "slug": slug, "weight": 1.0}]
+        stack = [
+            {
+                "adapter_id": adapter,
+                "version": 1,
+                "version_id": adapter * 3 - 2,
+                "name": slug,
+                "slug": slug,
+                "weight": 1.0,
+            }
+        ]
         own = {"id": key, "prompt": f"a {commonly(dice, made.words)}", "cache_key": sha(key)}
         renders.append(pattern | own | {"adapters": json.dumps(stack)})
         image = {"id": key, "render_id": key, "sha256": sha("render", key)}

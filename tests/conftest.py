@@ -11,8 +11,9 @@ import functools
 import gc
 import os
 import shutil
+import sys
 import uuid
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,7 @@ import pytest
 
 from tests import costs
 from tests.images import make_png
+from tests.lean_collection import lean_collection
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
@@ -32,6 +34,7 @@ if TYPE_CHECKING:
     from app.registry.datasets.images import ImageDecoder
     from app.registry.db import Database
     from app.registry.state import AppState
+    from tests.worker.runtime.trainer_server import TrainerServer
     from worker.core.bases.inspect import BaseInfo
 
 POSTGRES = os.environ.get(
@@ -55,7 +58,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         costs.sort_longest_first(items)
 
 
-@pytest.hookimpl(optionalhook=True)  # `make check` may run without pytest-xdist
+@pytest.hookimpl(optionalhook=True)  # these tests may run without pytest-xdist
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int | None:
+    """`-n auto`; None leaves the number to the environment variable of pytest-xdist."""
+    if "PYTEST_XDIST_AUTO_NUM_WORKERS" in os.environ:
+        return None
+    from worker.runtime.device import usable_cores
+
+    return costs.worker_count(usable_cores())
+
+
+@pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     """With `--dist loadfile`, files that share a costly fixture stay in one process too."""
     if config.getvalue("dist") != "loadfile":
@@ -69,6 +82,13 @@ def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
     return SharedFixtures(config, log)
 
 
+@pytest.hookimpl(wrapper=True)
+def pytest_collection() -> Generator[None, object, object]:
+    """Import the test files at half the cost."""
+    with lean_collection():
+        return (yield)
+
+
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
     """Import no file of which `-m unit` selects nothing: many load torch, diffusers and more."""
     return costs.is_left_out(collection_path, config.option.markexpr) or None
@@ -78,6 +98,25 @@ def pytest_collection_finish() -> None:
     """Leave what the imports made out of every later search for garbage; it stays to the end."""
     gc.collect()
     gc.freeze()
+
+
+@pytest.fixture(autouse=True, scope="session")
+def no_waits_for_the_disk() -> Iterator[None]:
+    """Files are not synced: no test looks at what is left of them after a power failure."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(os, "fsync", lambda _: None)
+        yield
+
+
+@pytest.fixture(autouse=True)
+def own_process() -> Iterator[None]:
+    """Take back what a command that ran in this process changed in it: its actor and umask."""
+    umask = os.umask(0o022)
+    os.umask(umask)
+    yield
+    os.umask(umask)
+    if actor := sys.modules.get("app.registry.actor"):
+        actor.set_process_actor("")
 
 
 def skip_unless_ci(reason: str) -> None:
@@ -99,6 +138,8 @@ def postgres_url() -> Iterator[str]:
         skip_unless_ci(f"no PostgreSQL at {POSTGRES}: {error}")
     with server:
         server.execute(f"CREATE DATABASE {name}")
+        # no test looks at what is left after a power failure, so no commit waits for the disk
+        server.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
         yield f"{POSTGRES.rsplit('/', 1)[0]}/{name}"
         server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
@@ -117,7 +158,30 @@ def migrated_postgres(postgres_url: str) -> Iterator[sa.Engine]:
 
 
 @pytest.fixture(scope="session")
-def sqlite_template(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def compiled_once() -> Iterator[None]:
+    """Statements are compiled once for all SQLite files of the session, not once for each."""
+    import sqlalchemy as sa
+
+    create_engine = sa.create_engine
+    first = create_engine("sqlite://")
+    first.connect().close()  # the dialect is ready then
+    compiled: dict[Any, Any] = {}
+
+    def with_shared_statements(*args: Any, **options: Any) -> sa.Engine:
+        engine = create_engine(*args, **options)
+        if engine.dialect.name == "sqlite":
+            engine.dialect = first.dialect
+            engine.update_execution_options(compiled_cache=compiled)
+        return engine
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(sa, "create_engine", with_shared_statements)
+        yield
+    first.dispose()
+
+
+@pytest.fixture(scope="session")
+def sqlite_template(tmp_path_factory: pytest.TempPathFactory, compiled_once: None) -> Path:
     """A migrated SQLite file that tests copy."""
     from app.registry import migrate
     from app.registry.db import make_engine
@@ -213,7 +277,7 @@ def make_settings(data_dir: Path, sqlite_template: Path) -> Settings:
         _env_file=None,
         data_dir=data_dir,
         broker_url=f"filesystem://{data_dir}/broker",
-        allowed_hosts="testserver,localhost,127.0.0.1",
+        allowed_hosts="localhost,127.0.0.1",
     )
 
 
@@ -243,13 +307,18 @@ def make_base_ready(database: Database) -> BaseModel:
     return base
 
 
-@functools.cache
 def embedded_info() -> BaseInfo:
     """What an inspection of the embedded base finds."""
     from worker.core import starter
+
+    return _inspected(starter.PATH)
+
+
+@functools.cache
+def _inspected(base: Path) -> BaseInfo:
     from worker.core.bases.inspect import inspect_base
 
-    return inspect_base(starter.PATH)
+    return inspect_base(base)
 
 
 @pytest.fixture(scope="session")
@@ -259,6 +328,24 @@ def decoder() -> Iterator[ImageDecoder]:
 
     with ImageDecoder() as decoder:
         yield decoder
+
+
+@pytest.fixture(scope="session")
+def small_starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base in place of the embedded one, of few layers and 64 px, whatever that one has."""
+    from tests.worker.bases.tiny_models import save_small_starter
+
+    return save_small_starter(tmp_path_factory.mktemp("base") / "starter")
+
+
+@pytest.fixture(scope="session")
+def trainers(small_starter: Path) -> Iterator[TrainerServer]:
+    """Trainer processes for all tests of the session, without their imports."""
+    from tests.worker.runtime.trainer_server import TrainerServer
+
+    server = TrainerServer(small_starter)
+    yield server
+    server.close()
 
 
 @pytest.fixture(scope="session")
@@ -314,7 +401,7 @@ def client(app: FastAPI) -> TestClient:
 
     from tests.documented import check_answer
 
-    client = TestClient(app, raise_server_exceptions=False)
+    client = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
     client.event_hooks["response"].append(lambda response: check_answer(app, response))
     return client
 

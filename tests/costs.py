@@ -1,8 +1,9 @@
 """What a test costs, by the folder it is in: its marker and its place in the order.
 
-`make check` runs what is marked `unit` and imports nothing else. `make test` runs everything on
-every core: a file stays in one process, so that its fixtures are made once, as do files that share
-a costly one, and what takes longest starts first.
+`make check` runs what is marked `unit` and imports nothing else; `make faults` runs what is marked
+`faults`. `make test` runs everything but that on every core: a file stays in one process, so that
+its fixtures are made once, as do files that share a costly one. What takes longest starts first, so
+that no core is idle at the end.
 """
 
 from __future__ import annotations
@@ -16,7 +17,9 @@ TESTS = Path(__file__).parent
 
 FOLDERS = {
     "browser": "browser",
+    "faults": "faults",
     "stack": "stack",
+    "app/access/test_proxies.py": "process",
     "docs/test_curls.py": "stack",
     "compat/test_old_jobs.py": "process",
     "app/cli/test_adapters_tools.py": "slow",
@@ -28,7 +31,12 @@ FOLDERS = {
     "worker/bases/test_load_memory.py": "slow",
     "worker/bases/test_text.py": "slow",
     "worker/bases/test_threads.py": "slow",
+    "worker/eyes/test_build.py": "slow",
+    "worker/eyes/test_embedded.py": "slow",
+    "worker/eyes/test_transformers_models.py": "slow",
+    "worker/eyes/test_weights.py": "slow",
     "worker/inference": "slow",
+    "worker/lora_files/programs": "slow",
     "worker/lora_files/proof": "slow",
     "worker/lora_files/test_compatible.py": "slow",
     "worker/lora_files/test_converting.py": "slow",
@@ -42,6 +50,7 @@ FOLDERS = {
     "worker/test_fake_gpu.py": "slow",
     "test_bench.py": "slow",
     "test_bench_lora_vs_full.py": "slow",
+    "test_bench_nouns.py": "slow",
     "test_bench_registry.py": "slow",
 }
 """The marker of every test in this folder or file; `unit` where none is named.
@@ -49,21 +58,50 @@ FOLDERS = {
 What builds networks with diffusers and transformers is `slow`: importing them alone takes seconds.
 """
 
-LONGEST_FIRST = ("stack", "process", "slow", "browser", "unit")
+LONGEST_FIRST = ("faults", "stack", "process", "slow", "browser", "unit")
 
 TOGETHER = {
+    "compat/test_old_jobs.py": "trained",
+    "worker/runtime/test_calibration.py": "trained",
     "worker/runtime/test_io_jobs.py": "trained",
+    "worker/runtime/test_outages.py": "trained",
     "worker/runtime/test_prove_downloads.py": "trained",
     "worker/runtime/test_render_jobs.py": "trained",
     "worker/runtime/test_stack.py": "trained",
     "worker/runtime/test_train_jobs.py": "trained",
     "worker/runtime/test_trouble.py": "trained",
 }
-"""The fixture of a whole session that these files share: one process runs all of them.
+"""The fixtures of a whole session that these files share: one process runs all of them.
 
 Two processes would both start a trainer, train a run and start the process that forks trainers:
 more than twenty CPU seconds a second time.
 """
+
+
+SECONDS = {
+    "faults/test_away_services.py": 280,
+    "faults/test_one_machine.py": 260,
+    "trained": 120,
+    "faults/test_clocks.py": 70,
+    "faults/test_full_disk.py": 65,
+    "stack/test_main_job.py": 60,
+    "docs/test_curls.py": 50,
+    "worker/training/test_loop.py": 35,
+}
+"""What the longest files and groups of `TOGETHER` take on one core, roughly: they start first.
+
+All others follow in the order of `LONGEST_FIRST`; the last ones are short. Those of `faults` mostly
+wait, and `make faults` runs three at a time: it ends when the longest has ended.
+"""
+
+
+def worker_count(cores: int) -> int:
+    """The processes that run the tests of `make test` on this many cores.
+
+    Tests that started processes or a browser wait for them, so there is one process more than
+    cores. On many cores it makes no difference.
+    """
+    return cores + 1
 
 
 def add_markers(items: Iterable[pytest.Item]) -> None:
@@ -98,10 +136,17 @@ def scope_of(test: str) -> str:
 
 
 def is_left_out(path: Path, markers: str) -> bool:
-    """Whether `-m unit` selects nothing of this folder or file, so that it need not be imported."""
-    return markers == "unit" and cost_of_folder(path) != "unit"
+    """Whether these markers select nothing of this folder or file: it need not be imported."""
+    cost = cost_of_folder(path)
+    return (markers == "unit" and cost != "unit") or markers == f"not {cost}"
 
 
 def sort_longest_first(items: list[pytest.Item]) -> None:
     """Move what takes longest to the front; the order is kept among equals."""
-    items.sort(key=lambda item: LONGEST_FIRST.index(cost_of(item)))
+    items.sort(key=lambda item: place_of(item.nodeid, cost_of(item)))
+
+
+def place_of(test: str, cost: str) -> tuple[int, int]:
+    """A sort key: by seconds, the longest first, then by cost."""
+    scope = scope_of(test).removeprefix(f"{TESTS.name}/")
+    return -SECONDS.get(scope, 0), LONGEST_FIRST.index(cost)

@@ -12,11 +12,17 @@ from sqlmodel import Session
 from app.registry.adapters import service
 from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
 from app.registry.adapters.models import Adapter
-from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
+from app.registry.adapters.versions.create_version import (
+    NewFile,
+    NewVersion,
+    adapter_of_parent,
+    publish,
+)
 from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel, BaseModelStatus, BasePrecision, BaseSpeed
 from app.registry.base_models.precisions import record_choice
+from app.registry.base_models.speeds import trained_layers
 from app.registry.datasets import service as datasets
 from app.registry.datasets.intake import NewImage
 from app.registry.datasets.models import Dataset
@@ -28,10 +34,14 @@ from app.registry.jobs.states import JobStatus
 from app.registry.renders.models import Render, RenderImage
 from app.registry.runs import progress
 from app.registry.runs import service as runs
-from app.registry.runs.models import Run
+from app.registry.runs.checkpoint_adapters import NewAdapter, add_adapter
+from app.registry.runs.models import RUINED, Run
 from app.registry.runs.progress import MetricPoints, NewSample
 from app.registry.state import AppState
+from tests.conftest import embedded_info
 from tests.images import make_png
+from worker.core.training.config import TrainConfig
+from worker.core.training.presets import Preset, preset_config
 
 LEASE_SECONDS = 600.0
 PRECISION = "fp32"
@@ -47,11 +57,17 @@ def ready_base(state: AppState) -> BaseModel:
     """The embedded base as an io worker leaves it."""
     with state.database.write() as session:
         base = base_models.ensure_embedded(session)
-        base.status, base.family, base.resolution = BaseModelStatus.READY, "sd1", 64
+        base.status, base.family = BaseModelStatus.READY, "sd1"
+        base.resolution = embedded_info().resolution
         base.parameters, base.size_bytes = {"unet": BASE_PARAMETERS}, 39_000_000
         session.add(base)
         session.flush()
         return base
+
+
+def embedded_preset(preset: Preset) -> TrainConfig:
+    """The config of a preset for the embedded base and 24 images."""
+    return preset_config(preset, resolution=embedded_info().resolution, images=24)
 
 
 def measured_base(state: AppState) -> BaseModel:
@@ -62,9 +78,9 @@ def measured_base(state: AppState) -> BaseModel:
             BaseSpeed(
                 base_model_id=base.key,
                 batch_size=8,
-                resolution=64,
+                resolution=embedded_info().resolution,
                 rank=8,
-                layers="lora attention in all text",
+                layers=trained_layers(embedded_preset(Preset.QUICK)),
                 seconds_per_step=0.2,
                 trainable_parameters=TRAINABLE,
                 adapter_bytes=590_000,
@@ -122,10 +138,11 @@ class FakeTraining:
             self.run_id, self.claim = claimed[0].key, claimed[1]
 
     def train(self, steps: int, *, phase: str = "training") -> None:
-        """Do some steps; the loss falls."""
+        """Do some steps; the loss falls, and the learning rate rises for the first eight."""
         first = self.step + 1
         self.step += steps
         losses = [1 / (1 + number) for number in range(first, self.step + 1)]
+        rates = [0.002 * min(1.0, number / 8) for number in range(first, self.step + 1)]
         values = {
             "step": self.step,
             "phase": phase,
@@ -134,7 +151,7 @@ class FakeTraining:
             "base_parameters": BASE_PARAMETERS,
         }
         with self.state.database.write() as session:
-            points = MetricPoints(first, {"loss": losses})
+            points = MetricPoints(first, {"loss": losses, "learning_rate": rates})
             progress.write_progress(session, self.claim, values, points)
 
     def sample(self, step: int, prompts: Sequence[str] = ("a castle", "a rocket")) -> None:
@@ -145,12 +162,28 @@ class FakeTraining:
                 new = NewSample(step, index, prompt, seed=index, sha256=sha256)
                 progress.add_sample(session, self.claim, new)
 
-    def checkpoint(self) -> None:
-        """Keep the state of this step."""
+    def checkpoint(self, *, requested: bool = False, keep: int | None = None) -> None:
+        """Keep the state and the adapter of this step; `keep` limits the adapters."""
+        text = f"run {self.run_id}, step {self.step}"
+        adapter = self.state.store.put_bytes(f"adapter of {text}".encode())
+        folder = self.state.store.put_bytes(f"state of {text}".encode() * 9)
         with self.state.database.write() as session:
+            new = NewAdapter(self.step, adapter.sha256, adapter.size, adapter.sha256, requested)
+            add_adapter(session, self.claim, new, keep=keep)
             progress.add_checkpoint(
-                session, self.claim, step=self.step, sha256="0" * 64, size_bytes=7_100_000, keep=2
+                session,
+                self.claim,
+                step=self.step,
+                sha256=folder.sha256,
+                size_bytes=folder.size,
+                keep=2,
+                is_requested=requested,
             )
+
+    def cancel(self) -> None:
+        """End without an adapter."""
+        with self.state.database.write() as session:
+            jobs.finish(session, Run, self.claim, JobStatus.CANCELED)
 
     def fail(self, code: str, error: str) -> None:
         """End with an error."""
@@ -165,19 +198,22 @@ class FakeTraining:
                 error_trace="Traceback: here",
             )
 
-    def finish(self) -> Adapter:
-        """Publish the adapter and end well."""
+    def finish(self, *, ruined: str | None = None, good_steps: Sequence[int] = ()) -> Adapter:
+        """Publish the adapter and end well, or `ruined` for this reason."""
+        outcome: dict[str, Any] = {}
+        if ruined:
+            outcome = {"outcome": RUINED, "outcome_reason": ruined, "good_steps": list(good_steps)}
         with self.state.database.write() as session:
             run = session.get_one(Run, self.run_id)
-            return _publish(self.state, session, run, self.claim)
+            return _publish(self.state, session, run, self.claim, **outcome)
 
 
-def _publish(state: AppState, session: Session, run: Run, claim: Claim) -> Adapter:
+def _publish(state: AppState, session: Session, run: Run, claim: Claim, **outcome: Any) -> Adapter:
     words = [run.trigger_word] if run.trigger_word else []
     new = NewVersion(
         name=run.name,
         base_family="sd1",
-        sha256=blob(state, f"weights of run {run.key}".encode()),
+        sha256=blob(state, f"adapter of run {run.key}, step {run.step}".encode()),
         size_bytes=1_124_000,
         rank=8,
         alpha=8.0,
@@ -192,8 +228,10 @@ def _publish(state: AppState, session: Session, run: Run, claim: Claim) -> Adapt
         training_seconds=41.0,
         config=run.config,
         files=[NewFile("kohya", "fp16", blob(state, b"file"), 590_000, proof={"passed": True})],
+        ruined=outcome.get("outcome_reason"),
+        becomes_latest=not outcome,
     )
-    version = publish(session, new)
+    version = publish(session, new, adapter_id=adapter_of_parent(session, run))
     for file in service.version_files(session, version.key):
         file.facts_sha256 = facts_sha256(version_metadata(session, version))
         session.add(file)
@@ -205,6 +243,7 @@ def _publish(state: AppState, session: Session, run: Run, claim: Claim) -> Adapt
         adapter_version_id=version.key,
         training_seconds=41.0,
         peak_memory_bytes=910_000_000,
+        **outcome,
     )
     return session.get_one(Adapter, version.adapter_id)
 

@@ -17,6 +17,7 @@ from app.registry.config import Settings
 from app.registry.datasets.images import ImageDecoder
 from app.registry.db import Database
 from app.registry.state import AppState
+from app.web.server import Limits, make_server
 
 END_SECONDS = 60.0
 
@@ -42,16 +43,14 @@ class Live:
 
 
 @contextlib.contextmanager
-def serve(app: FastAPI, settings: Settings) -> Iterator[Live]:
+def serve(app: FastAPI, settings: Settings, limits: Limits | None = None) -> Iterator[Live]:
     """The whole app on a free port, without workers; its registry knows only the ready base."""
     # the app closes its decoder when it ends, so that it cannot be the one the tests share
     state = dataclasses.replace(app.state.brushwork, decoder=ImageDecoder())
     app.state.brushwork = state
     listener = socket.socket()
     listener.bind(("127.0.0.1", 0))
-    server = uvicorn.Server(
-        uvicorn.Config(app, log_level="warning", lifespan="on", timeout_graceful_shutdown=2)
-    )
+    server = make_server(app, limits=limits)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()
     while not server.started and thread.is_alive():

@@ -14,8 +14,11 @@ from pydantic import SecretStr
 
 from app.cli.main import build_parser, settings_from
 from app.cli.migrate import migrate
-from app.registry.config import DEFAULT_PORT, Settings
+from app.registry.config import DEFAULT_PORT, SECRETS, Settings
+from app.registry.storage.bucket import ObjectBlobStore
+from app.registry.storage.store import StorageUnavailable
 from app.web.main import create_app
+from tests.docs.pages import DOCS, rows, section
 
 ROOT = Path(__file__).parents[1]
 COMPOSE: dict[str, Any] = yaml.safe_load((ROOT / "docker-compose.yml").read_text())
@@ -70,6 +73,34 @@ def test_every_variable_named_anywhere_is_a_setting(file: str) -> None:
 
 def test_the_example_settings_name_every_setting() -> None:
     assert set(VARIABLE.findall((ROOT / ".env.example").read_text())) == SETTINGS
+
+
+def test_every_documented_variable_of_a_bucket_is_passed_on_and_in_the_example() -> None:
+    table = rows(section(DOCS / "deployment.md", "Storage in a bucket"))
+    documented = {variable.strip("`") for variable, _, _ in table}
+    assert {"AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY", "AWS_REGION", "AWS_ENDPOINT"} < documented
+    for service in OURS.values():
+        passed = {name: value for name, value in service["environment"].items() if "AWS_" in name}
+        # without a value: an empty one would count as a key
+        assert passed == dict.fromkeys(documented)
+    assert set(re.findall(r"^#(AWS_\w+)=", (ROOT / ".env.example").read_text(), re.M)) == documented
+    assert {name for name in documented if re.search("KEY|TOKEN", name)} <= set(SECRETS)
+
+
+def test_the_storage_reads_the_documented_variables(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_SESSION_TOKEN": "token",
+        "AWS_REGION": "auto",
+        "AWS_ENDPOINT": "http://127.0.0.1:1",
+        "AWS_ALLOW_HTTP": "true",
+        "AWS_VIRTUAL_HOSTED_STYLE_REQUEST": "false",
+    }.items():
+        monkeypatch.setenv(name, value)
+    with pytest.raises(StorageUnavailable) as raised:  # nobody listens there
+        ObjectBlobStore("s3://bucket/prefix", retries=0).stat("0" * 64)
+    assert "127.0.0.1:1" in str(raised.value.__cause__)
 
 
 def test_passwords_have_no_default() -> None:

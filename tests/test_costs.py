@@ -2,9 +2,21 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 
-from tests.costs import FOLDERS, LONGEST_FIRST, TESTS, TOGETHER, cost_of_folder, scope_of
+from tests.costs import (
+    FOLDERS,
+    LONGEST_FIRST,
+    SECONDS,
+    TESTS,
+    TOGETHER,
+    cost_of_folder,
+    is_left_out,
+    place_of,
+    scope_of,
+)
 
 
 def test_every_folder_that_has_a_cost_is_there() -> None:
@@ -26,6 +38,25 @@ def test_the_nearest_folder_that_has_a_cost_counts(place: str, cost: str) -> Non
     assert cost_of_folder(TESTS / place) == cost
 
 
+def test_the_longest_files_are_there_and_start_first() -> None:
+    places = set(SECONDS) - set(TOGETHER.values())
+    assert [place for place in places if not (TESTS / place).exists()] == []
+    first = {file: place_of(f"tests/{file}::test_it", "unit") for file in SECONDS if file in places}
+    assert list(first.values()) == sorted(first.values())
+    assert max(first.values()) < place_of("tests/app/test_it.py::test_it", LONGEST_FIRST[0])
+    beside_it = [place for file, place in first.items() if cost_of_folder(TESTS / file) != "faults"]
+    assert min(beside_it) > place_of(f"tests/{next(iter(TOGETHER))}::test_it", "unit")
+
+
+def test_make_test_leaves_faults_to_make_faults_and_does_not_even_import_them() -> None:
+    makefile = (TESTS.parent / "Makefile").read_text()
+    assert '-m "not faults"' in makefile
+    assert "-m faults tests/faults" in makefile
+    assert is_left_out(TESTS / "faults" / "test_proxy.py", "not faults")
+    assert not is_left_out(TESTS / "faults" / "test_proxy.py", "faults")
+    assert not is_left_out(TESTS / "browser" / "test_runs.py", "not faults")
+
+
 def test_each_test_carries_its_cost(request: pytest.FixtureRequest) -> None:
     assert request.node.get_closest_marker("unit") is not None
 
@@ -38,5 +69,6 @@ def test_the_tests_of_a_file_share_one_process() -> None:
 
 @pytest.mark.parametrize("file", TOGETHER)
 def test_files_that_share_a_costly_fixture_share_one_process(file: str) -> None:
-    assert TOGETHER[file] in (TESTS / file).read_text()
+    words = set(re.findall(r"\w+", (TESTS / file).read_text()))
+    assert words & {"trained", "trainers"}  # the first needs the second
     assert scope_of(f"tests/{file}::test_it") == TOGETHER[file]

@@ -108,7 +108,7 @@ def test_a_worker_starts_without_torch() -> None:
     """An io worker idles without it; the others load it when their loop or trainer starts."""
     found = loaded_by(
         ["worker.runtime.process", "worker.runtime.launch", "worker.runtime.tasks"],
-        then="worker.runtime.process.IoJobs(settings=None, database=None, store=None)",
+        then="worker.runtime.process.LimitedIoJobs(settings=None, database=None, store=None)",
     )
     assert found & (HEAVY | {"safetensors", "numpy"}) == set()
 

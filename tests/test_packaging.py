@@ -32,6 +32,7 @@ EXTRAS = {
     "app": (),
     "migrations": (),
     "worker": (),
+    "worker/core/eyes/build": ("starter",),
     "worker/core/starter/build": ("starter",),
     "worker/core/training/optim.py": ("eightbit",),
     "bench": ("test",),

@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from argparse import Namespace
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from docs.screenshots import camera
+from docs.screenshots import camera, examples
 from docs.screenshots.camera import MAX_BYTES, THEMES, ImageTooLarge
 from docs.screenshots.overview import spread
 from tests.images import make_png
+from worker.core.starter.examples import EXAMPLES, Example
+from worker.core.starter.sheet import CELL
+from worker.core.training.presets import Preset
 
 ROOT = Path(__file__).parents[1]
 FOLDER = ROOT / "docs" / "images"
@@ -58,3 +62,43 @@ def test_an_image_above_the_limit_is_refused(
     with pytest.raises(ImageTooLarge, match=r"a\.webp has .* bytes; 10 are allowed"):
         camera.save_webp(make_png(1), tmp_path / "a.webp")
     assert not (tmp_path / "a.webp").exists()
+
+
+def test_the_sheets_of_the_examples_are_small() -> None:
+    for path in examples.SHEETS.glob("*"):
+        assert path.stem in EXAMPLES
+        assert path.stat().st_size <= MAX_BYTES
+        with Image.open(path) as sheet:
+            assert sheet.width > examples.COLUMNS * CELL
+
+
+def test_a_sheet_has_a_row_for_the_base_and_one_for_each_preset(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def demo(example: Example, preset: Preset, out: Path) -> Path:
+        asked.append((example.key, preset))
+        out.mkdir(parents=True)
+        for number in range(1, examples.COLUMNS + 1):
+            for weight in (0.0, 1.0):
+                (out / f"weight-{weight}-{number}.png").write_bytes(make_png(number))
+        return out
+
+    asked: list[tuple[str, Preset]] = []
+    monkeypatch.setattr(examples, "run_demo", demo)
+    examples.main(["--style", "linocut", "--preset", "quick", "--out", str(tmp_path)])
+    examples.main(["--out", str(tmp_path / "both")])
+    assert asked[:1] == [("linocut", Preset.QUICK)]
+    assert asked[1:] == [(key, preset) for key in EXAMPLES for preset in examples.PRESETS]
+    with (
+        Image.open(tmp_path / "linocut.webp") as one,
+        Image.open(tmp_path / "both" / "linocut.webp") as two,
+    ):
+        assert CELL < two.height - one.height < 1.2 * CELL
+
+
+def test_a_demo_without_results_is_an_error(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(examples.subprocess, "run", lambda *_, **__: Namespace(returncode=1))
+    with pytest.raises(RuntimeError, match=r"--style linocut .* ended with 1 and without results"):
+        examples.run_demo(EXAMPLES["linocut"], Preset.QUICK, tmp_path)

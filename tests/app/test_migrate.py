@@ -22,6 +22,7 @@ from app.registry.config import Settings
 from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.db import Database, make_engine
 from app.registry.renders.models import RenderAdapter
+from app.registry.runs import search as runs_search
 from app.registry.runs.models import Run
 from tests.old_rows import assert_kept, fill_tables, read_rows
 
@@ -76,7 +77,10 @@ def test_every_row_of_the_first_release_is_kept_and_found(postgres: str, tmp_pat
             assert search.candidates(session, search.needles("agais SEA"), most=9) == [1, 2]
             assert session.get_one(Adapter, 1).sort_name == "agais"
             assert session.get_one(AdapterVersion, 1).file_tensor_sha256 == "7" * 64
-            assert session.get_one(Run, 2).config["regularization_weight"] == 0.25
+            run = session.get_one(Run, 2)
+            assert run.config["regularization_weight"] == 0.25
+            assert run.sort_name == "2 e name"
+            assert (run.notes, run.search_text) == ("", runs_search.text_of(run))
             pairs = session.exec(select(RenderAdapter.adapter_id, RenderAdapter.render_id)).all()
             assert sorted(pairs) == [(1, 1), (1, 2), (2, 1), (2, 2)]
             if database.is_sqlite:  # switched on again after the migration

@@ -1,9 +1,10 @@
+import contextlib
 import errno
 import hashlib
 import os
 import re
+import socket
 import threading
-import time
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
@@ -186,19 +187,6 @@ def test_storing_again_mends_a_damaged_blob_and_makes_it_young(tmp_path: Path) -
     assert store.stat(SHA).modified.year > 2000
 
 
-def test_starting_sweeps_what_interrupted_uploads_left_a_day_ago(tmp_path: Path) -> None:
-    LocalBlobStore(tmp_path)
-    old, young = tmp_path / "incoming" / "blob-old", tmp_path / "incoming" / "blob-young"
-    old.touch()
-    young.touch()
-    two_days_ago = time.time() - 48 * 3600
-    os.utime(old, (two_days_ago, two_days_ago))
-
-    LocalBlobStore(tmp_path)
-
-    assert files(tmp_path) == ["blob-young"]
-
-
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT])
 def test_a_full_disk_is_a_507_and_leaves_nothing(
     store: BlobStore, number: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -285,3 +273,78 @@ def test_a_bucket_that_does_not_answer_is_a_503(
     with pytest.raises(StorageUnavailable, match="object store") as caught:
         store.put_bytes(b"x")
     assert caught.value.status == 503
+
+
+@pytest.mark.parametrize("answers", [b"", b"HTTP/1.1 200 OK\r\nContent-Length: 99\r\n\r\n<"])
+def test_a_bucket_that_hangs_is_a_503_after_the_time_of_a_request(
+    answers: bytes, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    kept: list[socket.socket] = []
+
+    def accept(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                kept.append(server.accept()[0])
+                kept[-1].sendall(answers)
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=accept, args=(server,), daemon=True).start()
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        monkeypatch.setenv("AWS_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        patience = timedelta(seconds=0.2)
+        store = ObjectBlobStore("s3://b", scratch=tmp_path, retries=0, request_timeout=patience)
+        for use in (store.check, lambda: store.put_bytes(b"x")):
+            with pytest.raises(StorageUnavailable, match="object store"):
+                use()
+        server.shutdown(socket.SHUT_RDWR)
+    for one in kept:
+        one.close()
+
+
+def test_an_answer_of_a_bucket_that_breaks_off_is_an_outage_and_no_damage(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    rest = (
+        b"Content-Length: 999\r\nETag: x\r\nConnection: close\r\n"
+        b"Last-Modified: Thu, 01 Jan 2026 00:00:00 GMT\r\n\r\n"
+    )
+    whole, part = b"HTTP/1.1 200 OK\r\n", b"HTTP/1.1 206 Partial\r\n"
+
+    def serve(server: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                with server.accept()[0] as client:
+                    asked = client.recv(65_536)
+                    if b"range:" in asked.lower():
+                        client.sendall(part + b"Content-Range: bytes 0-998/999\r\n" + rest)
+                    else:
+                        client.sendall(whole + rest)
+                    if asked.startswith(b"GET"):
+                        client.sendall(b"the beginning")
+
+    with socket.create_server(("127.0.0.1", 0)) as server:
+        threading.Thread(target=serve, args=(server,), daemon=True).start()
+        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+        monkeypatch.setenv("AWS_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
+        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        store = ObjectBlobStore("s3://b", scratch=tmp_path, retries=0)
+        with pytest.raises(StorageUnavailable, match="object store"):
+            verify(store, "0" * 64)
+        with pytest.raises(StorageUnavailable, match="object store"):
+            store.local_path("0" * 64, tmp_path / "copies")
+        server.shutdown(socket.SHUT_RDWR)
+
+
+def test_a_folder_whose_drive_is_not_mounted_is_away_and_misses_no_blob(tmp_path: Path) -> None:
+    store = LocalBlobStore(tmp_path / "blobs")
+    blob = store.put_bytes(DATA)
+    (tmp_path / "blobs").rename(tmp_path / "elsewhere")
+    for use in (store.check, lambda: store.open(blob.sha256), lambda: store.put_bytes(b"x")):
+        with pytest.raises(StorageUnavailable, match="storage folder"):
+            use()
+    (tmp_path / "elsewhere").rename(tmp_path / "blobs")
+    with store.open(blob.sha256) as file:
+        assert file.read() == DATA

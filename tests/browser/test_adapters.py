@@ -68,6 +68,9 @@ def test_dropped_files_are_imported_and_each_refusal_is_named(live: Live, page: 
     end_import(live.state, JobStatus.SUCCEEDED, result={"adapter_id": adapter.key})
     expect(page.locator("#results")).to_contain_text("Chalk")  # without a reload
     expect(page.locator("#adapter-count")).to_contain_text("2 adapters.")
+    panel = page.get_by_role("region", name="Imports")
+    expect(panel).to_contain_text("2 files: 1 imported, 1 not imported")
+    expect(panel.get_by_role("status")).to_contain_text("Not imported: bad.ckpt")
     imports.get_by_role("link", name="Chalk").click()
     expect(page).to_have_url(re.compile("/adapters/chalk$"))
 
@@ -75,6 +78,8 @@ def test_dropped_files_are_imported_and_each_refusal_is_named(live: Live, page: 
 def test_notes_save_themselves_and_say_so(live: Live, page: Page) -> None:
     adapter = fake_workers.adapter(live.state)
     page.goto("/adapters/chalk")
+    page.get_by_role("link", name="Edit").press("Enter")
+    expect(page.get_by_label("Name", exact=True)).to_be_focused()
     page.get_by_label("Notes").fill("Best at 0.8.")
     expect(page.locator("#about-state")).to_have_text("Saved")
     with live.database.read() as session:
@@ -82,6 +87,16 @@ def test_notes_save_themselves_and_say_so(live: Live, page: Page) -> None:
     page.get_by_label("Name", exact=True).fill("")
     page.get_by_label("Notes").focus()
     expect(page.locator("#about-state")).to_contain_text("Not saved. An adapter needs a name.")
+    page.get_by_label("Name", exact=True).fill("Chalk two")
+    page.get_by_role("button", name="Done").press("Enter")
+    expect(page.get_by_role("link", name="Edit")).to_be_focused()
+    expect(page.get_by_role("heading", level=1)).to_have_text("Chalk two")
+    page.locator("#lead-2").press("Enter")
+    expect(page.locator("#lead-2")).to_have_attribute("aria-current", "true")
+    expect(page.locator("#lead-2")).to_be_focused()
+    page.get_by_role("button", name="Set as cover").press("Enter")
+    expect(page.locator("#lead-cover")).to_have_text("Cover")
+    expect(page.locator("#lead-cover")).to_be_focused()
 
 
 def test_a_deleted_adapter_comes_back_with_undo(live: Live, page: Page) -> None:
@@ -94,10 +109,18 @@ def test_a_deleted_adapter_comes_back_with_undo(live: Live, page: Page) -> None:
 
 
 @pytest.mark.parametrize("width", [360, 768, 1440])
-def test_the_list_of_formats_opens_inside_the_window(live: Live, page: Page, width: int) -> None:
-    adapter = fake_workers.adapter(live.state, "Chalk", trigger_word="a long chalkboard trigger")
+def test_a_long_name_and_the_list_of_formats_fit_the_window(
+    live: Live, page: Page, width: int
+) -> None:
+    adapter = fake_workers.adapter(live.state, "C" * 120, trigger_word="a long chalkboard trigger")
     page.set_viewport_size({"width": width, "height": 900})
+    page.goto("/adapters")
+    star, card = page.locator(".star").bounding_box(), page.locator(".card").bounding_box()
+    assert star is not None
+    assert card is not None
+    assert star["x"] + star["width"] <= card["x"] + card["width"]
     page.goto(f"/adapters/{adapter.slug}")
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
     page.get_by_label("Other formats").click()
     box = page.locator(".downloads-list").bounding_box()
     assert box is not None

@@ -50,8 +50,10 @@ def test_working_on_a_dataset_and_its_run_logs_nothing(live: Live, page: Page) -
     expect(page.locator(".tile")).to_have_count(4)
     page.get_by_role("link", name="Train this style").click()
     page.get_by_text("Advanced").click()
+    page.locator("#settings-adapter > summary").click()
     for name in ("Steps", "Rank", "Alpha"):  # the answers overtake each other
-        page.get_by_label(name, exact=True).press_sequentially("12", delay=450)
+        page.get_by_label(name, exact=True).select_text()
+        page.keyboard.type("12", delay=450)
     page.get_by_role("radio", name=re.compile("Balanced")).check()
     page.get_by_label("Alpha", exact=True).fill("4")
     expect(page.locator("#advanced-facts")).to_contain_text("changed")

@@ -255,7 +255,7 @@ def test_a_deleted_dataset_comes_back_by_undo(page: Page, dataset: str) -> None:
 
 def test_the_example_is_one_click_away(page: Page, live) -> None:
     page.goto("/")
-    page.get_by_role("button", name="Try it with this example").click()
+    page.get_by_role("button", name="Try Chalkboard").click()
     page.wait_for_url("**/datasets/chalkboard", timeout=60_000)
     expect(page.locator(".tile")).to_have_count(24)
     expect(page.get_by_role("textbox", name="Caption of fox.webp")).to_have_value(
@@ -290,7 +290,8 @@ def test_the_question_mark_shows_the_shortcuts_and_the_theme_stays(
     page.keyboard.press("/")
     expect(page.get_by_role("searchbox")).to_be_focused()
     page.get_by_role("button", name="Theme").click()
-    page.get_by_role("button", name="Dark").click()
+    with page.expect_response("**/theme"):
+        page.get_by_role("button", name="Dark").click()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")
     page.reload()
     expect(page.locator("html")).to_have_attribute("data-theme", "dark")

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import BrowserContext, Page, expect
 
 from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.adapters.versions.usual_weight import set_usual_weight
 from app.registry.base_models.models import BaseModel
 from app.registry.renders import service
 from tests import fake_workers
@@ -49,7 +50,7 @@ def test_an_adapter_is_found_and_added_and_enter_does_not_draw(live: Live, page:
     page.get_by_label("Add an adapter").select_option("moss")
     expect(page.get_by_role("link", name="Moss")).to_be_visible()
     expect(search).to_have_value("")
-    expect(page).to_have_url(re.compile(r"/play\?adapter=moss%3A1$"))
+    expect(page).to_have_url(re.compile(r"/play\?adapter=moss$"))
     with live.database.read() as session:
         assert service.recent_renders(session) == []
 
@@ -84,7 +85,9 @@ def test_another_base_marks_at_once_what_does_not_fit(live: Live, page: Page) ->
 
 
 def test_slider_and_number_hold_one_weight(live: Live, page: Page) -> None:
-    fake_workers.adapter(live.state)
+    adapter = fake_workers.adapter(live.state)
+    with live.state.database.write() as session:
+        set_usual_weight(session, adapter.key, None, 0.6)
     page.goto("/play?adapter=chalk:0.75")
     slider = page.get_by_label("Weight of Chalk, slider")
     number = page.get_by_label("Weight of Chalk", exact=True)
@@ -99,9 +102,13 @@ def test_slider_and_number_hold_one_weight(live: Live, page: Page) -> None:
     number.fill("7.5")
     expect(slider).to_have_value("2")
     expect(number).to_have_value("7.5")
-    page.get_by_role("button", name="Reset to 1").click()
-    expect(slider).to_have_value("1")
-    expect(number).to_have_value("1")
+    page.get_by_role("button", name="Reset to the usual weight, 0.6").click()
+    expect(slider).to_have_value("0.6")
+    expect(number).to_have_value("0.6")
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    slider.dblclick()
+    expect(number).to_have_value("0.6")
 
 
 def test_a_seed_is_kept_only_while_it_is_locked(live: Live, page: Page) -> None:
@@ -178,3 +185,31 @@ def test_the_playground_draws_without_scripts(context: BrowserContext, live: Liv
     page.reload()
     expect(page.locator("#result .picture img")).to_have_count(2)
     bare.close()
+
+
+def test_a_subject_is_found_and_chosen_with_the_keyboard_alone(live: Live, page: Page) -> None:
+    page.goto("/play")
+    prompt, note = page.get_by_label("Prompt", exact=True), page.locator("#prompt-note")
+    prompt.press_sequentially("zorblax")
+    expect(note).to_contain_text("starter does not know “zorblax”.")
+    prompt.fill("castle, zorblax style")
+    expect(note).to_have_text("starter does not know “zorblax”.")
+    summary = page.get_by_text("What starter can draw")
+    summary.focus()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Tab")
+    expect(page.get_by_label("Find a subject that starter knows")).to_be_focused()
+    page.keyboard.type("rocket")
+    expect(page.locator("#subjects-told")).to_have_text("1 subject found.")
+    page.keyboard.press("Enter")  # neither generates nor loses what is found
+    page.keyboard.press("Tab")
+    expect(page.get_by_role("button", name="rocket", exact=True)).to_be_focused()
+    page.keyboard.press("Enter")
+    expect(prompt).to_have_value("rocket, zorblax style")
+    expect(page.locator("#subjects-told")).to_have_text("The prompt starts with rocket.")
+    expect(page.get_by_role("button", name="rocket", exact=True)).to_be_focused()
+    expect(page).to_have_url(re.compile(r"/play\?prompt=rocket%2C\+zorblax\+style"))
+    prompt.fill("rocket, noto style")  # the new field is listened to as well
+    expect(note).to_be_hidden()
+    with live.database.read() as session:
+        assert service.recent_renders(session) == []

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from playwright.sync_api import Browser, FilePayload, Page, expect
+from playwright.sync_api import Browser, FilePayload, Page, Request, Route, expect
 
 from app.registry.jobs.states import JobStatus
 from bench.pages import measure
@@ -22,12 +22,20 @@ HIDDEN = """
 
 
 def requests_in_a_minute(page: Page) -> list[str]:
-    """The addresses asked for during the next minute of the page's clock."""
-    seen: list[str] = []
-    page.on("request", lambda request: seen.append(request.url))
+    """The addresses asked for during the next minute of the page's clock.
+
+    The clock waits for the answers: a page whose question is open asks nothing new.
+    """
+    seen: list[Request] = []
+    answered: list[Request] = []
+    page.on("request", lambda request: seen.append(request))
+    page.on("requestfinished", lambda request: answered.append(request))
+    page.on("requestfailed", lambda request: answered.append(request))
     for _ in range(60_000 // STEP_MS):
         page.clock.run_for(STEP_MS)
-    return seen
+        while set(seen) - set(answered):
+            page.wait_for_timeout(5)
+    return [request.url for request in seen]
 
 
 def test_nothing_asks_more_than_thirty_times_a_minute(live: Live, page: Page) -> None:
@@ -53,7 +61,7 @@ def test_a_change_after_a_long_quiet_time_is_followed_quickly(live: Live, page: 
     training.train(3)
     page.clock.install()
     page.goto(f"/runs/{run.key}")
-    expect(page.locator(".chart canvas")).to_be_visible()
+    expect(page.locator(".chart-loss canvas")).to_be_visible()
     quiet = requests_in_a_minute(page)
     training.train(1)
     page.clock.run_for(10_000)
@@ -85,8 +93,24 @@ def test_the_table_of_the_chart_stays_open_and_focused_while_a_run_trains(
     training.train(3)
     expect(table.get_by_role("row")).to_have_count(6)
     expect(summary).to_be_focused()
-    expect(page.locator(".u-legend")).to_contain_text("Smoothed")
-    assert page.evaluate("document.querySelectorAll('.chart .uplot').length") == 1
+    expect(page.locator(".chart-loss .u-legend")).to_contain_text("Smoothed")
+    assert page.evaluate("document.querySelectorAll('.chart .uplot').length") == 2
+
+
+def test_an_answer_that_comes_after_its_part_was_replaced_is_dropped(
+    live: Live, page: Page
+) -> None:
+    run = fake_workers.queued_run(live.state, fake_workers.dataset(live.state))
+    fake_workers.FakeTraining(live.state).train(10)
+    held: list[Route] = []
+    page.route("**/live?*", lambda route: held.append(route))
+    with page.expect_request("**/live?*"):
+        page.goto(f"/runs/{run.key}")
+    page.get_by_role("button", name="Sample now").click()
+    expect(page.get_by_role("button", name="Sampling soon…")).to_be_visible()
+    with page.expect_request_finished(lambda request: "/live" in request.url):
+        held[0].continue_()
+    expect(page.get_by_role("button", name="Sampling soon…")).to_be_visible()
 
 
 def test_the_files_of_a_large_import_share_the_requests(live: Live, page: Page) -> None:

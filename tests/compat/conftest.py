@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import sqlite3
 import tarfile
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,9 @@ from app.registry.db import make_engine
 from app.registry.jobs.service import claim_next
 from app.registry.state import AppState
 from app.web.main import create_app
+from tests.compat.old_starter import FINGERPRINT, save_old_starter
+from worker.core import starter
+from worker.core.bases.inspect import inspect_base
 from worker.runtime.lease import Lease
 
 ARCHIVE = Path(__file__).parent / "data-57f004e.tar.xz"
@@ -64,7 +68,7 @@ class OldData:
         with self.state.database.read() as session:
             return list(session.exec(select(table).filter_by(**values).order_by(table.id)))
 
-    def run_queued(self, kind: type[Any]) -> None:
+    def run_queued(self, kind: Callable[..., Any]) -> None:
         """Run every queued job of this kind of worker in this thread."""
         database = self.state.database
         work = kind(self.state.settings, database, self.state.store)
@@ -86,6 +90,20 @@ def archive(tmp_path_factory: pytest.TempPathFactory) -> Path:
     with tarfile.open(ARCHIVE) as packed:
         packed.extractall(folder, filter="data")
     return folder
+
+
+@pytest.fixture(scope="session")
+def old_starter(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The stand-in for the base model that was embedded then."""
+    return save_old_starter(tmp_path_factory.mktemp("starter-57f004e"))
+
+
+@pytest.fixture(scope="module", autouse=True)
+def _embeds_the_old_base(old_starter: Path) -> Iterator[None]:
+    """The stand-in is what is embedded here, whatever base model ships today."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(starter, "PATH", old_starter)
+        yield
 
 
 @pytest.fixture(scope="session")
@@ -113,12 +131,40 @@ def open_copy(
     archive: Path, expected: dict[str, Any], folder: Path, **options: Any
 ) -> Iterator[OldData]:
     """Copy the data folder and open today's app on it."""
+    copy_data(archive, folder)
+    yield from open_folder(folder, expected, **options)
+
+
+def copy_data(archive: Path, folder: Path, *, made_with: str | None = None) -> None:
+    """Copy the data folder, as if it had been made here with the base model that is embedded now.
+
+    `made_with`: the fingerprint of another base model that it was made with instead.
+    """
     shutil.copytree(archive / "data", folder / "data")
-    with sqlite3.connect(folder / "data" / "brushwork.db") as connection:  # as if made here
+    made_with = made_with or inspect_base(starter.PATH).fingerprint
+    with sqlite3.connect(folder / "data" / "brushwork.db") as connection:
         values = (PLACE, str(folder))
         connection.execute("UPDATE base_model SET source = replace(source, ?, ?)", values)
+        connection.execute("UPDATE base_model SET fingerprint = ? WHERE id = 1", (made_with,))
+        for (sha256,) in connection.execute("SELECT DISTINCT sha256 FROM checkpoint").fetchall():
+            now = _change_checkpoint(folder / "data" / "blobs", sha256, made_with)
+            values = (now, sha256)
+            connection.execute("UPDATE checkpoint SET sha256 = ? WHERE sha256 = ?", values)
     connection.close()
-    yield from open_folder(folder, expected, **options)
+
+
+def _change_checkpoint(blobs: Path, sha256: str, fingerprint: str) -> str:
+    """Name the base model in the manifest of a stored checkpoint; returns its new hash."""
+    old = blobs / sha256[:2] / sha256[2:4] / sha256
+    entry = '"base_model": "{}"'  # in the adapter beside it, the fingerprint has another name
+    was, now = entry.format(FINGERPRINT), entry.format(fingerprint)
+    content = old.read_bytes().replace(was.encode(), now.encode())
+    old.unlink()
+    name = hashlib.sha256(content).hexdigest()
+    new = blobs / name[:2] / name[2:4] / name
+    new.parent.mkdir(parents=True, exist_ok=True)
+    new.write_bytes(content)
+    return name
 
 
 def open_folder(folder: Path, expected: dict[str, Any], **options: Any) -> Iterator[OldData]:
@@ -127,7 +173,7 @@ def open_folder(folder: Path, expected: dict[str, Any], **options: Any) -> Itera
         _env_file=None,
         data_dir=folder / "data",
         broker_url=f"filesystem://{folder}/broker",
-        allowed_hosts="testserver",
+        allowed_hosts="localhost",
         device="cpu",
         threads=1,
         **options,
@@ -136,7 +182,7 @@ def open_folder(folder: Path, expected: dict[str, Any], **options: Any) -> Itera
     migrate.upgrade(engine)
     engine.dispose()
     app = create_app(settings)
-    with TestClient(app, raise_server_exceptions=False) as client:
+    with TestClient(app, base_url="http://localhost", raise_server_exceptions=False) as client:
         yield OldData(folder, expected, app.state.brushwork, client)
 
 

@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import json
+from contextlib import closing
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
@@ -17,7 +18,9 @@ from sqlmodel import select
 from app.registry import migrate
 from app.registry.adapters import service as adapters
 from app.registry.adapters.models import AdapterFile, AdapterVersion
+from app.registry.base_models.models import BaseModel
 from app.registry.jobs.models import Event, IoJob
+from app.registry.renders.models import Render
 from app.registry.runs.models import Run
 from app.registry.sweep import sweep
 from app.registry.thumbnails import backfill
@@ -25,17 +28,20 @@ from app.registry.thumbnails import service as thumbnails
 from app.registry.thumbnails.models import Thumbnail
 from tests.compat.conftest import (
     CONFIG_KEY,
-    PLACE,
     RENAMED,
     OldData,
     assert_holds,
+    copy_data,
     metadata_of,
+    open_folder,
     renamed,
 )
+from tests.compat.old_starter import FINGERPRINT
 from tests.old_rows import assert_kept, read_rows
 from worker.core.training.config import TrainConfig
 from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.io_jobs import IoJobs
+from worker.runtime.render_jobs import RenderJobs
 
 PAGES = {
     "/": ["Harbor"],
@@ -76,13 +82,14 @@ def test_the_database_is_migrated_to_the_tables_of_today(old_data: OldData) -> N
     migrate.check(old_data.state.database.engine)
 
 
-def test_every_row_is_still_there(archive: Path, old_data: OldData) -> None:
-    old = sa.create_engine(f"sqlite:///{archive / 'data' / 'brushwork.db'}")
+def test_every_row_is_still_there(archive: Path, old_data: OldData, tmp_path: Path) -> None:
+    copy_data(archive, tmp_path)
+    old = sa.create_engine(f"sqlite:///{tmp_path / 'data' / 'brushwork.db'}")
     with old.connect() as connection:
         before = read_rows(connection)
     old.dispose()
-    for row in before["base_model"].values():  # as `open_copy` does
-        row["source"] = row["source"].replace(PLACE, str(old_data.folder))
+    for row in before["base_model"].values():
+        row["source"] = row["source"].replace(str(tmp_path), str(old_data.folder))
     with old_data.state.database.engine.connect() as connection:
         assert_kept(before, read_rows(connection))
 
@@ -113,6 +120,34 @@ def test_the_api_answers_what_it_answered(old_data: OldData) -> None:
         assert_holds(old_data.get(f"/adapters/{adapter['id']}"), renamed(adapter))
     assert_holds(old_data.get("/adapters/1/aliases"), renamed(old["aliases"]))
     assert_holds(old_data.get("/renders/2"), renamed(old["render"]))
+
+
+def test_the_old_embedded_base_stays_with_what_was_made_with_it(
+    archive: Path, expected: dict[str, Any], tmp_path: Path
+) -> None:
+    """Another base model is embedded now than the one that the data was made with."""
+    copy_data(archive, tmp_path, made_with=FINGERPRINT)
+    with closing(open_folder(tmp_path, expected)) as opened:
+        data = next(opened)
+        retired, new = data.row(BaseModel, 1), data.rows(BaseModel, source="starter")[0]
+        assert (retired.name, retired.is_retired) == ("starter (64 px)", True)
+        assert (new.key != 1, new.name, new.status) == (True, "starter", "ready")
+        assert data.get("/base-models/1")["is_retired"]
+        for page in ("/adapters/harbor-light", "/runs/1", "/runs/2", "/renders/2"):
+            assert "base no longer shipped" in data.client.get(page).text
+        for adapter in expected["adapters"]:
+            assert_holds(data.get(f"/adapters/{adapter['id']}"), renamed(adapter))
+        orders = len(data.rows(IoJob, kind="export_adapter"))
+        for file in data.rows(AdapterFile):
+            adapter_id = data.row(AdapterVersion, file.version_id).adapter_id
+            query = f"?format={file.format}&dtype={file.dtype}&with_tags={file.with_tags}"
+            answer = data.client.get(f"/api/v1/adapters/{adapter_id}/download{query}")
+            assert (answer.status_code, len(answer.content)) == (200, file.size_bytes)
+        assert len(data.rows(IoJob, kind="export_adapter")) == orders
+        data.run_queued(RenderJobs)
+        reasons = {row.error for row in data.rows(Render, status="failed")}
+        assert len(reasons) == 1
+        assert "“starter (64 px)” is no longer shipped with Brushwork" in reasons.pop()
 
 
 def test_every_stored_image_is_served(old_data: OldData) -> None:

@@ -6,6 +6,7 @@ import json
 import shutil
 from collections.abc import Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,7 @@ from tests.compat.conftest import (
     renamed,
 )
 from tests.fake_hub import WRITE, Hub, open_hub
+from tests.worker.runtime.trainer_server import TrainerServer
 from worker.core import starter
 from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.io_jobs import IoJobs
@@ -233,9 +235,11 @@ class OneTraining(TrainJobs):
         """There is no next one."""
 
 
-def test_a_queued_run_resumes_from_the_old_checkpoint(own_copy: OldData) -> None:
+def test_a_queued_run_resumes_from_the_old_checkpoint(
+    own_copy: OldData, trainers: TrainerServer
+) -> None:
     assert own_copy.client.post("/api/v1/runs/2/cancel").is_success  # it is as long as a real one
-    own_copy.run_queued(OneTraining)
+    own_copy.run_queued(partial(OneTraining, command=trainers.command))
     run = own_copy.row(Run, 3)
     assert (run.status, run.error, run.error_trace) == ("succeeded", None, None)
     assert (run.parent_id, run.step, run.total_steps) == (1, 6, 6)

@@ -15,6 +15,7 @@ from PIL import Image
 from tests.fake_hub import WRITE, open_hub
 from tests.stack.conftest import Stack, start_stack, stop_stack
 from worker.core import starter
+from worker.core.starter.examples import CHALKBOARD
 
 QUERY = "lora_unet_mid_block_attentions_0_transformer_blocks_0_attn2_to_k"
 
@@ -41,7 +42,7 @@ def documented_stack(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Stack
 def folder_of_files(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with the files that the examples upload."""
     folder = tmp_path_factory.mktemp("files")
-    first, *others = sorted(starter.EXAMPLE.glob("*.webp"))[:6]
+    first, *others = sorted(CHALKBOARD.folder.glob("*.webp"))[:6]
     Image.open(first).convert("RGB").save(folder / "fox.png")
     (folder / "fox.txt").write_text("fox, ink")
     with zipfile.ZipFile(folder / "more.zip", "w") as archive:

@@ -107,7 +107,7 @@ def run_page(
     curl's own settings send what is for localhost:8188 to `server` ("host:port").
     """
     (folder / ".curlrc").write_text(
-        f'connect-to = "localhost:8188:{server}"\nsilent\nshow-error\nmax-time = 120\n'
+        f'connect-to = "localhost:8188:{server}"\nsilent\nshow-error\nmax-time = 600\n'
         'write-out = "%{stderr}sent %{method} %{url_effective} %{http_code}\\n"\n'
     )
     lines = ["set -eu"]
@@ -119,7 +119,7 @@ def run_page(
         env={**environment, "CURL_HOME": str(folder)},
         stdin=subprocess.DEVNULL,
         check=False,
-        timeout=800,
+        timeout=1_700,
     )
     return [
         Outcome(

@@ -7,7 +7,7 @@ from worker.core.training.config import Group, TrainConfig
 from worker.core.training.presets import Preset, preset_config
 
 USUAL_IMAGES = 24
-NATIVE_SIDES = (64, 512, 1_024)
+NATIVE_SIDES = (128, 512, 1_024)
 
 
 def setting_rows(group: Group) -> list[tuple[str, ...]]:

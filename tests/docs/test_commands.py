@@ -16,17 +16,21 @@ import pytest
 from app.cli.adapter_files.arguments import TOOLS, tool_parser
 from app.cli.main import build_parser
 from tests.docs.pages import DOCS, ROOT, section, shell_commands, text
+from worker.core.eyes import __main__ as eyes
 from worker.core.training.command_line import flags
 
 PAGE = DOCS / "command-line.md"
 FLAG = re.compile(r"(?<![\w-])(-{1,2}[a-z][a-z-]*)")
 SECTIONS = {"backup": "backup and restore", "restore": "backup and restore"}
+FORWARDED = {"train", "name"}
+"""Commands whose flags the core reads, each with a test of its own here."""
+
 NEGATED = re.compile(r"^--no-(?!browser)")
 
 
-def commands() -> dict[str, ArgumentParser]:
-    """Every command with its parser."""
-    actions = build_parser()._actions
+def commands(parser: ArgumentParser | None = None) -> dict[str, ArgumentParser]:
+    """Every command, of `brushwork` if no other parser is given, with its parser."""
+    actions = (parser or build_parser())._actions
     choices = next(action.choices for action in actions if action.dest == "command")
     assert isinstance(choices, dict)
     return choices
@@ -54,7 +58,7 @@ def test_every_command_is_in_the_table() -> None:
     assert set(re.findall(r"\[`(\w+)`\]\(#", table)) == set(commands())
 
 
-@pytest.mark.parametrize("name", sorted(set(commands()) - {"train"}))
+@pytest.mark.parametrize("name", sorted(set(commands()) - FORWARDED))
 def test_every_flag_of_a_command_is_documented(name: str) -> None:
     expected = options(commands()[name])
     found = documented(SECTIONS.get(name, name))
@@ -63,7 +67,7 @@ def test_every_flag_of_a_command_is_documented(name: str) -> None:
     assert expected <= found
 
 
-@pytest.mark.parametrize("name", sorted(set(commands()) - {"train", "adapters"}))
+@pytest.mark.parametrize("name", sorted(set(commands()) - FORWARDED - {"adapters"}))
 def test_every_documented_flag_of_a_command_exists(name: str) -> None:
     shared = [key for key in commands() if SECTIONS.get(key, key) == SECTIONS.get(name, name)]
     known = set().union(*(options(commands()[key]) for key in shared))
@@ -84,6 +88,10 @@ def test_the_flags_of_train_are_documented_once() -> None:
     assert others <= found
     assert found <= others | settings | {"--no-text-encoder", "--no-"}
     assert set(flags.ALIASES.values()) <= found
+
+
+def test_the_flags_of_name_are_documented() -> None:
+    assert documented("name") == options(commands(eyes.build_parser())["name"])
 
 
 def commands_in_documents() -> Iterator[tuple[str, str]]:
@@ -113,6 +121,8 @@ def parse(words: list[str]) -> None:
             arguments = build_parser().parse_args(words)
             if arguments.command == "train":
                 flags.parse_arguments(arguments.words)
+            if arguments.command == "name":
+                eyes.build_parser().parse_args(["name", *arguments.words])
     except SystemExit as end:
         if end.code:
             pytest.fail(said.getvalue())

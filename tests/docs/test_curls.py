@@ -17,7 +17,7 @@ from tests.docs.examples import PAGES, ROOT, Outcome, differences, examples, run
 from tests.documented import find_operation
 from tests.stack.conftest import Stack
 
-pytestmark = pytest.mark.timeout(900)  # one fixture trains, generates, publishes and more
+pytestmark = pytest.mark.timeout(1_800)  # one fixture trains, generates, publishes and more
 
 API_PAGE = ROOT / "docs" / "api.md"
 

@@ -13,11 +13,13 @@ from app.registry.config import Settings
 from app.registry.datasets import archive, captions, decoding, images
 from app.registry.jobs.states import ALLOWED_MOVES
 from app.registry.paths import TEMPLATES
+from app.registry.runs.presets import PRESET_WORDS
 from app.registry.wording import size_text
 from app.web import main
 from app.web.runs.forms import GROUP_TITLES
 from tests.docs.expected import preset_rows, setting_rows
 from tests.docs.pages import DOCS, LABEL, ROOT, documents, name, prose, rows, section, text
+from worker.core.starter.examples import EXAMPLES
 from worker.core.training.config import Group, TrainConfig
 from worker.core.words import FileFormat
 
@@ -109,7 +111,10 @@ def words_on_pages() -> str:
     """Everything that pages can say, with entities resolved."""
     files = [*TEMPLATES.rglob("*.html"), *(ROOT / "app" / "web").rglob("*.py")]
     titles = [field.title or "" for field in TrainConfig.model_fields.values()]
-    return unescape("\n".join([*(path.read_text() for path in files), *titles]))
+    tries = [f"Try {example.title}" for example in EXAMPLES.values()]  # datasets/_examples.html
+    presets = [title for title, _ in PRESET_WORDS.values()]
+    texts = [*(path.read_text() for path in files), *titles, *tries, *presets]
+    return unescape("\n".join(texts))
 
 
 def test_the_readme_names_the_oldest_python() -> None:

@@ -20,7 +20,8 @@ def loaded():
     return [name for name in names if name in sys.modules]
 
 with lean_imports("cpu"):
-    from worker.runtime import trainer_orders, warm_pipelines
+    from worker.runtime import trainer_orders
+    from worker.runtime.renders import warm_pipelines
 imported = loaded()
 
 from worker.core import starter

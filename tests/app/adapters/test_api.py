@@ -224,7 +224,7 @@ def test_two_versions_are_told_apart_by_what_changed(client: TestClient, adapter
     settings = {row["name"]: (row["label"], row["a"], row["b"]) for row in found["settings"]}
     assert settings["rank"][1:] == (runs_rank(client, 1), 32)
     assert settings["flip"][1:] == (False, True)
-    assert "steps" not in settings  # equal in both
+    assert settings["steps"][1:] == (40, 50)  # that were trained
     words = {row["name"]: (row["a_words"], row["b_words"]) for row in found["settings"]}
     assert words["flip"] == ("off", "on")
     assert {row["name"] for row in found["data"]} == {"dataset_version"}
@@ -339,15 +339,48 @@ def test_an_import_that_takes_long_is_asked_for_by_its_id(
     second = end_import(state, JobStatus.FAILED, error="This file holds no LoRA.")
     assert client.get(places[0]).json() == told | {
         "id": first, "status": "succeeded", "progress": 1.0, "error": None,
+        "loss": None, "needs_consent": False, "waits_for": None,
     }  # fmt: skip
     assert client.get(places[1]).json() == {
         "id": second, "status": "failed", "progress": 0.0, "adapter_id": None, "version": None,
         "duplicate": False, "notes": [], "error": "This file holds no LoRA.",
+        "loss": None, "needs_consent": False, "waits_for": None,
     }  # fmt: skip
     assert client.get(f"{API}/imports/99").status_code == 404
     with state.database.write() as session:
         other = service.order_file(session, 1, FileFormat.KOHYA, WeightDtype.FP16)
     assert client.get(f"{API}/imports/{other.key}").status_code == 404
+
+
+def test_a_loss_is_told_and_allowed_by_its_id_or_from_the_beginning(
+    client: TestClient, state: AppState
+) -> None:
+    client.post("/imports", files={"file": ("loha.safetensors", safetensors())})
+    told = {"error": "54 % would be lost.", "error_code": "loss", "result": {"loss": 0.54}}
+    key = end_import(state, JobStatus.FAILED, **told)
+    failed = client.get(f"{API}/imports/{key}").json()
+    assert (failed["loss"], failed["needs_consent"]) == (0.54, True)
+    again = client.post(f"{API}/imports/{key}/allow-loss")
+    assert (again.status_code, again.json()["status"]) == (202, "queued")
+    with state.database.read() as session:
+        args = session.get_one(IoJob, again.json()["id"]).args
+        assert args == session.get_one(IoJob, key).args | {"allow_loss": True}
+    other = client.post(f"{API}/imports/{again.json()['id']}/allow-loss")
+    assert (other.status_code, other.json()["detail"]) == (
+        409,
+        "This import does not wait for your consent.",
+    )
+
+
+def test_a_file_can_be_sent_with_consent_to_its_loss(
+    client: TestClient, state: AppState, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.web.polling.FILE_PATIENCE_SECONDS", 0.0)
+    file = {"file": ("loha.safetensors", safetensors())}
+    client.post(f"{API}/import", files=file, data={"allow_loss": "true"})
+    with state.database.read() as session:
+        job = session.exec(select(IoJob).where(IoJob.kind == "import_adapter")).one()
+        assert job.args["allow_loss"] is True
 
 
 def test_a_text_in_place_of_a_file_says_so(client: TestClient) -> None:
@@ -376,6 +409,30 @@ def test_a_cover_is_set_over_rest_too(client: TestClient, state: AppState) -> No
     wrong = client.patch(f"{API}/{adapter.key}", json={"cover_sha256": "f" * 64})
     assert wrong.status_code == 422
     assert wrong.json()["detail"].startswith("Only an image generated with this adapter")
+    usual = client.patch(f"{API}/{adapter.key}", json={"cover_sha256": None}).json()
+    assert usual["cover_url"] not in (None, f"/media/{sha256}")
+    assert client.patch(f"{API}/{adapter.key}", json={"notes": "x"}).json() == usual | {
+        "notes": "x"
+    }
+
+
+def test_renders_are_hidden_and_deleted_over_rest(client: TestClient, state: AppState) -> None:
+    adapter = fake_workers.adapter(state)
+    body = {"prompt": "fox", "seed": 1, "adapters": [{"id": adapter.key}]}
+    key = client.post("/api/v1/renders", json=body).json()["id"]
+    assert client.patch(f"/api/v1/renders/{key}", json={"deleted": True}).status_code == 409
+    fake_workers.draw(state)
+    place = f"{API}/{adapter.key}/renders"
+    assert client.patch(f"{place}/{key}", json={"hidden": True}).json()["hidden"] is True
+    assert client.get(place).json() == []
+    assert [row["id"] for row in client.get(f"{place}?hidden=true").json()] == [key]
+    assert client.patch(f"{place}/{key}", json={"hidden": False}).status_code == 200
+    assert client.patch(f"{place}/99", json={"hidden": True}).status_code == 404
+    gone = client.patch(f"/api/v1/renders/{key}", json={"deleted": True}).json()
+    assert gone["deleted_at"]
+    assert client.get(place).json() == []
+    assert client.patch(f"/api/v1/renders/{key}", json={"deleted": False}).status_code == 200
+    assert [row["id"] for row in client.get(place).json()] == [key]
 
 
 def test_pictures_come_a_few_at_a_time(
@@ -396,11 +453,11 @@ def test_pictures_come_a_few_at_a_time(
     rest = client.get(f"{API}/{adapter.key}/renders?before={newest[-1]['id']}").json()
     assert [row["prompt"] for row in rest] == ["fox 2", "fox 1", "fox 0"]
     page = client.get(f"/adapters/{adapter.slug}").text
-    assert 'alt="fox 3"' in page
-    assert 'alt="fox 2"' not in page
+    assert 'dir="auto">fox 3<' in page
+    assert 'dir="auto">fox 2<' not in page
     older = client.get(f"/adapters/{adapter.slug}/pictures?before={newest[-1]['id']}").text
-    assert 'alt="fox 2"' in older
-    assert 'alt="fox 0"' not in older
+    assert 'dir="auto">fox 2<' in older
+    assert 'dir="auto">fox 0<' not in older
     last = client.get(f"/adapters/{adapter.slug}?before={rest[1]['id']}").text
-    assert 'alt="fox 0"' in last
+    assert 'dir="auto">fox 0<' in last
     assert "Older images" not in last

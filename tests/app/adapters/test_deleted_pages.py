@@ -63,10 +63,11 @@ def test_deleting_for_good_asks_first_and_then_nothing_is_left(
     adapter = fake_workers.adapter(state)
     client.post(f"/adapters/{adapter.slug}/delete")
     page = client.get("/adapters/deleted").text
-    assert f'popovertarget="forever-{adapter.key}"' in page
-    assert "This cannot be undone" in page
-    answer = client.post(f"/adapters/{adapter.key}/forever?page=1", headers={"hx-request": "true"})
-    assert 'id="deleted"' in answer.text  # what the script puts in the place of the old list
+    assert f'href="/adapters/{adapter.key}/forever"' in page
+    asked = client.get(f"/adapters/{adapter.key}/forever").text
+    assert "This cannot be undone. It frees <strong>" in asked
+    assert "<li>1 version</li>" in asked
+    answer = client.post(f"/adapters/{adapter.key}/forever")
     assert "No deleted adapters" in answer.text
     assert client.get("/adapters").status_code == 200
     assert "/adapters/deleted" not in client.get("/adapters").text

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import struct
+from dataclasses import replace
 
 import pytest
 from fastapi.testclient import TestClient
@@ -14,6 +15,7 @@ from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.jobs import service as jobs
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
+from app.registry.renders import service as playground
 from app.registry.runs.models import Run
 from app.registry.state import AppState
 from tests import fake_workers
@@ -91,7 +93,7 @@ def test_the_page_of_an_adapter_tells_everything_of_its_run(
         "910 MB",
         "41 s",
         'href="/runs/1"',
-        "&lt;lora:chalk-v1:0.8&gt; chalkboard",
+        "&lt;lora:chalk-v1:1&gt; chalkboard",
         f"/api/v1/adapters/{adapter.key}/download?format=kohya&amp;dtype=fp16&amp;version=1",
         f"/api/v1/adapters/{adapter.key}/download?format=peft&amp;dtype=bf16&amp;version=1",
         'alt="a castle"',
@@ -118,6 +120,85 @@ def test_what_is_said_of_an_adapter_can_be_changed(client: TestClient, state: Ap
     saved = client.post(f"/adapters/{adapter.slug}", data={"notes": "z"}, headers=FRAGMENT)
     assert "Saved" in saved.text
     assert "<html" not in saved.text
+
+
+def test_the_form_stands_behind_edit_and_the_focus_comes_back(
+    client: TestClient, state: AppState
+) -> None:
+    adapter = fake_workers.adapter(state)
+    address = f"/adapters/{adapter.slug}"
+    client.post(address, data={"notes": "<b>Soft"})
+    page = client.get(address).text
+    assert "&lt;b&gt;Soft</p>" in page
+    assert "<textarea" not in page
+    assert f'href="{address}?v=1&amp;edit=1#about"' in page  # works without a script
+    form = client.get(f"{address}?v=1&edit=1").text
+    assert 'name="name" autofocus=""' in form
+    done = client.post(f"{address}?v=1&done=1", data={"name": "New name"}, headers=FRAGMENT).text
+    assert 'hx-select="#about" hx-swap="outerHTML" autofocus>' in done
+    assert '<h1 dir="auto">New name</h1>' in done
+    assert 'id="adapter-head" hx-swap-oob="true"' in done
+    refused = client.post(
+        f"{address}?done=1", data={"tags": "t" * 41, "notes": "kept"}, headers=FRAGMENT
+    )
+    assert refused.status_code == 422
+    assert 'aria-invalid="true" autofocus=""' in refused.text
+    assert "kept</textarea>" in refused.text
+    assert "adapter-head" not in refused.text
+
+
+def test_the_page_leads_with_the_cover_and_the_samples(client: TestClient, state: AppState) -> None:
+    adapter = fake_workers.adapter(state)
+    with state.database.read() as session:
+        castle, rocket = service.version_samples(session, service.get_version(session, adapter))
+    page = client.get(f"/adapters/{adapter.slug}").text
+    lead = page[page.index('id="lead"') : page.index('id="about"')]
+    assert lead.index(f'href="/media/{castle.sha256}"') < lead.index(rocket.sha256)
+    assert lead.count("a castle") == 4  # large, its caption, among the samples
+    assert "prompt=a+castle&amp;seed=0" in lead
+    other = client.get(f"/adapters/{adapter.slug}?image={rocket.sha256}").text
+    assert f'href="/media/{rocket.sha256}"' in other
+    assert "Set as cover" in other
+    unknown = client.get(f"/adapters/{adapter.slug}?image={'f' * 64}").text
+    assert f'href="/media/{castle.sha256}"' in unknown
+
+
+def test_an_image_is_hidden_or_deleted_and_that_is_undone(
+    client: TestClient, state: AppState
+) -> None:
+    adapter = fake_workers.adapter(state)
+    address = f"/adapters/{adapter.slug}"
+    used = [{"id": adapter.key, "weight": 0.5}]
+    key = client.post("/api/v1/renders", json={"prompt": "<i>fox", "adapters": used}).json()["id"]
+    (render,) = fake_workers.draw(state)
+    page = client.get(address).text
+    assert "v1 · 0.5" in page
+    assert "<i>fox" not in page
+    for act, undo in (("hide", "show"), ("delete", "restore")):
+        place = f"{address}/renders/{key}"
+        removed = client.post(f"{place}/{act}", headers=FRAGMENT).text
+        assert f'<li id="render-{key}" hidden></li>' in removed
+        assert f'hx-post="{place}/{undo}"' in removed
+        assert f'id="render-{key}"' not in client.get(address).text
+        assert f'action="{place}/{undo}"' in client.get(f"{address}/hidden").text
+        back = client.post(f"{place}/{undo}", headers=FRAGMENT).text
+        assert "v1 · 0.5" in back
+        plain = client.post(f"{place}/{act}")  # without a script
+        assert str(plain.url).endswith(f"{address}?{act}={key}#renders")
+        assert f'action="{place}/{undo}"' in plain.text
+        listed = client.post(f"{place}/{undo}", data={"back": "hidden"}, follow_redirects=False)
+        assert listed.headers["location"] == f"{address}/hidden"
+    with state.database.read() as session:
+        (image,) = playground.render_images(session, render.key)
+    client.post(f"{address}/cover", data={"sha256": image.sha256})
+    removed = client.post(f"{address}/renders/{key}/delete", headers=FRAGMENT).text
+    assert 'id="lead" hx-swap-oob="true"' in removed  # with the usual cover again
+    assert "This image was deleted" in client.get(f"/renders/{key}").text
+    assert client.post(f"{address}/renders/99/hide", headers=HTML).status_code == 404
+    asked = client.get("/storage/deleted-renders/delete").text
+    assert "1 render" in asked
+    client.post("/storage/deleted-renders/delete")
+    assert "No hidden images" in client.get(f"{address}/hidden").text
 
 
 def test_a_wrong_change_comes_back_with_what_was_typed(client: TestClient, state: AppState) -> None:
@@ -230,6 +311,29 @@ def test_settings_that_are_not_known_are_not_called_equal(
     assert "All known settings are equal" not in page
 
 
+def test_versions_are_compared_by_their_samples_first(client: TestClient, state: AppState) -> None:
+    adapter = fake_workers.adapter(state)
+    with state.database.write() as session:
+        first = service.get_version(session, adapter)
+        new = NewVersion(
+            name="x", base_family="sd1", sha256="e" * 64, size_bytes=10, rank=4, alpha=4,
+            run_id=first.run_id, steps=40,
+        )  # fmt: skip
+        publish(session, new, adapter_id=adapter.key)
+        publish(session, replace(new, run_id=None, sha256="d" * 64), adapter_id=adapter.key)
+    page = client.get(f"/adapters/{adapter.slug}/compare?a=1&b=2").text
+    assert page.count('class="comparison" data-comparison>') == 2
+    assert page.index('class="comparison"') < page.index('id="settings-title"')
+    assert 'alt="a castle, version 2"' in page
+    place = f"/api/v1/adapters/{adapter.key}/compare"
+    pairs = client.get(f"{place}?a=1&b=2").json()["samples"]
+    assert [pair["caption"] for pair in pairs] == ["a castle, seed 0", "a rocket, seed 1"]
+    assert client.get(f"{place}?a=1&b=3").json()["samples"] == []
+    none = client.get(f"/adapters/{adapter.slug}/compare?a=1&b=3").text
+    assert "Samples are compared when both versions have some" in none
+    assert "<details>" in none  # the hashes are folded
+
+
 def test_a_file_that_another_adapter_has_makes_no_version_and_says_so(
     client: TestClient, state: AppState
 ) -> None:
@@ -246,6 +350,22 @@ def test_an_import_that_failed_says_why(client: TestClient, state: AppState) -> 
     key = end_import(state, JobStatus.FAILED, error="This file holds no LoRA.")
     assert "was not imported. This file holds no LoRA." in client.get(f"/imports/{key}").text
     assert client.get("/imports/999", headers=HTML).status_code == 404
+
+
+def test_an_import_that_would_lose_much_asks_first(client: TestClient, state: AppState) -> None:
+    client.post("/imports", files={"file": ("x.safetensors", safetensors())}, headers=FRAGMENT)
+    key = end_import(state, JobStatus.FAILED, error="54 % would be lost.", error_code="loss")
+    asking = client.get(f"/imports/{key}").text
+    assert "54 % would be lost." in asking
+    assert f'hx-post="/imports/{key}/allow-loss"' in asking
+    assert "allow-loss" in client.post(f"/imports/{key}/allow-loss", headers=FRAGMENT).text
+    agreed = client.post(f"/imports/{key}/allow-loss", data={"agree": "yes"}, headers=FRAGMENT)
+    assert "is waiting to be checked" in agreed.text
+    with state.database.read() as session:
+        newest = max(session.exec(select(IoJob)), key=lambda job: job.key)
+        assert newest.args["allow_loss"] is True
+    plain = client.post(f"/imports/{key}/allow-loss", data={"agree": "yes"}, follow_redirects=False)
+    assert plain.headers["location"] == f"/adapters?imported={newest.key + 1}"
 
 
 def test_several_files_are_taken_in_one_by_one_with_what_lies_beside_them(
@@ -281,6 +401,12 @@ def test_without_scripts_every_import_is_shown(client: TestClient, state: AppSta
     assert answer.url.query == b"imported=1&imported=2" or answer.url.query.count(b"imported=") == 2
     assert "one.safetensors" in answer.text
     assert "two.safetensors" in answer.text
+    assert "data-import-summary>2 files: 2 to go<" in answer.text
+    end_import(state, JobStatus.FAILED, error="This file holds no LoRA.")
+    page = client.get(str(answer.url)).text
+    assert "data-import-summary>2 files: 1 not imported, 1 to go<" in page
+    assert '<progress max="2" value="1"' in page
+    assert 'id="import-panel" aria-label="Imports" hidden' in client.get("/adapters").text
 
 
 @pytest.mark.parametrize(
@@ -400,8 +526,8 @@ def test_a_new_run_can_be_the_next_version_of_an_adapter(
 ) -> None:
     adapter = fake_workers.adapter(state)
     page = client.get(f"/train/new?from=1&adapter={adapter.key}").text
-    assert "This becomes the next version of" in page
-    assert f'name="adapter_id" value="{adapter.key}"' in page
+    assert "Make this version 2 of <bdi>Chalk</bdi>" in page
+    assert f'name="adapter_id" value="{adapter.key}" checked' in page
     form = {"dataset_id": "1", "base_model": "starter", "adapter_id": str(adapter.key)}
     sent = client.post("/train/new", data=form | {"name": "More"}, follow_redirects=False)
     assert sent.status_code == 303

@@ -222,7 +222,8 @@ def test_the_page_says_program_by_program_what_the_file_means_there(
     assert "Read back: 528 tensors of 176 layers, each within 0.03 %" in page
     assert "Loaded by diffusers 0.42.1 into the base&#39;s own weights" in page
     assert "largest difference 1 of 255" in page
-    assert page.count('class="proof"') == 2  # the proved file, and what sharing more would tell
+    assert "Loads in A1111." in page  # in one line; the rest is folded
+    assert page.count('class="proof"') == 3  # all checks, the file's, what sharing would tell
     assert "Anyone with the file can read what you wrote and what your images show" in page
     assert "with_tags=true" in page
 

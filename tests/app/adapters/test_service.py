@@ -8,11 +8,12 @@ from typing import Any
 import pytest
 
 from app.registry.adapters import service
+from app.registry.adapters.covers import put_cover
 from app.registry.adapters.downloads.metadata import facts_sha256, version_metadata
 from app.registry.adapters.models import Adapter, AdapterAlias, AdapterVersion
 from app.registry.adapters.service import AdapterChange, Filter, Sort
 from app.registry.adapters.versions.create_version import NewFile, add_file
-from app.registry.db import Database
+from app.registry.db import Database, Session
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.jobs.states import JobStatus
 from worker.core.words import FileFormat, WeightDtype
@@ -127,14 +128,14 @@ def test_a_download_is_ordered_once_until_the_order_has_ended(database: Database
         (AdapterChange(name="Slate"), True),
         (AdapterChange(license="CC0-1.0"), True),
         (AdapterChange(trigger_words=["slate"]), True),
-        (AdapterChange(cover_sha256="c" * 64), True),
+        ("c" * 64, True),  # another cover
         (AdapterChange(notes="Of a wedding."), False),
         (AdapterChange(tags=["wedding"]), False),
         (AdapterChange(starred=True), None),
     ],
 )
 def test_a_file_that_says_what_is_no_longer_true_is_written_anew(
-    database: Database, change: AdapterChange, in_every_file: bool | None
+    database: Database, change: AdapterChange | str, in_every_file: bool | None
 ) -> None:
     key = make(database, "Chalk")
     kohya: dict[str, Any] = {"version_id": 1, "file_format": KOHYA, "dtype": FP16}
@@ -148,11 +149,18 @@ def test_a_file_that_says_what_is_no_longer_true_is_written_anew(
             assert service.find_file(session, **wanted) is None  # nobody kept what it says
             first = add_file(session, 1, replace(file, facts_sha256=facts_sha256(metadata)))
             assert service.find_file(session, **wanted) is first
+
+    def apply(session: Session) -> None:
+        if isinstance(change, str):
+            put_cover(session, service.get_adapter(session, key), change)
+        else:
+            service.change_adapter(session, key, change)
+
     with database.write() as session:
-        service.change_adapter(session, key, change)
+        apply(session)
         order = service.newest_order(session, 1, KOHYA, FP16)
         assert (order is not None) == bool(in_every_file)  # the one most people take, at once
-        service.change_adapter(session, key, change)
+        apply(session)
         assert service.newest_order(session, 1, KOHYA, FP16) is order
     for with_tags, told in ((False, in_every_file), (True, in_every_file is not None)):
         wanted = kohya | {"with_tags": with_tags}

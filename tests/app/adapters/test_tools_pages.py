@@ -136,9 +136,37 @@ def test_the_fragment_of_work_stops_asking_once_it_has_ended(
     }
     end(state, JobStatus.SUCCEEDED, result=result)
     done = client.get(f"/tool-jobs/{job}", headers=FRAGMENT).text
-    assert "hx-trigger" not in done
+    assert 'hx-trigger="poll"' not in done
     assert '<a href="/adapters/both?v=1">&lt;Both&gt;, version 1</a>' in done
     assert "91.2 % in the weakest layer; relative error 25.0 %" in done
+
+
+def test_a_tool_shows_an_image_before_and_after(client: TestClient, state: AppState) -> None:
+    client.post("/adapters/ink/tools/resize", data={"resize-rank": "4"}, headers=FRAGMENT)
+    sha256 = fake_workers.blob(state, b"smaller")
+    with state.database.write() as session:
+        publish(session, NewVersion("", "sd1", sha256, 5, 4, 4.0, base_model_id=1), adapter_id=1)
+    named = {"adapter_id": 1, "slug": "ink", "name": "Ink", "version": 2}
+    figures = {"rank_min": 4, "rank_max": 4, "energy_min": 0.9, "energy_mean": 0.9}
+    result = named | figures | {"relative_error": 0.2}
+    job = end(state, JobStatus.SUCCEEDED, result=result)
+    place = f"/tool-jobs/{job.key}/images"
+    assert (
+        f'hx-post="{place}" hx-trigger="load, submit"' in client.get(f"/tool-jobs/{job.key}").text
+    )
+    assert "Generating an image before and after" in client.post(place, headers=FRAGMENT).text
+    assert "Generating" in client.post(place).text  # again, without a script
+    assert client.post(f"/api/v1{place}").json() == {"before": 1, "after": 2}
+    before, after = fake_workers.draw(state)
+    assert (before.prompt, before.seed) == (after.prompt, after.seed) == ("a castle", 0)
+    shown = client.get(place, headers=FRAGMENT).text
+    assert 'class="comparison" data-comparison>' in shown
+    assert shown.index("Ink, version 1") < shown.index("Ink, version 2")
+    assert "hx-trigger" not in shown
+    client.delete("/api/v1/renders/1")
+    client.post("/adapters/ink/delete")
+    refused = client.post(place, headers=FRAGMENT).text
+    assert "No image before and after: “Ink” was deleted." in refused
 
 
 def test_an_exact_merge_and_a_fused_base_are_told(client: TestClient, state: AppState) -> None:
@@ -243,7 +271,7 @@ def test_a_form_that_was_mended_is_no_longer_marked(client: TestClient) -> None:
         ("merge", {"rank": "1.5"}, "Enter a whole number."),
         ("merge", {"rank": "--5"}, "Enter a whole number."),
         ("merge", {"other-1": "chalk@best"}, "“Chalk” has no version “best”."),
-        ("merge", {"other-1": "chalk@99"}, "“Chalk” has no version 99."),
+        ("merge", {"other-1": "chalk@99"}, "“Chalk” has no version 99; it may have been deleted."),
         ("merge", {"other-1": "ink"}, "“Ink” is named twice"),
         ("resize", {}, "Choose either"),
         ("fuse", {"fuse-name": "x", "output": "nonsense"}, "not one of the choices"),

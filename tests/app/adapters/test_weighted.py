@@ -89,5 +89,7 @@ def test_an_adapter_without_weight_is_off(
     weights: tuple[float, float | None], is_off: bool
 ) -> None:
     weight, text_encoder_weight = weights
-    adapter = WeightedAdapter(adapter_id=1, weight=weight, text_encoder_weight=text_encoder_weight)
+    adapter = ResolvedAdapter.model_validate(
+        OF_A_JOB | {"weight": weight, "text_encoder_weight": text_encoder_weight}
+    )
     assert adapter.is_off is is_off

@@ -12,11 +12,12 @@ from pydantic import BaseModel
 
 from app.web.openapi import TAGS, Schema, operations
 from app.web.problems import MEDIA_TYPE
-from tests.documented import find_operation
+from tests.documented import find_operation, resolved
 from worker.core.training.config import TrainConfig
 
 OPERATION_IDS = [
     "addBaseModel",
+    "allowLoss",
     "cancelBaseModel",
     "cancelHubImport",
     "cancelImport",
@@ -25,20 +26,37 @@ OPERATION_IDS = [
     "cancelRun",
     "cancelToolJob",
     "changeAdapter",
+    "changeAdapterRender",
     "changeDataset",
     "changeImage",
+    "changeRender",
+    "changeRun",
+    "changeVersion",
+    "compareTwoRuns",
     "compareVersions",
     "createDataset",
+    "createPreset",
     "createRender",
     "createRun",
     "deleteAdapter",
     "deleteAdapterForever",
     "deleteAlias",
+    "deleteAllCheckpoints",
+    "deleteCheckpoint",
     "deleteDataset",
+    "deleteDatasetForever",
     "deleteImage",
+    "deleteImageForever",
+    "deletePreset",
+    "deleteRender",
+    "deleteRenders",
+    "deleteRun",
+    "deleteRunCheckpoints",
+    "deleteVersion",
     "downloadAdapter",
     "downloadFusedBase",
     "downloadOriginal",
+    "endSession",
     "extractAdapter",
     "fuseAdapter",
     "getAdapter",
@@ -51,28 +69,49 @@ OPERATION_IDS = [
     "getRender",
     "getRun",
     "getRunMetrics",
+    "getRunSettings",
+    "getStorage",
     "getToolJob",
     "getVersion",
     "healthz",
     "importAdapter",
     "importFromHub",
+    "keepCheckpoint",
     "listAdapterRenders",
     "listAdapters",
     "listAliases",
     "listBaseModels",
     "listDatasets",
     "listDeletedAdapters",
+    "listDeletedDatasets",
     "listImages",
+    "listPresets",
     "listPublications",
     "listRunCheckpoints",
+    "listRunImages",
     "listRunSamples",
     "listRuns",
+    "listSessions",
+    "listSubjects",
     "listVersions",
     "mergeAdapters",
     "metrics",
+    "orderToolImages",
+    "previewAdapterDeletion",
+    "previewAllCheckpointsDeletion",
+    "previewCheckpointDeletion",
+    "previewCheckpointsDeletion",
+    "previewDatasetDeletion",
+    "previewImageDeletion",
+    "previewRenderDeletion",
+    "previewRendersDeletion",
+    "previewRunDeletion",
+    "previewVersionDeletion",
     "publishAdapter",
     "readyz",
+    "releaseCheckpoint",
     "removeBaseModel",
+    "renamePreset",
     "resizeAdapter",
     "restoreAdapter",
     "restoreDataset",
@@ -83,6 +122,7 @@ OPERATION_IDS = [
     "stopRun",
     "trainVersionAgain",
     "uploadImages",
+    "useCheckpoint",
 ]
 
 
@@ -154,8 +194,9 @@ def test_errors_are_problems_with_a_reason_and_validation_errors_of_fastapi_are_
         assert operation["responses"]["default"]
         for status, response in operation["responses"].items():
             if status[0] in "45":
-                assert list(response["content"]) == [MEDIA_TYPE]
-                assert response["description"]
+                described = resolved(document, response)
+                assert list(described["content"]) == [MEDIA_TYPE]
+                assert described["description"]
 
 
 def test_only_what_has_input_can_be_invalid_and_only_what_has_an_id_can_be_missing(
@@ -167,9 +208,10 @@ def test_only_what_has_input_can_be_invalid_and_only_what_has_an_id_can_be_missi
     assert listing is not None
     assert showing is not None
     assert creating is not None
-    assert set(listing["responses"]) == {"200", "default"}
-    assert set(showing["responses"]) == {"200", "404", "default"}
-    assert set(creating["responses"]) == {"201", "422", "default"}
+    always = {"400", "401", "414", "429", "500", "503", "default"}
+    assert set(listing["responses"]) == {"200", *always}
+    assert set(showing["responses"]) == {"200", "404", *always}
+    assert set(creating["responses"]) == {"201", "403", "413", "422", "507", *always}
 
 
 def test_the_settings_of_a_training_and_the_bounds_of_a_render_are_in_it(document: Schema) -> None:

@@ -17,6 +17,8 @@ from app.registry.state import AppState
 from app.registry.tables import IoJob
 from app.web.main import create_app
 from tests import fake_workers
+from tests.conftest import embedded_info
+from worker.core.starter.subjects import known_subjects
 
 
 def add(client: TestClient, source: str) -> tuple[int, str]:
@@ -27,8 +29,8 @@ def add(client: TestClient, source: str) -> tuple[int, str]:
 def test_the_embedded_base_is_there(client: TestClient) -> None:
     (base,) = client.get("/api/v1/base-models").json()
     assert (base["slug"], base["family"], base["status"]) == ("starter", "sd1", "ready")
-    assert base["resolution"] == 64
-    assert base["parameters"] > 20_000_000
+    assert base["resolution"] == embedded_info().resolution
+    assert base["parameters"] == sum(embedded_info().parameters.values())
 
 
 def test_a_folder_is_added_and_looked_at_by_an_io_worker(
@@ -232,8 +234,33 @@ def test_the_hub_is_asked_only_where_it_may_be(
 ) -> None:
     changed = settings.model_copy(update={"hub": hub, "host": host})
     assert password or changed.is_loopback
-    with TestClient(create_app(changed)) as client:
+    with TestClient(create_app(changed), base_url="http://localhost") as client:
         status, detail = add(client, "acme/tiny")
     assert status == expected
     if expected == 403:
         assert "BRUSHWORK_HUB" in detail
+
+
+@pytest.mark.parametrize("path", ["~nobody/model", "/" + "x" * 300, "/proc/1/root/model\u0001"])
+def test_a_path_that_the_system_refuses_is_invalid(client: TestClient, path: str) -> None:
+    answer = client.post("/api/v1/base-models", json={"source": path})
+    assert answer.status_code == 422
+    assert answer.json()["errors"][0]["field"] == "source"
+    page = client.post("/base-models", data={"source": path}, headers={"accept": "text/html"})
+    assert page.status_code == 422
+
+
+def test_the_embedded_base_lists_its_subjects_and_finds_one_by_any_of_its_names(
+    client: TestClient,
+) -> None:
+    every = client.get("/api/v1/base-models/1/subjects").json()
+    assert [found["name"] for found in every] == [known.name for known in known_subjects()]
+    (first, *_) = client.get("/api/v1/base-models/1/subjects", params={"q": "tree"}).json()
+    assert first == {"name": "deciduous tree", "group": "animals-nature", "plain_names": ["tree"]}
+    assert client.get("/api/v1/base-models/1/subjects", params={"q": "zorblax"}).json() == []
+    assert client.get("/api/v1/base-models/9/subjects").status_code == 404
+
+
+def test_another_base_brings_no_list_of_subjects(client: TestClient, tmp_path: Path) -> None:
+    added = client.post("/api/v1/base-models", json={"source": str(tmp_path)}).json()
+    assert client.get(f"/api/v1/base-models/{added['id']}/subjects").json() == []

@@ -13,14 +13,17 @@ from app.registry.db import utcnow
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState
+from tests.conftest import embedded_info
 
 
 def test_the_embedded_base_is_listed_with_its_facts(client: TestClient) -> None:
     page = client.get("/base-models").text
     assert "built in" in page
-    assert "64 px" in page
+    assert f"{embedded_info().resolution} px" in page
     assert "without VAE" in page
-    assert '<td class="number">19.9 M</td>' in page  # as the pages of runs count
+    counts = embedded_info().parameters
+    tunable = (counts["unet"] + counts["text_encoder"]) / 1e6  # as the pages of runs count
+    assert f'<td class="number">{tunable:.1f} M</td>' in page
     assert "hx-trigger" not in page.partition('id="bases"')[2].partition(">")[0]
 
 

@@ -187,3 +187,25 @@ def test_hostile_metadata_cannot_move_the_cursor(
     text = inspected(tmp_path / "x", capsys)
     assert "\x1b" not in text
     assert len(text) < 5_000
+
+
+def test_a_conversion_that_loses_much_writes_nothing_without_consent(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+    from safetensors.torch import save_file
+
+    source, target = tmp_path / "diff.safetensors", tmp_path / "out.safetensors"
+    stem = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
+    save_file({f"{stem}.diff": torch.randn(640, 640)}, source)
+    words = ["adapters", "convert", str(source), str(target)]
+    assert main(words) == 1
+    told = capsys.readouterr()
+    assert " % of its change would be lost" in told.err
+    assert "add --allow-loss" in told.err
+    assert not target.exists()
+    assert main([*words, "--allow-loss"]) == 0
+    assert "truncated to LoRA (rank 256" in capsys.readouterr().out
+    assert target.exists()
+    assert main(["adapters", "resize", str(source), str(target), "--rank", "8"]) == 1
+    assert "Convert the file first" in capsys.readouterr().err

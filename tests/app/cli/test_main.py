@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import os
+import shutil
+import sqlite3
+import stat
 import subprocess
 import sys
 import tarfile
@@ -12,17 +17,22 @@ from pathlib import Path
 
 import pytest
 
-from app.cli import demo, doctor, migrate, train
+from app.cli import demo, doctor, migrate, sweep, train, verify
 from app.cli.main import build_parser, main, settings_from
 from app.cli.serving import has_desktop
 from app.registry.base_models import service as base_models
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine, utcnow
 from app.registry.jobs.models import Event
+from app.registry.ownership import service as ownership
+from app.registry.ownership.service import Owner
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.storage.store import BlobStat
 from app.registry.thumbnails.models import Thumbnail
 from tests.app.cli.conftest import ROOT, brushwork
+from worker.core import starter
+from worker.core.starter.checksums import write_checksums
+from worker.core.starter.examples import Example
 
 pytestmark = pytest.mark.usefixtures("no_surroundings")
 
@@ -127,6 +137,25 @@ def test_doctor_says_what_does_not_answer(
     assert "hunter2" not in shown
 
 
+def test_doctor_says_how_a_damaged_base_model_is_repaired(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copytree(starter.PATH, tmp_path / "weights")
+    write_checksums(tmp_path / "weights")
+    file = tmp_path / "weights" / "vae" / "diffusion_pytorch_model.safetensors"
+    file.write_bytes(file.read_bytes()[:-1] + b"!")  # readable still
+    moved = (
+        f"import pathlib, worker.core.starter as starter\n"
+        f"starter.PATH = pathlib.Path({str(tmp_path / 'weights')!r})\n"
+    )
+    monkeypatch.setattr(doctor, "BASE_PROGRAM", moved + doctor.BASE_PROGRAM)
+    settings = Settings(data_dir=tmp_path)
+    finding = doctor.run_check("base model", doctor.check_base_model, settings)
+    assert not finding.fine
+    assert "vae/diffusion_pytorch_model.safetensors" in finding.sentence
+    assert finding.sentence.endswith(starter.REPAIR)
+
+
 def test_doctor_asks_for_a_migration(tmp_path: Path) -> None:
     settings = Settings(data_dir=tmp_path)
     (tmp_path / "brushwork.db").touch()
@@ -152,6 +181,77 @@ def test_doctor_finds_a_worker_that_is_here(
     database.dispose()
     assert main(["doctor", "--queue", "train", "--data-dir", str(data_dir)]) == 0
     assert "CPU, 2 threads" in capsys.readouterr().out
+
+
+def test_doctor_looks_for_no_worker_without_a_database(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = tmp_path / "data"
+    assert main(["doctor", "--queue", "io", "--data-dir", str(folder)]) == 2
+    assert "Run `brushwork migrate` first" in capsys.readouterr().err
+    assert not (folder / "brushwork.db").exists()
+    (folder / "brushwork.db").touch()
+    assert main(["doctor", "--queue", "io", "--data-dir", str(folder)]) == 2
+
+
+# -- outages, private files -------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("command", ["sweep", "verify"])
+def test_an_outage_during_a_command_is_a_sentence(
+    command: str,
+    data_dir: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    """It begins after the command has seen that the database can be used."""
+    for module in (sweep, verify):
+        monkeypatch.setattr(module, "make_engine", functools.partial(make_engine, patience=0))
+    other = sqlite3.connect(data_dir / "brushwork.db", isolation_level=None)
+    with contextlib.closing(other):
+        other.execute("BEGIN IMMEDIATE")
+        assert main([command, "--data-dir", str(data_dir)]) == 1
+    assert capsys.readouterr().err.startswith("The database is busy with something else")
+
+
+def test_a_mistake_of_the_program_keeps_its_traceback(
+    data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*_: object) -> None:
+        raise LookupError("a mistake")
+
+    monkeypatch.setattr(verify, "require_database", fail)
+    with pytest.raises(LookupError, match="a mistake"):
+        main(["verify", "--data-dir", str(data_dir)])
+
+
+@pytest.mark.parametrize(
+    ("words", "mode"),
+    [
+        ("serve", 0o600),
+        ("doctor --queue io", 0o600),
+        ("verify", 0o600),
+        ("adapters", 0o600),
+        ("import a", 0o600),
+        ("backup", 0o600),
+        ("adapters inspect a", 0o644),
+        ("export ink", 0o644),
+        ("train a", 0o644),
+        ("demo", 0o644),
+    ],
+)
+def test_what_lies_in_the_data_folder_is_private_to_its_user(
+    words: str, mode: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def make_file(*_: object) -> int:
+        Path("made").touch()
+        return 0
+
+    arguments = build_parser().parse_args(words.split())
+    monkeypatch.setattr(f"app.cli.{arguments.module}.run", make_file)
+    os.umask(0o022)
+    assert main(words.split()) == 0
+    assert stat.S_IMODE(Path("made").stat().st_mode) == mode
 
 
 # -- adapters, export -------------------------------------------------------------------------
@@ -191,6 +291,28 @@ def test_a_backup_brings_database_and_files_back(data_dir: Path, tmp_path: Path)
     restored = Database(make_engine(Settings(data_dir=other).sqlalchemy_url))
     with restored.read() as session:
         assert session.get_one(Thumbnail, "a" * 64).small_sha256 == picture.sha256
+    restored.dispose()
+
+
+def test_restored_files_belong_to_the_restored_database(data_dir: Path, tmp_path: Path) -> None:
+    """An archive has no trash and no marker: the marker may be of a later event."""
+    store, settings = LocalBlobStore(data_dir / "blobs"), Settings(data_dir=data_dir)
+    store.discard(store.put_bytes(b"lost").sha256, before=utcnow() + timedelta(minutes=1))
+    registry = Database(make_engine(settings.sqlalchemy_url))
+    ownership.adopt(registry, store)
+    archive, other = tmp_path / "copy.tar", tmp_path / "other"
+    assert main(["backup", str(archive), "--data-dir", str(data_dir)]) == 0
+    with registry.write() as session:
+        hour_ago = utcnow() - timedelta(hours=1)
+        session.add(Event(at=hour_ago, subject="x", subject_id=1, kind="queued"))
+    ownership.record(registry, store)
+    registry.dispose()
+    assert main(["restore", str(archive), "--data-dir", str(other)]) == 0
+    assert {path.name for path in other.iterdir()} == {"brushwork.db", "blobs"}
+    assert list(LocalBlobStore(other / "blobs").list_trash()) == []
+    restored = Database(make_engine(Settings(data_dir=other).sqlalchemy_url))
+    for owner, of in ((Owner.THIS, other), (Owner.NEWER, data_dir)):
+        assert ownership.check(restored, LocalBlobStore(of / "blobs")).owner is owner
     restored.dispose()
 
 
@@ -255,10 +377,10 @@ def test_files_nobody_refers_to_are_swept(
     moment = (day + timedelta(days=1)).timestamp()
     os.utime(picture, (moment, moment))
     assert main(["sweep", "--dry-run", "--data-dir", str(data_dir)]) == 0
-    assert capsys.readouterr().out == "1 file, 9 B would be deleted.\n"
+    assert capsys.readouterr().out == "1 file, 9 B would go to the trash.\n"
     assert picture.exists()
     assert main(["sweep", "--data-dir", str(data_dir)]) == 0
-    assert capsys.readouterr().out == "Deleted 1 file, 9 B.\n"
+    assert capsys.readouterr().out.startswith("Moved 1 file, 9 B to the trash.\nIn the trash: ")
     assert not picture.exists()
 
 
@@ -266,7 +388,7 @@ def test_files_of_another_version_are_not_swept(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     picture = LocalBlobStore(tmp_path / "blobs").put_bytes(b"a picture")
-    assert main(["sweep", "--data-dir", str(tmp_path)]) == 1
+    assert main(["sweep", "--data-dir", str(tmp_path)]) == 2
     assert "Run `brushwork migrate`" in capsys.readouterr().err
     assert LocalBlobStore(tmp_path / "blobs").exists(picture.sha256)
 
@@ -280,13 +402,13 @@ def test_restoring_over_something_is_refused(
     assert "is not empty" in capsys.readouterr().err
 
 
-def test_a_damaged_archive_leaves_the_folder_empty(
+def test_a_damaged_archive_leaves_the_folder_empty_if_nothing_may_be_lost(
     data_dir: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     archive, other = tmp_path / "copy.tar", tmp_path / "other"
     main(["backup", str(archive), "--data-dir", str(data_dir)])
     archive.write_bytes(archive.read_bytes().replace(b"a picture", b"b picture"))
-    assert main(["restore", str(archive), "--data-dir", str(other)]) == 1
+    assert main(["restore", str(archive), "--strict", "--data-dir", str(other)]) == 1
     assert "is damaged" in capsys.readouterr().err
     assert list(other.iterdir()) == []
 
@@ -354,3 +476,39 @@ def test_a_job_that_fails_fails_the_demo(monkeypatch: pytest.MonkeyPatch) -> Non
         api._client = httpx.Client(transport=httpx.MockTransport(answer), base_url="http://test")
         with pytest.raises(demo.DemoError, match="The disk is full"):
             api.wait("/api/v1/runs/1", seconds=1)
+
+
+@pytest.mark.parametrize(
+    ("words", "trained"),
+    [
+        ("", ["chalkboard"]),
+        ("--style linocut", ["linocut"]),
+        ("--style linocut --style chalkboard --style linocut", ["linocut", "chalkboard"]),
+    ],
+)
+@pytest.mark.parametrize("learned", [True, False])
+def test_the_demo_trains_the_styles_that_are_asked_for(
+    words: str, trained: list[str], learned: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def whole_job(_: object, example: Example, preset: str, out: Path, watch: object) -> bool:
+        jobs.append((example.key, preset, out))
+        return learned or example.key != trained[0]
+
+    jobs: list[tuple[str, str, Path]] = []
+    stack = contextlib.nullcontext("http://127.0.0.1:1")
+    monkeypatch.setattr(demo, "running_stack", lambda folder, watch: stack)
+    monkeypatch.setattr(demo, "_await_base", lambda api: None)
+    monkeypatch.setattr(demo, "_whole_job", whole_job)
+    options = ["--preset", "balanced", "--out", str(tmp_path)]
+    assert main(["demo", *words.split(), *options]) == (0 if learned else 1)
+    assert jobs == [(key, "balanced", tmp_path / key) for key in trained]
+
+
+def test_the_demo_names_the_presets_and_the_styles_there_are(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert main(["demo", "--preset", "fast"]) == 2
+    assert "Choose one of quick, balanced, thorough." in capsys.readouterr().err
+    with pytest.raises(SystemExit):
+        main(["demo", "--style", "neon"])
+    assert "linocut" in capsys.readouterr().err

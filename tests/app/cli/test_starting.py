@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
+import os
 import socket
+import sqlite3
+import stat
 import subprocess
+import sys
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 
 import pytest
+from alembic import command
+from sqlalchemy import Engine
 
-from app.cli import migrate
+from app.cli import database as database_check
+from app.cli import doctor, migrate, web
 from app.cli.main import main
+from app.registry.adapters.library import search
+from app.registry.adapters.models import Adapter
 from app.registry.config import Settings
-from app.registry.db import make_engine
+from app.registry.db import Database, make_engine
+from app.registry.migrate import alembic_config, current_revision
 from tests.app.cli.conftest import brushwork
 from tests.disks import fill, mounted_disk
 
@@ -29,18 +41,16 @@ def test_serve_beyond_this_machine_needs_a_password(tmp_path: Path) -> None:
     assert not (tmp_path / "data").exists()
 
 
-@pytest.mark.process
-def test_web_alone_needs_it_too(tmp_path: Path) -> None:
-    done = brushwork("web", "--host", "0.0.0.0", "--data-dir", str(tmp_path / "data"))
-    assert done.returncode == 2
-    assert "Set BRUSHWORK_PASSWORD" in done.stderr
+def test_web_alone_needs_it_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["web", "--host", "0.0.0.0", "--data-dir", str(tmp_path / "data")]) == 2
+    assert "Set BRUSHWORK_PASSWORD" in capsys.readouterr().err
 
 
-@pytest.mark.process
-def test_web_does_not_serve_a_database_of_another_version(tmp_path: Path) -> None:
-    done = brushwork("web", "--port", "0", "--data-dir", str(tmp_path / "data"))
-    assert done.returncode == 2
-    assert "Run `brushwork migrate` first" in done.stderr
+def test_web_does_not_serve_a_database_of_another_version(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["web", "--port", "0", "--data-dir", str(tmp_path / "data")]) == 2
+    assert "Run `brushwork migrate` first" in capsys.readouterr().err
 
 
 @pytest.mark.process
@@ -80,6 +90,135 @@ def test_a_port_that_is_taken_is_named(tmp_path: Path) -> None:
     assert f"Port {port} on 127.0.0.1 is used by another program" in done.stderr
 
 
+# -- a database that cannot be used -----------------------------------------------------------
+
+
+def make_newer(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '9999'")
+        connection.commit()
+
+
+def make_older(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = '0001'")
+        connection.commit()
+
+
+def make_garbage(path: Path) -> None:
+    path.write_bytes(b"this is a letter, and no database at all. " * 40)
+
+
+def make_foreign(path: Path) -> None:
+    path.unlink()
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("CREATE TABLE bookmarks (url TEXT)")
+
+
+def make_foreign_revision(path: Path) -> None:
+    with closing(sqlite3.connect(path)) as connection:
+        connection.execute("UPDATE alembic_version SET version_num = 'a4f09b'")
+        connection.commit()
+
+
+COMMANDS = {
+    "web": ["web", "--port", "0"],
+    "worker": ["worker", "--queue", "io"],
+    "sweep": ["sweep"],
+    "adapters": ["adapters"],
+    "export": ["export", "ink"],
+    "import": ["import", "/nowhere"],
+    "doctor": ["doctor"],
+}
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_every_command_explains_a_database_that_is_not_of_this_version(
+    command: str,
+    data_dir: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(doctor, "_run_python", lambda *_: "not tried here")
+    database = data_dir / "brushwork.db"
+    sentences = {
+        make_newer: "of a newer Brushwork: it has revision 9999",
+        make_foreign_revision: "belongs to another program. Use another database",
+        make_older: "it has revision 0001, and this version needs",
+        make_foreign: "belongs to another program. Use another database",
+        make_garbage: "is not an SQLite database, or it is damaged. Restore a backup",
+    }
+    for damage, sentence in sentences.items():
+        damage(database)
+        before = database.read_bytes()
+        status = main([*COMMANDS[command], "--data-dir", str(data_dir)])
+        shown = capsys.readouterr()
+        assert status == (1 if command == "doctor" else 2)
+        assert sentence in (shown.out if command == "doctor" else shown.err)
+        assert len(shown.err.splitlines()) <= 1
+        assert database.read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("damage", "sentence"),
+    [
+        (make_foreign, "belongs to another program"),
+        (make_foreign_revision, "belongs to another program"),
+        (make_garbage, "is not an SQLite database"),
+    ],
+)
+def test_a_migration_leaves_a_database_of_another_program_alone(
+    damage: Callable[[Path], None],
+    sentence: str,
+    data_dir: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    database = data_dir / "brushwork.db"
+    damage(database)
+    before = database.read_bytes()
+    assert main(["migrate", "--data-dir", str(data_dir)]) == 2
+    assert sentence in capsys.readouterr().err
+    assert database.read_bytes() == before
+
+
+def test_a_server_that_is_shared_with_another_program_can_be_used(postgres_url: str) -> None:
+    settings = Settings(database_url=postgres_url)
+    engine = make_engine(settings.sqlalchemy_url)
+    try:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("CREATE SCHEMA shared")
+            connection.exec_driver_sql("CREATE TABLE shared.bookmarks (url TEXT)")
+        with engine.connect() as connection:
+            connection.exec_driver_sql("SET search_path TO shared")
+            # the database of the session may have been migrated before
+            assert migrate.usable_revision(connection.engine) in (None, migrate.head_revision())
+    finally:
+        with engine.begin() as connection:
+            connection.exec_driver_sql("DROP SCHEMA shared CASCADE")
+        engine.dispose()
+
+
+def test_a_server_that_does_not_answer_is_named(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("BRUSHWORK_DATABASE_URL", "postgresql://me:hunter2@127.0.0.1:9/brushwork")
+    assert main(["sweep"]) == 2
+    shown = capsys.readouterr().err
+    assert shown.startswith("The database does not answer: ")
+    assert "Start it, or check BRUSHWORK_DATABASE_URL." in shown
+    assert "hunter2" not in shown
+
+
+@pytest.mark.process
+@pytest.mark.parametrize("command", ["migrate", "sweep"])
+def test_the_data_folder_and_its_files_are_private(command: str, tmp_path: Path) -> None:
+    folder = tmp_path / "data"
+    brushwork(command, "--data-dir", str(folder))
+    modes = {path: stat.S_IMODE(path.stat().st_mode) for path in (folder, *folder.rglob("*"))}
+    assert modes
+    assert not [path for path, mode in modes.items() if mode & 0o077]
+
+
 # -- migrate ----------------------------------------------------------------------------------
 
 
@@ -90,12 +229,45 @@ def test_migrating_twice_changes_nothing(tmp_path: Path) -> None:
     assert not list(settings.data_dir.glob("*.before-*"))
 
 
+def test_a_search_index_that_a_crash_left_empty_is_completed(data_dir: Path) -> None:
+    settings = Settings(data_dir=data_dir)
+    database = Database(make_engine(settings.sqlalchemy_url))
+    with database.write() as session:
+        adapter = Adapter(slug="ink", name="Ink", base_family="sd1")
+        session.add(adapter)
+    with database.write() as session:
+        session.connection().exec_driver_sql("DELETE FROM adapter_search")
+    assert "is up to date" in migrate.migrate(settings)
+    with database.read() as session:
+        found = search.candidates(session, search.needles("ink"), most=5)
+    database.dispose()
+    assert found == [adapter.id]
+
+
+@pytest.mark.parametrize(("after", "completed"), [("serve", False), ("nothing", True)])
+def test_a_web_server_completes_the_search_unless_serve_has_just_migrated(
+    after: str, completed: bool, data_dir: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    looked: list[Engine] = []
+    monkeypatch.setattr(database_check, "complete_search_index", looked.append)
+    monkeypatch.setattr(web, "create_app", lambda _: sys.exit(3))
+    reading, writing = os.pipe()
+    os.close(writing)
+    server = socket.create_server(("127.0.0.1", 0))
+    arguments = ["web", "--data-dir", str(data_dir), "--fd", str(server.detach())]
+    arguments += ["--after-fd", str(reading)] if after == "serve" else []
+    with pytest.raises(SystemExit, match="3"):
+        main(arguments)
+    os.close(reading)
+    assert bool(looked) is completed
+
+
 def test_an_older_database_is_copied_before_it_is_changed(data_dir: Path) -> None:
     settings = Settings(data_dir=data_dir)
     copy = migrate.copy_before_upgrade(settings, "0001")
     assert copy == data_dir / "brushwork.db.before-0001"
     engine = make_engine(f"sqlite:///{copy}")
-    assert migrate.current_revision(engine) == migrate.head_revision()
+    assert migrate.usable_revision(engine) == migrate.head_revision()
     engine.dispose()
 
 
@@ -104,6 +276,33 @@ def test_a_good_copy_survives_an_upgrade_that_was_killed_half_way(data_dir: Path
     good.write_bytes(b"as it was before")
     migrate.copy_before_upgrade(Settings(data_dir=data_dir), "0001")
     assert good.read_bytes() == b"as it was before"
+
+
+def test_a_copy_of_an_earlier_time_does_not_stand_for_this_one(data_dir: Path) -> None:
+    old = data_dir / "brushwork.db.before-0001"
+    old.write_bytes(b"of another year")
+    os.utime(old, (0, 0))
+    copy = migrate.copy_before_upgrade(Settings(data_dir=data_dir), "0001")
+    assert copy is not None
+    assert copy != old
+    assert copy.read_bytes().startswith(b"SQLite format 3")
+    assert old.exists()
+
+
+def test_the_command_copies_an_older_database_and_names_the_copy(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    engine = make_engine(Settings(data_dir=tmp_path).sqlalchemy_url)
+    with engine.connect() as connection:
+        command.upgrade(alembic_config(connection), "0001")
+        connection.commit()
+    engine.dispose()
+    assert main(["migrate", "--data-dir", str(tmp_path)]) == 0
+    copy = tmp_path / "brushwork.db.before-0001"
+    assert f"The old database was copied to {copy}." in capsys.readouterr().out
+    engine = make_engine(f"sqlite:///{copy}")
+    assert current_revision(engine) == "0001"
+    engine.dispose()
 
 
 def test_a_database_of_a_newer_version_is_left_alone(

@@ -80,9 +80,9 @@ def test_make_makes_the_environment_and_an_interrupted_installation_goes_on(
         text=True,
         start_new_session=True,
     ) as process:
-        assert index.waits.wait(120)
+        assert index.waits.wait(300)
         os.killpg(process.pid, signal.SIGINT)  # as Ctrl-C on a terminal
-        output = process.communicate(timeout=60)[0]
+        output = process.communicate(timeout=300)[0]
     index.may_send.set()
     assert process.returncode != 0
     assert "The installation was interrupted. To go on, run the same command again." in output

@@ -108,6 +108,7 @@ STORED_ARGS: list[tuple[str, dict[str, Any]]] = [
     ("extract_adapter", {"tuned_id": 2, "rank": 16, "name": "Difference"}),
     ("sweep", {}),
     ("make_thumbnails", {}),
+    ("check_files", {}),
 ]
 STORED_RESULTS: list[tuple[str, dict[str, Any]]] = [
     *((kind, {}) for kind in JOB_TYPES),
@@ -128,6 +129,7 @@ STORED_RESULTS: list[tuple[str, dict[str, Any]]] = [
     ("extract_adapter", FIGURES | VERSION),
     ("sweep", {"files": 1, "size_bytes": 4}),
     ("make_thumbnails", STEPS),
+    ("check_files", {"files": 3, "size_bytes": 9, "problems": 1, "left": 0}),
 ]
 
 

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import multiprocessing
+import os
+import sys
 import threading
 from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from datetime import timedelta
+from pathlib import Path
+from typing import NoReturn
 
 import pytest
+import sqlalchemy as sa
 from sqlmodel import select
 
 from app.registry.db import Database, make_engine, utcnow
@@ -17,9 +22,34 @@ from app.registry.errors import Conflict
 from app.registry.jobs import service as jobs
 from app.registry.jobs.kinds import LONG_KINDS, ExportAdapterArgs, JobKind
 from app.registry.jobs.models import IO_THREADS, Event, IoJob
+from app.registry.jobs.owner import is_gone, new_token
+from app.registry.jobs.reaper import Reaper
 from app.registry.jobs.states import JobStatus
 
 LEASE = 60.0
+TICK = LEASE / 4
+
+
+class Watch:
+    """A reaper with a clock of its own, which this test moves."""
+
+    def __init__(self, database: Database) -> None:
+        self.now = 1000.0
+        self.reaper = Reaper(database, lease_seconds=LEASE, clock=lambda: self.now)
+
+    def look(self) -> int:
+        """Look as a worker does, a quarter of a lease later."""
+        self.now += TICK
+        return self.reaper.look()
+
+    def look_for_a_lease(self) -> int:
+        """Look until an unchanged lease has been seen for its whole length."""
+        return sum(self.look() for _ in range(5))
+
+
+def reap(database: Database) -> int:
+    """Release the jobs of silent workers, as another worker does a lease later."""
+    return Watch(database).look_for_a_lease()
 
 
 def queue_jobs(database: Database, count: int, **values: object) -> list[int]:
@@ -143,30 +173,123 @@ def test_a_job_given_back_does_not_count_the_attempt(database: Database) -> None
     assert (row(database, job_id).attempt, row(database, job_id).status) == (0, "queued")
 
 
-def test_a_renewed_lease_is_not_reaped(database: Database) -> None:
+def test_a_lease_that_is_renewed_is_never_released_whatever_the_clocks_say(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
     (job_id,) = queue_jobs(database, 1)
-    _, held = claim(database, lease_seconds=-1)
-    with database.write() as session:
-        jobs.renew(session, IoJob, held, lease_seconds=LEASE)
-        assert jobs.reap(session, IoJob) == 0
+    _, held = claim(database)
+    watch = Watch(database)
+    for hours in (0, 1, -1, 3, -24, 0, 0, 0):
+        jumped = utcnow() + timedelta(hours=hours)
+        monkeypatch.setattr(jobs, "database_now", lambda _, now=jumped: now)
+        with database.write() as session:
+            jobs.renew(session, IoJob, held, lease_seconds=LEASE)
+        assert watch.look() == 0
     assert row(database, job_id).status == JobStatus.RUNNING
 
 
-def test_a_job_whose_lease_ran_out_goes_back_to_the_queue(database: Database) -> None:
+def test_a_job_whose_lease_stood_still_for_its_whole_length_goes_back_to_the_queue(
+    database: Database,
+) -> None:
     (job_id,) = queue_jobs(database, 1)
-    claim(database, lease_seconds=-1)
+    claim(database, lease_seconds=3600)
+    watch = Watch(database)
+    assert [watch.look() for _ in range(6)] == [0, 0, 0, 0, 1, 0]
+    released = row(database, job_id)
+    assert (released.status, released.owner_token, released.attempt) == ("queued", None, 1)
+
+
+def test_a_lease_that_ran_out_long_ago_is_watched_first(database: Database) -> None:
+    (job_id,) = queue_jobs(database, 1)
+    _, held = claim(database, lease_seconds=-86_400)
+    watch = Watch(database)
+    assert [watch.look() for _ in range(4)] == [0, 0, 0, 0]
     with database.write() as session:
-        assert jobs.reap(session, IoJob) == 1
-        assert jobs.reap(session, IoJob) == 0
-    reaped = row(database, job_id)
-    assert (reaped.status, reaped.owner_token, reaped.attempt) == ("queued", None, 1)
+        jobs.renew(session, IoJob, held, lease_seconds=LEASE)  # the owner wakes up in time
+    assert watch.look() == 0
+    assert row(database, job_id).status == JobStatus.RUNNING
+
+
+def test_a_reaper_that_slept_too_watches_anew(database: Database) -> None:
+    queue_jobs(database, 1)
+    _, held = claim(database)
+    watch = Watch(database)
+    assert [watch.look() for _ in range(4)] == [0, 0, 0, 0]
+    watch.now += 3600  # the machine sleeps, or SIGSTOP reaches every process
+    assert [watch.look() for _ in range(4)] == [0, 0, 0, 0]
+    with database.write() as session:
+        jobs.renew(session, IoJob, held, lease_seconds=LEASE)
+    assert [watch.look() for _ in range(4)] == [0, 0, 0, 0]
+
+
+def test_an_outage_of_the_database_costs_no_lease(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    queue_jobs(database, 1)
+    claim(database)
+    watch = Watch(database)
+    assert [watch.look() for _ in range(4)] == [0, 0, 0, 0]
+    with monkeypatch.context() as away:
+        away.setattr(Database, "read", unreachable)
+        for _ in range(60):  # 15 leases
+            with pytest.raises(sa.exc.OperationalError):
+                watch.look()
+    assert [watch.look() for _ in range(5)] == [0, 0, 0, 0, 1]
+
+
+def test_a_write_that_failed_starts_the_watch_anew(database: Database) -> None:
+    queue_jobs(database, 1)
+    claim(database)
+    watch = Watch(database)
+    assert [watch.look() for _ in range(4)] == [0, 0, 0, 0]
+    watch.reaper.forget()  # owners cannot renew either while SQLite is locked
+    assert [watch.look() for _ in range(5)] == [0, 0, 0, 0, 1]
+
+
+def unreachable(_: Database) -> NoReturn:
+    raise sa.exc.OperationalError("SELECT", None, Exception("connection refused"))
+
+
+def claim_and_die(url: str) -> None:
+    """Claim a job and end without a word, as after SIGKILL."""
+    claim(Database(make_engine(url)))
+    os._exit(9)
+
+
+@pytest.mark.process
+@pytest.mark.skipif(sys.platform != "linux", reason="the proof is read from /proc")
+def test_the_job_of_a_process_that_is_proved_dead_is_released_at_once(
+    database: Database,
+) -> None:
+    (job_id,) = queue_jobs(database, 1)
+    url = database.engine.url.render_as_string(hide_password=False)
+    dying = multiprocessing.get_context("spawn").Process(target=claim_and_die, args=(url,))
+    dying.start()
+    os.waitid(os.P_PID, dying.pid or 0, os.WEXITED | os.WNOWAIT)  # its exit code is not read yet
+    assert Watch(database).look() == 1
+    dying.join()
+    assert (row(database, job_id).status, row(database, job_id).attempt) == ("queued", 1)
+
+
+def test_an_owner_is_not_taken_for_dead_without_proof() -> None:
+    mine = new_token()
+    random, place, pid, started = mine.split(".")
+    assert len(mine) <= 64
+    assert not is_gone(mine)
+    assert not is_gone(random)  # of an older version
+    assert not is_gone(f"{random}.{'0' * len(place)}.{2**22 - 1}.{started}")  # another machine
+    assert not is_gone(f"{random}.{place}.1.{start_of(1)}")  # somebody else's process
+    assert is_gone(f"{random}.{place}.{pid}.{int(started) - 1}")  # its id was given out again
+
+
+def start_of(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[19]
 
 
 def test_a_worker_that_lost_its_job_cannot_write(database: Database) -> None:
     (job_id,) = queue_jobs(database, 1)
-    _, stale = claim(database, lease_seconds=-1)
-    with database.write() as session:
-        jobs.reap(session, IoJob)
+    _, stale = claim(database)
+    assert reap(database) == 1
     _, owner = claim(database)
     for attempt in (
         lambda session: jobs.renew(session, IoJob, stale, lease_seconds=LEASE),
@@ -189,9 +312,8 @@ def test_a_job_that_kills_its_workers_is_given_up_after_three_attempts(
 ) -> None:
     (job_id,) = queue_jobs(database, 1)
     for _ in range(3):
-        claim(database, lease_seconds=-1)
-        with database.write() as session:
-            assert jobs.reap(session, IoJob) == 1
+        claim(database)
+        assert reap(database) == 1
     failed = row(database, job_id)
     assert (failed.status, failed.error_code, failed.attempt) == ("failed", "worker_lost", 3)
     assert failed.error is not None
@@ -201,13 +323,14 @@ def test_a_job_that_kills_its_workers_is_given_up_after_three_attempts(
 def test_many_reapers_handle_an_expiry_once(database: Database) -> None:
     ids = queue_jobs(database, 10)
     for _ in ids:
-        claim(database, lease_seconds=-1)
+        claim(database)
+    watches = [Watch(database) for _ in range(4)]
+    assert sum(watch.look() for _ in range(4) for watch in watches) == 0
     barrier = threading.Barrier(4)
 
-    def race(_: int) -> int:
+    def race(number: int) -> int:
         barrier.wait()
-        with database.write() as session:
-            return jobs.reap(session, IoJob)
+        return watches[number].look()
 
     with ThreadPoolExecutor(4) as pool:
         assert sum(pool.map(race, range(4))) == len(ids)
@@ -230,13 +353,12 @@ def test_a_running_job_is_asked_to_end_and_ends_so_even_when_its_worker_is_lost(
     database: Database,
 ) -> None:
     (job_id,) = queue_jobs(database, 1)
-    claim(database, lease_seconds=-1)
+    claim(database)
     with database.write() as session:
         found = session.get_one(IoJob, job_id)
         assert jobs.request_cancel(session, IoJob, found) is JobStatus.RUNNING
     assert row(database, job_id).cancel_requested
-    with database.write() as session:
-        jobs.reap(session, IoJob)
+    assert reap(database) == 1
     assert row(database, job_id).status == JobStatus.CANCELED
 
 

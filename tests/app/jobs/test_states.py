@@ -117,7 +117,8 @@ def test_no_sequence_of_calls_leaves_the_table_of_moves(
                 elif move == "cancel":
                     jobs.request_cancel(session, IoJob, row)
                 elif move == "reap":
-                    jobs.reap(session, IoJob)
+                    held = {"token": row.owner_token or "", "lease_was": row.lease_until}
+                    jobs.release(session, IoJob, row.key, **held)
                 elif claim is not None:
                     act(session, move, claim)
             except (jobs.LostLease, jobs.Conflict):

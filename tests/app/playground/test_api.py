@@ -14,6 +14,7 @@ from app.registry.base_models.models import BaseModel
 from app.registry.state import AppState
 from app.registry.tables import Adapter, AdapterFile, AdapterVersion, IoJob, Render, RenderImage
 from tests import fake_workers
+from tests.conftest import embedded_info
 
 
 @pytest.fixture
@@ -44,7 +45,11 @@ def test_a_render_is_accepted_with_the_defaults_of_its_base(client: TestClient) 
     created = draw(client, seed=7)
     assert created.status_code == 202
     render = client.get(f"/api/v1/renders/{created.json()['id']}").json()
-    assert (render["status"], render["width"], render["seed"]) == ("queued", 64, 7)
+    assert (render["status"], render["width"], render["seed"]) == (
+        "queued",
+        embedded_info().resolution,
+        7,
+    )
     assert render["images"] == []
     assert created.json()["twin_id"] is None
 
@@ -103,6 +108,8 @@ def test_an_adapter_at_weight_zero_is_the_same_picture_as_none(
         ({"steps": "many"}, "steps"),
         ({"guidance": 99}, "guidance"),
         ({"width": 65}, "width"),
+        ({"width": 2_048, "height": 2_048}, "width"),
+        ({"width": 2_048, "height": 160}, "width"),  # 20 times the area of 128 × 128
         ({"count": 50}, "count"),
         ({"seed": -1}, "seed"),
         ({"base_model": "sd-9"}, "base_model"),

@@ -69,7 +69,7 @@ def test_a_drawing_without_scripts_leads_to_its_own_page_and_comes_with_its_twin
     assert "Without your style" in page
     assert page.count('class="picture"') == 2
     assert "Download PNG" in page
-    assert f'data-copy="http://testserver/renders/{render.key}"' in page
+    assert f'data-copy="http://localhost/renders/{render.key}"' in page
 
 
 def test_a_result_can_be_used_again_to_the_last_setting(

@@ -7,15 +7,22 @@ import json
 import re
 
 import pytest
+import sqlalchemy as sa
 from fastapi.testclient import TestClient
+from sqlmodel import col, select
 
 from app.registry.datasets import service as datasets
+from app.registry.datasets.models import DatasetVersion
 from app.registry.jobs import service as jobs
-from app.registry.runs import progress, service
+from app.registry.runs import progress
 from app.registry.runs.models import WARNING, Checkpoint, Run
 from app.registry.state import AppState
 from app.registry.wording import size_text
+from app.web.runs.search_terms import SEARCH_TERMS
 from tests import fake_workers
+from tests.conftest import embedded_info
+from worker.core.training.config import TrainConfig
+from worker.core.training.presets import Preset
 
 HTML = {"accept": "text/html"}
 
@@ -47,7 +54,7 @@ def attribute(tag: str, name: str) -> str:
 
 def runs_of(state: AppState) -> list[Run]:
     with state.database.read() as session:
-        return service.list_runs(session)
+        return list(session.exec(select(Run).order_by(col(Run.id).desc())))
 
 
 def test_without_a_dataset_the_form_leads_to_datasets(client: TestClient) -> None:
@@ -60,13 +67,17 @@ def test_the_form_sent_unchanged_trains_exactly_the_preset(
     client: TestClient, state: AppState
 ) -> None:
     dataset = fake_workers.dataset(state, pictures=24)
+    quick = fake_workers.embedded_preset(Preset.QUICK)
     page = client.get(f"/train/new?dataset={dataset.slug}&preset=quick")
     answer = client.post("/train/new", data=form_of(page.text), follow_redirects=False)
     (run,) = runs_of(state)
     assert answer.status_code == 303
     assert answer.headers["location"] == f"/runs/{run.key}"
-    assert (run.name, run.preset, run.total_steps) == ("Chalk", "quick", 200)
-    assert run.config["train_text_encoder"] is True
+    assert (run.name, run.preset, run.total_steps) == ("Chalk", "quick", quick.steps)
+    prompts = {"sample_prompts"}  # with the trigger word of the dataset
+    assert TrainConfig(**run.config).model_dump(exclude=prompts) == quick.model_dump(
+        exclude=prompts
+    )
     assert run.config["sample_prompts"][0] == "castle, chalkboard style"
 
 
@@ -75,17 +86,48 @@ def test_choosing_another_preset_without_scripts_keeps_only_what_was_changed(
 ) -> None:
     fake_workers.dataset(state)
     shown = form_of(client.get("/train/new?preset=quick").text)
-    client.post("/train/new", data=shown | {"preset": "thorough", "alpha": "4"})
+    client.post("/train/new", data=shown | {"preset": "thorough", "alpha": "2"})
     (run,) = runs_of(state)
-    assert (run.total_steps, run.config["rank"], run.config["alpha"]) == (1_200, 16, 4.0)
+    preset = fake_workers.embedded_preset(Preset.THOROUGH)
+    assert (run.total_steps, run.config["rank"]) == (preset.steps, preset.rank)
+    assert run.config["alpha"] == 2.0 != preset.alpha
+
+
+def test_a_changed_value_stays_when_a_preset_between_has_the_same(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.dataset(state)
+    quick, thorough = map(fake_workers.embedded_preset, (Preset.QUICK, Preset.THOROUGH))
+    fields = form_of(client.get("/train/new?preset=quick").text)
+    fields |= {"preset": "thorough", "steps": str(thorough.steps)}
+    for preset in ("thorough", "quick"):
+        plan = client.post("/train/new/plan?part=fields", data=fields | {"preset": preset}).text
+        fields |= form_of(f'<form id="train-form">{plan}</form>')
+    assert fields["steps"] == str(thorough.steps) != str(quick.steps)
+    assert "What you changed is kept when you choose another preset: Steps." in plan
+    back = fields | {"steps": str(quick.steps)}
+    client.post("/train/new", data=back | {"preset": "quick"})
+    assert runs_of(state)[0].total_steps == quick.steps
+
+
+def test_settings_are_found_by_the_names_of_other_programs(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.dataset(state)
+    assert set(SEARCH_TERMS) <= set(TrainConfig.model_fields)
+    page = client.get("/train/new").text
+    terms = re.search(
+        r'data-terms="([^"]*)"[^>]*>\s*<div class="label-line"><label for="rank"', page
+    )
+    assert "network_dim" in terms[1].split()  # type: ignore[index]
 
 
 def test_a_switch_that_is_off_is_off(client: TestClient, state: AppState) -> None:
     fake_workers.dataset(state)
     shown = form_of(client.get("/train/new").text)
-    assert shown.pop("train_text_encoder") == "on"
+    assert shown.pop("aspect_buckets") == "on"
     client.post("/train/new", data=shown)
-    assert runs_of(state)[0].config["train_text_encoder"] is False
+    assert runs_of(state)[0].config["aspect_buckets"] is False
 
 
 def test_wrong_settings_come_back_beside_their_fields_with_what_was_typed(
@@ -112,8 +154,10 @@ def test_wrong_settings_come_back_beside_their_fields_with_what_was_typed(
         assert re.search(
             rf'id="{name}"[^>]*aria-invalid="true"|aria-invalid="true"[^>]*id="{name}"', page
         )
-        assert f'<a href="#{name}">' in page  # the summary on top
+        assert f'<a href="#{name}" data-field-link>' in page  # the summary on top
     assert re.search(r'<details class="panel advanced"[^>]* open', page)
+    opened = re.findall(r'<details class="settings-group" id="settings-(\w+)"[^>]* open', page)
+    assert opened == ["length", "adapter", "learning"]
     assert runs_of(state) == []
 
 
@@ -142,7 +186,7 @@ def test_pictures_without_caption_and_datasets_without_pictures_are_told_before_
     assert f'href="/datasets/{full.slug}?show=uncaptioned"' in page
     empty = fake_workers.dataset(state, name="Bare", pictures=0)
     page = client.get(f"/train/new?dataset={empty.slug}").text
-    assert "first: “Bare” has none yet." in page
+    assert "“Bare” has no images yet." in page
     assert f'<a href="/datasets/{empty.slug}">Add images</a>' in page
 
 
@@ -172,7 +216,42 @@ def test_the_plan_follows_the_settings(client: TestClient, state: AppState) -> N
     assert "2 changed" in plan
     assert "hx-trigger" not in plan.partition("<dl")[0]  # measured: no need to ask again
     wrong = client.post("/train/new/plan", data=shown | {"rank": "0"}).text
-    assert "1 setting has an error; the estimate ignores it." in wrong
+    link = '<a href="#rank" data-field-link>Rank</a>'
+    assert f"1 setting has an error ({link}); the estimate ignores it." in wrong
+
+
+def test_warnings_stand_above_the_button(client: TestClient, state: AppState) -> None:
+    fake_workers.dataset(state)
+    page = client.get("/train/new").text
+    warning = page.index("No caption contains the trigger word “chalkboard”")
+    assert page.index('id="this-run"') < warning < page.index("Start training</button>")
+
+
+def test_the_plan_has_the_errors_of_the_whole_form_and_queues_nothing(
+    client: TestClient, state: AppState
+) -> None:
+    dataset = fake_workers.dataset(state)
+    empty = fake_workers.dataset(state, "Bare", pictures=0)
+    fields = form_of(client.get(f"/train/new?dataset={dataset.slug}").text)
+
+    def errors_of(changes: dict[str, str]) -> dict[str, str]:
+        plan = client.post("/train/new/plan", data=fields | changes).text
+        errors: dict[str, str] = json.loads(re.search("data-errors='(.*?)'", plan)[1])  # type: ignore[index]
+        return errors
+
+    assert errors_of({}) == {}
+    for name, value in (
+        ("name", "x" * 130),
+        ("dataset_id", str(empty.key)),
+        ("rank", "eight"),
+        ("sample_prompts", "a castle --w 4000"),
+        ("regularization_dataset_id", str(dataset.key)),
+        ("adapter_id", "99"),
+    ):
+        assert [*errors_of({name: value})] == [name]
+    with state.database.read() as session:
+        assert session.exec(sa.select(sa.func.count()).select_from(DatasetVersion)).one() == (0,)
+    assert runs_of(state) == []
 
 
 def test_until_the_machine_is_measured_the_plan_asks_again(
@@ -185,27 +264,12 @@ def test_until_the_machine_is_measured_the_plan_asks_again(
 
 
 def test_a_run_can_be_trained_again_with_its_settings(client: TestClient, state: AppState) -> None:
-    run = fake_workers.queued_run(state, fake_workers.dataset(state), rank=4)
+    run = fake_workers.queued_run(state, fake_workers.dataset(state), rank=3)
     page = client.get(f"/train/new?from={run.key}").text
     fields = form_of(page)
-    assert (fields["rank"], fields["steps"], fields["preset"]) == ("4", "40", "quick")
+    assert (fields["rank"], fields["steps"], fields["preset"]) == ("3", "40", "quick")
     assert "2 changed" in page  # steps and rank; prompts are counted apart
     assert client.get("/train/new?from=999").status_code == 200
-
-
-def test_the_list_filters_by_state(client: TestClient, state: AppState) -> None:
-    assert "No runs yet" in client.get("/runs").text
-    of = fake_workers.dataset(state)
-    first = fake_workers.queued_run(state, of)
-    fake_workers.queued_run(state, of)
-    client.post(f"/runs/{first.key}/cancel")
-    page = client.get("/runs").text
-    assert "All 2" in page
-    assert "Waiting 1" in page
-    assert "Canceled 1" in page
-    waiting = client.get("/runs?status=queued").text
-    assert f'href="/runs/{first.key}"' not in waiting
-    assert client.get("/runs?status=nonsense&page=9").status_code == 200
 
 
 def test_a_waiting_run_says_what_it_waits_for(client: TestClient, state: AppState) -> None:
@@ -235,7 +299,7 @@ def test_a_training_run_shows_progress_samples_loss_and_what_it_saves(
     assert page.index('id="sample-20-0"') < page.index('id="sample-0-0"')  # the base at the bottom
     assert "281,000 of 19.3 M" in page
     assert "1.5 %" in page
-    assert "7.1 MB" in page
+    assert "Checkpoints and samples" in page
     assert "Smoothed loss fell from 0.500 at step 1" in page
 
 
@@ -268,7 +332,7 @@ def test_a_finished_run_leads_to_its_adapter(client: TestClient, state: AppState
     page = client.get("/runs/1").text
     assert "Trained 40 steps" in page
     assert f'href="/adapters/{adapter.slug}?v=1"' in page
-    assert f'href="/play?adapter={adapter.slug}:1"' in page
+    assert f'href="/play?adapter={adapter.slug}@1&amp;prompt=a%20castle"' in page
 
 
 def test_a_failed_run_says_what_to_do(client: TestClient, state: AppState) -> None:
@@ -379,9 +443,8 @@ def test_warnings_are_shown_loudly_and_held_out_loss_as_figures(
     training.train(3)
     with state.database.write() as session:
         for step, loss in ((0, 0.9), (3, 0.5)):
-            progress.add_held_out(
-                session, training.claim, step, loss=loss, low=loss - 0.1, high=loss + 0.1
-            )
+            values = dict(zip(progress.HELD_OUT, (loss, loss - 0.1, loss + 0.1), strict=True))
+            progress.add_measures(session, training.claim, step, values)
         jobs.record(session, Run, run.key, WARNING, text="It went back to step 1.")
     page = client.get(f"/runs/{run.key}").text
     assert page.index('class="notice warn"') < page.index("It went back to step 1.")
@@ -429,7 +492,8 @@ def test_the_crop_of_each_picture_is_shown_before_the_training(
     assert "3 images at" in shown
     assert shown.count("<svg") == 3
     squares = client.post("/train/new/crops", data=fields | {"aspect_buckets": ""}).text
-    assert "3 images at 64 × 64" in squares
+    side = embedded_info().resolution
+    assert f"3 images at {side} × {side}" in squares
     assert "80 % kept" in squares
     nothing = client.post("/train/new/crops", data={}).text
     assert "No images yet." in nothing
@@ -459,7 +523,8 @@ def test_the_live_part_brings_the_new_points_of_the_chart(
     training.train(2)
     news = client.get(address).text
     points = json.loads(re.search(r"data-points='([^']+)'", news)[1])  # type: ignore[index]
-    assert points == {"loss": {"steps": [3, 4], "values": [0.25, pytest.approx(0.2)]}}
+    assert points["loss"] == {"steps": [3, 4], "values": [0.25, pytest.approx(0.2)]}
+    assert points["learning_rate"]["steps"] == [3, 4]
     assert "&amp;after=4" in news
     assert 'id="run-loss-rows" hx-swap-oob="true"' in news
     assert 'id="loss-table"' not in news
@@ -479,3 +544,22 @@ def test_a_long_run_shows_its_samples_in_pages(client: TestClient, state: AppSta
     assert re.findall(r'id="sample-(\d+)-0"', older) == [*map(str, range(6, -1, -1))]
     assert f'href="/runs/{run.key}#run-samples"' in older
     assert "&amp;before=7" in older  # what is polled stays on this page
+
+
+def test_a_run_says_what_it_waits_for_on_its_page_and_in_the_api(
+    client: TestClient, state: AppState
+) -> None:
+    run = fake_workers.queued_run(state, fake_workers.dataset(state))
+    training = fake_workers.FakeTraining(state)
+    sentence = "Waiting for space: the disk is full."
+    with state.database.write() as session:
+        progress.write_progress(session, training.claim, {"waits_for": sentence})
+    assert sentence in client.get(f"/runs/{run.key}", headers=HTML).text
+    with state.database.write() as session:
+        jobs.give_back(session, Run, training.claim, waits_for=sentence)
+    page = client.get(f"/runs/{run.key}", headers=HTML).text
+    assert sentence in page
+    assert "goes on by itself" in page
+    assert client.get(f"/api/v1/runs/{run.key}").json()["waits_for"] == sentence
+    fake_workers.FakeTraining(state)  # a worker claims it again
+    assert sentence not in client.get(f"/runs/{run.key}", headers=HTML).text

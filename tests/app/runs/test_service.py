@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import struct
-from datetime import timedelta
 from typing import Any
 
 import pytest
@@ -12,7 +11,7 @@ from app.registry.base_models import service as base_models
 from app.registry.base_models.speeds import record_speed, step_speed, trained_layers
 from app.registry.datasets import service as datasets
 from app.registry.datasets.intake import NewImage
-from app.registry.db import WAKEUPS, Database, utcnow
+from app.registry.db import WAKEUPS, Database
 from app.registry.errors import Conflict, InvalidInput, NotReady
 from app.registry.jobs import service as jobs
 from app.registry.jobs.kinds import SweepArgs
@@ -22,7 +21,7 @@ from app.registry.runs.active import active_runs
 from app.registry.runs.sample_pages import list_sample_page
 from app.registry.runs.service import RunRequest, StartCheckpoint
 from app.registry.tables import BaseSpeed, Checkpoint, MetricChunk, Run
-from tests.conftest import make_base_ready
+from tests.conftest import embedded_info, make_base_ready
 from worker.core.training.config import TrainConfig
 from worker.core.training.presets import Preset
 
@@ -90,6 +89,17 @@ def test_every_wrong_field_is_named_at_once(database: Database, ready_base: None
     assert fields["color"] == "There is no setting with this name."
 
 
+def test_a_sample_that_is_too_large_for_its_base_is_refused(
+    database: Database, ready_base: None
+) -> None:
+    side = 4 * embedded_info().resolution
+    large, fits = "castle --w 2048 --h 2048", f"castle --w {side} --h {side}"
+    fields = refusal(database, config={"sample_prompts": [fits, large]})
+    assert fields["sample_prompts"].startswith("“castle”: 2048 × 2048 is too large for “starter”")
+    assert f"at most {side} × {side}" in fields["sample_prompts"]
+    start(database, config={"sample_prompts": [fits]})
+
+
 def test_a_base_that_is_not_there_is_named_with_those_that_are(
     database: Database, ready_base: None
 ) -> None:
@@ -114,7 +124,7 @@ def test_the_estimate_scales_the_nearest_measurement(database: Database, ready_b
     with database.write() as session:
         base = base_models.find_base_model(session, "starter")
         assert service.estimate(session, base, config).seconds is None
-        speed = {"resolution": 64, "seconds_per_step": 0.1, "adapter_bytes": 1_000}
+        speed = {"resolution": base.resolution, "seconds_per_step": 0.1, "adapter_bytes": 1_000}
         speed["layers"] = trained_layers(config)
         for batch, rank in ((4, 8), (1, 1)):
             session.add(
@@ -132,6 +142,19 @@ def test_the_estimate_scales_the_nearest_measurement(database: Database, ready_b
     assert found.seconds == pytest.approx(100 * 0.2 + service.START_UP_SECONDS)
     assert longer.seconds == pytest.approx(100 * 0.2 * 4 * 1.5 + service.START_UP_SECONDS)
     assert (found.trainable_parameters, found.adapter_bytes) == (1_000, 2_000)
+
+
+@pytest.mark.parametrize(
+    ("sample_every", "checkpoint_every", "rows"),
+    [(0, 0, 2), (25, 0, 5), (0, 25, 5), (25, 50, 5), (20, 30, 8), (100, 100, 2)],
+)
+def test_the_estimate_counts_the_samples_of_checkpoints(
+    sample_every: int, checkpoint_every: int, rows: int
+) -> None:
+    config = TrainConfig(steps=100, sample_every=sample_every, checkpoint_every=checkpoint_every)
+    every = [number for number in (sample_every, checkpoint_every) if number]
+    steps = {0, 100} | {step for step in range(1, 100) if any(step % each == 0 for each in every)}
+    assert service.count_sample_rows(config) == len(steps) == rows
 
 
 @pytest.mark.parametrize(
@@ -160,7 +183,7 @@ def test_how_much_is_trained_is_known_from_the_same_layers_only(
             row = BaseSpeed(
                 base_model_id=base.key,
                 batch_size=4,
-                resolution=64,
+                resolution=base.resolution,
                 rank=8,
                 layers=layers or trained_layers(TrainConfig(**(usual | measured))),
                 seconds_per_step=0.1,
@@ -264,9 +287,10 @@ def test_a_silent_worker_loses_its_run(database: Database, ready_base: None) -> 
     with database.write() as session:
         claimed = jobs.claim_next(session, Run, lease_seconds=LEASE)
         assert claimed is not None
-        assert jobs.reap(session, Run) == 0
-        jobs.update_owned(session, Run, claimed[1], lease_until=utcnow() - timedelta(minutes=1))
-        assert jobs.reap(session, Run) == 1
+        held, claim = claimed
+        was = held.lease_until
+        assert jobs.release(session, Run, run.key, token=claim.token, lease_was=was)
+        assert not jobs.release(session, Run, run.key, token=claim.token, lease_was=was)
         with pytest.raises(jobs.LostLease):
             jobs.renew(session, Run, claimed[1], lease_seconds=LEASE)
     with database.read() as session:
@@ -416,3 +440,37 @@ def test_a_long_history_keeps_its_warnings(database: Database, ready_base: None)
             jobs.record(session, Run, run.key, "sample_requested")
         kinds = [event.kind for event in service.run_events(session, run.key)]
     assert kinds == [*["sample_requested"] * service.EVENTS_SHOWN, "warning"]
+
+
+def test_a_checkpoint_takes_the_place_of_later_ones_that_the_run_could_not_resume_from(
+    database: Database, ready_base: None
+) -> None:
+    run = start(database)
+    with database.write() as session:
+        claimed = jobs.claim_next(session, Run, lease_seconds=LEASE)
+        assert claimed is not None
+        for step in (30, 40, 10, 20):  # both were damaged: it began again
+            progress.add_checkpoint(
+                session, claimed[1], step=step, sha256=f"{step:064}", size_bytes=1, keep=2
+            )
+        assert [row.step for row in progress.checkpoints(session, run.key)] == [20, 10]
+
+
+def test_attempts_are_counted_since_the_last_checkpoint(
+    database: Database, ready_base: None
+) -> None:
+    run = start(database)
+    for step in (10, 20, 30, 30, 30):
+        with database.write() as session:
+            claimed = jobs.claim_next(session, Run, lease_seconds=LEASE)
+            assert claimed is not None
+            held, claim = claimed
+            progress.add_checkpoint(
+                session, claim, step=step, sha256=f"{step:064}", size_bytes=1, keep=2
+            )
+            assert jobs.release(
+                session, Run, run.key, token=claim.token, lease_was=held.lease_until
+            )
+    with database.read() as session:
+        ended = service.get_run(session, run.key)
+    assert (ended.status, ended.error_code, ended.attempt) == ("failed", "worker_lost", 3)

@@ -26,7 +26,7 @@ def alive(pid: int) -> bool:
     return state != "Z"
 
 
-def wait_until(condition: Callable[[], object], seconds: float = 20.0) -> None:
+def wait_until(condition: Callable[[], object], seconds: float = 120.0) -> None:
     """Return when `condition` holds; fail the test when it never does."""
     deadline = time.monotonic() + seconds
     while not condition():

@@ -50,7 +50,7 @@ def begin(folders: Folders, tmp_path: Path, said: list[str]) -> Iterator[Begin]:
     yield begin_broker
     for process in processes:
         process.kill()
-        process.wait(20)
+        process.wait(120)
     for one in brokers:
         if one.folder is not None:
             shutil.rmtree(one.folder)
@@ -93,7 +93,7 @@ def test_hints_survive_a_killed_server(begin: Begin, tmp_path: Path) -> None:
     # "everysec" writes at once and syncs later: what was acknowledged survives the process
     assert broker.process is not None
     broker.process.kill()
-    broker.process.wait(20)
+    broker.process.wait(120)
     assert command(begin(), b"LLEN train\r\n") == b":1\r\n"
 
 

@@ -51,11 +51,11 @@ def test_it_forwards_output(guards: list[Guard]) -> None:
 
 
 def test_the_exit_code_is_the_programs_own_while_the_line_is_open(guards: list[Guard]) -> None:
-    assert start(guards, "sh", "-c", "exit 3").wait(20) == 3
+    assert start(guards, "sh", "-c", "exit 3").wait(120) == 3
 
 
 def test_a_program_ended_by_a_signal_counts_as_in_a_shell(guards: list[Guard]) -> None:
-    assert start(guards, "sh", "-c", "kill -TERM $$").wait(20) == 128 + signal.SIGTERM
+    assert start(guards, "sh", "-c", "kill -TERM $$").wait(120) == 128 + signal.SIGTERM
 
 
 def test_exit_status_of_a_plain_exit() -> None:
@@ -63,7 +63,7 @@ def test_exit_status_of_a_plain_exit() -> None:
 
 
 def test_a_program_that_is_not_there_is_named(guards: list[Guard]) -> None:
-    assert start(guards, "/no/such/program").wait(20) == 127
+    assert start(guards, "/no/such/program").wait(120) == 127
 
 
 def test_closing_the_life_line_kills_the_program_and_its_children(
@@ -75,7 +75,7 @@ def test_closing_the_life_line_kills_the_program_and_its_children(
 
     close_life_line(guard)
 
-    assert guard.wait(20) == 128 + signal.SIGKILL
+    assert guard.wait(120) == 128 + signal.SIGKILL
     wait_until(lambda: not alive(leader) and not alive(child))
 
 
@@ -93,7 +93,7 @@ def test_a_grandchild_in_a_group_of_its_own_is_killed_too(
 
     close_life_line(guard)
 
-    guard.wait(20)
+    guard.wait(120)
     wait_until(lambda: not alive(grandchild))
 
 
@@ -107,7 +107,7 @@ def test_a_program_that_ignores_sigterm_still_ends_with_the_line(
 
     close_life_line(guard)
 
-    guard.wait(20)
+    guard.wait(120)
     wait_until(lambda: not alive(pid))
 
 
@@ -118,7 +118,7 @@ def test_sigterm_reaches_the_program_which_may_end_in_its_own_way(
     guard = start(guards, "sh", "-c", script)
     read_pid(tmp_path / "pid")
     guard.send_signal(signal.SIGTERM)
-    assert guard.wait(20) == 42
+    assert guard.wait(120) == 42
 
 
 def test_what_a_dead_program_leaves_in_its_group_is_swept(
@@ -126,7 +126,7 @@ def test_what_a_dead_program_leaves_in_its_group_is_swept(
 ) -> None:
     guard = start(guards, "sh", "-c", f"sleep 600 & echo $! > {tmp_path}/pid; exit 1")
     left = read_pid(tmp_path / "pid")
-    assert guard.wait(20) == 1
+    assert guard.wait(120) == 1
     wait_until(lambda: not alive(left))
 
 

@@ -43,7 +43,7 @@ def test_a_second_one_learns_where_the_first_runs(tmp_path: Path) -> None:
 def test_a_killed_holder_leaves_the_folder_free_and_its_traces_readable(tmp_path: Path) -> None:
     with hold(tmp_path) as holder:
         holder.send_signal(signal.SIGKILL)
-        holder.wait(20)
+        holder.wait(120)
     with DataFolderLock(tmp_path) as lock:
         assert lock.acquire()
         assert lock.owner() == LockOwner(7, "http://127.0.0.1:8188", "/tmp/brushwork-x")

@@ -29,19 +29,19 @@ def start(folders: Folders) -> Iterator[Start]:
     yield start_script
     for process in started:
         process.kill()
-        process.wait(20)
+        process.wait(120)
 
 
 def test_everything_said_lands_in_the_log(start: Start, folders: Folders) -> None:
     process = start("echo one; echo two >&2")
-    assert process.wait(20) == 0
+    assert process.wait(120) == 0
     assert (folders.logs / "web.log").read_text() == "one\ntwo\n"
     assert process.last_lines == ["one", "two"]
 
 
 def test_a_second_start_appends_to_the_log(start: Start, folders: Folders) -> None:
-    start("echo one").wait(20)
-    start("echo two").wait(20)
+    start("echo one").wait(120)
+    start("echo two").wait(120)
     assert (folders.logs / "web.log").read_text() == "one\ntwo\n"
 
 
@@ -51,7 +51,7 @@ def test_only_warnings_are_passed_on(start: Start) -> None:
         "echo fine; echo '[2026] ERROR broken'; echo fine",
         on_warning=lambda name, line: passed.append((name, line)),
     )
-    process.wait(20)
+    process.wait(120)
     assert passed == [("web", "[2026] ERROR broken")]
 
 
@@ -83,7 +83,7 @@ def test_an_ordinary_line_stays_in_the_log(line: str) -> None:
 
 def test_the_end_is_told_with_the_exit_code(start: Start) -> None:
     ended: list[int | None] = []
-    start("exit 5", on_end=lambda process: ended.append(process.exit_code)).wait(20)
+    start("exit 5", on_end=lambda process: ended.append(process.exit_code)).wait(120)
     assert ended == [5]
 
 
@@ -91,14 +91,14 @@ def test_terminate_lets_the_program_end_in_its_own_way(start: Start, tmp_path: P
     process = start(f"trap 'exit 9' TERM; echo $$ > {tmp_path}/pid; while :; do sleep 0.05; done")
     read_pid(tmp_path / "pid")
     process.terminate()
-    assert process.wait(20) == 9
+    assert process.wait(120) == 9
 
 
 def test_kill_ends_what_ignores_everything(start: Start, tmp_path: Path) -> None:
     process = start(f"trap '' TERM INT; echo $$ > {tmp_path}/pid; while :; do sleep 1; done")
     pid = read_pid(tmp_path / "pid")
     process.kill()
-    assert process.wait(20) == 128 + signal.SIGKILL
+    assert process.wait(120) == 128 + signal.SIGKILL
     assert not alive(pid)
 
 
@@ -112,6 +112,6 @@ def test_killing_the_guard_itself_leaves_no_orphan(
 
     os.kill(guard, signal.SIGKILL)
 
-    process.wait(20)
+    process.wait(120)
     wait_until(lambda: not alive(program))
     assert not (folders.pids / "web.pid").exists()

@@ -135,7 +135,7 @@ def test_a_killed_supervisor_leaves_nothing_and_the_next_start_is_clean(
     assert (sockets / "broker.sock").exists()
 
     serve.send(signal.SIGKILL)
-    wait_until(lambda: none_left(pids), 5)
+    wait_until(lambda: none_left(pids))
 
     # The next one has no server that runs: wake-ups go through files, and everything still works.
     broken = tmp_path / "broken"
@@ -155,7 +155,7 @@ def kill_train_worker(serve: Serve) -> None:
     wait_until(lambda: named(serve, "trainer"), START_SECONDS)
     trainers = named(serve, "trainer")
     os.kill(named(serve, "worker-train")[0], signal.SIGKILL)
-    wait_until(lambda: none_left(trainers), 10)
+    wait_until(lambda: none_left(trainers))
 
 
 def kill_fork_servers(serve: Serve, data_dir: Path) -> None:
@@ -169,7 +169,7 @@ def kill_fork_servers(serve: Serve, data_dir: Path) -> None:
     forks = [pid for pid in descendants(servers[0]) if alive(pid)]
     assert len(forks) >= 4  # web, two workers and the second server, if not a worker of that yet
     os.kill(servers[0], signal.SIGKILL)
-    wait_until(lambda: none_left(forks), 10)
+    wait_until(lambda: none_left(forks))
 
 
 def named(serve: Serve, name: str) -> list[int]:

@@ -46,7 +46,7 @@ class Running:
     def end(self) -> int:
         """The exit code, once it ended."""
         assert self.thread is not None
-        self.thread.join(30)
+        self.thread.join(120)
         assert not self.thread.is_alive(), self.said
         return self.codes[0]
 
@@ -62,7 +62,7 @@ def running(folders: Folders, monkeypatch: pytest.MonkeyPatch) -> Iterator[Runni
     if one.thread is not None and one.thread.is_alive():
         one.interrupt()
         one.interrupt()
-        one.thread.join(30)
+        one.thread.join(120)
     one.supervisor.kill()
 
 

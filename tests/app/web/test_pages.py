@@ -3,14 +3,19 @@
 from __future__ import annotations
 
 import re
+from datetime import timedelta
 
 import pytest
 from fastapi.testclient import TestClient
 
 from app.registry.code_version import code_version
 from app.registry.datasets import service as datasets
+from app.registry.db import utcnow
+from app.registry.jobs.models import IoJob
 from app.registry.jobs.presence import Presence
 from app.registry.jobs.states import JobStatus
+from app.registry.ownership import service as ownership
+from app.registry.paths import STATIC
 from app.registry.runs.active import ActiveRuns
 from app.registry.runs.models import Run
 from app.registry.state import AppState
@@ -155,14 +160,18 @@ def test_every_single_key_in_the_list_of_shortcuts_is_listened_to() -> None:
     source = "".join(path.read_text() for path in templates.TEMPLATES.rglob("*.html"))
     listened = set(re.findall(r'data-shortcut="([^"{]+)"', source))
     listened |= {f"g {letter}" for letter in "dtap"}  # the places in the bar
+    viewer = (STATIC / "js" / "viewer.js").read_text()
+    arrows = {"←": "ArrowLeft", "→": "ArrowRight", "↑": "ArrowUp", "↓": "ArrowDown"}
     for shortcut in SHORTCUTS:
-        if "Ctrl" not in shortcut.keys:
+        is_in_viewer = all(arrows.get(key, f'"{key}"') in viewer for key in shortcut.keys)
+        if "Ctrl" not in shortcut.keys and not is_in_viewer:
             assert " ".join(shortcut.keys) in listened
 
 
 def test_the_dialog_shows_only_what_works_on_the_page(client: TestClient) -> None:
-    assert "Next caption" in client.get("/datasets").text
-    assert "Next caption" not in client.get("/").text
+    for words, place in (("Next caption", "/datasets"), ("in a large sample", "/runs")):
+        assert words in client.get(place).text
+        assert words not in client.get("/").text
 
 
 def test_the_system_page_tells_what_is_kept_and_who_works(client: TestClient) -> None:
@@ -171,6 +180,34 @@ def test_the_system_page_tells_what_is_kept_and_who_works(client: TestClient) ->
     assert "GPU" not in text
     assert "No worker is running" in text
     assert "SQLite" in text
+
+
+def test_the_system_page_says_whose_the_files_are_and_what_is_in_the_trash(
+    client: TestClient, state: AppState
+) -> None:
+    lost = state.store.put_bytes(b"lost").sha256
+    state.store.discard(lost, before=utcnow() + timedelta(minutes=1))
+    ownership.claim(state.database, state.store)
+    text = client.get("/system").text
+    assert "1 file, 4 B, each for 14 days" in text
+    assert "brushwork sweep --adopt" not in text
+    state.store.write_marker(b"damaged")
+    text = client.get("/system").text
+    assert "The file registry.json beside the files is damaged." in text
+    assert 'data-copy="brushwork sweep --adopt"' in text
+
+
+def test_the_system_page_says_why_the_last_sweep_only_reported(
+    client: TestClient, state: AppState
+) -> None:
+    report = "31 of 40 files (12 MB) are unknown to this database."
+    with state.database.write() as session:
+        ended = {"status": JobStatus.SUCCEEDED, "finished_at": utcnow()}
+        session.add(IoJob(kind="sweep", result={"files": 31, "report": report}, **ended))
+    ownership.claim(state.database, state.store)
+    assert report in client.get("/system").text
+    ownership.adopt(state.database, state.store)
+    assert report not in client.get("/system").text
 
 
 def test_the_system_page_names_a_gpu_that_is_not_used_and_the_way_out(

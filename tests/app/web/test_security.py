@@ -27,12 +27,12 @@ def create(client: TestClient, **headers: str) -> int:
         ({"sec-fetch-site": "none"}, 201),
         ({"sec-fetch-site": "cross-site"}, 403),
         ({"sec-fetch-site": "same-site"}, 403),
-        ({"origin": "http://testserver"}, 201),
+        ({"origin": "http://localhost"}, 201),
         ({"origin": "http://evil.example"}, 403),
         ({"origin": "null"}, 403),
-        ({"referer": "http://testserver/datasets"}, 201),
+        ({"referer": "http://localhost/datasets"}, 201),
         ({"referer": "http://evil.example/"}, 403),
-        ({"sec-fetch-site": "cross-site", "origin": "http://testserver"}, 403),
+        ({"sec-fetch-site": "cross-site", "origin": "http://localhost"}, 403),
     ],
 )
 def test_changes_are_taken_only_from_our_own_pages(
@@ -99,7 +99,7 @@ def test_a_body_that_lies_about_its_size_is_cut_off_while_it_comes(client: TestC
 @pytest.fixture
 def guarded(settings: Settings) -> Iterator[TestClient]:
     locked = settings.model_copy(update={"password": SecretStr("öl:farbe")})
-    with TestClient(create_app(locked)) as client:
+    with TestClient(create_app(locked), base_url="http://localhost") as client:
         yield client
 
 

@@ -89,6 +89,6 @@ def test_images_and_downloads_stay_plain_and_keep_their_length(
 
 
 def test_nothing_that_is_packed_already_is_compressed_again(client: TestClient) -> None:
-    answer = client.get("/example/fox.webp")
+    answer = client.get("/example/chalkboard/fox.webp")
     assert answer.headers["content-type"] == "image/webp"
     assert "content-encoding" not in answer.headers

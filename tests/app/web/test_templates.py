@@ -101,6 +101,7 @@ def names_used(template: str) -> tuple[set[str], set[str]]:
             name.name for name in tree.find_all(nodes.Name) if name.ctx in ("store", "param")
         }
         written |= {node.target for node in tree.find_all(nodes.Import)}
+        written |= {node.name for node in tree.find_all(nodes.Macro)}
         written |= {  # `is defined` and `| default(…)`: may be missing
             node.node.name
             for node in tree.find_all((nodes.Test, nodes.Filter))

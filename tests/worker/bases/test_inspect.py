@@ -14,6 +14,7 @@ from safetensors.torch import load_file, save_file
 
 import worker.core.starter
 from worker.core.bases.inspect import BaseFamily, BaseModelError, inspect_base
+from worker.core.bases.load import load_base
 
 
 @pytest.fixture
@@ -21,11 +22,33 @@ def sd15(sd15_folder: Path, tmp_path: Path) -> Path:
     return shutil.copytree(sd15_folder, tmp_path / "sd15")
 
 
+def test_the_embedded_base_says_how_it_is_repaired(
+    sd15_folder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever installed Brushwork has nothing to download again, and no other base to use."""
+    folder = shutil.copytree(sd15_folder, tmp_path / "base")
+    monkeypatch.setattr(worker.core.starter, "PATH", folder)
+    file = folder / "unet/diffusion_pytorch_model.safetensors"
+    content = file.read_bytes()
+    file.write_bytes(content[:-1000])
+    with pytest.raises(BaseModelError) as truncated:
+        inspect_base(folder)
+    file.unlink()
+    with pytest.raises(BaseModelError) as missing:
+        load_base(folder)
+    for error in (truncated, missing):
+        assert str(error.value).endswith(f". {worker.core.starter.REPAIR}")
+        assert "ownload" not in str(error.value)
+    assert "unet/ has no weights" in str(missing.value)
+
+
 def test_the_embedded_base_is_described_like_any_other() -> None:
     info = inspect_base(worker.core.starter.PATH)
     assert info.family is BaseFamily.SD1
     assert (info.layout, info.prediction_type) == ("diffusers", "v_prediction")
-    assert (info.resolution, info.cross_attention_dim) == (64, 192)
+    unet = json.loads((worker.core.starter.PATH / "unet/config.json").read_text())
+    assert info.resolution == 8 * unet["sample_size"]
+    assert info.cross_attention_dim == unet["cross_attention_dim"]
     assert info.parameters["unet"] > 10_000_000
     assert not info.zero_empty_negative
 

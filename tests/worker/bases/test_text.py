@@ -6,13 +6,15 @@ import json
 import shutil
 from pathlib import Path
 
+import pytest
 import torch
 from diffusers import StableDiffusionPipeline, StableDiffusionXLPipeline
 
 import worker.core.starter
+from worker.core.bases.family import BaseModelError
 from worker.core.bases.load import load_base
-from worker.core.bases.text import count_truncated, encode_prompts
-from worker.core.bases.tokenizer import clip_tokenizer
+from worker.core.bases.text import encode_prompts, find_truncated
+from worker.core.bases.tokenizer import clip_tokenizer, end_after
 
 
 def test_sd_prompts_are_what_the_pipeline_encodes() -> None:
@@ -46,10 +48,70 @@ def test_gradients_reach_a_text_encoder_that_trains() -> None:
     assert base.text_encoders[0].encoder.layers[0].mlp.fc1.weight.grad.abs().sum() > 0
 
 
-def test_tokens_beyond_the_encoders_length_are_counted() -> None:
+def test_the_end_that_does_not_fit_is_found() -> None:
     base = load_base(worker.core.starter.PATH, components=["text_encoder"])
-    assert count_truncated(base, "red apple") == 0
-    assert count_truncated(base, " ".join(["apple"] * 30)) == 30 + 2 - 24
+    assert find_truncated(base, "red apple") == ""
+    assert find_truncated(base, " ".join(["apple"] * 22)) == ""
+    assert find_truncated(base, "Red  " + "apple " * 21 + ", On a  Blue\nbackground") == (
+        ", On a  Blue\nbackground"
+    )
+
+
+@pytest.fixture(scope="module")
+def short_worded(sd15_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A base whose encoder has 77 positions, of which a prompt may fill 20 with words."""
+    folder = shutil.copytree(sd15_folder, tmp_path_factory.mktemp("short") / "base")
+    tokenizer = end_after(clip_tokenizer(length=77, pad="<|endoftext|>"), words=20)
+    tokenizer.save_pretrained(folder / "tokenizer")
+    index = json.loads((folder / "model_index.json").read_text())
+    index["tokenizer"] = ["transformers", "PreTrainedTokenizerFast"]
+    (folder / "model_index.json").write_text(json.dumps(index))
+    return folder
+
+
+@pytest.mark.parametrize("words", [0, 1, 20])
+def test_positions_that_are_not_for_words_hold_padding(
+    short_worded: Path, sd15_folder: Path, words: int
+) -> None:
+    base = load_base(short_worded, components=["text_encoder"])
+    usual = load_base(sd15_folder, components=["text_encoder"])
+    prompt = " ".join(["apple"] * words)
+    found, expected = (encode_prompts(each, [prompt], device="cpu") for each in (base, usual))
+    assert torch.equal(found.hidden, expected.hidden)
+    assert find_truncated(base, prompt) == ""
+
+
+def test_a_long_prompt_is_cut_where_its_words_must_end(
+    short_worded: Path, sd15_folder: Path
+) -> None:
+    base = load_base(short_worded, components=["text_encoder"])
+    usual = load_base(sd15_folder, components=["text_encoder"])
+    found = encode_prompts(base, [" ".join(["apple"] * 30)], device="cpu")
+    expected = encode_prompts(usual, [" ".join(["apple"] * 20)], device="cpu")
+    assert torch.equal(found.hidden, expected.hidden)
+    assert find_truncated(base, " ".join(["apple"] * 30)) == " ".join(["apple"] * 10)
+    pipeline = StableDiffusionPipeline.from_pretrained(short_worded, torch_dtype=torch.float32)
+    with torch.no_grad():
+        plain, _ = pipeline.encode_prompt(" ".join(["apple"] * 30), "cpu", 1, False)
+    assert torch.allclose(plain, expected.hidden, atol=1e-5)
+
+
+def test_the_embedded_base_reads_the_same_number_of_words_in_diffusers() -> None:
+    base = load_base(worker.core.starter.PATH, components=["text_encoder"])
+    (tokenizer,), (encoder,) = base.tokenizers, base.text_encoders
+    long, cut = (" ".join(["castle"] * count) for count in (60, 22))
+    found = encode_prompts(base, [long, cut], device="cpu").hidden
+    assert found.shape[1] == encoder.config.max_position_embeddings == tokenizer.model_max_length
+    assert torch.equal(found[0], found[1])
+    ids = tokenizer(long, padding="max_length", max_length=found.shape[1], truncation=True)
+    assert ids.input_ids.count(tokenizer.convert_tokens_to_ids("castle</w>")) == 22
+
+
+def test_a_damaged_tokenizer_is_refused_with_the_reason(sd15_folder: Path, tmp_path: Path) -> None:
+    folder = shutil.copytree(sd15_folder, tmp_path / "base")
+    (folder / "tokenizer/tokenizer_config.json").write_text("{")
+    with pytest.raises(BaseModelError, match="tokenizer cannot be read"):
+        load_base(folder, components=["text_encoder"])
 
 
 def test_a_tokenizer_of_vocabulary_and_merges_is_read(sd15_folder: Path, tmp_path: Path) -> None:

@@ -3,18 +3,21 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
+from diffusers import AutoencoderKL, AutoencoderTiny, DDIMScheduler, UNet2DConditionModel
 from safetensors.torch import save_file
 from torch import Tensor
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTextModelWithProjection
 
+from worker.core import starter
 from worker.core.bases.tokenizer import clip_tokenizer
 
 WIDTH = 64
+STARTER_WIDTH = 192
 SCHEDULER = {
     "beta_start": 0.00085,
     "beta_end": 0.012,
@@ -166,6 +169,44 @@ def save_two_blocks(folder: Path, *, is_sdxl: bool = False) -> Path:
     parts["text_encoder_2"] = CLIPTextModelWithProjection(config)
     pads = {"tokenizer": "<|endoftext|>", "tokenizer_2": "!"}
     return _save(folder, "StableDiffusionXLPipeline", parts, pads)
+
+
+def save_small_starter(folder: Path) -> Path:
+    """A base of the kinds of parts that the embedded one has, of 64 px and with random weights.
+
+    It has few layers: a training step, and loading a download, cost by their number. Tokenizer and
+    scheduler are those of the embedded base.
+    """
+    shutil.copytree(starter.PATH, folder, ignore=shutil.ignore_patterns("*.safetensors"))
+    config = {name: _config(folder / name) for name in ("unet", "text_encoder", "vae")}
+    torch.manual_seed(3)
+    config["text_encoder"] |= {
+        "hidden_size": STARTER_WIDTH,
+        "intermediate_size": 64,
+        "projection_dim": STARTER_WIDTH,
+        "num_hidden_layers": 2,
+    }
+    config["unet"] |= {
+        "sample_size": 8,
+        "block_out_channels": (32,),
+        "down_block_types": ("CrossAttnDownBlock2D",),
+        "up_block_types": ("CrossAttnUpBlock2D",),
+        "layers_per_block": 1,
+        "cross_attention_dim": STARTER_WIDTH,
+    }
+    parts = {
+        "unet": UNet2DConditionModel.from_config(config["unet"]),
+        "text_encoder": CLIPTextModel(CLIPTextConfig(**config["text_encoder"])),
+        "vae": AutoencoderTiny.from_config(config["vae"]),
+    }
+    for name, part in parts.items():
+        part.half().save_pretrained(folder / name)
+    return folder
+
+
+def _config(folder: Path) -> dict[str, Any]:
+    config: dict[str, Any] = json.loads((folder / "config.json").read_text())
+    return config
 
 
 def _save(folder: Path, pipeline: str, parts: dict[str, Any], pads: dict[str, str]) -> Path:

@@ -34,6 +34,7 @@ CARD = ModelCard(
         description="Drawn in *chalk*.",
         license="CC-BY-4.0",
         tags=("chalk",),
+        usual_weight=0.7,
         images=24,
     ),
     version=2,
@@ -93,7 +94,7 @@ def test_the_card_tells_the_facts_and_how_to_use_it() -> None:
         "| Prediction | v |",
         "from_pretrained('acme/tiny')",
         "load_lora_weights('ada/chalk', weight_name='pytorch_lora_weights.safetensors'",
-        "`<lora:chalk-board:0.8>`",
+        "`<lora:chalk-board:0.7>`",
     ):
         assert words in text
 

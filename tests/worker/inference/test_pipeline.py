@@ -92,7 +92,8 @@ def test_clip_skip_reads_the_text_without_its_last_layers(pipeline: ResidentPipe
     assert np.abs(drawn - picture(pipeline)).max() > 10
 
 
-def test_more_layers_than_there_are_cannot_be_skipped(pipeline: ResidentPipeline) -> None:
+def test_more_layers_than_there_are_cannot_be_skipped(sd15_folder: Path) -> None:
+    pipeline = ResidentPipeline.load(sd15_folder)
     with pytest.raises(RenderError, match="CLIP skip is 4, but this base has 3"):
         picture(pipeline, clip_skip=4)
 
@@ -210,12 +211,33 @@ def test_a_canceled_picture_stops_between_two_steps(pipeline: ResidentPipeline) 
     assert np.array_equal(picture(pipeline), before)
 
 
-def test_tokens_beyond_the_encoders_length_are_reported(pipeline: ResidentPipeline) -> None:
-    long = " ".join(["apple"] * 30)
-    assert pipeline.render(config(prompt=long, steps=1))[0].truncated_tokens == 8
+def test_a_canceled_image_stops_between_two_layers(pipeline: ResidentPipeline) -> None:
+    before = picture(pipeline)
+    asked: list[int] = []
+    seen, on_step = stop_after(1_000)
+
+    def should_stop() -> bool:
+        asked.append(len(seen))
+        return len(asked) == 60
+
+    with pipeline.stoppable(should_stop), pytest.raises(RenderCanceled):
+        pipeline.render(config(), on_step=on_step)
+    assert len(asked) == 60  # not asked again
+    assert len(seen) < STEPS
+    asked.clear()
+    with pipeline.stoppable(lambda: bool(asked.append(len(seen)))):
+        pipeline.render(config(), on_step=on_step)
+    calls = max(asked.count(done) for done in set(asked))
+    assert calls > 20  # in each call of the UNet
+    assert np.array_equal(picture(pipeline), before)
+
+
+def test_the_end_of_a_prompt_that_does_not_fit_is_reported(pipeline: ResidentPipeline) -> None:
+    long = " ".join(["apple"] * 22 + ["on a board"])
+    assert pipeline.render(config(prompt=long, steps=1))[0].truncated == "on a board"
     negative = pipeline.render(config(negative_prompt=long, steps=1))[0]
-    assert negative.truncated_tokens == 8
-    assert pipeline.render(config(steps=1))[0].truncated_tokens == 0
+    assert negative.truncated == "on a board"
+    assert pipeline.render(config(steps=1))[0].truncated == ""
 
 
 def test_sdxl_gets_the_size_of_the_image(sdxl_folder: Path) -> None:

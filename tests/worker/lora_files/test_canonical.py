@@ -128,6 +128,18 @@ def test_a_pickle_is_refused_by_content_whatever_its_name(tmp_path: Path) -> Non
             load_adapter(tmp_path / f"{name}.safetensors")
 
 
+@pytest.mark.parametrize("start", [b"PK", b"\x80\x4b"])
+def test_a_header_whose_length_looks_like_a_pickle_is_read(tmp_path: Path, start: bytes) -> None:
+    tensors = {DOWN: torch.ones(2, 3), DOWN[:-4] + "up": torch.ones(4, 2)}
+    content = save_bytes(tensors)
+    end = 8 + struct.unpack("<Q", content[:8])[0]
+    header = content[8:end].ljust(int.from_bytes(start, "little"))
+    file = tmp_path / "a.safetensors"
+    file.write_bytes(struct.pack("<Q", len(header)) + header + content[end:])
+    assert file.read_bytes().startswith(start)
+    assert len(load_adapter(file).modules) == 1
+
+
 def entry(shape: list[int], start: int, end: int, dtype: str = "F32") -> dict[str, Any]:
     return {"dtype": dtype, "shape": shape, "data_offsets": [start, end]}
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 import worker.core.starter
+from tests.conftest import embedded_info
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import load_base
@@ -35,9 +36,10 @@ def test_another_text_width_is_named(starter: Shapes, sd15_folder: Path) -> None
     other = random_adapter(base_shapes(load_base(sd15_folder)))
     with pytest.raises(AdapterMismatchError) as raised:
         require_fit(other, starter, base_name="starter")
+    width = embedded_info().cross_attention_dim
     assert str(raised.value) == (
-        "This adapter was made for a base with cross-attention width 64; starter has 192. "
-        "Choose a base with width 64, or an adapter for width 192."
+        f"This adapter was made for a base with cross-attention width 64; starter has {width}. "
+        f"Choose a base with width 64, or an adapter for width {width}."
     )
 
 
@@ -67,4 +69,5 @@ def test_other_shapes_of_a_layer_are_named(starter: Shapes) -> None:
     narrow = replace(adapter.modules[0], down=adapter.modules[0].down[:, :100])
     sentence = explain_mismatch(replace(adapter, modules=(narrow,)), starter, base_name="starter")
     assert sentence is not None
-    assert "weights of 768 × 100, but starter has 768 × 192" in sentence
+    out, width = narrow.up.shape[0], embedded_info().cross_attention_dim
+    assert f"weights of {out} × 100, but starter has {out} × {width}" in sentence

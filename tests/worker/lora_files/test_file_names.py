@@ -31,6 +31,12 @@ def test_the_usual_download_is_named_by_its_stem() -> None:
     assert original_name("chalk", 2) == "chalk-v2-original.safetensors"
 
 
+def test_a_checkpoint_is_named_by_its_step() -> None:
+    assert file_name("chalk-run-3", 150, is_step=True) == "chalk-run-3-step150.safetensors"
+    bundle = file_name("chalk-run-3", 150, FileFormat.BUNDLE, WeightDtype.BF16, is_step=True)
+    assert bundle == "chalk-run-3-step150-bf16.zip"
+
+
 def test_a_stem_is_safe_for_every_program() -> None:
     assert safe_stem("my chalk (final)!") == "my-chalk-final"
     assert safe_stem("…") == "adapter"

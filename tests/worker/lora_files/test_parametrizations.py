@@ -170,7 +170,7 @@ def test_a_rank_that_is_too_high_is_truncated_and_the_error_is_noted(
         w1, w2 = torch.randn(20, 20), torch.randn(20, 20)
         tensors = {f"{LINEAR}.lokr_w1": w1, f"{LINEAR}.lokr_w2": w2}
         expected = torch.kron(w1.double(), w2.double())
-    found = reading(tmp_path, tensors)
+    found = reading(tmp_path, tensors, allow_loss=True)
     got = error(change(found), expected)
     values = torch.linalg.svdvals(expected)
     least = float((values[256:].square().sum() / values.square().sum()).sqrt())
@@ -270,7 +270,7 @@ def test_small_changes_of_biases_and_norms_are_left_out_with_a_note(tmp_path: Pa
 
 
 def test_a_file_that_is_mostly_norms_is_refused(tmp_path: Path) -> None:
-    with pytest.raises(AdapterError, match="which a LoRA cannot contain"):
+    with pytest.raises(AdapterError, match="because a LoRA cannot contain them: 99 %"):
         reading(tmp_path, plain() | {f"{NORM}.w_norm": torch.full((320,), 50.0)})
 
 

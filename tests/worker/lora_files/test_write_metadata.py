@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
+from pathlib import Path
 
+import pytest
 import torch
 from pydantic import TypeAdapter
 
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule
 from worker.core.lora_files.metadata import AdapterMetadata
+from worker.core.lora_files.read_metadata import Sidecar, read_source_metadata
 from worker.core.lora_files.write_metadata import kohya_metadata, model_metadata, sidecar
 
 METADATA = AdapterMetadata(
@@ -71,6 +74,28 @@ def test_a_kohya_file_says_all_that_is_known_in_a_fixed_order() -> None:
 
 def test_a_diffusers_file_says_it_by_modelspec_alone() -> None:
     assert [*model_metadata(METADATA).items()] == [*MODELSPEC.items()]
+
+
+def test_a_usual_weight_is_in_the_file_if_it_is_not_one() -> None:
+    edited = replace(METADATA, usual_weight=-0.75)
+    found = model_metadata(edited)
+    added = {"modelspec.usage_hint": "Usual weight: -0.75.", "brushwork.usual_weight": "-0.75"}
+    assert found == MODELSPEC | added
+    assert b'"preferred weight": -0.75' in sidecar(edited)
+    assert read_source_metadata(found, [], "a.safetensors").usual_weight == -0.75
+
+
+@pytest.mark.parametrize(
+    ("written", "weight"),
+    [("0.6", 0.6), ("0", 1.0), ("11", 1.0), ('"nan"', 1.0), ("true", 1.0), ("[]", 1.0)],
+)
+def test_the_import_takes_the_weight_of_a_sidecar(
+    tmp_path: Path, written: str, weight: float
+) -> None:
+    path = tmp_path / "chalk.json"
+    path.write_text(f'{{"sd version": "SD1", "preferred weight": {written}}}')
+    found = read_source_metadata({}, [Sidecar(path.name, path)], "chalk.safetensors")
+    assert found.usual_weight == weight
 
 
 def test_a_file_that_knows_little_says_little_but_a_resolution() -> None:

@@ -12,20 +12,31 @@ from app.registry.adapters.models import AdapterFile
 from app.registry.runs.models import Run
 from tests.worker.runtime.job_loops import Registry, open_registry
 from tests.worker.runtime.trainer_server import TrainerServer
+from worker.core import starter
+from worker.runtime import job_loop
 from worker.runtime.trainer_process import COMMAND
 
 
-@pytest.fixture(scope="session")
-def trainers() -> Iterator[TrainerServer]:
-    """Trainer processes for all tests of the session, without their imports."""
-    server = TrainerServer()
-    yield server
-    server.close()
+@pytest.fixture(scope="module", autouse=True)
+def embedded_base(small_starter: Path) -> Iterator[Path]:
+    """These tests are about jobs, not about the quality of images: their embedded base is small."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(starter, "PATH", small_starter)
+        yield small_starter
 
 
 @pytest.fixture
-def registry(tmp_path: Path, sqlite_template: Path, trainers: TrainerServer) -> Iterator[Registry]:
-    """A registry of this test alone."""
+def registry(
+    tmp_path: Path,
+    sqlite_template: Path,
+    trainers: TrainerServer,
+    monkeypatch: pytest.MonkeyPatch,
+) -> Iterator[Registry]:
+    """A registry of this test alone.
+
+    Its loops look often: wake-ups of another process or of the web app do not reach them.
+    """
+    monkeypatch.setattr(job_loop, "IDLE_SECONDS", 0.2)
     opened = open_registry(tmp_path, sqlite_template, trainers)
     yield opened
     opened.database.dispose()
@@ -43,15 +54,20 @@ class TrainedRegistry:
 
 @pytest.fixture(scope="session")
 def trained(
-    tmp_path_factory: pytest.TempPathFactory, sqlite_template: Path, trainers: TrainerServer
+    tmp_path_factory: pytest.TempPathFactory,
+    sqlite_template: Path,
+    small_starter: Path,
+    trainers: TrainerServer,
 ) -> Iterator[TrainedRegistry]:
     """One training for all tests that look at what comes of it, all of it as a worker does it."""
     folder = tmp_path_factory.mktemp("trained")
-    registry = open_registry(folder, sqlite_template, trainers, is_measured=False)
-    run_id = registry.new_run(name="Chalk board")
-    with registry.working(registry.train_jobs(command=COMMAND)) as loop:
-        loop.serve_wakeup()
-        registry.until_final(Run, run_id)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(starter, "PATH", small_starter)
+        registry = open_registry(folder, sqlite_template, trainers, is_measured=False)
+        run_id = registry.new_run(name="Chalk board")
+        with registry.working(registry.train_jobs(command=COMMAND)) as loop:
+            loop.serve_wakeup()
+            registry.until_final(Run, run_id)
     work_folder = list((registry.settings.data_dir / "work").iterdir())
     yield TrainedRegistry(registry, run_id, work_folder, registry.rows(AdapterFile))
     registry.database.dispose()

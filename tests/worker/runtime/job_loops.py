@@ -34,7 +34,8 @@ from worker.runtime.job_loop import JobLoop, Work
 from worker.runtime.messages import FailureReport, encode
 from worker.runtime.train_jobs import TrainJobs
 
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 240.0
+SIDE = 64  # pixels; the embedded base may be larger, which only costs time here
 CONFIG: dict[str, Any] = {
     "steps": 8,
     "batch_size": 2,
@@ -46,6 +47,7 @@ CONFIG: dict[str, Any] = {
     "sample_prompts": ["a red apple"],
     "sample_steps": 2,
     "precision": "fp32",
+    "resolution": SIDE,
 }
 
 
@@ -121,7 +123,12 @@ class Registry:
     @contextmanager
     def working(self, work: Work) -> Iterator[JobLoop]:
         """A job loop at work."""
-        loop = JobLoop(self.database, work, lease_seconds=self.settings.lease_seconds)
+        loop = JobLoop(
+            self.database,
+            work,
+            lease_seconds=self.settings.lease_seconds,
+            check_storage=self.store.check,
+        )
         loop.start()
         self.loops.append(loop)
         try:
@@ -175,7 +182,7 @@ def open_registry(
                 BaseSpeed(
                     base_model_id=base_id,
                     batch_size=1,
-                    resolution=64,
+                    resolution=SIDE,
                     rank=1,
                     layers="lora attention in all",
                     seconds_per_step=1.0,

@@ -1,15 +1,22 @@
-"""Imported by the fork server of the tests: a trainer with the embedded base in its memory."""
+"""Imported by the fork server of the tests: a trainer with their base in its memory."""
 
 from __future__ import annotations
 
+import os
+from pathlib import Path
+
 import worker.runtime.forking.libraries  # noqa: F401
-from worker.core import starter
+from tests.worker.runtime.trainer_server import BASE
 from worker.core.bases.load import load_base
+from worker.core.training.data import validation
 from worker.core.training.load import load_for_training
+from worker.core.training.ruined import QUARTERS
 from worker.runtime import trainer_orders
 
-embedded = load_base(starter.PATH)
-trainer_orders.load_for_training = lambda path, **how: (  # type: ignore[assignment]
-    embedded if path == starter.PATH else load_for_training(path, **how)
+path = Path(os.environ[BASE])
+loaded = load_base(path)
+trainer_orders.load_for_training = lambda model, **how: (  # type: ignore[assignment]
+    loaded if model == path else load_for_training(model, **how)
 )
+validation.FIXED_PREDICTIONS = len(QUARTERS)  # as in tests/worker/training
 trainer_orders.Trainer._warm_up = lambda _: None  # type: ignore[method-assign]

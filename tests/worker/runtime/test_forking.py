@@ -16,7 +16,8 @@ import pytest
 
 from tests.worker.runtime.job_loops import wait_for
 from worker.runtime.device import child_environment
-from worker.runtime.forking import fork_command
+from worker.runtime.forking import CLIENT, fork_command
+from worker.runtime.forking.client import CONNECT_SECONDS
 
 pytestmark = pytest.mark.skipif(sys.platform != "linux", reason="processes fork only on Linux")
 PROBE = "tests.worker.runtime.fork_probe"
@@ -33,11 +34,15 @@ class Server:
             env=child_environment(1),
         )
 
-    def start(self, what: str, *arguments: str, **options: Any) -> subprocess.Popen[str]:
+    def start(
+        self, what: str, *arguments: str, client: Path = CLIENT, **options: Any
+    ) -> subprocess.Popen[str]:
         """The client of a fork that runs the probe."""
         command = (sys.executable, "-m", PROBE, what, *arguments)
+        forked = fork_command(self.second, "probe", command)
+        assert str(CLIENT) in forked
         return subprocess.Popen(
-            fork_command(self.second, "probe", command),
+            [str(client) if word == str(CLIENT) else word for word in forked],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
@@ -59,6 +64,16 @@ def told(client: subprocess.Popen[str]) -> dict[str, Any]:
     """What the probe says first."""
     assert client.stdout is not None
     return json.loads(client.stdout.readline())  # type: ignore[no-any-return]
+
+
+def impatient_client(folder: Path) -> Path:
+    """The client, which waits for a server that is not there for less time."""
+    program = CLIENT.read_text()
+    wait = f"CONNECT_SECONDS = {CONNECT_SECONDS}"
+    assert wait in program
+    path = folder / CLIENT.name
+    path.write_text(program.replace(wait, "CONNECT_SECONDS = 0.5"))
+    return path
 
 
 def is_gone(pid: int) -> bool:
@@ -128,7 +143,7 @@ def test_a_killed_server_takes_its_forks_along_and_commands_then_run_themselves(
         client.communicate()
         assert client.returncode == 128 + signal.SIGKILL
         wait_for(lambda: is_gone(pid))
-        alone = server.start("echo")
+        alone = server.start("echo", client=impatient_client(tmp_path))
         said = told(alone)
         alone.communicate()
     assert (alone.returncode, said["pid"], said["preloaded"]) == (7, alone.pid, False)

@@ -245,6 +245,30 @@ def test_the_license_of_a_card_is_its_own_name(card: dict[str, str], license: st
     assert _license_of_card(card) == license
 
 
+def test_the_config_of_peft_comes_from_the_folder_of_the_weights(
+    outward: Registry, hub: Hub, tmp_path: Path
+) -> None:
+    from safetensors.torch import save_file
+
+    stem = f"base_model.model.{QUERY.removeprefix('unet.')}"
+    (module,) = weights().modules
+    tensors = {f"{stem}.lora_A.weight": module.down, f"{stem}.lora_B.weight": module.up}
+    save_file(tensors, tmp_path / "lora")
+    config = json.dumps({"peft_type": "LORA", "r": 4, "lora_alpha": 16}).encode()
+    hub.add(
+        "acme/chalk",
+        {
+            "unet/adapter_model.safetensors": (tmp_path / "lora").read_bytes(),
+            "unet/adapter_config.json": config,
+            "adapter_config.json": b"{}",
+        },
+    )
+    found = fetched(outward, "acme/chalk/unet/adapter_model.safetensors")
+    assert (found.status, found.error) == ("succeeded", None)
+    (version,) = outward.rows(AdapterVersion, adapter_id=found.adapter_id or 0)
+    assert (version.rank, version.alpha) == (4, 16.0)
+
+
 def test_what_cannot_be_done_is_said(
     outward: Registry, hub: Hub, tmp_path: Path, exported: ExportReport
 ) -> None:

@@ -21,8 +21,10 @@ from app.cli.main import main
 from app.registry.adapters import service as adapters
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.base_models.models import BaseModel
+from app.registry.integrity import findings
 from app.registry.jobs.models import IoJob
 from app.registry.thumbnails.models import Thumbnail
+from tests.conftest import embedded_info
 from tests.worker.runtime.job_loops import Registry
 from worker.core import starter
 from worker.core.lora_files.adaptable_shapes import adaptable_shapes
@@ -153,7 +155,7 @@ def test_an_sdxl_file_for_another_base_says_so(at_work: Registry, tmp_path: Path
     done = send(at_work, lora((1280, 2048)), tmp_path, base_model_id=at_work.base_id)
     assert (done.status, done.error_code) == ("failed", "adapter")
     assert "was made for an SDXL base" in done.error
-    assert "“starter” has 192" in done.error
+    assert f"“starter” has {embedded_info().cross_attention_dim}" in done.error
 
 
 def test_a_loha_for_the_starter_is_stored_as_a_lora_and_said_so(
@@ -234,6 +236,20 @@ def test_equal_tensors_of_another_strength_are_another_adapter(
     for copy, (adapter, _) in zip(copies, found, strict=True):  # again, under another header
         done = send(at_work, tensors, tmp_path, (copy or {}) | {"modelspec.title": "Again"})
         assert (done.result["adapter_id"], done.result["duplicate"]) == (adapter.key, True)
+
+
+def test_importing_a_file_again_mends_its_damaged_weights(
+    at_work: Registry, tmp_path: Path
+) -> None:
+    _, version = made(at_work, send(at_work, lora(shape_of()), tmp_path))
+    path = at_work.store.local_path(version.sha256, tmp_path)
+    path.write_bytes(b"#" + path.read_bytes()[1:])
+    again = send(at_work, lora(shape_of()), tmp_path)
+    assert (again.error, again.result["duplicate"]) == (None, True)
+    assert at_work.store.checked_stat(version.sha256).size == version.size_bytes
+    with at_work.database.read() as session:
+        assert findings.problems(session) == {}
+    assert len(at_work.rows(Adapter)) == 1
 
 
 def test_two_files_of_one_name_are_two_adapters(at_work: Registry, tmp_path: Path) -> None:
@@ -372,3 +388,52 @@ def test_files_of_this_machine_are_imported_from_the_command_line(
     assert "“zz.safetensors” is empty." in shown.err
     (adapter,) = at_work.rows(Adapter, slug="wet-ink")
     assert adapter.trigger_words == ["wetink"]
+
+
+def test_an_import_that_would_lose_much_waits_for_consent(
+    at_work: Registry, tmp_path: Path
+) -> None:
+    stem = "lora_unet_down_blocks_1_attentions_0_transformer_blocks_0_attn1_to_q"
+    width = {f"{stem.replace('attn1_to_q', 'attn2_to_k')}.diff": torch.zeros(640, 768)}
+    refused = send(at_work, {f"{stem}.diff": torch.randn(640, 640)} | width, tmp_path)
+    assert (refused.status, refused.error_code) == ("failed", "loss")
+    assert 0.1 < refused.result["loss"] < 1
+    assert f"{refused.result['loss']:.0%}".replace("%", " %") in (refused.error or "")
+    assert at_work.rows(Adapter) == []
+    with at_work.database.write() as session:
+        again = adapters.allow_import_loss(session, refused.key)
+    _, version = made(at_work, at_work.until_final(IoJob, again.key))
+    assert version.details["loss"] == refused.result["loss"]
+    assert any("truncated to LoRA" in note for note in notes_of(version))
+
+
+def peft_folder(folder: Path, alpha: int | None = 16) -> Path:
+    """A folder as peft's save_pretrained writes it, for a layer of SD 1.5."""
+    folder.mkdir()
+    stem = f"base_model.model.{QUERY.removeprefix('unet.')}"
+    generator = torch.Generator().manual_seed(3)
+    tensors = {
+        f"{stem}.lora_A.weight": torch.randn(4, 768, generator=generator),
+        f"{stem}.lora_B.weight": torch.randn(1280, 4, generator=generator),
+    }
+    save_file(tensors, folder / "adapter_model.safetensors")
+    if alpha is not None:
+        config = {"peft_type": "LORA", "r": 4, "lora_alpha": alpha}
+        (folder / "adapter_config.json").write_text(json.dumps(config))
+    return folder
+
+
+def test_a_folder_of_peft_is_imported_with_its_alpha(
+    at_work: Registry, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = ["--data-dir", str(at_work.settings.data_dir)]
+    for name, alpha in (("soft", None), ("ink", 16), ("same", 16)):
+        folder = peft_folder(tmp_path / name, alpha)
+        assert main(["import", str(folder), *data]) == 0
+    told = capsys.readouterr().out.splitlines()
+    assert told[1] == "ink.safetensors: ink"
+    assert told[2] == "same.safetensors: ink (already in the registry)"
+    soft, ink = at_work.rows(AdapterVersion)
+    assert (soft.alpha, ink.alpha) == (4.0, 16.0)  # equal files of another strength
+    assert "adapter_config.json" in " ".join(notes_of(soft))
+    assert not any("adapter_config.json" in note for note in notes_of(ink))

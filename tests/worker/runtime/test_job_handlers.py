@@ -2,15 +2,32 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
+from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models import downloads
 from app.registry.hub_source import HubSource
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import JOB_TYPES, JobKind, SweepArgs
+from app.registry.jobs.kinds import (
+    JOB_TYPES,
+    ExportAdapterArgs,
+    JobKind,
+    MergeAdaptersArgs,
+    ResizeAdapterArgs,
+    SweepArgs,
+)
 from app.registry.jobs.models import IoJob
 from tests.worker.runtime.job_loops import Registry
+from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.io_jobs import IoJobs
 
-WITHOUT_ARGUMENTS = {JobKind.INSPECT_BASE, JobKind.SWEEP, JobKind.MAKE_THUMBNAILS}
+WITHOUT_ARGUMENTS = {
+    JobKind.INSPECT_BASE,
+    JobKind.SWEEP,
+    JobKind.MAKE_THUMBNAILS,
+    JobKind.CHECK_FILES,
+}
 
 
 def io_work(registry: Registry) -> IoJobs:
@@ -35,6 +52,28 @@ def test_damaged_arguments_fail_the_job_and_the_worker_goes_on(registry: Registr
     for job in ended:
         assert (job.status, job.error_code, job.attempt) == ("failed", "damaged_job", 1), job.kind
         assert job.error.startswith("The stored arguments of this job are damaged. ")
+
+
+def test_no_job_works_with_damaged_weights(registry: Registry, tmp_path: Path) -> None:
+    blob = registry.store.put_bytes(b"weights")
+    registry.store.local_path(blob.sha256, tmp_path).write_bytes(b"#eights")
+    with registry.database.write() as session:
+        version = publish(session, NewVersion("Faded", "sd1", blob.sha256, blob.size, 2, 2.0))
+        part = ResolvedAdapter(
+            adapter_id=version.adapter_id, version=1, version_id=version.key, name="x", slug="x"
+        )
+        merge = {"name": "x", "parts": (part,), "method": "linear", "rank": None}
+        orders = [
+            ExportAdapterArgs(format=FileFormat.KOHYA, dtype=WeightDtype.FP16),
+            ResizeAdapterArgs(rank=1, energy=None, dynamic=False),
+            MergeAdaptersArgs.model_validate(merge | {"density": 1.0, "seed": 0}),
+        ]
+        keys = [jobs.enqueue_io(session, args, subject_id=version.key).key for args in orders]
+    with registry.working(io_work(registry)):
+        ended = [registry.until_final(IoJob, key) for key in keys]
+    for job in ended:
+        assert (job.status, job.error_code, job.attempt) == ("failed", "blob_damaged", 1), job.kind
+        assert "the weights of version 1 of “Faded” is damaged" in job.error
 
 
 def test_a_damaged_download_shows_its_reason_and_can_be_started_again(registry: Registry) -> None:

@@ -6,6 +6,7 @@ import io
 import json
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,8 +16,11 @@ import torch
 from PIL import Image
 
 from app.registry.adapters.models import AdapterVersion
+from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.base_models.models import BaseModel, BaseModelStatus, BasePrecision
+from app.registry.integrity import findings
+from app.registry.integrity.models import FileProblem
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
 from app.registry.renders import service as playground
@@ -25,15 +29,15 @@ from app.registry.renders.service import RenderRequest
 from app.registry.runs.models import Run
 from app.registry.thumbnails.models import Thumbnail
 from tests.worker.runtime.conftest import TrainedRegistry
-from tests.worker.runtime.job_loops import Registry
+from tests.worker.runtime.job_loops import SIDE, Registry
 from worker.core.inference import precision
 from worker.core.inference.precision import PrecisionChoice
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule, save_adapter
 from worker.core.words import RenderPrecision
-from worker.runtime import warm_pipelines
 from worker.runtime.job_loop import JobLoop
 from worker.runtime.lease import Lease
 from worker.runtime.render_jobs import RenderJobs
+from worker.runtime.renders import warm_pipelines
 
 
 @pytest.fixture(scope="module")
@@ -69,7 +73,8 @@ def loop(trained: TrainedRegistry, render_jobs: RenderJobs) -> Iterator[JobLoop]
 
 
 def ask(registry: Registry, **values: Any) -> int:
-    request = RenderRequest(**({"prompt": "a red apple", "seed": 7, "steps": 3} | values))
+    usual = {"prompt": "a red apple", "seed": 7, "steps": 3, "width": SIDE, "height": SIDE}
+    request = RenderRequest(**(usual | values))
     with registry.database.write() as session:
         return playground.create_render(session, request, registry.store).key
 
@@ -102,12 +107,13 @@ def test_a_render_gives_pictures_that_say_how_they_were_drawn(
     assert render.progress == 6
     assert render.seconds > 0
     first, second = pictures(registry, key)
-    assert first.size == (64, 64)
+    assert first.size == (SIDE, SIDE)
     assert first.tobytes() != second.tobytes()
     prompt, negative, facts = first.info["parameters"].split("\n")
     assert prompt == "a red apple <lora:chalk-board-v1:0.5>"
     assert negative == "Negative prompt: blurry"
-    assert "Steps: 3, Sampler: DDIM, CFG scale: 3.0, Seed: 7, Size: 64x64, Model hash: " in facts
+    drawn = f"Steps: 3, Sampler: DDIM, CFG scale: 3.0, Seed: 7, Size: {SIDE}x{SIDE}, Model hash: "
+    assert drawn in facts
     assert 'Lora hashes: "chalk-board-v1: ' in facts
     assert "Seed: 8," in second.info["parameters"]
     assert ", Precision: fp32, " in facts
@@ -145,7 +151,7 @@ def test_the_precision_of_a_large_base_is_chosen_once_and_stored(
     assert [(row.precision, row.from_cache) for row in short] == [("bf16", False), ("bf16", True)]
     assert (more.precision, len(timed)) == ("bf16", 1)
     (choice,) = registry.rows(BasePrecision)
-    assert (choice.machine, choice.width, choice.bf16_seconds) == (render_jobs.machine, 64, 1.25)
+    assert (choice.machine, choice.width, choice.bf16_seconds) == (render_jobs.machine, SIDE, 1.25)
     (first,), (second,) = pictures(registry, exact.key), pictures(registry, short[0].key)
     assert first.tobytes() != second.tobytes()
     assert ", Precision: bf16, " in second.info["parameters"]
@@ -257,6 +263,36 @@ def test_an_adapter_that_does_not_fit_the_base_is_named_in_the_error(
     with Lease(registry.database, Render, claim, seconds=60) as lease:
         render_jobs.run(after, lease, threading.Event())
     assert registry.row(Render, after.key).status == "succeeded"
+
+
+def test_damaged_weights_fail_the_render_with_their_name(
+    trained: TrainedRegistry, render_jobs: RenderJobs, tmp_path: Path
+) -> None:
+    registry = trained.registry
+    blob = registry.store.put_bytes(b"weights")
+    registry.store.local_path(blob.sha256, tmp_path).write_bytes(b"#eights")
+    with registry.database.write() as session:
+        new = NewVersion("Faded", "sd1", blob.sha256, blob.size, 2, 2.0)
+        version = publish(session, replace(new, base_model_id=registry.base_id))
+    faded = WeightedAdapter(adapter_id=version.adapter_id)
+    render, claim = claimed(registry, ask(registry, prompt="a bird", adapters=[faded]))
+    with Lease(registry.database, Render, claim, seconds=60) as lease:
+        render_jobs.run(render, lease, threading.Event())
+    render = registry.row(Render, render.key)
+    assert (render.status, render.error_code) == ("failed", "blob_damaged")
+    assert render.error.startswith("The file with the weights of version 1 of “Faded” is damaged. ")
+
+
+def test_a_damaged_image_is_generated_again(trained: TrainedRegistry, loop: JobLoop) -> None:
+    registry = trained.registry
+    first = registry.until_final(Render, ask(registry, prompt="a boat at sea"))
+    (image,) = registry.rows(RenderImage, render_id=first.key)
+    with registry.database.write() as session:
+        findings.note(session, [image.sha256], FileProblem.DAMAGED)
+    again = registry.until_final(Render, ask(registry, prompt="a boat at sea"))
+    assert (again.status, again.from_cache) == ("succeeded", False)
+    with registry.database.read() as session:
+        assert findings.problems(session, [image.sha256]) == {}
 
 
 def claimed(registry: Registry, key: int) -> tuple[Render, Claim]:

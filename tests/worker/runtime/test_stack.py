@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+import redis
 
 from app.registry.adapters.models import AdapterVersion
 from app.registry.db import Database
@@ -26,10 +28,13 @@ from app.registry.wakeups import WakeUps
 from app.supervisor.broker import answers, servers
 from tests.conftest import skip_unless_ci
 from tests.worker.runtime.conftest import TrainedRegistry
-from tests.worker.runtime.job_loops import Registry, wait_for
+from tests.worker.runtime.job_loops import PATIENCE_SECONDS, Registry, wait_for
+from tests.worker.runtime.trainer_server import BASE
+from worker.core import starter
 
 pytestmark = pytest.mark.stack
 ROOT = Path(__file__).parents[3]
+PROGRAM = "tests.worker.runtime.app_on_small_base"
 
 
 class Stack:
@@ -42,6 +47,7 @@ class Stack:
         self.wakeups = WakeUps(self.url)
         self.database = Database(registry.database.engine, self.wakeups.send)
         self.workers: list[subprocess.Popen[bytes]] = []
+        self.renderer: subprocess.Popen[bytes] | None = None
         self._broker: subprocess.Popen[bytes] | None = None
 
     def start_broker(self) -> None:
@@ -60,34 +66,48 @@ class Stack:
         self._broker.wait()
 
     def start_worker(self, queue: str) -> subprocess.Popen[bytes]:
-        """A worker of this queue, up and known to the registry."""
-        before = {row.id for row in self.registry.rows(WorkerPresence)}
+        """A worker of this queue, which comes up while the test goes on."""
         settings = self.registry.settings
-        log = settings.data_dir / f"worker-{queue}-{len(self.workers)}.log"
+        log = settings.data_dir / f"worker-{queue}.log"
         environment = os.environ | {
             "BRUSHWORK_DATA_DIR": str(settings.data_dir),
             "BRUSHWORK_BROKER_URL": self.url,
             "BRUSHWORK_LEASE_SECONDS": str(settings.lease_seconds),
             "BRUSHWORK_DEVICE": "cpu",
             "BRUSHWORK_THREADS": "1",
+            BASE: str(starter.PATH),
         }
-        with log.open("wb") as output:
+        command = [sys.executable, "-m", PROGRAM, "worker", "--queue", queue]
+        if queue == "train":
+            command += ["--libraries", self.registry.trainers.socket]
+        with log.open("ab") as output:
             worker = subprocess.Popen(
-                [sys.executable, "-m", "worker.runtime.launch", queue],
-                cwd=ROOT,
-                env=environment,
-                stdout=output,
-                stderr=output,
+                command, cwd=ROOT, env=environment, stdout=output, stderr=output
             )
         self.workers.append(worker)
-        wait_for(lambda: {row.id for row in self.registry.rows(WorkerPresence)} - before)
         return worker
 
+    def until_known(self, queue: str, count: int) -> None:
+        """Wait until the registry knows this many workers of this queue."""
+        wait_for(lambda: len(self.registry.rows(WorkerPresence, queue=queue)) == count)
+
     def owner(self, workers: list[subprocess.Popen[bytes]]) -> subprocess.Popen[bytes]:
-        """The worker of these that has a trainer with a run's folder open: the one that trains."""
-        busy = [worker for worker in workers if trainers(worker) and is_training(worker)]
+        """The worker of these that trains."""
+        busy = [worker for worker in workers if self.is_training(worker)]
         assert len(busy) == 1
         return busy[0]
+
+    def trainers(self, worker: subprocess.Popen[bytes]) -> list[int]:
+        """The trainer processes of a worker: forks of another process, and who asked for them."""
+        clients = children(worker)
+        forks = self.registry.trainers.forks()
+        given = set().union(*(pipes(pid) for pid in clients))
+        return [*clients, *(pid for pid in forks if pipes(pid) & given)]
+
+    def is_training(self, worker: subprocess.Popen[bytes]) -> bool:
+        """True when a trainer of this worker has lowered its priority, as it does for a run."""
+        pids = self.trainers(worker)
+        return any(os.getpriority(os.PRIO_PROCESS, pid) > own_priority() for pid in pids)
 
     def close(self) -> None:
         for worker in self.workers:
@@ -99,18 +119,22 @@ class Stack:
         self.kill_broker()
 
 
-def trainers(worker: subprocess.Popen[bytes]) -> list[int]:
-    """The trainer processes that a worker has."""
+def children(worker: subprocess.Popen[bytes]) -> list[int]:
+    """The processes that a worker started itself."""
     path = Path(f"/proc/{worker.pid}/task")
     found: list[int] = []
-    for children in path.glob("*/children"):
-        found += [int(pid) for pid in children.read_text().split()]
+    for listed in path.glob("*/children"):
+        found += [int(pid) for pid in listed.read_text().split()]
     return found
 
 
-def is_training(worker: subprocess.Popen[bytes]) -> bool:
-    """True when a trainer of this worker has lowered its priority, as it does for a run."""
-    return any(os.getpriority(os.PRIO_PROCESS, pid) > own_priority() for pid in trainers(worker))
+def pipes(pid: int) -> set[str]:
+    """The pipes that a process has open."""
+    found = set()
+    for descriptor in Path(f"/proc/{pid}/fd").glob("*"):
+        with contextlib.suppress(OSError):
+            found.add(str(descriptor.readlink()))
+    return {name for name in found if name.startswith("pipe:")}
 
 
 def own_priority() -> int:
@@ -126,12 +150,13 @@ def is_gone(pid: int) -> bool:
 
 @pytest.fixture(scope="module")
 def stack(trained: TrainedRegistry) -> Iterator[Stack]:
-    """A broker, and two train workers whose trainers warm up."""
+    """A broker and a render worker, which loads its libraries beside the tests of the others."""
     if sys.platform != "linux":
         pytest.skip("looks into /proc")
     with tempfile.TemporaryDirectory(prefix="bw-") as folder:
         opened = Stack(trained.registry, Path(folder))
         opened.start_broker()
+        opened.renderer = opened.start_worker("render")
         try:
             yield opened
         finally:
@@ -156,35 +181,40 @@ def test_frozen_killed_and_drained_workers_lose_nothing(
 ) -> None:
     registry = stack.registry
     workers = [stack.start_worker("train"), stack.start_worker("train")]
+    stack.until_known("train", 2)
     expected = weights_of(registry, trained.run_id)
 
     frozen_in = begin(stack)
     frozen = stack.owner(workers)
-    stopped = trainers(frozen)
+    stopped = stack.trainers(frozen)
     for pid in (frozen.pid, *stopped):
         os.kill(pid, signal.SIGSTOP)
-    assert registry.until_final(Run, frozen_in).attempt == 2
+    registry.until_final(Run, frozen_in)
+    assert owners(registry, frozen_in).count("running") == 2
     before = len(registry.rows(Checkpoint, run_id=frozen_in))
     for pid in (frozen.pid, *stopped):
-        os.kill(pid, signal.SIGCONT)
+        with contextlib.suppress(ProcessLookupError):  # the worker that wakes up ends them
+            os.kill(pid, signal.SIGCONT)
     wait_for(lambda: all(is_gone(pid) for pid in stopped))
     assert weights_of(registry, frozen_in) == expected
     assert len(registry.rows(Checkpoint, run_id=frozen_in)) == before
     assert owners(registry, frozen_in).count("succeeded") == 1
-    assert len(registry.rows(AdapterVersion, run_id=frozen_in)) == 1
+    made = registry.rows(AdapterVersion, run_id=frozen_in)
+    assert [row.version for row in made if row.details["outcome"] != "checkpoint"] == [1]
 
     killed_in = begin(stack)
     victim = stack.owner(workers)
-    orphans = trainers(victim)
+    orphans = stack.trainers(victim)
     victim.kill()
-    wait_for(lambda: all(is_gone(pid) for pid in orphans), seconds=10)
-    assert registry.until_final(Run, killed_in).attempt == 2
+    wait_for(lambda: all(is_gone(pid) for pid in orphans))
+    registry.until_final(Run, killed_in)
+    assert owners(registry, killed_in).count("running") == 2
     assert weights_of(registry, killed_in) == expected
 
     drained = begin(stack)
     (left,) = [worker for worker in workers if worker is not victim]
     left.terminate()
-    assert left.wait(60) == 0
+    assert left.wait(PATIENCE_SECONDS) == 0
     assert registry.rows(WorkerPresence, pid=left.pid) == []
     run = registry.row(Run, drained)
     assert run.status in ("queued", "succeeded")
@@ -205,7 +235,9 @@ def begin(stack: Stack) -> int:
 
 def test_a_hint_wakes_a_render_worker_and_a_lost_one_does_no_harm(stack: Stack) -> None:
     registry = stack.registry
-    worker = stack.start_worker("render")
+    worker = stack.renderer
+    assert worker is not None
+    stack.until_known("render", 1)
     first = new_render(stack, "a kite")
     assert registry.until_final(Render, first).status == "succeeded"
     stack.kill_broker()
@@ -214,12 +246,12 @@ def test_a_hint_wakes_a_render_worker_and_a_lost_one_does_no_harm(stack: Stack) 
     stack.start_broker()
     third = new_render(stack, "a boot")
     assert registry.until_final(Render, third).status == "succeeded"
-    (child,) = [pid for pid in trainers(worker) if b"spawn" in cmdline(pid)]
+    (child,) = [pid for pid in children(worker) if b"spawn" in cmdline(pid)]
     os.kill(child, signal.SIGKILL)
     fourth = new_render(stack, "a bell")
     assert registry.until_final(Render, fourth).status == "succeeded"
     worker.terminate()
-    assert worker.wait(60) == 0
+    assert worker.wait(PATIENCE_SECONDS) == 0
 
 
 def cmdline(pid: int) -> bytes:
@@ -232,15 +264,40 @@ def new_render(stack: Stack, prompt: str) -> int:
         return playground.create_render(session, request, stack.registry.store).key
 
 
-def test_an_io_worker_does_jobs_side_by_side(stack: Stack) -> None:
+GARBAGE = (
+    b"no JSON",
+    b"\xff\xfe\x00",
+    b"12",
+    b"[]",
+    b"{}",
+    b"[" * 100_000,
+    b'{"properties": {"delivery_tag": "a", "delivery_info": {}}, "body": "?", "headers": {}}',
+    b'{"properties": {"delivery_tag": "b", "body_encoding": "base64", "delivery_info": {}}, '
+    b'"body": "?", "headers": {"task": "worker.tasks.io", "id": "1"}, '
+    b'"content-type": "application/json", "content-encoding": "utf-8"}',
+    b'{"properties": {"delivery_tag": "c", "delivery_info": {}}, "body": "[[], {}, {}]", '
+    b'"headers": {"task": "other.program", "id": "2"}, '
+    b'"content-type": "application/json", "content-encoding": "utf-8"}',
+)
+
+
+def test_an_io_worker_does_jobs_side_by_side_and_drops_what_is_no_wake_up(stack: Stack) -> None:
     registry = stack.registry
     worker = stack.start_worker("io")
+    stack.until_known("io", 1)
+    with redis.Redis(unix_socket_path=str(stack.socket)) as broker:
+        broker.rpush("brushwork:io", *GARBAGE)
+        wait_for(lambda: broker.llen("brushwork:io") == 0)
     with stack.database.write() as session:
         keys = [
             enqueue_io(session, InspectBaseArgs(), subject_id=registry.base_id).key
             for _ in range(4)
         ]
     assert [registry.until_final(IoJob, key).status for key in keys] == ["succeeded"] * 4
+    log = registry.settings.data_dir / "worker-io.log"
+    dropped = [line for line in log.read_text().splitlines() if "no wake-up" in line]
+    assert len(dropped) == len(GARBAGE)
+    assert "Traceback" not in log.read_text()
     worker.terminate()
-    assert worker.wait(60) == 0
+    assert worker.wait(PATIENCE_SECONDS) == 0
     assert registry.rows(WorkerPresence, pid=worker.pid) == []

@@ -12,6 +12,7 @@ import torch
 from app.registry.adapters import service, tools
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.tools import ExtractOrder, FuseOrder, FuseOutput, MergeOrder, ResizeOrder
+from app.registry.adapters.versions import usual_weight
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
@@ -32,6 +33,7 @@ from worker.runtime.io_jobs import IoJobs
 from worker.runtime.job_loop import JobLoop
 from worker.runtime.job_progress import JobProgress
 from worker.runtime.lease import Lease
+from worker.runtime.outages import patience
 from worker.runtime.tool_jobs import ToolJobs
 
 
@@ -124,11 +126,15 @@ def test_a_resize_becomes_a_version_with_the_energy_it_kept(
 ) -> None:
     ink = add(registry, tmp_path, "Ink", 1, rank=4)
     with registry.database.write() as session:
+        usual_weight.set_usual_weight(session, ink.key, 1, 0.6)
         job = tools.order_resize(session, ink.key, ResizeOrder(rank=2))
     ended = done(registry, job)
     assert (ended.status, ended.error) == ("succeeded", None)
     version = newest(registry, ink)
     assert (version.version, version.rank, version.config) == (2, 2, {"steps": 5})
+    assert version.usual_weight == 0.6
+    with registry.database.read() as session:
+        assert service.get_version(session, ink).version == 1  # the one in use stays
     made = version.details["made"]
     assert (made["tool"], made["version"], made["rank_before"]) == ("resize", 1, 4)
     assert 0.4 < made["energy_min"] <= made["energy_mean"] < 1
@@ -255,21 +261,35 @@ def test_an_adapter_that_was_deleted_while_it_waited_is_told(
     assert ended.error == "“Chalk” was deleted while this waited. Restore it, then try again."
 
 
-def test_a_disk_that_is_full_is_told_and_not_tried_again(
+def test_a_job_waits_while_the_disk_is_full_and_goes_on_when_there_is_room(
     registry: Registry, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(patience, "FIRST_SECONDS", 0.05)
+    monkeypatch.setattr(patience, "LONGEST_SECONDS", 0.2)
     ink = add(registry, tmp_path, "Ink", 1)
     with registry.database.write() as session:
         job = tools.order_resize(session, ink.key, ResizeOrder(rank=1))
+    tried: list[object] = []
 
-    def full(*_: object) -> None:
+    def full(*arguments: object) -> None:
+        tried.append(arguments)
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(canonical, "save_adapter", full)
-    with registry.working(work_of(registry)):
-        ended = done(registry, job)
-    assert (ended.status, ended.attempt) == ("failed", 1)
-    assert "The disk is full" in str(ended.error)
+    def waiting() -> IoJob | None:
+        row: IoJob = registry.row(IoJob, job.key)
+        return row if row.waits_for and len(tried) > 2 else None
+
+    with monkeypatch.context() as disk:
+        disk.setattr(canonical, "save_adapter", full)
+        with registry.working(work_of(registry)):
+            row = wait_for(waiting)
+            assert row.status in ("queued", "running")
+            assert "disk is full" in row.waits_for
+            assert row.attempt == (row.status == "running")
+            disk.undo()
+            ended = done(registry, job)
+    assert (ended.status, ended.attempt, ended.waits_for) == ("succeeded", 1, None)
+    assert newest(registry, ink).version == 2
 
 
 def test_a_worker_that_ends_gives_its_work_back(

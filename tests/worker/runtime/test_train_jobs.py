@@ -4,33 +4,37 @@ from __future__ import annotations
 
 import os
 import signal
+import subprocess
 import sys
 import threading
 from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
+import sqlalchemy as sa
 from safetensors import safe_open
-from sqlmodel import select
+from sqlmodel import col, select
 
 from app.registry.adapters.models import Adapter, AdapterAlias, AdapterVersion
 from app.registry.adapters.service import find_file
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models.models import BaseSpeed
 from app.registry.jobs.models import Event
+from app.registry.jobs.owner import new_token
+from app.registry.runs import checkpoints
 from app.registry.runs.models import Checkpoint, Run, Sample
 from app.registry.runs.service import run_metrics
 from app.registry.thumbnails.models import Thumbnail
 from tests.worker.runtime.conftest import TrainedRegistry
-from tests.worker.runtime.job_loops import CONFIG, Registry, wait_for
+from tests.worker.runtime.job_loops import CONFIG, PATIENCE_SECONDS, Registry, wait_for
 from worker.core.lora_files import canonical
 from worker.core.lora_files.export import read_adapter
+from worker.core.lora_files.header import tensor_hash
 from worker.core.words import FileFormat, WeightDtype
 from worker.runtime import scratch
-from worker.runtime.attempt import TrainerTimeouts
-from worker.runtime.save_result import tensor_hash
 from worker.runtime.train_jobs import TrainJobs
 from worker.runtime.trainer_process import TrainerProcess
+from worker.runtime.training_host import TrainerTimeouts
 
 CRASHES = (sys.executable, "-I", "-S", "-c", "import os; os.write(2, b'out of luck'); os.abort()")
 HANGS = (sys.executable, "-I", "-S", "-c", "import time; time.sleep(600)")
@@ -76,9 +80,9 @@ def test_a_run_becomes_an_adapter_with_downloads(trained: TrainedRegistry, tmp_p
     assert (alias.alias, alias.version_id) == ("latest", version.key)
     assert (version.run_id, version.version, version.trigger_words) == (run.key, 1, ["chalk"])
     samples = registry.rows(Sample, run_id=run.key)
-    assert [sample.step for sample in samples] == [0, 8]
-    assert samples[0].sha256 != samples[1].sha256
-    assert adapter.cover_sha256 == samples[1].sha256
+    assert [sample.step for sample in samples] == [0, 2, 4, 6, 8]
+    assert samples[0].sha256 != samples[-1].sha256
+    assert adapter.cover_sha256 == samples[-1].sha256
     for sample in samples:
         small = registry.row(Thumbnail, sample.sha256).small_sha256
         assert registry.store.stat(small).size < registry.store.stat(sample.sha256).size
@@ -133,15 +137,35 @@ def test_the_newest_checkpoints_and_every_point_of_the_chart_are_kept(
     assert {checkpoint.sha256 for checkpoint in checkpoints} <= stored
     with registry.database.read() as session:
         metrics = run_metrics(session, trained.run_id)
+    measured = metrics["series"].pop("fixed_loss")
+    assert measured["steps"] == [0, 2, 4, 6, 8]
     assert set(metrics["series"]) == {"loss", "learning_rate"}
     for series in metrics["series"].values():
         assert series["steps"] == list(range(1, 9))
         assert all(value > 0 for value in series["values"])
 
 
+def test_every_checkpoint_is_an_adapter_that_can_be_used(
+    trained: TrainedRegistry, tmp_path: Path
+) -> None:
+    registry = trained.registry
+    with registry.database.read() as session:
+        found = checkpoints.list_checkpoints(session, trained.run_id)
+    assert [row.step for row in found] == [8, 6, 4, 2]
+    versions = [row.version for row in found if row.version]
+    assert [version.steps for version in versions] == [8, 6, 4, 2]
+    assert len({version.tensor_sha256 for version in versions}) == 4
+    for version in versions:
+        adapter = canonical.load_adapter(registry.store.local_path(version.sha256, tmp_path))
+        assert adapter.metadata["steps"] == str(version.steps)
+    made = registry.row(AdapterVersion, registry.row(Run, trained.run_id).adapter_version_id)
+    assert (versions[0].sha256, versions[0].tensor_sha256) == (made.sha256, made.tensor_sha256)
+    assert [row.is_in_use for row in found] == [True, False, False, False]
+
+
 def test_a_run_measures_how_fast_this_machine_trains(trained: TrainedRegistry) -> None:
     speeds = trained.registry.rows(BaseSpeed, batch_size=CONFIG["batch_size"], rank=CONFIG["rank"])
-    assert [speed.resolution for speed in speeds] == [64]
+    assert [speed.resolution for speed in speeds] == [CONFIG["resolution"]]
     assert speeds[0].layers == "lora attention in all"
     assert speeds[0].seconds_per_step > 0
 
@@ -171,6 +195,27 @@ def test_a_worker_that_starts_leaves_the_folder_of_a_run_that_begins_just_then(
         train_jobs.close()
 
 
+def test_the_folder_of_a_killed_worker_goes_before_its_run_is_taken_over(
+    registry: Registry,
+) -> None:
+    program = "from app.registry.jobs.owner import new_token; print(new_token())"
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    folders = []
+    for token in (ended.stdout.strip(), new_token()):
+        values = {"status": "running", "owner_token": token}
+        run_id = registry.new_run()
+        with registry.database.write() as session:
+            session.execute(sa.update(Run).where(col(Run.id) == run_id).values(**values))
+        folders.append(registry.settings.data_dir / "work" / f"run-{run_id}-{token[:8]}")
+        folders[-1].mkdir(parents=True)
+    train_jobs = registry.train_jobs()
+    try:
+        train_jobs.prepare()
+        assert [folder.exists() for folder in folders] == [False, True]
+    finally:
+        train_jobs.close()
+
+
 def test_a_killed_trainer_is_replaced_and_the_adapter_is_bit_equal(
     trained: TrainedRegistry,
 ) -> None:
@@ -183,7 +228,8 @@ def test_a_killed_trainer_is_replaced_and_the_adapter_is_bit_equal(
         os.kill(started[0].pid, signal.SIGKILL)
         run = registry.until_final(Run, run_id)
     assert weights_of(registry, run_id) == weights_of(registry, trained.run_id)
-    assert run.attempt == 2
+    assert starts_of(registry, run_id) == 2
+    assert run.attempt == 1  # the second attempt stored new checkpoints
     assert run.resumed_at_step is not None
     assert run.resumed_at_step % CONFIG["checkpoint_every"] == 0
     with registry.database.read() as session:
@@ -194,6 +240,11 @@ def test_a_killed_trainer_is_replaced_and_the_adapter_is_bit_equal(
         (again,) = registry.rows(Sample, run_id=run_id, step=step)
         (first,) = registry.rows(Sample, run_id=trained.run_id, step=step)
         assert again.sha256 == first.sha256
+
+
+def starts_of(registry: Registry, run_id: int) -> int:
+    """How often a worker claimed this run."""
+    return len(registry.rows(Event, subject="run", subject_id=run_id, kind="running"))
 
 
 def test_a_running_training_is_canceled_and_another_drains_and_goes_on(
@@ -208,6 +259,8 @@ def test_a_running_training_is_canceled_and_another_drains_and_goes_on(
         registry.cancel(Run, canceled)
         assert registry.until_final(Run, canceled).status == "canceled"
         assert registry.row(Run, canceled).adapter_version_id is None
+        with registry.database.read() as session:
+            assert checkpoints.count_checkpoints(session, canceled) >= 1
         drained = registry.new_run()
         wait_for(lambda: registry.row(Run, drained).step >= 1)
         loop.request_stop()
@@ -229,12 +282,19 @@ def test_a_training_asked_to_stop_keeps_what_it_has(trained: TrainedRegistry) ->
         wait_for(lambda: registry.rows(Checkpoint, run_id=run_id))
         wait_for(lambda: len(registry.rows(Sample, run_id=run_id)) >= 2)
         assert not registry.row(Run, run_id).sample_requested
+        (saved,) = registry.rows(Checkpoint, run_id=run_id)
+        wait_for(lambda: registry.row(Run, run_id).step > saved.step)
         _set(registry, run_id, stop_requested=True)
         run = registry.until_final(Run, run_id)
     assert (run.status, run.error) == ("succeeded", None)
     version = registry.row(AdapterVersion, run.adapter_version_id)
     assert version.steps == run.step < 5_000
     assert version.details["outcome"] == "stopped"
+    with registry.database.read() as session:
+        last, by_hand = checkpoints.list_checkpoints(session, run_id)
+    assert (last.step, last.is_in_use, by_hand.kept) == (run.step, True, True)
+    assert registry.rows(Sample, run_id=run_id, step=run.step)
+    assert registry.rows(Sample, run_id=run_id, step=by_hand.step)
 
 
 def _set(registry: Registry, run_id: int, **values: bool) -> None:
@@ -310,7 +370,10 @@ def test_a_run_without_its_pictures_fails_with_a_sentence(registry: Registry) ->
     with registry.working(registry.train_jobs(command=HANGS)):
         run = registry.until_final(Run, run_id)
     assert (run.status, run.error_code, run.attempt) == ("failed", "blob_not_found", 1)
-    assert run.error.endswith("is missing.")
+    assert run.error == (
+        "The file with an image that runs on the dataset “Shapes” were trained with is missing. "
+        "Restore it from a backup, upload the image again, or delete it."
+    )
 
 
 def test_a_waiting_run_that_was_canceled_is_never_begun(registry: Registry) -> None:
@@ -332,5 +395,34 @@ def test_duplicate_hints_do_nothing(registry: Registry, count: int) -> None:
         for wakeup in wakeups:
             wakeup.start()
         for wakeup in wakeups:
-            wakeup.join(10)
+            wakeup.join(PATIENCE_SECONDS)
             assert not wakeup.is_alive()
+
+
+def test_a_ruined_training_becomes_a_version_that_is_not_used(registry: Registry) -> None:
+    with registry.database.write() as session:
+        new = NewVersion(
+            name="Slate", base_family="sd1", sha256="0" * 64, size_bytes=1, rank=1, alpha=1
+        )
+        sound = publish(session, new)
+        sound_id, adapter_id = sound.key, sound.adapter_id
+    run_id = registry.new_run(
+        steps=3, learning_rate=1.0, alpha=64.0, targets="all", lr_scheduler="constant",
+        sample_prompts=[],
+    )  # fmt: skip
+    with registry.database.write() as session:
+        session.get_one(Run, run_id).adapter_id = adapter_id
+    with registry.working(registry.train_jobs()):
+        run = registry.until_final(Run, run_id)
+    assert (run.status, run.outcome, run.error) == ("succeeded", "ruined", None)
+    assert run.outcome_reason.startswith("The loss on fixed images is ")
+    assert (run.loss_rise > 1, run.good_steps) == (True, [2])
+    version = registry.row(AdapterVersion, run.adapter_version_id)
+    assert (version.adapter_id, version.version) == (adapter_id, 2)
+    assert version.ruined == run.outcome_reason
+    (alias,) = _aliases(registry)
+    assert (alias.alias, alias.version_id) == ("latest", sound_id)
+    with registry.database.read() as session:
+        measured = run_metrics(session, run_id)["series"]["fixed_loss"]
+    assert measured["steps"] == [0, 2, 3]
+    assert measured["values"][1] < measured["values"][0]

@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import io
+import tarfile
 from pathlib import Path
 
 import pytest
 
 from app.registry.adapters.models import AdapterVersion
 from app.registry.datasets.models import DatasetVersion
+from app.registry.integrity import findings
+from app.registry.integrity.models import FileProblem
 from app.registry.jobs.models import Event
 from app.registry.runs.models import Checkpoint, Run
 from app.registry.runs.service import run_metrics
@@ -15,7 +19,7 @@ from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import CONFIG, Registry, scripted_trainer
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import read_folder
-from worker.core.training.events import Notice, RolledBack, StepDone, ValidationDone
+from worker.core.training.events import FixedLoss, Notice, RolledBack, StepDone, ValidationDone
 from worker.runtime.messages import FailureReport
 from worker.runtime.scratch import write_images
 
@@ -72,6 +76,32 @@ def test_a_run_whose_start_is_gone_says_so_and_trains_nothing(registry: Registry
     assert "Continue from another checkpoint" in run.error
 
 
+def test_a_damaged_checkpoint_is_passed_over_with_a_notice_on_the_run(registry: Registry) -> None:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w"):
+        pass
+    older, newer = (
+        registry.store.put_bytes(content.getvalue() + end) for end in (b"", b"\0" * 512)
+    )
+    damaged = next((registry.settings.data_dir / "blobs").glob(f"??/??/{newer.sha256}"))
+    damaged.write_bytes(b"#" * newer.size)
+    ends = scripted_trainer([FailureReport("x", "It ends here.", "trace", expected=True)])
+    run_id = registry.new_run(
+        start=Checkpoint(run_id=0, step=60, sha256=older.sha256, size_bytes=older.size)
+    )
+    with registry.database.write() as session:
+        session.add(Checkpoint(run_id=run_id, step=80, sha256=newer.sha256, size_bytes=newer.size))
+    with registry.working(registry.train_jobs(command=ends)):
+        run = registry.until_final(Run, run_id)
+    assert (run.error, run.step) == ("It ends here.", 60)
+    (text,) = event_texts(registry, run_id, "warning")
+    assert text == (
+        "The checkpoint of step 80 is damaged or missing, so the run continues from step 60."
+    )
+    with registry.database.read() as session:
+        assert findings.problems(session) == {newer.sha256: FileProblem.DAMAGED}
+
+
 def test_what_was_rolled_back_is_forgotten_and_said(registry: Registry) -> None:
     def step(number: int, loss: float) -> StepDone:
         return StepDone(number, 8, loss, 1e-3, 1.0)
@@ -79,14 +109,17 @@ def test_what_was_rolled_back_is_forgotten_and_said(registry: Registry) -> None:
     story = [
         step(1, 0.5),
         ValidationDone(0, 0.9, 0.8, 1.0),
+        FixedLoss(0, 0.4, 0.4, 1.0, is_high=False),
         step(2, 0.4),
         step(3, 9.0),
         ValidationDone(3, 0.7, 0.6, 0.8),
+        FixedLoss(3, 0.3, 0.4, 0.9, is_high=False),
         RolledBack(1),
         Notice("It went back.", is_warning=True),
         Notice("By the way."),
         step(2, 0.3),
         ValidationDone(2, 0.5, 0.4, 0.6),
+        FixedLoss(2, 1.2, 0.4, 3.0, is_high=True),
         FailureReport("diverged", "It diverged.", "trace", expected=True),
     ]
     run_id = registry.new_run()
@@ -100,7 +133,12 @@ def test_what_was_rolled_back_is_forgotten_and_said(registry: Registry) -> None:
     assert series["held_out"]["steps"] == [0, 2]
     assert series["held_out_high"]["values"] == pytest.approx([1.0, 0.6])
     assert event_texts(registry, run_id, "warning") == ["It went back."]
-    assert event_texts(registry, run_id, "notice") == ["By the way."]
+    assert series["fixed_loss"]["steps"] == [0, 2]
+    assert run.loss_rise == 3.0
+    assert event_texts(registry, run_id, "notice") == [
+        "By the way.",
+        "At step 2 the loss on fixed images is 3.0 times that of the base model.",
+    ]
 
 
 def test_a_run_that_continues_another_ends_as_one_long_run(registry: Registry) -> None:

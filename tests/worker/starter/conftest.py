@@ -1,17 +1,26 @@
 """Small artwork and real renders, so that no test here needs the network or the big sets."""
 
-import zlib
 from pathlib import Path
 
 import pytest
 from PIL import Image
 
-from worker.core.starter import EXAMPLE
-from worker.core.starter.build.artwork import ArtworkSet, ArtworkSubject, read_subjects
-from worker.core.starter.chalkboard import draw_in_chalk
+from worker.core.starter.build.artwork import (
+    ArtworkSet,
+    ArtworkSubject,
+    lay_over,
+    read_subjects,
+    render_drawing,
+)
+from worker.core.starter.examples import EXAMPLES
+from worker.core.starter.examples.drawings import draw_subject
+from worker.core.starter.examples.planes import MARGIN, SIZE
 
 FIXTURES = Path(__file__).parent / "fixtures"
 HELD_OUT = ("castle", "rocket", "red apple", "house", "frog", "evergreen tree")
+SEEN_SIDE = 128
+
+Images = list[Image.Image]
 
 
 @pytest.fixture(scope="session")
@@ -21,23 +30,46 @@ def subjects() -> list[ArtworkSubject]:
 
 
 @pytest.fixture(scope="session")
-def example_pictures() -> list[Image.Image]:
-    """The pictures of the example style."""
-    return [Image.open(path).convert("RGB") for path in sorted(EXAMPLE.glob("*.webp"))]
+def held_out(subjects: list[ArtworkSubject]) -> list[ArtworkSubject]:
+    """Subjects that no example shows."""
+    return [subject for subject in subjects if subject.name in HELD_OUT]
 
 
 @pytest.fixture(scope="session")
-def held_out_chalk(subjects: list[ArtworkSubject]) -> list[Image.Image]:
-    """Chalk drawings of subjects that the example never shows."""
+def example_images() -> dict[str, Images]:
+    """The images of each example style, by its key."""
+    return {
+        key: [Image.open(path).convert("RGB") for path in sorted(example.folder.glob("*.webp"))]
+        for key, example in EXAMPLES.items()
+    }
+
+
+@pytest.fixture(scope="session")
+def true_images(held_out: list[ArtworkSubject]) -> dict[str, Images]:
+    """What a perfect adapter would generate: drawings of subjects that the example never shows."""
+    return {
+        key: [
+            draw_subject(example, subject).resize((SEEN_SIDE, SEEN_SIDE), Image.Resampling.BOX)
+            for subject in held_out
+        ]
+        for key, example in EXAMPLES.items()
+    }
+
+
+def flat_images(subjects: list[ArtworkSubject], ground: tuple[int, int, int]) -> Images:
+    """Noto's own drawings on a plain color."""
     return [
-        draw_in_chalk(subject.drawings[ArtworkSet.NOTO], seed=zlib.crc32(subject.name.encode()))
+        lay_over(
+            render_drawing(subject.drawings[ArtworkSet.NOTO], SIZE, margin=MARGIN),
+            ground,
+            SEEN_SIDE,
+        )
         for subject in subjects
-        if subject.name in HELD_OUT
     ]
 
 
-def cut(strip: Path) -> list[Image.Image]:
-    """The square pictures of a strip, from left to right."""
+def cut(strip: Path) -> Images:
+    """The square images of a strip, from left to right."""
     with Image.open(strip) as opened:
         image = opened.convert("RGB")
     side = image.height
@@ -45,12 +77,6 @@ def cut(strip: Path) -> list[Image.Image]:
 
 
 @pytest.fixture(scope="session")
-def base_renders() -> list[Image.Image]:
-    """What the base drew for `EXAMPLE_PROMPTS`, guidance 3.5, 20 steps, seed 1."""
-    return cut(FIXTURES / "base_renders.png")
-
-
-@pytest.fixture(scope="session")
-def trained_renders() -> list[Image.Image]:
-    """The same prompts at weight 1 of an adapter trained for 140 steps."""
-    return cut(FIXTURES / "trained_renders.png")
+def base_renders() -> Images:
+    """What the base generated for the prompts of an example at weight 0."""
+    return cut(FIXTURES / "base_renders.webp")

@@ -1,6 +1,5 @@
 import io
 import json
-import random
 import tarfile
 from pathlib import Path
 from typing import Any
@@ -17,10 +16,9 @@ from worker.core.starter.build.artwork import (
     fetch_artwork,
     lay_over,
     load_artwork,
+    ordinary_words,
     read_subjects,
     render_drawing,
-    to_pixels,
-    write_caption,
     write_subjects,
 )
 
@@ -46,9 +44,14 @@ def tarballs(tmp_path: Path) -> Path:
         {"label": "one-thirty", "group": 5, "order": 4},
         {"label": "only noto has it", "group": 5, "order": 5},
         {"label": "flipped", "group": 5, "order": 6},
+        {"label": "deciduous tree", "group": 3, "order": 7, "tags": ["tree", "green"]},
+        {"label": "palm tree", "group": 3, "order": 8, "tags": ["tree", "fox", "animal"]},
+        {"label": "pencil", "group": 7, "order": 9, "tags": ["Write", "naïve"]},
+        {"label": "euro banknote", "group": 7, "order": 10},
     ]
     pack(tmp_path, NAMES_PACKAGE, "en/data.json", names)
-    slugs = ["fox", "t-rex", "grinning-face", "one-thirty"]
+    slugs = ["fox", "t-rex", "grinning-face", "one-thirty", "deciduous-tree", "palm-tree"]
+    slugs += ["pencil", "euro-banknote"]
     for hand, package in PACKAGES.items():
         icons = {slug: {"body": SQUARE} for slug in slugs}
         if hand is ArtworkSet.NOTO:
@@ -61,14 +64,48 @@ def tarballs(tmp_path: Path) -> Path:
 
 def test_things_that_every_hand_drew_become_subjects_in_order(tarballs: Path) -> None:
     found = load_artwork(tarballs)
-    assert [subject.name for subject in found] == ["t rex", "fox"]
+    names = [subject.name for subject in found]
+    assert names == ["t rex", "fox", "deciduous tree", "palm tree", "pencil"]
     assert found[1].keywords == ("animal", "face")
+    assert found[1].group == "animals-nature"
     assert set(found[1].drawings) == set(ArtworkSet)
+
+
+def test_a_plain_name_that_two_subjects_share_belongs_to_one(tarballs: Path) -> None:
+    _, fox, deciduous, palm, pencil = load_artwork(tarballs)
+    assert deciduous.plain_names == ("tree",)
+    assert deciduous.keywords == ("tree", "green")
+    assert palm.plain_names == ()
+    assert palm.keywords == ("animal",)  # not "fox", the name of another subject
+    assert fox.only_here == ("face",)
+    assert deciduous.only_here == ("green",)
+    assert (pencil.group, pencil.keywords) == ("objects", ("write",))
 
 
 def test_a_missing_tarball_is_named(tmp_path: Path) -> None:
     with pytest.raises(ArtworkError, match="emojibase-data"):
         load_artwork(tmp_path)
+
+
+def test_a_damaged_tarball_is_named(tarballs: Path) -> None:
+    (broken,) = tarballs.glob("iconify-json-twemoji-*.tgz")
+    broken.write_bytes(broken.read_bytes()[:40])
+    with pytest.raises(ArtworkError, match=r"twemoji-1\.0\.0\.tgz is damaged"):
+        load_artwork(tarballs)
+
+
+def test_ordinary_words_come_from_every_group(tarballs: Path) -> None:
+    assert {"grinning", "dinosaur", "banknote"} <= set(ordinary_words(tarballs))
+
+
+def test_packages_that_are_there_are_not_downloaded_again(
+    tarballs: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("PATH", "")
+    fetch_artwork(tarballs)
+    next(tarballs.glob("iconify-json-noto-*.tgz")).unlink()
+    with pytest.raises(ArtworkError, match="tarballs of @iconify-json/noto and"):
+        fetch_artwork(tarballs)
 
 
 def test_fetching_without_npm_says_what_to_do(
@@ -104,17 +141,3 @@ def test_a_drawing_lies_over_its_ground_and_is_averaged_down() -> None:
     picture = lay_over(render_drawing(svg, 8), (0, 0, 255), 2)
     assert picture.getpixel((0, 0)) == (255, 0, 0)
     assert picture.getpixel((1, 1)) == (0, 0, 255)
-    pixels = to_pixels(picture)
-    assert pixels.shape == (3, 2, 2)
-    assert (pixels.min(), pixels.max()) == (-1, 1)
-
-
-def test_captions_name_the_thing_and_every_ground_but_white() -> None:
-    subject = ArtworkSubject("fox", ("animal",), {})
-    rng = random.Random(0)
-    captions = [write_caption(subject, ArtworkSet.NOTO, "blue", rng=rng) for _ in range(200)]
-    assert all("fox" in text and text.endswith("on a blue background") for text in captions)
-    assert 70 < sum("noto style" in text for text in captions) < 130
-    assert 20 < sum("animal" in text for text in captions) < 65
-    white = [write_caption(subject, ArtworkSet.NOTO, "white", rng=rng) for _ in range(200)]
-    assert 20 < sum("background" in text for text in white) < 65

@@ -1,22 +1,28 @@
 import pytest
 
-from worker.core.starter.build.pace import Journal, Pace, rate_factor
+from worker.core.starter.build.pace import Journal, Pace, Progress, rate_factor
 
 
 def test_a_pace_in_steps_takes_exactly_that_many() -> None:
-    assert list(Pace(steps=4).progress()) == [0, 0.25, 0.5, 0.75]
+    assert list(Progress(Pace(steps=4))) == [0, 0.25, 0.5, 0.75]
 
 
 def test_a_pace_in_minutes_ends_and_only_moves_forward() -> None:
-    shares = list(Pace(minutes=0.0005).progress())
+    shares = list(Progress(Pace(minutes=0.0005)))
     assert shares == sorted(shares)
     assert all(0 <= share < 1 for share in shares)
+
+
+def test_a_pace_goes_on_where_it_was_interrupted() -> None:
+    assert list(Progress(Pace(steps=4), step=2)) == [0.5, 0.75]
+    assert list(Progress(Pace(minutes=1), seconds=60)) == []
+    assert next(iter(Progress(Pace(minutes=1), seconds=30))) == pytest.approx(0.5)
 
 
 @pytest.mark.parametrize("pace", [Pace(), Pace(steps=1, minutes=1)])
 def test_a_pace_is_one_or_the_other(pace: Pace) -> None:
     with pytest.raises(ValueError, match="either steps or minutes"):
-        next(pace.progress())
+        Progress(pace)
 
 
 def test_the_rate_rises_shortly_and_falls_to_almost_nothing() -> None:

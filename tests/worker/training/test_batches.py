@@ -7,12 +7,15 @@ from typing import Any
 import pytest
 import torch
 
+from tests.worker.training.conftest import FIXED_PREDICTIONS
 from worker.core.training.config import TrainConfig
+from worker.core.training.data import validation
 from worker.core.training.data.batches import Batches, BatchSampler, Pool, pools
 from worker.core.training.data.buckets import Size
+from worker.core.training.data.epochs import steps_per_epoch
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.latent_cache import EncodedBucket
-from worker.core.training.data.validation import ValidationSet
+from worker.core.training.data.validation import ValidationSet, fixed_set
 
 
 def _bucket(images: tuple[int, ...], *, std: float | None = None, side: int = 2) -> EncodedBucket:
@@ -153,3 +156,38 @@ def test_held_out_pictures_are_masked_as_trained_ones_are() -> None:
     assert torch.equal(first, torch.full((5, 1, 2, 2), 0.25))
     assert len(second) == 3
     assert masks(TrainConfig()) == [None, None]
+
+
+def test_the_fixed_images_are_four_with_sixteen_noise_levels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(validation, "FIXED_PREDICTIONS", FIXED_PREDICTIONS)
+    images = [*_images("abcdefgh"), *_images("xy", is_regularization=True)]
+    buckets = [_bucket((0, 1, 8, 2, 3)), _bucket((4, 5, 6, 9, 7))]
+    config = TrainConfig(batch_size=3)
+    batches = list(fixed_set(buckets, images, config, timesteps=1_000).batches())
+    used = Counter(image for batch in batches for image in batch.images)
+    assert set(used.values()) == {4}
+    assert len(used) == 4
+    assert not {8, 9} & used.keys()
+    levels = sorted(level for batch in batches for level in batch.timesteps.tolist())
+    assert levels == [(2 * place + 1) * 1_000 // 32 for place in range(16)]
+    assert max(len(batch.images) for batch in batches) == 3
+
+
+def test_an_epoch_is_as_long_as_the_batches_say() -> None:
+    images = [
+        *_images("ab", repeats=3),
+        *_images("cdefgh"),
+        *_images("xyz", is_regularization=True, repeats=9),
+    ]
+    buckets = [_bucket((0, 2, 3, 8)), _bucket((1, 4, 5, 6, 7, 9, 10))]
+    batch_size, epochs = 4, 300
+    length = steps_per_epoch(12, images_per_step=batch_size, has_regularization=True)
+    sampler = BatchSampler(pools(buckets, images), batch_size=batch_size, seed=0)
+    seen: Counter[int] = Counter()
+    for _ in range(round(epochs * length)):
+        drawn = sampler.next_rows()
+        seen.update(buckets[drawn.bucket].images[row] for row in drawn.rows)
+    uses = [seen[number] / epochs for number in range(8)]
+    assert uses == pytest.approx([3, 3, 1, 1, 1, 1, 1, 1], rel=0.1)

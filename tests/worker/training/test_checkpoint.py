@@ -26,6 +26,10 @@ def _folder(
     return CheckpointFolder(root, identity=identity or IDENTITY, keep=keep)
 
 
+def _states(root: Path) -> list[str]:
+    return sorted(path.name for path in root.iterdir() if path.name != "adapters")
+
+
 def _fail(text: str) -> None:
     raise AssertionError(text)
 
@@ -52,7 +56,19 @@ def test_only_the_newest_are_kept(tmp_path: Path) -> None:
     folder = _folder(tmp_path, keep=2)
     for step in (9, 10, 11):
         folder.save(step, {}, _adapter())
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["step-000010", "step-000011"]
+    assert _states(tmp_path) == ["step-000010", "step-000011"]
+
+
+@pytest.mark.parametrize(("keep", "kept"), [(None, [9, 10, 11]), (1, [11])])
+def test_adapters_outlive_their_states(tmp_path: Path, keep: int | None, kept: list[int]) -> None:
+    folder = CheckpointFolder(tmp_path, identity=IDENTITY, keep=1, keep_adapters=keep)
+    for step in (9, 11, 10, 11):  # 11 was damaged, so its step came again
+        folder.save(step, {}, _adapter(step))
+    assert _states(tmp_path) == ["step-000011"]
+    found = {path: canonical.load_adapter(path) for path in (tmp_path / "adapters").iterdir()}
+    assert {path.name: found[path].modules[0].up[0, 0] for path in found} == {
+        f"step-{step:06d}.safetensors": step for step in kept
+    }
 
 
 @pytest.mark.parametrize("name", ["state.pt", "adapter.safetensors", "manifest.json"])
@@ -109,7 +125,7 @@ def test_a_save_that_fails_leaves_the_last_one(
     monkeypatch.setattr(checkpoint_module.canonical, "save_adapter", full)
     with pytest.raises(OSError, match="No space"):
         folder.save(2, {}, _adapter())
-    assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
+    assert _states(tmp_path) == ["step-000001"]
 
 
 def test_what_a_killed_save_left_is_neither_read_nor_kept(tmp_path: Path) -> None:
@@ -120,7 +136,7 @@ def test_what_a_killed_save_left_is_neither_read_nor_kept(tmp_path: Path) -> Non
     restored = folder.restore(on_damaged=_fail)
     assert restored is not None
     folder.delete_unfinished()
-    assert [path.name for path in tmp_path.iterdir()] == ["step-000001"]
+    assert _states(tmp_path) == ["step-000001"]
 
 
 def test_another_trainings_checkpoints_are_refused_by_what_differs(tmp_path: Path) -> None:

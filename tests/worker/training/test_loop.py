@@ -11,6 +11,8 @@ from tests.worker.training.conftest import MakeBase, Recorder
 from worker.core import starter
 from worker.core.bases.load import load_base
 from worker.core.lora_files import canonical
+from worker.core.starter.examples import CHALKBOARD
+from worker.core.training import room
 from worker.core.training.config import LossWeighting, LrScheduler, Precision, TrainConfig
 from worker.core.training.data.images import TrainingImage, read_folder
 from worker.core.training.errors import (
@@ -27,7 +29,10 @@ from worker.core.training.events import (
     CheckpointSaved,
     Commands,
     Control,
+    FixedLoss,
     Notice,
+    Phase,
+    PhaseStarted,
     RolledBack,
     SampleSaved,
     StepDone,
@@ -162,13 +167,16 @@ def test_a_killed_run_resumes_bit_for_bit(
     uninterrupted: bytes,
 ) -> None:
     """It dies in step 5; the newest checkpoint is damaged too, so it goes on from the second."""
+    killed, again = Recorder(fails_after=5), Recorder()
     with pytest.raises(ConnectionResetError):
-        _train(short, images, shallow_sd15, tmp_path, Recorder(fails_after=5))
+        _train(short, images, shallow_sd15, tmp_path, killed)
     newest = tmp_path / "checkpoints" / "step-000004" / "state.pt"
     newest.write_bytes(newest.read_bytes()[:-100])
-    again = Recorder()
     assert _adapter_bytes(_train(short, images, shallow_sd15, tmp_path, again)) == uninterrupted
     assert [event.step for event in again.of(StepDone)] == [3, 4, 5, 6]
+    assert [event.step for event in killed.of(FixedLoss)] == [0, 2, 4]
+    assert [event.step for event in again.of(FixedLoss)] == [4, 6]
+    assert again.of(FixedLoss)[1].base == killed.of(FixedLoss)[0].loss
     assert "step-000004 is damaged" in again.of(Notice)[0].text
 
 
@@ -203,7 +211,8 @@ def test_the_base_models_samples_come_after_the_first_step(
     tmp_path: Path,
     recorder: Recorder,
 ) -> None:
-    config = short.model_copy(update=SAMPLED | {"steps": 4, "learning_rate": 0.05})
+    changes = {"steps": 4, "learning_rate": 0.05, "checkpoint_every": 0}
+    config = short.model_copy(update=SAMPLED | changes)
     _train(config, images, starter_base, tmp_path / "one", recorder)
     order = [
         (type(event), event.step)
@@ -259,11 +268,57 @@ def test_a_cancel_is_heard_before_the_first_step(
 def test_a_stop_keeps_the_adapter_as_it_is(
     short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
 ) -> None:
+    config = short.model_copy(update=SAMPLED | {"sample_every": 0})
     recorder = Recorder(script={3: Commands(Control.STOP_AND_KEEP)})
-    trained = _train(short, images, shallow_sd15, tmp_path, recorder)
+    trained = _train(config, images, shallow_sd15, tmp_path, recorder)
     assert (trained.outcome, trained.steps) == (Outcome.STOPPED, 3)
     assert trained.path is not None
     assert canonical.load_adapter(trained.path).metadata["steps"] == "3"
+    assert [event.step for event in recorder.of(CheckpointSaved)] == [2, 3]
+    assert [event.step for event in recorder.of(SampleSaved)] == [0, 0, 2, 2, 3, 3]
+    checkpoint = tmp_path / "checkpoints" / "step-000003" / "adapter.safetensors"
+    assert checkpoint.read_bytes() == trained.path.read_bytes()
+
+
+@pytest.mark.parametrize(
+    ("control", "outcome"),
+    [(Control.CANCEL, Outcome.CANCELED), (Control.SAVE_AND_EXIT, Outcome.INTERRUPTED)],
+)
+def test_a_stop_can_still_be_canceled_and_interrupted(
+    short: TrainConfig,
+    images: list[TrainingImage],
+    shallow_sd15: MakeBase,
+    tmp_path: Path,
+    control: Control,
+    outcome: Outcome,
+) -> None:
+    """While the samples of the step that is kept are generated."""
+
+    class Late(Recorder):
+        def poll(self) -> Commands:
+            late = bool(self.of(CheckpointSaved))  # that of the step that is kept
+            return Commands(
+                control if late else (Control.STOP_AND_KEEP if self.steps else Control.CONTINUE)
+            )
+
+    config = short.model_copy(update=SAMPLED)
+    trained = _train(config, images, shallow_sd15, tmp_path, Late())
+    assert (trained.outcome, trained.steps, trained.path) == (outcome, 1, None)
+
+
+def test_a_stop_before_a_resumed_run_has_loaded_its_state_keeps_that(
+    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
+) -> None:
+    leaving = Recorder(script={4: Commands(Control.SAVE_AND_EXIT)})
+    _train(short, images, shallow_sd15, tmp_path, leaving)
+
+    class Stopping(Recorder):
+        def poll(self) -> Commands:
+            return Commands(Control.STOP_AND_KEEP)
+
+    trained = _train(short, images, shallow_sd15, tmp_path, Stopping())
+    assert (trained.outcome, trained.steps) == (Outcome.STOPPED, 4)
+    assert trained.path is not None
 
 
 def test_requests_are_handled_between_steps(
@@ -274,7 +329,26 @@ def test_requests_are_handled_between_steps(
     _train(config, images, shallow_sd15, tmp_path, recorder)
     # the base's row is being drawn when the poll after step 1 comes, hence not there
     assert 3 in {event.step for event in recorder.of(SampleSaved)}
-    assert [event.step for event in recorder.of(CheckpointSaved)] == [3, 6]
+    saved = [(event.step, event.is_requested) for event in recorder.of(CheckpointSaved)]
+    assert saved == [(3, True), (6, False)]
+
+
+def test_a_checkpoint_that_is_requested_again_is_reported_again(
+    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
+) -> None:
+    recorder = Recorder(script={2: Commands(save_now=True), 3: Commands(save_now=True)})
+    _train(short, images, shallow_sd15, tmp_path, recorder)
+    saved = [(event.step, event.is_requested) for event in recorder.of(CheckpointSaved)]
+    assert saved == [(2, False), (2, True), (3, True), (4, False), (6, False)]
+
+
+def test_every_checkpoint_has_a_row_of_samples(
+    short: TrainConfig, images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path
+) -> None:
+    config = short.model_copy(update=SAMPLED | {"sample_every": 0})
+    recorder = Recorder(script={3: Commands(save_now=True)})
+    _train(config, images, shallow_sd15, tmp_path, recorder)
+    assert sorted({event.step for event in recorder.of(SampleSaved)}) == [0, 2, 3, 4, 6]
 
 
 def test_a_loss_that_is_not_finite_ends_the_run_with_its_pictures_named(
@@ -543,8 +617,9 @@ def test_the_example_is_learned(starter_base: MakeBase, tmp_path: Path, recorder
         learning_rate=3e-3,
         lr_scheduler=LrScheduler.CONSTANT,
         loss_weighting=LossWeighting.NONE,
+        resolution=64,
     )
-    _train(config, read_folder(starter.EXAMPLE), starter_base, tmp_path, recorder)
+    _train(config, read_folder(CHALKBOARD.folder), starter_base, tmp_path, recorder)
     losses = [event.loss for event in recorder.of(StepDone)]
     assert sum(losses[-6:]) < 0.75 * sum(losses[:6])
 
@@ -558,3 +633,35 @@ def test_no_damage_is_done_by_leftovers_of_a_killed_save(
     shutil.copy(images[0].path, leftover / "state.pt")
     _train(config, images, shallow_sd15, tmp_path)
     assert not leftover.exists()
+
+
+def test_a_full_disk_is_waited_out_and_the_adapter_is_bit_equal(
+    short: TrainConfig,
+    images: list[TrainingImage],
+    shallow_sd15: MakeBase,
+    uninterrupted: bytes,
+    tmp_path: Path,
+    recorder: Recorder,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    write, refused = Path.replace, [1, 2, 3]
+
+    def replace_when_there_is_room(path: Path, target: Path) -> Path:
+        if refused and refused.pop():
+            raise OSError(28, "No space left on device")
+        return write(path, target)
+
+    monkeypatch.setattr(room, "TRY_SECONDS", 0.0)
+    monkeypatch.setattr(Path, "replace", replace_when_there_is_room)
+    trained = train(
+        short,
+        images,
+        recorder,
+        base=shallow_sd15(),
+        out=tmp_path,
+        cache=None,
+        waits_for_space=True,
+    )
+    assert _adapter_bytes(trained) == uninterrupted
+    phases = [event.phase for event in recorder.of(PhaseStarted)]
+    assert phases.count(Phase.WAITING) == 1

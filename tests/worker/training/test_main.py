@@ -14,11 +14,19 @@ from typing import Any
 import pytest
 import torch
 from safetensors import safe_open
+from safetensors.torch import load_file
 
+from tests.conftest import embedded_info
 from worker.core import starter
 from worker.core.lora_files.reading import read_adapter
+from worker.core.training import prepare
 from worker.core.training.__main__ import main
+from worker.core.training.checkpoint import checkpoints_in
+from worker.core.training.command_line import run
+from worker.core.training.command_line.arithmetic import ARITHMETIC_FILE, ArithmeticFile
 from worker.core.training.command_line.console import FAILED, INTERRUPTED, Console
+from worker.core.training.config import Precision, TrainConfig
+from worker.core.training.events import Arithmetic
 from worker.core.training.learner import Learner
 from worker.core.wording import size_text
 
@@ -76,7 +84,9 @@ def test_the_command_trains_and_resumes_after_an_interruption(
     adapter = read_adapter(path)
     last = output.splitlines()[-3:]
     assert last[0] == f"{path} ({size_text(path.stat().st_size)})"
-    assert last[1].startswith(f"Trained {adapter.parameters:,} of 19,")
+    counts = embedded_info().parameters
+    tunable = counts["unet"] + counts["text_encoder"]
+    assert last[1].startswith(f"Trained {adapter.parameters:,} of {tunable:,} parameters (")
     assert last[2].startswith("20 steps, ")
     assert re.search(r" in total, peak memory [\d.,]+ [MG]B\.$", last[2])
     names, metadata = header_of(path)
@@ -191,7 +201,7 @@ def test_a_training_continues_from_a_checkpoint_to_a_new_length(
         assert main([*words, "--steps", "3"]) == 0
         shown = capsys.readouterr().out
         assert "step 1/3" not in shown
-    assert len(list((second / "checkpoints").iterdir())) == 2
+    assert len(checkpoints_in(second / "checkpoints")) == 2
 
     same = [*usual, "--out", str(first), "--continue-from", str(first), "--steps", "3"]
     assert main(same) == 0
@@ -225,3 +235,62 @@ def test_unusable_arguments_are_explained_in_one_line(
     shown = capsys.readouterr().err
     assert sentence in shown
     assert len(shown.strip().splitlines()) == 1
+
+
+@pytest.mark.parametrize("killed_before", [1, 3], ids=["before a checkpoint", "after one"])
+def test_a_killed_training_keeps_its_arithmetic_and_ends_bit_equal(
+    tmp_path: Path,
+    folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    killed_before: int,
+) -> None:
+    """Every start would choose other threads and another precision, as timing on a busy machine."""
+    learn, choices, killed = Learner.learn, [(2, "bf16"), (1, "fp32")], []
+    learned_with: list[int] = []
+
+    def choose_threads(base: Any, *, batch_size: int, at_most: int) -> int:
+        threads, precision = choices[len(killed)]
+        monkeypatch.setattr(prepare, "resolve_precision", lambda *_, **__: Precision(precision))
+        torch.set_num_threads(threads)
+        return threads
+
+    def learn_or_die(self: Learner, batches: Any, *, step: int, **options: Any) -> Any:
+        if step == killed_before and out == "killed" and not killed:
+            killed.append(step)
+            raise ConnectionResetError("killed")
+        learned_with.append(torch.get_num_threads())
+        return learn(self, batches, step=step, **options)
+
+    monkeypatch.setattr(run, "use_fastest_threads", choose_threads)
+    monkeypatch.setattr(Learner, "learn", learn_or_die)
+    usual = ["--model", "starter", "--data", str(folder), *COMMAND.split(), "--batch", "1"]
+    usual += ["--steps", "4", "--checkpoint-every", "2", "--dtype", "fp32"]
+    files = {}
+    for out in ("whole", "killed", "killed"):
+        main([*usual, "--out", str(tmp_path / out)])
+        files[out] = tmp_path / out / "adapter.safetensors"
+    assert killed == [killed_before], capsys.readouterr().err
+    assert set(learned_with) == {2}
+    whole, resumed = (load_file(path) for path in files.values())
+    assert all(torch.equal(resumed[name], tensor) for name, tensor in whole.items())
+
+
+def test_another_config_or_damage_in_the_folder_chooses_the_arithmetic_again(
+    tmp_path: Path,
+) -> None:
+    config = TrainConfig()
+    file = ArithmeticFile(tmp_path, config, fingerprint="a", threads=0)
+    assert file.load() is None
+    file.save(Arithmetic("bf16", 2))
+    assert file.load() == Arithmetic("bf16", 2)
+    longer = config.model_copy(update={"steps": 7})
+    for other in (
+        ArithmeticFile(tmp_path, longer, fingerprint="a", threads=0),
+        ArithmeticFile(tmp_path, config, fingerprint="b", threads=0),
+        ArithmeticFile(tmp_path, config, fingerprint="a", threads=1),
+    ):
+        assert other.load() is None
+    for damage in ("", "{", "[]", '{"training": {}}', "null"):
+        (tmp_path / ARITHMETIC_FILE).write_text(damage)
+        assert file.load() is None

@@ -1,5 +1,6 @@
 import pytest
 import torch
+from prodigyopt import Prodigy
 from schedulefree import AdamWScheduleFree
 from torch import nn
 
@@ -8,6 +9,7 @@ from worker.core.training.optim import (
     MovingAverage,
     lr_factor,
     schedule_free_averages,
+    set_learning_rate,
     swap_weights,
 )
 
@@ -39,6 +41,19 @@ def test_a_line_falls_evenly() -> None:
 
 def test_a_warm_up_longer_than_the_run_is_a_rise_to_the_end() -> None:
     assert _factors(LrScheduler.COSINE, steps=2, warmup=50) == [0.5, 1.0]
+
+
+def test_the_rate_of_prodigy_is_the_one_it_found() -> None:
+    parameter = nn.Parameter(torch.ones(1))
+    optimizer = Prodigy([{"params": [parameter], "base_lr": 1.0}])
+    rates = []
+    for _ in range(20):
+        rates.append(set_learning_rate(optimizer, 0.5))
+        (parameter - 9).square().sum().backward()
+        optimizer.step()
+        optimizer.zero_grad()
+    assert rates[0] == pytest.approx(0.5e-6)
+    assert rates[-1] > 100 * rates[0]
 
 
 def test_the_average_lags_behind_and_can_stand_in() -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +23,7 @@ from tests.worker.lora_files.proof.files import (
     util_file,
     without,
 )
-from tests.worker.lora_files.random_adapters import metadata, random_adapter
+from tests.worker.lora_files.random_adapters import ATTENTION, metadata, random_adapter
 from worker.core.bases.family import BaseFamily
 from worker.core.bases.load import load_base
 from worker.core.bases.weights import build_module
@@ -74,7 +75,34 @@ def some_alphas(adapter: LoraAdapter) -> FileContent:
     return without(with_alphas(adapter), lambda name: name in drop and name.endswith("alpha"))
 
 
+def old_processors(adapter: LoraAdapter) -> FileContent:
+    """The names of attention processors, of the attention of the UNet alone."""
+    tensors = {}
+    for module in adapter.modules:
+        layer, _, name = module.path.removesuffix(".0").rpartition(".")
+        if module.component == "unet" and name.startswith("to_"):
+            stem = f"unet.{layer}.processor.{name}_lora"
+            tensors[f"{stem}.down.weight"], tensors[f"{stem}.up.weight"] = module.down, module.up
+    return FileContent(tensors)
+
+
+def with_patterns(adapter: LoraAdapter) -> FileContent:
+    """PEFT's names with settings that contain regular expressions."""
+    settings: dict[str, object] = {}
+    for component in ("unet", "text_encoder"):
+        settings |= {
+            f"{component}.r": 2,
+            f"{component}.target_modules": [*ATTENTION, "fc1", "fc2"],
+            f"{component}.lora_alpha": 4,
+            f"{component}.alpha_pattern": {r"attn1\.to_[qk]|mlp\.fc1": 32, ".*conv.?": 1},
+        }
+    content = peft_file(adapter, text_model=False)
+    return FileContent(content.tensors, {"lora_adapter_metadata": json.dumps(settings)})
+
+
 SD_FILES: dict[str, Make] = {
+    "old attention processors": old_processors,
+    "settings with regular expressions": with_patterns,
     "alphas": with_alphas,
     "alphas of many sizes": lambda adapter: with_alphas(mixed(adapter)),
     "alphas on some modules": some_alphas,
@@ -112,13 +140,15 @@ def test_the_rule_says_what_diffusers_does_with_sd_files(
     assert {key: patch.scale for key, patch in said.patches.items()} == pytest.approx(found)
 
 
-@pytest.mark.parametrize("naming", ["one alpha", "mixed alphas", "both namings"])
+@pytest.mark.parametrize("naming", ["one alpha", "mixed alphas", "both namings", "size embedding"])
 def test_the_rule_says_what_diffusers_does_with_sdxl_files(
     naming: str, sdxl_parts: Parts, tmp_path: Path
 ) -> None:
     shapes = shapes_of(sdxl_parts)
     adapter = random_adapter(
-        shapes, rank=2, choose=lambda key: key.endswith(("to_q", "to_out.0", "_proj", "fc1"))
+        shapes,
+        rank=2,
+        choose=lambda key: key.endswith(("to_q", "to_out.0", "_proj", "fc1", "linear_1")),
     )
     path = tmp_path / "a.safetensors"
     one, form = WeightDtype.FP32, FileFormat.KOHYA
@@ -128,13 +158,28 @@ def test_the_rule_says_what_diffusers_does_with_sdxl_files(
         for index, name in enumerate(n for n in tensors if n.endswith(".alpha")):
             tensors[name] = torch.tensor((1.0, 1.0, 2.0, 3.0)[index % 4])
     content = FileContent(tensors)
+    if naming == "size embedding":
+        content = renamed(content, "unet_label_emb_0_0", "unet_add_embedding_linear_1")
     if naming == "both namings":
         content = renamed(content, "unet_middle_block_1_", "unet_mid_block_attentions_0_")
     content = FileContent(dict(sorted(content.tensors.items())))
     said = read_as_diffusers(content, BaseLayout(SDXL, shapes))
     found = actual(content, sdxl_parts, SDXL, path)
     assert {key: patch.scale for key, patch in said.patches.items()} == pytest.approx(found)
-    assert (len(found) < len(adapter.modules)) is (naming == "both namings")
+    assert (len(found) < len(adapter.modules)) is (naming in ("both namings", "size embedding"))
+
+
+def test_a_flat_projection_is_refused(shallow_sd15_parts: Parts, tmp_path: Path) -> None:
+    shapes = shapes_of(shallow_sd15_parts)
+    content = with_alphas(random_adapter(shapes, rank=2, choose=attention))
+    stem = "lora_unet_down_blocks_0_attentions_0_proj_in"
+    tensors = {
+        **content.tensors,
+        f"{stem}.lora_down.weight": torch.randn(2, 32),
+        f"{stem}.lora_up.weight": torch.randn(32, 2),
+    }
+    with pytest.raises(DiffusersRefusal):
+        actual(FileContent(tensors), shallow_sd15_parts, SD1, tmp_path / "a.safetensors")
 
 
 def test_files_that_the_rule_rejects_are_rejected(
@@ -144,12 +189,18 @@ def test_files_that_the_rule_rejects_are_rejected(
     adapter = random_adapter(shapes, rank=2, choose=attention)
     good = with_alphas(adapter)
     encoder = random_adapter(shapes, rank=2, choose=lambda key: key.endswith("fc1"))
+    other_rank = json.dumps(
+        {"unet.r": 2, "unet.lora_alpha": 2, "unet.rank_pattern": {r"attn1\.to_.": 4}}
+    )
     for bad in (
         peft_file(encoder),
         without(good, lambda name: "out_proj" in name),
         without(renamed(good, *MIDDLE), lambda name: "n_blocks" in name or "p_blocks" in name),
         FileContent(good.tensors, {"lora_adapter_metadata": '{"unet.r": 2}'}),
         FileContent({**good.tensors, "bundle_emb.x": torch.zeros(1)}),
+        FileContent({**good.tensors, "lora_unet_conv_norm_out.w_norm": torch.zeros(32)}),
+        FileContent({**good.tensors, "lora_unet_conv_in.diff_b": torch.zeros(32)}),
+        FileContent(with_patterns(adapter).tensors, {"lora_adapter_metadata": other_rank}),
     ):
         assert read_as_diffusers(bad, BaseLayout(SD1, shapes)).rejection
         with pytest.raises(DiffusersRefusal):
@@ -193,7 +244,7 @@ def test_the_weights_of_a_real_base_move_by_the_adapter_and_back(tmp_path: Path)
     before = {n: t.clone() for part in parts.values() for n, t in part.state_dict().items()}
     with load_with_diffusers(path, parts, SD1):
         moved = measure_loaded_adapter(adapter, parts, weights=True)
-        assert (moved.weights, moved.modules) == (True, 133)
+        assert (moved.weights, moved.modules) == (True, len(adapter.modules))
         assert 1e-5 < moved.worst_error < 2e-3
     after = {n: t for part in parts.values() for n, t in part.state_dict().items()}
     assert before.keys() == after.keys()

@@ -49,9 +49,26 @@ def test_a_worker_sweeps_soon_after_its_start(
         loop.wake()
         done = registry.until_final(IoJob, job.key)
     assert (done.status, done.result) == ("succeeded", {"files": 1, "size_bytes": 4})
-    assert not registry.store.exists(sha256)
+    assert [blob.sha256 for blob in registry.store.list_trash()] == [sha256]
     assert len(list(registry.store.list())) == before - 1  # the pictures of the dataset stay
     assert len(registry.rows(IoJob, kind=JobKind.SWEEP)) == 1
+
+
+def test_files_of_another_database_are_reported_in_the_result(registry: Registry) -> None:
+    sha256 = lose(registry)
+    registry.store.write_marker(b"damaged")
+    assert order_if_due(registry.database) is not None
+    with registry.database.write() as session:
+        job, claim = claim_next(session, IoJob, lease_seconds=5) or pytest.fail("no job")
+    with Lease(registry.database, IoJob, claim, seconds=5) as lease:
+        io_jobs(registry).run(job, lease, threading.Event())
+    (row,) = registry.rows(IoJob, kind=JobKind.SWEEP)
+    report = "The file registry.json beside the files is damaged."
+    assert (row.status, row.result) == (
+        "succeeded",
+        {"files": 1, "size_bytes": 4, "report": report},
+    )
+    assert sha256 in {blob.sha256 for blob in registry.store.list()}
 
 
 def test_other_work_goes_first_and_one_that_ends_gives_it_back(registry: Registry) -> None:

@@ -1,0 +1,132 @@
+"""The pages that delete for good, as a browser without scripts gets them."""
+
+from __future__ import annotations
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.registry.deletion import latents
+from app.registry.state import AppState
+from tests import fake_workers
+
+HTML = {"accept": "text/html"}
+
+
+@pytest.mark.usefixtures("filled")
+@pytest.mark.parametrize(
+    ("shown_on", "address", "leads_to"),
+    [
+        ("/runs/1", "/runs/1/delete", "/runs"),
+        ("/runs/1", "/runs/1/checkpoints/20/delete", "/runs/1"),
+        ("/runs/1", "/runs/1/checkpoints/delete", "/runs/1"),
+        ("/renders/2", "/renders/2/delete", "/play"),
+        ("/adapters/chalk", "/adapters/chalk/versions/2/delete", "/adapters/chalk"),
+    ],
+)
+def test_a_page_asks_first_and_the_next_says_what_was_freed(
+    client: TestClient, shown_on: str, address: str, leads_to: str
+) -> None:
+    assert f'href="{address}"' in client.get(shown_on).text
+    asked = client.get(address)
+    assert asked.status_code == 200
+    assert "This cannot be undone. It frees <strong>" in asked.text
+    assert f'<a class="button" href="{shown_on}' in asked.text
+    answer = client.post(address, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, leads_to)
+    shown = client.get(leads_to).text
+    assert '<div class="toast"><p>Deleted ' in shown
+    assert " freed.</p>" in shown
+    assert '<div class="toast"><p>Deleted ' not in client.get(leads_to).text  # once
+    assert client.get(address, headers=HTML).status_code == 404
+    assert f'href="{address}"' not in client.get(leads_to).text
+
+
+def test_what_has_not_ended_says_why_and_leads_back(client: TestClient, state: AppState) -> None:
+    fake_workers.queued_run(state, fake_workers.dataset(state))
+    asked = client.get("/runs/1/delete", headers=HTML)
+    assert asked.status_code == 409
+    assert "“Chalk” is waiting. Cancel it first, then delete it." in asked.text
+    assert '<form method="post"><button class="button danger">' not in asked.text
+    assert "/runs/1/delete" not in client.get("/runs/1").text
+    assert client.post("/runs/1/delete", headers=HTML).status_code == 409
+
+
+@pytest.mark.usefixtures("filled")
+def test_a_deleted_dataset_goes_with_or_without_its_runs(client: TestClient) -> None:
+    assert "/datasets/deleted" not in client.get("/datasets").text
+    client.post("/datasets/chalk/delete")
+    assert 'href="/datasets/deleted"' in client.get("/datasets").text
+    listed = client.get("/datasets/deleted").text
+    assert "3 images, 1 run trained on it, deleted" in listed
+    asked = client.get("/datasets/deleted/1/delete").text
+    assert "3 images stay, with captions, because 1 run was trained on them." in asked
+    assert (
+        'href="/datasets/deleted/1/delete?with_runs=true">Delete these runs too, which frees'
+        in asked
+    )
+    both = "/datasets/deleted/1/delete?with_runs=true"
+    with_runs = client.get(both).text
+    assert "run 1, “Chalk”" in with_runs
+    assert 'href="/datasets/deleted/1/delete">Keep the runs' in with_runs
+    answer = client.post(both)
+    assert str(answer.url.path) == "/datasets/deleted"
+    assert "No deleted datasets" in answer.text
+    assert client.get("/adapters/chalk").status_code == 200
+    for address in ("/", "/runs", "/adapters/chalk/compare", "/train/new", "/play", "/storage"):
+        assert client.get(address).status_code == 200, address
+
+
+def test_deleted_images_are_listed_restored_and_deleted(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.dataset(state)
+    for image in (1, 2, 3):
+        client.post(f"/datasets/chalk/images/{image}/delete")
+    assert (
+        'href="/datasets/chalk/deleted">3 deleted images</a>' in client.get("/datasets/chalk").text
+    )
+    page = client.get("/datasets/chalk/deleted").text
+    assert 'action="/datasets/chalk/images/1/restore"' in page
+    assert 'href="/datasets/chalk/deleted/1/delete"' in page
+    assert "Delete these runs too" not in client.get("/datasets/chalk/deleted/1/delete").text
+    client.post("/datasets/chalk/deleted/1/delete")
+    client.post("/datasets/chalk/images/2/restore")
+    assert "image “2.png”" not in client.get("/datasets/chalk/deleted/delete").text
+    answer = client.post("/datasets/chalk/deleted/delete")
+    assert str(answer.url.path) == "/datasets/chalk"
+    assert "deleted image" not in answer.text.partition("toasts")[0]
+    assert "No deleted images" in client.get("/datasets/chalk/deleted").text
+
+
+@pytest.mark.usefixtures("filled")
+def test_the_storage_page_frees_space_by_kind(client: TestClient, state: AppState) -> None:
+    cached = state.settings.data_dir / latents.CACHE / "vae-1" / "ab" / "ab.safetensors"
+    cached.parent.mkdir(parents=True)
+    cached.write_bytes(bytes(5_000))
+    assert 'href="/storage"' in client.get("/system").text
+    page = client.get("/storage").text
+    for words in ("Training states of runs that", "Images of the playground", "Cache of"):
+        assert words in page
+    assert client.get("/storage/checkpoints/delete", headers=HTML).status_code == 422
+    asked = client.get("/storage/checkpoints/delete?older_than_days=0").text
+    assert "<li>2 training states</li>" in asked
+    assert (
+        "<strong>0 B</strong>" in client.get("/storage/checkpoints/delete?older_than_days=30").text
+    )
+    client.post("/storage/checkpoints/delete?older_than_days=0")
+    client.post("/storage/renders/delete?older_than_days=0&keep_covers=false")
+    client.post("/storage/images/delete")
+    assert "frees <strong>5 KB</strong> in 1 file" in client.get("/storage/cache/delete").text
+    shown = client.post("/storage/cache/delete").text
+    assert "Deleted the cache: 5 KB freed." in shown
+    assert not cached.exists()
+    for words in ("Training states of runs", "Images of the playground", "Cache of"):
+        assert words not in shown
+    assert client.get("/api/v1/renders/2").status_code == 404
+
+
+def test_a_notice_of_somebody_else_is_only_text(client: TestClient) -> None:
+    client.cookies.set("notice", "%3Cscript%3Ealert(1)%3C/script%3E" + "x" * 1_000)
+    shown = client.get("/storage").text
+    assert "<script>alert" not in shown
+    assert "&lt;script&gt;alert(1)" in shown

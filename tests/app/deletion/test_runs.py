@@ -1,0 +1,170 @@
+"""Runs and checkpoints are deleted for good, on both databases."""
+
+from __future__ import annotations
+
+import pytest
+from sqlmodel import col, select
+
+from app.registry.datasets import deletion as datasets
+from app.registry.errors import Conflict, NotFound
+from app.registry.jobs.models import Event
+from app.registry.runs import deletion, rerun, service
+from app.registry.runs.models import Checkpoint, MetricChunk, Run, Sample
+from tests import fake_workers
+from tests.app.deletion.conftest import SECRET, Registry
+
+
+def test_nothing_is_left_of_a_run_but_its_events_without_text(registry: Registry) -> None:
+    dataset = registry.dataset(caption="")
+    run = registry.run(dataset)
+    freed = registry.delete(lambda session: deletion.delete_run(session, run.key))
+    assert freed.goes == ("1 sample", "1 checkpoint")
+    assert freed.files == 3  # with the thumbnail
+    with registry.database.read() as session:
+        for table in (Run, Sample, Checkpoint, MetricChunk):
+            assert session.exec(select(table)).all() == []
+        events = session.exec(
+            select(Event).where(Event.subject == "run").order_by(col(Event.id))
+        ).all()
+    assert [event.kind for event in events] == ["queued", "running", "failed", "deleted"]
+    assert {str(event.data) for event in events} == {"{}"}
+    assert SECRET not in registry.texts()
+    with pytest.raises(NotFound, match="for good already"):
+        registry.delete(lambda session: deletion.delete_run(session, run.key))
+
+
+def test_no_run_gets_the_number_of_a_deleted_one(registry: Registry) -> None:
+    dataset = registry.dataset()
+    first = registry.run(dataset)
+    registry.delete(lambda session: deletion.delete_run(session, first.key))
+    assert registry.run(dataset).key > first.key
+
+
+def test_what_another_run_has_too_stays_and_is_not_counted(registry: Registry) -> None:
+    dataset = registry.dataset(pictures=2)
+    first, second = registry.run(dataset), registry.run(dataset)  # with the same samples
+    freed = registry.delete(lambda session: deletion.delete_run(session, first.key))
+    assert freed.files == 1
+    assert "1 file stays: it is a sample of another run." in freed.stays
+    with registry.database.read() as session:
+        for sample in service.run_samples(session, second.key):
+            assert registry.state.store.exists(sample.sha256)
+
+
+@pytest.mark.parametrize("claims", [False, True])
+def test_one_that_has_not_ended_is_refused_with_a_sentence(
+    registry: Registry, claims: bool
+) -> None:
+    run = fake_workers.queued_run(registry.state, registry.dataset())
+    if claims:
+        fake_workers.FakeTraining(registry.state)
+    words = "is training" if claims else "is waiting"
+    with pytest.raises(Conflict, match=f"{words}. Cancel it first"):
+        registry.delete(lambda session: deletion.delete_run(session, run.key))
+    with pytest.raises(Conflict, match="Cancel it first"):
+        registry.delete(lambda session: deletion.delete_checkpoints(session, run.key))
+
+
+def test_a_run_that_goes_on_from_it_keeps_its_start(registry: Registry) -> None:
+    dataset = registry.dataset()
+    parent = registry.run(dataset)
+    child = registry.run(dataset, continues=parent.key, samples=False)
+    freed = registry.delete(lambda session: deletion.delete_run(session, parent.key))
+    assert "1 file stays: another run continues from it." in freed.stays
+    with registry.database.read() as session:
+        assert session.get_one(Run, child.key).parent_id is None
+        start = service.run_checkpoints(session, child.key)[-1]
+        assert registry.state.store.exists(start.sha256)
+        texts = [event.data.get("text") for event in service.run_events(session, child.key)]
+    assert "Continues from a run that was deleted." in texts
+    both = registry.delete(lambda session: deletion.delete_checkpoints(session, child.key))
+    assert (both.goes, both.files) == (("2 checkpoints",), 2)
+
+
+def test_a_child_that_waits_is_named(registry: Registry) -> None:
+    parent = registry.run(registry.dataset())
+    request = service.RunRequest(
+        dataset_id=1, config={"steps": 99}, continues=service.StartCheckpoint(parent.key)
+    )
+    with registry.database.write() as session:
+        child = service.create_run(session, request)
+    with pytest.raises(Conflict, match=f"Run {child.key} continues from"):
+        registry.delete(lambda session: deletion.delete_run(session, parent.key))
+
+
+def test_of_several_those_that_can_be_deleted_go(registry: Registry) -> None:
+    dataset = registry.dataset()
+    parent = registry.run(dataset)
+    child = registry.run(dataset, continues=parent.key, samples=False)
+    needed = registry.run(dataset)
+    request = service.RunRequest(
+        dataset_id=1, config={"steps": 99}, continues=service.StartCheckpoint(needed.key)
+    )
+    with registry.database.write() as session:
+        waiting = service.create_run(session, request)
+    keys = [parent.key, child.key, needed.key, waiting.key, 99]
+    freed = registry.delete(lambda session: deletion.delete_runs(session, keys))
+    assert freed.title == "2 runs"
+    assert freed.goes == (
+        f"run {parent.key}, “Cats” with 1 sample, 1 checkpoint",
+        f"run {child.key}, “Cats” with 2 checkpoints",
+    )
+    assert any(f"Run {waiting.key} continues from" in sentence for sentence in freed.stays)
+    assert "“Cats” is waiting. Cancel it first, then delete it." in freed.stays
+    with registry.database.read() as session:
+        left = session.exec(select(Run.id).order_by(col(Run.id))).all()
+        assert left == [needed.key, waiting.key]
+        assert session.get_one(Run, waiting.key).parent_id == needed.key
+    with pytest.raises(Conflict, match="Cancel it first"):
+        registry.delete(lambda session: deletion.delete_runs(session, keys))
+    with pytest.raises(NotFound, match="for good already"):
+        registry.delete(lambda session: deletion.delete_runs(session, [99]))
+
+
+def test_the_adapter_stays_and_knows_no_run(registry: Registry) -> None:
+    adapter = fake_workers.adapter(registry.state, "Ink")
+    freed = registry.delete(lambda session: deletion.delete_run(session, 1))
+    assert any("Version 1 of the adapter “Ink” stays" in sentence for sentence in freed.stays)
+    with registry.database.read() as session:
+        version = fake_workers.service.get_version(session, adapter)
+        assert version.run_id is None
+        assert registry.state.store.exists(version.sha256)
+
+
+def test_one_checkpoint_of_a_run_or_those_of_all(registry: Registry) -> None:
+    dataset = registry.dataset()
+    first, second = registry.run(dataset), registry.run(dataset)
+    waiting = fake_workers.queued_run(registry.state, dataset)
+    registry.add(Checkpoint(run_id=waiting.key, step=1, sha256=registry.blob("x"), size_bytes=1))
+    freed = registry.delete(
+        lambda session: deletion.delete_checkpoints(session, first.key, step=20)
+    )
+    assert freed.title == f"the checkpoint at step 20 of run {first.key}, “Cats”"
+    with pytest.raises(NotFound, match="deleted already"):
+        registry.delete(lambda session: deletion.delete_checkpoints(session, first.key, step=20))
+    with registry.database.read() as session:
+        number, size = deletion.count_checkpoints(session)
+    freed = registry.delete(deletion.delete_all_checkpoints)
+    assert (number, size) == (1, freed.size_bytes)
+    with registry.database.read() as session:
+        assert [row.run_id for row in session.exec(select(Checkpoint))] == [waiting.key]
+        assert service.run_checkpoints(session, second.key) == []
+
+
+def test_pinned_images_go_with_the_last_run_that_needs_them(registry: Registry) -> None:
+    dataset = registry.dataset()
+    first = registry.run(dataset, samples=False)
+    with registry.database.write() as session:
+        second, _ = rerun.train_again(session, first.key)
+    with registry.database.write() as session:
+        service.cancel_run(session, second.key)
+        for image in fake_workers.datasets.list_images(session, dataset.key):
+            fake_workers.datasets.delete_image(session, image.key)
+    freed = registry.delete(lambda session: datasets.delete_deleted_images(session, dataset.key))
+    assert freed.files == 0
+    assert freed.stays[0].startswith("3 images stay, with captions, because 2 runs were trained")
+    assert SECRET in registry.texts()
+    one = registry.delete(lambda session: deletion.delete_run(session, first.key))
+    last = registry.delete(lambda session: deletion.delete_run(session, second.key))
+    assert (one.files, last.files) == (1, 3)  # the checkpoint, the images
+    assert SECRET not in registry.texts()

@@ -1,0 +1,144 @@
+"""Versions of adapters, and whole adapters, are deleted for good, on both databases."""
+
+from __future__ import annotations
+
+import pytest
+from sqlmodel import col, select
+
+from app.registry.adapters import deleted, service
+from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
+from app.registry.adapters.versions import aliases, deletion
+from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
+from app.registry.db import utcnow
+from app.registry.errors import Conflict, NotFound
+from app.registry.jobs.kinds import (
+    ExportAdapterResult,
+    ImportAdapterArgs,
+    ImportAdapterResult,
+    StoredSidecar,
+)
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.service import enqueue_io
+from app.registry.jobs.states import JobStatus
+from app.registry.renders import service as renders
+from tests import fake_workers
+from tests.app.deletion.conftest import SECRET, Registry
+from worker.core.words import FileFormat, WeightDtype
+
+
+def make(registry: Registry, adapter: int | None = None) -> AdapterVersion:
+    """A version with its own weights, an original file and a download that all versions share."""
+    with registry.database.write() as session:
+        number = len(session.exec(select(AdapterVersion)).all())
+        shared = NewFile("peft", "fp16", registry.blob("shared"), 1, proof={"passed": True})
+        own = NewFile("kohya", "fp16", registry.blob(f"file {number}"), 1)
+        new = NewVersion(
+            name="Ink",
+            base_family="sd1",
+            sha256=registry.blob(f"weights {number}"),
+            size_bytes=1,
+            rank=4,
+            alpha=4.0,
+            base_model_id=1,
+            details={"source_sha256": registry.blob(f"original {number}")},
+            files=[shared, own],
+        )
+        return publish(session, new, adapter_id=adapter)
+
+
+def delete(registry: Registry, adapter: int, version: int | str) -> object:
+    return registry.delete(lambda session: deletion.delete_version(session, adapter, version))
+
+
+def test_a_version_goes_with_its_files_and_latest_moves(registry: Registry) -> None:
+    first = make(registry)
+    key = first.adapter_id
+    second = make(registry, key)
+    freed = registry.delete(lambda session: deletion.delete_version(session, key, 2))
+    assert freed.goes == ("2 downloads",)
+    assert freed.files == 3  # weights, original, its own download
+    assert freed.stays == (
+        "“latest” then points to version 1.",
+        "Images generated with it and the run that trained it stay.",
+        "1 file stays: another version has the same file.",
+    )
+    with registry.database.read() as session:
+        adapter = service.get_adapter(session, key)
+        assert service.get_version(session, adapter).key == first.key
+        assert {row.version_id for row in session.exec(select(AdapterFile))} == {first.key}
+        assert session.get(AdapterVersion, second.key) is None
+    with pytest.raises(NotFound, match="no version 2"):
+        delete(registry, key, 2)
+    assert make(registry, key).version == 3  # a number names one version for ever
+
+
+def test_the_only_version_and_one_with_an_alias_are_refused(registry: Registry) -> None:
+    first = make(registry)
+    with pytest.raises(Conflict, match=r"only version of “Ink”. Delete the adapter instead"):
+        delete(registry, first.adapter_id, "latest")
+    make(registry, first.adapter_id)
+    with registry.database.write() as session:
+        aliases.set_alias(session, session.get_one(AdapterVersion, first.key), "best")
+    with pytest.raises(Conflict, match=r"“best” points to version 1 of “Ink”. Move or remove"):
+        delete(registry, first.adapter_id, 1)
+    delete(registry, first.adapter_id, 2)
+
+
+def test_a_version_that_jobs_need_is_refused(registry: Registry) -> None:
+    first = make(registry)
+    make(registry, first.adapter_id)
+    used = fake_workers.weighted(first.adapter_id, version=1)
+    with registry.database.write() as session:
+        request = renders.RenderRequest(prompt="x", adapters=[used])
+        render = renders.create_render(session, request, registry.state.store)
+        service.order_file(session, first.key, FileFormat.PEFT, WeightDtype.FP32)
+    with pytest.raises(Conflict, match="1 render, 1 job"):
+        delete(registry, first.adapter_id, 1)
+    with registry.database.write() as session:
+        renders.cancel_render(session, render.key)
+        (job,) = session.exec(select(IoJob).where(IoJob.kind == "export_adapter")).all()
+        session.delete(job)
+    delete(registry, first.adapter_id, 1)
+
+
+def test_jobs_that_made_a_version_forget_it(registry: Registry) -> None:
+    version = make(registry)
+    key = version.adapter_id
+    make(registry, key)
+    source = str(version.details["source_sha256"])
+    with registry.database.write() as session:
+        beside = StoredSidecar(name=SECRET, sha256=registry.blob("sidecar"))
+        imported = enqueue_io(
+            session, ImportAdapterArgs(sha256=source, filename=SECRET, sidecars=(beside,))
+        )
+        imported.result = ImportAdapterResult(adapter_id=key, version=1, notes=(SECRET,)).stored()
+        export = service.order_file(session, version.key, FileFormat.PEFT, WeightDtype.FP32)
+        export.result = ExportAdapterResult(sha256=version.sha256).stored()
+        again = enqueue_io(
+            session, ImportAdapterArgs(sha256=registry.blob("other form"), filename="again")
+        )
+        again.result = ImportAdapterResult(adapter_id=key, version=1, duplicate=True).stored()
+        for job in (imported, again, export):
+            job.status, job.finished_at = JobStatus.SUCCEEDED, utcnow()
+    freed = registry.delete(lambda session: deletion.delete_version(session, key, 1))
+    assert freed.files == 5  # although the jobs ended just now; with all that was uploaded
+    assert SECRET not in registry.texts()
+    with registry.database.read() as session:
+        left, _ = session.exec(
+            select(IoJob).where(IoJob.kind == "import_adapter").order_by(col(IoJob.id))
+        ).all()
+        assert left.outcome(ImportAdapterResult).version == 1
+        assert left.arguments(ImportAdapterArgs).filename == "deleted file"
+
+
+def test_an_adapter_deleted_for_good_frees_its_files_at_once(registry: Registry) -> None:
+    adapter = fake_workers.adapter(registry.state, "Ink")
+    other = make(registry)
+    with registry.database.write() as session:
+        row = service.delete_adapter(session, adapter.key)
+        row.cover_sha256 = registry.blob("cover")
+    freed = registry.delete(lambda session: deleted.delete_forever(session, adapter.key))
+    assert freed.goes == ("1 version", "1 download")
+    assert freed.files == 3  # weights, download, cover
+    with registry.database.read() as session:
+        assert [row.key for row in session.exec(select(Adapter))] == [other.adapter_id]

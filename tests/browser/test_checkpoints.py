@@ -1,0 +1,74 @@
+"""Checkpoints as a person uses them, by keyboard too, in a real browser."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from tests import fake_workers
+from tests.browser.conftest import Live
+
+pytestmark = pytest.mark.browser
+
+
+@pytest.fixture
+def trained(live: Live) -> None:
+    """A finished run with checkpoints and samples at 10, 20, 30 and 40 steps."""
+    fake_workers.ready_base(live.state)
+    fake_workers.queued_run(live.state, fake_workers.dataset(live.state))
+    training = fake_workers.FakeTraining(live.state)
+    training.sample(0)
+    for _ in range(4):
+        training.train(10)
+        training.checkpoint()
+        training.sample(training.step)
+    training.finish()
+
+
+@pytest.mark.usefixtures("trained")
+def test_a_checkpoint_is_kept_by_keyboard_and_focus_stays(page: Page) -> None:
+    page.goto("/runs/1")
+    keep = page.get_by_role("button", name="Keep step 30")
+    keep.focus()
+    page.keyboard.press("Enter")
+    expect(page.locator("#step-30")).to_contain_text("kept by you")
+    expect(keep).to_have_attribute("aria-pressed", "true")
+    expect(keep).to_be_focused()
+    page.keyboard.press("Space")
+    expect(page.locator("#step-30")).not_to_contain_text("kept by you")
+
+
+@pytest.mark.usefixtures("trained")
+def test_another_checkpoint_becomes_the_version_in_use(page: Page) -> None:
+    page.goto("/runs/1")
+    expect(page.locator("#step-40")).to_contain_text("in use")
+    page.get_by_role("button", name="Use this one: step 20").click()
+    expect(page.get_by_text("Version 2 of “Chalk” is in use now: step 20.")).to_be_visible()
+    expect(page.locator("#step-20")).to_contain_text("in use")
+    expect(page.locator("#step-40")).to_contain_text("version 1")
+    page.locator("#step-20").get_by_role("link", name="in use").click()
+    expect(page.locator(".page-facts")).to_contain_text("version 2")
+
+
+@pytest.mark.usefixtures("trained")
+def test_two_steps_are_compared_with_a_slider_by_keyboard(page: Page) -> None:
+    page.goto("/runs/1/compare?a=10&b=40")
+    sliders = page.get_by_role("slider")
+    expect(sliders).to_have_count(0)  # side by side first
+    page.get_by_role("radio", name="Slider").check()
+    expect(sliders).to_have_count(2)
+    first = page.get_by_role("slider", name="Step 10 on the left, Step 40 on the right: a castle")
+    first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(first).to_have_attribute("aria-valuetext", "51 % Step 10, 49 % Step 40")
+    page.keyboard.press("End")
+    for slider in (sliders.nth(0), sliders.nth(1)):  # they move together
+        expect(slider).to_have_value("100")
+    page.get_by_role("radio", name="Slider").focus()
+    page.keyboard.press("ArrowLeft")
+    expect(sliders).to_have_count(0)
+    expect(page.get_by_role("link", name="a castle, step 10")).to_be_visible()
+    page.get_by_label("First").select_option("0")
+    expect(page).to_have_url("/runs/1/compare?a=10&b=40")  # nothing happens unasked
+    page.get_by_role("button", name="Compare").click()
+    expect(page.get_by_role("link", name="a castle, base model")).to_be_visible()
