@@ -17,27 +17,51 @@ INSTALLED := $(VENV)/.installed
 INSTALLED_TEST := $(VENV)/.installed-test
 
 .DEFAULT_GOAL := help
-.PHONY: help run check test demo screenshots lint fmt check-python clean
+.PHONY: help run check test faults faults-table soak demo screenshots lint lock fmt check-python clean \
+  style types tests quick-tests
 # The tests start many processes; without cached bytecode, each would compile the app again.
 unexport PYTHONDONTWRITEBYTECODE
 
 help:
 	@echo "make run    install, migrate, start everything, open the browser   (ARGS=\"--port 9000\")"
 	@echo "make check  install, check style and types, run the quick tests   (ARGS=\"-k guard\")"
-	@echo "make test   install, check style and types, run every test        (ARGS=\"-k guard\")"
+	@echo "make test   install, check style and types, run the tests         (ARGS=\"-k guard\")"
+	@echo "make faults install, break real stacks in all ways of docs/faults.md (ARGS=\"-k lock\")"
+	@echo "make faults-table  write the times of the last whole run of them into docs/faults.md"
+	@echo "make soak   install, load and kill a real stack for 20 minutes, check it (SECONDS=120)"
 	@echo "make demo   install, train the example style, write the result to demo/"
 	@echo "make screenshots  train the example style, photograph the pages into docs/images/"
 	@echo "make lint   check style and types        make fmt   write the style"
+	@echo "make lock   write the versions and hashes for the container image into requirements/"
 	@echo "make clean  remove .venv and caches; your data folder stays"
 
 run: $(INSTALLED)
 	@$(BIN)/brushwork serve $(ARGS)
 
-test: lint
-	@echo "== Tests"
-	@$(PYTEST) $(ARGS)
+# mypy runs beside the tests, which often wait; -k: if either fails, so does make, at the end of both.
+test: style
+	@$(MAKE) --no-print-directory -k -j 2 types tests
 
-check: lint
+tests: $(INSTALLED_TEST)
+	@echo "== Tests"
+	@$(PYTEST) -m "not faults" $(ARGS)
+
+# They mostly wait for outages to pass, so three processes fit on two cores.
+faults: $(INSTALLED_TEST)
+	@echo "== Faults: leases of two seconds, outages of fifteen leases"
+	@$(PYTEST) -n 3 -m faults tests/faults $(ARGS)
+
+# After a whole `make faults` on a quiet machine.
+faults-table: $(INSTALLED_TEST)
+	@$(BIN)/python -m tests.faults.table
+
+soak: $(INSTALLED_TEST)
+	@$(BIN)/python -m tests.faults.soak --seconds $(or $(SECONDS),1200) $(ARGS)
+
+check: style
+	@$(MAKE) --no-print-directory -k -j 2 types quick-tests
+
+quick-tests: $(INSTALLED_TEST)
 	@echo "== Quick tests"
 	@$(PYTEST) -m unit $(CHECKED) $(ARGS)
 
@@ -47,14 +71,21 @@ demo: $(INSTALLED)
 screenshots: $(INSTALLED_TEST)
 	@$(BIN)/python -m docs.screenshots $(ARGS)
 
-lint: $(INSTALLED_TEST)
+lint: style types
+
+style: $(INSTALLED_TEST)
 	@echo "== Style: ruff check, ruff format"
 	@$(BIN)/ruff check .
 	@$(BIN)/ruff format --check .
 	@echo "== Layers: import-linter"
 	@$(BIN)/lint-imports --no-logo
+
+types: $(INSTALLED_TEST)
 	@echo "== Types: mypy --strict"
 	@$(BIN)/mypy
+
+lock: $(INSTALLED_TEST)
+	@requirements/lock $(BIN)
 
 fmt: $(INSTALLED_TEST)
 	@$(BIN)/ruff check --fix .
@@ -68,9 +99,9 @@ $(INSTALLED): pyproject.toml | check-python
 	@$(INSTALL) -- $(PIP_ARGS)
 	@touch $@
 
-$(INSTALLED_TEST): pyproject.toml $(INSTALLED)
+$(INSTALLED_TEST): pyproject.toml | check-python
 	@$(INSTALL) --extra test -- $(PIP_ARGS)
-	@touch $@
+	@touch $(INSTALLED) $@
 
 check-python:
 	@test -x $(BIN)/python || $(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \

@@ -13,8 +13,11 @@ from urllib.parse import urlencode
 from playwright.sync_api import Page, expect
 
 from docs.screenshots.camera import DESKTOP, PHONE, WAIT_MS, Camera, Frame
+from worker.core.starter.examples import CHALKBOARD
 
-EXAMPLE_SLUG = "chalkboard"
+EXAMPLE = CHALKBOARD
+TRY_IT = f"Try {EXAMPLE.title}"
+
 RUN_FRAME = Frame(DESKTOP.width, 1360)
 """Tall enough for the samples, and the loss below them."""
 
@@ -23,7 +26,7 @@ def welcome(camera: Camera) -> list[Path]:
     """The first page of an empty registry."""
     with camera.page() as page:
         _open(page, "/")
-        expect(page.get_by_role("button", name=re.compile("example"))).to_be_visible()
+        expect(page.get_by_role("button", name=TRY_IT)).to_be_visible()
         return camera.photograph(page, "welcome")
 
 
@@ -31,8 +34,8 @@ def add_example(camera: Camera) -> None:
     """Add the bundled example with the button on the first page."""
     with camera.page() as page:
         _open(page, "/")
-        page.get_by_role("button", name=re.compile("example")).click()
-        page.wait_for_url(f"**/datasets/{EXAMPLE_SLUG}")
+        page.get_by_role("button", name=TRY_IT).click()
+        page.wait_for_url(f"**/datasets/{EXAMPLE.key}")
 
 
 def home(camera: Camera) -> list[Path]:
@@ -42,7 +45,7 @@ def home(camera: Camera) -> list[Path]:
         return camera.photograph(page, "home")
 
 
-def dataset(camera: Camera, slug: str = EXAMPLE_SLUG) -> list[Path]:
+def dataset(camera: Camera, slug: str = EXAMPLE.key) -> list[Path]:
     """A dataset, its images and captions."""
     with camera.page() as page:
         _open(page, f"/datasets/{slug}")

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import httpx
 
 from app.cli.demo import Api
+from worker.core.starter.examples import CHALKBOARD
 from worker.core.training.presets import Preset
 
 POLL_SECONDS = 0.2
@@ -89,7 +90,7 @@ def newest_run(api: Api) -> FinishedRun:
 
 def prompt_of(subject: str) -> str:
     """The prompt for a subject in the style of the example."""
-    return f"{subject}, chalkboard style"
+    return CHALKBOARD.caption(subject)
 
 
 def subject_of(prompt: str) -> str:
