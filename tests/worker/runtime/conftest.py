@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,7 +15,9 @@ from tests.worker.runtime.job_loops import Registry, open_registry
 from tests.worker.runtime.trainer_server import TrainerServer
 from worker.core import starter
 from worker.runtime import job_loop
-from worker.runtime.trainer_process import COMMAND
+
+PLAIN_TRAINER = (sys.executable, "-m", "tests.worker.runtime.plain_trainer")
+"""The command of a trainer process that imports all itself; `trainer_server.py` has the other."""
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -65,7 +68,7 @@ def trained(
         patch.setattr(starter, "PATH", small_starter)
         registry = open_registry(folder, sqlite_template, trainers, is_measured=False)
         run_id = registry.new_run(name="Chalk board")
-        with registry.working(registry.train_jobs(command=COMMAND)) as loop:
+        with registry.working(registry.train_jobs(command=PLAIN_TRAINER)) as loop:
             loop.serve_wakeup()
             registry.until_final(Run, run_id)
     work_folder = list((registry.settings.data_dir / "work").iterdir())

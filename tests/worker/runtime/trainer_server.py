@@ -1,8 +1,8 @@
 """Trainer processes without the CPU seconds of their imports: forked from one that has them.
 
 They are the real ones, forked by the real fork server, except that the base of the tests is in its
-memory already and that they take no warm-up step. `trained` in conftest.py starts
-`python -m worker.runtime.trainer` itself.
+memory already and that they take no warm-up step. `trained` in conftest.py
+starts one that is no fork.
 """
 
 from __future__ import annotations
