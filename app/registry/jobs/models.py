@@ -57,6 +57,11 @@ class Job(SQLModel):
     error_trace: str | None = None
 
     @classmethod
+    def queue_order(cls) -> tuple[Any, ...]:
+        """The columns that order queued rows as they are claimed, the first one next."""
+        return (col(cls.priority), col(cls.created_at), col(cls.id))
+
+    @classmethod
     def claimable(cls) -> sa.ColumnElement[bool]:
         """An additional condition on queued rows that a worker may claim."""
         return sa.true()

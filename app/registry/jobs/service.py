@@ -126,7 +126,7 @@ def claim_next(
             col(job.cancel_requested).is_(False),
             job.claimable(),
         )
-        .order_by(col(job.priority), col(job.created_at), col(job.id))
+        .order_by(*job.queue_order())
         .limit(1)
         .with_for_update(skip_locked=True)  # ignored by SQLite, where the writer locks the file
     )

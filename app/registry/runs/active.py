@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
+import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
 from app.registry.jobs.states import JobStatus
@@ -34,9 +36,29 @@ class ActiveRuns:
 def active_runs(session: Session, *, limit: int = ACTIVE_SHOWN) -> ActiveRuns:
     """The first running runs, then queued runs in their order."""
     active = col(Run.status).in_((JobStatus.RUNNING, JobStatus.QUEUED))
-    order = (col(Run.status).desc(), col(Run.priority), col(Run.id))
+    order = (col(Run.status).desc(), *Run.queue_order())
     shown = session.exec(select(Run).where(active).order_by(*order).limit(limit)).all()
     counts = dict(
         session.exec(select(Run.status, func.count()).where(active).group_by(col(Run.status))).all()
     )
     return ActiveRuns(list(shown), counts.get("running", 0), counts.get("queued", 0))
+
+
+def queue_places(session: Session, run_ids: Sequence[int]) -> dict[int, int]:
+    """The place of each of these runs that waits, from 1 for the one that starts next."""
+    place = func.row_number().over(order_by=Run.queue_order())
+    queue = (
+        sa.select(col(Run.id).label("id"), place.label("place"))
+        .where(col(Run.status) == JobStatus.QUEUED)
+        .subquery()
+    )
+    query = sa.select(queue.c.id, queue.c.place).where(queue.c.id.in_(run_ids))
+    return {row.id: row.place for row in session.connection().execute(query)}
+
+
+def runs_ahead(session: Session, run: Run) -> int:
+    """Number of running runs and of those before this one in the queue; 0 if it is not queued."""
+    if run.status != JobStatus.QUEUED:
+        return 0
+    running = select(func.count()).where(col(Run.status) == JobStatus.RUNNING)
+    return session.exec(running).one() + queue_places(session, [run.key])[run.key] - 1

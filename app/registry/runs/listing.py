@@ -18,6 +18,7 @@ from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.datasets.models import Dataset
 from app.registry.db import MAX_ID, database_now
 from app.registry.jobs.states import JobStatus
+from app.registry.runs.active import queue_places
 from app.registry.runs.epochs import Epochs, epochs_of_runs
 from app.registry.runs.models import Run, Sample
 from app.registry.runs.service import elapsed_seconds
@@ -190,18 +191,6 @@ def list_runs(session: Session, filters: RunFilter) -> RunPage:
         counts=counts,
         everything=everything,
     )
-
-
-def queue_places(session: Session, run_ids: Sequence[int]) -> dict[int, int]:
-    """The place of each of these runs that waits, from 1 for the one that starts next."""
-    place = func.row_number().over(order_by=(col(Run.priority), col(Run.id)))
-    queue = (
-        sa.select(col(Run.id).label("id"), place.label("place"))
-        .where(col(Run.status) == JobStatus.QUEUED)
-        .subquery()
-    )
-    query = sa.select(queue.c.id, queue.c.place).where(queue.c.id.in_(run_ids))
-    return {row.id: row.place for row in session.connection().execute(query)}
 
 
 def run_choices(session: Session, filters: RunFilter) -> RunChoices:

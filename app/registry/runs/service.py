@@ -10,7 +10,7 @@ from math import lcm
 from typing import Any
 
 from pydantic import ValidationError
-from sqlmodel import Session, col, func, select
+from sqlmodel import Session, col, select
 
 from app.registry.adapters import service as adapters
 from app.registry.base_models import service as base_models
@@ -425,27 +425,6 @@ def get_run(session: Session, run_id: int, *, lock: bool = False) -> Run:
     if run is None:
         raise NotFound("This run does not exist. The runs page lists all runs.")
     return run
-
-
-def runs_ahead(session: Session, run: Run) -> int:
-    """Number of runs before this one in the queue; 0 if it is not queued."""
-    if run.status != JobStatus.QUEUED:
-        return 0
-    ahead = (
-        select(func.count())
-        .select_from(Run)
-        .where(
-            (col(Run.status) == JobStatus.RUNNING)
-            | (
-                (col(Run.status) == JobStatus.QUEUED)
-                & (
-                    (col(Run.priority) < run.priority)
-                    | ((col(Run.priority) == run.priority) & (col(Run.id) < run.key))
-                )
-            )
-        )
-    )
-    return session.exec(ahead).one()
 
 
 def eta_seconds(run: Run) -> float | None:

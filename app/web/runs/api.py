@@ -12,6 +12,7 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.db import MAX_ID, Session
 from app.registry.runs import listing, service
+from app.registry.runs.active import queue_places
 from app.registry.runs.description import MAX_NOTES, RunChange
 from app.registry.runs.description import change_run as change_description
 from app.registry.runs.epochs import Epochs, run_epochs
@@ -196,7 +197,7 @@ class MetricsOut(BaseModel):
 
 def run_out(session: Session, run: Run) -> RunOut:
     """A run as the API shows it."""
-    places = listing.queue_places(session, [run.key])
+    places = queue_places(session, [run.key])
     trained = adapters.trained_version(session, run)
     return _run_out(run, run_epochs(session, run), trained, places.get(run.key))
 

@@ -17,6 +17,7 @@ from app.registry.integrity.report import bad_files_of
 from app.registry.jobs.models import Event
 from app.registry.jobs.states import JobStatus
 from app.registry.runs import checkpoints, service
+from app.registry.runs.active import runs_ahead
 from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.runs.epochs import Epochs, run_epochs
 from app.registry.runs.models import RUINED, WARNING, Run, Sample
@@ -276,7 +277,7 @@ def run_view(session: Session, run_id: int, *, samples_before: int | None = None
         checkpoint_count=checkpoints.count_checkpoints(session, run_id),
         log=_log_lines(service.run_events(session, run_id)),
         chart=chart_of(metrics, marks_of(marked, saved, on_page=page.steps)),
-        runs_ahead=service.runs_ahead(session, run),
+        runs_ahead=runs_ahead(session, run),
         worker_present=service.has_train_worker(session),
         elapsed=service.queue_seconds(session, run),
         adapter_bytes=adapters.download_bytes(session, trained[1]) if trained else None,

@@ -7,15 +7,17 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlmodel import select
+from sqlmodel import Session, select
 
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.base_models.models import BaseModel
 from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.db import Database, utcnow
+from app.registry.jobs import service as jobs
 from app.registry.jobs.states import JobStatus
 from app.registry.runs import listing
-from app.registry.runs.listing import RunFilter, RunSort, list_runs, queue_places, run_choices
+from app.registry.runs.active import active_runs, queue_places, runs_ahead
+from app.registry.runs.listing import RunFilter, RunSort, list_runs, run_choices
 from app.registry.runs.models import Run, Sample
 
 QUERIES = 11  # of the list, without search and choices
@@ -140,6 +142,37 @@ def test_the_queue_is_in_the_order_of_its_start(registry: Database) -> None:
     last, urgent = add_run(registry, name="Last"), add_run(registry, name="Urgent", priority=-1)
     with registry.read() as session:
         assert queue_places(session, [1, 5, last, urgent]) == {urgent: 1, 5: 2, last: 3}
+
+
+def test_places_in_the_queue_equal_the_order_of_claims_also_of_a_retried_run(
+    registry: Database,
+) -> None:
+    with registry.read() as session:
+        start = session.get_one(Run, 5).created_at
+    late = add_run(registry, name="Late", created_at=start + timedelta(hours=2))
+    add_run(registry, name="Early", created_at=start + timedelta(hours=1))
+    add_run(registry, name="Urgent", created_at=start + timedelta(hours=3), priority=-1)
+    retried = add_run(registry, name="Retried", created_at=start - timedelta(hours=1), priority=-1)
+    with registry.write() as session:
+        claim = claim_run(session)
+        jobs.give_up_or_retry(session, Run, claim, code="x", error="It failed.")
+    assert claim.job_id == retried
+    with registry.read() as session:
+        rows = list_runs(session, RunFilter(status="queued")).items
+        shown = [row.run for row in sorted(rows, key=lambda row: row.place or 0)]
+        ahead = [runs_ahead(session, run) for run in shown]
+        active = [run.key for run in active_runs(session, limit=10).shown]
+    with registry.write() as session:
+        claimed = [claim_run(session).job_id for _ in shown]
+    assert [run.key for run in shown] == claimed == active[1:]
+    assert ahead == [1, 2, 3, 4, 5]  # one run trains
+    assert (claimed[0], claimed[-1]) == (retried, late)
+
+
+def claim_run(session: Session) -> jobs.Claim:
+    claimed = jobs.claim_next(session, Run, lease_seconds=30)
+    assert claimed is not None
+    return claimed[1]
 
 
 def test_rows_show_samples_of_the_newest_step_and_many_cost_no_more_queries(

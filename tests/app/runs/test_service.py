@@ -17,7 +17,7 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.kinds import SweepArgs
 from app.registry.jobs.states import JobStatus
 from app.registry.runs import progress, service
-from app.registry.runs.active import active_runs
+from app.registry.runs.active import active_runs, runs_ahead
 from app.registry.runs.sample_pages import list_sample_page
 from app.registry.runs.service import RunRequest, StartCheckpoint
 from app.registry.tables import BaseSpeed, Checkpoint, MetricChunk, Run
@@ -249,7 +249,7 @@ def test_runs_wait_for_those_before_them(database: Database, ready_base: None) -
     second, third = (start(database, dataset_id=first.dataset_id) for _ in range(2))
     with database.write() as session:
         jobs.claim_next(session, Run, lease_seconds=LEASE)
-        order = [service.runs_ahead(session, row) for row in (second, third)]
+        order = [runs_ahead(session, row) for row in (second, third)]
         active = active_runs(session, limit=2)
     assert order == [1, 2]
     assert [row.key for row in active.shown] == [first.key, second.key]
