@@ -4,17 +4,17 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from app.registry.db import utcnow
+from app.registry.rows import NumberedRow
 
 
-class LoginSession(SQLModel, table=True):
+class LoginSession(NumberedRow, table=True):
     """A session; the token itself is only in the browser's cookie."""
 
     __tablename__ = "login_session"
 
-    id: int | None = Field(default=None, primary_key=True)
     token_sha256: str = Field(max_length=64, unique=True)
     secret_mark: str = Field(
         max_length=100, description="Salted hash of the password it was opened with."
@@ -25,9 +25,3 @@ class LoginSession(SQLModel, table=True):
     expires_at: datetime = Field(description="Absolute end, however much it is used.")
     address: str = Field(default="", max_length=64)
     browser: str = Field(default="", max_length=200)
-
-    @property
-    def key(self) -> int:
-        """The id of a row that was stored."""
-        assert self.id is not None
-        return self.id

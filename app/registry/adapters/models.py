@@ -9,6 +9,7 @@ import sqlalchemy as sa
 from sqlmodel import Field, SQLModel, col
 
 from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
+from app.registry.rows import NumberedRow
 from worker.core.bases.family import family_label
 from worker.core.lora_files.weights import USUAL_WEIGHT
 
@@ -20,7 +21,7 @@ DELETED = sa.text("deleted_at IS NOT NULL")
 SORT_NAME = sa.String(240).with_variant(sa.String(240, collation="C"), "postgresql")
 
 
-class Adapter(SQLModel, table=True):
+class Adapter(NumberedRow, table=True):
     """A named adapter; its weights are in its versions.
 
     With a `run_id` it holds the adapters of that run's checkpoints, each as the version with the
@@ -58,7 +59,6 @@ class Adapter(SQLModel, table=True):
         NEVER_TWICE,
     )
 
-    id: int | None = Field(default=None, primary_key=True)
     run_id: int | None = Field(default=None, description="The run whose checkpoints it holds.")
     slug: str = Field(max_length=140, unique=True)
     name: str = Field(max_length=120)
@@ -86,12 +86,6 @@ class Adapter(SQLModel, table=True):
     deleted_at: datetime | None = None
 
     @property
-    def key(self) -> int:
-        """The id of a row that was stored."""
-        assert self.id is not None
-        return self.id
-
-    @property
     def family_label(self) -> str:
         """Label of the base family."""
         return family_label(self.base_family)
@@ -106,7 +100,7 @@ class Adapter(SQLModel, table=True):
         return f"version {number}" if self.is_listed else f"step {number:,}"
 
 
-class AdapterVersion(SQLModel, table=True):
+class AdapterVersion(NumberedRow, table=True):
     """An immutable trained or imported set of weights, with its origin.
 
     Only its usual weight can be edited, and of a checkpoint whether it is kept.
@@ -115,7 +109,6 @@ class AdapterVersion(SQLModel, table=True):
     __tablename__ = "adapter_version"
     __table_args__ = (sa.UniqueConstraint("adapter_id", "version"), NEVER_TWICE)
 
-    id: int | None = Field(default=None, primary_key=True)
     adapter_id: int = Field(foreign_key="adapter.id", index=True)
     version: int
     kept: bool = Field(default=False, description="Of a checkpoint that a person saved or keeps.")
@@ -164,12 +157,6 @@ class AdapterVersion(SQLModel, table=True):
     )
     created_at: datetime = Field(default_factory=utcnow)
 
-    @property
-    def key(self) -> int:
-        """The id of a row that was stored."""
-        assert self.id is not None
-        return self.id
-
 
 def is_listed() -> sa.ColumnElement[bool]:
     """Condition for adapters that do not hold the checkpoints of a run."""
@@ -207,7 +194,7 @@ class AdapterSearch(SQLModel, table=True):
     text: str = Field(sa_type=sa.Text)
 
 
-class AdapterFile(SQLModel, table=True):
+class AdapterFile(NumberedRow, table=True):
     """A download that was written from the canonical form and verified.
 
     `proof` says how each program reads it; files without one are from older versions and are
@@ -217,7 +204,6 @@ class AdapterFile(SQLModel, table=True):
     __tablename__ = "adapter_file"
     __table_args__ = (sa.UniqueConstraint("version_id", "format", "dtype", "with_tags"),)
 
-    id: int | None = Field(default=None, primary_key=True)
     version_id: int = Field(foreign_key="adapter_version.id", index=True)
     format: str = Field(max_length=16)
     dtype: str = Field(max_length=8)

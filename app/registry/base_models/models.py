@@ -6,9 +6,10 @@ from datetime import datetime
 from enum import StrEnum
 
 import sqlalchemy as sa
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from app.registry.db import utcnow
+from app.registry.rows import NumberedRow
 from worker.core.bases.family import family_label
 
 EMBEDDED = "starter"
@@ -25,7 +26,7 @@ class BaseModelStatus(StrEnum):
     REMOVED = "removed"
 
 
-class BaseModel(SQLModel, table=True):
+class BaseModel(NumberedRow, table=True):
     """A diffusers folder or single file that adapters are trained on."""
 
     __tablename__ = "base_model"
@@ -35,7 +36,6 @@ class BaseModel(SQLModel, table=True):
         ),
     )
 
-    id: int | None = Field(default=None, primary_key=True)
     slug: str = Field(max_length=140, unique=True)
     name: str = Field(max_length=120)
     source: str = Field(
@@ -57,12 +57,6 @@ class BaseModel(SQLModel, table=True):
     size_bytes: int | None = Field(default=None, sa_type=sa.BigInteger)
     fingerprint: str | None = Field(default=None, max_length=64)
     created_at: datetime = Field(default_factory=utcnow)
-
-    @property
-    def key(self) -> int:
-        """The id of a row that was stored."""
-        assert self.id is not None
-        return self.id
 
     @property
     def is_retired(self) -> bool:
@@ -88,7 +82,7 @@ class BaseModel(SQLModel, table=True):
         return family_label(self.family)
 
 
-class BaseSpeed(SQLModel, table=True):
+class BaseSpeed(NumberedRow, table=True):
     """Measured cost of a training step on this machine, from worker warm-up and from runs.
 
     `seconds_per_step` is for one batch that keeps all activations (`TrainConfig.step_cost` 1).
@@ -99,7 +93,6 @@ class BaseSpeed(SQLModel, table=True):
         sa.UniqueConstraint("base_model_id", "batch_size", "resolution", "rank", "layers"),
     )
 
-    id: int | None = Field(default=None, primary_key=True)
     base_model_id: int = Field(foreign_key="base_model.id", index=True)
     batch_size: int
     resolution: int
@@ -111,7 +104,7 @@ class BaseSpeed(SQLModel, table=True):
     measured_at: datetime = Field(default_factory=utcnow)
 
 
-class BasePrecision(SQLModel, table=True):
+class BasePrecision(NumberedRow, table=True):
     """The precision in which a machine generates images with a base model, chosen once.
 
     The measurements are for a call of the UNet at this size; None if there was nothing to choose.
@@ -120,7 +113,6 @@ class BasePrecision(SQLModel, table=True):
     __tablename__ = "base_precision"
     __table_args__ = (sa.UniqueConstraint("base_model_id", "machine"),)
 
-    id: int | None = Field(default=None, primary_key=True)
     base_model_id: int = Field(foreign_key="base_model.id", index=True)
     machine: str = Field(max_length=40, description="What the choice depends on besides the base.")
     fingerprint: str | None = Field(default=None, max_length=64, description="Of the base's files.")

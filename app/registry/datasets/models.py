@@ -6,41 +6,34 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
+from app.registry.rows import NumberedRow
 
 NAME_LENGTH = 120
 TRIGGER_LENGTH = 60
 
 
-class Dataset(SQLModel, table=True):
+class Dataset(NumberedRow, table=True):
     """A named set of images."""
 
     __tablename__ = "dataset"
     __table_args__ = NEVER_TWICE
 
-    id: int | None = Field(default=None, primary_key=True)
     slug: str = Field(max_length=140, unique=True)
     name: str = Field(max_length=NAME_LENGTH)
     trigger_word: str | None = Field(default=None, max_length=TRIGGER_LENGTH)
     created_at: datetime = Field(default_factory=utcnow)
     deleted_at: datetime | None = Field(default=None, index=True)
 
-    @property
-    def key(self) -> int:
-        """The id of a row that was stored."""
-        assert self.id is not None
-        return self.id
 
-
-class Image(SQLModel, table=True):
+class Image(NumberedRow, table=True):
     """An image of a dataset, identified by the hash of the uploaded file."""
 
     __tablename__ = "image"
     __table_args__ = (sa.UniqueConstraint("dataset_id", "sha256"), NEVER_TWICE)
 
-    id: int | None = Field(default=None, primary_key=True)
     dataset_id: int = Field(foreign_key="dataset.id", index=True)
     sha256: str = Field(
         max_length=64,
@@ -61,33 +54,25 @@ class Image(SQLModel, table=True):
     created_at: datetime = Field(default_factory=utcnow)
     deleted_at: datetime | None = None
 
-    @property
-    def key(self) -> int:
-        """The id of a row that was stored."""
-        assert self.id is not None
-        return self.id
 
-
-class CaptionRevision(SQLModel, table=True):
+class CaptionRevision(NumberedRow, table=True):
     """A caption after a change."""
 
     __tablename__ = "caption_revision"
     __table_args__ = (sa.UniqueConstraint("image_id", "version"),)
 
-    id: int | None = Field(default=None, primary_key=True)
     image_id: int = Field(foreign_key="image.id", index=True)
     version: int
     caption: str = Field(sa_type=sa.Text)
     created_at: datetime = Field(default_factory=utcnow)
 
 
-class DatasetVersion(SQLModel, table=True):
+class DatasetVersion(NumberedRow, table=True):
     """The images and captions of a dataset at one time; immutable."""
 
     __tablename__ = "dataset_version"
     __table_args__ = (sa.UniqueConstraint("dataset_id", "fingerprint"), NEVER_TWICE)
 
-    id: int | None = Field(default=None, primary_key=True)
     dataset_id: int = Field(foreign_key="dataset.id", index=True)
     fingerprint: str = Field(max_length=64, description="SHA-256 over hashes and captions.")
     image_count: int
@@ -97,9 +82,3 @@ class DatasetVersion(SQLModel, table=True):
         "never_flip if they differ from the default.",
     )
     created_at: datetime = Field(default_factory=utcnow)
-
-    @property
-    def key(self) -> int:
-        """The id of a row that was stored."""
-        assert self.id is not None
-        return self.id

@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlmodel import Field, SQLModel
+from sqlmodel import Field
 
 from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
+from app.registry.rows import NumberedRow
 
 
-class ErasedHash(SQLModel, table=True):
+class ErasedHash(NumberedRow, table=True):
     """The hash of a file or caption that was deleted for good; kept for some weeks.
 
     Whoever stores a row that refers to such a file checks that the file is there (`guard`), and
@@ -19,7 +20,6 @@ class ErasedHash(SQLModel, table=True):
     __tablename__ = "erased_hash"
     __table_args__ = NEVER_TWICE
 
-    id: int | None = Field(default=None, primary_key=True)
     sha256: str = Field(
         max_length=64,
         index=True,

@@ -7,7 +7,7 @@ from typing import Any, ClassVar, TypeVar
 
 import sqlalchemy as sa
 from sqlalchemy.orm import aliased
-from sqlmodel import Field, Session, SQLModel, col
+from sqlmodel import Field, Session, col
 
 from app.registry.actor import MAX_CHARACTERS, current_actor
 from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
@@ -22,6 +22,7 @@ from app.registry.jobs.kinds import (
 )
 from app.registry.jobs.queues import Queue
 from app.registry.jobs.states import JobStatus
+from app.registry.rows import NumberedRow
 
 STATUS_CHECK = "status IN ({})".format(", ".join(f"'{status}'" for status in JobStatus))
 DEFAULT_MAX_ATTEMPTS = 3
@@ -33,12 +34,11 @@ ResultT = TypeVar("ResultT", bound=JobResult)
 CLAIM_LOCK = 0x62727573  # key of PostgreSQL's advisory lock for claiming io jobs
 
 
-class Job(SQLModel):
+class Job(NumberedRow):
     """Columns of runs, renders and io jobs. The row is the job; messages only wake workers."""
 
     queue: ClassVar[str]
 
-    id: int | None = Field(default=None, primary_key=True)
     status: str = Field(default=JobStatus.QUEUED, max_length=16, index=True)
     priority: int = Field(default=0, description="Lower goes first.")
     created_at: datetime = Field(default_factory=utcnow)
@@ -71,24 +71,17 @@ class Job(SQLModel):
         """Serialize claims until this transaction ends, if `claimable` counts rows."""
 
     @property
-    def key(self) -> int:
-        """The id of a row that was stored."""
-        assert self.id is not None
-        return self.id
-
-    @property
     def state(self) -> JobStatus:
         """The status as its enum."""
         return JobStatus(self.status)
 
 
-class Event(SQLModel, table=True):
+class Event(NumberedRow, table=True):
     """Something that happened to a row; never deleted, as the store's marker names the newest."""
 
     __tablename__ = "event"
     __table_args__ = (sa.Index("ix_event_subject", "subject", "subject_id"),)
 
-    id: int | None = Field(default=None, primary_key=True)
     at: datetime = Field(default_factory=utcnow)
     subject: str = Field(max_length=40)
     subject_id: int

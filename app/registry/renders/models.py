@@ -12,6 +12,7 @@ from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.db import MENTIONS, NEVER_TWICE
 from app.registry.jobs.models import STATUS_CHECK, Job
 from app.registry.jobs.queues import Queue
+from app.registry.rows import NumberedRow
 
 
 class Render(Job, table=True):
@@ -61,13 +62,12 @@ class Render(Job, table=True):
         return [ResolvedAdapter.model_validate(entry) for entry in self.adapters]
 
 
-class RenderImage(SQLModel, table=True):
+class RenderImage(NumberedRow, table=True):
     """One image of a render."""
 
     __tablename__ = "render_image"
     __table_args__ = (sa.UniqueConstraint("render_id", "index"),)
 
-    id: int | None = Field(default=None, primary_key=True)
     render_id: int = Field(foreign_key="render.id", index=True)
     index: int
     seed: int = Field(sa_type=sa.BigInteger)

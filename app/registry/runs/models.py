@@ -13,6 +13,7 @@ from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
 from app.registry.jobs.models import STATUS_CHECK, Job
 from app.registry.jobs.queues import Queue
 from app.registry.jobs.states import JobStatus
+from app.registry.rows import NumberedRow
 
 RUINED = "ruined"  # outcome of a run whose result is worse than the base model
 NOTICE, WARNING = "notice", "warning"  # event kinds with a sentence in `text`
@@ -115,13 +116,12 @@ class Run(Job, table=True):
         return [(word, moment) for word, moment in moments if moment]
 
 
-class OwnPreset(SQLModel, table=True):
+class OwnPreset(NumberedRow, table=True):
     """A preset that somebody saved: a shipped one with changes."""
 
     __tablename__ = "own_preset"
     __table_args__ = NEVER_TWICE
 
-    id: int | None = Field(default=None, primary_key=True)
     name: str = Field(max_length=120)
     name_key: str = Field(max_length=400, unique=True, description="Without upper case.")
     preset: str = Field(max_length=20, description="The shipped preset that it changes.")
@@ -133,12 +133,6 @@ class OwnPreset(SQLModel, table=True):
     base_family: str | None = Field(default=None, max_length=20)
     resolution: int | None = Field(default=None, description="Of the base it was saved for.")
     created_at: datetime = Field(default_factory=utcnow)
-
-    @property
-    def key(self) -> int:
-        """The id of a row that was stored."""
-        assert self.id is not None
-        return self.id
 
     @property
     def snapshot(self) -> dict[str, Any]:
@@ -164,13 +158,12 @@ class MetricChunk(SQLModel, table=True):
     data: bytes
 
 
-class Sample(SQLModel, table=True):
+class Sample(NumberedRow, table=True):
     """An image generated during a run; step 0 is the base model without the adapter."""
 
     __tablename__ = "sample"
     __table_args__ = (sa.UniqueConstraint("run_id", "step", "prompt_index"),)
 
-    id: int | None = Field(default=None, primary_key=True)
     run_id: int = Field(foreign_key="run.id", index=True)
     step: int
     prompt_index: int
@@ -180,7 +173,7 @@ class Sample(SQLModel, table=True):
     created_at: datetime = Field(default_factory=utcnow)
 
 
-class Checkpoint(SQLModel, table=True):
+class Checkpoint(NumberedRow, table=True):
     """The full state of a run at a step; any worker can continue from it.
 
     Its adapter is a version of the unlisted adapter of the run, which may outlive the state.
@@ -189,7 +182,6 @@ class Checkpoint(SQLModel, table=True):
     __tablename__ = "checkpoint"
     __table_args__ = (sa.UniqueConstraint("run_id", "step"),)
 
-    id: int | None = Field(default=None, primary_key=True)
     run_id: int = Field(foreign_key="run.id", index=True)
     step: int
     sha256: str = Field(max_length=64, description="Blob of the tar of the checkpoint folder.")
