@@ -32,8 +32,7 @@ from app.registry.jobs.presence import WorkerPresence
 from app.registry.jobs.service import Claim
 from app.registry.jobs.states import JobStatus
 from app.registry.renders.models import Render, RenderImage
-from app.registry.runs import progress
-from app.registry.runs import service as runs
+from app.registry.runs import progress, requests
 from app.registry.runs.checkpoint_adapters import NewAdapter, add_adapter
 from app.registry.runs.models import RUINED, Run
 from app.registry.runs.progress import MetricPoints, NewSample
@@ -117,9 +116,9 @@ def dataset(
 def queued_run(state: AppState, of: Dataset, **config: Any) -> Run:
     """A run that waits; keywords are settings that differ from the quick preset."""
     settings = {"steps": 40, "sample_prompts": ["a castle", "a rocket"]} | config
-    request = runs.RunRequest(dataset_id=of.key, preset=runs.Preset.QUICK, config=settings)
+    request = requests.RunRequest(dataset_id=of.key, preset=Preset.QUICK, config=settings)
     with state.database.write() as session:
-        return runs.create_run(session, request)
+        return requests.create_run(session, request)
 
 
 @dataclass

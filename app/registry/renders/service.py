@@ -29,7 +29,7 @@ from app.registry.jobs.states import JobStatus
 from app.registry.renders import results
 from app.registry.renders.lora_tags import take_tags
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
-from app.registry.runs.service import field_reasons
+from app.registry.runs.requests import field_reasons
 from app.registry.storage.store import BlobStore
 from app.registry.validation import named_reasons
 from worker.core.bases.family import BaseFamily

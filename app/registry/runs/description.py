@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from sqlmodel import Session
 
 from app.registry.errors import InvalidInput
-from app.registry.runs import checkpoints, service
+from app.registry.runs import checkpoints, requests, service
 from app.registry.runs.models import Run
 from app.registry.validation import named_reasons, printable, too_long
 
@@ -34,8 +34,8 @@ def change_run(session: Session, run_id: int, change: RunChange) -> Run:
     fields: dict[str, str] = {}
     if not name:
         fields["name"] = "A run needs a name."
-    elif len(name) > service.MAX_NAME:
-        fields["name"] = too_long(name, service.MAX_NAME)
+    elif len(name) > requests.MAX_NAME:
+        fields["name"] = too_long(name, requests.MAX_NAME)
     if len(notes) > MAX_NOTES:
         fields["notes"] = too_long(notes, MAX_NOTES)
     if fields:

@@ -11,7 +11,7 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.base_models import service as base_models
 from app.registry.errors import InvalidInput
-from app.registry.runs import service
+from app.registry.runs import requests, service
 from app.registry.runs.models import OwnPreset, Run
 from app.registry.runs.presets import PRESET_WORDS, get_preset
 from app.registry.runs.settings import (
@@ -70,7 +70,7 @@ def create_preset(
     if NOT_SAVED in config:
         sentence = "Sample prompts belong to a dataset and cannot be part of a preset."
         raise InvalidInput(sentence, fields={NOT_SAVED: sentence})
-    checked = service.check_config(config).model_dump(mode="json")
+    checked = requests.check_config(config).model_dump(mode="json")
     changes = {key: value for key, value in checked.items() if key in config}
     return _add(session, OwnPreset(name=name, name_key="", preset=preset, config=changes))
 

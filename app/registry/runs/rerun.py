@@ -12,7 +12,7 @@ from app.registry.datasets import service as datasets
 from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.errors import InvalidInput
 from app.registry.jobs import service as jobs
-from app.registry.runs import service
+from app.registry.runs import requests, service
 from app.registry.runs.models import NOTICE, WARNING, Run
 from app.registry.wording import plural
 
@@ -83,7 +83,7 @@ def train_again(
     old = service.get_run(session, run_id, lock=True)
     base = base_models.get_base_model(session, old.base_model_id)
     base_models.require_ready(base)
-    config = service.check_config(old.config)
+    config = requests.check_config(old.config)
     version = session.get_one(DatasetVersion, old.dataset_version_id)
     if version.image_count == 0:
         raise InvalidInput("The first run had no images, so there is nothing to train on.")

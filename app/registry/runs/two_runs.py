@@ -14,6 +14,7 @@ from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.errors import NotFound
 from app.registry.runs import service
 from app.registry.runs.epochs import run_epochs
+from app.registry.runs.metrics import run_metrics
 from app.registry.runs.models import Run, Sample
 from app.registry.runs.presets import preset_title
 from app.registry.runs.progress import HELD_OUT
@@ -161,7 +162,7 @@ def _figure(value: float | None, digits: int) -> str:
 
 def _lowest_held_out(session: Session, run: Run) -> float | None:
     key = HELD_OUT[0]
-    series: Mapping[str, Any] = service.run_metrics(session, run.key, keys=[key])["series"]
+    series: Mapping[str, Any] = run_metrics(session, run.key, keys=[key])["series"]
     values = [value for value in series.get(key, {}).get("values", []) if value is not None]
     return min(values, default=None)
 

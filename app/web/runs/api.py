@@ -11,12 +11,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from app.registry.adapters import service as adapters
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.db import MAX_ID, Session
-from app.registry.runs import listing, service
+from app.registry.runs import listing, requests, service
 from app.registry.runs.active import queue_places
 from app.registry.runs.description import MAX_NOTES, RunChange
 from app.registry.runs.description import change_run as change_description
 from app.registry.runs.epochs import Epochs, run_epochs
 from app.registry.runs.listing import RunFilter, RunSort
+from app.registry.runs.metrics import run_metrics
 from app.registry.runs.models import Run
 from app.web.openapi import header_docs
 from app.web.problems import problems
@@ -91,7 +92,7 @@ class RunPatch(BaseModel):
     name: str | None = Field(
         None,
         max_length=1_000,
-        description=f"New name, at most {service.MAX_NAME} characters. An adapter that the run "
+        description=f"New name, at most {requests.MAX_NAME} characters. An adapter that the run "
         "made keeps its own.",
     )
     notes: str | None = Field(
@@ -239,7 +240,7 @@ def create_run(body: RunIn, state: State) -> RunCreated:
 
     The answer comes at once; a train worker starts the run when it is free.
     """
-    request = service.RunRequest(
+    request = requests.RunRequest(
         dataset_id=body.dataset_id,
         base_model=body.base_model,
         preset=body.preset if isinstance(body.preset, Preset) else Preset.BALANCED,
@@ -249,13 +250,13 @@ def create_run(body: RunIn, state: State) -> RunCreated:
         regularization_dataset_id=body.regularization_dataset_id,
         adapter_id=body.adapter_id,
         continues=(
-            service.StartCheckpoint(body.continues.run_id, body.continues.step)
+            requests.StartCheckpoint(body.continues.run_id, body.continues.step)
             if body.continues
             else None
         ),
     )
     with state.database.write() as session:
-        run = service.create_run(session, request)
+        run = requests.create_run(session, request)
         warnings = service.run_warnings(session, run)
     return RunCreated(id=run.key, status=run.status, warnings=warnings)
 
@@ -364,7 +365,7 @@ def get_run_metrics(
     """Get the loss and other figures of a run, step by step."""
     with state.database.read() as session:
         service.get_run(session, run_id)
-        return MetricsOut.model_validate(service.run_metrics(session, run_id, after=after))
+        return MetricsOut.model_validate(run_metrics(session, run_id, after=after))
 
 
 @router.get("/runs/{run_id}/samples")

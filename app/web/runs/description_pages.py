@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request
 from starlette.responses import Response
 
 from app.registry.errors import InvalidInput
-from app.registry.runs import service
+from app.registry.runs import requests, service
 from app.registry.runs.description import MAX_NOTES, RunChange, change_run
 from app.registry.runs.models import Run
 from app.web.addresses import own_address
@@ -39,7 +39,7 @@ class DescriptionPage:
     back: str
     errors: dict[str, str] = field(default_factory=dict)
     other: dict[str, str] = field(default_factory=dict)
-    max_name: int = service.MAX_NAME
+    max_name: int = requests.MAX_NAME
     max_notes: int = MAX_NOTES
 
 

@@ -13,7 +13,7 @@ from typing import Any, Literal, Union, get_args, get_origin
 from pydantic.fields import FieldInfo
 
 from app.registry.db import MAX_ID
-from app.registry.runs.service import RunRequest, StartCheckpoint
+from app.registry.runs.requests import RunRequest, StartCheckpoint
 from app.web.form_reader import FormReader, split_lines
 from app.web.runs.search_terms import SEARCH_TERMS
 from worker.core.old_names import rename_old

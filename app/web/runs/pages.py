@@ -13,8 +13,9 @@ from starlette.responses import RedirectResponse, Response
 from app.registry.datasets import service as datasets
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import AppError, InvalidInput
-from app.registry.runs import service
+from app.registry.runs import requests, service
 from app.registry.runs.crops import Crops, crops_of
+from app.registry.runs.metrics import run_metrics
 from app.registry.runs.pinned_images import PinnedImages, pinned_images
 from app.web.forms import MAX_TEXT, SentForm
 from app.web.runs import (
@@ -174,7 +175,7 @@ def start_run(request: Request, state: State, sent: SentForm) -> Response:
             raise InvalidInput(pasted.NOT_TAKEN, fields={pasted.FIELD: pasted.NOT_TAKEN})
         with state.database.write() as session:
             check_offer(session, form)
-            run = service.create_run(session, form.request())
+            run = requests.create_run(session, form.request())
     except AppError as error:
         if not error.fields and error.status not in (422, 503):
             raise
@@ -300,7 +301,7 @@ def live_run(
     """
     with state.database.read() as session:
         view = run_view(session, run_id, samples_before=before)
-        points = service.run_metrics(session, run_id, after=after, keys=CHART_METRICS)["series"]
+        points = run_metrics(session, run_id, after=after, keys=CHART_METRICS)["series"]
     tokens = view.parts()
     seen = request.query_params
     changed = frozenset(part for part, token in tokens.items() if seen.get(part) != token)

@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 
 from app.registry.db import Session
 from app.registry.errors import InvalidInput
-from app.registry.runs import service
+from app.registry.runs import requests
 from app.registry.validation import too_long
 from app.registry.wording import plural
 from app.web.forms import MAX_TEXT
@@ -150,7 +150,7 @@ def _check(given: Mapping[str, Any]) -> tuple[dict[str, str], dict[str, str]]:
     while sound:
         usual = for_optimizer(TrainConfig(), sound.get("optimizer")).model_dump(mode="json")
         try:
-            texts = to_texts(service.check_config(usual | sound))
+            texts = to_texts(requests.check_config(usual | sound))
             return {name: texts[name] for name in sound}, refused
         except InvalidInput as error:
             wrong = {name: why for name, why in error.fields.items() if name in sound}

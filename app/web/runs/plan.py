@@ -12,12 +12,12 @@ from app.registry.datasets.choices import DatasetChoice, dataset_choices
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput, NotFound
-from app.registry.runs import service
+from app.registry.runs import estimates, requests, service
 from app.registry.runs.active import active_runs
+from app.registry.runs.estimates import Estimate
 from app.registry.runs.models import OwnPreset, Run
 from app.registry.runs.own_presets import list_presets
 from app.registry.runs.presets import PRESET_WORDS, misfit, with_changes
-from app.registry.runs.service import Estimate
 from app.registry.wording import about, plural
 from app.web.runs.forms import OWN_PRESET, TrainForm, from_text, to_texts
 from app.web.runs.plan_warnings import PlanWarning, plan_warnings
@@ -118,7 +118,9 @@ def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan
     return RunPlan(
         config=config,
         images=choices.dataset.image_count if choices.dataset else 0,
-        estimate=(service.estimate(session, base, config) if base else Estimate(None, None, None)),
+        estimate=(
+            estimates.estimate(session, base, config) if base else Estimate(None, None, None)
+        ),
         base_parameters=base.tunable_parameters if base else None,
         base_bytes=base.size_bytes if base else None,
         runs_ahead=ahead.total,
@@ -141,7 +143,7 @@ def _preset_warnings(choices: RunChoices) -> list[PlanWarning]:
 def form_errors(session: Session, form: TrainForm) -> dict[str, str]:
     """A reason for each field with which the run would not start; empty when it would."""
     try:
-        service.check_request(session, form.request())
+        requests.check_request(session, form.request())
     except AppError as error:
         return error.fields
     return {}
@@ -154,7 +156,7 @@ def preset_cards(session: Session, form: TrainForm, choices: RunChoices) -> list
         seconds = None
         if choices.base is not None:
             config = _preset_of(choices, preset)
-            seconds = service.estimate(session, choices.base, config).seconds
+            seconds = estimates.estimate(session, choices.base, config).seconds
         chosen = form.preset is preset and form.own_preset is None
         cards.append(PresetCard(preset.value, title, hint, seconds, chosen))
     return cards + [_own_card(session, own, form, choices) for own in choices.own_presets]
@@ -164,7 +166,7 @@ def _own_card(session: Session, own: OwnPreset, form: TrainForm, choices: RunCho
     seconds = None
     if choices.base is not None:
         config = with_changes(_preset_of(choices, Preset(own.preset)), own.config)
-        seconds = service.estimate(session, choices.base, config).seconds
+        seconds = estimates.estimate(session, choices.base, config).seconds
     hint = f"{PRESET_WORDS[Preset(own.preset)][0]} with {plural(len(own.config), 'change')}."
     value = f"{OWN_PRESET}{own.key}"
     return PresetCard(value, own.name, hint, seconds, form.own_preset == own.id)
@@ -266,10 +268,10 @@ def _check_form(form: TrainForm, choices: RunChoices) -> tuple[TrainConfig, dict
     changed = {name: from_text(name, text) for name, text in form.changed.items()}
     values = preset.model_dump(mode="json")
     try:
-        return service.check_config(values | changed), {}
+        return requests.check_config(values | changed), {}
     except InvalidInput as error:
         sound = {name: value for name, value in changed.items() if name not in error.fields}
         try:
-            return service.check_config(values | sound), error.fields
+            return requests.check_config(values | sound), error.fields
         except InvalidInput:
             return preset, error.fields

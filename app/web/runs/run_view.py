@@ -20,6 +20,7 @@ from app.registry.runs import checkpoints, service
 from app.registry.runs.active import runs_ahead
 from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.runs.epochs import Epochs, run_epochs
+from app.registry.runs.metrics import run_metrics
 from app.registry.runs.models import RUINED, WARNING, Run, Sample
 from app.registry.runs.sample_pages import SamplePage, list_marked_steps, list_sample_page
 from app.registry.wording import about, ago, duration, plural
@@ -258,7 +259,7 @@ def run_view(session: Session, run_id: int, *, samples_before: int | None = None
     run = service.get_run(session, run_id)
     trained = adapters.trained_version(session, run)
     page = list_sample_page(session, run_id, before=samples_before)
-    metrics = service.run_metrics(session, run_id, keys=CHART_METRICS, most=None)
+    metrics = run_metrics(session, run_id, keys=CHART_METRICS, most=None)
     marked = thinned(list_marked_steps(session, run_id), most=MARKS)
     prompts = [str(prompt) for prompt in run.config.get("sample_prompts", [])]
     steps = {*page.steps, *(step.step for step in marked)}

@@ -10,6 +10,7 @@ from app.registry.datasets.image_pages import cursor_of_image, list_image_page
 from app.registry.datasets.intake import NewImage
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.runs import requests
 from app.registry.runs import service as runs
 from app.registry.tables import CaptionRevision, Run
 
@@ -123,7 +124,7 @@ def test_a_version_is_pinned_once_and_an_edit_makes_another(database: Database) 
 def test_a_dataset_a_waiting_run_uses_is_not_deleted(database: Database, ready_base: None) -> None:
     key = filled(database, "a fox")
     with database.write() as session:
-        run = runs.create_run(session, runs.RunRequest(dataset_id=key))
+        run = requests.create_run(session, requests.RunRequest(dataset_id=key))
     with pytest.raises(Conflict, match="uses this dataset"), database.write() as session:
         service.delete_dataset(session, key)
     with database.write() as session:

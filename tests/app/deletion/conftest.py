@@ -21,7 +21,8 @@ from app.registry.deletion.guard import make_guard
 from app.registry.jobs import service as jobs
 from app.registry.jobs.states import JobStatus
 from app.registry.renders import service as renders
-from app.registry.runs import progress
+from app.registry.runs import progress, requests
+from app.registry.runs import service as runs
 from app.registry.runs.models import Checkpoint, Run
 from app.registry.state import AppState
 from app.registry.storage.folder import LocalBlobStore
@@ -29,6 +30,7 @@ from app.registry.thumbnails.models import Thumbnail
 from tests import fake_workers
 from tests.conftest import close_file
 from tests.images import make_png
+from worker.core.training.presets import Preset
 
 SECRET = "my cat Mimi"  # a caption that must not survive
 
@@ -76,15 +78,15 @@ class Registry:
         self, dataset: Dataset, *, continues: int | None = None, samples: bool = True, **more: Any
     ) -> Run:
         """A finished run with samples, thumbnails and a checkpoint, without an adapter."""
-        request = fake_workers.runs.RunRequest(
+        request = requests.RunRequest(
             dataset_id=dataset.key,
-            preset=fake_workers.runs.Preset.QUICK,
+            preset=Preset.QUICK,
             config={"steps": 60 if continues else 40},
-            continues=fake_workers.runs.StartCheckpoint(continues) if continues else None,
+            continues=requests.StartCheckpoint(continues) if continues else None,
             **more,
         )
         with self.database.write() as session:
-            fake_workers.runs.create_run(session, request)
+            requests.create_run(session, request)
         training = fake_workers.FakeTraining(self.state)
         training.train(20)
         if samples:
@@ -99,7 +101,7 @@ class Registry:
                 size_bytes=len(content),
                 keep=2,
             )
-            for sample in fake_workers.runs.run_samples(session, training.run_id):
+            for sample in runs.run_samples(session, training.run_id):
                 small = self.blob(f"small {sample.sha256}")
                 if session.get(Thumbnail, sample.sha256) is None:
                     session.add(Thumbnail(sha256=sample.sha256, small_sha256=small))

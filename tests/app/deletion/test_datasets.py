@@ -11,7 +11,9 @@ from app.registry.datasets.models import CaptionRevision, Dataset, DatasetVersio
 from app.registry.deletion import latents
 from app.registry.errors import Conflict, NotFound
 from app.registry.runs import deletion as runs
+from app.registry.runs import requests
 from app.registry.runs.models import Run
+from app.registry.runs.service import run_image_count
 from tests import fake_workers
 from tests.app.deletion.conftest import SECRET, Registry
 
@@ -59,7 +61,7 @@ def test_runs_keep_what_they_were_trained_on_until_they_go_too(registry: Registr
     with registry.database.read() as session:
         (kept,) = deletion.list_deleted(session).items
         assert (kept.image_count, kept.run_count) == (0, 3)
-        assert fake_workers.runs.run_image_count(session, third) == 2
+        assert run_image_count(session, third) == 2
     for run in (first, second):
         registry.delete(lambda session, key=run.key: runs.delete_run(session, key))
     both = registry.delete(
@@ -76,10 +78,8 @@ def test_runs_keep_what_they_were_trained_on_until_they_go_too(registry: Registr
 def test_a_run_that_has_not_ended_keeps_its_dataset(registry: Registry) -> None:
     dataset, other = registry.dataset(), registry.dataset("Dogs", caption="a dog")
     with registry.database.write() as session:
-        request = fake_workers.runs.RunRequest(
-            dataset_id=other.key, regularization_dataset_id=dataset.key
-        )
-        fake_workers.runs.create_run(session, request)
+        request = requests.RunRequest(dataset_id=other.key, regularization_dataset_id=dataset.key)
+        requests.create_run(session, request)
     put_away(registry, dataset)
     with pytest.raises(Conflict, match=r"is waiting. Cancel it first"):
         registry.delete(

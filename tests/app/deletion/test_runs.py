@@ -8,7 +8,7 @@ from sqlmodel import col, select
 from app.registry.datasets import deletion as datasets
 from app.registry.errors import Conflict, NotFound
 from app.registry.jobs.models import Event
-from app.registry.runs import deletion, rerun, service
+from app.registry.runs import deletion, requests, rerun, service
 from app.registry.runs.models import Checkpoint, MetricChunk, Run, Sample
 from tests import fake_workers
 from tests.app.deletion.conftest import SECRET, Registry
@@ -83,11 +83,11 @@ def test_a_run_that_goes_on_from_it_keeps_its_start(registry: Registry) -> None:
 
 def test_a_child_that_waits_is_named(registry: Registry) -> None:
     parent = registry.run(registry.dataset())
-    request = service.RunRequest(
-        dataset_id=1, config={"steps": 99}, continues=service.StartCheckpoint(parent.key)
+    request = requests.RunRequest(
+        dataset_id=1, config={"steps": 99}, continues=requests.StartCheckpoint(parent.key)
     )
     with registry.database.write() as session:
-        child = service.create_run(session, request)
+        child = requests.create_run(session, request)
     with pytest.raises(Conflict, match=f"Run {child.key} continues from"):
         registry.delete(lambda session: deletion.delete_run(session, parent.key))
 
@@ -97,11 +97,11 @@ def test_of_several_those_that_can_be_deleted_go(registry: Registry) -> None:
     parent = registry.run(dataset)
     child = registry.run(dataset, continues=parent.key, samples=False)
     needed = registry.run(dataset)
-    request = service.RunRequest(
-        dataset_id=1, config={"steps": 99}, continues=service.StartCheckpoint(needed.key)
+    request = requests.RunRequest(
+        dataset_id=1, config={"steps": 99}, continues=requests.StartCheckpoint(needed.key)
     )
     with registry.database.write() as session:
-        waiting = service.create_run(session, request)
+        waiting = requests.create_run(session, request)
     keys = [parent.key, child.key, needed.key, waiting.key, 99]
     freed = registry.delete(lambda session: deletion.delete_runs(session, keys))
     assert freed.title == "2 runs"

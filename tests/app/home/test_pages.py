@@ -14,9 +14,10 @@ from sqlmodel import select
 from app.registry.datasets import service as datasets
 from app.registry.db import utcnow
 from app.registry.jobs.states import JobStatus
+from app.registry.runs import requests
 from app.registry.runs import service as runs
 from app.registry.runs.models import RUINED, Run
-from app.registry.runs.service import RunRequest
+from app.registry.runs.requests import RunRequest
 from app.registry.state import AppState
 from app.web.datasets import example_pages
 from app.web.datasets.example_pages import ExampleOffer, example_offers
@@ -119,7 +120,7 @@ def test_a_person_who_comes_back_sees_runs_and_datasets(
 ) -> None:
     with state.database.write() as session:
         dataset = datasets.dataset_by_slug(session, "chalkboard")
-        run = runs.create_run(session, RunRequest(dataset_id=dataset.key, name="First light"))
+        run = requests.create_run(session, RunRequest(dataset_id=dataset.key, name="First light"))
     text = client.get("/").text
     assert "Try Chalkboard" not in text
     assert "First light" in text

@@ -19,7 +19,7 @@ from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.integrity.references import list_references
 from app.registry.jobs.models import IoJob
 from app.registry.renders import service as renders
-from app.registry.runs import checkpoints, deletion, service
+from app.registry.runs import checkpoints, deletion, requests, service
 from app.registry.runs.models import Checkpoint, Run
 from app.registry.survey import survey_store
 from tests import fake_workers
@@ -158,9 +158,9 @@ def test_the_adapter_of_checkpoints_is_changed_by_its_run_only(registry: Registr
         ):
             with pytest.raises(Conflict, match=r"checkpoints of run 1.*\(/runs/1\)"):
                 change()
-        request = service.RunRequest(dataset_id=1, adapter_id=address.key)
+        request = requests.RunRequest(dataset_id=1, adapter_id=address.key)
         with pytest.raises(InvalidInput) as refused:
-            service.create_run(session, request)
+            requests.create_run(session, request)
         assert set(refused.value.fields) == {"adapter_id"}
         new = create_version.NewVersion("Smaller", "sd1", "0" * 64, 1, 1, 1.0)
         made = create_version.publish(session, new, adapter_id=address.key)

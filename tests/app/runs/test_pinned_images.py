@@ -9,9 +9,9 @@ from fastapi.testclient import TestClient
 
 from app.registry.datasets import deletion
 from app.registry.datasets import service as datasets
-from app.registry.runs import pinned_images, service
+from app.registry.runs import pinned_images, requests
 from app.registry.runs.models import Run
-from app.registry.runs.service import RunRequest
+from app.registry.runs.requests import RunRequest
 from app.registry.state import AppState
 from tests import fake_workers
 from tests.fake_workers import FakeTraining
@@ -105,7 +105,7 @@ def test_regularization_images_are_shown_beside_them(
     photos = fake_workers.dataset(state, name="Photos", pictures=1)
     request = RunRequest(dataset_id=run.dataset_id, regularization_dataset_id=photos.key)
     with state.database.write() as session:
-        second = service.create_run(session, request).key
+        second = requests.create_run(session, request).key
     page = page_of(client, f"/runs/{second}/images?of=regularization")
     assert "1 image of “<bdi>Photos</bdi>” as it was when the run was queued." in page
     assert "Regularization</a>" in page

@@ -16,10 +16,11 @@ from app.registry.errors import Conflict, InvalidInput, NotReady
 from app.registry.jobs import service as jobs
 from app.registry.jobs.kinds import SweepArgs
 from app.registry.jobs.states import JobStatus
-from app.registry.runs import progress, service
+from app.registry.runs import estimates, progress, requests, service
 from app.registry.runs.active import active_runs, runs_ahead
+from app.registry.runs.metrics import run_metrics
+from app.registry.runs.requests import RunRequest, StartCheckpoint
 from app.registry.runs.sample_pages import list_sample_page
-from app.registry.runs.service import RunRequest, StartCheckpoint
 from app.registry.tables import BaseSpeed, Checkpoint, MetricChunk, Run
 from tests.conftest import embedded_info, make_base_ready
 from worker.core.training.config import TrainConfig
@@ -45,7 +46,7 @@ def dataset(database: Database, *, pictures: int = 1, trigger: str | None = "cha
 def start(database: Database, **wishes: Any) -> Run:
     key = wishes.pop("dataset_id", None) or dataset(database)
     with database.write() as session:
-        return service.create_run(session, RunRequest(dataset_id=key, **wishes))
+        return requests.create_run(session, RunRequest(dataset_id=key, **wishes))
 
 
 def refusal(database: Database, **wishes: Any) -> dict[str, str]:
@@ -123,7 +124,7 @@ def test_the_estimate_scales_the_nearest_measurement(database: Database, ready_b
     config = TrainConfig(steps=100, batch_size=8, rank=16, sample_prompts=[], sample_every=0)
     with database.write() as session:
         base = base_models.find_base_model(session, "starter")
-        assert service.estimate(session, base, config).seconds is None
+        assert estimates.estimate(session, base, config).seconds is None
         speed = {"resolution": base.resolution, "seconds_per_step": 0.1, "adapter_bytes": 1_000}
         speed["layers"] = trained_layers(config)
         for batch, rank in ((4, 8), (1, 1)):
@@ -136,11 +137,11 @@ def test_the_estimate_scales_the_nearest_measurement(database: Database, ready_b
                     **speed,
                 )
             )
-        found = service.estimate(session, base, config)
+        found = estimates.estimate(session, base, config)
         costly = {"gradient_accumulation": 4, "gradient_checkpointing": True}
-        longer = service.estimate(session, base, config.model_copy(update=costly))
-    assert found.seconds == pytest.approx(100 * 0.2 + service.START_UP_SECONDS)
-    assert longer.seconds == pytest.approx(100 * 0.2 * 4 * 1.5 + service.START_UP_SECONDS)
+        longer = estimates.estimate(session, base, config.model_copy(update=costly))
+    assert found.seconds == pytest.approx(100 * 0.2 + estimates.START_UP_SECONDS)
+    assert longer.seconds == pytest.approx(100 * 0.2 * 4 * 1.5 + estimates.START_UP_SECONDS)
     assert (found.trainable_parameters, found.adapter_bytes) == (1_000, 2_000)
 
 
@@ -154,7 +155,7 @@ def test_the_estimate_counts_the_samples_of_checkpoints(
     config = TrainConfig(steps=100, sample_every=sample_every, checkpoint_every=checkpoint_every)
     every = [number for number in (sample_every, checkpoint_every) if number]
     steps = {0, 100} | {step for step in range(1, 100) if any(step % each == 0 for each in every)}
-    assert service.count_sample_rows(config) == len(steps) == rows
+    assert estimates.count_sample_rows(config) == len(steps) == rows
 
 
 @pytest.mark.parametrize(
@@ -191,7 +192,7 @@ def test_how_much_is_trained_is_known_from_the_same_layers_only(
                 adapter_bytes=2 * trained,
             )
             record_speed(session, row)
-        found = service.estimate(session, base, TrainConfig(**(usual | asked)))
+        found = estimates.estimate(session, base, TrainConfig(**(usual | asked)))
     assert found.seconds is not None
     assert (found.trainable_parameters, found.adapter_bytes) == known
 
@@ -273,8 +274,8 @@ def test_metrics_come_after_a_step_and_a_gap_is_null(database: Database, ready_b
                 )
             )
     with database.read() as session:
-        found = service.run_metrics(session, run.key, after=1)
-        nothing = service.run_metrics(session, run.key, after=4)
+        found = run_metrics(session, run.key, after=1)
+        nothing = run_metrics(session, run.key, after=4)
     assert found == {
         "last_step": 4,
         "series": {"loss": {"steps": [2, 3, 4], "values": [0.25, None, 0.125]}},

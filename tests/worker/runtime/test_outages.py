@@ -20,8 +20,8 @@ from app.registry.jobs.models import Event, IoJob
 from app.registry.jobs.presence import WorkerPresence
 from app.registry.jobs.reaper import Reaper
 from app.registry.jobs.states import JobStatus
+from app.registry.runs.metrics import run_metrics
 from app.registry.runs.models import Checkpoint, Run, Sample
-from app.registry.runs.service import run_metrics
 from app.registry.storage.store import BlobStore
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import CONFIG, PATIENCE_SECONDS, Registry, wait_for

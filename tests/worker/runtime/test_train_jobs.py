@@ -22,8 +22,8 @@ from app.registry.base_models.models import BaseSpeed
 from app.registry.jobs.models import Event
 from app.registry.jobs.owner import new_token
 from app.registry.runs import checkpoints
+from app.registry.runs.metrics import run_metrics
 from app.registry.runs.models import Checkpoint, Run, Sample
-from app.registry.runs.service import run_metrics
 from app.registry.thumbnails.models import Thumbnail
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import CONFIG, PATIENCE_SECONDS, Registry, wait_for

@@ -13,8 +13,8 @@ from app.registry.datasets.models import DatasetVersion
 from app.registry.integrity import findings
 from app.registry.integrity.models import FileProblem
 from app.registry.jobs.models import Event
+from app.registry.runs.metrics import run_metrics
 from app.registry.runs.models import Checkpoint, Run
-from app.registry.runs.service import run_metrics
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import CONFIG, Registry, scripted_trainer
 from worker.core.training.config import TrainConfig

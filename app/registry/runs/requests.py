@@ -1,0 +1,329 @@
+"""Requests for runs: checked with a reason for each invalid field, then queued."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+from typing import Any
+
+from pydantic import ValidationError
+from sqlmodel import Session
+
+from app.registry.adapters import service as adapters
+from app.registry.base_models import service as base_models
+from app.registry.base_models.models import BaseModel
+from app.registry.datasets import service as datasets
+from app.registry.datasets.models import Dataset
+from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.jobs import service as jobs
+from app.registry.runs.models import NOTICE, Checkpoint, OwnPreset, Run
+from app.registry.runs.presets import get_preset, with_changes
+from app.registry.runs.sample_sizes import sample_size_problems
+from app.registry.runs.service import get_run, run_checkpoints
+from app.registry.validation import named_reasons, reason, too_long
+from worker.core.old_names import accept_old_names
+from worker.core.training.config import TrainConfig
+from worker.core.training.presets import Preset, for_optimizer, preset_config
+
+MAX_NAME = 120
+SHAPE_FIELDS = (
+    "kind",
+    "rank",
+    "alpha",
+    "rank_stabilized",
+    "targets",
+    "blocks",
+    "train_text_encoder",
+    "text_encoder_rank",
+    "text_encoder_alpha",
+    "optimizer",
+    "lora_plus_ratio",
+)
+
+
+@dataclass(frozen=True)
+class RunRequest:
+    """A request for a run; `config` holds only values that differ from the preset."""
+
+    dataset_id: int
+    base_model: str | int | None = None
+    preset: Preset = Preset.BALANCED
+    own_preset_id: int | None = None  # a saved preset, which has its own `preset`
+    name: str | None = None
+    config: Mapping[str, Any] | None = None
+    continues: StartCheckpoint | None = None
+    regularization_dataset_id: int | None = None
+    adapter_id: int | None = None  # the result is its next version; None: a new adapter
+
+
+@dataclass(frozen=True)
+class StartCheckpoint:
+    """The checkpoint of an earlier run to continue from; without a step, the newest one."""
+
+    run_id: int
+    step: int | None = None
+
+
+def plan_config(
+    request: RunRequest,
+    *,
+    dataset: Dataset,
+    image_count: int,
+    base: BaseModel,
+    own: OwnPreset | None = None,
+    parent: Run | None = None,
+) -> TrainConfig:
+    """The full config of a run: that of the preset or the parent run, with the changes.
+
+    `own`: the saved preset that is requested.
+
+    Raises InvalidInput with a reason for each invalid field.
+    """
+    preset = preset_config(
+        Preset(own.preset) if own else request.preset,
+        resolution=base.resolution or 512,
+        images=image_count,
+        trigger_word=dataset.trigger_word,
+    )
+    try:
+        changes = accept_old_names(request.config or {})
+    except ValueError as error:
+        raise InvalidInput(str(error), fields={"config": str(error)}) from None
+    optimizer = changes.get("optimizer")
+    if parent is None:
+        default = with_changes(preset, own.config if own else {}, optimizer)
+    else:
+        default = for_optimizer(TrainConfig.model_validate(parent.config), optimizer)
+    return check_config(default.model_dump(mode="json") | changes)
+
+
+def check_config(values: Mapping[str, Any]) -> TrainConfig:
+    """The config with these values. Raises InvalidInput with a reason per invalid field."""
+    try:
+        return TrainConfig.model_validate(dict(values))
+    except ValidationError as error:
+        raise InvalidInput(
+            "Some settings of this run are invalid.", fields=field_reasons(error)
+        ) from None
+
+
+def field_reasons(error: ValidationError) -> dict[str, str]:
+    """A sentence for each invalid field of a pydantic error, by field name."""
+    reasons: dict[str, str] = {}
+    for problem in error.errors():
+        field = str(problem["loc"][0]) if problem["loc"] else "config"
+        reasons.setdefault(field, reason(problem))
+    return reasons
+
+
+@dataclass(frozen=True)
+class CheckedRequest:
+    """The rows that a valid request names, and the full config of its run."""
+
+    name: str
+    dataset: Dataset
+    base: BaseModel
+    config: TrainConfig
+    preset: Preset
+    own_preset: OwnPreset | None
+    regularization: Dataset | None
+    parent: Run | None
+    checkpoint: Checkpoint | None
+
+
+def check_request(session: Session, request: RunRequest, *, lock: bool = False) -> CheckedRequest:
+    """The rows and the config of a request; with `lock` the rows stay as they are until the end.
+
+    Raises InvalidInput with a reason for each invalid field, and NotFound.
+    """
+    fields: dict[str, str] = {}
+    parent, checkpoint = _find_start(session, request.continues, lock=lock)
+    if parent is not None:
+        request = replace(request, base_model=parent.base_model_id)
+    dataset, base = _find_dataset_and_base(session, request, fields, lock=lock)
+    name = (request.name or (dataset.name if dataset else "")).strip()
+    if len(name) > MAX_NAME:
+        fields["name"] = too_long(name, MAX_NAME)
+    if dataset is None or base is None:
+        raise InvalidInput(named_reasons(fields), fields=fields)
+    image_count = datasets.summary(session, dataset).image_count
+    if image_count == 0:
+        fields["dataset_id"] = f"“{dataset.name}” has no images yet. Add some, then train."
+    regularization = _find_regularization(session, request, fields, lock=lock)
+    _require_adapter(session, request, base, fields)
+    own = _find_own_preset(session, request, fields)
+    config = None
+    try:
+        config = plan_config(
+            request, dataset=dataset, image_count=image_count, base=base, own=own, parent=parent
+        )
+        if parent is not None and checkpoint is not None:
+            fields |= _checkpoint_conflicts(config, parent, checkpoint)
+        fields |= sample_size_problems(config, base)
+    except InvalidInput as error:
+        fields |= error.fields
+    if fields or config is None:
+        raise InvalidInput(named_reasons(fields), fields=fields)
+    preset = Preset(own.preset) if own else request.preset
+    return CheckedRequest(
+        name, dataset, base, config, preset, own, regularization, parent, checkpoint
+    )
+
+
+def create_run(session: Session, request: RunRequest) -> Run:
+    """Pin the dataset's current content and queue a training, optionally from a checkpoint.
+
+    Raises InvalidInput with a reason for each invalid field, and NotFound.
+    """
+    checked = check_request(session, request, lock=True)
+    dataset, parent, checkpoint = checked.dataset, checked.parent, checked.checkpoint
+    version = datasets.pin_version(session, dataset)
+    images = checked.regularization
+    regularization = datasets.pin_version(session, images) if images else None
+    run = Run(
+        name=checked.name,
+        dataset_id=dataset.key,
+        dataset_version_id=version.key,
+        base_model_id=checked.base.key,
+        preset=checked.preset,
+        own_preset=checked.own_preset.snapshot if checked.own_preset else None,
+        trigger_word=dataset.trigger_word,
+        config=checked.config.model_dump(mode="json"),
+        total_steps=checked.config.steps,
+        parent_id=parent.key if parent else None,
+        regularization_version_id=regularization.key if regularization else None,
+        adapter_id=request.adapter_id,
+    )
+    jobs.enqueue(session, run)
+    if request.adapter_id is not None:
+        name = adapters.get_adapter(session, request.adapter_id).name
+        text = f"The result becomes the next version of “{name}”."
+        jobs.record(session, Run, run.key, NOTICE, text=text)
+    if parent is not None and checkpoint is not None:
+        start = Checkpoint(
+            run_id=run.key,
+            step=checkpoint.step,
+            sha256=checkpoint.sha256,
+            size_bytes=checkpoint.size_bytes,
+        )
+        session.add(start)
+        run.step = checkpoint.step
+        text = f"Continues from step {checkpoint.step:,} of “{parent.name}” (run {parent.key})."
+        jobs.record(session, Run, run.key, NOTICE, text=text)
+    return run
+
+
+def _find_own_preset(
+    session: Session, request: RunRequest, fields: dict[str, str]
+) -> OwnPreset | None:
+    """The saved preset, if one is requested."""
+    if request.own_preset_id is None:
+        return None
+    try:
+        return get_preset(session, request.own_preset_id)
+    except NotFound as error:
+        fields["preset"] = error.detail
+        return None
+
+
+def _require_adapter(
+    session: Session, request: RunRequest, base: BaseModel, fields: dict[str, str]
+) -> None:
+    """Add an error to `fields` if the run cannot create a version of the requested adapter."""
+    if request.adapter_id is None:
+        return
+    try:
+        adapter = adapters.require_listed(adapters.get_adapter(session, request.adapter_id))
+    except (NotFound, Conflict) as error:
+        fields["adapter_id"] = error.detail
+        return
+    if base.family is not None and base.family != adapter.base_family:
+        fields["adapter_id"] = (
+            f"“{adapter.name}” is for {adapter.family_label}, but “{base.name}” belongs to another "
+            "family. Leave this empty to create a new adapter."
+        )
+
+
+def _find_regularization(
+    session: Session, request: RunRequest, fields: dict[str, str], *, lock: bool
+) -> Dataset | None:
+    """The dataset of regularization images, if one is requested."""
+    key, name = request.regularization_dataset_id, "regularization_dataset_id"
+    if key is None:
+        return None
+    if key == request.dataset_id:
+        fields[name] = "This is the training dataset itself. Choose another dataset."
+        return None
+    try:
+        dataset = datasets.get_dataset(session, key, lock=lock)
+    except NotFound:
+        fields[name] = "This dataset does not exist; it may have been deleted. Choose another."
+        return None
+    if datasets.summary(session, dataset).image_count == 0:
+        fields[name] = "This dataset has no images yet. Add some, or choose another."
+    return dataset
+
+
+def _find_start(
+    session: Session, start: StartCheckpoint | None, *, lock: bool
+) -> tuple[Run | None, Checkpoint | None]:
+    """The run and checkpoint to continue from. Raises NotFound, or InvalidInput if deleted."""
+    if start is None:
+        return None, None
+    parent = get_run(session, start.run_id, lock=lock)
+    kept = run_checkpoints(session, parent.key)
+    for checkpoint in kept:
+        if start.step in (None, checkpoint.step):
+            return parent, checkpoint
+    steps = ", ".join(f"{row.step:,}" for row in kept) or "none"
+    sentence = f"That checkpoint was deleted. This run still has checkpoints at steps: {steps}."
+    raise InvalidInput(sentence, fields={"continues": sentence})
+
+
+def _checkpoint_conflicts(
+    config: TrainConfig, parent: Run, checkpoint: Checkpoint
+) -> dict[str, str]:
+    """Fields of a config that do not fit the checkpoint to continue from, with reasons."""
+    was = TrainConfig.model_validate(parent.config)
+    before, now = _adapter_shape(was), _adapter_shape(config)
+    fields = {
+        name: f"The checkpoint was made with {getattr(was, name)}. Use the same value."
+        for name in SHAPE_FIELDS
+        if before[name] != now[name] and getattr(was, name) != getattr(config, name)
+    }
+    if config.steps <= checkpoint.step:
+        fields["steps"] = (
+            "Steps are counted from the start of the original run: enter more than "
+            f"{checkpoint.step:,}."
+        )
+    return fields
+
+
+def _adapter_shape(config: TrainConfig) -> dict[str, Any]:
+    """The fields that determine an adapter's matrices, with defaults filled in."""
+    shape = {name: getattr(config, name) for name in SHAPE_FIELDS}
+    text_rank = config.text_encoder_rank or config.rank
+    text_alpha = config.text_encoder_alpha or config.alpha / config.rank * text_rank
+    blocks = frozenset(block.strip() for block in config.blocks.split(","))
+    shape |= {"text_encoder_rank": text_rank, "text_encoder_alpha": text_alpha, "blocks": blocks}
+    if not config.train_text_encoder:
+        shape |= {"text_encoder_rank": None, "text_encoder_alpha": None}
+    return shape
+
+
+def _find_dataset_and_base(
+    session: Session, request: RunRequest, fields: dict[str, str], *, lock: bool
+) -> tuple[Dataset | None, BaseModel | None]:
+    dataset = base = None
+    try:
+        dataset = datasets.get_dataset(session, request.dataset_id, lock=lock)
+    except NotFound:
+        fields["dataset_id"] = (
+            "This dataset does not exist; it may have been deleted. Choose another."
+        )
+    try:
+        base = base_models.find_base_model(session, request.base_model)
+        base_models.require_ready(base)
+    except InvalidInput as error:
+        fields |= error.fields
+    return dataset, base
