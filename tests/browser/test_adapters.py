@@ -11,6 +11,7 @@ from playwright.sync_api import FilePayload, Page, expect
 
 from app.registry.adapters import service
 from app.registry.jobs.states import JobStatus
+from app.registry.renders.service import RenderRequest, create_render
 from tests import fake_workers
 from tests.app.adapters.test_pages import end_import
 from tests.browser.conftest import Live
@@ -97,6 +98,53 @@ def test_notes_save_themselves_and_say_so(live: Live, page: Page) -> None:
     page.get_by_role("button", name="Set as cover").press("Enter")
     expect(page.locator("#lead-cover")).to_have_text("Cover")
     expect(page.locator("#lead-cover")).to_be_focused()
+
+
+def test_the_menu_of_an_image_works_by_keyboard_and_keeps_the_focus(live: Live, page: Page) -> None:
+    adapter = fake_workers.adapter(live.state)
+    with live.database.write() as session:
+        for seed in (1, 2):
+            request = RenderRequest(
+                prompt=f"a fox, {seed}", seed=seed, adapters=[fake_workers.weighted(adapter.key)]
+            )
+            create_render(session, request, live.state.store)
+    fake_workers.draw(live.state)
+    page.goto("/adapters/chalk")
+    tiles = page.locator(".gallery .shot")
+    expect(tiles).to_have_count(2)
+    opener = tiles.first.locator("summary")
+    expect(opener).to_have_accessible_name("Actions: a fox, 2")
+    hide = tiles.first.get_by_role("button", name="Hide")
+    expect(hide).to_be_hidden()
+    opener.press("Enter")
+    page.keyboard.press("Tab")
+    expect(tiles.first.get_by_role("button", name="Set as cover")).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(hide).to_be_hidden()
+    expect(opener).to_be_focused()
+    opener.press("Enter")
+    hide.press("Enter")
+    expect(page.get_by_text("The image is hidden.")).to_be_visible()
+    expect(page.get_by_role("button", name="Undo")).to_be_focused()
+    expect(page.locator(".gallery .shot")).to_have_count(1)
+
+
+@pytest.mark.parametrize("width", [360, 959, 1200])
+def test_facts_and_versions_come_before_the_images_in_one_column(
+    live: Live, page: Page, width: int
+) -> None:
+    fake_workers.adapter(live.state)
+    page.set_viewport_size({"width": width, "height": 900})
+    page.goto("/adapters/chalk")
+    places = ["#usual-weight", "#facts-title", "#versions-title", "#renders-title", "#use-title"]
+    tops = [page.locator(place).bounding_box() for place in places]
+    heights = [box["y"] for box in tops if box]
+    assert len(heights) == len(places)
+    if width < 960:
+        assert heights == sorted(heights)
+    else:  # beside the cover
+        assert heights[1] < heights[0]
+    assert page.evaluate("document.documentElement.scrollWidth") <= width
 
 
 def test_a_deleted_adapter_comes_back_with_undo(live: Live, page: Page) -> None:

@@ -187,6 +187,7 @@ def _new_version(
             "dataset_version_id",
             "run_id",
             "steps",
+            "usual_weight",
             "trainable_parameters",
             "base_parameters",
             "peak_memory_bytes",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import replace
 
 import pytest
@@ -15,9 +16,11 @@ from app.registry.adapters.versions.create_version import publish
 from app.registry.jobs.kinds import JobKind, PublishAdapterArgs
 from app.registry.jobs.models import IoJob
 from app.registry.renders.models import Render
+from app.registry.runs import checkpoints
 from app.registry.state import AppState
 from tests import fake_workers
 from tests.app.adapters.test_metadata import NEW
+from tests.fake_workers import FakeTraining
 from worker.core.words import FileFormat, WeightDtype
 
 HTML = {"accept": "text/html"}
@@ -35,6 +38,16 @@ def weighted(client: TestClient, chalk: Adapter) -> Adapter:
     answer = client.patch(f"/api/v1/adapters/{chalk.key}/versions/1", json={"usual_weight": 0.6})
     assert answer.json()["usual_weight"] == 0.6
     return chalk
+
+
+def shown_weight(page: str) -> tuple[str, str]:
+    """What the weight card of an adapter's page is about, and the weight in its field."""
+    text = " ".join(page.split())
+    found = re.search(
+        r'"field-usual_weight">Weight of (.*?)</label>.*?name="usual_weight".*?value="(.*?)"', text
+    )
+    assert found
+    return found[1], found[2]
 
 
 def rendered(client: TestClient, state: AppState, **values: object) -> tuple[float, float]:
@@ -73,8 +86,8 @@ def test_the_page_and_the_card_say_it_and_nothing_else(
     client: TestClient, state: AppState, weighted: Adapter
 ) -> None:
     page = client.get("/adapters/chalk").text
+    assert shown_weight(page) == ("version 1", "0.6")
     for text in (
-        "Usual weight of version 1: 0.6",
         "&lt;lora:chalk-v1:0.6&gt;",
         "set_adapters(&#34;chalk&#34;, 0.6)",
         "strength_model 0.6, strength_clip 0.6",
@@ -143,19 +156,38 @@ def test_it_is_set_on_the_page_for_the_version_that_is_shown(
     assert answer.headers["location"] == "/adapters/chalk?v=1#usual-weight"
     page = client.get("/adapters/chalk?v=1").text
     assert "The usual weight of version 1 is now 0.75." in page
-    assert "Usual weight of version 1: 0.75" in page
-    assert "Usual weight of version 2: 1" in client.get("/adapters/chalk").text
+    assert shown_weight(page) == ("version 1", "0.75")
+    assert shown_weight(client.get("/adapters/chalk").text) == ("version 2", "1")
     found = client.get(f"/api/v1/adapters/{chalk.key}/compare?a=1&b=2").json()["file"]
     (row,) = (row for row in found if row["name"] == "usual_weight")
     assert (row["a"], row["b"]) == (0.75, 1)
 
 
-def test_that_of_a_checkpoint_is_not_set(client: TestClient, state: AppState) -> None:
-    run = fake_workers.queued_run(state, fake_workers.dataset(state))
-    with state.database.write() as session:
-        step = publish(session, NEW)
-        session.get_one(Adapter, step.adapter_id).run_id = run.key
-        address = f"/api/v1/adapters/{step.adapter_id}/versions/1"
-    answer = client.patch(address, json={"usual_weight": 0.5})
-    assert answer.status_code == 409
-    assert f"checkpoints of run {run.key}" in answer.json()["detail"]
+def test_that_of_a_checkpoint_is_set_and_stays_when_it_is_used(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.ready_base(state)
+    fake_workers.queued_run(state, fake_workers.dataset(state))
+    run = FakeTraining(state)
+    for _ in range(2):
+        run.train(10)
+        run.checkpoint()
+    with state.database.read() as session:
+        address = checkpoints.address_of(session, run.run_id)
+    assert address is not None
+    sent = {"version": "10", "usual_weight": "0.6"}
+    path = f"/adapters/{address.slug}/usual-weight"
+    answer = client.post(path, data=sent, follow_redirects=False)
+    assert answer.headers["location"] == f"/adapters/{address.slug}?v=10#usual-weight"
+    page = client.get(f"/adapters/{address.slug}?v=10").text
+    assert "The usual weight of step 10 is now 0.6." in page
+    assert shown_weight(page) == ("step 10", "0.6")
+    assert shown_weight(client.get(f"/adapters/{address.slug}").text) == ("step 20", "1")
+    patched = client.patch(
+        f"/api/v1/adapters/{address.key}/versions/10", json={"usual_weight": 0.7}
+    )
+    assert patched.json()["usual_weight"] == 0.7
+    assert rendered(client, state, adapters=[{"id": address.key, "version": 10}]) == (0.7, 0.7)
+    made = client.post(f"/api/v1/runs/{run.run_id}/checkpoints/10/use").json()
+    used = client.get(f"/api/v1/adapters/{made['adapter_id']}/versions/{made['version']}")
+    assert used.json()["usual_weight"] == 0.7

@@ -18,13 +18,13 @@ def set_usual_weight(
 ) -> AdapterVersion:
     """Set the usual weight of a version, given by its number or an alias; None: `latest`.
 
-    Its downloads carry the weight, so the default one, if it was written, is written again in the
-    background. Raises InvalidInput for a weight that renders do not accept, NotFound, and Conflict
-    for the checkpoint of a run.
+    A checkpoint has one as well, which a version made of it gets. The downloads carry the weight,
+    so the default one, if it was written, is written again in the background. Raises InvalidInput
+    for a weight that renders do not accept, and NotFound.
     """
     if problem := weight_problem(weight):
         raise InvalidInput(problem, fields={"usual_weight": problem})
-    adapter = service.require_listed(service.get_adapter(session, adapter_id))
+    adapter = service.get_adapter(session, adapter_id)
     version = service.get_version(session, adapter, reference)
     was_written = service.find_file(session, version.key, *USUAL_DOWNLOAD) is not None
     version.usual_weight = weight

@@ -145,11 +145,11 @@ def get_version(adapter_id: Id, version: Version, state: State) -> VersionOut:
         return version_out(row, aliases.alias_numbers(session, adapter.key))
 
 
-@router.patch("/adapters/{adapter_id}/versions/{version}", responses=UNLISTED)
+@router.patch("/adapters/{adapter_id}/versions/{version}")
 def change_version(
     adapter_id: Id, version: Version, body: VersionPatch, state: State
 ) -> VersionOut:
-    """Set the usual weight of a version; all else never changes."""
+    """Set the usual weight of a version, or of a checkpoint; all else never changes."""
     with state.database.write() as session:
         row = set_usual_weight(session, adapter_id, version, body.usual_weight)
         return version_out(row, aliases.alias_numbers(session, adapter_id))

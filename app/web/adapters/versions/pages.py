@@ -92,9 +92,10 @@ def set_weight(request: Request, slug: Slug, state: State, sent: SentForm) -> Re
             adapter = service.adapter_by_slug(session, slug)
             named = form.text("version") or None
             version = set_usual_weight(session, adapter.key, named, weight)
+            what = adapter.version_label(version.version)
     except InvalidInput as error:
         return refuse_change(request, state, slug, sent, error)
-    text = f"The usual weight of version {version.version} is now {version.usual_weight:g}."
+    text = f"The usual weight of {what} is now {version.usual_weight:g}."
     return redirect_with_notice(f"/adapters/{slug}?v={version.version}#usual-weight", text)
 
 
