@@ -43,7 +43,7 @@ with lean_imports("cpu"):  # as the trainer does
         PhaseStarted,
         StepDone,
     )
-    from worker.core.training.loop import train
+    from worker.core.training.train import train
 
 HELD_OUT = 6
 LOOKS = 8  # noise levels at which each held-out image is measured

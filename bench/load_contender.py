@@ -29,8 +29,8 @@ from worker.core.torch_dtypes import TORCH_DTYPES
 from worker.core.training.config import Precision, TrainConfig
 from worker.core.training.events import Commands, Event
 from worker.core.training.load import load_for_training
-from worker.core.training.loop import train
 from worker.core.training.memory import release_memory
+from worker.core.training.train import train
 
 SIDE = 128
 

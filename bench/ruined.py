@@ -121,7 +121,7 @@ def train_one(plan: Plan, folder: Path, *, scale: float, threads: int) -> dict[s
     from worker.core.training.errors import TrainingError
     from worker.core.training.events import Commands, Event, FixedLoss
     from worker.core.training.load import load_for_training
-    from worker.core.training.loop import train
+    from worker.core.training.train import train
 
     torch.set_num_threads(threads)
     images = read_folder(EXAMPLES[plan.style].folder)

@@ -26,7 +26,7 @@ from worker.core.training.calibrate import calibrate
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.events import SampleSaved, ValidationDone
-from worker.core.training.loop import train
+from worker.core.training.train import train
 
 ONCE = {"sample_prompts": ["castle"], "sample_steps": 1, "steps": 1, "validation_share": 0.34}
 

@@ -22,9 +22,9 @@ from worker.core.training.config import Precision
 from worker.core.training.data.images import read_folder
 from worker.core.training.events import Commands, Event
 from worker.core.training.load import USUAL_BATCH, load_for_training
-from worker.core.training.loop import train
 from worker.core.training.memory import release_memory
 from worker.core.training.presets import Preset, preset_config
+from worker.core.training.train import train
 from worker.runtime.device import describe_device
 from worker.runtime.messages import (
     Calibrate,

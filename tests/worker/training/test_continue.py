@@ -11,7 +11,7 @@ from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.errors import CheckpointError
 from worker.core.training.events import Arithmetic, Event, RolledBack, StepDone
-from worker.core.training.loop import train
+from worker.core.training.train import train
 
 PARENT_STEPS = 2
 

@@ -14,8 +14,8 @@ from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.text import PrecomputedCaptionEncoder
 from worker.core.training.events import SampleSaved
-from worker.core.training.loop import train
 from worker.core.training.prepare import encode_dataset
+from worker.core.training.train import train
 
 needs_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="there is no NVIDIA GPU here")
 

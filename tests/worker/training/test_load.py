@@ -14,7 +14,7 @@ from worker.core.training.config import Precision, TrainConfig
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.events import StepDone
 from worker.core.training.load import load_for_training
-from worker.core.training.loop import train
+from worker.core.training.train import train
 
 
 @pytest.fixture

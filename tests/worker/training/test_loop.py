@@ -38,7 +38,8 @@ from worker.core.training.events import (
     StepDone,
     ValidationDone,
 )
-from worker.core.training.loop import Outcome, TrainedAdapter, train
+from worker.core.training.outcome import Outcome
+from worker.core.training.train import TrainedAdapter, train
 
 SAMPLED = {"sample_prompts": ["castle", "frog"], "sample_steps": 2, "sample_every": 3}
 

@@ -15,7 +15,7 @@ from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import TrainingImage, read_folder
 from worker.core.training.errors import UnsupportedError
 from worker.core.training.events import Phase, PhaseStarted, StepDone
-from worker.core.training.loop import train
+from worker.core.training.train import train
 
 OPTIONS: dict[str, dict[str, Any]] = {
     "AdamW in 8 bit with LoRA+": {"optimizer": "adamw_8bit", "lora_plus_ratio": 8},

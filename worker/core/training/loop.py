@@ -3,10 +3,9 @@
 import copy
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, replace
-from enum import StrEnum
+from dataclasses import asdict, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -19,7 +18,7 @@ from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.training.checkpoint import CheckpointFolder, RestoredState
 from worker.core.training.commands import PendingRequests, StopRequested
 from worker.core.training.config import Precision, TrainConfig
-from worker.core.training.data.images import TrainingImage, check_images, dataset_fingerprint
+from worker.core.training.data.images import TrainingImage
 from worker.core.training.errors import (
     CheckpointError,
     DeadAdapterError,
@@ -31,7 +30,6 @@ from worker.core.training.events import (
     BaseFacts,
     Callbacks,
     CheckpointSaved,
-    Control,
     Notice,
     Phase,
     PhaseStarted,
@@ -41,12 +39,14 @@ from worker.core.training.events import (
 )
 from worker.core.training.failures import translate_failures
 from worker.core.training.health import TrainingHealth
+from worker.core.training.identity import SAME_BATCHES, SAME_MEASURE, have_equal, training_identity
 from worker.core.training.learner import NonFiniteError
-from worker.core.training.memory import peak_memory_bytes, release_memory
+from worker.core.training.memory import release_memory
+from worker.core.training.outcome import OUTCOMES, Outcome
 from worker.core.training.precision import autocast
 from worker.core.training.prepare import base_parameters, check_supported, encode_dataset, prepare
 from worker.core.training.room import RoomToWrite
-from worker.core.training.ruined import NOT_RUINED, Verdict, judge
+from worker.core.training.ruined import Verdict, judge
 from worker.core.training.sample import sample_requests
 from worker.core.training.sample_checks import check_samples
 from worker.core.training.sample_store import SampleStore
@@ -54,113 +54,11 @@ from worker.core.training.sample_store import SampleStore
 ADAPTER = "adapter.safetensors"
 STEPS_BETWEEN_RELEASES = 50
 STEPS_IN_SPEED = 20
-CAPTION_SHOWN = 40  # characters
 NAN_RETRY_LR_FACTOR = 0.5  # after a NaN or infinite loss
 SAMPLES_OUT_OF_MEMORY = (
     "Out of memory while generating a sample, so the training continues without samples. Use "
     "smaller ones (--w and --h in a prompt)."
 )
-NOT_IN_IDENTITY = frozenset({"checkpoint_every", "keep_checkpoints", "keep_adapters"})
-SAME_BATCHES = (
-    "pictures",
-    "batch_size",
-    "validation_share",
-    "seed",
-    "aspect_buckets",
-    "resolution",
-)
-SAME_MEASURE = (
-    *SAME_BATCHES,
-    "base_model",
-    "clip_skip",
-    "masked_loss",
-    "prediction_type",
-    "unmasked_weight",
-    "zero_terminal_snr",
-)
-
-
-class Outcome(StrEnum):
-    """The end of a training."""
-
-    FINISHED = "finished"
-    STOPPED = "stopped"
-    CANCELED = "canceled"
-    INTERRUPTED = "interrupted"
-
-
-OUTCOMES = {
-    Control.CANCEL: Outcome.CANCELED,
-    Control.STOP_AND_KEEP: Outcome.STOPPED,
-    Control.SAVE_AND_EXIT: Outcome.INTERRUPTED,
-}
-
-
-@dataclass(frozen=True, slots=True)
-class TrainedAdapter:
-    """The result of a training.
-
-    `path` is the canonical adapter file, or None when there is none: after a cancel, a stop before
-    the first step, or an interruption (which can be resumed from its checkpoint). `verdict` says
-    whether it is ruined.
-    """
-
-    path: Path | None
-    steps: int
-    outcome: Outcome
-    trainable_parameters: int
-    base_parameters: int
-    peak_memory_bytes: int
-    seconds: float
-    verdict: Verdict = NOT_RUINED
-
-
-def train(
-    config: TrainConfig,
-    images: Sequence[TrainingImage],
-    callbacks: Callbacks,
-    *,
-    base: LoadedBase,
-    out: Path,
-    cache: Path | None,
-    device: str = "cpu",
-    arithmetic: Arithmetic | None = None,
-    continues: bool = False,
-    waits_for_space: bool = False,
-) -> TrainedAdapter:
-    """Train an adapter for `base` on captioned images and write it to `out`.
-
-    Continues from the newest checkpoint in `out`, if there is one; on a CPU the adapter is then
-    bit-equal to that of an uninterrupted run. `arithmetic` is what an earlier attempt without a
-    checkpoint reported; else it is chosen here, with torch's current threads. With `continues`, the
-    checkpoint may be of another training of the same kind of adapter, which continues with this
-    config and these images up to this number of steps. On a full disk it `waits_for_space` or
-    raises. Consumes the base. Raises TrainingError.
-    """
-    started = time.monotonic()
-    check_images(images)
-    with translate_failures(config):
-        out.mkdir(parents=True, exist_ok=True)
-        training = TrainingLoop(
-            config, images, callbacks, out=out, device=device, waits_for_space=waits_for_space
-        )
-        try:
-            training.prepare(base, cache, arithmetic, continues=continues)
-            training.run()
-            outcome = Outcome.FINISHED
-        except StopRequested as request:
-            outcome = OUTCOMES[request.control]
-        outcome, path = training.end(outcome)
-    return TrainedAdapter(
-        path=path,
-        steps=training.step,
-        outcome=outcome,
-        trainable_parameters=training.trainable_parameters,
-        base_parameters=base_parameters(base),
-        peak_memory_bytes=peak_memory_bytes(device),
-        seconds=time.monotonic() - started,
-        verdict=training.judge() if path else NOT_RUINED,
-    )
 
 
 class TrainingLoop:
@@ -205,7 +103,7 @@ class TrainingLoop:
         config = self._config
         self._emit(PhaseStarted(Phase.PREPARING))
         check_supported(config, base, device=self._device)
-        identity = _training_identity(config, self._images, base)
+        identity = training_identity(config, self._images, base)
         self._checkpoints = CheckpointFolder(
             self._out / "checkpoints",
             identity=identity,
@@ -247,8 +145,8 @@ class TrainingLoop:
         if restored:
             self._restore_state(
                 restored,
-                same_batches=_have_equal(SAME_BATCHES, restored.identity, identity),
-                same_measure=_have_equal(SAME_MEASURE, restored.identity, identity),
+                same_batches=have_equal(SAME_BATCHES, restored.identity, identity),
+                same_measure=have_equal(SAME_MEASURE, restored.identity, identity),
             )
             if restored.identity.get("learning_rate") != config.learning_rate:
                 self._lr_scale = 1.0  # the rate was changed since the old one was halved
@@ -343,7 +241,7 @@ class TrainingLoop:
 
     def _roll_back(self, error: NonFiniteError) -> None:
         """Roll back to the last good state at a lower rate; the second time raise DivergedError."""
-        names = sorted(_image_label(self._trained_on[index]) for index in error.images)
+        names = sorted(self._trained_on[index].label for index in error.images)
         where = f"in step {self.step + 1} (images: {', '.join(names)})"
         if self._lr_scale < 1:
             self._save_checkpoint()
@@ -488,28 +386,6 @@ class TrainingLoop:
     def _extract_adapter(self) -> LoraAdapter:
         metadata = self._metadata | {"steps": str(self.step)}
         return self._lora.extract(self._learner.weights(), metadata)
-
-
-def _image_label(image: TrainingImage) -> str:
-    """The label of an image: its file name and, if any, its caption."""
-    return (
-        f"{image.path.name} “{image.caption[:CAPTION_SHOWN]}”" if image.caption else image.path.name
-    )
-
-
-def _training_identity(
-    config: TrainConfig, images: Sequence[TrainingImage], base: LoadedBase
-) -> dict[str, Any]:
-    """The identity of a training: everything that influences its numbers."""
-    fields = config.model_dump(mode="json", exclude=set(NOT_IN_IDENTITY))
-    settings = {name: value for name, value in fields.items() if not name.startswith("sample_")}
-    fingerprint = dataset_fingerprint(images)
-    return settings | {"pictures": fingerprint, "base_model": base.info.fingerprint}
-
-
-def _have_equal(names: Sequence[str], one: Mapping[str, Any], other: Mapping[str, Any]) -> bool:
-    """True when these values are the same in both identities."""
-    return all(one.get(name) == other.get(name) for name in names)
 
 
 def _adapter_metadata(config: TrainConfig, base: LoadedBase) -> dict[str, str]:

@@ -39,9 +39,10 @@ from worker.core.training.errors import OutOfMemoryError, TrainingError, Unsuppo
 from worker.core.training.events import ADAPTERS, Arithmetic
 from worker.core.training.fallback import load_fallback, reduce_memory_use, save_fallback
 from worker.core.training.load import load_for_training
-from worker.core.training.loop import Outcome, TrainedAdapter, train
 from worker.core.training.memory import release_memory
+from worker.core.training.outcome import Outcome
 from worker.core.training.resume_from import copy_start_checkpoint
+from worker.core.training.train import TrainedAdapter, train
 from worker.core.wording import duration, size_text
 from worker.core.words import FileFormat, WeightDtype
 

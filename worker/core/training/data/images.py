@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_valida
 from worker.core.old_names import accept_old_names
 from worker.core.training.errors import DatasetError
 
+CAPTION_SHOWN = 40  # characters
 SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 METADATA = "metadata.jsonl"
 MAX_PIXELS = 120_000_000
@@ -48,6 +49,12 @@ class TrainingImage:
     repeats: int = 1
     never_flip: bool = False
     is_regularization: bool = False
+
+    @property
+    def label(self) -> str:
+        """Its file name and, if any, the start of its caption."""
+        name, caption = self.path.name, self.caption[:CAPTION_SHOWN]
+        return f"{name} “{caption}”" if caption else name
 
 
 class MetadataLine(BaseModel):
