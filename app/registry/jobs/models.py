@@ -11,15 +11,8 @@ from sqlmodel import Field, Session, col
 
 from app.registry.actor import MAX_CHARACTERS, current_actor
 from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
-from app.registry.jobs.kinds import (
-    LONG_KINDS,
-    DamagedJob,
-    JobArgs,
-    JobKind,
-    JobResult,
-    read_arguments,
-    read_result,
-)
+from app.registry.jobs.job_types import LONG_KINDS, read_arguments, read_result
+from app.registry.jobs.kinds import DamagedJob, JobArgs, JobKind, JobResult
 from app.registry.jobs.queues import Queue
 from app.registry.jobs.states import JobStatus
 from app.registry.rows import NumberedRow

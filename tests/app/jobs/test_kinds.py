@@ -9,9 +9,8 @@ import pytest
 from app.registry.adapters import service as adapters
 from app.registry.db import Database
 from app.registry.jobs import service as jobs
+from app.registry.jobs.job_types import JOB_TYPES, LONG_KINDS, read_arguments, read_result
 from app.registry.jobs.kinds import (
-    JOB_TYPES,
-    LONG_KINDS,
     DamagedJob,
     DownloadBaseResult,
     ExportAdapterArgs,
@@ -26,8 +25,6 @@ from app.registry.jobs.kinds import (
     PublishAdapterArgs,
     StepProgress,
     SweepArgs,
-    read_arguments,
-    read_result,
 )
 from app.registry.jobs.models import IoJob
 from worker.core.words import FileFormat, WeightDtype

@@ -9,8 +9,8 @@ from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models import downloads
 from app.registry.hub_source import HubSource
 from app.registry.jobs import service as jobs
+from app.registry.jobs.job_types import JOB_TYPES
 from app.registry.jobs.kinds import (
-    JOB_TYPES,
     ExportAdapterArgs,
     JobKind,
     MergeAdaptersArgs,

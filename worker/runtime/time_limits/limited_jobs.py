@@ -17,7 +17,8 @@ from app.registry.base_models.fused_files import delete_unfinished
 from app.registry.config import Settings
 from app.registry.db import Database
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import JOB_TYPES, JobKind, TimeLimit
+from app.registry.jobs.job_types import JOB_TYPES, TimeLimit
+from app.registry.jobs.kinds import JobKind
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import LostLease
 from app.registry.jobs.states import JobStatus

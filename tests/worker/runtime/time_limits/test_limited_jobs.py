@@ -22,7 +22,8 @@ from app.registry.base_models import service as base_models
 from app.registry.base_models.fused_files import fused_path
 from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.jobs import service as jobs
-from app.registry.jobs.kinds import JOB_TYPES, JobKind, TimeLimit
+from app.registry.jobs.job_types import JOB_TYPES, TimeLimit
+from app.registry.jobs.kinds import JobKind
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.temporary import PREFIXES
