@@ -1,19 +1,57 @@
-"""Pinned dataset versions: which of them runs need, and the deletion of the others."""
+"""Pinned dataset versions: how they are made, which runs need, the deletion of the others."""
 
 from __future__ import annotations
 
 import hashlib
+import json
 from collections.abc import Iterable
+from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.adapters.models import AdapterFile, AdapterVersion
-from app.registry.datasets.models import DatasetVersion
+from app.registry.datasets.models import Dataset, DatasetVersion
+from app.registry.datasets.service import list_images
 from app.registry.deletion.freeing import Deletion
 from app.registry.runs.models import Run
 
 HASHES = ("sha256", "clean_sha256")  # of an item
+
+
+def pin_version(session: Session, dataset: Dataset) -> DatasetVersion:
+    """The immutable version with the current images and captions; equal content shares one row."""
+    items: list[dict[str, Any]] = [
+        {
+            "sha256": image.sha256,
+            "clean_sha256": image.clean_sha256,
+            "caption": image.caption,
+            "width": image.width,
+            "height": image.height,
+            **({"repeats": image.repeats} if image.repeats != 1 else {}),
+            **({"never_flip": True} if image.never_flip else {}),
+        }
+        for image in list_images(session, dataset.key)
+    ]
+    content = json.dumps(items, sort_keys=True, ensure_ascii=False).encode()
+    fingerprint = hashlib.sha256(content).hexdigest()
+    version = session.exec(
+        select(DatasetVersion).where(
+            DatasetVersion.dataset_id == dataset.key, DatasetVersion.fingerprint == fingerprint
+        )
+    ).first()
+    if version is None:
+        version = DatasetVersion(
+            dataset_id=dataset.key,
+            fingerprint=fingerprint,
+            image_count=len(items),
+            items=items,
+        )
+    elif len(version.items) != version.image_count:
+        version.items = items  # they were deleted with the last run that needed them
+    session.add(version)
+    session.flush()
+    return version
 
 
 def runs_of_versions(session: Session, version_ids: Iterable[int]) -> list[Run]:

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
@@ -14,7 +11,7 @@ from sqlmodel import Session, col, func, select
 from app.registry.datasets.captions import CaptionRefused, clean_caption
 from app.registry.datasets.image_pages import image_query
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.models import CaptionRevision, Dataset, DatasetVersion, Image
+from app.registry.datasets.models import CaptionRevision, Dataset, Image
 from app.registry.db import utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.integrity import findings
@@ -365,38 +362,3 @@ def deleted_image(session: Session, dataset_id: int, image_id: int) -> Image | N
     if image is None or image.dataset_id != dataset_id or image.deleted_at is None:
         return None
     return image
-
-
-def pin_version(session: Session, dataset: Dataset) -> DatasetVersion:
-    """The immutable version with the current images and captions; equal content shares one row."""
-    items: list[dict[str, Any]] = [
-        {
-            "sha256": image.sha256,
-            "clean_sha256": image.clean_sha256,
-            "caption": image.caption,
-            "width": image.width,
-            "height": image.height,
-            **({"repeats": image.repeats} if image.repeats != 1 else {}),
-            **({"never_flip": True} if image.never_flip else {}),
-        }
-        for image in list_images(session, dataset.key)
-    ]
-    content = json.dumps(items, sort_keys=True, ensure_ascii=False).encode()
-    fingerprint = hashlib.sha256(content).hexdigest()
-    version = session.exec(
-        select(DatasetVersion).where(
-            DatasetVersion.dataset_id == dataset.key, DatasetVersion.fingerprint == fingerprint
-        )
-    ).first()
-    if version is None:
-        version = DatasetVersion(
-            dataset_id=dataset.key,
-            fingerprint=fingerprint,
-            image_count=len(items),
-            items=items,
-        )
-    elif len(version.items) != version.image_count:
-        version.items = items  # they were deleted with the last run that needed them
-    session.add(version)
-    session.flush()
-    return version

@@ -12,6 +12,7 @@ from sqlmodel import Session
 from app.registry.adapters import service as adapters
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
+from app.registry.datasets import pinned
 from app.registry.datasets import service as datasets
 from app.registry.datasets.models import Dataset
 from app.registry.errors import Conflict, InvalidInput, NotFound
@@ -177,9 +178,9 @@ def create_run(session: Session, request: RunRequest) -> Run:
     """
     checked = check_request(session, request, lock=True)
     dataset, parent, checkpoint = checked.dataset, checked.parent, checked.checkpoint
-    version = datasets.pin_version(session, dataset)
+    version = pinned.pin_version(session, dataset)
     images = checked.regularization
-    regularization = datasets.pin_version(session, images) if images else None
+    regularization = pinned.pin_version(session, images) if images else None
     run = Run(
         name=checked.name,
         dataset_id=dataset.key,

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 from sqlmodel import select
 
-from app.registry.datasets import service
+from app.registry.datasets import pinned, service
 from app.registry.datasets.image_pages import cursor_of_image, list_image_page
 from app.registry.datasets.intake import NewImage
 from app.registry.db import Database
@@ -114,9 +114,9 @@ def test_a_version_is_pinned_once_and_an_edit_makes_another(database: Database) 
     key = filled(database, "a fox")
     with database.write() as session:
         dataset = service.get_dataset(session, key)
-        first, again = (service.pin_version(session, dataset).key for _ in range(2))
+        first, again = (pinned.pin_version(session, dataset).key for _ in range(2))
         service.caption_image(session, service.list_images(session, key)[0].key, "an owl")
-        other = service.pin_version(session, dataset)
+        other = pinned.pin_version(session, dataset)
     assert first == again != other.key
     assert other.items[0]["caption"] == "an owl"
 
@@ -150,11 +150,11 @@ def test_how_a_picture_is_shown_is_pinned_with_its_version(database: Database) -
         dataset = service.create_dataset(session, "Ink")
         new = [NewImage(f"{n}.png", n * 64, "c" * 64, "t" * 64, 8, 8, 1) for n in "ab"]
         first, second = (row.image for row in service.add_images(session, dataset.key, new))
-        usual = service.pin_version(session, dataset)
+        usual = pinned.pin_version(session, dataset)
         service.change_image(session, first.key, repeats=3)
         service.change_image(session, second.key, never_flip=True)
         session.flush()
-        changed = service.pin_version(session, dataset)
+        changed = pinned.pin_version(session, dataset)
     assert usual.fingerprint != changed.fingerprint
     assert [(i.get("repeats"), i.get("never_flip")) for i in usual.items] == [(None, None)] * 2
     assert {(i.get("repeats"), i.get("never_flip")) for i in changed.items} == {

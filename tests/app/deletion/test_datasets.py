@@ -8,6 +8,7 @@ from sqlmodel import select
 from app.registry.adapters.models import AdapterFile
 from app.registry.datasets import deletion, service
 from app.registry.datasets.models import CaptionRevision, Dataset, DatasetVersion, Image
+from app.registry.datasets.pinned import pin_version
 from app.registry.deletion import latents
 from app.registry.errors import Conflict, NotFound
 from app.registry.runs import deletion as runs
@@ -92,7 +93,7 @@ def test_a_run_that_has_not_ended_keeps_its_dataset(registry: Registry) -> None:
 def test_an_image_goes_from_all_versions_that_no_run_needs(registry: Registry) -> None:
     dataset = registry.dataset()
     with registry.database.write() as session:
-        service.pin_version(session, service.get_dataset(session, dataset.key))
+        pin_version(session, service.get_dataset(session, dataset.key))
     image, other, _ = images_of(registry, dataset)
     with pytest.raises(Conflict, match="is not deleted"):
         registry.delete(lambda session: deletion.delete_image(session, image.key))
@@ -145,7 +146,7 @@ def test_an_adapter_keeps_no_captions_of_a_deleted_run(registry: Registry) -> No
     with registry.database.write() as session:
         (pinned,) = session.exec(select(DatasetVersion)).all()
         assert (pinned.items, pinned.image_count) == ([], 3)
-        again = service.pin_version(session, service.get_dataset(session, pinned.dataset_id))
+        again = pin_version(session, service.get_dataset(session, pinned.dataset_id))
         assert len(again.items) == 3
     with registry.database.read() as session:
         dataset = session.exec(select(Dataset)).one()
