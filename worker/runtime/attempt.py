@@ -10,10 +10,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from app.registry.adapters.versions.create_version import future_slug
 from app.registry.base_models import service as base_models
-from app.registry.base_models.models import BaseModel
-from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.errors import AppError, StorageFullError
 from app.registry.integrity.report import report
 from app.registry.jobs import service as jobs
@@ -39,7 +36,7 @@ from worker.runtime.messages import (
 )
 from worker.runtime.outages.patience import CanceledWhileWaiting, reason_to_wait
 from worker.runtime.report import Reporter
-from worker.runtime.run_inputs import RunInputs
+from worker.runtime.run_inputs import RunInputs, UnusableRun, load_inputs
 from worker.runtime.save_result import TrainingResult
 from worker.runtime.trainer_process import TrainerExit, TrainerProcess
 from worker.runtime.training_host import TrainingHost
@@ -63,14 +60,6 @@ NO_START = (
     "The checkpoint that this run continues from is damaged or missing, so nothing was trained. "
     "Continue from another checkpoint, or start a new run."
 )
-
-
-class UnusableRun(Exception):
-    """The run cannot be trained; the message gives the reason."""
-
-    def __init__(self, code: str, sentence: str) -> None:
-        super().__init__(sentence)
-        self.code = code
 
 
 class Attempt:
@@ -103,7 +92,9 @@ class Attempt:
         """Train until the run's status changes. Raises LostLease if another worker owns the run."""
         token = self._lease.claim.token
         try:
-            inputs = self._load_inputs()
+            with self._database.read() as session:
+                inputs = load_inputs(session, self._run)
+                self.model = base_models.location(inputs.base)
             with (
                 scratch.attempt_folder(self._data_dir, self._run.key, token) as folder,
                 self._start_training(folder, inputs) as trainer,
@@ -124,22 +115,6 @@ class Attempt:
             self._fail_run(error.code, error.detail)
         finally:
             self._reporter.uploads.close()
-
-    def _load_inputs(self) -> RunInputs:
-        with self._database.read() as session:
-            base = session.get_one(BaseModel, self._run.base_model_id)
-            try:
-                base_models.require_ready(base)
-            except AppError as error:
-                raise UnusableRun("base_model", error.detail) from error
-            self.model = base_models.location(base)
-            return RunInputs(
-                base,
-                session.get_one(Dataset, self._run.dataset_id),
-                session.get_one(DatasetVersion, self._run.dataset_version_id),
-                session.get(DatasetVersion, self._run.regularization_version_id or 0),
-                future_slug(session, self._run.name),
-            )
 
     @contextmanager
     def _start_training(self, folder: Path, inputs: RunInputs) -> Iterator[TrainerProcess]:

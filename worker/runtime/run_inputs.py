@@ -1,11 +1,25 @@
-"""Database rows that a run is trained from."""
+"""The rows that a run is trained from, or why it cannot be trained."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from sqlmodel import Session
+
+from app.registry.adapters.versions.create_version import future_slug
+from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
 from app.registry.datasets.models import Dataset, DatasetVersion
+from app.registry.errors import AppError
+from app.registry.runs.models import Run
+
+
+class UnusableRun(Exception):
+    """The run cannot be trained; the message gives the reason."""
+
+    def __init__(self, code: str, sentence: str) -> None:
+        super().__init__(sentence)
+        self.code = code
 
 
 @dataclass(frozen=True)
@@ -17,3 +31,19 @@ class RunInputs:
     version: DatasetVersion
     regularization: DatasetVersion | None
     slug: str
+
+
+def load_inputs(session: Session, run: Run) -> RunInputs:
+    """The rows that this run is trained from. Raises UnusableRun if its base model is not ready."""
+    base = session.get_one(BaseModel, run.base_model_id)
+    try:
+        base_models.require_ready(base)
+    except AppError as error:
+        raise UnusableRun("base_model", error.detail) from error
+    return RunInputs(
+        base,
+        session.get_one(Dataset, run.dataset_id),
+        session.get_one(DatasetVersion, run.dataset_version_id),
+        session.get(DatasetVersion, run.regularization_version_id or 0),
+        future_slug(session, run.name),
+    )
