@@ -97,6 +97,18 @@ def checkpoint_steps(run_id: int) -> tuple[sa.Select[int], sa.Select[int]]:
     return states, versions
 
 
+def newest_steps(
+    session: Session, run_id: int, *, limit: int, before: int | None = None
+) -> list[int]:
+    """The steps of the newest checkpoints of a run; at most `limit`, below `before`."""
+    steps = sa.union(*checkpoint_steps(run_id)).subquery()
+    (step,) = steps.c
+    query = sa.select(step).order_by(step.desc()).limit(limit)
+    if before is not None:
+        query = query.where(step < before)
+    return list(session.connection().execute(query).scalars())
+
+
 def count_checkpoints(session: Session, run_id: int) -> int:
     """Number of checkpoints of a run, with or without adapter."""
     steps = sa.union(*checkpoint_steps(run_id)).subquery()
@@ -109,7 +121,7 @@ def get_checkpoint(session: Session, run_id: int, step: int) -> RunCheckpoint:
     found = list_checkpoints(session, run_id, steps=[step])
     if found:
         return found[0]
-    there = [row.step for row in list_checkpoints(session, run_id)]
+    there = newest_steps(session, run_id, limit=STEPS_NAMED + 1)
     known = ", ".join(f"{number:,}" for number in there[:STEPS_NAMED]) or "none"
     more = " …" if len(there) > STEPS_NAMED else ""
     raise NotFound(

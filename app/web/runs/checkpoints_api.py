@@ -5,7 +5,7 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, Field
 
 from app.registry.adapters.models import Adapter, AdapterVersion
@@ -13,6 +13,7 @@ from app.registry.db import MAX_ID
 from app.registry.runs import checkpoints, service
 from app.registry.runs.checkpoints import RunCheckpoint
 from app.registry.runs.epochs import Epochs, run_epochs
+from app.web.openapi import header_docs
 from app.web.problems import problems
 from app.web.state import Id, State
 
@@ -20,6 +21,10 @@ router = APIRouter()
 Step = Annotated[
     int, Path(ge=1, le=MAX_ID, description="Training step of the checkpoint.", examples=[40])
 ]
+Before = Annotated[
+    int | None, Query(ge=1, le=MAX_ID, description="Only checkpoints of earlier steps than this.")
+]
+Limit = Annotated[int, Query(ge=1, le=100, description="How many at most.")]
 
 
 class MadeVersionOut(BaseModel):
@@ -69,12 +74,17 @@ def _made_out(adapter: Adapter, version: AdapterVersion) -> MadeVersionOut:
     return MadeVersionOut(adapter_id=adapter.key, version=version.version)
 
 
-@router.get("/runs/{run_id}/checkpoints")
-def list_run_checkpoints(run_id: Id, state: State) -> list[CheckpointOut]:
+@router.get("/runs/{run_id}/checkpoints", responses=header_docs("x-total-count"))
+def list_run_checkpoints(
+    run_id: Id, state: State, response: Response, before: Before = None, limit: Limit = 50
+) -> list[CheckpointOut]:
     """List the checkpoints of a run, newest first."""
     with state.database.read() as session:
         epochs = run_epochs(session, service.get_run(session, run_id))
-        rows = checkpoints.list_checkpoints(session, run_id)
+        total = checkpoints.count_checkpoints(session, run_id)
+        response.headers["x-total-count"] = str(total)
+        steps = checkpoints.newest_steps(session, run_id, limit=limit, before=before)
+        rows = checkpoints.list_checkpoints(session, run_id, steps=steps)
         return [checkpoint_out(row, epochs) for row in rows]
 
 
