@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from worker.core.training.command_line.flags import Setting, settings
+from worker.core.training.command_line.settings import Setting, settings
 from worker.core.training.config import Group, TrainConfig
 from worker.core.training.presets import Preset, preset_config
 

@@ -18,6 +18,7 @@ from app.cli.main import build_parser
 from tests.docs.pages import DOCS, ROOT, section, shell_commands, text
 from worker.core.eyes import __main__ as eyes
 from worker.core.training.command_line import flags
+from worker.core.training.command_line.settings import ALIASES, settings
 
 PAGE = DOCS / "command-line.md"
 FLAG = re.compile(r"(?<![\w-])(-{1,2}[a-z][a-z-]*)")
@@ -81,13 +82,13 @@ def test_the_flags_of_a_tool_are_those_that_are_documented(tool: str) -> None:
 
 def test_the_flags_of_train_are_documented_once() -> None:
     """Those of the settings are in the table of settings, which another test compares."""
-    settings = {flag for setting in flags.settings() for flag in setting.flags}
+    of_settings = {flag for setting in settings() for flag in setting.flags}
     negated = {option for option in options(flags.build_parser()) if NEGATED.match(option)}
-    others = options(flags.build_parser()) - settings - negated
+    others = options(flags.build_parser()) - of_settings - negated
     found = documented("train")
     assert others <= found
-    assert found <= others | settings | {"--no-text-encoder", "--no-"}
-    assert set(flags.ALIASES.values()) <= found
+    assert found <= others | of_settings | {"--no-text-encoder", "--no-"}
+    assert set(ALIASES.values()) <= found
 
 
 def test_the_flags_of_name_are_documented() -> None:

@@ -12,14 +12,12 @@ import pytest
 
 from worker.core import starter
 from worker.core.training.command_line.flags import (
-    ALIASES,
     ArgumentsError,
-    Setting,
     TrainArguments,
     build_parser,
     parse_arguments,
-    settings,
 )
+from worker.core.training.command_line.settings import ALIASES, Setting, settings
 from worker.core.training.config import Group, LossWeighting, LrScheduler, TrainConfig
 from worker.core.training.presets import Preset, preset_config
 
