@@ -2,39 +2,25 @@
 
 from __future__ import annotations
 
-import contextlib
 import logging
 import math
-import shutil
 import statistics
 import threading
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from functools import partial
-from pathlib import Path
 from typing import Any, TypeVar
 
 import sqlalchemy as sa
 
 from app.registry.db import Database
-from app.registry.errors import AppError
 from app.registry.jobs import service as jobs
 from app.registry.runs import progress
-from app.registry.runs.checkpoint_adapters import NewAdapter, add_adapter
 from app.registry.runs.models import NOTICE, WARNING, Run
-from app.registry.runs.progress import (
-    FIXED_LOSS,
-    HELD_OUT,
-    MetricPoints,
-    NewSample,
-    RunFlags,
-)
-from app.registry.storage.store import Blob, BlobStore
-from app.registry.thumbnails.make import make_thumbnails
+from app.registry.runs.progress import FIXED_LOSS, HELD_OUT, MetricPoints, RunFlags
+from app.registry.storage.store import BlobStore
 from app.registry.wording import duration
-from worker.core.lora_files.header import HeaderError, tensor_hash
-from worker.core.training.config import TrainConfig
 from worker.core.training.events import (
     Arithmetic,
     BaseFacts,
@@ -57,8 +43,8 @@ from worker.runtime.outages.patience import (
     reason_to_wait,
     wait_out,
 )
-from worker.runtime.outages.uploads import Upload, Uploads
-from worker.runtime.scratch import HELD, hold_adapter, hold_checkpoint, pack_checkpoint
+from worker.runtime.outages.uploads import Uploads
+from worker.runtime.training_files import TrainingFiles
 
 FLUSH_SECONDS = 0.7
 SMOOTHING = 0.95
@@ -93,20 +79,19 @@ class Reporter:
         stopping: threading.Event,
     ) -> None:
         self._database = database
-        self._store = store
         self._run = run
         self._lease = lease
         self._stopping = stopping
         self._lock = threading.RLock()  # of what is buffered; taken before the database is
         self._is_full = False  # the trainer waits for space
-        self._held = 0  # checkpoints kept aside so far
         self._is_high = run.loss_rise is not None
         self._rose: FixedLoss | None = None
         self._fixed_losses: dict[int, float] = {}
         self._stopping_since: float | None = None
         self.uploads = Uploads(on_wait=self.show_wait, on_late=self._record_wait)
+        flush = partial(self.flush, now=True)
+        self._files = TrainingFiles(database, store, run, lease, self.uploads, flush=flush)
         self._was_started = run.attempt > 1 or run.step > 0
-        self._config = TrainConfig.model_validate(run.config)
         self._values: dict[str, Any] = {}
         self._losses: list[float] = []
         self._rates: list[float] = []
@@ -151,9 +136,9 @@ class Reporter:
         if isinstance(event, StepDone):
             self._record_step(event)
         elif isinstance(event, SampleSaved):
-            self._store_sample(event)
+            self._files.store_sample(event)
         elif isinstance(event, CheckpointSaved):
-            self._store_checkpoint(event)
+            self._files.store_checkpoint(event)
         elif isinstance(event, PhaseStarted):
             self._record_phase(event.phase)
         elif isinstance(event, BaseFacts):
@@ -342,101 +327,3 @@ class Reporter:
             jobs.record(session, Run, claim.job_id, kind, text=text)
 
         self.persist(write)
-
-    def _store_sample(self, event: SampleSaved) -> None:
-        stored: list[NewSample] = []
-
-        def store() -> None:
-            self._require_owner()
-            try:
-                stored.append(self._put_sample(event))
-            except FileNotFoundError:  # the trainer rolled back, or the disk is full
-                log.warning("The sample %s is missing.", event.path)
-
-        def write() -> None:
-            if stored:
-                with self._database.write() as session:
-                    progress.add_sample(session, self._lease.claim, stored[0])
-
-        self.uploads.add(Upload((store, write)))
-
-    def _put_sample(self, event: SampleSaved) -> NewSample:
-        blob = self._store.put_file(event.path)
-        return NewSample(
-            step=event.step,
-            prompt_index=event.prompt_index,
-            prompt=event.prompt,
-            seed=event.seed,
-            sha256=blob.sha256,
-            thumbnail=make_thumbnails(self._store, blob, event.path),
-        )
-
-    def _require_owner(self) -> None:
-        with self._database.read() as session:
-            progress.read_run_flags(session, self._lease.claim)
-
-    def _store_checkpoint(self, event: CheckpointSaved) -> None:
-        self._held += 1
-        held = event.path.parents[2] / HELD / str(self._held)  # beside the trainer's own folder
-        folder = hold_checkpoint(event.path, held)
-        self._store_adapter(event, held.with_suffix(".safetensors"))
-        packed: list[Blob] = []
-
-        def store() -> None:
-            self._require_owner()
-            try:
-                packed.append(pack_checkpoint(self._store, folder, run_id=self._run.key))
-            except FileNotFoundError:  # the trainer already deleted it, as it keeps only the newest
-                log.warning("The checkpoint %s is missing.", event.path)
-
-        def write() -> None:
-            if packed:
-                self._write_checkpoint(event, packed[0])
-
-        discard = partial(shutil.rmtree, held, ignore_errors=True)
-        can_skip = not event.is_requested
-        self.uploads.add(Upload((store, write), is_checkpoint=can_skip, discard=discard))
-
-    def _store_adapter(self, event: CheckpointSaved, held: Path) -> None:
-        """Store the adapter of a checkpoint; it waits longer than the state, which is larger."""
-        path = hold_adapter(event.path, held)
-        stored: list[NewAdapter] = []
-
-        def store() -> None:
-            self._require_owner()
-            try:
-                tensors = tensor_hash(path)
-                blob = self._store.put_file(path)
-            except (FileNotFoundError, HeaderError) as error:  # not held, or damaged on the disk
-                log.warning("The adapter of step %s is not kept: %s", event.step, error)
-                return
-            stored.append(
-                NewAdapter(event.step, blob.sha256, blob.size, tensors, event.is_requested)
-            )
-
-        def write() -> None:
-            if not stored:
-                return
-            self.flush(now=True)
-            with self._database.write() as session:
-                keep = self._config.keep_adapters
-                add_adapter(session, self._lease.claim, stored[0], keep=keep)
-
-        discard = partial(held.unlink, missing_ok=True)
-        self.uploads.add(Upload((store, write), discard=discard))
-
-    def _write_checkpoint(self, event: CheckpointSaved, blob: Blob) -> None:
-        self.flush(now=True)  # a resumed run must find the metrics up to here
-        with self._database.write() as session:
-            unused = progress.add_checkpoint(
-                session,
-                self._lease.claim,
-                step=event.step,
-                sha256=blob.sha256,
-                size_bytes=blob.size,
-                keep=self._config.keep_checkpoints,
-                is_requested=event.is_requested,
-            )
-        for sha256 in unused:
-            with contextlib.suppress(OSError, AppError):  # the sweep finds it
-                self._store.delete(sha256)

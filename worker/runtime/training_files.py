@@ -1,0 +1,154 @@
+"""Stores the files of a training, samples and checkpoints, while it goes on."""
+
+from __future__ import annotations
+
+import contextlib
+import logging
+import shutil
+from collections.abc import Callable
+from functools import partial
+from pathlib import Path
+
+from app.registry.db import Database
+from app.registry.errors import AppError
+from app.registry.runs import progress
+from app.registry.runs.checkpoint_adapters import NewAdapter, add_adapter
+from app.registry.runs.models import Run
+from app.registry.runs.progress import NewSample
+from app.registry.storage.store import Blob, BlobStore
+from app.registry.thumbnails.make import make_thumbnails
+from worker.core.lora_files.header import HeaderError, tensor_hash
+from worker.core.training.config import TrainConfig
+from worker.core.training.events import CheckpointSaved, SampleSaved
+from worker.runtime.lease import Lease
+from worker.runtime.outages.uploads import Upload, Uploads
+from worker.runtime.scratch import HELD, hold_adapter, hold_checkpoint, pack_checkpoint
+
+log = logging.getLogger(__name__)
+
+
+class TrainingFiles:
+    """Adds the samples and checkpoints of a training to its uploads.
+
+    A checkpoint waits in a folder of its own, as the trainer deletes its older ones. `flush` writes
+    the progress, which has to be stored before a checkpoint is.
+    """
+
+    def __init__(
+        self,
+        database: Database,
+        store: BlobStore,
+        run: Run,
+        lease: Lease,
+        uploads: Uploads,
+        *,
+        flush: Callable[[], None],
+    ) -> None:
+        self._database = database
+        self._store = store
+        self._run = run
+        self._lease = lease
+        self._uploads = uploads
+        self._flush = flush
+        self._config = TrainConfig.model_validate(run.config)
+        self._held = 0  # checkpoints kept aside so far
+
+    def store_sample(self, event: SampleSaved) -> None:
+        """Store a sample with its thumbnails."""
+        stored: list[NewSample] = []
+
+        def store() -> None:
+            self._require_owner()
+            try:
+                stored.append(self._put_sample(event))
+            except FileNotFoundError:  # the trainer rolled back, or the disk is full
+                log.warning("The sample %s is missing.", event.path)
+
+        def write() -> None:
+            if stored:
+                with self._database.write() as session:
+                    progress.add_sample(session, self._lease.claim, stored[0])
+
+        self._uploads.add(Upload((store, write)))
+
+    def _put_sample(self, event: SampleSaved) -> NewSample:
+        blob = self._store.put_file(event.path)
+        return NewSample(
+            step=event.step,
+            prompt_index=event.prompt_index,
+            prompt=event.prompt,
+            seed=event.seed,
+            sha256=blob.sha256,
+            thumbnail=make_thumbnails(self._store, blob, event.path),
+        )
+
+    def _require_owner(self) -> None:
+        with self._database.read() as session:
+            progress.read_run_flags(session, self._lease.claim)
+
+    def store_checkpoint(self, event: CheckpointSaved) -> None:
+        """Store the adapter of a checkpoint, then its state."""
+        self._held += 1
+        held = event.path.parents[2] / HELD / str(self._held)  # beside the trainer's own folder
+        folder = hold_checkpoint(event.path, held)
+        self._store_adapter(event, held.with_suffix(".safetensors"))
+        packed: list[Blob] = []
+
+        def store() -> None:
+            self._require_owner()
+            try:
+                packed.append(pack_checkpoint(self._store, folder, run_id=self._run.key))
+            except FileNotFoundError:  # the trainer already deleted it, as it keeps only the newest
+                log.warning("The checkpoint %s is missing.", event.path)
+
+        def write() -> None:
+            if packed:
+                self._write_checkpoint(event, packed[0])
+
+        discard = partial(shutil.rmtree, held, ignore_errors=True)
+        can_skip = not event.is_requested
+        self._uploads.add(Upload((store, write), is_checkpoint=can_skip, discard=discard))
+
+    def _store_adapter(self, event: CheckpointSaved, held: Path) -> None:
+        """Store the adapter of a checkpoint; it waits longer than the state, which is larger."""
+        path = hold_adapter(event.path, held)
+        stored: list[NewAdapter] = []
+
+        def store() -> None:
+            self._require_owner()
+            try:
+                tensors = tensor_hash(path)
+                blob = self._store.put_file(path)
+            except (FileNotFoundError, HeaderError) as error:  # not held, or damaged on the disk
+                log.warning("The adapter of step %s is not kept: %s", event.step, error)
+                return
+            stored.append(
+                NewAdapter(event.step, blob.sha256, blob.size, tensors, event.is_requested)
+            )
+
+        def write() -> None:
+            if not stored:
+                return
+            self._flush()
+            with self._database.write() as session:
+                keep = self._config.keep_adapters
+                add_adapter(session, self._lease.claim, stored[0], keep=keep)
+
+        discard = partial(held.unlink, missing_ok=True)
+        self._uploads.add(Upload((store, write), discard=discard))
+
+    def _write_checkpoint(self, event: CheckpointSaved, blob: Blob) -> None:
+        self._flush()  # a resumed run must find the metrics up to here
+        with self._database.write() as session:
+            unused = progress.add_checkpoint(
+                session,
+                self._lease.claim,
+                step=event.step,
+                sha256=blob.sha256,
+                size_bytes=blob.size,
+                keep=self._config.keep_checkpoints,
+                is_requested=event.is_requested,
+            )
+        for sha256 in unused:
+            with contextlib.suppress(OSError, AppError):  # the sweep finds it
+                self._store.delete(sha256)
