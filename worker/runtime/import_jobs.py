@@ -249,15 +249,15 @@ class ImportJobs:
         """(stored preview image, None), or (None, reason why it was skipped)."""
         if about_file.image is None:
             return None, None
-        source = scratch / "picture"
+        source = scratch / "image"
         source.write_bytes(about_file.image)
         try:
             with ImageDecoder(processes=1) as decoder:
-                picture = decoder.decode(source, scratch)
+                image = decoder.decode(source, scratch)
         except ImageRefused as error:
             return None, f"The preview image of the file was skipped. {error.detail}"
-        small = self._store.put_file(picture.small).sha256 if picture.small else None
-        cover = self._store.put_file(picture.thumbnail).sha256
+        small = self._store.put_file(image.small).sha256 if image.small else None
+        cover = self._store.put_file(image.thumbnail).sha256
         return Thumbnail(sha256=cover, small_sha256=small), None
 
     def _beside(self, adapter_id: int, found: FileLayout, place: ImportTarget) -> ImportTarget:

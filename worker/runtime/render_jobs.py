@@ -224,13 +224,13 @@ class RenderJobs:
             "adapters": [adapter.for_render() for adapter in _active(render)],
         }
         images = []
-        for picture in drawn:
+        for rendered in drawn:
             info = ImageParameters(
                 prompt=render.prompt,
                 negative_prompt=render.negative_prompt,
                 steps=render.steps,
                 guidance=render.guidance,
-                seed=picture.seed,
+                seed=rendered.seed,
                 width=render.width,
                 height=render.height,
                 model=base.name,
@@ -239,10 +239,10 @@ class RenderJobs:
                 precision=render.precision,
                 adapters=used,
             )
-            data = encode_png(picture.image, info, request | {"seed": picture.seed})
+            data = encode_png(rendered.image, info, request | {"seed": rendered.seed})
             blob = self._store.put_bytes(data)
-            thumbnail = make_thumbnails(self._store, blob, picture.image)
-            images.append(NewRenderImage(picture.seed, blob.sha256, thumbnail))
+            thumbnail = make_thumbnails(self._store, blob, rendered.image)
+            images.append(NewRenderImage(rendered.seed, blob.sha256, thumbnail))
         end = shorten(drawn[0].truncated, MAX_QUOTED, placeholder=" …")
         with self._database.write() as session:
             results.finish_render(

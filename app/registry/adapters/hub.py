@@ -204,7 +204,7 @@ def _chosen_images(
     session: Session, adapter: Adapter, version: AdapterVersion, hashes: Sequence[str] | None
 ) -> tuple[PublishedImage, ...]:
     """The images to publish, with their prompts."""
-    by_hash = {image.sha256: image for image in pictures(session, adapter, version)}
+    by_hash = {image.sha256: image for image in publishable_images(session, adapter, version)}
     if hashes is None:
         hashes = list(by_hash)[:USUAL_IMAGES]
     if len(hashes) > MAX_IMAGES:
@@ -216,7 +216,9 @@ def _chosen_images(
     return tuple(PublishedImage(sha256=key, prompt=by_hash[key].title) for key in hashes)
 
 
-def pictures(session: Session, adapter: Adapter, version: AdapterVersion) -> list[AdapterImage]:
+def publishable_images(
+    session: Session, adapter: Adapter, version: AdapterVersion
+) -> list[AdapterImage]:
     """The images of an adapter that can be published, the cover first."""
     summary = service.summary(session, adapter)
     samples = list_samples(session, summary, version)

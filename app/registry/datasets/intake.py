@@ -49,7 +49,7 @@ class IntakeResult:
     """The result of an upload, file by file."""
 
     accepted: list[NewImage] = field(default_factory=list)
-    captions_without_picture: dict[str, str] = field(default_factory=dict)  # stem -> text
+    captions_without_image: dict[str, str] = field(default_factory=dict)  # stem -> text
     rejected: list[tuple[str, str]] = field(default_factory=list)  # file name, reason
     repeated: list[tuple[str, str]] = field(default_factory=list)  # file name, name of its equal
 
@@ -104,7 +104,7 @@ class _Intake:
         self._store = store
         self._folder = folder
         self._sent: list[_UploadedImage] = []
-        self._pictures: dict[str, Future[NewImage]] = {}  # by hash of the bytes sent
+        self._images: dict[str, Future[NewImage]] = {}  # by hash of the bytes sent
         self._captions: list[_FoundCaption] = []
         self._by_hash: dict[str, int] = {}  # place in `accepted`
         self._by_place: dict[Place, int] = {}
@@ -146,7 +146,7 @@ class _Intake:
         try:
             self._process_file(member.filename, group + member.folder, archive.read(member))
         except MemberRefused as refusal:
-            self._reject_picture(member.filename, refusal.detail)
+            self._reject_image(member.filename, refusal.detail)
 
     def _process_file(self, filename: str, folder: str, chunks: Iterable[bytes]) -> None:
         if captions.is_metadata(filename):
@@ -156,7 +156,7 @@ class _Intake:
         elif captions.is_caption(filename):
             self._take_caption(filename, folder, _read_limited(chunks, captions.MAX_TEXT_BYTES))
         else:
-            self._take_picture(filename, folder, chunks)
+            self._take_image(filename, folder, chunks)
 
     def _take_caption(self, filename: str, folder: str, data: bytes) -> None:
         try:
@@ -176,27 +176,27 @@ class _Intake:
             else:
                 self.result.rejected.append((filename, found))
 
-    def _take_picture(self, filename: str, folder: str, chunks: Iterable[bytes]) -> None:
+    def _take_image(self, filename: str, folder: str, chunks: Iterable[bytes]) -> None:
         place = folder, captions.stem_of(filename).casefold()
         source = self._folder / f"source-{len(self._sent)}"
         try:
             sha256, size = _spool_image(chunks, source)
         except ImageRefused as refusal:
             source.unlink()
-            self._reject_picture(filename, refusal.detail)
+            self._reject_image(filename, refusal.detail)
             return
         self._sent.append(_UploadedImage(filename, place, sha256))
-        if sha256 in self._pictures:
+        if sha256 in self._images:
             source.unlink()
             return
         self._free_places.acquire()
         if self._failure is not None:
             raise self._failure
-        self._pictures[sha256] = self._threads.submit(
-            self._store_picture, filename, source, sha256, size
+        self._images[sha256] = self._threads.submit(
+            self._store_image, filename, source, sha256, size
         )
 
-    def _store_picture(self, filename: str, source: Path, sha256: str, size: int) -> NewImage:
+    def _store_image(self, filename: str, source: Path, sha256: str, size: int) -> NewImage:
         """Decode and store one image; runs in a thread."""
         try:
             decoded = self._decoder.decode(source, self._folder)
@@ -225,7 +225,7 @@ class _Intake:
             small_sha256=small.sha256 if small else None,
         )
 
-    def _reject_picture(self, filename: str, reason: str) -> None:
+    def _reject_image(self, filename: str, reason: str) -> None:
         self.result.rejected.append((filename, reason))
         if not captions.is_caption(filename):
             self._refused_stems.add(captions.stem_of(filename).casefold())
@@ -234,9 +234,9 @@ class _Intake:
         """Wait for the images, then assign the captions."""
         for sent in self._sent:
             try:
-                self._accept_image(sent, self._pictures[sent.sha256].result())
+                self._accept_image(sent, self._images[sent.sha256].result())
             except ImageRefused as refusal:
-                self._reject_picture(sent.filename, refusal.detail)
+                self._reject_image(sent.filename, refusal.detail)
         for found in self._captions:
             reason = self._assign_caption(found) if found.text else None
             if reason is not None:
@@ -276,7 +276,7 @@ class _Intake:
     def _keep_caption(self, found: _FoundCaption) -> str | None:
         if found.stem.casefold() in self._refused_stems:
             return f"Its image “{found.stem}” was refused."
-        self.result.captions_without_picture.setdefault(found.stem, found.text)
+        self.result.captions_without_image.setdefault(found.stem, found.text)
         return None
 
 

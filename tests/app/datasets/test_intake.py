@@ -214,7 +214,7 @@ def test_captions_in_another_folder_find_the_only_picture_of_that_name(upload: U
     )
 
     assert captions(result) == {"a.png": "red"}
-    assert result.captions_without_picture == {"z": "?"}
+    assert result.captions_without_image == {"z": "?"}
 
 
 def test_a_caption_that_could_mean_two_pictures_is_refused(upload: Upload) -> None:
@@ -240,7 +240,7 @@ def test_captions_without_a_picture_are_handed_back_by_stem(upload: Upload) -> N
     result = upload({"Later.txt": "schön".encode(), "empty.txt": b" \n"})
 
     assert result.accepted == []
-    assert result.captions_without_picture == {"Later": "schön"}
+    assert result.captions_without_image == {"Later": "schön"}
     assert result.rejected == []
 
 
@@ -258,7 +258,7 @@ def test_a_caption_of_10000_characters_is_refused_by_name_and_its_picture_taken(
 def test_the_caption_of_a_refused_picture_is_refused_with_it(upload: Upload) -> None:
     result = upload({"a.png": SVG, "a.txt": b"a drawing"})
 
-    assert result.captions_without_picture == {}
+    assert result.captions_without_image == {}
     assert ("a.txt", "Its image “a” was refused.") in result.rejected
 
 

@@ -36,7 +36,7 @@ class HubPage:
     allowed: bool
     has_token: bool
     is_active: bool
-    pictures: list[AdapterImage]
+    images: list[AdapterImage]
     chosen: set[str]
     values: dict[str, str]
     private: bool
@@ -122,8 +122,8 @@ def _hub_page(
     adapter = service.adapter_by_slug(session, slug)
     version = service.get_version(session, adapter, number)
     published = hub.publications(session, adapter)
-    pictures = hub.pictures(session, adapter, version)
-    usual = {image.sha256 for image in pictures[: hub.USUAL_IMAGES]}
+    images = hub.publishable_images(session, adapter, version)
+    usual = {image.sha256 for image in images[: hub.USUAL_IMAGES]}
     # for failed or canceled ones, the last typed values
     earlier = next((row for row in published if row.url), next(iter(published), None))
     own_base = hub.base_on_hub(session, version)
@@ -136,7 +136,7 @@ def _hub_page(
         allowed=is_allowed(state.settings),
         has_token=state.settings.hub_token is not None,
         is_active=any(row.job.state.is_active for row in published),
-        pictures=pictures,
+        images=images,
         chosen=set(options.pictures or ()) if options else usual,
         values={
             "repo": options.repo if options else earlier.repo if earlier else adapter.slug,
