@@ -10,12 +10,12 @@ from typing import Any
 import httpx
 from sqlmodel import select
 
-from app.registry.adapters.models import Adapter, AdapterVersion, is_listed
 from app.registry.jobs.models import Event, Job
 from app.registry.renders.models import Render
 from app.registry.runs.models import Checkpoint, Run
 from tests.faults.stacks import TRAINER, FaultyStack
 from tests.images import make_png
+from tests.versions import versions_of_run
 from tests.worker.runtime.job_loops import SIDE, wait_for
 
 MANY_STEPS = 20_000  # hours: a test stops the run when it has seen enough
@@ -112,9 +112,7 @@ class Work:
             assert (ended["status"], ended["error"]) == ("succeeded", None), ended
             assert len(events(self.stack, Run, run_id, "succeeded")) == 1, run_id
             with self.stack.registry.read() as session:
-                made = select(AdapterVersion).where(AdapterVersion.run_id == run_id)
-                versions = session.exec(made.join(Adapter).where(is_listed())).all()
-                assert len(versions) == 1, run_id
+                assert len(versions_of_run(session, run_id)) == 1, run_id
 
 
 def events(stack: FaultyStack, table: type[Job], job_id: int, kind: str) -> Sequence[Event]:

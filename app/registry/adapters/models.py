@@ -163,6 +163,11 @@ def is_listed() -> sa.ColumnElement[bool]:
     return col(Adapter.run_id).is_(None)
 
 
+def is_in_library() -> sa.ColumnElement[bool]:
+    """Condition for the adapters of the library: listed, and not deleted."""
+    return is_listed() & col(Adapter.deleted_at).is_(None)
+
+
 class AdapterAlias(SQLModel, table=True):
     """A movable name for one version, such as `latest`."""
 

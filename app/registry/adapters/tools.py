@@ -19,7 +19,7 @@ from app.registry.adapters.models import (
     Adapter,
     AdapterAlias,
     AdapterVersion,
-    is_listed,
+    is_in_library,
 )
 from app.registry.adapters.resolve import resolve
 from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
@@ -207,8 +207,7 @@ def suggested(session: Session, adapter: Adapter, version: AdapterVersion) -> li
         .where(
             Adapter.base_family == adapter.base_family,
             Adapter.id != adapter.key,
-            col(Adapter.deleted_at).is_(None),
-            is_listed(),
+            is_in_library(),
             fitting.is_made_for(session, kind),
         )
     )

@@ -12,7 +12,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.adapters.models import Adapter, AdapterVersion, is_listed
+from app.registry.adapters.models import Adapter, AdapterVersion, is_in_library
 from app.registry.base_models import downloads, service
 from app.registry.base_models.models import (
     EMBEDDED,
@@ -58,7 +58,7 @@ def removal_effects(
     of_version = (
         sa.select(col(AdapterVersion.base_model_id), sa.func.count(sa.distinct(col(Adapter.id))))
         .join(Adapter, col(Adapter.id) == col(AdapterVersion.adapter_id))
-        .where(col(Adapter.deleted_at).is_(None), is_listed())
+        .where(is_in_library())
     )
     adapters = _count_by_base(session, of_version, col(AdapterVersion.base_model_id))
     runs, images = (

@@ -16,7 +16,7 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.models import LATEST, Adapter, AdapterVersion, is_listed
+from app.registry.adapters.models import LATEST, Adapter, AdapterVersion, is_in_library
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import NewVersion, adapter_of_parent, publish
 from app.registry.errors import Conflict, NotFound
@@ -222,7 +222,7 @@ def _versions_made(session: Session, run_id: int) -> Sequence[tuple[Adapter, Ada
     query = (
         select(Adapter, AdapterVersion)
         .join(AdapterVersion, col(AdapterVersion.adapter_id) == col(Adapter.id))
-        .where(AdapterVersion.run_id == run_id, is_listed(), col(Adapter.deleted_at).is_(None))
+        .where(AdapterVersion.run_id == run_id, is_in_library())
     )
     return session.exec(query.order_by(col(AdapterVersion.id).desc())).all()
 

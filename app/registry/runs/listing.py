@@ -13,7 +13,7 @@ from sqlalchemy import ColumnElement
 from sqlmodel import Session, col, func, select
 
 from app.registry.adapters.library.search import needles, spaced
-from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.adapters.models import Adapter, AdapterVersion, is_listed
 from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.datasets.models import Dataset
 from app.registry.db import MAX_ID, database_now
@@ -203,7 +203,7 @@ def run_choices(session: Session, filters: RunFilter) -> RunChoices:
         col(AdapterVersion.adapter_id) == col(Adapter.id), col(AdapterVersion.run_id).is_not(None)
     )
     planned = sa.exists().where(col(Run.adapter_id) == col(Adapter.id))
-    listed = col(Adapter.run_id).is_(None) & (made | planned)
+    listed = is_listed() & (made | planned)
     return RunChoices(datasets, bases, _choices(session, Adapter, listed, filters.adapter_id))
 
 

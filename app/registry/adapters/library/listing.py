@@ -25,7 +25,7 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.adapters.library import search
 from app.registry.adapters.library.cards import AdapterSummary, summarize
-from app.registry.adapters.models import Adapter, AdapterTag, is_listed
+from app.registry.adapters.models import Adapter, AdapterTag, is_in_library
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput
 from worker.core.bases.family import BaseFamily
@@ -138,7 +138,7 @@ def _page_of_ids(
     """The page, sorted from a few rows that are all fetched; counts are exact."""
     columns = (Adapter.id, Adapter.base_family, Adapter.starred)
     query = sa.select(*map(col, (*columns, Adapter.updated_at, Adapter.sort_name)))
-    found = query.where(_is_live(), _has_id(session, ids), *_has_tags(filters))
+    found = query.where(is_in_library(), _has_id(session, ids), *_has_tags(filters))
     rows = session.connection().execute(found).all()
     families = Counter(row.base_family for row in rows)
     starred = sum(row.starred for row in rows)
@@ -180,7 +180,7 @@ def _page_by_scan(
     session: Session, filters: Filter, needles: Sequence[str], start: Key | None
 ) -> AdapterPage:
     """The page, from a scan along the index of the sort order."""
-    conditions = [_is_live(), *_has_tags(filters)]
+    conditions = [is_in_library(), *_has_tags(filters)]
     if needles:
         conditions.append(search.matches(needles))
     if filters.base:
@@ -248,7 +248,7 @@ def _count_by_filter(session: Session) -> tuple[dict[str, int | None], int]:
 
 def _at_most(most: int, *conditions: ColumnElement[bool]) -> ColumnElement[int]:
     """Number of adapters that fulfill these conditions, counted up to `most`."""
-    rows = sa.select(sa.literal(1)).select_from(Adapter).where(_is_live(), *conditions)
+    rows = sa.select(sa.literal(1)).select_from(Adapter).where(is_in_library(), *conditions)
     return sa.select(func.count()).select_from(rows.limit(most).subquery()).scalar_subquery()
 
 
@@ -281,10 +281,6 @@ def _has_id(session: Session, ids: Sequence[int]) -> ColumnElement[bool]:
     if session.get_bind().dialect.name == "sqlite":
         return key.in_(ids)
     return key == sa.any_(sa.literal(list(ids), sa.ARRAY(sa.Integer)))
-
-
-def _is_live() -> ColumnElement[bool]:
-    return col(Adapter.deleted_at).is_(None) & is_listed()
 
 
 def _has_tags(filters: Filter) -> list[ColumnElement[bool]]:

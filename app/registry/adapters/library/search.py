@@ -24,7 +24,7 @@ from sqlalchemy import ColumnElement, Connection, event
 from sqlalchemy.orm import UOWTransaction
 from sqlmodel import Session, col
 
-from app.registry.adapters.models import Adapter, AdapterTag, AdapterVersion, is_listed
+from app.registry.adapters.models import Adapter, AdapterTag, AdapterVersion, is_in_library
 from app.registry.base_models.models import BaseModel
 
 MAX_WORDS = 12
@@ -142,9 +142,7 @@ def index(connection: Connection, adapter_ids: Iterable[int]) -> None:
 def missing_texts(connection: Connection) -> list[int]:
     """The ids of adapters whose text is missing or outdated, such as after a migration."""
     known = sa.select(TEXTS.c.adapter_id).where(TEXTS.c.text.endswith(END))
-    missing = sa.select(col(Adapter.id)).where(
-        col(Adapter.deleted_at).is_(None), is_listed(), col(Adapter.id).not_in(known)
-    )
+    missing = sa.select(col(Adapter.id)).where(is_in_library(), col(Adapter.id).not_in(known))
     return [key for key in connection.execute(missing).scalars() if key is not None]
 
 
@@ -204,7 +202,7 @@ def texts(connection: Connection, keys: Sequence[int]) -> dict[int, str]:
             col(Adapter.trigger_words),
             col(Adapter.base_family),
             col(Adapter.starred),
-        ).where(col(Adapter.id).in_(keys), col(Adapter.deleted_at).is_(None), is_listed())
+        ).where(col(Adapter.id).in_(keys), is_in_library())
     ).all()
     tags = _words_of(
         connection,

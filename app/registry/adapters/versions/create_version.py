@@ -15,7 +15,7 @@ from app.registry.adapters.models import (
     Adapter,
     AdapterFile,
     AdapterVersion,
-    is_listed,
+    is_in_library,
 )
 from app.registry.adapters.versions import aliases
 from app.registry.base_models.models import BaseModel
@@ -177,8 +177,7 @@ def find_equal(
     if tensors is not None and session.get_bind().dialect.name == "postgresql":
         key = int.from_bytes(bytes.fromhex(tensors)[:8], "big", signed=True)
         session.connection().execute(sa.select(func.pg_advisory_xact_lock(key)))
-    live = col(Adapter.deleted_at).is_(None) & is_listed()
-    same = select(AdapterVersion).join(Adapter).where(live)
+    same = select(AdapterVersion).join(Adapter).where(is_in_library())
     downloads = select(AdapterFile.version_id).where(AdapterFile.sha256 == uploaded)
     ways = [col(AdapterVersion.sha256) == canonical, col(AdapterVersion.id).in_(downloads)]
     if tensors is not None:

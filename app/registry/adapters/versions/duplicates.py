@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from sqlmodel import Session, col, select
 
-from app.registry.adapters.models import Adapter, AdapterVersion, is_listed
+from app.registry.adapters.models import Adapter, AdapterVersion, is_in_library
 
 
 def same_tensors(session: Session, tensor_sha256: str) -> AdapterVersion | None:
@@ -16,7 +16,7 @@ def same_tensors(session: Session, tensor_sha256: str) -> AdapterVersion | None:
     query = (
         select(AdapterVersion)
         .join(Adapter)
-        .where(col(Adapter.deleted_at).is_(None), is_listed(), from_file)
+        .where(is_in_library(), from_file)
         .order_by(col(AdapterVersion.id))
     )
     return session.exec(query).first()

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from sqlmodel import Session, col, func, select
 
-from app.registry.adapters.models import Adapter, AdapterVersion, is_listed
+from app.registry.adapters.models import Adapter, AdapterVersion, is_in_library
 from app.registry.adapters.versions.create_version import next_number
 from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.jobs.states import NOT_FINAL
@@ -42,8 +42,7 @@ def adapter_to_extend(session: Session, dataset: Dataset, base_model_id: int) ->
         .where(
             DatasetVersion.dataset_id == dataset.key,
             AdapterVersion.base_model_id == base_model_id,
-            is_listed(),
-            col(Adapter.deleted_at).is_(None),
+            is_in_library(),
         )
         .order_by(col(AdapterVersion.id).desc())
         .limit(LOOKED_AT)
