@@ -10,6 +10,7 @@ from sqlalchemy.exc import IntegrityError
 from sqlmodel import Session, col, func, select
 
 from app.registry.base_models import service as base_models
+from app.registry.base_models.models import BaseModel
 from app.registry.errors import InvalidInput
 from app.registry.runs import requests, service
 from app.registry.runs.models import OwnPreset, Run
@@ -52,13 +53,23 @@ def save_run_as_preset(session: Session, run_id: int, name: str) -> OwnPreset:
     changes = {row.name: row.b for row in changes_of(session, run)}
     base = base_models.get_base_model(session, run.base_model_id)
     preset = Preset(run.preset) if run.preset in set(Preset) else Preset.BALANCED
+    return save_changes(session, name, preset, changes, base)
+
+
+def save_changes(
+    session: Session, name: str, preset: Preset, changes: Mapping[str, Any], base: BaseModel | None
+) -> OwnPreset:
+    """Save what differs from a shipped preset, but no sample prompts. Raises InvalidInput.
+
+    `base`: the base model that the settings are for.
+    """
     saved = OwnPreset(
         name=name,
         name_key="",
         preset=preset,
-        config=changes,
-        base_family=base.family,
-        resolution=base.resolution,
+        config={key: value for key, value in changes.items() if key != NOT_SAVED},
+        base_family=base.family if base else None,
+        resolution=base.resolution if base else None,
     )
     return _add(session, saved)
 

@@ -21,6 +21,7 @@ from app.web.forms import MAX_TEXT, SentForm
 from app.web.runs import (
     checkpoint_pages,
     description_pages,
+    form_preset,
     image_pages,
     list_pages,
     pasted,
@@ -29,6 +30,7 @@ from app.web.runs import (
 )
 from app.web.runs import plan as plans
 from app.web.runs.chart_view import CHART_METRICS
+from app.web.runs.form_preset import FormPreset
 from app.web.runs.forms import (
     PROMPTS,
     ConfigField,
@@ -94,6 +96,7 @@ class NewRunPage:
     advanced_open: bool
     offer: VersionOffer | None
     pasted: Pasted
+    own: FormPreset
 
 
 @dataclass(frozen=True)
@@ -170,9 +173,14 @@ def new_run(
 def start_run(request: Request, state: State, sent: SentForm) -> Response:
     """Queue the run; on errors, show the form again with each error next to its field."""
     form, text = read_form(sent), str(sent.get(pasted.FIELD, ""))
+    own = form_preset.typed(str(sent.get(form_preset.FIELD, "")))
     try:
         if text.strip():
             raise InvalidInput(pasted.NOT_TAKEN, fields={pasted.FIELD: pasted.NOT_TAKEN})
+        if own.name.strip():
+            raise InvalidInput(
+                form_preset.NOT_TAKEN, fields={form_preset.FIELD: form_preset.NOT_TAKEN}
+            )
         with state.database.write() as session:
             check_offer(session, form)
             run = requests.create_run(session, form.request())
@@ -180,14 +188,32 @@ def start_run(request: Request, state: State, sent: SentForm) -> Response:
         if not error.fields and error.status not in (422, 503):
             raise
         with state.database.read() as session:
-            context = _new_run_page(session, form, error, paste=Pasted(text[:MAX_TEXT]))
+            context = _new_run_page(session, form, error, paste=Pasted(text[:MAX_TEXT]), own=own)
         return render(request, "runs/new.html", context, status=422)
     return RedirectResponse(f"/runs/{run.key}", status_code=303)
 
 
+@router.post("/train/new/preset")
+def save_preset(request: Request, state: State, sent: SentForm) -> Response:
+    """Save the settings of the form as a preset and choose it; nothing typed is lost."""
+    form, text = read_form(sent), str(sent.get(pasted.FIELD, ""))
+    paste, name = Pasted(text[:MAX_TEXT]), str(sent.get(form_preset.FIELD, ""))
+    try:
+        with state.database.write() as session:
+            form, own = form_preset.save_form(session, form, name)
+            context = _new_run_page(session, form, paste=paste, own=own)
+    except InvalidInput as error:
+        with state.database.read() as session:
+            own = form_preset.refused(name)
+            context = _new_run_page(session, form, error, paste=paste, own=own)
+        return render(request, "runs/new.html", context, status=422)
+    return render(request, "runs/new.html", context)
+
+
+@router.get("/train/new/preset")
 @router.get("/train/new/paste")
 def reload_form() -> Response:
-    """Show the form again where its address is opened that shows pasted settings."""
+    """Show the form again where an address is opened that a form was sent to."""
     return RedirectResponse("/train/new", status_code=303)
 
 
@@ -234,6 +260,7 @@ def _new_run_page(
     *,
     with_fields: bool = False,
     paste: Pasted | None = None,
+    own: FormPreset | None = None,
 ) -> NewRunPage:
     choices = plans.find_choices(session, form)
     default = plans.default_texts(choices, form)
@@ -260,6 +287,7 @@ def _new_run_page(
         advanced_open=bool(error and set(errors) & set(default) - {PROMPTS}),
         offer=version_offer(session, form, choices),
         pasted=paste or Pasted(),
+        own=own or FormPreset(),
     )
 
 
@@ -272,6 +300,7 @@ def _field_label(name: str) -> str:
         "base_model": "Base model",
         "adapter_id": "Next version",
         pasted.FIELD: "Settings as JSON",
+        form_preset.FIELD: "Name of the preset",
     }
     return labels.get(name, name.capitalize())
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, replace
+from typing import Any
 
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel, BaseModelStatus
@@ -261,6 +262,22 @@ def _shipped_preset(choices: RunChoices, form: TrainForm) -> TrainConfig:
     """The chosen preset, or the one that a saved one changes."""
     own = choices.own_preset
     return _preset_of(choices, Preset(own.preset) if own else form.preset)
+
+
+def changes_to_save(choices: RunChoices, form: TrainForm) -> tuple[Preset, dict[str, Any]]:
+    """The shipped preset, and what the form changes of it as a preset would. Raises InvalidInput.
+
+    Like on the page of a run, all is compared with the values that go with the optimizer.
+    """
+    shipped = _shipped_preset(choices, form)
+    changed = {name: from_text(name, text) for name, text in form.changed.items()}
+    preset = _default_config(choices, form).model_dump(mode="json")
+    config = requests.check_config(preset | changed).model_dump(mode="json")
+    usual = for_optimizer(shipped, config["optimizer"]).model_dump(mode="json")
+    usual["optimizer"] = shipped.optimizer.value
+    own = choices.own_preset
+    changes = {name: value for name, value in config.items() if value != usual[name]}
+    return Preset(own.preset) if own else form.preset, changes
 
 
 def _check_form(form: TrainForm, choices: RunChoices) -> tuple[TrainConfig, dict[str, str]]:

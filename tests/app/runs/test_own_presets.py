@@ -55,6 +55,79 @@ def test_a_run_is_saved_as_a_preset_and_stands_on_the_form(client: TestClient, r
     assert "preset values" in form  # nothing is changed
 
 
+def test_the_settings_of_the_form_are_saved_and_stay_as_they_were(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.ready_base(state)
+    fake_workers.dataset(state)
+    shown = form_of(client.get("/train/new?preset=quick").text)
+    typed = shown | {"rank": "3", "flip": "on", "name": "Mine", "sample_prompts": "a fox"}
+    answer = client.post("/train/new/preset", data=typed | {"preset_name": " Soft\n"})
+    page = html.unescape(answer.text)
+    assert answer.status_code == 200
+    assert "“<bdi>Soft</bdi>” was saved and is chosen." in page
+    form = form_of(answer.text)
+    assert form["preset"] == "own-1"
+    for name in ("rank", "flip", "name", "sample_prompts"):
+        assert form[name] == typed[name]
+    assert form["preset_name"] == ""
+    assert "0 changed" not in page
+    assert "preset values" in page
+    (saved,) = [row for row in client.get(API).json() if row["id"]]
+    assert (saved["preset"], saved["config"]) == ("quick", {"rank": 3, "flip": True})
+    assert (saved["base_family"], saved["resolution"]) == ("sd1", 128)
+    further = client.post("/train/new/preset", data=form | {"steps": "9", "preset_name": "Short"})
+    assert form_of(further.text)["preset"] == "own-2"
+    (short,) = [row for row in client.get(API).json() if row["id"] == 2]
+    assert short["preset"] == "quick"
+    assert short["config"] == {"rank": 3, "flip": True, "steps": 9}
+    assert client.post("/train/new", data=form_of(further.text)).status_code == 200
+    assert runs_of(state)[0].config["rank"] == 3
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"preset_name": " "}, "Enter a name."),
+        ({"preset_name": "x" * 121}, "This has 121 characters; use at most 120."),
+        ({"preset_name": "Quick look"}, "There is a preset called “Quick look” already."),
+        ({"preset_name": "Soft", "rank": "many"}, "Enter a whole number."),
+        ({"preset_name": "Soft", "rank": ""}, "Nothing differs from the preset “Quick look”"),
+    ],
+)
+def test_a_preset_of_the_form_that_cannot_be_saved_says_why_and_loses_nothing(
+    client: TestClient, state: AppState, changes: dict[str, str], sentence: str
+) -> None:
+    fake_workers.ready_base(state)
+    fake_workers.dataset(state)
+    shown = form_of(client.get("/train/new?preset=quick").text)
+    rank = changes.get("rank", "3") or shown["rank"]
+    sent = shown | changes | {"rank": rank, "name": "Mine", "pasted": "{"}
+    answer = client.post("/train/new/preset", data=sent)
+    page = " ".join(html.unescape(answer.text).split())
+    assert answer.status_code == 422
+    assert "<strong>The preset was not saved.</strong>" in page
+    assert sentence in page
+    form = form_of(answer.text)
+    assert {name: form[name] for name in sent if name != "kept"} == {
+        name: value for name, value in sent.items() if name != "kept"
+    }
+    assert [row for row in client.get(API).json() if row["id"]] == []
+
+
+def test_start_does_not_ignore_the_name_of_a_preset(client: TestClient, state: AppState) -> None:
+    fake_workers.ready_base(state)
+    fake_workers.dataset(state)
+    shown = form_of(client.get("/train/new").text)
+    answer = client.post("/train/new", data=shown | {"preset_name": "Soft"})
+    assert answer.status_code == 422
+    assert "This preset was not saved yet." in answer.text
+    assert form_of(answer.text)["preset_name"] == "Soft"
+    assert runs_of(state) == []
+    address = client.get("/train/new/preset", follow_redirects=False).headers["location"]
+    assert address == "/train/new"
+
+
 def test_a_run_trains_with_it_and_remembers_it(
     client: TestClient, state: AppState, run: Run
 ) -> None:
