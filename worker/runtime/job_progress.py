@@ -69,11 +69,8 @@ def require_not_canceled(session: Session, lease: Lease) -> None:
         raise JobCanceled
 
 
-class JobProgress:
-    """Callback for the parts of a job: stores progress and checks whether to stop.
-
-    Raises JobCanceled, WorkerStopping or LostLease.
-    """
+class _JobCheck:
+    """Checks whether a job has to stop; the row is looked at at most every `LOOK_SECONDS`."""
 
     def __init__(self, database: Database, lease: Lease, stopping: threading.Event) -> None:
         self._database = database
@@ -81,24 +78,36 @@ class JobProgress:
         self._stopping = stopping
         self._looked = 0.0
 
-    def __call__(self, done: int, total: int) -> None:
-        """Report that `done` of `total` parts are done."""
+    def _check(self, is_canceled: Callable[[], bool]) -> None:
+        """Raise JobCanceled, WorkerStopping or LostLease; an outage of the database is ignored."""
         self._lease.check()
-        self._lease.note_part()
         if self._stopping.is_set():
             raise WorkerStopping
         if time.monotonic() - self._looked < LOOK_SECONDS:
             return
         self._looked = time.monotonic()
         try:
-            canceled = self._write(StepProgress(done=done, total=total))
+            canceled = is_canceled()
         except sa.exc.SQLAlchemyError as error:
             if reason_to_wait(error) is None:
                 raise
-            log.warning("Could not store the progress of a job: %s", error)
+            log.warning("Could not look at a job: %s", error)
             return
         if canceled:
             raise JobCanceled
+
+
+class JobProgress(_JobCheck):
+    """Callback for the parts of a job: stores progress and checks whether to stop.
+
+    Raises JobCanceled, WorkerStopping or LostLease.
+    """
+
+    def __call__(self, done: int, total: int) -> None:
+        """Report that `done` of `total` parts are done."""
+        self._lease.check()
+        self._lease.note_part()
+        self._check(lambda: self._write(StepProgress(done=done, total=total)))
 
     def _write(self, progress: StepProgress) -> bool:
         """Store the progress; True if a cancel was requested."""
@@ -109,35 +118,24 @@ class JobProgress:
             return row.cancel_requested
 
 
-class JobWatch:
+class JobWatch(_JobCheck):
     """Callback for a job without parts: checks several times a second whether to stop.
 
     Raises JobCanceled, WorkerStopping or LostLease.
     """
 
     def __init__(self, database: Database, lease: Lease, stopping: threading.Event) -> None:
-        self._database = database
-        self._lease = lease
-        self._stopping = stopping
+        super().__init__(database, lease, stopping)
         self._looked = time.monotonic()
 
     def __call__(self) -> None:
-        """Check it; the row is read at most every `LOOK_SECONDS`."""
-        self._lease.check()
-        if self._stopping.is_set():
-            raise WorkerStopping
-        if time.monotonic() - self._looked < LOOK_SECONDS:
-            return
-        self._looked = time.monotonic()
-        try:
-            with self._database.read() as session:
-                canceled = session.get_one(IoJob, self._lease.claim.job_id).cancel_requested
-        except sa.exc.SQLAlchemyError as error:
-            if reason_to_wait(error) is None:
-                raise
-            return
-        if canceled:
-            raise JobCanceled
+        """Check it."""
+        self._check(self._read)
+
+    def _read(self) -> bool:
+        """True if a cancel was requested."""
+        with self._database.read() as session:
+            return session.get_one(IoJob, self._lease.claim.job_id).cancel_requested
 
 
 @contextmanager
