@@ -12,13 +12,13 @@ from sqlmodel import select
 
 from app.registry.adapters import service
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.jobs import service as jobs
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.renders import service as playground
 from app.registry.runs.models import Run
 from app.registry.state import AppState
 from tests import fake_workers
+from tests.claims import end_io_job
 
 HTML = {"accept": "text/html"}
 FRAGMENT = HTML | {"hx-request": "true"}
@@ -31,15 +31,9 @@ def safetensors() -> bytes:
 
 def end_import(state: AppState, status: JobStatus, **values: object) -> int:
     """An io worker ends the import that waits."""
-    with state.database.write() as session:
-        job, claim = jobs.claim_next(session, IoJob, lease_seconds=60) or (None, None)
-        while job is not None and job.kind != "import_adapter":
-            jobs.finish(session, IoJob, claim, JobStatus.SUCCEEDED)  # type: ignore[arg-type]
-            job, claim = jobs.claim_next(session, IoJob, lease_seconds=60) or (None, None)
-        assert job is not None
-        assert claim is not None
-        jobs.finish(session, IoJob, claim, status, **values)
-        return job.key
+    return end_io_job(
+        state.database, lambda job: job.kind == "import_adapter", status, **values
+    ).key
 
 
 def test_an_empty_registry_says_how_to_get_an_adapter(client: TestClient) -> None:

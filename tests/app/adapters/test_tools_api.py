@@ -21,6 +21,7 @@ from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState
 from tests import fake_workers
+from tests.claims import end_io_job
 
 
 def add(state: AppState, name: str, *, family: str = "sd1", base_id: int | None = None) -> int:
@@ -59,14 +60,7 @@ def add_base(state: AppState, name: str, family: str = "sd1") -> BaseModel:
 
 def end_job(state: AppState, status: JobStatus, **values: Any) -> int:
     """A worker ends the tool's job that waits."""
-    with state.database.write() as session:
-        claimed = jobs.claim_next(session, IoJob, lease_seconds=60)
-        while claimed is not None and claimed[0].kind == "inspect_base":
-            jobs.finish(session, IoJob, claimed[1], JobStatus.SUCCEEDED)
-            claimed = jobs.claim_next(session, IoJob, lease_seconds=60)
-        assert claimed is not None
-        jobs.finish(session, IoJob, claimed[1], status, **values)
-        return claimed[0].key
+    return end_io_job(state.database, lambda job: job.kind != "inspect_base", status, **values).key
 
 
 def test_a_merge_is_ordered_and_can_be_asked_for(

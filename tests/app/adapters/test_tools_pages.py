@@ -9,11 +9,11 @@ from sqlmodel import col, select
 from app.registry.adapters.models import AdapterVersion
 from app.registry.adapters.tools import KINDS
 from app.registry.adapters.versions.create_version import NewVersion, publish
-from app.registry.jobs import service as jobs
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.state import AppState
 from tests import fake_workers
+from tests.claims import end_io_job
 
 HTML = {"accept": "text/html"}
 FRAGMENT = HTML | {"hx-request": "true"}
@@ -59,14 +59,7 @@ def newest(state: AppState) -> IoJob:
 
 
 def end(state: AppState, status: JobStatus, **values: object) -> IoJob:
-    with state.database.write() as session:
-        claimed = jobs.claim_next(session, IoJob, lease_seconds=60)
-        while claimed is not None and claimed[0].kind == "inspect_base":
-            jobs.finish(session, IoJob, claimed[1], JobStatus.SUCCEEDED)
-            claimed = jobs.claim_next(session, IoJob, lease_seconds=60)
-        assert claimed is not None
-        jobs.finish(session, IoJob, claimed[1], status, **values)
-        return claimed[0]
+    return end_io_job(state.database, lambda job: job.kind != "inspect_base", status, **values)
 
 
 def test_the_page_of_an_adapter_leads_to_the_tools(client: TestClient) -> None:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 import sqlalchemy as sa
-from sqlmodel import Session, select
+from sqlmodel import select
 
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.base_models.models import BaseModel
@@ -19,6 +19,7 @@ from app.registry.runs import listing
 from app.registry.runs.active import active_runs, queue_places, runs_ahead
 from app.registry.runs.listing import RunFilter, RunSort, list_runs, run_choices
 from app.registry.runs.models import Run, Sample
+from tests.claims import claim
 
 QUERIES = 11  # of the list, without search and choices
 
@@ -154,25 +155,19 @@ def test_places_in_the_queue_equal_the_order_of_claims_also_of_a_retried_run(
     add_run(registry, name="Urgent", created_at=start + timedelta(hours=3), priority=-1)
     retried = add_run(registry, name="Retried", created_at=start - timedelta(hours=1), priority=-1)
     with registry.write() as session:
-        claim = claim_run(session)
-        jobs.give_up_or_retry(session, Run, claim, code="x", error="It failed.")
-    assert claim.job_id == retried
+        _, owned = claim(session, Run)
+        jobs.give_up_or_retry(session, Run, owned, code="x", error="It failed.")
+    assert owned.job_id == retried
     with registry.read() as session:
         rows = list_runs(session, RunFilter(status="queued")).items
         shown = [row.run for row in sorted(rows, key=lambda row: row.place or 0)]
         ahead = [runs_ahead(session, run) for run in shown]
         active = [run.key for run in active_runs(session, limit=10).shown]
     with registry.write() as session:
-        claimed = [claim_run(session).job_id for _ in shown]
+        claimed = [claim(session, Run)[0].key for _ in shown]
     assert [run.key for run in shown] == claimed == active[1:]
     assert ahead == [1, 2, 3, 4, 5]  # one run trains
     assert (claimed[0], claimed[-1]) == (retried, late)
-
-
-def claim_run(session: Session) -> jobs.Claim:
-    claimed = jobs.claim_next(session, Run, lease_seconds=30)
-    assert claimed is not None
-    return claimed[1]
 
 
 def test_rows_show_samples_of_the_newest_step_and_many_cost_no_more_queries(

@@ -22,6 +22,7 @@ from app.registry.runs.metrics import run_metrics
 from app.registry.runs.requests import RunRequest, StartCheckpoint
 from app.registry.runs.sample_pages import list_sample_page
 from app.registry.tables import BaseSpeed, Checkpoint, MetricChunk, Run
+from tests.claims import claim
 from tests.conftest import embedded_info, make_base_ready
 from worker.core.training.config import TrainConfig
 from worker.core.training.presets import Preset
@@ -225,13 +226,12 @@ def test_cancel_ends_a_waiting_run_at_once_and_twice_is_no_mistake(
 def test_cancel_only_asks_a_run_that_trains(database: Database, ready_base: None) -> None:
     run = start(database)
     with database.write() as session:
-        claimed = jobs.claim_next(session, Run, lease_seconds=LEASE)
-    assert claimed is not None
+        _, owned = claim(session, Run)
     with database.write() as session:
         canceled = service.cancel_run(session, run.key)
     assert (canceled.status, canceled.cancel_requested) == ("running", True)
     with database.write() as session:
-        jobs.finish(session, Run, claimed[1], JobStatus.SUCCEEDED)
+        jobs.finish(session, Run, owned, JobStatus.SUCCEEDED)
     with pytest.raises(Conflict, match=r"has already"), database.write() as session:
         service.cancel_run(session, run.key)
 
@@ -241,7 +241,7 @@ def test_only_a_run_that_trains_can_stop_and_keep(database: Database, ready_base
     with pytest.raises(Conflict, match="This run is waiting"), database.write() as session:
         service.request_run_action(session, run.key, "stop")
     with database.write() as session:
-        jobs.claim_next(session, Run, lease_seconds=LEASE)
+        claim(session, Run)
         assert service.request_run_action(session, run.key, "stop").stop_requested
 
 
@@ -249,7 +249,7 @@ def test_runs_wait_for_those_before_them(database: Database, ready_base: None) -
     first = start(database)
     second, third = (start(database, dataset_id=first.dataset_id) for _ in range(2))
     with database.write() as session:
-        jobs.claim_next(session, Run, lease_seconds=LEASE)
+        claim(session, Run)
         order = [runs_ahead(session, row) for row in (second, third)]
         active = active_runs(session, limit=2)
     assert order == [1, 2]
@@ -286,14 +286,12 @@ def test_metrics_come_after_a_step_and_a_gap_is_null(database: Database, ready_b
 def test_a_silent_worker_loses_its_run(database: Database, ready_base: None) -> None:
     run = start(database)
     with database.write() as session:
-        claimed = jobs.claim_next(session, Run, lease_seconds=LEASE)
-        assert claimed is not None
-        held, claim = claimed
+        held, owned = claim(session, Run)
         was = held.lease_until
-        assert jobs.release(session, Run, run.key, token=claim.token, lease_was=was)
-        assert not jobs.release(session, Run, run.key, token=claim.token, lease_was=was)
+        assert jobs.release(session, Run, run.key, token=owned.token, lease_was=was)
+        assert not jobs.release(session, Run, run.key, token=owned.token, lease_was=was)
         with pytest.raises(jobs.LostLease):
-            jobs.renew(session, Run, claimed[1], lease_seconds=LEASE)
+            jobs.renew(session, Run, owned, lease_seconds=LEASE)
     with database.read() as session:
         again = service.get_run(session, run.key)
     assert (again.status, again.attempt, again.owner_token) == ("queued", 1, None)
@@ -373,11 +371,9 @@ def test_a_blob_that_another_run_goes_on_from_is_not_given_away(
         continues=StartCheckpoint(parent.key),
     )
     with database.write() as session:
-        row, claim = jobs.claim_next(session, Run, lease_seconds=LEASE) or (None, None)
-        assert claim is not None
-        assert row is not None
+        row, owned = claim(session, Run)
         unused = progress.add_checkpoint(
-            session, claim, step=41, sha256="b" * 64, size_bytes=9, keep=1
+            session, owned, step=41, sha256="b" * 64, size_bytes=9, keep=1
         )
     assert row.key == parent.key
     assert unused == []
@@ -419,11 +415,10 @@ def test_samples_of_a_long_run_come_in_pages_with_the_base_below_each(
 ) -> None:
     run = start(database)
     with database.write() as session:
-        claimed = jobs.claim_next(session, Run, lease_seconds=LEASE)
-        assert claimed is not None
+        _, owned = claim(session, Run)
         for step in range(6):
             sample = progress.NewSample(step, 0, "a", 1, "0" * 64)
-            progress.add_sample(session, claimed[1], sample)
+            progress.add_sample(session, owned, sample)
     with database.read() as session:
         first = list_sample_page(session, run.key, size=2)
         second = list_sample_page(session, run.key, before=first.older, size=2)
@@ -448,11 +443,10 @@ def test_a_checkpoint_takes_the_place_of_later_ones_that_the_run_could_not_resum
 ) -> None:
     run = start(database)
     with database.write() as session:
-        claimed = jobs.claim_next(session, Run, lease_seconds=LEASE)
-        assert claimed is not None
+        _, owned = claim(session, Run)
         for step in (30, 40, 10, 20):  # both were damaged: it began again
             progress.add_checkpoint(
-                session, claimed[1], step=step, sha256=f"{step:064}", size_bytes=1, keep=2
+                session, owned, step=step, sha256=f"{step:064}", size_bytes=1, keep=2
             )
         assert [row.step for row in progress.checkpoints(session, run.key)] == [20, 10]
 
@@ -463,14 +457,12 @@ def test_attempts_are_counted_since_the_last_checkpoint(
     run = start(database)
     for step in (10, 20, 30, 30, 30):
         with database.write() as session:
-            claimed = jobs.claim_next(session, Run, lease_seconds=LEASE)
-            assert claimed is not None
-            held, claim = claimed
+            held, owned = claim(session, Run)
             progress.add_checkpoint(
-                session, claim, step=step, sha256=f"{step:064}", size_bytes=1, keep=2
+                session, owned, step=step, sha256=f"{step:064}", size_bytes=1, keep=2
             )
             assert jobs.release(
-                session, Run, run.key, token=claim.token, lease_was=held.lease_until
+                session, Run, run.key, token=owned.token, lease_was=held.lease_until
             )
     with database.read() as session:
         ended = service.get_run(session, run.key)
