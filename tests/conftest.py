@@ -6,6 +6,7 @@ machine without a browser, PostgreSQL or the web front end, and start quickly.
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import functools
 import gc
@@ -126,22 +127,32 @@ def skip_unless_ci(reason: str) -> None:
     pytest.skip(reason)
 
 
-@pytest.fixture(scope="session")
-def postgres_url() -> Iterator[str]:
-    """The URL of an empty database of this test session on the PostgreSQL of this machine."""
+@contextlib.contextmanager
+def empty_database(prefix: str, *, is_durable: bool = True) -> Iterator[str]:
+    """The URL of an empty database on the PostgreSQL of this machine, dropped at the end."""
     import psycopg
 
-    name = f"brushwork_test_{uuid.uuid4().hex[:12]}"
+    name = f"{prefix}_{uuid.uuid4().hex[:12]}"
     try:
         server = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=3)
     except psycopg.OperationalError as error:
         skip_unless_ci(f"no PostgreSQL at {POSTGRES}: {error}")
     with server:
         server.execute(f"CREATE DATABASE {name}")
-        # no test looks at what is left after a power failure, so no commit waits for the disk
-        server.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
-        yield f"{POSTGRES.rsplit('/', 1)[0]}/{name}"
-        server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        try:
+            if not is_durable:
+                server.execute(f"ALTER DATABASE {name} SET synchronous_commit = off")
+            yield f"{POSTGRES.rsplit('/', 1)[0]}/{name}"
+        finally:
+            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
+
+
+@pytest.fixture(scope="session")
+def postgres_url() -> Iterator[str]:
+    """The URL of an empty database of this test session on the PostgreSQL of this machine."""
+    # no test looks at what is left after a power failure, so no commit waits for the disk
+    with empty_database("brushwork_test", is_durable=False) as url:
+        yield url
 
 
 @pytest.fixture(scope="session")

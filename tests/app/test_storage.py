@@ -240,12 +240,18 @@ def test_a_bucket_store_refuses_an_object_whose_bytes_changed(tmp_path: Path) ->
     assert files(tmp_path / "scratch") == []
 
 
+def use_bucket_at(monkeypatch: pytest.MonkeyPatch, endpoint: str) -> None:
+    """Set the variables by which a store finds its bucket."""
+    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
+    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
+    monkeypatch.setenv("AWS_ENDPOINT", endpoint)
+    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+
+
 def test_an_s3_store_signs_addresses_that_expire(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_ENDPOINT", "https://bucket.example")
+    use_bucket_at(monkeypatch, "https://bucket.example")
     store = ObjectBlobStore("s3://pictures/prefix", scratch=tmp_path)
 
     address = store.url(SHA, timedelta(minutes=5))
@@ -264,10 +270,7 @@ def test_an_address_that_is_no_store_says_so(url: str, tmp_path: Path) -> None:
 def test_a_bucket_that_does_not_answer_is_a_503(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-    monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-    monkeypatch.setenv("AWS_ENDPOINT", "http://127.0.0.1:9")
-    monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+    use_bucket_at(monkeypatch, "http://127.0.0.1:9")
     store = ObjectBlobStore("s3://pictures", scratch=tmp_path, retries=0)
 
     with pytest.raises(StorageUnavailable, match="object store") as caught:
@@ -289,10 +292,7 @@ def test_a_bucket_that_hangs_is_a_503_after_the_time_of_a_request(
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=accept, args=(server,), daemon=True).start()
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        monkeypatch.setenv("AWS_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
-        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        use_bucket_at(monkeypatch, f"http://127.0.0.1:{server.getsockname()[1]}")
         patience = timedelta(seconds=0.2)
         store = ObjectBlobStore("s3://b", scratch=tmp_path, retries=0, request_timeout=patience)
         for use in (store.check, lambda: store.put_bytes(b"x")):
@@ -326,10 +326,7 @@ def test_an_answer_of_a_bucket_that_breaks_off_is_an_outage_and_no_damage(
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         threading.Thread(target=serve, args=(server,), daemon=True).start()
-        monkeypatch.setenv("AWS_ACCESS_KEY_ID", "key")
-        monkeypatch.setenv("AWS_SECRET_ACCESS_KEY", "secret")
-        monkeypatch.setenv("AWS_ENDPOINT", f"http://127.0.0.1:{server.getsockname()[1]}")
-        monkeypatch.setenv("AWS_ALLOW_HTTP", "true")
+        use_bucket_at(monkeypatch, f"http://127.0.0.1:{server.getsockname()[1]}")
         store = ObjectBlobStore("s3://b", scratch=tmp_path, retries=0)
         with pytest.raises(StorageUnavailable, match="object store"):
             verify(store, "0" * 64)

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import contextlib
 import re
-import uuid
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,7 +17,7 @@ from urllib.parse import urlsplit
 
 import pytest
 
-from tests.conftest import POSTGRES, skip_unless_ci
+from tests.conftest import empty_database, skip_unless_ci
 from tests.faults import clock, recovery, s3_server
 from tests.faults.jobs import Work, begin_work
 from tests.faults.proxy import Proxy
@@ -151,7 +150,7 @@ class ScaledOut:
 def scaled_out(tmp_path_factory: pytest.TempPathFactory, s3_port: int) -> Iterator[ScaledOut]:
     """Web and workers on services of their own."""
     with (
-        database_url() as postgres_url,
+        empty_database("brushwork_faults") as postgres_url,
         RedisServer(tmp_path_factory.mktemp("redis")) as redis_server,
         contextlib.closing(Proxy(urlsplit(postgres_url).port or 5432)) as postgres,
         contextlib.closing(Proxy(redis_server.port)) as redis,
@@ -165,24 +164,6 @@ def scaled_out(tmp_path_factory: pytest.TempPathFactory, s3_port: int) -> Iterat
         data_dir = tmp_path_factory.mktemp("scaled-out")
         with watched_stack(data_dir, services, database_url=postgres_url) as stack:
             yield ScaledOut(stack, postgres, redis, s3, redis_server, services, postgres_url)
-
-
-@contextlib.contextmanager
-def database_url() -> Iterator[str]:
-    """The URL of an empty PostgreSQL database that is dropped at the end."""
-    import psycopg
-
-    name = f"brushwork_faults_{uuid.uuid4().hex[:12]}"
-    try:
-        server = psycopg.connect(POSTGRES, autocommit=True, connect_timeout=3)
-    except psycopg.OperationalError as error:
-        skip_unless_ci(f"no PostgreSQL at {POSTGRES}: {error}")
-    with server:
-        server.execute(f"CREATE DATABASE {name}")
-        try:
-            yield f"{POSTGRES.rsplit('/', 1)[0]}/{name}"
-        finally:
-            server.execute(f"DROP DATABASE {name} WITH (FORCE)")
 
 
 def _behind(url: str, port: int) -> str:

@@ -20,9 +20,8 @@ from app.registry.ownership.service import Owner
 from app.registry.storage import bucket
 from app.registry.storage.bucket import ObjectBlobStore
 from app.registry.sweep import sweep
-from tests.conftest import POSTGRES
+from tests.conftest import POSTGRES, empty_database
 from tests.faults import s3_server
-from tests.faults.conftest import database_url
 
 TOMORROW = timedelta(hours=25)
 
@@ -38,7 +37,7 @@ def store(s3_port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Obje
 @pytest.fixture
 def url() -> Iterator[str]:
     """A migrated PostgreSQL database with an event of a month ago."""
-    with database_url() as url:
+    with empty_database("brushwork_faults") as url:
         database = open_database(url)
         migrate.upgrade(database.engine)
         happen(database, days_ago=30)

@@ -21,8 +21,7 @@ from app.registry.adapters.library import search
 from app.registry.config import Settings
 from app.registry.db import Database, make_engine
 from app.registry.paths import ROOT
-from tests.conftest import POSTGRES
-from tests.faults.conftest import database_url
+from tests.conftest import POSTGRES, empty_database
 from tests.old_rows import Rows, assert_kept, fill_tables, read_rows
 
 KILLS = 8
@@ -45,7 +44,7 @@ def old_database(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[tup
 
         yield rows, copy
         return
-    with database_url() as url:
+    with empty_database("brushwork_faults") as url:
         rows = make_old(Settings(_env_file=None, data_dir=tmp_path, database_url=url))
         place, _, original = url.rpartition("/")
 

@@ -59,6 +59,16 @@ def use(registry: Registry, run_id: int, step: int) -> AdapterVersion:
         return checkpoints.use_checkpoint(session, run_id, step)[1]
 
 
+def order_render(registry: Registry, run_id: int, step: int) -> None:
+    """Order an image with the checkpoint of a step, as on the page of its run."""
+    with registry.database.write() as session:
+        address = checkpoints.address_of(session, run_id)
+        assert address is not None
+        used = fake_workers.weighted(address.key, version=step)
+        request = renders.RenderRequest(prompt="a castle", adapters=[used])
+        renders.create_render(session, request, registry.state.store)
+
+
 def test_states_rotate_and_adapters_stay(registry: Registry) -> None:
     run = training(registry)
     assert steps(registry, run.run_id) == {"states": [40, 30], "adapters": [40, 30, 20, 10]}
@@ -97,12 +107,7 @@ def test_what_a_person_saved_or_keeps_is_never_rotated_away(registry: Registry) 
 
 def test_an_adapter_that_a_job_needs_is_not_rotated_away(registry: Registry) -> None:
     run = training(registry)
-    with registry.database.write() as session:
-        address = checkpoints.address_of(session, run.run_id)
-        assert address is not None
-        used = fake_workers.weighted(address.key, version=10)
-        request = renders.RenderRequest(prompt="a castle", adapters=[used])
-        renders.create_render(session, request, registry.state.store)
+    order_render(registry, run.run_id, 10)
     run.train(10)
     run.checkpoint(keep=1)
     assert steps(registry, run.run_id)["adapters"] == [50, 10]
@@ -257,12 +262,7 @@ def test_a_checkpoint_is_deleted_with_state_adapter_and_downloads(registry: Regi
 def test_a_checkpoint_that_is_tried_just_now_is_not_deleted(registry: Registry) -> None:
     run = training(registry)
     run.cancel()
-    with registry.database.write() as session:
-        address = checkpoints.address_of(session, run.run_id)
-        assert address is not None
-        used = fake_workers.weighted(address.key, version=20)
-        request = renders.RenderRequest(prompt="a castle", adapters=[used])
-        renders.create_render(session, request, registry.state.store)
+    order_render(registry, run.run_id, 20)
     words = "checkpoint at step 20 of “Chalk” is used by 1 render"
     for remove in (
         lambda session: deletion.delete_checkpoints(session, run.run_id, step=20),

@@ -242,6 +242,19 @@ class Training:
     store: SwitchedStore
     database: SwitchedDatabase
 
+    def begin(self) -> int:
+        """Train a run until a checkpoint of it is stored; return its id."""
+        run_id = self.registry.new_run()
+        wait_for(lambda: self.registry.rows(Checkpoint, run_id=run_id))
+        return run_id
+
+    def begin_to_wait(self) -> int:
+        """Train a run until its files wait for the storage; return its id."""
+        run_id = self.begin()
+        self.store.leave()
+        wait_for(lambda: self.registry.row(Run, run_id).waits_for)
+        return run_id
+
 
 @pytest.fixture
 def training(trained: TrainedRegistry) -> Training:
@@ -272,8 +285,7 @@ def test_a_training_goes_on_while_the_storage_cannot_be_used(
         return run.step == CONFIG["steps"] and run.waits_for is not None
 
     with training.registry.working(training.registry.train_jobs()):
-        run_id = training.registry.new_run()
-        wait_for(lambda: registry.rows(Checkpoint, run_id=run_id))
+        run_id = training.begin()
         training.store.leave(error)
         wait_for(at_its_last_step)
         assert registry.row(Run, run_id).status == "running"
@@ -292,8 +304,7 @@ def test_a_training_goes_on_while_the_database_is_away(
 ) -> None:
     registry = trained.registry
     with training.registry.working(training.registry.train_jobs()):
-        run_id = registry.new_run()
-        wait_for(lambda: registry.rows(Checkpoint, run_id=run_id))
+        run_id = training.begin()
         training.database.is_away.set()
         time.sleep(2 * training.registry.settings.lease_seconds)
         training.database.is_away.clear()
@@ -310,10 +321,7 @@ def test_a_training_is_canceled_while_its_files_wait_for_the_storage(
 ) -> None:
     registry = trained.registry
     with training.registry.working(training.registry.train_jobs()):
-        run_id = training.registry.new_run()
-        wait_for(lambda: registry.rows(Checkpoint, run_id=run_id))
-        training.store.leave()
-        wait_for(lambda: registry.row(Run, run_id).waits_for)
+        run_id = training.begin_to_wait()
         registry.cancel(Run, run_id)
         run = registry.until_final(Run, run_id)
     assert (run.status, run.waits_for) == ("canceled", None)
@@ -325,10 +333,7 @@ def test_a_worker_that_stops_during_an_outage_gives_its_training_back(
     monkeypatch.setattr(report, "STOP_SECONDS", 0.3)
     registry = trained.registry
     with training.registry.working(training.registry.train_jobs()):
-        run_id = training.registry.new_run()
-        wait_for(lambda: registry.rows(Checkpoint, run_id=run_id))
-        training.store.leave()
-        wait_for(lambda: registry.row(Run, run_id).waits_for)
+        run_id = training.begin_to_wait()
     run = registry.row(Run, run_id)
     assert (run.status, run.attempt) == ("queued", 0)
     registry.cancel(Run, run_id)
