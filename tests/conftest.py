@@ -26,6 +26,7 @@ from tests.lean_collection import lean_collection
 
 if TYPE_CHECKING:
     import sqlalchemy as sa
+    from anyio.from_thread import BlockingPortal
     from fastapi import FastAPI
     from fastapi.testclient import TestClient
     from playwright.sync_api import Browser
@@ -402,8 +403,17 @@ def chromium() -> Iterator[Browser]:
         browser.close()
 
 
+@pytest.fixture(scope="session")
+def portal() -> Iterator[BlockingPortal]:
+    """One event loop with its threads for the requests of all tests, as a server has."""
+    from anyio.from_thread import start_blocking_portal
+
+    with start_blocking_portal() as portal:
+        yield portal
+
+
 @pytest.fixture
-def client(app: FastAPI) -> TestClient:
+def client(app: FastAPI, portal: BlockingPortal) -> TestClient:
     """A client that answers as the server would: errors are answers, not exceptions.
 
     Every answer of the REST API is compared with its OpenAPI description.
@@ -413,6 +423,7 @@ def client(app: FastAPI) -> TestClient:
     from tests.documented import check_answer
 
     client = TestClient(app, base_url="http://localhost", raise_server_exceptions=False)
+    client.portal = portal  # else each request starts a loop and a thread
     client.event_hooks["response"].append(lambda response: check_answer(app, response))
     return client
 
