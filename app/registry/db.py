@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from functools import partial
@@ -24,6 +24,7 @@ log = structlog.get_logger()
 WORKER_PATIENCE_SECONDS = 30  # how long workers and commands wait for a lock or a connection
 WEB_PATIENCE_SECONDS = 10  # how long a request waits: then its answer is 503
 WEB_ANSWER_SECONDS = 15.0  # longer than a request waits for a lock
+VALUES_AT_ONCE = 500  # in one SQL statement; every database takes more
 MAX_ID = 2**31 - 1  # the largest id that every database can hold
 WAKEUPS = "wakeups"  # key in `Session.info`
 # key in a column's `info`: it keeps no blob; those it names, if any, belong to another table
@@ -44,6 +45,13 @@ SQLModel.metadata.naming_convention = NAMING_CONVENTION
 def utcnow() -> datetime:
     """The current time in UTC, timezone-aware."""
     return datetime.now(UTC)
+
+
+def in_chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
+    """These values in lists short enough for one SQL statement, in a stable order."""
+    ordered = sorted(values)
+    for start in range(0, len(ordered), VALUES_AT_ONCE):
+        yield ordered[start : start + VALUES_AT_ONCE]
 
 
 def make_engine(

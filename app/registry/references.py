@@ -4,17 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
 from datetime import datetime
-from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, SQLModel
 
-from app.registry.db import utcnow
+from app.registry.db import in_chunks, utcnow
 from app.registry.jobs.models import JOB_FILES_KEPT
 from app.registry.survey import HASH, ROWS_AT_ONCE, keeps, reference_columns
 
 HASH_LENGTH = 64
-VALUES_AT_ONCE = 500  # in one IN list; every database takes more
 
 
 def find_referenced(session: Session, hashes: Iterable[str]) -> dict[str, str]:
@@ -45,10 +43,3 @@ def _named_in(
             rows = connection.execute(query, execution_options={"yield_per": ROWS_AT_ONCE})
             for value in rows.scalars():
                 yield from hashes.intersection(HASH.findall(value))
-
-
-def in_chunks(values: Iterable[Any]) -> Iterator[list[Any]]:
-    """These values in lists short enough for one SQL statement, in a stable order."""
-    ordered = sorted(values)
-    for start in range(0, len(ordered), VALUES_AT_ONCE):
-        yield ordered[start : start + VALUES_AT_ONCE]

@@ -14,9 +14,9 @@ from sqlmodel import Session, col, func, select
 from app.registry.adapters.models import AdapterVersion
 from app.registry.datasets import pinned
 from app.registry.datasets.models import CaptionRevision, Dataset, DatasetVersion, Image
+from app.registry.db import in_chunks
 from app.registry.deletion.freeing import Deletion
 from app.registry.errors import Conflict, NotFound
-from app.registry.references import in_chunks
 from app.registry.runs import deletion as run_deletion
 from app.registry.runs.models import Run
 from app.registry.wording import plural

@@ -17,14 +17,14 @@ from datetime import timedelta
 import sqlalchemy as sa
 from sqlmodel import Session, col
 
-from app.registry.db import utcnow
+from app.registry.db import in_chunks, utcnow
 from app.registry.deletion import latents
 from app.registry.deletion.guard import lock_deletion
 from app.registry.deletion.models import ErasedHash
 from app.registry.integrity import findings
 from app.registry.ownership import service as ownership
 from app.registry.ownership.service import Owner
-from app.registry.references import find_referenced, in_chunks
+from app.registry.references import find_referenced
 from app.registry.state import AppState
 from app.registry.storage.store import BlobNotFound, BlobStore
 from app.registry.thumbnails import service as thumbnails

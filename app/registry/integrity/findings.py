@@ -11,17 +11,15 @@ import sqlalchemy as sa
 from sqlalchemy.dialects import postgresql, sqlite
 from sqlmodel import Session, col, select
 
-from app.registry.db import utcnow
+from app.registry.db import in_chunks, utcnow
 from app.registry.integrity.models import BlobCheck, FileProblem
-
-HASHES_AT_ONCE = 500  # in one statement
 
 
 def note(session: Session, checked: Iterable[str], problem: FileProblem | None = None) -> None:
     """Store the result of a check of these files just now; None: they are sound."""
     insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
     values = {"checked_at": utcnow(), "problem": problem}
-    for hashes in _parts(sorted(set(checked))):
+    for hashes in in_chunks(set(checked)):
         statement = insert(BlobCheck).values([{"sha256": name} | values for name in hashes])
         session.connection().execute(
             statement.on_conflict_do_update(index_elements=["sha256"], set_=values)
@@ -33,14 +31,14 @@ def problems(session: Session, hashes: Collection[str] | None = None) -> dict[st
     found = select(BlobCheck.sha256, BlobCheck.problem).where(col(BlobCheck.problem).is_not(None))
     queries = [found]
     if hashes is not None:
-        queries = [found.where(col(BlobCheck.sha256).in_(part)) for part in _parts(sorted(hashes))]
+        queries = [found.where(col(BlobCheck.sha256).in_(part)) for part in in_chunks(hashes)]
     rows = [row for query in queries for row in session.exec(query)]
     return {sha256: FileProblem(problem) for sha256, problem in rows if problem}
 
 
 def mended(session: Session, *hashes: str | None) -> None:
     """Forget what was wrong with these files, which were just stored or are gone for good."""
-    for part in _parts(sorted({sha256 for sha256 in hashes if sha256})):
+    for part in in_chunks({sha256 for sha256 in hashes if sha256}):
         statement = sa.delete(BlobCheck).where(
             col(BlobCheck.sha256).in_(part), col(BlobCheck.problem).is_not(None)
         )
@@ -51,11 +49,5 @@ def keep_only(session: Session, hashes: Collection[str]) -> None:
     """Forget the checks of all files but these: they are gone, and nothing needs them."""
     known = session.exec(select(BlobCheck.sha256, BlobCheck.problem)).all()
     gone = {sha256 for sha256, _ in known} - set(hashes)
-    for part in _parts(sorted(gone)):
+    for part in in_chunks(gone):
         session.connection().execute(sa.delete(BlobCheck).where(col(BlobCheck.sha256).in_(part)))
-
-
-def _parts(hashes: list[str]) -> Iterable[list[str]]:
-    return (
-        hashes[start : start + HASHES_AT_ONCE] for start in range(0, len(hashes), HASHES_AT_ONCE)
-    )

@@ -23,11 +23,11 @@ from app.registry.jobs.models import JOB_FILES_KEPT, IoJob
 from app.registry.jobs.states import ACTIVE
 from app.registry.renders.models import RenderImage
 from app.registry.runs.models import Checkpoint, Run, Sample
+from app.registry.survey import ROWS_AT_ONCE
 from app.registry.thumbnails import service as thumbnails
 from app.registry.thumbnails.models import Thumbnail
 
 FILTERED_BY_DATABASE = 500  # hashes; more are filtered while reading
-ROWS_AT_ONCE = 1_000
 
 FROM_BACKUP = "Restore it from a backup"
 ADAPTER_REMEDY = f"{FROM_BACKUP}, import or train the adapter again, or delete it."

@@ -11,11 +11,11 @@ from sqlmodel import Session, col, select
 
 from app.registry.adapters import publications
 from app.registry.adapters.models import Adapter
+from app.registry.db import in_chunks
 from app.registry.deletion.freeing import Deletion
 from app.registry.errors import Conflict, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.jobs.states import NOT_FINAL
-from app.registry.references import in_chunks
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
 
 

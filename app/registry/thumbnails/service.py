@@ -11,12 +11,12 @@ from sqlmodel import Session, col, select
 
 from app.registry.adapters.models import Adapter
 from app.registry.datasets.models import Image
+from app.registry.db import in_chunks
 from app.registry.integrity import findings
 from app.registry.renders.models import RenderImage
 from app.registry.runs.models import Sample
 from app.registry.thumbnails.models import Thumbnail
 
-HASHES_AT_ONCE = 500  # in one statement
 SHOWN_SMALL = (
     RenderImage.sha256,
     Sample.sha256,
@@ -74,8 +74,7 @@ def is_in_use() -> sa.ColumnElement[bool]:
 
 def delete_unusable(session: Session, files: Collection[str]) -> None:
     """Delete the thumbnails whose files are damaged or missing, so that they are made again."""
-    for start in range(0, len(files), HASHES_AT_ONCE):
-        part = sorted(files)[start : start + HASHES_AT_ONCE]
+    for part in in_chunks(files):
         named = (
             col(column).in_(part) for column in (Thumbnail.small_sha256, Thumbnail.large_sha256)
         )
