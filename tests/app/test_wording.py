@@ -52,3 +52,10 @@ def test_a_learning_rate_is_written_as_trainers_write_it(rate: float, text: str)
 )
 def test_epochs_are_rounded(epochs: float, text: str) -> None:
     assert wording.epochs_text(epochs) == text
+
+
+@pytest.mark.parametrize(
+    ("words", "text"), [("", ""), ("a", "a"), ("ab", "a and b"), ("abc", "a, b and c")]
+)
+def test_words_are_joined_as_in_a_sentence(words: str, text: str) -> None:
+    assert wording.join_words(words) == text

@@ -16,6 +16,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.wording import join_words
 from worker.core.bases.family import find_family
 
 TOLERANCE = 0.02  # an inpainting model has a few more in its first layer
@@ -93,7 +94,7 @@ def misfit(adapter: Adapter, kind: BaseKind, base: BaseModel, bases: Iterable[Ba
     more = len(names) - MOST_NAMED
     if more > 0:
         names = [*names[:MOST_NAMED], f"{more} more"]
-    return f"{sentence} It fits {' and '.join(filter(None, (', '.join(names[:-1]), names[-1])))}."
+    return f"{sentence} It fits {join_words(names)}."
 
 
 def fitting(kind: BaseKind, bases: Iterable[BaseModel]) -> list[BaseModel]:

@@ -10,7 +10,7 @@ from collections.abc import Iterable, Sequence
 
 from app.registry.base_models.models import BaseModel
 from app.registry.base_models.service import location
-from app.registry.wording import plural
+from app.registry.wording import join_words, plural
 from worker.core import starter
 from worker.core.starter.prompt_words import read_prompt, search_subjects
 from worker.core.starter.subjects import KnownSubject, known_subjects
@@ -40,9 +40,9 @@ def prompt_note(base: BaseModel, prompt: str, *, taught: Iterable[str] = ()) -> 
     reading = read_prompt(prompt, taught=taught)
     sentences = []
     if reading.unknown:
-        sentences.append(f"{base.name} does not know {_listed(reading.unknown)}.")
+        sentences.append(f"{base.name} does not know {_quote(reading.unknown)}.")
         if reading.similar:
-            sentences.append(f"It knows {_listed(reading.similar)}.")
+            sentences.append(f"It knows {_quote(reading.similar)}.")
     if not reading.has_subject:
         sentences.append(
             f"The prompt names no subject that {base.name} can draw: choose one from its list."
@@ -50,9 +50,9 @@ def prompt_note(base: BaseModel, prompt: str, *, taught: Iterable[str] = ()) -> 
     return " ".join(sentences)
 
 
-def _listed(words: Sequence[str]) -> str:
-    """“a”, “b” and “c”."""
+def _quote(words: Sequence[str]) -> str:
+    """“a”, “b” and 3 other words."""
     quoted = [f"“{word[:40]}”" for word in words[:MAX_NAMED]]
     if len(words) > MAX_NAMED:
         quoted.append(plural(len(words) - MAX_NAMED, "other word"))
-    return " and ".join(filter(None, [", ".join(quoted[:-1]), quoted[-1]]))
+    return join_words(quoted)

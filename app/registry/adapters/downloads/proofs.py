@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,7 @@ from sqlmodel import Session
 
 from app.registry.adapters import service
 from app.registry.adapters.models import AdapterFile, AdapterVersion
+from app.registry.wording import join_words
 from worker.core.words import FileFormat, WeightDtype
 
 FORMATS = tuple(FileFormat)
@@ -107,18 +108,13 @@ def proof_sentences(proofs: Sequence[FileProof]) -> list[str]:
     named = dict.fromkeys(
         line.title for line in lines if line.knows_names and line.title not in loads
     )
-    sentences = [f"Loads in {_listed(loads)}."] if loads else []
+    sentences = [f"Loads in {join_words(loads)}."] if loads else []
     if named:
         sentences.append(
-            f"{_listed(named)} {'recognizes' if len(named) == 1 else 'recognize'} all layers, but "
-            "cannot load this base model."
+            f"{join_words(named)} {'recognizes' if len(named) == 1 else 'recognize'} all layers, "
+            "but cannot load this base model."
         )
     return sentences
-
-
-def _listed(words: Iterable[str]) -> str:
-    *first, last = words
-    return f"{', '.join(first)} and {last}" if first else last
 
 
 def checks_of(proof: Mapping[str, Any]) -> list[str]:
