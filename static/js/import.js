@@ -7,6 +7,7 @@
   const panel = document.getElementById("import-panel");
   if (!form || !panel) return;
   const AT_ONCE = 3;
+  const CANCEL_AT_ONCE = 100; // of one request
   const MANY = 6; // more rows than this: only those that need a look are shown
   const RELOAD_MS = 4000;
   const list = document.getElementById("imports");
@@ -19,6 +20,7 @@
   let shown = 0; // imported adapters that the cards below show
   let reload = null;
   let wasActive = false;
+  const unwanted = new Set(); // rows of files on their way, which are canceled when they have arrived
   form.querySelector("[data-import-submit]").hidden = true;
 
   function addRow(name) {
@@ -56,6 +58,7 @@
       for (const one of rows) one.dataset.importState ??= "bad"; // the notice of an error
       row.replaceWith(...rows);
       rows.forEach((one) => htmx.process(one));
+      if (unwanted.delete(row)) await cancel(keysOf(rows));
     } catch {
       say(row, "bad", `${name} was not uploaded: Brushwork cannot be reached. `);
       const again = document.createElement("button");
@@ -70,6 +73,44 @@
     }
     sending -= 1;
     next();
+  }
+
+  const keysOf = (rows) =>
+    rows.filter((row) => ["waiting", "running"].includes(row.dataset.importState)).map((row) => row.id.slice("import-".length));
+
+  async function cancel(keys) {
+    for (let at = 0; at < keys.length; at += CANCEL_AT_ONCE) {
+      const body = new URLSearchParams();
+      for (const key of keys.slice(at, at + CANCEL_AT_ONCE)) body.append("import", key);
+      const headers = { "HX-Request": "true", Accept: "text/html" };
+      const response = await fetch(find("cancel").action, { method: "POST", body, headers });
+      if (!response.ok) return;
+      const answer = document.createElement("template");
+      answer.innerHTML = await response.text();
+      const rows = [...answer.content.children];
+      for (const key of body.getAll("import")) {
+        const row = rows.shift();
+        const old = document.getElementById(`import-${key}`); // none if it ended meanwhile
+        old?.replaceWith(row);
+        if (old) htmx.process(row);
+      }
+    }
+  }
+
+  // files that wait here are not sent; those on their way are canceled when they have arrived
+  async function cancelAll() {
+    for (const { files, row } of waiting.splice(0)) say(row, "canceled", `Canceled. ${files[0].name} was not imported.`);
+    for (const row of rowsIn("upload")) {
+      if (!unwanted.has(row)) row.textContent = row.textContent.replace(/…$/, " and is then canceled…");
+      unwanted.add(row);
+    }
+    summarize();
+    try {
+      await cancel(keysOf([...list.children]));
+    } catch {
+      // Brushwork cannot be reached: the rows stay, with their own buttons
+    }
+    summarize();
   }
 
   function sendAll(chosen) {
@@ -106,6 +147,9 @@
     find("summary").textContent = words;
     Object.assign(find("total"), { max: total || 1, value: total - left, hidden: !left });
     find("close").hidden = left > 0;
+    const hadFocus = find("cancel").contains(document.activeElement);
+    find("cancel").hidden = !left || (left < 2 && !hadFocus);
+    if (hadFocus && !left) find("close").focus();
     const isMany = total > MANY;
     const toggle = find("all");
     toggle.hidden = !isMany;
@@ -136,6 +180,10 @@
   find("all").addEventListener("click", (event) => {
     event.target.setAttribute("aria-pressed", String(!isAllShown()));
     summarize();
+  });
+  find("cancel").addEventListener("submit", (event) => {
+    event.preventDefault();
+    cancelAll();
   });
   find("close").addEventListener("click", () => {
     list.replaceChildren();

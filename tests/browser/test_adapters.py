@@ -7,9 +7,12 @@ import re
 import struct
 
 import pytest
-from playwright.sync_api import FilePayload, Page, expect
+from playwright.sync_api import FilePayload, Page, Route, expect
+from sqlmodel import select
 
 from app.registry.adapters import service
+from app.registry.jobs.kinds import JobKind
+from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.renders.service import RenderRequest, create_render
 from tests import fake_workers
@@ -74,6 +77,32 @@ def test_dropped_files_are_imported_and_each_refusal_is_named(live: Live, page: 
     expect(panel.get_by_role("status")).to_contain_text("Not imported: bad.ckpt")
     imports.get_by_role("link", name="Chalk").click()
     expect(page).to_have_url(re.compile("/adapters/chalk$"))
+
+
+def test_cancel_all_ends_what_waits_and_what_is_not_sent_yet(live: Live, page: Page) -> None:
+    names = [f"{number}.safetensors" for number in range(8)]
+    page.goto("/adapters")
+    held: list[Route] = []
+
+    def hold(route: Route) -> None:
+        held.append(route)
+
+    page.route("**/imports", hold)  # three uploads are on their way, five wait
+    page.locator("#import-file").set_input_files(
+        [FilePayload(name=name, mimeType="", buffer=lora()) for name in names]
+    )
+    panel = page.get_by_role("region", name="Imports")
+    expect(panel).to_contain_text("8 files: 8 to go")
+    panel.get_by_role("button", name="Cancel all").press("Enter")
+    expect(panel).to_contain_text("8 files: 5 canceled, 3 to go")
+    expect(panel.get_by_role("button", name="Cancel all")).to_be_focused()
+    for route in held:
+        route.continue_()
+    expect(panel).to_contain_text("8 files: 8 canceled")
+    expect(panel.get_by_role("button", name="Close")).to_be_focused()
+    with live.database.read() as session:
+        found = session.exec(select(IoJob).where(IoJob.kind == JobKind.IMPORT_ADAPTER)).all()
+    assert [job.status for job in found] == [JobStatus.CANCELED] * 3
 
 
 def test_notes_save_themselves_and_say_so(live: Live, page: Page) -> None:

@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import os
 import struct
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 
 from app.registry.adapters import service
 from app.registry.adapters.import_archives import is_archive, unpacked
-from app.registry.errors import AppError, InvalidInput, TooLarge
+from app.registry.db import Session
+from app.registry.errors import AppError, Conflict, InvalidInput, TooLarge
 from app.registry.jobs.kinds import StoredSidecar
 from app.registry.jobs.models import IoJob
 from app.registry.state import AppState
@@ -198,6 +200,13 @@ def _store_file(state: AppState, upload: UploadedFile, limit: int) -> str:
         while chunk := content.read(CHUNK):
             writer.write(chunk)
         return writer.commit().sha256
+
+
+def cancel_imports(session: Session, job_ids: Iterable[int]) -> None:
+    """Cancel these imports; one that has ended stays as it is. Raises NotFound."""
+    for job_id in sorted(set(job_ids)):  # one order, so that two calls cannot wait for each other
+        with suppress(Conflict):
+            service.cancel_import(session, job_id)
 
 
 def _size_of(upload: UploadedFile) -> int:

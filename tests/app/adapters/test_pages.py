@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import struct
 from dataclasses import replace
 
@@ -288,6 +289,24 @@ def test_an_import_that_became_a_version_names_it(client: TestClient, state: App
     key = end_import(state, JobStatus.SUCCEEDED, result={"adapter_id": adapter.key, "version": 2})
     done = client.get(f"/imports/{key}").text
     assert f'href="/adapters/{adapter.slug}?v=2">{adapter.name}, version 2</a>' in done
+
+
+def test_all_imports_of_a_panel_are_canceled_at_once(client: TestClient, state: AppState) -> None:
+    files = [("file", (f"{name}.safetensors", safetensors(), "")) for name in "abc"]
+    client.post("/imports", files=files)
+    adapter = fake_workers.adapter(state)
+    done = end_import(state, JobStatus.SUCCEEDED, result={"adapter_id": adapter.key})
+    page = client.get("/adapters?" + "&".join(f"imported={done + at}" for at in range(3))).text
+    form = page[page.index('action="/imports/cancel"') :]
+    keys = re.findall(r'name="import" value="(\d+)"', form)
+    assert keys == [str(done + 1), str(done + 2)]  # the one that ended is not canceled
+    answer = client.post("/imports/cancel", data={"import": [str(done), *keys]}, headers=FRAGMENT)
+    states = re.findall(r'data-import-state="(\w+)"', answer.text)
+    assert states == ["good", "canceled", "canceled"]
+    page = client.post("/imports/cancel", data={"import": keys}).text  # without JavaScript
+    assert "2 files: 2 canceled" in page
+    assert client.post("/imports/cancel", data={"import": ["0"]}).status_code == 422
+    assert client.post("/imports/cancel", data={"import": ["999"]}).status_code == 404
 
 
 def test_settings_that_are_not_known_are_not_called_equal(

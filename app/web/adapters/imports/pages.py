@@ -5,13 +5,15 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Annotated
+from urllib.parse import urlencode
 
 from fastapi import APIRouter, Form, Request
+from pydantic import Field
 from starlette.responses import RedirectResponse, Response
 
-from app.registry.adapters import service
+from app.registry.adapters import imports, service
 from app.registry.adapters.models import Adapter
-from app.registry.db import Session
+from app.registry.db import MAX_ID, Session
 from app.registry.jobs.kinds import LOSS_CODE, ImportAdapterArgs, ImportAdapterResult
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
@@ -22,6 +24,8 @@ from app.web.templates import render_fragment, wants_fragment
 
 router = APIRouter(include_in_schema=False)
 
+MAX_AT_ONCE = 100  # imports of one request, as many as the list of adapters shows
+Key = Annotated[int, Field(ge=1, le=MAX_ID)]
 GONE = "It was imported, but the adapter was deleted for good since. Import the file again."
 
 
@@ -75,12 +79,16 @@ class ImportRow:
 
 @dataclass(frozen=True)
 class ImportSummary:
-    """How many of some files were imported, refused or canceled, and how many there are."""
+    """How many of some files were imported, refused or canceled, and how many there are.
+
+    `active`: the imports that can still be canceled, by id.
+    """
 
     total: int
     imported: int
     refused: int
     canceled: int
+    active: list[int] = field(default_factory=list)
 
     @property
     def ended(self) -> int:
@@ -106,7 +114,8 @@ def summarize_imports(rows: Sequence[ImportRow]) -> ImportSummary:
     canceled = [row for row in ended if row.job and row.job.state is JobStatus.CANCELED]
     refused = [row for row in ended if row.error and row not in canceled]
     imported = len(ended) - len(canceled) - len(refused)
-    return ImportSummary(len(rows), imported, len(refused), len(canceled))
+    active = [row.job.key for row in rows if row.job and row.is_active]
+    return ImportSummary(len(rows), imported, len(refused), len(canceled), active)
 
 
 @dataclass(frozen=True)
@@ -146,6 +155,23 @@ def cancel_import(request: Request, job_id: Id, state: State) -> Response:
     if not wants_fragment(request):
         return RedirectResponse(f"/adapters?imported={job_id}", status_code=303)
     return import_progress(job_id, state)
+
+
+@router.post("/imports/cancel")
+def cancel_imports(
+    request: Request,
+    state: State,
+    keys: Annotated[list[Key], Form(alias="import", max_length=MAX_AT_ONCE)],
+) -> Response:
+    """Cancel several imports; those that have ended meanwhile show how."""
+    with state.database.write() as session:
+        imports.cancel_imports(session, keys)
+    if not wants_fragment(request):
+        query = urlencode([("imported", key) for key in keys])
+        return RedirectResponse(f"/adapters?{query}", status_code=303)
+    with state.database.read() as session:
+        rows = [shown_import(session, key) for key in keys]
+    return render_fragment("adapters/_imports.html", ImportsFragment(rows))
 
 
 @router.post("/imports/{job_id}/allow-loss")
