@@ -17,7 +17,7 @@ from sqlmodel import Session, col, select
 from app.registry.adapters import service
 from app.registry.adapters.library import listing, search
 from app.registry.adapters.library.listing import Filter, Sort, list_adapters
-from app.registry.adapters.models import Adapter, AdapterTag, AdapterVersion
+from app.registry.adapters.models import Adapter, AdapterTag, AdapterVersion, is_in_library
 from app.registry.adapters.service import AdapterChange
 from app.registry.db import Database
 from app.registry.errors import InvalidInput
@@ -313,7 +313,7 @@ def test_every_order_walks_its_index(database: Database) -> None:
 def explain(session: Session, wanted: Filter) -> str:
     """The plan of the query that fetches a page."""
     column, key = wanted.sort.column, col(Adapter.id)
-    query = select(Adapter).where(listing._is_live())
+    query = select(Adapter).where(is_in_library())
     if wanted.base:
         query = query.where(Adapter.base_family == wanted.base)
     down = wanted.sort.is_descending
