@@ -33,7 +33,7 @@ class SpaceReserve:
                     file.write(os.urandom(self._size))
 
     @contextlib.contextmanager
-    def lent(self) -> Iterator[None]:
+    def lend(self) -> Iterator[None]:
         """Within the block the space of the reserve is free, if the disk has no other."""
         with contextlib.suppress(OSError):
             if self._free() < self._size:

@@ -61,7 +61,7 @@ from app.web.security import (
     SameSite,
     SecurityHeaders,
 )
-from app.web.space import LendSpace
+from app.web.space import SpaceLender
 from app.web.static_files import StaticWithLongCache
 from app.web.system import pages as system_pages
 
@@ -176,7 +176,7 @@ def _all_routers() -> Iterator[APIRouter]:
 
 def _add_middleware(app: FastAPI, settings: Settings) -> None:
     """The last one added sees a request first."""
-    app.add_middleware(LendSpace, folder=settings.data_dir)
+    app.add_middleware(SpaceLender, folder=settings.data_dir)
     app.add_middleware(BrowserClock)
     app.add_middleware(Compression, static="/static/")
     app.add_middleware(BodyLimit, upload_bytes=UPLOAD_BYTES, other_bytes=OTHER_BYTES)

@@ -12,7 +12,7 @@ FREEING = frozenset({"delete", "forever", "remove", "cancel"})
 """Last parts of the addresses to which pages post a form that frees space."""
 
 
-class LendSpace:
+class SpaceLender:
     """Lends the reserve of the data folder to the requests that free space."""
 
     def __init__(self, app: ASGIApp, folder: Path) -> None:
@@ -23,7 +23,7 @@ class LendSpace:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or not frees_space(scope["method"], scope["path"]):
             return await self.app(scope, receive, send)
-        with self.reserve.lent():
+        with self.reserve.lend():
             return await self.app(scope, receive, send)
 
 

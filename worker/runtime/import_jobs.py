@@ -173,7 +173,7 @@ class ImportJobs:
             known = _find_known(session, hash_of_file, uploaded)
             if known is None:
                 return False
-            findings.mended(session, uploaded)
+            findings.forget_problems(session, uploaded)
             jobs.require_owner(session, IoJob, lease.claim)
             result = ImportAdapterResult(
                 adapter_id=known.adapter_id, version=known.version, duplicate=True
@@ -302,7 +302,7 @@ class ImportJobs:
             try:
                 with self._database.write() as session:
                     require_not_canceled(session, lease)
-                    findings.mended(session, new.sha256, args.sha256)
+                    findings.forget_problems(session, new.sha256, args.sha256)
                     version = find_equal(
                         session,
                         canonical=new.sha256,

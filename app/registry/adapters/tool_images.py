@@ -31,7 +31,7 @@ ANY_PROMPT = "a castle"
 
 
 @dataclass(frozen=True)
-class Side:
+class ImageInputs:
     """What one image is drawn with."""
 
     adapters: tuple[WeightedAdapter, ...] = ()
@@ -99,7 +99,7 @@ def order_images(session: Session, job_id: int, store: BlobStore) -> ToolImages:
         return known
     if not has_images(job):
         raise Conflict("This job has not made an adapter or base model that can be shown.")
-    before, after = _sides(session, job)
+    before, after = _inputs(session, job)
     prompt, seed = _prompt_of(session, before, after)
     renders = [
         playground.create_render(
@@ -131,7 +131,7 @@ def find_images(session: Session, job: IoJob) -> ToolImages | None:
 
 def _tool_images(session: Session, before: Render, after: Render) -> ToolImages:
     images = playground.first_images(session, [before, after])
-    sides = [
+    shown = [
         ToolImage(
             render,
             images[render.key].sha256 if render.key in images else None,
@@ -139,7 +139,7 @@ def _tool_images(session: Session, before: Render, after: Render) -> ToolImages:
         )
         for render in (before, after)
     ]
-    return ToolImages(*sides)
+    return ToolImages(*shown)
 
 
 def _label(session: Session, render: Render) -> str:
@@ -148,11 +148,11 @@ def _label(session: Session, render: Render) -> str:
     return " + ".join(parts) or base_models.get_base_model(session, render.base_model_id).name
 
 
-def _sides(session: Session, job: IoJob) -> tuple[Side, Side]:
+def _inputs(session: Session, job: IoJob) -> tuple[ImageInputs, ImageInputs]:
     args, result = job.readable_arguments(), job.outcome(StepProgress)
     if isinstance(args, FuseAdapterArgs) and isinstance(result, FuseAdapterResult):
         stack = tuple(_as_named(part) for part in args.parts)
-        return Side(stack, job.subject_id), Side((), result.base_model_id)
+        return ImageInputs(stack, job.subject_id), ImageInputs((), result.base_model_id)
     if not isinstance(result, NewVersionResult) or result.adapter_id is None:
         raise Conflict("This job has not made an adapter that can be shown.")
     after = (WeightedAdapter(adapter_id=result.adapter_id, version=result.version),)
@@ -161,11 +161,11 @@ def _sides(session: Session, job: IoJob) -> tuple[Side, Side]:
         if version is None:
             raise NotFound("The version that was resized was deleted, so it cannot be shown.")
         before = (WeightedAdapter(adapter_id=version.adapter_id, version=version.version),)
-        return Side(before), Side(after)
+        return ImageInputs(before), ImageInputs(after)
     if isinstance(args, MergeAdaptersArgs):
-        return Side((_as_named(args.parts[0]),)), Side(after)
+        return ImageInputs((_as_named(args.parts[0]),)), ImageInputs(after)
     if isinstance(args, ExtractAdapterArgs):
-        return Side((), args.tuned_id), Side(after, job.subject_id)
+        return ImageInputs((), args.tuned_id), ImageInputs(after, job.subject_id)
     raise Conflict("The settings of this job cannot be read any more.")
 
 
@@ -173,10 +173,10 @@ def _as_named(part: WeightedAdapter) -> WeightedAdapter:
     return WeightedAdapter(**part.model_dump(include=set(WeightedAdapter.model_fields)))
 
 
-def _prompt_of(session: Session, *sides: Side) -> tuple[str, int]:
+def _prompt_of(session: Session, *inputs: ImageInputs) -> tuple[str, int]:
     """Prompt and seed of the first sample of an adapter; else its trigger words with any seed."""
     words: list[str] = []
-    for used in (used for side in sides for used in side.adapters):
+    for used in (used for image in inputs for used in image.adapters):
         adapter = service.get_adapter(session, used.adapter_id)
         version = service.get_version(session, adapter, used.version)
         for sample in service.version_samples(session, version):

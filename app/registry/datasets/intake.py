@@ -22,7 +22,7 @@ from app.registry.storage.store import CHUNK, BlobStore, translate_full_disk
 from app.registry.temporary import temporary_folder
 from app.registry.uploads import UploadedFile
 
-PICTURES_AT_ONCE = 4  # threads; decoding has its own, smaller limit
+IMAGES_AT_ONCE = 4  # threads; decoding has its own, smaller limit
 PICTURES_WAITING = 8  # files of one upload that are decoded or waiting to be
 
 Place = tuple[str, str]  # folder, stem: the key for pairing images and captions
@@ -110,7 +110,7 @@ class _Intake:
         self._by_place: dict[Place, int] = {}
         self._by_stem: dict[str, set[int]] = {}
         self._refused_stems: set[str] = set()
-        self._threads = ThreadPoolExecutor(PICTURES_AT_ONCE, thread_name_prefix="intake")
+        self._threads = ThreadPoolExecutor(IMAGES_AT_ONCE, thread_name_prefix="intake")
         self._free_places = threading.Semaphore(PICTURES_WAITING)
         self._failure: BaseException | None = None
 

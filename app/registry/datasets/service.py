@@ -246,7 +246,7 @@ def _add_image(session: Session, dataset_id: int, new: NewImage) -> AddedImage:
         select(Image).where(Image.dataset_id == dataset_id, Image.sha256 == new.sha256)
     ).first()
     clean, thumbnail = new.clean_sha256, new.thumbnail_sha256
-    findings.mended(session, clean, thumbnail)
+    findings.forget_problems(session, clean, thumbnail)
     made = Thumbnail(sha256=thumbnail, small_sha256=new.small_sha256)
     if existing is not None:
         was_deleted = existing.deleted_at is not None

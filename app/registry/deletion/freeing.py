@@ -89,7 +89,7 @@ class Deletion:
 
 
 @dataclass(frozen=True)
-class Freed:
+class FreedSpace:
     """What a deletion removes or has removed, with the number and total size of its files."""
 
     title: str
@@ -102,7 +102,7 @@ class Freed:
 Removal = Callable[[Session], Deletion]
 
 
-def preview(state: AppState, remove: Removal) -> Freed:
+def preview(state: AppState, remove: Removal) -> FreedSpace:
     """What `delete` would remove now; nothing is changed. Raises what the removal raises."""
     deletion, unreferenced = _rehearse(state, remove)
     sizes = _sizes(state.store, unreferenced)
@@ -110,7 +110,7 @@ def preview(state: AppState, remove: Removal) -> Freed:
     return _report(deletion, {sha256: sizes[sha256] for sha256 in gone})
 
 
-def delete(state: AppState, remove: Removal) -> Freed:
+def delete(state: AppState, remove: Removal) -> FreedSpace:
     """Delete for good: rows first, then the files that nothing refers to any more.
 
     The store is asked before, so that a slow bucket keeps no other writer waiting; within the
@@ -121,7 +121,7 @@ def delete(state: AppState, remove: Removal) -> Freed:
     with state.database.write() as session:
         deletion = remove(session)
         unreferenced = _free(session, deletion)
-        findings.mended(session, *unreferenced)
+        findings.forget_problems(session, *unreferenced)
         sizes |= _sizes(state.store, unreferenced - asked)
         sizes = {sha256: size for sha256, size in sizes.items() if sha256 in unreferenced}
         _remember(session, sizes.keys() | deletion.captions)
@@ -209,8 +209,8 @@ def _delete_files(state: AppState, hashes: Iterable[str]) -> set[str]:
     return gone
 
 
-def _report(deletion: Deletion, sizes: dict[str, int]) -> Freed:
-    return Freed(
+def _report(deletion: Deletion, sizes: dict[str, int]) -> FreedSpace:
+    return FreedSpace(
         title=deletion.title,
         goes=tuple(deletion.goes),
         stays=tuple(dict.fromkeys(deletion.stays)),

@@ -47,7 +47,7 @@ WITHOUT_ROWS = (FileKind.UNUSED, FileKind.TRASH, FileKind.CACHE)
 
 
 @dataclass(frozen=True)
-class Use:
+class StorageUse:
     """Number and total size of the files of a kind."""
 
     kind: FileKind
@@ -55,7 +55,7 @@ class Use:
     size_bytes: int
 
 
-def storage_use(state: AppState) -> list[Use]:
+def storage_use(state: AppState) -> list[StorageUse]:
     """The stored files by kind, and the cache of encodings of this machine."""
     left = {blob.sha256: blob.size for blob in state.store.list()}
     uses = []
@@ -67,11 +67,11 @@ def storage_use(state: AppState) -> list[Use]:
         for kind in FileKind:
             if kind not in WITHOUT_ROWS:
                 uses.append(_take(kind, _hashes(session, kind), left, thumbnails))
-    uses.append(Use(FileKind.UNUSED, len(left), sum(left.values())))
+    uses.append(StorageUse(FileKind.UNUSED, len(left), sum(left.values())))
     trash = [blob.size for blob in state.store.list_trash()]
-    uses.append(Use(FileKind.TRASH, len(trash), sum(trash)))
+    uses.append(StorageUse(FileKind.TRASH, len(trash), sum(trash)))
     data_dir = state.settings.data_dir
-    uses.append(Use(FileKind.CACHE, *latents.measure_cache(data_dir)))
+    uses.append(StorageUse(FileKind.CACHE, *latents.measure_cache(data_dir)))
     return uses
 
 
@@ -80,14 +80,14 @@ def _take(
     hashes: Iterable[str],
     left: dict[str, int],
     thumbnails: dict[str, tuple[str | None, str | None]],
-) -> Use:
+) -> StorageUse:
     files = size_bytes = 0
     for sha256 in hashes:
         for one in (sha256, *thumbnails.get(sha256, ())):
             size = left.pop(one, None) if one else None
             if size is not None:
                 files, size_bytes = files + 1, size_bytes + size
-    return Use(kind, files, size_bytes)
+    return StorageUse(kind, files, size_bytes)
 
 
 def _hashes(session: Session, kind: FileKind) -> Iterator[str]:

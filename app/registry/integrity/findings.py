@@ -1,6 +1,7 @@
-"""Damaged and missing files in the database: note them, look them up, forget the mended ones.
+"""Damaged and missing files in the database: note them, look them up, forget those of sound ones.
 
-A file that is stored again is sound: whoever stores the row that refers to it calls `mended`.
+A file that is stored again is sound: whoever stores the row that refers to it calls
+`forget_problems`.
 """
 
 from __future__ import annotations
@@ -36,7 +37,7 @@ def problems(session: Session, hashes: Collection[str] | None = None) -> dict[st
     return {sha256: FileProblem(problem) for sha256, problem in rows if problem}
 
 
-def mended(session: Session, *hashes: str | None) -> None:
+def forget_problems(session: Session, *hashes: str | None) -> None:
     """Forget what was wrong with these files, which were just stored or are gone for good."""
     for part in in_chunks({sha256 for sha256 in hashes if sha256}):
         statement = sa.delete(BlobCheck).where(

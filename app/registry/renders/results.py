@@ -116,7 +116,7 @@ def finish_render(
         **values,
     )
     if not from_cache:
-        findings.mended(session, *(image.sha256 for image in images))
+        findings.forget_problems(session, *(image.sha256 for image in images))
     _add_images(session, claim.job_id, images)
 
 

@@ -1,4 +1,4 @@
-"""The running and queued runs, without reading a long queue."""
+"""The running and queued runs: the first of them, how many, and their places in the queue."""
 
 from __future__ import annotations
 

@@ -63,7 +63,7 @@ def add_adapter(session: Session, claim: Claim, new: NewAdapter, *, keep: int | 
         jobs.record(session, Run, run.key, NOTICE, text=text)
     session.add(row)
     session.flush()
-    findings.mended(session, new.sha256)
+    findings.forget_problems(session, new.sha256)
     if keep is not None:
         _drop_old(session, address, keep)
 

@@ -36,7 +36,7 @@ STATUS_ORDER = (
 )
 
 
-Named = TypeVar("Named", Dataset, BaseModel, Adapter)
+NamedRow = TypeVar("NamedRow", Dataset, BaseModel, Adapter)
 Row = TypeVar("Row", Dataset, BaseModel, Adapter, AdapterVersion)
 
 
@@ -209,7 +209,7 @@ def run_choices(session: Session, filters: RunFilter) -> RunChoices:
 
 def _choices(
     session: Session,
-    model: type[Named],
+    model: type[NamedRow],
     condition: ColumnElement[bool],
     chosen: int | None,
 ) -> list[Choice]:
@@ -223,7 +223,7 @@ def _choices(
     return choices
 
 
-def _gone_words(row: Named) -> str:
+def _gone_words(row: NamedRow) -> str:
     """What follows the name of a deleted dataset or adapter, or a removed base model."""
     if isinstance(row, BaseModel):
         return " (removed)" if row.status == BaseModelStatus.REMOVED else ""
@@ -279,7 +279,7 @@ def _matches(session: Session, query: str) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _texts(session: Session, model: type[Named], of_run: Any) -> dict[int, str]:
+def _texts(session: Session, model: type[NamedRow], of_run: Any) -> dict[int, str]:
     """The searched names of what runs refer to by this column or subquery, by id."""
     used = sa.select(of_run).select_from(Run)
     query = sa.select(col(model.id), col(model.name)).where(col(model.id).in_(used))

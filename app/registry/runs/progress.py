@@ -156,7 +156,7 @@ def add_sample(session: Session, claim: Claim, new: NewSample) -> None:
         )
     row.prompt, row.seed, row.sha256 = new.prompt, new.seed, new.sha256
     session.add(row)
-    findings.mended(session, new.sha256)
+    findings.forget_problems(session, new.sha256)
     if new.thumbnail is not None:
         thumbnails.save(session, [new.thumbnail])
 
@@ -192,7 +192,7 @@ def add_checkpoint(
         row.sha256, row.size_bytes = sha256, size_bytes
     row.kept = row.kept or is_requested
     session.add(row)
-    findings.mended(session, sha256)
+    findings.forget_problems(session, sha256)
     rotating = [number for number in rows if not rows[number].kept]
     for old in sorted(rotating, key=lambda found: (found <= step, found))[:-keep]:
         unused.append(rows[old].sha256)

@@ -124,6 +124,6 @@ def elapsed_seconds(run: Run, now: datetime) -> float | None:
     return ((run.finished_at or now) - run.started_at).total_seconds() if run.started_at else None
 
 
-def queue_seconds(session: Session, run: Run) -> float | None:
+def seconds_so_far(session: Session, run: Run) -> float | None:
     """Seconds since the run started, until it finished or now, by the database's clock."""
     return elapsed_seconds(run, database_now(session)) if run.started_at else None

@@ -37,7 +37,7 @@ def save(session: Session, made: Iterable[Thumbnail]) -> None:
     insert = sqlite.insert if _is_sqlite(session) else postgresql.insert
     for thumbnail in made:
         hashes = thumbnail.model_dump(exclude={"sha256"})
-        findings.mended(session, *hashes.values())
+        findings.forget_problems(session, *hashes.values())
         statement = insert(Thumbnail).values(sha256=thumbnail.sha256, **hashes)
         session.connection().execute(
             statement.on_conflict_do_update(index_elements=["sha256"], set_=hashes)

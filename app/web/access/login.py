@@ -43,7 +43,7 @@ class Unauthorized(AppError):
 
 
 @dataclass(frozen=True)
-class Cached:
+class CachedSession:
     """The session of a token, None if there is none, until its time in the cache is over."""
 
     session: LoginSession | None
@@ -73,7 +73,7 @@ class Login:
         self._checking = threading.Lock()
         self._lock = threading.Lock()
         self._notes_at = 0.0
-        self._cache: OrderedDict[str, Cached] = OrderedDict()
+        self._cache: OrderedDict[str, CachedSession] = OrderedDict()
 
     @property
     def is_needed(self) -> bool:
@@ -113,7 +113,7 @@ class Login:
             )
         return token
 
-    def cached_session(self, token: str) -> Cached | None:
+    def cached_session(self, token: str) -> CachedSession | None:
         """The session of this token if it was looked up a moment ago."""
         with self._lock:
             cached = self._cache.get(service.token_hash(token))
@@ -130,7 +130,7 @@ class Login:
             self._note_use(database, found.key)
         with self._lock:
             self._cache.pop(sha256, None)
-            self._cache[sha256] = Cached(found, self._clock() + CACHE_SECONDS)
+            self._cache[sha256] = CachedSession(found, self._clock() + CACHE_SECONDS)
             while len(self._cache) > MOST_CACHED:
                 self._cache.popitem(last=False)
         return found

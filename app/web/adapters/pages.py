@@ -35,7 +35,7 @@ from app.web.adapters.imports.pages import (
 )
 from app.web.adapters.page_view import adapter_view
 from app.web.adapters.renders import pages as render_pages
-from app.web.adapters.renders.pages import Act, RemovedImage
+from app.web.adapters.renders.pages import ImageAction, RemovedImage
 from app.web.adapters.versions import pages as version_pages
 from app.web.forms import SentForm
 from app.web.state import Id, Slug, State
@@ -261,10 +261,8 @@ def show(
     """Show one adapter at its current version, or at the one given by number or alias."""
     with state.database.read() as session:
         view = adapter_view(session, slug, v or None, versions=versions, before=before, image=image)
-    removed = next(
-        (RemovedImage(key, act) for act, key in ((Act.HIDE, hide), (Act.DELETE, delete)) if key),
-        None,
-    )
+    actions = ((ImageAction.HIDE, hide), (ImageAction.DELETE, delete))
+    removed = next((RemovedImage(key, action) for action, key in actions if key), None)
     page = AdapterDetailPage(view, form_values(view), {}, is_editing=edit, removed=removed)
     return render(request, "adapters/show.html", page)
 

@@ -8,7 +8,7 @@ from fastapi import Request
 from starlette.responses import Response
 
 from app.registry.deletion import freeing
-from app.registry.deletion.freeing import Freed, Removal
+from app.registry.deletion.freeing import FreedSpace, Removal
 from app.registry.errors import Conflict
 from app.registry.state import AppState
 from app.registry.wording import size_text
@@ -27,7 +27,7 @@ class Alternative:
 class ConfirmPage:
     """What is deleted and what stays; None if it cannot be deleted now, with the reason."""
 
-    freed: Freed | None
+    freed: FreedSpace | None
     refused: str
     back: str
     alternative: Alternative | None
@@ -51,7 +51,7 @@ def ask(
 
 
 def show(
-    request: Request, freed: Freed, *, back: str, alternative: Alternative | None = None
+    request: Request, freed: FreedSpace, *, back: str, alternative: Alternative | None = None
 ) -> Response:
     """The page that asks before something of which all is known is deleted."""
     return render(request, "deletion/confirm.html", ConfirmPage(freed, "", back, alternative))
@@ -63,6 +63,6 @@ def delete(state: AppState, removal: Removal, *, to: str) -> Response:
     return redirect_with_notice(to, sentence(freed))
 
 
-def sentence(freed: Freed) -> str:
+def sentence(freed: FreedSpace) -> str:
     """What was deleted, in one sentence."""
     return f"Deleted {freed.title}: {size_text(freed.size_bytes)} freed."

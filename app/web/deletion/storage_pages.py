@@ -9,8 +9,8 @@ from starlette.responses import Response
 
 from app.registry.datasets import deletion as datasets
 from app.registry.deletion import latents
-from app.registry.deletion.freeing import Freed
-from app.registry.deletion.usage import FileKind, Use, storage_use
+from app.registry.deletion.freeing import FreedSpace
+from app.registry.deletion.usage import FileKind, StorageUse, storage_use
 from app.registry.renders.deleted import delete_deleted_renders
 from app.registry.storage.store import StorageUnavailable
 from app.registry.wording import plural, size_text
@@ -84,7 +84,7 @@ KINDS: dict[FileKind, tuple[str, str, str, str]] = {
 class StorageRow:
     """A kind of files, with a remark and a way to free their space, where there is one."""
 
-    use: Use
+    use: StorageUse
     title: str
     remark: str
     href: str
@@ -112,7 +112,7 @@ class StoragePage:
 @router.get(STORAGE)
 def storage(request: Request, state: State) -> Response:
     """Show what takes the space, or why that is not known."""
-    uses: list[Use] = []
+    uses: list[StorageUse] = []
     free_bytes, outage = None, ""
     try:
         state.store.check_readable()  # a folder that is away would look empty
@@ -187,7 +187,7 @@ def delete_images(state: State) -> Response:
 def ask_cache(request: Request, state: State) -> Response:
     """Ask before the cache of encoded images of this machine is deleted."""
     files, size_bytes = latents.measure_cache(state.settings.data_dir)
-    freed = Freed(
+    freed = FreedSpace(
         title="the cache of encoded images",
         goes=(plural(files, "file"),),
         stays=("Images stay. The next run on them encodes them again.",),

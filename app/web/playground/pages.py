@@ -116,11 +116,11 @@ class PromptNoteFragment:
 
 @dataclass(frozen=True)
 class PromptFragment:
-    """The prompt with a subject that was put into it; `told` says so."""
+    """The prompt with a subject that was put into it; `announcement` says so."""
 
     form: PlayForm
     prompt_note: str
-    told: str
+    announcement: str
     errors: dict[str, str]
 
 

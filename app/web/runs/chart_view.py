@@ -87,7 +87,7 @@ class Chart:
     @property
     def held_out_rows(self) -> list[ValidationRow]:
         """The validation losses of the table."""
-        return thinned(self.held_out)
+        return thin_out(self.held_out)
 
     @property
     def loss_sentence(self) -> str:
@@ -156,7 +156,7 @@ def marks_of(
     ]
 
 
-def thinned(rows: Sequence[Row], *, most: int = TABLE_ROWS) -> list[Row]:
+def thin_out(rows: Sequence[Row], *, most: int = TABLE_ROWS) -> list[Row]:
     """About `most` of these at most, evenly spaced, including the first and the last."""
     kept = list(rows[:: max(1, -(-len(rows) // most))])
     return kept if not rows or kept[-1] is rows[-1] else [*kept, rows[-1]]
@@ -177,7 +177,7 @@ def _loss_rows(losses: dict[int, float], rates: dict[int, float]) -> list[LossRo
         average = SMOOTHING * average + (1 - SMOOTHING) * value
         weight = SMOOTHING * weight + (1 - SMOOTHING)
         rows.append(LossRow(step, value, average / weight, rates.get(step)))
-    return thinned(rows)
+    return thin_out(rows)
 
 
 def _held_out(metrics: dict[str, Any]) -> list[ValidationRow]:

@@ -43,7 +43,7 @@ from app.web.runs.forms import (
     config_groups,
     read_form,
 )
-from app.web.runs.pasted import Pasted
+from app.web.runs.pasted import PastedSettings
 from app.web.runs.plan import PresetCard, RunChoices, RunPlan
 from app.web.runs.run_view import RunView, run_view
 from app.web.runs.settings_view import SettingsPanel, settings_panel
@@ -95,7 +95,7 @@ class NewRunPage:
     with_fields: bool
     advanced_open: bool
     offer: VersionOffer | None
-    pasted: Pasted
+    pasted: PastedSettings
     own: FormPreset
 
 
@@ -188,7 +188,9 @@ def start_run(request: Request, state: State, sent: SentForm) -> Response:
         if not error.fields and error.status not in (422, 503):
             raise
         with state.database.read() as session:
-            context = _new_run_page(session, form, error, paste=Pasted(text[:MAX_TEXT]), own=own)
+            context = _new_run_page(
+                session, form, error, paste=PastedSettings(text[:MAX_TEXT]), own=own
+            )
         return render(request, "runs/new.html", context, status=422)
     return RedirectResponse(f"/runs/{run.key}", status_code=303)
 
@@ -197,7 +199,7 @@ def start_run(request: Request, state: State, sent: SentForm) -> Response:
 def save_preset(request: Request, state: State, sent: SentForm) -> Response:
     """Save the settings of the form as a preset and choose it; nothing typed is lost."""
     form, text = read_form(sent), str(sent.get(pasted.FIELD, ""))
-    paste, name = Pasted(text[:MAX_TEXT]), str(sent.get(form_preset.FIELD, ""))
+    paste, name = PastedSettings(text[:MAX_TEXT]), str(sent.get(form_preset.FIELD, ""))
     try:
         with state.database.write() as session:
             form, own = form_preset.save_form(session, form, name)
@@ -259,7 +261,7 @@ def _new_run_page(
     error: AppError | None = None,
     *,
     with_fields: bool = False,
-    paste: Pasted | None = None,
+    paste: PastedSettings | None = None,
     own: FormPreset | None = None,
 ) -> NewRunPage:
     choices = plans.find_choices(session, form)
@@ -286,7 +288,7 @@ def _new_run_page(
         with_fields=with_fields,
         advanced_open=bool(error and set(errors) & set(default) - {PROMPTS}),
         offer=version_offer(session, form, choices),
-        pasted=paste or Pasted(),
+        pasted=paste or PastedSettings(),
         own=own or FormPreset(),
     )
 
@@ -346,9 +348,9 @@ def cancel_run(run_id: Id, state: State) -> Response:
     return RedirectResponse(f"/runs/{run_id}", status_code=303)
 
 
-@router.post("/runs/{run_id}/{wish}")
-def ask_run(run_id: Id, wish: RunAction, state: State) -> Response:
+@router.post("/runs/{run_id}/{action}")
+def ask_run(run_id: Id, action: RunAction, state: State) -> Response:
     """Send a command to a training run; it takes effect at the next step."""
     with state.database.write() as session:
-        service.request_run_action(session, run_id, wish)
+        service.request_run_action(session, run_id, action)
     return RedirectResponse(f"/runs/{run_id}", status_code=303)

@@ -27,7 +27,7 @@ NOT_TAKEN = "These settings were not used yet. Choose “Use these settings”, 
 
 
 @dataclass(frozen=True)
-class Pasted:
+class PastedSettings:
     """What became of a pasted text: `used` settings as text, the others with the reason.
 
     `text` is shown again while something is wrong with it.
@@ -69,7 +69,7 @@ class Pasted:
         return f"{plural(len(self.used), 'setting')} {'was' if is_one else 'were'} filled in."
 
 
-def fill_in(session: Session, form: TrainForm, text: str) -> tuple[TrainForm, Pasted]:
+def fill_in(session: Session, form: TrainForm, text: str) -> tuple[TrainForm, PastedSettings]:
     """The form with the pasted settings, and what became of each; all else stays as it was."""
     pasted = read_pasted(text)
     if not pasted.used:
@@ -82,7 +82,7 @@ def fill_in(session: Session, form: TrainForm, text: str) -> tuple[TrainForm, Pa
     return replace(form, values=default | changed, shown=default), pasted
 
 
-def read_pasted(text: str) -> Pasted:
+def read_pasted(text: str) -> PastedSettings:
     """The settings in a pasted JSON object.
 
     The object has settings, or is a run or the body of a request for one, with its `config` and
@@ -91,18 +91,18 @@ def read_pasted(text: str) -> Pasted:
     try:
         content = _read_object(text)
     except InvalidInput as error:
-        return Pasted(text=text if len(text) <= MAX_TEXT else "", error=error.detail)
+        return PastedSettings(text=text if len(text) <= MAX_TEXT else "", error=error.detail)
     config = content.get("config")
     given = config if isinstance(config, dict) else content
     preset = content.get("preset") if isinstance(config, dict) else None
     try:
         given = accept_old_names(given)
     except ValueError as error:
-        return Pasted(text=text, error=str(error))
+        return PastedSettings(text=text, error=str(error))
     used, refused = _check(given)
     if not used:
         refused = refused or {"": "It has no settings."}
-    return Pasted(
+    return PastedSettings(
         text=text if refused else "",
         error="" if used else "None of these settings can be used.",
         used=used,

@@ -24,7 +24,7 @@ from app.registry.runs.metrics import run_metrics
 from app.registry.runs.models import RUINED, WARNING, Run, Sample
 from app.registry.runs.sample_pages import SamplePage, list_marked_steps, list_sample_page
 from app.registry.wording import about, ago, duration, plural
-from app.web.runs.chart_view import CHART_METRICS, MARKS, Chart, chart_of, marks_of, thinned
+from app.web.runs.chart_view import CHART_METRICS, MARKS, Chart, chart_of, marks_of, thin_out
 
 FULL_TUNING_BYTES_PER_PARAMETER = 16
 ANNOUNCE_EVERY = 10  # percent between two announcements for screen readers
@@ -260,7 +260,7 @@ def run_view(session: Session, run_id: int, *, samples_before: int | None = None
     trained = adapters.trained_version(session, run)
     page = list_sample_page(session, run_id, before=samples_before)
     metrics = run_metrics(session, run_id, keys=CHART_METRICS, most=None)
-    marked = thinned(list_marked_steps(session, run_id), most=MARKS)
+    marked = thin_out(list_marked_steps(session, run_id), most=MARKS)
     prompts = [str(prompt) for prompt in run.config.get("sample_prompts", [])]
     steps = {*page.steps, *(step.step for step in marked)}
     saved = checkpoints.list_checkpoints(session, run_id, steps=steps)
@@ -280,7 +280,7 @@ def run_view(session: Session, run_id: int, *, samples_before: int | None = None
         chart=chart_of(metrics, marks_of(marked, saved, on_page=page.steps)),
         runs_ahead=runs_ahead(session, run),
         worker_present=service.has_train_worker(session),
-        elapsed=service.queue_seconds(session, run),
+        elapsed=service.seconds_so_far(session, run),
         adapter_bytes=adapters.download_bytes(session, trained[1]) if trained else None,
         bad_files=bad_files_of(session, Subject.RUN, run_id),
         good_checkpoint=checkpoints.good_checkpoint(session, run),

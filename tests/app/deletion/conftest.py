@@ -16,7 +16,7 @@ from app.registry.config import Settings
 from app.registry.datasets.models import Dataset, Image
 from app.registry.db import Database, make_engine
 from app.registry.deletion import freeing
-from app.registry.deletion.freeing import Freed, Removal
+from app.registry.deletion.freeing import FreedSpace, Removal
 from app.registry.deletion.guard import make_guard
 from app.registry.jobs import service as jobs
 from app.registry.jobs.states import JobStatus
@@ -49,7 +49,7 @@ class Registry:
         """Size of all stored files."""
         return sum(blob.size for blob in self.state.store.list())
 
-    def delete(self, remove: Removal) -> Freed:
+    def delete(self, remove: Removal) -> FreedSpace:
         """Delete for good; what was announced is what is freed, to the byte."""
         before = self.size()
         announced = freeing.preview(self.state, remove)

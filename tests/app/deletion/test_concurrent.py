@@ -39,7 +39,7 @@ def add_reference(session: Session, sha256: str) -> None:
     session.add(Adapter(slug="x", name="x", base_family="sd1", cover_sha256=sha256))
 
 
-def delete(registry: Registry) -> freeing.Freed:
+def delete(registry: Registry) -> freeing.FreedSpace:
     return freeing.delete(registry.state, lambda session: deletion.delete_render(session, 1))
 
 

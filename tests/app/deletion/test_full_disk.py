@@ -34,7 +34,7 @@ def test_deleting_works_on_a_full_disk(tmp_path: Path, sqlite_template: Path) ->
         assert uses[FileKind.CHECKPOINTS] == STATE_BYTES
         remove = partial(deletion.delete_run, run_id=1)
         announced = freeing.preview(state, remove)
-        with reserve.lent():
+        with reserve.lend():
             assert freeing.delete(state, remove) == announced
         free = state.store.free_bytes()
         assert free is not None

@@ -86,7 +86,7 @@ def publish(session: Session, new: NewVersion, *, adapter_id: int | None = None)
     version = make_version(session, new, adapter)
     session.add(version)
     session.flush()
-    findings.mended(session, new.sha256, new.cover_sha256)
+    findings.forget_problems(session, new.sha256, new.cover_sha256)
     for file in new.files:
         add_file(session, version.key, file)
     aliases.point(session, used or version, LATEST)
@@ -162,7 +162,7 @@ def add_file(session: Session, version_id: int, file: NewFile) -> AdapterFile:
     row.sha256, row.size_bytes, row.proof = file.sha256, file.size_bytes, file.proof
     row.facts_sha256 = file.facts_sha256
     session.add(row)
-    findings.mended(session, file.sha256)
+    findings.forget_problems(session, file.sha256)
     return row
 
 

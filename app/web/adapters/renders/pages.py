@@ -23,7 +23,7 @@ from app.web.templates import render, render_fragment, wants_fragment
 router = APIRouter(include_in_schema=False)
 
 
-class Act(StrEnum):
+class ImageAction(StrEnum):
     """What is done to an image; each of the first two is undone by one of the others."""
 
     HIDE = "hide"
@@ -32,7 +32,7 @@ class Act(StrEnum):
     RESTORE = "restore"
 
 
-UNDO = {Act.HIDE: Act.SHOW, Act.DELETE: Act.RESTORE}
+UNDO = {ImageAction.HIDE: ImageAction.SHOW, ImageAction.DELETE: ImageAction.RESTORE}
 
 
 @dataclass(frozen=True)
@@ -48,10 +48,10 @@ class RemovedImage:
     """An image that was just hidden or deleted."""
 
     render_id: int
-    act: Act
+    act: ImageAction
 
     @property
-    def undo(self) -> Act:
+    def undo(self) -> ImageAction:
         """What undoes it."""
         return UNDO[self.act]
 
@@ -107,7 +107,7 @@ def hidden(request: Request, slug: Slug, state: State) -> Response:
 
 @router.post("/adapters/{slug}/renders/{render_id}/{act}")
 def change(
-    request: Request, slug: Slug, render_id: Id, act: Act, state: State, sent: SentForm
+    request: Request, slug: Slug, render_id: Id, act: ImageAction, state: State, sent: SentForm
 ) -> Response:
     """Hide or delete an image, or undo that."""
     with state.database.write() as session:
@@ -129,13 +129,13 @@ def change(
     return render_fragment("adapters/_render_back.html", BackFragment(adapter, image, view))
 
 
-def _do(session: Session, adapter: Adapter, render_id: int, act: Act) -> None:
+def _do(session: Session, adapter: Adapter, render_id: int, act: ImageAction) -> None:
     service.require_listed(adapter)
     deleted.require_render_of(session, adapter.key, render_id)
     match act:
-        case Act.HIDE | Act.SHOW:
-            deleted.hide_render(session, adapter.key, render_id, hidden=act is Act.HIDE)
-        case Act.DELETE:
+        case ImageAction.HIDE | ImageAction.SHOW:
+            deleted.hide_render(session, adapter.key, render_id, hidden=act is ImageAction.HIDE)
+        case ImageAction.DELETE:
             deleted.delete_render(session, render_id)
-        case Act.RESTORE:
+        case ImageAction.RESTORE:
             deleted.restore_render(session, render_id)
