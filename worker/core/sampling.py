@@ -13,7 +13,7 @@ from typing import Any
 import torch
 from diffusers import DDIMScheduler
 from PIL import Image
-from torch import Tensor
+from torch import Tensor, nn
 
 from worker.core.bases.inspect import vae_factor
 from worker.core.bases.text import PromptEmbeddings
@@ -119,18 +119,28 @@ def predict(
     `time_ids` (b, 6) tell an SDXL UNet the original size and crop of each image; other UNets, whose
     text has no pooled state, do not get them.
     """
+    dtype = number_type(unet)
     added = None
     if text.pooled is not None:
-        pooled = text.pooled.to(unet.dtype)
+        pooled = text.pooled.to(dtype)
         added = {"text_embeds": pooled, "time_ids": time_ids.to(pooled)}
     (predicted,) = unet(
-        latents.to(unet.dtype),
+        latents.to(dtype),
         timesteps,
-        encoder_hidden_states=text.hidden.to(unet.dtype),
+        encoder_hidden_states=text.hidden.to(dtype),
         added_cond_kwargs=added,
         return_dict=False,
     )
     return predicted.float()  # type: ignore[no-any-return]
+
+
+def number_type(network: nn.Module) -> torch.dtype:
+    """The number type of a network's weights: that of the first.
+
+    The property `dtype` of diffusers looks through all modules for a hook that no base here has:
+    milliseconds, in every step and for every layer of an adapter.
+    """
+    return next(network.parameters()).dtype
 
 
 def decode_latent(vae: Any, latent: Tensor) -> Tensor:

@@ -27,6 +27,7 @@ from worker.core.sampling import (
     initial_noise,
     make_scheduler,
     needs_negative,
+    number_type,
     predict_noise,
     to_image,
 )
@@ -88,7 +89,7 @@ class ResidentPipeline:
     @property
     def precision(self) -> RenderPrecision:
         """The number type of the UNet."""
-        return next(p for p in RenderPrecision if TORCH_DTYPES[p] is self.base.unet.dtype)
+        return next(p for p in RenderPrecision if TORCH_DTYPES[p] is number_type(self.base.unet))
 
     def cast_unet(self, precision: RenderPrecision) -> None:
         """Change the number type of the UNet; removes all adapters. Raises BaseModelError."""
