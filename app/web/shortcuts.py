@@ -27,5 +27,7 @@ SHORTCUTS: tuple[Shortcut, ...] = (
     Shortcut(("←", "→"), "Previous or next prompt, in a large sample", frozenset({"training"})),
     Shortcut(("↑", "↓"), "Newer or older step, in a large sample", frozenset({"training"})),
     Shortcut(("c",), "Base model or sample, in a large sample", frozenset({"training"})),
+    Shortcut(("+", "-"), "Zoom in or out, in a large sample", frozenset({"training"})),
+    Shortcut(("Shift", "←", "→", "↑", "↓"), "Move a zoomed sample", frozenset({"training"})),
     Shortcut(("Ctrl", "Enter"), "Generate", frozenset({"playground"})),
 )

@@ -1,6 +1,7 @@
 // Shows samples large in a dialog: left and right change the prompt, up and down the step;
 // `c` switches to the base model's image in the same place. A mark of the chart opens the samples of
-// its step.
+// its step. The shown sample stands in the address, which opens it again, also on an older page of
+// samples. The zoom is that of zoom.js.
 (() => {
   const viewer = document.querySelector("[data-viewer]");
   if (!viewer) return;
@@ -25,9 +26,29 @@
     return { grid, row, column: row < 0 ? -1 : grid[row].findIndex((cell) => cell?.id === link) };
   }
 
+  const setAddress = (hash) => history.replaceState(history.state, "", location.pathname + location.search + hash);
+
+  function open(link, mark) {
+    showsBase = false;
+    opener = mark?.id ?? null;
+    show(link);
+    if (!viewer.open) viewer.showModal();
+  }
+
+  // a sample that the address names; one of another page of samples is looked for on the page of its step
+  function openAddress() {
+    const [, step] = location.hash.match(/^#sample-(\d{1,9})-\d{1,3}$/) ?? [];
+    if (!step) return;
+    const link = document.getElementById(location.hash.slice(1));
+    const page = `?before=${Number(step) + 1}`;
+    if (link) open(link);
+    else if (location.search !== page) location.replace(location.pathname + page + location.hash);
+  }
+
   function show(link) {
     if (!link) return;
     place = link.id;
+    setAddress(`#${place}`);
     const { grid, column } = find(place);
     const base = showsBase ? grid.at(-1)?.[column] : null;
     const shown = base ?? link;
@@ -61,10 +82,7 @@
       : event.target.closest?.("[data-sample]");
     if (!link || event.ctrlKey || event.metaKey || event.shiftKey) return;
     event.preventDefault();
-    showsBase = false;
-    opener = mark?.id ?? null;
-    show(link);
-    viewer.showModal();
+    open(link, mark);
   });
   viewer.addEventListener("keydown", (event) => {
     const direction = KEYS[event.key];
@@ -80,8 +98,11 @@
     if (event.target.closest("[data-viewer-base]")) toggleBase();
   });
   viewer.addEventListener("close", () => {
+    setAddress("");
     const target = document.getElementById(opener ?? place) ?? document.getElementById(place);
     if (target) target.hidden = false; // a mark that had no room meanwhile
     target?.focus();
   });
+  addEventListener("hashchange", openAddress);
+  addEventListener("load", openAddress); // the browser goes to the place in the address before, and takes the focus there
 })();
