@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from datetime import datetime, timedelta
@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlmodel import col, delete, select
 
-from app.registry.db import Database, make_engine, utcnow
+from app.registry.db import Database, utcnow
 from app.registry.jobs.models import Event
 from app.registry.ownership import service
 from app.registry.ownership.marker import Marker, read_marker
@@ -73,13 +73,9 @@ def owned(database: Database, tmp_path: Path) -> Owned:
 
 
 @pytest.fixture
-def other(owned: Owned, tmp_path: Path, sqlite_template: Path) -> Iterator[Owned]:
+def other(owned: Owned, other_database: Database) -> Owned:
     """Another registry on the same store."""
-    path = tmp_path / "other.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    other = replace(owned, database=Database(make_engine(f"sqlite:///{path}")))
-    yield other
-    other.database.dispose()
+    return replace(owned, database=other_database)
 
 
 def test_an_empty_store_belongs_to_the_first_database_that_records_itself(owned: Owned) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from datetime import timedelta
 from pathlib import Path
@@ -13,7 +12,7 @@ from sqlmodel import col, delete
 
 from app.registry import sweep as sweeping
 from app.registry import trash
-from app.registry.db import Database, make_engine, utcnow
+from app.registry.db import Database, utcnow
 from app.registry.jobs.models import JOB_FILES_KEPT, Event, IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.ownership import service as ownership
@@ -89,14 +88,11 @@ def kept(database: Database, tmp_path: Path) -> Kept:
 
 
 @pytest.fixture
-def other(kept: Kept, tmp_path: Path, sqlite_template: Path) -> Iterator[Kept]:
+def other(kept: Kept, other_database: Database) -> Kept:
     """Another registry on the same store."""
-    path = tmp_path / "other.db"
-    path.write_bytes(sqlite_template.read_bytes())
-    other = replace(kept, database=Database(make_engine(f"sqlite:///{path}")))
+    other = replace(kept, database=other_database)
     other.refer_to(set())
-    yield other
-    other.database.dispose()
+    return other
 
 
 def test_a_database_of_an_earlier_hour_beside_all_files_costs_none(kept: Kept) -> None:
