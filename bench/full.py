@@ -50,7 +50,7 @@ with lean_imports("cpu"):  # as the trainer does
         schedule_of,
     )
     from worker.core.training.presets import Preset, preset_config
-    from worker.core.training.sample import Sampler
+    from worker.core.training.samples.sampler import Sampler
 
 BASE = inspect_base(starter.PATH)
 GENERATED = 24  # held-out subjects to generate; the loss is measured on all

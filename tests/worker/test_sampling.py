@@ -27,7 +27,7 @@ from worker.core.sampling import make_scheduler
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.text import LiveCaptionEncoder
 from worker.core.training.prepare import add_adapter, prediction_of, schedule_of
-from worker.core.training.sample import Sampler
+from worker.core.training.samples.sampler import Sampler
 
 STEPS, SEED, GUIDANCE, SIDE = 2, 7, 3.0, 64
 SCHEDULE = {

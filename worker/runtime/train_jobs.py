@@ -26,7 +26,7 @@ from worker.core import starter
 from worker.core.bases.inspect import BaseModelError, inspect_base
 from worker.core.training.presets import Preset, preset_config
 from worker.runtime import device, scratch
-from worker.runtime.attempt import Attempt
+from worker.runtime.attempts.attempt import Attempt
 from worker.runtime.lease import Lease
 from worker.runtime.messages import Calibrate, CalibrationReport
 from worker.runtime.trainer_process import COMMAND, TrainerProcess, WarmTrainer

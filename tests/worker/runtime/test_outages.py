@@ -27,7 +27,7 @@ from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import CONFIG, PATIENCE_SECONDS, Registry, wait_for
 from tests.worker.runtime.outages import SwitchedDatabase, SwitchedStore
 from tests.worker.runtime.test_train_jobs import weights_of
-from worker.runtime import report
+from worker.runtime.attempts import report
 from worker.runtime.job_loop import JobLoop
 from worker.runtime.lease import Lease
 from worker.runtime.outages import patience

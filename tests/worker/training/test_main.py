@@ -21,7 +21,7 @@ from worker.core import starter
 from worker.core.lora_files.reading import read_adapter
 from worker.core.training import prepare
 from worker.core.training.__main__ import main
-from worker.core.training.checkpoint import checkpoints_in
+from worker.core.training.checkpoints.folder import checkpoints_in
 from worker.core.training.command_line import run
 from worker.core.training.command_line.arithmetic import ARITHMETIC_FILE, ArithmeticFile
 from worker.core.training.command_line.console import FAILED, INTERRUPTED, Console

@@ -10,7 +10,7 @@ from worker.core.bases.load import LoadedBase
 from worker.core.training.config import TrainConfig
 from worker.core.training.data.text import LiveCaptionEncoder
 from worker.core.training.prepare import prediction_of
-from worker.core.training.sample import SampleImage, Sampler
+from worker.core.training.samples.sampler import SampleImage, Sampler
 
 PROMPTS = ["castle", "frog"]
 

@@ -15,7 +15,13 @@ import torch
 from worker.core.bases.load import LoadedBase
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter
-from worker.core.training.checkpoint import CheckpointFolder, RestoredState
+from worker.core.training.checkpoints.folder import CheckpointFolder, RestoredState
+from worker.core.training.checkpoints.identity import (
+    SAME_BATCHES,
+    SAME_MEASURE,
+    have_equal,
+    training_identity,
+)
 from worker.core.training.commands import PendingRequests, StopRequested
 from worker.core.training.config import Precision, TrainConfig
 from worker.core.training.data.images import TrainingImage
@@ -39,7 +45,6 @@ from worker.core.training.events import (
 )
 from worker.core.training.failures import translate_failures
 from worker.core.training.health import TrainingHealth
-from worker.core.training.identity import SAME_BATCHES, SAME_MEASURE, have_equal, training_identity
 from worker.core.training.learner import NonFiniteError
 from worker.core.training.memory import release_memory
 from worker.core.training.outcome import OUTCOMES, Outcome
@@ -47,9 +52,9 @@ from worker.core.training.precision import autocast
 from worker.core.training.prepare import base_parameters, check_supported, encode_dataset, prepare
 from worker.core.training.room import RoomToWrite
 from worker.core.training.ruined import Verdict, judge
-from worker.core.training.sample import sample_requests
-from worker.core.training.sample_checks import check_samples
-from worker.core.training.sample_store import SampleStore
+from worker.core.training.samples.checks import check_samples
+from worker.core.training.samples.sampler import sample_requests
+from worker.core.training.samples.store import SampleStore
 
 ADAPTER = "adapter.safetensors"
 STEPS_BETWEEN_RELEASES = 50

@@ -26,7 +26,7 @@ from worker.core.training.errors import UnsupportedError
 from worker.core.training.learner import Learner, Model
 from worker.core.training.loss import NoiseSchedule
 from worker.core.training.precision import cast_frozen, convolution_probe, resolve_precision
-from worker.core.training.sample import Sampler, sample_texts
+from worker.core.training.samples.sampler import Sampler, sample_texts
 
 LORA_SEED_SHIFT = 0x10_4A
 

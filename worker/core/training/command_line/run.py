@@ -23,7 +23,8 @@ from worker.core.lora_files import canonical
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.export import ExportError, export
 from worker.core.lora_files.metadata import AdapterMetadata
-from worker.core.training.checkpoint import adapter_name
+from worker.core.training.checkpoints.folder import adapter_name
+from worker.core.training.checkpoints.resume_from import copy_start_checkpoint
 from worker.core.training.command_line.arithmetic import ArithmeticFile, SavedArithmetic
 from worker.core.training.command_line.console import (
     INTERRUPTED,
@@ -41,7 +42,6 @@ from worker.core.training.fallback import load_fallback, reduce_memory_use, save
 from worker.core.training.load import load_for_training
 from worker.core.training.memory import release_memory
 from worker.core.training.outcome import Outcome
-from worker.core.training.resume_from import copy_start_checkpoint
 from worker.core.training.train import TrainedAdapter, train
 from worker.core.wording import duration, size_text
 from worker.core.words import FileFormat, WeightDtype

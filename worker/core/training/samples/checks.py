@@ -7,8 +7,8 @@ from PIL import Image
 
 from worker.core.training.blank_images import Blank, blank_kind
 from worker.core.training.ruined import SampleCheck
-from worker.core.training.sample import SampleRequest
-from worker.core.training.sample_store import SampleStore
+from worker.core.training.samples.sampler import SampleRequest
+from worker.core.training.samples.store import SampleStore
 
 LEAST_STEPS = 4  # of denoising; fewer give a blur
 LARGEST = 1.5  # times the side that the training used; larger images fall apart

@@ -23,6 +23,9 @@ from worker.core.training.errors import StorageError
 from worker.core.training.events import Arithmetic, Control
 from worker.core.training.fallback import reduce_memory_use
 from worker.runtime import scratch
+from worker.runtime.attempts.report import Reporter
+from worker.runtime.attempts.run_inputs import RunInputs, UnusableRun, load_inputs
+from worker.runtime.attempts.save_result import TrainingResult
 from worker.runtime.lease import Lease
 from worker.runtime.messages import (
     ExportReport,
@@ -35,9 +38,6 @@ from worker.runtime.messages import (
     TrainReport,
 )
 from worker.runtime.outages.patience import CanceledWhileWaiting, reason_to_wait
-from worker.runtime.report import Reporter
-from worker.runtime.run_inputs import RunInputs, UnusableRun, load_inputs
-from worker.runtime.save_result import TrainingResult
 from worker.runtime.trainer_process import TrainerExit, TrainerProcess
 from worker.runtime.training_host import TrainingHost
 

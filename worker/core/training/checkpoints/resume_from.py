@@ -4,7 +4,7 @@ import shutil
 import tempfile
 from pathlib import Path
 
-from worker.core.training.checkpoint import UNFINISHED, checkpoints_in, read_manifest
+from worker.core.training.checkpoints.folder import UNFINISHED, checkpoints_in, read_manifest
 from worker.core.training.errors import CheckpointError
 
 

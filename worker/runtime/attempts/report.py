@@ -35,6 +35,7 @@ from worker.core.training.events import (
     StepDone,
     ValidationDone,
 )
+from worker.runtime.attempts.training_files import TrainingFiles
 from worker.runtime.lease import Lease
 from worker.runtime.outages.patience import (
     WAITS_FOR_SPACE,
@@ -44,7 +45,6 @@ from worker.runtime.outages.patience import (
     wait_out,
 )
 from worker.runtime.outages.uploads import Uploads
-from worker.runtime.training_files import TrainingFiles
 
 FLUSH_SECONDS = 0.7
 SMOOTHING = 0.95

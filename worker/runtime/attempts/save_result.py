@@ -27,10 +27,10 @@ from worker.core.bases.family import FALLBACK_FAMILY
 from worker.core.lora_files.header import tensor_hash
 from worker.core.training.config import TrainConfig
 from worker.core.words import LORA_FORMATS, FileFormat, WeightDtype
+from worker.runtime.attempts.report import Reporter
+from worker.runtime.attempts.run_inputs import RunInputs
 from worker.runtime.lease import Lease
 from worker.runtime.messages import Export, ExportFile, ExportReport, TrainReport
-from worker.runtime.report import Reporter
-from worker.runtime.run_inputs import RunInputs
 
 DOWNLOADS = tuple((form, WeightDtype.FP16) for form in LORA_FORMATS)
 

@@ -8,7 +8,7 @@ from PIL import Image
 
 from worker.core.training.atomic_write import write_atomically
 from worker.core.training.events import SampleSaved
-from worker.core.training.sample import SampleImage
+from worker.core.training.samples.sampler import SampleImage
 
 PREFIX = "step-"
 

@@ -1,0 +1,1 @@
+"""The checkpoints of a training: write, identify and continue from them."""

@@ -1,0 +1,1 @@
+"""The samples of a training: generate, check and keep them."""
