@@ -42,7 +42,9 @@
   new MutationObserver(followTheme).observe(root, { attributeFilter: ["data-theme"] });
   SwaggerUIBundle({
     url: document.querySelector("[data-api-document]").getAttribute("href"),
-    domNode: viewer,
+    domNode: viewer.querySelector("[data-api-root]"),
+    layout: "OperationsLayout",
+    syntaxHighlight: { theme: "arta" },
     deepLinking: true,
     filter: true,
     defaultModelsExpandDepth: 0,
@@ -50,11 +52,25 @@
     validatorUrl: null,
     plugins: [
       ({ React, getComponent }) => ({
-        // looked up for each file of a list, and missed in the console
         components: {
+          // the viewer's own has a second `main`, and what the page says itself
+          OperationsLayout: () =>
+            React.createElement(
+              "div",
+              { className: "swagger-ui" },
+              ...["FilterContainer", "operations", "Models"].map((name) =>
+                React.createElement(getComponent(name, true), { key: name }),
+              ),
+            ),
+          // looked up for each file of a list, and missed in the console
           JsonSchema_string_binary: (field) => React.createElement(getComponent("JsonSchema_string"), field),
         },
         fn: { opsFilter: filterOperations },
+        // The path of an operation is in the button that opens it, which cannot contain a link.
+        wrapComponents: {
+          DeepLink: (Link) => (link) =>
+            link.path.includes("/") ? React.createElement("span", null, link.text) : React.createElement(Link, link),
+        },
         statePlugins: { layout: { wrapActions: { scrollToElement: () => scrollToElement } } },
       }),
     ],
