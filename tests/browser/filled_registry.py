@@ -1,0 +1,228 @@
+"""A registry with something of everything, for tests that look at every page."""
+
+from __future__ import annotations
+
+import httpx
+from sqlmodel import col, select
+
+from app.registry.adapters.models import Adapter
+from app.registry.adapters.service import delete_adapter
+from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.base_models.embedded import RETIRED
+from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.datasets import service as datasets
+from app.registry.datasets.models import Image
+from app.registry.db import utcnow
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.states import JobStatus
+from app.registry.runs.own_presets import save_run_as_preset
+from app.registry.state import AppState
+from tests import fake_workers
+from tests.browser.conftest import Live
+from tests.claims import end_io_job
+from tests.fake_workers import FakeTraining
+
+Ids = dict[str, int | str]
+"""Ids of rows by the names that the addresses of page states have for them."""
+
+REASON = "The loss on fixed images is 1.200, and 0.400 without the adapter."
+
+
+def fill(live: Live) -> Ids:
+    """Add rows of every kind and state; gives the ids that addresses need."""
+    state = live.state
+    fake_workers.measured_base(state)
+    with httpx.Client(base_url=live.url, headers={"accept": "text/html"}) as client:
+        ids = add_datasets(state, client) | add_runs(state) | add_adapters(state, client)
+        ids |= add_jobs(state, client, ids)
+        add_waiting_runs(state, ids)
+    fake_workers.worker_seen(state, "train")
+    add_bases(state)
+    return ids
+
+
+def post(client: httpx.Client, address: str, **data: str) -> httpx.Response:
+    """Send a form as a browser without scripts would; it leads to another page."""
+    answer = client.post(address, data=data)
+    assert answer.status_code == 303, (address, answer.status_code)
+    return answer
+
+
+def add_datasets(state: AppState, client: httpx.Client) -> Ids:
+    """Boats lacks captions and has deleted images, Broken lacks a file, Old is deleted."""
+    fake_workers.dataset(state, "Empty", pictures=0)
+    boats = fake_workers.dataset(state, "Boats", pictures=4)
+    with state.database.write() as session:
+        images = datasets.list_images(session, boats.key)
+        images[1].caption = ""
+        session.add(images[1])
+        deleted = images[3].key
+        datasets.delete_image(session, deleted)
+    old = fake_workers.dataset(state, "Old", pictures=1)
+    broken = fake_workers.dataset(state, "Broken", pictures=0)
+    sha256 = fake_workers.blob(state, b"it will be missing")
+    with state.database.write() as session:
+        datasets.delete_dataset(session, old.key)
+        session.add(
+            Image(
+                dataset_id=broken.key,
+                filename="gone.png",
+                sha256=sha256,
+                clean_sha256=sha256,
+                thumbnail_sha256=images[0].thumbnail_sha256,
+                width=80,
+                height=64,
+                size_bytes=18,
+                caption="a boat",
+            )
+        )
+    state.store.delete(sha256)
+    assert client.get(f"/media/{sha256}").status_code == 404  # and notes that it is missing
+    return {"old": old.key, "deleted_image": deleted}
+
+
+def add_runs(state: AppState) -> Ids:
+    """Runs that have ended, in every way; Chalk has an adapter and checkpoints."""
+    of = fake_workers.dataset(state)
+    fake_workers.queued_run(state, of, rank=3, sample_every=10)
+    trained = FakeTraining(state)
+    trained.sample(0)
+    for _ in range(4):
+        trained.train(10)
+        trained.checkpoint()
+        trained.sample(trained.step)
+    trained.finish()
+    fake_workers.queued_run(state, of)
+    failed = FakeTraining(state)
+    failed.train(10)
+    failed.fail("out_of_memory", "The device has too little memory.")
+    fake_workers.queued_run(state, of)
+    canceled = FakeTraining(state)
+    canceled.cancel()
+    fake_workers.queued_run(state, fake_workers.dataset(state, "Ruins"))
+    ruined = FakeTraining(state)
+    for step in (10, 20):
+        ruined.train(10)
+        ruined.checkpoint()
+        ruined.sample(step)
+    ruined.finish(ruined=REASON, good_steps=[10])
+    with state.database.write() as session:
+        save_run_as_preset(session, trained.run_id, "My preset")
+        row = session.get_one(fake_workers.Run, trained.run_id)
+        row.notes = "Rank 3 is enough for chalk."
+        session.add(row)
+        checkpoints = session.exec(select(Adapter).where(Adapter.run_id == trained.run_id)).all()
+    unlisted = next(row.slug for row in checkpoints if not row.is_listed)
+    return {
+        "trained": trained.run_id,
+        "failed": failed.run_id,
+        "canceled": canceled.run_id,
+        "ruined": ruined.run_id,
+        "checkpoints": unlisted,
+    }
+
+
+def add_waiting_runs(state: AppState, ids: Ids) -> None:
+    """One run trains and one waits."""
+    of = fake_workers.dataset(state, "Night", trigger_word="nightboard")
+    ids["running"] = fake_workers.queued_run(state, of).key
+    training = FakeTraining(state)
+    training.sample(0)
+    training.train(20)
+    training.checkpoint()
+    training.sample(20)
+    ids["queued"] = fake_workers.queued_run(state, of).key
+
+
+def add_adapters(state: AppState, client: httpx.Client) -> Ids:
+    """Chalk has three versions and images; Ink was imported, and Gone is deleted."""
+    with state.database.write() as session:
+        chalk = session.exec(select(Adapter).where(Adapter.slug == "chalk")).one()
+        made = {"tool": "resize", "version": 1, "rank_before": 8}
+        made |= {"energy_min": 0.9, "energy_mean": 0.987, "relative_error": 0.1}
+        for number in (2, 3):
+            sha256 = fake_workers.blob(state, f"version {number}".encode())
+            details = {"made": made} if number == 3 else {}
+            new = NewVersion("x", "sd1", sha256, 9, 4, 4.0, base_model_id=1, details=details)
+            publish(session, new, adapter_id=chalk.key)
+        imported = {"imported": "ink.safetensors", "import_notes": ["The alpha was missing."]}
+        sha256 = fake_workers.blob(state, b"ink")
+        new = NewVersion("Ink", "sd1", sha256, 3, 4, 4.0, base_model_id=1, details=imported)
+        publish(session, new)
+        sha256 = fake_workers.blob(state, b"gone")
+        gone = publish(session, NewVersion("Gone", "sd1", sha256, 4, 4, 4.0, base_model_id=1))
+        delete_adapter(session, gone.adapter_id)
+    about = {"name": "Chalk", "trigger_words": "chalkboard", "tags": "chalk, board"}
+    post(client, "/adapters/chalk?v=1&done=1", **about, license="CC0-1.0", notes="Best at 0.8.")
+    post(client, "/adapters/chalk/aliases", version="1", alias="best")
+    post(client, "/adapters/chalk/aliases", version="1", alias="latest")
+    renders = [
+        int(client.post("/api/v1/renders", json=body).json()["id"])
+        for body in (
+            {"prompt": "a castle", "adapters": [{"id": chalk.key, "weight": 0.8}], "twin": True},
+            {"prompt": "a hidden fox", "adapters": [{"id": chalk.key}]},
+            {"prompt": "a deleted fox", "adapters": [{"id": chalk.key}]},
+        )
+    ]
+    fake_workers.draw(state)
+    post(client, f"/adapters/chalk/renders/{renders[1]}/hide")
+    post(client, f"/adapters/chalk/renders/{renders[2]}/delete")
+    waiting = client.post("/api/v1/renders", json={"prompt": "a boat"}).json()["id"]
+    refused = client.post("/api/v1/renders", json={"prompt": "a cat", "seed": 5}).json()["id"]
+    client.post(f"/renders/{refused}/cancel")
+    return {
+        "render": renders[0],
+        "waiting_render": waiting,
+        "canceled_render": refused,
+        "gone": gone.adapter_id,
+    }
+
+
+def end_resize(state: AppState, status: JobStatus, **values: object) -> int:
+    """End the oldest waiting job that resizes an adapter."""
+    return end_io_job(
+        state.database, lambda job: job.kind == "resize_adapter", status, **values
+    ).key
+
+
+def add_jobs(state: AppState, client: httpx.Client, ids: Ids) -> Ids:
+    """Imports and tools: waiting, done, refused."""
+    data = {"resize-rank": "4", "version": "1"}
+    post(client, "/adapters/chalk/tools/resize", **data)
+    result = {"adapter_id": 1, "slug": "chalk", "name": "Chalk", "version": 3}
+    result |= {"rank_min": 4, "rank_max": 4, "energy_min": 0.9, "energy_mean": 0.9}
+    with state.database.read() as session:
+        chalk = session.exec(select(Adapter).where(Adapter.slug == "chalk")).one()
+    result |= {"adapter_id": chalk.key, "relative_error": 0.2}
+    tool = end_resize(state, JobStatus.SUCCEEDED, result=result)
+    post(client, f"/tool-jobs/{tool}/images")
+    client.post(f"/renders/{ids['waiting_render']}/cancel")
+    fake_workers.draw(state)
+    waiting = client.post("/api/v1/renders", json={"prompt": "a boat at night"}).json()["id"]
+    post(client, "/adapters/chalk/tools/resize", **data | {"resize-rank": "2"})
+    failed = end_resize(state, JobStatus.FAILED, error="The disk became full.")
+    client.post("/hub-imports", data={"source": "acme/ink"})
+    with state.database.read() as session:
+        newest = session.exec(select(IoJob).order_by(col(IoJob.id).desc())).first()
+    assert newest is not None
+    return {
+        "tool": tool,
+        "failed_tool": failed,
+        "waiting_render": waiting,
+        "hub_import": newest.key,
+    }
+
+
+def add_bases(state: AppState) -> None:
+    """Base models in every state beside the embedded one."""
+    own = BaseModel(slug="own", name="own", source="/models/own", status=BaseModelStatus.READY)
+    own.family, own.resolution, own.size_bytes = "sd1", 512, 2_000_000_000
+    own.parameters, own.prediction_type = {"unet": 859_520_964}, "v_prediction"
+    bad = BaseModel(slug="bad", name="bad", source="/models/bad", status=BaseModelStatus.FAILED)
+    bad.error = "This folder holds no UNet."
+    new = BaseModel(slug="new", name="new", source="/models/new")
+    past = BaseModel(slug="past", name="past", source=f"{RETIRED}1")
+    past.status = BaseModelStatus.REMOVED
+    past.family, past.created_at = "sd1", utcnow()
+    with state.database.write() as session:
+        session.add_all([own, bad, new, past])

@@ -1,0 +1,398 @@
+"""The states of the pages that a test looks at: every page, and what can be opened on it.
+
+Names in braces are ids of `tests.browser.filled_registry`. The states of a registry are visited in
+order; those that change it come last.
+"""
+
+from __future__ import annotations
+
+from tests.browser.acts import (
+    PageState,
+    click,
+    do,
+    gone,
+    open_folds,
+    scroll_to,
+    see,
+    type_into,
+    upload,
+)
+
+PASSWORD = "correct horse"
+
+EMPTY = (
+    PageState("welcome", "/"),
+    PageState("no dataset", "/datasets"),
+    PageState("no deleted dataset", "/datasets/deleted", repeats=True),
+    PageState("no run", "/runs"),
+    PageState("no run to compare", "/runs/compare"),
+    PageState("nothing to train on", "/train/new"),
+    PageState("no preset", "/train/presets", repeats=True),
+    PageState("no adapter", "/adapters"),
+    PageState("no deleted adapter", "/adapters/deleted", repeats=True),
+    PageState("playground without adapters", "/play"),
+    PageState("nothing stored", "/storage"),
+    PageState("no worker", "/system"),
+    PageState("the embedded base alone", "/base-models"),
+    PageState("sessions without a password", "/sessions", repeats=True),
+    PageState("login without a password", "/login"),
+)
+"""Pages of a fresh registry."""
+
+DATASETS = (
+    # home and system
+    PageState("home", "/"),
+    PageState("theme menu", "/system", click("[popovertarget=theme-menu]"), "#theme-menu"),
+    PageState("shortcuts", "/system", click("[popovertarget=shortcuts]"), "#shortcuts"),
+    PageState("system with damaged files", "/system"),
+    PageState("storage", "/storage"),
+    PageState("delete old checkpoints", "/storage/checkpoints/delete?older_than_days=0"),
+    PageState("delete old renders", "/storage/renders/delete?older_than_days=0", repeats=True),
+    PageState("delete deleted renders", "/storage/deleted-renders/delete", repeats=True),
+    PageState("delete images", "/storage/images/delete", repeats=True),
+    PageState("delete the cache", "/storage/cache/delete", repeats=True),
+    PageState("patterns", "/patterns", open_folds),
+    PageState(
+        "patterns, question",
+        "/patterns",
+        click("[popovertarget=confirm-example]"),
+        "#confirm-example",
+    ),
+    PageState(
+        "API reference",
+        "/docs",
+        do(
+            see(".opblock"),
+            type_into(".operation-filter-input", "cancel"),
+            gone("#operations-tag-datasets"),
+        ),
+    ),
+    PageState(
+        "API reference, an operation",
+        "/docs",
+        do(click(".opblock-summary-control"), see(".opblock.is-open .responses-wrapper")),
+        ".opblock.is-open",
+    ),
+    PageState("an unknown page", "/nowhere"),
+    PageState("an unknown run", "/runs/999", repeats=True),
+    PageState("an unknown adapter", "/adapters/nobody", repeats=True),
+    PageState("a number that is none", "/runs?page=x", repeats=True),
+    # datasets
+    PageState("datasets", "/datasets"),
+    PageState("datasets, form open", "/datasets", click(".actions .main"), "#new"),
+    PageState("datasets, nothing found", "/datasets?q=zzz"),
+    PageState(
+        "datasets, form with errors",
+        "/datasets",
+        do(
+            click(".actions .main"),
+            type_into("#field-name", "x" * 200),
+            click("#new button.button"),
+            see(".field-error"),
+        ),
+    ),
+    PageState("dataset", "/datasets/boats"),
+    PageState("dataset without images", "/datasets/empty"),
+    PageState("dataset with a missing file", "/datasets/broken"),
+    PageState("dataset, uncaptioned", "/datasets/boats?show=uncaptioned", repeats=True),
+    PageState("dataset, nothing found", "/datasets/boats?q=zzz", repeats=True),
+    PageState("dataset, edited", "/datasets/boats", click("#edit > summary")),
+    PageState(
+        "dataset, edited with errors",
+        "/datasets/boats",
+        do(
+            click("#edit > summary"),
+            type_into("#field-name", " "),
+            click("#edit button"),
+            see(".field-error"),
+        ),
+    ),
+    PageState(
+        "dataset, upload refused",
+        "/datasets/boats",
+        do(upload("[data-upload-input]", "notes.png"), see("[data-refused]")),
+    ),
+    PageState("deleted images", "/datasets/boats/deleted"),
+    PageState("delete an image", "/datasets/boats/deleted/{deleted_image}/delete", repeats=True),
+    PageState("delete images of a dataset", "/datasets/boats/deleted/delete", repeats=True),
+    PageState("deleted datasets", "/datasets/deleted"),
+    PageState("delete a dataset", "/datasets/deleted/{old}/delete", repeats=True),
+)
+"""The home page, the system, storage, the API reference, errors and datasets."""
+
+RUNS = (
+    PageState("runs", "/runs"),
+    PageState("runs, two chosen", "/runs", click("#choose-1", "#choose-2")),
+    PageState("runs, nothing found", "/runs?q=zzz"),
+    PageState("run, finished", "/runs/{trained}", see("canvas")),
+    PageState("run, all folds", "/runs/{trained}", do(open_folds, see("canvas"))),
+    PageState(
+        "run, viewer", "/runs/{trained}", do(click("#sample-40-0"), see("#viewer")), "#viewer"
+    ),
+    PageState("run, trains", "/runs/{running}", see("canvas")),
+    PageState(
+        "run, cancel?",
+        "/runs/{running}",
+        click("[popovertarget=cancel-confirm]"),
+        "#cancel-confirm",
+    ),
+    PageState("run, waits", "/runs/{queued}"),
+    PageState("run, failed", "/runs/{failed}", open_folds),
+    PageState("run, canceled", "/runs/{canceled}", repeats=True),
+    PageState("run, ruined", "/runs/{ruined}"),
+    PageState("run, edit", "/runs/{trained}/edit"),
+    PageState(
+        "run, edit with errors",
+        "/runs/{trained}/edit",
+        do(type_into("[name=name]", " "), click("main form button"), see(".field-error")),
+    ),
+    PageState("run, images", "/runs/{trained}/images"),
+    PageState("run, compare steps", "/runs/{trained}/compare?a=10&b=40"),
+    PageState(
+        "run, compare with the slider", "/runs/{trained}/compare?a=10&b=40", click("[value=slider]")
+    ),
+    PageState("run, compare one step", "/runs/{trained}/compare?a=10&b=10", repeats=True),
+    PageState("compare runs", "/runs/compare?a={trained}&b={ruined}"),
+    PageState("compare a run with itself", "/runs/compare?a={trained}&b={trained}", repeats=True),
+    PageState("compare with an unknown run", "/runs/compare?a={trained}&b=999"),
+    PageState(
+        "chosen runs are compared", "/runs/compare-chosen?run={trained}&run={failed}", repeats=True
+    ),
+    PageState("delete a run", "/runs/{trained}/delete", repeats=True),
+    PageState("a run that cannot be deleted", "/runs/{running}/delete"),
+    PageState("delete runs", "/runs/delete?run={failed}&run={canceled}", repeats=True),
+    PageState("delete checkpoints", "/runs/{trained}/checkpoints/delete", repeats=True),
+    PageState("delete a checkpoint", "/runs/{trained}/checkpoints/20/delete", repeats=True),
+    PageState("save a preset", "/runs/{trained}/preset"),
+    PageState("nothing to save", "/runs/{ruined}/preset"),
+    PageState("presets", "/train/presets", open_folds),
+    PageState("delete a preset?", "/train/presets", click(".button.danger"), ".confirm"),
+    # the form of a run
+    PageState("train", "/train/new"),
+    PageState("train, all folds", "/train/new?dataset=boats", open_folds),
+    PageState("train again", "/train/new?from={trained}", repeats=True),
+    PageState("train on", "/train/new?from={trained}&checkpoint=40"),
+    PageState(
+        "train, errors",
+        "/train/new?dataset=chalk",
+        do(type_into("#name", "x" * 300), click(".side > button"), see("#form-errors")),
+    ),
+    PageState(
+        "train, paste refused",
+        "/train/new",
+        do(
+            click("#paste > summary"),
+            type_into("#pasted", '{"rank": "many"}'),
+            click("#use-pasted"),
+            see("#paste [role=alert]"),
+        ),
+        "#paste",
+    ),
+)
+"""Runs, their checkpoints and presets, and the form of a new run."""
+
+ADAPTERS = (
+    # base models
+    PageState("base models", "/base-models"),
+    PageState(
+        "remove a base model?",
+        "/base-models",
+        click("[aria-label='Remove own']"),
+        ".confirm:popover-open",
+    ),
+    PageState(
+        "base models, refused",
+        "/base-models",
+        do(type_into("#source", "/nowhere"), click("main form .button.main"), see(".field-error")),
+    ),
+    PageState("subjects", "/base-models/1/subjects?q=ca"),
+    PageState("subjects, none found", "/base-models/1/subjects?q=zzz"),
+    # adapters
+    PageState("an import from the Hub", "/hub-imports/{hub_import}"),
+    PageState("adapters", "/adapters"),
+    PageState("adapters, filtered", "/adapters?tag=chalk&q=chalk&base=sd1"),
+    PageState("adapters, from the Hub", "/adapters", click(".from-hub > summary"), ".from-hub"),
+    PageState("adapter", "/adapters/chalk"),
+    PageState(
+        "adapter, all folds",
+        "/adapters/chalk?v=1",
+        do(open_folds, scroll_to("#hub"), see("#hub form")),
+    ),
+    PageState(
+        "adapter, formats", "/adapters/chalk", click("details.downloads > summary"), ".downloads"
+    ),
+    PageState(
+        "adapter, actions of an image",
+        "/adapters/chalk",
+        click(".shot-menu > summary"),
+        ".shot-menu[open]",
+    ),
+    PageState("adapter, edited", "/adapters/chalk?edit=1", None, "#about"),
+    PageState("adapter, a ruined version", "/adapters/ruins"),
+    PageState("adapter, imported", "/adapters/ink", repeats=True),
+    PageState("adapter, resized version", "/adapters/chalk?v=3"),
+    PageState("adapter, a checkpoint", "/adapters/{checkpoints}?v=20"),
+    PageState(
+        "adapter, alias refused",
+        "/adapters/chalk?v=1",
+        do(
+            click("text=Set an alias for"),
+            type_into("#field-alias", "1 2 3!"),
+            click("text=Set alias"),
+            see(".name-version .field-error"),
+        ),
+        "#versions",
+    ),
+    PageState("adapter, compare versions", "/adapters/chalk/compare?a=1&b=2", open_folds),
+    PageState("adapter, compare one version", "/adapters/chalk/compare?a=1&b=1", repeats=True),
+    PageState("adapter, delete a version", "/adapters/chalk/versions/2/delete", repeats=True),
+    PageState("adapter, hidden images", "/adapters/chalk/hidden"),
+    PageState("adapter, no hidden images", "/adapters/ink/hidden", repeats=True),
+    PageState("adapter, publish", "/adapters/chalk/hub?v=1"),
+    PageState("deleted adapters", "/adapters/deleted", repeats=True),
+    PageState("delete an adapter", "/adapters/{gone}/forever", repeats=True),
+    # tools
+    PageState("tools", "/adapters/chalk/tools"),
+    *(
+        PageState(
+            f"tools, {name}",
+            "/adapters/chalk/tools",
+            click(f"#tool-{name} > summary"),
+            f"#tool-{name}",
+        )
+        for name in ("merge", "resize", "fuse", "extract")
+    ),
+    PageState("tools, done", "/adapters/chalk/tools?job={tool}"),
+    PageState("tools, failed", "/adapters/chalk/tools?job={failed_tool}", repeats=True),
+    PageState("tools, before and after", "/tool-jobs/{tool}/images"),
+    PageState(
+        "tools, fuse refused",
+        "/adapters/chalk/tools",
+        do(
+            click("#tool-fuse > summary"),
+            type_into("#tool-fuse [name=other-1]", "nobody"),
+            click("#tool-fuse .button"),
+            see("#tool-fuse-other-1-error"),
+        ),
+        "#tool-fuse",
+    ),
+    # playground
+    PageState("playground", "/play?adapter=chalk:0.8&prompt=a+castle"),
+    PageState("playground, all folds", "/play?adapter=chalk:0.8", open_folds),
+    PageState(
+        "playground, what does not fit",
+        "/play?adapter=chalk:0.8&base=own&prompt=zorblax",
+    ),
+    PageState(
+        "playground, errors",
+        "/play?adapter=chalk:0.8",
+        do(type_into("#weight-0", "much"), click("#draw"), see("#weight-0-error")),
+    ),
+    PageState("render", "/renders/{render}"),
+    PageState("render, compared", "/renders/{render}", click("[data-compare-toggle]"), "#result"),
+    PageState("render, waits", "/renders/{waiting_render}"),
+    PageState("render, canceled", "/renders/{canceled_render}"),
+    PageState("delete a render", "/renders/{render}/delete", repeats=True),
+    # what changes the registry
+    PageState(
+        "dataset, image deleted",
+        "/datasets/boats",
+        do(click(".tile-delete button"), see(".toast")),
+    ),
+    PageState(
+        "adapters, import refused",
+        "/adapters",
+        do(upload("#import-file", "bad.ckpt"), see("#imports .notice.bad")),
+        "#import-panel",
+    ),
+    PageState(
+        "adapters, import waits",
+        "/adapters",
+        do(upload("#import-file", "good.safetensors"), see("#imports .notice")),
+    ),
+    PageState(
+        "adapters, Hub import waits",
+        "/adapters",
+        do(
+            click(".from-hub > summary"),
+            type_into("#hub-source", "acme/moss"),
+            click(".from-hub form button"),
+            see("#hub-imports .notice"),
+        ),
+        ".from-hub",
+    ),
+    PageState(
+        "adapter, image hidden",
+        "/adapters/chalk",
+        do(click(".shot-menu > summary", ".shot-actions form[action$=hide] button"), see(".toast")),
+        "#toasts",
+    ),
+    PageState(
+        "tools, a merge waits",
+        "/adapters/chalk/tools",
+        do(
+            click("#tool-resize > summary"),
+            type_into("[name=resize-rank]", "3"),
+            click("#tool-resize .button"),
+            see("#tool-answer .notice"),
+        ),
+        "#tool-answer",
+    ),
+    PageState(
+        "playground, generates",
+        "/play?adapter=chalk:0.8&prompt=a+castle",
+        do(click("#draw"), see("#cancel-render")),
+        "#result",
+    ),
+    PageState("run, sampling soon", "/runs/{running}", click("#ask-sample"), "#run-head"),
+    PageState(
+        "run, canceling",
+        "/runs/{running}",
+        do(
+            click("[popovertarget=cancel-confirm]", "#cancel-confirm .danger"),
+            see("#run-head .chip"),
+        ),
+    ),
+    PageState(
+        "dataset deleted",
+        "/datasets/ruins",
+        do(click(".actions .danger"), see(".toast")),
+        "#toasts",
+    ),
+    PageState(
+        "adapter deleted", "/adapters/ink", do(click(".actions .danger"), see(".toast")), "#toasts"
+    ),
+)
+"""Base models, adapters, tools and the playground; then what changes the registry."""
+
+LOCKED = (
+    PageState("login", "/login"),
+    PageState(
+        "login, wrong password",
+        "/login",
+        do(type_into("#password", "a wrong one"), click("main button"), see("[role=alert]")),
+    ),
+    PageState(
+        "login, then sessions",
+        "/login?next=/sessions",
+        do(type_into("#password", PASSWORD), click("main button"), see(".table")),
+    ),
+    PageState(
+        "end other sessions?",
+        "/sessions",
+        click("[popovertarget=confirm-end-others]"),
+        "#confirm-end-others",
+    ),
+)
+"""Pages of a server whose password is `PASSWORD`."""
+
+AWAY = (
+    PageState("home without a database", "/"),
+    PageState("runs without a database", "/runs", repeats=True),
+    PageState("storage without a database", "/storage"),
+    PageState("system without a database", "/system"),
+)
+"""Pages while the database cannot be reached."""
+
+FILLED = {"datasets": DATASETS, "runs": RUNS, "adapters": ADAPTERS}
+"""Pages of a registry with something of everything."""
