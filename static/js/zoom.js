@@ -20,6 +20,7 @@
     const top = (frame.scrollTop + y) * ratio - y;
     frame.dataset.zoom = next;
     frame.scrollTo({ left, top, behavior: "instant" });
+    frame.tabIndex = next > 1 ? 0 : -1; // what scrolls can be reached
     level.textContent = `${next}×`;
     for (const button of viewer.querySelectorAll("[data-viewer-zoom]")) {
       button.setAttribute("aria-disabled", String(!LEVELS[LEVELS.indexOf(next) + Number(button.dataset.viewerZoom)]));

@@ -150,10 +150,12 @@ def test_a_caption_saves_itself_and_says_so(page: Page, live, dataset: str) -> N
     expect(state).to_have_text("No caption")
     field.press_sequentially("a red boat")
     expect(state).to_have_text("Saved")
+    expect(state).not_to_have_class("visually-hidden")
     expect(page.locator('[data-count="uncaptioned"]')).to_have_text("0")
     assert captions(live) == ["one", "two", "a red boat"]
     page.reload()
     expect(field).to_have_value("a red boat")
+    expect(state).to_have_class("visually-hidden")  # no news on every tile
 
 
 def test_a_caption_is_not_lost_when_the_server_cannot_be_reached(
