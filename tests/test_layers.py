@@ -50,7 +50,8 @@ def imported(path: Path) -> Iterator[str]:
 def loaded_by(names: list[str], then: str = "") -> set[str]:
     """The top-level packages in `sys.modules` of a new process that imported these modules."""
     program = (
-        f"import sys\nimport {', '.join(names)}\n{then}\n"
+        # garbage collection would look through the same objects again and again
+        f"import gc, sys\ngc.disable()\nimport {', '.join(names)}\n{then}\n"
         "print(*{n.split('.')[0] for n in sys.modules})"
     )
     done = subprocess.run(

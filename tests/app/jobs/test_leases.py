@@ -27,6 +27,7 @@ from app.registry.jobs.owner import is_gone, new_token
 from app.registry.jobs.reaper import Reaper
 from app.registry.jobs.states import JobStatus
 
+RACERS = "forkserver" if sys.platform != "win32" else "spawn"
 LEASE = 60.0
 TICK = LEASE / 4
 
@@ -105,7 +106,8 @@ def test_threads_that_race_for_jobs_never_get_the_same(database: Database) -> No
 def test_processes_that_race_for_jobs_never_get_the_same(database: Database) -> None:
     ids = queue_jobs(database, 60)
     url = database.engine.url.render_as_string(hide_password=False)
-    context = multiprocessing.get_context("spawn")
+    context = multiprocessing.get_context(RACERS)
+    context.set_forkserver_preload([__name__])  # one process imports for all of them
     results = context.SimpleQueue()
     racers = [
         context.Process(target=claim_all_in_process, args=(url, results.put)) for _ in range(3)
