@@ -82,6 +82,7 @@ SECONDS = {
     "faults/test_away_services.py": 280,
     "faults/test_one_machine.py": 260,
     "trained": 120,
+    "browser/test_axe.py": 100,
     "faults/test_clocks.py": 70,
     "faults/test_full_disk.py": 65,
     "stack/test_main_job.py": 60,
