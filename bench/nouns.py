@@ -38,10 +38,12 @@ from worker.core.inference.config import RenderConfig
 from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.starter.prompt_words import subject_for
 from worker.core.starter.subjects import known_subjects
+from worker.core.training.presets import SMALL_RESOLUTION, default_guidance
 
 LISTS = Path(__file__).parent / "lists"
 SOURCES = ("coco", "dolch")
-SEED, STEPS, GUIDANCE = 0, 20, 3.5  # steps and guidance as the playground has them
+SEED, STEPS = 0, 20
+GUIDANCE = default_guidance(SMALL_RESOLUTION)  # steps and guidance as the playground has them
 ORDER_SEED = 0
 EYES_NAMES = 5
 CELL, LABEL, GAP, COLUMNS = 128, 34, 8, 12

@@ -35,7 +35,7 @@ from app.registry.validation import named_reasons
 from worker.core.bases.family import BaseFamily
 from worker.core.inference.config import SAMPLER_VERSION, RenderConfig
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
-from worker.core.training.presets import is_small_resolution
+from worker.core.training.presets import default_guidance
 from worker.core.words import RenderPrecision
 
 MAX_RANDOM_SEED = 2**32 - 1
@@ -63,9 +63,9 @@ class RenderRequest:
     twin: bool = False
 
 
-def default_guidance(base: BaseModel) -> float:
-    """Default guidance scale: small base models work best with a lower one than large ones."""
-    return 3.5 if is_small_resolution(base.resolution or USUAL_SIDE) else 7.0
+def guidance_for(base: BaseModel) -> float:
+    """The guidance scale of a request that names none."""
+    return default_guidance(base.resolution or USUAL_SIDE)
 
 
 def create_render(session: Session, request: RenderRequest, store: BlobStore) -> Render:
@@ -188,7 +188,7 @@ def _check_config(
     request: RenderRequest, base: BaseModel, fields: dict[str, str], *, clip_skip: int
 ) -> RenderConfig | None:
     seed = request.seed if request.seed is not None else secrets.randbelow(MAX_RANDOM_SEED)
-    guidance = request.guidance if request.guidance is not None else default_guidance(base)
+    guidance = request.guidance if request.guidance is not None else guidance_for(base)
     side = base.resolution or USUAL_SIDE
     try:
         config = RenderConfig(

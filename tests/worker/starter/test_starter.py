@@ -8,6 +8,7 @@ from PIL import Image
 
 from worker.core.starter import PATH
 from worker.core.starter.style import style_distance
+from worker.core.training.presets import SMALL_RESOLUTION, default_guidance
 
 
 def test_naming_the_base_loads_no_torch() -> None:
@@ -25,7 +26,7 @@ def test_the_shipped_base_draws_what_it_is_asked_for(
     pipeline.set_progress_bar_config(disable=True)
     drawn = pipeline(
         "red apple",
-        guidance_scale=3.5,
+        guidance_scale=default_guidance(SMALL_RESOLUTION),
         num_inference_steps=12,
         generator=torch.Generator().manual_seed(1),
     ).images[0]
