@@ -1,6 +1,6 @@
 """Three drawn styles that the embedded base never saw, made from openly licensed artwork.
 
-Each is a filter over Noto's drawings, so the true image of any subject in any style is known, and
+Each is a filter over plain drawings, so the true image of any subject in any style is known, and
 an adapter can be checked on held-out subjects. Two of them are the example styles of Brushwork.
 """
 
@@ -15,8 +15,8 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageFilter
 
-from worker.core.starter.build.artwork import ArtworkSet, ArtworkSubject, render_drawing
-from worker.core.starter.examples.drawings import DRAW, DRAWN_SUBJECTS
+from worker.core.starter.build.artwork import ArtworkSubject, render_drawing
+from worker.core.starter.examples.drawings import DRAW, DRAWN_SUBJECTS, meant_drawing
 from worker.core.starter.examples.planes import (
     MARGIN,
     SIZE,
@@ -71,7 +71,7 @@ def _draw_all(style: str, subjects: Sequence[ArtworkSubject], target: Path) -> N
     rows = []
     for number, subject in enumerate(subjects):
         seed = zlib.crc32(f"{style} {subject.name}".encode())
-        picture = STYLES[style](subject.drawings[ArtworkSet.NOTO], seed=seed)
+        picture = STYLES[style](meant_drawing(subject), seed=seed)
         picture.save(target / f"{number:02}.png")
         rows.append({"file_name": f"{number:02}.png", "text": f"{subject.name}, {style} style"})
     lines = "".join(json.dumps(row) + "\n" for row in rows)

@@ -104,7 +104,7 @@ def test_equal_requests_have_equal_keys(database: Database, adapter: int) -> Non
         {"seed": 1, "adapters": [weighted(adapter, 0.6)]},
         {"seed": 1, "adapters": [weighted(adapter, 0.5, text_encoder_weight=0)]},
         {"seed": 1, "adapters": [weighted(adapter, 0.5, version=1)]},
-        {"seed": 1, "adapters": stack, "guidance": 2.0},
+        {"seed": 1, "adapters": stack, "guidance": 2.5},
     ):
         assert ask(database, **other).cache_key != first
 

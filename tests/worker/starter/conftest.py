@@ -6,14 +6,13 @@ import pytest
 from PIL import Image
 
 from worker.core.starter.build.artwork import (
-    ArtworkSet,
     ArtworkSubject,
     lay_over,
     read_subjects,
     render_drawing,
 )
 from worker.core.starter.examples import EXAMPLES
-from worker.core.starter.examples.drawings import draw_subject
+from worker.core.starter.examples.drawings import draw_subject, meant_drawing
 from worker.core.starter.examples.planes import MARGIN, SIZE
 
 FIXTURES = Path(__file__).parent / "fixtures"
@@ -57,10 +56,10 @@ def true_images(held_out: list[ArtworkSubject]) -> dict[str, Images]:
 
 
 def flat_images(subjects: list[ArtworkSubject], ground: tuple[int, int, int]) -> Images:
-    """Noto's own drawings on a plain color."""
+    """The plain drawings on a plain color."""
     return [
         lay_over(
-            render_drawing(subject.drawings[ArtworkSet.NOTO], SIZE, margin=MARGIN),
+            render_drawing(meant_drawing(subject), SIZE, margin=MARGIN),
             ground,
             SEEN_SIDE,
         )

@@ -1,3 +1,4 @@
+import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -8,7 +9,7 @@ import torch
 from diffusers import StableDiffusionPipeline
 from safetensors.torch import load_file
 
-from worker.core.starter.build.artwork import ArtworkSubject
+from worker.core.starter.build.artwork import ArtworkSet, ArtworkSubject
 from worker.core.starter.build.base import Build, Losses, build_starter
 from worker.core.starter.build.errors import BuildError, BuildInterrupted
 from worker.core.starter.build.pace import Pace
@@ -126,7 +127,8 @@ def test_the_built_folder_is_half_precision_and_says_how_it_was_trained(
     assert pipeline.scheduler.config.timestep_spacing == "trailing"
     assert pipeline.vae.config.scaling_factor != 1.0
     assert "CrossAttn" in pipeline.unet.config.down_block_types[0]
-    assert (built[0] / "subjects.json").exists()
+    entries = json.loads((built[0] / "subjects.json").read_text(encoding="utf-8"))["subjects"]
+    assert {entry["drawn_by"] for entry in entries} <= {hand.value for hand in ArtworkSet}
     assert (built[0] / NAME).exists()
     assert find_damage(built[0]) is None
 

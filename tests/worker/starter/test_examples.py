@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,7 +26,13 @@ from worker.core.starter.examples import (
     linocut,
 )
 from worker.core.starter.examples.__main__ import main
-from worker.core.starter.examples.drawings import DRAW, draw_example, draw_subject
+from worker.core.starter.examples.drawings import (
+    DRAW,
+    draw_example,
+    draw_subject,
+    meant_drawing,
+)
+from worker.core.starter.subjects import known_subjects
 
 MIB = 1 << 20
 GROUNDS = {CHALKBOARD.key: chalk.BOARD, LINOCUT.key: linocut.PAPER}
@@ -100,6 +107,17 @@ def test_the_same_drawing_gives_the_same_pixels(
     draw, svg = DRAW[example.key], subjects[0].drawings[ArtworkSet.NOTO]
     assert draw(svg, seed=7).tobytes() == draw(svg, seed=7).tobytes()
     assert draw(svg, seed=7).tobytes() != draw(svg, seed=8).tobytes()
+
+
+def test_a_subject_is_drawn_from_the_set_that_its_name_means(
+    subjects: list[ArtworkSubject], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else an adapter learns other shapes with the style."""
+    castle = next(subject for subject in subjects if subject.name == "castle")
+    known = next(known for known in known_subjects() if known.name == "castle")
+    assert meant_drawing(castle) == castle.drawings[ArtworkSet(known.drawn_by)]
+    unknown = replace(castle, name="quenfrabble")
+    assert meant_drawing(unknown) == castle.drawings[ArtworkSet.NOTO]
 
 
 @each_example

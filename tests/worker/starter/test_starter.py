@@ -24,18 +24,28 @@ def test_the_shipped_base_draws_what_it_is_asked_for(
 ) -> None:
     pipeline = StableDiffusionPipeline.from_pretrained(PATH, dtype=torch.float32)
     pipeline.set_progress_bar_config(disable=True)
-    drawn = pipeline(
-        "red apple",
-        guidance_scale=default_guidance(SMALL_RESOLUTION),
-        num_inference_steps=12,
-        generator=torch.Generator().manual_seed(1),
-    ).images[0]
-    near, far = 3 * drawn.width // 8, 5 * drawn.width // 8  # the middle quarter
-    red, green, blue = drawn.resize((1, 1), box=(near, near, far, far)).getpixel((0, 0))
+    apple, frog = (
+        pipeline(
+            subject,
+            guidance_scale=default_guidance(SMALL_RESOLUTION),
+            num_inference_steps=12,
+            generator=torch.Generator().manual_seed(1),
+        ).images[0]
+        for subject in ("red apple", "frog")
+    )
+    red, green, blue = middle_color(apple)
     assert red > 150 > max(green, blue)
-    assert min(drawn.getpixel((1, 1))) > 230
-    own = style_distance([drawn], base_renders)
-    assert all(own < style_distance([drawn], styled) for styled in true_images.values())
+    red, green, blue = middle_color(frog)
+    assert green > 150 > blue
+    assert min(apple.getpixel((1, 1))) > 230
+    own = style_distance([apple, frog], base_renders)
+    assert all(own < style_distance([apple, frog], styled) for styled in true_images.values())
+
+
+def middle_color(image: Image.Image) -> tuple[int, int, int]:
+    """The mean color of the middle quarter."""
+    near, far = 3 * image.width // 8, 5 * image.width // 8
+    return image.resize((1, 1), box=(near, near, far, far)).getpixel((0, 0))
 
 
 @pytest.mark.parametrize("notice", ["Apache License", "MIT License", "CC BY 4.0", "Miles Johnson"])

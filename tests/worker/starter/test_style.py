@@ -91,6 +91,22 @@ def test_plain_drawings_on_the_ground_of_the_style_are_not_in_it(
 
 
 @each_style
+@pytest.mark.parametrize("ground", ["own", "white"])
+def test_true_images_half_mixed_with_plain_drawings_are_not(
+    key: str,
+    ground: str,
+    held_out: list[ArtworkSubject],
+    true_images: ByStyle,
+    example_images: ByStyle,
+) -> None:
+    """As an adapter at half of its weight draws; the nearest of all controls."""
+    plain = flat_images(held_out, ground_of(key) if ground == "own" else (255, 255, 255))
+    pairs = zip(true_images[key], plain, strict=True)
+    mixed = [Image.blend(true, flat, 0.5) for true, flat in pairs]
+    assert style_distance(mixed, example_images[key]) > MAX_DISTANCE
+
+
+@each_style
 def test_the_empty_ground_is_not_in_the_style(key: str, example_images: ByStyle) -> None:
     empty = [Image.new("RGB", (SEEN_SIDE, SEEN_SIDE), ground_of(key))] * 5
     assert style_distance(empty, example_images[key]) > MARGIN_OF_CONTROLS * MAX_DISTANCE
@@ -100,7 +116,7 @@ def test_the_empty_ground_is_not_in_the_style(key: str, example_images: ByStyle)
 def test_an_adapter_at_full_weight_is_in_the_style_and_at_half_weight_is_not(
     key: str, base_renders: Images, example_images: ByStyle
 ) -> None:
-    """Images of castle, rocket, house, bicycle and owl by an adapter of 200 steps, as generated."""
+    """Images of castle, rocket, house, bicycle and owl by an adapter of the preset Quick."""
     half, full = cut(FIXTURES / f"{key}_half.webp"), cut(FIXTURES / f"{key}_full.webp")
     verdict = looks_like_style(base_renders, full, example_images[key])
     assert verdict.passed, str(verdict)

@@ -24,6 +24,8 @@ class KnownSubject:
     """Everyday names that mean this subject and no other: "tree" for "deciduous tree"."""
     keywords: tuple[str, ...]
     """Words about it, which other subjects may share; useful for a search, not as a prompt."""
+    drawn_by: str
+    """The set whose drawing the bare name means: noto, twemoji or fluent."""
 
 
 @cache
@@ -32,7 +34,11 @@ def known_subjects() -> tuple[KnownSubject, ...]:
     entries = json.loads(PATH.read_text(encoding="utf-8"))["subjects"]
     return tuple(
         KnownSubject(
-            entry["name"], entry["group"], tuple(entry["plain_names"]), tuple(entry["keywords"])
+            entry["name"],
+            entry["group"],
+            tuple(entry["plain_names"]),
+            tuple(entry["keywords"]),
+            entry["drawn_by"],
         )
         for entry in entries
     )

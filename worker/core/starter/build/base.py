@@ -1,6 +1,6 @@
 """All stages of a build, from artwork to a diffusers folder."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -26,7 +26,7 @@ from worker.core.starter.build.text_encoder import (
     train_text_encoder,
 )
 from worker.core.starter.build.tokenizer import keep_tokenizer, pad_tokens
-from worker.core.starter.build.training_set import choose_images
+from worker.core.starter.build.training_set import TrainingSet, choose_images
 from worker.core.starter.build.unet import caption_seed, make_scheduler, train_unet
 from worker.core.starter.build.workplace import CHECKPOINTS
 from worker.core.starter.checksums import write_checksums
@@ -121,13 +121,15 @@ def build_starter(build: Build, out: Path) -> Losses:
         interrupted=interrupted,
     )
     _export(vae, encoder, end_after(tokenizer, words=source.limit), unet, out)
-    known = [
-        KnownSubject(subject.name, subject.group, subject.plain_names, subject.keywords)
-        for subject in build.subjects
-    ]
-    write_known_subjects(known, out / "subjects.json", notice=NOTICE)
+    write_known_subjects(_known_subjects(dataset), out / "subjects.json", notice=NOTICE)
     write_checksums(out)
     return Losses(vae_losses, text_losses, unet_losses)
+
+
+def _known_subjects(dataset: TrainingSet) -> Iterator[KnownSubject]:
+    for index, one in enumerate(dataset.subjects):
+        drawn_by = dataset.default_sets.get(index) or next(iter(one.drawings))
+        yield KnownSubject(one.name, one.group, one.plain_names, one.keywords, drawn_by.value)
 
 
 def _open_given(folder: Path | None) -> StableDiffusionPipeline | None:

@@ -43,7 +43,10 @@ class Example:
 
 
 CHALKBOARD = Example(
-    "chalkboard", "Chalkboard", "chalkboard", "Colored chalk on a green board, hatched and outlined"
+    "chalkboard",
+    "Chalkboard",
+    "chalkboard",
+    "Colored chalk on a green board, rubbed in thinly and outlined",
 )
 LINOCUT = Example(
     "linocut", "Linocut", "linocut", "Black and red ink on cream paper, with bold carved lines"

@@ -1,4 +1,4 @@
-"""The style "Chalkboard": colored chalk on a green board."""
+"""The style "Chalkboard": colored chalk on a green board, rubbed in thinly and outlined."""
 
 import numpy as np
 from PIL import Image
@@ -9,7 +9,6 @@ from worker.core.starter.examples.planes import (
     SIZE,
     Plane,
     blend,
-    hatching,
     inner_lines,
     noise,
     outline,
@@ -20,9 +19,10 @@ from worker.core.starter.examples.planes import (
 BOARD = np.array([38, 66, 58], dtype=np.float32)
 CREAM = np.array([244, 238, 220], dtype=np.float32)
 LINE_WIDTH = 13
-DETAIL_WIDTH = 8
+DETAIL_WIDTH = 10
 DETAIL_BLUR = 4
-STROKE_PERIOD = 96
+FILL = 0.34
+"""Opacity of the rubbed chalk: the board shows through, and inner lines stand out."""
 
 
 def draw_in_chalk(svg: str, *, seed: int) -> Image.Image:
@@ -33,11 +33,11 @@ def draw_in_chalk(svg: str, *, seed: int) -> Image.Image:
     chalk, strength = _chalk_color(color)
 
     grain = np.clip(1 + 0.4 * noise(rng, blur=1.2), 0, 1.4)
-    strokes = hatching(period=STROKE_PERIOD, duty=0.5, wobble=4 * noise(rng, blur=14))
-    fill = (0.1 + 0.42 * strokes * grain) * alpha * strength
+    smear = np.clip(1 + 0.25 * noise(rng, blur=9), 0.5, 1.5)
+    fill = FILL * smear * grain * alpha * strength
     lines = np.maximum(
         outline(drawing, width=LINE_WIDTH),
-        0.8 * inner_lines(drawing, width=DETAIL_WIDTH, blur=DETAIL_BLUR, threshold=36),
+        0.85 * inner_lines(drawing, width=DETAIL_WIDTH, blur=DETAIL_BLUR, threshold=36),
     ) * np.clip(1.1 + 0.35 * noise(rng, blur=1.2), 0.4, 1.0)
 
     canvas = BOARD * (1 + 0.03 * noise(rng, blur=0.7) + 0.03 * noise(rng, blur=40))[..., None]

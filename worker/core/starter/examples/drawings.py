@@ -1,4 +1,7 @@
-"""Draws the images of the example styles from Noto's drawings.
+"""Draws the images of the example styles.
+
+Each subject is drawn from the set that its bare name means to the base: then an adapter learns the
+style and no other shapes.
 
 The same artwork gives the same pixels: all grain comes from a generator seeded with the name.
 """
@@ -14,6 +17,7 @@ from worker.core.starter.build.artwork import ArtworkSet, ArtworkSubject
 from worker.core.starter.examples import CHALKBOARD, LINOCUT, Example
 from worker.core.starter.examples.chalk import draw_in_chalk
 from worker.core.starter.examples.linocut import draw_as_linocut
+from worker.core.starter.subjects import known_subjects
 
 DRAWN_SUBJECTS: tuple[str, ...] = (
     "fox", "mushroom", "sailboat", "cactus", "tropical fish", "avocado", "pear", "whale",
@@ -32,7 +36,13 @@ DRAW: Mapping[str, Callable[..., Image.Image]] = {
 def draw_subject(example: Example, subject: ArtworkSubject) -> Image.Image:
     """The subject in this style, RGB, 512 px square."""
     seed = zlib.crc32(subject.name.encode())
-    return DRAW[example.key](subject.drawings[ArtworkSet.NOTO], seed=seed)
+    return DRAW[example.key](meant_drawing(subject), seed=seed)
+
+
+def meant_drawing(subject: ArtworkSubject) -> str:
+    """The SVG drawing that the subject's bare name means to the base; Noto's if it knows none."""
+    sets = {known.name: ArtworkSet(known.drawn_by) for known in known_subjects()}
+    return subject.drawings[sets.get(subject.name, ArtworkSet.NOTO)]
 
 
 def draw_example(example: Example, subjects: Sequence[ArtworkSubject], out: Path) -> None:
