@@ -37,6 +37,7 @@ from app.web.adapters.versions import api as versions_api
 from app.web.api_reference import pages as api_reference_pages
 from app.web.base_models import api as base_models_api
 from app.web.base_models import pages as base_models_pages
+from app.web.build import BuildHeader
 from app.web.clock import BrowserClock
 from app.web.compression import Compression
 from app.web.datasets import api as datasets_api
@@ -187,4 +188,5 @@ def _add_middleware(app: FastAPI, settings: Settings) -> None:
     app.add_middleware(ErrorAnswers)
     app.add_middleware(HeadAsGet)
     app.add_middleware(SecurityHeaders)
+    app.add_middleware(BuildHeader)
     app.add_middleware(TrustedProxies, trusted=settings.trusted_proxy_list)

@@ -21,6 +21,7 @@ from app.registry.paths import TEMPLATES
 from app.registry.runs.active import ActiveRuns, active_runs
 from app.registry.runs.models import Run
 from app.web import clock
+from app.web.build import fingerprint
 from app.web.shortcuts import SHORTCUTS
 from app.web.state import app_state
 from app.web.static_files import static_url
@@ -86,6 +87,7 @@ def make_environment() -> jinja2.Environment:
         "plural": wording.plural,
         "shortcuts": SHORTCUTS,
         "release": release(),
+        "build": fingerprint,
     }
     environment.filters |= {
         "plural": wording.plural,

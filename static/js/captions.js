@@ -52,7 +52,7 @@
     const sent = area.value.trim();
     let failure = "";
     try {
-      const answer = await fetch(area.form.action, {
+      const answer = await window.brushwork.fetch(area.form.action, {
         method: "POST",
         headers: { Accept: "application/json" },
         body: new URLSearchParams({ caption: sent, version: version.value }),

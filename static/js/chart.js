@@ -209,7 +209,7 @@
   // The points of a long run come in several answers.
   async function load() {
     try {
-      const response = await fetch(`${box.dataset.chart}?after=${last}`);
+      const response = await window.brushwork.fetch(`${box.dataset.chart}?after=${last}`);
       if (!response.ok) return;
       const metrics = await response.json();
       if (take(metrics.series)) load();

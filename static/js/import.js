@@ -50,7 +50,7 @@
     for (const file of files) body.append("file", file);
     try {
       const headers = { "HX-Request": "true", Accept: "text/html" };
-      const response = await fetch(form.action, { method: "POST", body, headers });
+      const response = await window.brushwork.fetch(form.action, { method: "POST", body, headers });
       const answer = document.createElement("template");
       answer.innerHTML = await response.text();
       const rows = [...answer.content.children];
@@ -83,7 +83,7 @@
       const body = new URLSearchParams();
       for (const key of keys.slice(at, at + CANCEL_AT_ONCE)) body.append("import", key);
       const headers = { "HX-Request": "true", Accept: "text/html" };
-      const response = await fetch(find("cancel").action, { method: "POST", body, headers });
+      const response = await window.brushwork.fetch(find("cancel").action, { method: "POST", body, headers });
       if (!response.ok) return;
       const answer = document.createElement("template");
       answer.innerHTML = await response.text();

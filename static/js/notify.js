@@ -76,7 +76,7 @@
       return update("unsupported"); // as on phones, which show those of installed apps only
     }
     // what has ended by now is no news
-    const answer = await fetch("/running?ended=true", { headers: { "HX-Request": "true" } });
+    const answer = await window.brushwork.fetch("/running?ended=true", { headers: { "HX-Request": "true" } });
     await newOf(endedIn(new DOMParser().parseFromString(await answer.text(), "text/html")));
     localStorage.setItem(ON, "1");
     return update();

@@ -14,6 +14,6 @@
     form.hidePopover();
     const body = new URLSearchParams({ theme: button.value, back: "/" });
     // keepalive: the cookie is set also when the person is on another page by then
-    await fetch(form.action, { method: "POST", body, redirect: "manual", keepalive: true });
+    await window.brushwork.fetch(form.action, { method: "POST", body, redirect: "manual", keepalive: true });
   });
 })();

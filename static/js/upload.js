@@ -54,7 +54,7 @@
     const body = { name: form?.elements.name?.value.trim() || nameFor(files) };
     const word = form?.elements.trigger_word?.value.trim();
     if (word) body.trigger_word = word;
-    const answer = await fetch("/api/v1/datasets", {
+    const answer = await window.brushwork.fetch("/api/v1/datasets", {
       method: "POST",
       headers: { "Content-Type": "application/json", Accept: "application/json" },
       body: JSON.stringify(body),
@@ -103,7 +103,10 @@
       if (part.sent === 1) tell(part, "Checking");
       summarize();
     });
-    request.addEventListener("load", () => settle(part, request));
+    request.addEventListener("load", () => {
+      window.brushwork.checkBuild(request);
+      settle(part, request);
+    });
     request.addEventListener("error", () => settle(part, null));
     request.addEventListener("abort", () => settle(part, null));
     request.send(form);
