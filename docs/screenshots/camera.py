@@ -25,7 +25,8 @@ MAX_BYTES = 90_000
 IMAGES_ARE_SHOWN = """() => document.fonts.status === "loaded" && [...document.images]
   .filter((image) => {
     const box = image.getBoundingClientRect();
-    return box.width && box.bottom > 0 && box.top < innerHeight;
+    const isInWindow = box.width && box.bottom > 0 && box.top < innerHeight;
+    return isInWindow && image.checkVisibility(); // not those in a closed fold
   })
   .every((image) => image.complete && image.naturalWidth)"""
 
