@@ -24,6 +24,7 @@ from app.registry.adapters.unfinished import adapter_users
 from app.registry.adapters.versions.deletion import delete_version_rows
 from app.registry.deletion.freeing import Deletion
 from app.registry.errors import Conflict, NotFound
+from app.registry.paging import page_count
 from app.registry.renders.models import RenderAdapter
 from app.registry.runs.models import Run
 
@@ -49,7 +50,7 @@ class DeletedPage:
     @property
     def pages(self) -> int:
         """Number of pages."""
-        return max(1, -(-self.total // DELETED_A_PAGE))
+        return page_count(self.total, DELETED_A_PAGE)
 
 
 def has_deleted(session: Session) -> bool:

@@ -17,6 +17,7 @@ from app.registry.datasets.models import CaptionRevision, Dataset, DatasetVersio
 from app.registry.db import in_chunks
 from app.registry.deletion.freeing import Deletion
 from app.registry.errors import Conflict, NotFound
+from app.registry.paging import page_count
 from app.registry.runs import deletion as run_deletion
 from app.registry.runs.models import Run
 from app.registry.wording import plural
@@ -43,7 +44,7 @@ class DeletedDatasets:
     @property
     def pages(self) -> int:
         """Number of pages."""
-        return max(1, -(-self.total // DELETED_A_PAGE))
+        return page_count(self.total, DELETED_A_PAGE)
 
 
 def list_deleted(session: Session, *, page: int = 1) -> DeletedDatasets:

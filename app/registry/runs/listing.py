@@ -18,6 +18,7 @@ from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.datasets.models import Dataset
 from app.registry.db import MAX_ID, database_now
 from app.registry.jobs.states import JobStatus
+from app.registry.paging import page_count
 from app.registry.runs.active import queue_places
 from app.registry.runs.epochs import Epochs, epochs_of_runs
 from app.registry.runs.models import Run, Sample
@@ -129,7 +130,7 @@ class RunPage:
     @property
     def pages(self) -> int:
         """Number of pages."""
-        return max(1, -(-self.total // RUNS_A_PAGE))
+        return page_count(self.total, RUNS_A_PAGE)
 
     @property
     def all_count(self) -> int:

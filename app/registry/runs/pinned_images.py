@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.datasets.models import Dataset, DatasetVersion, Image
 from app.registry.errors import NotFound
+from app.registry.paging import page_count
 from app.registry.runs.models import Run
 from app.registry.runs.rerun import ImageChanges, changes_since
 
@@ -51,7 +52,7 @@ class PinnedImages:
     @property
     def pages(self) -> int:
         """Number of pages."""
-        return max(1, -(-self.total // IMAGES_A_PAGE))
+        return page_count(self.total, IMAGES_A_PAGE)
 
     @property
     def note(self) -> str:
@@ -79,7 +80,7 @@ def pinned_images(
         raise NotFound("This run has no regularization images.")
     version = session.get_one(DatasetVersion, key)
     dataset = session.get_one(Dataset, version.dataset_id)
-    page = min(page, max(1, -(-len(version.items) // IMAGES_A_PAGE)))
+    page = min(page, page_count(len(version.items), IMAGES_A_PAGE))
     first = (page - 1) * IMAGES_A_PAGE
     return PinnedImages(
         dataset=dataset,

@@ -15,6 +15,7 @@ from app.registry.datasets.deletion import has_deleted
 from app.registry.datasets.models import Dataset
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import MAX_ID
+from app.registry.paging import page_count
 from app.web import templates
 from app.web.datasets import example_pages, image_pages
 from app.web.datasets.example_pages import ExampleOffer, example_offers
@@ -87,7 +88,7 @@ def _index_page(
 ) -> Response:
     with state.database.read() as session:
         total = service.count_datasets(session, q=q.strip())
-        pages = max(1, -(-total // DATASETS_A_PAGE))
+        pages = page_count(total, DATASETS_A_PAGE)
         page = min(page, pages)
         context = DatasetsPage(
             datasets=service.list_datasets(

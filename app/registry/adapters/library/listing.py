@@ -28,6 +28,7 @@ from app.registry.adapters.library.cards import AdapterSummary, summarize
 from app.registry.adapters.models import Adapter, AdapterTag, is_in_library
 from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput
+from app.registry.paging import page_count
 from worker.core.bases.family import BaseFamily
 
 ADAPTERS_A_PAGE = 24
@@ -103,7 +104,7 @@ class AdapterPage:
     @property
     def pages(self) -> int:
         """Number of pages; a lower bound if `more` is set."""
-        return max(1, -(-self.total // ADAPTERS_A_PAGE))
+        return page_count(self.total, ADAPTERS_A_PAGE)
 
 
 def list_adapters(session: Session, filters: Filter) -> AdapterPage:
