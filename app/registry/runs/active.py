@@ -60,5 +60,8 @@ def runs_ahead(session: Session, run: Run) -> int:
     """Number of running runs and of those before this one in the queue; 0 if it is not queued."""
     if run.status != JobStatus.QUEUED:
         return 0
+    place = queue_places(session, [run.key]).get(run.key)
+    if place is None:  # a worker has claimed it since the row was read
+        return 0
     running = select(func.count()).where(col(Run.status) == JobStatus.RUNNING)
-    return session.exec(running).one() + queue_places(session, [run.key])[run.key] - 1
+    return session.exec(running).one() + place - 1

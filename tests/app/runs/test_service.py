@@ -245,6 +245,16 @@ def test_only_a_run_that_trains_can_stop_and_keep(database: Database, ready_base
         assert service.request_run_action(session, run.key, "stop").stop_requested
 
 
+def test_a_run_that_was_claimed_since_it_was_read_waits_for_none(
+    database: Database, ready_base: None
+) -> None:
+    read_before = start(database)
+    with database.write() as session:
+        claim(session, Run)
+        assert read_before.status == "queued"
+        assert runs_ahead(session, read_before) == 0
+
+
 def test_runs_wait_for_those_before_them(database: Database, ready_base: None) -> None:
     first = start(database)
     second, third = (start(database, dataset_id=first.dataset_id) for _ in range(2))
