@@ -77,6 +77,18 @@ def with_changes(
             own = {name: value for name, value in own.items() if name not in wrong}
 
 
+def values_to_compare(
+    preset: TrainConfig, changes: Mapping[str, Any], optimizer: object
+) -> dict[str, Any]:
+    """What settings with this optimizer are compared with: a preset with the changes of one's own.
+
+    The optimizer is that of the preset, so that another one counts as changed; the other values are
+    those that go with `optimizer`, as the form fills them in.
+    """
+    usual = with_changes(preset, changes, optimizer).model_dump(mode="json")
+    return usual | {"optimizer": with_changes(preset, changes).optimizer.value}
+
+
 def misfit(saved: Mapping[str, Any], base: BaseModel) -> str:
     """Why a preset of one's own may not suit a base model, as a sentence; empty if it does.
 

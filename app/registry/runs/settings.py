@@ -14,7 +14,7 @@ from sqlmodel import Session
 from app.registry.base_models import service as base_models
 from app.registry.datasets.models import DatasetVersion
 from app.registry.runs.models import Run
-from app.registry.runs.presets import with_changes
+from app.registry.runs.presets import values_to_compare
 from worker.core.training.config import Group, TrainConfig
 from worker.core.training.presets import Preset, preset_config
 from worker.core.words import ENUM_LABELS
@@ -72,24 +72,19 @@ def run_settings(session: Session, run: Run) -> list[Setting]:
 
 
 def _preset_values(session: Session, run: Run) -> dict[str, Any]:
-    """The values of the run's preset; empty without a preset.
-
-    Like on the form, the optimizer is the preset's, and the other values are those that go with
-    the optimizer of the run.
-    """
+    """The values of the run's preset; empty without a preset."""
     if run.preset not in set(Preset):
         return {}
-    return _values_for(_shipped(session, run), run, (run.own_preset or {}).get("config", {}))
+    return _values_for(session, run, (run.own_preset or {}).get("config", {}))
 
 
 def shipped_values(session: Session, run: Run) -> dict[str, Any]:
     """The values of the shipped preset of a run (without one: balanced), like those above."""
-    return _values_for(_shipped(session, run), run, {})
+    return _values_for(session, run, {})
 
 
-def _values_for(preset: TrainConfig, run: Run, own: Mapping[str, Any]) -> dict[str, Any]:
-    usual = with_changes(preset, own, run.config.get("optimizer")).model_dump(mode="json")
-    return usual | {"optimizer": with_changes(preset, own).optimizer.value}
+def _values_for(session: Session, run: Run, own: Mapping[str, Any]) -> dict[str, Any]:
+    return values_to_compare(_shipped(session, run), own, run.config.get("optimizer"))
 
 
 def _shipped(session: Session, run: Run) -> TrainConfig:

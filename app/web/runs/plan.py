@@ -18,7 +18,12 @@ from app.registry.runs.active import active_runs
 from app.registry.runs.estimates import Estimate
 from app.registry.runs.models import OwnPreset, Run
 from app.registry.runs.own_presets import list_presets
-from app.registry.runs.presets import PRESET_WORDS, misfit, with_changes
+from app.registry.runs.presets import (
+    PRESET_WORDS,
+    misfit,
+    values_to_compare,
+    with_changes,
+)
 from app.registry.wording import about, plural
 from app.web.runs.forms import OWN_PRESET, TrainForm, from_text, to_texts
 from app.web.runs.plan_warnings import PlanWarning, plan_warnings
@@ -273,8 +278,7 @@ def changes_to_save(choices: RunChoices, form: TrainForm) -> tuple[Preset, dict[
     changed = {name: from_text(name, text) for name, text in form.changed.items()}
     preset = _default_config(choices, form).model_dump(mode="json")
     config = requests.check_config(preset | changed).model_dump(mode="json")
-    usual = for_optimizer(shipped, config["optimizer"]).model_dump(mode="json")
-    usual["optimizer"] = shipped.optimizer.value
+    usual = values_to_compare(shipped, {}, config["optimizer"])
     own = choices.own_preset
     changes = {name: value for name, value in config.items() if value != usual[name]}
     return Preset(own.preset) if own else form.preset, changes
