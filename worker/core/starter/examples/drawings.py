@@ -17,7 +17,7 @@ from worker.core.starter.build.artwork import ArtworkSet, ArtworkSubject
 from worker.core.starter.examples import CHALKBOARD, LINOCUT, Example
 from worker.core.starter.examples.chalk import draw_in_chalk
 from worker.core.starter.examples.linocut import draw_as_linocut
-from worker.core.starter.subjects import known_subjects
+from worker.core.starter.prompt_words import subject_for
 
 DRAWN_SUBJECTS: tuple[str, ...] = (
     "fox", "mushroom", "sailboat", "cactus", "tropical fish", "avocado", "pear", "whale",
@@ -41,8 +41,8 @@ def draw_subject(example: Example, subject: ArtworkSubject) -> Image.Image:
 
 def meant_drawing(subject: ArtworkSubject) -> str:
     """The SVG drawing that the subject's bare name means to the base; Noto's if it knows none."""
-    sets = {known.name: ArtworkSet(known.drawn_by) for known in known_subjects()}
-    return subject.drawings[sets.get(subject.name, ArtworkSet.NOTO)]
+    known = subject_for(subject.name)
+    return subject.drawings[ArtworkSet(known.drawn_by) if known else ArtworkSet.NOTO]
 
 
 def draw_example(example: Example, subjects: Sequence[ArtworkSubject], out: Path) -> None:
