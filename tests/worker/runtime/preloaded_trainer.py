@@ -6,11 +6,10 @@ import os
 from pathlib import Path
 
 import worker.runtime.forking.libraries  # noqa: F401
+from tests.worker.brief_measure import measure_briefly
 from tests.worker.runtime.trainer_server import BASE
 from worker.core.bases.load import load_base
-from worker.core.training.data import validation
 from worker.core.training.load import load_for_training
-from worker.core.training.ruined import QUARTERS
 from worker.runtime import trainer_orders
 
 path = Path(os.environ[BASE])
@@ -18,5 +17,5 @@ loaded = load_base(path)
 trainer_orders.load_for_training = lambda model, **how: (  # type: ignore[assignment]
     loaded if model == path else load_for_training(model, **how)
 )
-validation.FIXED_PREDICTIONS = len(QUARTERS)  # as in tests/worker/training
+measure_briefly()
 trainer_orders.Trainer._warm_up = lambda _: None  # type: ignore[method-assign]

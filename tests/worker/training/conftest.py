@@ -20,21 +20,20 @@ from tests.worker.bases.tiny_models import (
     save_sd15,
     save_sdxl,
 )
+from tests.worker.brief_measure import measure_briefly
 from worker.core import starter
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.training.config import Precision, TrainConfig
 from worker.core.training.data import validation
 from worker.core.training.data.images import TrainingImage, read_folder
 from worker.core.training.events import Commands, Event, StepDone
-from worker.core.training.ruined import QUARTERS
 
 T = TypeVar("T")
 MakeBase = Callable[[], LoadedBase]
 
 FIXED_PREDICTIONS = validation.FIXED_PREDICTIONS
-"""Of each measurement of the fixed images. The trainings of tests have a few steps, so that they
-would spend most of their time on it: they make one prediction of each quarter of the levels."""
-validation.FIXED_PREDICTIONS = len(QUARTERS)
+"""Of each measurement of the fixed images, where nothing makes it short."""
+measure_briefly()
 
 SHAPES = {"red circle": (64, 64), "blue square": (64, 64), "wide line": (96, 56)}
 
