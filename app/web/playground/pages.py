@@ -212,17 +212,11 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
         with state.database.read() as session:
             texts["add"] = form.find if is_exact(session, form.find) else ""
     form = form.with_stack(texts)
-    has_address = len(form.link) <= MAX_ADDRESS  # else the text is too long to go into one
-    if has_address and not wants_fragment(request):
-        return RedirectResponse(form.link, status_code=303)
+    if not wants_fragment(request):
+        return _whole_page(request, state, form)
     with state.database.read() as session:
         context = _play_page(session, form)
-    if not wants_fragment(request):
-        return render_page(request, "playground/play.html", context)
-    response = render_fragment("playground/_stack_changed.html", context)
-    if has_address:
-        response.headers["HX-Replace-Url"] = form.link
-    return response
+    return _with_address(render_fragment("playground/_stack_changed.html", context), form)
 
 
 @router.post("/play/stack/find")
@@ -245,18 +239,13 @@ def choose_subject(request: Request, state: State, sent: SentForm) -> Response:
         is_known = any(known.name == subject for known in subjects_of(stack.base))
         if is_known:
             form = replace(form, prompt=with_subject(form.prompt, subject))
-        if not wants_fragment(request):
-            if len(form.link) <= MAX_ADDRESS:
-                return RedirectResponse(form.link, status_code=303)
-            return render_page(request, "playground/play.html", _play_page(session, form))
+    if not wants_fragment(request):
+        return _whole_page(request, state, form)
     if not is_known:
         found = SubjectsFragment(find_subjects(form, stack.base))
         return render_fragment("playground/_subjects_found.html", found)
     context = PromptFragment(form, note_of(form, stack), f"The prompt starts with {subject}.", {})
-    response = render_fragment("playground/_subject_put.html", context)
-    if len(form.link) <= MAX_ADDRESS:
-        response.headers["HX-Replace-Url"] = form.link
-    return response
+    return _with_address(render_fragment("playground/_subject_put.html", context), form)
 
 
 @router.post("/play/prompt")
@@ -266,6 +255,26 @@ def note_prompt(state: State, sent: SentForm) -> Response:
     with state.database.read() as session:
         context = PromptNoteFragment(note_of(form, look_up(session, form)))
     return render_fragment("playground/_prompt_note.html", context)
+
+
+def _whole_page(request: Request, state: State, form: PlayForm) -> Response:
+    """The playground with this form, for a browser without scripts."""
+    if _fits_in_address(form):
+        return RedirectResponse(form.link, status_code=303)
+    with state.database.read() as session:
+        return render_page(request, "playground/play.html", _play_page(session, form))
+
+
+def _with_address(response: Response, form: PlayForm) -> Response:
+    """The fragment, after which the browser shows the address of the form."""
+    if _fits_in_address(form):
+        response.headers["HX-Replace-Url"] = form.link
+    return response
+
+
+def _fits_in_address(form: PlayForm) -> bool:
+    """False for texts that are too long to go into an address."""
+    return len(form.link) <= MAX_ADDRESS
 
 
 def _play_page(session: Session, form: PlayForm, error: AppError | None = None) -> PlayPage:
