@@ -37,6 +37,15 @@
     row.textContent = words;
   }
 
+  // the rows of imports that are answered
+  async function post(address, body) {
+    const headers = { "HX-Request": "true", Accept: "text/html" };
+    const response = await window.brushwork.fetch(address, { method: "POST", body, headers });
+    const answer = document.createElement("template");
+    answer.innerHTML = await response.text();
+    return { response, rows: [...answer.content.children] };
+  }
+
   function next() {
     while (sending < AT_ONCE && waiting.length) send(waiting.shift());
     summarize();
@@ -49,11 +58,7 @@
     const body = new FormData();
     for (const file of files) body.append("file", file);
     try {
-      const headers = { "HX-Request": "true", Accept: "text/html" };
-      const response = await window.brushwork.fetch(form.action, { method: "POST", body, headers });
-      const answer = document.createElement("template");
-      answer.innerHTML = await response.text();
-      const rows = [...answer.content.children];
+      const { rows } = await post(form.action, body);
       if (!rows.length) throw new Error("no answer");
       for (const one of rows) one.dataset.importState ??= "bad"; // the notice of an error
       row.replaceWith(...rows);
@@ -82,12 +87,8 @@
     for (let at = 0; at < keys.length; at += CANCEL_AT_ONCE) {
       const body = new URLSearchParams();
       for (const key of keys.slice(at, at + CANCEL_AT_ONCE)) body.append("import", key);
-      const headers = { "HX-Request": "true", Accept: "text/html" };
-      const response = await window.brushwork.fetch(find("cancel").action, { method: "POST", body, headers });
+      const { response, rows } = await post(find("cancel").action, body);
       if (!response.ok) return;
-      const answer = document.createElement("template");
-      answer.innerHTML = await response.text();
-      const rows = [...answer.content.children];
       for (const key of body.getAll("import")) {
         const row = rows.shift();
         const old = document.getElementById(`import-${key}`); // none if it ended meanwhile
