@@ -5,7 +5,7 @@
 (() => {
   const viewer = document.querySelector("[data-viewer]");
   if (!viewer) return;
-  const picture = viewer.querySelector("[data-viewer-picture]");
+  const picture = viewer.querySelector("[data-viewer-image]");
   const facts = viewer.querySelector("[data-viewer-facts]");
   const title = viewer.querySelector("[data-viewer-title]");
   const baseButton = viewer.querySelector("[data-viewer-base]");

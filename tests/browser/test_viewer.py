@@ -54,7 +54,7 @@ def test_a_sample_is_zoomed_and_moved_and_the_next_one_is_shown_alike(
     run_with_samples(live, 2)
     page.goto("/runs/1#sample-2-0")
     viewer = page.get_by_role("dialog")
-    frame, image = page.locator("[data-viewer-frame]"), page.locator("[data-viewer-picture]")
+    frame, image = page.locator("[data-viewer-frame]"), page.locator("[data-viewer-image]")
     level = page.locator("[data-viewer-level]")
     zoom_in = viewer.get_by_role("button", name="Zoom in")
     side = frame.evaluate("frame => frame.clientWidth")

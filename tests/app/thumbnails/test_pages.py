@@ -22,7 +22,7 @@ from tests.images import make_png
 
 FULL_IMAGE = re.compile(r"/media/[0-9a-f]{64}")
 THUMBNAIL = re.compile(r"/media/[0-9a-f]{64}/(small|large)")
-LARGE_PLACES = {"picture", "compare", "viewer-picture"}
+LARGE_PLACES = {"picture", "compare", "viewer-image"}
 """Classes of elements that show one image large."""
 
 PAGES = {  # the least number of thumbnails on each
