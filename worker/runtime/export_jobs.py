@@ -29,7 +29,7 @@ from worker.core.bases.family import BaseModelError
 from worker.core.lora_files.errors import AdapterError
 from worker.core.words import FileFormat, WeightDtype
 from worker.runtime.inspection.limited import NoAnswerError, inspect_in_time
-from worker.runtime.job_progress import JobWatch, RefusedError, cancellable
+from worker.runtime.job_progress import JobWatch, RefusedError, cancelable
 from worker.runtime.lease import Lease
 from worker.runtime.messages import Export, ExportFile
 
@@ -56,7 +56,7 @@ class ExportJobs:
         """
         assert job.subject_id is not None
         args = job.arguments(ExportAdapterArgs)
-        with cancellable(self._database, lease, stopping):
+        with cancelable(self._database, lease, stopping):
             self._run(
                 job.subject_id, args, lease, scratch, JobWatch(self._database, lease, stopping)
             )

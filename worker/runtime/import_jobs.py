@@ -51,7 +51,7 @@ from worker.core.lora_files.reading import (
     family_from_metadata,
     matching_families,
 )
-from worker.runtime.job_progress import JobProgress, RefusedError, cancellable, require_not_canceled
+from worker.runtime.job_progress import JobProgress, RefusedError, cancelable, require_not_canceled
 from worker.runtime.lease import Lease
 
 PUBLISH_TRIES = 5
@@ -88,7 +88,7 @@ class ImportJobs:
         Decomposing full layers can take minutes, so a stopping worker returns the job to the queue.
         """
         try:
-            with cancellable(self._database, lease, stopping) as progress:
+            with cancelable(self._database, lease, stopping) as progress:
                 self._take_in(job, lease, scratch, progress)
         except LossError as error:
             with self._database.write() as session:

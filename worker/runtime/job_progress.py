@@ -139,7 +139,7 @@ class JobWatch(_JobCheck):
 
 
 @contextmanager
-def cancellable(
+def cancelable(
     database: Database, lease: Lease, stopping: threading.Event, **canceled: Any
 ) -> Iterator[JobProgress]:
     """Give a JobProgress; if it stops the job, return the job to the queue or mark it canceled.

@@ -52,7 +52,7 @@ from worker.core.lora_files.tools.lowrank import FidelityReport
 from worker.core.lora_files.tools.resize import ResizeOptions, resize_adapter
 from worker.core.lora_files.tools.stack import ToolError
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
-from worker.runtime.job_progress import Handler, JobProgress, cancellable, require_not_canceled
+from worker.runtime.job_progress import Handler, JobProgress, cancelable, require_not_canceled
 from worker.runtime.lease import Lease
 
 MERGE_FACTS = {"method", "density", "seed", "parts"}  # of a merged version
@@ -81,7 +81,7 @@ class ToolJobs:
         def run(job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
             try:
                 with (
-                    cancellable(self._database, lease, stopping, result={}) as progress,
+                    cancelable(self._database, lease, stopping, result={}) as progress,
                     translate_full_disk(),
                 ):
                     work(job, lease, scratch, progress)

@@ -223,7 +223,7 @@ class Attempt:
             self._database, self._store, self._run, self._lease, self._reporter, inputs, message
         )
         self._finish_uploads()
-        trainer.send(self._reporter.wait_out(self._result.export_order, is_cancellable=True))
+        trainer.send(self._reporter.wait_out(self._result.export_order, is_cancelable=True))
         if self.model is not None and sum(inputs.base.parameters.values()) < SMALL_BASE:
             self._trainers.warm_after_training(self.model)
         return False

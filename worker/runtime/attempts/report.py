@@ -213,7 +213,7 @@ class Reporter:
                 self._lease.lost.wait(RETRY_SECONDS)
         return self.wait_out(write_once)
 
-    def wait_out(self, action: Callable[[], T], *, is_cancellable: bool = False) -> T:
+    def wait_out(self, action: Callable[[], T], *, is_cancelable: bool = False) -> T:
         """The result of `action`, done again and again during an outage.
 
         Raises LostLease, GaveUp when the worker stops meanwhile, and CanceledWhileWaiting.
@@ -225,7 +225,7 @@ class Reporter:
             reasons.append(reason)
             self.show_wait(reason)
             self.flush()
-            if is_cancellable and self.read_flags().cancel:
+            if is_cancelable and self.read_flags().cancel:
                 raise CanceledWhileWaiting
 
         self._lease.check()

@@ -102,7 +102,7 @@ class TrainingResult:
         self._lease.release()
 
     def _put(self, path: Path) -> Blob:
-        return self._reporter.wait_out(lambda: self._store.put_file(path), is_cancellable=True)
+        return self._reporter.wait_out(lambda: self._store.put_file(path), is_cancelable=True)
 
     def _write_version(
         self,

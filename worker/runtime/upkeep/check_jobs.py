@@ -16,7 +16,7 @@ from app.registry.jobs.kinds import CheckFilesResult
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
-from worker.runtime.job_progress import JobProgress, cancellable, give_way
+from worker.runtime.job_progress import JobProgress, cancelable, give_way
 from worker.runtime.lease import Lease
 
 LOOK_SECONDS = 0.5  # between two looks for other jobs
@@ -38,7 +38,7 @@ class CheckJobs:
 
     def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
         """Check files for some minutes, or until none is due."""
-        with cancellable(self._database, lease, stopping) as progress:
+        with cancelable(self._database, lease, stopping) as progress:
             pace = _Pace(progress, stopping, give_way=lambda: give_way(self._database, job))
             check = StoreCheck(self._database, self._store, on_chunk=pace.on_chunk)
             stored = check.find_missing()

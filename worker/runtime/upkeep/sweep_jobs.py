@@ -13,7 +13,7 @@ from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
 from app.registry.sweep import WAY_OUT, SweepSummary, sweep
-from worker.runtime.job_progress import cancellable
+from worker.runtime.job_progress import cancelable
 from worker.runtime.lease import Lease
 
 log = logging.getLogger(__name__)
@@ -28,7 +28,7 @@ class SweepJobs:
 
     def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
         """Move the files that nothing refers to into the trash, or report why not."""
-        with cancellable(self._database, lease, stopping, result={}) as progress:
+        with cancelable(self._database, lease, stopping, result={}) as progress:
             swept = sweep(self._database, self._store, on_item=lambda: progress(0, 1))
             if swept.report:
                 log.warning("Nothing was swept. %s To go on, run `%s`.", swept.report, WAY_OUT)

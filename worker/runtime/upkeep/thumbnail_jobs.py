@@ -14,7 +14,7 @@ from app.registry.jobs.states import JobStatus
 from app.registry.storage.store import BlobStore
 from app.registry.thumbnails import service as thumbnails
 from app.registry.thumbnails.make import remake_thumbnails
-from worker.runtime.job_progress import JobProgress, cancellable, give_way
+from worker.runtime.job_progress import JobProgress, cancelable, give_way
 from worker.runtime.lease import Lease
 
 IMAGES_AT_ONCE = 100  # hashes looked up together
@@ -33,7 +33,7 @@ class ThumbnailJobs:
 
     def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
         """Make thumbnails until none is missing."""
-        with cancellable(self._database, lease, stopping) as progress:
+        with cancelable(self._database, lease, stopping) as progress:
             made = self._make_missing(job, progress, stopping)
             result = MakeThumbnailsResult(done=made, total=made).stored()
             with self._database.write() as session:
