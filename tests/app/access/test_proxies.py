@@ -90,6 +90,14 @@ def test_a_proxy_that_is_not_trusted_is_named_once(settings: Settings) -> None:
 # -- the examples of docs/deployment.md ----------------------------------------------------------
 
 
+def unverified_tls() -> ssl.SSLContext:
+    """TLS that takes any certificate: that of a test is its own."""
+    context = ssl.create_default_context()
+    context.check_hostname = False
+    context.verify_mode = ssl.CERT_NONE
+    return context
+
+
 @dataclass(frozen=True)
 class Proxy:
     """A running proxy with TLS before a running app."""
@@ -98,13 +106,10 @@ class Proxy:
     plain_port: int | None
 
     def client(self, address: str = "127.0.0.1") -> httpx.Client:
-        """A client at an address of this machine; the certificate is the test's own."""
-        unchecked = ssl.create_default_context()
-        unchecked.check_hostname = False
-        unchecked.verify_mode = ssl.CERT_NONE
+        """A client at an address of this machine."""
         return httpx.Client(
             base_url=f"https://{NAME}:{self.port}",
-            transport=ToThisMachine(local_address=address, verify=unchecked),
+            transport=ToThisMachine(local_address=address, verify=unverified_tls()),
             timeout=30,
         )
 
@@ -215,12 +220,18 @@ def proxy(request: pytest.FixtureRequest, live: Live, tmp_path: Path) -> Iterato
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes], log: Path) -> None:
+    """Return once a TLS handshake succeeds: Caddy listens before it has a certificate."""
+    unverified = unverified_tls()
     for _ in range(600):
         assert process.poll() is None, log.read_text()
-        with socket.socket() as trial:
-            if trial.connect_ex(("127.0.0.1", port)) == 0:
+        try:
+            with (
+                socket.create_connection(("127.0.0.1", port), timeout=5) as trial,
+                unverified.wrap_socket(trial, server_hostname=NAME),
+            ):
                 return
-        time.sleep(0.05)
+        except OSError:  # refused, or no certificate yet
+            time.sleep(0.05)
     pytest.fail(log.read_text())
 
 
