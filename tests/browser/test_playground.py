@@ -10,7 +10,7 @@ from playwright.sync_api import BrowserContext, Page, expect
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.adapters.versions.usual_weight import set_usual_weight
 from app.registry.base_models.models import BaseModel
-from app.registry.renders import service
+from app.registry.renders import listing, service
 from tests import fake_workers
 from tests.browser.conftest import Live
 
@@ -52,7 +52,7 @@ def test_an_adapter_is_found_and_added_and_enter_does_not_draw(live: Live, page:
     expect(search).to_have_value("")
     expect(page).to_have_url(re.compile(r"/play\?adapter=moss$"))
     with live.database.read() as session:
-        assert service.recent_renders(session) == []
+        assert listing.recent_renders(session) == []
 
 
 def test_another_base_marks_at_once_what_does_not_fit(live: Live, page: Page) -> None:
@@ -212,4 +212,4 @@ def test_a_subject_is_found_and_chosen_with_the_keyboard_alone(live: Live, page:
     prompt.fill("rocket, noto style")  # the new field is listened to as well
     expect(note).to_be_hidden()
     with live.database.read() as session:
-        assert service.recent_renders(session) == []
+        assert listing.recent_renders(session) == []

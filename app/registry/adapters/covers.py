@@ -7,7 +7,7 @@ from sqlmodel import Session, col, select
 from app.registry.adapters import service
 from app.registry.adapters.images import find_sample, require_adapter_image
 from app.registry.adapters.models import Adapter, AdapterVersion
-from app.registry.renders.service import find_render_of
+from app.registry.renders.listing import find_render_of
 from app.registry.runs.models import Sample
 
 

@@ -12,6 +12,7 @@ from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.service import AdapterSummary
 from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.errors import InvalidInput, NotFound
+from app.registry.renders import listing
 from app.registry.renders import service as playground
 from app.registry.renders.models import Render
 from app.registry.runs.models import Sample
@@ -107,7 +108,7 @@ def list_renders(
 
     With `before`, the id of a render, only earlier ones.
     """
-    renders = playground.adapter_renders(
+    renders = listing.adapter_renders(
         session, summary.adapter.key, limit=IMAGES_A_PAGE + 1, before=before
     )
     has_older, renders = len(renders) > IMAGES_A_PAGE, renders[:IMAGES_A_PAGE]
@@ -137,7 +138,7 @@ def _render_images(
             seed=render.seed,
             render=render,
         )
-        for sha256, render in playground.distinct_images(session, renders)
+        for sha256, render in listing.distinct_images(session, renders)
     ]
 
 
@@ -147,7 +148,7 @@ def _cover_image(session: Session, adapter: Adapter, sha256: str) -> AdapterImag
         return AdapterImage(
             sha256, sample.prompt, f"/media/{sha256}", is_cover=True, seed=sample.seed
         )
-    if render := playground.find_render_of(session, adapter.key, sha256):
+    if render := listing.find_render_of(session, adapter.key, sha256):
         address = f"/renders/{render.key}"
         return AdapterImage(
             sha256, render.prompt, address, is_cover=True, seed=render.seed, render=render
@@ -171,6 +172,6 @@ def require_adapter_image(session: Session, adapter: Adapter, sha256: str) -> No
         return
     if find_sample(session, adapter.key, sha256):
         return
-    if not playground.find_render_of(session, adapter.key, sha256):
+    if not listing.find_render_of(session, adapter.key, sha256):
         sentence = "Only an image generated with this adapter can be its cover."
         raise InvalidInput(sentence, fields={"cover_sha256": sentence})

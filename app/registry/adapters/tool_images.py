@@ -23,6 +23,7 @@ from app.registry.jobs.kinds import (
 )
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
+from app.registry.renders import listing
 from app.registry.renders import service as playground
 from app.registry.renders.models import Render
 from app.registry.storage.store import BlobStore
@@ -130,7 +131,7 @@ def find_images(session: Session, job: IoJob) -> ToolImages | None:
 
 
 def _tool_images(session: Session, before: Render, after: Render) -> ToolImages:
-    images = playground.first_images(session, [before, after])
+    images = listing.first_images(session, [before, after])
     shown = [
         ToolImage(
             render,

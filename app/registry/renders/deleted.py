@@ -18,8 +18,9 @@ from app.registry.db import utcnow
 from app.registry.deletion.freeing import Deletion
 from app.registry.errors import Conflict, NotFound
 from app.registry.renders.deletion import delete_renders
+from app.registry.renders.listing import distinct_images
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
-from app.registry.renders.service import distinct_images, get_render
+from app.registry.renders.service import get_render
 
 LISTED = 200
 

@@ -1,4 +1,4 @@
-"""Operations on renders: create, find, cancel."""
+"""Operations on renders: create, find, cancel. Lists of them are in `listing`."""
 
 from __future__ import annotations
 
@@ -11,7 +11,6 @@ from datetime import timedelta
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy.orm import aliased
 from sqlmodel import Session, col, select
 
 from app.registry.adapters import fitting
@@ -25,7 +24,6 @@ from app.registry.base_models.sizes import USUAL_SIDE, size_problem
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.jobs.presence import present_workers
-from app.registry.jobs.states import JobStatus
 from app.registry.renders import results
 from app.registry.renders.lora_tags import take_tags
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
@@ -39,7 +37,6 @@ from worker.core.training.presets import default_guidance
 from worker.core.words import RenderPrecision
 
 MAX_RANDOM_SEED = 2**32 - 1
-RENDERS_A_PAGE = 24
 
 
 @dataclass(frozen=True)
@@ -274,81 +271,3 @@ def cancel_with_twin(session: Session, render_id: int) -> Render:
 def has_render_worker(session: Session) -> bool:
     """True if a render worker was seen recently."""
     return bool(present_workers(session, queue=Render.queue))
-
-
-def recent_renders(session: Session, *, limit: int = RENDERS_A_PAGE) -> list[Render]:
-    """The newest finished renders without twins, newest first."""
-    of_twin = aliased(Render)
-    is_twin = select(1).where(col(of_twin.twin_id) == col(Render.id)).exists()
-    query = (
-        select(Render)
-        .where(Render.status == JobStatus.SUCCEEDED, col(Render.deleted_at).is_(None), ~is_twin)
-        .order_by(col(Render.id).desc())
-        .limit(limit)
-    )
-    return list(session.exec(query))
-
-
-def adapter_renders(
-    session: Session,
-    adapter_id: int,
-    *,
-    limit: int = 12,
-    before: int | None = None,
-    hidden: bool = False,
-) -> list[Render]:
-    """The newest finished renders with this adapter; with `before`, only earlier ones.
-
-    `hidden`: those that are hidden on its page, instead of the others.
-    """
-    query = (
-        select(Render)
-        .join(RenderAdapter, col(RenderAdapter.render_id) == col(Render.id))
-        .where(
-            RenderAdapter.adapter_id == adapter_id,
-            RenderAdapter.hidden == hidden,
-            Render.status == JobStatus.SUCCEEDED,
-            col(Render.deleted_at).is_(None),
-        )
-        .order_by(col(RenderAdapter.render_id).desc())
-        .limit(limit)
-    )
-    if before is not None:
-        query = query.where(RenderAdapter.render_id < before)
-    return list(session.exec(query))
-
-
-def find_render_of(session: Session, adapter_id: int, sha256: str) -> Render | None:
-    """The newest render with this adapter that has this image and is not deleted."""
-    query = (
-        select(Render)
-        .join(RenderImage, col(RenderImage.render_id) == col(Render.id))
-        .join(RenderAdapter, col(RenderAdapter.render_id) == col(Render.id))
-        .where(
-            RenderImage.sha256 == sha256,
-            RenderAdapter.adapter_id == adapter_id,
-            col(Render.deleted_at).is_(None),
-        )
-        .order_by(col(Render.id).desc())
-    )
-    return session.exec(query.limit(1)).first()
-
-
-def first_images(session: Session, renders: Sequence[Render]) -> dict[int, RenderImage]:
-    """The first image of each render, by render id."""
-    keys = [render.key for render in renders]
-    query = select(RenderImage).where(col(RenderImage.render_id).in_(keys), RenderImage.index == 0)
-    return {image.render_id: image for image in session.exec(query)}
-
-
-def distinct_images(session: Session, renders: Sequence[Render]) -> list[tuple[str, Render]]:
-    """The hashes of the first images of these renders, each once, with its first render.
-
-    An image that several renders have stands at the place of the last one; renders without an
-    image are left out.
-    """
-    images = first_images(session, renders)
-    found = {
-        images[render.key].sha256: render for render in reversed(renders) if render.key in images
-    }
-    return list(found.items())[::-1]

@@ -16,7 +16,7 @@ from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
 from app.registry.integrity.references import Subject
 from app.registry.integrity.report import bad_files_of
-from app.registry.renders import deleted, service
+from app.registry.renders import deleted, listing, service
 from app.registry.renders.models import Render, RenderImage
 from app.registry.storage.store import BlobStore
 from app.web.forms import SentForm
@@ -301,8 +301,8 @@ def _play_page(session: Session, form: PlayForm, error: AppError | None = None) 
 
 
 def _earlier_renders(session: Session) -> list[EarlierRender]:
-    renders = service.recent_renders(session, limit=STRIP)
-    images = service.first_images(session, renders)
+    renders = listing.recent_renders(session, limit=STRIP)
+    images = listing.first_images(session, renders)
     return [EarlierRender(render, images[render.key]) for render in renders if render.key in images]
 
 
@@ -317,7 +317,7 @@ def _result_fragment(
 def _result_view(session: Session, render: Render) -> ResultView:
     twin = service.get_render(session, render.twin_id) if render.twin_id else None
     shown = [render, twin] if twin else [render]
-    images = service.first_images(session, shown)
+    images = listing.first_images(session, shown)
     base = base_models.get_base_model(session, render.base_model_id)
     return ResultView(
         render=render,

@@ -16,7 +16,7 @@ from app.registry.jobs.kinds import PublishAdapterArgs, PublishedImage
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import enqueue_io
 from app.registry.jobs.states import JobStatus
-from app.registry.renders import deleted, deletion, service
+from app.registry.renders import deleted, deletion, listing, service
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
 from tests import fake_workers
 from tests.app.deletion.conftest import SECRET, Registry
@@ -50,7 +50,7 @@ def test_nothing_is_left_of_a_render_and_its_twin(registry: Registry) -> None:
     with registry.database.read() as session:
         for table in (Render, RenderImage, RenderAdapter):
             assert session.exec(select(table)).all() == []
-        assert service.adapter_renders(session, adapter.key) == []
+        assert listing.adapter_renders(session, adapter.key) == []
     assert f"'{SECRET}'" not in registry.texts().replace("caption", "")
     with pytest.raises(NotFound, match="for good already"):
         delete(registry, render)
@@ -160,15 +160,15 @@ def test_a_deleted_render_is_in_no_list_and_comes_back_as_the_cover(registry: Re
         row = session.get_one(Adapter, adapter.key)
         sample = covers.usual_cover(session, row)
         assert row.cover_sha256 == sample != image
-        assert service.adapter_renders(session, adapter.key) == []
-        assert service.recent_renders(session) == []
+        assert listing.adapter_renders(session, adapter.key) == []
+        assert listing.recent_renders(session) == []
         assert [one.sha256 for one in deleted.list_deleted(session, adapter.key)] == [image]
         with pytest.raises(InvalidInput, match="generated with this adapter"):
             covers.choose_cover(session, adapter.key, image)
         deleted.delete_render(session, render.key)  # twice is no error
         deleted.restore_render(session, render.key)
         assert row.cover_sha256 == image
-        assert len(service.recent_renders(session)) == 2
+        assert len(listing.recent_renders(session)) == 2
         deleted.delete_render(session, render.key)
         covers.choose_cover(session, adapter.key, None)
     freed = registry.delete(deleted.delete_deleted_renders)

@@ -15,7 +15,7 @@ from app.registry.db import Database
 from app.registry.errors import InvalidInput
 from app.registry.jobs import service as jobs
 from app.registry.jobs.states import JobStatus
-from app.registry.renders import results, service
+from app.registry.renders import listing, results, service
 from app.registry.renders.models import Render, RenderImage
 from app.registry.renders.service import RenderRequest
 from app.registry.storage.folder import LocalBlobStore
@@ -130,7 +130,7 @@ def test_what_another_sampler_drew_is_listed_but_not_copied(
         assert cached is not None
         assert [image.sha256 for image in cached.images] == ["f" * 64]
         assert results.find_cached_images(session, new, store) is None
-        assert [row.key for row in service.recent_renders(session)] == [old.key]
+        assert [row.key for row in listing.recent_renders(session)] == [old.key]
 
 
 def test_no_seed_means_another_picture_each_time(database: Database, ready_base: None) -> None:
@@ -150,8 +150,8 @@ def test_recent_renders_leave_out_those_that_are_only_a_twin(
     alone = ask(database)
     succeed(database)
     with database.read() as session:
-        recent = [row.key for row in service.recent_renders(session)]
-        of_adapter = [row.key for row in service.adapter_renders(session, adapter)]
+        recent = [row.key for row in listing.recent_renders(session)]
+        of_adapter = [row.key for row in listing.adapter_renders(session, adapter)]
     assert recent == [alone.key, render.key]
     assert of_adapter == [render.key]
 

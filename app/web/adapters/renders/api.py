@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.adapters import service
 from app.registry.db import Session
-from app.registry.renders import deleted
-from app.registry.renders import service as playground
+from app.registry.renders import deleted, listing
 from app.registry.renders.models import Render, RenderImage
 from app.web.adapters.versions.api import Before, Limit
 from app.web.problems import problems
@@ -49,10 +48,10 @@ def list_adapter_renders(
     """List the renders that used an adapter, newest first."""
     with state.database.read() as session:
         adapter = service.get_adapter(session, adapter_id)
-        found = playground.adapter_renders(
+        found = listing.adapter_renders(
             session, adapter.key, limit=limit, before=before, hidden=hidden
         )
-        images = playground.first_images(session, found)
+        images = listing.first_images(session, found)
     return [_brief(row, images.get(row.key), hidden=hidden) for row in found]
 
 
@@ -75,7 +74,7 @@ def change_adapter_render(
 
 
 def _first_image(session: Session, row: Render) -> RenderImage | None:
-    return playground.first_images(session, [row]).get(row.key)
+    return listing.first_images(session, [row]).get(row.key)
 
 
 def _brief(row: Render, image: RenderImage | None, *, hidden: bool) -> RenderBrief:
