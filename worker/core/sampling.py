@@ -73,10 +73,13 @@ def generate_latents(
     steps: int,
     device: torch.device | str,
     on_step: Callable[[int], None],
+    on_preview: Callable[[int, Tensor], None] | None = None,
 ) -> Tensor:
     """The latents (n, channels, height, width), one image per seed; sides in pixels.
 
-    `on_step(done)` is called after each step and may raise to stop the sampling.
+    `on_step(done)` is called after each step and may raise to stop the sampling; then
+    `on_preview(done, latents)` with the clean latents (n, channels, height, width) that this step
+    predicts.
     """
     noise = initial_noise(unet, vae, seeds, width=width, height=height).to(device)
     text = _concat_negative(conditioning)
@@ -89,9 +92,24 @@ def generate_latents(
         if conditioning.negative is not None:
             unconditional, conditional = predicted.chunk(2)
             predicted = unconditional + conditioning.guidance * (conditional - unconditional)
-        latents = scheduler.step(predicted, timestep, latents, return_dict=False)[0]
+        stepped = scheduler.step(predicted, timestep, latents, return_dict=False)
+        latents = stepped[0]
         on_step(done)
+        if on_preview is not None:
+            on_preview(done, _predicted_clean(scheduler, stepped))
     return latents
+
+
+def _predicted_clean(scheduler: Any, stepped: Sequence[Tensor]) -> Tensor:
+    """The clean latents that a step predicted.
+
+    They are the second output of most schedulers; those of DPM-Solver++ keep them as the newest of
+    their model outputs.
+    """
+    if len(stepped) > 1:
+        return stepped[1]
+    kept = getattr(scheduler, "model_outputs", None)
+    return stepped[0] if not kept or kept[-1] is None else kept[-1]
 
 
 def predict_noise(

@@ -15,9 +15,11 @@ from torch import Tensor, nn
 from worker.core.bases.inspect import vae_factor
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.bases.text import PromptEmbeddings, encode_prompts, find_truncated
+from worker.core.bases.threads import is_small
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.merge import MergedWeights, Recipe
+from worker.core.inference.preview import approximate_pixels, has_linear_map
 from worker.core.lora_files.canonical import Component
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.sampling import (
@@ -133,12 +135,18 @@ class ResidentPipeline:
         return self._merged.apply(stack)
 
     def render(
-        self, config: RenderConfig, *, on_step: Callable[[int, int], bool] = lambda _, __: True
+        self,
+        config: RenderConfig,
+        *,
+        on_step: Callable[[int, int], bool] = lambda _, __: True,
+        on_preview: Callable[[int, Tensor], None] | None = None,
     ) -> list[RenderedImage]:
         """The images of the config; image i is generated from seed + i, alone, whatever the count.
 
         `on_step(done, total)` is called after every step of every image; when it returns False,
-        RenderCanceled is raised. Raises RenderError.
+        RenderCanceled is raised. `on_preview(first, latents)` is called after it with the clean
+        latents (n, channels, height, width) which the step predicts for the images `first`,
+        `first` + 1 … of the request; `preview_image` makes an image of each. Raises RenderError.
         """
         width, height = self.image_size(config)
         self._check_clip_skip(config.clip_skip)
@@ -155,6 +163,7 @@ class ResidentPipeline:
                             (width, height),
                             seed=config.seed + index,
                             on_step=_cancel_on_false(on_step, index * config.steps, total),
+                            on_preview=on_preview and _of_image(on_preview, index),
                         ),
                         seed=config.seed + index,
                         truncated=truncated,
@@ -190,6 +199,7 @@ class ResidentPipeline:
         *,
         seed: int,
         on_step: Callable[[int], None],
+        on_preview: Callable[[int, Tensor], None] | None,
     ) -> Image.Image:
         latents = generate_latents(
             self.base.unet,
@@ -202,8 +212,21 @@ class ResidentPipeline:
             steps=config.steps,
             device=self.device,
             on_step=on_step,
+            on_preview=on_preview,
         )
         return self._decode_image(latents[0])
+
+    def preview_image(self, latent: Tensor) -> Image.Image:
+        """A small image of one clean latent (channels, height, width), made in milliseconds.
+
+        A small base decodes it: the image has its full size. A large base shows one pixel per
+        latent, an eighth of the side, by the linear map of `preview.py`. It never fails: invalid
+        numbers are black.
+        """
+        with torch.inference_mode():
+            if is_small(self.base.info.parameters) or not has_linear_map(latent):
+                return to_image(decode_latent(self.base.vae, latent))
+            return to_image(approximate_pixels(latent, self.base.info.family))
 
     def _decode_image(self, latent: Tensor) -> Image.Image:
         """The image of one latent (channels, height, width)."""
@@ -277,6 +300,13 @@ def default_precision(device: torch.device | str) -> RenderPrecision:
     """The precision on a device unless another one was measured to be better."""
     is_cuda = torch.device(device).type == "cuda"
     return RenderPrecision.FP16 if is_cuda else RenderPrecision.FP32
+
+
+def _of_image(
+    on_preview: Callable[[int, Tensor], None], first: int
+) -> Callable[[int, Tensor], None]:
+    """A preview callback that says which image of the request is shown instead of the step."""
+    return lambda _, latents: on_preview(first, latents)
 
 
 def _cancel_on_false(

@@ -1,0 +1,66 @@
+"""Previews of a step show what the image will be."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+import torch
+from diffusers import DPMSolverMultistepScheduler
+from torch import Tensor
+
+from worker.core import starter
+from worker.core.bases.family import BaseFamily
+from worker.core.inference import pipeline as pipeline_module
+from worker.core.inference.config import RenderConfig
+from worker.core.inference.pipeline import ResidentPipeline
+from worker.core.inference.preview import approximate_pixels
+from worker.core.sampling import decode_latent, to_image
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> ResidentPipeline:
+    return ResidentPipeline.load(starter.PATH)
+
+
+CONFIG = RenderConfig(prompt="red apple", seed=5, steps=4)
+
+
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")  # diffusers
+@pytest.mark.parametrize("sampler", ["ddim", "dpm++"])
+def test_the_preview_of_the_last_step_is_the_image(
+    pipeline: ResidentPipeline, sampler: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if sampler == "dpm++":
+        ddim = pipeline._scheduler
+        other = DPMSolverMultistepScheduler.from_config(ddim.config, timestep_spacing="trailing")
+        monkeypatch.setattr(pipeline, "_scheduler", other)
+    seen: list[tuple[int, Tensor]] = []
+    drawn = pipeline.render(CONFIG, on_preview=lambda first, latents: seen.append((first, latents)))
+    assert [first for first, _ in seen] == [0] * CONFIG.steps
+    previews = [np.asarray(pipeline.preview_image(latents[0])).astype(int) for _, latents in seen]
+    image = np.asarray(drawn[0].image).astype(int)
+    distances = [np.abs(preview - image).mean() for preview in previews]
+    assert distances == sorted(distances, reverse=True)  # each step is nearer
+    assert distances[-1] < 0.5
+
+
+def test_a_large_bases_preview_has_a_pixel_per_latent(
+    pipeline: ResidentPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    latent = torch.randn(4, 12, 16)
+    monkeypatch.setattr(pipeline_module, "is_small", lambda _: False)
+    assert pipeline.preview_image(latent).size == (16, 12)
+    unusual = torch.randn(12, 16, 16)  # latents without published factors are decoded
+    assert pipeline.preview_image(unusual).size == (
+        to_image(decode_latent(pipeline.base.vae, unusual)).size
+    )
+
+
+def test_the_published_factors_give_the_published_colors() -> None:
+    gray = approximate_pixels(torch.zeros(4, 1, 1), BaseFamily.SDXL)
+    assert to_image(gray).getpixel((0, 0)) == (150, 140, 130)
+    one = torch.tensor([1.0, 0, 0, 0]).view(4, 1, 1)
+    assert to_image(approximate_pixels(one, BaseFamily.SDXL)).getpixel((0, 0)) == (210, 200, 190)
+    assert approximate_pixels(one, BaseFamily.SD1).flatten().tolist() == pytest.approx(
+        [0.298, 0.207, 0.208]
+    )
