@@ -16,6 +16,14 @@ from worker.core.bases.inspect import vae_factor
 from worker.core.bases.load import LoadedBase, load_base
 from worker.core.bases.text import PromptEmbeddings, encode_prompts, find_truncated
 from worker.core.bases.threads import is_small
+from worker.core.inference.batches import (
+    StepCallbacks,
+    WantedImage,
+    Watcher,
+    concat_conditioning,
+    free_device_memory,
+    images_at_once,
+)
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.merge import MergedWeights, Recipe
@@ -141,40 +149,32 @@ class ResidentPipeline:
         on_step: Callable[[int, int], bool] = lambda _, __: True,
         on_preview: Callable[[int, Tensor], None] | None = None,
     ) -> list[RenderedImage]:
-        """The images of the config; image i is generated from seed + i, alone, whatever the count.
+        """The images of the config; image i is generated from seed + i, whatever the count.
 
-        `on_step(done, total)` is called after every step of every image; when it returns False,
-        RenderCanceled is raised. `on_preview(first, latents)` is called after it with the clean
-        latents (n, channels, height, width) which the step predicts for the images `first`,
-        `first` + 1 … of the request; `preview_image` makes an image of each. Raises RenderError.
+        Images are generated together as `images_at_once` says. An image is the same alone and among
+        others but for rounding: within 1 of 255 levels in fp32.
+
+        `on_step(done, total)` counts the steps of all images; it is called after each step of a
+        batch, and when it returns False, RenderCanceled is raised. `on_preview(first, latents)` is
+        called after it with the clean latents (n, channels, height, width) which the step predicts
+        for the images `first`, `first` + 1 … of the request; `preview_image` makes an image of
+        each. Raises RenderError.
         """
-        width, height = self.image_size(config)
+        size = self.image_size(config)
         self._check_clip_skip(config.clip_skip)
-        total = config.steps * config.count
-        try:
-            with torch.inference_mode():
-                conditioning = self._make_conditioning(config)
-                truncated = self._find_truncated(config, conditioning)
-                return [
-                    RenderedImage(
-                        image=self._generate(
-                            config,
-                            conditioning,
-                            (width, height),
-                            seed=config.seed + index,
-                            on_step=_cancel_on_false(on_step, index * config.steps, total),
-                            on_preview=on_preview and _of_image(on_preview, index),
-                        ),
-                        seed=config.seed + index,
-                        truncated=truncated,
-                    )
-                    for index in range(config.count)
-                ]
-        except torch.OutOfMemoryError as error:
-            raise RenderError(
-                f"An image of {width} × {height} does not fit in the device's memory. "
-                "Choose a smaller size."
-            ) from error
+        with torch.inference_mode():
+            conditioning = self._make_conditioning(config)
+            truncated = self._find_truncated(config, conditioning)
+            wanted = [
+                WantedImage(conditioning, seed)
+                for seed in range(config.seed, config.seed + config.count)
+            ]
+            watcher = Watcher(on_step, on_preview, total=config.steps * config.count)
+            latents = self._generate(wanted, size, config.steps, watcher)
+            return [
+                RenderedImage(self._decode_image(latent, size), image.seed, truncated)
+                for image, latent in zip(wanted, latents, strict=True)
+            ]
 
     def predict_once(self, config: RenderConfig) -> Tensor:
         """The prediction in the middle of an image of this config, fp32: one call of the UNet."""
@@ -192,29 +192,49 @@ class ResidentPipeline:
             )
 
     def _generate(
+        self, wanted: Sequence[WantedImage], size: tuple[int, int], steps: int, watcher: Watcher
+    ) -> Iterator[Tensor]:
+        """The latents (channels, height, width) of each image, generated in batches.
+
+        A batch that does not fit in memory is generated in halves.
+        """
+        at_once, first = images_at_once(self.device, size) or len(wanted), 0
+        while first < len(wanted):
+            part = wanted[first : first + at_once]
+            latents = None
+            try:
+                callbacks = watcher.of_batch(first, part, steps=steps)
+                latents = self._generate_batch(part, size, steps, callbacks)
+            except torch.OutOfMemoryError as error:
+                if len(part) == 1:
+                    raise _does_not_fit(size) from error
+            if latents is None:  # outside of `except`, whose error keeps the batch in memory
+                free_device_memory(self.device)
+                at_once = len(part) // 2
+                continue
+            yield from latents
+            first += len(part)
+
+    def _generate_batch(
         self,
-        config: RenderConfig,
-        conditioning: Conditioning,
+        part: Sequence[WantedImage],
         size: tuple[int, int],
-        *,
-        seed: int,
-        on_step: Callable[[int], None],
-        on_preview: Callable[[int, Tensor], None] | None,
-    ) -> Image.Image:
-        latents = generate_latents(
+        steps: int,
+        callbacks: StepCallbacks,
+    ) -> Tensor:
+        return generate_latents(
             self.base.unet,
             self.base.vae,
             self._scheduler,
-            conditioning,
-            seeds=[seed],
+            concat_conditioning([image.conditioning for image in part]),
+            seeds=[image.seed for image in part],
             width=size[0],
             height=size[1],
-            steps=config.steps,
+            steps=steps,
             device=self.device,
-            on_step=on_step,
-            on_preview=on_preview,
+            on_step=callbacks.on_step,
+            on_preview=callbacks.on_preview,
         )
-        return self._decode_image(latents[0])
 
     def preview_image(self, latent: Tensor) -> Image.Image:
         """A small image of one clean latent (channels, height, width), made in milliseconds.
@@ -228,9 +248,12 @@ class ResidentPipeline:
                 return to_image(decode_latent(self.base.vae, latent))
             return to_image(approximate_pixels(latent, self.base.info.family))
 
-    def _decode_image(self, latent: Tensor) -> Image.Image:
+    def _decode_image(self, latent: Tensor, size: tuple[int, int]) -> Image.Image:
         """The image of one latent (channels, height, width)."""
-        pixels = decode_latent(self.base.vae, latent)
+        try:
+            pixels = decode_latent(self.base.vae, latent)
+        except torch.OutOfMemoryError as error:
+            raise _does_not_fit(size) from error
         if not bool(torch.isfinite(pixels).all()):
             raise RenderError(
                 "The image contains invalid numbers (NaN). Use smaller adapter weights or less "
@@ -302,20 +325,8 @@ def default_precision(device: torch.device | str) -> RenderPrecision:
     return RenderPrecision.FP16 if is_cuda else RenderPrecision.FP32
 
 
-def _of_image(
-    on_preview: Callable[[int, Tensor], None], first: int
-) -> Callable[[int, Tensor], None]:
-    """A preview callback that says which image of the request is shown instead of the step."""
-    return lambda _, latents: on_preview(first, latents)
-
-
-def _cancel_on_false(
-    on_step: Callable[[int, int], bool], before: int, total: int
-) -> Callable[[int], None]:
-    """A step callback that counts over all images and raises RenderCanceled on False."""
-
-    def note(done: int) -> None:
-        if not on_step(before + done, total):
-            raise RenderCanceled
-
-    return note
+def _does_not_fit(size: tuple[int, int]) -> RenderError:
+    return RenderError(
+        f"An image of {size[0]} × {size[1]} does not fit in the device's memory. "
+        "Choose a smaller size."
+    )

@@ -1,0 +1,116 @@
+"""Images of one request are generated together, and each is the one that it is alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from tests.worker.lora_files.random_adapters import random_adapter
+from worker.core import starter
+from worker.core.inference import batches
+from worker.core.inference.batches import images_at_once
+from worker.core.inference.config import RenderConfig
+from worker.core.inference.errors import RenderError
+from worker.core.inference.pipeline import RenderedImage, ResidentPipeline
+from worker.core.lora_files.compatible import base_shapes
+from worker.core.lora_files.loaded import LoadedAdapter
+
+STEPS = 2
+
+
+@pytest.fixture(scope="module")
+def pipeline() -> ResidentPipeline:
+    return ResidentPipeline.load(starter.PATH)
+
+
+def config(**changes: Any) -> RenderConfig:
+    return RenderConfig(**({"prompt": "red apple", "seed": 6, "steps": STEPS} | changes))
+
+
+def pixels(rendered: RenderedImage) -> NDArray[np.int16]:
+    return np.asarray(rendered.image).astype(np.int16)
+
+
+@contextmanager
+def unet_calls(pipeline: ResidentPipeline, *, fits: int = 1_000) -> Iterator[list[int]]:
+    """The rows of each call of the UNet, which runs out of memory above `fits` rows."""
+    rows: list[int] = []
+
+    def note(_: object, inputs: tuple[torch.Tensor, ...]) -> None:
+        rows.append(len(inputs[0]))
+        if len(inputs[0]) > fits:
+            raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    hook = pipeline.base.unet.register_forward_pre_hook(note)
+    yield rows
+    hook.remove()
+
+
+@pytest.mark.parametrize("base", ["starter", "sd15", "sdxl"])
+@pytest.mark.parametrize("guidance", [1.0, 4.0])
+def test_an_image_is_the_same_alone_and_in_a_batch(
+    base: str, guidance: float, pipeline: ResidentPipeline, sd15_folder: Path, sdxl_folder: Path
+) -> None:
+    if base != "starter":
+        pipeline = ResidentPipeline.load(sd15_folder if base == "sd15" else sdxl_folder)
+    adapter = random_adapter(base_shapes(pipeline.base), strength=0.05)
+    pipeline.set_adapters([LoadedAdapter("a", adapter)])
+    with unet_calls(pipeline) as rows:
+        among = pipeline.render(config(count=3, guidance=guidance))
+    assert rows == [3 if guidance == 1 else 6] * STEPS
+    assert [rendered.seed for rendered in among] == [6, 7, 8]
+    for rendered in reversed(among):
+        (alone,) = pipeline.render(config(seed=rendered.seed, guidance=guidance))
+        assert np.abs(pixels(rendered) - pixels(alone)).max() <= 1
+    assert np.abs(pixels(among[0]) - pixels(among[1])).max() > 1
+    pipeline.set_adapters([])
+
+
+def test_a_batch_that_does_not_fit_is_halved_until_it_does(pipeline: ResidentPipeline) -> None:
+    usual = pipeline.render(config(count=5))
+    progress: list[int] = []
+    previews: list[tuple[int, int]] = []
+    with unet_calls(pipeline, fits=4) as rows:
+        halved = pipeline.render(
+            config(count=5),
+            on_step=lambda done, total: not progress.append(done) and total == 5 * STEPS,
+            on_preview=lambda first, latents: previews.append((first, len(latents))),
+        )
+    assert rows == [10, 4, 4, 4, 4, 2, 2]  # guidance doubles the rows
+    assert progress == [2, 4, 6, 8, 9, 10]
+    assert previews == [(0, 2), (0, 2), (2, 2), (2, 2), (4, 1), (4, 1)]
+    for one, other in zip(usual, halved, strict=True):
+        assert one.seed == other.seed
+        assert np.abs(pixels(one) - pixels(other)).max() <= 1
+
+
+def test_an_image_that_does_not_fit_alone_says_so(pipeline: ResidentPipeline) -> None:
+    with (
+        unet_calls(pipeline, fits=0) as rows,
+        pytest.raises(RenderError, match=r"128 × 128 does not fit .* Choose a smaller size"),
+    ):
+        pipeline.render(config(count=2))
+    assert rows == [4, 2]
+
+
+def test_without_a_gpu_large_images_are_generated_one_by_one(
+    pipeline: ResidentPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cpu, cuda = torch.device("cpu"), torch.device("cuda")
+    assert [images_at_once(cpu, (side, side)) for side in (128, 256, 512, 2_048)] == [8, 2, 1, 1]
+    assert images_at_once(cuda, (512, 512)) is None  # all of a request
+    monkeypatch.setattr(batches, "PIXELS_AT_ONCE", 64 * 64)
+    progress: list[int] = []
+    with unet_calls(pipeline) as rows:
+        pipeline.render(
+            config(count=2, guidance=1.0), on_step=lambda done, _: not progress.append(done)
+        )
+    assert rows == [1] * 2 * STEPS
+    assert progress == [1, 2, 3, 4]

@@ -1,0 +1,91 @@
+"""Images that are generated together: how many, their text, and their progress.
+
+A batch shares the cost of each operation and of reading the weights. On `starter` four images of
+128 px in one batch take 0.56 of the time of one after another on a CPU thread, eight take no less
+per image than four.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from worker.core.bases.text import PromptEmbeddings
+from worker.core.inference.errors import RenderCanceled
+from worker.core.sampling import Conditioning
+
+PIXELS_AT_ONCE = 8 * 128 * 128
+"""Without a GPU: with more pixels the arithmetic is all, and a batch only takes memory."""
+
+Preview = Callable[[int, Tensor], None]
+
+
+@dataclass(frozen=True, eq=False)
+class WantedImage:
+    """An image to generate: its text, one row, and the seed of its noise."""
+
+    conditioning: Conditioning
+    seed: int
+
+
+@dataclass(frozen=True)
+class StepCallbacks:
+    """What `generate_latents` calls after each step of a batch."""
+
+    on_step: Callable[[int], None]
+    on_preview: Preview | None
+
+
+@dataclass(frozen=True)
+class Watcher:
+    """The callbacks of a request, which counts the steps of all its images."""
+
+    on_step: Callable[[int, int], bool]
+    on_preview: Preview | None
+    total: int
+
+    def of_batch(self, first: int, part: Sequence[WantedImage], *, steps: int) -> StepCallbacks:
+        """The callbacks of the batch `part`, whose first image is number `first`."""
+
+        def note(done: int) -> None:
+            if not self.on_step(first * steps + done * len(part), self.total):
+                raise RenderCanceled
+
+        preview = self.on_preview
+        return StepCallbacks(note, preview and (lambda _, latents: preview(first, latents)))
+
+
+def images_at_once(device: torch.device, size: tuple[int, int]) -> int | None:
+    """How many images of this size (width, height in pixels) a batch has at most; None: all.
+
+    A CUDA device takes all images of a request; a batch that does not fit in its memory is halved.
+    """
+    if device.type == "cuda":
+        return None
+    return max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
+
+
+def concat_conditioning(parts: Sequence[Conditioning]) -> Conditioning:
+    """The conditioning of a batch; all have the same guidance."""
+    negatives = [part.negative for part in parts if part.negative is not None]
+    return Conditioning(
+        _concat([part.prompt for part in parts]),
+        _concat(negatives) if negatives else None,
+        parts[0].guidance,
+    )
+
+
+def free_device_memory(device: torch.device) -> None:
+    """Give back what torch keeps of a batch that did not fit."""
+    if device.type == "cuda":
+        torch.cuda.empty_cache()
+
+
+def _concat(parts: Sequence[PromptEmbeddings]) -> PromptEmbeddings:
+    pooled = [part.pooled for part in parts if part.pooled is not None]
+    return PromptEmbeddings(
+        torch.cat([part.hidden for part in parts]), torch.cat(pooled) if pooled else None
+    )
