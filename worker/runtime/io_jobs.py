@@ -37,6 +37,7 @@ from worker.runtime.lease import Lease
 from worker.runtime.outages.patience import reason_to_wait
 from worker.runtime.upkeep.check_jobs import CheckJobs
 from worker.runtime.upkeep.clock import UpkeepClock
+from worker.runtime.upkeep.draft_jobs import DraftJobs
 from worker.runtime.upkeep.sweep_jobs import SweepJobs
 from worker.runtime.upkeep.thumbnail_jobs import ThumbnailJobs
 
@@ -75,6 +76,7 @@ class IoJobs:
             JobKind.EXTRACT_ADAPTER: lambda *job: self._tool_jobs.extract(*job),
             JobKind.SWEEP: SweepJobs(database, store).run,
             JobKind.MAKE_THUMBNAILS: ThumbnailJobs(database, store).run,
+            JobKind.DELETE_DRAFTS: DraftJobs(settings, database, store).run,
             JobKind.CHECK_FILES: CheckJobs(database, store).run,
         }
 

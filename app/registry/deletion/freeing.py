@@ -13,11 +13,13 @@ from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Protocol
 
 import sqlalchemy as sa
 from sqlmodel import Session, col
 
-from app.registry.db import in_chunks, utcnow
+from app.registry.config import Settings
+from app.registry.db import Database, in_chunks, utcnow
 from app.registry.deletion import latents
 from app.registry.deletion.guard import lock_deletion
 from app.registry.deletion.models import ErasedHash
@@ -25,7 +27,6 @@ from app.registry.integrity import findings
 from app.registry.ownership import service as ownership
 from app.registry.ownership.service import Owner
 from app.registry.references import find_referenced
-from app.registry.state import AppState
 from app.registry.storage.store import BlobNotFound, BlobStore
 from app.registry.thumbnails import service as thumbnails
 from app.registry.wording import plural
@@ -99,10 +100,26 @@ class FreedSpace:
     size_bytes: int = 0
 
 
+class Registry(Protocol):
+    """What a deletion works on, such as the state of an app."""
+
+    @property
+    def settings(self) -> Settings:
+        """Where the data folder is."""
+
+    @property
+    def database(self) -> Database:
+        """The rows."""
+
+    @property
+    def store(self) -> BlobStore:
+        """The files."""
+
+
 Removal = Callable[[Session], Deletion]
 
 
-def preview(state: AppState, remove: Removal) -> FreedSpace:
+def preview(state: Registry, remove: Removal) -> FreedSpace:
     """What `delete` would remove now; nothing is changed. Raises what the removal raises."""
     deletion, unreferenced = _rehearse(state, remove)
     sizes = _sizes(state.store, unreferenced)
@@ -110,7 +127,7 @@ def preview(state: AppState, remove: Removal) -> FreedSpace:
     return _report(deletion, {sha256: sizes[sha256] for sha256 in gone})
 
 
-def delete(state: AppState, remove: Removal) -> FreedSpace:
+def delete(state: Registry, remove: Removal) -> FreedSpace:
     """Delete for good: rows first, then the files that nothing refers to any more.
 
     The store is asked before, so that a slow bucket keeps no other writer waiting; within the
@@ -133,7 +150,7 @@ def delete(state: AppState, remove: Removal) -> FreedSpace:
     return _report(deletion, {sha256: sizes[sha256] for sha256 in gone})
 
 
-def _rehearse(state: AppState, remove: Removal) -> tuple[Deletion, set[str]]:
+def _rehearse(state: Registry, remove: Removal) -> tuple[Deletion, set[str]]:
     """What a removal would delete now, and the files that nothing would refer to any more."""
     with state.database.write() as session:
         deletion = remove(session)
@@ -157,7 +174,7 @@ def _free(session: Session, deletion: Deletion) -> set[str]:
     return deletion.files - held.keys()
 
 
-def _own(state: AppState, deletion: Deletion, hashes: set[str]) -> set[str]:
+def _own(state: Registry, deletion: Deletion, hashes: set[str]) -> set[str]:
     """These files; none, with a sentence, if another database may need them."""
     found = ownership.check(state.database, state.store)
     if not hashes or found.owner in (Owner.THIS, Owner.NOBODY):
@@ -196,7 +213,7 @@ def _size(store: BlobStore, sha256: str) -> int | None:
     return None
 
 
-def _delete_files(state: AppState, hashes: Iterable[str]) -> set[str]:
+def _delete_files(state: Registry, hashes: Iterable[str]) -> set[str]:
     """Delete those files that still nothing refers to; return their hashes."""
     gone: set[str] = set()
     for chunk in in_chunks(hashes):

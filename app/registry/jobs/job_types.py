@@ -12,6 +12,8 @@ from app.registry.jobs.kinds import (
     CheckFilesArgs,
     CheckFilesResult,
     DamagedJob,
+    DeleteDraftsArgs,
+    DeleteDraftsResult,
     DownloadBaseArgs,
     DownloadBaseResult,
     ExportAdapterArgs,
@@ -108,6 +110,7 @@ JOB_TYPES: Mapping[str, JobType] = {
         # these two give their thread to any other job
         JobType(MakeThumbnailsArgs, MakeThumbnailsResult, limit=PART_LIMIT),
         JobType(CheckFilesArgs, CheckFilesResult, limit=PART_LIMIT),
+        JobType(DeleteDraftsArgs, DeleteDraftsResult, limit=PART_LIMIT),
     )
 }
 LONG_KINDS = tuple(kind for kind, job_type in JOB_TYPES.items() if job_type.is_long)

@@ -36,6 +36,7 @@ class JobKind(StrEnum):
     SWEEP = "sweep"
     MAKE_THUMBNAILS = "make_thumbnails"
     CHECK_FILES = "check_files"
+    DELETE_DRAFTS = "delete_drafts"
 
 
 class DamagedJob(AppError):
@@ -323,6 +324,19 @@ class FuseAdapterResult(ShownResult):
 
 
 # Storage
+
+
+class DeleteDraftsArgs(JobArgs):
+    """No arguments: all drafts that are old enough."""
+
+    kind = JobKind.DELETE_DRAFTS
+
+
+class DeleteDraftsResult(StepProgress):
+    """How many files were deleted with the drafts, and their size."""
+
+    files: int | None = None
+    size_bytes: int | None = None
 
 
 class SweepArgs(JobArgs):

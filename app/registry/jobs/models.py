@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any, ClassVar, TypeVar
 
@@ -31,6 +32,7 @@ class Job(NumberedRow):
     """Columns of runs, renders and io jobs. The row is the job; messages only wake workers."""
 
     queue: ClassVar[str]
+    of_a_status: ClassVar[Sequence[str]] = ("waits_for",)  # columns emptied when it changes
 
     status: str = Field(default=JobStatus.QUEUED, max_length=16, index=True)
     priority: int = Field(default=0, description="Lower goes first.")

@@ -71,7 +71,7 @@ def transition(
     """
     if not can_move(old, new):
         raise ValueError(f"A job cannot change from {old} to {new}.")
-    values.setdefault("waits_for", None)
+    values = dict.fromkeys(job.of_a_status) | values
     if new is not JobStatus.RUNNING:
         values |= {"owner_token": None, "lease_until": None}
     if not new.is_active and new is not JobStatus.PAUSED:

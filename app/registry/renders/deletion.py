@@ -83,7 +83,11 @@ def delete_ended_renders(
 
 
 def ended_renders(
-    session: Session, *, before: datetime | None = None, keep_covers: bool = True
+    session: Session,
+    *,
+    before: datetime | None = None,
+    keep_covers: bool = True,
+    only_drafts: bool = False,
 ) -> list[int]:
     """The ids of renders that have ended, oldest first; twins go with their renders.
 
@@ -96,6 +100,8 @@ def ended_renders(
         .exists()
     )
     query = select(Render.id).where(col(Render.status).not_in(NOT_FINAL), ~unfinished_twin)
+    if only_drafts:
+        query = query.where(col(Render.draft_slot).is_not(None))
     if before is not None:
         query = query.where(col(Render.finished_at) < before)
     if keep_covers:

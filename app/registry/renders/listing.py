@@ -15,8 +15,9 @@ RENDERS_A_PAGE = 24
 
 
 def is_listed() -> ColumnElement[bool]:
-    """Condition for renders that lists show: finished and not deleted."""
-    return (col(Render.status) == JobStatus.SUCCEEDED) & col(Render.deleted_at).is_(None)
+    """Condition for renders that lists show: finished, not deleted and no drafts."""
+    is_kept = col(Render.deleted_at).is_(None) & col(Render.draft_slot).is_(None)
+    return (col(Render.status) == JobStatus.SUCCEEDED) & is_kept
 
 
 def is_no_twin() -> ColumnElement[bool]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Any, ClassVar
 
@@ -14,13 +15,19 @@ from app.registry.jobs.models import STATUS_CHECK, Job
 from app.registry.jobs.queues import Queue
 from app.registry.rows import NumberedRow
 
+MAX_SLOT = 64  # characters of the name of a draft's slot
+
 
 class Render(Job, table=True):
-    """A render request and its result."""
+    """A render request and its result.
+
+    A draft is in no list and deleted an hour after its end, unless it is kept.
+    """
 
     __tablename__ = "render"
     __table_args__ = (sa.CheckConstraint(STATUS_CHECK, name="status"), NEVER_TWICE)
     queue: ClassVar[Queue] = Queue.RENDER
+    of_a_status: ClassVar[Sequence[str]] = (*Job.of_a_status, "preview")
 
     base_model_id: int = Field(foreign_key="base_model.id", index=True)
     prompt: str = Field(sa_type=sa.Text)
@@ -55,6 +62,17 @@ class Render(Job, table=True):
     from_cache: bool = False
     note: str | None = Field(default=None, description="A note for the user.")
     deleted_at: datetime | None = Field(default=None, description="In no list; can be restored.")
+    draft_slot: str | None = Field(
+        default=None,
+        max_length=MAX_SLOT,
+        index=True,
+        description="Set for a draft: a newer draft of its slot replaces it while unfinished.",
+    )
+    preview: bytes | None = Field(
+        default=None,
+        sa_type=sa.LargeBinary,
+        description="A small WebP of the image so far, only while it is generated.",
+    )
 
     @property
     def stack(self) -> list[ResolvedAdapter]:

@@ -106,6 +106,7 @@ STORED_ARGS: list[tuple[str, dict[str, Any]]] = [
     ("sweep", {}),
     ("make_thumbnails", {}),
     ("check_files", {}),
+    ("delete_drafts", {}),
 ]
 STORED_RESULTS: list[tuple[str, dict[str, Any]]] = [
     *((kind, {}) for kind in JOB_TYPES),
@@ -127,6 +128,7 @@ STORED_RESULTS: list[tuple[str, dict[str, Any]]] = [
     ("sweep", {"files": 1, "size_bytes": 4}),
     ("make_thumbnails", STEPS),
     ("check_files", {"files": 3, "size_bytes": 9, "problems": 1, "left": 0}),
+    ("delete_drafts", {"files": 3, "size_bytes": 9}),
 ]
 
 

@@ -25,6 +25,7 @@ from worker.runtime.io_jobs import IoJobs
 WITHOUT_ARGUMENTS = {
     JobKind.INSPECT_BASE,
     JobKind.SWEEP,
+    JobKind.DELETE_DRAFTS,
     JobKind.MAKE_THUMBNAILS,
     JobKind.CHECK_FILES,
 }

@@ -13,11 +13,12 @@ import sqlalchemy as sa
 from app.registry import sweep
 from app.registry.db import Database
 from app.registry.integrity import background
+from app.registry.renders import drafts
 from app.registry.thumbnails import backfill
 
 FIRST_LOOK_SECONDS = 60.0  # do not slow down the start of a worker
-LOOK_SECONDS = 3_600.0
-ORDERS = (sweep.order_if_due, backfill.order_if_due, background.order_if_due)
+LOOK_SECONDS = 600.0
+ORDERS = (drafts.order_if_due, sweep.order_if_due, backfill.order_if_due, background.order_if_due)
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,130 @@
+"""Drafts: renders that a newer one replaces, deleted an hour after their end unless they are kept.
+
+The live redraws of the playground are drafts. Each browser tab is a slot of its own.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime, timedelta
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from app.registry.db import Database, database_now
+from app.registry.deletion.freeing import Deletion
+from app.registry.errors import Conflict
+from app.registry.jobs import service as jobs
+from app.registry.jobs.kinds import DeleteDraftsArgs, JobKind
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.states import ACTIVE, NOT_FINAL, JobStatus
+from app.registry.renders import service
+from app.registry.renders.deletion import delete_renders, ended_renders
+from app.registry.renders.models import Render
+from app.registry.renders.service import RenderRequest
+from app.registry.storage.store import BlobStore
+
+DRAFTS_KEPT = timedelta(hours=1)
+DELETED_AT_ONCE = 1_000  # few enough for the time limit of the job; the next one goes on
+DELETE_PRIORITY = 50  # after what people wait for
+DELETE_LOCK = 0x62726474  # key of PostgreSQL's advisory lock for ordering the job
+RECENT = 5  # renders that an estimate is made from
+
+
+def create_draft(
+    session: Session, request: RenderRequest, store: BlobStore, *, slot: str
+) -> Render:
+    """Queue a render, and its twin if that is requested, as a draft of this slot.
+
+    Unfinished drafts of the slot are canceled, and the new one takes over their place in the queue,
+    so that a slider that keeps moving does not go behind everyone else. Raises as `create_render`,
+    and then cancels nothing.
+    """
+    render = service.create_render(session, request, store)
+    drafts = [render]
+    if render.twin_id is not None:
+        drafts.append(service.get_render(session, render.twin_id))
+    places = _cancel_unfinished(session, slot)
+    for number, draft in enumerate(drafts):
+        draft.draft_slot = slot
+        if places and draft.state is JobStatus.QUEUED:
+            draft.created_at = min(places) + timedelta(microseconds=number)
+        session.add(draft)
+    session.flush()
+    return render
+
+
+def _cancel_unfinished(session: Session, slot: str) -> list[datetime]:
+    """Cancel the drafts of a slot that have not ended; when each queued one was created."""
+    unfinished = select(Render).where(Render.draft_slot == slot, col(Render.status).in_(NOT_FINAL))
+    places = []
+    for draft in session.exec(unfinished):
+        if draft.state is JobStatus.QUEUED:
+            places.append(draft.created_at)
+        try:
+            jobs.request_cancel(session, Render, draft)
+        except Conflict:
+            continue  # it has just ended
+    return places
+
+
+def keep_draft(session: Session, render_id: int) -> Render:
+    """Make a draft and its twin ordinary renders, listed and kept; idempotent."""
+    render = service.get_render(session, render_id)
+    kept = [render.key] if render.twin_id is None else [render.key, render.twin_id]
+    change = sa.update(Render).where(col(Render.id).in_(kept)).values(draft_slot=None)
+    session.connection().execute(change)
+    session.refresh(render)
+    return render
+
+
+def delete_old_drafts(session: Session) -> Deletion:
+    """Delete drafts that ended an hour ago, the oldest first, at most DELETED_AT_ONCE.
+
+    Those that are the cover of an adapter stay.
+    """
+    before = database_now(session) - DRAFTS_KEPT
+    keys = ended_renders(session, before=before, only_drafts=True)
+    return delete_renders(session, keys[:DELETED_AT_ONCE], title="drafts of the playground")
+
+
+def is_due(session: Session) -> bool:
+    """True if a draft is to be deleted, and no job does that."""
+    active = select(IoJob.id).where(
+        IoJob.kind == JobKind.DELETE_DRAFTS, col(IoJob.status).in_(ACTIVE)
+    )
+    if session.exec(active.limit(1)).first() is not None:
+        return False
+    before = database_now(session) - DRAFTS_KEPT
+    return bool(ended_renders(session, before=before, only_drafts=True))
+
+
+def order_if_due(database: Database) -> IoJob | None:
+    """Create the job if it is due; of concurrent callers, only one creates it."""
+    return jobs.enqueue_io_if(
+        is_due, database, DeleteDraftsArgs(), priority=DELETE_PRIORITY, lock=DELETE_LOCK
+    )
+
+
+def expected_seconds(session: Session, render: Render) -> float | None:
+    """About how long the images of this render take; None while its base model is unknown.
+
+    From the quickest of the newest renders of this base model, by its denoising steps and pixels.
+    """
+    query = (
+        select(Render)
+        .where(
+            Render.base_model_id == render.base_model_id,
+            Render.status == JobStatus.SUCCEEDED,
+            col(Render.from_cache).is_(False),
+            col(Render.seconds) > 0,
+        )
+        .order_by(col(Render.id).desc())
+        .limit(RECENT)
+    )
+    each = [row.seconds / _work(row) for row in session.exec(query) if row.seconds]
+    return min(each) * _work(render) if each else None
+
+
+def _work(render: Render) -> float:
+    """What the time of a render grows with: steps times pixels of all its images."""
+    return float(render.steps * render.count * render.width * render.height)
