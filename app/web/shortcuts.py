@@ -29,5 +29,10 @@ SHORTCUTS: tuple[Shortcut, ...] = (
     Shortcut(("c",), "Base model or sample, in a large sample", frozenset({"training"})),
     Shortcut(("+", "-"), "Zoom in or out, in a large sample", frozenset({"training"})),
     Shortcut(("Shift", "←", "→", "↑", "↓"), "Move a zoomed sample", frozenset({"training"})),
+    Shortcut(
+        ("f",),
+        "The other image, in a comparison by flicker",
+        frozenset({"training", "adapters", "playground"}),
+    ),
     Shortcut(("Ctrl", "Enter"), "Generate", frozenset({"playground"})),
 )

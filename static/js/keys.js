@@ -6,7 +6,8 @@
   let first = "";
   let firstAt = 0;
 
-  const isField = (element) => element?.matches?.("input, textarea, select, [contenteditable]");
+  const CHOSEN = "[type=radio], [type=checkbox]"; // letters mean nothing there
+  const isField = (element) => element?.matches?.(`input:not(${CHOSEN}), textarea, select, [contenteditable]`);
   const isOff = () => localStorage.getItem(OFF) === "1";
 
   function use(shortcut) {

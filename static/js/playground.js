@@ -1,4 +1,4 @@
-// Playground: inserts trigger words, picks random seeds, compares the images with and without adapters.
+// Playground: inserts trigger words, picks random seeds.
 (() => {
   const MAX_SEED = 2 ** 32;
 
@@ -11,23 +11,14 @@
     prompt.dispatchEvent(new Event("input", { bubbles: true }));
   }
 
-  function compare(toggle) {
-    const pair = toggle.closest("section").querySelector("[data-pair]");
-    const box = pair.querySelector("[data-compare]");
-    box.hidden = !box.hidden;
-    pair.classList.toggle("comparing", !box.hidden);
-    toggle.setAttribute("aria-pressed", String(!box.hidden));
-    if (!box.hidden) box.querySelector("[data-compare-range]").focus();
-  }
-
   document.addEventListener("click", (event) => {
-    const target = event.target.closest?.("[data-insert], [data-dice], [data-compare-toggle]");
+    const target = event.target.closest?.("[data-insert], [data-dice]");
     if (!target) return;
     if (target.dataset.insert) insert(target.dataset.insert);
-    else if ("dice" in target.dataset) {
+    else {
       document.querySelector("[data-seed]").value = crypto.getRandomValues(new Uint32Array(1))[0] % MAX_SEED;
       document.getElementById("keep-seed").checked = true;
-    } else compare(target);
+    }
   });
 
   document.addEventListener("keydown", (event) => {
@@ -46,9 +37,6 @@
   });
 
   document.addEventListener("input", (event) => {
-    if (event.target.matches("[data-compare-range]")) {
-      event.target.parentElement.style.setProperty("--pos", `${event.target.value}%`);
-    }
     // a typed seed is kept for the next image
     if (event.target.matches("[data-seed]")) {
       document.getElementById("keep-seed").checked = event.target.value.trim() !== "";

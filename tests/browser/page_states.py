@@ -289,7 +289,7 @@ ADAPTERS = (
         do(type_into("#weight-0", "much"), click("#draw"), see("#weight-0-error")),
     ),
     PageState("render", "/renders/{render}"),
-    PageState("render, compared", "/renders/{render}", click("[data-compare-toggle]"), "#result"),
+    PageState("render, compared", "/renders/{render}", click("[value=flicker]"), "#result"),
     PageState("render, waits", "/renders/{waiting_render}"),
     PageState("render, canceled", "/renders/{canceled_render}"),
     PageState("delete a render", "/renders/{render}/delete", repeats=True),

@@ -51,7 +51,7 @@ def test_another_checkpoint_becomes_the_version_in_use(page: Page) -> None:
 
 
 @pytest.mark.usefixtures("trained")
-def test_two_steps_are_compared_with_a_slider_by_keyboard(page: Page) -> None:
+def test_two_steps_are_compared_with_a_slider_by_keyboard_and_in_turn(page: Page) -> None:
     page.goto("/runs/1/compare?a=10&b=40")
     sliders = page.get_by_role("slider")
     expect(sliders).to_have_count(0)  # side by side first
@@ -68,6 +68,16 @@ def test_two_steps_are_compared_with_a_slider_by_keyboard(page: Page) -> None:
     page.keyboard.press("ArrowLeft")
     expect(sliders).to_have_count(0)
     expect(page.get_by_role("link", name="a castle, step 10")).to_be_visible()
+    before, after = (page.get_by_role("link", name=f"a castle, step {step}") for step in (10, 40))
+    page.get_by_role("radio", name="Flicker").check()
+    by_itself = page.get_by_role("checkbox", name="By itself")
+    expect(by_itself).not_to_be_checked()  # the browser asks for less motion
+    for act in (page.keyboard.press, page.keyboard.press, lambda _: by_itself.check()):
+        act("f")
+        expect(after).to_be_visible()
+        expect(before).to_be_hidden()
+        before, after = after, before
+    page.get_by_role("radio", name="Side by side").check()
     page.get_by_label("First").select_option("0")
     expect(page).to_have_url("/runs/1/compare?a=10&b=40")  # nothing happens unasked
     page.get_by_role("button", name="Compare").click()

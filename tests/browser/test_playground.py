@@ -28,11 +28,11 @@ def test_a_picture_is_drawn_beside_its_twin_and_has_its_own_address(live: Live, 
     expect(result).to_contain_text("No render worker is running")
     expect(page).to_have_url(re.compile(r"/play\?adapter=chalk%3A0\.75&prompt=a\+castle"))
     fake_workers.draw(live.state)
-    expect(result.locator(".picture img")).to_have_count(2)
+    expect(result.locator(".comparison img")).to_have_count(2)
     expect(result).to_contain_text("Without your style")
     expect(page.locator("#earlier img")).to_have_count(1)
-    result.get_by_role("button", name="Compare").click()
-    expect(page.get_by_label("Show with or without adapters")).to_be_visible()
+    result.get_by_role("radio", name="Slider").check()
+    expect(page.get_by_role("slider", name="Without your style on the right")).to_be_visible()
     result.get_by_role("link", name="Open").click()
     expect(page).to_have_url(re.compile(r"/renders/\d+$"))
     expect(page.get_by_role("heading", level=1)).to_have_text("a castle, chalkboard")
@@ -183,7 +183,7 @@ def test_the_playground_draws_without_scripts(context: BrowserContext, live: Liv
     expect(page).to_have_url(re.compile(r"/renders/\d+$"))
     fake_workers.draw(live.state)
     page.reload()
-    expect(page.locator("#result .picture img")).to_have_count(2)
+    expect(page.locator("#result .comparison img")).to_have_count(2)
     bare.close()
 
 

@@ -30,6 +30,7 @@ from app.web.playground.forms import (
 )
 from app.web.playground.stack import StackView, look_up
 from app.web.playground.subjects import SubjectChoices, find_subjects, note_of
+from app.web.runs.checkpoint_pages import ComparedImage
 from app.web.security import MAX_ADDRESS
 from app.web.state import Id, State
 from app.web.templates import render as render_page
@@ -39,6 +40,7 @@ from worker.core.starter.prompt_words import with_subject
 router = APIRouter(include_in_schema=False)
 
 STRIP = 12
+WITHOUT = "Without your style"
 
 
 @dataclass(frozen=True)
@@ -72,6 +74,18 @@ class ResultView:
         """The adapters and their weights, as a short title."""
         used = [f"{used.name} {used.weight:.2f}" for used in self.render.stack]
         return ", ".join(used) or "No adapters"
+
+    @property
+    def sides(self) -> list[ComparedImage]:
+        """The image and its twin, to compare; empty unless both exist."""
+        if self.image is None or self.twin_image is None:
+            return []
+        return [
+            ComparedImage(self.image.sha256, self.title, self.render.prompt),
+            ComparedImage(
+                self.twin_image.sha256, WITHOUT, f"{self.render.prompt}, without adapters"
+            ),
+        ]
 
 
 @dataclass(frozen=True)

@@ -67,7 +67,7 @@ def test_a_drawing_without_scripts_leads_to_its_own_page_and_comes_with_its_twin
     page = client.get(f"/renders/{render.key}").text
     assert 'hx-trigger="every' not in page.partition('id="result"')[2].partition(">")[0]
     assert "Without your style" in page
-    assert page.count('class="picture"') == 2
+    assert page.count('class="comparison-side"') == 2
     assert "Download PNG" in page
     assert f'data-copy="http://localhost/renders/{render.key}"' in page
 
