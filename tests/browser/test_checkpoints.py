@@ -3,12 +3,23 @@
 from __future__ import annotations
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Request, expect
 
 from tests import fake_workers
 from tests.browser.conftest import Live
 
 pytestmark = pytest.mark.browser
+
+CLICK_AT_ONCE = """
+(selector) => new MutationObserver((_, observer) => {
+  const found = document.querySelector(selector);
+  if (!found) return;
+  observer.disconnect();
+  window.isClicked = true;
+  found.click();
+}).observe(document.body, { childList: true, subtree: true })
+"""
+"""Clicks what an answer brings before anything else happens."""
 
 
 @pytest.fixture
@@ -36,6 +47,14 @@ def test_a_checkpoint_is_kept_by_keyboard_and_focus_stays(page: Page) -> None:
     expect(keep).to_be_focused()
     page.keyboard.press("Space")
     expect(page.locator("#step-30")).not_to_contain_text("kept by you")
+    asked: list[Request] = []
+    page.on("request", lambda request: asked.append(request))
+    page.evaluate(CLICK_AT_ONCE, "#step-30 [aria-pressed=true]")
+    page.keyboard.press("Space")
+    page.wait_for_function("() => window.isClicked")
+    expect(keep).to_have_attribute("aria-pressed", "false")
+    posts = [request for request in asked if request.method == "POST"]
+    assert [request.headers.get("hx-request") for request in posts] == ["true", "true"]
 
 
 @pytest.mark.usefixtures("trained")
