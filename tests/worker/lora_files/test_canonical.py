@@ -118,6 +118,30 @@ def test_not_a_number_in_a_file_is_refused(tmp_path: Path) -> None:
         load_adapter(tmp_path / "a")
 
 
+def test_finite_values_whose_sum_is_not_are_accepted(tmp_path: Path) -> None:
+    large = module(down=torch.full((4, 8, 1, 1), 3e38))
+    save_adapter(LoraAdapter((large,)), tmp_path / "a")
+    assert torch.equal(load_adapter(tmp_path / "a").modules[0].down, large.down)
+    large.down[0, 0], large.down[0, 1] = torch.inf, -torch.inf
+    with pytest.raises(AdapterError, match="contain NaN or infinity"):
+        save_adapter(LoraAdapter((large,)), tmp_path / "b")
+
+
+def test_tensors_in_any_order_and_type_are_read(tmp_path: Path) -> None:
+    tensors = {DOWN: torch.randn(2, 3), DOWN[:-4] + "up": torch.randn(4, 2)}
+    data = b"".join(tensor.numpy().tobytes() for tensor in tensors.values())
+    header = {
+        DOWN[:-4] + "up": {"dtype": "F32", "shape": [4, 2], "data_offsets": [24, 56]},
+        DOWN: {"dtype": "F32", "shape": [2, 3], "data_offsets": [0, 24]},
+    }
+    (found,) = load_adapter(written(tmp_path / "a", header, data)).modules
+    assert torch.equal(found.down, tensors[DOWN])
+    assert torch.equal(found.up, tensors[DOWN[:-4] + "up"])
+    save_file({name: tensor.half() for name, tensor in tensors.items()}, tmp_path / "b")
+    (half,) = load_adapter(tmp_path / "b").modules
+    assert torch.equal(half.down, tensors[DOWN].half().float())
+
+
 def test_a_pickle_is_refused_by_content_whatever_its_name(tmp_path: Path) -> None:
     torch.save({"a": torch.zeros(2)}, tmp_path / "zip.safetensors")
     torch.save(

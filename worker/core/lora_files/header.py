@@ -16,7 +16,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import prod
 from pathlib import Path
-from typing import Any, BinaryIO
+from typing import Any, BinaryIO, NamedTuple, TypeGuard
 
 from worker.core.wording import size_text
 
@@ -36,8 +36,7 @@ class HeaderError(ValueError):
     """A file whose safetensors header cannot be used; the message is a sentence for users."""
 
 
-@dataclass(frozen=True)
-class TensorEntry:
+class TensorEntry(NamedTuple):
     """The header's entry for one tensor, in the bytes `start` to `end` after the header."""
 
     dtype: str
@@ -179,31 +178,30 @@ def _unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 
 def _parse_entry(name: str, value: object) -> TensorEntry:
-    damaged = HeaderError(f"The file's header is damaged: the entry {name[:80]!r} is not a tensor.")
     if not isinstance(value, dict):
-        raise damaged
-    dtype, shape, offsets = (
-        value.get("dtype"),
-        _parse_sizes(value.get("shape")),
-        _parse_sizes(value.get("data_offsets")),
-    )
-    if not isinstance(dtype, str) or shape is None or offsets is None or len(offsets) != 2:
-        raise damaged
+        raise _damaged(name)
+    dtype, shape, offsets = value.get("dtype"), value.get("shape"), value.get("data_offsets")
+    if not (isinstance(dtype, str) and _are_sizes(shape) and _are_sizes(offsets, count=2)):
+        raise _damaged(name)
     if dtype not in DTYPE_BYTES:
         raise HeaderError(f"The tensor {name[:80]!r} has the unknown number type {dtype[:20]!r}.")
-    entry = TensorEntry(dtype, shape, offsets[0], offsets[1])
-    if entry.end - entry.start != prod(shape) * DTYPE_BYTES[dtype]:
+    start, end = offsets
+    if end - start != prod(shape) * DTYPE_BYTES[dtype]:
         raise HeaderError(
             f"The file is damaged: the tensor {name[:80]!r} has another size than its shape says."
         )
-    return entry
+    return TensorEntry(dtype, tuple(shape), start, end)
 
 
-def _parse_sizes(value: object) -> tuple[int, ...] | None:
-    """`value` as a tuple if it is a list of non-negative integers, else None."""
-    if not isinstance(value, list) or not all(type(size) is int and size >= 0 for size in value):
-        return None
-    return tuple(value)
+def _damaged(name: str) -> HeaderError:
+    return HeaderError(f"The file's header is damaged: the entry {name[:80]!r} is not a tensor.")
+
+
+def _are_sizes(value: object, *, count: int | None = None) -> TypeGuard[list[int]]:
+    """True for a list of non-negative integers, `count` of them if it is given."""
+    if not isinstance(value, list) or (count is not None and len(value) != count):
+        return False
+    return all(type(size) is int and size >= 0 for size in value)
 
 
 def _check_layout(tensors: Mapping[str, TensorEntry], data_bytes: int) -> None:
