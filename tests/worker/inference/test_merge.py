@@ -17,6 +17,7 @@ from worker.core.lora_files.loaded import LoadedAdapter
 
 CONV = "down_blocks.0.resnets.0.conv1"
 LINEAR = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
+KEY = "mid_block.attentions.0.transformer_blocks.0.attn2.to_k"
 
 
 @pytest.fixture(scope="module")
@@ -112,6 +113,38 @@ def test_unet_and_text_encoder_have_weights_of_their_own(
     assert all(name.startswith("text_encoder.") for name in changed)
     merged.apply([])
     assert same(base, before)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float16])
+def test_adapters_of_other_ranks_layers_and_scales_add_up(dtype: torch.dtype) -> None:
+    base = load_base(worker.core.starter.PATH, dtype=dtype, components=["unet"])
+    merged = MergedWeights(base.adaptable())
+    before = snapshot(base)
+    shapes = base_shapes(base)
+    stack = [
+        LoadedAdapter("narrow", random_adapter(shapes, rank=1, alpha=4.0, seed=1), weight=0.5),
+        LoadedAdapter("keys", random_adapter(shapes, rank=8, alpha=2.0, seed=2, choose=is_key)),
+        LoadedAdapter("silent", random_adapter(shapes, rank=3, alpha=0.0, seed=3), weight=2.0),
+        LoadedAdapter("wide", random_adapter(shapes, rank=16, alpha=16.0, seed=4), weight=-1.0),
+    ]
+    for count in (4, 2, 3):  # the plan follows what is in the stack
+        merged.apply(stack[:count])
+        now = snapshot(base)
+        for path in (CONV, LINEAR, KEY):
+            expected = before[f"unet.{path}.weight"].float() + sum(
+                loaded.weight * module.delta()
+                for loaded in stack[:count]
+                for module in loaded.adapter.modules
+                if module.path == path
+            )
+            rounding = {"atol": 1e-6} if dtype is torch.float32 else {"rtol": 2e-3, "atol": 1e-4}
+            assert torch.allclose(now[f"unet.{path}.weight"].float(), expected, **rounding)
+    merged.apply([LoadedAdapter(loaded.name, loaded.adapter, weight=0.0) for loaded in stack])
+    assert same(base, before)
+
+
+def is_key(key: str) -> bool:
+    return key.endswith("attn2.to_k")
 
 
 def test_only_changed_layers_are_written(base: LoadedBase, merged: MergedWeights) -> None:

@@ -7,16 +7,20 @@ The sum is computed in fp32 and rounded once. For a base in bf16, W0 must not be
 values would lie on bf16's grid, 2^-8 of their size apart, and a small s_i B_i A_i would be rounded
 away in almost every element. With W0 as it is stored, the elements lie anywhere between two grid
 points, so that the right share of them changes.
+
+The sum of a layer is one product: with the adapters stacked along the rank, B = (B_1 B_2 …) and
+A = (A_1; A_2; …), it is (B diag(s)) A. What does not depend on the weights s is kept in a plan.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
 
-from worker.core.lora_files.canonical import LoraModule
+from worker.core.lora_files.canonical import Component, LoraModule
 from worker.core.lora_files.compatible import adaptable_layers, require_fit
 from worker.core.lora_files.loaded import LoadedAdapter
 
@@ -38,41 +42,78 @@ class MergedWeights:
         base_name: str = "this base",
         read_original: Callable[[str], Tensor | None] = lambda _: None,
     ) -> None:
-        self._layers: dict[str, nn.Module] = {
-            f"{component}.{path}": layer
+        self._weights: dict[str, Tensor] = {
+            f"{component}.{path}": layer_weight(layer)
             for component, module in modules.items()
             for path, layer in adaptable_layers(component, module).items()
         }
-        self._shapes = {
-            key: tuple(_layer_weight(layer).shape) for key, layer in self._layers.items()
-        }
+        self._shapes = {key: tuple(weight.shape) for key, weight in self._weights.items()}
         self._base_name = base_name
         self._read_original = read_original
         self._originals: dict[str, Tensor] = {}
         self._recipes: dict[str, Recipe] = {}
-        self._factors: dict[tuple[str, str], tuple[Tensor, Tensor]] = {}
-        self._checked: set[str] = set()
+        self._plan = _Plan((), {})
 
     def apply(self, stack: Sequence[LoadedAdapter]) -> int:
         """Merge exactly `stack` into the weights; returns the number of layers written.
 
         Raises AdapterMismatchError before any weight is changed when an adapter does not fit.
         """
-        for loaded in stack:
-            if loaded.name not in self._checked:
-                require_fit(loaded.adapter, self._shapes, base_name=self._base_name)
-        self._checked = {loaded.name for loaded in stack}
-        targets = _group_by_layer(stack)
-        changed = [
-            key
-            for key in self._recipes.keys() | targets.keys()
-            if _nonzero_weights(targets.get(key, [])) != self._recipes.get(key, ())
-        ]
+        names = tuple(loaded.name for loaded in stack)
+        if names != self._plan.names:
+            for loaded in stack:
+                if loaded.name not in self._plan.names:
+                    require_fit(loaded.adapter, self._shapes, base_name=self._base_name)
+            self._plan = _make_plan(stack, self._weights)
         with torch.no_grad():
-            for key in changed:
-                self._write_layer(key, targets.get(key, []))
-        self._free_unused(stack, targets)
+            written = self._restore_other_layers()
+            for (component, members), layers in self._plan.groups.items():
+                weights = [stack[index].weight_in(component) for index in members]
+                written += self._write_group(layers, [names[i] for i in members], weights)
+        return written
+
+    def _restore_other_layers(self) -> int:
+        """Give all layers that no adapter of the plan changes their original weights."""
+        planned = {layer.key for layers in self._plan.groups.values() for layer in layers}
+        others = [key for key in self._recipes if key not in planned]
+        for key in others:
+            self._weights[key].copy_(self._originals[key])
+            del self._recipes[key]
+        self._originals = {key: kept for key, kept in self._originals.items() if key in planned}
+        return len(others)
+
+    def _write_group(
+        self, layers: Sequence[_PlannedLayer], names: Sequence[str], weights: Sequence[float]
+    ) -> int:
+        """Write the layers of a group, which are changed by the same adapters."""
+        recipe = tuple((name, w) for name, w in zip(names, weights, strict=True) if w != 0)
+        changed = [layer for layer in layers if self._recipes.get(layer.key, ()) != recipe]
+        columns: dict[tuple[int, ...], Tensor] = {}  # s for each column of B, by the ranks
+        for layer in changed:
+            if not recipe:
+                layer.weight.copy_(self._originals[layer.key])
+                del self._recipes[layer.key]
+                continue
+            original = self._original(layer)
+            if layer.ranks not in columns:
+                columns[layer.ranks] = _expand(weights, layer.ranks).to(layer.up.device)
+            scaled = layer.up * columns[layer.ranks]
+            if layer.matrix is not None:
+                torch.addmm(original.flatten(1), scaled, layer.down, out=layer.matrix)
+            else:
+                total = torch.addmm(original.flatten(1).float(), scaled, layer.down)
+                layer.weight.copy_(total.view(layer.weight.shape))
+            self._recipes[layer.key] = recipe
         return len(changed)
+
+    def _original(self, layer: _PlannedLayer) -> Tensor:
+        """W0, which is kept from the first change on."""
+        kept = self._originals.get(layer.key)
+        if kept is None:
+            stored = self._read_original(layer.key)
+            kept = layer.weight.clone() if stored is None else stored.view(layer.weight.shape)
+            self._originals[layer.key] = kept
+        return kept
 
     def recipes(self, component: str) -> tuple[Recipe, ...]:
         """The recipes of a component's layers now: a cache key for what they computed."""
@@ -85,67 +126,84 @@ class MergedWeights:
         """The memory of the original weights that are kept, in bytes."""
         return sum(tensor.numel() * tensor.element_size() for tensor in self._originals.values())
 
-    def _write_layer(self, key: str, parts: Sequence[tuple[LoadedAdapter, LoraModule]]) -> None:
-        weight = _layer_weight(self._layers[key])
-        recipe = _nonzero_weights(parts)
-        if key not in self._originals:
-            stored = self._read_original(key)
-            kept = weight.detach().clone() if stored is None else stored.view(weight.shape)
-            self._originals[key] = kept
-        original = self._originals[key]
-        if not recipe:
-            weight.copy_(original)
-            self._recipes.pop(key, None)
-            return
-        exact = weight.dtype is torch.float32 and weight.is_contiguous()
-        start = original.flatten(1).float()
-        total = weight.data.view(start.shape) if exact else torch.empty_like(start)
-        for loaded, module in parts:
-            if (factor := loaded.weight_in(module.component) * module.scale) != 0:
-                up, down = self._factors_of(loaded, module, weight.device)
-                torch.addmm(start, up, down, alpha=factor, out=total)
-                start = total
-        if start is not total:  # every alpha is 0
-            total.copy_(start)
-        if not exact:
-            weight.copy_(total.view(weight.shape))
-        self._recipes[key] = recipe
 
-    def _factors_of(
-        self, loaded: LoadedAdapter, module: LoraModule, device: torch.device
-    ) -> tuple[Tensor, Tensor]:
-        """(up, down) as matrices on the base's device, cached while the adapter is in the stack."""
-        key = (loaded.name, module.key)
-        if key not in self._factors:
-            self._factors[key] = (
-                module.up.flatten(1).to(device, torch.float32),
-                module.down.flatten(1).to(device, torch.float32),
-            )
-        return self._factors[key]
+@dataclass(frozen=True, eq=False)
+class _PlannedLayer:
+    """A layer with the factors of all adapters that change it, in fp32 on the base's device.
 
-    def _free_unused(self, stack: Sequence[LoadedAdapter], targets: Mapping[str, object]) -> None:
-        """Free the originals of unchanged layers and the factors of removed adapters."""
-        names = {loaded.name for loaded in stack}
-        self._factors = {key: pair for key, pair in self._factors.items() if key[0] in names}
-        self._originals = {key: kept for key, kept in self._originals.items() if key in targets}
+    `up` (out, R), scaled, and `down` (R, in) are stacked along the rank; `ranks` are those of the
+    adapters. `matrix` is the weight as (out, in) if the sum can be written there as it is.
+    """
+
+    key: str
+    weight: Tensor
+    matrix: Tensor | None
+    up: Tensor
+    down: Tensor
+    ranks: tuple[int, ...]
 
 
-def _group_by_layer(
-    stack: Sequence[LoadedAdapter],
-) -> dict[str, list[tuple[LoadedAdapter, LoraModule]]]:
-    targets: dict[str, list[tuple[LoadedAdapter, LoraModule]]] = {}
-    for loaded in stack:
+_Group = tuple[Component, tuple[int, ...]]
+"""A component and the adapters' places in the stack: layers of a group have one recipe."""
+
+
+@dataclass(frozen=True, eq=False)
+class _Plan:
+    """What merging the adapters `names` takes, whatever their weights."""
+
+    names: tuple[str, ...]
+    groups: Mapping[_Group, Sequence[_PlannedLayer]]
+
+
+def _make_plan(stack: Sequence[LoadedAdapter], weights: Mapping[str, Tensor]) -> _Plan:
+    parts: dict[str, list[tuple[int, LoraModule]]] = {}
+    for index, loaded in enumerate(stack):
         for module in loaded.adapter.modules:
-            targets.setdefault(module.key, []).append((loaded, module))
-    return targets
+            parts.setdefault(module.key, []).append((index, module))
+    groups: dict[_Group, list[_PlannedLayer]] = {}
+    for key, found in parts.items():
+        group = (found[0][1].component, tuple(index for index, _ in found))
+        planned = _plan_layer(key, weights[key], [module for _, module in found])
+        groups.setdefault(group, []).append(planned)
+    return _Plan(tuple(loaded.name for loaded in stack), groups)
 
 
-def _nonzero_weights(parts: Sequence[tuple[LoadedAdapter, LoraModule]]) -> Recipe:
-    weights = ((loaded.name, loaded.weight_in(module.component)) for loaded, module in parts)
-    return tuple((name, weight) for name, weight in weights if weight != 0)
+def _plan_layer(key: str, weight: Tensor, modules: Sequence[LoraModule]) -> _PlannedLayer:
+    up, down = stack_factors(modules, device=weight.device)
+    is_exact = weight.dtype is torch.float32 and weight.is_contiguous()
+    return _PlannedLayer(
+        key=key,
+        weight=weight,
+        matrix=weight.flatten(1) if is_exact else None,
+        up=up,
+        down=down,
+        ranks=tuple(module.rank for module in modules),
+    )
 
 
-def _layer_weight(layer: nn.Module) -> Tensor:
+def stack_factors(modules: Sequence[LoraModule], *, device: torch.device) -> tuple[Tensor, Tensor]:
+    """(up (out, R) with the scales, down (R, in)) of modules for one layer, stacked along the rank.
+
+    The factors of a single module without a scale are not copied on their own device.
+    """
+    ups = [
+        up if module.scale == 1 else up * module.scale
+        for module in modules
+        for up in (module.up.flatten(1).to(device, torch.float32),)
+    ]
+    downs = [module.down.flatten(1).to(device, torch.float32) for module in modules]
+    if len(modules) == 1:
+        return ups[0], downs[0]
+    return torch.cat(ups, dim=1), torch.cat(downs)
+
+
+def _expand(weights: Sequence[float], ranks: Sequence[int]) -> Tensor:
+    """The weight of each column (R)."""
+    return torch.tensor(weights).repeat_interleave(torch.tensor(ranks))
+
+
+def layer_weight(layer: nn.Module) -> Tensor:
+    """The weight of a linear or convolution layer, as a plain tensor in the same memory."""
     weight = layer.weight
     assert isinstance(weight, Tensor)
-    return weight
+    return weight.detach()
