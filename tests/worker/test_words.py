@@ -18,12 +18,15 @@ from worker.core.words import (
     FusedDtype,
     FuseLayout,
     MergeMethod,
+    SamplerName,
     WeightDtype,
     values,
 )
 
 
-@pytest.mark.parametrize("words", [FileFormat, WeightDtype, FusedDtype, MergeMethod, FuseLayout])
+@pytest.mark.parametrize(
+    "words", [FileFormat, WeightDtype, FusedDtype, MergeMethod, FuseLayout, SamplerName]
+)
 def test_every_word_has_a_label_of_its_own(words: type[StrEnum]) -> None:
     labels = [word.label for word in words]  # type: ignore[attr-defined]
     assert all(labels)

@@ -1,7 +1,8 @@
-"""Generates images from noise: one sampler for the samples of a run and for the playground.
+"""Generates images from noise: one loop for the samples of a run and for the playground.
 
-DDIM (Song et al. 2020, arXiv 2010.02502) without added noise, so the seed alone determines the
-image. Classifier-free guidance: Ho and Salimans 2022, arXiv 2207.12598.
+The samples of a run, and the playground unless asked for another sampler, use DDIM (Song et al.
+2020, arXiv 2010.02502) without added noise. Classifier-free guidance: Ho and Salimans 2022, arXiv
+2207.12598.
 """
 
 from __future__ import annotations
@@ -64,7 +65,7 @@ def needs_negative(guidance: float) -> bool:
 def generate_latents(
     unet: Any,
     vae: Any,
-    scheduler: DDIMScheduler,
+    scheduler: Any,
     conditioning: Conditioning,
     *,
     seeds: Sequence[int],
@@ -77,27 +78,50 @@ def generate_latents(
 ) -> Tensor:
     """The latents (n, channels, height, width), one image per seed; sides in pixels.
 
+    `scheduler` is one of diffusers. The noise that it adds in a step comes from the generator of
+    each image, which made the noise that the image begins with.
+
     `on_step(done)` is called after each step and may raise to stop the sampling; then
     `on_preview(done, latents)` with the clean latents (n, channels, height, width) that this step
     predicts.
     """
-    noise = initial_noise(unet, vae, seeds, width=width, height=height).to(device)
+    generators = image_generators(seeds)
+    noise = initial_noise(unet, vae, generators, width=width, height=height).to(device)
     text = _concat_negative(conditioning)
     time_ids = _uncropped(len(text.hidden), width, height, device)
-    scheduler.set_timesteps(steps)
+    set_timesteps(scheduler, steps)
     latents: Tensor = noise * scheduler.init_noise_sigma
     for done, timestep in enumerate(scheduler.timesteps, start=1):
-        batch = latents if conditioning.negative is None else torch.cat([latents, latents])
+        scaled = scheduler.scale_model_input(latents, timestep)
+        batch = scaled if conditioning.negative is None else torch.cat([scaled, scaled])
         predicted = predict(unet, batch, timestep.to(device), text, time_ids)
         if conditioning.negative is not None:
             unconditional, conditional = predicted.chunk(2)
             predicted = unconditional + conditioning.guidance * (conditional - unconditional)
-        stepped = scheduler.step(predicted, timestep, latents, return_dict=False)
+        stepped = scheduler.step(
+            predicted, timestep, latents, generator=generators, return_dict=False
+        )
         latents = stepped[0]
         on_step(done)
         if on_preview is not None:
             on_preview(done, _predicted_clean(scheduler, stepped))
     return latents
+
+
+def set_timesteps(scheduler: Any, steps: int) -> None:
+    """Begin new images of so many steps.
+
+    Trailing spacing counts down in floats, and for some numbers of steps, such as 61 of 1,000, goes
+    on to a timestep of -1, which is left out. The first index is set, because schedulers look it up
+    by the timestep, and would skip one where the first two are rounded to the same.
+    """
+    scheduler.set_timesteps(steps)
+    if len(scheduler.timesteps) > steps:
+        scheduler.timesteps = scheduler.timesteps[:steps]
+        if hasattr(scheduler, "sigmas"):
+            scheduler.sigmas = torch.cat([scheduler.sigmas[:steps], scheduler.sigmas[-1:]])
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(0)
 
 
 def _predicted_clean(scheduler: Any, stepped: Sequence[Tensor]) -> Tensor:
@@ -187,14 +211,21 @@ def _uncropped(count: int, width: int, height: int, device: torch.device | str) 
     return torch.tensor([sizes], dtype=torch.float32, device=device).expand(count, -1)
 
 
-def initial_noise(unet: Any, vae: Any, seeds: Sequence[int], *, width: int, height: int) -> Tensor:
-    """(n, channels, height, width); each image depends on its own seed alone.
+def image_generators(seeds: Sequence[int]) -> list[torch.Generator]:
+    """A generator for each image, which depends on its own seed alone.
 
-    The noise is made on the CPU, so that all devices start with the same numbers.
+    They are on the CPU, so that all devices get the same numbers.
     """
+    return [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
+
+
+def initial_noise(
+    unet: Any, vae: Any, generators: Sequence[torch.Generator], *, width: int, height: int
+) -> Tensor:
+    """The noise (n, channels, height, width) that images begin with, one per generator, on the
+    CPU."""
     factor = vae_factor(vae.config)
     shape = (unet.config.in_channels, height // factor, width // factor)
-    generators = [torch.Generator("cpu").manual_seed(seed) for seed in seeds]
     return torch.stack([torch.randn(shape, generator=generator) for generator in generators])
 
 

@@ -54,6 +54,57 @@ class RenderPrecision(StrEnum):
     FP16 = WeightDtype.FP16
 
 
+class SamplerName(StrEnum):
+    """The sampler of an image; the first is the default, and that of training samples.
+
+    Labels are read as well: `SamplerName("DPM++ 2M Karras")`.
+    """
+
+    DDIM = "ddim"
+    EULER = "euler"
+    EULER_A = "euler_a"
+    DPMPP_2M = "dpmpp_2m"
+    DPMPP_2M_KARRAS = "dpmpp_2m_karras"
+    DPMPP_2M_SDE = "dpmpp_2m_sde"
+    DPMPP_2M_SDE_KARRAS = "dpmpp_2m_sde_karras"
+    LCM = "lcm"
+
+    @property
+    def label(self) -> str:
+        """The label of the sampler on pages, as A1111 writes it."""
+        return _SAMPLER_LABELS[self]
+
+    @classmethod
+    def _missing_(cls, value: object) -> SamplerName | None:
+        labels = {label.casefold(): name for name, label in _SAMPLER_LABELS.items()}
+        return labels.get(value.strip().casefold()) if isinstance(value, str) else None
+
+    @property
+    def is_sde(self) -> bool:
+        """True for the variants of DPM++ that add noise in each step."""
+        return " SDE" in self.label
+
+    @property
+    def is_karras(self) -> bool:
+        """True for the spacing of noise levels by Karras et al. 2022."""
+        return self.label.endswith(KARRAS)
+
+
+KARRAS = "Karras"
+"""The schedule type as A1111 names it."""
+
+_SAMPLER_LABELS = {
+    SamplerName.DDIM: "DDIM",
+    SamplerName.EULER: "Euler",
+    SamplerName.EULER_A: "Euler a",
+    SamplerName.DPMPP_2M: "DPM++ 2M",
+    SamplerName.DPMPP_2M_KARRAS: f"DPM++ 2M {KARRAS}",
+    SamplerName.DPMPP_2M_SDE: "DPM++ 2M SDE",
+    SamplerName.DPMPP_2M_SDE_KARRAS: f"DPM++ 2M SDE {KARRAS}",
+    SamplerName.LCM: "LCM",
+}
+
+
 class FusedDtype(StrEnum):
     """The number type of a fused base model's weights; KEEP: the type that each has in the base."""
 

@@ -37,7 +37,7 @@ from worker.core.inference.infotext import ImageParameters, UsedAdapter, encode_
 from worker.core.lean_imports import lean_imports
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.file_names import file_stem
-from worker.core.words import RenderPrecision
+from worker.core.words import RenderPrecision, SamplerName
 from worker.runtime.job_progress import WorkerStopping
 from worker.runtime.lease import Lease
 from worker.runtime.outages.patience import reason_to_wait
@@ -216,7 +216,7 @@ class RenderJobs:
         with self._database.read() as session:
             results.is_wanted(session, lease.claim)
             used = [_used(session, adapter) for adapter in _active(render)]
-        settings = {"prompt", "negative_prompt", "steps", "guidance", "clip_skip"}
+        settings = {"prompt", "negative_prompt", "sampler", "steps", "guidance", "clip_skip"}
         request = render.model_dump(include=settings | {"width", "height"}) | {
             "base": base.name,
             "fingerprint": base.fingerprint,
@@ -235,6 +235,7 @@ class RenderJobs:
                 height=render.height,
                 model=base.name,
                 model_hash=base.fingerprint,
+                sampler=SamplerName(render.sampler),
                 clip_skip=render.clip_skip,
                 precision=render.precision,
                 adapters=used,
@@ -329,6 +330,7 @@ def _config(render: Render) -> RenderConfig:
         prompt=render.prompt,
         negative_prompt=render.negative_prompt,
         seed=render.seed,
+        sampler=SamplerName(render.sampler),
         steps=render.steps,
         guidance=render.guidance,
         clip_skip=render.clip_skip,

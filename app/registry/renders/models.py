@@ -14,6 +14,7 @@ from app.registry.db import MENTIONS, NEVER_TWICE
 from app.registry.jobs.models import STATUS_CHECK, Job
 from app.registry.jobs.queues import Queue
 from app.registry.rows import NumberedRow
+from worker.core.words import SamplerName
 
 MAX_SLOT = 64  # characters of the name of a draft's slot
 
@@ -33,6 +34,7 @@ class Render(Job, table=True):
     prompt: str = Field(sa_type=sa.Text)
     negative_prompt: str = Field(default="", sa_type=sa.Text)
     seed: int = Field(sa_type=sa.BigInteger)
+    sampler: str = Field(default=SamplerName.DDIM.value, max_length=32)
     steps: int
     guidance: float
     clip_skip: int = Field(default=1, description="Layer of the text encoder, from the last.")

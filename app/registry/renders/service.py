@@ -34,7 +34,7 @@ from worker.core.bases.family import BaseFamily
 from worker.core.inference.config import SAMPLER_VERSION, RenderConfig
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 from worker.core.training.presets import default_guidance
-from worker.core.words import RenderPrecision
+from worker.core.words import RenderPrecision, SamplerName
 
 MAX_RANDOM_SEED = 2**32 - 1
 
@@ -49,6 +49,7 @@ class RenderRequest:
     prompt: str
     negative_prompt: str = ""
     seed: int | None = None
+    sampler: str | None = None
     steps: int = 20
     guidance: float | None = None
     clip_skip: int | None = None
@@ -192,6 +193,7 @@ def _check_config(
             prompt=request.prompt,
             negative_prompt=request.negative_prompt,
             seed=seed,
+            sampler=SamplerName.DDIM if request.sampler is None else request.sampler,
             steps=request.steps,
             guidance=guidance,
             clip_skip=clip_skip,
@@ -228,8 +230,11 @@ def _cache_key(base: BaseModel, values: dict[str, Any], stack: Sequence[Resolved
     """The cache key: identical requests have equal keys; adapters count by their hash.
 
     The sampler's version is part of it, so that images of an older sampler are not reused. The
-    precision is a column beside it, because only the worker knows it for certain.
+    precision is a column beside it, because only the worker knows it for certain. The usual sampler
+    is left out: keys are older than the choice of another one.
     """
+    if values["sampler"] is SamplerName.DDIM:
+        values = {name: value for name, value in values.items() if name != "sampler"}
     used = sorted((entry.sha256, *entry.weights) for entry in stack if not entry.is_off)
     facts = [SAMPLER_VERSION, base.key, base.fingerprint, values, used]
     content = json.dumps(facts, sort_keys=True)

@@ -15,6 +15,7 @@ from app.registry.renders.models import Render
 from app.web.problems import problems
 from app.web.state import BaseReference, Id, State
 from worker.core.inference.config import MAX_PROMPT_CHARACTERS
+from worker.core.words import SamplerName
 
 router = APIRouter(tags=["renders"])
 
@@ -39,7 +40,10 @@ class RenderIn(BaseModel):
     )
     base_model: BaseReference | None = Field(None, description="Absent: that of the first adapter.")
     seed: int | None = Field(None, description="Absent: a random seed.")
-    steps: int = Field(20, description="Denoising steps.")
+    sampler: SamplerName = Field(
+        SamplerName.DDIM, description="How each step removes noise; the label works as well."
+    )
+    steps: int = Field(20, description="Denoising steps; at most 50 with `lcm`.")
     guidance: float | None = Field(None, description="Absent: the default of the base model.")
     clip_skip: int | None = Field(None, description="Absent: as the adapters were trained.")
     width: int | None = Field(None, description="Pixels; absent: the side of the base model.")
@@ -88,6 +92,7 @@ class RenderOut(BaseModel):
     prompt: str = Field(description="The prompt.")
     negative_prompt: str = Field(description="The negative prompt.")
     seed: int = Field(description="Seed of the first image.")
+    sampler: str = Field(description="How each step removes noise.", examples=["ddim"])
     guidance: float = Field(description="How strictly it follows the prompt (CFG scale).")
     clip_skip: int = Field(description="Layer of the text encoder, from the last.")
     width: int = Field(description="Width in pixels.")

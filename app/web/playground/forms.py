@@ -18,6 +18,7 @@ from app.registry.renders.service import RenderRequest
 from app.registry.validation import NOT_A_NUMBER
 from app.web.form_reader import FormReader, parse_number
 from worker.core.lora_files.weights import MAX_WEIGHT
+from worker.core.words import SamplerName
 
 OUT_OF_RANGE = f"The weight must be between −{MAX_WEIGHT:g} and {MAX_WEIGHT:g}."
 ROW = re.compile(r"adapter-(\d{1,3})")
@@ -74,6 +75,7 @@ class PlayForm:
     negative: str = ""
     seed: str = ""
     keep_seed: bool = False
+    sampler: str = SamplerName.DDIM.value
     steps: str = "20"
     guidance: str = ""
     clip_skip: str = ""
@@ -92,6 +94,7 @@ class PlayForm:
             "prompt": self.prompt,
             "negative": self.negative,
             "seed": self.seed,
+            "sampler": "" if self.sampler == SamplerName.DDIM else self.sampler,
             "steps": "" if self.steps == "20" else self.steps,
             "guidance": self.guidance,
             "clip_skip": self.clip_skip,
@@ -136,6 +139,7 @@ class PlayForm:
             prompt=self.prompt,
             negative_prompt=self.negative,
             seed=_text_or_none(self.seed) if self.keep_seed else None,
+            sampler=self.sampler or None,
             steps=cast(int, _text_or_none(self.steps) or ""),
             guidance=_text_or_none(self.guidance.replace(",", ".")),
             clip_skip=_text_or_none(self.clip_skip),
@@ -194,7 +198,16 @@ def read_address(query: Iterable[tuple[str, str]]) -> PlayForm:
 def _read_fields(texts: Mapping[str, str]) -> dict[str, Any]:
     names = ("prompt", "negative", "seed", "guidance", "clip_skip", "width", "height", "base")
     found = {name: texts.get(name, "") for name in (*names, "find", "subject")}
-    return found | {"steps": texts.get("steps", "20")}
+    sampler = _read_sampler(texts.get("sampler", ""))
+    return found | {"steps": texts.get("steps", "20"), "sampler": sampler}
+
+
+def _read_sampler(text: str) -> str:
+    """The value of a sampler given by its value or label; other text stays, to be refused."""
+    try:
+        return SamplerName(text or SamplerName.DDIM).value
+    except ValueError:
+        return text
 
 
 def read_reference(text: str) -> AdapterRow:
@@ -212,6 +225,7 @@ def form_of_render(render: Render, base_slug: str) -> PlayForm:
         negative=render.negative_prompt,
         seed=str(render.seed),
         keep_seed=True,
+        sampler=render.sampler,
         steps=str(render.steps),
         guidance=f"{render.guidance:g}",
         clip_skip=str(render.clip_skip),

@@ -36,6 +36,7 @@ from app.web.state import Id, State
 from app.web.templates import render as render_page
 from app.web.templates import render_fragment, wants_fragment
 from worker.core.starter.prompt_words import with_subject
+from worker.core.words import SamplerName
 
 router = APIRouter(include_in_schema=False)
 
@@ -101,6 +102,7 @@ class PlayPage:
     prompt_note: str
     subjects: SubjectChoices | None
     default_guidance: float
+    samplers: list[tuple[str, str]]
     errors: dict[str, str]
     summary: str
     result: ResultView | None
@@ -157,6 +159,7 @@ class RenderPage:
     address: str
     bad_files: list[str]
     prompt_note: str
+    sampler: str
     is_own_page: bool = True
 
 
@@ -307,6 +310,7 @@ def _play_page(session: Session, form: PlayForm, error: AppError | None = None) 
         prompt_note=note_of(form, stack),
         subjects=find_subjects(form, stack.base),
         default_guidance=service.guidance_for(stack.base),
+        samplers=[(name.value, name.label) for name in SamplerName],
         errors=errors,
         summary=error.detail if error else "",
         result=None,
@@ -355,7 +359,8 @@ def show(request: Request, render_id: Id, state: State) -> Response:
         taught = adapters.trigger_words_of(session, result.here)
     address = f"{urlsplit(str(request.url))._replace(query='').geturl()}"
     note = prompt_note(result.base, result.render.prompt, taught=taught)
-    context = RenderPage(result, earlier, address, bad, note)
+    sampler = SamplerName(result.render.sampler).label
+    context = RenderPage(result, earlier, address, bad, note, sampler)
     return render_page(request, "playground/render.html", context)
 
 

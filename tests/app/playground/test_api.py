@@ -107,6 +107,8 @@ def test_an_adapter_at_weight_zero_is_the_same_picture_as_none(
         ({"steps": 0}, "steps"),
         ({"steps": "many"}, "steps"),
         ({"guidance": 99}, "guidance"),
+        ({"sampler": "magic"}, "sampler"),
+        ({"sampler": "lcm", "steps": 51}, "steps"),
         ({"width": 65}, "width"),
         ({"width": 2_048, "height": 2_048}, "width"),
         ({"width": 2_048, "height": 160}, "width"),  # 20 times the area of 128 × 128
@@ -128,6 +130,13 @@ def test_a_wrong_render_names_its_field(
     assert answer.status_code == 422
     assert field in [error["field"] for error in answer.json()["errors"]]
     assert f"{field}: " in answer.json()["detail"]
+
+
+def test_an_unknown_sampler_is_answered_with_those_there_are(client: TestClient) -> None:
+    (error,) = draw(client, sampler="magic").json()["errors"]
+    assert error["detail"].startswith("Should be 'ddim', 'euler', 'euler_a', 'dpmpp_2m'")
+    created = draw(client, sampler="Euler a").json()  # as A1111 writes it
+    assert client.get(f"/api/v1/renders/{created['id']}").json()["sampler"] == "euler_a"
 
 
 def test_an_adapter_for_another_base_is_refused_with_those_it_fits(

@@ -77,7 +77,7 @@ def test_a_result_can_be_used_again_to_the_last_setting(
 ) -> None:
     fake_workers.adapter(state)
     address = "/play?adapter=chalk:0.8&prompt=a+castle&seed=7&steps=9&guidance=2.5&negative=blur"
-    address += "&clip_skip=2"
+    address += "&clip_skip=2&sampler=DPM%2B%2B+2M+Karras"
     client.post("/play", data=filled(client, address))
     fake_workers.draw(state)
     page = client.get("/renders/2").text
@@ -85,7 +85,8 @@ def test_a_result_can_be_used_again_to_the_last_setting(
     fields = parse_qs(urlsplit(again).query)
     assert fields["adapter"] == ["chalk@1:0.8"]
     wanted = {"prompt": ["a castle"], "seed": ["7"], "steps": ["9"], "guidance": ["2.5"]}
-    wanted["clip_skip"] = ["2"]
+    wanted |= {"clip_skip": ["2"], "sampler": ["dpmpp_2m_karras"]}
+    assert "<dt>Sampler</dt><dd>DPM++ 2M Karras</dd>" in page
     assert {name: fields[name] for name in wanted} == wanted
     client.post("/play", data=filled(client, again))
     first, second = renders_of(state)[1], renders_of(state)[3]
@@ -138,6 +139,7 @@ def test_everything_that_is_wrong_is_named_beside_its_field_and_stays(
         "seed": "-3",
         "keep_seed": "1",
         "width": "33",
+        "sampler": "magic",
     }
     answer = client.post("/play", data=sent)
     page = answer.text
@@ -152,6 +154,7 @@ def test_everything_that_is_wrong_is_named_beside_its_field_and_stays(
         ("prompt", "This has 5,000 characters; use at most 2,000."),
         ("steps", "Enter a whole number."),
         ("seed", "At least 0."),
+        ("sampler", "Should be &#39;ddim&#39;, &#39;euler&#39;"),
     ):
         error = page.partition(f'id="{place}-error"')[2].partition("</p>")[0]
         assert reason in error, (place, error)
@@ -285,7 +288,8 @@ def test_a_render_that_is_not_there_says_so(client: TestClient) -> None:
 
 
 def test_strange_addresses_are_no_server_error(client: TestClient) -> None:
-    for query in ("adapter=", "adapter=:", "adapter=x@999999999999:1", "seed=abc", "steps="):
+    numbers = ("seed=abc", "steps=", "sampler=x")
+    for query in ("adapter=", "adapter=:", "adapter=x@999999999999:1", *numbers):
         assert client.get(f"/play?{query}").status_code == 200
 
 

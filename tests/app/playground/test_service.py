@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 from typing import Any
 
 import pytest
@@ -105,8 +107,23 @@ def test_equal_requests_have_equal_keys(database: Database, adapter: int) -> Non
         {"seed": 1, "adapters": [weighted(adapter, 0.5, text_encoder_weight=0)]},
         {"seed": 1, "adapters": [weighted(adapter, 0.5, version=1)]},
         {"seed": 1, "adapters": stack, "guidance": 2.5},
+        {"seed": 1, "adapters": stack, "sampler": "euler"},
     ):
         assert ask(database, **other).cache_key != first
+
+
+def test_images_that_are_older_than_the_choice_of_a_sampler_are_still_found(
+    database: Database, ready_base: None
+) -> None:
+    render = ask(database, seed=1, sampler="ddim")
+    assert render.cache_key == ask(database, seed=1).cache_key
+    with database.read() as session:
+        base = session.get_one(BaseModel, render.base_model_id)
+    names = ("prompt", "negative_prompt", "seed", "steps", "guidance", "clip_skip")
+    values = {name: getattr(render, name) for name in (*names, "width", "height", "count")}
+    facts = [service.SAMPLER_VERSION, base.key, base.fingerprint, values, []]
+    content = json.dumps(facts, sort_keys=True)
+    assert render.cache_key == hashlib.sha256(content.encode()).hexdigest()
 
 
 def test_what_another_sampler_drew_is_listed_but_not_copied(

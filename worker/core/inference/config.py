@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from pydantic import AfterValidator, BaseModel, Field
+from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, field_validator
 
 from worker.core.lora_files.weights import MAX_WEIGHT, weight_problem
+from worker.core.words import SamplerName
 
 SAMPLER_VERSION = 2
 """Version of the sampling code; increase it when the same request gives another image.
@@ -17,6 +18,7 @@ another batch.
 
 MAX_PROMPT_CHARACTERS = 2_000
 MAX_COUNT = 8
+MAX_LCM_STEPS = 50  # LCM takes its timesteps out of the 50 that such models are distilled from
 MAX_CLIP_SKIP = 4
 MAX_SEED = 2**32 - 1
 MIN_SIDE, MAX_SIDE, SIDE_STEP = 32, 2_048, 8
@@ -58,6 +60,12 @@ class RenderConfig(BaseModel, extra="forbid", frozen=True):
         title="Seed",
         description="The same seed and settings give the same image.",
     )
+    sampler: SamplerName = Field(
+        default=SamplerName.DDIM,
+        title="Sampler",
+        description="How each step removes noise. DDIM, Euler and DPM++ 2M add no noise of their "
+        "own; LCM needs a base model or an adapter made for it.",
+    )
     steps: int = Field(
         default=20,
         ge=1,
@@ -98,3 +106,12 @@ class RenderConfig(BaseModel, extra="forbid", frozen=True):
         title="Images",
         description="Number of images; each uses the next seed.",
     )
+
+    @field_validator("steps")
+    @classmethod
+    def _check_lcm_steps(cls, steps: int, info: ValidationInfo) -> int:
+        if info.data.get("sampler") is SamplerName.LCM and steps > MAX_LCM_STEPS:
+            raise ValueError(
+                f"The LCM sampler takes at most {MAX_LCM_STEPS} steps; 4 to 8 are usual."
+            )
+        return steps

@@ -15,6 +15,8 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from worker.core.words import KARRAS, SamplerName
+
 HASH_DIGITS = 12
 MODEL_HASH_DIGITS = 10
 NEEDS_QUOTES = frozenset(',:"\n')
@@ -50,6 +52,7 @@ class ImageParameters:
     height: int
     model: str
     model_hash: str | None
+    sampler: SamplerName = SamplerName.DDIM
     clip_skip: int = 1
     precision: str | None = None
     adapters: Sequence[UsedAdapter] = ()
@@ -63,9 +66,11 @@ def make_infotext(image_parameters: ImageParameters) -> str:
     lines = [prompt]
     if image_parameters.negative_prompt:
         lines.append(f"Negative prompt: {image_parameters.negative_prompt}")
+    sampler = image_parameters.sampler
     pairs: dict[str, Any] = {
         "Steps": image_parameters.steps,
-        "Sampler": "DDIM",
+        "Sampler": sampler.label.removesuffix(f" {KARRAS}"),
+        **({"Schedule type": KARRAS} if sampler.is_karras else {}),
         "CFG scale": image_parameters.guidance,
         "Seed": image_parameters.seed,
         "Size": f"{image_parameters.width}x{image_parameters.height}",

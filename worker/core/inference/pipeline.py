@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -28,21 +29,22 @@ from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.merge import MergedWeights, Recipe
 from worker.core.inference.preview import approximate_pixels, has_linear_map
+from worker.core.inference.samplers import Sampling, make_sampler
 from worker.core.lora_files.canonical import Component
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.sampling import (
     Conditioning,
     decode_latent,
     generate_latents,
+    image_generators,
     initial_noise,
-    make_scheduler,
     needs_negative,
     number_type,
     predict_noise,
     to_image,
 )
 from worker.core.torch_dtypes import TORCH_DTYPES
-from worker.core.words import RenderPrecision
+from worker.core.words import RenderPrecision, SamplerName
 
 CACHED_PROMPTS = 64  # 0.3 MiB each for SDXL in fp16
 PromptKey = tuple[str, int, tuple[tuple[Recipe, ...], ...]]
@@ -67,9 +69,7 @@ class ResidentPipeline:
         self.device = torch.device(device)
         self._name = name
         self._merged = self._merge_into(base)
-        self._scheduler = make_scheduler(
-            base.scheduler_config, prediction_type=base.info.prediction_type
-        )
+        self._samplers: dict[SamplerName, Any] = {}
         self._prompts: OrderedDict[PromptKey, PromptEmbeddings] = OrderedDict()
         self._should_stop: Callable[[], bool] | None = None
         for module in (base.unet, base.vae.decoder, *base.text_encoders):
@@ -170,7 +170,8 @@ class ResidentPipeline:
                 for seed in range(config.seed, config.seed + config.count)
             ]
             watcher = Watcher(on_step, on_preview, total=config.steps * config.count)
-            latents = self._generate(wanted, size, config.steps, watcher)
+            sampling = Sampling(self._sampler(config.sampler), config.steps)
+            latents = self._generate(wanted, size, sampling, watcher)
             return [
                 RenderedImage(self._decode_image(latent, size), image.seed, truncated)
                 for image, latent in zip(wanted, latents, strict=True)
@@ -179,8 +180,9 @@ class ResidentPipeline:
     def predict_once(self, config: RenderConfig) -> Tensor:
         """The prediction in the middle of an image of this config, fp32: one call of the UNet."""
         width, height = self.image_size(config)
-        unet, steps = self.base.unet, len(self._scheduler.alphas_cumprod)
-        noise = initial_noise(unet, self.base.vae, [config.seed], width=width, height=height)
+        unet, steps = self.base.unet, len(self._sampler(SamplerName.DDIM).alphas_cumprod)
+        generators = image_generators([config.seed])
+        noise = initial_noise(unet, self.base.vae, generators, width=width, height=height)
         with torch.inference_mode():
             return predict_noise(
                 unet,
@@ -192,7 +194,11 @@ class ResidentPipeline:
             )
 
     def _generate(
-        self, wanted: Sequence[WantedImage], size: tuple[int, int], steps: int, watcher: Watcher
+        self,
+        wanted: Sequence[WantedImage],
+        size: tuple[int, int],
+        sampling: Sampling,
+        watcher: Watcher,
     ) -> Iterator[Tensor]:
         """The latents (channels, height, width) of each image, generated in batches.
 
@@ -203,8 +209,8 @@ class ResidentPipeline:
             part = wanted[first : first + at_once]
             latents = None
             try:
-                callbacks = watcher.of_batch(first, part, steps=steps)
-                latents = self._generate_batch(part, size, steps, callbacks)
+                callbacks = watcher.of_batch(first, part, steps=sampling.steps)
+                latents = self._generate_batch(part, size, sampling, callbacks)
             except torch.OutOfMemoryError as error:
                 if len(part) == 1:
                     raise _does_not_fit(size) from error
@@ -219,22 +225,30 @@ class ResidentPipeline:
         self,
         part: Sequence[WantedImage],
         size: tuple[int, int],
-        steps: int,
+        sampling: Sampling,
         callbacks: StepCallbacks,
     ) -> Tensor:
         return generate_latents(
             self.base.unet,
             self.base.vae,
-            self._scheduler,
+            sampling.scheduler,
             concat_conditioning([image.conditioning for image in part]),
             seeds=[image.seed for image in part],
             width=size[0],
             height=size[1],
-            steps=steps,
+            steps=sampling.steps,
             device=self.device,
             on_step=callbacks.on_step,
             on_preview=callbacks.on_preview,
         )
+
+    def _sampler(self, name: SamplerName) -> Any:
+        """The scheduler of a sampler. Raises RenderError."""
+        if name not in self._samplers:
+            self._samplers[name] = make_sampler(
+                name, self.base.scheduler_config, prediction_type=self.base.info.prediction_type
+            )
+        return self._samplers[name]
 
     def preview_image(self, latent: Tensor) -> Image.Image:
         """A small image of one clean latent (channels, height, width), made in milliseconds.
