@@ -7,7 +7,7 @@ per image than four.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -25,10 +25,11 @@ Preview = Callable[[int, Tensor], None]
 
 @dataclass(frozen=True, eq=False)
 class WantedImage:
-    """An image to generate: its text, one row, and the seed of its noise."""
+    """An image to generate: its text (one row), its seed, and the end of the text that was cut."""
 
     conditioning: Conditioning
     seed: int
+    truncated: str
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,19 @@ class StepCallbacks:
 
 @dataclass(frozen=True)
 class Watcher:
-    """The callbacks of a request, which counts the steps of all its images."""
+    """The callbacks of a request, which counts the steps of all its images.
+
+    `first` is the number of images that were generated before.
+    """
 
     on_step: Callable[[int, int], bool]
     on_preview: Preview | None
     total: int
+    first: int = 0
 
     def of_batch(self, first: int, part: Sequence[WantedImage], *, steps: int) -> StepCallbacks:
-        """The callbacks of the batch `part`, whose first image is number `first`."""
+        """The callbacks of the batch `part`, whose first image is number `first` of the rest."""
+        first += self.first
 
         def note(done: int) -> None:
             if not self.on_step(first * steps + done * len(part), self.total):
@@ -68,6 +74,11 @@ def images_at_once(device: torch.device, size: tuple[int, int]) -> int | None:
     return max(1, PIXELS_AT_ONCE // (size[0] * size[1]))
 
 
+def shares_batch(count: int, device: torch.device, size: tuple[int, int]) -> bool:
+    """Whether some of `count` images of this size are generated together."""
+    return count > 1 and images_at_once(device, size) != 1
+
+
 def concat_conditioning(parts: Sequence[Conditioning]) -> Conditioning:
     """The conditioning of a batch; all have the same guidance."""
     negatives = [part.negative for part in parts if part.negative is not None]
@@ -78,10 +89,32 @@ def concat_conditioning(parts: Sequence[Conditioning]) -> Conditioning:
     )
 
 
-def free_device_memory(device: torch.device) -> None:
-    """Give back what torch keeps of a batch that did not fit."""
-    if device.type == "cuda":
-        torch.cuda.empty_cache()
+def generate_in_batches(
+    wanted: Sequence[WantedImage],
+    generate: Callable[[int, Sequence[WantedImage]], Tensor],
+    at_once: int | None,
+) -> Iterator[Tensor]:
+    """The latents (channels, height, width) of each image, generated `at_once` or all together.
+
+    `generate(first, part)` gives those (n, channels, height, width) of a batch. A batch that does
+    not fit in memory is generated in halves; the OutOfMemoryError of a single image is raised.
+    """
+    first, size = 0, at_once or len(wanted)
+    while first < len(wanted):
+        part = wanted[first : first + size]
+        latents = None
+        try:
+            latents = generate(first, part)
+        except torch.OutOfMemoryError:
+            if len(part) == 1:
+                raise
+        if latents is None:  # outside of `except`, whose error keeps the batch in memory
+            size = len(part) // 2
+            if torch.cuda.is_available():
+                torch.cuda.empty_cache()
+            continue
+        yield from latents
+        first += len(part)
 
 
 def _concat(parts: Sequence[PromptEmbeddings]) -> PromptEmbeddings:

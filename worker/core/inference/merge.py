@@ -42,11 +42,12 @@ class MergedWeights:
         base_name: str = "this base",
         read_original: Callable[[str], Tensor | None] = lambda _: None,
     ) -> None:
-        self._weights: dict[str, Tensor] = {
-            f"{component}.{path}": layer_weight(layer)
+        self._layers: dict[str, nn.Module] = {
+            f"{component}.{path}": layer
             for component, module in modules.items()
             for path, layer in adaptable_layers(component, module).items()
         }
+        self._weights = {key: layer_weight(layer) for key, layer in self._layers.items()}
         self._shapes = {key: tuple(weight.shape) for key, weight in self._weights.items()}
         self._base_name = base_name
         self._read_original = read_original
@@ -62,15 +63,19 @@ class MergedWeights:
         names = tuple(loaded.name for loaded in stack)
         if names != self._plan.names:
             for loaded in stack:
-                if loaded.name not in self._plan.names:
-                    require_fit(loaded.adapter, self._shapes, base_name=self._base_name)
-            self._plan = _make_plan(stack, self._weights)
+                self.require_fit(loaded)
+            self._plan = _make_plan(stack, self._layers, self._weights)
         with torch.no_grad():
             written = self._restore_other_layers()
             for (component, members), layers in self._plan.groups.items():
                 weights = [stack[index].weight_in(component) for index in members]
                 written += self._write_group(layers, [names[i] for i in members], weights)
         return written
+
+    def require_fit(self, loaded: LoadedAdapter) -> None:
+        """Raise AdapterMismatchError unless the adapter fits the base."""
+        if loaded.name not in self._plan.names:
+            require_fit(loaded.adapter, self._shapes, base_name=self._base_name)
 
     def _restore_other_layers(self) -> int:
         """Give all layers that no adapter of the plan changes their original weights."""
@@ -83,7 +88,7 @@ class MergedWeights:
         return len(others)
 
     def _write_group(
-        self, layers: Sequence[_PlannedLayer], names: Sequence[str], weights: Sequence[float]
+        self, layers: Sequence[PlannedLayer], names: Sequence[str], weights: Sequence[float]
     ) -> int:
         """Write the layers of a group, which are changed by the same adapters."""
         recipe = tuple((name, w) for name, w in zip(names, weights, strict=True) if w != 0)
@@ -96,7 +101,9 @@ class MergedWeights:
                 continue
             original = self._original(layer)
             if layer.ranks not in columns:
-                columns[layer.ranks] = _expand(weights, layer.ranks).to(layer.up.device)
+                columns[layer.ranks] = expand_columns(torch.tensor(weights), layer.ranks).to(
+                    layer.up.device
+                )
             scaled = layer.up * columns[layer.ranks]
             if layer.matrix is not None:
                 torch.addmm(original.flatten(1), scaled, layer.down, out=layer.matrix)
@@ -106,7 +113,7 @@ class MergedWeights:
             self._recipes[layer.key] = recipe
         return len(changed)
 
-    def _original(self, layer: _PlannedLayer) -> Tensor:
+    def _original(self, layer: PlannedLayer) -> Tensor:
         """W0, which is kept from the first change on."""
         kept = self._originals.get(layer.key)
         if kept is None:
@@ -121,6 +128,22 @@ class MergedWeights:
             sorted({r for key, r in self._recipes.items() if key.startswith(f"{component}.")})
         )
 
+    def planned(self, component: Component) -> list[tuple[tuple[int, ...], list[PlannedLayer]]]:
+        """(places in the stack, layers) of a component: the layers which these adapters change.
+
+        They are those of the last `apply`, whatever the weights.
+        """
+        return [
+            (members, list(layers))
+            for (owner, members), layers in self._plan.groups.items()
+            if owner is component
+        ]
+
+    def parameters(self, component: Component) -> int:
+        """The number of parameters in a component's linear and convolution layers."""
+        prefix = f"{component}."
+        return sum(w.numel() for key, w in self._weights.items() if key.startswith(prefix))
+
     @property
     def originals_bytes(self) -> int:
         """The memory of the original weights that are kept, in bytes."""
@@ -128,7 +151,7 @@ class MergedWeights:
 
 
 @dataclass(frozen=True, eq=False)
-class _PlannedLayer:
+class PlannedLayer:
     """A layer with the factors of all adapters that change it, in fp32 on the base's device.
 
     `up` (out, R), scaled, and `down` (R, in) are stacked along the rank; `ranks` are those of the
@@ -136,6 +159,7 @@ class _PlannedLayer:
     """
 
     key: str
+    module: nn.Module
     weight: Tensor
     matrix: Tensor | None
     up: Tensor
@@ -152,27 +176,35 @@ class _Plan:
     """What merging the adapters `names` takes, whatever their weights."""
 
     names: tuple[str, ...]
-    groups: Mapping[_Group, Sequence[_PlannedLayer]]
+    groups: Mapping[_Group, Sequence[PlannedLayer]]
 
 
-def _make_plan(stack: Sequence[LoadedAdapter], weights: Mapping[str, Tensor]) -> _Plan:
+def _make_plan(
+    stack: Sequence[LoadedAdapter],
+    layers: Mapping[str, nn.Module],
+    weights: Mapping[str, Tensor],
+) -> _Plan:
     parts: dict[str, list[tuple[int, LoraModule]]] = {}
     for index, loaded in enumerate(stack):
         for module in loaded.adapter.modules:
             parts.setdefault(module.key, []).append((index, module))
-    groups: dict[_Group, list[_PlannedLayer]] = {}
+    groups: dict[_Group, list[PlannedLayer]] = {}
     for key, found in parts.items():
         group = (found[0][1].component, tuple(index for index, _ in found))
-        planned = _plan_layer(key, weights[key], [module for _, module in found])
+        factors = [module for _, module in found]
+        planned = _plan_layer(key, layers[key], weights[key], factors)
         groups.setdefault(group, []).append(planned)
     return _Plan(tuple(loaded.name for loaded in stack), groups)
 
 
-def _plan_layer(key: str, weight: Tensor, modules: Sequence[LoraModule]) -> _PlannedLayer:
+def _plan_layer(
+    key: str, layer: nn.Module, weight: Tensor, modules: Sequence[LoraModule]
+) -> PlannedLayer:
     up, down = stack_factors(modules, device=weight.device)
     is_exact = weight.dtype is torch.float32 and weight.is_contiguous()
-    return _PlannedLayer(
+    return PlannedLayer(
         key=key,
+        module=layer,
         weight=weight,
         matrix=weight.flatten(1) if is_exact else None,
         up=up,
@@ -197,9 +229,9 @@ def stack_factors(modules: Sequence[LoraModule], *, device: torch.device) -> tup
     return torch.cat(ups, dim=1), torch.cat(downs)
 
 
-def _expand(weights: Sequence[float], ranks: Sequence[int]) -> Tensor:
-    """The weight of each column (R)."""
-    return torch.tensor(weights).repeat_interleave(torch.tensor(ranks))
+def expand_columns(weights: Tensor, ranks: Sequence[int]) -> Tensor:
+    """The weight of each column (…, R) from that of each adapter (…, adapters)."""
+    return weights.repeat_interleave(torch.tensor(ranks), dim=-1)
 
 
 def layer_weight(layer: nn.Module) -> Tensor:

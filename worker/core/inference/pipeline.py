@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
+from contextlib import contextmanager, nullcontext
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,18 +18,20 @@ from worker.core.bases.load import LoadedBase, load_base
 from worker.core.bases.text import PromptEmbeddings, encode_prompts, find_truncated
 from worker.core.bases.threads import is_small
 from worker.core.inference.batches import (
-    StepCallbacks,
+    Preview,
     WantedImage,
     Watcher,
     concat_conditioning,
-    free_device_memory,
+    generate_in_batches,
     images_at_once,
+    shares_batch,
 )
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.merge import MergedWeights, Recipe
 from worker.core.inference.preview import approximate_pixels, has_linear_map
-from worker.core.inference.samplers import Sampling, make_sampler
+from worker.core.inference.rank_form import AdaptersBeside
+from worker.core.inference.samplers import make_sampler
 from worker.core.lora_files.canonical import Component
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.sampling import (
@@ -147,7 +149,7 @@ class ResidentPipeline:
         config: RenderConfig,
         *,
         on_step: Callable[[int, int], bool] = lambda _, __: True,
-        on_preview: Callable[[int, Tensor], None] | None = None,
+        on_preview: Preview | None = None,
     ) -> list[RenderedImage]:
         """The images of the config; image i is generated from seed + i, whatever the count.
 
@@ -160,22 +162,40 @@ class ResidentPipeline:
         for the images `first`, `first` + 1 … of the request; `preview_image` makes an image of
         each. Raises RenderError.
         """
-        size = self.image_size(config)
-        self._check_clip_skip(config.clip_skip)
+        watcher = Watcher(on_step, on_preview, total=config.steps * config.count)
         with torch.inference_mode():
-            conditioning = self._make_conditioning(config)
-            truncated = self._find_truncated(config, conditioning)
-            wanted = [
-                WantedImage(conditioning, seed)
-                for seed in range(config.seed, config.seed + config.count)
-            ]
-            watcher = Watcher(on_step, on_preview, total=config.steps * config.count)
-            sampling = Sampling(self._sampler(config.sampler), config.steps)
-            latents = self._generate(wanted, size, sampling, watcher)
-            return [
-                RenderedImage(self._decode_image(latent, size), image.seed, truncated)
-                for image, latent in zip(wanted, latents, strict=True)
-            ]
+            return self._draw(self._want(config), config, watcher)
+
+    def render_weights(
+        self,
+        config: RenderConfig,
+        stacks: Sequence[Sequence[LoadedAdapter]],
+        *,
+        on_step: Callable[[int, int], bool] = lambda _, __: True,
+        on_preview: Preview | None = None,
+    ) -> list[RenderedImage]:
+        """The image of the config with each of these stacks of adapters: a strip of weights.
+
+        All are generated from the seed of the config, whose count is not used. They share batches
+        where that pays, with the adapters beside the UNet's layers; else they are generated one
+        after another with merged weights. Both give the same image but for rounding. Afterwards no
+        certain stack is merged: call `set_adapters` before another method.
+
+        The callbacks are those of `render`, for as many images as there are stacks. Raises
+        AdapterMismatchError before the first image, and RenderError.
+        """
+        one = config.model_copy(update={"count": 1})
+        watcher = Watcher(on_step, on_preview, total=config.steps * len(stacks))
+        beside = AdaptersBeside(self._merged, stacks)
+        with torch.inference_mode():
+            beside.require_fit()
+            if shares_batch(len(stacks), self.device, self.image_size(one)) and beside.pays():
+                return self._draw(self._want_beside(one, beside), one, watcher, beside)
+            drawn = []
+            for index, stack in enumerate(stacks):
+                self.set_adapters(stack)
+                drawn += self._draw(self._want(one), one, replace(watcher, first=index))
+            return drawn
 
     def predict_once(self, config: RenderConfig) -> Tensor:
         """The prediction in the middle of an image of this config, fp32: one call of the UNet."""
@@ -193,54 +213,61 @@ class ResidentPipeline:
                 height=height,
             )
 
-    def _generate(
+    def _want(self, config: RenderConfig) -> list[WantedImage]:
+        """The images of a config, with the text encoders as they are now."""
+        self._check_clip_skip(config.clip_skip)
+        conditioning = self._make_conditioning(config)
+        truncated = self._find_truncated(config, conditioning)
+        seeds = range(config.seed, config.seed + config.count)
+        return [WantedImage(conditioning, seed, truncated) for seed in seeds]
+
+    def _want_beside(self, config: RenderConfig, beside: AdaptersBeside) -> list[WantedImage]:
+        """The image of a config for each stack, with this stack in the text encoders."""
+        wanted = []
+        for index in range(len(beside.stacks)):
+            beside.merge_into_text_encoders(index)
+            wanted += self._want(config)
+        return wanted
+
+    def _draw(
         self,
         wanted: Sequence[WantedImage],
-        size: tuple[int, int],
-        sampling: Sampling,
+        config: RenderConfig,
         watcher: Watcher,
-    ) -> Iterator[Tensor]:
-        """The latents (channels, height, width) of each image, generated in batches.
+        beside: AdaptersBeside | None = None,
+    ) -> list[RenderedImage]:
+        """The images, generated in batches; with `beside`, image i gets the adapters of stack i."""
+        width, height = size = self.image_size(config)
+        scheduler = self._sampler(config.sampler)
 
-        A batch that does not fit in memory is generated in halves.
-        """
-        at_once, first = images_at_once(self.device, size) or len(wanted), 0
-        while first < len(wanted):
-            part = wanted[first : first + at_once]
-            latents = None
-            try:
-                callbacks = watcher.of_batch(first, part, steps=sampling.steps)
-                latents = self._generate_batch(part, size, sampling, callbacks)
-            except torch.OutOfMemoryError as error:
-                if len(part) == 1:
-                    raise _does_not_fit(size) from error
-            if latents is None:  # outside of `except`, whose error keeps the batch in memory
-                free_device_memory(self.device)
-                at_once = len(part) // 2
-                continue
-            yield from latents
-            first += len(part)
+        def generate(first: int, part: Sequence[WantedImage]) -> Tensor:
+            callbacks = watcher.of_batch(first, part, steps=config.steps)
+            with beside.on_images(first, part) if beside else nullcontext():
+                return generate_latents(
+                    self.base.unet,
+                    self.base.vae,
+                    scheduler,
+                    concat_conditioning([image.conditioning for image in part]),
+                    seeds=[image.seed for image in part],
+                    width=width,
+                    height=height,
+                    steps=config.steps,
+                    device=self.device,
+                    on_step=callbacks.on_step,
+                    on_preview=callbacks.on_preview,
+                )
 
-    def _generate_batch(
-        self,
-        part: Sequence[WantedImage],
-        size: tuple[int, int],
-        sampling: Sampling,
-        callbacks: StepCallbacks,
-    ) -> Tensor:
-        return generate_latents(
-            self.base.unet,
-            self.base.vae,
-            sampling.scheduler,
-            concat_conditioning([image.conditioning for image in part]),
-            seeds=[image.seed for image in part],
-            width=size[0],
-            height=size[1],
-            steps=sampling.steps,
-            device=self.device,
-            on_step=callbacks.on_step,
-            on_preview=callbacks.on_preview,
-        )
+        try:
+            latents = generate_in_batches(wanted, generate, images_at_once(self.device, size))
+            return [
+                RenderedImage(self._decode_image(latent), image.seed, image.truncated)
+                for image, latent in zip(wanted, latents, strict=True)
+            ]
+        except torch.OutOfMemoryError as error:
+            raise RenderError(
+                f"An image of {width} × {height} does not fit in the device's memory. "
+                "Choose a smaller size."
+            ) from error
 
     def _sampler(self, name: SamplerName) -> Any:
         """The scheduler of a sampler. Raises RenderError."""
@@ -262,12 +289,9 @@ class ResidentPipeline:
                 return to_image(decode_latent(self.base.vae, latent))
             return to_image(approximate_pixels(latent, self.base.info.family))
 
-    def _decode_image(self, latent: Tensor, size: tuple[int, int]) -> Image.Image:
+    def _decode_image(self, latent: Tensor) -> Image.Image:
         """The image of one latent (channels, height, width)."""
-        try:
-            pixels = decode_latent(self.base.vae, latent)
-        except torch.OutOfMemoryError as error:
-            raise _does_not_fit(size) from error
+        pixels = decode_latent(self.base.vae, latent)
         if not bool(torch.isfinite(pixels).all()):
             raise RenderError(
                 "The image contains invalid numbers (NaN). Use smaller adapter weights or less "
@@ -337,10 +361,3 @@ def default_precision(device: torch.device | str) -> RenderPrecision:
     """The precision on a device unless another one was measured to be better."""
     is_cuda = torch.device(device).type == "cuda"
     return RenderPrecision.FP16 if is_cuda else RenderPrecision.FP32
-
-
-def _does_not_fit(size: tuple[int, int]) -> RenderError:
-    return RenderError(
-        f"An image of {size[0]} × {size[1]} does not fit in the device's memory. "
-        "Choose a smaller size."
-    )

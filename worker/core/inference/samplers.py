@@ -13,7 +13,6 @@ each image, so an image does not depend on the others in its batch.
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -42,14 +41,6 @@ SHARED = (
     "rescale_betas_zero_snr",
 )
 """The settings of a noise schedule that every scheduler takes."""
-
-
-@dataclass(frozen=True, eq=False)
-class Sampling:
-    """The scheduler of a sampler, and the number of its steps."""
-
-    scheduler: Any
-    steps: int
 
 
 class DPMSolver(DPMSolverMultistepScheduler):  # type: ignore[misc] # of Any: not typed
