@@ -77,9 +77,10 @@ def test_generating_and_searching_logs_nothing(live: Live, page: Page) -> None:
         page.keyboard.press("Control+Enter")
         expect(page.get_by_role("button", name="Cancel")).to_be_visible()
         fake_workers.draw(live.state)
-        expect(page.locator("#result .picture img")).to_have_count(2)
-        page.get_by_role("button", name="Compare").click()
-        page.get_by_label("Show with or without adapters").fill("20")
+        expect(page.locator("#result .comparison img")).to_have_count(2)
+        for mode in ("Flicker", "Side by side", "Slider"):
+            page.get_by_role("radio", name=mode).check()
+        page.get_by_role("slider", name="Without your style on the right").fill("20")
     page.goto("/adapters")
     page.get_by_role("searchbox").press_sequentially("chalkboard", delay=150)
     expect(page.locator("#adapter-count")).to_contain_text("1 adapter found")
