@@ -11,7 +11,6 @@ import dataclasses
 import functools
 import gc
 import os
-import shutil
 import sys
 import uuid
 from collections.abc import Callable, Generator, Iterator
@@ -20,6 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from tests import chromium as browsers
 from tests import costs
 from tests.images import make_png
 from tests.lean_collection import lean_collection
@@ -42,8 +42,6 @@ if TYPE_CHECKING:
 POSTGRES = os.environ.get(
     "BRUSHWORK_TEST_POSTGRES", "postgresql://postgres@127.0.0.1:5432/postgres"
 )
-CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser")
-CHROMIUM_FLAGS = ["--no-sandbox", "--disable-gpu", "--disable-background-networking"]
 IN_CI = os.environ.get("CI") == "true"
 
 # Read when torch is imported, here and in processes that a test starts. The models are so small
@@ -126,6 +124,12 @@ def skip_unless_ci(reason: str) -> None:
     if IN_CI:
         pytest.fail(reason)
     pytest.skip(reason)
+
+
+def require_chromium() -> None:
+    """Skip without a browser on this machine; in CI there must be one."""
+    if browsers.PATH is None:
+        skip_unless_ci("no chromium on this machine")
 
 
 @contextlib.contextmanager
@@ -393,14 +397,9 @@ def app(
 @pytest.fixture(scope="module")
 def chromium() -> Iterator[Browser]:
     """This machine's browser, shared by the tests of a file."""
-    if CHROMIUM is None:
-        skip_unless_ci("no chromium on this machine")
-    from playwright.sync_api import sync_playwright
-
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=CHROMIUM, args=CHROMIUM_FLAGS)
+    require_chromium()
+    with browsers.open_browser() as browser:
         yield browser
-        browser.close()
 
 
 @pytest.fixture(scope="session")

@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
+from pathlib import Path
 
 import pytest
 from fastapi import FastAPI
 from playwright.sync_api import Browser, BrowserContext, ConsoleMessage, Page, expect
 
 from app.registry.config import Settings
+from tests.chromium import SharedBrowser
+from tests.conftest import require_chromium
 from tests.live_server import Live, serve
 
 __all__ = ["Live"]
@@ -21,6 +24,30 @@ PROVOKED = re.compile(
 """What the browser and htmx say of a refusal or a lost connection that a test is about."""
 
 expect.set_options(timeout=WAIT_MS)
+
+shared = SharedBrowser()
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_teardown(nextitem: pytest.Item | None) -> Generator[None, object, object]:
+    """End the browser after the last test of this folder, or before one of another folder."""
+    try:
+        return (yield)
+    finally:
+        if nextitem is None or Path(__file__).parent not in nextitem.path.parents:
+            shared.close()
+
+
+def pytest_sessionfinish() -> None:
+    """End the browser where the session ends early."""
+    shared.close()
+
+
+@pytest.fixture(scope="module")
+def chromium() -> Browser:
+    """This machine's browser, shared by all files of this folder that a process runs."""
+    require_chromium()
+    return shared.get()
 
 
 @pytest.fixture

@@ -1,0 +1,81 @@
+"""This machine's chromium, with nothing in it that only a person in front of it would use."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from playwright.sync_api import Browser
+
+PATH = shutil.which("chromium") or shutil.which("chromium-browser")
+
+WASTE = (
+    "SpareRendererForSitePerProcess",
+    "WebUIOmniboxAimPopup",
+    "WebUIOmniboxPopup",
+)
+"""Half of what a new window costs: the lists below its address bar and a process kept ready."""
+
+PLAYWRIGHTS = (
+    "AimEnabled",
+    "AvoidCorsURLLoaderRestartOnRedirect",
+    "AvoidUnnecessaryBeforeUnloadCheckSync",
+    "DestroyProfileOnBrowserClose",
+    "HttpsFirstBalancedModeAutoEnable",
+    "HttpsUpgrades",
+    "LensOverlay",
+    "MediaRouter",
+    "NetworkTimeServiceQuerying",
+    "OptimizationHints",
+    "PaintHolding",
+    "PreconnectToSearch",
+    "TcpPortRandomizationWin",
+    "ThirdPartyStoragePartitioning",
+    "msEdgeUpdateLaunchServicesPreferredVersion",
+    "msForceBrowserSignIn",
+)
+"""What Playwright turns off; chromium obeys only the last list, so that ours repeats them."""
+
+FLAGS = (
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    f"--disable-features={','.join(PLAYWRIGHTS + WASTE)}",
+)
+
+
+@contextlib.contextmanager
+def open_browser() -> Iterator[Browser]:
+    """The browser at `PATH`, until the end of the block."""
+    from playwright.sync_api import sync_playwright
+
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=PATH, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+class SharedBrowser:
+    """One browser for tests that follow one another; `close` ends it before other tests run.
+
+    Playwright keeps an event loop in the thread of the tests, in which no other loop can run then.
+    """
+
+    def __init__(self) -> None:
+        self._open = contextlib.ExitStack()
+        self._browser: Browser | None = None
+
+    def get(self) -> Browser:
+        """The browser, started where none runs."""
+        if self._browser is None or not self._browser.is_connected():
+            self.close()
+            self._browser = self._open.enter_context(open_browser())
+        return self._browser
+
+    def close(self) -> None:
+        """End the browser if it runs."""
+        self._browser = None
+        self._open.close()
