@@ -25,6 +25,7 @@ from app.registry.integrity.report import report
 from app.registry.jobs import service as jobs
 from app.registry.jobs.states import JobStatus
 from app.registry.renders import results
+from app.registry.renders.last_base import last_used_base
 from app.registry.renders.models import Render
 from app.registry.renders.results import NewRenderImage
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
@@ -79,12 +80,28 @@ class RenderJobs:
         return self._warm.machine if self._warm else ""
 
     def prepare(self) -> None:
-        """Import torch and load the embedded base model; render once unless one is waiting."""
+        """Import torch and load the embedded base model, then the one that was used last.
+
+        The embedded one renders once. What waits is done first.
+        """
         with self._database.read() as session:
             base = session.exec(select(BaseModel).where(BaseModel.source == EMBEDDED)).first()
+            last = last_used_base(session)
         self._warm_pipelines().prepare(base, is_waiting=self._is_waiting)
         if base is not None:
             self._known_precision(base)
+        if last is not None and not self._is_waiting():
+            self._preload(last)
+
+    def _preload(self, base: BaseModel) -> None:
+        """Load a base model if it fits in memory beside the embedded one."""
+        precision = self._known_precision(base)
+        if precision is None:
+            return  # it is measured for its first image
+        try:
+            self._warm_pipelines().preload(base, precision)
+        except BaseModelError as error:
+            log.warning("Could not load the base model that was used last: %s", error)
 
     def close(self) -> None:
         """Release the pipelines."""

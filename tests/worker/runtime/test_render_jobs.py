@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import shutil
 import threading
 from collections.abc import Iterator
 from dataclasses import replace
@@ -28,8 +29,10 @@ from app.registry.renders.models import Render, RenderImage
 from app.registry.renders.service import RenderRequest
 from app.registry.runs.models import Run
 from app.registry.thumbnails.models import Thumbnail
+from tests.worker.bases.tiny_models import save_two_blocks
 from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import SIDE, Registry
+from worker.core.bases.inspect import inspect_base
 from worker.core.inference import precision
 from worker.core.inference.precision import PrecisionChoice
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule, save_adapter
@@ -384,8 +387,38 @@ def test_an_image_that_waits_comes_before_the_warm_up(trained: TrainedRegistry) 
     work = RenderJobs(registry.settings, registry.database, registry.store)
     work.prepare()
     assert work._warm is not None
-    assert work._warm._untuned is not None
+    assert [held.is_tuned for held in work._warm._pipelines.values()] == [False]
     with registry.working(SharedWork(work)):
         assert registry.until_final(Render, key).status == "succeeded"
-    assert work._warm._untuned is None
+    assert [held.is_tuned for held in work._warm._pipelines.values()] == [True]
     work.close()
+
+
+def test_the_base_that_was_used_last_is_loaded_at_the_start(
+    trained: TrainedRegistry, tmp_path: Path
+) -> None:
+    registry = trained.registry
+    folder = save_two_blocks(tmp_path / "other")
+    info = inspect_base(folder)
+    facts = {"family": info.family, "parameters": info.parameters, "fingerprint": info.fingerprint}
+    other = BaseModel(slug="other", name="Other", source=f"{folder}", **facts)
+    key = ask(registry, prompt="an image of another base")
+    registry.cancel(Render, key)
+    with registry.database.write() as session:
+        other.status = BaseModelStatus.READY
+        session.add(other)
+        session.flush()
+        session.get_one(Render, key).base_model_id = other_id = other.key
+    work = RenderJobs(registry.settings, registry.database, registry.store)
+    work.prepare()
+    assert work._warm is not None
+    assert [held[0] for held in work._warm._pipelines] == [registry.base_id, other_id]
+    shutil.rmtree(folder)
+    after = RenderJobs(registry.settings, registry.database, registry.store)
+    after.prepare()  # a base that is gone is no reason to fail
+    assert after._warm is not None
+    assert [held[0] for held in after._warm._pipelines] == [registry.base_id]
+    work.close()
+    after.close()
+    with registry.database.write() as session:
+        session.get_one(BaseModel, other_id).status = BaseModelStatus.REMOVED

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -93,8 +93,7 @@ class ResidentPipeline:
         base `name`. Raises BaseModelError.
         """
         precision = precision or default_precision(device)
-        unet = TORCH_DTYPES[precision]
-        rest = torch.float32 if precision is RenderPrecision.BF16 else unet
+        unet, rest = _number_types(precision)
         base = load_base(path, dtype=rest, unet_dtype=unet, device=device)
         return cls(base, device=device, name=name)
 
@@ -102,6 +101,14 @@ class ResidentPipeline:
     def precision(self) -> RenderPrecision:
         """The number type of the UNet."""
         return next(p for p in RenderPrecision if TORCH_DTYPES[p] is number_type(self.base.unet))
+
+    @property
+    def memory_bytes(self) -> int:
+        """The memory of its weights, with the original ones of layers that adapters changed."""
+        parts = (self.base.unet, self.base.vae, *self.base.text_encoders)
+        weights: list[Tensor] = [weight for part in parts for weight in part.parameters()]
+        own = sum(weight.numel() * weight.element_size() for weight in weights)
+        return own + self._merged.originals_bytes
 
     def cast_unet(self, precision: RenderPrecision) -> None:
         """Change the number type of the UNet; removes all adapters. Raises BaseModelError."""
@@ -355,6 +362,19 @@ def _blocks(network: nn.Module) -> Iterator[nn.Module]:
     for module in network.modules():
         if any(next(child.children(), None) is None for child in module.children()):
             yield module
+
+
+def weight_bytes(parameters: Mapping[str, int], precision: RenderPrecision) -> int:
+    """The memory that the weights of a base take, by the number of parameters per component."""
+    unet, rest = _number_types(precision)
+    sizes = {"unet": unet.itemsize, "vae": torch.float32.itemsize}
+    return sum(count * sizes.get(name, rest.itemsize) for name, count in parameters.items())
+
+
+def _number_types(precision: RenderPrecision) -> tuple[torch.dtype, torch.dtype]:
+    """Those of the UNet and of the text encoders; the autoencoder is always fp32."""
+    unet = TORCH_DTYPES[precision]
+    return unet, torch.float32 if precision is RenderPrecision.BF16 else unet
 
 
 def default_precision(device: torch.device | str) -> RenderPrecision:

@@ -5,9 +5,10 @@ Importing this module loads torch and diffusers.
 
 from __future__ import annotations
 
+import gc
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
-from pathlib import Path
+from dataclasses import dataclass
 
 from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models import service as base_models
@@ -19,11 +20,12 @@ from worker.core import starter
 from worker.core.bases.threads import is_small, use_fastest_threads
 from worker.core.device import set_threads
 from worker.core.inference.config import RenderConfig
-from worker.core.inference.pipeline import ResidentPipeline, default_precision
+from worker.core.inference.pipeline import ResidentPipeline, default_precision, weight_bytes
 from worker.core.inference.precision import choose_precision
 from worker.core.lora_files import canonical
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.loaded import LoadedAdapter
+from worker.core.memory import device_memory
 from worker.core.training.memory import release_memory
 from worker.core.wording import plural
 from worker.core.words import RenderPrecision
@@ -31,22 +33,38 @@ from worker.runtime.device import describe_device, describe_processor, identify_
 
 PipelineKey = tuple[int, str | None, RenderPrecision]
 
-KEPT_PIPELINES = 1
+KEPT_SHARE = 1 / 3
+"""The share of the device's memory that all pipelines held take; the rest is for generating images,
+the weights that adapters change, and training."""
+LOADING = 1.5
+"""Free memory that loading a pipeline needs, in sizes of its weights."""
 KEPT_ADAPTERS = 16
 WITH_GUIDANCE = 2  # batch of a render: with and without the prompt
 
 
+@dataclass
+class HeldPipeline:
+    """A pipeline in memory, and the CPU threads with which it is the fastest."""
+
+    pipeline: ResidentPipeline
+    threads: int
+    is_tuned: bool
+
+
 class WarmPipelines:
-    """Loads pipelines and adapters on use and holds the most recent ones."""
+    """Loads pipelines and adapters on use and holds the most recent ones.
+
+    A base that is loaded stays until its memory is needed for another one: as many are held as fit
+    in KEPT_SHARE of the device's memory, at least one, and the least recently used leaves first.
+    """
 
     def __init__(self, settings: Settings, store: BlobStore, *, device: str) -> None:
         self._settings = settings
         self._store = store
-        self._pipelines: OrderedDict[PipelineKey, ResidentPipeline] = OrderedDict()
+        self._pipelines: OrderedDict[PipelineKey, HeldPipeline] = OrderedDict()
         self._adapters: OrderedDict[str, LoraAdapter] = OrderedDict()
         self._device = device
         self._threads = threads(settings.threads)
-        self._untuned: ResidentPipeline | None = None
         self.machine = identify_machine(device, self._threads)
         self.described = ""  # the device, once a pipeline is on it
 
@@ -54,7 +72,8 @@ class WarmPipelines:
         """Load the embedded base model; unless a render is waiting, tune it and render once."""
         usual = default_precision(self._device)
         if embedded is None:
-            self._load(starter.PATH, EMBEDDED, usual)
+            ResidentPipeline.load(starter.PATH, self._device, precision=usual, name=EMBEDDED)
+            self.described = describe_device(self._device)
             return
         pipeline = self.pipeline(embedded, usual)
         if not is_waiting():
@@ -63,19 +82,28 @@ class WarmPipelines:
             pipeline.render(RenderConfig(prompt="warm", steps=1))
         release_memory()
 
+    def preload(self, base: BaseModel, precision: RenderPrecision) -> bool:
+        """Load a base model if it fits beside those that are held; whether it is held now."""
+        key = (base.key, base.fingerprint, precision)
+        if key not in self._pipelines and self._fits(weight_bytes(base.parameters, precision)):
+            self.pipeline(base, precision)
+        return key in self._pipelines
+
     def tune(self) -> None:
         """Find the fastest number of threads for a base model that was just loaded: 0.5 s."""
-        pipeline, self._untuned = self._untuned, None
-        if pipeline is not None:
-            use_fastest_threads(pipeline.base, batch_size=WITH_GUIDANCE, at_most=self._threads)
-            self.described = describe_device(self._device)
-            release_memory()
+        for held in self._pipelines.values():
+            if not held.is_tuned:
+                held.threads = use_fastest_threads(
+                    held.pipeline.base, batch_size=WITH_GUIDANCE, at_most=self._threads
+                )
+                held.is_tuned = True
+                self.described = describe_device(self._device)
+                release_memory()
 
     def clear(self) -> None:
         """Release the pipelines and adapters."""
         self._pipelines.clear()
         self._adapters.clear()
-        self._untuned = None
 
     def fixed_precision(self, base: BaseModel) -> RenderPrecision | None:
         """The precision of this base model if there is nothing to choose: on a GPU, and for a small
@@ -87,9 +115,14 @@ class WarmPipelines:
         """The pipeline of a base model, loaded if it is not held."""
         key = (base.key, base.fingerprint, precision)
         if key not in self._pipelines:
-            self._keep(key, lambda: self._load(base_models.location(base), base.name, precision))
+            self._make_room(weight_bytes(base.parameters, precision))
+            self._pipelines[key] = self._load(base, precision)
         self._pipelines.move_to_end(key)
-        return self._pipelines[key]
+        held = self._pipelines[key]
+        if self._device == "cpu":
+            set_threads(held.threads)
+        self.described = describe_device(self._device)
+        return held.pipeline
 
     def choose_precision(
         self, base: BaseModel, config: RenderConfig, *, on_call: Callable[[], bool]
@@ -99,10 +132,9 @@ class WarmPipelines:
         `on_call` is called every few seconds; when it returns False, RenderCanceled is raised.
         """
         pipeline = self.pipeline(base, RenderPrecision.FP32)
-        self._pipelines.clear()  # it is no longer what its key says
+        _, held = self._pipelines.popitem()  # the last one; it is no longer what its key says
         choice = choose_precision(pipeline, config, on_call=on_call)
-        key = (base.key, base.fingerprint, choice.precision)
-        self._keep(key, lambda: pipeline)
+        self._pipelines[base.key, base.fingerprint, choice.precision] = held
         width, height = pipeline.image_size(config)
         return BasePrecision(
             base_model_id=base.key,
@@ -132,11 +164,20 @@ class WarmPipelines:
             return describe_device(self._device)[:80]
         return f"{describe_processor()[:60]}, {plural(self._threads, 'thread')}"
 
-    def _keep(self, key: PipelineKey, make: Callable[[], ResidentPipeline]) -> None:
-        """Hold a pipeline; the oldest ones are released before it is made."""
-        while len(self._pipelines) >= KEPT_PIPELINES:
+    def _make_room(self, needed: int) -> None:
+        """Release the least recently used pipelines until `needed` bytes fit, or none is left."""
+        while self._pipelines and not self._fits(needed):
             self._pipelines.popitem(last=False)
-        self._pipelines[key] = make()
+            gc.collect()  # a pipeline and its networks refer to each other
+            release_memory()
+
+    def _fits(self, needed: int) -> bool:
+        """Whether a pipeline of `needed` bytes can be loaded beside those that are held."""
+        memory = device_memory(self._device)
+        if memory is None:
+            return False
+        taken = sum(held.pipeline.memory_bytes for held in self._pipelines.values())
+        return taken + needed <= KEPT_SHARE * memory.total and LOADING * needed <= memory.free
 
     def stack(self, adapters: Sequence[ResolvedAdapter]) -> list[LoadedAdapter]:
         """These adapters with their weights; files of recent renders are still in memory."""
@@ -145,14 +186,13 @@ class WarmPipelines:
             for named in adapters
         ]
 
-    def _load(self, path: Path, name: str, precision: RenderPrecision) -> ResidentPipeline:
-        pipeline = ResidentPipeline.load(path, self._device, precision=precision, name=f"“{name}”")
-        if self._device == "cpu":
-            self._untuned = pipeline
-            # until it is tuned, what is the fastest for most small base models
-            set_threads(1 if is_small(pipeline.base.info.parameters) else self._threads)
-        self.described = describe_device(self._device)
-        return pipeline
+    def _load(self, base: BaseModel, precision: RenderPrecision) -> HeldPipeline:
+        pipeline = ResidentPipeline.load(
+            base_models.location(base), self._device, precision=precision, name=f"“{base.name}”"
+        )
+        # until it is tuned, one thread is the fastest for most small base models
+        usual = 1 if is_small(pipeline.base.info.parameters) else self._threads
+        return HeldPipeline(pipeline, threads=usual, is_tuned=self._device != "cpu")
 
     def _adapter(self, sha256: str) -> LoraAdapter:
         if sha256 not in self._adapters:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from worker.core.memory import system_memory
 from worker.core.starter.build.errors import BuildError
 
 CHECKPOINTS = "checkpoints"
@@ -53,17 +54,5 @@ def require_memory(needed: int, *, free: int | None) -> None:
 
 def available_memory(root: Path = Path("/")) -> int | None:
     """Bytes that new processes can use, within the limits of a container; None if unknown."""
-    free = []
-    try:
-        for line in (root / "proc/meminfo").read_text().splitlines():
-            if line.startswith("MemAvailable:"):
-                free.append(int(line.split()[1]) * 1024)
-    except (OSError, ValueError):
-        return None
-    try:
-        group = root / "sys/fs/cgroup"
-        limit, used = ((group / f"memory.{kind}").read_text() for kind in ("max", "current"))
-        free.append(int(limit) - int(used))
-    except (OSError, ValueError):  # no control groups, or no limit
-        pass
-    return min(free, default=None)
+    memory = system_memory(root)
+    return None if memory is None else memory.free

@@ -1,0 +1,53 @@
+"""How much memory a device has, and how much of it is free."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+KIB = 1024
+
+
+@dataclass(frozen=True)
+class Memory:
+    """The memory of a device in bytes."""
+
+    total: int
+    free: int
+
+
+def device_memory(device: str) -> Memory | None:
+    """The memory of a torch device: a GPU's own, else the system's; None if unknown."""
+    if not device.startswith("cuda"):
+        return system_memory()
+    import torch  # here, so that the build of the starter counts memory without it
+
+    free, total = torch.cuda.mem_get_info(torch.device(device))
+    unused = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+    return Memory(total=total, free=free + unused)  # torch keeps what it freed
+
+
+def system_memory(root: Path = Path("/")) -> Memory | None:
+    """The memory that processes can use, within the limits of a container; None if unknown."""
+    try:
+        words = [line.split() for line in (root / "proc/meminfo").read_text().splitlines()]
+        sizes = {name: int(size) * KIB for name, size, *_ in words}
+        total, free = sizes["MemTotal:"], sizes["MemAvailable:"]
+    except (OSError, ValueError, KeyError):
+        return None
+    group = root / "sys/fs/cgroup"
+    try:
+        limit, used = (int((group / f"memory.{kind}").read_text()) for kind in ("max", "current"))
+    except (OSError, ValueError):  # no control groups, or no limit
+        return Memory(total, free)
+    # files that were read stay in memory until it is needed, and count as used
+    return Memory(min(total, limit), min(free, limit - used + _reclaimable(group)))
+
+
+def _reclaimable(group: Path) -> int:
+    """The bytes of files that a control group holds and the kernel can drop."""
+    try:
+        lines = (group / "memory.stat").read_text().splitlines()
+        return next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
+    except (OSError, ValueError, IndexError, StopIteration):
+        return 0
