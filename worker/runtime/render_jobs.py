@@ -35,6 +35,7 @@ from worker.core.device import choose_device
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.infotext import ImageParameters, UsedAdapter, encode_png
+from worker.core.inference.prompt_syntax import parse_prompt
 from worker.core.lean_imports import lean_imports
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.file_names import file_stem
@@ -261,14 +262,13 @@ class RenderJobs:
             blob = self._store.put_bytes(data)
             thumbnail = make_thumbnails(self._store, blob, rendered.image)
             images.append(NewRenderImage(rendered.seed, blob.sha256, thumbnail))
-        end = shorten(drawn[0].truncated, MAX_QUOTED, placeholder=" …")
         with self._database.write() as session:
             results.finish_render(
                 session,
                 lease.claim,
                 images,
                 seconds=seconds,
-                note=TRUNCATED.format(end=end) if end else None,
+                note=_note(render, drawn[0].truncated),
                 precision=render.precision,
                 progress=render.steps * render.count,
             )
@@ -355,6 +355,16 @@ def _config(render: Render) -> RenderConfig:
         height=render.height,
         count=render.count,
     )
+
+
+def _note(render: Render, truncated: str) -> str | None:
+    """What the user should know of the prompts: the end that was not read, and lone brackets."""
+    end = shorten(truncated, MAX_QUOTED, placeholder=" …")
+    notes = [TRUNCATED.format(end=end)] if end else []
+    notes += parse_prompt(render.prompt).notes
+    if render.guidance > 1:  # else the negative prompt is not read
+        notes += parse_prompt(render.negative_prompt).notes
+    return " ".join(dict.fromkeys(notes)) or None
 
 
 def _used(session: Session, adapter: ResolvedAdapter) -> UsedAdapter:

@@ -32,6 +32,7 @@ from app.registry.storage.store import BlobStore
 from app.registry.validation import named_reasons
 from worker.core.bases.family import BaseFamily
 from worker.core.inference.config import SAMPLER_VERSION, RenderConfig
+from worker.core.inference.prompt_syntax import PROMPT_VERSION, is_simple
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 from worker.core.training.presets import default_guidance
 from worker.core.words import RenderPrecision, SamplerName
@@ -231,8 +232,11 @@ def _cache_key(base: BaseModel, values: dict[str, Any], stack: Sequence[Resolved
 
     The sampler's version is part of it, so that images of an older sampler are not reused. The
     precision is a column beside it, because only the worker knows it for certain. The usual sampler
-    is left out: keys are older than the choice of another one.
+    is left out, and the version of the prompt's syntax where there is none: keys are older.
     """
+    prompts = (values["prompt"], values["negative_prompt"])
+    if not all(is_simple(prompt) for prompt in prompts):
+        values = values | {"prompt_version": PROMPT_VERSION}
     if values["sampler"] is SamplerName.DDIM:
         values = {name: value for name, value in values.items() if name != "sampler"}
     used = sorted((entry.sha256, *entry.weights) for entry in stack if not entry.is_off)

@@ -33,7 +33,8 @@ class RenderIn(BaseModel):
     )
     prompt: str = Field(
         max_length=MAX_TAGGED_PROMPT,
-        description="What to show; `<lora:name:0.8>` in it adds the adapter of that name.",
+        description="What to show; `<lora:name:0.8>` in it adds the adapter of that name, "
+        "`(word:1.3)` gives words a weight.",
     )
     negative_prompt: str = Field(
         "", max_length=MAX_PROMPT_CHARACTERS, description="What not to show."

@@ -35,6 +35,7 @@ from app.web.security import MAX_ADDRESS
 from app.web.state import Id, State
 from app.web.templates import render as render_page
 from app.web.templates import render_fragment, wants_fragment
+from worker.core.inference.prompt_syntax import parse_prompt
 from worker.core.starter.prompt_words import with_subject
 from worker.core.words import SamplerName
 
@@ -358,7 +359,7 @@ def show(request: Request, render_id: Id, state: State) -> Response:
         bad = bad_files_of(session, Subject.RENDER, render_id)
         taught = adapters.trigger_words_of(session, result.here)
     address = f"{urlsplit(str(request.url))._replace(query='').geturl()}"
-    note = prompt_note(result.base, result.render.prompt, taught=taught)
+    note = prompt_note(result.base, parse_prompt(result.render.prompt).text, taught=taught)
     sampler = SamplerName(result.render.sampler).label
     context = RenderPage(result, earlier, address, bad, note, sampler)
     return render_page(request, "playground/render.html", context)

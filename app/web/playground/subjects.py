@@ -10,6 +10,7 @@ from app.registry.base_models.subjects import has_subject_list, prompt_note, sub
 from app.registry.wording import plural
 from app.web.playground.forms import PlayForm
 from app.web.playground.stack import CheckedStack
+from worker.core.inference.prompt_syntax import parse_prompt
 from worker.core.starter.subjects import KnownSubject
 
 SHOWN = 24  # subjects shown at once
@@ -48,7 +49,8 @@ def find_subjects(form: PlayForm, base: BaseModel) -> SubjectChoices | None:
 
 
 def note_of(form: PlayForm, stack: CheckedStack) -> str:
-    """What the base in use does not know of the prompt; empty if all is known."""
+    """What of the prompt is no valid syntax, or not known to the base in use; else empty."""
     used = [row.adapter for row in stack.rows if row.adapter is not None and row.row.is_on]
     taught = [word for adapter in used for word in adapter.trigger_words]
-    return prompt_note(stack.base, form.prompt, taught=taught)
+    parsed = parse_prompt(form.prompt)
+    return " ".join([*parsed.notes, prompt_note(stack.base, parsed.text, taught=taught)]).strip()

@@ -112,6 +112,25 @@ def test_equal_requests_have_equal_keys(database: Database, adapter: int) -> Non
         assert ask(database, **other).cache_key != first
 
 
+def test_images_of_prompts_that_were_read_otherwise_are_not_reused(
+    database: Database, ready_base: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def keys() -> list[str]:
+        prompts = ("a fox", "a (fox)", "fox " * 30)
+        with database.write() as session:
+            requests = [RenderRequest(prompt=prompt, seed=1) for prompt in prompts]
+            store = ToldBlobs(has_all=False)
+            return [service.create_render(session, one, store).cache_key for one in requests]
+
+    new = keys()
+    monkeypatch.setattr(service, "PROMPT_VERSION", service.PROMPT_VERSION + 1)
+    assert [before == after for before, after in zip(new, keys(), strict=True)] == [
+        True,
+        False,
+        False,
+    ]
+
+
 def test_images_that_are_older_than_the_choice_of_a_sampler_are_still_found(
     database: Database, ready_base: None
 ) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import html
 import re
 from urllib.parse import parse_qs, urlsplit
 
@@ -66,6 +67,17 @@ def test_a_search_without_a_hit_says_so(client: TestClient) -> None:
     assert "starter has no drawing of “zorblax”." in answer
     assert choices(answer) == []
     assert "no drawing of “zorblax”" in client.get("/base-models/1/subjects?q=zorblax").text
+
+
+def test_the_syntax_of_a_prompt_is_no_unknown_word(client: TestClient) -> None:
+    def told(prompt: str) -> str:
+        return html.unescape(note(client.get("/play", params={"prompt": prompt}).text))
+
+    assert told("(castle:1.2), [dark] background BREAK ((red)) \\(line\\)") == ""
+    assert told("(zorblax:1.2) castle") == "starter does not know “zorblax”."
+    lone = told("((castle")
+    assert lone.startswith("“(” in the prompt has no counterpart and was read as text.")
+    assert "does not know" not in lone
 
 
 def test_a_chosen_subject_takes_the_place_of_the_first(client: TestClient) -> None:

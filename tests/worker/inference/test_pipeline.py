@@ -19,6 +19,7 @@ from worker.core.bases.family import BaseFamily
 from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.pipeline import ResidentPipeline
+from worker.core.inference.weighted_prompts import MAX_CHUNKS
 from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.compatible import base_shapes
 from worker.core.lora_files.export import export
@@ -225,7 +226,7 @@ def test_a_canceled_image_stops_between_two_layers(pipeline: ResidentPipeline) -
 
 
 def test_the_end_of_a_prompt_that_does_not_fit_is_reported(pipeline: ResidentPipeline) -> None:
-    long = " ".join(["apple"] * 22 + ["on a board"])
+    long = " ".join(["apple"] * (22 * MAX_CHUNKS) + ["on a board"])
     assert pipeline.render(config(prompt=long, steps=1))[0].truncated == "on a board"
     negative = pipeline.render(config(negative_prompt=long, steps=1))[0]
     assert negative.truncated == "on a board"

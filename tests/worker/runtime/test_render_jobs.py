@@ -98,6 +98,20 @@ def pictures(registry: Registry, render_id: int) -> list[Image.Image]:
     return opened
 
 
+def test_a_render_has_its_sampler_and_says_what_was_no_emphasis(
+    trained: TrainedRegistry, loop: JobLoop
+) -> None:
+    registry = trained.registry
+    render = registry.until_final(
+        Render, ask(registry, prompt="a ((red apple", sampler="dpmpp_2m_sde_karras")
+    )
+    assert (render.status, render.sampler) == ("succeeded", "dpmpp_2m_sde_karras")
+    assert render.note.startswith("“(” in the prompt has no counterpart")
+    (image,) = pictures(registry, render.key)
+    assert "Sampler: DPM++ 2M SDE, Schedule type: Karras" in image.info["parameters"]
+    assert json.loads(image.info["brushwork"])["sampler"] == "dpmpp_2m_sde_karras"
+
+
 def test_a_render_gives_pictures_that_say_how_they_were_drawn(
     trained: TrainedRegistry, loop: JobLoop
 ) -> None:

@@ -31,9 +31,20 @@ def encode_prompts(
     concatenates the states before the last layer of both encoders and adds the second encoder's
     pooled text. Gradients flow when the encoders' parameters require them.
     """
+    ids = [
+        _token_ids(tokenizer, prompts, length=max_tokens(encoder)).to(device)
+        for tokenizer, encoder in zip(base.tokenizers, base.text_encoders, strict=True)
+    ]
+    return encode_tokens(base, ids, clip_skip=clip_skip)
+
+
+def encode_tokens(
+    base: LoadedBase, token_ids: Sequence[Tensor], *, clip_skip: int = 1
+) -> PromptEmbeddings:
+    """The embeddings of token ids (prompts, tokens), of each text encoder its own; see
+    `encode_prompts`."""
     states, pooled = [], None
-    for tokenizer, encoder in zip(base.tokenizers, base.text_encoders, strict=True):
-        ids = _token_ids(tokenizer, prompts, length=_max_tokens(encoder)).to(device)
+    for ids, encoder in zip(token_ids, base.text_encoders, strict=True):
         if base.info.family is BaseFamily.SDXL:
             output = encoder(ids, output_hidden_states=True)
             states.append(output.hidden_states[-2])
@@ -51,25 +62,7 @@ def _final_norm(encoder: Any) -> Any:
     return getattr(encoder, "text_model", encoder).final_layer_norm
 
 
-def find_truncated(base: LoadedBase, prompt: str) -> str:
-    """The end of `prompt` that the base cannot read; "" if it reads all of it."""
-    ends = [
-        _readable_end(tokenizer, prompt, length=_max_tokens(encoder))
-        for tokenizer, encoder in zip(base.tokenizers, base.text_encoders, strict=True)
-    ]
-    return prompt[min(ends) :].strip() if ends else ""
-
-
-def _readable_end(tokenizer: Any, prompt: str, *, length: int) -> int:
-    """The characters of `prompt` whose tokens fit beside those that the tokenizer adds."""
-    offsets = tokenizer(
-        prompt, add_special_tokens=False, return_offsets_mapping=True, verbose=False
-    ).offset_mapping
-    words = length - tokenizer.num_special_tokens_to_add()
-    return int(offsets[words][0]) if len(offsets) > words else len(prompt)
-
-
-def _max_tokens(encoder: object) -> int:
+def max_tokens(encoder: object) -> int:
     """The maximum number of tokens, with start and end tokens: 77 for CLIP."""
     return int(encoder.config.max_position_embeddings)  # type: ignore[attr-defined]
 

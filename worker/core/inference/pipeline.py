@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from worker.core.bases.inspect import vae_factor
 from worker.core.bases.load import LoadedBase, load_base
-from worker.core.bases.text import PromptEmbeddings, encode_prompts, find_truncated
+from worker.core.bases.text import PromptEmbeddings
 from worker.core.bases.threads import is_small
 from worker.core.inference.batches import (
     Preview,
@@ -30,8 +30,10 @@ from worker.core.inference.config import RenderConfig
 from worker.core.inference.errors import RenderCanceled, RenderError
 from worker.core.inference.merge import MergedWeights, Recipe
 from worker.core.inference.preview import approximate_pixels, has_linear_map
+from worker.core.inference.prompt_syntax import parse_prompt
 from worker.core.inference.rank_form import AdaptersBeside
 from worker.core.inference.samplers import make_sampler
+from worker.core.inference.weighted_prompts import encode_prompt, find_unread, lengthen
 from worker.core.lora_files.canonical import Component
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.sampling import (
@@ -326,7 +328,12 @@ class ResidentPipeline:
     def _make_conditioning(self, config: RenderConfig) -> Conditioning:
         skip, guided = config.clip_skip, needs_negative(config.guidance)
         negative = self._encode_negative(config.negative_prompt, skip) if guided else None
-        return Conditioning(self._encode_prompt(config.prompt, skip), negative, config.guidance)
+        prompt = self._encode_prompt(config.prompt, skip)
+        if negative is not None and negative.hidden.shape != prompt.hidden.shape:
+            tokens = max(negative.hidden.shape[1], prompt.hidden.shape[1])
+            prompt = lengthen(prompt, self._encode_prompt("", skip), tokens)
+            negative = lengthen(negative, self._encode_negative("", skip), tokens)
+        return Conditioning(prompt, negative, config.guidance)
 
     def _encode_negative(self, prompt: str, clip_skip: int) -> PromptEmbeddings:
         encoded = self._encode_prompt(prompt, clip_skip)
@@ -340,8 +347,8 @@ class ResidentPipeline:
         changes = [self._merged.recipes(name) for name in ("text_encoder", "text_encoder_2")]
         key = (prompt, clip_skip, tuple(changes))
         if key not in self._prompts:
-            self._prompts[key] = encode_prompts(
-                self.base, [prompt], device=self.device, clip_skip=clip_skip
+            self._prompts[key] = encode_prompt(
+                self.base, parse_prompt(prompt), device=self.device, clip_skip=clip_skip
             )
             if len(self._prompts) > CACHED_PROMPTS:
                 self._prompts.popitem(last=False)
@@ -351,7 +358,8 @@ class ResidentPipeline:
     def _find_truncated(self, config: RenderConfig, conditioning: Conditioning) -> str:
         """The end that did not fit of the prompt, else of the negative prompt if it is in use."""
         used = [config.prompt, *([config.negative_prompt] if conditioning.negative else [])]
-        return next(filter(None, (find_truncated(self.base, prompt) for prompt in used)), "")
+        ends = (find_unread(self.base, parse_prompt(prompt)) for prompt in used)
+        return next(filter(None, ends), "")
 
 
 def _blocks(network: nn.Module) -> Iterator[nn.Module]:
