@@ -21,7 +21,8 @@ from app.registry.base_models.models import BaseModel
 from app.registry.config import Settings
 from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.db import Database, make_engine
-from app.registry.renders.models import RenderAdapter
+from app.registry.renders.models import Render, RenderAdapter
+from app.registry.renders.search import text_of as render_text
 from app.registry.runs import search as runs_search
 from app.registry.runs.models import Run
 from tests.old_rows import assert_kept, fill_tables, read_rows
@@ -81,6 +82,8 @@ def test_every_row_of_the_first_release_is_kept_and_found(postgres: str, tmp_pat
             assert run.config["regularization_weight"] == 0.25
             assert run.sort_name == "2 e name"
             assert (run.notes, run.search_text) == ("", runs_search.text_of(run))
+            for render in session.exec(select(Render)):
+                assert (render.starred, render.search_text) == (False, render_text(render))
             pairs = session.exec(select(RenderAdapter.adapter_id, RenderAdapter.render_id)).all()
             assert sorted(pairs) == [(1, 1), (1, 2), (2, 1), (2, 2)]
             if database.is_sqlite:  # switched on again after the migration

@@ -36,7 +36,7 @@ class RemovedRender:
 def hide_render(session: Session, adapter_id: int, render_id: int, *, hidden: bool) -> Render:
     """Hide a render on the page of an adapter, or show it again. Raises NotFound."""
     render = require_render_of(session, adapter_id, render_id)
-    keys = [row.key for row in _equal_renders(session, render)]
+    keys = [row.key for row in equal_renders(session, render)]
     links = sa.update(RenderAdapter).where(col(RenderAdapter.adapter_id) == adapter_id)
     links = links.where(col(RenderAdapter.render_id).in_(keys))
     session.connection().execute(links.values(hidden=hidden))
@@ -78,6 +78,16 @@ def restore_render(session: Session, render_id: int) -> Render:
         for link in links:
             link.was_cover = False
     return render
+
+
+def equal_renders(session: Session, render: Render) -> list[Render]:
+    """The render and those with the same images."""
+    same = select(Render).where(
+        Render.cache_key == render.cache_key,
+        Render.precision == render.precision,
+        Render.status == render.status,
+    )
+    return list({row.key: row for row in (render, *session.exec(same))}.values())
 
 
 def list_hidden(session: Session, adapter_id: int) -> list[RemovedRender]:
@@ -127,22 +137,12 @@ def require_render_of(session: Session, adapter_id: int, render_id: int) -> Rend
 
 def _set_deleted(session: Session, render: Render, moment: datetime | None) -> list[Render]:
     """Set when the render and its equals were deleted; those rows."""
-    equal = _equal_renders(session, render)
+    equal = equal_renders(session, render)
     for row in equal:
         row.deleted_at = moment
         session.add(row)
     session.flush()
     return equal
-
-
-def _equal_renders(session: Session, render: Render) -> list[Render]:
-    """The render and those with the same images."""
-    same = select(Render).where(
-        Render.cache_key == render.cache_key,
-        Render.precision == render.precision,
-        Render.status == render.status,
-    )
-    return list({row.key: row for row in (render, *session.exec(same))}.values())
 
 
 def _links(

@@ -14,16 +14,20 @@ from app.registry.renders.models import Render, RenderAdapter, RenderImage
 RENDERS_A_PAGE = 24
 
 
-def is_listed() -> ColumnElement[bool]:
-    """Condition for renders that lists show: finished, not deleted and no drafts."""
-    is_kept = col(Render.deleted_at).is_(None) & col(Render.draft_slot).is_(None)
-    return (col(Render.status) == JobStatus.SUCCEEDED) & is_kept
+def is_listed(render: type[Render] = Render, *, deleted: bool = False) -> ColumnElement[bool]:
+    """Condition for renders that lists show: finished, not deleted and no drafts.
+
+    `deleted`: for those that were deleted, instead of the others. `render`: an alias of the table.
+    """
+    is_there = col(render.deleted_at).is_not(None) if deleted else col(render.deleted_at).is_(None)
+    is_kept = is_there & col(render.draft_slot).is_(None)
+    return (col(render.status) == JobStatus.SUCCEEDED) & is_kept
 
 
-def is_no_twin() -> ColumnElement[bool]:
+def is_no_twin(render: type[Render] = Render) -> ColumnElement[bool]:
     """Condition for renders that are not the twin of another one."""
     of_twin = aliased(Render)
-    return ~select(1).where(col(of_twin.twin_id) == col(Render.id)).exists()
+    return ~select(1).where(col(of_twin.twin_id) == col(render.id)).exists()
 
 
 def recent_renders(session: Session, *, limit: int = RENDERS_A_PAGE) -> list[Render]:
@@ -83,6 +87,16 @@ def first_images(session: Session, renders: Sequence[Render]) -> dict[int, Rende
     keys = [render.key for render in renders]
     query = select(RenderImage).where(col(RenderImage.render_id).in_(keys), RenderImage.index == 0)
     return {image.render_id: image for image in session.exec(query)}
+
+
+def images_of(session: Session, renders: Sequence[Render]) -> dict[int, list[RenderImage]]:
+    """All images of each render in order, by render id."""
+    keys = [render.key for render in renders]
+    query = select(RenderImage).where(col(RenderImage.render_id).in_(keys))
+    found: dict[int, list[RenderImage]] = {key: [] for key in keys}
+    for image in session.exec(query.order_by(col(RenderImage.index))):
+        found[image.render_id].append(image)
+    return found
 
 
 def distinct_images(session: Session, renders: Sequence[Render]) -> list[tuple[str, Render]]:

@@ -64,6 +64,10 @@ class Render(Job, table=True):
     from_cache: bool = False
     note: str | None = Field(default=None, description="A note for the user.")
     deleted_at: datetime | None = Field(default=None, description="In no list; can be restored.")
+    starred: bool = Field(default=False, description="Marked by a person, to be found again.")
+    search_text: str = Field(
+        default="", sa_type=sa.Text, description="Prompt and adapters, folded, for searches."
+    )
     draft_slot: str | None = Field(
         default=None,
         max_length=MAX_SLOT,

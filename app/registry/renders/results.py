@@ -29,10 +29,11 @@ class NewRenderImage:
 
 @dataclass(frozen=True)
 class CachedImages:
-    """The images of an earlier, equal request, and its note for the user."""
+    """The images of an earlier, equal request, its note for the user, and if it is starred."""
 
     images: Sequence[NewRenderImage]
     note: str | None
+    starred: bool
 
 
 def write_step(session: Session, claim: Claim, done: int) -> bool:
@@ -83,12 +84,14 @@ def find_cached_images(session: Session, render: Render, store: BlobStore) -> Ca
             return None
     except StorageUnavailable:
         return None
-    return CachedImages([NewRenderImage(one.seed, one.sha256) for one in images], earlier.note)
+    found = [NewRenderImage(one.seed, one.sha256) for one in images]
+    return CachedImages(found, earlier.note, earlier.starred)
 
 
 def store_cached_render(session: Session, render: Render, cached: CachedImages) -> None:
     """Store a new render as finished, with the images of an equal one."""
     render.seconds, render.from_cache, render.note = 0.0, True, cached.note
+    render.starred = cached.starred
     render.progress = render.steps * render.count
     jobs.store_finished(session, render)
     _add_images(session, render.key, cached.images)

@@ -25,6 +25,7 @@ from app.registry.errors import InvalidInput, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.jobs.presence import present_workers
 from app.registry.renders import results
+from app.registry.renders import search as search  # writes the keys of stored renders
 from app.registry.renders.lora_tags import take_tags
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
 from app.registry.runs.requests import field_reasons

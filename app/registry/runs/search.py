@@ -8,16 +8,15 @@ import sqlalchemy as sa
 from sqlalchemy import Connection, event
 from sqlalchemy.orm import Mapper
 
-from app.registry.adapters.library.search import sort_name, spaced
+from app.registry.adapters.library.search import searched_lines, sort_name
 from app.registry.runs.models import Run
 
 SEARCHED = ("name", "trigger_word", "notes")
 
 
 def text_of(run: Run) -> str:
-    """The searched text of a run; each value is on its own line, so phrases cannot span two."""
-    values = (getattr(run, field) for field in SEARCHED)
-    return "\n".join(spaced(value) for value in values if value)
+    """The searched text of a run."""
+    return searched_lines(getattr(run, field) for field in SEARCHED)
 
 
 @event.listens_for(Run, "before_insert")

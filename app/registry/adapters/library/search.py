@@ -68,6 +68,11 @@ def spaced(text: str) -> str:
     return "".join(f"  {word}" for word in words)
 
 
+def searched_lines(values: Iterable[str]) -> str:
+    """The searched text of these values; each is on its own line, so phrases cannot span two."""
+    return "\n".join(spaced(value) for value in values if value)
+
+
 def needles(query: str) -> list[str]:
     """The strings that a matching text must contain, each at least three characters long.
 

@@ -1,0 +1,83 @@
+"""What is done with several chosen renders at once, in one transaction."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlmodel import Session, col, select
+
+from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.jobs.states import JobStatus
+from app.registry.renders import deleted
+from app.registry.renders.models import Render
+from app.registry.wording import count_text
+
+MAX_CHOSEN = 200
+NAMED = 5  # ids that an error names
+
+
+def chosen_renders(session: Session, render_ids: Sequence[int]) -> list[Render]:
+    """These renders in this order, each once.
+
+    Raises InvalidInput if there are none or more than `MAX_CHOSEN`, and NotFound, which names the
+    ids that do not exist.
+    """
+    keys = list(dict.fromkeys(render_ids))
+    if not keys:
+        raise InvalidInput("Choose an image first.")
+    if len(keys) > MAX_CHOSEN:
+        raise InvalidInput(
+            f"Choose at most {MAX_CHOSEN} images at once; these are {count_text(len(keys))}."
+        )
+    found = {row.key: row for row in session.exec(select(Render).where(col(Render.id).in_(keys)))}
+    missing = [key for key in keys if key not in found]
+    if missing:
+        raise NotFound(
+            f"No image has the id {_listed(missing)}; it may have been deleted for good. Nothing "
+            "was changed. Load the page again, then choose."
+        )
+    return [found[key] for key in keys]
+
+
+def require_finished(renders: Sequence[Render]) -> None:
+    """Raise Conflict unless all of them are finished and not deleted."""
+    gone = [render.key for render in renders if render.deleted_at is not None]
+    if gone:
+        raise Conflict(f"Deleted: image {_listed(gone)}. Restore it or leave it out.")
+    unfinished = [render.key for render in renders if render.state is not JobStatus.SUCCEEDED]
+    if unfinished:
+        raise Conflict(f"Not generated: image {_listed(unfinished)}. Leave it out.")
+
+
+def delete_chosen(session: Session, render_ids: Sequence[int]) -> list[Render]:
+    """Delete renders so that `restore_chosen` undoes it. Raises Conflict if one has not ended."""
+    renders = chosen_renders(session, render_ids)
+    for render in renders:
+        deleted.delete_render(session, render.key)
+    return renders
+
+
+def restore_chosen(session: Session, render_ids: Sequence[int]) -> list[Render]:
+    """Undo `delete_chosen` of the same ids, the last one first, also for covers."""
+    renders = chosen_renders(session, render_ids)
+    for render in reversed(renders):
+        deleted.restore_render(session, render.key)
+    return renders
+
+
+def star_chosen(session: Session, render_ids: Sequence[int], *, starred: bool) -> list[Render]:
+    """Star renders, or remove their stars; those with the same images get the same."""
+    renders = chosen_renders(session, render_ids)
+    for render in renders:
+        for equal in deleted.equal_renders(session, render):
+            equal.starred = starred
+            session.add(equal)
+    session.flush()
+    return renders
+
+
+def _listed(keys: Sequence[int]) -> str:
+    """Some of these ids in words, such as “3, 4 and 12 others”."""
+    more = len(keys) - NAMED
+    named = ", ".join(map(str, keys[:NAMED]))
+    return f"{named} and {count_text(more)} others" if more > 0 else named

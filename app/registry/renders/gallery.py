@@ -1,0 +1,180 @@
+"""The gallery: all finished renders, searched and filtered, in pages, each image once."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement
+from sqlalchemy.orm import aliased
+from sqlmodel import Session, col, func, select
+
+from app.registry.adapters.library.search import needles, searched_lines
+from app.registry.adapters.models import Adapter
+from app.registry.paging import page_count
+from app.registry.renders.listing import first_images, is_listed, is_no_twin
+from app.registry.renders.models import Render, RenderAdapter, RenderImage
+
+IMAGES_A_PAGE = 48
+CHOICES_SHOWN = 200  # of the newest adapters with renders
+
+
+@dataclass(frozen=True)
+class GalleryFilter:
+    """Search and filters of the gallery; `deleted`: only what was deleted."""
+
+    q: str = ""
+    adapter: str = ""
+    starred: bool = False
+    deleted: bool = False
+
+    @property
+    def is_narrow(self) -> bool:
+        """True if it leaves out renders that are not deleted."""
+        return bool(self.q.strip() or self.adapter or self.starred)
+
+
+@dataclass(frozen=True)
+class GalleryItem:
+    """A render with its first image."""
+
+    render: Render
+    image: RenderImage
+
+
+@dataclass(frozen=True)
+class GalleryPage:
+    """A page of the gallery; `total`: renders under the filters."""
+
+    items: list[GalleryItem]
+    total: int
+
+    @property
+    def pages(self) -> int:
+        """Number of pages."""
+        return page_count(self.total, IMAGES_A_PAGE)
+
+
+@dataclass(frozen=True)
+class AdapterChoice:
+    """An adapter to filter by; its label says if it was deleted."""
+
+    slug: str
+    label: str
+
+
+def gallery_page(session: Session, filters: GalleryFilter, page: int = 1) -> GalleryPage:
+    """A page of finished renders, newest first; a render and its equals are one."""
+    found, total = list_renders(
+        session, filters, limit=IMAGES_A_PAGE, offset=(page - 1) * IMAGES_A_PAGE
+    )
+    images = first_images(session, found)
+    items = [GalleryItem(row, images[row.key]) for row in found if row.key in images]
+    return GalleryPage(items, total)
+
+
+def list_renders(
+    session: Session,
+    filters: GalleryFilter,
+    *,
+    limit: int,
+    offset: int = 0,
+    before: int | None = None,
+) -> tuple[list[Render], int]:
+    """Finished renders under these filters, newest first, and how many there are in all.
+
+    `before`: only those with a lower id.
+    """
+    conditions = _conditions(session, filters)
+    total = session.exec(select(func.count()).select_from(Render).where(*conditions)).one()
+    if before is not None:
+        conditions.append(col(Render.id) < before)
+    query = select(Render).where(*conditions).order_by(col(Render.id).desc())
+    return list(session.exec(query.offset(offset).limit(limit))), total
+
+
+def has_deleted(session: Session) -> bool:
+    """True if a render of the gallery was deleted."""
+    query = select(Render.id).where(is_listed(deleted=True), is_no_twin())
+    return session.exec(query.limit(1)).first() is not None
+
+
+def adapter_choices(session: Session, chosen: str = "") -> list[AdapterChoice]:
+    """The newest adapters with renders, by name, and the `chosen` one, given by its slug."""
+    has_renders = sa.exists().where(col(RenderAdapter.adapter_id) == col(Adapter.id))
+    is_other = col(Adapter.slug) != chosen
+    query = select(Adapter).where(has_renders | sa.not_(is_other)).limit(CHOICES_SHOWN)
+    rows = session.exec(query.order_by(is_other, col(Adapter.id).desc())).all()
+    choices = [
+        AdapterChoice(row.slug, f"{row.name}{' (deleted)' if row.deleted_at else ''}")
+        for row in rows
+    ]
+    if chosen and all(row.slug != chosen for row in rows):
+        choices.append(AdapterChoice(chosen, f"{chosen} (unknown)"))
+    return sorted(choices, key=lambda choice: (choice.label.casefold(), choice.slug))
+
+
+def _conditions(session: Session, filters: GalleryFilter) -> list[ColumnElement[bool]]:
+    conditions = [
+        is_listed(deleted=filters.deleted),
+        is_no_twin(),
+        _is_newest_of_equals(deleted=filters.deleted),
+        *_matches(session, filters.q),
+    ]
+    if filters.starred:
+        conditions.append(col(Render.starred).is_(True))
+    if filters.adapter:
+        of_adapter = sa.select(col(Adapter.id)).where(col(Adapter.slug) == filters.adapter)
+        conditions.append(_used(of_adapter.scalar_subquery()))
+    return conditions
+
+
+def _is_newest_of_equals(*, deleted: bool) -> ColumnElement[bool]:
+    """Condition for renders without a newer one that has the same images."""
+    newer = aliased(Render)
+    return ~(
+        select(1)
+        .where(
+            col(newer.cache_key) == col(Render.cache_key),
+            col(newer.id) > col(Render.id),
+            col(newer.precision).is_not_distinct_from(col(Render.precision)),
+            is_listed(newer, deleted=deleted),
+            is_no_twin(newer),
+        )
+        .exists()
+    )
+
+
+def _matches(session: Session, query: str) -> list[ColumnElement[bool]]:
+    """A condition per word of a search: the prompt or an adapter of the render has it.
+
+    Of adapters: the name, the slug and the trigger words, as they are now and as the render has
+    them.
+    """
+    words = needles(query)
+    if not words:
+        return [sa.false()] if query.strip() else []
+    texts = _adapter_texts(session)
+    conditions = []
+    for word in words:
+        found: ColumnElement[bool] = col(Render.search_text).contains(word, autoescape=True)
+        if keys := [key for key, text in texts.items() if word in text]:
+            found |= _used(keys)
+        conditions.append(found)
+    return conditions
+
+
+def _adapter_texts(session: Session) -> dict[int, str]:
+    """The searched texts of the adapters with renders, by id."""
+    has_renders = sa.exists().where(col(RenderAdapter.adapter_id) == col(Adapter.id))
+    columns = (Adapter.id, Adapter.name, Adapter.slug, Adapter.trigger_words)
+    rows = session.connection().execute(sa.select(*map(col, columns)).where(has_renders))
+    return {row.id: searched_lines([row.name, row.slug, *row.trigger_words]) for row in rows}
+
+
+def _used(adapter_ids: Sequence[int] | sa.ScalarSelect[int | None]) -> ColumnElement[bool]:
+    """Condition for renders with one of these adapters."""
+    keys = adapter_ids if isinstance(adapter_ids, Sequence) else [adapter_ids]
+    links = sa.select(col(RenderAdapter.render_id)).where(col(RenderAdapter.adapter_id).in_(keys))
+    return col(Render.id).in_(links)
