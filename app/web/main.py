@@ -51,6 +51,7 @@ from app.web.forms import MAX_FIELD_BYTES
 from app.web.home import pages as home_pages
 from app.web.openapi import DescribedApp, operation_id
 from app.web.playground import api as playground_api
+from app.web.playground import compare_pages, gallery_api, gallery_pages
 from app.web.playground import pages as playground_pages
 from app.web.runs import api as runs_api
 from app.web.runs import pages as runs_pages
@@ -147,6 +148,7 @@ def _all_routers() -> Iterator[APIRouter]:
         imports_api,
         hub_api,
         tools_api,
+        gallery_api,  # before the playground: `zip` is no id
         playground_api,
     )
     for router in (base_models_api.router, base_models_pages.router):
@@ -168,6 +170,8 @@ def _all_routers() -> Iterator[APIRouter]:
         adapters_pages,
         hub_pages,
         tools_pages,
+        gallery_pages,  # before the playground: `compare` and `zip` are no ids
+        compare_pages,
         playground_pages,
         system_pages,
         api_reference_pages,

@@ -34,5 +34,6 @@ SHORTCUTS: tuple[Shortcut, ...] = (
         "The other image, in a comparison by flicker",
         frozenset({"training", "adapters", "playground"}),
     ),
+    Shortcut(("Ctrl", "A"), "Choose all images of the page", frozenset({"playground"})),
     Shortcut(("Ctrl", "Enter"), "Generate", frozenset({"playground"})),
 )

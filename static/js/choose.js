@@ -1,7 +1,9 @@
-// Choosing rows: `data-choose` on a form with checkboxes. What is chosen stays chosen when the rows
-// are replaced; the count is said, and `data-chosen-exactly` disables what needs another number.
+// Choosing rows: `data-choose` around checkboxes. What is chosen stays chosen when the rows are replaced; the count is
+// said, and `data-chosen-exactly` disables what needs another number. Shift chooses all between two clicks; with
+// `data-choose="keys"`, Ctrl+A chooses all and Escape none.
 (() => {
   let chosen = new Set();
+  let last = null; // the value of the box that was clicked last
 
   const find = (selector) => [...document.querySelectorAll(`[data-choose] ${selector}`)];
   const boxes = () => find('input[type="checkbox"]');
@@ -29,8 +31,28 @@
     read();
   }
 
+  function check(some, checked) {
+    for (const box of some) box.checked = checked;
+    read();
+  }
+
   document.addEventListener("change", (event) => {
     if (event.target.closest("[data-choose]")) read();
+  });
+  document.addEventListener("click", (event) => {
+    const all = boxes();
+    const at = all.indexOf(event.target);
+    if (at < 0) return;
+    const from = all.findIndex((box) => box.value === last);
+    if (event.shiftKey && from >= 0) check(all.slice(Math.min(from, at), Math.max(from, at) + 1), all[at].checked);
+    last = all[at].value;
+  });
+  document.addEventListener("keydown", (event) => {
+    const isTyping = event.target.matches?.("input:not([type=checkbox]), textarea, select, [contenteditable]");
+    if (event.defaultPrevented || isTyping || !document.querySelector('[data-choose="keys"]')) return;
+    const isAll = event.key.toLowerCase() === "a" && (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey;
+    if (isAll) event.preventDefault();
+    if (isAll || (event.key === "Escape" && chosen.size)) check(boxes(), isAll);
   });
   document.addEventListener("htmx:afterSwap", restore);
   document.addEventListener("htmx:historyRestore", restore);

@@ -33,7 +33,7 @@
   });
   // a message from the URL is shown once: a reload does not show it again
   const address = new URL(location.href);
-  const said = ["deleted", "hide", "delete"].filter((name) => address.searchParams.has(name));
+  const said = ["deleted", "hide", "delete", "undo"].filter((name) => address.searchParams.has(name));
   if (said.length) {
     said.forEach((name) => address.searchParams.delete(name));
     history.replaceState(history.state, "", address);

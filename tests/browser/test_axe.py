@@ -34,6 +34,8 @@ NO_PAGES = {
     "/metrics",
     "/openapi.json",
     "/readyz",
+    "/renders/compare-chosen",
+    "/renders/zip",
     "/renders/{render_id}/live",
     "/running",
     "/runs/{run_id}/live",

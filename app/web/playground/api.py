@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 
 from fastapi import APIRouter
@@ -9,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.db import Session
-from app.registry.renders import deleted, service
+from app.registry.renders import chosen, deleted, listing, service
 from app.registry.renders.lora_tags import MAX_TAGGED_PROMPT
-from app.registry.renders.models import Render
+from app.registry.renders.models import Render, RenderImage
 from app.web.problems import problems
 from app.web.state import BaseReference, Id, State
 from worker.core.inference.config import MAX_PROMPT_CHARACTERS
@@ -107,33 +108,45 @@ class RenderOut(BaseModel):
     deleted_at: datetime | None = Field(
         description="When it was deleted; it is in no list then, and can be restored."
     )
+    starred: bool = Field(description="True if it was marked, to be found again.")
 
 
 class RenderPatch(BaseModel):
-    """The change of a render."""
+    """The change of a render; what is absent stays."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"deleted": True}]})
-    deleted: bool = Field(description="True: it is in no list; false: it is restored.")
+    deleted: bool | None = Field(None, description="True: it is in no list; false: it is restored.")
+    starred: bool | None = Field(None, description="True: it is marked, to be found again.")
 
 
 def render_out(session: Session, render: Render) -> RenderOut:
     """Convert a render for the API."""
-    return RenderOut(
-        **render.model_dump(include=set(RenderOut.model_fields) - {"images"}),
-        images=images_out(session, render),
-    )
+    return renders_out(session, [render])[0]
+
+
+def renders_out(session: Session, renders: Sequence[Render]) -> list[RenderOut]:
+    """Convert renders for the API."""
+    images = listing.images_of(session, renders)
+    fields = set(RenderOut.model_fields) - {"images"}
+    return [
+        RenderOut(
+            **row.model_dump(include=fields), images=[_image_out(one) for one in images[row.key]]
+        )
+        for row in renders
+    ]
 
 
 def images_out(session: Session, render: Render) -> list[RenderImageOut]:
     """Convert the images of a render for the API."""
-    return [
-        RenderImageOut(
-            url=f"/media/{image.sha256}",
-            thumbnail_url=f"/media/{image.sha256}/small",
-            seed=image.seed,
-        )
-        for image in service.render_images(session, render.key)
-    ]
+    return [_image_out(image) for image in service.render_images(session, render.key)]
+
+
+def _image_out(image: RenderImage) -> RenderImageOut:
+    return RenderImageOut(
+        url=f"/media/{image.sha256}",
+        thumbnail_url=f"/media/{image.sha256}/small",
+        seed=image.seed,
+    )
 
 
 @router.post(
@@ -171,14 +184,18 @@ def get_render(render_id: Id, state: State) -> RenderOut:
     responses=problems({409: "It has not ended yet."}),
 )
 def change_render(render_id: Id, body: RenderPatch, state: State) -> RenderOut:
-    """Delete a render so that it can be restored, or restore it.
+    """Star a render, or delete it so that it can be restored; both can be undone.
 
-    Renders with the same image are deleted and restored with it. An adapter whose cover it is gets
-    its usual cover, and the chosen one back with the render.
+    Renders with the same image are changed with it. An adapter whose cover is deleted gets its
+    usual cover, and the chosen one back with the render.
     """
-    change = deleted.delete_render if body.deleted else deleted.restore_render
     with state.database.write() as session:
-        return render_out(session, change(session, render_id))
+        if body.starred is not None:
+            chosen.star_chosen(session, [render_id], starred=body.starred)
+        if body.deleted is not None:
+            change = deleted.delete_render if body.deleted else deleted.restore_render
+            change(session, render_id)
+        return render_out(session, service.get_render(session, render_id))
 
 
 @router.post(

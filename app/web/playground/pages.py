@@ -17,6 +17,7 @@ from app.registry.errors import AppError, InvalidInput
 from app.registry.integrity.references import Subject
 from app.registry.integrity.report import bad_files_of
 from app.registry.renders import deleted, listing, service
+from app.registry.renders.comparison import stack_words
 from app.registry.renders.models import Render, RenderImage
 from app.registry.storage.store import BlobStore
 from app.web.forms import SentForm
@@ -74,8 +75,7 @@ class ResultView:
     @property
     def title(self) -> str:
         """The adapters and their weights, as a short title."""
-        used = [f"{used.name} {used.weight:.2f}" for used in self.render.stack]
-        return ", ".join(used) or "No adapters"
+        return stack_words(self.render)
 
     @property
     def sides(self) -> list[ComparedImage]:

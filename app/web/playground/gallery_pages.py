@@ -1,0 +1,223 @@
+"""The gallery of all images, and what is done with chosen ones."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated, Any
+from urllib.parse import parse_qsl, urlencode, urlsplit
+
+from fastapi import APIRouter, Query, Request
+from starlette.datastructures import FormData
+from starlette.responses import RedirectResponse, Response, StreamingResponse
+
+from app.registry.adapters import service as adapters
+from app.registry.db import MAX_ID, Session
+from app.registry.errors import InvalidInput
+from app.registry.renders import chosen, images_zip
+from app.registry.renders.gallery import (
+    AdapterChoice,
+    GalleryFilter,
+    GalleryPage,
+    adapter_choices,
+    gallery_page,
+    has_deleted,
+)
+from app.registry.renders.models import Render
+from app.registry.state import AppState
+from app.web.addresses import own_address
+from app.web.forms import SentForm
+from app.web.media import content_disposition
+from app.web.runs.forms import as_id
+from app.web.security import MAX_ADDRESS
+from app.web.state import State
+from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
+
+router = APIRouter(include_in_schema=False)
+
+Words = Annotated[str, Query(max_length=200)]
+Ids = Annotated[list[Annotated[int, Query(ge=1, le=MAX_ID)]], Query(alias="id")]
+Undo = Annotated[str, Query(max_length=4_000)]
+Back = Annotated[str, Query(max_length=MAX_ADDRESS)]
+UNDO = "undo"  # the part of the address with the ids of what was just deleted
+GALLERY = "/renders"
+
+
+@dataclass(frozen=True)
+class GalleryLinks:
+    """URLs of the gallery with changed filters."""
+
+    filters: GalleryFilter
+    page: int = 1
+
+    def to(self, **changes: str | int) -> str:
+        """The URL with these values changed, at the first page unless it is one of them."""
+        values = {
+            "q": self.filters.q,
+            "adapter": self.filters.adapter,
+            "starred": "1" if self.filters.starred else "",
+            "show": "deleted" if self.filters.deleted else "",
+        } | changes
+        query = urlencode([(name, value) for name, value in values.items() if value])
+        return f"{GALLERY}?{query}" if query else GALLERY
+
+    @property
+    def here(self) -> str:
+        """The URL of this page."""
+        return self.to(page=self.page if self.page > 1 else "")
+
+    @property
+    def pages(self) -> str:
+        """The URL of a page without its number."""
+        first = self.to()
+        return f"{first}{'&' if '?' in first else '?'}page="
+
+    @property
+    def cleared(self) -> str:
+        """The URL without search and filters."""
+        return GalleryLinks(GalleryFilter(deleted=self.filters.deleted)).to()
+
+
+@dataclass(frozen=True)
+class ImagesPage:
+    """A page of the gallery; `here`: ids of adapters that still exist.
+
+    `undo`: ids of the renders that were just deleted. `is_empty`: there is nothing to search in.
+    """
+
+    found: GalleryPage
+    filters: GalleryFilter
+    links: GalleryLinks
+    choices: list[AdapterChoice]
+    here: set[int]
+    has_deleted: bool
+    undo: list[int]
+    is_fragment: bool
+    is_empty: bool
+
+
+@dataclass(frozen=True)
+class StarFragment:
+    """The star of a render."""
+
+    render: Render
+
+
+@router.get(GALLERY)
+def images(
+    request: Request,
+    state: State,
+    q: Words = "",
+    adapter: Words = "",
+    starred: Words = "",
+    show: Words = "",
+    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    undo: Undo = "",
+) -> Response:
+    """List all images, newest first; a page number past the end shows the last page."""
+    filters = GalleryFilter(q.strip(), adapter.strip(), starred == "1", show == "deleted")
+    with state.database.read() as session:
+        found = gallery_page(session, filters, page)
+        if page > found.pages:
+            page = found.pages
+            found = gallery_page(session, filters, page)
+        context = ImagesPage(
+            found=found,
+            filters=filters,
+            links=GalleryLinks(filters, page),
+            choices=adapter_choices(session, filters.adapter),
+            here=_adapters_here(session, found),
+            has_deleted=has_deleted(session),
+            undo=[key for key in map(as_id, undo.split("-")) if key],
+            is_fragment=wants_fragment(request),
+            is_empty=not found.total and not filters.is_narrow,
+        )
+    return render(request, "playground/gallery.html", context)
+
+
+def _adapters_here(session: Session, found: GalleryPage) -> set[int]:
+    used = {used.adapter_id for item in found.items for used in item.render.stack}
+    return adapters.still_here(session, sorted(used))
+
+
+@router.get(f"{GALLERY}/zip")
+def download(state: State, ids: Ids = [], back: Back = GALLERY) -> Response:  # noqa: B006
+    """Download the chosen images as a ZIP archive."""
+    if not ids:
+        return redirect_with_notice(own_address(back), "Choose an image first.")
+    return zip_response(state, ids)
+
+
+def zip_response(state: AppState, render_ids: list[int]) -> Response:
+    """The images of these renders as a download; what is wrong is said before it begins."""
+    with state.database.read() as session:
+        entries = images_zip.zip_entries(session, state.store, render_ids)
+    headers = {
+        "content-disposition": content_disposition("brushwork-images.zip"),
+        "cache-control": "private, no-store",
+    }
+    chunks = images_zip.zip_chunks(state.store, entries)
+    return StreamingResponse(chunks, media_type="application/zip", headers=headers)
+
+
+@router.get(f"{GALLERY}/compare-chosen")
+def compare_chosen(ids: Ids = [], back: Back = GALLERY) -> Response:  # noqa: B006
+    """Compare the two chosen images, the older one first; say so if it is another number."""
+    keys = sorted(set(ids))
+    if len(keys) != 2:
+        return redirect_with_notice(own_address(back), "Choose two images to compare.")
+    return RedirectResponse(f"{GALLERY}/compare?a={keys[0]}&b={keys[1]}", status_code=303)
+
+
+@router.post(f"{GALLERY}/delete")
+def delete(state: State, sent: SentForm) -> Response:
+    """Delete the chosen images; the page that follows offers to undo it."""
+    keys, back = _read(sent)
+    if not keys:
+        return redirect_with_notice(back, "Choose an image first.")
+    with state.database.write() as session:
+        gone = chosen.delete_chosen(session, keys)
+    return _go_back(back, undo="-".join(str(row.key) for row in gone))
+
+
+@router.post(f"{GALLERY}/restore")
+def restore(state: State, sent: SentForm) -> Response:
+    """Restore the chosen images."""
+    keys, back = _read(sent)
+    if not keys:
+        return redirect_with_notice(back, "Choose an image first.")
+    with state.database.write() as session:
+        chosen.restore_chosen(session, keys)
+    return _go_back(back)
+
+
+@router.post(f"{GALLERY}/star")
+def star(request: Request, state: State, sent: SentForm) -> Response:
+    """Star the chosen images, or remove their stars; `one`: answer with the star alone."""
+    keys, back = _read(sent)
+    if not keys:
+        return redirect_with_notice(back, "Choose an image first.")
+    with state.database.write() as session:
+        rows = chosen.star_chosen(session, keys, starred=sent.get("starred") == "1")
+    if sent.get("one") and wants_fragment(request):
+        return render_fragment("playground/_render_star.html", StarFragment(rows[0]))
+    return _go_back(back)
+
+
+def _read(sent: FormData) -> tuple[list[int], str]:
+    """The chosen ids and the page to go back to. Raises InvalidInput for what is no id."""
+    keys: list[int] = []
+    for value in sent.getlist("id"):
+        key = as_id(str(value))
+        if key is None:
+            raise InvalidInput("A chosen image has no valid number. Load the page again.")
+        keys.append(key)
+    back = sent.get("back")
+    return keys, own_address(str(back)) if back else GALLERY
+
+
+def _go_back(back: str, **more: Any) -> Response:
+    """Redirect to this page of the gallery, with more in its address."""
+    parts = urlsplit(back)
+    kept = [pair for pair in parse_qsl(parts.query) if pair[0] != UNDO]
+    query = urlencode([*kept, *more.items()])
+    return RedirectResponse(f"{parts.path}?{query}" if query else parts.path, status_code=303)
