@@ -51,7 +51,8 @@ from app.web.forms import MAX_FIELD_BYTES
 from app.web.home import pages as home_pages
 from app.web.openapi import DescribedApp, operation_id
 from app.web.playground import api as playground_api
-from app.web.playground import compare_pages, gallery_api, gallery_pages
+from app.web.playground import compare_pages, gallery_api, gallery_pages, render_pages
+from app.web.playground import live as live_pages
 from app.web.playground import pages as playground_pages
 from app.web.runs import api as runs_api
 from app.web.runs import pages as runs_pages
@@ -173,6 +174,8 @@ def _all_routers() -> Iterator[APIRouter]:
         gallery_pages,  # before the playground: `compare` and `zip` are no ids
         compare_pages,
         playground_pages,
+        live_pages,
+        render_pages,
         system_pages,
         api_reference_pages,
     ):

@@ -97,6 +97,6 @@
   }
 
   const beginAll = () => document.querySelectorAll("[data-comparisons]").forEach(begin);
-  document.addEventListener("htmx:afterSettle", beginAll);
+  document.addEventListener("htmx:afterSwap", beginAll); // at once, so that nothing jumps
   beginAll();
 })();

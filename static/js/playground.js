@@ -28,18 +28,10 @@
     htmx.trigger(event.target, "find");
   });
 
-  document.addEventListener("submit", (event) => {
-    // on a phone the image is below the form
-    const narrow = matchMedia("(width < 960px)").matches;
-    if (narrow && event.target.matches("[data-play]")) {
-      document.getElementById("result").scrollIntoView({ behavior: "smooth", block: "start" });
-    }
-  });
-
   document.addEventListener("input", (event) => {
     // a typed seed is kept for the next image
     if (event.target.matches("[data-seed]")) {
-      document.getElementById("keep-seed").checked = event.target.value.trim() !== "";
+      if (event.target.value.trim()) document.getElementById("keep-seed").checked = true;
     }
   });
 })();

@@ -36,9 +36,10 @@
     schedule(poll);
   }
 
-  // The answer to an element that was replaced meanwhile: the parts in it would find no place.
+  // An answer for an element that was replaced meanwhile: the parts in it would find no place. One that the server
+  // sends elsewhere (HX-Retarget) does.
   function dropLateAnswer(event) {
-    if (!event.currentTarget.isConnected) event.detail.shouldSwap = false;
+    if (!event.detail.target.isConnected) event.detail.shouldSwap = false;
   }
 
   function slowDown(poll) {

@@ -357,6 +357,12 @@ ADAPTERS = (
         do(click("#draw"), see("#cancel-render")),
         "#result",
     ),
+    PageState(
+        "playground, redraws",
+        "/play?adapter=chalk:0.8&prompt=a+castle",
+        do(type_into("#weight-0", "0.9"), see("#cancel-render")),
+        "#result",
+    ),
     PageState("run, sampling soon", "/runs/{running}", click("#ask-sample"), "#run-head"),
     PageState(
         "run, canceling",

@@ -6,11 +6,13 @@ import re
 
 import pytest
 from playwright.sync_api import BrowserContext, Page, expect
+from sqlmodel import col, select
 
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.adapters.versions.usual_weight import set_usual_weight
 from app.registry.base_models.models import BaseModel
 from app.registry.renders import listing, service
+from app.registry.renders.models import Render
 from tests import fake_workers
 from tests.browser.conftest import Live
 
@@ -109,6 +111,47 @@ def test_slider_and_number_hold_one_weight(live: Live, page: Page) -> None:
     page.keyboard.press("ArrowRight")
     slider.dblclick()
     expect(number).to_have_value("0.6")
+
+
+def test_a_weight_that_moves_redraws_the_image_with_its_seed(live: Live, page: Page) -> None:
+    fake_workers.adapter(live.state)
+    fake_workers.worker_seen(live.state, "render")
+    page.goto("/play?adapter=chalk:0.75&prompt=a+castle")
+    slider = page.get_by_label("Weight of Chalk, slider")
+    result, seed = page.locator("#result"), page.get_by_label("Seed", exact=True)
+    slider.focus()
+    page.keyboard.press("ArrowRight")
+    expect(result).to_contain_text("In line, starts in a moment")
+    first = seed.input_value()
+    fake_workers.draw(live.state)
+    expect(result.locator(".comparison-label").first).to_have_text("Chalk 0.80")
+    expect(page.locator("#result-told")).to_have_text("Generated with Chalk 0.80.")
+    expect(slider).to_be_focused()
+    for _ in range(5):
+        page.keyboard.press("ArrowRight")
+    expect(result.locator(".comparison-label").first).to_have_text("Out of date")
+    page.keyboard.press("ArrowRight")
+    expect(page).to_have_url(re.compile(r"/play\?adapter=chalk%3A1\.1&prompt=a\+castle&seed="))
+    fake_workers.draw(live.state)
+    expect(result.locator(".comparison-label").first).to_have_text("Chalk 1.10")
+    expect(seed).to_have_value(first)
+    with live.database.read() as session:
+        assert listing.recent_renders(session) == []
+        drafts = session.exec(select(Render).where(col(Render.twin_id).is_not(None))).all()
+    assert [draft.status for draft in drafts if draft.stack[0].weight == 1.1] == ["succeeded"]
+    assert {draft.status for draft in drafts} <= {"succeeded", "canceled"}
+    result.get_by_role("button", name="Keep").click()
+    expect(result.get_by_role("button", name="Keep")).to_have_count(0)
+    with live.database.read() as session:
+        assert len(listing.recent_renders(session)) == 1
+    page.get_by_label("Steps").fill("21")
+    expect(result).to_contain_text("Out of date. Press Generate.")
+    page.get_by_label("Redraw while a weight moves").uncheck()
+    slider.press("ArrowLeft")
+    expect(result).to_contain_text("Out of date. Press Generate.")
+    page.get_by_role("button", name="Generate").click()
+    expect(result).not_to_contain_text("Press Generate")
+    expect(page.get_by_label("Redraw while a weight moves")).not_to_be_checked()
 
 
 def test_a_seed_is_kept_only_while_it_is_locked(live: Live, page: Page) -> None:

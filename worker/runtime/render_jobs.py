@@ -44,6 +44,7 @@ from worker.runtime.job_progress import WorkerStopping
 from worker.runtime.lease import Lease
 from worker.runtime.outages.patience import reason_to_wait
 from worker.runtime.renders.cancel_watch import CancelWatch
+from worker.runtime.renders.previews import Previews
 
 if TYPE_CHECKING:
     from worker.core.inference.pipeline import RenderedImage
@@ -203,12 +204,15 @@ class RenderJobs:
                 warm = self._warm_pipelines()
                 pipeline = warm.pipeline(base, RenderPrecision(render.precision))
                 pipeline.set_adapters(warm.stack(_active(render)))
+                previews = Previews(pipeline.preview_image)
                 with (
                     watch.computing(),
-                    RenderProgress(self._database, lease, stopping) as steps,
+                    RenderProgress(self._database, lease, stopping, previews) as steps,
                     pipeline.stoppable(watch.should_stop),
                 ):
-                    drawn = pipeline.render(_config(render), on_step=steps.note)
+                    drawn = pipeline.render(
+                        _config(render), on_step=steps.note, on_preview=previews.note
+                    )
         except RenderCanceled:
             if watch.has_stored_end:
                 return
@@ -291,16 +295,23 @@ class RenderJobs:
 
 
 class RenderProgress:
-    """Stores the progress of a render and checks whether it was canceled.
+    """Stores the progress of a render with its previews, and checks whether it was canceled.
 
     A render without progress for minutes hangs in native code, where threads cannot be stopped. The
     process then exits, its lease expires, and the pool starts another process.
     """
 
-    def __init__(self, database: Database, lease: Lease, stopping: threading.Event) -> None:
+    def __init__(
+        self,
+        database: Database,
+        lease: Lease,
+        stopping: threading.Event,
+        previews: Previews | None = None,
+    ) -> None:
         self._database = database
         self._lease = lease
         self._stopping = stopping
+        self._previews = previews
         self._reported = 0.0
         self._moved = time.monotonic()
         self._ended = threading.Event()
@@ -322,8 +333,9 @@ class RenderProgress:
             return True
         self._reported = now
         try:
+            preview = self._previews.take() if self._previews else None
             with self._database.write() as session:
-                return results.write_step(session, self._lease.claim, done)
+                return results.write_step(session, self._lease.claim, done, preview=preview)
         except sa.exc.SQLAlchemyError as error:
             if reason_to_wait(error) is None:
                 raise

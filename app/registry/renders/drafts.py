@@ -10,6 +10,7 @@ from datetime import datetime, timedelta
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
+from app.registry.base_models.models import BaseModel
 from app.registry.db import Database, database_now
 from app.registry.deletion.freeing import Deletion
 from app.registry.errors import Conflict
@@ -67,6 +68,16 @@ def _cancel_unfinished(session: Session, slot: str) -> list[datetime]:
     return places
 
 
+def is_replaced(session: Session, render: Render) -> bool:
+    """True for a canceled draft that a newer one of its slot has replaced."""
+    if render.draft_slot is None or render.state is not JobStatus.CANCELED:
+        return False
+    newer = select(Render.id).where(
+        Render.draft_slot == render.draft_slot, col(Render.id) > render.key
+    )
+    return session.exec(newer.limit(1)).first() is not None
+
+
 def keep_draft(session: Session, render_id: int) -> Render:
     """Make a draft and its twin ordinary renders, listed and kept; idempotent."""
     render = service.get_render(session, render_id)
@@ -105,15 +116,18 @@ def order_if_due(database: Database) -> IoJob | None:
     )
 
 
-def expected_seconds(session: Session, render: Render) -> float | None:
-    """About how long the images of this render take; None while its base model is unknown.
+def expected_seconds(
+    session: Session, base: BaseModel, *, steps: int, width: int, height: int
+) -> float | None:
+    """About how long an image of this base model takes; None while nothing is known of it.
 
-    From the quickest of the newest renders of this base model, by its denoising steps and pixels.
+    From the quickest of its newest renders, by denoising steps and pixels: the others may have
+    loaded the base model, or shared the machine.
     """
     query = (
         select(Render)
         .where(
-            Render.base_model_id == render.base_model_id,
+            Render.base_model_id == base.key,
             Render.status == JobStatus.SUCCEEDED,
             col(Render.from_cache).is_(False),
             col(Render.seconds) > 0,
@@ -121,10 +135,9 @@ def expected_seconds(session: Session, render: Render) -> float | None:
         .order_by(col(Render.id).desc())
         .limit(RECENT)
     )
-    each = [row.seconds / _work(row) for row in session.exec(query) if row.seconds]
-    return min(each) * _work(render) if each else None
-
-
-def _work(render: Render) -> float:
-    """What the time of a render grows with: steps times pixels of all its images."""
-    return float(render.steps * render.count * render.width * render.height)
+    each = [
+        row.seconds / (row.count * row.steps * row.width * row.height)
+        for row in session.exec(query)
+        if row.seconds
+    ]
+    return min(each) * steps * width * height if each else None

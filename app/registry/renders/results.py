@@ -36,9 +36,13 @@ class CachedImages:
     starred: bool
 
 
-def write_step(session: Session, claim: Claim, done: int) -> bool:
-    """Store the progress of a render; False when it was canceled."""
-    jobs.update_owned(session, Render, claim, progress=done)
+def write_step(session: Session, claim: Claim, done: int, *, preview: bytes | None = None) -> bool:
+    """Store the progress of a render; False when it was canceled.
+
+    `preview`: a newer one, a small WebP; None leaves the one that is stored.
+    """
+    shown = {} if preview is None else {"preview": preview}
+    jobs.update_owned(session, Render, claim, progress=done, **shown)
     query = select(Render.cancel_requested).where(Render.id == claim.job_id)
     return not session.exec(query).one()
 

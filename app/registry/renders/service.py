@@ -24,6 +24,7 @@ from app.registry.base_models.sizes import USUAL_SIDE, size_problem
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.jobs.presence import present_workers
+from app.registry.jobs.states import JobStatus
 from app.registry.renders import results
 from app.registry.renders import search as search  # writes the keys of stored renders
 from app.registry.renders.lora_tags import take_tags
@@ -73,6 +74,39 @@ def create_render(session: Session, request: RenderRequest, store: BlobStore) ->
 
     Each of them is finished at once if `store` has the images of an equal request.
     """
+    render, twin = _plan_render(session, request)
+    if twin is not None:
+        render.twin_id = _store_render(session, twin, store).key
+    _store_render(session, render, store)
+    if twin is not None:  # what was asked for comes first
+        twin.created_at = render.created_at + timedelta(microseconds=1)
+    for adapter_id in {used.adapter_id for used in render.stack}:
+        session.add(RenderAdapter(adapter_id=adapter_id, render_id=render.key))
+    session.flush()
+    return render
+
+
+def find_finished(session: Session, request: RenderRequest) -> Render | None:
+    """The newest finished render of an equal request, rather one with a twin; None: there is none.
+
+    Raises InvalidInput like `create_render`.
+    """
+    planned, _ = _plan_render(session, request)
+    query = (
+        select(Render)
+        .where(
+            Render.cache_key == planned.cache_key,
+            Render.precision == planned.precision,
+            Render.status == JobStatus.SUCCEEDED,
+            col(Render.deleted_at).is_(None),
+        )
+        .order_by(col(Render.twin_id).is_(None), col(Render.id).desc())
+    )
+    return session.exec(query.limit(1)).first()
+
+
+def _plan_render(session: Session, request: RenderRequest) -> tuple[Render, Render | None]:
+    """The rows of a render and of its twin, not stored. Raises InvalidInput for every bad field."""
     fields: dict[str, str] = {}
     try:
         request = _with_named(session, request)
@@ -98,17 +132,9 @@ def create_render(session: Session, request: RenderRequest, store: BlobStore) ->
     if fields or base is None or config is None:
         raise InvalidInput(named_reasons(fields), fields=fields)
     precision = precisions.expected_precision(session, base)
-    render, twin = _render_row(base, config, stack, precision), None
-    if request.twin and not all(used.is_off for used in stack):
-        twin = _render_row(base, config, [], precision)
-        render.twin_id = _store_render(session, twin, store).key
-    _store_render(session, render, store)
-    if twin is not None:  # what was asked for comes first
-        twin.created_at = render.created_at + timedelta(microseconds=1)
-    for adapter_id in {used.adapter_id for used in stack}:
-        session.add(RenderAdapter(adapter_id=adapter_id, render_id=render.key))
-    session.flush()
-    return render
+    has_twin = request.twin and not all(used.is_off for used in stack)
+    twin = _render_row(base, config, [], precision) if has_twin else None
+    return _render_row(base, config, stack, precision), twin
 
 
 def _store_render(session: Session, render: Render, store: BlobStore) -> Render:

@@ -10,9 +10,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.db import Session
-from app.registry.renders import chosen, deleted, listing, service
+from app.registry.renders import chosen, deleted, drafts, listing, service
 from app.registry.renders.lora_tags import MAX_TAGGED_PROMPT
-from app.registry.renders.models import Render, RenderImage
+from app.registry.renders.models import MAX_SLOT, Render, RenderImage
 from app.web.problems import problems
 from app.web.state import BaseReference, Id, State
 from worker.core.inference.config import MAX_PROMPT_CHARACTERS
@@ -57,6 +57,13 @@ class RenderIn(BaseModel):
         description="Adapters with their weights; their effects add up.",
     )
     twin: bool = Field(False, description="Also render the same seed without adapters.")
+    draft_slot: str | None = Field(
+        None,
+        max_length=MAX_SLOT,
+        pattern=r"^[0-9A-Za-z_-]+$",
+        description="Makes it a draft: it cancels the unfinished drafts of this slot, is in no "
+        "list, and is deleted an hour after its end unless it is kept.",
+    )
 
 
 class RenderImageOut(BaseModel):
@@ -105,6 +112,7 @@ class RenderOut(BaseModel):
         description="Number type of the UNet: fp32, bf16 or fp16; null until it is known."
     )
     twin_id: int | None = Field(description="The render without adapters, if it was requested.")
+    draft: bool = Field(description="True for a draft: in no list, deleted after an hour.")
     deleted_at: datetime | None = Field(
         description="When it was deleted; it is in no list then, and can be restored."
     )
@@ -127,10 +135,12 @@ def render_out(session: Session, render: Render) -> RenderOut:
 def renders_out(session: Session, renders: Sequence[Render]) -> list[RenderOut]:
     """Convert renders for the API."""
     images = listing.images_of(session, renders)
-    fields = set(RenderOut.model_fields) - {"images"}
+    fields = set(RenderOut.model_fields) - {"images", "draft"}
     return [
         RenderOut(
-            **row.model_dump(include=fields), images=[_image_out(one) for one in images[row.key]]
+            **row.model_dump(include=fields),
+            draft=row.draft_slot is not None,
+            images=[_image_out(one) for one in images[row.key]],
         )
         for row in renders
     ]
@@ -164,10 +174,13 @@ def create_render(body: RenderIn, state: State) -> RenderCreated:
 
     The answer comes at once. A request that was rendered before has its images already.
     """
-    values = body.model_dump(exclude={"adapters"})
+    values = body.model_dump(exclude={"adapters", "draft_slot"})
     request = service.RenderRequest(**values, adapters=body.adapters)
     with state.database.write() as session:
-        render = service.create_render(session, request, state.store)
+        if body.draft_slot is None:
+            render = service.create_render(session, request, state.store)
+        else:
+            render = drafts.create_draft(session, request, state.store, slot=body.draft_slot)
         images = images_out(session, render)
     return RenderCreated(id=render.key, status=render.status, twin_id=render.twin_id, images=images)
 
@@ -196,6 +209,17 @@ def change_render(render_id: Id, body: RenderPatch, state: State) -> RenderOut:
             change = deleted.delete_render if body.deleted else deleted.restore_render
             change(session, render_id)
         return render_out(session, service.get_render(session, render_id))
+
+
+@router.post("/renders/{render_id}/keep")
+def keep_render(render_id: Id, state: State) -> RenderOut:
+    """Keep a draft.
+
+    It is listed like any other render, and not deleted. Keeping a render that is no draft is no
+    error.
+    """
+    with state.database.write() as session:
+        return render_out(session, drafts.keep_draft(session, render_id))
 
 
 @router.post(

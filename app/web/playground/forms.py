@@ -11,7 +11,7 @@ from urllib.parse import urlencode
 from app.registry.adapters import service as adapters
 from app.registry.adapters.versions.aliases import ALIAS, NUMBER
 from app.registry.adapters.weighted import WeightedAdapter
-from app.registry.db import Session
+from app.registry.db import MAX_ID, Session
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.renders.models import Render
 from app.registry.renders.service import RenderRequest
@@ -69,12 +69,14 @@ class PlayForm:
     """All fields of the playground, as text.
 
     `find` is the search for adapters to add, `subject` the one for subjects of the base model.
+    `live`: the image is generated again while a weight is moved.
     """
 
     prompt: str = ""
     negative: str = ""
     seed: str = ""
-    keep_seed: bool = False
+    keep_seed: bool = True
+    live: bool = True
     sampler: str = SamplerName.DDIM.value
     steps: str = "20"
     guidance: str = ""
@@ -178,13 +180,21 @@ def read_form(sent: Iterable[tuple[str, Any]]) -> PlayForm:
         rows.append(replace(row, weight=weight, is_on=form.flag(f"on-{place}")))
     return PlayForm(
         stack=tuple(rows),
-        keep_seed=form.flag("keep_seed") and bool(form.text("seed")),
+        keep_seed=form.flag("keep_seed"),
+        live=form.flag("live") or "live-shown" not in form,
         **_read_fields(form.texts),
     )
 
 
+def read_shown(sent: Mapping[str, Any]) -> int | None:
+    """The id of the render that the page shows, from its form; None if it shows none."""
+    text = str(sent.get("shown", ""))
+    is_id = text.isascii() and text.isdigit() and len(text) <= len(str(MAX_ID))
+    return int(text) if is_id and int(text) <= MAX_ID else None
+
+
 def read_address(query: Iterable[tuple[str, str]]) -> PlayForm:
-    """Parse a URL query; a given seed is kept for the next image."""
+    """Parse a URL query."""
     pairs = list(query)
     texts = dict(pairs)
     rows: list[AdapterRow] = []
@@ -192,7 +202,7 @@ def read_address(query: Iterable[tuple[str, str]]) -> PlayForm:
         if name == "adapter" and len(rows) < MAX_ROWS:
             reference, _, weight = value.partition(":")
             rows.append(replace(read_reference(reference), weight=weight or None))
-    return PlayForm(stack=tuple(rows), keep_seed=bool(texts.get("seed")), **_read_fields(texts))
+    return PlayForm(stack=tuple(rows), **_read_fields(texts))
 
 
 def _read_fields(texts: Mapping[str, str]) -> dict[str, Any]:
@@ -224,7 +234,6 @@ def form_of_render(render: Render, base_slug: str) -> PlayForm:
         prompt=render.prompt,
         negative=render.negative_prompt,
         seed=str(render.seed),
-        keep_seed=True,
         sampler=render.sampler,
         steps=str(render.steps),
         guidance=f"{render.guidance:g}",

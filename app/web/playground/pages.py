@@ -3,91 +3,39 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
-from app.registry.adapters import service as adapters
-from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
-from app.registry.base_models.subjects import prompt_note, subjects_of
+from app.registry.base_models.subjects import subjects_of
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
-from app.registry.integrity.references import Subject
-from app.registry.integrity.report import bad_files_of
-from app.registry.renders import deleted, listing, service
-from app.registry.renders.comparison import stack_words
-from app.registry.renders.models import Render, RenderImage
+from app.registry.renders import service
+from app.registry.renders.models import Render
 from app.registry.storage.store import BlobStore
 from app.web.forms import SentForm
 from app.web.playground.adapter_picker import AdapterChoices, find_adapter_choices, is_exact
-from app.web.playground.forms import (
-    InvalidWeights,
-    PlayForm,
-    form_of_render,
-    read_address,
-    read_form,
+from app.web.playground.forms import InvalidWeights, PlayForm, read_address, read_form, read_shown
+from app.web.playground.live import LiveState, live_state
+from app.web.playground.result_view import (
+    EarlierRender,
+    ResultView,
+    earlier_renders,
+    instead_of_result,
+    result_fragment,
+    result_view,
 )
 from app.web.playground.stack import StackView, look_up
 from app.web.playground.subjects import SubjectChoices, find_subjects, note_of
-from app.web.runs.checkpoint_pages import ComparedImage
 from app.web.security import MAX_ADDRESS
-from app.web.state import Id, State
+from app.web.state import State
 from app.web.templates import render as render_page
 from app.web.templates import render_fragment, wants_fragment
-from worker.core.inference.prompt_syntax import parse_prompt
 from worker.core.starter.prompt_words import with_subject
 from worker.core.words import SamplerName
 
 router = APIRouter(include_in_schema=False)
-
-STRIP = 12
-WITHOUT = "Without your style"
-
-
-@dataclass(frozen=True)
-class EarlierRender:
-    """An earlier result, for the strip of thumbnails."""
-
-    render: Render
-    image: RenderImage
-
-
-@dataclass(frozen=True)
-class ResultView:
-    """A render with its twin, in any state; `here`: ids of its adapters that still exist."""
-
-    render: Render
-    image: RenderImage | None
-    twin: Render | None
-    twin_image: RenderImage | None
-    base: BaseModel
-    again: str
-    worker_present: bool
-    here: set[int]
-
-    @property
-    def is_active(self) -> bool:
-        """True while an image is still to come."""
-        return self.render.state.is_active or bool(self.twin and self.twin.state.is_active)
-
-    @property
-    def title(self) -> str:
-        """The adapters and their weights, as a short title."""
-        return stack_words(self.render)
-
-    @property
-    def sides(self) -> list[ComparedImage]:
-        """The image and its twin, to compare; empty unless both exist."""
-        if self.image is None or self.twin_image is None:
-            return []
-        return [
-            ComparedImage(self.image.sha256, self.title, self.render.prompt),
-            ComparedImage(
-                self.twin_image.sha256, WITHOUT, f"{self.render.prompt}, without adapters"
-            ),
-        ]
 
 
 @dataclass(frozen=True)
@@ -108,6 +56,7 @@ class PlayPage:
     summary: str
     result: ResultView | None
     earlier: list[EarlierRender]
+    live: LiveState
 
 
 @dataclass(frozen=True)
@@ -141,36 +90,24 @@ class PromptFragment:
     errors: dict[str, str]
 
 
-@dataclass(frozen=True)
-class ResultFragment:
-    """A result in progress, with the strip of earlier ones once it is finished."""
-
-    result: ResultView
-    earlier: list[EarlierRender]
-    form: PlayForm | None = None
-    is_own_page: bool = False
-
-
-@dataclass(frozen=True)
-class RenderPage:
-    """One result on its own page."""
-
-    result: ResultView
-    earlier: list[EarlierRender]
-    address: str
-    bad_files: list[str]
-    prompt_note: str
-    sampler: str
-    is_own_page: bool = True
-
-
 @router.get("/play")
 def play(request: Request, state: State) -> Response:
     """Show the playground, filled from the URL."""
     form = read_address(request.query_params.multi_items())
     with state.database.read() as session:
-        context = _play_page(session, form)
+        context = _play_page(session, form, result=_finished_result(session, form))
     return render_page(request, "playground/play.html", context)
+
+
+def _finished_result(session: Session, form: PlayForm) -> ResultView | None:
+    """The result of an equal request that has been generated; None without prompt or seed."""
+    if not form.prompt or not form.seed:
+        return None
+    try:
+        render = service.find_finished(session, form.request(session))
+    except AppError:
+        return None  # what is wrong is said when it is to be generated
+    return result_view(session, render) if render else None
 
 
 @router.post("/play")
@@ -185,9 +122,10 @@ def generate(request: Request, state: State, sent: SentForm) -> Response:
     if not wants_fragment(request):
         return RedirectResponse(f"/renders/{render.key}", status_code=303)
     form = replace(form, seed=str(render.seed))
+    shown = read_shown(sent)
     with state.database.read() as session:
-        context = _result_fragment(session, render, form)
-    response = render_fragment("playground/_drawn.html", context)
+        context = result_fragment(session, render, form, shown=shown)
+    response = instead_of_result(render_fragment("playground/_drawn.html", context))
     response.headers["HX-Push-Url"] = form.link  # what is accepted is short enough for it
     return response
 
@@ -295,7 +233,12 @@ def _fits_in_address(form: PlayForm) -> bool:
     return len(form.link) <= MAX_ADDRESS
 
 
-def _play_page(session: Session, form: PlayForm, error: AppError | None = None) -> PlayPage:
+def _play_page(
+    session: Session,
+    form: PlayForm,
+    error: AppError | None = None,
+    result: ResultView | None = None,
+) -> PlayPage:
     errors = dict(error.fields) if error else {}
     stack = look_up(session, form, errors)
     if errors.get("adapters") == stack.misfits:
@@ -314,79 +257,7 @@ def _play_page(session: Session, form: PlayForm, error: AppError | None = None) 
         samplers=[(name.value, name.label) for name in SamplerName],
         errors=errors,
         summary=error.detail if error else "",
-        result=None,
-        earlier=_earlier_renders(session),
+        result=result,
+        earlier=earlier_renders(session),
+        live=live_state(session, form, stack.base),
     )
-
-
-def _earlier_renders(session: Session) -> list[EarlierRender]:
-    renders = listing.recent_renders(session, limit=STRIP)
-    images = listing.first_images(session, renders)
-    return [EarlierRender(render, images[render.key]) for render in renders if render.key in images]
-
-
-def _result_fragment(
-    session: Session, render: Render, form: PlayForm | None = None, *, is_own_page: bool = False
-) -> ResultFragment:
-    result = _result_view(session, render)
-    earlier = [] if result.is_active else _earlier_renders(session)
-    return ResultFragment(result, earlier, form, is_own_page)
-
-
-def _result_view(session: Session, render: Render) -> ResultView:
-    twin = service.get_render(session, render.twin_id) if render.twin_id else None
-    shown = [render, twin] if twin else [render]
-    images = listing.first_images(session, shown)
-    base = base_models.get_base_model(session, render.base_model_id)
-    return ResultView(
-        render=render,
-        image=images.get(render.key),
-        twin=twin,
-        twin_image=images.get(twin.key) if twin else None,
-        base=base,
-        again=form_of_render(render, base.slug).link,
-        worker_present=service.has_render_worker(session),
-        here=adapters.still_here(session, [used.adapter_id for used in render.stack]),
-    )
-
-
-@router.get("/renders/{render_id}")
-def show(request: Request, render_id: Id, state: State) -> Response:
-    """Show one result: the image, its twin and its settings."""
-    with state.database.read() as session:
-        result = _result_view(session, service.get_render(session, render_id))
-        earlier = _earlier_renders(session)
-        bad = bad_files_of(session, Subject.RENDER, render_id)
-        taught = adapters.trigger_words_of(session, result.here)
-    address = f"{urlsplit(str(request.url))._replace(query='').geturl()}"
-    note = prompt_note(result.base, parse_prompt(result.render.prompt).text, taught=taught)
-    sampler = SamplerName(result.render.sampler).label
-    context = RenderPage(result, earlier, address, bad, note, sampler)
-    return render_page(request, "playground/render.html", context)
-
-
-@router.get("/renders/{render_id}/live")
-def live(render_id: Id, state: State, own: bool = False) -> Response:
-    """Show the progress of an image; polls until it is finished."""
-    with state.database.read() as session:
-        render = service.get_render(session, render_id)
-        context = _result_fragment(session, render, is_own_page=own)
-    return render_fragment("playground/_live.html", context)
-
-
-@router.post("/renders/{render_id}/restore")
-def restore(render_id: Id, state: State) -> Response:
-    """Restore a deleted render."""
-    with state.database.write() as session:
-        deleted.restore_render(session, render_id)
-    return RedirectResponse(f"/renders/{render_id}", status_code=303)
-
-
-@router.post("/renders/{render_id}/cancel")
-def cancel(request: Request, render_id: Id, state: State) -> Response:
-    """Cancel an image and its twin; a finished one is kept."""
-    with state.database.write() as session:
-        service.cancel_with_twin(session, render_id)
-    if wants_fragment(request):
-        return live(render_id, state)
-    return RedirectResponse(f"/renders/{render_id}", status_code=303)

@@ -25,11 +25,17 @@ Compared = Annotated[int | None, Query(ge=0, le=MAX_ID)]
 
 @dataclass(frozen=True)
 class ComparedImage:
-    """One side of a comparison."""
+    """One side of a comparison.
+
+    `preview`: the address of an image that is not stored, shown instead of a file. `is_old`: a
+    newer image is on its way.
+    """
 
     sha256: str
     label: str
     alt: str
+    preview: str = ""
+    is_old: bool = False
 
 
 @dataclass(frozen=True)

@@ -54,6 +54,16 @@ def test_a_render_is_accepted_with_the_defaults_of_its_base(client: TestClient) 
     assert created.json()["twin_id"] is None
 
 
+def test_a_draft_replaces_the_one_before_of_its_slot_and_can_be_kept(client: TestClient) -> None:
+    first, second = (draw(client, seed=seed, draft_slot="one").json()["id"] for seed in (1, 2))
+    assert client.get(f"/api/v1/renders/{first}").json()["status"] == "canceled"
+    assert client.get(f"/api/v1/renders/{second}").json()["draft"] is True
+    for _ in range(2):
+        assert client.post(f"/api/v1/renders/{second}/keep").json()["draft"] is False
+    for slot in ("", "a b", "x" * 65, 5):
+        assert draw(client, draft_slot=slot).status_code == 422
+
+
 def test_a_cached_render_and_its_twin_are_answered_with_their_images(
     client: TestClient, adapter: int, state: AppState
 ) -> None:

@@ -10,13 +10,14 @@ from sqlmodel import select
 
 from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.base_models.models import BaseModel
 from app.registry.db import Database, utcnow
 from app.registry.errors import InvalidInput
 from app.registry.jobs import service as jobs
 from app.registry.jobs.kinds import JobKind
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
-from app.registry.renders import drafts, listing, service
+from app.registry.renders import drafts, listing
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
 from app.registry.renders.service import RenderRequest
 from app.registry.storage.folder import LocalBlobStore
@@ -158,17 +159,17 @@ def test_drafts_are_deleted_an_hour_after_their_end_but_no_cover_of_an_adapter(
     assert (left & {old.key, *mains}, links) == (mains, mains)
 
 
-def test_the_time_of_a_render_is_known_from_earlier_ones_of_its_base(
+def test_the_time_of_an_image_is_known_from_earlier_ones_of_its_base(
     database: Database, store: BlobStore, adapter: int
 ) -> None:
-    first = draft(database, store, adapter, 0.1)
+    render = draft(database, store, adapter, 0.1)
+    size = {"width": 2 * render.width, "height": render.height}
     with database.read() as session:
-        assert drafts.expected_seconds(session, first) is None
-    finish(database)
-    larger = RenderRequest(prompt="a fox", steps=40, count=2)
-    with database.write() as session:
-        row = service.create_render(session, larger, store)
-        assert drafts.expected_seconds(session, row) == 8.0
+        base = session.get_one(BaseModel, render.base_model_id)
+        assert drafts.expected_seconds(session, base, steps=20, **size) is None
+    finish(database)  # in two seconds, 20 steps each
+    with database.read() as session:
+        assert drafts.expected_seconds(session, base, steps=40, **size) == 8.0
 
 
 def test_a_preview_goes_with_any_change_of_the_status(

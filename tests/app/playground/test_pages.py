@@ -121,10 +121,25 @@ def test_scripts_get_the_result_alone_and_the_seed_that_was_drawn(
 def test_a_seed_that_is_not_kept_changes(client: TestClient, state: AppState) -> None:
     sent = filled(client) | {"prompt": "a castle", "seed": "7"}
     client.post("/play", data=sent)
-    client.post("/play", data=sent | {"keep_seed": "1"})
-    free, kept = renders_of(state)
+    client.post("/play", data={name: sent[name] for name in sent if name != "keep_seed"})
+    kept, free = renders_of(state)
     assert kept.seed == 7
     assert free.seed != 7
+
+
+def test_an_address_shows_what_was_generated_for_it(client: TestClient, state: AppState) -> None:
+    fake_workers.adapter(state)
+    address = "/play?adapter=chalk:0.8&prompt=a+castle&seed=7"
+    fake_workers.measured_base(state)
+    client.post("/play", data=filled(client, address))
+    fake_workers.draw(state)
+    client.post("/play", data=filled(client, address))  # it knows the precision now
+    fake_workers.draw(state)
+    shown = client.get(address).text
+    assert "Chalk 0.80" in shown
+    assert shown.count("comparison-side") == 2
+    for other in ("&steps=21", "&seed=8", "&seed=x", "&adapter=gone"):
+        assert "Chalk 0.80" not in client.get(address + other).text
 
 
 def test_everything_that_is_wrong_is_named_beside_its_field_and_stays(

@@ -6,6 +6,7 @@ import io
 import json
 import shutil
 import threading
+import time
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
@@ -15,6 +16,7 @@ import pytest
 import sqlalchemy as sa
 import torch
 from PIL import Image
+from sqlmodel import Session, select
 
 from app.registry.adapters.models import AdapterVersion
 from app.registry.adapters.versions.create_version import NewVersion, publish
@@ -24,6 +26,7 @@ from app.registry.integrity import findings
 from app.registry.integrity.models import FileProblem
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
+from app.registry.renders import results
 from app.registry.renders import service as playground
 from app.registry.renders.models import Render, RenderImage
 from app.registry.renders.service import RenderRequest
@@ -40,7 +43,7 @@ from worker.core.words import RenderPrecision
 from worker.runtime.job_loop import JobLoop
 from worker.runtime.lease import Lease
 from worker.runtime.render_jobs import RenderJobs
-from worker.runtime.renders import warm_pipelines
+from worker.runtime.renders import previews, warm_pipelines
 
 
 @pytest.fixture(scope="module")
@@ -332,6 +335,54 @@ def test_a_canceled_render_ends_at_its_next_step(
     assert found.status == "canceled"
     assert found.progress < 150
     assert registry.rows(RenderImage, render_id=render.key) == []
+
+
+def test_a_preview_is_shown_while_an_image_is_generated_and_never_kept(
+    trained: TrainedRegistry, render_jobs: RenderJobs, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry = trained.registry
+    monkeypatch.setattr(previews, "PREVIEW_SECONDS", 0.0)
+    monkeypatch.setattr(previews, "MAX_SHARE", float("inf"))
+    monkeypatch.setattr("worker.runtime.render_jobs.REPORT_SECONDS", 0.0)
+    shown: list[bytes | None] = []
+    write_step = results.write_step
+
+    def watch(session: Session, claim: Claim, done: int, *, preview: bytes | None) -> bool:
+        goes_on = write_step(session, claim, done, preview=preview)
+        shown.append(session.exec(select(Render.preview).where(Render.id == claim.job_id)).one())
+        return goes_on
+
+    monkeypatch.setattr(results, "write_step", watch)
+    render, claim = claimed(registry, ask(registry, prompt="a watched one", steps=4))
+    with Lease(registry.database, Render, claim, seconds=60) as lease:
+        render_jobs.run(render, lease, threading.Event())
+    found = registry.row(Render, render.key)
+    assert (found.status, found.preview) == ("succeeded", None)
+    assert shown[0] is None  # nothing is known before the first step
+    images = [Image.open(io.BytesIO(one)) for one in shown[1:] if one is not None]
+    assert len(images) == 3
+    assert {(image.format, image.size) for image in images} == {("WEBP", (SIDE, SIDE))}
+
+
+def test_previews_take_a_small_part_of_the_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(previews, "MAX_SHARE", 1e-6)  # the next one is due in hours
+    made: list[float] = []
+
+    def slow(_: Any) -> Image.Image:
+        time.sleep(0.01)
+        made.append(time.monotonic())
+        return Image.new("RGB", (512, 256))
+
+    maker = previews.Previews(slow)
+    maker._due = 0.0
+    for _ in range(100):
+        maker.note(0, torch.zeros(1, 4, 8, 8))
+        maker.note(1, torch.zeros(1, 4, 8, 8))  # the second image has none
+    assert len(made) == 1
+    newest = maker.take()
+    assert newest is not None
+    assert Image.open(io.BytesIO(newest)).size == (previews.MAX_SIDE, previews.MAX_SIDE // 2)
+    assert maker.take() is None
 
 
 def test_a_worker_that_ends_gives_its_render_back(

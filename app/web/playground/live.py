@@ -1,0 +1,109 @@
+"""Live redraws of the playground: a weight that moves has its image generated again, as a draft."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, replace
+
+from fastapi import APIRouter
+from starlette.responses import Response
+
+from app.registry.base_models.models import BaseModel
+from app.registry.base_models.sizes import USUAL_SIDE
+from app.registry.db import Session
+from app.registry.errors import AppError, InvalidInput
+from app.registry.renders import drafts
+from app.registry.wording import duration
+from app.web.forms import SentForm
+from app.web.playground.forms import PlayForm, read_form, read_shown
+from app.web.playground.result_view import instead_of_result, result_fragment
+from app.web.playground.stack import look_up
+from app.web.state import State
+from app.web.templates import render_fragment
+
+router = APIRouter(include_in_schema=False)
+
+SLOW_SECONDS = 4.0  # an image that takes longer does not follow a slider
+SLOT = re.compile(r"[0-9a-f]{16,64}", re.ASCII)
+DEFAULT_STEPS = 20
+
+
+@dataclass(frozen=True)
+class LiveState:
+    """Whether weights redraw the image; `reason` says why not, empty if they can."""
+
+    is_on: bool
+    reason: str
+
+
+@dataclass(frozen=True)
+class LiveFragment:
+    """The switch of the live redraws."""
+
+    live: LiveState
+
+
+@dataclass(frozen=True)
+class LiveProblem:
+    """Why a redraw was refused, as a sentence."""
+
+    problem: str
+
+
+def live_state(session: Session, form: PlayForm, base: BaseModel) -> LiveState:
+    """Whether an image of this form is quick enough to be redrawn while a weight moves."""
+    side = base.resolution or USUAL_SIDE
+    seconds = drafts.expected_seconds(
+        session,
+        base,
+        steps=_number(form.steps, DEFAULT_STEPS),
+        width=_number(form.width, side),
+        height=_number(form.height, side),
+    )
+    if seconds is None or seconds <= SLOW_SECONDS:
+        return LiveState(form.live, "")
+    reason = (
+        f"An image takes about {duration(seconds)} here, too long to follow a weight that "
+        "moves. Press Generate to see a change."
+    )
+    return LiveState(is_on=False, reason=reason)
+
+
+def _number(text: str, default: int) -> int:
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 6 else default
+
+
+@router.post("/play/live")
+def redraw(state: State, sent: SentForm) -> Response:
+    """Queue a draft with the weights of the form; it replaces the one before of the same tab.
+
+    `slot` names the tab, `shown` is the render whose image stays in view until then.
+    """
+    form = read_form(sent.multi_items())
+    slot = str(sent.get("slot", ""))
+    if not SLOT.fullmatch(slot):
+        raise InvalidInput("The tab has no valid name. Reload the page.")
+    same_seed = replace(form, keep_seed=True)  # only the weight is to change
+    try:
+        with state.database.write() as session:
+            live = live_state(session, form, look_up(session, form).base)
+            if live.reason:
+                return _put("playground/_live_switch.html", LiveFragment(live), "#live-switch")
+            request = same_seed.request(session)
+            draft = drafts.create_draft(session, request, state.store, slot=slot)
+    except AppError as error:
+        problem = LiveProblem(error.detail)
+        return _put("playground/_live_problem.html", problem, "#live-told")
+    drawn = replace(form, seed=str(draft.seed))
+    with state.database.read() as session:
+        context = result_fragment(session, draft, drawn, shown=read_shown(sent))
+    response = instead_of_result(render_fragment("playground/_drawn.html", context))
+    response.headers["HX-Replace-Url"] = drawn.link
+    return response
+
+
+def _put(template: str, context: object, target: str) -> Response:
+    """A fragment that goes to another place than the result."""
+    response = render_fragment(template, context)
+    response.headers["HX-Retarget"] = target
+    return response

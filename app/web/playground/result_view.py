@@ -1,0 +1,183 @@
+"""What the pages show of a render: in progress with a preview, finished beside its twin."""
+
+from __future__ import annotations
+
+import base64
+from dataclasses import dataclass
+
+from starlette.responses import Response
+
+from app.registry.adapters import service as adapters
+from app.registry.base_models import service as base_models
+from app.registry.base_models.models import BaseModel
+from app.registry.db import Session
+from app.registry.jobs.states import JobStatus
+from app.registry.renders import listing, service
+from app.registry.renders.comparison import stack_words
+from app.registry.renders.models import Render, RenderImage
+from app.web.playground.forms import PlayForm, form_of_render
+from app.web.runs.checkpoint_pages import ComparedImage
+
+STRIP = 12
+WITHOUT = "Without your style"
+OUT_OF_DATE = "Out of date"
+
+
+@dataclass(frozen=True)
+class EarlierRender:
+    """An earlier result, for the strip of thumbnails."""
+
+    render: Render
+    image: RenderImage
+
+
+@dataclass(frozen=True)
+class ResultView:
+    """A render with its twin, in any state.
+
+    `here`: ids of its adapters that still exist. `old`: the image that was shown before, which
+    stays in view until there is a newer one.
+    """
+
+    render: Render
+    image: RenderImage | None
+    twin: Render | None
+    twin_image: RenderImage | None
+    base: BaseModel
+    again: str
+    worker_present: bool
+    here: set[int]
+    old: RenderImage | None = None
+
+    @property
+    def is_active(self) -> bool:
+        """True while an image is still to come."""
+        return self.render.state.is_active or bool(self.twin and self.twin.state.is_active)
+
+    @property
+    def title(self) -> str:
+        """The adapters and their weights, as a short title."""
+        return stack_words(self.render)
+
+    @property
+    def is_draft(self) -> bool:
+        """True for a live redraw that was not kept."""
+        return self.render.draft_slot is not None
+
+    @property
+    def progress(self) -> str:
+        """How far the image is, as a short text; empty once it is there."""
+        return self._progress_of(self.render)
+
+    @property
+    def twin_progress(self) -> str:
+        """How far the twin is; empty without one."""
+        return self._progress_of(self.twin) if self.twin else ""
+
+    def _progress_of(self, render: Render) -> str:
+        if render.state is JobStatus.RUNNING:
+            return f"Step {render.progress} of {render.steps * render.count}"
+        if render.state is JobStatus.QUEUED:
+            if not self.worker_present:
+                return "No render worker is running"
+            return render.waits_for or "In line, starts in a moment"
+        return ""
+
+    @property
+    def announcement(self) -> str:
+        """A sentence about the end for a screen reader; empty before."""
+        if self.is_active:
+            return ""
+        if self.image is None:
+            return self.render.error or "Canceled."
+        return f"Generated with {self.title}."
+
+    @property
+    def main_side(self) -> ComparedImage | None:
+        """The image, or what is shown in its place until it is there."""
+        render = self.render
+        if self.image is not None:
+            return ComparedImage(self.image.sha256, self.title, render.prompt)
+        if not render.state.is_active:
+            return None
+        if render.preview is not None:
+            source = f"data:image/webp;base64,{base64.b64encode(render.preview).decode()}"
+            return ComparedImage("", self.progress, "", preview=source)
+        if self.old is not None:
+            return ComparedImage(self.old.sha256, OUT_OF_DATE, "The image before", is_old=True)
+        return None
+
+    @property
+    def sides(self) -> list[ComparedImage]:
+        """The image and its twin, to compare; empty unless there is something of both."""
+        main, twin = self.main_side, self.twin_side
+        return [] if main is None or twin is None else [main, twin]
+
+    @property
+    def twin_side(self) -> ComparedImage | None:
+        """The image without adapters, once it is there."""
+        if self.twin_image is None:
+            return None
+        without = f"{self.render.prompt}, without adapters"
+        return ComparedImage(self.twin_image.sha256, WITHOUT, without)
+
+
+@dataclass(frozen=True)
+class ResultFragment:
+    """A result in progress, with the strip of earlier ones once it is finished."""
+
+    result: ResultView
+    earlier: list[EarlierRender]
+    form: PlayForm | None = None
+    is_own_page: bool = False
+
+
+def instead_of_result(response: Response) -> Response:
+    """The fragment of a result, put in the place of the result that the page shows by then.
+
+    Without that, htmx puts it where the result was when it sent the request: an element that a poll
+    may have replaced since.
+    """
+    response.headers["HX-Retarget"] = "#result"
+    response.headers["HX-Reswap"] = "outerHTML"
+    return response
+
+
+def earlier_renders(session: Session) -> list[EarlierRender]:
+    """The newest results, for the strip."""
+    renders = listing.recent_renders(session, limit=STRIP)
+    images = listing.first_images(session, renders)
+    return [EarlierRender(render, images[render.key]) for render in renders if render.key in images]
+
+
+def result_fragment(
+    session: Session,
+    render: Render,
+    form: PlayForm | None = None,
+    *,
+    shown: int | None = None,
+    is_own_page: bool = False,
+) -> ResultFragment:
+    """A result for a fragment; `shown`: the render whose image was shown before."""
+    result = result_view(session, render, shown=shown)
+    earlier = [] if result.is_active else earlier_renders(session)
+    return ResultFragment(result, earlier, form, is_own_page)
+
+
+def result_view(session: Session, render: Render, *, shown: int | None = None) -> ResultView:
+    """A render with its twin and images, as it is now."""
+    twin = service.get_render(session, render.twin_id) if render.twin_id else None
+    rows = [render, twin] if twin else [render]
+    images = listing.first_images(session, rows)
+    base = base_models.get_base_model(session, render.base_model_id)
+    return ResultView(
+        render=render,
+        image=images.get(render.key),
+        twin=twin,
+        twin_image=images.get(twin.key) if twin else None,
+        base=base,
+        again=form_of_render(render, base.slug).link,
+        worker_present=service.has_render_worker(session),
+        here=adapters.still_here(session, [used.adapter_id for used in render.stack]),
+        old=None if shown is None else listing.first_image(session, shown),
+    )

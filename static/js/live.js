@@ -1,0 +1,53 @@
+// Live redraws: moving a weight generates the image again, with the seed as it is. The newest value counts: requests
+// wait until the slider rests for a moment, and the server cancels what this tab asked for before. Whatever else is
+// changed marks the image as out of date.
+(() => {
+  const REST_MS = 150; // a slider that rests for so long has a new value
+  const slot = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  let timer = 0;
+  let note = "";
+
+  const play = () => document.getElementById("play-form");
+  const isLive = () => Boolean(play().querySelector("[data-live]:checked") && document.getElementById("prompt").value.trim());
+
+  function mark(text) {
+    note = text;
+    const shown = document.querySelector("[data-old-note]");
+    if (!shown) return;
+    shown.hidden = !note;
+    shown.textContent = note;
+    shown.parentElement.classList.toggle("out-of-date", Boolean(note));
+  }
+
+  function redraw() {
+    timer = 0;
+    if (play().classList.contains("htmx-request")) return rest(); // Generate comes first
+    play().querySelector("[data-slot]").value = slot;
+    document.getElementById("live-told").textContent = "";
+    htmx.trigger("#live-redraw", "redraw");
+  }
+
+  function rest() {
+    clearTimeout(timer);
+    timer = setTimeout(redraw, REST_MS);
+  }
+
+  document.addEventListener("input", (event) => {
+    if (!event.target.closest?.("#play-form") || event.target.matches("[type=search], [data-live]")) return;
+    const isWeight = Boolean(event.target.closest("[data-weight-row]"));
+    if (!isWeight || !isLive()) return mark("Out of date. Press Generate.");
+    mark("Out of date, redrawing…");
+    rest();
+  });
+
+  document.addEventListener("submit", (event) => {
+    if (event.target !== play()) return;
+    clearTimeout(timer);
+    timer = 0;
+  }, true);
+
+  // an answer to what was asked before is out of date too
+  document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.target.id === "result") mark(timer || event.detail.requestConfig?.triggeringEvent?.type === "poll" ? note : "");
+  });
+})();

@@ -1,0 +1,155 @@
+"""Live redraws as the page asks for them: drafts of a tab, until they are kept."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlmodel import select
+
+from app.registry.jobs import service as jobs
+from app.registry.renders import listing
+from app.registry.renders.models import Render
+from app.registry.state import AppState
+from tests import fake_workers
+from tests.app.playground.test_pages import FRAGMENT, filled, renders_of
+
+SLOT = "0123456789abcdef"
+
+
+def redraw(client: TestClient, weight: str = "0.8", **fields: str) -> Any:
+    form = filled(client, f"/play?adapter=chalk:{weight}&prompt=a+castle&seed=7")
+    return client.post("/play/live", data=form | {"slot": SLOT} | fields, headers=FRAGMENT)
+
+
+def listed(state: AppState) -> list[int]:
+    with state.database.read() as session:
+        return [row.key for row in listing.recent_renders(session)]
+
+
+def test_a_redraw_keeps_the_seed_also_while_the_lock_is_open(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state)
+    for address in ("/play?adapter=chalk:0.8&prompt=a+castle&seed=7", "/play?prompt=a+castle"):
+        form = {name: text for name, text in filled(client, address).items() if name != "keep_seed"}
+        answer = client.post("/play/live", data=form | {"slot": SLOT}, headers=FRAGMENT)
+        draft = renders_of(state)[-1]
+        assert f"seed={draft.seed}" in answer.headers["hx-replace-url"]
+        assert f'value="{draft.seed}"' in answer.text
+        assert 'name="keep_seed" id="keep-seed" value="1" aria-label="Keep this seed" >' in (
+            answer.text.replace("  ", " ")
+        )
+        # a poll may have replaced the result that the request was sent for
+        assert answer.headers["hx-retarget"] == "#result"
+    assert renders_of(state)[1].seed == 7
+
+
+def test_the_image_before_stays_in_view_until_there_is_a_preview_and_then_the_image(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state)
+    fake_workers.worker_seen(state, "render")
+    redraw(client)
+    first = fake_workers.draw(state)[0]
+    before = client.get(f"/renders/{first.key}/live").text
+    assert f'name="shown" value="{first.key}"' in before
+    assert "Generated with Chalk 0.80." in before
+    answer = redraw(client, "0.9", shown=str(first.key)).text
+    assert f"shown={first.key}" in answer
+    assert "Out of date" in answer
+    assert "In line, starts in a moment" in answer
+    assert "Generated with" not in answer  # a screen reader is told at the end
+    with state.database.write() as session:
+        claimed = jobs.claim_next(session, Render, lease_seconds=60)
+        assert claimed is not None
+        jobs.update_owned(session, Render, claimed[1], preview=b"webp", progress=5)
+    running = client.get(f"/renders/{claimed[0].key}/live?shown={first.key}").text
+    assert "data:image/webp;base64,d2VicA==" in running
+    assert "Step 5 of 20" in running
+    with state.database.write() as session:
+        jobs.give_back(session, Render, claimed[1])
+    fake_workers.draw(state)
+    done = client.get(f"/renders/{claimed[0].key}/live?shown={first.key}").text
+    assert "hx-trigger" not in done
+    assert "Out of date" not in done.replace("data-old-note>Out of date", "")
+
+
+def test_a_replaced_draft_says_nothing_and_a_canceled_one_does(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state)
+    redraw(client, "0.1")
+    redraw(client, "0.2")
+    twins_and_drafts = renders_of(state)
+    old, new = (row.key for row in twins_and_drafts[1::2])
+    assert client.get(f"/renders/{old}/live").status_code == 204
+    canceled = client.post(f"/renders/{new}/cancel", headers=FRAGMENT).text
+    assert "Canceled" in canceled
+    assert client.get(f"/renders/{new}/live").status_code == 200
+
+
+def test_a_draft_is_listed_once_it_is_kept(client: TestClient, state: AppState) -> None:
+    fake_workers.adapter(state)
+    redraw(client)
+    draft = fake_workers.draw(state)[0]
+    page = client.get(f"/renders/{draft.key}/live").text
+    assert f'action="/renders/{draft.key}/keep"' in page
+    assert listed(state) == []
+    kept = client.post(f"/renders/{draft.key}/keep", headers=FRAGMENT).text
+    assert "/keep" not in kept
+    assert listed(state) == [draft.key]
+    again = client.post(f"/renders/{draft.key}/keep", follow_redirects=False)
+    assert again.headers["location"] == f"/renders/{draft.key}"
+    assert client.post("/renders/999/keep").status_code == 404
+
+
+def test_a_slow_base_says_why_the_image_does_not_follow(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state)
+    redraw(client)
+    fake_workers.draw(state)
+    with state.database.write() as session:
+        for row in session.exec(select(Render)):
+            row.seconds = 9.0
+            session.add(row)
+    sentence = "An image takes about 9 s here, too long to follow a weight that moves."
+    page = client.get("/play?adapter=chalk").text
+    assert sentence in page
+    assert 'name="live" value' not in page
+    answer = redraw(client, "0.3")
+    assert sentence in answer.text
+    assert answer.headers["hx-retarget"] == "#live-switch"
+    assert len(renders_of(state)) == 2
+    quicker = client.get("/play?adapter=chalk&steps=5").text
+    assert 'name="live" value' in quicker
+
+
+@pytest.mark.parametrize(
+    ("fields", "sentence"),
+    [
+        ({"prompt": ""}, "prompt: "),
+        ({"weight-0": "1e9"}, "The weight must be between"),
+        ({"weight-0": "NaN"}, "Enter a number"),
+        ({"steps": "1000"}, "steps: "),
+        ({"width": "13"}, "width: "),
+        ({"adapter-0": "gone"}, "no such adapter"),
+    ],
+)
+def test_what_cannot_be_redrawn_is_said_beside_the_switch(
+    client: TestClient, state: AppState, fields: dict[str, str], sentence: str
+) -> None:
+    fake_workers.adapter(state)
+    answer = redraw(client, **fields)
+    assert (answer.status_code, answer.headers["hx-retarget"]) == (200, "#live-told")
+    assert sentence in answer.text
+    assert renders_of(state) == []
+
+
+@pytest.mark.parametrize("slot", ["", "x" * 20, "a" * 65, "A" * 32, "０" * 20])
+def test_a_tab_needs_a_name(client: TestClient, state: AppState, slot: str) -> None:
+    fake_workers.adapter(state)
+    assert redraw(client, slot=slot).status_code == 422
+    assert redraw(client, shown="9" * 30).status_code == 200
