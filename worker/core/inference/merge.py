@@ -101,9 +101,9 @@ class MergedWeights:
                 continue
             original = self._original(layer)
             if layer.ranks not in columns:
-                columns[layer.ranks] = expand_columns(torch.tensor(weights), layer.ranks).to(
-                    layer.up.device
-                )
+                columns[layer.ranks] = expand_columns(
+                    torch.tensor(weights, dtype=torch.float32), layer.ranks
+                ).to(layer.up.device)
             scaled = layer.up * columns[layer.ranks]
             if layer.matrix is not None:
                 torch.addmm(original.flatten(1), scaled, layer.down, out=layer.matrix)

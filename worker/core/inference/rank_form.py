@@ -84,7 +84,7 @@ class AdaptersBeside:
         try:
             for members, layers in self._groups():
                 rows = [[of.get(names[place], OFF)[0] for place in members] for of in weights]
-                by_adapter = torch.tensor(rows).repeat(repeats, 1)
+                by_adapter = torch.tensor(rows, dtype=torch.float32).repeat(repeats, 1)
                 columns: dict[tuple[int, ...], Tensor] = {}
                 for layer in layers:
                     if layer.ranks not in columns:
