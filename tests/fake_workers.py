@@ -263,9 +263,10 @@ def draw(state: AppState) -> list[Render]:
     with state.database.write() as session:
         while claimed := jobs.claim_next(session, Render, lease_seconds=LEASE_SECONDS):
             render, claim = claimed
-            sha256 = blob(state, make_png(100 + render.key))
-            image = RenderImage(render_id=render.key, index=0, seed=render.seed, sha256=sha256)
-            session.add(image)
+            for index in range(render.count):
+                sha256 = blob(state, make_png(100 + render.key + 1_000 * index))
+                shown = {"index": index, "seed": render.seed + index, "sha256": sha256}
+                session.add(RenderImage(render_id=render.key, **shown))
             choose_precision(session, render.base_model_id)
             values = {"progress": render.steps, "seconds": 0.8, "precision": PRECISION}
             jobs.finish(session, Render, claim, JobStatus.SUCCEEDED, **values)

@@ -1,6 +1,7 @@
-// Playground: inserts trigger words, picks random seeds.
+// Playground: inserts trigger words, picks random seeds, recalls the prompt or the seed of a result.
 (() => {
   const MAX_SEED = 2 ** 32;
+  const LAST = "brushwork.play"; // the settings of this tab's playground, as the query of its address
 
   function insert(word) {
     const prompt = document.getElementById("prompt");
@@ -19,6 +20,20 @@
       document.querySelector("[data-seed]").value = crypto.getRandomValues(new Uint32Array(1))[0] % MAX_SEED;
       document.getElementById("keep-seed").checked = true;
     }
+  });
+
+  addEventListener("pagehide", () => {
+    if (document.getElementById("play-form")) sessionStorage.setItem(LAST, location.search);
+  });
+
+  document.addEventListener("click", (event) => {
+    // the rest stays as it was in the playground of this tab
+    const link = event.target.closest?.("a[data-recall]");
+    if (!link) return;
+    const query = new URLSearchParams(sessionStorage.getItem(LAST) ?? "");
+    const name = link.dataset.recall;
+    query.set(name, new URL(link.href).searchParams.get(name));
+    link.href = `/play?${query}`;
   });
 
   document.addEventListener("keydown", (event) => {

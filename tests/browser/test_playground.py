@@ -154,6 +154,22 @@ def test_a_weight_that_moves_redraws_the_image_with_its_seed(live: Live, page: P
     expect(page.get_by_label("Redraw while a weight moves")).not_to_be_checked()
 
 
+def test_only_the_prompt_or_only_the_seed_of_a_result_is_used_again(live: Live, page: Page) -> None:
+    fake_workers.adapter(live.state)
+    page.goto("/play?prompt=a+castle&seed=7&count=2")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator("#result")).to_contain_text("No render worker is running")
+    fake_workers.draw(live.state)
+    expect(page.locator("#result .seeds img")).to_have_count(2)
+    page.goto("/play?adapter=chalk:0.4&prompt=a+fox&seed=9")
+    page.goto("/renders/1")
+    page.get_by_role("link", name="Use only the seed").click()
+    expect(page).to_have_url("/play?adapter=chalk%3A0.4&prompt=a+fox&seed=7")
+    page.goto("/renders/1")
+    page.get_by_role("link", name="Use only the prompt").click()
+    expect(page).to_have_url("/play?adapter=chalk%3A0.4&prompt=a+castle&seed=7")
+
+
 def test_a_seed_is_kept_only_while_it_is_locked(live: Live, page: Page) -> None:
     page.goto("/play")
     page.get_by_label("Prompt", exact=True).fill("a castle")

@@ -83,6 +83,7 @@ class PlayForm:
     clip_skip: str = ""
     width: str = ""
     height: str = ""
+    count: str = "1"
     base: str = ""
     find: str = ""
     subject: str = ""
@@ -102,6 +103,7 @@ class PlayForm:
             "clip_skip": self.clip_skip,
             "width": self.width,
             "height": self.height,
+            "count": "" if self.count == "1" else self.count,
             "base": self.base,
             "find": self.find,
             "subject": self.subject,
@@ -125,7 +127,8 @@ class PlayForm:
     def request(self, session: Session) -> RenderRequest:
         """The request for the service. Raises InvalidWeights, also for unknown adapters.
 
-        Other invalid values are passed on as typed: the service names them.
+        Other invalid values are passed on as typed: the service names them. One image has a twin,
+        several are compared with each other.
         """
         fields: dict[str, str] = {}
         stack = []
@@ -149,7 +152,8 @@ class PlayForm:
             height=_text_or_none(self.height),
             base_model=self.base or None,
             adapters=stack,
-            twin=True,
+            count=cast(int, _text_or_none(self.count) or ""),
+            twin=self.count == "1",
         )
         if fields:
             raise InvalidWeights(request, fields)
@@ -208,8 +212,8 @@ def read_address(query: Iterable[tuple[str, str]]) -> PlayForm:
 def _read_fields(texts: Mapping[str, str]) -> dict[str, Any]:
     names = ("prompt", "negative", "seed", "guidance", "clip_skip", "width", "height", "base")
     found = {name: texts.get(name, "") for name in (*names, "find", "subject")}
-    sampler = _read_sampler(texts.get("sampler", ""))
-    return found | {"steps": texts.get("steps", "20"), "sampler": sampler}
+    found |= {"count": texts.get("count", "1"), "steps": texts.get("steps", "20")}
+    return found | {"sampler": _read_sampler(texts.get("sampler", ""))}
 
 
 def _read_sampler(text: str) -> str:
@@ -240,6 +244,7 @@ def form_of_render(render: Render, base_slug: str) -> PlayForm:
         clip_skip=str(render.clip_skip),
         width=str(render.width),
         height=str(render.height),
+        count=str(render.count),
         base=base_slug,
         stack=tuple(
             AdapterRow(used.slug, f"{used.weight:g}", used.version) for used in render.stack

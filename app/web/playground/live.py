@@ -83,7 +83,7 @@ def redraw(state: State, sent: SentForm) -> Response:
     slot = str(sent.get("slot", ""))
     if not SLOT.fullmatch(slot):
         raise InvalidInput("The tab has no valid name. Reload the page.")
-    same_seed = replace(form, keep_seed=True)  # only the weight is to change
+    same_seed = replace(form, keep_seed=True, count="1")  # the first image, with its seed
     try:
         with state.database.write() as session:
             live = live_state(session, form, look_up(session, form).base)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import base64
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
 
 from starlette.responses import Response
 
@@ -47,7 +48,28 @@ class ResultView:
     again: str
     worker_present: bool
     here: set[int]
+    images: Sequence[RenderImage] = ()
     old: RenderImage | None = None
+
+    @property
+    def seeds(self) -> list[tuple[RenderImage, str]]:
+        """Each of several images, with the address that generates it alone; empty for one image."""
+        if self.render.count == 1:
+            return []
+        form = form_of_render(self.render, self.base.slug)
+        return [
+            (image, replace(form, seed=str(image.seed), count="1").link) for image in self.images
+        ]
+
+    @property
+    def prompt_link(self) -> str:
+        """The playground with the prompt of this render and nothing else of it."""
+        return PlayForm(prompt=self.render.prompt).link
+
+    @property
+    def seed_link(self) -> str:
+        """The playground with the seed of this render and nothing else of it."""
+        return PlayForm(seed=str(self.render.seed)).link
 
     @property
     def is_active(self) -> bool:
@@ -168,13 +190,14 @@ def result_view(session: Session, render: Render, *, shown: int | None = None) -
     """A render with its twin and images, as it is now."""
     twin = service.get_render(session, render.twin_id) if render.twin_id else None
     rows = [render, twin] if twin else [render]
-    images = listing.first_images(session, rows)
+    images = listing.images_of(session, rows)
     base = base_models.get_base_model(session, render.base_model_id)
     return ResultView(
         render=render,
-        image=images.get(render.key),
+        image=next(iter(images[render.key]), None),
         twin=twin,
-        twin_image=images.get(twin.key) if twin else None,
+        twin_image=next(iter(images[twin.key]), None) if twin else None,
+        images=images[render.key],
         base=base,
         again=form_of_render(render, base.slug).link,
         worker_present=service.has_render_worker(session),

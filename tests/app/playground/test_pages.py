@@ -127,6 +127,25 @@ def test_a_seed_that_is_not_kept_changes(client: TestClient, state: AppState) ->
     assert free.seed != 7
 
 
+def test_several_images_are_shown_each_with_its_seed(client: TestClient, state: AppState) -> None:
+    fake_workers.adapter(state)
+    address = "/play?adapter=chalk:0.8&prompt=a+castle&seed=7&count=3"
+    answer = client.post("/play", data=filled(client, address), headers=FRAGMENT)
+    assert "count=3" in answer.headers["hx-push-url"]
+    (render,) = renders_of(state)  # they have no twin
+    fake_workers.draw(state)
+    page = client.get(f"/renders/{render.key}").text
+    for seed in (7, 8, 9):
+        assert f"seed={seed}&amp;" in page
+        assert f">Seed {seed}</a>" in page
+    assert 'href="/play?prompt=a+castle" data-recall="prompt"' in page
+    assert 'href="/play?seed=7" data-recall="seed"' in page
+    for count in ("", "0", "9", "x"):
+        refused = client.post("/play", data=filled(client, address) | {"count": count})
+        assert refused.status_code == 422
+        assert 'id="count-error"' in refused.text
+
+
 def test_an_address_shows_what_was_generated_for_it(client: TestClient, state: AppState) -> None:
     fake_workers.adapter(state)
     address = "/play?adapter=chalk:0.8&prompt=a+castle&seed=7"
