@@ -10,6 +10,8 @@ from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
+import torch
+
 from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import EMBEDDED, BaseModel, BasePrecision
@@ -36,6 +38,8 @@ PipelineKey = tuple[int, str | None, RenderPrecision]
 KEPT_SHARE = 1 / 3
 """The share of the device's memory that all pipelines held take; the rest is for generating images,
 the weights that adapters change, and training."""
+SHORT_SHARE = 1 / 10
+"""With less free memory than this share, only the pipeline in use is held."""
 LOADING = 1.5
 """Free memory that loading a pipeline needs, in sizes of its weights."""
 KEPT_ADAPTERS = 16
@@ -56,6 +60,7 @@ class WarmPipelines:
 
     A base that is loaded stays until its memory is needed for another one: as many are held as fit
     in KEPT_SHARE of the device's memory, at least one, and the least recently used leaves first.
+    When others, such as a training, take the memory, only the one in use stays.
     """
 
     def __init__(self, settings: Settings, store: BlobStore, *, device: str) -> None:
@@ -118,6 +123,8 @@ class WarmPipelines:
             self._make_room(weight_bytes(base.parameters, precision))
             self._pipelines[key] = self._load(base, precision)
         self._pipelines.move_to_end(key)
+        while len(self._pipelines) > 1 and self._is_short():
+            self._release_oldest()
         held = self._pipelines[key]
         if self._device == "cpu":
             set_threads(held.threads)
@@ -167,9 +174,19 @@ class WarmPipelines:
     def _make_room(self, needed: int) -> None:
         """Release the least recently used pipelines until `needed` bytes fit, or none is left."""
         while self._pipelines and not self._fits(needed):
-            self._pipelines.popitem(last=False)
-            gc.collect()  # a pipeline and its networks refer to each other
-            release_memory()
+            self._release_oldest()
+
+    def _release_oldest(self) -> None:
+        self._pipelines.popitem(last=False)
+        gc.collect()  # a pipeline and its networks refer to each other
+        release_memory()
+        if self._device.startswith("cuda"):
+            torch.cuda.empty_cache()
+
+    def _is_short(self) -> bool:
+        """Whether the device has so little memory that an image could fail."""
+        memory = device_memory(self._device)
+        return memory is not None and memory.free < SHORT_SHARE * memory.total
 
     def _fits(self, needed: int) -> bool:
         """Whether a pipeline of `needed` bytes can be loaded beside those that are held."""

@@ -81,6 +81,19 @@ def test_the_least_recently_used_base_leaves(
     assert held(warm) == [2]  # a base in use is always held
 
 
+def test_when_memory_is_short_only_the_base_in_use_stays(
+    warm: WarmPipelines, bases: list[BaseModel], limit: Callable[[int, int], None]
+) -> None:
+    limit(1 << 40, 1 << 39)
+    for base in bases:
+        warm.pipeline(base, FP32)
+    warm.pipeline(bases[1], FP32)
+    assert held(warm) == [1, 3, 2]
+    limit(1 << 40, 1 << 36)  # a training began
+    warm.pipeline(bases[0], FP32)
+    assert held(warm) == [1]
+
+
 @pytest.mark.parametrize("total_free", [None, (100, 1)])
 def test_without_free_memory_one_base_is_held(
     total_free: tuple[int, int] | None,
