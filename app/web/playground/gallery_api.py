@@ -8,6 +8,7 @@ from fastapi import APIRouter, Query, Response
 
 from app.registry.db import MAX_ID
 from app.registry.renders import gallery
+from app.registry.renders.chosen import MAX_CHOSEN
 from app.registry.renders.gallery import GalleryFilter
 from app.web.adapters.versions.api import Before, Limit
 from app.web.openapi import header_docs
@@ -20,7 +21,7 @@ router = APIRouter(tags=["renders"])
 
 RenderIds = Annotated[
     list[Annotated[int, Query(ge=1, le=MAX_ID)]],
-    Query(alias="id", min_length=1, description="Ids of renders, at most 200."),
+    Query(alias="id", min_length=1, max_length=MAX_CHOSEN, description="Ids of renders."),
 ]
 
 

@@ -78,6 +78,7 @@ OPERATION_IDS = [
     "importAdapter",
     "importFromHub",
     "keepCheckpoint",
+    "keepRender",
     "listAdapterRenders",
     "listAdapters",
     "listAliases",

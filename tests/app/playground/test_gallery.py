@@ -7,8 +7,11 @@ import zipfile
 from typing import Any
 
 import pytest
+from sqlmodel import select
 
 from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.base_models.models import BaseModel, BasePrecision
+from app.registry.base_models.precisions import record_choice
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound, TooLarge
 from app.registry.jobs import service as jobs
@@ -100,14 +103,21 @@ def test_a_search_finds_words_of_the_prompt_and_of_the_adapters(
 def test_a_star_stays_when_the_same_image_is_asked_for_again(
     database: Database, store: LocalBlobStore, chalk: int
 ) -> None:
+    with database.write() as session:
+        (base,) = session.exec(select(BaseModel))
+        choice = BasePrecision(base_model_id=base.key, machine="cpu", precision="fp32")
+        choice.fingerprint = base.fingerprint
+        record_choice(session, choice)
     first = draw(database, store, "a fox", seed=1)
     second = draw(database, store, "a boat", seed=1)
     with database.write() as session:
         chosen.star_chosen(session, [first], starred=True)
-        session.get_one(Render, first).precision = "fp32"
     assert shown(database, starred=True) == [first]
+    again = draw(database, store, "a fox", seed=1)
+    assert shown(database, starred=True) == [again]
     with database.write() as session:
-        chosen.star_chosen(session, [first, second], starred=False)
+        chosen.star_chosen(session, [again, second], starred=False)
+        assert not session.get_one(Render, first).starred
     assert shown(database, starred=True) == []
 
 

@@ -97,6 +97,18 @@ def test_chosen_images_are_deleted_and_the_page_offers_to_undo_it(
     assert "were deleted" not in page
 
 
+def test_the_page_of_an_image_deletes_it_with_undo(client: TestClient, drawn: list[int]) -> None:
+    page = client.get(f"/renders/{drawn[0]}").text
+    for_good = f'href="/renders/{drawn[0]}/delete"'
+    assert 'action="/renders/delete"' in page
+    assert 'action="/renders/star"' in page
+    assert for_good not in page
+    after = client.post("/renders/delete", data={"id": str(drawn[0])}).text
+    assert "The image was deleted." in after
+    assert tiles(after) == drawn[:0:-1]
+    assert for_good in client.get(f"/renders/{drawn[0]}").text
+
+
 def test_chosen_images_are_starred_and_their_stars_removed(
     client: TestClient, drawn: list[int]
 ) -> None:
