@@ -54,6 +54,7 @@ from app.web.playground import api as playground_api
 from app.web.playground import compare_pages, gallery_api, gallery_pages, render_pages
 from app.web.playground import live as live_pages
 from app.web.playground import pages as playground_pages
+from app.web.playground import recall as recall_pages
 from app.web.runs import api as runs_api
 from app.web.runs import pages as runs_pages
 from app.web.security import (
@@ -175,6 +176,7 @@ def _all_routers() -> Iterator[APIRouter]:
         compare_pages,
         playground_pages,
         live_pages,
+        recall_pages,
         render_pages,
         system_pages,
         api_reference_pages,

@@ -281,6 +281,16 @@ ADAPTERS = (
     PageState("playground", "/play?adapter=chalk:0.8&prompt=a+castle"),
     PageState("playground, all folds", "/play?adapter=chalk:0.8", open_folds),
     PageState(
+        "playground, a text without settings",
+        "/play",
+        do(
+            click("#recall > summary"),
+            type_into("#infotext", "a castle"),
+            click("#recall .button"),
+            see("#recall-told .notice"),
+        ),
+    ),
+    PageState(
         "playground, what does not fit",
         "/play?adapter=chalk:0.8&base=own&prompt=zorblax",
     ),

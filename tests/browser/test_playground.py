@@ -15,6 +15,7 @@ from app.registry.renders import listing, service
 from app.registry.renders.models import Render
 from tests import fake_workers
 from tests.browser.conftest import Live
+from tests.images import make_png
 
 pytestmark = pytest.mark.browser
 
@@ -168,6 +169,30 @@ def test_only_the_prompt_or_only_the_seed_of_a_result_is_used_again(live: Live, 
     page.goto("/renders/1")
     page.get_by_role("link", name="Use only the prompt").click()
     expect(page).to_have_url("/play?adapter=chalk%3A0.4&prompt=a+castle&seed=7")
+
+
+PASTE = """(text) => {
+  const clipboardData = new DataTransfer();
+  clipboardData.setData("text/plain", text);
+  const event = new ClipboardEvent("paste", { clipboardData, bubbles: true, cancelable: true });
+  document.getElementById("prompt").dispatchEvent(event);
+}"""
+DROP = """(png) => {
+  const dataTransfer = new DataTransfer();
+  dataTransfer.items.add(new File([new Uint8Array(png)], "a.png", { type: "image/png" }));
+  document.body.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true }));
+}"""
+
+
+def test_a_pasted_text_or_a_dropped_image_fills_the_form(live: Live, page: Page) -> None:
+    page.goto("/play")
+    page.evaluate(PASTE, "a castle\nSteps: 9, Sampler: Euler, CFG scale: 3, Seed: 5")
+    address = "/play?prompt=a+castle&seed=5&sampler=euler&steps=9&guidance=3"
+    expect(page).to_have_url(address)
+    expect(page.get_by_label("Sampler")).to_have_value("euler")
+    page.evaluate(DROP, list(make_png(1)))
+    expect(page.locator("#recall-told")).to_contain_text("This image has no settings inside.")
+    expect(page.get_by_label("Prompt", exact=True)).to_have_value("a castle")
 
 
 def test_a_seed_is_kept_only_while_it_is_locked(live: Live, page: Page) -> None:

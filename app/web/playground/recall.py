@@ -1,0 +1,128 @@
+"""Settings of the playground from a text or an image, ours or of another program."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any
+
+from fastapi import APIRouter, Request
+from starlette.datastructures import UploadFile
+from starlette.responses import RedirectResponse, Response
+
+from app.registry.adapters import service as adapters
+from app.registry.db import Session
+from app.registry.errors import AppError, InvalidInput
+from app.registry.renders.lora_tags import take_tags
+from app.web.forms import SentForm
+from app.web.playground.forms import AdapterRow, PlayForm
+from app.web.security import MAX_ADDRESS
+from app.web.state import State
+from app.web.templates import render_fragment, wants_fragment
+from worker.core.inference.read_infotext import (
+    Infotext,
+    InfotextError,
+    parse_infotext,
+    read_image_infotext,
+)
+from worker.core.words import SamplerName
+
+router = APIRouter(include_in_schema=False)
+
+TAG = re.compile(r"<lora:[^<>]{1,200}>")
+MAX_TAGS = 40
+
+
+@dataclass(frozen=True)
+class Recalled:
+    """A form with the settings of a text; `missing`: sentences on what of it is not here."""
+
+    form: PlayForm
+    missing: list[str]
+
+
+@dataclass(frozen=True)
+class RecallAnswer:
+    """Why nothing was recalled, or what is missing and the address of the rest."""
+
+    sentences: list[str]
+    link: str
+
+
+@router.post("/play/recall")
+def recall(request: Request, state: State, sent: SentForm) -> Response:
+    """Open the playground with the settings of the text or the image in the form."""
+    file, text = sent.get("image"), str(sent.get("infotext") or "")
+    try:
+        if isinstance(file, UploadFile) and file.size:
+            text = read_image_infotext(file.file)
+        found = parse_infotext(text)
+        with state.database.read() as session:
+            recalled = _form_of(session, found)
+        if len(recalled.form.link) > MAX_ADDRESS:
+            raise InfotextError("These settings are too long for an address. Shorten the prompt.")
+    except InfotextError as error:
+        if not wants_fragment(request):
+            raise InvalidInput(str(error)) from error
+        return render_fragment("playground/_recalled.html", RecallAnswer([str(error)], ""))
+    if not wants_fragment(request):
+        return RedirectResponse(recalled.form.link, status_code=303)
+    if recalled.missing:
+        answer = RecallAnswer(recalled.missing, recalled.form.link)
+        return render_fragment("playground/_recalled.html", answer)
+    return Response(status_code=204, headers={"HX-Redirect": recalled.form.link})
+
+
+def _form_of(session: Session, found: Infotext) -> Recalled:
+    """The form of a text: adapters that its tags name are put into the stack."""
+    missing: list[str] = []
+    rows: list[AdapterRow] = []
+    prompt = found.prompt
+    for tag in TAG.findall(prompt)[:MAX_TAGS]:
+        try:
+            row = _row_of(session, tag)
+        except AppError:
+            missing.append(f"The adapter {tag} is not here.")
+            prompt = prompt.replace(tag, "")
+            continue
+        if row is not None:
+            rows.append(row)
+            prompt = prompt.replace(tag, "")
+    sampler = SamplerName.DDIM
+    if found.sampler:
+        try:
+            sampler = SamplerName(found.sampler)
+        except ValueError:
+            missing.append(f"The sampler {found.sampler[:40]} is not here, so DDIM is chosen.")
+    numbers = {
+        "seed": found.seed,
+        "steps": found.steps,
+        "guidance": found.guidance,
+        "width": found.width,
+        "height": found.height,
+        "clip_skip": found.clip_skip,
+    }
+    texts: dict[str, Any] = {
+        name: f"{number:.12g}" for name, number in numbers.items() if number is not None
+    }
+    form = PlayForm(
+        prompt=prompt.strip(),
+        negative=found.negative_prompt,
+        sampler=sampler.value,
+        stack=tuple(rows),
+        **texts,
+    )
+    return Recalled(form, missing)
+
+
+def _row_of(session: Session, tag: str) -> AdapterRow | None:
+    """The row of a LoRA tag; None if it has two weights and stays in the prompt.
+
+    Raises AppError if its adapter is not here.
+    """
+    _, (named,) = take_tags(session, tag)
+    if named.text_encoder_weight not in (None, named.weight):
+        return None
+    adapter = adapters.get_adapter(session, named.adapter_id)
+    weight = None if named.weight is None else f"{named.weight:g}"
+    return AdapterRow(adapter.slug, weight, named.version)

@@ -1,0 +1,144 @@
+"""Reads generation parameters from text and images: of A1111, Forge, Civitai and Brushwork.
+
+The text is that of AUTOMATIC1111's `create_infotext`: a prompt of any number of lines, a line that
+begins with “Negative prompt:”, and a last line of settings. PNGs have it in the chunk `parameters`,
+JPEGs and WebPs in the Exif field UserComment (0x9286).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import BinaryIO
+
+from PIL import Image, UnidentifiedImageError
+
+from worker.core.words import KARRAS
+
+MAX_INFOTEXT = 50_000  # characters
+MAX_FILE_BYTES = 64 * 2**20
+NEGATIVE = "Negative prompt:"
+FORMATS = ("PNG", "JPEG", "WEBP")
+EXIF_FOLDER, USER_COMMENT = 0x8769, 0x9286
+KEY = re.compile(r"[A-Za-z][\w /-]{0,40}", re.ASCII)
+
+
+class InfotextError(ValueError):
+    """There is nothing to read; the message says why, for users."""
+
+
+@dataclass(frozen=True)
+class Infotext:
+    """What a text says; None where it says nothing or nothing that can be used."""
+
+    prompt: str = ""
+    negative_prompt: str = ""
+    steps: int | None = None
+    sampler: str | None = None
+    guidance: float | None = None
+    seed: int | None = None
+    width: int | None = None
+    height: int | None = None
+    clip_skip: int | None = None
+
+
+def read_image_infotext(file: BinaryIO) -> str:
+    """The infotext in an image file, whose pixels are not decoded. Raises InfotextError."""
+    if file.seek(0, 2) > MAX_FILE_BYTES:
+        raise InfotextError(f"The file is larger than {MAX_FILE_BYTES // 2**20} MiB.")
+    file.seek(0)
+    try:
+        with Image.open(file, formats=FORMATS) as image:
+            found = image.info.get("parameters") or _user_comment(image)
+    except UnidentifiedImageError:
+        raise InfotextError("This is no PNG, JPEG or WebP image.") from None
+    except Exception as error:  # Pillow raises many kinds for damaged files and for bombs of text
+        raise InfotextError("The settings in this image cannot be read.") from error
+    if not isinstance(found, str) or not found.strip():
+        raise InfotextError(
+            "This image has no settings inside. Some programs and web pages remove them; use the "
+            "original file."
+        )
+    return found
+
+
+def _user_comment(image: Image.Image) -> str:
+    comment = image.getexif().get_ifd(EXIF_FOLDER).get(USER_COMMENT, b"")
+    if isinstance(comment, str):
+        return comment
+    kind, text = comment[:8], comment[8:]
+    if not kind.startswith(b"UNICODE"):
+        return str(text.decode("utf-8", "ignore")).strip("\0")
+    little = len(text) > 1 and text[1] == 0  # Latin letters, low byte first
+    return str(text.decode("utf-16-le" if little else "utf-16-be", "ignore")).strip("\0")
+
+
+def parse_infotext(text: str) -> Infotext:
+    """What an infotext says. Raises InfotextError when there are no settings in it."""
+    if len(text) > MAX_INFOTEXT:
+        raise InfotextError(f"The text is longer than {MAX_INFOTEXT:,} characters.")
+    *lines, last = text.strip().splitlines() or [""]
+    settings = dict(_pairs(last))
+    if "Steps" not in settings:
+        raise InfotextError(
+            "There are no settings in this text. Its last line has to look like “Steps: 20, "
+            "Sampler: Euler, CFG scale: 7, Seed: 1, Size: 512x512”."
+        )
+    prompt, found, negative = "\n".join(lines).partition(f"\n{NEGATIVE}")
+    if not found and prompt.startswith(NEGATIVE):
+        prompt, negative = "", prompt.removeprefix(NEGATIVE)
+    width, _, height = settings.get("Size", "").partition("x")
+    sampler = settings.get("Sampler")
+    if sampler and settings.get("Schedule type") == KARRAS and KARRAS not in sampler:
+        sampler = f"{sampler} {KARRAS}"
+    return Infotext(
+        prompt=prompt.strip(),
+        negative_prompt=negative.strip(),
+        steps=_whole(settings.get("Steps")),
+        sampler=sampler,
+        guidance=_number(settings.get("CFG scale")),
+        seed=_whole(settings.get("Seed")),
+        width=_whole(width),
+        height=_whole(height),
+        clip_skip=_whole(settings.get("Clip skip")),
+    )
+
+
+def _pairs(line: str) -> Iterator[tuple[str, str]]:
+    """The settings `key: value, key: value`; a value can be in quotes or brackets."""
+    for part in _split(line):
+        key, colon, value = part.partition(":")
+        if colon and KEY.fullmatch(key.strip()):
+            yield key.strip(), value.strip().strip('"')
+
+
+def _split(line: str) -> Iterator[str]:
+    """The parts between commas that are in no quotes and brackets."""
+    start = depth = 0
+    quoted = escaped = False
+    for place, sign in enumerate(line):
+        if escaped:
+            escaped = False
+        elif sign == "\\":
+            escaped = True
+        elif sign == '"':
+            quoted = not quoted
+        elif not quoted and sign in "[{":
+            depth += 1
+        elif not quoted and sign in "]}":
+            depth = max(0, depth - 1)
+        elif sign == "," and not quoted and not depth:
+            yield line[start:place]
+            start = place + 1
+    yield line[start:]
+
+
+def _whole(text: str | None) -> int | None:
+    found = re.fullmatch(r"\s*(\d{1,12})\s*", text or "", re.ASCII)
+    return int(found[1]) if found else None
+
+
+def _number(text: str | None) -> float | None:
+    found = re.fullmatch(r"\s*(\d{1,6}(\.\d{1,12})?)\s*", text or "", re.ASCII)
+    return float(found[1]) if found else None
