@@ -43,6 +43,7 @@ FLAGS = (
     "--no-sandbox",
     "--disable-gpu",
     "--disable-background-networking",
+    "--js-flags=--no-opt,--min-semi-space-size=64",  # no page lives long enough to win by these
     f"--disable-features={','.join(PLAYWRIGHTS + WASTE)}",
 )
 

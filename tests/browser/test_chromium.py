@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+
 import psutil
 from playwright.sync_api import Browser
 
@@ -12,7 +14,10 @@ SWITCH = "--disable-features="
 
 def test_all_that_playwright_turns_off_is_off(chromium: Browser) -> None:
     assert chromium.is_connected()
-    commands = [process.cmdline() for process in psutil.Process().children(recursive=True)]
+    commands = []
+    for process in psutil.Process().children(recursive=True):
+        with contextlib.suppress(psutil.Error):  # it has just ended
+            commands.append(process.cmdline())
     lists = [
         [word.removeprefix(SWITCH).split(",") for word in command if word.startswith(SWITCH)]
         for command in commands
