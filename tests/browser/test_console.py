@@ -73,7 +73,8 @@ def test_generating_and_searching_logs_nothing(live: Live, page: Page) -> None:
     page.goto("/play?adapter=chalk:0.75&prompt=a+castle")
     # a style set by a script is not an attribute that htmx may copy
     page.evaluate("document.getElementById('result').style.opacity = 1")
-    for _ in range(2):
+    for steps in (4, 5):
+        page.get_by_label("Steps").fill(str(steps))
         page.keyboard.press("Control+Enter")
         expect(page.get_by_role("button", name="Cancel")).to_be_visible()
         fake_workers.draw(live.state)

@@ -99,7 +99,7 @@ def test_a_person_trains_a_style_tries_it_and_takes_it_home(
     page.wait_for_url("**/play*")
     page.get_by_label("Prompt", exact=True).fill("castle, chalkboard style")
     page.get_by_role("button", name=re.compile("^generate", re.I)).click()
-    expect(page.locator("#result .drawn img")).to_have_count(2)
+    expect(page.locator("#result .comparison img")).to_have_count(2)
 
     # Take the file home.
     page.goto("/adapters")

@@ -22,7 +22,7 @@ from tests.images import make_png
 
 FULL_IMAGE = re.compile(r"/media/[0-9a-f]{64}")
 THUMBNAIL = re.compile(r"/media/[0-9a-f]{64}/(small|large)")
-LARGE_PLACES = {"picture", "compare", "viewer-image"}
+LARGE_PLACES = {"picture", "whole", "viewer-image"}
 """Classes of elements that show one image large."""
 
 PAGES = {  # the least number of thumbnails on each
@@ -111,14 +111,14 @@ def test_lists_and_grids_show_thumbnails(filled: TestClient) -> None:
         assert thumbnails >= least, page
 
 
-def test_only_the_macro_and_the_result_name_stored_images() -> None:
+def test_only_macros_and_the_result_name_stored_images() -> None:
     """What no page of the other test shows cannot send a full image either."""
     naming = {
         path.relative_to(TEMPLATES).as_posix()
         for path in TEMPLATES.rglob("*.html")
         if re.search(r"<img[^>]*src=\"/media/", path.read_text())
     }
-    assert naming == {"_ui.html", "playground/_result.html"}
+    assert naming == {"_ui.html", "_comparison.html", "playground/_result.html"}
 
 
 def store(state: AppState, database: Database) -> tuple[str, str]:

@@ -136,7 +136,7 @@ def test_training_learns_and_resumes(
     trainer = Trainer(artwork, pixels, TINY)
     trainer.run(checkpoint)  # no minutes: only the closed form
     torch.nn.init.normal_(trainer.head.names)  # which knows these few images by heart
-    for _ in range(10):
+    for _ in range(20):  # after ten, what is learned depends on the processor's rounding
         trainer._step(0.1)
     assert np.mean(trainer.losses[-3:]) < 0.8 * np.mean(trainer.losses[:3])
     trainer.seconds = 50.0
@@ -144,8 +144,8 @@ def test_training_learns_and_resumes(
 
     resumed = Trainer(artwork, pixels, replace(TINY, late_rate=1e-5))
     resumed.run(checkpoint)
-    assert "resumed after 0.8 minutes, step 10" in capsys.readouterr().out
-    assert resumed.steps == 10
+    assert "resumed after 0.8 minutes, step 20" in capsys.readouterr().out
+    assert resumed.steps == 20
     assert resumed.optimizer.param_groups[0]["initial_lr"] == 1e-5
     for mine, other in zip(resumed.trained, trainer.trained, strict=True):
         assert torch.equal(mine, other)
