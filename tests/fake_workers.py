@@ -266,6 +266,8 @@ def draw(state: AppState) -> list[Render]:
             for index in range(render.count):
                 sha256 = blob(state, make_png(100 + render.key + 1_000 * index))
                 shown = {"index": index, "seed": render.seed + index, "sha256": sha256}
+                if render.weights is not None:
+                    shown["seed"] = render.seed
                 session.add(RenderImage(render_id=render.key, **shown))
             choose_precision(session, render.base_model_id)
             values = {"progress": render.steps, "seconds": 0.8, "precision": PRECISION}

@@ -55,6 +55,7 @@ from app.web.playground import compare_pages, gallery_api, gallery_pages, render
 from app.web.playground import live as live_pages
 from app.web.playground import pages as playground_pages
 from app.web.playground import recall as recall_pages
+from app.web.playground import strip as strip_pages
 from app.web.runs import api as runs_api
 from app.web.runs import pages as runs_pages
 from app.web.security import (
@@ -177,6 +178,7 @@ def _all_routers() -> Iterator[APIRouter]:
         playground_pages,
         live_pages,
         recall_pages,
+        strip_pages,
         render_pages,
         system_pages,
         api_reference_pages,

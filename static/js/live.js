@@ -35,8 +35,14 @@
   document.addEventListener("input", (event) => {
     if (!event.target.closest?.("#play-form") || event.target.matches("[type=search], [data-live]")) return;
     const isWeight = Boolean(event.target.closest("[data-weight-row]"));
-    if (!isWeight || !isLive()) return mark("Out of date. Press Generate.");
-    mark("Out of date, redrawing…");
+    const shown = window.brushwork.showWeight(event.target); // an image of the strip
+    if (shown === "exact") {
+      clearTimeout(timer);
+      timer = 0;
+      return mark("");
+    }
+    if (!isWeight || !isLive()) return mark(shown ? "" : "Out of date. Press Generate.");
+    mark(shown ? "Nearest weight, redrawing…" : "Out of date, redrawing…");
     rest();
   });
 
@@ -48,6 +54,7 @@
 
   // an answer to what was asked before is out of date too
   document.addEventListener("htmx:afterSwap", (event) => {
+    if (event.target.id === "live-told") mark("Out of date.");
     if (event.target.id === "result") mark(timer || event.detail.requestConfig?.triggeringEvent?.type === "poll" ? note : "");
   });
 })();

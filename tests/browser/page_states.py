@@ -368,6 +368,12 @@ ADAPTERS = (
         "#result",
     ),
     PageState(
+        "playground, a strip waits",
+        "/play?adapter=chalk:0.8&prompt=a+castle",
+        do(click("#strip-panel .button"), see("#strip progress")),
+        "#strip",
+    ),
+    PageState(
         "playground, redraws",
         "/play?adapter=chalk:0.8&prompt=a+castle",
         do(type_into("#weight-0", "0.9"), see("#cancel-render")),

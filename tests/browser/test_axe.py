@@ -37,6 +37,7 @@ NO_PAGES = {
     "/renders/compare-chosen",
     "/renders/zip",
     "/renders/{render_id}/live",
+    "/renders/{render_id}/strip",
     "/running",
     "/runs/{run_id}/live",
     "/tool-jobs/{job_id}",

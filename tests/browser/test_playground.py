@@ -171,6 +171,41 @@ def test_only_the_prompt_or_only_the_seed_of_a_result_is_used_again(live: Live, 
     expect(page).to_have_url("/play?adapter=chalk%3A0.4&prompt=a+castle&seed=7")
 
 
+def test_a_strip_shows_its_images_as_the_weight_moves_without_a_request(
+    live: Live, page: Page
+) -> None:
+    fake_workers.adapter(live.state)
+    fake_workers.worker_seen(live.state, "render")
+    page.goto("/play?adapter=chalk:0.8&prompt=a+castle&seed=7")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator("#result")).to_contain_text("In line")
+    fake_workers.draw(live.state)
+    label = page.locator("#result .comparison-label").first
+    expect(label).to_have_text("Chalk 0.80")
+    page.get_by_role("button", name="Chalk at nine weights").click()
+    expect(page.locator("#strip")).to_contain_text("In line, starts in a moment")
+    fake_workers.draw(live.state)
+    expect(page.locator("#strip img")).to_have_count(9)
+    page.get_by_label("Redraw while a weight moves").uncheck()
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    slider = page.get_by_label("Weight of Chalk, slider")
+    slider.focus()
+    for _ in range(4):
+        page.keyboard.press("ArrowRight")
+    expect(label).to_have_text("Chalk 1.00")
+    expect(page.locator("#result-told")).to_have_text("Chalk 1.00")
+    page.get_by_role("button", name="-0.50").click()
+    expect(label).to_have_text("Chalk -0.50")
+    expect(slider).to_have_value("-0.5")
+    expect(page.get_by_role("button", name="-0.50")).to_have_attribute("aria-pressed", "true")
+    assert [url for url in asked if "/media/" not in url] == []
+    page.get_by_label("Steps").fill("9")
+    slider.press("ArrowRight")
+    expect(page.locator("#result")).to_contain_text("Out of date. Press Generate.")
+    expect(page.get_by_role("button", name="Chalk at nine weights")).to_be_enabled()
+
+
 PASTE = """(text) => {
   const clipboardData = new DataTransfer();
   clipboardData.setData("text/plain", text);

@@ -203,16 +203,22 @@ class RenderJobs:
                     render.precision = self._choose_precision(render, base, lease, stopping, watch)
                 warm = self._warm_pipelines()
                 pipeline = warm.pipeline(base, RenderPrecision(render.precision))
-                pipeline.set_adapters(warm.stack(_active(render)))
+                stacks = [warm.stack(_active(render, index)) for index in range(_stacks(render))]
+                if render.weights is None:
+                    pipeline.set_adapters(stacks[0])
                 previews = Previews(pipeline.preview_image)
                 with (
                     watch.computing(),
                     RenderProgress(self._database, lease, stopping, previews) as steps,
                     pipeline.stoppable(watch.should_stop),
                 ):
-                    drawn = pipeline.render(
-                        _config(render), on_step=steps.note, on_preview=previews.note
-                    )
+                    config, report = _config(render), {"on_step": steps.note}
+                    if render.weights is None:
+                        drawn = pipeline.render(config, **report, on_preview=previews.note)
+                    else:
+                        drawn = pipeline.render_weights(
+                            config, stacks, **report, on_preview=previews.note
+                        )
         except RenderCanceled:
             if watch.has_stored_end:
                 return
@@ -237,16 +243,18 @@ class RenderJobs:
     ) -> None:
         with self._database.read() as session:
             results.is_wanted(session, lease.claim)
-            used = [_used(session, adapter) for adapter in _active(render)]
+            used = [
+                [_used(session, adapter) for adapter in _active(render, index)]
+                for index in range(len(drawn))
+            ]
         settings = {"prompt", "negative_prompt", "sampler", "steps", "guidance", "clip_skip"}
         request = render.model_dump(include=settings | {"width", "height"}) | {
             "base": base.name,
             "fingerprint": base.fingerprint,
             "precision": render.precision,
-            "adapters": [adapter.for_render() for adapter in _active(render)],
         }
         images = []
-        for rendered in drawn:
+        for index, rendered in enumerate(drawn):
             info = ImageParameters(
                 prompt=render.prompt,
                 negative_prompt=render.negative_prompt,
@@ -260,9 +268,11 @@ class RenderJobs:
                 sampler=SamplerName(render.sampler),
                 clip_skip=render.clip_skip,
                 precision=render.precision,
-                adapters=used,
+                adapters=used[index],
             )
-            data = encode_png(rendered.image, info, request | {"seed": rendered.seed})
+            stack = [adapter.for_render() for adapter in _active(render, index)]
+            own = request | {"seed": rendered.seed, "adapters": stack}
+            data = encode_png(rendered.image, info, own)
             blob = self._store.put_bytes(data)
             thumbnail = make_thumbnails(self._store, blob, rendered.image)
             images.append(NewRenderImage(rendered.seed, blob.sha256, thumbnail))
@@ -349,9 +359,14 @@ class RenderProgress:
                 os._exit(STUCK)
 
 
-def _active(render: Render) -> list[ResolvedAdapter]:
-    """The adapters with a weight other than 0."""
-    return [adapter for adapter in render.stack if not adapter.is_off]
+def _stacks(render: Render) -> int:
+    """The number of stacks of adapters that the images of a render need."""
+    return 1 if render.weights is None else len(render.weights)
+
+
+def _active(render: Render, index: int = 0) -> list[ResolvedAdapter]:
+    """The adapters of one image with a weight other than 0."""
+    return [adapter for adapter in render.stack_of(index) if not adapter.is_off]
 
 
 def _config(render: Render) -> RenderConfig:
@@ -365,7 +380,7 @@ def _config(render: Render) -> RenderConfig:
         clip_skip=render.clip_skip,
         width=render.width,
         height=render.height,
-        count=render.count,
+        count=1 if render.weights is not None else render.count,
     )
 
 

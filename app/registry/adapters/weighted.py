@@ -62,6 +62,13 @@ class ResolvedAdapter(WeightedAdapter, frozen=True, extra="ignore"):
         """True if both weights are zero, so that the adapter changes nothing."""
         return not any(self.weights)
 
+    def with_weight(self, weight: float) -> ResolvedAdapter:
+        """The adapter at another weight, in the text encoders too unless theirs was another one."""
+        unet, text = self.weights
+        return self.model_copy(
+            update={"weight": weight, "text_encoder_weight": weight if text == unet else text}
+        )
+
     def for_render(self) -> dict[str, Any]:
         """The JSON that `Render.adapters` stores, with the text encoder weight filled in."""
         return self.model_dump() | {"text_encoder_weight": self.weights[1]}

@@ -47,6 +47,11 @@ class Render(Job, table=True):
         sa_column_kwargs={"info": {MENTIONS: True}},  # the version ids refer to adapter versions
         description="Of each: adapter_id, version_id, name, slug, weight, text_encoder_weight.",
     )
+    weights: list[list[float]] | None = Field(
+        default=None,
+        sa_type=sa.JSON,
+        description="A strip: the weights of the adapters for each image, all of one seed.",
+    )
     cache_key: str = Field(max_length=64, index=True, description="Equal requests, equal keys.")
     precision: str | None = Field(
         default=None,
@@ -84,6 +89,18 @@ class Render(Job, table=True):
     def stack(self) -> list[ResolvedAdapter]:
         """The adapters with their weights."""
         return [ResolvedAdapter.model_validate(entry) for entry in self.adapters]
+
+    def stack_of(self, index: int) -> list[ResolvedAdapter]:
+        """The adapters of one image: with the weights of its place in a strip.
+
+        A text encoder that has the weight of the UNet keeps doing so; another weight of it stays.
+        """
+        if self.weights is None:
+            return self.stack
+        return [
+            used.with_weight(weight)
+            for used, weight in zip(self.stack, self.weights[index], strict=True)
+        ]
 
 
 class RenderImage(NumberedRow, table=True):

@@ -29,6 +29,7 @@ from app.registry.renders import results
 from app.registry.renders import search as search  # writes the keys of stored renders
 from app.registry.renders.lora_tags import take_tags
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
+from app.registry.renders.strips import strip_problem
 from app.registry.runs.requests import field_reasons
 from app.registry.storage.store import BlobStore
 from app.registry.validation import named_reasons
@@ -46,7 +47,8 @@ MAX_RANDOM_SEED = 2**32 - 1
 class RenderRequest:
     """A render request; None means the base model's native size and a random seed.
 
-    `clip_skip` defaults to the value that the adapters were trained with.
+    `clip_skip` defaults to the value that the adapters were trained with. `weights`: a strip, one
+    image for each list of the weights of all adapters, from the same seed.
     """
 
     prompt: str
@@ -61,6 +63,7 @@ class RenderRequest:
     count: int = 1
     base_model: str | int | None = None
     adapters: Sequence[WeightedAdapter] = field(default_factory=tuple)
+    weights: Sequence[Sequence[float]] | None = None
     twin: bool = False
 
 
@@ -129,12 +132,14 @@ def _plan_render(session: Session, request: RenderRequest) -> tuple[Render, Rend
                 "SDXL always reads the second-to-last layer of its text encoders: leave CLIP skip "
                 "empty."
             )
+    if request.weights is not None and (problem := strip_problem(request.weights, len(stack))):
+        fields["weights"] = problem
     if fields or base is None or config is None:
         raise InvalidInput(named_reasons(fields), fields=fields)
     precision = precisions.expected_precision(session, base)
     has_twin = request.twin and not all(used.is_off for used in stack)
     twin = _render_row(base, config, [], precision) if has_twin else None
-    return _render_row(base, config, stack, precision), twin
+    return _render_row(base, config, stack, precision, request.weights), twin
 
 
 def _store_render(session: Session, render: Render, store: BlobStore) -> Render:
@@ -243,8 +248,11 @@ def _render_row(
     config: RenderConfig,
     stack: Sequence[ResolvedAdapter],
     precision: RenderPrecision | None,
+    weights: Sequence[Sequence[float]] | None = None,
 ) -> Render:
     values = config.model_dump()
+    if weights is not None:
+        values |= {"weights": [list(row) for row in weights], "count": len(weights)}
     return Render(
         base_model_id=base.key,
         adapters=[used.for_render() for used in stack],
@@ -266,7 +274,10 @@ def _cache_key(base: BaseModel, values: dict[str, Any], stack: Sequence[Resolved
         values = values | {"prompt_version": PROMPT_VERSION}
     if values["sampler"] is SamplerName.DDIM:
         values = {name: value for name, value in values.items() if name != "sampler"}
-    used = sorted((entry.sha256, *entry.weights) for entry in stack if not entry.is_off)
+    if "weights" in values:
+        used = [(entry.sha256, *entry.weights) for entry in stack]  # the weights are in this order
+    else:
+        used = sorted((entry.sha256, *entry.weights) for entry in stack if not entry.is_off)
     facts = [SAMPLER_VERSION, base.key, base.fingerprint, values, used]
     content = json.dumps(facts, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()

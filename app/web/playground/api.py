@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import datetime
+from typing import Annotated
 
 from fastapi import APIRouter
 from pydantic import BaseModel, ConfigDict, Field
@@ -13,12 +14,17 @@ from app.registry.db import Session
 from app.registry.renders import chosen, deleted, drafts, listing, service
 from app.registry.renders.lora_tags import MAX_TAGGED_PROMPT
 from app.registry.renders.models import MAX_SLOT, Render, RenderImage
+from app.registry.renders.strips import MAX_STRIP
 from app.web.problems import problems
 from app.web.state import BaseReference, Id, State
-from worker.core.inference.config import MAX_PROMPT_CHARACTERS
+from worker.core.inference.config import MAX_PROMPT_CHARACTERS, AdapterWeight
+from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 from worker.core.words import SamplerName
 
 router = APIRouter(tags=["renders"])
+
+
+Weights = Annotated[list[AdapterWeight], Field(max_length=MAX_RENDER_ADAPTERS)]
 
 
 class RenderIn(BaseModel):
@@ -57,6 +63,12 @@ class RenderIn(BaseModel):
         description="Adapters with their weights; their effects add up.",
     )
     twin: bool = Field(False, description="Also render the same seed without adapters.")
+    weights: list[Weights] | None = Field(
+        None,
+        max_length=MAX_STRIP,
+        description="A strip: for each image the weights of all adapters, in their order; all have "
+        "the same seed.",
+    )
     draft_slot: str | None = Field(
         None,
         max_length=MAX_SLOT,

@@ -124,6 +124,14 @@ class PlayForm:
             return replace(self, stack=tuple(rows), find="")
         return replace(self, stack=tuple(rows))
 
+    def with_weights(self, weights: Sequence[float]) -> PlayForm:
+        """The form for one image with these weights of its adapters."""
+        stack = [
+            replace(row, weight=f"{weight:g}")
+            for row, weight in zip(self.stack, weights, strict=False)
+        ]
+        return replace(self, stack=tuple(stack), count="1")
+
     def request(self, session: Session) -> RenderRequest:
         """The request for the service. Raises InvalidWeights, also for unknown adapters.
 

@@ -57,6 +57,8 @@ class PlayPage:
     result: ResultView | None
     earlier: list[EarlierRender]
     live: LiveState
+    strip: None = None
+    problem: str = ""
 
 
 @dataclass(frozen=True)

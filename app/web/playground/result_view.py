@@ -52,13 +52,19 @@ class ResultView:
     old: RenderImage | None = None
 
     @property
-    def seeds(self) -> list[tuple[RenderImage, str]]:
-        """Each of several images, with the address that generates it alone; empty for one image."""
-        if self.render.count == 1:
+    def several(self) -> list[tuple[RenderImage, str, str]]:
+        """Each of several images, with its seed or weights, and the address of it alone."""
+        if len(self.images) < 2:
             return []
         form = form_of_render(self.render, self.base.slug)
+        if self.render.weights is None:
+            return [
+                (one, f"Seed {one.seed}", replace(form, seed=str(one.seed), count="1").link)
+                for one in self.images
+            ]
         return [
-            (image, replace(form, seed=str(image.seed), count="1").link) for image in self.images
+            (one, ", ".join(f"{weight:g}" for weight in row), form.with_weights(row).link)
+            for one, row in zip(self.images, self.render.weights, strict=False)
         ]
 
     @property
@@ -89,21 +95,14 @@ class ResultView:
     @property
     def progress(self) -> str:
         """How far the image is, as a short text; empty once it is there."""
-        return self._progress_of(self.render)
+        return progress_of(self.render, worker_present=self.worker_present)
 
     @property
     def twin_progress(self) -> str:
         """How far the twin is; empty without one."""
-        return self._progress_of(self.twin) if self.twin else ""
-
-    def _progress_of(self, render: Render) -> str:
-        if render.state is JobStatus.RUNNING:
-            return f"Step {render.progress} of {render.steps * render.count}"
-        if render.state is JobStatus.QUEUED:
-            if not self.worker_present:
-                return "No render worker is running"
-            return render.waits_for or "In line, starts in a moment"
-        return ""
+        if self.twin is None:
+            return ""
+        return progress_of(self.twin, worker_present=self.worker_present)
 
     @property
     def announcement(self) -> str:
@@ -142,6 +141,17 @@ class ResultView:
             return None
         without = f"{self.render.prompt}, without adapters"
         return ComparedImage(self.twin_image.sha256, WITHOUT, without)
+
+
+def progress_of(render: Render, *, worker_present: bool) -> str:
+    """How far a render is, as a short text; empty once it has ended."""
+    if render.state is JobStatus.RUNNING:
+        return f"Step {render.progress} of {render.steps * render.count}"
+    if render.state is JobStatus.QUEUED:
+        if not worker_present:
+            return "No render worker is running"
+        return render.waits_for or "In line, starts in a moment"
+    return ""
 
 
 @dataclass(frozen=True)

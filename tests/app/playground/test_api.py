@@ -54,6 +54,19 @@ def test_a_render_is_accepted_with_the_defaults_of_its_base(client: TestClient) 
     assert created.json()["twin_id"] is None
 
 
+def test_a_strip_has_an_image_for_each_list_of_weights(
+    client: TestClient, adapter: int, state: AppState
+) -> None:
+    strip = {"adapters": [{"id": adapter}], "weights": [[0.5], [1.0]], "seed": 7}
+    key = draw(client, **strip).json()["id"]
+    fake_workers.draw(state)
+    images = client.get(f"/api/v1/renders/{key}").json()["images"]
+    assert [image["seed"] for image in images] == [7, 7]
+    for weights in ([], [[]], [[0.1, 0.2]], [["NaN"]], [[0.1]] * 26):
+        refused = draw(client, **strip | {"weights": weights})
+        assert refused.status_code == 422, weights
+
+
 def test_a_draft_replaces_the_one_before_of_its_slot_and_can_be_kept(client: TestClient) -> None:
     first, second = (draw(client, seed=seed, draft_slot="one").json()["id"] for seed in (1, 2))
     assert client.get(f"/api/v1/renders/{first}").json()["status"] == "canceled"

@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import sqlalchemy as sa
 import torch
-from PIL import Image
+from PIL import Image, ImageChops
 from sqlmodel import Session, select
 
 from app.registry.adapters.models import AdapterVersion
@@ -335,6 +335,28 @@ def test_a_canceled_render_ends_at_its_next_step(
     assert found.status == "canceled"
     assert found.progress < 150
     assert registry.rows(RenderImage, render_id=render.key) == []
+
+
+def test_a_strip_has_an_image_for_each_weight_and_each_says_its_own(
+    trained: TrainedRegistry, loop: JobLoop
+) -> None:
+    registry = trained.registry
+    weights = [[0.5], [0.0], [1.0]]
+    key = ask(registry, prompt="a strip", adapters=[chalk(trained, 0.5)], weights=weights)
+    render = registry.until_final(Render, key)
+    assert (render.status, render.error, render.progress) == ("succeeded", None, 9)
+    strip = pictures(registry, key)
+    prompts = [image.info["parameters"].split("\n")[0] for image in strip]
+    tag = " <lora:chalk-board-v1:{}>"
+    assert prompts == [f"a strip{tag.format(0.5)}", "a strip", f"a strip{tag.format(1)}"]
+    used = [json.loads(image.info["brushwork"])["adapters"] for image in strip]
+    assert [[one["weight"] for one in stack] for stack in used] == [[0.5], [], [1.0]]
+    assert {row.seed for row in registry.rows(RenderImage, render_id=key)} == {7}
+    for weight, image in zip((0.5, 0.0, 1.0), strip, strict=True):
+        single = ask(registry, prompt="a strip", adapters=[chalk(trained, weight)])
+        registry.until_final(Render, single)
+        (alone,) = pictures(registry, single)
+        assert max(high for _, high in ImageChops.difference(image, alone).getextrema()) <= 1
 
 
 def test_a_preview_is_shown_while_an_image_is_generated_and_never_kept(
