@@ -100,7 +100,7 @@ def form_names(context: RouteContext) -> list[str]:
     module = sys.modules[context.endpoint.__module__]  # type: ignore[union-attr]
     package = module.__name__.rpartition(".")[0]
     named: set[str] = set()
-    for name in (module.__name__, f"{package}.forms", "app.web.adapters.forms"):
+    for name in (module.__name__, f"{package}.forms", f"{package.rpartition('.')[0]}.forms"):
         if name in sys.modules:
             named |= _named_constants(inspect.getsource(sys.modules[name]))
     return [*declared, *sorted(named)]
