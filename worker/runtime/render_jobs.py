@@ -212,12 +212,14 @@ class RenderJobs:
                     RenderProgress(self._database, lease, stopping, previews) as steps,
                     pipeline.stoppable(watch.should_stop),
                 ):
-                    config, report = _config(render), {"on_step": steps.note}
+                    config = _config(render)
                     if render.weights is None:
-                        drawn = pipeline.render(config, **report, on_preview=previews.note)
+                        drawn = pipeline.render(
+                            config, on_step=steps.note, on_preview=previews.note
+                        )
                     else:
                         drawn = pipeline.render_weights(
-                            config, stacks, **report, on_preview=previews.note
+                            config, stacks, on_step=steps.note, on_preview=previews.note
                         )
         except RenderCanceled:
             if watch.has_stored_end:

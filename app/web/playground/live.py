@@ -85,10 +85,11 @@ def redraw(state: State, sent: SentForm) -> Response:
         raise InvalidInput("The tab has no valid name. Reload the page.")
     same_seed = replace(form, keep_seed=True, count="1")  # the first image, with its seed
     try:
-        with state.database.write() as session:
+        with state.database.read() as session:  # no other writer waits for these queries
             live = live_state(session, form, look_up(session, form).base)
-            if live.reason:
-                return _put("playground/_live_switch.html", LiveFragment(live), "#live-switch")
+        if live.reason:
+            return _put("playground/_live_switch.html", LiveFragment(live), "#live-switch")
+        with state.database.write() as session:
             request = same_seed.request(session)
             draft = drafts.create_draft(session, request, state.store, slot=slot)
     except AppError as error:

@@ -78,15 +78,16 @@ def make_strip(request: Request, state: State, sent: SentForm) -> Response:
     form = read_form(sent.multi_items())
     same_seed = replace(form, keep_seed=True, count="1")
     slot, place = str(sent.get("slot", "")), str(sent.get("place", ""))
-    with state.database.write() as session:
+    with state.database.read() as session:
         stack = look_up(session, form).rows
-        try:
+    try:
+        with state.database.write() as session:
             render = _create(session, state, same_seed, stack, slot=slot, place=place)
-        except AppError as error:
-            if not wants_fragment(request):
-                raise
-            fragment = StripFragment(None, error.detail)
-            return render_fragment("playground/_strip.html", fragment)
+    except AppError as error:
+        if not wants_fragment(request):
+            raise
+        fragment = StripFragment(None, error.detail)
+        return render_fragment("playground/_strip.html", fragment)
     if not wants_fragment(request):
         return RedirectResponse(f"/renders/{render.key}", status_code=303)
     with state.database.read() as session:
