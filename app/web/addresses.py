@@ -1,4 +1,4 @@
-"""Addresses that a form or a link brings along, to go on to afterwards."""
+"""Addresses of this server: to go on to after a form or a link, and those of pages of a list."""
 
 from __future__ import annotations
 
@@ -10,3 +10,8 @@ def own_address(address: str) -> str:
     is_own = address.startswith("/") and not address.startswith(("//", "/\\"))
     is_own = is_own and len(address) <= MAX_ADDRESS and address.isprintable()
     return address if is_own else "/"
+
+
+def page_prefix(address: str) -> str:
+    """The address of a list, to which the number of one of its pages is added."""
+    return f"{address}{'&' if '?' in address else '?'}page="

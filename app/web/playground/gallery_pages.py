@@ -24,7 +24,7 @@ from app.registry.renders.gallery import (
 )
 from app.registry.renders.models import Render
 from app.registry.state import AppState
-from app.web.addresses import own_address
+from app.web.addresses import own_address, page_prefix
 from app.web.forms import SentForm
 from app.web.media import content_disposition
 from app.web.runs.forms import as_id
@@ -68,8 +68,7 @@ class GalleryLinks:
     @property
     def pages(self) -> str:
         """The URL of a page without its number."""
-        first = self.to()
-        return f"{first}{'&' if '?' in first else '?'}page="
+        return page_prefix(self.to())
 
     @property
     def cleared(self) -> str:

@@ -19,7 +19,7 @@ from app.registry.runs.listing import (
     list_runs,
     run_choices,
 )
-from app.web.addresses import own_address
+from app.web.addresses import own_address, page_prefix
 from app.web.deletion.removals import RunIds
 from app.web.runs.forms import as_id
 from app.web.security import MAX_ADDRESS
@@ -77,8 +77,7 @@ class RunLinks:
     @property
     def pages(self) -> str:
         """The URL of a page without its number."""
-        first = self.to()
-        return f"{first}{'&' if '?' in first else '?'}page="
+        return page_prefix(self.to())
 
     @property
     def cleared(self) -> str:
