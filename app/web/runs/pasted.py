@@ -124,6 +124,10 @@ def _read_object(text: str) -> dict[str, Any]:
         ends = error.pos >= len(text.rstrip()) or error.msg.startswith("Unterminated string")
         hint = "The text ends too early; copy all of it." if ends else f"Look at {at}."
         _refuse(f"This is not JSON. {hint}")
+    except InvalidInput:
+        raise
+    except ValueError:  # Python converts no integer of more than 4,300 digits
+        _refuse("A number in this has too many digits to be a setting.")
     except RecursionError:
         _refuse("This is nested too deeply to be settings.")
     if not isinstance(content, dict):

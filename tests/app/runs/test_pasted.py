@@ -79,6 +79,8 @@ def test_wrong_and_unknown_settings_are_named_and_the_others_used(
         ("[1, 2]", "This must be a JSON object of settings"),
         ('{"alpha": NaN}', "NaN is no number that a setting can have."),
         ("[" * 50_000, "This is nested too deeply to be settings."),
+        ('{"rank": ' + "1" * 4301 + "}", "A number in this has too many digits to be a setting."),
+        ('{"rank": ' + "1" * 4300 + "}", "None of these settings can be used."),
         ("{}", "It has no settings."),
         ('{"no": 1, "such": 2}', "None of these settings can be used."),
         ("x" * 1_000_000, "This has 1,000,000 characters; use at most 100,000."),
