@@ -17,6 +17,7 @@ from app.registry.config import Settings
 from app.registry.datasets.images import ImageDecoder
 from app.registry.db import Database
 from app.registry.state import AppState
+from app.supervisor.address import listen
 from app.web.server import Limits, make_server
 
 END_SECONDS = 60.0
@@ -48,8 +49,7 @@ def serve(app: FastAPI, settings: Settings, limits: Limits | None = None) -> Ite
     # the app closes its decoder when it ends, so that it cannot be the one the tests share
     state = dataclasses.replace(app.state.brushwork, decoder=ImageDecoder())
     app.state.brushwork = state
-    listener = socket.socket()
-    listener.bind(("127.0.0.1", 0))
+    listener = listen("127.0.0.1", 0, explicit=True)
     server = make_server(app, limits=limits)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]}, daemon=True)
     thread.start()

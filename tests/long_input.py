@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 import http.client
 import inspect
 import itertools
@@ -48,6 +49,7 @@ class Shot:
     headers: dict[str, str] = field(default_factory=dict)
 
 
+@functools.cache
 def long_text(kind: str, length: int) -> str:
     """A text of this many characters, all of one kind but the last."""
     return (kind * length)[: length - 1] + "x"

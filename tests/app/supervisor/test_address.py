@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from collections.abc import Iterator
 
@@ -32,6 +33,23 @@ def test_port_zero_takes_a_free_one() -> None:
         assert server.getsockname()[1] > 0
         with socket.create_connection(server.getsockname()):
             pass  # bound and listening: the port cannot be taken before the web server is up
+
+
+def test_the_end_of_an_answer_does_not_wait_for_an_acknowledgment() -> None:
+    async def no_delay_of_a_connection() -> int:
+        accepted: asyncio.Future[int] = asyncio.get_running_loop().create_future()
+
+        def note(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+            peer = writer.get_extra_info("socket")
+            accepted.set_result(peer.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY))
+            writer.close()
+
+        listener = listen("127.0.0.1", 0, explicit=True)
+        async with await asyncio.start_server(note, sock=listener):
+            with socket.create_connection(listener.getsockname()):
+                return await accepted
+
+    assert asyncio.run(no_delay_of_a_connection())
 
 
 def test_a_default_port_that_is_taken_gives_a_later_one(taken: int) -> None:
