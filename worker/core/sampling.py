@@ -1,4 +1,4 @@
-"""Generates images from noise: one loop for the samples of a run and for the playground.
+"""Generates images from noise, or from an image: one loop for a run's samples and the playground.
 
 The samples of a run, and the playground unless asked for another sampler, use DDIM (Song et al.
 2020, arXiv 2010.02502) without added noise. Classifier-free guidance: Ho and Salimans 2022, arXiv
@@ -18,6 +18,8 @@ from torch import Tensor, nn
 
 from worker.core.bases.inspect import vae_factor
 from worker.core.bases.text import PromptEmbeddings
+from worker.core.inference.config import steps_to_run
+from worker.core.source_images import SourceLatents
 
 SCHEDULE_SETTINGS = (
     "num_train_timesteps",
@@ -75,23 +77,31 @@ def generate_latents(
     device: torch.device | str,
     on_step: Callable[[int], None],
     on_preview: Callable[[int, Tensor], None] | None = None,
+    source: SourceLatents | None = None,
 ) -> Tensor:
     """The latents (n, channels, height, width), one image per seed; sides in pixels.
 
     `scheduler` is one of diffusers. The noise that it adds in a step comes from the generator of
-    each image, which made the noise that the image begins with.
+    each image, which made the noise that the image begins with. With a `source`, the images begin
+    with its noised latents, and only the last steps are run.
 
     `on_step(done)` is called after each step and may raise to stop the sampling; then
     `on_preview(done, latents)` with the clean latents (n, channels, height, width) that this step
     predicts.
     """
     generators = image_generators(seeds)
-    noise = initial_noise(unet, vae, generators, width=width, height=height).to(device)
     text = _concat_negative(conditioning)
     time_ids = _uncropped(len(text.hidden), width, height, device)
     set_timesteps(scheduler, steps)
-    latents: Tensor = noise * scheduler.init_noise_sigma
-    for done, timestep in enumerate(scheduler.timesteps, start=1):
+    clean = None if source is None else source.sample(generators)
+    noise = initial_noise(unet, vae, generators, width=width, height=height).to(device)
+    latents: Tensor
+    if source is None or clean is None:
+        timesteps, latents = scheduler.timesteps, noise * scheduler.init_noise_sigma
+    else:
+        timesteps = _last_timesteps(scheduler, steps_to_run(steps, source.strength))
+        latents = _add_noise(scheduler, clean.to(device), noise, timesteps)
+    for done, timestep in enumerate(timesteps, start=1):
         scaled = scheduler.scale_model_input(latents, timestep)
         batch = scaled if conditioning.negative is None else torch.cat([scaled, scaled])
         predicted = predict(unet, batch, timestep.to(device), text, time_ids)
@@ -122,6 +132,25 @@ def set_timesteps(scheduler: Any, steps: int) -> None:
             scheduler.sigmas = torch.cat([scheduler.sigmas[:steps], scheduler.sigmas[-1:]])
     if hasattr(scheduler, "set_begin_index"):
         scheduler.set_begin_index(0)
+
+
+def _last_timesteps(scheduler: Any, steps: int) -> Tensor:
+    """The last timesteps of those that were set, with which the scheduler then begins."""
+    skipped = len(scheduler.timesteps) - steps
+    if hasattr(scheduler, "set_begin_index"):
+        scheduler.set_begin_index(skipped)
+    return scheduler.timesteps[skipped:]  # type: ignore[no-any-return]
+
+
+def _add_noise(scheduler: Any, clean: Tensor, noise: Tensor, timesteps: Tensor) -> Tensor:
+    """Latents (n, channels, height, width) with the noise of the first timestep, if there is one.
+
+    A schedule of sigmas takes the noise level of its begin index.
+    """
+    if not len(timesteps):
+        return clean
+    first = timesteps[:1].repeat(len(clean))
+    return scheduler.add_noise(clean, noise, first)  # type: ignore[no-any-return]
 
 
 def _predicted_clean(scheduler: Any, stepped: Sequence[Tensor]) -> Tensor:

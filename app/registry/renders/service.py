@@ -250,7 +250,7 @@ def _render_row(
     precision: RenderPrecision | None,
     weights: Sequence[Sequence[float]] | None = None,
 ) -> Render:
-    values = config.model_dump()
+    values = config.model_dump(exclude_none=True)
     if weights is not None:
         values |= {"weights": [list(row) for row in weights], "count": len(weights)}
     return Render(

@@ -21,6 +21,7 @@ MAX_COUNT = 8
 MAX_LCM_STEPS = 50  # LCM takes its timesteps out of the 50 that such models are distilled from
 MAX_CLIP_SKIP = 4
 MAX_SEED = 2**32 - 1
+DEFAULT_STRENGTH = 0.6
 MIN_SIDE, MAX_SIDE, SIDE_STEP = 32, 2_048, 8
 
 
@@ -35,6 +36,16 @@ AdapterWeight = Annotated[
     AfterValidator(_check_weight),
     Field(json_schema_extra={"minimum": -MAX_WEIGHT, "maximum": MAX_WEIGHT}),
 ]
+
+
+def steps_to_run(steps: int, strength: float | None) -> int:
+    """The denoising steps that are run: of an image that starts from another one, the last part.
+
+    None with strength 0, where only the autoencoder changes the image.
+    """
+    return steps if strength is None else min(int(steps * strength), steps)
+
+
 Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIDE_STEP)]
 
 
@@ -106,6 +117,20 @@ class RenderConfig(BaseModel, extra="forbid", frozen=True):
         title="Images",
         description="Number of images; each uses the next seed.",
     )
+
+    strength: float | None = Field(
+        default=None,
+        ge=0.0,
+        le=1.0,
+        allow_inf_nan=False,
+        title="Strength",
+        description="How much of the image to start from changes: 0 keeps it, 1 replaces it.",
+    )
+
+    @property
+    def steps_run(self) -> int:
+        """The denoising steps of each image that are run."""
+        return steps_to_run(self.steps, self.strength)
 
     @field_validator("steps")
     @classmethod

@@ -47,6 +47,7 @@ from worker.core.sampling import (
     predict_noise,
     to_image,
 )
+from worker.core.source_images import SourceLatents, encode_source
 from worker.core.torch_dtypes import TORCH_DTYPES
 from worker.core.words import RenderPrecision, SamplerName
 
@@ -76,7 +77,7 @@ class ResidentPipeline:
         self._samplers: dict[SamplerName, Any] = {}
         self._prompts: OrderedDict[PromptKey, PromptEmbeddings] = OrderedDict()
         self._should_stop: Callable[[], bool] | None = None
-        for module in (base.unet, base.vae.decoder, *base.text_encoders):
+        for module in (base.unet, base.vae.encoder, base.vae.decoder, *base.text_encoders):
             for block in _blocks(module):
                 block.register_forward_pre_hook(self._raise_if_stopped)
 
@@ -157,6 +158,7 @@ class ResidentPipeline:
         self,
         config: RenderConfig,
         *,
+        source: Image.Image | None = None,
         on_step: Callable[[int, int], bool] = lambda _, __: True,
         on_preview: Preview | None = None,
     ) -> list[RenderedImage]:
@@ -165,21 +167,26 @@ class ResidentPipeline:
         Images are generated together as `images_at_once` says. An image is the same alone and among
         others but for rounding: within 1 of 255 levels in fp32.
 
+        `source`: the image that all of them start from, of any size; the config then has a
+        strength.
+
         `on_step(done, total)` counts the steps of all images; it is called after each step of a
         batch, and when it returns False, RenderCanceled is raised. `on_preview(first, latents)` is
         called after it with the clean latents (n, channels, height, width) which the step predicts
         for the images `first`, `first` + 1 … of the request; `preview_image` makes an image of
         each. Raises RenderError.
         """
-        watcher = Watcher(on_step, on_preview, total=config.steps * config.count)
+        watcher = Watcher(on_step, on_preview, total=config.steps_run * config.count)
         with torch.inference_mode():
-            return self._draw(self._want(config), config, watcher)
+            wanted, start = self._want(config), self._encode_source(config, source)
+            return self._draw(wanted, config, watcher, start)
 
     def render_weights(
         self,
         config: RenderConfig,
         stacks: Sequence[Sequence[LoadedAdapter]],
         *,
+        source: Image.Image | None = None,
         on_step: Callable[[int, int], bool] = lambda _, __: True,
         on_preview: Preview | None = None,
     ) -> list[RenderedImage]:
@@ -190,20 +197,21 @@ class ResidentPipeline:
         after another with merged weights. Both give the same image but for rounding. Afterwards no
         certain stack is merged: call `set_adapters` before another method.
 
-        The callbacks are those of `render`, for as many images as there are stacks. Raises
+        `source` and the callbacks are those of `render`, for as many images as stacks. Raises
         AdapterMismatchError before the first image, and RenderError.
         """
         one = config.model_copy(update={"count": 1})
-        watcher = Watcher(on_step, on_preview, total=config.steps * len(stacks))
+        watcher = Watcher(on_step, on_preview, total=config.steps_run * len(stacks))
         beside = AdaptersBeside(self._merged, stacks)
         with torch.inference_mode():
             beside.require_fit()
+            start = self._encode_source(one, source)
             if shares_batch(len(stacks), self.device, self.image_size(one)) and beside.pays():
-                return self._draw(self._want_beside(one, beside), one, watcher, beside)
+                return self._draw(self._want_beside(one, beside), one, watcher, start, beside)
             drawn = []
             for index, stack in enumerate(stacks):
                 self.set_adapters(stack)
-                drawn += self._draw(self._want(one), one, replace(watcher, first=index))
+                drawn += self._draw(self._want(one), one, replace(watcher, first=index), start)
             return drawn
 
     def predict_once(self, config: RenderConfig) -> Tensor:
@@ -243,6 +251,7 @@ class ResidentPipeline:
         wanted: Sequence[WantedImage],
         config: RenderConfig,
         watcher: Watcher,
+        start: SourceLatents | None,
         beside: AdaptersBeside | None = None,
     ) -> list[RenderedImage]:
         """The images, generated in batches; with `beside`, image i gets the adapters of stack i."""
@@ -250,7 +259,7 @@ class ResidentPipeline:
         scheduler = self._sampler(config.sampler)
 
         def generate(first: int, part: Sequence[WantedImage]) -> Tensor:
-            callbacks = watcher.of_batch(first, part, steps=config.steps)
+            callbacks = watcher.of_batch(first, part, steps=config.steps_run)
             with beside.on_images(first, part) if beside else nullcontext():
                 return generate_latents(
                     self.base.unet,
@@ -264,19 +273,29 @@ class ResidentPipeline:
                     device=self.device,
                     on_step=callbacks.on_step,
                     on_preview=callbacks.on_preview,
+                    source=start,
                 )
 
-        try:
+        with _enough_memory(size):
             latents = generate_in_batches(wanted, generate, images_at_once(self.device, size))
             return [
                 RenderedImage(self._decode_image(latent), image.seed, image.truncated)
                 for image, latent in zip(wanted, latents, strict=True)
             ]
-        except torch.OutOfMemoryError as error:
-            raise RenderError(
-                f"An image of {width} × {height} does not fit in the device's memory. "
-                "Choose a smaller size."
-            ) from error
+
+    def _encode_source(
+        self, config: RenderConfig, source: Image.Image | None
+    ) -> SourceLatents | None:
+        """The latents of the image to start from, if there is one. Raises RenderError."""
+        if config.strength is None:
+            return None
+        if source is None:
+            raise RenderError("The image to start from is missing. Choose it again.")
+        width, height = size = self.image_size(config)
+        with _enough_memory(size):
+            return encode_source(
+                self.base.vae, source, width=width, height=height, strength=config.strength
+            )
 
     def _sampler(self, name: SamplerName) -> Any:
         """The scheduler of a sampler. Raises RenderError."""
@@ -360,6 +379,18 @@ class ResidentPipeline:
         used = [config.prompt, *([config.negative_prompt] if conditioning.negative else [])]
         ends = (find_unread(self.base, parse_prompt(prompt)) for prompt in used)
         return next(filter(None, ends), "")
+
+
+@contextmanager
+def _enough_memory(size: tuple[int, int]) -> Iterator[None]:
+    """A block that raises RenderError when an image of this size does not fit in memory."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RenderError(
+            f"An image of {size[0]} × {size[1]} does not fit in the device's memory. "
+            "Choose a smaller size."
+        ) from error
 
 
 def _blocks(network: nn.Module) -> Iterator[nn.Module]:
