@@ -102,7 +102,7 @@ class RenderJobs:
             return  # it is measured for its first image
         try:
             self._warm_pipelines().preload(base, precision)
-        except BaseModelError as error:
+        except (BaseModelError, RenderError) as error:
             log.warning("Could not load the base model that was used last: %s", error)
 
     def close(self) -> None:

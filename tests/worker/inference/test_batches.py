@@ -100,6 +100,25 @@ def test_an_image_that_does_not_fit_alone_says_so(pipeline: ResidentPipeline) ->
     assert rows == [4, 2]
 
 
+def test_a_device_that_a_training_fills_is_named(
+    pipeline: ResidentPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fill(*_: object, **__: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory.")
+
+    adapter = LoadedAdapter("new", random_adapter(base_shapes(pipeline.base), strength=0.05))
+    before = pipeline.render(config())
+    with monkeypatch.context() as full:
+        full.setattr(torch, "addmm", fill)
+        with pytest.raises(RenderError, match="An adapter does not fit"):
+            pipeline.set_adapters([adapter])
+    assert pipeline.set_adapters([]) == 0
+    assert np.array_equal(pixels(pipeline.render(config())[0]), pixels(before[0]))
+    monkeypatch.setattr("worker.core.inference.pipeline.load_base", fill)
+    with pytest.raises(RenderError, match=r"The base model “A” does not fit .* no training run"):
+        ResidentPipeline.load(starter.PATH, name="“A”")
+
+
 def test_without_a_gpu_large_images_are_generated_one_by_one(
     pipeline: ResidentPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

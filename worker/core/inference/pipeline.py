@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections import OrderedDict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -93,11 +93,12 @@ class ResidentPipeline:
         """The base at `path` on `device`; by default fp16 on CUDA, else fp32.
 
         With bf16, only the UNet is bf16: the text encoders run once for a prompt. Messages call the
-        base `name`. Raises BaseModelError.
+        base `name`. Raises BaseModelError, and RenderError if the device has too little memory.
         """
         precision = precision or default_precision(device)
         unet, rest = _number_types(precision)
-        base = load_base(path, dtype=rest, unet_dtype=unet, device=device)
+        with _memory_for(f"The base model {name}"):
+            base = load_base(path, dtype=rest, unet_dtype=unet, device=device)
         return cls(base, device=device, name=name)
 
     @property
@@ -150,9 +151,11 @@ class ResidentPipeline:
     def set_adapters(self, stack: Sequence[LoadedAdapter]) -> int:
         """Merge exactly these adapters into the weights; returns the number of layers written.
 
-        Their changes add up. Raises AdapterMismatchError without changing any weight.
+        Their changes add up. Raises AdapterMismatchError without changing any weight, and
+        RenderError if the device has too little memory; the next call writes what is missing.
         """
-        return self._merged.apply(stack)
+        with _memory_for("An adapter"):
+            return self._merged.apply(stack)
 
     def render(
         self,
@@ -381,18 +384,6 @@ class ResidentPipeline:
         return next(filter(None, ends), "")
 
 
-@contextmanager
-def _enough_memory(size: tuple[int, int]) -> Iterator[None]:
-    """A block that raises RenderError when an image of this size does not fit in memory."""
-    try:
-        yield
-    except torch.OutOfMemoryError as error:
-        raise RenderError(
-            f"An image of {size[0]} × {size[1]} does not fit in the device's memory. "
-            "Choose a smaller size."
-        ) from error
-
-
 def _blocks(network: nn.Module) -> Iterator[nn.Module]:
     """The parts of a network that call layers themselves, such as attentions and residual blocks.
 
@@ -420,3 +411,20 @@ def default_precision(device: torch.device | str) -> RenderPrecision:
     """The precision on a device unless another one was measured to be better."""
     is_cuda = torch.device(device).type == "cuda"
     return RenderPrecision.FP16 if is_cuda else RenderPrecision.FP32
+
+
+def _enough_memory(size: tuple[int, int]) -> AbstractContextManager[None]:
+    """A block that raises RenderError when an image of this size does not fit in memory."""
+    width, height = size
+    return _memory_for(f"An image of {width} × {height}", "Choose a smaller size, or try again")
+
+
+@contextmanager
+def _memory_for(what: str, advice: str = "Try again") -> Iterator[None]:
+    """Raise RenderError where this does not fit in memory, which a training run may have filled."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise RenderError(
+            f"{what} does not fit in the device's memory. {advice} when no training run uses it."
+        ) from error
