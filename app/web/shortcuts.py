@@ -34,6 +34,7 @@ SHORTCUTS: tuple[Shortcut, ...] = (
         "The other image, in a comparison by flicker",
         frozenset({"training", "adapters", "playground"}),
     ),
+    Shortcut(("↑", "↓"), "Through the adapters to add", frozenset({"playground"})),
     Shortcut(("Ctrl", "A"), "Choose all images of the page", frozenset({"playground"})),
     Shortcut(("Ctrl", "Enter"), "Generate", frozenset({"playground"})),
 )

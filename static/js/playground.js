@@ -38,7 +38,7 @@
 
   document.addEventListener("keydown", (event) => {
     // Enter in a search does not submit the form; for adapters it searches at once
-    if (event.key !== "Enter" || !event.target.matches?.("[data-find]")) return;
+    if (event.key !== "Enter" || event.defaultPrevented || !event.target.matches?.("[data-find]")) return;
     event.preventDefault();
     htmx.trigger(event.target, "find");
   });

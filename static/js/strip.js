@@ -28,7 +28,7 @@
     const strip = weights();
     if (!strip) return null;
     const row = rowOf(strip);
-    if (!row?.contains(field) || !field.matches("[data-weight-slider], [data-weight-number]")) {
+    if (!row || field.closest("[data-weight-row]") !== row || !field.matches("[data-weight-slider], [data-weight-number]")) {
       strip.classList.add("old");
       return null;
     }

@@ -281,6 +281,9 @@ ADAPTERS = (
     PageState("playground", "/play?adapter=chalk:0.8&prompt=a+castle"),
     PageState("playground, all folds", "/play?adapter=chalk:0.8", open_folds),
     PageState(
+        "playground, an adapter to add", "/play", do(click("#add-adapter"), see("#adapter-picker"))
+    ),
+    PageState(
         "playground, a text without settings",
         "/play",
         do(

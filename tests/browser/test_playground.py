@@ -41,21 +41,40 @@ def test_a_picture_is_drawn_beside_its_twin_and_has_its_own_address(live: Live, 
     expect(page.get_by_role("heading", level=1)).to_have_text("a castle, chalkboard")
 
 
-def test_an_adapter_is_found_and_added_and_enter_does_not_draw(live: Live, page: Page) -> None:
+def test_an_adapter_is_found_and_added_with_the_keyboard_alone(live: Live, page: Page) -> None:
     with live.database.write() as session:
         for name in ("Moss", *(f"Style {number}" for number in range(25))):
             publish(session, NewVersion(name, "sd1", "a" * 64, 5, 8, 8.0))
     page.goto("/play")
-    search = page.get_by_label("Find adapters to add")
+    add, search = page.get_by_role("button", name="Add an adapter"), page.get_by_label("Find adapt")
+    add.press("Enter")
+    expect(search).to_be_focused()
+    page.keyboard.press("Escape")
+    expect(search).to_be_hidden()
+    expect(add).to_be_focused()
+    page.keyboard.press("Enter")
+    page.keyboard.press("Enter")  # no words: it adds nothing
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowDown")
+    expect(page.get_by_role("button", name="Add Style 23")).to_be_focused()
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowUp")
+    expect(search).to_be_focused()
     search.press_sequentially("mos")
     expect(page.locator("#add-told")).to_have_text("1 adapter found.")
-    search.press("Enter")
-    page.get_by_label("Add an adapter").select_option("moss")
+    page.keyboard.press("Enter")
     expect(page.get_by_role("link", name="Moss")).to_be_visible()
-    expect(search).to_have_value("")
+    expect(page.locator("#stack-told")).to_have_text("Moss is added with weight 1.")
+    expect(search).to_be_hidden()
+    expect(add).to_be_focused()
     expect(page).to_have_url(re.compile(r"/play\?adapter=moss$"))
     with live.database.read() as session:
         assert listing.recent_renders(session) == []
+
+
+def add_adapter(page: Page, name: str) -> None:
+    page.get_by_role("button", name="Add an adapter").click()
+    page.get_by_role("button", name=f"Add {name}").click()
 
 
 def test_another_base_marks_at_once_what_does_not_fit(live: Live, page: Page) -> None:
@@ -67,14 +86,15 @@ def test_another_base_marks_at_once_what_does_not_fit(live: Live, page: Page) ->
         publish(session, NewVersion("Real", "sd1", "a" * 64, 5, 8, 8.0))
     page.goto("/play?adapter=chalk:0.75")
     page.get_by_label("Prompt", exact=True).fill("half a thought")
-    choices = page.get_by_label("Add an adapter")
-    expect(choices.get_by_role("option", name="Real · for SD 1.x")).to_be_disabled()
+    choices = page.locator("#add-choices")
+    expect(choices.locator(".unfit")).to_contain_text("for SD 1.x")
+    expect(choices.locator("[name=add]")).to_have_count(0)
     page.get_by_text("Size, CLIP skip and base model").click()
     page.get_by_label("Base model").focus()
     page.get_by_label("Base model").select_option("sd15")
     expect(page.locator("#fit-0")).to_contain_text("does not fit “SD 1.5”. It fits “starter”.")
     expect(page.locator("#base-told")).to_have_text("1 adapter above does not fit.")
-    expect(choices.get_by_role("option", name="Real")).to_be_enabled()
+    expect(choices.locator("[name=add][value=real]")).to_have_count(1)
     expect(page.get_by_label("Prompt", exact=True)).to_have_value("half a thought")
     expect(page.get_by_label("Base model")).to_be_focused()
     page.get_by_label("Base model").select_option("starter")
@@ -112,6 +132,32 @@ def test_slider_and_number_hold_one_weight(live: Live, page: Page) -> None:
     page.keyboard.press("ArrowRight")
     slider.dblclick()
     expect(number).to_have_value("0.6")
+    expect(page.get_by_text("Text encoder")).to_have_count(0)  # it was trained without it
+
+
+def test_the_weight_of_the_text_encoder_follows_until_it_has_its_own(
+    live: Live, page: Page
+) -> None:
+    fake_workers.ready_base(live.state)
+    with live.database.write() as session:
+        publish(session, NewVersion("Moss", "sd1", "a" * 64, 5, 8, 8.0, base_model_id=1))
+    page.goto("/play?adapter=moss:0.75&prompt=x&seed=7")
+    fold = page.get_by_text("Text encoder: same weight")
+    fold.click()
+    text = page.get_by_label("Text encoder weight of Moss", exact=True)
+    text_slider = page.get_by_label("Text encoder weight of Moss, slider")
+    page.get_by_label("Weight of Moss", exact=True).fill("0.5")
+    expect(text_slider).to_have_value("0.5")
+    expect(text).to_have_value("")
+    text_slider.press("ArrowLeft")
+    expect(text).to_have_value("0.45")
+    expect(page.get_by_text("Text encoder: 0.45")).to_be_visible()
+    expect(page).to_have_url(re.compile("adapter=moss%3A0.5%3A0.45&"))  # it was redrawn
+    page.get_by_label("Weight of Moss", exact=True).fill("0.6")
+    expect(text_slider).to_have_value("0.45")
+    page.get_by_role("button", name="Same weight as the UNet").click()
+    expect(text).to_have_value("")
+    expect(text_slider).to_have_value("0.6")
 
 
 def test_a_weight_that_moves_redraws_the_image_with_its_seed(live: Live, page: Page) -> None:
@@ -272,11 +318,10 @@ def test_the_stack_grows_and_shrinks_without_losing_the_prompt(live: Live, page:
     fake_workers.adapter(live.state, "Night", trigger_word="nightboard")
     page.goto("/play")
     page.get_by_label("Prompt", exact=True).fill("half a thought")
-    add = page.get_by_label("Add an adapter")
-    add.select_option(label="Chalk · SD 1.x")
+    add_adapter(page, "Chalk")
     expect(page.get_by_role("button", name="+ chalkboard")).to_be_visible()
     page.get_by_label("Weight of Chalk", exact=True).fill("0.3")
-    add.select_option(label="Night · SD 1.x")
+    add_adapter(page, "Night")
     expect(page.get_by_label("Weight of Night", exact=True)).to_have_value("1")
     expect(page.get_by_label("Weight of Chalk", exact=True)).to_have_value("0.3")
     page.get_by_role("button", name="Remove Chalk").click()

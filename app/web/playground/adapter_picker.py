@@ -9,7 +9,8 @@ from app.registry.adapters import fitting
 from app.registry.adapters import service as adapters
 from app.registry.adapters.fitting import BaseKind
 from app.registry.adapters.models import Adapter
-from app.registry.adapters.service import AdapterPage, Filter
+from app.registry.adapters.service import AdapterPage, AdapterSummary, Filter
+from app.registry.adapters.versions.names import VersionNames, names_of
 from app.registry.db import Session
 from app.registry.errors import NotFound
 from app.registry.wording import plural
@@ -19,10 +20,20 @@ MAX_WORDS = 200
 
 
 @dataclass(frozen=True)
+class AdapterChoice:
+    """An adapter to add, as a row of the picker; `names` only if it has several versions."""
+
+    adapter: Adapter
+    version: int
+    cover: str | None
+    names: VersionNames | None = None
+
+
+@dataclass(frozen=True)
 class UnfitAdapter:
     """An adapter that does not fit the base model, and the base model it was made for."""
 
-    adapter: Adapter
+    choice: AdapterChoice
     made_for: str
 
 
@@ -34,7 +45,7 @@ class AdapterChoices:
     """
 
     words: str
-    adapters: list[Adapter]
+    adapters: list[AdapterChoice]
     others: list[UnfitAdapter]
     is_part: bool
     hint: str
@@ -54,28 +65,38 @@ def find_adapter_choices(
     if base_kind and base_kind.family and is_part and not (words or fits):
         page = adapters.list_adapters(session, Filter(base=base_kind.family))
         fits, others = _split_by_fit(session, page, base_kind)
-    shown = [adapter for adapter in fits if adapter.slug not in used]
-    others = [other for other in others if other.adapter.slug not in used]
-    hint = _list_hint(words, page, shown, others) if is_part else ""
-    return AdapterChoices(words, shown, others, is_part, hint)
+    fits = [item for item in fits if item.adapter.slug not in used]
+    names = names_of(session, [item.adapter.key for item in fits if item.version_count > 1])
+    shown = [_choice(item, names.get(item.adapter.key)) for item in fits]
+    unfit = [
+        UnfitAdapter(_choice(item), kind.name)
+        for item, kind in others
+        if item.adapter.slug not in used
+    ]
+    hint = _list_hint(words, page, shown, unfit) if is_part else ""
+    return AdapterChoices(words, shown, unfit, is_part, hint)
 
 
 def _split_by_fit(
     session: Session, page: AdapterPage, base_kind: BaseKind | None
-) -> tuple[list[Adapter], list[UnfitAdapter]]:
-    """Split a page into adapters that fit and others."""
+) -> tuple[list[AdapterSummary], list[tuple[AdapterSummary, BaseKind]]]:
+    """Split a page into adapters that fit and others, with the kind that these were made for."""
     if base_kind is None:
-        return [item.adapter for item in page.items], []
+        return list(page.items), []
     kinds = fitting.kinds(session, [(item.adapter, item.version) for item in page.items])
     pairs = list(zip(page.items, kinds, strict=True))
     return (
-        [item.adapter for item, kind in pairs if kind.fits(base_kind)],
-        [UnfitAdapter(item.adapter, kind.name) for item, kind in pairs if not kind.fits(base_kind)],
+        [item for item, kind in pairs if kind.fits(base_kind)],
+        [(item, kind) for item, kind in pairs if not kind.fits(base_kind)],
     )
 
 
+def _choice(item: AdapterSummary, names: VersionNames | None = None) -> AdapterChoice:
+    return AdapterChoice(item.adapter, item.version.version, next(iter(item.covers), None), names)
+
+
 def _list_hint(
-    words: str, page: AdapterPage, shown: list[Adapter], others: list[UnfitAdapter]
+    words: str, page: AdapterPage, shown: list[AdapterChoice], others: list[UnfitAdapter]
 ) -> str:
     if not page.items:
         return f"No adapter has “{words}” in its name, trigger words, tags or notes."

@@ -27,10 +27,14 @@ MAX_ROWS = 100  # of adapters that a form or an address may name; the service al
 
 @dataclass(frozen=True)
 class AdapterRow:
-    """One adapter of the stack as entered; the weight stays as typed, None: the usual one."""
+    """One adapter of the stack as entered; weights stay as typed.
+
+    `weight`: None means the usual one. `text_weight`: that of the text encoders, empty: the same.
+    """
 
     slug: str
     weight: str | None = None
+    text_weight: str = ""
     version: int | str | None = None
     is_on: bool = True
 
@@ -41,8 +45,9 @@ class AdapterRow:
 
     @property
     def weighted(self) -> str:
-        """Its reference with its weight: `slug:0.8`; without one where it is the usual one."""
-        return self.reference if self.weight is None else f"{self.reference}:{self.weight}"
+        """Its reference with its weights, `slug:0.8:0.5`, without those that are not its own."""
+        own = ":".join([self.reference, self.weight or "", self.text_weight])
+        return own.rstrip(":")
 
     @property
     def number(self) -> float | None:
@@ -50,18 +55,36 @@ class AdapterRow:
         return None if self.weight is None else parse_number(self.weight)
 
     @property
+    def text_number(self) -> float | None:
+        """The weight of the text encoders; None if it is not a number, or the same."""
+        return parse_number(self.text_weight) if self.text_weight else None
+
+    @property
     def problem(self) -> str:
         """The reason why the weight is invalid; empty if it is valid."""
-        if self.weight is None:
-            return ""
-        if self.number is None:
-            return NOT_A_NUMBER
-        return OUT_OF_RANGE if abs(self.number) > MAX_WEIGHT else ""
+        return "" if self.weight is None else _weight_problem(self.number)
+
+    @property
+    def text_problem(self) -> str:
+        """The reason why the weight of the text encoders is invalid; empty if it is valid."""
+        return _weight_problem(self.text_number) if self.text_weight else ""
 
     def parse(self, session: Session) -> WeightedAdapter:
-        """The adapter with its weight, which must be valid. Raises NotFound."""
+        """The adapter with its weights, which must be valid. Raises NotFound."""
         adapter = adapters.adapter_by_slug(session, self.slug)
-        return WeightedAdapter(adapter_id=adapter.key, version=self.version, weight=self.number)
+        return WeightedAdapter(
+            adapter_id=adapter.key,
+            version=self.version,
+            weight=self.number,
+            text_encoder_weight=self.text_number,
+        )
+
+
+def _weight_problem(number: float | None) -> str:
+    """The reason why a typed weight is invalid; None: it is not a number."""
+    if number is None:
+        return NOT_A_NUMBER
+    return OUT_OF_RANGE if abs(number) > MAX_WEIGHT else ""
 
 
 @dataclass(frozen=True)
@@ -112,13 +135,18 @@ class PlayForm:
         return f"/play?{urlencode(pairs)}" if pairs else "/play"
 
     def with_stack(self, change: Mapping[str, str]) -> PlayForm:
-        """The form with an adapter added (`add`) or removed (`drop`, by its index)."""
+        """The form with an adapter added (`add`) or removed (`drop`, by its index).
+
+        `version-SLUG` is the version of the adapter that is added, unless its reference has one.
+        """
         rows = list(self.stack)
         place = change.get("drop", "")
         if place.isascii() and place.isdigit() and int(place) < len(rows):
             del rows[int(place)]
         elif change.get("add"):
             row = read_reference(change["add"])
+            if row.version is None:
+                row = read_reference(f"{row.slug}@{change.get(f'version-{row.slug}', '')}")
             if row.slug not in {known.slug for known in rows}:
                 rows.append(row)
             return replace(self, stack=tuple(rows), find="")
@@ -143,7 +171,9 @@ class PlayForm:
         for index, row in enumerate(self.stack):
             if row.problem:
                 fields[f"weight-{index}"] = row.problem
-            elif row.is_on:
+            if row.text_problem:
+                fields[f"text-weight-{index}"] = row.text_problem
+            if row.is_on and not (row.problem or row.text_problem):
                 try:
                     stack.append(row.parse(session))
                 except NotFound as error:
@@ -189,7 +219,8 @@ def read_form(sent: Iterable[tuple[str, Any]]) -> PlayForm:
     for place in places:
         row = read_reference(form.text(f"adapter-{place}"))
         weight = form.text(f"weight-{place}") if f"weight-{place}" in form else None
-        rows.append(replace(row, weight=weight, is_on=form.flag(f"on-{place}")))
+        text = form.text(f"text-weight-{place}")
+        rows.append(replace(row, weight=weight, text_weight=text, is_on=form.flag(f"on-{place}")))
     return PlayForm(
         stack=tuple(rows),
         keep_seed=form.flag("keep_seed"),
@@ -212,8 +243,10 @@ def read_address(query: Iterable[tuple[str, str]]) -> PlayForm:
     rows: list[AdapterRow] = []
     for name, value in pairs:
         if name == "adapter" and len(rows) < MAX_ROWS:
-            reference, _, weight = value.partition(":")
-            rows.append(replace(read_reference(reference), weight=weight or None))
+            reference, _, weights = value.partition(":")
+            weight, _, text = weights.partition(":")
+            row = replace(read_reference(reference), weight=weight or None, text_weight=text)
+            rows.append(row)
     return PlayForm(stack=tuple(rows), **_read_fields(texts))
 
 
@@ -254,7 +287,16 @@ def form_of_render(render: Render, base_slug: str) -> PlayForm:
         height=str(render.height),
         count=str(render.count),
         base=base_slug,
-        stack=tuple(
-            AdapterRow(used.slug, f"{used.weight:g}", used.version) for used in render.stack
-        ),
+        stack=tuple(row_of(used.slug, used) for used in render.stack),
+    )
+
+
+def row_of(slug: str, used: WeightedAdapter) -> AdapterRow:
+    """The row of an adapter with its weights."""
+    text = used.text_encoder_weight
+    return AdapterRow(
+        slug,
+        weight=None if used.weight is None else f"{used.weight:g}",
+        text_weight="" if text in (None, used.weight) else f"{text:g}",
+        version=used.version,
     )

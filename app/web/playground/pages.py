@@ -59,6 +59,7 @@ class PlayPage:
     live: LiveState
     strip: None = None
     problem: str = ""
+    announcement: str = ""
 
 
 @dataclass(frozen=True)
@@ -169,12 +170,26 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
     if form.find and not (wants_fragment(request) or texts.get("add") or "drop" in texts):
         with state.database.read() as session:
             texts["add"] = form.find if is_exact(session, form.find) else ""
-    form = form.with_stack(texts)
+    before, form = form, form.with_stack(texts)
     if not wants_fragment(request):
         return _whole_page(request, state, form)
     with state.database.read() as session:
-        context = _play_page(session, form)
+        context = _play_page(session, form, before=before)
     return _with_address(render_fragment("playground/_stack_changed.html", context), form)
+
+
+def _changed_words(session: Session, before: PlayForm, now: list[StackView]) -> str:
+    """A sentence on what was added to the stack or removed from it; empty if nothing was."""
+    known = [row.slug for row in before.stack]
+    for item in now:
+        if item.row.slug not in known:
+            return f"{item.label} is added with weight {item.row.weight}."
+    if len(known) > len(now):
+        here = [item.row.slug for item in now]
+        removed = next(slug for slug in known if slug not in here)
+        gone = next(item for item in look_up(session, before).rows if item.row.slug == removed)
+        return f"{gone.label} is removed."
+    return ""
 
 
 @router.post("/play/stack/find")
@@ -240,6 +255,7 @@ def _play_page(
     form: PlayForm,
     error: AppError | None = None,
     result: ResultView | None = None,
+    before: PlayForm | None = None,
 ) -> PlayPage:
     errors = dict(error.fields) if error else {}
     stack = look_up(session, form, errors)
@@ -262,4 +278,5 @@ def _play_page(
         result=result,
         earlier=earlier_renders(session),
         live=live_state(session, form, stack.base),
+        announcement=_changed_words(session, before, stack.rows) if before else "",
     )

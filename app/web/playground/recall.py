@@ -15,7 +15,7 @@ from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
 from app.registry.renders.lora_tags import take_tags
 from app.web.forms import SentForm
-from app.web.playground.forms import AdapterRow, PlayForm
+from app.web.playground.forms import AdapterRow, PlayForm, row_of
 from app.web.security import MAX_ADDRESS
 from app.web.state import State
 from app.web.templates import render_fragment, wants_fragment
@@ -85,9 +85,8 @@ def _form_of(session: Session, found: Infotext) -> Recalled:
             missing.append(f"The adapter {tag} is not here.")
             prompt = prompt.replace(tag, "")
             continue
-        if row is not None:
-            rows.append(row)
-            prompt = prompt.replace(tag, "")
+        rows.append(row)
+        prompt = prompt.replace(tag, "")
     sampler = SamplerName.DDIM
     if found.sampler:
         try:
@@ -115,14 +114,7 @@ def _form_of(session: Session, found: Infotext) -> Recalled:
     return Recalled(form, missing)
 
 
-def _row_of(session: Session, tag: str) -> AdapterRow | None:
-    """The row of a LoRA tag; None if it has two weights and stays in the prompt.
-
-    Raises AppError if its adapter is not here.
-    """
+def _row_of(session: Session, tag: str) -> AdapterRow:
+    """The row of a LoRA tag. Raises AppError if its adapter is not here."""
     _, (named,) = take_tags(session, tag)
-    if named.text_encoder_weight not in (None, named.weight):
-        return None
-    adapter = adapters.get_adapter(session, named.adapter_id)
-    weight = None if named.weight is None else f"{named.weight:g}"
-    return AdapterRow(adapter.slug, weight, named.version)
+    return row_of(adapters.get_adapter(session, named.adapter_id).slug, named)

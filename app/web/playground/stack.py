@@ -24,7 +24,8 @@ class StackView:
     """A row of the stack with its adapter; None when it does not exist.
 
     Its weight is filled in. `usual_weight`: that of the version. `misfit` says why it does not fit
-    the base model; empty if it fits.
+    the base model; empty if it fits. `has_text_encoder`: False if it is known to have no layers in
+    the text encoders.
     """
 
     row: AdapterRow
@@ -34,6 +35,13 @@ class StackView:
     error: str
     misfit: str = ""
     usual_weight: float = USUAL_WEIGHT
+    text_error: str = ""
+    has_text_encoder: bool = True
+
+    @property
+    def label(self) -> str:
+        """The name of the adapter, or what was given in its place."""
+        return self.adapter.name if self.adapter else self.row.slug
 
 
 @dataclass(frozen=True)
@@ -77,16 +85,29 @@ def look_up(
     rows = []
     for index, (row, pair) in enumerate(zip(form.stack, found, strict=True)):
         error = (errors or {}).get(f"weight-{index}", "")
+        text_error = (errors or {}).get(f"text-weight-{index}", "")
         if isinstance(pair, str):
             row = row if row.weight is not None else replace(row, weight=f"{USUAL_WEIGHT:g}")
-            rows.append(StackView(row, None, None, None, error or pair))
+            rows.append(StackView(row, None, None, None, error or pair, text_error=text_error))
             continue
         adapter, version = pair
         misfit = fitting.misfit(adapter, next(kinds), base, bases)
         cover = next(iter(covers.get(adapter.key, [])), None)
         usual = version.usual_weight
         row = row if row.weight is not None else replace(row, weight=f"{usual:g}")
-        rows.append(StackView(row, adapter, cover, version.version, error, misfit, usual))
+        rows.append(
+            StackView(
+                row,
+                adapter,
+                cover,
+                version.version,
+                error,
+                misfit,
+                usual,
+                text_error,
+                has_text_encoder=version.config.get("train_text_encoder") is not False,
+            )
+        )
     return CheckedStack(rows, bases, base, base_kind)
 
 

@@ -7,6 +7,8 @@ from urllib.parse import parse_qs, urlsplit
 import pytest
 from fastapi.testclient import TestClient
 
+from app.registry.adapters.models import Adapter
+from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models.models import BaseModel
 from app.registry.renders import service
@@ -261,14 +263,16 @@ def many(state: AppState) -> None:
 @pytest.mark.parametrize("words", ["moss", "GREEN", "mos"])
 def test_any_adapter_is_found_by_its_name_or_trigger_word(client: TestClient, words: str) -> None:
     page = client.get("/play").text
-    assert 'value="style-24"' in page
+    assert 'name="add" value="style-24"' in page
     assert 'value="moss"' not in page
     assert "The 24 newest. Search for others." in page
     sent = form_of(page, "play-form") | {"find": words}
     found = client.post("/play/stack/find", data=sent, headers=FRAGMENT).text
     assert "<html" not in found
-    assert found.count("<option") == 2
-    assert '<option value="moss">Moss · SD 1.x</option>' in found
+    assert found.count('name="add"') == 1
+    assert 'name="add" value="moss"' in found
+    for shown in ("<strong>Moss</strong>", "version 1, SD 1.x", "mossy green"):
+        assert shown in found
     assert 'id="add-told" role="status" hx-swap-oob="innerHTML">1 adapter found.' in found
     stack = client.post("/play/stack", data=sent | {"add": "moss"}, headers=FRAGMENT).text
     assert 'name="adapter-0" value="moss"' in stack
@@ -287,7 +291,7 @@ def test_adapters_are_found_without_scripts_too(client: TestClient) -> None:
         "half a thought",
         "style-1",
     )
-    assert '<option value="fern">' in page.text
+    assert 'name="add" value="fern"' in page.text
     exact = client.post("/play/stack", data=sent | {"find": "fern@1"})
     fields = form_of(exact.text, "play-form")
     assert (fields["adapter-1"], fields["find"]) == ("fern@1", "")
@@ -297,12 +301,65 @@ def test_adapters_are_found_without_scripts_too(client: TestClient) -> None:
     assert "No adapter has “&lt;b&gt;” in its name" in none.text
 
 
-def test_few_adapters_need_no_search(client: TestClient, state: AppState) -> None:
+def test_the_picker_shows_an_adapter_and_adds_one_of_its_versions(
+    client: TestClient, state: AppState
+) -> None:
     assert "Train a style" in client.get("/play").text
-    fake_workers.adapter(state)
+    adapter = fake_workers.adapter(state)
+    assert 'name="version-chalk"' not in client.get("/play").text  # there is one version only
+    with state.database.write() as session:
+        for number in range(25):
+            new = NewVersion("Chalk", "sd1", f"{number:064}", 5, 8, 8.0, base_model_id=1)
+            version = publish(session, new, adapter_id=adapter.key)
+            if number == 1:
+                aliases.set_alias(session, version, "best")
+        cover = "c" * 64
+        session.get_one(Adapter, adapter.key).cover_sha256 = cover
     page = client.get("/play").text
-    assert 'name="find"' not in page
-    assert '<option value="chalk">' in page
+    for shown in (f"/media/{cover}/small", "version 26, SD 1.x", "chalkboard"):
+        assert shown in page.partition('id="add-choices"')[2]
+    versions = page.partition('name="version-chalk"')[2].partition("</select>")[0]
+    assert '<option value="best">best, version 3</option>' in versions
+    assert versions.count("<option") == 22  # the newest 20, those in use and “best”
+    sent = form_of(page, "play-form") | {"prompt": "x"}
+    for named, reference in (("", "chalk"), ("best", "chalk@best"), ("26", "chalk@26")):
+        added = client.post(
+            "/play/stack",
+            data=sent | {"add": "chalk", "version-chalk": named},
+            headers=FRAGMENT,
+        ).text
+        assert f'name="adapter-0" value="{reference}"' in added
+        assert "Chalk is added with weight 1.</p>" in added
+    dropped = client.post(
+        "/play/stack", data=sent | {"adapter-0": "chalk", "drop": "0"}, headers=FRAGMENT
+    )
+    assert "Chalk is removed.</p>" in dropped.text
+
+
+def test_the_text_encoder_has_a_weight_of_its_own(client: TestClient, state: AppState) -> None:
+    fake_workers.adapter(state)
+    with state.database.write() as session:
+        publish(session, NewVersion("Real", "sd1", "a" * 64, 5, 8, 8.0, base_model_id=1))
+    address = "/play?adapter=real:0.8:0.5&adapter=chalk:0.3&prompt=x&seed=7"
+    page = client.get(address).text
+    sent = form_of(page, "play-form")
+    assert (sent["weight-0"], sent["text-weight-0"]) == ("0.8", "0.5")
+    assert "text-weight-1" not in sent  # “Chalk” was trained without it
+    answer = client.post("/play", data=sent, headers=FRAGMENT)
+    assert "adapter=real%3A0.8%3A0.5&adapter=chalk%3A0.3&" in answer.headers["hx-push-url"]
+    _, render = renders_of(state)
+    assert [used.weights for used in render.stack] == [(0.8, 0.5), (0.3, 0.3)]
+    assert "adapter=real%401%3A0.8%3A0.5" in client.get(f"/renders/{render.key}").text
+    client.post("/play", data=sent | {"text-weight-0": ""})
+    assert renders_of(state)[3].stack[0].weights == (0.8, 0.8)
+    for text, reason in (("nan", "Enter a number."), ("1e9", "between −10 and 10")):
+        refused = client.post("/play", data=sent | {"text-weight-0": text, "weight-1": "x"})
+        assert refused.status_code == 422
+        assert reason in refused.text.partition('id="text-weight-0-error"')[2][:300]
+        assert 'id="weight-1-error"' in refused.text
+        assert form_of(refused.text, "play-form")["text-weight-0"] == text
+    usual = filled(client, "/play?adapter=real::0.5")
+    assert (usual["weight-0"], usual["text-weight-0"]) == ("1", "0.5")
 
 
 def test_cancel_ends_the_picture_and_its_twin_and_twice_is_no_mistake(
@@ -342,23 +399,30 @@ def add_sd15(state: AppState) -> None:
         session.add(base)
 
 
+def assert_unfit(page: str, name: str, made_for: str) -> None:
+    others = page.partition("For another base model")[2]
+    shown = others.partition(f"<strong>{name}</strong>")[2].partition("</li>")[0]
+    assert f"for {made_for}" in shown
+    assert "<button" not in others.partition("</ul>")[0]
+
+
 @pytest.mark.usefixtures("real")
 def test_what_does_not_fit_the_base_cannot_be_added(client: TestClient, state: AppState) -> None:
     page = client.get("/play").text
-    assert '<option value="real">' in page  # no base is chosen: it follows the adapter
-    assert '<option value="chalk">' in page
+    assert 'name="add" value="real"' in page  # no base is chosen: it follows the adapter
+    assert 'name="add" value="chalk"' in page
     for address in ("/play?base=starter", "/play?adapter=chalk:1"):
         page = client.get(address).text
-        assert "<option disabled>Real · for SD 1.x</option>" in page
-        assert '<option value="real">' not in page
+        assert_unfit(page, "Real", "SD 1.x")
+        assert 'name="add" value="real"' not in page
     sent = form_of(page, "play-form") | {"find": "real"}
     found = client.post("/play/stack/find", data=sent, headers=FRAGMENT).text
-    assert "<option disabled>Real · for SD 1.x</option>" in found
+    assert_unfit(found, "Real", "SD 1.x")
     assert "0 adapters found for this base model, 1 for others." in found
     add_sd15(state)
     page = client.get("/play?base=sd15").text
-    assert "<option disabled>Chalk · for “starter”</option>" in page
-    assert '<option value="real">' in page
+    assert_unfit(page, "Chalk", "“starter”")
+    assert 'name="add" value="real"' in page
 
 
 @pytest.mark.usefixtures("real")
@@ -405,5 +469,5 @@ def test_when_none_of_the_newest_fits_those_of_the_family_are_offered(
         for number in range(25):
             publish(session, NewVersion(f"Large {number}", "sdxl", "a" * 64, 5, 8, 8.0))
     page = client.get("/play?base=starter").text
-    assert '<option value="chalk">' in page
+    assert 'name="add" value="chalk"' in page
     assert 'name="find"' in page

@@ -91,8 +91,8 @@ def test_a_text_of_civitai_is_read(client: TestClient) -> None:
 def test_an_image_of_our_own_brings_its_adapters_back(client: TestClient, state: AppState) -> None:
     fake_workers.adapter(state)
     found = recall(client, image=png(OURS))
-    assert found["adapter"] == "chalk@1:0.8"
-    assert found["prompt"] == "a fox  <lora:chalk:0.2:0.5>"  # two weights stay in the prompt
+    assert found["adapter"] == "chalk@1:0.8, chalk:0.5:0.2"
+    assert found["prompt"] == "a fox"
     assert (found["seed"], found["sampler"]) == ("7", "dpmpp_2m_karras")
 
 

@@ -1,0 +1,42 @@
+// The picker of adapters: arrow keys walk between its search and its choices, Enter in the search adds the first one that
+// it found. Closing it gives the focus back to its button, as popovers do.
+(() => {
+  const STEPS = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
+  const choices = (picker) => [...picker.querySelectorAll("button[name=add]")];
+
+  function walk(event, picker) {
+    const search = picker.querySelector("[data-find]");
+    const isSearch = event.target === search;
+    if (!STEPS[event.key] || (isSearch && event.key !== "ArrowDown")) return;
+    const stops = [search, ...choices(picker)];
+    const at = stops.indexOf(event.target);
+    if (at < 0) return; // the version of a choice
+    event.preventDefault();
+    stops[Math.min(stops.length - 1, at + STEPS[event.key])].focus();
+  }
+
+  function addFound(event, picker) {
+    const words = event.target.value.trim();
+    const shown = picker.querySelector("[data-words]")?.dataset.words;
+    if (words && shown !== words) return; // it is searched first
+    event.preventDefault();
+    if (words) choices(picker)[0]?.click();
+  }
+
+  document.addEventListener("keydown", (event) => {
+    const picker = event.target.closest?.("[data-picker]");
+    if (!picker) return;
+    if (event.key === "Enter" && event.target.matches("[data-find]")) addFound(event, picker);
+    else walk(event, picker);
+  }, true);
+
+  document.addEventListener("htmx:afterSwap", (event) => {
+    // new choices, while one of the old ones had the focus
+    if (event.target.id !== "add-choices" || document.activeElement !== document.body) return;
+    event.target.closest("[data-picker]").querySelector("[data-find]").focus();
+  });
+
+  document.addEventListener("click", (event) => {
+    event.target.closest?.("[data-picker] button[name=add]")?.closest("[data-picker]").hidePopover();
+  });
+})();
