@@ -269,14 +269,17 @@ def stack_processes(url: str) -> list[psutil.Process]:
     port = int(url.rsplit(":", 1)[1])
     for child in psutil.Process().children():
         below = child.children(recursive=True)
-        ports = {
-            connection.laddr.port
-            for process in [child, *below]
-            for connection in process.net_connections("tcp")
-        }
-        if port in ports:
+        if any(port in ports(process) for process in [child, *below]):
             return [child, *below]
     raise LookupError("no process of this stack was found")
+
+
+def ports(process: psutil.Process) -> set[int]:
+    """The local TCP ports of a process; none if it has just ended."""
+    try:
+        return {connection.laddr.port for connection in process.net_connections("tcp")}
+    except psutil.NoSuchProcess:
+        return set()
 
 
 def process_name(process: psutil.Process) -> str:

@@ -15,6 +15,7 @@ from playwright.sync_api import Browser, Page, expect
 
 from app.supervisor.guard import descendants
 from app.supervisor.lock import LOCK_NAME
+from bench import load
 from tests.app.supervisor.conftest import alive, wait_until
 from tests.stack.conftest import Stack, poll, stop_stack
 from worker.core.starter.examples import CHALKBOARD
@@ -131,6 +132,21 @@ def test_weights_change_the_picture_and_zero_is_the_base(api: httpx.Client) -> N
         pictures[weight] = render["images"][0]["url"]
     assert pictures[0.0] == pictures[None]
     assert pictures[1.0] != pictures[None]
+
+
+def test_tabs_that_move_a_weight_at_once_each_see_their_own(
+    api: httpx.Client, stack: Stack, capsys: pytest.CaptureFixture[str]
+) -> None:
+    adapter = api.get("/api/v1/adapters").json()[0]
+    found = load.load(stack.url, adapter["slug"], tabs=2, seconds=0.1)
+    drafts = load.drafts_since(stack.data_dir, 0)
+    load.print_load(found, drafts, seconds=0.1)
+    assert [len(tab.seen) for tab in found.tabs] == [1, 1]
+    assert "2 in 0 s" in capsys.readouterr().out
+    last = found.tabs[0].seen.popitem()
+    found.tabs[0].seen[last[0]] = last[1] + 1
+    with pytest.raises(load.LoadError, match="another weight"):
+        load.check(found, drafts)
 
 
 @pytest.mark.parametrize("dtype", ["bf16", "fp32"])
