@@ -16,6 +16,7 @@ from app.registry.integrity.models import BlobCheck
 from app.registry.jobs.models import Event, IoJob
 from app.registry.jobs.presence import WorkerPresence
 from app.registry.ownership.models import Registry
+from app.registry.renders.grids.models import Grid, GridCell
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
 from app.registry.runs.models import Checkpoint, MetricChunk, OwnPreset, Run, Sample
 from app.registry.thumbnails.models import Thumbnail
@@ -40,6 +41,8 @@ __all__ = [
     "DatasetVersion",
     "ErasedHash",
     "Event",
+    "Grid",
+    "GridCell",
     "Image",
     "IoJob",
     "LoginSession",

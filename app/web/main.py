@@ -56,6 +56,7 @@ from app.web.playground import live as live_pages
 from app.web.playground import pages as playground_pages
 from app.web.playground import recall as recall_pages
 from app.web.playground import strip as strip_pages
+from app.web.playground.grids import api as grids_api
 from app.web.runs import api as runs_api
 from app.web.runs import pages as runs_pages
 from app.web.security import (
@@ -151,6 +152,7 @@ def _all_routers() -> Iterator[APIRouter]:
         imports_api,
         hub_api,
         tools_api,
+        grids_api,
         gallery_api,  # before the playground: `zip` is no id
         playground_api,
     )

@@ -40,6 +40,7 @@ PLACES = {
     "/adapters": "adapters",
     "/play": "playground",
     "/renders": "playground",
+    "/grids": "playground",
 }
 
 

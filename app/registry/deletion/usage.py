@@ -15,6 +15,7 @@ from app.registry.datasets.models import Dataset, DatasetVersion, Image
 from app.registry.deletion import latents
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import NOT_FINAL
+from app.registry.renders.grids.deletion import is_in_deleted_grids
 from app.registry.renders.models import Render, RenderImage
 from app.registry.runs.models import Checkpoint, Run, Sample
 from app.registry.state import AppState
@@ -123,18 +124,19 @@ def _queries() -> dict[FileKind, Any]:
     image_of_render = sa.select(col(RenderImage.sha256)).join(
         Render, col(Render.id) == col(RenderImage.render_id)
     )
+    deleted_render = col(Render.deleted_at).is_not(None) | is_in_deleted_grids()
     return {
         FileKind.DATASETS: image.where(live, ~deleted_image),
         FileKind.ADAPTERS: adapter.where(kept, is_listed()),
         FileKind.CHECKPOINT_ADAPTERS: adapter.where(~is_listed()),
         FileKind.SAMPLES: sa.select(col(Sample.sha256)),
-        FileKind.RENDERS: image_of_render.where(col(Render.deleted_at).is_(None)),
+        FileKind.RENDERS: image_of_render.where(~deleted_render),
         FileKind.RUNNING: checkpoint.where(running),
         FileKind.CHECKPOINTS: checkpoint.where(~running),
         FileKind.PINNED: sa.select(sa.cast(col(DatasetVersion.items), sa.Text)),
         FileKind.DELETED_DATASETS: image.where(~live),
         FileKind.DELETED_IMAGES: image.where(live, deleted_image),
-        FileKind.DELETED_RENDERS: image_of_render.where(col(Render.deleted_at).is_not(None)),
+        FileKind.DELETED_RENDERS: image_of_render.where(deleted_render),
         FileKind.DELETED_ADAPTERS: adapter.where(~kept),
         FileKind.JOBS: sa.select(*job),
     }

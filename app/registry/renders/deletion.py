@@ -16,6 +16,7 @@ from app.registry.deletion.freeing import Deletion
 from app.registry.errors import Conflict, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.jobs.states import NOT_FINAL
+from app.registry.renders.grids.deletion import forget_renders, is_in_grid
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
 
 
@@ -44,6 +45,7 @@ def delete_renders(session: Session, render_ids: Iterable[int], *, title: str) -
         connection.execute(pointing.values(twin_id=None))
         for owned in (RenderImage, RenderAdapter):
             connection.execute(sa.delete(owned).where(col(owned.render_id).in_(chunk)))
+        forget_renders(session, chunk)
         jobs.forget_texts(session, Render, chunk)
     for chunk in in_chunks(keys | twins):
         session.connection().execute(sa.delete(Render).where(col(Render.id).in_(chunk)))
@@ -91,6 +93,7 @@ def ended_renders(
 ) -> list[int]:
     """The ids of renders that have ended, oldest first; twins go with their renders.
 
+    Those with an image in a grid are left out: they stay as long as the grid does.
     `before`: only those that ended earlier. `keep_covers`: not those with the cover of an adapter.
     """
     of_twin = aliased(Render)
@@ -99,7 +102,9 @@ def ended_renders(
         .where(col(of_twin.id) == col(Render.twin_id), col(of_twin.status).in_(NOT_FINAL))
         .exists()
     )
-    query = select(Render.id).where(col(Render.status).not_in(NOT_FINAL), ~unfinished_twin)
+    query = select(Render.id).where(
+        col(Render.status).not_in(NOT_FINAL), ~unfinished_twin, ~is_in_grid()
+    )
     if only_drafts:
         query = query.where(col(Render.draft_slot).is_not(None))
     if before is not None:

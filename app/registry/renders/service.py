@@ -80,9 +80,21 @@ def create_render(session: Session, request: RenderRequest, store: BlobStore) ->
     render, twin = _plan_render(session, request)
     if twin is not None:
         render.twin_id = _store_render(session, twin, store).key
-    _store_render(session, render, store)
+    store_planned(session, render, store)
     if twin is not None:  # what was asked for comes first
         twin.created_at = render.created_at + timedelta(microseconds=1)
+        session.flush()
+    return render
+
+
+def plan_single(session: Session, request: RenderRequest) -> Render:
+    """The row of a render without twin, not stored. Raises InvalidInput for every bad field."""
+    return _plan_render(session, replace(request, twin=False))[0]
+
+
+def store_planned(session: Session, render: Render, store: BlobStore) -> Render:
+    """Store a planned render: queued, or finished if `store` has the images of an equal one."""
+    _store_render(session, render, store)
     for adapter_id in {used.adapter_id for used in render.stack}:
         session.add(RenderAdapter(adapter_id=adapter_id, render_id=render.key))
     session.flush()

@@ -1,0 +1,119 @@
+"""The cells of a grid: the request of each, and how those that differ in weights share a render."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass, fields, replace
+from typing import Any
+
+from app.registry.adapters.weighted import WeightedAdapter
+from app.registry.renders.grids.axes import Axis, AxisKind
+from app.registry.renders.models import Render
+from app.registry.renders.service import RenderRequest
+
+OWN_TO_A_CELL = {"adapters", "cache_key", "created_at", "id", "search_text"}
+WEIGHTS = {"weight", "text_encoder_weight"}
+
+
+def stored_request(request: RenderRequest) -> dict[str, Any]:
+    """The request as JSON."""
+    values = {each.name: getattr(request, each.name) for each in fields(request)}
+    return values | {"adapters": [used.model_dump() for used in request.adapters]}
+
+
+def read_request(stored: dict[str, Any]) -> RenderRequest:
+    """The request that `stored_request` wrote; what later versions added has its default."""
+    known = {each.name for each in fields(RenderRequest)}
+    values = {name: value for name, value in stored.items() if name in known}
+    adapters = [WeightedAdapter.model_validate(used) for used in stored["adapters"]]
+    return RenderRequest(**values | {"adapters": adapters})
+
+
+def place_of(sizes: tuple[int, int, int], column: int, row: int, sheet: int) -> int:
+    """The number of a cell."""
+    columns, rows, _ = sizes
+    return (sheet * rows + row) * columns + column
+
+
+def position_of(sizes: tuple[int, int, int], place: int) -> tuple[int, int, int]:
+    """Column, row and sheet of a cell."""
+    columns, rows, _ = sizes
+    return place % columns, place // columns % rows, place // (columns * rows)
+
+
+def cell_request(base: RenderRequest, axes: Sequence[Axis], place: int) -> RenderRequest:
+    """The request for the image of one cell."""
+    sizes = (*(len(axis.values) for axis in axes), 1, 1, 1)[:3]
+    at = position_of((sizes[0], sizes[1], sizes[2]), place)
+    chosen = [(axis, axis.values[index].value) for axis, index in zip(axes, at, strict=False)]
+    request = base
+    for axis, value in sorted(chosen, key=lambda pair: pair[0].kind is AxisKind.WEIGHT):
+        request = _with_value(request, axis, value)
+    return replace(request, adapters=[used for used in request.adapters if used is not None])
+
+
+def _with_value(request: RenderRequest, axis: Axis, value: Any) -> RenderRequest:
+    """The request with one value of an axis; an adapter that is left out is None until the end."""
+    if not axis.kind.is_of_row:
+        return replace(request, **{axis.kind.value: value})
+    stack: list[Any] = list(request.adapters)
+    before = stack[axis.row] if axis.row < len(stack) else None
+    if axis.kind is AxisKind.WEIGHT:
+        after = before and _at_weight(before, value)
+    elif value is None:
+        after = None
+    else:
+        weight = value["weight"]
+        if weight is None and axis.kind is AxisKind.CHECKPOINT and before is not None:
+            weight = before.weight
+        after = WeightedAdapter.model_validate(value | {"weight": weight})
+    stack[axis.row : axis.row + 1] = [after]
+    return replace(request, adapters=stack)
+
+
+def _at_weight(used: WeightedAdapter, weight: float) -> WeightedAdapter:
+    """The adapter at another weight, in the text encoders too unless theirs was another one."""
+    change: dict[str, Any] = {"weight": weight}
+    if used.text_encoder_weight == used.weight:
+        change["text_encoder_weight"] = None
+    return used.model_copy(update=change)
+
+
+@dataclass(frozen=True)
+class Batch:
+    """Cells whose images one render makes, by their places; `weights`: None for a single image."""
+
+    places: list[int]
+    weights: list[list[float]] | None
+
+
+def batches_of(planned: dict[int, Render], *, most: int) -> list[Batch]:
+    """The cells in order of their places, those that differ only in weights together.
+
+    `planned`: the render of each cell alone. `most`: images in a batch.
+    """
+    groups: dict[str, list[int]] = {}
+    for place in sorted(planned):
+        groups.setdefault(_same_but_weights(planned[place]), []).append(place)
+    found = []
+    for places in groups.values():
+        for start in range(0, len(places), most):
+            chunk = places[start : start + most]
+            if len(chunk) == 1:
+                found.append(Batch(chunk, None))
+                continue
+            weights = [[used.weight for used in planned[place].stack] for place in chunk]
+            found.append(Batch(chunk, weights))
+    return sorted(found, key=lambda batch: batch.places[0])
+
+
+def _same_but_weights(render: Render) -> str:
+    """Equal for renders that can be images of one strip."""
+    rest = render.model_dump(mode="json", exclude=OWN_TO_A_CELL)
+    stack = []
+    for used in render.adapters:
+        text = used["text_encoder_weight"]
+        fixed = {name: value for name, value in used.items() if name not in WEIGHTS}
+        stack.append(fixed | {"text": None if text == used["weight"] else text})
+    return json.dumps([rest, stack], sort_keys=True)

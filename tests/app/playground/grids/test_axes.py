@@ -1,0 +1,56 @@
+"""Axes of grids as people write them: lists, ranges, alternatives."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.registry.errors import InvalidInput
+from app.registry.renders.grids.alternatives import expand_alternatives
+from app.registry.renders.grids.numbers import read_numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "numbers"),
+    [
+        ("0.25 to 1.25 by 0.25", [0.25, 0.5, 0.75, 1, 1.25]),
+        ("1 to -1 by 0.5", [1, 0.5, 0, -0.5, -1]),
+        ("−0.5 .. 0.5 step 0.5", [-0.5, 0, 0.5]),
+        ("0-1.5 (+0.25)", [0, 0.25, 0.5, 0.75, 1, 1.25, 1.5]),
+        ("0-1 [5]", [0, 0.25, 0.5, 0.75, 1]),
+        ("1-3, 7", [1, 2, 3, 7]),
+        ("0,5; 0,75", [0.5, 0.75]),
+        ("1\n2", [1, 2]),
+        ("", []),
+    ],
+)
+def test_lists_and_ranges_are_read(text: str, numbers: list[float]) -> None:
+    assert [float(number) for number in read_numbers(text)] == numbers
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("NaN", "no number and no range"),
+        ("1e9", "no number and no range"),
+        ("9" * 5_000, "no number and no range"),
+        ("1 to 2 by 0", "a step of 0"),
+        ("0 to 100000 by 0.001", "100,000,001 values or more"),
+        ("0-1 [999999]", "999,999 values or more"),
+        ("1-300, 1-300", "600 values or more"),
+    ],
+)
+def test_what_is_no_range_is_said(text: str, sentence: str) -> None:
+    with pytest.raises(InvalidInput, match=sentence):
+        read_numbers(text)
+
+
+def test_alternatives_make_every_prompt() -> None:
+    assert expand_alternatives("a {red|blue} {cat|dog}, {ink}") == [
+        "a red cat, {ink}",
+        "a red dog, {ink}",
+        "a blue cat, {ink}",
+        "a blue dog, {ink}",
+    ]
+    assert expand_alternatives("a {|big} cat") == ["a cat", "a big cat"]
+    with pytest.raises(InvalidInput, match="1,048,576 prompts"):
+        expand_alternatives("{a|b}" * 20)

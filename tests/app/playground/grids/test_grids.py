@@ -1,0 +1,235 @@
+"""Grids through the REST API and the service: cells, batches, cache, cancel, continue, delete."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+from fastapi.testclient import TestClient
+from sqlmodel import col, select
+
+from app.registry.adapters import service as adapters
+from app.registry.deletion.usage import FileKind, storage_use
+from app.registry.renders import listing
+from app.registry.renders.deleted import delete_deleted_renders
+from app.registry.renders.deletion import delete_renders, ended_renders
+from app.registry.state import AppState
+from app.registry.tables import Grid, GridCell, Render
+from tests import fake_workers
+
+WEIGHTS = {"kind": "weight", "values": "0.5 to 1 by 0.25"}
+PROMPTS = {"kind": "prompt", "values": "a fox\na {red|blue} boat"}
+
+
+def ask(client: TestClient, path: str = "", **body: Any) -> Any:
+    request = {"prompt": "a castle", "seed": 7} | body.pop("request", {})
+    return client.post(f"/api/v1/grids{path}", json={"request": request} | body)
+
+
+def created(client: TestClient, **body: Any) -> Any:
+    answer = ask(client, **body)
+    assert answer.status_code == 202, answer.text
+    return answer.json()
+
+
+def renders(state: AppState) -> list[Render]:
+    with state.database.read() as session:
+        return list(session.exec(select(Render).order_by(col(Render.id))))
+
+
+def get(client: TestClient, grid: Any) -> Any:
+    return client.get(f"/api/v1/grids/{grid['id']}").json()
+
+
+def states(client: TestClient, grid: Any) -> list[str]:
+    return [cell["state"] for cell in get(client, grid)["images"]]
+
+
+def test_cells_that_differ_in_weights_share_a_render_after_what_people_wait_for(
+    client: TestClient, state: AppState
+) -> None:
+    chalk = fake_workers.adapter(state, "Chalk")
+    night = fake_workers.adapter(state, "Night")
+    stack = {"adapters": [{"id": chalk.key}, {"id": night.key, "weight": 0.4}]}
+    grid = created(client, request=stack, columns=WEIGHTS, rows=PROMPTS)
+    assert (grid["title"], grid["cells"], grid["done"]) == ("Weight × prompt", 9, 0)
+    assert grid["axes"][0]["labels"] == ["Chalk 0.50", "Chalk 0.75", "Chalk 1.00"]
+    assert grid["axes"][1]["labels"] == ["a fox", "a red boat", "a blue boat"]
+    made = renders(state)
+    assert [row.prompt for row in made] == ["a fox", "a red boat", "a blue boat"]
+    assert all(row.weights == [[0.5, 0.4], [0.75, 0.4], [1.0, 0.4]] for row in made)
+    single = client.post("/api/v1/renders", json={"prompt": "an owl"}).json()
+    assert fake_workers.draw(state)[0].key == single["id"]
+    done = get(client, grid)
+    assert (done["status"], done["done"], done["seconds_left"]) == ("done", 9, None)
+    assert len({cell["url"] for cell in done["images"]}) == 9
+    at = [(cell["column"], cell["row"], cell["sheet"]) for cell in done["images"]]
+    assert at[:4] == [(0, 0, 0), (1, 0, 0), (2, 0, 0), (0, 1, 0)]
+    with state.database.read() as session:
+        assert [row.key for row in listing.recent_renders(session)] == [single["id"]]
+        assert listing.adapter_renders(session, chalk.key) == []
+
+
+def test_images_that_are_there_are_used_again_and_equal_cells_have_one(
+    client: TestClient, state: AppState
+) -> None:
+    chalk = fake_workers.adapter(state)
+    with state.database.write() as session:
+        fake_workers.choose_precision(session, 1)
+    stack = {"adapters": [{"id": chalk.key}]}
+    alone = {"prompt": "a castle", "seed": 7, "adapters": [{"id": chalk.key, "weight": 1.25}]}
+    client.post("/api/v1/renders", json=alone)
+    fake_workers.draw(state)
+    created(client, request=stack, columns=WEIGHTS)
+    fake_workers.draw(state)
+    count = len(renders(state))
+    wider = {"kind": "weight", "values": "0.5, 0.75, 1, 1, 1.25, 1.5"}
+    seeds = {"kind": "seed", "values": "7, 8"}
+    guess = ask(client, "/estimate", request=stack, columns=wider, rows=seeds).json()
+    assert guess["notes"] == ["Columns: 1 value given twice, used once."]
+    assert (guess["cells"], guess["images"], guess["cached_images"]) == (10, 10, 4)
+    assert guess["seconds"] == pytest.approx(6 * 0.8 / 3)
+    grid = created(client, request=stack, columns=wider, rows=seeds)
+    new = renders(state)[count:]
+    assert [row.weights for row in new] == [None, [[0.5], [0.75], [1.0], [1.25], [1.5]]]
+    assert states(client, grid)[:6] == ["done"] * 4 + ["waiting"] * 2
+    # weight 0 is the same image, whatever the adapter
+    nothing = created(
+        client,
+        request={"seed": 1},
+        columns={"kind": "adapter", "values": f"{chalk.slug}:0, none"},
+    )
+    assert len({cell["render_id"] for cell in nothing["images"]}) == 1
+
+
+def test_a_grid_is_canceled_continued_deleted_and_restored(
+    client: TestClient, state: AppState
+) -> None:
+    chalk = fake_workers.adapter(state)
+    steps = {"kind": "steps", "values": "10, 20"}
+    grid = created(client, request={"adapters": [{"id": chalk.key}]}, columns=WEIGHTS, rows=steps)
+    address = f"/api/v1/grids/{grid['id']}"
+    for _ in range(2):
+        assert client.post(f"{address}/cancel").json()["status"] == "incomplete"
+    assert states(client, grid) == ["canceled"] * 6
+    assert client.post(f"{address}/continue").json()["status"] == "active"
+    fake_workers.draw(state)
+    assert states(client, grid) == ["done"] * 6
+    assert client.post(f"{address}/continue").json()["done"] == 6
+    assert client.delete(address).status_code == 204
+    assert client.get("/api/v1/grids").json() == []
+    assert client.post(f"{address}/continue").status_code == 409
+    (gone,) = client.get("/api/v1/grids?deleted=true").json()
+    assert (gone["id"], gone["done"]) == (grid["id"], 6)
+    assert client.post(f"{address}/restore").json()["deleted_at"] is None
+    assert client.patch(address, json={"title": "  Castles  at night "}).json()["title"] == (
+        "Castles at night"
+    )
+    assert client.get("/api/v1/grids/99").status_code == 404
+
+
+def used_files(state: AppState, kind: FileKind) -> int:
+    return next(use.files for use in storage_use(state) if use.kind is kind)
+
+
+def test_images_of_a_grid_live_as_long_as_the_grid(client: TestClient, state: AppState) -> None:
+    chalk = fake_workers.adapter(state)
+    stack = {"adapters": [{"id": chalk.key}]}
+    grid = created(client, request=stack, columns=WEIGHTS)
+    fake_workers.draw(state)
+    (render,) = renders(state)
+    with state.database.read() as session:
+        assert ended_renders(session) == ended_renders(session, only_drafts=True) == []
+    client.delete(f"/api/v1/grids/{grid['id']}")
+    assert used_files(state, FileKind.DELETED_RENDERS) == 3
+    kept = created(client, request=stack, columns=WEIGHTS)
+    assert used_files(state, FileKind.DELETED_RENDERS) == 0
+    assert {cell["render_id"] for cell in kept["images"]} == {render.key}
+    with state.database.write() as session:
+        assert "1 grid" in delete_deleted_renders(session).goes
+    assert states(client, kept) == ["done"] * 3
+    with state.database.write() as session:  # one image deleted for good by itself
+        delete_renders(session, [render.key], title="")
+    assert states(client, kept) == ["deleted"] * 3
+    client.post(f"/api/v1/grids/{kept['id']}/continue")
+    fake_workers.draw(state)
+    assert states(client, kept) == ["done"] * 3
+    client.delete(f"/api/v1/grids/{kept['id']}")
+    with state.database.write() as session:
+        delete_deleted_renders(session)
+    assert renders(state) == []
+    with state.database.read() as session:
+        assert session.exec(select(Grid)).all() == session.exec(select(GridCell)).all() == []
+
+
+def test_checkpoints_and_found_adapters_beside_a_fixed_one(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state, "Ink fine")
+    fake_workers.adapter(state, "Ink bold")
+    chalk = fake_workers.adapter(state)
+    stack = {"adapters": [{"id": chalk.key, "weight": 0.3}]}
+    found = {"kind": "adapter", "values": "search: ink", "adapter": 1}
+    samplers = {"kind": "sampler", "values": "Euler a, ddim"}
+    grid = created(
+        client,
+        request=stack,
+        columns=found,
+        rows=samplers,
+        sheets={"kind": "guidance", "values": "2, 4.5"},
+    )
+    assert grid["axes"][0]["labels"] == ["Ink bold", "Ink fine"]
+    assert grid["axes"][1]["labels"] == ["Euler a", "DDIM"]
+    assert [cell["sheet"] for cell in grid["images"]] == [0] * 4 + [1] * 4
+    names = [[(used.name, used.weight) for used in row.stack] for row in renders(state)]
+    assert names[:2] == [[("Chalk", 0.3), ("Ink bold", 1.0)], [("Chalk", 0.3), ("Ink fine", 1.0)]]
+
+
+BAD = [
+    ({"columns": {"kind": "seed", "values": "1 to 100000"}}, "columns", "at most 400 images"),
+    (
+        {
+            "columns": {"kind": "seed", "values": "1 to 100"},
+            "rows": {"kind": "steps", "values": "1 to 100"},
+            "sheets": {"kind": "guidance", "values": "1 to 10"},
+        },
+        "columns",
+        "100 × 100 × 10 = 100,000 images; at most 400",
+    ),
+    ({"columns": {"kind": "sampler", "values": "euler, dpm9"}}, "columns", "“dpm9”. There are"),
+    ({"columns": {"kind": "seed", "values": " "}}, "columns", "Enter the values"),
+    ({"columns": {"kind": "steps", "values": "10, 1000"}}, "columns", "150 at most"),
+    ({"columns": {"kind": "steps", "values": "1.5"}}, "columns", "not a whole number"),
+    ({"columns": WEIGHTS}, "columns", "Weights need an adapter"),
+    ({"columns": WEIGHTS | {"adapter": 3}}, "columns", "no adapter 4"),
+    ({"columns": {"kind": "adapter", "values": "nobody:0.5"}}, "columns", "no such adapter"),
+    ({"columns": {"kind": "adapter", "values": "chalk:x"}}, "columns", "no valid weight"),
+    ({"columns": {"kind": "adapter", "values": "other"}}, "columns", "does not fit"),
+    ({"columns": {"kind": "adapter", "values": "search: xyz"}}, "columns", "matches “xyz”"),
+    ({"columns": {"kind": "checkpoint", "values": "99"}}, "columns", "no run 99"),
+    ({"columns": {"kind": "checkpoint", "values": "best"}}, "columns", "number of a run"),
+    (
+        {"columns": PROMPTS, "rows": {"kind": "prompt", "values": "an owl"}},
+        "rows",
+        "vary the same",
+    ),
+    ({"columns": PROMPTS, "sheets": WEIGHTS}, "sheets", "Sheets need rows"),
+    ({"columns": PROMPTS, "request": {"count": 2}}, "request", "a cell is one image"),
+    ({"columns": PROMPTS, "request": {"guidance": 99}}, "guidance", "30"),
+    ({"columns": PROMPTS | {"values": "x" * 30_000}}, "columns", "30,000 characters"),
+]
+
+
+def test_what_can_be_no_grid_is_said(client: TestClient, state: AppState) -> None:
+    fake_workers.adapter(state)
+    with state.database.write() as session:
+        other = adapters.get_adapter(session, fake_workers.adapter(state, "Other").key)
+        other.base_family = "sdxl"
+        session.add(other)
+    for body, field, sentence in BAD:
+        answer = ask(client, **body)
+        assert answer.status_code == 422, answer.text
+        reasons = {each["field"]: each["detail"] for each in answer.json()["errors"]}
+        found = [reason for name, reason in reasons.items() if name.split(".")[0] == field]
+        assert sentence in "".join(found), reasons
+    assert renders(state) == []
