@@ -17,7 +17,7 @@ from app.registry.jobs.models import Event, IoJob
 from app.registry.jobs.presence import WorkerPresence
 from app.registry.ownership.models import Registry
 from app.registry.renders.grids.models import Grid, GridCell
-from app.registry.renders.models import Render, RenderAdapter, RenderImage
+from app.registry.renders.models import Render, RenderAdapter, RenderImage, RenderSource
 from app.registry.runs.models import Checkpoint, MetricChunk, OwnPreset, Run, Sample
 from app.registry.thumbnails.models import Thumbnail
 
@@ -52,6 +52,7 @@ __all__ = [
     "Render",
     "RenderAdapter",
     "RenderImage",
+    "RenderSource",
     "Run",
     "Sample",
     "Thumbnail",

@@ -7,10 +7,12 @@ import os
 import threading
 import time
 from collections.abc import Sequence
+from functools import partial
 from textwrap import shorten
 from typing import TYPE_CHECKING, Any
 
 import sqlalchemy as sa
+from PIL import Image
 from sqlmodel import Session, select
 
 from app.registry.adapters.models import Adapter, AdapterVersion
@@ -149,7 +151,7 @@ class RenderJobs:
                 from_cache=True,
                 note=cached.note,
                 precision=render.precision,
-                progress=render.steps * render.count,
+                progress=render.all_steps,
             )
         return True
 
@@ -175,7 +177,7 @@ class RenderJobs:
         watch: CancelWatch,
     ) -> RenderPrecision:
         """Choose the precision of a base model by timing it for this render; stored for later."""
-        warm, total = self._warm_pipelines(), render.steps * render.count
+        warm, total = self._warm_pipelines(), render.all_steps
         # loading is no progress that could get stuck
         pipeline = warm.pipeline(base, RenderPrecision.FP32)
         with (
@@ -196,6 +198,7 @@ class RenderJobs:
     ) -> None:
         started = time.monotonic()
         base_models.require_ready(base)
+        source = self._read_source(render)
         watch = CancelWatch(self._database, lease, stopping)
         try:
             with watch:
@@ -212,15 +215,17 @@ class RenderJobs:
                     RenderProgress(self._database, lease, stopping, previews) as steps,
                     pipeline.stoppable(watch.should_stop),
                 ):
-                    config = _config(render)
-                    if render.weights is None:
-                        drawn = pipeline.render(
-                            config, on_step=steps.note, on_preview=previews.note
-                        )
-                    else:
-                        drawn = pipeline.render_weights(
-                            config, stacks, on_step=steps.note, on_preview=previews.note
-                        )
+                    draw = (
+                        pipeline.render
+                        if render.weights is None
+                        else partial(pipeline.render_weights, stacks=stacks)
+                    )
+                    drawn = draw(
+                        _config(render),
+                        source=source,
+                        on_step=steps.note,
+                        on_preview=previews.note,
+                    )
         except RenderCanceled:
             if watch.has_stored_end:
                 return
@@ -234,6 +239,15 @@ class RenderJobs:
             self._fail_render(lease, "render", str(error))
             return
         self._store_images(render, base, drawn, lease, time.monotonic() - started)
+
+    def _read_source(self, render: Render) -> Image.Image | None:
+        """The image that a render starts from; it was written by Brushwork."""
+        if render.source_sha256 is None:
+            return None
+        with self._store.open(render.source_sha256) as file:
+            image = Image.open(file, formats=("PNG",))
+            image.load()
+            return image
 
     def _store_images(
         self,
@@ -250,7 +264,10 @@ class RenderJobs:
                 for index in range(len(drawn))
             ]
         settings = {"prompt", "negative_prompt", "sampler", "steps", "guidance", "clip_skip"}
-        request = render.model_dump(include=settings | {"width", "height"}) | {
+        settings |= {"width", "height"}
+        if render.source_sha256 is not None:
+            settings |= {"source_sha256", "strength"}
+        request = render.model_dump(include=settings) | {
             "base": base.name,
             "fingerprint": base.fingerprint,
             "precision": render.precision,
@@ -270,6 +287,8 @@ class RenderJobs:
                 sampler=SamplerName(render.sampler),
                 clip_skip=render.clip_skip,
                 precision=render.precision,
+                strength=render.strength,
+                source_sha256=render.source_sha256,
                 adapters=used[index],
             )
             stack = [adapter.for_render() for adapter in _active(render, index)]
@@ -286,7 +305,7 @@ class RenderJobs:
                 seconds=seconds,
                 note=_note(render, drawn[0].truncated),
                 precision=render.precision,
-                progress=render.steps * render.count,
+                progress=render.all_steps,
             )
 
     def _warm_pipelines(self) -> WarmPipelines:
@@ -383,6 +402,7 @@ def _config(render: Render) -> RenderConfig:
         width=render.width,
         height=render.height,
         count=1 if render.weights is not None else render.count,
+        strength=render.strength,
     )
 
 

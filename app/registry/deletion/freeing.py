@@ -43,7 +43,9 @@ HOLDERS = {
     "dataset_version": "a run was trained on it",
     "image": "a dataset has the same image",
     "io_job": "a job of the last days refers to it",
+    "render": "a render starts from it",
     "render_image": "another render shows it",
+    "render_source": "a render starts from it, or did in the last hours",
     "sample": "it is a sample of another run",
     "thumbnail": "it is still shown",
 }
@@ -55,7 +57,9 @@ HOLDERS_OF_MANY = {
     "dataset_version": "runs were trained on them",
     "image": "datasets have the same images",
     "io_job": "jobs of the last days refer to them",
+    "render": "renders start from them",
     "render_image": "other renders show them",
+    "render_source": "renders start from them, or did in the last hours",
     "sample": "they are samples of other runs",
     "thumbnail": "they are still shown",
 }

@@ -16,7 +16,7 @@ from app.registry.deletion import latents
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import NOT_FINAL
 from app.registry.renders.grids.deletion import is_in_deleted_grids
-from app.registry.renders.models import Render, RenderImage
+from app.registry.renders.models import Render, RenderImage, RenderSource
 from app.registry.runs.models import Checkpoint, Run, Sample
 from app.registry.state import AppState
 from app.registry.survey import HASH, ROWS_AT_ONCE
@@ -130,7 +130,10 @@ def _queries() -> dict[FileKind, Any]:
         FileKind.ADAPTERS: adapter.where(kept, is_listed()),
         FileKind.CHECKPOINT_ADAPTERS: adapter.where(~is_listed()),
         FileKind.SAMPLES: sa.select(col(Sample.sha256)),
-        FileKind.RENDERS: image_of_render.where(~deleted_render),
+        FileKind.RENDERS: sa.union_all(
+            image_of_render.where(~deleted_render),
+            sa.select(col(RenderSource.sha256)),
+        ),
         FileKind.RUNNING: checkpoint.where(running),
         FileKind.CHECKPOINTS: checkpoint.where(~running),
         FileKind.PINNED: sa.select(sa.cast(col(DatasetVersion.items), sa.Text)),

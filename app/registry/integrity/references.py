@@ -21,7 +21,7 @@ from app.registry.db import database_now
 from app.registry.jobs.kinds import DamagedJob, FuseAdapterResult, ImportAdapterArgs, JobKind
 from app.registry.jobs.models import JOB_FILES_KEPT, IoJob
 from app.registry.jobs.states import ACTIVE
-from app.registry.renders.models import RenderImage
+from app.registry.renders.models import Render, RenderImage, RenderSource
 from app.registry.runs.models import Checkpoint, Run, Sample
 from app.registry.survey import ROWS_AT_ONCE
 from app.registry.thumbnails import service as thumbnails
@@ -33,6 +33,7 @@ FROM_BACKUP = "Restore it from a backup"
 ADAPTER_REMEDY = f"{FROM_BACKUP}, import or train the adapter again, or delete it."
 IMAGE_REMEDY = f"{FROM_BACKUP}, upload the image again, or delete it."
 RENDER_REMEDY = f"{FROM_BACKUP}, or generate the image again."
+SOURCE_REMEDY = f"{FROM_BACKUP}, or upload the image again."
 RUN_REMEDY = f"{FROM_BACKUP}; the run continues from an older checkpoint."
 AGAIN_REMEDY = f"{FROM_BACKUP}, or do this again."
 MADE_AGAIN = "It is made again when it is needed."
@@ -188,6 +189,17 @@ def _renders(session: Session, wanted: Hashes) -> Iterator[Reference]:
         yield Reference(row.sha256, Subject.RENDER, row.render_id, what, RENDER_REMEDY)
 
 
+def _sources(session: Session, wanted: Hashes) -> Iterator[Reference]:
+    """The images that renders start from, and those that none uses yet."""
+    starting = select(Render.source_sha256, Render.id).where(col(Render.source_sha256).is_not(None))
+    for sha256, render_id in _rows(session, starting, Render.source_sha256, wanted):
+        what = f"the image that the render {render_id} starts from"
+        yield Reference(sha256, Subject.RENDER, render_id, what, SOURCE_REMEDY)
+    for sha256 in _rows(session, select(RenderSource.sha256), RenderSource.sha256, wanted):
+        what = "an image to start from, chosen on the playground"
+        yield Reference(sha256, Subject.RENDER, 0, what, SOURCE_REMEDY)
+
+
 def _thumbnails(session: Session, wanted: Hashes) -> Iterator[Reference]:
     """Thumbnails, each as part of what shows its image."""
     for column in (Thumbnail.small_sha256, Thumbnail.large_sha256):
@@ -227,6 +239,7 @@ READERS: tuple[Reader, ...] = (
     _images,
     _checkpoints,
     _renders,
+    _sources,
     _samples,
     _covers,
     _downloads,

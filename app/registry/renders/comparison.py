@@ -94,6 +94,16 @@ def _facts(session: Session, render: Render) -> Facts:
         "steps": ("Steps", render.steps, count_text(render.steps)),
         "sampler": ("Sampler", render.sampler, SamplerName(render.sampler).label),
         "guidance": ("Guidance scale", render.guidance, f"{render.guidance:g}"),
+        "source": (
+            "Starts from",
+            render.source_sha256,
+            f"image {render.source_sha256[:8]}" if render.source_sha256 else "noise",
+        ),
+        "strength": (
+            "Strength",
+            render.strength,
+            NONE if render.strength is None else f"{render.strength:g}",
+        ),
         "clip_skip": ("CLIP skip", render.clip_skip, count_text(render.clip_skip)),
         "size": ("Size", size, size),
         "base_model": ("Base model", base.key, base.name),

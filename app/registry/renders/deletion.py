@@ -18,6 +18,7 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.states import NOT_FINAL
 from app.registry.renders.grids.deletion import forget_renders, is_in_grid
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
+from app.registry.renders.sources import forget_unused
 
 
 def delete_render(session: Session, render_id: int) -> Deletion:
@@ -34,10 +35,13 @@ def delete_renders(session: Session, render_ids: Iterable[int], *, title: str) -
     deletion = Deletion(title)
     deletion.count(len(keys - twins), "render")
     deletion.count(len(twins), "image without adapters", "images without adapters")
+    sources: set[str] = set()
     for chunk in in_chunks(keys | twins):
         _require_ended(session, chunk)
         of_renders = select(RenderImage.sha256).where(col(RenderImage.render_id).in_(chunk))
         deletion.files.update(session.exec(of_renders))
+        used = select(Render.source_sha256).where(col(Render.id).in_(chunk))
+        sources.update(filter(None, session.exec(used)))
     publications.forget_images(session, deletion.files)
     for chunk in in_chunks(keys | twins):
         connection = session.connection()
@@ -49,6 +53,9 @@ def delete_renders(session: Session, render_ids: Iterable[int], *, title: str) -
         jobs.forget_texts(session, Render, chunk)
     for chunk in in_chunks(keys | twins):
         session.connection().execute(sa.delete(Render).where(col(Render.id).in_(chunk)))
+    for chunk in in_chunks(sources):
+        forget_unused(session, among=chunk)
+    deletion.files |= sources
     session.expire_all()
     return deletion
 

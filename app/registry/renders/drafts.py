@@ -18,7 +18,7 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.kinds import DeleteDraftsArgs, JobKind
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import ACTIVE, NOT_FINAL, JobStatus
-from app.registry.renders import service
+from app.registry.renders import service, sources
 from app.registry.renders.deletion import delete_renders, ended_renders
 from app.registry.renders.models import Render
 from app.registry.renders.service import RenderRequest
@@ -91,22 +91,29 @@ def keep_draft(session: Session, render_id: int) -> Render:
 def delete_old_drafts(session: Session) -> Deletion:
     """Delete drafts that ended an hour ago, the oldest first, at most DELETED_AT_ONCE.
 
-    Those that are the cover of an adapter stay.
+    Those that are the cover of an adapter stay. Images to start from that no render uses are
+    deleted with them.
     """
     before = database_now(session) - DRAFTS_KEPT
     keys = ended_renders(session, before=before, only_drafts=True)
-    return delete_renders(session, keys[:DELETED_AT_ONCE], title="drafts of the playground")
+    title = "drafts of the playground"
+    deletion = delete_renders(session, keys[:DELETED_AT_ONCE], title=title)
+    forgotten = sources.forget_unused(session)
+    deletion.count(len(forgotten), "unused image to start from", "unused images to start from")
+    deletion.files.update(forgotten)
+    return deletion
 
 
 def is_due(session: Session) -> bool:
-    """True if a draft is to be deleted, and no job does that."""
+    """True if a draft or an unused source is to be deleted, and no job does that."""
     active = select(IoJob.id).where(
         IoJob.kind == JobKind.DELETE_DRAFTS, col(IoJob.status).in_(ACTIVE)
     )
     if session.exec(active.limit(1)).first() is not None:
         return False
     before = database_now(session) - DRAFTS_KEPT
-    return bool(ended_renders(session, before=before, only_drafts=True))
+    drafts = ended_renders(session, before=before, only_drafts=True)
+    return bool(drafts) or sources.has_unused(session)
 
 
 def order_if_due(database: Database) -> IoJob | None:
@@ -136,8 +143,8 @@ def expected_seconds(
         .limit(RECENT)
     )
     each = [
-        row.seconds / (row.count * row.steps * row.width * row.height)
+        row.seconds / (row.all_steps * row.width * row.height)
         for row in session.exec(query)
-        if row.seconds
+        if row.seconds and row.all_steps
     ]
     return min(each) * steps * width * height if each else None

@@ -10,10 +10,11 @@ import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
 from app.registry.adapters.weighted import ResolvedAdapter
-from app.registry.db import MENTIONS, NEVER_TWICE
+from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
 from app.registry.jobs.models import STATUS_CHECK, Job
 from app.registry.jobs.queues import Queue
 from app.registry.rows import NumberedRow
+from worker.core.inference.config import steps_to_run
 from worker.core.words import SamplerName
 
 MAX_SLOT = 64  # characters of the name of a draft's slot
@@ -51,6 +52,12 @@ class Render(Job, table=True):
         default=None,
         sa_type=sa.JSON,
         description="A strip: the weights of the adapters for each image, all of one seed.",
+    )
+    source_sha256: str | None = Field(
+        default=None, max_length=64, index=True, description="Blob of the image it starts from."
+    )
+    strength: float | None = Field(
+        default=None, description="How much of that image changes, 0 to 1; None without one."
     )
     cache_key: str = Field(max_length=64, index=True, description="Equal requests, equal keys.")
     precision: str | None = Field(
@@ -90,6 +97,11 @@ class Render(Job, table=True):
         """The adapters with their weights."""
         return [ResolvedAdapter.model_validate(entry) for entry in self.adapters]
 
+    @property
+    def all_steps(self) -> int:
+        """The denoising steps of all its images that are run."""
+        return steps_to_run(self.steps, self.strength) * self.count
+
     def stack_of(self, index: int) -> list[ResolvedAdapter]:
         """The adapters of one image: with the weights of its place in a strip.
 
@@ -124,3 +136,16 @@ class RenderAdapter(SQLModel, table=True):
     render_id: int = Field(foreign_key="render.id", primary_key=True, index=True)
     hidden: bool = Field(default=False, description="Not shown on the page of the adapter.")
     was_cover: bool = Field(default=False, description="Its cover until the render was deleted.")
+
+
+class RenderSource(SQLModel, table=True):
+    """An image that renders start from, or that was uploaded for that."""
+
+    __tablename__ = "render_source"
+
+    sha256: str = Field(max_length=64, primary_key=True, description="Blob of the image.")
+    width: int
+    height: int
+    used_at: datetime = Field(
+        default_factory=utcnow, index=True, description="When it was last uploaded or used."
+    )

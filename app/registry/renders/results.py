@@ -96,7 +96,7 @@ def store_cached_render(session: Session, render: Render, cached: CachedImages) 
     """Store a new render as finished, with the images of an equal one."""
     render.seconds, render.from_cache, render.note = 0.0, True, cached.note
     render.starred = cached.starred
-    render.progress = render.steps * render.count
+    render.progress = render.all_steps
     jobs.store_finished(session, render)
     _add_images(session, render.key, cached.images)
 

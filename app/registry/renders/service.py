@@ -25,16 +25,17 @@ from app.registry.errors import InvalidInput, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.jobs.presence import present_workers
 from app.registry.jobs.states import JobStatus
-from app.registry.renders import results
+from app.registry.renders import results, sources
 from app.registry.renders import search as search  # writes the keys of stored renders
 from app.registry.renders.lora_tags import take_tags
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
+from app.registry.renders.sources import FoundSource, SourceImage
 from app.registry.renders.strips import strip_problem
 from app.registry.runs.requests import field_reasons
 from app.registry.storage.store import BlobStore
 from app.registry.validation import named_reasons
 from worker.core.bases.family import BaseFamily
-from worker.core.inference.config import SAMPLER_VERSION, RenderConfig
+from worker.core.inference.config import DEFAULT_STRENGTH, SAMPLER_VERSION, RenderConfig
 from worker.core.inference.prompt_syntax import PROMPT_VERSION, is_simple
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 from worker.core.training.presets import default_guidance
@@ -48,7 +49,9 @@ class RenderRequest:
     """A render request; None means the base model's native size and a random seed.
 
     `clip_skip` defaults to the value that the adapters were trained with. `weights`: a strip, one
-    image for each list of the weights of all adapters, from the same seed.
+    image for each list of the weights of all adapters, from the same seed. `source`: the image to
+    start from, and `strength`: how much of it changes, DEFAULT_STRENGTH by default; sides that are
+    None have its aspect.
     """
 
     prompt: str
@@ -65,6 +68,8 @@ class RenderRequest:
     adapters: Sequence[WeightedAdapter] = field(default_factory=tuple)
     weights: Sequence[Sequence[float]] | None = None
     twin: bool = False
+    source: SourceImage | None = None
+    strength: float | None = None
 
 
 def guidance_for(base: BaseModel) -> float:
@@ -77,7 +82,9 @@ def create_render(session: Session, request: RenderRequest, store: BlobStore) ->
 
     Each of them is finished at once if `store` has the images of an equal request.
     """
-    render, twin = _plan_render(session, request)
+    render, twin, source = _plan_render(session, request)
+    if source is not None:
+        sources.remember(session, source)
     if twin is not None:
         render.twin_id = _store_render(session, twin, store).key
     store_planned(session, render, store)
@@ -106,7 +113,7 @@ def find_finished(session: Session, request: RenderRequest) -> Render | None:
 
     Raises InvalidInput like `create_render`.
     """
-    planned, _ = _plan_render(session, request)
+    planned, *_ = _plan_render(session, request)
     query = (
         select(Render)
         .where(
@@ -120,14 +127,20 @@ def find_finished(session: Session, request: RenderRequest) -> Render | None:
     return session.exec(query.limit(1)).first()
 
 
-def _plan_render(session: Session, request: RenderRequest) -> tuple[Render, Render | None]:
-    """The rows of a render and of its twin, not stored. Raises InvalidInput for every bad field."""
+def _plan_render(
+    session: Session, request: RenderRequest
+) -> tuple[Render, Render | None, FoundSource | None]:
+    """The rows of a render and of its twin, not stored, and the image they start from.
+
+    Raises InvalidInput for every bad field.
+    """
     fields: dict[str, str] = {}
     try:
         request = _with_named(session, request)
     except InvalidInput as error:
         fields |= error.fields
     stack, made = _resolve_stack(session, request.adapters, fields)
+    source = _find_source(session, request, fields)
     base = None
     try:
         base = _base_for(session, request, made)
@@ -138,7 +151,7 @@ def _plan_render(session: Session, request: RenderRequest) -> tuple[Render, Rend
     config = None
     if base is not None:
         skip = _trained_skip(stack) if request.clip_skip is None else request.clip_skip
-        config = _check_config(request, base, fields, clip_skip=skip)
+        config = _check_config(request, base, fields, clip_skip=skip, source=source)
         if base.family == BaseFamily.SDXL and config is not None and config.clip_skip > 1:
             fields["clip_skip"] = (
                 "SDXL always reads the second-to-last layer of its text encoders: leave CLIP skip "
@@ -150,8 +163,9 @@ def _plan_render(session: Session, request: RenderRequest) -> tuple[Render, Rend
         raise InvalidInput(named_reasons(fields), fields=fields)
     precision = precisions.expected_precision(session, base)
     has_twin = request.twin and not all(used.is_off for used in stack)
-    twin = _render_row(base, config, [], precision) if has_twin else None
-    return _render_row(base, config, stack, precision, request.weights), twin
+    twin = _render_row(base, config, [], precision, source=source) if has_twin else None
+    render = _render_row(base, config, stack, precision, request.weights, source=source)
+    return render, twin, source
 
 
 def _store_render(session: Session, render: Render, store: BlobStore) -> Render:
@@ -183,6 +197,21 @@ def _resolve_stack(
         except NotFound as error:
             fields["adapters"] = error.detail
     return [resolved for resolved, _ in found], [made for _, made in found]
+
+
+def _find_source(
+    session: Session, request: RenderRequest, fields: dict[str, str]
+) -> FoundSource | None:
+    """The image to start from; errors are added to `fields`."""
+    if request.source is None:
+        if request.strength is not None:
+            fields["strength"] = "A strength needs an image to start from."
+        return None
+    try:
+        return sources.find_source(session, request.source)
+    except NotFound:
+        fields["source"] = sources.GONE
+        return None
 
 
 def _trained_skip(stack: Sequence[ResolvedAdapter]) -> int:
@@ -228,11 +257,21 @@ def _check_fit(session: Session, base: BaseModel, made: Sequence[AdapterAndVersi
 
 
 def _check_config(
-    request: RenderRequest, base: BaseModel, fields: dict[str, str], *, clip_skip: int
+    request: RenderRequest,
+    base: BaseModel,
+    fields: dict[str, str],
+    *,
+    clip_skip: int,
+    source: FoundSource | None,
 ) -> RenderConfig | None:
     seed = request.seed if request.seed is not None else secrets.randbelow(MAX_RANDOM_SEED)
     guidance = request.guidance if request.guidance is not None else guidance_for(base)
     side = base.resolution or USUAL_SIDE
+    width, height = request.width, request.height
+    strength: float | None = None
+    if source is not None:
+        width, height = sources.size_like(source, side, width, height)
+        strength = DEFAULT_STRENGTH if request.strength is None else request.strength
     try:
         config = RenderConfig(
             prompt=request.prompt,
@@ -242,9 +281,10 @@ def _check_config(
             steps=request.steps,
             guidance=guidance,
             clip_skip=clip_skip,
-            width=side if request.width is None else request.width,
-            height=side if request.height is None else request.height,
+            width=side if width is None else width,
+            height=side if height is None else height,
             count=request.count,
+            strength=strength,
         )
     except ValidationError as error:
         fields |= field_reasons(error)
@@ -261,10 +301,14 @@ def _render_row(
     stack: Sequence[ResolvedAdapter],
     precision: RenderPrecision | None,
     weights: Sequence[Sequence[float]] | None = None,
+    *,
+    source: FoundSource | None,
 ) -> Render:
     values = config.model_dump(exclude_none=True)
     if weights is not None:
         values |= {"weights": [list(row) for row in weights], "count": len(weights)}
+    if source is not None:
+        values |= {"source_sha256": source.sha256}
     return Render(
         base_model_id=base.key,
         adapters=[used.for_render() for used in stack],

@@ -13,12 +13,13 @@ from app.registry.adapters.models import Adapter
 from app.registry.datasets.models import Image
 from app.registry.db import in_chunks
 from app.registry.integrity import findings
-from app.registry.renders.models import RenderImage
+from app.registry.renders.models import RenderImage, RenderSource
 from app.registry.runs.models import Sample
 from app.registry.thumbnails.models import Thumbnail
 
 SHOWN_SMALL = (
     RenderImage.sha256,
+    RenderSource.sha256,
     Sample.sha256,
     Adapter.cover_sha256,
     Adapter.imported_cover_sha256,

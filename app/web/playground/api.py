@@ -6,14 +6,15 @@ from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter
+from fastapi import APIRouter, File, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.db import Session
-from app.registry.renders import chosen, deleted, drafts, listing, service
+from app.registry.renders import chosen, deleted, drafts, listing, service, sources
 from app.registry.renders.lora_tags import MAX_TAGGED_PROMPT
 from app.registry.renders.models import MAX_SLOT, Render, RenderImage
+from app.registry.renders.sources import SourceImage
 from app.registry.renders.strips import MAX_STRIP
 from app.web.problems import problems
 from app.web.state import BaseReference, Id, State
@@ -54,13 +55,25 @@ class RenderIn(BaseModel):
     steps: int = Field(20, description="Denoising steps; at most 50 with `lcm`.")
     guidance: float | None = Field(None, description="Absent: the default of the base model.")
     clip_skip: int | None = Field(None, description="Absent: as the adapters were trained.")
-    width: int | None = Field(None, description="Pixels; absent: the side of the base model.")
-    height: int | None = Field(None, description="Pixels; absent: the side of the base model.")
+    width: int | None = Field(
+        None, description="Pixels; absent: the side of the base model, in the aspect of `source`."
+    )
+    height: int | None = Field(
+        None, description="Pixels; absent: the side of the base model, in the aspect of `source`."
+    )
     count: int = Field(1, description="Number of images; each has the next seed.")
     adapters: list[WeightedAdapter] = Field(
         default_factory=list,
         max_length=100,
         description="Adapters with their weights; their effects add up.",
+    )
+    source: SourceImage | None = Field(
+        None, description="The image to start from; absent: noise alone."
+    )
+    strength: float | None = Field(
+        None,
+        description="How much of that image changes, from 0 to 1: `steps` × `strength` steps are "
+        "run. Absent: 0.6.",
     )
     twin: bool = Field(False, description="Also render the same seed without adapters.")
     weights: list[Weights] | None = Field(
@@ -118,6 +131,10 @@ class RenderOut(BaseModel):
     clip_skip: int = Field(description="Layer of the text encoder, from the last.")
     width: int = Field(description="Width in pixels.")
     height: int = Field(description="Height in pixels.")
+    source_sha256: str | None = Field(
+        description="Hash of the image it starts from, at `/media/{sha256}`; null without one."
+    )
+    strength: float | None = Field(description="How much of that image changes, from 0 to 1.")
     seconds: float | None = Field(description="Time it took.")
     from_cache: bool = Field(description="True if the images existed already.")
     precision: str | None = Field(
@@ -171,6 +188,36 @@ def _image_out(image: RenderImage) -> RenderImageOut:
     )
 
 
+class SourceOut(BaseModel):
+    """An image to start from."""
+
+    sha256: str = Field(description="Its hash: send it as `source.sha256` of a render.")
+    url: str = Field(description="Address of the image: upright, in sRGB.")
+    width: int = Field(description="Width in pixels.")
+    height: int = Field(description="Height in pixels.")
+
+
+@router.post(
+    "/renders/sources",
+    status_code=201,
+    responses=problems(
+        {413: "More than 2.2 GB in one request.", 422: "The file is no image that can be used."}
+    ),
+)
+def upload_source(
+    file: Annotated[UploadFile, File(description="A PNG, JPEG or WebP image of at most 60 MB.")],
+    state: State,
+) -> SourceOut:
+    """Upload an image to start from.
+
+    The same file again gives the same hash. An image that no render starts from is deleted six
+    hours after its last use.
+    """
+    found = sources.receive(state, file.file)
+    url = f"/media/{found.sha256}"
+    return SourceOut(sha256=found.sha256, url=url, width=found.width, height=found.height)
+
+
 @router.post(
     "/renders",
     status_code=202,
@@ -186,8 +233,8 @@ def create_render(body: RenderIn, state: State) -> RenderCreated:
 
     The answer comes at once. A request that was rendered before has its images already.
     """
-    values = body.model_dump(exclude={"adapters", "draft_slot"})
-    request = service.RenderRequest(**values, adapters=body.adapters)
+    values = body.model_dump(exclude={"adapters", "draft_slot", "source"})
+    request = service.RenderRequest(**values, adapters=body.adapters, source=body.source)
     with state.database.write() as session:
         if body.draft_slot is None:
             render = service.create_render(session, request, state.store)

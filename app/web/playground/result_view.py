@@ -146,7 +146,7 @@ class ResultView:
 def progress_of(render: Render, *, worker_present: bool) -> str:
     """How far a render is, as a short text; empty once it has ended."""
     if render.state is JobStatus.RUNNING:
-        return f"Step {render.progress} of {render.steps * render.count}"
+        return f"Step {render.progress} of {render.all_steps}"
     if render.state is JobStatus.QUEUED:
         if not worker_present:
             return "No render worker is running"

@@ -134,6 +134,7 @@ OPERATION_IDS = [
     "stopRun",
     "trainVersionAgain",
     "uploadImages",
+    "uploadSource",
     "useCheckpoint",
 ]
 

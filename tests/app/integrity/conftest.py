@@ -20,7 +20,7 @@ from app.registry.integrity.models import FileProblem
 from app.registry.jobs.kinds import JobKind, StoredSidecar
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
-from app.registry.renders.models import Render, RenderImage
+from app.registry.renders.models import Render, RenderImage, RenderSource
 from app.registry.runs.models import Checkpoint, Run, Sample
 from app.registry.storage import open_store
 from app.registry.storage.bucket import ObjectBlobStore
@@ -141,6 +141,7 @@ def fill(filled: Filled) -> Filled:
             width=8,
             height=8,
             cache_key="x",
+            source_sha256=put("source"),
             status=JobStatus.SUCCEEDED,
         )
         session.add_all([run, render])
@@ -151,6 +152,7 @@ def fill(filled: Filled) -> Filled:
             [
                 Checkpoint(run_id=run.key, step=4, sha256=put("state"), size_bytes=len("state")),
                 Sample(run_id=run.key, sha256=put("sample"), **sample),
+                RenderSource(sha256=put("unused source"), width=8, height=8),
                 RenderImage(render_id=render.key, index=0, seed=1, sha256=put("render")),
                 Thumbnail(sha256=filled.blobs["render"], small_sha256=put("small render")),
                 IoJob(

@@ -25,7 +25,7 @@ def verify(filled: Filled) -> int:
 
 def test_sound_files_pass(filled: Filled, capsys: pytest.CaptureFixture[str]) -> None:
     assert verify(filled) == 0
-    assert capsys.readouterr().out.startswith("All files are sound (15 files, ")
+    assert capsys.readouterr().out.startswith("All files are sound (17 files, ")
     assert filled.problems() == {}
 
 
@@ -42,7 +42,7 @@ def test_damaged_and_missing_files_are_listed_with_what_needs_them(
         f"missing {missing}: the image “fox.png” of the dataset “Toys”",
         f"damaged {lost}: nothing refers to it",
     ]
-    assert told.err.startswith("2 files are damaged, 1 file is missing (15 files, ")
+    assert told.err.startswith("2 files are damaged, 1 file is missing (17 files, ")
     assert filled.problems() == {
         "weights": DAMAGED,
         "image": MISSING,

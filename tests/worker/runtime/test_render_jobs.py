@@ -26,10 +26,11 @@ from app.registry.integrity import findings
 from app.registry.integrity.models import FileProblem
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
-from app.registry.renders import results
+from app.registry.renders import results, sources
 from app.registry.renders import service as playground
 from app.registry.renders.models import Render, RenderImage
 from app.registry.renders.service import RenderRequest
+from app.registry.renders.sources import FoundSource, SourceImage
 from app.registry.runs.models import Run
 from app.registry.thumbnails.models import Thumbnail
 from tests.worker.bases.tiny_models import save_two_blocks
@@ -38,6 +39,7 @@ from tests.worker.runtime.job_loops import SIDE, Registry
 from worker.core.bases.inspect import inspect_base
 from worker.core.inference import precision
 from worker.core.inference.precision import PrecisionChoice
+from worker.core.inference.read_infotext import parse_infotext
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule, save_adapter
 from worker.core.words import RenderPrecision
 from worker.runtime.job_loop import JobLoop
@@ -147,6 +149,37 @@ def test_a_render_gives_pictures_that_say_how_they_were_drawn(
             small = Image.open(blob).convert("RGB")
         assert small.tobytes() == whole.tobytes()  # 64 pixels: lossless
         assert thumbnail.large_sha256 == thumbnail.small_sha256
+
+
+def test_an_image_starts_from_another_one(trained: TrainedRegistry, loop: JobLoop) -> None:
+    registry = trained.registry
+    original = Image.new("RGBA", (SIDE, SIDE), (200, 30, 40, 255))
+    original.putpixel((0, 0), (0, 0, 0, 0))
+    content = io.BytesIO()
+    original.save(content, "PNG")
+    sha256 = registry.store.put_bytes(content.getvalue()).sha256
+    with registry.database.write() as session:
+        sources.remember(session, FoundSource(sha256, SIDE, SIDE, ""))
+    start = {"source": SourceImage(sha256=sha256), "steps": 4}
+    wanted = [
+        start | {"strength": 0.25, "adapters": [chalk(trained)], "twin": True},
+        start | {"strength": 0.0},
+        start | {"strength": 1.0, "adapters": [chalk(trained)], "weights": [[0.0], [0.5]]},
+    ]
+    little, kept, strip = (registry.until_final(Render, ask(registry, **one)) for one in wanted)
+    twin = registry.until_final(Render, little.twin_id)
+    assert [row.status for row in (little, kept, strip, twin)] == ["succeeded"] * 4
+    assert [row.progress for row in (little, kept, strip, twin)] == [1, 0, 8, 1]
+    assert len(pictures(registry, strip.key)) == 2
+    (image,) = pictures(registry, little.key)
+    assert ", Denoising strength: 0.25, " in image.info["parameters"]
+    found = parse_infotext(image.info["parameters"])
+    assert (found.strength, found.source_sha256) == (0.25, sha256)
+    assert json.loads(image.info["brushwork"])["strength"] == 0.25
+    registry.store.delete(sha256)
+    gone = registry.until_final(Render, ask(registry, **start, seed=9))
+    assert gone.status == "failed"
+    assert "starts from is missing" in gone.error
 
 
 def test_the_precision_of_a_large_base_is_chosen_once_and_stored(

@@ -55,6 +55,8 @@ class ImageParameters:
     sampler: SamplerName = SamplerName.DDIM
     clip_skip: int = 1
     precision: str | None = None
+    strength: float | None = None
+    source_sha256: str | None = None
     adapters: Sequence[UsedAdapter] = ()
 
 
@@ -78,6 +80,10 @@ def make_infotext(image_parameters: ImageParameters) -> str:
     if image_parameters.model_hash:
         pairs["Model hash"] = image_parameters.model_hash[:MODEL_HASH_DIGITS]
     pairs["Model"] = image_parameters.model
+    if image_parameters.strength is not None:
+        pairs["Denoising strength"] = f"{image_parameters.strength:g}"
+    if image_parameters.source_sha256:
+        pairs["Source SHA256"] = image_parameters.source_sha256
     if image_parameters.clip_skip > 1:
         pairs["Clip skip"] = image_parameters.clip_skip
     if image_parameters.precision:

@@ -41,6 +41,8 @@ class Infotext:
     width: int | None = None
     height: int | None = None
     clip_skip: int | None = None
+    strength: float | None = None
+    source_sha256: str | None = None
 
 
 def read_image_infotext(file: BinaryIO) -> str:
@@ -92,6 +94,9 @@ def parse_infotext(text: str) -> Infotext:
     sampler = settings.get("Sampler")
     if sampler and settings.get("Schedule type") == KARRAS and KARRAS not in sampler:
         sampler = f"{sampler} {KARRAS}"
+    # enlarging in a second pass has a strength of its own
+    is_hires = any(name.startswith("Hires") for name in settings)
+    source = re.fullmatch(r"[0-9a-f]{64}", settings.get("Source SHA256", ""))
     return Infotext(
         prompt=prompt.strip(),
         negative_prompt=negative.strip(),
@@ -102,6 +107,8 @@ def parse_infotext(text: str) -> Infotext:
         width=_whole(width),
         height=_whole(height),
         clip_skip=_whole(settings.get("Clip skip")),
+        strength=None if is_hires else _number(settings.get("Denoising strength")),
+        source_sha256=source[0] if source else None,
     )
 
 

@@ -1,0 +1,210 @@
+"""Images that renders start from: of a render, of a dataset, or uploaded.
+
+A source is a stored image, upright sRGB, known by the hash of its blob. It stays as long as a
+render starts from it; one that no render uses is forgotten some hours after its last use.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections.abc import Collection
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import IO, Annotated, Any, Self
+
+import sqlalchemy as sa
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+from sqlalchemy.dialects import postgresql, sqlite
+from sqlmodel import Session, col, select
+
+from app.registry.datasets import intake
+from app.registry.datasets import service as datasets
+from app.registry.datasets.models import Dataset
+from app.registry.db import MAX_ID, database_now, utcnow
+from app.registry.errors import InvalidInput, NotFound
+from app.registry.renders.models import Render, RenderImage, RenderSource
+from app.registry.renders.strips import MAX_STRIP
+from app.registry.state import AppState
+from app.registry.thumbnails import service as thumbnails
+from app.registry.thumbnails.models import Thumbnail
+from app.registry.uploads import UploadedFile
+from worker.core.inference.config import MAX_SIDE, MIN_SIDE, SIDE_STEP
+
+SOURCES_KEPT = timedelta(hours=6)  # after the last use, without a render
+FORGOTTEN_AT_ONCE = 1_000  # few enough for the time limit of the job
+GONE = "The image to start from is gone. Choose it again."
+ONE_OF = "Name one image: `render`, `dataset_image` or `sha256`."
+UPLOAD_NAME = "image.png"  # whatever it is called, it is taken for an image
+TEXT = re.compile(
+    r"(render):(\d{1,19})(?::(\d{1,3}))?|(dataset):(\d{1,19})|([0-9a-f]{64})", re.ASCII
+)
+
+RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
+
+
+class SourceImage(BaseModel):
+    """An image to start from, named in one of three ways."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    render: RowId | None = Field(None, description="Id of a render, for one of its images.")
+    image: int = Field(
+        0, ge=0, lt=MAX_STRIP, description="Which image of the render, counted from 0."
+    )
+    dataset_image: RowId | None = Field(None, description="Id of an image of a dataset.")
+    sha256: str | None = Field(
+        None,
+        pattern=r"^[0-9a-f]{64}$",
+        description="Hash of an image that was uploaded, or that a render started from.",
+    )
+
+    @model_validator(mode="after")
+    def _check_one(self) -> Self:
+        if sum(name is not None for name in (self.render, self.dataset_image, self.sha256)) != 1:
+            raise ValueError(ONE_OF)
+        return self
+
+    @classmethod
+    def parse(cls, text: str) -> SourceImage:
+        """Read `render:12:0`, `render:12`, `dataset:5` or a hash. Raises InvalidInput."""
+        found = TEXT.fullmatch(text) if len(text) < 100 else None
+        try:
+            match found.groups() if found else ():
+                case ("render", number, image, _, _, _):
+                    return cls(render=int(number), image=int(image or 0))
+                case (_, _, _, "dataset", number, _):
+                    return cls(dataset_image=int(number))
+                case (*_, str(sha256)):
+                    return cls(sha256=sha256)
+        except ValueError:  # a number that no row has
+            pass
+        raise InvalidInput(GONE, fields={"source": GONE})
+
+
+@dataclass(frozen=True)
+class FoundSource:
+    """A source that exists, its size in pixels, and what it is, in words."""
+
+    sha256: str
+    width: int
+    height: int
+    words: str
+
+
+def find_source(session: Session, named: SourceImage) -> FoundSource:
+    """Look up a source. Raises NotFound, also for images that were deleted."""
+    if named.render is not None:
+        return _of_render(session, named.render, named.image)
+    if named.dataset_image is not None:
+        image = datasets.get_image(session, named.dataset_image)
+        dataset = session.get_one(Dataset, image.dataset_id)
+        if dataset.deleted_at is not None:
+            raise NotFound(GONE)
+        words = f"{image.filename} of {dataset.name}"
+        return FoundSource(image.clean_sha256, image.width, image.height, words)
+    row = session.get(RenderSource, named.sha256)
+    if row is None:
+        raise NotFound(GONE)
+    return FoundSource(row.sha256, row.width, row.height, "An image")
+
+
+def _of_render(session: Session, render_id: int, index: int) -> FoundSource:
+    of_index = (col(RenderImage.render_id) == render_id) & (col(RenderImage.index) == index)
+    query = select(Render, RenderImage).join(RenderImage).where(of_index)
+    row = session.exec(query.where(col(Render.deleted_at).is_(None))).first()
+    if row is None:
+        raise NotFound(GONE)
+    render, image = row
+    words = f"Image {render.key}" if render.count == 1 else f"Image {render.key}, {index + 1}"
+    return FoundSource(image.sha256, render.width, render.height, words)
+
+
+def remember(session: Session, source: FoundSource) -> None:
+    """Note that a source is used now, so that its file stays."""
+    insert = sqlite.insert if session.get_bind().dialect.name == "sqlite" else postgresql.insert
+    used = {"used_at": utcnow()}
+    sizes = {"width": source.width, "height": source.height}
+    statement = insert(RenderSource).values(sha256=source.sha256, **sizes, **used)
+    session.connection().execute(
+        statement.on_conflict_do_update(index_elements=["sha256"], set_=used)
+    )
+
+
+def receive(state: AppState, content: IO[bytes]) -> FoundSource:
+    """Check and store an uploaded image; the same file twice is one source.
+
+    Raises InvalidInput with the reason for a file that cannot be used.
+    """
+    taken = intake.take_in(
+        [UploadedFile(UPLOAD_NAME, content)],
+        decoder=state.decoder,
+        store=state.store,
+        scratch=state.settings.scratch,
+    )
+    if not taken.accepted:
+        reason = taken.rejected[0][1]
+        raise InvalidInput(reason, fields={"source": reason})
+    (image,) = taken.accepted
+    source = FoundSource(image.clean_sha256, image.width, image.height, "An image")
+    made = Thumbnail(
+        sha256=image.clean_sha256,
+        small_sha256=image.small_sha256 or image.thumbnail_sha256,
+        large_sha256=image.thumbnail_sha256,
+    )
+    with state.database.write() as session:
+        remember(session, source)
+        thumbnails.save(session, [made])
+    return source
+
+
+def forget_unused(session: Session, among: Collection[str] | None = None) -> list[str]:
+    """Delete the sources without a render whose last use is hours ago; their hashes.
+
+    `among`: only these; else the oldest, FORGOTTEN_AT_ONCE at most.
+    """
+    query = select(RenderSource.sha256).where(_is_unused(session))
+    if among is not None:
+        query = query.where(col(RenderSource.sha256).in_(among))
+    oldest = query.order_by(col(RenderSource.used_at)).limit(FORGOTTEN_AT_ONCE)
+    hashes = list(session.exec(oldest))
+    session.connection().execute(
+        sa.delete(RenderSource).where(col(RenderSource.sha256).in_(hashes))
+    )
+    return hashes
+
+
+def has_unused(session: Session) -> bool:
+    """True if there is a source to be forgotten."""
+    query = select(RenderSource.sha256).where(_is_unused(session))
+    return session.exec(query.limit(1)).first() is not None
+
+
+def _is_unused(session: Session) -> sa.ColumnElement[bool]:
+    users = select(1).where(col(Render.source_sha256) == col(RenderSource.sha256))
+    return (col(RenderSource.used_at) < database_now(session) - SOURCES_KEPT) & ~users.exists()
+
+
+def size_like(source: FoundSource, side: int, width: Any, height: Any) -> tuple[Any, Any]:
+    """(width, height) in pixels of a request: what it leaves out has the aspect of the source.
+
+    With neither, the area of a square of `side`. What is no number stays, to be refused.
+    """
+    aspect = source.width / source.height
+    if width is None and height is None:
+        return _side(side * math.sqrt(aspect)), _side(side / math.sqrt(aspect))
+    if width is None:
+        return _side(_number(height, side) * aspect), height
+    if height is None:
+        return width, _side(_number(width, side) / aspect)
+    return width, height
+
+
+def _number(value: Any, usual: int) -> int:
+    text = str(value)[:6]
+    return int(text) if text.isascii() and text.isdigit() else usual
+
+
+def _side(pixels: float) -> int:
+    """The nearest possible side."""
+    return min(MAX_SIDE, max(MIN_SIDE, round(pixels / SIDE_STEP) * SIDE_STEP))
