@@ -9,7 +9,7 @@ from typing import Annotated
 from fastapi import APIRouter, File, UploadFile
 from pydantic import BaseModel, ConfigDict, Field
 
-from app.registry.adapters.weighted import WeightedAdapter
+from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.db import Session
 from app.registry.renders import chosen, deleted, drafts, listing, service, sources
 from app.registry.renders.lora_tags import MAX_TAGGED_PROMPT
@@ -108,6 +108,17 @@ class RenderCreated(BaseModel):
     images: list[RenderImageOut] = Field(description="Its images; empty unless it has succeeded.")
 
 
+class RenderAdapterOut(BaseModel):
+    """An adapter of a render, as it was when the render was created."""
+
+    id: int = Field(description="Id of the adapter.")
+    name: str = Field(description="Its name.")
+    slug: str = Field(description="Its name in addresses.")
+    version: int = Field(description="The version that was used.")
+    weight: float = Field(description="Weight in the UNet.")
+    text_encoder_weight: float = Field(description="Weight in the text encoders.")
+
+
 class RenderOut(BaseModel):
     """A render."""
 
@@ -128,6 +139,11 @@ class RenderOut(BaseModel):
     seed: int = Field(description="Seed of the first image.")
     sampler: str = Field(description="How each step removes noise.", examples=["ddim"])
     guidance: float = Field(description="How strictly it follows the prompt (CFG scale).")
+    base_model_id: int = Field(description="Id of the base model.")
+    adapters: list[RenderAdapterOut] = Field(description="The adapters with their weights.")
+    weights: list[list[float]] | None = Field(
+        description="Of a strip: the weights of all adapters for each image; else null."
+    )
     clip_skip: int = Field(description="Layer of the text encoder, from the last.")
     width: int = Field(description="Width in pixels.")
     height: int = Field(description="Height in pixels.")
@@ -164,12 +180,13 @@ def render_out(session: Session, render: Render) -> RenderOut:
 def renders_out(session: Session, renders: Sequence[Render]) -> list[RenderOut]:
     """Convert renders for the API."""
     images = listing.images_of(session, renders)
-    fields = set(RenderOut.model_fields) - {"images", "draft"}
+    fields = set(RenderOut.model_fields) - {"images", "adapters", "draft"}
     return [
         RenderOut(
             **row.model_dump(include=fields),
             draft=row.draft_slot is not None,
             images=[_image_out(one) for one in images[row.key]],
+            adapters=[_adapter_out(used) for used in row.stack],
         )
         for row in renders
     ]
@@ -178,6 +195,18 @@ def renders_out(session: Session, renders: Sequence[Render]) -> list[RenderOut]:
 def images_out(session: Session, render: Render) -> list[RenderImageOut]:
     """Convert the images of a render for the API."""
     return [_image_out(image) for image in service.render_images(session, render.key)]
+
+
+def _adapter_out(used: ResolvedAdapter) -> RenderAdapterOut:
+    unet, text = used.weights
+    return RenderAdapterOut(
+        id=used.adapter_id,
+        name=used.name,
+        slug=used.slug,
+        version=used.version,
+        weight=unet,
+        text_encoder_weight=text,
+    )
 
 
 def _image_out(image: RenderImage) -> RenderImageOut:

@@ -60,8 +60,18 @@ def test_a_strip_has_an_image_for_each_list_of_weights(
     strip = {"adapters": [{"id": adapter}], "weights": [[0.5], [1.0]], "seed": 7}
     key = draw(client, **strip).json()["id"]
     fake_workers.draw(state)
-    images = client.get(f"/api/v1/renders/{key}").json()["images"]
-    assert [image["seed"] for image in images] == [7, 7]
+    render = client.get(f"/api/v1/renders/{key}").json()
+    assert [image["seed"] for image in render["images"]] == [7, 7]
+    assert render["weights"] == [[0.5], [1.0]]
+    (used,) = render["adapters"]
+    assert used == {
+        "id": adapter,
+        "name": "Chalk",
+        "slug": "chalk",
+        "version": 1,
+        "weight": 1.0,
+        "text_encoder_weight": 1.0,
+    }
     for weights in ([], [[]], [[0.1, 0.2]], [["NaN"]], [[0.1]] * 26):
         refused = draw(client, **strip | {"weights": weights})
         assert refused.status_code == 422, weights
