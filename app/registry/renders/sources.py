@@ -55,6 +55,7 @@ class SourceImage(BaseModel):
     dataset_image: RowId | None = Field(None, description="Id of an image of a dataset.")
     sha256: str | None = Field(
         None,
+        max_length=64,
         pattern=r"^[0-9a-f]{64}$",
         description="Hash of an image that was uploaded, or that a render started from.",
     )
