@@ -35,6 +35,9 @@ SHORTCUTS: tuple[Shortcut, ...] = (
         frozenset({"training", "adapters", "playground"}),
     ),
     Shortcut(("↑", "↓"), "Through the adapters to add", frozenset({"playground"})),
+    Shortcut(
+        ("←", "→", "↑", "↓"), "Another weight, in a strip or a square", frozenset({"playground"})
+    ),
     Shortcut(("Ctrl", "A"), "Choose all images of the page", frozenset({"playground"})),
     Shortcut(("Ctrl", "Enter"), "Generate", frozenset({"playground"})),
 )

@@ -22,7 +22,6 @@
   function redraw() {
     timer = 0;
     if (play().classList.contains("htmx-request")) return rest(); // Generate comes first
-    play().querySelector("[data-slot]").value = slot;
     document.getElementById("live-told").textContent = "";
     htmx.trigger("#live-redraw", "redraw");
   }
@@ -45,6 +44,10 @@
     if (!isWeight || !isLive()) return mark(shown ? "" : "Out of date. Press Generate.");
     mark(shown ? "Nearest weight, redrawing…" : "Out of date, redrawing…");
     rest();
+  });
+
+  document.addEventListener("htmx:configRequest", (event) => {
+    if (event.detail.parameters.slot !== undefined) event.detail.parameters.slot = slot;
   });
 
   document.addEventListener("submit", (event) => {

@@ -1,53 +1,130 @@
-// The strip of weights: an image of it is shown in place of the result, by a click or by moving the weight, with no
-// request. It goes out of date when anything but this weight is changed.
+// Strips: images of one seed at several weights of an adapter (a line), or of two (a square). One of them is shown in
+// place of the result with no request: by a click, by dragging in the square, by arrow keys, or by moving a weight. A
+// strip goes out of date when anything but these weights is changed.
 (() => {
-  const NEAR = 0.126; // half the distance between two weights of the strip, and what rounding adds
+  const NEAR = 0.126; // half the distance between two weights of a strip, and what rounding adds
   const EXACT = 0.0001;
-  const weights = () => document.querySelector("[data-strip]:not(.old)");
-  const rowOf = (strip) => document.getElementById(`weight-${strip.dataset.strip}`)?.closest("[data-weight-row]");
+  const FIELDS = "[data-weight-slider], [data-weight-number]";
+  let isOld = false; // something else was changed, perhaps while the strip was still to come
+  let exact = null; // the cell of just the weights in the form
 
-  function show(strip, button) {
-    for (const other of strip.querySelectorAll("button")) other.setAttribute("aria-pressed", String(other === button));
+  const stripOnPage = () => document.querySelector("[data-strip]");
+  const cellsOf = (strip) => [...strip.querySelectorAll("[data-weights]")];
+  const numbersOf = (strip) => strip.dataset.strip.split(" ").map((place) => document.getElementById(`weight-${place}`));
+  const weightsOf = (cell) => cell.dataset.weights.split(" ").map(Number);
+  const least = (list, measure) => list.reduce((best, one) => (measure(one) < measure(best) ? one : best));
+
+  // the one cell that Tab reaches and that is outlined
+  function mark(strip, cell) {
+    for (const other of cellsOf(strip)) {
+      other.setAttribute("aria-pressed", String(other === cell));
+      other.tabIndex = other === cell ? 0 : -1;
+    }
+    if (strip.contains(document.activeElement)) cell.focus({ preventScroll: true });
+  }
+
+  // false while the result in whose place it would be shown has no image
+  function show(strip, cell) {
+    mark(strip, cell);
+    const empty = document.querySelector("#result .result-empty");
+    empty?.replaceWith(document.querySelector("[data-strip-result]").content.cloneNode(true));
     const result = document.querySelector("#result .result-images");
     const image = result?.querySelector(".comparison-side img, .drawn img");
-    if (!image) return;
-    const label = `${strip.dataset.name} ${Number(button.dataset.stripWeight).toFixed(2)}`;
-    image.src = button.dataset.src;
+    if (!image) return false;
+    const { label, src } = cell.dataset;
+    image.src = src;
     image.alt = label;
     const link = image.closest("a");
-    if (link) link.href = button.dataset.src;
+    if (link) link.href = src;
     const shown = result.querySelector(".comparison-label, figcaption span");
     if (shown) shown.textContent = label;
     result.querySelector(".old")?.classList.remove("old");
     result.parentElement.classList.add("shows-strip"); // what can be done with the result is not for this image
-    document.getElementById("result-told").textContent = label;
+    const told = document.getElementById("result-told");
+    if (!strip.contains(document.activeElement) && told.textContent !== label) told.textContent = label;
+    return true;
   }
 
   // "exact" or "near" when an image of the strip is shown for the weight in this field; null: none
   function showWeight(field) {
-    const strip = weights();
+    exact = null;
+    const strip = stripOnPage();
     if (!strip) return null;
-    const row = rowOf(strip);
-    if (!row || field.closest("[data-weight-row]") !== row || !field.matches("[data-weight-slider], [data-weight-number]")) {
-      strip.classList.add("old");
-      return null;
+    const numbers = numbersOf(strip);
+    const row = field.matches(FIELDS) ? field.closest("[data-weight-row]") : null; // text encoders have one of their own
+    isOld ||= !row || !numbers.some((number) => number?.closest("[data-weight-row]") === row);
+    strip.classList.toggle("old", isOld);
+    const cells = cellsOf(strip);
+    if (isOld || !cells.length) return null;
+    const wanted = numbers.map((number) => (number.value.trim() ? Number(number.value.replace(",", ".")) : NaN));
+    const offs = (cell) => weightsOf(cell).map((weight, axis) => Math.abs(weight - wanted[axis]));
+    const nearest = least(cells, (cell) => offs(cell).reduce((sum, off) => sum + off));
+    const off = Math.max(...offs(nearest));
+    if (!(off <= NEAR) || !show(strip, nearest)) return null;
+    if (off < EXACT) exact = nearest;
+    return exact ? "exact" : "near";
+  }
+
+  // its weights go into the form, which shows its image
+  function choose(cell) {
+    const strip = stripOnPage();
+    const numbers = numbersOf(strip);
+    if (isOld || !numbers.every(Boolean)) {
+      show(strip, cell);
+      return;
     }
-    const value = Number(field.value.replace(",", "."));
-    const off = (button) => Math.abs(Number(button.dataset.stripWeight) - value);
-    const [nearest] = [...strip.querySelectorAll("button")].sort((a, b) => off(a) - off(b));
-    if (!nearest || !(off(nearest) <= NEAR)) return null;
-    show(strip, nearest);
-    return off(nearest) < EXACT ? "exact" : "near";
+    weightsOf(cell).forEach((weight, axis) => { numbers[axis].value = String(weight); });
+    for (const number of numbers) number.dispatchEvent(new Event("input", { bubbles: true }));
   }
 
   document.addEventListener("click", (event) => {
-    const button = event.target.closest?.("[data-strip-weight]");
-    if (!button) return;
-    const strip = button.closest("[data-strip]");
-    const number = rowOf(strip)?.querySelector("[data-weight-number]");
-    if (!number || strip.classList.contains("old")) return show(strip, button);
-    number.value = String(Number(button.dataset.stripWeight));
-    number.dispatchEvent(new Event("input", { bubbles: true }));
+    const cell = event.target.closest?.("[data-weights]");
+    if (cell) choose(cell);
+  });
+
+  document.addEventListener("keydown", (event) => {
+    const cell = event.target.closest?.("[data-weights]");
+    if (!cell || event.altKey || event.ctrlKey || event.metaKey) return;
+    const cells = cellsOf(stripOnPage());
+    const columns = Number(cell.closest("[data-columns]")?.dataset.columns ?? cells.length);
+    const place = cells.indexOf(cell);
+    const first = place - (place % columns);
+    const next = {
+      ArrowLeft: Math.max(first, place - 1),
+      ArrowRight: Math.min(first + columns - 1, place + 1),
+      ArrowUp: place - columns,
+      ArrowDown: place + columns,
+      Home: first,
+      End: first + columns - 1,
+    }[event.key];
+    if (next === undefined) return;
+    event.preventDefault();
+    if (cells[next] && next !== place) choose(cells[next]);
+  });
+
+  // dragging in a square: the cell next to the pointer, also from outside
+  let isDragged = false;
+  function drag(event) {
+    const cell = least(cellsOf(stripOnPage()), (one) => {
+      const { x, y, width, height } = one.getBoundingClientRect();
+      return Math.hypot(x + width / 2 - event.clientX, y + height / 2 - event.clientY);
+    });
+    if (cell.getAttribute("aria-pressed") === "false") choose(cell);
+  }
+  document.addEventListener("pointerdown", (event) => {
+    isDragged = event.button === 0 && Boolean(event.target.closest?.(".square tbody"));
+    if (isDragged) drag(event);
+  });
+  document.addEventListener("pointermove", (event) => isDragged && drag(event));
+  for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, () => { isDragged = false; });
+
+  document.addEventListener("submit", () => { exact = null; }, true);
+  document.addEventListener("htmx:beforeRequest", (event) => {
+    if (event.detail.target.id === "strip" && event.detail.requestConfig.verb === "post") isOld = false;
+  });
+  document.addEventListener("htmx:afterSettle", (event) => {
+    stripOnPage()?.classList.toggle("old", isOld);
+    if (event.target.id === "result" && exact?.isConnected) show(stripOnPage(), exact); // a redraw of weights before
   });
 
   window.brushwork = Object.assign(window.brushwork ?? {}, { showWeight });

@@ -377,6 +377,12 @@ ADAPTERS = (
         "#strip",
     ),
     PageState(
+        "playground, a square",
+        "/play?adapter=chalk:0.8&adapter=ink:0.4&prompt=a+castle&seed=7",
+        do(click("[formaction='/play/square']"), see("#strip .square")),
+        "#strip",
+    ),
+    PageState(
         "playground, redraws",
         "/play?adapter=chalk:0.8&prompt=a+castle",
         do(type_into("#weight-0", "0.9"), see("#cancel-render")),

@@ -252,6 +252,65 @@ def test_a_strip_shows_its_images_as_the_weight_moves_without_a_request(
     expect(page.get_by_role("button", name="Chalk at nine weights")).to_be_enabled()
 
 
+def test_a_square_is_dragged_and_walked_and_moves_both_weights_without_a_request(
+    live: Live, page: Page
+) -> None:
+    for name in ("Chalk", "Night"):
+        fake_workers.adapter(live.state, name)
+    fake_workers.worker_seen(live.state, "render")
+    page.goto("/play?adapter=chalk:0.8&adapter=night:0.4&prompt=a+castle&seed=7")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.locator("#result")).to_contain_text("In line")
+    fake_workers.draw(live.state)
+    label = page.locator("#result .comparison-label").first
+    expect(label).to_have_text("Chalk 0.80, Night 0.40")
+    page.get_by_role("button", name="Chalk and Night in a square").click()
+    expect(page.locator("#strip")).to_contain_text("In line, starts in a moment")
+    with live.database.read() as session:
+        (slot,) = session.exec(select(Render.draft_slot).where(col(Render.draft_slot).is_not(None)))
+    assert re.fullmatch("[0-9a-f]{32}-strip", slot or "")  # of this tab
+    fake_workers.draw(live.state)
+    square = page.get_by_role("grid", name="Both weights")
+    expect(square.get_by_role("button")).to_have_count(25)
+    expect(page.locator("#result-told")).to_have_text("All 25 images are ready.")
+    chosen = square.locator("[aria-pressed=true]")
+    expect(chosen).to_have_accessible_name("Chalk 0.75, Night 0.50")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    sliders = [page.get_by_label(f"Weight of {name}, slider") for name in ("Chalk", "Night")]
+
+    def expect_pair(chalk: str, night: str) -> None:
+        name = f"Chalk {float(chalk):.2f}, Night {float(night):.2f}"
+        expect(chosen).to_have_accessible_name(name)
+        expect(label).to_have_text(name)
+        expect(sliders[0]).to_have_value(chalk)
+        expect(sliders[1]).to_have_value(night)
+
+    chosen.focus()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("ArrowLeft")
+    expect_pair("1", "0.25")
+    expect(chosen).to_be_focused()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("End")
+    expect_pair("1", "1")
+    assert square.locator("[tabindex='0']").count() == 1
+    square.get_by_role("button", name="Chalk 0.25, Night 0.75").hover()
+    page.mouse.down()
+    expect_pair("0.25", "0.75")
+    square.get_by_role("button", name="Chalk 0.50, Night 0.25").hover()
+    expect_pair("0.5", "0.25")
+    page.mouse.move(0, 0)  # from outside, the nearest
+    expect_pair("0", "0")
+    page.mouse.up()
+    page.mouse.move(500, 500)
+    expect_pair("0", "0")
+    page.get_by_label("Redraw while a weight moves").uncheck()
+    sliders[0].fill("0.55")
+    expect(chosen).to_have_accessible_name("Chalk 0.50, Night 0.00")
+    assert [url for url in asked if "/media/" not in url] == []
+
+
 PASTE = """(text) => {
   const clipboardData = new DataTransfer();
   clipboardData.setData("text/plain", text);

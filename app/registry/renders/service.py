@@ -30,7 +30,7 @@ from app.registry.renders import search as search  # writes the keys of stored r
 from app.registry.renders.lora_tags import take_tags
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
 from app.registry.renders.sources import FoundSource, SourceImage
-from app.registry.renders.strips import strip_problem
+from app.registry.renders.strips import fill_rows, strip_problem
 from app.registry.runs.requests import field_reasons
 from app.registry.storage.store import BlobStore
 from app.registry.validation import named_reasons
@@ -49,9 +49,10 @@ class RenderRequest:
     """A render request; None means the base model's native size and a random seed.
 
     `clip_skip` defaults to the value that the adapters were trained with. `weights`: a strip, one
-    image for each list of the weights of all adapters, from the same seed. `source`: the image to
-    start from, and `strength`: how much of it changes, DEFAULT_STRENGTH by default; sides that are
-    None have its aspect.
+    image for each list of the weights of all adapters, from the same seed. Adapters that the prompt
+    names can be left out of these lists: they have their own weight in each image. `source`: the
+    image to start from, and `strength`: how much of it changes, DEFAULT_STRENGTH by default; sides
+    that are None have its aspect.
     """
 
     prompt: str
@@ -135,6 +136,7 @@ def _plan_render(
     Raises InvalidInput for every bad field.
     """
     fields: dict[str, str] = {}
+    asked = len(request.adapters)
     try:
         request = _with_named(session, request)
     except InvalidInput as error:
@@ -157,14 +159,17 @@ def _plan_render(
                 "SDXL always reads the second-to-last layer of its text encoders: leave CLIP skip "
                 "empty."
             )
-    if request.weights is not None and (problem := strip_problem(request.weights, len(stack))):
-        fields["weights"] = problem
+    weights = None
+    if request.weights is not None:
+        weights = fill_rows(request.weights, [used.weight for used in stack], asked=asked)
+        if problem := strip_problem(weights, len(stack)):
+            fields["weights"] = problem
     if fields or base is None or config is None:
         raise InvalidInput(named_reasons(fields), fields=fields)
     precision = precisions.expected_precision(session, base)
     has_twin = request.twin and not all(used.is_off for used in stack)
     twin = _render_row(base, config, [], precision, source=source) if has_twin else None
-    render = _render_row(base, config, stack, precision, request.weights, source=source)
+    render = _render_row(base, config, stack, precision, weights, source=source)
     return render, twin, source
 
 

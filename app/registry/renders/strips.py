@@ -1,14 +1,20 @@
-"""Strips: one seed at several weights of the adapters, to see at once what a weight does."""
+"""Strips: one seed at several weights of the adapters, to see at once what a weight does.
+
+One adapter varies in a line of weights, two vary in a square.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import math
+from collections.abc import Mapping, Sequence
+from itertools import product
 
 from app.registry.wording import plural
 from worker.core.lora_files.weights import weight_problem
 
 MAX_STRIP = 25  # images: a square of 5 × 5
 LOWEST, HIGHEST, STEP = -0.5, 1.5, 0.25
+SIDE = 5  # of a square, in images
 
 
 def usual_weights(current: float) -> list[float]:
@@ -19,6 +25,39 @@ def usual_weights(current: float) -> list[float]:
     count = round((HIGHEST - LOWEST) / STEP) + 1
     weights = [round(LOWEST + STEP * place, 2) for place in range(count)]
     return sorted(weights, key=lambda weight: abs(weight - current))
+
+
+def square_weights(down: float, across: float) -> list[tuple[float, float]]:
+    """The 25 pairs of weights of a square, the one next to the current pair first.
+
+    Each weight goes from 0 to 1, or is moved so far that the current one lies within.
+    """
+    pairs = product(_side_weights(down), _side_weights(across))
+    return sorted(pairs, key=lambda pair: math.dist(pair, (down, across)))
+
+
+def _side_weights(current: float) -> list[float]:
+    span = STEP * (SIDE - 1)
+    beyond = max(0.0, current - span)
+    first = math.ceil(beyond / STEP) if beyond else min(0, math.floor(current / STEP))
+    return [STEP * (first + place) for place in range(SIDE)]
+
+
+def vary(current: Sequence[float], changes: Sequence[Mapping[int, float]]) -> list[list[float]]:
+    """The current weights once for each change: the weights of some adapters by their place."""
+    return [
+        [change.get(place, weight) for place, weight in enumerate(current)] for change in changes
+    ]
+
+
+def fill_rows(
+    rows: Sequence[Sequence[float]], weights: Sequence[float], *, asked: int
+) -> list[list[float]]:
+    """The rows with the weights of adapters that the prompt names, where they have only `asked`.
+
+    `weights` are those of all adapters; the ones of the prompt come last.
+    """
+    return [[*row, *weights[asked:]] if len(row) == asked else list(row) for row in rows]
 
 
 def strip_problem(weights: Sequence[Sequence[float]], adapters: int) -> str:

@@ -285,7 +285,7 @@ def form_of_render(render: Render, base_slug: str) -> PlayForm:
         clip_skip=str(render.clip_skip),
         width=str(render.width),
         height=str(render.height),
-        count=str(render.count),
+        count="1" if render.weights else str(render.count),
         base=base_slug,
         stack=tuple(row_of(used.slug, used) for used in render.stack),
     )

@@ -27,6 +27,7 @@ from app.web.playground.result_view import (
     result_view,
 )
 from app.web.playground.stack import StackView, look_up
+from app.web.playground.strip import pairs_of
 from app.web.playground.subjects import SubjectChoices, find_subjects, note_of
 from app.web.security import MAX_ADDRESS
 from app.web.state import State
@@ -57,6 +58,7 @@ class PlayPage:
     result: ResultView | None
     earlier: list[EarlierRender]
     live: LiveState
+    pairs: list[tuple[str, str]]
     strip: None = None
     problem: str = ""
     announcement: str = ""
@@ -279,4 +281,5 @@ def _play_page(
         earlier=earlier_renders(session),
         live=live_state(session, form, stack.base),
         announcement=_changed_words(session, before, stack.rows) if before else "",
+        pairs=pairs_of(stack.rows),
     )

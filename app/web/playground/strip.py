@@ -1,50 +1,64 @@
-"""The strip of the playground: one seed at nine weights of an adapter, generated in one request."""
+"""Strips of the playground: one seed at several weights, generated in one request.
+
+One adapter at nine weights is a line, two adapters at five weights each are a square.
+"""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from itertools import combinations, groupby
+from typing import Annotated
 
-from fastapi import APIRouter, Request
+from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.db import Session
-from app.registry.errors import AppError, InvalidInput
+from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.renders import drafts, listing, service
 from app.registry.renders.models import Render, RenderImage
-from app.registry.renders.strips import usual_weights
+from app.registry.renders.service import RenderRequest
+from app.registry.renders.strips import square_weights, usual_weights, vary
 from app.web.forms import SentForm
-from app.web.playground.forms import PlayForm, read_form
+from app.web.playground.forms import MAX_ROWS, PlayForm, read_form
 from app.web.playground.live import SLOT
 from app.web.playground.result_view import progress_of
 from app.web.playground.stack import StackView, look_up
 from app.web.state import Id, State
 from app.web.templates import render_fragment, wants_fragment
+from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 
 router = APIRouter(include_in_schema=False)
 
 STRIP_SLOT = "{slot}-strip"  # beside the live redraws of the same tab
 FALLBACK_SLOT = "strip"  # of browsers without scripts, which wait for the page of the render
+PLACE = re.compile(r"\d{1,3}", re.ASCII)
+PAIR = re.compile(r"(\d{1,3})-(\d{1,3})", re.ASCII)
+
+Places = Annotated[list[Annotated[int, Query(ge=0, le=MAX_ROWS)]], Query(max_length=2)]
 
 
 @dataclass(frozen=True)
 class StripImage:
-    """A weight and its image; None until it is there."""
+    """An image, None until it is there, and its weights: one for each adapter that varies."""
 
-    weight: float
+    weights: tuple[float, ...]
+    label: str
     image: RenderImage | None
+    is_first: bool
 
 
 @dataclass(frozen=True)
 class StripView:
     """A strip in any state, its images in the order of their weights.
 
-    `place`: the row of the adapter in the form.
+    `places`: the rows of the adapters that vary in the form; `names`: those adapters.
     """
 
     render: Render
-    place: int
-    name: str
+    places: Sequence[int]
+    names: Sequence[str]
     items: Sequence[StripImage]
     progress: str
     error: str
@@ -53,6 +67,21 @@ class StripView:
     def is_active(self) -> bool:
         """True while the images are still to come."""
         return self.render.state.is_active
+
+    @property
+    def is_square(self) -> bool:
+        """True if two adapters vary."""
+        return len(self.names) > 1
+
+    @property
+    def rows(self) -> list[list[StripImage]]:
+        """The images of a square, a row for each weight of the first adapter."""
+        return [list(row) for _, row in groupby(self.items, key=lambda item: item.weights[0])]
+
+    @property
+    def announcement(self) -> str:
+        """What a screen reader says once they are there."""
+        return "" if self.is_active or self.error else f"All {len(self.items)} images are ready."
 
 
 @dataclass(frozen=True)
@@ -75,14 +104,56 @@ class StripStarted:
 @router.post("/play/strip")
 def make_strip(request: Request, state: State, sent: SentForm) -> Response:
     """Queue a strip of the adapter in row `place`; it replaces the one before of the same tab."""
+    text = str(sent.get("place", ""))
+    asked = int(text) if PLACE.fullmatch(text) else None
+
+    def choose(on: Sequence[int]) -> list[int]:
+        if asked is None or asked not in on:
+            raise InvalidInput("Turn the adapter on to see its weights.")
+        return [asked]
+
+    return _make(request, state, sent, choose)
+
+
+@router.post("/play/square")
+def make_square(request: Request, state: State, sent: SentForm) -> Response:
+    """Queue a square of two adapters; it replaces the strip before of the same tab.
+
+    `pair` has their rows, such as `0-1`; absent: the first two that are on.
+    """
+    pair = PAIR.fullmatch(str(sent.get("pair", "")))
+    asked = [int(pair[1]), int(pair[2])] if pair else []
+
+    def choose(on: Sequence[int]) -> list[int]:
+        places = sorted(asked) or list(on[:2])
+        if len(set(places)) < 2 or not set(places) <= set(on):
+            raise InvalidInput("Turn two adapters on to see both weights.")
+        return places
+
+    return _make(request, state, sent, choose)
+
+
+def pairs_of(stack: Sequence[StackView]) -> list[tuple[str, str]]:
+    """Each two adapters of the stack, for a square: their rows, such as `0-1`, and names."""
+    named = [(place, row.adapter.name) for place, row in enumerate(stack) if row.adapter]
+    return [
+        (f"{down}-{across}", f"{first} and {second}")
+        for (down, first), (across, second) in combinations(named[:MAX_RENDER_ADAPTERS], 2)
+    ]
+
+
+Choose = Callable[[Sequence[int]], list[int]]
+"""The rows whose weights vary, of those that are on. Raises InvalidInput."""
+
+
+def _make(request: Request, state: State, sent: SentForm, choose: Choose) -> Response:
     form = read_form(sent.multi_items())
-    same_seed = replace(form, keep_seed=True, count="1")
-    slot, place = str(sent.get("slot", "")), str(sent.get("place", ""))
-    with state.database.read() as session:
-        stack = look_up(session, form).rows
     try:
+        with state.database.read() as session:  # no other writer waits for these queries
+            places, strip = _request(session, form, choose)
         with state.database.write() as session:
-            render = _create(session, state, same_seed, stack, slot=slot, place=place)
+            slot = slot_of(str(sent.get("slot", "")))
+            render = drafts.create_draft(session, strip, state.store, slot=slot)
     except AppError as error:
         if not wants_fragment(request):
             raise
@@ -91,52 +162,63 @@ def make_strip(request: Request, state: State, sent: SentForm) -> Response:
     if not wants_fragment(request):
         return RedirectResponse(f"/renders/{render.key}", status_code=303)
     with state.database.read() as session:
-        strip = _view(session, render, int(place))
-    started = StripStarted(strip, replace(form, seed=str(render.seed)))
+        view = _view(session, render, places)
+    started = StripStarted(view, replace(form, seed=str(render.seed)))
     return render_fragment("playground/_strip_started.html", started)
 
 
-def _create(
-    session: Session, state: State, form: PlayForm, stack: list[StackView], *, slot: str, place: str
-) -> Render:
-    request = form.request(session)
-    on = [index for index, row in enumerate(form.stack) if row.is_on]
-    if not place.isascii() or not place.isdigit() or int(place) not in on:
-        raise InvalidInput("Turn the adapter on to see its weights.")
-    current = [float(stack[index].row.number or 0) for index in on]
-    varied = on.index(int(place))
-    weights = [
-        [weight if index == varied else other for index, other in enumerate(current)]
-        for weight in usual_weights(current[varied])
-    ]
-    name = STRIP_SLOT.format(slot=slot) if SLOT.fullmatch(slot) else FALLBACK_SLOT
-    strip = replace(request, weights=weights, twin=False)
-    return drafts.create_draft(session, strip, state.store, slot=name)
+def slot_of(tab: str) -> str:
+    """The slot of the strips of a tab, which is beside that of its live redraws."""
+    return STRIP_SLOT.format(slot=tab) if SLOT.fullmatch(tab) else FALLBACK_SLOT
+
+
+def _request(
+    session: Session, form: PlayForm, choose: Choose
+) -> tuple[Sequence[int], RenderRequest]:
+    """The rows whose weights vary, and the request. Raises AppError."""
+    request = replace(form, keep_seed=True, count="1").request(session)
+    stack = look_up(session, form).rows
+    on = [place for place, row in enumerate(form.stack) if row.is_on]
+    places = choose(on)
+    current = [stack[place].row.number or 0.0 for place in on]
+    varied = [on.index(place) for place in places]
+    at = [current[index] for index in varied]
+    values = [(weight,) for weight in usual_weights(*at)] if len(at) == 1 else square_weights(*at)
+    weights = vary(current, [dict(zip(varied, value, strict=True)) for value in values])
+    return places, replace(request, weights=weights, twin=False)
 
 
 @router.get("/renders/{render_id}/strip")
-def show_strip(render_id: Id, state: State, place: int = 0) -> Response:
-    """Show a strip; polls until it is finished."""
+def show_strip(render_id: Id, state: State, place: Places) -> Response:
+    """Show a strip; polls until it is finished. `place`: the rows of its adapters in the form."""
     with state.database.read() as session:
         render = service.get_render(session, render_id)
         if drafts.is_replaced(session, render):
             return Response(status_code=204)
         fragment = StripFragment(_view(session, render, place))
-    return render_fragment("playground/_strip.html", fragment)
+    return render_fragment("playground/_strip_polled.html", fragment)
 
 
-def _view(session: Session, render: Render, place: int) -> StripView:
-    weights, stack = render.weights or [], render.stack
-    varied = next(
-        (index for index in range(len(stack)) if len({row[index] for row in weights}) > 1), 0
-    )
+def _view(session: Session, render: Render, places: Sequence[int]) -> StripView:
+    if render.weights is None:
+        raise NotFound("This image is no strip of weights.")
+    weights, stack = render.weights, render.stack
+    varied = [index for index in range(len(stack)) if len({row[index] for row in weights}) > 1]
+    varied = varied or [0]  # of one image
+    names = [stack[index].name for index in varied]
+    if len(set(names)) < len(names):
+        names = [f"{stack[index].name} v{stack[index].version}" for index in varied]
     images = {image.index: image for image in listing.images_of(session, [render])[render.key]}
-    items = [StripImage(row[varied], images.get(index)) for index, row in enumerate(weights)]
+    items = []
+    for index, row in enumerate(weights):
+        at = tuple(row[column] for column in varied)
+        label = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(names, at, strict=True))
+        items.append(StripImage(at, label, images.get(index), is_first=index == 0))
     return StripView(
         render=render,
-        place=place,
-        name=stack[varied].name if stack else "",
-        items=sorted(items, key=lambda item: item.weight),
+        places=places,
+        names=names,
+        items=sorted(items, key=lambda item: item.weights),
         progress=progress_of(render, worker_present=service.has_render_worker(session)),
         error="" if render.state.is_active or images else render.error or "Canceled.",
     )
