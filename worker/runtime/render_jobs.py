@@ -422,4 +422,6 @@ def _used(session: Session, adapter: ResolvedAdapter) -> UsedAdapter:
     row = session.get(Adapter, adapter.adapter_id)
     is_step = row is not None and not row.is_listed
     name = file_stem(adapter.slug, adapter.version, is_step=is_step)
-    return UsedAdapter(name, *adapter.weights, tensor_hash=details.get("tensor_sha256"))
+    blocks = adapter.block_weights.factors if adapter.block_weights else None
+    tensor_hash = details.get("tensor_sha256")
+    return UsedAdapter(name, *adapter.weights, tensor_hash=tensor_hash, block_factors=blocks)

@@ -275,6 +275,7 @@ class ToolJobs:
                 self._weights(part.name, part.version_id, scratch),
                 part.weight,
                 part.text_encoder_weight,
+                part.factors_by_part,
             )
             for part in parts
         ]

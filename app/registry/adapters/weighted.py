@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Collection, Mapping
 from typing import Annotated, Any
 
 from pydantic import AliasChoices, BaseModel, Field, StringConstraints
 
 from app.registry.db import MAX_ID
-from worker.core.inference.config import AdapterWeight
+from worker.core.inference.config import AdapterWeight, OptionalBlockWeights
+from worker.core.lora_files.parts import Part
 from worker.core.lora_files.weights import USUAL_WEIGHT
 
 RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
@@ -37,6 +39,9 @@ class WeightedAdapter(BaseModel, frozen=True, extra="forbid"):
     text_encoder_weight: AdapterWeight | None = Field(
         None, description="Weight in the text encoders; absent: the same as `weight`."
     )
+    block_weights: OptionalBlockWeights = Field(
+        None, description="Factors of `weight` in the blocks of the UNet; absent: 1 in all."
+    )
 
 
 class ResolvedAdapter(WeightedAdapter, frozen=True, extra="ignore"):
@@ -58,6 +63,11 @@ class ResolvedAdapter(WeightedAdapter, frozen=True, extra="ignore"):
         return self.weight, text
 
     @property
+    def factors_by_part(self) -> Mapping[Part, float]:
+        """The block weights by the part of the UNet; empty where there are none."""
+        return {} if self.block_weights is None else self.block_weights.by_part
+
+    @property
     def is_off(self) -> bool:
         """True if both weights are zero, so that the adapter changes nothing."""
         return not any(self.weights)
@@ -71,8 +81,13 @@ class ResolvedAdapter(WeightedAdapter, frozen=True, extra="ignore"):
 
     def for_render(self) -> dict[str, Any]:
         """The JSON that `Render.adapters` stores, with the text encoder weight filled in."""
-        return self.model_dump() | {"text_encoder_weight": self.weights[1]}
+        return self._stored() | {"text_encoder_weight": self.weights[1]}
 
     def for_job(self) -> dict[str, Any]:
         """The JSON that the `parts` of a merge or fuse job store."""
-        return self.model_dump(exclude=ONLY_OF_RENDERS)
+        return self._stored(exclude=ONLY_OF_RENDERS)
+
+    def _stored(self, exclude: Collection[str] = ()) -> dict[str, Any]:
+        """The JSON, without block weights where there are none, as in older rows."""
+        without = {"block_weights"} if self.block_weights is None else set()
+        return self.model_dump(exclude={*exclude, *without})

@@ -46,7 +46,8 @@ class Render(Job, table=True):
         default_factory=list,
         sa_type=sa.JSON,
         sa_column_kwargs={"info": {MENTIONS: True}},  # the version ids refer to adapter versions
-        description="Of each: adapter_id, version_id, name, slug, weight, text_encoder_weight.",
+        description="Of each: adapter_id, version_id, name, slug, weight, text_encoder_weight, "
+        "and block_weights where there are some.",
     )
     weights: list[list[float]] | None = Field(
         default=None,

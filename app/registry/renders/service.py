@@ -336,12 +336,18 @@ def _cache_key(base: BaseModel, values: dict[str, Any], stack: Sequence[Resolved
     if values["sampler"] is SamplerName.DDIM:
         values = {name: value for name, value in values.items() if name != "sampler"}
     if "weights" in values:
-        used = [(entry.sha256, *entry.weights) for entry in stack]  # the weights are in this order
+        used = [_key_of(entry) for entry in stack]  # the weights are in this order
     else:
-        used = sorted((entry.sha256, *entry.weights) for entry in stack if not entry.is_off)
+        used = sorted(_key_of(entry) for entry in stack if not entry.is_off)
     facts = [SAMPLER_VERSION, base.key, base.fingerprint, values, used]
     content = json.dumps(facts, sort_keys=True)
     return hashlib.sha256(content.encode()).hexdigest()
+
+
+def _key_of(used: ResolvedAdapter) -> tuple[Any, ...]:
+    """What an adapter adds to a cache key; block weights only where there are some."""
+    factors = used.block_weights.factors if used.block_weights else ()
+    return used.sha256, *used.weights, *factors
 
 
 def get_render(session: Session, render_id: int) -> Render:

@@ -40,6 +40,9 @@ def test_stored_rows_are_read_and_written_as_they_were() -> None:
     assert job.for_job() == OF_A_JOB
     assert job.for_render()["text_encoder_weight"] == -0.5
     assert Render(adapters=[OF_A_RENDER]).stack == [render]
+    blocks = {"block_weights": {"input": 0.5, "middle": 1.0, "output": 0.0}}
+    assert ResolvedAdapter.model_validate(OF_A_RENDER | blocks).for_render() == OF_A_RENDER | blocks
+    assert ResolvedAdapter.model_validate(OF_A_JOB | blocks).for_job() == OF_A_JOB | blocks
 
 
 def test_rest_names_an_adapter_by_id() -> None:
@@ -47,6 +50,8 @@ def test_rest_names_an_adapter_by_id() -> None:
     assert WeightedAdapter.model_validate(sent) == WeightedAdapter(
         adapter_id=7, weight=0.8, text_encoder_weight=0, version="best"
     )
+    sent["block_weights"] = {"input": 1}
+    assert WeightedAdapter.model_validate(sent).block_weights is None  # the same as none
     assert "id" in WeightedAdapter.model_json_schema()["properties"]
 
 
@@ -79,6 +84,8 @@ def test_invalid_values_are_refused(wrong: dict[str, Any]) -> None:
 def test_a_weight_out_of_bounds_is_refused(name: str, weight: float, sentence: str) -> None:
     with pytest.raises(ValidationError, match=re.escape(sentence)):
         WeightedAdapter.model_validate({"id": 1, name: weight})
+    with pytest.raises(ValidationError, match=re.escape(sentence)):
+        WeightedAdapter.model_validate({"id": 1, "block_weights": {"middle": weight}})
 
 
 @pytest.mark.parametrize(

@@ -11,6 +11,7 @@ from sqlmodel import select
 
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.resolve import trained_skip
+from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.base_models.models import BaseModel, BasePrecision
 from app.registry.base_models.precisions import record_choice
 from app.registry.db import Database
@@ -61,6 +62,11 @@ def ask(database: Database, **wishes: Any) -> Render:
         return service.create_render(session, request, ToldBlobs(has_all=False))
 
 
+def in_blocks(adapter: WeightedAdapter, **factors: float) -> WeightedAdapter:
+    sent = adapter.model_dump() | {"block_weights": factors}
+    return WeightedAdapter.model_validate(sent)
+
+
 def succeed(database: Database) -> None:
     with database.write() as session:
         while claimed := jobs.claim_next(session, Render, lease_seconds=30):
@@ -101,7 +107,10 @@ def test_equal_requests_have_equal_keys(database: Database, adapter: int) -> Non
     stack = [weighted(adapter, 0.5)]
     first, second = (ask(database, seed=1, adapters=stack).cache_key for _ in range(2))
     assert first == second
+    assert first == ask(database, seed=1, adapters=[in_blocks(stack[0])]).cache_key
     for other in (
+        {"seed": 1, "adapters": [in_blocks(stack[0], middle=0.5)]},
+        {"seed": 1, "adapters": [in_blocks(stack[0], output=0.5)]},
         {"seed": 2, "adapters": stack},
         {"seed": 1, "adapters": [weighted(adapter, 0.6)]},
         {"seed": 1, "adapters": [weighted(adapter, 0.5, text_encoder_weight=0)]},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 
 import pytest
 import torch
@@ -14,6 +15,7 @@ from worker.core.bases.load import LoadedBase, load_base
 from worker.core.inference.merge import MergedWeights
 from worker.core.lora_files.compatible import AdapterMismatchError, base_shapes
 from worker.core.lora_files.loaded import LoadedAdapter
+from worker.core.lora_files.parts import Part, part_of
 
 CONV = "down_blocks.0.resnets.0.conv1"
 LINEAR = "mid_block.attentions.0.transformer_blocks.0.attn1.to_q"
@@ -112,6 +114,29 @@ def test_unet_and_text_encoder_have_weights_of_their_own(
     assert changed
     assert all(name.startswith("text_encoder.") for name in changed)
     merged.apply([])
+    assert same(base, before)
+
+
+def test_block_weights_multiply_the_weight_in_their_part_of_the_unet(
+    base: LoadedBase, merged: MergedWeights
+) -> None:
+    before = snapshot(base)
+    factors = {Part.INPUT: 0.5, Part.MIDDLE: 0.0, Part.OUTPUT: -2.0}
+    everywhere = random_adapter(base_shapes(base), seed=1, choose=bool)
+    plain = LoadedAdapter("everywhere", everywhere, weight=0.8)
+    merged.apply([plain])
+    merged.apply([replace(plain, block_weights=factors)])
+    now = snapshot(base)
+    met = set()
+    for module in plain.adapter.modules:
+        part = part_of(module.key)
+        met.add(part)
+        name = f"{module.key.replace('.text_model.', '.')}.weight"
+        expected = before[name] + 0.8 * factors.get(part, 1.0) * module.delta()
+        assert torch.allclose(now[name], expected, atol=1e-6)
+        assert torch.equal(now[name], before[name]) is (part is Part.MIDDLE)
+    assert met == {Part.TEXT, *factors, Part.OTHER}
+    merged.apply([replace(plain, weight=0.0, block_weights=factors)])
     assert same(base, before)
 
 

@@ -22,9 +22,11 @@ from worker.core.inference.pipeline import RenderedImage, ResidentPipeline
 from worker.core.inference.rank_form import AdaptersBeside
 from worker.core.lora_files.compatible import AdapterMismatchError, base_shapes
 from worker.core.lora_files.loaded import LoadedAdapter
+from worker.core.lora_files.parts import Part
 from worker.core.sampling import image_generators, initial_noise, predict_noise
 
 STEPS = 2
+BLOCKS = {Part.INPUT: 0.5, Part.MIDDLE: 0.0, Part.OUTPUT: -1.25}
 Stacks = Sequence[Sequence[LoadedAdapter]]
 
 
@@ -42,7 +44,10 @@ def pixels(rendered: RenderedImage) -> NDArray[np.int16]:
 
 
 def make_stacks(pipeline: ResidentPipeline) -> Stacks:
-    """One adapter or two of other ranks, for linear and convolution layers and both encoders."""
+    """One adapter or two of other ranks, for linear and convolution layers and both encoders.
+
+    One has other weights in the blocks of the UNet.
+    """
     shapes = base_shapes(pipeline.base)
     chalk = random_adapter(shapes, rank=4, strength=0.05, seed=1)
     lines = random_adapter(shapes, rank=2, strength=0.05, seed=2, choose=lambda key: "attn" in key)
@@ -50,7 +55,7 @@ def make_stacks(pipeline: ResidentPipeline) -> Stacks:
         [LoadedAdapter("chalk", chalk, 1.0)],
         [LoadedAdapter("chalk", chalk, 0.5, 0.0), LoadedAdapter("lines", lines, -0.5)],
         [],
-        [LoadedAdapter("lines", lines, 1.5)],
+        [LoadedAdapter("lines", lines, 1.5, block_weights=BLOCKS)],
         [LoadedAdapter("chalk", chalk, 0.0, 2.0)],
     ]
 

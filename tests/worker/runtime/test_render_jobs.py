@@ -38,6 +38,7 @@ from tests.worker.runtime.conftest import TrainedRegistry
 from tests.worker.runtime.job_loops import SIDE, Registry
 from worker.core.bases.inspect import inspect_base
 from worker.core.inference import precision
+from worker.core.inference.config import BlockWeights
 from worker.core.inference.precision import PrecisionChoice
 from worker.core.inference.read_infotext import parse_infotext
 from worker.core.lora_files.canonical import Component, LoraAdapter, LoraModule, save_adapter
@@ -121,9 +122,9 @@ def test_a_render_gives_pictures_that_say_how_they_were_drawn(
     trained: TrainedRegistry, loop: JobLoop
 ) -> None:
     registry = trained.registry
-    key = ask(
-        registry, count=2, negative_prompt="blurry", adapters=[chalk(trained, 0.5)], guidance=3.0
-    )
+    blocks = BlockWeights(input=0.25, output=-1)
+    used = chalk(trained, 0.5).model_copy(update={"block_weights": blocks})
+    key = ask(registry, count=2, negative_prompt="blurry", adapters=[used], guidance=3.0)
     render = registry.until_final(Render, key)
     assert (render.status, render.error, render.from_cache) == ("succeeded", None, False)
     assert render.progress == 6
@@ -137,9 +138,14 @@ def test_a_render_gives_pictures_that_say_how_they_were_drawn(
     drawn = f"Steps: 3, Sampler: DDIM, CFG scale: 3.0, Seed: 7, Size: {SIDE}x{SIDE}, Model hash: "
     assert drawn in facts
     assert 'Lora hashes: "chalk-board-v1: ' in facts
+    assert 'Lora block weights: "chalk-board-v1: 0.25 1 -1"' in facts
+    assert parse_infotext(first.info["parameters"]).block_factors == {
+        "chalk-board-v1": (0.25, 1.0, -1.0)
+    }
     assert "Seed: 8," in second.info["parameters"]
     assert ", Precision: fp32, " in facts
     written = json.loads(second.info["brushwork"])
+    assert written["adapters"][0]["block_weights"] == blocks.model_dump()
     assert (written["seed"], written["precision"], render.precision) == (8, "fp32", "fp32")
     for image, whole in zip(
         registry.rows(RenderImage, render_id=key), (first, second), strict=True

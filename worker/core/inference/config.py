@@ -6,6 +6,7 @@ from typing import Annotated
 
 from pydantic import AfterValidator, BaseModel, Field, ValidationInfo, field_validator
 
+from worker.core.lora_files.parts import Part
 from worker.core.lora_files.weights import MAX_WEIGHT, weight_problem
 from worker.core.words import SamplerName
 
@@ -45,6 +46,32 @@ def steps_to_run(steps: int, strength: float | None) -> int:
     """
     return steps if strength is None else min(int(steps * strength), steps)
 
+
+class BlockWeights(BaseModel, extra="forbid", frozen=True):
+    """Factors of an adapter's weight in the blocks of a UNet; layers outside of them have none."""
+
+    input: AdapterWeight = Field(1.0, description="Factor in the blocks on the way down.")
+    middle: AdapterWeight = Field(1.0, description="Factor in the block in the middle.")
+    output: AdapterWeight = Field(1.0, description="Factor in the blocks on the way up.")
+
+    @property
+    def factors(self) -> tuple[float, float, float]:
+        """Those of input, middle and output."""
+        return self.input, self.middle, self.output
+
+    @property
+    def by_part(self) -> dict[Part, float]:
+        """The factors by the part of the UNet."""
+        parts = (Part.INPUT, Part.MIDDLE, Part.OUTPUT)
+        return dict(zip(parts, self.factors, strict=True))
+
+
+def _without_plain(blocks: BlockWeights | None) -> BlockWeights | None:
+    return None if blocks is None or blocks.factors == (1, 1, 1) else blocks
+
+
+OptionalBlockWeights = Annotated[BlockWeights | None, AfterValidator(_without_plain)]
+"""Block weights; None for those that are all 1."""
 
 Side = Annotated[int, Field(ge=MIN_SIDE, le=MAX_SIDE, multiple_of=SIDE_STEP)]
 

@@ -15,6 +15,7 @@ from typing import Any
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
 
+from worker.core.inference.read_infotext import BLOCK_WEIGHTS
 from worker.core.words import KARRAS, SamplerName
 
 HASH_DIGITS = 12
@@ -24,12 +25,16 @@ NEEDS_QUOTES = frozenset(',:"\n')
 
 @dataclass(frozen=True)
 class UsedAdapter:
-    """An adapter used for an image; other programs identify its file by `tensor_hash`."""
+    """An adapter used for an image; other programs identify its file by `tensor_hash`.
+
+    `block_factors`: those of the input, middle and output blocks of the UNet; None: 1 in all.
+    """
 
     name: str
     weight: float
     text_encoder_weight: float
     tensor_hash: str | None
+    block_factors: tuple[float, float, float] | None = None
 
     @property
     def tag(self) -> str:
@@ -95,6 +100,13 @@ def make_infotext(image_parameters: ImageParameters) -> str:
     ]
     if hashes:
         pairs["Lora hashes"] = ", ".join(hashes)
+    blocks = [
+        f"{adapter.name}: {' '.join(f'{factor:g}' for factor in adapter.block_factors)}"
+        for adapter in image_parameters.adapters
+        if adapter.block_factors
+    ]
+    if blocks:
+        pairs[BLOCK_WEIGHTS] = ", ".join(blocks)
     pairs["Version"] = "Brushwork"
     lines.append(", ".join(f"{key}: {_quote_value(value)}" for key, value in pairs.items()))
     return "\n".join(lines)

@@ -20,9 +20,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, nn
 
-from worker.core.lora_files.canonical import Component, LoraModule
+from worker.core.lora_files.canonical import LoraModule
 from worker.core.lora_files.compatible import adaptable_layers, require_fit
 from worker.core.lora_files.loaded import LoadedAdapter
+from worker.core.lora_files.parts import Part, part_of
 
 Recipe = tuple[tuple[str, float], ...]
 """(adapter name, weight) of every adapter merged into a layer; empty for the base."""
@@ -67,8 +68,8 @@ class MergedWeights:
             self._plan = _make_plan(stack, self._layers, self._weights)
         with torch.no_grad():
             written = self._restore_other_layers()
-            for (component, members), layers in self._plan.groups.items():
-                weights = [stack[index].weight_in(component) for index in members]
+            for (part, members), layers in self._plan.groups.items():
+                weights = [stack[index].weight_in(part) for index in members]
                 written += self._write_group(layers, [names[i] for i in members], weights)
         return written
 
@@ -128,18 +129,18 @@ class MergedWeights:
             sorted({r for key, r in self._recipes.items() if key.startswith(f"{component}.")})
         )
 
-    def planned(self, component: Component) -> list[tuple[tuple[int, ...], list[PlannedLayer]]]:
-        """(places in the stack, layers) of a component: the layers which these adapters change.
+    def planned_in_unet(self) -> list[tuple[Part, tuple[int, ...], list[PlannedLayer]]]:
+        """(part, places in the stack, layers): the layers of the UNet which these adapters change.
 
         They are those of the last `apply`, whatever the weights.
         """
         return [
-            (members, list(layers))
-            for (owner, members), layers in self._plan.groups.items()
-            if owner is component
+            (part, members, list(layers))
+            for (part, members), layers in self._plan.groups.items()
+            if part is not Part.TEXT
         ]
 
-    def parameters(self, component: Component) -> int:
+    def parameters(self, component: str) -> int:
         """The number of parameters in a component's linear and convolution layers."""
         prefix = f"{component}."
         return sum(w.numel() for key, w in self._weights.items() if key.startswith(prefix))
@@ -167,8 +168,8 @@ class PlannedLayer:
     ranks: tuple[int, ...]
 
 
-_Group = tuple[Component, tuple[int, ...]]
-"""A component and the adapters' places in the stack: layers of a group have one recipe."""
+_Group = tuple[Part, tuple[int, ...]]
+"""A part and the adapters' places in the stack: layers of a group have one recipe."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -190,7 +191,7 @@ def _make_plan(
             parts.setdefault(module.key, []).append((index, module))
     groups: dict[_Group, list[PlannedLayer]] = {}
     for key, found in parts.items():
-        group = (found[0][1].component, tuple(index for index, _ in found))
+        group = (part_of(key), tuple(index for index, _ in found))
         factors = [module for _, module in found]
         planned = _plan_layer(key, layers[key], weights[key], factors)
         groups.setdefault(group, []).append(planned)

@@ -8,8 +8,8 @@ JPEGs and WebPs in the Exif field UserComment (0x9286).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, field
 from typing import BinaryIO
 
 from PIL import Image, UnidentifiedImageError
@@ -19,8 +19,10 @@ from worker.core.words import KARRAS
 MAX_INFOTEXT = 50_000  # characters
 MAX_FILE_BYTES = 64 * 2**20
 NEGATIVE = "Negative prompt:"
+BLOCK_WEIGHTS = "Lora block weights"
 FORMATS = ("PNG", "JPEG", "WEBP")
 EXIF_FOLDER, USER_COMMENT = 0x8769, 0x9286
+FACTORS = re.compile(" ".join([r"(-?\d{1,4}(?:\.\d{1,12})?(?:e-\d\d)?)"] * 3), re.ASCII)
 KEY = re.compile(r"[A-Za-z][\w /-]{0,40}", re.ASCII)
 
 
@@ -43,6 +45,8 @@ class Infotext:
     clip_skip: int | None = None
     strength: float | None = None
     source_sha256: str | None = None
+    block_factors: Mapping[str, tuple[float, float, float]] = field(default_factory=dict)
+    """The factors of the input, middle and output blocks, by the name of the adapter's file."""
 
 
 def read_image_infotext(file: BinaryIO) -> str:
@@ -109,6 +113,7 @@ def parse_infotext(text: str) -> Infotext:
         clip_skip=_whole(settings.get("Clip skip")),
         strength=None if is_hires else _number(settings.get("Denoising strength")),
         source_sha256=source[0] if source else None,
+        block_factors=dict(_block_factors(settings.get(BLOCK_WEIGHTS, ""))),
     )
 
 
@@ -139,6 +144,13 @@ def _split(line: str) -> Iterator[str]:
             yield line[start:place]
             start = place + 1
     yield line[start:]
+
+
+def _block_factors(text: str) -> Iterator[tuple[str, tuple[float, float, float]]]:
+    for named in text.split(","):
+        name, _, numbers = named.strip().rpartition(": ")
+        if found := FACTORS.fullmatch(numbers):
+            yield name, (float(found[1]), float(found[2]), float(found[3]))
 
 
 def _whole(text: str | None) -> int | None:

@@ -199,7 +199,12 @@ class WarmPipelines:
     def stack(self, adapters: Sequence[ResolvedAdapter]) -> list[LoadedAdapter]:
         """These adapters with their weights; files of recent renders are still in memory."""
         return [
-            LoadedAdapter(named.sha256, self._adapter(named.sha256), *named.weights)
+            LoadedAdapter(
+                named.sha256,
+                self._adapter(named.sha256),
+                *named.weights,
+                named.factors_by_part,
+            )
             for named in adapters
         ]
 

@@ -241,6 +241,7 @@ class _BaseFuser:
         """The base and the adapters with their weights."""
         adapters = [
             {"name": one.name, "weight": one.weight, "text_encoder_weight": one.text_encoder_weight}
+            | ({"block_weights": dict(one.block_weights)} if one.block_weights else {})
             for one in self._stack
         ]
         info = self._base.info

@@ -13,6 +13,7 @@ from worker.core.lora_files.canonical import Component, LoraModule
 from worker.core.lora_files.compatible import cross_attention_width
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.loaded import LoadedAdapter
+from worker.core.lora_files.parts import part_of
 from worker.core.lora_files.weights import weight_problem
 
 
@@ -76,7 +77,7 @@ def layers_of(stack: Sequence[LoadedAdapter]) -> list[Layer]:
     found: dict[str, list[LayerChange]] = {}
     for index, one in enumerate(stack):
         for module in one.adapter.modules:
-            if (weight := one.weight_in(module.component)) != 0:
+            if (weight := one.weight_in(part_of(module.key))) != 0:
                 found.setdefault(module.key, []).append(LayerChange(index, weight, module))
     if not found:
         raise ToolError("All weights are 0. Set at least one to another value.")
