@@ -32,6 +32,7 @@ from app.web.adapters.hub import pages as hub_pages
 from app.web.adapters.imports import api as imports_api
 from app.web.adapters.renders import api as adapter_renders_api
 from app.web.adapters.tools import api as tools_api
+from app.web.adapters.tools import overlap_api
 from app.web.adapters.tools import pages as tools_pages
 from app.web.adapters.versions import api as versions_api
 from app.web.api_reference import pages as api_reference_pages
@@ -153,6 +154,7 @@ def _all_routers() -> Iterator[APIRouter]:
         hub_api,
         tools_api,
         grids_api,
+        overlap_api,
         gallery_api,  # before the playground: `zip` is no id
         playground_api,
     )

@@ -43,6 +43,7 @@ from worker.runtime.upkeep.thumbnail_jobs import ThumbnailJobs
 
 if TYPE_CHECKING:
     from worker.runtime.import_jobs import ImportJobs
+    from worker.runtime.overlap_jobs import OverlapJobs
     from worker.runtime.tool_jobs import ToolJobs
 
 
@@ -74,6 +75,7 @@ class IoJobs:
             JobKind.RESIZE_ADAPTER: lambda *job: self._tool_jobs.resize(*job),
             JobKind.FUSE_ADAPTER: lambda *job: self._tool_jobs.fuse(*job),
             JobKind.EXTRACT_ADAPTER: lambda *job: self._tool_jobs.extract(*job),
+            JobKind.MEASURE_OVERLAP: lambda *job: self._overlap_jobs.run(*job),
             JobKind.SWEEP: SweepJobs(database, store).run,
             JobKind.MAKE_THUMBNAILS: ThumbnailJobs(database, store).run,
             JobKind.DELETE_DRAFTS: DraftJobs(settings, database, store).run,
@@ -94,6 +96,12 @@ class IoJobs:
         from worker.runtime.tool_jobs import ToolJobs
 
         return ToolJobs(self._settings, self._database, self._store)
+
+    @cached_property
+    def _overlap_jobs(self) -> OverlapJobs:
+        from worker.runtime.overlap_jobs import OverlapJobs
+
+        return OverlapJobs(self._database, self._store)
 
     def prepare(self) -> None:
         """Start the upkeep clock; the first job that needs torch imports it."""

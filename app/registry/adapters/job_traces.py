@@ -21,6 +21,7 @@ OF_A_VERSION = (  # job kinds whose subject is a version
     JobKind.EXPORT_ADAPTER,
     JobKind.RESIZE_ADAPTER,
     JobKind.PUBLISH_ADAPTER,
+    JobKind.MEASURE_OVERLAP,
 )
 PERSONAL_ARGS: dict[str, Any] = {"filename": "deleted file", "sha256": "", "sidecars": []}
 PERSONAL_ARGS |= {"name": "deleted"}
@@ -28,7 +29,7 @@ PERSONAL_RESULTS = ("name", "slug", "notes", "sha256", "filename")
 
 
 def forget_jobs(session: Session, versions: Collection[AdapterVersion], deletion: Deletion) -> None:
-    """Delete the exports, resizes and publications of versions, and the texts of what made them.
+    """Delete what was done with versions, such as exports, and the texts of what made them.
 
     Their files are added to the deletion: uploads, what was sent along, and what was written.
     """

@@ -33,6 +33,8 @@ from app.registry.jobs.kinds import (
     JobResult,
     MakeThumbnailsArgs,
     MakeThumbnailsResult,
+    MeasureOverlapArgs,
+    MeasureOverlapResult,
     MergeAdaptersArgs,
     MergeAdaptersResult,
     PublishAdapterArgs,
@@ -106,6 +108,7 @@ JOB_TYPES: Mapping[str, JobType] = {
         JobType(ResizeAdapterArgs, ResizeAdapterResult, is_long=True, limit=FILE_LIMIT),
         JobType(FuseAdapterArgs, FuseAdapterResult, is_long=True, limit=BASE_LIMIT),
         JobType(ExtractAdapterArgs, ExtractAdapterResult, is_long=True, limit=BASE_LIMIT),
+        JobType(MeasureOverlapArgs, MeasureOverlapResult, limit=FILE_LIMIT),
         JobType(SweepArgs, SweepResult, is_long=True),
         # these two give their thread to any other job
         JobType(MakeThumbnailsArgs, MakeThumbnailsResult, limit=PART_LIMIT),

@@ -33,6 +33,7 @@ class JobKind(StrEnum):
     RESIZE_ADAPTER = "resize_adapter"
     FUSE_ADAPTER = "fuse_adapter"
     EXTRACT_ADAPTER = "extract_adapter"
+    MEASURE_OVERLAP = "measure_overlap"
     SWEEP = "sweep"
     MAKE_THUMBNAILS = "make_thumbnails"
     CHECK_FILES = "check_files"
@@ -321,6 +322,28 @@ class FuseAdapterResult(ShownResult):
     name: str | None = None
     sha256: str | None = None
     filename: str | None = None
+
+
+# Comparing adapters
+
+
+class MeasureOverlapArgs(JobArgs):
+    """The version with the higher id; the subject is the other one."""
+
+    kind = JobKind.MEASURE_OVERLAP
+    other_id: int
+
+
+LayerOverlap = tuple[str, float, float, float]
+"""The key of a layer, its cosine, and what the inputs and the outputs of both changes share."""
+
+
+class MeasureOverlapResult(StepProgress):
+    """The cosine of both whole changes, how many layers either changes, and those both change."""
+
+    cosine: float | None = None
+    changed: int | None = None
+    layers: tuple[LayerOverlap, ...] | None = None
 
 
 # Storage

@@ -34,6 +34,7 @@ OPERATION_IDS = [
     "changeRender",
     "changeRun",
     "changeVersion",
+    "compareAdapters",
     "compareTwoRuns",
     "compareVersions",
     "continueGrid",

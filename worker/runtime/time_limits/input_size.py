@@ -12,6 +12,7 @@ from app.registry.jobs.kinds import (
     ExtractAdapterArgs,
     FuseAdapterArgs,
     ImportAdapterArgs,
+    MeasureOverlapArgs,
     MergeAdaptersArgs,
 )
 from app.registry.jobs.models import IoJob
@@ -34,6 +35,8 @@ def input_size(session: Session, store: BlobStore, job: IoJob) -> int:
         bases = [job.subject_id]
     elif not adapters:
         adapters = [job.subject_id]
+    if isinstance(args, MeasureOverlapArgs):
+        adapters.append(args.other_id)
     if isinstance(args, ExtractAdapterArgs):
         bases.append(args.tuned_id)
     return _sizes(session, AdapterVersion, adapters) + _sizes(session, BaseModel, bases)

@@ -148,6 +148,7 @@ def test_every_short_kind_has_a_limit_that_is_generous() -> None:
         JobKind.RESIZE_ADAPTER: 300,
         JobKind.FUSE_ADAPTER: 600,
         JobKind.EXTRACT_ADAPTER: 600,
+        JobKind.MEASURE_OVERLAP: 300,
         JobKind.MAKE_THUMBNAILS: 300,
         JobKind.CHECK_FILES: 300,
         JobKind.DELETE_DRAFTS: 300,
@@ -160,6 +161,7 @@ def test_every_short_kind_has_a_limit_that_is_generous() -> None:
         JobKind.RESIZE_ADAPTER: 1_000,
         JobKind.FUSE_ADAPTER: 500,
         JobKind.EXTRACT_ADAPTER: 500,
+        JobKind.MEASURE_OVERLAP: 1_000,
     }
 
 
