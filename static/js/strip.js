@@ -1,6 +1,6 @@
-// Strips: images of one seed at several weights of an adapter (a line), or of two (a square). One of them is shown in
-// place of the result with no request: by a click, by dragging in the square, by arrow keys, or by moving a weight. A
-// strip goes out of date when anything but these weights is changed.
+// Strips: images of one seed at several weights of an adapter (a line), of two (a square), or with each checkpoint of a
+// run. One of them is shown in place of the result with no request: by a click, by dragging in the square, by arrow
+// keys, or by moving a weight or the slider of the checkpoints. A strip goes out of date when anything else is changed.
 (() => {
   const NEAR = 0.126; // half the distance between two weights of a strip, and what rounding adds
   const EXACT = 0.0001;
@@ -9,7 +9,7 @@
   let exact = null; // the cell of just the weights in the form
 
   const stripOnPage = () => document.querySelector("[data-strip]");
-  const cellsOf = (strip) => [...strip.querySelectorAll("[data-weights]")];
+  const cellsOf = (strip) => [...strip.querySelectorAll(".strip-cell")];
   const numbersOf = (strip) => strip.dataset.strip.split(" ").map((place) => document.getElementById(`weight-${place}`));
   const weightsOf = (cell) => cell.dataset.weights.split(" ").map(Number);
   const least = (list, measure) => list.reduce((best, one) => (measure(one) < measure(best) ? one : best));
@@ -20,7 +20,12 @@
       other.setAttribute("aria-pressed", String(other === cell));
       other.tabIndex = other === cell ? 0 : -1;
     }
-    if (strip.contains(document.activeElement)) cell.focus({ preventScroll: true });
+    if (document.activeElement?.matches(".strip-cell")) cell.focus({ preventScroll: true });
+    const slider = strip.querySelector("[data-strip-slider]");
+    if (!slider) return;
+    slider.value = String(cellsOf(strip).indexOf(cell));
+    slider.setAttribute("aria-valuetext", cell.dataset.label);
+    strip.querySelector("[data-strip-try]").value = cell.dataset.put;
   }
 
   // false while the result in whose place it would be shown has no image
@@ -78,12 +83,12 @@
   }
 
   document.addEventListener("click", (event) => {
-    const cell = event.target.closest?.("[data-weights]");
+    const cell = event.target.closest?.(".strip-cell");
     if (cell) choose(cell);
   });
 
   document.addEventListener("keydown", (event) => {
-    const cell = event.target.closest?.("[data-weights]");
+    const cell = event.target.closest?.(".strip-cell");
     if (!cell || event.altKey || event.ctrlKey || event.metaKey) return;
     const cells = cellsOf(stripOnPage());
     const columns = Number(cell.closest("[data-columns]")?.dataset.columns ?? cells.length);
@@ -100,6 +105,10 @@
     if (next === undefined) return;
     event.preventDefault();
     if (cells[next] && next !== place) choose(cells[next]);
+  });
+
+  document.addEventListener("input", (event) => {
+    if (event.target.matches("[data-strip-slider]")) choose(cellsOf(stripOnPage())[event.target.value]);
   });
 
   // dragging in a square: the cell next to the pointer, also from outside

@@ -164,8 +164,16 @@ def add_adapters(state: AppState, client: httpx.Client) -> Ids:
             {"prompt": "a deleted fox", "adapters": [{"id": chalk.key}]},
         )
     ]
-    stack = {"adapter-0": "chalk", "weight-0": "0.8", "adapter-1": "ink", "weight-1": "0.4"}
-    post(client, "/play/square", **stack, **{"on-0": "1", "on-1": "1"}, prompt="a castle", seed="7")
+    asked = {
+        "adapter-0": "chalk",
+        "weight-0": "0.8",
+        "on-0": "1",
+        "prompt": "a castle",
+        "seed": "7",
+    }
+    other = {"adapter-1": "ink", "weight-1": "0.4", "on-1": "1"}
+    post(client, "/play/square", **asked, **other)
+    post(client, "/play/checkpoints", **asked, place="0", slot="f" * 16)
     fake_workers.draw(state)
     post(client, f"/adapters/chalk/renders/{renders[1]}/hide")
     post(client, f"/adapters/chalk/renders/{renders[2]}/delete")

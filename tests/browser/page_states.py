@@ -383,6 +383,12 @@ ADAPTERS = (
         "#strip",
     ),
     PageState(
+        "playground, checkpoints",
+        "/play?adapter=chalk:0.8&prompt=a+castle&seed=7&scrub=1",
+        see("#strip .steps"),
+        "#strip",
+    ),
+    PageState(
         "playground, redraws",
         "/play?adapter=chalk:0.8&prompt=a+castle",
         do(type_into("#weight-0", "0.9"), see("#cancel-render")),

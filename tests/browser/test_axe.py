@@ -36,6 +36,7 @@ NO_PAGES = {
     "/readyz",
     "/renders/compare-chosen",
     "/renders/zip",
+    "/renders/{render_id}/checkpoints",
     "/renders/{render_id}/live",
     "/renders/{render_id}/strip",
     "/running",

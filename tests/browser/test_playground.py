@@ -311,6 +311,46 @@ def test_a_square_is_dragged_and_walked_and_moves_both_weights_without_a_request
     assert [url for url in asked if "/media/" not in url] == []
 
 
+def test_a_slider_goes_through_the_checkpoints_of_a_run_and_one_is_tried(
+    live: Live, page: Page
+) -> None:
+    fake_workers.queued_run(live.state, fake_workers.dataset(live.state), steps=400)
+    training = fake_workers.FakeTraining(live.state)
+    training.sample(0)
+    for _ in range(3):
+        training.train(10)
+        training.sample(training.step)
+        training.checkpoint()
+    fake_workers.worker_seen(live.state, "render")
+    page.goto("/runs/1")
+    page.get_by_role("link", name="Scrub through checkpoints").click()
+    expect(page.locator("#strip")).to_contain_text("In line, starts in a moment")  # by itself
+    fake_workers.draw(live.state)
+    expect(page.locator("#strip img")).to_have_count(3)
+    chosen = page.locator("#strip [aria-pressed=true]")
+    expect(chosen).to_have_text("30")
+    asked: list[str] = []
+    page.on("request", lambda request: asked.append(request.url))
+    slider = page.get_by_role("slider", name="Checkpoint")
+    slider.press("ArrowLeft")
+    expect(chosen).to_have_text("20")
+    expect(slider).to_have_attribute("aria-valuetext", "Chalk step 20, 1.00")
+    expect(slider).to_be_focused()
+    expect(page.locator("#result img")).to_have_attribute("alt", "Chalk step 20, 1.00")
+    page.get_by_role("button", name="10", exact=True).click()
+    expect(slider).to_have_value("0")
+    page.keyboard.press("ArrowRight")
+    expect(chosen).to_be_focused()
+    expect(page.locator("#result figcaption")).to_have_text("Chalk step 20, 1.00")
+    assert [url for url in asked if "/media/" not in url] == []
+    page.get_by_role("button", name="Try this checkpoint").click()
+    expect(page).to_have_url(re.compile(r"/play\?adapter=chalk-run-1%4020%3A1&prompt=a\+castle"))
+    expect(page.locator("#stack")).to_contain_text("step 20")
+    expect(page.locator("#strip img")).to_have_count(3)  # to go on
+    slider.press("End")
+    expect(chosen).to_have_text("30")
+
+
 PASTE = """(text) => {
   const clipboardData = new DataTransfer();
   clipboardData.setData("text/plain", text);

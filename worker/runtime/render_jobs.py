@@ -47,6 +47,7 @@ from worker.runtime.lease import Lease
 from worker.runtime.outages.patience import reason_to_wait
 from worker.runtime.renders.cancel_watch import CancelWatch
 from worker.runtime.renders.previews import Previews
+from worker.runtime.renders.strips import render_strip
 
 if TYPE_CHECKING:
     from worker.core.inference.pipeline import RenderedImage
@@ -206,9 +207,9 @@ class RenderJobs:
                     render.precision = self._choose_precision(render, base, lease, stopping, watch)
                 warm = self._warm_pipelines()
                 pipeline = warm.pipeline(base, RenderPrecision(render.precision))
-                stacks = [warm.stack(_active(render, index)) for index in range(_stacks(render))]
+                stacks = [_active(render, index) for index in range(_stacks(render))]
                 if render.weights is None:
-                    pipeline.set_adapters(stacks[0])
+                    pipeline.set_adapters(warm.stack(stacks[0]))
                 previews = Previews(pipeline.preview_image)
                 with (
                     watch.computing(),
@@ -218,7 +219,7 @@ class RenderJobs:
                     draw = (
                         pipeline.render
                         if render.weights is None
-                        else partial(pipeline.render_weights, stacks=stacks)
+                        else partial(render_strip, warm, pipeline, stacks=stacks)
                     )
                     drawn = draw(
                         _config(render),

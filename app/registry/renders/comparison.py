@@ -75,9 +75,18 @@ def find_render(session: Session, render_id: int) -> Render:
 
 
 def stack_words(render: Render) -> str:
-    """The adapters and their weights, as a short title."""
-    used = [f"{used.name} {used.weight:.2f}" for used in render.stack]
+    """The adapters of the first image and their weights, as a short title."""
+    used = [f"{used.name} {used.weight:.2f}" for used in render.stack_of(0)]
     return ", ".join(used) or "No adapters"
+
+
+def weight_words(render: Render, index: int) -> str:
+    """What tells an image of a strip apart: its weights, with the adapters where others are out."""
+    row = (render.weights or [[]])[index]
+    if None not in row:
+        return ", ".join(f"{weight:g}" for weight in row)
+    used = render.stack_of(index)
+    return ", ".join(f"{one.name} v{one.version} {one.weight:g}" for one in used) or NONE
 
 
 def _facts(session: Session, render: Render) -> Facts:
@@ -109,7 +118,7 @@ def _facts(session: Session, render: Render) -> Facts:
         "base_model": ("Base model", base.key, base.name),
         "precision": ("Precision", render.precision, render.precision or NONE),
     }
-    for used in render.stack:
+    for used in render.stack_of(0):
         label = f"{used.name} v{used.version}"
         unet, text = used.weights
         words = f"{unet:g}" if unet == text else f"{unet:g}, text encoder {text:g}"

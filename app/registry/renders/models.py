@@ -49,10 +49,11 @@ class Render(Job, table=True):
         description="Of each: adapter_id, version_id, name, slug, weight, text_encoder_weight, "
         "and block_weights where there are some.",
     )
-    weights: list[list[float]] | None = Field(
+    weights: list[list[float | None]] | None = Field(
         default=None,
         sa_type=sa.JSON,
-        description="A strip: the weights of the adapters for each image, all of one seed.",
+        description="A strip: the weights of the adapters for each image, all of one seed; None "
+        "leaves an adapter out of an image.",
     )
     source_sha256: str | None = Field(
         default=None, max_length=64, index=True, description="Blob of the image it starts from."
@@ -113,6 +114,7 @@ class Render(Job, table=True):
         return [
             used.with_weight(weight)
             for used, weight in zip(self.stack, self.weights[index], strict=True)
+            if weight is not None
         ]
 
 

@@ -15,7 +15,7 @@ from app.registry.renders.models import Render
 def text_of(render: Render) -> str:
     """The searched text of a render: its prompt, and its adapters by name and slug."""
     named = (used.get(field) or "" for used in render.adapters for field in ("name", "slug"))
-    return searched_lines([render.prompt, *named])
+    return searched_lines([render.prompt, *dict.fromkeys(named)])
 
 
 @event.listens_for(Render, "before_insert")

@@ -30,7 +30,7 @@ from app.registry.renders import search as search  # writes the keys of stored r
 from app.registry.renders.lora_tags import take_tags
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
 from app.registry.renders.sources import FoundSource, SourceImage
-from app.registry.renders.strips import fill_rows, strip_problem
+from app.registry.renders.strips import MAX_STRIP_ADAPTERS, Row, fill_rows, strip_problem
 from app.registry.runs.requests import field_reasons
 from app.registry.storage.store import BlobStore
 from app.registry.validation import named_reasons
@@ -49,10 +49,10 @@ class RenderRequest:
     """A render request; None means the base model's native size and a random seed.
 
     `clip_skip` defaults to the value that the adapters were trained with. `weights`: a strip, one
-    image for each list of the weights of all adapters, from the same seed. Adapters that the prompt
-    names can be left out of these lists: they have their own weight in each image. `source`: the
-    image to start from, and `strength`: how much of it changes, DEFAULT_STRENGTH by default; sides
-    that are None have its aspect.
+    image for each list of the weights of all adapters, from the same seed; None leaves an adapter
+    out of an image. Adapters that the prompt names can be missing at the end of these lists: they
+    have their own weight in each image. `source`: the image to start from, and `strength`: how much
+    of it changes, DEFAULT_STRENGTH by default; sides that are None have its aspect.
     """
 
     prompt: str
@@ -67,7 +67,7 @@ class RenderRequest:
     count: int = 1
     base_model: str | int | None = None
     adapters: Sequence[WeightedAdapter] = field(default_factory=tuple)
-    weights: Sequence[Sequence[float]] | None = None
+    weights: Sequence[Row] | None = None
     twin: bool = False
     source: SourceImage | None = None
     strength: float | None = None
@@ -141,7 +141,8 @@ def _plan_render(
         request = _with_named(session, request)
     except InvalidInput as error:
         fields |= error.fields
-    stack, made = _resolve_stack(session, request.adapters, fields)
+    limit = MAX_RENDER_ADAPTERS if request.weights is None else MAX_STRIP_ADAPTERS
+    stack, made = _resolve_stack(session, request.adapters, fields, limit=limit)
     source = _find_source(session, request, fields)
     base = None
     try:
@@ -160,7 +161,7 @@ def _plan_render(
                 "empty."
             )
     weights = None
-    if request.weights is not None:
+    if request.weights is not None and "adapters" not in fields:
         weights = fill_rows(request.weights, [used.weight for used in stack], asked=asked)
         if problem := strip_problem(weights, len(stack)):
             fields["weights"] = problem
@@ -189,11 +190,11 @@ def _with_named(session: Session, request: RenderRequest) -> RenderRequest:
 
 
 def _resolve_stack(
-    session: Session, stack: Sequence[WeightedAdapter], fields: dict[str, str]
+    session: Session, stack: Sequence[WeightedAdapter], fields: dict[str, str], *, limit: int
 ) -> tuple[list[ResolvedAdapter], list[AdapterAndVersion]]:
     """The stored form of each adapter, and their rows; errors are added to `fields`."""
-    if len(stack) > MAX_RENDER_ADAPTERS:
-        fields["adapters"] = f"At most {MAX_RENDER_ADAPTERS} adapters can be combined."
+    if len(stack) > limit:
+        fields["adapters"] = f"At most {limit} adapters can be combined."
         return [], []
     found = []
     for named in stack:
@@ -305,7 +306,7 @@ def _render_row(
     config: RenderConfig,
     stack: Sequence[ResolvedAdapter],
     precision: RenderPrecision | None,
-    weights: Sequence[Sequence[float]] | None = None,
+    weights: Sequence[Row] | None = None,
     *,
     source: FoundSource | None,
 ) -> Render:

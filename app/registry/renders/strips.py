@@ -1,6 +1,7 @@
 """Strips: one seed at several weights of the adapters, to see at once what a weight does.
 
-One adapter varies in a line of weights, two vary in a square.
+One adapter varies in a line of weights, two vary in a square. None in the place of a weight leaves
+an adapter out of an image, so that each image can have another checkpoint.
 """
 
 from __future__ import annotations
@@ -10,11 +11,16 @@ from collections.abc import Mapping, Sequence
 from itertools import product
 
 from app.registry.wording import plural
-from worker.core.lora_files.weights import weight_problem
+from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS, weight_problem
+
+Row = Sequence[float | None]
+"""The weights of all adapters for one image."""
 
 MAX_STRIP = 25  # images: a square of 5 × 5
 LOWEST, HIGHEST, STEP = -0.5, 1.5, 0.25
 SIDE = 5  # of a square, in images
+MAX_STRIP_ADAPTERS = MAX_STRIP + MAX_RENDER_ADAPTERS - 1
+"""In all images of a strip together: each with another one, beside the most that one image has."""
 
 
 def usual_weights(current: float) -> list[float]:
@@ -50,9 +56,19 @@ def vary(current: Sequence[float], changes: Sequence[Mapping[int, float]]) -> li
     ]
 
 
+def spread(count: int, limit: int, *, among: int) -> list[int]:
+    """At most `limit` of `count` places: evenly chosen, with both ends, and with place `among`."""
+    if count <= limit:
+        return list(range(count))
+    places = {round(number * (count - 1) / (limit - 1)) for number in range(limit)}
+    if among not in places:
+        places.remove(min(places, key=lambda place: abs(place - among)))
+    return sorted(places | {among})
+
+
 def fill_rows(
-    rows: Sequence[Sequence[float]], weights: Sequence[float], *, asked: int
-) -> list[list[float]]:
+    rows: Sequence[Row], weights: Sequence[float], *, asked: int
+) -> list[list[float | None]]:
     """The rows with the weights of adapters that the prompt names, where they have only `asked`.
 
     `weights` are those of all adapters; the ones of the prompt come last.
@@ -60,7 +76,7 @@ def fill_rows(
     return [[*row, *weights[asked:]] if len(row) == asked else list(row) for row in rows]
 
 
-def strip_problem(weights: Sequence[Sequence[float]], adapters: int) -> str:
+def strip_problem(weights: Sequence[Row], adapters: int) -> str:
     """Why these weights are no strip for this number of adapters; empty if they are."""
     if not adapters:
         return "A strip of weights needs an adapter."
@@ -68,4 +84,10 @@ def strip_problem(weights: Sequence[Sequence[float]], adapters: int) -> str:
         return f"A strip has 1 to {MAX_STRIP} images; this one has {len(weights)}."
     if any(len(row) != adapters for row in weights):
         return f"Each image of a strip needs {plural(adapters, 'weight')}, one for each adapter."
-    return next(filter(None, (weight_problem(weight) for row in weights for weight in row)), "")
+    used = [[weight for weight in row if weight is not None] for row in weights]
+    if any(len(row) > MAX_RENDER_ADAPTERS for row in used):
+        return (
+            f"At most {MAX_RENDER_ADAPTERS} adapters can be combined in an image of a strip; null "
+            "leaves one out."
+        )
+    return next(filter(None, (weight_problem(weight) for row in used for weight in row)), "")

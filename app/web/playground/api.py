@@ -15,17 +15,16 @@ from app.registry.renders import chosen, deleted, drafts, listing, service, sour
 from app.registry.renders.lora_tags import MAX_TAGGED_PROMPT
 from app.registry.renders.models import MAX_SLOT, Render, RenderImage
 from app.registry.renders.sources import SourceImage
-from app.registry.renders.strips import MAX_STRIP
+from app.registry.renders.strips import MAX_STRIP, MAX_STRIP_ADAPTERS
 from app.web.problems import problems
 from app.web.state import BaseReference, Id, State
 from worker.core.inference.config import MAX_PROMPT_CHARACTERS, AdapterWeight
-from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 from worker.core.words import SamplerName
 
 router = APIRouter(tags=["renders"])
 
 
-Weights = Annotated[list[AdapterWeight], Field(max_length=MAX_RENDER_ADAPTERS)]
+Weights = Annotated[list[AdapterWeight | None], Field(max_length=MAX_STRIP_ADAPTERS)]
 
 
 class RenderIn(BaseModel):
@@ -80,7 +79,8 @@ class RenderIn(BaseModel):
         None,
         max_length=MAX_STRIP,
         description="A strip: for each image the weights of all adapters, in their order; all have "
-        "the same seed.",
+        "the same seed. null leaves an adapter out of an image: so each image can have another "
+        "checkpoint of a run.",
     )
     draft_slot: str | None = Field(
         None,
@@ -141,8 +141,9 @@ class RenderOut(BaseModel):
     guidance: float = Field(description="How strictly it follows the prompt (CFG scale).")
     base_model_id: int = Field(description="Id of the base model.")
     adapters: list[RenderAdapterOut] = Field(description="The adapters with their weights.")
-    weights: list[list[float]] | None = Field(
-        description="Of a strip: the weights of all adapters for each image; else null."
+    weights: list[list[float | None]] | None = Field(
+        description="Of a strip: the weights of all adapters for each image, null for one that is "
+        "left out; else null."
     )
     clip_skip: int = Field(description="Layer of the text encoder, from the last.")
     width: int = Field(description="Width in pixels.")

@@ -22,6 +22,8 @@ from worker.core.words import SamplerName
 
 OUT_OF_RANGE = f"The weight must be between −{MAX_WEIGHT:g} and {MAX_WEIGHT:g}."
 ROW = re.compile(r"adapter-(\d{1,3})")
+PUT = re.compile(r"(\d{1,3})=(.+)")
+MAX_PUT = 300  # characters of it
 MAX_ROWS = 100  # of adapters that a form or an address may name; the service allows fewer
 
 
@@ -135,14 +137,19 @@ class PlayForm:
         return f"/play?{urlencode(pairs)}" if pairs else "/play"
 
     def with_stack(self, change: Mapping[str, str]) -> PlayForm:
-        """The form with an adapter added (`add`) or removed (`drop`, by its index).
+        """The form with an adapter added (`add`), removed (`drop`, by its index) or replaced.
 
+        `put` has the index and the reference of another version, such as `0=ink@150`.
         `version-SLUG` is the version of the adapter that is added, unless its reference has one.
         """
         rows = list(self.stack)
         place = change.get("drop", "")
         if place.isascii() and place.isdigit() and int(place) < len(rows):
             del rows[int(place)]
+        elif put := PUT.fullmatch(change.get("put", "")[:MAX_PUT]):
+            if int(put[1]) < len(rows):
+                new = read_reference(put[2])
+                rows[int(put[1])] = replace(rows[int(put[1])], slug=new.slug, version=new.version)
         elif change.get("add"):
             row = read_reference(change["add"])
             if row.version is None:
@@ -151,14 +158,6 @@ class PlayForm:
                 rows.append(row)
             return replace(self, stack=tuple(rows), find="")
         return replace(self, stack=tuple(rows))
-
-    def with_weights(self, weights: Sequence[float]) -> PlayForm:
-        """The form for one image with these weights of its adapters."""
-        stack = [
-            replace(row, weight=f"{weight:g}")
-            for row, weight in zip(self.stack, weights, strict=False)
-        ]
-        return replace(self, stack=tuple(stack), count="1")
 
     def request(self, session: Session) -> RenderRequest:
         """The request for the service. Raises InvalidWeights, also for unknown adapters.
@@ -273,8 +272,8 @@ def read_reference(text: str) -> AdapterRow:
     return AdapterRow(slug, version=name if ALIAS.fullmatch(name) else None)
 
 
-def form_of_render(render: Render, base_slug: str) -> PlayForm:
-    """The form that repeats this render."""
+def form_of_render(render: Render, base_slug: str, index: int = 0) -> PlayForm:
+    """The form that repeats this render; of a strip, the image at this index."""
     return PlayForm(
         prompt=render.prompt,
         negative=render.negative_prompt,
@@ -287,7 +286,7 @@ def form_of_render(render: Render, base_slug: str) -> PlayForm:
         height=str(render.height),
         count="1" if render.weights else str(render.count),
         base=base_slug,
-        stack=tuple(row_of(used.slug, used) for used in render.stack),
+        stack=tuple(row_of(used.slug, used) for used in render.stack_of(index)),
     )
 
 

@@ -16,6 +16,7 @@ from app.registry.renders.models import Render
 from app.registry.storage.store import BlobStore
 from app.web.forms import SentForm
 from app.web.playground.adapter_picker import AdapterChoices, find_adapter_choices, is_exact
+from app.web.playground.checkpoint_strip import rows_with_steps
 from app.web.playground.forms import InvalidWeights, PlayForm, read_address, read_form, read_shown
 from app.web.playground.live import LiveState, live_state
 from app.web.playground.result_view import (
@@ -59,6 +60,9 @@ class PlayPage:
     earlier: list[EarlierRender]
     live: LiveState
     pairs: list[tuple[str, str]]
+    with_steps: list[int]
+    scrubbed: bool = False
+    keeps_strip: bool = False
     strip: None = None
     problem: str = ""
     announcement: str = ""
@@ -101,6 +105,7 @@ def play(request: Request, state: State) -> Response:
     form = read_address(request.query_params.multi_items())
     with state.database.read() as session:
         context = _play_page(session, form, result=_finished_result(session, form))
+    context = replace(context, scrubbed="scrub" in request.query_params)
     return render_page(request, "playground/play.html", context)
 
 
@@ -163,7 +168,7 @@ def _refuse_form(request: Request, state: State, form: PlayForm, error: AppError
 
 @router.post("/play/stack")
 def change_stack(request: Request, state: State, sent: SentForm) -> Response:
-    """Add or remove an adapter, or check the stack against another base model.
+    """Add, remove or replace an adapter, or check the stack against another base model.
 
     All other fields stay as typed. Without scripts, `find` is searched, or added if it is a slug.
     """
@@ -177,12 +182,18 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
         return _whole_page(request, state, form)
     with state.database.read() as session:
         context = _play_page(session, form, before=before)
+    context = replace(context, keeps_strip="put" in texts)
     return _with_address(render_fragment("playground/_stack_changed.html", context), form)
 
 
 def _changed_words(session: Session, before: PlayForm, now: list[StackView]) -> str:
     """A sentence on what was added to the stack or removed from it; empty if nothing was."""
     known = [row.slug for row in before.stack]
+    for item, old in zip(now, before.stack, strict=False):
+        if item.adapter and item.row.reference != old.reference and len(known) == len(now):
+            return (
+                f"{item.label}, {item.adapter.version_label(item.version or 0)}, is in the stack."
+            )
     for item in now:
         if item.row.slug not in known:
             return f"{item.label} is added with weight {item.row.weight}."
@@ -282,4 +293,5 @@ def _play_page(
         live=live_state(session, form, stack.base),
         announcement=_changed_words(session, before, stack.rows) if before else "",
         pairs=pairs_of(stack.rows),
+        with_steps=rows_with_steps(session, stack.rows),
     )

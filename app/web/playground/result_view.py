@@ -14,7 +14,7 @@ from app.registry.base_models.models import BaseModel
 from app.registry.db import Session
 from app.registry.jobs.states import JobStatus
 from app.registry.renders import listing, service
-from app.registry.renders.comparison import stack_words
+from app.registry.renders.comparison import stack_words, weight_words
 from app.registry.renders.models import Render, RenderImage
 from app.web.playground.forms import PlayForm, form_of_render
 from app.web.runs.checkpoint_pages import ComparedImage
@@ -56,15 +56,19 @@ class ResultView:
         """Each of several images, with its seed or weights, and the address of it alone."""
         if len(self.images) < 2:
             return []
-        form = form_of_render(self.render, self.base.slug)
         if self.render.weights is None:
+            form = form_of_render(self.render, self.base.slug)
             return [
                 (one, f"Seed {one.seed}", replace(form, seed=str(one.seed), count="1").link)
                 for one in self.images
             ]
         return [
-            (one, ", ".join(f"{weight:g}" for weight in row), form.with_weights(row).link)
-            for one, row in zip(self.images, self.render.weights, strict=False)
+            (
+                one,
+                weight_words(self.render, one.index),
+                form_of_render(self.render, self.base.slug, one.index).link,
+            )
+            for one in self.images
         ]
 
     @property

@@ -9,13 +9,14 @@ import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from itertools import combinations, groupby
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput, NotFound
+from app.registry.jobs.states import JobStatus
 from app.registry.renders import drafts, listing, service
 from app.registry.renders.models import Render, RenderImage
 from app.registry.renders.service import RenderRequest
@@ -36,24 +37,32 @@ FALLBACK_SLOT = "strip"  # of browsers without scripts, which wait for the page 
 PLACE = re.compile(r"\d{1,3}", re.ASCII)
 PAIR = re.compile(r"(\d{1,3})-(\d{1,3})", re.ASCII)
 
-Places = Annotated[list[Annotated[int, Query(ge=0, le=MAX_ROWS)]], Query(max_length=2)]
+RowPlace = Annotated[int, Query(ge=0, le=MAX_ROWS)]
+Places = Annotated[list[RowPlace], Query(max_length=2)]
 
 
 @dataclass(frozen=True)
 class StripImage:
-    """An image, None until it is there, and its weights: one for each adapter that varies."""
+    """An image, None until it is there, and its weights: one for each adapter that varies.
+
+    `put`: of a checkpoint, what puts it into the stack, such as `0=ink-run-3@150`.
+    """
 
     weights: tuple[float, ...]
     label: str
     image: RenderImage | None
     is_first: bool
+    words: str = ""
+    put: str = ""
 
 
 @dataclass(frozen=True)
 class StripView:
     """A strip in any state, its images in the order of their weights.
 
-    `places`: the rows of the adapters that vary in the form; `names`: those adapters.
+    `places`: the rows of the adapters that vary in the form; `names`: those adapters. `address` is
+    asked for the strip until it is finished. `is_run`: its images are in the order of the
+    checkpoints of a run.
     """
 
     render: Render
@@ -62,6 +71,8 @@ class StripView:
     items: Sequence[StripImage]
     progress: str
     error: str
+    address: str
+    is_run: bool = False
 
     @property
     def is_active(self) -> bool:
@@ -69,9 +80,21 @@ class StripView:
         return self.render.state.is_active
 
     @property
+    def title(self) -> str:
+        """What it shows."""
+        if self.is_run:
+            return f"Checkpoints of {self.names[0]}"
+        return "Both weights" if self.is_square else f"Weight of {self.names[0]}"
+
+    @property
     def is_square(self) -> bool:
         """True if two adapters vary."""
         return len(self.names) > 1
+
+    @property
+    def first(self) -> int:
+        """The place of the image that was generated first: that of the form."""
+        return next((place for place, item in enumerate(self.items) if item.is_first), 0)
 
     @property
     def rows(self) -> list[list[StripImage]]:
@@ -155,16 +178,25 @@ def _make(request: Request, state: State, sent: SentForm, choose: Choose) -> Res
             slot = slot_of(str(sent.get("slot", "")))
             render = drafts.create_draft(session, strip, state.store, slot=slot)
     except AppError as error:
-        if not wants_fragment(request):
-            raise
-        fragment = StripFragment(None, error.detail)
-        return render_fragment("playground/_strip.html", fragment)
+        return refused(request, error)
     if not wants_fragment(request):
         return RedirectResponse(f"/renders/{render.key}", status_code=303)
     with state.database.read() as session:
         view = _view(session, render, places)
-    started = StripStarted(view, replace(form, seed=str(render.seed)))
-    return render_fragment("playground/_strip_started.html", started)
+    return started(view, form)
+
+
+def refused(request: Request, error: AppError) -> Response:
+    """Why there is no strip, in its place. Raises the error for a browser without scripts."""
+    if not wants_fragment(request):
+        raise error
+    return render_fragment("playground/_strip.html", StripFragment(None, error.detail))
+
+
+def started(strip: StripView, form: PlayForm) -> Response:
+    """A strip that waits, and its seed in the form."""
+    context = StripStarted(strip, replace(form, seed=str(strip.render.seed)))
+    return render_fragment("playground/_strip_started.html", context)
 
 
 def slot_of(tab: str) -> str:
@@ -203,6 +235,8 @@ def _view(session: Session, render: Render, places: Sequence[int]) -> StripView:
     if render.weights is None:
         raise NotFound("This image is no strip of weights.")
     weights, stack = render.weights, render.stack
+    if any(None in row for row in weights):
+        raise NotFound("This strip shows the checkpoints of a run.")
     varied = [index for index in range(len(stack)) if len({row[index] for row in weights}) > 1]
     varied = varied or [0]  # of one image
     names = [stack[index].name for index in varied]
@@ -211,14 +245,25 @@ def _view(session: Session, render: Render, places: Sequence[int]) -> StripView:
     images = {image.index: image for image in listing.images_of(session, [render])[render.key]}
     items = []
     for index, row in enumerate(weights):
-        at = tuple(row[column] for column in varied)
+        at = tuple(row[column] or 0.0 for column in varied)
         label = ", ".join(f"{name} {weight:.2f}" for name, weight in zip(names, at, strict=True))
-        items.append(StripImage(at, label, images.get(index), is_first=index == 0))
-    return StripView(
-        render=render,
+        items.append(StripImage(at, label, images.get(index), index == 0, f"{at[-1]:.2f}"))
+    return strip_view(
+        session,
+        render,
         places=places,
         names=names,
         items=sorted(items, key=lambda item: item.weights),
+        address=f"/renders/{render.key}/strip?" + "&".join(f"place={place}" for place in places),
+    )
+
+
+def strip_view(session: Session, render: Render, **values: Any) -> StripView:
+    """A strip with its progress; the rest is given."""
+    has_ended_without = not render.state.is_active and render.state is not JobStatus.SUCCEEDED
+    return StripView(
+        render=render,
         progress=progress_of(render, worker_present=service.has_render_worker(session)),
-        error="" if render.state.is_active or images else render.error or "Canceled.",
+        error=(render.error or "Canceled.") if has_ended_without else "",
+        **values,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 import zlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
 from app.registry.actor import actor_text
 from app.registry.adapters import service as adapters
@@ -216,6 +217,16 @@ class RunView:
     def can_compare(self) -> bool:
         """True if two steps have samples, apart from the base model."""
         return sum(any(row.cells) and row.step > 0 for row in self.rows) > 1
+
+    @property
+    def scrub_link(self) -> str:
+        """The playground with an image for each checkpoint; empty for fewer than two."""
+        saved = [row for row in self.rows if row.checkpoint and row.checkpoint.reference]
+        if len(saved) < 2 or saved[0].checkpoint is None:
+            return ""
+        prompt = next((row.prompt for row in saved if row.prompt), "")
+        query = {"adapter": saved[0].checkpoint.reference, "prompt": prompt, "scrub": "1"}
+        return f"/play?{urlencode(query)}"
 
     @property
     def ending(self) -> str:

@@ -46,7 +46,7 @@ from worker.core.words import RenderPrecision
 from worker.runtime.job_loop import JobLoop
 from worker.runtime.lease import Lease
 from worker.runtime.render_jobs import RenderJobs
-from worker.runtime.renders import previews, warm_pipelines
+from worker.runtime.renders import previews, strips, warm_pipelines
 
 
 @pytest.fixture(scope="module")
@@ -396,6 +396,22 @@ def test_a_strip_has_an_image_for_each_weight_and_each_says_its_own(
         registry.until_final(Render, single)
         (alone,) = pictures(registry, single)
         assert max(high for _, high in ImageChops.difference(image, alone).getextrema()) <= 1
+
+
+def test_a_strip_of_many_adapters_is_generated_in_parts(
+    trained: TrainedRegistry, loop: JobLoop, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(strips, "MAX_RENDER_ADAPTERS", 1)  # in use at once
+    registry = trained.registry
+    made = registry.row(Run, trained.run_id).adapter_version_id
+    (saved,) = registry.rows(AdapterVersion, version=2)  # the first checkpoint
+    step = WeightedAdapter(adapter_id=saved.adapter_id, version=saved.version, weight=1.0)
+    weights = [[0.5, None], [None, 1.0], [1.0, None]]
+    key = ask(registry, prompt="steps", adapters=[chalk(trained), step], weights=weights)
+    render = registry.until_final(Render, key)
+    assert (render.status, render.error, render.progress) == ("succeeded", None, 9)
+    used = [json.loads(image.info["brushwork"])["adapters"] for image in pictures(registry, key)]
+    assert [[one["version_id"] for one in stack] for stack in used] == [[made], [saved.key], [made]]
 
 
 def test_a_preview_is_shown_while_an_image_is_generated_and_never_kept(

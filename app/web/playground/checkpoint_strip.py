@@ -1,0 +1,125 @@
+"""Strips of checkpoints: the image of the form with each checkpoint of a run, in one request."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+
+from fastapi import APIRouter, Request
+from starlette.responses import RedirectResponse, Response
+
+from app.registry.adapters import service as adapters
+from app.registry.adapters.models import Adapter
+from app.registry.db import Session
+from app.registry.errors import AppError, InvalidInput, NotFound
+from app.registry.renders import checkpoint_strips, drafts, listing, service
+from app.registry.renders.models import Render
+from app.registry.renders.service import RenderRequest
+from app.web.forms import SentForm
+from app.web.playground.forms import PlayForm, read_form
+from app.web.playground.stack import StackView, look_up
+from app.web.playground.strip import (
+    PLACE,
+    RowPlace,
+    StripFragment,
+    StripImage,
+    StripView,
+    refused,
+    slot_of,
+    started,
+    strip_view,
+)
+from app.web.state import Id, State
+from app.web.templates import render_fragment, wants_fragment
+
+router = APIRouter(include_in_schema=False)
+
+
+def rows_with_steps(session: Session, stack: Sequence[StackView]) -> list[int]:
+    """The rows of the stack whose adapters come from a run with several checkpoints."""
+    return [
+        place
+        for place, row in enumerate(stack)
+        if row.adapter is not None
+        and checkpoint_strips.has_steps(
+            session, row.adapter, adapters.get_version(session, row.adapter, row.version)
+        )
+    ]
+
+
+@router.post("/play/checkpoints")
+def make_strip(request: Request, state: State, sent: SentForm) -> Response:
+    """Queue a strip of the run that made the adapter in row `place`.
+
+    It replaces the strip before of the same tab.
+    """
+    text = str(sent.get("place", ""))
+    place = int(text) if PLACE.fullmatch(text) else None
+    form = read_form(sent.multi_items())
+    try:
+        with state.database.read() as session:  # no other writer waits for these queries
+            strip = _request(session, form, place)
+        with state.database.write() as session:
+            slot = slot_of(str(sent.get("slot", "")))
+            render = drafts.create_draft(session, strip, state.store, slot=slot)
+    except AppError as error:
+        return refused(request, error)
+    if not wants_fragment(request):
+        return RedirectResponse(f"/renders/{render.key}", status_code=303)
+    with state.database.read() as session:
+        view = _view(session, render, place or 0)
+    return started(view, form)
+
+
+def _request(session: Session, form: PlayForm, place: int | None) -> RenderRequest:
+    """The request. Raises AppError."""
+    stack = look_up(session, form).rows
+    filled = replace(form, stack=tuple(row.row for row in stack), keep_seed=True, count="1")
+    request = filled.request(session)
+    on = [index for index, row in enumerate(form.stack) if row.is_on]
+    if place is None or place not in on:
+        raise InvalidInput("Turn the adapter on to see its checkpoints.")
+    varied = stack[place].adapter
+    assert varied is not None  # else the request was refused
+    version = adapters.get_version(session, varied, stack[place].version)
+    steps, first = checkpoint_strips.steps_of_run(session, varied, version)
+    return checkpoint_strips.vary_adapter(request, on.index(place), steps, first=first)
+
+
+@router.get("/renders/{render_id}/checkpoints")
+def show_strip(render_id: Id, state: State, place: RowPlace) -> Response:
+    """Show a strip of checkpoints; polls until it is finished. `place`: the row in the form."""
+    with state.database.read() as session:
+        render = service.get_render(session, render_id)
+        if drafts.is_replaced(session, render):
+            return Response(status_code=204)
+        fragment = StripFragment(_view(session, render, place))
+    return render_fragment("playground/_strip_polled.html", fragment)
+
+
+def _view(session: Session, render: Render, place: int) -> StripView:
+    weights, stack = render.weights or [], render.stack
+    varied = [index for index in range(len(stack)) if any(row[index] is None for row in weights)]
+    if not varied:
+        raise NotFound("This image is no strip of checkpoints.")
+    images = {image.index: image for image in listing.images_of(session, [render])[render.key]}
+    known = {key: session.get(Adapter, key) for key in {stack[at].adapter_id for at in varied}}
+    items = {}
+    for index, row in enumerate(weights):
+        column = next((column for column in varied if row[column] is not None), varied[0])
+        used = stack[column]
+        adapter = known[used.adapter_id]
+        name = adapter.version_label(used.version) if adapter else f"version {used.version}"
+        label = f"{used.name} {name}, {row[column] or 0:.2f}"
+        put = f"{place}={used.slug}@{used.version}"
+        words = name.removeprefix("step ")
+        items[column] = StripImage((), label, images.get(index), index == 0, words, put)
+    return strip_view(
+        session,
+        render,
+        places=[],
+        names=[stack[varied[0]].name],
+        items=[item for _, item in sorted(items.items())],
+        address=f"/renders/{render.key}/checkpoints?place={place}",
+        is_run=True,
+    )
