@@ -53,7 +53,7 @@ from app.web.home import pages as home_pages
 from app.web.openapi import DescribedApp, operation_id
 from app.web.playground import api as playground_api
 from app.web.playground import checkpoint_strip as checkpoint_strip_pages
-from app.web.playground import compare_pages, gallery_api, gallery_pages, render_pages
+from app.web.playground import compare_pages, gallery_api, gallery_pages, render_pages, source_pages
 from app.web.playground import live as live_pages
 from app.web.playground import pages as playground_pages
 from app.web.playground import recall as recall_pages
@@ -181,6 +181,7 @@ def _all_routers() -> Iterator[APIRouter]:
         gallery_pages,  # before the playground: `compare` and `zip` are no ids
         compare_pages,
         playground_pages,
+        source_pages,
         live_pages,
         recall_pages,
         strip_pages,

@@ -43,7 +43,8 @@
     const value = parse(event.target.value.trim() || parts(event.target).slider.value);
     if (!direction || !Number.isFinite(value)) return;
     event.preventDefault();
-    set(event.target, Math.min(10, Math.max(-10, value + direction * (event.shiftKey ? 10 : 1) * FINE)));
+    const { least = -10, most = 10 } = event.target.dataset;
+    set(event.target, Math.min(most, Math.max(least, value + direction * (event.shiftKey ? 10 : 1) * FINE)));
   });
   document.addEventListener("click", (event) => {
     const reset = event.target.closest?.("[data-weight-reset]");

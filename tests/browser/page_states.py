@@ -302,6 +302,9 @@ ADAPTERS = (
         "/play?adapter=chalk:0.8",
         do(type_into("#weight-0", "much"), click("#draw"), see("#weight-0-error")),
     ),
+    PageState(
+        "playground, an image to start from", "/play?source=render:{render}", open_folds, "#source"
+    ),
     PageState("render", "/renders/{render}"),
     PageState("gallery, two chosen", "/renders", click(".shot-choose", "li + li .shot-choose")),
     PageState(

@@ -243,7 +243,7 @@ def test_a_long_dataset_loads_on_and_everything_works_on_later_pages(page: Page,
 def test_the_link_to_more_images_hands_the_focus_to_the_first_of_them(page: Page, live) -> None:
     page.goto(long_dataset(live, 61))
     page.get_by_role("link", name="More images").focus()
-    expect(page.locator("[data-tile]").nth(60).locator("a")).to_be_focused()
+    expect(page.locator("[data-tile]").nth(60).locator("a").first).to_be_focused()
 
 
 def test_a_deleted_dataset_comes_back_by_undo(page: Page, dataset: str) -> None:

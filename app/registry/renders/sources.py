@@ -107,7 +107,7 @@ def find_source(session: Session, named: SourceImage) -> FoundSource:
     row = session.get(RenderSource, named.sha256)
     if row is None:
         raise NotFound(GONE)
-    return FoundSource(row.sha256, row.width, row.height, "An image")
+    return FoundSource(row.sha256, row.width, row.height, "an image")
 
 
 def _of_render(session: Session, render_id: int, index: int) -> FoundSource:
@@ -117,7 +117,7 @@ def _of_render(session: Session, render_id: int, index: int) -> FoundSource:
     if row is None:
         raise NotFound(GONE)
     render, image = row
-    words = f"Image {render.key}" if render.count == 1 else f"Image {render.key}, {index + 1}"
+    words = f"image {render.key}" if render.count == 1 else f"image {render.key}, {index + 1}"
     return FoundSource(image.sha256, render.width, render.height, words)
 
 
@@ -147,7 +147,7 @@ def receive(state: AppState, content: IO[bytes]) -> FoundSource:
         reason = taken.rejected[0][1]
         raise InvalidInput(reason, fields={"source": reason})
     (image,) = taken.accepted
-    source = FoundSource(image.clean_sha256, image.width, image.height, "An image")
+    source = FoundSource(image.clean_sha256, image.width, image.height, "an image")
     made = Thumbnail(
         sha256=image.clean_sha256,
         small_sha256=image.small_sha256 or image.thumbnail_sha256,

@@ -15,6 +15,7 @@ from app.registry.db import MAX_ID, Session
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.renders.models import Render
 from app.registry.renders.service import RenderRequest
+from app.registry.renders.sources import SourceImage
 from app.registry.validation import NOT_A_NUMBER
 from app.web.form_reader import FormReader, parse_number
 from worker.core.lora_files.weights import MAX_WEIGHT
@@ -110,6 +111,8 @@ class PlayForm:
     height: str = ""
     count: str = "1"
     base: str = ""
+    source: str = ""
+    strength: str = ""
     find: str = ""
     subject: str = ""
     stack: Sequence[AdapterRow] = field(default_factory=tuple)
@@ -130,6 +133,8 @@ class PlayForm:
             "height": self.height,
             "count": "" if self.count == "1" else self.count,
             "base": self.base,
+            "source": self.source,
+            "strength": self.strength if self.source else "",
             "find": self.find,
             "subject": self.subject,
         }
@@ -177,6 +182,12 @@ class PlayForm:
                     stack.append(row.parse(session))
                 except NotFound as error:
                     fields["adapters"] = error.detail
+        source = None
+        if self.source:
+            try:
+                source = SourceImage.parse(self.source)
+            except InvalidInput as error:
+                fields |= error.fields
         request = RenderRequest(
             prompt=self.prompt,
             negative_prompt=self.negative,
@@ -191,6 +202,8 @@ class PlayForm:
             adapters=stack,
             count=cast(int, _text_or_none(self.count) or ""),
             twin=self.count == "1",
+            source=source,
+            strength=_text_or_none(self.strength.replace(",", ".")) if source else None,
         )
         if fields:
             raise InvalidWeights(request, fields)
@@ -198,7 +211,10 @@ class PlayForm:
 
 
 class InvalidWeights(InvalidInput):
-    """Some weights are invalid; `request` holds the rest, so that all can be checked at once."""
+    """Some weights or the image to start from are invalid.
+
+    `request` holds the rest, so that all can be checked at once.
+    """
 
     def __init__(self, request: RenderRequest, fields: dict[str, str]) -> None:
         super().__init__(" ".join(fields.values()), fields=fields)
@@ -251,7 +267,8 @@ def read_address(query: Iterable[tuple[str, str]]) -> PlayForm:
 
 def _read_fields(texts: Mapping[str, str]) -> dict[str, Any]:
     names = ("prompt", "negative", "seed", "guidance", "clip_skip", "width", "height", "base")
-    found = {name: texts.get(name, "") for name in (*names, "find", "subject")}
+    others = ("source", "strength", "find", "subject")
+    found = {name: texts.get(name, "") for name in (*names, *others)}
     found |= {"count": texts.get("count", "1"), "steps": texts.get("steps", "20")}
     return found | {"sampler": _read_sampler(texts.get("sampler", ""))}
 
@@ -286,6 +303,8 @@ def form_of_render(render: Render, base_slug: str, index: int = 0) -> PlayForm:
         height=str(render.height),
         count="1" if render.weights else str(render.count),
         base=base_slug,
+        source=render.source_sha256 or "",
+        strength="" if render.strength is None else f"{render.strength:g}",
         stack=tuple(row_of(used.slug, used) for used in render.stack_of(index)),
     )
 

@@ -14,12 +14,14 @@ from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
 from app.registry.renders import drafts
 from app.registry.wording import duration
+from app.web.form_reader import parse_number
 from app.web.forms import SentForm
 from app.web.playground.forms import PlayForm, read_form, read_shown
 from app.web.playground.result_view import instead_of_result, result_fragment
 from app.web.playground.stack import look_up
 from app.web.state import State
 from app.web.templates import render_fragment
+from worker.core.inference.config import steps_to_run
 
 router = APIRouter(include_in_schema=False)
 
@@ -56,7 +58,7 @@ def live_state(session: Session, form: PlayForm, base: BaseModel) -> LiveState:
     seconds = drafts.expected_seconds(
         session,
         base,
-        steps=_number(form.steps, DEFAULT_STEPS),
+        steps=steps_to_run(_number(form.steps, DEFAULT_STEPS), _strength(form)),
         width=_number(form.width, side),
         height=_number(form.height, side),
     )
@@ -67,6 +69,11 @@ def live_state(session: Session, form: PlayForm, base: BaseModel) -> LiveState:
         "moves. Press Generate to see a change."
     )
     return LiveState(is_on=False, reason=reason)
+
+
+def _strength(form: PlayForm) -> float | None:
+    strength = parse_number(form.strength) if form.source else None
+    return None if strength is None else min(1.0, max(0.0, strength))
 
 
 def _number(text: str, default: int) -> int:

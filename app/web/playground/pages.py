@@ -27,6 +27,7 @@ from app.web.playground.result_view import (
     result_fragment,
     result_view,
 )
+from app.web.playground.source_panel import SourcePanel, source_panel, with_base_of_source
 from app.web.playground.stack import StackView, look_up
 from app.web.playground.strip import pairs_of
 from app.web.playground.subjects import SubjectChoices, find_subjects, note_of
@@ -59,6 +60,7 @@ class PlayPage:
     result: ResultView | None
     earlier: list[EarlierRender]
     live: LiveState
+    source: SourcePanel
     pairs: list[tuple[str, str]]
     with_steps: list[int]
     scrubbed: bool = False
@@ -104,6 +106,7 @@ def play(request: Request, state: State) -> Response:
     """Show the playground, filled from the URL."""
     form = read_address(request.query_params.multi_items())
     with state.database.read() as session:
+        form = with_base_of_source(session, form)
         context = _play_page(session, form, result=_finished_result(session, form))
     context = replace(context, scrubbed="scrub" in request.query_params)
     return render_page(request, "playground/play.html", context)
@@ -179,11 +182,11 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
             texts["add"] = form.find if is_exact(session, form.find) else ""
     before, form = form, form.with_stack(texts)
     if not wants_fragment(request):
-        return _whole_page(request, state, form)
+        return whole_page(request, state, form)
     with state.database.read() as session:
         context = _play_page(session, form, before=before)
     context = replace(context, keeps_strip="put" in texts)
-    return _with_address(render_fragment("playground/_stack_changed.html", context), form)
+    return with_address(render_fragment("playground/_stack_changed.html", context), form)
 
 
 def _changed_words(session: Session, before: PlayForm, now: list[StackView]) -> str:
@@ -226,12 +229,12 @@ def choose_subject(request: Request, state: State, sent: SentForm) -> Response:
         if is_known:
             form = replace(form, prompt=with_subject(form.prompt, subject))
     if not wants_fragment(request):
-        return _whole_page(request, state, form)
+        return whole_page(request, state, form)
     if not is_known:
         found = SubjectsFragment(find_subjects(form, stack.base))
         return render_fragment("playground/_subjects_found.html", found)
     context = PromptFragment(form, note_of(form, stack), f"The prompt starts with {subject}.", {})
-    return _with_address(render_fragment("playground/_subject_put.html", context), form)
+    return with_address(render_fragment("playground/_subject_put.html", context), form)
 
 
 @router.post("/play/prompt")
@@ -243,7 +246,7 @@ def note_prompt(state: State, sent: SentForm) -> Response:
     return render_fragment("playground/_prompt_note.html", context)
 
 
-def _whole_page(request: Request, state: State, form: PlayForm) -> Response:
+def whole_page(request: Request, state: State, form: PlayForm) -> Response:
     """The playground with this form, for a browser without scripts."""
     if _fits_in_address(form):
         return RedirectResponse(form.link, status_code=303)
@@ -251,7 +254,7 @@ def _whole_page(request: Request, state: State, form: PlayForm) -> Response:
         return render_page(request, "playground/play.html", _play_page(session, form))
 
 
-def _with_address(response: Response, form: PlayForm) -> Response:
+def with_address(response: Response, form: PlayForm) -> Response:
     """The fragment, after which the browser shows the address of the form."""
     if _fits_in_address(form):
         response.headers["HX-Replace-Url"] = form.link
@@ -291,6 +294,7 @@ def _play_page(
         result=result,
         earlier=earlier_renders(session),
         live=live_state(session, form, stack.base),
+        source=source_panel(session, form, errors),
         announcement=_changed_words(session, before, stack.rows) if before else "",
         pairs=pairs_of(stack.rows),
         with_steps=rows_with_steps(session, stack.rows),

@@ -12,8 +12,10 @@ from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import service as adapters
 from app.registry.db import Session
-from app.registry.errors import AppError, InvalidInput
+from app.registry.errors import AppError, InvalidInput, NotFound
+from app.registry.renders import sources
 from app.registry.renders.lora_tags import take_tags
+from app.registry.renders.sources import SourceImage
 from app.web.forms import SentForm
 from app.web.playground.forms import AdapterRow, PlayForm, row_of
 from app.web.security import MAX_ADDRESS
@@ -93,7 +95,9 @@ def _form_of(session: Session, found: Infotext) -> Recalled:
             sampler = SamplerName(found.sampler)
         except ValueError:
             missing.append(f"The sampler {found.sampler[:40]} is not here, so DDIM is chosen.")
+    source = _source_of(session, found, missing)
     numbers = {
+        "strength": found.strength if source else None,
         "seed": found.seed,
         "steps": found.steps,
         "guidance": found.guidance,
@@ -108,10 +112,27 @@ def _form_of(session: Session, found: Infotext) -> Recalled:
         prompt=prompt.strip(),
         negative=found.negative_prompt,
         sampler=sampler.value,
+        source=source,
         stack=tuple(rows),
         **texts,
     )
     return Recalled(form, missing)
+
+
+def _source_of(session: Session, found: Infotext, missing: list[str]) -> str:
+    """The image that a text says it started from, as the form names it; empty without one."""
+    if found.source_sha256:
+        named = SourceImage(sha256=found.source_sha256)
+        try:
+            return sources.find_source(session, named).sha256
+        except NotFound:
+            pass
+    if found.strength is not None or found.source_sha256:
+        missing.append(
+            "It started from another image, which is not here: choose it under “Start from an "
+            "image”."
+        )
+    return ""
 
 
 def _row_of(session: Session, tag: str) -> AdapterRow:

@@ -21,6 +21,7 @@ from app.web.runs.checkpoint_pages import ComparedImage
 
 STRIP = 12
 WITHOUT = "Without your style"
+ORIGINAL = "Original"
 OUT_OF_DATE = "Out of date"
 
 
@@ -133,10 +134,23 @@ class ResultView:
         return None
 
     @property
-    def sides(self) -> list[ComparedImage]:
-        """The image and its twin, to compare; empty unless there is something of both."""
-        main, twin = self.main_side, self.twin_side
-        return [] if main is None or twin is None else [main, twin]
+    def pairs(self) -> list[tuple[ComparedImage, ComparedImage]]:
+        """The images to compare: one with its twin, both with the image that they start from.
+
+        Empty for several images, and unless there is something of the image and of its twin.
+        """
+        main, twin, source = self.main_side, self.twin_side, self.source_side
+        if main is None or self.render.count > 1 or (twin is None and self.twin is not None):
+            return []
+        pairs = ((main, twin), (twin, source), (main, source))
+        return [(one, other) for one, other in pairs if one and other]
+
+    @property
+    def source_side(self) -> ComparedImage | None:
+        """The image that it starts from."""
+        if self.render.source_sha256 is None:
+            return None
+        return ComparedImage(self.render.source_sha256, ORIGINAL, "The image that it starts from")
 
     @property
     def twin_side(self) -> ComparedImage | None:

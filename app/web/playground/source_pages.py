@@ -1,0 +1,62 @@
+"""The image to start from is chosen or removed on the playground."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+
+from fastapi import APIRouter, Request
+from starlette.datastructures import UploadFile
+from starlette.responses import Response
+
+from app.registry.errors import InvalidInput
+from app.registry.renders import sources
+from app.web.forms import SentForm
+from app.web.playground.forms import PlayForm, read_form
+from app.web.playground.pages import whole_page, with_address
+from app.web.playground.source_panel import SourcePanel, source_panel
+from app.web.state import State
+from app.web.templates import render_fragment, wants_fragment
+
+router = APIRouter(include_in_schema=False)
+
+CHOSEN = "Starts from the image that you chose."
+REMOVED = "There is no image to start from now."
+NO_FILE = "Choose an image file first."
+
+
+@dataclass(frozen=True)
+class SourceFragment:
+    """The panel after a change, which `announcement` tells."""
+
+    form: PlayForm
+    source: SourcePanel
+    announcement: str
+
+
+@router.post("/play/source")
+def change_source(request: Request, state: State, sent: SentForm) -> Response:
+    """Take the image in `source-file` as the one to start from, or none (`drop-source`).
+
+    All other fields stay as typed.
+    """
+    form = read_form([pair for pair in sent.multi_items() if isinstance(pair[1], str)])
+    file, errors = sent.get("source-file"), dict[str, str]()
+    announcement = ""
+    if sent.get("drop-source"):
+        form, announcement = replace(form, source="", strength=""), REMOVED
+    elif isinstance(file, UploadFile) and file.filename:
+        try:
+            form = replace(form, source=sources.receive(state, file.file).sha256)
+            announcement = CHOSEN
+        except InvalidInput as error:
+            errors["source"] = error.detail
+    else:
+        errors["source"] = NO_FILE
+    if not wants_fragment(request):
+        if errors:
+            raise InvalidInput(errors["source"], fields=errors)
+        return whole_page(request, state, form)
+    with state.database.read() as session:
+        panel = source_panel(session, form, errors)
+    context = SourceFragment(form, panel, announcement)
+    return with_address(render_fragment("playground/_source_changed.html", context), form)
