@@ -59,6 +59,7 @@ from app.web.playground import pages as playground_pages
 from app.web.playground import recall as recall_pages
 from app.web.playground import strip as strip_pages
 from app.web.playground.grids import api as grids_api
+from app.web.playground.grids import pages as grids_pages
 from app.web.runs import api as runs_api
 from app.web.runs import pages as runs_pages
 from app.web.security import (
@@ -180,6 +181,7 @@ def _all_routers() -> Iterator[APIRouter]:
         tools_pages,
         gallery_pages,  # before the playground: `compare` and `zip` are no ids
         compare_pages,
+        grids_pages,
         playground_pages,
         source_pages,
         live_pages,

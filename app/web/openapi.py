@@ -51,6 +51,7 @@ PATH_PARAMETERS = {
     "grid_id": "Id of the grid.",
     "image_id": "Id of the image.",
     "job_id": "Id of the job.",
+    "place": "Number of the cell, from 0.",
     "preset_id": "Id of your own preset.",
     "render_id": "Id of the render.",
     "run_id": "Id of the run.",

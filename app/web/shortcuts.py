@@ -39,5 +39,7 @@ SHORTCUTS: tuple[Shortcut, ...] = (
         ("←", "→", "↑", "↓"), "Another weight, in a strip or a square", frozenset({"playground"})
     ),
     Shortcut(("Ctrl", "A"), "Choose all images of the page", frozenset({"playground"})),
+    Shortcut(("←", "→", "↑", "↓"), "Walk the images of a grid", frozenset({"playground"})),
+    Shortcut(("c",), "Compare with the neighbor, in a grid", frozenset({"playground"})),
     Shortcut(("Ctrl", "Enter"), "Generate", frozenset({"playground"})),
 )

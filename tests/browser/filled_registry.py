@@ -174,6 +174,14 @@ def add_adapters(state: AppState, client: httpx.Client) -> Ids:
     other = {"adapter-1": "ink", "weight-1": "0.4", "on-1": "1"}
     post(client, "/play/square", **asked, **other)
     post(client, "/play/checkpoints", **asked, place="0", slot="f" * 16)
+    grid = {
+        "request": {"prompt": "a castle", "seed": 7, "adapters": [{"id": chalk.key}]},
+        "columns": {"kind": "weight", "values": "0.5, 1"},
+        "rows": {"kind": "prompt", "values": "a fox\nan owl"},
+        "sheets": {"kind": "steps", "values": "10, 20"},
+    }
+    grids = [client.post("/api/v1/grids", json=grid | {"title": title}) for title in ("", "Gone")]
+    client.post(f"/grids/{grids[1].json()['id']}/cancel")
     fake_workers.draw(state)
     post(client, f"/adapters/chalk/renders/{renders[1]}/hide")
     post(client, f"/adapters/chalk/renders/{renders[2]}/delete")
@@ -184,6 +192,8 @@ def add_adapters(state: AppState, client: httpx.Client) -> Ids:
         "render": renders[0],
         "waiting_render": waiting,
         "canceled_render": refused,
+        "grid": grids[0].json()["id"],
+        "canceled_grid": grids[1].json()["id"],
         "gone": gone.adapter_id,
     }
 

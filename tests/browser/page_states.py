@@ -32,6 +32,7 @@ EMPTY = (
     PageState("no deleted adapter", "/adapters/deleted", repeats=True),
     PageState("playground without adapters", "/play"),
     PageState("no image", "/renders"),
+    PageState("no grid", "/grids"),
     PageState("nothing stored", "/storage"),
     PageState("no worker", "/system"),
     PageState("the embedded base alone", "/base-models"),
@@ -322,6 +323,15 @@ ADAPTERS = (
     PageState("render, waits", "/renders/{waiting_render}"),
     PageState("render, canceled", "/renders/{canceled_render}"),
     PageState("delete a render", "/renders/{render}/delete", repeats=True),
+    PageState("grids", "/grids"),
+    PageState("new grid", "/grids/new?adapter=chalk:0.8&prompt=a+castle", open_folds),
+    PageState(
+        "grid, a cell chosen",
+        "/grids/{grid}?sheet=1",
+        do(click(".grid-cell"), see("#act-weight")),
+    ),
+    PageState("grid, canceled", "/grids/{canceled_grid}", open_folds),
+    PageState("grid, cells compared", "/grids/{grid}/compare?a=0&b=1"),
     # what changes the registry
     PageState(
         "dataset, image deleted",

@@ -103,10 +103,15 @@ def plan_single(session: Session, request: RenderRequest) -> Render:
 def store_planned(session: Session, render: Render, store: BlobStore) -> Render:
     """Store a planned render: queued, or finished if `store` has the images of an equal one."""
     _store_render(session, render, store)
+    link_adapters(session, render)
+    return render
+
+
+def link_adapters(session: Session, render: Render) -> None:
+    """Let the pages of its adapters find a stored render."""
     for adapter_id in {used.adapter_id for used in render.stack}:
         session.add(RenderAdapter(adapter_id=adapter_id, render_id=render.key))
     session.flush()
-    return render
 
 
 def find_finished(session: Session, request: RenderRequest) -> Render | None:

@@ -11,6 +11,7 @@ from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.renders.grids.axes import Axis, AxisKind
 from app.registry.renders.models import Render
 from app.registry.renders.service import RenderRequest
+from app.registry.renders.sources import SourceImage
 
 OWN_TO_A_CELL = {"adapters", "cache_key", "created_at", "id", "search_text"}
 WEIGHTS = {"weight", "text_encoder_weight"}
@@ -19,7 +20,9 @@ WEIGHTS = {"weight", "text_encoder_weight"}
 def stored_request(request: RenderRequest) -> dict[str, Any]:
     """The request as JSON."""
     values = {each.name: getattr(request, each.name) for each in fields(request)}
-    return values | {"adapters": [used.model_dump() for used in request.adapters]}
+    source = request.source and request.source.model_dump()
+    adapters = [used.model_dump(mode="json") for used in request.adapters]
+    return values | {"adapters": adapters, "source": source}
 
 
 def read_request(stored: dict[str, Any]) -> RenderRequest:
@@ -27,7 +30,8 @@ def read_request(stored: dict[str, Any]) -> RenderRequest:
     known = {each.name for each in fields(RenderRequest)}
     values = {name: value for name, value in stored.items() if name in known}
     adapters = [WeightedAdapter.model_validate(used) for used in stored["adapters"]]
-    return RenderRequest(**values | {"adapters": adapters})
+    source = stored.get("source") and SourceImage.model_validate(stored["source"])
+    return RenderRequest(**values | {"adapters": adapters, "source": source})
 
 
 def place_of(sizes: tuple[int, int, int], column: int, row: int, sheet: int) -> int:

@@ -109,6 +109,10 @@ class GridView:
         at = (cell.column, cell.row, cell.sheet)
         return [axis.labels[index] for axis, index in zip(self.axes, at, strict=False)]
 
+    def title_of(self, cell: CellView) -> str:
+        """The values of a cell in words, such as “a castle, Chalk 0.75”."""
+        return ", ".join(reversed(self.labels_of(cell)))
+
 
 def grid_view(session: Session, grid: Grid) -> GridView:
     """A grid as it is now."""

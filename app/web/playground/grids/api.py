@@ -5,18 +5,21 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
 from app.registry.db import Session
-from app.registry.renders.grids import service, views
+from app.registry.renders.grids import plan as plans
+from app.registry.renders.grids import service, views, winner
 from app.registry.renders.grids.axes import MAX_AXIS_TEXT, AxisKind, AxisRequest
 from app.registry.renders.grids.models import MAX_TITLE, Grid
-from app.registry.renders.grids.service import GridPlan, GridRequest
+from app.registry.renders.grids.plan import GridPlan, GridRequest
+from app.registry.renders.grids.winner import WinnerAction
 from app.registry.renders.service import RenderRequest
 from app.web.adapters.versions.api import Before, Limit
 from app.web.openapi import header_docs
-from app.web.playground.api import RenderIn
+from app.web.playground.api import RenderIn, RenderOut, render_out
+from app.web.playground.grids.pages import sheet_response
 from app.web.problems import problems
 from app.web.state import Id, State
 
@@ -24,6 +27,7 @@ router = APIRouter(tags=["grids"])
 
 NOT_IN_GRIDS = ("count", "twin", "weights", "draft_slot")
 BAD_REQUEST = problems({404: "There is no such base model, adapter or version."})
+Place = Annotated[int, Path(ge=0, le=399)]
 Title = Annotated[str, StringConstraints(max_length=MAX_TITLE)]
 
 
@@ -86,10 +90,10 @@ class GridIn(BaseModel):
 
     def wanted(self) -> GridRequest:
         """The grid for the service."""
-        values = self.request.model_dump(exclude={"adapters", *NOT_IN_GRIDS})
+        values = self.request.model_dump(exclude={"adapters", "source", *NOT_IN_GRIDS})
         axes = [axis for axis in (self.columns, self.rows, self.sheets) if axis is not None]
         return GridRequest(
-            RenderRequest(**values, adapters=self.request.adapters),
+            RenderRequest(**values, adapters=self.request.adapters, source=self.request.source),
             [AxisRequest(axis.kind, axis.values, axis.adapter) for axis in axes],
             self.title,
         )
@@ -170,6 +174,27 @@ class GridPatch(BaseModel):
     title: Title = Field(description="Its title; empty: what it varies.")
 
 
+class WinnerIn(BaseModel):
+    """The cell that is chosen, and what it changes."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"place": 3, "action": "weight"}]}
+    )
+    place: int = Field(ge=0, le=399, description="Number of the cell.")
+    action: WinnerAction = Field(
+        WinnerAction.NONE,
+        description="`weight`: it becomes the usual weight; `best`: the version gets that alias; "
+        "`cover`: the image becomes the cover; `none`: the cell is only marked.",
+    )
+
+
+class WinnerOut(BaseModel):
+    """The chosen cell."""
+
+    winner: int = Field(description="Number of the cell.")
+    told: str = Field(description="What was changed, as a sentence.")
+
+
 def _estimate(plan: GridPlan) -> GridEstimate:
     labels = [list(axis.labels) for axis in plan.axes] + [[], [], []]
     return GridEstimate(
@@ -226,7 +251,7 @@ def estimate_grid(body: GridIn, state: State) -> GridEstimate:
     Nothing is stored or queued; what is wrong is said as for creating it.
     """
     with state.database.read() as session:
-        return _estimate(service.plan_grid(session, body.wanted()))
+        return _estimate(plans.plan_grid(session, body.wanted()))
 
 
 @router.post("/grids", status_code=202, responses=BAD_REQUEST)
@@ -236,7 +261,7 @@ def create_grid(body: GridIn, state: State) -> GridOut:
     The answer comes at once; poll the grid for its images. At most 400 cells.
     """
     with state.database.read() as session:
-        plan = service.plan_grid(session, body.wanted())
+        plan = plans.plan_grid(session, body.wanted())
     with state.database.write() as session:
         return _grid_out(session, service.create_grid(session, plan, state.store))
 
@@ -298,6 +323,54 @@ def continue_grid(grid_id: Id, state: State) -> GridOut:
         if plan is not None:
             service.continue_grid(session, grid_id, plan, state.store)
         return _grid_out(session, service.get_grid(session, grid_id))
+
+
+@router.post(
+    "/grids/{grid_id}/winner",
+    responses=problems({409: "The cell has no image, or its image no adapter."}),
+)
+def choose_winner(grid_id: Id, body: WinnerIn, state: State) -> WinnerOut:
+    """Choose a cell.
+
+    Its weight becomes the usual one, its version gets the alias `best`, or its image becomes the
+    cover. A checkpoint becomes a version first, as by `POST /runs/{id}/checkpoints/{step}/use`.
+    """
+    with state.database.write() as session:
+        chosen = winner.choose_winner(session, grid_id, body.place, body.action)
+        return WinnerOut(winner=body.place, told=chosen.told)
+
+
+@router.post("/grids/{grid_id}/cells/{place}/keep")
+def keep_cell(grid_id: Id, place: Place, state: State) -> RenderOut:
+    """Keep the image of a cell.
+
+    It is listed as a render of its own, which stays when the grid is deleted.
+    """
+    with state.database.write() as session:
+        return render_out(session, winner.keep_cell(session, grid_id, place))
+
+
+@router.get(
+    "/grids/{grid_id}/sheet",
+    response_class=Response,
+    responses={
+        200: {
+            "content": {"image/png": {"schema": {"type": "string", "format": "binary"}}},
+            **header_docs("content-disposition")[200],
+        },
+    },
+)
+def get_grid_sheet(
+    grid_id: Id,
+    state: State,
+    sheet: Annotated[int, Query(ge=0, le=399, description="Which sheet, from 0.")] = 0,
+) -> Response:
+    """Download a sheet as one PNG with labels.
+
+    Its cells are at most 512 pixels, and smaller in large grids. Cells without an image are
+    outlined.
+    """
+    return sheet_response(state, grid_id, sheet)
 
 
 @router.delete("/grids/{grid_id}", status_code=204)

@@ -185,6 +185,22 @@ def test_checkpoints_and_found_adapters_beside_a_fixed_one(
     assert names[:2] == [[("Chalk", 0.3), ("Ink bold", 1.0)], [("Chalk", 0.3), ("Ink fine", 1.0)]]
 
 
+def test_a_grid_can_start_from_an_image_that_goes_afterwards(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state)
+    first = client.post("/api/v1/renders", json={"prompt": "a fox", "seed": 1}).json()["id"]
+    fake_workers.draw(state)
+    request = {"source": {"render": first}, "strength": 0.5}
+    grid = created(client, request=request, columns={"kind": "seed", "values": "1, 2"})
+    client.post(f"/api/v1/grids/{grid['id']}/cancel")
+    with state.database.write() as session:
+        delete_renders(session, [first], title="")
+    client.post(f"/api/v1/grids/{grid['id']}/continue")
+    assert states(client, grid) == ["waiting"] * 2
+    assert len({row.source_sha256 for row in renders(state)}) == 1
+
+
 BAD = [
     ({"columns": {"kind": "seed", "values": "1 to 100000"}}, "columns", "at most 400 images"),
     (

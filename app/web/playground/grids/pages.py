@@ -1,0 +1,320 @@
+"""Pages of grids: the list, a new one, and one with its cells as they come."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Request
+from starlette.datastructures import FormData
+from starlette.responses import RedirectResponse, Response
+
+from app.registry.db import MAX_ID, Session
+from app.registry.errors import AppError, InvalidInput
+from app.registry.renders.grids import service, winner
+from app.registry.renders.grids.plan import GridPlan, plan_grid
+from app.registry.renders.grids.views import GRIDS_A_PAGE, CellView, grid_view, list_grids
+from app.registry.renders.grids.winner import WinnerAction
+from app.registry.state import AppState
+from app.web.forms import SentForm
+from app.web.media import content_disposition
+from app.web.playground.forms import read_form
+from app.web.playground.grids import views
+from app.web.playground.grids.forms import (
+    GridForm,
+    choices_of,
+    form_of_grid,
+    read_grid_form,
+    read_play_address,
+    usual_form,
+)
+from app.web.playground.grids.views import (
+    CompareCellsPage,
+    EstimateFragment,
+    GridsPage,
+    NewGridPage,
+    ProgressFragment,
+)
+from app.web.playground.stack import look_up
+from app.web.runs.checkpoint_pages import ComparedImage
+from app.web.security import MAX_ADDRESS
+from app.web.state import Id, State
+from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
+from worker.core.words import SamplerName
+
+router = APIRouter(include_in_schema=False)
+
+Place = Annotated[int | None, Query(ge=0, le=MAX_ID)]
+Sheet = Annotated[int, Query(ge=0, le=MAX_ID)]
+Waiting = Annotated[list[Annotated[int, Query(ge=0, le=MAX_ID)]], Query(max_length=400)]
+Page = Annotated[int, Query(ge=1, le=100_000)]
+Key = Annotated[int | None, Query(ge=1, le=MAX_ID)]
+
+
+@router.get("/grids")
+def grids(
+    request: Request, state: State, page: Page = 1, show: str = "", undo: Key = None
+) -> Response:
+    """List grids, newest first; a page number past the end shows the last page."""
+    is_deleted = show == "deleted"
+    with state.database.read() as session:
+        found = list_grids(session, deleted=is_deleted, offset=(page - 1) * GRIDS_A_PAGE)
+        if page > found.pages:
+            page = found.pages
+            found = list_grids(session, deleted=is_deleted, offset=(page - 1) * GRIDS_A_PAGE)
+        has_deleted = list_grids(session, deleted=True, limit=1).total > 0
+    context = GridsPage(found.rows, found.total, page, found.pages, is_deleted, has_deleted, undo)
+    return render(request, "playground/grids/list.html", context)
+
+
+@router.get("/grids/new")
+def new(request: Request, state: State, like: Key = None) -> Response:
+    """The form of a new grid, filled from a URL like that of the playground, or as another grid."""
+    form = usual_form(read_play_address(request.url.query))
+    with state.database.read() as session:
+        if like is not None:
+            form = form_of_grid(session, service.get_grid(session, like))
+        return render(request, "playground/grids/new.html", _new_page(session, form))
+
+
+@router.post("/grids/new")
+def from_playground(request: Request, sent: SentForm) -> Response:
+    """Go to the form of a new grid with the settings of the playground's form."""
+    address = "/grids/new" + read_form(sent.multi_items()).link.removeprefix("/play")
+    if len(address) > MAX_ADDRESS:
+        raise InvalidInput("The prompts are too long for a grid. Shorten them first.")
+    if wants_fragment(request):
+        return Response(status_code=204, headers={"HX-Redirect": address})
+    return RedirectResponse(address, status_code=303)
+
+
+@router.post("/grids/estimate")
+def estimate(request: Request, state: State, sent: SentForm) -> Response:
+    """Say what a grid would cost, or what is wrong with it."""
+    form = read_grid_form(dict(sent))
+    with state.database.read() as session:
+        try:
+            fragment = EstimateFragment(views.estimate_words(_plan(session, form)), "")
+        except AppError as error:
+            fragment = EstimateFragment("", _reasons(error))
+        if not wants_fragment(request):
+            page = _new_page(session, form, estimate=fragment)
+            return render(request, "playground/grids/new.html", page)
+    return render_fragment("playground/grids/_estimate.html", fragment)
+
+
+@router.post("/grids")
+def create(request: Request, state: State, sent: SentForm) -> Response:
+    """Create a grid; errors appear next to their fields."""
+    form = read_grid_form(dict(sent))
+    try:
+        with state.database.read() as session:
+            plan = _plan(session, form)
+        with state.database.write() as session:
+            grid = service.create_grid(session, plan, state.store)
+    except AppError as error:
+        with state.database.read() as session:
+            page = _new_page(session, form, error)
+        return render(request, "playground/grids/new.html", page, status=422)
+    return RedirectResponse(f"/grids/{grid.key}", status_code=303)
+
+
+def _plan(session: Session, form: GridForm) -> GridPlan:
+    return plan_grid(session, form.wanted(session))
+
+
+def _reasons(error: AppError) -> str:
+    return " ".join(dict.fromkeys(error.fields.values())) or error.detail
+
+
+def _new_page(
+    session: Session,
+    form: GridForm,
+    error: AppError | None = None,
+    estimate: EstimateFragment | None = None,
+) -> NewGridPage:
+    stack = look_up(session, form.play).rows
+    return NewGridPage(
+        form=form,
+        choices=choices_of(stack),
+        samplers=[(name.value, name.label) for name in SamplerName],
+        errors=dict(error.fields) if error else {},
+        summary=_reasons(error) if error else "",
+        estimate=estimate.estimate if estimate else "",
+        problem=estimate.problem if estimate else "",
+    )
+
+
+@router.get("/grids/{grid_id}")
+def show(
+    request: Request, grid_id: Id, state: State, sheet: Sheet = 0, cell: Place = None
+) -> Response:
+    """Show a sheet of a grid, and the chosen cell; polls until all images are there."""
+    with state.database.read() as session:
+        view = grid_view(session, service.get_grid(session, grid_id))
+        chosen = view.grid.winner if cell is None else cell
+        page = views.grid_page(session, view, sheet=sheet, chosen=chosen)
+    return render(request, "playground/grids/grid.html", page)
+
+
+@router.get("/grids/{grid_id}/live")
+def live(grid_id: Id, state: State, sheet: Sheet = 0, w: Waiting = []) -> Response:  # noqa: B006
+    """How far a grid is, with those of the cells `w` that have changed."""
+    with state.database.read() as session:
+        view = grid_view(session, service.get_grid(session, grid_id))
+    known = set(w)
+    changed = [cell for cell in view.on_sheet(sheet) if cell.place in known]
+    fragment = ProgressFragment(
+        view, sheet, changed, views.progress_words(view), views.told_at_end(view)
+    )
+    return render_fragment("playground/grids/_live.html", fragment)
+
+
+@router.get("/grids/{grid_id}/cells/{place}")
+def show_cell(request: Request, grid_id: Id, place: int, state: State) -> Response:
+    """One cell for the side panel."""
+    with state.database.read() as session:
+        view = grid_view(session, service.get_grid(session, grid_id))
+        cell = winner.cell_view(view, place)
+        if not wants_fragment(request):
+            return RedirectResponse(_address(grid_id, cell), status_code=303)
+        fragment = views.chosen_cell(session, view, place, is_oob=True)
+    return render_fragment("playground/grids/_chosen.html", fragment)
+
+
+def _address(grid_id: int, cell: CellView) -> str:
+    return f"/grids/{grid_id}?sheet={cell.sheet}&cell={cell.place}"
+
+
+@router.get("/grids/{grid_id}/compare")
+def compare(
+    request: Request, grid_id: Id, state: State, a: Place = None, b: Place = None
+) -> Response:
+    """Compare two cells; without the second one, with the neighbor of the first."""
+    with state.database.read() as session:
+        view = grid_view(session, service.get_grid(session, grid_id))
+        first = winner.cell_view(view, a or 0)
+        other = views.neighbor_of(view, first) if b is None else b
+        second = winner.cell_view(view, first.place if other is None else other)
+    own, others = view.labels_of(first), view.labels_of(second)
+    same = [one for one, two in zip(own, others, strict=True) if one == two]
+    images = [
+        ComparedImage(cell.image.sha256, _differing(labels, same), view.title_of(cell))
+        for cell, labels in ((first, own), (second, others))
+        if cell.image is not None
+    ]
+    page = CompareCellsPage(
+        view=view,
+        images=images if len(images) == 2 else [],
+        caption=", ".join(same) or view.grid.title,
+        whole=first.render,
+        back=_address(grid_id, first),
+    )
+    return render(request, "playground/grids/compare.html", page)
+
+
+def _differing(labels: list[str], same: list[str]) -> str:
+    """The labels that tell a cell from the other one; all of them for the same cell."""
+    return ", ".join(label for label in labels if label not in same) or ", ".join(labels)
+
+
+@router.get("/grids/{grid_id}/sheet.png")
+def sheet_image(grid_id: Id, state: State, sheet: Sheet = 0) -> Response:
+    """Download a sheet as one image with labels."""
+    return sheet_response(state, grid_id, sheet)
+
+
+def sheet_response(state: AppState, grid_id: int, sheet: int) -> Response:
+    """A sheet as a download. Raises NotFound."""
+    from app.registry.renders.grids.sheet import draw_sheet  # Pillow, which few requests need
+
+    with state.database.read() as session:
+        view = grid_view(session, service.get_grid(session, grid_id))
+    content = draw_sheet(view, min(sheet, view.grid.sizes[2] - 1), state.store)
+    headers = {
+        "content-disposition": content_disposition(f"brushwork-grid-{grid_id}-{sheet + 1}.png"),
+        "cache-control": "private, no-store",
+    }
+    return Response(content, media_type="image/png", headers=headers)
+
+
+@router.post("/grids/{grid_id}/winner")
+def choose(request: Request, grid_id: Id, state: State, sent: SentForm) -> Response:
+    """Choose a cell, and make its weight or image that of its adapter."""
+    place = _place(sent)
+    try:
+        action = WinnerAction(str(sent.get("becomes", "")))
+    except ValueError:
+        raise InvalidInput("Choose what the image becomes.") from None
+    with state.database.write() as session:
+        told = winner.choose_winner(session, grid_id, place, action).told
+    return _told(request, state, grid_id, place, told)
+
+
+@router.post("/grids/{grid_id}/keep")
+def keep(request: Request, grid_id: Id, state: State, sent: SentForm) -> Response:
+    """Make the image of a cell one of the gallery."""
+    place = _place(sent)
+    with state.database.write() as session:
+        kept = winner.keep_cell(session, grid_id, place)
+    return _told(request, state, grid_id, place, f"The gallery has it now, as image {kept.key}.")
+
+
+def _place(sent: FormData) -> int:
+    text = str(sent.get("place", ""))
+    if not (text.isascii() and text.isdigit() and len(text) < 10):
+        raise InvalidInput("Choose a cell first.")
+    return int(text)
+
+
+def _told(request: Request, state: State, grid_id: int, place: int, told: str) -> Response:
+    """The side panel with what was done; without scripts, the page."""
+    with state.database.read() as session:
+        view = grid_view(session, service.get_grid(session, grid_id))
+        cell = winner.cell_view(view, place)
+        if not wants_fragment(request):
+            return redirect_with_notice(_address(grid_id, cell), told)
+        fragment = views.chosen_cell(session, view, place, told=told, is_oob=True)
+    return render_fragment("playground/grids/_chosen.html", fragment)
+
+
+@router.post("/grids/{grid_id}/cancel")
+def cancel(grid_id: Id, state: State) -> Response:
+    """Cancel the images that are still to come."""
+    with state.database.write() as session:
+        service.cancel_grid(session, grid_id)
+    return RedirectResponse(f"/grids/{grid_id}", status_code=303)
+
+
+@router.post("/grids/{grid_id}/continue")
+def go_on(grid_id: Id, state: State) -> Response:
+    """Generate the images that a grid lacks."""
+    with state.database.read() as session:
+        plan = service.plan_missing(session, grid_id)
+    if plan is not None:
+        with state.database.write() as session:
+            service.continue_grid(session, grid_id, plan, state.store)
+    return RedirectResponse(f"/grids/{grid_id}", status_code=303)
+
+
+@router.post("/grids/{grid_id}/rename")
+def rename(grid_id: Id, state: State, sent: SentForm) -> Response:
+    """Rename a grid."""
+    with state.database.write() as session:
+        service.rename_grid(session, grid_id, str(sent.get("title", "")))
+    return RedirectResponse(f"/grids/{grid_id}", status_code=303)
+
+
+@router.post("/grids/{grid_id}/delete")
+def delete(grid_id: Id, state: State) -> Response:
+    """Delete a grid; the list that follows offers to undo it."""
+    with state.database.write() as session:
+        service.delete_grid(session, grid_id)
+    return RedirectResponse(f"/grids?undo={grid_id}", status_code=303)
+
+
+@router.post("/grids/{grid_id}/restore")
+def restore(grid_id: Id, state: State) -> Response:
+    """Restore a deleted grid."""
+    with state.database.write() as session:
+        service.restore_grid(session, grid_id)
+    return RedirectResponse(f"/grids/{grid_id}", status_code=303)

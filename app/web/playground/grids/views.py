@@ -1,0 +1,242 @@
+"""What the pages show of grids."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from app.registry.adapters import service as adapters
+from app.registry.base_models import service as base_models
+from app.registry.db import Session
+from app.registry.errors import AppError
+from app.registry.renders.grids.axes import PLACES, Axis, AxisKind, weight_text
+from app.registry.renders.grids.cells import place_of
+from app.registry.renders.grids.plan import GridPlan
+from app.registry.renders.grids.views import CellView, GridRow, GridView
+from app.registry.renders.grids.winner import subject_of
+from app.registry.renders.models import Render
+from app.registry.wording import duration, plural
+from app.web.playground.forms import form_of_render
+from app.web.playground.grids.forms import Choice, GridForm
+from app.web.runs.checkpoint_pages import ComparedImage
+
+
+@dataclass(frozen=True)
+class EstimateFragment:
+    """What a grid would cost, in words; or why it cannot be."""
+
+    estimate: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class NewGridPage:
+    """The form of a new grid."""
+
+    form: GridForm
+    choices: list[Choice]
+    samplers: list[Choice]
+    errors: dict[str, str]
+    summary: str
+    estimate: str
+    problem: str
+
+
+@dataclass(frozen=True)
+class GridsPage:
+    """All grids; `undo`: the id of the one that was just deleted."""
+
+    rows: list[GridRow]
+    total: int
+    page: int
+    pages: int
+    is_deleted: bool
+    has_deleted: bool
+    undo: int | None
+
+
+@dataclass(frozen=True)
+class ChosenCell:
+    """The cell in the side panel, with what can be done with it.
+
+    `subject`: the name of the adapter that it is about, `weight`: its weight in words; empty
+    without one. `neighbor`: the place of the cell that it is compared with.
+    """
+
+    grid_id: int
+    cell: CellView
+    title: str
+    subject: str
+    weight: str
+    is_checkpoint: bool
+    is_winner: bool
+    again: str
+    neighbor: int | None
+    told: str = ""
+    is_oob: bool = False
+
+
+@dataclass(frozen=True)
+class ProgressFragment:
+    """How far a grid is, and the cells that changed since the page knew them."""
+
+    view: GridView
+    sheet: int
+    changed: Sequence[CellView]
+    progress: str
+    told: str
+
+
+@dataclass(frozen=True)
+class GridPage:
+    """A grid: one of its sheets as a table, and the chosen cell.
+
+    `facts`: the settings that all cells share.
+    """
+
+    view: GridView
+    sheet: int
+    table: list[list[CellView]]
+    columns: Sequence[str]
+    rows: Sequence[str]
+    sheets: Sequence[str]
+    axes: list[tuple[str, str]]
+    facts: str
+    progress: str
+    chosen: ChosenCell | None
+
+
+@dataclass(frozen=True)
+class CompareCellsPage:
+    """Two cells side by side."""
+
+    view: GridView
+    images: list[ComparedImage]
+    caption: str
+    whole: Render | None
+    back: str
+
+
+def estimate_words(plan: GridPlan) -> str:
+    """What a grid costs, as sentences."""
+    cached = plan.images - plan.new_images
+    cells = "" if plan.images == plan.cells else f" for {plural(plan.cells, 'cell')}"
+    words = [f"{plural(plan.images, 'image')}{cells}."]
+    if not plan.new_images:
+        words.append("All of them exist already.")
+    elif cached:
+        words.append(f"{cached:,} of them exist already.")
+    if plan.new_images:
+        how_long = "not known yet" if plan.seconds is None else f"about {duration(plan.seconds)}"
+        words.append(f"Time{' for the rest' if cached else ''}: {how_long}.")
+    return " ".join([*words, *plan.notes])
+
+
+def progress_words(view: GridView) -> str:
+    """How far a grid is, as a sentence."""
+    text = f"{view.done} of {plural(len(view.cells), 'image')}"
+    if view.is_active:
+        left = "" if view.seconds is None else f", about {duration(view.seconds)} left"
+        return f"{text}{left}."
+    if view.lacking:
+        return f"{text}. {view.lacking} {'was' if view.lacking == 1 else 'were'} not generated."
+    return f"{plural(len(view.cells), 'image')}."
+
+
+def told_at_end(view: GridView) -> str:
+    """A sentence for screen readers once nothing is to come; empty before."""
+    return "" if view.is_active else f"The grid has ended: {progress_words(view)}"
+
+
+def shared_words(session: Session, view: GridView) -> str:
+    """The settings that all cells share, as a sentence."""
+    request, kinds = view.grid.request, {axis.kind for axis in view.axes}
+    parts = []
+    if AxisKind.PROMPT not in kinds:
+        parts.append(f"“{request['prompt']}”")
+    for kind, word in ((AxisKind.SEED, "seed"), (AxisKind.STEPS, "steps")):
+        if kind not in kinds:
+            value = request[kind.value]
+            parts.append(f"seed {value}" if word == "seed" else plural(value, "step"))
+    if AxisKind.GUIDANCE not in kinds and request["guidance"] is not None:
+        parts.append(f"guidance {request['guidance']:g}")
+    with contextlib.suppress(AppError):  # a base model that was removed has no name any more
+        parts.append(base_models.find_base_model(session, request["base_model"]).name)
+    words = ", ".join(parts)
+    return f"{words[:1].upper()}{words[1:]}."
+
+
+def axis_words(axes: Sequence[Axis]) -> list[tuple[str, str]]:
+    """Each axis with what it varies, for a list of facts."""
+    named = [
+        (name.capitalize(), f"{axis.kind.label.lower()}, {_values_words(axis)}")
+        for name, axis in zip(PLACES, axes, strict=False)
+    ]
+    return [*named, *((name.capitalize(), "one") for name in PLACES[len(axes) :])]
+
+
+def _values_words(axis: Axis) -> str:
+    text = " ".join(axis.text.split())
+    is_short = 0 < len(text) <= 60 and axis.kind is not AxisKind.PROMPT
+    return text if is_short else plural(len(axis.values), "value")
+
+
+def chosen_cell(
+    session: Session, view: GridView, place: int, *, told: str = "", is_oob: bool = False
+) -> ChosenCell:
+    """A cell for the side panel."""
+    cell = view.cells[place]
+    used = subject_of(view, cell)
+    adapter = None
+    if used and cell.image and adapters.still_here(session, [used.adapter_id]):
+        adapter = adapters.get_adapter(session, used.adapter_id)
+    again = ""
+    if cell.render is not None:
+        base = base_models.get_base_model(session, cell.render.base_model_id)
+        again = form_of_render(cell.render, base.slug, cell.index).link
+    return ChosenCell(
+        grid_id=view.grid.key,
+        cell=cell,
+        title=view.title_of(cell),
+        subject=adapter.name if adapter else "",
+        weight=weight_text(used.weight) if used and adapter else "",
+        is_checkpoint=adapter is not None and not adapter.is_listed,
+        is_winner=view.grid.winner == place,
+        again=again,
+        neighbor=neighbor_of(view, cell),
+        told=told,
+        is_oob=is_oob,
+    )
+
+
+def neighbor_of(view: GridView, cell: CellView) -> int | None:
+    """The place of the next cell in the row, else the one before, else below, above, behind."""
+    sizes, here = view.grid.sizes, (cell.column, cell.row, cell.sheet)
+    for axis, most in enumerate(sizes):
+        if most > 1:
+            at = list(here)
+            at[axis] += 1 if at[axis] + 1 < most else -1
+            return place_of(sizes, *at)
+    return None
+
+
+def grid_page(session: Session, view: GridView, *, sheet: int, chosen: int | None) -> GridPage:
+    """A grid with one of its sheets and the chosen cell."""
+    columns, rows, sheets = view.grid.sizes
+    sheet = min(max(sheet, 0), sheets - 1)
+    cells = view.on_sheet(sheet)
+    labels = [axis.labels for axis in view.axes]
+    is_there = chosen is not None and 0 <= chosen < len(view.cells)
+    return GridPage(
+        view=view,
+        sheet=sheet,
+        table=[cells[row * columns : (row + 1) * columns] for row in range(rows)],
+        columns=labels[0],
+        rows=labels[1] if len(labels) > 1 else [],
+        sheets=labels[2] if len(labels) > 2 else [],
+        axes=axis_words(view.axes),
+        facts=shared_words(session, view),
+        progress=progress_words(view),
+        chosen=chosen_cell(session, view, chosen) if is_there and chosen is not None else None,
+    )

@@ -1,0 +1,173 @@
+"""Pages of grids, as a browser without scripts gets them, and the parts that htmx asks for."""
+
+from __future__ import annotations
+
+import io
+import re
+from typing import Any
+
+from fastapi.testclient import TestClient
+from PIL import Image
+
+from app.registry.adapters import service as adapters
+from app.registry.renders import listing
+from app.registry.renders.grids.sheet import MAX_PIXELS, MAX_SIDE
+from app.registry.state import AppState
+from tests import fake_workers
+from tests.app.playground.grids.test_grids import renders, states
+from tests.app.playground.test_pages import FRAGMENT, HTML, filled
+from tests.app.runs.test_pages import form_of
+
+NOTICE = re.compile(r"Nothing was generated.*?</p>", re.DOTALL)
+ADDRESS = "adapter=chalk:0.8&prompt=a+castle&seed=7"
+
+
+def form(client: TestClient, query: str = ADDRESS) -> dict[str, str]:
+    return form_of(client.get(f"/grids/new?{query}", headers=HTML).text, "new-grid")
+
+
+def start(client: TestClient, query: str = ADDRESS, **fields: str) -> Any:
+    sent = form(client, query) | {name.replace("_", "-"): text for name, text in fields.items()}
+    return client.post("/grids", data=sent, headers=HTML, follow_redirects=False)
+
+
+def test_the_playground_leads_to_a_grid_that_fills_as_images_are_done(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state)
+    sent = filled(client, f"/play?{ADDRESS}")
+    led = client.post("/grids/new", data=sent, headers=FRAGMENT).headers["hx-redirect"]
+    fields = form(client, led.partition("?")[2])
+    assert (fields["columns-what"], fields["columns-values"]) == (
+        "weight:0",
+        "0.25 to 1.25 by 0.25",
+    )
+    assert (fields["prompt"], fields["adapters"], fields["seed"]) == ("a castle", "chalk:0.8", "7")
+    fields |= {"rows-what": "prompt", "rows-values": "a fox\na {red|blue} boat"}
+    told = client.post("/grids/estimate", data=fields, headers=FRAGMENT).text
+    assert "15 images. Time: not known yet." in told
+    grid = client.post("/grids", data=fields, headers=HTML, follow_redirects=False)
+    assert grid.headers["location"] == "/grids/1"
+    page = client.get("/grids/1").text
+    assert "Weight × prompt" in page
+    assert page.count(">waiting<") == 15
+    assert "“a castle”" not in page  # prompts are an axis
+    ask = "/grids/1/live?sheet=0&w=0&w=7"
+    assert client.get(ask).text == client.get(ask).text  # nothing new: the page is left alone
+    fake_workers.draw(state)
+    news = client.get(ask).text
+    assert news.count("hx-swap-oob") == 3  # two cells, and the sentence for screen readers
+    assert 'id="image-7" hx-swap-oob="true"' in news
+    assert "hx-trigger" not in news
+    shown = client.get("/grids/1?cell=7").text
+    assert "a red boat, Chalk 0.75" in shown
+    assert "Use this weight, 0.75" in shown
+    assert 'aria-current="true"' in shown
+    assert "adapter=chalk%401%3A0.75" in shown
+    assert "/grids/1/compare?a=7&amp;b=8" in shown
+    panel = client.get("/grids/1/cells/7", headers=FRAGMENT).text
+    assert "Shown: a red boat, Chalk 0.75" in panel
+    both = client.get("/grids/1/compare?a=7&b=12").text
+    assert "Back to the grid" in both
+    assert "data-comparison-slider" in both
+    fields["rows-values"] = "a fox\nan owl"
+    told = client.post("/grids/estimate", data=fields, headers=FRAGMENT).text
+    assert "10 images. 5 of them exist already. Time for the rest: about " in told
+    assert "Weight × prompt" in client.get("/grids").text
+
+
+def test_the_winner_gives_its_adapter_weight_alias_and_cover_and_stays_in_the_gallery(
+    client: TestClient, state: AppState
+) -> None:
+    adapter = fake_workers.adapter(state)
+    start(client)
+    fake_workers.draw(state)
+    for action, sentence in (
+        ("weight", "0.50 is the usual weight of “Chalk”, version 1, now."),
+        ("best", "Version 1 of “Chalk” is “best” now."),
+        ("cover", "This image is the cover of “Chalk” now."),
+    ):
+        sent = {"place": "1", "becomes": action}
+        assert sentence in client.post("/grids/1/winner", data=sent, headers=FRAGMENT).text
+    cells = client.get("/api/v1/grids/1").json()
+    assert cells["winner"] == 1
+    with state.database.read() as session:
+        row = adapters.get_adapter(session, adapter.key)
+        assert adapters.get_version(session, row, "best").usual_weight == 0.5
+        assert cells["images"][1]["url"] == f"/media/{row.cover_sha256}"
+        assert listing.recent_renders(session) == []
+    for _ in range(2):  # the second time it is there already
+        client.post("/grids/1/keep", data={"place": "1"}, headers=HTML)
+    with state.database.read() as session:
+        (kept,) = listing.recent_renders(session)
+        assert [used.weight for used in kept.stack] == [0.5]
+        assert [one.key for one in listing.adapter_renders(session, adapter.key)] == [kept.key]
+    gone = client.post("/grids/1/delete", headers=HTML).text
+    assert "The grid was deleted." in gone
+    client.post("/grids/1/restore")
+    assert states(client, {"id": 1}) == ["done"] * 5
+    for sent, status in (
+        ({"place": "99", "becomes": "none"}, 404),
+        ({"place": "x", "becomes": "none"}, 422),
+        ({"place": "9" * 5_000, "becomes": "none"}, 422),
+        ({"place": "1", "becomes": "x"}, 422),
+    ):
+        assert client.post("/grids/1/winner", data=sent, headers=HTML).status_code == status
+
+
+def test_a_checkpoint_that_wins_becomes_a_version_first(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.queued_run(state, fake_workers.dataset(state))
+    training = fake_workers.FakeTraining(state)
+    for _ in range(2):
+        training.train(20)
+        training.checkpoint()
+    start(client, "prompt=a+castle&seed=7", columns_what="checkpoint:0", columns_values="1")
+    assert [cell["column"] for cell in client.get("/api/v1/grids/1").json()["images"]] == [0, 1]
+    fake_workers.draw(state)
+    page = client.get("/grids/1?cell=0").text
+    assert "Use this step as “best”" in page
+    told = client.post("/api/v1/grids/1/winner", json={"place": 0, "action": "cover"}).json()
+    assert told["told"].startswith("Step 20 is version 1 of “")
+    assert told["told"].endswith("now.")
+
+
+def test_a_sheet_is_one_png_within_its_limits(client: TestClient, state: AppState) -> None:
+    fake_workers.adapter(state)
+    start(client, rows_what="prompt", rows_values="a very long prompt " * 9 + "\n城")
+    fake_workers.draw(state)
+    start(client, columns_what="seed", columns_values="1 to 400")
+    for number in (1, 2):
+        answer = client.get(f"/api/v1/grids/{number}/sheet")
+        assert answer.headers["content-type"] == "image/png"
+        with Image.open(io.BytesIO(answer.content)) as sheet:
+            assert max(sheet.size) <= MAX_SIDE
+            assert sheet.width * sheet.height <= MAX_PIXELS
+            colors = sheet.convert("RGB").getcolors(1_000_000)
+        assert colors is not None
+        assert len(colors) > 2
+
+
+BAD: list[tuple[dict[str, str], str]] = [
+    ({"columns_what": ""}, "Choose what the columns vary."),
+    ({"sheets_what": "seed", "sheets_values": "1"}, "Fill in the axis before this one first."),
+    ({"columns_what": "magic"}, "not one of the choices"),
+    ({"columns_values": "1 to 100000 by 0.01"}, "at most 400 images"),
+    ({"columns_values": "x" * 90_000}, "90,000 characters"),
+    ({"adapters": "nobody:1"}, "There is no such adapter"),
+    ({"adapters": "chalk:NaN"}, "Enter a number"),
+    ({"steps": "9" * 5_000}, "as an integer"),
+    ({"prompt": ""}, "This cannot be empty"),
+    ({"title": "t" * 200}, "200 characters"),
+    ({"seed": "-1"}, "At least 0"),
+]
+
+
+def test_what_can_be_no_grid_is_said_beside_its_field(client: TestClient, state: AppState) -> None:
+    fake_workers.adapter(state)
+    for fields, sentence in BAD:
+        answer = start(client, **fields)
+        found = (answer.status_code, sentence in answer.text)
+        assert found == (422, True), (fields.keys(), NOTICE.findall(answer.text))
+    assert renders(state) == []
