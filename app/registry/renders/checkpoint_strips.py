@@ -9,6 +9,7 @@ from sqlmodel import Session
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.errors import InvalidInput
 from app.registry.renders.service import RenderRequest
 from app.registry.renders.strips import MAX_STRIP, spread
@@ -65,6 +66,12 @@ def _place(found: Sequence[RunStep], version: AdapterVersion) -> int | None:
     return next(
         (place for place, step in enumerate(found) if step.version.sha256 == version.sha256), None
     )
+
+
+def step_label(session: Session, used: ResolvedAdapter) -> str:
+    """What an adapter of such a strip is called, such as “step 150” or “version 2”."""
+    adapter = session.get(Adapter, used.adapter_id)
+    return adapter.version_label(used.version) if adapter else f"version {used.version}"
 
 
 def vary_adapter(

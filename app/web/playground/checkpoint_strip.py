@@ -9,7 +9,6 @@ from fastapi import APIRouter, Request
 from starlette.responses import RedirectResponse, Response
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.models import Adapter
 from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput, NotFound
 from app.registry.renders import checkpoint_strips, drafts, listing, service
@@ -103,13 +102,11 @@ def _view(session: Session, render: Render, place: int) -> StripView:
     if not varied:
         raise NotFound("This image is no strip of checkpoints.")
     images = {image.index: image for image in listing.images_of(session, [render])[render.key]}
-    known = {key: session.get(Adapter, key) for key in {stack[at].adapter_id for at in varied}}
     items = {}
     for index, row in enumerate(weights):
         column = next((column for column in varied if row[column] is not None), varied[0])
         used = stack[column]
-        adapter = known[used.adapter_id]
-        name = adapter.version_label(used.version) if adapter else f"version {used.version}"
+        name = checkpoint_strips.step_label(session, used)
         label = f"{used.name} {name}, {row[column] or 0:.2f}"
         put = f"{place}={used.slug}@{used.version}"
         words = name.removeprefix("step ")
