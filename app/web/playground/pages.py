@@ -131,7 +131,7 @@ def generate(request: Request, state: State, sent: SentForm) -> Response:
         with state.database.write() as session:
             render = _create_render(session, form, state.store)
     except AppError as error:
-        return _refuse_form(request, state, form, error)
+        return refuse_form(request, state, form, error)
     if not wants_fragment(request):
         return RedirectResponse(f"/renders/{render.key}", status_code=303)
     form = replace(form, seed=str(render.seed))
@@ -158,7 +158,8 @@ def _create_render(session: Session, form: PlayForm, store: BlobStore) -> Render
     return render
 
 
-def _refuse_form(request: Request, state: State, form: PlayForm, error: AppError) -> Response:
+def refuse_form(request: Request, state: State, form: PlayForm, error: AppError) -> Response:
+    """The form with an error next to its field; without scripts, the whole page."""
     with state.database.read() as session:
         context = _play_page(session, form, error)
     if not wants_fragment(request):

@@ -12,7 +12,7 @@ from app.registry.errors import InvalidInput
 from app.registry.renders import sources
 from app.web.forms import SentForm
 from app.web.playground.forms import PlayForm, read_form
-from app.web.playground.pages import whole_page, with_address
+from app.web.playground.pages import refuse_form, whole_page, with_address
 from app.web.playground.source_panel import SourcePanel, source_panel
 from app.web.state import State
 from app.web.templates import render_fragment, wants_fragment
@@ -54,7 +54,8 @@ def change_source(request: Request, state: State, sent: SentForm) -> Response:
         errors["source"] = NO_FILE
     if not wants_fragment(request):
         if errors:
-            raise InvalidInput(errors["source"], fields=errors)
+            refused = InvalidInput(errors["source"], fields=errors)
+            return refuse_form(request, state, form, refused)
         return whole_page(request, state, form)
     with state.database.read() as session:
         panel = source_panel(session, form, errors)

@@ -56,7 +56,9 @@ def test_a_file_that_is_no_image_says_why_and_keeps_the_one_before(client: TestC
         answer = choose(client, content, form={"source": source}, headers=FRAGMENT)
         assert reason in answer.text
         assert f'name="source" value="{source}"' in answer.text
-        assert choose(client, content).status_code == 422
+        plain = choose(client, content, form={"prompt": "half a thought"})
+        assert (plain.status_code, reason in plain.text) == (422, True)
+        assert "half a thought" in plain.text
     nothing = client.post("/play/source", data={"source": source}, headers=FRAGMENT)
     assert "Choose an image file first." in nothing.text
     wide = choose(client, make_png(), form={"prompt": "é" * 20_000}, follow_redirects=False)
