@@ -31,6 +31,7 @@ from app.web.playground.source_panel import SourcePanel, source_panel, with_base
 from app.web.playground.stack import StackView, look_up
 from app.web.playground.strip import pairs_of
 from app.web.playground.subjects import SubjectChoices, find_subjects, note_of
+from app.web.playground.together import TogetherFragment, TogetherView, compare_stack
 from app.web.security import MAX_ADDRESS
 from app.web.state import State
 from app.web.templates import render as render_page
@@ -63,6 +64,7 @@ class PlayPage:
     source: SourcePanel
     pairs: list[tuple[str, str]]
     with_steps: list[int]
+    together: TogetherView
     scrubbed: bool = False
     keeps_strip: bool = False
     strip: None = None
@@ -219,6 +221,18 @@ def find(state: State, sent: SentForm) -> Response:
     return render_fragment("playground/_found.html", AdapterChoicesFragment(choices))
 
 
+@router.post("/play/together")
+def check_together(request: Request, state: State, sent: SentForm) -> Response:
+    """Compare the adapters of the form; polls until all are compared."""
+    form = read_form(sent.multi_items())
+    together = compare_stack(state.database, form)
+    if wants_fragment(request):
+        return render_fragment("playground/_together.html", TogetherFragment(together))
+    with state.database.read() as session:
+        context = _play_page(session, form, together=together)
+    return render_page(request, "playground/play.html", context)
+
+
 @router.post("/play/subjects")
 def choose_subject(request: Request, state: State, sent: SentForm) -> Response:
     """Search the subjects of the base model, or put one of them into the prompt (`insert`)."""
@@ -273,6 +287,7 @@ def _play_page(
     error: AppError | None = None,
     result: ResultView | None = None,
     before: PlayForm | None = None,
+    together: TogetherView | None = None,
 ) -> PlayPage:
     errors = dict(error.fields) if error else {}
     stack = look_up(session, form, errors)
@@ -299,4 +314,5 @@ def _play_page(
         announcement=_changed_words(session, before, stack.rows) if before else "",
         pairs=pairs_of(stack.rows),
         with_steps=rows_with_steps(session, stack.rows),
+        together=together or TogetherView(len(form.stack)),
     )

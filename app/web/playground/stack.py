@@ -71,7 +71,7 @@ def look_up(
     session: Session, form: PlayForm, errors: Mapping[str, str] | None = None
 ) -> CheckedStack:
     """Look up the stack of a form; `errors` are the errors of its fields."""
-    found = [_find_version(session, row) for row in form.stack]
+    found = [find_version(session, row) for row in form.stack]
     bases = base_models.list_base_models(session)
     base = next((base for base in bases if form.base and form.base == base.slug), None)
     used = _enabled_adapters(form.stack, found)
@@ -111,7 +111,7 @@ def look_up(
     return CheckedStack(rows, bases, base, base_kind)
 
 
-def _find_version(session: Session, row: AdapterRow) -> AdapterAndVersion | str:
+def find_version(session: Session, row: AdapterRow) -> AdapterAndVersion | str:
     """The adapter and version of a row, or an error message."""
     try:
         adapter = adapters.adapter_by_slug(session, row.slug)

@@ -1,0 +1,89 @@
+"""Do the adapters of the stack go together? A panel below them, filled once the page is there."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from app.registry.adapters.fitting import AdapterAndVersion
+from app.registry.adapters.overlap import NOTABLE, LayerCosine, PairOverlap, StackCheck, check_stack
+from app.registry.db import Database, Session
+from app.web.playground.forms import PlayForm
+from app.web.playground.stack import find_version
+from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
+
+MOST_BARS = 48
+MOST_LAYERS = 20  # in the list of those with the highest cosines
+HEIGHT = 40  # of the chart, in its own units
+
+
+@dataclass(frozen=True)
+class Bar:
+    """A bar of the chart: the layer with the highest cosine of a few neighbors."""
+
+    height: float
+    kind: str
+
+
+@dataclass(frozen=True)
+class TogetherView:
+    """What the panel shows; `check`: None before anything was asked for.
+
+    `count`: the adapters of the stack. `pair`: the rows of the two that overlap most, such as
+    `0-1`.
+    """
+
+    count: int
+    check: StackCheck | None = None
+    pair: str = ""
+
+    @property
+    def worst(self) -> PairOverlap | None:
+        """The pair whose layers are shown; None while a pair is still to come."""
+        return None if self.check is None or self.check.is_computing else self.check.worst
+
+    @property
+    def bars(self) -> list[Bar]:
+        """The chart: layers from the text encoders and the input to the output."""
+        layers = self.worst.layers if self.worst else ()
+        size = -(-len(layers) // MOST_BARS) or 1
+        groups = [layers[start : start + size] for start in range(0, len(layers), size)]
+        return [_bar(max(group, key=lambda layer: abs(layer.cosine))) for group in groups]
+
+    @property
+    def strongest(self) -> list[LayerCosine]:
+        """The layers with the highest cosines, the highest first."""
+        layers = self.worst.layers if self.worst else ()
+        return sorted(layers, key=lambda layer: -abs(layer.cosine))[:MOST_LAYERS]
+
+
+@dataclass(frozen=True)
+class TogetherFragment:
+    """The panel."""
+
+    together: TogetherView
+
+
+def _bar(layer: LayerCosine) -> Bar:
+    kind = "" if abs(layer.cosine) < NOTABLE else "same" if layer.cosine > 0 else "against"
+    return Bar(max(1.0, round(HEIGHT * abs(layer.cosine), 1)), kind)
+
+
+def compare_stack(database: Database, form: PlayForm) -> TogetherView:
+    """The panel for the adapters of a form; what nobody compared before is queued."""
+    with database.read() as session:
+        made = _versions(session, form)
+    check = check_stack(database, [pair for _, pair in made])
+    places = {version.key: place for place, (_, version) in reversed(made)}
+    worst = check.worst
+    rows = sorted(places[side[1].key] for side in (worst.first, worst.second)) if worst else []
+    return TogetherView(len(form.stack), check, "-".join(map(str, rows)))
+
+
+def _versions(session: Session, form: PlayForm) -> list[tuple[int, AdapterAndVersion]]:
+    """The rows of the form whose adapters exist, with these."""
+    found = []
+    for place, row in enumerate(form.stack[:MAX_RENDER_ADAPTERS]):
+        pair = find_version(session, row)
+        if not isinstance(pair, str):
+            found.append((place, pair))
+    return found
