@@ -57,6 +57,7 @@ from app.web.playground import compare_pages, gallery_api, gallery_pages, render
 from app.web.playground import live as live_pages
 from app.web.playground import pages as playground_pages
 from app.web.playground import recall as recall_pages
+from app.web.playground import save_blocks as block_pages
 from app.web.playground import strip as strip_pages
 from app.web.playground.grids import api as grids_api
 from app.web.playground.grids import pages as grids_pages
@@ -186,6 +187,7 @@ def _all_routers() -> Iterator[APIRouter]:
         source_pages,
         live_pages,
         recall_pages,
+        block_pages,
         strip_pages,
         checkpoint_strip_pages,
         render_pages,

@@ -36,7 +36,7 @@ TAGS = {
     "files": "Downloads of an adapter, and the checks each has passed.",
     "imports": "LoRA files made elsewhere.",
     "hub": "Adapters from the Hugging Face Hub, and publishing there.",
-    "tools": "Merge, resize, fuse and extract. Each returns a job: poll `/tool-jobs/{id}`.",
+    "tools": "Merge, resize, scale, fuse and extract. Each returns a job: poll `/tool-jobs/{id}`.",
     "renders": "Generated images.",
     "grids": "Images of one request with one to three settings varied.",
     "sessions": "Browsers that are logged in.",

@@ -262,7 +262,7 @@ ADAPTERS = (
             click(f"#tool-{name} > summary"),
             f"#tool-{name}",
         )
-        for name in ("merge", "resize", "fuse", "extract")
+        for name in ("merge", "resize", "scale", "fuse", "extract")
     ),
     PageState("tools, done", "/adapters/chalk/tools?job={tool}"),
     PageState("tools, failed", "/adapters/chalk/tools?job={failed_tool}", repeats=True),

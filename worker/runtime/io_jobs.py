@@ -73,6 +73,7 @@ class IoJobs:
             JobKind.PUBLISH_ADAPTER: hub.publish_adapter,
             JobKind.MERGE_ADAPTERS: lambda *job: self._tool_jobs.merge(*job),
             JobKind.RESIZE_ADAPTER: lambda *job: self._tool_jobs.resize(*job),
+            JobKind.SCALE_ADAPTER: lambda *job: self._tool_jobs.scale(*job),
             JobKind.FUSE_ADAPTER: lambda *job: self._tool_jobs.fuse(*job),
             JobKind.EXTRACT_ADAPTER: lambda *job: self._tool_jobs.extract(*job),
             JobKind.MEASURE_OVERLAP: lambda *job: self._overlap_jobs.run(*job),

@@ -1,6 +1,6 @@
-"""Tool jobs: merge, resize, fuse into a base model, extract.
+"""Tool jobs: merge, resize, scale, fuse into a base model, extract.
 
-Importing this module loads torch; a merge or a resize does without diffusers.
+Importing this module loads torch; a merge, a resize or a scaling does without diffusers.
 """
 
 from __future__ import annotations
@@ -37,6 +37,8 @@ from app.registry.jobs.kinds import (
     NewVersionResult,
     ResizeAdapterArgs,
     ResizeAdapterResult,
+    ScaleAdapterArgs,
+    ScaleAdapterResult,
 )
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
@@ -47,9 +49,10 @@ from worker.core.lora_files.canonical import LoraAdapter
 from worker.core.lora_files.errors import AdapterError
 from worker.core.lora_files.header import tensor_hash
 from worker.core.lora_files.loaded import LoadedAdapter
-from worker.core.lora_files.tools.combine import MergeOptions, merge_adapters
+from worker.core.lora_files.tools.combine import MergeOptions, ToolResult, merge_adapters
 from worker.core.lora_files.tools.lowrank import FidelityReport
 from worker.core.lora_files.tools.resize import ResizeOptions, resize_adapter
+from worker.core.lora_files.tools.scale import scale_blocks
 from worker.core.lora_files.tools.stack import ToolError
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 from worker.runtime.job_progress import Handler, JobProgress, cancelable, require_not_canceled
@@ -72,6 +75,7 @@ class ToolJobs:
         self._store = store
         self.merge = self._guarded(self._merge)
         self.resize = self._guarded(self._resize)
+        self.scale = self._guarded(self._scale)
         self.fuse = self._guarded(self._fuse)
         self.extract = self._guarded(self._extract)
 
@@ -120,33 +124,65 @@ class ToolJobs:
         )
 
     def _resize(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
-        assert job.subject_id is not None
         args = job.arguments(ResizeAdapterArgs)
         options = ResizeOptions(args.rank, args.energy, args.dynamic)
-        with self._database.read() as session:
-            version = session.get_one(AdapterVersion, job.subject_id)
-            adapter = session.get_one(Adapter, version.adapter_id)
+        adapter, version = self._subject(job)
         before = self._weights(adapter.name, version.key, scratch)
         made = resize_adapter(before, options, on_module=progress)
         if made.adapter.parameters >= before.parameters:
             raise ToolError(NOT_SMALLER.format(name=adapter.name, version=version.version))
         told = {"tool": "resize", "version": version.version, "rank_before": version.rank}
+        told |= args.model_copy(update={"use": False}).stored()
+        self._publish_next(
+            lease, scratch, made, ResizeAdapterResult, (adapter, version), told, use=args.use
+        )
+
+    def _scale(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:
+        args = job.arguments(ScaleAdapterArgs)
+        adapter, version = self._subject(job)
+        before = self._weights(adapter.name, version.key, scratch)
+        made = scale_blocks(before, args.blocks.by_part, on_module=progress)
+        told = {"tool": "scale", "version": version.version, "blocks": args.blocks.model_dump()}
+        self._publish_next(
+            lease, scratch, made, ScaleAdapterResult, (adapter, version), told, use=args.use
+        )
+
+    def _subject(self, job: IoJob) -> tuple[Adapter, AdapterVersion]:
+        """The version that a job changes, with its adapter."""
+        assert job.subject_id is not None
+        with self._database.read() as session:
+            version = session.get_one(AdapterVersion, job.subject_id)
+            return session.get_one(Adapter, version.adapter_id), version
+
+    def _publish_next(
+        self,
+        lease: Lease,
+        scratch: Path,
+        made: ToolResult,
+        result_type: type[NewVersionResult],
+        source: tuple[Adapter, AdapterVersion],
+        told: dict[str, Any],
+        *,
+        use: bool,
+    ) -> None:
+        """Publish what a tool made of a version as the next one of its adapter."""
+        adapter, version = source
         self._publish(
             lease,
             scratch,
             made.adapter,
             made.report,
-            ResizeAdapterResult,
+            result_type,
             adapter_id=adapter.key,
             name=adapter.name,
             base_family=adapter.base_family,
             base_model_id=version.base_model_id,
             dataset_version_id=version.dataset_version_id,
             usual_weight=version.usual_weight,
-            becomes_latest=args.use,
+            becomes_latest=use,
             trigger_words=list(version.trigger_words),
             config=dict(version.config),
-            details={"made": told | args.model_copy(update={"use": False}).stored()}
+            details={"made": told}
             | {key: text for key, text in version.details.items() if key == "author"},
         )
 

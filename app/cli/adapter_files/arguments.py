@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from worker.core.bases.family import BaseFamily
+from worker.core.lora_files.parts import BLOCKS
 from worker.core.words import LORA_FORMATS, FusedDtype, MergeMethod, WeightDtype, values
 
 TOOLS = {
@@ -15,6 +16,7 @@ TOOLS = {
     "convert": "Convert a LoRA file to another format or number type.",
     "merge": "Merge several weighted LoRA files into one.",
     "resize": "Reduce the rank of a LoRA file and show how much is kept.",
+    "scale": "Multiply a LoRA file's changes in the blocks of the UNet.",
     "fuse": "Fuse LoRA files into a base model: a diffusers folder or a single file.",
     "extract": "Extract the difference of two base models as a LoRA file.",
 }
@@ -142,6 +144,15 @@ def _add_resize(parser: ArgumentParser) -> None:
     _add_output(parser)
 
 
+def _add_scale(parser: ArgumentParser) -> None:
+    parser.add_argument("source", type=Path, metavar="IN", help="any LoRA .safetensors file")
+    parser.add_argument("out", type=Path, metavar="OUT", help="the file to write")
+    for part in BLOCKS.values():
+        help_text = f"factor in the {part.value} blocks (1)"
+        parser.add_argument(f"--{part.value}", type=float, default=1.0, help=help_text)
+    _add_output(parser)
+
+
 def _add_fuse(parser: ArgumentParser) -> None:
     parser.add_argument(
         "--base", required=True, metavar="BASE", help="diffusers folder, .safetensors, or starter"
@@ -187,6 +198,7 @@ ADD_ARGUMENTS = {
     "convert": _add_convert,
     "merge": _add_merge,
     "resize": _add_resize,
+    "scale": _add_scale,
     "fuse": _add_fuse,
     "extract": _add_extract,
 }

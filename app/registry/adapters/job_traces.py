@@ -20,6 +20,7 @@ from app.registry.survey import HASH
 OF_A_VERSION = (  # job kinds whose subject is a version
     JobKind.EXPORT_ADAPTER,
     JobKind.RESIZE_ADAPTER,
+    JobKind.SCALE_ADAPTER,
     JobKind.PUBLISH_ADAPTER,
     JobKind.MEASURE_OVERLAP,
 )

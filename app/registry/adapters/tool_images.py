@@ -18,6 +18,7 @@ from app.registry.jobs.kinds import (
     MergeAdaptersArgs,
     NewVersionResult,
     ResizeAdapterArgs,
+    ScaleAdapterArgs,
     ShownResult,
     StepProgress,
 )
@@ -157,10 +158,10 @@ def _inputs(session: Session, job: IoJob) -> tuple[ImageInputs, ImageInputs]:
     if not isinstance(result, NewVersionResult) or result.adapter_id is None:
         raise Conflict("This job has not made an adapter that can be shown.")
     after = (WeightedAdapter(adapter_id=result.adapter_id, version=result.version),)
-    if isinstance(args, ResizeAdapterArgs):
+    if isinstance(args, ResizeAdapterArgs | ScaleAdapterArgs):
         version = session.get(AdapterVersion, job.subject_id or 0)
         if version is None:
-            raise NotFound("The version that was resized was deleted, so it cannot be shown.")
+            raise NotFound("The version before was deleted, so it cannot be shown.")
         before = (WeightedAdapter(adapter_id=version.adapter_id, version=version.version),)
         return ImageInputs(before), ImageInputs(after)
     if isinstance(args, MergeAdaptersArgs):

@@ -1,4 +1,4 @@
-"""Jobs of the tools: merge, resize, fuse, extract. An io worker processes them.
+"""Jobs of the tools: merge, resize, scale, fuse, extract. An io worker processes them.
 
 Requests are checked against the registry here, at once; problems that need the weights are reported
 by the job.
@@ -36,21 +36,25 @@ from app.registry.jobs.kinds import (
     JobResult,
     MergeAdaptersArgs,
     ResizeAdapterArgs,
+    ScaleAdapterArgs,
 )
 from app.registry.jobs.models import JOB_FILES_KEPT, IoJob
 from app.registry.jobs.service import enqueue_io
 from app.registry.jobs.states import ACTIVE
 from app.registry.storage.store import BlobStore
 from app.registry.validation import too_long
+from worker.core.inference.config import BlockWeights
 from worker.core.lora_files.weights import MAX_MERGE_ADAPTERS
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 
 KINDS = (
     JobKind.MERGE_ADAPTERS,
     JobKind.RESIZE_ADAPTER,
+    JobKind.SCALE_ADAPTER,
     JobKind.FUSE_ADAPTER,
     JobKind.EXTRACT_ADAPTER,
 )
+OF_A_VERSION = (JobKind.RESIZE_ADAPTER, JobKind.SCALE_ADAPTER)
 MAX_RANK = 1_024
 MAX_NAME = 120
 MAX_TRIGGERS = 20
@@ -81,6 +85,15 @@ class ResizeOrder:
     rank: int | None = None
     energy: float | None = None
     dynamic: bool = False
+    use: bool = False
+
+
+@dataclass(frozen=True)
+class ScaleOrder:
+    """The factors in the blocks of the UNet; `use`: the result becomes the version in use."""
+
+    blocks: BlockWeights
+    version: int | str | None = None
     use: bool = False
 
 
@@ -143,6 +156,19 @@ def order_resize(session: Session, adapter_id: int, order: ResizeOrder) -> IoJob
     args = ResizeAdapterArgs(
         rank=order.rank, energy=order.energy, dynamic=order.dynamic, use=order.use
     )
+    return enqueue_io(session, args, subject_id=version.key)
+
+
+def order_scale(session: Session, adapter_id: int, order: ScaleOrder) -> IoJob:
+    """Queue a version of an adapter with its block weights. Raises InvalidInput with the reason."""
+    adapter = service.get_adapter(session, adapter_id)
+    version = service.get_version(session, adapter, order.version)
+    if all(factor == 1 for factor in order.blocks.factors):
+        raise _invalid_field(
+            "block_weights",
+            "All factors are 1, which changes nothing. Give a block another factor.",
+        )
+    args = ScaleAdapterArgs(blocks=order.blocks, use=order.use)
     return enqueue_io(session, args, subject_id=version.key)
 
 
@@ -226,7 +252,7 @@ def active_jobs(session: Session, adapter: Adapter) -> list[IoJob]:
     return [
         job
         for job in session.exec(waiting.order_by(col(IoJob.id)))
-        if (job.kind == JobKind.RESIZE_ADAPTER and job.subject_id in versions)
+        if (job.kind in OF_A_VERSION and job.subject_id in versions)
         or adapter.key in needed_adapters(job)
     ]
 

@@ -41,6 +41,8 @@ from app.registry.jobs.kinds import (
     PublishAdapterResult,
     ResizeAdapterArgs,
     ResizeAdapterResult,
+    ScaleAdapterArgs,
+    ScaleAdapterResult,
     SweepArgs,
     SweepResult,
 )
@@ -106,6 +108,7 @@ JOB_TYPES: Mapping[str, JobType] = {
         JobType(PublishAdapterArgs, PublishAdapterResult, is_long=True),
         JobType(MergeAdaptersArgs, MergeAdaptersResult, is_long=True, limit=FILE_LIMIT),
         JobType(ResizeAdapterArgs, ResizeAdapterResult, is_long=True, limit=FILE_LIMIT),
+        JobType(ScaleAdapterArgs, ScaleAdapterResult, is_long=True, limit=FILE_LIMIT),
         JobType(FuseAdapterArgs, FuseAdapterResult, is_long=True, limit=BASE_LIMIT),
         JobType(ExtractAdapterArgs, ExtractAdapterResult, is_long=True, limit=BASE_LIMIT),
         JobType(MeasureOverlapArgs, MeasureOverlapResult, limit=FILE_LIMIT),

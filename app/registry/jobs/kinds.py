@@ -17,6 +17,7 @@ from pydantic import BaseModel, ConfigDict, PlainSerializer
 from app.registry.adapters.choices import FuseOutput
 from app.registry.adapters.weighted import ResolvedAdapter
 from app.registry.errors import AppError
+from worker.core.inference.config import BlockWeights
 from worker.core.words import FileFormat, FusedDtype, FuseLayout, MergeMethod, WeightDtype
 
 
@@ -31,6 +32,7 @@ class JobKind(StrEnum):
     PUBLISH_ADAPTER = "publish_adapter"
     MERGE_ADAPTERS = "merge_adapters"
     RESIZE_ADAPTER = "resize_adapter"
+    SCALE_ADAPTER = "scale_adapter"
     FUSE_ADAPTER = "fuse_adapter"
     EXTRACT_ADAPTER = "extract_adapter"
     MEASURE_OVERLAP = "measure_overlap"
@@ -258,6 +260,17 @@ class ResizeAdapterArgs(JobArgs):
     use: bool = False
 
 
+class ScaleAdapterArgs(JobArgs):
+    """The factors in the blocks of the UNet; the subject is the version.
+
+    `use`: the result becomes the version in use.
+    """
+
+    kind = JobKind.SCALE_ADAPTER
+    blocks: BlockWeights
+    use: bool = False
+
+
 class FuseAdapterArgs(JobArgs):
     """The adapters to fuse, and what to write; the subject is the base model."""
 
@@ -305,6 +318,10 @@ class MergeAdaptersResult(NewVersionResult):
 
 
 class ResizeAdapterResult(NewVersionResult):
+    """The new version of the adapter."""
+
+
+class ScaleAdapterResult(NewVersionResult):
     """The new version of the adapter."""
 
 

@@ -18,7 +18,7 @@ from app.registry.renders.sources import SourceImage
 from app.registry.renders.strips import MAX_STRIP, MAX_STRIP_ADAPTERS
 from app.web.problems import problems
 from app.web.state import BaseReference, Id, State
-from worker.core.inference.config import MAX_PROMPT_CHARACTERS, AdapterWeight
+from worker.core.inference.config import MAX_PROMPT_CHARACTERS, AdapterWeight, BlockWeights
 from worker.core.words import SamplerName
 
 router = APIRouter(tags=["renders"])
@@ -117,6 +117,9 @@ class RenderAdapterOut(BaseModel):
     version: int = Field(description="The version that was used.")
     weight: float = Field(description="Weight in the UNet.")
     text_encoder_weight: float = Field(description="Weight in the text encoders.")
+    block_weights: BlockWeights | None = Field(
+        description="Factors of `weight` in the blocks of the UNet; null: 1 in all."
+    )
 
 
 class RenderOut(BaseModel):
@@ -207,6 +210,7 @@ def _adapter_out(used: ResolvedAdapter) -> RenderAdapterOut:
         version=used.version,
         weight=unet,
         text_encoder_weight=text,
+        block_weights=used.block_weights,
     )
 
 

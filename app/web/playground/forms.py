@@ -18,10 +18,12 @@ from app.registry.renders.service import RenderRequest
 from app.registry.renders.sources import SourceImage
 from app.registry.validation import NOT_A_NUMBER
 from app.web.form_reader import FormReader, parse_number
+from worker.core.inference.config import BlockWeights
 from worker.core.lora_files.weights import MAX_WEIGHT
 from worker.core.words import SamplerName
 
 OUT_OF_RANGE = f"The weight must be between −{MAX_WEIGHT:g} and {MAX_WEIGHT:g}."
+BLOCKS = tuple(BlockWeights.model_fields)
 ROW = re.compile(r"adapter-(\d{1,3})")
 PUT = re.compile(r"(\d{1,3})=(.+)")
 MAX_PUT = 300  # characters of it
@@ -33,6 +35,7 @@ class AdapterRow:
     """One adapter of the stack as entered; weights stay as typed.
 
     `weight`: None means the usual one. `text_weight`: that of the text encoders, empty: the same.
+    `blocks`: the factors in the input, middle and output blocks of the UNet, empty: 1.
     """
 
     slug: str
@@ -40,6 +43,7 @@ class AdapterRow:
     text_weight: str = ""
     version: int | str | None = None
     is_on: bool = True
+    blocks: tuple[str, str, str] = ("", "", "")
 
     @property
     def reference(self) -> str:
@@ -48,9 +52,13 @@ class AdapterRow:
 
     @property
     def weighted(self) -> str:
-        """Its reference with its weights, `slug:0.8:0.5`, without those that are not its own."""
-        own = ":".join([self.reference, self.weight or "", self.text_weight])
-        return own.rstrip(":")
+        """Its reference with its weights, `slug:0.8:0.5:1 1 0`, without those that are not its own.
+
+        The last ones are those of the blocks.
+        """
+        typed = ["".join(text.split()) or "1" for text in self.blocks]
+        blocks = " ".join(typed) if self.has_blocks else ""
+        return ":".join([self.reference, self.weight or "", self.text_weight, blocks]).rstrip(":")
 
     @property
     def number(self) -> float | None:
@@ -61,6 +69,28 @@ class AdapterRow:
     def text_number(self) -> float | None:
         """The weight of the text encoders; None if it is not a number, or the same."""
         return parse_number(self.text_weight) if self.text_weight else None
+
+    @property
+    def block_numbers(self) -> list[float | None]:
+        """The factors of the blocks; None for one that is not a number."""
+        return [parse_number(text) if text else 1.0 for text in self.blocks]
+
+    @property
+    def has_blocks(self) -> bool:
+        """Whether a block has another factor than 1."""
+        return any(number != 1 for number in self.block_numbers)
+
+    @property
+    def block_weights(self) -> BlockWeights:
+        """The factors, which must be valid."""
+        return BlockWeights.model_validate(dict(zip(BLOCKS, self.block_numbers, strict=True)))
+
+    @property
+    def block_problems(self) -> dict[str, str]:
+        """The reasons why factors are invalid, by the name of their block."""
+        named = zip(BLOCKS, self.block_numbers, strict=True)
+        found = {name: _weight_problem(number) for name, number in named}
+        return {name: problem for name, problem in found.items() if problem}
 
     @property
     def problem(self) -> str:
@@ -80,6 +110,7 @@ class AdapterRow:
             version=self.version,
             weight=self.number,
             text_encoder_weight=self.text_number,
+            block_weights=self.block_weights,
         )
 
 
@@ -177,7 +208,9 @@ class PlayForm:
                 fields[f"weight-{index}"] = row.problem
             if row.text_problem:
                 fields[f"text-weight-{index}"] = row.text_problem
-            if row.is_on and not (row.problem or row.text_problem):
+            blocks = row.block_problems
+            fields |= {f"block-{index}-{name}": problem for name, problem in blocks.items()}
+            if row.is_on and not (row.problem or row.text_problem or blocks):
                 try:
                     stack.append(row.parse(session))
                 except NotFound as error:
@@ -235,7 +268,9 @@ def read_form(sent: Iterable[tuple[str, Any]]) -> PlayForm:
         row = read_reference(form.text(f"adapter-{place}"))
         weight = form.text(f"weight-{place}") if f"weight-{place}" in form else None
         text = form.text(f"text-weight-{place}")
-        rows.append(replace(row, weight=weight, text_weight=text, is_on=form.flag(f"on-{place}")))
+        first, second, third = (form.text(f"block-{place}-{name}") for name in BLOCKS)
+        row = replace(row, weight=weight, text_weight=text, blocks=(first, second, third))
+        rows.append(replace(row, is_on=form.flag(f"on-{place}")))
     return PlayForm(
         stack=tuple(rows),
         keep_seed=form.flag("keep_seed"),
@@ -259,9 +294,10 @@ def read_address(query: Iterable[tuple[str, str]]) -> PlayForm:
     for name, value in pairs:
         if name == "adapter" and len(rows) < MAX_ROWS:
             reference, _, weights = value.partition(":")
-            weight, _, text = weights.partition(":")
+            weight, text, blocks, *_ = [*weights.split(":"), "", "", ""]
             row = replace(read_reference(reference), weight=weight or None, text_weight=text)
-            rows.append(row)
+            first, second, third, *_ = [*blocks.split(), "", "", ""]
+            rows.append(replace(row, blocks=(first, second, third)))
     return PlayForm(stack=tuple(rows), **_read_fields(texts))
 
 
@@ -311,10 +347,12 @@ def form_of_render(render: Render, base_slug: str, index: int = 0) -> PlayForm:
 
 def row_of(slug: str, used: WeightedAdapter) -> AdapterRow:
     """The row of an adapter with its weights."""
-    text = used.text_encoder_weight
+    text, blocks = used.text_encoder_weight, used.block_weights or BlockWeights()
+    first, second, third = (f"{factor:g}" for factor in blocks.factors)
     return AdapterRow(
         slug,
         weight=None if used.weight is None else f"{used.weight:g}",
         text_weight="" if text in (None, used.weight) else f"{text:g}",
         version=used.version,
+        blocks=(first, second, third),
     )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from fastapi import APIRouter, Request
@@ -82,7 +82,7 @@ def _form_of(session: Session, found: Infotext) -> Recalled:
     prompt = found.prompt
     for tag in TAG.findall(prompt)[:MAX_TAGS]:
         try:
-            row = _row_of(session, tag)
+            row = _row_of(session, tag, found)
         except AppError:
             missing.append(f"The adapter {tag} is not here.")
             prompt = prompt.replace(tag, "")
@@ -135,7 +135,12 @@ def _source_of(session: Session, found: Infotext, missing: list[str]) -> str:
     return ""
 
 
-def _row_of(session: Session, tag: str) -> AdapterRow:
+def _row_of(session: Session, tag: str, found: Infotext) -> AdapterRow:
     """The row of a LoRA tag. Raises AppError if its adapter is not here."""
     _, (named,) = take_tags(session, tag)
-    return row_of(adapters.get_adapter(session, named.adapter_id).slug, named)
+    row = row_of(adapters.get_adapter(session, named.adapter_id).slug, named)
+    factors = found.block_factors.get(tag.strip("<>").split(":")[1].strip())
+    if factors is None:
+        return row
+    first, second, third = (f"{factor:g}" for factor in factors)
+    return replace(row, blocks=(first, second, third))

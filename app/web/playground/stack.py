@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from app.registry.adapters import fitting
 from app.registry.adapters import service as adapters
@@ -15,7 +15,7 @@ from app.registry.db import Session
 from app.registry.errors import AppError
 from app.registry.renders import service
 from app.registry.wording import plural
-from app.web.playground.forms import AdapterRow, PlayForm
+from app.web.playground.forms import BLOCKS, AdapterRow, PlayForm
 from worker.core.lora_files.weights import USUAL_WEIGHT
 
 
@@ -37,6 +37,7 @@ class StackView:
     usual_weight: float = USUAL_WEIGHT
     text_error: str = ""
     has_text_encoder: bool = True
+    block_errors: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def label(self) -> str:
@@ -86,9 +87,11 @@ def look_up(
     for index, (row, pair) in enumerate(zip(form.stack, found, strict=True)):
         error = (errors or {}).get(f"weight-{index}", "")
         text_error = (errors or {}).get(f"text-weight-{index}", "")
+        block_errors = {name: (errors or {}).get(f"block-{index}-{name}", "") for name in BLOCKS}
         if isinstance(pair, str):
             row = row if row.weight is not None else replace(row, weight=f"{USUAL_WEIGHT:g}")
-            rows.append(StackView(row, None, None, None, error or pair, text_error=text_error))
+            view = StackView(row, None, None, None, error or pair, text_error=text_error)
+            rows.append(replace(view, block_errors=block_errors))
             continue
         adapter, version = pair
         misfit = fitting.misfit(adapter, next(kinds), base, bases)
@@ -106,6 +109,7 @@ def look_up(
                 usual,
                 text_error,
                 has_text_encoder=version.config.get("train_text_encoder") is not False,
+                block_errors=block_errors,
             )
         )
     return CheckedStack(rows, bases, base, base_kind)

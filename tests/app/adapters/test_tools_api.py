@@ -221,9 +221,14 @@ def test_an_impossible_size_is_refused(
     assert words in answer.json()["detail"]
 
 
-def test_resize_and_fuse_are_ordered(client: TestClient, two: tuple[int, int]) -> None:
+def test_resize_scale_and_fuse_are_ordered(client: TestClient, two: tuple[int, int]) -> None:
     answer = client.post("/api/v1/adapters/1/resize", json={"energy": 0.95, "dynamic": True})
     assert (answer.status_code, answer.json()["tool"]) == (202, "resize")
+    body: dict[str, Any] = {"block_weights": {"output": 0.5}}
+    answer = client.post("/api/v1/adapters/1/scale", json=body)
+    assert (answer.status_code, answer.json()["tool"]) == (202, "scale")
+    answer = client.post("/api/v1/adapters/1/scale", json={"block_weights": {"output": 1}})
+    assert (answer.status_code, "changes nothing" in answer.text) == (422, True)
     body = {"name": "Inked", "weight": 0.7, "others": [{"id": 2, "weight": -0.2}]}
     answer = client.post("/api/v1/adapters/1/fuse", json=body)
     assert (answer.status_code, answer.json()["tool"]) == (202, "fuse")

@@ -267,6 +267,9 @@ def test_a_form_that_was_mended_is_no_longer_marked(client: TestClient) -> None:
         ("merge", {"other-1": "chalk@99"}, "“Chalk” has no version 99; it may have been deleted."),
         ("merge", {"other-1": "ink"}, "“Ink” is named twice"),
         ("resize", {}, "Choose either"),
+        ("scale", {}, "All factors are 1"),
+        ("scale", {"block-middle": "much"}, "Enter a number."),
+        ("scale", {"block-output": "1e9"}, "weights from -10 to 10 are accepted"),
         ("fuse", {"fuse-name": "x", "output": "nonsense"}, "not one of the choices"),
     ],
 )
@@ -313,7 +316,9 @@ def test_a_merged_adapter_says_of_what_it_was_made(client: TestClient, state: Ap
         "relative_error": 0.03,
     }
     shown = []
-    for number, details in enumerate((made, resized, extracted)):
+    scaled = {"tool": "scale", "version": 1, "relative_error": 0.0}
+    scaled |= {"blocks": {"input": 0.5, "middle": 1.0, "output": 0.0}}
+    for number, details in enumerate((made, resized, extracted, scaled)):
         new = NewVersion(f"Made {number}", "sd1", "0" * 64, 5, 8, 8.0, details={"made": details})
         with state.database.write() as session:
             version: AdapterVersion = publish(session, new)
@@ -326,3 +331,5 @@ def test_a_merged_adapter_says_of_what_it_was_made(client: TestClient, state: Ap
     assert "Resized from version 1, rank 8." in shown[1]
     assert "98.7 % of its effect on average, 90.0 % in the weakest layer" in shown[1]
     assert "Extracted from mine, compared with starter. 12 layers are identical; 1 norm" in shown[2]
+    assert "Block weights of version 1: input 0.5, middle 1, output 0." in shown[3]
+    assert "Relative error" not in shown[3]

@@ -134,6 +134,7 @@ OPERATION_IDS = [
     "restoreImage",
     "sampleRun",
     "saveRun",
+    "scaleAdapter",
     "setAlias",
     "stopRun",
     "trainVersionAgain",

@@ -1,4 +1,4 @@
-"""`brushwork adapters merge | resize | fuse | extract`: the whole way through files.
+"""`brushwork adapters merge | resize | scale | fuse | extract`: the whole way through files.
 
 The cores are imported where they are used: collecting this file loads no torch.
 """
@@ -87,6 +87,26 @@ def test_resize_says_what_it_kept(
     assert {module.rank for module in read_adapter(out).modules} == {1}
     assert main(["adapters", "resize", str(files[1]), str(out), "--energy", "1.0"]) == 0
     assert_sum(out, [(files[1], 1.0)], atol=1e-3)
+
+
+def test_scale_multiplies_the_changes_of_a_block(
+    files: tuple[Path, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    import torch
+
+    from worker.core.lora_files.reading import read_adapter
+
+    out = tmp_path / "scaled.safetensors"
+    words = ["adapters", "scale", str(files[0]), str(out), "--dtype", "fp32"]
+    assert main([*words, "--input", "0.5", "--middle", "0"]) == 0
+    assert "input × 0.5, middle × 0, output × 1, rank " in capsys.readouterr().out
+    before, after = ({m.key: m for m in read_adapter(path).modules} for path in (files[0], out))
+    for key, module in after.items():
+        factor = 0.5 if key.startswith("unet.down_blocks") else 1.0
+        assert torch.allclose(module.delta(), factor * before[key].delta(), atol=1e-6)
+    assert not any(key.startswith("unet.mid_block") for key in after)
+    assert main(words) == 1
+    assert "All factors are 1" in capsys.readouterr().err
 
 
 def test_fuse_and_extract_give_the_adapter_back(

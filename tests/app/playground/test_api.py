@@ -71,6 +71,7 @@ def test_a_strip_has_an_image_for_each_list_of_weights(
         "version": 1,
         "weight": 1.0,
         "text_encoder_weight": 1.0,
+        "block_weights": None,
     }
     for weights in ([], [[]], [[0.1, 0.2]], [["NaN"]], [[0.1]] * 26):
         refused = draw(client, **strip | {"weights": weights})

@@ -6,11 +6,13 @@ from urllib.parse import parse_qs, urlsplit
 
 import pytest
 from fastapi.testclient import TestClient
+from sqlmodel import select
 
 from app.registry.adapters.models import Adapter
 from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models.models import BaseModel
+from app.registry.jobs.models import IoJob
 from app.registry.renders import service
 from app.registry.renders.models import Render
 from app.registry.state import AppState
@@ -362,6 +364,29 @@ def test_the_text_encoder_has_a_weight_of_its_own(client: TestClient, state: App
     assert (usual["weight-0"], usual["text-weight-0"]) == ("1", "0.5")
 
 
+def test_blocks_of_the_unet_have_factors_of_their_own(client: TestClient, state: AppState) -> None:
+    fake_workers.adapter(state)
+    sent = filled(client, "/play?adapter=chalk:0.8::0.5 1 0&prompt=x&seed=7")
+    fields = [f"block-0-{name}" for name in ("input", "middle", "output")]
+    assert [sent[field] for field in fields] == ["0.5", "1", "0"]
+    answer = client.post("/play", data=sent, headers=FRAGMENT)
+    assert "?adapter=chalk%3A0.8%3A%3A0.5+1+0&" in answer.headers["hx-push-url"]
+    _, render = renders_of(state)
+    assert render.adapters[0]["block_weights"] == {"input": 0.5, "middle": 1.0, "output": 0.0}
+    assert "adapter=chalk%401%3A0.8%3A%3A0.5+1+0" in client.get(f"/renders/{render.key}").text
+    plain = client.post("/play", data=sent | dict.fromkeys(fields, "1,0"), headers=FRAGMENT)
+    assert "?adapter=chalk%3A0.8&" in plain.headers["hx-push-url"]
+    assert "block_weights" not in renders_of(state)[3].adapters[0]
+    for text, reason in (("nan", "Enter a number."), ("1e9", "between −10 and 10")):
+        refused = client.post("/play", data=sent | {"block-0-middle": text})
+        assert refused.status_code == 422
+        assert reason in refused.text.partition('id="block-0-middle-error"')[2][:300]
+        assert form_of(refused.text, "play-form")["block-0-middle"] == text
+    odd = filled(client, "/play?adapter=chalk:::0.5&adapter=gone:1::1 2 3 4 5:6")
+    assert [odd[field] for field in fields] == ["0.5", "1", "1"]
+    assert [odd[f"block-1-{name}"] for name in ("input", "output")] == ["1", "3"]
+
+
 def test_cancel_ends_the_picture_and_its_twin_and_twice_is_no_mistake(
     client: TestClient, state: AppState
 ) -> None:
@@ -471,3 +496,21 @@ def test_when_none_of_the_newest_fits_those_of_the_family_are_offered(
     page = client.get("/play?base=starter").text
     assert 'name="add" value="chalk"' in page
     assert 'name="find"' in page
+
+
+def test_block_weights_are_saved_as_a_new_version(client: TestClient, state: AppState) -> None:
+    fake_workers.adapter(state)
+    sent = filled(client, "/play?adapter=chalk:0.8::0.5 1 0") | {"place": "0"}
+    saved = client.post("/play/blocks", data=sent, headers=FRAGMENT).text
+    with state.database.read() as session:
+        job = session.exec(select(IoJob).where(IoJob.kind == "scale_adapter")).one()
+    assert job.args == {"blocks": {"input": 0.5, "middle": 1.0, "output": 0.0}}
+    assert f'href="/adapters/chalk/tools?job={job.key}"' in saved
+    plain = client.post("/play/blocks", data=sent, follow_redirects=False)
+    assert plain.headers["location"].startswith("/adapters/chalk/tools?job=")
+    for change, sentence in (
+        ({"block-0-input": "x"}, "Enter a number."),
+        ({"block-0-input": "1", "block-0-output": "1"}, "changes nothing"),
+        ({"place": "7"}, "is not in the stack any more"),
+    ):
+        assert sentence in client.post("/play/blocks", data=sent | change, headers=FRAGMENT).text

@@ -36,7 +36,10 @@ OURS = make_infotext(
         model="starter",
         model_hash=None,
         sampler=SamplerName.DPMPP_2M_KARRAS,
-        adapters=[UsedAdapter("chalk-v1", 0.8, 0.8, None), UsedAdapter("chalk", 0.5, 0.2, None)],
+        adapters=[
+            UsedAdapter("chalk-v1", 0.8, 0.8, None, (0.5, 1, -1.25)),
+            UsedAdapter("chalk", 0.5, 0.2, None),
+        ],
     )
 )
 
@@ -91,7 +94,7 @@ def test_a_text_of_civitai_is_read(client: TestClient) -> None:
 def test_an_image_of_our_own_brings_its_adapters_back(client: TestClient, state: AppState) -> None:
     fake_workers.adapter(state)
     found = recall(client, image=png(OURS))
-    assert found["adapter"] == "chalk@1:0.8, chalk:0.5:0.2"
+    assert found["adapter"] == "chalk@1:0.8::0.5 1 -1.25, chalk:0.5:0.2"
     assert found["prompt"] == "a fox"
     assert (found["seed"], found["sampler"]) == ("7", "dpmpp_2m_karras")
 

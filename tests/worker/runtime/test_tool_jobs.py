@@ -8,10 +8,18 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import ImageChops
 
 from app.registry.adapters import service, tools
 from app.registry.adapters.models import Adapter, AdapterVersion
-from app.registry.adapters.tools import ExtractOrder, FuseOrder, FuseOutput, MergeOrder, ResizeOrder
+from app.registry.adapters.tools import (
+    ExtractOrder,
+    FuseOrder,
+    FuseOutput,
+    MergeOrder,
+    ResizeOrder,
+    ScaleOrder,
+)
 from app.registry.adapters.versions import usual_weight
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models import service as base_models
@@ -24,7 +32,9 @@ from tests.worker.lora_files.random_adapters import random_adapter
 from tests.worker.runtime.job_loops import Registry, wait_for
 from worker.core import starter
 from worker.core.bases.load import load_base
+from worker.core.inference.config import BlockWeights, RenderConfig
 from worker.core.inference.merge import MergedWeights
+from worker.core.inference.pipeline import ResidentPipeline
 from worker.core.lora_files import canonical
 from worker.core.lora_files.loaded import LoadedAdapter
 from worker.core.lora_files.tools.checkpoint import BaseCheckpoint
@@ -140,6 +150,36 @@ def test_a_resize_becomes_a_version_with_the_energy_it_kept(
     assert 0.4 < made["energy_min"] <= made["energy_mean"] < 1
     assert ended.result["energy_min"] == made["energy_min"]
     assert {m.rank for m in weights(registry, ended.result, tmp_path).modules} == {2}
+
+
+def test_a_scaled_version_does_what_the_block_weights_did(
+    registry: Registry, loop: JobLoop, tmp_path: Path
+) -> None:
+    ink = add(registry, tmp_path, "Ink", 1)
+    blocks = BlockWeights(input=0.3, middle=0, output=-1.7)
+    with registry.database.write() as session:
+        job = tools.order_scale(session, ink.key, ScaleOrder(blocks, use=True))
+    ended = done(registry, job)
+    assert (ended.status, ended.error) == ("succeeded", None)
+    version = newest(registry, ink)
+    assert (version.version, version.rank, version.config) == (2, 3, {"steps": 5})
+    made = version.details["made"]
+    assert (made["tool"], made["version"], made["blocks"]) == ("scale", 1, blocks.model_dump())
+    with registry.database.read() as session:
+        assert service.get_version(session, ink).version == 2  # it was asked for
+    pipeline = ResidentPipeline.load(starter.PATH)
+    wanted = RenderConfig(prompt="red apple", seed=3, steps=4)
+    drawn = []
+    for number, factors in ((1, blocks.by_part), (2, {})):
+        adapter = weights(registry, {"adapter_id": ink.key, "version": number}, tmp_path)
+        pipeline.set_adapters([LoadedAdapter(str(number), adapter, 4.0, block_weights=factors)])
+        (rendered,) = pipeline.render(wanted)
+        drawn.append(rendered.image)
+    pipeline.set_adapters([])
+    plain = pipeline.render(wanted)[0].image
+    for image, low, high in ((drawn[1], 0, 1), (plain, 2, 255)):
+        extrema = ImageChops.difference(drawn[0], image).getextrema()
+        assert low <= max(most for _, most in extrema) <= high
 
 
 def test_a_resize_that_makes_nothing_smaller_makes_no_version(

@@ -1,4 +1,4 @@
-"""REST: adapters merged, resized, fused into a base, and extracted from a tuned one."""
+"""REST: adapters merged, resized, scaled, fused into a base, and extracted from a tuned one."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from app.web.media import blob_response
 from app.web.openapi import FILE_ANSWERS
 from app.web.problems import problems
 from app.web.state import Id, State
-from worker.core.inference.config import AdapterWeight
+from worker.core.inference.config import AdapterWeight, BlockWeights
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 
 router = APIRouter(tags=["tools"])
@@ -71,6 +71,19 @@ class ResizeIn(BaseModel):
         float | None, Field(description="Share of its energy that every module keeps, 0 to 1.")
     ] = None
     dynamic: Annotated[bool, Field(description="With energy: a rank for each module.")] = False
+    use: Annotated[bool, Field(description="True: the result becomes `latest`.")] = False
+
+
+class ScaleIn(BaseModel):
+    """The factors in the blocks of the UNet, as those of `block_weights` of a render."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"block_weights": {"output": 0.5}}]}
+    )
+    version: VersionReference = None
+    block_weights: Annotated[
+        BlockWeights, Field(description="Factors of the changes; absent ones are 1.")
+    ]
     use: Annotated[bool, Field(description="True: the result becomes `latest`.")] = False
 
 
@@ -139,7 +152,7 @@ class ToolJobOut(BaseModel):
     """A tool job."""
 
     id: int = Field(description="Id of the job: poll `/tool-jobs/{id}`.")
-    tool: str = Field(description="merge, resize, fuse or extract.")
+    tool: str = Field(description="merge, resize, scale, fuse or extract.")
     status: str = Field(
         description="queued, running, succeeded, failed or canceled.", examples=["succeeded"]
     )
@@ -202,6 +215,18 @@ def resize_adapter(adapter_id: Id, body: ResizeIn, state: State) -> ToolJobOut:
     order = tools.ResizeOrder(**body.model_dump())
     with state.database.write() as session:
         return tool_job_out(tools.order_resize(session, adapter_id, order))
+
+
+@router.post("/adapters/{adapter_id}/scale", status_code=202)
+def scale_adapter(adapter_id: Id, body: ScaleIn, state: State) -> ToolJobOut:
+    """Save block weights in an adapter, as its next version.
+
+    The version at any weight is what this one is with the block weights. `latest` stays where it
+    is, unless you `use` the result.
+    """
+    order = tools.ScaleOrder(body.block_weights, body.version, body.use)
+    with state.database.write() as session:
+        return tool_job_out(tools.order_scale(session, adapter_id, order))
 
 
 @router.post("/adapters/{adapter_id}/fuse", status_code=202, responses=problems(BASE_NEEDED))

@@ -10,6 +10,7 @@ from app.registry.db import Session
 from app.registry.errors import NotFound
 from app.registry.jobs.models import IoJob
 from app.web.form_reader import FormReader
+from worker.core.inference.config import BlockWeights
 from worker.core.lora_files.weights import weight_problem
 from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 
@@ -37,6 +38,7 @@ DEFAULTS = {
     "energy": "",
     "dynamic": "",
     "use": "",
+    **{f"block-{name}": "1" for name in BlockWeights.model_fields},
     "fuse-name": "",
     "base": "",
     "output": "base_model diffusers",
@@ -75,6 +77,18 @@ def resize_order(session: Session, adapter: Adapter, form: FormReader) -> IoJob:
     )
     form.check()
     return tools.order_resize(session, adapter.key, order)
+
+
+def scale_order(session: Session, adapter: Adapter, form: FormReader) -> IoJob:
+    """Order a version of this adapter with block weights."""
+    factors = {
+        name: _read_weight(adapter, form, f"block-{name}") for name in BlockWeights.model_fields
+    }
+    version, use = form.whole("version", None), form.flag("use")
+    form.check()
+    given = {name: factor for name, factor in factors.items() if factor is not None}
+    order = tools.ScaleOrder(BlockWeights.model_validate(given), version, use)
+    return tools.order_scale(session, adapter.key, order)
 
 
 def fuse_order(session: Session, adapter: Adapter, form: FormReader) -> IoJob:

@@ -23,6 +23,7 @@ from app.registry.jobs.kinds import (
     MergeAdaptersArgs,
     NewVersionResult,
     ResizeAdapterArgs,
+    ScaleAdapterArgs,
     StepProgress,
 )
 from app.registry.jobs.models import IoJob
@@ -46,6 +47,7 @@ class Tool(StrEnum):
 
     MERGE = "merge"
     RESIZE = "resize"
+    SCALE = "scale"
     FUSE = "fuse"
     EXTRACT = "extract"
 
@@ -53,6 +55,7 @@ class Tool(StrEnum):
 ORDERS = {
     Tool.MERGE: tool_forms.merge_order,
     Tool.RESIZE: tool_forms.resize_order,
+    Tool.SCALE: tool_forms.scale_order,
     Tool.FUSE: tool_forms.fuse_order,
     Tool.EXTRACT: tool_forms.extract_order,
 }
@@ -86,19 +89,23 @@ class ToolJob:
 
     @property
     def is_exact(self) -> bool:
-        """True for a merge without approximation."""
+        """True for a scaling and for a merge without approximation."""
         args = self.job.readable_arguments()
+        if isinstance(args, ScaleAdapterArgs):
+            return True
         return isinstance(args, MergeAdaptersArgs) and args.method is MergeMethod.LINEAR
 
     @property
     def is_beside(self) -> bool:
-        """True for a resized version that did not become the version in use.
+        """True for a version of a tool that did not become the version in use.
 
         The first version of an adapter does, as that of a resized checkpoint.
         """
         args, made = self.job.readable_arguments(), self.version
         is_first = made is None or made.version == 1
-        return isinstance(args, ResizeAdapterArgs) and not (args.use or is_first)
+        if not isinstance(args, ResizeAdapterArgs | ScaleAdapterArgs):
+            return False
+        return not (args.use or is_first)
 
     @property
     def version(self) -> NewVersionResult | None:
@@ -118,6 +125,7 @@ class ToolJob:
         return {
             JobKind.MERGE_ADAPTERS: "Merging",
             JobKind.RESIZE_ADAPTER: "Resizing",
+            JobKind.SCALE_ADAPTER: "Scaling",
             JobKind.FUSE_ADAPTER: "Fusing",
             JobKind.EXTRACT_ADAPTER: "Extracting",
         }[JobKind(self.job.kind)]

@@ -1,1 +1,1 @@
-"""Merge, resize, fuse and extract adapters; tensors and files only."""
+"""Merge, resize, scale, fuse and extract adapters; tensors and files only."""
