@@ -130,8 +130,8 @@ def plan_grid(session: Session, wanted: GridRequest) -> GridPlan:
     each = drafts.expected_seconds(session, base, steps=1, width=1, height=1)
     cached = find_cached(session, list(planned.values()))
     new = {row.cache_key: row for row in planned.values() if row.cache_key not in cached}
-    costs = [row.steps * row.width * row.height for row in new.values()]
-    dearest = max((row.steps * row.width * row.height for row in planned.values()), default=1)
+    costs = [row.all_steps * row.width * row.height for row in new.values()]
+    dearest = max(row.all_steps * row.width * row.height for row in planned.values())
     batch = UNKNOWN_BATCH
     if each is not None:
         batch = min(MAX_STRIP, max(1, int(BATCH_SECONDS / max(each * dearest, 1e-6))))

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import io
 import threading
+import unicodedata
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -19,6 +22,9 @@ GAP, MARGIN = 6, 24
 TITLE_SIZE, LABEL_SIZE = 24, 15
 LINES = 4  # of a label
 PAPER, INK, QUIET, LINE = "#ffffff", "#1c1917", "#57534e", "#a8a29e"
+FONTS = ("DejaVuSans.ttf", "NotoSans-Regular.ttf", "LiberationSans-Regular.ttf", "arial.ttf")
+PILLOWS_FONT = "Aileron"
+PLAIN = str.maketrans({"×": "x", "−": "-", "–": "-", "—": "-", "ß": "ss", "ø": "o", "ł": "l"})
 _one_at_a_time = threading.Semaphore(1)  # a sheet takes some 100 MB while it is drawn
 
 
@@ -115,15 +121,29 @@ def _draw_cell(
     _text(pen, (at[0] + 4, at[1] + 4), lines, LABEL_SIZE, QUIET)
 
 
+@functools.lru_cache
 def _font(size: int) -> ImageFont.FreeTypeFont | ImageFont.ImageFont:
+    """A font of this system; without one, that of Pillow, which has hardly more than ASCII."""
+    for name in FONTS:
+        with contextlib.suppress(OSError):
+            return ImageFont.truetype(name, size)
     return ImageFont.load_default(size)
+
+
+def _drawable(text: str, font: ImageFont.FreeTypeFont | ImageFont.ImageFont) -> str:
+    """The text, for Pillow's own font without accents and signs that it lacks."""
+    if isinstance(font, ImageFont.FreeTypeFont) and font.getname()[0] != PILLOWS_FONT:
+        return text
+    plain = unicodedata.normalize("NFKD", text.translate(PLAIN))
+    return "".join(sign for sign in plain if unicodedata.category(sign) != "Mn")
 
 
 def _text(
     pen: ImageDraw.ImageDraw, at: tuple[int, int], lines: Sequence[str], size: int, color: str
 ) -> None:
     for number, line in enumerate(lines):
-        pen.text((at[0], at[1] + number * (size + 4)), line, fill=color, font=_font(size))
+        place, font = (at[0], at[1] + number * (size + 4)), _font(size)
+        pen.text(place, _drawable(line, font), fill=color, font=font)
 
 
 def _wrap(text: str, width: int, size: int, most: int) -> list[str]:

@@ -19,6 +19,7 @@ from app.registry.renders.grids.cells import position_of, read_request
 from app.registry.renders.grids.models import Grid, GridCell
 from app.registry.renders.grids.service import cells_of
 from app.registry.renders.models import Render, RenderImage
+from worker.core.inference.config import steps_to_run
 
 GRIDS_A_PAGE = 24
 
@@ -154,7 +155,8 @@ def _seconds_left(session: Session, grid: Grid, cells: Sequence[CellView]) -> fl
     each = drafts.expected_seconds(session, base, steps=1, width=1, height=1)
     if each is None:
         return None
-    return each * sum(row.steps * row.width * row.height for row in active.values())
+    steps = ((row, steps_to_run(row.steps, row.strength)) for row in active.values())
+    return each * sum(count * row.width * row.height for row, count in steps)
 
 
 @dataclass(frozen=True)

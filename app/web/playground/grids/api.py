@@ -27,6 +27,7 @@ router = APIRouter(tags=["grids"])
 
 NOT_IN_GRIDS = ("count", "twin", "weights", "draft_slot")
 BAD_REQUEST = problems({404: "There is no such base model, adapter or version."})
+GONE = "An adapter or the base model of the grid is gone."
 Place = Annotated[int, Path(ge=0, le=399)]
 Title = Annotated[str, StringConstraints(max_length=MAX_TITLE)]
 
@@ -310,7 +311,7 @@ def cancel_grid(grid_id: Id, state: State) -> GridOut:
 @router.post(
     "/grids/{grid_id}/continue",
     status_code=202,
-    responses=problems({409: "The grid was deleted."}),
+    responses=problems({409: "The grid was deleted.", 422: GONE}),
 )
 def continue_grid(grid_id: Id, state: State) -> GridOut:
     """Generate the images that a grid lacks.
@@ -340,7 +341,10 @@ def choose_winner(grid_id: Id, body: WinnerIn, state: State) -> WinnerOut:
         return WinnerOut(winner=body.place, told=chosen.told)
 
 
-@router.post("/grids/{grid_id}/cells/{place}/keep")
+@router.post(
+    "/grids/{grid_id}/cells/{place}/keep",
+    responses=problems({409: "The cell has no image.", 422: GONE}),
+)
 def keep_cell(grid_id: Id, place: Place, state: State) -> RenderOut:
     """Keep the image of a cell.
 

@@ -7,10 +7,11 @@ import re
 from typing import Any
 
 from fastapi.testclient import TestClient
-from PIL import Image
+from PIL import Image, ImageFont
 
 from app.registry.adapters import service as adapters
 from app.registry.renders import listing
+from app.registry.renders.grids import sheet as sheets
 from app.registry.renders.grids.sheet import MAX_PIXELS, MAX_SIDE
 from app.registry.state import AppState
 from tests import fake_workers
@@ -147,6 +148,11 @@ def test_a_sheet_is_one_png_within_its_limits(client: TestClient, state: AppStat
             colors = sheet.convert("RGB").getcolors(1_000_000)
         assert colors is not None
         assert len(colors) > 2
+
+
+def test_labels_are_written_without_what_the_font_lacks() -> None:
+    own = ImageFont.load_default(15)
+    assert sheets._drawable("Gewicht × Größe −1", own) == "Gewicht x Grosse -1"
 
 
 BAD: list[tuple[dict[str, str], str]] = [

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,11 +10,17 @@ from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
 from app.registry.adapters import service as adapters
+from app.registry.db import Database
 from app.registry.deletion.usage import FileKind, storage_use
 from app.registry.renders import listing
 from app.registry.renders.deleted import delete_deleted_renders
 from app.registry.renders.deletion import delete_renders, ended_renders
+from app.registry.renders.grids import service, views
+from app.registry.renders.grids.axes import AxisKind, AxisRequest
+from app.registry.renders.grids.plan import GridRequest, plan_grid
+from app.registry.renders.service import RenderRequest
 from app.registry.state import AppState
+from app.registry.storage.folder import LocalBlobStore
 from app.registry.tables import Grid, GridCell, Render
 from tests import fake_workers
 
@@ -183,6 +190,45 @@ def test_checkpoints_and_found_adapters_beside_a_fixed_one(
     assert [cell["sheet"] for cell in grid["images"]] == [0] * 4 + [1] * 4
     names = [[(used.name, used.weight) for used in row.stack] for row in renders(state)]
     assert names[:2] == [[("Chalk", 0.3), ("Ink bold", 1.0)], [("Chalk", 0.3), ("Ink fine", 1.0)]]
+
+
+def test_an_adapter_that_goes_leaves_the_grid_and_is_named_by_what_needs_it(
+    client: TestClient, state: AppState
+) -> None:
+    chalk = fake_workers.adapter(state)
+    stack = {"adapters": [{"id": chalk.key}]}
+    grid = created(client, request=stack, columns=WEIGHTS)
+    client.post(f"/api/v1/grids/{grid['id']}/cancel")
+    with state.database.write() as session:
+        adapters.delete_adapter(session, chalk.key)
+    assert client.get(f"/grids/{grid['id']}?cell=0").status_code == 200
+    refused = client.post(f"/api/v1/grids/{grid['id']}/continue")
+    assert (refused.status_code, "“Chalk” was deleted" in refused.text) == (422, True)
+    assert states(client, grid) == ["canceled"] * 3
+
+
+def test_grids_are_stored_on_every_database(
+    database: Database, ready_base: None, tmp_path: Path
+) -> None:
+    store = LocalBlobStore(tmp_path / "blobs")
+    seeds = AxisRequest(AxisKind.SEED, "1 to 3")
+    with database.read() as session:
+        plan = plan_grid(session, GridRequest(RenderRequest(prompt="a fox"), [seeds]))
+    with database.write() as session:
+        key = service.create_grid(session, plan, store).key
+        service.cancel_grid(session, key)
+    with database.write() as session:
+        missing = service.plan_missing(session, key)
+        assert missing is not None
+        service.continue_grid(session, key, missing, store)
+    with database.read() as session:
+        (row,) = views.list_grids(session).rows
+        assert (row.cells, row.done) == (3, 0)
+        assert views.grid_view(session, row.grid).state == "active"
+    with database.write() as session:
+        service.delete_grid(session, key)
+        delete_deleted_renders(session)
+        assert views.list_grids(session, deleted=True).rows == []
 
 
 def test_a_grid_can_start_from_an_image_that_goes_afterwards(
