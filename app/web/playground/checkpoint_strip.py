@@ -4,32 +4,32 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from functools import partial
 
 from fastapi import APIRouter, Request
-from starlette.responses import RedirectResponse, Response
+from starlette.responses import Response
 
 from app.registry.adapters import service as adapters
 from app.registry.db import Session
-from app.registry.errors import AppError, InvalidInput, NotFound
+from app.registry.errors import InvalidInput, NotFound
 from app.registry.renders import checkpoint_strips, drafts, listing, service
 from app.registry.renders.models import Render
 from app.registry.renders.service import RenderRequest
 from app.web.forms import SentForm
-from app.web.playground.forms import PlayForm, read_form
+from app.web.playground.forms import PlayForm
 from app.web.playground.stack import StackView, look_up
 from app.web.playground.strip import (
     PLACE,
+    PlannedStrip,
     RowPlace,
     StripFragment,
     StripImage,
     StripView,
-    refused,
-    slot_of,
-    started,
+    queue_strip,
     strip_view,
 )
 from app.web.state import Id, State
-from app.web.templates import render_fragment, wants_fragment
+from app.web.templates import render_fragment
 
 router = APIRouter(include_in_schema=False)
 
@@ -48,26 +48,14 @@ def rows_with_steps(session: Session, stack: Sequence[StackView]) -> list[int]:
 
 @router.post("/play/checkpoints")
 def make_strip(request: Request, state: State, sent: SentForm) -> Response:
-    """Queue a strip of the run that made the adapter in row `place`.
-
-    It replaces the strip before of the same tab.
-    """
+    """Queue a strip of the run that made the adapter in row `place`."""
     text = str(sent.get("place", ""))
     place = int(text) if PLACE.fullmatch(text) else None
-    form = read_form(sent.multi_items())
-    try:
-        with state.database.read() as session:  # no other writer waits for these queries
-            strip = _request(session, form, place)
-        with state.database.write() as session:
-            slot = slot_of(str(sent.get("slot", "")))
-            render = drafts.create_draft(session, strip, state.store, slot=slot)
-    except AppError as error:
-        return refused(request, error)
-    if not wants_fragment(request):
-        return RedirectResponse(f"/renders/{render.key}", status_code=303)
-    with state.database.read() as session:
-        view = _view(session, render, place or 0)
-    return started(view, form)
+
+    def plan(session: Session, form: PlayForm) -> PlannedStrip:
+        return _request(session, form, place), partial(_view, place=place or 0)
+
+    return queue_strip(request, state, sent, plan)
 
 
 def _request(session: Session, form: PlayForm, place: int | None) -> RenderRequest:

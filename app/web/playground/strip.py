@@ -8,6 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from itertools import combinations, groupby
 from typing import Annotated, Any
 
@@ -170,36 +171,47 @@ Choose = Callable[[Sequence[int]], list[int]]
 
 
 def _make(request: Request, state: State, sent: SentForm, choose: Choose) -> Response:
+    def plan(session: Session, form: PlayForm) -> PlannedStrip:
+        places, strip = _request(session, form, choose)
+        return strip, partial(_view, places=places)
+
+    return queue_strip(request, state, sent, plan)
+
+
+PlannedStrip = tuple[RenderRequest, Callable[[Session, Render], StripView]]
+"""The request of a strip, and what shows its render."""
+
+
+def queue_strip(
+    request: Request,
+    state: State,
+    sent: SentForm,
+    plan: Callable[[Session, PlayForm], PlannedStrip],
+) -> Response:
+    """Queue the strip that `plan` makes of the form, or say in its place why there is none.
+
+    It replaces the one before of the same tab.
+    """
     form = read_form(sent.multi_items())
     try:
         with state.database.read() as session:  # no other writer waits for these queries
-            places, strip = _request(session, form, choose)
+            strip, show = plan(session, form)
         with state.database.write() as session:
-            slot = slot_of(str(sent.get("slot", "")))
+            slot = _slot_of(str(sent.get("slot", "")))
             render = drafts.create_draft(session, strip, state.store, slot=slot)
     except AppError as error:
-        return refused(request, error)
+        if not wants_fragment(request):
+            raise
+        return render_fragment("playground/_strip.html", StripFragment(None, error.detail))
     if not wants_fragment(request):
         return RedirectResponse(f"/renders/{render.key}", status_code=303)
     with state.database.read() as session:
-        view = _view(session, render, places)
-    return started(view, form)
+        view = show(session, render)
+    started = StripStarted(view, replace(form, seed=str(render.seed)))
+    return render_fragment("playground/_strip_started.html", started)
 
 
-def refused(request: Request, error: AppError) -> Response:
-    """Why there is no strip, in its place. Raises the error for a browser without scripts."""
-    if not wants_fragment(request):
-        raise error
-    return render_fragment("playground/_strip.html", StripFragment(None, error.detail))
-
-
-def started(strip: StripView, form: PlayForm) -> Response:
-    """A strip that waits, and its seed in the form."""
-    context = StripStarted(strip, replace(form, seed=str(strip.render.seed)))
-    return render_fragment("playground/_strip_started.html", context)
-
-
-def slot_of(tab: str) -> str:
+def _slot_of(tab: str) -> str:
     """The slot of the strips of a tab, which is beside that of its live redraws."""
     return STRIP_SLOT.format(slot=tab) if SLOT.fullmatch(tab) else FALLBACK_SLOT
 
