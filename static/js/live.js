@@ -32,7 +32,7 @@
   }
 
   document.addEventListener("input", (event) => {
-    if (!event.target.closest?.("#play-form") || event.target.matches("[type=search], [data-live]")) return;
+    if (!event.target.closest?.("#play-form") || event.target.matches("[type=search], [data-live], [data-mix]")) return;
     if (event.target.closest("[data-picker]")) return; // nothing of it is in the image yet
     const isWeight = Boolean(event.target.closest("[data-weight-row]"));
     const shown = window.brushwork.showWeight(event.target); // an image of the strip

@@ -160,6 +160,48 @@ def test_the_weight_of_the_text_encoder_follows_until_it_has_its_own(
     expect(text_slider).to_have_value("0.6")
 
 
+def test_a_blend_holds_the_sum_of_the_weights(live: Live, page: Page) -> None:
+    for name in ("Chalk", "Night", "Moss"):
+        fake_workers.adapter(live.state, name)
+    address = (
+        "/play?adapter=chalk:0.5&adapter=night:0.5&adapter=moss:0.25&mix=blend&prompt=x&seed=1"
+    )
+    page.goto(address)
+
+    def weigh(name: str, weight: str) -> None:
+        page.get_by_label(f"Weight of {name}", exact=True).fill(weight)
+
+    def expect_weights(*weights: str) -> None:
+        for name, weight in zip(("Chalk", "Night", "Moss"), weights, strict=True):
+            expect(page.get_by_label(f"Weight of {name}", exact=True)).to_have_value(weight)
+
+    shown_sum = page.locator("[data-mix-sum]")
+    weigh("Chalk", "0.35")
+    expect_weights("0.35", "0.6", "0.3")
+    expect(page.get_by_label("Weight of Night, slider")).to_have_value("0.6")
+    weigh("Chalk", "0.25")
+    expect_weights("0.25", "0.667", "0.333")
+    expect(shown_sum).to_have_text("Sum 1.25")
+    expect(page).to_have_url(re.compile("chalk%3A0.25&adapter=night%3A0.667&adapter=moss%3A0.333"))
+    expect(page).to_have_url(re.compile("mix=blend"))  # what is shown is what is redrawn
+    weigh("Chalk", "2")  # above the sum
+    expect_weights("2", "0", "0")
+    for text in ("", "-", "much"):
+        weigh("Chalk", text)
+        expect_weights(text, "0", "0")
+    weigh("Chalk", "0.5")
+    expect_weights("0.5", "0.5", "0.25")
+    page.get_by_role("switch", name="Use Moss").uncheck()
+    weigh("Night", "0.3")
+    expect_weights("0.7", "0.3", "0.25")
+    page.get_by_role("radio", name="Sum").check(force=True)
+    weigh("Night", "-0.7")
+    expect(shown_sum).to_have_text("Sum 0")
+    page.get_by_role("radio", name="Blend").check(force=True)
+    weigh("Night", "-0.2")  # of both signs and a sum of zero
+    expect_weights("0.2", "-0.2", "0.25")
+
+
 def test_a_weight_that_moves_redraws_the_image_with_its_seed(live: Live, page: Page) -> None:
     fake_workers.adapter(live.state)
     fake_workers.worker_seen(live.state, "render")

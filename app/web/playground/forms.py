@@ -27,6 +27,7 @@ BLOCKS = tuple(BlockWeights.model_fields)
 ROW = re.compile(r"adapter-(\d{1,3})")
 PUT = re.compile(r"(\d{1,3})=(.+)")
 MAX_PUT = 300  # characters of it
+BLEND = "blend"  # the sum of the weights is held while one of them moves
 MAX_ROWS = 100  # of adapters that a form or an address may name; the service allows fewer
 
 
@@ -126,7 +127,8 @@ class PlayForm:
     """All fields of the playground, as text.
 
     `find` is the search for adapters to add, `subject` the one for subjects of the base model.
-    `live`: the image is generated again while a weight is moved.
+    `live`: the image is generated again while a weight is moved. `mix`: `blend` if the sum of the
+    weights is held then; what is rendered are the weights as they are.
     """
 
     prompt: str = ""
@@ -134,6 +136,7 @@ class PlayForm:
     seed: str = ""
     keep_seed: bool = True
     live: bool = True
+    mix: str = ""
     sampler: str = SamplerName.DDIM.value
     steps: str = "20"
     guidance: str = ""
@@ -166,6 +169,7 @@ class PlayForm:
             "base": self.base,
             "source": self.source,
             "strength": self.strength if self.source else "",
+            "mix": self.mix,
             "find": self.find,
             "subject": self.subject,
         }
@@ -306,6 +310,7 @@ def _read_fields(texts: Mapping[str, str]) -> dict[str, Any]:
     others = ("source", "strength", "find", "subject")
     found = {name: texts.get(name, "") for name in (*names, *others)}
     found |= {"count": texts.get("count", "1"), "steps": texts.get("steps", "20")}
+    found["mix"] = BLEND if texts.get("mix") == BLEND else ""
     return found | {"sampler": _read_sampler(texts.get("sampler", ""))}
 
 

@@ -205,9 +205,9 @@ def _changed_words(session: Session, before: PlayForm, now: list[StackView]) -> 
             return f"{item.label} is added with weight {item.row.weight}."
     if len(known) > len(now):
         here = [item.row.slug for item in now]
-        removed = next(slug for slug in known if slug not in here)
-        gone = next(item for item in look_up(session, before).rows if item.row.slug == removed)
-        return f"{gone.label} is removed."
+        for item in look_up(session, before).rows:
+            if item.row.slug not in here:
+                return f"{item.label} is removed."
     return ""
 
 

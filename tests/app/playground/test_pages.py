@@ -338,6 +338,23 @@ def test_the_picker_shows_an_adapter_and_adds_one_of_its_versions(
     assert "Chalk is removed.</p>" in dropped.text
 
 
+def test_a_blend_stays_chosen_and_what_is_shown_is_rendered(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state, "Chalk")
+    fake_workers.adapter(state, "Night")
+    assert 'name="mix"' not in client.get("/play?adapter=chalk").text
+    sent = filled(client, "/play?adapter=chalk:0.5&adapter=night:0.25&mix=blend") | {"prompt": "x"}
+    assert sent["mix"] == "blend"
+    answer = client.post("/play", data=sent | {"weight-1": "0.3"}, headers=FRAGMENT)
+    assert "mix=blend" in answer.headers["hx-push-url"]
+    assert [used.weight for used in renders_of(state)[1].stack] == [0.5, 0.3]
+    removed = client.post("/play/stack", data=sent | {"drop": "1"}, headers=FRAGMENT).text
+    assert '<input type="hidden" name="mix" value="blend">' in removed
+    twice = sent | {"adapter-1": "chalk", "drop": "1", "mix": "x" * 900_000}
+    assert 'name="mix"' not in client.post("/play/stack", data=twice, headers=FRAGMENT).text
+
+
 def test_the_text_encoder_has_a_weight_of_its_own(client: TestClient, state: AppState) -> None:
     fake_workers.adapter(state)
     with state.database.write() as session:
