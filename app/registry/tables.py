@@ -18,6 +18,7 @@ from app.registry.jobs.presence import WorkerPresence
 from app.registry.ownership.models import Registry
 from app.registry.renders.grids.models import Grid, GridCell
 from app.registry.renders.models import Render, RenderAdapter, RenderImage, RenderSource
+from app.registry.renders.recipes.models import Recipe
 from app.registry.runs.models import Checkpoint, MetricChunk, OwnPreset, Run, Sample
 from app.registry.thumbnails.models import Thumbnail
 
@@ -48,6 +49,7 @@ __all__ = [
     "LoginSession",
     "MetricChunk",
     "OwnPreset",
+    "Recipe",
     "Registry",
     "Render",
     "RenderAdapter",

@@ -61,6 +61,8 @@ from app.web.playground import save_blocks as block_pages
 from app.web.playground import strip as strip_pages
 from app.web.playground.grids import api as grids_api
 from app.web.playground.grids import pages as grids_pages
+from app.web.playground.recipes import api as recipes_api
+from app.web.playground.recipes import pages as recipe_pages
 from app.web.runs import api as runs_api
 from app.web.runs import pages as runs_pages
 from app.web.security import (
@@ -158,6 +160,7 @@ def _all_routers() -> Iterator[APIRouter]:
         tools_api,
         grids_api,
         overlap_api,
+        recipes_api,
         gallery_api,  # before the playground: `zip` is no id
         playground_api,
     )
@@ -188,6 +191,7 @@ def _all_routers() -> Iterator[APIRouter]:
         live_pages,
         recall_pages,
         block_pages,
+        recipe_pages,
         strip_pages,
         checkpoint_strip_pages,
         render_pages,

@@ -41,6 +41,7 @@ PLACES = {
     "/play": "playground",
     "/renders": "playground",
     "/grids": "playground",
+    "/recipes": "playground",
 }
 
 

@@ -183,6 +183,8 @@ def add_adapters(state: AppState, client: httpx.Client) -> Ids:
     grids = [client.post("/api/v1/grids", json=grid | {"title": title}) for title in ("", "Gone")]
     client.post(f"/grids/{grids[1].json()['id']}/cancel")
     fake_workers.draw(state)
+    kept = {"prompt": "a castle", "seed": 7, "adapters": [{"id": chalk.key, "weight": 0.8}]}
+    client.post("/api/v1/recipes", json={"name": "Evening chalk", "request": kept})
     post(client, f"/adapters/chalk/renders/{renders[1]}/hide")
     post(client, f"/adapters/chalk/renders/{renders[2]}/delete")
     waiting = client.post("/api/v1/renders", json={"prompt": "a boat"}).json()["id"]

@@ -436,6 +436,24 @@ def test_a_seed_is_kept_only_while_it_is_locked(live: Live, page: Page) -> None:
     expect(lock).to_be_checked()
 
 
+def test_a_recipe_is_saved_with_the_keyboard_and_opened(live: Live, page: Page) -> None:
+    fake_workers.adapter(live.state)
+    page.goto("/play?adapter=chalk:0.75&prompt=a+castle&seed=7")
+    page.get_by_text("Save as a recipe").click()
+    name, told = page.get_by_label("Name", exact=True), page.locator("#recipe-told")
+    name.press("Enter")
+    expect(told).to_have_text("Enter a name.")
+    name.fill("Evening chalk")
+    page.get_by_label("Weight of Chalk", exact=True).fill("0.5")
+    name.press("Enter")
+    expect(told).to_have_text("Saved as “Evening chalk”.")
+    told.get_by_role("link").click()
+    expect(page).to_have_url(re.compile("/recipes/evening-chalk$"))
+    expect(page.get_by_label("Weight of Chalk", exact=True)).to_have_value("0.5")
+    with live.database.read() as session:
+        assert listing.recent_renders(session) == []
+
+
 def test_what_is_wrong_is_said_beside_its_field_and_mended_in_place(live: Live, page: Page) -> None:
     fake_workers.adapter(live.state)
     page.goto("/play?adapter=chalk:1")

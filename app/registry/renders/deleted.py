@@ -22,6 +22,7 @@ from app.registry.renders.deletion import delete_renders
 from app.registry.renders.grids.deletion import delete_deleted_grids, is_in_deleted_grids
 from app.registry.renders.listing import distinct_images
 from app.registry.renders.models import Render, RenderAdapter, RenderImage
+from app.registry.renders.recipes.service import delete_deleted_recipes
 from app.registry.renders.service import get_render
 
 LISTED = 200
@@ -111,12 +112,13 @@ def has_removed(session: Session, adapter_id: int) -> bool:
 
 
 def delete_deleted_renders(session: Session) -> Deletion:
-    """Delete all deleted renders and grids for good."""
+    """Delete all deleted renders, grids and recipes for good."""
     of_grids = is_in_deleted_grids() & col(Render.status).not_in(NOT_FINAL)
     deleted = session.exec(select(Render.id).where(col(Render.deleted_at).is_not(None) | of_grids))
     keys = [key for key in deleted if key is not None]
     deletion = delete_renders(session, keys, title="deleted images of the playground")
     deletion.count(delete_deleted_grids(session), "grid")
+    deletion.count(delete_deleted_recipes(session), "recipe")
     return deletion
 
 

@@ -10,10 +10,12 @@ from urllib.parse import urlencode
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters.versions.aliases import ALIAS, NUMBER
-from app.registry.adapters.weighted import WeightedAdapter
+from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.renders.models import Render
+from app.registry.renders.recipes.models import Recipe
+from app.registry.renders.recipes.service import OpenedRecipe
 from app.registry.renders.service import RenderRequest
 from app.registry.renders.sources import SourceImage
 from app.registry.validation import NOT_A_NUMBER
@@ -332,21 +334,34 @@ def read_reference(text: str) -> AdapterRow:
 
 def form_of_render(render: Render, base_slug: str, index: int = 0) -> PlayForm:
     """The form that repeats this render; of a strip, the image at this index."""
-    return PlayForm(
-        prompt=render.prompt,
-        negative=render.negative_prompt,
-        seed=str(render.seed),
-        sampler=render.sampler,
-        steps=str(render.steps),
-        guidance=f"{render.guidance:g}",
-        clip_skip=str(render.clip_skip),
-        width=str(render.width),
-        height=str(render.height),
+    return replace(
+        _filled_form(render, base_slug, render.stack_of(index)),
         count="1" if render.weights else str(render.count),
-        base=base_slug,
         source=render.source_sha256 or "",
         strength="" if render.strength is None else f"{render.strength:g}",
-        stack=tuple(row_of(used.slug, used) for used in render.stack_of(index)),
+    )
+
+
+def form_of_recipe(opened: OpenedRecipe) -> PlayForm:
+    """The form with the settings of a recipe and its adapters that are still here."""
+    recipe = opened.recipe
+    return replace(_filled_form(recipe, opened.base_model or "", opened.stack), mix=recipe.mix)
+
+
+def _filled_form(row: Render | Recipe, base: str, stack: Sequence[ResolvedAdapter]) -> PlayForm:
+    return PlayForm(
+        prompt=row.prompt,
+        negative=row.negative_prompt,
+        seed="" if row.seed is None else str(row.seed),
+        sampler=row.sampler,
+        steps=str(row.steps),
+        guidance=f"{row.guidance:g}",
+        clip_skip=str(row.clip_skip),
+        width=str(row.width),
+        height=str(row.height),
+        count=str(row.count),
+        base=base,
+        stack=tuple(row_of(used.slug, used) for used in stack),
     )
 
 

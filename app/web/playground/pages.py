@@ -13,6 +13,7 @@ from app.registry.db import Session
 from app.registry.errors import AppError, InvalidInput
 from app.registry.renders import service
 from app.registry.renders.models import Render
+from app.registry.renders.recipes.service import OpenedRecipe
 from app.registry.storage.store import BlobStore
 from app.web.forms import SentForm
 from app.web.playground.adapter_picker import AdapterChoices, find_adapter_choices, is_exact
@@ -43,6 +44,15 @@ router = APIRouter(include_in_schema=False)
 
 
 @dataclass(frozen=True)
+class RecipePanel:
+    """The panel that saves a recipe, with what was typed; `opened`: the one that the page shows."""
+
+    name: str = ""
+    error: str = ""
+    opened: OpenedRecipe | None = None
+
+
+@dataclass(frozen=True)
 class PlayPage:
     """The playground."""
 
@@ -70,6 +80,7 @@ class PlayPage:
     strip: None = None
     problem: str = ""
     announcement: str = ""
+    recipe: RecipePanel = RecipePanel()
 
 
 @dataclass(frozen=True)
@@ -109,12 +120,12 @@ def play(request: Request, state: State) -> Response:
     form = read_address(request.query_params.multi_items())
     with state.database.read() as session:
         form = with_base_of_source(session, form)
-        context = _play_page(session, form, result=_finished_result(session, form))
+        context = play_page(session, form, result=finished_result(session, form))
     context = replace(context, scrubbed="scrub" in request.query_params)
     return render_page(request, "playground/play.html", context)
 
 
-def _finished_result(session: Session, form: PlayForm) -> ResultView | None:
+def finished_result(session: Session, form: PlayForm) -> ResultView | None:
     """The result of an equal request that has been generated; None without prompt or seed."""
     if not form.prompt or not form.seed:
         return None
@@ -163,7 +174,7 @@ def _create_render(session: Session, form: PlayForm, store: BlobStore) -> Render
 def refuse_form(request: Request, state: State, form: PlayForm, error: AppError) -> Response:
     """The form with an error next to its field; without scripts, the whole page."""
     with state.database.read() as session:
-        context = _play_page(session, form, error)
+        context = play_page(session, form, error)
     if not wants_fragment(request):
         return render_page(request, "playground/play.html", context, status=422)
     response = render_fragment("playground/_form.html", context, status=422)
@@ -187,7 +198,7 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
     if not wants_fragment(request):
         return whole_page(request, state, form)
     with state.database.read() as session:
-        context = _play_page(session, form, before=before)
+        context = play_page(session, form, before=before)
     context = replace(context, keeps_strip="put" in texts)
     return with_address(render_fragment("playground/_stack_changed.html", context), form)
 
@@ -229,7 +240,7 @@ def check_together(request: Request, state: State, sent: SentForm) -> Response:
     if wants_fragment(request):
         return render_fragment("playground/_together.html", TogetherFragment(together))
     with state.database.read() as session:
-        context = _play_page(session, form, together=together)
+        context = play_page(session, form, together=together)
     return render_page(request, "playground/play.html", context)
 
 
@@ -266,7 +277,7 @@ def whole_page(request: Request, state: State, form: PlayForm) -> Response:
     if _fits_in_address(form):
         return RedirectResponse(form.link, status_code=303)
     with state.database.read() as session:
-        return render_page(request, "playground/play.html", _play_page(session, form))
+        return render_page(request, "playground/play.html", play_page(session, form))
 
 
 def with_address(response: Response, form: PlayForm) -> Response:
@@ -281,14 +292,16 @@ def _fits_in_address(form: PlayForm) -> bool:
     return len(form.link) <= MAX_ADDRESS
 
 
-def _play_page(
+def play_page(
     session: Session,
     form: PlayForm,
     error: AppError | None = None,
     result: ResultView | None = None,
     before: PlayForm | None = None,
     together: TogetherView | None = None,
+    recipe: RecipePanel = RecipePanel(),
 ) -> PlayPage:
+    """The playground with this form; `before`: the form whose stack was changed."""
     errors = dict(error.fields) if error else {}
     stack = look_up(session, form, errors)
     if errors.get("adapters") == stack.misfits:
@@ -315,4 +328,5 @@ def _play_page(
         pairs=pairs_of(stack.rows),
         with_steps=rows_with_steps(session, stack.rows),
         together=together or TogetherView(len(form.stack)),
+        recipe=recipe,
     )

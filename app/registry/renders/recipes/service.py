@@ -1,0 +1,228 @@
+"""Recipes: save a request under a name, list, open, rename, delete and restore."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import sqlalchemy as sa
+from sqlalchemy import ColumnElement
+from sqlmodel import Session, col, func, select
+
+from app.registry.adapters import service as adapters
+from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.adapters.weighted import ResolvedAdapter
+from app.registry.base_models import service as base_models
+from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.db import in_chunks, utcnow
+from app.registry.errors import InvalidInput, NotFound
+from app.registry.jobs.states import JobStatus
+from app.registry.renders.models import Render, RenderImage
+from app.registry.renders.recipes.models import MAX_NAME, Recipe
+from app.registry.renders.service import RenderRequest, plan_single
+from app.registry.slugs import unique_slug
+from app.registry.validation import printable, too_long
+
+RECIPES_A_PAGE = 24
+SETTINGS = ("prompt", "negative_prompt", "sampler", "steps", "guidance", "clip_skip")
+SIZES = ("width", "height", "count")
+
+
+@dataclass(frozen=True)
+class RecipePage:
+    """Recipes, newest first, with the image of each by id; `total`: of all pages."""
+
+    recipes: Sequence[Recipe]
+    covers: dict[int, str]
+    total: int
+
+
+@dataclass(frozen=True)
+class OpenedRecipe:
+    """A recipe with the adapters that are still here, at their versions and present names.
+
+    `base_model`: its slug; None if it cannot be used any more. `missing`: sentences on what is not
+    here.
+    """
+
+    recipe: Recipe
+    stack: Sequence[ResolvedAdapter]
+    base_model: str | None
+    missing: Sequence[str]
+
+
+def save_recipe(session: Session, name: str, request: RenderRequest, *, mix: str = "") -> Recipe:
+    """Save a request, with the versions that it has now. Raises InvalidInput for every bad field.
+
+    An image that it starts from and a twin are not part of it.
+    """
+    name = _checked_name(name)
+    planned = plan_single(session, replace(request, source=None, strength=None, weights=None))
+    base = base_models.get_base_model(session, planned.base_model_id)
+    values = planned.model_dump(include={*SETTINGS, *SIZES, "adapters", "cache_key"})
+    recipe = Recipe(
+        name=name,
+        slug=unique_slug(session, Recipe, name, fallback="recipe"),
+        base_model=base.slug,
+        seed=None if request.seed is None else planned.seed,
+        mix=mix,
+        **values,
+    )
+    session.add(recipe)
+    session.flush()
+    return recipe
+
+
+def _checked_name(name: str) -> str:
+    """The name on one line. Raises InvalidInput if it is empty or too long."""
+    sentence = too_long(name, MAX_NAME) if len(name) > 100 * MAX_NAME else ""
+    if not sentence:
+        name = " ".join(printable(name).split())
+        if not name:
+            sentence = "Enter a name."
+        elif len(name) > MAX_NAME:
+            sentence = too_long(name, MAX_NAME)
+    if sentence:
+        raise InvalidInput(sentence, fields={"name": sentence})
+    return name
+
+
+def list_recipes(
+    session: Session,
+    *,
+    deleted: bool = False,
+    limit: int = RECIPES_A_PAGE,
+    offset: int = 0,
+    before: int | None = None,
+) -> RecipePage:
+    """Recipes, newest first; `before`: only those with a lower id."""
+    there = _is_listed(deleted=deleted)
+    total = session.exec(select(func.count()).select_from(Recipe).where(there)).one()
+    query = select(Recipe).where(there).order_by(col(Recipe.id).desc())
+    if before is not None:
+        query = query.where(col(Recipe.id) < before)
+    recipes = session.exec(query.offset(offset).limit(limit)).all()
+    return RecipePage(recipes, _find_covers(session, recipes), total)
+
+
+def _is_listed(*, deleted: bool = False) -> ColumnElement[bool]:
+    moment = col(Recipe.deleted_at)
+    return moment.is_not(None) if deleted else moment.is_(None)
+
+
+def has_deleted_recipes(session: Session) -> bool:
+    """True if a recipe was deleted that can be restored."""
+    return session.exec(select(Recipe.id).where(_is_listed(deleted=True))).first() is not None
+
+
+def _find_covers(session: Session, recipes: Sequence[Recipe]) -> dict[int, str]:
+    """The newest image of a render of each recipe, else the cover of its first adapter."""
+    keys = {recipe.cache_key for recipe in recipes}
+    made = (
+        select(Render.cache_key, RenderImage.sha256)
+        .join(RenderImage, col(RenderImage.render_id) == col(Render.id))
+        .where(
+            col(Render.cache_key).in_(keys),
+            Render.status == JobStatus.SUCCEEDED,
+            col(Render.deleted_at).is_(None),
+            RenderImage.index == 0,
+        )
+        .order_by(col(Render.id))
+    )
+    images = dict(session.exec(made).all())
+    used = {recipe.stack[0].adapter_id for recipe in recipes if recipe.adapters}
+    shown = select(Adapter.id, Adapter.cover_sha256).where(
+        col(Adapter.id).in_(used), col(Adapter.deleted_at).is_(None)
+    )
+    of_adapters = dict(session.exec(shown).all())
+    covers = {}
+    for recipe in recipes:
+        first = of_adapters.get(recipe.stack[0].adapter_id) if recipe.adapters else None
+        if cover := images.get(recipe.cache_key) or first:
+            covers[recipe.key] = cover
+    return covers
+
+
+def get_recipe(session: Session, recipe_id: int) -> Recipe:
+    """Look up a recipe, also a deleted one. Raises NotFound."""
+    recipe = session.get(Recipe, recipe_id)
+    if recipe is None:
+        raise NotFound("There is no such recipe; it may have been deleted for good.")
+    return recipe
+
+
+def recipe_by_slug(session: Session, slug: str) -> Recipe:
+    """Look up a recipe by its slug. Raises NotFound, also if it was deleted."""
+    recipe = session.exec(select(Recipe).where(Recipe.slug == slug)).first()
+    if recipe is None:
+        raise NotFound("There is no such recipe; it may have been deleted for good.")
+    if recipe.deleted_at is not None:
+        raise NotFound(f"“{recipe.name}” was deleted. You can restore it among deleted recipes.")
+    return recipe
+
+
+def open_recipe(session: Session, recipe: Recipe) -> OpenedRecipe:
+    """Look up what a recipe is made of, and say what of it is not here any more."""
+    missing: list[str] = []
+    stack: list[ResolvedAdapter] = []
+    for used in recipe.stack:
+        try:
+            adapter = adapters.get_adapter(session, used.adapter_id)
+        except NotFound:
+            missing.append(f"The adapter “{used.name}” was deleted, so it is left out.")
+            continue
+        version = session.get(AdapterVersion, used.version_id)
+        if version is None or version.adapter_id != adapter.key:
+            version = adapters.get_version(session, adapter)
+            missing.append(
+                f"{adapter.version_label(used.version).capitalize()} of “{adapter.name}” was "
+                f"deleted, so {adapter.version_label(version.version)} takes its place."
+            )
+        here = {"slug": adapter.slug, "name": adapter.name, "version": version.version}
+        stack.append(used.model_copy(update=here | {"version_id": version.key}))
+    base = session.exec(select(BaseModel).where(BaseModel.slug == recipe.base_model)).first()
+    if base is None or base.status == BaseModelStatus.REMOVED:
+        missing.append(
+            f"The base model “{base.name if base else recipe.base_model}” is not here any more, so "
+            "that of the adapters takes its place."
+        )
+        base = None
+    return OpenedRecipe(recipe, stack, base.slug if base else None, missing)
+
+
+def rename_recipe(session: Session, recipe_id: int, name: str) -> Recipe:
+    """Rename a recipe; its address stays. Raises NotFound or InvalidInput."""
+    recipe = get_recipe(session, recipe_id)
+    recipe.name, recipe.updated_at = _checked_name(name), utcnow()
+    return _store(session, recipe)
+
+
+def delete_recipe(session: Session, recipe_id: int) -> Recipe:
+    """Delete a recipe; it can be restored. Idempotent."""
+    recipe = get_recipe(session, recipe_id)
+    if recipe.deleted_at is None:
+        recipe.deleted_at = utcnow()
+    return _store(session, recipe)
+
+
+def restore_recipe(session: Session, recipe_id: int) -> Recipe:
+    """Undo `delete_recipe`."""
+    recipe = get_recipe(session, recipe_id)
+    recipe.deleted_at = None
+    return _store(session, recipe)
+
+
+def _store(session: Session, recipe: Recipe) -> Recipe:
+    session.add(recipe)
+    session.flush()
+    return recipe
+
+
+def delete_deleted_recipes(session: Session) -> int:
+    """Delete all deleted recipes for good; return how many they were."""
+    deleted = session.exec(select(Recipe.id).where(_is_listed(deleted=True)))
+    keys = [key for key in deleted if key is not None]
+    for chunk in in_chunks(keys):
+        session.connection().execute(sa.delete(Recipe).where(col(Recipe.id).in_(chunk)))
+    session.expire_all()
+    return len(keys)

@@ -1,0 +1,174 @@
+"""REST: recipes."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from pydantic import BaseModel, ConfigDict, Field, field_validator
+
+from app.registry.db import Session
+from app.registry.renders.recipes import service
+from app.registry.renders.recipes.models import Recipe
+from app.registry.renders.service import RenderRequest
+from app.web.adapters.versions.api import Before, Limit
+from app.web.openapi import header_docs
+from app.web.playground.api import RenderIn
+from app.web.problems import problems
+from app.web.state import Id, State
+
+router = APIRouter(tags=["recipes"])
+
+NOT_IN_RECIPES = ("twin", "weights", "draft_slot", "source", "strength")
+NO_RECIPE = problems({404: "There is no such recipe."})
+Name = Annotated[str, Field(max_length=1_000, description="Its name: at most 120 characters.")]
+
+
+class RecipeIn(BaseModel):
+    """A recipe to save."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {
+                    "name": "Evening chalk",
+                    "request": {
+                        "prompt": "a castle, chalkboard",
+                        "seed": 7,
+                        "adapters": [{"id": 1, "weight": 0.75}],
+                    },
+                }
+            ]
+        },
+    )
+    name: Name
+    request: RenderIn = Field(
+        description="The request that it keeps, as for `POST /renders`; without `twin`, `weights`, "
+        "`draft_slot`, `source` and `strength`.",
+    )
+
+    @field_validator("request")
+    @classmethod
+    def _only_what_is_kept(cls, request: RenderIn) -> RenderIn:
+        if set(NOT_IN_RECIPES) & request.model_fields_set:
+            raise ValueError(f"Leave out {', '.join(NOT_IN_RECIPES)}: a recipe keeps none of them.")
+        return request
+
+
+class RecipePatch(BaseModel):
+    """A new name."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"name": "Late evening chalk"}]}
+    )
+    name: Name
+
+
+class RecipeAdapter(BaseModel):
+    """An adapter of a recipe that is here."""
+
+    adapter_id: int = Field(description="Id of the adapter.")
+    name: str = Field(description="Its present name.")
+    slug: str = Field(description="Its present slug.")
+    version: int = Field(description="The version that it was saved with.")
+    weight: float = Field(description="Its weight.")
+    text_encoder_weight: float | None = Field(description="Its weight in the text encoders.")
+
+
+class RecipeOut(BaseModel):
+    """A recipe as it can be used now."""
+
+    id: int = Field(description="Id of the recipe.")
+    slug: str = Field(description="`/recipes/{slug}` opens the playground with it.")
+    name: str = Field(description="Its name.")
+    prompt: str = Field(description="The prompt.")
+    negative_prompt: str = Field(description="The negative prompt.")
+    seed: int | None = Field(description="Seed of the first image; null: a random one each time.")
+    sampler: str = Field(description="How each step removes noise.", examples=["ddim"])
+    steps: int = Field(description="Denoising steps.")
+    guidance: float = Field(description="CFG scale.")
+    clip_skip: int = Field(description="Layer of the text encoder, from the last.")
+    width: int = Field(description="Width in pixels.")
+    height: int = Field(description="Height in pixels.")
+    count: int = Field(description="Number of images.")
+    base_model: str | None = Field(description="Slug of the base model; null: it is gone.")
+    adapters: list[RecipeAdapter] = Field(description="Its adapters that are still here.")
+    missing: list[str] = Field(description="What is not here any more, as sentences.")
+    created_at: datetime = Field(description="When it was saved.")
+    updated_at: datetime = Field(description="When it was saved or renamed.")
+    deleted_at: datetime | None = Field(description="When it was deleted; it can be restored.")
+
+
+def _recipe_out(session: Session, recipe: Recipe) -> RecipeOut:
+    opened = service.open_recipe(session, recipe)
+    fields = set(RecipeOut.model_fields) - {"base_model", "adapters", "missing"}
+    return RecipeOut(
+        **recipe.model_dump(include=fields),
+        base_model=opened.base_model,
+        adapters=[RecipeAdapter(**used.model_dump()) for used in opened.stack],
+        missing=list(opened.missing),
+    )
+
+
+@router.post(
+    "/recipes",
+    status_code=201,
+    responses=problems({404: "There is no such base model, adapter or version."}),
+)
+def create_recipe(body: RecipeIn, state: State) -> RecipeOut:
+    """Save a stack of adapters with its prompt and settings under a name.
+
+    The versions are those that the references name now. Nothing is generated.
+    """
+    values = body.request.model_dump(exclude={"adapters", *NOT_IN_RECIPES})
+    request = RenderRequest(**values, adapters=body.request.adapters)
+    with state.database.write() as session:
+        return _recipe_out(session, service.save_recipe(session, body.name, request))
+
+
+@router.get("/recipes", responses=header_docs("x-total-count"))
+def list_recipes(
+    state: State,
+    response: Response,
+    deleted: Annotated[bool, Query(description="Those that were deleted, not the others.")] = False,
+    before: Before = None,
+    limit: Limit = 24,
+) -> list[RecipeOut]:
+    """List recipes, newest first."""
+    with state.database.read() as session:
+        page = service.list_recipes(session, deleted=deleted, limit=limit, before=before)
+        response.headers["x-total-count"] = str(page.total)
+        return [_recipe_out(session, recipe) for recipe in page.recipes]
+
+
+@router.get("/recipes/{recipe_id}", responses=NO_RECIPE)
+def get_recipe(recipe_id: Id, state: State) -> RecipeOut:
+    """Get a recipe with its adapters as they are now."""
+    with state.database.read() as session:
+        return _recipe_out(session, service.get_recipe(session, recipe_id))
+
+
+@router.patch("/recipes/{recipe_id}", responses=NO_RECIPE)
+def change_recipe(recipe_id: Id, body: RecipePatch, state: State) -> RecipeOut:
+    """Rename a recipe; its slug stays."""
+    with state.database.write() as session:
+        return _recipe_out(session, service.rename_recipe(session, recipe_id, body.name))
+
+
+@router.delete("/recipes/{recipe_id}", status_code=204, responses=NO_RECIPE)
+def delete_recipe(recipe_id: Id, state: State) -> None:
+    """Delete a recipe.
+
+    It can be restored until deleted images are deleted for good.
+    """
+    with state.database.write() as session:
+        service.delete_recipe(session, recipe_id)
+
+
+@router.post("/recipes/{recipe_id}/restore", responses=NO_RECIPE)
+def restore_recipe(recipe_id: Id, state: State) -> RecipeOut:
+    """Restore a deleted recipe."""
+    with state.database.write() as session:
+        return _recipe_out(session, service.restore_recipe(session, recipe_id))

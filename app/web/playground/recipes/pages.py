@@ -1,0 +1,178 @@
+"""Pages of recipes: save the playground's form as one, list, open, rename, delete and restore."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Query, Request
+from starlette.responses import RedirectResponse, Response
+
+from app.registry.db import Session
+from app.registry.errors import AppError, InvalidInput
+from app.registry.paging import page_count
+from app.registry.renders.recipes import service
+from app.registry.renders.recipes.models import Recipe
+from app.registry.renders.recipes.service import RECIPES_A_PAGE, OpenedRecipe
+from app.web.addresses import page_prefix
+from app.web.forms import SentForm
+from app.web.playground.forms import form_of_recipe, read_form
+from app.web.playground.pages import RecipePanel, finished_result, play_page
+from app.web.state import Id, State
+from app.web.templates import redirect_with_notice, render, render_fragment, wants_fragment
+
+router = APIRouter(include_in_schema=False)
+
+RECIPES = "/recipes"
+Slug = Annotated[str, Path(max_length=140)]
+
+
+@dataclass(frozen=True)
+class RecipeSaved:
+    """The answer to saving a recipe: its row, or why there is none."""
+
+    saved: Recipe | None
+    error: str
+
+
+@dataclass(frozen=True)
+class RecipeRow:
+    """A recipe of the list, with what was typed to rename it."""
+
+    opened: OpenedRecipe
+    cover: str | None
+    name: str
+    error: str = ""
+
+    @property
+    def recipe(self) -> Recipe:
+        """The recipe itself."""
+        return self.opened.recipe
+
+    @property
+    def adapters(self) -> str:
+        """Its adapters and their weights, as words."""
+        used = (f"{used.name} {used.weight:.2f}" for used in self.opened.stack)
+        return ", ".join(used) or "No adapters"
+
+
+@dataclass(frozen=True)
+class RecipesPage:
+    """A page of recipes; `undo`: the id of the one that was just deleted."""
+
+    rows: list[RecipeRow]
+    total: int
+    page: int
+    pages: int
+    pages_link: str
+    deleted: bool
+    has_deleted: bool
+    undo: int | None
+
+
+@router.post(RECIPES)
+def save(request: Request, state: State, sent: SentForm) -> Response:
+    """Save the form of the playground as a recipe; it stays as it is."""
+    form, name = read_form(sent.multi_items()), str(sent.get("recipe", ""))
+    try:
+        with state.database.write() as session:
+            wanted = form.request(session)
+            saved = service.save_recipe(session, name, wanted, mix=form.mix)
+    except AppError as error:
+        if wants_fragment(request):
+            return render_fragment("playground/_recipe_saved.html", RecipeSaved(None, error.detail))
+        with state.database.read() as session:
+            panel = RecipePanel(name, error.detail)
+            context = play_page(session, form, recipe=panel)
+        return render(request, "playground/play.html", context, status=422)
+    if wants_fragment(request):
+        return render_fragment("playground/_recipe_saved.html", RecipeSaved(saved, ""))
+    return redirect_with_notice(f"{RECIPES}/{saved.slug}", f"“{saved.name}” was saved.")
+
+
+@router.get(RECIPES)
+def recipes(
+    request: Request,
+    state: State,
+    show: Annotated[str, Query(max_length=20)] = "",
+    page: Annotated[int, Query(ge=1, le=100_000)] = 1,
+    undo: Annotated[int | None, Query(ge=1, le=2**31 - 1)] = None,
+) -> Response:
+    """List the recipes, newest first; a page number past the end shows the last page."""
+    with state.database.read() as session:
+        context = _list_page(session, page, deleted=show == "deleted", undo=undo)
+    return render(request, "playground/recipes.html", context)
+
+
+def _list_page(
+    session: Session,
+    page: int = 1,
+    *,
+    deleted: bool = False,
+    undo: int | None = None,
+    wrong: RecipeRow | None = None,
+) -> RecipesPage:
+    total = service.list_recipes(session, deleted=deleted, limit=0).total
+    pages = page_count(total, RECIPES_A_PAGE)
+    page = min(page, pages)
+    found = service.list_recipes(session, deleted=deleted, offset=(page - 1) * RECIPES_A_PAGE)
+    rows = [
+        RecipeRow(service.open_recipe(session, one), found.covers.get(one.key), one.name)
+        for one in found.recipes
+    ]
+    if wrong is not None:
+        rows = [wrong if row.recipe.key == wrong.recipe.key else row for row in rows]
+    return RecipesPage(
+        rows=rows,
+        total=total,
+        page=page,
+        pages=pages,
+        pages_link=page_prefix(f"{RECIPES}?show=deleted" if deleted else RECIPES),
+        deleted=deleted,
+        has_deleted=service.has_deleted_recipes(session),
+        undo=undo,
+    )
+
+
+@router.get(f"{RECIPES}/{{slug}}")
+def open_recipe(request: Request, slug: Slug, state: State) -> Response:
+    """Open the playground with a recipe; what of it is gone is said, the rest is there."""
+    with state.database.read() as session:
+        opened = service.open_recipe(session, service.recipe_by_slug(session, slug))
+        form = form_of_recipe(opened)
+        result = finished_result(session, form)
+        panel = RecipePanel(opened.recipe.name, "", opened)
+        context = play_page(session, form, result=result, recipe=panel)
+    return render(request, "playground/play.html", context)
+
+
+@router.post(f"{RECIPES}/{{recipe_id}}/rename")
+def rename(request: Request, recipe_id: Id, state: State, sent: SentForm) -> Response:
+    """Rename a recipe; on an error the list shows it beside what was typed."""
+    name = str(sent.get("name", ""))
+    try:
+        with state.database.write() as session:
+            recipe = service.rename_recipe(session, recipe_id, name)
+    except InvalidInput as error:
+        with state.database.read() as session:
+            opened = service.open_recipe(session, service.get_recipe(session, recipe_id))
+            wrong = RecipeRow(opened, None, name, error.detail)
+            context = _list_page(session, wrong=wrong)
+        return render(request, "playground/recipes.html", context, status=422)
+    return redirect_with_notice(RECIPES, f"The recipe is called “{recipe.name}” now.")
+
+
+@router.post(f"{RECIPES}/{{recipe_id}}/delete")
+def delete(recipe_id: Id, state: State) -> Response:
+    """Delete a recipe; the list then offers to undo it."""
+    with state.database.write() as session:
+        service.delete_recipe(session, recipe_id)
+    return RedirectResponse(f"{RECIPES}?undo={recipe_id}", status_code=303)
+
+
+@router.post(f"{RECIPES}/{{recipe_id}}/restore")
+def restore(recipe_id: Id, state: State) -> Response:
+    """Restore a deleted recipe."""
+    with state.database.write() as session:
+        recipe = service.restore_recipe(session, recipe_id)
+    return redirect_with_notice(RECIPES, f"“{recipe.name}” was restored.")

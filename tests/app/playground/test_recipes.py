@@ -1,0 +1,188 @@
+"""Recipes: saved from the playground or the API, opened, renamed, deleted and restored."""
+
+from __future__ import annotations
+
+import html
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.registry.adapters import service as adapters
+from app.registry.adapters.models import Adapter
+from app.registry.adapters.versions.create_version import NewVersion, publish
+from app.registry.adapters.versions.deletion import delete_version
+from app.registry.renders import deleted
+from app.registry.renders.recipes import service
+from app.registry.state import AppState
+from tests import fake_workers
+from tests.app.runs.test_pages import form_of
+
+API = "/api/v1/recipes"
+FRAGMENT = {"accept": "text/html", "hx-request": "true"}
+ADDRESS = (
+    "/play?adapter=real:0.8:0.5&adapter=chalk@1:-0.3&prompt=a+castle&negative=blur&seed=7&steps=9"
+    "&guidance=3&sampler=euler&mix=blend"
+)
+
+
+@pytest.fixture
+def stack(state: AppState) -> tuple[int, int]:
+    """The ids of “Chalk” and “Real”, of one base model whose precision is known."""
+    chalk = fake_workers.adapter(state)
+    fake_workers.measured_base(state)
+    with state.database.write() as session:
+        new = NewVersion("Real", "sd1", "a" * 64, 5, 8, 8.0, base_model_id=1)
+        return chalk.key, publish(session, new).adapter_id
+
+
+def page_of(client: TestClient, address: str, status: int = 200) -> str:
+    answer = client.get(address, headers={"accept": "text/html"})
+    assert answer.status_code == status, answer.text
+    return " ".join(html.unescape(answer.text).split())
+
+
+def sent_form(client: TestClient, name: str, address: str = ADDRESS) -> dict[str, str]:
+    return form_of(client.get(address).text, "play-form") | {"recipe": name}
+
+
+@pytest.mark.usefixtures("stack")
+def test_the_playground_is_saved_and_opens_again_with_its_image(
+    client: TestClient, state: AppState
+) -> None:
+    sent = sent_form(client, "  Evening \n chalk ")
+    answer = client.post("/recipes", data=sent, headers=FRAGMENT).text
+    assert 'Saved as <a href="/recipes/evening-chalk">“Evening chalk”</a>' in answer
+    again = client.post("/recipes", data=sent, follow_redirects=False)  # without scripts
+    assert again.headers["location"] == "/recipes/evening-chalk-2"
+    assert "Your image appears here" in page_of(client, "/recipes/evening-chalk")
+    for _ in range(2):  # the second one knows the precision
+        client.post("/play", data=sent)
+        fake_workers.draw(state)
+    page = client.get("/recipes/evening-chalk").text
+    assert page.count("comparison-side") == 2
+    kept = form_of(page, "play-form")
+    wanted = {"adapter-0": "real@1", "weight-0": "0.8", "text-weight-0": "0.5", "mix": "blend"}
+    wanted |= {"adapter-1": "chalk@1", "weight-1": "-0.3", "prompt": "a castle", "seed": "7"}
+    wanted |= {"negative": "blur", "steps": "9", "guidance": "3", "sampler": "euler"}
+    assert {name: kept[name] for name in wanted} == wanted
+    listed = page_of(client, "/recipes")
+    assert "Real 0.80, Chalk -0.30" in listed
+    with state.database.read() as session:
+        covers = service.list_recipes(session).covers
+    assert covers.keys() == {1, 2}
+    assert f"/media/{covers[1]}/small" in listed
+
+
+@pytest.mark.usefixtures("stack")
+def test_what_is_wrong_is_said_and_stays(client: TestClient, state: AppState) -> None:
+    sent = sent_form(client, "Soft")
+    for change, sentence in (
+        ({"recipe": " "}, "Enter a name."),
+        ({"recipe": "n" * 121}, "This has 121 characters; use at most 120."),
+        ({"recipe": "n" * 900_000}, "This has 900,000 characters"),
+        ({"weight-0": "nan"}, "Enter a number."),
+        ({"steps": "9" * 5_000}, "steps"),
+        ({"prompt": ""}, "This cannot be empty."),
+        ({"adapter-0": "gone"}, "There is no such adapter"),
+    ):
+        assert sentence in client.post("/recipes", data=sent | change, headers=FRAGMENT).text
+    refused = client.post("/recipes", data=sent | {"recipe": "", "steps": "8"})
+    assert refused.status_code == 422
+    assert 'id="recipe-error"' in refused.text
+    assert form_of(refused.text, "play-form")["steps"] == "8"
+    assert client.post("/recipes", data=sent | {"seed": ""}, headers=FRAGMENT).status_code == 200
+    with state.database.read() as session:
+        (recipe,) = service.list_recipes(session).recipes
+    assert recipe.seed is None
+    assert form_of(client.get("/recipes/soft").text, "play-form")["seed"] == ""
+    page_of(client, "/recipes/none", 404)
+
+
+def test_a_recipe_opens_with_what_is_left_of_it(
+    client: TestClient, state: AppState, stack: tuple[int, int]
+) -> None:
+    chalk, real = stack
+    with state.database.write() as session:
+        new = NewVersion("Chalk", "sd1", "b" * 64, 5, 8, 8.0, base_model_id=1)
+        publish(session, new, adapter_id=chalk)
+    client.post("/recipes", data=sent_form(client, "Soft"))
+    with state.database.write() as session:  # a new name and address
+        adapter = session.get_one(Adapter, real)
+        adapter.name, adapter.slug = "Photo", "photo"
+    kept = form_of(client.get("/recipes/soft").text, "play-form")
+    assert (kept["adapter-0"], kept["adapter-1"]) == ("photo@1", "chalk@1")
+    with state.database.write() as session:
+        delete_version(session, chalk, 1)
+    page = page_of(client, "/recipes/soft")
+    assert "Version 1 of “Chalk” was deleted, so version 2 takes its place." in page
+    with state.database.write() as session:
+        adapters.delete_adapter(session, real)
+    page = client.get("/recipes/soft").text
+    assert "The adapter “Real” was deleted, so it is left out." in page
+    kept = form_of(page, "play-form")
+    assert (kept["adapter-0"], "adapter-1" in kept, kept["prompt"]) == (
+        "chalk@2",
+        False,
+        "a castle",
+    )
+    assert "“Real” was deleted" in page_of(client, "/recipes")
+    found = client.get(f"{API}/1").json()
+    assert [(one["slug"], one["version"]) for one in found["adapters"]] == [("chalk", 2)]
+    assert len(found["missing"]) == 2
+    with state.database.write() as session:
+        service.get_recipe(session, 1).base_model = "none"
+    page = page_of(client, "/recipes/soft")
+    assert "The base model “none” is not here any more" in page
+
+
+@pytest.mark.usefixtures("stack")
+def test_a_recipe_is_renamed_deleted_and_restored(client: TestClient, state: AppState) -> None:
+    client.post("/recipes", data=sent_form(client, "Soft"))
+    answer = client.post("/recipes/1/rename", data={"name": "Softer"})
+    assert "The recipe is called “Softer” now." in html.unescape(answer.text)
+    refused = client.post("/recipes/1/rename", data={"name": "x" * 121})
+    assert refused.status_code == 422
+    assert f'value="{"x" * 121}"' in refused.text
+    gone = client.post("/recipes/1/delete")
+    assert "The recipe was deleted." in gone.text
+    assert 'action="/recipes/1/restore"' in gone.text
+    assert "Softer" in page_of(client, "/recipes?show=deleted&page=99")
+    page_of(client, "/recipes/soft", 404)
+    client.post("/recipes/1/restore")
+    assert "Softer" in page_of(client, "/recipes/soft")  # its address stayed
+    for key in (9, 2**31):
+        assert client.post(f"/recipes/{key}/delete").status_code in (404, 422)
+    client.post("/recipes/1/delete")
+    with state.database.write() as session:
+        deletion = deleted.delete_deleted_renders(session)
+    assert "1 recipe" in deletion.goes
+    assert client.get(f"{API}/1").status_code == 404
+
+
+def test_recipes_by_the_api(client: TestClient, stack: tuple[int, int]) -> None:
+    chalk, _ = stack
+    request = {"prompt": "a fox <lora:real:0.5>", "adapters": [{"id": chalk, "version": "latest"}]}
+    made = client.post(API, json={"name": "Soft", "request": request})
+    assert made.status_code == 201, made.text
+    recipe = made.json()
+    assert (recipe["slug"], recipe["seed"], recipe["prompt"]) == ("soft", None, "a fox")
+    used = [(one["name"], one["version"], one["weight"]) for one in recipe["adapters"]]
+    assert used == [("Chalk", 1, 1.0), ("Real", 1, 0.5)]
+    listed = client.get(API)
+    assert listed.json() == [recipe]
+    assert listed.headers["x-total-count"] == "1"
+    assert client.patch(f"{API}/1", json={"name": "Hard"}).json()["name"] == "Hard"
+    assert client.delete(f"{API}/1").status_code == 204
+    assert client.get(API).json() == []
+    assert client.get(API, params={"deleted": True}).json()[0]["name"] == "Hard"
+    assert client.post(f"{API}/1/restore").json()["deleted_at"] is None
+    for name, wrong in (
+        ("Soft", {"twin": True}),
+        ("Soft", {"strength": 0.5}),
+        ("Soft", {"steps": 1_000}),
+        ("", {}),
+        ("n" * 121, {}),
+    ):
+        refused = client.post(API, json={"name": name, "request": request | wrong})
+        assert refused.status_code == 422, (name, wrong)
+    assert client.get(f"{API}/9").status_code == 404
