@@ -1,7 +1,7 @@
 // The form of a new run: an error goes as soon as the value is right; a new one comes when a field
 // is left. Each answer about the run has the errors of the whole form, by field, in `data-errors`.
 (() => {
-  const form = document.querySelector("[data-recipe]");
+  const form = document.querySelector("[data-run-form]");
   if (!form) return;
   const { say } = window.brushwork;
   const summary = document.getElementById("form-errors");

@@ -1,9 +1,9 @@
 // The form of a new run: marks settings that differ from the preset, and drops answers that came
 // too late. `brushwork.say(text)` tells it to screen readers, once.
 (() => {
-  const form = document.querySelector("[data-recipe]");
+  const form = document.querySelector("[data-run-form]");
   if (!form) return;
-  form.dataset.recipe = "scripted"; // shows what works with scripts only
+  form.dataset.runForm = "scripted"; // shows what works with scripts only
   const status = document.getElementById("form-status");
   const SAY_MS = 300; // what happens together is said together
 
