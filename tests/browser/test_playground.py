@@ -463,6 +463,7 @@ def test_what_is_wrong_is_said_beside_its_field_and_mended_in_place(live: Live, 
     page.get_by_role("button", name=re.compile("Generate")).last.click()
     expect(weight).to_have_accessible_description("Enter a number.")
     expect(weight).to_have_value("abc")
+    expect(weight).to_have_attribute("aria-invalid", "true")
     prompt = page.get_by_label("Prompt", exact=True)
     expect(prompt).to_have_accessible_description(re.compile("use at most 2,000"))
     expect(prompt).to_have_value("p" * 5_000)
