@@ -101,7 +101,9 @@ def redraw(state: State, sent: SentForm) -> Response:
             draft = drafts.create_draft(session, request, state.store, slot=slot)
     except AppError as error:
         problem = LiveProblem(error.detail)
-        return _put("playground/_live_problem.html", problem, "#live-told")
+        response = _put("playground/_live_problem.html", problem, "#live-told")
+        response.headers["HX-Reswap"] = "innerHTML"  # the next one is said there, too
+        return response
     drawn = replace(form, seed=str(draft.seed))
     with state.database.read() as session:
         context = result_fragment(session, draft, drawn, shown=read_shown(sent))

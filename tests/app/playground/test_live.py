@@ -144,6 +144,7 @@ def test_what_cannot_be_redrawn_is_said_beside_the_switch(
     fake_workers.adapter(state)
     answer = redraw(client, **fields)
     assert (answer.status_code, answer.headers["hx-retarget"]) == (200, "#live-told")
+    assert answer.headers["hx-reswap"] == "innerHTML"
     assert sentence in answer.text
     assert renders_of(state) == []
 
