@@ -161,13 +161,16 @@ def test_a_recipe_is_renamed_deleted_and_restored(client: TestClient, state: App
 
 def test_recipes_by_the_api(client: TestClient, stack: tuple[int, int]) -> None:
     chalk, _ = stack
-    request = {"prompt": "a fox <lora:real:0.5>", "adapters": [{"id": chalk, "version": "latest"}]}
+    used = {"id": chalk, "version": "latest", "block_weights": {"output": 0.5}}
+    request = {"prompt": "a fox <lora:real:0.5>", "adapters": [used]}
     made = client.post(API, json={"name": "Soft", "request": request})
     assert made.status_code == 201, made.text
     recipe = made.json()
     assert (recipe["slug"], recipe["seed"], recipe["prompt"]) == ("soft", None, "a fox")
-    used = [(one["name"], one["version"], one["weight"]) for one in recipe["adapters"]]
-    assert used == [("Chalk", 1, 1.0), ("Real", 1, 0.5)]
+    blocks = [one["block_weights"] for one in recipe["adapters"]]
+    assert blocks == [{"input": 1.0, "middle": 1.0, "output": 0.5}, None]
+    names = [(one["name"], one["version"], one["weight"]) for one in recipe["adapters"]]
+    assert names == [("Chalk", 1, 1.0), ("Real", 1, 0.5)]
     listed = client.get(API)
     assert listed.json() == [recipe]
     assert listed.headers["x-total-count"] == "1"

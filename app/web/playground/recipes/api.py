@@ -17,6 +17,7 @@ from app.web.openapi import header_docs
 from app.web.playground.api import RenderIn
 from app.web.problems import problems
 from app.web.state import Id, State
+from worker.core.inference.config import BlockWeights
 
 router = APIRouter(tags=["recipes"])
 
@@ -75,6 +76,9 @@ class RecipeAdapter(BaseModel):
     version: int = Field(description="The version that it was saved with.")
     weight: float = Field(description="Its weight.")
     text_encoder_weight: float | None = Field(description="Its weight in the text encoders.")
+    block_weights: BlockWeights | None = Field(
+        description="Factors of `weight` in the blocks of the UNet; null: 1 in all."
+    )
 
 
 class RecipeOut(BaseModel):
