@@ -143,9 +143,10 @@ def make_strip(request: Request, state: State, sent: SentForm) -> Response:
 def make_square(request: Request, state: State, sent: SentForm) -> Response:
     """Queue a square of two adapters; it replaces the strip before of the same tab.
 
-    `pair` has their rows, such as `0-1`; absent: the first two that are on.
+    `pair`, or else the choice `square`, has their rows, such as `0-1`; absent: the first two that
+    are on.
     """
-    pair = PAIR.fullmatch(str(sent.get("pair", "")))
+    pair = PAIR.fullmatch(str(sent.get("pair") or sent.get("square") or ""))
     asked = [int(pair[1]), int(pair[2])] if pair else []
 
     def choose(on: Sequence[int]) -> list[int]:

@@ -93,7 +93,7 @@ def test_a_square_of_two_adapters_beside_a_third_is_one_draft(
         ("0-2", "Night and Moss"),
         ("1-2", "Chalk and Moss"),
     ]
-    assert 'data-columns="5"' not in ask_for_square(client, address, pair="2-0").text
+    assert 'data-columns="5"' not in ask_for_square(client, address, pair="2-0", square="0-1").text
     (square,) = renders_of(state)
     assert square.weights is not None
     assert square.weights[0] == [0.5, 0.8, 1.25]
