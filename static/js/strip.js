@@ -39,6 +39,8 @@
     const { label, src } = cell.dataset;
     image.src = src;
     image.alt = label;
+    const small = cell.querySelector("img");
+    for (const side of ["width", "height"]) image.setAttribute(side, small.getAttribute(side));
     const link = image.closest("a");
     if (link) link.href = src;
     const shown = result.querySelector(".comparison-label, figcaption span");
