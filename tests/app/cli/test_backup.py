@@ -80,7 +80,7 @@ def test_a_restore_takes_what_is_sound_and_lists_the_rest(
     capsys.readouterr()
     assert backups.restore() == 1
     told = capsys.readouterr()
-    assert f"Restored the database and 14 files to {backups.restored}" in told.out
+    assert f"Restored the database and 16 files to {backups.restored}" in told.out
     assert f"damaged {damaged}: the weights of version 1 of “Ink”" in told.err
     assert f"missing {missing}: the image “fox.png” of the dataset “Toys”" in told.err
     assert backups.kept() == set(backups.filled.blobs) - {"weights", "image"}

@@ -142,6 +142,7 @@ def fill(filled: Filled) -> Filled:
             height=8,
             cache_key="x",
             source_sha256=put("source"),
+            strength=0.6,
             status=JobStatus.SUCCEEDED,
         )
         session.add_all([run, render])

@@ -18,7 +18,7 @@ import torch
 from PIL import Image, ImageChops
 from sqlmodel import Session, select
 
-from app.registry.adapters.models import AdapterVersion
+from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.base_models.models import BaseModel, BaseModelStatus, BasePrecision
@@ -404,7 +404,11 @@ def test_a_strip_of_many_adapters_is_generated_in_parts(
     monkeypatch.setattr(strips, "MAX_RENDER_ADAPTERS", 1)  # in use at once
     registry = trained.registry
     made = registry.row(Run, trained.run_id).adapter_version_id
-    (saved,) = registry.rows(AdapterVersion, version=2)  # the first checkpoint
+    saved = next(
+        row
+        for row in registry.rows(AdapterVersion, version=2)
+        if not registry.row(Adapter, row.adapter_id).is_listed  # the adapter of a checkpoint
+    )
     step = WeightedAdapter(adapter_id=saved.adapter_id, version=saved.version, weight=1.0)
     weights = [[0.5, None], [None, 1.0], [1.0, None]]
     key = ask(registry, prompt="steps", adapters=[chalk(trained), step], weights=weights)
