@@ -68,12 +68,17 @@ def _with_value(request: RenderRequest, axis: Axis, value: Any) -> RenderRequest
     elif value is None:
         after = None
     else:
-        weight = value["weight"]
-        if weight is None and axis.kind is AxisKind.CHECKPOINT and before is not None:
-            weight = before.weight
-        after = WeightedAdapter.model_validate(value | {"weight": weight})
+        named = WeightedAdapter.model_validate(value)
+        is_checkpoint = axis.kind is AxisKind.CHECKPOINT
+        after = _in_place_of(before, named) if is_checkpoint and before is not None else named
     stack[axis.row : axis.row + 1] = [after]
     return replace(request, adapters=stack)
+
+
+def _in_place_of(before: WeightedAdapter, named: WeightedAdapter) -> WeightedAdapter:
+    """A checkpoint with the weights of the adapter it stands in for, unless it has its own."""
+    used = before.model_copy(update={"adapter_id": named.adapter_id, "version": named.version})
+    return used if named.weight is None else _at_weight(used, named.weight)
 
 
 def _at_weight(used: WeightedAdapter, weight: float) -> WeightedAdapter:

@@ -4,9 +4,13 @@ from __future__ import annotations
 
 import pytest
 
+from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.errors import InvalidInput
 from app.registry.renders.grids.alternatives import expand_alternatives
+from app.registry.renders.grids.axes import Axis, AxisKind, AxisValue
+from app.registry.renders.grids.cells import cell_request
 from app.registry.renders.grids.numbers import read_numbers
+from app.registry.renders.service import RenderRequest
 
 
 @pytest.mark.parametrize(
@@ -54,3 +58,19 @@ def test_alternatives_make_every_prompt() -> None:
     assert expand_alternatives("a {|big} cat") == ["a cat", "a big cat"]
     with pytest.raises(InvalidInput, match="1,048,576 prompts"):
         expand_alternatives("{a|b}" * 20)
+
+
+def test_a_checkpoint_has_all_weights_of_the_adapter_it_stands_in_for() -> None:
+    ink = WeightedAdapter.model_validate(
+        {"id": 1, "weight": 0.3, "text_encoder_weight": 0.2, "block_weights": {"middle": 0.5}}
+    )
+    step = {"adapter_id": 5, "version": 40, "weight": None}
+    values = [
+        AxisValue(label="Step 40", value=step),
+        AxisValue(label="", value=step | {"weight": 1}),
+    ]
+    axis = Axis(kind=AxisKind.CHECKPOINT, text="7", values=values)
+    request = RenderRequest("a castle", adapters=[ink])
+    (kept,), (own,) = (cell_request(request, [axis], place).adapters for place in (0, 1))
+    assert kept == ink.model_copy(update={"adapter_id": 5, "version": 40})
+    assert own == kept.model_copy(update={"weight": 1.0})
