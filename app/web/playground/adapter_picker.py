@@ -14,7 +14,7 @@ from app.registry.adapters.versions.names import VersionNames, names_of
 from app.registry.db import Session
 from app.registry.errors import NotFound
 from app.registry.wording import plural
-from app.web.playground.forms import read_reference
+from app.web.playground.adapter_rows import read_reference
 
 MAX_WORDS = 200
 

@@ -17,7 +17,8 @@ from app.registry.renders import sources
 from app.registry.renders.lora_tags import take_tags
 from app.registry.renders.sources import SourceImage
 from app.web.forms import SentForm
-from app.web.playground.forms import AdapterRow, PlayForm, row_of
+from app.web.playground.adapter_rows import AdapterRow, row_of
+from app.web.playground.forms import PlayForm
 from app.web.security import MAX_ADDRESS
 from app.web.state import State
 from app.web.templates import render_fragment, wants_fragment

@@ -15,7 +15,8 @@ from app.registry.db import Session
 from app.registry.errors import AppError
 from app.registry.renders import service
 from app.registry.wording import plural
-from app.web.playground.forms import BLOCKS, AdapterRow, PlayForm
+from app.web.playground.adapter_rows import BLOCKS, AdapterRow
+from app.web.playground.forms import PlayForm
 from worker.core.lora_files.weights import USUAL_WEIGHT
 
 

@@ -20,13 +20,8 @@ from app.registry.renders.grids.numbers import split_list
 from app.registry.renders.grids.plan import GridRequest, usual_title
 from app.registry.validation import NOT_A_CHOICE, too_long
 from app.web.form_reader import FormReader
-from app.web.playground.forms import (
-    MAX_ROWS,
-    InvalidWeights,
-    PlayForm,
-    read_address,
-    row_of,
-)
+from app.web.playground.adapter_rows import row_of
+from app.web.playground.forms import MAX_ROWS, InvalidWeights, PlayForm, read_address
 from app.web.playground.stack import StackView
 from app.web.security import MAX_ADDRESS
 
