@@ -13,6 +13,7 @@ from typing import Any
 
 from celery.worker.consumer import Consumer
 from kombu.transport import TRANSPORT_ALIASES, filesystem, redis
+from redis.exceptions import ResponseError
 
 SHOWN = 120  # characters of an error
 UNREADABLE = (ValueError, TypeError, KeyError, AttributeError, RecursionError)
@@ -52,9 +53,14 @@ class RedisChannel(redis.Channel):  # type: ignore[misc] # kombu has no types
 
 
 class RedisTransport(redis.Transport):  # type: ignore[misc]
-    """Redis and Valkey."""
+    """Redis and Valkey.
+
+    A server that refuses commands, such as one whose disk is full, is asked again like one that is
+    away. kombu counts this as an error of the channel, which ends a worker of Celery.
+    """
 
     Channel = RedisChannel
+    connection_errors = (*redis.Transport.connection_errors, ResponseError)
 
 
 class FolderChannel(filesystem.Channel):  # type: ignore[misc]

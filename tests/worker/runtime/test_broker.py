@@ -1,4 +1,7 @@
-"""Messages in the folder broker that are no wake-ups; `test_stack.py` has those in Redis."""
+"""Messages in the folder broker that are no wake-ups, and a Redis that refuses commands.
+
+`test_stack.py` has messages in Redis that are no wake-ups.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +12,8 @@ import pytest
 from kombu import Connection
 
 from app.registry.wakeups import celery_settings
-from worker.runtime.broker import FolderTransport
+from tests.faults.redis_server import RedisServer
+from worker.runtime.broker import FolderTransport, RedisTransport
 
 
 def test_a_file_that_is_no_message_is_dropped_with_one_line(
@@ -27,3 +31,17 @@ def test_a_file_that_is_no_message_is_dropped_with_one_line(
     assert list((tmp_path / "messages").iterdir()) == []
     assert len(caplog.messages) == len(garbage)
     assert all("\n" not in line and len(line) < 200 for line in caplog.messages)
+
+
+def test_a_redis_that_refuses_to_write_is_asked_again_as_one_that_is_away(tmp_path: Path) -> None:
+    with (
+        RedisServer(tmp_path) as server,
+        Connection(f"redis://127.0.0.1:{server.port}/0", transport=RedisTransport) as connection,
+        connection.SimpleQueue("io") as queue,
+    ):
+        server.ask("CONFIG", "SET", "min-replicas-to-write", 1)  # as with a full disk
+        with pytest.raises(connection.connection_errors, match="NOREPLICAS"):
+            queue.get(timeout=10)
+        server.ask("CONFIG", "SET", "min-replicas-to-write", 0)
+        queue.put("wake up")
+        assert queue.get(timeout=10).payload == "wake up"
