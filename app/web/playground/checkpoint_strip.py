@@ -12,7 +12,7 @@ from starlette.responses import Response
 from app.registry.adapters import service as adapters
 from app.registry.db import Session
 from app.registry.errors import InvalidInput, NotFound
-from app.registry.renders import checkpoint_strips, drafts, listing, service
+from app.registry.renders import checkpoint_strips, listing
 from app.registry.renders.models import Render
 from app.registry.renders.service import RenderRequest
 from app.web.forms import SentForm
@@ -22,14 +22,13 @@ from app.web.playground.strip import (
     PLACE,
     PlannedStrip,
     RowPlace,
-    StripFragment,
     StripImage,
     StripView,
+    polled_strip,
     queue_strip,
     strip_view,
 )
 from app.web.state import Id, State
-from app.web.templates import render_fragment
 
 router = APIRouter(include_in_schema=False)
 
@@ -76,12 +75,7 @@ def _request(session: Session, form: PlayForm, place: int | None) -> RenderReque
 @router.get("/renders/{render_id}/checkpoints")
 def show_strip(render_id: Id, state: State, place: RowPlace) -> Response:
     """Show a strip of checkpoints; polls until it is finished. `place`: the row in the form."""
-    with state.database.read() as session:
-        render = service.get_render(session, render_id)
-        if drafts.is_replaced(session, render):
-            return Response(status_code=204)
-        fragment = StripFragment(_view(session, render, place))
-    return render_fragment("playground/_strip_polled.html", fragment)
+    return polled_strip(state, render_id, partial(_view, place=place))
 
 
 def _view(session: Session, render: Render, place: int) -> StripView:

@@ -236,11 +236,18 @@ def _request(
 @router.get("/renders/{render_id}/strip")
 def show_strip(render_id: Id, state: State, place: Places) -> Response:
     """Show a strip; polls until it is finished. `place`: the rows of its adapters in the form."""
+    return polled_strip(state, render_id, partial(_view, places=place))
+
+
+def polled_strip(
+    state: State, render_id: int, show: Callable[[Session, Render], StripView]
+) -> Response:
+    """The strip of a render as `show` makes it; nothing once a newer one has replaced it."""
     with state.database.read() as session:
         render = service.get_render(session, render_id)
         if drafts.is_replaced(session, render):
             return Response(status_code=204)
-        fragment = StripFragment(_view(session, render, place))
+        fragment = StripFragment(show(session, render))
     return render_fragment("playground/_strip_polled.html", fragment)
 
 
