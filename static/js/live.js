@@ -6,9 +6,13 @@
   const slot = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
   let timer = 0;
   let note = "";
+  let asked = ""; // what the last redraw starts from
 
   const play = () => document.getElementById("play-form");
   const isLive = () => Boolean(play().querySelector("[data-live]:checked") && document.getElementById("prompt").value.trim());
+
+  // the adapters and the image to start from: an image of others would be one of settings that are gone
+  const subjects = () => [...play().querySelectorAll("[name^=adapter-], [name=source]")].map((field) => field.value).join();
 
   function mark(text) {
     note = text;
@@ -48,6 +52,11 @@
 
   document.addEventListener("htmx:configRequest", (event) => {
     if (event.detail.parameters.slot !== undefined) event.detail.parameters.slot = slot;
+    if (event.target.id === "live-redraw") asked = subjects();
+  });
+  document.addEventListener("htmx:beforeOnLoad", (event) => {
+    // nothing of a late answer is used, or its address would bring them back
+    if (event.target.id === "live-redraw" && asked !== subjects()) event.preventDefault();
   });
 
   document.addEventListener("submit", (event) => {

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 
 import pytest
-from playwright.sync_api import Page, expect
+from playwright.sync_api import Page, Route, expect
 
 from app.registry.renders import service
 from tests import fake_workers
@@ -51,8 +51,7 @@ def test_an_image_is_dropped_changed_with_the_arrow_keys_and_removed(
     )
     page.evaluate(GIVE, ["paste", list(make_png(2, (90, 60)))])
     expect(panel).to_contain_text("90 × 60")
-    with page.expect_response("**/play/live"):  # a later answer would change the address again
-        panel.get_by_label("Strength", exact=True).press("ArrowUp")
+    panel.get_by_label("Strength", exact=True).press("ArrowUp")
     expect(panel.get_by_label("Strength", exact=True)).to_have_value("0.56")
     page.evaluate(GIVE, ["drop", [1, 2, 3]])
     expect(panel.get_by_role("alert")).to_contain_text("This is not an image")
@@ -61,3 +60,25 @@ def test_an_image_is_dropped_changed_with_the_arrow_keys_and_removed(
     expect(slider).to_have_count(0)
     expect(panel.locator("summary")).to_be_focused()
     expect(page).not_to_have_url(re.compile("source="))
+
+
+def test_a_redraw_that_is_answered_too_late_does_not_bring_the_image_back(
+    live: Live, page: Page
+) -> None:
+    fake_workers.adapter(live.state)
+    page.goto("/play?adapter=chalk:0.5&prompt=a+castle&seed=7")
+    page.evaluate(GIVE, ["drop", list(make_png(1))])
+    held: list[Route] = []
+    page.route("**/play/live", lambda route: held.append(route))
+    with page.expect_request("**/play/live"):
+        page.get_by_role("slider", name="Strength").press("ArrowLeft")
+    page.get_by_role("button", name="Remove the image to start from").click()
+    expect(page).not_to_have_url(re.compile("source="))
+    with page.expect_response("**/play/live"):
+        held[0].continue_()
+    page.unroute("**/play/live")
+    page.get_by_role("slider", name="Weight of Chalk").press("ArrowRight")
+    expect(page).to_have_url(re.compile(r"chalk%3A0\.55&prompt=a\+castle&seed=7$"))
+    with live.database.read() as session:
+        late, redraw = service.get_render(session, 2), service.get_render(session, 4)
+    assert (late.strength, redraw.strength) == (0.55, None)

@@ -16,10 +16,9 @@ from app.registry.renders import checkpoint_strips, listing
 from app.registry.renders.models import Render
 from app.registry.renders.service import RenderRequest
 from app.web.forms import SentForm
-from app.web.playground.forms import PlayForm
+from app.web.playground.forms import PLACE, PlayForm
 from app.web.playground.stack import StackView, look_up
 from app.web.playground.strip import (
-    PLACE,
     PlannedStrip,
     RowPlace,
     StripImage,

@@ -27,6 +27,7 @@ from app.web.playground.adapter_rows import (
 from worker.core.words import SamplerName
 
 ROW = re.compile(r"adapter-(\d{1,3})")
+PLACE = re.compile(r"\d{1,3}", re.ASCII)  # of a row
 PUT = re.compile(r"(\d{1,3})=(.+)")
 MAX_PUT = 300  # characters of it
 BLEND = "blend"  # the sum of the weights is held while one of them moves
@@ -95,7 +96,7 @@ class PlayForm:
         """
         rows = list(self.stack)
         place = change.get("drop", "")
-        if place.isascii() and place.isdigit() and int(place) < len(rows):
+        if PLACE.fullmatch(place) and int(place) < len(rows):
             del rows[int(place)]
         elif put := PUT.fullmatch(change.get("put", "")[:MAX_PUT]):
             if int(put[1]) < len(rows):

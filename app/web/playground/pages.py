@@ -199,7 +199,8 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
         return whole_page(request, state, form)
     with state.database.read() as session:
         context = play_page(session, form, before=before)
-    context = replace(context, keeps_strip="put" in texts)
+    told = context.announcement or _version_words(texts.get("chosen", ""), context.stack)
+    context = replace(context, keeps_strip="put" in texts, announcement=told)
     return with_address(render_fragment("playground/_stack_changed.html", context), form)
 
 
@@ -207,10 +208,8 @@ def _changed_words(session: Session, before: PlayForm, now: list[StackView]) -> 
     """A sentence on what was added to the stack or removed from it; empty if nothing was."""
     known = [row.slug for row in before.stack]
     for item, old in zip(now, before.stack, strict=False):
-        if item.adapter and item.row.reference != old.reference and len(known) == len(now):
-            return (
-                f"{item.label}, {item.adapter.version_label(item.version or 0)}, is in the stack."
-            )
+        if item.row.reference != old.reference and len(known) == len(now):
+            return _in_stack(item)
     for item in now:
         if item.row.slug not in known:
             return f"{item.label} is added with weight {item.row.weight}."
@@ -220,6 +219,19 @@ def _changed_words(session: Session, before: PlayForm, now: list[StackView]) -> 
             if item.row.slug not in here:
                 return f"{item.label} is removed."
     return ""
+
+
+def _version_words(place: str, now: list[StackView]) -> str:
+    """A sentence on the version that was chosen in the row at this place; empty for none."""
+    rows = {str(number): item for number, item in enumerate(now)}
+    return _in_stack(rows[place]) if place in rows else ""
+
+
+def _in_stack(item: StackView) -> str:
+    """A sentence on the version of a row; empty if its adapter is not here."""
+    if item.adapter is None:
+        return ""
+    return f"{item.label}, {item.adapter.version_label(item.version or 0)}, is in the stack."
 
 
 @router.post("/play/stack/find")

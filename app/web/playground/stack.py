@@ -9,6 +9,8 @@ from app.registry.adapters import fitting
 from app.registry.adapters import service as adapters
 from app.registry.adapters.fitting import AdapterAndVersion, BaseKind
 from app.registry.adapters.models import Adapter
+from app.registry.adapters.service import AdapterSummary
+from app.registry.adapters.versions.names import VersionNames, names_of
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
 from app.registry.db import Session
@@ -26,7 +28,7 @@ class StackView:
 
     Its weight is filled in. `usual_weight`: that of the version. `misfit` says why it does not fit
     the base model; empty if it fits. `has_text_encoder`: False if it is known to have no layers in
-    the text encoders.
+    the text encoders. `versions`: references to choose from, with their labels; empty: only one.
     """
 
     row: AdapterRow
@@ -39,6 +41,7 @@ class StackView:
     text_error: str = ""
     has_text_encoder: bool = True
     block_errors: Mapping[str, str] = field(default_factory=dict)
+    versions: Sequence[tuple[str, str]] = ()
 
     @property
     def label(self) -> str:
@@ -82,7 +85,8 @@ def look_up(
         base = service.usual_base(session, used) or base_models.find_base_model(session, None)
         base_kind = fitting.kind_of_base(base) if used else None
     made = [pair for pair in found if not isinstance(pair, str)]
-    covers = {each.adapter.key: each.covers for each in _summarize_adapters(session, made)}
+    summaries = {each.adapter.key: each for each in _summarize_adapters(session, made)}
+    names = names_of(session, (key for key, one in summaries.items() if one.version_count > 1))
     kinds = iter(fitting.kinds(session, made, known=bases))
     rows = []
     for index, (row, pair) in enumerate(zip(form.stack, found, strict=True)):
@@ -96,7 +100,7 @@ def look_up(
             continue
         adapter, version = pair
         misfit = fitting.misfit(adapter, next(kinds), base, bases)
-        cover = next(iter(covers.get(adapter.key, [])), None)
+        cover = next(iter(summaries[adapter.key].covers), None)
         usual = version.usual_weight
         row = row if row.weight is not None else replace(row, weight=f"{usual:g}")
         rows.append(
@@ -111,9 +115,26 @@ def look_up(
                 text_error,
                 has_text_encoder=version.config.get("train_text_encoder") is not False,
                 block_errors=block_errors,
+                versions=_versions(row, summaries[adapter.key], names.get(adapter.key)),
             )
         )
     return CheckedStack(rows, bases, base, base_kind)
+
+
+def _versions(
+    row: AdapterRow, summary: AdapterSummary, names: VersionNames | None
+) -> list[tuple[str, str]]:
+    """References to the versions of an adapter with their labels; none if it has one."""
+    if names is None:
+        return []
+    label = summary.adapter.version_label
+    numbers = list(names.numbers)
+    if isinstance(row.version, int) and row.version not in numbers:
+        numbers.append(row.version)  # of many, an old one
+    named = [(alias, f"{alias}, {label(number)}") for alias, number in names.aliases.items()]
+    named += [(str(number), label(number)) for number in numbers]
+    in_use = f"{label(summary.version.version)}, in use"
+    return [(row.slug, in_use), *((f"{row.slug}@{name}", words) for name, words in named)]
 
 
 def find_version(session: Session, row: AdapterRow) -> AdapterAndVersion | str:

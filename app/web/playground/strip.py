@@ -23,7 +23,7 @@ from app.registry.renders.models import Render, RenderImage
 from app.registry.renders.service import RenderRequest
 from app.registry.renders.strips import square_weights, usual_weights, vary
 from app.web.forms import SentForm
-from app.web.playground.forms import MAX_ROWS, PlayForm, read_form
+from app.web.playground.forms import MAX_ROWS, PLACE, PlayForm, read_form
 from app.web.playground.live import SLOT
 from app.web.playground.result_view import progress_of
 from app.web.playground.stack import StackView, look_up
@@ -35,7 +35,6 @@ router = APIRouter(include_in_schema=False)
 
 STRIP_SLOT = "{slot}-strip"  # beside the live redraws of the same tab
 FALLBACK_SLOT = "strip"  # of browsers without scripts, which wait for the page of the render
-PLACE = re.compile(r"\d{1,3}", re.ASCII)
 PAIR = re.compile(r"(\d{1,3})-(\d{1,3})", re.ASCII)
 
 RowPlace = Annotated[int, Query(ge=0, le=MAX_ROWS)]

@@ -116,7 +116,7 @@ def test_a_checkpoint_is_put_into_the_stack_and_the_strip_stays(
     trained(state)
     form = filled(client, CHALK) | {"put": "0=chalk-run-1@20"}
     answer = client.post("/play/stack", data=form, headers=FRAGMENT)
-    assert 'name="adapter-0" value="chalk-run-1@20"' in answer.text
+    assert '<option value="chalk-run-1@20" selected>step 20</option>' in answer.text
     assert "Chalk, step 20, is in the stack." in answer.text
     assert 'id="strip-panel"' not in answer.text
     assert "adapter=chalk-run-1%4020%3A0.8" in answer.headers["hx-replace-url"]
@@ -124,6 +124,7 @@ def test_a_checkpoint_is_put_into_the_stack_and_the_strip_stays(
         answer = client.post("/play/stack", data=form | {"put": put}, headers=FRAGMENT)
         assert answer.status_code == 200
         assert "chalk-run" not in answer.text.partition("adapter-cover")[0]
+        assert "chalk-run-1@" not in answer.text.partition("add-adapter")[0]
 
 
 def test_an_image_of_a_strip_has_at_most_eight_adapters_and_null_leaves_one_out(

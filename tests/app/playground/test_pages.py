@@ -249,6 +249,8 @@ def test_the_stack_changes_without_scripts_and_keeps_what_was_typed(
     assert 'name="adapter-0" value="night"' in removed.text
     assert "adapter-1" not in removed.text
     assert "+ chalkboard" in removed.text
+    far = client.post("/play/stack", data=fields | {"drop": "9" * 5_000}, headers=FRAGMENT)
+    assert far.status_code == 200
 
 
 @pytest.fixture
@@ -330,12 +332,37 @@ def test_the_picker_shows_an_adapter_and_adds_one_of_its_versions(
             data=sent | {"add": "chalk", "version-chalk": named},
             headers=FRAGMENT,
         ).text
-        assert f'name="adapter-0" value="{reference}"' in added
+        assert f'<option value="{reference}" selected>' in added
         assert "Chalk is added with weight 1.</p>" in added
     dropped = client.post(
         "/play/stack", data=sent | {"adapter-0": "chalk", "drop": "0"}, headers=FRAGMENT
     )
     assert "Chalk is removed.</p>" in dropped.text
+
+
+def test_a_row_of_the_stack_takes_another_version(client: TestClient, state: AppState) -> None:
+    adapter = fake_workers.adapter(state)
+    assert form_of(client.get("/play?adapter=chalk").text, "play-form")["adapter-0"] == "chalk"
+    with state.database.write() as session:
+        for number in range(25):
+            new = NewVersion("Chalk", "sd1", f"{number:064}", 5, 8, 8.0, base_model_id=1)
+            version = publish(session, new, adapter_id=adapter.key)
+            if number == 1:
+                aliases.set_alias(session, version, "best")
+    page = client.get("/play?adapter=chalk@2:0.4").text
+    names = page.partition('aria-label="Version of Chalk"')[2].partition("</select>")[0]
+    assert '<option value="chalk">version 26, in use</option>' in names
+    assert '<option value="chalk@best">best, version 3</option>' in names
+    assert '<option value="chalk@2" selected>version 2</option>' in names  # not of the newest 20
+    sent = form_of(page, "play-form") | {"adapter-0": "chalk@best"}
+    changed = client.post("/play/stack", data=sent | {"chosen": "0"}, headers=FRAGMENT)
+    assert "Chalk, version 3, is in the stack.</p>" in changed.text
+    assert changed.headers["hx-replace-url"] == "/play?adapter=chalk%40best%3A0.4"
+    for place in ("1", "x", "9" * 5_000):
+        again = client.post("/play/stack", data=sent | {"chosen": place}, headers=FRAGMENT)
+        assert "is in the stack" not in again.text
+    client.post("/play", data=sent | {"prompt": "x"})  # without scripts, with no request before
+    assert [(used.version, used.weight) for used in renders_of(state)[1].stack] == [(3, 0.4)]
 
 
 def test_a_blend_stays_chosen_and_what_is_shown_is_rendered(
