@@ -10,7 +10,15 @@ from app.registry.adapters.models import (
     AdapterVersion,
 )
 from app.registry.base_models.models import BaseModel, BasePrecision, BaseSpeed
-from app.registry.datasets.models import CaptionRevision, Dataset, DatasetVersion, Image
+from app.registry.datasets.models import (
+    CaptionRevision,
+    Dataset,
+    DatasetEdit,
+    DatasetVersion,
+    Image,
+    ImageCaption,
+    ImageMeasure,
+)
 from app.registry.deletion.models import ErasedHash
 from app.registry.integrity.models import BlobCheck
 from app.registry.jobs.models import Event, IoJob
@@ -39,12 +47,15 @@ __all__ = [
     "CaptionRevision",
     "Checkpoint",
     "Dataset",
+    "DatasetEdit",
     "DatasetVersion",
     "ErasedHash",
     "Event",
     "Grid",
     "GridCell",
     "Image",
+    "ImageCaption",
+    "ImageMeasure",
     "IoJob",
     "LoginSession",
     "MetricChunk",

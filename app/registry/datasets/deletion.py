@@ -13,8 +13,8 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.adapters.models import AdapterVersion
 from app.registry.datasets import pinned
-from app.registry.datasets.models import CaptionRevision, Dataset, DatasetVersion, Image
-from app.registry.db import in_chunks
+from app.registry.datasets.image_rows import delete_image_rows
+from app.registry.datasets.models import Dataset, DatasetVersion, Image
 from app.registry.deletion.freeing import Deletion
 from app.registry.errors import Conflict, NotFound
 from app.registry.paging import page_count
@@ -199,15 +199,10 @@ def _runs_of(session: Session, dataset_id: int) -> list[int | None]:
 
 
 def _delete_image_rows(session: Session, images: Sequence[Image], deletion: Deletion) -> None:
-    for chunk in in_chunks(image.key for image in images):
-        of_images = col(CaptionRevision.image_id).in_(chunk)
-        captions = session.exec(select(CaptionRevision.caption).where(of_images))
-        deletion.captions |= {pinned.caption_hash(caption) for caption in captions}
-        session.connection().execute(sa.delete(CaptionRevision).where(of_images))
+    captions = delete_image_rows(session, images)
+    deletion.captions |= {pinned.caption_hash(caption) for caption in captions}
     for image in images:
         deletion.files |= {image.sha256, image.clean_sha256, image.thumbnail_sha256}
-        session.delete(image)
-    session.flush()
 
 
 def _delete_or_keep_runs(

@@ -3,11 +3,19 @@
 from __future__ import annotations
 
 import pytest
-from sqlmodel import select
+from sqlmodel import Session, select
 
 from app.registry.adapters.models import AdapterFile
 from app.registry.datasets import deletion, service
-from app.registry.datasets.models import CaptionRevision, Dataset, DatasetVersion, Image
+from app.registry.datasets.models import (
+    CaptionRevision,
+    Dataset,
+    DatasetEdit,
+    DatasetVersion,
+    Image,
+    ImageCaption,
+    ImageMeasure,
+)
 from app.registry.datasets.pinned import pin_version
 from app.registry.deletion import latents
 from app.registry.errors import Conflict, NotFound
@@ -29,18 +37,56 @@ def images_of(registry: Registry, dataset: Dataset) -> list[Image]:
         return service.list_images(session, dataset.key)
 
 
+def add_workbench_rows(session: Session, image: Image) -> None:
+    """A second caption, an edit and a measure of this image."""
+    session.add(ImageCaption(image_id=image.key, kind="short", caption=SECRET))
+    measure = {"clean_sha256": image.clean_sha256, "measure_version": 1}
+    session.merge(ImageMeasure(**measure, sharpness=1.0))
+    before = [{"image_id": image.key, "before": {"caption": SECRET}, "after": {"caption": ""}}]
+    edit = DatasetEdit(
+        dataset_id=image.dataset_id, action="replace", settings={}, changed=1, before=before
+    )
+    session.add(edit)
+    session.flush()
+    service.caption_image(session, image.key, f"{SECRET} once more")
+    newest = select(CaptionRevision).where(CaptionRevision.image_id == image.key)
+    for revision in session.exec(newest).all():
+        revision.edit_id = edit.key
+
+
+def test_an_image_leaves_the_edits_that_it_was_part_of(registry: Registry) -> None:
+    dataset = registry.dataset()
+    first, second = images_of(registry, dataset)[:2]
+    with registry.database.write() as session:
+        before = [{"image_id": image.key, "before": {}, "after": {}} for image in (first, second)]
+        session.add(
+            DatasetEdit(
+                dataset_id=dataset.key, action="replace", settings={}, changed=2, before=before
+            )
+        )
+        service.delete_image(session, first.key)
+    registry.delete(lambda session: deletion.delete_image(session, first.key))
+    with registry.database.read() as session:
+        (edit,) = session.exec(select(DatasetEdit)).all()
+        assert [row["image_id"] for row in edit.before] == [second.key]
+
+
 def test_nothing_is_left_of_a_dataset(registry: Registry) -> None:
     dataset = registry.dataset()
     with registry.database.write() as session:
         for image in service.list_images(session, dataset.key):
             service.caption_image(session, image.key, f"{SECRET} again")
+            add_workbench_rows(session, image)
     with pytest.raises(Conflict, match=r"“Cats” is not deleted. Delete it first"):
         registry.delete(lambda session: deletion.delete_dataset(session, dataset.key))
     put_away(registry, dataset)
     freed = registry.delete(lambda session: deletion.delete_dataset(session, dataset.key))
     assert (freed.goes, freed.stays, freed.files) == (("3 images",), (), 3)
     with registry.database.read() as session:
-        for table in (Dataset, DatasetVersion, Image, CaptionRevision):
+        for table in (
+            *(Dataset, DatasetVersion, Image, CaptionRevision),
+            *(DatasetEdit, ImageCaption, ImageMeasure),
+        ):
             assert session.exec(select(table)).all() == []
     assert SECRET not in registry.texts()
     assert registry.size() == 0

@@ -17,6 +17,7 @@ NO_BLOBS = {
     "blob_check.sha256",
     "erased_hash.sha256",
     "image.sha256",
+    "image_measure.clean_sha256",
     "login_session.token_sha256",
     "thumbnail.sha256",
 }
