@@ -1,0 +1,109 @@
+"""Takes words out of captions that must not be named: the style and its trigger word.
+
+What a caption names does not bind to the trigger word, so a caption says what an image shows and
+nothing of how it is drawn.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+STYLE_WORDS: tuple[str, ...] = (
+    "style", "art style", "artwork", "illustration", "painting", "drawing", "sketch", "rendering",
+    "cartoon", "anime", "watercolor", "watercolour", "oil painting", "acrylic painting", "gouache",
+    "ink drawing", "ink style", "line art", "pencil drawing", "pencil sketch", "charcoal drawing",
+    "chalk drawing", "woodcut", "linocut", "engraving", "etching", "screen print", "pixel art",
+    "vector art", "digital art", "3d render", "low poly", "flat design", "minimalist", "stylized",
+    "stylised", "hand-drawn", "monochrome", "black and white",
+)  # fmt: skip
+"""The words for media and manners that vision models like to name; a person can edit the list.
+
+Words that are subjects too, such as “ink” and “pencil”, stand here only with their medium.
+"""
+
+MAX_WORDS = 200
+MAX_WORD_LENGTH = 80
+GAP = "\0"  # where words were taken out, until the text is tidied
+MADE = r"(?:\s*\b(?:drawn|painted|rendered|done|made|depicted|illustrated))?"
+ARTICLE = r"(?:\b(?:an?|the|this)\s+)?"
+FILLERS = r"(?:(?:very|simple|detailed|beautiful|colorful|stylized|vintage|modern)\s+)*"
+LEFT_ALONE = re.compile(
+    r"(?:an?|the|this|in|with|of|and|as|on|by|is|are|it|at|,|\W)*", re.IGNORECASE
+)
+"""What is left of a clause that said nothing else."""
+
+LOOSE_END = re.compile(r"\s+(?:in|with|of|and|as|by|an?|the)(?=\s*(?:[,.;:!?]|$))", re.IGNORECASE)
+
+
+@dataclass(frozen=True)
+class Cleaned:
+    """A caption, and the words that were taken out of it."""
+
+    text: str
+    removed: tuple[str, ...] = ()
+
+
+def parse_words(text: str) -> tuple[str, ...]:
+    """The words of a list separated by commas or lines, each once, in order."""
+    words = (" ".join(part.split()) for part in re.split(r"[,\n]", text))
+    return _distinct(word for word in words if word)
+
+
+def remove_words(caption: str, words: Iterable[str]) -> Cleaned:
+    """The caption without these words and phrases; case and plurals do not matter.
+
+    “a watercolor painting of a fox, ink style” without watercolor, painting, ink and style is “a
+    fox”. A clause that said nothing else goes as a whole.
+    """
+    phrases = [word for word in words if word.strip()]
+    if not phrases or not caption:
+        return Cleaned(caption)
+    name = _alternatives(phrases)
+    found = _distinct(match.group() for match in re.finditer(name, caption, re.IGNORECASE))
+    if not found:
+        return Cleaned(caption)
+    several = rf"{name}(?:[\s-]+(?:and\s+)?{name})*"
+    text = caption
+    for pattern in (
+        rf"{ARTICLE}{FILLERS}{several}\s+(?:of|showing|depicting)\s+",  # a drawing of …
+        rf"{MADE}\s*\b(?:in|with|as|using)\s+{ARTICLE}{FILLERS}{several}",  # … in an ink style
+    ):
+        text = re.sub(pattern, " ", text, flags=re.IGNORECASE)
+    text = re.sub(several, GAP, text, flags=re.IGNORECASE)
+    text = re.sub(rf"\b([Aa])n?\s+{GAP}\s*(?=(\w))", _fitting_article, text).replace(GAP, " ")
+    return Cleaned(_tidied(text), found)
+
+
+def _distinct(words: Iterable[str]) -> tuple[str, ...]:
+    found: dict[str, str] = {}
+    for word in words:
+        found.setdefault(word.casefold(), word)
+    return tuple(found.values())
+
+
+def _alternatives(phrases: Sequence[str]) -> str:
+    """A pattern of any of these phrases as whole words, the longest first."""
+    longest = sorted({phrase.strip() for phrase in phrases}, key=len, reverse=True)
+    parts = (r"[\s-]+".join(map(re.escape, re.split(r"[\s-]+", phrase))) for phrase in longest)
+    return rf"(?<![\w])(?:{'|'.join(parts)})(?:e?s)?(?![\w])"
+
+
+def _tidied(text: str) -> str:
+    """The text without empty clauses, doubled marks and loose ends."""
+    clauses = re.split(r"([,.;:!?]+)", text)
+    kept = ""
+    for clause, mark in zip(clauses[::2], [*clauses[1::2], ""], strict=True):
+        if LEFT_ALONE.fullmatch(clause.strip()):
+            if kept and mark[:1] in (".", "!", "?"):
+                kept = kept.rstrip(" .,;:!?") + mark
+            continue
+        kept += clause + mark
+    kept = LOOSE_END.sub("", " ".join(kept.split()))
+    kept = re.sub(r"\s+([,.;:!?])", r"\1", kept)
+    return kept.strip(" ,;:")
+
+
+def _fitting_article(match: re.Match[str]) -> str:
+    return match.group(1) + ("n " if match.group(2).lower() in "aeiou" else " ")

@@ -1,0 +1,1 @@
+"""Models on servers: an Ollama server, or any with OpenAI's chat completions."""
