@@ -43,9 +43,7 @@ def run(arguments: Namespace, settings: Settings) -> int:
         print(error.detail, file=sys.stderr)
         return 1
     finally:
-        state.decoder.close()
-        state.wakeups.close()
-        state.database.dispose()
+        state.close()
     return 0 if every else 1
 
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from app.cli.adapter_files.arguments import TOOLS, tool_parser
+from app.cli.datasets.arguments import add_actions
 from app.registry.actor import set_process_actor
 from app.registry.errors import AppError, UnusableDatabase
 from app.registry.jobs.queues import Queue
@@ -189,6 +190,7 @@ def _add_registry(commands: CommandParsers) -> None:
         action="store_true",
         help="import a file even if more than a tenth of its change is lost",
     )
+    add_actions(commands.add("datasets", "List, show, export and import datasets."))
     _add_sweep(commands)
     verify = commands.add("verify", "Check the stored files, and list damaged and missing ones.")
     verify.add_argument(

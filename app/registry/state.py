@@ -24,6 +24,12 @@ class AppState:
     decoder: ImageDecoder
     wakeups: WakeUps
 
+    def close(self) -> None:
+        """Close the services."""
+        self.decoder.close()
+        self.wakeups.close()
+        self.database.dispose()
+
 
 def make_state(settings: Settings) -> AppState:
     """Create the services; the caller closes them. Removes what killed processes left."""

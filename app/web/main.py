@@ -135,9 +135,7 @@ async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
     login: Login = app.state.login
     login.end_sessions_of_other_secrets(state.database)
     yield
-    state.decoder.close()
-    state.wakeups.close()
-    state.database.dispose()
+    state.close()
 
 
 def _all_routers() -> Iterator[APIRouter]:

@@ -38,13 +38,14 @@ def commands(parser: ArgumentParser | None = None) -> dict[str, ArgumentParser]:
 
 
 def options(parser: ArgumentParser) -> set[str]:
-    """The flags of a parser that its help shows."""
-    return {
-        option
-        for action in parser._actions
-        if action.help != "==SUPPRESS==" and action.dest != "help"
-        for option in action.option_strings
-    }
+    """The flags of a parser that its help shows, and those of its actions."""
+    found = set()
+    for action in parser._actions:
+        if action.dest == "action" and isinstance(action.choices, dict):
+            found |= set().union(*map(options, action.choices.values()))
+        elif action.help != "==SUPPRESS==" and action.dest != "help":
+            found |= set(action.option_strings)
+    return found
 
 
 def documented(heading: str) -> set[str]:

@@ -1,0 +1,72 @@
+"""`brushwork datasets`: what it prints, writes and takes in, without a server."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from app.cli.main import main
+from app.registry.config import Settings
+from app.registry.datasets import pinned, service, uploads
+from app.registry.state import make_state
+from app.registry.uploads import UploadedFile
+
+pytestmark = pytest.mark.usefixtures("no_surroundings")
+Png = Callable[..., bytes]
+
+
+@pytest.fixture
+def boats(data_dir: Path, tmp_path: Path, png: Png) -> Path:
+    """A data folder whose dataset “Boats” has two images, one captioned, and a pinned version."""
+    state = make_state(Settings(data_dir=data_dir))
+    with state.database.write() as session:
+        dataset = service.create_dataset(session, "Boats", trigger_word="boatish")
+    for name, content in (("one.png", png(1)), ("one.txt", b"a boat"), ("two.png", png(2))):
+        (tmp_path / name).write_bytes(content)
+    files = [UploadedFile(name, tmp_path / name) for name in ("one.png", "one.txt", "two.png")]
+    uploads.receive(state, dataset.key, files)
+    with state.database.write() as session:
+        pinned.pin_version(session, dataset)
+    state.close()
+    return data_dir
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
+    """What a command prints; its errors if it fails."""
+    assert main(["datasets", *words]) == code
+    output = capsys.readouterr()
+    return output.err if code else output.out
+
+
+def test_it_lists_datasets(boats: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    folder = ["--data-dir", str(boats)]
+    assert said(capsys, "list", *folder).split() == [
+        *("boats", "1", "of", "2", "captioned", "boatish", "Boats")
+    ]
+    assert said(capsys, *folder, "list", "cars") == "No dataset matches.\n"
+    (found,) = json.loads(said(capsys, "list", "boat", "--json", *folder))
+    assert (found["slug"], found["image_count"], found["run_count"]) == ("boats", 2, 0)
+
+
+def test_it_shows_images_captions_and_versions(
+    boats: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ["--data-dir", str(boats)]
+    lines = said(capsys, "show", "boats", *folder).splitlines()
+    assert lines[1] == "2 images, 1 captioned; trigger word boatish"
+    assert lines[2].split() == ["one.png", "80x64", "a", "boat"]
+    assert lines[3].split() == ["two.png", "80x64", "(no", "caption)"]
+    assert lines[5].endswith("2 images     not used now")
+    found = json.loads(said(capsys, "show", "boats", "--json", *folder))
+    assert [image["caption"] for image in found["images"]] == ["a boat", ""]
+    assert [version["image_count"] for version in found["versions"]] == [2]
+
+
+def test_a_dataset_that_does_not_exist_is_an_error(
+    data_dir: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    error = said(capsys, "show", "boats", "--data-dir", str(data_dir), code=1)
+    assert error == "There is no such dataset; it may have been deleted.\n"
