@@ -12,7 +12,7 @@ import unicodedata
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any
+from typing import Any, NamedTuple
 
 from app.registry.errors import InvalidInput
 from app.registry.wording import size_text
@@ -41,6 +41,13 @@ class FileCaption:
     name: str  # as shown to users
     text: str
     folder: str = ""  # inside a metadata.jsonl: the part before the name
+
+
+class CaptionFromFile(NamedTuple):
+    """A caption and the file it came from, as shown to users."""
+
+    text: str
+    file: str
 
 
 def clean_caption(text: str) -> str:

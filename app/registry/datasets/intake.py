@@ -16,7 +16,7 @@ from typing import IO, Self
 
 from app.registry.datasets import captions
 from app.registry.datasets.archive import Archive, ArchiveRefused, Member, MemberRefused, is_clutter
-from app.registry.datasets.captions import CaptionRefused, FileCaption
+from app.registry.datasets.captions import CaptionFromFile, CaptionRefused, FileCaption
 from app.registry.datasets.images import MAX_FILE_BYTES, TOO_BIG, ImageDecoder, ImageRefused
 from app.registry.storage.store import CHUNK, BlobStore, translate_full_disk
 from app.registry.temporary import temporary_folder
@@ -40,6 +40,7 @@ class NewImage:
     height: int
     size_bytes: int  # of the uploaded file
     caption: str | None = None
+    caption_file: str | None = None
     note: str | None = None
     small_sha256: str | None = None  # of the small thumbnail; None: the thumbnail is small enough
 
@@ -49,7 +50,7 @@ class IntakeResult:
     """The result of an upload, file by file."""
 
     accepted: list[NewImage] = field(default_factory=list)
-    captions_without_image: dict[str, str] = field(default_factory=dict)  # stem -> text
+    captions_without_image: dict[str, CaptionFromFile] = field(default_factory=dict)  # by stem
     rejected: list[tuple[str, str]] = field(default_factory=list)  # file name, reason
     repeated: list[tuple[str, str]] = field(default_factory=list)  # file name, name of its equal
 
@@ -270,13 +271,15 @@ class _Intake:
         image = self.result.accepted[index]
         if image.caption is not None and image.caption != found.text:
             return f"The image “{image.filename}” already has a caption from another file."
-        self.result.accepted[index] = replace(image, caption=found.text)
+        self.result.accepted[index] = replace(image, caption=found.text, caption_file=found.source)
         return None
 
     def _keep_caption(self, found: _FoundCaption) -> str | None:
         if found.stem.casefold() in self._refused_stems:
             return f"Its image “{found.stem}” was refused."
-        self.result.captions_without_image.setdefault(found.stem, found.text)
+        self.result.captions_without_image.setdefault(
+            found.stem, CaptionFromFile(found.text, found.source)
+        )
         return None
 
 

@@ -8,10 +8,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
-from app.registry.datasets.captions import CaptionRefused, clean_caption
+from app.registry.datasets.caption_writes import BY_HAND, CaptionOrigin, from_file, write_caption
+from app.registry.datasets.captions import CaptionFromFile, CaptionRefused, clean_caption
 from app.registry.datasets.image_pages import image_query
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.models import CaptionRevision, Dataset, Image
+from app.registry.datasets.models import Dataset, Image
 from app.registry.db import utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.integrity import findings
@@ -22,6 +23,7 @@ from app.registry.thumbnails.models import Thumbnail
 
 COLLAGE = 4
 MAX_REPEATS = 100
+NOT_OF_THE_ROW = frozenset({"caption", "caption_file", "small_sha256"})  # fields of a NewImage
 
 
 @dataclass(frozen=True)
@@ -256,23 +258,23 @@ def _add_image(session: Session, dataset_id: int, new: NewImage) -> AddedImage:
             existing.clean_sha256, existing.thumbnail_sha256 = clean, thumbnail
             thumbnails.save(session, [made])
         if new.caption and not existing.caption:
-            _write_caption(session, existing, new.caption)
+            write_caption(session, existing, new.caption, from_file(new.caption_file))
         session.add(existing)
         return AddedImage(existing, duplicate=not was_deleted)
     image = Image(
         dataset_id=dataset_id,
-        **{k: v for k, v in vars(new).items() if k not in ("caption", "small_sha256")},
+        **{k: v for k, v in vars(new).items() if k not in NOT_OF_THE_ROW},
     )
     session.add(image)
     session.flush()
     thumbnails.save(session, [made])
     if new.caption:
-        _write_caption(session, image, new.caption)
+        write_caption(session, image, new.caption, from_file(new.caption_file))
     return AddedImage(image, duplicate=False)
 
 
 def caption_by_stem(
-    session: Session, dataset_id: int, captions: dict[str, str]
+    session: Session, dataset_id: int, captions: dict[str, CaptionFromFile]
 ) -> dict[str, Image]:
     """Assign captions to uncaptioned images of the same name; return the images found."""
     by_stem: dict[str, Image] = {}
@@ -284,12 +286,17 @@ def caption_by_stem(
             continue
         found[stem] = by_stem[stem]
         if not found[stem].caption:
-            _write_caption(session, found[stem], caption)
+            write_caption(session, found[stem], caption.text, from_file(caption.file))
     return found
 
 
 def caption_image(
-    session: Session, image_id: int, caption: str, *, seen_version: int | None = None
+    session: Session,
+    image_id: int,
+    caption: str,
+    *,
+    seen_version: int | None = None,
+    origin: CaptionOrigin = BY_HAND,
 ) -> Image:
     """Change a caption and keep the old one as a revision.
 
@@ -309,7 +316,7 @@ def caption_image(
             "save again to replace theirs.",
             fields={"caption": image.caption, "caption_version": str(image.caption_version)},
         )
-    _write_caption(session, image, caption)
+    write_caption(session, image, caption, origin)
     return image
 
 
@@ -331,13 +338,6 @@ def _store_image(session: Session, image: Image) -> Image:
     session.add(image)
     session.flush()
     return image
-
-
-def _write_caption(session: Session, image: Image, caption: str) -> None:
-    image.caption = caption
-    image.caption_version += 1
-    session.add(image)
-    session.add(CaptionRevision(image_id=image.key, version=image.caption_version, caption=caption))
 
 
 def delete_image(session: Session, image_id: int) -> Image:

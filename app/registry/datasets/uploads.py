@@ -42,7 +42,7 @@ def receive(state: AppState, dataset_id: int, uploads: Sequence[UploadedFile]) -
     rejected = [RejectedFile(filename, reason) for filename, reason in taken.rejected]
     with state.database.write() as session:
         accepted = service.add_images(session, dataset_id, taken.accepted)
-        captioned = service.caption_by_stem(session, dataset_id, dict(taken.captions_without_image))
+        captioned = service.caption_by_stem(session, dataset_id, taken.captions_without_image)
     by_name = {added.image.filename: added.image for added in accepted}
     accepted += [
         AddedImage(by_name[first], duplicate=True)

@@ -214,7 +214,7 @@ def test_captions_in_another_folder_find_the_only_picture_of_that_name(upload: U
     )
 
     assert captions(result) == {"a.png": "red"}
-    assert result.captions_without_image == {"z": "?"}
+    assert result.captions_without_image == {"z": ("?", "z.txt")}
 
 
 def test_a_caption_that_could_mean_two_pictures_is_refused(upload: Upload) -> None:
@@ -231,6 +231,7 @@ def test_a_second_caption_is_refused_and_the_first_kept(upload: Upload) -> None:
     result = upload({"a.png": RED, "a.txt": b"one", "a.caption": b"two"})
 
     assert captions(result) == {"a.png": "one"}
+    assert result.accepted[0].caption_file == "a.txt"
     assert result.rejected == [
         ("a.caption", "The image “a.png” already has a caption from another file.")
     ]
@@ -240,7 +241,7 @@ def test_captions_without_a_picture_are_handed_back_by_stem(upload: Upload) -> N
     result = upload({"Later.txt": "schön".encode(), "empty.txt": b" \n"})
 
     assert result.accepted == []
-    assert result.captions_without_image == {"Later": "schön"}
+    assert result.captions_without_image == {"Later": ("schön", "Later.txt")}
     assert result.rejected == []
 
 

@@ -6,6 +6,7 @@ import pytest
 from sqlmodel import select
 
 from app.registry.datasets import pinned, service
+from app.registry.datasets.captions import CaptionFromFile
 from app.registry.datasets.image_pages import cursor_of_image, list_image_page
 from app.registry.datasets.intake import NewImage
 from app.registry.db import Database
@@ -81,8 +82,8 @@ def test_every_caption_that_was_written_is_kept(database: Database) -> None:
         image = service.list_images(session, key)[0]
         service.caption_image(session, image.key, "a red fox")
         service.caption_image(session, image.key, "a red fox")
-        history = session.exec(select(CaptionRevision.caption)).all()
-    assert history == ["a fox", "a red fox"]
+        history = session.exec(select(CaptionRevision.caption, CaptionRevision.source)).all()
+    assert history == [("a fox", "import"), ("a red fox", "hand")]
 
 
 def test_two_writers_of_one_caption_do_not_overwrite_each_other(database: Database) -> None:
@@ -139,9 +140,15 @@ def test_a_dataset_a_waiting_run_uses_is_not_deleted(database: Database, ready_b
 def test_captions_that_come_later_find_their_pictures(database: Database) -> None:
     key = filled(database, None, "an owl")
     with database.write() as session:
-        found = service.caption_by_stem(session, key, {"0": "a fox", "1": "no", "9": "nobody"})
+        later = {
+            stem: CaptionFromFile(text, f"{stem}.txt")
+            for stem, text in (("0", "a fox"), ("1", "no"), ("9", "nobody"))
+        }
+        found = service.caption_by_stem(session, key, later)
         captions = [image.caption for image in service.list_images(session, key)]
+        written = session.exec(select(CaptionRevision.source, CaptionRevision.source_name)).all()
     assert set(found) == {"0", "1"}
+    assert written == [("import", None), ("import", "0.txt")]
     assert captions == ["a fox", "an owl"]
 
 
