@@ -1,0 +1,267 @@
+"""Checks captions for what keeps a style from binding to its trigger word.
+
+What every caption leaves out binds to the trigger word; what a caption names binds to that name. So
+words that stand in nearly all captions, and words for the style itself, belong out of them.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from app.registry.datasets.checks.caption_words import (
+    TRIGGER,
+    Part,
+    has_trigger,
+    parts_of,
+    words_of,
+)
+from app.registry.datasets.checks.findings import Check, CheckedCaption, Finding, Level
+from app.registry.datasets.checks.repeated import Phrase, core_of, places_of, repeated_phrases
+from app.registry.datasets.checks.style_phrases import style_phrases
+from app.registry.datasets.checks.style_words import ARTICLES, MEDIA
+from app.registry.datasets.checks.subjects import Span, subject_of
+from app.registry.wording import plural
+
+MIN_CAPTIONS = 5  # below that, a word in 80 % of the captions is chance
+REPEATED_SHARE = 0.8
+ONE_SUBJECT_SHARE = 0.8
+MAX_PHRASES = 6  # of each kind; most captions have one or two
+LEADS = frozenset({"against", "as", "by", "in", "on", "over", "with"})  # removed with the phrase
+
+
+@dataclass(frozen=True)
+class ReadCaption:
+    """A caption with its parts, and for each part the stretches that name a style."""
+
+    image_id: int
+    text: str
+    parts: list[Part]
+    styles: list[list[Span]]
+    subject: str | None
+
+
+@dataclass
+class _Phrase:
+    """A phrase with the images whose captions have it, and its spellings with what leads to it."""
+
+    core: Phrase
+    image_ids: dict[int, None]
+    spellings: Counter[str]
+
+    @property
+    def text(self) -> str:
+        """The phrase as findings show it."""
+        words = " ".join(self.core)
+        return f"in the {words}" if self.core[:2] == ("style", "of") else words
+
+
+def read_captions(
+    captions: Iterable[CheckedCaption], trigger_word: str | None
+) -> list[ReadCaption]:
+    """The captions with what the rules look at."""
+    trigger = words_of(trigger_word or "")
+    read = []
+    for caption in captions:
+        parts = parts_of(caption.text, trigger)
+        styles = [style_phrases(part, is_first=not place) for place, part in enumerate(parts)]
+        subject = subject_of(parts, styles)
+        read.append(ReadCaption(caption.image_id, caption.text, parts, styles, subject))
+    return read
+
+
+def lint_captions(captions: Sequence[ReadCaption], *, trigger_word: str | None) -> list[Finding]:
+    """The findings about these captions; empty ones are left out by the caller."""
+    one_subject = find_one_subject(captions)
+    repeated = _repeated(captions)
+    cores = [phrase.core for phrase in repeated]
+    styles = [one for one in _styles(captions) if not any(_has(core, one.core) for core in cores)]
+    found = [
+        _missing_trigger(captions, trigger_word),
+        *(_repeated_finding(phrase, captions, trigger_word) for phrase in repeated[:MAX_PHRASES]),
+        *(_style_finding(phrase, captions) for phrase in styles[:MAX_PHRASES]),
+        _same_caption(captions),
+        _no_subject(captions),
+        one_subject,
+    ]
+    return [one for one in found if one is not None]
+
+
+def _missing_trigger(captions: Sequence[ReadCaption], trigger_word: str | None) -> Finding | None:
+    if not trigger_word:
+        return None
+    lacking = [one.image_id for one in captions if not has_trigger(one.text, trigger_word)]
+    if not lacking:
+        return None
+    verb = "lacks" if len(lacking) == 1 else "lack"
+    return Finding(
+        Check.TRIGGER_WORD,
+        Level.WARNING,
+        f"{plural(len(lacking), 'caption')} {verb} the trigger word",
+        f"The style binds to “{trigger_word}” only in captions that have it.",
+        image_ids=_once(lacking),
+    )
+
+
+def _repeated(captions: Sequence[ReadCaption]) -> list[_Phrase]:
+    """The phrases in most captions, without subjects and without parts of what names a style."""
+    if len(captions) < MIN_CAPTIONS:
+        return []
+    at_least = math.ceil(REPEATED_SHARE * len(captions))
+    found = []
+    for core in repeated_phrases([one.parts for one in captions], at_least=at_least):
+        phrase, within_style, places = _Phrase(core, {}, Counter()), 0, 0
+        as_subject = 0
+        for caption in captions:
+            for part, styles in zip(caption.parts, caption.styles, strict=True):
+                for start in places_of(core, part):
+                    places += 1
+                    end = start + len(core)
+                    inside = [s for s in styles if s[0] <= start and end <= s[1]]
+                    within_style += any(core_of(part.words[slice(*s)]) != core for s in inside)
+                    _note(phrase, caption, part, inside[0] if inside else _widen(part, start, end))
+            as_subject += caption.subject is not None and core[-1].startswith(caption.subject)
+        if within_style < 0.5 * places and as_subject < 0.5 * len(captions):
+            found.append(phrase)
+    return found
+
+
+def _styles(captions: Sequence[ReadCaption]) -> list[_Phrase]:
+    """The phrases that name a style, those in most captions first."""
+    found: dict[Phrase, _Phrase] = {}
+    for caption in captions:
+        for part, styles in zip(caption.parts, caption.styles, strict=True):
+            for span in styles:
+                core = core_of(part.words[slice(*span)])
+                phrase = found.setdefault(core, _Phrase(core, {}, Counter()))
+                _note(phrase, caption, part, span)
+    return sorted(found.values(), key=lambda one: (-len(one.image_ids), one.core))
+
+
+def _note(phrase: _Phrase, caption: ReadCaption, part: Part, span: Span) -> None:
+    """Count this place of a phrase, as the caption spells it."""
+    phrase.image_ids[caption.image_id] = None
+    first, last = part.spans[span[0]], part.spans[span[1] - 1]
+    phrase.spellings[caption.text[first[0] : last[1]]] += 1
+
+
+def _widen(part: Part, start: int, end: int) -> Span:
+    """The stretch with what would be left without sense: “on a”, and “of” after a medium."""
+    if part.words[end - 1] in MEDIA and part.words[end : end + 1] == ("of",):
+        end += 1
+    place = start
+    while place and part.words[place - 1] in ARTICLES:
+        place -= 1
+    if place and part.words[place - 1] in LEADS:
+        return place - 1, end
+    return (place if place == 0 else start), end
+
+
+def _has(longer: Phrase, core: Phrase) -> bool:
+    size = len(core)
+    return any(longer[at : at + size] == core for at in range(len(longer) - size + 1))
+
+
+def _repeated_finding(
+    phrase: _Phrase, captions: Sequence[ReadCaption], trigger_word: str | None
+) -> Finding:
+    reason = (
+        "What a caption names binds to its own words, not to the trigger word. "
+        "Remove it if it belongs to the style."
+    )
+    if not trigger_word:
+        reason = (
+            "The dataset has no trigger word. If these words should call the style, make them the "
+            "trigger word; if they describe it, remove them."
+        )
+    return Finding(
+        Check.REPEATED_WORDS,
+        Level.WARNING,
+        _title(phrase, captions),
+        reason,
+        image_ids=tuple(phrase.image_ids),
+        fragments=_spellings(phrase),
+    )
+
+
+def _style_finding(phrase: _Phrase, captions: Sequence[ReadCaption]) -> Finding:
+    return Finding(
+        Check.STYLE_WORDS,
+        Level.WARNING,
+        _title(phrase, captions),
+        "It names the style, so the style binds to these words instead of the trigger word.",
+        image_ids=tuple(phrase.image_ids),
+        fragments=_spellings(phrase),
+    )
+
+
+def _title(phrase: _Phrase, captions: Sequence[ReadCaption]) -> str:
+    return f"“{phrase.text}” is in {len(phrase.image_ids):,} of {plural(len(captions), 'caption')}"
+
+
+def _spellings(phrase: _Phrase) -> tuple[str, ...]:
+    """The spellings, most common first; those that differ in case only are one."""
+    merged: dict[str, str] = {}
+    for text, _ in phrase.spellings.most_common():
+        merged.setdefault(text.lower(), text)
+    return tuple(merged.values())
+
+
+def _same_caption(captions: Sequence[ReadCaption]) -> Finding | None:
+    groups: dict[tuple[str, ...], dict[int, None]] = defaultdict(dict)
+    for one in captions:
+        if one.subject is not None:
+            words = tuple(word for part in one.parts for word in part.words if word != TRIGGER)
+            groups[words][one.image_id] = None
+    piles = tuple(tuple(ids) for ids in groups.values() if len(ids) > 1)
+    if not piles:
+        return None
+    ids = _once(image_id for pile in piles for image_id in pile)
+    same = "the same caption" if len(piles) == 1 else f"{len(piles):,} captions"
+    return Finding(
+        Check.SAME_CAPTION,
+        Level.WARNING,
+        f"{plural(len(ids), 'image')} share {same}",
+        "What differs between images with one caption has no words, so it binds to the trigger "
+        "word as well.",
+        image_ids=ids,
+        piles=piles,
+    )
+
+
+def _no_subject(captions: Sequence[ReadCaption]) -> Finding | None:
+    ids = _once(one.image_id for one in captions if one.subject is None)
+    if not ids:
+        return None
+    verb = "names" if len(ids) == 1 else "name"
+    return Finding(
+        Check.SUBJECT,
+        Level.WARNING,
+        f"{plural(len(ids), 'caption')} {verb} no subject",
+        "Without a word for what the image shows, the subject becomes part of the style.",
+        image_ids=ids,
+    )
+
+
+def find_one_subject(captions: Sequence[ReadCaption]) -> Finding | None:
+    """That nearly all captions name the same subject."""
+    if len(captions) < MIN_CAPTIONS:
+        return None
+    counted = Counter(one.subject for one in captions if one.subject)
+    for subject, count in counted.most_common(1):
+        if count >= ONE_SUBJECT_SHARE * len(captions):
+            return Finding(
+                Check.ONE_SUBJECT,
+                Level.WARNING,
+                f"{count:,} of {plural(len(captions), 'caption')} are about “{subject}”",
+                "A style is learned from different subjects; of one subject, the subject itself "
+                "is learned.",
+                image_ids=_once(one.image_id for one in captions if one.subject == subject),
+            )
+    return None
+
+
+def _once(ids: Iterable[int]) -> tuple[int, ...]:
+    return tuple(dict.fromkeys(ids))

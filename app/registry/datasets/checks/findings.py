@@ -1,0 +1,122 @@
+"""What the checks of a dataset find: one finding for each thing that a person can act on."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+
+
+class Level(StrEnum):
+    """How much a finding matters. Only what cannot train stops a run."""
+
+    ERROR = "error"
+    WARNING = "warning"
+    ADVICE = "advice"
+
+
+class Check(StrEnum):
+    """What is checked, in the order in which findings are shown."""
+
+    FILES = "files"
+    NO_CAPTION = "no_caption"
+    TRIGGER_WORD = "trigger_word"
+    REPEATED_WORDS = "repeated_words"
+    STYLE_WORDS = "style_words"
+    SAME_CAPTION = "same_caption"
+    SUBJECT = "subject"
+    ONE_SUBJECT = "one_subject"
+    NEAR_DUPLICATES = "near_duplicates"
+    SIZE = "size"
+    SHARPNESS = "sharpness"
+    SHAPE = "shape"
+    TRANSPARENCY = "transparency"
+    ONE_GROUND = "one_ground"
+    COVERAGE = "coverage"
+
+    @property
+    def label(self) -> str:
+        """What is checked, in a word or two."""
+        return _LABELS[self]
+
+
+_LABELS = {
+    Check.FILES: "Files",
+    Check.NO_CAPTION: "Captions",
+    Check.TRIGGER_WORD: "Trigger word",
+    Check.REPEATED_WORDS: "Repeated words",
+    Check.STYLE_WORDS: "Style words",
+    Check.SAME_CAPTION: "Same caption",
+    Check.SUBJECT: "Missing subject",
+    Check.ONE_SUBJECT: "One subject",
+    Check.NEAR_DUPLICATES: "Near-duplicates",
+    Check.SIZE: "Size",
+    Check.SHARPNESS: "Sharpness",
+    Check.SHAPE: "Shape",
+    Check.TRANSPARENCY: "Transparency",
+    Check.ONE_GROUND: "Ground",
+    Check.COVERAGE: "Coverage",
+}
+CAPTION_CHECKS = (
+    Check.NO_CAPTION,
+    Check.TRIGGER_WORD,
+    Check.REPEATED_WORDS,
+    Check.STYLE_WORDS,
+    Check.SAME_CAPTION,
+    Check.SUBJECT,
+    Check.ONE_SUBJECT,
+)
+
+
+@dataclass(frozen=True)
+class CheckedCaption:
+    """A caption that a run would train with, and the image it belongs to."""
+
+    image_id: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Finding:
+    """Something to look at before a training.
+
+    `count`: the images or captions that it concerns. `fragments`: the words to remove from the
+    captions, as they are written there, most common first. `piles`: images that belong together,
+    the one to keep first.
+    """
+
+    check: Check
+    level: Level
+    title: str
+    reason: str
+    image_ids: tuple[int, ...] = ()
+    fragments: tuple[str, ...] = ()
+    piles: tuple[tuple[int, ...], ...] = ()
+    details: tuple[str, ...] = ()
+
+    @property
+    def count(self) -> int:
+        """Number of images that it concerns."""
+        return len(self.image_ids)
+
+
+@dataclass(frozen=True)
+class Report:
+    """The findings of a dataset, what was checked without a finding, and what was not checked.
+
+    `not_measured`: a sentence for each check that could not look at all images.
+    """
+
+    findings: tuple[Finding, ...]
+    clear: tuple[Check, ...]
+    not_measured: Mapping[Check, str] = field(default_factory=lambda: MappingProxyType({}))
+
+    @property
+    def open(self) -> list[Finding]:
+        """The findings that ask for a change; without mere advice."""
+        return [found for found in self.findings if found.level is not Level.ADVICE]
+
+    def of(self, *checks: Check) -> Sequence[Finding]:
+        """The findings of these checks."""
+        return [found for found in self.findings if found.check in checks]

@@ -1,0 +1,124 @@
+"""Finds the words of a caption that name a style or a medium: “a drawing of”.
+
+The rules prefer silence: a word that may as well be a thing or a verb (“a girl drawing a map”, “a
+painting on the wall”) is left alone.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from app.registry.datasets.checks.caption_words import TRIGGER, Part
+from app.registry.datasets.checks.style_words import (
+    ALSO_THINGS,
+    ARTICLES,
+    DOERS,
+    MEDIA,
+    NOT_A_STYLE,
+    PRAISE,
+    STOP_WORDS,
+    STYLE_ENDINGS,
+    STYLES,
+    STYLES_ALONE,
+)
+
+STYLED = STYLES | PRAISE
+PHRASES = [tuple(phrase.split()) for phrase in sorted(STYLED, key=len, reverse=True)]
+BY_FIRST_WORD = {phrase[0]: [p for p in PHRASES if p[0] == phrase[0]] for phrase in PHRASES}
+TELLING = frozenset(BY_FIRST_WORD) | MEDIA | STYLE_ENDINGS | {p.split()[0] for p in STYLES_ALONE}
+"""Without one of these words, a part names no style."""
+
+MAX_MODIFIERS = 4  # “a simple flat colored pencil drawing of”
+TAG_WORDS = 3  # a part of so few words that ends in a medium names nothing else: “chalk drawing”
+STYLE_OF = ("in", "the", "style", "of")
+
+Span = tuple[int, int]
+"""Words of a part, from the first one to before the second."""
+
+
+def style_phrases(part: Part, *, is_first: bool = False) -> list[Span]:
+    """The stretches of a part that name a style; none overlaps another one.
+
+    `is_first`: the part begins the caption, so that it names the subject.
+    """
+    words = part.words
+    if TELLING.isdisjoint(words):
+        return []
+    if " ".join(words) in STYLES_ALONE:
+        return [(0, len(words))]
+    found: list[Span] = []
+    for span in _candidates(words, is_first=is_first):
+        if all(span[0] >= end or span[1] <= start for start, end in found):
+            found.append(span)
+    return sorted(found)
+
+
+def _candidates(words: tuple[str, ...], *, is_first: bool) -> Iterator[Span]:
+    """Longer stretches before the shorter ones that they contain."""
+    yield from _in_the_style_of(words)
+    yield from _style_at_end(words)
+    for place, word in enumerate(words):
+        if word in MEDIA:
+            yield from _medium(words, place, is_first=is_first)
+    for start, word in enumerate(words):
+        for styled in BY_FIRST_WORD.get(word, ()):
+            if words[start : start + len(styled)] == styled:
+                yield _with_lead(words, (start, start + len(styled)))
+
+
+def _in_the_style_of(words: tuple[str, ...]) -> Iterator[Span]:
+    """“in the style of a picture book”, to the end of the part."""
+    for start in range(len(words) - len(STYLE_OF)):
+        if words[start : start + len(STYLE_OF)] == STYLE_OF:
+            yield start, len(words)
+            return
+
+
+def _style_at_end(words: tuple[str, ...]) -> Iterator[Span]:
+    """“disney style”, “in a flat vector style”: the end of a part, at most three words long."""
+    if len(words) < 2 or words[-1] not in STYLE_ENDINGS or TRIGGER in words[-2:]:
+        return
+    if words[-2] in NOT_A_STYLE | STOP_WORDS:
+        return
+    leads = [place for place, word in enumerate(words) if word == "in"]
+    if leads and len(words) - leads[-1] <= TAG_WORDS + 3:
+        yield leads[-1], len(words)
+    elif len(words) <= TAG_WORDS:
+        yield 0, len(words)
+
+
+def _medium(words: tuple[str, ...], place: int, *, is_first: bool) -> Iterator[Span]:
+    """The stretch around the medium word at this place, unless it is a thing or a verb here."""
+    before, after = words[:place], words[place + 1 :]
+    if (before and before[-1] in DOERS) or (after and after[0] in ARTICLES - {"the"}):
+        return
+    if after[:1] == ("of",) and len(before) <= MAX_MODIFIERS and not _has_joint(before):
+        yield 0, place + 2  # “a chalk drawing of” a fox
+        return
+    if after or TRIGGER in before:
+        return
+    is_thing = words[place] in ALSO_THINGS
+    leads = [
+        at for at, word in enumerate(before) if word == "as" or (word == "in" and not is_thing)
+    ]
+    if leads and place - leads[-1] <= TAG_WORDS + 1:
+        yield leads[-1], place + 1  # a fox “as a pencil sketch”
+    elif len(words) <= TAG_WORDS and not _has_joint(before) and (not is_first or len(words) == 1):
+        yield 0, place + 1  # fox, “chalk drawing”
+    elif is_first and 1 < len(words) <= TAG_WORDS and not is_thing and not _has_joint(before):
+        yield place, place + 1  # fox “drawing”
+
+
+def _has_joint(words: tuple[str, ...]) -> bool:
+    """Whether a preposition or a verb stands there: “a man with a”, “a cat watching a”."""
+    return any(word in STOP_WORDS - ARTICLES - {"and"} or word.endswith("ing") for word in words)
+
+
+def _with_lead(words: tuple[str, ...], span: Span) -> Span:
+    """The stretch with “in” or “as a” before it."""
+    start, end = span
+    for lead in (("in", "a"), ("in",), ("as", "a")):
+        if words[max(0, start - len(lead)) : start] == lead:
+            start -= len(lead)
+            break
+    return start, end
