@@ -1,0 +1,36 @@
+"""The size at which a dataset is trained."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, select
+
+from app.registry.base_models.models import EMBEDDED, BaseModel
+from app.registry.base_models.sizes import USUAL_SIDE
+from app.registry.runs.models import Run
+
+
+@dataclass(frozen=True)
+class TrainingSide:
+    """The side in pixels at which a dataset is trained, and the base model that it is of."""
+
+    pixels: int
+    base_name: str
+
+
+def training_side(session: Session, dataset_id: int) -> TrainingSide:
+    """The side of the dataset's last run; without a run, that of the embedded base model."""
+    last = (
+        select(Run.config, BaseModel.resolution, BaseModel.name)
+        .join(BaseModel, col(BaseModel.id) == col(Run.base_model_id))
+        .where(Run.dataset_id == dataset_id)
+        .order_by(col(Run.id).desc())
+    )
+    found = session.exec(last.limit(1)).first()
+    if found is not None:
+        config, native, name = found
+        return TrainingSide(config.get("resolution") or native or USUAL_SIDE, name)
+    embedded = select(BaseModel.resolution, BaseModel.name).where(BaseModel.source == EMBEDDED)
+    native, name = session.exec(embedded).first() or (None, "")
+    return TrainingSide(native or USUAL_SIDE, name)

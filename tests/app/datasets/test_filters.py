@@ -1,0 +1,176 @@
+"""The filters of images: as an address, and as what they find on both databases."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.registry.datasets import service
+from app.registry.datasets.filters import ALL_IMAGES, MAX_WORDS, ImageFilter, Show, Sort
+from app.registry.datasets.image_search import count_filters, matching_ids
+from app.registry.datasets.intake import NewImage
+from app.registry.datasets.models import CaptionRevision, CaptionSource, Dataset, Image
+from app.registry.db import Database, Session
+from app.registry.tables import ImageMeasure
+
+CAPTIONS = (
+    "a fox, ink",
+    "A FOX, ink",
+    "a pink boat",  # "ink" is only a part of a word
+    "",
+    " ".join(["word"] * 76),
+    "Über den Wolken; ink",
+)
+
+
+def test_a_filter_survives_its_address() -> None:
+    wanted = ImageFilter(
+        show=frozenset({Show.SMALL, Show.UNCAPTIONED}),
+        with_words=("a fox", "über"),
+        without_words=("50%",),
+        q="&=?",
+        sort=Sort.SIMILAR,
+    )
+    assert wanted.query.startswith("show=uncaptioned&show=small&with=a+fox")
+    assert ImageFilter.from_query(wanted.query) == wanted
+    assert ALL_IMAGES.query == ""
+    assert ALL_IMAGES.is_all
+    assert ImageFilter.from_query("") == ALL_IMAGES
+
+
+def test_chips_and_words_change_a_filter() -> None:
+    small = ALL_IMAGES.toggled(Show.SMALL)
+    assert (small.query, small.toggled(Show.SMALL)) == ("show=small", ALL_IMAGES)
+    foxes = small.with_word("A Fox")
+    assert foxes.query == "show=small&with=a+fox"
+    assert foxes.without_word("a fox").query == "show=small&without=a+fox"
+    assert foxes.without_word("a fox").word_removed("a fox") == small
+
+
+@pytest.mark.parametrize(
+    ("pairs", "query", "problem"),
+    [
+        ([("show", "all"), ("sort", ""), ("q", "  ")], "", None),
+        ([("show", "pretty")], "", "There is no filter “pretty”. Use uncaptioned, no_trigger,"),
+        ([("sort", "x" * 10**6)], "", "There is no order “xxx"),
+        ([("q", "q" * 10**6)], f"q={'q' * 200}", "Only the first 200 characters"),
+        ([("with", "  , ; ")], "", None),
+        ([("with", "w" * 10**6)], f"with={'w' * 100}", None),
+        ([("page", "7"), ("shade", "x")], "", None),
+    ],
+)
+def test_what_a_filter_cannot_use_is_said(
+    pairs: list[tuple[str, str]], query: str, problem: str | None
+) -> None:
+    found, problems = ImageFilter.parse(pairs)
+    assert found.query == query
+    assert len(problems) == (problem is not None)
+    if problem:
+        assert problems[0].startswith(problem)
+        assert len(problems[0]) < 250
+
+
+def test_two_hundred_words_are_cut_to_those_that_can_be_combined() -> None:
+    found, problems = ImageFilter.parse([("with", f"word{number}") for number in range(200)])
+    assert len(found.with_words) == MAX_WORDS
+    assert problems == ["At most 20 words can be combined; the others are ignored."]
+
+
+@pytest.fixture
+def ink(database: Database) -> Dataset:
+    """Images with these captions; each is a size and sharpness of its own, the last unmeasured."""
+    with database.write() as session:
+        dataset = service.create_dataset(session, "Ink", trigger_word="ink")
+        new = [
+            NewImage(
+                f"{9 - n}.png", *(f"{n:064x}",) * 3, 512 * (1 + 3 * (n == 2)), 512 - n, 1, text
+            )
+            for n, text in enumerate(CAPTIONS)
+        ]
+        added = service.add_images(session, dataset.key, new)
+        for n, row in enumerate(added[:-1]):
+            measure = ImageMeasure(
+                clean_sha256=row.image.clean_sha256,
+                measure_version=1,
+                sharpness=n / 10,
+                has_transparency=n == 3,
+            )
+            session.add(measure)
+        added[4].image.set_aside = True
+        session.add(added[4].image)
+    return dataset
+
+
+def found(session: Session, dataset: Dataset, query: str) -> list[int]:
+    """The places of the images that match, 0 for the first one uploaded."""
+    first = min(matching_ids(session, dataset))
+    return [key - first for key in matching_ids(session, dataset, ImageFilter.from_query(query))]
+
+
+FOUND = [
+    ("", [0, 1, 2, 3, 4, 5]),
+    ("show=uncaptioned", [3]),
+    ("show=no_trigger", [2, 3, 4]),
+    ("show=no_trigger&show=set_aside", [4]),
+    ("show=long", [4]),
+    ("show=same_caption", [0, 1]),
+    ("show=small", [1, 2, 3, 4, 5]),
+    ("show=blurry", [0, 1, 2]),
+    ("show=elongated", [2]),
+    ("show=transparent", [3]),
+    ("show=unmeasured", [5]),
+    ("show=provider", []),
+    ("with=A+fox", [0, 1]),
+    ("with=fox&with=ink", [0, 1]),
+    ("with=fox+ink", [0, 1]),  # a separator counts as a space
+    ("with=ink&without=fox", [5]),
+    ("with=über&with=WOLKEN", [5]),
+    ("with=%25", []),
+    ("q=ink", [0, 1, 2, 5]),
+    ("q=7.png", [2]),
+    ("sort=newest", [5, 4, 3, 2, 1, 0]),
+    ("sort=name", [5, 4, 3, 2, 1, 0]),
+    ("sort=largest", [2, 0, 1, 3, 4, 5]),
+    ("sort=smallest", [5, 4, 3, 1, 0, 2]),
+    ("sort=sharpest", [4, 3, 2, 1, 0, 5]),
+    ("sort=blurriest", [0, 1, 2, 3, 4, 5]),
+]
+
+
+def test_filters_find_their_images(database: Database, ink: Dataset) -> None:
+    with database.read() as session:
+        for query, places in FOUND:
+            assert found(session, ink, query) == places, query
+
+
+def test_filters_are_counted_in_one_query(database: Database, ink: Dataset) -> None:
+    with database.read() as session:
+        counted = count_filters(session, ink)
+        trained = count_filters(session, ink, trained_only=True)
+        for kind, count in counted.items():
+            assert len(found(session, ink, f"show={kind.value}")) == count, kind
+    assert (counted[Show.NO_TRIGGER], trained[Show.NO_TRIGGER]) == (3, 2)
+    assert (counted[Show.SET_ASIDE], trained[Show.SET_ASIDE]) == (1, 0)
+    with database.write() as session:
+        empty = service.create_dataset(session, "Empty")
+        assert set(count_filters(session, empty).values()) == {0}
+
+
+def test_a_caption_counts_as_the_provider_s_until_somebody_changes_it(
+    database: Database, ink: Dataset
+) -> None:
+    with database.write() as session:
+        key = matching_ids(session, ink)[0]
+        image = session.get(Image, key)
+        assert image is not None
+        revision = CaptionRevision(
+            image_id=key,
+            version=image.caption_version + 1,
+            caption="a model wrote this",
+            source=CaptionSource.PROVIDER,
+        )
+        image.caption_version += 1
+        session.add_all([image, revision])
+        session.flush()
+        assert found(session, ink, "show=provider") == [0]
+        service.caption_image(session, key, "written by hand")
+        assert found(session, ink, "show=provider") == []
