@@ -23,6 +23,12 @@ from worker.runtime.outages.patience import reason_to_wait
 
 CHECKPOINTS = "checkpoints"
 HELD = "held"  # checkpoints that wait to be stored
+PASSED_ON = (
+    "captions",
+    "focus",
+    "repeats",
+    "never_flip",
+)  # of an item of a version, if it has them
 
 log = logging.getLogger(__name__)
 
@@ -81,7 +87,7 @@ def write_images(
         name = f"{number:05d}{image_suffix(blob)}"
         link_or_copy(blob, folder / name)
         line = {"file_name": name, "text": item["caption"]}
-        line |= {rule: item[rule] for rule in ("repeats", "never_flip") if rule in item}
+        line |= {rule: item[rule] for rule in PASSED_ON if rule in item}
         if number >= len(items):
             line["regularization"] = True
         lines.append(json.dumps(line, ensure_ascii=False))

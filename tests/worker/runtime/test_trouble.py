@@ -171,9 +171,11 @@ def test_a_run_that_continues_another_ends_as_one_long_run(registry: Registry) -
 def test_images_are_laid_out_with_their_settings(registry: Registry, tmp_path: Path) -> None:
     items = registry.row(DatasetVersion, registry.version_id).items
     often = items[0] | {"repeats": 3, "never_flip": True}
+    captions = [{"kind": "long", "caption": items[1]["caption"], "share": 2}]
+    captions.append({"kind": "tags", "caption": "a, b", "share": 1})
     write_images(
         registry.store,
-        [often, items[1]],
+        [often, items[1] | {"captions": captions, "focus": [0.0, 0.25]}],
         tmp_path / "laid" / "out",
         tmp_path / "laid" / "blobs",
         regularization=[items[2]],
@@ -184,3 +186,5 @@ def test_images_are_laid_out_with_their_settings(registry: Registry, tmp_path: P
         (1, False, False),
         (1, False, True),
     ]
+    assert [(one.share, one.kind) for one in images[1].captions] == [(2, "long"), (1, "tags")]
+    assert [image.focus for image in images] == [None, (0.0, 0.25), None]

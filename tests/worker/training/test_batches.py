@@ -13,7 +13,7 @@ from worker.core.training.data import validation
 from worker.core.training.data.batches import Batches, BatchSampler, Pool, pools
 from worker.core.training.data.buckets import Size
 from worker.core.training.data.epochs import steps_per_epoch
-from worker.core.training.data.images import TrainingImage
+from worker.core.training.data.images import TrainingImage, WeightedCaption
 from worker.core.training.data.latent_cache import EncodedBucket
 from worker.core.training.data.validation import ValidationSet, fixed_set
 
@@ -87,6 +87,34 @@ def test_captions_follow_their_pictures_and_are_dropped_as_often_as_asked() -> N
             assert latent.mean().item() == {2: 0.0, 0: 1.0}[image]
             dropped += not caption
     assert dropped / 2_000 == pytest.approx(0.25, abs=0.04)
+
+
+def test_several_captions_are_drawn_by_their_share_and_again_after_a_resume() -> None:
+    captions = (WeightedCaption("long", 3), WeightedCaption("short"))
+    first, second = _images(["long", "only"])
+    images = [replace(first, captions=captions), second]
+    config = TrainConfig(batch_size=2, caption_dropout=0)
+    batches = Batches([_bucket((0, 1))], images, config, timesteps=9)
+    seen: Counter[str] = Counter()
+    for _ in range(1_000):
+        batch = batches.next()
+        seen.update(batch.captions)
+        assert batch.captions[batch.images.index(1)] == "only"
+    assert seen["long"] / 1_000 == pytest.approx(0.75, abs=0.04)
+    copy = Batches([_bucket((0, 1))], images, config, timesteps=9)
+    copy.load(batches.state())
+    ahead = [batches.next().captions for _ in range(9)]
+    assert [copy.next().captions for _ in range(9)] == ahead
+    assert len(set(ahead)) > 1
+
+
+def test_of_several_captions_only_the_tags_are_shuffled() -> None:
+    captions = (WeightedCaption("a, b, c, d", kind="long"), WeightedCaption("1, 2, 3", kind="tags"))
+    images = [replace(_images(["a, b, c, d"])[0], captions=captions)]
+    config = TrainConfig(batch_size=1, caption_dropout=0, shuffle_tags=True)
+    batches = Batches([_bucket((0,))], images, config, timesteps=9)
+    seen = {batches.next().captions[0] for _ in range(60)}
+    assert seen == {"a, b, c, d", "1, 2, 3", "1, 3, 2"}  # the first tag is kept in front
 
 
 def test_a_posterior_is_sampled_afresh_each_time() -> None:

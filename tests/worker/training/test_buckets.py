@@ -41,6 +41,31 @@ def test_the_middle_of_a_picture_is_kept() -> None:
     assert cut.getpixel((cut.width // 2, cut.height // 2)) == (255, 0, 0)
 
 
+@given(
+    st.integers(1, 5_000),
+    st.integers(1, 5_000),
+    st.tuples(st.floats(0, 1), st.floats(0, 1)),
+    st.booleans(),
+)
+def test_a_focus_moves_the_crop_inside_the_picture(
+    width: int, height: int, focus: tuple[float, float], squares: bool
+) -> None:
+    fitted = fit(Size(width, height), 64, squares=squares, focus=focus)
+    center = fit(Size(width, height), 64, squares=squares)
+    assert 0 <= fitted.left <= fitted.scaled.width - fitted.bucket.width
+    assert 0 <= fitted.top <= fitted.scaled.height - fitted.bucket.height
+    assert (fitted.bucket, fitted.scaled) == (center.bucket, center.scaled)
+    assert center == fit(Size(width, height), 64, squares=squares, focus=(0.5, 0.5))
+    assert fitted.is_centered == (fitted == center)
+
+
+def test_the_focus_is_in_the_middle_of_the_crop_where_the_edges_allow_it() -> None:
+    lefts = [
+        fit(Size(400, 100), 64, squares=True, focus=(x, 0.5)).left for x in (0, 0.1, 0.4, 0.9, 1)
+    ]
+    assert lefts == [0, 0, 70, 192, 192]  # of 256 - 64
+
+
 @pytest.mark.parametrize("size", [(400_000, 3), (3, 400_000)])
 def test_a_picture_like_a_thread_needs_little_memory(size: tuple[int, int]) -> None:
     fitted = fit(Size(*size), 512)

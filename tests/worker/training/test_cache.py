@@ -1,9 +1,11 @@
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
+from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from tests.worker.training.conftest import MakeBase
@@ -67,6 +69,23 @@ def test_a_plain_autoencoder_has_no_deviation_and_a_variational_one_has(
         assert bucket.std is not None
         assert bucket.std.shape == bucket.mean.shape
         assert bool((bucket.std > 0).all())
+
+
+def test_a_focus_has_latents_of_its_own_and_is_known_to_the_model(
+    images: list[TrainingImage], shallow_sd15: MakeBase, tmp_path: Path, encoder_calls: list[int]
+) -> None:
+    wide = tmp_path / "wide.png"
+    Image.linear_gradient("L").rotate(90).resize((300, 100)).save(wide)
+    plain = TrainingImage(wide, "wide", "")
+    left, middle = replace(plain, focus=(0.0, 0.5)), replace(plain, focus=(0.5, 0.2))
+    vae = shallow_sd15().vae
+    first, centered, moved = (
+        _encode([image], vae, tmp_path / "cache")[0] for image in (plain, middle, left)
+    )
+    assert sum(encoder_calls) == 2  # the middle of the image is cached under the old name
+    assert torch.equal(first.mean, centered.mean)
+    assert not torch.equal(first.mean, moved.mean)
+    assert first.time_ids[0, 3] > 0 == moved.time_ids[0, 3]  # SDXL is told where the crop begins
 
 
 def test_a_second_run_needs_no_encoder(

@@ -1,4 +1,6 @@
+import hashlib
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -6,6 +8,7 @@ from PIL import Image, ImageOps
 
 from worker.core.training.data.images import (
     TrainingImage,
+    WeightedCaption,
     check_images,
     dataset_fingerprint,
     image_size,
@@ -59,6 +62,11 @@ def test_metadata_marks_regularization_images(tmp_path: Path, name: str) -> None
         (json.dumps({"file_name": "a.png", "text": 5}), "text: Input should be a valid string"),
         (json.dumps({"file_name": "a.png", "text": "x" * 10_001}), "more than 10,000"),
         (json.dumps({"file_name": "../a.png", "text": ""}), "outside the folder"),
+        ('{"file_name": "a.png", "focus": [NaN, 0]}', "focus: Input should be"),
+        ('{"file_name": "a.png", "focus": [0.5]}', "focus: List should have at least 2"),
+        ('{"file_name": "a.png", "focus": [0.5, 1.1]}', "focus: .* less than or equal to 1"),
+        ('{"file_name": "a.png", "captions": [{"caption": "a", "share": 0}]}', "captions: .* 1"),
+        (json.dumps({"file_name": "a.png", "captions": [{"caption": "x" * 10_001}]}), "more than"),
         (
             json.dumps({"file_name": "a.png", "regularisation": True, "regularization": False}),
             "Line 1 of metadata.jsonl: “regularisation” is the old name of “regularization”",
@@ -130,6 +138,34 @@ def test_the_fingerprint_sees_captions_and_order() -> None:
     moved = TrainingImage(Path("elsewhere"), "1", "x")
     assert len({dataset_fingerprint(d) for d in ([one, two], [two, one], [recaptioned, two])}) == 3
     assert dataset_fingerprint([moved]) == dataset_fingerprint([one])
+
+
+def test_metadata_gives_an_image_several_captions_and_a_focus(tmp_path: Path) -> None:
+    for letter in "ab":
+        _picture(tmp_path / f"{letter}.png")
+    captions = [
+        {"caption": " a pear ", "share": 3, "kind": "long"},
+        {"caption": "pear", "kind": "tags"},
+    ]
+    several = {"file_name": "a.png", "text": "a pear", "captions": captions, "focus": [0, 0.75]}
+    single = {"file_name": "b.png", "captions": captions[1:]}
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, (several, single))))
+    first, second = read_folder(tmp_path)
+    assert (first.caption, first.texts, first.focus) == ("a pear", ("a pear", "pear"), (0.0, 0.75))
+    assert [caption.share for caption in first.captions] == [3, 1]
+    assert (second.caption, second.captions, second.focus) == ("pear", (), None)
+
+
+def test_the_fingerprint_sees_captions_shares_and_focus_and_nothing_new_without_them() -> None:
+    plain = TrainingImage(Path("a"), "1", "x", repeats=2)
+    several = (WeightedCaption("x"), WeightedCaption("y", 2))
+    more = (WeightedCaption("x"), WeightedCaption("y", 3))
+    changed = [{}, {"captions": several}, {"captions": more}, {"focus": (0, 1)}, {"focus": (1, 0)}]
+    found = {dataset_fingerprint([replace(plain, **change)]) for change in changed}
+    assert len(found) == len(changed)
+    # as written by every version so far: a run that was begun by one of them goes on
+    old = hashlib.sha256(b'["1", "x", 2, false, false]').hexdigest()
+    assert dataset_fingerprint([plain]) == old
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))

@@ -43,7 +43,7 @@ class EncodedDataset:
     @property
     def captions(self) -> list[str]:
         """The captions of all images."""
-        return [image.caption for image in (*self.images, *self.held_out)]
+        return [text for image in (*self.images, *self.held_out) for text in image.texts]
 
 
 @dataclass(frozen=True, slots=True)

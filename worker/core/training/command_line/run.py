@@ -83,8 +83,8 @@ def _read_images(arguments: TrainArguments) -> list[TrainingImage]:
 def _warn_of_missing_trigger_word(
     word: str | None, images: Sequence[TrainingImage], console: Console
 ) -> None:
-    captions = [image.caption.casefold() for image in images if not image.is_regularization]
-    if word and not any(word.casefold() in caption for caption in captions):
+    captions = [text for image in images if not image.is_regularization for text in image.texts]
+    if word and not any(word.casefold() in caption.casefold() for caption in captions):
         console.print(
             f"Warning: No caption contains the trigger word “{word}”, so it will have no effect."
         )

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from worker.core.training.config import TrainConfig
-from worker.core.training.data.captions import augment_captions
+from worker.core.training.data.captions import draw_captions
 from worker.core.training.data.images import TrainingImage
 from worker.core.training.data.latent_cache import EncodedBucket
 from worker.core.training.loss import sample_noise, stratified_timesteps
@@ -157,9 +157,7 @@ class Batches:
         noise = sample_noise(latents.shape, generator, config)
         timesteps = stratified_timesteps(count, self._timesteps, generator)
         images = tuple(bucket.images[row] for row in sampled.rows)
-        captions = augment_captions(
-            [self._images[image].caption for image in images], generator, config
-        )
+        captions = draw_captions([self._images[image] for image in images], generator, config)
         return Batch(
             images,
             captions,

@@ -6,12 +6,14 @@ square, and a batch holds images of one bucket only.
 
 from dataclasses import dataclass
 from functools import cache
+from math import floor
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from PIL import Image
 
 MAX_ASPECT = 2.0
+CENTER = (0.5, 0.5)
 MAX_SCALED_PIXELS = 2**25  # 100 MB; above it, only the cropped part is scaled
 
 
@@ -30,13 +32,18 @@ class Size:
 
 @dataclass(frozen=True, slots=True)
 class Fit:
-    """The fit of an image to its bucket: scaled to cover it, then center-cropped."""
+    """The fit of an image to its bucket: scaled to cover it, then cropped."""
 
     source: Size
     scaled: Size
     left: int
     top: int
     bucket: Size
+
+    @property
+    def is_centered(self) -> bool:
+        """True when the middle of the image is kept."""
+        return (self.left, self.top) == _corner(self.scaled, self.bucket, CENTER)
 
     @property
     def crop_box(self) -> tuple[float, float, float, float]:
@@ -65,8 +72,18 @@ def buckets(resolution: int) -> list[Size]:
     return sorted(found, key=lambda size: size.aspect)
 
 
-def fit(source: Size, resolution: int, *, squares: bool = False) -> Fit:
-    """The fit of an image of this size in the bucket of the closest shape, or in the square."""
+def fit(
+    source: Size,
+    resolution: int,
+    *,
+    squares: bool = False,
+    focus: tuple[float, float] | None = None,
+) -> Fit:
+    """The fit of an image of this size in the bucket of the closest shape, or in the square.
+
+    `focus`: the point of the image (x, y), each 0 to 1, in the middle of the crop, or as near to it
+    as the image's edges allow; None: the center.
+    """
     choice = [Size(resolution, resolution)] if squares else buckets(resolution)
     bucket = min(choice, key=lambda size: _aspect_distance(size.aspect, source.aspect))
     scale = max(bucket.width / source.width, bucket.height / source.height)
@@ -74,8 +91,20 @@ def fit(source: Size, resolution: int, *, squares: bool = False) -> Fit:
         max(bucket.width, round(source.width * scale)),
         max(bucket.height, round(source.height * scale)),
     )
-    left, top = (scaled.width - bucket.width) // 2, (scaled.height - bucket.height) // 2
+    left, top = _corner(scaled, bucket, focus or CENTER)
     return Fit(source, scaled, left, top, bucket)
+
+
+def _corner(scaled: Size, bucket: Size, focus: tuple[float, float]) -> tuple[int, int]:
+    """Left and top of the crop whose middle is at the focus, moved inside the image."""
+
+    def start(length: int, kept: int, point: float) -> int:
+        return max(0, min(length - kept, floor(length * point - kept / 2)))
+
+    return (
+        start(scaled.width, bucket.width, focus[0]),
+        start(scaled.height, bucket.height, focus[1]),
+    )
 
 
 def crop_to_bucket(fitted: Fit, image: "Image.Image") -> "Image.Image":

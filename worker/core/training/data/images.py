@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any
 
 from PIL import ExifTags, Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -20,6 +20,9 @@ METADATA = "metadata.jsonl"
 MAX_PIXELS = 120_000_000
 MAX_CAPTION_LENGTH = 10_000
 MAX_REPEATS = 1_000
+MAX_CAPTIONS = 20  # of one image
+MAX_SHARE = 1_000
+TAGS = "tags"  # the kind of a caption whose parts may be shuffled
 FORMATS = ("PNG", "JPEG", "WEBP")
 SIDEWAYS = frozenset({5, 6, 7, 8})
 TURNS = {
@@ -36,11 +39,22 @@ OPAQUE = 255
 
 
 @dataclass(frozen=True, slots=True)
+class WeightedCaption:
+    """One of several captions of an image; it is used in proportion to its share."""
+
+    text: str
+    share: int = 1
+    kind: str = ""
+
+
+@dataclass(frozen=True, slots=True)
 class TrainingImage:
     """An image file with the hash of its content and its caption.
 
     `repeats` multiplies how often it is used. A regularization image shows what the style is not,
-    so that the base does not forget it (Ruiz et al. 2022, arXiv 2208.12242).
+    so that the base does not forget it (Ruiz et al. 2022, arXiv 2208.12242). `captions` are all
+    captions of an image that has several, the first one included. `focus` is the point (x, y) that
+    a crop keeps in its middle where it can, each from 0 to 1; None: the center.
     """
 
     path: Path
@@ -49,6 +63,13 @@ class TrainingImage:
     repeats: int = 1
     never_flip: bool = False
     is_regularization: bool = False
+    captions: tuple[WeightedCaption, ...] = ()
+    focus: tuple[float, float] | None = None
+
+    @property
+    def texts(self) -> tuple[str, ...]:
+        """All its captions, the first one first."""
+        return tuple(caption.text for caption in self.captions) or (self.caption,)
 
     @property
     def label(self) -> str:
@@ -57,13 +78,31 @@ class TrainingImage:
         return f"{name} “{caption}”" if caption else name
 
 
+class CaptionLine(BaseModel):
+    """One of several captions in a line of `metadata.jsonl`."""
+
+    model_config = ConfigDict(extra="ignore", strict=True)
+
+    caption: str
+    share: int = Field(1, ge=1, le=MAX_SHARE)
+    kind: str = Field("", max_length=40)
+
+
+Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
+
+
 class MetadataLine(BaseModel):
-    """A line of `metadata.jsonl`; unknown fields of other programs are ignored."""
+    """A line of `metadata.jsonl`; unknown fields of other programs are ignored.
+
+    `captions` replaces `text` where an image has several.
+    """
 
     model_config = ConfigDict(extra="ignore", strict=True)
 
     file_name: str
     text: str = ""
+    captions: list[CaptionLine] = Field(default_factory=list, max_length=MAX_CAPTIONS)
+    focus: Annotated[list[Fraction], Field(min_length=2, max_length=2)] | None = None
     repeats: int = Field(1, ge=1, le=MAX_REPEATS)
     never_flip: bool = False
     regularization: bool = False
@@ -88,16 +127,23 @@ def read_folder(folder: Path) -> list[TrainingImage]:
     if not lines:
         raise DatasetError(f"There are no images in {folder}. Add PNG, JPEG or WebP files.")
     return [
-        TrainingImage(
-            path,
-            _file_sha256(path),
-            line.text,
-            repeats=line.repeats,
-            never_flip=line.never_flip,
-            is_regularization=line.regularization,
-        )
+        _training_image(path, line)
         for path, line in sorted(lines.items(), key=lambda pair: pair[0])
     ]
+
+
+def _training_image(path: Path, line: MetadataLine) -> TrainingImage:
+    captions = tuple(WeightedCaption(one.caption, one.share, one.kind) for one in line.captions)
+    return TrainingImage(
+        path,
+        _file_sha256(path),
+        captions[0].text if captions else line.text,
+        repeats=line.repeats,
+        never_flip=line.never_flip,
+        is_regularization=line.regularization,
+        captions=captions if len(captions) > 1 else (),
+        focus=(line.focus[0], line.focus[1]) if line.focus else None,
+    )
 
 
 def open_image(image: TrainingImage) -> Image.Image:
@@ -174,8 +220,14 @@ def dataset_fingerprint(images: Sequence[TrainingImage]) -> str:
     return digest.hexdigest()
 
 
-def _image_options(image: TrainingImage) -> list[int | bool]:
-    return [image.repeats, image.never_flip, image.is_regularization]
+def _image_options(image: TrainingImage) -> list[Any]:
+    """What else the numbers of a training depend on; nothing new for an image with the defaults."""
+    options: list[Any] = [image.repeats, image.never_flip, image.is_regularization]
+    if image.captions:
+        options.append([[one.text, one.share, one.kind == TAGS] for one in image.captions])
+    if image.focus is not None:
+        options.append({"focus": image.focus})
+    return options
 
 
 def _composite_on_white(image: Image.Image) -> Image.Image:
@@ -212,7 +264,12 @@ def _read_line(text: str, where: str) -> MetadataLine:
         raise DatasetError(f"{where}: {problem['loc'][0]}: {problem['msg']}.") from error
     if Path(line.file_name).is_absolute() or ".." in Path(line.file_name).parts:
         raise DatasetError(f"{where} names a file outside the folder.")
-    return line.model_copy(update={"text": _check_caption(line.text, where)})
+    captions = [
+        one.model_copy(update={"caption": _check_caption(one.caption, where)})
+        for one in line.captions
+    ]
+    text = _check_caption(line.text, where)
+    return line.model_copy(update={"text": text, "captions": captions})
 
 
 def _read_sidecars(folder: Path) -> dict[Path, MetadataLine]:

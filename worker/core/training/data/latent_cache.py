@@ -1,7 +1,7 @@
 """Encodes images to latents and caches them on disk for later runs.
 
-A cache file is named after everything its content depends on: the image's hash, the VAE's weights
-and the size. So it never gets stale, and a damaged file is simply made again.
+A cache file is named after everything its content depends on: the image's hash, the VAE's weights,
+the size and the part of the image. So it never gets stale, and a damaged file is simply made again.
 """
 
 import hashlib
@@ -106,7 +106,8 @@ def encode_images(
     fits = []
     for image in images:
         check_stop()
-        fits.append(fit(Size(*image_size(image)), resolution, squares=squares))
+        size = Size(*image_size(image))
+        fits.append(fit(size, resolution, squares=squares, focus=image.focus))
     by_size: dict[Size, list[int]] = {}
     for index, fitted in enumerate(fits):
         by_size.setdefault(fitted.bucket, []).append(index)
@@ -176,8 +177,10 @@ class LatentStore:
     def _latent_path(self, image: TrainingImage, fitted: Fit, mirrored: bool) -> Path | None:
         if self._folder is None:
             return None
+        part = "" if fitted.is_centered else f"-{fitted.left}-{fitted.top}"
         side = "-mirrored" if mirrored else ""
-        name = f"{image.sha256}-{fitted.bucket.width}x{fitted.bucket.height}{side}-{LAYOUT}"
+        size = f"{fitted.bucket.width}x{fitted.bucket.height}"
+        name = f"{image.sha256}-{size}{part}{side}-{LAYOUT}"
         return self._folder / name[:2] / f"{name}.safetensors"
 
     def _read_latent(self, path: Path | None) -> Latent | None:
