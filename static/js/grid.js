@@ -1,4 +1,5 @@
-// The keys of a grid: arrows walk its cells, which are one stop of the Tab key; C compares a cell with its neighbor.
+// The keys of a grid: arrows walk its cells, which are one stop of the Tab key; C compares a cell with its neighbor. A cell
+// that is tapped is shown where its panel is below the table.
 (() => {
   const OFF = "single-keys-off"; // as in keys.js
   const STEPS = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] };
@@ -54,6 +55,13 @@
     if (!chosen) return;
     for (const cell of cells) cell.toggleAttribute("aria-current", cell === chosen);
     chosen.setAttribute("aria-current", "true");
+  });
+  let isTouched = false; // by mouse or touch: keys stay in the grid
+  table.addEventListener("click", (event) => { isTouched = event.detail > 0; });
+  document.addEventListener("htmx:afterSettle", (event) => {
+    if (event.target.id !== "chosen" || !isTouched) return;
+    isTouched = false;
+    if (event.target.getBoundingClientRect().top > innerHeight * 0.8) event.target.scrollIntoView(); // a phone
   });
   stopAt(table.querySelector("[aria-current]") || cells[0]);
 })();

@@ -1,4 +1,5 @@
-// Playground: inserts trigger words, picks random seeds, recalls the prompt or the seed of a result.
+// Playground: inserts trigger words, picks random seeds, recalls the prompt or the seed of a result, and brings what is
+// wrong or has the focus into view.
 (() => {
   const MAX_SEED = 2 ** 32;
   const LAST = "brushwork.play"; // the settings of this tab's playground, as the query of its address
@@ -21,6 +22,22 @@
       document.getElementById("keep-seed").checked = true;
     }
   });
+
+  // a form that was refused: to what is wrong first
+  document.addEventListener("htmx:afterSettle", (event) => {
+    if (event.detail.target.id !== "play-form" || event.detail.xhr?.status !== 422) return;
+    const form = document.getElementById("play-form");
+    (form.querySelector("[aria-invalid=true]") ?? form.querySelector("[role=alert]"))?.focus();
+  });
+
+  // on a phone the image stays above the controls; what gets the focus is scrolled to below it
+  const page = document.querySelector(".play");
+  if (page) {
+    new ResizeObserver(() => {
+      const height = page.querySelector(".result-images")?.offsetHeight ?? 0;
+      document.documentElement.style.setProperty("--stuck", `${height}px`);
+    }).observe(page);
+  }
 
   addEventListener("pagehide", () => {
     if (document.getElementById("play-form")) sessionStorage.setItem(LAST, location.search);

@@ -19,6 +19,13 @@ from tests.images import make_png
 
 pytestmark = pytest.mark.browser
 
+IS_IN_VIEW = """() => {
+  const focused = document.activeElement;
+  const { x, y, width, height } = focused.getBoundingClientRect();
+  const top = document.elementFromPoint(x + width / 2, y + height / 2);
+  return focused.contains(top) || top?.closest("label")?.contains(focused);
+}"""
+
 
 def test_a_picture_is_drawn_beside_its_twin_and_has_its_own_address(live: Live, page: Page) -> None:
     fake_workers.adapter(live.state)
@@ -467,10 +474,27 @@ def test_what_is_wrong_is_said_beside_its_field_and_mended_in_place(live: Live, 
     prompt = page.get_by_label("Prompt", exact=True)
     expect(prompt).to_have_accessible_description(re.compile("use at most 2,000"))
     expect(prompt).to_have_value("p" * 5_000)
+    expect(prompt).to_be_focused()
     prompt.fill("a castle")
     weight.fill("0.5")
     page.get_by_role("button", name=re.compile("Generate")).last.click()
     expect(page.locator("#result")).to_contain_text("Chalk 0.50")
+
+
+def test_no_control_that_has_the_focus_is_behind_the_image_of_a_phone(
+    live: Live, page: Page
+) -> None:
+    fake_workers.adapter(live.state)
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto("/play?adapter=chalk:0.5&prompt=a+castle&seed=7")
+    page.get_by_role("button", name="Generate").last.click()
+    expect(page.locator("#result")).to_contain_text("No render worker is running")
+    fake_workers.draw(live.state)
+    expect(page.locator(".result-images .comparison img")).to_have_count(2)
+    page.locator("#draw").focus()
+    for _ in range(16):
+        page.keyboard.press("Shift+Tab")
+        assert page.evaluate(IS_IN_VIEW), page.evaluate("document.activeElement.outerHTML")
 
 
 def test_the_stack_grows_and_shrinks_without_losing_the_prompt(live: Live, page: Page) -> None:

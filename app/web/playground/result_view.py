@@ -194,10 +194,14 @@ def instead_of_result(response: Response) -> Response:
 
 
 def earlier_renders(session: Session) -> list[EarlierRender]:
-    """The newest results, for the strip."""
-    renders = listing.recent_renders(session, limit=STRIP)
+    """The newest results, for the strip; an image that was asked for again is there once."""
+    renders = listing.recent_renders(session, limit=4 * STRIP)
     images = listing.first_images(session, renders)
-    return [EarlierRender(render, images[render.key]) for render in renders if render.key in images]
+    found: dict[str, EarlierRender] = {}
+    for render in renders:
+        if image := images.get(render.key):
+            found.setdefault(image.sha256, EarlierRender(render, image))
+    return list(found.values())[:STRIP]
 
 
 def result_fragment(

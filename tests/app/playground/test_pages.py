@@ -119,7 +119,9 @@ def test_scripts_get_the_result_alone_and_the_seed_that_was_drawn(
     cached = client.post("/play", data=sent, headers=FRAGMENT).text
     assert "hx-trigger" not in cached
     assert "from cache" in cached
-    assert 'id="earlier"' in cached
+    earlier = cached.partition('id="earlier"')[2]
+    assert earlier.count("<img") == 1  # the same image, once
+    assert f'href="/renders/{renders_of(state)[3].key}" title="a castle" aria-current' in earlier
 
 
 def test_a_seed_that_is_not_kept_changes(client: TestClient, state: AppState) -> None:
