@@ -1,0 +1,174 @@
+"""What a bulk edit does: the action and its settings, checked and told as sentences."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from enum import StrEnum
+from typing import Any
+
+from app.registry.datasets.captions import MAX_CHARACTERS
+from app.registry.datasets.models import CaptionKind
+from app.registry.errors import InvalidInput
+from app.registry.wording import plural
+
+MAX_PATTERN = 500  # characters of a regular expression
+MAX_REPEATS = 100
+SHOWN_TEXT = 40  # characters of a text that a sentence repeats
+
+
+class EditAction(StrEnum):
+    """What happens to the selected images."""
+
+    ADD_TRIGGER = "add_trigger"
+    PREPEND = "prepend"
+    APPEND = "append"
+    REPLACE = "replace"
+    REMOVE_TAG = "remove_tag"
+    REMOVE_WORDS = "remove_words"
+    WRITE = "write"
+    REPEATS = "repeats"
+    NEVER_FLIP = "never_flip"
+    SET_ASIDE = "set_aside"
+    DELETE = "delete"
+    MOVE = "move"
+    COPY = "copy"
+
+
+OF_CAPTIONS = frozenset(
+    {
+        EditAction.ADD_TRIGGER,
+        EditAction.PREPEND,
+        EditAction.APPEND,
+        EditAction.REPLACE,
+        EditAction.REMOVE_TAG,
+        EditAction.REMOVE_WORDS,
+        EditAction.WRITE,
+    }
+)
+SETTINGS = {
+    EditAction.ADD_TRIGGER: ("text", "at_end"),
+    EditAction.PREPEND: ("text", "with_space"),
+    EditAction.APPEND: ("text", "with_space"),
+    EditAction.REPLACE: ("find", "replacement", "is_regex", "match_case", "whole_words"),
+    EditAction.REMOVE_TAG: ("text",),
+    EditAction.REMOVE_WORDS: ("text",),
+    EditAction.WRITE: ("text",),
+    EditAction.REPEATS: ("repeats",),
+    EditAction.NEVER_FLIP: ("value",),
+    EditAction.SET_ASIDE: ("value",),
+    EditAction.DELETE: (),
+    EditAction.MOVE: ("dataset_id",),
+    EditAction.COPY: ("dataset_id",),
+}
+"""The settings of each action; those that change captions also have `kind`."""
+TO_DATASETS = frozenset({EditAction.MOVE, EditAction.COPY})
+
+
+@dataclass(frozen=True)
+class Edit:
+    """An action with its settings; those of other actions are ignored.
+
+    `text`: the trigger word, the text to put before or after, the tag or words to remove, or the
+    new caption. `find` is a regular expression if `is_regex`, and `replacement` may then name its
+    groups (`\\1`, `\\g<name>`). `value`: of never flip and set aside, False takes it back. `kind`:
+    only captions of this kind; None: all captions of an image, and the first one for WRITE.
+    """
+
+    action: EditAction
+    text: str = ""
+    find: str = ""
+    replacement: str = ""
+    is_regex: bool = False
+    match_case: bool = False
+    whole_words: bool = False
+    at_end: bool = False
+    with_space: bool = False
+    repeats: int = 1
+    value: bool = True
+    dataset_id: int | None = None
+    kind: CaptionKind | None = None
+
+    @property
+    def changes_captions(self) -> bool:
+        """True if the action changes captions, not the images themselves."""
+        return self.action in OF_CAPTIONS
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that differ from their defaults, as JSON."""
+        return {
+            field.name: getattr(self, field.name)
+            for field in fields(self)
+            if field.name != "action" and getattr(self, field.name) != field.default
+        }
+
+
+def check_edit(edit: Edit) -> Edit:
+    """The edit without settings of other actions, if it can be carried out.
+
+    Raises InvalidInput with the field that is wrong.
+    """
+    needs = {
+        EditAction.ADD_TRIGGER: "Enter the trigger word to add.",
+        EditAction.PREPEND: "Enter the text to put before the captions.",
+        EditAction.APPEND: "Enter the text to put after the captions.",
+        EditAction.REMOVE_TAG: "Enter the tag to remove.",
+        EditAction.REMOVE_WORDS: "Enter the words to remove.",
+    }
+    if edit.action in needs and not edit.text.strip():
+        raise _refuse("text", needs[edit.action])
+    if edit.action is EditAction.REMOVE_TAG and "," in edit.text.strip(" ,"):
+        raise _refuse("text", "Enter one tag; tags have no comma.")
+    if edit.action is EditAction.REPLACE:
+        _check_find(edit)
+    if edit.action is EditAction.REPEATS and not 1 <= edit.repeats <= MAX_REPEATS:
+        raise _refuse("repeats", f"Enter a number of repeats from 1 to {MAX_REPEATS}.")
+    if edit.action in TO_DATASETS and edit.dataset_id is None:
+        raise _refuse("dataset_id", "Choose the other dataset.")
+    if len(edit.text) > MAX_CHARACTERS:
+        raise _refuse("text", f"Enter at most {MAX_CHARACTERS:,} characters.")
+    used = SETTINGS[edit.action] + (("kind",) if edit.changes_captions else ())
+    return Edit(edit.action, **{name: getattr(edit, name) for name in used})
+
+
+def _check_find(edit: Edit) -> None:
+    if not edit.find:
+        raise _refuse("find", "Enter the text to find.")
+    limit = MAX_PATTERN if edit.is_regex else MAX_CHARACTERS
+    for field, text in (("find", edit.find), ("replacement", edit.replacement)):
+        if len(text) > limit:
+            raise _refuse(field, f"Enter at most {limit:,} characters.")
+
+
+def _refuse(field: str, sentence: str) -> InvalidInput:
+    return InvalidInput(sentence, fields={field: sentence})
+
+
+def describe_edit(edit: Edit, changed: int, *, target: str = "") -> str:
+    """What an edit did, as a sentence without a period: “Added “ink” to 41 captions”.
+
+    `target`: the name of the other dataset of a move or a copy.
+    """
+    captions, images = plural(changed, "caption"), plural(changed, "image")
+    text = _shown(edit.text)
+    flips = "Never flips" if edit.value else "May flip"
+    aside = "Set aside" if edit.value else "Brought back"
+    return {
+        EditAction.ADD_TRIGGER: f"Added {text} to {captions}",
+        EditAction.PREPEND: f"Put {text} before {captions}",
+        EditAction.APPEND: f"Put {text} after {captions}",
+        EditAction.REPLACE: f"Replaced {_shown(edit.find)} in {captions}",
+        EditAction.REMOVE_TAG: f"Removed {text} from {captions}",
+        EditAction.REMOVE_WORDS: f"Removed {text} from {captions}",
+        EditAction.WRITE: f"Replaced {captions}",
+        EditAction.REPEATS: f"Set {images} to {plural(edit.repeats, 'repeat')}",
+        EditAction.NEVER_FLIP: f"{flips} {images}",
+        EditAction.SET_ASIDE: f"{aside} {images}",
+        EditAction.DELETE: f"Deleted {images}",
+        EditAction.MOVE: f"Moved {images} to “{target}”",
+        EditAction.COPY: f"Copied {images} to “{target}”",
+    }[edit.action]
+
+
+def _shown(text: str) -> str:
+    text = text.strip()
+    return f"“{text if len(text) <= SHOWN_TEXT else text[:SHOWN_TEXT] + '…'}”"

@@ -1,0 +1,113 @@
+"""Carries out a bulk edit as planned, as one step that can be undone."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from app.registry.datasets.edits.actions import Edit, EditAction
+from app.registry.datasets.edits.copying import copy_images
+from app.registry.datasets.edits.plan import Change, EditOutcome, EditPlan, LeftOut, plan_edit
+from app.registry.datasets.edits.selection import Seen, Selection
+from app.registry.datasets.edits.writing import CaptionWrite, write_captions, write_fields
+from app.registry.datasets.models import CaptionSource, Dataset, DatasetEdit, Image, ImageCaption
+from app.registry.datasets.service import get_dataset
+from app.registry.db import Database, in_chunks
+
+KEPT_EDITS = 50  # of a dataset, that can be undone
+
+
+def apply_edit(
+    database: Database,
+    dataset_id: int,
+    edit: Edit,
+    selection: Selection,
+    *,
+    seen: Seen | None = None,
+) -> EditOutcome:
+    """Change the selected images; the caption of every changed image stays in its history.
+
+    `seen`: what the preview showed. Captions that were edited since, or that would be too long,
+    are left out and named. Raises InvalidInput as `plan_edit` does.
+    """
+    with database.read() as session:  # a pattern takes its time: nobody waits for it to write
+        plan = plan_edit(session, get_dataset(session, dataset_id), edit, selection, seen=seen)
+    with database.write() as session:
+        dataset = get_dataset(session, dataset_id, lock=True)
+        if edit.changes_captions:
+            plan = _still_valid(session, plan)
+        else:
+            plan = plan_edit(session, dataset, edit, selection, seen=seen)
+        return _carry_out(session, dataset, plan)
+
+
+def _still_valid(session: Session, plan: EditPlan) -> EditPlan:
+    """The plan without captions that were written since it was made; the others are locked."""
+    current: dict[tuple[int, str], int] = {}
+    for chunk in in_chunks({change.image.id for change in plan.changes}):
+        first = select(Image.id, Image.caption_version).where(
+            col(Image.id).in_(chunk), col(Image.deleted_at).is_(None)
+        )
+        locked = first.order_by(col(Image.id)).with_for_update()
+        for image_id, version in session.exec(locked):
+            current[image_id or 0, ""] = version
+        others = select(ImageCaption).where(col(ImageCaption.image_id).in_(chunk))
+        for row in session.exec(others.order_by(col(ImageCaption.id)).with_for_update()):
+            current[row.image_id, row.kind] = row.version
+    kept = [change for change in plan.changes if current.get(change.place) == change.version]
+    late = [change for change in plan.changes if current.get(change.place) != change.version]
+    reason = "It was edited or deleted meanwhile."
+    left_out = plan.left_out + [LeftOut(change.image.filename, reason) for change in late]
+    return EditPlan(plan.edit, kept, plan.unchanged, left_out)
+
+
+def _carry_out(session: Session, dataset: Dataset, plan: EditPlan) -> EditOutcome:
+    if not plan.changes:
+        return EditOutcome(plan.edit, None, 0, frozenset(), plan.left_out, plan.unchanged)
+    step = DatasetEdit(
+        dataset_id=dataset.key,
+        action=plan.edit.action,
+        settings=plan.edit.settings(),
+        changed=plan.changed,
+        before=[],
+    )
+    session.add(step)
+    session.flush()
+    rows = [_row(change) for change in plan.changes]
+    if plan.edit.changes_captions:
+        writes = [
+            CaptionWrite(change.image.id, change.kind, change.after["caption"])
+            for change in plan.changes
+        ]
+        write_captions(session, writes, CaptionSource.BULK, step.key)
+    elif plan.edit.dataset_id is not None:
+        copies = copy_images(session, plan.edit.dataset_id, plan.changes, step.key)
+        for row in rows:
+            copy = copies[row["image_id"]]
+            row |= {"copy_id": copy.key, "copy_version": copy.caption_version}
+    if plan.edit.action is not EditAction.COPY and not plan.edit.changes_captions:
+        write_fields(session, [(change.image.id, change.after) for change in plan.changes])
+    step.before = rows
+    session.add(step)
+    session.flush()
+    _forget_old_steps(session, dataset)
+    images = frozenset(change.image.id for change in plan.changes)
+    return EditOutcome(plan.edit, step, step.changed, images, plan.left_out, plan.unchanged)
+
+
+def _row(change: Change) -> dict[str, Any]:
+    row = {"image_id": change.image.id, "before": change.before, "after": change.after}
+    return row | {"kind": change.kind} if change.kind else row
+
+
+def _forget_old_steps(session: Session, dataset: Dataset) -> None:
+    """Empty what steps before the last ones would need to be undone; the steps stay."""
+    mine = col(DatasetEdit.dataset_id) == dataset.key
+    kept = sa.select(col(DatasetEdit.id)).where(mine).order_by(col(DatasetEdit.id).desc())
+    oldest = session.connection().execute(kept.offset(KEPT_EDITS - 1).limit(1)).scalar()
+    if oldest is None:
+        return
+    old = mine & (col(DatasetEdit.id) < oldest) & (sa.cast(DatasetEdit.before, sa.Text) != "[]")
+    session.connection().execute(sa.update(DatasetEdit).where(old).values(before=[]))

@@ -1,0 +1,88 @@
+"""Copies images with their captions into another dataset; a move is a copy and a deletion."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from sqlmodel import Session, col, select
+
+from app.registry.datasets.caption_writes import CaptionOrigin, write_caption
+from app.registry.datasets.edits.plan import Change
+from app.registry.datasets.models import (
+    CaptionRevision,
+    CaptionSource,
+    Dataset,
+    Image,
+    ImageCaption,
+)
+from app.registry.datasets.service import get_dataset
+
+AT_ONCE = 100  # images in one flush, which looks whether their files are there
+NOT_COPIED = {"id", "dataset_id", "created_at", "deleted_at", "caption", "caption_version"}
+
+
+def copy_images(
+    session: Session, target_id: int, changes: Sequence[Change], edit_id: int
+) -> dict[int, Image]:
+    """Copy these images; return each copy by the id of its original.
+
+    An image that was deleted from the other dataset is restored there, and keeps its caption if
+    it has one. Histories of captions stay with the originals.
+    """
+    target = get_dataset(session, target_id, lock=True)
+    copies: dict[int, Image] = {}
+    ordered = sorted(change.image.id for change in changes)
+    for start in range(0, len(ordered), AT_ONCE):
+        chunk = ordered[start : start + AT_ONCE]
+        originals = session.exec(
+            select(Image).where(col(Image.id).in_(chunk)).order_by(col(Image.id))
+        ).all()
+        restored = _restore(session, target, originals)
+        pairs = [(image, restored.get(image.sha256) or _copy(image, target)) for image in originals]
+        session.add_all([copy for _, copy in pairs])
+        session.flush()
+        origin = CaptionOrigin(CaptionSource.BULK, edit_id=edit_id)
+        for image, copy in pairs:
+            if image.caption and not copy.caption:
+                write_caption(session, copy, image.caption, origin)
+        _copy_others(session, {image.key: copy.key for image, copy in pairs}, origin)
+        session.flush()
+        copies |= {image.key: copy for image, copy in pairs}
+    return copies
+
+
+def _copy(image: Image, target: Dataset) -> Image:
+    return Image(dataset_id=target.key, **image.model_dump(exclude=NOT_COPIED))
+
+
+def _restore(session: Session, target: Dataset, images: Sequence[Image]) -> dict[str, Image]:
+    """The same images where they were deleted from the target, no longer deleted."""
+    hashes = [image.sha256 for image in images]
+    query = select(Image).where(Image.dataset_id == target.key, col(Image.sha256).in_(hashes))
+    found = session.exec(query).all()
+    for image in found:
+        image.deleted_at = None
+    return {image.sha256: image for image in found}
+
+
+def _copy_others(session: Session, copies: dict[int, int], origin: CaptionOrigin) -> None:
+    """Copy the further captions of images whose copies have none."""
+    kept = select(ImageCaption.image_id).where(col(ImageCaption.image_id).in_(copies.values()))
+    has = set(session.exec(kept))
+    originals = select(ImageCaption).where(col(ImageCaption.image_id).in_(copies))
+    for row in session.exec(originals.order_by(col(ImageCaption.id))).all():
+        copy_id = copies[row.image_id]
+        if copy_id in has:
+            continue
+        values = row.model_dump(exclude={"id", "image_id", "version"})
+        session.add(ImageCaption(image_id=copy_id, version=1, **values))
+        session.add(
+            CaptionRevision(
+                image_id=copy_id,
+                kind=row.kind,
+                version=1,
+                caption=row.caption,
+                source=origin.source,
+                edit_id=origin.edit_id,
+            )
+        )

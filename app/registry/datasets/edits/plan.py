@@ -1,0 +1,240 @@
+"""Every change of a bulk edit, computed before it happens."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from app.registry.datasets.captions import CaptionRefused
+from app.registry.datasets.edits.actions import TO_DATASETS, Edit, EditAction, check_edit
+from app.registry.datasets.edits.find_replace import TimeLimit
+from app.registry.datasets.edits.selection import (
+    Seen,
+    SelectedImage,
+    Selection,
+    images_by_id,
+    selected_images,
+)
+from app.registry.datasets.edits.text_rules import rule_of
+from app.registry.datasets.models import Dataset, DatasetEdit, Image, ImageCaption
+from app.registry.datasets.service import get_dataset
+from app.registry.db import in_chunks
+from app.registry.errors import InvalidInput
+
+
+@dataclass(frozen=True)
+class Change:
+    """What an edit does with one image, or with one of its captions.
+
+    `kind` is "" for the first caption and for fields of the image.
+    """
+
+    image: SelectedImage
+    before: dict[str, Any]
+    after: dict[str, Any]
+    kind: str = ""
+    version: int = 0
+
+    @property
+    def place(self) -> tuple[int, str]:
+        """What is changed: the id of the image, and the kind."""
+        return self.image.id, self.kind
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """An image that an edit leaves as it is, and why."""
+
+    filename: str
+    reason: str
+
+
+@dataclass
+class EditPlan:
+    """The changes of an edit. `unchanged` counts what stays as it is; `left_out` is named."""
+
+    edit: Edit
+    changes: list[Change] = field(default_factory=list)
+    unchanged: int = 0
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    @property
+    def seen(self) -> Seen:
+        """What this plan read, for `plan_edit` when it is carried out."""
+        return Seen({change.place: change.version for change in self.changes})
+
+    @property
+    def changed(self) -> int:
+        """Number of captions, or of images."""
+        return len(self.changes)
+
+
+@dataclass(frozen=True)
+class EditOutcome:
+    """What a bulk edit or its undo did: number of changed captions or images, and which images.
+
+    `step` is the row of the edit; None if nothing changed.
+    """
+
+    edit: Edit
+    step: DatasetEdit | None
+    changed: int
+    changed_images: frozenset[int]
+    left_out: list[LeftOut] = field(default_factory=list)
+    unchanged: int = 0
+
+
+def plan_edit(
+    session: Session,
+    dataset: Dataset,
+    edit: Edit,
+    selection: Selection,
+    *,
+    seen: Seen | None = None,
+) -> EditPlan:
+    """The changes that an edit makes to the selected images; nothing is written.
+
+    `seen`: what an earlier plan read; its images are changed then, whatever `selection` says,
+    and captions that were edited since are left out. Raises InvalidInput if there is no image or
+    the edit cannot be carried out.
+    """
+    plan = EditPlan(check_edit(edit))
+    if seen is None:
+        images = selected_images(session, dataset, selection)
+        missing = selection.image_ids - {image.id for image in images}
+        if not selection.all_matching:
+            plan.left_out += _missing(session, dataset.key, missing)
+    else:
+        images = images_by_id(session, dataset.key, seen.image_ids)
+        plan.left_out += _missing(
+            session, dataset.key, seen.image_ids - {image.id for image in images}
+        )
+    if plan.edit.changes_captions:
+        _plan_captions(session, plan, images, seen)
+    elif plan.edit.action in TO_DATASETS:
+        _plan_copies(session, plan, images, dataset)
+    else:
+        _plan_fields(plan, images)
+    return plan
+
+
+def _missing(session: Session, dataset_id: int, image_ids: frozenset[int]) -> list[LeftOut]:
+    """The selected images that this dataset does not have, or no longer."""
+    names: list[str] = []
+    for chunk in in_chunks(image_ids):
+        query = select(Image.filename).where(
+            col(Image.id).in_(chunk), Image.dataset_id == dataset_id
+        )
+        names += session.exec(query)
+    found = [LeftOut(name, "It was deleted meanwhile.") for name in names]
+    if unknown := len(image_ids) - len(names):
+        word = "An image" if unknown == 1 else f"{unknown:,} images"
+        found.append(LeftOut(word, "Not in this dataset."))
+    return found
+
+
+@dataclass(frozen=True)
+class _Text:
+    kind: str  # "": the first caption
+    own_kind: str
+    caption: str
+    version: int
+
+
+def _plan_captions(
+    session: Session, plan: EditPlan, images: Sequence[SelectedImage], seen: Seen | None
+) -> None:
+    rule = rule_of(plan.edit, TimeLimit())
+    others = _other_captions(session, images)
+    for image in images:
+        for text in _texts(plan.edit, image, others.get(image.id, ())):
+            version = text.version if seen is None else seen.versions.get((image.id, text.kind))
+            if version is None:
+                continue
+            if version != text.version:
+                reason = f"It was edited meanwhile, to “{text.caption}”."
+                plan.left_out.append(LeftOut(image.filename, reason))
+                continue
+            _plan_caption(plan, image, text, rule)
+
+
+def _plan_caption(plan: EditPlan, image: SelectedImage, text: _Text, rule: Any) -> None:
+    try:
+        after = rule(text.caption)
+    except CaptionRefused as refused:
+        plan.left_out.append(LeftOut(image.filename, str(refused)))
+        return
+    if after == text.caption:
+        plan.unchanged += 1
+        return
+    before = {"caption": text.caption}
+    plan.changes.append(Change(image, before, {"caption": after}, text.kind, text.version))
+
+
+def _other_captions(
+    session: Session, images: Sequence[SelectedImage]
+) -> dict[int, list[ImageCaption]]:
+    found: dict[int, list[ImageCaption]] = {}
+    for chunk in in_chunks(image.id for image in images):
+        query = select(ImageCaption).where(col(ImageCaption.image_id).in_(chunk))
+        for caption in session.exec(query.order_by(col(ImageCaption.id))):
+            found.setdefault(caption.image_id, []).append(caption)
+    return found
+
+
+def _texts(edit: Edit, image: SelectedImage, others: Sequence[ImageCaption]) -> Iterator[_Text]:
+    """The captions of an image that an edit is for."""
+    texts = [_Text("", image.caption_kind, image.caption, image.caption_version)]
+    texts += [_Text(row.kind, row.kind, row.caption, row.version) for row in others]
+    if edit.kind is not None:
+        texts = [text for text in texts if text.own_kind == edit.kind]
+    elif edit.action is EditAction.WRITE:
+        texts = texts[:1]
+    yield from texts
+
+
+def _plan_fields(plan: EditPlan, images: Sequence[SelectedImage]) -> None:
+    edit = plan.edit
+    name, value = {
+        EditAction.REPEATS: ("repeats", edit.repeats),
+        EditAction.NEVER_FLIP: ("never_flip", edit.value),
+        EditAction.SET_ASIDE: ("set_aside", edit.value),
+        EditAction.DELETE: ("deleted", True),
+    }[edit.action]
+    for image in images:
+        before = getattr(image, name, False)
+        if before == value:
+            plan.unchanged += 1
+        else:
+            plan.changes.append(Change(image, {name: before}, {name: value}))
+
+
+def _plan_copies(
+    session: Session, plan: EditPlan, images: Sequence[SelectedImage], dataset: Dataset
+) -> None:
+    assert plan.edit.dataset_id is not None
+    if plan.edit.dataset_id == dataset.key:
+        sentence = "Choose another dataset than this one."
+        raise InvalidInput(sentence, fields={"dataset_id": sentence})
+    target = get_dataset(session, plan.edit.dataset_id)
+    has = set(
+        session.connection()
+        .execute(
+            sa.select(col(Image.sha256)).where(
+                col(Image.dataset_id) == target.key, col(Image.deleted_at).is_(None)
+            )
+        )
+        .scalars()
+    )
+    after = {"deleted": True} if plan.edit.action is EditAction.MOVE else {}
+    before = {"deleted": False} if after else {}
+    for image in images:
+        if image.sha256 in has:
+            reason = f"It is already in “{target.name}”."
+            plan.left_out.append(LeftOut(image.filename, reason))
+        else:
+            plan.changes.append(Change(image, before, after))

@@ -1,0 +1,199 @@
+"""The steps that bulk edits made: the last ones as a list, and their undo."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from app.registry.datasets.edits.actions import TO_DATASETS, Edit, EditAction, describe_edit
+from app.registry.datasets.edits.plan import EditOutcome, LeftOut
+from app.registry.datasets.edits.writing import CaptionWrite, write_captions, write_fields
+from app.registry.datasets.models import (
+    CaptionSource,
+    Dataset,
+    DatasetEdit,
+    Image,
+    ImageCaption,
+)
+from app.registry.datasets.service import get_dataset
+from app.registry.db import in_chunks, utcnow
+from app.registry.errors import Conflict, NotFound
+from app.registry.wording import ago
+
+LISTED = 5
+"""Steps that the page of a dataset offers to undo."""
+
+
+@dataclass(frozen=True)
+class Step:
+    """A step in a list: what it did, and whether it can be undone."""
+
+    id: int
+    action: str
+    sentence: str
+    settings: dict[str, Any]
+    changed: int
+    created_at: datetime
+    undone_at: datetime | None
+    can_undo: bool
+
+
+def list_steps(
+    session: Session, dataset_id: int, *, limit: int = LISTED, to_undo: bool = False
+) -> list[Step]:
+    """The last steps of a dataset, newest first; `to_undo`: only those that can be undone."""
+    # the rows of a step can be megabytes: whether there are any is enough
+    has_rows = sa.cast(DatasetEdit.before, sa.Text) != "[]"
+    can_undo = has_rows & col(DatasetEdit.undone_at).is_(None)
+    columns = (
+        *(col(DatasetEdit.id), col(DatasetEdit.action), col(DatasetEdit.settings)),
+        *(col(DatasetEdit.changed), col(DatasetEdit.created_at), col(DatasetEdit.undone_at)),
+    )
+    query = sa.select(*columns, can_undo.label("can_undo")).where(
+        col(DatasetEdit.dataset_id) == dataset_id
+    )
+    if to_undo:
+        query = query.where(can_undo)
+    rows = session.connection().execute(query.order_by(col(DatasetEdit.id).desc()).limit(limit))
+    return [
+        Step(
+            row.id,
+            row.action,
+            describe_edit(edit, row.changed, target=_target_name(session, edit)),
+            row.settings,
+            row.changed,
+            row.created_at,
+            row.undone_at,
+            bool(row.can_undo),
+        )
+        for row in rows.all()
+        for edit in (_edit_of(row.action, row.settings),)
+    ]
+
+
+def describe_step(session: Session, step: DatasetEdit) -> str:
+    """What a step did, as a sentence without a period."""
+    edit = _edit_of(step.action, step.settings)
+    return describe_edit(edit, step.changed, target=_target_name(session, edit))
+
+
+def _edit_of(action: str, settings: dict[str, Any]) -> Edit:
+    return replace(Edit(EditAction(action)), **settings)
+
+
+def _target_name(session: Session, edit: Edit) -> str:
+    if edit.action not in TO_DATASETS:
+        return ""
+    dataset = session.get(Dataset, edit.dataset_id)
+    return dataset.name if dataset else "a dataset that was deleted"
+
+
+def undo_edit(session: Session, dataset_id: int, edit_id: int) -> EditOutcome:
+    """Restore what a step changed, where it still is as the step left it.
+
+    What was changed or deleted since stays and is named. Raises Conflict if the step was undone
+    already, or is too old.
+    """
+    get_dataset(session, dataset_id, lock=True)
+    step = session.get(DatasetEdit, edit_id, with_for_update=True)
+    if step is None or step.dataset_id != dataset_id:
+        raise NotFound("This dataset has no such step.")
+    if step.undone_at is not None:
+        raise Conflict(f"This was undone already, {ago(step.undone_at)}.")
+    if not step.before:
+        raise Conflict("This step is too old to be undone; each caption has its own history.")
+    edit = _edit_of(step.action, step.settings)
+    if edit.changes_captions:
+        outcome = _undo_captions(session, step, edit)
+    else:
+        outcome = _undo_fields(session, step, edit)
+    step.undone_at = utcnow()
+    session.add(step)
+    session.flush()
+    return outcome
+
+
+@dataclass(frozen=True)
+class _Current:
+    filename: str
+    caption: str
+    caption_version: int
+    deleted: bool
+    repeats: int
+    never_flip: bool
+    set_aside: bool
+
+
+def _current(session: Session, image_ids: Iterable[int]) -> dict[int, _Current]:
+    columns = (
+        *(Image.filename, Image.caption, Image.caption_version),
+        col(Image.deleted_at).is_not(None),
+        *(Image.repeats, Image.never_flip, Image.set_aside, Image.id),
+    )
+    found = {}
+    for chunk in in_chunks(image_ids):
+        query = sa.select(*columns).where(col(Image.id).in_(chunk)).order_by(col(Image.id))  # type: ignore[call-overload]
+        for *values, image_id in session.connection().execute(query.with_for_update()):
+            found[image_id] = _Current(*values)
+    return found
+
+
+def _undo_captions(session: Session, step: DatasetEdit, edit: Edit) -> EditOutcome:
+    images = _current(session, {row["image_id"] for row in step.before})
+    others: dict[tuple[int, str], str] = {}
+    for chunk in in_chunks({row["image_id"] for row in step.before if row.get("kind")}):
+        query = select(ImageCaption).where(col(ImageCaption.image_id).in_(chunk))
+        others |= {(row.image_id, row.kind): row.caption for row in session.exec(query)}
+    writes, left_out = [], []
+    for row in step.before:
+        image_id, kind = row["image_id"], row.get("kind", "")
+        image = images.get(image_id)
+        if image is None:
+            continue
+        caption = others.get((image_id, kind)) if kind else image.caption
+        if image.deleted:
+            left_out.append(LeftOut(image.filename, "It was deleted since."))
+        elif caption != row["after"]["caption"]:
+            left_out.append(LeftOut(image.filename, "Its caption was changed since."))
+        else:
+            writes.append(CaptionWrite(image_id, kind, row["before"]["caption"]))
+    write_captions(session, writes, CaptionSource.UNDO, step.key)
+    changed = frozenset(write.image_id for write in writes)
+    return EditOutcome(edit, step, len(writes), changed, left_out)
+
+
+def _undo_fields(session: Session, step: DatasetEdit, edit: Edit) -> EditOutcome:
+    copies = [row["copy_id"] for row in step.before if "copy_id" in row]
+    images = _current(session, {*copies, *(row["image_id"] for row in step.before)})
+    values, left_out, changed = [], [], set()
+    for row in step.before:
+        image = images.get(row["image_id"])
+        if image is None:
+            continue
+        copy_id = row.get("copy_id", 0)
+        copy = images.get(copy_id)
+        edited = copy is not None and copy.caption_version != row["copy_version"]
+        reason = "Its copy was edited since." if edited else _why_not(image, row)
+        if reason:
+            left_out.append(LeftOut(image.filename, reason))
+            continue
+        if copy is not None:
+            values.append((copy_id, {"deleted": True}))
+        values.append((row["image_id"], row["before"]))
+        changed.add(row["image_id"])
+    write_fields(session, values)
+    return EditOutcome(edit, step, len(changed), frozenset(changed), left_out)
+
+
+def _why_not(image: _Current, row: dict[str, Any]) -> str:
+    """Why a row of a step cannot be undone; "" if it can."""
+    if image.deleted and "deleted" not in row["after"]:
+        return "It was deleted since."
+    if any(getattr(image, name) != value for name, value in row["after"].items()):
+        return "It was restored since." if "deleted" in row["after"] else "It was changed since."
+    return ""
