@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 
 OUTPUT_MODULES = frozenset({"adapter_files", "demo", "train"})
 OUTPUT_COMMANDS = frozenset({"export"})
+OUTPUT_ACTIONS = frozenset({("datasets", "export")})
 """They make files to pass on; all others write to the data folder, or an archive of it."""
 PRIVATE_UMASK = 0o077
 SETTING_FLAGS = ("host", "port", "data_dir", "open_browser")
@@ -273,7 +274,10 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def is_private(arguments: Namespace) -> bool:
     """True if only the user who runs this command may read the files that it makes."""
-    return arguments.module not in OUTPUT_MODULES and arguments.command not in OUTPUT_COMMANDS
+    action = arguments.command, getattr(arguments, "action", None)
+    if arguments.command in OUTPUT_COMMANDS or action in OUTPUT_ACTIONS:
+        return False
+    return arguments.module not in OUTPUT_MODULES
 
 
 def error_for_users(error: Exception) -> AppError | None:

@@ -170,6 +170,18 @@ class Database:
             yield session
 
     @contextmanager
+    def snapshot(self) -> Iterator[Session]:
+        """A session for reading in which every statement sees the same state of the database.
+
+        With SQLite every session does; one of PostgreSQL otherwise sees what was committed between
+        its statements.
+        """
+        with self.read() as session:
+            if not self.is_sqlite:
+                session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
+            yield session
+
+    @contextmanager
     def write(self) -> Iterator[Session]:
         """A session that commits at the end or rolls back; wake-ups are sent after the commit."""
         check = self._check_rows

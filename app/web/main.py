@@ -43,6 +43,8 @@ from app.web.clock import BrowserClock
 from app.web.compression import Compression
 from app.web.datasets import api as datasets_api
 from app.web.datasets import pages as datasets_pages
+from app.web.datasets.transfer import api as transfer_api
+from app.web.datasets.transfer import pages as transfer_pages
 from app.web.deletion import api as deletion_api
 from app.web.deletion import dataset_pages as deleted_dataset_pages
 from app.web.deletion import pages as deletion_pages
@@ -143,6 +145,7 @@ def _all_routers() -> Iterator[APIRouter]:
     apis = (
         deletion_api,  # before the others: `deleted` and `deletion` are no ids
         datasets_api,
+        transfer_api,
         base_models_api,
         runs_api,
         access_api,
@@ -176,6 +179,7 @@ def _all_routers() -> Iterator[APIRouter]:
         deleted_dataset_pages,
         storage_pages,
         datasets_pages,
+        transfer_pages,
         base_models_pages,
         runs_pages,
         adapters_pages,

@@ -60,6 +60,7 @@ PATH_PARAMETERS = {
     "session_id": "Id of the session.",
     "step": "Training step of the checkpoint.",
     "version": "Number or alias of the version.",
+    "version_id": "Id of the version of a dataset.",
 }
 SUCCESS = {
     "200": "The result.",

@@ -8,6 +8,7 @@ from pathlib import Path
 ACTIONS = {
     "list": "List the datasets.",
     "show": "Show one dataset: its images, captions and versions.",
+    "export": "Write a dataset as a ZIP archive with its captions.",
 }
 """Each is a module of `app.cli.datasets`, named `<action>_command`."""
 
@@ -47,4 +48,10 @@ def _add_show(action: ArgumentParser) -> None:
     _add_json(action)
 
 
-ADD_ARGUMENTS = {"list": _add_list, "show": _add_show}
+def _add_export(action: ArgumentParser) -> None:
+    _add_slug(action)
+    action.add_argument("--version", type=int, help="a pinned version; `show` lists them")
+    action.add_argument("-o", "--output", type=Path, metavar="PATH", help="file or folder")
+
+
+ADD_ARGUMENTS = {"list": _add_list, "show": _add_show, "export": _add_export}

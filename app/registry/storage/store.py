@@ -192,6 +192,13 @@ class BlobStore(Protocol):
         """Free space, if known."""
 
 
+def blob_chunks(store: BlobStore, sha256: str) -> Iterator[bytes]:
+    """The checked content of a blob. Raises BlobNotFound or BlobDamaged before the first chunk."""
+    with store.open(sha256) as blob:
+        while chunk := blob.read(CHUNK):
+            yield chunk
+
+
 def verify(
     store: BlobStore, sha256: str, *, on_chunk: Callable[[int], None] = lambda size: None
 ) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
@@ -70,3 +71,19 @@ def test_a_dataset_that_does_not_exist_is_an_error(
 ) -> None:
     error = said(capsys, "show", "boats", "--data-dir", str(data_dir), code=1)
     assert error == "There is no such dataset; it may have been deleted.\n"
+
+
+def test_it_exports_a_dataset_and_a_version(
+    boats: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ["--data-dir", str(boats)]
+    assert (
+        said(capsys, "export", "boats", *folder, "-o", str(tmp_path)) == f"{tmp_path}/boats.zip\n"
+    )
+    with zipfile.ZipFile(tmp_path / "boats.zip") as archive:
+        assert {"one.png", "one.txt", "two.png", "metadata.jsonl"} <= set(archive.namelist())
+    said(capsys, "export", "boats", "--version", "1", *folder, "-o", str(tmp_path / "old.zip"))
+    assert (tmp_path / "old.zip").stat().st_mode & 0o077, "others may read what is passed on"
+    error = said(capsys, "export", "boats", "--version", "7", *folder, code=1)
+    assert error == "There is no such version of a dataset.\n"
+    assert not list(tmp_path.glob("*.part"))

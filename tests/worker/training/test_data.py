@@ -156,6 +156,14 @@ def test_metadata_gives_an_image_several_captions_and_a_focus(tmp_path: Path) ->
     assert (second.caption, second.captions, second.focus) == ("pear", (), None)
 
 
+def test_an_image_that_is_set_aside_is_left_out(tmp_path: Path) -> None:
+    _picture(tmp_path / "a.png")
+    _picture(tmp_path / "b.png")
+    lines = [{"file_name": "a.png", "set_aside": True}, {"file_name": "b.png", "set_aside": False}]
+    (tmp_path / "metadata.jsonl").write_text("\n".join(map(json.dumps, lines)))
+    assert [image.path.name for image in read_folder(tmp_path)] == ["b.png"]
+
+
 def test_the_fingerprint_sees_captions_shares_and_focus_and_nothing_new_without_them() -> None:
     plain = TrainingImage(Path("a"), "1", "x", repeats=2)
     several = (WeightedCaption("x"), WeightedCaption("y", 2))

@@ -94,7 +94,7 @@ Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 class MetadataLine(BaseModel):
     """A line of `metadata.jsonl`; unknown fields of other programs are ignored.
 
-    `captions` replaces `text` where an image has several.
+    `captions` replaces `text` where an image has several. An image that is set aside is left out.
     """
 
     model_config = ConfigDict(extra="ignore", strict=True)
@@ -105,6 +105,7 @@ class MetadataLine(BaseModel):
     focus: Annotated[list[Fraction], Field(min_length=2, max_length=2)] | None = None
     repeats: int = Field(1, ge=1, le=MAX_REPEATS)
     never_flip: bool = False
+    set_aside: bool = False
     regularization: bool = False
 
     @model_validator(mode="before")
@@ -243,6 +244,8 @@ def _read_metadata(metadata: Path) -> dict[Path, MetadataLine]:
     for number, text in enumerate(_read_text(metadata).splitlines(), start=1):
         if text.strip():
             line = _read_line(text, f"Line {number} of {METADATA}")
+            if line.set_aside:
+                continue
             path = metadata.parent / line.file_name
             if path.suffix.lower() not in SUFFIXES or not path.is_file():
                 raise DatasetError(

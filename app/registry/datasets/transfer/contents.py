@@ -1,0 +1,157 @@
+"""What an export contains: a dataset as it is now, or one of its pinned versions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.registry.datasets import service
+from app.registry.datasets.models import (
+    CaptionKind,
+    Dataset,
+    DatasetVersion,
+    Image,
+    ImageCaption,
+)
+from app.registry.datasets.transfer.versions import get_version
+from app.registry.db import utcnow
+from app.registry.errors import Conflict
+
+
+@dataclass(frozen=True)
+class ExportedCaption:
+    """A caption of an image; `share` is its weight among them."""
+
+    kind: str
+    text: str
+    share: int = 1
+
+
+@dataclass(frozen=True)
+class ExportedImage:
+    """An image with everything that was written about it; the first caption is the main one."""
+
+    filename: str
+    sha256: str  # of the uploaded file, its identity
+    clean_sha256: str
+    width: int
+    height: int
+    captions: tuple[ExportedCaption, ...]
+    time: datetime
+    repeats: int = 1
+    never_flip: bool = False
+    set_aside: bool = False
+    focus: tuple[float, float] | None = None
+
+
+@dataclass(frozen=True)
+class Contents:
+    """A dataset to export; `version`: the number of the pinned version, None: as it is now."""
+
+    slug: str
+    name: str
+    trigger_word: str | None
+    images: list[ExportedImage]
+    time: datetime
+    version: int | None = None
+
+    @property
+    def filename(self) -> str:
+        """The name of its archive."""
+        return f"{self.slug}.zip" if self.version is None else f"{self.slug}-{self.version}.zip"
+
+
+def dataset_contents(session: Session, dataset_id: int) -> Contents:
+    """The dataset as it is now, also the images that are set aside. Raises NotFound.
+
+    `session` must be a snapshot, so that images and captions are of one moment.
+    """
+    dataset = service.get_dataset(session, dataset_id)
+    further = further_captions(session, dataset_id)
+    images = [
+        ExportedImage(
+            filename=image.filename,
+            sha256=image.sha256,
+            clean_sha256=image.clean_sha256,
+            width=image.width,
+            height=image.height,
+            captions=(
+                ExportedCaption(image.caption_kind, image.caption, image.caption_share),
+                *further.get(image.key, ()),
+            ),
+            time=image.created_at,
+            repeats=image.repeats,
+            never_flip=image.never_flip,
+            set_aside=image.set_aside,
+            focus=focus_of(image),
+        )
+        for image in service.list_images(session, dataset_id)
+    ]
+    return Contents(dataset.slug, dataset.name, dataset.trigger_word, images, utcnow())
+
+
+def focus_of(image: Image) -> tuple[float, float] | None:
+    """The focus point of an image; None: its center."""
+    if image.focus_x is None or image.focus_y is None:
+        return None
+    return image.focus_x, image.focus_y
+
+
+def further_captions(session: Session, dataset_id: int) -> dict[int, list[ExportedCaption]]:
+    """The captions of the images of a dataset besides their first ones, by image id."""
+    query = (
+        select(ImageCaption)
+        .join(Image, col(Image.id) == ImageCaption.image_id)
+        .where(Image.dataset_id == dataset_id, col(Image.deleted_at).is_(None))
+        .order_by(col(ImageCaption.id))
+    )
+    found: dict[int, list[ExportedCaption]] = {}
+    for row in session.exec(query):
+        caption = ExportedCaption(row.kind, row.caption, row.share)
+        found.setdefault(row.image_id, []).append(caption)
+    return found
+
+
+def version_contents(session: Session, version_id: int) -> Contents:
+    """A pinned version. Raises NotFound, and Conflict if its images were deleted for good."""
+    version = get_version(session, version_id)
+    if len(version.items) != version.image_count:
+        raise Conflict(
+            "The images of this version were deleted for good, with the last run that used them."
+        )
+    dataset = session.get_one(Dataset, version.dataset_id)
+    images = list(_pinned_images(session, version))
+    return Contents(
+        dataset.slug, dataset.name, dataset.trigger_word, images, version.created_at, version.key
+    )
+
+
+def _pinned_images(session: Session, version: DatasetVersion) -> Iterator[ExportedImage]:
+    rows = select(Image.sha256, Image.filename).where(Image.dataset_id == version.dataset_id)
+    names = dict(session.exec(rows).all())
+    for item in version.items:
+        # versions that were pinned before names were part of them
+        filename = item.get("filename") or names.get(item["sha256"]) or item["sha256"][:16]
+        focus = item.get("focus")
+        yield ExportedImage(
+            filename=filename,
+            sha256=item["sha256"],
+            clean_sha256=item["clean_sha256"],
+            width=item["width"],
+            height=item["height"],
+            captions=tuple(_pinned_captions(item)),
+            time=version.created_at,
+            repeats=item.get("repeats", 1),
+            never_flip=item.get("never_flip", False),
+            focus=(focus[0], focus[1]) if focus else None,
+        )
+
+
+def _pinned_captions(item: dict[str, Any]) -> Iterator[ExportedCaption]:
+    only = {"kind": CaptionKind.LONG, "caption": item["caption"], "share": 1}
+    for caption in item.get("captions") or [only]:
+        yield ExportedCaption(caption["kind"], caption["caption"], caption["share"])

@@ -1,0 +1,98 @@
+"""REST: datasets as ZIP archives, and the pinned versions of a dataset."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Any
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.registry.datasets import service
+from app.registry.datasets.transfer import versions
+from app.registry.datasets.transfer.contents import dataset_contents, version_contents
+from app.web.datasets.transfer.pages import zip_response
+from app.web.openapi import header_docs
+from app.web.problems import problems
+from app.web.state import Id, State
+
+router = APIRouter(tags=["datasets"])
+
+ZIP_DOCS: dict[int | str, dict[str, Any]] = {
+    200: {
+        "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
+        **header_docs("content-disposition")[200],
+    }
+}
+
+
+class UsingRunOut(BaseModel):
+    """A run on a version of a dataset."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: int = Field(description="Id of the run.")
+    name: str = Field(description="Its name.")
+    regularization: bool = Field(description="True if it used them as regularization images.")
+
+
+class UsingAdapterOut(BaseModel):
+    """A version of an adapter that was trained on a version of a dataset."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: int = Field(description="Id of the adapter.")
+    slug: str = Field(description="Its name in the addresses of pages.")
+    name: str = Field(description="Its name.")
+    version: int = Field(description="Number of its version.")
+
+
+class DatasetVersionOut(BaseModel):
+    """The images and captions of a dataset at one time, which runs were trained on."""
+
+    model_config = ConfigDict(from_attributes=True)
+    id: int = Field(description="Id of the version.")
+    dataset_id: int = Field(description="Its dataset.")
+    fingerprint: str = Field(description="SHA-256 over its images, captions and their settings.")
+    created_at: datetime = Field(description="When it was pinned.")
+    image_count: int = Field(description="Number of images.")
+    is_kept: bool = Field(
+        description="False if its images were deleted for good with the last run on it."
+    )
+    runs: list[UsingRunOut] = Field(description="The runs that used it.")
+    adapters: list[UsingAdapterOut] = Field(description="The adapters that were made of it.")
+
+
+@router.get("/datasets/{dataset_id}/export", response_class=Response, responses=ZIP_DOCS)
+def export_dataset(dataset_id: Id, state: State) -> Response:
+    """Download a dataset as it is now as a ZIP archive.
+
+    It has every image as it is stored, a `.txt` with its first caption, and `metadata.jsonl` with
+    all captions and their shares, repeats, `never_flip`, `set_aside`, the focus point and hashes.
+    Uploading the archive restores all of it. Changes during the download are not in it.
+    """
+    with state.database.snapshot() as session:
+        contents = dataset_contents(session, dataset_id)
+    return zip_response(state, contents)
+
+
+@router.get("/datasets/{dataset_id}/versions")
+def list_dataset_versions(dataset_id: Id, state: State) -> list[DatasetVersionOut]:
+    """List the versions of a dataset that runs were trained on, newest first."""
+    with state.database.read() as session:
+        service.get_dataset(session, dataset_id)
+        found = versions.list_versions(session, dataset_id)
+    return [DatasetVersionOut.model_validate(version) for version in found]
+
+
+@router.get(
+    "/dataset-versions/{version_id}/export",
+    response_class=Response,
+    responses={**ZIP_DOCS, **problems({409: "Its images were deleted for good."})},
+)
+def export_dataset_version(version_id: Id, state: State) -> Response:
+    """Download a pinned version of a dataset as a ZIP archive, like the dataset itself.
+
+    `dataset_version_id` of a version of an adapter names the one that it was trained on.
+    """
+    with state.database.snapshot() as session:
+        contents = version_contents(session, version_id)
+    return zip_response(state, contents)
