@@ -42,6 +42,7 @@ from app.web.build import BuildHeader
 from app.web.clock import BrowserClock
 from app.web.compression import Compression
 from app.web.datasets import api as datasets_api
+from app.web.datasets import checks_api as dataset_checks_api
 from app.web.datasets import pages as datasets_pages
 from app.web.datasets.transfer import api as transfer_api
 from app.web.datasets.transfer import pages as transfer_pages
@@ -146,6 +147,7 @@ def _all_routers() -> Iterator[APIRouter]:
         deletion_api,  # before the others: `deleted` and `deletion` are no ids
         datasets_api,
         transfer_api,
+        dataset_checks_api,
         base_models_api,
         runs_api,
         access_api,

@@ -77,6 +77,7 @@
     area.form.elements.version.value = body.version;
     const count = document.querySelector('[data-count="uncaptioned"]');
     if (count) count.textContent = body.uncaptioned;
+    document.body.dispatchEvent(new CustomEvent("captions-changed"));
     if (area.value.trim() === sent) {
       show(area, sent ? "Saved" : "No caption");
       announce(area, "saved");

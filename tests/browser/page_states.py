@@ -97,6 +97,8 @@ DATASETS = (
     ),
     PageState("dataset", "/datasets/boats"),
     PageState("dataset without images", "/datasets/empty"),
+    PageState("findings of a dataset", "/datasets/boats/checks"),
+    PageState("findings without images", "/datasets/empty/checks", repeats=True),
     PageState("dataset with a missing file", "/datasets/broken"),
     PageState("dataset, uncaptioned", "/datasets/boats?show=uncaptioned", repeats=True),
     PageState("dataset, nothing found", "/datasets/boats?q=zzz", repeats=True),

@@ -9,6 +9,7 @@ ACTIONS = {
     "list": "List the datasets.",
     "show": "Show one dataset: its images, captions and versions.",
     "export": "Write a dataset as a ZIP archive with its captions.",
+    "check": "Check a dataset before training; exit with 3 if something should be changed.",
 }
 """Each is a module of `app.cli.datasets`, named `<action>_command`."""
 
@@ -54,4 +55,9 @@ def _add_export(action: ArgumentParser) -> None:
     action.add_argument("-o", "--output", type=Path, metavar="PATH", help="file or folder")
 
 
-ADD_ARGUMENTS = {"list": _add_list, "show": _add_show, "export": _add_export}
+ADD_ARGUMENTS = {
+    "list": _add_list,
+    "show": _add_show,
+    "export": _add_export,
+    "check": _add_show,
+}

@@ -18,6 +18,7 @@ from app.registry.integrity.references import Subject
 from app.registry.integrity.report import bad_files_of
 from app.registry.state import AppState
 from app.web import templates
+from app.web.datasets.check_view import ChecksPanel, checks_panel
 from app.web.datasets.forms import DatasetForm
 
 
@@ -51,6 +52,7 @@ class DatasetPage:
     deleted: Image | None
     bad_files: list[str]
     deleted_images: int
+    checks: ChecksPanel
 
 
 def dataset_page(
@@ -74,9 +76,10 @@ def dataset_page(
         page = list_image_page(session, dataset.key, show=show, q=q.strip(), after=after)
         if after and not page.images:
             page = list_image_page(session, dataset.key, show=show, q=q.strip())
+        summary = service.summary(session, dataset)
         context = DatasetPage(
             dataset=dataset,
-            summary=service.summary(session, dataset),
+            summary=summary,
             images=page.images,
             earlier=tiles_query(show, q, page.previous),
             more=tiles_query(show, q, page.next),
@@ -88,6 +91,7 @@ def dataset_page(
             deleted=service.deleted_image(session, dataset.key, deleted) if deleted else None,
             bad_files=bad_files_of(session, Subject.DATASET, dataset.key),
             deleted_images=count_deleted_images(session, dataset.key),
+            checks=checks_panel(session, summary),
         )
     return templates.render(request, "datasets/show.html", context, status=status)
 

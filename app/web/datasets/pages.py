@@ -17,7 +17,7 @@ from app.registry.datasets.service import DatasetSummary
 from app.registry.db import MAX_ID
 from app.registry.paging import page_count
 from app.web import templates
-from app.web.datasets import example_pages, image_pages
+from app.web.datasets import check_pages, example_pages, image_pages
 from app.web.datasets.example_pages import ExampleOffer, example_offers
 from app.web.datasets.forms import DatasetForm, name_from_file, read_dataset_form
 from app.web.datasets.page_view import dataset_page, redirect_to
@@ -28,6 +28,7 @@ from app.web.uploads import uploaded
 router = APIRouter(include_in_schema=False)
 router.include_router(image_pages.router)
 router.include_router(example_pages.router)
+router.include_router(check_pages.router)
 
 DATASETS_A_PAGE = 24
 NO_FORM = DatasetForm()

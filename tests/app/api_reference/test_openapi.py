@@ -35,6 +35,7 @@ OPERATION_IDS = [
     "changeRender",
     "changeRun",
     "changeVersion",
+    "checkDataset",
     "chooseWinner",
     "compareAdapters",
     "compareTwoRuns",

@@ -83,7 +83,7 @@ def lint_captions(captions: Sequence[ReadCaption], *, trigger_word: str | None) 
         *(_repeated_finding(phrase, captions, trigger_word) for phrase in repeated[:MAX_PHRASES]),
         *(_style_finding(phrase, captions) for phrase in styles[:MAX_PHRASES]),
         _same_caption(captions),
-        _no_subject(captions),
+        _no_subject(captions, cores),
         one_subject,
     ]
     return [one for one in found if one is not None]
@@ -231,8 +231,9 @@ def _same_caption(captions: Sequence[ReadCaption]) -> Finding | None:
     )
 
 
-def _no_subject(captions: Sequence[ReadCaption]) -> Finding | None:
-    ids = _once(one.image_id for one in captions if one.subject is None)
+def _no_subject(captions: Sequence[ReadCaption], repeated: Sequence[Phrase]) -> Finding | None:
+    """The captions of which nothing is left without style, trigger word and repeated phrases."""
+    ids = _once(one.image_id for one in captions if _is_bare(one, repeated))
     if not ids:
         return None
     verb = "names" if len(ids) == 1 else "name"
@@ -243,6 +244,15 @@ def _no_subject(captions: Sequence[ReadCaption]) -> Finding | None:
         "Without a word for what the image shows, the subject becomes part of the style.",
         image_ids=ids,
     )
+
+
+def _is_bare(caption: ReadCaption, repeated: Sequence[Phrase]) -> bool:
+    if caption.subject is None:
+        return True
+    return all(
+        core_of(tuple(word for word in part.words if word != TRIGGER)) in ((), *repeated) or styles
+        for part, styles in zip(caption.parts, caption.styles, strict=True)
+    ) and any(core_of(part.words) in repeated for part in caption.parts)
 
 
 def find_one_subject(captions: Sequence[ReadCaption]) -> Finding | None:

@@ -81,7 +81,7 @@ class CheckedCaption:
 class Finding:
     """Something to look at before a training.
 
-    `count`: the images or captions that it concerns. `fragments`: the words to remove from the
+    `fragments`: the words to remove from the
     captions, as they are written there, most common first. `piles`: images that belong together,
     the one to keep first.
     """
@@ -105,9 +105,12 @@ class Finding:
 class Report:
     """The findings of a dataset, what was checked without a finding, and what was not checked.
 
+    `image_count`: the images that were checked; those set aside were not.
     `not_measured`: a sentence for each check that could not look at all images.
     """
 
+    image_count: int
+    caption_count: int
     findings: tuple[Finding, ...]
     clear: tuple[Check, ...]
     not_measured: Mapping[Check, str] = field(default_factory=lambda: MappingProxyType({}))

@@ -186,6 +186,12 @@ def test_a_caption_of_style_and_trigger_alone_names_no_subject() -> None:
     assert [one.image_ids for one in found if one.check is Check.SUBJECT] == [(0, 1, 2)]
 
 
+def test_a_caption_of_repeated_words_alone_names_no_subject() -> None:
+    texts = [f"{name}, chalk stroke" for name in SUBJECTS] + ["ink, chalk stroke"]
+    found = [one for one in lint(texts, "ink") if one.check is Check.SUBJECT]
+    assert [one.image_ids for one in found] == [(len(SUBJECTS),)]
+
+
 def test_one_subject_is_told_and_not_stripped() -> None:
     texts = [f"ink, a {how} fox {where}" for how in ("red", "small") for where in ("", "at night")]
     texts += ["ink, two foxes in the snow", "ink, a group of foxes", "ink, a teapot"]

@@ -1,0 +1,91 @@
+"""Reads what is checked of a dataset: its images that are trained on, and their captions."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlmodel import Session, col
+
+from app.registry.datasets.models import Dataset, Image, ImageCaption
+from app.registry.integrity.models import BlobCheck
+
+COLUMNS = ("id", "filename", "clean_sha256", "thumbnail_sha256", "width", "height")
+OF_IMAGE = col(BlobCheck.sha256) == col(Image.clean_sha256)
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedImage:
+    """An image that a run would train on, with its captions that are not empty."""
+
+    id: int
+    filename: str
+    clean_sha256: str
+    thumbnail_sha256: str
+    width: int
+    height: int
+    captions: tuple[str, ...]
+    is_unusable: bool
+
+
+def read_images(session: Session, dataset: Dataset) -> list[CheckedImage]:
+    """The images that are not set aside, oldest first; captions without a share do not count."""
+    others: dict[int, list[str]] = defaultdict(list)
+    further = sa.select(col(ImageCaption.image_id), col(ImageCaption.caption)).where(
+        col(ImageCaption.image_id).in_(sa.select(col(Image.id)).where(is_trained(dataset.key))),
+        col(ImageCaption.share) > 0,
+        col(ImageCaption.caption) != "",
+    )
+    for image_id, caption in session.connection().execute(further.order_by(col(ImageCaption.id))):
+        others[image_id].append(caption)
+    images = sa.inspect(Image).local_table
+    query = (
+        sa.select(
+            *(images.c[name] for name in COLUMNS),
+            sa.case((col(Image.caption_share) > 0, col(Image.caption)), else_="").label("caption"),
+            col(BlobCheck.problem).is_not(None).label("is_unusable"),
+        )
+        .select_from(images.outerjoin(sa.inspect(BlobCheck).local_table, OF_IMAGE))
+        .where(is_trained(dataset.key))
+        .order_by(col(Image.id))
+    )
+    return [
+        CheckedImage(
+            **{name: getattr(row, name) for name in COLUMNS},
+            captions=tuple(text for text in (row.caption, *others[row.id]) if text),
+            is_unusable=bool(row.is_unusable),
+        )
+        for row in session.connection().execute(query)
+    ]
+
+
+def is_trained(dataset_id: int) -> sa.ColumnElement[bool]:
+    """Condition: an image of the dataset that a run would train on."""
+    return (
+        (col(Image.dataset_id) == dataset_id)
+        & col(Image.deleted_at).is_(None)
+        & col(Image.set_aside).is_(False)
+    )
+
+
+def read_state(session: Session, dataset: Dataset) -> tuple[object, ...]:
+    """Equal values for as long as nothing that is checked has changed; one row of sums."""
+    image, caption = sa.inspect(Image).local_table, sa.inspect(ImageCaption).local_table
+    images = sa.select(
+        sa.func.count(),
+        sa.func.sum(image.c.id),
+        sa.func.sum(image.c.caption_version),
+        sa.func.sum(image.c.caption_share * image.c.id),
+        sa.func.count(col(BlobCheck.problem)),
+    ).select_from(image.outerjoin(sa.inspect(BlobCheck).local_table, OF_IMAGE))
+    captions = sa.select(
+        sa.func.sum(caption.c.id),
+        sa.func.sum(caption.c.version),
+        sa.func.sum(caption.c.share * caption.c.id),
+    ).select_from(caption.join(image, caption.c.image_id == image.c.id))
+    rows = [
+        session.connection().execute(query.where(is_trained(dataset.key))).one()
+        for query in (images, captions)
+    ]
+    return (dataset.trigger_word, *rows[0], *rows[1])

@@ -1,0 +1,62 @@
+"""Pages of the checks before training: the panel of a dataset, and all findings with images."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from fastapi import APIRouter, Request
+from starlette.responses import Response
+
+from app.registry.datasets import service
+from app.registry.datasets.checks.reading import CheckedImage, read_images
+from app.registry.datasets.service import DatasetSummary
+from app.web import templates
+from app.web.datasets.check_view import ChecksPanel, checks_panel, make_panel
+from app.web.state import Slug, State
+
+router = APIRouter(include_in_schema=False)
+
+IMAGES_SHOWN = 24  # of a finding or pile; the rest is counted
+
+
+@dataclass(frozen=True)
+class ChecksPage:
+    """All findings of a dataset; `images` by id are those that are shown."""
+
+    summary: DatasetSummary
+    checks: ChecksPanel
+    images: dict[int, CheckedImage]
+    images_shown: int
+
+
+@dataclass(frozen=True)
+class ChecksFragment:
+    """The panel, loaded after the page of its dataset."""
+
+    checks: ChecksPanel
+
+
+@router.get("/datasets/{slug}/checks")
+def checks(request: Request, state: State, slug: Slug) -> Response:
+    """All findings of a dataset with their images."""
+    with state.database.read() as session:
+        dataset = service.dataset_by_slug(session, slug)
+        summary = service.summary(session, dataset)
+        report = checks_panel(session, summary, now=True).report
+        assert report is not None
+        context = ChecksPage(
+            summary=summary,
+            checks=make_panel(dataset, report, listed=len(report.findings)),
+            images={image.id: image for image in read_images(session, dataset)},
+            images_shown=IMAGES_SHOWN,
+        )
+    return templates.render(request, "datasets/checks.html", context)
+
+
+@router.get("/datasets/{slug}/checks/panel")
+def panel(state: State, slug: Slug) -> Response:
+    """The panel with the findings of a dataset."""
+    with state.database.read() as session:
+        dataset = service.dataset_by_slug(session, slug)
+        context = ChecksFragment(checks_panel(session, service.summary(session, dataset), now=True))
+    return templates.render_fragment("datasets/_checks.html", context)

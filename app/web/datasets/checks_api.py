@@ -1,0 +1,84 @@
+"""REST: what to look at in a dataset before training."""
+
+from __future__ import annotations
+
+from fastapi import APIRouter
+from pydantic import BaseModel, Field
+
+from app.registry.datasets import service
+from app.registry.datasets.checks.findings import Check, Finding, Level, Report
+from app.registry.datasets.checks.service import check_dataset as checked
+from app.web.state import Id, State
+
+router = APIRouter(tags=["datasets"])
+
+
+class FindingOut(BaseModel):
+    """Something to look at before a training."""
+
+    check: Check = Field(description="What was checked.")
+    level: Level = Field(
+        description="`error`: cannot train. `warning`: likely makes the result worse. `advice`: "
+        "right for some styles."
+    )
+    title: str = Field(description="What was found, with its count.")
+    reason: str = Field(description="Why it matters and what to do, as a sentence or two.")
+    count: int = Field(description="Number of images that it concerns.")
+    image_ids: list[int] = Field(description="Ids of these images.")
+    fragments: list[str] = Field(
+        description="Words to remove from captions as they are written there, most common first."
+    )
+    piles: list[list[int]] = Field(
+        description="Ids of images that belong together, the one to keep first."
+    )
+    details: list[str] = Field(description="Further sentences.")
+
+
+class ChecksOut(BaseModel):
+    """The findings of a dataset, and what was checked without one."""
+
+    image_count: int = Field(description="Number of images checked; not those set aside.")
+    caption_count: int = Field(description="Number of captions checked.")
+    open: int = Field(description="Number of findings that are not mere advice.")
+    findings: list[FindingOut] = Field(description="What was found.")
+    clear: list[Check] = Field(description="What was checked without a finding.")
+    not_measured: dict[Check, str] = Field(
+        description="For each check that could not look at all images, a sentence."
+    )
+
+
+def checks_out(report: Report) -> ChecksOut:
+    """The report as the API shows it."""
+    return ChecksOut(
+        image_count=report.image_count,
+        caption_count=report.caption_count,
+        open=len(report.open),
+        findings=[_finding_out(found) for found in report.findings],
+        clear=list(report.clear),
+        not_measured=dict(report.not_measured),
+    )
+
+
+def _finding_out(found: Finding) -> FindingOut:
+    return FindingOut(
+        check=found.check,
+        level=found.level,
+        title=found.title,
+        reason=found.reason,
+        count=found.count,
+        image_ids=list(found.image_ids),
+        fragments=list(found.fragments),
+        piles=[list(pile) for pile in found.piles],
+        details=list(found.details),
+    )
+
+
+@router.get("/datasets/{dataset_id}/checks")
+def check_dataset(dataset_id: Id, state: State) -> ChecksOut:
+    """Check a dataset before training.
+
+    Captions that name the style, lack the trigger word or are the same; images that cannot be
+    read. Images that are set aside are not checked. Only an `error` stops a run.
+    """
+    with state.database.read() as session:
+        return checks_out(checked(session, service.get_dataset(session, dataset_id)))

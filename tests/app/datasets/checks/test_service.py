@@ -1,0 +1,112 @@
+"""The checks of a dataset in the registry: what is read, and when it is read again."""
+
+from __future__ import annotations
+
+from app.registry.datasets import service
+from app.registry.datasets.checks.findings import Check, Report
+from app.registry.datasets.checks.service import check_dataset, known_report
+from app.registry.datasets.intake import NewImage
+from app.registry.datasets.models import Image, ImageCaption
+from app.registry.db import Database
+from app.registry.integrity import findings
+from app.registry.integrity.models import FileProblem
+
+
+def picture(number: int, caption: str) -> NewImage:
+    digest = f"{number:064x}"
+    return NewImage(
+        filename=f"{number}.png",
+        sha256=digest,
+        clean_sha256=digest,
+        thumbnail_sha256=digest,
+        width=512,
+        height=512,
+        size_bytes=100,
+        caption=caption or None,
+    )
+
+
+def filled(database: Database, *captions: str, trigger_word: str = "ink") -> int:
+    with database.write() as session:
+        dataset = service.create_dataset(session, "Ink", trigger_word=trigger_word)
+        images = [picture(number, caption) for number, caption in enumerate(captions, start=1)]
+        service.add_images(session, dataset.key, images)
+    return dataset.key
+
+
+def checked(database: Database, key: int) -> Report:
+    with database.read() as session:
+        return check_dataset(session, service.get_dataset(session, key))
+
+
+def found(database: Database, key: int) -> list[tuple[Check, int]]:
+    return [(one.check, one.count) for one in checked(database, key).findings]
+
+
+def image(database: Database, key: int, number: int) -> Image:
+    with database.read() as session:
+        return service.list_images(session, key)[number]
+
+
+def test_captions_and_files_are_checked_and_what_is_clear_is_named(database: Database) -> None:
+    key = filled(database, "ink, a fox", "an owl", "")
+    report = checked(database, key)
+    assert [(one.check, one.count) for one in report.findings] == [
+        (Check.NO_CAPTION, 1),
+        (Check.TRIGGER_WORD, 1),
+    ]
+    assert Check.STYLE_WORDS in report.clear
+    assert Check.REPEATED_WORDS not in report.clear  # nothing can be said of two captions
+    assert (report.image_count, report.caption_count) == (3, 2)
+
+
+def test_a_report_is_kept_until_something_it_reads_changes(database: Database) -> None:
+    key = filled(database, "ink, a fox", "an owl")
+    first = checked(database, key)
+    with database.read() as session:
+        assert known_report(session, service.get_dataset(session, key)) is first
+    with database.write() as session:
+        service.caption_image(session, image(database, key, 1).key, "an owl, ink")
+    with database.read() as session:
+        assert known_report(session, service.get_dataset(session, key)) is None
+    assert found(database, key) == []
+    with database.write() as session:
+        service.change_dataset(session, key, trigger_word="zork")
+    assert found(database, key) == [(Check.TRIGGER_WORD, 2)]
+
+
+def test_images_that_are_set_aside_or_deleted_are_not_checked(database: Database) -> None:
+    key = filled(database, "an owl", "a fox", "ink, a cat")
+    assert found(database, key) == [(Check.TRIGGER_WORD, 2)]
+    with database.write() as session:
+        row = service.get_image(session, image(database, key, 0).key)
+        row.set_aside = True
+        session.add(row)
+    assert found(database, key) == [(Check.TRIGGER_WORD, 1)]
+    with database.write() as session:
+        service.delete_image(session, image(database, key, 1).key)
+    assert found(database, key) == []
+
+
+def test_further_captions_are_checked_if_they_have_a_share(database: Database) -> None:
+    key = filled(database, "ink, a fox", "ink, an owl")
+    with database.write() as session:
+        key_of_image = image(database, key, 0).key
+        session.add(ImageCaption(image_id=key_of_image, kind="short", caption="fox"))
+        session.add(ImageCaption(image_id=key_of_image, kind="tags", caption="animal", share=0))
+    assert found(database, key) == [(Check.TRIGGER_WORD, 1)]
+
+
+def test_an_image_whose_file_is_lost_cannot_train(database: Database) -> None:
+    key = filled(database, "ink, a fox", "ink, an owl")
+    assert found(database, key) == []
+    with database.write() as session:
+        lost = image(database, key, 1).clean_sha256
+        findings.note(session, [lost], FileProblem.MISSING)
+    (one,) = checked(database, key).findings
+    assert (one.check, one.level, one.title) == (Check.FILES, "error", "1 image cannot be read")
+
+
+def test_an_empty_dataset_has_nothing_to_find(database: Database) -> None:
+    report = checked(database, filled(database))
+    assert (report.findings, report.clear, report.image_count) == ((), (), 0)
