@@ -168,7 +168,8 @@ class DatasetVersion(NumberedRow, table=True):
     image_count: int
     items: list[dict[str, Any]] = Field(
         sa_type=sa.JSON,
-        description="For each image: sha256, clean_sha256, caption, width, height; repeats and "
+        description="For each image: sha256, clean_sha256, caption, width, height; filename since "
+        "0039; captions (kind, caption, share of each) if there are several; focus, repeats and "
         "never_flip if they differ from the default.",
     )
     created_at: datetime = Field(default_factory=utcnow)

@@ -11,8 +11,9 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.adapters.models import AdapterFile, AdapterVersion
-from app.registry.datasets.models import Dataset, DatasetVersion
-from app.registry.datasets.service import list_images
+from app.registry.datasets.image_captions.several import further_captions, item_captions
+from app.registry.datasets.models import Dataset, DatasetVersion, Image, ImageCaption
+from app.registry.datasets.service import trained_images
 from app.registry.deletion.freeing import Deletion
 from app.registry.runs.models import Run
 
@@ -20,19 +21,11 @@ HASHES = ("sha256", "clean_sha256")  # of an item
 
 
 def pin_version(session: Session, dataset: Dataset) -> DatasetVersion:
-    """The immutable version with the current images and captions; equal content shares one row."""
-    items: list[dict[str, Any]] = [
-        {
-            "sha256": image.sha256,
-            "clean_sha256": image.clean_sha256,
-            "caption": image.caption,
-            "width": image.width,
-            "height": image.height,
-            **({"repeats": image.repeats} if image.repeats != 1 else {}),
-            **({"never_flip": True} if image.never_flip else {}),
-        }
-        for image in list_images(session, dataset.key)
-    ]
+    """The immutable version with the current images and captions; equal content shares one row.
+
+    Images that are set aside are not in it.
+    """
+    items = current_items(session, dataset.key)
     content = json.dumps(items, sort_keys=True, ensure_ascii=False).encode()
     fingerprint = hashlib.sha256(content).hexdigest()
     version = session.exec(
@@ -54,6 +47,43 @@ def pin_version(session: Session, dataset: Dataset) -> DatasetVersion:
     return version
 
 
+def current_items(session: Session, dataset_id: int) -> list[dict[str, Any]]:
+    """The items of a version that is pinned now, oldest image first.
+
+    An item has `captions` only if the image has several, and other options only if they differ from
+    the default: the items of an old dataset are those that older versions pinned, but for the name.
+    """
+    images = trained_images(session, dataset_id)
+    further = further_captions(session, [image.key for image in images])
+    return [_item(image, further.get(image.key, [])) for image in images]
+
+
+def _item(image: Image, further: list[ImageCaption]) -> dict[str, Any]:
+    item: dict[str, Any] = {
+        "sha256": image.sha256,
+        "clean_sha256": image.clean_sha256,
+        "filename": image.filename,
+        "caption": image.caption,
+        "width": image.width,
+        "height": image.height,
+    }
+    if further:
+        first = {
+            "kind": image.caption_kind,
+            "caption": image.caption,
+            "share": image.caption_share,
+        }
+        others = [{"kind": one.kind, "caption": one.caption, "share": one.share} for one in further]
+        item["captions"] = [first, *others]
+    if image.focus_x is not None and image.focus_y is not None:
+        item["focus"] = [image.focus_x, image.focus_y]
+    if image.repeats != 1:
+        item["repeats"] = image.repeats
+    if image.never_flip:
+        item["never_flip"] = True
+    return item
+
+
 def runs_of_versions(session: Session, version_ids: Iterable[int]) -> list[Run]:
     """The runs that were or are trained on these dataset versions, oldest first."""
     keys = list(version_ids)
@@ -73,7 +103,8 @@ def prune_versions(session: Session, version_ids: Iterable[int]) -> Deletion:
         if version is None or runs_of_versions(session, [key]):
             continue
         deletion.files |= {item[name] for item in version.items for name in HASHES if name in item}
-        deletion.captions |= {caption_hash(str(item.get("caption", ""))) for item in version.items}
+        texts = (text for item in version.items for text in item_captions(item))
+        deletion.captions |= {caption_hash(text) for text in texts}
         trained = select(AdapterVersion.id).where(AdapterVersion.dataset_version_id == key)
         adapter_versions = list(session.exec(trained))
         if not adapter_versions:

@@ -41,6 +41,7 @@ class DatasetSummary:
     dataset: Dataset
     image_count: int
     captioned_count: int
+    trained_count: int  # without those set aside
     smallest_side: int | None
     collage: list[Image]
     run_count: int
@@ -113,11 +114,12 @@ def caption_has_trigger(session: Session, dataset: Dataset) -> bool:
 def summarize(session: Session, datasets: Sequence[Dataset]) -> list[DatasetSummary]:
     """Summaries of these datasets, in a constant number of queries."""
     keys = [dataset.key for dataset in datasets]
-    counted = session.exec(
-        select(
-            Image.dataset_id,
+    counted = session.connection().execute(
+        sa.select(
+            col(Image.dataset_id),
             func.count(),
             func.sum(sa.case((col(Image.caption) != "", 1), else_=0)),
+            func.sum(sa.case((col(Image.set_aside), 0), else_=1)),
             # least() is called min() on SQLite
             func.min(
                 sa.case(
@@ -128,8 +130,10 @@ def summarize(session: Session, datasets: Sequence[Dataset]) -> list[DatasetSumm
         )
         .where(col(Image.dataset_id).in_(keys), col(Image.deleted_at).is_(None))
         .group_by(col(Image.dataset_id))
-    ).all()
-    figures = {row[0]: row[1:] for row in counted}
+    )
+    figures: dict[int, tuple[int, int, int, int | None]] = {
+        key: (count, captioned, trained, side) for key, count, captioned, trained, side in counted
+    }
     runs = dict(
         session.exec(
             select(Run.dataset_id, func.count())
@@ -141,7 +145,7 @@ def summarize(session: Session, datasets: Sequence[Dataset]) -> list[DatasetSumm
     return [
         DatasetSummary(
             dataset,
-            *figures.get(dataset.key, (0, 0, None)),
+            *figures.get(dataset.key, (0, 0, 0, None)),
             collage=collages.get(dataset.key, []),
             run_count=runs.get(dataset.key, 0),
         )
@@ -225,6 +229,12 @@ def list_images(
 ) -> list[Image]:
     """The images of a dataset, oldest first; `show="uncaptioned"`: only those without captions."""
     query = image_query(dataset_id, show=show, q=q)
+    return list(session.exec(query.order_by(col(Image.id))))
+
+
+def trained_images(session: Session, dataset_id: int) -> list[Image]:
+    """The images that a run is trained on, oldest first: all but those set aside."""
+    query = image_query(dataset_id).where(col(Image.set_aside).is_(False))
     return list(session.exec(query.order_by(col(Image.id))))
 
 

@@ -26,17 +26,35 @@ class PinnedSet(StrEnum):
 
 
 @dataclass(frozen=True)
+class PinnedCaption:
+    """One of several captions of an image."""
+
+    kind: Annotated[str, Field(description="`long`, `short` or `tags`.")]
+    caption: Annotated[str, Field(description="What it says.")]
+    share: Annotated[int, Field(description="How often it was used, relative to the others.")]
+
+
+@dataclass(frozen=True)
 class PinnedImage:
     """An image with the caption that it was trained with."""
 
     sha256: Annotated[str, Field(description="Hash of the image: `/media/{sha256}`.")]
     thumbnail_sha256: Annotated[str, Field(description="Hash of a smaller image of it.")]
-    filename: Annotated[str | None, Field(description="Its file; null if it was deleted for good.")]
+    filename: Annotated[
+        str | None, Field(description="Its file; null if that is not known any more.")
+    ]
     caption: Annotated[str, Field(description="The caption it was trained with.")]
     width: Annotated[int, Field(description="Width in pixels.")]
     height: Annotated[int, Field(description="Height in pixels.")]
     repeats: Annotated[int, Field(description="Times used per epoch.")]
     never_flip: Annotated[bool, Field(description="True if it is never flipped.")]
+    captions: Annotated[
+        list[PinnedCaption], Field(description="All its captions, if it had several; else empty.")
+    ]
+    focus: Annotated[
+        tuple[float, float] | None,
+        Field(description="The point (x, y) that crops kept, 0 to 1; null: the center."),
+    ]
 
 
 @dataclass(frozen=True)
@@ -107,12 +125,14 @@ def _images_of(
             PinnedImage(
                 sha256=item["clean_sha256"],
                 thumbnail_sha256=row.thumbnail_sha256 if row else item["clean_sha256"],
-                filename=row.filename if row else None,
+                filename=item.get("filename") or (row.filename if row else None),
                 caption=item["caption"],
                 width=item["width"],
                 height=item["height"],
                 repeats=item.get("repeats", 1),
                 never_flip=item.get("never_flip", False),
+                captions=[PinnedCaption(**one) for one in item.get("captions", ())],
+                focus=tuple(item["focus"]) if "focus" in item else None,
             )
         )
     return found

@@ -15,6 +15,7 @@ from app.registry.base_models.models import BaseModel
 from app.registry.datasets import pinned
 from app.registry.datasets import service as datasets
 from app.registry.datasets.models import Dataset
+from app.registry.datasets.service import DatasetSummary
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.runs.models import NOTICE, Checkpoint, OwnPreset, Run
@@ -147,9 +148,10 @@ def check_request(session: Session, request: RunRequest, *, lock: bool = False) 
         fields["name"] = too_long(name, MAX_NAME)
     if dataset is None or base is None:
         raise InvalidInput(named_reasons(fields), fields=fields)
-    image_count = datasets.summary(session, dataset).image_count
+    summary = datasets.summary(session, dataset)
+    image_count = summary.trained_count
     if image_count == 0:
-        fields["dataset_id"] = f"“{dataset.name}” has no images yet. Add some, then train."
+        fields["dataset_id"] = _nothing_to_train_on(summary)
     regularization = _find_regularization(session, request, fields, lock=lock)
     _require_adapter(session, request, base, fields)
     own = _find_own_preset(session, request, fields)
@@ -260,9 +262,18 @@ def _find_regularization(
     except NotFound:
         fields[name] = "This dataset does not exist; it may have been deleted. Choose another."
         return None
-    if datasets.summary(session, dataset).image_count == 0:
-        fields[name] = "This dataset has no images yet. Add some, or choose another."
+    summary = datasets.summary(session, dataset)
+    if summary.trained_count == 0:
+        fields[name] = _nothing_to_train_on(summary)
     return dataset
+
+
+def _nothing_to_train_on(summary: DatasetSummary) -> str:
+    """Why a dataset cannot be trained on."""
+    name = summary.dataset.name
+    if summary.image_count:
+        return f"All images of “{name}” are set aside. Take some of them back, then train."
+    return f"“{name}” has no images yet. Add some, then train."
 
 
 def _find_start(

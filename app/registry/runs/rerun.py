@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from sqlmodel import Session
 
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.base_models import service as base_models
-from app.registry.datasets import service as datasets
+from app.registry.datasets import pinned
 from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.errors import InvalidInput
 from app.registry.jobs import service as jobs
@@ -49,7 +51,7 @@ def require_run(adapter: Adapter, version: AdapterVersion) -> int:
     return version.run_id
 
 
-def image_changes(earlier: dict[str, str], later: dict[str, str]) -> ImageChanges:
+def image_changes(earlier: dict[str, Any], later: dict[str, Any]) -> ImageChanges:
     """Difference between two states, each given as captions by image hash."""
     both = earlier.keys() & later.keys()
     return ImageChanges(
@@ -59,16 +61,19 @@ def image_changes(earlier: dict[str, str], later: dict[str, str]) -> ImageChange
     )
 
 
-def captions_of(version: DatasetVersion) -> dict[str, str]:
-    """The captions of a pinned dataset, by image hash."""
-    return {item["sha256"]: item["caption"] for item in version.items}
+def captions_of(version: DatasetVersion) -> dict[str, Any]:
+    """The captions of a pinned dataset, by image hash: a text, or several with their shares."""
+    return _captions_by_hash(version.items)
+
+
+def _captions_by_hash(items: Iterable[Mapping[str, Any]]) -> dict[str, Any]:
+    return {item["sha256"]: item.get("captions") or item["caption"] for item in items}
 
 
 def changes_since(session: Session, version: DatasetVersion) -> ImageChanges:
     """What changed in a dataset since this version of it was pinned."""
-    images = datasets.list_images(session, version.dataset_id)
-    now = {image.sha256: image.caption for image in images}
-    return image_changes(captions_of(version), now)
+    now = pinned.current_items(session, version.dataset_id)
+    return image_changes(captions_of(version), _captions_by_hash(now))
 
 
 def train_again(

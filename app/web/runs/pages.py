@@ -237,7 +237,7 @@ def show_crops(state: State, sent: SentForm) -> Response:
         choices = plans.find_choices(session, form)
         config = plans.make_plan(session, form, choices).config
         resolution = config.resolution or (choices.base.resolution if choices.base else None)
-        images = datasets.list_images(session, form.dataset_id or 0)
+        images = datasets.trained_images(session, form.dataset_id or 0)
     found = crops_of(images, resolution or 512, squares=not config.aspect_buckets)
     return render_fragment("runs/_crops.html", CropsFragment(found))
 

@@ -123,7 +123,7 @@ def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan
     ahead = active_runs(session, limit=1)
     return RunPlan(
         config=config,
-        images=choices.dataset.image_count if choices.dataset else 0,
+        images=choices.dataset.trained_count if choices.dataset else 0,
         estimate=(
             estimates.estimate(session, base, config) if base else Estimate(None, None, None)
         ),
@@ -248,7 +248,7 @@ def _preset_of(choices: RunChoices, preset: Preset) -> TrainConfig:
     return preset_config(
         preset,
         resolution=(base.resolution if base else None) or 512,
-        images=summary.image_count if summary else 0,
+        images=summary.trained_count if summary else 0,
         trigger_word=summary.dataset.trigger_word if summary else None,
     )
 

@@ -13,7 +13,7 @@ from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.runs import requests
 from app.registry.runs import service as runs
-from app.registry.tables import CaptionRevision, Run
+from app.registry.tables import CaptionRevision, ImageCaption, Run
 
 
 def picture(number: int, caption: str | None = None) -> NewImage:
@@ -168,6 +168,30 @@ def test_how_a_picture_is_shown_is_pinned_with_its_version(database: Database) -
         (3, None),
         (None, True),
     }
+
+
+def test_several_captions_focus_and_name_are_pinned_and_what_is_set_aside_is_not(
+    database: Database,
+) -> None:
+    key = filled(database, "a fox", "an owl", "a cat")
+    with database.write() as session:
+        dataset = service.get_dataset(session, key)
+        first, second, third = service.list_images(session, key)
+        first.caption_share, first.focus_x, first.focus_y = 3, 0.25, 1.0
+        session.add(ImageCaption(image_id=first.key, kind="tags", caption="fox, red"))
+        third.set_aside = True
+        session.flush()
+        version = pinned.pin_version(session, dataset)
+        summary = service.summary(session, dataset)
+    assert (summary.image_count, summary.trained_count) == (3, 2)
+    one, two = version.items
+    assert one["captions"] == [
+        {"kind": "long", "caption": "a fox", "share": 3},
+        {"kind": "tags", "caption": "fox, red", "share": 1},
+    ]
+    assert (one["caption"], one["focus"]) == ("a fox", [0.25, 1.0])
+    assert two.keys() == {"sha256", "clean_sha256", "filename", "caption", "width", "height"}
+    assert two["filename"] == second.filename
 
 
 @pytest.mark.parametrize("repeats", [0, 101])

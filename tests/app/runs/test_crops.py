@@ -6,6 +6,7 @@ import pytest
 
 from app.registry.datasets.models import Image
 from app.registry.runs.crops import SHOWN, crop_of, crops_of
+from worker.core.training.data.buckets import Size, fit
 
 
 def image(width: int, height: int) -> Image:
@@ -47,3 +48,13 @@ def test_what_loses_most_comes_first_and_sizes_are_counted() -> None:
     assert found.shown[0].image.filename == "900x300.png"
     assert len(found.shown) == SHOWN
     assert [count for _, count in found.buckets] == [SHOWN + 1]
+
+
+def test_a_focus_moves_the_crop_of_the_preview_as_it_does_in_training() -> None:
+    wide = image(1000, 500)
+    assert crop_of(wide, 64, squares=True).left == 250
+    wide.focus_x, wide.focus_y = 0.9, 0.5
+    crop = crop_of(wide, 64, squares=True)
+    assert (crop.left, crop.top, crop.kept) == (500, 0, 0.5)
+    fitted = fit(Size(1000, 500), 64, squares=True, focus=(0.9, 0.5))
+    assert fitted.crop_box == (crop.left, crop.top, crop.left + crop.width, crop.top + crop.height)

@@ -76,7 +76,7 @@ def test_a_deleted_dataset_leaves_the_images_to_the_run(
     found = client.get(f"/api/v1/runs/{run.key}/images").json()
     assert (found["dataset_name"], found["note"], found["total"]) == ("Chalk", note, 3)
     image = found["images"][0]
-    assert image["filename"] is None
+    assert image["filename"] == "0.png"
     assert image["thumbnail_sha256"] == image["sha256"]
     assert client.get(f"/media/{image['sha256']}/small").status_code == 200
     assert html.unescape(page_of(client, f"/runs/{run.key}/images")).count("a fox") == 2

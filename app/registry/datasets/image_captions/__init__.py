@@ -1,0 +1,1 @@
+"""Several captions of an image, the history of each, and their tokens."""
