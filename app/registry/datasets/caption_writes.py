@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from sqlmodel import Session
+from sqlmodel import Session, select
 
 from app.registry.datasets.models import (
     SOURCE_NAME_LENGTH,
@@ -12,18 +12,34 @@ from app.registry.datasets.models import (
     CaptionSource,
     Image,
 )
+from app.registry.db import utcnow
 
 
 @dataclass(frozen=True)
 class CaptionOrigin:
-    """Who writes a caption: `name` is the file or the provider, `edit_id` the bulk edit, if any."""
+    """Who writes a caption: `name` is the file or the provider, `edit_id` the bulk edit, if any.
+
+    `is_continued`: the same person is still typing, so the text takes the place of what they wrote
+    a moment ago.
+    """
 
     source: CaptionSource
     name: str | None = None
     edit_id: int | None = None
+    is_continued: bool = False
 
 
 BY_HAND = CaptionOrigin(CaptionSource.HAND)
+STILL_TYPING = CaptionOrigin(CaptionSource.HAND, is_continued=True)
+
+
+@dataclass(frozen=True)
+class CaptionPlace:
+    """A caption of an image, and its version before it is changed."""
+
+    image_id: int
+    kind: str
+    version: int
 
 
 def from_file(filename: str | None) -> CaptionOrigin:
@@ -33,17 +49,38 @@ def from_file(filename: str | None) -> CaptionOrigin:
 
 def write_caption(session: Session, image: Image, caption: str, origin: CaptionOrigin) -> None:
     """Change the first caption of an image and add its revision; nothing is flushed."""
+    place = CaptionPlace(image.key, image.caption_kind, image.caption_version)
     image.caption = caption
-    image.caption_version += 1
+    image.caption_version = add_revision(session, place, caption, origin)
     session.add(image)
+
+
+def add_revision(session: Session, place: CaptionPlace, caption: str, origin: CaptionOrigin) -> int:
+    """Add to the history what a caption says from now on; return its new version."""
+    if origin.is_continued and (typed := _typed_before(session, place)):
+        typed.version, typed.caption, typed.created_at = place.version + 1, caption, utcnow()
+        session.add(typed)
+        return typed.version
     session.add(
         CaptionRevision(
-            image_id=image.key,
-            kind=image.caption_kind,
-            version=image.caption_version,
+            image_id=place.image_id,
+            kind=place.kind,
+            version=place.version + 1,
             caption=caption,
             source=origin.source,
             source_name=origin.name[:SOURCE_NAME_LENGTH] if origin.name else None,
             edit_id=origin.edit_id,
         )
     )
+    return place.version + 1
+
+
+def _typed_before(session: Session, place: CaptionPlace) -> CaptionRevision | None:
+    """The revision of a caption's version, if it was written by hand."""
+    query = select(CaptionRevision).where(
+        CaptionRevision.image_id == place.image_id,
+        CaptionRevision.kind == place.kind,
+        CaptionRevision.version == place.version,
+        CaptionRevision.source == CaptionSource.HAND,
+    )
+    return session.exec(query).first()

@@ -25,7 +25,9 @@ CAPTION_SUFFIXES = (".txt", ".caption")
 METADATA_NAME = "metadata.jsonl"
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # they reorder the text around them: "gnp.exe" would be shown as "exe.png"
-BIDI_CONTROLS = frozenset("\u200e\u200f\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+BIDI_MARKS = frozenset("\u200e\u200f")  # which stand in Hebrew and Arabic text
+BIDI_ORDERS = frozenset("\u202a\u202b\u202c\u202d\u202e\u2066\u2067\u2068\u2069")
+BIDI_CONTROLS = BIDI_MARKS | BIDI_ORDERS
 
 
 class CaptionRefused(InvalidInput):
@@ -51,11 +53,15 @@ class CaptionFromFile(NamedTuple):
 
 
 def clean_caption(text: str) -> str:
-    """The caption as one line of NFC text without control characters. Raises CaptionRefused."""
+    """The caption as one line of NFC text without control characters. Raises CaptionRefused.
+
+    Characters that turn the order of the text around them are left out too: nobody sees them.
+    """
     kept = "".join(
         " " if character.isspace() else character
         for character in unicodedata.normalize("NFC", text)
-        if character.isspace() or unicodedata.category(character) not in ("Cc", "Cs")
+        if character.isspace()
+        or (unicodedata.category(character) not in ("Cc", "Cs") and character not in BIDI_ORDERS)
     )
     line = " ".join(kept.replace("\ufeff", "").split())
     if len(line) > MAX_CHARACTERS:

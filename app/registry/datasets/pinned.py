@@ -50,8 +50,9 @@ def pin_version(session: Session, dataset: Dataset) -> DatasetVersion:
 def current_items(session: Session, dataset_id: int) -> list[dict[str, Any]]:
     """The items of a version that is pinned now, oldest image first.
 
-    An item has `captions` only if the image has several, and other options only if they differ from
-    the default: the items of an old dataset are those that older versions pinned, but for the name.
+    An item has `captions` only if the image has several that are not empty, and other options only
+    if they differ from the default: the items of an old dataset are those that older versions
+    pinned, but for the name.
     """
     images = trained_images(session, dataset_id)
     further = further_captions(session, [image.key for image in images])
@@ -67,14 +68,19 @@ def _item(image: Image, further: list[ImageCaption]) -> dict[str, Any]:
         "width": image.width,
         "height": image.height,
     }
-    if further:
-        first = {
-            "kind": image.caption_kind,
-            "caption": image.caption,
-            "share": image.caption_share,
-        }
-        others = [{"kind": one.kind, "caption": one.caption, "share": one.share} for one in further]
-        item["captions"] = [first, *others]
+    first = ImageCaption(
+        image_id=image.key,
+        kind=image.caption_kind,
+        caption=image.caption,
+        share=image.caption_share,
+    )
+    written = [one for one in (first, *further) if one.caption]
+    if written:
+        item["caption"] = written[0].caption
+    if len(written) > 1:
+        item["captions"] = [
+            {"kind": one.kind, "caption": one.caption, "share": one.share} for one in written
+        ]
     if image.focus_x is not None and image.focus_y is not None:
         item["focus"] = [image.focus_x, image.focus_y]
     if image.repeats != 1:

@@ -300,6 +300,24 @@ def caption_by_stem(
     return found
 
 
+def checked_caption(caption: str) -> str:
+    """The caption as it is stored. Raises InvalidInput with the reason."""
+    try:
+        return clean_caption(caption)
+    except CaptionRefused as refused:
+        raise InvalidInput(str(refused), fields={"caption": str(refused)}) from None
+
+
+def require_seen(seen_version: int | None, version: int, caption: str) -> None:
+    """Raise Conflict with the text if a caption was changed since a version."""
+    if seen_version is not None and seen_version != version:
+        raise Conflict(
+            f"This caption was changed elsewhere to “{caption}”. Yours was not saved; "
+            "save again to replace theirs.",
+            fields={"caption": caption, "caption_version": str(version)},
+        )
+
+
 def caption_image(
     session: Session,
     image_id: int,
@@ -313,19 +331,11 @@ def caption_image(
     `seen_version`: the version that the user edited. If it has changed since, nothing is written
     and the Conflict contains the new text.
     """
-    try:
-        caption = clean_caption(caption)
-    except CaptionRefused as refused:
-        raise InvalidInput(str(refused), fields={"caption": str(refused)}) from None
+    caption = checked_caption(caption)
     image = get_image(session, image_id, lock=True)
     if caption == image.caption:
         return image
-    if seen_version is not None and seen_version != image.caption_version:
-        raise Conflict(
-            f"This caption was changed elsewhere to “{image.caption}”. Yours was not saved; "
-            "save again to replace theirs.",
-            fields={"caption": image.caption, "caption_version": str(image.caption_version)},
-        )
+    require_seen(seen_version, image.caption_version, image.caption)
     write_caption(session, image, caption, origin)
     return image
 

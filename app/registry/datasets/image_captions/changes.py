@@ -1,0 +1,138 @@
+"""Changes the captions of an image: what they say, how often each is used, and which there are."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, func, select
+
+from app.registry.datasets import service
+from app.registry.datasets.caption_writes import (
+    BY_HAND,
+    CaptionOrigin,
+    CaptionPlace,
+    add_revision,
+    write_caption,
+)
+from app.registry.datasets.image_captions.several import (
+    OneCaption,
+    captions_of_image,
+    further_captions,
+)
+from app.registry.datasets.models import CaptionKind, CaptionRevision, Image, ImageCaption
+from app.registry.errors import Conflict, InvalidInput, NotFound
+
+MAX_SHARE = 100
+
+
+@dataclass(frozen=True)
+class CaptionChange:
+    """What to change of a caption; None leaves a value as it is.
+
+    `seen_version`: the version that the user edited. If it has changed since, nothing is written.
+    """
+
+    caption: str | None = None
+    share: int | None = None
+    seen_version: int | None = None
+
+
+def change_caption(
+    session: Session,
+    image_id: int,
+    kind: CaptionKind,
+    change: CaptionChange,
+    *,
+    origin: CaptionOrigin = BY_HAND,
+) -> OneCaption:
+    """The caption of this kind after the change; it is added if the image has none.
+
+    Raises InvalidInput, NotFound, and Conflict with the new text as `service.caption_image` does.
+    """
+    if change.share is not None and not 1 <= change.share <= MAX_SHARE:
+        sentence = f"Enter a share from 1 to {MAX_SHARE}."
+        raise InvalidInput(sentence, fields={"share": sentence})
+    image = service.get_image(session, image_id, lock=True)
+    if kind == image.caption_kind:
+        if change.caption is not None:
+            service.caption_image(
+                session,
+                image_id,
+                change.caption,
+                seen_version=change.seen_version,
+                origin=origin,
+            )
+        if change.share is not None:
+            image.caption_share = change.share
+        session.add(image)
+    else:
+        _change_further(session, image, kind, change, origin)
+    session.flush()
+    return _caption_of(session, image, kind)
+
+
+def _change_further(
+    session: Session, image: Image, kind: CaptionKind, change: CaptionChange, origin: CaptionOrigin
+) -> None:
+    row = _further(session, image, kind)
+    if row is None:
+        if change.caption is None:
+            raise NotFound(f"This image has no caption of the kind {kind}.")
+        row = ImageCaption(
+            image_id=image.key, kind=kind, version=_last_version(session, image, kind)
+        )
+    text = row.caption if change.caption is None else service.checked_caption(change.caption)
+    if text != row.caption or row.id is None:
+        if row.id is not None:
+            service.require_seen(change.seen_version, row.version, row.caption)
+        place = CaptionPlace(image.key, kind, row.version)
+        row.caption, row.version = text, add_revision(session, place, text, origin)
+    if change.share is not None:
+        row.share = change.share
+    session.add(row)
+
+
+def remove_caption(session: Session, image_id: int, kind: CaptionKind) -> None:
+    """Remove a caption of an image that has several; its history stays.
+
+    Raises NotFound, and InvalidInput for the first one.
+    """
+    image = service.get_image(session, image_id, lock=True)
+    if kind == image.caption_kind:
+        raise InvalidInput("The first caption of an image stays. Empty it instead.")
+    row = _further(session, image, kind)
+    if row is None:
+        raise NotFound(f"This image has no caption of the kind {kind}.")
+    session.delete(row)
+    session.flush()
+
+
+def change_first_kind(session: Session, image_id: int, kind: CaptionKind) -> Image:
+    """Say what the first caption of an image is. Raises Conflict if another one is of that kind."""
+    image = service.get_image(session, image_id, lock=True)
+    if kind == image.caption_kind:
+        return image
+    if _further(session, image, kind) is not None:
+        raise Conflict(f"This image has another caption of the kind {kind}. Remove that one first.")
+    image.caption_kind = kind
+    image.caption_version = max(image.caption_version, _last_version(session, image, kind))
+    write_caption(session, image, image.caption, BY_HAND)
+    session.flush()
+    return image
+
+
+def _further(session: Session, image: Image, kind: CaptionKind) -> ImageCaption | None:
+    rows = further_captions(session, [image.key]).get(image.key, [])
+    return next((row for row in rows if row.kind == kind), None)
+
+
+def _last_version(session: Session, image: Image, kind: CaptionKind) -> int:
+    """The last version that a caption of this kind ever had; 0 if there was none."""
+    query = select(func.max(col(CaptionRevision.version))).where(
+        CaptionRevision.image_id == image.key, CaptionRevision.kind == kind
+    )
+    return session.exec(query).one() or 0
+
+
+def _caption_of(session: Session, image: Image, kind: CaptionKind) -> OneCaption:
+    return next(one for one in captions_of_image(session, image) if one.kind == kind)

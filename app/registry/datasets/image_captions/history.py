@@ -1,0 +1,92 @@
+"""The history of an image's captions: what they said, who wrote it and when; and the way back."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+
+from sqlmodel import Session, col, select
+
+from app.registry.datasets import service
+from app.registry.datasets.caption_writes import CaptionOrigin
+from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
+from app.registry.datasets.image_captions.several import OneCaption, captions_of_image
+from app.registry.datasets.models import CaptionKind, CaptionRevision, CaptionSource, Image
+from app.registry.errors import NotFound
+
+SHOWN = 200
+
+_WRITERS = {
+    CaptionSource.HAND: "by hand",
+    CaptionSource.IMPORT: "imported",
+    CaptionSource.PROVIDER: "by a model",
+    CaptionSource.BULK: "bulk edit",
+    CaptionSource.RESTORE: "restored",
+    CaptionSource.UNDO: "undo",
+}
+
+
+@dataclass(frozen=True)
+class WrittenCaption:
+    """What a caption said from a moment on; `is_current` if it still does."""
+
+    kind: CaptionKind
+    version: int
+    caption: str
+    source: CaptionSource | None
+    source_name: str | None
+    written_at: datetime
+    is_current: bool
+
+    @property
+    def writer(self) -> str:
+        """Who wrote it, as “from boat.txt”."""
+        if self.source is None:
+            return "before Brushwork kept names"
+        words = _WRITERS[self.source]
+        if not self.source_name:
+            return words
+        if self.source == CaptionSource.IMPORT:
+            return f"from {self.source_name}"
+        if self.source == CaptionSource.PROVIDER:
+            return self.source_name
+        return f"{words}, {self.source_name}"
+
+
+def caption_history(session: Session, image: Image) -> list[WrittenCaption]:
+    """The last changes of all captions of an image, newest first."""
+    current = {(one.kind, one.version) for one in captions_of_image(session, image)}
+    query = select(CaptionRevision).where(CaptionRevision.image_id == image.key)
+    newest = query.order_by(col(CaptionRevision.created_at).desc(), col(CaptionRevision.id).desc())
+    return [
+        WrittenCaption(
+            CaptionKind(row.kind),
+            row.version,
+            row.caption,
+            CaptionSource(row.source) if row.source else None,
+            row.source_name,
+            row.created_at,
+            (row.kind, row.version) in current,
+        )
+        for row in session.exec(newest.limit(SHOWN))
+    ]
+
+
+def restore_caption(session: Session, image_id: int, kind: CaptionKind, version: int) -> OneCaption:
+    """Let a caption say again what it said in this version, as a new version.
+
+    A caption that was removed comes back. Raises NotFound if there is no such version.
+    """
+    image = service.get_image(session, image_id, lock=True)
+    query = select(CaptionRevision).where(
+        CaptionRevision.image_id == image.key,
+        CaptionRevision.kind == kind,
+        CaptionRevision.version == version,
+    )
+    row = session.exec(query).first()
+    if row is None:
+        raise NotFound(
+            "This version of the caption is gone. Reload the page to see those that are kept."
+        )
+    origin = CaptionOrigin(CaptionSource.RESTORE, f"version {version}")
+    return change_caption(session, image_id, kind, CaptionChange(row.caption), origin=origin)

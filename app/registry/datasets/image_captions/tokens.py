@@ -1,0 +1,43 @@
+"""The tokens of captions, as the base model counts them that a dataset was last trained on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, select
+
+from app.registry.base_models.models import EMBEDDED, BaseModel
+from app.registry.runs.models import Run
+from worker.core.bases.token_counts import TokenCounter, clip_counter, starter_counter
+
+
+@dataclass(frozen=True)
+class CaptionTokens:
+    """Counts tokens; `base` is the name of the base model, None before the first run."""
+
+    counter: TokenCounter
+    base: str | None
+
+    @property
+    def limit(self) -> int:
+        """The number of tokens that the base model reads; it cuts the rest off."""
+        return self.counter.limit
+
+    def count(self, caption: str) -> int:
+        """The number of tokens of a caption."""
+        return self.counter.count(caption)
+
+
+def tokens_of(session: Session, dataset_id: int) -> CaptionTokens:
+    """How the base model of the dataset's last run counts tokens; before a run, as CLIP does."""
+    last = (
+        select(BaseModel)
+        .join(Run, col(Run.base_model_id) == col(BaseModel.id))
+        .where(Run.dataset_id == dataset_id)
+        .order_by(col(Run.id).desc())
+    )
+    base = session.exec(last.limit(1)).first()
+    is_embedded = base is not None and base.source == EMBEDDED
+    return CaptionTokens(
+        starter_counter() if is_embedded else clip_counter(), base.name if base else None
+    )
