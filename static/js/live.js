@@ -4,6 +4,7 @@
 (() => {
   const REST_MS = 150; // a slider that rests for so long has a new value
   const slot = [...crypto.getRandomValues(new Uint8Array(16))].map((byte) => byte.toString(16).padStart(2, "0")).join("");
+  const OLD = "Out of date. Press Generate.";
   let timer = 0;
   let note = "";
   let asked = ""; // what the last redraw starts from
@@ -45,7 +46,7 @@
       timer = 0;
       return mark("");
     }
-    if (!isWeight || !isLive()) return mark(shown ? "" : "Out of date. Press Generate.");
+    if (!isWeight || !isLive()) return mark(shown ? "" : OLD);
     mark(shown ? "Nearest weight, redrawing…" : "Out of date, redrawing…");
     rest();
   });
@@ -68,6 +69,7 @@
   // an answer to what was asked before is out of date too
   document.addEventListener("htmx:afterSwap", (event) => {
     if (event.target.id === "live-told") mark("Out of date.");
+    if (event.target.id === "stack" && !event.detail.requestConfig.parameters.put) mark(OLD); // of a strip, its image is shown
     if (event.target.id === "result") mark(timer || event.detail.requestConfig?.triggeringEvent?.type === "poll" ? note : "");
   });
 })();

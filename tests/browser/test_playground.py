@@ -248,6 +248,8 @@ def test_a_weight_that_moves_redraws_the_image_with_its_seed(live: Live, page: P
     page.get_by_role("button", name="Generate").click()
     expect(result).not_to_contain_text("Press Generate")
     expect(page.get_by_label("Redraw while a weight moves")).not_to_be_checked()
+    page.get_by_role("button", name="Remove Chalk").click()
+    expect(result).to_contain_text("Out of date. Press Generate.")
 
 
 def test_only_the_prompt_or_only_the_seed_of_a_result_is_used_again(live: Live, page: Page) -> None:

@@ -25,6 +25,7 @@ from app.registry.adapters.versions.deletion import delete_version_rows
 from app.registry.deletion.freeing import Deletion
 from app.registry.errors import Conflict, NotFound
 from app.registry.paging import page_count
+from app.registry.renders.dependents import dependents_of_adapter
 from app.registry.renders.models import RenderAdapter
 from app.registry.runs.models import Run
 
@@ -97,6 +98,7 @@ def delete_forever(session: Session, adapter_id: int) -> Deletion:
     covers = (adapter.cover_sha256, adapter.imported_cover_sha256)
     deletion.files.update(filter(None, covers))
     deletion.stays.append("Images generated with it and the runs that trained it stay.")
+    deletion.stays += dependents_of_adapter(session, adapter_id)
     delete_adapter_rows(session, adapter_id)
     return deletion
 

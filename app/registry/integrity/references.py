@@ -22,6 +22,7 @@ from app.registry.jobs.kinds import DamagedJob, FuseAdapterResult, ImportAdapter
 from app.registry.jobs.models import JOB_FILES_KEPT, IoJob
 from app.registry.jobs.states import ACTIVE
 from app.registry.renders.models import Render, RenderImage, RenderSource
+from app.registry.renders.recipes.models import Recipe
 from app.registry.runs.models import Checkpoint, Run, Sample
 from app.registry.survey import ROWS_AT_ONCE
 from app.registry.thumbnails import service as thumbnails
@@ -190,11 +191,15 @@ def _renders(session: Session, wanted: Hashes) -> Iterator[Reference]:
 
 
 def _sources(session: Session, wanted: Hashes) -> Iterator[Reference]:
-    """The images that renders start from, and those that none uses yet."""
+    """The images that renders and recipes start from, and those that none uses yet."""
     starting = select(Render.source_sha256, Render.id).where(col(Render.source_sha256).is_not(None))
     for sha256, render_id in _rows(session, starting, Render.source_sha256, wanted):
         what = f"the image that the render {render_id} starts from"
         yield Reference(sha256, Subject.RENDER, render_id, what, SOURCE_REMEDY)
+    kept = select(Recipe.source_sha256, Recipe.name).where(col(Recipe.source_sha256).is_not(None))
+    for sha256, name in _rows(session, kept, Recipe.source_sha256, wanted):
+        what = f"the image that the recipe “{name}” starts from"
+        yield Reference(sha256, Subject.RENDER, 0, what, SOURCE_REMEDY)
     for sha256 in _rows(session, select(RenderSource.sha256), RenderSource.sha256, wanted):
         what = "an image to start from, chosen on the playground"
         yield Reference(sha256, Subject.RENDER, 0, what, SOURCE_REMEDY)

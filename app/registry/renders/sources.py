@@ -1,7 +1,7 @@
 """Images that renders start from: of a render, of a dataset, or uploaded.
 
 A source is a stored image, upright sRGB, known by the hash of its blob. It stays as long as a
-render starts from it; one that no render uses is forgotten some hours after its last use.
+render, a recipe or a grid starts from it; another one is forgotten some hours after its last use.
 """
 
 from __future__ import annotations
@@ -23,7 +23,9 @@ from app.registry.datasets import service as datasets
 from app.registry.datasets.models import Dataset
 from app.registry.db import MAX_ID, database_now, utcnow
 from app.registry.errors import InvalidInput, NotFound
+from app.registry.renders.grids.models import Grid
 from app.registry.renders.models import Render, RenderImage, RenderSource
+from app.registry.renders.recipes.models import Recipe
 from app.registry.renders.strips import MAX_STRIP
 from app.registry.state import AppState
 from app.registry.thumbnails import service as thumbnails
@@ -31,7 +33,7 @@ from app.registry.thumbnails.models import Thumbnail
 from app.registry.uploads import UploadedFile
 from worker.core.inference.config import MAX_SIDE, MIN_SIDE, SIDE_STEP
 
-SOURCES_KEPT = timedelta(hours=6)  # after the last use, without a render
+SOURCES_KEPT = timedelta(hours=6)  # after the last use, where nothing starts from it
 FORGOTTEN_AT_ONCE = 1_000  # few enough for the time limit of the job
 GONE = "The image to start from is gone. Choose it again."
 ONE_OF = "Name one image: `render`, `dataset_image` or `sha256`."
@@ -160,7 +162,7 @@ def receive(state: AppState, content: IO[bytes]) -> FoundSource:
 
 
 def forget_unused(session: Session, among: Collection[str] | None = None) -> list[str]:
-    """Delete the sources without a render whose last use is hours ago; their hashes.
+    """Delete the sources that nothing starts from and whose last use is hours ago; their hashes.
 
     `among`: only these; else the oldest, FORGOTTEN_AT_ONCE at most.
     """
@@ -182,8 +184,14 @@ def has_unused(session: Session) -> bool:
 
 
 def _is_unused(session: Session) -> sa.ColumnElement[bool]:
-    users = select(1).where(col(Render.source_sha256) == col(RenderSource.sha256))
-    return (col(RenderSource.used_at) < database_now(session) - SOURCES_KEPT) & ~users.exists()
+    source = col(RenderSource.sha256)
+    of_grid = col(Grid.request)["source", "sha256"].as_string()
+    users = [
+        sa.exists().where(starting == source)
+        for starting in (col(Render.source_sha256), col(Recipe.source_sha256), of_grid)
+    ]
+    is_old = col(RenderSource.used_at) < database_now(session) - SOURCES_KEPT
+    return is_old & ~sa.or_(*users)
 
 
 def size_like(source: FoundSource, side: int, width: Any, height: Any) -> tuple[Any, Any]:

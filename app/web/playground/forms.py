@@ -235,15 +235,23 @@ def form_of_render(render: Render, base_slug: str, index: int = 0) -> PlayForm:
     return replace(
         _filled_form(render, base_slug, render.stack_of(index)),
         count="1" if render.weights else str(render.count),
-        source=render.source_sha256 or "",
-        strength="" if render.strength is None else f"{render.strength:g}",
+        **_source_fields(render),
     )
 
 
 def form_of_recipe(opened: OpenedRecipe) -> PlayForm:
     """The form with the settings of a recipe and its adapters that are still here."""
     recipe = opened.recipe
-    return replace(_filled_form(recipe, opened.base_model or "", opened.stack), mix=recipe.mix)
+    form = _filled_form(recipe, opened.base_model or "", opened.stack)
+    named = zip(form.stack, opened.stack, strict=True)
+    rows = tuple(replace(row, version=used.alias or row.version) for row, used in named)
+    return replace(form, **_source_fields(recipe), mix=recipe.mix, stack=rows)
+
+
+def _source_fields(row: Render | Recipe) -> dict[str, Any]:
+    """The image to start from, with its strength."""
+    strength = "" if row.strength is None else f"{row.strength:g}"
+    return {"source": row.source_sha256 or "", "strength": strength}
 
 
 def _filled_form(row: Render | Recipe, base: str, stack: Sequence[ResolvedAdapter]) -> PlayForm:

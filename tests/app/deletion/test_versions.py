@@ -9,6 +9,7 @@ from app.registry.adapters import deleted, service
 from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
 from app.registry.adapters.versions import aliases, deletion
 from app.registry.adapters.versions.create_version import NewFile, NewVersion, publish
+from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.db import utcnow
 from app.registry.errors import Conflict, NotFound
 from app.registry.jobs.kinds import (
@@ -21,6 +22,11 @@ from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import enqueue_io
 from app.registry.jobs.states import JobStatus
 from app.registry.renders import service as renders
+from app.registry.renders.grids import service as grids
+from app.registry.renders.grids.axes import AxisKind, AxisRequest
+from app.registry.renders.grids.plan import GridRequest, plan_grid
+from app.registry.renders.recipes.service import save_recipe
+from app.registry.renders.service import RenderRequest
 from tests import fake_workers
 from tests.app.deletion.conftest import SECRET, Registry
 from worker.core.words import FileFormat, WeightDtype
@@ -142,3 +148,27 @@ def test_an_adapter_deleted_for_good_frees_its_files_at_once(registry: Registry)
     assert freed.files == 3  # weights, download, cover
     with registry.database.read() as session:
         assert [row.key for row in session.exec(select(Adapter))] == [other.adapter_id]
+
+
+def test_recipes_and_grids_that_need_a_version_are_named(registry: Registry) -> None:
+    key = make(registry).adapter_id
+    make(registry, key)
+    with registry.database.write() as session:
+        for name, version in (("Soft", 1), ("Hard", 1), ("By alias", "latest"), ("Newest", 2)):
+            used = WeightedAdapter(adapter_id=key, version=version)
+            save_recipe(session, name, RenderRequest(prompt="a fox", adapters=[used]))
+        axis = AxisRequest(AxisKind.ADAPTER, "ink@1, none")
+        plan = plan_grid(session, GridRequest(RenderRequest(prompt="a fox"), [axis]))
+        grid = grids.create_grid(session, plan, registry.state.store)
+        grids.cancel_grid(session, grid.key)
+    freed = registry.delete(lambda session: deletion.delete_version(session, key, 1))
+    assert freed.stays[1:3] == (
+        "The recipes “Soft” and “Hard” use it; the version in use takes its place there.",
+        "The grid “Adapter” uses it: images that are not there yet cannot be made.",
+    )
+    with registry.database.write() as session:
+        service.delete_adapter(session, key)
+    freed = registry.delete(lambda session: deleted.delete_forever(session, key))
+    assert (
+        "The recipes “Soft”, “Hard”, “By alias” and 1 more use it; it is left out there."
+    ) in freed.stays

@@ -29,6 +29,7 @@ BLOBS = {
     "checkpoint.sha256",
     "image.clean_sha256",
     "image.thumbnail_sha256",
+    "recipe.source_sha256",
     "render.source_sha256",
     "render_image.sha256",
     "render_source.sha256",

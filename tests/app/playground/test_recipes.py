@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import html
+from datetime import timedelta
 
 import pytest
 from fastapi.testclient import TestClient
 
 from app.registry.adapters import service as adapters
-from app.registry.adapters.models import Adapter
+from app.registry.adapters.models import Adapter, AdapterVersion
+from app.registry.adapters.versions import aliases
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.adapters.versions.deletion import delete_version
-from app.registry.renders import deleted
+from app.registry.renders import deleted, sources
+from app.registry.renders.models import RenderSource
 from app.registry.renders.recipes import service
 from app.registry.state import AppState
 from tests import fake_workers
 from tests.app.runs.test_pages import form_of
+from tests.images import make_png
 
 API = "/api/v1/recipes"
 FRAGMENT = {"accept": "text/html", "hx-request": "true"}
@@ -169,8 +173,8 @@ def test_recipes_by_the_api(client: TestClient, stack: tuple[int, int]) -> None:
     assert (recipe["slug"], recipe["seed"], recipe["prompt"]) == ("soft", None, "a fox")
     blocks = [one["block_weights"] for one in recipe["adapters"]]
     assert blocks == [{"input": 1.0, "middle": 1.0, "output": 0.5}, None]
-    names = [(one["name"], one["version"], one["weight"]) for one in recipe["adapters"]]
-    assert names == [("Chalk", 1, 1.0), ("Real", 1, 0.5)]
+    names = [(one["name"], one["version"], one["alias"]) for one in recipe["adapters"]]
+    assert names == [("Chalk", 1, "latest"), ("Real", 1, None)]
     listed = client.get(API)
     assert listed.json() == [recipe]
     assert listed.headers["x-total-count"] == "1"
@@ -182,6 +186,7 @@ def test_recipes_by_the_api(client: TestClient, stack: tuple[int, int]) -> None:
     for name, wrong in (
         ("Soft", {"twin": True}),
         ("Soft", {"strength": 0.5}),
+        ("Soft", {"source": {"render": 9}}),
         ("Soft", {"steps": 1_000}),
         ("", {}),
         ("n" * 121, {}),
@@ -189,3 +194,33 @@ def test_recipes_by_the_api(client: TestClient, stack: tuple[int, int]) -> None:
         refused = client.post(API, json={"name": name, "request": request | wrong})
         assert refused.status_code == 422, (name, wrong)
     assert client.get(f"{API}/9").status_code == 404
+
+
+def test_a_recipe_keeps_its_aliases_and_the_image_it_starts_from(
+    client: TestClient, state: AppState, stack: tuple[int, int]
+) -> None:
+    chalk, _ = stack
+    with state.database.write() as session:
+        aliases.set_alias(session, session.get_one(AdapterVersion, 1), "best")
+    sha256 = client.post("/api/v1/renders/sources", files={"file": make_png(1)}).json()["sha256"]
+    address = f"/play?adapter=chalk@best:0.8&prompt=a+castle&source={sha256}&strength=0.4"
+    client.post("/recipes", data=sent_form(client, "Soft", address))
+    with state.database.write() as session:
+        new = NewVersion("Chalk", "sd1", "b" * 64, 5, 8, 8.0, base_model_id=1)
+        aliases.set_alias(session, publish(session, new, adapter_id=chalk), "best")
+        session.get_one(RenderSource, sha256).used_at -= timedelta(days=1)
+    with state.database.write() as session:
+        assert sources.forget_unused(session) == []
+    kept = form_of(client.get("/recipes/soft").text, "play-form")
+    assert (kept["adapter-0"], kept["source"], kept["strength"]) == ("chalk@best", sha256, "0.4")
+    assert "Chalk@best 0.80" in page_of(client, "/recipes")
+    found = client.get(f"{API}/1").json()
+    assert (found["source_sha256"], found["adapters"][0]["version"]) == (sha256, 2)
+    with state.database.write() as session:
+        aliases.delete_alias(session, chalk, "best")
+    page = page_of(client, "/recipes/soft")
+    assert "The alias “best” of “Chalk” was deleted, so version 1 takes its place." in page
+    client.post("/recipes/1/delete")
+    with state.database.write() as session:
+        deleted.delete_deleted_renders(session)
+        assert sources.forget_unused(session) == [sha256]

@@ -17,6 +17,7 @@ from app.registry.adapters.unfinished import version_users
 from app.registry.adapters.versions import aliases
 from app.registry.deletion.freeing import Deletion
 from app.registry.errors import Conflict
+from app.registry.renders.dependents import dependents_of_version
 from app.registry.runs.models import Run
 from app.registry.survey import HASH
 
@@ -38,6 +39,7 @@ def delete_version(session: Session, adapter_id: int, reference: int | str) -> D
     deletion.count(files, "download")
     _move_latest(session, adapter, version, deletion)
     deletion.stays.append("Images generated with it and the run that trained it stay.")
+    deletion.stays += dependents_of_version(session, adapter.key, version.version)
     adapter.last_version = max(adapter.last_version, version.version)
     session.add(adapter)
     session.flush()

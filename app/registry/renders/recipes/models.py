@@ -17,6 +17,12 @@ from worker.core.words import SamplerName
 MAX_NAME = 120
 
 
+class RecipeAdapter(ResolvedAdapter, frozen=True, extra="ignore"):
+    """An adapter of a recipe; `alias`: the name that its version is found by, None: it is fixed."""
+
+    alias: str | None = None
+
+
 class Recipe(NumberedRow, table=True):
     """A saved request for images; its slug stays when it is renamed."""
 
@@ -44,6 +50,10 @@ class Recipe(NumberedRow, table=True):
         sa_column_kwargs={"info": {MENTIONS: True}},  # ids of adapters and versions
         description="As those of a render: found by their ids, also after a rename.",
     )
+    source_sha256: str | None = Field(
+        default=None, max_length=64, description="The image that it starts from."
+    )
+    strength: float | None = Field(default=None, description="How much of that image changes.")
     mix: str = Field(
         default="", max_length=8, description="`blend`: the page holds the sum of the weights."
     )
@@ -53,6 +63,6 @@ class Recipe(NumberedRow, table=True):
     deleted_at: datetime | None = Field(default=None, description="In no list; can be restored.")
 
     @property
-    def stack(self) -> Sequence[ResolvedAdapter]:
+    def stack(self) -> Sequence[RecipeAdapter]:
         """The adapters with their weights, as they were when it was saved."""
-        return [ResolvedAdapter.model_validate(entry) for entry in self.adapters]
+        return [RecipeAdapter.model_validate(entry) for entry in self.adapters]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 import sqlalchemy as sa
 from sqlalchemy import ColumnElement
@@ -11,14 +12,16 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters.models import Adapter, AdapterVersion
-from app.registry.adapters.weighted import ResolvedAdapter
+from app.registry.adapters.versions.aliases import NUMBER
+from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.db import in_chunks, utcnow
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.jobs.states import JobStatus
+from app.registry.renders import sources
 from app.registry.renders.models import Render, RenderImage
-from app.registry.renders.recipes.models import MAX_NAME, Recipe
+from app.registry.renders.recipes.models import MAX_NAME, Recipe, RecipeAdapter
 from app.registry.renders.service import RenderRequest, plan_single
 from app.registry.slugs import unique_slug
 from app.registry.validation import printable, too_long
@@ -26,6 +29,7 @@ from app.registry.validation import printable, too_long
 RECIPES_A_PAGE = 24
 SETTINGS = ("prompt", "negative_prompt", "sampler", "steps", "guidance", "clip_skip")
 SIZES = ("width", "height", "count")
+SOURCE = ("source_sha256", "strength")
 
 
 @dataclass(frozen=True)
@@ -46,31 +50,46 @@ class OpenedRecipe:
     """
 
     recipe: Recipe
-    stack: Sequence[ResolvedAdapter]
+    stack: Sequence[RecipeAdapter]
     base_model: str | None
     missing: Sequence[str]
 
 
 def save_recipe(session: Session, name: str, request: RenderRequest, *, mix: str = "") -> Recipe:
-    """Save a request, with the versions that it has now. Raises InvalidInput for every bad field.
+    """Save a request, without a twin. Raises InvalidInput for every bad field.
 
-    An image that it starts from and a twin are not part of it.
+    A version that an alias names is found by it later, too; another one stays as it is now.
     """
     name = _checked_name(name)
-    planned = plan_single(session, replace(request, source=None, strength=None, weights=None))
+    planned = plan_single(session, replace(request, weights=None))
     base = base_models.get_base_model(session, planned.base_model_id)
-    values = planned.model_dump(include={*SETTINGS, *SIZES, "adapters", "cache_key"})
+    values = planned.model_dump(include={*SETTINGS, *SIZES, *SOURCE, "cache_key"})
+    if request.source is not None:
+        sources.remember(session, sources.find_source(session, request.source))
     recipe = Recipe(
         name=name,
         slug=unique_slug(session, Recipe, name, fallback="recipe"),
         base_model=base.slug,
         seed=None if request.seed is None else planned.seed,
         mix=mix,
+        adapters=_with_aliases(planned.adapters, request.adapters),
         **values,
     )
     session.add(recipe)
     session.flush()
     return recipe
+
+
+def _with_aliases(
+    stored: Sequence[dict[str, Any]], named: Sequence[WeightedAdapter]
+) -> list[dict[str, Any]]:
+    """The adapters of a render, each with the alias that names its version, if one does."""
+    names = [str(used.version or "").strip().lower() for used in named]  # the prompt names others
+    names += [""] * (len(stored) - len(names))
+    return [
+        entry | ({"alias": name} if name and not NUMBER.fullmatch(name) else {})
+        for entry, name in zip(stored, names, strict=True)
+    ]
 
 
 def _checked_name(name: str) -> str:
@@ -164,22 +183,18 @@ def recipe_by_slug(session: Session, slug: str) -> Recipe:
 def open_recipe(session: Session, recipe: Recipe) -> OpenedRecipe:
     """Look up what a recipe is made of, and say what of it is not here any more."""
     missing: list[str] = []
-    stack: list[ResolvedAdapter] = []
+    stack: list[RecipeAdapter] = []
     for used in recipe.stack:
         try:
             adapter = adapters.get_adapter(session, used.adapter_id)
         except NotFound:
             missing.append(f"The adapter “{used.name}” was deleted, so it is left out.")
             continue
-        version = session.get(AdapterVersion, used.version_id)
-        if version is None or version.adapter_id != adapter.key:
-            version = adapters.get_version(session, adapter)
-            missing.append(
-                f"{adapter.version_label(used.version).capitalize()} of “{adapter.name}” was "
-                f"deleted, so {adapter.version_label(version.version)} takes its place."
-            )
+        version, alias, sentence = _find_version(session, adapter, used)
+        missing += [sentence] if sentence else []
         here = {"slug": adapter.slug, "name": adapter.name, "version": version.version}
-        stack.append(used.model_copy(update=here | {"version_id": version.key}))
+        here |= {"version_id": version.key, "alias": alias}
+        stack.append(used.model_copy(update=here))
     base = session.exec(select(BaseModel).where(BaseModel.slug == recipe.base_model)).first()
     if base is None or base.status == BaseModelStatus.REMOVED:
         missing.append(
@@ -188,6 +203,24 @@ def open_recipe(session: Session, recipe: Recipe) -> OpenedRecipe:
         )
         base = None
     return OpenedRecipe(recipe, stack, base.slug if base else None, missing)
+
+
+def _find_version(
+    session: Session, adapter: Adapter, used: RecipeAdapter
+) -> tuple[AdapterVersion, str | None, str]:
+    """The version of an adapter of a recipe, the alias that names it, and what is not here."""
+    gone = ""
+    if used.alias is not None:
+        try:
+            return adapters.get_version(session, adapter, used.alias), used.alias, ""
+        except NotFound:
+            gone = f"The alias “{used.alias}” of “{adapter.name}”"
+    version = session.get(AdapterVersion, used.version_id)
+    if version is None or version.adapter_id != adapter.key:
+        gone = gone or f"{adapter.version_label(used.version).capitalize()} of “{adapter.name}”"
+        version = adapters.get_version(session, adapter)
+    label = adapter.version_label(version.version)
+    return version, None, gone and f"{gone} was deleted, so {label} takes its place."
 
 
 def rename_recipe(session: Session, recipe_id: int, name: str) -> Recipe:

@@ -21,7 +21,7 @@ from worker.core.inference.config import BlockWeights
 
 router = APIRouter(tags=["recipes"])
 
-NOT_IN_RECIPES = ("twin", "weights", "draft_slot", "source", "strength")
+NOT_IN_RECIPES = ("twin", "weights", "draft_slot")
 NO_RECIPE = problems({404: "There is no such recipe."})
 Name = Annotated[str, Field(max_length=1_000, description="Its name: at most 120 characters.")]
 
@@ -46,8 +46,8 @@ class RecipeIn(BaseModel):
     )
     name: Name
     request: RenderIn = Field(
-        description="The request that it keeps, as for `POST /renders`; without `twin`, `weights`, "
-        "`draft_slot`, `source` and `strength`.",
+        description="The request that it keeps, as for `POST /renders`; without `twin`, `weights` "
+        "and `draft_slot`.",
     )
 
     @field_validator("request")
@@ -73,7 +73,10 @@ class RecipeAdapter(BaseModel):
     adapter_id: int = Field(description="Id of the adapter.")
     name: str = Field(description="Its present name.")
     slug: str = Field(description="Its present slug.")
-    version: int = Field(description="The version that it was saved with.")
+    version: int = Field(description="Its version.")
+    alias: str | None = Field(
+        description="The alias that names this version; null: it is always this one."
+    )
     weight: float = Field(description="Its weight.")
     text_encoder_weight: float | None = Field(description="Its weight in the text encoders.")
     block_weights: BlockWeights | None = Field(
@@ -97,6 +100,10 @@ class RecipeOut(BaseModel):
     width: int = Field(description="Width in pixels.")
     height: int = Field(description="Height in pixels.")
     count: int = Field(description="Number of images.")
+    source_sha256: str | None = Field(
+        description="Hash of the image that it starts from: as `source` of `POST /renders`."
+    )
+    strength: float | None = Field(description="How much of that image changes, from 0 to 1.")
     base_model: str | None = Field(description="Slug of the base model; null: it is gone.")
     adapters: list[RecipeAdapter] = Field(description="Its adapters that are still here.")
     missing: list[str] = Field(description="What is not here any more, as sentences.")
@@ -124,10 +131,11 @@ def _recipe_out(session: Session, recipe: Recipe) -> RecipeOut:
 def create_recipe(body: RecipeIn, state: State) -> RecipeOut:
     """Save a stack of adapters with its prompt and settings under a name.
 
-    The versions are those that the references name now. Nothing is generated.
+    A version that an alias names is that of the alias later, too; the others are those that the
+    references name now. Nothing is generated.
     """
-    values = body.request.model_dump(exclude={"adapters", *NOT_IN_RECIPES})
-    request = RenderRequest(**values, adapters=body.request.adapters)
+    values = body.request.model_dump(exclude={"adapters", "source", *NOT_IN_RECIPES})
+    request = RenderRequest(**values, adapters=body.request.adapters, source=body.request.source)
     with state.database.write() as session:
         return _recipe_out(session, service.save_recipe(session, body.name, request))
 

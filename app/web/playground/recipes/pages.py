@@ -52,7 +52,10 @@ class RecipeRow:
     @property
     def adapters(self) -> str:
         """Its adapters and their weights, as words."""
-        used = (f"{used.name} {used.weight:.2f}" for used in self.opened.stack)
+        used = (
+            f"{used.name}{f'@{used.alias}' if used.alias else ''} {used.weight:.2f}"
+            for used in self.opened.stack
+        )
         return ", ".join(used) or "No adapters"
 
 
