@@ -84,6 +84,13 @@ class Image(NumberedRow, table=True):
     created_at: datetime = Field(default_factory=utcnow)
     deleted_at: datetime | None = None
 
+    @property
+    def focus(self) -> tuple[float, float] | None:
+        """The point (x, y) that crops keep, each 0 to 1; None: the center."""
+        if self.focus_x is None or self.focus_y is None:
+            return None
+        return self.focus_x, self.focus_y
+
 
 class ImageCaption(NumberedRow, table=True):
     """A further caption of an image; the first one is a column of the image."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 import sqlalchemy as sa
@@ -12,12 +12,24 @@ from sqlmodel import Session, col, select
 
 from app.registry.adapters.models import AdapterFile, AdapterVersion
 from app.registry.datasets.image_captions.several import further_captions, item_captions
-from app.registry.datasets.models import Dataset, DatasetVersion, Image, ImageCaption
+from app.registry.datasets.models import (
+    CaptionKind,
+    Dataset,
+    DatasetVersion,
+    Image,
+    ImageCaption,
+)
 from app.registry.datasets.service import trained_images
 from app.registry.deletion.freeing import Deletion
 from app.registry.runs.models import Run
 
 HASHES = ("sha256", "clean_sha256")  # of an item
+LABELS = frozenset({"filename"})
+"""Keys of an item that training does not see, so they are not hashed.
+
+A dataset that did not change stays the same version as before there were names in versions, and so
+do equal images under other names.
+"""
 
 
 def pin_version(session: Session, dataset: Dataset) -> DatasetVersion:
@@ -26,8 +38,7 @@ def pin_version(session: Session, dataset: Dataset) -> DatasetVersion:
     Images that are set aside are not in it.
     """
     items = current_items(session, dataset.key)
-    content = json.dumps(items, sort_keys=True, ensure_ascii=False).encode()
-    fingerprint = hashlib.sha256(content).hexdigest()
+    fingerprint = fingerprint_of(items)
     version = session.exec(
         select(DatasetVersion).where(
             DatasetVersion.dataset_id == dataset.key, DatasetVersion.fingerprint == fingerprint
@@ -40,19 +51,31 @@ def pin_version(session: Session, dataset: Dataset) -> DatasetVersion:
             image_count=len(items),
             items=items,
         )
-    elif len(version.items) != version.image_count:
-        version.items = items  # they were deleted with the last run that needed them
+    elif len(version.items) != version.image_count or not _has_labels(version):
+        # they were deleted with the last run that needed them, or pinned without file names
+        version.items = items
     session.add(version)
     session.flush()
     return version
 
 
+def fingerprint_of(items: Iterable[Mapping[str, Any]]) -> str:
+    """SHA-256 over what training sees of these items."""
+    hashed = [{k: v for k, v in item.items() if k not in LABELS} for item in items]
+    content = json.dumps(hashed, sort_keys=True, ensure_ascii=False).encode()
+    return hashlib.sha256(content).hexdigest()
+
+
+def _has_labels(version: DatasetVersion) -> bool:
+    return all(item.keys() >= LABELS for item in version.items)
+
+
 def current_items(session: Session, dataset_id: int) -> list[dict[str, Any]]:
     """The items of a version that is pinned now, oldest image first.
 
-    An item has `captions` only if the image has several that are not empty, and other options only
-    if they differ from the default: the items of an old dataset are those that older versions
-    pinned, but for the name.
+    An item has `captions` only if the image has several that are not empty or one that is not long,
+    and other options only if they differ from the default: the items of an old dataset are those
+    that older versions pinned, but for the name.
     """
     images = trained_images(session, dataset_id)
     further = further_captions(session, [image.key for image in images])
@@ -77,12 +100,12 @@ def _item(image: Image, further: list[ImageCaption]) -> dict[str, Any]:
     written = [one for one in (first, *further) if one.caption]
     if written:
         item["caption"] = written[0].caption
-    if len(written) > 1:
+    if len(written) > 1 or any(one.kind != CaptionKind.LONG for one in written):
         item["captions"] = [
             {"kind": one.kind, "caption": one.caption, "share": one.share} for one in written
         ]
-    if image.focus_x is not None and image.focus_y is not None:
-        item["focus"] = [image.focus_x, image.focus_y]
+    if image.focus is not None:
+        item["focus"] = list(image.focus)
     if image.repeats != 1:
         item["repeats"] = image.repeats
     if image.never_flip:

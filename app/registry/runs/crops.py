@@ -40,18 +40,9 @@ class Crops:
 
 def crop_of(image: Image, resolution: int, *, squares: bool) -> Crop:
     """The crop that training makes: scaled to cover its bucket, then cropped around its focus."""
-    fitted = fit(
-        Size(image.width, image.height), resolution, squares=squares, focus=focus_of(image)
-    )
+    fitted = fit(Size(image.width, image.height), resolution, squares=squares, focus=image.focus)
     left, top, right, bottom = fitted.crop_box
     return Crop(image, left, top, right - left, bottom - top, fitted.bucket)
-
-
-def focus_of(image: Image) -> tuple[float, float] | None:
-    """The point (x, y) that a crop keeps, each 0 to 1; None: the center."""
-    if image.focus_x is None or image.focus_y is None:
-        return None
-    return image.focus_x, image.focus_y
 
 
 def crops_of(images: Iterable[Image], resolution: int, *, squares: bool) -> Crops:

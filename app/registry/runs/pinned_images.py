@@ -49,7 +49,8 @@ class PinnedImage:
     repeats: Annotated[int, Field(description="Times used per epoch.")]
     never_flip: Annotated[bool, Field(description="True if it is never flipped.")]
     captions: Annotated[
-        list[PinnedCaption], Field(description="All its captions, if it had several; else empty.")
+        list[PinnedCaption],
+        Field(description="All its captions, if it had several or no long one; else empty."),
     ]
     focus: Annotated[
         tuple[float, float] | None,

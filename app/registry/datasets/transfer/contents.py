@@ -7,16 +7,11 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, select
 
 from app.registry.datasets import service
-from app.registry.datasets.models import (
-    CaptionKind,
-    Dataset,
-    DatasetVersion,
-    Image,
-    ImageCaption,
-)
+from app.registry.datasets.image_captions.several import further_captions
+from app.registry.datasets.models import CaptionKind, Dataset, DatasetVersion, Image
 from app.registry.datasets.transfer.versions import get_version
 from app.registry.db import utcnow
 from app.registry.errors import Conflict
@@ -71,8 +66,9 @@ def dataset_contents(session: Session, dataset_id: int) -> Contents:
     `session` must be a snapshot, so that images and captions are of one moment.
     """
     dataset = service.get_dataset(session, dataset_id)
-    further = further_captions(session, dataset_id)
-    images = [
+    images = service.list_images(session, dataset_id)
+    further = further_captions(session, [image.key for image in images])
+    exported = [
         ExportedImage(
             filename=image.filename,
             sha256=image.sha256,
@@ -81,39 +77,21 @@ def dataset_contents(session: Session, dataset_id: int) -> Contents:
             height=image.height,
             captions=(
                 ExportedCaption(image.caption_kind, image.caption, image.caption_share),
-                *further.get(image.key, ()),
+                *(
+                    ExportedCaption(row.kind, row.caption, row.share)
+                    for row in further.get(image.key, ())
+                    if row.caption
+                ),
             ),
             time=image.created_at,
             repeats=image.repeats,
             never_flip=image.never_flip,
             set_aside=image.set_aside,
-            focus=focus_of(image),
+            focus=image.focus,
         )
-        for image in service.list_images(session, dataset_id)
+        for image in images
     ]
-    return Contents(dataset.slug, dataset.name, dataset.trigger_word, images, utcnow())
-
-
-def focus_of(image: Image) -> tuple[float, float] | None:
-    """The focus point of an image; None: its center."""
-    if image.focus_x is None or image.focus_y is None:
-        return None
-    return image.focus_x, image.focus_y
-
-
-def further_captions(session: Session, dataset_id: int) -> dict[int, list[ExportedCaption]]:
-    """The captions of the images of a dataset besides their first ones, by image id."""
-    query = (
-        select(ImageCaption)
-        .join(Image, col(Image.id) == ImageCaption.image_id)
-        .where(Image.dataset_id == dataset_id, col(Image.deleted_at).is_(None))
-        .order_by(col(ImageCaption.id))
-    )
-    found: dict[int, list[ExportedCaption]] = {}
-    for row in session.exec(query):
-        caption = ExportedCaption(row.kind, row.caption, row.share)
-        found.setdefault(row.image_id, []).append(caption)
-    return found
+    return Contents(dataset.slug, dataset.name, dataset.trigger_word, exported, utcnow())
 
 
 def version_contents(session: Session, version_id: int) -> Contents:
