@@ -10,9 +10,12 @@ from platformdirs import user_data_path
 from pydantic import AliasChoices, Field, SecretStr, field_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from worker.core.captioning.remote.addresses import split_address
+
 DEFAULT_PORT = 8188
 SECRETS = (
     "BRUSHWORK_PASSWORD",
+    "BRUSHWORK_OPENAI_KEY",
     "BRUSHWORK_DATABASE_URL",
     "BRUSHWORK_BROKER_URL",
     "BRUSHWORK_STORAGE_URL",
@@ -114,6 +117,28 @@ class Settings(BaseSettings):
         validation_alias=AliasChoices("BRUSHWORK_HUB_ENDPOINT", "HF_ENDPOINT"),
         description="Address of the Hub or of a mirror; unset: `HF_ENDPOINT`.",
     )
+    ollama_url: str | None = Field(
+        None,
+        description="Address of an Ollama server that writes captions, such as "
+        "http://127.0.0.1:11434.",
+    )
+    ollama_model: str = Field(
+        "", description="Its vision model, unless a person chooses another; such as llava."
+    )
+    openai_url: str | None = Field(
+        None,
+        description="Address of a server with OpenAI's chat completions that writes captions, such "
+        "as http://127.0.0.1:8000/v1.",
+    )
+    openai_model: str = Field("", description="Its vision model, unless a person chooses another.")
+    openai_key: SecretStr | None = Field(
+        None, description="Key for that server; sent to no other address."
+    )
+    caption_hosts: str = Field(
+        "",
+        description="Hosts, separated by commas, that people may enter as another address for "
+        "captions, such as gpu.lan:11434; unset: only the addresses above are used.",
+    )
 
     @field_validator("trusted_proxies")
     @classmethod
@@ -126,6 +151,13 @@ class Settings(BaseSettings):
                     f"{part} is no IP address or network; host names and * are not accepted"
                 ) from error
         return value
+
+    @field_validator("ollama_url", "openai_url")
+    @classmethod
+    def _check_address(cls, value: str | None) -> str | None:
+        if value:
+            split_address(value)
+        return value or None
 
     @property
     def sqlalchemy_url(self) -> str:
@@ -162,6 +194,11 @@ class Settings(BaseSettings):
     def trusted_proxy_list(self) -> list[str]:
         """Addresses and networks of trusted proxies as a list."""
         return _split(self.trusted_proxies)
+
+    @property
+    def caption_host_list(self) -> list[str]:
+        """Hosts of further addresses for captions as a list."""
+        return _split(self.caption_hosts)
 
     @property
     def scratch(self) -> Path:

@@ -10,6 +10,7 @@ from app.registry.adapters.models import (
     AdapterVersion,
 )
 from app.registry.base_models.models import BaseModel, BasePrecision, BaseSpeed
+from app.registry.datasets.auto_caption.models import CaptionModel, CaptionProposal
 from app.registry.datasets.models import (
     CaptionRevision,
     Dataset,
@@ -44,6 +45,8 @@ __all__ = [
     "BasePrecision",
     "BaseSpeed",
     "BlobCheck",
+    "CaptionModel",
+    "CaptionProposal",
     "CaptionRevision",
     "Checkpoint",
     "Dataset",

@@ -42,6 +42,7 @@ from worker.runtime.upkeep.sweep_jobs import SweepJobs
 from worker.runtime.upkeep.thumbnail_jobs import ThumbnailJobs
 
 if TYPE_CHECKING:
+    from worker.runtime.caption_jobs import CaptionJobs
     from worker.runtime.import_jobs import ImportJobs
     from worker.runtime.overlap_jobs import OverlapJobs
     from worker.runtime.tool_jobs import ToolJobs
@@ -81,6 +82,8 @@ class IoJobs:
             JobKind.MAKE_THUMBNAILS: ThumbnailJobs(database, store).run,
             JobKind.DELETE_DRAFTS: DraftJobs(settings, database, store).run,
             JobKind.CHECK_FILES: CheckJobs(database, store).run,
+            JobKind.CAPTION_IMAGES: lambda *job: self._caption_jobs.caption_images(*job),
+            JobKind.PREVIEW_CAPTION: lambda *job: self._caption_jobs.preview(*job),
         }
 
     # An io worker idles without torch: the modules that load it are imported by the first job that
@@ -97,6 +100,12 @@ class IoJobs:
         from worker.runtime.tool_jobs import ToolJobs
 
         return ToolJobs(self._settings, self._database, self._store)
+
+    @cached_property
+    def _caption_jobs(self) -> CaptionJobs:
+        from worker.runtime.caption_jobs import CaptionJobs
+
+        return CaptionJobs(self._settings, self._database, self._store)
 
     @cached_property
     def _overlap_jobs(self) -> OverlapJobs:

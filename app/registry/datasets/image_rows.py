@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
+from app.registry.datasets.auto_caption.models import CaptionProposal
 from app.registry.datasets.models import (
     CaptionRevision,
     DatasetEdit,
@@ -22,7 +23,7 @@ def delete_image_rows(session: Session, images: Sequence[Image]) -> set[str]:
     captions: set[str] = set()
     keys = [image.key for image in images]
     for chunk in in_chunks(keys):
-        for table in (CaptionRevision, ImageCaption):
+        for table in (CaptionRevision, ImageCaption, CaptionProposal):
             of_images = col(table.image_id).in_(chunk)
             captions.update(session.exec(select(table.caption).where(of_images)))
             session.connection().execute(sa.delete(table).where(of_images))

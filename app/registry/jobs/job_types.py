@@ -8,6 +8,12 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from app.registry.jobs.caption_kinds import (
+    CaptionImagesArgs,
+    CaptionImagesResult,
+    PreviewCaptionArgs,
+    PreviewCaptionResult,
+)
 from app.registry.jobs.kinds import (
     CheckFilesArgs,
     CheckFilesResult,
@@ -78,12 +84,15 @@ class JobType:
     `limit`: it runs in a process of its own, which is ended when this has passed. Every kind has
     one but transfers to and from the Hub, which have a process and limits for each request, and
     sweeps, which only list and move files.
+
+    `keeps_parts`: what is done of it when it ends too early stays.
     """
 
     args: type[JobArgs]
     result: type[JobResult]
     is_long: bool = False
     limit: TimeLimit | None = None
+    keeps_parts: bool = False
 
     @property
     def kind(self) -> JobKind:
@@ -97,6 +106,7 @@ INSPECTION_LIMIT = TimeLimit(60)  # it reads some headers
 FILE_LIMIT = TimeLimit(300, MEGABYTE)  # the size of the adapters that are read
 BASE_LIMIT = TimeLimit(600, 2 * MEGABYTE)  # the size of the base models as well
 PART_LIMIT = TimeLimit(300)  # one image, or one piece of a file
+CAPTION_LIMIT = TimeLimit(600)  # one image, after a model of gigabytes was read
 JOB_TYPES: Mapping[str, JobType] = {
     job_type.kind: job_type
     for job_type in (
@@ -117,6 +127,14 @@ JOB_TYPES: Mapping[str, JobType] = {
         JobType(MakeThumbnailsArgs, MakeThumbnailsResult, limit=PART_LIMIT),
         JobType(CheckFilesArgs, CheckFilesResult, limit=PART_LIMIT),
         JobType(DeleteDraftsArgs, DeleteDraftsResult, limit=PART_LIMIT),
+        JobType(
+            CaptionImagesArgs,
+            CaptionImagesResult,
+            is_long=True,
+            limit=CAPTION_LIMIT,
+            keeps_parts=True,
+        ),
+        JobType(PreviewCaptionArgs, PreviewCaptionResult, limit=CAPTION_LIMIT),
     )
 }
 LONG_KINDS = tuple(kind for kind, job_type in JOB_TYPES.items() if job_type.is_long)

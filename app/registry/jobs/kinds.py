@@ -3,8 +3,9 @@
 The columns `args` and `result` of an io job are JSON; these models are the only code that knows
 their keys. Unknown keys are ignored, so that rows of older and newer versions can be read.
 
-A new kind needs a member of `JobKind` and two models here, an entry in `JOB_TYPES` of `job_types`,
-and a handler in the table of `worker.runtime.io_jobs`.
+A new kind needs a member of `JobKind` and two models here (those of captions are in
+`caption_kinds`), an entry in `JOB_TYPES` of `job_types`, and a handler in the table of
+`worker.runtime.io_jobs`.
 """
 
 from __future__ import annotations
@@ -40,6 +41,8 @@ class JobKind(StrEnum):
     MAKE_THUMBNAILS = "make_thumbnails"
     CHECK_FILES = "check_files"
     DELETE_DRAFTS = "delete_drafts"
+    CAPTION_IMAGES = "caption_images"
+    PREVIEW_CAPTION = "preview_caption"
 
 
 class DamagedJob(AppError):

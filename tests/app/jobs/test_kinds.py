@@ -109,6 +109,20 @@ STORED_ARGS: list[tuple[str, dict[str, Any]]] = [
     ("make_thumbnails", {}),
     ("check_files", {}),
     ("delete_drafts", {}),
+    ("caption_images", {"provider": "builtin", "image_ids": [4, 2]}),
+    (
+        "caption_images",
+        {
+            "provider": "ollama",
+            "address": "http://127.0.0.1:11434",
+            "model": "llava",
+            "prompt": "Say it",
+            "do_not_name": ["ink"],
+            "image_ids": [4],
+            "mode": "append",
+        },
+    ),
+    ("preview_caption", {"provider": "local", "model_id": 3, "image_id": 4}),
 ]
 STORED_RESULTS: list[tuple[str, dict[str, Any]]] = [
     *((kind, {}) for kind in JOB_TYPES),
@@ -133,6 +147,9 @@ STORED_RESULTS: list[tuple[str, dict[str, Any]]] = [
     ("make_thumbnails", STEPS),
     ("check_files", {"files": 3, "size_bytes": 9, "problems": 1, "left": 0}),
     ("delete_drafts", {"files": 3, "size_bytes": 9}),
+    ("caption_images", {"done": 4, "total": 4, "written": 3}),
+    ("preview_caption", {"caption": "a fox", "title": "Built in", "removed": ["ink"]}),
+    ("preview_caption", {"note": "It was cut off.", "failed": True}),
 ]
 
 
@@ -155,6 +172,7 @@ def test_long_kinds_are_those_that_a_stopping_worker_returns_to_the_queue() -> N
         "fuse_adapter",
         "extract_adapter",
         "sweep",
+        "caption_images",
     }
 
 

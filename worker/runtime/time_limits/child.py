@@ -50,7 +50,15 @@ ORPHANED = 75
 TOLD_SECONDS = 0.5  # between two parts that are told
 SHOWN = 500  # characters
 LOG_FORMAT = "[%(asctime)s: %(levelname)s/io-job] %(message)s"
-WITHOUT_TORCH = frozenset({JobKind.MAKE_THUMBNAILS, JobKind.CHECK_FILES, JobKind.DELETE_DRAFTS})
+WITHOUT_TORCH = frozenset(
+    {
+        JobKind.MAKE_THUMBNAILS,
+        JobKind.CHECK_FILES,
+        JobKind.DELETE_DRAFTS,
+        JobKind.CAPTION_IMAGES,  # which imports it for models on this machine
+        JobKind.PREVIEW_CAPTION,
+    }
+)
 
 
 class Outbox:

@@ -8,6 +8,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.adapters.models import AdapterVersion
 from app.registry.base_models.models import BaseModel
+from app.registry.jobs.caption_kinds import CaptionArgs
 from app.registry.jobs.kinds import (
     ExtractAdapterArgs,
     FuseAdapterArgs,
@@ -27,6 +28,8 @@ def input_size(session: Session, store: BlobStore, job: IoJob) -> int:
     args = job.readable_arguments()
     if isinstance(args, ImportAdapterArgs):
         return store.stat(args.sha256).size
+    if isinstance(args, CaptionArgs):
+        return 0
     adapters: list[int | None] = []
     bases: list[int | None] = []
     if isinstance(args, (MergeAdaptersArgs, FuseAdapterArgs)):

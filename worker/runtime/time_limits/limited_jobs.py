@@ -43,10 +43,12 @@ IN_PROCESS = frozenset(
 )
 CODE = "time_limit"
 TOOK_TOO_LONG = (
-    "This did nothing for {limit}, so it was ended, and nothing of it was stored. Check that the "
+    "This did nothing for {limit}, so it was ended, and {kept}. Check that the "
     "disks and network drives of the storage and of the base models answer, then try again. On a "
     "slow or busy machine, raise BRUSHWORK_JOB_TIME_FACTOR."
 )
+NOTHING_KEPT = "nothing of it was stored"
+PARTS_KEPT = "what was done until then is kept"
 NO_ANSWER = "It did not answer for {limit}."
 
 log = logging.getLogger(__name__)
@@ -116,7 +118,13 @@ class LimitedIoJobs:
         self, job: IoJob, lease: Lease, scratch: Path, limit: TimeLimit, stopping: threading.Event
     ) -> None:
         process = self._processes.take()
-        watched = _WatchedJob(process, self._limit_of(limit), self._wake)
+        keeps_parts = JOB_TYPES[job.kind].keeps_parts
+        watched = _WatchedJob(
+            process,
+            self._limit_of(limit),
+            self._wake,
+            kept=PARTS_KEPT if keeps_parts else NOTHING_KEPT,
+        )
         check = JobWatch(self._database, lease, stopping)
         try:
             process.send(Order(job.key, lease.claim.token, str(scratch)))
@@ -177,9 +185,16 @@ class _WatchedJob:
     """A job in a process, with its clock."""
 
     def __init__(
-        self, process: JobProcess, limit: Callable[[int], float], wake: Callable[[str], None]
+        self,
+        process: JobProcess,
+        limit: Callable[[int], float],
+        wake: Callable[[str], None],
+        *,
+        kept: str = NOTHING_KEPT,
     ) -> None:
+        """`kept`: what is left of a job that is ended, as part of a sentence."""
         self._process = process
+        self._kept = kept
         self._limit = limit
         self._wake = wake
         self._clock = JobClock(limit(0))
@@ -205,7 +220,8 @@ class _WatchedJob:
             self._interrupt_if_asked(check)
             if self._clock.is_over():
                 limit = duration(self._clock.limit)
-                raise self._interruption or TookTooLong(TOOK_TOO_LONG.format(limit=limit))
+                sentence = TOOK_TOO_LONG.format(limit=limit, kept=self._kept)
+                raise self._interruption or TookTooLong(sentence)
 
     def _note(self, message: object) -> None:
         if message is Word.PART:

@@ -51,6 +51,8 @@ class JobProcess:
         self._reader = threading.Thread(target=self._read, name="job-messages", daemon=True)
         self._reader.start()
         values = settings.model_dump(mode="json", exclude=NOT_SENT, exclude_none=True)
+        if settings.openai_key:  # JSON of a secret is asterisks
+            values["openai_key"] = settings.openai_key.get_secret_value()
         self._write(json.dumps(values).encode() + b"\n")
 
     @property

@@ -153,6 +153,8 @@ def test_every_short_kind_has_a_limit_that_is_generous() -> None:
         JobKind.MAKE_THUMBNAILS: 300,
         JobKind.CHECK_FILES: 300,
         JobKind.DELETE_DRAFTS: 300,
+        JobKind.CAPTION_IMAGES: 600,
+        JobKind.PREVIEW_CAPTION: 600,
     }
     grown = {kind: limit.of(10**9) - limit.of(0) for kind, limit in limits.items()}
     assert {kind: seconds for kind, seconds in grown.items() if seconds} == {

@@ -1,0 +1,1 @@
+"""Captions written by models: orders, proposals, and what becomes of them."""

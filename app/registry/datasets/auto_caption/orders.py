@@ -1,0 +1,215 @@
+"""Orders of captions: which images, what became of them, and the end of an order."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from sqlmodel import Session, col, func, select
+from sqlmodel.sql.expression import SelectOfScalar
+
+from app.registry.config import Settings
+from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
+from app.registry.datasets.auto_caption.providers import CaptionRequest, check_request
+from app.registry.datasets.models import Dataset, Image
+from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.jobs import service as jobs
+from app.registry.jobs.caption_kinds import (
+    CaptionImagesArgs,
+    CaptionImagesResult,
+    PreviewCaptionArgs,
+    PreviewCaptionResult,
+)
+from app.registry.jobs.kinds import JobKind
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.states import NOT_FINAL
+from app.registry.wording import plural
+from worker.core.captioning.words import CaptionMode
+
+MAX_IMAGES = 20_000
+MAX_ATTEMPTS = 20  # an order goes on where it was, so a worker that stops costs one image
+ALL_CAPTIONED = (
+    "All {count} of these images have captions. Choose to append or to replace, which shows every "
+    "change before it is made."
+)
+NO_IMAGES = "There are no images to caption. Add some, or choose others."
+AT_WORK = "Captions of this dataset are being written. Wait until that ends, or cancel it."
+
+
+@dataclass(frozen=True)
+class OrderProgress:
+    """How far an order is; the counts are those of its images, by what became of them."""
+
+    job: IoJob
+    args: CaptionImagesArgs
+    counts: dict[str, int]
+
+    @property
+    def total(self) -> int:
+        """The images that were ordered."""
+        return len(self.args.image_ids)
+
+    @property
+    def done(self) -> int:
+        """The images that were looked at."""
+        return sum(self.counts.values())
+
+    @property
+    def captioned(self) -> int:
+        """The images that got a caption, whatever became of it."""
+        kept = (ProposalState.PROPOSED, ProposalState.APPLIED, ProposalState.DISCARDED)
+        return sum(self.counts.get(state, 0) for state in kept)
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it waits or runs."""
+        return self.job.state.is_active
+
+    @property
+    def written(self) -> int | None:
+        """The captions that were written at its end; None if they were not to be."""
+        return self.job.outcome(CaptionImagesResult).written
+
+    def count(self, state: str) -> int:
+        """The images in this state."""
+        return self.counts.get(state, 0)
+
+
+def order_captions(
+    session: Session,
+    dataset: Dataset,
+    request: CaptionRequest,
+    settings: Settings,
+    *,
+    image_ids: Sequence[int] | None = None,
+    mode: CaptionMode = CaptionMode.FILL,
+    write: bool = False,
+) -> IoJob:
+    """Queue captions for these images of a dataset, or for all.
+
+    Filling leaves out images that have a caption. `write`: captions are written once all are made,
+    which only filling allows. Raises InvalidInput and Conflict.
+    """
+    asked = check_request(settings, request)
+    if write and mode is not CaptionMode.FILL:
+        sentence = "Captions that change others are shown first. Order them without writing."
+        raise InvalidInput(sentence, fields={"write": sentence})
+    if active_order(session, dataset.key) is not None:
+        raise Conflict(AT_WORK)
+    chosen = _choose_images(session, dataset.key, image_ids, mode)
+    args = CaptionImagesArgs(**asked.model_dump(), image_ids=chosen, mode=mode, write=write)
+    return jobs.enqueue_io(session, args, subject_id=dataset.key, max_attempts=MAX_ATTEMPTS)
+
+
+def _choose_images(
+    session: Session, dataset_id: int, image_ids: Sequence[int] | None, mode: CaptionMode
+) -> tuple[int, ...]:
+    here = select(Image.id, Image.caption).where(
+        Image.dataset_id == dataset_id, col(Image.deleted_at).is_(None)
+    )
+    rows = session.exec(here.order_by(col(Image.id))).all()
+    if image_ids is not None:
+        wanted = set(image_ids)
+        rows = [row for row in rows if row[0] in wanted]
+    chosen = tuple(
+        key for key, caption in rows if key and (mode != CaptionMode.FILL or not caption)
+    )
+    if not rows:
+        raise InvalidInput(NO_IMAGES, fields={"images": NO_IMAGES})
+    if not chosen:
+        sentence = ALL_CAPTIONED.format(count=len(rows))
+        raise InvalidInput(sentence, fields={"mode": sentence})
+    if len(chosen) > MAX_IMAGES:
+        sentence = f"Caption at most {MAX_IMAGES:,} images at once; these are {len(chosen):,}."
+        raise InvalidInput(sentence, fields={"images": sentence})
+    return chosen
+
+
+def order_preview(
+    session: Session, dataset: Dataset, image_id: int, request: CaptionRequest, settings: Settings
+) -> IoJob:
+    """Queue the caption of one image, to be looked at; it asks exactly what an order would."""
+    image = session.get(Image, image_id)
+    if image is None or image.deleted_at is not None or image.dataset_id != dataset.key:
+        raise NotFound("There is no such image in this dataset; it may have been deleted.")
+    asked = check_request(settings, request)
+    args = PreviewCaptionArgs(**asked.model_dump(), image_id=image_id)
+    return jobs.enqueue_io(session, args, subject_id=dataset.key)
+
+
+def preview_of(
+    session: Session, dataset_id: int, job_id: int
+) -> tuple[IoJob, PreviewCaptionResult]:
+    """A preview and what came of it so far. Raises NotFound."""
+    job = session.get(IoJob, job_id)
+    if job is None or job.kind != JobKind.PREVIEW_CAPTION or job.subject_id != dataset_id:
+        raise NotFound("There is no such preview.")
+    return job, job.outcome(PreviewCaptionResult)
+
+
+def active_order(session: Session, dataset_id: int) -> IoJob | None:
+    """The order of a dataset that waits or runs, if any."""
+    query = _orders(dataset_id).where(col(IoJob.status).in_(NOT_FINAL))
+    return session.exec(query).first()
+
+
+def newest_order(session: Session, dataset_id: int) -> OrderProgress | None:
+    """The newest order of a dataset, if any."""
+    job = session.exec(_orders(dataset_id)).first()
+    return progress_of(session, job) if job is not None else None
+
+
+def get_order(session: Session, dataset_id: int, job_id: int) -> OrderProgress:
+    """An order of a dataset. Raises NotFound."""
+    job = session.exec(_orders(dataset_id).where(IoJob.id == job_id)).first()
+    if job is None:
+        raise NotFound("There is no such order of captions.")
+    return progress_of(session, job)
+
+
+def progress_of(session: Session, job: IoJob) -> OrderProgress:
+    """How far an order is."""
+    counted = session.exec(
+        select(CaptionProposal.state, func.count())
+        .where(CaptionProposal.job_id == job.key)
+        .group_by(col(CaptionProposal.state))
+    )
+    return OrderProgress(job, job.arguments(CaptionImagesArgs), dict(counted.all()))
+
+
+def cancel_order(session: Session, dataset_id: int, job_id: int) -> OrderProgress:
+    """Cancel an order; what it has made stays proposed. Raises NotFound and Conflict."""
+    found = get_order(session, dataset_id, job_id)
+    jobs.request_cancel(session, IoJob, found.job)
+    return progress_of(session, found.job)
+
+
+def continue_order(session: Session, dataset: Dataset, job_id: int, settings: Settings) -> IoJob:
+    """Queue the images of an ended order that have no caption yet, with the same settings.
+
+    Those that failed are tried again. Raises NotFound, Conflict and InvalidInput.
+    """
+    found = get_order(session, dataset.key, job_id)
+    if found.is_active:
+        raise Conflict(AT_WORK)
+    done = session.exec(
+        select(CaptionProposal.image_id).where(
+            CaptionProposal.job_id == job_id, CaptionProposal.state != ProposalState.FAILED
+        )
+    )
+    left = sorted(set(found.args.image_ids) - set(done))
+    if not left:
+        raise Conflict(f"This order is complete: {plural(found.total, 'image')}.")
+    args = found.args
+    request = CaptionRequest(args.provider, args.address, args.model, args.prompt, args.do_not_name)
+    return order_captions(
+        session, dataset, request, settings, image_ids=left, mode=args.mode, write=args.write
+    )
+
+
+def _orders(dataset_id: int) -> SelectOfScalar[IoJob]:
+    """The orders of a dataset, the newest first."""
+    query = select(IoJob).where(
+        IoJob.kind == JobKind.CAPTION_IMAGES, IoJob.subject_id == dataset_id
+    )
+    return query.order_by(col(IoJob.id).desc())

@@ -1,0 +1,242 @@
+"""Captions that were proposed: seen, applied or discarded by a person, as one step."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, func, select
+
+from app.registry.datasets import caption_writes
+from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
+from app.registry.datasets.caption_writes import CaptionOrigin
+from app.registry.datasets.captions import CaptionRefused, clean_caption
+from app.registry.datasets.models import CaptionSource, DatasetEdit, Image
+from app.registry.db import in_chunks
+from app.registry.wording import plural
+from worker.core.captioning.words import CaptionMode
+
+ACTION = "auto_caption"
+ENDS = (".", "!", "?", "…")
+
+
+@dataclass(frozen=True)
+class ProposedChange:
+    """A proposal with its image: the caption now, and the one that it would have."""
+
+    proposal: CaptionProposal
+    image: Image
+
+    @property
+    def before(self) -> str:
+        """The caption now."""
+        return self.image.caption
+
+    @property
+    def after(self) -> str:
+        """The caption once the proposal is applied."""
+        return changed_caption(self.image.caption, self.proposal.caption, self.proposal.mode)
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the caption was changed after the proposal was made."""
+        return self.image.caption_version != self.proposal.seen_version
+
+
+@dataclass(frozen=True)
+class Applied:
+    """What became of proposals that were to be applied.
+
+    `changed_meanwhile`: their captions were changed after the proposal was made, so they were left
+    as they are, and stay proposed against the new caption. `refused`: with them the caption would
+    be too long. `edit_id`: the step to undo; None if nothing was changed.
+    """
+
+    changed: int = 0
+    changed_meanwhile: int = 0
+    refused: int = 0
+    edit_id: int | None = None
+    image_ids: list[int] = field(default_factory=list)
+
+    @property
+    def sentence(self) -> str:
+        """What was done, for people."""
+        parts = [f"{plural(self.changed, 'caption')} written."]
+        if self.changed_meanwhile:
+            parts.append(
+                f"{plural(self.changed_meanwhile, 'caption was', 'captions were')} changed "
+                "meanwhile and left as they are: look at the new differences below."
+            )
+        if self.refused:
+            parts.append(f"{plural(self.refused, 'caption')} would be too long.")
+        return " ".join(parts)
+
+
+def changed_caption(before: str, proposed: str, mode: str) -> str:
+    """The caption that a proposal makes of one."""
+    if mode != CaptionMode.APPEND or not before:
+        return proposed
+    joint = " " if before.endswith(ENDS) else ", "
+    return before.rstrip(" ,") + joint + proposed
+
+
+def count_proposed(session: Session, dataset_id: int) -> int:
+    """Number of proposals of a dataset that wait for a decision."""
+    query = select(func.count()).select_from(CaptionProposal).join(Image)
+    return session.exec(query.where(*_waiting(dataset_id))).one()
+
+
+def list_proposed(
+    session: Session, dataset_id: int, *, after: int = 0, limit: int | None = None
+) -> list[ProposedChange]:
+    """The proposals that wait for a decision, by image, from the image after the id `after` on."""
+    query = (
+        select(CaptionProposal, Image)
+        .join(Image)
+        .where(*_waiting(dataset_id), col(Image.id) > after)
+        .order_by(col(Image.id))
+        .limit(limit)
+    )
+    return [ProposedChange(proposal, image) for proposal, image in session.exec(query)]
+
+
+def list_left_empty(session: Session, job_id: int, *, limit: int) -> list[ProposedChange]:
+    """The images of an order without a caption, with the reason; those that failed first."""
+    without = (ProposalState.FAILED, ProposalState.EMPTY)
+    query = (
+        select(CaptionProposal, Image)
+        .join(Image)
+        .where(CaptionProposal.job_id == job_id, col(CaptionProposal.state).in_(without))
+        .order_by(col(CaptionProposal.state).desc(), col(Image.id))
+        .limit(limit)
+    )
+    return [ProposedChange(proposal, image) for proposal, image in session.exec(query)]
+
+
+def _waiting(dataset_id: int) -> tuple[sa.ColumnElement[bool], ...]:
+    return (
+        col(Image.dataset_id) == dataset_id,
+        col(Image.deleted_at).is_(None),
+        col(CaptionProposal.state) == ProposalState.PROPOSED,
+    )
+
+
+def apply_proposals(
+    session: Session, dataset_id: int, proposal_ids: Iterable[int] | None = None
+) -> Applied:
+    """Write the captions of these proposals, or of all that wait, as one step that can be undone.
+
+    A caption that was changed after the proposal was made is left as it is.
+    """
+    changes = _chosen(session, dataset_id, proposal_ids)
+    found = _Writer(session)
+    for change in changes:
+        found.take(change)
+    if not found.written:
+        return found.applied(None)
+    edit = DatasetEdit(
+        dataset_id=dataset_id,
+        action=ACTION,
+        settings={"providers": sorted({p.source_name for p, _, _ in found.written})},
+        changed=len(found.written),
+        before=[
+            {
+                "image_id": image.key,
+                "before": {"caption": image.caption},
+                "after": {"caption": caption},
+            }
+            for _, image, caption in found.written
+        ],
+    )
+    session.add(edit)
+    session.flush()
+    for proposal, image, caption in found.written:
+        origin = CaptionOrigin(CaptionSource.PROVIDER, proposal.source_name, edit.key)
+        caption_writes.write_caption(session, image, caption, origin)
+        proposal.state = ProposalState.APPLIED
+        session.add(proposal)
+    session.flush()
+    return found.applied(edit.key)
+
+
+class _Writer:
+    """Sorts proposals into those that can be written, and the reasons of the others."""
+
+    def __init__(self, session: Session) -> None:
+        self._session = session
+        self.written: list[tuple[CaptionProposal, Image, str]] = []
+        self._meanwhile = self._refused = 0
+
+    def take(self, change: ProposedChange) -> None:
+        proposal, image = change.proposal, change.image
+        if change.is_outdated or (proposal.mode == CaptionMode.FILL and image.caption):
+            self._keep_proposed(proposal, image)
+            return
+        try:
+            caption = clean_caption(change.after)
+        except CaptionRefused:
+            self._refused += 1
+            return
+        if caption == image.caption:
+            proposal.state = ProposalState.APPLIED
+            self._session.add(proposal)
+            return
+        self.written.append((proposal, image, caption))
+
+    def _keep_proposed(self, proposal: CaptionProposal, image: Image) -> None:
+        """Left for another decision, against the caption as it is now."""
+        proposal.seen_version = image.caption_version
+        if proposal.mode == CaptionMode.FILL and image.caption:
+            proposal.mode = CaptionMode.REPLACE
+        self._session.add(proposal)
+        self._meanwhile += 1
+
+    def applied(self, edit_id: int | None) -> Applied:
+        return Applied(
+            changed=len(self.written),
+            changed_meanwhile=self._meanwhile,
+            refused=self._refused,
+            edit_id=edit_id,
+            image_ids=[image.key for _, image, _ in self.written],
+        )
+
+
+def discard_proposals(
+    session: Session, dataset_id: int, proposal_ids: Iterable[int] | None = None
+) -> int:
+    """Discard these proposals, or all that wait; the number of them."""
+    changes = _chosen(session, dataset_id, proposal_ids)
+    for change in changes:
+        change.proposal.state = ProposalState.DISCARDED
+        session.add(change.proposal)
+    session.flush()
+    return len(changes)
+
+
+def _chosen(
+    session: Session, dataset_id: int, proposal_ids: Iterable[int] | None
+) -> Sequence[ProposedChange]:
+    """The proposals with their images, which nobody else can change until this transaction ends."""
+    query = select(CaptionProposal, Image).join(Image).where(*_waiting(dataset_id))
+    query = query.order_by(col(Image.id)).with_for_update()
+    if proposal_ids is None:
+        return [ProposedChange(*row) for row in session.exec(query)]
+    return [
+        ProposedChange(*row)
+        for chunk in in_chunks(set(proposal_ids))
+        for row in session.exec(query.where(col(CaptionProposal.id).in_(chunk)))
+    ]
+
+
+def store_proposal(session: Session, proposal: CaptionProposal) -> None:
+    """Store what a provider said of an image; it takes the place of an older, waiting proposal."""
+    if proposal.state == ProposalState.PROPOSED:
+        older = sa.update(CaptionProposal).where(
+            col(CaptionProposal.image_id) == proposal.image_id,
+            col(CaptionProposal.kind) == proposal.kind,
+            col(CaptionProposal.state) == ProposalState.PROPOSED,
+        )
+        session.connection().execute(older.values(state=ProposalState.DISCARDED))
+    session.add(proposal)
+    session.flush()

@@ -1,0 +1,171 @@
+"""The providers of captions that are offered here, and what each of them is asked."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from app.registry.config import Settings
+from app.registry.datasets.models import Dataset
+from app.registry.errors import InvalidInput
+from app.registry.jobs.caption_kinds import CaptionArgs
+from worker.core.captioning.do_not_name import MAX_WORD_LENGTH, MAX_WORDS, STYLE_WORDS
+from worker.core.captioning.interface import DEFAULT_PROMPT, MAX_PROMPT
+from worker.core.captioning.remote.addresses import BadAddress, host_and_port, is_allowed
+from worker.core.captioning.words import ProviderKind
+
+MAX_MODEL = 200
+MAX_ADDRESS = 500
+SERVERS = (ProviderKind.OLLAMA, ProviderKind.OPENAI)
+NAMES = {
+    ProviderKind.BUILTIN: "Built in",
+    ProviderKind.OLLAMA: "Ollama server",
+    ProviderKind.OPENAI: "OpenAI-compatible server",
+}
+HINTS = {
+    ProviderKind.BUILTIN: "Names the one subject of a drawing, if it is sure. No download.",
+    ProviderKind.OLLAMA: "A vision model of your own Ollama server.",
+    ProviderKind.OPENAI: "A vision model behind /v1/chat/completions.",
+}
+URL_SETTINGS = {
+    ProviderKind.OLLAMA: "BRUSHWORK_OLLAMA_URL",
+    ProviderKind.OPENAI: "BRUSHWORK_OPENAI_URL",
+}
+NOT_SET = "Not set up: set {setting} to its address, then start Brushwork again."
+NOT_ALLOWED = (
+    "{host} is not a host that this server may ask. Use the configured address, or ask an "
+    "administrator to add it to BRUSHWORK_CAPTION_HOSTS."
+)
+
+
+@dataclass(frozen=True)
+class Provider:
+    """A provider that can be chosen, with what it is asked unless a person says otherwise.
+
+    `problem`: why it cannot be used now; "" if it can. `can_move`: another address may be entered.
+    """
+
+    kind: ProviderKind
+    name: str
+    hint: str
+    problem: str = ""
+    address: str = ""
+    model: str = ""
+    can_move: bool = False
+
+    @property
+    def takes_prompt(self) -> bool:
+        """Whether it follows instructions."""
+        return self.kind in SERVERS
+
+
+@dataclass(frozen=True)
+class CaptionRequest:
+    """What a person asks of a provider; empty texts take what is configured."""
+
+    provider: ProviderKind
+    address: str = ""
+    model: str = ""
+    prompt: str = DEFAULT_PROMPT
+    do_not_name: Sequence[str] = field(default=())
+
+
+def list_providers(settings: Settings) -> list[Provider]:
+    """The providers, those that need no server first."""
+    found = [
+        Provider(ProviderKind.BUILTIN, NAMES[ProviderKind.BUILTIN], HINTS[ProviderKind.BUILTIN])
+    ]
+    for kind in SERVERS:
+        address, model = _configured(settings, kind)
+        can_move = bool(settings.caption_host_list)
+        problem = "" if address or can_move else NOT_SET.format(setting=URL_SETTINGS[kind])
+        found.append(
+            Provider(kind, NAMES[kind], HINTS[kind], problem, address, model, can_move=can_move)
+        )
+    return found
+
+
+def default_words(dataset: Dataset) -> tuple[str, ...]:
+    """What captions of a dataset must not name: its trigger word and words for styles."""
+    return (*([dataset.trigger_word] if dataset.trigger_word else []), *STYLE_WORDS)
+
+
+def check_request(settings: Settings, request: CaptionRequest) -> CaptionArgs:
+    """What a job is to ask, with nothing left open. Raises InvalidInput with a reason per field."""
+    fields: dict[str, str] = {}
+    kind = request.provider
+    address = model = prompt = ""
+    if kind in SERVERS:
+        address = _check_server(settings, request, fields)
+        model = request.model.strip() or _configured(settings, kind)[1]
+        prompt = request.prompt.strip()
+        if not model:
+            fields["model"] = "Enter the name of a model that sees images, such as llava."
+        elif len(model) > MAX_MODEL or not model.isprintable():
+            fields["model"] = f"Enter the name of a model, at most {MAX_MODEL} characters."
+        if not prompt:
+            fields["prompt"] = "Say what the captions should describe."
+        elif len(prompt) > MAX_PROMPT:
+            fields["prompt"] = f"The prompt is longer than {MAX_PROMPT:,} characters. Shorten it."
+    _check_words(request.do_not_name, fields)
+    if fields:
+        raise InvalidInput(next(iter(fields.values())), fields=fields)
+    return CaptionArgs(
+        provider=kind,
+        address=address,
+        model=model,
+        prompt=prompt,
+        do_not_name=tuple(request.do_not_name),
+    )
+
+
+def require_allowed(settings: Settings, kind: ProviderKind, address: str) -> None:
+    """Raise InvalidInput unless this server may ask this address for captions."""
+    configured = _configured(settings, kind)[0]
+    try:
+        if address == configured or is_allowed(address, settings.caption_host_list):
+            return
+        sentence = NOT_ALLOWED.format(host=host_and_port(address))
+    except BadAddress as error:
+        sentence = str(error)
+    raise InvalidInput(sentence, fields={"address": sentence})
+
+
+def key_for(settings: Settings, kind: ProviderKind, address: str) -> str:
+    """The key that this address gets; "" for any but the one that it was configured for."""
+    if kind is ProviderKind.OPENAI and settings.openai_key and address == settings.openai_url:
+        return settings.openai_key.get_secret_value()
+    return ""
+
+
+def _check_server(settings: Settings, request: CaptionRequest, fields: dict[str, str]) -> str:
+    configured = _configured(settings, request.provider)[0]
+    address = request.address.strip() or configured
+    if not address:
+        fields["address"] = NOT_SET.format(setting=URL_SETTINGS[request.provider])
+    elif len(address) > MAX_ADDRESS:
+        fields["address"] = f"An address has at most {MAX_ADDRESS} characters."
+    else:
+        try:
+            require_allowed(settings, request.provider, address)
+        except InvalidInput as refused:
+            fields |= refused.fields
+    return address
+
+
+def _check_words(words: Sequence[str], fields: dict[str, str]) -> None:
+    if len(words) > MAX_WORDS:
+        fields["do_not_name"] = f"List at most {MAX_WORDS} words."
+    elif any(len(word) > MAX_WORD_LENGTH for word in words):
+        fields["do_not_name"] = (
+            f"A word or phrase has at most {MAX_WORD_LENGTH} characters. Separate them by commas."
+        )
+
+
+def _configured(settings: Settings, kind: ProviderKind) -> tuple[str, str]:
+    """Address and model in the settings; "" where nothing is set."""
+    if kind is ProviderKind.OLLAMA:
+        return settings.ollama_url or "", settings.ollama_model
+    if kind is ProviderKind.OPENAI:
+        return settings.openai_url or "", settings.openai_model
+    return "", ""

@@ -1,0 +1,59 @@
+"""The io jobs that caption images, with their typed arguments and results."""
+
+from __future__ import annotations
+
+from app.registry.jobs.kinds import JobArgs, JobKind, JobResult, StepProgress
+from worker.core.captioning.words import CaptionMode, ProviderKind
+
+
+class CaptionArgs(JobArgs):
+    """What a provider is asked, for any number of images.
+
+    `address` and `model` are those of a server, `model_id` is a local model. The subject of the job
+    is the dataset.
+    """
+
+    provider: ProviderKind
+    address: str = ""
+    model: str = ""
+    model_id: int | None = None
+    prompt: str = ""
+    do_not_name: tuple[str, ...] = ()
+
+
+class CaptionImagesArgs(CaptionArgs):
+    """The images in the order they are captioned, and what is to become of their captions.
+
+    `write`: captions of images without one are written at the end; else all stay proposals.
+    """
+
+    kind = JobKind.CAPTION_IMAGES
+    image_ids: tuple[int, ...]
+    mode: CaptionMode = CaptionMode.FILL
+    write: bool = False
+
+
+class CaptionImagesResult(StepProgress):
+    """The number of captions that were written at the end; None if none were to be."""
+
+    written: int | None = None
+
+
+class PreviewCaptionArgs(CaptionArgs):
+    """The image whose caption is shown and not kept."""
+
+    kind = JobKind.PREVIEW_CAPTION
+    image_id: int
+
+
+class PreviewCaptionResult(JobResult):
+    """The caption; "" if there is none, for the reason in `note`.
+
+    `removed`: what the list of words not to name took out of it.
+    """
+
+    caption: str = ""
+    note: str = ""
+    failed: bool = False
+    title: str = ""
+    removed: tuple[str, ...] = ()

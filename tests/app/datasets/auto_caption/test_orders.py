@@ -1,0 +1,168 @@
+"""Orders of captions: what may be asked, of which images, and what of whom."""
+
+from __future__ import annotations
+
+import pytest
+
+from app.registry.config import Settings
+from app.registry.datasets import service
+from app.registry.datasets.auto_caption import orders, providers
+from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
+from app.registry.datasets.auto_caption.proposals import store_proposal
+from app.registry.datasets.auto_caption.providers import CaptionRequest
+from app.registry.datasets.models import Dataset
+from app.registry.db import Database
+from app.registry.errors import Conflict, InvalidInput, NotFound
+from app.registry.jobs.caption_kinds import CaptionImagesArgs, PreviewCaptionArgs
+from app.registry.jobs.models import IoJob
+from tests.app.datasets.test_service import filled
+from worker.core.captioning.words import CaptionMode, ProviderKind
+
+OLLAMA = CaptionRequest(ProviderKind.OLLAMA, prompt=" Say it ", do_not_name=("chalk",))
+
+
+def test_empty_captions_are_filled_and_all_are_replaced(
+    database: Database, caption_settings: Settings
+) -> None:
+    key = filled(database, "a fox", None, None)
+    with database.write() as session:
+        dataset = session.get_one(Dataset, key)
+        ids = [image.key for image in service.list_images(session, key)]
+        job = orders.order_captions(session, dataset, OLLAMA, caption_settings)
+        args = job.arguments(CaptionImagesArgs)
+        assert (args.image_ids, args.mode) == (tuple(ids[1:]), CaptionMode.FILL)
+        assert (args.address, args.model) == ("http://127.0.0.1:11434", "llava")
+        assert (args.prompt, args.do_not_name) == ("Say it", ("chalk",))
+        with pytest.raises(Conflict, match="being written"):
+            orders.order_captions(session, dataset, OLLAMA, caption_settings)
+        assert orders.cancel_order(session, key, job.key).job.status == "canceled"
+        job = orders.order_captions(
+            session,
+            dataset,
+            OLLAMA,
+            caption_settings,
+            image_ids=[*ids[:2], 999],
+            mode=CaptionMode.REPLACE,
+        )
+        assert job.arguments(CaptionImagesArgs).image_ids == tuple(ids[:2])
+
+
+def test_what_cannot_be_ordered_is_said(database: Database, caption_settings: Settings) -> None:
+    key, empty = filled(database, "a fox"), filled(database)
+    with database.write() as session:
+        dataset = session.get_one(Dataset, key)
+        with pytest.raises(InvalidInput, match="All 1 of these images have captions"):
+            orders.order_captions(session, dataset, OLLAMA, caption_settings)
+        with pytest.raises(InvalidInput, match="no images"):
+            orders.order_captions(
+                session, session.get_one(Dataset, empty), OLLAMA, caption_settings
+            )
+        with pytest.raises(InvalidInput, match="shown first"):
+            orders.order_captions(
+                session, dataset, OLLAMA, caption_settings, mode=CaptionMode.APPEND, write=True
+            )
+        with pytest.raises(NotFound):
+            orders.order_preview(session, dataset, 999, OLLAMA, caption_settings)
+        with pytest.raises(NotFound):
+            orders.get_order(session, key, 999)
+
+
+def test_a_preview_asks_what_an_order_asks(database: Database, caption_settings: Settings) -> None:
+    key = filled(database, None)
+    with database.write() as session:
+        dataset = session.get_one(Dataset, key)
+        (image,) = service.list_images(session, key)
+        preview = orders.order_preview(session, dataset, image.key, OLLAMA, caption_settings)
+        order = orders.order_captions(session, dataset, OLLAMA, caption_settings)
+        asked = preview.arguments(PreviewCaptionArgs).model_dump(exclude={"image_id"})
+        assert asked.items() <= order.arguments(CaptionImagesArgs).model_dump().items()
+        assert orders.preview_of(session, key, preview.key)[1].caption == ""
+        with pytest.raises(NotFound):
+            orders.preview_of(session, key, order.key)
+
+
+def test_an_order_that_ended_early_goes_on_with_what_is_left(
+    database: Database, caption_settings: Settings
+) -> None:
+    key = filled(database, None, None, None, None)
+    with database.write() as session:
+        dataset = session.get_one(Dataset, key)
+        ids = [image.key for image in service.list_images(session, key)]
+        job = orders.order_captions(session, dataset, OLLAMA, caption_settings, write=False)
+        for image_id, state in zip(
+            ids, (ProposalState.PROPOSED, ProposalState.FAILED), strict=False
+        ):
+            row = CaptionProposal(job_id=job.key, image_id=image_id, state=state)
+            store_proposal(session, row)
+        orders.cancel_order(session, key, job.key)
+        found = orders.get_order(session, key, job.key)
+        assert (found.total, found.done, found.captioned) == (4, 2, 1)
+        following = orders.continue_order(session, dataset, job.key, caption_settings)
+        args = following.arguments(CaptionImagesArgs)
+        assert (args.image_ids, args.prompt) == (tuple(ids[1:]), "Say it")
+        newest = orders.newest_order(session, key)
+        assert newest is not None
+        assert (newest.job.key, newest.is_active) == (following.key, True)
+
+
+@pytest.mark.parametrize(
+    ("request_", "field", "sentence"),
+    [
+        (CaptionRequest(ProviderKind.OLLAMA, address="http://evil.lan"), "address", "evil.lan:80"),
+        (CaptionRequest(ProviderKind.OLLAMA, address="gopher"), "address", "is no address"),
+        (CaptionRequest(ProviderKind.OLLAMA, prompt="  "), "prompt", "Say what"),
+        (CaptionRequest(ProviderKind.OLLAMA, prompt="x" * 5000), "prompt", "longer than 4,000"),
+        (CaptionRequest(ProviderKind.OPENAI), "model", "Enter the name of a model"),
+        (CaptionRequest(ProviderKind.OPENAI, model="x" * 201), "model", "at most 200"),
+        (CaptionRequest(ProviderKind.BUILTIN, do_not_name=["x"] * 201), "do_not_name", "200"),
+        (CaptionRequest(ProviderKind.BUILTIN, do_not_name=["x" * 81]), "do_not_name", "80"),
+    ],
+)
+def test_a_request_is_refused_with_the_reason(
+    caption_settings: Settings, request_: CaptionRequest, field: str, sentence: str
+) -> None:
+    with pytest.raises(InvalidInput, match=sentence) as refused:
+        providers.check_request(caption_settings, request_)
+    assert set(refused.value.fields) == {field}
+
+
+def test_a_key_goes_to_its_own_address_alone(caption_settings: Settings) -> None:
+    openai = ProviderKind.OPENAI
+    assert caption_settings.openai_url is not None
+    assert providers.key_for(caption_settings, openai, caption_settings.openai_url) == "sk-secret"
+    other = CaptionRequest(openai, address="http://other.lan:8000/v1", model="x")
+    address = providers.check_request(caption_settings, other).address
+    assert providers.key_for(caption_settings, openai, address) == ""
+    assert providers.key_for(caption_settings, ProviderKind.OLLAMA, address) == ""
+    assert "sk-secret" not in repr(caption_settings) + caption_settings.model_dump_json()
+
+
+def test_servers_that_are_not_set_up_say_how(settings: Settings) -> None:
+    builtin, ollama, openai = providers.list_providers(settings)
+    assert builtin.problem == ""
+    assert "BRUSHWORK_OLLAMA_URL" in ollama.problem
+    assert "BRUSHWORK_OPENAI_URL" in openai.problem
+    with pytest.raises(InvalidInput, match="BRUSHWORK_OLLAMA_URL"):
+        providers.check_request(settings, CaptionRequest(ProviderKind.OLLAMA, model="llava"))
+
+
+def test_an_address_in_the_settings_is_checked() -> None:
+    with pytest.raises(ValueError, match="is no address"):
+        Settings(_env_file=None, ollama_url="localhost:11434")
+
+
+def test_the_trigger_word_is_not_named(database: Database) -> None:
+    key = filled(database)
+    with database.read() as session:
+        words = providers.default_words(session.get_one(Dataset, key))
+    assert words[0] == "chalk"
+    assert "watercolor" in words
+
+
+def test_orders_are_jobs_of_the_io_worker(database: Database, caption_settings: Settings) -> None:
+    key = filled(database, None)
+    with database.write() as session:
+        dataset = session.get_one(Dataset, key)
+        job = orders.order_captions(session, dataset, OLLAMA, caption_settings)
+        assert (job.kind, job.subject_id) == ("caption_images", key)
+        assert session.get(IoJob, job.key) is job

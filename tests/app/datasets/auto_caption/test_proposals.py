@@ -1,0 +1,140 @@
+"""Proposed captions change nothing until a person applies them, and then in one step."""
+
+from __future__ import annotations
+
+import pytest
+from sqlmodel import Session, select
+
+from app.registry.datasets import deletion, service
+from app.registry.datasets.auto_caption import proposals
+from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
+from app.registry.datasets.models import CaptionRevision, DatasetEdit
+from app.registry.db import Database
+from app.registry.jobs.models import IoJob
+from tests.app.datasets.test_service import filled
+from worker.core.captioning.words import CaptionMode
+
+
+def propose(
+    session: Session, key: int, *captions: str, mode: CaptionMode = CaptionMode.FILL
+) -> list[CaptionProposal]:
+    """Proposals for the first images of a dataset."""
+    job = IoJob(kind="caption_images", subject_id=key)
+    session.add(job)
+    session.flush()
+    rows = []
+    for image, caption in zip(service.list_images(session, key), captions, strict=False):
+        row = CaptionProposal(
+            job_id=job.key,
+            image_id=image.key,
+            mode=mode,
+            caption=caption,
+            source_name="Ollama llava",
+            seen_version=image.caption_version,
+        )
+        proposals.store_proposal(session, row)
+        rows.append(row)
+    return rows
+
+
+def captions_of(session: Session, key: int) -> list[str]:
+    return [image.caption for image in service.list_images(session, key)]
+
+
+def test_proposals_are_applied_in_one_step_that_says_who_wrote_them(database: Database) -> None:
+    key = filled(database, None, None)
+    with database.write() as session:
+        propose(session, key, "a fox", "an owl")
+        assert captions_of(session, key) == ["", ""]
+        assert proposals.count_proposed(session, key) == 2
+        applied = proposals.apply_proposals(session, key)
+        assert captions_of(session, key) == ["a fox", "an owl"]
+        assert proposals.count_proposed(session, key) == 0
+        edit = session.exec(select(DatasetEdit)).one()
+        assert (applied.changed, applied.edit_id) == (2, edit.key)
+        assert (edit.changed, edit.before[0]["before"]) == (2, {"caption": ""})
+        revisions = session.exec(select(CaptionRevision)).all()
+        assert {(r.source, r.source_name, r.edit_id) for r in revisions} == {
+            ("provider", "Ollama llava", edit.key)
+        }
+
+
+@pytest.mark.parametrize(
+    ("mode", "after"),
+    [
+        (CaptionMode.REPLACE, ["an owl", "an owl"]),
+        (CaptionMode.APPEND, ["a fox, an owl", "A fox. an owl"]),
+    ],
+)
+def test_changes_are_shown_before_they_are_made(
+    database: Database, mode: CaptionMode, after: list[str]
+) -> None:
+    key = filled(database, "a fox", "A fox.")
+    with database.write() as session:
+        propose(session, key, "an owl", "an owl", mode=mode)
+        shown = proposals.list_proposed(session, key)
+        assert [(change.before, change.after) for change in shown] == list(
+            zip(["a fox", "A fox."], after, strict=True)
+        )
+        proposals.apply_proposals(session, key)
+        assert captions_of(session, key) == after
+
+
+@pytest.mark.parametrize("mode", list(CaptionMode))
+def test_a_caption_that_was_changed_meanwhile_is_left_and_shown_again(
+    database: Database, mode: CaptionMode
+) -> None:
+    key = filled(database, None, None)
+    with database.write() as session:
+        propose(session, key, "an owl", "an owl", mode=mode)
+        first = service.list_images(session, key)[0]
+        service.caption_image(session, first.key, "mine")
+        applied = proposals.apply_proposals(session, key)
+        assert (applied.changed, applied.changed_meanwhile) == (1, 1)
+        assert captions_of(session, key) == ["mine", "an owl"]
+        assert "left as they are" in applied.sentence
+        (again,) = proposals.list_proposed(session, key)
+        assert (again.before, again.is_outdated) == ("mine", False)
+        shown = again.after
+        assert proposals.apply_proposals(session, key).changed == 1
+        assert captions_of(session, key)[0] == shown != "mine"
+
+
+def test_a_person_chooses_among_proposals(database: Database) -> None:
+    key = filled(database, None, None, None)
+    with database.write() as session:
+        first, second, _ = propose(session, key, "a fox", "an owl", "a cat")
+        assert proposals.apply_proposals(session, key, [first.key, 999]).changed == 1
+        assert proposals.discard_proposals(session, key, [second.key]) == 1
+        assert captions_of(session, key) == ["a fox", "", ""]
+        assert [c.after for c in proposals.list_proposed(session, key)] == ["a cat"]
+        assert proposals.discard_proposals(session, key) == 1
+        assert proposals.apply_proposals(session, key).edit_id is None
+
+
+def test_a_newer_proposal_takes_the_place_of_an_older_one(database: Database) -> None:
+    key = filled(database, None)
+    with database.write() as session:
+        propose(session, key, "a fox")
+        propose(session, key, "an owl")
+        assert [c.after for c in proposals.list_proposed(session, key)] == ["an owl"]
+
+
+def test_what_would_be_too_long_is_counted(database: Database) -> None:
+    key = filled(database, "x" * 1_990)
+    with database.write() as session:
+        propose(session, key, "a fox in the snow", mode=CaptionMode.APPEND)
+        applied = proposals.apply_proposals(session, key)
+        assert (applied.changed, applied.refused) == (0, 1)
+
+
+def test_proposals_of_deleted_images_wait_and_go_with_them(database: Database) -> None:
+    key = filled(database, None, None)
+    with database.write() as session:
+        propose(session, key, "a fox", "an owl")
+        first = service.list_images(session, key)[0]
+        service.delete_image(session, first.key)
+        assert proposals.apply_proposals(session, key).changed == 1
+        deletion.delete_image(session, first.key)
+        left = session.exec(select(CaptionProposal)).all()
+        assert [row.state for row in left] == [ProposalState.APPLIED]

@@ -1,0 +1,217 @@
+"""The io jobs that caption images: one image after another, each kept as soon as it is done."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+from PIL import Image as Pictures
+from sqlmodel import Session, col, select
+
+from app.registry.config import Settings
+from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
+from app.registry.datasets.auto_caption.proposals import apply_proposals, store_proposal
+from app.registry.datasets.auto_caption.providers import key_for, require_allowed
+from app.registry.datasets.models import Image
+from app.registry.db import Database
+from app.registry.integrity.report import report
+from app.registry.jobs import service as jobs
+from app.registry.jobs.caption_kinds import (
+    CaptionArgs,
+    CaptionImagesArgs,
+    CaptionImagesResult,
+    PreviewCaptionArgs,
+    PreviewCaptionResult,
+)
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.states import JobStatus
+from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
+from worker.core.captioning.do_not_name import remove_words
+from worker.core.captioning.interface import Captioner, ImageNotCaptioned, ProviderGone
+from worker.core.captioning.opening import open_builtin, open_server
+from worker.core.captioning.remote.requests import Server
+from worker.core.captioning.words import CaptionMode, ProviderKind
+from worker.runtime.job_progress import JobProgress, RefusedError, cancelable
+from worker.runtime.lease import Lease
+
+WAIT_SECONDS = 0.5  # between two looks at whether to stop
+FAILURES_IN_A_ROW = 5
+"""After so many the provider is taken to be broken, and the order ends."""
+
+HAS_CAPTION = "It has a caption now, so it was left as it is."
+ONLY_NOT_TO_NAME = "The answer had only words that are not to be named."
+STOPPED = (
+    "{count} images in a row failed, so this was stopped. The last one: {reason} What was done is "
+    "kept; continue when it is mended."
+)
+
+
+class CaptionJobs:
+    """Carries out orders of captions and previews of one."""
+
+    def __init__(self, settings: Settings, database: Database, store: BlobStore) -> None:
+        self._settings = settings
+        self._database = database
+        self._store = store
+
+    def caption_images(
+        self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event
+    ) -> None:
+        """Caption the images of an order that have no answer yet. Raises RefusedError."""
+        args = job.arguments(CaptionImagesArgs)
+        with cancelable(self._database, lease, stopping) as progress:
+            with self._database.read() as session:
+                done = set(
+                    session.exec(
+                        select(CaptionProposal.image_id).where(CaptionProposal.job_id == job.key)
+                    )
+                )
+            left = [key for key in args.image_ids if key not in done]
+            order = _Order(job.key, args, total=len(args.image_ids), done=len(done))
+            self._caption_all(order, left, lease, scratch, progress)
+            assert job.subject_id is not None
+            self._finish(order, job.subject_id, lease)
+
+    def _caption_all(
+        self,
+        order: _Order,
+        image_ids: list[int],
+        lease: Lease,
+        scratch: Path,
+        progress: JobProgress,
+    ) -> None:
+        def check() -> None:
+            progress(order.done, order.total)
+
+        check()
+        captioner = self._open(order.args, check) if image_ids else None
+        failures = 0
+        for image_id in image_ids:
+            check()
+            assert captioner is not None
+            found = self._caption_one(order, captioner, image_id, scratch)
+            order.done += 1
+            if found is None:
+                continue  # deleted meanwhile
+            self._keep(found, lease)
+            failures = failures + 1 if found.state == ProposalState.FAILED else 0
+            if failures == FAILURES_IN_A_ROW:
+                sentence = STOPPED.format(count=failures, reason=found.note)
+                raise RefusedError("provider", sentence)
+        check()
+
+    def _caption_one(
+        self, order: _Order, captioner: Captioner, image_id: int, scratch: Path
+    ) -> CaptionProposal | None:
+        """What the provider says of an image; None if it was deleted. Raises RefusedError."""
+        with self._database.read() as session:
+            image = session.get(Image, image_id)
+        if image is None or image.deleted_at is not None:
+            return None
+        row = CaptionProposal(
+            job_id=order.job_id,
+            image_id=image_id,
+            mode=order.args.mode,
+            source_name=captioner.title,
+            seen_version=image.caption_version,
+        )
+        if order.args.mode == CaptionMode.FILL and image.caption:
+            row.state, row.note = ProposalState.SKIPPED, HAS_CAPTION
+            return row
+        answer = self._ask(captioner, image.clean_sha256, order.args, scratch)
+        row.caption, row.note, row.removed = answer.caption, answer.note, ", ".join(answer.removed)
+        if answer.failed:
+            row.state = ProposalState.FAILED
+        elif not answer.caption:
+            row.state = ProposalState.EMPTY
+        return row
+
+    def _ask(
+        self, captioner: Captioner, sha256: str, args: CaptionArgs, scratch: Path
+    ) -> PreviewCaptionResult:
+        """The answer for an image, the same in a preview and in an order. Raises RefusedError."""
+        result = PreviewCaptionResult(title=captioner.title)
+        try:
+            path = self._store.local_path(sha256, scratch)
+            with Pictures.open(path) as picture:
+                answer = captioner.caption(picture, args.prompt)
+        except ProviderGone as gone:
+            raise RefusedError("provider", str(gone)) from gone
+        except ImageNotCaptioned as failed:
+            return result.model_copy(update={"note": str(failed), "failed": True})
+        except (BlobNotFound, BlobDamaged) as error:
+            sentence = report(self._database, error)
+            return result.model_copy(update={"note": sentence, "failed": True})
+        finally:
+            (scratch / sha256).unlink(missing_ok=True)  # where the storage is a bucket
+        cleaned = remove_words(answer.text, args.do_not_name)
+        note = answer.note or ("" if cleaned.text else ONLY_NOT_TO_NAME)
+        update = {"caption": cleaned.text, "note": note, "removed": cleaned.removed}
+        return result.model_copy(update=update)
+
+    def _keep(self, found: CaptionProposal, lease: Lease) -> None:
+        """Store an answer, while this worker owns the job and the image is there."""
+        with self._database.write() as session:
+            jobs.require_owner(session, IoJob, lease.claim)
+            if session.get(Image, found.image_id, with_for_update=True) is not None:
+                store_proposal(session, found)
+
+    def _finish(self, order: _Order, dataset_id: int, lease: Lease) -> None:
+        result = CaptionImagesResult(done=order.total, total=order.total)
+        with self._database.write() as session:
+            jobs.require_owner(session, IoJob, lease.claim)
+            if order.args.write:
+                applied = apply_proposals(session, dataset_id, _of_order(session, order.job_id))
+                result = result.model_copy(update={"written": applied.changed})
+            jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result.stored())
+
+    def preview(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
+        """Caption one image and keep the answer with the job. Raises RefusedError."""
+        args = job.arguments(PreviewCaptionArgs)
+        with cancelable(self._database, lease, stopping) as progress:
+            with self._database.read() as session:
+                image = session.get(Image, args.image_id)
+            if image is None:
+                raise RefusedError("gone", "This image was deleted. Choose another one.")
+            captioner = self._open(args, lambda: progress(0, 1))
+            result = self._ask(captioner, image.clean_sha256, args, scratch)
+            with self._database.write() as session:
+                jobs.finish(
+                    session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result.stored()
+                )
+
+    def _open(self, args: CaptionArgs, check: Callable[[], None]) -> Captioner:
+        """The provider of a job. Raises RefusedError, and InvalidInput for an address that is not
+        allowed (any more)."""
+
+        def wait(seconds: float) -> None:
+            end = time.monotonic() + seconds
+            while (left := end - time.monotonic()) > 0:
+                check()
+                time.sleep(min(left, WAIT_SECONDS))
+
+        if args.provider is ProviderKind.BUILTIN:
+            return open_builtin()
+        require_allowed(self._settings, args.provider, args.address)
+        key = key_for(self._settings, args.provider, args.address)
+        return open_server(args.provider, Server(args.address, key=key, wait=wait), args.model)
+
+
+class _Order:
+    """An order at work."""
+
+    def __init__(self, job_id: int, args: CaptionImagesArgs, *, total: int, done: int) -> None:
+        self.job_id = job_id
+        self.args = args
+        self.total = total
+        self.done = done
+
+
+def _of_order(session: Session, job_id: int) -> list[int]:
+    """The waiting proposals of an order."""
+    waiting = select(CaptionProposal.id).where(
+        CaptionProposal.job_id == job_id, col(CaptionProposal.state) == ProposalState.PROPOSED
+    )
+    return [key for key in session.exec(waiting) if key is not None]
