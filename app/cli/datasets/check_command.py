@@ -36,9 +36,7 @@ def _lines(report: Report) -> Iterator[str]:
         mark = {Level.ERROR: "error", Level.WARNING: "warning", Level.ADVICE: "advice"}[found.level]
         yield f"{mark + ':':<9}{found.title}. {found.reason}"
         yield from (f"{'':<9}{line}" for line in found.details)
-    if report.clear:
-        yield f"Nothing found: {', '.join(check.label.lower() for check in report.clear)}."
-    yield from report.not_measured.values()
+    yield from report.rest
 
 
 def _as_json(report: Report) -> dict[str, object]:

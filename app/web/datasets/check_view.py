@@ -36,8 +36,6 @@ class ChecksPanel:
     report: Report | None
     findings: list[ShownFinding]
     more: int
-    clear: str
-    not_measured: list[str]
 
     @property
     def address(self) -> str:
@@ -63,8 +61,6 @@ def make_panel(dataset: Dataset, report: Report | None, *, listed: int = LISTED)
         report=report,
         findings=found[:listed],
         more=len(found[listed:]),
-        clear=_one_line([check.label for check in report.clear]) if report else "",
-        not_measured=[*report.not_measured.values()] if report else [],
     )
 
 
@@ -83,8 +79,3 @@ def _link(dataset: Dataset, finding: Finding, anchor: str) -> tuple[str, str]:
     if finding.check in FILTERS:
         return f"{page}?show={FILTERS[finding.check]}", LOOK
     return f"{page}/checks#{anchor}", LOOK
-
-
-def _one_line(labels: list[str]) -> str:
-    """“Size, shape, sharpness”."""
-    return ", ".join([label if not place else label.lower() for place, label in enumerate(labels)])

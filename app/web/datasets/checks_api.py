@@ -43,7 +43,7 @@ class ChecksOut(BaseModel):
     findings: list[FindingOut] = Field(description="What was found.")
     clear: list[Check] = Field(description="What was checked without a finding.")
     not_measured: dict[Check, str] = Field(
-        description="For each check that could not look at all images, a sentence."
+        description="Why a check could not look at all images: “not measured for 12 images yet”."
     )
 
 
@@ -77,8 +77,9 @@ def _finding_out(found: Finding) -> FindingOut:
 def check_dataset(dataset_id: Id, state: State) -> ChecksOut:
     """Check a dataset before training.
 
-    Captions that name the style, lack the trigger word or are the same; images that cannot be
-    read. Images that are set aside are not checked. Only an `error` stops a run.
+    Captions that name the style, lack the trigger word or are the same; images that are alike, too
+    small, blurry, elongated, transparent or cannot be read; what the set never shows. Images that
+    are set aside are not checked. Only an `error` stops a run.
     """
     with state.database.read() as session:
         return checks_out(checked(session, service.get_dataset(session, dataset_id)))

@@ -58,13 +58,14 @@ def test_it_checks_a_dataset_and_says_so_in_its_exit_code(
     folder = ["--data-dir", str(boats)]
     assert main(["datasets", "check", "boats", *folder]) == 3
     lines = capsys.readouterr().out.splitlines()
-    assert lines[0] == "2 images and 1 caption checked, 2 open findings."
+    assert lines[0] == "2 images and 1 caption checked, 3 open findings."
     assert lines[1].startswith("warning: 1 image has no caption. ")
     assert main(["datasets", "check", "boats", "--json", *folder]) == 3
     report = json.loads(capsys.readouterr().out)
     assert [(found["check"], found["count"]) for found in report["findings"]] == [
         ("no_caption", 1),
         ("trigger_word", 1),
+        ("size", 2),
     ]
 
 

@@ -106,7 +106,8 @@ class Report:
     """The findings of a dataset, what was checked without a finding, and what was not checked.
 
     `image_count`: the images that were checked; those set aside were not.
-    `not_measured`: a sentence for each check that could not look at all images.
+    `not_measured`: for each check that could not look at all images, “not measured for 12 images
+    yet”.
     """
 
     image_count: int
@@ -120,6 +121,16 @@ class Report:
         """The findings that ask for a change; without mere advice."""
         return [found for found in self.findings if found.level is not Level.ADVICE]
 
-    def of(self, *checks: Check) -> Sequence[Finding]:
-        """The findings of these checks."""
-        return [found for found in self.findings if found.check in checks]
+    @property
+    def rest(self) -> list[str]:
+        """What was checked without a finding, and what was not measured, as sentences."""
+        groups: dict[str, list[Check]] = {"nothing found": [*self.clear]} if self.clear else {}
+        for check, why in self.not_measured.items():
+            groups.setdefault(why, []).append(check)
+        return [f"{_as_list(checks)}: {what}." for what, checks in groups.items()]
+
+
+def _as_list(checks: Sequence[Check]) -> str:
+    """“Size, shape, sharpness”."""
+    words = ", ".join(check.label for check in checks)
+    return words[:1] + words[1:].lower()

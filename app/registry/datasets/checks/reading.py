@@ -8,10 +8,12 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlmodel import Session, col
 
-from app.registry.datasets.models import Dataset, Image, ImageCaption
+from app.registry.datasets.image_conditions import MEASURED
+from app.registry.datasets.models import Dataset, Image, ImageCaption, ImageMeasure
 from app.registry.integrity.models import BlobCheck
 
 COLUMNS = ("id", "filename", "clean_sha256", "thumbnail_sha256", "width", "height")
+MEASURES = ("sharpness", "has_transparency", "ground")
 OF_IMAGE = col(BlobCheck.sha256) == col(Image.clean_sha256)
 
 
@@ -27,6 +29,11 @@ class CheckedImage:
     height: int
     captions: tuple[str, ...]
     is_unusable: bool
+    is_measured: bool
+    sharpness: float | None = None
+    perceptual_hash: int | None = None
+    has_transparency: bool | None = None
+    ground: str | None = None
 
 
 def read_images(session: Session, dataset: Dataset) -> list[CheckedImage]:
@@ -39,25 +46,41 @@ def read_images(session: Session, dataset: Dataset) -> list[CheckedImage]:
     )
     for image_id, caption in session.connection().execute(further.order_by(col(ImageCaption.id))):
         others[image_id].append(caption)
-    images = sa.inspect(Image).local_table
+    images, measures = sa.inspect(Image).local_table, sa.inspect(ImageMeasure).local_table
     query = (
         sa.select(
             *(images.c[name] for name in COLUMNS),
             sa.case((col(Image.caption_share) > 0, col(Image.caption)), else_="").label("caption"),
             col(BlobCheck.problem).is_not(None).label("is_unusable"),
+            col(ImageMeasure.measure_version).is_not(None).label("is_measured"),
+            *(measures.c[name] for name in (*MEASURES, "perceptual_hash")),
         )
-        .select_from(images.outerjoin(sa.inspect(BlobCheck).local_table, OF_IMAGE))
+        .select_from(
+            images.outerjoin(sa.inspect(BlobCheck).local_table, OF_IMAGE).outerjoin(
+                measures, MEASURED
+            )
+        )
         .where(is_trained(dataset.key))
         .order_by(col(Image.id))
     )
     return [
         CheckedImage(
-            **{name: getattr(row, name) for name in COLUMNS},
+            **{name: getattr(row, name) for name in (*COLUMNS, *MEASURES)},
             captions=tuple(text for text in (row.caption, *others[row.id]) if text),
             is_unusable=bool(row.is_unusable),
+            is_measured=bool(row.is_measured),
+            perceptual_hash=_number(row.perceptual_hash),
         )
         for row in session.connection().execute(query)
     ]
+
+
+def _number(text: str | None) -> int | None:
+    """A hash as a number; None for one that is not hexadecimal."""
+    try:
+        return int(text, 16) if text else None
+    except ValueError:
+        return None
 
 
 def is_trained(dataset_id: int) -> sa.ColumnElement[bool]:
@@ -78,7 +101,12 @@ def read_state(session: Session, dataset: Dataset) -> tuple[object, ...]:
         sa.func.sum(image.c.caption_version),
         sa.func.sum(image.c.caption_share * image.c.id),
         sa.func.count(col(BlobCheck.problem)),
-    ).select_from(image.outerjoin(sa.inspect(BlobCheck).local_table, OF_IMAGE))
+        sa.func.sum(col(ImageMeasure.measure_version)),
+    ).select_from(
+        image.outerjoin(sa.inspect(BlobCheck).local_table, OF_IMAGE).outerjoin(
+            sa.inspect(ImageMeasure).local_table, MEASURED
+        )
+    )
     captions = sa.select(
         sa.func.sum(caption.c.id),
         sa.func.sum(caption.c.version),

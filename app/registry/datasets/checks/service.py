@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from sqlmodel import Session
 
 from app.registry.datasets.checks.caption_lint import MIN_CAPTIONS, lint_captions, read_captions
+from app.registry.datasets.checks.coverage import coverage
 from app.registry.datasets.checks.findings import (
     CAPTION_CHECKS,
     Check,
@@ -16,12 +17,14 @@ from app.registry.datasets.checks.findings import (
     Level,
     Report,
 )
+from app.registry.datasets.checks.pixel_checks import check_pixels, not_measured
 from app.registry.datasets.checks.reading import CheckedImage, read_images, read_state
 from app.registry.datasets.models import Dataset
+from app.registry.datasets.training_side import TrainingSide, training_side
 from app.registry.wording import plural
 
 KEPT = 50  # reports of datasets in one process
-OF_MANY = (Check.REPEATED_WORDS, Check.ONE_SUBJECT)
+OF_MANY = (Check.REPEATED_WORDS, Check.ONE_SUBJECT, Check.ONE_GROUND)
 
 _kept: dict[tuple[str, int], tuple[object, Report]] = {}  # by database and dataset
 _lock = threading.Lock()
@@ -32,10 +35,12 @@ def check_dataset(session: Session, dataset: Dataset) -> Report:
 
     A check of 5,000 images takes up to a second, a look at an earlier one some milliseconds.
     """
-    state = read_state(session, dataset)
+    side = training_side(session, dataset.key)
+    state = (*read_state(session, dataset), side)
     if (known := _known_report(session, dataset.key, state)) is not None:
         return known
-    report = make_report(read_images(session, dataset), trigger_word=dataset.trigger_word)
+    images = read_images(session, dataset)
+    report = make_report(images, trigger_word=dataset.trigger_word, side=side)
     with _lock:
         _kept.pop(_key(session, dataset.key), None)
         _kept[_key(session, dataset.key)] = (state, report)
@@ -46,7 +51,8 @@ def check_dataset(session: Session, dataset: Dataset) -> Report:
 
 def known_report(session: Session, dataset: Dataset) -> Report | None:
     """The findings, if the dataset was checked since it was changed; takes some milliseconds."""
-    return _known_report(session, dataset.key, read_state(session, dataset))
+    state = (*read_state(session, dataset), training_side(session, dataset.key))
+    return _known_report(session, dataset.key, state)
 
 
 def _known_report(session: Session, dataset_id: int, state: object) -> Report | None:
@@ -59,25 +65,33 @@ def _key(session: Session, dataset_id: int) -> tuple[str, int]:
     return str(session.get_bind().engine.url), dataset_id
 
 
-def make_report(images: Sequence[CheckedImage], *, trigger_word: str | None) -> Report:
-    """Carry out all checks of these images."""
+def make_report(
+    images: Sequence[CheckedImage], *, trigger_word: str | None, side: TrainingSide
+) -> Report:
+    """Carry out all checks of these images; `side`: the size at which they are trained."""
     captions = [CheckedCaption(image.id, text) for image in images for text in image.captions]
+    read = read_captions(captions, trigger_word)
     found = [
         *_unusable(images),
         *_no_caption(images),
-        *lint_captions(read_captions(captions, trigger_word), trigger_word=trigger_word),
+        *lint_captions(read, trigger_word=trigger_word),
+        *check_pixels(images, side),
     ]
+    is_of_one = any(one.check is Check.ONE_SUBJECT for one in found)
+    if (advice := coverage(read, images, one_subject=is_of_one)) is not None:
+        found.append(advice)
     order = list(Check)
     findings = tuple(sorted(found, key=lambda one: order.index(one.check)))
-    with_findings = {one.check for one in findings}
-    skipped = {Check.TRIGGER_WORD} if not trigger_word else set()
+    unmeasured = not_measured(images)
+    skipped = {one.check for one in findings} | set(unmeasured) | {Check.COVERAGE}
+    if not trigger_word:
+        skipped.add(Check.TRIGGER_WORD)
     if len(captions) < MIN_CAPTIONS:
         skipped |= {*OF_MANY}
     if not captions:
         skipped |= {*CAPTION_CHECKS}
-    checked = [Check.FILES, *CAPTION_CHECKS] if images else []
-    clear = tuple(one for one in checked if one not in with_findings | skipped)
-    return Report(len(images), len(captions), findings, clear)
+    clear = tuple(one for one in order if one not in skipped) if images else ()
+    return Report(len(images), len(captions), findings, clear, unmeasured)
 
 
 def _unusable(images: Sequence[CheckedImage]) -> list[Finding]:

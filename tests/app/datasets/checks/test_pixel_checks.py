@@ -1,0 +1,125 @@
+"""Checks of images by their measures."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import pytest
+
+from app.registry.datasets.checks.findings import Check, Finding, Level
+from app.registry.datasets.checks.piles import near_pairs, piles
+from app.registry.datasets.checks.pixel_checks import check_pixels, not_measured
+from app.registry.datasets.checks.reading import CheckedImage
+from app.registry.datasets.training_side import TrainingSide
+
+SIDE = TrainingSide(512, "starter")
+FAR = random.Random(7)
+
+
+def image(number: int, **values: Any) -> CheckedImage:
+    usual: dict[str, Any] = {
+        "width": 640,
+        "height": 640,
+        "is_measured": True,
+        "sharpness": 0.6,
+        "perceptual_hash": FAR.getrandbits(64),
+        "has_transparency": False,
+        "ground": None,
+    }
+    return CheckedImage(
+        number, f"{number}.png", "c", "t", captions=(), is_unusable=False, **(usual | values)
+    )
+
+
+def found(*images: CheckedImage) -> list[tuple[Check, Level, tuple[int, ...]]]:
+    return [(one.check, one.level, one.image_ids) for one in check_pixels(images, SIDE)]
+
+
+def only(*images: CheckedImage) -> Finding:
+    (one,) = check_pixels(images, SIDE)
+    return one
+
+
+def test_usual_images_have_no_finding() -> None:
+    assert found(*(image(number) for number in range(50))) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "check", "title"),
+    [
+        ({"width": 511}, Check.SIZE, "1 image is smaller than 512 px"),
+        ({"sharpness": 0.2}, Check.SHARPNESS, "1 image looks blurry"),
+        ({"width": 1700}, Check.SHAPE, "1 image is very long or tall"),
+        ({"has_transparency": True}, Check.TRANSPARENCY, "1 image has transparent parts"),
+    ],
+)
+def test_single_images_are_found_by_their_properties(
+    values: dict[str, Any], check: Check, title: str
+) -> None:
+    one = only(image(1), image(2, **values), image(3))
+    assert (one.check, one.level, one.title, one.image_ids) == (check, Level.WARNING, title, (2,))
+
+
+def test_softness_of_most_images_is_a_style() -> None:
+    one = only(*(image(number, sharpness=0.1) for number in range(6)), image(6))
+    assert (one.check, one.level) == (Check.SHARPNESS, Level.ADVICE)
+
+
+def test_near_duplicates_are_piles_with_the_sharpest_first() -> None:
+    one = only(
+        *(image(number) for number in range(6, 12)),
+        image(1, perceptual_hash=0, sharpness=0.5),
+        image(2, perceptual_hash=0b111, sharpness=0.7),
+        image(3, perceptual_hash=0b111_111, sharpness=None),
+        image(4, perceptual_hash=2**64 - 1),
+        image(5, perceptual_hash=2**64 - 2, width=900),
+    )
+    assert one.title == "5 near-duplicates in 2 piles"
+    assert one.piles == ((2, 1, 3), (5, 4))  # of equally sharp ones, the larger is kept
+
+
+def test_a_row_of_small_changes_is_not_one_pile() -> None:
+    hashes = {number: (1 << 5 * number) - 1 for number in range(6)}  # 5 bits from one to the next
+    assert piles(hashes, 6, best_first=range(6)) == [[0, 1], [2, 3], [4, 5]]
+
+
+def test_pairs_are_those_of_a_comparison_of_all() -> None:
+    chance = random.Random(1)
+    centers = [chance.getrandbits(64) for _ in range(40)]
+    hashes = {}
+    for number in range(400):
+        value = chance.choice(centers)
+        for bit in chance.sample(range(64), chance.randint(0, 8)):
+            value ^= 1 << bit
+        hashes[number] = value
+    expected = {
+        a: near
+        for a, first in hashes.items()
+        if (
+            near := {
+                b for b, other in hashes.items() if a != b and (first ^ other).bit_count() <= 6
+            }
+        )
+    }
+    assert near_pairs(hashes, 6) == expected
+
+
+def test_variations_of_one_image_are_told() -> None:
+    images = [image(number, perceptual_hash=0b1111111 << number) for number in range(8)]
+    assert (Check.ONE_SUBJECT, Level.WARNING) in [row[:2] for row in found(*images, image(9))]
+
+
+def test_one_plain_ground_is_advice() -> None:
+    images = [image(number, ground=f"#26423{number}") for number in range(9)]
+    one = only(*images, image(10))
+    assert (one.check, one.level, one.count) == (Check.ONE_GROUND, Level.ADVICE, 9)
+    assert "#264234" in one.title
+    assert found(*images, image(10), image(11)) == []  # two of eleven have another one
+
+
+def test_what_was_not_measured_is_said() -> None:
+    missing = image(1, is_measured=False, sharpness=None, perceptual_hash=None)
+    assert not_measured([missing, image(2)])[Check.SHARPNESS] == "not measured for 1 image yet"
+    assert not_measured([missing])[Check.NEAR_DUPLICATES] == "not measured for all images yet"
+    assert not_measured([image(2)]) == {}
