@@ -12,12 +12,12 @@ from app.registry.datasets import caption_writes
 from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
 from app.registry.datasets.caption_writes import CaptionOrigin
 from app.registry.datasets.captions import CaptionRefused, clean_caption
+from app.registry.datasets.edits.actions import EditAction
 from app.registry.datasets.models import CaptionSource, DatasetEdit, Image
 from app.registry.db import in_chunks
 from app.registry.wording import plural
 from worker.core.captioning.words import CaptionMode
 
-ACTION = "auto_caption"
 ENDS = (".", "!", "?", "…")
 
 
@@ -137,8 +137,8 @@ def apply_proposals(
         return found.applied(None)
     edit = DatasetEdit(
         dataset_id=dataset_id,
-        action=ACTION,
-        settings={"providers": sorted({p.source_name for p, _, _ in found.written})},
+        action=EditAction.AUTO_CAPTION,
+        settings={"text": ", ".join(sorted({p.source_name for p, _, _ in found.written}))},
         changed=len(found.written),
         before=[
             {

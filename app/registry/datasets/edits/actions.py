@@ -32,6 +32,7 @@ class EditAction(StrEnum):
     DELETE = "delete"
     MOVE = "move"
     COPY = "copy"
+    AUTO_CAPTION = "auto_caption"
 
 
 OF_CAPTIONS = frozenset(
@@ -43,6 +44,7 @@ OF_CAPTIONS = frozenset(
         EditAction.REMOVE_TAG,
         EditAction.REMOVE_WORDS,
         EditAction.WRITE,
+        EditAction.AUTO_CAPTION,
     }
 )
 SETTINGS = {
@@ -59,6 +61,7 @@ SETTINGS = {
     EditAction.DELETE: (),
     EditAction.MOVE: ("dataset_id",),
     EditAction.COPY: ("dataset_id",),
+    EditAction.AUTO_CAPTION: ("text",),
 }
 """The settings of each action; those that change captions also have `kind`."""
 TO_DATASETS = frozenset({EditAction.MOVE, EditAction.COPY})
@@ -69,9 +72,10 @@ class Edit:
     """An action with its settings; those of other actions are ignored.
 
     `text`: the trigger word, the text to put before or after, the tag or words to remove, or the
-    new caption. `find` is a regular expression if `is_regex`, and `replacement` may then name its
-    groups (`\\1`, `\\g<name>`). `value`: of never flip and set aside, False takes it back. `kind`:
-    only captions of this kind; None: all captions of an image, and the first one for WRITE.
+    new caption; of AUTO_CAPTION, who wrote them. `find` is a regular expression if `is_regex`, and
+    `replacement` may then name its groups (`\\1`, `\\g<name>`). `value`: of never flip and set
+    aside, False takes it back. `kind`: only captions of this kind; None: all captions of an image,
+    and the first one for WRITE.
     """
 
     action: EditAction
@@ -107,6 +111,8 @@ def check_edit(edit: Edit) -> Edit:
 
     Raises InvalidInput with the field that is wrong.
     """
+    if edit.action is EditAction.AUTO_CAPTION:
+        raise _refuse("action", "Captions of a model are ordered and applied, not edited in bulk.")
     needs = {
         EditAction.ADD_TRIGGER: "Enter the trigger word to add.",
         EditAction.PREPEND: "Enter the text to put before the captions.",
@@ -166,6 +172,7 @@ def describe_edit(edit: Edit, changed: int, *, target: str = "") -> str:
         EditAction.DELETE: f"Deleted {images}",
         EditAction.MOVE: f"Moved {images} to “{target}”",
         EditAction.COPY: f"Copied {images} to “{target}”",
+        EditAction.AUTO_CAPTION: f"Wrote {captions} with {text}",
     }[edit.action]
 
 

@@ -8,6 +8,7 @@ from sqlmodel import Session, select
 from app.registry.datasets import deletion, service
 from app.registry.datasets.auto_caption import proposals
 from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
+from app.registry.datasets.edits import steps
 from app.registry.datasets.models import CaptionRevision, DatasetEdit
 from app.registry.db import Database
 from app.registry.jobs.models import IoJob
@@ -98,6 +99,20 @@ def test_a_caption_that_was_changed_meanwhile_is_left_and_shown_again(
         shown = again.after
         assert proposals.apply_proposals(session, key).changed == 1
         assert captions_of(session, key)[0] == shown != "mine"
+
+
+def test_applied_proposals_are_a_step_that_can_be_undone(database: Database) -> None:
+    key = filled(database, "a fox", None)
+    with database.write() as session:
+        propose(session, key, "an owl", "a cat", mode=CaptionMode.APPEND)
+        edit_id = proposals.apply_proposals(session, key).edit_id
+        assert edit_id is not None
+        (step,) = steps.list_steps(session, key)
+        assert (step.sentence, step.can_undo) == ("Wrote 2 captions with “Ollama llava”", True)
+        second = service.list_images(session, key)[1]
+        service.caption_image(session, second.key, "mine")
+        assert steps.undo_edit(session, key, edit_id).changed == 1
+        assert captions_of(session, key) == ["a fox", "mine"]
 
 
 def test_a_person_chooses_among_proposals(database: Database) -> None:
