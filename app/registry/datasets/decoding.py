@@ -10,9 +10,11 @@ from __future__ import annotations
 
 import contextlib
 import errno
+import functools
 import io
 import json
 import os
+import runpy
 import signal
 import sys
 import warnings
@@ -50,7 +52,7 @@ class UnusableImage(Exception):
 
 
 def decode(source: Path, clean: Path, thumbnail: Path, small: Path) -> dict[str, Any]:
-    """Write the normalized image and its thumbnails; return size, format and a note on changes.
+    """Write the normalized image and its thumbnails; return size, format, note and measures.
 
     The small thumbnail is only written if it is smaller than the other one.
     """
@@ -63,13 +65,37 @@ def decode(source: Path, clean: Path, thumbnail: Path, small: Path) -> dict[str,
         upright, notes = normalize(image)
     upright.save(clean, "PNG", compress_level=PNG_LEVEL)
     width, height = upright.size
+    has_transparency = upright.mode == "RGBA"
     upright = on_white(upright)
     shrink_to_webp(upright, thumbnail, THUMBNAIL)
+    measured = measure_pixels(upright) | {"has_transparency": has_transparency}
     if max(width, height) > SMALL:
         shrink_to_webp(upright, small, SMALL)
         if small.stat().st_size >= thumbnail.stat().st_size:
             small.unlink()
-    return {"width": width, "height": height, "format": file_format, "note": " ".join(notes)}
+    return {
+        "width": width,
+        "height": height,
+        "format": file_format,
+        "note": " ".join(notes),
+        "measured": measured,
+    }
+
+
+def measure_pixels(image: Image.Image) -> dict[str, Any]:
+    """The measures of an RGB image, by the columns of the table `image_measure`.
+
+    The image is shrunk to sides of at most `THUMBNAIL` pixels, in place.
+    """
+    image.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS, reducing_gap=3)
+    measured: dict[str, Any] = _pixels()["measure"](image)
+    return measured
+
+
+@functools.cache
+def _pixels() -> dict[str, Any]:
+    """What `measures/pixels.py` defines; the process cannot import our packages."""
+    return runpy.run_path(str(Path(__file__).parent / "measures" / "pixels.py"))
 
 
 def shrink_to_webp(image: Image.Image, target: Path | IO[bytes], side: int) -> None:

@@ -10,11 +10,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.datasets.caption_words import has_words
 from app.registry.datasets.filters import ImageFilter, Show
-from app.registry.datasets.measures.thresholds import (
-    BLURRY_BELOW,
-    ELONGATED_ABOVE,
-    MEASURE_VERSION,
-)
+from app.registry.datasets.measures.thresholds import BLURRY_BELOW, ELONGATED_ABOVE
 from app.registry.datasets.models import (
     CaptionRevision,
     CaptionSource,
@@ -27,11 +23,6 @@ from app.registry.datasets.training_side import training_side
 LONG_ABOVE = 75  # tokens that text encoders read
 
 Condition = sa.ColumnElement[bool]
-
-MEASURED: Condition = (col(ImageMeasure.clean_sha256) == col(Image.clean_sha256)) & (
-    col(ImageMeasure.measure_version) >= MEASURE_VERSION
-)
-"""How images are joined with their measures; always as an outer join."""
 
 short_side = sa.case(
     (col(Image.width) < col(Image.height), col(Image.width)), else_=col(Image.height)

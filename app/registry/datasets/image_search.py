@@ -10,12 +10,12 @@ from sqlmodel import Session, col
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter, Show, Sort
 from app.registry.datasets.image_conditions import (
     IN_SQL,
-    MEASURED,
     Scope,
     condition_of,
     conditions_of,
     scope_of,
 )
+from app.registry.datasets.measures.service import MEASURED
 from app.registry.datasets.models import Dataset, Image, ImageMeasure
 
 PIXELS = col(Image.width) * col(Image.height)

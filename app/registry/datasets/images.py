@@ -60,6 +60,7 @@ class DecodedImage:
     thumbnail: Path
     small: Path | None  # None: the thumbnail is small enough
     note: str | None  # what was changed, for users
+    measured: dict[str, Any]  # by the columns of `image_measure`
 
     @property
     def files(self) -> list[Path]:
@@ -116,6 +117,7 @@ class ImageDecoder:
             thumbnail=thumbnail,
             small=small if small.exists() else None,
             note=answer["note"] or None,
+            measured=answer["measured"],
         )
 
     def close(self) -> None:

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import IO, Self
+from typing import IO, Any, Self
 
 from app.registry.datasets import captions
 from app.registry.datasets.archive import Archive, ArchiveRefused, Member, MemberRefused, is_clutter
@@ -43,6 +43,7 @@ class NewImage:
     caption_file: str | None = None
     note: str | None = None
     small_sha256: str | None = None  # of the small thumbnail; None: the thumbnail is small enough
+    measured: dict[str, Any] = field(default_factory=dict)  # by the columns of `image_measure`
 
 
 @dataclass
@@ -224,6 +225,7 @@ class _Intake:
             size_bytes=size,
             note=decoded.note,
             small_sha256=small.sha256 if small else None,
+            measured=decoded.measured,
         )
 
     def _reject_image(self, filename: str, reason: str) -> None:

@@ -12,6 +12,7 @@ from app.registry.datasets.caption_writes import BY_HAND, CaptionOrigin, from_fi
 from app.registry.datasets.captions import CaptionFromFile, CaptionRefused, clean_caption
 from app.registry.datasets.image_pages import image_query
 from app.registry.datasets.intake import NewImage
+from app.registry.datasets.measures import service as measures
 from app.registry.datasets.models import Dataset, Image
 from app.registry.db import utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
@@ -23,7 +24,8 @@ from app.registry.thumbnails.models import Thumbnail
 
 COLLAGE = 4
 MAX_REPEATS = 100
-NOT_OF_THE_ROW = frozenset({"caption", "caption_file", "small_sha256"})  # fields of a NewImage
+# fields of a NewImage
+NOT_OF_THE_ROW = frozenset({"caption", "caption_file", "small_sha256", "measured"})
 
 
 @dataclass(frozen=True)
@@ -259,14 +261,13 @@ def _add_image(session: Session, dataset_id: int, new: NewImage) -> AddedImage:
     ).first()
     clean, thumbnail = new.clean_sha256, new.thumbnail_sha256
     findings.forget_problems(session, clean, thumbnail)
-    made = Thumbnail(sha256=thumbnail, small_sha256=new.small_sha256)
     if existing is not None:
         was_deleted = existing.deleted_at is not None
         existing.deleted_at = None
         if findings.problems(session, [existing.clean_sha256, existing.thumbnail_sha256]):
             # still damaged: another version of the decoder wrote other bytes
             existing.clean_sha256, existing.thumbnail_sha256 = clean, thumbnail
-            thumbnails.save(session, [made])
+            _save_made(session, new)
         if new.caption and not existing.caption:
             write_caption(session, existing, new.caption, from_file(new.caption_file))
         session.add(existing)
@@ -277,10 +278,18 @@ def _add_image(session: Session, dataset_id: int, new: NewImage) -> AddedImage:
     )
     session.add(image)
     session.flush()
-    thumbnails.save(session, [made])
+    _save_made(session, new)
     if new.caption:
         write_caption(session, image, new.caption, from_file(new.caption_file))
     return AddedImage(image, duplicate=False)
+
+
+def _save_made(session: Session, new: NewImage) -> None:
+    """Store what the decoder made of the upload beside the image: thumbnail and measures."""
+    made = Thumbnail(sha256=new.thumbnail_sha256, small_sha256=new.small_sha256)
+    thumbnails.save(session, [made])
+    if new.measured:
+        measures.save(session, new.clean_sha256, new.measured)
 
 
 def caption_by_stem(

@@ -403,7 +403,7 @@ class SweepResult(StepProgress):
 
 
 class MakeThumbnailsArgs(JobArgs):
-    """No arguments: all images without thumbnails get them."""
+    """No arguments: images without thumbnails get them; those of datasets are measured too."""
 
     kind = JobKind.MAKE_THUMBNAILS
 

@@ -1,4 +1,4 @@
-"""Orders the job that makes missing thumbnails: of images from older versions, for example."""
+"""Orders the job for what older images lack: thumbnails, and measures of those in datasets."""
 
 from __future__ import annotations
 
@@ -7,6 +7,7 @@ from datetime import timedelta
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
+from app.registry.datasets.measures import service as measures
 from app.registry.db import Database, database_now
 from app.registry.jobs.kinds import JobKind, MakeThumbnailsArgs
 from app.registry.jobs.models import IoJob
@@ -20,7 +21,7 @@ BACKFILL_LOCK = 0x62727468  # key of PostgreSQL's advisory lock for ordering the
 
 
 def is_due(session: Session) -> bool:
-    """True if an image has no thumbnails, and no job makes them or has just failed to."""
+    """True if an image lacks thumbnails or measures, and no job is at it or has just failed."""
     failed = sa.and_(
         col(IoJob.status) == JobStatus.FAILED,
         col(IoJob.finished_at) >= database_now(session) - RETRY_INTERVAL,
@@ -29,7 +30,7 @@ def is_due(session: Session) -> bool:
     recent = select(IoJob.id).where(IoJob.kind == JobKind.MAKE_THUMBNAILS, failed | active)
     if session.exec(recent.limit(1)).first() is not None:
         return False
-    return bool(list_missing(session, limit=1))
+    return bool(list_missing(session, limit=1) or measures.list_unmeasured(session, limit=1))
 
 
 def order_if_due(database: Database) -> IoJob | None:

@@ -58,6 +58,8 @@ def test_it_measures_and_normalizes_the_three_formats(decode: Decode, file_forma
 
     assert (decoded.width, decoded.height, decoded.format) == (70, 50, file_format)
     assert decoded.note is None
+    assert decoded.measured["has_transparency"] is False
+    assert decoded.measured["ground"] is not None
     with Image.open(decoded.clean) as clean, Image.open(decoded.thumbnail) as thumbnail:
         assert (clean.format, clean.mode, clean.size) == ("PNG", "RGB", (70, 50))
         assert (thumbnail.format, thumbnail.size) == ("WEBP", (70, 50))
@@ -217,6 +219,7 @@ def test_transparent_parts_become_white_with_a_note(decode: Decode) -> None:
     decoded = decode(encode(half, "WEBP", lossless=True))
     assert middle(decoded.clean) == (127, 127, 127)
     assert decoded.note == "Transparent areas are trained as white, or excluded with “Masked loss”."
+    assert decoded.measured["has_transparency"] is True
     with Image.open(decoded.clean) as clean, Image.open(decoded.thumbnail) as thumbnail:
         assert clean.getchannel("A").getextrema() == (128, 128)
         assert thumbnail.mode == "RGB"

@@ -1,11 +1,13 @@
-"""Thumbnail jobs of the io worker: make the thumbnails that older images lack."""
+"""Thumbnail jobs of the io worker: make the thumbnails and measures that older images lack."""
 
 from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
+from app.registry.datasets.measures import service as measures
 from app.registry.db import Database
 from app.registry.jobs import service as jobs
 from app.registry.jobs.kinds import MakeThumbnailsResult
@@ -22,7 +24,7 @@ MAX_PAUSE_SECONDS = 0.5
 
 
 class ThumbnailJobs:
-    """Makes missing thumbnails, one image after another, each stored at once.
+    """Makes missing thumbnails and measures, one image after another, each stored at once.
 
     It uses at most half of a core, and gives its thread to any other job that waits for one.
     """
@@ -32,7 +34,7 @@ class ThumbnailJobs:
         self._store = store
 
     def run(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:
-        """Make thumbnails until none is missing."""
+        """Make thumbnails and measures until none is missing."""
         with cancelable(self._database, lease, stopping) as progress:
             made = self._make_missing(job, progress, stopping)
             result = MakeThumbnailsResult(done=made, total=made).stored()
@@ -40,25 +42,39 @@ class ThumbnailJobs:
                 jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result)
 
     def _make_missing(self, job: IoJob, progress: JobProgress, stopping: threading.Event) -> int:
-        """Make thumbnails until none is missing; return the number of images."""
+        """Make what is missing until nothing is; return the number of things made."""
         with self._database.read() as session:
-            total = thumbnails.count_missing(session)
+            total = thumbnails.count_missing(session) + measures.count_unmeasured(session)
         done = 0
-        while missing := self._list_missing():
-            for sha256 in missing:
-                progress(done, max(total, done))
-                give_way(self._database, job)
-                started = time.monotonic()
-                self._make(sha256)
-                done += 1
-                stopping.wait(min(time.monotonic() - started, MAX_PAUSE_SECONDS))
+        for make, sha256 in self._missing():
+            progress(done, max(total, done))
+            give_way(self._database, job)
+            started = time.monotonic()
+            make(sha256)
+            done += 1
+            stopping.wait(min(time.monotonic() - started, MAX_PAUSE_SECONDS))
         return done
 
-    def _list_missing(self) -> list[str]:
-        with self._database.read() as session:
-            return thumbnails.list_missing(session, limit=IMAGES_AT_ONCE)
+    def _missing(self) -> Iterator[tuple[Callable[[str], None], str]]:
+        """The images that lack something, with what makes it, until none does."""
+        for list_missing, make in (
+            (thumbnails.list_missing, self._make_thumbnails),
+            (measures.list_unmeasured, self._measure),
+        ):
+            while missing := self._list(list_missing):
+                for sha256 in missing:
+                    yield make, sha256
 
-    def _make(self, sha256: str) -> None:
+    def _list(self, list_missing: Callable[..., list[str]]) -> list[str]:
+        with self._database.read() as session:
+            return list_missing(session, limit=IMAGES_AT_ONCE)
+
+    def _make_thumbnails(self, sha256: str) -> None:
         made = remake_thumbnails(self._store, sha256)
         with self._database.write() as session:
             thumbnails.save(session, [made])
+
+    def _measure(self, sha256: str) -> None:
+        measured = measures.measure_stored(self._store, sha256)
+        with self._database.write() as session:
+            measures.save(session, sha256, measured)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlmodel import Session, col
 
-from app.registry.datasets.image_conditions import MEASURED
+from app.registry.datasets.measures.service import MEASURED
 from app.registry.datasets.models import Dataset, Image, ImageCaption, ImageMeasure
 from app.registry.integrity.models import BlobCheck
 

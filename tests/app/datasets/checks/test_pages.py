@@ -31,8 +31,7 @@ def test_the_page_of_a_dataset_shows_what_was_found_and_where_to_go(
     assert "1 caption lacks the trigger word" in panel
     assert 'href="/datasets/boats?show=uncaptioned"' in panel
     assert 'href="/datasets/boats/checks"' in panel
-    assert "same caption, missing subject, shape: nothing found." in panel
-    assert "Near-duplicates, sharpness, transparency, ground: not measured for all" in panel
+    assert "3 near-duplicates in one pile" in panel
     assert "nothing found" in panel
 
 
@@ -41,7 +40,7 @@ def test_all_findings_have_their_images_on_a_page(client: TestClient, png: Png) 
     text = client.get("/datasets/boats/checks").text
     assert "“watercolor” is in 1 of 4 captions" in text
     assert "2 images share the same caption" in text
-    assert text.count('class="finding-images"') == 3  # they are small, too
+    assert text.count('class="finding-images"') == 4  # they are small and alike, too
     assert "<i>, watercolor" not in text
     client.post("/datasets", data={"name": "Empty"})
     assert "no images to check yet" in client.get("/datasets/empty/checks").text
@@ -69,8 +68,9 @@ def test_the_checks_of_no_dataset_are_not_found(client: TestClient, address: str
 def test_the_api_gives_the_findings_with_the_images(client: TestClient, png: Png) -> None:
     upload(client, png, "ink, a boat", "watercolor of a fox, ink", "an owl")
     report = client.get("/api/v1/datasets/1/checks").json()
-    assert (report["image_count"], report["open"]) == (3, 3)
-    trigger, style, size = report["findings"]
+    assert (report["image_count"], report["open"]) == (3, 4)
+    trigger, style, alike, size = report["findings"]
+    assert (alike["check"], alike["count"]) == ("near_duplicates", 3)
     assert (size["check"], size["count"]) == ("size", 3)
     assert (trigger["check"], trigger["image_ids"]) == ("trigger_word", [3])
     assert (style["check"], style["fragments"]) == ("style_words", ["watercolor"])

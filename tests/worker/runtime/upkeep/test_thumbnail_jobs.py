@@ -9,7 +9,7 @@ import pytest
 from PIL import Image as Picture
 from sqlmodel import select
 
-from app.registry.datasets.models import Image
+from app.registry.datasets.models import Image, ImageMeasure
 from app.registry.jobs.kinds import JobKind
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.service import claim_next, enqueue
@@ -92,7 +92,7 @@ def test_a_worker_makes_what_older_images_lack(
         (job,) = wait_for(lambda: registry.rows(IoJob, kind=JobKind.MAKE_THUMBNAILS))
         loop.wake()
         done = registry.until_final(IoJob, job.key)
-    assert (done.status, done.result) == ("succeeded", {"done": 5, "total": 5})
+    assert (done.status, done.result) == ("succeeded", {"done": 10, "total": 10})
     rows = {row.sha256: row for row in _thumbnails(registry)}
     assert set(rows) == set(shown)
     for sha256 in shown[:3]:
@@ -104,6 +104,12 @@ def test_a_worker_makes_what_older_images_lack(
     for sha256 in shown[3:]:
         assert (rows[sha256].small_sha256, rows[sha256].large_sha256) == (None, None)
     assert sorted(made) == sorted(shown)
+    with registry.database.read() as session:
+        measured = {row.clean_sha256: row for row in session.exec(select(ImageMeasure))}
+    assert set(measured) == set(shown)
+    assert all(measured[sha256].perceptual_hash for sha256 in shown[:3])
+    assert measured[shown[0]].has_transparency is False
+    assert [measured[sha256].sharpness for sha256 in shown[3:]] == [None, None]
     assert backfill.order_if_due(registry.database) is None  # also not for the damaged one
 
 
@@ -129,7 +135,7 @@ def test_it_gives_its_thread_to_other_jobs_and_continues_where_it_was(
     assert len(_thumbnails(registry)) == 2
     assert claim_and_run(registry, io_jobs, stopping).kind == "unheard_of"
     last = claim_and_run(registry, io_jobs, stopping)
-    assert (last.key, last.status, last.result) == (first.key, "succeeded", {"done": 3, "total": 3})
+    assert (last.key, last.status, last.result) == (first.key, "succeeded", {"done": 8, "total": 8})
     assert sorted(made) == sorted(shown)  # each once
 
 
