@@ -24,7 +24,11 @@ from tests.browser.filled_registry import Ids, fill
 FEWEST = 120
 NO_PAGES = {
     "/adapters/{slug}/pictures",
+    "/datasets/{slug}/checks/brief",
+    "/datasets/{slug}/checks/panel",
+    "/datasets/{slug}/export",
     "/datasets/{slug}/tiles",
+    "/datasets/{slug}/versions/{version_id}/export",
     "/example/{style}/{name}.webp",
     "/grids/{grid_id}/cells/{place}",
     "/grids/{grid_id}/live",

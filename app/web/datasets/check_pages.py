@@ -60,3 +60,12 @@ def panel(state: State, slug: Slug) -> Response:
         dataset = service.dataset_by_slug(session, slug)
         context = ChecksFragment(checks_panel(session, service.summary(session, dataset), now=True))
     return templates.render_fragment("datasets/_checks.html", context)
+
+
+@router.get("/datasets/{slug}/checks/brief")
+def brief(state: State, slug: Slug) -> Response:
+    """The open findings of a dataset in a few lines."""
+    with state.database.read() as session:
+        dataset = service.dataset_by_slug(session, slug)
+        context = ChecksFragment(checks_panel(session, service.summary(session, dataset), now=True))
+    return templates.render_fragment("datasets/_checks_brief.html", context)

@@ -3,39 +3,59 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from urllib.parse import urlencode
 
-from app.registry.datasets.checks.findings import Check, Finding, Report
+from app.registry.datasets.checks.findings import Check, Finding, Level, Report
 from app.registry.datasets.checks.service import check_dataset, known_report
 from app.registry.datasets.models import Dataset
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import Session
 
 CHECKED_AT_ONCE = 200  # images; a check of more is loaded after the page
+SPELLINGS = 4  # of one phrase, besides the most common one
 LISTED = 8  # findings in a panel; the page of the checks has all
 
 # filters of the page of a dataset that show the images of a finding
 FILTERS = {Check.NO_CAPTION: "uncaptioned"}
-LOOK = "Look"
 
 
 @dataclass(frozen=True)
 class ShownFinding:
-    """A finding with its link: `action` is what the link does, `anchor` its place on its page."""
+    """A finding with its link: `action` is what the link does, `anchor` its place on its page.
+
+    `more_strips`: other spellings of words to remove, each with the address that does so.
+    """
 
     finding: Finding
     anchor: str
     href: str
     action: str
+    more_strips: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
 class ChecksPanel:
-    """The findings of a dataset; without a report, they are loaded after the page."""
+    """The findings of a dataset; without a report, they are loaded after the page.
+
+    `open`: those that are not mere advice. `more`: how many are not listed in `findings`.
+    """
 
     dataset: Dataset
     report: Report | None
     findings: list[ShownFinding]
+    open: list[ShownFinding]
     more: int
+
+    @property
+    def refresh_on(self) -> str:
+        """The events on which the panel is loaded again; "" for none.
+
+        A check of many images takes a second, too long to repeat it with every caption.
+        """
+        if self.report is None:
+            return "load"
+        is_quick = self.report.image_count <= CHECKED_AT_ONCE
+        return "captions-changed from:body delay:2s" if is_quick else ""
 
     @property
     def address(self) -> str:
@@ -60,6 +80,7 @@ def make_panel(dataset: Dataset, report: Report | None, *, listed: int = LISTED)
         dataset=dataset,
         report=report,
         findings=found[:listed],
+        open=[shown for shown in found if shown.finding.level is not Level.ADVICE],
         more=len(found[listed:]),
     )
 
@@ -70,12 +91,26 @@ def shown_findings(dataset: Dataset, report: Report) -> list[ShownFinding]:
     for place, finding in enumerate(report.findings, start=1):
         anchor = f"finding-{place}"
         href, action = _link(dataset, finding, anchor)
-        shown.append(ShownFinding(finding, anchor, href, action))
+        others = finding.fragments[1 : SPELLINGS + 1]
+        strips = [(text, _strip_address(dataset, text)) for text in others]
+        shown.append(ShownFinding(finding, anchor, href, action, strips))
     return shown
 
 
 def _link(dataset: Dataset, finding: Finding, anchor: str) -> tuple[str, str]:
+    """The address that puts a finding right, and what it is called."""
     page = f"/datasets/{dataset.slug}"
+    if finding.check is Check.TRIGGER_WORD:
+        query = {"edit": "add_trigger", "text": dataset.trigger_word or ""}
+        return f"{page}?{urlencode(query)}", "Add"
+    if finding.fragments:
+        return _strip_address(dataset, finding.fragments[0]), "Strip"
     if finding.check in FILTERS:
-        return f"{page}?show={FILTERS[finding.check]}", LOOK
-    return f"{page}/checks#{anchor}", LOOK
+        return f"{page}?show={FILTERS[finding.check]}", "Look"
+    return f"{page}/checks#{anchor}", "Look"
+
+
+def _strip_address(dataset: Dataset, fragment: str) -> str:
+    """The form that removes these words from all captions, with its preview."""
+    query = urlencode({"edit": "remove_words", "text": fragment})
+    return f"/datasets/{dataset.slug}?{query}"

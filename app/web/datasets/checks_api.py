@@ -79,7 +79,7 @@ def check_dataset(dataset_id: Id, state: State) -> ChecksOut:
 
     Captions that name the style, lack the trigger word or are the same; images that are alike, too
     small, blurry, elongated, transparent or cannot be read; what the set never shows. Images that
-    are set aside are not checked. Only an `error` stops a run.
+    are set aside are not checked. No finding stops a run, but one with an `error` fails.
     """
     with state.database.read() as session:
         return checks_out(checked(session, service.get_dataset(session, dataset_id)))

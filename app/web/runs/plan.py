@@ -25,6 +25,7 @@ from app.registry.runs.presets import (
     with_changes,
 )
 from app.registry.wording import about, plural
+from app.web.datasets.check_view import ChecksPanel, checks_panel
 from app.web.runs.forms import OWN_PRESET, TrainForm, from_text, to_texts
 from app.web.runs.plan_warnings import PlanWarning, plan_warnings
 from worker.core.training.config import TrainConfig
@@ -55,6 +56,7 @@ class RunPlan:
     ahead_seconds: float | None
     is_checking: bool
     warnings: list[PlanWarning]
+    checks: ChecksPanel | None
     errors: Mapping[str, str]
 
     @property
@@ -132,10 +134,18 @@ def make_plan(session: Session, form: TrainForm, choices: RunChoices) -> RunPlan
         runs_ahead=ahead.total,
         ahead_seconds=service.eta_seconds(ahead.shown[0]) if ahead.total == 1 else None,
         warnings=_preset_warnings(choices)
-        + plan_warnings(session, choices.dataset, base, config, usual=usual),
+        + plan_warnings(choices.dataset, base, config, usual=usual),
+        checks=_checks(session, choices),
         is_checking=base is not None and base.status == BaseModelStatus.CHECKING,
         errors=errors,
     )
+
+
+def _checks(session: Session, choices: RunChoices) -> ChecksPanel | None:
+    """The findings of the chosen dataset, if it has images."""
+    if choices.dataset is None or not choices.dataset.image_count:
+        return None
+    return checks_panel(session, choices.dataset)
 
 
 def _preset_warnings(choices: RunChoices) -> list[PlanWarning]:

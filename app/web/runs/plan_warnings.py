@@ -6,10 +6,7 @@ from dataclasses import dataclass
 
 from app.registry.base_models.models import BaseModel
 from app.registry.base_models.subjects import prompt_note
-from app.registry.datasets import service as datasets
 from app.registry.datasets.service import DatasetSummary
-from app.registry.db import Session
-from app.registry.wording import plural
 from worker.core.training.config import TrainConfig
 from worker.core.training.prompts import parse_prompt
 from worker.core.training.rate_warnings import rate_warnings
@@ -27,7 +24,6 @@ class PlanWarning:
 
 
 def plan_warnings(
-    session: Session,
     summary: DatasetSummary | None,
     base: BaseModel | None,
     config: TrainConfig,
@@ -39,33 +35,20 @@ def plan_warnings(
     `usual` is the config of the shipped preset for this optimizer.
     """
     found = [PlanWarning(text) for text in rate_warnings(config, usual)]
-    found += _dataset_warnings(session, summary) if summary else []
+    found += _dataset_warnings(summary) if summary else []
     if base is not None:
         trigger = summary.dataset.trigger_word if summary else None
         found += _prompt_warnings(base, config, trigger or "")
     return found
 
 
-def _dataset_warnings(session: Session, summary: DatasetSummary) -> list[PlanWarning]:
-    dataset, href = summary.dataset, f"/datasets/{summary.dataset.slug}"
-    bare = summary.image_count - summary.captioned_count
-    found = []
-    if not summary.image_count:
-        found.append(PlanWarning(f"“{dataset.name}” has no images yet.", href, "Add images"))
-    elif bare:
-        text = (
-            f"{bare:,} of {plural(summary.image_count, 'image')} "
-            f"{'has' if bare == 1 else 'have'} no caption."
-        )
-        action = "Write it" if bare == 1 else "Write them"
-        found.append(PlanWarning(text, f"{href}?show=uncaptioned", action))
-    if not datasets.caption_has_trigger(session, dataset):
-        text = (
-            f"No caption contains the trigger word “{dataset.trigger_word}”, so it will have no "
-            "effect."
-        )
-        found.append(PlanWarning(text, href, "Add it to the captions"))
-    return found
+def _dataset_warnings(summary: DatasetSummary) -> list[PlanWarning]:
+    """That there is nothing to train on; the checks of the dataset say the rest."""
+    if summary.image_count:
+        return []
+    dataset = summary.dataset
+    text = f"“{dataset.name}” has no images yet."
+    return [PlanWarning(text, f"/datasets/{dataset.slug}", "Add images")]
 
 
 def _prompt_warnings(base: BaseModel, config: TrainConfig, trigger: str) -> list[PlanWarning]:

@@ -100,6 +100,13 @@ class Finding:
         """Number of images that it concerns."""
         return len(self.image_ids)
 
+    @property
+    def not_kept(self) -> list[int]:
+        """The images of near-duplicates that are not the sharpest of their pile."""
+        if self.check is not Check.NEAR_DUPLICATES:
+            return []
+        return [image_id for pile in self.piles for image_id in pile[1:]]
+
 
 @dataclass(frozen=True)
 class Report:

@@ -7,6 +7,9 @@ from collections.abc import Callable
 import pytest
 from fastapi.testclient import TestClient
 
+from app.registry.datasets import service
+from app.registry.datasets.models import ImageMeasure
+from app.registry.state import AppState
 from app.web.datasets import check_view
 
 Png = Callable[..., bytes]
@@ -30,6 +33,8 @@ def test_the_page_of_a_dataset_shows_what_was_found_and_where_to_go(
     assert "1 image has no caption" in panel
     assert "1 caption lacks the trigger word" in panel
     assert 'href="/datasets/boats?show=uncaptioned"' in panel
+    assert 'href="/datasets/boats?edit=add_trigger&amp;text=ink"' in panel
+    assert "nothing found" in panel
     assert 'href="/datasets/boats/checks"' in panel
     assert "3 near-duplicates in one pile" in panel
     assert "nothing found" in panel
@@ -52,12 +57,50 @@ def test_a_check_of_many_images_is_loaded_after_the_page(
     monkeypatch.setattr(check_view, "CHECKED_AT_ONCE", 1)
     upload(client, png, "a boat", "ink, a fox")
     loading = client.get("/datasets/boats").text
-    assert 'hx-trigger="load, captions-changed from:body delay:2s"' in loading
+    assert '/checks/panel" hx-trigger="load"' in loading
     assert "lacks the trigger word" not in loading
     loaded = client.get("/datasets/boats/checks/panel").text
     assert "1 caption lacks the trigger word" in loaded
-    assert "load, " not in loaded
+    assert "hx-trigger" not in loaded
     assert "1 caption lacks the trigger word" in client.get("/datasets/boats").text  # known now
+
+
+def test_words_are_stripped_by_links_for_each_spelling(client: TestClient, png: Png) -> None:
+    upload(client, png, "ink, a pencil sketch of a fox", "ink, owl, pencil sketch")
+    text = client.get("/datasets/boats/checks").text
+    assert '?edit=remove_words&amp;text=a+pencil+sketch+of"' in text
+    assert '?edit=remove_words&amp;text=pencil+sketch">Strip “pencil sketch”' in text
+
+
+def test_the_sharpest_of_near_duplicates_is_kept(
+    client: TestClient, state: AppState, png: Png
+) -> None:
+    upload(client, png, "ink, a boat", "ink, a fox", "ink, an owl")
+    with state.database.write() as session:
+        for number, image in enumerate(service.list_images(session, 1)):
+            measure = session.get(ImageMeasure, image.clean_sha256) or ImageMeasure(
+                clean_sha256=image.clean_sha256, measure_version=99
+            )
+            measure.perceptual_hash, measure.sharpness = "00000000000000ff", number / 10
+            session.add(measure)
+    text = client.get("/datasets/boats/checks").text
+    assert "3 near-duplicates in one pile" in text
+    assert '<input type="hidden" name="images" value="1 2">' in text
+    assert "Sets the 2 others aside" in text
+
+
+def test_the_form_of_a_run_shows_what_is_open(
+    client: TestClient, png: Png, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    upload(client, png, "a boat", "watercolor of a fox, ink", "")
+    form = client.get("/train/new?dataset=boats").text
+    assert form.count("data-warning") == 4
+    assert "1 caption lacks the trigger word. " in form
+    assert 'href="/datasets/boats/checks">Why this matters</a>' in form
+    monkeypatch.setattr(check_view, "CHECKED_AT_ONCE", 1)
+    client.patch("/api/v1/datasets/1", json={"trigger_word": "zork"})
+    assert 'hx-get="/datasets/boats/checks/brief"' in client.get("/train/new?dataset=boats").text
+    assert "2 captions lack the trigger word. " in client.get("/datasets/boats/checks/brief").text
 
 
 @pytest.mark.parametrize("address", ["/datasets/none/checks", "/datasets/none/checks/panel"])
