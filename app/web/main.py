@@ -81,7 +81,7 @@ from app.web.static_files import StaticWithLongCache
 from app.web.system import pages as system_pages
 
 API_PREFIX = "/api/v1"
-UPLOAD_BYTES = 2_200_000_000
+UPLOAD_BYTES = 12_000_000_000  # an export of 5,000 images
 OTHER_BYTES = 2_000_000
 MAX_FILES = 500
 

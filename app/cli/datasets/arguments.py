@@ -9,6 +9,7 @@ ACTIONS = {
     "list": "List the datasets.",
     "show": "Show one dataset: its images, captions and versions.",
     "export": "Write a dataset as a ZIP archive with its captions.",
+    "import": "Import images with captions, folders, or ZIP archives as from export.",
     "check": "Check a dataset before training; exit with 3 if something should be changed.",
 }
 """Each is a module of `app.cli.datasets`, named `<action>_command`."""
@@ -55,9 +56,17 @@ def _add_export(action: ArgumentParser) -> None:
     action.add_argument("-o", "--output", type=Path, metavar="PATH", help="file or folder")
 
 
+def _add_import(action: ArgumentParser) -> None:
+    action.add_argument("paths", nargs="+", type=Path, metavar="PATH", help="files or folders")
+    action.add_argument("--into", metavar="SLUG", help="add to this dataset, not to a new one")
+    action.add_argument("--name", help="name of the new dataset")
+    action.add_argument("--trigger-word", metavar="WORD", help="its trigger word")
+
+
 ADD_ARGUMENTS = {
     "list": _add_list,
     "show": _add_show,
     "export": _add_export,
+    "import": _add_import,
     "check": _add_show,
 }

@@ -1,28 +1,22 @@
 """Captions uploaded with images: read from files, cleaned, and paired by name.
 
-Supported are `a.txt` or `a.caption` next to `a.png`, and a `metadata.jsonl` with one
-`{"file_name": "a.png", "text": "…"}` per line (the layout of Hugging Face image folders).
+Supported are `a.txt` or `a.caption` next to `a.png`; `metadata_lines` reads a `metadata.jsonl`.
 """
 
 from __future__ import annotations
 
 import codecs
-import json
 import unicodedata
-from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import PurePosixPath
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 from app.registry.errors import InvalidInput
 from app.registry.wording import size_text
 
 MAX_CHARACTERS = 2_000
 MAX_TEXT_BYTES = 2_000_000  # of a caption file
-MAX_METADATA_BYTES = 20_000_000  # of a metadata.jsonl
 MAX_FILENAME = 200
 CAPTION_SUFFIXES = (".txt", ".caption")
-METADATA_NAME = "metadata.jsonl"
 PICTURE_SUFFIXES = (".png", ".jpg", ".jpeg", ".webp")
 # they reorder the text around them: "gnp.exe" would be shown as "exe.png"
 BIDI_MARKS = frozenset("\u200e\u200f")  # which stand in Hebrew and Arabic text
@@ -34,15 +28,6 @@ class CaptionRefused(InvalidInput):
     """The caption cannot be used; the message gives the reason."""
 
     code = "caption_refused"
-
-
-@dataclass(frozen=True)
-class FileCaption:
-    """A caption from a file, for the image with this name (with or without suffix)."""
-
-    name: str  # as shown to users
-    text: str
-    folder: str = ""  # inside a metadata.jsonl: the part before the name
 
 
 class CaptionFromFile(NamedTuple):
@@ -110,11 +95,6 @@ def is_caption(filename: str) -> bool:
     return filename.lower().endswith(CAPTION_SUFFIXES)
 
 
-def is_metadata(filename: str) -> bool:
-    """True if a file of this name contains the captions of many images."""
-    return filename.lower() == METADATA_NAME
-
-
 def read_caption(data: bytes) -> str:
     """The caption in a `.txt` or `.caption` file. Raises CaptionRefused."""
     if len(data) > MAX_TEXT_BYTES:
@@ -122,39 +102,6 @@ def read_caption(data: bytes) -> str:
             f"The file is larger than {size_text(MAX_TEXT_BYTES)}, too large for a caption."
         )
     return clean_caption(decode_text(data))
-
-
-def read_metadata(data: bytes) -> Iterator[FileCaption | str]:
-    """The captions in a `metadata.jsonl`; for each invalid line, an error message instead."""
-    if len(data) > MAX_METADATA_BYTES:
-        yield f"The file is larger than {size_text(MAX_METADATA_BYTES)}; split it."
-        return
-    try:
-        lines = decode_text(data).splitlines()
-    except CaptionRefused as refusal:
-        yield refusal.detail
-        return
-    for number, line in enumerate(lines, start=1):
-        if not line.strip():
-            continue
-        try:
-            yield _metadata_line(line)
-        except CaptionRefused as refusal:
-            yield f"Line {number}: {refusal.detail}"
-
-
-def _metadata_line(line: str) -> FileCaption:
-    try:
-        entry: Any = json.loads(line)
-    except (ValueError, RecursionError):
-        raise CaptionRefused("This is not JSON.") from None
-    if not isinstance(entry, dict) or not isinstance(entry.get("file_name"), str):
-        raise CaptionRefused('It has no "file_name".')
-    text = entry.get("text", entry.get("caption"))
-    if not isinstance(text, str):
-        raise CaptionRefused('It has no "text".')
-    path = entry["file_name"].replace("\\", "/")
-    return FileCaption(clean_filename(path), clean_caption(text), folder_of(path))
 
 
 def clean_filename(name: str) -> str:

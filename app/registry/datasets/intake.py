@@ -1,31 +1,44 @@
 """Processes uploaded files: checks and stores images, pairs captions, unpacks zip archives.
 
-It does not use the database. A few files are processed at a time to bound memory and disk usage;
-a bad file only affects itself.
+It does not use the database. Captions are read first, so each image comes with its own as soon as
+it is decoded. A few images are processed at a time to bound memory and disk usage; a bad file only
+affects itself.
 """
 
 from __future__ import annotations
 
 import hashlib
-import threading
-from collections.abc import Iterable, Iterator, Sequence
+import re
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from functools import partial
 from pathlib import Path
-from typing import IO, Any, Self
+from typing import Any, Self
 
 from app.registry.datasets import captions
-from app.registry.datasets.archive import Archive, ArchiveRefused, Member, MemberRefused, is_clutter
-from app.registry.datasets.captions import CaptionFromFile, CaptionRefused, FileCaption
+from app.registry.datasets.archive import Archive, ArchiveRefused, MemberRefused, is_clutter
+from app.registry.datasets.captions import CaptionFromFile, CaptionRefused
 from app.registry.datasets.images import MAX_FILE_BYTES, TOO_BIG, ImageDecoder, ImageRefused
+from app.registry.datasets.transfer import metadata_lines
+from app.registry.datasets.transfer.image_facts import MAX_REPEATS, ImageFacts
+from app.registry.datasets.transfer.metadata_lines import (
+    DATASET_NAME,
+    MAX_METADATA_BYTES,
+    NOTHING_ELSE,
+    DatasetFacts,
+    FileCaption,
+)
+from app.registry.datasets.transfer.pairing import CaptionPairing
 from app.registry.storage.store import CHUNK, BlobStore, translate_full_disk
 from app.registry.temporary import temporary_folder
 from app.registry.uploads import UploadedFile
 
 IMAGES_AT_ONCE = 4  # threads; decoding has its own, smaller limit
 PICTURES_WAITING = 8  # files of one upload that are decoded or waiting to be
-
-Place = tuple[str, str]  # folder, stem: the key for pairing images and captions
+REPEATS_FOLDER = re.compile(r"(\d{1,6})_")  # of kohya's scripts: `10_ink` is used 10 times
 
 
 @dataclass(frozen=True)
@@ -44,6 +57,12 @@ class NewImage:
     note: str | None = None
     small_sha256: str | None = None  # of the small thumbnail; None: the thumbnail is small enough
     measured: dict[str, Any] = field(default_factory=dict)  # by the columns of `image_measure`
+    facts: ImageFacts = NOTHING_ELSE
+    unused_captions: tuple[CaptionFromFile, ...] = ()  # others that were sent for it
+
+
+KnownImages = Mapping[str, Sequence[NewImage]]
+"""The undamaged images of a dataset by the hash of their clean PNG: they need no decoding."""
 
 
 @dataclass
@@ -53,7 +72,8 @@ class IntakeResult:
     accepted: list[NewImage] = field(default_factory=list)
     captions_without_image: dict[str, CaptionFromFile] = field(default_factory=dict)  # by stem
     rejected: list[tuple[str, str]] = field(default_factory=list)  # file name, reason
-    repeated: list[tuple[str, str]] = field(default_factory=list)  # file name, name of its equal
+    repeated: list[tuple[str, NewImage]] = field(default_factory=list)  # file name, its equal
+    about: DatasetFacts = field(default_factory=DatasetFacts)
 
 
 def take_in(
@@ -68,135 +88,190 @@ def take_in(
     Identical files in one upload are one image. The blobs are stored; the caller writes the rows.
     Raises StorageFullError on a full disk, but never because of a file's content.
     """
-    with (
-        translate_full_disk(),
-        temporary_folder(scratch, "upload-") as folder,
-        _Intake(decoder, store, folder) as intake,
-    ):
-        for number, file in enumerate(files):
-            intake.take_file(file, group=f"{number}:")
-        return intake.finish()
+    with Intake(decoder, store, scratch) as intake:
+        intake.read_names(files)
+        intake.result.accepted += intake.images()
+        return intake.result
 
 
-@dataclass
-class _FoundCaption:
-    place: Place
-    source: str  # the file it came from, as shown to users
-    stem: str
-    text: str
+@dataclass(frozen=True)
+class _Announced:
+    """An uploaded image that is not read yet."""
 
-
-@dataclass
-class _UploadedImage:
     filename: str
-    place: Place
+    folder: str
+    read: Callable[[], Iterator[bytes]]
+    archive: str | None = None
+
+
+@dataclass(frozen=True)
+class _Sent:
+    """An uploaded image that was read: its hash, and the stored image to come."""
+
+    announced: _Announced
     sha256: str
+    stored: Future[NewImage] | NewImage
 
 
-class _Intake:
-    """The state of one upload.
+class Intake:
+    """One upload, to use with `with`: `read_names`, then all of `images`, then `result`.
 
     Files are read one after another; images are decoded and stored a few at a time in threads,
-    because half of the time is spent waiting for disks.
+    because half of the time is spent waiting for disks. `known` are images that are there already.
     """
 
-    def __init__(self, decoder: ImageDecoder, store: BlobStore, folder: Path) -> None:
+    def __init__(
+        self,
+        decoder: ImageDecoder,
+        store: BlobStore,
+        scratch: Path,
+        *,
+        known: KnownImages | None = None,
+    ) -> None:
         self.result = IntakeResult()
         self._decoder = decoder
         self._store = store
-        self._folder = folder
-        self._sent: list[_UploadedImage] = []
-        self._images: dict[str, Future[NewImage]] = {}  # by hash of the bytes sent
-        self._captions: list[_FoundCaption] = []
-        self._by_hash: dict[str, int] = {}  # place in `accepted`
-        self._by_place: dict[Place, int] = {}
-        self._by_stem: dict[str, set[int]] = {}
-        self._refused_stems: set[str] = set()
-        self._threads = ThreadPoolExecutor(IMAGES_AT_ONCE, thread_name_prefix="intake")
-        self._free_places = threading.Semaphore(PICTURES_WAITING)
-        self._failure: BaseException | None = None
+        self._scratch = scratch
+        self._known = known or {}
+        self._identities = {one.sha256: one for known in self._known.values() for one in known}
+        self._pairing = CaptionPairing()
+        self._announced: list[_Announced] = []
+        self._broken: set[str] = set()  # archives that cannot be read any further
+        self._by_bytes: dict[str, Future[NewImage]] = {}  # by hash of what was sent
+        self._by_identity: dict[str, NewImage] = {}  # those accepted
+        self._open = ExitStack()
 
     def __enter__(self) -> Self:
+        self._open.enter_context(translate_full_disk())
+        self._folder = self._open.enter_context(temporary_folder(self._scratch, "upload-"))
+        self._threads = ThreadPoolExecutor(IMAGES_AT_ONCE, thread_name_prefix="intake")
+        self._open.callback(self._threads.shutdown, cancel_futures=True)
         return self
 
-    def __exit__(self, *_: object) -> None:
-        self._threads.shutdown(cancel_futures=True)
+    def __exit__(self, *error: object) -> bool | None:
+        return self._open.__exit__(*error)  # type: ignore[arg-type]
 
-    def take_file(self, file: UploadedFile, *, group: str) -> None:
-        """Process one uploaded file; `group` separates the folders of different archives."""
-        filename = captions.clean_filename(file.filename)
-        if is_clutter(file.filename):
-            return
-        if not filename.lower().endswith(".zip"):
-            chunks = _read_chunks(file.content)
-            self._process_file(filename, captions.folder_of(file.filename), chunks)
-        elif isinstance(file.content, Path):
-            with file.content.open("rb") as packed:
-                self._take_archive(filename, packed, group)
-        else:
-            self._take_archive(filename, file.content, group)
+    @property
+    def total(self) -> int:
+        """Number of images that were sent."""
+        return len(self._announced)
 
-    def _take_archive(self, filename: str, packed: IO[bytes], group: str) -> None:
-        try:
-            with Archive(packed) as archive:
-                for member in archive.members():
-                    self._take_member(archive, member, group)
-        except ArchiveRefused as refusal:
-            self.result.rejected.append((filename, refusal.detail))
-
-    def _take_member(self, archive: Archive, member: Member, group: str) -> None:
-        try:
-            self._process_file(member.filename, group + member.folder, archive.read(member))
-        except MemberRefused as refusal:
-            self._reject_image(member.filename, refusal.detail)
-
-    def _process_file(self, filename: str, folder: str, chunks: Iterable[bytes]) -> None:
-        if captions.is_metadata(filename):
-            self._take_metadata(
-                filename, folder, _read_limited(chunks, captions.MAX_METADATA_BYTES)
-            )
-        elif captions.is_caption(filename):
-            self._take_caption(filename, folder, _read_limited(chunks, captions.MAX_TEXT_BYTES))
-        else:
-            self._take_image(filename, folder, chunks)
-
-    def _take_caption(self, filename: str, folder: str, data: bytes) -> None:
-        try:
-            text = captions.read_caption(data)
-        except CaptionRefused as refusal:
-            self.result.rejected.append((filename, refusal.detail))
-            return
-        stem = captions.pairing_stem(filename)
-        self._captions.append(_FoundCaption((folder, stem.casefold()), filename, stem, text))
-
-    def _take_metadata(self, filename: str, folder: str, data: bytes) -> None:
-        for found in captions.read_metadata(data):
-            if isinstance(found, FileCaption):
-                stem = captions.stem_of(found.name)
-                place = (_join_path(folder, found.folder), stem.casefold())
-                self._captions.append(_FoundCaption(place, filename, stem, found.text))
+    def read_names(self, files: Sequence[UploadedFile]) -> None:
+        """Read the names of all files, and all captions."""
+        for number, file in enumerate(files):
+            filename = captions.clean_filename(file.filename)
+            if is_clutter(file.filename):
+                continue
+            if filename.lower().endswith(".zip"):
+                self._read_archive(filename, file, group=f"{number}:")
             else:
-                self.result.rejected.append((filename, found))
+                folder = captions.folder_of(file.filename)
+                read = partial(_read_chunks, file)
+                self._announce(_Announced(filename, folder, read))
+        self._pairing.settle()
+        self.result.captions_without_image |= self._pairing.without_image
+        self.result.rejected += self._pairing.refused
 
-    def _take_image(self, filename: str, folder: str, chunks: Iterable[bytes]) -> None:
-        place = folder, captions.stem_of(filename).casefold()
-        source = self._folder / f"source-{len(self._sent)}"
+    def _read_archive(self, filename: str, file: UploadedFile, group: str) -> None:
+        """`group` separates the folders of different archives."""
         try:
-            sha256, size = _spool_image(chunks, source)
-        except ImageRefused as refusal:
+            packed = self._open.enter_context(file.open())
+            archive = self._open.enter_context(Archive(packed))
+            for member in archive.members():
+                read = partial(archive.read, member)
+                folder = group + member.folder
+                self._announce(_Announced(member.filename, folder, read, filename))
+        except ArchiveRefused as refusal:
+            self._break(filename, refusal)
+
+    def _break(self, archive: str, refusal: ArchiveRefused) -> None:
+        self._broken.add(archive)
+        self.result.rejected.append((archive, refusal.detail))
+
+    def _announce(self, file: _Announced) -> None:
+        name = file.filename
+        try:
+            if metadata_lines.is_metadata(name):
+                self._take_metadata(file, _read_limited(file.read(), MAX_METADATA_BYTES))
+            elif captions.is_caption(name):
+                data = _read_limited(file.read(), captions.MAX_TEXT_BYTES)
+                self._pairing.add_sidecar(file.folder, name, captions.read_caption(data))
+            elif metadata_lines.is_about_export(name):
+                self._take_about(name, _read_limited(file.read(), MAX_METADATA_BYTES))
+            else:
+                self._announced.append(file)
+                self._pairing.add_image(file.folder, name)
+        except (CaptionRefused, MemberRefused) as refusal:
+            self.result.rejected.append((name, refusal.detail))
+
+    def _take_metadata(self, file: _Announced, data: bytes) -> None:
+        for found in metadata_lines.read_metadata(data):
+            if isinstance(found, FileCaption):
+                self._pairing.add_line(file.folder, file.filename, found)
+            else:
+                self.result.rejected.append((file.filename, found))
+
+    def _take_about(self, name: str, data: bytes) -> None:
+        if name.lower() == DATASET_NAME:
+            self.result.about = metadata_lines.read_dataset_facts(data)
+        else:
+            self.result.rejected += metadata_lines.read_left_out(data)
+
+    def images(
+        self, on_image: Callable[[int, str], None] = lambda done, name: None
+    ) -> Iterator[NewImage]:
+        """The accepted images in the order of their files, each as soon as it is stored.
+
+        `on_image` is called with the number of images that are done and the name of the last one;
+        it may raise to stop. Raises StorageFullError.
+        """
+        waiting: deque[_Sent] = deque()
+        done = 0
+        for file in [*self._announced, None]:
+            if file is not None and (sent := self._send(file)):
+                waiting.append(sent)
+            elif file is not None:
+                done += 1
+                on_image(done, file.filename)
+            while waiting and (file is None or _is_ready(waiting)):
+                sent = waiting.popleft()
+                if (image := self._accept(sent)) is not None:
+                    yield image
+                done += 1
+                on_image(done, sent.announced.filename)
+        self.result.rejected += self._pairing.left()
+
+    def _send(self, file: _Announced) -> _Sent | None:
+        """Read an image and have it stored; None if it cannot be read."""
+        if file.archive in self._broken:
+            return None
+        source = self._folder / f"source-{id(file)}"
+        try:
+            sha256, size = _spool_image(file.read(), source)
+        except (ImageRefused, MemberRefused) as refusal:
+            self.result.rejected.append((file.filename, refusal.detail))
+        except ArchiveRefused as refusal:
+            self._break(str(file.archive), refusal)
+        else:
+            return _Sent(file, sha256, self._stored(file, source, sha256, size))
+        source.unlink(missing_ok=True)
+        return None
+
+    def _stored(
+        self, file: _Announced, source: Path, sha256: str, size: int
+    ) -> Future[NewImage] | NewImage:
+        if known := self._known.get(sha256):
+            if not self._store.exists(sha256):
+                self._store.put_file(source)
             source.unlink()
-            self._reject_image(filename, refusal.detail)
-            return
-        self._sent.append(_UploadedImage(filename, place, sha256))
-        if sha256 in self._images:
+            return known[0]
+        if sha256 in self._by_bytes:
             source.unlink()
-            return
-        self._free_places.acquire()
-        if self._failure is not None:
-            raise self._failure
-        self._images[sha256] = self._threads.submit(
-            self._store_image, filename, source, sha256, size
-        )
+        else:
+            self._by_bytes[sha256] = self._threads.submit(
+                self._store_image, file.filename, source, sha256, size
+            )
+        return self._by_bytes[sha256]
 
     def _store_image(self, filename: str, source: Path, sha256: str, size: int) -> NewImage:
         """Decode and store one image; runs in a thread."""
@@ -207,14 +282,8 @@ class _Intake:
             small = self._store.put_file(decoded.small) if decoded.small else None
             for path in decoded.files:
                 path.unlink()
-        except ImageRefused:
-            raise
-        except BaseException as error:  # a full disk: skip the remaining images
-            self._failure = error
-            raise
         finally:
             source.unlink()
-            self._free_places.release()
         return NewImage(
             filename=filename,
             sha256=sha256,
@@ -228,71 +297,65 @@ class _Intake:
             measured=decoded.measured,
         )
 
-    def _reject_image(self, filename: str, reason: str) -> None:
-        self.result.rejected.append((filename, reason))
-        if not captions.is_caption(filename):
-            self._refused_stems.add(captions.stem_of(filename).casefold())
-
-    def finish(self) -> IntakeResult:
-        """Wait for the images, then assign the captions."""
-        for sent in self._sent:
-            try:
-                self._accept_image(sent, self._images[sent.sha256].result())
-            except ImageRefused as refusal:
-                self._reject_image(sent.filename, refusal.detail)
-        for found in self._captions:
-            reason = self._assign_caption(found) if found.text else None
-            if reason is not None:
-                self.result.rejected.append((found.source, reason))
-        return self.result
-
-    def _accept_image(self, sent: _UploadedImage, taken: NewImage) -> None:
-        index = self._by_hash.get(sent.sha256)
-        if index is None:
-            index = self._by_hash[sent.sha256] = len(self.result.accepted)
-            self.result.accepted.append(taken)
-        else:
-            self.result.repeated.append((sent.filename, taken.filename))
-        self._by_place.setdefault(sent.place, index)
-        self._by_stem.setdefault(sent.place[1], set()).add(index)
-
-    def _assign_caption(self, found: _FoundCaption) -> str | None:
-        """Assign a caption to its image; return the reason if that is not possible."""
-        index = self._by_place.get(found.place)
-        if index is None:
-            # not next to its image, but maybe in a folder of captions or next to an archive
-            elsewhere = self._by_stem.get(found.place[1], set())
-            if len(elsewhere) > 1:
-                return (
-                    f"More than one image is named “{found.stem}”. "
-                    "Put the caption next to its image."
-                )
-            if not elsewhere:
-                return self._keep_caption(found)
-            (index,) = elsewhere
-        image = self.result.accepted[index]
-        if image.caption is not None and image.caption != found.text:
-            return f"The image “{image.filename}” already has a caption from another file."
-        self.result.accepted[index] = replace(image, caption=found.text, caption_file=found.source)
-        return None
-
-    def _keep_caption(self, found: _FoundCaption) -> str | None:
-        if found.stem.casefold() in self._refused_stems:
-            return f"Its image “{found.stem}” was refused."
-        self.result.captions_without_image.setdefault(
-            found.stem, CaptionFromFile(found.text, found.source)
+    def _accept(self, sent: _Sent) -> NewImage | None:
+        """The image with what is said about it; None if it is refused or was sent twice."""
+        name, folder = sent.announced.filename, sent.announced.folder
+        try:
+            stored = sent.stored.result() if isinstance(sent.stored, Future) else sent.stored
+        except ImageRefused as refusal:
+            self.result.rejected.append((name, refusal.detail))
+            return None
+        paired = self._pairing.take(folder, name)
+        image = replace(
+            self._identified(stored, sent.sha256, paired.facts),
+            caption=paired.caption.text if paired.caption else None,
+            caption_file=paired.caption.file if paired.caption else None,
+            unused_captions=paired.unused,
+            facts=self._with_repeats(paired.facts, folder, name),
         )
+        first = self._by_identity.setdefault(image.sha256, image)
+        if first is image:
+            return image
+        others = [one for one in (paired.caption, *paired.unused) if one]
+        self.result.repeated.append((name, replace(first, unused_captions=tuple(others))))
         return None
 
+    def _identified(self, stored: NewImage, sent_sha256: str, facts: ImageFacts) -> NewImage:
+        """The image under its identity: that of the file it was first uploaded as.
 
-def _read_chunks(content: Path | IO[bytes]) -> Iterator[bytes]:
-    if isinstance(content, Path):
-        with content.open("rb") as file:
-            yield from _read_chunks(file)
-        return
-    content.seek(0)
-    while chunk := content.read(CHUNK):
-        yield chunk
+        An export says so, and is believed only about its own bytes: the clean image it names has
+        to be the file that was sent, and no other image of the dataset may have this identity.
+        """
+        if facts.sha256 is None or facts.clean_sha256 != sent_sha256:
+            return stored
+        here = self._identities.get(facts.sha256)
+        if here is not None:
+            # another version of the decoder may write other bytes
+            return here if here.clean_sha256 in (sent_sha256, stored.clean_sha256) else stored
+        return replace(stored, sha256=facts.sha256, filename=facts.filename or stored.filename)
+
+    def _with_repeats(self, facts: ImageFacts, folder: str, name: str) -> ImageFacts:
+        """The facts with the repeats that the name of the image's folder gives."""
+        found = REPEATS_FOLDER.match(folder.rpartition(":")[2].rpartition("/")[2])
+        if found is None or facts.repeats is not None:
+            return facts
+        repeats = int(found[1])
+        if not 1 <= repeats <= MAX_REPEATS:
+            reason = f"Its folder asks for {repeats:,} repeats; 1 to {MAX_REPEATS} are possible."
+            self.result.rejected.append((f"{name} (repeats)", reason))
+        return replace(facts, repeats=min(max(repeats, 1), MAX_REPEATS))
+
+
+def _is_ready(waiting: deque[_Sent]) -> bool:
+    """True if the first of them is stored, or so many wait that it has to be waited for."""
+    first = waiting[0].stored
+    return not isinstance(first, Future) or first.done() or len(waiting) >= PICTURES_WAITING
+
+
+def _read_chunks(file: UploadedFile) -> Iterator[bytes]:
+    with file.open() as opened:
+        while chunk := opened.read(CHUNK):
+            yield chunk
 
 
 def _read_limited(chunks: Iterable[bytes], limit: int) -> bytes:
@@ -317,9 +380,3 @@ def _spool_image(chunks: Iterable[bytes], target: Path) -> tuple[str, int]:
             digest.update(chunk)
             file.write(chunk)
     return digest.hexdigest(), size
-
-
-def _join_path(folder: str, inner: str) -> str:
-    if not inner:
-        return folder
-    return folder + inner if folder == "" or folder.endswith(":") else f"{folder}/{inner}"

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import sqlalchemy as sa
@@ -12,28 +12,28 @@ from app.registry.datasets.caption_writes import BY_HAND, CaptionOrigin, from_fi
 from app.registry.datasets.captions import CaptionFromFile, CaptionRefused, clean_caption
 from app.registry.datasets.image_pages import image_query
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.measures import service as measures
 from app.registry.datasets.models import Dataset, Image
+from app.registry.datasets.transfer import adding
 from app.registry.db import utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.integrity import findings
 from app.registry.runs.models import Run
 from app.registry.slugs import unique_slug
-from app.registry.thumbnails import service as thumbnails
-from app.registry.thumbnails.models import Thumbnail
 
 COLLAGE = 4
 MAX_REPEATS = 100
-# fields of a NewImage
-NOT_OF_THE_ROW = frozenset({"caption", "caption_file", "small_sha256", "measured"})
 
 
 @dataclass(frozen=True)
 class AddedImage:
-    """The row of an uploaded image; `duplicate` if the dataset already had it."""
+    """The row of an uploaded image; `duplicate` if the dataset already had it.
+
+    `unused`: captions that were sent for it, but that are only in its history.
+    """
 
     image: Image
     duplicate: bool
+    unused: tuple[CaptionFromFile, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -259,53 +259,32 @@ def _add_image(session: Session, dataset_id: int, new: NewImage) -> AddedImage:
     existing = session.exec(
         select(Image).where(Image.dataset_id == dataset_id, Image.sha256 == new.sha256)
     ).first()
-    clean, thumbnail = new.clean_sha256, new.thumbnail_sha256
-    findings.forget_problems(session, clean, thumbnail)
-    if existing is not None:
-        was_deleted = existing.deleted_at is not None
-        existing.deleted_at = None
-        if findings.problems(session, [existing.clean_sha256, existing.thumbnail_sha256]):
-            # still damaged: another version of the decoder wrote other bytes
-            existing.clean_sha256, existing.thumbnail_sha256 = clean, thumbnail
-            _save_made(session, new)
-        if new.caption and not existing.caption:
-            write_caption(session, existing, new.caption, from_file(new.caption_file))
-        session.add(existing)
-        return AddedImage(existing, duplicate=not was_deleted)
-    image = Image(
-        dataset_id=dataset_id,
-        **{k: v for k, v in vars(new).items() if k not in NOT_OF_THE_ROW},
-    )
-    session.add(image)
-    session.flush()
-    _save_made(session, new)
-    if new.caption:
-        write_caption(session, image, new.caption, from_file(new.caption_file))
-    return AddedImage(image, duplicate=False)
-
-
-def _save_made(session: Session, new: NewImage) -> None:
-    """Store what the decoder made of the upload beside the image: thumbnail and measures."""
-    made = Thumbnail(sha256=new.thumbnail_sha256, small_sha256=new.small_sha256)
-    thumbnails.save(session, [made])
-    if new.measured:
-        measures.save(session, new.clean_sha256, new.measured)
+    findings.forget_problems(session, new.clean_sha256, new.thumbnail_sha256)
+    if existing is None:
+        image = adding.add_new(session, dataset_id, new)
+        return AddedImage(image, duplicate=False, unused=new.unused_captions)
+    was_deleted = existing.deleted_at is not None
+    unused = adding.add_again(session, existing, new)
+    return AddedImage(existing, duplicate=not was_deleted, unused=unused)
 
 
 def caption_by_stem(
-    session: Session, dataset_id: int, captions: dict[str, CaptionFromFile]
-) -> dict[str, Image]:
+    session: Session, dataset_id: int, captions: Mapping[str, CaptionFromFile]
+) -> dict[str, AddedImage]:
     """Assign captions to uncaptioned images of the same name; return the images found."""
     by_stem: dict[str, Image] = {}
-    for image in list_images(session, dataset_id):
-        by_stem.setdefault(image.filename.rsplit(".", 1)[0], image)
+    for row in list_images(session, dataset_id) if captions else ():
+        by_stem.setdefault(row.filename.rsplit(".", 1)[0], row)
     found = {}
     for stem, caption in captions.items():
-        if stem not in by_stem:
+        image = by_stem.get(stem)
+        if image is None:
             continue
-        found[stem] = by_stem[stem]
-        if not found[stem].caption:
-            write_caption(session, found[stem], caption.text, from_file(caption.file))
+        unused = () if image.caption in ("", caption.text) else (caption,)
+        if not image.caption:
+            write_caption(session, image, caption.text, from_file(caption.file))
+        adding.keep_in_history(session, image, unused)
+        found[stem] = AddedImage(image, duplicate=True, unused=unused)
     return found
 
 

@@ -2,14 +2,36 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from itertools import chain
 
-from app.registry.datasets import intake, service
-from app.registry.datasets.models import Image
+from sqlmodel import col, select
+
+from app.registry.datasets import service
+from app.registry.datasets.archive import Archive, ArchiveRefused, MemberRefused
+from app.registry.datasets.intake import Intake, IntakeResult, KnownImages, NewImage
+from app.registry.datasets.models import TRIGGER_LENGTH, Dataset, Image
 from app.registry.datasets.service import AddedImage
+from app.registry.datasets.transfer.adding import OF_THE_ROW
+from app.registry.datasets.transfer.metadata_lines import (
+    DATASET_NAME,
+    DatasetFacts,
+    read_dataset_facts,
+)
+from app.registry.db import Session
+from app.registry.integrity import findings
 from app.registry.state import AppState
 from app.registry.uploads import UploadedFile
+from app.registry.wording import plural
+
+ROWS_AT_ONCE = 20  # images written in one transaction
+NAMED = 5  # unused captions; of more only the number is told
+
+
+class UploadCanceled(Exception):
+    """Raise it in `on_image` to stop an upload; what was added until then stays."""
 
 
 @dataclass(frozen=True)
@@ -21,37 +43,151 @@ class RejectedFile:
 
 
 @dataclass(frozen=True)
+class UploadProgress:
+    """How far an upload is: `done` of `total` images, of which `name` is the last one."""
+
+    done: int
+    total: int
+    name: str
+
+
+@dataclass
 class UploadOutcome:
     """Result for every file of an upload."""
 
-    accepted: list[AddedImage]
-    rejected: list[RejectedFile]
-    captioned: list[Image]
+    accepted: list[AddedImage] = field(default_factory=list)
+    rejected: list[RejectedFile] = field(default_factory=list)
+    captioned: list[Image] = field(default_factory=list)
+    is_canceled: bool = False
 
 
-def receive(state: AppState, dataset_id: int, uploads: Sequence[UploadedFile]) -> UploadOutcome:
-    """Add images, captions and archives to a dataset; lists every refused file."""
+def receive(
+    state: AppState,
+    dataset_id: int,
+    uploads: Sequence[UploadedFile],
+    *,
+    on_image: Callable[[UploadProgress], None] = lambda progress: None,
+) -> UploadOutcome:
+    """Add images, captions and archives to a dataset; lists every refused file.
+
+    Images are added as they are ready, so what was added before an error or a cancellation stays.
+    """
     with state.database.read() as session:
-        service.get_dataset(session, dataset_id)
-    taken = intake.take_in(
-        uploads,
-        decoder=state.decoder,
-        store=state.store,
-        scratch=state.settings.scratch,
-    )
-    rejected = [RejectedFile(filename, reason) for filename, reason in taken.rejected]
+        dataset = service.get_dataset(session, dataset_id)
+        known = known_images(session, dataset_id)
+    outcome = UploadOutcome()
+    with Intake(state.decoder, state.store, state.settings.scratch, known=known) as intake:
+        intake.read_names(uploads)
+        images = intake.images(
+            lambda done, name: on_image(UploadProgress(done, intake.total, name))
+        )
+        try:
+            for batch in _batches(images):
+                with state.database.write() as session:
+                    outcome.accepted += service.add_images(session, dataset_id, batch)
+        except UploadCanceled:
+            outcome.is_canceled = True
+    _finish(state, dataset, intake.result, outcome)
+    return outcome
+
+
+def read_about(files: Iterable[UploadedFile]) -> DatasetFacts:
+    """The name and trigger word in the first export among these files; empty if there is none."""
+    for file in files:
+        if not file.filename.lower().endswith(".zip"):
+            continue
+        with suppress(ArchiveRefused, MemberRefused), file.open() as packed, Archive(packed) as zip:
+            for member in zip.members():
+                if member.filename == DATASET_NAME:
+                    return read_dataset_facts(b"".join(zip.read(member)))
+    return DatasetFacts()
+
+
+def known_images(session: Session, dataset_id: int) -> KnownImages:
+    """The images of a dataset, deleted ones too, by the hash of their clean PNG; no damaged ones.
+
+    An export of the dataset has these very files.
+    """
+    rows = session.exec(select(Image).where(col(Image.dataset_id) == dataset_id)).all()
+    stored = chain.from_iterable((row.clean_sha256, row.thumbnail_sha256) for row in rows)
+    damaged = findings.problems(session, list(stored))
+    known: dict[str, list[NewImage]] = {}
+    for row in rows:
+        if row.clean_sha256 not in damaged and row.thumbnail_sha256 not in damaged:
+            image = NewImage(**row.model_dump(include=set(OF_THE_ROW)))
+            known.setdefault(row.clean_sha256, []).append(image)
+    return known
+
+
+def _batches(images: Iterable[NewImage]) -> Iterator[list[NewImage]]:
+    """The images in short lists; also the last ones before a cancellation."""
+    batch: list[NewImage] = []
+    try:
+        for image in images:
+            batch.append(image)
+            if len(batch) == ROWS_AT_ONCE:
+                yield batch
+                batch = []
+    except UploadCanceled:
+        if batch:
+            yield batch
+        raise
+    if batch:
+        yield batch
+
+
+def _finish(state: AppState, dataset: Dataset, taken: IntakeResult, outcome: UploadOutcome) -> None:
+    """Add what is about images that were there before, and say what was not used."""
+    outcome.rejected += [RejectedFile(filename, reason) for filename, reason in taken.rejected]
     with state.database.write() as session:
-        accepted = service.add_images(session, dataset_id, taken.accepted)
-        captioned = service.caption_by_stem(session, dataset_id, taken.captions_without_image)
-    by_name = {added.image.filename: added.image for added in accepted}
-    accepted += [
-        AddedImage(by_name[first], duplicate=True)
-        for _, first in taken.repeated
-        if first in by_name
-    ]
-    rejected += [
-        RejectedFile(f"{stem} (caption)", "The dataset has no image of this name. Upload it too.")
-        for stem in taken.captions_without_image
-        if stem not in captioned
-    ]
-    return UploadOutcome(accepted, rejected, list(captioned.values()))
+        if not outcome.is_canceled:
+            captioned = service.caption_by_stem(session, dataset.key, taken.captions_without_image)
+            outcome.rejected += [
+                RejectedFile(
+                    f"{stem} (caption)", "The dataset has no image of this name. Upload it too."
+                )
+                for stem in taken.captions_without_image
+                if stem not in captioned
+            ]
+            outcome.captioned += [added.image for added in captioned.values()]
+            outcome.rejected += _unused_captions([*outcome.accepted, *captioned.values()])
+        _add_repeated(session, dataset.key, taken, outcome)
+        _take_facts(session, dataset.key, taken.about)
+
+
+def _add_repeated(
+    session: Session, dataset_id: int, taken: IntakeResult, outcome: UploadOutcome
+) -> None:
+    """Files that were sent twice are duplicates; only their captions may be new."""
+    there = {added.image.sha256 for added in outcome.accepted}
+    again = [image for _, image in taken.repeated if image.sha256 in there]
+    added = service.add_images(session, dataset_id, again)
+    outcome.rejected += _unused_captions(added)
+    outcome.accepted += added
+
+
+def _unused_captions(added: Sequence[AddedImage]) -> Iterator[RejectedFile]:
+    unused = [(row, caption) for row in added for caption in row.unused]
+    if len(unused) > NAMED:
+        yield RejectedFile(
+            plural(len(unused), "caption"),
+            "Their images have other captions, which stay. Those of the files are in the history "
+            "of each image.",
+        )
+        return
+    for row, caption in unused:
+        yield RejectedFile(
+            caption.file,
+            f"The image “{row.image.filename}” has another caption, which stays. "
+            f"In its history is now: “{caption.text}”.",
+        )
+
+
+def _take_facts(session: Session, dataset_id: int, about: DatasetFacts) -> None:
+    """The trigger word of an export, for a dataset that has none."""
+    word = about.trigger_word
+    if not word or len(word) > TRIGGER_LENGTH or "," in word:
+        return
+    dataset = service.get_dataset(session, dataset_id, lock=True)
+    if not dataset.trigger_word:
+        service.change_dataset(session, dataset_id, trigger_word=word)

@@ -200,7 +200,7 @@ def restore_dataset(dataset_id: Id, state: State) -> DatasetOut:
 
 @router.post(
     "/datasets/{dataset_id}/images",
-    responses=problems({413: "More than 2.2 GB in one request: send several."}),
+    responses=problems({413: "More than 12 GB in one request: send several."}),
 )
 def upload_images(
     dataset_id: Id,

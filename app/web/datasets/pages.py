@@ -122,9 +122,10 @@ def create(
 ) -> Response:
     """Create a dataset from the form and its files."""
     chosen = _named_files(files)
-    form = read_dataset_form(
-        name or (name_from_file(chosen[0].filename) if chosen else ""), trigger_word
-    )
+    if chosen and not name:
+        about = uploads.read_about([uploaded(file) for file in chosen])
+        name = about.name or name_from_file(chosen[0].filename)
+    form = read_dataset_form(name, trigger_word)
     if not form.is_valid:
         return _index_page(request, state, form=form)
     with state.database.write() as session:

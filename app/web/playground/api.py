@@ -235,7 +235,7 @@ class SourceOut(BaseModel):
     "/renders/sources",
     status_code=201,
     responses=problems(
-        {413: "More than 2.2 GB in one request.", 422: "The file is no image that can be used."}
+        {413: "More than 12 GB in one request.", 422: "The file is no image that can be used."}
     ),
 )
 def upload_source(

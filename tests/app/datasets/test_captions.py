@@ -4,18 +4,16 @@ import pytest
 
 from app.registry.datasets.captions import (
     CaptionRefused,
-    FileCaption,
     clean_caption,
     clean_filename,
     decode_text,
     folder_of,
     is_caption,
-    is_metadata,
     pairing_stem,
     read_caption,
-    read_metadata,
     stem_of,
 )
+from app.registry.datasets.transfer.metadata_lines import FileCaption, is_metadata, read_metadata
 
 WORDS = "Käse — a naïve café 🧀"
 
@@ -99,7 +97,7 @@ def test_bad_lines_of_metadata_are_named_and_the_others_kept() -> None:
 
 def test_metadata_that_is_no_text_or_too_much_is_one_sentence() -> None:
     assert list(read_metadata(b"\0\0\0\0")) == ["The file is not text. Save it as UTF-8."]
-    assert list(read_metadata(b" " * 20_000_001)) == ["The file is larger than 20 MB; split it."]
+    assert list(read_metadata(b" " * 60_000_001)) == ["The file is larger than 60 MB; split it."]
 
 
 @pytest.mark.parametrize(

@@ -57,7 +57,7 @@ def test_an_image_whose_first_caption_is_empty_is_trained_with_the_other(
         change_caption(session, image.key, TAGS, CaptionChange("fox"))
         item = pinned.current_items(session, image.dataset_id)[0]
     assert item["caption"] == "fox"
-    assert "captions" not in item
+    assert item["captions"] == [{"kind": "tags", "caption": "fox", "share": 1}]
 
 
 @pytest.mark.parametrize("share", [0, -1, 101, 10**9])

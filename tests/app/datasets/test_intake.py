@@ -154,7 +154,8 @@ def test_the_same_bytes_twice_are_one_picture(upload: Upload, store: LocalBlobSt
     result = upload({"a.png": RED, "copy of a.png": RED, "more.zip": archive({"c.png": RED})})
 
     assert [image.filename for image in result.accepted] == ["a.png"]
-    assert result.repeated == [("copy of a.png", "a.png"), ("c.png", "a.png")]
+    repeated = [(name, first.filename) for name, first in result.repeated]
+    assert repeated == [("copy of a.png", "a.png"), ("c.png", "a.png")]
     assert len(list(store.list())) == 2
 
 
@@ -227,14 +228,13 @@ def test_a_caption_that_could_mean_two_pictures_is_refused(upload: Upload) -> No
     ]
 
 
-def test_a_second_caption_is_refused_and_the_first_kept(upload: Upload) -> None:
-    result = upload({"a.png": RED, "a.txt": b"one", "a.caption": b"two"})
+def test_of_two_captions_the_text_file_is_used_and_the_other_handed_on(upload: Upload) -> None:
+    line = json.dumps({"file_name": "a.png", "text": "three"})
+    files = {"metadata.jsonl": line.encode(), "a.png": RED, "a.caption": b"two", "a.txt": b"one"}
+    (image,) = upload({"both.zip": archive(files)}).accepted
 
-    assert captions(result) == {"a.png": "one"}
-    assert result.accepted[0].caption_file == "a.txt"
-    assert result.rejected == [
-        ("a.caption", "The image “a.png” already has a caption from another file.")
-    ]
+    assert (image.caption, image.caption_file) == ("one", "a.txt")
+    assert image.unused_captions == (("two", "a.caption"), ("three", "metadata.jsonl"))
 
 
 def test_captions_without_a_picture_are_handed_back_by_stem(upload: Upload) -> None:
@@ -292,7 +292,7 @@ def test_a_crowded_zip_is_refused_as_one(upload: Upload) -> None:
     assert captions(result) == {"a.png": None}
     ((filename, reason),) = result.rejected
     assert filename == "crowd.zip"
-    assert "more than 2,000 entries" in reason
+    assert "more than 12,000 entries" in reason
 
 
 def test_an_encrypted_zip_names_its_files(upload: Upload) -> None:

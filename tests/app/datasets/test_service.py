@@ -148,8 +148,9 @@ def test_captions_that_come_later_find_their_pictures(database: Database) -> Non
         captions = [image.caption for image in service.list_images(session, key)]
         written = session.exec(select(CaptionRevision.source, CaptionRevision.source_name)).all()
     assert set(found) == {"0", "1"}
-    assert written == [("import", None), ("import", "0.txt")]
-    assert captions == ["a fox", "an owl"]
+    assert found["1"].unused == (CaptionFromFile("no", "1.txt"),)
+    assert written[:3] == [("import", None), ("import", "0.txt"), ("import", "1.txt")]
+    assert captions == ["a fox", "an owl"], "what is there stays, the other is in its history"
 
 
 def test_how_a_picture_is_shown_is_pinned_with_its_version(database: Database) -> None:

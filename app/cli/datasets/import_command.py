@@ -1,0 +1,77 @@
+"""`brushwork datasets import`: images with captions, folders and ZIP archives of this machine."""
+
+from __future__ import annotations
+
+import sys
+from argparse import Namespace
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from app.cli.progress_line import progress_line
+from app.registry.datasets import service, uploads
+from app.registry.datasets.models import NAME_LENGTH, TRIGGER_LENGTH, Dataset
+from app.registry.datasets.uploads import UploadOutcome
+from app.registry.errors import InvalidInput
+from app.registry.state import AppState
+from app.registry.uploads import UploadedFile
+from app.registry.wording import plural
+
+
+def run(arguments: Namespace, state: AppState) -> int:
+    """Import the files and print what became of them; 1 if one was refused.
+
+    Raises NotFound for a dataset that does not exist.
+    """
+    missing = [path for path in arguments.paths if not path.exists()]
+    for path in missing:
+        print(f"{path} does not exist.", file=sys.stderr)
+    if missing:
+        return 1
+    files = list(_files(arguments.paths))
+    dataset = _dataset(state, arguments, files)
+    with progress_line() as show:
+        outcome = uploads.receive(
+            state,
+            dataset.key,
+            files,
+            on_image=lambda at: show(f"Image {at.done:,} of {at.total:,}: {at.name}"),
+        )
+    for refused in outcome.rejected:
+        print(f"{refused.filename}: {refused.reason}", file=sys.stderr)
+    print(f"{dataset.slug}: {_sentence(outcome)}")
+    return 1 if outcome.rejected else 0
+
+
+def _files(paths: Sequence[Path]) -> Iterator[UploadedFile]:
+    """The files, and all in the folders by their paths in these; in a stable order."""
+    for path in paths:
+        if path.is_dir():
+            for found in sorted(path.rglob("*")):
+                if found.is_file():
+                    yield UploadedFile(found.relative_to(path.parent).as_posix(), found)
+        else:
+            yield UploadedFile(path.name, path)
+
+
+def _dataset(state: AppState, arguments: Namespace, files: Sequence[UploadedFile]) -> Dataset:
+    """The dataset to import into; without `--into`, a new one."""
+    if arguments.into:
+        with state.database.read() as session:
+            return service.dataset_by_slug(session, arguments.into)
+    word = (arguments.trigger_word or "").strip()
+    if len(word) > TRIGGER_LENGTH or "," in word:
+        raise InvalidInput(f"Use a trigger word of at most {TRIGGER_LENGTH} letters, no comma.")
+    about = uploads.read_about(files)
+    name = arguments.name or about.name or arguments.paths[0].resolve().stem or "New dataset"
+    with state.database.write() as session:
+        return service.create_dataset(session, name[:NAME_LENGTH], trigger_word=word)
+
+
+def _sentence(outcome: UploadOutcome) -> str:
+    again = sum(added.duplicate for added in outcome.accepted)
+    words = [f"{plural(len(outcome.accepted) - again, 'image')} added"]
+    if again:
+        words.append(f"{again:,} there already")
+    if outcome.captioned:
+        words.append(f"{plural(len(outcome.captioned), 'caption')} read")
+    return ", ".join(words)

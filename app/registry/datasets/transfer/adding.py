@@ -1,0 +1,113 @@
+"""Writes the rows of uploaded images, with what the files said about them."""
+
+from __future__ import annotations
+
+from sqlmodel import Session, select
+
+from app.registry.datasets.caption_writes import (
+    CaptionOrigin,
+    CaptionPlace,
+    add_revision,
+    from_file,
+    write_caption,
+)
+from app.registry.datasets.captions import CaptionFromFile
+from app.registry.datasets.intake import NewImage
+from app.registry.datasets.measures import service as measures
+from app.registry.datasets.models import CaptionRevision, CaptionSource, Image, ImageCaption
+from app.registry.integrity import findings
+from app.registry.thumbnails import service as thumbnails
+from app.registry.thumbnails.models import Thumbnail
+
+OF_THE_ROW = frozenset(
+    {
+        *("filename", "sha256", "clean_sha256", "thumbnail_sha256", "width", "height"),
+        *("size_bytes", "note"),
+    }
+)
+"""The fields of a NewImage that are columns of the image."""
+
+
+def add_new(session: Session, dataset_id: int, new: NewImage) -> Image:
+    """The row of an image that the dataset does not have, with captions and rules."""
+    image = Image(dataset_id=dataset_id, **{k: v for k, v in vars(new).items() if k in OF_THE_ROW})
+    facts = new.facts
+    image.repeats = facts.repeats or 1
+    image.never_flip = bool(facts.never_flip)
+    image.set_aside = bool(facts.set_aside)
+    if facts.focus is not None:
+        image.focus_x, image.focus_y = facts.focus
+    session.add(image)
+    session.flush()
+    _save_made(session, new)
+    keep_in_history(session, image, new.unused_captions)
+    _write_captions(session, image, new)
+    return image
+
+
+def add_again(session: Session, image: Image, new: NewImage) -> tuple[CaptionFromFile, ...]:
+    """Bring back or repair an image of the dataset; return the captions that are not used.
+
+    An image that has a caption keeps it and everything else; one without gets those of the file.
+    """
+    image.deleted_at = None
+    if findings.problems(session, [image.clean_sha256, image.thumbnail_sha256]):
+        # still damaged: another version of the decoder wrote other bytes
+        image.clean_sha256, image.thumbnail_sha256 = new.clean_sha256, new.thumbnail_sha256
+        _save_made(session, new)
+    sent = [*new.unused_captions]
+    if new.caption and image.caption:
+        sent.insert(0, CaptionFromFile(new.caption, new.caption_file or ""))
+    elif new.caption and not image.caption_version:
+        _write_captions(session, image, new)
+    elif new.caption:
+        write_caption(session, image, new.caption, from_file(new.caption_file))
+    unused = tuple(one for one in sent if one.text != image.caption)
+    keep_in_history(session, image, unused)
+    session.add(image)
+    return unused
+
+
+def _write_captions(session: Session, image: Image, new: NewImage) -> None:
+    """The captions of an image that never had one."""
+    origin = from_file(new.caption_file)
+    first, *others = new.facts.captions or (None,)
+    if first is not None:
+        image.caption_kind, image.caption_share = first.kind, first.share
+    if new.caption:
+        write_caption(session, image, new.caption, origin)
+    for one in others:
+        if one is not None and one.text:
+            version = add_revision(session, CaptionPlace(image.key, one.kind, 0), one.text, origin)
+            session.add(
+                ImageCaption(
+                    image_id=image.key,
+                    kind=one.kind,
+                    caption=one.text,
+                    share=one.share,
+                    version=version,
+                )
+            )
+
+
+def keep_in_history(session: Session, image: Image, unused: tuple[CaptionFromFile, ...]) -> None:
+    """Add captions to the history of an image that are not used, so that none is lost."""
+    if not unused:
+        return
+    of_image = select(CaptionRevision.caption).where(CaptionRevision.image_id == image.key)
+    known = {*session.exec(of_image), image.caption}
+    fresh = [one for one in unused if one.text not in known]
+    for one in fresh:
+        place = CaptionPlace(image.key, image.caption_kind, image.caption_version)
+        image.caption_version = add_revision(session, place, one.text, from_file(one.file))
+    if fresh and image.caption:  # what it still says is the newest
+        origin = CaptionOrigin(CaptionSource.RESTORE, f"kept when {fresh[-1].file} came")
+        write_caption(session, image, image.caption, origin)
+
+
+def _save_made(session: Session, new: NewImage) -> None:
+    """Store what the decoder made of the upload beside the image: thumbnail and measures."""
+    made = Thumbnail(sha256=new.thumbnail_sha256, small_sha256=new.small_sha256)
+    thumbnails.save(session, [made])
+    if new.measured:
+        measures.save(session, new.clean_sha256, new.measured)
