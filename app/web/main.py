@@ -43,6 +43,7 @@ from app.web.clock import BrowserClock
 from app.web.compression import Compression
 from app.web.datasets import api as datasets_api
 from app.web.datasets import checks_api as dataset_checks_api
+from app.web.datasets import edit_api as dataset_edits_api
 from app.web.datasets import pages as datasets_pages
 from app.web.datasets.transfer import api as transfer_api
 from app.web.datasets.transfer import pages as transfer_pages
@@ -148,6 +149,7 @@ def _all_routers() -> Iterator[APIRouter]:
         datasets_api,
         transfer_api,
         dataset_checks_api,
+        dataset_edits_api,
         base_models_api,
         runs_api,
         access_api,

@@ -49,6 +49,7 @@ PATH_PARAMETERS = {
     "alias": "Name of the alias: lower-case letters, digits, `-`, `_` and `.`.",
     "base_id": "Id of the base model.",
     "dataset_id": "Id of the dataset.",
+    "edit_id": "Id of the step of a bulk edit.",
     "grid_id": "Id of the grid.",
     "image_id": "Id of the image.",
     "job_id": "Id of the job.",

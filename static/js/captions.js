@@ -3,6 +3,7 @@
 (() => {
   const WAIT_MS = 800;
   const RETRY_MS = 4000;
+  const SAVED_MS = 10_000; // for how long it says “Saved”
   const fields = new WeakMap(); // textarea -> its state
   const live = document.querySelector("[data-caption-live]");
 
@@ -23,6 +24,15 @@
     return place;
   }
 
+  // said only of the last one, for a while
+  let justSaved = null;
+  function showSaved(area) {
+    if (justSaved?.textContent === "Saved") justSaved.textContent = "";
+    const place = show(area, area.value.trim() ? "Saved" : "No caption");
+    justSaved = place;
+    setTimeout(() => place.textContent === "Saved" && (place.textContent = ""), SAVED_MS);
+  }
+
   function announce(area, words) {
     live.textContent = `${area.labels[0].textContent}: ${words}`;
   }
@@ -30,7 +40,7 @@
   function typed(area) {
     const state = stateOf(area);
     clearTimeout(state.timer);
-    if (!isDirty(area)) return show(area, state.saved ? "Saved" : "No caption");
+    if (!isDirty(area)) return show(area, state.saved ? "" : "No caption");
     if (state.stuck) return undefined; // theirs or mine: that choice comes first
     show(area, "Saving…");
     state.timer = setTimeout(save, WAIT_MS, area);
@@ -79,7 +89,7 @@
     if (count) count.textContent = body.uncaptioned;
     document.body.dispatchEvent(new CustomEvent("captions-changed"));
     if (area.value.trim() === sent) {
-      show(area, sent ? "Saved" : "No caption");
+      showSaved(area);
       announce(area, "saved");
     } else typed(area);
   }
@@ -155,7 +165,7 @@
     const link = event.target.querySelector?.(":scope > [data-more]");
     if (!link || link !== document.activeElement) return;
     const count = document.querySelectorAll("[data-tile]").length;
-    const focus = () => document.querySelectorAll("[data-tile]")[count]?.querySelector("a").focus();
+    const focus = () => document.querySelectorAll("[data-tile]")[count]?.querySelector("[data-select]").focus();
     document.addEventListener("htmx:afterSettle", focus, { once: true });
   });
 
@@ -199,5 +209,5 @@
   for (const area of document.querySelectorAll("[data-caption][data-unsaved]")) {
     stateOf(area).saved = area.dataset.unsaved;
   }
-  window.brushwork = Object.assign(window.brushwork ?? {}, { isCaptionDirty: isDirty });
+  window.brushwork = Object.assign(window.brushwork ?? {}, { isCaptionDirty: isDirty, loadMoreImages: loadMore });
 })();

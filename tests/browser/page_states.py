@@ -102,6 +102,19 @@ DATASETS = (
     PageState("dataset with a missing file", "/datasets/broken"),
     PageState("dataset, uncaptioned", "/datasets/boats?show=uncaptioned", repeats=True),
     PageState("dataset, nothing found", "/datasets/boats?q=zzz", repeats=True),
+    PageState(
+        "dataset, images selected",
+        "/datasets/boats",
+        do(click("[data-select]"), click(".bulk-more > summary")),
+        ".bulk-bar",
+    ),
+    PageState(
+        "dataset, bulk edit",
+        "/datasets/boats?edit=replace&find=%5Cw%2B&replacement=b&is_regex=1",
+        see("#edit-preview ins"),
+        ".edit-panel",
+    ),
+    PageState("dataset, bulk edit with an error", "/datasets/boats?edit=replace&find=(&is_regex=1"),
     PageState("dataset, edited", "/datasets/boats", click("#edit > summary")),
     PageState(
         "dataset, edited with errors",

@@ -116,6 +116,7 @@ def caption_has_trigger(session: Session, dataset: Dataset) -> bool:
 def summarize(session: Session, datasets: Sequence[Dataset]) -> list[DatasetSummary]:
     """Summaries of these datasets, in a constant number of queries."""
     keys = [dataset.key for dataset in datasets]
+    session.flush()  # a query of the connection does not
     counted = session.connection().execute(
         sa.select(
             col(Image.dataset_id),

@@ -11,6 +11,9 @@ from starlette.responses import Response
 
 from app.registry.datasets import service, uploads
 from app.registry.datasets.deletion import count_deleted_images
+from app.registry.datasets.edits.selection import Selection
+from app.registry.datasets.edits.steps import Step, step_to_undo
+from app.registry.datasets.filters import ImageFilter
 from app.registry.datasets.image_pages import cursor_of_image, list_image_page
 from app.registry.datasets.models import Dataset, Image
 from app.registry.datasets.service import DatasetSummary
@@ -19,6 +22,8 @@ from app.registry.integrity.report import bad_files_of
 from app.registry.state import AppState
 from app.web import templates
 from app.web.datasets.check_view import ChecksPanel, checks_panel
+from app.web.datasets.edit_forms import EditForm
+from app.web.datasets.edit_view import NOTHING, BulkBar, bulk_bar
 from app.web.datasets.forms import DatasetForm
 
 
@@ -53,6 +58,8 @@ class DatasetPage:
     bad_files: list[str]
     deleted_images: int
     checks: ChecksPanel
+    bulk: BulkBar
+    edited: Step | None
 
 
 def dataset_page(
@@ -68,11 +75,16 @@ def dataset_page(
     status: int = 200,
     outcome: uploads.UploadOutcome | None = None,
     conflict: CaptionConflict | None = None,
+    selection: Selection = NOTHING,
+    edit: EditForm | None = None,
+    edited: int | None = None,
 ) -> Response:
+    """The page of a dataset; `edit`: with the form of a bulk edit; `edited`: offers its undo."""
     with state.database.read() as session:
         dataset = service.dataset_by_slug(session, slug)
         if conflict:
             after = cursor_of_image(session, dataset.key, conflict.image_id)
+        wanted, _ = ImageFilter.parse([("show", show), ("q", q)])
         page = list_image_page(session, dataset.key, show=show, q=q.strip(), after=after)
         if after and not page.images:
             page = list_image_page(session, dataset.key, show=show, q=q.strip())
@@ -92,6 +104,8 @@ def dataset_page(
             bad_files=bad_files_of(session, Subject.DATASET, dataset.key),
             deleted_images=count_deleted_images(session, dataset.key),
             checks=checks_panel(session, summary),
+            bulk=bulk_bar(session, dataset, wanted, form=edit, selection=selection),
+            edited=step_to_undo(session, dataset.key, edited) if edited else None,
         )
     return templates.render(request, "datasets/show.html", context, status=status)
 

@@ -17,7 +17,8 @@ from app.registry.datasets.service import DatasetSummary
 from app.registry.db import MAX_ID
 from app.registry.paging import page_count
 from app.web import templates
-from app.web.datasets import check_pages, example_pages, image_pages
+from app.web.datasets import check_pages, edit_pages, example_pages, image_pages
+from app.web.datasets.edit_forms import asked_edit, asked_selection
 from app.web.datasets.example_pages import ExampleOffer, example_offers
 from app.web.datasets.forms import DatasetForm, name_from_file, read_dataset_form
 from app.web.datasets.page_view import dataset_page, redirect_to
@@ -29,6 +30,7 @@ router = APIRouter(include_in_schema=False)
 router.include_router(image_pages.router)
 router.include_router(example_pages.router)
 router.include_router(check_pages.router)
+router.include_router(edit_pages.router)
 
 DATASETS_A_PAGE = 24
 NO_FORM = DatasetForm()
@@ -151,9 +153,24 @@ def show(
     q: Words = "",
     after: image_pages.Cursor = 0,
     deleted: Deleted = None,
+    edited: Deleted = None,
 ) -> Response:
-    """Show one dataset with a page of its images."""
-    return dataset_page(request, state, slug, show=show, q=q, after=after, deleted=deleted)
+    """Show one dataset with a page of its images.
+
+    `select=all` selects all images that match; `edit`, an action, opens its form for them too.
+    """
+    return dataset_page(
+        request,
+        state,
+        slug,
+        show=show,
+        q=q,
+        after=after,
+        deleted=deleted,
+        edited=edited,
+        selection=asked_selection(request.query_params),
+        edit=asked_edit(request.query_params),
+    )
 
 
 @router.post("/datasets/{slug}")

@@ -156,7 +156,7 @@ def describe_edit(edit: Edit, changed: int, *, target: str = "") -> str:
     """
     captions, images = plural(changed, "caption"), plural(changed, "image")
     text = _shown(edit.text)
-    flips = "Never flips" if edit.value else "May flip"
+    flips = "No more flips of" if edit.value else "Allowed flips of"
     aside = "Set aside" if edit.value else "Brought back"
     return {
         EditAction.ADD_TRIGGER: f"Added {text} to {captions}",
@@ -173,6 +173,22 @@ def describe_edit(edit: Edit, changed: int, *, target: str = "") -> str:
         EditAction.MOVE: f"Moved {images} to “{target}”",
         EditAction.COPY: f"Copied {images} to “{target}”",
         EditAction.AUTO_CAPTION: f"Wrote {captions} with {text}",
+    }[edit.action]
+
+
+def describe_plan(edit: Edit, changed: int, *, target: str = "") -> str:
+    """What an edit will do, as a heading: “Changes 41 captions”."""
+    if edit.changes_captions:
+        return f"Changes {plural(changed, 'caption')}"
+    images = plural(changed, "image")
+    flips = "Never flips" if edit.value else "Allows flips of"
+    return {
+        EditAction.REPEATS: f"Sets {images} to {plural(edit.repeats, 'repeat')}",
+        EditAction.NEVER_FLIP: f"{flips} {images}",
+        EditAction.SET_ASIDE: f"{'Sets aside' if edit.value else 'Brings back'} {images}",
+        EditAction.DELETE: f"Deletes {images}",
+        EditAction.MOVE: f"Moves {images} to “{target}”",
+        EditAction.COPY: f"Copies {images} to “{target}”",
     }[edit.action]
 
 

@@ -21,9 +21,9 @@ TIME_LIMIT_SECONDS = 3.0  # for all captions of an edit
 class TimeLimit:
     """The time that is left for one edit, from now on."""
 
-    def __init__(self, seconds: float = TIME_LIMIT_SECONDS) -> None:
-        self.seconds = seconds
-        self._end = time.monotonic() + seconds
+    def __init__(self, seconds: float | None = None) -> None:
+        self.seconds = TIME_LIMIT_SECONDS if seconds is None else seconds
+        self._end = time.monotonic() + self.seconds
 
     def left(self) -> float:
         """Seconds that are left. Raises InvalidInput if there are none."""

@@ -10,7 +10,13 @@ import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
 from app.registry.datasets.captions import CaptionRefused
-from app.registry.datasets.edits.actions import TO_DATASETS, Edit, EditAction, check_edit
+from app.registry.datasets.edits.actions import (
+    TO_DATASETS,
+    Edit,
+    EditAction,
+    check_edit,
+    describe_plan,
+)
 from app.registry.datasets.edits.find_replace import TimeLimit
 from app.registry.datasets.edits.selection import (
     Seen,
@@ -61,6 +67,12 @@ class EditPlan:
     changes: list[Change] = field(default_factory=list)
     unchanged: int = 0
     left_out: list[LeftOut] = field(default_factory=list)
+    target_name: str = ""  # of the other dataset of a move or a copy
+
+    @property
+    def sentence(self) -> str:
+        """What the edit will do, as a heading."""
+        return describe_plan(self.edit, self.changed, target=self.target_name)
 
     @property
     def seen(self) -> Seen:
@@ -221,6 +233,7 @@ def _plan_copies(
         sentence = "Choose another dataset than this one."
         raise InvalidInput(sentence, fields={"dataset_id": sentence})
     target = get_dataset(session, plan.edit.dataset_id)
+    plan.target_name = target.name
     has = set(
         session.connection()
         .execute(

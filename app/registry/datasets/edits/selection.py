@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 import sqlalchemy as sa
-from sqlmodel import Session, col
+from sqlmodel import Session, col, select
 
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter
 from app.registry.datasets.image_search import matching_ids
@@ -86,6 +87,19 @@ def images_by_id(
         )
         rows = session.connection().execute(query.order_by(col(Image.id)))
         found += [SelectedImage(*row) for row in rows]
+    return found
+
+
+def live_images(session: Session, dataset_id: int, image_ids: Iterable[int]) -> list[Image]:
+    """The rows of these images of this dataset that are not deleted, in the order of ids."""
+    found: list[Image] = []
+    for chunk in in_chunks(image_ids):
+        query = select(Image).where(
+            Image.dataset_id == dataset_id,
+            col(Image.deleted_at).is_(None),
+            col(Image.id).in_(chunk),
+        )
+        found += session.exec(query.order_by(col(Image.id)))
     return found
 
 

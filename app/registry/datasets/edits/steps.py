@@ -44,9 +44,17 @@ class Step:
 
 
 def list_steps(
-    session: Session, dataset_id: int, *, limit: int = LISTED, to_undo: bool = False
+    session: Session,
+    dataset_id: int,
+    *,
+    limit: int = LISTED,
+    to_undo: bool = False,
+    only: int | None = None,
 ) -> list[Step]:
-    """The last steps of a dataset, newest first; `to_undo`: only those that can be undone."""
+    """The last steps of a dataset, newest first; `to_undo`: only those that can be undone.
+
+    `only`: the step with this id, if there is one.
+    """
     # the rows of a step can be megabytes: whether there are any is enough
     has_rows = sa.cast(DatasetEdit.before, sa.Text) != "[]"
     can_undo = has_rows & col(DatasetEdit.undone_at).is_(None)
@@ -59,6 +67,8 @@ def list_steps(
     )
     if to_undo:
         query = query.where(can_undo)
+    if only is not None:
+        query = query.where(col(DatasetEdit.id) == only)
     rows = session.connection().execute(query.order_by(col(DatasetEdit.id).desc()).limit(limit))
     return [
         Step(
@@ -74,6 +84,18 @@ def list_steps(
         for row in rows.all()
         for edit in (_edit_of(row.action, row.settings),)
     ]
+
+
+def step_to_undo(session: Session, dataset_id: int, edit_id: int) -> Step | None:
+    """This step of the dataset, if it can be undone."""
+    return next(iter(list_steps(session, dataset_id, to_undo=True, only=edit_id)), None)
+
+
+def has_several_captions(session: Session, dataset_id: int) -> bool:
+    """True if an image of the dataset has more than one caption."""
+    further = select(ImageCaption.id).join(Image, col(Image.id) == col(ImageCaption.image_id))
+    query = further.where(Image.dataset_id == dataset_id).limit(1)
+    return session.exec(query).first() is not None
 
 
 def describe_step(session: Session, step: DatasetEdit) -> str:

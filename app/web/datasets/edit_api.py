@@ -1,0 +1,210 @@
+"""REST: bulk edits of a dataset, with their preview and undo."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.registry.datasets import service
+from app.registry.datasets.captions import MAX_CHARACTERS
+from app.registry.datasets.edits.actions import MAX_REPEATS, Edit, EditAction
+from app.registry.datasets.edits.applying import apply_edit
+from app.registry.datasets.edits.plan import EditOutcome, LeftOut, plan_edit
+from app.registry.datasets.edits.selection import MAX_SELECTED, Selection, read_seen
+from app.registry.datasets.edits.steps import Step, list_steps, undo_edit
+from app.registry.datasets.filters import ImageFilter
+from app.registry.datasets.models import CaptionKind
+from app.registry.db import MAX_ID
+from app.web.problems import problems
+from app.web.state import Id, State
+
+router = APIRouter(tags=["datasets"])
+
+SHOWN = 100  # changes in an answer
+RowId = Annotated[int, Field(ge=1, le=MAX_ID)]
+
+
+class EditIn(BaseModel):
+    """A bulk edit: the images, the action and its settings; those of other actions are ignored."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"action": "add_trigger", "text": "ink", "all": True, "preview": True}]
+        },
+    )
+    action: EditAction = Field(description="What to do with the images.")
+    images: list[RowId] = Field(
+        default_factory=list,
+        max_length=MAX_SELECTED,
+        description="Ids of the images; with `all`, of those to leave out.",
+    )
+    all: bool = Field(False, description="All images that match `filter`.")
+    filter: str = Field(
+        "",
+        max_length=2_000,
+        description="The filter of `all`, as in the address of the page: `show=no_trigger&q=fox`.",
+    )
+    text: str = Field(
+        "",
+        max_length=MAX_CHARACTERS,
+        description="The trigger word, the text to put before or after, the tag or the words to "
+        "remove, or the new caption.",
+    )
+    find: str = Field("", max_length=MAX_CHARACTERS, description="The text to replace.")
+    replacement: str = Field(
+        "",
+        max_length=MAX_CHARACTERS,
+        description=r"What takes its place; with `is_regex`, `\1` and `\g<name>` are groups.",
+    )
+    is_regex: bool = Field(False, description="True if `find` is a regular expression.")
+    match_case: bool = Field(False, description="True if “Fox” is not “fox”.")
+    whole_words: bool = Field(False, description="True if “fox” is not found in “foxglove”.")
+    at_end: bool = Field(False, description="True to add the trigger word at the end.")
+    with_space: bool = Field(False, description="True to join text by a space, not by a comma.")
+    repeats: int = Field(
+        1, description=f"How often one epoch shows the images, 1 to {MAX_REPEATS}."
+    )
+    value: bool = Field(True, description="False takes never flip or set aside back.")
+    dataset_id: RowId | None = Field(None, description="The dataset to move or copy to.")
+    kind: CaptionKind | None = Field(
+        None, description="Only captions of this kind; null: all captions of an image."
+    )
+    preview: bool = Field(False, description="True to see the changes without making them.")
+    seen: str | None = Field(
+        None,
+        max_length=400_000,
+        description="`seen` of a preview: only its images change, and captions that were edited "
+        "since are left out.",
+    )
+
+    def edit(self) -> Edit:
+        """The action with its settings."""
+        names = set(Edit.__dataclass_fields__)
+        return Edit(**{name: getattr(self, name) for name in names})
+
+    def selection(self) -> Selection:
+        """The images."""
+        wanted = ImageFilter.from_query(self.filter)
+        return Selection(frozenset(self.images), self.all, wanted)
+
+
+class ChangeOut(BaseModel):
+    """What changes of one image, or of one of its captions."""
+
+    image_id: int = Field(description="Id of the image.")
+    filename: str = Field(description="Name of the uploaded file.")
+    kind: str = Field(description="Kind of the caption; empty: the first one, or the image itself.")
+    before: dict[str, Any] = Field(description="The fields before.")
+    after: dict[str, Any] = Field(description="The fields after.")
+
+
+class LeftOutOut(BaseModel):
+    """An image that an edit leaves as it is."""
+
+    filename: str = Field(description="Name of the uploaded file.")
+    reason: str = Field(description="Why, as a sentence.")
+
+
+class EditOut(BaseModel):
+    """What an edit did, or would do."""
+
+    id: int | None = Field(description="Id of the step to undo; null: nothing was changed.")
+    changed: int = Field(description="Number of changed captions, or images.")
+    unchanged: int = Field(description="Number of captions or images that stay as they are.")
+    left_out: list[LeftOutOut] = Field(description="The images that were left out.")
+    changes: list[ChangeOut] = Field(description=f"Of a preview, the first {SHOWN} changes.")
+    seen: str | None = Field(description="Of a preview: send it back to apply exactly that.")
+
+
+class StepOut(BaseModel):
+    """A bulk edit that was made."""
+
+    id: int = Field(description="Id of the step.")
+    action: EditAction = Field(description="What was done.")
+    settings: dict[str, Any] = Field(description="Its settings that are not the default.")
+    sentence: str = Field(description="The same as a sentence.")
+    changed: int = Field(description="Number of changed captions, or images.")
+    created_at: datetime = Field(description="When it was made.")
+    undone_at: datetime | None = Field(description="When it was undone.")
+    can_undo: bool = Field(description="True if it can be undone.")
+
+
+@router.post("/datasets/{dataset_id}/edits")
+def edit_images(dataset_id: Id, body: EditIn, state: State) -> EditOut:
+    """Change many images at once, as one step that can be undone.
+
+    Captions that would be too long, and with `seen` those that were edited meanwhile, are left
+    out and named. A regular expression has 3 seconds for all captions together.
+    """
+    seen = read_seen(body.seen) if body.seen else None
+    if not body.preview:
+        outcome = apply_edit(state.database, dataset_id, body.edit(), body.selection(), seen=seen)
+        return _outcome_out(outcome)
+    with state.database.read() as session:
+        dataset = service.get_dataset(session, dataset_id)
+        plan = plan_edit(session, dataset, body.edit(), body.selection(), seen=seen)
+    return EditOut(
+        id=None,
+        changed=plan.changed,
+        unchanged=plan.unchanged,
+        left_out=_left_out(plan.left_out),
+        changes=[
+            ChangeOut(
+                image_id=change.image.id,
+                filename=change.image.filename,
+                kind=change.kind,
+                before=change.before,
+                after=change.after,
+            )
+            for change in plan.changes[:SHOWN]
+        ],
+        seen=plan.seen.token(),
+    )
+
+
+@router.get("/datasets/{dataset_id}/edits")
+def list_dataset_edits(
+    dataset_id: Id,
+    state: State,
+    limit: Annotated[int, Query(ge=1, le=200, description="Number of steps.")] = 20,
+) -> list[StepOut]:
+    """List the last bulk edits of a dataset, newest first."""
+    with state.database.read() as session:
+        service.get_dataset(session, dataset_id)
+        return [_step_out(step) for step in list_steps(session, dataset_id, limit=limit)]
+
+
+@router.post(
+    "/datasets/{dataset_id}/edits/{edit_id}/undo",
+    responses=problems({409: "It was undone already, or is too old."}),
+)
+def undo_dataset_edit(dataset_id: Id, edit_id: Id, state: State) -> EditOut:
+    """Undo a bulk edit.
+
+    What was changed or deleted since stays as it is and is named.
+    """
+    with state.database.write() as session:
+        return _outcome_out(undo_edit(session, dataset_id, edit_id))
+
+
+def _outcome_out(outcome: EditOutcome) -> EditOut:
+    return EditOut(
+        id=outcome.step.key if outcome.step else None,
+        changed=outcome.changed,
+        unchanged=outcome.unchanged,
+        left_out=_left_out(outcome.left_out),
+        changes=[],
+        seen=None,
+    )
+
+
+def _left_out(rows: list[LeftOut]) -> list[LeftOutOut]:
+    return [LeftOutOut(filename=row.filename, reason=row.reason) for row in rows]
+
+
+def _step_out(step: Step) -> StepOut:
+    return StepOut.model_validate(step, from_attributes=True)

@@ -1,0 +1,159 @@
+"""Bulk edits in forms and addresses: which images, what to do, and what the preview showed."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from starlette.datastructures import ImmutableMultiDict
+
+from app.registry.datasets.edits.actions import Edit, EditAction
+from app.registry.datasets.edits.selection import Seen, Selection, read_ids, read_seen
+from app.registry.datasets.filters import ImageFilter
+from app.registry.datasets.models import CaptionKind
+from app.registry.errors import InvalidInput
+
+Sent = ImmutableMultiDict[str, Any]
+
+
+@dataclass(frozen=True)
+class Choice:
+    """An action as the page offers it. `fields` are the settings that its form asks for."""
+
+    key: str
+    label: str
+    action: EditAction
+    fields: tuple[str, ...] = ()
+    value: bool = True
+
+
+CHOICES = (
+    Choice("add_trigger", "Add trigger word", EditAction.ADD_TRIGGER, ("text", "at_end")),
+    Choice(
+        "replace",
+        "Find and replace",
+        EditAction.REPLACE,
+        ("find", "replacement", "is_regex", "match_case", "whole_words"),
+    ),
+    Choice("remove_words", "Remove words", EditAction.REMOVE_WORDS, ("text",)),
+    Choice("remove_tag", "Remove a tag", EditAction.REMOVE_TAG, ("text",)),
+    Choice("prepend", "Put text before", EditAction.PREPEND, ("text", "with_space")),
+    Choice("append", "Put text after", EditAction.APPEND, ("text", "with_space")),
+    Choice("write", "Replace the whole caption", EditAction.WRITE, ("text",)),
+    Choice("repeats", "Repeats", EditAction.REPEATS, ("repeats",)),
+    Choice("never_flip", "Never flip", EditAction.NEVER_FLIP),
+    Choice("may_flip", "Allow flips", EditAction.NEVER_FLIP, value=False),
+    Choice("set_aside", "Set aside", EditAction.SET_ASIDE),
+    Choice("bring_back", "Bring back", EditAction.SET_ASIDE, value=False),
+    Choice("copy", "Copy to a dataset", EditAction.COPY, ("dataset_id",)),
+    Choice("move", "Move to a dataset", EditAction.MOVE, ("dataset_id",)),
+    Choice("delete", "Delete", EditAction.DELETE),
+)
+CHOICE = {choice.key: choice for choice in CHOICES}
+ON_THE_BAR = 3  # the first ones; the others are in its menu
+
+
+@dataclass(frozen=True)
+class EditForm:
+    """A bulk edit as it was sent.
+
+    `seen` is None before a preview, `shown` are the images on the page. `is_new`: the form is
+    opened, nobody has typed into it yet.
+    """
+
+    choice: Choice
+    edit: Edit
+    selection: Selection
+    filter_query: str = ""
+    seen: Seen | None = None
+    shown: frozenset[int] = frozenset()
+    page: int = 1
+    is_new: bool = False
+
+
+def read_edit_form(sent: Sent) -> EditForm:
+    """The edit in a form. Raises InvalidInput for an action or a selection that is none.
+
+    `open` is the action of a button that opens its form; settings of another one are ignored.
+    """
+    opened = _text(sent, "open")
+    choice = CHOICE.get(opened or _text(sent, "do"))
+    if choice is None:
+        raise InvalidInput("Choose what to do with the images.", fields={"do": "Unknown."})
+    seen, filter_query = _text(sent, "seen"), _text(sent, "filter")
+    images = read_ids(_text(sent, "images")) | read_ids(" ".join(_texts(sent, "image")))
+    return EditForm(
+        choice,
+        _read_edit(ImmutableMultiDict() if opened else sent, choice),
+        Selection(images, bool(_text(sent, "all")), ImageFilter.from_query(filter_query)),
+        filter_query,
+        read_seen(seen) if seen and not opened else None,
+        _shown(sent),
+        _number(sent, "page", 1),
+        bool(opened),
+    )
+
+
+def asked_selection(asked: Sent) -> Selection:
+    """The selection that an address asks for: all that match its filter, or nothing."""
+    if _text(asked, "select") != "all":
+        return Selection()
+    wanted, _ = ImageFilter.parse(asked.multi_items())
+    return Selection(all_matching=True, wanted=wanted)
+
+
+def asked_edit(asked: Sent) -> EditForm | None:
+    """The form that an address asks for by `edit`, an action, and its settings; None: no form.
+
+    Without `images`, it is for all images that match the filter.
+    """
+    choice = CHOICE.get(_text(asked, "edit"))
+    if choice is None:
+        return None
+    wanted, _ = ImageFilter.parse(asked.multi_items())
+    try:
+        images = read_ids(_text(asked, "images"))
+    except InvalidInput:
+        images = frozenset()
+    selection = Selection(images, all_matching=not images, wanted=wanted)
+    return EditForm(choice, _read_edit(asked, choice), selection, wanted.query, is_new=True)
+
+
+def _read_edit(sent: Sent, choice: Choice) -> Edit:
+    kind, dataset_id = _text(sent, "kind"), _number(sent, "dataset_id", 0)
+    return Edit(
+        choice.action,
+        text=_text(sent, "text"),
+        find=_text(sent, "find"),
+        replacement=_text(sent, "replacement"),
+        is_regex=bool(_text(sent, "is_regex")),
+        match_case=bool(_text(sent, "match_case")),
+        whole_words=bool(_text(sent, "whole_words")),
+        at_end=_text(sent, "at_end") == "1",
+        with_space=_text(sent, "with_space") == "1",
+        repeats=_number(sent, "repeats", 0 if "repeats" in sent else 2),
+        value=choice.value,
+        dataset_id=dataset_id or None,
+        kind=CaptionKind(kind) if kind in set(CaptionKind) else None,
+    )
+
+
+def _shown(sent: Sent) -> frozenset[int]:
+    with contextlib.suppress(InvalidInput):
+        return read_ids(_text(sent, "shown"))
+    return frozenset()
+
+
+def _texts(sent: Sent, name: str) -> Iterable[str]:
+    return (value for value in sent.getlist(name) if isinstance(value, str))
+
+
+def _text(sent: Sent, name: str) -> str:
+    return next(iter(_texts(sent, name)), "")
+
+
+def _number(sent: Sent, name: str, default: int) -> int:
+    text = _text(sent, name)
+    return int(text) if text.isascii() and text.isdigit() and len(text) < 10 else default

@@ -1,0 +1,165 @@
+"""Bulk edits on the page of a dataset: preview, apply, undo; as forms, and as htmx requests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from fastapi import APIRouter, Request
+from starlette.datastructures import FormData, ImmutableMultiDict
+from starlette.responses import Response
+
+from app.registry.datasets import service
+from app.registry.datasets.edits.applying import apply_edit
+from app.registry.datasets.edits.plan import EditOutcome
+from app.registry.datasets.edits.selection import live_images, read_ids
+from app.registry.datasets.edits.steps import Step, describe_step, list_steps, undo_edit
+from app.registry.datasets.filters import Show
+from app.registry.datasets.models import Dataset, Image
+from app.registry.datasets.service import DatasetSummary
+from app.registry.errors import InvalidInput
+from app.registry.state import AppState
+from app.web import templates
+from app.web.datasets.edit_forms import EditForm, read_edit_form
+from app.web.datasets.edit_view import EditPanel, edit_panel
+from app.web.datasets.page_view import dataset_page, redirect_to
+from app.web.forms import SentForm
+from app.web.state import Id, Slug, State
+
+router = APIRouter(include_in_schema=False)
+
+NAMED = 3  # images that were left out, in a message
+
+
+@dataclass(frozen=True)
+class PanelFragment:
+    """The form of a bulk edit with its preview."""
+
+    dataset: Dataset
+    panel: EditPanel
+
+
+@dataclass(frozen=True)
+class AppliedFragment:
+    """What a bulk edit or its undo changed on the page: tiles, counts, steps, and a message."""
+
+    dataset: Dataset
+    summary: DatasetSummary
+    images: list[Image]
+    gone: list[int]
+    steps: list[Step]
+    sentence: str
+    undo: int | None
+    show: str = "all"
+    conflict: None = None
+
+
+@router.post("/datasets/{slug}/edits/preview")
+def preview(request: Request, state: State, slug: Slug, sent: SentForm) -> Response:
+    """Show every change of an edit before it happens."""
+    with state.database.read() as session:
+        dataset = service.dataset_by_slug(session, slug)
+        form = _read(sent)
+        if not templates.wants_fragment(request):
+            return _page_with(request, state, slug, form)
+        panel = edit_panel(session, dataset, form)
+    return _panel(dataset, panel)
+
+
+@router.post("/datasets/{slug}/edits")
+def apply(request: Request, state: State, slug: Slug, sent: SentForm) -> Response:
+    """Carry out an edit as previewed; a message then offers to undo it."""
+    with state.database.read() as session:
+        dataset = service.dataset_by_slug(session, slug)
+    form = _read(sent)
+    try:
+        outcome = apply_edit(state.database, dataset.key, form.edit, form.selection, seen=form.seen)
+    except InvalidInput:
+        if not templates.wants_fragment(request):
+            return _page_with(request, state, slug, form)
+        with state.database.read() as session:
+            return _panel(dataset, edit_panel(session, dataset, form))
+    sentence = _sentence(state, outcome)
+    if templates.wants_fragment(request):
+        return _applied(state, dataset, outcome, form.shown, sentence)
+    if outcome.step is None or outcome.left_out:
+        answer = templates.redirect_with_notice(f"/datasets/{slug}", sentence)
+    else:
+        answer = redirect_to(dataset)
+    if outcome.step is not None:
+        values = {"edited": outcome.step.key}
+        answer.headers["location"] = f"/datasets/{slug}?{urlencode(values)}"
+    return answer
+
+
+@router.post("/datasets/{slug}/edits/{edit_id}/undo")
+def undo(request: Request, state: State, slug: Slug, edit_id: Id, sent: SentForm) -> Response:
+    """Undo an edit."""
+    with state.database.write() as session:
+        dataset = service.dataset_by_slug(session, slug)
+        outcome = undo_edit(session, dataset.key, edit_id)
+    sentence = _sentence(state, outcome, undone=True)
+    if not templates.wants_fragment(request):
+        return templates.redirect_with_notice(f"/datasets/{slug}", sentence)
+    shown = read_ids(str(sent.get("shown", "")))
+    return _applied(state, dataset, outcome, shown, sentence, is_undo=True)
+
+
+def _read(sent: FormData) -> EditForm:
+    return read_edit_form(ImmutableMultiDict(sent.multi_items()))
+
+
+def _page_with(request: Request, state: AppState, slug: str, form: EditForm) -> Response:
+    """The whole page with the form of the edit, for browsers without scripts."""
+    wanted = form.selection.wanted
+    show = "uncaptioned" if Show.UNCAPTIONED in wanted.show else "all"
+    return dataset_page(request, state, slug, show=show, q=wanted.q, edit=form)
+
+
+def _panel(dataset: Dataset, panel: EditPanel) -> Response:
+    status = 422 if panel.preview.errors else 200
+    context = PanelFragment(dataset, panel)
+    return templates.render_fragment("datasets/edits/_panel.html", context, status=status)
+
+
+def _sentence(state: AppState, outcome: EditOutcome, *, undone: bool = False) -> str:
+    """What happened, and what was left out, in a message."""
+    said = "Nothing changed"
+    if outcome.step is not None and (outcome.changed or not undone):
+        with state.database.read() as session:
+            said = describe_step(session, outcome.step)
+        said = f"Undone: {said[:1].lower()}{said[1:]}" if undone else said
+    named = "; ".join(
+        f"{row.filename}: {row.reason.rstrip('.')}" for row in outcome.left_out[:NAMED]
+    )
+    more = len(outcome.left_out) - NAMED
+    rest = f"; and {more:,} more" if more > 0 else ""
+    return f"{said}. {len(outcome.left_out):,} left out. {named}{rest}." if named else f"{said}."
+
+
+def _applied(
+    state: AppState,
+    dataset: Dataset,
+    outcome: EditOutcome,
+    shown: frozenset[int],
+    sentence: str,
+    *,
+    is_undo: bool = False,
+) -> Response:
+    """The parts of the page that an edit changed, among the images that it shows."""
+    changed = sorted(outcome.changed_images & shown)
+    with state.database.read() as session:
+        images = live_images(session, dataset.key, changed)
+        here = {image.key for image in images}
+        context = AppliedFragment(
+            dataset=dataset,
+            summary=service.summary(session, dataset),
+            images=images,
+            gone=[image_id for image_id in changed if image_id not in here],
+            steps=list_steps(session, dataset.key, to_undo=True),
+            sentence=sentence,
+            undo=outcome.step.key if outcome.step is not None and not is_undo else None,
+        )
+    answer = templates.render_fragment("datasets/edits/_applied.html", context)
+    answer.headers["hx-trigger"] = "captions-changed"
+    return answer

@@ -1,0 +1,182 @@
+"""What the page of a dataset shows of bulk edits: the bar, the preview, the steps to undo."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field, replace
+
+from app.registry.datasets.choices import DatasetChoice, dataset_choices
+from app.registry.datasets.edits.actions import Edit, EditAction
+from app.registry.datasets.edits.differences import Piece, differences
+from app.registry.datasets.edits.plan import Change, EditPlan, LeftOut, plan_edit
+from app.registry.datasets.edits.selection import SelectedImage, Selection
+from app.registry.datasets.edits.steps import Step, has_several_captions, list_steps
+from app.registry.datasets.filters import ALL_IMAGES, ImageFilter
+from app.registry.datasets.image_search import matching_ids
+from app.registry.datasets.models import CaptionKind, Dataset
+from app.registry.db import Session
+from app.registry.errors import InvalidInput
+from app.registry.paging import page_count
+from app.web.datasets.edit_forms import CHOICES, ON_THE_BAR, Choice, EditForm
+
+CHANGES_A_PAGE = 20
+NAMED = 10  # images that are left out and named one by one
+
+
+@dataclass(frozen=True)
+class ChangeRow:
+    """A change in the preview: its image, and the caption word by word, or a sentence."""
+
+    image: SelectedImage
+    kind: str
+    pieces: list[Piece]
+    words: str
+
+
+@dataclass(frozen=True)
+class EditPreview:
+    """A page of the changes of an edit. `says` tells screen readers the same in a sentence."""
+
+    sentence: str = ""
+    says: str = ""
+    total: int = 0
+    unchanged: str = ""
+    rows: list[ChangeRow] = field(default_factory=list)
+    first: int = 1
+    page: int = 1
+    pages: int = 1
+    left_out: list[LeftOut] = field(default_factory=list)
+    left_out_more: int = 0
+    seen: str = ""
+    errors: dict[str, str] = field(default_factory=dict)
+    waits_for: str = ""
+
+
+@dataclass(frozen=True)
+class EditPanel:
+    """The form of an edit with its preview."""
+
+    choice: Choice
+    edit: Edit
+    preview: EditPreview
+    datasets: list[DatasetChoice]
+    kinds: list[CaptionKind]
+
+
+@dataclass(frozen=True)
+class BulkBar:
+    """The bar above the images: the actions, and which images are selected."""
+
+    choices: tuple[Choice, ...]
+    more: tuple[Choice, ...]
+    matching: int
+    filter_query: str
+    selection: Selection
+    panel: EditPanel | None
+    steps: list[Step]
+
+    @property
+    def selected(self) -> int:
+        """Number of selected images."""
+        chosen = len(self.selection.image_ids)
+        return max(0, self.matching - chosen) if self.selection.all_matching else chosen
+
+    def is_selected(self, image_id: int) -> bool:
+        """True if the image is selected."""
+        return self.selection.all_matching != (image_id in self.selection.image_ids)
+
+
+NOTHING = Selection()
+
+
+def bulk_bar(
+    session: Session,
+    dataset: Dataset,
+    wanted: ImageFilter = ALL_IMAGES,
+    *,
+    form: EditForm | None = None,
+    selection: Selection = NOTHING,
+) -> BulkBar:
+    """The bar for a filter, with the form and the preview of an edit if one is open."""
+    panel = edit_panel(session, dataset, form) if form else None
+    return BulkBar(
+        CHOICES[:ON_THE_BAR],
+        CHOICES[ON_THE_BAR:],
+        len(matching_ids(session, dataset, wanted)),
+        form.filter_query if form else wanted.query,
+        form.selection if form else selection,
+        panel,
+        list_steps(session, dataset.key, to_undo=True),
+    )
+
+
+def edit_panel(session: Session, dataset: Dataset, form: EditForm) -> EditPanel:
+    """The form of an edit with a page of its changes, or with what is wrong with it."""
+    others = [choice for choice in dataset_choices(session) if choice.id != dataset.key]
+    edit = form.edit
+    if "dataset_id" in form.choice.fields and edit.dataset_id is None and others:
+        edit = replace(edit, dataset_id=others[0].id)
+    if form.is_new and edit.action is EditAction.ADD_TRIGGER and not edit.text:
+        edit = replace(edit, text=dataset.trigger_word or "")
+    return EditPanel(
+        form.choice,
+        edit,
+        _preview(session, dataset, replace(form, edit=edit)),
+        others if "dataset_id" in form.choice.fields else [],
+        list(CaptionKind)
+        if edit.changes_captions and has_several_captions(session, dataset.key)
+        else [],
+    )
+
+
+def _preview(session: Session, dataset: Dataset, form: EditForm) -> EditPreview:
+    if waits_for := _waits_for(form.edit, form.choice):
+        return EditPreview(waits_for=waits_for)
+    try:
+        plan = plan_edit(session, dataset, form.edit, form.selection)
+    except InvalidInput as error:
+        fields = error.fields or {"": error.detail}
+        return EditPreview(errors=fields, says=" ".join(fields.values()))
+    return preview_of(plan, form.page)
+
+
+def _waits_for(edit: Edit, choice: Choice) -> str:
+    """What has to be typed before there is anything to show; "" if there is."""
+    if "text" in choice.fields and not edit.text.strip() and choice.key != "write":
+        return "Enter the text, and every change is shown here."
+    if "find" in choice.fields and not edit.find:
+        return "Enter the text to find, and every change is shown here."
+    return ""
+
+
+def preview_of(plan: EditPlan, page: int = 1) -> EditPreview:
+    """A page of the changes of a plan."""
+    pages = page_count(plan.changed, CHANGES_A_PAGE)
+    page = max(1, min(page, pages))
+    first = (page - 1) * CHANGES_A_PAGE
+    stay = "stays" if plan.unchanged == 1 else "stay"
+    unchanged = f"{plan.unchanged:,} {stay} as {'it is' if plan.unchanged == 1 else 'they are'}."
+    left_out = f"{len(plan.left_out):,} left out." if plan.left_out else ""
+    says = (f"{plan.sentence}.", unchanged if plan.unchanged else "", left_out)
+    return EditPreview(
+        plan.sentence,
+        " ".join(part for part in says if part),
+        plan.changed,
+        unchanged if plan.unchanged else "",
+        [_row(change) for change in plan.changes[first : first + CHANGES_A_PAGE]],
+        first + 1,
+        page,
+        pages,
+        plan.left_out[:NAMED],
+        max(0, len(plan.left_out) - NAMED),
+        plan.seen.token(),
+    )
+
+
+def _row(change: Change) -> ChangeRow:
+    if "caption" in change.after:
+        pieces = differences(change.before["caption"], change.after["caption"])
+        return ChangeRow(change.image, change.kind, pieces, "")
+    words = change.image.filename
+    if "repeats" in change.after:
+        words += f": {change.before['repeats']} → {change.after['repeats']} repeats"
+    return ChangeRow(change.image, "", [], words)

@@ -1,0 +1,160 @@
+"""Bulk edits on the page of a dataset: as plain forms, and as the requests of htmx."""
+
+from __future__ import annotations
+
+import re
+
+import pytest
+from fastapi.testclient import TestClient
+
+from app.registry.datasets import service
+from app.registry.datasets.intake import NewImage
+from app.registry.datasets.models import Image
+from app.registry.state import AppState
+
+HTML = {"accept": "text/html"}
+PART = {"hx-request": "true"}
+SET = "/datasets/ink"
+
+
+@pytest.fixture
+def ids(state: AppState) -> list[int]:
+    """The images of a dataset of 25, the first without a caption."""
+    with state.database.write() as session:
+        dataset = service.create_dataset(session, "Ink", trigger_word="ink")
+        new = [
+            NewImage(f"{n}.png", f"{n:064x}", "c" * 64, "e" * 64, 8, 8, 1, f"fox {n}" if n else "")
+            for n in range(25)
+        ]
+        return [row.image.key for row in service.add_images(session, dataset.key, new)]
+
+
+def images(state: AppState) -> list[Image]:
+    with state.database.read() as session:
+        return service.list_images(session, service.dataset_by_slug(session, "ink").key)
+
+
+def field(page: str, name: str) -> str:
+    found = re.search(rf'name="{name}" value="([^"]*)"', page)
+    assert found, name
+    return found[1]
+
+
+def test_without_scripts_boxes_a_preview_and_an_undo_are_forms(
+    client: TestClient, state: AppState, ids: list[int]
+) -> None:
+    chosen = {"image": [str(ids[0]), str(ids[1])], "filter": "", "all": ""}
+    page = client.post(
+        f"{SET}/edits/preview", data=chosen | {"open": "add_trigger"}, headers=HTML
+    ).text
+    assert "Changes 2 captions" in page
+    assert re.search(r"<ins>ink, </ins>fox 1", page)
+    assert page.count(" checked>") == 2
+    sent = chosen | {"do": "add_trigger", "text": "ink", "seen": field(page, "seen")}
+    answer = client.post(f"{SET}/edits", data=sent, headers=HTML)
+    assert "Added “ink” to 2 captions." in answer.text
+    assert [image.caption for image in images(state)[:3]] == ["ink", "ink, fox 1", "fox 2"]
+    (address,) = set(re.findall(rf'action="({SET}/edits/\d+/undo)"', answer.text))
+    undone = client.post(address, headers=HTML)
+    assert "Undone: added “ink” to 2 captions." in undone.text
+    assert images(state)[1].caption == "fox 1"
+    again = client.post(address, headers=PART)
+    assert (again.status_code, "undone already" in again.text) == (409, True)
+
+
+def test_all_that_match_are_previewed_page_by_page(
+    client: TestClient, state: AppState, ids: list[int]
+) -> None:
+    page = client.get(f"{SET}?q=fox&select=all").text
+    assert "All 24 that match" in page
+    assert "24 selected" in page
+    sent = {"all": "1", "filter": "q=fox", "images": str(ids[3]), "do": "append"}
+    sent |= {"text": "at night", "with_space": "1"}
+    first = client.post(f"{SET}/edits/preview", data=sent, headers=PART).text
+    assert "Changes 23 captions" in first
+    assert "and 3 more" in first
+    assert 'data-says="Changes 23 captions."' in first
+    second = client.post(f"{SET}/edits/preview", data=sent | {"page": "2"}, headers=PART).text
+    assert second.count("<li>") == 3
+    deep = client.get(f"{SET}?edit=remove_words&text=fox").text
+    assert "Changes 24 captions" in deep
+    assert client.get(f"{SET}?edit=add_trigger").text.count("<ins>ink") == 20
+
+
+@pytest.mark.parametrize(
+    ("sent", "words"),
+    [
+        ({"do": "append", "text": "x"}, "Select at least one image."),
+        ({"all": "1", "do": "replace", "find": "(", "is_regex": "true"}, "missing )"),
+        ({"all": "1", "do": "repeats", "repeats": "x"}, "from 1 to 100"),
+        ({"images": "999", "do": "delete"}, "None of the selected images is in this"),
+    ],
+)
+def test_what_is_wrong_is_said_in_the_form_and_nothing_changes(
+    client: TestClient, state: AppState, ids: list[int], sent: dict[str, str], words: str
+) -> None:
+    for address in (f"{SET}/edits/preview", f"{SET}/edits"):
+        answer = client.post(address, data=sent, headers=PART)
+        assert answer.status_code == 422
+        assert words in answer.text
+    assert images(state)[1].caption_version == 1
+    for unknown in ({"do": "explode"}, {"do": "append", "images": "x"}):
+        assert client.post(f"{SET}/edits", data=unknown, headers=PART).status_code == 422
+
+
+def test_what_an_edit_changed_comes_back_for_the_tiles_on_the_page(
+    client: TestClient, state: AppState, ids: list[int]
+) -> None:
+    sent = {"all": "1", "do": "set_aside", "shown": f"{ids[1]}-{ids[2]}"}
+    applied = client.post(f"{SET}/edits", data=sent, headers=PART)
+    assert applied.headers["hx-trigger"] == "captions-changed"
+    assert len(re.findall(r'<li class="tile aside"[^>]*hx-swap-oob="true"', applied.text)) == 2
+    assert "Set aside 25 images." in applied.text
+    gone = client.post(f"{SET}/edits", data=sent | {"do": "delete"}, headers=PART).text
+    assert f'<li id="image-{ids[1]}" hidden hx-swap-oob="true"></li>' in gone
+    assert images(state) == []
+    (address,) = set(re.findall(r'hx-post="([^"]+/undo)" hx-swap="none"><button>Undo', gone))
+    back = client.post(address, data={"shown": f"{ids[1]}"}, headers=PART).text
+    assert f'id="image-{ids[1]}" data-tile hx-swap-oob="true"' in back
+    assert len(images(state)) == 25
+
+
+def test_captions_that_were_edited_meanwhile_are_named_in_the_message(
+    client: TestClient, state: AppState, ids: list[int]
+) -> None:
+    sent = {"images": f"{ids[1]}-{ids[2]}", "do": "add_trigger", "text": "ink"}
+    page = client.post(f"{SET}/edits/preview", data=sent, headers=PART).text
+    with state.database.write() as session:
+        service.caption_image(session, ids[1], "mine")
+    sent["seen"] = field(page, "seen")
+    answer = client.post(f"{SET}/edits", data=sent, headers=HTML)
+    assert "Added “ink” to 1 caption." in answer.text
+    assert "1 left out. 1.png: It was edited meanwhile, to “mine”." in answer.text
+
+
+def test_the_api_previews_applies_lists_and_undoes(
+    client: TestClient, state: AppState, ids: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("app.registry.datasets.edits.find_replace.TIME_LIMIT_SECONDS", 0.1)
+    edits = "/api/v1/datasets/1/edits"
+    body = {"action": "add_trigger", "text": "ink", "images": ids[:2]}
+    preview = client.post(edits, json=body | {"preview": True}).json()
+    assert (preview["id"], preview["changed"]) == (None, 2)
+    assert preview["changes"][1]["after"] == {"caption": "ink, fox 1"}
+    with state.database.write() as session:
+        service.caption_image(session, ids[1], "mine")
+    done = client.post(edits, json=body | {"seen": preview["seen"]}).json()
+    assert (done["changed"], done["left_out"][0]["filename"]) == (1, "1.png")
+    (step,) = client.get(edits).json()
+    assert (step["sentence"], step["can_undo"]) == ("Added “ink” to 1 caption", True)
+    undone = client.post(f"{edits}/{step['id']}/undo")
+    assert (undone.status_code, undone.json()["changed"]) == (200, 1)
+    assert client.post(f"{edits}/{step['id']}/undo").status_code == 409
+    everything = {"action": "replace", "find": "(a+)+$", "is_regex": True, "all": True}
+    with state.database.write() as session:
+        service.caption_image(session, ids[0], "a" * 1_000 + "!")
+    endless = client.post(edits, json=everything)
+    assert endless.status_code == 422
+    assert "takes longer than 0.1 seconds" in endless.json()["detail"]
+    matching = {"action": "set_aside", "all": True, "filter": "q=fox", "images": [ids[24]]}
+    assert client.post(edits, json=matching).json()["changed"] == 22

@@ -1,0 +1,79 @@
+"""Selecting images and editing them in bulk, by keyboard alone."""
+
+from __future__ import annotations
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from app.registry.datasets import service
+from app.registry.datasets.intake import NewImage
+from tests.browser.test_datasets import captions, png
+
+pytestmark = pytest.mark.browser
+
+FOCUSED = "document.activeElement.id"
+
+
+@pytest.fixture
+def dataset(live) -> str:
+    """The address of a dataset with five images."""
+    blob = live.state.store.put_bytes(png(1))
+    with live.database.write() as session:
+        row = service.create_dataset(session, "Boats", trigger_word="ink")
+        new = [
+            NewImage(f"{n}.png", f"{n:064x}", *2 * [blob.sha256], 80, 80, 9, f"boat {n}")
+            for n in range(1, 6)
+        ]
+        service.add_images(session, row.key, new)
+    return f"/datasets/{row.slug}"
+
+
+def press(page: Page, *keys: str) -> None:
+    for key in keys:
+        page.keyboard.press(key)
+
+
+def test_images_are_selected_edited_and_undone_by_keyboard(page: Page, live, dataset: str) -> None:
+    page.goto(dataset)
+    count = page.locator("[data-selected-count]")
+    page.locator("[data-select]").first.focus()
+    press(page, "Space", "ArrowRight", "Shift+ArrowRight")
+    expect(count).to_have_text("3 selected")
+    press(page, "Tab")  # the tiles are one tab stop
+    assert not page.evaluate("document.activeElement.closest('[data-tile]')")
+    page.get_by_role("button", name="Add trigger word").press("Enter")
+    preview = page.locator("#edit-preview")
+    expect(preview).to_contain_text("Changes 3 captions")
+    expect(page.locator("[data-caption-live]")).to_have_text("Changes 3 captions.")
+    expect(page.get_by_label("Trigger word", exact=True).last).to_be_focused()
+    page.keyboard.press("ControlOrMeta+a")
+    page.keyboard.type("chalk")
+    expect(preview.locator("ins").first).to_have_text("chalk, ")
+
+    with live.database.write() as session:  # another tab
+        (first, *_) = service.list_images(session, service.dataset_by_slug(session, "boats").key)
+        service.caption_image(session, first.key, "a red boat")
+    page.get_by_role("button", name="Apply").press("Enter")
+    toast = page.locator("#toasts .toast")
+    expect(toast).to_contain_text("Added “chalk” to 2 captions. 1 left out. 1.png: It was edited")
+    assert captions(live) == ["a red boat", "chalk, boat 2", "chalk, boat 3", "boat 4", "boat 5"]
+    field = page.get_by_role("textbox", name="Caption of 3.png")
+    expect(field).to_have_value("chalk, boat 3")
+    expect(page.locator("[data-select]").nth(2)).to_be_focused()
+    press(page, "Enter")
+    expect(field).to_be_focused()
+    press(page, "Control+ArrowRight", "Escape")
+    expect(page.locator("[data-select]").nth(3)).to_be_focused()
+
+    page.reload()
+    page.get_by_role("button", name="Undo: Added “chalk” to 2 captions").press("Enter")
+    expect(page.locator("#toasts")).to_contain_text("Undone: added “chalk” to 2 captions.")
+    expect(field).to_have_value("boat 3")
+    expect(page.locator("#edit-steps")).to_be_hidden()
+    page.locator("[data-select]").first.focus()
+    press(page, "ControlOrMeta+a")
+    expect(count).to_have_text("5 selected")
+    press(page, "ArrowRight", "Space")
+    expect(count).to_have_text("4 selected")
+    press(page, "Escape")
+    expect(count).to_have_text("")
