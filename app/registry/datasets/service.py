@@ -8,6 +8,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
+from app.registry.datasets.caption_words import has_words
 from app.registry.datasets.caption_writes import BY_HAND, CaptionOrigin, from_file, write_caption
 from app.registry.datasets.captions import CaptionFromFile, CaptionRefused, clean_caption
 from app.registry.datasets.image_pages import image_query
@@ -101,15 +102,17 @@ def _dataset_filters(q: str) -> list[sa.ColumnElement[bool]]:
 
 
 def caption_has_trigger(session: Session, dataset: Dataset) -> bool:
-    """True if a caption contains the trigger word, or if there is no trigger word or image."""
+    """True if a caption has the trigger word as a whole; without trigger word or image, too."""
     if not dataset.trigger_word:
         return True
     images = select(Image.id).where(
-        Image.dataset_id == dataset.key, col(Image.deleted_at).is_(None)
+        Image.dataset_id == dataset.key,
+        col(Image.deleted_at).is_(None),
+        col(Image.set_aside).is_(False),
     )
     if session.exec(images.limit(1)).first() is None:
         return True
-    naming = images.where(col(Image.caption).icontains(dataset.trigger_word, autoescape=True))
+    naming = images.where(has_words(Image.caption, dataset.trigger_word))
     return session.exec(naming.limit(1)).first() is not None
 
 

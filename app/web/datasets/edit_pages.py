@@ -40,6 +40,17 @@ class PanelFragment:
 
 
 @dataclass(frozen=True)
+class MessageFragment:
+    """What a bulk edit did, for a page without the images; `undo`: the id of its step."""
+
+    dataset: Dataset
+    sentence: str
+    undo: int | None
+    undone: int | None
+    is_elsewhere: bool = True
+
+
+@dataclass(frozen=True)
 class AppliedFragment:
     """What a bulk edit or its undo changed on the page: tiles, counts, steps, and a message."""
 
@@ -50,6 +61,7 @@ class AppliedFragment:
     steps: list[Step]
     sentence: str
     undo: int | None
+    is_elsewhere: bool = False
     show: str = "all"
     conflict: None = None
 
@@ -80,6 +92,8 @@ def apply(request: Request, state: State, slug: Slug, sent: SentForm) -> Respons
         with state.database.read() as session:
             return _panel(dataset, edit_panel(session, dataset, form))
     sentence = _sentence(state, outcome)
+    if templates.wants_fragment(request) and "elsewhere" in sent:
+        return _message(dataset, sentence, undo=outcome.step.key if outcome.step else None)
     if templates.wants_fragment(request):
         return _applied(state, dataset, outcome, form.shown, sentence)
     if outcome.step is None or outcome.left_out:
@@ -101,6 +115,8 @@ def undo(request: Request, state: State, slug: Slug, edit_id: Id, sent: SentForm
     sentence = _sentence(state, outcome, undone=True)
     if not templates.wants_fragment(request):
         return templates.redirect_with_notice(f"/datasets/{slug}", sentence)
+    if "elsewhere" in sent:
+        return _message(dataset, sentence, undone=edit_id)
     shown = read_ids(str(sent.get("shown", "")))
     return _applied(state, dataset, outcome, shown, sentence, is_undo=True)
 
@@ -135,6 +151,15 @@ def _sentence(state: AppState, outcome: EditOutcome, *, undone: bool = False) ->
     more = len(outcome.left_out) - NAMED
     rest = f"; and {more:,} more" if more > 0 else ""
     return f"{said}. {len(outcome.left_out):,} left out. {named}{rest}." if named else f"{said}."
+
+
+def _message(
+    dataset: Dataset, sentence: str, *, undo: int | None = None, undone: int | None = None
+) -> Response:
+    context = MessageFragment(dataset, sentence, undo, undone)
+    answer = templates.render_fragment("datasets/edits/_message.html", context)
+    answer.headers["hx-trigger"] = "captions-changed"
+    return answer
 
 
 def _applied(

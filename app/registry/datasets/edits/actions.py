@@ -120,7 +120,7 @@ def check_edit(edit: Edit) -> Edit:
         EditAction.REMOVE_TAG: "Enter the tag to remove.",
         EditAction.REMOVE_WORDS: "Enter the words to remove.",
     }
-    if edit.action in needs and not edit.text.strip():
+    if edit.action in needs and not edit.text.strip(" ,"):
         raise _refuse("text", needs[edit.action])
     if edit.action is EditAction.REMOVE_TAG and "," in edit.text.strip(" ,"):
         raise _refuse("text", "Enter one tag; tags have no comma.")

@@ -63,8 +63,12 @@ def _remove_tag(caption: str, *, tag: str) -> str:
 
 
 def _remove_words(caption: str, *, words: str) -> str:
-    left, found = _words(words.strip(" ,")).subn("", caption)
-    return _without_loose_commas(left) if found else caption
+    """The caption without these words or phrases, which commas separate; long ones go first."""
+    phrases = sorted((part for part in words.split(",") if part.strip()), key=len, reverse=True)
+    left = caption
+    for phrase in phrases:
+        left = _words(phrase).sub("", left)
+    return _without_loose_commas(left) if left != caption else caption
 
 
 def _without_loose_commas(text: str) -> str:

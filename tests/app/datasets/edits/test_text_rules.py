@@ -61,10 +61,12 @@ def test_a_tag_is_removed_where_commas_separate_it(caption: str, expected: str) 
         ("a chalk  drawing of a fox", "a of a fox"),
         ("chalk drawings", "chalk drawings"),
         ("chalk drawing", ""),
+        ("a drawing, in chalk", "a"),
     ],
 )
 def test_words_are_removed_with_their_loose_commas(caption: str, expected: str) -> None:
-    assert after(caption, EditAction.REMOVE_WORDS, text="chalk drawing") == expected
+    words = "in chalk, chalk drawing, drawing"
+    assert after(caption, EditAction.REMOVE_WORDS, text=words) == expected
 
 
 PLAIN: list[tuple[dict[str, object], str]] = [
