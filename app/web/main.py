@@ -45,6 +45,8 @@ from app.web.datasets import api as datasets_api
 from app.web.datasets import checks_api as dataset_checks_api
 from app.web.datasets import edit_api as dataset_edits_api
 from app.web.datasets import pages as datasets_pages
+from app.web.datasets.auto_caption import api as auto_caption_api
+from app.web.datasets.auto_caption import pages as auto_caption_pages
 from app.web.datasets.transfer import api as transfer_api
 from app.web.datasets.transfer import pages as transfer_pages
 from app.web.deletion import api as deletion_api
@@ -147,6 +149,7 @@ def _all_routers() -> Iterator[APIRouter]:
     apis = (
         deletion_api,  # before the others: `deleted` and `deletion` are no ids
         datasets_api,
+        auto_caption_api,
         transfer_api,
         dataset_checks_api,
         dataset_edits_api,
@@ -182,6 +185,7 @@ def _all_routers() -> Iterator[APIRouter]:
         deletion_pages,  # before the others: their addresses would match, too
         deleted_dataset_pages,
         storage_pages,
+        auto_caption_pages,
         datasets_pages,
         transfer_pages,
         base_models_pages,

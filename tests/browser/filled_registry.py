@@ -11,8 +11,10 @@ from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models.embedded import RETIRED
 from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.datasets import service as datasets
+from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
 from app.registry.datasets.models import Image
 from app.registry.db import utcnow
+from app.registry.jobs.caption_kinds import CaptionImagesArgs
 from app.registry.jobs.models import IoJob
 from app.registry.jobs.states import JobStatus
 from app.registry.runs.own_presets import save_run_as_preset
@@ -21,6 +23,7 @@ from tests import fake_workers
 from tests.browser.conftest import Live
 from tests.claims import end_io_job
 from tests.fake_workers import FakeTraining
+from worker.core.captioning.words import CaptionMode, ProviderKind
 
 Ids = dict[str, int | str]
 """Ids of rows by the names that the addresses of page states have for them."""
@@ -56,6 +59,16 @@ def add_datasets(state: AppState, client: httpx.Client) -> Ids:
         images = datasets.list_images(session, boats.key)
         images[1].caption = ""
         session.add(images[1])
+        order = IoJob(
+            kind="caption_images", subject_id=boats.key, status="failed", error="It ended."
+        )
+        order.args = CaptionImagesArgs(provider=ProviderKind.OLLAMA, image_ids=(1, 2)).stored()
+        session.add(order)
+        session.flush()
+        for image, text, note in ((images[0], "a boat", ""), (images[1], "", "It was cut off.")):
+            state_ = ProposalState.FAILED if note else ProposalState.PROPOSED
+            row = {"image_id": image.key, "caption": text, "note": note, "state": state_}
+            session.add(CaptionProposal(job_id=order.key, mode=CaptionMode.REPLACE, **row))
         deleted = images[3].key
         datasets.delete_image(session, deleted)
     old = fake_workers.dataset(state, "Old", pictures=1)

@@ -68,7 +68,7 @@ DATASETS = (
         do(
             see(".opblock"),
             type_into(".operation-filter-input", "cancel"),
-            gone("#operations-tag-datasets"),
+            gone("#operations-tag-server"),
         ),
     ),
     PageState(
@@ -99,6 +99,8 @@ DATASETS = (
     PageState("dataset without images", "/datasets/empty"),
     PageState("findings of a dataset", "/datasets/boats/checks"),
     PageState("findings without images", "/datasets/empty/checks", repeats=True),
+    PageState("captions by a model", "/datasets/boats/captions/auto"),
+    PageState("captions by a model, no image", "/datasets/empty/captions/auto", repeats=True),
     PageState("dataset with a missing file", "/datasets/broken"),
     PageState("dataset, uncaptioned", "/datasets/boats?show=uncaptioned", repeats=True),
     PageState("dataset, nothing found", "/datasets/boats?q=zzz", repeats=True),

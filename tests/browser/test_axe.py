@@ -27,6 +27,8 @@ NO_PAGES = {
     "/datasets/{slug}/checks/brief",
     "/datasets/{slug}/checks/panel",
     "/datasets/{slug}/export",
+    "/datasets/{slug}/captions/auto/previews/{job_id}",
+    "/datasets/{slug}/captions/auto/results",
     "/datasets/{slug}/tiles",
     "/datasets/{slug}/versions/{version_id}/export",
     "/example/{style}/{name}.webp",

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 from sqlmodel.sql.expression import SelectOfScalar
 
@@ -12,9 +13,11 @@ from app.registry.config import Settings
 from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
 from app.registry.datasets.auto_caption.providers import CaptionRequest, check_request
 from app.registry.datasets.models import Dataset, Image
+from app.registry.db import in_chunks
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.jobs.caption_kinds import (
+    CaptionArgs,
     CaptionImagesArgs,
     CaptionImagesResult,
     PreviewCaptionArgs,
@@ -125,6 +128,36 @@ def _choose_images(
     return chosen
 
 
+@dataclass(frozen=True)
+class ChosenImages:
+    """The images that an order would be for: how many, how many of them without a caption, and
+    the first ones, those without a caption first."""
+
+    total: int
+    empty: int
+    first: list[Image]
+
+
+def chosen_images(
+    session: Session, dataset_id: int, image_ids: Sequence[int] | None, *, first: int
+) -> ChosenImages:
+    """The images of a dataset with these ids, or all; `first` of them as rows."""
+    is_empty = col(Image.caption) == ""
+    total = empty = 0
+    rows: list[Image] = []
+    for chunk in [None] if image_ids is None else in_chunks(image_ids):
+        here = [col(Image.dataset_id) == dataset_id, col(Image.deleted_at).is_(None)]
+        if chunk is not None:
+            here.append(col(Image.id).in_(chunk))
+        counted = select(func.count(), func.count(sa.case((is_empty, 1)))).select_from(Image)
+        found, without = session.exec(counted.where(*here)).one()
+        total, empty = total + found, empty + without
+        ordered = select(Image).where(*here).order_by(is_empty.desc(), col(Image.id))
+        rows += session.exec(ordered.limit(first))
+    rows.sort(key=lambda image: bool(image.caption))
+    return ChosenImages(total, empty, rows[:first])
+
+
 def order_preview(
     session: Session, dataset: Dataset, image_id: int, request: CaptionRequest, settings: Settings
 ) -> IoJob:
@@ -201,9 +234,17 @@ def continue_order(session: Session, dataset: Dataset, job_id: int, settings: Se
     if not left:
         raise Conflict(f"This order is complete: {plural(found.total, 'image')}.")
     args = found.args
-    request = CaptionRequest(args.provider, args.address, args.model, args.prompt, args.do_not_name)
+    request = request_of(args)
     return order_captions(
         session, dataset, request, settings, image_ids=left, mode=args.mode, write=args.write
+    )
+
+
+def request_of(args: CaptionArgs) -> CaptionRequest:
+    """What a person asked for, from the arguments of a job."""
+    return CaptionRequest(
+        **args.model_dump(include={"provider", "address", "model", "model_id", "prompt"}),
+        do_not_name=args.do_not_name,
     )
 
 

@@ -52,6 +52,12 @@ class Provider:
     address: str = ""
     model: str = ""
     can_move: bool = False
+    model_id: int | None = None
+
+    @property
+    def value(self) -> str:
+        """What stands for it in forms and addresses, such as `ollama` or `local-3`."""
+        return self.kind if self.model_id is None else f"{self.kind}-{self.model_id}"
 
     @property
     def takes_prompt(self) -> bool:
@@ -66,6 +72,7 @@ class CaptionRequest:
     provider: ProviderKind
     address: str = ""
     model: str = ""
+    model_id: int | None = None
     prompt: str = DEFAULT_PROMPT
     do_not_name: Sequence[str] = field(default=())
 
@@ -114,6 +121,7 @@ def check_request(settings: Settings, request: CaptionRequest) -> CaptionArgs:
         provider=kind,
         address=address,
         model=model,
+        model_id=request.model_id,
         prompt=prompt,
         do_not_name=tuple(request.do_not_name),
     )

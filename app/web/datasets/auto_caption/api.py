@@ -1,0 +1,363 @@
+"""REST: captions of a dataset by models: providers, previews, orders and their proposals."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, ConfigDict, Field
+
+from app.registry.datasets import service
+from app.registry.datasets.auto_caption import orders, proposals
+from app.registry.datasets.auto_caption.models import ProposalState
+from app.registry.datasets.auto_caption.orders import OrderProgress
+from app.registry.datasets.auto_caption.proposals import ProposedChange
+from app.registry.datasets.auto_caption.providers import (
+    CaptionRequest,
+    Provider,
+    default_words,
+)
+from app.registry.datasets.models import Dataset
+from app.registry.db import MAX_ID
+from app.registry.jobs.caption_kinds import PreviewCaptionArgs, PreviewCaptionResult
+from app.registry.jobs.models import IoJob
+from app.web.datasets.auto_caption.view import providers_of
+from app.web.problems import problems
+from app.web.state import Id, State
+from worker.core.captioning.interface import DEFAULT_PROMPT
+from worker.core.captioning.words import CaptionMode, ProviderKind
+
+router = APIRouter(tags=["datasets"])
+
+MAX_IDS = 20_000
+Key = Annotated[int, Field(ge=1, le=MAX_ID)]
+Word = Annotated[str, Field(max_length=1_000)]
+
+
+class ProviderOut(BaseModel):
+    """A provider of captions."""
+
+    provider: ProviderKind = Field(description="builtin, ollama, openai or local.")
+    model_id: int | None = Field(description="The local model; null for the others.")
+    name: str = Field(description="Its name.")
+    takes_prompt: bool = Field(description="Whether it follows a prompt.")
+    address: str = Field(description="The configured address of its server; empty: none.")
+    model: str = Field(description="The configured model of its server; empty: none.")
+    problem: str = Field(description="Why it cannot be used now, as a sentence; empty: it can.")
+
+
+class ProvidersOut(BaseModel):
+    """Who can write captions here, and what is asked unless a request says otherwise."""
+
+    providers: list[ProviderOut] = Field(description="The providers.")
+    prompt: str = Field(description="The prompt.")
+    do_not_name: list[str] = Field(description="Words that are taken out of every caption.")
+
+
+class AskIn(BaseModel):
+    """What a provider is asked."""
+
+    model_config = ConfigDict(extra="forbid")
+    provider: ProviderKind = Field(
+        ProviderKind.BUILTIN, description="Who writes the captions: `builtin` needs nothing."
+    )
+    address: str = Field(
+        "", max_length=1_000, description="Address of the server; empty: the configured one."
+    )
+    model: str = Field(
+        "", max_length=1_000, description="Model of the server; empty: the configured one."
+    )
+    model_id: Key | None = Field(None, description="Id of a local model, for `local`.")
+    prompt: str = Field(
+        DEFAULT_PROMPT, max_length=10_000, description="What captions should describe."
+    )
+    do_not_name: list[Word] | None = Field(
+        None,
+        max_length=1_000,
+        description="Words taken out of every caption; absent: the trigger word and words for "
+        "styles.",
+    )
+
+    def request(self, dataset: Dataset) -> CaptionRequest:
+        """What the registry is asked for."""
+        values = self.model_dump(include={"provider", "address", "model", "model_id", "prompt"})
+        words = self.do_not_name
+        given = default_words(dataset) if words is None else [w for w in words if w.strip()]
+        return CaptionRequest(**values, do_not_name=tuple(given))
+
+
+class PreviewIn(AskIn):
+    """One image to try a provider on."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"image_id": 1, "provider": "builtin"}]},
+    )
+    image_id: Key = Field(description="Id of the image.")
+
+
+class PreviewOut(BaseModel):
+    """The caption of one image; nothing is changed."""
+
+    id: int = Field(description="Id of the preview.")
+    image_id: int = Field(description="Id of the image.")
+    status: str = Field(description="queued, running, succeeded, failed or canceled.")
+    caption: str = Field(description="The caption; empty while it is being written, or if none.")
+    note: str = Field(description="Why there is no caption, as a sentence.")
+    removed: list[str] = Field(description="Words that were taken out of the caption.")
+    provider: str = Field(description="Who wrote it, such as `Ollama llava`.")
+
+
+class OrderIn(AskIn):
+    """Captions of a dataset."""
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={"examples": [{"provider": "builtin", "mode": "fill", "write": True}]},
+    )
+    image_ids: list[Key] | None = Field(
+        None, max_length=MAX_IDS, description="Ids of the images; absent: all of the dataset."
+    )
+    mode: CaptionMode = Field(
+        CaptionMode.FILL,
+        description="`fill`: images without a caption. `append`, `replace`: change captions, which "
+        "are proposals first.",
+    )
+    write: bool = Field(False, description="Write the captions when all are made; for `fill` only.")
+
+
+class OrderOut(BaseModel):
+    """An order of captions, and how far it is."""
+
+    id: int = Field(description="Id of the order.")
+    status: str = Field(description="queued, running, succeeded, failed or canceled.")
+    error: str | None = Field(description="Why it failed, as a sentence.")
+    provider: ProviderKind = Field(description="Who writes the captions.")
+    mode: CaptionMode = Field(description="fill, append or replace.")
+    total: int = Field(description="Number of images.")
+    done: int = Field(description="Number of images looked at.")
+    captioned: int = Field(description="Number of images that got a caption.")
+    empty: int = Field(description="Images without one, because the provider was not sure.")
+    failed: int = Field(description="Images that failed; an order can be continued with them.")
+    written: int | None = Field(description="Captions written at the end; null: none were to be.")
+
+
+class ProposalOut(BaseModel):
+    """A proposed caption."""
+
+    id: int = Field(description="Id of the proposal.")
+    image_id: int = Field(description="Id of the image.")
+    filename: str = Field(description="Name of the image.")
+    before: str = Field(description="The caption now.")
+    after: str = Field(description="The caption once the proposal is applied.")
+    changed_meanwhile: bool = Field(
+        description="True if the caption was changed after the proposal was made. Applying then "
+        "leaves it, and proposes the change against the new caption."
+    )
+    removed: str = Field(description="Words that were taken out of the proposal.")
+    provider: str = Field(description="Who wrote it.")
+
+
+class ChosenIn(BaseModel):
+    """The proposals to decide about."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"ids": [1, 2]}]})
+    ids: list[Key] | None = Field(
+        None, max_length=MAX_IDS, description="Ids of proposals; absent: all of the dataset."
+    )
+
+
+class AppliedOut(BaseModel):
+    """What became of proposals that were to be applied."""
+
+    changed: int = Field(description="Number of captions written.")
+    changed_meanwhile: int = Field(description="Captions left, because they were changed since.")
+    refused: int = Field(description="Captions left, because they would be too long.")
+    edit_id: int | None = Field(description="The step that can be undone; null: nothing changed.")
+
+
+class DiscardedOut(BaseModel):
+    """How many proposals were discarded."""
+
+    discarded: int = Field(description="Number of proposals.")
+
+
+def _provider_out(provider: Provider) -> ProviderOut:
+    return ProviderOut(
+        provider=provider.kind,
+        **{
+            name: getattr(provider, name) for name in ProviderOut.model_fields if name != "provider"
+        },
+    )
+
+
+def preview_out(job: IoJob, result: PreviewCaptionResult) -> PreviewOut:
+    """A preview as the API shows it."""
+    return PreviewOut(
+        id=job.key,
+        image_id=job.arguments(PreviewCaptionArgs).image_id,
+        status=job.status,
+        caption=result.caption,
+        note=job.error or result.note,
+        removed=list(result.removed),
+        provider=result.title,
+    )
+
+
+def order_out(order: OrderProgress) -> OrderOut:
+    """An order as the API shows it."""
+    return OrderOut(
+        id=order.job.key,
+        status=order.job.status,
+        error=order.job.error,
+        provider=order.args.provider,
+        mode=order.args.mode,
+        total=order.total,
+        done=order.done,
+        captioned=order.captioned,
+        empty=order.count(ProposalState.EMPTY),
+        failed=order.count(ProposalState.FAILED),
+        written=order.written,
+    )
+
+
+def _proposal_out(change: ProposedChange) -> ProposalOut:
+    row = change.proposal
+    return ProposalOut(
+        id=row.key,
+        image_id=change.image.key,
+        filename=change.image.filename,
+        before=change.before,
+        after=change.after,
+        changed_meanwhile=change.is_outdated,
+        removed=row.removed,
+        provider=row.source_name,
+    )
+
+
+@router.get("/datasets/{dataset_id}/captions/providers")
+def list_caption_providers(dataset_id: Id, state: State) -> ProvidersOut:
+    """List who can write captions here, with the prompt and the words not to name."""
+    with state.database.read() as session:
+        dataset = service.get_dataset(session, dataset_id)
+        return ProvidersOut(
+            providers=[_provider_out(provider) for provider in providers_of(state)],
+            prompt=DEFAULT_PROMPT,
+            do_not_name=list(default_words(dataset)),
+        )
+
+
+@router.post("/datasets/{dataset_id}/captions/previews", status_code=202)
+def preview_caption(dataset_id: Id, body: PreviewIn, state: State) -> PreviewOut:
+    """Caption one image as an order would, and keep nothing.
+
+    Ask for the preview until its status is `succeeded` or `failed`.
+    """
+    with state.database.write() as session:
+        dataset = service.get_dataset(session, dataset_id)
+        asked = body.request(dataset)
+        job = orders.order_preview(session, dataset, body.image_id, asked, state.settings)
+        return preview_out(job, PreviewCaptionResult())
+
+
+@router.get("/datasets/{dataset_id}/captions/previews/{job_id}")
+def get_caption_preview(dataset_id: Id, job_id: Id, state: State) -> PreviewOut:
+    """Get a preview."""
+    with state.database.read() as session:
+        return preview_out(*orders.preview_of(session, dataset_id, job_id))
+
+
+@router.post(
+    "/datasets/{dataset_id}/captions/orders",
+    status_code=202,
+    responses=problems({409: "Captions of this dataset are being written."}),
+)
+def order_captions(dataset_id: Id, body: OrderIn, state: State) -> OrderOut:
+    """Order captions of images of a dataset.
+
+    They become proposals, which change nothing until they are applied; with `write`, captions of
+    images without one are written at the end, in one step that can be undone.
+    """
+    with state.database.write() as session:
+        dataset = service.get_dataset(session, dataset_id)
+        job = orders.order_captions(
+            session,
+            dataset,
+            body.request(dataset),
+            state.settings,
+            image_ids=body.image_ids,
+            mode=body.mode,
+            write=body.write,
+        )
+        return order_out(orders.progress_of(session, job))
+
+
+@router.get("/datasets/{dataset_id}/captions/orders/{job_id}")
+def get_caption_order(dataset_id: Id, job_id: Id, state: State) -> OrderOut:
+    """Get an order of captions with its progress."""
+    with state.database.read() as session:
+        return order_out(orders.get_order(session, dataset_id, job_id))
+
+
+@router.post(
+    "/datasets/{dataset_id}/captions/orders/{job_id}/cancel",
+    responses=problems({409: "It has ended."}),
+)
+def cancel_caption_order(dataset_id: Id, job_id: Id, state: State) -> OrderOut:
+    """Cancel an order of captions.
+
+    What it has made stays proposed.
+    """
+    with state.database.write() as session:
+        return order_out(orders.cancel_order(session, dataset_id, job_id))
+
+
+@router.post(
+    "/datasets/{dataset_id}/captions/orders/{job_id}/continue",
+    status_code=202,
+    responses=problems({409: "It is at work, or complete."}),
+)
+def continue_caption_order(dataset_id: Id, job_id: Id, state: State) -> OrderOut:
+    """Order the images that an ended order has left, those that failed included."""
+    with state.database.write() as session:
+        dataset = service.get_dataset(session, dataset_id)
+        job = orders.continue_order(session, dataset, job_id, state.settings)
+        return order_out(orders.progress_of(session, job))
+
+
+@router.get("/datasets/{dataset_id}/captions/proposals")
+def list_caption_proposals(
+    dataset_id: Id,
+    state: State,
+    after: Annotated[
+        int, Query(ge=0, le=MAX_ID, description="Only of images with a greater id.")
+    ] = 0,
+    limit: Annotated[int, Query(ge=1, le=1_000, description="At most so many.")] = 100,
+) -> list[ProposalOut]:
+    """List the proposed captions that wait for a decision, by image."""
+    with state.database.read() as session:
+        service.get_dataset(session, dataset_id)
+        found = proposals.list_proposed(session, dataset_id, after=after, limit=limit)
+        return [_proposal_out(change) for change in found]
+
+
+@router.post("/datasets/{dataset_id}/captions/proposals/apply")
+def apply_caption_proposals(dataset_id: Id, body: ChosenIn, state: State) -> AppliedOut:
+    """Write proposed captions, in one step that can be undone."""
+    with state.database.write() as session:
+        service.get_dataset(session, dataset_id)
+        done = proposals.apply_proposals(session, dataset_id, body.ids)
+    return AppliedOut(
+        changed=done.changed,
+        changed_meanwhile=done.changed_meanwhile,
+        refused=done.refused,
+        edit_id=done.edit_id,
+    )
+
+
+@router.post("/datasets/{dataset_id}/captions/proposals/discard")
+def discard_caption_proposals(dataset_id: Id, body: ChosenIn, state: State) -> DiscardedOut:
+    """Discard proposed captions."""
+    with state.database.write() as session:
+        service.get_dataset(session, dataset_id)
+        return DiscardedOut(discarded=proposals.discard_proposals(session, dataset_id, body.ids))

@@ -1,0 +1,207 @@
+"""What the page of automatic captions shows: the form, the order at work, and its proposals."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+from app.registry.datasets import service
+from app.registry.datasets.auto_caption import orders, proposals
+from app.registry.datasets.auto_caption.models import ProposalState
+from app.registry.datasets.auto_caption.orders import ChosenImages, OrderProgress
+from app.registry.datasets.auto_caption.proposals import ProposedChange
+from app.registry.datasets.auto_caption.providers import Provider, list_providers
+from app.registry.datasets.edits.differences import Piece, differences
+from app.registry.datasets.edits.selection import selected_images
+from app.registry.datasets.models import Dataset, Image
+from app.registry.datasets.service import DatasetSummary
+from app.registry.db import Session
+from app.registry.errors import AppError
+from app.registry.jobs.caption_kinds import PreviewCaptionArgs, PreviewCaptionResult
+from app.registry.jobs.models import IoJob
+from app.registry.state import AppState
+from app.web.datasets.auto_caption.forms import CaptionForm
+from worker.core.captioning.words import CaptionMode
+
+A_PAGE = 48  # proposals
+LEFT_EMPTY_SHOWN = 24
+
+
+@dataclass(frozen=True)
+class ShownChange:
+    """A proposed change with its differences as pieces of text."""
+
+    change: ProposedChange
+    pieces: list[Piece]
+
+
+@dataclass(frozen=True)
+class Preview:
+    """The caption of one image, or that it is being written."""
+
+    job: IoJob
+    image: Image
+    result: PreviewCaptionResult
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it waits or runs."""
+        return self.job.state.is_active
+
+
+@dataclass(frozen=True)
+class Results:
+    """The newest order, the proposals that wait for a decision, and the images without a caption.
+
+    `after`: the id after which the shown ones begin; `next`: that of the next page, if any.
+    """
+
+    dataset: Dataset
+    order: OrderProgress | None
+    changes: list[ShownChange]
+    waiting: int
+    after: int
+    next: int | None
+    left_empty: list[ProposedChange]
+
+    @property
+    def can_continue(self) -> bool:
+        """Whether the order ended before all its images were looked at, or some failed."""
+        order = self.order
+        return (
+            order is not None
+            and not order.is_active
+            and (order.done < order.total or bool(order.count(ProposalState.FAILED)))
+        )
+
+
+@dataclass(frozen=True)
+class AutoCaptionPage:
+    """The page: the form with its providers, one image to try it on, and what came of it.
+
+    `chosen`: the number of images that the form is for. `samples`: ids and names of images to try,
+    `sample` is the one that was tried. `applied`: the step to undo.
+    """
+
+    dataset: Dataset
+    summary: DatasetSummary
+    providers: list[Provider]
+    form: CaptionForm
+    chosen: int
+    sample: int | None
+    samples: list[tuple[int, str]]
+    preview: Preview | None
+    results: Results
+    applied: int | None
+    modes: list[tuple[CaptionMode, str, str]] = field(default_factory=list)
+
+
+@dataclass(frozen=True)
+class PreviewFragment:
+    """The preview, which polls while it is being written."""
+
+    dataset: Dataset
+    preview: Preview
+
+
+@dataclass(frozen=True)
+class ResultsFragment:
+    """The order and its proposals, which poll while it is at work."""
+
+    dataset: Dataset
+    results: Results
+
+
+def providers_of(state: AppState) -> list[Provider]:
+    """The providers that this server offers."""
+    return list_providers(state.settings)
+
+
+def make_results(session: Session, dataset: Dataset, *, after: int = 0) -> Results:
+    """The newest order of a dataset, and a page of its proposals."""
+    order = orders.newest_order(session, dataset.key)
+    found: Sequence[ProposedChange] = ()
+    if order is None or not order.is_active:
+        found = proposals.list_proposed(session, dataset.key, after=after, limit=A_PAGE + 1)
+    shown = found[:A_PAGE]
+    left_empty = []
+    if order is not None:
+        left_empty = proposals.list_left_empty(session, order.job.key, limit=LEFT_EMPTY_SHOWN)
+    return Results(
+        dataset=dataset,
+        order=order,
+        changes=[ShownChange(c, differences(c.before, c.after)) for c in shown],
+        waiting=proposals.count_proposed(session, dataset.key),
+        after=after,
+        next=shown[-1].image.key if len(found) > A_PAGE else None,
+        left_empty=left_empty,
+    )
+
+
+def make_preview(session: Session, dataset: Dataset, job_id: int) -> Preview:
+    """A preview of a dataset. Raises NotFound."""
+    job, result = orders.preview_of(session, dataset.key, job_id)
+    image = session.get_one(Image, job.arguments(PreviewCaptionArgs).image_id)
+    return Preview(job, image, result)
+
+
+def make_page(
+    session: Session,
+    state: AppState,
+    dataset: Dataset,
+    form: CaptionForm,
+    *,
+    preview: Preview | None = None,
+    after: int = 0,
+    applied: int | None = None,
+) -> AutoCaptionPage:
+    """The whole page."""
+    summary = service.summary(session, dataset)
+    chosen = orders.chosen_images(
+        session, dataset.key, _image_ids(session, dataset, form), first=A_PAGE
+    )
+    return AutoCaptionPage(
+        dataset=dataset,
+        summary=summary,
+        providers=providers_of(state),
+        form=form,
+        chosen=chosen.total,
+        sample=preview.image.key if preview else None,
+        samples=[(image.key, image.filename) for image in chosen.first],
+        preview=preview,
+        results=make_results(session, dataset, after=after),
+        applied=applied,
+        modes=_modes(chosen),
+    )
+
+
+def _image_ids(session: Session, dataset: Dataset, form: CaptionForm) -> list[int] | None:
+    """The images that the form is for; None: all; none if its selection has none."""
+    try:
+        selection = form.selection
+        if selection is None:
+            return None
+        return [image.id for image in selected_images(session, dataset, selection)]
+    except AppError:
+        return []
+
+
+def _modes(chosen: ChosenImages) -> list[tuple[CaptionMode, str, str]]:
+    """Value, label and hint of each mode."""
+    return [
+        (
+            CaptionMode.FILL,
+            f"Fill empty captions ({chosen.empty:,})",
+            "Others stay.",
+        ),
+        (
+            CaptionMode.APPEND,
+            f"Append to captions ({chosen.total:,})",
+            "You see every change before it is made.",
+        ),
+        (
+            CaptionMode.REPLACE,
+            f"Replace captions ({chosen.total:,})",
+            "You see every change before it is made.",
+        ),
+    ]

@@ -1,0 +1,205 @@
+"""The page and the REST API on which a model writes captions: form, preview, proposals, undo."""
+
+from __future__ import annotations
+
+import dataclasses
+
+import pytest
+from fastapi import FastAPI
+from fastapi.testclient import TestClient
+from sqlmodel import select
+
+from app.registry.config import Settings
+from app.registry.datasets import service
+from app.registry.datasets.auto_caption.models import CaptionProposal
+from app.registry.datasets.auto_caption.proposals import store_proposal
+from app.registry.datasets.models import Image
+from app.registry.jobs.caption_kinds import CaptionImagesArgs, PreviewCaptionArgs
+from app.registry.jobs.models import IoJob
+from app.registry.state import AppState
+from tests.app.datasets.test_service import picture
+from worker.core.captioning.words import CaptionMode
+
+PAGE = "/datasets/chalk/captions/auto"
+API = "/api/v1/datasets/1/captions"
+PART = {"hx-request": "true"}
+OLLAMA = {"provider": "ollama", "ollama_model": "bakllava", "prompt": "Say it", "do_not_name": "x"}
+
+
+@pytest.fixture
+def state(app: FastAPI, caption_settings: Settings) -> AppState:
+    """A dataset of two images, one with a caption, on a server with an Ollama server."""
+    names = ("ollama_url", "ollama_model")
+    told = {name: getattr(caption_settings, name) for name in names}
+    state: AppState = app.state.brushwork
+    settings = state.settings.model_copy(update=told)
+    app.state.brushwork = state = dataclasses.replace(state, settings=settings)
+    with state.database.write() as session:
+        dataset = service.create_dataset(session, "Chalk", trigger_word="chalk")
+        service.add_images(session, dataset.key, [picture(0, "a fox"), picture(1)])
+    return state
+
+
+def jobs(state: AppState) -> list[IoJob]:
+    with state.database.read() as session:
+        return [
+            job
+            for job in session.exec(select(IoJob).order_by(IoJob.id))  # type: ignore[arg-type]
+            if job.kind in ("caption_images", "preview_caption")
+        ]
+
+
+def finish(state: AppState, status: str = "succeeded", **result: object) -> IoJob:
+    """The newest job, as if a worker had ended it."""
+    with state.database.write() as session:
+        job = session.get_one(IoJob, jobs(state)[-1].key)
+        job.status, job.result = status, result
+        session.add(job)
+    return job
+
+
+def propose(state: AppState, mode: str, *rows: tuple[str, str]) -> None:
+    """What the newest order said: state and text, for each image."""
+    with state.database.write() as session:
+        for image, (given, text) in zip(service.list_images(session, 1), rows, strict=True):
+            row = CaptionProposal(
+                job_id=jobs(state)[-1].key,
+                image_id=image.key,
+                mode=mode,
+                state=given,
+                caption=text if given == "proposed" else "",
+                note="" if given == "proposed" else text,
+                source_name="Ollama llava",
+                seen_version=image.caption_version,
+            )
+            store_proposal(session, row)
+
+
+def captions(state: AppState) -> list[str]:
+    with state.database.read() as session:
+        return [image.caption for image in service.list_images(session, 1)]
+
+
+def test_the_form_has_what_is_configured_then_what_was_asked_last(
+    state: AppState, client: TestClient
+) -> None:
+    assert f'href="{PAGE}"' in client.get("/datasets/chalk").text
+    text = client.get(PAGE).text
+    assert 'id="provider-ollama" checked' in text
+    assert "BRUSHWORK_OPENAI_URL" in text
+    assert "chalk, style" in text
+    assert "Fill empty captions (1)" in text
+    answer = client.post(PAGE, data=OLLAMA | {"write": "true"}, follow_redirects=False)
+    assert (answer.status_code, answer.headers["location"]) == (303, f"{PAGE}#results")
+    (job,) = jobs(state)
+    args = job.arguments(CaptionImagesArgs)
+    assert (args.model, args.prompt, args.do_not_name, args.write) == (
+        "bakllava",
+        "Say it",
+        ("x",),
+        True,
+    )
+    text = client.get(PAGE).text
+    assert "bakllava" in text
+    assert 'hx-trigger="poll"' in text
+    refused = client.post(PAGE, data=OLLAMA)
+    assert refused.status_code == 409
+    assert "Wait until that ends" in refused.text
+
+
+def test_an_error_stands_beside_its_field_and_nothing_typed_is_lost(
+    state: AppState, client: TestClient
+) -> None:
+    answer = client.post(PAGE, data=OLLAMA | {"ollama_model": "x" * 201, "prompt": "My prompt"})
+    assert answer.status_code == 422
+    assert 'id="field-ollama_model-error"' in answer.text
+    assert "My prompt" in answer.text
+    assert client.post(PAGE, data={"provider": "openai"}).status_code == 422
+    assert client.post(PAGE, data={"provider": "dance"}).status_code == 422
+    part = client.post(f"{PAGE}/preview", data=OLLAMA | {"prompt": " "}, headers=PART)
+    assert (part.status_code, part.headers["hx-retarget"]) == (422, "#auto-form")
+    assert jobs(state) == []
+
+
+def test_one_image_is_tried_first(state: AppState, client: TestClient) -> None:
+    sent = OLLAMA | {"sample": "2"}
+    answer = client.post(f"{PAGE}/preview", data=sent, follow_redirects=False)
+    job = jobs(state)[0]
+    assert job.arguments(PreviewCaptionArgs).image_id == 2
+    assert answer.headers["location"] == f"{PAGE}?preview={job.id}#preview"
+    assert "Waiting for a worker" in client.get(answer.headers["location"]).text
+    finish(state, caption="a boat", title="Ollama llava", removed=["ink"])
+    part = client.get(f"{PAGE}/previews/{job.id}").text
+    assert "a boat" in part
+    assert "not named: ink" in part
+    assert "poll" not in part
+    assert captions(state) == ["a fox", ""]
+    assert client.get(f"{PAGE}/previews/999").status_code == 404
+
+
+def test_changes_are_marked_applied_and_undone(state: AppState, client: TestClient) -> None:
+    client.post(PAGE, data=OLLAMA | {"mode": "append"})
+    propose(state, CaptionMode.APPEND, ("proposed", "in snow"), ("failed", "It was cut off."))
+    assert "Cancel" in client.get(f"{PAGE}/results").text
+    assert client.post(f"{PAGE}/orders/{jobs(state)[0].id}/cancel", headers=PART).status_code == 200
+    text = client.get(PAGE).text
+    assert "a fox<ins>, in snow</ins>" in text
+    assert "It was cut off." in text
+    assert "Continue with 1 image" in text
+    answer = client.post(
+        f"{PAGE}/proposals",
+        data={"decision": "apply", "proposal": "1"},
+        follow_redirects=False,
+    )
+    assert captions(state) == ["a fox, in snow", ""]
+    text = client.get(answer.headers["location"]).text
+    assert "1 caption written." in text
+    client.post(f"{PAGE}/undo", data={"edit": "1"})
+    assert captions(state) == ["a fox", ""]
+    assert client.post(f"{PAGE}/proposals", data={"decision": "?"}).status_code == 422
+    client.post(f"{PAGE}/orders/{jobs(state)[0].id}/continue")
+    assert jobs(state)[-1].arguments(CaptionImagesArgs).image_ids == (2,)
+
+
+def test_a_selection_is_kept(state: AppState, client: TestClient) -> None:
+    text = client.get(f"{PAGE}?images=1&image=2").text
+    assert "2 images are chosen here" in text
+    text = client.get(f"{PAGE}?all=1&filter=show%3Duncaptioned").text
+    assert "1 image is chosen here" in text
+    sent = OLLAMA | {"all": "1", "filter": "show=uncaptioned", "mode": "replace"}
+    client.post(PAGE, data=sent)
+    assert jobs(state)[0].arguments(CaptionImagesArgs).image_ids == (2,)
+    assert client.post(PAGE, data=OLLAMA | {"images": "x"}).status_code == 422
+
+
+def test_the_api_orders_shows_and_applies(state: AppState, client: TestClient) -> None:
+    found = client.get(f"{API}/providers").json()
+    assert [p["provider"] for p in found["providers"]] == ["builtin", "ollama", "openai"]
+    assert found["do_not_name"][0] == "chalk"
+    preview = client.post(f"{API}/previews", json={"image_id": 1}).json()
+    assert (preview["status"], preview["caption"]) == ("queued", "")
+    assert client.get(f"{API}/previews/{preview['id']}").json()["image_id"] == 1
+    order = client.post(f"{API}/orders", json={"mode": "replace", "image_ids": [1, 2]})
+    assert order.status_code == 202
+    propose(state, CaptionMode.REPLACE, ("proposed", "an owl"), ("empty", "Not sure."))
+    one = f"{API}/orders/{order.json()['id']}"
+    assert client.post(f"{API}/orders", json={}).status_code == 409
+    canceled = client.post(f"{one}/cancel").json()
+    assert canceled == client.get(one).json()
+    assert (canceled["status"], canceled["captioned"], canceled["empty"]) == ("canceled", 1, 1)
+    (proposal,) = client.get(f"{API}/proposals").json()
+    assert (proposal["before"], proposal["after"]) == ("a fox", "an owl")
+    applied = client.post(f"{API}/proposals/apply", json={}).json()
+    assert (applied["changed"], captions(state)) == (1, ["an owl", ""])
+    assert client.post(f"{API}/proposals/discard", json={"ids": [1]}).json() == {"discarded": 0}
+    assert client.post(f"{one}/continue").status_code == 409
+    assert client.get(f"{API}/orders/999").status_code == 404
+    assert client.post(f"{API}/orders", json={"write": True, "mode": "append"}).status_code == 422
+
+
+def test_a_deleted_image_is_not_ordered(state: AppState, client: TestClient) -> None:
+    with state.database.write() as session:
+        image = session.get_one(Image, 2)
+        service.delete_image(session, image.key)
+    assert client.post(f"{API}/previews", json={"image_id": 2}).status_code == 404
+    assert client.post(f"{API}/orders", json={"image_ids": [2]}).status_code == 422
