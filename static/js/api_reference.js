@@ -28,6 +28,25 @@
     return { type: "scrolled" };
   }
 
+  // The viewer's own list of more than 150 lines holds only those in the window, which neither the browser's search
+  // nor a link to an operation finds.
+  function listOperations(React, system) {
+    const { specSelectors, oas3Selectors, layoutSelectors, layoutActions, getConfigs, getComponent } = system;
+    const Operation = getComponent("OperationContainer", true);
+    const Group = getComponent("OperationTag");
+    const groups = specSelectors.taggedOperations().map((group, tag) => {
+      const operations = group.get("operations").map((op) => {
+        const [path, method, specPath] = ["path", "method", "specPath"].map((name) => op.get(name));
+        return React.createElement(Operation, { key: `${path} ${method}`, tag, op, path, method, specPath });
+      });
+      const shared = { oas3Selectors, layoutSelectors, layoutActions, getConfigs, getComponent };
+      const content = React.createElement("div", { className: "operation-tag-content" }, operations.toArray());
+      const props = { key: tag, tag, tagObj: group, specUrl: specSelectors.url(), ...shared };
+      return React.createElement(Group, props, content);
+    });
+    return React.createElement("div", null, groups.valueSeq().toArray());
+  }
+
   function show() {
     viewer.hidden = false;
     list.hidden = true;
@@ -62,6 +81,7 @@
                 React.createElement(getComponent(name, true), { key: name }),
               ),
             ),
+          operations: (system) => listOperations(React, system),
           // looked up for each file of a list, and missed in the console
           JsonSchema_string_binary: (field) => React.createElement(getComponent("JsonSchema_string"), field),
         },
