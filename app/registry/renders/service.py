@@ -15,6 +15,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.adapters import fitting
 from app.registry.adapters.fitting import AdapterAndVersion
+from app.registry.adapters.models import Adapter
 from app.registry.adapters.resolve import resolve
 from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.base_models import precisions
@@ -109,7 +110,8 @@ def store_planned(session: Session, render: Render, store: BlobStore) -> Render:
 
 def link_adapters(session: Session, render: Render) -> None:
     """Let the pages of its adapters find a stored render."""
-    for adapter_id in {used.adapter_id for used in render.stack}:
+    used = {used.adapter_id for used in render.stack}
+    for adapter_id in session.exec(select(Adapter.id).where(col(Adapter.id).in_(used))):
         session.add(RenderAdapter(adapter_id=adapter_id, render_id=render.key))
     session.flush()
 

@@ -87,6 +87,12 @@ class Axis(BaseModel, frozen=True):
         return [value.label for value in self.values]
 
 
+def sizes_of(axes: Sequence[Axis]) -> tuple[int, int, int]:
+    """Numbers of columns, rows and sheets."""
+    columns, rows, sheets = (*(len(axis.values) for axis in axes), 1, 1, 1)[:3]
+    return columns, rows, sheets
+
+
 @dataclass(frozen=True)
 class AxisRequest:
     """An axis as a person writes it."""

@@ -8,7 +8,7 @@ from dataclasses import dataclass, fields, replace
 from typing import Any
 
 from app.registry.adapters.weighted import WeightedAdapter
-from app.registry.renders.grids.axes import Axis, AxisKind
+from app.registry.renders.grids.axes import Axis, AxisKind, sizes_of
 from app.registry.renders.models import Render
 from app.registry.renders.service import RenderRequest
 from app.registry.renders.sources import SourceImage
@@ -46,10 +46,16 @@ def position_of(sizes: tuple[int, int, int], place: int) -> tuple[int, int, int]
     return place % columns, place // columns % rows, place // (columns * rows)
 
 
+def title_at(axes: Sequence[Axis], place: int) -> str:
+    """The values of a cell in words, such as “a castle, Chalk 0.75”."""
+    at = position_of(sizes_of(axes), place)
+    labels = [axis.labels[index] for axis, index in zip(axes, at, strict=False)]
+    return ", ".join(reversed(labels))
+
+
 def cell_request(base: RenderRequest, axes: Sequence[Axis], place: int) -> RenderRequest:
     """The request for the image of one cell."""
-    sizes = (*(len(axis.values) for axis in axes), 1, 1, 1)[:3]
-    at = position_of((sizes[0], sizes[1], sizes[2]), place)
+    at = position_of(sizes_of(axes), place)
     chosen = [(axis, axis.values[index].value) for axis, index in zip(axes, at, strict=False)]
     request = base
     for axis, value in sorted(chosen, key=lambda pair: pair[0].kind is AxisKind.WEIGHT):

@@ -10,7 +10,7 @@ import sqlalchemy as sa
 from sqlmodel import Field, SQLModel
 
 from app.registry.db import MENTIONS, NEVER_TWICE, utcnow
-from app.registry.renders.grids.axes import Axis
+from app.registry.renders.grids.axes import Axis, sizes_of
 from app.registry.rows import NumberedRow
 
 MAX_TITLE = 120
@@ -45,8 +45,7 @@ class Grid(NumberedRow, table=True):
     @property
     def sizes(self) -> tuple[int, int, int]:
         """Numbers of columns, rows and sheets."""
-        columns, rows, sheets = (*(len(axis.values) for axis in self.varied), 1, 1, 1)[:3]
-        return columns, rows, sheets
+        return sizes_of(self.varied)
 
 
 class GridCell(SQLModel, table=True):

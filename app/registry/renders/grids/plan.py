@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import secrets
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
 from sqlmodel import Session, col, select
@@ -67,6 +67,7 @@ class GridPlan:
 
     `planned`: the render of each cell alone, by place. `cached`: images by cache key.
     `seconds`: of all images that are not cached; None while nothing is known of the base model.
+    `refused`: of a grid to go on with, the reasons for cells that cannot be generated any more.
     """
 
     request: RenderRequest
@@ -78,6 +79,7 @@ class GridPlan:
     cached: dict[str, Cached]
     seconds: float | None
     batch: int = UNKNOWN_BATCH
+    refused: Mapping[int, str] = field(default_factory=dict)
 
     @property
     def cells(self) -> int:

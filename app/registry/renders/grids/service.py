@@ -128,7 +128,7 @@ def cancel_grid(session: Session, grid_id: int) -> Grid:
 def plan_missing(session: Session, grid_id: int) -> GridPlan | None:
     """What is needed to generate the images that a grid lacks; None if it lacks none.
 
-    Raises InvalidInput if a cell cannot be generated any more, Conflict for a deleted grid.
+    Raises InvalidInput if none of them can be generated any more, Conflict for a deleted grid.
     """
     grid = get_grid(session, grid_id)
     if grid.deleted_at is not None:
@@ -137,12 +137,19 @@ def plan_missing(session: Session, grid_id: int) -> GridPlan | None:
     places = [cell.place for cell in _missing(session, grid_id)]
     if not places:
         return None
-    planned = {
-        place: renders.plan_single(session, cell_request(request, axes, place)) for place in places
-    }
+    planned: dict[int, Render] = {}
+    refused: dict[int, str] = {}
+    for place in places:
+        try:
+            planned[place] = renders.plan_single(session, cell_request(request, axes, place))
+        except InvalidInput as error:
+            refused[place] = " ".join(dict.fromkeys(error.fields.values()))
+    if not planned:
+        sentence = " ".join(dict.fromkeys(refused.values()))
+        raise InvalidInput(f"None of the missing images can be generated any more. {sentence}")
     base = base_models.find_base_model(session, request.base_model)
     cached = find_cached(session, list(planned.values()))
-    return GridPlan(request, axes, base, grid.title, [], planned, cached, None)
+    return GridPlan(request, axes, base, grid.title, [], planned, cached, None, refused=refused)
 
 
 def _missing(session: Session, grid_id: int) -> list[GridCell]:

@@ -15,7 +15,7 @@ from app.registry.jobs.states import JobStatus
 from app.registry.paging import page_count
 from app.registry.renders import drafts, listing
 from app.registry.renders.grids.axes import Axis
-from app.registry.renders.grids.cells import position_of, read_request
+from app.registry.renders.grids.cells import position_of, read_request, title_at
 from app.registry.renders.grids.models import Grid, GridCell
 from app.registry.renders.grids.service import cells_of
 from app.registry.renders.models import Render, RenderImage
@@ -112,7 +112,7 @@ class GridView:
 
     def title_of(self, cell: CellView) -> str:
         """The values of a cell in words, such as “a castle, Chalk 0.75”."""
-        return ", ".join(reversed(self.labels_of(cell)))
+        return title_at(self.axes, cell.place)
 
 
 def grid_view(session: Session, grid: Grid) -> GridView:

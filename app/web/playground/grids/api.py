@@ -2,247 +2,37 @@
 
 from __future__ import annotations
 
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints, field_validator
 
-from app.registry.db import Session
 from app.registry.renders.grids import plan as plans
 from app.registry.renders.grids import service, views, winner
-from app.registry.renders.grids.axes import MAX_AXIS_TEXT, AxisKind, AxisRequest
-from app.registry.renders.grids.models import MAX_TITLE, Grid
-from app.registry.renders.grids.plan import GridPlan, GridRequest
-from app.registry.renders.grids.winner import WinnerAction
-from app.registry.renders.service import RenderRequest
 from app.web.adapters.versions.api import Before, Limit
 from app.web.openapi import header_docs
-from app.web.playground.api import RenderIn, RenderOut, render_out
+from app.web.playground.api import RenderOut, render_out
+from app.web.playground.grids.bodies import (
+    ContinuedGrid,
+    GridEstimate,
+    GridIn,
+    GridOut,
+    GridPatch,
+    GridSummary,
+    RefusedCell,
+    WinnerIn,
+    WinnerOut,
+    estimate_out,
+    grid_out,
+)
 from app.web.playground.grids.pages import sheet_response
 from app.web.problems import problems
 from app.web.state import Id, State
 
 router = APIRouter(tags=["grids"])
 
-NOT_IN_GRIDS = ("count", "twin", "weights", "draft_slot")
 BAD_REQUEST = problems({404: "There is no such base model, adapter or version."})
-GONE = "An adapter or the base model of the grid is gone."
+GONE = "None of them can be generated any more: an adapter or the base model is gone."
 Place = Annotated[int, Path(ge=0, le=399)]
-Title = Annotated[str, StringConstraints(max_length=MAX_TITLE)]
-
-
-class AxisIn(BaseModel):
-    """What columns, rows or sheets vary."""
-
-    model_config = ConfigDict(extra="forbid")
-    kind: AxisKind = Field(description="The setting that is varied.")
-    values: Annotated[str, Field(max_length=MAX_AXIS_TEXT)] = Field(
-        description="A list or ranges, such as `0.25 to 1.25 by 0.25` or `0.5, 0.75`; prompts one "
-        "a line, `{a|b}` for alternatives; adapters as `ink@best:0.8` or `search: words`; "
-        "checkpoints as `12` (of run 12) or `12: 100, 200`.",
-    )
-    adapter: int = Field(
-        0,
-        ge=0,
-        le=99,
-        description="For weights, adapters and checkpoints: which adapter of the request is "
-        "varied, counted from 0. One more than there are adds one.",
-    )
-
-
-class GridIn(BaseModel):
-    """A grid: a request with one to three settings varied."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [
-                {
-                    "request": {"prompt": "a castle", "seed": 7, "adapters": [{"id": 1}]},
-                    "columns": {"kind": "weight", "values": "0.25 to 1.25 by 0.25"},
-                    "rows": {"kind": "prompt", "values": "a fox\na {red|blue} rocket"},
-                }
-            ]
-        },
-    )
-    request: RenderIn = Field(
-        description="What all cells share, as for `POST /renders`; without `count`, `twin`, "
-        "`weights` and `draft_slot`.",
-    )
-    columns: AxisIn = Field(description="What the columns vary.")
-    rows: AxisIn | None = Field(None, description="What the rows vary.")
-    sheets: AxisIn | None = Field(None, description="What the sheets vary; needs rows.")
-    title: Title = Field("", description="Its title; empty: what it varies.")
-
-    @field_validator("request")
-    @classmethod
-    def _only_what_cells_share(cls, request: RenderIn) -> RenderIn:
-        if set(NOT_IN_GRIDS) & request.model_fields_set:
-            raise ValueError(f"Leave out {', '.join(NOT_IN_GRIDS)}: a cell is one image.")
-        return request
-
-    @field_validator("sheets")
-    @classmethod
-    def _sheets_have_rows(cls, sheets: AxisIn | None, info: object) -> AxisIn | None:
-        if sheets is not None and getattr(info, "data", {}).get("rows") is None:
-            raise ValueError("Sheets need rows. Vary this in the rows.")
-        return sheets
-
-    def wanted(self) -> GridRequest:
-        """The grid for the service."""
-        values = self.request.model_dump(exclude={"adapters", "source", *NOT_IN_GRIDS})
-        axes = [axis for axis in (self.columns, self.rows, self.sheets) if axis is not None]
-        return GridRequest(
-            RenderRequest(**values, adapters=self.request.adapters, source=self.request.source),
-            [AxisRequest(axis.kind, axis.values, axis.adapter) for axis in axes],
-            self.title,
-        )
-
-
-class GridEstimate(BaseModel):
-    """What a grid would cost."""
-
-    cells: int = Field(description="Number of cells.")
-    images: int = Field(description="Number of images; equal cells have one.")
-    cached_images: int = Field(description="Images that exist already.")
-    seconds: float | None = Field(
-        description="About how long the others take; null while the speed is not known."
-    )
-    columns: list[str] = Field(description="The values of the columns.")
-    rows: list[str] = Field(description="The values of the rows.")
-    sheets: list[str] = Field(description="The values of the sheets.")
-    notes: list[str] = Field(description="What was changed, such as duplicates left out.")
-
-
-class AxisOut(BaseModel):
-    """What columns, rows or sheets vary."""
-
-    kind: str = Field(description="The setting that is varied.", examples=["weight"])
-    values: str = Field(description="The values as they were written.")
-    labels: list[str] = Field(description="Each value in words.")
-    adapter: int = Field(description="The adapter of the request that is varied, from 0.")
-
-
-class CellOut(BaseModel):
-    """A cell of a grid."""
-
-    place: int = Field(description="Its number, row by row, sheet by sheet, from 0.")
-    column: int = Field(description="Its column, from 0.")
-    row: int = Field(description="Its row, from 0.")
-    sheet: int = Field(description="Its sheet, from 0.")
-    state: str = Field(
-        description="waiting, generating, done, failed, canceled or deleted.", examples=["done"]
-    )
-    url: str | None = Field(description="Address of the PNG, once it is there.")
-    thumbnail_url: str | None = Field(description="Address of a small WebP of it.")
-    render_id: int | None = Field(description="The render that makes or made its image.")
-    error: str | None = Field(description="Why it failed, as a sentence.")
-
-
-class GridSummary(BaseModel):
-    """A grid in a list."""
-
-    id: int = Field(description="Id of the grid.")
-    title: str = Field(description="Its title.")
-    cells: int = Field(description="Number of cells.")
-    done: int = Field(description="Number of cells with an image.")
-    created_at: datetime = Field(description="When it was made.")
-    deleted_at: datetime | None = Field(description="When it was deleted; it can be restored.")
-
-
-class GridOut(GridSummary):
-    """A grid with its cells."""
-
-    status: str = Field(
-        description="active, done, or incomplete if cells have no image and get none.",
-        examples=["active"],
-    )
-    seconds_left: float | None = Field(
-        description="About how long the rest takes; null if nothing is left or that is not known."
-    )
-    winner: int | None = Field(description="Number of the chosen cell.")
-    axes: list[AxisOut] = Field(description="Columns, rows and sheets, as far as there are any.")
-    images: list[CellOut] = Field(description="Its cells in order.")
-
-
-class GridPatch(BaseModel):
-    """The change of a grid."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"title": "Castles"}]}
-    )
-    title: Title = Field(description="Its title; empty: what it varies.")
-
-
-class WinnerIn(BaseModel):
-    """The cell that is chosen, and what it changes."""
-
-    model_config = ConfigDict(
-        extra="forbid", json_schema_extra={"examples": [{"place": 3, "action": "weight"}]}
-    )
-    place: int = Field(ge=0, le=399, description="Number of the cell.")
-    action: WinnerAction = Field(
-        WinnerAction.NONE,
-        description="`weight`: it becomes the usual weight; `best`: the version gets that alias; "
-        "`cover`: the image becomes the cover; `none`: the cell is only marked.",
-    )
-
-
-class WinnerOut(BaseModel):
-    """The chosen cell."""
-
-    winner: int = Field(description="Number of the cell.")
-    told: str = Field(description="What was changed, as a sentence.")
-
-
-def _estimate(plan: GridPlan) -> GridEstimate:
-    labels = [list(axis.labels) for axis in plan.axes] + [[], [], []]
-    return GridEstimate(
-        cells=plan.cells,
-        images=plan.images,
-        cached_images=plan.images - plan.new_images,
-        seconds=plan.seconds,
-        columns=labels[0],
-        rows=labels[1],
-        sheets=labels[2],
-        notes=plan.notes,
-    )
-
-
-def _grid_out(session: Session, grid: Grid) -> GridOut:
-    view = views.grid_view(session, grid)
-    return GridOut(
-        id=grid.key,
-        title=grid.title,
-        cells=len(view.cells),
-        done=view.done,
-        created_at=grid.created_at,
-        deleted_at=grid.deleted_at,
-        status=view.state,
-        seconds_left=view.seconds,
-        winner=grid.winner,
-        axes=[
-            AxisOut(kind=each.kind, values=each.text, labels=list(each.labels), adapter=each.row)
-            for each in view.axes
-        ],
-        images=[_cell_out(cell) for cell in view.cells],
-    )
-
-
-def _cell_out(cell: views.CellView) -> CellOut:
-    url = f"/media/{cell.image.sha256}" if cell.image else None
-    return CellOut(
-        place=cell.place,
-        column=cell.column,
-        row=cell.row,
-        sheet=cell.sheet,
-        state=cell.state,
-        url=url,
-        thumbnail_url=url and f"{url}/small",
-        render_id=cell.render.key if cell.render else None,
-        error=cell.error or None,
-    )
 
 
 @router.post("/grids/estimate", responses=BAD_REQUEST)
@@ -252,7 +42,7 @@ def estimate_grid(body: GridIn, state: State) -> GridEstimate:
     Nothing is stored or queued; what is wrong is said as for creating it.
     """
     with state.database.read() as session:
-        return _estimate(plans.plan_grid(session, body.wanted()))
+        return estimate_out(plans.plan_grid(session, body.wanted()))
 
 
 @router.post("/grids", status_code=202, responses=BAD_REQUEST)
@@ -264,7 +54,7 @@ def create_grid(body: GridIn, state: State) -> GridOut:
     with state.database.read() as session:
         plan = plans.plan_grid(session, body.wanted())
     with state.database.write() as session:
-        return _grid_out(session, service.create_grid(session, plan, state.store))
+        return grid_out(session, service.create_grid(session, plan, state.store))
 
 
 @router.get("/grids", responses=header_docs("x-total-count"))
@@ -288,14 +78,14 @@ def list_grids(
 def get_grid(grid_id: Id, state: State) -> GridOut:
     """Get a grid with the state of each cell."""
     with state.database.read() as session:
-        return _grid_out(session, service.get_grid(session, grid_id))
+        return grid_out(session, service.get_grid(session, grid_id))
 
 
 @router.patch("/grids/{grid_id}")
 def change_grid(grid_id: Id, body: GridPatch, state: State) -> GridOut:
     """Rename a grid."""
     with state.database.write() as session:
-        return _grid_out(session, service.rename_grid(session, grid_id, body.title))
+        return grid_out(session, service.rename_grid(session, grid_id, body.title))
 
 
 @router.post("/grids/{grid_id}/cancel", status_code=202)
@@ -305,7 +95,7 @@ def cancel_grid(grid_id: Id, state: State) -> GridOut:
     Those that are there stay. Canceling twice is no error.
     """
     with state.database.write() as session:
-        return _grid_out(session, service.cancel_grid(session, grid_id))
+        return grid_out(session, service.cancel_grid(session, grid_id))
 
 
 @router.post(
@@ -313,17 +103,22 @@ def cancel_grid(grid_id: Id, state: State) -> GridOut:
     status_code=202,
     responses=problems({409: "The grid was deleted.", 422: GONE}),
 )
-def continue_grid(grid_id: Id, state: State) -> GridOut:
+def continue_grid(grid_id: Id, state: State) -> ContinuedGrid:
     """Generate the images that a grid lacks.
 
-    That is, those that were canceled, failed or were deleted.
+    That is, those that were canceled, failed or were deleted. Cells that cannot be generated any
+    more are named, and the others are generated.
     """
     with state.database.read() as session:
         plan = service.plan_missing(session, grid_id)
     with state.database.write() as session:
         if plan is not None:
             service.continue_grid(session, grid_id, plan, state.store)
-        return _grid_out(session, service.get_grid(session, grid_id))
+        grid = grid_out(session, service.get_grid(session, grid_id))
+    refused = plan.refused.items() if plan else ()
+    return ContinuedGrid(
+        **dict(grid), refused=[RefusedCell(place=at, reason=why) for at, why in refused]
+    )
 
 
 @router.post(
@@ -343,7 +138,7 @@ def choose_winner(grid_id: Id, body: WinnerIn, state: State) -> WinnerOut:
 
 @router.post(
     "/grids/{grid_id}/cells/{place}/keep",
-    responses=problems({409: "The cell has no image.", 422: GONE}),
+    responses=problems({409: "The cell has no image."}),
 )
 def keep_cell(grid_id: Id, place: Place, state: State) -> RenderOut:
     """Keep the image of a cell.
@@ -392,4 +187,4 @@ def delete_grid(grid_id: Id, state: State) -> None:
 def restore_grid(grid_id: Id, state: State) -> GridOut:
     """Restore a deleted grid."""
     with state.database.write() as session:
-        return _grid_out(session, service.restore_grid(session, grid_id))
+        return grid_out(session, service.restore_grid(session, grid_id))

@@ -287,12 +287,17 @@ def cancel(grid_id: Id, state: State) -> Response:
 
 @router.post("/grids/{grid_id}/continue")
 def go_on(grid_id: Id, state: State) -> Response:
-    """Generate the images that a grid lacks."""
-    with state.database.read() as session:
-        plan = service.plan_missing(session, grid_id)
+    """Generate the images that a grid lacks; the page says which of them cannot be."""
+    try:
+        with state.database.read() as session:
+            plan = service.plan_missing(session, grid_id)
+    except InvalidInput as error:
+        return redirect_with_notice(f"/grids/{grid_id}", error.detail)
     if plan is not None:
         with state.database.write() as session:
             service.continue_grid(session, grid_id, plan, state.store)
+    if plan is not None and plan.refused:
+        return redirect_with_notice(f"/grids/{grid_id}", views.refused_words(plan))
     return RedirectResponse(f"/grids/{grid_id}", status_code=303)
 
 

@@ -5,21 +5,25 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from textwrap import shorten
 
 from app.registry.adapters import service as adapters
 from app.registry.base_models import service as base_models
 from app.registry.db import Session
 from app.registry.errors import AppError
 from app.registry.renders.grids.axes import PLACES, Axis, AxisKind, weight_text
-from app.registry.renders.grids.cells import place_of
+from app.registry.renders.grids.cells import place_of, title_at
 from app.registry.renders.grids.plan import GridPlan
 from app.registry.renders.grids.views import CellView, GridRow, GridView
 from app.registry.renders.grids.winner import subject_of
 from app.registry.renders.models import Render
-from app.registry.wording import duration, plural
+from app.registry.wording import duration, join_words, plural
 from app.web.playground.forms import form_of_render
 from app.web.playground.grids.forms import Choice, GridForm
 from app.web.runs.checkpoint_pages import ComparedImage
+
+MOST_REFUSED = 3  # cells that a notice names
+MOST_LETTERS = 40  # of each
 
 
 @dataclass(frozen=True)
@@ -142,6 +146,21 @@ def progress_words(view: GridView) -> str:
     if view.lacking:
         return f"{text}. {view.lacking} {'was' if view.lacking == 1 else 'were'} not generated."
     return f"{plural(len(view.cells), 'image')}."
+
+
+def refused_words(plan: GridPlan) -> str:
+    """Which cells of a grid cannot be generated any more, and why."""
+    titles = [title_at(plan.axes, place) for place in plan.refused]
+    shown = [
+        f"“{shorten(title, MOST_LETTERS, placeholder='…')}”" for title in titles[:MOST_REFUSED]
+    ]
+    if more := len(titles) - len(shown):
+        shown.append(f"{more:,} more")
+    reasons = " ".join(dict.fromkeys(plan.refused.values()))
+    return (
+        f"{plural(plan.cells, 'image')} {'is' if plan.cells == 1 else 'are'} generated. "
+        f"{join_words(shown)} cannot be any more. {reasons}"
+    )
 
 
 def told_at_end(view: GridView) -> str:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import html
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -9,10 +11,11 @@ import pytest
 from fastapi.testclient import TestClient
 from sqlmodel import col, select
 
+from app.registry.adapters import deleted
 from app.registry.adapters import service as adapters
-from app.registry.db import Database
+from app.registry.db import Database, utcnow
 from app.registry.deletion.usage import FileKind, storage_use
-from app.registry.renders import listing
+from app.registry.renders import listing, sources
 from app.registry.renders.deleted import delete_deleted_renders
 from app.registry.renders.deletion import delete_renders, ended_renders
 from app.registry.renders.grids import service, views
@@ -21,7 +24,7 @@ from app.registry.renders.grids.plan import GridRequest, plan_grid
 from app.registry.renders.service import RenderRequest
 from app.registry.state import AppState
 from app.registry.storage.folder import LocalBlobStore
-from app.registry.tables import Grid, GridCell, Render
+from app.registry.tables import Grid, GridCell, Render, RenderSource
 from tests import fake_workers
 
 WEIGHTS = {"kind": "weight", "values": "0.5 to 1 by 0.25"}
@@ -204,7 +207,41 @@ def test_an_adapter_that_goes_leaves_the_grid_and_is_named_by_what_needs_it(
     assert client.get(f"/grids/{grid['id']}?cell=0").status_code == 200
     refused = client.post(f"/api/v1/grids/{grid['id']}/continue")
     assert (refused.status_code, "“Chalk” was deleted" in refused.text) == (422, True)
+    said = html.unescape(client.post(f"/grids/{grid['id']}/continue").text)
+    assert "None of the missing images can be generated any more. “Chalk” was deleted" in said
     assert states(client, grid) == ["canceled"] * 3
+
+
+def test_what_is_left_of_a_grid_is_generated_and_kept_after_an_adapter_went(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state)
+    night = fake_workers.adapter(state, "Night")
+    column = {"kind": "adapter", "values": "chalk, night:0.5"}
+    grid = created(client, columns=column, rows=PROMPTS)
+    address = f"/api/v1/grids/{grid['id']}"
+    fake_workers.draw(state)
+    with state.database.write() as session:
+        delete_renders(session, [row.key for row in renders(state)[2:]], title="")
+        adapters.delete_adapter(session, night.key)
+    kept = client.post(f"{address}/cells/1/keep").json()  # with the adapter that is gone
+    assert [used["name"] for used in kept["adapters"]] == ["Night"]
+    assert kept["images"][0]["url"] == get(client, grid)["images"][1]["url"]
+    said = html.unescape(client.post(f"/grids/{grid['id']}/continue").text)
+    assert "2 images are generated. “a red boat, Night 0.50” and “a blue boat, Night 0.50” " in said
+    assert "cannot be any more. “Night” was deleted" in said
+    client.post(f"{address}/cancel")
+    going_on = client.post(f"{address}/continue").json()
+    assert [cell["place"] for cell in going_on["refused"]] == [3, 5]
+    fake_workers.draw(state)
+    assert states(client, grid) == ["done", "done", "done", "deleted", "done", "deleted"]
+    again = client.post(f"{address}/cells/2/keep").json()
+    assert [used["name"] for used in again["adapters"]] == ["Chalk"]
+    with state.database.write() as session:
+        deleted.delete_forever(session, night.key)
+    with state.database.write() as session:  # another request for the same image
+        session.get_one(Render, kept["id"]).deleted_at = utcnow()
+    assert client.post(f"{address}/cells/1/keep").status_code == 200
 
 
 def test_grids_are_stored_on_every_database(
@@ -241,7 +278,10 @@ def test_a_grid_can_start_from_an_image_that_goes_afterwards(
     grid = created(client, request=request, columns={"kind": "seed", "values": "1, 2"})
     client.post(f"/api/v1/grids/{grid['id']}/cancel")
     with state.database.write() as session:
-        delete_renders(session, [first], title="")
+        delete_renders(session, [first, *(row.key for row in renders(state)[1:])], title="")
+        session.exec(select(RenderSource)).one().used_at -= timedelta(days=1)
+    with state.database.write() as session:
+        assert sources.forget_unused(session) == []  # the grid may go on
     client.post(f"/api/v1/grids/{grid['id']}/continue")
     assert states(client, grid) == ["waiting"] * 2
     assert len({row.source_sha256 for row in renders(state)}) == 1
