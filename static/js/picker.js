@@ -1,5 +1,5 @@
 // The picker of adapters: arrow keys walk between its search and its choices, Enter in the search adds the first one that
-// it found. Closing it gives the focus back to its button, as popovers do.
+// it found. Closing it gives the focus back to its button, as popovers do; where that is gone, the focus stays near.
 (() => {
   const STEPS = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
   const choices = (picker) => [...picker.querySelectorAll("button[name=add]")];
@@ -34,6 +34,13 @@
     // new choices, while one of the old ones had the focus
     if (event.target.id !== "add-choices" || document.activeElement !== document.body) return;
     event.target.closest("[data-picker]").querySelector("[data-find]").focus();
+  });
+
+  document.addEventListener("htmx:afterSettle", (event) => {
+    // an adapter was added or removed, and what had the focus went with it
+    if (event.detail.target.id !== "stack" || document.activeElement !== document.body) return;
+    const stops = document.querySelectorAll("#stack [data-weight-slider], #add-adapter");
+    stops[stops.length - 1]?.focus();
   });
 
   document.addEventListener("click", (event) => {

@@ -111,7 +111,8 @@ def store_planned(session: Session, render: Render, store: BlobStore) -> Render:
 def link_adapters(session: Session, render: Render) -> None:
     """Let the pages of its adapters find a stored render."""
     used = {used.adapter_id for used in render.stack}
-    for adapter_id in session.exec(select(Adapter.id).where(col(Adapter.id).in_(used))):
+    here = session.exec(select(Adapter.id).where(col(Adapter.id).in_(used)))
+    for adapter_id in used.intersection(here):
         session.add(RenderAdapter(adapter_id=adapter_id, render_id=render.key))
     session.flush()
 

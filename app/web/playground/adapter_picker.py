@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 
 from app.registry.adapters import fitting
@@ -112,10 +112,16 @@ def _list_hint(
     return f"{plural(len(shown), 'adapter')} found for this base model, {len(others)} for others."
 
 
-def is_exact(session: Session, words: str) -> bool:
-    """True if the words are a reference to an adapter, such as `ink` or `ink@best`."""
+def with_exact(session: Session, change: Mapping[str, str]) -> Mapping[str, str]:
+    """A change of the stack without scripts: what is searched is added if it is a reference.
+
+    Such as `ink` or `ink@best`.
+    """
+    words = change.get("find", "").strip()
+    if not words or change.get("add") or "drop" in change:
+        return change
     try:
         adapters.adapter_by_slug(session, read_reference(words).slug)
     except NotFound:
-        return False
-    return True
+        return change
+    return {**change, "add": words}

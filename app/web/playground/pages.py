@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, Request
@@ -16,7 +17,7 @@ from app.registry.renders.models import Render
 from app.registry.renders.recipes.service import OpenedRecipe
 from app.registry.storage.store import BlobStore
 from app.web.forms import SentForm
-from app.web.playground.adapter_picker import AdapterChoices, find_adapter_choices, is_exact
+from app.web.playground.adapter_picker import AdapterChoices, with_exact
 from app.web.playground.checkpoint_strip import rows_with_steps
 from app.web.playground.forms import InvalidWeights, PlayForm, read_address, read_form, read_shown
 from app.web.playground.live import LiveState, live_state
@@ -29,7 +30,7 @@ from app.web.playground.result_view import (
     result_view,
 )
 from app.web.playground.source_panel import SourcePanel, source_panel, with_base_of_source
-from app.web.playground.stack import StackView, look_up
+from app.web.playground.stack import StackView, change_words, choices_beside, look_up
 from app.web.playground.strip import pairs_of
 from app.web.playground.subjects import SubjectChoices, find_subjects, note_of
 from app.web.playground.together import TogetherFragment, TogetherView, compare_stack
@@ -189,49 +190,18 @@ def change_stack(request: Request, state: State, sent: SentForm) -> Response:
 
     All other fields stay as typed. Without scripts, `find` is searched, or added if it is a slug.
     """
-    texts = {name: str(value) for name, value in sent.multi_items()}
-    form = read_form(sent.multi_items())
-    if form.find and not (wants_fragment(request) or texts.get("add") or "drop" in texts):
-        with state.database.read() as session:
-            texts["add"] = form.find if is_exact(session, form.find) else ""
-    before, form = form, form.with_stack(texts)
+    texts: Mapping[str, str] = {name: str(value) for name, value in sent.multi_items()}
+    before = read_form(sent.multi_items())
     if not wants_fragment(request):
-        return whole_page(request, state, form)
+        with state.database.read() as session:
+            texts = with_exact(session, texts)
+        return whole_page(request, state, before.with_stack(texts))
+    form = before.with_stack(texts)
     with state.database.read() as session:
-        context = play_page(session, form, before=before)
-    told = context.announcement or _version_words(texts.get("chosen", ""), context.stack)
+        context = play_page(session, form)
+        told = change_words(session, before, context.stack, texts)
     context = replace(context, keeps_strip="put" in texts, announcement=told)
     return with_address(render_fragment("playground/_stack_changed.html", context), form)
-
-
-def _changed_words(session: Session, before: PlayForm, now: list[StackView]) -> str:
-    """A sentence on what was added to the stack or removed from it; empty if nothing was."""
-    known = [row.slug for row in before.stack]
-    for item, old in zip(now, before.stack, strict=False):
-        if item.row.reference != old.reference and len(known) == len(now):
-            return _in_stack(item)
-    for item in now:
-        if item.row.slug not in known:
-            return f"{item.label} is added with weight {item.row.weight}."
-    if len(known) > len(now):
-        here = [item.row.slug for item in now]
-        for item in look_up(session, before).rows:
-            if item.row.slug not in here:
-                return f"{item.label} is removed."
-    return ""
-
-
-def _version_words(place: str, now: list[StackView]) -> str:
-    """A sentence on the version that was chosen in the row at this place; empty for none."""
-    rows = {str(number): item for number, item in enumerate(now)}
-    return _in_stack(rows[place]) if place in rows else ""
-
-
-def _in_stack(item: StackView) -> str:
-    """A sentence on the version of a row; empty if its adapter is not here."""
-    if item.adapter is None:
-        return ""
-    return f"{item.label}, {item.adapter.version_label(item.version or 0)}, is in the stack."
 
 
 @router.post("/play/stack/find")
@@ -239,8 +209,7 @@ def find(state: State, sent: SentForm) -> Response:
     """Search for adapters to add."""
     form = read_form(sent.multi_items())
     with state.database.read() as session:
-        used, base_kind = [row.slug for row in form.stack], look_up(session, form).base_kind
-        choices = find_adapter_choices(session, form.find, used=used, base_kind=base_kind)
+        choices = choices_beside(session, form, look_up(session, form))
     return render_fragment("playground/_found.html", AdapterChoicesFragment(choices))
 
 
@@ -309,20 +278,18 @@ def play_page(
     form: PlayForm,
     error: AppError | None = None,
     result: ResultView | None = None,
-    before: PlayForm | None = None,
     together: TogetherView | None = None,
     recipe: RecipePanel = RecipePanel(),
 ) -> PlayPage:
-    """The playground with this form; `before`: the form whose stack was changed."""
+    """The playground with this form."""
     errors = dict(error.fields) if error else {}
     stack = look_up(session, form, errors)
     if errors.get("adapters") == stack.misfits:
         errors["adapters"] = ""  # each is already shown in its row
-    used = [row.row.slug for row in stack.rows]
     return PlayPage(
         form=form,
         stack=stack.rows,
-        choices=find_adapter_choices(session, form.find, used=used, base_kind=stack.base_kind),
+        choices=choices_beside(session, form, stack),
         bases=stack.bases,
         default_base=stack.base,
         base_hint=stack.hint,
@@ -336,7 +303,6 @@ def play_page(
         earlier=earlier_renders(session),
         live=live_state(session, form, stack.base),
         source=source_panel(session, form, errors),
-        announcement=_changed_words(session, before, stack.rows) if before else "",
         pairs=pairs_of(stack.rows),
         with_steps=rows_with_steps(session, stack.rows),
         together=together or TogetherView(len(form.stack)),

@@ -17,6 +17,7 @@ from app.registry.db import Session
 from app.registry.errors import AppError
 from app.registry.renders import service
 from app.registry.wording import plural
+from app.web.playground.adapter_picker import AdapterChoices, find_adapter_choices
 from app.web.playground.adapter_rows import BLOCKS, AdapterRow
 from app.web.playground.forms import PlayForm
 from worker.core.lora_files.weights import USUAL_WEIGHT
@@ -135,6 +136,43 @@ def _versions(
     named += [(str(number), label(number)) for number in numbers]
     in_use = f"{label(summary.version.version)}, in use"
     return [(row.slug, in_use), *((f"{row.slug}@{name}", words) for name, words in named)]
+
+
+def choices_beside(session: Session, form: PlayForm, stack: CheckedStack) -> AdapterChoices:
+    """The adapters that can be added to this stack."""
+    used = [row.slug for row in form.stack]
+    return find_adapter_choices(session, form.find, used=used, base_kind=stack.base_kind)
+
+
+def change_words(
+    session: Session, before: PlayForm, now: Sequence[StackView], change: Mapping[str, str]
+) -> str:
+    """A sentence on what was added to the stack, removed from it or replaced; empty if nothing was.
+
+    `chosen` of the change: the row whose version was chosen.
+    """
+    known = [row.slug for row in before.stack]
+    for item, old in zip(now, before.stack, strict=False):
+        if item.row.reference != old.reference and len(known) == len(now):
+            return _in_stack(item)
+    for item in now:
+        if item.row.slug not in known:
+            return f"{item.label} is added with weight {item.row.weight}."
+    if len(known) > len(now):
+        here = [item.row.slug for item in now]
+        for item in look_up(session, before).rows:
+            if item.row.slug not in here:
+                return f"{item.label} is removed."
+    rows = {str(number): item for number, item in enumerate(now)}
+    chosen = rows.get(change.get("chosen", ""))
+    return _in_stack(chosen) if chosen else ""
+
+
+def _in_stack(item: StackView) -> str:
+    """A sentence on the version of a row; empty if its adapter is not here."""
+    if item.adapter is None:
+        return ""
+    return f"{item.label}, {item.adapter.version_label(item.version or 0)}, is in the stack."
 
 
 def find_version(session: Session, row: AdapterRow) -> AdapterAndVersion | str:

@@ -16,16 +16,14 @@ from app.registry.renders.grids.alternatives import has_alternatives
 from app.registry.renders.grids.axes import MAX_AXIS_TEXT, PLACES, AxisKind, AxisRequest
 from app.registry.renders.grids.cells import read_request
 from app.registry.renders.grids.models import Grid
-from app.registry.renders.grids.numbers import split_list
 from app.registry.renders.grids.plan import GridRequest, usual_title
 from app.registry.validation import NOT_A_CHOICE, too_long
 from app.web.form_reader import FormReader
 from app.web.playground.adapter_rows import row_of
-from app.web.playground.forms import MAX_ROWS, InvalidWeights, PlayForm, read_address
+from app.web.playground.forms import PLACE, InvalidWeights, PlayForm, read_address, read_form
 from app.web.playground.stack import StackView
 from app.web.security import MAX_ADDRESS
 
-MAX_ADAPTERS_TEXT = 4_000
 MAX_PAIRS = 300  # of an address
 USUAL_WEIGHTS = "0.25 to 1.25 by 0.25"
 USUAL_SEEDS = "1 to 4"
@@ -68,10 +66,16 @@ class GridForm:
         """The query of the playground's URL with these settings."""
         return urlsplit(self.play.link).query
 
-    @property
-    def adapters(self) -> str:
-        """The adapters with their weights, as text."""
-        return ", ".join(row.weighted for row in self.play.stack if row.is_on)
+    def with_stack(self, change: Mapping[str, str]) -> GridForm:
+        """The form with an adapter added, removed or replaced; axes vary the same ones as before.
+
+        An axis that varies the weight of an adapter that is removed varies nothing.
+        """
+        play = self.play.with_stack(change)
+        removed = len(play.stack) < len(self.play.stack)
+        place = int(change["drop"]) if removed else len(self.play.stack)
+        axes = [replace(axis, what=_moved(axis.what, place)) for axis in self.axes]
+        return replace(self, play=play, axes=axes)
 
     def wanted(self, session: Session) -> GridRequest:
         """The grid for the service. Raises InvalidInput."""
@@ -91,10 +95,20 @@ class GridForm:
         try:
             request = replace(self.play, count="1").request(session)
         except InvalidWeights as error:
-            fields["adapters"] = error.detail
+            fields |= error.fields
         if fields:
             raise InvalidInput(" ".join(dict.fromkeys(fields.values())), fields=fields)
         return GridRequest(replace(request, twin=False), axes, self.title)
+
+
+def _moved(what: str, removed: int) -> str:
+    """What an axis varies after the adapter at a place was removed; empty for its weight."""
+    kind, _, row = what.partition(":")
+    if not PLACE.fullmatch(row) or int(row) < removed:
+        return what
+    if int(row) == removed:
+        return "" if kind == AxisKind.WEIGHT else what
+    return f"{kind}:{int(row) - 1}"
 
 
 def usual_form(play: PlayForm) -> GridForm:
@@ -150,10 +164,9 @@ def read_grid_form(sent: Mapping[str, Any]) -> GridForm:
     """Parse a submitted form; what is wrong is in its `errors`."""
     form = FormReader(sent)
     play = read_play_address(form.text("address"))
-    text = form.text("adapters", most=MAX_ADAPTERS_TEXT)[:MAX_ADAPTERS_TEXT]
-    entries = [("adapter", entry) for entry in split_list(text)[:MAX_ROWS]]
+    own = read_form(sent.items())
     shared: dict[str, Any] = {name: form.text(name) for name in SHARED if name in form}
-    play = replace(play, stack=read_address(entries).stack, keep_seed=True, **shared)
+    play = replace(play, stack=own.stack, find=own.find, keep_seed=True, **shared)
     axes = []
     for name in PLACES:
         values = form.text(f"{name}-values")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Request
@@ -17,6 +18,7 @@ from app.registry.renders.grids.winner import WinnerAction
 from app.registry.state import AppState
 from app.web.forms import SentForm
 from app.web.media import content_disposition
+from app.web.playground.adapter_picker import with_exact
 from app.web.playground.forms import read_form
 from app.web.playground.grids import views
 from app.web.playground.grids.forms import (
@@ -30,11 +32,14 @@ from app.web.playground.grids.forms import (
 from app.web.playground.grids.views import (
     CompareCellsPage,
     EstimateFragment,
+    FoundAdapters,
     GridsPage,
+    GridStackFragment,
     NewGridPage,
     ProgressFragment,
 )
-from app.web.playground.stack import look_up
+from app.web.playground.source_panel import source_panel
+from app.web.playground.stack import change_words, choices_beside, look_up
 from app.web.runs.checkpoint_pages import ComparedImage
 from app.web.security import MAX_ADDRESS
 from app.web.state import Id, State
@@ -102,6 +107,38 @@ def estimate(request: Request, state: State, sent: SentForm) -> Response:
     return render_fragment("playground/grids/_estimate.html", fragment)
 
 
+@router.post(views.STACK_PATH)
+def change_stack(request: Request, state: State, sent: SentForm) -> Response:
+    """Add, remove or replace an adapter of a new grid; all other fields stay as typed.
+
+    Without scripts, `find` is searched, or added if it is a slug.
+    """
+    before = read_grid_form(dict(sent))
+    change: Mapping[str, str] = {name: str(value) for name, value in sent.multi_items()}
+    with state.database.read() as session:
+        if not wants_fragment(request):
+            change = with_exact(session, change)
+        page = _new_page(session, before.with_stack(change))
+        if not wants_fragment(request):
+            return render(request, "playground/grids/new.html", page)
+        told = change_words(session, before.play, page.stack, change)
+    fragment = GridStackFragment(
+        page.form, page.stack, page.choices, page.axis_choices, {}, announcement=told
+    )
+    response = render_fragment("playground/grids/_stack_changed.html", fragment)
+    response.headers["HX-Trigger-After-Settle"] = "stack-changed"
+    return response
+
+
+@router.post(f"{views.STACK_PATH}/find")
+def find(state: State, sent: SentForm) -> Response:
+    """Search for adapters to add to a new grid."""
+    form = read_form(sent.multi_items())
+    with state.database.read() as session:
+        choices = choices_beside(session, form, look_up(session, form))
+    return render_fragment("playground/_found.html", FoundAdapters(choices))
+
+
 @router.post("/grids")
 def create(request: Request, state: State, sent: SentForm) -> Response:
     """Create a grid; errors appear next to their fields."""
@@ -132,12 +169,16 @@ def _new_page(
     error: AppError | None = None,
     estimate: EstimateFragment | None = None,
 ) -> NewGridPage:
-    stack = look_up(session, form.play).rows
+    errors = dict(error.fields) if error else {}
+    stack = look_up(session, form.play, errors)
     return NewGridPage(
         form=form,
-        choices=choices_of(stack),
+        stack=stack.rows,
+        choices=choices_beside(session, form.play, stack),
+        axis_choices=choices_of(stack.rows),
+        source=source_panel(session, form.play, errors),
         samplers=[(name.value, name.label) for name in SamplerName],
-        errors=dict(error.fields) if error else {},
+        errors=errors,
         summary=_reasons(error) if error else "",
         estimate=estimate.estimate if estimate else "",
         problem=estimate.problem if estimate else "",

@@ -18,10 +18,15 @@ from app.registry.renders.grids.views import CellView, GridRow, GridView
 from app.registry.renders.grids.winner import subject_of
 from app.registry.renders.models import Render
 from app.registry.wording import duration, join_words, plural
+from app.web.playground.adapter_picker import AdapterChoices
 from app.web.playground.forms import form_of_render
 from app.web.playground.grids.forms import Choice, GridForm
+from app.web.playground.source_panel import SourcePanel
+from app.web.playground.stack import StackView
 from app.web.runs.checkpoint_pages import ComparedImage
+from worker.core.inference.config import DEFAULT_STRENGTH
 
+STACK_PATH = "/grids/stack"  # changes of the adapters are sent to it
 MOST_REFUSED = 3  # cells that a notice names
 MOST_LETTERS = 40  # of each
 
@@ -36,15 +41,40 @@ class EstimateFragment:
 
 @dataclass(frozen=True)
 class NewGridPage:
-    """The form of a new grid."""
+    """The form of a new grid; `choices`: adapters to add, `axis_choices`: what can vary."""
 
     form: GridForm
-    choices: list[Choice]
+    stack: list[StackView]
+    choices: AdapterChoices
+    axis_choices: list[Choice]
+    source: SourcePanel
     samplers: list[Choice]
     errors: dict[str, str]
     summary: str
     estimate: str
     problem: str
+    stack_path: str = STACK_PATH
+
+
+@dataclass(frozen=True)
+class GridStackFragment:
+    """The adapters after a change, which `announcement` tells, and the axes that vary them."""
+
+    form: GridForm
+    stack: list[StackView]
+    choices: AdapterChoices
+    axis_choices: list[Choice]
+    errors: dict[str, str]
+    announcement: str
+    stack_path: str = STACK_PATH
+
+
+@dataclass(frozen=True)
+class FoundAdapters:
+    """The results of a search for adapters."""
+
+    choices: AdapterChoices
+    stack_path: str = STACK_PATH
 
 
 @dataclass(frozen=True)
@@ -180,6 +210,8 @@ def shared_words(session: Session, view: GridView) -> str:
             parts.append(f"seed {value}" if word == "seed" else plural(value, "step"))
     if AxisKind.GUIDANCE not in kinds and request["guidance"] is not None:
         parts.append(f"guidance {request['guidance']:g}")
+    if request.get("source"):
+        parts.append(f"from an image at strength {request['strength'] or DEFAULT_STRENGTH:g}")
     with contextlib.suppress(AppError):  # a base model that was removed has no name any more
         parts.append(base_models.find_base_model(session, request["base_model"]).name)
     words = ", ".join(parts)

@@ -43,7 +43,8 @@ def test_the_playground_leads_to_a_grid_that_fills_as_images_are_done(
         "weight:0",
         "0.25 to 1.25 by 0.25",
     )
-    assert (fields["prompt"], fields["adapters"], fields["seed"]) == ("a castle", "chalk:0.8", "7")
+    assert (fields["prompt"], fields["seed"]) == ("a castle", "7")
+    assert (fields["adapter-0"], fields["weight-0"]) == ("chalk", "0.8")
     fields |= {"rows-what": "prompt", "rows-values": "a fox\na {red|blue} boat"}
     told = client.post("/grids/estimate", data=fields, headers=FRAGMENT).text
     assert "15 images. Time: not known yet." in told
@@ -155,14 +156,53 @@ def test_labels_are_written_without_what_the_font_lacks() -> None:
     assert sheets._drawable("Gewicht × Größe −1", own) == "Gewicht x Grosse -1"
 
 
+def test_adapters_of_a_grid_are_chosen_by_the_picker_and_axes_follow_them(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state)
+    fake_workers.adapter(state, "Night")
+    fields = form(client, f"{ADDRESS}&adapter=nobody") | {"columns-values": "0.5, 1"}
+    fields |= {"rows-what": "weight:1", "sheets-what": "adapter:2", "title": "half a thought"}
+    found = client.post("/grids/stack/find", data=fields | {"find": "nig"}, headers=FRAGMENT).text
+    assert 'hx-post="/grids/stack"' in found
+    answer = client.post("/grids/stack", data=fields | {"drop": "1"}, headers=FRAGMENT)
+    assert answer.headers["hx-trigger-after-settle"] == "stack-changed"
+    assert "nobody is removed.</p>" in answer.text
+    page = client.post("/grids/stack", data=fields | {"drop": "0"}, headers=HTML).text
+    left = form_of(page, "new-grid")
+    axes = [left[f"{name}-what"] for name in ("columns", "rows", "sheets")]
+    assert axes == ["", "weight:0", "adapter:1"]
+    assert (left["columns-values"], left["title"]) == ("0.5, 1", "half a thought")
+    added = client.post("/grids/stack", data=form(client) | {"find": "night"}, headers=HTML).text
+    fields = form_of(added, "new-grid")
+    assert (fields["adapter-1"], fields["weight-1"]) == ("night", "1")
+    assert "Adapter in place of Night" in added
+
+
+def test_a_new_grid_shows_the_image_that_it_starts_from(
+    client: TestClient, state: AppState
+) -> None:
+    client.post("/api/v1/renders", json={"prompt": "a fox"})
+    fake_workers.draw(state)
+    query = "prompt=a+castle&source=render:1&strength=0.3"
+    page = client.get(f"/grids/new?{query}", headers=HTML).text
+    assert "All images start from image 1" in page
+    assert "Strength 0.3." in page
+    assert start(client, query).status_code == 303
+    assert "from an image at strength 0.3" in client.get("/grids/1").text
+    assert {row.strength for row in renders(state)[1:]} == {0.3}
+    gone = client.get("/grids/new?prompt=a+castle&source=render:9", headers=HTML).text
+    assert "The image to start from is gone." in gone
+
+
 BAD: list[tuple[dict[str, str], str]] = [
     ({"columns_what": ""}, "Choose what the columns vary."),
     ({"sheets_what": "seed", "sheets_values": "1"}, "Fill in the axis before this one first."),
     ({"columns_what": "magic"}, "not one of the choices"),
     ({"columns_values": "1 to 100000 by 0.01"}, "at most 400 images"),
     ({"columns_values": "x" * 90_000}, "90,000 characters"),
-    ({"adapters": "nobody:1"}, "There is no such adapter"),
-    ({"adapters": "chalk:NaN"}, "Enter a number"),
+    ({"adapter_0": "nobody"}, "There is no such adapter"),
+    ({"weight_0": "NaN"}, "Enter a number"),
     ({"steps": "9" * 5_000}, "as an integer"),
     ({"prompt": ""}, "This cannot be empty"),
     ({"title": "t" * 200}, "200 characters"),

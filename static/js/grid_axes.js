@@ -1,0 +1,36 @@
+// The form of a new grid: an axis of adapters offers the picker, whose choice is then added to its values instead of the
+// stack.
+(() => {
+  let into = null; // the values that a choice is added to
+
+  function offer() {
+    for (const row of document.querySelectorAll("[data-axis-picker]")) {
+      row.hidden = !row.closest("fieldset").querySelector("select").value.startsWith("adapter:");
+    }
+  }
+
+  function add(choice) {
+    const version = choice.closest("li").querySelector("select")?.value;
+    const name = version ? `${choice.value}@${version}` : choice.value;
+    const values = document.getElementById(into);
+    const before = values.value.trim().replace(/,$/, "");
+    values.value = before ? `${before}, ${name}` : name;
+    values.dispatchEvent(new Event("input", { bubbles: true }));
+    choice.closest("[data-picker]").hidePopover();
+  }
+
+  document.addEventListener("click", (event) => {
+    const opener = event.target.closest?.("[popovertarget=adapter-picker]:not([popovertargetaction])");
+    if (opener) into = opener.dataset.pickerInto ?? null;
+    const choice = event.target.closest?.("[data-picker] button[name=add]");
+    if (!choice || !into) return;
+    event.preventDefault();
+    event.stopPropagation(); // htmx would put it into the stack
+    add(choice);
+  }, true);
+  document.addEventListener("change", (event) => {
+    if (event.target.closest?.("#grid-axes")) offer();
+  });
+  document.addEventListener("htmx:afterSettle", offer);
+  offer();
+})();
