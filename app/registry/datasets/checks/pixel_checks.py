@@ -18,7 +18,7 @@ from app.registry.datasets.training_side import TrainingSide
 from app.registry.wording import plural
 
 MIN_IMAGES = 5  # below that, what most images share is chance
-ALIKE_DISTANCE = 14  # bits: a crop or shift by a twentieth; different drawings are 18 apart or more
+ALIKE_DISTANCE = 14  # bits: a crop or shift by a twentieth; few different drawings are so near
 ALIKE_SHARE = 0.6  # of the images that are variations of one
 MOST = 0.5  # a property of more images than this belongs to the style, more likely than not
 ONE_GROUND_SHARE = 0.9
@@ -113,8 +113,11 @@ def _property(images: Sequence[CheckedImage], rule: _Rule) -> Finding | None:
 
 
 def _hashes(images: Iterable[CheckedImage]) -> dict[int, int]:
+    """The hashes of the images that have edges; of an empty one, it means nothing."""
     return {
-        image.id: image.perceptual_hash for image in images if image.perceptual_hash is not None
+        image.id: image.perceptual_hash
+        for image in images
+        if image.perceptual_hash is not None and image.sharpness is not None
     }
 
 

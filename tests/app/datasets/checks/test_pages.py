@@ -78,10 +78,10 @@ def test_the_sharpest_of_near_duplicates_is_kept(
     upload(client, png, "ink, a boat", "ink, a fox", "ink, an owl")
     with state.database.write() as session:
         for number, image in enumerate(service.list_images(session, 1)):
-            measure = session.get(ImageMeasure, image.clean_sha256) or ImageMeasure(
-                clean_sha256=image.clean_sha256, measure_version=99
-            )
-            measure.perceptual_hash, measure.sharpness = "00000000000000ff", number / 10
+            measure = session.get(ImageMeasure, image.clean_sha256)
+            assert measure is not None
+            measure.measure_version += 1  # as a better measure would
+            measure.perceptual_hash, measure.sharpness = "00000000000000ff", number / 10 + 0.1
             session.add(measure)
     text = client.get("/datasets/boats/checks").text
     assert "3 near-duplicates in one pile" in text
@@ -96,7 +96,7 @@ def test_the_form_of_a_run_shows_what_is_open(
     form = client.get("/train/new?dataset=boats").text
     assert form.count("data-warning") == 4
     assert "1 caption lacks the trigger word. " in form
-    assert 'href="/datasets/boats/checks">Why this matters</a>' in form
+    assert 'href="/datasets/boats/checks">1 more finding, and why each matters</a>' in form
     monkeypatch.setattr(check_view, "CHECKED_AT_ONCE", 1)
     client.patch("/api/v1/datasets/1", json={"trigger_word": "zork"})
     assert 'hx-get="/datasets/boats/checks/brief"' in client.get("/train/new?dataset=boats").text

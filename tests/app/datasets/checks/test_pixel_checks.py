@@ -6,12 +6,15 @@ import random
 from typing import Any
 
 import pytest
+from PIL import Image
 
 from app.registry.datasets.checks.findings import Check, Finding, Level
 from app.registry.datasets.checks.piles import near_pairs, piles
 from app.registry.datasets.checks.pixel_checks import check_pixels, not_measured
 from app.registry.datasets.checks.reading import CheckedImage
+from app.registry.datasets.decoding import measure_pixels
 from app.registry.datasets.training_side import TrainingSide
+from worker.core.starter.examples import EXAMPLES, Example
 
 SIDE = TrainingSide(512, "starter")
 FAR = random.Random(7)
@@ -39,6 +42,19 @@ def found(*images: CheckedImage) -> list[tuple[Check, Level, tuple[int, ...]]]:
 def only(*images: CheckedImage) -> Finding:
     (one,) = check_pixels(images, SIDE)
     return one
+
+
+@pytest.mark.parametrize("example", EXAMPLES.values(), ids=lambda example: example.title)
+def test_the_examples_get_the_advice_that_their_ground_comes_along(example: Example) -> None:
+    images = []
+    for number, path in enumerate(sorted(example.folder.glob("*.webp"))):
+        with Image.open(path) as picture:
+            measured = measure_pixels(picture.convert("RGB"))
+        measured["perceptual_hash"] = int(measured["perceptual_hash"], 16)
+        measured.pop("ground_share")
+        images.append(image(number, width=512, height=512, **measured))
+    one = only(*images)
+    assert (one.check, one.level, one.count) == (Check.ONE_GROUND, Level.ADVICE, 24)
 
 
 def test_usual_images_have_no_finding() -> None:
@@ -71,7 +87,8 @@ def test_near_duplicates_are_piles_with_the_sharpest_first() -> None:
         *(image(number) for number in range(6, 12)),
         image(1, perceptual_hash=0, sharpness=0.5),
         image(2, perceptual_hash=0b111, sharpness=0.7),
-        image(3, perceptual_hash=0b111_111, sharpness=None),
+        image(3, perceptual_hash=0b111_111, sharpness=0.4),
+        image(12, perceptual_hash=0, sharpness=None),  # an empty image is like no other one
         image(4, perceptual_hash=2**64 - 1),
         image(5, perceptual_hash=2**64 - 2, width=900),
     )
