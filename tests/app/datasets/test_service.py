@@ -195,6 +195,14 @@ def test_several_captions_focus_and_name_are_pinned_and_what_is_set_aside_is_not
     assert two["filename"] == second.filename
 
 
+def test_a_summary_counts_what_was_changed_a_moment_ago(database: Database) -> None:
+    key = filled(database, "a fox", None)
+    with database.write() as session:
+        dataset = service.get_dataset(session, key)
+        service.caption_image(session, service.list_images(session, key)[1].key, "an owl")
+        assert service.summary(session, dataset).captioned_count == 2
+
+
 @pytest.mark.parametrize("repeats", [0, 101])
 def test_a_picture_is_shown_a_hundred_times_at_most(database: Database, repeats: int) -> None:
     with database.write() as session:
