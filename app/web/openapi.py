@@ -53,6 +53,7 @@ PATH_PARAMETERS = {
     "grid_id": "Id of the grid.",
     "image_id": "Id of the image.",
     "job_id": "Id of the job.",
+    "kind": "Kind of the caption: `long`, `short` or `tags`.",
     "place": "Number of the cell, from 0.",
     "preset_id": "Id of your own preset.",
     "recipe_id": "Id of the recipe.",

@@ -333,7 +333,12 @@ def caption_image(
 
 
 def change_image(
-    session: Session, image_id: int, *, repeats: int | None = None, never_flip: bool | None = None
+    session: Session,
+    image_id: int,
+    *,
+    repeats: int | None = None,
+    never_flip: bool | None = None,
+    set_aside: bool | None = None,
 ) -> Image:
     """Change how runs use an image; None leaves a value unchanged."""
     if repeats is not None and not 1 <= repeats <= MAX_REPEATS:
@@ -342,6 +347,17 @@ def change_image(
     image = get_image(session, image_id, lock=True)
     image.repeats = image.repeats if repeats is None else repeats
     image.never_flip = image.never_flip if never_flip is None else never_flip
+    image.set_aside = image.set_aside if set_aside is None else set_aside
+    return _store_image(session, image)
+
+
+def set_focus(session: Session, image_id: int, focus: tuple[float, float] | None) -> Image:
+    """Set the point (x, y) that crops of an image keep, each 0 to 1; None: the center."""
+    if focus is not None and not all(0 <= place <= 1 for place in focus):  # NaN is not
+        sentence = "The focus is two numbers from 0 to 1: from the left, and from the top."
+        raise InvalidInput(sentence, fields={"focus": sentence})
+    image = get_image(session, image_id, lock=True)
+    image.focus_x, image.focus_y = focus or (None, None)
     return _store_image(session, image)
 
 

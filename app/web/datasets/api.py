@@ -8,13 +8,22 @@ from fastapi import APIRouter, File, Query, UploadFile
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.registry.datasets import service, uploads
-from app.registry.datasets.models import NAME_LENGTH, TRIGGER_LENGTH, Dataset, Image
+from app.registry.datasets.image_captions.changes import change_first_kind
+from app.registry.datasets.models import (
+    NAME_LENGTH,
+    TRIGGER_LENGTH,
+    CaptionKind,
+    Dataset,
+    Image,
+)
 from app.registry.errors import InvalidInput
+from app.web.datasets import image_captions_api
 from app.web.problems import problems
 from app.web.state import Id, State
 from app.web.uploads import uploaded
 
 router = APIRouter(tags=["datasets"])
+router.include_router(image_captions_api.router)
 
 Name = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=NAME_LENGTH)
@@ -73,6 +82,11 @@ class ImageOut(BaseModel):
     caption_version: int = Field(description="Counts the changes of the caption.")
     repeats: int = Field(description="How often one pass over the dataset shows it.")
     never_flip: bool = Field(description="True if it is not mirrored, whatever a run says.")
+    set_aside: bool = Field(description="True if it is kept, but not trained on.")
+    focus: tuple[float, float] | None = Field(
+        description="The point (x, y) that crops keep, 0 to 1; null: the center."
+    )
+    caption_kind: CaptionKind = Field(description="What its caption is, where it has several.")
     note: str | None = Field(description="What was changed when it was uploaded.")
     url: str = Field(description="Address of the image, re-encoded without metadata.")
     thumbnail_url: str = Field(description="Address of a small copy.")
@@ -112,11 +126,21 @@ class ImagePatch(BaseModel):
         None, description="How often one pass over the dataset shows it, 1 to 100."
     )
     never_flip: bool | None = Field(None, description="Not mirrored, whatever a run says.")
+    set_aside: bool | None = Field(None, description="Kept, but not trained on.")
+    focus: list[float] | None = Field(
+        None,
+        min_length=2,
+        max_length=2,
+        description="The point (x, y) that crops keep, each 0 to 1 from the top left; null: the "
+        "center.",
+    )
+    caption_kind: CaptionKind | None = Field(None, description="What its caption is.")
 
     @model_validator(mode="after")
     def _changes_something(self) -> Self:
-        if self.caption is None and self.repeats is None and self.never_flip is None:
-            raise ValueError("say a caption, repeats or never_flip")
+        given = {name for name in self.model_fields_set if getattr(self, name) is not None}
+        if not given - {"caption_version"} and "focus" not in self.model_fields_set:
+            raise ValueError("say a caption, repeats, never_flip, set_aside, focus or caption_kind")
         return self
 
 
@@ -135,6 +159,7 @@ def image_out(image: Image) -> ImageOut:
     """Convert an image for the API."""
     return ImageOut(
         **image.model_dump(include=set(ImageOut.model_fields)),
+        focus=image.focus,
         url=f"/media/{image.clean_sha256}",
         thumbnail_url=f"/media/{image.thumbnail_sha256}",
     )
@@ -263,14 +288,23 @@ def get_image(image_id: Id, state: State) -> ImageOut:
     responses=problems({409: "The caption was changed since `caption_version`."}),
 )
 def change_image(image_id: Id, body: ImagePatch, state: State) -> ImageOut:
-    """Change the caption, repeats or flipping of an image.
+    """Change the caption of an image, or how runs use it.
 
     Earlier captions stay in its history.
     """
     with state.database.write() as session:
         image = service.change_image(
-            session, image_id, repeats=body.repeats, never_flip=body.never_flip
+            session,
+            image_id,
+            repeats=body.repeats,
+            never_flip=body.never_flip,
+            set_aside=body.set_aside,
         )
+        if "focus" in body.model_fields_set:
+            focus = (body.focus[0], body.focus[1]) if body.focus else None
+            image = service.set_focus(session, image_id, focus)
+        if body.caption_kind is not None:
+            image = change_first_kind(session, image_id, body.caption_kind)
         if body.caption is not None:
             image = service.caption_image(
                 session, image_id, body.caption, seen_version=body.caption_version

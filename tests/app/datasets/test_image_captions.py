@@ -129,7 +129,7 @@ def test_what_is_gone_cannot_be_restored_or_removed(database: Database) -> None:
             remove_caption(session, image.key, TAGS)
         with pytest.raises(NotFound):
             change_caption(session, image.key, TAGS, CaptionChange(share=2))
-        with pytest.raises(InvalidInput, match="first caption"):
+        with pytest.raises(Conflict, match="first caption"):
             remove_caption(session, image.key, LONG)
 
 

@@ -95,11 +95,11 @@ def _change_further(
 def remove_caption(session: Session, image_id: int, kind: CaptionKind) -> None:
     """Remove a caption of an image that has several; its history stays.
 
-    Raises NotFound, and InvalidInput for the first one.
+    Raises NotFound, and Conflict for the first one.
     """
     image = service.get_image(session, image_id, lock=True)
     if kind == image.caption_kind:
-        raise InvalidInput("The first caption of an image stays. Empty it instead.")
+        raise Conflict("The first caption of an image stays. Empty it instead.")
     row = _further(session, image, kind)
     if row is None:
         raise NotFound(f"This image has no caption of the kind {kind}.")

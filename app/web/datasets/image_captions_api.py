@@ -1,0 +1,136 @@
+"""REST: several captions of an image, and their history."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Self
+
+from fastapi import APIRouter, Path
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.registry.datasets import service
+from app.registry.datasets.image_captions import changes, history
+from app.registry.datasets.image_captions.changes import MAX_SHARE, CaptionChange
+from app.registry.datasets.image_captions.several import captions_of_image
+from app.registry.datasets.image_captions.tokens import tokens_of
+from app.registry.datasets.models import CaptionKind, CaptionSource
+from app.registry.db import MAX_ID, Session
+from app.web.problems import problems
+from app.web.state import Id, State
+
+router = APIRouter()
+
+Version = Annotated[int, Path(ge=1, le=MAX_ID)]
+
+
+class CaptionIn(BaseModel):
+    """A caption of one kind, or changes to it; absent fields stay."""
+
+    model_config = ConfigDict(
+        extra="forbid", json_schema_extra={"examples": [{"caption": "fox, snow, ink", "share": 2}]}
+    )
+    caption: str | None = Field(None, max_length=100_000, description="What the image shows.")
+    share: int | None = Field(
+        None,
+        description=f"How often it is used, relative to the other captions: 1 to {MAX_SHARE}.",
+    )
+    caption_version: int | None = Field(
+        None, description="The version you saw; a caption changed since is a 409."
+    )
+
+    @model_validator(mode="after")
+    def _changes_something(self) -> Self:
+        if self.caption is None and self.share is None:
+            raise ValueError("say a caption or a share")
+        return self
+
+
+class CaptionOut(BaseModel):
+    """A caption of an image."""
+
+    kind: CaptionKind = Field(description="`long`, `short` or `tags`.")
+    caption: str = Field(description="What it says.")
+    share: int = Field(description="How often it is used, relative to the other captions.")
+    used: float = Field(description="The part of the times that training uses it, 0 to 1.")
+    version: int = Field(description="Counts its changes.")
+    is_first: bool = Field(description="True for the one that `caption` of the image names.")
+    tokens: int = Field(description="Its tokens; a base model reads `token_limit` of them.")
+
+
+class WrittenCaptionOut(BaseModel):
+    """What a caption said from a moment on."""
+
+    kind: CaptionKind = Field(description="Which of the captions it is.")
+    version: int = Field(description="Its version, to restore it.")
+    caption: str = Field(description="What it said.")
+    source: CaptionSource | None = Field(description="Who wrote it; null: not known.")
+    source_name: str | None = Field(description="The file or the provider, if any.")
+    written_at: datetime = Field(description="When it was written.")
+    is_current: bool = Field(description="True if the caption still says this.")
+
+
+class CaptionsOut(BaseModel):
+    """The captions of an image and their last changes."""
+
+    captions: list[CaptionOut] = Field(description="All captions, the first one first.")
+    history: list[WrittenCaptionOut] = Field(
+        description=f"The last {history.SHOWN} changes of all of them, newest first."
+    )
+    token_limit: int = Field(
+        description="Tokens that the base model of the dataset's last run reads."
+    )
+
+
+def _captions_out(session: Session, image_id: int) -> CaptionsOut:
+    image = service.get_image(session, image_id)
+    tokens = tokens_of(session, image.dataset_id)
+    return CaptionsOut(
+        captions=[
+            CaptionOut(**vars(one), tokens=tokens.count(one.caption))
+            for one in captions_of_image(session, image)
+        ],
+        history=[WrittenCaptionOut(**vars(one)) for one in history.caption_history(session, image)],
+        token_limit=tokens.limit,
+    )
+
+
+@router.get("/images/{image_id}/captions")
+def get_captions(image_id: Id, state: State) -> CaptionsOut:
+    """Get all captions of an image with their history."""
+    with state.database.read() as session:
+        return _captions_out(session, image_id)
+
+
+@router.put(
+    "/images/{image_id}/captions/{kind}",
+    responses=problems({409: "The caption was changed since `caption_version`."}),
+)
+def put_caption(image_id: Id, kind: CaptionKind, body: CaptionIn, state: State) -> CaptionsOut:
+    """Write the caption of one kind, or change its share.
+
+    A kind that the image does not have is added. Training draws one of the captions at each use of
+    the image, by their shares.
+    """
+    change = CaptionChange(body.caption, body.share, body.caption_version)
+    with state.database.write() as session:
+        changes.change_caption(session, image_id, kind, change)
+        return _captions_out(session, image_id)
+
+
+@router.delete(
+    "/images/{image_id}/captions/{kind}",
+    responses=problems({409: "It is the first one: empty it instead."}),
+)
+def delete_caption(image_id: Id, kind: CaptionKind, state: State) -> CaptionsOut:
+    """Remove one of several captions; it can be restored from the history."""
+    with state.database.write() as session:
+        changes.remove_caption(session, image_id, kind)
+        return _captions_out(session, image_id)
+
+
+@router.post("/images/{image_id}/captions/{kind}/{version}/restore")
+def restore_caption(image_id: Id, kind: CaptionKind, version: Version, state: State) -> CaptionsOut:
+    """Let a caption say again what it said in this version."""
+    with state.database.write() as session:
+        history.restore_caption(session, image_id, kind, version)
+        return _captions_out(session, image_id)
