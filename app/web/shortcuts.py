@@ -27,6 +27,8 @@ SHORTCUTS: tuple[Shortcut, ...] = (
     Shortcut(("Space",), "Select an image; with Shift, all up to it", frozenset({"datasets"})),
     Shortcut(("Ctrl", "A"), "Select all images that match", frozenset({"datasets"})),
     Shortcut(("Enter",), "Write the caption of an image; Esc comes out", frozenset({"datasets"})),
+    Shortcut(("←", "→"), "Previous or next image, on its page", frozenset({"datasets"})),
+    Shortcut(("←", "→", "↑", "↓"), "Move the focus point of a crop", frozenset({"datasets"})),
     Shortcut(("Ctrl", "V"), "Paste copied images", frozenset({"datasets"})),
     Shortcut(("←", "→"), "Previous or next prompt, in a large sample", frozenset({"training"})),
     Shortcut(("↑", "↓"), "Newer or older step, in a large sample", frozenset({"training"})),

@@ -9,7 +9,8 @@
 
   function stateOf(area) {
     if (!fields.has(area)) {
-      fields.set(area, { saved: area.defaultValue.trim(), timer: 0, saving: false, again: false, stuck: false });
+      const saved = area.defaultValue.trim();
+      fields.set(area, { saved, timer: 0, saving: false, again: false, stuck: false, isTyping: false });
     }
     return fields.get(area);
   }
@@ -65,7 +66,7 @@
       const answer = await window.brushwork.fetch(area.form.action, {
         method: "POST",
         headers: { Accept: "application/json" },
-        body: new URLSearchParams({ caption: sent, version: version.value }),
+        body: new URLSearchParams({ caption: sent, version: version.value, typing: state.isTyping ? "1" : "" }),
         keepalive: leaving,
       });
       const body = await answer.json();
@@ -84,7 +85,9 @@
   function took(area, sent, body) {
     const state = stateOf(area);
     state.saved = body.caption.trim();
+    state.isTyping = document.activeElement === area; // until it is left, the history has one entry
     area.form.elements.version.value = body.version;
+    showTokens(area, body.tokens);
     const count = document.querySelector('[data-count="uncaptioned"]');
     if (count) count.textContent = body.uncaptioned;
     document.body.dispatchEvent(new CustomEvent("captions-changed"));
@@ -92,6 +95,15 @@
       showSaved(area);
       announce(area, "saved");
     } else typed(area);
+  }
+
+  function showTokens(area, tokens) {
+    const place = document.querySelector(`[data-tokens-of="${area.id}"]`);
+    if (!place) return;
+    const most = Number(place.dataset.tokens);
+    place.querySelector("[data-tokens-count]").textContent = `${tokens} / ${most}`;
+    place.classList.toggle("tokens-long", tokens > most);
+    place.hidden = !tokens;
   }
 
   function refuse(area, reason) {
@@ -172,10 +184,18 @@
   function moveTo(area, by) {
     const all = [...document.querySelectorAll("[data-caption]")];
     const next = all[all.indexOf(area) + by];
-    if (!next) return by > 0 && loadMore(() => moveTo(area, by));
+    if (!next) return (by > 0 && loadMore(() => moveTo(area, by))) || openImage(area, by);
     next.focus();
     next.setSelectionRange(next.value.length, next.value.length);
-    next.closest("[data-tile]").scrollIntoView({ block: "nearest" });
+    (next.closest("[data-tile]") ?? next).scrollIntoView({ block: "nearest" });
+    return true;
+  }
+
+  // on the page of one image: the page of the next or previous one, once the caption is saved
+  function openImage(area, by) {
+    const link = document.querySelector(`[data-go="${by > 0 ? "next" : "previous"}"]`);
+    if (!link?.href) return false;
+    save(area).then(() => link.click());
     return true;
   }
 
@@ -183,7 +203,16 @@
 
   document.addEventListener("focusin", (event) => captionOf(event) && stateOf(event.target));
   document.addEventListener("input", (event) => captionOf(event) && typed(event.target));
-  document.addEventListener("focusout", (event) => captionOf(event) && save(event.target));
+  document.addEventListener("focusout", (event) => {
+    if (!captionOf(event)) return;
+    save(event.target);
+    stateOf(event.target).isTyping = false;
+  });
+  // the button that was pressed is gone from what comes back
+  document.addEventListener("htmx:afterSwap", (event) => {
+    const next = event.detail.requestConfig?.elt?.dataset.focusAfter;
+    if (next) document.getElementById(next)?.focus();
+  });
   document.addEventListener("keydown", (event) => {
     const area = captionOf(event);
     if (!area || !event.ctrlKey || event.altKey) return;

@@ -36,7 +36,7 @@
   viewer.addEventListener(
     "keydown",
     (event) => {
-      const arrow = event.shiftKey && ARROWS[event.key];
+      const arrow = event.shiftKey && !event.target.closest("[role=slider]") && ARROWS[event.key];
       const by = KEYS[event.key];
       if (event.ctrlKey || event.metaKey || event.altKey || !(by || arrow)) return;
       event.preventDefault();

@@ -12,7 +12,7 @@ from app.registry.base_models.embedded import RETIRED
 from app.registry.base_models.models import BaseModel, BaseModelStatus
 from app.registry.datasets import service as datasets
 from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
-from app.registry.datasets.models import Image
+from app.registry.datasets.models import Image, ImageCaption
 from app.registry.db import utcnow
 from app.registry.jobs.caption_kinds import CaptionImagesArgs
 from app.registry.jobs.models import IoJob
@@ -69,6 +69,10 @@ def add_datasets(state: AppState, client: httpx.Client) -> Ids:
             state_ = ProposalState.FAILED if note else ProposalState.PROPOSED
             row = {"image_id": image.key, "caption": text, "note": note, "state": state_}
             session.add(CaptionProposal(job_id=order.key, mode=CaptionMode.REPLACE, **row))
+        images[0].width = 240  # so that a part of it is cropped
+        images[0].focus_x, images[0].focus_y = 0.25, 0.5
+        session.add(images[0])
+        session.add(ImageCaption(image_id=images[0].key, kind="tags", caption="boat, sea"))
         deleted = images[3].key
         datasets.delete_image(session, deleted)
     old = fake_workers.dataset(state, "Old", pictures=1)
@@ -91,7 +95,7 @@ def add_datasets(state: AppState, client: httpx.Client) -> Ids:
         )
     state.store.delete(sha256)
     assert client.get(f"/media/{sha256}").status_code == 404  # and notes that it is missing
-    return {"old": old.key, "deleted_image": deleted}
+    return {"old": old.key, "deleted_image": deleted, "image": images[0].key}
 
 
 def add_runs(state: AppState) -> Ids:

@@ -133,6 +133,7 @@ DATASETS = (
         "/datasets/boats",
         do(upload("[data-upload-input]", "notes.png"), see("[data-refused]")),
     ),
+    PageState("image", "/datasets/boats/images/{image}", click("#image-captions .fold > summary")),
     PageState("deleted images", "/datasets/boats/deleted"),
     PageState("delete an image", "/datasets/boats/deleted/{deleted_image}/delete", repeats=True),
     PageState("delete images of a dataset", "/datasets/boats/deleted/delete", repeats=True),

@@ -29,6 +29,8 @@ NO_PAGES = {
     "/datasets/{slug}/export",
     "/datasets/{slug}/captions/auto/previews/{job_id}",
     "/datasets/{slug}/captions/auto/results",
+    "/datasets/{slug}/images/{image_id}/history",
+    "/datasets/{slug}/tags",
     "/datasets/{slug}/tiles",
     "/datasets/{slug}/versions/{version_id}/export",
     "/example/{style}/{name}.webp",

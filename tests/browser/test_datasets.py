@@ -14,7 +14,9 @@ from PIL import Image as Picture
 from playwright.sync_api import BrowserContext, FilePayload, Page, expect
 
 from app.registry.datasets import service
+from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
 from app.registry.datasets.intake import NewImage
+from app.registry.datasets.models import CaptionKind
 
 pytestmark = pytest.mark.browser
 
@@ -198,6 +200,56 @@ def test_ctrl_and_arrows_go_from_caption_to_caption(page: Page, dataset: str) ->
     expect(page.get_by_role("textbox", name="Caption of boat-2.png")).to_be_focused()
     page.keyboard.press("Control+ArrowLeft")
     expect(page.get_by_role("textbox", name="Caption of boat-1.png")).to_be_focused()
+
+
+def test_the_page_of_an_image_by_keyboard(page: Page, live, dataset: str) -> None:
+    with live.database.write() as session:
+        first = service.list_images(session, 1)[0]
+        first.width = 240  # so that a part of it is cropped
+        session.add(first)
+        change_caption(session, 2, CaptionKind.TAGS, CaptionChange("sea, sailboat"))
+    page.goto(dataset)
+    page.locator(".tile-picture").first.click()
+    expect(page.locator("h1")).to_have_text("boat-1.png")
+
+    handle = page.get_by_role("slider", name="Focus point of the crop")
+    handle.focus()
+    page.keyboard.press("Shift+ArrowLeft")
+    page.keyboard.press("ArrowLeft")
+    expect(handle).to_have_attribute("aria-valuetext", "39 % from the left, 50 % from the top")
+    expect(page.locator("[data-focus-state]")).to_have_text(
+        "Saved: 39 % from the left, 50 % from the top."
+    )
+    box = handle.locator(".focus-dot").bounding_box()
+    assert box
+    page.mouse.move(box["x"] + box["width"] / 2, box["y"] + box["height"] / 2)
+    page.mouse.down()
+    page.mouse.move(box["x"] - 2_000, box["y"])  # stays inside of the image
+    page.mouse.up()
+    expect(page.locator("[data-focus-state]")).to_contain_text("Saved: 0 % from the left")
+
+    field = page.get_by_role("textbox", name="Long")
+    field.fill("a boat, sai")
+    expect(page.get_by_role("option", name="sailboat")).to_be_visible()
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("Enter")
+    expect(field).to_have_value("a boat, sailboat")
+    history = page.locator("#image-history")
+    expect(history.locator("li")).to_have_count(2)
+    expect(history).to_contain_text("a boat, sailboat")
+    history.get_by_role("button", name="Restore “one”").click()
+    expect(field).to_have_value("one")
+    expect(history.locator("li")).to_have_count(3)
+    expect(history.get_by_role("heading", name="History")).to_be_focused()
+
+    page.keyboard.press("ArrowRight")
+    expect(page.locator("h1")).to_have_text("boat-2.png")
+    page.get_by_role("textbox", name="Tags").focus()
+    page.keyboard.press("Control+ArrowRight")
+    expect(page.locator("h1")).to_have_text("boat-3.png")
+    assert captions(live)[0] == "one"
+    with live.database.read() as session:
+        assert service.get_image(session, 1).focus_x == 0
 
 
 def test_a_deleted_picture_comes_back_by_undo(page: Page, live, dataset: str) -> None:

@@ -13,10 +13,14 @@ from app.registry.runs.models import Run
 
 @dataclass(frozen=True)
 class TrainingSide:
-    """The side in pixels at which a dataset is trained, and the base model that it is of."""
+    """The side in pixels at which a dataset is trained, and the base model that it is of.
+
+    `squares`: every image is cropped to a square.
+    """
 
     pixels: int
     base_name: str
+    squares: bool = False
 
 
 def training_side(session: Session, dataset_id: int) -> TrainingSide:
@@ -30,7 +34,8 @@ def training_side(session: Session, dataset_id: int) -> TrainingSide:
     found = session.exec(last.limit(1)).first()
     if found is not None:
         config, native, name = found
-        return TrainingSide(config.get("resolution") or native or USUAL_SIDE, name)
+        pixels = config.get("resolution") or native or USUAL_SIDE
+        return TrainingSide(pixels, name, squares=config.get("aspect_buckets") is False)
     embedded = select(BaseModel.resolution, BaseModel.name).where(BaseModel.source == EMBEDDED)
     native, name = session.exec(embedded).first() or (None, "")
     return TrainingSide(native or USUAL_SIDE, name)

@@ -15,6 +15,7 @@ from app.registry.datasets.edits.plan import EditOutcome
 from app.registry.datasets.edits.selection import live_images, read_ids
 from app.registry.datasets.edits.steps import Step, describe_step, list_steps, undo_edit
 from app.registry.datasets.filters import Show
+from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
 from app.registry.datasets.models import Dataset, Image
 from app.registry.datasets.service import DatasetSummary
 from app.registry.errors import InvalidInput
@@ -61,6 +62,7 @@ class AppliedFragment:
     steps: list[Step]
     sentence: str
     undo: int | None
+    tokens: CaptionTokens
     is_elsewhere: bool = False
     show: str = "all"
     conflict: None = None
@@ -184,6 +186,7 @@ def _applied(
             steps=list_steps(session, dataset.key, to_undo=True),
             sentence=sentence,
             undo=outcome.step.key if outcome.step is not None and not is_undo else None,
+            tokens=tokens_of(session, dataset.key),
         )
     answer = templates.render_fragment("datasets/edits/_applied.html", context)
     answer.headers["hx-trigger"] = "captions-changed"

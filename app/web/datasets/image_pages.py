@@ -10,16 +10,21 @@ from fastapi.responses import JSONResponse
 from starlette.responses import Response
 
 from app.registry.datasets import service
+from app.registry.datasets.caption_writes import BY_HAND, STILL_TYPING
+from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
 from app.registry.datasets.image_pages import list_image_page
 from app.registry.datasets.models import Dataset, Image
 from app.registry.datasets.service import DatasetSummary
-from app.registry.db import MAX_ID, Session
-from app.registry.errors import Conflict, NotFound
+from app.registry.db import MAX_ID
+from app.registry.errors import Conflict
+from app.registry.state import AppState
 from app.web import templates
+from app.web.datasets.one_image_pages import image_of
 from app.web.datasets.page_view import (
     CaptionConflict,
     dataset_page,
     redirect_to_image,
+    tile_query,
     tiles_query,
 )
 from app.web.forms import Text
@@ -38,6 +43,8 @@ class TilesFragment:
     dataset: Dataset
     images: list[Image]
     more: str
+    tokens: CaptionTokens
+    tile_query: str
     conflict: None = None
 
 
@@ -49,6 +56,7 @@ class ImageFragment:
     summary: DatasetSummary
     image: Image
     show: str
+    tokens: CaptionTokens
 
 
 @router.get("/datasets/{slug}/tiles")
@@ -59,7 +67,9 @@ def tiles(
     with state.database.read() as session:
         dataset = service.dataset_by_slug(session, slug)
         page = list_image_page(session, dataset.key, show=show, q=q.strip(), after=after)
-    context = TilesFragment(dataset, page.images, tiles_query(show, q, page.next))
+        tokens = tokens_of(session, dataset.key)
+    more = tiles_query(show, q, page.next)
+    context = TilesFragment(dataset, page.images, more, tokens, tile_query(show, q))
     return templates.render_fragment("datasets/_tiles.html", context)
 
 
@@ -71,13 +81,21 @@ def caption(
     image_id: Id,
     caption: Text = "",
     version: Annotated[int | None, Form(ge=0, le=MAX_ID)] = None,
+    typing: Text = "",
 ) -> Response:
-    """Save a caption, unless it was changed elsewhere since `version`."""
+    """Save a caption, unless it was changed elsewhere since `version`.
+
+    `typing`: it continues what the same field saved a moment ago.
+    """
+    origin = STILL_TYPING if typing else BY_HAND
     try:
         with state.database.write() as session:
-            dataset, image = _image_of(session, slug, image_id)
-            image = service.caption_image(session, image.key, caption, seen_version=version)
+            dataset, image = image_of(session, slug, image_id)
+            image = service.caption_image(
+                session, image.key, caption, seen_version=version, origin=origin
+            )
             summary = service.summary(session, dataset)
+            tokens = tokens_of(session, dataset.key)
     except Conflict as conflict:
         if not templates.wants_page(request):
             raise
@@ -91,6 +109,7 @@ def caption(
             "caption": image.caption,
             "version": image.caption_version,
             "uncaptioned": summary.image_count - summary.captioned_count,
+            "tokens": tokens.count(image.caption),
         }
     )
 
@@ -107,13 +126,13 @@ def change_rules(
     """Save the training rules of an image: repeats and horizontal flip."""
     number = int(repeats) if repeats.isascii() and repeats.isdigit() else 0
     with state.database.write() as session:
-        dataset, image = _image_of(session, slug, image_id)
+        dataset, image = image_of(session, slug, image_id)
         image = service.change_image(
             session, image.key, repeats=number, never_flip=bool(never_flip)
         )
         summary = service.summary(session, dataset)
     if templates.wants_fragment(request):
-        context = ImageFragment(dataset, summary, image, show="all")
+        context = _image_fragment(state, dataset, summary, image)
         return templates.render_fragment("datasets/_rules.html", context)
     return redirect_to_image(state, dataset, image_id)
 
@@ -122,11 +141,11 @@ def change_rules(
 def delete_image(request: Request, state: State, slug: Slug, image_id: Id) -> Response:
     """Delete an image of a dataset; a message then offers to undo it."""
     with state.database.write() as session:
-        dataset, image = _image_of(session, slug, image_id)
+        dataset, image = image_of(session, slug, image_id)
         service.delete_image(session, image.key)
         summary = service.summary(session, dataset)
     if templates.wants_fragment(request):
-        context = ImageFragment(dataset, summary, image, show="all")
+        context = _image_fragment(state, dataset, summary, image)
         return templates.render_fragment("datasets/_image_deleted.html", context)
     return redirect_to_image(state, dataset, image_id, is_deleted=True)
 
@@ -139,17 +158,17 @@ def restore_image(request: Request, state: State, slug: Slug, image_id: Id) -> R
         image = service.deleted_image(session, dataset.key, image_id)
         if image is not None:
             service.restore_image(session, image_id)
-        dataset, image = _image_of(session, slug, image_id)
+        dataset, image = image_of(session, slug, image_id)
         summary = service.summary(session, dataset)
     if templates.wants_fragment(request):
-        context = ImageFragment(dataset, summary, image, show="all")
+        context = _image_fragment(state, dataset, summary, image)
         return templates.render_fragment("datasets/_image_restored.html", context)
     return redirect_to_image(state, dataset, image_id)
 
 
-def _image_of(session: Session, slug: str, image_id: int) -> tuple[Dataset, Image]:
-    dataset = service.dataset_by_slug(session, slug)
-    image = service.get_image(session, image_id)
-    if image.dataset_id != dataset.key:
-        raise NotFound("This dataset has no such image.")
-    return dataset, image
+def _image_fragment(
+    state: AppState, dataset: Dataset, summary: DatasetSummary, image: Image
+) -> ImageFragment:
+    with state.database.read() as session:
+        tokens = tokens_of(session, dataset.key)
+    return ImageFragment(dataset, summary, image, show="all", tokens=tokens)

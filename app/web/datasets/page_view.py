@@ -14,6 +14,7 @@ from app.registry.datasets.deletion import count_deleted_images
 from app.registry.datasets.edits.selection import Selection
 from app.registry.datasets.edits.steps import Step, step_to_undo
 from app.registry.datasets.filters import ImageFilter
+from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
 from app.registry.datasets.image_pages import cursor_of_image, list_image_page
 from app.registry.datasets.models import Dataset, Image
 from app.registry.datasets.service import DatasetSummary
@@ -60,6 +61,8 @@ class DatasetPage:
     checks: ChecksPanel
     bulk: BulkBar
     edited: Step | None
+    tokens: CaptionTokens
+    tile_query: str
 
 
 def dataset_page(
@@ -106,8 +109,15 @@ def dataset_page(
             checks=checks_panel(session, summary),
             bulk=bulk_bar(session, dataset, wanted, form=edit, selection=selection),
             edited=step_to_undo(session, dataset.key, edited) if edited else None,
+            tokens=tokens_of(session, dataset.key),
+            tile_query=wanted.query,
         )
     return templates.render(request, "datasets/show.html", context, status=status)
+
+
+def tile_query(show: str, q: str) -> str:
+    """The query of the page of an image: the filter that it is shown in."""
+    return ImageFilter.parse([("show", show), ("q", q)])[0].query
 
 
 def tiles_query(show: str, q: str, after: int | None) -> str:

@@ -12,12 +12,19 @@ from starlette.responses import Response
 
 from app.registry.datasets import service, uploads
 from app.registry.datasets.deletion import has_deleted
+from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
 from app.registry.datasets.models import Dataset
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import MAX_ID
 from app.registry.paging import page_count
 from app.web import templates
-from app.web.datasets import check_pages, edit_pages, example_pages, image_pages
+from app.web.datasets import (
+    check_pages,
+    edit_pages,
+    example_pages,
+    image_pages,
+    one_image_pages,
+)
 from app.web.datasets.edit_forms import asked_edit, asked_selection
 from app.web.datasets.example_pages import ExampleOffer, example_offers
 from app.web.datasets.forms import DatasetForm, name_from_file, read_dataset_form
@@ -28,6 +35,7 @@ from app.web.uploads import uploaded
 
 router = APIRouter(include_in_schema=False)
 router.include_router(image_pages.router)
+router.include_router(one_image_pages.router)
 router.include_router(example_pages.router)
 router.include_router(check_pages.router)
 router.include_router(edit_pages.router)
@@ -66,6 +74,7 @@ class UploadFragment:
     summary: DatasetSummary
     outcome: uploads.UploadOutcome
     show: str
+    tokens: CaptionTokens
 
 
 @router.get("/datasets")
@@ -225,7 +234,8 @@ def _receive_files(
     if templates.wants_fragment(request):
         with state.database.read() as session:
             summary = service.summary(session, dataset)
-        context = UploadFragment(dataset, summary, outcome, show="all")
+            tokens = tokens_of(session, dataset.key)
+        context = UploadFragment(dataset, summary, outcome, show="all", tokens=tokens)
         return templates.render_fragment("datasets/_uploaded.html", context)
     if not outcome.rejected:
         return redirect_to(dataset)

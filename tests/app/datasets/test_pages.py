@@ -192,7 +192,12 @@ def test_a_caption_saved_by_script_gives_its_new_version(
 ) -> None:
     version = pictures(state)[0].caption_version
     answer = save(client, state, " a red boat ", version, JSON)
-    assert answer.json() == {"caption": "a red boat", "version": version + 1, "uncaptioned": 1}
+    assert answer.json() == {
+        "caption": "a red boat",
+        "version": version + 1,
+        "uncaptioned": 1,
+        "tokens": 3,
+    }
 
 
 def test_a_caption_saved_as_a_form_goes_back_to_its_picture(

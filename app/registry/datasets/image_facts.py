@@ -1,0 +1,88 @@
+"""What is known of an image: its measures, the one most like it, and the runs that used it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import sqlalchemy as sa
+from sqlmodel import Session, col, select
+
+from app.registry.datasets.measures.thresholds import BLURRY_BELOW, NEAR_DISTANCE
+from app.registry.datasets.models import DatasetVersion, Image, ImageMeasure
+from app.registry.runs.models import Run
+
+RUNS_SHOWN = 20
+
+
+@dataclass(frozen=True)
+class NearestImage:
+    """The image of the dataset whose perceptual hash differs least; `bits` of 64 differ."""
+
+    id: int
+    filename: str
+    bits: int
+
+    @property
+    def is_near_duplicate(self) -> bool:
+        """True if the two are almost the same picture."""
+        return self.bits <= NEAR_DISTANCE
+
+
+@dataclass(frozen=True)
+class ImageFacts:
+    """`sharpness` is None while the image is not measured, or if it cannot be."""
+
+    is_measured: bool
+    sharpness: float | None
+    nearest: NearestImage | None
+    runs: list[tuple[int, str]]  # id and name, newest first
+
+    @property
+    def is_blurry(self) -> bool:
+        """True if its edges are as soft as in a blurry photo."""
+        return self.sharpness is not None and self.sharpness < BLURRY_BELOW
+
+
+def image_facts(session: Session, image: Image) -> ImageFacts:
+    """What is known of an image of a dataset."""
+    measure = session.get(ImageMeasure, image.clean_sha256)
+    return ImageFacts(
+        is_measured=measure is not None,
+        sharpness=measure.sharpness if measure else None,
+        nearest=_find_nearest(session, image, measure.perceptual_hash) if measure else None,
+        runs=_runs_with(session, image),
+    )
+
+
+def _find_nearest(session: Session, image: Image, hashed: str | None) -> NearestImage | None:
+    if not hashed:
+        return None
+    others = session.exec(
+        select(Image.id, Image.filename, ImageMeasure.perceptual_hash)
+        .join(ImageMeasure, col(ImageMeasure.clean_sha256) == col(Image.clean_sha256))
+        .where(
+            Image.dataset_id == image.dataset_id,
+            col(Image.deleted_at).is_(None),
+            Image.id != image.id,
+            col(ImageMeasure.perceptual_hash).is_not(None),
+        )
+    ).all()
+    own = int(hashed, 16)
+    found = [((own ^ int(other or "0", 16)).bit_count(), key, name) for key, name, other in others]
+    if not found:
+        return None
+    bits, key, name = min(found)
+    return NearestImage(key or 0, name, bits)
+
+
+def _runs_with(session: Session, image: Image) -> list[tuple[int, str]]:
+    """The runs that were or are trained on the image, newest first."""
+    items = sa.cast(col(DatasetVersion.items), sa.Text)
+    versions = select(DatasetVersion.id).where(
+        DatasetVersion.dataset_id == image.dataset_id, items.contains(image.sha256)
+    )
+    trained = sa.or_(
+        col(Run.dataset_version_id).in_(versions), col(Run.regularization_version_id).in_(versions)
+    )
+    newest = select(Run.id, Run.name).where(trained).order_by(col(Run.id).desc())
+    return [(key or 0, name) for key, name in session.exec(newest.limit(RUNS_SHOWN))]
