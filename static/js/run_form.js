@@ -59,6 +59,10 @@
     if (now.says !== last.says) say(now.says);
     for (const text of now.warnings) if (!last.warnings.includes(text)) say(`Warning: ${text}`);
     last = now;
+    // the button of a warning is gone with what it put right
+    if (event.detail.requestConfig.triggeringEvent?.type === "captions-changed" && document.activeElement === document.body) {
+      document.getElementById("this-run-title").focus({ preventScroll: true });
+    }
     const kept = document.getElementById("kept").textContent;
     if (tellsKept && kept) say(kept);
     tellsKept = false;

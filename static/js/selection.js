@@ -122,6 +122,12 @@
     }
   });
 
+  form.querySelector("[data-write-captions]").addEventListener("click", (event) => {
+    const link = event.currentTarget;
+    const query = new URLSearchParams(isAll ? { filter: form.elements.filter.value } : {});
+    if (chosen.size) query.set("images", asText(chosen));
+    link.search = query;
+  });
   form.addEventListener("formdata", (event) => {
     event.formData.delete("image");
     event.formData.set("images", asText(chosen));

@@ -214,7 +214,7 @@ def test_the_plan_follows_the_settings(client: TestClient, state: AppState) -> N
     assert "Each image is seen 100 times." in plan
     assert "562,000 of 19.3 M" in plan
     assert "2 changed" in plan
-    assert "hx-trigger" not in plan.partition("<dl")[0]  # measured: no need to ask again
+    assert "data-poll" not in plan.partition("<dl")[0]  # measured: no need to ask again
     wrong = client.post("/train/new/plan", data=shown | {"rank": "0"}).text
     link = '<a href="#rank" data-field-link>Rank</a>'
     assert f"1 setting has an error ({link}); the estimate ignores it." in wrong
@@ -225,6 +225,17 @@ def test_warnings_stand_above_the_button(client: TestClient, state: AppState) ->
     page = client.get("/train/new").text
     warning = page.index("captions lack the trigger word")
     assert page.index('id="this-run"') < warning < page.index("Start training</button>")
+    assert "Add “chalkboard” to all 3</button>" in page
+    sent = {"do": "add_trigger", "text": "chalkboard", "all": "1", "elsewhere": "1"}
+    address = "/datasets/chalk/edits"
+    assert f'hx-post="{address}"' in page
+    answer = client.post(address, data=sent, headers={"hx-request": "true"})
+    assert "Added “chalkboard” to 3 captions." in answer.text
+    assert "lack the trigger word" not in client.get("/train/new").text
+    undone = client.post(
+        f"{address}/1/undo", data={"elsewhere": "1"}, headers={"hx-request": "true"}
+    )
+    assert 'id="toast-edit-1" hx-swap-oob="delete"' in undone.text
 
 
 def test_the_plan_has_the_errors_of_the_whole_form_and_queues_nothing(
