@@ -64,7 +64,20 @@
     area.setAttribute("aria-autocomplete", "list");
     area.setAttribute("aria-controls", "completions");
     area.setAttribute("aria-expanded", "true");
-    area.after(list);
+    list.popover = "manual"; // above everything: a tile would grow with it, and its row of tiles too
+    document.body.append(list);
+    list.showPopover();
+    place();
+  }
+
+  // below the field, or above it where there is no room
+  function place() {
+    const field = area.getBoundingClientRect();
+    const { height } = list.getBoundingClientRect();
+    const below = field.bottom + height <= document.documentElement.clientHeight || field.top < height;
+    list.style.left = `${field.left}px`;
+    list.style.width = `${field.width}px`;
+    list.style.top = `${below ? field.bottom : field.top - height}px`;
   }
 
   const chosen = () => list?.querySelector('[aria-selected="true"]');
@@ -112,4 +125,6 @@
     true,
   );
   document.addEventListener("focusout", (event) => event.target === area && close());
+  document.addEventListener("scroll", (event) => list && event.target !== list && place(), true);
+  window.addEventListener("resize", () => list && place());
 })();

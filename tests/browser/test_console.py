@@ -22,6 +22,7 @@ def test_no_page_logs_anything(live: Live, page: Page) -> None:
     fake_workers.draw(live.state)
     addresses = [
         *("/", "/datasets", "/datasets/chalk", "/datasets/chalk?show=uncaptioned", "/train/new"),
+        "/datasets/chalk/images/1",
         *("/runs", "/runs/1", "/runs/2", "/train/new?from=1"),
         *("/adapters", "/adapters/chalk", "/adapters/chalk/compare?a=1&b=1"),
         *("/adapters/chalk/tools", "/adapters/chalk/hub", "/adapters/deleted"),
