@@ -6,7 +6,12 @@ from starlette.middleware.gzip import DEFAULT_EXCLUDED_CONTENT_TYPES, GZipMiddle
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 LEVEL = 6  # as small as level 9 to a percent, in three quarters of the time
-NEVER_COMPRESSED = (*DEFAULT_EXCLUDED_CONTENT_TYPES, "application/octet-stream")
+# lines of progress would wait until they fill a block
+NEVER_COMPRESSED = (
+    *DEFAULT_EXCLUDED_CONTENT_TYPES,
+    "application/octet-stream",
+    "application/x-ndjson",
+)
 
 
 class Compression(GZipMiddleware):

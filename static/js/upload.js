@@ -1,10 +1,12 @@
-// Uploads: one request per image with its caption, three at a time, each with its progress;
-// rejected files stay in the panel with their reason. drop.js collects the files.
+// Uploads: one request per image with its caption, three at a time, each with its progress; an
+// archive tells in its answer how many of its images are checked. Rejected files stay in the panel
+// with their reason. drop.js collects the files.
 (() => {
   const root = document.querySelector("[data-upload]");
   if (!root) return;
   const AT_ONCE = 3;
   const RETRY_MS = [1000, 3000, 9000];
+  const LINES = "application/x-ndjson";
   const KNOWN = /\.(png|jpe?g|webp|zip)$/i;
   const TEXT = /\.(txt|caption|jsonl)$/i;
   const find = (name) => root.querySelector(`[data-${name}]`);
@@ -15,6 +17,8 @@
   const parts = [];
   let active = 0; // requests in flight
   let resting = 0; // failed requests waiting for a retry
+  let hasMore = false; // images were added that this page does not show
+  const stopped = []; // what was canceled, as sentences
   let address = root.dataset.uploadUrl;
 
   // A caption is sent with its image; captions without an image are sent last.
@@ -36,6 +40,7 @@
     if (!address && !(await begin(files))) return;
     panel.hidden = false;
     find("upload-close").hidden = true;
+    find("upload-cancel").hidden = false;
     for (const batch of group(files)) {
       const part = { files: batch, name: batch[0].name, size: Math.max(1, ...batch.map((f) => f.size)), sent: 0, tries: 0 };
       parts.push(part);
@@ -93,13 +98,20 @@
     part.row ??= addRow(part.name);
     tell(part, "Uploading");
     const form = new FormData();
-    for (const file of part.files) form.append("files", file, file.name);
+    for (const file of part.files) form.append("files", file, file.path ?? file.name);
     const request = new XMLHttpRequest();
+    part.request = request;
+    part.done = part.total = 0;
+    part.isArchive = /\.zip$/i.test(part.name);
     request.open("POST", address);
     request.setRequestHeader("HX-Request", "true");
+    if (part.isArchive) {
+      request.setRequestHeader("Accept", LINES);
+      request.addEventListener("progress", () => tellImages(part));
+    }
     request.upload.addEventListener("progress", (event) => {
       part.sent = event.total ? event.loaded / event.total : 0;
-      part.row.querySelector("progress").value = part.sent;
+      part.row.querySelector("progress").value = shareOf(part);
       if (part.sent === 1) tell(part, "Checking");
       summarize();
     });
@@ -112,25 +124,73 @@
     request.send(form);
   }
 
+  // the last complete line of the answer so far
+  const lastLine = (request) => {
+    const text = request.responseText;
+    const end = text.lastIndexOf("\n");
+    return end > 0 ? JSON.parse(text.slice(text.lastIndexOf("\n", end - 1) + 1, end)) : {};
+  };
+
+  function tellImages(part) {
+    const { done, total, name } = lastLine(part.request);
+    if (!total) return;
+    part.done = done;
+    part.total = total;
+    part.row.querySelector("progress").value = shareOf(part);
+    tell(part, `Image ${done} of ${total}: ${name}`);
+    summarize();
+  }
+
   function settle(part, request) {
     active -= 1;
+    if (part.isCanceled) {
+      stop(part);
+      next();
+      return;
+    }
     const canRetry = !request || request.status === 0 || [502, 503, 504].includes(request.status);
     if (canRetry && part.tries < RETRY_MS.length) {
       tell(part, "No connection, trying again");
       resting += 1;
       setTimeout(() => {
         resting -= 1;
-        waiting.unshift(part);
+        if (part.isCanceled) stop(part);
+        else waiting.unshift(part);
         next();
       }, RETRY_MS[part.tries++]);
       next();
       return;
     }
-    part.sent = 1;
+    part.isSettled = true;
     if (canRetry) fail(part);
     else if (request.status >= 400) refuse(part, part.name, reasonOf(request));
+    else if (part.isArchive) acceptLines(part);
     else accept(part, request.responseText);
     next();
+  }
+
+  function acceptLines(part) {
+    const { html, detail } = lastLine(part.request);
+    if (html) accept(part, html);
+    else refuse(part, part.name, detail ?? "The connection ended early. Upload it again: what was added is recognized.");
+  }
+
+  // What is on its way ends, what waits is not sent; what was added stays.
+  function cancel() {
+    for (const part of waiting.splice(0)) stop(part);
+    for (const part of parts.filter((one) => !one.isSettled)) {
+      part.isCanceled = true;
+      part.request.abort(); // does nothing while it waits for another try
+    }
+    next();
+  }
+
+  function stop(part) {
+    part.isSettled = true;
+    const done = part.done ? `${part.done} of ${part.total} images were checked, and stay` : "not added";
+    stopped.push(`${part.name}: ${done}`);
+    if (part.done) hasMore = true;
+    part.row?.remove();
   }
 
   function reasonOf(request) {
@@ -147,6 +207,7 @@
   function accept(part, html) {
     const answer = new DOMParser().parseFromString(html, "text/html");
     for (const tile of answer.querySelectorAll("[data-tile]")) place(tile);
+    if (answer.querySelector("[data-more-added]")) hasMore = true;
     for (const id of ["dataset-facts", "dataset-filters"]) refresh(id, answer);
     for (const taken of answer.querySelectorAll("[data-taken]")) counts[taken.dataset.taken] += 1;
     const refused = [...answer.querySelectorAll("[data-refused]")];
@@ -219,6 +280,7 @@
       counts.failed -= 1;
       part.tries = 0;
       part.sent = 0;
+      part.isSettled = false;
       waiting.push(part);
       next();
     });
@@ -227,25 +289,42 @@
 
   const plural = (count, noun) => `${count} ${noun}${count === 1 ? "" : "s"}`;
 
+  // an archive is sent in the first half of its bar, and checked in the second
+  const shareOf = (part) => (part.isSettled ? 1 : part.isArchive ? (part.sent + part.done / (part.total || 1)) / 2 : part.sent);
+
+  // what is not done yet: the images of an archive as soon as it says how many there are
+  function toGo() {
+    const open = parts.filter((part) => !part.isSettled);
+    const count = open.reduce((sum, part) => sum + (part.total ? part.total - part.done : 1), 0);
+    return plural(count, open.some((part) => part.total) ? "image" : "file");
+  }
+
   function summarize() {
     const size = parts.reduce((sum, part) => sum + part.size, 0);
-    find("upload-total").value = parts.reduce((sum, part) => sum + part.sent * part.size, 0) / (size || 1);
-    const words = left() ? [`Uploading, ${plural(left(), "file")} to go`] : [];
+    find("upload-total").value = parts.reduce((sum, part) => sum + shareOf(part) * part.size, 0) / (size || 1);
+    const words = left() ? [`Uploading, ${toGo()} to go`] : [];
     if (counts.new || !left()) words.push(`${plural(counts.new, "image")} added`);
     if (counts.again) words.push(`${plural(counts.again, "image")} already here`);
     if (counts.caption) words.push(`${plural(counts.caption, "caption")} read`);
     if (counts.refused) words.push(`${counts.refused} not added`);
     if (counts.failed) words.push(`${counts.failed} not sent`);
+    if (stopped.length) words.push(`canceled: ${stopped.length > 3 ? plural(stopped.length, "file") : stopped.join("; ")}`);
     find("upload-summary").textContent = words.join(" · ");
   }
 
   function finished() {
     find("upload-total").hidden = true;
-    const isClean = !counts.refused && !counts.failed;
+    find("upload-cancel").hidden = true;
+    const isClean = !counts.refused && !counts.failed && !stopped.length;
+    if (hasMore && root.dataset.uploadNew === undefined) {
+      find("upload-open").href = location.pathname;
+      find("upload-open").textContent = "Show all images";
+      find("upload-open").hidden = false;
+    }
     if (root.dataset.uploadNew === undefined) find("upload-close").hidden = false;
     else if (isClean) location.assign(find("upload-open").href);
     else find("upload-open").hidden = false;
-    if (isClean && !list.childElementCount && root.dataset.uploadNew === undefined) {
+    if (isClean && !hasMore && !list.childElementCount && root.dataset.uploadNew === undefined) {
       window.brushwork.toast(find("upload-summary").textContent);
       close();
     }
@@ -255,11 +334,15 @@
     panel.hidden = true;
     list.replaceChildren();
     parts.length = 0;
+    stopped.length = 0;
+    hasMore = false;
+    if (root.dataset.uploadNew === undefined) find("upload-open").hidden = true;
     for (const name of Object.keys(counts)) counts[name] = 0;
     find("upload-total").hidden = false;
   }
 
   find("upload-close").addEventListener("click", close);
+  find("upload-cancel").addEventListener("click", cancel);
   window.addEventListener("beforeunload", (event) => {
     if (left()) event.preventDefault();
   });

@@ -5,6 +5,8 @@ from __future__ import annotations
 import base64
 import dataclasses
 import io
+import itertools
+import threading
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
@@ -143,6 +145,39 @@ def test_an_archive_dropped_on_the_list_names_the_dataset(page: Page, live) -> N
     page.wait_for_url("**/datasets/harbor-lights")
     expect(page.locator("h1")).to_have_text("harbor lights")
     expect(page.get_by_role("textbox", name="Caption of 1.png")).to_have_value("first")
+
+
+def test_an_archive_counts_its_images_and_can_be_canceled(
+    page: Page, live, dataset: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The third image waits in the decoder until the test has seen the count and canceled."""
+    decode, canceled, sent = live.state.decoder.decode, threading.Event(), itertools.count(1)
+
+    def wait_at_the_third(*paths: Path) -> object:
+        if next(sent) >= 3:
+            assert canceled.wait(timeout=60)
+        return decode(*paths)
+
+    monkeypatch.setattr(live.state.decoder, "decode", wait_at_the_third)
+    buffer = io.BytesIO()
+    with zipfile.ZipFile(buffer, "w") as archive:
+        for number in range(4, 10):
+            archive.writestr(f"{number}.png", png(number))
+    page.goto(dataset)
+    choose(page, [payload("more.zip", buffer.getvalue(), "application/zip")])
+    panel = page.locator("[data-upload-panel]")
+    expect(panel.locator(".upload-list")).to_contain_text("Image 2 of 6: 5.png")
+    expect(panel.locator("[data-upload-summary]")).to_contain_text("Uploading, 4 images to go")
+    panel.get_by_role("button", name="Cancel").click()
+    canceled.set()
+    expect(panel.locator("[data-upload-summary]")).to_contain_text(
+        "canceled: more.zip: 2 of 6 images were checked, and stay"
+    )
+    for thread in threading.enumerate():
+        if thread.name == "upload":
+            thread.join(timeout=60)
+    panel.get_by_role("link", name="Show all images").click()
+    expect(page.get_by_role("textbox", name="Caption of 5.png")).to_be_visible()
 
 
 def test_a_caption_saves_itself_and_says_so(page: Page, live, dataset: str) -> None:

@@ -260,11 +260,15 @@ class Intake:
     def _stored(
         self, file: _Announced, source: Path, sha256: str, size: int
     ) -> Future[NewImage] | NewImage:
-        if known := self._known.get(sha256):
-            if not self._store.exists(sha256):
-                self._store.put_file(source)
+        known = self._known.get(sha256)
+        if known and not self._store.exists(sha256):
+            self._store.put_file(source)
+        sent_before = self._identities.get(sha256)
+        if sent_before and not self._store.exists(sent_before.clean_sha256):
+            sent_before = None
+        if here := known[0] if known else sent_before:
             source.unlink()
-            return known[0]
+            return here
         if sha256 in self._by_bytes:
             source.unlink()
         else:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Annotated, Self
 
-from fastapi import APIRouter, File, Query, UploadFile
+from fastapi import APIRouter, File, Query, Request, Response, UploadFile
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from app.registry.datasets import service, uploads
@@ -18,6 +18,7 @@ from app.registry.datasets.models import (
 )
 from app.registry.errors import InvalidInput
 from app.web.datasets import image_captions_api
+from app.web.datasets.transfer import progress
 from app.web.problems import problems
 from app.web.state import Id, State
 from app.web.uploads import uploaded
@@ -225,9 +226,14 @@ def restore_dataset(dataset_id: Id, state: State) -> DatasetOut:
 
 @router.post(
     "/datasets/{dataset_id}/images",
-    responses=problems({413: "More than 12 GB in one request: send several."}),
+    response_model=UploadOut,
+    responses={
+        200: {"content": {progress.MEDIA_TYPE: {"schema": {"type": "string"}}}},
+        **problems({413: "More than 12 GB in one request: send several."}),
+    },
 )
 def upload_images(
+    request: Request,
     dataset_id: Id,
     files: Annotated[
         list[UploadFile],
@@ -237,18 +243,34 @@ def upload_images(
         ),
     ],
     state: State,
-) -> UploadOut:
+) -> Response | UploadOut:
     """Add images to a dataset, with their captions.
 
     A `.txt` is the caption of the image with the same name. An image that is already in the
     dataset is a duplicate and not stored twice. A file that cannot be used is rejected with the
-    reason; the others are added.
+    reason; the others are added. An archive that was exported restores everything.
+
+    With `Accept: application/x-ndjson` the answer is a line of JSON for each image, with `done`,
+    `total` and `name`; the last line is the result, or a problem with `status` and `detail`.
+    Closing the connection cancels; what was added until then stays.
     """
     if not files:
         raise InvalidInput(
             "Send at least one file in the field `files`.", fields={"files": "Empty."}
         )
-    outcome = uploads.receive(state, dataset_id, [uploaded(file) for file in files])
+    with state.database.read() as session:
+        service.get_dataset(session, dataset_id)
+    sent = [uploaded(file) for file in files]
+    if not progress.wants_progress(request):
+        return _upload_out(uploads.receive(state, dataset_id, sent))
+    return progress.progress_response(
+        request.url.path,
+        lambda on_image: uploads.receive(state, dataset_id, sent, on_image=on_image),
+        lambda outcome: _upload_out(outcome).model_dump(),
+    )
+
+
+def _upload_out(outcome: uploads.UploadOutcome) -> UploadOut:
     return UploadOut(
         accepted=[
             AcceptedOut(**image_out(added.image).model_dump(), duplicate=added.duplicate)

@@ -13,6 +13,7 @@ from starlette.responses import Response
 from app.registry.datasets import service, uploads
 from app.registry.datasets.deletion import has_deleted
 from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
+from app.registry.datasets.image_pages import IMAGES_A_PAGE
 from app.registry.datasets.models import Dataset
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import MAX_ID
@@ -29,6 +30,7 @@ from app.web.datasets.edit_forms import asked_edit, asked_selection
 from app.web.datasets.example_pages import ExampleOffer, example_offers
 from app.web.datasets.forms import DatasetForm, name_from_file, read_dataset_form
 from app.web.datasets.page_view import dataset_page, redirect_to
+from app.web.datasets.transfer import progress
 from app.web.forms import Text
 from app.web.state import Slug, State
 from app.web.uploads import uploaded
@@ -68,13 +70,14 @@ class DatasetsPage:
 
 @dataclass(frozen=True)
 class UploadFragment:
-    """Result of an upload: new tiles, rejected files and updated counts."""
+    """Result of an upload: new tiles, at most `most`, rejected files and updated counts."""
 
     dataset: Dataset
     summary: DatasetSummary
     outcome: uploads.UploadOutcome
     show: str
     tokens: CaptionTokens
+    most: int = IMAGES_A_PAGE
 
 
 @router.get("/datasets")
@@ -230,13 +233,27 @@ def _named_files(files: list[UploadFile] | None) -> list[UploadFile]:
 def _receive_files(
     request: Request, state: State, dataset: Dataset, files: list[UploadFile]
 ) -> Response:
-    outcome = uploads.receive(state, dataset.key, [uploaded(file) for file in files])
-    if templates.wants_fragment(request):
+    sent = [uploaded(file) for file in files]
+
+    def receive(on_image: progress.OnImage) -> uploads.UploadOutcome:
+        return uploads.receive(state, dataset.key, sent, on_image=on_image)
+
+    def fragment(outcome: uploads.UploadOutcome) -> Response:
         with state.database.read() as session:
             summary = service.summary(session, dataset)
             tokens = tokens_of(session, dataset.key)
         context = UploadFragment(dataset, summary, outcome, show="all", tokens=tokens)
         return templates.render_fragment("datasets/_uploaded.html", context)
+
+    if progress.wants_progress(request):
+        return progress.progress_response(
+            request.url.path,
+            receive,
+            lambda outcome: {"html": bytes(fragment(outcome).body).decode()},
+        )
+    outcome = receive(lambda _: None)
+    if templates.wants_fragment(request):
+        return fragment(outcome)
     if not outcome.rejected:
         return redirect_to(dataset)
     status = 200 if outcome.accepted or outcome.captioned else 422
