@@ -209,6 +209,7 @@
     for (const tile of answer.querySelectorAll("[data-tile]")) place(tile);
     if (answer.querySelector("[data-more-added]")) hasMore = true;
     for (const id of ["dataset-facts", "dataset-filters"]) refresh(id, answer);
+    document.body.dispatchEvent(new CustomEvent("captions-changed")); // the findings, too
     for (const taken of answer.querySelectorAll("[data-taken]")) counts[taken.dataset.taken] += 1;
     const refused = [...answer.querySelectorAll("[data-refused]")];
     for (const item of refused) refuse(part, item.dataset.refused, item.textContent);

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from urllib.parse import urlencode
 
@@ -12,7 +13,7 @@ from app.registry.datasets.service import DatasetSummary
 from app.registry.db import Session
 
 CHECKED_AT_ONCE = 200  # images; a check of more is loaded after the page
-SPELLINGS = 4  # of one phrase, besides the most common one
+SPELLINGS = 20  # of one phrase that are removed at once
 LISTED = 8  # findings in a panel; the page of the checks has all
 
 # filters of the page of a dataset that show the images of a finding
@@ -21,16 +22,12 @@ FILTERS = {Check.NO_CAPTION: "uncaptioned"}
 
 @dataclass(frozen=True)
 class ShownFinding:
-    """A finding with its link: `action` is what the link does, `anchor` its place on its page.
-
-    `more_strips`: other spellings of words to remove, each with the address that does so.
-    """
+    """A finding with its link: `action` is what the link does, `anchor` its place on its page."""
 
     finding: Finding
     anchor: str
     href: str
     action: str
-    more_strips: list[tuple[str, str]]
 
 
 @dataclass(frozen=True)
@@ -91,9 +88,7 @@ def shown_findings(dataset: Dataset, report: Report) -> list[ShownFinding]:
     for place, finding in enumerate(report.findings, start=1):
         anchor = f"finding-{place}"
         href, action = _link(dataset, finding, anchor)
-        others = finding.fragments[1 : SPELLINGS + 1]
-        strips = [(text, _strip_address(dataset, text)) for text in others]
-        shown.append(ShownFinding(finding, anchor, href, action, strips))
+        shown.append(ShownFinding(finding, anchor, href, action))
     return shown
 
 
@@ -104,13 +99,14 @@ def _link(dataset: Dataset, finding: Finding, anchor: str) -> tuple[str, str]:
         query = {"edit": "add_trigger", "text": dataset.trigger_word or ""}
         return f"{page}?{urlencode(query)}", "Add"
     if finding.fragments:
-        return _strip_address(dataset, finding.fragments[0]), "Strip"
+        return _strip_address(dataset, finding.fragments), "Strip"
     if finding.check in FILTERS:
         return f"{page}?show={FILTERS[finding.check]}", "Look"
     return f"{page}/checks#{anchor}", "Look"
 
 
-def _strip_address(dataset: Dataset, fragment: str) -> str:
+def _strip_address(dataset: Dataset, fragments: Sequence[str]) -> str:
     """The form that removes these words from all captions, with its preview."""
-    query = urlencode({"edit": "remove_words", "text": fragment})
+    longest_first = sorted(fragments[:SPELLINGS], key=len, reverse=True)
+    query = urlencode({"edit": "remove_words", "text": ", ".join(longest_first)})
     return f"/datasets/{dataset.slug}?{query}"

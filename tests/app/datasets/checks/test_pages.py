@@ -65,11 +65,21 @@ def test_a_check_of_many_images_is_loaded_after_the_page(
     assert "1 caption lacks the trigger word" in client.get("/datasets/boats").text  # known now
 
 
-def test_words_are_stripped_by_links_for_each_spelling(client: TestClient, png: Png) -> None:
+def test_words_are_stripped_in_all_their_spellings_with_a_preview(
+    client: TestClient, state: AppState, png: Png
+) -> None:
     upload(client, png, "ink, a pencil sketch of a fox", "ink, owl, pencil sketch")
     text = client.get("/datasets/boats/checks").text
-    assert '?edit=remove_words&amp;text=a+pencil+sketch+of"' in text
-    assert '?edit=remove_words&amp;text=pencil+sketch">Strip “pencil sketch”' in text
+    address = "/datasets/boats?edit=remove_words&amp;text=a+pencil+sketch+of%2C+pencil+sketch"
+    assert f'href="{address}"' in text
+    preview = client.get(address.replace("&amp;", "&")).text
+    assert "Changes 2 captions" in preview
+    form = {"do": "remove_words", "text": "a pencil sketch of, pencil sketch", "all": "1"}
+    client.post("/datasets/boats/edits", data=form)
+    with state.database.read() as session:
+        captions = [image.caption for image in service.list_images(session, 1)]
+    assert captions == ["ink, a fox", "ink, owl"]
+    assert "pencil" not in client.get("/datasets/boats/checks").text
 
 
 def test_the_sharpest_of_near_duplicates_is_kept(
@@ -87,6 +97,14 @@ def test_the_sharpest_of_near_duplicates_is_kept(
     assert "3 near-duplicates in one pile" in text
     assert '<input type="hidden" name="images" value="1 2">' in text
     assert "Sets the 2 others aside" in text
+    sent = {"images": "1 2", "open": "set_aside"}
+    assert (
+        "autofocus>Set aside</h2>" in client.post("/datasets/boats/edits/preview", data=sent).text
+    )
+    client.post("/datasets/boats/edits", data={"images": "1 2", "do": "set_aside"})
+    checks = client.get("/datasets/boats/checks").text
+    assert "1 image and 1 caption checked; 2 images set aside." in checks
+    assert "in one pile" not in checks
 
 
 def test_the_form_of_a_run_shows_what_is_open(
