@@ -19,6 +19,8 @@ from app.registry import migrate
 from app.registry.adapters import service as adapters
 from app.registry.adapters.models import AdapterFile, AdapterVersion
 from app.registry.base_models.models import BaseModel
+from app.registry.datasets.measures import service as measures
+from app.registry.datasets.models import ImageMeasure
 from app.registry.jobs.models import Event, IoJob
 from app.registry.renders.models import Render
 from app.registry.runs.models import Run
@@ -191,7 +193,7 @@ def test_a_sweep_deletes_only_the_unreferenced_file(own_copy: OldData) -> None:
     assert before - left == {own_copy.expected["orphan"]}
 
 
-def test_old_images_get_thumbnails_once(own_copy: OldData) -> None:
+def test_old_images_get_thumbnails_and_measures_once(own_copy: OldData) -> None:
     database = own_copy.state.database
     with database.write() as session:
         for job in session.exec(select(IoJob)):
@@ -202,8 +204,12 @@ def test_old_images_get_thumbnails_once(own_copy: OldData) -> None:
     assert (job.status, job.error) == ("succeeded", None)
     with database.read() as session:
         made = session.exec(select(Thumbnail)).all()
+        measured = session.exec(select(ImageMeasure)).all()
         assert thumbnails.list_missing(session, limit=1) == []
-    assert len(made) == job.result["done"] > 0
+        assert measures.list_unmeasured(session, limit=1) == []
+    assert made
+    assert measured
+    assert len(made) + len(measured) == job.result["done"]
     assert any(row.small_sha256 for row in made)
     for row in made:
         answer = own_copy.client.get(f"/media/{row.sha256}/small")
