@@ -1,4 +1,7 @@
-"""`brushwork train` on the embedded base: once as a real process, elsewhere in this one."""
+"""`brushwork train` on the embedded base: once as a real process, elsewhere in this one.
+
+Where the command runs in this process and its base does not matter, a smaller one is embedded.
+"""
 
 from __future__ import annotations
 
@@ -56,6 +59,12 @@ def header_of(path: Path) -> tuple[list[str], dict[str, str]]:
 def _own_signals(monkeypatch: pytest.MonkeyPatch) -> None:
     """Ctrl-C stays with pytest where a command runs in its process."""
     monkeypatch.setattr(Console, "listen", lambda _console: None)
+
+
+@pytest.fixture
+def small_embedded(small_starter: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The embedded base has few layers, which is what a step costs by."""
+    monkeypatch.setattr(starter, "PATH", small_starter)
 
 
 def test_the_command_trains_and_resumes_after_an_interruption(
@@ -124,6 +133,7 @@ def test_a_job_from_a_file_trains_and_flags_win_over_it(
     assert "a fox" not in json.dumps(metadata)
 
 
+@pytest.mark.usefixtures("small_embedded")
 def test_full_memory_falls_back_to_a_smaller_config_and_saves_it(
     tmp_path: Path,
     folder: Path,
@@ -155,6 +165,7 @@ def test_full_memory_falls_back_to_a_smaller_config_and_saves_it(
     assert "Out of memory" not in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("small_embedded")
 def test_a_run_killed_after_a_fallback_resumes_from_an_earlier_checkpoint(
     tmp_path: Path,
     folder: Path,
@@ -180,6 +191,7 @@ def test_a_run_killed_after_a_fallback_resumes_from_an_earlier_checkpoint(
     assert "step 3/3" in capsys.readouterr().out
 
 
+@pytest.mark.usefixtures("small_embedded")
 def test_a_training_continues_from_a_checkpoint_to_a_new_length(
     tmp_path: Path, folder: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -237,6 +249,7 @@ def test_unusable_arguments_are_explained_in_one_line(
     assert len(shown.strip().splitlines()) == 1
 
 
+@pytest.mark.usefixtures("small_embedded")
 @pytest.mark.parametrize("killed_before", [1, 3], ids=["before a checkpoint", "after one"])
 def test_a_killed_training_keeps_its_arithmetic_and_ends_bit_equal(
     tmp_path: Path,
