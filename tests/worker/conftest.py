@@ -2,9 +2,41 @@
 
 from __future__ import annotations
 
+import hashlib
+import sys
+import threading
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _tokenizers_read_once() -> Iterator[None]:
+    """Bases with the same tokenizer files share what was read from them: CLIP's take 0.2 s."""
+    module = sys.modules.get("worker.core.bases.folder")
+    if module is None:  # no collected test loads a base
+        yield
+        return
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(module, "read_tokenizer", _read_once(module.read_tokenizer))
+        yield
+
+
+def _read_once(read: Callable[[Path], Any]) -> Callable[[Path], Any]:
+    """The same function, which remembers by content; one that is in use stays in its thread."""
+    remembered = threading.local()
+
+    def read_or_remember(folder: Path) -> Any:
+        files = sorted(file for file in folder.glob("*") if file.is_file())
+        key = tuple((file.name, hashlib.sha256(file.read_bytes()).digest()) for file in files)
+        found: dict[Any, Any] = remembered.__dict__
+        if key not in found:
+            found[key] = read(folder)
+        return found[key]
+
+    return read_or_remember
 
 
 @pytest.fixture(scope="session")
