@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from datetime import datetime
 
-from sqlmodel import Session, col, select
+from sqlmodel import Session, col, func, select
 
 from app.registry.base_models import service as base_models
 from app.registry.datasets import service as datasets
@@ -86,10 +86,23 @@ def request_run_action(session: Session, run_id: int, action: str) -> Run:
     return run
 
 
-def run_samples(session: Session, run_id: int) -> list[Sample]:
-    """All samples of a run, by step and prompt."""
+def run_samples(
+    session: Session, run_id: int, *, after: int | None = None, steps: int | None = None
+) -> list[Sample]:
+    """The samples of a run, by step and prompt: those of so many steps after one, else all."""
     query = select(Sample).where(Sample.run_id == run_id)
+    if after is not None:
+        query = query.where(col(Sample.step) > after)
+    if steps is not None:
+        kept = query.with_only_columns(col(Sample.step)).distinct()
+        query = query.where(col(Sample.step).in_(kept.order_by(col(Sample.step)).limit(steps)))
     return list(session.exec(query.order_by(col(Sample.step), col(Sample.prompt_index))))
+
+
+def count_samples(session: Session, run_id: int) -> int:
+    """The number of samples of a run."""
+    query = select(func.count()).select_from(Sample).where(Sample.run_id == run_id)
+    return session.exec(query).one()
 
 
 def run_checkpoints(session: Session, run_id: int) -> list[Checkpoint]:

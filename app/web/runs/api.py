@@ -368,12 +368,26 @@ def get_run_metrics(
         return MetricsOut.model_validate(run_metrics(session, run_id, after=after))
 
 
-@router.get("/runs/{run_id}/samples")
-def list_run_samples(run_id: Id, state: State) -> list[SampleOut]:
-    """List the images generated during a run."""
+@router.get("/runs/{run_id}/samples", responses=header_docs("x-total-count"))
+def list_run_samples(
+    run_id: Id,
+    state: State,
+    response: Response,
+    after: Annotated[
+        int | None, Query(ge=0, le=MAX_ID, description="Only those of steps after this one.")
+    ] = None,
+    steps: Annotated[
+        int | None, Query(ge=1, le=100, description="Those of so many steps; absent: of all.")
+    ] = None,
+) -> list[SampleOut]:
+    """List the images generated during a run, by step and prompt.
+
+    For a page, name `steps`; the next one begins `after` the last of them.
+    """
     with state.database.read() as session:
         epochs = run_epochs(session, service.get_run(session, run_id))
-        found = service.run_samples(session, run_id)
+        found = service.run_samples(session, run_id, after=after, steps=steps)
+        response.headers["x-total-count"] = str(service.count_samples(session, run_id))
     derived = {"epoch", "url", "thumbnail_url"}
     return [
         SampleOut(
