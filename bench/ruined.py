@@ -11,18 +11,15 @@ checkpoint. With `--scale` the runs are shorter, and the table says how long eac
 
 from __future__ import annotations
 
-import argparse
-import json
-import subprocess
-import sys
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-LEAST_STEPS = 20
-ROOT = Path(__file__).parents[1]
+from bench.trainings import LEAST_STEPS, append_line, read_lines, read_options, train_missing
+
+RESULTS = "results.jsonl"
 
 
 @dataclass(frozen=True)
@@ -188,21 +185,9 @@ def sample_variations(folder: Path) -> dict[str, list[float]]:
     return found
 
 
-def run_all(plans: Sequence[Plan], out: Path, *, scale: float, threads: int) -> None:
-    """Train the plans that have no result yet, one after the other."""
-    done = {row["name"] for row in read_results(out) if row["scale"] == scale}
-    for plan in plans:
-        if plan.name in done:
-            continue
-        words = ["--one", plan.name, "--out", str(out), "--scale", str(scale)]
-        command = [sys.executable, "-m", "bench.ruined", *words, "--threads", str(threads)]
-        subprocess.run(command, check=True, cwd=ROOT)
-
-
 def read_results(out: Path) -> list[dict[str, Any]]:
     """What was measured so far, the newest line of each run."""
-    path = out / "results.jsonl"
-    rows = map(json.loads, path.read_text().splitlines() if path.is_file() else ())
+    rows = read_lines(out / RESULTS)
     return list({(row["name"], row["scale"]): row for row in rows}.values())
 
 
@@ -249,24 +234,18 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
 
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the bench, or print its table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the preset's steps")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
-    parser.add_argument("--table", action="store_true", help="only print what ran so far")
-    parser.add_argument("--one", choices=PLANS, help="train this run in this process")
-    options = parser.parse_args(argv)
-    options.out.mkdir(parents=True, exist_ok=True)
-    scale, threads = options.scale, options.threads
+    options = read_options(__doc__, PLANS, argv)
+    out, scale = options.out, options.scale
     if options.one:
-        folder = options.out / f"{options.one.replace(' ', '-')}-{scale:g}"
-        found = train_one(PLANS[options.one], folder, scale=scale, threads=threads)
-        with (options.out / "results.jsonl").open("a") as file:
-            file.write(json.dumps(found) + "\n")
+        folder = out / f"{options.one.replace(' ', '-')}-{scale:g}"
+        plan = PLANS[options.one]
+        append_line(out / RESULTS, train_one(plan, folder, scale=scale, threads=options.threads))
         return
     if not options.table:
-        run_all([*RUINOUS, *HEALTHY], options.out, scale=scale, threads=threads)
-    print_table([row for row in read_results(options.out) if row["scale"] == scale])
+        done = {row["name"] for row in read_results(out) if row["scale"] == scale}
+        names = [plan.name for plan in (*RUINOUS, *HEALTHY)]
+        train_missing("bench.ruined", names, options, done=done)
+    print_table([row for row in read_results(out) if row["scale"] == scale])
 
 
 if __name__ == "__main__":

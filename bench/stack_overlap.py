@@ -15,10 +15,7 @@ ends with Spearman's rank correlations of the overlap with each damage.
 
 from __future__ import annotations
 
-import argparse
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
@@ -28,8 +25,8 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageOps
 
-ROOT = Path(__file__).parents[1]
-LEAST_STEPS = 20
+from bench.trainings import LEAST_STEPS, append_line, read_lines, read_options, train_missing
+
 SUBJECTS = ("castle", "rocket", "house", "bicycle", "owl", "frog")
 """Subjects that the base knows well and that no example contains."""
 SEED, STEPS, GUIDANCE = 7, 12, 2.0
@@ -277,44 +274,17 @@ def print_table(rows: Sequence[Mapping[str, Any]]) -> None:
     print(f"Over {len(rows)} pairs the overlap {verdict} the damage.")
 
 
-def read_lines(path: Path) -> list[dict[str, Any]]:
-    """The rows of a JSON-lines file; none if there is no such file."""
-    return [json.loads(line) for line in path.read_text().splitlines()] if path.is_file() else []
-
-
-def append_line(path: Path, row: Mapping[str, Any]) -> None:
-    """Add a row to a JSON-lines file."""
-    with path.open("a") as file:
-        file.write(json.dumps(row) + "\n")
-
-
-def train_all(out: Path, *, scale: float, threads: int) -> None:
-    """Train the looks that have no adapter yet, each in a process of its own."""
-    done = {row["name"] for row in read_lines(out / TRAINED)}
-    for name in LOOKS:
-        if name not in done:
-            words = ["--one", name, "--out", str(out), "--scale", str(scale)]
-            command = [sys.executable, "-m", "bench.stack_overlap", *words]
-            subprocess.run([*command, "--threads", str(threads)], check=True, cwd=ROOT)
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Run the bench, or print its table."""
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    parser.add_argument("--scale", type=float, default=1.0, help="share of the preset's steps")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
-    parser.add_argument("--table", action="store_true", help="only print what ran so far")
-    parser.add_argument("--one", choices=LOOKS, help="train this look in this process")
-    options = parser.parse_args(argv)
-    out, scale, threads = options.out.resolve(), options.scale, options.threads
-    out.mkdir(parents=True, exist_ok=True)
+    options = read_options(__doc__, LOOKS, argv)
+    out, scale = options.out, options.scale
     if options.one:
-        found = train_one(LOOKS[options.one], out, scale=scale, threads=threads)
+        found = train_one(LOOKS[options.one], out, scale=scale, threads=options.threads)
         append_line(out / TRAINED, found)
         return
     if not options.table:
-        train_all(out, scale=scale, threads=threads)
+        done = {row["name"] for row in read_lines(out / TRAINED)}
+        train_missing("bench.stack_overlap", LOOKS, options, done=done)
         measure_pairs(out, list(LOOKS))
     print_table(read_lines(out / MEASURED))
 

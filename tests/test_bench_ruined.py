@@ -10,7 +10,6 @@ import pytest
 
 from bench.ruined import (
     HEALTHY,
-    LEAST_STEPS,
     PLANS,
     RUINOUS,
     Plan,
@@ -18,6 +17,7 @@ from bench.ruined import (
     print_table,
     read_results,
 )
+from bench.trainings import LEAST_STEPS
 from worker.core.training.presets import Preset, for_optimizer, preset_config
 from worker.core.training.rate_warnings import rate_warnings
 

@@ -11,7 +11,6 @@ import pytest
 from PIL import Image
 
 from bench.stack_overlap import (
-    LEAST_STEPS,
     LOOKS,
     Seen,
     damage_of,
@@ -22,6 +21,7 @@ from bench.stack_overlap import (
     rank_correlation,
     write_images,
 )
+from bench.trainings import LEAST_STEPS
 from tests.worker.lora_files.random_adapters import random_adapter
 from worker.core.lora_files.loaded import LoadedAdapter
 

@@ -131,7 +131,7 @@ def parse(words: list[str]) -> None:
 
 
 def understands(module: str, words: list[str]) -> bool:
-    """Whether a module exists and its source names every flag."""
+    """Whether a module exists and its source names every flag, or one that benches share."""
     found = importlib.util.find_spec(module)
     assert found is not None, module
     if module == "worker.core.training":
@@ -143,6 +143,8 @@ def understands(module: str, words: list[str]) -> bool:
         if found.submodule_search_locations
         else Path(found.origin)
     )
+    for shared in re.findall(r"^from bench\.(\w+) import", source, re.MULTILINE):
+        source += text(ROOT / "bench" / f"{shared}.py")
     return all(f'"{flag}"' in source for flag in words if flag.startswith("--"))
 
 
