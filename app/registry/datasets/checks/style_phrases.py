@@ -25,12 +25,25 @@ from app.registry.datasets.checks.style_words import (
 STYLED = STYLES | PRAISE
 PHRASES = [tuple(phrase.split()) for phrase in sorted(STYLED, key=len, reverse=True)]
 BY_FIRST_WORD = {phrase[0]: [p for p in PHRASES if p[0] == phrase[0]] for phrase in PHRASES}
-TELLING = frozenset(BY_FIRST_WORD) | MEDIA | STYLE_ENDINGS | {p.split()[0] for p in STYLES_ALONE}
+TELLING = (
+    frozenset(BY_FIRST_WORD)
+    | MEDIA
+    | STYLE_ENDINGS
+    | {phrase.split()[0] for phrase in STYLES_ALONE}
+    | {"art", "artwork", "drawn"}
+)
 """Without one of these words, a part names no style."""
 
 MAX_MODIFIERS = 4  # “a simple flat colored pencil drawing of”
 TAG_WORDS = 3  # a part of so few words that ends in a medium names nothing else: “chalk drawing”
-STYLE_OF = ("in", "the", "style", "of")
+TO_THE_END = (
+    ("in", "the", "style", "of"),
+    ("art", "by"),
+    ("artwork", "by"),
+    ("drawn", "by"),
+    ("drawn", "in"),
+)
+SAYS_WHAT = (("there", "is"), ("this", "is"), ("it", "is"))  # before “a drawing of”
 
 Span = tuple[int, int]
 """Words of a part, from the first one to before the second."""
@@ -55,7 +68,7 @@ def style_phrases(part: Part, *, is_first: bool = False) -> list[Span]:
 
 def _candidates(words: tuple[str, ...], *, is_first: bool) -> Iterator[Span]:
     """Longer stretches before the shorter ones that they contain."""
-    yield from _in_the_style_of(words)
+    yield from _by_somebody(words)
     yield from _style_at_end(words)
     for place, word in enumerate(words):
         if word in MEDIA:
@@ -66,12 +79,14 @@ def _candidates(words: tuple[str, ...], *, is_first: bool) -> Iterator[Span]:
                 yield _with_lead(words, (start, start + len(styled)))
 
 
-def _in_the_style_of(words: tuple[str, ...]) -> Iterator[Span]:
-    """“in the style of a picture book”, to the end of the part."""
-    for start in range(len(words) - len(STYLE_OF)):
-        if words[start : start + len(STYLE_OF)] == STYLE_OF:
-            yield start, len(words)
-            return
+def _by_somebody(words: tuple[str, ...]) -> Iterator[Span]:
+    """“in the style of a picture book”, “art by …”, “drawn in …”: to the end of the part."""
+    for start in range(len(words)):
+        for lead in TO_THE_END:
+            end = start + len(lead)
+            if words[start:end] == lead and end < len(words):
+                yield start, len(words)
+                return
 
 
 def _style_at_end(words: tuple[str, ...]) -> Iterator[Span]:
@@ -90,6 +105,8 @@ def _style_at_end(words: tuple[str, ...]) -> Iterator[Span]:
 def _medium(words: tuple[str, ...], place: int, *, is_first: bool) -> Iterator[Span]:
     """The stretch around the medium word at this place, unless it is a thing or a verb here."""
     before, after = words[:place], words[place + 1 :]
+    if before[:2] in SAYS_WHAT:
+        before = before[2:]
     if (before and before[-1] in DOERS) or (after and after[0] in ARTICLES - {"the"}):
         return
     if after[:1] == ("of",) and len(before) <= MAX_MODIFIERS and not _has_joint(before):

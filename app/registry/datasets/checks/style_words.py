@@ -21,7 +21,8 @@ STYLES = _phrases(
     flat design, flat vector, gouache, hand drawn, impasto, impressionism, impressionist, isometric,
     line art, line drawing, lineart, linocut, low poly, manga, octane render, oil on canvas,
     papercut, photorealistic, pixel art, pointillism, risograph, surrealism, ukiyo e, unreal engine,
-    vector art, vector graphic, watercolor, watercolour, woodblock print, woodcut
+    vector art, vector graphic, watercolor, watercolors, watercolour, watercolours, woodblock print,
+    woodcut
     """
 )
 """Styles, wherever they stand."""

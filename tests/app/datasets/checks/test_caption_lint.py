@@ -46,6 +46,9 @@ NAMING_A_STYLE = (
     "a {}, oil on canvas",
     "{} drawing",
     "pixel art, {}",
+    "there is a drawing of a {}",
+    "a {} drawn in charcoal",
+    "a {}, art by somebody",
 )
 
 
