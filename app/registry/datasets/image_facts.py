@@ -7,7 +7,11 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.datasets.measures.thresholds import BLURRY_BELOW, NEAR_DISTANCE
+from app.registry.datasets.measures.thresholds import (
+    BLURRY_BELOW,
+    MEASURE_VERSION,
+    NEAR_DISTANCE,
+)
 from app.registry.datasets.models import DatasetVersion, Image, ImageMeasure
 from app.registry.runs.models import Run
 
@@ -46,6 +50,8 @@ class ImageFacts:
 def image_facts(session: Session, image: Image) -> ImageFacts:
     """What is known of an image of a dataset."""
     measure = session.get(ImageMeasure, image.clean_sha256)
+    if measure is not None and measure.measure_version < MEASURE_VERSION:
+        measure = None  # it is measured again
     return ImageFacts(
         is_measured=measure is not None,
         sharpness=measure.sharpness if measure else None,

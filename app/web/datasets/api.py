@@ -17,7 +17,7 @@ from app.registry.datasets.models import (
     Image,
 )
 from app.registry.errors import InvalidInput
-from app.web.datasets import image_captions_api
+from app.web.datasets import image_captions_api, image_facts_api
 from app.web.datasets.transfer import progress
 from app.web.problems import problems
 from app.web.state import Id, State
@@ -25,6 +25,7 @@ from app.web.uploads import uploaded
 
 router = APIRouter(tags=["datasets"])
 router.include_router(image_captions_api.router)
+router.include_router(image_facts_api.router)
 
 Name = Annotated[
     str, StringConstraints(strip_whitespace=True, min_length=1, max_length=NAME_LENGTH)

@@ -90,6 +90,7 @@ OPERATION_IDS = [
     "getGridSheet",
     "getHubImport",
     "getImage",
+    "getImageFacts",
     "getImport",
     "getProof",
     "getRecipe",

@@ -85,6 +85,14 @@ def test_a_focus_is_set_and_taken_away_and_an_image_set_aside(
     assert client.patch(image, json={"caption_version": 2}).status_code == 422
 
 
+def test_the_facts_of_an_image_say_how_it_is_cropped(client: TestClient, image: str) -> None:
+    facts = client.get(f"{image}/facts").json()
+    crop = facts["crop"]
+    assert (facts["nearest"], facts["run_ids"]) == (None, [])
+    assert crop["kept"] == pytest.approx(crop["width"] * crop["height"] / (80 * 64))
+    assert crop["base_model"] == "starter"
+
+
 @pytest.mark.parametrize("focus", ["[NaN, 0]", "[0, Infinity]", "[1.5, 0]", "[-1, 0]", "[0]", "0"])
 def test_a_focus_outside_of_the_image_is_refused(
     client: TestClient, image: str, focus: str
