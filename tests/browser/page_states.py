@@ -74,7 +74,10 @@ DATASETS = (
     PageState(
         "API reference, an operation",
         "/docs",
-        do(click(".opblock-summary-control"), see(".opblock.is-open .responses-wrapper")),
+        do(
+            click("#operations-deletion-deleteVersion .opblock-summary-control"),
+            see(".opblock.is-open .responses-wrapper"),
+        ),
         ".opblock.is-open",
     ),
     PageState("an unknown page", "/nowhere"),
