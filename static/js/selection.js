@@ -4,7 +4,7 @@
   const form = document.querySelector("[data-bulk]");
   const list = document.querySelector("[data-tiles]");
   if (!form || !list) return;
-  const REST_MS = 300; // a selection that rests for so long is previewed
+  const REST_MS = 400; // what rests for so long is previewed
 
   let chosen = new Set(); // ids; with `isAll`, those that are left out
   let isAll = form.elements.all.value === "1";
@@ -33,10 +33,23 @@
     form.querySelector("[data-select-all]").hidden = isAll && !chosen.size;
   }
 
+  function preview() {
+    clearTimeout(timer);
+    if (panel()) htmx.trigger(panel(), "refresh");
+  }
+
+  // what would be applied is what is shown: nothing, until the preview has caught up
+  function expire() {
+    const apply = document.getElementById("edit-apply");
+    if (!apply) return;
+    apply.disabled = true;
+    clearTimeout(timer);
+    timer = setTimeout(preview, REST_MS);
+  }
+
   function changed() {
     show();
-    clearTimeout(timer);
-    timer = setTimeout(() => panel() && htmx.trigger(panel(), "refresh"), REST_MS);
+    expire();
   }
 
   function selectAll() {
@@ -79,6 +92,7 @@
     return true;
   }
 
+  document.addEventListener("input", (event) => event.target.closest?.("[data-edit]") && expire());
   list.addEventListener("click", (event) => {
     if (!event.target.matches("[data-select]")) return;
     const before = event.shiftKey && boxes().find((box) => box.value === last);
@@ -108,6 +122,10 @@
   });
   document.addEventListener("keydown", (event) => {
     if (event.defaultPrevented || event.isComposing) return;
+    if (event.key === "Enter" && event.target.matches?.("[data-edit] input")) {
+      event.preventDefault(); // it would send the form
+      return preview();
+    }
     const isField = event.target.matches?.("input:not([type=checkbox]), textarea, select, [contenteditable]");
     const isAllKey = event.key.toLowerCase() === "a" && (event.ctrlKey || event.metaKey) && !event.altKey && !event.shiftKey;
     if (isAllKey && !isField) {
@@ -120,6 +138,7 @@
       event.preventDefault();
       selectNone();
     }
+    return undefined;
   });
 
   form.querySelector("[data-write-captions]").addEventListener("click", (event) => {
@@ -151,6 +170,7 @@
     if (!path.includes("/edits")) return;
     const undone = path.match(/\/edits\/(\d+)\/undo$/);
     if (undone) document.getElementById(`toast-edit-${undone[1]}`)?.remove();
+    for (const old of [...document.querySelectorAll('[id^="toast-edit-"]')].slice(0, -1)) old.remove();
     const preview = document.getElementById("edit-preview");
     if (preview && path.endsWith("/preview")) document.querySelector("[data-caption-live]").textContent = preview.dataset.says;
     if (preview && event.detail.target.id === "edit-panel") panel().scrollIntoView({ block: "nearest" });

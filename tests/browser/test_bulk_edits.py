@@ -48,11 +48,13 @@ def test_images_are_selected_edited_and_undone_by_keyboard(page: Page, live, dat
     expect(page.get_by_label("Trigger word", exact=True).last).to_be_focused()
     page.keyboard.press("ControlOrMeta+a")
     page.keyboard.type("chalk")
+    press(page, "Enter")  # shows the preview at once
     expect(preview.locator("ins").first).to_have_text("chalk, ")
 
     with live.database.write() as session:  # another tab
         (first, *_) = service.list_images(session, service.dataset_by_slug(session, "boats").key)
         service.caption_image(session, first.key, "a red boat")
+    expect(page.get_by_label("Trigger word", exact=True).last).to_be_focused()
     page.get_by_role("button", name="Apply").press("Enter")
     toast = page.locator("#toasts .toast")
     expect(toast).to_contain_text("Added “chalk” to 2 captions. 1 left out. 1.png: It was edited")
