@@ -44,6 +44,7 @@ from app.web.compression import Compression
 from app.web.datasets import api as datasets_api
 from app.web.datasets import checks_api as dataset_checks_api
 from app.web.datasets import edit_api as dataset_edits_api
+from app.web.datasets import listing_api as dataset_listing_api
 from app.web.datasets import pages as datasets_pages
 from app.web.datasets.auto_caption import api as auto_caption_api
 from app.web.datasets.auto_caption import pages as auto_caption_pages
@@ -149,6 +150,7 @@ def _all_routers() -> Iterator[APIRouter]:
     apis = (
         deletion_api,  # before the others: `deleted` and `deletion` are no ids
         datasets_api,
+        dataset_listing_api,
         auto_caption_api,
         transfer_api,
         dataset_checks_api,

@@ -20,8 +20,6 @@ from app.registry.datasets.models import (
 )
 from app.registry.datasets.training_side import training_side
 
-LONG_ABOVE = 75  # tokens that text encoders read
-
 Condition = sa.ColumnElement[bool]
 
 short_side = sa.case(
@@ -82,17 +80,6 @@ def _lacks_trigger(scope: Scope) -> Condition:
     return ~has_words(col(Image.caption), scope.trigger_word)
 
 
-def _is_long(_: Scope) -> Condition:
-    """Words and commas: what text encoders read as one token each at least."""
-    caption = col(Image.caption)
-    separators = (
-        2 * sa.func.length(caption)
-        - sa.func.length(sa.func.replace(caption, " ", ""))
-        - sa.func.length(sa.func.replace(caption, ",", ""))
-    )
-    return separators + 1 > LONG_ABOVE
-
-
 def _repeats_caption(scope: Scope) -> Condition:
     caption = sa.func.lower(col(Image.caption))
     repeated = (
@@ -146,7 +133,6 @@ def _is_unmeasured(_: Scope) -> Condition:
 _CONDITIONS: dict[Show, Callable[[Scope], Condition]] = {
     Show.UNCAPTIONED: _is_uncaptioned,
     Show.NO_TRIGGER: _lacks_trigger,
-    Show.LONG: _is_long,
     Show.SAME_CAPTION: _repeats_caption,
     Show.SMALL: _is_small,
     Show.BLURRY: _is_blurry,
@@ -157,4 +143,4 @@ _CONDITIONS: dict[Show, Callable[[Scope], Condition]] = {
     Show.UNMEASURED: _is_unmeasured,
 }
 IN_SQL = frozenset(_CONDITIONS)
-"""The filters that SQL can check; `image_index` finds the others."""
+"""The filters that SQL can check; `listing.index` finds the others."""

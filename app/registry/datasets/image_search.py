@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col
 
 from app.registry.datasets.filters import ALL_IMAGES, ImageFilter, Show, Sort
+from app.registry.datasets.image_captions.tokens import tokens_of
 from app.registry.datasets.image_conditions import (
     IN_SQL,
     Scope,
@@ -15,42 +17,77 @@ from app.registry.datasets.image_conditions import (
     conditions_of,
     scope_of,
 )
+from app.registry.datasets.listing import index
 from app.registry.datasets.measures.service import MEASURED
 from app.registry.datasets.models import Dataset, Image, ImageMeasure
+
+FEW = 500  # images, for which nothing is put off
 
 PIXELS = col(Image.width) * col(Image.height)
 OLDEST = col(Image.id)
 _ORDERS: dict[Sort, tuple[Any, ...]] = {
     Sort.OLDEST: (OLDEST,),
     Sort.NEWEST: (OLDEST.desc(),),
-    Sort.NAME: (sa.func.lower(col(Image.filename)), OLDEST),
     Sort.LARGEST: (PIXELS.desc(), OLDEST),
     Sort.SMALLEST: (PIXELS, OLDEST),
     Sort.SHARPEST: (col(ImageMeasure.sharpness).desc().nulls_last(), OLDEST),
     Sort.BLURRIEST: (col(ImageMeasure.sharpness).nulls_last(), OLDEST),
-    Sort.SIMILAR: (OLDEST,),
 }
+_KEPT_ORDERS = {Sort.NAME: index.by_name, Sort.SIMILAR: index.by_likeness}
+_KEPT_FILTERS = {Show.NEAR_DUPLICATE: index.near_duplicates, Show.LONG: index.long_captions}
 
 
 def matching_ids(session: Session, dataset: Dataset, wanted: ImageFilter = ALL_IMAGES) -> list[int]:
     """The ids of all images that match the filter, in its order; a few milliseconds for 5,000."""
     scope = scope_of(session, dataset)
     query = _from_images(col(Image.id)).where(*conditions_of(wanted, scope))
-    rows = session.connection().execute(query.order_by(*_ORDERS[wanted.sort]))
-    return list(rows.scalars())
+    order = _ORDERS.get(wanted.sort, (OLDEST,))
+    ids = list(session.connection().execute(query.order_by(*order)).scalars())
+    kept = [found for kind, found in _KEPT_FILTERS.items() if kind in wanted.show]
+    if not kept and wanted.sort in _ORDERS:
+        return ids
+    _, state = read_counts(session, dataset, scope)
+    for found in kept:
+        matching = found.find(session, dataset.key, state.of(found))
+        ids = [key for key in ids if key in matching]
+    if wanted.sort in _KEPT_ORDERS:
+        ordered = _KEPT_ORDERS[wanted.sort]
+        ids = _in_order(ids, ordered.find(session, dataset.key, state.of(ordered)))
+    return ids
 
 
-def count_filters(
-    session: Session, dataset: Dataset, *, trained_only: bool = False
-) -> dict[Show, int]:
-    """How many images of a dataset have each property; `trained_only`: not those set aside."""
-    scope = scope_of(session, dataset)
+def count_filters(session: Session, dataset: Dataset, *, now: bool = True) -> dict[Show, int]:
+    """How many images of a dataset have each property.
+
+    Unless `now`, what takes long for many images is left out if it is not known yet.
+    """
+    counts, state = read_counts(session, dataset)
+    for kind, kept in _KEPT_FILTERS.items():
+        known = state.count <= FEW or now
+        find = kept.find if known else kept.known
+        found = find(session, dataset.key, state.of(kept))
+        if found is not None:
+            counts[kind] = len(found)
+    return counts
+
+
+def read_counts(
+    session: Session, dataset: Dataset, scope: Scope | None = None
+) -> tuple[dict[Show, int], index.State]:
+    """The counts of what SQL can check, and the dataset's state, in one query."""
+    scope = scope or scope_of(session, dataset)
     kinds = sorted(IN_SQL)
-    query = _from_images(*(_count(kind, scope) for kind in kinds)).where(scope.live)
-    if trained_only:
-        query = query.where(col(Image.set_aside).is_(False))
-    row = session.connection().execute(query).one()
-    return {kind: int(count or 0) for kind, count in zip(kinds, row, strict=True)}
+    columns = [_count(kind, scope) for kind in kinds] + index.state_columns()
+    row = session.connection().execute(_from_images(*columns).where(scope.live)).one()
+    tokens = tokens_of(session, dataset.key)
+    counts = {kind: int(count or 0) for kind, count in zip(kinds, row, strict=False)}
+    return counts, index.read_state(row[len(kinds) :], tokens.base)
+
+
+def _in_order(ids: Sequence[int], order: Sequence[int]) -> list[int]:
+    """The ids in this order; those that it lacks come last."""
+    wanted, ordered = set(ids), set(order)
+    return [key for key in order if key in wanted] + [key for key in ids if key not in ordered]
 
 
 def _from_images(*columns: Any) -> sa.Select[Any]:

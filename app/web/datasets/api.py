@@ -283,22 +283,6 @@ def _upload_out(outcome: uploads.UploadOutcome) -> UploadOut:
     )
 
 
-@router.get("/datasets/{dataset_id}/images")
-def list_images(
-    dataset_id: Id,
-    state: State,
-    show: Annotated[
-        str, Query(max_length=40, description="`uncaptioned`: only images without a caption.")
-    ] = "all",
-    q: Search = "",
-) -> list[ImageOut]:
-    """List the images of a dataset."""
-    with state.database.read() as session:
-        service.get_dataset(session, dataset_id)
-        found = service.list_images(session, dataset_id, show=show, q=q[:200])
-    return [image_out(image) for image in found]
-
-
 @router.get("/images/{image_id}")
 def get_image(image_id: Id, state: State) -> ImageOut:
     """Get an image."""

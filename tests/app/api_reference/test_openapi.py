@@ -50,6 +50,7 @@ OPERATION_IDS = [
     "createRecipe",
     "createRender",
     "createRun",
+    "datasetStatistics",
     "deleteAdapter",
     "deleteAdapterForever",
     "deleteAlias",

@@ -1,0 +1,156 @@
+"""What SQL cannot find in a dataset: near-duplicates, long captions, order by name and likeness.
+
+Each is computed once for a state of the dataset and kept in the process.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import sqlalchemy as sa
+from sqlmodel import Session, col
+
+from app.registry.datasets.checks.piles import piles
+from app.registry.datasets.image_captions.tokens import tokens_of
+from app.registry.datasets.listing.kept import KeptResults
+from app.registry.datasets.measures.service import MEASURED
+from app.registry.datasets.measures.thresholds import NEAR_DISTANCE
+from app.registry.datasets.models import Image, ImageMeasure
+from worker.core.bases.token_counts import TokenCounter
+
+KEPT_COUNTS = 20_000  # captions whose number of tokens is kept
+IMAGES, MEASURES = sa.inspect(Image).local_table, sa.inspect(ImageMeasure).local_table
+_DIGITS = re.compile(r"([0-9]{1,18})")
+
+
+@dataclass(frozen=True)
+class State:
+    """Equal for as long as nothing changes that the index depends on; `count`: of live images."""
+
+    count: int
+    images: tuple[Any, ...]
+    captions: tuple[Any, ...]
+
+    def of(self, kept: KeptResults[Any]) -> object:
+        """The part of the state that this result depends on."""
+        return self.captions if kept is long_captions else self.images
+
+
+def state_columns() -> list[sa.ColumnElement[Any]]:
+    """Aggregates over the live images of a dataset and their measures, for `read_state`."""
+    key = sa.cast(col(Image.id), sa.BigInteger)
+    aside = sa.case((col(Image.set_aside), key), else_=0)
+    return [
+        sa.func.count(),
+        sa.func.sum(key),
+        sa.func.sum(key * key),
+        sa.func.sum(aside),
+        sa.func.sum(col(ImageMeasure.measure_version)),
+        sa.func.sum(key * col(Image.caption_version)),
+    ]
+
+
+def read_state(values: Sequence[Any], base: str | None) -> State:
+    """The state from the values of `state_columns`; `base`: the one whose tokens are counted."""
+    *images, captions = (int(value or 0) for value in values)
+    return State(images[0], tuple(images), (*images[:3], captions, base))
+
+
+def _hashes(session: Session, dataset_id: int, *, trained_only: bool) -> dict[int, int]:
+    """The perceptual hashes of the live images that have one, the sharpest image first."""
+    query = (
+        sa.select(IMAGES.c.id, MEASURES.c.perceptual_hash)
+        .select_from(IMAGES.join(MEASURES, MEASURED))
+        .where(
+            col(Image.dataset_id) == dataset_id,
+            col(Image.deleted_at).is_(None),
+            col(ImageMeasure.perceptual_hash).is_not(None),
+        )
+        .order_by(
+            col(ImageMeasure.sharpness).desc().nulls_last(),
+            (col(Image.width) * col(Image.height)).desc(),
+            col(Image.id),
+        )
+    )
+    if trained_only:
+        query = query.where(col(Image.set_aside).is_(False))
+    rows = session.connection().execute(query)
+    return {key: int(digits, 16) for key, digits in rows}
+
+
+def _near_duplicates(session: Session, dataset_id: int) -> frozenset[int]:
+    """Images in a pile of near-duplicates; those set aside do not count."""
+    hashes = _hashes(session, dataset_id, trained_only=True)
+    found = piles(hashes, NEAR_DISTANCE, best_first=list(hashes))
+    return frozenset(key for pile in found for key in pile)
+
+
+def _long_captions(session: Session, dataset_id: int) -> frozenset[int]:
+    """Images whose caption has more tokens than the base model reads."""
+    tokens = tokens_of(session, dataset_id)
+    query = sa.select(IMAGES.c.id, IMAGES.c.caption).where(
+        col(Image.dataset_id) == dataset_id,
+        col(Image.deleted_at).is_(None),
+        # a token has a byte at least, and a character 4 bytes at most
+        sa.func.length(col(Image.caption)) * 4 > tokens.limit,
+    )
+    rows = session.connection().execute(query)
+    return frozenset(key for key, caption in rows if _is_long(tokens.counter, caption))
+
+
+def _is_long(counter: TokenCounter, caption: str) -> bool:
+    return len(caption.encode()) > counter.limit and _count(counter, caption) > counter.limit
+
+
+@lru_cache(KEPT_COUNTS)
+def _count(counter: TokenCounter, caption: str) -> int:
+    """The tokens of a caption: 0.1 ms, which matters when one of 5,000 captions was changed."""
+    return counter.count(caption)
+
+
+def _by_likeness(session: Session, dataset_id: int) -> list[int]:
+    """A chain in which each image is followed by the one most like it that is left."""
+    hashes = dict(sorted(_hashes(session, dataset_id, trained_only=False).items()))
+    return nearest_chain(hashes)
+
+
+def nearest_chain(hashes: Mapping[int, int]) -> list[int]:
+    """The keys, each followed by the one whose hash differs least of those that are left."""
+    import numpy as np  # pages without this order need not load it
+
+    if not hashes:
+        return []
+    keys, values = list(hashes), np.array(list(hashes.values()), dtype=np.uint64)
+    is_left = np.ones(len(keys), dtype=bool)
+    place, chain = 0, []
+    while True:
+        chain.append(keys[place])
+        is_left[place] = False
+        if len(chain) == len(keys):
+            return chain
+        distances = np.bitwise_count(values ^ values[place])
+        place = int(np.where(is_left, distances, np.uint8(255)).argmin())
+
+
+def _by_name(session: Session, dataset_id: int) -> list[int]:
+    query = sa.select(IMAGES.c.id, IMAGES.c.filename).where(
+        col(Image.dataset_id) == dataset_id, col(Image.deleted_at).is_(None)
+    )
+    rows = session.connection().execute(query).all()
+    return [key for key, name in sorted(rows, key=lambda row: (natural_key(row[1]), row[0]))]
+
+
+def natural_key(name: str) -> list[tuple[int, int, str]]:
+    """A key that sorts names as people do: “2.png” before “10.png”, capitals beside small ones."""
+    parts = _DIGITS.split(name.casefold())
+    return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
+
+
+near_duplicates = KeptResults(_near_duplicates)
+long_captions = KeptResults(_long_captions)
+by_likeness = KeptResults(_by_likeness)
+by_name = KeptResults(_by_name)

@@ -1,0 +1,93 @@
+"""The images that match a filter page by page, also while images come, go and stop to match."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sqlmodel import Session, col, select
+
+from app.registry.datasets.filters import ALL_IMAGES, ImageFilter
+from app.registry.datasets.image_search import matching_ids
+from app.registry.datasets.models import Dataset, Image
+from app.registry.db import in_chunks
+from app.registry.paging import page_count
+
+IMAGES_A_PAGE = 48  # fills rows of 2, 3, 4 and 6 tiles
+
+
+@dataclass(frozen=True)
+class ImagePage:
+    """Images in the order of their filter: those from place `start` on, of `total` that match."""
+
+    images: list[Image]
+    start: int
+    total: int
+    size: int
+
+    @property
+    def page(self) -> int:
+        """The number of the page on which the first image is, from 1."""
+        return self.start // self.size + 1
+
+    @property
+    def pages(self) -> int:
+        """How many pages there are."""
+        return page_count(self.total, self.size)
+
+    @property
+    def last(self) -> int | None:
+        """The id of the last image if there are more after it, else None."""
+        if self.start + len(self.images) >= self.total or not self.images:
+            return None
+        return self.images[-1].key
+
+
+def read_page(
+    session: Session,
+    dataset: Dataset,
+    wanted: ImageFilter = ALL_IMAGES,
+    *,
+    page: int = 1,
+    after: int | None = None,
+    size: int = IMAGES_A_PAGE,
+) -> ImagePage:
+    """A page of images, the last one if there are fewer pages.
+
+    With `after`, the images that follow this one instead, also if it does not match any longer; the
+    page of this number if it was deleted.
+    """
+    ids = matching_ids(session, dataset, wanted)
+    start = None if after is None else _place_after(session, dataset, wanted, ids, after)
+    if start is None:
+        start = (min(page, page_count(len(ids), size)) - 1) * size
+    images = load_images(session, ids[start : start + size])
+    return ImagePage(images, start=start, total=len(ids), size=size)
+
+
+def page_of_image(session: Session, dataset: Dataset, image_id: int) -> int:
+    """The number of the page of all images that shows this image, also if it is deleted."""
+    place = sum(key < image_id for key in matching_ids(session, dataset))
+    return place // IMAGES_A_PAGE + 1
+
+
+def load_images(session: Session, ids: Sequence[int]) -> list[Image]:
+    """The images of these ids, in this order; deleted ones are left out."""
+    found: dict[int, Image] = {}
+    for chunk in in_chunks(ids):
+        query = select(Image).where(col(Image.id).in_(chunk), col(Image.deleted_at).is_(None))
+        found |= {image.key: image for image in session.exec(query)}
+    return [found[key] for key in ids if key in found]
+
+
+def _place_after(
+    session: Session, dataset: Dataset, wanted: ImageFilter, ids: Sequence[int], image_id: int
+) -> int | None:
+    """The place among `ids` of the first image that follows this one; None if it is deleted."""
+    if image_id in ids:
+        return ids.index(image_id) + 1
+    order = matching_ids(session, dataset, replace(ALL_IMAGES, sort=wanted.sort))
+    if image_id not in order:
+        return None
+    before = set(order[: order.index(image_id)])
+    return sum(key in before for key in ids)

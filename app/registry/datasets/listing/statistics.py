@@ -1,0 +1,141 @@
+"""Figures about the captions and images of a dataset: words, tags, lengths, sizes."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from statistics import median
+
+import sqlalchemy as sa
+from sqlmodel import Session, col
+
+from app.registry.datasets.caption_words import normalize_words
+from app.registry.datasets.image_search import read_counts
+from app.registry.datasets.listing.kept import KeptResults
+from app.registry.datasets.models import Dataset, Image
+
+LISTED = 50  # words, and tags
+# upper ends of the sizes (short side, pixels) that are counted together
+SIZE_STEPS = (256, 512, 768, 1024, 1536, 2048)
+# they say nothing about what an image shows; the words of captions are English
+FUNCTION_WORDS = frozenset(
+    (
+        *("a", "an", "and", "are", "as", "at", "be", "by", "for", "from", "has", "have", "in"),
+        *("into", "is", "it", "its", "near", "of", "on", "or", "over", "that", "the", "their"),
+        *("this", "to", "under", "up", "was", "were", "while", "with"),
+    )
+)
+
+
+@dataclass(frozen=True)
+class CountedWord:
+    """A word or tag, and the number of captions that contain it as whole words."""
+
+    word: str
+    captions: int
+
+
+@dataclass(frozen=True)
+class SizeStep:
+    """The images whose short side is below `below` pixels and not in an earlier step."""
+
+    at_least: int
+    below: int | None
+    images: int
+
+
+@dataclass(frozen=True)
+class DatasetStatistics:
+    """Figures about the live images of a dataset; lengths of captions in words."""
+
+    images: int
+    captioned: int
+    words: tuple[CountedWord, ...]
+    tags: tuple[CountedWord, ...]
+    different_words: int
+    shortest: int
+    median_length: int
+    longest: int
+    sizes: tuple[SizeStep, ...]
+
+    @property
+    def captioned_share(self) -> float:
+        """The share of images with a caption, 0 to 1."""
+        return self.captioned / self.images if self.images else 0.0
+
+
+def read_statistics(session: Session, dataset: Dataset) -> DatasetStatistics:
+    """The statistics of a dataset, kept until it changes; 0.1 s for 5,000 long captions."""
+    _, state = read_counts(session, dataset)
+    return _kept.find(session, dataset.key, (state.images, state.captions))
+
+
+def count_words(captions: Iterable[str]) -> tuple[Counter[str], Counter[str]]:
+    """In how many captions each word is, and how many have each tag (a part between commas)."""
+    words: Counter[str] = Counter()
+    tags: Counter[str] = Counter()
+    for caption in captions:
+        words.update(set(normalize_words(caption).split()))
+        if "," in caption:
+            tags.update({normalize_words(part) for part in caption.split(",")})
+    tags.pop("", None)
+    return words, tags
+
+
+def _compute(session: Session, dataset_id: int) -> DatasetStatistics:
+    images = sa.inspect(Image).local_table
+    query = sa.select(images.c.caption, images.c.width, images.c.height).where(
+        col(Image.dataset_id) == dataset_id, col(Image.deleted_at).is_(None)
+    )
+    rows = session.connection().execute(query).all()
+    captions = [row.caption for row in rows if row.caption]
+    words, tags = count_words(captions)
+    lengths = [len(normalize_words(caption).split()) for caption in captions]
+    return DatasetStatistics(
+        images=len(rows),
+        captioned=len(captions),
+        words=tuple(
+            CountedWord(*pair)
+            for pair in _most(words, lambda word: word not in FUNCTION_WORDS and len(word) > 1)
+        ),
+        tags=_counted_tags(tags, captions),
+        different_words=len(words),
+        shortest=min(lengths, default=0),
+        median_length=round(median(lengths)) if lengths else 0,
+        longest=max(lengths, default=0),
+        sizes=_size_steps([min(row.width, row.height) for row in rows]),
+    )
+
+
+def _most(counter: Counter[str], is_listed: Callable[[str], bool]) -> list[tuple[str, int]]:
+    """The most frequent ones, those of equal number by name."""
+    ordered = sorted(counter.items(), key=lambda pair: (-pair[1], pair[0]))
+    return [pair for pair in ordered if is_listed(pair[0])][:LISTED]
+
+
+def _counted_tags(tags: Counter[str], captions: Sequence[str]) -> tuple[CountedWord, ...]:
+    """The most frequent tags, with the number of captions that a filter for them finds.
+
+    A tag is also found inside a longer one, "boat" in "red boat".
+    """
+    listed = [tag for tag, _ in _most(tags, lambda _: True)]
+    texts = [f" {normalize_words(caption)} " for caption in captions]
+    counted = [CountedWord(tag, sum(f" {tag} " in text for text in texts)) for tag in listed]
+    return tuple(sorted(counted, key=lambda one: (-one.captions, one.word)))
+
+
+def _size_steps(short_sides: Sequence[int]) -> tuple[SizeStep, ...]:
+    """The images by their short side; steps without an image are left out."""
+    edges: list[int | None] = [*SIZE_STEPS, None]
+    steps = []
+    at_least = 0
+    for below in edges:
+        inside = sum(at_least <= side and (below is None or side < below) for side in short_sides)
+        if inside:
+            steps.append(SizeStep(at_least, below, inside))
+        at_least = below or at_least
+    return tuple(steps)
+
+
+_kept = KeptResults(_compute)

@@ -1,0 +1,72 @@
+"""The filter of images among the parameters of a request."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Query, Request
+
+from app.registry.datasets.filters import MAX_SEARCH, MAX_WORDS, ImageFilter, Show, Sort
+from app.registry.errors import InvalidInput
+
+MAX_VALUES = 1_000  # of one parameter that are looked at
+KINDS = ", ".join(f"`{kind.value}`" for kind in Show)
+ORDERS = ", ".join(f"`{order.value}`" for order in Sort)
+WORDS = f"in lower or upper case; may be given several times, at most {MAX_WORDS} words in all."
+
+
+def _filter_of_request(
+    show: Annotated[
+        list[str] | None,
+        Query(
+            max_length=MAX_VALUES,
+            description=f"Only images with this property: {KINDS}; given several times: with all.",
+        ),
+    ] = None,
+    with_words: Annotated[
+        list[str] | None,
+        Query(
+            alias="with",
+            max_length=MAX_VALUES,
+            description=f"Only captions that contain this word or phrase, {WORDS}",
+        ),
+    ] = None,
+    without: Annotated[
+        list[str] | None,
+        Query(
+            max_length=MAX_VALUES,
+            description=f"Only captions that do not contain this word or phrase, {WORDS}",
+        ),
+    ] = None,
+    q: Annotated[
+        str,
+        Query(
+            max_length=1_000,
+            description="Part of a caption or file name, at most 200 characters count.",
+        ),
+    ] = "",
+    sort: Annotated[str, Query(max_length=40, description=f"Order: {ORDERS}.")] = "oldest",
+) -> ImageFilter:
+    pairs = [("show", value) for value in show or []]
+    pairs += [("with", value) for value in with_words or []]
+    pairs += [("without", value) for value in without or []]
+    wanted, problems = ImageFilter.parse([*pairs, ("q", q[:MAX_SEARCH]), ("sort", sort)])
+    if problems:
+        named = [("show", show or []), ("sort", [sort])]
+        field = next(
+            (name for name, values in named if ImageFilter.parse((name, v) for v in values)[1]),
+            "with",
+        )
+        raise InvalidInput(problems[0], fields={field: problems[0]})
+    return wanted
+
+
+def _filter_of_page(request: Request) -> tuple[ImageFilter, list[str]]:
+    return ImageFilter.parse(request.query_params.multi_items())
+
+
+RequestFilter = Annotated[ImageFilter, Depends(_filter_of_request)]
+"""The filter of a REST request; an unknown one is refused."""
+
+PageFilter = Annotated[tuple[ImageFilter, list[str]], Depends(_filter_of_page)]
+"""The filter of a page, and a sentence for each parameter that it leaves out."""

@@ -1,0 +1,121 @@
+"""REST: the images of a dataset by filter, order and page, and its statistics."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+from pydantic import BaseModel, Field
+from starlette.responses import Response
+
+from app.registry.datasets import service
+from app.registry.datasets.image_search import count_filters, matching_ids
+from app.registry.datasets.listing.pages import load_images
+from app.registry.datasets.listing.statistics import CountedWord, read_statistics
+from app.registry.datasets.training_side import training_side
+from app.web.datasets.api import ImageOut, image_out
+from app.web.datasets.filter_parameters import RequestFilter
+from app.web.openapi import header_docs
+from app.web.state import Id, State
+
+router = APIRouter(tags=["datasets"])
+
+MOST_AT_ONCE = 1_000  # images of a page
+
+
+class WordOut(BaseModel):
+    """A word or tag of captions."""
+
+    word: str = Field(description="In lower case, for the parameters `with` and `without`.")
+    captions: int = Field(description="Number of captions that contain it as whole words.")
+
+
+class LengthsOut(BaseModel):
+    """The lengths of captions in words; images without a caption do not count."""
+
+    shortest: int = Field(description="Of the shortest caption.")
+    median: int = Field(description="Of the middle one.")
+    longest: int = Field(description="Of the longest caption.")
+
+
+class SizeOut(BaseModel):
+    """Images of about the same size."""
+
+    at_least: int = Field(description="The short side in pixels, at least.")
+    below: int | None = Field(description="And below this; null: no limit.")
+    images: int = Field(description="Number of images.")
+
+
+class StatisticsOut(BaseModel):
+    """Figures about the images and captions of a dataset."""
+
+    image_count: int = Field(description="Number of images, deleted ones not counted.")
+    captioned_count: int = Field(description="Number of images with a caption.")
+    training_side: int = Field(
+        description="The size in pixels of the last run on it, else of the embedded base model."
+    )
+    filters: dict[str, int] = Field(
+        description="Number of images with each property, by the values of `show`.",
+        examples=[{"uncaptioned": 2, "small": 0}],
+    )
+    lengths: LengthsOut = Field(description="Lengths of the captions.")
+    different_words: int = Field(description="Number of different words in all captions.")
+    words: list[WordOut] = Field(
+        description="The 50 words that most captions contain, without words like “the”."
+    )
+    tags: list[WordOut] = Field(description="The 50 most frequent parts between commas.")
+    sizes: list[SizeOut] = Field(description="The images by their short side.")
+
+
+@router.get("/datasets/{dataset_id}/images", responses=header_docs("x-total-count"))
+def list_images(
+    dataset_id: Id,
+    state: State,
+    wanted: RequestFilter,
+    response: Response,
+    limit: Annotated[
+        int | None,
+        Query(ge=1, le=MOST_AT_ONCE, description="Images of a page; without it, all are listed."),
+    ] = None,
+    page: Annotated[
+        int, Query(ge=1, le=1_000_000, description="Number of the page, with `limit`.")
+    ] = 1,
+) -> list[ImageOut]:
+    """List the images of a dataset that match all of the filters.
+
+    Without a filter and a limit: all images, oldest first.
+    """
+    with state.database.read() as session:
+        dataset = service.get_dataset(session, dataset_id)
+        ids = matching_ids(session, dataset, wanted)
+        start = (page - 1) * limit if limit else 0
+        found = load_images(session, ids[start : start + limit] if limit else ids)
+    response.headers["x-total-count"] = str(len(ids))
+    return [image_out(image) for image in found]
+
+
+@router.get("/datasets/{dataset_id}/statistics")
+def dataset_statistics(dataset_id: Id, state: State) -> StatisticsOut:
+    """Get figures about a dataset: words, tags, lengths, sizes."""
+    with state.database.read() as session:
+        dataset = service.get_dataset(session, dataset_id)
+        found = read_statistics(session, dataset)
+        filters = count_filters(session, dataset)
+        side = training_side(session, dataset_id)
+    return StatisticsOut(
+        image_count=found.images,
+        captioned_count=found.captioned,
+        training_side=side.pixels,
+        filters={kind.value: count for kind, count in filters.items()},
+        lengths=LengthsOut(
+            shortest=found.shortest, median=found.median_length, longest=found.longest
+        ),
+        different_words=found.different_words,
+        words=_words_out(found.words),
+        tags=_words_out(found.tags),
+        sizes=[SizeOut(**vars(step)) for step in found.sizes],
+    )
+
+
+def _words_out(counted: tuple[CountedWord, ...]) -> list[WordOut]:
+    return [WordOut(word=one.word, captions=one.captions) for one in counted]
