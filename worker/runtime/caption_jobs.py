@@ -164,7 +164,8 @@ class CaptionJobs:
             jobs.require_owner(session, IoJob, lease.claim)
             if order.args.write:
                 applied = apply_proposals(session, dataset_id, _of_order(session, order.job_id))
-                result = result.model_copy(update={"written": applied.changed})
+                written = {"written": applied.changed, "edit_id": applied.edit_id}
+                result = result.model_copy(update=written)
             jobs.finish(session, IoJob, lease.claim, JobStatus.SUCCEEDED, result=result.stored())
 
     def preview(self, job: IoJob, lease: Lease, scratch: Path, stopping: threading.Event) -> None:

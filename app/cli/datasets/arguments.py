@@ -5,11 +5,14 @@ from __future__ import annotations
 from argparse import SUPPRESS, ArgumentParser
 from pathlib import Path
 
+from worker.core.captioning.words import CaptionMode, ProviderKind
+
 ACTIONS = {
     "list": "List the datasets.",
     "show": "Show one dataset: its images, captions and versions.",
     "export": "Write a dataset as a ZIP archive with its captions.",
     "import": "Import images with captions, folders, or ZIP archives as from export.",
+    "caption": "Have a model caption the images; --apply writes the captions.",
     "check": "Check a dataset before training; exit with 3 if something should be changed.",
 }
 """Each is a module of `app.cli.datasets`, named `<action>_command`."""
@@ -63,10 +66,34 @@ def _add_import(action: ArgumentParser) -> None:
     action.add_argument("--trigger-word", metavar="WORD", help="its trigger word")
 
 
+def _add_caption(action: ArgumentParser) -> None:
+    _add_slug(action)
+    action.add_argument(
+        "--provider",
+        choices=[kind.value for kind in ProviderKind],
+        default=ProviderKind.BUILTIN.value,
+        help="who writes the captions (builtin)",
+    )
+    action.add_argument("--model", default="", help="model of a server; unset: the configured one")
+    action.add_argument("--address", default="", metavar="URL", help="another, allowed address")
+    action.add_argument("--prompt", default="", help="what captions should describe")
+    action.add_argument("--do-not-name", metavar="WORDS", help="words to take out, by commas")
+    action.add_argument(
+        "--mode",
+        choices=[mode.value for mode in CaptionMode],
+        default=CaptionMode.FILL.value,
+        help="what happens to captions that are there (fill: they stay)",
+    )
+    action.add_argument("--images", metavar="IDS", help="only these, such as '3 5 8-12'")
+    action.add_argument("--preview", type=int, metavar="ID", help="try one image, keep nothing")
+    action.add_argument("--apply", action="store_true", help="write the captions, in one step")
+
+
 ADD_ARGUMENTS = {
     "list": _add_list,
     "show": _add_show,
     "export": _add_export,
     "import": _add_import,
+    "caption": _add_caption,
     "check": _add_show,
 }

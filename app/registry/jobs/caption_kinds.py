@@ -34,9 +34,10 @@ class CaptionImagesArgs(CaptionArgs):
 
 
 class CaptionImagesResult(StepProgress):
-    """The number of captions that were written at the end; None if none were to be."""
+    """The number of captions that were written at the end, and the step to undo; None if none."""
 
     written: int | None = None
+    edit_id: int | None = None
 
 
 class PreviewCaptionArgs(CaptionArgs):

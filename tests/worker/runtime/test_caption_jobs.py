@@ -86,7 +86,8 @@ def test_captions_are_written_at_the_end_in_one_step(
     key = order(shapes, write=True)
     with shapes.working(io_jobs(shapes)):
         ended = shapes.until_final(IoJob, key)
-    assert (ended.status, ended.result) == ("succeeded", {"done": 4, "total": 4, "written": 4})
+    written = {"done": 4, "total": 4, "written": 4, "edit_id": 1}
+    assert (ended.status, ended.result) == ("succeeded", written)
     assert captions(shapes) == ["shape 64"] * 4
     assert server.prompts == ["Say it"] * 4
     (edit,) = shapes.rows(DatasetEdit)

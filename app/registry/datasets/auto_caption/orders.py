@@ -170,14 +170,29 @@ def order_preview(
     return jobs.enqueue_io(session, args, subject_id=dataset.key)
 
 
-def preview_of(
-    session: Session, dataset_id: int, job_id: int
-) -> tuple[IoJob, PreviewCaptionResult]:
-    """A preview and what came of it so far. Raises NotFound."""
+@dataclass(frozen=True)
+class Preview:
+    """The caption of one image, or that it is being written."""
+
+    job: IoJob
+    image: Image
+    result: PreviewCaptionResult
+
+    @property
+    def is_active(self) -> bool:
+        """Whether it waits or runs."""
+        return self.job.state.is_active
+
+
+def get_preview(session: Session, dataset_id: int, job_id: int) -> Preview:
+    """A preview and what came of it so far. Raises NotFound, also if its image is gone."""
     job = session.get(IoJob, job_id)
     if job is None or job.kind != JobKind.PREVIEW_CAPTION or job.subject_id != dataset_id:
         raise NotFound("There is no such preview.")
-    return job, job.outcome(PreviewCaptionResult)
+    image = session.get(Image, job.arguments(PreviewCaptionArgs).image_id)
+    if image is None:
+        raise NotFound("The image of this preview was deleted.")
+    return Preview(job, image, job.outcome(PreviewCaptionResult))
 
 
 def active_order(session: Session, dataset_id: int) -> IoJob | None:

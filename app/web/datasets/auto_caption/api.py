@@ -10,7 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from app.registry.datasets import service
 from app.registry.datasets.auto_caption import orders, proposals
 from app.registry.datasets.auto_caption.models import ProposalState
-from app.registry.datasets.auto_caption.orders import OrderProgress
+from app.registry.datasets.auto_caption.orders import OrderProgress, Preview
 from app.registry.datasets.auto_caption.proposals import ProposedChange
 from app.registry.datasets.auto_caption.providers import (
     CaptionRequest,
@@ -19,8 +19,6 @@ from app.registry.datasets.auto_caption.providers import (
 )
 from app.registry.datasets.models import Dataset
 from app.registry.db import MAX_ID
-from app.registry.jobs.caption_kinds import PreviewCaptionArgs, PreviewCaptionResult
-from app.registry.jobs.models import IoJob
 from app.web.datasets.auto_caption.view import providers_of
 from app.web.problems import problems
 from app.web.state import Id, State
@@ -191,11 +189,12 @@ def _provider_out(provider: Provider) -> ProviderOut:
     )
 
 
-def preview_out(job: IoJob, result: PreviewCaptionResult) -> PreviewOut:
+def preview_out(preview: Preview) -> PreviewOut:
     """A preview as the API shows it."""
+    job, result = preview.job, preview.result
     return PreviewOut(
         id=job.key,
-        image_id=job.arguments(PreviewCaptionArgs).image_id,
+        image_id=preview.image.key,
         status=job.status,
         caption=result.caption,
         note=job.error or result.note,
@@ -257,14 +256,14 @@ def preview_caption(dataset_id: Id, body: PreviewIn, state: State) -> PreviewOut
         dataset = service.get_dataset(session, dataset_id)
         asked = body.request(dataset)
         job = orders.order_preview(session, dataset, body.image_id, asked, state.settings)
-        return preview_out(job, PreviewCaptionResult())
+        return preview_out(orders.get_preview(session, dataset_id, job.key))
 
 
 @router.get("/datasets/{dataset_id}/captions/previews/{job_id}")
 def get_caption_preview(dataset_id: Id, job_id: Id, state: State) -> PreviewOut:
     """Get a preview."""
     with state.database.read() as session:
-        return preview_out(*orders.preview_of(session, dataset_id, job_id))
+        return preview_out(orders.get_preview(session, dataset_id, job_id))
 
 
 @router.post(

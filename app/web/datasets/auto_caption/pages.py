@@ -30,7 +30,6 @@ from app.web.datasets.auto_caption.view import (
     PreviewFragment,
     ResultsFragment,
     make_page,
-    make_preview,
     make_results,
     providers_of,
 )
@@ -57,7 +56,7 @@ def show(
     """Show the form, what is at work, and what was proposed."""
     with state.database.read() as session:
         dataset = service.dataset_by_slug(session, slug)
-        shown = make_preview(session, dataset, preview) if preview else None
+        shown = orders.get_preview(session, dataset.key, preview) if preview else None
         form = new_form(
             dataset,
             providers_of(state),
@@ -120,7 +119,7 @@ def show_preview(state: State, slug: Slug, job_id: Id) -> Response:
     """Show a preview; it polls until it is there."""
     with state.database.read() as session:
         dataset = service.dataset_by_slug(session, slug)
-        context = PreviewFragment(dataset, make_preview(session, dataset, job_id))
+        context = PreviewFragment(dataset, orders.get_preview(session, dataset.key, job_id))
     return templates.render_fragment("datasets/auto_caption/_preview.html", context)
 
 
@@ -170,14 +169,14 @@ def decide(
         dataset = service.dataset_by_slug(session, slug)
         if decision in ("apply", "apply_all"):
             done = proposals.apply_proposals(session, dataset.key, chosen)
-            query = f"?applied={done.edit_id}" if done.edit_id else ""
+            query = f"?applied={done.edit_id}" if done.edit_id else "#results"
             sentence = done.sentence
         elif decision in ("discard", "discard_all"):
             count = proposals.discard_proposals(session, dataset.key, chosen)
-            query, sentence = "", f"{plural(count, 'proposal')} discarded."
+            query, sentence = "#results", f"{plural(count, 'proposal')} discarded."
         else:
             raise InvalidInput("Choose to apply or to discard.", fields={"decision": "Unknown."})
-    return templates.redirect_with_notice(f"{address_of(slug)}{query}#results", sentence)
+    return templates.redirect_with_notice(f"{address_of(slug)}{query}", sentence)
 
 
 @router.post(f"{ADDRESS}/undo")

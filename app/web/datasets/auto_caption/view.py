@@ -8,23 +8,25 @@ from dataclasses import dataclass, field
 from app.registry.datasets import service
 from app.registry.datasets.auto_caption import orders, proposals
 from app.registry.datasets.auto_caption.models import ProposalState
-from app.registry.datasets.auto_caption.orders import ChosenImages, OrderProgress
+from app.registry.datasets.auto_caption.orders import ChosenImages, OrderProgress, Preview
 from app.registry.datasets.auto_caption.proposals import ProposedChange
 from app.registry.datasets.auto_caption.providers import Provider, list_providers
-from app.registry.datasets.edits.differences import Piece, differences
+from app.registry.datasets.edits.differences import Part, Piece, differences
 from app.registry.datasets.edits.selection import selected_images
-from app.registry.datasets.models import Dataset, Image
+from app.registry.datasets.edits.steps import Step, step_to_undo
+from app.registry.datasets.models import Dataset
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import Session
 from app.registry.errors import AppError
-from app.registry.jobs.caption_kinds import PreviewCaptionArgs, PreviewCaptionResult
-from app.registry.jobs.models import IoJob
+from app.registry.jobs.caption_kinds import CaptionImagesResult
 from app.registry.state import AppState
 from app.web.datasets.auto_caption.forms import CaptionForm
 from worker.core.captioning.words import CaptionMode
 
 A_PAGE = 48  # proposals
 LEFT_EMPTY_SHOWN = 24
+LEAST_SAME = 0.3
+"""The share of a caption that stays, below which the captions are shown one after the other."""
 
 
 @dataclass(frozen=True)
@@ -36,24 +38,11 @@ class ShownChange:
 
 
 @dataclass(frozen=True)
-class Preview:
-    """The caption of one image, or that it is being written."""
-
-    job: IoJob
-    image: Image
-    result: PreviewCaptionResult
-
-    @property
-    def is_active(self) -> bool:
-        """Whether it waits or runs."""
-        return self.job.state.is_active
-
-
-@dataclass(frozen=True)
 class Results:
     """The newest order, the proposals that wait for a decision, and the images without a caption.
 
     `after`: the id after which the shown ones begin; `next`: that of the next page, if any.
+    `written`: the step to undo of the captions that the order wrote at its end.
     """
 
     dataset: Dataset
@@ -63,6 +52,7 @@ class Results:
     after: int
     next: int | None
     left_empty: list[ProposedChange]
+    written: Step | None
 
     @property
     def can_continue(self) -> bool:
@@ -130,19 +120,30 @@ def make_results(session: Session, dataset: Dataset, *, after: int = 0) -> Resul
     return Results(
         dataset=dataset,
         order=order,
-        changes=[ShownChange(c, differences(c.before, c.after)) for c in shown],
+        changes=[ShownChange(change, marked(change.before, change.after)) for change in shown],
         waiting=proposals.count_proposed(session, dataset.key),
         after=after,
         next=shown[-1].image.key if len(found) > A_PAGE else None,
         left_empty=left_empty,
+        written=_written(session, order),
     )
 
 
-def make_preview(session: Session, dataset: Dataset, job_id: int) -> Preview:
-    """A preview of a dataset. Raises NotFound."""
-    job, result = orders.preview_of(session, dataset.key, job_id)
-    image = session.get_one(Image, job.arguments(PreviewCaptionArgs).image_id)
-    return Preview(job, image, result)
+def marked(before: str, after: str) -> list[Piece]:
+    """The differences word by word, or both captions as a whole where little is the same."""
+    pieces = differences(before, after)
+    same = sum(len(piece.text.strip()) for piece in pieces if piece.part is Part.SAME)
+    if not before or same >= LEAST_SAME * max(len(before), len(after)):
+        return pieces
+    return [Piece(before, Part.REMOVED), Piece(" ", Part.SAME), Piece(after, Part.ADDED)]
+
+
+def _written(session: Session, order: OrderProgress | None) -> Step | None:
+    """The step of the captions that an order wrote, if it can be undone."""
+    edit_id = order.job.outcome(CaptionImagesResult).edit_id if order else None
+    if order is None or edit_id is None or order.job.subject_id is None:
+        return None
+    return step_to_undo(session, order.job.subject_id, edit_id)
 
 
 def make_page(

@@ -76,9 +76,9 @@ def test_a_preview_asks_what_an_order_asks(database: Database, caption_settings:
         order = orders.order_captions(session, dataset, OLLAMA, caption_settings)
         asked = preview.arguments(PreviewCaptionArgs).model_dump(exclude={"image_id"})
         assert asked.items() <= order.arguments(CaptionImagesArgs).model_dump().items()
-        assert orders.preview_of(session, key, preview.key)[1].caption == ""
+        assert orders.get_preview(session, key, preview.key).result.caption == ""
         with pytest.raises(NotFound):
-            orders.preview_of(session, key, order.key)
+            orders.get_preview(session, key, order.key)
 
 
 def test_an_order_that_ended_early_goes_on_with_what_is_left(

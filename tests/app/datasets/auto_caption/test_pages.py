@@ -12,11 +12,12 @@ from sqlmodel import select
 from app.registry.config import Settings
 from app.registry.datasets import service
 from app.registry.datasets.auto_caption.models import CaptionProposal
-from app.registry.datasets.auto_caption.proposals import store_proposal
+from app.registry.datasets.auto_caption.proposals import apply_proposals, store_proposal
 from app.registry.datasets.models import Image
 from app.registry.jobs.caption_kinds import CaptionImagesArgs, PreviewCaptionArgs
 from app.registry.jobs.models import IoJob
 from app.registry.state import AppState
+from app.web.datasets.auto_caption.view import marked
 from tests.app.datasets.test_service import picture
 from worker.core.captioning.words import CaptionMode
 
@@ -159,6 +160,30 @@ def test_changes_are_marked_applied_and_undone(state: AppState, client: TestClie
     assert client.post(f"{PAGE}/proposals", data={"decision": "?"}).status_code == 422
     client.post(f"{PAGE}/orders/{jobs(state)[0].id}/continue")
     assert jobs(state)[-1].arguments(CaptionImagesArgs).image_ids == (2,)
+
+
+def test_captions_that_have_little_in_common_are_shown_one_after_the_other() -> None:
+    pieces = marked("automobile, chalkboard style", "an owl on a branch")
+    assert [piece.text for piece in pieces] == [
+        "automobile, chalkboard style",
+        " ",
+        "an owl on a branch",
+    ]
+    assert [piece.text for piece in marked("a fox", "a red fox")] == ["a ", "red ", "fox"]
+
+
+def test_captions_that_an_order_wrote_can_be_undone(state: AppState, client: TestClient) -> None:
+    client.post(PAGE, data=OLLAMA | {"write": "true"})
+    propose(state, CaptionMode.FILL, ("skipped", ""), ("proposed", "an owl"))
+    with state.database.write() as session:
+        edit_id = apply_proposals(session, 1).edit_id
+    finish(state, done=1, total=1, written=1, edit_id=edit_id)
+    text = client.get(PAGE).text
+    assert "1 caption written" in text
+    assert f'name="edit" value="{edit_id}"' in text
+    client.post(f"{PAGE}/undo", data={"edit": str(edit_id)})
+    assert captions(state) == ["a fox", ""]
+    assert 'name="edit"' not in client.get(PAGE).text
 
 
 def test_a_selection_is_kept(state: AppState, client: TestClient) -> None:

@@ -1,0 +1,125 @@
+"""`brushwork datasets caption`: a model captions the images of a dataset."""
+
+from __future__ import annotations
+
+import sys
+import time
+from argparse import Namespace
+from collections.abc import Callable
+from typing import TypeVar
+
+from app.cli.progress_line import progress_line
+from app.registry.datasets import service
+from app.registry.datasets.auto_caption import orders, proposals
+from app.registry.datasets.auto_caption.providers import CaptionRequest, default_words
+from app.registry.datasets.edits.selection import read_ids
+from app.registry.datasets.models import Dataset
+from app.registry.errors import NotReady
+from app.registry.jobs import presence
+from app.registry.jobs.caption_kinds import PreviewCaptionResult
+from app.registry.jobs.models import IoJob
+from app.registry.jobs.queues import Queue
+from app.registry.state import AppState
+from app.registry.wording import plural
+from worker.core.captioning.do_not_name import parse_words
+from worker.core.captioning.words import CaptionMode, ProviderKind
+
+POLL_SECONDS = 0.2
+SHOWN = 10_000  # images without a caption
+NO_WORKER = (
+    "No io worker is at work. Start Brushwork (`brushwork serve`) and it continues; the page of "
+    "the dataset shows it."
+)
+FoundT = TypeVar("FoundT")
+
+
+def run(arguments: Namespace, state: AppState) -> int:
+    """Caption one image, or order captions and print or write them; 1 if something failed.
+
+    Raises NotFound, InvalidInput, Conflict and NotReady.
+    """
+    with state.database.read() as session:
+        dataset = service.dataset_by_slug(session, arguments.slug)
+    if arguments.preview:
+        return _preview(state, dataset, _request(arguments, dataset), arguments.preview)
+    return _order(state, dataset, arguments)
+
+
+def _request(arguments: Namespace, dataset: Dataset) -> CaptionRequest:
+    words = arguments.do_not_name
+    given = {"prompt": arguments.prompt} if arguments.prompt else {}
+    return CaptionRequest(
+        ProviderKind(arguments.provider),
+        address=arguments.address,
+        model=arguments.model,
+        do_not_name=default_words(dataset) if words is None else parse_words(words),
+        **given,
+    )
+
+
+def _preview(state: AppState, dataset: Dataset, asked: CaptionRequest, image_id: int) -> int:
+    with state.database.write() as session:
+        key = orders.order_preview(session, dataset, image_id, asked, state.settings).key
+
+    def find() -> IoJob | None:
+        with state.database.read() as session:
+            job = session.get_one(IoJob, key)
+        return None if job.state.is_active else job
+
+    job = _wait(state, find, lambda: "waiting for the caption")
+    result = job.outcome(PreviewCaptionResult)
+    print(result.caption or job.error or result.note)
+    return 0 if result.caption else 1
+
+
+def _order(state: AppState, dataset: Dataset, arguments: Namespace) -> int:
+    mode = CaptionMode(arguments.mode)
+    chosen = sorted(read_ids(arguments.images)) if arguments.images else None
+    with state.database.write() as session:
+        key = orders.order_captions(
+            session,
+            dataset,
+            _request(arguments, dataset),
+            state.settings,
+            image_ids=chosen,
+            mode=mode,
+        ).key
+    latest = ""
+
+    def find() -> orders.OrderProgress | None:
+        nonlocal latest
+        with state.database.read() as session:
+            order = orders.get_order(session, dataset.key, key)
+        latest = f"{order.done:,} of {plural(order.total, 'image')}"
+        return None if order.is_active else order
+
+    order = _wait(state, find, lambda: latest)
+    _print_captions(state, dataset, key)
+    if order.job.error:
+        print(order.job.error, file=sys.stderr)
+    if arguments.apply:
+        with state.database.write() as session:
+            print(proposals.apply_proposals(session, dataset.key).sentence)
+    return 0 if order.done == order.total and not order.count("failed") else 1
+
+
+def _print_captions(state: AppState, dataset: Dataset, key: int) -> None:
+    with state.database.read() as session:
+        for change in proposals.list_proposed(session, dataset.key):
+            print(f"{change.image.filename}: {change.after}")
+        for change in proposals.list_left_empty(session, key, limit=SHOWN):
+            print(f"{change.image.filename}: no caption. {change.proposal.note}", file=sys.stderr)
+
+
+def _wait(
+    state: AppState, find: Callable[[], FoundT | None], progress: Callable[[], str]
+) -> FoundT:
+    """What `find` has once the job has ended. Raises NotReady if no worker is there."""
+    with progress_line() as show:
+        while (found := find()) is None:
+            with state.database.read() as session:
+                if not presence.present_workers(session, queue=Queue.IO):
+                    raise NotReady(NO_WORKER)
+            show(progress())
+            time.sleep(POLL_SECONDS)
+    return found

@@ -1,0 +1,102 @@
+"""`brushwork datasets caption`: an io worker and a stand-in server caption a dataset."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+from app.cli.main import main
+from app.registry.config import Settings
+from app.registry.datasets import service, uploads
+from app.registry.datasets.auto_caption import orders
+from app.registry.jobs import presence
+from app.registry.state import make_state
+from app.registry.uploads import UploadedFile
+from tests.caption_servers import CaptionServer, caption_server
+from worker.runtime import job_loop
+from worker.runtime.io_jobs import IoJobs
+from worker.runtime.job_loop import JobLoop
+
+OLLAMA = ["--provider", "ollama", "--model", "llava"]
+
+
+@pytest.fixture
+def server(no_surroundings: None, monkeypatch: pytest.MonkeyPatch) -> Iterator[CaptionServer]:
+    with caption_server() as running:
+        running.answer = lambda image, prompt: f"{prompt}, boatish style"
+        monkeypatch.setenv("BRUSHWORK_OLLAMA_URL", running.url)
+        yield running
+
+
+@pytest.fixture
+def folder(
+    server: CaptionServer, data_dir: Path, tmp_path: Path, png: Callable[..., bytes]
+) -> list[str]:
+    """Arguments for a data folder whose dataset “Boats” has two images, one captioned."""
+    state = make_state(Settings(data_dir=data_dir))
+    with state.database.write() as session:
+        dataset = service.create_dataset(session, "Boats", trigger_word="boatish")
+    for name, content in (("one.png", png(1)), ("one.txt", b"a boat"), ("two.png", png(2))):
+        (tmp_path / name).write_bytes(content)
+    files = [UploadedFile(name, tmp_path / name) for name in ("one.png", "one.txt", "two.png")]
+    uploads.receive(state, dataset.key, files)
+    state.close()
+    return ["--data-dir", str(data_dir)]
+
+
+@pytest.fixture
+def worker(folder: list[str], monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """An io worker that is at work."""
+    monkeypatch.setattr(job_loop, "IDLE_SECONDS", 0.1)
+    state = make_state(Settings(data_dir=Path(folder[1])))
+    loop = JobLoop(
+        state.database, IoJobs(state.settings, state.database, state.store), lease_seconds=20
+    )
+    here = presence.Presence("io")
+    here.announce(state.database, device="CPU")
+    loop.start()
+    try:
+        yield
+    finally:
+        loop.request_stop()
+        assert loop.join(60)
+        here.leave(state.database)
+        state.close()
+
+
+def said(capsys: pytest.CaptureFixture[str], *words: str, code: int = 0) -> str:
+    """What the command prints; its errors if it fails."""
+    assert main(["datasets", "caption", "boats", *words]) == code
+    output = capsys.readouterr()
+    return output.err if code else output.out
+
+
+def test_it_says_that_no_worker_is_there_and_leaves_the_order(
+    folder: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert "Start Brushwork" in said(capsys, *OLLAMA, *folder, code=1)
+    state = make_state(Settings(data_dir=Path(folder[1])))
+    with state.database.read() as session:
+        assert orders.active_order(session, 1) is not None
+    state.close()
+    assert "being written" in said(capsys, *OLLAMA, *folder, code=1)
+    assert "Enter the name of a model" in said(capsys, "--provider", "ollama", *folder, code=1)
+
+
+@pytest.mark.usefixtures("worker")
+def test_it_prints_captions_and_writes_them_if_asked(
+    folder: list[str], server: CaptionServer, capsys: pytest.CaptureFixture[str]
+) -> None:
+    asked = [*OLLAMA, "--prompt", "a ship", *folder]
+    assert said(capsys, *asked, "--preview", "1") == "a ship\n"
+    assert said(capsys, *asked, "--do-not-name", "style") == "two.png: a ship, boatish\n"
+    assert said(capsys, *asked, "--mode", "append", "--images", "1", "--apply").splitlines() == [
+        "one.png: a boat, a ship",
+        "two.png: a ship, boatish",
+        "2 captions written.",
+    ]
+    server.faults = ["html"]
+    failed = said(capsys, *asked, "--mode", "replace", "--images", "2", code=1)
+    assert failed.startswith("two.png: no caption. 127.0.0.1")
