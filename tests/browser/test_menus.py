@@ -13,7 +13,7 @@ from tests.browser.conftest import Live
 
 pytestmark = pytest.mark.browser
 
-OPENERS = "[popovertarget]:visible, details[data-menu] > summary"
+OPENERS = "[popovertarget]:visible, details[data-menu] > summary:visible"
 NAME = "opener => opener.getAttribute('popovertarget') ?? opener.parentElement.className"
 OPEN = ":popover-open, details[data-menu][open]"
 OUTSIDE = (4, 600)
@@ -74,7 +74,7 @@ def test_escape_and_a_click_outside_close_every_menu(live: Live, page: Page) -> 
         "/adapters",
         "/adapters/chalk",
         f"/runs/{run.key}",
-        "/datasets/chalk",
+        "/datasets/chalk?select=all",
         "/play",
     ):
         page.goto(address)
@@ -99,5 +99,6 @@ def test_escape_and_a_click_outside_close_every_menu(live: Live, page: Page) -> 
         "confirm-example",
         "downloads",
         "downloads from-hub",
+        "bulk-more",
         "cancel-confirm",
     }
