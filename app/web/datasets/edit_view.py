@@ -61,6 +61,11 @@ class EditPanel:
     datasets: list[DatasetChoice]
     kinds: list[CaptionKind]
 
+    @property
+    def kind_options(self) -> list[tuple[str, str]]:
+        """The kinds of captions to choose from, with their labels."""
+        return [(kind.value, kind.value.capitalize()) for kind in self.kinds]
+
 
 @dataclass(frozen=True)
 class BulkBar:

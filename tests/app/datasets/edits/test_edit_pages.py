@@ -8,8 +8,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from app.registry.datasets import service
+from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.models import Image
+from app.registry.datasets.models import CaptionKind, Image
 from app.registry.state import AppState
 
 HTML = {"accept": "text/html"}
@@ -158,3 +159,13 @@ def test_the_api_previews_applies_lists_and_undoes(
     assert "takes longer than 0.1 seconds" in endless.json()["detail"]
     matching = {"action": "set_aside", "all": True, "filter": "q=fox", "images": [ids[24]]}
     assert client.post(edits, json=matching).json()["changed"] == 22
+
+
+def test_an_edit_says_which_captions_where_images_have_several(
+    client: TestClient, state: AppState, ids: list[int]
+) -> None:
+    with state.database.write() as session:
+        change_caption(session, ids[0], CaptionKind.TAGS, CaptionChange("fox, red"))
+    page = client.get(f"{SET}?edit=replace&find=fox&replacement=owl", headers=HTML)
+    assert page.status_code == 200
+    assert '<option value="tags">Tags</option>' in page.text
