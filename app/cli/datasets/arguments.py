@@ -14,8 +14,17 @@ ACTIONS = {
     "import": "Import images with captions, folders, or ZIP archives as from export.",
     "caption": "Have a model caption the images; --apply writes the captions.",
     "check": "Check a dataset before training; exit with 3 if something should be changed.",
+    "edit": "Change many images at once; shows the changes, and makes them with --apply.",
+    "undo": "Undo the last edit of a dataset, or the one with this number.",
 }
 """Each is a module of `app.cli.datasets`, named `<action>_command`."""
+
+
+EDITS = (
+    *("add-trigger", "prepend", "append", "replace", "remove-tag", "remove-words", "write"),
+    *("repeats", "never-flip", "set-aside", "delete", "move", "copy"),
+)
+"""What `brushwork datasets edit` can do: the members of `EditAction`."""
 
 
 def add_actions(command: ArgumentParser) -> None:
@@ -89,6 +98,29 @@ def _add_caption(action: ArgumentParser) -> None:
     action.add_argument("--apply", action="store_true", help="write the captions, in one step")
 
 
+def _add_edit(action: ArgumentParser) -> None:
+    _add_slug(action)
+    action.add_argument("do", choices=EDITS, metavar="ACTION", help=", ".join(EDITS))
+    action.add_argument("text", nargs="?", help="its text or number; default: the trigger word")
+    add = action.add_argument
+    add("--replacement", default="", metavar="TEXT", help="what replaces the text")
+    add("--regex", action="store_true", help="the text to replace is a regular expression")
+    add("--match-case", action="store_true", help="“Fox” is not “fox”")
+    add("--whole-words", action="store_true", help="“fox” is not found in “foxglove”")
+    add("--at-end", action="store_true", help="add the trigger word at the end")
+    add("--with-space", action="store_true", help="join text by a space, not by a comma")
+    add("--off", action="store_true", help="take never-flip or set-aside back")
+    add("--to", metavar="SLUG", help="the dataset to move or copy to")
+    add("--filter", default="", metavar="QUERY", help="only images that match, as in the address")
+    add("--images", default="", metavar="IDS", help="only these images, such as “3 5 8-12”")
+    add("--apply", action="store_true", help="make the changes")
+
+
+def _add_undo(action: ArgumentParser) -> None:
+    _add_slug(action)
+    action.add_argument("step", nargs="?", type=int, help="number of the edit")
+
+
 ADD_ARGUMENTS = {
     "list": _add_list,
     "show": _add_show,
@@ -96,4 +128,6 @@ ADD_ARGUMENTS = {
     "import": _add_import,
     "caption": _add_caption,
     "check": _add_show,
+    "edit": _add_edit,
+    "undo": _add_undo,
 }

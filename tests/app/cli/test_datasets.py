@@ -9,9 +9,11 @@ from pathlib import Path
 
 import pytest
 
+from app.cli.datasets.arguments import EDITS
 from app.cli.main import main
 from app.registry.config import Settings
 from app.registry.datasets import pinned, service, uploads
+from app.registry.datasets.edits.actions import EditAction
 from app.registry.state import make_state
 from app.registry.uploads import UploadedFile
 
@@ -127,3 +129,26 @@ def test_it_imports_an_export_and_folders(
     error = said(capsys, "import", str(images), "--into", "harbor", *folder, code=1)
     assert error.startswith("b.png: This is ")
     assert said(capsys, "import", "nowhere", *folder, code=1) == "nowhere does not exist.\n"
+
+
+def test_it_shows_an_edit_makes_it_and_undoes_it(
+    boats: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    folder = ["--data-dir", str(boats)]
+    shown = said(capsys, "edit", "boats", "add-trigger", *folder)
+    assert shown.startswith("Changes 2 captions. Nothing is changed without --apply.")
+    assert "    - a boat\n    + boatish, a boat\n" in shown
+    assert said(capsys, "undo", "boats", *folder, code=1) == (
+        "This dataset has no step that can be undone.\n"
+    )
+    edit = ("edit", "boats", "replace", "boat$", "--regex", "--replacement", "ship")
+    assert said(capsys, *edit, "--filter", "q=a boat", "--apply", *folder) == (
+        "Replaced “boat$” in 1 caption.\nTo undo it: brushwork datasets undo boats 1\n"
+    )
+    assert "a ship" in said(capsys, "show", "boats", *folder)
+    assert said(capsys, "undo", "boats", *folder) == "Undone: replaced “boat$” in 1 caption.\n"
+    assert "from 1 to 100" in said(capsys, "edit", "boats", "repeats", "x", *folder, code=1)
+
+
+def test_every_edit_has_a_command() -> None:
+    assert {name.replace("-", "_") for name in EDITS} == set(EditAction) - {EditAction.AUTO_CAPTION}

@@ -1,0 +1,26 @@
+"""`brushwork datasets undo`: takes a bulk edit of a dataset back."""
+
+from __future__ import annotations
+
+from argparse import Namespace
+
+from app.registry.datasets import service
+from app.registry.datasets.edits.steps import describe_step, list_steps, undo_edit
+from app.registry.errors import Conflict
+from app.registry.state import AppState
+
+
+def run(arguments: Namespace, state: AppState) -> int:
+    """Undo a step, or the last one. Raises Conflict if there is none, and NotFound."""
+    with state.database.write() as session:
+        dataset = service.dataset_by_slug(session, arguments.slug)
+        steps = list_steps(session, dataset.key, limit=1, to_undo=True)
+        if arguments.step is None and not steps:
+            raise Conflict("This dataset has no step that can be undone.")
+        outcome = undo_edit(session, dataset.key, arguments.step or steps[0].id)
+        assert outcome.step is not None
+        sentence = describe_step(session, outcome.step)
+    print(f"Undone: {sentence[:1].lower()}{sentence[1:]}.")
+    for row in outcome.left_out:
+        print(f"Left out: {row.filename}. {row.reason}")
+    return 0
