@@ -153,6 +153,7 @@
     event.formData.set("all", isAll ? "1" : "");
     event.formData.set("shown", shownIds());
   });
+  document.addEventListener("images-gone", selectNone);
   // an undo is a form of its own
   document.addEventListener("htmx:configRequest", (event) => {
     if (/\/edits\/\d+\/undo$/.test(event.detail.path)) event.detail.parameters.shown = shownIds();

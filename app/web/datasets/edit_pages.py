@@ -10,6 +10,7 @@ from starlette.datastructures import FormData, ImmutableMultiDict
 from starlette.responses import Response
 
 from app.registry.datasets import service
+from app.registry.datasets.edits.actions import EditAction
 from app.registry.datasets.edits.applying import apply_edit
 from app.registry.datasets.edits.plan import EditOutcome
 from app.registry.datasets.edits.selection import live_images, read_ids
@@ -29,6 +30,7 @@ from app.web.state import Id, Slug, State
 
 router = APIRouter(include_in_schema=False)
 
+GONE = frozenset({EditAction.DELETE, EditAction.MOVE})  # nothing is left to select
 NAMED = 3  # images that were left out, in a message
 
 
@@ -189,5 +191,6 @@ def _applied(
             tokens=tokens_of(session, dataset.key),
         )
     answer = templates.render_fragment("datasets/edits/_applied.html", context)
-    answer.headers["hx-trigger"] = "captions-changed"
+    are_gone = outcome.edit.action in GONE and not is_undo
+    answer.headers["hx-trigger"] = "captions-changed" + (", images-gone" if are_gone else "")
     return answer

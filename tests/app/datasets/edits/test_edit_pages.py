@@ -10,7 +10,7 @@ from fastapi.testclient import TestClient
 from app.registry.datasets import service
 from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.models import CaptionKind, Image
+from app.registry.datasets.models import CaptionKind, Image, ImageCaption
 from app.registry.state import AppState
 
 HTML = {"accept": "text/html"}
@@ -80,6 +80,13 @@ def test_all_that_match_are_previewed_page_by_page(
     deep = client.get(f"{SET}?edit=remove_words&text=fox").text
     assert "Changes 24 captions" in deep
     assert client.get(f"{SET}?edit=add_trigger").text.count("<ins>ink") == 20
+    assert 'name="kind"' not in deep
+    with state.database.write() as session:
+        session.add(ImageCaption(image_id=ids[0], kind="tags", caption="red fox", version=1))
+    several = client.get(f"{SET}?edit=remove_words&text=fox&kind=tags").text
+    assert "Changes 1 caption" in several
+    assert '<option value="tags" selected>Tags</option>' in several
+    assert re.search(r'<span class="chip">tags</span> red<del> fox</del>', several)
 
 
 @pytest.mark.parametrize(
@@ -111,7 +118,9 @@ def test_what_an_edit_changed_comes_back_for_the_tiles_on_the_page(
     assert applied.headers["hx-trigger"] == "captions-changed"
     assert len(re.findall(r'<li class="tile aside"[^>]*hx-swap-oob="true"', applied.text)) == 2
     assert "Set aside 25 images." in applied.text
-    gone = client.post(f"{SET}/edits", data=sent | {"do": "delete"}, headers=PART).text
+    deleted = client.post(f"{SET}/edits", data=sent | {"do": "delete"}, headers=PART)
+    assert deleted.headers["hx-trigger"] == "captions-changed, images-gone"
+    gone = deleted.text
     assert f'<li id="image-{ids[1]}" hidden hx-swap-oob="true"></li>' in gone
     assert images(state) == []
     (address,) = set(re.findall(r'hx-post="([^"]+/undo)" hx-swap="none"><button>Undo', gone))
