@@ -62,6 +62,11 @@ class EditPanel:
     kinds: list[CaptionKind]
 
     @property
+    def dataset_options(self) -> list[tuple[int, str]]:
+        """The other datasets to choose from, with their names."""
+        return [(choice.id, choice.name) for choice in self.datasets]
+
+    @property
     def kind_options(self) -> list[tuple[str, str]]:
         """The kinds of captions to choose from, with their labels."""
         return [(kind.value, kind.value.capitalize()) for kind in self.kinds]

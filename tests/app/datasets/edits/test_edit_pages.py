@@ -178,3 +178,23 @@ def test_an_edit_says_which_captions_where_images_have_several(
     page = client.get(f"{SET}?edit=replace&find=fox&replacement=owl", headers=HTML)
     assert page.status_code == 200
     assert '<option value="tags">Tags</option>' in page.text
+
+
+def test_images_are_copied_to_a_dataset_that_is_chosen_in_the_form(
+    client: TestClient, state: AppState, ids: list[int]
+) -> None:
+    alone = client.get(f"{SET}?edit=move").text
+    assert "There is no other dataset yet." in alone
+    assert "Choose the other dataset." in alone
+    with state.database.write() as session:
+        other = service.create_dataset(session, "Chalk").key
+    sent = {"images": f"{ids[1]}-{ids[2]}"}
+    form = client.post(f"{SET}/edits/preview", data=sent | {"open": "copy"}, headers=PART).text
+    assert f'<option value="{other}" selected>Chalk</option>' in form
+    assert "Copies 2 images to “Chalk”" in form
+    sent |= {"do": "copy", "dataset_id": str(other), "seen": field(form, "seen")}
+    for said in (
+        "Copied 2 images to “Chalk”.",
+        "Nothing changed. 2 left out. 1.png: It is already",
+    ):
+        assert said in client.post(f"{SET}/edits", data=sent, headers=PART).text
