@@ -106,6 +106,14 @@ def test_chosen_pictures_appear_with_the_captions_beside_them(page: Page, datase
     expect(page.locator("#toasts")).to_contain_text("1 image added")
 
 
+def test_findings_follow_what_is_typed(page: Page, dataset: str) -> None:
+    page.goto(dataset)
+    findings = page.locator("#checks")
+    expect(findings).to_contain_text("2 captions lack the trigger word")
+    page.get_by_role("textbox", name="Caption of boat-1.png").fill("one, boatish")
+    expect(findings).to_contain_text("1 caption lacks the trigger word", timeout=20_000)
+
+
 def test_a_refused_file_is_named_with_its_reason_and_the_others_are_taken(
     page: Page, dataset: str
 ) -> None:
