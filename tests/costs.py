@@ -31,6 +31,7 @@ FOLDERS = {
     "worker/bases/test_load_memory.py": "slow",
     "worker/bases/test_text.py": "slow",
     "worker/bases/test_threads.py": "slow",
+    "worker/captioning/test_local.py": "slow",
     "worker/eyes/test_build.py": "slow",
     "worker/eyes/test_embedded.py": "slow",
     "worker/eyes/test_transformers_models.py": "slow",

@@ -32,12 +32,13 @@ EXTRAS = {
     "app": (),
     "migrations": (),
     "worker": (),
+    "worker/core/captioning/local/wd_tagger.py": ("tagger",),
     "worker/core/eyes/build": ("starter",),
     "worker/core/starter/build": ("starter",),
     "worker/core/training/optim.py": ("eightbit",),
     "bench": ("test",),
     "docs": ("test",),
-    "tests": ("test", "starter", "eightbit"),
+    "tests": ("test", "starter", "eightbit", "tagger"),
 }
 DATA = ("migrations", "static", "templates")
 

@@ -1,0 +1,74 @@
+"""Local models of the real architectures caption images; what cannot is refused with the reason."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from tests.worker.captioning.tiny_models import save_blip, save_florence2, save_wd_tagger
+from worker.core.captioning.local.inspect import (
+    CaptionFamily,
+    UnusableModel,
+    inspect_caption_model,
+)
+from worker.core.captioning.opening import open_local
+
+RED = Image.new("RGBA", (60, 20), (255, 0, 0, 255))
+
+
+@pytest.mark.parametrize(
+    ("save", "family"),
+    [(save_blip, CaptionFamily.BLIP), (save_florence2, CaptionFamily.FLORENCE2)],
+)
+def test_vision_language_models_write_a_sentence(
+    save: object, family: CaptionFamily, tmp_path: Path
+) -> None:
+    folder = save(tmp_path)  # type: ignore[operator]
+    assert inspect_caption_model(folder).family is family
+    model = open_local(folder, title="Tiny", device="cpu")
+    text = model.caption(RED, "ignored").text
+    assert text
+    assert model.caption(RED, "ignored").text == text
+    assert model.title == "Tiny"
+
+
+def test_a_tagger_writes_likely_tags_and_no_ratings(tmp_path: Path) -> None:
+    tagger = open_local(save_wd_tagger(tmp_path), title="Tiny", device="cpu")
+    assert tagger.caption(Image.new("RGB", (9, 9), (255, 0, 0)), "").text == "red theme, ^_^"
+    assert tagger.caption(Image.new("L", (9, 9)), "").text == "^_^"
+
+
+def test_an_image_is_seen_on_a_white_square(tmp_path: Path) -> None:
+    tagger = open_local(save_wd_tagger(tmp_path), title="Tiny", device="cpu")
+    narrow = Image.new("RGB", (30, 10))  # two thirds of its square are white
+    assert tagger.caption(narrow, "").text == "red theme, blue theme, ^_^"
+
+
+def test_a_folder_without_a_model_says_which_have_one(tmp_path: Path) -> None:
+    with pytest.raises(UnusableModel, match="Choose the folder of a BLIP"):
+        inspect_caption_model(tmp_path)
+    config = tmp_path / "config.json"
+    for content, sentence in (
+        ("{", "cannot be read"),
+        ("[]", "type “None”"),
+        (json.dumps({"model_type": "clip"}), "type “clip”"),
+        (json.dumps({"model_type": "florence2", "auto_map": {"x": "y"}}), "florence-community"),
+        (json.dumps({"model_type": "blip"}), "no model.safetensors"),
+    ):
+        config.write_text(content)
+        with pytest.raises(UnusableModel, match=sentence):
+            inspect_caption_model(tmp_path)
+
+
+def test_damaged_models_say_so(tmp_path: Path) -> None:
+    folder = save_wd_tagger(tmp_path / "tagger")
+    (folder / "model.onnx").write_bytes(b"nothing")
+    with pytest.raises(UnusableModel, match="“Tiny” cannot be opened"):
+        open_local(folder, title="Tiny", device="cpu")
+    blip = save_blip(tmp_path / "blip")
+    (blip / "model.safetensors").write_bytes(b"nothing")
+    with pytest.raises(UnusableModel, match="“Tiny” cannot be opened"):
+        open_local(blip, title="Tiny", device="cpu")

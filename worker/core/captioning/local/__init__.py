@@ -1,0 +1,1 @@
+"""Models that caption images on this machine, from folders as the Hub has them."""
