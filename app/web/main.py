@@ -50,6 +50,7 @@ from app.web.datasets.auto_caption import api as auto_caption_api
 from app.web.datasets.auto_caption import pages as auto_caption_pages
 from app.web.datasets.transfer import api as transfer_api
 from app.web.datasets.transfer import pages as transfer_pages
+from app.web.datasets.transfer import version_pages as dataset_version_pages
 from app.web.deletion import api as deletion_api
 from app.web.deletion import dataset_pages as deleted_dataset_pages
 from app.web.deletion import pages as deletion_pages
@@ -190,6 +191,7 @@ def _all_routers() -> Iterator[APIRouter]:
         auto_caption_pages,
         datasets_pages,
         transfer_pages,
+        dataset_version_pages,
         base_models_pages,
         runs_pages,
         adapters_pages,

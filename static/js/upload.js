@@ -1,14 +1,14 @@
 // Uploads: one request per image with its caption, three at a time, each with its progress; an
 // archive tells in its answer how many of its images are checked. Rejected files stay in the panel
-// with their reason. drop.js collects the files.
+// with their reason. drop.js collects the files, upload_names.js groups them,
+// upload_answer.js shows what was added.
 (() => {
   const root = document.querySelector("[data-upload]");
   if (!root) return;
   const AT_ONCE = 3;
   const RETRY_MS = [1000, 3000, 9000];
   const LINES = "application/x-ndjson";
-  const KNOWN = /\.(png|jpe?g|webp|zip)$/i;
-  const TEXT = /\.(txt|caption|jsonl)$/i;
+  const { batches, isKnown, isText, nameFor } = window.brushwork.uploadNames;
   const find = (name) => root.querySelector(`[data-${name}]`);
   const panel = find("upload-panel");
   const list = find("upload-list");
@@ -21,27 +21,13 @@
   const stopped = []; // what was canceled, as sentences
   let address = root.dataset.uploadUrl;
 
-  // A caption is sent with its image; captions without an image are sent last.
-  function group(files) {
-    const stem = (file) => (file.path ?? file.name).replace(/\.[^.]+$/, "").toLowerCase();
-    const isText = (file) => TEXT.test(file.name);
-    const texts = new Map(files.filter(isText).map((file) => [stem(file), file]));
-    const pictures = files.filter((file) => !isText(file));
-    const batches = pictures.map((file) => {
-      const text = texts.get(stem(file));
-      texts.delete(stem(file));
-      return text ? [file, text] : [file];
-    });
-    return [...batches, ...[...texts.values()].map((file) => [file])];
-  }
-
   async function add(files) {
     if (!files.length) return;
     if (!address && !(await begin(files))) return;
     panel.hidden = false;
     find("upload-close").hidden = true;
     find("upload-cancel").hidden = false;
-    for (const batch of group(files)) {
+    for (const batch of batches(files)) {
       const part = { files: batch, name: batch[0].name, size: Math.max(1, ...batch.map((f) => f.size)), sent: 0, tries: 0 };
       parts.push(part);
       waiting.push(part);
@@ -51,7 +37,7 @@
 
   // On pages without a dataset, the files create a new one.
   async function begin(files) {
-    if (!files.some((file) => KNOWN.test(file.name))) {
+    if (!files.some((file) => isKnown(file))) {
       window.brushwork.toast(`“${files[0].name}” is not an image. Add PNG, JPEG or WebP files.`);
       return false;
     }
@@ -74,18 +60,11 @@
     return true;
   }
 
-  function nameFor(files) {
-    const folder = files[0].path?.split("/")[0];
-    const archive = files.length === 1 && /\.zip$/i.test(files[0].name) && files[0].name.slice(0, -4);
-    const name = (folder && folder !== files[0].name && folder) || archive || "New dataset";
-    return name.replace(/[_-]+/g, " ").trim().slice(0, 120) || "New dataset";
-  }
-
   const left = () => active + resting + waiting.length;
 
   function next() {
     while (active < AT_ONCE && waiting.length) {
-      const isLoneText = TEXT.test(waiting[0].name);
+      const isLoneText = isText(waiting[0]);
       if (isLoneText && (active || resting)) break; // its image may still be uploading
       send(waiting.shift());
     }
@@ -145,8 +124,7 @@
     active -= 1;
     if (part.isCanceled) {
       stop(part);
-      next();
-      return;
+      return next();
     }
     const canRetry = !request || request.status === 0 || [502, 503, 504].includes(request.status);
     if (canRetry && part.tries < RETRY_MS.length) {
@@ -205,40 +183,11 @@
   }
 
   function accept(part, html) {
-    const answer = new DOMParser().parseFromString(html, "text/html");
-    for (const tile of answer.querySelectorAll("[data-tile]")) place(tile);
-    if (answer.querySelector("[data-more-added]")) hasMore = true;
-    for (const id of ["dataset-facts", "dataset-filters"]) refresh(id, answer);
-    document.body.dispatchEvent(new CustomEvent("captions-changed")); // the findings, too
-    for (const taken of answer.querySelectorAll("[data-taken]")) counts[taken.dataset.taken] += 1;
-    const refused = [...answer.querySelectorAll("[data-refused]")];
-    for (const item of refused) refuse(part, item.dataset.refused, item.textContent);
+    const { taken, refused, isPartial } = window.brushwork.showUploaded(html);
+    for (const kind of taken) counts[kind] += 1;
+    hasMore ||= isPartial;
+    for (const { name, reason } of refused) refuse(part, name, reason);
     if (!refused.length) part.row.remove();
-  }
-
-  function place(tile) {
-    const tiles = find("tiles");
-    if (!tiles) return;
-    const shown = document.getElementById(tile.id);
-    const area = shown?.querySelector("[data-caption]");
-    if (area && (area === document.activeElement || window.brushwork.isCaptionDirty?.(area))) return;
-    if (shown) shown.replaceWith(tile);
-    else if (!tiles.querySelector("[data-more]")) tiles.append(tile); // else it comes with its page
-    else return;
-    window.htmx?.process(tile);
-  }
-
-  // the counts come from the server; the selected filter belongs to this page
-  function refresh(id, answer) {
-    const here = document.getElementById(id);
-    const there = answer.getElementById(id);
-    if (!here || !there) return;
-    if (id === "dataset-filters") {
-      here.dataset.total = there.dataset.total;
-      for (const count of there.querySelectorAll("[data-count]")) {
-        here.querySelector(`[data-count="${count.dataset.count}"]`).textContent = count.textContent;
-      }
-    } else here.replaceWith(there);
   }
 
   function addRow(name) {

@@ -10,6 +10,7 @@ from app.registry.adapters.service import delete_adapter
 from app.registry.adapters.versions.create_version import NewVersion, publish
 from app.registry.base_models.embedded import RETIRED
 from app.registry.base_models.models import BaseModel, BaseModelStatus
+from app.registry.datasets import pinned
 from app.registry.datasets import service as datasets
 from app.registry.datasets.auto_caption.models import CaptionProposal, ProposalState
 from app.registry.datasets.models import Image, ImageCaption
@@ -56,6 +57,7 @@ def add_datasets(state: AppState, client: httpx.Client) -> Ids:
     fake_workers.dataset(state, "Empty", pictures=0)
     boats = fake_workers.dataset(state, "Boats", pictures=4)
     with state.database.write() as session:
+        version = pinned.pin_version(session, boats)
         images = datasets.list_images(session, boats.key)
         images[1].caption = ""
         session.add(images[1])
@@ -95,7 +97,12 @@ def add_datasets(state: AppState, client: httpx.Client) -> Ids:
         )
     state.store.delete(sha256)
     assert client.get(f"/media/{sha256}").status_code == 404  # and notes that it is missing
-    return {"old": old.key, "deleted_image": deleted, "image": images[0].key}
+    return {
+        "old": old.key,
+        "deleted_image": deleted,
+        "image": images[0].key,
+        "version": version.key,
+    }
 
 
 def add_runs(state: AppState) -> Ids:

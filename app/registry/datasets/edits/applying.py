@@ -7,6 +7,7 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
+from app.registry.datasets.caption_writes import CaptionOrigin
 from app.registry.datasets.edits.actions import Edit, EditAction
 from app.registry.datasets.edits.copying import copy_images
 from app.registry.datasets.edits.plan import Change, EditOutcome, EditPlan, LeftOut, plan_edit
@@ -83,7 +84,9 @@ def _carry_out(session: Session, dataset: Dataset, plan: EditPlan) -> EditOutcom
         ]
         write_captions(session, writes, CaptionSource.BULK, step.key)
     elif plan.edit.dataset_id is not None:
-        copies = copy_images(session, plan.edit.dataset_id, plan.changes, step.key)
+        origin = CaptionOrigin(CaptionSource.BULK, edit_id=step.key)
+        ids = [change.image.id for change in plan.changes]
+        copies = copy_images(session, plan.edit.dataset_id, ids, origin)
         for row in rows:
             copy = copies[row["image_id"]]
             row |= {"copy_id": copy.key, "copy_version": copy.caption_version}

@@ -2,19 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 
 from sqlmodel import Session, col, select
 
 from app.registry.datasets.caption_writes import CaptionOrigin, write_caption
-from app.registry.datasets.edits.plan import Change
-from app.registry.datasets.models import (
-    CaptionRevision,
-    CaptionSource,
-    Dataset,
-    Image,
-    ImageCaption,
-)
+from app.registry.datasets.models import CaptionRevision, Dataset, Image, ImageCaption
 from app.registry.datasets.service import get_dataset
 
 AT_ONCE = 100  # images in one flush, which looks whether their files are there
@@ -22,16 +15,16 @@ NOT_COPIED = {"id", "dataset_id", "created_at", "deleted_at", "caption", "captio
 
 
 def copy_images(
-    session: Session, target_id: int, changes: Sequence[Change], edit_id: int
+    session: Session, target_id: int, image_ids: Iterable[int], origin: CaptionOrigin
 ) -> dict[int, Image]:
-    """Copy these images; return each copy by the id of its original.
+    """Copy these images; return each copy by the id of its original. No file is copied.
 
     An image that was deleted from the other dataset is restored there, and keeps its caption if
     it has one. Histories of captions stay with the originals.
     """
     target = get_dataset(session, target_id, lock=True)
     copies: dict[int, Image] = {}
-    ordered = sorted(change.image.id for change in changes)
+    ordered = sorted(image_ids)
     for start in range(0, len(ordered), AT_ONCE):
         chunk = ordered[start : start + AT_ONCE]
         originals = session.exec(
@@ -41,7 +34,6 @@ def copy_images(
         pairs = [(image, restored.get(image.sha256) or _copy(image, target)) for image in originals]
         session.add_all([copy for _, copy in pairs])
         session.flush()
-        origin = CaptionOrigin(CaptionSource.BULK, edit_id=edit_id)
         for image, copy in pairs:
             if image.caption and not copy.caption:
                 write_caption(session, copy, image.caption, origin)
@@ -83,6 +75,7 @@ def _copy_others(session: Session, copies: dict[int, int], origin: CaptionOrigin
                 version=1,
                 caption=row.caption,
                 source=origin.source,
+                source_name=origin.name,
                 edit_id=origin.edit_id,
             )
         )

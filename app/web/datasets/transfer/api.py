@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
 from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.datasets import service
-from app.registry.datasets.transfer import versions
+from app.registry.datasets.transfer import duplicating, versions
+from app.registry.datasets.transfer.comparing import ChangeKind, compare_versions
 from app.registry.datasets.transfer.contents import dataset_contents, version_contents
+from app.registry.db import MAX_ID
+from app.web.datasets.api import DatasetOut, Name, dataset_out
 from app.web.datasets.transfer.pages import zip_response
 from app.web.openapi import header_docs
 from app.web.problems import problems
@@ -18,6 +21,10 @@ from app.web.state import Id, State
 
 router = APIRouter(tags=["datasets"])
 
+VersionSide = Annotated[
+    int | None,
+    Query(ge=1, le=MAX_ID, description="Id of a version; absent: the dataset as it is now."),
+]
 ZIP_DOCS: dict[int | str, dict[str, Any]] = {
     200: {
         "content": {"application/zip": {"schema": {"type": "string", "format": "binary"}}},
@@ -61,6 +68,57 @@ class DatasetVersionOut(BaseModel):
     adapters: list[UsingAdapterOut] = Field(description="The adapters that were made of it.")
 
 
+class CaptionChangeOut(BaseModel):
+    """A caption before and after."""
+
+    model_config = ConfigDict(from_attributes=True)
+    kind: str = Field(description="`long`, `short` or `tags`.")
+    before: str = Field(description="What it said; empty: there was none.")
+    after: str = Field(description="What it says; empty: there is none.")
+
+
+class ImageChangeOut(BaseModel):
+    """An image that is not the same in both states."""
+
+    model_config = ConfigDict(from_attributes=True)
+    kind: ChangeKind = Field(description="`added`, `removed` or `changed`.")
+    sha256: str = Field(description="SHA-256 of the uploaded file.")
+    filename: str = Field(description="Name of the uploaded file.")
+    captions: list[CaptionChangeOut] = Field(description="The captions that differ.")
+    facts: list[str] = Field(description="What else differs, as sentences.")
+
+
+class VersionChangesOut(BaseModel):
+    """What differs between two states of a dataset."""
+
+    added: int = Field(description="Number of images that only the later one has.")
+    removed: int = Field(description="Number of images that only the earlier one has.")
+    changed: int = Field(description="Number of images whose captions or settings differ.")
+    same: int = Field(description="Number of images that are the same.")
+    changes: list[ImageChangeOut] = Field(description="Added, then removed, then changed images.")
+
+
+class DuplicateIn(BaseModel):
+    """A copy of a dataset."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"examples": [{"name": "Ink 2"}]})
+    name: Name | None = Field(
+        None, description="Name of the copy; absent: that of the dataset with “(copy)”."
+    )
+
+
+@router.post("/datasets/{dataset_id}/duplicate", status_code=201)
+def duplicate_dataset(dataset_id: Id, body: DuplicateIn, state: State) -> DatasetOut:
+    """Copy a dataset with its images, captions and settings.
+
+    The files are shared, not copied. Deleted images and the histories of captions are left out.
+    """
+    with state.database.write() as session:
+        dataset = duplicating.duplicate_dataset(session, dataset_id, name=body.name)
+        row = service.summary(session, dataset)
+    return dataset_out(dataset, row.image_count)
+
+
 @router.get("/datasets/{dataset_id}/export", response_class=Response, responses=ZIP_DOCS)
 def export_dataset(dataset_id: Id, state: State) -> Response:
     """Download a dataset as it is now as a ZIP archive.
@@ -81,6 +139,25 @@ def list_dataset_versions(dataset_id: Id, state: State) -> list[DatasetVersionOu
         service.get_dataset(session, dataset_id)
         found = versions.list_versions(session, dataset_id)
     return [DatasetVersionOut.model_validate(version) for version in found]
+
+
+@router.get(
+    "/datasets/{dataset_id}/versions/compare",
+    responses=problems({409: "The images of a version were deleted for good."}),
+)
+def compare_dataset_versions(
+    dataset_id: Id, state: State, a: VersionSide = None, b: VersionSide = None
+) -> VersionChangesOut:
+    """List what differs from one version of a dataset to another, or to what it is now."""
+    with state.database.snapshot() as session:
+        found = compare_versions(session, dataset_id, a, b)
+    return VersionChangesOut(
+        added=found.count(ChangeKind.ADDED),
+        removed=found.count(ChangeKind.REMOVED),
+        changed=found.count(ChangeKind.CHANGED),
+        same=found.same,
+        changes=[ImageChangeOut.model_validate(change) for change in found.changes],
+    )
 
 
 @router.get(

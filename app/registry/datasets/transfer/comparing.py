@@ -1,0 +1,190 @@
+"""What differs between two states of a dataset: pinned versions, or the dataset as it is now."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from sqlmodel import Session, col, select
+
+from app.registry.datasets import pinned, service
+from app.registry.datasets.edits.differences import Piece, differences
+from app.registry.datasets.models import CaptionKind, Dataset, DatasetVersion, Image
+from app.registry.datasets.transfer.versions import get_version
+from app.registry.errors import Conflict, NotFound
+from app.registry.paging import page_count
+
+Item = Mapping[str, Any]
+CHANGES_A_PAGE = 60
+
+
+class ChangeKind(StrEnum):
+    """What happened to an image."""
+
+    ADDED = "added"
+    REMOVED = "removed"
+    CHANGED = "changed"
+
+
+@dataclass(frozen=True)
+class CaptionChange:
+    """A caption of one kind before and after; empty: there was none."""
+
+    kind: str
+    before: str
+    after: str
+
+    @property
+    def pieces(self) -> list[Piece]:
+        """Both, word by word."""
+        return differences(self.before, self.after)
+
+
+@dataclass(frozen=True)
+class ItemChange:
+    """An image that is not the same in both states.
+
+    `facts`: what else changed, as sentences such as “3 repeats, before 1”.
+    """
+
+    kind: ChangeKind
+    sha256: str
+    clean_sha256: str
+    thumbnail_sha256: str
+    filename: str
+    width: int
+    height: int
+    captions: list[CaptionChange]
+    facts: list[str]
+
+
+@dataclass(frozen=True)
+class VersionChanges:
+    """The differences of two states; `None` for a version: the dataset as it is now."""
+
+    dataset: Dataset
+    before: DatasetVersion | None
+    after: DatasetVersion | None
+    changes: list[ItemChange]
+    same: int
+    page: int = 1
+
+    def count(self, kind: ChangeKind) -> int:
+        """Number of images of this kind."""
+        return sum(change.kind == kind for change in self.changes)
+
+    @property
+    def shown(self) -> list[ItemChange]:
+        """The changes on this page."""
+        first = (self.page - 1) * CHANGES_A_PAGE
+        return self.changes[first : first + CHANGES_A_PAGE]
+
+    @property
+    def pages(self) -> int:
+        """Number of pages."""
+        return page_count(len(self.changes), CHANGES_A_PAGE)
+
+
+def compare_versions(
+    session: Session, dataset_id: int, before: int | None, after: int | None, *, page: int = 1
+) -> VersionChanges:
+    """What changed from one version of a dataset to another; None: the dataset as it is now.
+
+    Raises NotFound for a version of another dataset, and Conflict for one whose images are gone.
+    """
+    dataset = service.get_dataset(session, dataset_id)
+    one, two = (_version(session, dataset_id, key) for key in (before, after))
+    old, new = (
+        version.items if version else pinned.current_items(session, dataset_id)
+        for version in (one, two)
+    )
+    rows = session.exec(select(Image).where(col(Image.dataset_id) == dataset_id)).all()
+    images = {image.sha256: image for image in rows}
+    changes = list_changes(old, new, images)
+    same = len({item["sha256"] for item in new}) - sum(
+        change.kind != ChangeKind.REMOVED for change in changes
+    )
+    result = VersionChanges(dataset, one, two, changes, same)
+    return VersionChanges(dataset, one, two, changes, same, min(page, result.pages))
+
+
+def _version(session: Session, dataset_id: int, key: int | None) -> DatasetVersion | None:
+    if key is None:
+        return None
+    version = get_version(session, key)
+    if version.dataset_id != dataset_id:
+        raise NotFound("This dataset has no such version.")
+    if len(version.items) != version.image_count:
+        raise Conflict(
+            f"The images of version {key} were deleted for good, with the last run that used them."
+        )
+    return version
+
+
+def list_changes(
+    before: Sequence[Item], after: Sequence[Item], images: Mapping[str, Image]
+) -> list[ItemChange]:
+    """The images that were added, then removed, then changed, each in the order of the dataset.
+
+    `images`: those that the dataset still has, by hash; they know thumbnails and older names.
+    """
+    old = {item["sha256"]: item for item in before}
+    new = {item["sha256"]: item for item in after}
+    added = [(ChangeKind.ADDED, None, item) for key, item in new.items() if key not in old]
+    removed = [(ChangeKind.REMOVED, item, None) for key, item in old.items() if key not in new]
+    both = [(ChangeKind.CHANGED, old[key], item) for key, item in new.items() if key in old]
+    found = [_change(*one, images) for one in (*added, *removed, *both)]
+    return [one for one in found if one.kind != ChangeKind.CHANGED or one.captions or one.facts]
+
+
+def _change(
+    kind: ChangeKind, before: Item | None, after: Item | None, images: Mapping[str, Image]
+) -> ItemChange:
+    item = after or before or {}
+    row = images.get(item["sha256"])
+    return ItemChange(
+        kind=kind,
+        sha256=item["sha256"],
+        clean_sha256=item["clean_sha256"],
+        thumbnail_sha256=row.thumbnail_sha256 if row else item["clean_sha256"],
+        filename=item.get("filename") or (row.filename if row else ""),
+        width=item["width"],
+        height=item["height"],
+        captions=_caption_changes(before or {}, after or {}),
+        facts=_facts(before, after) if before and after else [],
+    )
+
+
+def _captions(item: Item) -> dict[str, tuple[str, int]]:
+    """Text and share of the captions of an item, by kind."""
+    only = {"kind": CaptionKind.LONG, "caption": item.get("caption", ""), "share": 1}
+    listed = item.get("captions") or [only]
+    return {one["kind"]: (one["caption"], one["share"]) for one in listed}
+
+
+def _caption_changes(before: Item, after: Item) -> list[CaptionChange]:
+    old, new = _captions(before), _captions(after)
+    found = [
+        CaptionChange(kind, old.get(kind, ("", 0))[0], new.get(kind, ("", 0))[0])
+        for kind in dict.fromkeys([*old, *new])
+    ]
+    return [one for one in found if one.before != one.after]
+
+
+def _facts(before: Item, after: Item) -> list[str]:
+    facts = []
+    old, new = _captions(before), _captions(after)
+    for kind in [kind for kind in new if kind in old and new[kind][1] != old[kind][1]]:
+        facts.append(f"{kind}: share {new[kind][1]}, before {old[kind][1]}")
+    repeats = before.get("repeats", 1), after.get("repeats", 1)
+    if repeats[0] != repeats[1]:
+        facts.append(f"{repeats[1]} repeats, before {repeats[0]}")
+    if bool(before.get("never_flip")) != bool(after.get("never_flip")):
+        facts.append("never flipped" if after.get("never_flip") else "may be flipped again")
+    if before.get("focus") != after.get("focus"):
+        facts.append("another focus point" if after.get("focus") else "focus in the center again")
+    if before["clean_sha256"] != after["clean_sha256"]:
+        facts.append("stored again with other bytes")
+    return facts
