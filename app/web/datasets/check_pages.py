@@ -9,6 +9,7 @@ from starlette.responses import Response
 
 from app.registry.datasets import service
 from app.registry.datasets.checks.reading import CheckedImage, read_images
+from app.registry.datasets.models import TRIGGER_LENGTH
 from app.registry.datasets.service import DatasetSummary
 from app.web import templates
 from app.web.datasets.check_view import ChecksPanel, checks_panel, make_panel
@@ -27,6 +28,7 @@ class ChecksPage:
     checks: ChecksPanel
     images: dict[int, CheckedImage]
     images_shown: int
+    max_trigger: int
 
 
 @dataclass(frozen=True)
@@ -49,6 +51,7 @@ def checks(request: Request, state: State, slug: Slug) -> Response:
             checks=make_panel(dataset, report, listed=len(report.findings)),
             images={image.id: image for image in read_images(session, dataset)},
             images_shown=IMAGES_SHOWN,
+            max_trigger=TRIGGER_LENGTH,
         )
     return templates.render(request, "datasets/checks.html", context)
 

@@ -25,6 +25,7 @@ class FindingOut(BaseModel):
     reason: str = Field(description="Why it matters and what to do, as a sentence or two.")
     count: int = Field(description="Number of images that it concerns.")
     image_ids: list[int] = Field(description="Ids of these images.")
+    phrase: str = Field(description="The words that it is about; empty for most checks.")
     fragments: list[str] = Field(
         description="Words to remove from captions as they are written there, most common first."
     )
@@ -67,6 +68,7 @@ def _finding_out(found: Finding) -> FindingOut:
         reason=found.reason,
         count=found.count,
         image_ids=list(found.image_ids),
+        phrase=found.phrase,
         fragments=list(found.fragments),
         piles=[list(pile) for pile in found.piles],
         details=list(found.details),

@@ -9,7 +9,7 @@ from __future__ import annotations
 import math
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from app.registry.datasets.checks.caption_words import (
     TRIGGER,
@@ -19,7 +19,13 @@ from app.registry.datasets.checks.caption_words import (
     words_of,
 )
 from app.registry.datasets.checks.findings import Check, CheckedCaption, Finding, Level
-from app.registry.datasets.checks.repeated import Phrase, core_of, places_of, repeated_phrases
+from app.registry.datasets.checks.repeated import (
+    Phrase,
+    core_of,
+    core_span,
+    places_of,
+    repeated_phrases,
+)
 from app.registry.datasets.checks.style_phrases import style_phrases
 from app.registry.datasets.checks.style_words import ARTICLES, MEDIA
 from app.registry.datasets.checks.subjects import Span, subject_of
@@ -45,11 +51,15 @@ class ReadCaption:
 
 @dataclass
 class _Phrase:
-    """A phrase with the images whose captions have it, and its spellings with what leads to it."""
+    """A phrase with the images whose captions have it, and its spellings with what leads to it.
+
+    `texts`: how captions write the phrase itself.
+    """
 
     core: Phrase
-    image_ids: dict[int, None]
-    spellings: Counter[str]
+    image_ids: dict[int, None] = field(default_factory=dict)
+    spellings: Counter[str] = field(default_factory=Counter)
+    texts: Counter[str] = field(default_factory=Counter)
 
     @property
     def text(self) -> str:
@@ -112,7 +122,7 @@ def _repeated(captions: Sequence[ReadCaption]) -> list[_Phrase]:
     at_least = math.ceil(REPEATED_SHARE * len(captions))
     found = []
     for core in repeated_phrases([one.parts for one in captions], at_least=at_least):
-        phrase, within_style, places = _Phrase(core, {}, Counter()), 0, 0
+        phrase, within_style, places = _Phrase(core), 0, 0
         as_subject = 0
         for caption in captions:
             for part, styles in zip(caption.parts, caption.styles, strict=True):
@@ -135,7 +145,7 @@ def _styles(captions: Sequence[ReadCaption]) -> list[_Phrase]:
         for part, styles in zip(caption.parts, caption.styles, strict=True):
             for span in styles:
                 core = core_of(part.words[slice(*span)])
-                phrase = found.setdefault(core, _Phrase(core, {}, Counter()))
+                phrase = found.setdefault(core, _Phrase(core))
                 _note(phrase, caption, part, span)
     return sorted(found.values(), key=lambda one: (-len(one.image_ids), one.core))
 
@@ -145,6 +155,9 @@ def _note(phrase: _Phrase, caption: ReadCaption, part: Part, span: Span) -> None
     phrase.image_ids[caption.image_id] = None
     first, last = part.spans[span[0]], part.spans[span[1] - 1]
     phrase.spellings[caption.text[first[0] : last[1]]] += 1
+    start, end = core_span(part.words[slice(*span)])
+    inner = part.spans[span[0] + start : span[0] + end]
+    phrase.texts[caption.text[inner[0][0] : inner[-1][1]]] += 1
 
 
 def _widen(part: Part, start: int, end: int) -> Span:
@@ -182,6 +195,7 @@ def _repeated_finding(
         _title(phrase, captions),
         reason,
         image_ids=tuple(phrase.image_ids),
+        phrase=phrase.texts.most_common(1)[0][0],
         fragments=_spellings(phrase),
     )
 
@@ -193,6 +207,7 @@ def _style_finding(phrase: _Phrase, captions: Sequence[ReadCaption]) -> Finding:
         _title(phrase, captions),
         "It names the style, so the style binds to these words instead of the trigger word.",
         image_ids=tuple(phrase.image_ids),
+        phrase=phrase.texts.most_common(1)[0][0],
         fragments=_spellings(phrase),
     )
 

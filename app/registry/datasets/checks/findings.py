@@ -81,7 +81,7 @@ class CheckedCaption:
 class Finding:
     """Something to look at before a training.
 
-    `fragments`: the words to remove from the
+    `phrase`: the words that it is about. `fragments`: the words to remove from the
     captions, as they are written there, most common first. `piles`: images that belong together,
     the one to keep first.
     """
@@ -91,6 +91,7 @@ class Finding:
     title: str
     reason: str
     image_ids: tuple[int, ...] = ()
+    phrase: str = ""
     fragments: tuple[str, ...] = ()
     piles: tuple[tuple[int, ...], ...] = ()
     details: tuple[str, ...] = ()

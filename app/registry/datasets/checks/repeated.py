@@ -33,12 +33,18 @@ def repeated_phrases(captions: Sequence[Sequence[Part]], *, at_least: int) -> li
 
 def core_of(phrase: Phrase) -> Phrase:
     """The phrase without joining words at both ends: “white background” of “on a white …”."""
+    start, end = core_span(phrase)
+    return phrase[start:end]
+
+
+def core_span(phrase: Phrase) -> tuple[int, int]:
+    """Where the phrase begins and ends without joining words."""
     start, end = 0, len(phrase)
     while start < end and phrase[start] in STOP_WORDS:
         start += 1
     while end > start and phrase[end - 1] in STOP_WORDS:
         end -= 1
-    return phrase[start:end]
+    return start, end
 
 
 def places_of(core: Phrase, part: Part) -> Iterator[int]:

@@ -82,6 +82,16 @@ def test_words_are_stripped_in_all_their_spellings_with_a_preview(
     assert "pencil" not in client.get("/datasets/boats/checks").text
 
 
+def test_words_of_all_captions_become_the_trigger_word(client: TestClient, png: Png) -> None:
+    upload(client, png, *(f"{name}, ink & wash style" for name in ("a", "fox", "owl", "cat", "ox")))
+    client.patch("/api/v1/datasets/1", json={"trigger_word": ""})
+    text = client.get("/datasets/boats/checks").text
+    assert "Make “ink &amp; wash style” the trigger word" in text
+    assert '<input type="hidden" name="trigger_word" value="ink &amp; wash style">' in text
+    client.post("/datasets/boats", data={"name": "Boats", "trigger_word": "ink & wash style"})
+    assert "wash style” is in" not in client.get("/datasets/boats/checks").text
+
+
 def test_the_sharpest_of_near_duplicates_is_kept(
     client: TestClient, state: AppState, png: Png
 ) -> None:
