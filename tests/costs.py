@@ -82,10 +82,10 @@ more than twenty CPU seconds a second time.
 SECONDS = {
     "faults/test_away_services.py": 280,
     "faults/test_one_machine.py": 260,
+    "faults/test_full_disk.py": 170,
     "trained": 120,
     "browser/test_axe.py": 100,
     "faults/test_clocks.py": 70,
-    "faults/test_full_disk.py": 65,
     "stack/test_main_job.py": 60,
     "docs/test_curls.py": 50,
     "worker/training/test_loop.py": 35,

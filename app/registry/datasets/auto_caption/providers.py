@@ -32,6 +32,7 @@ URL_SETTINGS = {
     ProviderKind.OPENAI: "BRUSHWORK_OPENAI_URL",
 }
 NOT_SET = "Not set up: set {setting} to its address, then start Brushwork again."
+NOT_OFFERED = "Models on this machine cannot be chosen yet. Choose builtin, ollama or openai."
 NOT_ALLOWED = (
     "{host} is not a host that this server may ask. Use the configured address, or ask an "
     "administrator to add it to BRUSHWORK_CAPTION_HOSTS."
@@ -102,6 +103,8 @@ def check_request(settings: Settings, request: CaptionRequest) -> CaptionArgs:
     fields: dict[str, str] = {}
     kind = request.provider
     address = model = prompt = ""
+    if kind not in NAMES:
+        fields["provider"] = NOT_OFFERED
     if kind in SERVERS:
         address = _check_server(settings, request, fields)
         model = request.model.strip() or _configured(settings, kind)[1]

@@ -35,7 +35,7 @@ Word = Annotated[str, Field(max_length=1_000)]
 class ProviderOut(BaseModel):
     """A provider of captions."""
 
-    provider: ProviderKind = Field(description="builtin, ollama, openai or local.")
+    provider: ProviderKind = Field(description="builtin, ollama or openai.")
     model_id: int | None = Field(description="The local model; null for the others.")
     name: str = Field(description="Its name.")
     takes_prompt: bool = Field(description="Whether it follows a prompt.")
