@@ -167,9 +167,18 @@
   function loadMore(then) {
     const more = document.querySelector("[data-more]");
     if (!more) return false;
-    document.addEventListener("htmx:afterSettle", then, { once: true });
+    whenTilesCome(then);
     more.click();
     return true;
+  }
+
+  function whenTilesCome(then) {
+    const settled = (event) => {
+      if (!event.target.closest?.("[data-tiles]")) return; // another part of the page
+      document.removeEventListener("htmx:afterSettle", settled);
+      then();
+    };
+    document.addEventListener("htmx:afterSettle", settled);
   }
 
   // the link that loads the next page is replaced by it; the focus goes to its first image
@@ -178,7 +187,7 @@
     if (!link || link !== document.activeElement) return;
     const count = document.querySelectorAll("[data-tile]").length;
     const focus = () => document.querySelectorAll("[data-tile]")[count]?.querySelector("[data-select]").focus();
-    document.addEventListener("htmx:afterSettle", focus, { once: true });
+    whenTilesCome(focus);
   });
 
   function moveTo(area, by) {

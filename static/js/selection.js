@@ -183,4 +183,5 @@
   for (const id of form.elements.images.value.split(" ")) if (id) chosen.add(id);
   window.addEventListener("pageshow", show); // the browser may have restored boxes
   show();
+  panel()?.scrollIntoView({ block: "nearest" }); // an address opened it
 })();

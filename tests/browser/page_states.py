@@ -111,9 +111,15 @@ DATASETS = (
     PageState("dataset, uncaptioned", "/datasets/boats?show=uncaptioned", repeats=True),
     PageState("dataset, nothing found", "/datasets/boats?q=zzz", repeats=True),
     PageState(
+        "dataset, words and sizes",
+        "/datasets/boats?with=boat",
+        do(click("#statistics > summary"), see("#statistics .word-list")),
+    ),
+    PageState("dataset, order", "/datasets/boats", do(click(".sort-menu > summary")), repeats=True),
+    PageState(
         "dataset, images selected",
         "/datasets/boats",
-        do(click("[data-select]"), click(".bulk-more > summary")),
+        do(click("[data-select]"), click(".bulk-bar .bulk-more > summary")),
         ".bulk-bar",
     ),
     PageState(

@@ -56,8 +56,10 @@ def matching_ids(session: Session, dataset: Dataset, wanted: ImageFilter = ALL_I
     return ids
 
 
-def count_filters(session: Session, dataset: Dataset, *, now: bool = True) -> dict[Show, int]:
-    """How many images of a dataset have each property.
+def count_filters(
+    session: Session, dataset: Dataset, *, now: bool = True
+) -> tuple[dict[Show, int], int]:
+    """How many images of a dataset have each property, and how many there are.
 
     Unless `now`, what takes long for many images is left out if it is not known yet.
     """
@@ -68,7 +70,7 @@ def count_filters(session: Session, dataset: Dataset, *, now: bool = True) -> di
         found = find(session, dataset.key, state.of(kept))
         if found is not None:
             counts[kind] = len(found)
-    return counts
+    return counts, state.count
 
 
 def read_counts(

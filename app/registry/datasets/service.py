@@ -11,7 +11,6 @@ from sqlmodel import Session, col, func, select
 from app.registry.datasets.caption_words import has_words
 from app.registry.datasets.caption_writes import BY_HAND, CaptionOrigin, from_file, write_caption
 from app.registry.datasets.captions import CaptionFromFile, CaptionRefused, clean_caption
-from app.registry.datasets.image_pages import image_query
 from app.registry.datasets.intake import NewImage
 from app.registry.datasets.models import Dataset, Image
 from app.registry.datasets.transfer import adding
@@ -230,18 +229,15 @@ def deleted_dataset(session: Session, dataset_id: int) -> Dataset | None:
     return dataset if dataset is not None and dataset.deleted_at is not None else None
 
 
-def list_images(
-    session: Session, dataset_id: int, *, show: str = "all", q: str = ""
-) -> list[Image]:
-    """The images of a dataset, oldest first; `show="uncaptioned"`: only those without captions."""
-    query = image_query(dataset_id, show=show, q=q)
-    return list(session.exec(query.order_by(col(Image.id))))
+def list_images(session: Session, dataset_id: int) -> list[Image]:
+    """The images of a dataset, oldest first."""
+    images = select(Image).where(Image.dataset_id == dataset_id, col(Image.deleted_at).is_(None))
+    return list(session.exec(images.order_by(col(Image.id))))
 
 
 def trained_images(session: Session, dataset_id: int) -> list[Image]:
     """The images that a run is trained on, oldest first: all but those set aside."""
-    query = image_query(dataset_id).where(col(Image.set_aside).is_(False))
-    return list(session.exec(query.order_by(col(Image.id))))
+    return [image for image in list_images(session, dataset_id) if not image.set_aside]
 
 
 def get_image(session: Session, image_id: int, *, lock: bool = False) -> Image:

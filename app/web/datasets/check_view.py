@@ -8,6 +8,7 @@ from urllib.parse import urlencode
 
 from app.registry.datasets.checks.findings import Check, Finding, Level, Report
 from app.registry.datasets.checks.service import check_dataset, known_report
+from app.registry.datasets.filters import ImageFilter, Show
 from app.registry.datasets.models import Dataset
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import Session
@@ -17,7 +18,14 @@ SPELLINGS = 20  # of one phrase that are removed at once
 LISTED = 8  # findings in a panel; the page of the checks has all
 
 # filters of the page of a dataset that show the images of a finding
-FILTERS = {Check.NO_CAPTION: "uncaptioned"}
+FILTERS = {
+    Check.NO_CAPTION: Show.UNCAPTIONED,
+    Check.SAME_CAPTION: Show.SAME_CAPTION,
+    Check.SIZE: Show.SMALL,
+    Check.SHARPNESS: Show.BLURRY,
+    Check.SHAPE: Show.ELONGATED,
+    Check.TRANSPARENCY: Show.TRANSPARENT,
+}
 
 
 @dataclass(frozen=True)
@@ -101,8 +109,9 @@ def _link(dataset: Dataset, finding: Finding, anchor: str) -> tuple[str, str]:
     if finding.fragments:
         return _strip_address(dataset, finding.fragments), "Strip"
     if finding.check in FILTERS:
-        return f"{page}?show={FILTERS[finding.check]}", "Look"
-    return f"{page}/checks#{anchor}", "Look"
+        shown = ImageFilter(show=frozenset({FILTERS[finding.check]})).query
+        return f"{page}?{shown}", "Look"
+    return f"{page}/checks#{anchor}", "Look" if finding.image_ids else "Details"
 
 
 def _strip_address(dataset: Dataset, fragments: Sequence[str]) -> str:

@@ -15,7 +15,6 @@ from app.registry.datasets.edits.applying import apply_edit
 from app.registry.datasets.edits.plan import EditOutcome
 from app.registry.datasets.edits.selection import live_images, read_ids
 from app.registry.datasets.edits.steps import Step, describe_step, list_steps, undo_edit
-from app.registry.datasets.filters import Show
 from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
 from app.registry.datasets.models import Dataset, Image
 from app.registry.datasets.service import DatasetSummary
@@ -24,6 +23,7 @@ from app.registry.state import AppState
 from app.web import templates
 from app.web.datasets.edit_forms import EditForm, read_edit_form
 from app.web.datasets.edit_view import EditPanel, edit_panel
+from app.web.datasets.listing_view import ShownImages
 from app.web.datasets.page_view import dataset_page, redirect_to
 from app.web.forms import SentForm
 from app.web.state import Id, Slug, State
@@ -66,7 +66,6 @@ class AppliedFragment:
     undo: int | None
     tokens: CaptionTokens
     is_elsewhere: bool = False
-    show: str = "all"
     conflict: None = None
 
 
@@ -131,9 +130,8 @@ def _read(sent: FormData) -> EditForm:
 
 def _page_with(request: Request, state: AppState, slug: str, form: EditForm) -> Response:
     """The whole page with the form of the edit, for browsers without scripts."""
-    wanted = form.selection.wanted
-    show = "uncaptioned" if Show.UNCAPTIONED in wanted.show else "all"
-    return dataset_page(request, state, slug, show=show, q=wanted.q, edit=form)
+    shown = ShownImages(form.selection.wanted)
+    return dataset_page(request, state, slug, shown=shown, edit=form)
 
 
 def _panel(dataset: Dataset, panel: EditPanel) -> Response:

@@ -10,8 +10,7 @@ from app.registry.datasets.edits.differences import Piece, differences
 from app.registry.datasets.edits.plan import Change, EditPlan, LeftOut, plan_edit
 from app.registry.datasets.edits.selection import SelectedImage, Selection
 from app.registry.datasets.edits.steps import Step, has_several_captions, list_steps
-from app.registry.datasets.filters import ALL_IMAGES, ImageFilter
-from app.registry.datasets.image_search import matching_ids
+from app.registry.datasets.filters import ImageFilter
 from app.registry.datasets.models import CaptionKind, Dataset
 from app.registry.db import Session
 from app.registry.errors import InvalidInput
@@ -101,17 +100,18 @@ NOTHING = Selection()
 def bulk_bar(
     session: Session,
     dataset: Dataset,
-    wanted: ImageFilter = ALL_IMAGES,
+    wanted: ImageFilter,
+    matching: int,
     *,
     form: EditForm | None = None,
     selection: Selection = NOTHING,
 ) -> BulkBar:
-    """The bar for a filter, with the form and the preview of an edit if one is open."""
+    """The bar for a filter that so many match, with the form and preview of an open edit."""
     panel = edit_panel(session, dataset, form) if form else None
     return BulkBar(
         CHOICES[:ON_THE_BAR],
         CHOICES[ON_THE_BAR:],
-        len(matching_ids(session, dataset, wanted)),
+        matching,
         form.filter_query if form else wanted.query,
         form.selection if form else selection,
         panel,

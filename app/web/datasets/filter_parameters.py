@@ -7,7 +7,9 @@ from typing import Annotated
 from fastapi import Depends, Query, Request
 
 from app.registry.datasets.filters import MAX_SEARCH, MAX_WORDS, ImageFilter, Show, Sort
+from app.registry.db import MAX_ID
 from app.registry.errors import InvalidInput
+from app.web.datasets.listing_view import ShownImages
 
 MAX_VALUES = 1_000  # of one parameter that are looked at
 KINDS = ", ".join(f"`{kind.value}`" for kind in Show)
@@ -61,12 +63,19 @@ def _filter_of_request(
     return wanted
 
 
-def _filter_of_page(request: Request) -> tuple[ImageFilter, list[str]]:
-    return ImageFilter.parse(request.query_params.multi_items())
+def _images_of_page(
+    request: Request,
+    page: Annotated[int, Query(ge=1, le=MAX_ID)] = 1,
+    after: Annotated[int | None, Query(ge=0, le=MAX_ID)] = None,
+    first: Annotated[int | None, Query(ge=1, le=MAX_ID)] = None,
+) -> ShownImages:
+    wanted, problems = ImageFilter.parse(request.query_params.multi_items())
+    with_statistics = "statistics" in request.query_params
+    return ShownImages(wanted, problems, page, after or None, first, with_statistics)
 
 
 RequestFilter = Annotated[ImageFilter, Depends(_filter_of_request)]
 """The filter of a REST request; an unknown one is refused."""
 
-PageFilter = Annotated[tuple[ImageFilter, list[str]], Depends(_filter_of_page)]
-"""The filter of a page, and a sentence for each parameter that it leaves out."""
+PageImages = Annotated[ShownImages, Depends(_images_of_page)]
+"""The images that a page asks for; what is no filter is left out, with a sentence that says so."""

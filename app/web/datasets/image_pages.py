@@ -4,36 +4,34 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from typing import Annotated
+from urllib.parse import urlencode
 
-from fastapi import APIRouter, Form, Query, Request
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Form, Request
+from fastapi.responses import JSONResponse, RedirectResponse
 from starlette.responses import Response
 
 from app.registry.datasets import service
 from app.registry.datasets.caption_writes import BY_HAND, STILL_TYPING
 from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
-from app.registry.datasets.image_pages import list_image_page
 from app.registry.datasets.models import Dataset, Image
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import MAX_ID
 from app.registry.errors import Conflict
 from app.registry.state import AppState
 from app.web import templates
+from app.web.datasets.filter_parameters import PageImages
+from app.web.datasets.listing_view import FilterBar, Tiles, read_filter_bar, read_tiles
 from app.web.datasets.one_image_pages import image_of
 from app.web.datasets.page_view import (
     CaptionConflict,
     dataset_page,
     redirect_to_image,
-    tile_query,
-    tiles_query,
 )
+from app.web.datasets.statistics_view import StatisticsPanel, read_statistics_panel
 from app.web.forms import Text
 from app.web.state import Id, Slug, State
 
 router = APIRouter(include_in_schema=False)
-
-Words = Annotated[str, Query(max_length=200)]
-Cursor = Annotated[int, Query(ge=0, le=MAX_ID)]
 
 
 @dataclass(frozen=True)
@@ -41,11 +39,24 @@ class TilesFragment:
     """The next images of a dataset, and the query of those after them."""
 
     dataset: Dataset
-    images: list[Image]
-    more: str
+    tiles: Tiles
+    filter_query: str
     tokens: CaptionTokens
-    tile_query: str
     conflict: None = None
+
+
+@dataclass(frozen=True)
+class FiltersFragment:
+    """The filters of a dataset with all their counts."""
+
+    filters: FilterBar
+
+
+@dataclass(frozen=True)
+class StatisticsFragment:
+    """What the panel with the statistics of a dataset has in it."""
+
+    statistics: StatisticsPanel
 
 
 @dataclass(frozen=True)
@@ -55,22 +66,39 @@ class ImageFragment:
     dataset: Dataset
     summary: DatasetSummary
     image: Image
-    show: str
     tokens: CaptionTokens
 
 
 @router.get("/datasets/{slug}/tiles")
-def tiles(
-    state: State, slug: Slug, show: Words = "all", q: Words = "", after: Cursor = 0
-) -> Response:
+def tiles(state: State, slug: Slug, shown: PageImages) -> Response:
     """The next images of a dataset, which the page adds to its own."""
     with state.database.read() as session:
         dataset = service.dataset_by_slug(session, slug)
-        page = list_image_page(session, dataset.key, show=show, q=q.strip(), after=after)
+        found = read_tiles(session, dataset, shown)
         tokens = tokens_of(session, dataset.key)
-    more = tiles_query(show, q, page.next)
-    context = TilesFragment(dataset, page.images, more, tokens, tile_query(show, q))
+    context = TilesFragment(dataset, found, shown.wanted.query, tokens)
     return templates.render_fragment("datasets/_tiles.html", context)
+
+
+@router.get("/datasets/{slug}/filters")
+def filters(state: State, slug: Slug, shown: PageImages) -> Response:
+    """The filters above the images, with their counts as they are now."""
+    with state.database.read() as session:
+        dataset = service.dataset_by_slug(session, slug)
+        found = read_filter_bar(session, dataset, shown.wanted, now=True)
+    return templates.render_fragment("datasets/_filters.html", FiltersFragment(found))
+
+
+@router.get("/datasets/{slug}/statistics")
+def statistics(request: Request, state: State, slug: Slug, shown: PageImages) -> Response:
+    """The words, tags, lengths and sizes of a dataset, which its page loads when asked for."""
+    if not templates.wants_fragment(request):
+        query = urlencode([*shown.wanted.pairs, ("statistics", "1")])
+        return RedirectResponse(f"/datasets/{slug}?{query}#statistics", status_code=303)
+    with state.database.read() as session:
+        dataset = service.dataset_by_slug(session, slug)
+        panel = read_statistics_panel(session, dataset, shown.wanted, now=True)
+    return templates.render_fragment("datasets/_figures.html", StatisticsFragment(panel))
 
 
 @router.post("/datasets/{slug}/images/{image_id}/caption")
@@ -146,7 +174,7 @@ def delete_image(request: Request, state: State, slug: Slug, image_id: Id) -> Re
         summary = service.summary(session, dataset)
     if templates.wants_fragment(request):
         context = _image_fragment(state, dataset, summary, image)
-        return templates.render_fragment("datasets/_image_deleted.html", context)
+        return _changed("datasets/_image_deleted.html", context)
     return redirect_to_image(state, dataset, image_id, is_deleted=True)
 
 
@@ -162,8 +190,15 @@ def restore_image(request: Request, state: State, slug: Slug, image_id: Id) -> R
         summary = service.summary(session, dataset)
     if templates.wants_fragment(request):
         context = _image_fragment(state, dataset, summary, image)
-        return templates.render_fragment("datasets/_image_restored.html", context)
+        return _changed("datasets/_image_restored.html", context)
     return redirect_to_image(state, dataset, image_id)
+
+
+def _changed(template: str, context: ImageFragment) -> Response:
+    """A part of the page, after which the filters above the images count again."""
+    answer = templates.render_fragment(template, context)
+    answer.headers["hx-trigger"] = "images-changed"
+    return answer
 
 
 def _image_fragment(
@@ -171,4 +206,4 @@ def _image_fragment(
 ) -> ImageFragment:
     with state.database.read() as session:
         tokens = tokens_of(session, dataset.key)
-    return ImageFragment(dataset, summary, image, show="all", tokens=tokens)
+    return ImageFragment(dataset, summary, image, tokens=tokens)

@@ -100,7 +100,7 @@ def dataset_statistics(dataset_id: Id, state: State) -> StatisticsOut:
     with state.database.read() as session:
         dataset = service.get_dataset(session, dataset_id)
         found = read_statistics(session, dataset)
-        filters = count_filters(session, dataset)
+        filters, _ = count_filters(session, dataset)
         side = training_side(session, dataset_id)
     return StatisticsOut(
         image_count=found.images,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from fastapi import Request
@@ -13,9 +13,8 @@ from app.registry.datasets import service, uploads
 from app.registry.datasets.deletion import count_deleted_images
 from app.registry.datasets.edits.selection import Selection
 from app.registry.datasets.edits.steps import Step, step_to_undo
-from app.registry.datasets.filters import ImageFilter
 from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
-from app.registry.datasets.image_pages import cursor_of_image, list_image_page
+from app.registry.datasets.listing.pages import page_of_image
 from app.registry.datasets.models import Dataset, Image
 from app.registry.datasets.service import DatasetSummary
 from app.registry.integrity.references import Subject
@@ -26,6 +25,15 @@ from app.web.datasets.check_view import ChecksPanel, checks_panel
 from app.web.datasets.edit_forms import EditForm
 from app.web.datasets.edit_view import NOTHING, BulkBar, bulk_bar
 from app.web.datasets.forms import DatasetForm
+from app.web.datasets.listing_view import (
+    ALL_SHOWN,
+    FilterBar,
+    ShownImages,
+    Tiles,
+    read_filter_bar,
+    read_tiles,
+)
+from app.web.datasets.statistics_view import StatisticsPanel, read_statistics_panel
 
 
 @dataclass(frozen=True)
@@ -42,16 +50,15 @@ class CaptionConflict:
 class DatasetPage:
     """One dataset: its facts, the upload area and a page of its images.
 
-    `earlier` and `more` are the queries of the pages around it, "" where there are none.
+    `problems`: a sentence for each part of the address that was left out.
     """
 
     dataset: Dataset
     summary: DatasetSummary
-    images: list[Image]
-    earlier: str
-    more: str
-    show: str
-    q: str
+    tiles: Tiles
+    filters: FilterBar
+    problems: list[str]
+    statistics: StatisticsPanel
     form: DatasetForm
     outcome: uploads.UploadOutcome | None
     conflict: CaptionConflict | None
@@ -62,7 +69,6 @@ class DatasetPage:
     bulk: BulkBar
     edited: Step | None
     tokens: CaptionTokens
-    tile_query: str
 
 
 def dataset_page(
@@ -70,9 +76,7 @@ def dataset_page(
     state: AppState,
     slug: str,
     *,
-    show: str = "all",
-    q: str = "",
-    after: int = 0,
+    shown: ShownImages = ALL_SHOWN,
     deleted: int | None = None,
     form: DatasetForm | None = None,
     status: int = 200,
@@ -86,20 +90,18 @@ def dataset_page(
     with state.database.read() as session:
         dataset = service.dataset_by_slug(session, slug)
         if conflict:
-            after = cursor_of_image(session, dataset.key, conflict.image_id)
-        wanted, _ = ImageFilter.parse([("show", show), ("q", q)])
-        page = list_image_page(session, dataset.key, show=show, q=q.strip(), after=after)
-        if after and not page.images:
-            page = list_image_page(session, dataset.key, show=show, q=q.strip())
+            shown = ShownImages(page=page_of_image(session, dataset, conflict.image_id))
         summary = service.summary(session, dataset)
+        tiles = read_tiles(session, dataset, replace(shown, first=None))
         context = DatasetPage(
             dataset=dataset,
             summary=summary,
-            images=page.images,
-            earlier=tiles_query(show, q, page.previous),
-            more=tiles_query(show, q, page.next),
-            show="uncaptioned" if show == "uncaptioned" else "all",
-            q=q,
+            tiles=tiles,
+            filters=read_filter_bar(session, dataset, shown.wanted, matching=tiles.page.total),
+            problems=shown.problems,
+            statistics=read_statistics_panel(
+                session, dataset, shown.wanted, now=shown.with_statistics
+            ),
             form=form or DatasetForm(dataset.name, dataset.trigger_word or ""),
             outcome=outcome,
             conflict=conflict,
@@ -107,25 +109,13 @@ def dataset_page(
             bad_files=bad_files_of(session, Subject.DATASET, dataset.key),
             deleted_images=count_deleted_images(session, dataset.key),
             checks=checks_panel(session, summary),
-            bulk=bulk_bar(session, dataset, wanted, form=edit, selection=selection),
+            bulk=bulk_bar(
+                session, dataset, shown.wanted, tiles.page.total, form=edit, selection=selection
+            ),
             edited=step_to_undo(session, dataset.key, edited) if edited else None,
             tokens=tokens_of(session, dataset.key),
-            tile_query=wanted.query,
         )
     return templates.render(request, "datasets/show.html", context, status=status)
-
-
-def tile_query(show: str, q: str) -> str:
-    """The query of the page of an image: the filter that it is shown in."""
-    return ImageFilter.parse([("show", show), ("q", q)])[0].query
-
-
-def tiles_query(show: str, q: str, after: int | None) -> str:
-    """The query of a page of images; "" if there is no such page."""
-    if after is None:
-        return ""
-    values = {"show": show if show == "uncaptioned" else "", "q": q, "after": after}
-    return urlencode({name: value for name, value in values.items() if value != ""})
 
 
 def redirect_to_image(
@@ -133,8 +123,8 @@ def redirect_to_image(
 ) -> RedirectResponse:
     """Redirect to the page that shows the image, or that offers to undo its deletion."""
     with state.database.read() as session:
-        after = cursor_of_image(session, dataset.key, image_id)
-    values = ({"after": after} if after else {}) | ({"deleted": image_id} if is_deleted else {})
+        page = page_of_image(session, dataset, image_id)
+    values = ({"page": page} if page > 1 else {}) | ({"deleted": image_id} if is_deleted else {})
     query = f"?{urlencode(values)}" if values else ""
     return redirect_to(dataset, query if is_deleted else f"{query}#image-{image_id}")
 

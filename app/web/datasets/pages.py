@@ -13,7 +13,7 @@ from starlette.responses import Response
 from app.registry.datasets import service, uploads
 from app.registry.datasets.deletion import has_deleted
 from app.registry.datasets.image_captions.tokens import CaptionTokens, tokens_of
-from app.registry.datasets.image_pages import IMAGES_A_PAGE
+from app.registry.datasets.listing.pages import IMAGES_A_PAGE
 from app.registry.datasets.models import Dataset
 from app.registry.datasets.service import DatasetSummary
 from app.registry.db import MAX_ID
@@ -28,6 +28,7 @@ from app.web.datasets import (
 )
 from app.web.datasets.edit_forms import asked_edit, asked_selection
 from app.web.datasets.example_pages import ExampleOffer, example_offers
+from app.web.datasets.filter_parameters import PageImages
 from app.web.datasets.forms import DatasetForm, name_from_file, read_dataset_form
 from app.web.datasets.page_view import dataset_page, redirect_to
 from app.web.datasets.transfer import progress
@@ -75,7 +76,6 @@ class UploadFragment:
     dataset: Dataset
     summary: DatasetSummary
     outcome: uploads.UploadOutcome
-    show: str
     tokens: CaptionTokens
     most: int = IMAGES_A_PAGE
 
@@ -161,9 +161,7 @@ def show(
     request: Request,
     state: State,
     slug: Slug,
-    show: Words = "all",
-    q: Words = "",
-    after: image_pages.Cursor = 0,
+    shown: PageImages,
     deleted: Deleted = None,
     edited: Deleted = None,
 ) -> Response:
@@ -175,9 +173,7 @@ def show(
         request,
         state,
         slug,
-        show=show,
-        q=q,
-        after=after,
+        shown=shown,
         deleted=deleted,
         edited=edited,
         selection=asked_selection(request.query_params),
@@ -242,7 +238,7 @@ def _receive_files(
         with state.database.read() as session:
             summary = service.summary(session, dataset)
             tokens = tokens_of(session, dataset.key)
-        context = UploadFragment(dataset, summary, outcome, show="all", tokens=tokens)
+        context = UploadFragment(dataset, summary, outcome, tokens=tokens)
         return templates.render_fragment("datasets/_uploaded.html", context)
 
     if progress.wants_progress(request):

@@ -13,6 +13,7 @@ from app.registry.datasets import service
 from app.registry.datasets.intake import NewImage
 from app.registry.datasets.models import Dataset, Image
 from app.registry.state import AppState
+from app.web.datasets import listing_view
 from app.web.datasets.forms import name_from_file, read_dataset_form
 from tests import fake_workers
 
@@ -164,7 +165,7 @@ def test_an_upload_by_script_gets_tiles_refusals_and_figures(
     assert 'data-taken="again"' in text
     assert 'data-taken="caption"' in text
     assert 'data-refused="bad.png"' in text
-    assert 'data-total="3"' in text
+    assert "3 images" in text
     assert "late words" in text
 
 
@@ -271,11 +272,11 @@ def test_a_picture_deleted_by_script_leaves_its_place_and_an_undo(
     image = pictures(state)[0]
     text = client.post(f"{boats}/images/{image.id}/delete", headers=PART).text
     assert f'<li id="image-{image.id}" hidden></li>' in text
-    assert 'data-total="1"' in text
+    assert "1 image," in text
     assert "Undo" in text
     text = client.post(f"{boats}/images/{image.id}/restore", headers=PART).text
     assert f'<li class="tile" id="image-{image.id}"' in text
-    assert 'data-total="2"' in text
+    assert "2 images," in text
     assert client.post(f"{boats}/images/{image.id}/restore", headers=PART).status_code == 200
 
 
@@ -355,49 +356,85 @@ def test_a_long_dataset_is_walked_page_by_page_by_plain_links(
         assert "130 images" in text
         seen.append(tiles_of(text))
         address = link_to(text, "More images")
-    assert [len(page) for page in seen] == [60, 60, 10]
+    assert [len(page) for page in seen] == [48, 48, 34]
     assert [key for page in seen for key in page] == many
     back = client.get(link_to(text, "Earlier images")).text
     assert tiles_of(back) == seen[1]
-    assert link_to(back, "Earlier images") == "/datasets/many?after=0"
+    assert link_to(back, "Earlier images") == "/datasets/many?page=1"
 
 
 def test_pages_keep_the_filter_and_the_search(client: TestClient, many: list[int]) -> None:
     more = link_to(client.get("/datasets/many?show=uncaptioned").text, "More images")
-    assert more == f"/datasets/many?show=uncaptioned&after={many[118]}"
-    assert tiles_of(client.get(more).text) == many[120::2]
+    assert more == f"/datasets/many?show=uncaptioned&page=2&after={many[94]}"
+    assert tiles_of(client.get(more).text) == many[96::2]
     more = link_to(client.get("/datasets/many?q=boat+").text, "More images")
-    assert more == f"/datasets/many?q=boat+&after={many[119]}"
+    assert more == f"/datasets/many?q=boat&page=2&after={many[95]}"
 
 
 def test_a_script_gets_the_next_tiles_alone(client: TestClient, many: list[int]) -> None:
-    answer = client.get(f"/datasets/many/tiles?after={many[59]}", headers=PART)
+    answer = client.get(f"/datasets/many/tiles?page=2&after={many[47]}&first=1", headers=PART)
     assert "<html" not in answer.text
-    assert tiles_of(answer.text) == many[60:120]
-    assert f'hx-get="/datasets/many/tiles?after={many[119]}"' in answer.text
-    last = client.get(f"/datasets/many/tiles?after={many[119]}", headers=PART).text
+    assert tiles_of(answer.text) == many[48:96]
+    assert f"/datasets/many/tiles?page=3&amp;after={many[95]}&amp;first=1" in answer.text
+    last = client.get(f"/datasets/many/tiles?page=3&after={many[95]}&first=1", headers=PART).text
     assert "data-more" not in last
 
 
 def test_a_form_leads_back_to_the_page_of_its_image(client: TestClient, many: list[int]) -> None:
     image = f"/datasets/many/images/{many[70]}"
-    back = f"/datasets/many?after={many[59]}"
+    back = "/datasets/many?page=2"
     saved = client.post(f"{image}/caption", data={"caption": "x"}, headers=HTML)
     assert str(saved.url).endswith(f"{back}#image-{many[70]}")
     contested = client.post(
         f"{image}/caption", data={"caption": "mine", "version": "0"}, headers=HTML
     )
     assert contested.status_code == 409
-    assert tiles_of(contested.text)[0] == many[60]
+    assert tiles_of(contested.text)[0] == many[48]
     deleted = client.post(f"{image}/delete", headers=HTML)
     assert str(deleted.url).endswith(f"{back}&deleted={many[70]}")
     assert "129 images" in deleted.text
 
 
-def test_a_cursor_beyond_the_last_image_shows_the_first_page(
+def test_a_page_beyond_the_last_one_shows_an_existing_one(
     client: TestClient, many: list[int]
 ) -> None:
-    assert tiles_of(client.get(f"/datasets/many?after={many[-1]}").text) == many[:60]
+    assert tiles_of(client.get(f"/datasets/many?after={many[-1]}").text) == many[:48]
+    assert tiles_of(client.get("/datasets/many?page=1000000000").text) == many[96:]
+
+
+def test_scrolling_adds_four_pages_then_a_link_leads_on(
+    client: TestClient, many: list[int], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing_view, "PAGES_AT_ONCE", 2)
+    added = client.get(f"/datasets/many/tiles?page=2&after={many[47]}&first=1", headers=PART).text
+    assert link_to(added, "More images") == f"/datasets/many?page=3&after={many[95]}"
+    assert 'hx-get="/datasets/many/tiles' not in added
+
+
+def test_chips_words_and_order_are_links_that_combine(client: TestClient, boats: str) -> None:
+    text = client.get(f"{boats}?show=uncaptioned&without=a+fox&sort=name&show=pretty").text
+    assert "There is no filter “pretty”." in text
+    assert "1 of 2 images" in text
+    links = [link.replace("&amp;", "&") for link in re.findall(r'href="(/datasets/[^"]*)"', text)]
+    assert f"{boats}?sort=name" in links  # all
+    assert f"{boats}?without=a+fox&sort=name" in links  # removes “No caption”
+    assert f"{boats}?show=uncaptioned&show=no_trigger&without=a+fox&sort=name" in links
+    assert f"{boats}?show=uncaptioned&sort=name" in links  # removes the word
+    assert f"{boats}?show=uncaptioned&without=a+fox&sort=similar" in links
+    assert "No image matches all of these filters." in client.get(f"{boats}?with=zzz").text
+    assert client.get(f"{boats}/filters?q=boat", headers=PART).text.count("1 of 2 images") == 1
+
+
+def test_words_are_counted_when_somebody_asks(client: TestClient, boats: str) -> None:
+    closed = client.get(boats).text
+    assert f'href="{boats}/statistics?"' in closed
+    assert "Short side" not in closed
+    opened = client.get(f"{boats}/statistics?with=boat", headers=HTML).text  # without scripts
+    assert "1 of 2 images has a caption of 2 words." in opened
+    part = client.get(f"{boats}/statistics", headers=PART).text
+    assert "<html" not in part
+    assert f'href="{boats}?with=boat&amp;statistics=1#statistics"' in part
+    assert f'href="{boats}?without=boat&amp;statistics=1#statistics"' in part
 
 
 def test_the_list_of_datasets_comes_in_pages(client: TestClient, state: AppState) -> None:

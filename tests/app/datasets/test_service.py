@@ -7,7 +7,6 @@ from sqlmodel import select
 
 from app.registry.datasets import pinned, service
 from app.registry.datasets.captions import CaptionFromFile
-from app.registry.datasets.image_pages import cursor_of_image, list_image_page
 from app.registry.datasets.intake import NewImage
 from app.registry.db import Database
 from app.registry.errors import Conflict, InvalidInput, NotFound
@@ -211,25 +210,6 @@ def test_a_picture_is_shown_a_hundred_times_at_most(database: Database, repeats:
         (row,) = service.add_images(session, dataset.key, new)
         with pytest.raises(InvalidInput, match="repeats from 1 to 100"):
             service.change_image(session, row.image.key, repeats=repeats)
-
-
-def test_images_come_page_by_page_whatever_is_deleted_in_between(database: Database) -> None:
-    with database.write() as session:
-        key = service.create_dataset(session, "Boats").key
-        new = [picture(number, None if number % 2 else "a") for number in range(7)]
-        ids = [added.image.key for added in service.add_images(session, key, new)]
-        first = list_image_page(session, key, size=3)
-        assert ([image.id for image in first.images], first.previous) == (ids[:3], None)
-        service.delete_image(session, ids[2])  # the last one of the page, and so its cursor
-        second = list_image_page(session, key, after=first.next or 0, size=3)
-        assert ([image.id for image in second.images], second.previous) == (ids[3:6], 0)
-        third = list_image_page(session, key, after=second.next or 0, size=3)
-        assert ([image.id for image in third.images], third.next) == (ids[6:], None)
-        assert third.previous == ids[1]
-        bare = list_image_page(session, key, show="uncaptioned", size=2)
-        assert ([image.id for image in bare.images], bare.next) == ([ids[1], ids[3]], ids[3])
-        cursors = [cursor_of_image(session, key, image_id, size=3) for image_id in ids]
-        assert cursors == [0, 0, 0, 0, ids[3], ids[3], ids[3]]
 
 
 def test_datasets_are_counted_and_listed_page_by_page(database: Database) -> None:

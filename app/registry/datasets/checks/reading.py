@@ -99,7 +99,7 @@ def read_state(session: Session, dataset: Dataset) -> tuple[object, ...]:
         sa.func.count(),
         sa.func.sum(image.c.id),
         sa.func.sum(image.c.caption_version),
-        sa.func.sum(image.c.caption_share * image.c.id),
+        sa.func.sum(sa.cast(image.c.id, sa.BigInteger) * image.c.caption_share),
         sa.func.count(col(BlobCheck.problem)),
         sa.func.sum(col(ImageMeasure.measure_version)),
     ).select_from(
@@ -110,7 +110,7 @@ def read_state(session: Session, dataset: Dataset) -> tuple[object, ...]:
     captions = sa.select(
         sa.func.sum(caption.c.id),
         sa.func.sum(caption.c.version),
-        sa.func.sum(caption.c.share * caption.c.id),
+        sa.func.sum(sa.cast(caption.c.id, sa.BigInteger) * caption.c.share),
     ).select_from(caption.join(image, caption.c.image_id == image.c.id))
     rows = [
         session.connection().execute(query.where(is_trained(dataset.key))).one()
