@@ -31,7 +31,7 @@
     const mine = asked;
     let found = [];
     try {
-      const answer = await fetch(`${field.dataset.complete}?${new URLSearchParams({ q: tag.slice(0, 100) })}`);
+      const answer = await window.brushwork.fetch(`${field.dataset.complete}?${new URLSearchParams({ q: tag.slice(0, 100) })}`);
       if (answer.ok) found = await answer.json();
     } catch {
       // without the server there is nothing to offer

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import Depends, Query, Request
+from pydantic import Field
 
 from app.registry.datasets.filters import MAX_SEARCH, MAX_WORDS, ImageFilter, Show, Sort
 from app.registry.db import MAX_ID
@@ -12,6 +13,7 @@ from app.registry.errors import InvalidInput
 from app.web.datasets.listing_view import ShownImages
 
 MAX_VALUES = 1_000  # of one parameter that are looked at
+Value = Annotated[str, Field(max_length=1_000)]
 KINDS = ", ".join(f"`{kind.value}`" for kind in Show)
 ORDERS = ", ".join(f"`{order.value}`" for order in Sort)
 WORDS = f"in lower or upper case; may be given several times, at most {MAX_WORDS} words in all."
@@ -19,14 +21,14 @@ WORDS = f"in lower or upper case; may be given several times, at most {MAX_WORDS
 
 def _filter_of_request(
     show: Annotated[
-        list[str] | None,
+        list[Value] | None,
         Query(
             max_length=MAX_VALUES,
             description=f"Only images with this property: {KINDS}; given several times: with all.",
         ),
     ] = None,
     with_words: Annotated[
-        list[str] | None,
+        list[Value] | None,
         Query(
             alias="with",
             max_length=MAX_VALUES,
@@ -34,7 +36,7 @@ def _filter_of_request(
         ),
     ] = None,
     without: Annotated[
-        list[str] | None,
+        list[Value] | None,
         Query(
             max_length=MAX_VALUES,
             description=f"Only captions that do not contain this word or phrase, {WORDS}",
