@@ -66,7 +66,7 @@ class DatasetStatistics:
 
 
 def read_statistics(session: Session, dataset: Dataset) -> DatasetStatistics:
-    """The statistics of a dataset, kept until it changes; 0.1 s for 5,000 long captions."""
+    """The statistics of a dataset, kept until it changes."""
     _, state = read_counts(session, dataset)
     return _kept.find(session, dataset.key, (state.images, state.captions))
 

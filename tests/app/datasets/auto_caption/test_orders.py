@@ -109,7 +109,7 @@ def test_an_order_that_ended_early_goes_on_with_what_is_left(
     ("request_", "field", "sentence"),
     [
         (CaptionRequest(ProviderKind.OLLAMA, address="http://evil.lan"), "address", "evil.lan:80"),
-        (CaptionRequest(ProviderKind.OLLAMA, address="gopher"), "address", "is no address"),
+        (CaptionRequest(ProviderKind.OLLAMA, address="gopher"), "address", "is not an address"),
         (CaptionRequest(ProviderKind.OLLAMA, prompt="  "), "prompt", "Say what"),
         (CaptionRequest(ProviderKind.OLLAMA, prompt="x" * 5000), "prompt", "longer than 4,000"),
         (CaptionRequest(ProviderKind.OPENAI), "model", "Enter the name of a model"),
@@ -147,7 +147,7 @@ def test_servers_that_are_not_set_up_say_how(settings: Settings) -> None:
 
 
 def test_an_address_in_the_settings_is_checked() -> None:
-    with pytest.raises(ValueError, match="is no address"):
+    with pytest.raises(ValueError, match="is not an address"):
         Settings(_env_file=None, ollama_url="localhost:11434")
 
 

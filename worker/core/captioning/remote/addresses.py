@@ -19,9 +19,9 @@ def split_address(address: str) -> SplitResult:
         parts = urlsplit(address.strip())
         port = parts.port
     except ValueError:
-        raise BadAddress(f"“{address[:200]}” is no address. {EXAMPLE}") from None
+        raise BadAddress(f"“{address[:200]}” is not an address. {EXAMPLE}") from None
     if parts.scheme not in PORTS or not parts.hostname or port == 0:
-        raise BadAddress(f"“{address[:200]}” is no address. {EXAMPLE}")
+        raise BadAddress(f"“{address[:200]}” is not an address. {EXAMPLE}")
     if parts.username or parts.password:
         raise BadAddress("The address contains a password. Set the key instead.")
     if parts.query or parts.fragment:
