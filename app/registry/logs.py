@@ -23,5 +23,6 @@ def configure_logs(level: str) -> None:
                 colors=False, exception_formatter=structlog.dev.plain_traceback
             ),
         ],
-        logger_factory=structlog.WriteLoggerFactory(file=sys.stderr),
+        # asked for each event, as stderr may have been replaced since, and the old one closed
+        logger_factory=lambda *_: structlog.WriteLogger(sys.stderr),
     )
