@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from itertools import chain
 
-from sqlmodel import col, select
+import sqlalchemy as sa
+from sqlmodel import col
 
 from app.registry.datasets import service
 from app.registry.datasets.archive import Archive, ArchiveRefused, MemberRefused
@@ -108,14 +108,13 @@ def known_images(session: Session, dataset_id: int) -> KnownImages:
 
     An export of the dataset has these very files.
     """
-    rows = session.exec(select(Image).where(col(Image.dataset_id) == dataset_id)).all()
-    stored = chain.from_iterable((row.clean_sha256, row.thumbnail_sha256) for row in rows)
-    damaged = findings.problems(session, list(stored))
+    damaged = findings.problems(session)
+    columns = [getattr(Image, name) for name in sorted(OF_THE_ROW)]
+    rows = sa.select(*columns).where(col(Image.dataset_id) == dataset_id)
     known: dict[str, list[NewImage]] = {}
-    for row in rows:
-        if row.clean_sha256 not in damaged and row.thumbnail_sha256 not in damaged:
-            image = NewImage(**row.model_dump(include=set(OF_THE_ROW)))
-            known.setdefault(row.clean_sha256, []).append(image)
+    for row in session.connection().execute(rows).mappings():
+        if row["clean_sha256"] not in damaged and row["thumbnail_sha256"] not in damaged:
+            known.setdefault(row["clean_sha256"], []).append(NewImage(**row))
     return known
 
 
