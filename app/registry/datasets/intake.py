@@ -22,8 +22,9 @@ from app.registry.datasets import captions
 from app.registry.datasets.archive import Archive, ArchiveRefused, MemberRefused, is_clutter
 from app.registry.datasets.captions import CaptionFromFile, CaptionRefused
 from app.registry.datasets.images import MAX_FILE_BYTES, TOO_BIG, ImageDecoder, ImageRefused
+from app.registry.datasets.models import MAX_REPEATS
 from app.registry.datasets.transfer import metadata_lines
-from app.registry.datasets.transfer.image_facts import MAX_REPEATS, ImageFacts
+from app.registry.datasets.transfer.image_facts import ImageFacts
 from app.registry.datasets.transfer.metadata_lines import (
     DATASET_NAME,
     MAX_METADATA_BYTES,

@@ -14,6 +14,8 @@ from app.registry.rows import NumberedRow
 
 NAME_LENGTH = 120
 TRIGGER_LENGTH = 60
+MAX_REPEATS = 100
+MAX_SHARE = 100
 SOURCE_NAME_LENGTH = 200
 
 

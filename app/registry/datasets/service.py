@@ -12,7 +12,7 @@ from app.registry.datasets.caption_words import has_words
 from app.registry.datasets.caption_writes import BY_HAND, CaptionOrigin, from_file, write_caption
 from app.registry.datasets.captions import CaptionFromFile, CaptionRefused, clean_caption
 from app.registry.datasets.intake import NewImage
-from app.registry.datasets.models import Dataset, Image
+from app.registry.datasets.models import MAX_REPEATS, Dataset, Image
 from app.registry.datasets.transfer import adding
 from app.registry.db import utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
@@ -21,7 +21,6 @@ from app.registry.runs.models import Run
 from app.registry.slugs import unique_slug
 
 COLLAGE = 4
-MAX_REPEATS = 100
 
 
 @dataclass(frozen=True)

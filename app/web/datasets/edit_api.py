@@ -10,13 +10,13 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.datasets import service
 from app.registry.datasets.captions import MAX_CHARACTERS
-from app.registry.datasets.edits.actions import MAX_REPEATS, Edit, EditAction
+from app.registry.datasets.edits.actions import Edit, EditAction
 from app.registry.datasets.edits.applying import apply_edit
 from app.registry.datasets.edits.plan import EditOutcome, LeftOut, plan_edit
 from app.registry.datasets.edits.selection import MAX_SELECTED, Selection, read_seen
 from app.registry.datasets.edits.steps import Step, list_steps, undo_edit
 from app.registry.datasets.filters import ImageFilter
-from app.registry.datasets.models import CaptionKind
+from app.registry.datasets.models import MAX_REPEATS, CaptionKind
 from app.registry.db import MAX_ID
 from app.web.problems import problems
 from app.web.state import Id, State

@@ -10,10 +10,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from app.registry.datasets import service
 from app.registry.datasets.image_captions import changes, history
-from app.registry.datasets.image_captions.changes import MAX_SHARE, CaptionChange
+from app.registry.datasets.image_captions.changes import CaptionChange
 from app.registry.datasets.image_captions.several import captions_of_image
 from app.registry.datasets.image_captions.tokens import tokens_of
-from app.registry.datasets.models import CaptionKind, CaptionSource
+from app.registry.datasets.models import MAX_SHARE, CaptionKind, CaptionSource
 from app.registry.db import MAX_ID, Session
 from app.web.problems import problems
 from app.web.state import Id, State

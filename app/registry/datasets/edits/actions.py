@@ -7,12 +7,11 @@ from enum import StrEnum
 from typing import Any
 
 from app.registry.datasets.captions import MAX_CHARACTERS
-from app.registry.datasets.models import CaptionKind
+from app.registry.datasets.models import MAX_REPEATS, CaptionKind
 from app.registry.errors import InvalidInput
 from app.registry.wording import plural
 
 MAX_PATTERN = 500  # characters of a regular expression
-MAX_REPEATS = 100
 SHOWN_TEXT = 40  # characters of a text that a sentence repeats
 
 

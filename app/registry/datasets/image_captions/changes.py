@@ -19,10 +19,14 @@ from app.registry.datasets.image_captions.several import (
     captions_of_image,
     further_captions,
 )
-from app.registry.datasets.models import CaptionKind, CaptionRevision, Image, ImageCaption
+from app.registry.datasets.models import (
+    MAX_SHARE,
+    CaptionKind,
+    CaptionRevision,
+    Image,
+    ImageCaption,
+)
 from app.registry.errors import Conflict, InvalidInput, NotFound
-
-MAX_SHARE = 100
 
 
 @dataclass(frozen=True)

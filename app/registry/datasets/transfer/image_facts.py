@@ -13,11 +13,8 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from app.registry.datasets.captions import CaptionRefused, clean_caption, clean_filename
-from app.registry.datasets.models import CaptionKind
+from app.registry.datasets.models import MAX_REPEATS, MAX_SHARE, CaptionKind
 from app.registry.validation import reason
-
-MAX_REPEATS = 100
-MAX_SHARE = 100
 
 Fraction = Annotated[float, Field(ge=0, le=1, allow_inf_nan=False)]
 Hash = Annotated[str, Field(pattern="^[0-9a-f]{64}$")]
