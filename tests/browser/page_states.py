@@ -105,7 +105,17 @@ DATASETS = (
     PageState("no versions", "/datasets/empty/versions", repeats=True),
     PageState("findings of a dataset", "/datasets/boats/checks"),
     PageState("findings without images", "/datasets/empty/checks", repeats=True),
-    PageState("captions by a model", "/datasets/boats/captions/auto"),
+    PageState("captions by a model", "/datasets/boats/captions/auto", open_folds),
+    PageState(
+        "captions by a model, with errors",
+        "/datasets/boats/captions/auto",
+        do(
+            type_into("#field-do_not_name", "x" * 300),
+            click(".auto-form .button.main"),
+            see("#field-do_not_name-error"),
+        ),
+        "#auto-form",
+    ),
     PageState("captions by a model, no image", "/datasets/empty/captions/auto", repeats=True),
     PageState("dataset with a missing file", "/datasets/broken"),
     PageState("dataset, uncaptioned", "/datasets/boats?show=uncaptioned", repeats=True),
@@ -367,6 +377,18 @@ ADAPTERS = (
     PageState("grid, canceled", "/grids/{canceled_grid}", open_folds),
     PageState("grid, cells compared", "/grids/{grid}/compare?a=0&b=1"),
     # what changes the registry
+    PageState(
+        "captions by a model, tried on an image",
+        "/datasets/boats/captions/auto",
+        do(click(".auto-try .button"), see("#preview img")),
+        "#auto-form",
+    ),
+    PageState(
+        "captions by a model, being written",
+        "/datasets/boats/captions/auto",
+        do(click(".auto-form [value=replace]", ".auto-form .main"), see("#results progress")),
+        "#results",
+    ),
     PageState(
         "dataset, image deleted",
         "/datasets/boats",

@@ -211,7 +211,7 @@ def get_order(session: Session, dataset_id: int, job_id: int) -> OrderProgress:
     """An order of a dataset. Raises NotFound."""
     job = session.exec(_orders(dataset_id).where(IoJob.id == job_id)).first()
     if job is None:
-        raise NotFound("There is no such order of captions.")
+        raise NotFound("There is no such request for captions.")
     return progress_of(session, job)
 
 
@@ -247,7 +247,7 @@ def continue_order(session: Session, dataset: Dataset, job_id: int, settings: Se
     )
     left = sorted(set(found.args.image_ids) - set(done))
     if not left:
-        raise Conflict(f"This order is complete: {plural(found.total, 'image')}.")
+        raise Conflict(f"This request is complete: {plural(found.total, 'image')}.")
     args = found.args
     request = request_of(args)
     return order_captions(
