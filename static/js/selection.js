@@ -85,6 +85,12 @@
 
   const shownIds = () => asText([...list.querySelectorAll('[id^="image-"]')].map((tile) => tile.id.slice(6)));
 
+  // above the images, its head is what one looks at; beside them, it sticks
+  function showPanel() {
+    const isAbove = panel() && getComputedStyle(panel().parentElement).position !== "sticky";
+    panel()?.scrollIntoView({ block: isAbove ? "start" : "nearest" });
+  }
+
   function closePanel() {
     if (!panel()) return false;
     panel().parentElement.replaceChildren();
@@ -174,7 +180,7 @@
     for (const old of [...document.querySelectorAll('[id^="toast-edit-"]')].slice(0, -1)) old.remove();
     const preview = document.getElementById("edit-preview");
     if (preview && path.endsWith("/preview")) document.querySelector("[data-caption-live]").textContent = preview.dataset.says;
-    if (preview && event.detail.target.id === "edit-panel") panel().scrollIntoView({ block: "nearest" });
+    if (preview && event.detail.target.id === "edit-panel") showPanel();
     if (!document.activeElement || document.activeElement === document.body) window.brushwork.focusTile({ scroll: false });
   });
   new MutationObserver(show).observe(list, { childList: true });
@@ -183,5 +189,5 @@
   for (const id of form.elements.images.value.split(" ")) if (id) chosen.add(id);
   window.addEventListener("pageshow", show); // the browser may have restored boxes
   show();
-  panel()?.scrollIntoView({ block: "nearest" }); // an address opened it
+  showPanel(); // an address may have opened it
 })();

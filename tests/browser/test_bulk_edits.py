@@ -79,3 +79,24 @@ def test_images_are_selected_edited_and_undone_by_keyboard(page: Page, live, dat
     expect(count).to_have_text("4 selected")
     press(page, "Escape")
     expect(count).to_have_text("")
+
+
+def test_the_bar_hides_neither_the_image_nor_the_field_with_the_focus(
+    page: Page, dataset: str
+) -> None:
+    page.set_viewport_size({"width": 768, "height": 600})
+    page.goto(dataset)
+    page.locator("[data-select]").first.focus()
+    press(page, "Space", "ArrowDown", "ArrowDown", "ArrowUp", "ArrowUp")
+    bottom = "document.querySelector('[data-bulk]').getBoundingClientRect().bottom"
+    tile = "document.activeElement.closest('[data-tile]').getBoundingClientRect().top"
+    page.wait_for_function(f"{bottom} <= {tile}")
+    page.get_by_role("button", name="Find and replace").press("Enter")
+    find = page.get_by_label("Find", exact=True)
+    expect(find).to_be_focused()
+    head = "document.getElementById('edit-title').getBoundingClientRect().top"
+    page.wait_for_function(f"{bottom} <= {head}")
+    top = find.bounding_box()
+    page.keyboard.type("boat")
+    expect(page.locator("#edit-preview h3")).to_have_text("Changes 1 caption")
+    assert find.bounding_box() == top  # the preview grows below it
