@@ -406,3 +406,20 @@ def test_nothing_sticks_out_at_any_width(page: Page, dataset: str) -> None:
             )
             assert len(ends) == 4
             assert max(ends) <= width, where
+
+
+def test_on_narrow_windows_order_is_beside_the_search_and_more_below_the_caption(
+    page: Page, dataset: str
+) -> None:
+    for width in (360, 768):
+        page.set_viewport_size({"width": width, "height": 800})
+        page.goto(dataset)
+        search = page.get_by_role("searchbox").bounding_box()
+        order = page.locator(".sort-menu > summary").bounding_box()
+        assert search
+        assert order
+        assert abs(search["y"] - order["y"]) < 4
+        assert page.locator("#filter-all").bounding_box()["y"] > search["y"]
+    page.set_viewport_size({"width": 360, "height": 800})
+    picture = page.locator(".tile-picture").first.bounding_box()
+    assert page.locator(".tile-rules").first.bounding_box()["x"] >= picture["x"] + picture["width"]
