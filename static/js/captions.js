@@ -217,10 +217,11 @@
     save(event.target);
     stateOf(event.target).isTyping = false;
   });
-  // the button that was pressed is gone from what comes back
+  // the button that was pressed is gone from what comes back; `{kind}` is the one that its form says
   document.addEventListener("htmx:afterSwap", (event) => {
-    const next = event.detail.requestConfig?.elt?.dataset.focusAfter;
-    if (next) document.getElementById(next)?.focus();
+    const pressed = event.detail.requestConfig?.elt;
+    const next = pressed?.dataset.focusAfter;
+    if (next) document.getElementById(next.replace("{kind}", pressed.elements.kind?.value))?.focus();
   });
   document.addEventListener("keydown", (event) => {
     const area = captionOf(event);

@@ -285,6 +285,13 @@ def test_the_page_of_an_image_by_keyboard(page: Page, live, dataset: str) -> Non
     expect(history.locator("li")).to_have_count(3)
     expect(history.get_by_role("heading", name="History")).to_be_focused()
 
+    page.get_by_text("Add another caption").click()
+    page.get_by_label("Caption", exact=True).fill("a boat at sea")
+    page.get_by_role("button", name="Add", exact=True).press("Enter")
+    expect(page.get_by_role("textbox", name="Short")).to_be_focused()
+    page.get_by_role("button", name="Remove the caption “Short”").press("Enter")
+    expect(page.get_by_role("heading", name="Captions")).to_be_focused()
+
     page.keyboard.press("ArrowRight")
     expect(page.locator("h1")).to_have_text("boat-2.png")
     page.get_by_role("textbox", name="Tags").focus()
