@@ -17,8 +17,11 @@ from worker.core.bases.text import PromptEmbeddings
 from worker.core.inference.errors import RenderCanceled
 from worker.core.sampling import Conditioning
 
-PIXELS_AT_ONCE = 8 * 128 * 128
-"""Without a GPU: with more pixels the arithmetic is all, and a batch only takes memory."""
+PIXELS_AT_ONCE = 9 * 128 * 128
+"""Without a GPU: with more pixels the arithmetic is all, and a batch only takes memory.
+
+The nine images of 128 px of a strip are one batch, without a last image that is generated alone.
+"""
 
 Preview = Callable[[int, Tensor], None]
 
