@@ -36,6 +36,7 @@ from app.registry.runs import progress, requests
 from app.registry.runs.checkpoint_adapters import NewAdapter, add_adapter
 from app.registry.runs.models import RUINED, Run
 from app.registry.runs.progress import MetricPoints, NewSample
+from app.registry.runs.used_datasets import dataset_details, used_datasets
 from app.registry.state import AppState
 from tests.conftest import embedded_info
 from tests.images import make_png
@@ -209,6 +210,7 @@ class FakeTraining:
 
 def _publish(state: AppState, session: Session, run: Run, claim: Claim, **outcome: Any) -> Adapter:
     words = [run.trigger_word] if run.trigger_word else []
+    said = dataset_details(used_datasets(session, run))
     new = NewVersion(
         name=run.name,
         base_family="sd1",
@@ -229,6 +231,7 @@ def _publish(state: AppState, session: Session, run: Run, claim: Claim, **outcom
         files=[NewFile("kohya", "fp16", blob(state, b"file"), 590_000, proof={"passed": True})],
         ruined=outcome.get("outcome_reason"),
         becomes_latest=not outcome,
+        details={key: value for key, value in said.items() if key == "datasets"},
     )
     version = publish(session, new, adapter_id=adapter_of_parent(session, run))
     for file in service.version_files(session, version.key):

@@ -28,7 +28,14 @@ from app.registry.ownership.models import Registry
 from app.registry.renders.grids.models import Grid, GridCell
 from app.registry.renders.models import Render, RenderAdapter, RenderImage, RenderSource
 from app.registry.renders.recipes.models import Recipe
-from app.registry.runs.models import Checkpoint, MetricChunk, OwnPreset, Run, Sample
+from app.registry.runs.models import (
+    Checkpoint,
+    MetricChunk,
+    OwnPreset,
+    Run,
+    RunDataset,
+    Sample,
+)
 from app.registry.thumbnails.models import Thumbnail
 
 JOB_TABLES = (Run, Render, IoJob)
@@ -70,6 +77,7 @@ __all__ = [
     "RenderImage",
     "RenderSource",
     "Run",
+    "RunDataset",
     "Sample",
     "Thumbnail",
     "WorkerPresence",

@@ -70,27 +70,41 @@ def remove_abandoned(folders: Sequence[Path], tokens: Sequence[str]) -> None:
             shutil.rmtree(folder, ignore_errors=True)
 
 
+@dataclass(frozen=True)
+class ItemsToTrain:
+    """The items of a dataset version, and how often an epoch uses them; `number`: from 0."""
+
+    items: Sequence[Mapping[str, Any]]
+    repeats: int = 1
+    number: int = 0
+    is_regularization: bool = False
+
+    def line(self, item: Mapping[str, Any]) -> dict[str, Any]:
+        """What `metadata.jsonl` says of an item, without its file; defaults are left out."""
+        line = {"text": item["caption"]}
+        line |= {rule: item[rule] for rule in PASSED_ON if rule in item}
+        if self.repeats != 1:
+            line["repeats"] = int(item.get("repeats", 1)) * self.repeats
+        if self.number:
+            line["dataset"] = self.number
+        if self.is_regularization:
+            line["regularization"] = True
+        return line
+
+
 def write_images(
-    store: BlobStore,
-    items: Sequence[Mapping[str, Any]],
-    folder: Path,
-    scratch: Path,
-    *,
-    regularization: Sequence[Mapping[str, Any]] = (),
+    store: BlobStore, sets: Sequence[ItemsToTrain], folder: Path, scratch: Path
 ) -> None:
     """Write the images of dataset versions, with captions and settings in `metadata.jsonl`."""
     folder.mkdir(parents=True)
     scratch.mkdir(parents=True, exist_ok=True)
     lines = []
-    for number, item in enumerate([*items, *regularization]):
+    every = [(one, item) for one in sets for item in one.items]
+    for number, (one, item) in enumerate(every):
         blob = store.local_path(item["clean_sha256"], scratch)
         name = f"{number:05d}{image_suffix(blob)}"
         link_or_copy(blob, folder / name)
-        line = {"file_name": name, "text": item["caption"]}
-        line |= {rule: item[rule] for rule in PASSED_ON if rule in item}
-        if number >= len(items):
-            line["regularization"] = True
-        lines.append(json.dumps(line, ensure_ascii=False))
+        lines.append(json.dumps({"file_name": name} | one.line(item), ensure_ascii=False))
     (folder / "metadata.jsonl").write_text("\n".join(lines) + "\n", encoding="utf-8")
 
 

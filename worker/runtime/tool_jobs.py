@@ -58,6 +58,7 @@ from worker.core.words import FusedDtype, FuseLayout, MergeMethod
 from worker.runtime.job_progress import Handler, JobProgress, cancelable, require_not_canceled
 from worker.runtime.lease import Lease
 
+KEPT_DETAILS = ("author", "datasets")  # of a version that a tool changes
 MERGE_FACTS = {"method", "density", "seed", "parts"}  # of a merged version
 GONE = "“{name}” was deleted while this waited. Restore it, then try again."
 NOT_SMALLER = (
@@ -183,7 +184,7 @@ class ToolJobs:
             trigger_words=list(version.trigger_words),
             config=dict(version.config),
             details={"made": told}
-            | {key: text for key, text in version.details.items() if key == "author"},
+            | {key: value for key, value in version.details.items() if key in KEPT_DETAILS},
         )
 
     def _extract(self, job: IoJob, lease: Lease, scratch: Path, progress: JobProgress) -> None:

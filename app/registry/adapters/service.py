@@ -29,7 +29,6 @@ from app.registry.adapters.models import (
 from app.registry.adapters.versions.aliases import ALIAS, NUMBER
 from app.registry.base_models.models import BaseModel
 from app.registry.base_models.service import get_base_model
-from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.db import utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.integrity import findings
@@ -168,15 +167,6 @@ def version_run(session: Session, version: AdapterVersion) -> Run | None:
 def version_base(session: Session, version: AdapterVersion) -> BaseModel | None:
     """The base model of a version, if known."""
     return session.get(BaseModel, version.base_model_id) if version.base_model_id else None
-
-
-def version_dataset(
-    session: Session, version: AdapterVersion
-) -> tuple[Dataset, DatasetVersion] | None:
-    """The dataset and dataset version of an adapter version; None if it was imported."""
-    pinned = session.get(DatasetVersion, version.dataset_version_id or 0)
-    dataset = session.get(Dataset, pinned.dataset_id) if pinned else None
-    return (dataset, pinned) if dataset and pinned else None
 
 
 def version_samples(session: Session, version: AdapterVersion) -> list[Sample]:

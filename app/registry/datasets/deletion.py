@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlmodel import Session, col, func, select
 
-from app.registry.adapters.models import AdapterVersion
+from app.registry.adapters.versions.trained_on import forget_datasets, trained_on
 from app.registry.datasets import pinned
 from app.registry.datasets.image_rows import delete_image_rows
 from app.registry.datasets.models import Dataset, DatasetVersion, Image
@@ -19,6 +19,7 @@ from app.registry.deletion.freeing import Deletion
 from app.registry.errors import Conflict, NotFound
 from app.registry.paging import page_count
 from app.registry.runs import deletion as run_deletion
+from app.registry.runs import used_datasets
 from app.registry.runs.models import Run
 from app.registry.wording import plural
 
@@ -55,7 +56,7 @@ def list_deleted(session: Session, *, page: int = 1) -> DeletedDatasets:
     rows = session.exec(query.offset((page - 1) * DELETED_A_PAGE).limit(DELETED_A_PAGE)).all()
     keys = [row.key for row in rows]
     images = _count_by(session, col(Image.dataset_id), keys)
-    runs = _count_by(session, col(Run.dataset_id), keys)
+    runs = used_datasets.count_runs(session, keys)
     return DeletedDatasets(
         [DeletedDataset(row, images.get(row.key, 0), runs.get(row.key, 0)) for row in rows],
         session.exec(select(func.count()).select_from(Dataset).where(deleted)).one(),
@@ -168,11 +169,8 @@ def delete_dataset(session: Session, dataset_id: int, *, with_runs: bool = False
     _delete_or_keep_runs(session, versions, deletion, with_runs=with_runs)
     if _runs_of(session, dataset_id):
         return deletion
-    for trained in session.exec(
-        select(AdapterVersion).where(col(AdapterVersion.dataset_version_id).in_(versions))
-    ):
-        trained.dataset_version_id = None
-        trained.details = {k: v for k, v in trained.details.items() if k != "dataset"}
+    for trained in trained_on(session, versions):
+        forget_datasets(trained, versions)
         session.add(trained)
     session.flush()
     owned = sa.delete(DatasetVersion).where(col(DatasetVersion.dataset_id) == dataset_id)
@@ -190,11 +188,7 @@ def _versions(session: Session, dataset_id: int) -> list[DatasetVersion]:
 def _runs_of(session: Session, dataset_id: int) -> list[int | None]:
     """The runs that refer to a dataset or to a version of it."""
     versions = select(DatasetVersion.id).where(DatasetVersion.dataset_id == dataset_id)
-    referring = (
-        (col(Run.dataset_id) == dataset_id)
-        | col(Run.dataset_version_id).in_(versions)
-        | col(Run.regularization_version_id).in_(versions)
-    )
+    referring = used_datasets.is_of_dataset(dataset_id) | used_datasets.uses_versions(versions)
     return list(session.exec(select(Run.id).where(referring)))
 
 
@@ -234,8 +228,7 @@ def _delete_or_keep_runs(
 
 
 def _images_of_runs(session: Session, versions: Sequence[int], runs: Sequence[Run]) -> set[str]:
-    needed = {run.dataset_version_id for run in runs}
-    needed |= {run.regularization_version_id or 0 for run in runs}
+    needed = {key for run in runs for key in used_datasets.version_ids(session, run)}
     rows = session.exec(
         select(DatasetVersion).where(col(DatasetVersion.id).in_(needed & set(versions)))
     )

@@ -14,6 +14,7 @@ from app.registry.datasets.measures.thresholds import (
 )
 from app.registry.datasets.models import DatasetVersion, Image, ImageMeasure
 from app.registry.runs.models import Run
+from app.registry.runs.used_datasets import uses_versions
 
 RUNS_SHOWN = 20
 
@@ -87,8 +88,5 @@ def _runs_with(session: Session, image: Image) -> list[tuple[int, str]]:
     versions = select(DatasetVersion.id).where(
         DatasetVersion.dataset_id == image.dataset_id, items.contains(image.sha256)
     )
-    trained = sa.or_(
-        col(Run.dataset_version_id).in_(versions), col(Run.regularization_version_id).in_(versions)
-    )
-    newest = select(Run.id, Run.name).where(trained).order_by(col(Run.id).desc())
+    newest = select(Run.id, Run.name).where(uses_versions(versions)).order_by(col(Run.id).desc())
     return [(key or 0, name) for key, name in session.exec(newest.limit(RUNS_SHOWN))]

@@ -10,7 +10,8 @@ from typing import Any
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
-from app.registry.adapters.models import AdapterFile, AdapterVersion
+from app.registry.adapters.models import AdapterFile
+from app.registry.adapters.versions.trained_on import trained_on
 from app.registry.datasets.image_captions.several import further_captions, item_captions
 from app.registry.datasets.models import (
     CaptionKind,
@@ -22,6 +23,7 @@ from app.registry.datasets.models import (
 from app.registry.datasets.service import trained_images
 from app.registry.deletion.freeing import Deletion
 from app.registry.runs.models import Run
+from app.registry.runs.used_datasets import uses_versions
 
 HASHES = ("sha256", "clean_sha256")  # of an item
 LABELS = frozenset({"filename"})
@@ -116,8 +118,7 @@ def _item(image: Image, further: list[ImageCaption]) -> dict[str, Any]:
 def runs_of_versions(session: Session, version_ids: Iterable[int]) -> list[Run]:
     """The runs that were or are trained on these dataset versions, oldest first."""
     keys = list(version_ids)
-    pinned = col(Run.dataset_version_id).in_(keys) | col(Run.regularization_version_id).in_(keys)
-    return list(session.exec(select(Run).where(pinned).order_by(col(Run.id))))
+    return list(session.exec(select(Run).where(uses_versions(keys)).order_by(col(Run.id))))
 
 
 def prune_versions(session: Session, version_ids: Iterable[int]) -> Deletion:
@@ -134,8 +135,7 @@ def prune_versions(session: Session, version_ids: Iterable[int]) -> Deletion:
         deletion.files |= {item[name] for item in version.items for name in HASHES if name in item}
         texts = (text for item in version.items for text in item_captions(item))
         deletion.captions |= {caption_hash(text) for text in texts}
-        trained = select(AdapterVersion.id).where(AdapterVersion.dataset_version_id == key)
-        adapter_versions = list(session.exec(trained))
+        adapter_versions = [row.key for row in trained_on(session, [key])]
         if not adapter_versions:
             session.delete(version)
             continue

@@ -17,6 +17,7 @@ from app.registry.datasets.transfer import adding
 from app.registry.db import utcnow
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.integrity import findings
+from app.registry.runs import used_datasets
 from app.registry.runs.models import Run
 from app.registry.slugs import unique_slug
 
@@ -99,18 +100,18 @@ def _dataset_filters(q: str) -> list[sa.ColumnElement[bool]]:
     return filters
 
 
-def caption_has_trigger(session: Session, dataset: Dataset) -> bool:
+def caption_has_word(session: Session, dataset_id: int, trigger_word: str) -> bool:
     """True if a caption has the trigger word as a whole; without trigger word or image, too."""
-    if not dataset.trigger_word:
+    if not trigger_word:
         return True
     images = select(Image.id).where(
-        Image.dataset_id == dataset.key,
+        Image.dataset_id == dataset_id,
         col(Image.deleted_at).is_(None),
         col(Image.set_aside).is_(False),
     )
     if session.exec(images.limit(1)).first() is None:
         return True
-    naming = images.where(has_words(Image.caption, dataset.trigger_word))
+    naming = images.where(has_words(Image.caption, trigger_word))
     return session.exec(naming.limit(1)).first() is not None
 
 
@@ -138,13 +139,7 @@ def summarize(session: Session, datasets: Sequence[Dataset]) -> list[DatasetSumm
     figures: dict[int, tuple[int, int, int, int | None]] = {
         key: (count, captioned, trained, side) for key, count, captioned, trained, side in counted
     }
-    runs = dict(
-        session.exec(
-            select(Run.dataset_id, func.count())
-            .where(col(Run.dataset_id).in_(keys))
-            .group_by(col(Run.dataset_id))
-        ).all()
-    )
+    runs = used_datasets.count_runs(session, keys)
     collages = _collage_images(session, keys)
     return [
         DatasetSummary(
@@ -199,7 +194,8 @@ def delete_dataset(session: Session, dataset_id: int) -> Dataset:
     dataset = get_dataset(session, dataset_id, lock=True)
     running = session.exec(
         select(Run.name).where(
-            Run.dataset_id == dataset_id, col(Run.status).in_(("queued", "running", "paused"))
+            used_datasets.is_of_dataset(dataset_id),
+            col(Run.status).in_(("queued", "running", "paused")),
         )
     ).first()
     if running is not None:

@@ -12,13 +12,13 @@ from app.registry.adapters.unfinished import version_users
 from app.registry.adapters.versions.create_version import NewVersion, make_version
 from app.registry.adapters.versions.deletion import delete_version_rows
 from app.registry.base_models.models import BaseModel
-from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.deletion.freeing import Deletion
 from app.registry.integrity import findings
 from app.registry.jobs import service as jobs
 from app.registry.jobs.service import Claim
 from app.registry.runs.checkpoints import address_of
 from app.registry.runs.models import NOTICE, Run
+from app.registry.runs.used_datasets import dataset_details, used_datasets
 from app.registry.slugs import slugify, unique_slug
 from worker.core.bases.family import FALLBACK_FAMILY
 
@@ -85,8 +85,6 @@ def _add_address(session: Session, run: Run) -> Adapter:
 
 def _new_version(session: Session, run: Run, address: Adapter, new: NewAdapter) -> NewVersion:
     base = session.get_one(BaseModel, run.base_model_id)
-    dataset = session.get_one(Dataset, run.dataset_id)
-    images = session.get_one(DatasetVersion, run.dataset_version_id).image_count
     return NewVersion(
         name=address.name,
         base_family=address.base_family,
@@ -107,8 +105,7 @@ def _new_version(session: Session, run: Run, address: Adapter, new: NewAdapter) 
         config=dict(run.config),
         details={
             "outcome": "checkpoint",
-            "images": images,
-            "dataset": dataset.name,
+            **dataset_details(used_datasets(session, run)),
             "base": base.name,
         },
         number=new.step,

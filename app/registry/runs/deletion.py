@@ -25,8 +25,9 @@ from app.registry.jobs.models import Event
 from app.registry.jobs.states import NOT_FINAL
 from app.registry.runs import checkpoints
 from app.registry.runs.checkpoints import RunCheckpoint
-from app.registry.runs.models import NOTICE, Checkpoint, MetricChunk, Run, Sample
+from app.registry.runs.models import NOTICE, Checkpoint, MetricChunk, Run, RunDataset, Sample
 from app.registry.runs.service import STATUS_PHRASES
+from app.registry.runs.used_datasets import version_ids
 
 IS_TRAINING = "is training"
 
@@ -55,16 +56,16 @@ def delete_run(session: Session, run_id: int) -> Deletion:
             f"Version {version.version} of the adapter “{adapter.name}” stays, without the samples "
             "of this run. “Train again” then no longer works for it."
         )
-    dataset_versions = [run.dataset_version_id, run.regularization_version_id]
+    dataset_versions = version_ids(session, run)
     connection = session.connection()
     made = sa.update(AdapterVersion).where(col(AdapterVersion.run_id) == run_id)
     connection.execute(made.values(run_id=None))
-    for owned in (Sample, MetricChunk):
+    for owned in (Sample, MetricChunk, RunDataset):
         connection.execute(sa.delete(owned).where(col(owned.run_id) == run_id))
     connection.execute(sa.delete(Run).where(col(Run.id) == run_id))
     jobs.forget_texts(session, Run, [run_id])
     session.expire_all()
-    deletion.include(pinned.prune_versions(session, filter(None, dataset_versions)))
+    deletion.include(pinned.prune_versions(session, dataset_versions))
     return deletion
 
 

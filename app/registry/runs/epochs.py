@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Collection, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,6 +11,7 @@ from sqlmodel import Session, col
 
 from app.registry.datasets.models import DatasetVersion
 from app.registry.runs.models import Run
+from app.registry.runs.used_datasets import UsedDataset, used_of_runs
 from worker.core.training.data.epochs import held_out_count, steps_per_epoch
 
 DIGITS = 4
@@ -36,10 +37,22 @@ def run_epochs(session: Session, run: Run) -> Epochs:
     return epochs_of_runs(session, [run])[run.key]
 
 
-def epochs_of_runs(session: Session, runs: Sequence[Run]) -> dict[int, Epochs]:
-    """The epochs of these runs, by their ids."""
-    versions = _list_repeats(session, {run.dataset_version_id for run in runs})
-    return {run.key: _epochs_of(run, *versions.get(run.dataset_version_id, (0, 0))) for run in runs}
+def epochs_of_runs(
+    session: Session,
+    runs: Sequence[Run],
+    *,
+    used: Mapping[int, Sequence[UsedDataset]] | None = None,
+) -> dict[int, Epochs]:
+    """The epochs of these runs, by their ids; `used`: their datasets, if they are known."""
+    used = used_of_runs(session, runs) if used is None else used
+    pinned = {one.version_id for row in used.values() for one in row}
+    versions = _list_repeats(session, pinned)
+    found = {}
+    for run in runs:
+        figures = [(*versions.get(one.version_id, (0, 0)), one.repeats) for one in used[run.key]]
+        images = sum(count for count, _, _ in figures)
+        found[run.key] = _epochs_of(run, images, sum(uses * by for _, uses, by in figures))
+    return found
 
 
 def _epochs_of(run: Run, images: int, uses: int) -> Epochs:

@@ -21,8 +21,9 @@ from app.registry.jobs.states import JobStatus
 from app.registry.paging import page_count
 from app.registry.runs.active import queue_places
 from app.registry.runs.epochs import Epochs, epochs_of_runs
-from app.registry.runs.models import Run, Sample
+from app.registry.runs.models import Run, RunDataset, Sample
 from app.registry.runs.service import elapsed_seconds
+from app.registry.runs.used_datasets import UsedDataset, is_of_dataset, used_of_runs
 
 RUNS_A_PAGE = 30
 SAMPLES_SHOWN = 5
@@ -91,7 +92,7 @@ class RunRow:
     """
 
     run: Run
-    dataset: Dataset | None
+    datasets: list[UsedDataset]
     base: BaseModel | None
     adapter: Adapter | None
     version: AdapterVersion | None
@@ -196,8 +197,8 @@ def list_runs(session: Session, filters: RunFilter) -> RunPage:
 
 def run_choices(session: Session, filters: RunFilter) -> RunChoices:
     """What runs can be filtered by, including the present filters."""
-    has_runs = sa.exists().where(col(Run.dataset_id) == col(Dataset.id))
-    datasets = _choices(session, Dataset, has_runs, filters.dataset_id)
+    used = sa.union(sa.select(col(Run.dataset_id)), sa.select(col(RunDataset.dataset_id)))
+    datasets = _choices(session, Dataset, col(Dataset.id).in_(used), filters.dataset_id)
     has_runs = sa.exists().where(col(Run.base_model_id) == col(BaseModel.id))
     bases = _choices(session, BaseModel, has_runs, filters.base_model_id)
     made = sa.exists().where(
@@ -235,7 +236,7 @@ def _conditions(filters: RunFilter) -> list[ColumnElement[bool]]:
     """The conditions of the filters by dataset, base model and adapter."""
     conditions: list[ColumnElement[bool]] = []
     if filters.dataset_id is not None:
-        conditions.append(col(Run.dataset_id) == filters.dataset_id)
+        conditions.append(is_of_dataset(filters.dataset_id))
     if filters.base_model_id is not None:
         conditions.append(col(Run.base_model_id) == filters.base_model_id)
     if filters.adapter_id is not None:
@@ -256,12 +257,13 @@ def _matches(session: Session, query: str) -> list[ColumnElement[bool]]:
     words = needles(query)
     if not words:
         return [sa.false()] if query.strip() else []
-    datasets = _texts(session, Dataset, col(Run.dataset_id))
-    bases = _texts(session, BaseModel, col(Run.base_model_id))
-    made = sa.select(col(AdapterVersion.adapter_id)).where(
-        col(AdapterVersion.id) == col(Run.adapter_version_id)
+    datasets = _texts(session, Dataset, sa.select(col(Run.dataset_id)))
+    datasets |= _texts(session, Dataset, sa.select(col(RunDataset.dataset_id)))
+    bases = _texts(session, BaseModel, sa.select(col(Run.base_model_id)))
+    made = sa.select(col(AdapterVersion.adapter_id)).join(
+        Run, col(AdapterVersion.id) == col(Run.adapter_version_id)
     )
-    adapters = _texts(session, Adapter, made.scalar_subquery())
+    adapters = _texts(session, Adapter, made)
     conditions: list[ColumnElement[bool]] = []
     for word in words:
         versions = sa.select(col(AdapterVersion.id)).where(
@@ -269,7 +271,7 @@ def _matches(session: Session, query: str) -> list[ColumnElement[bool]]:
         )
         found: ColumnElement[bool] = (
             col(Run.search_text).contains(word, autoescape=True)
-            | col(Run.dataset_id).in_(_with(word, datasets))
+            | _is_of_datasets(_with(word, datasets))
             | col(Run.base_model_id).in_(_with(word, bases))
             | col(Run.adapter_version_id).in_(versions)
         )
@@ -280,9 +282,13 @@ def _matches(session: Session, query: str) -> list[ColumnElement[bool]]:
     return conditions
 
 
-def _texts(session: Session, model: type[NamedRow], of_run: Any) -> dict[int, str]:
-    """The searched names of what runs refer to by this column or subquery, by id."""
-    used = sa.select(of_run).select_from(Run)
+def _is_of_datasets(keys: Sequence[int]) -> ColumnElement[bool]:
+    further = sa.select(col(RunDataset.run_id)).where(col(RunDataset.dataset_id).in_(keys))
+    return col(Run.dataset_id).in_(keys) | col(Run.id).in_(further)
+
+
+def _texts(session: Session, model: type[NamedRow], used: sa.Select[Any]) -> dict[int, str]:
+    """The searched names of what runs refer to by these ids, by id."""
     query = sa.select(col(model.id), col(model.name)).where(col(model.id).in_(used))
     return {row.id: spaced(row.name) for row in session.connection().execute(query)}
 
@@ -314,21 +320,21 @@ def _order(sort: RunSort, now: datetime) -> list[ColumnElement[Any]]:
 
 def _rows(session: Session, runs: Sequence[Run], now: datetime) -> list[RunRow]:
     """The runs with everything that the list shows, in a fixed number of queries."""
-    datasets = _by_id(session, Dataset, (run.dataset_id for run in runs))
+    datasets = used_of_runs(session, runs)
     bases = _by_id(session, BaseModel, (run.base_model_id for run in runs))
     versions = _by_id(session, AdapterVersion, (run.adapter_version_id for run in runs))
     adapters = _by_id(session, Adapter, (version.adapter_id for version in versions.values()))
     samples = newest_samples(session, [run.key for run in runs])
     waiting = [run.key for run in runs if run.state is JobStatus.QUEUED]
     places = queue_places(session, waiting) if waiting else {}
-    epochs = epochs_of_runs(session, runs)
+    epochs = epochs_of_runs(session, runs, used=datasets)
     rows = []
     for run in runs:
         version = versions.get(run.adapter_version_id or 0)
         rows.append(
             RunRow(
                 run=run,
-                dataset=datasets.get(run.dataset_id),
+                datasets=datasets[run.key],
                 base=bases.get(run.base_model_id),
                 adapter=adapters.get(version.adapter_id) if version else None,
                 version=version,

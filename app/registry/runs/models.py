@@ -20,7 +20,7 @@ NOTICE, WARNING = "notice", "warning"  # event kinds with a sentence in `text`
 
 
 class Run(Job, table=True):
-    """One training of an adapter on a pinned dataset version."""
+    """One training of an adapter on pinned dataset versions: this one, and `RunDataset`."""
 
     __tablename__ = "run"
     __table_args__ = (sa.CheckConstraint(STATUS_CHECK, name="status"), NEVER_TWICE)
@@ -41,6 +41,10 @@ class Run(Job, table=True):
     )
     dataset_id: int = Field(foreign_key="dataset.id", index=True)
     dataset_version_id: int = Field(foreign_key="dataset_version.id")
+    dataset_repeats: int = Field(
+        default=1,
+        description="How often an epoch uses the dataset; an image repeats its own times this.",
+    )
     base_model_id: int = Field(foreign_key="base_model.id", index=True)
     preset: str | None = Field(default=None, max_length=20)
     own_preset: dict[str, Any] | None = Field(
@@ -114,6 +118,23 @@ class Run(Job, table=True):
         moments = [("queued", self.created_at), ("started", self.started_at)]
         moments.append((ended, self.finished_at))
         return [(word, moment) for word, moment in moments if moment]
+
+
+class RunDataset(SQLModel, table=True):
+    """A further dataset of a run on several; the first one is in the row of the run."""
+
+    __tablename__ = "run_dataset"
+    __table_args__ = (
+        sa.UniqueConstraint("run_id", "dataset_id"),
+        sa.UniqueConstraint("run_id", "place"),
+    )
+
+    id: int | None = Field(default=None, primary_key=True)
+    run_id: int = Field(foreign_key="run.id", index=True)
+    place: int = Field(description="Its place among the datasets of the run, from 2.")
+    dataset_id: int = Field(foreign_key="dataset.id", index=True)
+    dataset_version_id: int = Field(foreign_key="dataset_version.id", index=True)
+    repeats: int = Field(default=1, description="Like `Run.dataset_repeats`.")
 
 
 class OwnPreset(NumberedRow, table=True):

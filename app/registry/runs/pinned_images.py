@@ -14,6 +14,7 @@ from app.registry.errors import NotFound
 from app.registry.paging import page_count
 from app.registry.runs.models import Run
 from app.registry.runs.rerun import ImageChanges, changes_since
+from app.registry.runs.used_datasets import used_datasets
 
 IMAGES_A_PAGE = 60
 
@@ -60,9 +61,16 @@ class PinnedImage:
 
 @dataclass(frozen=True)
 class PinnedImages:
-    """A page of the pinned images; `changes`: of the dataset since, None if it was deleted."""
+    """A page of the pinned images of one dataset.
+
+    `changes`: of the dataset since, None if it was deleted; `place`: among those that the run is
+    trained on, 0 for regularization images.
+    """
 
     dataset: Dataset
+    version_id: int
+    place: int
+    repeats: int
     images: list[PinnedImage]
     total: int
     page: int
@@ -86,32 +94,46 @@ def pinned_images(
     run: Run,
     *,
     of: PinnedSet = PinnedSet.TRAINING,
+    place: int = 1,
     page: int = 1,
     most: int | None = None,
 ) -> PinnedImages:
     """A page of the images of a run, in the order of the dataset; the last page after the end.
 
-    Raises NotFound if the run has no regularization images.
+    `place`: that of the dataset among those it is trained on. Raises NotFound if the run has no
+    such dataset or no regularization images.
     """
-    training = of is PinnedSet.TRAINING
-    key = run.dataset_version_id if training else run.regularization_version_id
-    if key is None:
-        raise NotFound("This run has no regularization images.")
+    key, repeats = _version_at(session, run, place if of is PinnedSet.TRAINING else 0)
     version = session.get_one(DatasetVersion, key)
     dataset = session.get_one(Dataset, version.dataset_id)
     page = min(page, page_count(len(version.items), IMAGES_A_PAGE))
     first = (page - 1) * IMAGES_A_PAGE
     return PinnedImages(
         dataset=dataset,
-        images=_images_of(session, version, first, first + (most or IMAGES_A_PAGE)),
+        version_id=key,
+        place=place if of is PinnedSet.TRAINING else 0,
+        repeats=repeats,
+        images=_images_of(session, version, first, first + (most or IMAGES_A_PAGE), repeats),
         total=len(version.items),
         page=page,
         changes=None if dataset.deleted_at else changes_since(session, version),
     )
 
 
+def _version_at(session: Session, run: Run, place: int) -> tuple[int, int]:
+    """The version of the dataset at this place, 0 for the regularization, and its repeats."""
+    if place:
+        for one in used_datasets(session, run):
+            if one.place == place:
+                return one.version_id, one.repeats
+        raise NotFound(f"This run has no dataset {place}.")
+    if run.regularization_version_id is None:
+        raise NotFound("This run has no regularization images.")
+    return run.regularization_version_id, 1
+
+
 def _images_of(
-    session: Session, version: DatasetVersion, first: int, end: int
+    session: Session, version: DatasetVersion, first: int, end: int, repeats: int
 ) -> list[PinnedImage]:
     items = version.items[first:end]
     hashes = [item["sha256"] for item in items]
@@ -130,7 +152,7 @@ def _images_of(
                 caption=item["caption"],
                 width=item["width"],
                 height=item["height"],
-                repeats=item.get("repeats", 1),
+                repeats=item.get("repeats", 1) * repeats,
                 never_flip=item.get("never_flip", False),
                 captions=[PinnedCaption(**one) for one in item.get("captions", ())],
                 focus=tuple(item["focus"]) if "focus" in item else None,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -15,13 +15,22 @@ from app.registry.base_models.models import BaseModel
 from app.registry.datasets import pinned
 from app.registry.datasets import service as datasets
 from app.registry.datasets.models import Dataset
-from app.registry.datasets.service import DatasetSummary
 from app.registry.errors import Conflict, InvalidInput, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.runs.models import NOTICE, Checkpoint, OwnPreset, Run
 from app.registry.runs.presets import get_preset, with_changes
 from app.registry.runs.sample_sizes import sample_size_problems
 from app.registry.runs.service import get_run, run_checkpoints
+from app.registry.runs.several_datasets import (
+    NO_DATASET,
+    CheckedDataset,
+    DatasetWish,
+    NewRunDataset,
+    add_further,
+    check_datasets,
+    nothing_to_train_on,
+    trigger_word_problem,
+)
 from app.registry.validation import named_reasons, reason, too_long
 from worker.core.old_names import accept_old_names
 from worker.core.training.config import TrainConfig
@@ -45,9 +54,16 @@ SHAPE_FIELDS = (
 
 @dataclass(frozen=True)
 class RunRequest:
-    """A request for a run; `config` holds only values that differ from the preset."""
+    """A request for a run; `config` holds only values that differ from the preset.
+
+    `repeats`: how often an epoch uses the first dataset; `further`: more datasets, with theirs.
+    `trigger_word`: None for that of the first dataset, "" for none.
+    """
 
     dataset_id: int
+    repeats: object = 1
+    further: Sequence[DatasetWish] = ()
+    trigger_word: str | None = None
     base_model: str | int | None = None
     preset: Preset = Preset.BALANCED
     own_preset_id: int | None = None  # a saved preset, which has its own `preset`
@@ -56,6 +72,11 @@ class RunRequest:
     continues: StartCheckpoint | None = None
     regularization_dataset_id: int | None = None
     adapter_id: int | None = None  # the result is its next version; None: a new adapter
+
+    @property
+    def wishes(self) -> list[DatasetWish]:
+        """All its datasets with their repeats, the first one first."""
+        return [DatasetWish(self.dataset_id, self.repeats), *self.further]
 
 
 @dataclass(frozen=True)
@@ -69,7 +90,7 @@ class StartCheckpoint:
 def plan_config(
     request: RunRequest,
     *,
-    dataset: Dataset,
+    trigger_word: str | None,
     image_count: int,
     base: BaseModel,
     own: OwnPreset | None = None,
@@ -85,7 +106,7 @@ def plan_config(
         Preset(own.preset) if own else request.preset,
         resolution=base.resolution or 512,
         images=image_count,
-        trigger_word=dataset.trigger_word,
+        trigger_word=trigger_word,
     )
     try:
         changes = accept_old_names(request.config or {})
@@ -123,7 +144,8 @@ class CheckedRequest:
     """The rows that a valid request names, and the full config of its run."""
 
     name: str
-    dataset: Dataset
+    datasets: list[CheckedDataset]
+    trigger_word: str | None
     base: BaseModel
     config: TrainConfig
     preset: Preset
@@ -142,23 +164,28 @@ def check_request(session: Session, request: RunRequest, *, lock: bool = False) 
     parent, checkpoint = _find_start(session, request.continues, lock=lock)
     if parent is not None:
         request = replace(request, base_model=parent.base_model_id)
-    dataset, base = _find_dataset_and_base(session, request, fields, lock=lock)
-    name = (request.name or (dataset.name if dataset else "")).strip()
+    found = check_datasets(session, request.wishes, fields, lock=lock)
+    base = _find_base(session, request, fields)
+    first = found[0].summary.dataset if found and found[0].place == 1 else None
+    name = (request.name or (first.name if first else "")).strip()
     if len(name) > MAX_NAME:
         fields["name"] = too_long(name, MAX_NAME)
-    if dataset is None or base is None:
+    trigger_word = _trigger_word(request, first, fields)
+    if first is None or base is None:
         raise InvalidInput(named_reasons(fields), fields=fields)
-    summary = datasets.summary(session, dataset)
-    image_count = summary.trained_count
-    if image_count == 0:
-        fields["dataset_id"] = _nothing_to_train_on(summary)
+    image_count = sum(one.summary.trained_count for one in found)
     regularization = _find_regularization(session, request, fields, lock=lock)
     _require_adapter(session, request, base, fields)
     own = _find_own_preset(session, request, fields)
     config = None
     try:
         config = plan_config(
-            request, dataset=dataset, image_count=image_count, base=base, own=own, parent=parent
+            request,
+            trigger_word=trigger_word,
+            image_count=image_count,
+            base=base,
+            own=own,
+            parent=parent,
         )
         if parent is not None and checkpoint is not None:
             fields |= _checkpoint_conflicts(config, parent, checkpoint)
@@ -169,28 +196,45 @@ def check_request(session: Session, request: RunRequest, *, lock: bool = False) 
         raise InvalidInput(named_reasons(fields), fields=fields)
     preset = Preset(own.preset) if own else request.preset
     return CheckedRequest(
-        name, dataset, base, config, preset, own, regularization, parent, checkpoint
+        name=name,
+        datasets=found,
+        trigger_word=trigger_word,
+        base=base,
+        config=config,
+        preset=preset,
+        own_preset=own,
+        regularization=regularization,
+        parent=parent,
+        checkpoint=checkpoint,
     )
 
 
 def create_run(session: Session, request: RunRequest) -> Run:
-    """Pin the dataset's current content and queue a training, optionally from a checkpoint.
+    """Pin the current content of the datasets and queue a training, optionally from a checkpoint.
 
     Raises InvalidInput with a reason for each invalid field, and NotFound.
     """
     checked = check_request(session, request, lock=True)
-    dataset, parent, checkpoint = checked.dataset, checked.parent, checked.checkpoint
-    version = pinned.pin_version(session, dataset)
+    parent, checkpoint = checked.parent, checked.checkpoint
+    first, *further = [
+        NewRunDataset(
+            one.summary.dataset.key,
+            pinned.pin_version(session, one.summary.dataset).key,
+            one.repeats,
+        )
+        for one in checked.datasets
+    ]
     images = checked.regularization
     regularization = pinned.pin_version(session, images) if images else None
     run = Run(
         name=checked.name,
-        dataset_id=dataset.key,
-        dataset_version_id=version.key,
+        dataset_id=first.dataset_id,
+        dataset_version_id=first.version_id,
+        dataset_repeats=first.repeats,
         base_model_id=checked.base.key,
         preset=checked.preset,
         own_preset=checked.own_preset.snapshot if checked.own_preset else None,
-        trigger_word=dataset.trigger_word,
+        trigger_word=checked.trigger_word,
         config=checked.config.model_dump(mode="json"),
         total_steps=checked.config.steps,
         parent_id=parent.key if parent else None,
@@ -198,6 +242,7 @@ def create_run(session: Session, request: RunRequest) -> Run:
         adapter_id=request.adapter_id,
     )
     jobs.enqueue(session, run)
+    add_further(session, run, further)
     if request.adapter_id is not None:
         name = adapters.get_adapter(session, request.adapter_id).name
         text = f"The result becomes the next version of “{name}”."
@@ -254,26 +299,28 @@ def _find_regularization(
     key, name = request.regularization_dataset_id, "regularization_dataset_id"
     if key is None:
         return None
-    if key == request.dataset_id:
-        fields[name] = "This is the training dataset itself. Choose another dataset."
+    if key in [wish.dataset_id for wish in request.wishes]:
+        fields[name] = "This is a training dataset itself. Choose another dataset."
         return None
     try:
         dataset = datasets.get_dataset(session, key, lock=lock)
     except NotFound:
-        fields[name] = "This dataset does not exist; it may have been deleted. Choose another."
+        fields[name] = NO_DATASET
         return None
     summary = datasets.summary(session, dataset)
     if summary.trained_count == 0:
-        fields[name] = _nothing_to_train_on(summary)
+        fields[name] = nothing_to_train_on(summary)
     return dataset
 
 
-def _nothing_to_train_on(summary: DatasetSummary) -> str:
-    """Why a dataset cannot be trained on."""
-    name = summary.dataset.name
-    if summary.image_count:
-        return f"All images of “{name}” are set aside. Take some of them back, then train."
-    return f"“{name}” has no images yet. Add some, then train."
+def _trigger_word(request: RunRequest, first: Dataset | None, fields: dict[str, str]) -> str | None:
+    """The trigger word of the run: the one that is asked for, else that of the first dataset."""
+    if request.trigger_word is None:
+        return first.trigger_word if first else None
+    word = request.trigger_word.strip()
+    if problem := trigger_word_problem(word):
+        fields["trigger_word"] = problem
+    return word or None
 
 
 def _find_start(
@@ -323,19 +370,11 @@ def _adapter_shape(config: TrainConfig) -> dict[str, Any]:
     return shape
 
 
-def _find_dataset_and_base(
-    session: Session, request: RunRequest, fields: dict[str, str], *, lock: bool
-) -> tuple[Dataset | None, BaseModel | None]:
-    dataset = base = None
-    try:
-        dataset = datasets.get_dataset(session, request.dataset_id, lock=lock)
-    except NotFound:
-        fields["dataset_id"] = (
-            "This dataset does not exist; it may have been deleted. Choose another."
-        )
+def _find_base(session: Session, request: RunRequest, fields: dict[str, str]) -> BaseModel | None:
+    base = None
     try:
         base = base_models.find_base_model(session, request.base_model)
         base_models.require_ready(base)
     except InvalidInput as error:
         fields |= error.fields
-    return dataset, base
+    return base

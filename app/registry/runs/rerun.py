@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,11 +11,13 @@ from sqlmodel import Session
 from app.registry.adapters.models import Adapter, AdapterVersion
 from app.registry.base_models import service as base_models
 from app.registry.datasets import pinned
-from app.registry.datasets.models import Dataset, DatasetVersion
+from app.registry.datasets.models import DatasetVersion
 from app.registry.errors import InvalidInput
 from app.registry.jobs import service as jobs
 from app.registry.runs import requests, service
 from app.registry.runs.models import NOTICE, WARNING, Run
+from app.registry.runs.several_datasets import NewRunDataset, add_further
+from app.registry.runs.used_datasets import UsedDataset, image_total, used_datasets
 from app.registry.wording import plural
 
 
@@ -89,13 +91,14 @@ def train_again(
     base = base_models.get_base_model(session, old.base_model_id)
     base_models.require_ready(base)
     config = requests.check_config(old.config)
-    version = session.get_one(DatasetVersion, old.dataset_version_id)
-    if version.image_count == 0:
+    used = used_datasets(session, old)
+    if image_total(used) == 0:
         raise InvalidInput("The first run had no images, so there is nothing to train on.")
     run = Run(
         name=old.name,
         dataset_id=old.dataset_id,
         dataset_version_id=old.dataset_version_id,
+        dataset_repeats=old.dataset_repeats,
         base_model_id=base.key,
         preset=old.preset,
         own_preset=old.own_preset,
@@ -106,7 +109,9 @@ def train_again(
         adapter_id=adapter_id,
     )
     jobs.enqueue(session, run)
-    sentences = _list_differences(session, old, version)
+    further = [NewRunDataset(one.id, one.version_id, one.repeats) for one in used[1:]]
+    add_further(session, run, further)
+    sentences = _list_differences(session, old, used)
     first = f"Repeats run {old.key} with the same settings."
     jobs.record(session, Run, run.key, NOTICE, text=first)
     for text in sentences:
@@ -114,21 +119,23 @@ def train_again(
     return run, sentences
 
 
-def _list_differences(session: Session, old: Run, version: DatasetVersion) -> list[str]:
+def _list_differences(session: Session, old: Run, used: Sequence[UsedDataset]) -> list[str]:
     """Sentences on what differs from the first run."""
     found = []
-    dataset = session.get_one(Dataset, old.dataset_id)
-    images = plural(version.image_count, "image")
-    if dataset.deleted_at is not None:
-        found.append(
-            f"The dataset “{dataset.name}” was deleted since. This run trains on its {images} as "
-            "they were in the first run."
-        )
-    elif changes := changes_since(session, version):
-        found.append(
-            f"The dataset “{dataset.name}” changed since: {changes}. This run trains on the "
-            f"{images} as they were in the first run."
-        )
+    for one in used:
+        images = plural(one.image_count, "image")
+        if one.deleted_at is not None:
+            found.append(
+                f"The dataset “{one.name}” was deleted since. This run trains on its {images} as "
+                "they were in the first run."
+            )
+            continue
+        version = session.get_one(DatasetVersion, one.version_id)
+        if changes := changes_since(session, version):
+            found.append(
+                f"The dataset “{one.name}” changed since: {changes}. This run trains on the "
+                f"{images} as they were in the first run."
+            )
     if old.parent_id is not None:
         found.append(
             f"The first run continued run {old.parent_id}. This run trains all of its "

@@ -8,7 +8,6 @@ from sqlmodel import Session, col, func, select
 
 from app.registry.base_models import service as base_models
 from app.registry.datasets import service as datasets
-from app.registry.datasets.models import DatasetVersion
 from app.registry.db import database_now
 from app.registry.errors import Conflict, NotFound
 from app.registry.jobs import service as jobs
@@ -18,6 +17,7 @@ from app.registry.jobs.states import JobStatus
 from app.registry.runs import search as search  # writes the keys of stored runs
 from app.registry.runs.models import WARNING, Checkpoint, Run, Sample
 from app.registry.runs.presets import misfit
+from app.registry.runs.used_datasets import image_total, used_datasets
 from worker.core.training.config import TrainConfig
 from worker.core.training.presets import Preset, for_optimizer, preset_config
 from worker.core.training.rate_warnings import rate_warnings
@@ -34,7 +34,6 @@ EVENTS_SHOWN = 100
 
 def run_warnings(session: Session, run: Run) -> list[str]:
     """Likely mistakes in the setup of a run, one sentence each."""
-    dataset = datasets.get_dataset(session, run.dataset_id)
     base = base_models.get_base_model(session, run.base_model_id)
     config = TrainConfig.model_validate(run.config)
     usual = preset_config(
@@ -43,14 +42,24 @@ def run_warnings(session: Session, run: Run) -> list[str]:
         images=run_image_count(session, run),
     )
     found = rate_warnings(config, for_optimizer(usual, config.optimizer))
-    if not datasets.caption_has_trigger(session, dataset):
-        found.append(
-            f"No caption contains the trigger word “{dataset.trigger_word}”, so it will have no "
-            "effect."
-        )
+    found += trigger_warnings(session, run)
     if note := misfit(run.own_preset or {}, base):
         found.append(note)
     return found
+
+
+def trigger_warnings(session: Session, run: Run) -> list[str]:
+    """Which datasets have no caption with the trigger word of the run, as sentences."""
+    word, used = run.trigger_word or "", used_datasets(session, run)
+    without = [one for one in used if not datasets.caption_has_word(session, one.id, word)]
+    if len(without) == len(used):
+        effect = "so it will have no effect."
+        return [f"No caption contains the trigger word “{word}”, {effect}"] if used else []
+    return [
+        f"No caption of “{one.name}” contains the trigger word “{word}”, so it does not call what "
+        "is learned from these images."
+        for one in without
+    ]
 
 
 def get_run(session: Session, run_id: int, *, lock: bool = False) -> Run:
@@ -123,8 +132,8 @@ def run_events(session: Session, run_id: int) -> list[Event]:
 
 
 def run_image_count(session: Session, run: Run) -> int:
-    """Number of training images: those its dataset had when the run was queued."""
-    return session.get_one(DatasetVersion, run.dataset_version_id).image_count
+    """Number of training images: those its datasets had when the run was queued."""
+    return image_total(used_datasets(session, run))
 
 
 def has_train_worker(session: Session) -> bool:

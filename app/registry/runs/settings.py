@@ -12,9 +12,9 @@ from pydantic import Field
 from sqlmodel import Session
 
 from app.registry.base_models import service as base_models
-from app.registry.datasets.models import DatasetVersion
 from app.registry.runs.models import Run
 from app.registry.runs.presets import values_to_compare
+from app.registry.runs.used_datasets import image_total, used_datasets
 from worker.core.training.config import Group, TrainConfig
 from worker.core.training.presets import Preset, preset_config
 from worker.core.words import ENUM_LABELS
@@ -92,7 +92,7 @@ def _shipped(session: Session, run: Run) -> TrainConfig:
     return preset_config(
         Preset(run.preset) if run.preset in set(Preset) else Preset.BALANCED,
         resolution=base.resolution or 512,
-        images=session.get_one(DatasetVersion, run.dataset_version_id).image_count,
+        images=image_total(used_datasets(session, run)),
         trigger_word=run.trigger_word,
     )
 

@@ -21,6 +21,12 @@ from app.registry.runs.progress import HELD_OUT
 from app.registry.runs.rerun import captions_of, image_changes
 from app.registry.runs.sample_pairs import PromptPair, pair_samples
 from app.registry.runs.settings import Difference, config_differences, setting_names
+from app.registry.runs.used_datasets import (
+    image_total,
+    is_of_dataset,
+    labels,
+    used_datasets,
+)
 from app.registry.wording import count_text, duration, epochs_text, size_text
 
 RUNS_TO_CHOOSE = 100
@@ -71,7 +77,7 @@ def usual_pair(session: Session, a: int | None, b: int | None) -> tuple[int | No
     others = select(Run.id).where(col(Run.id) != known).order_by(col(Run.id).desc())
     partner = None
     if run is not None:
-        same = others.where(Run.dataset_id == run.dataset_id, col(Run.id) < run.key)
+        same = others.where(is_of_dataset(run.dataset_id), col(Run.id) < run.key)
         partner = session.exec(same.limit(1)).first()
     partner = partner or session.exec(others.limit(1)).first()
     return (partner, b) if a is None else (a, partner)
@@ -102,13 +108,13 @@ def _side_by_side(a: Facts, b: Facts) -> list[Difference]:
 
 
 def _data_facts(session: Session, run: Run) -> Facts:
-    dataset = session.get_one(Dataset, run.dataset_id)
-    images = session.get_one(DatasetVersion, run.dataset_version_id).image_count
+    used = used_datasets(session, run)
+    names, images = labels(used), image_total(used)
     base = base_models.get_base_model(session, run.base_model_id)
     own = session.get(DatasetVersion, run.regularization_version_id or 0)
     others = session.get(Dataset, own.dataset_id) if own else None
     return {
-        "dataset": ("Dataset", dataset.name, dataset.name),
+        "dataset": ("Dataset", names, names),
         "images": ("Images", images, count_text(images)),
         "trigger_word": ("Trigger word", run.trigger_word, run.trigger_word or NONE),
         "regularization": (
@@ -174,10 +180,16 @@ def _notes(session: Session, a: Run, b: Run) -> list[str]:
             "They were trained on different base models, so losses and samples differ for that "
             "reason too."
         )
-    if a.dataset_id == b.dataset_id and a.dataset_version_id != b.dataset_version_id:
-        one, two = (session.get_one(DatasetVersion, run.dataset_version_id) for run in (a, b))
+    earlier, later = ({one.id: one for one in used_datasets(session, run)} for run in (a, b))
+    for key in (key for key in earlier if key in later):
+        keys = (earlier[key].version_id, later[key].version_id)
+        one, two = (session.get_one(DatasetVersion, version_id) for version_id in keys)
+        if one is two:
+            continue
         if changes := image_changes(captions_of(one), captions_of(two)):
-            notes.append(f"Between run {a.key} and run {b.key} the dataset changed: {changes}.")
+            several = len(earlier) > 1 or len(later) > 1
+            which = f"the dataset “{earlier[key].name}”" if several else "the dataset"
+            notes.append(f"Between run {a.key} and run {b.key} {which} changed: {changes}.")
     if b.parent_id == a.key:
         notes.append(f"Run {b.key} continues run {a.key}.")
     elif a.parent_id == b.key:

@@ -12,8 +12,8 @@ from app.registry.adapters.images import AdapterImages, LeadImages, lead_images,
 from app.registry.adapters.models import LATEST, Adapter, AdapterVersion
 from app.registry.adapters.service import AdapterSummary
 from app.registry.adapters.versions import aliases
+from app.registry.adapters.versions.trained_on import TrainedDataset, version_datasets
 from app.registry.base_models.models import BaseModel
-from app.registry.datasets.models import Dataset, DatasetVersion
 from app.registry.db import Session
 from app.registry.integrity.references import Subject
 from app.registry.integrity.report import bad_files_of
@@ -63,8 +63,7 @@ class AdapterView:
     run: Run | None
     base: BaseModel | None
     base_fingerprint: str | None
-    dataset: Dataset | None
-    pinned: DatasetVersion | None
+    datasets: list[TrainedDataset]
     lead: LeadImages
     renders: AdapterImages
     has_removed: bool
@@ -140,7 +139,6 @@ def adapter_view(
     """
     adapter = service.adapter_by_slug(session, slug)
     version = service.get_version(session, adapter, number)
-    found = service.version_dataset(session, version)
     base = service.version_base(session, version)
     summary = service.summary(session, adapter)
     names = aliases.alias_numbers(session, adapter.key)
@@ -157,8 +155,7 @@ def adapter_view(
         base=base,
         base_fingerprint=version.details.get("base_fingerprint")
         or (base.fingerprint if base else None),
-        dataset=found[0] if found else None,
-        pinned=found[1] if found else None,
+        datasets=version_datasets(session, version),
         lead=lead,
         renders=list_renders(session, summary, before=before),
         has_removed=has_removed(session, adapter.key),

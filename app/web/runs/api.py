@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Query, Response
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import BaseModel, ConfigDict, Field
 
 from app.registry.adapters import service as adapters
 from app.registry.adapters.models import Adapter, AdapterVersion
@@ -19,14 +20,21 @@ from app.registry.runs.epochs import Epochs, run_epochs
 from app.registry.runs.listing import RunFilter, RunSort
 from app.registry.runs.metrics import run_metrics
 from app.registry.runs.models import Run
+from app.registry.runs.used_datasets import UsedDataset, used_datasets
 from app.web.openapi import header_docs
 from app.web.problems import problems
-from app.web.runs import checkpoints_api, images_api, presets_api, settings_api, two_runs_api
-from app.web.state import BaseReference, Id, State
-from worker.core.old_names import accept_old_names
-from worker.core.training.presets import Preset
+from app.web.runs import (
+    checkpoints_api,
+    images_api,
+    presets_api,
+    settings_api,
+    start_api,
+    two_runs_api,
+)
+from app.web.state import Id, State
 
 router = APIRouter(tags=["runs"])
+router.include_router(start_api.router)
 router.include_router(checkpoints_api.router)
 router.include_router(two_runs_api.router)  # before the others: `compare` is no id
 router.include_router(settings_api.router)
@@ -36,51 +44,14 @@ ReferenceId = Annotated[int | None, Field(ge=1, le=MAX_ID)]
 NOT_RUNNING = problems({409: "The run is not running."})
 
 
-class ContinuesIn(BaseModel):
-    """A checkpoint of an earlier run; without a step, its newest."""
+class RunDatasetOut(BaseModel):
+    """A dataset that a run is trained on, as it was when the run was queued."""
 
-    model_config = ConfigDict(extra="forbid")
-    run_id: int = Field(ge=1, le=MAX_ID, description="The earlier run.")
-    step: int | None = Field(None, ge=0, description="Step of the checkpoint; absent: its newest.")
-
-
-class RunIn(BaseModel):
-    """A run to queue; `config` holds only the values that differ from the preset."""
-
-    model_config = ConfigDict(
-        extra="forbid",
-        json_schema_extra={
-            "examples": [{"dataset_id": 1, "preset": "quick", "config": {"steps": 600}}]
-        },
-    )
-    dataset_id: int = Field(ge=1, le=MAX_ID, description="The images to train on.")
-    base_model: BaseReference | None = Field(
-        None, description="Id or slug; absent: the embedded one."
-    )
-    preset: Preset | Annotated[int, Field(ge=1, le=MAX_ID)] = Field(
-        Preset.BALANCED,
-        description="Settings not in `config`: a shipped preset, or the id of your own.",
-    )
-    name: str | None = Field(
-        None, max_length=1_000, description="Name of the adapter; absent: that of the dataset."
-    )
-    config: dict[str, Any] = Field(
-        default_factory=dict, description="Settings that differ from the preset."
-    )
-    regularization_dataset_id: int | None = Field(
-        None, ge=1, le=MAX_ID, description="Images that keep the base from forgetting."
-    )
-    adapter_id: int | None = Field(
-        None, ge=1, le=MAX_ID, description="It becomes the next version of this adapter."
-    )
-    continues: ContinuesIn | None = Field(
-        None, description="A checkpoint to go on from; `steps` then counts from its beginning."
-    )
-
-    @model_validator(mode="before")
-    @classmethod
-    def _old_names(cls, values: Any) -> Any:
-        return accept_old_names(values)
+    dataset_id: int = Field(description="The dataset; it may have been deleted since.")
+    dataset_version_id: int = Field(description="Its images and captions as they were.")
+    name: str = Field(description="Its name now.")
+    images: int = Field(description="Images that are trained on.")
+    repeats: int = Field(description="How often an epoch uses them, times their own repeats.")
 
 
 class RunPatch(BaseModel):
@@ -102,16 +73,6 @@ class RunPatch(BaseModel):
     )
 
 
-class RunCreated(BaseModel):
-    """The run that was queued."""
-
-    id: int = Field(description="Id of the run: poll `/runs/{id}`.")
-    status: str = Field(description="`queued`.")
-    warnings: list[str] = Field(
-        default_factory=list, description="Settings that may not be intended."
-    )
-
-
 class RunOut(BaseModel):
     """A run."""
 
@@ -125,7 +86,9 @@ class RunOut(BaseModel):
         description="Its place in the queue, from 1; null if it does not wait."
     )
     phase: str | None = Field(description="Part of the work that is being done.")
-    dataset_id: int = Field(description="Its dataset.")
+    dataset_id: int = Field(description="Its dataset, the first one of several.")
+    datasets: list[RunDatasetOut] = Field(description="All its datasets, with their repeats.")
+    trigger_word: str | None = Field(description="Word that calls the style.")
     base_model_id: int = Field(description="Its base model.")
     preset: str | None = Field(description="The shipped preset it was started with.")
     own_preset: dict[str, Any] | None = Field(
@@ -200,21 +163,33 @@ def run_out(session: Session, run: Run) -> RunOut:
     """A run as the API shows it."""
     places = queue_places(session, [run.key])
     trained = adapters.trained_version(session, run)
-    return _run_out(run, run_epochs(session, run), trained, places.get(run.key))
+    used = used_datasets(session, run)
+    return _run_out(run, used, run_epochs(session, run), trained, places.get(run.key))
 
 
 def _run_out(
     run: Run,
+    used: Sequence[UsedDataset],
     epochs: Epochs,
     trained: tuple[Adapter, AdapterVersion] | None,
     queue_place: int | None,
 ) -> RunOut:
     derived = {
         *("eta_seconds", "adapter_id", "adapter_version"),
-        *("epoch", "total_epochs", "queue_place"),
+        *("epoch", "total_epochs", "queue_place", "datasets"),
     }
     return RunOut(
         **run.model_dump(include=set(RunOut.model_fields) - derived),
+        datasets=[
+            RunDatasetOut(
+                dataset_id=one.id,
+                dataset_version_id=one.version_id,
+                name=one.name,
+                images=one.image_count,
+                repeats=one.repeats,
+            )
+            for one in used
+        ],
         epoch=epochs.at(run.step),
         total_epochs=epochs.at(run.total_steps),
         steps_per_epoch=epochs.steps,
@@ -223,42 +198,6 @@ def _run_out(
         adapter_version=trained[1].version if trained else None,
         queue_place=queue_place,
     )
-
-
-@router.post(
-    "/runs",
-    status_code=202,
-    responses=problems(
-        {
-            404: "There is no such dataset, base model, adapter or run.",
-            503: "The base model is still being downloaded or inspected.",
-        }
-    ),
-)
-def create_run(body: RunIn, state: State) -> RunCreated:
-    """Queue a training run.
-
-    The answer comes at once; a train worker starts the run when it is free.
-    """
-    request = requests.RunRequest(
-        dataset_id=body.dataset_id,
-        base_model=body.base_model,
-        preset=body.preset if isinstance(body.preset, Preset) else Preset.BALANCED,
-        own_preset_id=body.preset if isinstance(body.preset, int) else None,
-        name=body.name,
-        config=body.config,
-        regularization_dataset_id=body.regularization_dataset_id,
-        adapter_id=body.adapter_id,
-        continues=(
-            requests.StartCheckpoint(body.continues.run_id, body.continues.step)
-            if body.continues
-            else None
-        ),
-    )
-    with state.database.write() as session:
-        run = requests.create_run(session, request)
-        warnings = service.run_warnings(session, run)
-    return RunCreated(id=run.key, status=run.status, warnings=warnings)
 
 
 @router.get("/runs", responses=header_docs("x-total-count"))
@@ -294,6 +233,7 @@ def list_runs(
     return [
         _run_out(
             row.run,
+            row.datasets,
             row.epochs,
             (row.adapter, row.version) if row.adapter and row.version else None,
             row.place,

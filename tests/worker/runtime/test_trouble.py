@@ -21,7 +21,7 @@ from worker.core.training.config import TrainConfig
 from worker.core.training.data.images import read_folder
 from worker.core.training.events import FixedLoss, Notice, RolledBack, StepDone, ValidationDone
 from worker.runtime.messages import FailureReport
-from worker.runtime.scratch import write_images
+from worker.runtime.scratch import ItemsToTrain, write_images
 
 
 def event_texts(registry: Registry, run_id: int, kind: str) -> list[str]:
@@ -175,10 +175,12 @@ def test_images_are_laid_out_with_their_settings(registry: Registry, tmp_path: P
     captions.append({"kind": "tags", "caption": "a, b", "share": 1})
     write_images(
         registry.store,
-        [often, items[1] | {"captions": captions, "focus": [0.0, 0.25]}],
+        [
+            ItemsToTrain([often, items[1] | {"captions": captions, "focus": [0.0, 0.25]}]),
+            ItemsToTrain([items[2]], is_regularization=True),
+        ],
         tmp_path / "laid" / "out",
         tmp_path / "laid" / "blobs",
-        regularization=[items[2]],
     )
     images = read_folder(tmp_path / "laid" / "out")
     assert [(i.repeats, i.never_flip, i.is_regularization) for i in images] == [

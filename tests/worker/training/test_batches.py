@@ -16,6 +16,7 @@ from worker.core.training.data.epochs import steps_per_epoch
 from worker.core.training.data.images import TrainingImage, WeightedCaption
 from worker.core.training.data.latent_cache import EncodedBucket
 from worker.core.training.data.validation import ValidationSet, fixed_set
+from worker.core.training.errors import DatasetError
 
 
 def _bucket(images: tuple[int, ...], *, std: float | None = None, side: int = 2) -> EncodedBucket:
@@ -219,3 +220,22 @@ def test_an_epoch_is_as_long_as_the_batches_say() -> None:
         seen.update(buckets[drawn.bucket].images[row] for row in drawn.rows)
     uses = [seen[number] / epochs for number in range(8)]
     assert uses == pytest.approx([3, 3, 1, 1, 1, 1, 1, 1], rel=0.1)
+
+
+def test_a_held_out_image_is_trained_in_no_other_dataset() -> None:
+    images = [
+        TrainingImage(Path(f"{dataset}-{name}"), name, "", dataset=dataset)
+        for dataset in (0, 1)
+        for name in "abcd"
+    ]
+    trained, held = validation.split(images, 0.25, seed=0)
+    hashes = {image.sha256 for image in held}
+    assert not hashes & {image.sha256 for image in trained}
+    assert len(held) == 2 * len(hashes)
+    assert sorted(map(str, (image.path for image in trained + held))) == [
+        str(image.path) for image in images
+    ]
+    copies = [replace(image, dataset=0) for image in images]
+    assert len(validation.split(copies, 0.25, seed=0)[1]) == 2  # within one, as it always was
+    with pytest.raises(DatasetError, match="too few images"):
+        validation.split([images[0], images[4]], 0.5, seed=0)

@@ -123,14 +123,7 @@ class Attempt:
         trainer = self._trainers.take(self.model)
         try:
             store = self._store
-            regularization = inputs.regularization
-            scratch.write_images(
-                store,
-                inputs.version.items,
-                folder / "data",
-                folder / "blobs",
-                regularization=regularization.items if regularization else (),
-            )
+            scratch.write_images(store, inputs.images, folder / "data", folder / "blobs")
             with self._database.read() as session:
                 rows = progress.checkpoints(session, self._run.key)
                 samples = progress.samples_until(session, self._run.key, rows)

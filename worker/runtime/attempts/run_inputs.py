@@ -9,9 +9,11 @@ from sqlmodel import Session
 from app.registry.adapters.versions.create_version import future_slug
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
-from app.registry.datasets.models import Dataset, DatasetVersion
+from app.registry.datasets.models import DatasetVersion
 from app.registry.errors import AppError
 from app.registry.runs.models import Run
+from app.registry.runs.used_datasets import UsedDataset, used_datasets
+from worker.runtime.scratch import ItemsToTrain
 
 
 class UnusableRun(Exception):
@@ -27,9 +29,8 @@ class RunInputs:
     """Base model and data of a run; `slug` is the slug that its adapter will get."""
 
     base: BaseModel
-    dataset: Dataset
-    version: DatasetVersion
-    regularization: DatasetVersion | None
+    datasets: list[UsedDataset]
+    images: list[ItemsToTrain]
     slug: str
 
 
@@ -40,10 +41,14 @@ def load_inputs(session: Session, run: Run) -> RunInputs:
         base_models.require_ready(base)
     except AppError as error:
         raise UnusableRun("base_model", error.detail) from error
-    return RunInputs(
-        base,
-        session.get_one(Dataset, run.dataset_id),
-        session.get_one(DatasetVersion, run.dataset_version_id),
-        session.get(DatasetVersion, run.regularization_version_id or 0),
-        future_slug(session, run.name),
-    )
+    used = used_datasets(session, run)
+    images = [
+        ItemsToTrain(
+            session.get_one(DatasetVersion, one.version_id).items, one.repeats, one.place - 1
+        )
+        for one in used
+    ]
+    regularization = session.get(DatasetVersion, run.regularization_version_id or 0)
+    if regularization is not None:
+        images.append(ItemsToTrain(regularization.items, is_regularization=True))
+    return RunInputs(base, used, images, future_slug(session, run.name))

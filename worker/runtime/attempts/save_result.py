@@ -22,6 +22,7 @@ from app.registry.jobs import service as jobs
 from app.registry.jobs.states import JobStatus
 from app.registry.runs import progress
 from app.registry.runs.models import RUINED, Run
+from app.registry.runs.used_datasets import dataset_details
 from app.registry.storage.store import Blob, BlobStore
 from worker.core.bases.family import FALLBACK_FAMILY
 from worker.core.lora_files.header import tensor_hash
@@ -172,8 +173,7 @@ class TrainingResult:
             config=dict(run.config),
             details={
                 "outcome": trained.outcome,
-                "images": self._inputs.version.image_count,
-                "dataset": self._inputs.dataset.name,
+                **dataset_details(self._inputs.datasets),
                 "base": base.name,
                 "tensor_sha256": kohya_tensors,
                 "notices": self._reporter.notices,

@@ -12,9 +12,9 @@ from sqlmodel import Session, select
 
 from app.registry.adapters.models import Adapter, AdapterTag, AdapterVersion
 from app.registry.adapters.versions.create_version import NewVersion, future_rows
+from app.registry.adapters.versions.trained_on import version_datasets
 from app.registry.base_models.models import BaseModel
 from app.registry.datasets.image_captions.several import item_captions
-from app.registry.datasets.models import DatasetVersion
 from app.registry.storage.store import BlobDamaged, BlobNotFound, BlobStore
 from worker.core.bases.family import BaseFamily
 from worker.core.lora_files.file_names import file_stem
@@ -103,9 +103,8 @@ def _metadata_of(session: Session, adapter: Adapter, version: AdapterVersion) ->
 
 
 def _caption_tags(session: Session, version: AdapterVersion) -> dict[str, int]:
-    """The frequency of each comma-separated tag in the captions of a version's dataset."""
-    pinned = session.get(DatasetVersion, version.dataset_version_id or 0)
-    items = pinned.items if pinned else []
+    """The frequency of each comma-separated tag in the captions of a version's datasets."""
+    items = [item for one in version_datasets(session, version) for item in one.pinned.items]
     captions = [text for item in items for text in item_captions(item)]
     tags = (tag.strip() for caption in captions for tag in caption.split(","))
     return dict(Counter(tag for tag in tags if tag))

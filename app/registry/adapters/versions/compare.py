@@ -11,6 +11,7 @@ from sqlmodel import Session, col, select
 from app.registry.adapters import service
 from app.registry.adapters.library.cards import samples_of_versions
 from app.registry.adapters.models import Adapter, AdapterFile, AdapterVersion
+from app.registry.adapters.versions.trained_on import version_datasets
 from app.registry.datasets.models import DatasetVersion
 from app.registry.runs.rerun import captions_of, image_changes
 from app.registry.runs.sample_pairs import PromptPair, pair_samples
@@ -112,19 +113,17 @@ def _compare_data(
 ) -> tuple[list[Difference], list[str]]:
     """Differences of dataset and base model, with sentences about the images."""
     sides = [_data_facts(session, version) for version in (a, b)]
-    pinned = [session.get(DatasetVersion, row.dataset_version_id or 0) for row in (a, b)]
+    earlier, later = (
+        {one.dataset.key: one for one in version_datasets(session, row)} for row in (a, b)
+    )
     notes = []
-    one, two = pinned
-    if (
-        one
-        and two
-        and one.id != two.id
-        and one.dataset_id == two.dataset_id
-        and (_has_items(one) and _has_items(two))
-    ):
-        changes = image_changes(captions_of(one), captions_of(two))
-        if changes:
-            notes.append(f"From version {a.version} to {b.version}: {changes}.")
+    for key in (key for key in earlier if key in later):
+        name, one, two = earlier[key].dataset.name, earlier[key].pinned, later[key].pinned
+        if one.id == two.id or not (_has_items(one) and _has_items(two)):
+            continue
+        if changes := image_changes(captions_of(one), captions_of(two)):
+            which = f" of “{name}”" if len(earlier) > 1 or len(later) > 1 else ""
+            notes.append(f"From version {a.version} to {b.version}{which}: {changes}.")
     return _differing_values(*sides), notes
 
 
@@ -134,16 +133,17 @@ def _has_items(version: DatasetVersion) -> bool:
 
 
 def _data_facts(session: Session, version: AdapterVersion) -> dict[str, tuple[str, Any, str]]:
-    found = service.version_dataset(session, version)
+    found = version_datasets(session, version)
     base = service.version_base(session, version)
-    name = found[0].name if found else None
-    count = found[1].image_count if found else None
-    pinned = found[1].fingerprint if found else None
+    name = ", ".join(one.label for one in found) or None
+    count = sum(one.pinned.image_count for one in found) if found else None
+    pinned = ", ".join(one.pinned.fingerprint for one in found) or None
+    short = ", ".join(_short_hash(one.pinned.fingerprint) for one in found) or NOT_KNOWN
     mark = version.details.get("base_fingerprint") or (base.fingerprint if base else None)
     return {
         "dataset": ("Dataset", name, name or NOT_KNOWN),
         "pictures": ("Images", count, count_text(count)),
-        "dataset_version": ("Dataset version", pinned, _short_hash(pinned)),
+        "dataset_version": ("Dataset version", pinned, short),
         "base_model": ("Base model", base.name if base else None, base.name if base else NOT_KNOWN),
         "base_sha256": ("Base model hash", mark, _short_hash(mark)),
         "trigger_words": (

@@ -8,6 +8,7 @@ from sqlmodel import Session, col, select
 
 from app.registry.base_models.models import EMBEDDED, BaseModel
 from app.registry.runs.models import Run
+from app.registry.runs.used_datasets import is_of_dataset
 from worker.core.bases.token_counts import TokenCounter, clip_counter, starter_counter
 
 
@@ -33,7 +34,7 @@ def tokens_of(session: Session, dataset_id: int) -> CaptionTokens:
     last = (
         select(BaseModel)
         .join(Run, col(Run.base_model_id) == col(BaseModel.id))
-        .where(Run.dataset_id == dataset_id)
+        .where(is_of_dataset(dataset_id))
         .order_by(col(Run.id).desc())
     )
     base = session.exec(last.limit(1)).first()

@@ -7,12 +7,13 @@ from datetime import datetime
 from typing import Any
 
 import sqlalchemy as sa
-from sqlmodel import Session, col
+from sqlmodel import Session, col, select
 
 from app.registry.adapters.models import Adapter, AdapterVersion, is_in_library
+from app.registry.adapters.versions.trained_on import has_several, pinned_keys
 from app.registry.datasets.models import DatasetVersion
 from app.registry.errors import NotFound
-from app.registry.runs.models import Run
+from app.registry.runs.models import Run, RunDataset
 
 
 @dataclass(frozen=True)
@@ -81,9 +82,12 @@ def list_versions(session: Session, dataset_id: int) -> list[VersionSummary]:
 def _add_runs(session: Session, found: dict[int, VersionSummary]) -> None:
     trained: Any = Run.dataset_version_id
     regularized: Any = Run.regularization_version_id
-    for column, regularization in ((trained, False), (regularized, True)):
+    further: Any = RunDataset.dataset_version_id
+    for column, regularization in ((trained, False), (further, False), (regularized, True)):
         columns: list[Any] = [column, Run.id, Run.name]
         query = sa.select(*columns).where(column.in_(list(found))).order_by(col(Run.id))
+        if column is further:
+            query = query.join(RunDataset, col(RunDataset.run_id) == col(Run.id))
         for version_id, key, name in session.connection().execute(query):
             found[version_id].runs.append(UsingRun(key, name, regularization))
 
@@ -99,3 +103,14 @@ def _add_adapters(session: Session, found: dict[int, VersionSummary]) -> None:
     )
     for version_id, *adapter in session.connection().execute(query):
         found[version_id].adapters.append(UsingAdapter(*adapter))
+    several = (
+        select(Adapter, AdapterVersion)
+        .join(AdapterVersion, col(Adapter.id) == AdapterVersion.adapter_id)
+        .where(has_several(), is_in_library())
+        .order_by(col(AdapterVersion.id))
+    )
+    for made, version in session.exec(several):
+        for version_id, _ in pinned_keys(version)[1:]:
+            if version_id in found:
+                user = UsingAdapter(made.key, made.slug, made.name, version.version)
+                found[version_id].adapters.append(user)

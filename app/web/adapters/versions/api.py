@@ -18,7 +18,7 @@ from app.registry.runs.rerun import require_run, train_again
 from app.registry.runs.settings import Difference
 from app.web.openapi import header_docs
 from app.web.problems import problems
-from app.web.runs.api import RunCreated
+from app.web.runs.start_api import RunCreated
 from app.web.runs.two_runs_api import ComparedSamplesOut, samples_out
 from app.web.state import Id, State
 from worker.core.inference.config import AdapterWeight

@@ -1,5 +1,7 @@
 """The length of an epoch: how many steps use each training image once. Needs no torch."""
 
+MAX_REPEATS = 1_000  # of an image, with those of its dataset
+
 
 def held_out_count(share: float, images: int) -> int:
     """How many of the images this validation split holds out; at least one unless it is 0."""

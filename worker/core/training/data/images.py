@@ -12,6 +12,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
 
 from worker.core.old_names import accept_old_names
+from worker.core.training.data.epochs import MAX_REPEATS
 from worker.core.training.errors import DatasetError
 
 CAPTION_SHOWN = 40  # characters
@@ -19,7 +20,6 @@ SUFFIXES = frozenset({".png", ".jpg", ".jpeg", ".webp"})
 METADATA = "metadata.jsonl"
 MAX_PIXELS = 120_000_000
 MAX_CAPTION_LENGTH = 10_000
-MAX_REPEATS = 1_000
 MAX_CAPTIONS = 20  # of one image
 MAX_SHARE = 1_000
 TAGS = "tags"  # the kind of a caption whose parts may be shuffled
@@ -54,7 +54,8 @@ class TrainingImage:
     `repeats` multiplies how often it is used. A regularization image shows what the style is not,
     so that the base does not forget it (Ruiz et al. 2022, arXiv 2208.12242). `captions` are all
     captions of an image that has several, the first one included. `focus` is the point (x, y) that
-    a crop keeps in its middle where it can, each from 0 to 1; None: the center.
+    a crop keeps in its middle where it can, each from 0 to 1; None: the center. `dataset` is the
+    number of its dataset, from 0, in a training on several.
     """
 
     path: Path
@@ -65,6 +66,7 @@ class TrainingImage:
     is_regularization: bool = False
     captions: tuple[WeightedCaption, ...] = ()
     focus: tuple[float, float] | None = None
+    dataset: int = 0
 
     @property
     def texts(self) -> tuple[str, ...]:
@@ -107,6 +109,7 @@ class MetadataLine(BaseModel):
     never_flip: bool = False
     set_aside: bool = False
     regularization: bool = False
+    dataset: int = Field(0, ge=0)
 
     @model_validator(mode="before")
     @classmethod
@@ -144,6 +147,7 @@ def _training_image(path: Path, line: MetadataLine) -> TrainingImage:
         is_regularization=line.regularization,
         captions=captions if len(captions) > 1 else (),
         focus=(line.focus[0], line.focus[1]) if line.focus else None,
+        dataset=line.dataset,
     )
 
 

@@ -1,0 +1,173 @@
+"""REST: starts runs."""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, NoReturn
+
+from fastapi import APIRouter
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+from app.registry.datasets.models import MAX_REPEATS
+from app.registry.db import MAX_ID
+from app.registry.errors import InvalidInput
+from app.registry.runs import requests, service
+from app.registry.runs.several_datasets import MAX_DATASETS, DatasetWish
+from app.registry.validation import named_reasons
+from app.web.problems import problems
+from app.web.state import BaseReference, State
+from worker.core.old_names import accept_old_names
+from worker.core.training.presets import Preset
+
+router = APIRouter()
+
+
+class ContinuesIn(BaseModel):
+    """A checkpoint of an earlier run; without a step, its newest."""
+
+    model_config = ConfigDict(extra="forbid")
+    run_id: int = Field(ge=1, le=MAX_ID, description="The earlier run.")
+    step: int | None = Field(None, ge=0, description="Step of the checkpoint; absent: its newest.")
+
+
+class RunDatasetIn(BaseModel):
+    """A dataset to train on."""
+
+    model_config = ConfigDict(extra="forbid")
+    dataset_id: int = Field(ge=1, le=MAX_ID, description="The dataset.")
+    repeats: int = Field(1, description=f"How often an epoch uses its images, 1 to {MAX_REPEATS}.")
+
+
+class RunIn(BaseModel):
+    """A run to queue; `config` holds only the values that differ from the preset.
+
+    Name the images as `dataset_id`, or as `datasets` to train on several.
+    """
+
+    model_config = ConfigDict(
+        extra="forbid",
+        json_schema_extra={
+            "examples": [{"dataset_id": 1, "preset": "quick", "config": {"steps": 600}}]
+        },
+    )
+    dataset_id: int | None = Field(None, ge=1, le=MAX_ID, description="The images to train on.")
+    datasets: list[RunDatasetIn] | None = Field(
+        None,
+        max_length=1_000,
+        description=f"One to {MAX_DATASETS} datasets, instead of `dataset_id`; the first one gives "
+        "name and trigger word.",
+    )
+    trigger_word: str | None = Field(
+        None,
+        max_length=1_000,
+        description="Word that calls the style; absent: that of the first dataset, empty: none.",
+    )
+    base_model: BaseReference | None = Field(
+        None, description="Id or slug; absent: the embedded one."
+    )
+    preset: Preset | Annotated[int, Field(ge=1, le=MAX_ID)] = Field(
+        Preset.BALANCED,
+        description="Settings not in `config`: a shipped preset, or the id of your own.",
+    )
+    name: str | None = Field(
+        None, max_length=1_000, description="Name of the adapter; absent: that of the dataset."
+    )
+    config: dict[str, Any] = Field(
+        default_factory=dict, description="Settings that differ from the preset."
+    )
+    regularization_dataset_id: int | None = Field(
+        None, ge=1, le=MAX_ID, description="Images that keep the base from forgetting."
+    )
+    adapter_id: int | None = Field(
+        None, ge=1, le=MAX_ID, description="It becomes the next version of this adapter."
+    )
+    continues: ContinuesIn | None = Field(
+        None, description="A checkpoint to go on from; `steps` then counts from its beginning."
+    )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _old_names(cls, values: Any) -> Any:
+        return accept_old_names(values)
+
+
+class RunCreated(BaseModel):
+    """The run that was queued."""
+
+    id: int = Field(description="Id of the run: poll `/runs/{id}`.")
+    status: str = Field(description="`queued`.")
+    warnings: list[str] = Field(
+        default_factory=list, description="Settings that may not be intended."
+    )
+
+
+@router.post(
+    "/runs",
+    status_code=202,
+    responses=problems(
+        {
+            404: "There is no such dataset, base model, adapter or run.",
+            503: "The base model is still being downloaded or inspected.",
+        }
+    ),
+)
+def create_run(body: RunIn, state: State) -> RunCreated:
+    """Queue a training run.
+
+    The answer comes at once; a train worker starts the run when it is free.
+    """
+    first, *further = _wishes(body)
+    request = requests.RunRequest(
+        dataset_id=first.dataset_id,
+        repeats=first.repeats,
+        further=further,
+        trigger_word=body.trigger_word,
+        base_model=body.base_model,
+        preset=body.preset if isinstance(body.preset, Preset) else Preset.BALANCED,
+        own_preset_id=body.preset if isinstance(body.preset, int) else None,
+        name=body.name,
+        config=body.config,
+        regularization_dataset_id=body.regularization_dataset_id,
+        adapter_id=body.adapter_id,
+        continues=(
+            requests.StartCheckpoint(body.continues.run_id, body.continues.step)
+            if body.continues
+            else None
+        ),
+    )
+    try:
+        with state.database.write() as session:
+            run = requests.create_run(session, request)
+            warnings = service.run_warnings(session, run)
+    except InvalidInput as error:
+        if body.datasets is None:
+            raise
+        fields = {_sent_name(name): reason for name, reason in error.fields.items()}
+        raise InvalidInput(named_reasons(fields) or error.detail, fields=fields) from error
+    return RunCreated(id=run.key, status=run.status, warnings=warnings)
+
+
+def _wishes(body: RunIn) -> list[DatasetWish]:
+    """The datasets that are asked for, at least one. Raises InvalidInput."""
+    if body.datasets is None:
+        if body.dataset_id is None:
+            _refuse("dataset_id", "This is required, or datasets instead.")
+        return [DatasetWish(body.dataset_id or 0)]
+    if body.dataset_id is not None:
+        _refuse("dataset_id", "Send dataset_id or datasets, not both.")
+    if not body.datasets:
+        _refuse("datasets", "Name at least one dataset.")
+    return [DatasetWish(one.dataset_id, one.repeats) for one in body.datasets]
+
+
+def _refuse(field: str, sentence: str) -> NoReturn:
+    raise InvalidInput(f"{field}: {sentence}", fields={field: sentence})
+
+
+def _sent_name(field: str) -> str:
+    """The place in `datasets` that a field of the form stands for."""
+    found = re.fullmatch(r"dataset_(id|repeats)(?:_(\d+))?", field)
+    if found is None:
+        return field
+    name = "dataset_id" if found[1] == "id" else "repeats"
+    return f"datasets.{int(found[2] or 1) - 1}.{name}"
