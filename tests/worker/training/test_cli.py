@@ -13,6 +13,7 @@ import pytest
 from worker.core import starter
 from worker.core.training.command_line.flags import (
     ArgumentsError,
+    DataFolder,
     TrainArguments,
     build_parser,
     parse_arguments,
@@ -170,8 +171,44 @@ def test_a_job_stands_for_flags_and_flags_win(tmp_path: Path) -> None:
     job = {"model": "a", "data": "b", "out": "c", "cache": "d", "config": {"steps": 9, "rank": 2}}
     given = parse_arguments([as_file(tmp_path, job), "--out", "e", "--steps", "3"])
     places = (given.model, given.data, given.out, given.cache)
-    assert places == (Path("a"), Path("b"), Path("e"), Path("d"))
+    assert places == (Path("a"), (DataFolder(Path("b")),), Path("e"), Path("d"))
     assert given.config(resolution=64, images=20) == TrainConfig(steps=3, rank=2)
+
+
+def test_several_folders_are_trained_each_with_its_repeats(tmp_path: Path) -> None:
+    colon = tmp_path / "ink:2"
+    colon.mkdir()
+    given = order("--data", "wash:3", "--data", str(colon))
+    assert given.data == (
+        DataFolder(Path("pictures")),
+        DataFolder(Path("wash"), 3),
+        DataFolder(colon),
+    )
+    assert given.name == "pictures"
+    job = as_file(tmp_path, {"model": "a", "data": ["b", "c:4"], "out": "d"})
+    assert parse_arguments([job]).data == (DataFolder(Path("b")), DataFolder(Path("c"), 4))
+    assert parse_arguments([job, "--data", "e"]).data == (DataFolder(Path("e")),)
+
+
+@pytest.mark.parametrize(
+    ("folders", "sentence"),
+    [
+        (["wash:0"], "--data wash:0: the repeats must be from 1 to 1,000."),
+        (["wash:10000"], "the repeats must be from 1 to 1,000."),
+        (["wash:" + "9" * 5_000], "the repeats must be from 1 to 1,000."),
+        (["pictures:2"], "pictures is named twice. Name it once, with a number of repeats"),
+        ([str(number) for number in range(50)], "At most 20 folders can be trained on together."),
+    ],
+)
+def test_wrong_folders_are_refused(folders: list[str], sentence: str) -> None:
+    with pytest.raises(ArgumentsError) as refused:
+        order(*(word for folder in folders for word in ("--data", folder)))
+    assert sentence in str(refused.value)
+
+
+def test_a_job_without_folders_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ArgumentsError, match="data is an empty list"):
+        parse_arguments([as_file(tmp_path, {"model": "a", "data": [], "out": "d"})])
 
 
 @pytest.mark.parametrize(

@@ -631,7 +631,10 @@ class TrainJob(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     model: Path = Field(description="Folder or .safetensors file of the base model.")
-    data: Path = Field(description="Folder of images with metadata.jsonl or .txt captions.")
+    data: Path | list[Path] = Field(
+        description="Folder of images with metadata.jsonl or .txt captions, or a list of folders, "
+        "each with its repeats after a colon if it has any."
+    )
     out: Path = Field(description="Folder for the adapter, the samples and the checkpoints.")
     cache: Path | None = Field(None, description="Folder of encoded images, kept between runs.")
     config: TrainConfig = Field(default_factory=lambda: TrainConfig())

@@ -24,12 +24,16 @@ from worker.core import starter
 from worker.core.old_names import rename_old
 from worker.core.training.command_line.settings import settings
 from worker.core.training.config import Group, TrainConfig, TrainJob
+from worker.core.training.data.epochs import MAX_REPEATS
 from worker.core.training.presets import Preset, for_optimizer, preset_config
 from worker.core.words import WeightDtype, values
 
 PLACES = ("model", "data", "out", "cache")
 REQUIRED = ("model", "data", "out")
 STARTER = "starter"
+MAX_FOLDERS = 20  # of one training
+MAX_FOLDER_DIGITS = 100  # after a colon in the name of a folder; a longer name is no file
+MAX_SHOWN = 100  # characters of a folder that an error repeats
 USAGE = """brushwork train --model FOLDER|FILE --data FOLDER --out FOLDER [--SETTING VALUE ...]
        brushwork train JOB.json [--SETTING VALUE ...]"""
 DESCRIPTION = """\
@@ -44,6 +48,14 @@ class ArgumentsError(Exception):
     """The arguments cannot be used; the message is a sentence for people."""
 
 
+@dataclass(frozen=True, slots=True)
+class DataFolder:
+    """A folder of images, and how often an epoch uses it; an image repeats its own times this."""
+
+    path: Path
+    repeats: int = 1
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class TrainArguments:
     """All arguments of a command: paths, what to train, and metadata for the file.
@@ -53,7 +65,7 @@ class TrainArguments:
     """
 
     model: Path
-    data: Path
+    data: tuple[DataFolder, ...]
     out: Path
     cache: Path | None
     regularization: Path | None
@@ -139,9 +151,10 @@ def parse_arguments(words: Sequence[str]) -> TrainArguments:
         TrainConfig.model_validate(rename_old(file_values) | flags)
     except ValidationError as error:
         parser.error(" ".join(_error_sentences(error, None)))
+    folders = _data_folders(where.data)
     return TrainArguments(
         model=_resolve_model(where.model),
-        data=where.data,
+        data=folders,
         out=where.out,
         cache=where.cache,
         regularization=options["regularization"],
@@ -149,7 +162,7 @@ def parse_arguments(words: Sequence[str]) -> TrainArguments:
         preset=Preset(options["preset"]) if options["preset"] else None,
         file_values=rename_old(file_values),
         flag_values=flags,
-        name=options["name"] or where.data.resolve().name or "adapter",
+        name=options["name"] or folders[0].path.resolve().name or "adapter",
         trigger_word=options["trigger_word"],
         dtype=options["dtype"],
         device=options["device"],
@@ -173,8 +186,9 @@ def _add_places(parser: ArgumentParser) -> None:
         help="download --model from the Hub when it is not on this machine",
     )  # fmt: skip
     places.add_argument(
-        "--data", type=Path, metavar="FOLDER",
-        help="images, with a metadata.jsonl (file_name, text) or a .txt next to each",
+        "--data", type=Path, action="append", metavar="FOLDER[:REPEATS]",
+        help="images, with a metadata.jsonl (file_name, text) or a .txt next to each; can be given "
+        "several times, and FOLDER:3 uses its images 3 times in an epoch",
     )  # fmt: skip
     places.add_argument(
         "--regularization", type=Path, metavar="FOLDER",
@@ -239,6 +253,39 @@ def _parse_threads(text: str) -> int:
 def _resolve_model(model: Path) -> Path:
     """The embedded base by its name, unless a file or folder has that name."""
     return starter.PATH if str(model) == STARTER and not model.exists() else model
+
+
+def _data_folders(data: Path | list[Path]) -> tuple[DataFolder, ...]:
+    """The folders of `--data` or of a job. Raises ArgumentsError."""
+    words = data if isinstance(data, list) else [data]
+    if not words:
+        raise ArgumentsError("data is an empty list. Name at least one folder of images.")
+    if len(words) > MAX_FOLDERS:
+        raise ArgumentsError(f"At most {MAX_FOLDERS} folders can be trained on together.")
+    folders = tuple(_data_folder(word) for word in words)
+    seen: set[Path] = set()
+    for folder in folders:
+        if folder.path.resolve() in seen:
+            raise ArgumentsError(
+                f"{folder.path} is named twice. Name it once, with a number of repeats such as "
+                f"{folder.path}:2."
+            )
+        seen.add(folder.path.resolve())
+    return folders
+
+
+def _data_folder(word: Path) -> DataFolder:
+    """A folder with its repeats; a folder that has a colon in its name is taken as it is."""
+    name, colon, repeats = str(word).rpartition(":")
+    if not (colon and name and repeats.isdecimal()):
+        return DataFolder(word)
+    is_number = len(repeats) <= len(str(MAX_REPEATS)) and 1 <= int(repeats) <= MAX_REPEATS
+    if len(repeats) <= MAX_FOLDER_DIGITS and word.exists():
+        return DataFolder(word)
+    if not is_number:
+        shown = str(word)[:MAX_SHOWN]
+        raise ArgumentsError(f"--data {shown}: the repeats must be from 1 to {MAX_REPEATS:,}.")
+    return DataFolder(Path(name), int(repeats))
 
 
 def _read_json(path: Path) -> dict[str, Any]:

@@ -35,6 +35,7 @@ from worker.core.training.command_line.console import (
 )
 from worker.core.training.command_line.flags import STARTER, ArgumentsError, TrainArguments
 from worker.core.training.config import Precision, TrainConfig
+from worker.core.training.data.epochs import MAX_REPEATS
 from worker.core.training.data.images import TrainingImage, read_folder
 from worker.core.training.errors import OutOfMemoryError, TrainingError, UnsupportedError
 from worker.core.training.events import ADAPTERS, Arithmetic
@@ -51,7 +52,7 @@ def run(arguments: TrainArguments, console: Console) -> int:
     """Train and write the download; returns the exit code."""
     try:
         images = _read_images(arguments)
-        _warn_of_missing_trigger_word(arguments.trigger_word, images, console)
+        _warn_of_missing_trigger_word(arguments, images, console)
         trained, base, config = _train(arguments, images, console)
         if trained.outcome is Outcome.INTERRUPTED:
             console.end_line()
@@ -73,7 +74,16 @@ def run(arguments: TrainArguments, console: Console) -> int:
 
 def _read_images(arguments: TrainArguments) -> list[TrainingImage]:
     """The images of the style, followed by the regularization images."""
-    images = read_folder(arguments.data)
+    images: list[TrainingImage] = []
+    for number, folder in enumerate(arguments.data):
+        for image in read_folder(folder.path):
+            uses = image.repeats * folder.repeats
+            if uses > MAX_REPEATS:
+                raise ArgumentsError(
+                    f"{image.path.name} would be used {uses:,} times in an epoch; at most "
+                    f"{MAX_REPEATS:,} are possible. Use fewer repeats of {folder.path}."
+                )
+            images.append(replace(image, repeats=uses, dataset=number))
     if arguments.regularization:
         others = read_folder(arguments.regularization)
         images += [replace(image, is_regularization=True) for image in others]
@@ -81,13 +91,25 @@ def _read_images(arguments: TrainArguments) -> list[TrainingImage]:
 
 
 def _warn_of_missing_trigger_word(
-    word: str | None, images: Sequence[TrainingImage], console: Console
+    arguments: TrainArguments, images: Sequence[TrainingImage], console: Console
 ) -> None:
-    captions = [text for image in images if not image.is_regularization for text in image.texts]
-    if word and not any(word.casefold() in caption.casefold() for caption in captions):
+    word = arguments.trigger_word
+    if not word:
+        return
+    having = {
+        image.dataset
+        for image in images
+        if not image.is_regularization
+        and any(word.casefold() in caption.casefold() for caption in image.texts)
+    }
+    if not having:
         console.print(
             f"Warning: No caption contains the trigger word “{word}”, so it will have no effect."
         )
+        return
+    for number, folder in enumerate(arguments.data):
+        if number not in having:
+            console.print(f"Warning: No caption in {folder.path} contains “{word}”.")
 
 
 def _count_style_images(images: Sequence[TrainingImage]) -> int:
