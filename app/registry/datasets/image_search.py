@@ -18,6 +18,7 @@ from app.registry.datasets.image_conditions import (
     scope_of,
 )
 from app.registry.datasets.listing import index
+from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.measures.service import MEASURED
 from app.registry.datasets.models import Dataset, Image, ImageMeasure
 
@@ -46,7 +47,7 @@ def matching_ids(session: Session, dataset: Dataset, wanted: ImageFilter = ALL_I
     kept = [found for kind, found in _KEPT_FILTERS.items() if kind in wanted.show]
     if not kept and wanted.sort in _ORDERS:
         return ids
-    _, state = read_counts(session, dataset, scope)
+    state = read_state(session, dataset)
     for found in kept:
         matching = found.find(session, dataset.key, state.of(found))
         ids = [key for key in ids if key in matching]
@@ -63,7 +64,9 @@ def count_filters(
 
     Unless `now`, what takes long for many images is left out if it is not known yet.
     """
-    counts, state = read_counts(session, dataset)
+    state = read_state(session, dataset)
+    scope = scope_of(session, dataset)
+    counts = dict(_counts.find(session, dataset.key, (state.images, state.captions, scope)))
     for kind, kept in _KEPT_FILTERS.items():
         known = state.count <= FEW or now
         find = kept.find if known else kept.known
@@ -73,17 +76,22 @@ def count_filters(
     return counts, state.count
 
 
-def read_counts(
-    session: Session, dataset: Dataset, scope: Scope | None = None
-) -> tuple[dict[Show, int], index.State]:
-    """The counts of what SQL can check, and the dataset's state, in one query."""
-    scope = scope or scope_of(session, dataset)
+def read_state(session: Session, dataset: Dataset) -> index.State:
+    """What the kept results about a dataset depend on, in one query."""
+    session.flush()  # a query of the connection does not
+    columns = index.state_columns()
+    live = (col(Image.dataset_id) == dataset.key) & col(Image.deleted_at).is_(None)
+    row = session.connection().execute(_from_images(*columns).where(live)).one()
+    return index.read_state(row, tokens_of(session, dataset.key).base)
+
+
+def _count_in_sql(session: Session, dataset_id: int) -> dict[Show, int]:
+    """How many images have each property that SQL can check."""
+    scope = scope_of(session, session.get_one(Dataset, dataset_id))
     kinds = sorted(IN_SQL)
-    columns = [_count(kind, scope) for kind in kinds] + index.state_columns()
+    columns = [_count(kind, scope) for kind in kinds]
     row = session.connection().execute(_from_images(*columns).where(scope.live)).one()
-    tokens = tokens_of(session, dataset.key)
-    counts = {kind: int(count or 0) for kind, count in zip(kinds, row, strict=False)}
-    return counts, index.read_state(row[len(kinds) :], tokens.base)
+    return {kind: int(count or 0) for kind, count in zip(kinds, row, strict=True)}
 
 
 def _in_order(ids: Sequence[int], order: Sequence[int]) -> list[int]:
@@ -100,3 +108,6 @@ def _from_images(*columns: Any) -> sa.Select[Any]:
 
 def _count(kind: Show, scope: Scope) -> sa.ColumnElement[int]:
     return sa.func.sum(sa.case((condition_of(kind, scope), 1), else_=0))
+
+
+_counts = KeptResults(_count_in_sql)

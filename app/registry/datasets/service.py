@@ -22,6 +22,7 @@ from app.registry.runs.models import Run
 from app.registry.slugs import unique_slug
 
 COLLAGE = 4
+COLLAGES_AT_ONCE = 100  # datasets in one query; SQLite joins at most 500
 
 
 @dataclass(frozen=True)
@@ -153,19 +154,26 @@ def summarize(session: Session, datasets: Sequence[Dataset]) -> list[DatasetSumm
 
 
 def _collage_images(session: Session, keys: list[int]) -> dict[int, list[Image]]:
-    place = func.row_number().over(partition_by=col(Image.dataset_id), order_by=col(Image.id))
-    ranked = (
-        select(col(Image.id).label("id"), place.label("place"))
-        .where(col(Image.dataset_id).in_(keys), col(Image.deleted_at).is_(None))
-        .subquery()
-    )
-    first = select(ranked.c.id).where(ranked.c.place <= COLLAGE)
     collages: dict[int, list[Image]] = {}
-    for image in session.exec(
-        select(Image).where(col(Image.id).in_(first)).order_by(col(Image.id))
-    ):
-        collages.setdefault(image.dataset_id, []).append(image)
+    for start in range(0, len(keys), COLLAGES_AT_ONCE):
+        first = _first_images(keys[start : start + COLLAGES_AT_ONCE])
+        images = select(Image).where(col(Image.id).in_(first)).order_by(col(Image.id))
+        for image in session.exec(images):
+            collages.setdefault(image.dataset_id, []).append(image)
     return collages
+
+
+def _first_images(keys: Sequence[int]) -> sa.CompoundSelect[tuple[int]]:
+    """The ids of the first images of each dataset, without reading the others."""
+    of_each = [
+        sa.select(col(Image.id).label("id"))
+        .where(col(Image.dataset_id) == key, col(Image.deleted_at).is_(None))
+        .order_by(col(Image.id))
+        .limit(COLLAGE)
+        .subquery()
+        for key in keys
+    ]
+    return sa.union_all(*(sa.select(images.c.id) for images in of_each))
 
 
 def summary(session: Session, dataset: Dataset) -> DatasetSummary:

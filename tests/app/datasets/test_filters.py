@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 
 from app.registry.datasets import service
+from app.registry.datasets.caption_words import SEPARATORS, normalize_parts, normalize_words
 from app.registry.datasets.filters import ALL_IMAGES, MAX_WORDS, ImageFilter, Show, Sort
 from app.registry.datasets.image_search import count_filters, matching_ids
 from app.registry.datasets.intake import NewImage
@@ -157,6 +158,62 @@ def test_filters_are_counted_in_one_query(database: Database, ink: Dataset) -> N
     with database.write() as session:
         empty = service.create_dataset(session, "Empty")
         assert set(count_filters(session, empty)[0].values()) == {0}
+
+
+def test_counts_follow_the_trigger_word_and_what_is_set_aside(
+    database: Database, ink: Dataset
+) -> None:
+    def count(kind: Show) -> int:
+        return count_filters(session, ink)[0][kind]
+
+    with database.write() as session:
+        assert (count(Show.NO_TRIGGER), count(Show.SET_ASIDE)) == (3, 1)
+        ink.trigger_word = "fox"
+        session.add(ink)
+        assert count(Show.NO_TRIGGER) == 4
+        assert found(session, ink, "show=near_duplicate") == [1, 2]
+        keys = matching_ids(session, ink)
+        # the sum of their places is that of the image before, 4
+        for place, aside in ((4, False), (1, True), (3, True)):
+            service.change_image(session, keys[place], set_aside=aside)
+        assert count(Show.SET_ASIDE) == 2
+        assert found(session, ink, "show=near_duplicate") == [2, 4]
+
+
+SURROUNDED = [f"a{sign}night sky{sign}b" for sign in SEPARATORS.strip()] + [
+    *("night sky", "Night Sky", "a night, sky", "night sky, a", "sky night", "a night skyline"),
+    *("midnight sky", "a night(sky)", "night-sky", "“night sky”", "the night ... sky", "50% night"),
+    *("night", "sky, night; sky", "é night sky é", ""),
+]
+
+
+@pytest.mark.parametrize("words", ["night sky", "night", "sky", "50%", "é", "É NIGHT", "night-sky"])
+def test_words_are_found_whole_whatever_stands_around_them(database: Database, words: str) -> None:
+    with database.write() as session:
+        dataset = service.create_dataset(session, "Words")
+        new = [
+            NewImage(f"{n}.png", *(f"{n:064x}",) * 3, 64, 64, 1, text)
+            for n, text in enumerate(SURROUNDED)
+        ]
+        service.add_images(session, dataset.key, new)
+        images = service.list_images(session, dataset.key)
+        wanted = ImageFilter(with_words=(words,))
+        expected = [
+            image.caption
+            for image in images
+            if f" {normalize_words(words)} " in f" {normalize_words(image.caption)} "
+        ]
+        keys = matching_ids(session, dataset, wanted)
+        assert [image.caption for image in images if image.key in keys] == expected
+        others = matching_ids(session, dataset, ImageFilter(without_words=(words,)))
+        assert sorted([*keys, *others]) == matching_ids(session, dataset)
+
+
+@pytest.mark.parametrize("text", [*SURROUNDED, " , Red  FOX,, (two) b.,  ", "İ, ΣΑΣ, x"])
+def test_the_parts_between_commas_are_normalized_like_words(text: str) -> None:
+    parts = [normalize_words(part) for part in text.split(",")]
+    assert normalize_parts(text) == [part for part in parts if part]
+    assert " ".join(normalize_parts(text)) == normalize_words(text)
 
 
 def test_a_caption_counts_as_the_provider_s_until_somebody_changes_it(

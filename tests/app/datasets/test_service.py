@@ -75,6 +75,19 @@ def test_a_summary_counts_pictures_captions_and_the_smallest_side(database: Data
     assert [image.filename for image in row.collage] == ["0.png", "1.png", "2.png"]
 
 
+def test_each_of_many_summaries_has_its_own_first_images(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(service, "COLLAGES_AT_ONCE", 2)
+    keys = [filled(database, *captions) for captions in (["a"] * 6, [], ["b"], ["c", "d"], ["e"])]
+    with database.read() as session:
+        rows = {row.dataset.key: row for row in service.list_datasets(session)}
+        for key in keys:
+            first = service.list_images(session, key)[: service.COLLAGE]
+            assert [image.key for image in rows[key].collage] == [image.key for image in first]
+        assert service.list_datasets(session, q="no such dataset") == []
+
+
 def test_every_caption_that_was_written_is_kept(database: Database) -> None:
     key = filled(database, "a fox")
     with database.write() as session:

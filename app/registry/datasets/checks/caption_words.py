@@ -56,6 +56,8 @@ def _plain(text: str) -> str:
 
 def _with_trigger(part: Part, trigger: tuple[str, ...]) -> Part:
     """The part with the trigger word and the words around it that belong to it as one."""
+    if trigger[0] not in part.words:
+        return part
     words, spans = list(part.words), list(part.spans)
     for start in range(len(words) - len(trigger), -1, -1):
         if tuple(words[start : start + len(trigger)]) != trigger:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
-from functools import cache
+from functools import cache, lru_cache
 
 from app.registry.datasets.checks.caption_lint import ReadCaption
 from app.registry.datasets.checks.findings import Check, Finding, Level
@@ -17,6 +17,7 @@ from app.registry.datasets.checks.subjects import singular
 from app.registry.wording import join_words, plural
 from worker.core.starter.subjects import known_subjects
 
+KEPT_WORDS = 20_000  # whose kind is kept
 MIN_KNOWN = 10  # captions with a known noun
 KNOWN_SHARE = 0.5  # of all captions
 KINDS = ("people", "animals", "plants", "food", "buildings", "vehicles", "landscapes", "things")
@@ -87,13 +88,20 @@ def _either(words: Sequence[str]) -> str:
 
 
 def _kinds_of(caption: ReadCaption) -> set[str]:
-    found: set[str] = set()
+    found: set[str | None] = set()
     for part, styles in zip(caption.parts, caption.styles, strict=True):
-        for place, word in enumerate(part.words):
-            if not any(start <= place < end for start, end in styles):
-                kind = _kind_by_word().get(word) or _kind_by_word().get(singular(word))
-                found.update({kind} if kind else ())
-    return found
+        found.update(
+            _kind_of(word)
+            for place, word in enumerate(part.words)
+            if not styles or not any(start <= place < end for start, end in styles)
+        )
+    return {kind for kind in found if kind}
+
+
+@lru_cache(KEPT_WORDS)
+def _kind_of(word: str) -> str | None:
+    """The kind of a noun, in singular or plural."""
+    return _kind_by_word().get(word) or _kind_by_word().get(singular(word))
 
 
 def _framing(captions: Sequence[ReadCaption]) -> str:

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col
@@ -63,16 +65,23 @@ def read_images(session: Session, dataset: Dataset) -> list[CheckedImage]:
         .where(is_trained(dataset.key))
         .order_by(col(Image.id))
     )
-    return [
-        CheckedImage(
-            **{name: getattr(row, name) for name in (*COLUMNS, *MEASURES)},
-            captions=tuple(text for text in (row.caption, *others[row.id]) if text),
-            is_unusable=bool(row.is_unusable),
-            is_measured=bool(row.is_measured),
-            perceptual_hash=_number(row.perceptual_hash),
-        )
-        for row in session.connection().execute(query)
-    ]
+    rows = session.connection().execute(query)
+    return [_image(row, others.get(row[0], ())) for row in rows]
+
+
+def _image(row: Sequence[Any], others: Sequence[str]) -> CheckedImage:
+    """The image of a row, unpacked by place: by name it takes five times as long."""
+    *facts, caption, is_unusable, is_measured, sharpness, transparency, ground, digits = row
+    return CheckedImage(
+        *facts,
+        captions=tuple(text for text in (caption, *others) if text),
+        is_unusable=bool(is_unusable),
+        is_measured=bool(is_measured),
+        sharpness=sharpness,
+        perceptual_hash=_number(digits),
+        has_transparency=transparency,
+        ground=ground,
+    )
 
 
 def _number(text: str | None) -> int | None:

@@ -49,6 +49,7 @@ def state_columns() -> list[sa.ColumnElement[Any]]:
         sa.func.sum(key),
         sa.func.sum(key * key),
         sa.func.sum(aside),
+        sa.func.sum(aside * aside),
         sa.func.sum(col(ImageMeasure.measure_version)),
         sa.func.sum(key * col(Image.caption_version)),
     ]

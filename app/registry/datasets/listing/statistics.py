@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from statistics import median
 
 import sqlalchemy as sa
 from sqlmodel import Session, col
 
-from app.registry.datasets.caption_words import normalize_words
-from app.registry.datasets.image_search import read_counts
+from app.registry.datasets.caption_words import normalize_parts
+from app.registry.datasets.image_search import read_state
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.models import Dataset, Image
 
@@ -67,20 +68,8 @@ class DatasetStatistics:
 
 def read_statistics(session: Session, dataset: Dataset) -> DatasetStatistics:
     """The statistics of a dataset, kept until it changes."""
-    _, state = read_counts(session, dataset)
+    state = read_state(session, dataset)
     return _kept.find(session, dataset.key, (state.images, state.captions))
-
-
-def count_words(captions: Iterable[str]) -> tuple[Counter[str], Counter[str]]:
-    """In how many captions each word is, and how many have each tag (a part between commas)."""
-    words: Counter[str] = Counter()
-    tags: Counter[str] = Counter()
-    for caption in captions:
-        words.update(set(normalize_words(caption).split()))
-        if "," in caption:
-            tags.update({normalize_words(part) for part in caption.split(",")})
-    tags.pop("", None)
-    return words, tags
 
 
 def _compute(session: Session, dataset_id: int) -> DatasetStatistics:
@@ -89,9 +78,16 @@ def _compute(session: Session, dataset_id: int) -> DatasetStatistics:
         col(Image.dataset_id) == dataset_id, col(Image.deleted_at).is_(None)
     )
     rows = session.connection().execute(query).all()
-    captions = [row.caption for row in rows if row.caption]
-    words, tags = count_words(captions)
-    lengths = [len(normalize_words(caption).split()) for caption in captions]
+    captions = [caption for caption, _, _ in rows if caption]
+    parts = [normalize_parts(caption) for caption in captions]
+    texts = [" ".join(one) for one in parts]
+    words = Counter(chain.from_iterable({*text.split()} for text in texts))
+    tags = Counter(
+        chain.from_iterable(
+            {*one} for one, caption in zip(parts, captions, strict=True) if "," in caption
+        )
+    )
+    lengths = [len(text.split()) for text in texts]
     return DatasetStatistics(
         images=len(rows),
         captioned=len(captions),
@@ -99,12 +95,12 @@ def _compute(session: Session, dataset_id: int) -> DatasetStatistics:
             CountedWord(*pair)
             for pair in _most(words, lambda word: word not in FUNCTION_WORDS and len(word) > 1)
         ),
-        tags=_counted_tags(tags, captions),
+        tags=_counted_tags(tags, words, texts),
         different_words=len(words),
         shortest=min(lengths, default=0),
         median_length=round(median(lengths)) if lengths else 0,
         longest=max(lengths, default=0),
-        sizes=_size_steps([min(row.width, row.height) for row in rows]),
+        sizes=_size_steps([min(width, height) for _, width, height in rows]),
     )
 
 
@@ -114,14 +110,20 @@ def _most(counter: Counter[str], is_listed: Callable[[str], bool]) -> list[tuple
     return [pair for pair in ordered if is_listed(pair[0])][:LISTED]
 
 
-def _counted_tags(tags: Counter[str], captions: Sequence[str]) -> tuple[CountedWord, ...]:
+def _counted_tags(
+    tags: Counter[str], words: Counter[str], texts: Sequence[str]
+) -> tuple[CountedWord, ...]:
     """The most frequent tags, with the number of captions that a filter for them finds.
 
-    A tag is also found inside a longer one, "boat" in "red boat".
+    A tag is also found inside a longer one, "boat" in "red boat". `words` counts those of one word;
+    `texts` are the normalized captions.
     """
-    listed = [tag for tag, _ in _most(tags, lambda _: True)]
-    texts = [f" {normalize_words(caption)} " for caption in captions]
-    counted = [CountedWord(tag, sum(f" {tag} " in text for text in texts)) for tag in listed]
+    padded = [f" {text} " for text in texts]
+    counted = []
+    for tag, _ in _most(tags, lambda _: True):
+        inside = f" {tag} "
+        found = len([1 for text in padded if inside in text]) if " " in tag else words[tag]
+        counted.append(CountedWord(tag, found))
     return tuple(sorted(counted, key=lambda one: (-one.captions, one.word)))
 
 
