@@ -52,13 +52,15 @@ def _has_form(caption: Any, words: str) -> sa.ColumnElement[bool]:
 
 
 def _spaced(text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:
-    """The text with spaces for separators.
+    """The text with a space for each run of up to eight separators.
 
-    Captions have no control characters. ", " becomes two spaces, so pairs are made one.
+    Captions have no control characters. ", " becomes two spaces, and each pass halves a run.
     """
     for separator in SEPARATORS.rstrip():
         text = sa.func.replace(text, separator, " ")
-    return sa.func.replace(text, "  ", " ")
+    for _ in range(3):
+        text = sa.func.replace(text, "  ", " ")
+    return text
 
 
 def _padded(text: sa.ColumnElement[str]) -> sa.ColumnElement[str]:

@@ -71,15 +71,21 @@ def read_images(session: Session, dataset: Dataset) -> list[CheckedImage]:
 
 def _image(row: Sequence[Any], others: Sequence[str]) -> CheckedImage:
     """The image of a row, unpacked by place: by name it takes five times as long."""
-    *facts, caption, is_unusable, is_measured, sharpness, transparency, ground, digits = row
+    key, filename, clean, thumbnail, width, height, caption, is_unusable, is_measured, *rest = row
+    sharpness, has_transparency, ground, digits = rest
     return CheckedImage(
-        *facts,
+        key,
+        filename,
+        clean,
+        thumbnail,
+        width,
+        height,
         captions=tuple(text for text in (caption, *others) if text),
         is_unusable=bool(is_unusable),
         is_measured=bool(is_measured),
         sharpness=sharpness,
         perceptual_hash=_number(digits),
-        has_transparency=transparency,
+        has_transparency=has_transparency,
         ground=ground,
     )
 
