@@ -20,13 +20,15 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import httpx
 import sqlalchemy as sa
+from fastapi import FastAPI
 
 from app.registry import migrate
 from app.registry.config import Settings
@@ -155,16 +157,18 @@ class Visitor:
         return times
 
 
-async def visit(app: Any, made: Sequence[FilledDataset], samples: int) -> dict[str, Times]:
+async def visit(app: FastAPI, made: Sequence[FilledDataset], samples: int) -> dict[str, Times]:
     """The times of every address of the large and the small dataset."""
-    logging.getLogger("httpx").setLevel(logging.WARNING)
     transport = httpx.ASGITransport(app=app)
     async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
         return await Visitor(client, *made).visit(samples)
 
 
-def measure(url: str, folder: Path, *, images: int, samples: int) -> dict[str, Times]:
-    """Migrate and fill an empty database, then measure."""
+@contextmanager
+def filled_app(
+    url: str, folder: Path, images: int
+) -> Iterator[tuple[FastAPI, Sequence[FilledDataset]]]:
+    """The app on an empty database that is migrated and filled, with its two datasets."""
     settings = Settings(
         _env_file=None,
         data_dir=folder,
@@ -180,13 +184,11 @@ def measure(url: str, folder: Path, *, images: int, samples: int) -> dict[str, T
             connection.execute(sa.text("VACUUM ANALYZE"))
     engine.dispose()
     app = create_app(settings)
+    logging.getLogger("httpx").setLevel(logging.WARNING)
     try:
-        return asyncio.run(visit(app, made, samples))
+        yield app, made
     finally:
-        state = app.state.brushwork
-        state.decoder.close()
-        state.wakeups.close()
-        state.database.dispose()
+        app.state.brushwork.close()
 
 
 def table(kind: str, images: int, times: dict[str, Times]) -> list[str]:
@@ -234,8 +236,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
         with (
             tempfile.TemporaryDirectory(prefix="brushwork-bench-") as name,
             fresh_database(kind, Path(name)) as url,
+            filled_app(url, Path(name), options.images) as (app, made),
         ):
-            times = measure(url, Path(name), images=options.images, samples=options.samples)
+            times = asyncio.run(visit(app, made, options.samples))
         print("\n".join([*table(kind, options.images, times), ""]), flush=True)
 
 

@@ -25,6 +25,7 @@ from app.registry.datasets.models import (
     ImageMeasure,
 )
 from app.registry.datasets.pinned import fingerprint_of
+from app.registry.integrity.models import BlobCheck
 from app.registry.jobs.states import JobStatus
 from app.registry.runs.models import Run
 from bench.registry_rows import BATCH, START, insert, row, sha
@@ -100,6 +101,7 @@ def _fill_dataset(connection: sa.Connection, dice: random.Random, made: FilledDa
         if not image.get("set_aside"):
             names = ("sha256", "clean_sha256", "filename", "caption", "width", "height")
             items.append({name: image[name] for name in names})
+    checked = row(BlobCheck, sha256="")
     for revision in revisions:
         del revision["id"]
     for start in range(0, len(images), BATCH):
@@ -107,6 +109,8 @@ def _fill_dataset(connection: sa.Connection, dice: random.Random, made: FilledDa
         insert(connection, "image", images[part])
         insert(connection, "image_measure", measures[part])
         insert(connection, "caption_revision", revisions[part])
+        checks = [checked | {"sha256": image["clean_sha256"]} for image in images[part]]
+        insert(connection, "blob_check", checks)  # as after the monthly check of files
     version = row(
         DatasetVersion, id=dataset_id, dataset_id=dataset_id, fingerprint=fingerprint_of(items),
         image_count=len(items), items=items,

@@ -50,7 +50,7 @@ FOLDERS = {
     "worker/training": "slow",
     "worker/test_fake_gpu.py": "slow",
     "test_bench.py": "slow",
-    "test_bench_dataset_pages.py": "slow",
+    "test_bench_datasets.py": "slow",
     "test_bench_lora_vs_full.py": "slow",
     "test_bench_nouns.py": "slow",
     "test_bench_registry.py": "slow",

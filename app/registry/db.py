@@ -27,6 +27,7 @@ WEB_ANSWER_SECONDS = 15.0  # longer than a request waits for a lock
 VALUES_AT_ONCE = 500  # in one SQL statement; every database takes more
 MAX_ID = 2**31 - 1  # the largest id that every database can hold
 WAKEUPS = "wakeups"  # key in `Session.info`
+SNAPSHOT = "snapshot"  # the same: every statement sees one state of the database
 # key in a column's `info`: it keeps no blob; those it names, if any, belong to another table
 MENTIONS = "mentions"
 # of tables: SQLite reuses the ids of deleted rows, to which events and other rows may still refer
@@ -177,6 +178,7 @@ class Database:
         its statements.
         """
         with self.read() as session:
+            session.info[SNAPSHOT] = True
             if not self.is_sqlite:
                 session.connection(execution_options={"isolation_level": "REPEATABLE READ"})
             yield session
@@ -222,6 +224,11 @@ class Database:
     def dispose(self) -> None:
         """Close every pooled connection."""
         self.engine.dispose()
+
+
+def is_snapshot(session: Session) -> bool:
+    """True if every statement of this session sees the same state of the database."""
+    return SNAPSHOT in session.info
 
 
 def wake_after_commit(session: Session, queue: str) -> None:

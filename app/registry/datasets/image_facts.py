@@ -7,12 +7,14 @@ from dataclasses import dataclass
 import sqlalchemy as sa
 from sqlmodel import Session, col, select
 
+from app.registry.datasets.image_search import read_state
+from app.registry.datasets.listing import index
 from app.registry.datasets.measures.thresholds import (
     BLURRY_BELOW,
     MEASURE_VERSION,
     NEAR_DISTANCE,
 )
-from app.registry.datasets.models import DatasetVersion, Image, ImageMeasure
+from app.registry.datasets.models import Dataset, DatasetVersion, Image, ImageMeasure
 from app.registry.runs.models import Run
 from app.registry.runs.used_datasets import uses_versions
 
@@ -64,22 +66,14 @@ def image_facts(session: Session, image: Image) -> ImageFacts:
 def _find_nearest(session: Session, image: Image, hashed: str | None) -> NearestImage | None:
     if not hashed:
         return None
-    others = session.exec(
-        select(Image.id, Image.filename, ImageMeasure.perceptual_hash)
-        .join(ImageMeasure, col(ImageMeasure.clean_sha256) == col(Image.clean_sha256))
-        .where(
-            Image.dataset_id == image.dataset_id,
-            col(Image.deleted_at).is_(None),
-            Image.id != image.id,
-            col(ImageMeasure.perceptual_hash).is_not(None),
-        )
-    ).all()
     own = int(hashed, 16)
-    found = [((own ^ int(other or "0", 16)).bit_count(), key, name) for key, name, other in others]
-    if not found:
+    dataset = session.get_one(Dataset, image.dataset_id)
+    hashes = index.hashes.find(session, dataset.key, read_state(session, dataset).images)
+    others = [((own ^ other).bit_count(), key) for key, other in hashes.items() if key != image.id]
+    if not others:
         return None
-    bits, key, name = min(found)
-    return NearestImage(key or 0, name, bits)
+    bits, key = min(others)
+    return NearestImage(key, session.get_one(Image, key).filename, bits)
 
 
 def _runs_with(session: Session, image: Image) -> list[tuple[int, str]]:

@@ -21,7 +21,9 @@ from app.registry.datasets.listing import index
 from app.registry.datasets.listing.kept import KeptResults
 from app.registry.datasets.measures.service import MEASURED
 from app.registry.datasets.models import Dataset, Image, ImageMeasure
+from app.registry.db import is_snapshot
 
+STATE = "dataset state"  # in the info of a session
 FEW = 500  # images, for which nothing is put off
 
 PIXELS = col(Image.width) * col(Image.height)
@@ -77,12 +79,18 @@ def count_filters(
 
 
 def read_state(session: Session, dataset: Dataset) -> index.State:
-    """What the kept results about a dataset depend on, in one query."""
+    """What the kept results about a dataset depend on, in one query; in a snapshot once."""
+    known: index.State | None = session.info.get((STATE, dataset.key))
+    if known is not None:
+        return known
     session.flush()  # a query of the connection does not
     columns = index.state_columns()
     live = (col(Image.dataset_id) == dataset.key) & col(Image.deleted_at).is_(None)
     row = session.connection().execute(_from_images(*columns).where(live)).one()
-    return index.read_state(row, tokens_of(session, dataset.key).base)
+    state = index.read_state(row, tokens_of(session, dataset.key).base)
+    if is_snapshot(session):
+        session.info[STATE, dataset.key] = state
+    return state
 
 
 def _count_in_sql(session: Session, dataset_id: int) -> dict[Show, int]:

@@ -8,7 +8,8 @@ from fastapi import APIRouter, Request
 from starlette.responses import Response
 
 from app.registry.datasets import service
-from app.registry.datasets.checks.reading import CheckedImage, read_images
+from app.registry.datasets.checks.findings import Report
+from app.registry.datasets.checks.reading import CheckedImage, read_some
 from app.registry.datasets.models import TRIGGER_LENGTH
 from app.registry.datasets.service import DatasetSummary
 from app.web import templates
@@ -41,7 +42,7 @@ class ChecksFragment:
 @router.get("/datasets/{slug}/checks")
 def checks(request: Request, state: State, slug: Slug) -> Response:
     """All findings of a dataset with their images."""
-    with state.database.read() as session:
+    with state.database.snapshot() as session:
         dataset = service.dataset_by_slug(session, slug)
         summary = service.summary(session, dataset)
         report = checks_panel(session, summary, now=True).report
@@ -49,17 +50,27 @@ def checks(request: Request, state: State, slug: Slug) -> Response:
         context = ChecksPage(
             summary=summary,
             checks=make_panel(dataset, report, listed=len(report.findings)),
-            images={image.id: image for image in read_images(session, dataset)},
+            images=read_some(session, dataset, _shown_ids(report)),
             images_shown=IMAGES_SHOWN,
             max_trigger=TRIGGER_LENGTH,
         )
     return templates.render(request, "datasets/checks.html", context)
 
 
+def _shown_ids(report: Report) -> set[int]:
+    """The images that the page shows: the first of each finding, or of each of its first piles."""
+    piles = [
+        pile
+        for finding in report.findings
+        for pile in (finding.piles or (finding.image_ids,))[:IMAGES_SHOWN]
+    ]
+    return {image_id for pile in piles for image_id in pile[:IMAGES_SHOWN]}
+
+
 @router.get("/datasets/{slug}/checks/panel")
 def panel(state: State, slug: Slug) -> Response:
     """The panel with the findings of a dataset."""
-    with state.database.read() as session:
+    with state.database.snapshot() as session:
         dataset = service.dataset_by_slug(session, slug)
         context = ChecksFragment(checks_panel(session, service.summary(session, dataset), now=True))
     return templates.render_fragment("datasets/_checks.html", context)
@@ -68,7 +79,7 @@ def panel(state: State, slug: Slug) -> Response:
 @router.get("/datasets/{slug}/checks/brief")
 def brief(state: State, slug: Slug) -> Response:
     """The open findings of a dataset in a few lines."""
-    with state.database.read() as session:
+    with state.database.snapshot() as session:
         dataset = service.dataset_by_slug(session, slug)
         context = ChecksFragment(checks_panel(session, service.summary(session, dataset), now=True))
     return templates.render_fragment("datasets/_checks_brief.html", context)

@@ -83,5 +83,5 @@ def check_dataset(dataset_id: Id, state: State) -> ChecksOut:
     small, blurry, elongated, transparent or cannot be read; what the set never shows. Images that
     are set aside are not checked. No finding stops a run, but one with an `error` fails.
     """
-    with state.database.read() as session:
+    with state.database.snapshot() as session:
         return checks_out(checked(session, service.get_dataset(session, dataset_id)))

@@ -72,7 +72,7 @@ class ImageFragment:
 @router.get("/datasets/{slug}/tiles")
 def tiles(state: State, slug: Slug, shown: PageImages) -> Response:
     """The next images of a dataset, which the page adds to its own."""
-    with state.database.read() as session:
+    with state.database.snapshot() as session:
         dataset = service.dataset_by_slug(session, slug)
         found = read_tiles(session, dataset, shown)
         tokens = tokens_of(session, dataset.key)
@@ -83,7 +83,7 @@ def tiles(state: State, slug: Slug, shown: PageImages) -> Response:
 @router.get("/datasets/{slug}/filters")
 def filters(state: State, slug: Slug, shown: PageImages) -> Response:
     """The filters above the images, with their counts as they are now."""
-    with state.database.read() as session:
+    with state.database.snapshot() as session:
         dataset = service.dataset_by_slug(session, slug)
         found = read_filter_bar(session, dataset, shown.wanted, now=True)
     return templates.render_fragment("datasets/_filters.html", FiltersFragment(found))
@@ -95,7 +95,7 @@ def statistics(request: Request, state: State, slug: Slug, shown: PageImages) ->
     if not templates.wants_fragment(request):
         query = urlencode([*shown.wanted.pairs, ("statistics", "1")])
         return RedirectResponse(f"/datasets/{slug}?{query}#statistics", status_code=303)
-    with state.database.read() as session:
+    with state.database.snapshot() as session:
         dataset = service.dataset_by_slug(session, slug)
         panel = read_statistics_panel(session, dataset, shown.wanted, now=True)
     return templates.render_fragment("datasets/_figures.html", StatisticsFragment(panel))

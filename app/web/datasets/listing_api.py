@@ -85,7 +85,7 @@ def list_images(
 
     Without a filter and a limit: all images, oldest first.
     """
-    with state.database.read() as session:
+    with state.database.snapshot() as session:
         dataset = service.get_dataset(session, dataset_id)
         ids = matching_ids(session, dataset, wanted)
         start = (page - 1) * limit if limit else 0
@@ -97,7 +97,7 @@ def list_images(
 @router.get("/datasets/{dataset_id}/statistics")
 def dataset_statistics(dataset_id: Id, state: State) -> StatisticsOut:
     """Get figures about a dataset: words, tags, lengths, sizes."""
-    with state.database.read() as session:
+    with state.database.snapshot() as session:
         dataset = service.get_dataset(session, dataset_id)
         found = read_statistics(session, dataset)
         filters, _ = count_filters(session, dataset)

@@ -71,7 +71,7 @@ def _page(
     *,
     conflict: tuple[CaptionKind, CaptionConflict] | None = None,
 ) -> Response:
-    with state.database.read() as session:
+    with state.database.snapshot() as session:
         dataset, image = image_of(session, slug, image_id)
         view = one_image(session, dataset, image, request.url.query, conflict=conflict)
     status = 409 if conflict else 200
@@ -83,7 +83,7 @@ def _changed(
 ) -> Response:
     """The part of the page that changed; without scripts, the page."""
     if templates.wants_fragment(request):
-        with state.database.read() as session:
+        with state.database.snapshot() as session:
             view = one_image(session, *image_of(session, slug, image_id), request.url.query)
         return templates.render_fragment(part, OneImagePage(view))
     query = f"?{request.url.query}" if request.url.query else ""

@@ -87,7 +87,7 @@ def dataset_page(
     edited: int | None = None,
 ) -> Response:
     """The page of a dataset; `edit`: with the form of a bulk edit; `edited`: offers its undo."""
-    with state.database.read() as session:
+    with state.database.snapshot() as session:
         dataset = service.dataset_by_slug(session, slug)
         if conflict:
             shown = ShownImages(page=page_of_image(session, dataset, conflict.image_id))

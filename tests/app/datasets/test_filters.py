@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import sqlalchemy as sa
 
 from app.registry.datasets import service
 from app.registry.datasets.caption_words import SEPARATORS, normalize_parts, normalize_words
+from app.registry.datasets.checks.service import check_dataset
 from app.registry.datasets.filters import ALL_IMAGES, MAX_WORDS, ImageFilter, Show, Sort
 from app.registry.datasets.image_search import count_filters, matching_ids
 from app.registry.datasets.intake import NewImage
@@ -178,6 +180,22 @@ def test_counts_follow_the_trigger_word_and_what_is_set_aside(
             service.change_image(session, keys[place], set_aside=aside)
         assert count(Show.SET_ASIDE) == 2
         assert found(session, ink, "show=near_duplicate") == [2, 4]
+
+
+def test_a_snapshot_reads_what_a_dataset_depends_on_once(database: Database, ink: Dataset) -> None:
+    wanted = ImageFilter.from_query("show=near_duplicate&sort=similar")
+    statements: list[str] = []
+
+    def note(*sent: object) -> None:
+        statements.append(str(sent[2]))
+
+    sa.event.listen(database.engine, "before_cursor_execute", note)
+    with database.snapshot() as session:
+        matching_ids(session, ink, wanted)
+        count_filters(session, ink)
+        check_dataset(session, ink)
+    sa.event.remove(database.engine, "before_cursor_execute", note)
+    assert sum("caption_share" in one and "sum(" in one.lower() for one in statements) == 1
 
 
 SURROUNDED = [f"a{sign}night sky{sign}b" for sign in SEPARATORS.strip()] + [

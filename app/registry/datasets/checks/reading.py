@@ -3,20 +3,25 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import sqlalchemy as sa
 from sqlmodel import Session, col
 
+from app.registry.datasets import image_search
 from app.registry.datasets.measures.service import MEASURED
 from app.registry.datasets.models import Dataset, Image, ImageCaption, ImageMeasure
+from app.registry.db import in_chunks
+from app.registry.integrity import findings
 from app.registry.integrity.models import BlobCheck
 
 COLUMNS = ("id", "filename", "clean_sha256", "thumbnail_sha256", "width", "height")
 MEASURES = ("sharpness", "has_transparency", "ground")
-OF_IMAGE = col(BlobCheck.sha256) == col(Image.clean_sha256)
+IS_UNUSABLE: sa.ColumnElement[bool] = col(Image.clean_sha256).in_(
+    sa.select(col(BlobCheck.sha256)).where(col(BlobCheck.problem).is_not(None))
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,9 +45,24 @@ class CheckedImage:
 
 def read_images(session: Session, dataset: Dataset) -> list[CheckedImage]:
     """The images that are not set aside, oldest first; captions without a share do not count."""
+    return _read(session, is_trained(dataset.key))
+
+
+def read_some(
+    session: Session, dataset: Dataset, image_ids: Iterable[int]
+) -> dict[int, CheckedImage]:
+    """Those of these images that are not set aside, by id."""
+    found: dict[int, CheckedImage] = {}
+    for chunk in in_chunks(image_ids):
+        some = is_trained(dataset.key) & col(Image.id).in_(chunk)
+        found |= {image.id: image for image in _read(session, some)}
+    return found
+
+
+def _read(session: Session, wanted: sa.ColumnElement[bool]) -> list[CheckedImage]:
     others: dict[int, list[str]] = defaultdict(list)
     further = sa.select(col(ImageCaption.image_id), col(ImageCaption.caption)).where(
-        col(ImageCaption.image_id).in_(sa.select(col(Image.id)).where(is_trained(dataset.key))),
+        col(ImageCaption.image_id).in_(sa.select(col(Image.id)).where(wanted)),
         col(ImageCaption.share) > 0,
         col(ImageCaption.caption) != "",
     )
@@ -53,16 +73,12 @@ def read_images(session: Session, dataset: Dataset) -> list[CheckedImage]:
         sa.select(
             *(images.c[name] for name in COLUMNS),
             sa.case((col(Image.caption_share) > 0, col(Image.caption)), else_="").label("caption"),
-            col(BlobCheck.problem).is_not(None).label("is_unusable"),
+            IS_UNUSABLE.label("is_unusable"),
             col(ImageMeasure.measure_version).is_not(None).label("is_measured"),
             *(measures.c[name] for name in (*MEASURES, "perceptual_hash")),
         )
-        .select_from(
-            images.outerjoin(sa.inspect(BlobCheck).local_table, OF_IMAGE).outerjoin(
-                measures, MEASURED
-            )
-        )
-        .where(is_trained(dataset.key))
+        .select_from(images.outerjoin(measures, MEASURED))
+        .where(wanted)
         .order_by(col(Image.id))
     )
     rows = session.connection().execute(query)
@@ -108,27 +124,18 @@ def is_trained(dataset_id: int) -> sa.ColumnElement[bool]:
 
 
 def read_state(session: Session, dataset: Dataset) -> tuple[object, ...]:
-    """Equal values for as long as nothing that is checked has changed; one row of sums."""
+    """Equal values for as long as nothing that is checked has changed."""
     image, caption = sa.inspect(Image).local_table, sa.inspect(ImageCaption).local_table
-    images = sa.select(
-        sa.func.count(),
-        sa.func.sum(image.c.id),
-        sa.func.sum(image.c.caption_version),
-        sa.func.sum(sa.cast(image.c.id, sa.BigInteger) * image.c.caption_share),
-        sa.func.count(col(BlobCheck.problem)),
-        sa.func.sum(col(ImageMeasure.measure_version)),
-    ).select_from(
-        image.outerjoin(sa.inspect(BlobCheck).local_table, OF_IMAGE).outerjoin(
-            sa.inspect(ImageMeasure).local_table, MEASURED
+    of_images = image_search.read_state(session, dataset)
+    captions = (
+        sa.select(
+            sa.func.sum(caption.c.id),
+            sa.func.sum(caption.c.version),
+            sa.func.sum(sa.cast(caption.c.id, sa.BigInteger) * caption.c.share),
         )
+        .select_from(caption.join(image, caption.c.image_id == image.c.id))
+        .where(is_trained(dataset.key))
     )
-    captions = sa.select(
-        sa.func.sum(caption.c.id),
-        sa.func.sum(caption.c.version),
-        sa.func.sum(sa.cast(caption.c.id, sa.BigInteger) * caption.c.share),
-    ).select_from(caption.join(image, caption.c.image_id == image.c.id))
-    rows = [
-        session.connection().execute(query.where(is_trained(dataset.key))).one()
-        for query in (images, captions)
-    ]
-    return (dataset.trigger_word, *rows[0], *rows[1])
+    of_captions = session.connection().execute(captions).one()
+    problems = tuple(sorted(findings.problems(session)))
+    return (dataset.trigger_word, of_images, *of_captions, problems)

@@ -34,6 +34,7 @@ class State:
     count: int
     images: tuple[Any, ...]
     captions: tuple[Any, ...]
+    shares: int  # of the first captions
 
     def of(self, kept: KeptResults[Any]) -> object:
         """The part of the state that this result depends on."""
@@ -52,13 +53,14 @@ def state_columns() -> list[sa.ColumnElement[Any]]:
         sa.func.sum(aside * aside),
         sa.func.sum(col(ImageMeasure.measure_version)),
         sa.func.sum(key * col(Image.caption_version)),
+        sa.func.sum(key * col(Image.caption_share)),
     ]
 
 
 def read_state(values: Sequence[Any], base: str | None) -> State:
     """The state from the values of `state_columns`; `base`: the one whose tokens are counted."""
-    *images, captions = (int(value or 0) for value in values)
-    return State(images[0], tuple(images), (*images[:3], captions, base))
+    *images, captions, shares = (int(value or 0) for value in values)
+    return State(images[0], tuple(images), (*images[:3], captions, base), shares)
 
 
 def _hashes(session: Session, dataset_id: int, *, trained_only: bool) -> dict[int, int]:
@@ -85,8 +87,8 @@ def _hashes(session: Session, dataset_id: int, *, trained_only: bool) -> dict[in
 
 def _near_duplicates(session: Session, dataset_id: int) -> frozenset[int]:
     """Images in a pile of near-duplicates; those set aside do not count."""
-    hashes = _hashes(session, dataset_id, trained_only=True)
-    found = piles(hashes, NEAR_DISTANCE, best_first=list(hashes))
+    trained = _hashes(session, dataset_id, trained_only=True)
+    found = piles(trained, NEAR_DISTANCE, best_first=list(trained))
     return frozenset(key for pile in found for key in pile)
 
 
@@ -113,10 +115,14 @@ def _count(counter: TokenCounter, caption: str) -> int:
     return counter.count(caption)
 
 
+def _all_hashes(session: Session, dataset_id: int) -> dict[int, int]:
+    """The perceptual hashes of the live images that have one, oldest image first."""
+    return dict(sorted(_hashes(session, dataset_id, trained_only=False).items()))
+
+
 def _by_likeness(session: Session, dataset_id: int) -> list[int]:
     """A chain in which each image is followed by the one most like it that is left."""
-    hashes = dict(sorted(_hashes(session, dataset_id, trained_only=False).items()))
-    return nearest_chain(hashes)
+    return nearest_chain(_all_hashes(session, dataset_id))
 
 
 def nearest_chain(hashes: Mapping[int, int]) -> list[int]:
@@ -151,6 +157,7 @@ def natural_key(name: str) -> list[tuple[int, int, str]]:
     return [(0, int(part), "") if part.isdecimal() else (1, 0, part) for part in parts if part]
 
 
+hashes = KeptResults(_all_hashes)
 near_duplicates = KeptResults(_near_duplicates)
 long_captions = KeptResults(_long_captions)
 by_likeness = KeptResults(_by_likeness)
