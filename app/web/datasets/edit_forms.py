@@ -83,17 +83,27 @@ def read_edit_form(sent: Sent) -> EditForm:
     if choice is None:
         raise InvalidInput("Choose what to do with the images.", fields={"do": "Unknown."})
     seen, filter_query = _text(sent, "seen"), _text(sent, "filter")
-    images = read_ids(_text(sent, "images")) | read_ids(" ".join(_texts(sent, "image")))
     return EditForm(
         choice,
         _read_edit(ImmutableMultiDict() if opened else sent, choice),
-        Selection(images, bool(_text(sent, "all")), ImageFilter.from_query(filter_query)),
+        _read_selection(sent, filter_query),
         filter_query,
         read_seen(seen) if seen and not opened else None,
         _shown(sent),
         _number(sent, "page", 1),
         bool(opened),
     )
+
+
+def _read_selection(sent: Sent, filter_query: str) -> Selection:
+    """The images in a form; with `all`, `images` are those left out.
+
+    Boxes are sent without scripts only, with the images that are `here`, on the page.
+    """
+    all_matching = bool(_text(sent, "all"))
+    images, checked = read_ids(_text(sent, "images")), read_ids(" ".join(_texts(sent, "image")))
+    boxes = read_ids(_text(sent, "here")) - checked if all_matching else checked
+    return Selection(images | boxes, all_matching, ImageFilter.from_query(filter_query))
 
 
 def asked_selection(asked: Sent) -> Selection:

@@ -99,14 +99,12 @@ def apply(request: Request, state: State, slug: Slug, sent: SentForm) -> Respons
         return _message(dataset, sentence, undo=outcome.step.key if outcome.step else None)
     if templates.wants_fragment(request):
         return _applied(state, dataset, outcome, form.shown, sentence)
+    edited = urlencode({"edited": outcome.step.key}) if outcome.step is not None else ""
+    query = "&".join(part for part in (form.selection.wanted.query, edited) if part)
+    more = f"?{query}" if query else ""
     if outcome.step is None or outcome.left_out:
-        answer = templates.redirect_with_notice(f"/datasets/{slug}", sentence)
-    else:
-        answer = redirect_to(dataset)
-    if outcome.step is not None:
-        values = {"edited": outcome.step.key}
-        answer.headers["location"] = f"/datasets/{slug}?{urlencode(values)}"
-    return answer
+        return templates.redirect_with_notice(f"/datasets/{slug}{more}", sentence)
+    return redirect_to(dataset, more)
 
 
 @router.post("/datasets/{slug}/edits/{edit_id}/undo")

@@ -63,6 +63,25 @@ def test_without_scripts_boxes_a_preview_and_an_undo_are_forms(
     assert (again.status_code, "undone already" in again.text) == (409, True)
 
 
+def test_without_scripts_boxes_of_all_that_match_can_be_cleared(
+    client: TestClient, state: AppState, ids: list[int]
+) -> None:
+    bar = client.get(f"{SET}?q=fox+2&select=all", headers=HTML).text
+    here = [str(key) for key in (ids[2], *ids[20:])]
+    assert re.search(r'<noscript>.*name="here" value="([^"]*)"', bar)[1].split() == here
+    sent = {"all": "1", "filter": field(bar, "filter"), "here": " ".join(here), "images": ""}
+    page = client.post(
+        f"{SET}/edits/preview", data=sent | {"image": here[1:], "open": "add_trigger"}, headers=HTML
+    ).text
+    assert "Changes 5 captions" in page
+    assert page.count(" checked>") == 5
+    sent |= {"image": here[1:], "do": "add_trigger", "text": "ink", "seen": field(page, "seen")}
+    answer = client.post(f"{SET}/edits", data=sent, headers=HTML)
+    assert answer.url.query == b"q=fox+2&edited=1"  # still with the filter
+    assert "Added “ink” to 5 captions." in answer.text
+    assert images(state)[2].caption == "fox 2"
+
+
 def test_all_that_match_are_previewed_page_by_page(
     client: TestClient, state: AppState, ids: list[int]
 ) -> None:
