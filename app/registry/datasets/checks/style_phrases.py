@@ -50,7 +50,7 @@ Span = tuple[int, int]
 
 
 def style_phrases(part: Part, *, is_first: bool = False) -> list[Span]:
-    """The stretches of a part that name a style; none overlaps another one.
+    """The stretches of a part that name a style, none with the trigger word, none in another one.
 
     `is_first`: the part begins the caption, so that it names the subject.
     """
@@ -61,6 +61,8 @@ def style_phrases(part: Part, *, is_first: bool = False) -> list[Span]:
         return [(0, len(words))]
     found: list[Span] = []
     for span in _candidates(words, is_first=is_first):
+        if TRIGGER in words[span[0] : span[1]]:
+            continue  # “ink drawing of” with the trigger word “ink”: to strip it would strip both
         if all(span[0] >= end or span[1] <= start for start, end in found):
             found.append(span)
     return sorted(found)

@@ -155,6 +155,12 @@ def test_spellings_of_one_phrase_are_one_finding_most_common_first() -> None:
     assert found[0].count == 3
 
 
+def test_no_style_is_found_in_words_with_the_trigger_word() -> None:
+    """What is found is offered to be stripped, which would strip the trigger word as well."""
+    texts = ["ink drawing of a fox", "an ink sketch of an owl", "a house, ink vector style"]
+    assert lint(texts, "ink") == []
+
+
 def test_captions_without_the_trigger_word_are_counted() -> None:
     assert checks(["ink, fox", "pink owl", "INK, apple", "a rocket"], "ink") == [
         (Check.TRIGGER_WORD, 2)
