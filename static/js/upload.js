@@ -19,6 +19,8 @@
   let resting = 0; // failed requests waiting for a retry
   let hasMore = false; // images were added that this page does not show
   const stopped = []; // what was canceled, as sentences
+  let said = -1; // the tenth that was said last
+  const isNew = root.dataset.uploadNew !== undefined; // the files begin a dataset
   let address = root.dataset.uploadUrl;
 
   async function add(files) {
@@ -32,7 +34,16 @@
       parts.push(part);
       waiting.push(part);
     }
+    if (isNew) showPanel();
     next();
+  }
+
+  // the form that began it may be as high as the window, and is not sent twice
+  function showPanel() {
+    const button = find("upload-form")?.querySelector("button");
+    if (button) button.disabled = true;
+    panel.focus({ preventScroll: true });
+    panel.scrollIntoView({ block: "nearest" });
   }
 
   // On pages without a dataset, the files create a new one.
@@ -260,33 +271,47 @@
     if (counts.failed) words.push(`${counts.failed} not sent`);
     if (stopped.length) words.push(`canceled: ${stopped.length > 3 ? plural(stopped.length, "file") : stopped.join("; ")}`);
     find("upload-summary").textContent = words.join(" · ");
+    say(words.join(", "));
+  }
+
+  // aloud: how it begins, each tenth, and what became of it; not each image
+  function say(words) {
+    const tenth = Math.floor(10 * find("upload-total").value);
+    if (left() && said === tenth) return;
+    find("upload-said").textContent = left() && tenth ? `${10 * tenth} % uploaded` : words;
+    said = left() ? tenth : -1;
   }
 
   function finished() {
+    const hadFocus = document.activeElement === find("upload-cancel");
     find("upload-total").hidden = true;
     find("upload-cancel").hidden = true;
     const isClean = !counts.refused && !counts.failed && !stopped.length;
-    if (hasMore && root.dataset.uploadNew === undefined) {
+    if (hasMore && !isNew) {
       find("upload-open").href = location.pathname;
       find("upload-open").textContent = "Show all images";
       find("upload-open").hidden = false;
     }
-    if (root.dataset.uploadNew === undefined) find("upload-close").hidden = false;
+    const button = isNew && find("upload-form")?.querySelector("button");
+    if (button) button.disabled = false;
+    if (!isNew) find("upload-close").hidden = false;
     else if (isClean) location.assign(find("upload-open").href);
     else find("upload-open").hidden = false;
-    if (isClean && !hasMore && !list.childElementCount && root.dataset.uploadNew === undefined) {
+    if (isClean && !hasMore && !list.childElementCount && !isNew) {
       window.brushwork.toast(find("upload-summary").textContent);
       close();
     }
+    if (hadFocus) (panel.hidden ? find("upload-input") : panel.querySelector("a:not([hidden]), button:not([hidden])")).focus();
   }
 
   function close() {
+    if (panel.contains(document.activeElement)) find("upload-input")?.focus();
     panel.hidden = true;
     list.replaceChildren();
     parts.length = 0;
     stopped.length = 0;
     hasMore = false;
-    if (root.dataset.uploadNew === undefined) find("upload-open").hidden = true;
+    if (!isNew) find("upload-open").hidden = true;
     for (const name of Object.keys(counts)) counts[name] = 0;
     find("upload-total").hidden = false;
   }

@@ -155,6 +155,23 @@ def test_an_archive_dropped_on_the_list_names_the_dataset(page: Page, live) -> N
     expect(page.get_by_role("textbox", name="Caption of 1.png")).to_have_value("first")
 
 
+def test_the_upload_of_a_new_dataset_comes_into_view_below_its_form(
+    page: Page, dataset: str
+) -> None:
+    page.set_viewport_size({"width": 360, "height": 640})
+    page.goto("/datasets")
+    page.locator("[data-open]").first.click()
+    page.get_by_label("Name", exact=True).fill("Harbor")
+    page.locator("#new-files").set_input_files([payload("broken.png", b"nope")])
+    create = page.get_by_role("button", name="Create")
+    create.press("Enter")
+    panel = page.get_by_role("region", name="Uploads")
+    expect(panel).to_be_focused()
+    expect(panel).to_contain_text("1 not added")
+    expect(panel).to_be_in_viewport()
+    expect(create).to_be_enabled()
+
+
 def test_an_archive_counts_its_images_and_can_be_canceled(
     page: Page, live, dataset: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -176,11 +193,15 @@ def test_an_archive_counts_its_images_and_can_be_canceled(
     panel = page.locator("[data-upload-panel]")
     expect(panel.locator(".upload-list")).to_contain_text("Image 2 of 6: 5.png")
     expect(panel.locator("[data-upload-summary]")).to_contain_text("Uploading, 4 images to go")
-    panel.get_by_role("button", name="Cancel").click()
+    said = page.locator("[data-upload-said]")
+    expect(said).to_have_text("60 % uploaded")
+    panel.get_by_role("button", name="Cancel").press("Enter")
     canceled.set()
     expect(panel.locator("[data-upload-summary]")).to_contain_text(
         "canceled: more.zip: 2 of 6 images were checked, and stay"
     )
+    expect(said).to_contain_text("2 of 6 images were checked, and stay")
+    expect(panel.get_by_role("link", name="Show all images")).to_be_focused()
     for thread in threading.enumerate():
         if thread.name == "upload":
             thread.join(timeout=60)
