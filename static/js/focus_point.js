@@ -78,6 +78,8 @@
     held = [point[0] - x, point[1] - y];
     handle.setPointerCapture(event.pointerId);
   });
+  // a finger moves the point, and not the page: `touch-action` does nothing for this part of a drawing
+  handle.addEventListener("touchstart", (event) => event.preventDefault(), { passive: false });
   handle.addEventListener("pointermove", (event) => {
     if (!held) return;
     const [x, y] = placeOf(event);

@@ -292,6 +292,24 @@ def test_the_page_of_an_image_by_keyboard(page: Page, live, dataset: str) -> Non
     page.mouse.up()
     expect(page.locator("[data-focus-state]")).to_contain_text("Saved: 0 % from the left")
 
+    box = handle.locator(".focus-dot").bounding_box()
+    assert box
+    finger = page.context.new_cdp_session(page)
+    kinds = ["touchStart", *8 * ["touchMove"], "touchEnd"]
+    for step, kind in enumerate(kinds):  # far enough that the page would scroll instead
+        middle = [box["x"] + box["width"] / 2, box["y"] + box["height"] / 2]
+        place = {"x": middle[0] + 4 + step * 10, "y": middle[1] + step * 10}
+        points = [] if kind == "touchEnd" else [place]
+        finger.send("Input.dispatchTouchEvent", {"type": kind, "touchPoints": points})
+    left = handle.locator(".focus-dot").bounding_box()
+    assert left
+    assert 70 < left["x"] - box["x"] < 90
+    expect(page.locator("[data-focus-state]")).not_to_contain_text("Saved: 0 %")
+    page.get_by_label("Left, %").fill("0")
+    page.get_by_label("Top, %").fill("50")
+    page.keyboard.press("Enter")
+    expect(page.locator("[data-focus-state]")).to_contain_text("Saved: 0 % from the left, 50 %")
+
     field = page.get_by_role("textbox", name="Long")
     field.fill("a boat, sai")
     expect(page.get_by_role("option", name="sailboat")).to_be_visible()
