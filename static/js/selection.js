@@ -30,7 +30,7 @@
     const place = form.querySelector("[data-selected-count]");
     const words = number ? `${number.toLocaleString("en")} selected` : "";
     if (place.textContent !== words) place.textContent = words;
-    form.querySelector("[data-select-all]").hidden = isAll && !chosen.size;
+    form.querySelector("[data-select-all]").hidden = !total() || (isAll && !chosen.size);
   }
 
   function preview() {
@@ -106,6 +106,12 @@
     if (before) selectRange(before, event.target, event.target.checked);
     else changed();
     last = event.target.value;
+  });
+  // the images after the first 192 are on another page: what is selected goes along
+  const KEPT = `selected ${location.pathname}`;
+  list.addEventListener("click", (event) => {
+    if (event.ctrlKey || event.metaKey || !event.target.closest(".tiles-more a:not([hx-get])")) return;
+    sessionStorage.setItem(KEPT, JSON.stringify({ isAll, chosen: [...chosen] }));
   });
   document.addEventListener("tiles:extend", (event) => {
     selectRange(event.detail.from, event.detail.to, true);
@@ -187,6 +193,12 @@
 
   if (!isAll) for (const box of boxes()) if (box.checked) chosen.add(box.value);
   for (const id of form.elements.images.value.split(" ")) if (id) chosen.add(id);
+  const kept = sessionStorage.getItem(KEPT);
+  sessionStorage.removeItem(KEPT);
+  if (kept && !panel()) {
+    isAll = JSON.parse(kept).isAll;
+    chosen = new Set(JSON.parse(kept).chosen);
+  }
   window.addEventListener("pageshow", show); // the browser may have restored boxes
   show();
   showPanel(); // an address may have opened it

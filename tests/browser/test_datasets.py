@@ -19,6 +19,7 @@ from app.registry.datasets import service
 from app.registry.datasets.image_captions.changes import CaptionChange, change_caption
 from app.registry.datasets.intake import NewImage
 from app.registry.datasets.models import CaptionKind
+from app.web.datasets import listing_view
 
 pytestmark = pytest.mark.browser
 
@@ -378,6 +379,23 @@ def test_a_long_dataset_loads_on_and_everything_works_on_later_pages(page: Page,
     expect(page.get_by_role("link", name="More images")).to_have_count(0)
     names = page.locator("[data-tile] .tile-picture").evaluate_all("all => all.map(a => a.title)")
     assert names == [*(f"{number}.png" for number in range(130)), "new.png"]
+
+
+def test_what_is_selected_goes_along_to_the_page_with_the_next_images(
+    page: Page, live, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(listing_view, "PAGES_AT_ONCE", 1)
+    page.goto(long_dataset(live, 49))
+    page.locator("[data-select]").first.check()
+    page.get_by_role("link", name="More images").click()
+    page.wait_for_url("**page=2**")
+    page.locator("[data-select]").first.check()
+    expect(page.locator("[data-selected-count]")).to_have_text("2 selected")
+    page.get_by_role("link", name="Earlier images").click()
+    expect(page.locator("[data-select]").first).to_be_checked()
+    page.reload()
+    expect(page.locator("[data-tile]")).to_have_count(48)
+    expect(page.locator("[data-selected-count]")).to_have_text("")
 
 
 def test_the_link_to_more_images_hands_the_focus_to_the_first_of_them(page: Page, live) -> None:

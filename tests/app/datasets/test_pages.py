@@ -433,8 +433,11 @@ def test_words_are_counted_when_somebody_asks(client: TestClient, boats: str) ->
     assert "1 of 2 images has a caption of 2 words." in opened
     part = client.get(f"{boats}/statistics", headers=PART).text
     assert "<html" not in part
-    assert f'href="{boats}?with=boat&amp;statistics=1#statistics"' in part
-    assert f'href="{boats}?without=boat&amp;statistics=1#statistics"' in part
+    assert f'href="{boats}?with=boat&amp;statistics=1"' in part
+    assert f'href="{boats}?without=boat&amp;statistics=1"' in part
+    chosen = client.get(f"{boats}?with=boat&statistics=1").text
+    assert chosen.index('id="statistics"') < chosen.index('id="checks"') < closed.index("</html>")
+    assert closed.index('id="checks"') < closed.index('id="statistics"')
 
 
 def test_the_list_of_datasets_comes_in_pages(client: TestClient, state: AppState) -> None:

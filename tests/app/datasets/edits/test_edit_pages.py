@@ -86,7 +86,7 @@ def test_all_that_match_are_previewed_page_by_page(
     client: TestClient, state: AppState, ids: list[int]
 ) -> None:
     page = client.get(f"{SET}?q=fox&select=all").text
-    assert "All 24 that match" in page
+    assert "Select all 24 that match" in page
     assert "24 selected" in page
     sent = {"all": "1", "filter": "q=fox", "images": str(ids[3]), "do": "append"}
     sent |= {"text": "at night", "with_space": "1"}
