@@ -126,6 +126,7 @@ DATASETS = (
         do(click("#statistics > summary"), see("#statistics .word-list")),
     ),
     PageState("dataset, order", "/datasets/boats", do(click(".sort-menu > summary")), repeats=True),
+    PageState("dataset, more", "/datasets/boats", do(click(".head-menu > summary")), repeats=True),
     PageState(
         "dataset, images selected",
         "/datasets/boats",

@@ -406,6 +406,11 @@ def test_the_link_to_more_images_hands_the_focus_to_the_first_of_them(page: Page
 
 def test_a_deleted_dataset_comes_back_by_undo(page: Page, dataset: str) -> None:
     page.goto(dataset)
+    more = page.get_by_text("More for this dataset")
+    more.press("Enter")
+    page.keyboard.press("Escape")
+    expect(more).to_be_focused()
+    more.click()
     page.get_by_role("button", name="Delete", exact=True).click()
     page.wait_for_url("**/datasets")
     expect(page.locator(".card")).to_have_count(0)
