@@ -500,8 +500,10 @@ def test_the_stack_grows_and_shrinks_without_losing_the_prompt(live: Live, page:
     fake_workers.adapter(live.state, "Chalk")
     fake_workers.adapter(live.state, "Night", trigger_word="nightboard")
     page.goto("/play")
+    expect(page.get_by_label("Redraw while a weight moves")).to_be_hidden()  # there is no weight
     page.get_by_label("Prompt", exact=True).fill("half a thought")
     add_adapter(page, "Chalk")
+    expect(page.get_by_label("Redraw while a weight moves")).to_be_visible()
     expect(page.get_by_role("button", name="+ chalkboard")).to_be_visible()
     page.get_by_label("Weight of Chalk", exact=True).fill("0.3")
     add_adapter(page, "Night")

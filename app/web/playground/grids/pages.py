@@ -54,6 +54,16 @@ Waiting = Annotated[list[Annotated[int, Query(ge=0, le=MAX_ID)]], Query(max_leng
 Page = Annotated[int, Query(ge=1, le=100_000)]
 Key = Annotated[int | None, Query(ge=1, le=MAX_ID)]
 
+SHARED_FIELDS = {
+    "prompt": "Prompt",
+    "seed": "Seed",
+    "steps": "Steps",
+    "guidance": "Guidance scale",
+    "sampler": "Sampler",
+    "title": "Title",
+}
+NO_PROMPT = "Enter a prompt to see how many images it will be, and how long they take."
+
 
 @router.get("/grids")
 def grids(
@@ -100,7 +110,8 @@ def estimate(request: Request, state: State, sent: SentForm) -> Response:
         try:
             fragment = EstimateFragment(views.estimate_words(_plan(session, form)), "")
         except AppError as error:
-            fragment = EstimateFragment("", _reasons(error))
+            is_begun = set(error.fields) != {"prompt"} or bool(form.play.prompt.strip())
+            fragment = EstimateFragment(*(("", _reasons(error)) if is_begun else (NO_PROMPT, "")))
         if not wants_fragment(request):
             page = _new_page(session, form, estimate=fragment)
             return render(request, "playground/grids/new.html", page)
@@ -160,7 +171,12 @@ def _plan(session: Session, form: GridForm) -> GridPlan:
 
 
 def _reasons(error: AppError) -> str:
-    return " ".join(dict.fromkeys(error.fields.values())) or error.detail
+    """What is wrong; a reason that is about one of the fields of all images names it."""
+    reasons = (
+        f"{SHARED_FIELDS[name]}: {reason}" if name in SHARED_FIELDS else reason
+        for name, reason in error.fields.items()
+    )
+    return " ".join(dict.fromkeys(reasons)) or error.detail
 
 
 def _new_page(

@@ -195,6 +195,18 @@ def test_a_new_grid_shows_the_image_that_it_starts_from(
     assert "The image to start from is gone." in gone
 
 
+def test_an_estimate_asks_for_a_prompt_before_one_is_typed_and_names_the_field_of_a_reason(
+    client: TestClient, state: AppState
+) -> None:
+    fields = form(client, "")
+    told = client.post("/grids/estimate", data=fields, headers=FRAGMENT).text
+    assert "Enter a prompt to see" in told
+    assert "field-error" not in told  # nothing is wrong yet
+    fields |= {"prompt": "a castle", "steps": "-1"}
+    told = client.post("/grids/estimate", data=fields, headers=FRAGMENT).text
+    assert "Steps: At least 1." in told
+
+
 BAD: list[tuple[dict[str, str], str]] = [
     ({"columns_what": ""}, "Choose what the columns vary."),
     ({"sheets_what": "seed", "sheets_values": "1"}, "Fill in the axis before this one first."),
