@@ -154,11 +154,13 @@ class ResultView:
 
     @property
     def twin_side(self) -> ComparedImage | None:
-        """The image without adapters, once it is there."""
-        if self.twin_image is None:
+        """The image without adapters, once it is there; weights of 0 make it the image itself."""
+        stack = self.render.stack
+        is_own = self.twin is None and bool(stack) and all(used.is_off for used in stack)
+        image = self.image if is_own else self.twin_image
+        if image is None:
             return None
-        without = f"{self.render.prompt}, without adapters"
-        return ComparedImage(self.twin_image.sha256, WITHOUT, without)
+        return ComparedImage(image.sha256, WITHOUT, f"{self.render.prompt}, without adapters")
 
 
 def progress_of(render: Render, *, worker_present: bool) -> str:

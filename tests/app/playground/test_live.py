@@ -76,6 +76,18 @@ def test_the_image_before_stays_in_view_until_there_is_a_preview_and_then_the_im
     assert "Out of date" not in done.replace("data-old-note>Out of date", "")
 
 
+def test_at_weight_0_the_image_stays_beside_that_without_adapters(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state)
+    redraw(client, "0")
+    (draft,) = fake_workers.draw(state)
+    shown = client.get(f"/renders/{draft.key}/live").text
+    assert shown.count('class="comparison-side"') == 2
+    assert "Chalk 0.00" in shown
+    assert "Without your style" in shown
+
+
 def test_a_replaced_draft_says_nothing_and_a_canceled_one_does(
     client: TestClient, state: AppState
 ) -> None:
