@@ -72,6 +72,7 @@ def test_the_playground_leads_to_a_grid_that_fills_as_images_are_done(
     both = client.get("/grids/1/compare?a=7&b=12").text
     assert "Back to the grid" in both
     assert "data-comparison-slider" in both
+    assert both.index("data-comparison-modes") < both.index("<img")  # as on the other pages
     fields["rows-values"] = "a fox\nan owl"
     told = client.post("/grids/estimate", data=fields, headers=FRAGMENT).text
     assert "10 images. 5 of them exist already. Time for the rest: about " in told
