@@ -21,6 +21,11 @@
     if (box?.contains(document.activeElement)) document.getElementById("content").focus({ preventScroll: true });
     box?.remove();
   });
+  // the toast of an Undo goes with what it did, and the focus in it
+  document.addEventListener("htmx:afterSettle", (event) => {
+    const isUndo = event.detail.requestConfig?.elt?.closest?.(".toast");
+    if (isUndo && document.activeElement === document.body) document.getElementById("content").focus({ preventScroll: true });
+  });
   document.addEventListener("htmx:responseError", (event) => {
     const answer = new DOMParser().parseFromString(event.detail.xhr.responseText, "text/html");
     const words = answer.querySelector(".notice p")?.textContent.trim();

@@ -46,6 +46,7 @@ def test_images_are_chosen_starred_deleted_downloaded_and_compared(live: Live, p
     page.keyboard.press("Enter")
     expect(tiles).to_have_count(5)
     expect(toast).to_have_count(0)
+    expect(page.locator("#content")).to_be_focused()  # what had the focus is gone
 
     star = page.get_by_role("button", name="Star image 5")
     star.click()
