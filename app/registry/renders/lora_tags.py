@@ -2,7 +2,7 @@
 
 `<lora:name>` (at its usual weight), `<lora:name:weight>` and
 `<lora:name:text_encoder_weight:weight>`; weights may have the prefix `te=` or `unet=`. The name is
-an adapter's slug or the name of its downloaded file.
+an adapter's slug, its name, or that of its downloaded file.
 """
 
 from __future__ import annotations
@@ -16,6 +16,7 @@ from app.registry.adapters import service as adapters
 from app.registry.adapters.models import Adapter
 from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.errors import InvalidInput, NotFound
+from app.registry.slugs import slugify
 from app.registry.validation import too_long
 from worker.core.lora_files.weights import weight_problem
 
@@ -72,13 +73,13 @@ def _read_tag(session: Session, tag: str) -> WeightedAdapter:
 
 
 def _find_adapter(session: Session, name: str, tag: str) -> tuple[Adapter, str | None]:
-    try:
-        return adapters.adapter_by_slug(session, name), None
-    except NotFound as error:
-        missing = error
+    asked: list[tuple[str, str | None]] = [(name, None)]
     if file := FILE.fullmatch(name):
+        asked.append((file["slug"], file["version"]))
+    asked.append((slugify(name, fallback=name), None))  # its name, such as “Ink Wash”
+    for slug, version in asked:
         try:
-            return adapters.adapter_by_slug(session, file["slug"]), file["version"]
+            return adapters.adapter_by_slug(session, slug), version
         except NotFound as error:
             missing = error
     raise _invalid_prompt(f"“<lora:{tag}>” in the prompt: {missing.detail}")

@@ -99,6 +99,12 @@ def test_an_image_of_our_own_brings_its_adapters_back(client: TestClient, state:
     assert (found["seed"], found["sampler"]) == ("7", "dpmpp_2m_karras")
 
 
+def test_a_tag_finds_an_adapter_by_its_name(client: TestClient, state: AppState) -> None:
+    fake_workers.adapter(state, "Ink Wash")
+    found = recall(client, "a fox <lora:Ink Wash:0.8>\nSteps: 9, Sampler: Euler, Seed: 5")
+    assert (found["adapter"], found["prompt"]) == ("ink-wash:0.8", "a fox")
+
+
 def test_what_is_missing_is_said_and_the_rest_can_be_used(client: TestClient) -> None:
     text = FORGE.replace("castle", "castle <lora:gone:1>").replace("Euler a", "UniPC")
     answer = client.post("/play/recall", data={"infotext": text}, headers=FRAGMENT).text
