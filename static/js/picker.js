@@ -23,6 +23,11 @@
     if (words) choices(picker)[0]?.click();
   }
 
+  // no autofocus: without scripts the picker is always open, and the page would begin there
+  document.addEventListener("toggle", (event) => {
+    if (event.newState === "open" && event.target.matches?.("[data-picker]")) event.target.querySelector("[data-find]").focus();
+  }, true);
+
   document.addEventListener("keydown", (event) => {
     const picker = event.target.closest?.("[data-picker]");
     if (!picker) return;
@@ -39,7 +44,7 @@
   document.addEventListener("htmx:afterSettle", (event) => {
     // an adapter was added or removed, and what had the focus went with it
     if (event.detail.target.id !== "stack" || document.activeElement !== document.body) return;
-    const stops = document.querySelectorAll("#stack [data-weight-slider], #add-adapter");
+    const stops = document.querySelectorAll("#stack > .adapter-row > .adapter-weight [data-weight-slider], #add-adapter");
     stops[stops.length - 1]?.focus();
   });
 

@@ -69,7 +69,7 @@ class ResultView:
                 weight_words(self.render, one.index),
                 form_of_render(self.render, self.base.slug, one.index).link,
             )
-            for one in self.images
+            for one in in_order(self.images, self.render.weights)
         ]
 
     @property
@@ -161,6 +161,15 @@ class ResultView:
         if image is None:
             return None
         return ComparedImage(image.sha256, WITHOUT, f"{self.render.prompt}, without adapters")
+
+
+def in_order(
+    images: Sequence[RenderImage], weights: Sequence[Sequence[float | None]]
+) -> list[RenderImage]:
+    """The images of a strip by their weights; those of checkpoints as they were generated."""
+    if any(None in weights[one.index] for one in images):
+        return list(images)
+    return sorted(images, key=lambda one: [weight or 0.0 for weight in weights[one.index]])
 
 
 def progress_of(render: Render, *, worker_present: bool) -> str:

@@ -56,7 +56,8 @@ def test_a_strip_of_one_adapter_beside_another_is_a_draft_with_its_images_in_ord
         assert listing.recent_renders(session) == []
     page = client.get(f"/renders/{strip.key}").text  # where a browser without scripts is sent
     assert "adapter=night%401%3A0.4&amp;adapter=chalk%401%3A1.25" in page
-    assert ">0.4, 1.25</a>" in page
+    shown = re.findall(">0.4, ([-0-9.]+)</a>", page)
+    assert shown == ["-0.5", "-0.25", "0", "0.25", "0.5", "0.75", "1", "1.25", "1.5"]
 
 
 def test_a_newer_strip_replaces_the_one_before_but_no_redraw(

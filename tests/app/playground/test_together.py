@@ -56,6 +56,7 @@ def test_the_panel_is_hidden_for_one_adapter_and_works_without_scripts(
     end(state, LITTLE)
     whole = client.post("/play/together", data=form).text
     assert '<span class="chip ">Little overlap</span>' in whole
+    assert whole.count("Little overlap") == 1  # the sentence for screen readers is for fragments
     twice = panel(client, "/play?adapter=chalk&adapter=chalk@1")
     assert "chip" not in twice
 
