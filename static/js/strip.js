@@ -4,9 +4,12 @@
 (() => {
   const NEAR = 0.126; // half the distance between two weights of a strip, and what rounding adds
   const EXACT = 0.0001;
+  const phone = matchMedia("(width < 768px)");
   const FIELDS = "[data-weight-slider], [data-weight-number]";
   let isOld = false; // something else was changed, perhaps while the strip was still to come
   let exact = null; // the cell of just the weights in the form
+  let near = null; // the cell next to them, until their own image is there
+  let asker = null; // the button that asked for the strip
 
   const stripOnPage = () => document.querySelector("[data-strip]");
   const cellsOf = (strip) => [...strip.querySelectorAll(".strip-cell")];
@@ -44,9 +47,10 @@
     const link = image.closest("a");
     if (link) link.href = src;
     const shown = result.querySelector(".comparison-label, figcaption span");
-    if (shown) shown.textContent = label;
+    const isAwaited = result.parentElement.hasAttribute("aria-busy");
+    if (shown) shown.textContent = isAwaited ? `Nearest: ${label}` : label;
     result.querySelector(".old")?.classList.remove("old");
-    result.parentElement.classList.add("shows-strip"); // what can be done with the result is not for this image
+    result.parentElement.classList.toggle("shows-strip", !isAwaited); // what can be done with the result is not for this image
     const told = document.getElementById("result-told");
     if (!strip.contains(document.activeElement) && told.textContent !== label) told.textContent = label;
     return true;
@@ -54,7 +58,7 @@
 
   // "exact" or "near" when an image of the strip is shown for the weight in this field; null: none
   function showWeight(field) {
-    exact = null;
+    exact = near = null;
     const strip = stripOnPage();
     if (!strip) return null;
     const numbers = numbersOf(strip);
@@ -69,7 +73,25 @@
     const off = Math.max(...offs(nearest));
     if (!(off <= NEAR) || !show(strip, nearest)) return null;
     if (off < EXACT) exact = nearest;
+    else near = nearest;
     return exact ? "exact" : "near";
+  }
+
+  // a strip that has come: the image of the weights in the form, where the result lacks it
+  function showFirst(strip) {
+    const cell = strip.querySelector(".strip-cell[aria-pressed=true]");
+    const lacking = document.querySelector("#result :is(.result-empty, .out-of-date)");
+    if (!cell || !lacking) return;
+    const numbers = numbersOf(strip);
+    const isSame = numbers.every((number, axis) => number && Math.abs(Number(number.value.replace(",", ".")) - weightsOf(cell)[axis]) < EXACT);
+    if (strip.querySelector("[data-strip-slider]")) show(strip, cell);
+    else if (isSame || (numbers[0] && lacking.matches(".result-empty"))) numbers[0].dispatchEvent(new Event("input", { bubbles: true }));
+  }
+
+  // on a phone it is far below its button; a person who went elsewhere stays there
+  function bringIntoView() {
+    if (!asker?.isConnected || !phone.matches || ![asker, document.body].includes(document.activeElement)) return;
+    setTimeout(() => document.getElementById("strip-panel").scrollIntoView()); // once the image above has its place
   }
 
   // its weights go into the form, which shows its image
@@ -129,13 +151,21 @@
   document.addEventListener("pointermove", (event) => isDragged && drag(event));
   for (const end of ["pointerup", "pointercancel"]) document.addEventListener(end, () => { isDragged = false; });
 
-  document.addEventListener("submit", () => { exact = null; }, true);
+  document.addEventListener("submit", () => { exact = near = null; }, true);
   document.addEventListener("htmx:beforeRequest", (event) => {
-    if (event.detail.target.id === "strip" && event.detail.requestConfig.verb === "post") isOld = false;
+    if (event.detail.target.id !== "strip" || event.detail.requestConfig.verb !== "post") return;
+    isOld = false;
+    asker = event.detail.elt;
   });
   document.addEventListener("htmx:afterSettle", (event) => {
-    stripOnPage()?.classList.toggle("old", isOld);
-    if (event.target.id === "result" && exact?.isConnected) show(stripOnPage(), exact); // a redraw of weights before
+    const strip = stripOnPage();
+    strip?.classList.toggle("old", isOld);
+    if (event.target.id === "result" && exact?.isConnected) show(strip, exact); // a redraw of weights before
+    // while its own image is on its way, and has no preview yet
+    if (event.target.id === "result" && near?.isConnected && event.target.querySelector(".old")) show(strip, near);
+    if (event.target.id !== "strip") return;
+    if (strip && !isOld) showFirst(strip);
+    bringIntoView();
   });
 
   window.brushwork = Object.assign(window.brushwork ?? {}, { showWeight });

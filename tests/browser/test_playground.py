@@ -27,6 +27,19 @@ IS_IN_VIEW = """() => {
 }"""
 
 
+IS_IMAGE_ABOVE = """() => {
+  const middle = (box) => box.y + box.height / 2;
+  const at = (selector) => document.querySelector(selector).getBoundingClientRect();
+  for (let tries = 0; tries < 9; tries++) {
+    scrollBy({ top: middle(at("#draw")) - middle(at(".result-images")), behavior: "instant" });
+  }
+  const { x, width } = at(".result-images");
+  const top = document.elementFromPoint(x + width / 2, middle(at("#draw")));
+  return Boolean(top.closest(".result-images"));
+}"""
+"""Whether the image covers the button of the form, where the page is scrolled to both."""
+
+
 def generate(live: Live, page: Page, address: str) -> Locator:
     """Generate the image of an address of the playground; the label of the image."""
     fake_workers.worker_seen(live.state, "render")
@@ -302,10 +315,33 @@ def test_a_strip_shows_its_images_as_the_weight_moves_without_a_request(
     expect(slider).to_have_value("-0.5")
     expect(page.get_by_role("button", name="-0.50")).to_have_attribute("aria-pressed", "true")
     assert [url for url in asked if re.search("/renders|/play(?!/together)", url)] == []
+    page.get_by_label("Redraw while a weight moves").check()
+    slider.press("ArrowRight")  # between two images: the nearer one, until its own is there
+    expect(page.locator("#cancel-render")).to_be_visible()
+    expect(label).to_have_text("Nearest: Chalk -0.50")
+    fake_workers.draw(live.state)
+    expect(label).to_have_text("Chalk -0.45")
+    page.get_by_label("Redraw while a weight moves").uncheck()
     page.get_by_label("Steps").fill("9")
     slider.press("ArrowRight")
     expect(page.locator("#result")).to_contain_text("Out of date. Press Generate.")
     expect(page.get_by_role("button", name="Chalk at nine weights")).to_be_enabled()
+
+
+def test_on_a_phone_a_strip_that_comes_is_in_view_and_shows_its_first_image(
+    live: Live, page: Page
+) -> None:
+    for name in ("Chalk", "Night"):
+        fake_workers.adapter(live.state, name)
+    fake_workers.worker_seen(live.state, "render")
+    page.set_viewport_size({"width": 360, "height": 740})
+    page.goto("/play?adapter=chalk:1&adapter=night:1&prompt=a+castle&seed=7")
+    page.get_by_role("button", name="Chalk and Night in a square").click()
+    expect(page.locator("#strip")).to_contain_text("In line, starts in a moment")
+    fake_workers.draw(live.state)
+    expect(page.locator("#result figcaption")).to_have_text("Chalk 1.00, Night 1.00")
+    expect(page.locator("#strip [aria-pressed=true]")).to_be_in_viewport()
+    expect(page.locator("#strip-title")).to_be_in_viewport()
 
 
 def test_a_square_is_dragged_and_walked_and_moves_both_weights_without_a_request(
@@ -378,6 +414,7 @@ def test_a_slider_goes_through_the_checkpoints_of_a_run_and_one_is_tried(
     expect(page.locator("#strip")).to_contain_text("In line, starts in a moment")  # by itself
     fake_workers.draw(live.state)
     expect(page.locator("#strip img")).to_have_count(3)
+    expect(page.locator("#result figcaption")).to_have_text("Chalk step 30, 1.00")
     chosen = page.locator("#strip [aria-pressed=true]")
     expect(chosen).to_have_text("30")
     asked: list[str] = []
@@ -494,6 +531,7 @@ def test_no_control_that_has_the_focus_is_behind_the_image_of_a_phone(
     for _ in range(16):
         page.keyboard.press("Shift+Tab")
         assert page.evaluate(IS_IN_VIEW), page.evaluate("document.activeElement.outerHTML")
+    assert page.evaluate(IS_IMAGE_ABOVE)
 
 
 def test_the_stack_grows_and_shrinks_without_losing_the_prompt(live: Live, page: Page) -> None:
@@ -508,6 +546,7 @@ def test_the_stack_grows_and_shrinks_without_losing_the_prompt(live: Live, page:
     page.get_by_label("Weight of Chalk", exact=True).fill("0.3")
     add_adapter(page, "Night")
     expect(page.get_by_label("Weight of Night", exact=True)).to_have_value("1")
+    expect(page.get_by_label("Weight of Night, slider")).to_be_focused()  # none is left to add
     expect(page.get_by_label("Weight of Chalk", exact=True)).to_have_value("0.3")
     page.get_by_role("button", name="Remove Chalk").press("Enter")
     expect(page.get_by_label("Weight of Chalk", exact=True)).to_have_count(0)
@@ -529,6 +568,10 @@ def test_the_playground_draws_without_scripts(context: BrowserContext, live: Liv
     bare = context.browser.new_context(base_url=live.url, java_script_enabled=False)  # type: ignore[union-attr]
     page = bare.new_page()
     page.goto("/play?adapter=chalk:0.75&prompt=a+castle")
+    expect(page.locator("#find-adapter")).to_be_visible()  # in the list, which is open
+    assert page.evaluate("document.activeElement === document.body && scrollY === 0")
+    expect(page.get_by_text("Trigger words: chalkboard")).to_be_visible()
+    expect(page.get_by_label("Weight of Chalk, slider")).to_be_hidden()  # it would do nothing
     page.get_by_role("button", name=re.compile("Generate")).last.click()
     expect(page).to_have_url(re.compile(r"/renders/\d+$"))
     fake_workers.draw(live.state)
