@@ -150,7 +150,7 @@ class RenderJobs:
                 cached.images,
                 seconds=0.0,
                 from_cache=True,
-                note=cached.note,
+                note=cached.note or render.note,
                 precision=render.precision,
                 progress=render.all_steps,
             )
@@ -408,9 +408,10 @@ def _config(render: Render) -> RenderConfig:
 
 
 def _note(render: Render, truncated: str) -> str | None:
-    """What the user should know of the prompts: the end that was not read, and lone brackets."""
+    """What the user should know: that of the request, the end that was not read, lone brackets."""
     end = shorten(truncated, MAX_QUOTED, placeholder=" …")
-    notes = [TRUNCATED.format(end=end)] if end else []
+    notes = [render.note] if render.note else []
+    notes += [TRUNCATED.format(end=end)] if end else []
     notes += parse_prompt(render.prompt).notes
     if render.guidance > 1:  # else the negative prompt is not read
         notes += parse_prompt(render.negative_prompt).notes

@@ -94,7 +94,7 @@ def find_cached_images(session: Session, render: Render, store: BlobStore) -> Ca
 
 def store_cached_render(session: Session, render: Render, cached: CachedImages) -> None:
     """Store a new render as finished, with the images of an equal one."""
-    render.seconds, render.from_cache, render.note = 0.0, True, cached.note
+    render.seconds, render.from_cache, render.note = 0.0, True, cached.note or render.note
     render.starred = cached.starred
     render.progress = render.all_steps
     jobs.store_finished(session, render)

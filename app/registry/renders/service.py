@@ -21,7 +21,7 @@ from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.base_models import precisions
 from app.registry.base_models import service as base_models
 from app.registry.base_models.models import BaseModel
-from app.registry.base_models.sizes import USUAL_SIDE, size_problem
+from app.registry.base_models.sizes import USUAL_SIDE, size_note, size_problem
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.jobs import service as jobs
 from app.registry.jobs.presence import present_workers
@@ -328,6 +328,7 @@ def _render_row(
         adapters=[used.for_render() for used in stack],
         cache_key=_cache_key(base, values, stack),
         precision=precision,
+        note=size_note(base, values["width"], values["height"]) or None,
         **values,
     )
 

@@ -106,6 +106,9 @@ class RenderCreated(BaseModel):
     status: str = Field(description="`queued`, or `succeeded` if the images exist already.")
     twin_id: int | None = Field(description="The render without adapters, if it was requested.")
     images: list[RenderImageOut] = Field(description="Its images; empty unless it has succeeded.")
+    note: str | None = Field(
+        description="A warning about the request, such as for a size far from the base model's own."
+    )
 
 
 class RenderAdapterOut(BaseModel):
@@ -275,7 +278,13 @@ def create_render(body: RenderIn, state: State) -> RenderCreated:
         else:
             render = drafts.create_draft(session, request, state.store, slot=body.draft_slot)
         images = images_out(session, render)
-    return RenderCreated(id=render.key, status=render.status, twin_id=render.twin_id, images=images)
+    return RenderCreated(
+        id=render.key,
+        status=render.status,
+        twin_id=render.twin_id,
+        images=images,
+        note=render.note,
+    )
 
 
 @router.get("/renders/{render_id}")

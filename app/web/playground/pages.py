@@ -29,6 +29,7 @@ from app.web.playground.result_view import (
     result_fragment,
     result_view,
 )
+from app.web.playground.sizes import size_note_of
 from app.web.playground.source_panel import SourcePanel, source_panel, with_base_of_source
 from app.web.playground.stack import StackView, change_words, choices_beside, look_up
 from app.web.playground.strip import pairs_of
@@ -63,6 +64,7 @@ class PlayPage:
     bases: list[BaseModel]
     default_base: BaseModel
     base_hint: str
+    size_note: str
     prompt_note: str
     subjects: SubjectChoices | None
     default_guidance: float
@@ -103,6 +105,13 @@ class PromptNoteFragment:
     """What the base model does not know of the prompt."""
 
     prompt_note: str
+
+
+@dataclass(frozen=True)
+class SizeNoteFragment:
+    """A warning for a size far from the base model's own."""
+
+    size_note: str
 
 
 @dataclass(frozen=True)
@@ -253,6 +262,15 @@ def note_prompt(state: State, sent: SentForm) -> Response:
     return render_fragment("playground/_prompt_note.html", context)
 
 
+@router.post("/play/size")
+def note_size(state: State, sent: SentForm) -> Response:
+    """Say whether the size is far from that of the base model."""
+    form = read_form(sent.multi_items())
+    with state.database.read() as session:
+        context = SizeNoteFragment(size_note_of(session, form, look_up(session, form).base))
+    return render_fragment("playground/_size_note.html", context)
+
+
 def whole_page(request: Request, state: State, form: PlayForm) -> Response:
     """The playground with this form, for a browser without scripts."""
     if _fits_in_address(form):
@@ -293,6 +311,7 @@ def play_page(
         bases=stack.bases,
         default_base=stack.base,
         base_hint=stack.hint,
+        size_note=size_note_of(session, form, stack.base),
         prompt_note=note_of(form, stack),
         subjects=find_subjects(form, stack.base),
         default_guidance=service.guidance_for(stack.base),

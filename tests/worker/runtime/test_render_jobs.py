@@ -108,11 +108,12 @@ def test_a_render_has_its_sampler_and_says_what_was_no_emphasis(
     trained: TrainedRegistry, loop: JobLoop
 ) -> None:
     registry = trained.registry
-    render = registry.until_final(
-        Render, ask(registry, prompt="a ((red apple", sampler="dpmpp_2m_sde_karras")
-    )
+    small = {"width": SIDE // 2, "height": SIDE // 2}
+    asked = ask(registry, prompt="a ((red apple", sampler="dpmpp_2m_sde_karras", **small)
+    render = registry.until_final(Render, asked)
     assert (render.status, render.sampler) == ("succeeded", "dpmpp_2m_sde_karras")
-    assert render.note.startswith("“(” in the prompt has no counterpart")
+    assert render.note.startswith(f"{SIDE // 2} × {SIDE // 2} is far from the {SIDE} × {SIDE}")
+    assert "“(” in the prompt has no counterpart" in render.note
     (image,) = pictures(registry, render.key)
     assert "Sampler: DPM++ 2M SDE, Schedule type: Karras" in image.info["parameters"]
     assert json.loads(image.info["brushwork"])["sampler"] == "dpmpp_2m_sde_karras"

@@ -129,6 +129,7 @@ def plan_grid(session: Session, wanted: GridRequest) -> GridPlan:
     request = _with_fixed(session, wanted.request, base)
     planned = _plan_cells(session, request, axes, problems)
     request = _as_read(request, planned[0])
+    notes += [planned[0].note] if planned[0].note else []
     each = drafts.expected_seconds(session, base, steps=1, width=1, height=1)
     cached = find_cached(session, list(planned.values()))
     new = {row.cache_key: row for row in planned.values() if row.cache_key not in cached}
