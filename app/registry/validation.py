@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 
 NOT_WHOLE = "Enter a whole number."
+TOO_LARGE = "This number is too large. Enter a smaller one."
 NOT_A_NUMBER = "Enter a number."
 NOT_A_CHOICE = "This is not one of the choices. Choose one from the list."
 
@@ -33,6 +34,8 @@ def reason(problem: Mapping[str, Any]) -> str:
         return "There is no setting with this name."
     if kind in ("int_parsing", "int_from_float", "int_type"):
         return NOT_WHOLE
+    if kind == "int_parsing_size":
+        return TOO_LARGE
     if kind in ("float_parsing", "float_type", "finite_number"):
         return NOT_A_NUMBER
     if kind in ("bool_parsing", "bool_type"):

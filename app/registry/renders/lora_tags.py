@@ -23,6 +23,7 @@ from worker.core.lora_files.weights import weight_problem
 MAX_TAGGED_PROMPT = 10_000  # characters of a prompt with its tags
 MAX_TAGS = 100
 TAG = re.compile(r"<lora:([^<>]*)>", re.IGNORECASE)
+OPEN_TAG = re.compile(r"<lora:[^<>\n]{0,60}", re.IGNORECASE)  # where no whole one is left
 FILE = re.compile(
     r"(?P<slug>.+)-(v|step)(?P<version>[0-9]{1,9})(-peft)?(-(fp16|bf16|fp32))?(-tags)?"
 )
@@ -36,6 +37,8 @@ def take_tags(session: Session, prompt: str) -> tuple[str, list[WeightedAdapter]
     tags = before_tags[1::2]
     if len(tags) > MAX_TAGS:
         raise _invalid_prompt(f"The prompt has more than {MAX_TAGS} LoRA tags.")
+    if lone := next(filter(None, map(OPEN_TAG.search, [*before_tags[::2], end])), None):
+        raise _invalid_prompt(f"“{lone[0]}” has no end: write <lora:name:0.8>.")
     if not tags:
         return prompt, []
     named = [_read_tag(session, tag) for tag in tags]

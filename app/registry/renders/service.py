@@ -36,13 +36,22 @@ from app.registry.runs.requests import field_reasons
 from app.registry.storage.store import BlobStore
 from app.registry.validation import named_reasons
 from worker.core.bases.family import BaseFamily
-from worker.core.inference.config import DEFAULT_STRENGTH, SAMPLER_VERSION, RenderConfig
+from worker.core.inference.config import (
+    DEFAULT_STRENGTH,
+    MAX_COUNT,
+    MAX_SEED,
+    MAX_SIDE,
+    MIN_SIDE,
+    SAMPLER_VERSION,
+    SIDE_STEP,
+    RenderConfig,
+)
 from worker.core.inference.prompt_syntax import PROMPT_VERSION, is_simple
 from worker.core.lora_files.weights import MAX_RENDER_ADAPTERS
 from worker.core.training.presets import default_guidance
 from worker.core.words import RenderPrecision, SamplerName
 
-MAX_RANDOM_SEED = 2**32 - 1
+MAX_RANDOM_SEED = MAX_SEED - MAX_COUNT
 
 
 @dataclass(frozen=True)
@@ -302,9 +311,21 @@ def _check_config(
         )
     except ValidationError as error:
         fields |= field_reasons(error)
+        for name, side in (("width", width), ("height", height)):
+            if name in fields and (nearest := sources.nearest_side(side)):
+                fields[name] = (
+                    f"Use a multiple of {SIDE_STEP} from {MIN_SIDE} to {MAX_SIDE:,}; the nearest "
+                    f"is {nearest:,}."
+                )
         return None
     if reason := size_problem(base, config.width or side, config.height or side):
         fields["width"] = reason
+        return None
+    if config.seed + config.count - 1 > MAX_SEED:
+        fields["seed"] = (
+            f"Each image has the next seed, so with {config.count} images it is "
+            f"{MAX_SEED - config.count + 1:,} at most."
+        )
         return None
     return config
 

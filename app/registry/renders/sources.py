@@ -37,6 +37,7 @@ SOURCES_KEPT = timedelta(hours=6)  # after the last use, where nothing starts fr
 FORGOTTEN_AT_ONCE = 1_000  # few enough for the time limit of the job
 GONE = "The image to start from is gone. Choose it again."
 ONE_OF = "Name one image: `render`, `dataset_image` or `sha256`."
+MAX_DIGITS = 9  # of a side
 UPLOAD_NAME = "image.png"  # whatever it is called, it is taken for an image
 TEXT = re.compile(
     r"(render):(\d{1,19})(?::(\d{1,3}))?|(dataset):(\d{1,19})|([0-9a-f]{64})", re.ASCII
@@ -207,6 +208,13 @@ def size_like(source: FoundSource, side: int, width: Any, height: Any) -> tuple[
     if height is None:
         return width, _side(_number(width, side) / aspect)
     return width, height
+
+
+def nearest_side(value: Any) -> int | None:
+    """The possible side nearest to what was asked for; None for what is no number of pixels."""
+    text = str(value)
+    is_number = text.isascii() and text.isdigit() and len(text) <= MAX_DIGITS
+    return _side(int(text)) if is_number else None
 
 
 def _number(value: Any, usual: int) -> int:

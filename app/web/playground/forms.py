@@ -9,6 +9,7 @@ from typing import Any, cast
 from urllib.parse import urlencode
 
 from app.registry.adapters.weighted import ResolvedAdapter
+from app.registry.base_models.models import BaseModel
 from app.registry.db import MAX_ID, Session
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.renders.models import Render
@@ -31,6 +32,7 @@ PLACE = re.compile(r"\d{1,3}", re.ASCII)  # of a row
 PUT = re.compile(r"(\d{1,3})=(.+)")
 MAX_PUT = 300  # characters of it
 BLEND = "blend"  # the sum of the weights is held while one of them moves
+MAX_NAMED = 40  # characters of a name that is not here
 MAX_ROWS = 100  # of adapters that a form or an address may name; the service allows fewer
 
 
@@ -228,6 +230,23 @@ def _read_sampler(text: str) -> str:
         return SamplerName(text or SamplerName.DDIM).value
     except ValueError:
         return text
+
+
+def unknown_choices(form: PlayForm, bases: Sequence[BaseModel]) -> dict[str, str]:
+    """By field: a sampler or a base model that is not in the list that the page shows.
+
+    The page has the first of the list in its place.
+    """
+    problems = {}
+    if form.sampler not in set(SamplerName):
+        problems["sampler"] = (
+            f"There is no sampler “{form.sampler[:MAX_NAMED]}”; {SamplerName.DDIM.label} is chosen."
+        )
+    if form.base and form.base not in {base.slug for base in bases}:
+        problems["base_model"] = (
+            f"There is no base model “{form.base[:MAX_NAMED]}” here; that of the adapter is chosen."
+        )
+    return problems
 
 
 def form_of_render(render: Render, base_slug: str, index: int = 0) -> PlayForm:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 
 from fastapi import APIRouter, Request
@@ -19,7 +19,14 @@ from app.registry.storage.store import BlobStore
 from app.web.forms import SentForm
 from app.web.playground.adapter_picker import AdapterChoices, with_exact
 from app.web.playground.checkpoint_strip import rows_with_steps
-from app.web.playground.forms import InvalidWeights, PlayForm, read_address, read_form, read_shown
+from app.web.playground.forms import (
+    InvalidWeights,
+    PlayForm,
+    read_address,
+    read_form,
+    read_shown,
+    unknown_choices,
+)
 from app.web.playground.live import LiveState, live_state
 from app.web.playground.result_view import (
     EarlierRender,
@@ -56,7 +63,7 @@ class RecipePanel:
 
 @dataclass(frozen=True)
 class PlayPage:
-    """The playground."""
+    """The playground; `recalled`: what of the settings of a text or an image is not here."""
 
     form: PlayForm
     stack: list[StackView]
@@ -84,6 +91,7 @@ class PlayPage:
     problem: str = ""
     announcement: str = ""
     recipe: RecipePanel = RecipePanel()
+    recalled: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -302,6 +310,7 @@ def play_page(
     """The playground with this form."""
     errors = dict(error.fields) if error else {}
     stack = look_up(session, form, errors)
+    errors |= unknown_choices(form, stack.bases)
     if errors.get("adapters") == stack.misfits:
         errors["adapters"] = ""  # each is already shown in its row
     return PlayPage(

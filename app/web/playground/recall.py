@@ -19,9 +19,10 @@ from app.registry.renders.sources import SourceImage
 from app.web.forms import SentForm
 from app.web.playground.adapter_rows import AdapterRow, row_of
 from app.web.playground.forms import PlayForm
+from app.web.playground.pages import play_page
 from app.web.security import MAX_ADDRESS
 from app.web.state import State
-from app.web.templates import render_fragment, wants_fragment
+from app.web.templates import render, render_fragment, wants_fragment
 from worker.core.inference.read_infotext import (
     Infotext,
     InfotextError,
@@ -69,7 +70,12 @@ def recall(request: Request, state: State, sent: SentForm) -> Response:
             raise InvalidInput(str(error)) from error
         return render_fragment("playground/_recalled.html", RecallAnswer([str(error)], ""))
     if not wants_fragment(request):
-        return RedirectResponse(recalled.form.link, status_code=303)
+        if not recalled.missing:
+            return RedirectResponse(recalled.form.link, status_code=303)
+        with state.database.read() as session:
+            page = play_page(session, recalled.form)
+        context = replace(page, recalled=recalled.missing)
+        return render(request, "playground/play.html", context)
     if recalled.missing:
         answer = RecallAnswer(recalled.missing, recalled.form.link)
         return render_fragment("playground/_recalled.html", answer)
@@ -84,8 +90,12 @@ def _form_of(session: Session, found: Infotext) -> Recalled:
     for tag in TAG.findall(prompt)[:MAX_TAGS]:
         try:
             row = _row_of(session, tag, found)
-        except AppError:
-            missing.append(f"The adapter {tag} is not here.")
+        except AppError as error:
+            missing.append(
+                f"The adapter {tag} is not here."
+                if "There is no such adapter" in error.detail
+                else error.detail
+            )
             prompt = prompt.replace(tag, "")
             continue
         rows.append(row)

@@ -344,6 +344,8 @@ def test_a_prompt_names_adapters_as_a1111_does(
         ("<lora:chalk-v9:1>", "has no version 9"),
         ("<lora:chalk:99>", "The weight is 99; weights from -10 to 10 are accepted."),
         ("<lora:>", "There is no such adapter"),
+        ("<lora:chalk:0.8", "“<lora:chalk:0.8” has no end: write <lora:name:0.8>."),
+        ("<lora:chalk:0.8 <lora:chalk:0.8>", "has no end"),
     ],
 )
 def test_a_tag_that_names_nothing_is_refused(

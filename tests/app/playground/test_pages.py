@@ -194,7 +194,7 @@ def test_everything_that_is_wrong_is_named_beside_its_field_and_stays(
         ("prompt", "This has 5,000 characters; use at most 2,000."),
         ("steps", "Enter a whole number."),
         ("seed", "At least 0."),
-        ("sampler", "Should be &#39;ddim&#39;, &#39;euler&#39;"),
+        ("sampler", "There is no sampler “magic”; DDIM is chosen."),
     ):
         error = page.partition(f'id="{place}-error"')[2].partition("</p>")[0]
         assert reason in error, (place, error)
@@ -453,6 +453,17 @@ def test_strange_addresses_are_no_server_error(client: TestClient) -> None:
     numbers = ("seed=abc", "steps=", "sampler=x")
     for query in ("adapter=", "adapter=:", "adapter=x@999999999999:1", *numbers):
         assert client.get(f"/play?{query}").status_code == 200
+
+
+def test_a_sampler_or_base_that_is_not_in_the_list_is_named(client: TestClient) -> None:
+    for path in ("/play", "/grids/new"):
+        page = client.get(f"{path}?prompt=x&sampler=heun&base=gone", headers=HTML).text
+        assert "There is no sampler “heun”; DDIM is chosen." in page
+    page = client.get("/play?prompt=x&sampler=heun&base=gone", headers=HTML).text
+    assert "There is no base model “gone” here; that of the adapter is chosen." in page
+    sent = form_of(page, "play-form")
+    assert sent["sampler"] == "ddim"
+    assert client.post("/play", data=sent, follow_redirects=False).status_code == 303
 
 
 @pytest.fixture

@@ -13,7 +13,8 @@ from PIL.PngImagePlugin import PngInfo
 
 from app.registry.state import AppState
 from tests import fake_workers
-from tests.app.playground.test_pages import FRAGMENT
+from tests.app.playground.test_pages import FRAGMENT, HTML
+from tests.app.runs.test_pages import form_of
 from worker.core.inference.infotext import ImageParameters, UsedAdapter, make_infotext
 from worker.core.words import SamplerName
 
@@ -144,3 +145,22 @@ def test_what_is_no_text_with_settings_says_why(
     answer = client.post("/play/recall", **sent, headers=FRAGMENT)
     assert (answer.status_code, sentence in answer.text) == (200, True), answer.text
     assert client.post("/play/recall", **sent).status_code == 422
+
+
+def test_without_scripts_what_is_not_here_is_said_above_the_rest(
+    client: TestClient, state: AppState
+) -> None:
+    fake_workers.adapter(state)
+    text = "a fox <lora:gone:1> <lora:chalk:1e9>\nSteps: 9, Sampler: Heun, Seed: 5"
+    answer = client.post("/play/recall", data={"infotext": text}, headers=HTML)
+    assert answer.status_code == 200
+    for sentence in (
+        "The adapter &lt;lora:gone:1&gt; is not here.",
+        "The sampler Heun is not here, so DDIM is chosen.",
+        "The weight is 1e+09; weights from -10 to 10 are accepted.",
+    ):
+        assert sentence in answer.text
+    fields = form_of(answer.text, "play-form")
+    assert (fields["prompt"], fields["steps"], fields["seed"]) == ("a fox", "9", "5")
+    known = client.post("/play/recall", data={"infotext": FORGE}, follow_redirects=False)
+    assert known.status_code == 303

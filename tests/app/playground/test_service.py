@@ -103,6 +103,33 @@ def test_sdxl_has_its_own_clip_skip(database: Database, ready_base: None) -> Non
     assert ask(database, clip_skip=1).clip_skip == 1
 
 
+@pytest.mark.parametrize(
+    ("wish", "sentence"),
+    [
+        (
+            {"width": 13, "height": 128},
+            "width: Use a multiple of 8 from 32 to 2,048; the nearest is 32.",
+        ),
+        ({"width": 128, "height": "8192"}, "height: Use a multiple .* the nearest is 2,048."),
+        ({"width": 100}, "the nearest is 96."),
+        ({"width": "9" * 5_000}, "width: "),
+        ({"seed": 2**32 - 1, "count": 8}, "with 8 images it is 4,294,967,288 at most."),
+        ({"seed": 2**32}, "4,294,967,295 at most."),
+        ({"seed": "9" * 5_000}, "seed: This number is too large. Enter a smaller one."),
+    ],
+)
+def test_a_number_that_is_not_possible_is_refused_with_one_that_is(
+    database: Database, ready_base: None, wish: dict[str, Any], sentence: str
+) -> None:
+    with pytest.raises(InvalidInput, match=sentence):
+        ask(database, **wish)
+
+
+def test_the_last_seeds_can_be_used_again_one_by_one(database: Database, ready_base: None) -> None:
+    assert ask(database, seed=2**32 - 8, count=8).count == 8
+    assert ask(database, seed=2**32 - 1).seed == 2**32 - 1
+
+
 def test_equal_requests_have_equal_keys(database: Database, adapter: int) -> None:
     stack = [weighted(adapter, 0.5)]
     first, second = (ask(database, seed=1, adapters=stack).cache_key for _ in range(2))

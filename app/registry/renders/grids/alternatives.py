@@ -9,6 +9,7 @@ import re
 from app.registry.errors import InvalidInput
 from app.registry.renders.grids.numbers import MAX_VALUES
 
+MANY = 10_000_000  # a larger number says no more
 CHOICE = re.compile(r"\{([^{}]*\|[^{}]*)\}")
 
 
@@ -29,8 +30,9 @@ def expand_alternatives(prompt: str) -> list[str]:
     ]
     count = math.prod(len(words) for words in choices)
     if count > MAX_VALUES:
+        many = f"{count:,}" if count < MANY else f"more than {MANY:,}"
         raise InvalidInput(
-            f"The alternatives in braces make {count:,} prompts; a grid has at most "
-            f"{MAX_VALUES} images."
+            f"The alternatives in braces make {many} prompts; a grid has at most {MAX_VALUES} "
+            "images."
         )
     return [" ".join("".join(words).split()) for words in itertools.product(*choices)]

@@ -19,7 +19,7 @@ from app.registry.state import AppState
 from app.web.forms import SentForm
 from app.web.media import content_disposition
 from app.web.playground.adapter_picker import with_exact
-from app.web.playground.forms import read_form
+from app.web.playground.forms import read_form, unknown_choices
 from app.web.playground.grids import views
 from app.web.playground.grids.forms import (
     GridForm,
@@ -187,6 +187,7 @@ def _new_page(
 ) -> NewGridPage:
     errors = dict(error.fields) if error else {}
     stack = look_up(session, form.play, errors)
+    errors |= unknown_choices(form.play, stack.bases)
     return NewGridPage(
         form=form,
         stack=stack.rows,

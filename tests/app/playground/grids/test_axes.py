@@ -58,6 +58,8 @@ def test_alternatives_make_every_prompt() -> None:
     assert expand_alternatives("a {|big} cat") == ["a cat", "a big cat"]
     with pytest.raises(InvalidInput, match="1,048,576 prompts"):
         expand_alternatives("{a|b}" * 20)
+    with pytest.raises(InvalidInput, match="make more than 10,000,000 prompts; a grid has"):
+        expand_alternatives("{a|b}" * 400)
 
 
 def test_a_checkpoint_has_all_weights_of_the_adapter_it_stands_in_for() -> None:
