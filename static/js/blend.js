@@ -15,6 +15,8 @@
   let scales = false;
 
   function hold() {
+    // what a browser without scripts sends, for the server to hold the sum
+    document.querySelectorAll("[data-held]").forEach((field) => field.remove());
     const fields = numbers();
     const shares = fields.map((field) => parse(field.value));
     held = shares.every(Number.isFinite) ? { fields, shares, total: sum(shares) } : null;

@@ -22,7 +22,8 @@ class AdapterRow:
     """One adapter of the stack as entered; weights stay as typed.
 
     `weight`: None means the usual one. `text_weight`: that of the text encoders, empty: the same.
-    `blocks`: the factors in the input, middle and output blocks of the UNet, empty: 1.
+    `blocks`: the factors in the input, middle and output blocks of the UNet, empty: 1. `held`: the
+    weight that the page had shown, while a blend is still to be held.
     """
 
     slug: str
@@ -31,6 +32,7 @@ class AdapterRow:
     version: int | str | None = None
     is_on: bool = True
     blocks: tuple[str, str, str] = ("", "", "")
+    held: str = ""
 
     @property
     def reference(self) -> str:

@@ -25,6 +25,7 @@ from app.web.playground.adapter_rows import (
     read_weighted,
     row_of,
 )
+from app.web.playground.blend import hold_sum
 from worker.core.words import SamplerName
 
 ROW = re.compile(r"adapter-(\d{1,3})")
@@ -188,9 +189,11 @@ def read_form(sent: Iterable[tuple[str, Any]]) -> PlayForm:
         text = form.text(f"text-weight-{place}")
         first, second, third = (form.text(f"block-{place}-{name}") for name in BLOCKS)
         row = replace(row, weight=weight, text_weight=text, blocks=(first, second, third))
-        rows.append(replace(row, is_on=form.flag(f"on-{place}")))
+        held = form.text(f"held-{place}")
+        rows.append(replace(row, is_on=form.flag(f"on-{place}"), held=held))
+    is_blend = form.text("mix") == BLEND
     return PlayForm(
-        stack=tuple(rows),
+        stack=hold_sum(rows) if is_blend else tuple(replace(row, held="") for row in rows),
         keep_seed=form.flag("keep_seed"),
         live=form.flag("live") or "live-shown" not in form,
         **_read_fields(form.texts),
