@@ -21,7 +21,11 @@
 
   document.addEventListener("click", (event) => {
     const opener = event.target.closest?.("[popovertarget=adapter-picker]:not([popovertargetaction])");
-    if (opener) into = opener.dataset.pickerInto ?? null;
+    if (opener) {
+      into = opener.dataset.pickerInto ?? null;
+      // an axis can vary what is in the stack already
+      document.querySelector("[data-picker]").toggleAttribute("data-into-axis", Boolean(into));
+    }
     const choice = event.target.closest?.("[data-picker] button[name=add]");
     if (!choice || !into) return;
     event.preventDefault();

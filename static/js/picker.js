@@ -2,7 +2,7 @@
 // it found. Closing it gives the focus back to its button, as popovers do; where that is gone, the focus stays near.
 (() => {
   const STEPS = { ArrowDown: 1, ArrowRight: 1, ArrowUp: -1, ArrowLeft: -1 };
-  const choices = (picker) => [...picker.querySelectorAll("button[name=add]")];
+  const choices = (picker) => [...picker.querySelectorAll("button[name=add]")].filter((choice) => choice.checkVisibility());
 
   function walk(event, picker) {
     const search = picker.querySelector("[data-find]");

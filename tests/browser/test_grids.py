@@ -24,7 +24,13 @@ def test_a_grid_fills_while_keys_walk_it_and_its_winner_is_used(live: Live, page
     page.get_by_role("button", name="Add an adapter to the rows").click()
     page.get_by_role("button", name="Add Night").click()
     expect(page.locator("#rows-values")).to_have_value("night")
+    page.get_by_role("button", name="Add an adapter to the rows").click()
+    page.get_by_role("button", name="Add Chalk").click()  # that of the stack, to compare with
+    expect(page.locator("#rows-values")).to_have_value("night, chalk")
     page.get_by_role("button", name="Add an adapter", exact=True).click()
+    expect(page.get_by_role("button", name="Add Chalk")).to_be_hidden()
+    page.get_by_role("searchbox").press("ArrowDown")
+    expect(page.get_by_role("button", name="Add Night")).to_be_focused()
     page.get_by_role("button", name="Add Night").click()
     expect(page.locator("#columns-what")).to_contain_text("Weight of Night")
     page.get_by_role("button", name="Remove Night").click()

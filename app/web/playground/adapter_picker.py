@@ -21,12 +21,16 @@ MAX_WORDS = 200
 
 @dataclass(frozen=True)
 class AdapterChoice:
-    """An adapter to add, as a row of the picker; `names` only if it has several versions."""
+    """An adapter to add, as a row of the picker; `names` only if it has several versions.
+
+    `is_used`: it is in the stack, and only offered to the axes of a grid.
+    """
 
     adapter: Adapter
     version: int
     cover: str | None
     names: VersionNames | None = None
+    is_used: bool = False
 
 
 @dataclass(frozen=True)
@@ -50,13 +54,24 @@ class AdapterChoices:
     is_part: bool
     hint: str
 
+    @property
+    def all_used(self) -> bool:
+        """True if there are adapters to choose from, and all of them are in the stack."""
+        return bool(self.adapters) and all(choice.is_used for choice in self.adapters)
+
 
 def find_adapter_choices(
-    session: Session, words: str, *, used: Collection[str], base_kind: BaseKind | None = None
+    session: Session,
+    words: str,
+    *,
+    used: Collection[str],
+    base_kind: BaseKind | None = None,
+    with_used: bool = False,
 ) -> AdapterChoices:
     """Search adapters, or list the newest without words; adapters in use are left out.
 
-    `base_kind` is the kind of base model that they must fit.
+    `base_kind` is the kind of base model that they must fit. `with_used`: those in use are marked
+    instead.
     """
     words = words.strip()[:MAX_WORDS]
     page = adapters.list_adapters(session, Filter(q=words))
@@ -65,9 +80,10 @@ def find_adapter_choices(
     if base_kind and base_kind.family and is_part and not (words or fits):
         page = adapters.list_adapters(session, Filter(base=base_kind.family))
         fits, others = _split_by_fit(session, page, base_kind)
-    fits = [item for item in fits if item.adapter.slug not in used]
+    if not with_used:
+        fits = [item for item in fits if item.adapter.slug not in used]
     names = names_of(session, [item.adapter.key for item in fits if item.version_count > 1])
-    shown = [_choice(item, names.get(item.adapter.key)) for item in fits]
+    shown = [_choice(item, names.get(item.adapter.key), used) for item in fits]
     unfit = [
         UnfitAdapter(_choice(item), kind.name)
         for item, kind in others
@@ -91,8 +107,12 @@ def _split_by_fit(
     )
 
 
-def _choice(item: AdapterSummary, names: VersionNames | None = None) -> AdapterChoice:
-    return AdapterChoice(item.adapter, item.version.version, next(iter(item.covers), None), names)
+def _choice(
+    item: AdapterSummary, names: VersionNames | None = None, used: Collection[str] = ()
+) -> AdapterChoice:
+    cover = next(iter(item.covers), None)
+    is_used = item.adapter.slug in used
+    return AdapterChoice(item.adapter, item.version.version, cover, names, is_used)
 
 
 def _list_hint(

@@ -138,10 +138,14 @@ def _versions(
     return [(row.slug, in_use), *((f"{row.slug}@{name}", words) for name, words in named)]
 
 
-def choices_beside(session: Session, form: PlayForm, stack: CheckedStack) -> AdapterChoices:
-    """The adapters that can be added to this stack."""
+def choices_beside(
+    session: Session, form: PlayForm, stack: CheckedStack, *, with_used: bool = False
+) -> AdapterChoices:
+    """The adapters that can be added to this stack; `with_used`: with those that are in it."""
     used = [row.slug for row in form.stack]
-    return find_adapter_choices(session, form.find, used=used, base_kind=stack.base_kind)
+    return find_adapter_choices(
+        session, form.find, used=used, base_kind=stack.base_kind, with_used=with_used
+    )
 
 
 def change_words(

@@ -146,7 +146,7 @@ def find(state: State, sent: SentForm) -> Response:
     """Search for adapters to add to a new grid."""
     form = read_form(sent.multi_items())
     with state.database.read() as session:
-        choices = choices_beside(session, form, look_up(session, form))
+        choices = choices_beside(session, form, look_up(session, form), with_used=True)
     return render_fragment("playground/_found.html", FoundAdapters(choices))
 
 
@@ -191,7 +191,7 @@ def _new_page(
     return NewGridPage(
         form=form,
         stack=stack.rows,
-        choices=choices_beside(session, form.play, stack),
+        choices=choices_beside(session, form.play, stack, with_used=True),
         axis_choices=choices_of(stack.rows),
         source=source_panel(session, form.play, errors),
         samplers=[(name.value, name.label) for name in SamplerName],
@@ -287,7 +287,8 @@ def sheet_response(state: AppState, grid_id: int, sheet: int) -> Response:
 
     with state.database.read() as session:
         view = grid_view(session, service.get_grid(session, grid_id))
-    content = draw_sheet(view, min(sheet, view.grid.sizes[2] - 1), state.store)
+    sheet = min(sheet, view.grid.sizes[2] - 1)  # its name says which one it is
+    content = draw_sheet(view, sheet, state.store)
     headers = {
         "content-disposition": content_disposition(f"brushwork-grid-{grid_id}-{sheet + 1}.png"),
         "cache-control": "private, no-store",
