@@ -53,11 +53,19 @@ def reason(problem: Mapping[str, Any]) -> str:
     if kind == "too_long":
         given, most = context["actual_length"], context["max_length"]
         return f"Too many entries: {given} given, at most {most} allowed."
+    if kind == "too_short":
+        given, least = context["actual_length"], context["min_length"]
+        return f"Too few entries: {given} given, at least {least} needed."
     if kind == "greater_than_equal":
-        return f"At least {context['ge']:,}."
+        return f"At least {_bound(context['ge'])}."
     if kind == "greater_than":
-        return f"More than {context['gt']:,}."
+        return f"More than {_bound(context['gt'])}."
     if kind in ("less_than_equal", "less_than"):
-        return f"{context.get('le', context.get('lt')):,} at most."
+        return f"{_bound(context.get('le', context.get('lt')))} at most."
     message = str(problem["msg"]).removeprefix("Value error, ").removeprefix("Input ")
     return message[:1].upper() + message[1:].rstrip(".") + "."
+
+
+def _bound(value: Any) -> str:
+    """A limit as people write it: 30, not 30.0."""
+    return f"{int(value) if isinstance(value, float) and value.is_integer() else value:,}"

@@ -104,7 +104,7 @@ class FormReader:
 def parse_number(text: str) -> float | None:
     """The finite number in this text, with a point or a comma; None when there is none."""
     try:
-        number = float(text.replace(",", "."))
+        number = float(text.replace(",", ".").replace("_", "?"))  # Python alone reads 1_0 as 10
     except ValueError:
         return None
     return number if math.isfinite(number) else None

@@ -6,6 +6,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 KIB = 1024
+# messages of a CPU; of CUDA and MPS outside torch's own OutOfMemoryError; of cuBLAS and cuDNN
+OUT_OF_MEMORY_SIGNS = (
+    "can't allocate memory",
+    "not enough memory",
+    "out of memory",
+    "_alloc_failed",
+)
 
 
 @dataclass(frozen=True)
@@ -51,3 +58,10 @@ def _reclaimable(group: Path) -> int:
         return next(int(line.split()[1]) for line in lines if line.startswith("inactive_file "))
     except (OSError, ValueError, IndexError, StopIteration):
         return 0
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error of torch or Python says that memory is full."""
+    words = str(error).lower()
+    is_own_kind = isinstance(error, MemoryError) or type(error).__name__ == "OutOfMemoryError"
+    return is_own_kind or any(sign in words for sign in OUT_OF_MEMORY_SIGNS)

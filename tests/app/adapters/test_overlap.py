@@ -166,7 +166,8 @@ def test_adapters_of_other_base_models_are_not_compared(
 
 
 def test_bad_requests_are_refused(client: TestClient, two: list[int]) -> None:
-    ask(client, two[0], status=422)
+    alone = ask(client, two[0], status=422)["detail"]
+    assert alone == "adapters: Too few entries: 1 given, at least 2 needed."
     ask(client, *two, *range(3, 10), status=422)
     ask(client, two[0], 999, status=404)
     assert "named twice" in ask(client, two[0], two[0], status=422)["detail"]

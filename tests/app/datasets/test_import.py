@@ -205,7 +205,7 @@ def test_wrong_values_cost_only_themselves(state: AppState, foxes: Dataset) -> N
     outcome = send(state, other, {"a.zip": repacked(export(state, foxes), spoil)})
     assert [one.reason for one in outcome.rejected] == [
         "Line 1: “repeats”: At least 1. Only its caption was read.",
-        "Line 2: “focus”: 1.0 at most. Only its caption was read.",
+        "Line 2: “focus”: 1 at most. Only its caption was read.",
     ]
     assert [image.caption for image in images_of(state, other)] == ["a fox", "still read"]
 

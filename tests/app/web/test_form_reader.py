@@ -34,7 +34,7 @@ def test_numbers_take_a_point_or_a_comma() -> None:
     form.check()
 
 
-@pytest.mark.parametrize("text", ["much", "nan", "inf", "1e999", "--1", ""])
+@pytest.mark.parametrize("text", ["much", "nan", "inf", "1e999", "--1", "1_0", ""])
 def test_what_is_no_number_is_an_error(text: str) -> None:
     form = FormReader({"weight": text})
     assert form.number("weight", 1.0) == 1.0

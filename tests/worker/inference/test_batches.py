@@ -119,6 +119,30 @@ def test_a_device_that_a_training_fills_is_named(
         ResidentPipeline.load(starter.PATH, name="“A”")
 
 
+@pytest.mark.parametrize(
+    ("error", "kind"),
+    [
+        (RuntimeError("DefaultCPUAllocator: can't allocate memory: you tried"), RenderError),
+        (MemoryError(), RenderError),
+        (RuntimeError("mat1 and mat2 shapes cannot be multiplied"), RuntimeError),
+    ],
+)
+def test_without_a_gpu_an_image_that_does_not_fit_is_named_too(
+    pipeline: ResidentPipeline,
+    monkeypatch: pytest.MonkeyPatch,
+    error: Exception,
+    kind: type[Exception],
+) -> None:
+    def fail(*_: object, **__: object) -> None:
+        raise error
+
+    monkeypatch.setattr("worker.core.inference.pipeline.generate_latents", fail)
+    with pytest.raises(kind) as raised:
+        pipeline.render(config())
+    assert type(raised.value) is kind
+    assert ("does not fit in the device's memory" in str(raised.value)) is (kind is RenderError)
+
+
 def test_without_a_gpu_large_images_are_generated_one_by_one(
     pipeline: ResidentPipeline, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -36,6 +36,7 @@ from worker.core.inference.samplers import make_sampler
 from worker.core.inference.weighted_prompts import encode_prompt, find_unread, lengthen
 from worker.core.lora_files.canonical import Component
 from worker.core.lora_files.loaded import LoadedAdapter
+from worker.core.memory import is_out_of_memory
 from worker.core.sampling import (
     Conditioning,
     decode_latent,
@@ -424,7 +425,9 @@ def _memory_for(what: str, advice: str = "Try again") -> Iterator[None]:
     """Raise RenderError where this does not fit in memory, which a training run may have filled."""
     try:
         yield
-    except torch.OutOfMemoryError as error:
+    except (MemoryError, RuntimeError) as error:  # those of a CPU are plain RuntimeErrors
+        if not is_out_of_memory(error):
+            raise
         raise RenderError(
             f"{what} does not fit in the device's memory. {advice} when no training run uses it."
         ) from error

@@ -4,18 +4,10 @@ import errno
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-import torch
-
+from worker.core.memory import is_out_of_memory
 from worker.core.training.config import TrainConfig
 from worker.core.training.errors import OutOfMemoryError, StorageError
 
-# messages of a CPU; of CUDA and MPS outside torch's own OutOfMemoryError; of cuBLAS and cuDNN
-OUT_OF_MEMORY_SIGNS = (
-    "can't allocate memory",
-    "not enough memory",
-    "out of memory",
-    "_alloc_failed",
-)
 FULL_DISK = frozenset({errno.ENOSPC, errno.EDQUOT})
 
 
@@ -25,7 +17,7 @@ def translate_failures(config: TrainConfig) -> Iterator[None]:
     try:
         yield
     except (MemoryError, RuntimeError) as error:
-        if not _is_out_of_memory(error):
+        if not is_out_of_memory(error):
             raise
         raise OutOfMemoryError(_memory_advice(config)) from error
     except OSError as error:
@@ -33,13 +25,6 @@ def translate_failures(config: TrainConfig) -> Iterator[None]:
             raise
         message = "The disk is full. Free some space and start the training again."
         raise StorageError(message) from error
-
-
-def _is_out_of_memory(error: BaseException) -> bool:
-    words = str(error).lower()
-    return isinstance(error, MemoryError | torch.OutOfMemoryError) or any(
-        sign in words for sign in OUT_OF_MEMORY_SIGNS
-    )
 
 
 def _memory_advice(config: TrainConfig) -> str:

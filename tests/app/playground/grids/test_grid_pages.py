@@ -142,7 +142,8 @@ def test_a_sheet_is_one_png_within_its_limits(client: TestClient, state: AppStat
     fake_workers.draw(state)
     start(client, columns_what="seed", columns_values="1 to 400")
     for number in (1, 2):
-        answer = client.get(f"/api/v1/grids/{number}/sheet")
+        answer = client.get(f"/api/v1/grids/{number}/sheet?sheet=5")  # past the last one
+        assert f"brushwork-grid-{number}-1.png" in answer.headers["content-disposition"]
         assert answer.headers["content-type"] == "image/png"
         with Image.open(io.BytesIO(answer.content)) as sheet:
             assert max(sheet.size) <= MAX_SIDE
