@@ -18,6 +18,7 @@ from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.errors import InvalidInput, NotFound
 from app.registry.slugs import slugify
 from app.registry.validation import too_long
+from worker.core.inference.config import MAX_PROMPT_CHARACTERS
 from worker.core.lora_files.weights import weight_problem
 
 MAX_TAGGED_PROMPT = 10_000  # characters of a prompt with its tags
@@ -27,6 +28,11 @@ OPEN_TAG = re.compile(r"<lora:[^<>\n]{0,60}", re.IGNORECASE)  # where no whole o
 FILE = re.compile(
     r"(?P<slug>.+)-(v|step)(?P<version>[0-9]{1,9})(-peft)?(-(fp16|bf16|fp32))?(-tags)?"
 )
+
+
+def is_too_long(prompt: str) -> bool:
+    """Whether a prompt, with its LoRA tags or without them, is longer than one can be."""
+    return len(prompt) > MAX_TAGGED_PROMPT or len(TAG.sub("", prompt)) > MAX_PROMPT_CHARACTERS
 
 
 def take_tags(session: Session, prompt: str) -> tuple[str, list[WeightedAdapter]]:

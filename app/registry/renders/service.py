@@ -311,8 +311,8 @@ def _check_config(
         )
     except ValidationError as error:
         fields |= field_reasons(error)
-        for name, side in (("width", width), ("height", height)):
-            if name in fields and (nearest := sources.nearest_side(side)):
+        for name, typed in (("width", width), ("height", height)):
+            if name in fields and (nearest := sources.nearest_side(typed)):
                 fields[name] = (
                     f"Use a multiple of {SIDE_STEP} from {MIN_SIDE} to {MAX_SIDE:,}; the nearest "
                     f"is {nearest:,}."

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from app.registry.base_models.models import BaseModel
 from app.registry.base_models.subjects import has_subject_list, prompt_note, subjects_of
+from app.registry.renders.lora_tags import is_too_long
 from app.registry.wording import plural
 from app.web.playground.forms import PlayForm
 from app.web.playground.stack import CheckedStack
@@ -49,7 +50,12 @@ def find_subjects(form: PlayForm, base: BaseModel) -> SubjectChoices | None:
 
 
 def note_of(form: PlayForm, stack: CheckedStack) -> str:
-    """What of the prompt is no valid syntax, or not known to the base in use; else empty."""
+    """What of the prompt is no valid syntax, or not known to the base in use; else empty.
+
+    Of a prompt that is too long, only that is said, when it is sent.
+    """
+    if is_too_long(form.prompt):
+        return ""
     used = [row.adapter for row in stack.rows if row.adapter is not None and row.row.is_on]
     taught = [word for adapter in used for word in adapter.trigger_words]
     parsed = parse_prompt(form.prompt)

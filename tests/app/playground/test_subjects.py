@@ -184,3 +184,11 @@ def test_a_sample_prompt_of_a_run_with_unknown_words_is_named_beside_the_form(
     sent["sample_prompts"] = "castle --w 64 --n quivell\nzorblax, chalkboard style --d 7"
     answer = client.post("/train/new/plan", data=sent).text
     assert "Sample “zorblax, chalkboard style”: starter does not know “zorblax”." in answer
+
+
+def test_a_prompt_that_is_too_long_is_not_read_before_it_is_sent(
+    client: TestClient, state: AppState
+) -> None:
+    sent = filled(client) | {"prompt": "(" * 40_000 + "x" + ")" * 40_000}
+    assert client.post("/play/prompt", data=sent, headers=FRAGMENT).text == ""
+    assert "use at most 2,000" in client.post("/play", data=sent, headers=FRAGMENT).text

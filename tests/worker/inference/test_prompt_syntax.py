@@ -91,3 +91,22 @@ def test_only_short_prompts_without_syntax_are_simple() -> None:
     assert not is_simple("a (castle)")
     assert not is_simple("a castle BREAK ink")
     assert not is_simple("apple " * 21)
+
+
+LONG = 90_000
+
+
+@pytest.mark.parametrize(
+    ("prompt", "text"),
+    [
+        (f"a{' ' * LONG}b", f"a{' ' * LONG}b"),
+        (f"a{' ' * LONG}BREAK{' ' * LONG}b", "a b"),
+        (f"(a{' ' * LONG})", f"a{' ' * LONG}"),
+        (f"(a:{'1' * LONG}x)", f"a:{'1' * LONG}x"),
+        (f"[{'|' * LONG}", f"[{'|' * LONG}"),
+        (f"[a{':' * LONG}", f"[a{':' * LONG}"),
+    ],
+    ids=["spaces", "BREAK", "closed", "digits", "bars", "colons"],
+)
+def test_a_prompt_of_any_length_is_read_in_one_go(prompt: str, text: str) -> None:
+    assert parse_prompt(prompt).text == text

@@ -19,9 +19,10 @@ PROMPT_VERSION = 1
 """Version of what is read here; increase it when the same prompt gives another image."""
 
 STEP = 1.1
-SIGN = re.compile(r"\\[()\[\]\\]|[()\[\]]|\s*\bBREAK\b\s*")
-NUMBER = re.compile(r"\s*:\s*([+-]?(?:\d+\.?\d*|\.\d+)(?:e[+-]?\d+)?)\s*$", re.IGNORECASE)
-EDITING = re.compile(r"\[[^\[\]]*[|:][^\[\]]*\]")
+# each of them looks at a sign a few times at most, however long a prompt somebody sends
+SIGN = re.compile(r"\\[()\[\]\\]|[()\[\]]|(?:(?<!\s)\s+)?\bBREAK\b\s*")
+NUMBER = re.compile(r"[+-]?(?:\d+(?:\.\d*)?|\.\d+)(?:e[+-]?\d+)?", re.IGNORECASE)
+EDITING = re.compile(r"\[[^\[\]|:]*[|:][^\[\]]*\]")
 WORDS = re.compile(r"\w+|[^\w\s]")
 FEW_WORDS = 20  # with punctuation; `starter` reads 22 tokens at once
 OPENING = {")": "(", "]": "["}
@@ -130,9 +131,10 @@ def _close(pieces: list[_Piece], start: int, sign: str) -> None:
     """Weight everything after the bracket at index `start`, which `sign` closes."""
     pieces[start].sign = ""
     factor = STEP if sign == ")" else 1 / STEP
-    if sign == ")" and (number := NUMBER.search(pieces[-1].text)):
-        factor = float(number[1])
-        pieces[-1].text = pieces[-1].text[: number.start()]
+    text, colon, number = pieces[-1].text.rpartition(":")
+    if sign == ")" and colon and NUMBER.fullmatch(number.strip()):
+        factor = float(number)
+        pieces[-1].text = text.rstrip()
     for piece in pieces[start + 1 :]:
         piece.weight *= factor
 

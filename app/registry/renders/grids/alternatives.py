@@ -10,7 +10,7 @@ from app.registry.errors import InvalidInput
 from app.registry.renders.grids.numbers import MAX_VALUES
 
 MANY = 10_000_000  # a larger number says no more
-CHOICE = re.compile(r"\{([^{}]*\|[^{}]*)\}")
+CHOICE = re.compile(r"\{([^{}|]*\|[^{}]*)\}")  # linear, because prompts of any length come here
 
 
 def has_alternatives(prompt: str) -> bool:

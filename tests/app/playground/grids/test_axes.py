@@ -6,7 +6,7 @@ import pytest
 
 from app.registry.adapters.weighted import WeightedAdapter
 from app.registry.errors import InvalidInput
-from app.registry.renders.grids.alternatives import expand_alternatives
+from app.registry.renders.grids.alternatives import expand_alternatives, has_alternatives
 from app.registry.renders.grids.axes import Axis, AxisKind, AxisValue
 from app.registry.renders.grids.cells import cell_request
 from app.registry.renders.grids.numbers import read_numbers
@@ -46,6 +46,12 @@ def test_lists_and_ranges_are_read(text: str, numbers: list[float]) -> None:
 def test_what_is_no_range_is_said(text: str, sentence: str) -> None:
     with pytest.raises(InvalidInput, match=sentence):
         read_numbers(text)
+
+
+def test_alternatives_are_found_in_a_text_of_any_length() -> None:
+    for text in ("{" + "|" * 90_000, "{|" * 40_000):
+        assert not has_alternatives(text)
+        assert has_alternatives(text + "}")
 
 
 def test_alternatives_make_every_prompt() -> None:
