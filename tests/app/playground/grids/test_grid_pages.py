@@ -217,7 +217,7 @@ BAD: list[tuple[dict[str, str], str]] = [
     ({"columns_values": "x" * 90_000}, "90,000 characters"),
     ({"adapter_0": "nobody"}, "There is no such adapter"),
     ({"weight_0": "NaN"}, "Enter a number"),
-    ({"steps": "9" * 5_000}, "as an integer"),
+    ({"steps": "9" * 5_000}, "This number is too large"),
     ({"prompt": ""}, "This cannot be empty"),
     ({"title": "t" * 200}, "200 characters"),
     ({"seed": "-1"}, "At least 0"),
