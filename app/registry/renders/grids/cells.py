@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from typing import Any
 
-from app.registry.adapters.weighted import WeightedAdapter
+from app.registry.adapters.weighted import ResolvedAdapter, WeightedAdapter
 from app.registry.renders.grids.axes import Axis, AxisKind, sizes_of
 from app.registry.renders.models import Render
 from app.registry.renders.service import RenderRequest
 from app.registry.renders.sources import SourceImage
+from app.registry.renders.strips import MAX_STRIP_ADAPTERS
 
 OWN_TO_A_CELL = {"adapters", "cache_key", "created_at", "id", "search_text"}
 WEIGHTS = {"weight", "text_encoder_weight"}
@@ -97,38 +98,72 @@ def _at_weight(used: WeightedAdapter, weight: float) -> WeightedAdapter:
 
 @dataclass(frozen=True)
 class Batch:
-    """Cells whose images one render makes, by their places; `weights`: None for a single image."""
+    """Cells whose images one render makes, by their places.
+
+    `weights`: those of all adapters of `stack` for each image, None for one that it lacks; None for
+    a single image.
+    """
 
     places: list[int]
-    weights: list[list[float]] | None
+    stack: list[WeightedAdapter] = field(default_factory=list)
+    weights: list[list[float | None]] | None = None
 
 
-def batches_of(planned: dict[int, Render], *, most: int) -> list[Batch]:
-    """The cells in order of their places, those that differ only in weights together.
+def batches_of(planned: dict[int, Render], *, most: int, mixed: bool = True) -> list[Batch]:
+    """The cells in order of their places, those that differ only in adapters and weights together.
 
-    `planned`: the render of each cell alone. `most`: images in a batch.
+    `planned`: the render of each cell alone. `most`: images in a batch. Not `mixed`: only those
+    with the same adapters are together, so that one that fails takes no others with it.
     """
     groups: dict[str, list[int]] = {}
     for place in sorted(planned):
-        groups.setdefault(_same_but_weights(planned[place]), []).append(place)
+        groups.setdefault(_shared(planned[place], with_adapters=not mixed), []).append(place)
     found = []
     for places in groups.values():
-        for start in range(0, len(places), most):
-            chunk = places[start : start + most]
+        stacks = {place: _by_key(planned[place]) for place in places}
+        for chunk in _chunks(stacks, most):
             if len(chunk) == 1:
-                found.append(Batch(chunk, None))
+                found.append(Batch(chunk))
                 continue
-            weights = [[used.weight for used in planned[place].stack] for place in chunk]
-            found.append(Batch(chunk, weights))
+            used = {key: one for place in chunk for key, one in stacks[place].items()}
+            weights = [
+                [own[key].weight if key in own else None for key in used]
+                for own in (stacks[place] for place in chunk)
+            ]
+            found.append(Batch(chunk, [_named(one) for one in used.values()], weights))
     return sorted(found, key=lambda batch: batch.places[0])
 
 
-def _same_but_weights(render: Render) -> str:
+def _chunks(stacks: Mapping[int, Mapping[str, ResolvedAdapter]], most: int) -> list[list[int]]:
+    """The places in order, in parts of `most` with as many adapters as a strip can have."""
+    parts: list[list[int]] = []
+    known: set[str] = set()
+    for place, own in stacks.items():
+        if not parts or len(parts[-1]) == most or len(known | own.keys()) > MAX_STRIP_ADAPTERS:
+            parts.append([])
+            known = set()
+        parts[-1].append(place)
+        known |= own.keys()
+    return parts
+
+
+def _shared(render: Render, *, with_adapters: bool) -> str:
     """Equal for renders that can be images of one strip."""
     rest = render.model_dump(mode="json", exclude=OWN_TO_A_CELL)
-    stack = []
-    for used in render.adapters:
-        text = used["text_encoder_weight"]
-        fixed = {name: value for name, value in used.items() if name not in WEIGHTS}
-        stack.append(fixed | {"text": None if text == used["weight"] else text})
-    return json.dumps([rest, stack], sort_keys=True)
+    return json.dumps([rest, list(_by_key(render)) if with_adapters else []], sort_keys=True)
+
+
+def _by_key(render: Render) -> dict[str, ResolvedAdapter]:
+    """The adapters of a render; those with equal keys differ only in weights."""
+    found: dict[str, ResolvedAdapter] = {}
+    for stored, used in zip(render.adapters, render.stack, strict=True):
+        text = stored["text_encoder_weight"]
+        fixed = {name: value for name, value in stored.items() if name not in WEIGHTS}
+        key = json.dumps(fixed | {"text": None if text == used.weight else text}, sort_keys=True)
+        same = sum(known.startswith(key) for known in found)  # one adapter can be in a stack twice
+        found[f"{key} {same}"] = used
+    return found
+
+
+def _named(used: ResolvedAdapter) -> WeightedAdapter:
+    return WeightedAdapter(**used.model_dump(include=set(WeightedAdapter.model_fields)))

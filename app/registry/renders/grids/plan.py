@@ -67,7 +67,8 @@ class GridPlan:
 
     `planned`: the render of each cell alone, by place. `cached`: images by cache key.
     `seconds`: of all images that are not cached; None while nothing is known of the base model.
-    `refused`: of a grid to go on with, the reasons for cells that cannot be generated any more.
+    `is_continued`: of a grid that is there; `refused`: the reasons for those of its cells that
+    cannot be generated any more.
     """
 
     request: RenderRequest
@@ -79,6 +80,7 @@ class GridPlan:
     cached: dict[str, Cached]
     seconds: float | None
     batch: int = UNKNOWN_BATCH
+    is_continued: bool = False
     refused: Mapping[int, str] = field(default_factory=dict)
 
     @property

@@ -68,7 +68,7 @@ def _fill(
         if key not in images:
             first.setdefault(key, place)
     missing = {place: plan.planned[place] for place in first.values()}
-    for batch in batches_of(missing, most=plan.batch):
+    for batch in batches_of(missing, most=plan.batch, mixed=not plan.is_continued):
         render = _queue(session, grid, plan, batch, store)
         for index, place in enumerate(batch.places):
             images[plan.planned[place].cache_key] = (render.key, index)
@@ -82,7 +82,9 @@ def _queue(session: Session, grid: Grid, plan: GridPlan, batch: Batch, store: Bl
     row = plan.planned[batch.places[0]]
     if batch.weights is not None:
         request = cell_request(plan.request, plan.axes, batch.places[0])
-        row = renders.plan_single(session, replace(request, weights=batch.weights))
+        # the adapters that the prompt names are in the stack as well
+        strip = replace(request, prompt=row.prompt, adapters=batch.stack, weights=batch.weights)
+        row = renders.plan_single(session, strip)
     row.draft_slot = SLOT.format(grid=grid.key, place=batch.places[0])
     row.priority = GRID_PRIORITY
     return renders.store_planned(session, row, store)
@@ -149,7 +151,18 @@ def plan_missing(session: Session, grid_id: int) -> GridPlan | None:
         raise InvalidInput(f"None of the missing images can be generated any more. {sentence}")
     base = base_models.find_base_model(session, request.base_model)
     cached = find_cached(session, list(planned.values()))
-    return GridPlan(request, axes, base, grid.title, [], planned, cached, None, refused=refused)
+    return GridPlan(
+        request,
+        axes,
+        base,
+        grid.title,
+        [],
+        planned,
+        cached,
+        None,
+        is_continued=True,
+        refused=refused,
+    )
 
 
 def _missing(session: Session, grid_id: int) -> list[GridCell]:

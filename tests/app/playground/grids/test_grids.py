@@ -21,7 +21,7 @@ from app.registry.renders.deletion import delete_renders, ended_renders
 from app.registry.renders.grids import service, views
 from app.registry.renders.grids.axes import AxisKind, AxisRequest
 from app.registry.renders.grids.plan import GridRequest, plan_grid
-from app.registry.renders.service import RenderRequest
+from app.registry.renders.service import RenderRequest, plan_single
 from app.registry.state import AppState
 from app.registry.storage.folder import LocalBlobStore
 from app.registry.tables import Grid, GridCell, Render, RenderSource
@@ -78,6 +78,50 @@ def test_cells_that_differ_in_weights_share_a_render_after_what_people_wait_for(
     with state.database.read() as session:
         assert [row.key for row in listing.recent_renders(session)] == [single["id"]]
         assert listing.adapter_renders(session, chalk.key) == []
+
+
+def test_cells_with_other_adapters_share_a_render_too_until_one_fails(
+    client: TestClient, state: AppState
+) -> None:
+    chalk, night, moss = (fake_workers.adapter(state, name) for name in ("Chalk", "Night", "Moss"))
+    stack = {"adapters": [{"id": moss.key, "weight": 0.4}, {"id": chalk.key}]}
+    columns = {"kind": "adapter", "values": "chalk, night:0.5, none, moss:0.7", "adapter": 1}
+    grid = created(client, request=stack, columns=columns)
+    (made,) = renders(state)
+    assert [used.slug for used in made.stack] == ["moss", "chalk", "night", "moss"]
+    assert made.weights == [
+        [0.4, 1.0, None, None],
+        [0.4, None, 0.5, None],
+        [0.4, None, None, None],
+        [0.4, None, None, 0.7],  # the same one twice in one image
+    ]
+    added = [[(chalk, 1.0)], [(night, 0.5)], [], [(moss, 0.7)]]
+    for place, others in enumerate(added):
+        used = [fake_workers.weighted(one.key, weight) for one, weight in [(moss, 0.4), *others]]
+        with state.database.read() as session:
+            alone = plan_single(session, RenderRequest("a castle", seed=7, adapters=used))
+            cell = session.get_one(GridCell, (grid["id"], place))
+        assert cell.cache_key == alone.cache_key
+        assert [one.weights for one in made.stack_of(place)] == [one.weights for one in alone.stack]
+    address = f"/api/v1/grids/{grid['id']}"
+    client.post(f"{address}/cancel")
+    client.post(f"{address}/continue")
+    again = renders(state)[1:]  # each by itself: one that cannot be generated fails alone
+    assert [row.weights for row in again] == [None] * 4
+
+
+def test_adapters_of_a_prompt_share_a_render_by_their_own_weights(
+    client: TestClient, state: AppState
+) -> None:
+    for name in ("Chalk", "Night"):
+        fake_workers.adapter(state, name)
+    prompts = "a fox <lora:chalk:0.5>\na fox <lora:night:0.8:0.3>\na fox"
+    grid = created(client, columns={"kind": "prompt", "values": prompts})
+    (made,) = renders(state)
+    assert (made.prompt, made.weights) == ("a fox", [[0.5, None], [None, 0.3], [None, None]])
+    assert [used.weights for used in made.stack_of(1)] == [(0.3, 0.8)]
+    fake_workers.draw(state)
+    assert states(client, grid) == ["done"] * 3
 
 
 def test_images_that_are_there_are_used_again_and_equal_cells_have_one(
@@ -192,7 +236,8 @@ def test_checkpoints_and_found_adapters_beside_a_fixed_one(
     assert grid["axes"][1]["labels"] == ["Euler a", "DDIM"]
     assert [cell["sheet"] for cell in grid["images"]] == [0] * 4 + [1] * 4
     names = [[(used.name, used.weight) for used in row.stack] for row in renders(state)]
-    assert names[:2] == [[("Chalk", 0.3), ("Ink bold", 1.0)], [("Chalk", 0.3), ("Ink fine", 1.0)]]
+    assert names == [[("Chalk", 0.3), ("Ink bold", 1.0), ("Ink fine", 1.0)]] * 4
+    assert renders(state)[0].weights == [[0.3, 1.0, None], [0.3, None, 1.0]]
 
 
 def test_an_adapter_that_goes_leaves_the_grid_and_is_named_by_what_needs_it(
@@ -222,7 +267,7 @@ def test_what_is_left_of_a_grid_is_generated_and_kept_after_an_adapter_went(
     address = f"/api/v1/grids/{grid['id']}"
     fake_workers.draw(state)
     with state.database.write() as session:
-        delete_renders(session, [row.key for row in renders(state)[2:]], title="")
+        delete_renders(session, [row.key for row in renders(state)[1:]], title="")
         adapters.delete_adapter(session, night.key)
     kept = client.post(f"{address}/cells/1/keep").json()  # with the adapter that is gone
     assert [used["name"] for used in kept["adapters"]] == ["Night"]
