@@ -183,7 +183,8 @@
     if (!path.includes("/edits")) return;
     const undone = path.match(/\/edits\/(\d+)\/undo$/);
     if (undone) document.getElementById(`toast-edit-${undone[1]}`)?.remove();
-    for (const old of [...document.querySelectorAll('[id^="toast-edit-"]')].slice(0, -1)) old.remove();
+    const said = document.querySelectorAll("[id^=toast-edit-], [data-edit-toast]");
+    for (const old of [...said].slice(0, -1)) old.remove();
     const preview = document.getElementById("edit-preview");
     if (preview && path.endsWith("/preview")) document.querySelector("[data-caption-live]").textContent = preview.dataset.says;
     if (preview && event.detail.target.id === "edit-panel") showPanel();

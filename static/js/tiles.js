@@ -6,6 +6,7 @@
   const INSIDE = "a, button, input:not([type=hidden]), textarea, select, summary";
 
   let current = null; // the box that is the tab stop
+  let place = 0; // of that box
   let entered = null; // the tile whose controls can be reached by Tab
 
   const boxes = () => [...list.querySelectorAll("[data-select]")];
@@ -16,7 +17,10 @@
   }
 
   function refresh() {
-    if (!current?.isConnected) current = document.getElementById(current?.id ?? "") ?? boxes()[0] ?? null;
+    if (!current?.isConnected) {
+      const all = boxes(); // of images that are gone, the one that took their place is next
+      current = document.getElementById(current?.id ?? "") ?? all[Math.min(place, all.length - 1)] ?? null;
+    }
     if (!entered?.isConnected) entered = null;
     for (const tile of list.querySelectorAll("[data-tile]")) if (tile !== entered) setStops(tile, false);
     if (current) current.tabIndex = 0;
@@ -25,6 +29,7 @@
   function makeCurrent(box) {
     if (current && current !== box) current.tabIndex = -1;
     current = box;
+    place = boxes().indexOf(box);
     box.tabIndex = 0;
   }
 
@@ -121,6 +126,16 @@
   });
   list.addEventListener("focusout", (event) => {
     if (!event.relatedTarget || !list.contains(event.relatedTarget)) leave();
+  });
+
+  // with an image that is deleted, its button is gone; with one that comes back, the button of the message
+  document.addEventListener("htmx:afterSettle", (event) => {
+    const path = event.detail.pathInfo?.requestPath ?? "";
+    const [, id, what] = path.match(/\/images\/(\d+)\/(delete|restore)$/) ?? [];
+    if (!what || (document.activeElement && document.activeElement !== document.body)) return;
+    refresh();
+    const box = (what === "restore" && document.getElementById(`select-${id}`)) || current;
+    if (box) focusBox(box);
   });
 
   new MutationObserver(refresh).observe(list, { childList: true, subtree: true });

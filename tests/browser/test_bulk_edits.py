@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -80,6 +82,14 @@ def test_images_are_selected_edited_and_undone_by_keyboard(page: Page, live, dat
     press(page, "Escape")
     expect(count).to_have_text("")
 
+    press(page, "ArrowRight", "Space")
+    page.get_by_text("More", exact=True).nth(0).press("Enter")
+    page.locator(".bulk-bar").get_by_role("button", name="Delete").press("Enter")
+    page.get_by_role("button", name="Apply").press("Enter")
+    expect(page.locator("#toasts")).to_have_text(re.compile("^\\s*Deleted 1 image\\."))
+    expect(page.locator("[data-select]")).to_have_count(4)
+    expect(page.get_by_role("checkbox", name="Select 4.png")).to_be_focused()
+
 
 def test_the_bar_hides_neither_the_image_nor_the_field_with_the_focus(
     page: Page, dataset: str
@@ -100,3 +110,6 @@ def test_the_bar_hides_neither_the_image_nor_the_field_with_the_focus(
     page.keyboard.type("boat")
     expect(page.locator("#edit-preview h3")).to_have_text("Changes 1 caption")
     assert find.bounding_box() == top  # the preview grows below it
+    page.set_viewport_size({"width": 320, "height": 256})  # as at 400 % zoom
+    page.evaluate("scrollTo(0, document.body.scrollHeight)")
+    expect(page.locator("[data-bulk]")).not_to_be_in_viewport()

@@ -139,7 +139,7 @@ def edit_panel(session: Session, dataset: Dataset, form: EditForm) -> EditPanel:
 
 
 def _preview(session: Session, dataset: Dataset, form: EditForm) -> EditPreview:
-    if waits_for := _waits_for(form.edit, form.choice):
+    if waits_for := _waits_for(form):
         return EditPreview(waits_for=waits_for)
     try:
         plan = plan_edit(session, dataset, form.edit, form.selection)
@@ -149,8 +149,11 @@ def _preview(session: Session, dataset: Dataset, form: EditForm) -> EditPreview:
     return preview_of(plan, form.page)
 
 
-def _waits_for(edit: Edit, choice: Choice) -> str:
+def _waits_for(form: EditForm) -> str:
     """What has to be typed before there is anything to show; "" if there is."""
+    edit, choice = form.edit, form.choice
+    if choice.key == "write" and form.is_new and not edit.text.strip():
+        return "Enter the new caption, and every change is shown here."
     if "text" in choice.fields and not edit.text.strip() and choice.key != "write":
         return "Enter the text, and every change is shown here."
     if "find" in choice.fields and not edit.find:

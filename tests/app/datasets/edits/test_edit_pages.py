@@ -82,6 +82,14 @@ def test_without_scripts_boxes_of_all_that_match_can_be_cleared(
     assert images(state)[2].caption == "fox 2"
 
 
+def test_a_new_caption_for_all_waits_for_its_text(client: TestClient, ids: list[int]) -> None:
+    sent = {"image": [str(key) for key in ids], "filter": "", "all": ""}
+    opened = client.post(f"{SET}/edits/preview", data=sent | {"open": "write"}, headers=HTML).text
+    assert "Enter the new caption" in opened
+    emptied = client.post(f"{SET}/edits/preview", data=sent | {"do": "write"}, headers=HTML).text
+    assert "Changes 24 captions" in emptied
+
+
 def test_all_that_match_are_previewed_page_by_page(
     client: TestClient, state: AppState, ids: list[int]
 ) -> None:
