@@ -38,6 +38,8 @@
     }
     if (mine !== asked || document.activeElement !== field) return undefined;
     close();
+    const there = new Set(field.value.split(",").map((one) => one.trim().toLowerCase()));
+    found = found.filter((one) => !there.has(one.toLowerCase()));
     if (found.length) open(field, found);
     return undefined;
   }

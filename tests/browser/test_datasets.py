@@ -317,6 +317,10 @@ def test_the_page_of_an_image_by_keyboard(page: Page, live, dataset: str) -> Non
     page.keyboard.press("ArrowDown")
     page.keyboard.press("Enter")
     expect(field).to_have_value("a boat, sailboat")
+    page.keyboard.type(", s")
+    expect(page.get_by_role("option")).to_have_text(["sea"])  # what is there is not offered again
+    for key in ("Escape", "Backspace", "Backspace", "Backspace"):
+        page.keyboard.press(key)
     history = page.locator("#image-history")
     expect(history.locator("li")).to_have_count(2)
     expect(history).to_contain_text("a boat, sailboat")
