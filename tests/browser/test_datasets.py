@@ -448,6 +448,15 @@ def test_everything_works_without_scripts(chromium, live, dataset: str) -> None:
     expect(page.locator(".tile")).to_have_count(4)
     expect(page.locator(".notice")).to_contain_text("broken.png")
     assert captions(live)[2] == "by hand"
+    with live.database.write() as session:
+        row = service.dataset_by_slug(session, "boats")
+        row.trigger_word = "ink"
+        session.add(row)
+    page.goto("/train/new?dataset=boats")
+    preview = page.get_by_role("link", name="Preview")  # the button beside it needs a script
+    expect(preview.locator("xpath=../button")).to_be_hidden()
+    preview.click()
+    expect(page.locator("#edit-preview")).to_contain_text("Changes 4 captions")
     context.close()
 
 
