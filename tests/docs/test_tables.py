@@ -70,6 +70,7 @@ def test_the_limits_of_a_dataset_are_those_of_the_code() -> None:
     written = dict(rows(section(DOCS / "datasets.md", "Limits")))
     assert written == {
         "an image file": size_text(images.MAX_FILE_BYTES),
+        "a PNG, as of an export": size_text(images.MAX_PNG_BYTES),
         "pixels of an image": f"{decoding.MAX_PIXELS // 1_000_000} megapixels",
         "shortest side": f"{decoding.MIN_SIDE} px",
         "longest side, compared with the shortest": f"{decoding.MAX_ELONGATION} times",
@@ -77,7 +78,9 @@ def test_the_limits_of_a_dataset_are_those_of_the_code() -> None:
         "files in one request": str(main.MAX_FILES),
         "a request": size_text(main.UPLOAD_BYTES),
         "entries of a zip archive": f"{archive.MAX_ENTRIES:,}",
-        "unpacked zip archive": size_text(archive.MAX_TOTAL_BYTES),
+        "unpacked zip archive": (
+            f"{size_text(archive.MAX_TOTAL_BYTES)}, or its own size and a tenth"
+        ),
         "compression ratio in a zip archive": str(archive.MAX_RATIO),
     }
 

@@ -7,6 +7,7 @@ harmless compressions are accepted (LZMA may allocate gigabytes).
 
 from __future__ import annotations
 
+import io
 import stat
 import struct
 import zipfile
@@ -21,7 +22,7 @@ from app.registry.wording import size_text
 
 MAX_ENTRIES = 12_000  # 5,000 images with a caption each, and some more
 MAX_ENTRY_BYTES = 60_000_000
-MAX_TOTAL_BYTES = 12_000_000_000
+MAX_TOTAL_BYTES = 12_000_000_000  # or the size of the archive and a tenth, if that is more
 MAX_RATIO = 100
 RATIO_FLOOR = 1 << 20  # bytes: below this, a high ratio is harmless
 MAX_DIRECTORY_BYTES = MAX_ENTRIES * 1_024  # names, extra fields, comments
@@ -90,6 +91,9 @@ class Archive:
             self._zip.close()
             raise ArchiveRefused(TOO_MANY)
         self._total = 0
+        # what is stored without compression, as by an export, cannot unpack to more than it is
+        length = file.seek(0, io.SEEK_END)
+        self._max_total = max(MAX_TOTAL_BYTES, length + length // 10)
 
     def __enter__(self) -> Self:
         return self
@@ -130,9 +134,9 @@ class Archive:
 
     def _count_bytes(self, size: int, step: int, info: zipfile.ZipInfo) -> None:
         self._total += step
-        if self._total > MAX_TOTAL_BYTES:
+        if self._total > self._max_total:
             raise ArchiveRefused(
-                f"The zip archive unpacks to more than {size_text(MAX_TOTAL_BYTES)}; "
+                f"The zip archive unpacks to more than {size_text(self._max_total)}; "
                 "the rest of it was not read. Split it into smaller ones."
             )
         if size > self._max_entry_bytes:

@@ -25,6 +25,9 @@ from app.registry.errors import InvalidInput, StorageFullError
 from app.registry.wording import size_text
 
 MAX_FILE_BYTES = 60_000_000
+# of a PNG, so that an export can be imported: as many pixels as are accepted, none compressible
+MAX_PNG_BYTES = decoding.MAX_PIXELS * 4 * 102 // 100
+PNG_START = b"\x89PNG\r\n\x1a\n"
 TIMEOUT = 120.0  # wall seconds per image, in addition to the CPU limit of the process
 PROCESSES = 2
 PROGRAM = Path(decoding.__file__)
@@ -38,7 +41,6 @@ TOO_SLOW = (
     "Decoding this image took too long, so it was refused. Open it in an editor, save it as PNG, "
     "and upload that."
 )
-TOO_BIG = f"The file is larger than {size_text(MAX_FILE_BYTES)}, the limit for an image."
 # what the child needs to start; nothing it could give away: no passwords, no keys of buckets
 ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONHOME", "LD_LIBRARY_PATH", "SYSTEMROOT", "TEMP", "TMP")
 
@@ -68,6 +70,15 @@ class DecodedImage:
         return [path for path in (self.clean, self.thumbnail, self.small) if path is not None]
 
 
+def refuse_larger(size: int, start: bytes) -> None:
+    """Raise ImageRefused if an image file of this size, which starts so, is too large."""
+    most = MAX_PNG_BYTES if start.startswith(PNG_START) else MAX_FILE_BYTES
+    if size > most:
+        raise ImageRefused(
+            f"The file is larger than {size_text(most)}, the limit for such an image."
+        )
+
+
 class ImageDecoder:
     """Decodes images in a few processes, which are started on demand; thread-safe.
 
@@ -88,8 +99,8 @@ class ImageDecoder:
         The caller removes the files. Raises ImageRefused with the reason, and StorageFullError if
         the disk is full.
         """
-        if source.stat().st_size > MAX_FILE_BYTES:
-            raise ImageRefused(TOO_BIG)
+        with source.open("rb") as file:
+            refuse_larger(source.stat().st_size, file.read(len(PNG_START)))
         name = uuid.uuid4().hex
         clean, thumbnail = folder / f"{name}.png", folder / f"{name}.webp"
         small = folder / f"{name}-small.webp"

@@ -21,7 +21,12 @@ from typing import Any, Self
 from app.registry.datasets import captions
 from app.registry.datasets.archive import Archive, ArchiveRefused, MemberRefused, is_clutter
 from app.registry.datasets.captions import CaptionFromFile, CaptionRefused
-from app.registry.datasets.images import MAX_FILE_BYTES, TOO_BIG, ImageDecoder, ImageRefused
+from app.registry.datasets.images import (
+    MAX_PNG_BYTES,
+    ImageDecoder,
+    ImageRefused,
+    refuse_larger,
+)
 from app.registry.datasets.models import MAX_REPEATS
 from app.registry.datasets.transfer import metadata_lines
 from app.registry.datasets.transfer.image_facts import ImageFacts
@@ -177,7 +182,7 @@ class Intake:
         """`group` separates the folders of different archives."""
         try:
             packed = self._open.enter_context(file.open())
-            archive = self._open.enter_context(Archive(packed))
+            archive = self._open.enter_context(Archive(packed, max_entry_bytes=MAX_PNG_BYTES))
             for member in archive.members():
                 read = partial(archive.read, member)
                 folder = group + member.folder
@@ -376,12 +381,12 @@ def _read_limited(chunks: Iterable[bytes], limit: int) -> bytes:
 def _spool_image(chunks: Iterable[bytes], target: Path) -> tuple[str, int]:
     """Write an image file; return (hash, size). Raises ImageRefused over the limit."""
     digest = hashlib.sha256()
-    size = 0
+    size, start = 0, b""
     with target.open("wb") as file:
         for chunk in chunks:
             size += len(chunk)
-            if size > MAX_FILE_BYTES:
-                raise ImageRefused(TOO_BIG)
+            start = start or chunk
+            refuse_larger(size, start)
             digest.update(chunk)
             file.write(chunk)
     return digest.hexdigest(), size

@@ -1,4 +1,5 @@
 import io
+import random
 import struct
 import tracemalloc
 import zipfile
@@ -186,15 +187,24 @@ def test_a_file_that_lies_about_its_size_gives_no_more_than_it_said() -> None:
 
 def test_all_files_together_have_a_limit(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(archives, "MAX_TOTAL_BYTES", 5_000_000)
-    packed = archive(
-        {f"{number}.png": bytes(2 << 20) for number in range(3)}, compression=zipfile.ZIP_STORED
-    )
+    half = random.Random(0).randbytes(1 << 20)
+    packed = archive({f"{number}.png": half + bytes(1 << 20) for number in range(3)})
     with Archive(io.BytesIO(packed)) as opened:
         first, second, third = opened.members()
         assert len(b"".join(opened.read(first))) == 2 << 20
         assert len(b"".join(opened.read(second))) == 2 << 20
         with pytest.raises(ArchiveRefused, match="unpacks to more than 5 MB"):
             b"".join(opened.read(third))
+
+
+def test_an_archive_without_compression_may_be_of_any_size(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(archives, "MAX_TOTAL_BYTES", 5_000_000)
+    files = {f"{number}.png": bytes(2 << 20) for number in range(4)}
+    assert len(read(archive(files, compression=zipfile.ZIP_STORED))) == 2 << 20
+    with Archive(io.BytesIO(archive(files, compression=zipfile.ZIP_STORED))) as opened:
+        assert sum(len(b"".join(opened.read(one))) for one in opened.members()) == 8 << 20
 
 
 def test_overlapping_files_cannot_unpack_without_end() -> None:

@@ -151,6 +151,14 @@ def test_a_file_over_50_mb_is_refused_unread(decoder: ImageDecoder, tmp_path: Pa
 
     with pytest.raises(ImageRefused, match="larger than 60 MB"):
         decoder.decode(source, tmp_path)
+    with source.open("r+b") as file:
+        file.write(b"\x89PNG\r\n\x1a\n")
+    with pytest.raises(ImageRefused, match="not an image"):  # it was read: a PNG may be larger
+        decoder.decode(source, tmp_path)
+    with source.open("r+b") as file:
+        file.truncate(204_000_001)
+    with pytest.raises(ImageRefused, match="larger than 204 MB"):
+        decoder.decode(source, tmp_path)
 
 
 def test_exif_turns_the_pixels_and_is_then_left_behind(decode: Decode) -> None:
